@@ -1,0 +1,1 @@
+"""The networks: one folder a family, `heads` for what families share, `base` for the records between them."""

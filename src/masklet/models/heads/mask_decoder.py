@@ -1,0 +1,94 @@
+"""From features and prompts to four candidate masks, their predicted IoU and the score of presence.
+
+Shapes: B objects, K candidates, T tokens, C channels, H and W of the stride-16 map.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from masklet.models.base import ImageFeatures, MaskPrediction
+from masklet.models.heads.two_way import TwoWayTransformer
+from masklet.nn.mlp import MLP
+from masklet.nn.norm import ChannelNorm
+
+__all__ = ["CANDIDATES", "MaskDecoder", "choose", "stability"]
+
+CANDIDATES = 4
+"""The mask for an unambiguous prompt, then three for an ambiguous one."""
+
+
+class MaskDecoder(nn.Module):
+    """The mask decoder of SAM 2: SAM's, with finer features on the way up and a score of presence."""
+
+    def __init__(self, width: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        self.transformer = TwoWayTransformer(width, heads, hidden)
+        self.iou_token = nn.Embedding(1, width)
+        self.mask_tokens = nn.Embedding(CANDIDATES, width)
+        self.obj_score_token = nn.Embedding(1, width)
+        self.output_upscaling = nn.Sequential(
+            nn.ConvTranspose2d(width, width // 4, 2, 2),
+            ChannelNorm(width // 4),
+            nn.GELU(),
+            nn.ConvTranspose2d(width // 4, width // 8, 2, 2),
+            nn.GELU(),
+        )
+        self.conv_s0 = nn.Conv2d(width, width // 8, 1)
+        self.conv_s1 = nn.Conv2d(width, width // 4, 1)
+        self.output_hypernetworks_mlps = nn.ModuleList(
+            MLP(width, width, width // 8, depth=3) for _ in range(CANDIDATES)
+        )
+        self.iou_prediction_head = MLP(width, width, CANDIDATES, depth=3)
+        self.pred_obj_score_head = MLP(width, width, 1, depth=3)
+
+    def forward(
+        self, features: ImageFeatures, place_pos_1CHW: Tensor, sparse_BTC: Tensor, dense_BCHW: Tensor
+    ) -> MaskPrediction:
+        """All four candidates, K = 4."""
+        tokens, places_BCHW = self._attend(features.embed_BCHW + dense_BCHW, place_pos_1CHW, sparse_BTC)
+        score, iou, masks_BKC = tokens[:, 0], tokens[:, 1], tokens[:, 2 : 2 + CANDIDATES]
+        return MaskPrediction(
+            self._masks(masks_BKC, places_BCHW, features.fine),
+            self.iou_prediction_head(iou).sigmoid(),
+            self.pred_obj_score_head(score),
+            masks_BKC,
+        )
+
+    def _attend(
+        self, places_BCHW: Tensor, place_pos_1CHW: Tensor, sparse_BTC: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        own = torch.cat([self.obj_score_token.weight, self.iou_token.weight, self.mask_tokens.weight])
+        tokens_BTC = torch.cat([own.expand(len(sparse_BTC), -1, -1), sparse_BTC], dim=1)
+        tokens, places_BSC = self.transformer(
+            places_BCHW.flatten(2).transpose(1, 2),
+            place_pos_1CHW.to(places_BCHW.dtype).flatten(2).transpose(1, 2),
+            tokens_BTC,
+        )
+        return tokens, places_BSC.transpose(1, 2).unflatten(2, places_BCHW.shape[-2:])
+
+    def _masks(self, masks_BKC: Tensor, places_BCHW: Tensor, fine: tuple[Tensor, Tensor]) -> Tensor:
+        up1, norm, act1, up2, act2 = self.output_upscaling
+        detail = act2(up2(act1(norm(up1(places_BCHW) + fine[0]))) + fine[1])
+        kernels = [mlp(masks_BKC[:, k]) for k, mlp in enumerate(self.output_hypernetworks_mlps)]
+        logits = torch.stack(kernels, dim=1) @ detail.flatten(2)
+        return logits.unflatten(2, detail.shape[-2:])
+
+
+def stability(logits_BKHW: Tensor, delta: float) -> Tensor:
+    """(B, K): how little a mask changes when its threshold moves by `delta` either way, 0 to 1."""
+    inner = (logits_BKHW > delta).flatten(2).sum(-1).float()
+    outer = (logits_BKHW > -delta).flatten(2).sum(-1).float()
+    return torch.where(outer > 0, inner / outer.clamp(min=1), 1.0)
+
+
+def choose(
+    prediction: MaskPrediction, multimask: bool, *, delta: float = 0.05, threshold: float = 0.98
+) -> MaskPrediction:
+    """Three candidates (`multimask`), or one: the unambiguous mask, or the best of three where it is unstable."""
+    if multimask:
+        return prediction.slice(1, CANDIDATES)
+    best_B = 1 + prediction.iou_BK[:, 1:].argmax(1)
+    stable_B = stability(prediction.logits_BKHW[:, :1], delta)[:, 0] >= threshold
+    return prediction.pick(torch.where(stable_B, 0, best_B))

@@ -1,0 +1,9 @@
+"""SAM 2 (Ravi et al. 2024, arXiv 2408.00714): image encoder, prompt encoder, mask decoder, memory."""
+
+from __future__ import annotations
+
+from masklet.models.sam2.config import CONFIGS, ConvNetConfig, HieraConfig, MemoryConfig, SAM2Config
+from masklet.models.sam2.model import SAM2
+from masklet.models.sam2.weights import build, config_of
+
+__all__ = ["CONFIGS", "SAM2", "ConvNetConfig", "HieraConfig", "MemoryConfig", "SAM2Config", "build", "config_of"]

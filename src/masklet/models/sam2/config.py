@@ -1,0 +1,94 @@
+"""One frozen value a network, and the table of the sizes that were published.
+
+A size is a value of `SAM2Config`, never a subclass; which one a file holds is read from its tensors
+(`weights.config_of`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+__all__ = ["CONFIGS", "ConvNetConfig", "HieraConfig", "MemoryConfig", "SAM2Config"]
+
+
+@dataclass(frozen=True)
+class HieraConfig:
+    """The hierarchical vision transformer of the published models (Ryali et al. 2023, Bolya et al. 2023)."""
+
+    width: int = 96
+    heads: int = 1
+    depths: tuple[int, int, int, int] = (1, 2, 7, 2)
+    global_blocks: tuple[int, ...] = (5, 7, 9)
+    """Blocks that look at the whole map; the others look at windows."""
+    windows: tuple[int, int, int, int] = (8, 4, 14, 7)
+    background: tuple[int, int] = (7, 7)
+    """Cells of the position map that is stretched over the picture."""
+
+    @property
+    def channels(self) -> tuple[int, int, int, int]:
+        """Channels at strides 4, 8, 16, 32."""
+        return (self.width, self.width * 2, self.width * 4, self.width * 8)
+
+
+@dataclass(frozen=True)
+class ConvNetConfig:
+    """The convolutional trunk of the built-in model: bottleneck blocks, then attention at stride 32."""
+
+    stem: int = 64
+    inner: tuple[int, int, int, int] = (32, 64, 128, 256)
+    channels: tuple[int, int, int, int] = (128, 256, 512, 1024)
+    """At strides 4, 8, 16, 32."""
+    depths: tuple[int, int, int, int] = (2, 3, 5, 1)
+    context_width: int = 256
+    context_heads: int = 4
+    context_blocks: int = 2
+
+
+@dataclass(frozen=True)
+class MemoryConfig:
+    """What a tracker remembers and how it looks at it."""
+
+    channels: int = 64
+    layers: int = 4
+    hidden: int = 2048
+    slots: int = 7
+    """Frames with a place in time: the prompted one and the six most recent."""
+    fuser_blocks: int = 2
+    temporal_pointers: bool = True
+    """2.1: object pointers carry their distance in time."""
+    absent_embedding: bool = True
+    """2.1: a memory says when its object was out of sight."""
+
+
+@dataclass(frozen=True)
+class SAM2Config:
+    """A whole network. `SAM2(CONFIGS["sam2.1_hiera_tiny"])` builds one."""
+
+    trunk: HieraConfig | ConvNetConfig
+    image_size: int = 1024
+    """Side of the square that pictures are brought to."""
+    width: int = 256
+    heads: int = 8
+    hidden: int = 2048
+    """Of the MLPs in the two-way transformer."""
+    prompt_maps: bool = False
+    """Prompts are drawn as maps too (the built-in model)."""
+    memory: MemoryConfig | None = MemoryConfig()
+    """None: pictures only."""
+
+
+_TINY = HieraConfig()
+_SMALL = replace(_TINY, depths=(1, 2, 11, 2), global_blocks=(7, 10, 13))
+_BASE_PLUS = HieraConfig(112, 2, (2, 3, 16, 3), (12, 16, 20), (8, 4, 14, 7), (14, 14))
+_LARGE = HieraConfig(144, 2, (2, 6, 36, 4), (23, 33, 43), (8, 4, 16, 8), (7, 7))
+_TRUNKS = {"tiny": _TINY, "small": _SMALL, "base_plus": _BASE_PLUS, "large": _LARGE}
+_FIRST = MemoryConfig(temporal_pointers=False, absent_embedding=False)
+
+CONFIGS: dict[str, SAM2Config] = {
+    **{f"sam2_hiera_{name}": SAM2Config(trunk, memory=_FIRST) for name, trunk in _TRUNKS.items()},
+    **{f"sam2.1_hiera_{name}": SAM2Config(trunk) for name, trunk in _TRUNKS.items()},
+    "builtin": SAM2Config(
+        ConvNetConfig(), image_size=320, width=128, heads=4, hidden=512, prompt_maps=True, memory=None
+    ),
+}
+"""By canonical name."""

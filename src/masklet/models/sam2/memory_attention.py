@@ -1,0 +1,83 @@
+"""The present frame looks at itself and at what is remembered.
+
+Shapes: B objects, T places of the present frame, S places of the memories, P pointer tokens (the last P of S),
+C channels, M memory channels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import relu, scaled_dot_product_attention
+
+from masklet.nn.attention import Attention, merge_heads, split_heads
+from masklet.nn.rope import rotate
+
+__all__ = ["MemoryAttention"]
+
+
+class RotaryAttention(Attention):
+    """Attention whose queries and keys turn with their place; the last `pointers` keys have none."""
+
+    def rotary(self, q_BTC: Tensor, k_BSC: Tensor, v_BSC: Tensor, rotation_2TP: Tensor, pointers: int) -> Tensor:
+        """(B, T, C), (B, S, ·), (B, S, ·) to (B, T, C)."""
+        q = rotate(split_heads(self.q_proj(q_BTC), self.heads), rotation_2TP)
+        k, v = split_heads(self.k_proj(k_BSC), self.heads), split_heads(self.v_proj(v_BSC), self.heads)
+        placed = k.shape[2] - pointers
+        k = torch.cat([rotate(k[:, :, :placed], rotation_2TP), k[:, :, placed:]], dim=2)
+        out: Tensor = self.out_proj(merge_heads(scaled_dot_product_attention(q, k, v)))
+        return out
+
+
+class MemoryAttentionLayer(nn.Module):
+    """Pre-norm: itself, the memories, an MLP."""
+
+    def __init__(self, width: int, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.self_attn = RotaryAttention(width, heads=1)
+        self.cross_attn_image = RotaryAttention(width, heads=1, kv=channels)
+        self.linear1 = nn.Linear(width, hidden)
+        self.linear2 = nn.Linear(hidden, width)
+        self.norm1 = nn.LayerNorm(width)
+        self.norm2 = nn.LayerNorm(width)
+        self.norm3 = nn.LayerNorm(width)
+
+    def forward(
+        self, x_BTC: Tensor, memory_BSM: Tensor, keys_BSM: Tensor, rotation_2TP: Tensor, pointers: int
+    ) -> Tensor:
+        """(B, T, C) to the same."""
+        y = self.norm1(x_BTC)
+        x_BTC = x_BTC + self.self_attn.rotary(y, y, y, rotation_2TP, 0)
+        y = self.norm2(x_BTC)
+        x_BTC = x_BTC + self.cross_attn_image.rotary(y, keys_BSM, memory_BSM, rotation_2TP, pointers)
+        out: Tensor = x_BTC + self.linear2(relu(self.linear1(self.norm3(x_BTC))))
+        return out
+
+
+class MemoryAttention(nn.Module):
+    """A stack of layers and a last normalisation."""
+
+    POSITION_SHARE = 0.1
+    """How much of the position is added to the present frame before the first layer."""
+
+    def __init__(self, width: int, channels: int, hidden: int, layers: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(MemoryAttentionLayer(width, channels, hidden) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(
+        self,
+        x_BTC: Tensor,
+        position_BTC: Tensor,
+        memory_BSM: Tensor,
+        memory_position_BSM: Tensor,
+        rotation_2TP: Tensor,
+        pointers: int,
+    ) -> Tensor:
+        """The present frame (B, T, C), conditioned on its memories."""
+        x_BTC = x_BTC + self.POSITION_SHARE * position_BTC
+        keys = memory_BSM + memory_position_BSM
+        for layer in self.layers:
+            x_BTC = layer(x_BTC, memory_BSM, keys, rotation_2TP, pointers)
+        out: Tensor = self.norm(x_BTC)
+        return out

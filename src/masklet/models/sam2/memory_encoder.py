@@ -1,0 +1,81 @@
+"""A frame's features and its mask become one memory.
+
+Shapes: B objects, C channels, H and W of the stride-16 map, M memory channels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu
+
+from masklet.nn.norm import ChannelNorm
+
+__all__ = ["MemoryEncoder"]
+
+
+class MaskDownsampler(nn.Module):
+    """A mask at full size to `width` channels at stride 16, in four halvings."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 1
+        for _ in range(4):
+            layers += [nn.Conv2d(channels, channels * 4, 3, 2, 1), ChannelNorm(channels * 4), nn.GELU()]
+            channels *= 4
+        self.encoder = nn.Sequential(*layers, nn.Conv2d(channels, width, 1))
+
+    def forward(self, mask_B1HW: Tensor) -> Tensor:
+        """(B, 1, 16 H, 16 W) to (B, C, H, W)."""
+        out: Tensor = self.encoder(mask_B1HW)
+        return out
+
+
+class FuserBlock(nn.Module):
+    """Depthwise convolution and MLP with a scaled residual (ConvNeXt, Liu et al. 2022)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.dwconv = nn.Conv2d(width, width, 7, padding=3, groups=width)
+        self.norm = ChannelNorm(width)
+        self.pwconv1 = nn.Linear(width, width * 4)
+        self.pwconv2 = nn.Linear(width * 4, width)
+        self.gamma = nn.Parameter(torch.full((width,), 1e-6))
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) to the same."""
+        y_BHWC = self.norm(self.dwconv(x_BCHW)).permute(0, 2, 3, 1)
+        y_BHWC = self.gamma * self.pwconv2(gelu(self.pwconv1(y_BHWC)))
+        return x_BCHW + y_BHWC.permute(0, 3, 1, 2)
+
+
+class Fuser(nn.Module):
+    """A stack of fuser blocks, under the name the published files give it."""
+
+    def __init__(self, width: int, blocks: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(FuserBlock(width) for _ in range(blocks))
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) to the same."""
+        for layer in self.layers:
+            x_BCHW = layer(x_BCHW)
+        return x_BCHW
+
+
+class MemoryEncoder(nn.Module):
+    """Features plus mask, fused and narrowed to what a memory holds."""
+
+    def __init__(self, width: int, channels: int, blocks: int) -> None:
+        super().__init__()
+        self.mask_downsampler = MaskDownsampler(width)
+        self.pix_feat_proj = nn.Conv2d(width, width, 1)
+        self.fuser = Fuser(width, blocks)
+        self.out_proj = nn.Conv2d(width, channels, 1)
+
+    def forward(self, features_BCHW: Tensor, mask_B1HW: Tensor) -> Tensor:
+        """(B, C, H, W) and a mask (B, 1, 16 H, 16 W), scaled by the caller, to (B, M, H, W)."""
+        mixed = self.pix_feat_proj(features_BCHW) + self.mask_downsampler(mask_B1HW)
+        out: Tensor = self.out_proj(self.fuser(mixed))
+        return out

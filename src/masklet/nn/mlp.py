@@ -1,0 +1,38 @@
+"""A stack of linear layers with an activation between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+__all__ = ["MLP"]
+
+
+class MLP(nn.Module):
+    """`depth` linear layers, `act` between them and nothing after the last.
+
+    Example:
+        >>> MLP(4, 8, 2, depth=3)
+        MLP(...)
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        hidden: int,
+        outputs: int,
+        depth: int,
+        act: Callable[[Tensor], Tensor] = nn.functional.relu,
+    ) -> None:
+        super().__init__()
+        sizes = [inputs, *[hidden] * (depth - 1), outputs]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.act = act
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., inputs) to (..., outputs)."""
+        for layer in self.layers[:-1]:
+            x = self.act(layer(x))
+        last: Tensor = self.layers[-1](x)
+        return last

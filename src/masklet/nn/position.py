@@ -1,0 +1,54 @@
+"""Where things are: random Fourier features for prompts, sines for maps.
+
+Coordinates are fractions of the picture in 0..1, x before y, places at pixel centres.
+Shapes: B batch, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["FourierPosition", "sine_position"]
+
+
+class FourierPosition(nn.Module):
+    """Random Fourier features (Tancik et al. 2020) of points and of the cells of a grid."""
+
+    positional_encoding_gaussian_matrix: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(2, channels // 2))
+
+    def forward(self, xy: Tensor) -> Tensor:
+        """(..., 2) fractions to (..., C), in fp32."""
+        angle = 2 * math.pi * ((2 * xy.float() - 1) @ self.positional_encoding_gaussian_matrix.float())
+        return torch.cat([angle.sin(), angle.cos()], dim=-1)
+
+    def grid(self, height: int, width: int) -> Tensor:
+        """(1, C, height, width): every cell of a map by its centre."""
+        device = self.positional_encoding_gaussian_matrix.device
+        y = (torch.arange(height, device=device) + 0.5) / height
+        x = (torch.arange(width, device=device) + 0.5) / width
+        cells = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+        out: Tensor = self(cells)
+        return out.permute(2, 0, 1)[None]
+
+
+def sine_position(height: int, width: int, channels: int, device: torch.device | None = None) -> Tensor:
+    """(1, C, height, width): sines and cosines of y, then of x, over a full turn (Carion et al. 2020)."""
+    half = channels // 2
+    exponent = 2 * (torch.arange(half, device=device) // 2).float() / half
+    wavelength = 10000.0**exponent
+
+    def axis(count: int) -> Tensor:
+        place = torch.arange(1, count + 1, device=device).float() / (count + 1e-6) * 2 * math.pi
+        angle = place[:, None] / wavelength
+        return torch.stack([angle[:, 0::2].sin(), angle[:, 1::2].cos()], dim=-1).flatten(1)
+
+    y = axis(height)[:, None].expand(-1, width, -1)
+    x = axis(width)[None].expand(height, -1, -1)
+    return torch.cat([y, x], dim=-1).permute(2, 0, 1)[None]
