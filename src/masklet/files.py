@@ -1,0 +1,100 @@
+"""Writing files whole or not at all.
+
+A reader never sees half a picture: what is written goes to a hidden file in the same folder and takes its
+place in one step.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from masklet.errors import OutputError
+
+__all__ = ["IMAGE_SUFFIXES", "atomic_path", "write_image", "write_text"]
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; when the block ends well it becomes `path`, else it is removed.
+
+    Missing folders are made. The temporary path has the suffix of `path`.
+
+    Example:
+        >>> with atomic_path("out/mask.png") as temporary:
+        ...     picture.save(temporary)
+
+    Raises:
+        OutputError: the folder or the file cannot be written.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}{target.suffix}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, target)
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"{target} could not be written ({error.strerror or error}); "
+            "choose a file name in a folder that exists or can be made, is writable and has room"
+        ) from error
+    finally:
+        _discard(temporary)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> Path:
+    """Write `text` as UTF-8 to `path`, atomically, and return the path.
+
+    Example:
+        >>> write_text("out/labels.txt", "0 0.1 0.2")
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+    return Path(path)
+
+
+def write_image(path: str | os.PathLike[str], pixels: npt.NDArray[np.uint8]) -> Path:
+    """Write (H, W), (H, W, 3) RGB or (H, W, 4) RGBA uint8 pixels; the suffix of `path` chooses the format.
+
+    Example:
+        >>> write_image("out/cat.png", results.plot())
+
+    Raises:
+        OutputError: a suffix that names no picture format, transparency in a JPEG or BMP, an unwritable folder.
+    """
+    from PIL import Image
+
+    _check_suffix(Path(path), transparent=pixels.ndim == 3 and pixels.shape[2] == 4)
+    options: dict[str, Any] = {"quality": 95} if Path(path).suffix.lower() != ".png" else {}
+    with atomic_path(path) as temporary:
+        Image.fromarray(np.ascontiguousarray(pixels)).save(temporary, **options)
+    return Path(path)
+
+
+def _check_suffix(path: Path, *, transparent: bool) -> None:
+    suffix = path.suffix.lower()
+    if suffix not in IMAGE_SUFFIXES:
+        raise OutputError(
+            f"{path} ends in {suffix or 'no suffix'!r}, which is no picture format; "
+            f"end it in one of {', '.join(IMAGE_SUFFIXES)}"
+        )
+    if transparent and suffix in (".bmp", ".jpeg", ".jpg"):
+        raise OutputError(f"{path}: a {suffix} file holds no transparency; end it in .png or .webp")
+
+
+def _discard(temporary: Path) -> None:
+    try:
+        temporary.unlink(missing_ok=True)
+    except OSError:  # the folder itself is gone or closed to us: nothing is left behind
+        return

@@ -1,0 +1,116 @@
+"""COCO run-length codes: the lossless and compact way to keep a mask in text.
+
+A mask is read down its columns, from the left column to the right one, as alternating runs of background and
+object pixels, background first. Each run length after the third is stored as its difference to the run before
+the previous one, in groups of five bits (lowest first, two's complement), each group one printable character.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from masklet.errors import InputError
+
+__all__ = ["Rle", "decode", "encode"]
+
+Ints = npt.NDArray[np.int64]
+GROUPS = np.arange(7)  # 7 groups of 5 bits hold any run of a picture under 17 gigapixels
+MORE, SIGN, FIRST_CHAR = 0x20, 0x10, 48
+
+
+class Rle(TypedDict):
+    """A run-length code as COCO files hold it: `size` is [height, width]."""
+
+    size: list[int]
+    counts: str
+
+
+def encode(mask: npt.NDArray[np.bool_]) -> Rle:
+    """The COCO run-length code of a (H, W) boolean mask.
+
+    Example:
+        >>> encode(np.ones((2, 3), bool))
+        {'size': [2, 3], 'counts': '06'}
+    """
+    assert mask.ndim == 2, f"a mask is (H, W), got {mask.shape}"
+    height, width = mask.shape
+    return {"size": [int(height), int(width)], "counts": _to_text(_runs(mask.astype(bool, copy=False)))}
+
+
+def decode(code: Rle | dict[str, object]) -> npt.NDArray[np.bool_]:
+    """The (H, W) boolean mask of a COCO run-length code; `counts` may be text, bytes or a list of runs.
+
+    Example:
+        >>> decode({"size": [2, 3], "counts": "06"}).all()
+        True
+
+    Raises:
+        InputError: `size` or `counts` is missing, unreadable, or the two do not fit each other.
+    """
+    height, width = _size(code.get("size"))
+    runs = _read_counts(code.get("counts"))
+    if (runs < 0).any() or int(runs.sum()) != height * width:
+        raise InputError(
+            f"the runs of this code cover {int(runs.sum())} pixels, but size [{height}, {width}] needs "
+            f"{height * width}; size is [height, width], and counts must come unshortened from the same mask"
+        )
+    values = np.arange(len(runs)) % 2 == 1
+    return np.repeat(values, runs).reshape(width, height).T.copy()
+
+
+def _runs(mask: npt.NDArray[np.bool_]) -> Ints:
+    """Run lengths down the columns, background first (0 long when the first pixel is in the mask)."""
+    flat = mask.T.ravel()
+    turns = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    edges = [[0], turns, [flat.size]]
+    if flat.size and flat[0]:
+        edges.insert(0, [0])
+    return np.diff(np.concatenate(edges).astype(np.int64))
+
+
+def _to_text(runs: Ints) -> str:
+    values = runs.copy()
+    values[3:] -= runs[1:-2]
+    limits = np.int64(1) << (5 * GROUPS + 4)  # a signed number fits n + 1 groups while -limit <= it < limit
+    fits = (values[:, None] >= -limits) & (values[:, None] < limits)
+    last = fits.argmax(axis=1)[:, None]
+    characters = ((values[:, None] >> (5 * GROUPS)) & 0x1F) | np.where(last > GROUPS, MORE, 0)
+    return (characters + FIRST_CHAR)[last >= GROUPS].astype(np.uint8).tobytes().decode("ascii")
+
+
+def _from_text(text: bytes) -> Ints:
+    characters = np.frombuffer(text, np.uint8).astype(np.int64) - FIRST_CHAR
+    ends = np.flatnonzero((characters & MORE) == 0)
+    if ((characters < 0) | (characters > 63)).any() or (characters.size and characters[-1] & MORE):
+        raise InputError(
+            f"counts {text[:24]!r} is not a compressed run-length code (characters '0' to 'o', ending a number); "
+            "pass it as COCO stores it, or a list of run lengths"
+        )
+    starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)
+    place = np.arange(characters.size) - np.repeat(starts, ends - starts + 1)[: characters.size]
+    values = np.add.reduceat((characters & 0x1F) << (5 * np.minimum(place, 11)), starts)
+    negative = (characters[ends] & SIGN) != 0
+    values -= np.where(negative, np.int64(1) << np.minimum(5 * (ends - starts + 1), 62), 0)
+    values[1::2] = np.cumsum(values[1::2])
+    values[2::2] = np.cumsum(values[2::2])
+    return values
+
+
+def _size(size: object) -> tuple[int, int]:
+    if isinstance(size, Sequence) and len(size) == 2 and all(isinstance(s, (int, np.integer)) for s in size):
+        return int(size[0]), int(size[1])
+    raise InputError(f"size {size!r} of a run-length code must be [height, width] in pixels")
+
+
+def _read_counts(counts: object) -> Ints:
+    if isinstance(counts, str):
+        counts = counts.encode("ascii", "replace")
+    if isinstance(counts, bytes):
+        return _from_text(counts) if counts else np.zeros(0, np.int64)
+    if isinstance(counts, Sequence) and all(isinstance(c, (int, np.integer)) for c in counts):
+        return np.array(counts, np.int64)
+    raise InputError(f"counts {counts!r:.60} must be the text COCO stores, bytes, or a list of run lengths")

@@ -1,0 +1,484 @@
+"""What a model found in one picture: masks, boxes, scores, and every way to take them along.
+
+    Results   everything about one picture; indexable, iterable, never changed in place
+    Masks     the masks, as arrays and as polygons
+    Boxes     the tight boxes of the masks
+
+All coordinates are original pixels unless a name ends in `n` (then fractions of width and height, 0..1).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from masklet.errors import MaskletWarning, MissingExtraError
+from masklet.files import write_image, write_text
+from masklet.masks import boxes as tight
+from masklet.masks import drawing, polygons, rle
+
+if TYPE_CHECKING:
+    import pandas
+    import supervision
+
+__all__ = ["Boxes", "CocoAnnotation", "Masks", "ObjectRecord", "Results", "Segments"]
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int32]
+Bools = npt.NDArray[np.bool_]
+Pick = int | slice | Sequence[int] | Sequence[bool] | npt.NDArray[np.bool_] | npt.NDArray[np.integer[Any]]
+
+KEPT_ENOUGH = 0.95
+"""A text line that keeps less of a mask than this IoU is worth a warning."""
+
+
+class Segments(TypedDict):
+    """One ring as two lists of original-pixel coordinates."""
+
+    x: list[float]
+    y: list[float]
+
+
+ObjectRecord = TypedDict(
+    "ObjectRecord",
+    {
+        "prompt": int,
+        "name": str,
+        "class": int,
+        "confidence": float,
+        "area": int,
+        "box": dict[str, float],
+        "segments": Segments,
+    },
+)
+"""One object as plain data: an entry of `to_json` (box x1, y1, x2, y2 in original pixels, area in pixels)."""
+
+
+class CocoAnnotation(TypedDict):
+    """One annotation of a COCO file (bbox x, y, width, height in original pixels)."""
+
+    id: int
+    image_id: int
+    category_id: int
+    bbox: list[float]
+    area: int
+    segmentation: rle.Rle
+    iscrowd: int
+    score: float
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Masks:
+    """N masks of one picture.
+
+    Example:
+        >>> masks = Masks(np.zeros((2, 480, 640), bool))
+        >>> masks.data.shape, masks.orig_shape
+        ((2, 480, 640), (480, 640))
+    """
+
+    data: Bools
+
+    def __post_init__(self) -> None:
+        assert self.data.ndim == 3, f"masks are (N, H, W), got {self.data.shape}"
+        object.__setattr__(self, "data", np.asarray(self.data, bool))
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: Pick) -> Masks:
+        return Masks(self.data[_rows(index, len(self))])
+
+    def __repr__(self) -> str:
+        return f"Masks(shape={self.data.shape})"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of `data`: (N, H, W)."""
+        return self.data.shape
+
+    @property
+    def orig_shape(self) -> tuple[int, int]:
+        """(height, width) of the picture."""
+        return int(self.data.shape[1]), int(self.data.shape[2])
+
+    @cached_property
+    def polygons(self) -> list[list[polygons.Polygon]]:
+        """The outlines of each mask with holes and separate parts, largest part first; nothing is lost."""
+        return [polygons.from_mask(mask) for mask in self.data]
+
+    @cached_property
+    def xy(self) -> list[Floats]:
+        """One ring (K, 2) a mask, original pixels; holes and further parts hang on bridges of no width."""
+        return [polygons.one_ring(parts) for parts in self.polygons]
+
+    @property
+    def xyn(self) -> list[Floats]:
+        """`xy` as fractions of width and height."""
+        height, width = self.orig_shape
+        return [ring / np.array([width, height], np.float32) for ring in self.xy]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Boxes:
+    """N boxes of one picture: `xyxy` (N, 4) with `conf` (N,) and `cls` (N,), all float32.
+
+    Example:
+        >>> results.boxes.xyxy
+        array([[ 98., 101., 199., 203.]], dtype=float32)
+    """
+
+    xyxy: Floats
+    conf: Floats
+    cls: Floats
+    orig_shape: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.xyxy)
+
+    def __getitem__(self, index: Pick) -> Boxes:
+        rows = _rows(index, len(self))
+        return Boxes(self.xyxy[rows], self.conf[rows], self.cls[rows], self.orig_shape)
+
+    def __repr__(self) -> str:
+        return f"Boxes(n={len(self)}, orig_shape={self.orig_shape})"
+
+    @property
+    def xywh(self) -> Floats:
+        """Centre x, centre y, width, height in original pixels, (N, 4)."""
+        corner, far = self.xyxy[:, :2], self.xyxy[:, 2:]
+        return np.concatenate([(corner + far) / 2, far - corner], axis=1)
+
+    @property
+    def xyxyn(self) -> Floats:
+        """`xyxy` as fractions of width and height."""
+        return self.xyxy / self._scale
+
+    @property
+    def xywhn(self) -> Floats:
+        """`xywh` as fractions of width and height."""
+        return self.xywh / self._scale
+
+    @property
+    def data(self) -> Floats:
+        """x1, y1, x2, y2, conf, cls in one (N, 6) array."""
+        return np.concatenate([self.xyxy, self.conf[:, None], self.cls[:, None]], axis=1)
+
+    @property
+    def _scale(self) -> Floats:
+        height, width = self.orig_shape
+        return np.array([width, height, width, height], np.float32)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Results:
+    """What was found in one picture.
+
+    `orig_img` (H, W, 3) RGB uint8; `path` where it came from; `masks` (N, H, W) bool, or None when there are
+    none; `scores` (N,) predicted IoU, 0..1; `prompt_ids` (N,) which object each mask answers (its number in the
+    prompt, in video its id); `classes` (N,) keys of `names`; `speed` milliseconds by stage; `logits` (N, h, w)
+    low-resolution logits to feed back for refinement, or None.
+
+    Example:
+        >>> r = Results(picture, "cat.jpg", Masks(masks), scores)
+        >>> best = r[r.scores > 0.8]
+        >>> best.plot().shape == picture.shape
+        True
+    """
+
+    orig_img: npt.NDArray[np.uint8]
+    path: str
+    masks: Masks | None
+    scores: Floats
+    prompt_ids: Ints = field(default_factory=lambda: np.zeros(0, np.int32), kw_only=True)
+    classes: Ints = field(default_factory=lambda: np.zeros(0, np.int32), kw_only=True)
+    names: dict[int, str] = field(default_factory=lambda: {0: "object"}, kw_only=True)
+    speed: dict[str, float] = field(default_factory=dict, kw_only=True)
+    logits: Floats | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        count = len(self.scores)
+        assert self.orig_img.ndim == 3, f"orig_img is (H, W, 3), got {self.orig_img.shape}"
+        assert count == (len(self.masks) if self.masks is not None else 0), "one score for every mask"
+        assert not count or self.masks is None or self.masks.orig_shape == self.orig_shape, (
+            f"masks {self.masks} are not of the picture's size {self.orig_shape}"
+        )
+        self._set("scores", np.asarray(self.scores, np.float32).reshape(-1))
+        self._set("masks", self.masks if count else None)
+        self._set("prompt_ids", _column(self.prompt_ids, np.arange(count)))
+        self._set("classes", _column(self.classes, np.zeros(count)))
+        assert len(self.prompt_ids) == len(self.classes) == count, "one prompt id and class for every mask"
+        assert self.logits is None or len(self.logits) == count, "logits for every mask"
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, index: Pick) -> Results:
+        rows = _rows(index, len(self))
+        return Results(
+            self.orig_img,
+            self.path,
+            None if self.masks is None else self.masks[rows],
+            self.scores[rows],
+            prompt_ids=self.prompt_ids[rows],
+            classes=self.classes[rows],
+            names=self.names,
+            speed=self.speed,
+            logits=None if self.logits is None else self.logits[rows],
+        )
+
+    def __iter__(self) -> Iterator[Results]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        height, width = self.orig_shape
+        scores = ", ".join(f"{score:.2f}" for score in self.scores[:5]) + (", ..." if len(self) > 5 else "")
+        return f"Results({self.path!r}, {width}x{height} pixels, {len(self)} objects, scores [{scores}])"
+
+    @property
+    def orig_shape(self) -> tuple[int, int]:
+        """(height, width) of the picture."""
+        return int(self.orig_img.shape[0]), int(self.orig_img.shape[1])
+
+    @cached_property
+    def boxes(self) -> Boxes:
+        """The tight boxes of the masks with score and class."""
+        xyxy = np.zeros((0, 4), np.float32) if self.masks is None else tight.from_masks(self.masks.data)
+        return Boxes(xyxy, self.scores, self.classes.astype(np.float32), self.orig_shape)
+
+    def name_of(self, index: int) -> str:
+        """The class name of object `index`; a class that `names` lacks is called by its number."""
+        number = int(self.classes[index])
+        return self.names.get(number, str(number))
+
+    def plot(
+        self,
+        *,
+        masks: bool = True,
+        boxes: bool = False,
+        labels: bool = False,
+        style: drawing.Style | None = None,
+    ) -> npt.NDArray[np.uint8]:
+        """A copy of the picture, (H, W, 3) RGB uint8, with masks and, if wanted, boxes and labels.
+
+        Colours follow `prompt_ids` where these differ (one object keeps its colour through a video).
+
+        Example:
+            >>> picture = results.plot(boxes=True, labels=True)
+        """
+        picture = self.orig_img.copy()
+        colors = self._colors()
+        if masks and self.masks is not None:
+            picture = drawing.draw_masks(picture, self.masks.data, colors, style)
+        if boxes:
+            picture = drawing.draw_boxes(picture, self.boxes.xyxy, colors, style)
+        if labels:
+            texts = [f"{self.name_of(i)} {score:.2f}" for i, score in enumerate(self.scores)]
+            picture = drawing.draw_labels(picture, texts, self.boxes.xyxy[:, :2], colors, style)
+        return picture
+
+    def save(
+        self, path: str | os.PathLike[str] | None = None, *, boxes: bool = False, labels: bool = False
+    ) -> Path:
+        """Write `plot()` to `path`, by default STEM_masks.png in the current folder; returns where.
+
+        Example:
+            >>> results.save("out/cat.jpg", labels=True)
+            PosixPath('out/cat.jpg')
+
+        Raises:
+            OutputError: a suffix that names no picture format, or a folder that cannot be written.
+        """
+        return write_image(path or f"{self.stem}_masks.png", self.plot(boxes=boxes, labels=labels))
+
+    def show(self) -> None:
+        """Open `plot()` in the viewer of this computer (Pillow chooses it)."""
+        from PIL import Image
+
+        Image.fromarray(self.plot(boxes=True, labels=True)).show(title=self.path)
+
+    def cutout(self, index: int) -> npt.NDArray[np.uint8]:
+        """Object `index` alone on transparency: (h, w, 4) RGBA uint8, cropped to its box.
+
+        Example:
+            >>> write_image("cat.png", results.cutout(0))
+        """
+        one = self[index]
+        assert one.masks is not None
+        return drawing.cutout(self.orig_img, one.masks.data[0])
+
+    def save_crop(self, save_dir: str | os.PathLike[str]) -> list[Path]:
+        """Write the box of each object, cut from the picture, to save_dir/NAME/STEM_NUMBER.png; returns where.
+
+        An object with an empty mask has nothing to crop and is left out.
+
+        Example:
+            >>> results.save_crop("crops")
+            [PosixPath('crops/object/cat_0.png')]
+        """
+        written = []
+        for i, (x1, y1, x2, y2) in enumerate(self.boxes.xyxy.astype(int).tolist()):
+            if x2 > x1:
+                target = Path(save_dir) / self.name_of(i) / f"{self.stem}_{i}.png"
+                written.append(write_image(target, self.orig_img[y1:y2, x1:x2]))
+        return written
+
+    def save_txt(self, path: str | os.PathLike[str], *, save_conf: bool = False) -> Path:
+        """Write YOLO segmentation text: a line an object, `class x1 y1 x2 y2 ...` as fractions 0..1.
+
+        The format holds one ring an object, so holes and further parts hang on bridges one pixel wide. What a
+        reader gets back is compared with the mask: a `MaskletWarning` names each object that keeps an IoU
+        under 0.95. `to_coco` loses nothing. An empty mask has no line.
+
+        Example:
+            >>> results.save_txt("labels/cat.txt")
+            PosixPath('labels/cat.txt')
+        """
+        return write_text(path, "".join(line + "\n" for line in self.yolo_lines(save_conf=save_conf)))
+
+    def yolo_lines(self, *, save_conf: bool = False) -> list[str]:
+        """The lines of `save_txt`, with the same warnings."""
+        lines = []
+        for i, mask in enumerate(self.masks.data if self.masks is not None else ()):
+            ring = polygons.contour_ring(mask)
+            if len(ring):
+                _warn_of_loss(i, polygons.contour_loss(mask, ring))
+                numbers = " ".join(f"{n:.6f}" for n in (ring / self.orig_shape[::-1]).ravel().tolist())
+                tail = f" {self.scores[i]:.6f}" if save_conf else ""
+                lines.append(f"{self.classes[i]} {numbers}{tail}")
+        return lines
+
+    def summary(self) -> list[ObjectRecord]:
+        """Every object as plain numbers and text, ready for JSON.
+
+        Example:
+            >>> results.summary()[0]["box"]
+            {'x1': 98.0, 'y1': 101.0, 'x2': 199.0, 'y2': 203.0}
+        """
+        return [self._record(i) for i in range(len(self))]
+
+    def to_json(self, *, indent: int | None = 2) -> str:
+        """`summary()` as JSON text.
+
+        Example:
+            >>> json.loads(results.to_json())[0]["name"]
+            'object'
+        """
+        return json.dumps(self.summary(), indent=indent)
+
+    def to_df(self) -> pandas.DataFrame:
+        """One row an object: prompt, name, class, confidence, area, x1, y1, x2, y2 (original pixels).
+
+        Raises:
+            MissingExtraError: pandas is not installed (extra `table`).
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise MissingExtraError.of("pandas", "table") from error
+        plain = ("prompt", "name", "class", "confidence", "area")
+        rows = [{key: record[key] for key in plain} | record["box"] for record in self.summary()]
+        return pandas.DataFrame(rows, columns=[*plain, "x1", "y1", "x2", "y2"])
+
+    def to_coco(self, *, image_id: int = 1, first_id: int = 1) -> list[CocoAnnotation]:
+        """COCO annotations with run-length masks: lossless, holes and parts included.
+
+        `category_id` is the class plus one, because COCO tools keep 0 for the background.
+
+        Example:
+            >>> results.to_coco()[0]["segmentation"]["size"]
+            [480, 640]
+        """
+        masks = () if self.masks is None else self.masks.data
+        return [
+            {
+                "id": first_id + i,
+                "image_id": image_id,
+                "category_id": int(self.classes[i]) + 1,
+                "bbox": [float(x1), float(y1), float(x2 - x1), float(y2 - y1)],
+                "area": int(np.count_nonzero(mask)),
+                "segmentation": rle.encode(mask),
+                "iscrowd": 0,
+                "score": float(self.scores[i]),
+            }
+            for i, (mask, (x1, y1, x2, y2)) in enumerate(zip(masks, self.boxes.xyxy, strict=True))
+        ]
+
+    def to_supervision(self) -> supervision.Detections:
+        """The same as `supervision.Detections`; `prompt_id` and `class_name` are in its `data`.
+
+        Raises:
+            MissingExtraError: supervision is not installed (extra `supervision`).
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise MissingExtraError.of("supervision", "supervision") from error
+        if self.masks is None:
+            return supervision.Detections.empty()
+        names = np.array([self.name_of(i) for i in range(len(self))])
+        return supervision.Detections(
+            xyxy=self.boxes.xyxy,
+            mask=self.masks.data,
+            confidence=self.scores,
+            class_id=self.classes.astype(int),
+            data={"class_name": names, "prompt_id": self.prompt_ids},
+        )
+
+    @property
+    def stem(self) -> str:
+        """The name of the picture without folder and suffix; `image` when it has none."""
+        return Path(self.path.split("?")[0]).stem or "image"
+
+    def _record(self, i: int) -> ObjectRecord:
+        assert self.masks is not None
+        x, y = self.masks.xy[i].T.tolist()
+        return {
+            "prompt": int(self.prompt_ids[i]),
+            "name": self.name_of(i),
+            "class": int(self.classes[i]),
+            "confidence": round(float(self.scores[i]), 6),
+            "area": int(np.count_nonzero(self.masks.data[i])),
+            "box": dict(zip(("x1", "y1", "x2", "y2"), self.boxes.xyxy[i].tolist(), strict=True)),
+            "segments": {"x": x, "y": y},
+        }
+
+    def _colors(self) -> list[drawing.Color]:
+        ids = self.prompt_ids.tolist()
+        return [drawing.color_of(n) for n in (ids if len(set(ids)) == len(ids) else range(len(ids)))]
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+
+def _column(values: Ints, default: npt.NDArray[Any]) -> Ints:
+    """`values` as int32, or `default` when nothing was given."""
+    return np.asarray(values if len(values) else default, np.int32)
+
+
+def _rows(index: Pick, count: int) -> npt.NDArray[np.intp]:
+    """Row numbers meant by an int, a slice, or a list or array of ints or bools; always one-dimensional."""
+    if isinstance(index, (int, np.integer)) and not -count <= index < count:
+        raise IndexError(f"object {index} of {count}: there are objects 0 to {count - 1}")
+    if isinstance(index, Sequence) and not len(index):
+        index = slice(0)
+    return np.atleast_1d(np.arange(count)[index])
+
+
+def _warn_of_loss(index: int, kept: float) -> None:
+    if kept < KEPT_ENOUGH:
+        warnings.warn(
+            f"object {index}: as one ring, YOLO text keeps IoU {kept:.2f} of its mask (under {KEPT_ENOUGH}), "
+            "because of separate parts or holes; to_coco() or the png format keep all of it",
+            MaskletWarning,
+            stacklevel=4,
+        )
