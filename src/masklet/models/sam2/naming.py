@@ -168,7 +168,7 @@ def is_transformers(names: Iterable[str]) -> bool:
         >>> is_transformers(["image_encoder.trunk.pos_embed"])
         False
     """
-    marks = (f"{_TRUNK_THERE}.patch_embed.projection.", f"{_TRUNK_THERE}.blocks.", f"{_TRUNK_THERE}.pos_embed")
+    marks = tuple(f"{_TRUNK_THERE}.{part}" for part in ("blocks.", "patch_embed.projection.", "pos_embed"))
     return any(name.startswith(marks) for name in names)
 
 
@@ -230,20 +230,20 @@ def _known(name: str, table: Mapping[str, str]) -> str:
 
 def _split_points(tensor: Tensor) -> tuple[Tensor, ...]:
     if tensor.ndim != 2 or len(tensor) != len(_POINTS):
-        raise CheckpointError(f"{_POINTS_THERE} has the shape {tuple(tensor.shape)}; a SAM 2 has (4, channels).")
-    return tensor.split(1)
+        raise CheckpointError(f"{_POINTS_THERE} has shape {tuple(tensor.shape)}; a SAM 2 has (4, channels).")
+    return tuple(tensor[i : i + 1] for i in range(len(_POINTS)))
 
 
 def _join_points(state: Mapping[str, Tensor]) -> Tensor:
     missing = [name for name in _POINTS if name not in state]
     if missing:
-        raise CheckpointError(f"{missing[0]} is missing; transformers keeps all four point embeddings as one.")
+        raise CheckpointError(f"{missing[0]} is missing; transformers joins all four point embeddings.")
     return torch.cat([state[name] for name in _POINTS])
 
 
 def _one_matrix(earlier: Tensor | None, tensor: Tensor) -> Tensor:
     if earlier is not None and not (earlier.is_meta or torch.equal(earlier, tensor)):
         raise CheckpointError(
-            f"{_MATRICES_THERE[0]} and {_MATRICES_THERE[1]} differ; a SAM 2 has one matrix. Save the model anew."
+            f"{_MATRICES_THERE[0]} and {_MATRICES_THERE[1]} differ; a SAM 2 has one. Save it anew."
         )
     return tensor
