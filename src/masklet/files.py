@@ -71,7 +71,8 @@ def write_image(path: str | os.PathLike[str], pixels: npt.NDArray[np.uint8]) -> 
         >>> write_image("out/cat.png", results.plot())
 
     Raises:
-        OutputError: a suffix that names no picture format, transparency in a JPEG or BMP, an unwritable folder.
+        OutputError: a suffix that names no picture format, transparency in a JPEG or BMP, or
+            a folder that cannot be written.
     """
     from PIL import Image
 

@@ -125,7 +125,8 @@ class Masks:
     def xyn(self) -> list[Floats]:
         """`xy` as fractions of width and height."""
         height, width = self.orig_shape
-        return [ring / np.array([width, height], np.float32) for ring in self.xy]
+        scale = np.array([width, height], np.float32)
+        return [np.divide(ring, scale, dtype=np.float32) for ring in self.xy]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -184,9 +185,9 @@ class Results:
     """What was found in one picture.
 
     `orig_img` (H, W, 3) RGB uint8; `path` where it came from; `masks` (N, H, W) bool, or None when there are
-    none; `scores` (N,) predicted IoU, 0..1; `prompt_ids` (N,) which object each mask answers (its number in the
-    prompt, in video its id); `classes` (N,) keys of `names`; `speed` milliseconds by stage; `logits` (N, h, w)
-    low-resolution logits to feed back for refinement, or None.
+    none; `scores` (N,) predicted IoU, 0..1; `prompt_ids` (N,) which object each mask answers (its number in
+    the prompt, in video its id); `classes` (N,) keys of `names`; `speed` milliseconds by stage; `logits`
+    (N, h, w) low-resolution logits to feed back for refinement, or None.
 
     Example:
         >>> r = Results(picture, "cat.jpg", Masks(masks), scores)
@@ -317,7 +318,7 @@ class Results:
         return drawing.cutout(self.orig_img, one.masks.data[0])
 
     def save_crop(self, save_dir: str | os.PathLike[str]) -> list[Path]:
-        """Write the box of each object, cut from the picture, to save_dir/NAME/STEM_NUMBER.png; returns where.
+        """Write the box of each object, cut from the picture, to save_dir/NAME/STEM_NUMBER.png.
 
         An object with an empty mask has nothing to crop and is left out.
 
@@ -385,9 +386,8 @@ class Results:
             import pandas
         except ImportError as error:
             raise MissingExtraError.of("pandas", "table") from error
-        plain = ("prompt", "name", "class", "confidence", "area")
-        rows = [{key: record[key] for key in plain} | record["box"] for record in self.summary()]
-        return pandas.DataFrame(rows, columns=[*plain, "x1", "y1", "x2", "y2"])
+        columns = ["prompt", "name", "class", "confidence", "area", "x1", "y1", "x2", "y2"]
+        return pandas.DataFrame([{**record, **record["box"]} for record in self.summary()], columns=columns)
 
     def to_coco(self, *, image_id: int = 1, first_id: int = 1) -> list[CocoAnnotation]:
         """COCO annotations with run-length masks: lossless, holes and parts included.

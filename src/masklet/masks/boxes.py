@@ -23,8 +23,8 @@ def from_masks(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
     assert masks.ndim == 3, f"masks are (N, H, W), got {masks.shape}"
     if masks.size == 0:
         return np.zeros((len(masks), 4), np.float32)
-    left, right = _extent(masks.any(axis=1))
-    top, bottom = _extent(masks.any(axis=2))
+    left, right = _extent(np.asarray(masks.any(axis=1)))
+    top, bottom = _extent(np.asarray(masks.any(axis=2)))
     return np.stack([left, top, right, bottom], axis=1).astype(np.float32)
 
 

@@ -1,7 +1,7 @@
 """Masks, boxes and labels painted on a picture so that they can be read on any background.
 
-A mask is a translucent tint with a crisp outline in its full colour, set off by a thin dark casing. Large masks
-are painted first, so that a small object on a large one stays visible.
+A mask is a translucent tint with a crisp outline in its full colour, set off by a thin dark casing. Large
+masks are painted first, so that a small object on a large one stays visible.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PALETTE: tuple[Color, ...] = (
     (255, 145, 0),
     (92, 107, 255),
 )
-"""Twelve RGB colours; neighbours in the list are far apart in hue, so the first few objects never look alike."""
+"""Twelve RGB colours whose neighbours in the list are far apart in hue."""
 
 CASING: Color = (16, 18, 24)
 
@@ -52,7 +52,8 @@ class Style:
 
     def line(self, size: tuple[int, int]) -> int:
         """Line width in pixels for a picture of (height, width)."""
-        return self.line_width or max(1, round((size[0] * size[1]) ** 0.5 / 320))
+        side = (size[0] * size[1]) ** 0.5
+        return self.line_width or max(1 if side < 160 else 2, round(side / 320))
 
     def font(self, size: tuple[int, int]) -> int:
         """Font size in pixels for a picture of (height, width)."""
@@ -98,7 +99,8 @@ def draw_boxes(
     canvas = np.ascontiguousarray(picture).copy()
     for (x1, y1, x2, y2), color in zip(xyxy.round().astype(int).tolist(), colors, strict=True):
         corners = (x1, y1), (x2 - 1, y2 - 1)
-        cv2.rectangle(canvas, *corners, CASING, line + 2, cv2.LINE_AA)
+        if line > 1:
+            cv2.rectangle(canvas, *corners, CASING, line + 2, cv2.LINE_AA)
         cv2.rectangle(canvas, *corners, color, line, cv2.LINE_AA)
     return canvas
 
@@ -169,14 +171,14 @@ def _tag(
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
 ) -> None:
     draw = ImageDraw.Draw(image)
-    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
-    ascent = draw.textbbox((0, 0), "Ag", font=font)
-    pad = max(2, round((ascent[3] - ascent[1]) * 0.3))
-    width, height = right - left + 2 * pad, ascent[3] - ascent[1] + 2 * pad
+    left, _, right, _ = draw.textbbox((0, 0), text, font=font)
+    _, top, _, bottom = draw.textbbox((0, 0), "Ag", font=font)  # one height for every tag
+    pad = max(2, round((bottom - top) * 0.3))
+    width, height = right - left + 2 * pad, bottom - top + 2 * pad
     x = min(max(0.0, anchor[0]), max(0.0, image.width - width))
     y = min(max(0.0, anchor[1] - height), max(0.0, image.height - height))
     draw.rounded_rectangle((x, y, x + width, y + height), radius=pad, fill=color)
-    draw.text((x + pad - left, y + pad - ascent[1]), text, font=font, fill=_ink(color))
+    draw.text((x + pad - left, y + pad - top), text, font=font, fill=_ink(color))
 
 
 def _ink(color: Color) -> Color:

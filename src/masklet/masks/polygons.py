@@ -1,7 +1,7 @@
 """Outlines of masks that lose nothing: holes and separate parts are kept.
 
-An outline runs along the edges of pixels (not through their centres), so its area is the number of pixels, and
-filling it again gives the same mask. Outer rings turn clockwise on the screen, holes the other way round.
+An outline runs along the edges of pixels (not through their centres), so its area is the number of pixels,
+and filling it again gives the same mask. Outer rings turn clockwise on the screen, holes the other way round.
 Formats that know one ring only get it from `join` and `one_ring` (edges) or `contour_ring` (pixel centres);
 `loss` and `contour_loss` say how well the outcome still agrees with the mask.
 """
@@ -58,11 +58,12 @@ def from_mask(mask: Bools) -> list[Polygon]:
     if not crop.size:
         return []
     labels = cv2.connectedComponents(np.ascontiguousarray(crop).view(np.uint8), connectivity=8)[1]
+    origin = np.array([left, top])
     outer: dict[int, Ring] = {}
     holes: dict[int, list[Ring]] = {}
     for ring in _rings(crop):
         column, row = ring[0]
-        shifted = (ring + (left, top)).astype(np.float32)
+        shifted = (ring + origin).astype(np.float32)
         if crop[row, column]:
             outer[int(labels[row, column])] = shifted
         else:
@@ -97,7 +98,7 @@ def join(polygon: Polygon) -> Ring:
 
 
 def one_ring(polygons: Sequence[Polygon]) -> Ring:
-    """One ring (K, 2) for a whole mask: holes and further parts hang on the first part by bridges of no width.
+    """One ring (K, 2) for a whole mask: holes and further parts hang on the first by bridges of no width.
 
     Filling it (even-odd or nonzero) gives the mask back; drawing it also shows the bridges.
     No polygons give a (0, 2) ring.
@@ -132,14 +133,13 @@ def contour_ring(mask: Bools) -> Ring:
         np.ascontiguousarray(mask).view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
     )
     rings = [contour.reshape(-1, 2).astype(np.float32) + 0.5 for contour in contours]
-    parents = [] if not rings else [int(entry[3]) for entry in np.asarray(tree).reshape(-1, 4)]
-    parts = [
-        Polygon(ring, tuple(hole for hole, above in zip(rings, parents, strict=True) if above == part))
-        for part, ring in enumerate(rings)
-        if parents[part] < 0
-    ]
+    parents = np.asarray(tree).reshape(-1, 4)[:, 3].tolist() if rings else []
+    holes: dict[int, list[Ring]] = {}
+    for hole, parent in zip(rings, parents, strict=True):
+        holes.setdefault(parent, []).append(hole)
+    parts = [Polygon(ring, tuple(holes.get(i, ()))) for i, ring in enumerate(rings) if parents[i] < 0]
     ring = one_ring(sorted(parts, key=lambda part: -part.area))
-    return ring if len(ring) in (0, 3) or len(ring) > 3 else np.resize(ring, (4, 2))
+    return np.resize(ring, (4, 2)) if 0 < len(ring) < 3 else ring
 
 
 def contour_loss(mask: Bools, ring: Ring) -> float:
@@ -200,7 +200,7 @@ def _cycles(vertical: list[int]) -> Iterator[list[int]]:
 
 
 def _fill(rings: Sequence[Ring], mask: Bools) -> None:
-    """Set the pixels of `mask` whose centres lie inside the rings (even-odd), looking only where they reach."""
+    """Set the pixels of `mask` whose centres lie inside the rings (even-odd)."""
     height, width = mask.shape
     points = np.concatenate(rings).astype(np.float64)
     if not len(points):
@@ -214,7 +214,7 @@ def _fill(rings: Sequence[Ring], mask: Bools) -> None:
 
 
 def _even_odd(start: npt.NDArray[np.float64], end: npt.NDArray[np.float64], size: tuple[int, ...]) -> Bools:
-    """Pixels of a (height, width) window with an odd number of edges start-end to the left of their centre."""
+    """Pixels of a (height, width) window that have an odd number of edges to the left of their centre."""
     height, width = size
     low, high = np.minimum(start[:, 1], end[:, 1]), np.maximum(start[:, 1], end[:, 1])
     first = np.clip(np.ceil(low - 0.5), 0, height).astype(np.int64)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -41,14 +39,14 @@ def remove_islands(mask: Bools, area: int) -> Bools:
     keep[0] = False
     if len(areas) > 1 and not keep.any():
         keep[1 + int(areas[1:].argmax())] = True
-    return cast(Bools, keep[labels])
+    return keep[labels]
 
 
 def _components(mask: Bools) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
     """Label image (0 = not in the mask) and the area of each label."""
     count, labels = cv2.connectedComponents(np.ascontiguousarray(mask).view(np.uint8), connectivity=8)
-    labels = labels.astype(np.int32, copy=False)
-    return labels, np.bincount(labels.ravel(), minlength=count)
+    found = np.asarray(labels, np.int32)
+    return found, np.bincount(found.ravel(), minlength=count).astype(np.int64)
 
 
 def _border_labels(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:

@@ -66,10 +66,10 @@ def _runs(mask: npt.NDArray[np.bool_]) -> Ints:
     """Run lengths down the columns, background first (0 long when the first pixel is in the mask)."""
     flat = mask.T.ravel()
     turns = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    edges = [[0], turns, [flat.size]]
-    if flat.size and flat[0]:
-        edges.insert(0, [0])
-    return np.diff(np.concatenate(edges).astype(np.int64))
+    start = [0, 0] if flat.size and flat[0] else [0]
+    edges = np.concatenate([np.array(start, np.int64), turns, np.array([flat.size])])
+    runs: Ints = edges[1:] - edges[:-1]
+    return runs
 
 
 def _to_text(runs: Ints) -> str:
@@ -79,7 +79,8 @@ def _to_text(runs: Ints) -> str:
     fits = (values[:, None] >= -limits) & (values[:, None] < limits)
     last = fits.argmax(axis=1)[:, None]
     characters = ((values[:, None] >> (5 * GROUPS)) & 0x1F) | np.where(last > GROUPS, MORE, 0)
-    return (characters + FIRST_CHAR)[last >= GROUPS].astype(np.uint8).tobytes().decode("ascii")
+    text: bytes = (characters + FIRST_CHAR)[last >= GROUPS].astype(np.uint8).tobytes()
+    return text.decode("ascii")
 
 
 def _from_text(text: bytes) -> Ints:
@@ -87,7 +88,7 @@ def _from_text(text: bytes) -> Ints:
     ends = np.flatnonzero((characters & MORE) == 0)
     if ((characters < 0) | (characters > 63)).any() or (characters.size and characters[-1] & MORE):
         raise InputError(
-            f"counts {text[:24]!r} is not a compressed run-length code (characters '0' to 'o', ending a number); "
+            f"counts {text[:24]!r} is not a compressed run-length code (characters '0' to 'o'); "
             "pass it as COCO stores it, or a list of run lengths"
         )
     starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)
