@@ -1,0 +1,25 @@
+"""Weight files: fetched whole, opened without running anything in them, compared before they are loaded.
+
+- `fetch`: one published file into the cache, resumed, checked, renamed into place.
+- `reading`: a file's tensors and metadata, or an error that says what the file is instead.
+- `diff`: whether tensors fit a network, and what they look like if they do not.
+
+Nothing here imports torch until a file is opened.
+"""
+
+from __future__ import annotations
+
+from masklet.checkpoints.diff import check_fit, recognise
+from masklet.checkpoints.fetch import Progress, cache_dir, download
+from masklet.checkpoints.reading import check_finite, read_metadata, read_tensors
+
+__all__ = [
+    "Progress",
+    "cache_dir",
+    "check_finite",
+    "check_fit",
+    "download",
+    "read_metadata",
+    "read_tensors",
+    "recognise",
+]
