@@ -135,7 +135,10 @@ def test_one_copy_of_the_matrix_is_enough() -> None:
 
 
 def test_two_different_matrices_are_refused() -> None:
-    two = {MATRIX: torch.ones(2, 4), "prompt_encoder.shared_embedding.positional_embedding": torch.zeros(2, 4)}
+    two = {
+        MATRIX: torch.ones(2, 4),
+        "prompt_encoder.shared_embedding.positional_embedding": torch.zeros(2, 4),
+    }
     with pytest.raises(CheckpointError, match="differ"):
         from_transformers(two)
 

@@ -1,0 +1,251 @@
+"""The models masklet knows by name: where they come from, what they weigh, under which licence.
+
+    >>> find("sam2.1_b.pt").name
+    'sam2.1_hiera_base_plus'
+    >>> resolve("sam2.1_b.pt")            # a file of that name here, else the cache, else a download
+    PosixPath('/home/me/.cache/masklet/sam2.1_hiera_base_plus.pt')
+
+SHA-256 and size are those of the hub's Git LFS records (huggingface.co/facebook/sam2*-hiera-*), whose
+`.pt` files are the publisher's. `parameters` counts every value of every tensor in the published file,
+buffers included.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from masklet.checkpoints import Progress, cache_dir, download
+from masklet.errors import CheckpointError, UnknownModelError
+
+__all__ = ["BUILTIN", "MODELS", "ModelCard", "find", "is_downloaded", "locate", "resolve"]
+
+BUILTIN = "masklet-builtin"
+"""The name of the model inside the package, which `SAM()` takes when no name is given."""
+
+_SUFFIXES = (".pt", ".pth", ".safetensors")
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """One model: its names, its file and its terms.
+
+    `url` is None for the model inside the package; `size` is in bytes; `parameters`, `size` and `sha256`
+    are None where nobody published them.
+    """
+
+    name: str
+    title: str
+    file: str
+    aliases: tuple[str, ...]
+    url: str | None
+    size: int | None
+    sha256: str | None
+    parameters: int | None
+    licence_code: str
+    licence_weights: str
+    source: str
+
+    @property
+    def millions(self) -> float | None:
+        """Parameters in millions, to two decimals."""
+        return None if self.parameters is None else round(self.parameters / 1e6, 2)
+
+    @property
+    def is_builtin(self) -> bool:
+        """Whether the weights come inside the package."""
+        return self.url is None
+
+
+@dataclass(frozen=True)
+class _Published:
+    size: int
+    sha256: str
+    parameters: int
+
+
+# version and size -> the published file. Spellings of a size, the first one being the file's.
+_SIZES: dict[str, tuple[str, ...]] = {
+    "tiny": ("t",),
+    "small": ("s",),
+    "base_plus": ("b", "b+", "base", "base+", "base_plus"),
+    "large": ("l",),
+}
+_DATES = {"2": "072824", "2.1": "092824"}
+_FILES: dict[tuple[str, str], _Published] = {
+    ("2", "tiny"): _Published(
+        155906050, "65b50056e05bcb13694174f51bb6da89c894b57b75ccdf0ba6352c597c5d1125", 38946242
+    ),
+    ("2", "small"): _Published(
+        184309650, "95949964d4e548409021d47b22712d5f1abf2564cc0c3c765ba599a24ac7dce3", 46044098
+    ),
+    ("2", "base_plus"): _Published(
+        323493298, "d0bb7f236400a49669ffdd1be617959a8b1d1065081789d7bbff88eded3a8071", 80833922
+    ),
+    ("2", "large"): _Published(
+        897952466, "7442e4e9b732a508f80e141e7c2913437a3610ee0c77381a66658c3a445df87b", 224430386
+    ),
+    ("2.1", "tiny"): _Published(
+        156008466, "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69", 38962754
+    ),
+    ("2.1", "small"): _Published(
+        184416285, "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38", 46060610
+    ),
+    ("2.1", "base_plus"): _Published(
+        323606802, "a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5", 80850434
+    ),
+    ("2.1", "large"): _Published(
+        898083611, "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318", 224446898
+    ),
+}
+
+
+def _aliases(version: str, size: str) -> tuple[str, ...]:
+    """Every spelling but the canonical one, in the form `_key` brings names to."""
+    versions = ("sam2", "sam2.0", "sam_2") if version == "2" else ("sam2.1", "sam_2.1")
+    spellings = dict.fromkeys((*_SIZES[size], size))
+    names = [f"{v}_{infix}{s}" for v in versions for infix in ("", "hiera_") for s in spellings]
+    names.append(f"facebook/sam{version}_hiera_{size}")
+    return tuple(name for name in dict.fromkeys(names) if name != f"sam{version}_hiera_{size}")
+
+
+def _card(version: str, size: str, published: _Published) -> ModelCard:
+    name = f"sam{version}_hiera_{size}"
+    return ModelCard(
+        name=name,
+        title=f"SAM {version} {size.replace('_plus', '+')}",
+        file=f"{name}.pt",
+        aliases=_aliases(version, size),
+        url=f"https://dl.fbaipublicfiles.com/segment_anything_2/{_DATES[version]}/{name}.pt",
+        size=published.size,
+        sha256=published.sha256,
+        parameters=published.parameters,
+        licence_code="Apache-2.0",
+        licence_weights="Apache-2.0",
+        source="Meta AI, https://github.com/facebookresearch/sam2",
+    )
+
+
+_BUILTIN_CARD = ModelCard(
+    name=BUILTIN,
+    title="masklet's own small SAM 2",
+    file="masklet-builtin.safetensors",
+    aliases=("builtin", "masklet"),
+    url=None,
+    size=None,
+    sha256=None,
+    parameters=None,
+    licence_code="Apache-2.0",
+    licence_weights="Apache-2.0",
+    source="trained for masklet; the model card is in the package's builtin folder",
+)
+
+MODELS: dict[str, ModelCard] = {
+    card.name: card
+    for card in (_BUILTIN_CARD, *(_card(version, size, data) for (version, size), data in _FILES.items()))
+}
+
+
+def find(name: str) -> ModelCard:
+    """The card of a model by any of its names, with or without `.pt`, in upper or lower case.
+
+    Example:
+        >>> find("facebook/sam2-hiera-tiny").file
+        'sam2_hiera_tiny.pt'
+
+    Errors: UnknownModelError, which prints the names there are and the nearest one.
+    """
+    names = _names()
+    card = names.get(_key(name))
+    if card is None:
+        raise UnknownModelError(_unknown(name, list(names)))
+    return card
+
+
+def locate(card: ModelCard, progress: Progress | None = None) -> Path:
+    """The file of a card: in the current folder, else in the cache, else downloaded into the cache.
+
+    `progress` is called with (bytes there, bytes in all) during a download.
+
+    Errors: DownloadError, which says what to fetch, from where, and where to put it; CheckpointError
+    where an installation lost the built-in model's file.
+    """
+    if card.url is None:
+        return _inside_package(card)
+    here = Path(card.file)
+    if here.is_file():
+        return here.absolute()
+    return download(card.url, cache_dir() / card.file, size=card.size, sha256=card.sha256, progress=progress)
+
+
+def resolve(name: str | PathLike[str], progress: Progress | None = None) -> Path:
+    """The weight file for a path or a known name. A file that exists wins over a name.
+
+    Example:
+        >>> resolve("runs/mine.safetensors")
+        PosixPath('runs/mine.safetensors')
+
+    Errors: UnknownModelError for what is neither; else as `locate`.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    return locate(find(str(name)), progress)
+
+
+def is_downloaded(card: ModelCard) -> bool:
+    """Whether the card's file is here already, so that `locate` needs no network."""
+    if card.is_builtin:
+        return _builtin_path(card).is_file()
+    cached = cache_dir() / card.file
+    whole = cached.is_file() and card.size in {None, cached.stat().st_size}
+    return whole or Path(card.file).is_file()
+
+
+def _key(name: str) -> str:
+    key = name.strip().lower().replace("\\", "/")
+    for suffix in _SUFFIXES:
+        key = key.removesuffix(suffix)
+    return key.replace("-", "_").replace(" ", "_")
+
+
+def _names() -> dict[str, ModelCard]:
+    return {_key(name): card for card in MODELS.values() for name in (card.name, *card.aliases)}
+
+
+def _builtin_path(card: ModelCard) -> Path:
+    return Path(__file__).parent / "builtin" / card.file
+
+
+def _inside_package(card: ModelCard) -> Path:
+    path = _builtin_path(card)
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path} is missing: this installation of masklet lost its built-in model. "
+            "Install masklet again, or name a model: SAM('sam2.1_t.pt')."
+        )
+    return path
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(_key(name.rpartition("/")[2]), known, n=1, cutoff=0.5)
+    is_path = "/" in name or "\\" in name or name.lower().endswith(_SUFFIXES)
+    what = "neither a file that exists nor a known model" if is_path else "not a known model"
+    hint = f" Did you mean {_as_written(near[0])!r}?" if near else ""
+    rows = [f"  {card.name:<24} {_as_typed(card)}" for card in MODELS.values()]
+    return "\n".join([f"{name!r} is {what}.{hint} Give the path of a file or one of these names:", *rows])
+
+
+def _as_written(key: str) -> str:
+    """A key in the spelling of the place it comes from."""
+    return key.replace("_", "-") if "/" in key else key
+
+
+def _as_typed(card: ModelCard) -> str:
+    if card.is_builtin:
+        return "inside the package"
+    short = card.aliases[0]
+    hub = f"facebook/{card.name.replace('_', '-')}"
+    return f"{short}.pt, {card.file}, {hub}"

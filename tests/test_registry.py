@@ -1,0 +1,177 @@
+"""Names of models: every spelling finds its card, every other is refused with the nearest one."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+from masklet import registry
+from masklet.errors import CheckpointError, DownloadError, UnknownModelError
+from masklet.registry import BUILTIN, MODELS, find, is_downloaded, locate, resolve
+
+MANIFESTS = Path(__file__).parent / "golden" / "manifests"
+SIZES = {"tiny": "t", "small": "s", "base_plus": "b", "large": "l"}
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder, an empty cache and no network."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("MASKLET_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("MASKLET_OFFLINE", "1")
+    return tmp_path
+
+
+def spellings(version: str, size: str, short: str) -> list[str]:
+    dashed = size.replace("_", "-")
+    names = [
+        f"sam{version}_{short}",
+        f"sam{version}-{short}",
+        f"sam{version}_{size}",
+        f"sam{version}-{dashed}",
+        f"sam{version}_hiera_{size}",
+        f"sam{version}_hiera_{short}",
+        f"sam{version}-hiera-{dashed}",
+    ]
+    if size == "base_plus":
+        names += [f"sam{version}-b+", f"sam{version}_hiera_b+", f"sam{version}_base", f"SAM{version} base+"]
+    return [*names, *(f"{name}.pt" for name in names), f"facebook/sam{version}-hiera-{dashed}"]
+
+
+EVERY = [
+    (spelling, f"sam{version}_hiera_{size}")
+    for version in ("2", "2.1")
+    for size, short in SIZES.items()
+    for spelling in spellings(version, size, short)
+]
+
+
+@pytest.mark.parametrize(("spelling", "name"), EVERY)
+def test_every_spelling_finds_its_card(spelling: str, name: str) -> None:
+    assert find(spelling).name == name
+    assert find(spelling.upper()).name == name
+    assert find(f" {spelling} ").name == name
+
+
+@pytest.mark.parametrize("spelling", [BUILTIN, "builtin", "masklet", "Masklet_Builtin"])
+def test_the_builtin_model_has_names(spelling: str) -> None:
+    assert find(spelling).is_builtin
+
+
+def test_no_spelling_means_two_models() -> None:
+    keys = [registry._key(name) for card in MODELS.values() for name in (card.name, *card.aliases)]
+    assert len(keys) == len(set(keys))
+
+
+def test_every_alias_is_found() -> None:
+    assert all(find(alias) is card for card in MODELS.values() for alias in card.aliases)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "near"),
+    [
+        ("sam2.1_tinny.pt", "sam2.1_tiny"),
+        ("sam2_hiera_lagre", "sam2_hiera_large"),
+        ("facebook/sam2.1-hiera-smal", "sam2.1_hiera_small"),
+        ("sam2b.pt", "sam2_b"),
+    ],
+)
+def test_a_wrong_name_shows_the_nearest_and_all(wrong: str, near: str) -> None:
+    with pytest.raises(UnknownModelError) as caught:
+        find(wrong)
+    message = str(caught.value)
+    assert repr(wrong) in message
+    assert f"Did you mean {near!r}?" in message
+    assert all(name in message for name in MODELS)
+
+
+def test_a_name_like_nothing_gets_no_guess() -> None:
+    with pytest.raises(UnknownModelError, match=r"'qqqqzzzz' is not a known model\. Give") as caught:
+        find("qqqqzzzz")
+    assert "Did you mean" not in str(caught.value)
+
+
+def test_a_missing_path_is_called_a_file() -> None:
+    with pytest.raises(UnknownModelError, match="neither a file that exists nor a known model"):
+        resolve("weights/sam2_b.pt")
+
+
+@pytest.mark.parametrize("name", [n for n in MODELS if n != BUILTIN])
+def test_cards_hold_what_is_published(name: str) -> None:
+    card = MODELS[name]
+    shapes = json.loads((MANIFESTS / f"{name}.json").read_text())
+    assert card.parameters == sum(math.prod(shape) for shape in shapes.values())
+    assert card.size is not None
+    assert 4 * card.parameters < card.size < 4 * card.parameters + 300_000
+    assert re.fullmatch(r"[0-9a-f]{64}", card.sha256 or "")
+    day = "092824" if "2.1" in name else "072824"
+    assert card.url == f"https://dl.fbaipublicfiles.com/segment_anything_2/{day}/{name}.pt"
+    assert card.licence_code == card.licence_weights == "Apache-2.0"
+
+
+def test_hashes_differ() -> None:
+    assert len({card.sha256 for card in MODELS.values()}) == len(MODELS)
+
+
+def test_millions() -> None:
+    assert find("sam2.1_t").millions == 38.96
+
+
+def test_an_existing_file_wins_over_a_name(elsewhere: Path) -> None:
+    (elsewhere / "here" / "sam2_b.pt").write_bytes(b"mine")
+    assert resolve("sam2_b.pt") == Path("sam2_b.pt")
+
+
+def test_the_current_folder_wins_over_the_cache(elsewhere: Path) -> None:
+    card = find("sam2.1_t")
+    here = elsewhere / "here" / card.file
+    here.write_bytes(b"mine")
+    assert locate(card) == here
+    assert is_downloaded(card)
+
+
+def test_the_cache_needs_no_network(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = find("sam2.1_t")
+    assert card.size is not None
+    cached = elsewhere / "cache" / card.file
+    cached.parent.mkdir()
+    with cached.open("wb") as file:
+        file.truncate(card.size)  # sparse: takes no room
+    assert is_downloaded(card)
+    assert resolve("SAM2.1_T") == cached
+
+
+def test_a_cached_file_of_another_size_is_not_taken(elsewhere: Path) -> None:
+    card = find("sam2.1_t")
+    cached = elsewhere / "cache" / card.file
+    cached.parent.mkdir()
+    cached.write_bytes(b"short")
+    assert not is_downloaded(card)
+    with pytest.raises(DownloadError, match=r"the file there has 5 bytes, not 156008466"):
+        locate(card)
+
+
+def test_without_network_the_error_says_what_where_from_and_where_to(elsewhere: Path) -> None:
+    with pytest.raises(DownloadError) as caught:
+        resolve("sam2_b.pt")
+    message = str(caught.value)
+    assert "sam2_hiera_base_plus.pt (323.5 MB)" in message
+    assert "https://dl.fbaipublicfiles.com/segment_anything_2/072824/sam2_hiera_base_plus.pt" in message
+    assert str(elsewhere / "cache" / "sam2_hiera_base_plus.pt") in message
+    assert not is_downloaded(find("sam2_b"))
+
+
+def test_the_builtin_file_is_in_the_package(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = elsewhere / "masklet-builtin.safetensors"
+    monkeypatch.setattr(registry, "_builtin_path", lambda card: file)
+    with pytest.raises(CheckpointError, match="lost its built-in model"):
+        locate(MODELS[BUILTIN])
+    assert not is_downloaded(MODELS[BUILTIN])
+    file.touch()
+    assert locate(MODELS[BUILTIN]) == file
+    assert is_downloaded(MODELS[BUILTIN])
