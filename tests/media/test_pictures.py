@@ -180,14 +180,18 @@ def test_array_errors_have_value_rule_and_remedy(name: str) -> None:
 PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
 BYTE_ERRORS = {
     "nothing": (b"", ["empty", "0 bytes", "again"]),
-    "text": (b"hello there, no picture", ["not a picture", "hello there,", "PNG"]),
-    "web page": (b"<!DOCTYPE html><html>", ["not a picture", "web page", "address of the picture"]),
+    "text": (b"hello there, no picture", ["cannot be read as a picture", "hello there,", "PNG"]),
+    "web page": (
+        b"<!DOCTYPE html><html>",
+        ["cannot be read as a picture", "web page", "address of the picture"],
+    ),
     "lfs": (b"version https://git-lfs.github.com/spec/v1\n", ["LFS", "git lfs pull"]),
     "video": (b"\x00\x00\x00 ftypisom\x00\x00\x02\x00", ["video", "model.track"]),
     "heic": (b"\x00\x00\x00 ftypheic\x00\x00\x00\x00", ["HEIC", "pillow-heif", "JPEG"]),
     "half a jpeg": (encoded(PHOTO, "JPEG")[:1500], ["cut short", "again"]),
     "half a png": (encoded(PHOTO)[:3000], ["cut short", "again"]),
-    "half a header": (encoded(PHOTO, "JPEG")[:12], ["begins like JPEG", "cut short"]),
+    "odd tiff": (b"II*\x00\x08" + bytes(9), ["TIFF", "cannot read", "convert it to PNG"]),
+    "half a header": (encoded(PHOTO, "JPEG")[:12], ["begins like JPEG", "cut short", "again"]),
     "32 bit": (encoded(Image.fromarray(np.full((2, 2), 70000, np.int32)), "TIFF"), ["70000", "0..255"]),
     "unbounded float": (encoded(Image.fromarray(np.full((2, 2), 9, np.float32)), "TIFF"), ["9", "0..1"]),
 }

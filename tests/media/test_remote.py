@@ -86,7 +86,7 @@ BAD_ADDRESSES = {
     "/missing.png": ["404", "Not Found", "browser"],
     "/denied": ["403", "public address"],
     "/broken": ["500"],
-    "/page": ["not a picture", "web page"],
+    "/page": ["cannot be read as a picture", "web page"],
     "/cut.png": ["cut short", f"{len(png())} of {len(png()) + 500} bytes", "try again"],
     "/cut_quietly.png": ["cut short", "again"],
     "/empty": ["empty", "0 bytes"],

@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
     for value in (1, 2, 10):
         shade(value).save(tmp_path / f"shot{value}.png")
     shade(30).save(tmp_path / "Other.BMP")
-    (tmp_path / "notes.txt").write_text("not a picture")
+    (tmp_path / "notes.txt").write_text("cannot be read as a picture")
     (tmp_path / ".hidden.png").write_bytes(b"\x00\x05\x16\x07")
     (tmp_path / "clip.mp4").write_bytes(b"\x00")
     (tmp_path / "below.png").mkdir()
@@ -104,10 +104,11 @@ def test_an_iterator_is_read_one_at_a_time(folder: Path) -> None:
 def test_pixels_are_read_late_and_paths_checked_early(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"no picture")
     shade(1).save(tmp_path / "good.png")
-    pictures = open_source([tmp_path / "good.png", tmp_path / "bad.png"])
+    pictures = open_source([tmp_path / name for name in ("good.png", "bad.png", "good.png")])
     assert next(pictures).size == (4, 6)
-    with pytest.raises(SourceError, match="not a picture"):
+    with pytest.raises(SourceError, match="cannot be read as a picture"):
         next(pictures)
+    assert next(pictures).size == (4, 6)  # one bad picture does not end the others
     with pytest.raises(SourceError, match="no such picture"):
         open_source([tmp_path / "good.png", tmp_path / "gone.png"])
 

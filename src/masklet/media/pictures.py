@@ -41,7 +41,15 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_MAGIC = {b"\xff\xd8": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"BM": "BMP", b"RIFF": "WebP"}
+_MAGIC = {
+    b"\xff\xd8": "JPEG",
+    b"\x89PNG": "PNG",
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"RIFF": "WebP",
+    b"II*\x00": "TIFF",
+    b"MM\x00*": "TIFF",
+}
 _VIA = {"P": "RGBA", "PA": "RGBA", "RGBa": "RGBA", "La": "LA"}
 
 
@@ -158,7 +166,7 @@ def _decode(file: IO[bytes], path: str) -> Picture:
             f"{path!r} is too large: {cause}; make it smaller first, or raise PIL.Image.MAX_IMAGE_PIXELS"
         ) from cause
     except _DAMAGED as cause:
-        raise SourceError(f"{path!r} is not a picture: {_looks_like(head)}") from cause
+        raise SourceError(f"{path!r} cannot be read as a picture: {_looks_like(head)}") from cause
 
 
 def _looks_like(head: bytes) -> str:
@@ -174,7 +182,10 @@ def _looks_like(head: bytes) -> str:
         return "it is a Git LFS pointer; run 'git lfs pull' to fetch the picture"
     for magic, name in _MAGIC.items():
         if head.startswith(magic):
-            return f"it begins like {name} but is damaged or cut short; copy or download it again"
+            return (
+                f"it begins like {name}, but is cut short, damaged or of a kind Pillow cannot read; "
+                "copy or download it again, or convert it to PNG"
+            )
     return (
         f"it begins with {head[:12]!r}, which is no format Pillow knows; "
         "give JPEG, PNG, WebP, TIFF, BMP or GIF, or convert it to PNG"

@@ -50,7 +50,13 @@ class Pictures(Iterator[Picture]):
     """An iterator of `Picture` that knows how many there are, where that can be known.
 
     `total` is that number, or None for an iterator; `len()` is `total` and raises TypeError for None.
-    It counts all of them, also those already taken.
+    It counts all of them, also those already taken. A picture that raises SourceError does not end the
+    others: `next` goes on behind it.
+
+    Example:
+        >>> pictures = open_source(["a.jpg", "b.jpg"])  # doctest: +SKIP
+        >>> len(pictures), next(pictures).path  # doctest: +SKIP
+        (2, 'a.jpg')
     """
 
     def __init__(self, readers: Iterable[Reader], total: int | None) -> None:
