@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -329,7 +330,8 @@ class Results:
         written = []
         for i, (x1, y1, x2, y2) in enumerate(self.boxes.xyxy.astype(int).tolist()):
             if x2 > x1:
-                target = Path(save_dir) / self.name_of(i) / f"{self.stem}_{i}.png"
+                folder = re.sub(r"[^\w -]", "_", self.name_of(i))  # a class name is no path
+                target = Path(save_dir) / folder / f"{self.stem}_{i}.png"
                 written.append(write_image(target, self.orig_img[y1:y2, x1:x2]))
         return written
 

@@ -100,8 +100,8 @@ def draw_boxes(
     for (x1, y1, x2, y2), color in zip(xyxy.round().astype(int).tolist(), colors, strict=True):
         corners = (x1, y1), (x2 - 1, y2 - 1)
         if line > 1:
-            cv2.rectangle(canvas, *corners, CASING, line + 2, cv2.LINE_AA)
-        cv2.rectangle(canvas, *corners, color, line, cv2.LINE_AA)
+            cv2.rectangle(canvas, *corners, CASING, line + 2)
+        cv2.rectangle(canvas, *corners, color, line)
     return canvas
 
 

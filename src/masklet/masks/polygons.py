@@ -239,13 +239,13 @@ def _splice(ring: Ring, other: Ring) -> Ring:
     """`ring` with a way to `other`, around it, and the same way back."""
     near = _nearest(ring, other[0])
     entry = _nearest(other, ring[near])
-    near = _nearest(ring, other[entry])
     tour = np.concatenate([other[entry:], other[: entry + 1]])
     return np.concatenate([ring[: near + 1], tour, ring[near:]])
 
 
 def _nearest(ring: Ring, point: Ring) -> int:
-    return int(((ring - point) ** 2).sum(axis=1).argmin())
+    across, down = ring[:, 0] - point[0], ring[:, 1] - point[1]
+    return int((across * across + down * down).argmin())
 
 
 def _reversed(ring: Ring) -> Ring:
