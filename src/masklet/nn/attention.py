@@ -13,7 +13,7 @@ __all__ = ["Attention", "merge_heads", "split_heads"]
 
 def split_heads(x_BTC: Tensor, heads: int) -> Tensor:
     """(B, T, C) to (B, H, T, D)."""
-    return x_BTC.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return x_BTC.reshape(*x_BTC.shape[:-1], heads, -1).transpose(1, 2)
 
 
 def merge_heads(x_BHTD: Tensor) -> Tensor:

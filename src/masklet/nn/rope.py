@@ -27,6 +27,6 @@ def rotate(x_BHTD: Tensor, rotation_2TP: Tensor) -> Tensor:
     """Turn every plane of (B, H, T, D) by its place's angle; longer T repeats the map."""
     repeats = x_BHTD.shape[-2] // rotation_2TP.shape[1]
     cos, sin = rotation_2TP.repeat(1, repeats, 1) if repeats > 1 else rotation_2TP
-    even, odd = x_BHTD.float().unflatten(-1, (-1, 2)).unbind(-1)
+    even, odd = x_BHTD.float().reshape(*x_BHTD.shape[:-1], -1, 2).unbind(-1)
     turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
     return turned.flatten(-2).to(x_BHTD.dtype)

@@ -66,14 +66,14 @@ class MaskDecoder(nn.Module):
             place_pos_1CHW.to(places_BCHW.dtype).flatten(2).transpose(1, 2),
             tokens_BTC,
         )
-        return tokens, places_BSC.transpose(1, 2).unflatten(2, places_BCHW.shape[-2:])
+        return tokens, places_BSC.transpose(1, 2).reshape(places_BCHW.shape)
 
     def _masks(self, masks_BKC: Tensor, places_BCHW: Tensor, fine: tuple[Tensor, Tensor]) -> Tensor:
         up1, norm, act1, up2, act2 = self.output_upscaling
         detail = act2(up2(act1(norm(up1(places_BCHW) + fine[0]))) + fine[1])
         kernels = [mlp(masks_BKC[:, k]) for k, mlp in enumerate(self.output_hypernetworks_mlps)]
-        logits = torch.stack(kernels, dim=1) @ detail.flatten(2)
-        return logits.unflatten(2, detail.shape[-2:])
+        logits: Tensor = torch.stack(kernels, dim=1) @ detail.flatten(2)
+        return logits.reshape(*logits.shape[:2], *detail.shape[-2:])
 
 
 def stability(logits_BKHW: Tensor, delta: float) -> Tensor:

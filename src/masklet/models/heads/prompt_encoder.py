@@ -58,7 +58,7 @@ class PromptEncoder(nn.Module):
         place = (prompts.points_BN2.float() + 0.5) / prompts.points_BN2.new_tensor(size, dtype=torch.float32)
         place = torch.cat([place, place.new_zeros(batch, 1, 2)], dim=1)  # the stop token of the published models
         labels = torch.cat([prompts.labels_BN, prompts.labels_BN.new_full((batch, 1), -1)], dim=1)
-        kinds = torch.cat([self.not_a_point_embed.weight, *[e.weight for e in self.point_embeddings]])
+        kinds = torch.cat([self.not_a_point_embed.weight, *self.point_embeddings.parameters()])
         position = self.pe_layer(place) * (labels >= 0)[..., None]
         tokens: Tensor = position.to(kinds.dtype) + kinds[labels.long() + 1]
         return tokens
@@ -93,8 +93,7 @@ class PromptDrawing(nn.Module):
 
     def forward(self, prompts: PromptTensors, height: int, width: int) -> Tensor:
         """(B, C, H, W)."""
-        dtype = self.layers[0].weight.dtype
-        out: Tensor = self.layers(self.draw(prompts, height * 4, width * 4).to(dtype))
+        out: Tensor = self.layers(self.draw(prompts, height * 4, width * 4))
         return out
 
     def draw(self, prompts: PromptTensors, height: int, width: int) -> Tensor:

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-__all__ = ["CONFIGS", "ConvNetConfig", "HieraConfig", "MemoryConfig", "SAM2Config"]
+__all__ = ["CONFIGS", "PIXEL_MEAN", "PIXEL_STD", "ConvNetConfig", "HieraConfig", "MemoryConfig", "SAM2Config"]
+
+PIXEL_MEAN = (0.485, 0.456, 0.406)
+PIXEL_STD = (0.229, 0.224, 0.225)
+"""Of RGB in 0..1: every network of the family sees (pixel - mean) / deviation."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class ConvNetConfig:
     inner: tuple[int, int, int, int] = (32, 64, 128, 256)
     channels: tuple[int, int, int, int] = (128, 256, 512, 1024)
     """At strides 4, 8, 16, 32."""
-    depths: tuple[int, int, int, int] = (2, 3, 5, 1)
+    depths: tuple[int, int, int, int] = (3, 4, 6, 1)
     context_width: int = 256
     context_heads: int = 4
     context_blocks: int = 2
@@ -88,7 +92,7 @@ CONFIGS: dict[str, SAM2Config] = {
     **{f"sam2_hiera_{name}": SAM2Config(trunk, memory=_FIRST) for name, trunk in _TRUNKS.items()},
     **{f"sam2.1_hiera_{name}": SAM2Config(trunk) for name, trunk in _TRUNKS.items()},
     "builtin": SAM2Config(
-        ConvNetConfig(), image_size=320, width=128, heads=4, hidden=512, prompt_maps=True, memory=None
+        ConvNetConfig(), image_size=288, width=128, heads=4, hidden=512, prompt_maps=True, memory=None
     ),
 }
 """By canonical name."""

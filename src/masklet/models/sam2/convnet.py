@@ -81,9 +81,11 @@ class ConvNet(nn.Module):
         for stage in self.stages:
             x = stage(x)
             maps.append(x)
-        return [*maps[:3], self._look_around(self.enter(maps[3]))]
+        return [*maps[:3], self.look_around(maps[3])]
 
-    def _look_around(self, x_BCHW: Tensor) -> Tensor:
+    def look_around(self, coarsest_BCHW: Tensor) -> Tensor:
+        """The last stage's map, narrowed, with every place told of the others."""
+        x_BCHW = self.enter(coarsest_BCHW)
         height, width = x_BCHW.shape[-2:]
         position = sine_position(height, width, x_BCHW.shape[1], x_BCHW.device).flatten(2).transpose(1, 2)
         x_BTC = x_BCHW.flatten(2).transpose(1, 2)

@@ -45,7 +45,7 @@ class FuserBlock(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """(B, C, H, W) to the same."""
-        y_BHWC = self.norm(self.dwconv(x_BCHW)).permute(0, 2, 3, 1)
+        y_BHWC: Tensor = self.norm(self.dwconv(x_BCHW)).permute(0, 2, 3, 1)
         y_BHWC = self.gamma * self.pwconv2(gelu(self.pwconv1(y_BHWC)))
         return x_BCHW + y_BHWC.permute(0, 3, 1, 2)
 

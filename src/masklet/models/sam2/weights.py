@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cache
 
 import torch
@@ -49,6 +48,3 @@ def build(config: SAM2Config, state: Mapping[str, Tensor]) -> SAM2:
     return model.eval().requires_grad_(False)
 
 
-def without_memory(config: SAM2Config) -> SAM2Config:
-    """The same network for pictures only, as files in the naming of `transformers`' image model hold it."""
-    return replace(config, memory=None)

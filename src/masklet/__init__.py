@@ -1,0 +1,54 @@
+"""masklet: segment anything in images and video.
+
+Example:
+    >>> from masklet import SAM
+    >>> model = SAM()  # the small model inside the package
+    >>> results = model("dog.jpg", points=[150, 150], labels=[1])
+
+Importing the package defines names and nothing else; the network's libraries are loaded when `SAM` is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from masklet.errors import MaskletError, MaskletWarning
+
+if TYPE_CHECKING:
+    from masklet.image import ImagePredictor, Prediction
+    from masklet.results import Results
+    from masklet.sam import SAM, ModelInfo
+
+__all__ = [
+    "SAM",
+    "ImagePredictor",
+    "MaskletError",
+    "MaskletWarning",
+    "ModelInfo",
+    "Prediction",
+    "Results",
+    "__version__",
+]
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "SAM": "masklet.sam",
+    "ImagePredictor": "masklet.image",
+    "ModelInfo": "masklet.sam",
+    "Prediction": "masklet.image",
+    "Results": "masklet.results",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'masklet' has no attribute {name!r}; it has {', '.join(__all__)}")
+    value: object = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

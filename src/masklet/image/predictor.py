@@ -1,0 +1,235 @@
+"""Set a picture once, ask many times.
+
+Coordinates are pixels of the original picture, x to the right and y down; boxes are xyxy.
+Shapes: N objects, K candidate masks, H and W of the picture, h and w of the low-resolution logits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from masklet.errors import InputError, PromptError, StateError
+from masklet.image.pixels import mask_logits, to_input, to_size
+from masklet.models.base import ImageFeatures, MaskPrediction, PromptTensors
+from masklet.models.heads.mask_decoder import choose
+from masklet.models.sam2 import SAM2
+from masklet.models.sam2.inference import FastEncoder
+from masklet.prompts import ObjectPrompt, parse_prompts
+
+__all__ = ["ImagePredictor", "Prediction"]
+
+OBJECTS_AT_ONCE = 32
+"""Objects in one batch through the decoder; more take turns, so that memory stays bounded."""
+LOGIT_LIMIT = 32.0
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was found for each object."""
+
+    masks: npt.NDArray[np.bool_]
+    """(N, K, H, W)."""
+    scores: npt.NDArray[np.float32]
+    """(N, K): predicted IoU with what was meant, 0 to 1."""
+    logits: npt.NDArray[np.float32]
+    """(N, K, h, w), within -32..32; hand one candidate an object back as `logits` to refine it."""
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    @property
+    def best(self) -> Prediction:
+        """The candidate with the highest score of each object; K becomes 1."""
+        rows, k = np.arange(len(self)), self.scores.argmax(1)
+        return Prediction(self.masks[rows, k][:, None], self.scores[rows, k][:, None], self.logits[rows, k][:, None])
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Objects whose prompts have the same shape: one batch, and no padding that would change the result."""
+
+    members: list[int]
+    prompts: PromptTensors
+    ambiguous: bool
+
+
+class ImagePredictor:
+    """A network, and the features of one picture.
+
+    Example:
+        >>> predictor = ImagePredictor(model)
+        >>> predictor.set_image(rgb)
+        >>> first = predictor.predict(points=[150, 150], multimask=True)
+        >>> better = predictor.predict(
+        ...     points=[[[150, 150], [90, 40]]], labels=[[1, 0]], logits=first.best.logits
+        ... )
+    """
+
+    def __init__(self, model: SAM2, device: str | torch.device = "cpu", precision: str = "fp32") -> None:
+        if precision not in PRECISIONS:
+            raise InputError(f"precision {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
+        self.device, self.precision = torch.device(device), precision
+        self.model = model.to(self.device)
+        self._encode = FastEncoder(self.model)
+        self._features: ImageFeatures | None = None
+        self._size = (0, 0)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the picture that was set."""
+        if self._features is None:
+            raise StateError("no picture was set; call set_image(rgb) before predict(...)")
+        return self._size
+
+    def set_image(self, rgb: npt.NDArray[np.uint8]) -> None:
+        """Encode RGB (H, W, 3) uint8; every later question is about this picture.
+
+        Raises:
+            InputError: another shape or type.
+        """
+        if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+            found = f"{rgb.dtype} {rgb.shape}" if isinstance(rgb, np.ndarray) else type(rgb).__name__
+            raise InputError(
+                f"set_image takes RGB uint8 (height, width, 3), got {found}; "
+                "masklet.media.open_source reads files, PIL pictures and other arrays"
+            )
+        if min(rgb.shape[:2]) < 1:
+            raise InputError(f"set_image takes a picture of one pixel or more, got {rgb.shape}")
+        self.set_input(to_input(rgb, self.model.image_size), rgb.shape[:2])
+
+    def set_input(self, pixels_13SS: Tensor, size: tuple[int, int]) -> None:
+        """Encode what `pixels.to_input` made of a picture of `size` (height, width)."""
+        with torch.inference_mode(), self._autocast():
+            features = self._encode(pixels_13SS.to(self.device))
+            self._features = self.model.without_memory(features)
+        self._size = (int(size[0]), int(size[1]))
+
+    def forget(self) -> None:
+        """Drop the picture and its features."""
+        self._features = None
+
+    def predict(
+        self,
+        *,
+        points: object = None,
+        labels: object = None,
+        boxes: object = None,
+        masks: object = None,
+        logits: npt.NDArray[np.float32] | None = None,
+        multimask: bool | None = None,
+    ) -> Prediction:
+        """Masks for prompts in the spellings of `masklet.prompts.parse_prompts`.
+
+        `logits` (N, 1, h, w) are those of an earlier prediction for the same objects. `multimask` True gives the
+        three candidates for an ambiguous prompt, False one; None gives one, and takes the best of the three where
+        an object has a single click and nothing else.
+
+        Raises:
+            PromptError: prompts that cannot be meant.
+            StateError: no picture was set.
+        """
+        asked = parse_prompts(points, labels, boxes, masks, size=self.size)
+        return self.ask(asked, logits=logits, multimask=multimask)
+
+    def ask(
+        self,
+        prompts: Sequence[ObjectPrompt],
+        *,
+        logits: npt.NDArray[np.float32] | None = None,
+        multimask: bool | None = None,
+    ) -> Prediction:
+        """As `predict`, for prompts that are already typed."""
+        height, width = self.size
+        earlier = self._earlier(logits, len(prompts))
+        parts: list[tuple[list[int], Prediction]] = []
+        for group in self._groups(prompts, earlier):
+            with torch.inference_mode(), self._autocast():
+                parts.append((group.members, self._decode(group, multimask)))
+        order = np.argsort([i for members, _ in parts for i in members], kind="stable")
+        columns = ([getattr(p, name) for _, p in parts] for name in ("masks", "scores", "logits"))
+        masks, scores, low = (np.concatenate(column)[order] for column in columns)
+        assert masks.shape[-2:] == (height, width)
+        return Prediction(masks, scores, low)
+
+    def _decode(self, group: _Group, multimask: bool | None) -> Prediction:
+        assert self._features is not None
+        indices = torch.zeros(len(group.members), dtype=torch.long, device=self.device)
+        every = self.model.decode(self._features.take(indices), group.prompts)
+        chosen = _best_of_three(every) if multimask is None and group.ambiguous else choose(every, bool(multimask))
+        logits = chosen.logits_BKHW.float()
+        return Prediction(
+            to_size(logits, self.size),
+            chosen.iou_BK.float().cpu().numpy(),
+            logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT).cpu().numpy(),
+        )
+
+    def _groups(self, prompts: Sequence[ObjectPrompt], earlier: Tensor | None) -> list[_Group]:
+        """Objects by the shape of their prompts, `OBJECTS_AT_ONCE` at most in each group."""
+        if not prompts:
+            raise PromptError("no prompt was given; give points, boxes or masks for one object or more")
+        by_shape: dict[tuple[int, bool], list[int]] = {}
+        for i, prompt in enumerate(prompts):
+            clicks = 0 if prompt.points is None else len(prompt.points.labels)
+            count = clicks + (0 if prompt.box is None else 2)
+            has_map = prompt.mask is not None or earlier is not None
+            by_shape.setdefault((count, has_map), []).append(i)
+        groups = []
+        for (count, has_map), members in by_shape.items():
+            for start in range(0, len(members), OBJECTS_AT_ONCE):
+                some = members[start : start + OBJECTS_AT_ONCE]
+                tensors = self._tensors([prompts[i] for i in some], None if earlier is None else earlier[some])
+                groups.append(_Group(some, tensors, ambiguous=count == 1 and not has_map))
+        return groups
+
+    def _tensors(self, prompts: list[ObjectPrompt], earlier: Tensor | None) -> PromptTensors:
+        """Prompts of one shape, in pixels of the network's input; box corners come before clicks."""
+        height, width = self.size
+        scale = np.array([self.model.image_size / width, self.model.image_size / height], np.float32)
+        points, labels, maps = [], [], []
+        for i, prompt in enumerate(prompts):
+            corners = np.zeros((0, 2)) if prompt.box is None else prompt.box.xyxy.reshape(2, 2)
+            clicks = np.zeros((0, 2)) if prompt.points is None else prompt.points.xy
+            clicked = np.zeros(0, np.int64) if prompt.points is None else prompt.points.labels
+            points.append(np.concatenate([corners, clicks]).astype(np.float32) * scale)
+            labels.append(np.concatenate([[2, 3][: len(corners)], clicked]).astype(np.int64))
+            if prompt.mask is not None:
+                maps.append(mask_logits(prompt.mask.mask, self.model.image_size // 4))
+            elif earlier is not None:
+                maps.append(earlier[i : i + 1])
+        return PromptTensors(
+            torch.from_numpy(np.stack(points)).to(self.device),
+            torch.from_numpy(np.stack(labels)).to(self.device),
+            torch.cat(maps).to(self.device) if maps else None,
+        )
+
+    def _earlier(self, logits: npt.NDArray[np.float32] | None, count: int) -> Tensor | None:
+        if logits is None:
+            return None
+        side = self.model.image_size // 4
+        array = np.asarray(logits, np.float32)
+        if array.ndim == 3:
+            array = array[:, None]
+        if array.shape != (count, 1, side, side) or not np.isfinite(array).all():
+            raise PromptError(
+                f"logits of shape {np.shape(logits)} do not belong to {count} object(s) of this model; they must be "
+                f"finite and ({count}, 1, {side}, {side}), as prediction.best.logits of the same objects are"
+            )
+        return torch.from_numpy(array)
+
+    def _autocast(self) -> contextlib.AbstractContextManager[object]:
+        dtype = PRECISIONS[self.precision]
+        if dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=dtype)
+
+
+def _best_of_three(prediction: MaskPrediction) -> MaskPrediction:
+    return prediction.pick(1 + prediction.iou_BK[:, 1:].argmax(1))

@@ -1,0 +1,233 @@
+"""`SAM`: the face that people know. One object for a model, called with a picture and what to look for in it."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from os import PathLike
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from masklet.checkpoints import Progress
+from masklet.errors import InputError, PromptError
+from masklet.image import ImagePredictor, Prediction
+from masklet.image.pixels import to_input
+from masklet.loading import LoadedModel, load
+from masklet.media import Picture, open_source
+from masklet.prompts import parse_prompts
+from masklet.results import Masks, Results
+
+__all__ = ["SAM", "ModelInfo"]
+
+NAMES = {0: "object"}
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model is and under which terms; `print(model.info())` shows it."""
+
+    name: str
+    path: str
+    parameters: int
+    image_size: int
+    megabytes: float
+    """Of the file."""
+    licence_code: str
+    licence_weights: str
+    device: str
+    precision: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}: {self.parameters / 1e6:.1f} M parameters, {self.megabytes:.1f} MB, "
+            f"pictures of {self.image_size} x {self.image_size}, {self.precision} on {self.device}\n"
+            f"file: {self.path}\n"
+            f"licence: code {self.licence_code}, weights {self.licence_weights}"
+        )
+
+
+class SAM:
+    """Segment anything.
+
+    `model` is nothing (the small model inside the package), a known name (`sam2.1_b.pt`,
+    `sam2.1_hiera_base_plus.pt`, `facebook/sam2.1-hiera-base-plus`) or a .pt or .safetensors file.
+
+    Example:
+        >>> model = SAM()
+        >>> results = model("dog.jpg", points=[150, 150], labels=[1])
+        >>> results[0].masks.data.shape
+        (1, 480, 640)
+        >>> results[0].save("dog_masks.png")
+
+    Raises:
+        UnknownModelError, DownloadError, CheckpointError: the model cannot be had.
+        InputError: an unknown device or precision.
+    """
+
+    def __init__(
+        self,
+        model: str | PathLike[str] | None = None,
+        *,
+        device: str | None = None,
+        precision: str = "fp32",
+        progress: Progress | None = None,
+    ) -> None:
+        place = _device(device)
+        self._loaded: LoadedModel = load(model, progress)
+        self.predictor = ImagePredictor(self._loaded.network, place, precision)
+        self._encoded: bytes | None = None
+
+    def info(self) -> ModelInfo:
+        """Name, size, file and licences."""
+        loaded, card = self._loaded, self._loaded.card
+        return ModelInfo(
+            name=loaded.name,
+            path=str(loaded.path),
+            parameters=loaded.parameters,
+            image_size=loaded.network.image_size,
+            megabytes=loaded.path.stat().st_size / 1e6,
+            licence_code=card.licence_code if card else "unknown",
+            licence_weights=card.licence_weights if card else "unknown",
+            device=str(self.predictor.device),
+            precision=self.predictor.precision,
+        )
+
+    def __call__(
+        self,
+        source: object,
+        *,
+        points: object = None,
+        labels: object = None,
+        bboxes: object = None,
+        masks: object = None,
+        logits: npt.NDArray[np.float32] | None = None,
+        multimask: bool | None = None,
+        channels: Literal["rgb", "bgr"] = "rgb",
+    ) -> list[Results]:
+        """Find what the prompts mean, in every picture of `source`: a `Results` a picture.
+
+        `source` is a path, URL, folder, glob, PIL picture, NumPy array (RGB unless `channels` says bgr) or a list
+        of these. Prompts are in original pixels: `points=[x, y]`, `points=[[x, y], [x, y]]` for two objects,
+        `points=[[[x, y], [x, y]]]` for one object with two points; `labels` nest alike, 1 on the object and 0 off
+        it; `bboxes=[x1, y1, x2, y2]`; `masks` (H, W). Several prompts are several objects. `logits` are those of an
+        earlier result for the same objects (`results[0].logits`); `multimask=True` answers each object with three
+        candidates, best first. The same picture asked again is not encoded again.
+
+        Raises:
+            SourceError: a source that cannot be read.
+            PromptError: prompts that cannot be meant.
+        """
+        return list(
+            self.stream(
+                source,
+                points=points,
+                labels=labels,
+                bboxes=bboxes,
+                masks=masks,
+                logits=logits,
+                multimask=multimask,
+                channels=channels,
+            )
+        )
+
+    def stream(
+        self,
+        source: object,
+        *,
+        points: object = None,
+        labels: object = None,
+        bboxes: object = None,
+        masks: object = None,
+        logits: npt.NDArray[np.float32] | None = None,
+        multimask: bool | None = None,
+        channels: Literal["rgb", "bgr"] = "rgb",
+    ) -> Iterator[Results]:
+        """As calling the model, but one `Results` at a time: a long folder needs the memory of one picture."""
+        if points is None and bboxes is None and masks is None:
+            raise PromptError(
+                "no prompt was given; say what to segment with points=[x, y], bboxes=[x1, y1, x2, y2] or masks=... "
+                "(segmenting everything without a prompt is not part of this version)"
+            )
+        pictures = open_source(source, channels=channels)  # type: ignore[arg-type]
+
+        def results() -> Iterator[Results]:
+            for picture in pictures:
+                asked = parse_prompts(points, labels, bboxes, masks, size=picture.size)
+                clock = _Clock()
+                self._set(picture, clock)
+                prediction = self.predictor.ask(asked, logits=logits, multimask=multimask)
+                clock.tick("decode")
+                yield _results(picture, prediction, clock)
+
+        return results()
+
+    predict = __call__
+
+    def _set(self, picture: Picture, clock: _Clock) -> None:
+        """Encode the picture, unless it is the one that is encoded already."""
+        shape = np.array(picture.rgb.shape, np.int64).tobytes()
+        key = hashlib.blake2b(np.ascontiguousarray(picture.rgb).data, key=shape).digest()
+        if key != self._encoded:
+            self._encoded = None
+            pixels = to_input(picture.rgb, self._loaded.network.image_size)
+            clock.tick("preprocess")
+            self.predictor.set_input(pixels, picture.size)
+            self._encoded = key
+        clock.tick("encode")
+
+
+class _Clock:
+    """Milliseconds between ticks, by name."""
+
+    def __init__(self) -> None:
+        self.speed = {"preprocess": 0.0, "encode": 0.0, "decode": 0.0, "postprocess": 0.0}
+        self._last = time.perf_counter()
+
+    def tick(self, name: str) -> None:
+        """The time since the last tick belongs to `name`."""
+        now = time.perf_counter()
+        self.speed[name] += 1e3 * (now - self._last)
+        self._last = now
+
+
+def _results(picture: Picture, prediction: Prediction, clock: _Clock) -> Results:
+    """One row a mask: objects in the order of their prompts, candidates from the best to the worst."""
+    objects, candidates = prediction.scores.shape
+    order = np.argsort(-prediction.scores, axis=1, kind="stable")
+    rows = np.repeat(np.arange(objects, dtype=np.int32), candidates)
+    chosen = (rows, order.ravel())
+    masks = np.ascontiguousarray(prediction.masks[chosen])
+    clock.tick("postprocess")
+    return Results(
+        picture.rgb,
+        picture.path,
+        Masks(masks),
+        prediction.scores[chosen],
+        prompt_ids=rows,
+        classes=np.zeros(len(rows), np.int32),
+        names=NAMES,
+        speed=clock.speed,
+        logits=prediction.logits[chosen],
+    )
+
+
+def _device(name: str | None) -> str:
+    """The device that was named, or the best there is."""
+    if not name:
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"device {name!r} cannot be used here ({reason}); leave it out for the best there is, or name cpu"
+        ) from error
+    return str(device)

@@ -1,0 +1,77 @@
+"""A simulated user: a box or a click first, then clicks where the prediction is wrong.
+
+Shapes: N objects, T points, S side of the picture, H and W at stride 4.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from masklet.clicks import random_click
+from masklet.models.base import ImageFeatures, MaskPrediction, PromptTensors
+from masklet.models.sam2 import SAM2
+from masklet.train.config import LossConfig, PromptConfig
+from masklet.train.losses import Cost, prediction_cost
+
+__all__ = ["noisy_boxes", "unroll"]
+
+LOGIT_LIMIT = 32.0
+"""Logits that are fed back are kept within this, as at inference."""
+
+
+def noisy_boxes(masks_NSS: Tensor, noise: float, generator: torch.Generator) -> Tensor:
+    """Corners (N, 2, 2), x before y, of the masks' boxes, each side moved by up to `noise` of the box's own."""
+    side = masks_NSS.shape[-1]
+    low_high = []
+    for axis in (1, 2):  # the axis that is squeezed: columns first gives x
+        line_NS = masks_NSS.any(dim=axis).float()
+        low_high.append((line_NS.argmax(1), side - line_NS.flip(1).argmax(1)))
+    low = torch.stack([low_high[0][0], low_high[1][0]], dim=-1).float()
+    high = torch.stack([low_high[0][1], low_high[1][1]], dim=-1).float()
+    corners = torch.stack([low, high], dim=1)
+    moved = (torch.rand(corners.shape, generator=generator) * 2 - 1) * noise
+    return (corners + moved * (high - low)[:, None]).clamp(0, side)
+
+
+def unroll(
+    model: SAM2,
+    features: ImageFeatures,
+    truth_NSS: Tensor,
+    *,
+    boxes: bool,
+    rounds: int,
+    prompts: PromptConfig,
+    losses: LossConfig,
+    generator: torch.Generator,
+) -> list[Cost]:
+    """The cost of each round; `features` hold one entry an object."""
+    points, labels = _first(truth_NSS, boxes, prompts, generator)
+    mask, costs = None, []
+    for turn in range(rounds):
+        prediction = model.decode(features, PromptTensors(points, labels, mask))
+        costs.append(prediction_cost(prediction, truth_NSS, losses))
+        if turn + 1 < rounds:
+            mask = _fed_back(prediction, ambiguous=turn == 0 and not boxes)
+            shown = interpolate(mask, size=truth_NSS.shape[-2:], mode="bilinear")[:, 0] > 0
+            click, label = random_click(shown, truth_NSS, generator)
+            points, labels = torch.cat([points, click[:, None]], 1), torch.cat([labels, label[:, None]], 1)
+    return costs
+
+
+def _first(
+    truth_NSS: Tensor, boxes: bool, prompts: PromptConfig, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    if boxes:
+        corners = noisy_boxes(truth_NSS, prompts.box_noise, generator)
+        return corners, torch.tensor([[2, 3]]).expand(len(corners), -1)
+    click, label = random_click(torch.zeros_like(truth_NSS), truth_NSS, generator)
+    return click[:, None], label[:, None]
+
+
+def _fed_back(prediction: MaskPrediction, ambiguous: bool) -> Tensor:
+    """The logits a user would go on from: the best of three after a lone click, else the unambiguous mask."""
+    first = 1 if ambiguous else 0
+    iou = prediction.iou_BK[:, first:] if ambiguous else prediction.iou_BK[:, :1]
+    return prediction.pick(first + iou.argmax(1)).logits_BKHW.detach().float().clamp(-LOGIT_LIMIT, LOGIT_LIMIT)

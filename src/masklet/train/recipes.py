@@ -1,0 +1,55 @@
+"""Runs that were made, each a function that returns its config."""
+
+from __future__ import annotations
+
+from masklet.train.config import Stage, TrainConfig
+
+__all__ = ["RECIPES", "builtin", "smoke"]
+
+STILLS: tuple[tuple[str, float], ...] = (
+    ("COCO", 5.0),
+    ("EndangeredAnimals", 3.0),
+    ("CCP", 2.0),
+    ("Caltech101Outlines", 1.5),
+    ("FeralCats", 1.5),
+    ("BSDS500", 2.0),
+    ("BuildingFacade", 1.2),
+    ("BorratTeacher", 0.3),
+    ("DSB2018", 0.6),
+    ("ElectronicParts", 0.4),
+    ("MedicalWaste", 0.5),
+    ("QRLoc", 0.15),
+    ("SegMush", 0.25),
+    ("NanoParticles", 0.25),
+    ("SmallObjects5", 0.15),
+    ("StrawberryParts", 0.3),
+    ("TreePheno", 0.2),
+    ("Kudzu", 0.1),
+)
+"""Natural objects and region maps carry the weight; dense sources are held down."""
+
+
+def builtin() -> TrainConfig:
+    """The built-in model on stills: small pictures first, the native resolution last."""
+    return TrainConfig(
+        model="builtin",
+        sources=STILLS,
+        stages=(
+            Stage(size=192, batch=16, steps=2600, rate=1e-3, rate_end=7e-4, frozen=2),
+            Stage(size=288, batch=8, steps=1600, rate=6e-4, rate_end=1e-5, frozen=2),
+        ),
+    )
+
+
+def smoke() -> TrainConfig:
+    """A few steps, to see that everything runs."""
+    return TrainConfig(
+        model="builtin",
+        sources=STILLS,
+        stages=(Stage(size=96, batch=2, steps=4, rate=1e-3, rate_end=1e-3),),
+        save_every=2,
+        report_every=1,
+    )
+
+
+RECIPES = {"builtin": builtin, "smoke": smoke}
