@@ -6,7 +6,6 @@ Shapes: N objects, K candidate masks, H and W of the picture, h and w of the low
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -64,6 +63,8 @@ class _Group:
 class ImagePredictor:
     """A network, and the features of one picture.
 
+    `precision` is that of the encoder's matrix products; prompts are always answered in fp32.
+
     Example:
         >>> predictor = ImagePredictor(model)
         >>> predictor.set_image(rgb)
@@ -78,7 +79,7 @@ class ImagePredictor:
             raise InputError(f"precision {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
         self.device, self.precision = torch.device(device), precision
         self.model = model.to(self.device)
-        self._encode = FastEncoder(self.model)
+        self._encode = FastEncoder(self.model, PRECISIONS[precision])
         self._features: ImageFeatures | None = None
         self._size = (0, 0)
 
@@ -107,7 +108,7 @@ class ImagePredictor:
 
     def set_input(self, pixels_13SS: Tensor, size: tuple[int, int]) -> None:
         """Encode what `pixels.to_input` made of a picture of `size` (height, width)."""
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode():
             features = self._encode(pixels_13SS.to(self.device))
             self._features = self.model.without_memory(features)
         self._size = (int(size[0]), int(size[1]))
@@ -151,7 +152,7 @@ class ImagePredictor:
         earlier = self._earlier(logits, len(prompts))
         parts: list[tuple[list[int], Prediction]] = []
         for group in self._groups(prompts, earlier):
-            with torch.inference_mode(), self._autocast():
+            with torch.inference_mode():
                 parts.append((group.members, self._decode(group, multimask)))
         order = np.argsort([i for members, _ in parts for i in members], kind="stable")
         columns = ([getattr(p, name) for _, p in parts] for name in ("masks", "scores", "logits"))
@@ -223,12 +224,6 @@ class ImagePredictor:
                 f"finite and ({count}, 1, {side}, {side}), as prediction.best.logits of the same objects are"
             )
         return torch.from_numpy(array)
-
-    def _autocast(self) -> contextlib.AbstractContextManager[object]:
-        dtype = PRECISIONS[self.precision]
-        if dtype is None:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=dtype)
 
 
 def _best_of_three(prediction: MaskPrediction) -> MaskPrediction:

@@ -72,7 +72,7 @@ class HieraBlock(nn.Module):
         """(B, H, W, C) to the same, or to half of H and W and more channels."""
         normed = self.norm1(x_BHWC)
         if self.proj is not None:
-            widened = self.proj(normed)
+            widened = self.proj(normed).to(x_BHWC.dtype)  # the residual stays as precise as it came
             x_BHWC = _pool(widened) if self.pool else widened
         x_BHWC = x_BHWC + self._attend(normed, (x_BHWC.shape[1], x_BHWC.shape[2]))
         out: Tensor = x_BHWC + self.mlp(self.norm2(x_BHWC))

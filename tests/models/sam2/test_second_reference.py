@@ -1,0 +1,76 @@
+"""The `transformers` package as an independent second reference, filled from our tensors through our name mapping."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from reference import picture, reference_model
+
+from masklet.image.pixels import to_input
+from masklet.models.base import PromptTensors
+from masklet.models.sam2.inference import FastEncoder
+from masklet.models.sam2.naming import to_transformers
+
+transformers = pytest.importorskip("transformers", reason="transformers (extra 'test') is not installed")
+
+SIDE = 256
+
+
+def their_model(ours: torch.nn.Module) -> torch.nn.Module:
+    vision = transformers.Sam2VisionConfig(
+        backbone_config=transformers.Sam2HieraDetConfig(image_size=[SIDE, SIDE]),
+        backbone_feature_sizes=[[SIDE // 4] * 2, [SIDE // 8] * 2, [SIDE // 16] * 2],
+    )
+    config = transformers.Sam2Config(
+        vision_config=vision, prompt_encoder_config=transformers.Sam2PromptEncoderConfig(image_size=SIDE)
+    )
+    theirs = transformers.Sam2Model(config).eval()
+    named = to_transformers(ours.state_dict())
+    wanted = theirs.state_dict()
+    missing = [name for name in wanted if name not in named]
+    assert not missing
+    theirs.load_state_dict({name: named[name] for name in wanted}, strict=True)
+    return theirs
+
+
+@pytest.mark.golden
+@pytest.mark.filterwarnings("ignore")
+def test_transformers_gives_the_same_masks() -> None:
+    ours = reference_model("sam2.1_hiera_tiny", SIDE)
+    theirs = their_model(ours)
+    pixels = to_input(picture(), SIDE)
+    points, labels = torch.tensor([[[72.0, 138.0], [160.0, 106.0]]]), torch.tensor([[1, 0]])
+    with torch.inference_mode():
+        features = ours.without_memory(FastEncoder(ours)(pixels))
+        mine = ours.decode(features, PromptTensors(points, labels))
+        reply = theirs(
+            pixel_values=pixels, input_points=points[None], input_labels=labels[None], multimask_output=True
+        )
+    logits, scores = reply.pred_masks.numpy().reshape(3, 64, 64), reply.iou_scores.numpy().ravel()
+    own = mine.logits_BKHW[0, 1:].numpy()
+    assert np.abs(own - logits).max() / logits.std() < 2e-2
+    assert np.abs(own - logits).mean() / logits.std() < 2e-3
+    np.testing.assert_allclose(mine.iou_BK[0, 1:].numpy(), scores, atol=2e-3)
+    assert float(mine.object_score_B1) == pytest.approx(float(reply.object_score_logits.ravel()), abs=1e-2)
+
+
+@pytest.mark.golden
+@pytest.mark.filterwarnings("ignore")
+def test_transformers_gives_the_same_memory() -> None:
+    """Memory encoder and memory attention, which tracking will need, module by module."""
+    ours = reference_model("sam2.1_hiera_tiny", SIDE)
+    theirs = their_memory(ours)
+    random = torch.Generator().manual_seed(0)
+    features, mask = torch.randn(2, 256, 8, 8, generator=random), torch.randn(2, 1, 128, 128, generator=random)
+    with torch.inference_mode():
+        reply = theirs.memory_encoder(features, mask)[0]
+        mine = ours.memory_encoder(features, mask)
+    assert (mine - reply).abs().max() / reply.std() < 1e-3
+
+
+def their_memory(ours: torch.nn.Module) -> torch.nn.Module:
+    config = transformers.Sam2VideoConfig()
+    theirs = transformers.Sam2VideoModel(config).eval()
+    theirs.load_state_dict(to_transformers(ours.state_dict()), strict=True)
+    return theirs

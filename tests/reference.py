@@ -1,0 +1,61 @@
+"""The reference set: deterministic weights, a picture made of integers, and the cases that were run on them."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+GOLDEN = Path(__file__).parent / "golden"
+SIZES = ("tiny", "small", "base_plus", "large")
+
+
+def module_at(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@functools.lru_cache(maxsize=1)
+def reference_model(name: str, image_size: int = 256, salt: str = "") -> Any:
+    """A network filled from its tensors' names, for square inputs of another size than published."""
+    from masklet.models.sam2 import CONFIGS, build
+    from masklet.models.sam2.weights import shapes_of
+
+    fill = module_at(GOLDEN / "fill.py").fill_state_dict
+    model = build(CONFIGS[name], fill(shapes_of(CONFIGS[name]), salt))
+    model.image_size = image_size
+    return model
+
+
+def picture() -> np.ndarray:
+    return module_at(GOLDEN / "portable" / "scene.py").picture()
+
+
+def image_cases(path: Path = GOLDEN / "portable" / "image_cases.json") -> dict[str, dict[str, Any]]:
+    return json.loads(path.read_text())
+
+
+def stored(name: str, path: Path | None = None) -> dict[str, np.ndarray]:
+    with np.load(path or GOLDEN / "portable" / f"image_{name}.npz") as file:
+        return dict(file)
+
+
+def ask(predictor: Any, case: dict[str, Any], previous: np.ndarray | None) -> Any:
+    """One case of the reference set through our predictor's public face."""
+    points, labels = case.get("point_coords"), case.get("point_labels")
+    return predictor.predict(
+        points=None if points is None else [points],
+        labels=None if labels is None else [labels],
+        boxes=case.get("box"),
+        logits=previous if case.get("use_prev") else None,
+        multimask=case["multimask"],
+    )
