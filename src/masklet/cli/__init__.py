@@ -1,0 +1,1 @@
+"""The shell: `masklet COMMAND`. One file a command; `main` puts them together."""

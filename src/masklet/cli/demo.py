@@ -1,0 +1,132 @@
+"""`masklet demo`: one photograph, one click, one box, and files to look at."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from masklet.cli.job import open_model
+from masklet.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from masklet.results import Results
+
+__all__ = ["BOX", "CLICK", "PICTURE", "demo"]
+
+PICTURE = "chelsea"
+"""A photograph that comes inside scikit-image's wheel, by the name of its function in `skimage.data`."""
+CLICK = (205, 160)
+"""x, y: on the cat's forehead."""
+BOX = (0, 0, 400, 299)
+"""x1, y1, x2, y2: around the cat."""
+DOT = 6
+"""Radius of the drawn click, pixels."""
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for what is written.")] = Path(
+        "masklet-demo"
+    ),
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", metavar="NAME|FILE", help="Default: the built-in model.")
+    ] = None,
+) -> None:
+    """See it work: a photograph, a click, a box.
+
+    The model is the one inside the package and the photograph comes with scikit-image: nothing is downloaded.
+
+    \b
+    Examples:
+      masklet demo
+      masklet demo --out /tmp/demo --model sam2.1_t.pt
+    """
+    photograph = _photograph()
+    from masklet.files import write_image
+
+    source = write_image(out / f"{PICTURE}.png", photograph)
+    network = open_model(model)
+    [by_click] = network(source, points=list(CLICK), labels=[1])
+    [by_box] = network(source, bboxes=list(BOX))
+    typer.echo(f"picture: {source} ({photograph.shape[1]} x {photograph.shape[0]})")
+    _write(by_click, out, "click", f"click at {CLICK[0]},{CLICK[1]}")
+    _write(by_box, out, "box", f"box {','.join(map(str, BOX))}")
+    typer.echo(f"both, as COCO JSON: {_write_coco(_together(by_click, by_box), out)}")
+    typer.echo(_next_steps(source))
+
+
+def _photograph() -> npt.NDArray[np.uint8]:
+    try:
+        from skimage import data
+    except ImportError as error:
+        raise MissingExtraError.of("scikit-image", "demo") from error
+    picture: npt.NDArray[np.uint8] = getattr(data, PICTURE)()
+    return picture
+
+
+def _write(results: Results, out: Path, kind: str, said: str) -> None:
+    """Overlay, cut-out and label map of one result, with a line for each."""
+    from masklet.files import write_image
+    from masklet.formats import open_writer
+
+    typer.echo(f"\n{said}: score {results.scores[0]:.2f}, {sum(results.speed.values()):.0f} ms")
+    overlay = write_image(out / f"{PICTURE}_{kind}_overlay.png", _with_prompt(results.plot(), kind))
+    typer.echo(f"  overlay   {overlay}")
+    named = replace(results, path=f"{PICTURE}_{kind}.png")
+    for name, title in (("cutout", "cut-out"), ("png", "label map")):
+        with open_writer(name, out) as writer:
+            writer.write(named)
+        typer.echo(f"  {title:<9} {', '.join(map(str, writer.paths)) or 'none: the mask is empty'}")
+
+
+def _with_prompt(overlay: npt.NDArray[np.uint8], kind: str) -> npt.NDArray[np.uint8]:
+    """The overlay with what was asked drawn on it."""
+    import numpy as np
+    from PIL import Image, ImageDraw
+
+    image = Image.fromarray(overlay)
+    draw = ImageDraw.Draw(image)
+    if kind == "box":
+        draw.rectangle(BOX, outline="white", width=2)
+    else:
+        x, y = CLICK
+        draw.ellipse((x - DOT, y - DOT, x + DOT, y + DOT), fill="red", outline="white", width=2)
+    return np.array(image)
+
+
+def _together(first: Results, second: Results) -> Results:
+    """Two results of one picture as two objects in one."""
+    import numpy as np
+
+    from masklet.results import Masks, Results
+
+    assert first.masks is not None
+    assert second.masks is not None
+    masks = Masks(np.concatenate([first.masks.data, second.masks.data]))
+    return Results(first.orig_img, first.path, masks, np.concatenate([first.scores, second.scores]))
+
+
+def _write_coco(results: Results, out: Path) -> Path:
+    from masklet.formats import open_writer
+
+    with open_writer("coco", out) as writer:
+        writer.write(results)
+    return writer.paths[0]
+
+
+def _next_steps(source: Path) -> str:
+    x, y = CLICK
+    command = "masklet" if shutil.which("masklet") else os.path.relpath(Path(sys.executable).parent / "masklet")
+    return f"""
+Look at the overlays, then try:
+  {command} segment {source} --point {x},{y} --negative 5,5
+  {command} segment YOUR_PICTURE.jpg --box X1,Y1,X2,Y2 --format overlay,cutout
+  {command} models"""

@@ -1,0 +1,171 @@
+"""From the words of a command line to prompts. The grammar, in full:
+
+    --point X,Y [--point X,Y ...] [--negative X,Y ...]   one object with these clicks
+    --point X,Y,0                                        the same as --negative X,Y
+    --box X1,Y1,X2,Y2                                    one object; several boxes are several objects
+    --mask FILE                                          one object; several masks are several objects
+    --each                                               every point is an object of its own
+
+What is given together belongs together, in order: with one box, all points describe the object in it; with
+several, `--each` pairs the first point with the first box and so on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from masklet.errors import PromptError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = ["Prompts", "Words", "numbers", "parse", "read_masks"]
+
+EXAMPLE = "--point 150,150, --box 100,100,200,200 or --mask mask.png"
+
+
+@dataclass(frozen=True)
+class Words:
+    """The prompt options as they were typed."""
+
+    points: Sequence[str] = ()
+    negatives: Sequence[str] = ()
+    boxes: Sequence[str] = ()
+    masks: Sequence[Path] = ()
+    each: bool = False
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What `SAM` is called with: the nesting of `masklet.prompts.parse_prompts`."""
+
+    points: object = None
+    labels: object = None
+    bboxes: object = None
+    masks: object = None
+
+
+@dataclass
+class _Clicks:
+    xy: list[list[float]] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+
+    def add(self, word: str, label: int | None, option: str) -> None:
+        x, y, given = _click(word, option)
+        if label is not None and given is not None and given != label:
+            raise PromptError(f"{option} {word} says two things; write --point {x:g},{y:g},1 or --negative {x:g},{y:g}")
+        self.xy.append([x, y])
+        self.labels.append(next(value for value in (given, label, 1) if value is not None))
+
+
+def parse(words: Words) -> Prompts:
+    """The prompts that the options mean; the grammar is that of this module.
+
+    Example:
+        >>> parse(Words(points=["150,150"], negatives=["30,40"]))
+        Prompts(points=[[[150.0, 150.0], [30.0, 40.0]]], labels=[[1, 0]], bboxes=None, masks=None)
+
+    Raises:
+        PromptError: nothing to segment, words that are no numbers, or objects that do not pair up.
+    """
+    if not (words.points or words.negatives or words.boxes or words.masks):
+        raise PromptError(f"nothing says what to segment; give {EXAMPLE} (pixels of the original picture)")
+    clicks = _Clicks()
+    for word in words.points:
+        clicks.add(word, None, "--point")
+    for word in words.negatives:
+        clicks.add(word, 0, "--negative")
+    boxes = [_box(word) for word in words.boxes]
+    _check(clicks, len(boxes), len(words.masks), each=words.each)
+    return Prompts(
+        points=_nested(clicks.xy, each=words.each),
+        labels=_nested(clicks.labels, each=words.each),
+        bboxes=boxes or None,
+        masks=read_masks(words.masks) if words.masks else None,
+    )
+
+
+def numbers(word: str, option: str, form: str) -> list[float]:
+    """The numbers in `1,2,3` (commas or spaces between them).
+
+    Raises:
+        PromptError: something that is no finite number.
+    """
+    parts = word.replace(",", " ").split()
+    try:
+        values = [float(part) for part in parts]
+    except ValueError as error:
+        raise PromptError(f"{option} {word!r} is not made of numbers; write {option} {form}") from error
+    if not all(abs(value) < float("inf") for value in values):
+        raise PromptError(f"{option} {word!r} holds a number that is not finite; write {option} {form}")
+    return values
+
+
+def read_masks(files: Sequence[Path]) -> npt.NDArray[np.bool_]:
+    """Mask pictures as (N, H, W): a pixel more than half as bright as the brightest one is on the object.
+
+    Raises:
+        SourceError: a file that is no picture.
+        PromptError: masks of different sizes.
+    """
+    import numpy as np
+
+    from masklet.media import open_source
+
+    bright = [next(open_source(path)).rgb.max(axis=2) for path in files]
+    if len({mask.shape for mask in bright}) > 1:
+        sizes = ", ".join(f"{path} {mask.shape[1]}x{mask.shape[0]}" for path, mask in zip(files, bright, strict=True))
+        raise PromptError(f"masks of different sizes ({sizes}); every mask must have the size of the picture")
+    return np.stack([mask > mask.max() / 2 for mask in bright])
+
+
+def _nested(items: Sequence[object], *, each: bool) -> list[list[object]] | None:
+    """One list an object: `items` are of one object, or each of its own; none at all is None."""
+    if not items:
+        return None
+    return [[item] for item in items] if each else [list(items)]
+
+
+def _click(word: str, option: str) -> tuple[float, float, int | None]:
+    form = "X,Y such as 150,150" + (" (or X,Y,0 for a point off the object)" if option == "--point" else "")
+    values = numbers(word, option, form)
+    if len(values) == 4:
+        raise PromptError(f"{option} {word!r} has four numbers; a point is X,Y: for a box write --box {word}")
+    if len(values) not in (2, 3):
+        raise PromptError(f"{option} {word!r} has {len(values)} number(s); write {option} {form}")
+    if len(values) == 3 and values[2] not in (0, 1):
+        raise PromptError(f"{option} {word!r} has label {values[2]:g}; labels are 1 (on the object) and 0 (off it)")
+    return values[0], values[1], int(values[2]) if len(values) == 3 else None
+
+
+def _box(word: str) -> list[float]:
+    from masklet.prompts import Box
+
+    form = "X1,Y1,X2,Y2 such as 100,100,200,200"
+    values = numbers(word, "--box", form)
+    if len(values) != 4:
+        raise PromptError(f"--box {word!r} has {len(values)} number(s); write --box {form}")
+    Box(*values)  # refuses what encloses nothing
+    return values
+
+
+def _check(clicks: _Clicks, boxes: int, masks: int, *, each: bool) -> None:
+    """Refuse what cannot be paired, in the words of the options."""
+    if boxes and masks and boxes != masks:
+        raise PromptError(f"{boxes} --box and {masks} --mask do not pair up; give as many of the one as of the other")
+    others, points = max(boxes, masks), len(clicks.xy)
+    if each and 0 in clicks.labels and not others:
+        raise PromptError("--each makes points objects, and a negative point alone is none; leave one of them out")
+    if each and points and others and points != others:
+        raise PromptError(f"--each pairs {points} point(s) with {others} box(es) or mask(s); give as many of both")
+    if not each and points and others > 1:
+        raise PromptError(
+            f"{others} boxes or masks are {others} objects, but points belong to one object; "
+            "add --each to pair the first point with the first box and so on, or give one box"
+        )
+    if not each and not others and 1 not in clicks.labels:
+        raise PromptError("only negative points say what the object is not; add --point X,Y on it, a --box or a --mask")

@@ -1,0 +1,85 @@
+"""`masklet info`: what is installed, and what a model is."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from masklet.cli.job import open_model
+
+if TYPE_CHECKING:
+    from masklet.registry import ModelCard
+
+__all__ = ["info"]
+
+
+def info(
+    model: Annotated[
+        str | None, typer.Argument(metavar="[MODEL]", help="A name or a file; default: the built-in model.")
+    ] = None,
+) -> None:
+    """Show versions, device, folders and a model.
+
+    A published model that is not here is described, not downloaded.
+
+    \b
+    Examples:
+      masklet info
+      masklet info sam2.1_b.pt
+      masklet info runs/mine.safetensors
+    """
+    card = _absent(model)
+    for line in _surroundings():
+        typer.echo(line)
+    typer.echo("")
+    typer.echo(str(open_model(model).info()) if card is None else _description(card))
+
+
+def _surroundings() -> list[str]:
+    import numpy
+    import torch
+
+    from masklet import __version__
+    from masklet.checkpoints import cache_dir
+
+    rows = {
+        "masklet": f"{__version__} in {Path(__file__).parents[1]}",
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "python": sys.version.split()[0],
+        "device": _devices(),
+        "cache": f"{cache_dir()} (MASKLET_HOME chooses another folder)",
+    }
+    return [f"{name:<8} {value}" for name, value in rows.items()]
+
+
+def _devices() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return ", ".join(f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count()))
+    if torch.backends.mps.is_available():
+        return "mps"
+    return f"cpu, {torch.get_num_threads()} threads"
+
+
+def _absent(model: str | None) -> ModelCard | None:
+    """The card of a published model that would have to be downloaded first."""
+    from masklet.registry import find, is_downloaded
+
+    if model is None or not model.strip() or Path(model).expanduser().is_file():
+        return None
+    card = find(model)
+    return None if is_downloaded(card) or card.is_builtin else card
+
+
+def _description(card: ModelCard) -> str:
+    size = f", {card.size / 1e6:.1f} MB" if card.size else ""
+    return (
+        f"{card.name}: {card.millions} M parameters{size}, {card.source}\n"
+        f"file: not here; it is downloaded when it is first used, from {card.url}\n"
+        f"licence: code {card.licence_code}, weights {card.licence_weights}"
+    )

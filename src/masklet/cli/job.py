@@ -1,0 +1,201 @@
+"""What `segment` and `predict` both do: every picture through the model, every result to every writer."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from masklet.cli.grammar import Prompts
+from masklet.cli.output import counting, loading, named, tell_failure
+from masklet.errors import InputError, PromptError, SourceError
+
+if TYPE_CHECKING:
+    from masklet.formats import Writer
+    from masklet.media import Picture, Pictures
+    from masklet.results import Results
+    from masklet.sam import SAM
+
+__all__ = ["DEFAULT_FORMAT", "FORMATS", "Job", "formats_of", "open_model", "work"]
+
+FORMATS = ("overlay", "png", "coco", "yolo", "json", "cutout")
+DEFAULT_FORMAT = "overlay"
+SHOWN = 8
+"""Scores in one line."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: which pictures, what to look for, with what, and where the results go."""
+
+    sources: tuple[str, ...]
+    prompts: Prompts
+    formats: tuple[str, ...] = (DEFAULT_FORMAT,)
+    out: Path = Path("masklet-out")
+    model: str | None = None
+    device: str | None = None
+    precision: str = "fp32"
+    multimask: bool | None = None
+    quiet: bool = False
+
+
+def formats_of(words: Sequence[str] | None) -> tuple[str, ...]:
+    """Formats from repeated words and comma lists, each once.
+
+    Example:
+        >>> formats_of(["png,coco", "png"])
+        ('png', 'coco')
+
+    Raises:
+        InputError: a name that is no format.
+    """
+    names = [name for word in words or () for name in word.lower().replace(",", " ").split()]
+    for name in names:
+        if name not in FORMATS:
+            near = difflib.get_close_matches(name, FORMATS, n=1)
+            hint = f"did you mean {near[0]}?" if near else "choose one of them"
+            raise InputError(f"no format {name!r}; formats are {', '.join(FORMATS)}: {hint}")
+    return tuple(dict.fromkeys(names)) or (DEFAULT_FORMAT,)
+
+
+def open_model(model: str | None, device: str | None = None, precision: str = "fp32") -> SAM:
+    """The model, with progress on a terminal while it is downloaded and read."""
+    with loading(model or "the built-in model") as progress:
+        from masklet.sam import SAM
+
+        return SAM(model, device=device, precision=precision, progress=progress)
+
+
+def work(job: Job) -> None:
+    """Do `job`; a line a picture on standard output.
+
+    A picture among several that cannot be read, or that the prompts do not fit, is named on standard error and the
+    others go on; the exit code is then 2.
+
+    Raises:
+        MaskletError: what concerns all pictures: no model, no folder to write to, a source that is the only one.
+    """
+    shelf = _Shelf(job.sources)
+    run = _Run(job, shelf)
+    try:
+        run.all()
+    except KeyboardInterrupt:
+        tell_failure(f"stopped after {run.done} of {shelf.total} picture(s); written: {named(run.paths)}")
+        raise typer.Exit(130) from None
+    if shelf.failed:
+        tell_failure(f"{shelf.failed} of {shelf.total} pictures failed")
+        raise typer.Exit(2)
+
+
+class _Shelf:
+    """The pictures of several sources; those that cannot be had are told and counted."""
+
+    def __init__(self, sources: tuple[str, ...]) -> None:
+        from masklet.media import open_source
+
+        self.failed = 0
+        self.opened: list[Pictures] = []
+        missing: list[SourceError] = []
+        for source in sources:
+            try:
+                self.opened.append(open_source(source))
+            except SourceError as error:
+                missing.append(error)
+        self.total = sum(len(pictures) for pictures in self.opened) + len(missing)
+        for reason in missing:
+            self.give_up(reason)
+
+    def __iter__(self) -> Iterator[Picture]:
+        for pictures in self.opened:
+            while True:
+                try:
+                    yield next(pictures)
+                except StopIteration:
+                    break
+                except SourceError as error:
+                    self.give_up(error)
+
+    def give_up(self, error: InputError, about: str = "") -> None:
+        """Tell of one picture and go on; raise where it is the only one."""
+        if self.total == 1:
+            raise error
+        self.failed += 1
+        tell_failure(f"{about}{error}")
+
+
+class _Run:
+    """A job while it is being done."""
+
+    def __init__(self, job: Job, shelf: _Shelf) -> None:
+        self.job, self.shelf = job, shelf
+        self.done = 0
+        self.writers: list[Writer] = []
+
+    @property
+    def paths(self) -> list[Path]:
+        """What was written so far."""
+        return [path for writer in self.writers for path in writer.paths]
+
+    def all(self) -> None:
+        """Every picture; writers are opened first, so that a folder that cannot be written is known at once."""
+        if not self.shelf.opened:
+            return
+        with ExitStack() as stack:
+            self._open_writers(stack)
+            model = open_model(self.job.model, self.job.device, self.job.precision)
+            wanted = self.job.quiet or not sys.stdout.isatty()
+            with counting("pictures", self.shelf.total, wanted=wanted) as step:
+                for picture in self.shelf:
+                    self._one(model, picture)
+                    step()
+        self._tell_run_files()
+
+    def _open_writers(self, stack: ExitStack) -> None:
+        from masklet.formats import open_writer
+
+        for name in self.job.formats:
+            self.writers.append(stack.enter_context(open_writer(name, self.job.out)))
+
+    def _one(self, model: SAM, picture: Picture) -> None:
+        asked = self.job.prompts
+        try:
+            [results] = model(
+                picture,
+                points=asked.points,
+                labels=asked.labels,
+                bboxes=asked.bboxes,
+                masks=asked.masks,
+                multimask=self.job.multimask,
+            )
+        except PromptError as error:
+            self.shelf.give_up(error, f"{picture.path}: ")
+            return
+        written = [path for writer in self.writers for path in writer.write(results)]
+        self.done += 1
+        self._say(f"{_summary(results)}{' -> ' + named(written) if written else ''}")
+
+    def _tell_run_files(self) -> None:
+        """Files of the run as a whole, which no picture's line named."""
+        for name, writer in zip(self.job.formats, self.writers, strict=True):
+            if name in ("coco", "yolo") and writer.paths:
+                self._say(f"all {self.done} picture(s) -> {writer.paths[-1]}")
+
+    def _say(self, line: str) -> None:
+        if not self.job.quiet:
+            typer.echo(line)
+
+
+def _summary(results: Results) -> str:
+    """`dog.jpg: 2 objects, scores 0.93 0.88, 41 ms`."""
+    objects = len(set(results.prompt_ids.tolist()))
+    candidates = f" with {len(results)} candidates" if len(results) > objects else ""
+    scores = " ".join(f"{score:.2f}" for score in results.scores[:SHOWN]) + (" ..." if len(results) > SHOWN else "")
+    many = f"{objects} object{'s' if objects != 1 else ''}"
+    return f"{results.path}: {many}{candidates}, score {scores}, {sum(results.speed.values()):.0f} ms"
+

@@ -1,0 +1,75 @@
+"""`masklet models`: what there is to choose from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from masklet.registry import ModelCard
+
+__all__ = ["models"]
+
+PIPE_WIDTH = 140
+"""Columns where there is no terminal to ask."""
+
+
+def models() -> None:
+    """List the models there are.
+
+    With names, parameters, size of the file, licences of code and weights, and whether the file is here already.
+
+    Any of the names goes after --model; a published file that is not here is downloaded when it is first used.
+
+    \b
+    Examples:
+      masklet models
+      masklet segment dog.jpg --point 150,150 --model sam2.1_t.pt
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from masklet.checkpoints import cache_dir
+    from masklet.registry import MODELS
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=PIPE_WIDTH)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("model", "short name", "parameters", "size", "licence (code, weights)", "here"):
+        table.add_column(title, justify="right" if title in ("parameters", "size") else "left", no_wrap=True)
+    for card in MODELS.values():
+        table.add_row(*_row(card))
+    console.print(table)
+    console.print(f"Downloads go to {cache_dir()} (MASKLET_HOME chooses another folder).", soft_wrap=True)
+
+
+def _row(card: ModelCard) -> tuple[str, ...]:
+    from masklet.registry import is_downloaded
+
+    here = is_downloaded(card)
+    parameters, size = _measure(card, here=here)
+    state = ("in the package" if here else "missing") if card.is_builtin else ("yes" if here else "no")
+    return (
+        card.name,
+        card.aliases[0] + ("" if card.is_builtin else ".pt"),
+        "?" if parameters is None else f"{parameters / 1e6:.1f} M",
+        "?" if size is None else f"{size / 1e6:.1f} MB",
+        f"{card.licence_code}, {card.licence_weights}",
+        state,
+    )
+
+
+def _measure(card: ModelCard, *, here: bool) -> tuple[int | None, int | None]:
+    """Parameters and bytes: as published, or as the file in the package says."""
+    if not card.is_builtin or not here:
+        return card.parameters, card.size
+    from math import prod
+
+    from safetensors import safe_open
+
+    from masklet.registry import locate
+
+    path = locate(card)
+    with safe_open(path, framework="numpy") as tensors:
+        count = sum(prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+    return count, path.stat().st_size

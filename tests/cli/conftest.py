@@ -1,0 +1,52 @@
+"""A command line as a function, and a folder with pictures to run it in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from masklet.cli.main import run
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def masklet(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """`masklet("segment", "a.png", ...)`: what the installed command does, in this process."""
+
+    def call(*args: object) -> Outcome:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            run([str(arg) for arg in args])
+        said = capsys.readouterr()
+        assert isinstance(left.value.code, int)
+        return Outcome(left.value.code, said.out, said.err)
+
+    return call
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a.png (64 wide, 48 high), b.png (40 x 40), rough.png (a mask for a.png); no network."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MASKLET_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("MASKLET_OFFLINE", "1")
+    rows, columns = np.mgrid[:48, :64]
+    picture = np.stack([rows * 5, columns * 3, rows + columns], axis=2).astype(np.uint8)
+    picture[10:30, 20:50] = (220, 40, 40)
+    Image.fromarray(picture).save("a.png")
+    Image.fromarray(picture[:40, :40]).save("b.png")
+    rough = np.zeros((48, 64), np.uint8)
+    rough[12:28, 22:48] = 255
+    Image.fromarray(rough).save("rough.png")
+    return tmp_path

@@ -1,0 +1,64 @@
+"""`masklet models` and `masklet info`."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from masklet import __version__, registry
+from masklet.registry import MODELS
+
+Masklet = Callable[..., Any]
+
+
+def rows(shown: str) -> dict[str, list[str]]:
+    return {line.split()[0]: line.split() for line in shown.splitlines() if line.strip()}
+
+
+def test_models_lists_every_model_with_its_terms(masklet: Masklet, folder: Path) -> None:
+    outcome = masklet("models")
+    assert outcome.code == 0
+    table = rows(outcome.out)
+    assert set(MODELS) <= set(table)
+    assert table["sam2.1_hiera_base_plus"][1:] == [
+        "sam2.1_b.pt", "80.9", "M", "323.6", "MB", "Apache-2.0,", "Apache-2.0", "no",
+    ]  # fmt: skip
+    assert str(folder / "cache") in outcome.out
+
+
+def test_models_sees_what_is_here(
+    masklet: Masklet, folder: Path, builtin_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "sam2_hiera_tiny.pt").write_bytes(b"some bytes")
+    monkeypatch.setattr(registry, "_builtin_path", lambda card: builtin_file)
+    table = rows(masklet("models").out)
+    assert table["sam2_hiera_tiny"][-1] == "yes"
+    assert table["masklet-builtin"][-3:] == ["in", "the", "package"]
+    assert table["masklet-builtin"][2:6] == ["5.9", "M", f"{builtin_file.stat().st_size / 1e6:.1f}", "MB"]
+
+
+def test_info_names_versions_and_the_model(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
+    shutil.copy(builtin_file, "mine.safetensors")
+    outcome = masklet("info", "mine.safetensors")
+    assert outcome.code == 0, outcome.err
+    table = rows(outcome.out)
+    assert table["masklet"][1] == __version__
+    assert table["torch"][1] == torch.__version__
+    assert table["numpy"][1] == np.__version__
+    assert {"python", "device", "cache", "licence:"} <= set(table)
+    assert table["file:"] == ["file:", "mine.safetensors"]
+    assert "5.9 M parameters" in outcome.out
+
+
+def test_info_describes_what_is_not_here_and_fetches_nothing(masklet: Masklet, folder: Path) -> None:
+    outcome = masklet("info", "sam2_b.pt")
+    assert outcome.code == 0, outcome.err
+    assert "sam2_hiera_base_plus: 80.83 M parameters, 323.5 MB" in outcome.out
+    assert "not here" in outcome.out
+    assert not (folder / "cache").exists()

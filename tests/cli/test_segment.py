@@ -1,0 +1,143 @@
+"""`masklet segment` and `masklet predict`: which files come out, and what is said about them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from masklet.cli import job
+from masklet.sam import SAM
+
+Masklet = Callable[..., Any]
+LINE = re.compile(r"a\.png: 1 object, score 0\.\d\d, \d+ ms -> masklet-out/a_overlay\.png\n")
+
+
+def test_a_click_writes_an_overlay_and_says_where(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
+    outcome = masklet("segment", "a.png", "--point", "30,20", "--model", builtin_file)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert LINE.fullmatch(outcome.out), outcome.out
+    assert np.array(Image.open("masklet-out/a_overlay.png")).shape == (48, 64, 3)
+
+
+def test_every_format_writes_its_files(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
+    formats = ["--format", "png,json", "--format", "coco"]
+    line = ["segment", "a.png", "b.png", "--box", "5,5,30,30", "--model", builtin_file, "--out", "o", *formats]
+    outcome = masklet(*line)
+    assert outcome.code == 0, outcome.err
+    assert sorted(path.name for path in Path("o").iterdir()) == [
+        "a.json", "a.png", "annotations.coco.json", "b.json", "b.png",
+    ]  # fmt: skip
+    assert "a.png: 1 object" in outcome.out
+    assert "-> o/a.png, o/a.json\n" in outcome.out
+    assert outcome.out.endswith("all 2 picture(s) -> o/annotations.coco.json\n")
+    assert len(json.loads(Path("o/annotations.coco.json").read_text())["images"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--point", "30,20", "--negative", "2,2"], "1 object,"),
+        (["--point", "30,20", "--point", "2,2,0"], "1 object,"),
+        (["--point", "30,20", "--point", "2,2", "--each"], "2 objects,"),
+        (["--box", "20,10,50,30", "--point", "30,20"], "1 object,"),
+        (["--box", "20,10,50,30", "--negative", "2,2"], "1 object,"),
+        (["--box", "20,10,50,30", "--box", "1,1,9,9"], "2 objects,"),
+        (["--box", "20,10,50,30", "--box", "1,1,9,9", "--point", "30,20", "--point", "3,3", "--each"], "2 objects,"),
+        (["--mask", "rough.png"], "1 object,"),
+        (["--mask", "rough.png", "--box", "20,10,50,30"], "1 object,"),
+        (["--point", "30,20", "--multimask"], "1 object with 3 candidates,"),
+    ],
+)
+def test_the_grammar_counts_objects(
+    words: list[str], said: str, masklet: Masklet, folder: Path, builtin_file: Path
+) -> None:
+    outcome = masklet("segment", "a.png", *words, "--model", builtin_file)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.startswith(f"a.png: {said}")
+
+
+def test_quiet_prints_nothing(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
+    outcome = masklet("segment", "a.png", "--point", "30,20", "--model", builtin_file, "--quiet")
+    assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
+    assert Path("masklet-out/a_overlay.png").is_file()
+
+
+def test_one_bad_picture_does_not_stop_the_others(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
+    (folder / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
+    line = ["segment", "gone.png", "bad.png", "b.png", "a.png", "--point", "45,20", "--model", builtin_file]
+    outcome = masklet(*line)
+    assert outcome.code == 2
+    gone, bad, outside, summary = outcome.err.splitlines()
+    assert gone.startswith("masklet: no such picture: 'gone.png'")
+    assert bad.startswith("masklet: 'bad.png'")
+    assert outside.startswith("masklet: b.png: point [45, 20] lies outside the picture")
+    assert summary == "masklet: 3 of 4 pictures failed"
+    assert LINE.fullmatch(outcome.out), outcome.out
+
+
+def test_a_folder_is_its_pictures(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
+    outcome = masklet("segment", ".", "--point", "5,5", "--model", builtin_file, "--format", "json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.count(" -> ") == 3
+
+
+def test_a_model_is_not_loaded_for_nothing(
+    masklet: Masklet, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def must_not(*_: object) -> None:
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr(job, "open_model", must_not)
+    for line in (["segment", "gone.png"], ["segment", "gone.png", "gone2.png"], ["segment", "a.png", "--out", "a.png"]):
+        assert masklet(*line, "--point", "5,5").code == 2
+
+
+def test_ctrl_c_names_what_was_written(
+    masklet: Masklet, folder: Path, builtin_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Impatient(SAM):
+        asked = 0
+
+        def __call__(self, *args: Any, **options: Any) -> Any:
+            self.asked += 1
+            if self.asked > 1:
+                raise KeyboardInterrupt
+            return super().__call__(*args, **options)
+
+    monkeypatch.setattr("masklet.sam.SAM", Impatient)
+    line = ["segment", "a.png", "b.png", "--point", "5,5", "--model", builtin_file, "--format", "overlay,coco"]
+    outcome = masklet(*line)
+    assert outcome.code == 130
+    written = "masklet-out/a_overlay.png, masklet-out/annotations.coco.json"
+    assert outcome.err == f"masklet: stopped after 1 of 2 picture(s); written: {written}\n"
+    assert all(Path(path).is_file() for path in written.split(", "))
+
+
+@pytest.mark.filterwarnings("default::masklet.errors.MaskletWarning")
+def test_a_warning_is_one_line(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
+    line = ["segment", "a.png", "--box", "5,5,60,40", "--box", "6,6,60,40", "--model", builtin_file, "--format", "png"]
+    outcome = masklet(*line)
+    assert outcome.code == 0
+    assert "label map keeps IoU" in outcome.err
+    assert all(said.startswith("masklet: object ") for said in outcome.err.splitlines())
+
+
+def test_predict_says_the_same_as_segment(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
+    options = ["--box", "20,10,50,30", "--point", "30,20", "--point", "2,2,0", "--out", "o1", "--format", "png"]
+    assert masklet("segment", "a.png", *options, "--model", builtin_file).code == 0
+    words = ["source=a.png", "bboxes=[20,10,50,30]", "points=[[[30,20],[2,2]]]", "labels=[[1,0]]"]
+    assert masklet("predict", *words, "out=o2", "format=png", f"model={builtin_file}").code == 0
+    assert np.array_equal(np.array(Image.open("o1/a.png")), np.array(Image.open("o2/a.png")))
+
+
+def test_predict_takes_a_mask_file(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
+    outcome = masklet("predict", "source=a.png", "masks=rough.png", f"model={builtin_file}", "multimask=true")
+    assert outcome.code == 0, outcome.err
+    assert "1 object with 3 candidates" in outcome.out
