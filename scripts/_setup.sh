@@ -49,8 +49,8 @@ ready() {
 data = b"".join(pathlib.Path(name).read_bytes() for name in ("pyproject.toml", "constraints.txt"))
 print(hashlib.sha256(data + sys.prefix.encode() + pathlib.Path.cwd().as_posix().encode()).hexdigest())')
     if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$key" ]; then return; fi
-    printf 'installing masklet with its extra %s into %s (once)\n' "$1" "$VENV"
-    "$bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$1]" ||
+    printf 'installing masklet with its extra %s into %s (once; torch is large: a few minutes)\n' "$1" "$VENV"
+    "$bin/python" -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[$1]" ||
         die "the installation failed; pip says why above"
     printf '%s\n' "$key" >"$stamp"
 }
