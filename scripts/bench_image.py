@@ -337,6 +337,16 @@ def remarks(plan: Plan, where: dict[str, str | int | float]) -> Iterator[str]:
         yield f"Measured beside other load ({load}): compare, do not quote."
 
 
+def write_json(path: Path, plan: Plan, where: dict[str, str | int | float], rows: Sequence[Row]) -> None:
+    """Every sample, whole or not at all."""
+    kept = {"machine": where, "plan": asdict(plan), "rows": [asdict(row) for row in rows]}
+    del kept["plan"]["peer_python"]  # a path of this machine
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(kept, indent=1) + "\n")
+    part.replace(path)
+
+
 def main() -> None:
     plan, out = read_plan()
     where = machine(plan.threads)
@@ -344,15 +354,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for row in Bench(plan, Path(folder)).rows():
             rows.append(row)
-            print(f"{row.model} {row.implementation} {row.precision} done", file=sys.stderr)
+            print(_line(row), file=sys.stderr)
+            if out:
+                write_json(Path(out), plan, where, rows)
     print(table(rows), *remarks(plan, where), sep="\n\n")
-    if out:
-        found = {"machine": where, "plan": asdict(plan), "rows": [asdict(row) for row in rows]}
-        del found["plan"]["peer_python"]
-        path = Path(out)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.with_name(path.name + ".part").write_text(json.dumps(found, indent=1) + "\n")
-        path.with_name(path.name + ".part").replace(path)
 
 
 if __name__ == "__main__":
