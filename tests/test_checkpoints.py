@@ -81,9 +81,7 @@ def nan() -> Tensor:
 # -- files that open
 
 
-@pytest.mark.parametrize(
-    "content", [STATE, {"model": STATE}, {"state_dict": STATE}, {"model": STATE, "epoch": 3}]
-)
+@pytest.mark.parametrize("content", [STATE, {"model": STATE}, {"state_dict": STATE}, {"model": STATE, "epoch": 3}])
 @pytest.mark.parametrize("zip_format", [True, False], ids=["zip", "legacy"])
 @pytest.mark.parametrize("suffix", [".pt", ".pth"])
 def test_torch_files_open(tmp_path: Path, content: object, zip_format: bool, suffix: str) -> None:
@@ -278,10 +276,7 @@ def test_the_first_five_and_the_count_are_listed() -> None:
     message = refusal(found)
     first, *rest = message.splitlines()
     extra = [name for name in found if name not in published(TINY)]
-    assert (
-        first
-        == f"w.pt does not hold {TINY}: 2 of 471 tensors missing, {len(extra)} unexpected, 22 misshapen."
-    )
+    assert first == f"w.pt does not hold {TINY}: 2 of 471 tensors missing, {len(extra)} unexpected, 22 misshapen."
     assert [name for name in extra if f"    {name} " in message] == extra[:5]
     assert f"and {len(extra) - 5} more" in message
     assert "and 17 more" in message

@@ -56,9 +56,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         self.send_response(206 if start else 200)
         if start:
-            self.send_header(
-                "Content-Range", f"bytes {start}-{len(self.server.body) - 1}/{len(self.server.body)}"
-            )
+            self.send_header("Content-Range", f"bytes {start}-{len(self.server.body) - 1}/{len(self.server.body)}")
         if self.server.lengths:
             self.send_header("Content-Length", str(len(self.server.body) - start))
         self.end_headers()
@@ -111,9 +109,7 @@ def refused(call: Callable[[], object], target: Path, *words: str) -> None:
 
 def test_a_file_arrives_whole_and_progress_is_told(server: Server, target: Path) -> None:
     told: list[tuple[int, int | None]] = []
-    found = download(
-        server.url, target, size=len(BODY), sha256=SHA.upper(), progress=lambda *now: told.append(now)
-    )
+    found = download(server.url, target, size=len(BODY), sha256=SHA.upper(), progress=lambda *now: told.append(now))
     assert found == target
     assert target.read_bytes() == BODY
     assert told[0] == (0, len(BODY))
@@ -249,9 +245,7 @@ def test_no_such_host(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("value", ["1", "true", "YES"])
-def test_offline_asks_nobody(
-    server: Server, target: Path, monkeypatch: pytest.MonkeyPatch, value: str
-) -> None:
+def test_offline_asks_nobody(server: Server, target: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("MASKLET_OFFLINE", value)
     refused(lambda: download(server.url, target), target, "MASKLET_OFFLINE", server.url)
     assert server.requests == []
@@ -259,9 +253,7 @@ def test_offline_asks_nobody(
 
 
 @pytest.mark.parametrize("value", ["0", "false", ""])
-def test_offline_can_be_switched_off(
-    server: Server, target: Path, monkeypatch: pytest.MonkeyPatch, value: str
-) -> None:
+def test_offline_can_be_switched_off(server: Server, target: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("MASKLET_OFFLINE", value)
     assert download(server.url, target).exists()
 

@@ -43,9 +43,7 @@ def test_pictures_come_back(tmp_path: Path, shape: tuple[int, ...]) -> None:
     np.testing.assert_array_equal(np.asarray(Image.open(write_image(tmp_path / "a.png", pixels))), pixels)
 
 
-@pytest.mark.parametrize(
-    ("name", "needed"), [("a.xyz", "'.xyz'"), ("a", "no suffix"), ("a.jpg", "transparency")]
-)
+@pytest.mark.parametrize(("name", "needed"), [("a.xyz", "'.xyz'"), ("a", "no suffix"), ("a.jpg", "transparency")])
 def test_a_suffix_that_cannot_hold_it_is_refused(tmp_path: Path, name: str, needed: str) -> None:
     with pytest.raises(OutputError, match=needed + ".*end it in"):
         write_image(tmp_path / name, np.zeros((4, 6, 4), np.uint8))

@@ -143,9 +143,7 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("words", "needed"), BAD, ids=lambda value: str(value)[:60] if isinstance(value, list) else ""
-)
+@pytest.mark.parametrize(("words", "needed"), BAD, ids=lambda value: str(value)[:60] if isinstance(value, list) else "")
 def test_bad_input_is_answered_with_value_rule_and_remedy(words: dict[str, Any], needed: list[str]) -> None:
     with pytest.raises(PromptError) as caught:
         parse_prompts(**words, size=SIZE)

@@ -100,9 +100,7 @@ def test_boxes() -> None:
     assert boxes.cls.tolist() == [0, 1, 0]
     assert boxes.conf.tolist() == some_results().scores.tolist()
     assert boxes[1].xyxy.tolist() == [[10, 35, 30, 55]]
-    assert {a.dtype for a in (boxes.xyxy, boxes.xywh, boxes.xyxyn, boxes.xywhn, boxes.data)} == {
-        np.dtype("float32")
-    }
+    assert {a.dtype for a in (boxes.xyxy, boxes.xywh, boxes.xyxyn, boxes.xywhn, boxes.data)} == {np.dtype("float32")}
 
 
 def test_masks_as_polygons() -> None:
@@ -153,16 +151,12 @@ def test_plot_paints_masks_and_leaves_the_picture_alone() -> None:
 def test_an_object_keeps_its_colour_when_filtered() -> None:
     results = some_results()
     plain = drawing.Style(line_width=1)
-    np.testing.assert_array_equal(
-        results.plot(style=plain)[45:52, 56:70], results[2].plot(style=plain)[45:52, 56:70]
-    )
+    np.testing.assert_array_equal(results.plot(style=plain)[45:52, 56:70], results[2].plot(style=plain)[45:52, 56:70])
 
 
 def test_candidates_of_one_prompt_differ_in_colour() -> None:
     grey = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
-    results = Results(
-        grey, "", Masks(three_masks()), np.ones(3, np.float32), prompt_ids=np.zeros(3, np.int32)
-    )
+    results = Results(grey, "", Masks(three_masks()), np.ones(3, np.float32), prompt_ids=np.zeros(3, np.int32))
     painted = results.plot()
     assert painted[20, 20].tolist() != painted[48, 64].tolist()
 
@@ -271,9 +265,6 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, package: str,
 
 
 def test_words_about_a_result() -> None:
-    assert (
-        repr(some_results())
-        == "Results('folder/cat.jpg', 80x60 pixels, 3 objects, scores [0.90, 0.80, 0.70])"
-    )
+    assert repr(some_results()) == "Results('folder/cat.jpg', 80x60 pixels, 3 objects, scores [0.90, 0.80, 0.70])"
     assert some_results().stem == "cat"
     assert some_results(names={}).name_of(1) == "1"

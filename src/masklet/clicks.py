@@ -15,6 +15,9 @@ from torch.nn.functional import avg_pool2d
 
 __all__ = ["centre_click", "depth_inside", "random_click"]
 
+CELL = 4
+"""Pixels; random clicks look at depth in cells of this size."""
+
 
 def depth_inside(mask_BHW: Tensor) -> Tensor:
     """Euclidean distance (B, H, W) of every pixel of a mask to the nearest pixel outside it, or to the border.
@@ -68,19 +71,22 @@ def _deepest(mask_HW: Tensor) -> _Deepest:
 
 
 def random_click(
-    predicted_BHW: Tensor, truth_BHW: Tensor, generator: torch.Generator | None = None, reach: int = 9
+    predicted_BHW: Tensor, truth_BHW: Tensor, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
     """A pixel drawn from what is wrong, the likelier the deeper inside: coordinates and labels as `centre_click`.
 
-    `reach` is the side of the neighbourhood that depth is judged by. Where nothing is wrong, a pixel of the truth.
+    Depth is judged by the share of a neighbourhood of about `3 * CELL` pixels that is wrong too; sides are multiples
+    of `CELL`. Where nothing is wrong, a pixel of the truth.
     """
     truth = truth_BHW.bool()
     wrong = predicted_BHW.bool() ^ truth
     none_B = ~wrong.flatten(1).any(1)
     wrong = torch.where(none_B[:, None, None], truth, wrong).float()
-    depth = avg_pool2d(wrong[:, None], reach, 1, reach // 2)[:, 0]
-    weight = (wrong * depth**3 + 1e-9).flatten(1)
-    index_B = torch.multinomial(weight, 1, generator=generator)[:, 0]
+    coarse = avg_pool2d(avg_pool2d(wrong[:, None], CELL, CELL), 3, 1, 1)[:, 0]
+    depth = coarse.repeat_interleave(CELL, 1).repeat_interleave(CELL, 2)
+    ladder = (wrong * depth**3).flatten(1).double().cumsum(1)
+    height = torch.rand(len(truth), 1, generator=generator, dtype=torch.float64).to(truth.device) * ladder[:, -1:]
+    index_B = torch.searchsorted(ladder, height, right=True)[:, 0].clamp(max=ladder.shape[1] - 1)
     label_B = truth.flatten(1).gather(1, index_B[:, None])[:, 0].long()
     return _coordinates(index_B, truth.shape[-1]), label_B
 

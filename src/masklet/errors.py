@@ -86,9 +86,7 @@ class MissingExtraError(MaskletError, ImportError):
     @classmethod
     def of(cls, package: str, extra: str) -> MissingExtraError:
         """The error for `package`, which the extra `extra` of masklet brings."""
-        return cls(
-            f"{package} is not installed; it comes with the extra '{extra}': pip install 'masklet[{extra}]'"
-        )
+        return cls(f"{package} is not installed; it comes with the extra '{extra}': pip install 'masklet[{extra}]'")
 
 
 class MaskletWarning(UserWarning):

@@ -46,8 +46,10 @@ def load(model: str | PathLike[str] | None = None, progress: Progress | None = N
         CheckpointError: a file that is damaged, hostile, or another network.
     """
     if isinstance(model, str) and not model.strip():
-        raise UnknownModelError(f"model {model!r} is empty; leave it out for the built-in model, or name one of "
-                                f"{', '.join(MODELS)}, or a .pt or .safetensors file")
+        raise UnknownModelError(
+            f"model {model!r} is empty; leave it out for the built-in model, or name one of "
+            f"{', '.join(MODELS)}, or a .pt or .safetensors file"
+        )
     path = resolve(BUILTIN if model is None else model, progress)
     state = read_tensors(path)
     if is_transformers(state):

@@ -144,13 +144,9 @@ class MaskPrompt:
     def __post_init__(self) -> None:
         mask = np.asarray(self.mask)
         if mask.dtype.kind not in "biuf":
-            raise PromptError(
-                f"a mask of type {mask.dtype} must be boolean, 0/1 or 0/255: pass a number array"
-            )
+            raise PromptError(f"a mask of type {mask.dtype} must be boolean, 0/1 or 0/255: pass a number array")
         if mask.ndim != 2 or not mask.size:
-            raise PromptError(
-                f"a mask of shape {mask.shape} must be (height, width): one channel, one object"
-            )
+            raise PromptError(f"a mask of shape {mask.shape} must be (height, width): one channel, one object")
         if mask.dtype != bool and not _two_valued(mask):
             raise PromptError(
                 f"mask values from {mask.min()} to {mask.max()} must be True/False, 0/1 or 0/255: "
@@ -239,9 +235,7 @@ def parse_prompts(
         PromptError: with the value, the rule, and the spelling that was probably meant.
     """
     if points is None and labels is not None:
-        raise PromptError(
-            f"labels {_show(labels)} came without points: give points=[...] of the same nesting"
-        )
+        raise PromptError(f"labels {_show(labels)} came without points: give points=[...] of the same nesting")
     clicks = None if points is None else _parse_points(points, labels, alone=bboxes is None and masks is None)
     boxes = None if bboxes is None else _parse_boxes(bboxes)
     rough = None if masks is None else _parse_masks(masks, size)
@@ -260,11 +254,7 @@ def _parse_points(points: Any, labels: Any, *, alone: bool) -> list[Points]:
         if len(point) != 2:
             raise PromptError(
                 f"point {_show(point)} has {len(point)} numbers, a point is [x, y]"
-                + (
-                    "; for a box write bboxes=[x1, y1, x2, y2]"
-                    if len(point) == 4
-                    else "; labels go in labels=[...]"
-                )
+                + ("; for a box write bboxes=[x1, y1, x2, y2]" if len(point) == 4 else "; labels go in labels=[...]")
             )
     given = _labels_by_object(labels, objects, depth)
     if alone and depth == 2:
@@ -356,9 +346,7 @@ def _common_count(
 ) -> int:
     """How many objects are meant; all that is given must agree."""
     counts = {
-        name: len(cues)
-        for name, cues in (("points", points), ("bboxes", boxes), ("masks", masks))
-        if cues is not None
+        name: len(cues) for name, cues in (("points", points), ("bboxes", boxes), ("masks", masks)) if cues is not None
     }
     if not counts:
         raise PromptError("points, bboxes and masks are all None: give one, such as points=[x, y]")

@@ -75,12 +75,8 @@ _SIZES: dict[str, tuple[str, ...]] = {
 }
 _DATES = {"2": "072824", "2.1": "092824"}
 _FILES: dict[tuple[str, str], _Published] = {
-    ("2", "tiny"): _Published(
-        155906050, "65b50056e05bcb13694174f51bb6da89c894b57b75ccdf0ba6352c597c5d1125", 38946242
-    ),
-    ("2", "small"): _Published(
-        184309650, "95949964d4e548409021d47b22712d5f1abf2564cc0c3c765ba599a24ac7dce3", 46044098
-    ),
+    ("2", "tiny"): _Published(155906050, "65b50056e05bcb13694174f51bb6da89c894b57b75ccdf0ba6352c597c5d1125", 38946242),
+    ("2", "small"): _Published(184309650, "95949964d4e548409021d47b22712d5f1abf2564cc0c3c765ba599a24ac7dce3", 46044098),
     ("2", "base_plus"): _Published(
         323493298, "d0bb7f236400a49669ffdd1be617959a8b1d1065081789d7bbff88eded3a8071", 80833922
     ),

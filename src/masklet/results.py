@@ -288,9 +288,7 @@ class Results:
             picture = drawing.draw_labels(picture, texts, self.boxes.xyxy[:, :2], colors, style)
         return picture
 
-    def save(
-        self, path: str | os.PathLike[str] | None = None, *, boxes: bool = False, labels: bool = False
-    ) -> Path:
+    def save(self, path: str | os.PathLike[str] | None = None, *, boxes: bool = False, labels: bool = False) -> Path:
         """Write `plot()` to `path`, by default STEM_masks.png in the current folder; returns where.
 
         Example:

@@ -109,9 +109,7 @@ BAD: list[tuple[str, list[str]]] = [
 
 
 @pytest.mark.parametrize(("line", "words"), BAD, ids=[line for line, _ in BAD])
-def test_bad_command_line(
-    line: str, words: list[str], masklet: Masklet, folder: Path, builtin_file: Path
-) -> None:
+def test_bad_command_line(line: str, words: list[str], masklet: Masklet, folder: Path, builtin_file: Path) -> None:
     outcome = masklet(*line.replace("MODEL", str(builtin_file)).split(" "))
     assert outcome.code == 2
     assert outcome.err.count("\n") == 1, outcome.err

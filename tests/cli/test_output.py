@@ -50,9 +50,7 @@ def test_a_failure_is_its_first_line(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().err == "masklet: wrong things:\n  a\n"
 
 
-def test_a_failure_is_red_on_a_terminal(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_is_red_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
@@ -60,9 +58,7 @@ def test_a_failure_is_red_on_a_terminal(
     assert capsys.readouterr().err == f"\x1b[31mmasklet: {'x' * 300}\x1b[0m\n"
 
 
-def test_only_our_warnings_are_one_line(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_our_warnings_are_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     monkeypatch.setattr(warnings, "showwarning", lambda message, *_: seen.append(str(message)))
     usual = warnings.showwarning

@@ -88,9 +88,7 @@ def test_a_folder_is_its_pictures(masklet: Masklet, folder: Path, builtin_file: 
     assert outcome.out.count(" -> ") == 3
 
 
-def test_a_model_is_not_loaded_for_nothing(
-    masklet: Masklet, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_is_not_loaded_for_nothing(masklet: Masklet, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def must_not(*_: object) -> None:
         raise AssertionError("loaded")
 

@@ -207,9 +207,7 @@ def test_one_name_for_a_class(tmp_path: Path) -> None:
     for name in ("coco", "yolo"):
         with open_writer(name, tmp_path) as writer:
             writer.write(results(names={0: "cat"}))
-            with pytest.raises(
-                InputError, match=r"class 0 is 'dog' in 'b.jpg' and was 'cat'.*folder of its own"
-            ):
+            with pytest.raises(InputError, match=r"class 0 is 'dog' in 'b.jpg' and was 'cat'.*folder of its own"):
                 writer.write(results("b.jpg", names={0: "dog"}))
 
 
@@ -291,9 +289,7 @@ def refuse(*args: object, **options: object) -> None:
 
 
 @pytest.mark.parametrize("where", [(Path, "mkdir"), (tempfile, "NamedTemporaryFile")], ids=["make", "try"])
-def test_a_folder_that_refuses(
-    where: tuple[object, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_refuses(where: tuple[object, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(*where, refuse)
     with pytest.raises(OutputError, match=r"closed.*Permission denied.*check its permissions"):
         open_writer("json", tmp_path / "closed")

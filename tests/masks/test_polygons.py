@@ -40,9 +40,7 @@ def test_one_ring_still_fills_to_the_mask(seed: int) -> None:
     ring = polygons.one_ring(polygons.from_mask(mask))
     assert ring.shape[1:] == (2,)
     assert ring.dtype == np.float32
-    np.testing.assert_array_equal(
-        polygons.to_mask([Polygon(ring)], mask.shape) if len(ring) else mask & False, mask
-    )
+    np.testing.assert_array_equal(polygons.to_mask([Polygon(ring)], mask.shape) if len(ring) else mask & False, mask)
 
 
 def test_holes_and_parts_are_kept() -> None:
@@ -70,9 +68,7 @@ def test_join_keeps_the_area() -> None:
 
 def test_fractional_corners_take_pixels_by_their_centre() -> None:
     box = Polygon(np.array([[0.6, 0.4], [3.4, 0.4], [3.4, 1.6], [0.6, 1.6]], np.float32))
-    np.testing.assert_array_equal(
-        polygons.to_mask([box], (3, 5)), np.pad(np.ones((2, 2), bool), ((0, 1), (1, 2)))
-    )
+    np.testing.assert_array_equal(polygons.to_mask([box], (3, 5)), np.pad(np.ones((2, 2), bool), ((0, 1), (1, 2))))
 
 
 def test_polygons_outside_are_cut_and_overlaps_stay_filled() -> None:

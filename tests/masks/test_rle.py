@@ -11,9 +11,7 @@ from masklet.masks import rle
 
 def masks() -> list[np.ndarray]:
     rng = np.random.default_rng(3)
-    noise = [
-        rng.random(rng.integers(1, 40, 2)) < p for p in (0.0, 0.02, 0.3, 0.5, 0.9, 1.0) for _ in range(6)
-    ]
+    noise = [rng.random(rng.integers(1, 40, 2)) < p for p in (0.0, 0.02, 0.3, 0.5, 0.9, 1.0) for _ in range(6)]
     y, x = np.mgrid[:700, :900]
     return [
         *noise,

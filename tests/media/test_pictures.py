@@ -15,9 +15,7 @@ from masklet.media import Picture
 from masklet.media.pictures import from_array, from_bytes, from_file, from_pil
 
 # 2 rows, 3 columns: red, green, blue over black, white, grey.
-SMALL = np.array(
-    [[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[0, 0, 0], [255, 255, 255], [128, 128, 128]]], np.uint8
-)
+SMALL = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[0, 0, 0], [255, 255, 255], [128, 128, 128]]], np.uint8)
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:

@@ -96,9 +96,7 @@ BAD_ADDRESSES = {
 
 
 @pytest.mark.parametrize("path", BAD_ADDRESSES)
-def test_failures_name_the_address_and_the_remedy(
-    server: str, path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failures_name_the_address_and_the_remedy(server: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "MAX_BYTES", 200_000)
     with pytest.raises(SourceError) as caught:
         next(open_source(server + path))
@@ -127,9 +125,7 @@ def test_a_server_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
             next(open_source(f"http://127.0.0.1:{silent.getsockname()[1]}/a.png"))
 
 
-@pytest.mark.parametrize(
-    "url", ["http://", "https:///a.png", "http://[::1/a.png", "http://127.0.0.1:port/a.png"]
-)
+@pytest.mark.parametrize("url", ["http://", "https:///a.png", "http://[::1/a.png", "http://127.0.0.1:port/a.png"])
 def test_addresses_that_are_none(url: str) -> None:
     with pytest.raises(SourceError, match="reachable http or https address"):
         next(open_source(url))

@@ -163,7 +163,5 @@ def _verdict(found: Shapes, shared: int) -> str:
     if known:
         return f"It looks like {known}. Give a file of the model you want, or ask for the one it holds."
     if shared:
-        return (
-            f"It shares {shared} tensor names with the model, maybe a changed SAM 2. Give an unchanged one."
-        )
+        return f"It shares {shared} tensor names with the model, maybe a changed SAM 2. Give an unchanged one."
     return "Its names belong to no network masklet knows. Give a SAM 2 or SAM 2.1 checkpoint."

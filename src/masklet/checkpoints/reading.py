@@ -191,9 +191,7 @@ def _describe_entry(state: Mapping[object, object], name: object, value: object)
         return f"a training checkpoint without tensors under 'model' or 'state_dict' (it has {names})"
     if not isinstance(name, str):
         return f"a file whose tensors are named by other things than words, such as {name!r}"
-    return (
-        f"a file whose entry {name[:40]!r} is of type {type(value).__name__}, not a tensor (it has {names})"
-    )
+    return f"a file whose entry {name[:40]!r} is of type {type(value).__name__}, not a tensor (it has {names})"
 
 
 def _check_claims(tensors: Mapping[str, Tensor], file: Path) -> None:

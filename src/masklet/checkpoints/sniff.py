@@ -96,9 +96,7 @@ def _from_zip(path: Path, size: int) -> Sniffed:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return Sniffed(
-            "foreign", f"a PyTorch file or zip archive cut short at {size} bytes, or damaged", AGAIN
-        )
+        return Sniffed("foreign", f"a PyTorch file or zip archive cut short at {size} bytes, or damaged", AGAIN)
     names = [entry.filename for entry in entries]
     if not any(name.rpartition("/")[2] == "data.pkl" for name in names):
         listed = ", ".join(names[:3]) or "nothing"
@@ -108,9 +106,7 @@ def _from_zip(path: Path, size: int) -> Sniffed:
         return Sniffed("foreign", "a TorchScript program", remedy)
     packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
     if packed or sum(entry.file_size for entry in entries) > size:
-        return Sniffed(
-            "foreign", "a zip archive that unpacks to more than its size, which PyTorch never writes"
-        )
+        return Sniffed("foreign", "a zip archive that unpacks to more than its size, which PyTorch never writes")
     return Sniffed("torch-zip")
 
 

@@ -103,9 +103,7 @@ def _check_disk(order: Order, start: int, total: int | None) -> None:
         )
 
 
-def _pour(
-    response: http.client.HTTPResponse, part: BinaryIO, start: int, total: int | None, order: Order
-) -> None:
+def _pour(response: http.client.HTTPResponse, part: BinaryIO, start: int, total: int | None, order: Order) -> None:
     done = start
     order.report(done, total)
     while block := response.read(_BLOCK):

@@ -198,4 +198,3 @@ def _summary(results: Results) -> str:
     scores = " ".join(f"{score:.2f}" for score in results.scores[:SHOWN]) + (" ..." if len(results) > SHOWN else "")
     many = f"{objects} object{'s' if objects != 1 else ''}"
     return f"{results.path}: {many}{candidates}, score {scores}, {sum(results.speed.values()):.0f} ms"
-

@@ -97,8 +97,7 @@ class CocoWriter(Writer):
         names = _shared_names([image["file_name"] for image in self._images])
         images = [{**image, "file_name": name} for image, name in zip(self._images, names, strict=True)]
         categories = [
-            {"id": number + 1, "name": name, "supercategory": ""}
-            for number, name in sorted(self._names.items())
+            {"id": number + 1, "name": name, "supercategory": ""} for number, name in sorted(self._names.items())
         ]
         content = {"images": images, "annotations": self._annotations, "categories": categories}
         self._wrote(write_text(self.folder / self.file_name, json.dumps(content)))

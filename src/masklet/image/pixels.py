@@ -21,7 +21,7 @@ SURE = 10.0
 
 def to_input(rgb_HW3: npt.NDArray[np.uint8], side: int) -> Tensor:
     """RGB (H, W, 3) uint8 to (1, 3, S, S): 0..1, antialiased bilinear, normalised."""
-    pixels = torch.from_numpy(np.ascontiguousarray(rgb_HW3)).permute(2, 0, 1)[None].float() / 255
+    pixels = torch.from_numpy(rgb_HW3.astype(np.float32)).permute(2, 0, 1)[None] / 255
     square = interpolate(pixels, (side, side), mode="bilinear", antialias=True)
     mean, deviation = (torch.tensor(v).view(1, 3, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD))
     return (square - mean) / deviation
@@ -29,7 +29,7 @@ def to_input(rgb_HW3: npt.NDArray[np.uint8], side: int) -> Tensor:
 
 def mask_logits(mask_HW: npt.NDArray[np.bool_], side: int) -> Tensor:
     """A mask at the picture's size to logits (1, 1, S, S) as the prompt encoder reads them."""
-    share = torch.from_numpy(np.ascontiguousarray(mask_HW)).float()[None, None]
+    share = torch.from_numpy(mask_HW.astype(np.float32))[None, None]
     return (interpolate(share, (side, side), mode="bilinear", antialias=True) * 2 - 1) * SURE
 
 

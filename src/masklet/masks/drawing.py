@@ -155,9 +155,7 @@ def _tint(canvas: Pixels, mask: npt.NDArray[np.bool_], color: Color, alpha: floa
 
 
 def _outline(canvas: Pixels, mask: npt.NDArray[np.bool_], color: Color, line: int) -> None:
-    contours = cv2.findContours(
-        np.ascontiguousarray(mask).view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
-    )[0]
+    contours = cv2.findContours(np.ascontiguousarray(mask).view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[0]
     if line > 1:
         cv2.drawContours(canvas, contours, -1, CASING, line + 2, cv2.LINE_AA)
     cv2.drawContours(canvas, contours, -1, color, line, cv2.LINE_AA)

@@ -220,11 +220,7 @@ def _missing(path: str) -> str:
     absent = Path(path)
     while absent.parent != absent and not os.path.exists(absent.parent):
         absent = absent.parent
-    beside = (
-        os.listdir(absent.parent)
-        if os.path.isdir(absent.parent) and os.access(absent.parent, os.R_OK)
-        else []
-    )
+    beside = os.listdir(absent.parent) if os.path.isdir(absent.parent) and os.access(absent.parent, os.R_OK) else []
     near = difflib.get_close_matches(absent.name, beside, n=3, cutoff=0.6)
     where = f"there is no {absent.name!r} in {str(absent.parent.resolve())!r}"
     if near:

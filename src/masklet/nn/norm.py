@@ -28,6 +28,4 @@ class ChannelNorm(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
         x_BHWC = x_BCHW.permute(0, 2, 3, 1)
-        return nn.functional.layer_norm(
-            x_BHWC, self.weight.shape, self.weight, self.bias, self.eps
-        ).permute(0, 3, 1, 2)
+        return nn.functional.layer_norm(x_BHWC, self.weight.shape, self.weight, self.bias, self.eps).permute(0, 3, 1, 2)

@@ -65,9 +65,7 @@ def draw_view(random: np.random.Generator, height: int, width: int, size: int) -
     return View(matrix, size, shrinks=bool(x < 0.6 and y < 0.6))
 
 
-def _turned(
-    random: np.random.Generator, matrix: npt.NDArray[np.float64], size: int
-) -> npt.NDArray[np.float64]:
+def _turned(random: np.random.Generator, matrix: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.float64]:
     """Rotated by up to 25 degrees about the middle of the view."""
     turn = cv2.getRotationMatrix2D((size / 2, size / 2), random.uniform(-25, 25), random.uniform(0.9, 1.2))
     whole = np.vstack([matrix, [0, 0, 1]])

@@ -6,6 +6,8 @@ import copy
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +16,7 @@ from masklet.errors import CheckpointError
 from masklet.files import atomic_path
 from masklet.train.config import TrainConfig
 
-__all__ = ["Average", "RunState", "restore", "save"]
+__all__ = ["Average", "Record", "RunState", "read_record", "restore", "save"]
 
 
 class Average:
@@ -46,20 +48,34 @@ class RunState:
     samples: int = 0
 
 
+@dataclass(frozen=True)
+class Record:
+    """A run's state as it lies on disk: tensors, numbers and text, nothing else."""
+
+    model: dict[str, Tensor]
+    average: dict[str, Tensor]
+    average_updates: int
+    optimizer: dict[str, Any]  # whatever torch's optimizer says it needs
+    generator: Tensor
+    step: int
+    samples: int
+    config: str
+
+
 def save(path: Path, state: RunState, config: TrainConfig) -> None:
     """Write the run's state to `path`, atomically."""
-    record: dict[str, object] = {
-        "model": state.model.state_dict(),
-        "average": state.average.model.state_dict(),
-        "average_updates": state.average.updates,
-        "optimizer": state.optimizer.state_dict(),
-        "generator": state.generator.get_state(),
-        "step": state.step,
-        "samples": state.samples,
-        "config": json.dumps(asdict(config)),
-    }
+    record = Record(
+        model=state.model.state_dict(),
+        average=state.average.model.state_dict(),
+        average_updates=state.average.updates,
+        optimizer=state.optimizer.state_dict(),
+        generator=state.generator.get_state(),
+        step=state.step,
+        samples=state.samples,
+        config=json.dumps(asdict(config)),
+    )
     with atomic_path(path) as temporary:
-        torch.save(record, temporary)
+        torch.save(vars(record), temporary)
 
 
 def restore(path: Path, state: RunState) -> None:
@@ -68,22 +84,33 @@ def restore(path: Path, state: RunState) -> None:
     Raises:
         CheckpointError: the file is damaged or belongs to another network.
     """
+    record = read_record(path)
     try:
-        record = torch.load(path, map_location="cpu", weights_only=True)
-        _fill(state, record)
-    except (RuntimeError, KeyError, ValueError, EOFError, OSError) as error:
-        raise CheckpointError(
-            f"{path} is not the state of this run ({str(error).splitlines()[0]}); "
-            "choose another --out folder, or remove the file to begin anew"
-        ) from error
+        state.model.load_state_dict(record.model)
+        state.average.model.load_state_dict(record.average)
+        state.optimizer.load_state_dict(record.optimizer)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise _not_ours(path, error) from error
+    state.generator.set_state(record.generator)
+    state.average.updates, state.step, state.samples = record.average_updates, record.step, record.samples
 
 
-def _fill(state: RunState, record: dict[str, object]) -> None:
-    tensors = {name: record[name] for name in ("model", "average", "optimizer", "generator")}
-    state.model.load_state_dict(tensors["model"])  # type: ignore[arg-type]
-    state.average.model.load_state_dict(tensors["average"])  # type: ignore[arg-type]
-    state.optimizer.load_state_dict(tensors["optimizer"])  # type: ignore[arg-type]
-    assert isinstance(tensors["generator"], Tensor)
-    state.generator.set_state(tensors["generator"])
-    state.average.updates = int(record["average_updates"])  # type: ignore[call-overload]
-    state.step, state.samples = int(record["step"]), int(record["samples"])  # type: ignore[call-overload]
+def read_record(path: Path) -> Record:
+    """What `save` wrote; nothing in the file may run code.
+
+    Raises:
+        CheckpointError: the file is damaged or something else.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        return Record(**content)
+    except (RuntimeError, TypeError, EOFError, OSError, UnpicklingError) as error:
+        raise _not_ours(path, error) from error
+
+
+def _not_ours(path: Path, error: Exception) -> CheckpointError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return CheckpointError(
+        f"{path} is not the state of this run ({reason}); "
+        "choose another folder for the run, or remove the file to begin anew"
+    )

@@ -8,6 +8,22 @@ __all__ = ["LossConfig", "PromptConfig", "Stage", "TrainConfig"]
 
 
 @dataclass(frozen=True)
+class PromptConfig:
+    """How a user is simulated."""
+
+    objects: int = 6
+    """Per picture, at most."""
+    box_share: float = 0.4
+    """Objects that start from a box; the others start from a click."""
+    mask_share: float = 0.0
+    """Objects that start from a rough mask."""
+    box_noise: float = 0.1
+    """Of the box's sides, uniform, each side by itself."""
+    rounds: tuple[float, ...] = (0.4, 0.35, 0.25)
+    """Probability of one, two, three rounds; from the second on a corrective click comes each round."""
+
+
+@dataclass(frozen=True)
 class Stage:
     """A stretch of the run at one resolution; the learning rate goes linearly from `rate` to `rate_end`."""
 
@@ -17,22 +33,9 @@ class Stage:
     steps: int
     rate: float
     rate_end: float
+    prompts: PromptConfig = PromptConfig()
     frozen: int = 0
     """So many stages of the trunk, and its stem, keep the weights they have: half the time of a step."""
-
-
-@dataclass(frozen=True)
-class PromptConfig:
-    """How a user is simulated."""
-
-    objects: int = 6
-    """Per picture, at most."""
-    box_share: float = 0.4
-    """Objects that start from a box; the others start from a click."""
-    box_noise: float = 0.1
-    """Of the box's sides, uniform, each side by itself."""
-    rounds: tuple[float, ...] = (0.4, 0.35, 0.25)
-    """Probability of one, two, three rounds; from the second on a corrective click comes each round."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,6 @@ class TrainConfig:
     stages: tuple[Stage, ...]
     sources: tuple[tuple[str, float], ...]
     """Folder name and weight of each source in the mixture."""
-    prompts: PromptConfig = PromptConfig()
     losses: LossConfig = LossConfig()
     seed: int = 0
     trunk_rate: float = 0.1
@@ -64,7 +66,7 @@ class TrainConfig:
     weight_decay: float = 0.05
     clip: float = 1.0
     ema: float = 0.998
-    save_every: int = 200
+    save_every: int = 50
     """Steps between checkpoints."""
     report_every: int = 20
 

@@ -107,7 +107,7 @@ def train(config: TrainConfig, data: Path, out: Path) -> Iterator[Progress]:
             sources,
             size=stage.size,
             batch=stage.batch,
-            objects=config.prompts.objects,
+            objects=stage.prompts.objects,
             seed=config.seed,
             first=state.samples,
         )
@@ -153,18 +153,20 @@ def _costs(config: TrainConfig, state: RunState, batch: Batch) -> dict[str, list
     model, random = state.model, state.generator
     assert isinstance(model, SAM2)
     features = model.without_memory(model.encode_image(normalised(batch.pixels_B3SS)))
-    rounds = 1 + int(torch.multinomial(torch.tensor(config.prompts.rounds), 1, generator=random))
-    by_box_N = torch.rand(len(batch.picture_N), generator=random) < config.prompts.box_share
+    prompts = config.stage_at(state.step)[0].prompts
+    rounds = 1 + int(torch.multinomial(torch.tensor(prompts.rounds), 1, generator=random))
+    lot_N = torch.rand(len(batch.picture_N), generator=random)
+    by_box_N, by_mask_N = lot_N < prompts.box_share, lot_N >= 1 - prompts.mask_share
     costs = {}
-    for kind, chosen_N in (("box", by_box_N), ("click", ~by_box_N)):
+    for kind, chosen_N in (("box", by_box_N), ("click", ~by_box_N & ~by_mask_N), ("mask", by_mask_N)):
         if chosen_N.any():
             costs[kind] = unroll(
                 model,
                 features.take(batch.picture_N[chosen_N]),
                 batch.masks_NSS[chosen_N],
-                boxes=kind == "box",
+                first=kind,
                 rounds=rounds,
-                prompts=config.prompts,
+                noise=prompts.box_noise,
                 losses=config.losses,
                 generator=random,
             )
@@ -183,7 +185,7 @@ def _report(config: TrainConfig, step: int, costs: dict[str, list[Cost]], steps_
     return Progress(
         step=step,
         steps=config.steps,
-        loss=sum(float(cost.total) for cost in every) / len(every),
+        loss=sum(float(cost.total.detach()) for cost in every) / len(every),
         box_iou=costs["box"][0].best_iou if "box" in costs else math.nan,
         click_iou=costs["click"][0].best_iou if "click" in costs else math.nan,
         single_iou=sum(rounds[-1].single_iou for rounds in costs.values()) / len(costs),
@@ -200,4 +202,3 @@ def _log(path: Path, progress: Progress) -> None:
         if new:
             writer.writerow(Progress.__dataclass_fields__)
         writer.writerow([f"{value:.6g}" for value in vars(progress).values()])
-

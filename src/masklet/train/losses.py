@@ -15,7 +15,7 @@ from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits
 from masklet.models.base import MaskPrediction
 from masklet.train.config import LossConfig
 
-__all__ = ["Cost", "prediction_cost"]
+__all__ = ["Cost", "at_stride_4", "prediction_cost"]
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,17 @@ class Cost:
     single_iou: float
 
 
-def prediction_cost(prediction: MaskPrediction, truth_NSS: Tensor, config: LossConfig) -> Cost:
-    """Only the best of three candidates and the unambiguous mask are supervised; predicted IoU always is."""
+def at_stride_4(truth_NSS: Tensor) -> Tensor:
+    """(N, 1, H, W): the share of each cell that is inside."""
+    return avg_pool2d(truth_NSS.float()[:, None], 4)
+
+
+def prediction_cost(prediction: MaskPrediction, target: Tensor, config: LossConfig) -> Cost:
+    """What a prediction costs against `target`, masks as `at_stride_4` makes them.
+
+    Only the best of three candidates and the unambiguous mask are supervised; predicted IoU always is.
+    """
     logits = prediction.logits_BKHW.float()
-    target = avg_pool2d(truth_NSS.float()[:, None], truth_NSS.shape[-1] // logits.shape[-1])
     cost_NK = _mask_cost(logits, target.expand_as(logits), config)
     best_N = cost_NK[:, 1:].min(dim=1)
     with torch.no_grad():

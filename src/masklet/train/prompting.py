@@ -1,4 +1,4 @@
-"""A simulated user: a box or a click first, then clicks where the prediction is wrong.
+"""A simulated user: a box, a click or a rough mask first, then clicks where the prediction is wrong.
 
 Shapes: N objects, T points, S side of the picture, H and W at stride 4.
 """
@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import avg_pool2d, interpolate
 
 from masklet.clicks import random_click
 from masklet.models.base import ImageFeatures, MaskPrediction, PromptTensors
 from masklet.models.sam2 import SAM2
-from masklet.train.config import LossConfig, PromptConfig
-from masklet.train.losses import Cost, prediction_cost
+from masklet.train.config import LossConfig
+from masklet.train.losses import Cost, at_stride_4, prediction_cost
 
-__all__ = ["noisy_boxes", "unroll"]
+__all__ = ["noisy_boxes", "rough_masks", "unroll"]
 
 LOGIT_LIMIT = 32.0
 """Logits that are fed back are kept within this, as at inference."""
+SURE = 10.0
+"""The logits of a mask prompt lie within this, as at inference."""
 
 
 def noisy_boxes(masks_NSS: Tensor, noise: float, generator: torch.Generator) -> Tensor:
@@ -35,37 +37,47 @@ def noisy_boxes(masks_NSS: Tensor, noise: float, generator: torch.Generator) -> 
     return (corners + moved * (high - low)[:, None]).clamp(0, side)
 
 
+def rough_masks(target_N1HW: Tensor, generator: torch.Generator) -> Tensor:
+    """Logits (N, 1, H, W) of masks that are about right: blurred, and with bays and bulges."""
+    soft = avg_pool2d(target_N1HW, 5, 1, 2)
+    bumps = torch.randn(len(soft), 1, 6, 6, generator=generator)
+    wavy = interpolate(bumps, size=soft.shape[-2:], mode="bilinear")
+    return ((soft - 0.5) * 20 + wavy * 3).clamp(-SURE, SURE)
+
+
 def unroll(
     model: SAM2,
     features: ImageFeatures,
     truth_NSS: Tensor,
     *,
-    boxes: bool,
+    first: str,
     rounds: int,
-    prompts: PromptConfig,
+    noise: float,
     losses: LossConfig,
     generator: torch.Generator,
 ) -> list[Cost]:
-    """The cost of each round; `features` hold one entry an object."""
-    points, labels = _first(truth_NSS, boxes, prompts, generator)
-    mask, costs = None, []
+    """The cost of each round; `features` hold one entry an object, `first` is box, click or mask."""
+    target = at_stride_4(truth_NSS)
+    points, labels = _first(truth_NSS, first, noise, generator)
+    mask = rough_masks(target, generator) if first == "mask" else None
+    costs = []
     for turn in range(rounds):
         prediction = model.decode(features, PromptTensors(points, labels, mask))
-        costs.append(prediction_cost(prediction, truth_NSS, losses))
+        costs.append(prediction_cost(prediction, target, losses))
         if turn + 1 < rounds:
-            mask = _fed_back(prediction, ambiguous=turn == 0 and not boxes)
+            mask = _fed_back(prediction, ambiguous=turn == 0 and first == "click")
             shown = interpolate(mask, size=truth_NSS.shape[-2:], mode="bilinear")[:, 0] > 0
             click, label = random_click(shown, truth_NSS, generator)
             points, labels = torch.cat([points, click[:, None]], 1), torch.cat([labels, label[:, None]], 1)
     return costs
 
 
-def _first(
-    truth_NSS: Tensor, boxes: bool, prompts: PromptConfig, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    if boxes:
-        corners = noisy_boxes(truth_NSS, prompts.box_noise, generator)
-        return corners, torch.tensor([[2, 3]]).expand(len(corners), -1)
+def _first(truth_NSS: Tensor, kind: str, noise: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    count = len(truth_NSS)
+    if kind == "box":
+        return noisy_boxes(truth_NSS, noise, generator), torch.tensor([[2, 3]]).expand(count, -1)
+    if kind == "mask":
+        return torch.zeros(count, 0, 2), torch.zeros(count, 0, dtype=torch.long)
     click, label = random_click(torch.zeros_like(truth_NSS), truth_NSS, generator)
     return click[:, None], label[:, None]
 

@@ -6,13 +6,12 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
 from safetensors.torch import save_file
 
-from masklet.errors import CheckpointError
 from masklet.files import atomic_path
 from masklet.models.sam2 import CONFIGS
 from masklet.models.sam2.weights import config_of, shapes_of
+from masklet.train.checkpoint import read_record
 
 __all__ = ["publish"]
 
@@ -23,11 +22,8 @@ def publish(state_file: Path, target: Path, licence: str = "Apache-2.0") -> Path
     Raises:
         CheckpointError: `state_file` is not the state of a run.
     """
-    try:
-        record = torch.load(state_file, map_location="cpu", weights_only=True)
-        weights, step = record["average"], int(record["step"])
-    except (RuntimeError, KeyError, OSError, EOFError, ValueError) as error:
-        raise CheckpointError(f"{state_file} is not the state of a run ({error}); name RUN/state.pt") from error
+    record = read_record(state_file)
+    weights = record.average
     found = config_of({name: tuple(t.shape) for name, t in weights.items()})
     assert found is not None
     assert set(shapes_of(CONFIGS[found[0]])) == set(weights)
@@ -36,8 +32,8 @@ def publish(state_file: Path, target: Path, licence: str = "Apache-2.0") -> Path
         "model": found[0],
         "config": json.dumps(asdict(found[1])),
         "licence": licence,
-        "step": str(step),
-        "samples": str(int(record["samples"])),
+        "step": str(record.step),
+        "samples": str(record.samples),
     }
     half = {name: t.half().contiguous() for name, t in weights.items()}
     with atomic_path(target) as temporary:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from masklet.train.config import Stage, TrainConfig
+from masklet.train.config import PromptConfig, Stage, TrainConfig
 
 __all__ = ["RECIPES", "builtin", "smoke"]
 
@@ -35,8 +35,16 @@ def builtin() -> TrainConfig:
         model="builtin",
         sources=STILLS,
         stages=(
-            Stage(size=192, batch=16, steps=2600, rate=1e-3, rate_end=7e-4, frozen=2),
-            Stage(size=288, batch=8, steps=1600, rate=6e-4, rate_end=1e-5, frozen=2),
+            Stage(size=192, batch=16, steps=1500, rate=1e-3, rate_end=7e-4, frozen=2),
+            Stage(
+                size=288,
+                batch=8,
+                steps=1100,
+                rate=6e-4,
+                rate_end=1e-5,
+                prompts=PromptConfig(box_share=0.35, mask_share=0.1, rounds=(0.25, 0.2, 0.2, 0.2, 0.15)),
+                frozen=2,
+            ),
         ),
     )
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from reference import GOLDEN, SIZES, ask, image_cases, picture, reference_model, stored
 
 from masklet.image import ImagePredictor
 from masklet.models.sam2 import CONFIGS, config_of
 from masklet.models.sam2.weights import shapes_of
+from reference import GOLDEN, SIZES, ask, image_cases, picture, reference_model, stored
 
 SHARED = Path(__file__).parents[4] / "shared" / "golden"
 LARGEST, MEAN, OVERLAP = 2e-2, 2e-3, 0.999

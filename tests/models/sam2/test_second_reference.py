@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from reference import picture, reference_model
 
 from masklet.image.pixels import to_input
 from masklet.models.base import PromptTensors
 from masklet.models.sam2.inference import FastEncoder
 from masklet.models.sam2.naming import to_transformers
+from reference import picture, reference_model
 
 transformers = pytest.importorskip("transformers", reason="transformers (extra 'test') is not installed")
 
@@ -44,9 +44,7 @@ def test_transformers_gives_the_same_masks() -> None:
     with torch.inference_mode():
         features = ours.without_memory(FastEncoder(ours)(pixels))
         mine = ours.decode(features, PromptTensors(points, labels))
-        reply = theirs(
-            pixel_values=pixels, input_points=points[None], input_labels=labels[None], multimask_output=True
-        )
+        reply = theirs(pixel_values=pixels, input_points=points[None], input_labels=labels[None], multimask_output=True)
     logits, scores = reply.pred_masks.numpy().reshape(3, 64, 64), reply.iou_scores.numpy().ravel()
     own = mine.logits_BKHW[0, 1:].numpy()
     assert np.abs(own - logits).max() / logits.std() < 2e-2

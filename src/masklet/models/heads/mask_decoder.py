@@ -56,9 +56,7 @@ class MaskDecoder(nn.Module):
             masks_BKC,
         )
 
-    def _attend(
-        self, places_BCHW: Tensor, place_pos_1CHW: Tensor, sparse_BTC: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _attend(self, places_BCHW: Tensor, place_pos_1CHW: Tensor, sparse_BTC: Tensor) -> tuple[Tensor, Tensor]:
         own = torch.cat([self.obj_score_token.weight, self.iou_token.weight, self.mask_tokens.weight])
         tokens_BTC = torch.cat([own.expand(len(sparse_BTC), -1, -1), sparse_BTC], dim=1)
         tokens, places_BSC = self.transformer(

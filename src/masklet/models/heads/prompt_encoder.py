@@ -110,7 +110,7 @@ class PromptDrawing(nn.Module):
     @staticmethod
     def _clicks(near_x_BNW: Tensor, near_y_BNH: Tensor, shown_BN: Tensor) -> Tensor:
         spots = near_y_BNH[..., :, None] * near_x_BNW[..., None, :] * shown_BN[..., None, None]
-        return spots.amax(dim=1)
+        return spots.amax(dim=1) if spots.shape[1] else spots.sum(dim=1)  # a mask may be all there is
 
     @staticmethod
     def _boxes(x_W: Tensor, y_H: Tensor, cells_BN2: Tensor, labels_BN: Tensor) -> Tensor:

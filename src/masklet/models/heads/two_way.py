@@ -54,9 +54,7 @@ class TwoWayTransformer(nn.Module):
         self.final_attn_token_to_image = Attention(width, heads, inner=width // 2)
         self.norm_final_attn = nn.LayerNorm(width)
 
-    def forward(
-        self, places_BSC: Tensor, place_pos_BSC: Tensor, token_pos_BTC: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, places_BSC: Tensor, place_pos_BSC: Tensor, token_pos_BTC: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens (B, T, C) and places (B, S, C)."""
         tokens = token_pos_BTC
         for layer in self.layers:

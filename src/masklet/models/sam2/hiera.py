@@ -48,9 +48,7 @@ class PooledAttention(nn.Module):
         q, k, v = self.qkv(x_NHWC).chunk(3, dim=-1)
         if self.pool:
             q = _pool(q)
-        q_NATD, k_NATD, v_NATD = (
-            t.flatten(1, 2).unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v)
-        )
+        q_NATD, k_NATD, v_NATD = (t.flatten(1, 2).unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
         out = scaled_dot_product_attention(q_NATD, k_NATD, v_NATD).transpose(1, 2).reshape(q.shape)
         projected: Tensor = self.proj(out)
         return projected

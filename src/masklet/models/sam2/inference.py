@@ -83,9 +83,7 @@ class FusedConvolution:
 
     def __init__(self, layer: nn.Conv2d, shape: torch.Size) -> None:
         self.how = (layer.padding, layer.stride, layer.dilation, layer.groups)
-        self.weight = torch.ops.mkldnn._reorder_convolution_weight(
-            layer.weight.detach(), *self.how, list(shape)
-        )
+        self.weight = torch.ops.mkldnn._reorder_convolution_weight(layer.weight.detach(), *self.how, list(shape))
         self.bias = layer.bias
 
     def __call__(self, x_BCHW: Tensor, activation: str = "none") -> Tensor:

@@ -243,7 +243,5 @@ def _join_points(state: Mapping[str, Tensor]) -> Tensor:
 
 def _one_matrix(earlier: Tensor | None, tensor: Tensor) -> Tensor:
     if earlier is not None and not (earlier.is_meta or torch.equal(earlier, tensor)):
-        raise CheckpointError(
-            f"{_MATRICES_THERE[0]} and {_MATRICES_THERE[1]} differ; a SAM 2 has one. Save it anew."
-        )
+        raise CheckpointError(f"{_MATRICES_THERE[0]} and {_MATRICES_THERE[1]} differ; a SAM 2 has one. Save it anew.")
     return tensor

@@ -46,5 +46,3 @@ def build(config: SAM2Config, state: Mapping[str, Tensor]) -> SAM2:
     floats = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
     model.load_state_dict(floats, strict=True, assign=True)
     return model.eval().requires_grad_(False)
-
-
