@@ -39,7 +39,7 @@ def builtin() -> TrainConfig:
             Stage(
                 size=288,
                 batch=8,
-                steps=1100,
+                steps=950,
                 rate=6e-4,
                 rate_end=1e-5,
                 prompts=PromptConfig(box_share=0.35, mask_share=0.1, rounds=(0.25, 0.2, 0.2, 0.2, 0.15)),

@@ -19,16 +19,16 @@ POINT_KINDS = 4
 """Outside, inside, upper left corner, lower right corner: the labels 0 to 3."""
 
 
-def _downscaling(inputs: int, width: int) -> nn.Sequential:
-    """A stride-4 map with `inputs` channels to stride 16."""
+def _downscaling(inputs: int, narrow: int, middle: int, width: int) -> nn.Sequential:
+    """A stride-4 map with `inputs` channels to `width` channels at stride 16."""
     return nn.Sequential(
-        nn.Conv2d(inputs, 4, 2, 2),
-        ChannelNorm(4),
+        nn.Conv2d(inputs, narrow, 2, 2),
+        ChannelNorm(narrow),
         nn.GELU(),
-        nn.Conv2d(4, 16, 2, 2),
-        ChannelNorm(16),
+        nn.Conv2d(narrow, middle, 2, 2),
+        ChannelNorm(middle),
         nn.GELU(),
-        nn.Conv2d(16, width, 1),
+        nn.Conv2d(middle, width, 1),
     )
 
 
@@ -44,7 +44,7 @@ class PromptEncoder(nn.Module):
         self.pe_layer = FourierPosition(width)
         self.point_embeddings = nn.ModuleList(nn.Embedding(1, width) for _ in range(POINT_KINDS))
         self.not_a_point_embed = nn.Embedding(1, width)
-        self.mask_downscaling = _downscaling(1, width)
+        self.mask_downscaling = _downscaling(1, 4, 16, width)
         self.no_mask_embed = nn.Embedding(1, width)
         self.drawing = PromptDrawing(width) if maps else None
 
@@ -81,15 +81,7 @@ class PromptDrawing(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(3, 16, 2, 2),
-            ChannelNorm(16),
-            nn.GELU(),
-            nn.Conv2d(16, 64, 2, 2),
-            ChannelNorm(64),
-            nn.GELU(),
-            nn.Conv2d(64, width, 1),
-        )
+        self.layers = _downscaling(3, 16, 64, width)
 
     def forward(self, prompts: PromptTensors, height: int, width: int) -> Tensor:
         """(B, C, H, W)."""
