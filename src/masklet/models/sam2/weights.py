@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 
 import torch
 from torch import Tensor
 
-from masklet.models.sam2.config import CONFIGS, SAM2Config
+from masklet.models.sam2.config import CONFIGS, HieraConfig, SAM2Config
 from masklet.models.sam2.model import SAM2
 
 __all__ = ["build", "config_of", "shapes_of"]
@@ -24,19 +25,25 @@ def shapes_of(config: SAM2Config) -> dict[str, tuple[int, ...]]:
 
 
 def config_of(found: Shapes) -> tuple[str, SAM2Config] | None:
-    """Name and config of the published network (or the built-in one) that these tensors are closest to.
+    """Name and config of the published network (or the built-in one) that these tensors are, or come closest to.
 
     None when they are no SAM 2 at all. The trunk's width and depth tell the size; two tensors tell 2.1 from 2.0.
     """
-    if not any(name.startswith("image_encoder.trunk.") for name in found):
+    if "image_encoder.trunk.stem.weight" in found:
+        return "builtin", CONFIGS["builtin"]
+    patches = found.get("image_encoder.trunk.patch_embed.proj.weight")
+    if patches is None:
         return None
-    return max(CONFIGS.items(), key=lambda item: _agreement(shapes_of(item[1]), found))
+    blocks = sum(bool(re.fullmatch(r"image_encoder\.trunk\.blocks\.\d+\.norm1\.weight", name)) for name in found)
+    second = "no_obj_embed_spatial" in found or "obj_ptr_tpos_proj.weight" in found
+    version = [(name, c) for name, c in CONFIGS.items() if name.startswith("sam2.1_" if second else "sam2_")]
+    return min(version, key=lambda item: _distance(item[1], patches[0], blocks))
 
 
-def _agreement(expected: Shapes, found: Shapes) -> float:
-    """Share of tensors, of both sides together, that agree in name and shape."""
-    same = sum(found.get(name) == shape for name, shape in expected.items())
-    return same / (len(expected) + len(found) - same)
+def _distance(config: SAM2Config, width: int, blocks: int) -> tuple[int, int]:
+    """How far a Hiera trunk is from one with so many channels and blocks."""
+    assert isinstance(config.trunk, HieraConfig)
+    return abs(config.trunk.width - width), abs(sum(config.trunk.depths) - blocks)
 
 
 def build(config: SAM2Config, state: Mapping[str, Tensor]) -> SAM2:
