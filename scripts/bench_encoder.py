@@ -2,7 +2,7 @@
 
     python scripts/bench_encoder.py [--threads 2] [--repeats 50]
 
-The two take turns, so that a machine that changes its pace changes it for both.
+The two take turns, ten passes at a time, so that a machine that changes its pace changes it for both.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ def main() -> None:
     }
     times: dict[str, list[float]] = {name: [] for name in ways}
     with torch.inference_mode():
-        for turn in range(wanted.repeats + 5):
+        for _ in range(max(wanted.repeats // 10, 1)):
             for name, run in ways.items():
-                took = milliseconds(run)
-                if turn >= 5:
-                    times[name].append(took)
+                for _ in range(3):
+                    run()
+                times[name] += [milliseconds(run) for _ in range(10)]
     print(
         f"{network.image_size} x {network.image_size}, {wanted.threads} threads, torch {torch.__version__}, "
         f"{platform.machine()}"

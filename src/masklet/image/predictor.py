@@ -164,7 +164,11 @@ class ImagePredictor:
         assert self._features is not None
         indices = torch.zeros(len(group.members), dtype=torch.long, device=self.device)
         every = self.model.decode(self._features.take(indices), group.prompts)
-        chosen = _best_of_three(every) if multimask is None and group.ambiguous else choose(every, bool(multimask))
+        chosen = (
+            _best_of_three(every)
+            if multimask is None and group.ambiguous
+            else choose(every, bool(multimask), threshold=self.model.config.stability)
+        )
         logits = chosen.logits_BKHW.float()
         return Prediction(
             to_size(logits, self.size),

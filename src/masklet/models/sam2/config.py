@@ -75,6 +75,8 @@ class SAM2Config:
     heads: int = 8
     hidden: int = 2048
     """Of the MLPs in the two-way transformer."""
+    stability: float = 0.98
+    """An unambiguous mask less stable than this gives way to the best of three; 0: never."""
     prompt_maps: bool = False
     """Prompts are drawn as maps too (the built-in model)."""
     memory: MemoryConfig | None = MemoryConfig()
@@ -92,7 +94,7 @@ CONFIGS: dict[str, SAM2Config] = {
     **{f"sam2_hiera_{name}": SAM2Config(trunk, memory=_FIRST) for name, trunk in _TRUNKS.items()},
     **{f"sam2.1_hiera_{name}": SAM2Config(trunk) for name, trunk in _TRUNKS.items()},
     "builtin": SAM2Config(
-        ConvNetConfig(), image_size=288, width=128, heads=4, hidden=512, prompt_maps=True, memory=None
+        ConvNetConfig(), image_size=288, width=128, heads=4, hidden=512, stability=0.0, prompt_maps=True, memory=None
     ),
 }
 """By canonical name."""

@@ -1,0 +1,52 @@
+"""The model in the package: it is what its card says, and it finds things."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from reference import picture
+
+import masklet
+from masklet import SAM
+from masklet.masks import iou
+from masklet.registry import BUILTIN, MODELS
+
+
+@pytest.fixture(scope="module")
+def model() -> SAM:
+    return SAM()
+
+
+def disc() -> np.ndarray:
+    y, x = np.mgrid[:240, :320]
+    return (x - 90) ** 2 + (y - 130) ** 2 < 45**2
+
+
+def test_it_is_what_its_row_says(model: SAM) -> None:
+    info, card = model.info(), MODELS[BUILTIN]
+    assert info.parameters == card.parameters
+    assert Path(info.path).stat().st_size == card.size
+    assert card.size < 20e6
+    assert info.licence_weights == "Apache-2.0"
+
+
+def test_its_notice_and_card_travel_with_it() -> None:
+    folder = Path(masklet.__file__).parent / "builtin"
+    assert "Yahoo" in (folder / "NOTICE.md").read_text()
+    assert "BSD-2-Clause" in (folder / "MODEL_CARD.md").read_text()
+
+
+def test_it_finds_a_disc_by_its_box_and_by_a_click(model: SAM) -> None:
+    by_box = model(picture(), bboxes=[45, 85, 135, 175])[0]
+    assert iou(by_box.masks.data[0], disc()) > 0.8
+    by_click = model(picture(), points=[90, 130], multimask=True)[0]
+    assert max(iou(mask, disc()) for mask in by_click.masks.data) > 0.5
+
+
+def test_a_rough_mask_is_made_better(model: SAM) -> None:
+    rough = np.zeros((240, 320), bool)
+    rough[90:170, 55:130] = True
+    better = model(picture(), masks=rough)[0].masks.data[0]
+    assert iou(better, disc()) > iou(rough, disc())
