@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from reference import picture
 
 import masklet
 from masklet import SAM
 from masklet.masks import iou
 from masklet.registry import BUILTIN, MODELS
+from reference import picture
 
 
 @pytest.fixture(scope="module")
