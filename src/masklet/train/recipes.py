@@ -29,6 +29,10 @@ STILLS: tuple[tuple[str, float], ...] = (
 """Natural objects and region maps carry the weight; dense sources are held down."""
 
 
+LATER = PromptConfig(box_share=0.35, mask_share=0.1, rounds=(0.25, 0.2, 0.2, 0.2, 0.15))
+"""More corrections, and starts from rough masks, once the first answer is about right."""
+
+
 def builtin() -> TrainConfig:
     """The built-in model on stills: small pictures first, the native resolution last."""
     return TrainConfig(
@@ -36,15 +40,8 @@ def builtin() -> TrainConfig:
         sources=STILLS,
         stages=(
             Stage(size=192, batch=16, steps=1500, rate=1e-3, rate_end=7e-4, frozen=2),
-            Stage(
-                size=288,
-                batch=8,
-                steps=950,
-                rate=6e-4,
-                rate_end=1e-5,
-                prompts=PromptConfig(box_share=0.35, mask_share=0.1, rounds=(0.25, 0.2, 0.2, 0.2, 0.15)),
-                frozen=2,
-            ),
+            Stage(size=288, batch=8, steps=950, rate=6e-4, rate_end=1e-5, prompts=LATER, frozen=2),
+            Stage(size=288, batch=8, steps=360, rate=3e-4, rate_end=0.0, prompts=LATER, frozen=2),
         ),
     )
 
