@@ -7,12 +7,11 @@ Shapes: B batch, C channels, H and W of a map, N points, K candidate masks.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["ImageFeatures", "MaskPrediction", "PromptTensors", "Segmenter"]
+__all__ = ["ImageFeatures", "MaskPrediction", "PromptTensors"]
 
 
 @dataclass(frozen=True)
@@ -77,17 +76,3 @@ class MaskPrediction:
             self.object_score_B1,
             self.tokens_BKC[:, start:stop],
         )
-
-
-class Segmenter(Protocol):
-    """What a predictor needs of a network: two pure verbs and the side of its square input."""
-
-    image_size: int
-
-    def encode_image(self, pixels_B3HW: Tensor) -> ImageFeatures:
-        """Normalised RGB to features."""
-        ...
-
-    def decode(self, features: ImageFeatures, prompts: PromptTensors) -> MaskPrediction:
-        """Four candidates an object: the unambiguous one, then three for an ambiguous prompt."""
-        ...

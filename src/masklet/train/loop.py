@@ -50,12 +50,12 @@ class Progress:
         return math.nan if self.steps_per_second == 0 else (self.steps - self.step) / self.steps_per_second
 
 
-def begin(config: TrainConfig, *, pretrained: bool = True) -> RunState:
+def begin(config: TrainConfig) -> RunState:
     """The state before the first step: our own random weights, and the photograph-trained trunk."""
     torch.manual_seed(config.seed)
     model = SAM2(CONFIGS[config.model])
     initialise(model)
-    if pretrained and isinstance(model.image_encoder.trunk, ConvNet):
+    if isinstance(model.image_encoder.trunk, ConvNet):
         fill_trunk(model.image_encoder.trunk)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(_groups(model, config), lr=0.0, betas=(0.9, 0.98), foreach=True)

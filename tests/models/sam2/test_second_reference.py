@@ -10,6 +10,7 @@ from masklet.image.pixels import to_input
 from masklet.models.base import PromptTensors
 from masklet.models.sam2.inference import FastEncoder
 from masklet.models.sam2.naming import to_transformers
+from masklet.nn.rope import axial_rotation
 from reference import picture, reference_model
 
 transformers = pytest.importorskip("transformers", reason="transformers (extra 'test') is not installed")
@@ -67,8 +68,25 @@ def test_transformers_gives_the_same_memory() -> None:
     assert (mine - reply).abs().max() / reply.std() < 1e-3
 
 
-def their_memory(ours: torch.nn.Module) -> torch.nn.Module:
-    config = transformers.Sam2VideoConfig()
+@pytest.mark.golden
+@pytest.mark.filterwarnings("ignore")
+def test_transformers_conditions_on_memory_the_same() -> None:
+    """Three frames of memory and eight pointer tokens, on a map of 8 by 8."""
+    ours = reference_model("sam2.1_hiera_tiny", SIDE)
+    theirs = their_memory(ours, places=8)
+    random = torch.Generator().manual_seed(0)
+    present, position = torch.randn(2, 64, 1, 256, generator=random)
+    memory, memory_position = torch.randn(2, 3 * 64 + 8, 1, 64, generator=random)
+    with torch.inference_mode():
+        reply = theirs.memory_attention(present, memory, position, memory_position, 8)
+        batched = (t.transpose(0, 1) for t in (present, position, memory, memory_position))
+        mine = ours.memory_attention(*batched, axial_rotation(8, 8, 256), 8)
+    reply = reply.reshape(mine.shape)
+    assert (mine - reply).abs().max() / reply.std() < 1e-3
+
+
+def their_memory(ours: torch.nn.Module, places: int = 64) -> torch.nn.Module:
+    config = transformers.Sam2VideoConfig(memory_attention_rope_feat_sizes=[places, places])
     theirs = transformers.Sam2VideoModel(config).eval()
     theirs.load_state_dict(to_transformers(ours.state_dict()), strict=True)
     return theirs
