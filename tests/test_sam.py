@@ -95,6 +95,12 @@ def test_the_same_picture_is_encoded_once(model: SAM) -> None:
     assert model(RGB[:, ::-1], points=[5, 5])[0].speed["preprocess"] > 0
 
 
+def test_a_picture_set_on_the_predictor_does_not_answer_for_another(model: SAM) -> None:
+    expected = model(RGB, points=[30, 20])[0].logits
+    model.predictor.set_image(np.ascontiguousarray(RGB[::-1, :32]))
+    np.testing.assert_array_equal(model(RGB, points=[30, 20])[0].logits, expected)
+
+
 def test_every_kind_of_source_gives_the_same_mask(model: SAM, files: list[Path]) -> None:
     expected = model(RGB, points=[30, 20])[0].logits
     sources = [str(files[0]), files[0], Image.fromarray(RGB), [RGB], RGB[..., ::-1]]

@@ -19,6 +19,7 @@ from masklet.image import ImagePredictor, Prediction
 from masklet.image.pixels import to_input
 from masklet.loading import LoadedModel, load
 from masklet.media import Picture, open_source
+from masklet.models.base import ImageFeatures
 from masklet.prompts import parse_prompts
 from masklet.results import Masks, Results
 
@@ -80,7 +81,7 @@ class SAM:
         place = _device(device)
         self._loaded: LoadedModel = load(model, progress)
         self.predictor = ImagePredictor(self._loaded.network, place, precision)
-        self._encoded: bytes | None = None
+        self._encoded: tuple[bytes, ImageFeatures | None] = (b"", None)
 
     def info(self) -> ModelInfo:
         """Name, size, file and licences."""
@@ -172,12 +173,12 @@ class SAM:
         """Encode the picture, unless it is the one that is encoded already."""
         shape = np.array(picture.rgb.shape, np.int64).tobytes()
         key = hashlib.blake2b(np.ascontiguousarray(picture.rgb).data, key=shape).digest()
-        if key != self._encoded:
-            self._encoded = None
+        known, features = self._encoded
+        if key != known or features is not self.predictor.features:  # the predictor may be used by itself
             pixels = to_input(picture.rgb, self._loaded.network.image_size)
             clock.tick("preprocess")
             self.predictor.set_input(pixels, picture.size)
-            self._encoded = key
+            self._encoded = (key, self.predictor.features)
         clock.tick("encode")
 
 

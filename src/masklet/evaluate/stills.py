@@ -125,15 +125,14 @@ def _read(path: Path) -> npt.NDArray[np.uint8]:
 def _ask_all(predictor: ImagePredictor, truth_NHW: Masks) -> npt.NDArray[np.float64]:
     tight = boxes.from_masks(truth_NHW)
     by_box = predictor.ask([ObjectPrompt(box=Box(*map(float, b))) for b in tight], multimask=False)
-    clicks, curve, best = _click_through(predictor, truth_NHW)
-    assert clicks.shape[1] == LAST_CLICK
+    curve, best = _click_through(predictor, truth_NHW)
     return np.stack([_iou(by_box.masks[:, 0], truth_NHW), curve[0], best, curve[2], curve[4]], axis=1)
 
 
 def _click_through(
     predictor: ImagePredictor, truth_NHW: Masks
-) -> tuple[npt.NDArray[np.float32], list[npt.NDArray[np.float64]], npt.NDArray[np.float64]]:
-    """Clicks (N, 5, 2), the IoU after each, and the best of three after the first."""
+) -> tuple[list[npt.NDArray[np.float64]], npt.NDArray[np.float64]]:
+    """The IoU after each click, and the best of three after the first."""
     shown = np.zeros_like(truth_NHW)
     points = np.zeros((len(truth_NHW), 0, 2), np.float32)
     labels = np.zeros((len(truth_NHW), 0), np.int32)
@@ -148,7 +147,7 @@ def _click_through(
             best = np.stack([_iou(answer.masks[:, k], truth_NHW) for k in range(3)]).max(0)
         shown, logits = _kept(answer)
         curve.append(_iou(shown, truth_NHW))
-    return points, curve, best
+    return curve, best
 
 
 def _kept(answer: Prediction) -> tuple[Masks, npt.NDArray[np.float32]]:

@@ -27,6 +27,7 @@ __all__ = ["ImagePredictor", "Prediction"]
 OBJECTS_AT_ONCE = 32
 """Objects in one batch through the decoder; more take turns, so that memory stays bounded."""
 LOGIT_LIMIT = 32.0
+"""Logits that are fed back are kept within this, as the published predictor does."""
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -82,6 +83,11 @@ class ImagePredictor:
         self._encode = FastEncoder(self.model, PRECISIONS[precision])
         self._features: ImageFeatures | None = None
         self._size = (0, 0)
+
+    @property
+    def features(self) -> ImageFeatures | None:
+        """What is known of the picture that was set; None before there is one."""
+        return self._features
 
     @property
     def size(self) -> tuple[int, int]:

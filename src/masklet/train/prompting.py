@@ -10,17 +10,14 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from masklet.clicks import random_click
+from masklet.image.pixels import SURE
+from masklet.image.predictor import LOGIT_LIMIT
 from masklet.models.base import ImageFeatures, MaskPrediction, PromptTensors
 from masklet.models.sam2 import SAM2
 from masklet.train.config import LossConfig
 from masklet.train.losses import Cost, at_stride_4, prediction_cost
 
 __all__ = ["noisy_boxes", "rough_masks", "unroll"]
-
-LOGIT_LIMIT = 32.0
-"""Logits that are fed back are kept within this, as at inference."""
-SURE = 10.0
-"""The logits of a mask prompt lie within this, as at inference."""
 
 
 def noisy_boxes(masks_NSS: Tensor, noise: float, generator: torch.Generator) -> Tensor:

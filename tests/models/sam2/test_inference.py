@@ -38,3 +38,8 @@ def test_merged_laterals_give_the_same_features() -> None:
         found, expected = FastEncoder(model)(pixels), model.encode_image(pixels)
     for a, b in zip(found.fine, expected.fine, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * float(b.std()))
+
+
+def test_bf16_is_not_answered_in_fp32() -> None:
+    model = builtin()
+    assert FastEncoder(model, torch.bfloat16).trunk is model.image_encoder.trunk

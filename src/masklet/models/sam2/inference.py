@@ -3,7 +3,8 @@
 Two things eager PyTorch does not do by itself: one by one convolutions that follow each other without anything
 between (neck, then decoder) become one, and the built-in trunk's convolutions run with weights laid out for the
 processor once and with their activation and residual in the same pass (oneDNN, the operators that
-`torch.compile` would call). Where these operators are missing, or on another device, the eager modules run.
+`torch.compile` would call). Where these operators are missing, on another device or in another
+precision, the eager modules run.
 
 Shapes: B batch, C channels, H height, W width.
 """
@@ -40,7 +41,7 @@ class FastEncoder:
         self.dtype = dtype
         trunk, neck, decoder = model.image_encoder.trunk, model.image_encoder.neck, model.sam_mask_decoder
         self.trunk: Callable[[Tensor], list[Tensor]] = trunk
-        if isinstance(trunk, ConvNet) and _has_fused_operators(trunk.stem.weight):
+        if dtype is None and isinstance(trunk, ConvNet) and _has_fused_operators(trunk.stem.weight):
             self.trunk = FusedConvNet(trunk)
         laterals = [part.get_submodule("conv") for part in neck.convs]
         self.coarse, self.middle = laterals[0], laterals[1]
@@ -60,10 +61,11 @@ def _merged(first: nn.Module, second: nn.Module) -> Map:
     assert isinstance(first, nn.Conv2d)
     assert isinstance(second, nn.Conv2d)
     assert first.bias is not None
-    outer, inner = second.weight.double().flatten(1), first.weight.double().flatten(1)
-    weight = (outer @ inner)[..., None, None].to(first.weight.dtype)
-    offset = outer @ first.bias.double()
-    bias = (offset if second.bias is None else offset + second.bias.double()).to(first.weight.dtype)
+    assert second.bias is not None
+    precise = [t.detach().cpu().double() for t in (second.weight, first.weight, second.bias, first.bias)]
+    outer, inner = precise[0].flatten(1), precise[1].flatten(1)  # not every device has fp64
+    weight = (outer @ inner)[..., None, None].to(first.weight)
+    bias = (outer @ precise[3] + precise[2]).to(first.weight)
     return lambda x_BCHW: conv2d(x_BCHW, weight, bias)
 
 
