@@ -190,6 +190,10 @@ class Results:
     the prompt, in video its id); `classes` (N,) keys of `names`; `speed` milliseconds by stage; `logits`
     (N, h, w) low-resolution logits to feed back for refinement, or None.
 
+    Of a frame of a video there is more: `frame` its number from 0, `time` in seconds (None where the source has
+    no clock), `presence` (N,) the logit that the object is in the picture, `states` "visible", "occluded" or
+    "lost" for each row, and `ids`, the caller's own numbers. They are None for a picture.
+
     Example:
         >>> r = Results(picture, "cat.jpg", Masks(masks), scores)
         >>> best = r[r.scores > 0.8]
@@ -206,6 +210,10 @@ class Results:
     names: dict[int, str] = field(default_factory=lambda: {0: "object"}, kw_only=True)
     speed: dict[str, float] = field(default_factory=dict, kw_only=True)
     logits: Floats | None = field(default=None, kw_only=True)
+    frame: int | None = field(default=None, kw_only=True)
+    time: float | None = field(default=None, kw_only=True)
+    presence: Floats | None = field(default=None, kw_only=True)
+    states: tuple[str, ...] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         count = len(self.scores)
@@ -219,7 +227,8 @@ class Results:
         self._set("prompt_ids", _column(self.prompt_ids, np.arange(count)))
         self._set("classes", _column(self.classes, np.zeros(count)))
         assert len(self.prompt_ids) == len(self.classes) == count, "one prompt id and class for every mask"
-        assert self.logits is None or len(self.logits) == count, "logits for every mask"
+        for name, rows in (("logits", self.logits), ("presence", self.presence), ("states", self.states)):
+            assert rows is None or len(rows) == count, f"{name} for every mask"
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -236,6 +245,10 @@ class Results:
             names=self.names,
             speed=self.speed,
             logits=None if self.logits is None else self.logits[rows],
+            frame=self.frame,
+            time=self.time,
+            presence=None if self.presence is None else self.presence[rows],
+            states=None if self.states is None else tuple(self.states[i] for i in rows),
         )
 
     def __iter__(self) -> Iterator[Results]:
@@ -256,6 +269,11 @@ class Results:
         """The tight boxes of the masks with score and class."""
         xyxy = np.zeros((0, 4), np.float32) if self.masks is None else tight.from_masks(self.masks.data)
         return Boxes(xyxy, self.scores, self.classes.astype(np.float32), self.orig_shape)
+
+    @property
+    def ids(self) -> Ints:
+        """(N,) the caller's own id of each object: another name for `prompt_ids`."""
+        return self.prompt_ids
 
     def name_of(self, index: int) -> str:
         """The class name of object `index`; a class that `names` lacks is called by its number."""
