@@ -1,7 +1,7 @@
 """Records of tensors that pass between the verbs of a segmentation network.
 
 Coordinates are pixels of the network's own square input, x before y.
-Shapes: B batch, C channels, H and W of a map, N points, K candidate masks.
+Shapes: B batch, C channels, H and W of a map, N points, K candidate masks, M memory channels.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["ImageFeatures", "MaskPrediction", "PromptTensors"]
+__all__ = ["FrameMemory", "ImageFeatures", "MaskPrediction", "Memories", "ObjectMasks", "PromptTensors", "no_points"]
 
 
 @dataclass(frozen=True)
@@ -76,3 +76,52 @@ class MaskPrediction:
             self.object_score_B1,
             self.tokens_BKC[:, start:stop],
         )
+
+
+@dataclass(frozen=True)
+class ObjectMasks:
+    """One mask an object: the candidate that was settled on, and what points back at it."""
+
+    logits_B1HW: Tensor
+    """Stride 4; far below 0 everywhere when the object is not in the picture."""
+    iou_B1: Tensor
+    object_score_B1: Tensor
+    pointer_BC: Tensor
+    """The object as one vector, for the frames to come."""
+
+
+@dataclass(frozen=True)
+class FrameMemory:
+    """What is kept of an object on one frame."""
+
+    spatial_BMHW: Tensor
+    """Stride 16."""
+    pointer_BC: Tensor
+
+    def row(self, index: int) -> FrameMemory:
+        """Object `index` of the batch, in storage of its own."""
+        return FrameMemory(
+            self.spatial_BMHW[index : index + 1].contiguous(), self.pointer_BC[index : index + 1].contiguous()
+        )
+
+
+@dataclass(frozen=True)
+class Memories:
+    """What a frame looks back at: the same frames, as seen from it, for all objects of a batch."""
+
+    spatial: tuple[Tensor, ...]
+    """Each (B, M, H, W)."""
+    ages: tuple[int, ...]
+    """Of each spatial memory: 0 where a person prompted, n for the n-th frame before (in the direction of tracking)."""
+    pointers: tuple[Tensor, ...] = ()
+    """Each (B, C)."""
+    offsets: tuple[int, ...] = ()
+    """Of each pointer: frames back, negative when it lies ahead."""
+    horizon: int = 16
+    """Pointers that could be looked at; their offsets are measured against it."""
+
+
+def no_points(count: int, device: torch.device, mask_B1HW: Tensor | None = None) -> PromptTensors:
+    """Prompts that say nothing, or a mask alone, for `count` objects: one point of padding, as was trained."""
+    points, labels = torch.zeros(count, 1, 2, device=device), torch.full((count, 1), -1, device=device)
+    return PromptTensors(points, labels, mask_B1HW)

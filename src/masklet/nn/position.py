@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-__all__ = ["FourierPosition", "sine_position"]
+__all__ = ["FourierPosition", "sine_of", "sine_position"]
 
 
 class FourierPosition(nn.Module):
@@ -52,3 +52,11 @@ def sine_position(height: int, width: int, channels: int, device: torch.device |
     y = axis(height)[:, None].expand(-1, width, -1)
     x = axis(width)[None].expand(height, -1, -1)
     return torch.cat([y, x], dim=-1).permute(2, 0, 1)[None]
+
+
+def sine_of(values_N: Tensor, channels: int) -> Tensor:
+    """(N,) numbers to (N, C): sines, then cosines, of wavelengths that double up (Vaswani et al. 2017)."""
+    half = channels // 2
+    exponent = 2 * (torch.arange(half, device=values_N.device) // 2).float() / half
+    angle_NC = values_N.float()[:, None] / 10000.0**exponent
+    return torch.cat([angle_NC.sin(), angle_NC.cos()], dim=-1)

@@ -5,6 +5,8 @@ Shapes: B objects, K candidates, T tokens, C channels, H and W of the stride-16 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -84,9 +86,13 @@ def stability(logits_BKHW: Tensor, delta: float) -> Tensor:
 def choose(
     prediction: MaskPrediction, multimask: bool, *, delta: float = 0.05, threshold: float = 0.98
 ) -> MaskPrediction:
-    """Three candidates (`multimask`), or one: the unambiguous mask, or the best of three where it is unstable."""
+    """Three candidates (`multimask`), or one: the unambiguous mask, or the best of three where it is unstable.
+
+    The one has the token of the unambiguous mask in both cases: that is what pointers were trained on.
+    """
     if multimask:
         return prediction.slice(1, CANDIDATES)
     best_B = 1 + prediction.iou_BK[:, 1:].argmax(1)
     stable_B = stability(prediction.logits_BKHW[:, :1], delta)[:, 0] >= threshold
-    return prediction.pick(torch.where(stable_B, 0, best_B))
+    chosen = prediction.pick(torch.where(stable_B, 0, best_B))
+    return replace(chosen, tokens_BKC=prediction.tokens_BKC[:, :1])

@@ -94,7 +94,14 @@ CONFIGS: dict[str, SAM2Config] = {
     **{f"sam2_hiera_{name}": SAM2Config(trunk, memory=_FIRST) for name, trunk in _TRUNKS.items()},
     **{f"sam2.1_hiera_{name}": SAM2Config(trunk) for name, trunk in _TRUNKS.items()},
     "builtin": SAM2Config(
-        ConvNetConfig(), image_size=288, width=128, heads=4, hidden=512, stability=0.0, prompt_maps=True, memory=None
+        ConvNetConfig(),
+        image_size=288,
+        width=128,
+        heads=4,
+        hidden=512,
+        stability=0.0,
+        prompt_maps=True,
+        memory=MemoryConfig(layers=2, hidden=256),
     ),
 }
 """By canonical name."""

@@ -1,16 +1,27 @@
 """SAM 2 as pure verbs: tensors in, tensors out, no state.
 
-Tensor names follow the published files, so that these load strictly.
-Shapes: B batch, C channels, H and W of a map.
+Tensor names follow the published files, so that these load strictly. A picture needs `encode_image`,
+`without_memory` and `decode`; a frame of a film `encode_image`, `condition`, `decode`, `settle` and `remember`, and
+where a person hands in a mask, `adopt` in place of `decode`.
+Shapes: B batch, C channels, H and W of a map, S side of the square input.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
-from masklet.models.base import ImageFeatures, MaskPrediction, PromptTensors
-from masklet.models.heads.mask_decoder import MaskDecoder
+from masklet.models.base import (
+    FrameMemory,
+    ImageFeatures,
+    MaskPrediction,
+    Memories,
+    ObjectMasks,
+    PromptTensors,
+    no_points,
+)
+from masklet.models.heads.mask_decoder import MaskDecoder, choose
 from masklet.models.heads.prompt_encoder import PromptEncoder
 from masklet.models.sam2.config import ConvNetConfig, SAM2Config
 from masklet.models.sam2.convnet import ConvNet
@@ -18,9 +29,17 @@ from masklet.models.sam2.hiera import Hiera
 from masklet.models.sam2.memory_attention import MemoryAttention
 from masklet.models.sam2.memory_encoder import MemoryEncoder
 from masklet.models.sam2.neck import Neck
+from masklet.models.sam2.recollection import Recollection
 from masklet.nn.mlp import MLP
+from masklet.nn.position import sine_position
+from masklet.nn.rope import axial_rotation
 
 __all__ = ["SAM2"]
+
+ABSENT = -1024.0
+"""The logits of a mask whose object is not in the picture."""
+STEEP, LOW = 20.0, -10.0
+"""A memory is written from STEEP * share + LOW, where share is 0 outside and 1 inside."""
 
 
 class ImageEncoder(nn.Module):
@@ -97,3 +116,61 @@ class SAM2(nn.Module):
         place = self.sam_prompt_encoder.pe_layer.grid(height, width)
         prediction: MaskPrediction = self.sam_mask_decoder(features, place, sparse, dense)
         return prediction
+
+    def condition(self, features: ImageFeatures, memories: Memories) -> ImageFeatures:
+        """Features (B objects) of a frame in the light of what is remembered of each object."""
+        height, width = features.embed_BCHW.shape[-2:]
+        look = self._recollection().gather(memories)
+        device = features.embed_BCHW.device
+        x_BTC = features.embed_BCHW.flatten(2).transpose(1, 2)
+        place_1TC = sine_position(height, width, self.config.width, device).flatten(2).transpose(1, 2).to(x_BTC)
+        seen: Tensor = self.memory_attention(
+            x_BTC,
+            place_1TC,
+            look.values_BSM,
+            look.positions_1SM,
+            axial_rotation(height, width, self.config.width, device=device),
+            look.pointers,
+        )
+        return ImageFeatures(seen.transpose(1, 2).reshape(features.embed_BCHW.shape), features.fine)
+
+    def _recollection(self) -> Recollection:
+        temporal = self.obj_ptr_tpos_proj if hasattr(self, "obj_ptr_tpos_proj") else None
+        return Recollection(self.maskmem_tpos_enc, temporal)
+
+    def settle(self, prediction: MaskPrediction, multimask: bool) -> ObjectMasks:
+        """One mask of all candidates: the best of three (`multimask`), or the unambiguous one."""
+        chosen = choose(prediction, multimask, threshold=self.config.stability)
+        if multimask:
+            chosen = chosen.pick(chosen.iou_BK.argmax(1))
+        there_B1 = prediction.object_score_B1 > 0
+        logits = torch.where(there_B1[..., None, None], chosen.logits_BKHW, ABSENT)
+        pointer_BC = self._pointer(chosen.tokens_BKC[:, 0], there_B1)
+        return ObjectMasks(logits, chosen.iou_BK, prediction.object_score_B1, pointer_BC)
+
+    def _pointer(self, token_BC: Tensor, there_B1: Tensor) -> Tensor:
+        there = there_B1.to(token_BC.dtype)
+        out: Tensor = there * self.obj_ptr_proj(token_BC) + (1 - there) * self.no_obj_ptr
+        return out
+
+    def adopt(self, features: ImageFeatures, mask_B1SS: Tensor) -> ObjectMasks:
+        """A mask of 0 and 1, from a person, as if the network had found it; `features` know of no memory."""
+        count = len(mask_B1SS)
+        small_B1HW = self.mask_downsample(mask_B1SS.to(features.embed_BCHW.dtype))
+        read = self.settle(self.decode(features, no_points(count, mask_B1SS.device, small_B1HW)), multimask=False)
+        logits = interpolate(mask_B1SS.float() * STEEP + LOW, scale_factor=0.25, mode="bilinear", antialias=True)
+        there_B1 = mask_B1SS.flatten(1).any(dim=1, keepdim=True)
+        there = there_B1.to(read.pointer_BC.dtype)
+        pointer_BC = there * read.pointer_BC + (1 - there) * self.no_obj_ptr
+        return ObjectMasks(logits, torch.ones_like(read.iou_B1), there_B1.float() * STEEP + LOW, pointer_BC)
+
+    def remember(self, features: ImageFeatures, masks: ObjectMasks, *, prompted: bool = False) -> FrameMemory:
+        """What to keep of a frame, from features of `encode_image`; `prompted` masks are kept with hard edges."""
+        height, width = features.embed_BCHW.shape[-2:]
+        full = interpolate(masks.logits_B1HW.float(), (16 * height, 16 * width), mode="bilinear", align_corners=False)
+        share = (full > 0).float() if prompted else full.sigmoid()
+        spatial = self.memory_encoder(features.embed_BCHW, (share * STEEP + LOW).to(features.embed_BCHW.dtype))
+        if hasattr(self, "no_obj_embed_spatial"):
+            gone_B1 = (masks.object_score_B1 <= 0).to(spatial.dtype)
+            spatial = spatial + (gone_B1 * self.no_obj_embed_spatial)[..., None, None]
+        return FrameMemory(spatial, masks.pointer_BC)
