@@ -16,7 +16,7 @@ from typing import TypeVar
 from masklet.errors import OutputError, StateError
 from masklet.results import Results
 
-__all__ = ["Writer"]
+__all__ = ["Writer", "check_folder"]
 
 AnyWriter = TypeVar("AnyWriter", bound="Writer")
 
@@ -44,7 +44,7 @@ class Writer(ABC):
         self.paths: list[Path] = []
         self._stems: set[str] = set()
         self._open = True
-        _check_folder(self.folder)
+        check_folder(self.folder)
 
     def __enter__(self: AnyWriter) -> AnyWriter:
         return self
@@ -102,8 +102,15 @@ class Writer(ABC):
         return stem
 
 
-def _check_folder(folder: Path) -> None:
-    """Make the folder and put a file of no length in it for a moment."""
+def check_folder(folder: Path) -> None:
+    """Make the folder and put a file of no length in it for a moment.
+
+    Example:
+        >>> check_folder(Path("out"))
+
+    Raises:
+        OutputError: it is a file, or cannot be made or written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".masklet"):

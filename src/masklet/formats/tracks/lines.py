@@ -1,0 +1,74 @@
+"""A text file that grows by whole lines and keeps them whatever happens next."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from masklet.errors import OutputError
+
+__all__ = ["LineFile", "unwritten"]
+
+
+class LineFile:
+    """Lines are with the operating system when `add` returns, so a killed program loses none of them.
+
+    When a line does not fit on the disk, the part of it that did is taken back and the lines before stay.
+
+    Example:
+        >>> lines = LineFile(Path("out/clip_masks.jsonl"))
+        >>> lines.add('{"frame":0}')
+        (0, 12)
+
+    Raises:
+        OutputError: the file cannot be opened.
+    """
+
+    def __init__(self, path: Path, *, keep: int = 0) -> None:
+        self.path = path
+        self._end = keep
+        try:
+            self._file = open(path, "r+b" if keep else "wb", buffering=0)  # noqa: SIM115
+            self._file.truncate(keep)
+            self._file.seek(keep)
+        except OSError as error:
+            raise unwritten(path, error) from error
+
+    def add(self, text: str) -> tuple[int, int]:
+        """Write one or more lines; returns where they begin in the file and their length in bytes.
+
+        Raises:
+            OutputError: they cannot be written; the file ends as it did before.
+        """
+        left = memoryview(f"{text}\n".encode())
+        start, length = self._end, len(left)
+        try:
+            while left:  # a disk that is nearly full takes a part and says so only the next time
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            self._file.truncate(start)
+            self._file.seek(start)
+            raise unwritten(self.path, error) from error
+        self._end += length
+        return start, length
+
+    def close(self) -> None:
+        """Close the file; what was added is in it already.
+
+        Raises:
+            OutputError: the disk did not take it.
+        """
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise unwritten(self.path, error) from error
+        finally:
+            self._file.close()
+
+
+def unwritten(path: Path, error: OSError) -> OutputError:
+    """The OutputError for a file that cannot go on growing."""
+    return OutputError(
+        f"{path} could not be written ({error.strerror or error}); what was written before is kept: make room, "
+        "or choose another folder"
+    )
