@@ -16,10 +16,10 @@ import torch
 from masklet.checkpoints import Progress
 from masklet.errors import InputError, PromptError
 from masklet.image import ImagePredictor, Prediction
-from masklet.image.pixels import to_input
 from masklet.loading import LoadedModel, load
 from masklet.media import Picture, open_source
 from masklet.models.base import ImageFeatures
+from masklet.pixels import to_input
 from masklet.prompts import parse_prompts
 from masklet.results import Masks, Results
 

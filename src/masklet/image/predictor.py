@@ -15,19 +15,17 @@ import torch
 from torch import Tensor
 
 from masklet.errors import InputError, PromptError, StateError
-from masklet.image.pixels import mask_logits, to_input, to_size
 from masklet.models.base import ImageFeatures, MaskPrediction, PromptTensors
 from masklet.models.heads.mask_decoder import choose
 from masklet.models.sam2 import SAM2
 from masklet.models.sam2.inference import FastEncoder
+from masklet.pixels import LOGIT_LIMIT, prompt_tensors, to_input, to_size
 from masklet.prompts import ObjectPrompt, parse_prompts
 
 __all__ = ["ImagePredictor", "Prediction"]
 
 OBJECTS_AT_ONCE = 32
 """Objects in one batch through the decoder; more take turns, so that memory stays bounded."""
-LOGIT_LIMIT = 32.0
-"""Logits that are fed back are kept within this, as the published predictor does."""
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -196,30 +194,15 @@ class ImagePredictor:
         for (count, has_map), members in by_shape.items():
             for start in range(0, len(members), OBJECTS_AT_ONCE):
                 some = members[start : start + OBJECTS_AT_ONCE]
-                tensors = self._tensors([prompts[i] for i in some], None if earlier is None else earlier[some])
+                tensors = prompt_tensors(
+                    [prompts[i] for i in some],
+                    self.size,
+                    self.model.image_size,
+                    earlier_B1HW=None if earlier is None else earlier[some],
+                    device=self.device,
+                )
                 groups.append(_Group(some, tensors, ambiguous=count == 1 and not has_map))
         return groups
-
-    def _tensors(self, prompts: list[ObjectPrompt], earlier: Tensor | None) -> PromptTensors:
-        """Prompts of one shape, in pixels of the network's input; box corners come before clicks."""
-        height, width = self.size
-        scale = np.array([self.model.image_size / width, self.model.image_size / height], np.float32)
-        points, labels, maps = [], [], []
-        for i, prompt in enumerate(prompts):
-            corners = np.zeros((0, 2)) if prompt.box is None else prompt.box.xyxy.reshape(2, 2)
-            clicks = np.zeros((0, 2)) if prompt.points is None else prompt.points.xy
-            clicked = np.zeros(0, np.int64) if prompt.points is None else prompt.points.labels
-            points.append(np.concatenate([corners, clicks]).astype(np.float32) * scale)
-            labels.append(np.concatenate([[2, 3][: len(corners)], clicked]).astype(np.int64))
-            if prompt.mask is not None:
-                maps.append(mask_logits(prompt.mask.mask, self.model.image_size // 4))
-            elif earlier is not None:
-                maps.append(earlier[i : i + 1])
-        return PromptTensors(
-            torch.from_numpy(np.stack(points)).to(self.device),
-            torch.from_numpy(np.stack(labels)).to(self.device),
-            torch.cat(maps).to(self.device) if maps else None,
-        )
 
     def _earlier(self, logits: npt.NDArray[np.float32] | None, count: int) -> Tensor | None:
         if logits is None:

@@ -10,10 +10,9 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from masklet.clicks import random_click
-from masklet.image.pixels import SURE
-from masklet.image.predictor import LOGIT_LIMIT
 from masklet.models.base import ImageFeatures, MaskPrediction, PromptTensors
 from masklet.models.sam2 import SAM2
+from masklet.pixels import LOGIT_LIMIT, SURE
 from masklet.train.config import LossConfig
 from masklet.train.losses import Cost, at_stride_4, prediction_cost
 

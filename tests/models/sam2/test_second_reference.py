@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from masklet.image.pixels import to_input
+from masklet.pixels import to_input
 from masklet.models.base import PromptTensors
 from masklet.models.sam2.inference import FastEncoder
 from masklet.models.sam2.naming import to_transformers
