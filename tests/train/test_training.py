@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import torch
 
 from masklet.errors import CheckpointError, SourceError
 from masklet.loading import load
-from masklet.masks import rle
 from masklet.models.base import MaskPrediction
 from masklet.train.config import LossConfig, PromptConfig, Stage, TrainConfig
 from masklet.train.data import Stills, find_sources
@@ -33,28 +31,6 @@ CONFIG = TrainConfig(
     report_every=1,
     warmup=2,
 )
-
-
-@pytest.fixture(scope="module")
-def stills(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six pictures of two coloured discs each."""
-    root = tmp_path_factory.mktemp("stills")
-    folder = root / "discs"
-    (folder / "images").mkdir(parents=True)
-    (folder / "masks").mkdir()
-    random = np.random.default_rng(0)
-    y, x = np.mgrid[:96, :128]
-    for i in range(6):
-        picture = random.integers(0, 60, (96, 128, 3)).astype(np.uint8)
-        codes = []
-        for centre in ((30, 40), (90, 50)):
-            radius = int(random.integers(12, 24))
-            mask = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 < radius**2
-            picture[mask] = random.integers(120, 255, 3)
-            codes.append(rle.encode(mask))
-        cv2.imwrite(str(folder / "images" / f"{i}.jpg"), picture)
-        (folder / "masks" / f"{i}.json").write_text(json.dumps(codes))
-    return root
 
 
 def test_a_sample_depends_on_seed_and_number_alone(stills: Path) -> None:

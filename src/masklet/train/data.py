@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -20,11 +21,14 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from masklet.errors import SourceError
 from masklet.masks import rle
+from masklet.masks.rle import Rle
 from masklet.train.augment import draw_view, jitter_colour
 
-__all__ = ["Batch", "Stills", "batches", "find_sources"]
+__all__ = ["Batch", "Source", "Still", "Stills", "batches", "draw_still", "find_sources"]
 
 Picture = npt.NDArray[np.uint8]
+
+AnyBatch = TypeVar("AnyBatch")
 
 SMALLEST = 8e-4
 LARGEST = 0.95
@@ -50,6 +54,15 @@ class Source:
     folder: Path
     stems: tuple[str, ...]
     weight: float
+
+
+@dataclass(frozen=True)
+class Still:
+    """A picture and the codes of its masks, at least one."""
+
+    rgb: Picture
+    """(H, W, 3)."""
+    codes: list[Rle]
 
 
 def find_sources(root: Path, mixture: tuple[tuple[str, float], ...]) -> tuple[Source, ...]:
@@ -81,8 +94,6 @@ class Stills(IterableDataset[Batch]):
         super().__init__()
         self.sources, self.size, self.batch, self.objects = sources, size, batch, objects
         self.seed, self.first = seed, first
-        weights = np.array([source.weight for source in sources])
-        self.share = weights / weights.sum()
 
     def __iter__(self) -> Iterator[Batch]:
         """Never ends."""
@@ -96,27 +107,33 @@ class Stills(IterableDataset[Batch]):
         """Picture (S, S, 3) and masks (N, S, S), N from 1 to `objects`, of sample `number`."""
         random = np.random.default_rng((self.seed, number))
         while True:
-            source = self.sources[random.choice(len(self.sources), p=self.share)]
-            found = self._view(source, source.stems[random.integers(len(source.stems))], random)
+            found = self._view(draw_still(random, self.sources), random)
             if found is not None:
                 return found
 
-    def _view(
-        self, source: Source, stem: str, random: np.random.Generator
-    ) -> tuple[Picture, npt.NDArray[np.bool_]] | None:
-        rgb = read_picture(source.folder / "images" / f"{stem}.jpg")
-        runs = json.loads((source.folder / "masks" / f"{stem}.json").read_text())
-        view = draw_view(random, rgb.shape[0], rgb.shape[1], self.size)
+    def _view(self, still: Still, random: np.random.Generator) -> tuple[Picture, npt.NDArray[np.bool_]] | None:
+        view = draw_view(random, still.rgb.shape[0], still.rgb.shape[1], self.size)
         masks: list[npt.NDArray[np.bool_]] = []
-        for index in random.permutation(len(runs))[: 4 * self.objects]:
-            mask = view.mask(rle.decode(runs[index]))
+        for index in random.permutation(len(still.codes))[: 4 * self.objects]:
+            mask = view.mask(rle.decode(still.codes[index]))
             if SMALLEST < mask.mean() < LARGEST:
                 masks.append(mask)
             if len(masks) == self.objects:
                 break
         if not masks:
             return None
-        return jitter_colour(random, view.picture(rgb)), np.stack(masks)
+        return jitter_colour(random, view.picture(still.rgb)), np.stack(masks)
+
+
+def draw_still(random: np.random.Generator, sources: tuple[Source, ...]) -> Still:
+    """A still with at least one mask, by the sources' weights."""
+    weights = np.array([source.weight for source in sources])
+    while True:
+        source = sources[random.choice(len(sources), p=weights / weights.sum())]
+        stem = source.stems[random.integers(len(source.stems))]
+        codes: list[Rle] = json.loads((source.folder / "masks" / f"{stem}.json").read_text())
+        if codes:
+            return Still(read_picture(source.folder / "images" / f"{stem}.jpg"), codes)
 
 
 def read_picture(path: Path) -> Picture:
@@ -137,9 +154,9 @@ def _collate(samples: list[tuple[Picture, npt.NDArray[np.bool_]]]) -> Batch:
     )
 
 
-def batches(stills: Stills) -> Iterator[Batch]:
+def batches(samples: IterableDataset[AnyBatch]) -> Iterator[AnyBatch]:
     """The same batches, made in a process of their own so that the network never waits for a picture."""
-    loader: DataLoader[Batch] = DataLoader(
-        stills, batch_size=None, num_workers=1, prefetch_factor=4, multiprocessing_context="spawn"
+    loader: DataLoader[AnyBatch] = DataLoader(
+        samples, batch_size=None, num_workers=1, prefetch_factor=4, multiprocessing_context="spawn"
     )  # a forked process would inherit thread pools that have no threads
     return iter(loader)

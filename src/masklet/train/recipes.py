@@ -29,6 +29,42 @@ STILLS: tuple[tuple[str, float], ...] = (
 """Natural objects and region maps carry the weight; dense sources are held down."""
 
 
+SCENES: tuple[tuple[str, float], ...] = (
+    ("COCO", 5.0),
+    ("EndangeredAnimals", 3.0),
+    ("FeralCats", 2.0),
+    ("CCP", 1.5),
+    ("Caltech101Outlines", 1.0),
+    ("BSDS500", 1.2),
+    ("BuildingFacade", 0.6),
+    ("BorratTeacher", 0.5),
+    ("DSB2018", 0.3),
+    ("ElectronicParts", 0.2),
+    ("MedicalWaste", 0.3),
+    ("QRLoc", 0.1),
+    ("SegMush", 0.15),
+    ("NanoParticles", 0.1),
+    ("SmallObjects5", 0.2),
+    ("StrawberryParts", 0.3),
+    ("TreePheno", 0.1),
+)
+"""Photographs that a camera moves over: things that could be in a film."""
+
+
+CUTOUTS: tuple[tuple[str, float], ...] = (
+    ("COCO", 3.0),
+    ("EndangeredAnimals", 3.0),
+    ("FeralCats", 2.0),
+    ("Caltech101Outlines", 2.0),
+    ("CCP", 2.0),
+    ("BorratTeacher", 0.5),
+    ("MedicalWaste", 0.3),
+    ("SmallObjects5", 0.3),
+    ("StrawberryParts", 0.2),
+)
+"""Things that are outlined whole."""
+
+
 LATER = PromptConfig(box_share=0.35, mask_share=0.1, rounds=(0.25, 0.2, 0.2, 0.2, 0.15))
 """More corrections, and starts from rough masks, once the first answer is about right."""
 
