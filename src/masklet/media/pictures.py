@@ -175,7 +175,7 @@ def _looks_like(head: bytes) -> str:
     if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"hevc", b"msf1"):
         return "it is HEIC, which Pillow reads only with pillow-heif; convert it to JPEG or PNG"
     if head[4:8] == b"ftyp" or head[:4] == b"\x1aE\xdf\xa3" or head[8:12] == b"AVI ":
-        return "it is a video; tracking videos comes with model.track, here give a picture of one frame"
+        return "it is a video; model.track(...) follows objects through it, here give a picture of one frame"
     if start.startswith((b"<!doctype", b"<html")):
         return "it is a web page; give the address of the picture itself (Copy image address)"
     if head.startswith(b"version https://git-lfs"):

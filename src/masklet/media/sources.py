@@ -28,7 +28,11 @@ __all__ = [
     "VIDEO_SUFFIXES",
     "PictureLike",
     "Pictures",
+    "Reader",
     "Source",
+    "has_suffix",
+    "item_readers",
+    "missing",
     "natural_key",
     "open_source",
 ]
@@ -43,7 +47,7 @@ PICTURE_SUFFIXES = (
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
 
 _ALLOWED = "a path, URL, folder, glob, PIL picture, NumPy array, or a list or iterator of these"
-_VIDEO = "tracking videos comes with model.track; here give pictures, for example single frames"
+_VIDEO = "model.track(...) follows objects through a film, given alone; here give pictures, for example single frames"
 
 
 class Pictures(Iterator[Picture]):
@@ -93,10 +97,10 @@ def open_source(source: Source, *, channels: Channels = "rgb") -> Pictures:
     if _is_single(source):
         readers = _readers(source, numbers, channels)
     elif isinstance(source, (list, tuple)):
-        readers = [reader for item in source for reader in _item_readers(item, numbers, channels)]
+        readers = [reader for item in source for reader in item_readers(item, numbers, channels)]
     else:
         assert isinstance(source, Iterable)
-        lazy = (reader for item in source for reader in _item_readers(item, numbers, channels))
+        lazy = (reader for item in source for reader in item_readers(item, numbers, channels))
         return Pictures(lazy, None)
     if not readers:
         raise SourceError(f"{source!r} holds no pictures; give at least one: {_ALLOWED}")
@@ -124,7 +128,13 @@ def _is_single(source: object) -> bool:
     return False
 
 
-def _item_readers(item: PictureLike, numbers: Iterator[int], channels: Channels) -> list[Reader]:
+def item_readers(item: PictureLike, numbers: Iterator[int], channels: Channels) -> list[Reader]:
+    """One reader for each picture that an item of a list names; `numbers` names those without a name.
+
+    Example:
+        >>> item_readers(np.zeros((2, 3, 3), np.uint8), count(), "rgb")[0]().path
+        'image0'
+    """
     if isinstance(item, (int, float, list, tuple)):
         raise SourceError(
             f"a list of pictures holds a {type(item).__name__}; its items are paths, arrays or PIL pictures: "
@@ -173,7 +183,7 @@ def _files(path: str) -> list[str]:
         return [path]
     if glob.has_magic(path):
         return _matching(path)
-    raise SourceError(_missing(path))
+    raise SourceError(missing(path, "picture"))
 
 
 def _in_folder(folder: str) -> list[str]:
@@ -203,20 +213,25 @@ def _matching(pattern: str) -> list[str]:
 
 
 def _only_pictures(paths: list[str]) -> list[str]:
-    return [path for path in paths if _has_suffix(path, PICTURE_SUFFIXES) and os.path.isfile(path)]
+    return [path for path in paths if has_suffix(path, PICTURE_SUFFIXES) and os.path.isfile(path)]
 
 
 def _no_pictures(where: str, names: list[str], recursive: str) -> str:
     some = ", ".join(map(repr, names[:3])) + (" ..." if len(names) > 3 else "")
     held = f"it holds {some}" if names else "it is empty"
     hint = f"for pictures in folders below use the glob {recursive!r}"
-    if any(_has_suffix(name, VIDEO_SUFFIXES) for name in names):
+    if any(has_suffix(name, VIDEO_SUFFIXES) for name in names):
         hint = _VIDEO
     return f"no pictures in {where} ({held}); pictures end in {', '.join(PICTURE_SUFFIXES)}: {hint}"
 
 
-def _missing(path: str) -> str:
-    """Says which part of the path is missing and which names near it exist."""
+def missing(path: str, what: str) -> str:
+    """Says which part of the path is missing and which names near it exist; `what` should have been there.
+
+    Example:
+        >>> missing("dgo.jpg", "picture")  # doctest: +SKIP
+        "no such picture: 'dgo.jpg'; there is no 'dgo.jpg' in '/home/me': did you mean 'dog.jpg'?"
+    """
     absent = Path(path)
     while absent.parent != absent and not os.path.exists(absent.parent):
         absent = absent.parent
@@ -224,16 +239,22 @@ def _missing(path: str) -> str:
     near = difflib.get_close_matches(absent.name, beside, n=3, cutoff=0.6)
     where = f"there is no {absent.name!r} in {str(absent.parent.resolve())!r}"
     if near:
-        return f"no such picture: {path!r}; {where}: did you mean {' or '.join(map(repr, near))}?"
-    return f"no such picture: {path!r}; {where}: check the spelling, or give the full path"
+        return f"no such {what}: {path!r}; {where}: did you mean {' or '.join(map(repr, near))}?"
+    return f"no such {what}: {path!r}; {where}: check the spelling, or give the full path"
 
 
 def _refuse_video(path: str) -> None:
-    if _has_suffix(path, VIDEO_SUFFIXES):
+    if has_suffix(path, VIDEO_SUFFIXES):
         raise SourceError(f"{path!r} is a video file; a picture is needed: {_VIDEO}")
 
 
-def _has_suffix(name: str, suffixes: tuple[str, ...]) -> bool:
+def has_suffix(name: str, suffixes: tuple[str, ...]) -> bool:
+    """Whether `name` ends in one of `suffixes`, which are lower case.
+
+    Example:
+        >>> has_suffix("A.JPG", (".jpg",))
+        True
+    """
     return os.path.splitext(name)[1].lower() in suffixes
 
 

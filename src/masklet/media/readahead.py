@@ -1,0 +1,137 @@
+"""Reading ahead on a thread: bounded, and gone when nobody reads any more.
+
+The thread knows the iterator it reads and the queue, never the reader: so a reader that is forgotten half
+way is collected, and that stops the thread. Only the thread touches the iterator, also to close it, because
+a decoder must not be closed while another thread is inside it.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from typing import Generic, Literal, TypeVar
+
+__all__ = ["JOIN_S", "LatePolicy", "ReadAhead"]
+
+LatePolicy = Literal["drop", "wait"]
+Item = TypeVar("Item")
+
+# How long close() waits for the thread. A source that never answers must not hold up the caller; the thread
+# is a daemon and ends by itself as soon as the source gives it back.
+JOIN_S = 2.0
+
+
+class _Queue(Generic[Item]):
+    """What the thread and the reader share. The lock is re-entrant: a collection may run while it is held."""
+
+    def __init__(self, room: int, policy: LatePolicy) -> None:
+        self.items: deque[Item] = deque()
+        self.room = room
+        self.policy = policy
+        self.changed = threading.Condition(threading.RLock())
+        self.stopped = False
+        self.ended = False
+        self.error: BaseException | None = None
+        self.dropped = 0
+
+    def put(self, item: Item) -> bool:
+        """Queue one item; False when the reader is gone."""
+        with self.changed:
+            while len(self.items) >= self.room and not self.stopped:
+                if self.policy == "drop":
+                    self.items.popleft()
+                    self.dropped += 1
+                else:
+                    self.changed.wait()
+            if not self.stopped:
+                self.items.append(item)
+                self.changed.notify_all()
+            return not self.stopped
+
+    def end(self, error: BaseException | None) -> None:
+        with self.changed:
+            self.error = error
+            self.ended = True
+            self.changed.notify_all()
+
+    def get(self) -> Item:
+        with self.changed:
+            while not self.items and not self.ended and not self.stopped:
+                self.changed.wait()
+            if self.items and not self.stopped:
+                self.changed.notify_all()
+                return self.items.popleft()
+            error, self.error = self.error, None
+        raise error if error is not None and not self.stopped else StopIteration
+
+    def stop(self) -> None:
+        with self.changed:
+            self.stopped = True
+            self.items.clear()
+            self.changed.notify_all()
+
+
+class ReadAhead(Iterator[Item]):
+    """An iterator that a thread reads at most `room` items ahead.
+
+    `policy="wait"` holds the thread back while the queue is full; `"drop"` throws the oldest item away
+    and counts it in `dropped`, for sources that do not wait. An exception of the source is raised here,
+    after the items before it. `close()`, the end of a `with` block and being collected end the thread.
+
+    Example:
+        >>> with ReadAhead(range(3), room=2) as numbers:
+        ...     list(numbers)
+        [0, 1, 2]
+    """
+
+    def __init__(self, items: Iterable[Item], room: int, policy: LatePolicy = "wait") -> None:
+        assert room >= 1
+        queue: _Queue[Item] = _Queue(room, policy)
+        thread = threading.Thread(target=_fill, args=(queue, items), name="masklet read-ahead", daemon=True)
+        self._queue = queue
+        # Also runs when the interpreter ends, before daemon threads are frozen inside a decoder.
+        self._close = weakref.finalize(self, _finish, queue, thread)
+        thread.start()
+
+    @property
+    def dropped(self) -> int:
+        """How many items were thrown away because they came too fast."""
+        return self._queue.dropped
+
+    def __next__(self) -> Item:
+        return self._queue.get()
+
+    def __enter__(self) -> ReadAhead[Item]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the thread and forget what it read; may be called twice."""
+        self._close()
+
+
+def _fill(queue: _Queue[Item], items: Iterable[Item]) -> None:
+    try:
+        for item in items:
+            if not queue.put(item):
+                break
+        _close_source(items)
+    except BaseException as error:  # whatever it is, it belongs to the one who reads
+        queue.end(error)
+    else:
+        queue.end(None)
+
+
+def _close_source(items: object) -> None:
+    if isinstance(items, Generator):
+        items.close()
+
+
+def _finish(queue: _Queue[Item], thread: threading.Thread) -> None:
+    queue.stop()
+    if thread is not threading.current_thread():
+        thread.join(JOIN_S)

@@ -1,0 +1,297 @@
+"""What a film is to those who watch it: `Frame`, `Video`, and `Recorded` for films one can go back in."""
+
+from __future__ import annotations
+
+import operator
+import threading
+import warnings
+import weakref
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
+from types import TracebackType
+
+from masklet.errors import MaskletWarning, SourceError, StateError
+from masklet.media.pictures import Pixels
+from masklet.media.readahead import ReadAhead
+
+__all__ = ["Frame", "FrameRangeError", "Notice", "Recorded", "Video", "size_change"]
+
+# Frames decoded ahead of their turn, for going backwards and for random access, take at most this much.
+ROOM_BYTES = 128 * 1024 * 1024
+CACHED_FRAMES = 16
+
+
+class FrameRangeError(SourceError, IndexError):
+    """A frame number that the film does not have."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture of a film.
+
+    `rgb` is uint8 (H, W, 3), red first, upright. `path` is the film, or the picture of a folder; `index`
+    counts from 0 and keeps counting over frames that could not be read; `time` is in seconds since the
+    film's beginning, or None where nothing says it.
+
+    Example:
+        >>> Frame(np.zeros((480, 640, 3), np.uint8), "clip.mp4", 12, 0.4).size
+        (480, 640)
+    """
+
+    rgb: Pixels
+    path: str
+    index: int
+    time: float | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return int(self.rgb.shape[0]), int(self.rgb.shape[1])
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Travels between frames: something was lost here; it becomes a MaskletWarning for the one who reads."""
+
+    message: str
+
+
+Item = Frame | Notice
+
+
+class Video(ABC):
+    """A film: an iterator of frames that knows what can be known before they are read.
+
+    `path` names it, `fps` is its frames a second on average (None: not known), `count` its exact number
+    of frames (None: not known), `expected` the best estimate of it, `live` whether it goes on without
+    waiting, `seekable` whether any frame can be had at any time, `dropped` how many frames of a live
+    source came too fast.
+
+    Example:
+        >>> with open_video("clip.mp4") as video:  # doctest: +SKIP
+        ...     for frame in video:
+        ...         print(frame.index, frame.time, frame.size)
+    """
+
+    live = False
+    seekable = False
+
+    def __init__(self, path: str, read_ahead: int) -> None:
+        self.path = path
+        self._read_ahead = read_ahead
+        self._readers: weakref.WeakSet[ReadAhead[Item]] = weakref.WeakSet()
+        self._closed = False
+
+    @property
+    @abstractmethod
+    def size(self) -> tuple[int, int]:
+        """(height, width) of every frame, in pixels, upright."""
+
+    @property
+    @abstractmethod
+    def fps(self) -> float | None:
+        """Frames a second on average, or None."""
+
+    @property
+    @abstractmethod
+    def count(self) -> int | None:
+        """The number of frames, lost ones included; None where it is not known."""
+
+    @property
+    def expected(self) -> int | None:
+        """`count`, or an estimate of it from the film's header; None where there is neither."""
+        return self.count
+
+    @property
+    def dropped(self) -> int:
+        """How many frames of a live source were thrown away because they came too fast."""
+        return 0
+
+    @abstractmethod
+    def frames(self, start: int | None = None, stop: int | None = None, *, reverse: bool = False) -> Iterator[Frame]:
+        """The frames from `start` (default: the first) to before `stop` (default: the end), read ahead.
+
+        `reverse=True` goes `start` (default: the last), `start - 1` ... to after `stop` (default: to 0).
+
+        Raises FrameRangeError (a SourceError) for a start that is not there, StateError after `close()`
+        and for going back in a source that only goes forward, SourceError where reading ends early.
+        Frames that cannot be read are left out with a MaskletWarning; later ones keep their numbers.
+        """
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Frame:
+        """Frame `index`, the same pixels as in order; raises FrameRangeError, SourceError or StateError."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self.frames()
+
+    def __enter__(self) -> Video:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop reading ahead and let go of files and devices; may be called twice."""
+        self._closed = True
+        for reader in list(self._readers):
+            reader.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StateError(f"{self.path!r} is closed; frames come while it is open: open it again with open_video")
+
+    def _deliver(self, items: Iterator[Item]) -> Generator[Frame, None, None]:
+        """Frames of `items`, read ahead on a thread; notices become warnings on the thread that reads."""
+        with ReadAhead(items, self._read_ahead) as reader:
+            self._readers.add(reader)
+            yield from self._announced(reader)
+
+    def _announced(self, items: Iterator[Item]) -> Generator[Frame, None, None]:
+        for item in items:
+            self._check_open()
+            if isinstance(item, Frame):
+                yield item
+            else:
+                warnings.warn(item.message, MaskletWarning, stacklevel=3)
+        self._check_open()
+
+
+class Recorded(Video):
+    """A film whose frames can be had in any order, over one method that reads forward from anywhere."""
+
+    seekable = True
+
+    def __init__(self, path: str, read_ahead: int) -> None:
+        super().__init__(path, read_ahead)
+        self._cache: OrderedDict[int, Frame] = OrderedDict()
+        self._cursor: Generator[Item, None, None] | None = None
+        self._cursor_at = 0
+        self._lock = threading.Lock()
+
+    @abstractmethod
+    def _read(self, start: int, stop: int | None) -> Generator[Item, None, None]:
+        """Frames from `start` to before `stop`, on the calling thread; must not depend on `self` staying."""
+
+    def _nearest_start(self, index: int) -> int:
+        """The frame from which reading `index` costs least."""
+        return index
+
+    def frames(self, start: int | None = None, stop: int | None = None, *, reverse: bool = False) -> Iterator[Frame]:
+        """See Video."""
+        self._check_open()
+        if reverse:
+            first = self._last() if start is None else self._checked(start)
+            return self._deliver(self._backwards(first, 0 if stop is None else max(0, stop + 1)))
+        first = 0 if start is None else start
+        if first < 0 or first > (first if self.count is None else self.count):
+            raise self._no_frame(first)
+        return self._deliver(self._read(first, stop))
+
+    def __getitem__(self, index: int) -> Frame:
+        """See Video. Negative numbers count from the end, where the end is known."""
+        self._check_open()
+        number = operator.index(index)
+        if number < 0 and self.count is not None:
+            number += self.count
+        with self._lock:
+            frame = self._look_up(self._checked(number, shown=index))
+        return replace(frame, rgb=frame.rgb.copy())
+
+    def close(self) -> None:
+        """See Video."""
+        super().close()
+        with self._lock:
+            self._cache.clear()
+            self._drop_cursor()
+
+    def _last(self) -> int:
+        if self.count is not None:
+            return self.count - 1
+        last = -1
+        for item in self._read(0, None):
+            last = item.index if isinstance(item, Frame) else last
+        return last
+
+    def _checked(self, number: int, shown: int | None = None) -> int:
+        if number < 0 or (self.count is not None and number >= self.count):
+            raise self._no_frame(number if shown is None else shown)
+        return number
+
+    def _no_frame(self, number: int) -> FrameRangeError:
+        allowed = f"0 to {self.count - 1}" if self.count is not None else "from 0 upwards, its number is not known"
+        return FrameRangeError(f"{self.path!r} has no frame {number}; frames are {allowed}: choose one of these")
+
+    def _room(self) -> int:
+        height, width = self.size
+        return max(2, ROOM_BYTES // (height * width * 3))
+
+    def _backwards(self, first: int, last: int) -> Generator[Item, None, None]:
+        """From `first` down to `last`, in stretches that fit the memory set aside for them."""
+        high = first
+        while high >= last:
+            low = max(last, self._nearest_start(high), high - self._room() + 1)
+            stretch = list(self._read(low, high + 1))
+            while stretch:
+                yield stretch.pop()
+            high = low - 1
+
+    def _look_up(self, number: int) -> Frame:
+        if number not in self._cache:
+            self._fill_cache(number)
+        if number not in self._cache:
+            raise SourceError(
+                f"{self.path!r}: frame {number} cannot be decoded, it is damaged or missing; "
+                "whole frames are needed: choose another frame, or copy the film again"
+            )
+        self._cache.move_to_end(number)
+        return self._cache[number]
+
+    def _fill_cache(self, number: int) -> None:
+        """Read on from where the last look-up stopped, or from the nearest start, keeping what comes just before."""
+        kept = min(CACHED_FRAMES, self._room())
+        nearest = self._nearest_start(number)
+        if self._cursor is None or not nearest <= self._cursor_at <= number:
+            self._drop_cursor()
+            self._cursor_at = max(nearest, number - kept // 2)
+            self._cursor = self._read(self._cursor_at, None)
+        try:
+            if self._cache_up_to(number, kept, self._cursor):
+                return
+        except BaseException:
+            self._drop_cursor()
+            raise
+        self._drop_cursor()
+        if self.count is None:
+            raise self._no_frame(number)
+
+    def _cache_up_to(self, number: int, kept: int, items: Iterator[Item]) -> bool:
+        """Whether a frame at or after `number` came."""
+        for item in items:
+            if isinstance(item, Notice):
+                continue
+            self._cursor_at = item.index + 1
+            self._cache[item.index] = item
+            self._cache.move_to_end(item.index)
+            if len(self._cache) > kept:
+                self._cache.popitem(last=False)
+            if item.index >= number:
+                return True
+        return False
+
+    def _drop_cursor(self) -> None:
+        if self._cursor is not None:
+            self._cursor.close()
+        self._cursor = None
+
+
+def size_change(path: str, number: int, first: tuple[int, int], now: tuple[int, int]) -> SourceError:
+    """The error for a film whose pictures do not keep their size."""
+    return SourceError(
+        f"{path!r}: frame {number} is {now[1]} x {now[0]}, the frames before it are {first[1]} x {first[0]}; "
+        f"all frames of a film have one size: stop before frame {number}, or scale or cut the film to one size"
+    )
