@@ -23,7 +23,7 @@ import numpy.typing as npt
 from masklet.errors import InputError
 from masklet.files import atomic_path
 from masklet.formats.tracks.base import Sink
-from masklet.formats.tracks.lines import LineFile, unwritten
+from masklet.formats.tracks.lines import LineFile, copy_spans, unwritten
 from masklet.masks import rle
 from masklet.results import Masks, Results
 
@@ -215,10 +215,8 @@ def truncate_tracks(path: str | os.PathLike[str], frame: int) -> int:
         OutputError: the file cannot be written; it is then as it was.
     """
     kept = {number: span for number, span in _last_spans(path).items() if number < frame}
-    with atomic_path(path) as temporary, open(path, "rb") as old, open(temporary, "wb") as new:
-        for start, length in sorted(kept.values()):
-            old.seek(start)
-            new.write(old.read(length))
+    with atomic_path(path) as temporary:
+        copy_spans(Path(path), temporary, sorted(kept.values()))
     return len(kept)
 
 

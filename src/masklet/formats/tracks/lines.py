@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from masklet.errors import OutputError
 
-__all__ = ["LineFile", "unwritten"]
+__all__ = ["LineFile", "copy_spans", "unwritten"]
 
 
 class LineFile:
@@ -64,6 +65,18 @@ class LineFile:
             raise unwritten(self.path, error) from error
         finally:
             self._file.close()
+
+
+def copy_spans(old: Path, new: Path, spans: Iterable[tuple[int, int]]) -> None:
+    """Write the parts of `old` that begin at an offset and have a length, one after the other, to `new`.
+
+    Example:
+        >>> copy_spans(Path("old.txt"), Path("new.txt"), [(0, 12)])
+    """
+    with open(old, "rb") as source, open(new, "wb") as target:
+        for start, length in spans:
+            source.seek(start)
+            target.write(source.read(length))
 
 
 def unwritten(path: Path, error: OSError) -> OutputError:

@@ -14,7 +14,7 @@ from masklet.errors import OutputError
 from masklet.files import atomic_path
 from masklet.formats.pictures import label_map
 from masklet.formats.tracks.base import Sink, SinkOptions
-from masklet.formats.tracks.lines import LineFile
+from masklet.formats.tracks.lines import LineFile, copy_spans
 from masklet.formats.tracks.overlap import OverlapNotice
 from masklet.masks import rle
 from masklet.results import Results
@@ -89,9 +89,17 @@ class MotsSink(Sink):
             return
         self._lines.close()
         path, part = self._path("_mots.txt"), self._lines.path
-        with atomic_path(path) as temporary, open(part, "rb") as old, open(temporary, "wb") as new:
-            for start, length in (self._spans[frame] for frame in sorted(self._spans)):
-                old.seek(start)
-                new.write(old.read(length))
+        spans = [self._spans[frame] for frame in sorted(self._spans)]
+        with atomic_path(path) as temporary:
+            if _in_order(spans, part.stat().st_size):
+                os.replace(part, temporary)  # needs no room on a disk that is full
+            else:
+                copy_spans(part, temporary, spans)
         part.unlink(missing_ok=True)
         self._wrote(path)
+
+
+def _in_order(spans: list[tuple[int, int]], size: int) -> bool:
+    """Whether the lines of all frames follow each other in a file of `size` bytes, none written twice."""
+    written = [span for span in spans if span[1]]
+    return written == sorted(written) and sum(length for _, length in written) == size

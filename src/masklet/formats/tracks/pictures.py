@@ -10,6 +10,7 @@ from PIL import Image, PngImagePlugin
 
 from masklet.errors import OutputError
 from masklet.files import atomic_path
+from masklet.formats.base import check_folder
 from masklet.formats.palette import davis_palette
 from masklet.formats.pictures import label_map
 from masklet.formats.tracks.base import Sink, SinkOptions, frame_number
@@ -42,6 +43,7 @@ class PictureSink(Sink):
             self._target = self._path(self.beside) if own else plain
             if not self.options.append:
                 _remove_earlier(self._target)
+            check_folder(self._target)
             self._wrote(self._target)
         return self._target
 
