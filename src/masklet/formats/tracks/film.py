@@ -92,13 +92,17 @@ class VideoSink(Sink):
             return
         trouble = self._close_part(self._part)
         part, path = self._part.path, self._path("_overlay.mp4")
+        if not plays(part):  # the disk was full before the first second
+            part.unlink(missing_ok=True)
+            if trouble is not None:
+                raise trouble
+            return
         try:
             finish_film(part, path, self._sound())
             part.unlink(missing_ok=True)
         except OutputError:
-            if plays(part):
-                os.replace(part, path)
-                self._wrote(path)
+            os.replace(part, path)
+            self._wrote(path)
             raise
         self._wrote(path)
         if trouble is not None:

@@ -83,7 +83,7 @@ def plays(path: Path) -> bool:
     """
     try:
         with av.open(path) as film:
-            return next(_whole(film, film.streams.video[0]), None) is not None
+            return any(not packet.is_corrupt for packet in _whole(film, film.streams.video[0]))
     except (av.FFmpegError, IndexError):
         return False
 
