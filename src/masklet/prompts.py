@@ -12,7 +12,7 @@ probably was. x runs to the right, y down; pixel (row, column) covers [column, c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -178,6 +178,8 @@ class MaskPrompt:
 class ObjectPrompt:
     """Everything said about one object: at least a box, a mask or a positive point.
 
+    `refine`: a mask of the object is there already, so that a point off it may stand alone.
+
     Example:
         >>> ObjectPrompt(points=Points([[10, 20]], [0]), box=Box(0, 0, 50, 50))
 
@@ -188,9 +190,10 @@ class ObjectPrompt:
     points: Points | None = None
     box: Box | None = None
     mask: MaskPrompt | None = None
+    refine: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.box is not None or self.mask is not None:
+        if self.box is not None or self.mask is not None or (self.refine and self.points is not None):
             return
         if self.points is None:
             raise PromptError("an object prompt of None says nothing: give points, a box or a mask")
@@ -206,7 +209,8 @@ class ObjectPrompt:
         Raises:
             PromptError: some part of it lies outside.
         """
-        return ObjectPrompt(
+        return replace(
+            self,
             points=self.points and self.points.fit(size),
             box=self.box and self.box.fit(size),
             mask=self.mask and self.mask.fit(size),

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from os import PathLike
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from masklet.checkpoints import Progress
-from masklet.errors import InputError, PromptError
+from masklet.errors import InputError, ModelError, PromptError
 from masklet.image import ImagePredictor, Prediction
+from masklet.image.predictor import PRECISIONS
 from masklet.loading import LoadedModel, load
-from masklet.media import Picture, open_source
+from masklet.media import Picture, Video, open_source, open_video
 from masklet.models.base import ImageFeatures
 from masklet.pixels import to_input
 from masklet.prompts import parse_prompts
 from masklet.results import Masks, Results
+from masklet.video import Live, Session, Stepper, TrackOptions
 
 __all__ = ["SAM", "ModelInfo"]
 
@@ -169,6 +171,102 @@ class SAM:
 
     predict = __call__
 
+    def track(
+        self,
+        source: Any,
+        *,
+        points: object = None,
+        labels: object = None,
+        bboxes: object = None,
+        masks: object = None,
+        ids: Sequence[int] | None = None,
+        frame: int = 0,
+        both: bool = False,
+        channels: Literal["rgb", "bgr"] = "rgb",
+        options: TrackOptions | None = None,
+    ) -> Iterator[Results]:
+        """Follow what the prompts mean through a film: a `Results` a frame, with `ids`, `states` and `presence`.
+
+        `source` is whatever `masklet.media.open_video` reads: a film, a folder or list of pictures, an array
+        (T, H, W, 3), a generator, a camera's number, a stream's address. Prompts are spelt as for pictures and hold
+        for frame number `frame`; `both=True` follows the objects back from there too. `ids` are the objects' own
+        numbers, by default 1, 2, ...
+
+        Example:
+            >>> for frame in model.track("dog.mp4", bboxes=[100, 100, 200, 200]):
+            ...     frame.save(f"out/{frame.frame:05d}.png")
+
+        Raises:
+            SourceError: a source that cannot be read.
+            PromptError: prompts that cannot be meant.
+        """
+        if points is None and bboxes is None and masks is None:
+            raise PromptError(
+                "no prompt was given; say what to follow with points=[x, y], bboxes=[x1, y1, x2, y2], masks"
+            )
+        session = self.session(source, channels=channels, options=options)
+        try:
+            picture = session.frame(frame)
+            asked = parse_prompts(points, labels, bboxes, masks, size=picture.size)
+            for number, prompt in zip(_numbers(ids, len(asked)), asked, strict=True):
+                session.say(number, frame, prompt)
+        except BaseException:
+            session.close()
+            raise
+
+        def results() -> Iterator[Results]:
+            with session:
+                yield from session.propagate(both=both)
+
+        return results()
+
+    def session(
+        self, source: Any, *, channels: Literal["rgb", "bgr"] = "rgb", options: TrackOptions | None = None, **how: Any
+    ) -> Session:
+        """A film to work on: add, correct and remove objects on any frame, propagate; see `masklet.video.Session`.
+
+        `source` is as for `track`. Options are given as a `TrackOptions`, or by name: `keep="all"`.
+
+        Example:
+            >>> with model.session("clip.mp4", keep="all") as s:
+            ...     s.add(1, frame=0, points=[[210, 350]])
+            ...     for frame in s.propagate(both=True):
+            ...         frame.masks, frame.ids, frame.states
+
+        Raises:
+            SourceError: a source that cannot be read.
+            ModelError: a model for pictures only.
+        """
+        stepper, chosen = self._stepper(_options(options, how))
+        video = source if isinstance(source, Video) else open_video(source, channels=channels)
+        return Session(stepper, video, chosen)
+
+    def live(self, *, length: int | None = None, options: TrackOptions | None = None, **how: Any) -> Live:
+        """A live view: one frame in, one result out; see `masklet.video.Live`.
+
+        `length` is the number of frames to come, if it is known: the published tracker measures time against it in
+        films shorter than sixteen frames, and with it a live view gives what the file gives, bit for bit.
+
+        Example:
+            >>> live = model.live()
+            >>> live.add(1, points=[210, 350])
+            >>> frame = live.step(rgb)
+
+        Raises:
+            ModelError: a model for pictures only.
+        """
+        return Live(*self._stepper(_options(options, how)), length)
+
+    def _stepper(self, options: TrackOptions) -> tuple[Stepper, TrackOptions]:
+        network, predictor = self._loaded.network, self.predictor
+        if network.config.memory is None:
+            raise ModelError(
+                f"{self._loaded.name} ({self._loaded.path}) is for pictures only: its file has no memory; "
+                "choose another model, such as sam2.1_t.pt, to follow objects through films"
+            )
+        dtype = PRECISIONS[predictor.precision]
+        return Stepper(network, predictor.encode, predictor.device, dtype, options.objects_at_once), options
+
     def _set(self, picture: Picture, clock: _Clock) -> None:
         """Encode the picture, unless it is the one that is encoded already."""
         shape = np.array(picture.rgb.shape, np.int64).tobytes()
@@ -180,6 +278,25 @@ class SAM:
             self.predictor.set_input(pixels, picture.size)
             self._encoded = (key, self.predictor.features)
         clock.tick("encode")
+
+
+def _options(options: TrackOptions | None, how: dict[str, Any]) -> TrackOptions:
+    """Options given as a value, by name, or both."""
+    try:
+        return replace(options or TrackOptions(), **how)
+    except TypeError:
+        known = [field.name for field in fields(TrackOptions)]
+        unknown = ", ".join(name for name in how if name not in known)
+        raise InputError(f"no option {unknown}; options of tracking are {', '.join(known)}") from None
+
+
+def _numbers(ids: Sequence[int] | None, count: int) -> Sequence[int]:
+    """The ids of `count` objects."""
+    if ids is None:
+        return range(1, count + 1)
+    if len(set(ids)) != count or len(ids) != count:
+        raise PromptError(f"ids {list(ids)!r} must be {count} different number(s), one for each object")
+    return ids
 
 
 class _Clock:

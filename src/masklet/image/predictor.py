@@ -78,7 +78,7 @@ class ImagePredictor:
             raise InputError(f"precision {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
         self.device, self.precision = torch.device(device), precision
         self.model = model.to(self.device)
-        self._encode = FastEncoder(self.model, PRECISIONS[precision])
+        self.encode = FastEncoder(self.model, PRECISIONS[precision])
         self._features: ImageFeatures | None = None
         self._size = (0, 0)
 
@@ -113,7 +113,7 @@ class ImagePredictor:
     def set_input(self, pixels_13SS: Tensor, size: tuple[int, int]) -> None:
         """Encode what `pixels.to_input` made of a picture of `size` (height, width)."""
         with torch.inference_mode():
-            features = self._encode(pixels_13SS.to(self.device))
+            features = self.encode(pixels_13SS.to(self.device))
             self._features = self.model.without_memory(features)
         self._size = (int(size[0]), int(size[1]))
 

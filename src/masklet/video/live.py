@@ -1,0 +1,121 @@
+"""A live view: one frame in, one result out, in memory that does not grow."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from masklet.errors import PromptError, SourceError
+from masklet.media import Frame
+from masklet.results import Results
+from masklet.video.engine import Engine
+from masklet.video.features import PushedFrames
+from masklet.video.objects import TrackedObject, checked_id, said
+from masklet.video.options import TrackOptions
+from masklet.video.step import Stepper
+
+__all__ = ["Live"]
+
+Prompt = tuple[int, object, object, object, object]
+
+
+class Live:
+    """Objects followed through frames that are handed in one by one.
+
+    What is said before the first frame holds for the first frame; later, for the last frame that was handed in, which
+    is the one a person sees when they click.
+
+    Example:
+        >>> live = model.live()
+        >>> live.add(1, points=[210, 350])
+        >>> for rgb in camera:
+        ...     frame = live.step(rgb)
+    """
+
+    def __init__(self, stepper: Stepper, options: TrackOptions, length: int | None = None) -> None:
+        self.frames = PushedFrames(length)
+        self.engine = Engine(stepper, self.frames, options)
+        self._waiting: list[Prompt] = []
+        self._count = 0
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The objects there are, in the order they were added."""
+        return tuple(dict.fromkeys([*self.engine.objects, *(number for number, *_ in self._waiting)]))
+
+    def add(
+        self, id: int, *, points: object = None, labels: object = None, box: object = None, mask: object = None
+    ) -> Results | None:
+        """Say what object `id` is; answers with its mask on the last frame, or None before the first frame.
+
+        An object that is there already is told more: points add up, a box or a mask starts the frame anew.
+
+        Raises:
+            PromptError: an id or a prompt that cannot be meant; before the first frame, `step` raises it.
+        """
+        number = checked_id(id)
+        if points is None and box is None and mask is None:
+            raise PromptError("points, box and mask are all None: say what the object is, such as points=[x, y]")
+        if self.frames.last is None:
+            self._waiting.append((number, points, labels, box, mask))
+            return None
+        return self._add(self.frames.last, (number, points, labels, box, mask))
+
+    correct = add
+
+    def remove(self, id: int) -> None:
+        """Forget an object altogether.
+
+        Raises:
+            PromptError: no such object.
+        """
+        number = checked_id(id)
+        if number in self.ids and number not in self.engine.objects:
+            self._waiting = [prompt for prompt in self._waiting if prompt[0] != number]
+            return
+        del self.engine.objects[self.engine.known(number).id]
+
+    def step(self, rgb: npt.NDArray[np.uint8], *, time: float | None = None) -> Results:
+        """The next frame, RGB (H, W, 3) uint8, with all objects on it; `time` in seconds, if there is a clock.
+
+        Raises:
+            SourceError: no such picture, or one of another size than the first.
+            PromptError: what was said before the first frame does not fit it.
+        """
+        self._check(rgb)
+        frame = Frame(rgb=rgb, path="live", index=self._count, time=time)
+        before, self.frames.last = self.frames.last, frame
+        try:
+            while self._waiting:
+                self._add(frame, self._waiting[0])
+                del self._waiting[0]
+            objects = [one for one in self.engine.objects.values() if one.prompts]
+            self.engine.anchor = frame.index
+            rows = self.engine.advance(frame, objects, False) if objects else []
+        except BaseException:
+            self.frames.last = before
+            raise
+        self._count += 1
+        return self.engine.show(frame, rows, self.engine.speed)
+
+    def _add(self, frame: Frame, prompt: Prompt) -> Results:
+        number, points, labels, box, mask = prompt
+        one = self.engine.objects.get(number) or TrackedObject(number)
+        refine = one.bank.get(frame.index) is not None
+        new = said(points, labels, box, mask, size=frame.size, refine=refine)
+        kept = self.engine.prompt(one, frame, new)
+        self.engine.objects[number] = one
+        return self.engine.show(frame, [(one, kept)])
+
+    def _check(self, rgb: object) -> None:
+        if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+            found = f"{rgb.dtype} {rgb.shape}" if isinstance(rgb, np.ndarray) else type(rgb).__name__
+            raise SourceError(
+                f"step takes RGB uint8 (height, width, 3), got {found}; turn OpenCV's BGR with [..., ::-1]"
+            )
+        last = self.frames.last
+        if last is not None and last.size != rgb.shape[:2]:
+            raise SourceError(
+                f"frame {self._count} is {rgb.shape[:2]} (height, width) and the first was {last.size}: all frames of "
+                "a live view have one size; resize it, or begin another live view"
+            )

@@ -1,0 +1,126 @@
+"""The published tracker's numbers: every step of every stored scenario, 2.0 and 2.1."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn.functional import interpolate
+
+from masklet.media import open_video
+from masklet.models.sam2.inference import FastEncoder
+from masklet.video import Session, Stepper, TrackOptions
+from reference import GOLDEN, module_at, reference_model
+
+PORTABLE = GOLDEN / "portable"
+SHARED = Path(__file__).parents[3] / "shared" / "golden"
+AS_PUBLISHED = TrackOptions(keep="all", corrections="published", clean=0)
+NAMES = ("sam2.1_hiera_tiny", "sam2_hiera_tiny")
+
+
+class Checked:
+    """Plays scenarios on a session and compares every stored number."""
+
+    def __init__(self, name: str, stored: Path, image_size: int, salt: str, clip: np.ndarray) -> None:
+        self.model, self.clip = reference_model(name, image_size, salt), clip
+        self.stepper = Stepper(self.model, FastEncoder(self.model), torch.device("cpu"))
+        with np.load(stored) as file:
+            self.stored = dict(file)
+        self.seen: set[str] = set()
+
+    def play(self, scenario: str, steps: list[list[Any]], options: TrackOptions = AS_PUBLISHED) -> None:
+        with Session(self.stepper, open_video(self.clip), options) as session:
+            for number, step in enumerate(steps):
+                self.one(session, f"{scenario}/{number}", step)
+
+    def one(self, session: Session, where: str, step: list[Any]) -> None:
+        kind = step[0]
+        if kind == "remove":
+            session.remove(step[1])
+        elif kind == "propagate":
+            _, start, count, reverse = step
+            stop = start - count - 1 if reverse else min(start + count + 1, len(self.clip))
+            for frame in session.propagate(start, stop if stop >= 0 else None, reverse=reverse):
+                self.compare(session, f"{where}-propagate{'-reverse' * reverse}", frame.frame)
+        else:
+            _, frame, number, *prompt = step
+            session.add(number, frame=frame, **self.spelt(kind, prompt))
+            self.compare(session, f"{where}-{kind}", frame)
+
+    def spelt(self, kind: str, prompt: list[Any]) -> dict[str, Any]:
+        if kind == "points":
+            return {"points": prompt[0], "labels": prompt[1]}
+        if kind == "box":
+            return {"box": prompt[0]}
+        x1, y1, x2, y2 = prompt[0]
+        mask = np.zeros(self.clip.shape[1:3], bool)
+        mask[y1:y2, x1:x2] = True
+        return {"mask": mask}
+
+    def compare(self, session: Session, where: str, frame: int) -> None:
+        for number, one in session.engine.objects.items():
+            key = f"{where}/frame{frame}/obj{number}"
+            kept = one.bank.get(frame)
+            if kept is None and f"{key}/pointer" not in self.stored:
+                continue
+            assert kept is not None, key
+            self.seen.add(key)
+            expected = self.stored[f"{key}/low_res_logits"].astype(np.float32)
+            found = kept.logits_11HW[0, 0].float().numpy()
+            difference = np.abs(found - expected)
+            assert difference.max() < 2e-2 * expected.std(), key
+            assert difference.mean() < 2e-3 * expected.std(), key
+            assert overlap(found, expected, self.clip.shape[1:3]) > 0.999, key
+            assert kept.score == pytest.approx(float(self.stored[f"{key}/object_score"][0]), abs=2e-3), key
+            np.testing.assert_allclose(kept.pointer_1C[0].numpy(), self.stored[f"{key}/pointer"], atol=1e-2)
+
+    def all_seen(self) -> None:
+        assert self.seen == {key.rsplit("/", 1)[0] for key in self.stored}
+
+
+def overlap(found: np.ndarray, expected: np.ndarray, size: tuple[int, ...]) -> float:
+    """IoU of two masks at the size of the frame."""
+    both = torch.from_numpy(np.stack([found, expected]))[:, None]
+    first, second = interpolate(both, size, mode="bilinear")[:, 0] > 0
+    either = int((first | second).sum())
+    return 1.0 if either == 0 else int((first & second).sum()) / either
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("name", NAMES)
+def test_every_portable_scenario(name: str) -> None:
+    scenarios = json.loads((PORTABLE / "video_scenarios.json").read_text())
+    checked = Checked(name, PORTABLE / f"video_{name}.npz", 256, "c", module_at(PORTABLE / "scene.py").clip())
+    for scenario, steps in scenarios.items():
+        checked.play(scenario, steps)
+    checked.all_seen()
+
+
+@pytest.mark.golden
+@pytest.mark.slow
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the photographs beside the project")
+@pytest.mark.parametrize("name", NAMES)
+def test_every_scenario_on_photographs(name: str) -> None:
+    clip = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in sorted((SHARED / "frames").iterdir())])
+    scenarios = json.loads((SHARED / "video_scenarios.json").read_text())
+    checked = Checked(name, SHARED / f"video_{name}_512.npz", 512, "", clip)
+    for scenario, steps in scenarios.items():
+        checked.play(scenario, steps)
+    checked.all_seen()
+
+
+@pytest.mark.golden
+def test_a_session_that_keeps_little_agrees_too() -> None:
+    """Forward, then back from the same frame: what the second pass looks at has been kept."""
+    name = NAMES[0]
+    scenarios = json.loads((PORTABLE / "video_scenarios.json").read_text())
+    checked = Checked(name, PORTABLE / f"video_{name}.npz", 256, "c", module_at(PORTABLE / "scene.py").clip())
+    little = TrackOptions(keep="recent", clean=0)
+    for scenario in ("two_objects_forward", "late_prompt_both_ways", "add_and_remove", "mask_prompt"):
+        checked.play(scenario, scenarios[scenario], little)
+    assert len(checked.seen) > 40
