@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import av
@@ -18,7 +19,9 @@ from av.video.stream import VideoStream
 from masklet.errors import SourceError
 from masklet.media.pictures import Pixels
 
-__all__ = ["decoded", "local_name", "open_container", "picture_stream", "upright_rgb"]
+__all__ = ["Opened", "decoded", "open_container", "opened_film", "picture_stream", "upright_rgb"]
+
+Opened = tuple[InputContainer, VideoStream]
 
 # FFmpeg shows plain text as a film of a terminal; nobody means that.
 _NO_FILMS = frozenset({"tty", "bin", "xbin", "adf", "idf"})
@@ -50,8 +53,8 @@ def picture_stream(container: InputContainer, path: str) -> VideoStream:
             f"{path!r} is packed in a way this FFmpeg has no decoder for; "
             "convert it: ffmpeg -i FILM -c:v libx264 film.mp4"
         )
-    # Slices only: with whole frames on several threads an error is reported for a later packet.
-    stream.thread_type = "SLICE"
+    # Only then is a frame whose damage was painted over marked as such, and errors belong to their packet.
+    stream.thread_type = "NONE"
     return stream
 
 
@@ -94,6 +97,48 @@ def _turned(rgb: Pixels, matrix: tuple[int, int, int, int] | None) -> Pixels:
     return rgb[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
 
 
-def local_name(path: str) -> str:
+def _local_name(path: str) -> str:
     """A path as FFmpeg takes it: without this `take 1: dog.mp4` would be an address."""
     return "file:" + os.path.abspath(path)
+
+
+@contextmanager
+def opened_film(path: str) -> Iterator[Opened]:
+    """The film file `path`, open while the block lasts; raises SourceError where it cannot be read.
+
+    Example:
+        >>> with opened_film("clip.mp4") as (container, stream):  # doctest: +SKIP
+        ...     print(stream.average_rate)
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(64)
+    except OSError as cause:
+        raise SourceError(
+            f"cannot read {path!r}: {cause.strerror or cause}; a readable film is needed: check its permissions"
+        ) from cause
+    if not head:
+        raise SourceError(f"{path!r} is empty (0 bytes); a film is needed: copy or download it again")
+    try:
+        container = open_container(_local_name(path))
+    except (av.FFmpegError, UnicodeError) as cause:
+        raise SourceError(f"{path!r} cannot be read as a film: {_why(head, cause)}") from cause
+    with container:
+        yield container, picture_stream(container, path)
+
+
+def _why(head: bytes, cause: Exception) -> str:
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide"):
+        return (
+            f"it begins like MP4 or MOV, but its index is missing or damaged ({getattr(cause, 'strerror', cause)}), "
+            "as when a recording or a copy was cut short: copy it again"
+        )
+    start = head.lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html")):
+        return "it is a web page; download the film itself"
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer; run 'git lfs pull' to fetch the film"
+    return (
+        f"it begins with {head[:12]!r}, which is no film or picture FFmpeg knows; "
+        "give a film such as MP4, MKV, MOV, AVI or WebM, or a folder of pictures"
+    )

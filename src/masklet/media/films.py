@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing
 from fractions import Fraction
 
 import av
@@ -11,13 +11,12 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 
 from masklet.errors import SourceError
-from masklet.media.decoding import decoded, local_name, open_container, picture_stream, upright_rgb
+from masklet.media.decoding import Opened, decoded, opened_film, upright_rgb
+from masklet.media.seeking import Numbered, frames_from
 from masklet.media.timeline import Timeline, packets, scan
 from masklet.media.video import Frame, Item, Notice, Recorded, size_change
 
 __all__ = ["Film"]
-
-Numbered = tuple[int, VideoFrame | None]
 
 
 class Film(Recorded):
@@ -34,12 +33,13 @@ class Film(Recorded):
 
     def __init__(self, path: str, read_ahead: int) -> None:
         super().__init__(path, read_ahead)
-        with _opened(path) as container:
-            stream = picture_stream(container, path)
+        with opened_film(path) as (container, stream):
             self._timeline, self._stated = scan(container, stream)
             rate = stream.average_rate or stream.guessed_rate
             self._fps = float(rate) if rate else None
-            self._tick: Fraction | None = stream.time_base
+            # Where only an order is stored, the times FFmpeg makes up follow the decoder's.
+            made_up = self._timeline is None and "avi" in container.format.name
+            self._tick: Fraction | None = None if made_up else stream.time_base
             self._origin = (container.start_time or 0) / av.time_base
             self._estimate = _estimate(container, self._fps)
         self._size: tuple[int, int] | None = None
@@ -81,7 +81,7 @@ class Film(Recorded):
         if self._timeline is None:
             yield from self._in_range(self._counted(), start, stop)
         elif start < len(self._timeline.pts):
-            yield from self._in_range(self._from_key(self._timeline, start), start, stop)
+            yield from self._in_range(frames_from(self._opened, self._timeline, start), start, stop)
             yield from self._missing_end(self._timeline, stop)
 
     def _missing_end(self, timeline: Timeline, stop: int | None) -> Iterator[Notice]:
@@ -97,9 +97,9 @@ class Film(Recorded):
         known = self.count
         end = stop if known is None else min(known, known if stop is None else stop)
         due = seen = start
+        if end is not None and start >= end:
+            return
         for number, frame in frames:
-            if due == end:
-                return
             seen = max(seen, number + (frame is None))
             if frame is None or number < due:
                 continue
@@ -109,6 +109,8 @@ class Film(Recorded):
                 yield self._lost(due, number)
             yield self._shown(number, frame)
             due = number + 1
+            if due == end:
+                return
         if known is None:
             end = seen
         if end is not None and due < end:
@@ -119,9 +121,11 @@ class Film(Recorded):
         which = f"frames {first} to {end - 1}" if many else f"frame {first}"
         when = self._time(self._timeline.pts[first]) if self._timeline else None
         at = "" if when is None else f" (at {when:.3f} s)"
+        traces = self._timeline.key_after(end - 1) if self._timeline else end
+        marked = f", those up to {traces - 1} may show traces of it" if traces > end else ""
         return Notice(
             f"{self.path!r}: {which}{at} cannot be decoded and {'are' if many else 'is'} left out; "
-            "the frames after keep their numbers: copy the film again if it should be whole"
+            f"the frames after keep their numbers{marked}: copy the film again if it should be whole"
         )
 
     def _time(self, pts: int | None) -> float | None:
@@ -137,89 +141,18 @@ class Film(Recorded):
             raise size_change(self.path, number, self._size, shown.size)
         return shown
 
-    def _from_key(self, timeline: Timeline, start: int) -> Generator[Numbered, None, None]:
-        """Decoded frames from `start` on, beginning at the key frame before it.
-
-        Some key frames heal the picture over several frames and show none of them: if `start` does not
-        come, the attempt before it is made from one key earlier.
-        """
-        for earlier in (0, 1):
-            key = timeline.key(start, earlier)
-            with closing(self._decoded_from(timeline, key)) as frames:
-                first = next((item for item in frames if item[0] >= start), None)
-                if (first is None or first[0] > start) and key > 0 and earlier == 0:
-                    continue
-                if first is not None:
-                    yield first
-                    yield from frames
-                return
-
-    def _decoded_from(self, timeline: Timeline, key: int) -> Generator[Numbered, None, None]:
-        for seek in (True, False) if key > 0 else (False,):
-            with _opened(self.path) as container:
-                stream = picture_stream(container, self.path)
-                if seek:
-                    container.seek(timeline.pts[key], stream=stream, backward=True)
-                found = key == 0
-                for packet in packets(container, stream):
-                    if not found and packet is not None:
-                        found = packet.pts == timeline.pts[key]
-                        if packet.is_keyframe and packet.pts is not None and packet.pts > timeline.pts[key]:
-                            break  # the jump went too far: this container has no index
-                    if not found:
-                        continue
-                    for frame in decoded(stream, packet):
-                        if frame is not None and frame.pts is not None:
-                            yield timeline.number(frame.pts), frame
-                if found:
-                    return
+    def _opened(self) -> AbstractContextManager[Opened]:
+        return opened_film(self.path)
 
     def _counted(self) -> Generator[Numbered, None, None]:
         """Without usable times frames are numbered as they come, damaged ones after the first included."""
         number = 0
-        with _opened(self.path) as container:
-            stream = picture_stream(container, self.path)
+        with opened_film(self.path) as (container, stream):
             for packet in packets(container, stream):
                 for frame in decoded(stream, packet):
                     if frame is not None or number:
                         yield number, frame
                         number += 1
-
-
-@contextmanager
-def _opened(path: str) -> Iterator[InputContainer]:
-    try:
-        with open(path, "rb") as file:
-            head = file.read(64)
-    except OSError as cause:
-        raise SourceError(
-            f"cannot read {path!r}: {cause.strerror or cause}; a readable film is needed: check its permissions"
-        ) from cause
-    if not head:
-        raise SourceError(f"{path!r} is empty (0 bytes); a film is needed: copy or download it again")
-    try:
-        container = open_container(local_name(path))
-    except (av.FFmpegError, UnicodeError) as cause:
-        raise SourceError(f"{path!r} cannot be read as a film: {_why(head, cause)}") from cause
-    with container:
-        yield container
-
-
-def _why(head: bytes, cause: Exception) -> str:
-    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide"):
-        return (
-            f"it begins like MP4 or MOV, but its index is missing or damaged ({getattr(cause, 'strerror', cause)}), "
-            "as when a recording or a copy was cut short: copy it again"
-        )
-    start = head.lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html")):
-        return "it is a web page; download the film itself"
-    if head.startswith(b"version https://git-lfs"):
-        return "it is a Git LFS pointer; run 'git lfs pull' to fetch the film"
-    return (
-        f"it begins with {head[:12]!r}, which is no film or picture FFmpeg knows; "
-        "give a film such as MP4, MKV, MOV, AVI or WebM, or a folder of pictures"
-    )
 
 
 def _estimate(container: InputContainer, fps: float | None) -> int | None:

@@ -122,9 +122,9 @@ class Animation(Recorded):
                 try:
                     image.seek(number)
                     picture = from_pil(image, self.path)
-                except (EOFError, SourceError) as problem:
+                except (EOFError, SourceError):
                     yield Notice(
-                        f"{self.path!r} ends early: {self._count} frames expected, {number} found ({problem}); "
+                        f"{self.path!r} ends early: {self._count} frames expected, {number} found; "
                         "those that are there were read: copy or download it again for the rest"
                     )
                     return

@@ -44,6 +44,11 @@ class Timeline:
         at = bisect_right(self.keys, self.pts[number]) - 1 - earlier
         return self.number(self.keys[at]) if at > 0 else 0
 
+    def key_after(self, number: int) -> int:
+        """The first frame after `number` at which decoding begins anew; the number of frames if there is none."""
+        at = bisect_right(self.keys, self.pts[number])
+        return self.number(self.keys[at]) if at < len(self.keys) else len(self.pts)
+
 
 def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream] | None]:
     """Packets with data in decoding order, then None to flush; where reading breaks off the rest is None too."""
@@ -65,7 +70,10 @@ def scan(container: InputContainer, stream: VideoStream) -> tuple[Timeline | Non
     times: list[int] = []
     keys: list[int] = []
     total = 0
+    end = 0
     hidden_vp8 = stream.codec_context.name == "vp8"
+    if "avi" in container.format.name and stream.codec_context.has_b_frames:
+        return None, stated  # AVI stores no times, only an order, and that is the decoder's
     for packet in packets(container, stream):
         if packet is None:
             break
@@ -77,10 +85,12 @@ def scan(container: InputContainer, stream: VideoStream) -> tuple[Timeline | Non
         if packet.is_keyframe:
             keys.append(packet.pts)
         times.append(packet.pts)
+        end = max(end, packet.pts + (packet.duration or 0))
     shown = sorted(time for time in times if not keys or time >= keys[0])
     if not shown or len(set(shown)) < len(shown):
         return None, stated
-    return Timeline(tuple(shown), tuple(sorted(keys)), _believed(container, stream, shown, total, stated)), stated
+    missing = _beyond(container, stream, end, total) if stated is None else _unseen(container, total, stated)
+    return Timeline(tuple(shown), tuple(sorted(keys)), missing), stated
 
 
 def _stated_frames(container: InputContainer, stream: VideoStream) -> int | None:
@@ -92,19 +102,18 @@ def _stated_frames(container: InputContainer, stream: VideoStream) -> int | None
     return stream.frames or None
 
 
-def _believed(
-    container: InputContainer, stream: VideoStream, shown: list[int], total: int, stated: int | None
-) -> int | None:
-    """How many frames there should be, if that is clearly more than the `total` packets there are."""
-    if stated is not None:
-        exact = "mp4" in container.format.name
-        return stated if stated - total > (0 if exact else max(1, _TOLERANCE * stated)) else None
-    seconds = _stated_seconds(container, stream)
-    rate = stream.average_rate
+def _unseen(container: InputContainer, total: int, stated: int) -> int | None:
+    """The number of frames stated, if it is clearly more than the `total` packets there are."""
+    exact = "mp4" in container.format.name
+    return stated if stated - total > (0 if exact else max(1, _TOLERANCE * stated)) else None
+
+
+def _beyond(container: InputContainer, stream: VideoStream, end: int, total: int) -> int | None:
+    """About how many frames there should be, if the header states a time clearly after the last one's end."""
+    seconds, rate = _stated_seconds(container, stream), stream.average_rate
     if seconds is None or not rate or stream.time_base is None:
         return None
-    found = float((shown[-1] - shown[0]) * stream.time_base) + 1 / float(rate)
-    if seconds - found <= max(0.5, _TOLERANCE * seconds):
+    if seconds - float(end * stream.time_base) <= max(0.5, _TOLERANCE * seconds):
         return None
     return max(total + 1, round(seconds * float(rate)))
 
