@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from masklet.models.sam2 import CONFIGS, SAM2
-from masklet.models.sam2.inference import FastEncoder, FusedConvNet, _has_fused_operators
+from masklet.models.sam2.inference import FastEncoder
+from masklet.models.sam2.inference.convnet import FusedConvNet
+from masklet.models.sam2.inference.fused import has_fused_operators
 from reference import reference_model
 
 
@@ -27,7 +29,7 @@ def test_the_fast_encoder_gives_the_same_features(side: int) -> None:
 
 def test_the_fast_trunk_is_what_runs_here() -> None:
     model = builtin()
-    if not _has_fused_operators(model.image_encoder.trunk.stem.weight):
+    if not has_fused_operators(model.image_encoder.trunk.stem.weight):
         pytest.skip("this build of torch has no fused oneDNN convolutions")
     assert isinstance(FastEncoder(model).trunk, FusedConvNet)
 
