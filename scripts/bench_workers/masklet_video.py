@@ -21,7 +21,7 @@ class Masklet:
         self.frames: Iterator[Results] | None = None
 
     def load(self, job: Job) -> None:
-        model = SAM(None if job.model == "builtin" else job.weights, device="cpu", precision=job.precision)
+        model = SAM(job.weights, device="cpu", precision=job.precision)
         model.predictor.model.image_size = job.image_size
         # As many holes are filled as the peer fills here: none.
         self.session = model.session(job.film, clean=0)
