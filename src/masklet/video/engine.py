@@ -64,7 +64,7 @@ class Engine:
             kept = replace(kept, reverse=before.reverse)
             one.stale.add(frame.index)
         if tracked and self.options.corrections == "published" and frame.index in one.bank.tracked:
-            one.bank.tracked[frame.index] = self._written(frame, [(one, kept)])[0]
+            one.bank.tracked[frame.index] = self._written(features, [(one, kept)])[0]
         else:
             one.bank.tracked.pop(frame.index, None)
             one.bank.prompted[frame.index] = kept
@@ -76,7 +76,7 @@ class Engine:
         """Features that a prompt is read on: with memory on a frame that was tracked, as it was then."""
         if before is None or before.reverse is None:
             return self.stepper.alone(features)
-        self._write_prompted([one])
+        self.write_prompted([one])
         recall = self._recall(one, index, before.reverse)
         if not recall.spatial:
             return self.stepper.alone(features)
@@ -86,7 +86,7 @@ class Engine:
         length = self.frames.length
         return self.options.recall.look(index, one.bank.history, reverse=reverse, length=length)
 
-    def _write_prompted(self, objects: Sequence[TrackedObject]) -> None:
+    def write_prompted(self, objects: Sequence[TrackedObject]) -> None:
         """Remember prompted frames whose prompts have been said since."""
         missing: dict[int, list[TrackedObject]] = {}
         for one in objects:
@@ -94,13 +94,13 @@ class Engine:
                 if kept.spatial_1MHW is None:
                     missing.setdefault(index, []).append(one)
         for index, some in missing.items():
-            frame = self.frames.frame(index)
+            features = self.cache.get(index) or self.features(self.frames.frame(index))
             rows = [(one, one.bank.prompted[index]) for one in some]
-            for one, kept in zip(some, self._written(frame, rows), strict=True):
+            for one, kept in zip(some, self._written(features, rows), strict=True):
                 one.bank.prompted[index] = kept
 
-    def _written(self, frame: Frame, rows: Sequence[Row]) -> list[Kept]:
-        memories = self.stepper.remember(self.features(frame), [kept.masks() for _, kept in rows], prompted=True)
+    def _written(self, features: ImageFeatures, rows: Sequence[Row]) -> list[Kept]:
+        memories = self.stepper.remember(features, [kept.masks() for _, kept in rows], prompted=True)
         return [kept.with_memory(memory) for (_, kept), memory in zip(rows, memories, strict=True)]
 
     # frames ----------------------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ class Engine:
     def advance(self, frame: Frame, objects: Sequence[TrackedObject], reverse: bool) -> list[Row]:
         """Follow `objects` onto `frame`; those prompted there are taken as they were prompted."""
         clock = Clock()
-        self._write_prompted(objects)
+        self.write_prompted(objects)
         features = self.features(frame)
         clock.tick("encode")
         fresh = [one for one in objects if frame.index not in one.bank.prompted]

@@ -83,6 +83,7 @@ class Live:
             PromptError: what was said before the first frame does not fit it.
         """
         self._check(rgb)
+        self.engine.write_prompted(list(self.engine.objects.values()))
         frame = Frame(rgb=rgb, path="live", index=self._count, time=time)
         before, self.frames.last = self.frames.last, frame
         try:

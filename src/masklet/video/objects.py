@@ -149,7 +149,7 @@ def _clicks(points: Any, labels: Any) -> Points:
     except ValueError:  # lists of different lengths: Points says so
         single = False
     nested: Any = [points] if single else points
-    given = [1] * np.shape(nested)[0] if labels is None and not single else [1] if labels is None else labels
+    given = [1] * len(nested) if labels is None else labels
     return Points(nested, np.atleast_1d(given))
 
 
