@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from masklet.pixels import to_input
 from masklet.models.base import PromptTensors
 from masklet.models.sam2.inference import FastEncoder
 from masklet.models.sam2.naming import to_transformers
 from masklet.nn.rope import axial_rotation
+from masklet.pixels import to_input
 from reference import picture, reference_model
 
 transformers = pytest.importorskip("transformers", reason="transformers (extra 'test') is not installed")

@@ -120,7 +120,7 @@ class SAM2(nn.Module):
     def condition(self, features: ImageFeatures, memories: Memories) -> ImageFeatures:
         """Features (B objects) of a frame in the light of what is remembered of each object."""
         height, width = features.embed_BCHW.shape[-2:]
-        look = self._recollection().gather(memories)
+        look = self.recollection().gather(memories)
         device = features.embed_BCHW.device
         x_BTC = features.embed_BCHW.flatten(2).transpose(1, 2)
         place_1TC = sine_position(height, width, self.config.width, device).flatten(2).transpose(1, 2).to(x_BTC)
@@ -134,7 +134,8 @@ class SAM2(nn.Module):
         )
         return ImageFeatures(seen.transpose(1, 2).reshape(features.embed_BCHW.shape), features.fine)
 
-    def _recollection(self) -> Recollection:
+    def recollection(self) -> Recollection:
+        """How memories are laid out before they are looked at."""
         temporal = self.obj_ptr_tpos_proj if hasattr(self, "obj_ptr_tpos_proj") else None
         return Recollection(self.maskmem_tpos_enc, temporal)
 

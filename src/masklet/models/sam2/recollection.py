@@ -40,14 +40,17 @@ class Recollection:
         """All memories as tokens, pointers last, each cut into pieces of M channels."""
         assert memories.spatial, "an object without any memory cannot be tracked"
         values = [memory.flatten(2).transpose(1, 2) for memory in memories.spatial]
-        positions = self._places(memories)
         pointers = 0
         if memories.pointers:
             pieces_BPM = self._pieces(torch.stack(memories.pointers, dim=1))
             values.append(pieces_BPM)
-            positions.append(self._times(memories))
             pointers = pieces_BPM.shape[1]
-        return Tokens(torch.cat(values, dim=1), torch.cat(positions, dim=1), pointers)
+        return Tokens(torch.cat(values, dim=1), self.positions(memories), pointers)
+
+    def positions(self, memories: Memories) -> Tensor:
+        """(1, S, M): place and time of every token, which do not depend on what is in the memories."""
+        times = [self._times(memories)] if memories.pointers else []
+        return torch.cat([*self._places(memories), *times], dim=1)
 
     def _places(self, memories: Memories) -> list[Tensor]:
         channels, height, width = memories.spatial[0].shape[1:]

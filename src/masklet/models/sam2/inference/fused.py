@@ -2,6 +2,7 @@
 
 They need no compiler, and in fp32 they are up to twice as fast as what eager PyTorch calls on processors that are not
 Intel's. Every caller has an eager way for builds, devices and precisions without them.
+Overloads are called by name: to try one after the other, torch writes out all arguments for an error nobody sees.
 Shapes: B batch, C channels, H height, W width, N rows, I and O inputs and outputs of a layer.
 """
 
@@ -47,7 +48,7 @@ def row_chunks(rows: int, bytes_a_row: int, limit: int = 1 << 24) -> list[slice]
 def fused_linear(x_NI: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None, activation: str = "none") -> Tensor:
     """x @ weight.T + bias, then `activation` (none, relu or gelu)."""
     algorithm = "none" if activation == "gelu" else ""
-    out: Tensor = torch.ops.mkldnn._linear_pointwise(x_NI, weight_OI, bias_O, activation, [], algorithm)
+    out: Tensor = torch.ops.mkldnn._linear_pointwise.default(x_NI, weight_OI, bias_O, activation, [], algorithm)
     return out
 
 
@@ -69,7 +70,7 @@ class FusedLinear:
 
     def onto(self, x_NI: Tensor, kept_NO: Tensor) -> Tensor:
         """The product + kept."""
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(x_NI, kept_NO, self.weight, self.bias, "add")
+        out: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x_NI, kept_NO, self.weight, self.bias, "add")
         return out
 
 
@@ -83,14 +84,14 @@ class FusedConvolution:
 
     def __call__(self, x_BCHW: Tensor, activation: str = "none") -> Tensor:
         """Convolution, then `activation` (none or relu)."""
-        out: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        out: Tensor = torch.ops.mkldnn._convolution_pointwise.default(
             x_BCHW, self.weight, self.bias, *self.how, activation, [], ""
         )
         return out
 
     def onto(self, x_BCHW: Tensor, kept_BCHW: Tensor) -> Tensor:
         """relu(convolution + kept)."""
-        out: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        out: Tensor = torch.ops.mkldnn._convolution_pointwise.binary(
             x_BCHW, kept_BCHW, self.weight, self.bias, *self.how, "add", 1.0, "relu", [], ""
         )
         return out
