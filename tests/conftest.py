@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from masklet import SAM
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +26,45 @@ def builtin_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
     save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def tracking_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `builtin_file`, with weights under which objects are seen and their masks change from frame to frame."""
+    import torch
+    from safetensors.torch import save_file
+
+    from masklet.models.sam2 import CONFIGS, SAM2
+    from masklet.train.start import initialise
+
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        network = SAM2(CONFIGS["builtin"])
+        initialise(network)
+    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    presence = max(name for name in tensors if "pred_obj_score_head" in name and name.endswith("bias"))
+    tensors[presence] = tensors[presence] + 1.0
+    path = tmp_path_factory.mktemp("weights") / "tracking.safetensors"
+    save_file(tensors, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tracker(tracking_file: Path) -> SAM:
+    """A model of `tracking_file` that looks at 96 x 96 pixels: a frame takes it a tenth of the time."""
+    from masklet import SAM
+
+    model = SAM(tracking_file)
+    model.predictor.model.image_size = 96
+    return model
+
+
+@pytest.fixture(scope="session")
+def small_film() -> np.ndarray:
+    """A red square that moves over a gradient: (10, 64, 96, 3) RGB uint8; a click at 20, 25 is on it at first."""
+    rows, columns = np.mgrid[:64, :96]
+    frames = np.empty((10, 64, 96, 3), np.uint8)
+    frames[:] = np.stack([rows * 2, columns * 2, rows + columns], axis=2)
+    for number, frame in enumerate(frames):
+        frame[15:40, 10 + 3 * number : 35 + 3 * number] = (220, 40, 40)
+    return frames

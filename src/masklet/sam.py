@@ -23,7 +23,7 @@ from masklet.models.base import ImageFeatures
 from masklet.pixels import to_input
 from masklet.prompts import parse_prompts
 from masklet.results import Masks, Results
-from masklet.video import Live, Session, Stepper, TrackOptions
+from masklet.video import Live, SavedSession, Session, Stepper, TrackOptions
 
 __all__ = ["SAM", "ModelInfo"]
 
@@ -221,11 +221,18 @@ class SAM:
         return results()
 
     def session(
-        self, source: Any, *, channels: Literal["rgb", "bgr"] = "rgb", options: TrackOptions | None = None, **how: Any
+        self,
+        source: Any,
+        *,
+        resume: str | PathLike[str] | None = None,
+        channels: Literal["rgb", "bgr"] = "rgb",
+        options: TrackOptions | None = None,
+        **how: Any,
     ) -> Session:
         """A film to work on: add, correct and remove objects on any frame, propagate; see `masklet.video.Session`.
 
-        `source` is as for `track`. Options are given as a `TrackOptions`, or by name: `keep="all"`.
+        `source` is as for `track`. Options are given as a `TrackOptions`, or by name: `keep="all"`. `resume` is a
+        file that `Session.save` wrote: the session then knows what that one knew, with its options.
 
         Example:
             >>> with model.session("clip.mp4", keep="all") as s:
@@ -236,10 +243,23 @@ class SAM:
         Raises:
             SourceError: a source that cannot be read.
             ModelError: a model for pictures only.
+            CheckpointError: `resume` is no saved session, is damaged, or of another model.
+            InputError: `resume` was saved for another source, or with other options than those given.
         """
-        stepper, chosen = self._stepper(_options(options, how))
+        given = _options(options, how)
+        saved = None if resume is None else SavedSession.read(resume)
+        if saved is not None:
+            given = saved.options(given if options is not None or how else None)
+        stepper, chosen = self._stepper(given)
         video = source if isinstance(source, Video) else open_video(source, channels=channels)
-        return Session(stepper, video, chosen)
+        session = Session(stepper, video, chosen)
+        try:
+            if saved is not None:
+                session.restore(saved)
+        except BaseException:
+            session.close()
+            raise
+        return session
 
     def live(self, *, length: int | None = None, options: TrackOptions | None = None, **how: Any) -> Live:
         """A live view: one frame in, one result out; see `masklet.video.Live`.

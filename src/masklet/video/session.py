@@ -6,6 +6,8 @@ Coordinates are pixels of the original frame, x to the right and y down; boxes a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from os import PathLike
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -17,6 +19,9 @@ from masklet.video.engine import Engine
 from masklet.video.features import FilmFrames, StreamFrames
 from masklet.video.objects import TrackedObject, checked_id, said
 from masklet.video.options import TrackOptions
+from masklet.video.passing import Pass
+from masklet.video.restoring import SavedSession
+from masklet.video.saving import About, Known, write_session
 from masklet.video.show import HeldRows
 from masklet.video.step import Stepper
 from masklet.video.update import updated
@@ -44,6 +49,7 @@ class Session:
         self.changed: dict[int, list[int]] = {}
         """After `update`: by id, the frames whose mask is another one now."""
         self._next: int | None = None
+        self._pass: Pass | None = None
         self._open = True
 
     def __enter__(self) -> Session:
@@ -167,9 +173,61 @@ class Session:
             InputError: a range that holds no frame.
         """
         self._check(start, stop, reverse, both)
-        if both:
-            return self._both(start or 0, stop, progress)
-        return self._pass(self._start(start, reverse), stop, reverse)
+        first = start or 0 if both else self._start(start, reverse)
+        return self._begin(Pass(first, stop, reverse, first, both=both), progress)
+
+    def go_on(self, *, progress: Watcher | None = None) -> Iterator[Results]:
+        """Go on with a `propagate` that was left before its end, here or in the session that was saved.
+
+        Bit for bit what it would have given: frames that were handed out are not handed out again.
+
+        Example:
+            >>> with model.session("clip.mp4", resume="clip.safetensors") as s:
+            ...     for frame in s.go_on():
+            ...         print(frame.frame)
+
+        Raises:
+            StateError: no pass is under way.
+        """
+        self._check_open()
+        if self._pass is None:
+            raise StateError("no pass is under way that could be gone on with: begin one with propagate()")
+        return self._run(self._pass, progress)
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write all that this session knows to one .safetensors file, whole or not at all; returns the path.
+
+        Objects with their prompts and memories, options, and the pass that is under way. It may be called between
+        two frames of `propagate`; `model.session(source, resume=path)` goes on from there with `go_on`.
+
+        Example:
+            >>> s.save("clip.safetensors")
+            PosixPath('clip.safetensors')
+
+        Raises:
+            OutputError: the file cannot be written.
+            StateError: the session is closed, or of a stream, whose frames come only once.
+            InputError: a recall rule of one's own that has no name to find it by.
+        """
+        self._check_open()
+        return write_session(path, self._about(), self._known())
+
+    def restore(self, saved: SavedSession) -> None:
+        """Know what a saved session knew, and nothing else; `model.session(source, resume=path)` calls this.
+
+        Raises:
+            CheckpointError: damaged, or of another model.
+            InputError: saved for another source or with other options.
+        """
+        known = saved.known(self._about(), self.engine.stepper.device)
+        self.engine.objects, self.engine.anchor = known.objects, known.anchor
+        self._next, self._pass, self.changed = known.next, known.under_way, known.changed
+
+    def _about(self) -> About:
+        return About(self.engine.stepper.model, self.video, self.options)
+
+    def _known(self) -> Known:
+        return Known(self.engine.objects, self.engine.anchor, self._next, self._pass, self.changed)
 
     def update(self, *, agree: float = 0.99, patience: int = 3, both: bool = False) -> Iterator[Results]:
         """After corrections: follow the corrected objects again until `patience` masks in a row agree with the old.
@@ -203,17 +261,19 @@ class Session:
         Raises:
             InputError, SourceError, StateError: a frame that is not there.
         """
-        if not self._open:
-            raise StateError("this session is closed; open another one with model.session(source)")
+        self._check_open()
         if isinstance(index, bool) or not hasattr(index, "__index__") or index.__index__() < 0:
             raise InputError(f"frame {index!r} must be a whole number, 0 or more")
         return self.engine.frames.frame(index.__index__())
 
     # ---------------------------------------------------------------------------------------------------------------
 
-    def _check(self, start: int | None, stop: int | None, reverse: bool, both: bool) -> None:
+    def _check_open(self) -> None:
         if not self._open:
             raise StateError("this session is closed; open another one with model.session(source)")
+
+    def _check(self, start: int | None, stop: int | None, reverse: bool, both: bool) -> None:
+        self._check_open()
         if not any(one.prompts for one in self.engine.objects.values()):
             raise StateError("there is nothing to follow yet: say what with add(1, frame=0, points=[x, y]) first")
         if reverse and both:
@@ -236,30 +296,37 @@ class Session:
             return self._next
         return max(prompted) if reverse else min(prompted)
 
-    def _pass(self, start: int, stop: int | None, reverse: bool) -> Iterator[Results]:
-        engine = self.engine
-        engine.anchor = start
-        begun = {one.id for one in engine.objects.values() if one.bank.get(start) is not None}
-        for frame in engine.frames.walk(start, stop, reverse):
-            now = list(engine.objects.values())
-            active = [one for one in now if one.prompts and (one.id in begun or _joined(one, frame.index, reverse))]
-            yield self._advance(frame, active, reverse)
+    def _begin(self, under_way: Pass, progress: Watcher | None) -> Iterator[Results]:
+        """Objects that are known of where the pass begins take part at once; which, is seen when it begins."""
+        if not under_way.both:
+            objects = self.engine.objects.values()
+            under_way.begun = frozenset(one.id for one in objects if one.bank.get(under_way.start) is not None)
+        yield from self._run(under_way, progress)
+
+    def _run(self, under_way: Pass, progress: Watcher | None) -> Iterator[Results]:
+        self._pass = under_way
+        if under_way.both and under_way.held is None:
+            under_way.held = self._look_back(under_way.start, progress)
+        self.engine.anchor = under_way.start
+        for frame in self._walk(under_way):
+            objects = [one for one in self.engine.objects.values() if under_way.takes(one, frame.index)]
+            shown = self._advance(frame, objects, under_way.reverse)
+            if under_way.both and progress is not None:
+                progress(frame.index)
+            earlier = under_way.held.pop(frame.index, None) if under_way.held else None
+            under_way.passed(frame.index)
+            yield shown if earlier is None else earlier.onto(shown, self.ids)
+        self._pass = None
+
+    def _walk(self, under_way: Pass) -> Iterator[Frame]:
+        if under_way.next < 0 or under_way.next == under_way.stop:  # all of it was passed
+            return iter(())
+        return self.engine.frames.walk(under_way.next, under_way.stop, under_way.reverse)
 
     def _advance(self, frame: Frame, active: list[TrackedObject], reverse: bool) -> Results:
         rows = self.engine.advance(frame, active, reverse)
         self._next = frame.index + 1
         return self.engine.show(frame, rows, self.engine.speed)
-
-    def _both(self, start: int, stop: int | None, progress: Watcher | None) -> Iterator[Results]:
-        held = self._look_back(start, progress)
-        self.engine.anchor = start
-        for frame in self.engine.frames.walk(start, stop, False):
-            active = [o for o in self.engine.objects.values() if o.prompts and frame.index >= o.first]
-            ahead = self._advance(frame, active, False)
-            if progress is not None:
-                progress(frame.index)
-            earlier = held.pop(frame.index, None)
-            yield ahead if earlier is None else earlier.onto(ahead, self.ids)
 
     def _look_back(self, start: int, progress: Watcher | None) -> dict[int, HeldRows]:
         """Every object from its first prompt back to `start`."""
@@ -279,8 +346,3 @@ class Session:
         for one in objects:
             one.hidden = 0
         return held
-
-
-def _joined(one: TrackedObject, index: int, reverse: bool) -> bool:
-    """Whether an object has been prompted by now."""
-    return index <= max(one.prompts) if reverse else index >= one.first
