@@ -89,6 +89,11 @@ class ObjectMasks:
     pointer_BC: Tensor
     """The object as one vector, for the frames to come."""
 
+    def row(self, index: int) -> ObjectMasks:
+        """Object `index` of the batch, not copied."""
+        part = slice(index, index + 1)
+        return ObjectMasks(self.logits_B1HW[part], self.iou_B1[part], self.object_score_B1[part], self.pointer_BC[part])
+
 
 @dataclass(frozen=True)
 class FrameMemory:

@@ -8,14 +8,15 @@ Shapes: B objects, C channels, M memory channels, H and W of a map; a leading 1 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from masklet.media import Frame
-from masklet.models.base import FrameMemory, ImageFeatures, Memories, ObjectMasks, no_points
+from masklet.models.base import FrameMemory, ImageFeatures, Memories, ObjectMasks
 from masklet.models.sam2 import SAM2
+from masklet.models.sam2.inference import FastVerbs
 from masklet.pixels import LOGIT_LIMIT, hard_mask, prompt_tensors, to_frame_input
 from masklet.prompts import ObjectPrompt
 from masklet.video.objects import MemoryBank
@@ -30,7 +31,7 @@ EXCLUDED = -10.0
 
 @dataclass(frozen=True)
 class Stepper:
-    """The network's verbs, for lists of objects."""
+    """The network's verbs, for lists of objects; its weights no longer change."""
 
     model: SAM2
     encode: Encode
@@ -38,6 +39,11 @@ class Stepper:
     dtype: torch.dtype | None = None
     """Of memory attention's matrix products; None: fp32."""
     objects_at_once: int = 8
+    fast: FastVerbs = field(init=False, repr=False)
+    """What tracking does to every frame, laid out for this machine."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fast", FastVerbs(self.model, self.dtype))
 
     def features(self, frame: Frame) -> ImageFeatures:
         """The frame by itself, before any memory; a batch of one."""
@@ -68,10 +74,8 @@ class Stepper:
 
     def condition(self, features: ImageFeatures, looks: Sequence[tuple[MemoryBank, Recall]]) -> ImageFeatures:
         """The frame in the light of what is remembered; all `looks` have the same ages and offsets."""
-        with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
-            shared = features.take(torch.zeros(len(looks), dtype=torch.long, device=self.device))
-            seen = self.model.condition(shared, _memories(looks))
-        return ImageFeatures(seen.embed_BCHW.float(), seen.fine)
+        with torch.inference_mode():
+            return self.fast.condition(features, _memories(looks))
 
     def track(self, features: ImageFeatures, looks: Sequence[tuple[MemoryBank, Recall]]) -> list[ObjectMasks]:
         """Every object on this frame, from memory alone."""
@@ -79,8 +83,7 @@ class Stepper:
         for members in self._batches(looks):
             seen = self.condition(features, [looks[i] for i in members])
             with torch.inference_mode():
-                prediction = self.model.decode(seen, no_points(len(members), self.device))
-                masks = self.model.settle(prediction, multimask=True)
+                masks = self.model.settle(self.fast.decode(seen), multimask=True)
             for row, i in enumerate(members):
                 found[i] = _row(masks, row)
         return [masks for masks in found if masks is not None]
@@ -91,8 +94,7 @@ class Stepper:
         for start in range(0, len(found), self.objects_at_once):
             some = _stacked(found[start : start + self.objects_at_once])
             with torch.inference_mode():
-                shared = features.take(torch.zeros(len(some.iou_B1), dtype=torch.long, device=self.device))
-                memory = self.model.remember(shared, some, prompted=prompted)
+                memory = self.fast.remember(features, some, prompted=prompted)
             kept.extend(memory.row(i) for i in range(len(some.iou_B1)))
         return kept
 

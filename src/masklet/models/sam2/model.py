@@ -168,10 +168,20 @@ class SAM2(nn.Module):
     def remember(self, features: ImageFeatures, masks: ObjectMasks, *, prompted: bool = False) -> FrameMemory:
         """What to keep of a frame, from features of `encode_image`; `prompted` masks are kept with hard edges."""
         height, width = features.embed_BCHW.shape[-2:]
-        full = interpolate(masks.logits_B1HW.float(), (16 * height, 16 * width), mode="bilinear", align_corners=False)
+        share = self.shares(masks, (16 * height, 16 * width), prompted)
+        spatial = self.memory_encoder(features.embed_BCHW, share.to(features.embed_BCHW.dtype))
+        return FrameMemory(self.marked(spatial, masks), masks.pointer_BC)
+
+    @staticmethod
+    def shares(masks: ObjectMasks, size: tuple[int, int], prompted: bool) -> Tensor:
+        """(B, 1, height, width): masks as a memory is written from them."""
+        full = interpolate(masks.logits_B1HW.float(), size, mode="bilinear", align_corners=False)
         share = (full > 0).float() if prompted else full.sigmoid()
-        spatial = self.memory_encoder(features.embed_BCHW, (share * STEEP + LOW).to(features.embed_BCHW.dtype))
-        if hasattr(self, "no_obj_embed_spatial"):
-            gone_B1 = (masks.object_score_B1 <= 0).to(spatial.dtype)
-            spatial = spatial + (gone_B1 * self.no_obj_embed_spatial)[..., None, None]
-        return FrameMemory(spatial, masks.pointer_BC)
+        return share * STEEP + LOW
+
+    def marked(self, spatial_BMHW: Tensor, masks: ObjectMasks) -> Tensor:
+        """Memories that say, since 2.1, when their object was out of sight."""
+        if not hasattr(self, "no_obj_embed_spatial"):
+            return spatial_BMHW
+        gone_B1 = (masks.object_score_B1 <= 0).to(spatial_BMHW.dtype)
+        return spatial_BMHW + (gone_B1 * self.no_obj_embed_spatial)[..., None, None]

@@ -4,5 +4,6 @@ Each is made once from frozen weights; the eager modules stay the truth, and run
 """
 
 from masklet.models.sam2.inference.encoder import FastEncoder
+from masklet.models.sam2.inference.verbs import FastVerbs
 
-__all__ = ["FastEncoder"]
+__all__ = ["FastEncoder", "FastVerbs"]

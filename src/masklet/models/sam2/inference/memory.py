@@ -156,7 +156,7 @@ class FusedLayer:
 
     def look_at_itself(self, x_TC: Tensor, grid: Grid) -> Tensor:
         """Self-attention and its residual."""
-        query, key, value = self.own(_normalised(x_TC, self.norms[0])).split(self.width, dim=-1)
+        query, key, value = self.own(_normalised(x_TC, self.norms[0])).chunk(3, dim=-1)
         query, key = (grid.turn(t, torch.empty(t.shape)) for t in (query, key))
         looked = Looked(key, self.values(value.t()), self.dtype)
         return self.own_out.onto(attend(query, looked, torch.empty_like(query)), x_TC)
