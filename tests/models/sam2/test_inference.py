@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from masklet.models.base import ImageFeatures
 from masklet.models.sam2 import CONFIGS, SAM2
 from masklet.models.sam2.inference import FastEncoder
 from masklet.models.sam2.inference.convnet import FusedConvNet
 from masklet.models.sam2.inference.fused import has_fused_operators
+from masklet.models.sam2.inference.hiera import FusedHiera
 from reference import reference_model
 
 
@@ -17,29 +19,47 @@ def builtin() -> SAM2:
     return SAM2(CONFIGS["builtin"]).eval().requires_grad_(False)
 
 
+def same(found: ImageFeatures, expected: ImageFeatures) -> None:
+    for a, b in zip((found.embed_BCHW, *found.fine), (expected.embed_BCHW, *expected.fine), strict=True):
+        assert a.shape == b.shape
+        assert float((a - b).abs().max()) < 2e-5 * float(b.std())
+
+
 @pytest.mark.parametrize("side", [96, 160])
 def test_the_fast_encoder_gives_the_same_features(side: int) -> None:
     model = builtin()
-    fast, pixels = FastEncoder(model), torch.randn(1, 3, side, side)
+    fast, pixels = FastEncoder(model), torch.randn(2, 3, side, side + 64)
     for _ in range(2):  # the second time with weights that are laid out already
-        found, expected = fast(pixels), model.encode_image(pixels)
-        for a, b in zip((found.embed_BCHW, *found.fine), (expected.embed_BCHW, *expected.fine), strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * float(b.std()))
+        same(fast(pixels), model.encode_image(pixels))
 
 
 def test_the_fast_trunk_is_what_runs_here() -> None:
     model = builtin()
-    if not has_fused_operators(model.image_encoder.trunk.stem.weight):
+    if not has_fused_operators(model.no_mem_embed):
         pytest.skip("this build of torch has no fused oneDNN convolutions")
     assert isinstance(FastEncoder(model).trunk, FusedConvNet)
+    assert isinstance(FastEncoder(reference_model("sam2.1_hiera_tiny")).trunk, FusedHiera)
 
 
-def test_merged_laterals_give_the_same_features() -> None:
-    model, pixels = reference_model("sam2.1_hiera_tiny"), torch.randn(1, 3, 64, 64)
-    with torch.inference_mode():
-        found, expected = FastEncoder(model)(pixels), model.encode_image(pixels)
-    for a, b in zip(found.fine, expected.fine, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * float(b.std()))
+@pytest.mark.parametrize("limit", [1 << 14, 8 << 20])
+def test_hiera_in_strips_gives_the_same_features(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    monkeypatch.setattr("masklet.models.sam2.inference.hiera.STRIP_BYTES", limit)
+    monkeypatch.setattr("masklet.models.sam2.inference.hiera.HEAD_BYTES", limit)
+    model = reference_model("sam2.1_hiera_tiny")
+    fast = FastEncoder(model)
+    for size in ((256, 256), (160, 224)):  # windows that fit, and that are padded on both sides
+        pixels = torch.randn(2, 3, *size)
+        with torch.inference_mode():
+            same(fast(pixels), model.encode_image(pixels))
+
+
+def test_without_the_operators_the_eager_trunk_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("masklet.models.sam2.inference.encoder.has_fused_operators", lambda _: False)
+    for model in (builtin(), reference_model("sam2.1_hiera_tiny")):
+        fast, pixels = FastEncoder(model), torch.randn(1, 3, 64, 64)
+        assert fast.trunk is model.image_encoder.trunk
+        with torch.inference_mode():
+            same(fast(pixels), model.encode_image(pixels))
 
 
 def test_bf16_is_not_answered_in_fp32() -> None:

@@ -16,7 +16,7 @@ from masklet.nn.window import join_windows, split_windows
 __all__ = ["Hiera"]
 
 
-def _pool(x_BHWC: Tensor) -> Tensor:
+def pool_by_two(x_BHWC: Tensor) -> Tensor:
     """Two by two maximum."""
     return max_pool2d(x_BHWC.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
 
@@ -47,7 +47,7 @@ class PooledAttention(nn.Module):
         """(N, H, W, C) to (N, H, W, C'), or half of H and W where pooled."""
         q, k, v = self.qkv(x_NHWC).chunk(3, dim=-1)
         if self.pool:
-            q = _pool(q)
+            q = pool_by_two(q)
         q_NATD, k_NATD, v_NATD = (t.flatten(1, 2).unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
         out = scaled_dot_product_attention(q_NATD, k_NATD, v_NATD).transpose(1, 2).reshape(q.shape)
         projected: Tensor = self.proj(out)
@@ -71,7 +71,7 @@ class HieraBlock(nn.Module):
         normed = self.norm1(x_BHWC)
         if self.proj is not None:
             widened = self.proj(normed).to(x_BHWC.dtype)  # the residual stays as precise as it came
-            x_BHWC = _pool(widened) if self.pool else widened
+            x_BHWC = pool_by_two(widened) if self.pool else widened
         x_BHWC = x_BHWC + self._attend(normed, (x_BHWC.shape[1], x_BHWC.shape[2]))
         out: Tensor = x_BHWC + self.mlp(self.norm2(x_BHWC))
         return out
@@ -109,7 +109,7 @@ class Hiera(nn.Module):
     def forward(self, pixels_B3HW: Tensor) -> list[Tensor]:
         """Maps (B, C, H, W) at strides 4, 8, 16, 32."""
         x = self.patch_embed(pixels_B3HW)
-        x = x + self._position(x.shape[1], x.shape[2])
+        x = x + self.position(x.shape[1], x.shape[2])
         maps = []
         for i, block in enumerate(self.blocks):
             x = block(x)
@@ -117,7 +117,7 @@ class Hiera(nn.Module):
                 maps.append(x.permute(0, 3, 1, 2))
         return maps
 
-    def _position(self, height: int, width: int) -> Tensor:
+    def position(self, height: int, width: int) -> Tensor:
         """(1, height, width, C): a coarse map stretched over the picture, a fine one repeated in each window."""
         coarse = interpolate(self.pos_embed.float(), size=(height, width), mode="bicubic")
         side = self.pos_embed_window.shape[-1]

@@ -15,20 +15,26 @@ from masklet.models.sam2.inference.fused import FusedLinear, row_chunks
 __all__ = ["Looked", "attend"]
 
 SCORE_BYTES = 15 << 20
-"""Of a chunk's scores: 128 queries at 28736 keys."""
+"""Of a chunk's scores, at most: 128 queries at 28736 keys."""
 
 
 class Looked:
     """Keys and values laid out for `attend`; both are read once a chunk."""
 
-    def __init__(self, key_SC: Tensor, value_MS: FusedLinear, dtype: torch.dtype = torch.float32) -> None:
-        self.count, self.dtype = len(key_SC), dtype
+    def __init__(
+        self,
+        key_SC: Tensor,
+        value_MS: FusedLinear,
+        dtype: torch.dtype = torch.float32,
+        limit: int = SCORE_BYTES,
+    ) -> None:
+        self.count, self.dtype, self.limit = len(key_SC), dtype, limit
         self.key = FusedLinear(key_SC.to(dtype), None, rows=128)
         self.value = value_MS
 
     def chunks(self, queries: int) -> list[slice]:
         """Of so many queries."""
-        return row_chunks(queries, self.count * 4, SCORE_BYTES)
+        return row_chunks(queries, self.count * 4, self.limit)
 
 
 def attend(query_TC: Tensor, looked: Looked, out_TM: Tensor) -> Tensor:

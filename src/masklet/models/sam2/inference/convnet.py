@@ -1,16 +1,18 @@
 """The built-in model's trunk in fused convolutions.
 
-Shapes: B batch, C channels, H height, W width.
+Shapes: B batch, C channels, H height, W width, T places at stride 32, N outputs.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import max_pool2d
+from torch.nn.functional import layer_norm, linear, max_pool2d, scaled_dot_product_attention
 
-from masklet.models.sam2.convnet import Bottleneck, ConvNet
-from masklet.models.sam2.inference.fused import FusedConvolution
+from masklet.models.sam2.convnet import Bottleneck, ContextBlock, ConvNet
+from masklet.models.sam2.inference.fused import FusedConvolution, FusedLinear
+from masklet.nn.attention import merge_heads, split_heads
+from masklet.nn.position import sine_position
 
 __all__ = ["FusedConvNet"]
 
@@ -49,7 +51,7 @@ class FusedConvNet:
             for block in stage:
                 x = block(x)
             maps.append(x)
-        return [*maps[:3], self.trunk.look_around(maps[3])]
+        return [*maps[:3], self.context(maps[3])]
 
     def _lay_out(self, x_B3HW: Tensor) -> None:
         self.stem = FusedConvolution(self.trunk.stem, x_B3HW.shape)
@@ -63,4 +65,47 @@ class FusedConvNet:
                 fused.append(FusedBottleneck(block, x))
                 x = fused[-1](x)
             self.stages.append(fused)
+        self.context = FusedContext(self.trunk, x.shape)
         self.size = x_B3HW.shape
+
+
+class FusedContext:
+    """`ConvNet.look_around` for maps of one size."""
+
+    def __init__(self, trunk: ConvNet, shape: torch.Size) -> None:
+        width, height = trunk.enter.out_channels, shape[2]
+        self.enter = FusedLinear(trunk.enter.weight.flatten(1), trunk.enter.bias)
+        place_TC = sine_position(height, shape[3], width).flatten(2)[0].t()
+        self.blocks = [FusedContextBlock(block, place_TC) for block in trunk.context if isinstance(block, ContextBlock)]
+
+    def __call__(self, coarsest_BCHW: Tensor) -> Tensor:
+        """As `ConvNet.look_around`."""
+        x_BHWC = self.enter(coarsest_BCHW.permute(0, 2, 3, 1))
+        x_BTC = x_BHWC.flatten(1, 2)
+        for block in self.blocks:
+            x_BTC = block(x_BTC)
+        return x_BTC.view(x_BHWC.shape).permute(0, 3, 1, 2)
+
+
+class FusedContextBlock:
+    """`ContextBlock` with one product for queries, keys and values, told of their place by what is added."""
+
+    def __init__(self, block: ContextBlock, place_TC: Tensor) -> None:
+        attention, self.norms = block.attn, (block.norm1, block.norm2)
+        parts = (attention.q_proj, attention.k_proj, attention.v_proj)
+        self.ask = FusedLinear(torch.cat([part.weight for part in parts]), None)
+        shares = [linear(place_TC * told, part.weight, part.bias) for part, told in zip(parts, (1, 1, 0), strict=True)]
+        self.table_TN, self.heads = torch.cat(shares, dim=1), attention.heads
+        self.out = FusedLinear.of(attention.out_proj)
+        self.mlp = [FusedLinear.of(layer) for layer in block.mlp.layers if isinstance(layer, nn.Linear)]
+
+    def __call__(self, x_BTC: Tensor) -> Tensor:
+        """(B, T, C) to the same."""
+        asked = self.ask.onto(self._normalised(x_BTC, 0), self.table_TN.expand(len(x_BTC), -1, -1))
+        q, k, v = (split_heads(part, self.heads) for part in asked.chunk(3, dim=-1))
+        x_BTC = self.out.onto(merge_heads(scaled_dot_product_attention(q, k, v)), x_BTC)
+        return self.mlp[1].onto(self.mlp[0](self._normalised(x_BTC, 1), "gelu"), x_BTC)
+
+    def _normalised(self, x_BTC: Tensor, index: int) -> Tensor:
+        norm = self.norms[index]
+        return layer_norm(x_BTC, norm.normalized_shape, norm.weight, norm.bias, norm.eps)

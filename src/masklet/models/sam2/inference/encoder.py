@@ -1,9 +1,8 @@
 """The image encoder as it runs fastest on a processor, with the same numbers.
 
 Two things eager PyTorch does not do by itself: one by one convolutions that follow each other without anything
-between (neck, then decoder) become one, and the built-in trunk's convolutions run with weights laid out for the
-processor once and with their activation and residual in the same pass (oneDNN, the operators that
-`torch.compile` would call). Where these operators are missing, on another device or in another
+between (neck, then decoder) become one, and the trunks run over oneDNN's operators, with activations and residuals
+in the same pass. Where these operators are missing, on another device or in another
 precision, the eager modules run.
 
 Shapes: B batch, C channels, H height, W width.
@@ -11,7 +10,7 @@ Shapes: B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +19,11 @@ from torch.nn.functional import conv2d, interpolate
 from masklet.models.base import ImageFeatures
 from masklet.models.sam2.convnet import ConvNet
 from masklet.models.sam2.inference.convnet import FusedConvNet
-from masklet.models.sam2.inference.fused import has_fused_operators
+from masklet.models.sam2.inference.fused import fused_linear, has_fused_operators
+from masklet.models.sam2.inference.hiera import FusedHiera
 from masklet.models.sam2.model import SAM2
 
 __all__ = ["FastEncoder"]
-
-Map = Callable[[Tensor], Tensor]
 
 
 class FastEncoder:
@@ -43,11 +41,15 @@ class FastEncoder:
         self.dtype = dtype
         trunk, neck, decoder = model.image_encoder.trunk, model.image_encoder.neck, model.sam_mask_decoder
         self.trunk: Callable[[Tensor], list[Tensor]] = trunk
-        if dtype is None and isinstance(trunk, ConvNet) and has_fused_operators(trunk.stem.weight):
-            self.trunk = FusedConvNet(trunk)
+        fused = has_fused_operators(model.no_mem_embed)
+        if dtype is None and fused:
+            self.trunk = FusedConvNet(trunk) if isinstance(trunk, ConvNet) else FusedHiera(trunk)
         laterals = [part.get_submodule("conv") for part in neck.convs]
-        self.coarse, self.middle = laterals[0], laterals[1]
-        self.fine = (_merged(laterals[2], decoder.conv_s1), _merged(laterals[3], decoder.conv_s0))
+        self.coarse, self.middle = Projection(laterals[:1], fused), Projection(laterals[1:2], fused)
+        self.fine = (
+            Projection([laterals[2], decoder.conv_s1], fused),
+            Projection([laterals[3], decoder.conv_s0], fused),
+        )
 
     def __call__(self, pixels_B3HW: Tensor) -> ImageFeatures:
         """Normalised RGB to features, as `SAM2.encode_image`."""
@@ -58,14 +60,23 @@ class FastEncoder:
         return ImageFeatures(self.middle(s16) + up, (self.fine[0](s8), self.fine[1](s4)))
 
 
-def _merged(first: nn.Module, second: nn.Module) -> Map:
-    """Two one by one convolutions as one."""
-    assert isinstance(first, nn.Conv2d)
-    assert isinstance(second, nn.Conv2d)
-    assert first.bias is not None
-    assert second.bias is not None
-    precise = [t.detach().cpu().double() for t in (second.weight, first.weight, second.bias, first.bias)]
-    outer, inner = precise[0].flatten(1), precise[1].flatten(1)  # not every device has fp64
-    weight = (outer @ inner)[..., None, None].to(first.weight)
-    bias = (outer @ precise[3] + precise[2]).to(first.weight)
-    return lambda x_BCHW: conv2d(x_BCHW, weight, bias)
+class Projection:
+    """One by one convolutions that follow each other, as one: with oneDNN a product over rows of channels."""
+
+    def __init__(self, layers: Sequence[nn.Module], fused: bool) -> None:
+        self.fused = fused
+        merged: tuple[Tensor, Tensor] | None = None
+        for layer in layers:
+            assert isinstance(layer, nn.Conv2d)
+            assert layer.bias is not None
+            outer, shift = (t.detach().cpu().double() for t in (layer.weight.flatten(1), layer.bias))  # no fp64 on all
+            merged = (outer, shift) if merged is None else (outer @ merged[0], outer @ merged[1] + shift)
+        assert merged is not None
+        like = next(layers[0].parameters())
+        self.weight_OI, self.bias_O = (t.to(like) for t in merged)
+
+    def __call__(self, x_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C', H, W)."""
+        if not self.fused:
+            return conv2d(x_BCHW, self.weight_OI[..., None, None], self.bias_O)
+        return fused_linear(x_BCHW.permute(0, 2, 3, 1), self.weight_OI, self.bias_O).permute(0, 3, 1, 2)
