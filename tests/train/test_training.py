@@ -142,7 +142,7 @@ def test_it_learns_what_it_is_shown(stills: Path, no_download: None) -> None:
     data = iter(Stills(find_sources(stills, config.sources), size=64, batch=4, objects=2, seed=0, first=0))
     costs = []
     for _ in range(config.steps):
-        found = _step(config, state, next(data))
+        found = _step(config, state, state.model.encode_image, next(data))
         costs.append(np.mean([float(c.total.detach()) for rounds in found.values() for c in rounds]))
     assert np.mean(costs[-5:]) < 0.6 * np.mean(costs[:5])
 

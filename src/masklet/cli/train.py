@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import time
+from math import isnan
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from masklet.train.loop import Progress
 
 __all__ = ["publish", "train"]
 
@@ -14,14 +18,15 @@ __all__ = ["publish", "train"]
 def train(
     data: Annotated[Path, typer.Option(help="Folder of sources, each with images/ID.jpg and masks/ID.json.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; a run that is there already is resumed.")],
-    recipe: Annotated[str, typer.Option(help="Which run: builtin or smoke.")] = "builtin",
+    recipe: Annotated[str, typer.Option(help="Which run: builtin, builtin_video or smoke.")] = "builtin",
     threads: Annotated[int, typer.Option(help="Processor threads; 0: what torch chooses.")] = 0,
 ) -> None:
-    """Train the built-in model on stills; stop it at any moment and call it again to go on.
+    """Train the built-in model on stills, or its memory on clips made of them; stop it and call it again to go on.
 
     \b
     Examples:
       masklet train --data stills --out runs/builtin
+      masklet train --data stills --out runs/video --recipe builtin_video
       masklet train --data stills --out runs/try --recipe smoke
     """
     import torch
@@ -38,10 +43,17 @@ def train(
         left = time.strftime("%H:%M:%S", time.gmtime(progress.seconds_left))
         typer.echo(
             f"step {progress.step}/{progress.steps}  loss {progress.loss:.3f}  "
-            f"first-round IoU: box {progress.box_iou:.3f}, click {progress.click_iou:.3f}  "
+            f"first-round IoU: box {progress.box_iou:.3f}, click {progress.click_iou:.3f}  {_tracked(progress)}"
             f"{progress.steps_per_second:.2f} steps/s  {left} left"
         )
     typer.echo(f"done; its state is in {out}; masklet publish {out} FILE.safetensors makes a file to use")
+
+
+def _tracked(progress: Progress) -> str:
+    """What a line says of the frames that were followed; nothing where there were none."""
+    if isnan(progress.tracked_iou):
+        return ""
+    return f"tracked IoU {progress.tracked_iou:.3f}, presence {progress.presence:.3f}  "
 
 
 def publish(

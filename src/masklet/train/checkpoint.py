@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from masklet.errors import CheckpointError
 from masklet.files import atomic_path
+from masklet.models.sam2 import SAM2
 from masklet.train.config import TrainConfig
 
 __all__ = ["Average", "Record", "RunState", "read_record", "restore", "save"]
@@ -40,7 +41,7 @@ class Average:
 class RunState:
     """What changes while a run goes on."""
 
-    model: nn.Module
+    model: SAM2
     average: Average
     optimizer: torch.optim.Optimizer
     generator: torch.Generator

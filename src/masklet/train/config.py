@@ -21,6 +21,8 @@ class PromptConfig:
     """Of the box's sides, uniform, each side by itself."""
     rounds: tuple[float, ...] = (0.4, 0.35, 0.25)
     """Probability of one, two, three rounds; from the second on a corrective click comes each round."""
+    later_click: float = 0.0
+    """Share of the steps on clips in which a later frame is corrected by a click too."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,15 @@ class Stage:
     size: int
     """Side of the square pictures, pixels."""
     batch: int
+    """Pictures, or clips."""
     steps: int
     rate: float
     rate_end: float
     prompts: PromptConfig = PromptConfig()
     frozen: int = 0
     """So many stages of the trunk, and its stem, keep the weights they have: half the time of a step."""
+    frames: int = 1
+    """Of a clip made from stills; 1: the stills themselves."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +63,14 @@ class TrainConfig:
     stages: tuple[Stage, ...]
     sources: tuple[tuple[str, float], ...]
     """Folder name and weight of each source in the mixture."""
+    cutouts: tuple[tuple[str, float], ...] = ()
+    """The same, of what moves through clips."""
+    start: str = ""
+    """Name or file of a model to go on from; empty: random weights, and a trunk that has seen photographs."""
     losses: LossConfig = LossConfig()
     seed: int = 0
-    trunk_rate: float = 0.1
-    """Learning rate of the trunk as a share of the rest's."""
+    rates: tuple[tuple[str, float], ...] = (("image_encoder.trunk.stem", 0.1), ("image_encoder.trunk.stages", 0.1))
+    """Share of the learning rate by the start of a weight's name, the first that fits; 0: it stays as it is."""
     warmup: int = 300
     weight_decay: float = 0.05
     clip: float = 1.0
@@ -84,8 +93,12 @@ class TrainConfig:
             first += stage.steps
         raise ValueError(f"step {step} lies behind the run's {self.steps} steps")
 
+    def share_of(self, name: str) -> float:
+        """The learning rate of the weight of that name, as a share of the stage's."""
+        return next((share for start, share in self.rates if name.startswith(start)), 1.0)
+
     def rate_at(self, step: int) -> float:
-        """Learning rate of everything but the trunk."""
+        """Learning rate of what learns fastest."""
         stage, first = self.stage_at(step)
         progress = (step - first) / max(stage.steps - 1, 1)
         rate = stage.rate + (stage.rate_end - stage.rate) * progress

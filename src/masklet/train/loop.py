@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,18 +13,24 @@ import torch
 from torch import Tensor, nn
 
 from masklet.errors import StateError
+from masklet.models.base import ImageFeatures
 from masklet.models.sam2 import CONFIGS, SAM2
 from masklet.models.sam2.config import PIXEL_MEAN, PIXEL_STD
 from masklet.models.sam2.convnet import ConvNet
+from masklet.models.sam2.inference import FastEncoder
 from masklet.train.checkpoint import Average, RunState, restore, save
-from masklet.train.config import TrainConfig
+from masklet.train.clips import ClipBatch, Clips
+from masklet.train.config import Stage, TrainConfig
 from masklet.train.data import Batch, Stills, batches, find_sources
 from masklet.train.losses import Cost
-from masklet.train.prompting import unroll
-from masklet.train.start import fill_trunk, initialise
+from masklet.train.prompting import ask
+from masklet.train.start import fill_trunk, go_on_from, initialise
+from masklet.train.synth import Synthesiser
+from masklet.train.unroll import follow
 
 __all__ = ["Progress", "begin", "train"]
 
+Encode = Callable[[Tensor], ImageFeatures]
 STATE_FILE, LOG_FILE = "state.pt", "log.csv"
 
 
@@ -43,6 +49,10 @@ class Progress:
     """Unambiguous mask, last round."""
     rate: float
     steps_per_second: float
+    tracked_iou: float
+    """Of what a tracker goes on with, on frames without a prompt where the object is in sight."""
+    presence: float
+    """Share of objects and frames, the same, of which it is known whether the object is in sight."""
 
     @property
     def seconds_left(self) -> float:
@@ -51,11 +61,13 @@ class Progress:
 
 
 def begin(config: TrainConfig) -> RunState:
-    """The state before the first step: our own random weights, and the photograph-trained trunk."""
+    """The state before the first step: the model to go on from, or random weights and the photograph-trained trunk."""
     torch.manual_seed(config.seed)
     model = SAM2(CONFIGS[config.model])
     initialise(model)
-    if isinstance(model.image_encoder.trunk, ConvNet):
+    if config.start:
+        go_on_from(model, config.start)
+    elif isinstance(model.image_encoder.trunk, ConvNet):
         fill_trunk(model.image_encoder.trunk)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(_groups(model, config), lr=0.0, betas=(0.9, 0.98), foreach=True)
@@ -63,27 +75,48 @@ def begin(config: TrainConfig) -> RunState:
 
 
 def _groups(model: SAM2, config: TrainConfig) -> list[dict[str, object]]:
-    """Trunk and rest, matrices and vectors: vectors are not decayed, the trunk learns slower."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    """By share of the learning rate, and matrices and vectors apart: vectors are not decayed."""
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        in_trunk = name.startswith(("image_encoder.trunk.stem", "image_encoder.trunk.stages"))
-        groups.setdefault((in_trunk, parameter.ndim > 1), []).append(parameter)
+        share = config.share_of(name)
+        if share > 0:
+            groups.setdefault((share, parameter.ndim > 1), []).append(parameter)
     return [
-        {
-            "params": parameters,
-            "scale": config.trunk_rate if in_trunk else 1.0,
-            "weight_decay": config.weight_decay if matrix else 0.0,
-        }
-        for (in_trunk, matrix), parameters in groups.items()
+        {"params": parameters, "scale": share, "weight_decay": config.weight_decay if matrix else 0.0}
+        for (share, matrix), parameters in groups.items()
     ]
 
 
-def _freeze(model: nn.Module, stages: int) -> None:
-    """Let the trunk learn from stage number `stages` on, and all the rest."""
+def _freeze(model: nn.Module, config: TrainConfig, stage: Stage) -> None:
+    """Let learn what the run teaches, but for the first stages of the trunk where the stage says so."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(config.share_of(name) > 0)
     trunk = model.get_submodule("image_encoder.trunk")
-    if isinstance(trunk, ConvNet):
-        for number, part in enumerate((trunk.stem, *trunk.stages)):
-            part.requires_grad_(stages == 0 or number > stages)
+    if isinstance(trunk, ConvNet) and stage.frozen:
+        for part in (trunk.stem, *trunk.stages[: stage.frozen]):
+            part.requires_grad_(False)
+
+
+def _encoder(model: SAM2) -> Encode:
+    """How pictures are encoded: without gradients, in half the time, where nothing of the encoder learns."""
+    decoder = model.sam_mask_decoder
+    parts = (model.image_encoder, decoder.conv_s0, decoder.conv_s1)
+    if any(parameter.requires_grad for part in parts for parameter in part.parameters()):
+        return model.encode_image
+    fast = FastEncoder(model)
+    return torch.no_grad()(lambda pixels_B3SS: fast(pixels_B3SS))
+
+
+def _batches(config: TrainConfig, stage: Stage, first: int, data: Path) -> Iterator[Batch | ClipBatch]:
+    """What a stage learns from, from sample number `first` on: stills, or clips made of them."""
+    sources, objects = find_sources(data, config.sources), stage.prompts.objects
+    if stage.frames == 1:
+        return batches(
+            Stills(sources, size=stage.size, batch=stage.batch, objects=objects, seed=config.seed, first=first)
+        )
+    cutouts = find_sources(data, config.cutouts or config.sources)
+    maker = Synthesiser(sources, cutouts, size=stage.size, frames=stage.frames, objects=objects)
+    return batches(Clips(maker, batch=stage.batch, seed=config.seed, first=first))
 
 
 def train(config: TrainConfig, data: Path, out: Path) -> Iterator[Progress]:
@@ -97,24 +130,17 @@ def train(config: TrainConfig, data: Path, out: Path) -> Iterator[Progress]:
         CheckpointError: `out` holds the state of another run.
         StateError: the loss is no longer a number.
     """
-    sources = find_sources(data, config.sources)
+    find_sources(data, config.sources + config.cutouts)
     state = begin(config)
     if (out / STATE_FILE).exists():
         restore(out / STATE_FILE, state)
     while state.step < config.steps:
         stage, first = config.stage_at(state.step)
-        stills = Stills(
-            sources,
-            size=stage.size,
-            batch=stage.batch,
-            objects=stage.prompts.objects,
-            seed=config.seed,
-            first=state.samples,
-        )
-        _freeze(state.model, stage.frozen)
+        _freeze(state.model, config, stage)
+        encode = _encoder(state.model)
         clock, seen = time.perf_counter(), 0
-        for batch in batches(stills):
-            costs = _step(config, state, batch)
+        for batch in _batches(config, stage, state.samples, data):
+            costs = _step(config, state, encode, batch)
             seen += stage.batch
             state.samples += stage.batch
             if state.step % config.report_every == 0:
@@ -130,13 +156,13 @@ def train(config: TrainConfig, data: Path, out: Path) -> Iterator[Progress]:
                 break
 
 
-def _step(config: TrainConfig, state: RunState, batch: Batch) -> dict[str, list[Cost]]:
+def _step(config: TrainConfig, state: RunState, encode: Encode, batch: Batch | ClipBatch) -> dict[str, list[Cost]]:
     """One update of the weights."""
     rate = config.rate_at(state.step)
     for group in state.optimizer.param_groups:
         group["lr"] = rate * group["scale"]
     state.optimizer.zero_grad(set_to_none=True)
-    costs = _costs(config, state, batch)
+    costs = _costs(config, state, encode, batch)
     loss = torch.stack([cost.total for rounds in costs.values() for cost in rounds]).mean()
     if not torch.isfinite(loss):
         raise StateError(f"the loss is {float(loss)} at step {state.step}; lower the learning rate and resume")
@@ -148,29 +174,14 @@ def _step(config: TrainConfig, state: RunState, batch: Batch) -> dict[str, list[
     return costs
 
 
-def _costs(config: TrainConfig, state: RunState, batch: Batch) -> dict[str, list[Cost]]:
-    """Encode each picture once, then ask for its objects: some by a box, the others by a click."""
-    model, random = state.model, state.generator
-    assert isinstance(model, SAM2)
-    features = model.without_memory(model.encode_image(normalised(batch.pixels_B3SS)))
+def _costs(config: TrainConfig, state: RunState, encode: Encode, batch: Batch | ClipBatch) -> dict[str, list[Cost]]:
+    """Encode each picture once, then ask for its objects; in clips, follow them."""
     prompts = config.stage_at(state.step)[0].prompts
-    rounds = 1 + int(torch.multinomial(torch.tensor(prompts.rounds), 1, generator=random))
-    lot_N = torch.rand(len(batch.picture_N), generator=random)
-    by_box_N, by_mask_N = lot_N < prompts.box_share, lot_N >= 1 - prompts.mask_share
-    costs = {}
-    for kind, chosen_N in (("box", by_box_N), ("click", ~by_box_N & ~by_mask_N), ("mask", by_mask_N)):
-        if chosen_N.any():
-            costs[kind] = unroll(
-                model,
-                features.take(batch.picture_N[chosen_N]),
-                batch.masks_NSS[chosen_N],
-                first=kind,
-                rounds=rounds,
-                noise=prompts.box_noise,
-                losses=config.losses,
-                generator=random,
-            )
-    return costs
+    if isinstance(batch, ClipBatch):
+        features = encode(normalised(batch.pixels_BT3SS.flatten(0, 1)))
+        return follow(state.model, features, batch, prompts=prompts, losses=config.losses, generator=state.generator)
+    features = state.model.without_memory(encode(normalised(batch.pixels_B3SS)))
+    return ask(state.model, features, batch, prompts=prompts, losses=config.losses, generator=state.generator)
 
 
 def normalised(pixels_B3SS: Tensor) -> Tensor:
@@ -182,16 +193,26 @@ def normalised(pixels_B3SS: Tensor) -> Tensor:
 
 def _report(config: TrainConfig, step: int, costs: dict[str, list[Cost]], steps_per_second: float) -> Progress:
     every = [cost for rounds in costs.values() for cost in rounds]
+    first = [rounds[-1].single_iou for kind, rounds in costs.items() if kind not in ("tracked", "corrected")]
+    tracked = costs.get("tracked", [])
     return Progress(
         step=step,
         steps=config.steps,
         loss=sum(float(cost.total.detach()) for cost in every) / len(every),
         box_iou=costs["box"][0].best_iou if "box" in costs else math.nan,
         click_iou=costs["click"][0].best_iou if "click" in costs else math.nan,
-        single_iou=sum(rounds[-1].single_iou for rounds in costs.values()) / len(costs),
+        single_iou=_mean(first),
         rate=config.rate_at(step - 1),
         steps_per_second=steps_per_second,
+        tracked_iou=_mean([cost.settled_iou for cost in tracked]),
+        presence=_mean([cost.presence for cost in tracked]),
     )
+
+
+def _mean(values: list[float]) -> float:
+    """Of those that are numbers."""
+    numbers = [value for value in values if not math.isnan(value)]
+    return sum(numbers) / len(numbers) if numbers else math.nan
 
 
 def _log(path: Path, progress: Progress) -> None:

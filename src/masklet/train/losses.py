@@ -24,8 +24,12 @@ class Cost:
 
     total: Tensor
     best_iou: float
-    """Of the best of the three candidates."""
+    """Of the best of the three candidates; of objects that are there, as the next two. NaN: none is."""
     single_iou: float
+    settled_iou: float
+    """Of what a tracker goes on with: the best of three as predicted, nothing where the object seems gone."""
+    presence: float
+    """Share of the objects of which it is known whether they are there."""
 
 
 def at_stride_4(truth_NSS: Tensor) -> Tensor:
@@ -34,21 +38,32 @@ def at_stride_4(truth_NSS: Tensor) -> Tensor:
 
 
 def prediction_cost(prediction: MaskPrediction, target: Tensor, config: LossConfig) -> Cost:
-    """What a prediction costs against `target`, masks as `at_stride_4` makes them.
+    """What a prediction costs against `target`, masks as `at_stride_4` makes them; empty where the object is hidden.
 
-    Only the best of three candidates and the unambiguous mask are supervised; predicted IoU always is.
+    Only the best of three candidates and the unambiguous mask are supervised; predicted IoU always is. Of an object
+    that is hidden only the score of presence is.
     """
     logits = prediction.logits_BKHW.float()
+    there_N = target.flatten(1).any(1)
     cost_NK = _mask_cost(logits, target.expand_as(logits), config)
     best_N = cost_NK[:, 1:].min(dim=1)
     with torch.no_grad():
-        true_iou = _iou(logits > 0, target > 0.5)
-    iou_cost = (prediction.iou_BK.float() - true_iou).abs().mean(1)
-    score = prediction.object_score_B1.float()
-    presence = binary_cross_entropy_with_logits(score, torch.ones_like(score))
-    total = best_N.values + cost_NK[:, 0] + config.iou * iou_cost
-    best_iou = true_iou.gather(1, 1 + best_N.indices[:, None])
-    return Cost(total.mean() + config.presence * presence, float(best_iou.mean()), float(true_iou[:, 0].mean()))
+        true_iou_NK = _iou(logits > 0, target > 0.5)
+    iou_cost_N = (prediction.iou_BK.float() - true_iou_NK).abs().mean(1)
+    score_N = prediction.object_score_B1.float()[:, 0]
+    presence = binary_cross_entropy_with_logits(score_N, there_N.float())
+    seen_N = best_N.values + cost_NK[:, 0] + config.iou * iou_cost_N
+    total = (seen_N * there_N).sum() / there_N.sum().clamp(min=1) + config.presence * presence
+    with torch.no_grad():
+        found_N = score_N > 0
+        settled_N = _at(true_iou_NK, prediction.iou_BK[:, 1:].argmax(1) + 1) * found_N
+        best_iou_N = _at(true_iou_NK, best_N.indices + 1)
+    figures = [float(iou_N[there_N].mean()) for iou_N in (best_iou_N, true_iou_NK[:, 0], settled_N)]
+    return Cost(total, figures[0], figures[1], figures[2], float((found_N == there_N).float().mean()))
+
+
+def _at(values_NK: Tensor, index_N: Tensor) -> Tensor:
+    return values_NK.gather(1, index_N[:, None])[:, 0]
 
 
 def _mask_cost(logits_NKHW: Tensor, target_NKHW: Tensor, config: LossConfig) -> Tensor:

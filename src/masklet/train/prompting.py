@@ -5,6 +5,8 @@ Shapes: N objects, T points, S side of the picture, H and W at stride 4.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
@@ -13,10 +15,21 @@ from masklet.clicks import random_click
 from masklet.models.base import ImageFeatures, MaskPrediction, PromptTensors
 from masklet.models.sam2 import SAM2
 from masklet.pixels import LOGIT_LIMIT, SURE
-from masklet.train.config import LossConfig
+from masklet.train.config import LossConfig, PromptConfig
+from masklet.train.data import Batch
 from masklet.train.losses import Cost, at_stride_4, prediction_cost
 
-__all__ = ["noisy_boxes", "rough_masks", "unroll"]
+__all__ = ["Round", "ask", "drawn_kinds", "drawn_rounds", "noisy_boxes", "rough_masks", "unroll", "wanted_click"]
+
+
+@dataclass(frozen=True)
+class Round:
+    """What was answered to a prompt, and what it cost."""
+
+    prediction: MaskPrediction
+    ambiguous: bool
+    """The prompt was a lone click."""
+    cost: Cost
 
 
 def noisy_boxes(masks_NSS: Tensor, noise: float, generator: torch.Generator) -> Tensor:
@@ -41,6 +54,46 @@ def rough_masks(target_N1HW: Tensor, generator: torch.Generator) -> Tensor:
     return ((soft - 0.5) * 20 + wavy * 3).clamp(-SURE, SURE)
 
 
+def drawn_kinds(count: int, prompts: PromptConfig, generator: torch.Generator) -> dict[str, Tensor]:
+    """Which of `count` objects are asked for by a mask, a box or a click: indices, none of them empty."""
+    lot_N = torch.rand(count, generator=generator)
+    by_box_N, by_mask_N = lot_N < prompts.box_share, lot_N >= 1 - prompts.mask_share
+    kinds = {"box": by_box_N, "click": ~by_box_N & ~by_mask_N, "mask": by_mask_N}
+    return {kind: chosen_N.nonzero()[:, 0] for kind, chosen_N in kinds.items() if chosen_N.any()}
+
+
+def drawn_rounds(prompts: PromptConfig, generator: torch.Generator) -> int:
+    """How many rounds somebody goes on for."""
+    return 1 + int(torch.multinomial(torch.tensor(prompts.rounds), 1, generator=generator))
+
+
+def ask(
+    model: SAM2,
+    features: ImageFeatures,
+    batch: Batch,
+    *,
+    prompts: PromptConfig,
+    losses: LossConfig,
+    generator: torch.Generator,
+) -> dict[str, list[Cost]]:
+    """The cost of each round by kind of prompt, for the objects of stills; `features` hold one entry a picture."""
+    rounds = drawn_rounds(prompts, generator)
+    costs = {}
+    for kind, index_N in drawn_kinds(len(batch.picture_N), prompts, generator).items():
+        done = unroll(
+            model,
+            features.take(batch.picture_N[index_N]),
+            batch.masks_NSS[index_N],
+            first=kind,
+            rounds=rounds,
+            noise=prompts.box_noise,
+            losses=losses,
+            generator=generator,
+        )
+        costs[kind] = [each.cost for each in done]
+    return costs
+
+
 def unroll(
     model: SAM2,
     features: ImageFeatures,
@@ -51,24 +104,32 @@ def unroll(
     noise: float,
     losses: LossConfig,
     generator: torch.Generator,
-) -> list[Cost]:
-    """The cost of each round; `features` hold one entry an object, `first` is box, click or mask."""
+) -> list[Round]:
+    """What each round gives; `features` hold one entry an object, `first` is box, click or mask."""
     target = at_stride_4(truth_NSS)
     points, labels = _first(truth_NSS, first, noise, generator)
     mask = rough_masks(target, generator) if first == "mask" else None
-    costs = []
+    done: list[Round] = []
     for turn in range(rounds):
         prediction = model.decode(features, PromptTensors(points, labels, mask))
-        costs.append(prediction_cost(prediction, target, losses))
+        ambiguous = turn == 0 and first == "click"
+        done.append(Round(prediction, ambiguous, prediction_cost(prediction, target, losses)))
         if turn + 1 < rounds:
-            mask = _fed_back(prediction, ambiguous=turn == 0 and first == "click")
-            shown = interpolate(mask, size=truth_NSS.shape[-2:], mode="bilinear")[:, 0] > 0
-            click, label = random_click(shown, truth_NSS, generator)
-            points, labels = torch.cat([points, click[:, None]], 1), torch.cat([labels, label[:, None]], 1)
-    return costs
+            mask = _fed_back(prediction, ambiguous)
+            click, label = wanted_click(mask, truth_NSS, generator)
+            points, labels = torch.cat([points, click], 1), torch.cat([labels, label], 1)
+    return done
+
+
+def wanted_click(shown_N1HW: Tensor, truth_NSS: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Where somebody who sees these logits would click: points (N, 1, 2) and labels (N, 1)."""
+    shown = interpolate(shown_N1HW, size=truth_NSS.shape[-2:], mode="bilinear")[:, 0] > 0
+    click, label = random_click(shown, truth_NSS, generator)
+    return click[:, None], label[:, None]
 
 
 def _first(truth_NSS: Tensor, kind: str, noise: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Points (N, T, 2) and labels (N, T) that an object is asked for with; none for a mask."""
     count = len(truth_NSS)
     if kind == "box":
         return noisy_boxes(truth_NSS, noise, generator), torch.tensor([[2, 3]]).expand(count, -1)

