@@ -100,15 +100,15 @@ THROUGH: dict[str, Callable[[SAM], Iterator[Results]]] = {"live": live, "session
 
 def readings(plan: Plan, model: SAM) -> Iterator[tuple[int, float, float]]:
     """(frames so far, resident MB, frames a second since the last reading)."""
-    began = time.perf_counter()
+    began, last = time.perf_counter(), 0
     for number, shown in enumerate(islice(THROUGH[plan.through](model), plan.frames), start=1):
         assert len(shown) == OBJECTS, f"{len(shown)} objects on frame {number - 1}"
         if number % plan.every == 0 or number == plan.settle:
             gc.collect()
             resident = memory_mb()["rss_mb"]
             assert resident is not None, "resident memory is read from /proc, which is not here: run this on Linux"
-            yield number, resident, plan.every / (time.perf_counter() - began)
-            began = time.perf_counter()
+            yield number, resident, (number - last) / (time.perf_counter() - began)
+            began, last = time.perf_counter(), number
 
 
 def model_of(plan: Plan, folder: Path) -> SAM:
