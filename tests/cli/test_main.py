@@ -16,7 +16,7 @@ from masklet.cli import main
 from masklet.cli.main import app
 
 Masklet = Callable[..., Any]
-COMMANDS = ["segment", "predict", "models", "info", "demo"]
+COMMANDS = ["segment", "track", "predict", "models", "info", "demo"]
 
 
 def process(*args: str, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -1,8 +1,9 @@
-"""`masklet eval stills`: held-out figures, by the protocol of `masklet.evaluate.stills`."""
+"""`masklet eval`: held-out figures, by the protocols of `masklet.evaluate.stills` and `masklet.evaluate.films`."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +13,7 @@ import typer
 from masklet.cli.output import counting
 
 if TYPE_CHECKING:
-    from masklet.evaluate import Figures, StillsReport
+    from masklet.evaluate import Figures, FilmFigures, FilmRow, StillsReport
 
 __all__ = ["app"]
 
@@ -54,6 +55,58 @@ def stills(
         from masklet.files import write_text
 
         write_text(report_file, json.dumps(asdict(figures), indent=2))
+
+
+@app.command("davis")
+def davis(
+    root: Annotated[Path, typer.Option(help="Folder with JPEGImages/480p and Annotations/480p (DAVIS 2016 or 2017).")],
+    model: Annotated[str | None, typer.Option(help="A name or a file; default: the built-in model.")] = None,
+    prompt: Annotated[str, typer.Option(help="Said of each object on the first frame: mask, box or click.")] = "mask",
+    subset: Annotated[str | None, typer.Option("--set", help="A list of ImageSets, as 2017/val; default: all.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="A sequence to leave out; may be repeated.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only so many sequences, the first by name.", min=1)] = None,
+    report_file: Annotated[Path | None, typer.Option("--json", help="Write the figures there too.")] = None,
+) -> None:
+    """J, F and frames a second of objects that are followed from their first mask, with a line a sequence.
+
+    J is the IoU of regions, F the agreement of boundaries, both 0 to 1, means over objects; the first and the last
+    frame are not measured. The file of --json is written anew after every sequence.
+
+    \b
+    Example:
+      masklet eval davis --root DAVIS --set 2017/val --json figures.json
+    """
+    from masklet import SAM
+    from masklet.evaluate import davis_under, evaluate_film, films_report
+    from masklet.evaluate.films import check_prompt
+
+    check_prompt(prompt)
+    found = davis_under(root, subset, exclude or ())[:limit]
+    tracker = SAM(model)
+    rows: list[FilmRow] = []
+    typer.echo(_heading())
+    for sequence in found:
+        with counting(sequence.name, len(sequence.frames), wanted=True) as step:
+            rows.append(evaluate_film(tracker, sequence, prompt, step))
+        typer.echo(_film_line(sequence.name, rows[-1].figures))
+        if report_file is not None:
+            _write_films(report_file, tracker.info().name, prompt, rows)
+    typer.echo(_film_line("all objects", films_report(rows).total))
+
+
+def _write_films(path: Path, model: str, prompt: str, rows: Sequence[FilmRow]) -> None:
+    from masklet.evaluate import films_report
+    from masklet.files import write_text
+
+    write_text(path, json.dumps({"model": model, "prompt": prompt, **asdict(films_report(rows))}, indent=2))
+
+
+def _heading() -> str:
+    return f"{'':<22}" + "".join(f"{name:>9}" for name in ("objects", "frames", "J", "F", "J&F", "fps"))
+
+
+def _film_line(name: str, of: FilmFigures) -> str:
+    return f"{name:<22}{of.objects:>9}{of.frames:>9}{of.j:>9.3f}{of.f:>9.3f}{of.jf:>9.3f}{of.fps:>9.2f}"
 
 
 def _table(figures: StillsReport) -> list[str]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["Prompts", "Words", "numbers", "parse", "read_masks"]
+__all__ = ["Clicks", "Prompts", "Words", "box_corners", "numbers", "parse", "read_masks"]
 
 EXAMPLE = "--point 150,150, --box 100,100,200,200 or --mask mask.png"
 
@@ -50,11 +50,18 @@ class Prompts:
 
 
 @dataclass
-class _Clicks:
+class Clicks:
+    """Points on one object and off it, as they are read from words."""
+
     xy: list[list[float]] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
 
     def add(self, word: str, label: int | None, option: str) -> None:
+        """One more point; `label` is what the option says, the word may say it too.
+
+        Raises:
+            PromptError: no point, or one that says two things.
+        """
         x, y, given = _click(word, option)
         if label is not None and given is not None and given != label:
             raise PromptError(f"{option} {word} says two things; write --point {x:g},{y:g},1 or --negative {x:g},{y:g}")
@@ -74,12 +81,12 @@ def parse(words: Words) -> Prompts:
     """
     if not (words.points or words.negatives or words.boxes or words.masks):
         raise PromptError(f"nothing says what to segment; give {EXAMPLE} (pixels of the original picture)")
-    clicks = _Clicks()
+    clicks = Clicks()
     for word in words.points:
         clicks.add(word, None, "--point")
     for word in words.negatives:
         clicks.add(word, 0, "--negative")
-    boxes = [_box(word) for word in words.boxes]
+    boxes = [box_corners(word) for word in words.boxes]
     _check(clicks, len(boxes), len(words.masks), each=words.each)
     return Prompts(
         points=_nested(clicks.xy, each=words.each),
@@ -142,7 +149,12 @@ def _click(word: str, option: str) -> tuple[float, float, int | None]:
     return values[0], values[1], int(values[2]) if len(values) == 3 else None
 
 
-def _box(word: str) -> list[float]:
+def box_corners(word: str) -> list[float]:
+    """The numbers of `--box X1,Y1,X2,Y2`.
+
+    Raises:
+        PromptError: no box.
+    """
     from masklet.prompts import Box
 
     form = "X1,Y1,X2,Y2 such as 100,100,200,200"
@@ -153,7 +165,7 @@ def _box(word: str) -> list[float]:
     return values
 
 
-def _check(clicks: _Clicks, boxes: int, masks: int, *, each: bool) -> None:
+def _check(clicks: Clicks, boxes: int, masks: int, *, each: bool) -> None:
     """Refuse what cannot be paired, in the words of the options."""
     if boxes and masks and boxes != masks:
         raise PromptError(f"{boxes} --box and {masks} --mask do not pair up; give as many of the one as of the other")

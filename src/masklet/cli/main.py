@@ -20,6 +20,7 @@ from masklet.cli.keyvalue import predict
 from masklet.cli.models import models
 from masklet.cli.output import one_line_warnings, tell_failure
 from masklet.cli.segment import segment
+from masklet.cli.track import track
 from masklet.cli.train import publish, train
 from masklet.errors import MaskletError
 
@@ -37,6 +38,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("segment")(segment)
+app.command("track")(track)
 app.command("predict")(predict)
 app.command("models")(models)
 app.command("info")(info)
@@ -52,12 +54,13 @@ def main(
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Tell all of an error, not its first line.")] = False,
 ) -> None:
-    """Segment anything in pictures: point at an object, get it cut out.
+    """Segment anything in pictures and films: point at an object, get it cut out.
 
     \b
     masklet demo                                     see it work, in a minute
     masklet segment dog.jpg --point 150,150          what is at x=150, y=150?
     masklet segment dog.jpg --box 100,100,200,200    what is in this box?
+    masklet track dog.mp4 --point 150,150            where does it go?
     masklet models                                   the models there are
     masklet segment --help                           more examples
     """
@@ -84,7 +87,7 @@ def run(args: list[str] | None = None) -> None:
 
 def _attempt(args: list[str], *, verbose: bool) -> int:
     try:
-        code: object = app(args, prog_name="masklet", standalone_mode=False)
+        code: object = app(args, prog_name="masklet", standalone_mode=False, obj=args)  # track reads their order
     except MaskletError as error:
         tell_failure(str(error), verbose=verbose)
         return WRONG

@@ -72,6 +72,11 @@ class Session:
         """The objects there are, in the order they were added."""
         return tuple(self.engine.objects)
 
+    @property
+    def last(self) -> int | None:
+        """The frame that was passed last; None: none was."""
+        return None if self._next is None else self._next - 1
+
     def add(
         self,
         id: int,

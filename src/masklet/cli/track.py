@@ -1,0 +1,125 @@
+"""`masklet track`: a film and prompts in, every object followed through it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from masklet.cli.following import TrackJob, follow
+from masklet.cli.order import in_order, spellings
+from masklet.cli.outputs import saves_of
+from masklet.cli.saying import PROMPT_WORDS, say
+
+__all__ = ["track"]
+
+
+def track(
+    context: typer.Context,
+    film: Annotated[
+        str, typer.Argument(metavar="FILM", help="A file, a folder or glob of pictures, a camera's number, rtsp, http.")
+    ],
+    object: Annotated[
+        list[str] | None,
+        typer.Option("--object", metavar="ID", help="What follows is about this object, until the next (first: 1)."),
+    ] = None,
+    frame: Annotated[
+        list[str] | None,
+        typer.Option("--frame", metavar="N", help="What follows holds for this frame, until the next (first: 0)."),
+    ] = None,
+    point: Annotated[
+        list[str] | None, typer.Option("--point", "-p", metavar="X,Y", help="A point on the object (X,Y,0: off it).")
+    ] = None,
+    negative: Annotated[
+        list[str] | None, typer.Option("--negative", "-n", metavar="X,Y", help="A point that is not on the object.")
+    ] = None,
+    box: Annotated[
+        list[str] | None, typer.Option("--box", "-b", metavar="X1,Y1,X2,Y2", help="A box around the object.")
+    ] = None,
+    mask: Annotated[
+        list[str] | None,
+        typer.Option("--mask", metavar="FILE", help="A rough mask: a picture that is bright on the object."),
+    ] = None,
+    both: Annotated[bool, typer.Option("--both", help="Follow each object back from its first prompt too.")] = False,
+    reverse: Annotated[bool, typer.Option("--reverse", help="Go backwards from the last prompt.")] = False,
+    start: Annotated[
+        int | None, typer.Option("--start", metavar="N", min=0, help="First frame; default: the first prompted one.")
+    ] = None,
+    until: Annotated[
+        int | None, typer.Option("--until", metavar="N", min=0, help="Last frame; default: the last of the film.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", metavar="NAME|FILE", help="See `masklet models`; default: the built-in one."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for what is written.")] = Path(
+        "masklet-out"
+    ),
+    save: Annotated[
+        list[str] | None,
+        typer.Option("--save", "-s", metavar="NAME", help="video (default), png, masks, coco, mots, numpy."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the same run, where a crash or Ctrl-C cut it short.")
+    ] = False,
+    exclusive: Annotated[bool, typer.Option("--exclusive", help="Objects do not overlap.")] = False,
+    keep: Annotated[
+        str,
+        typer.Option("--keep", metavar="recent|all", help="all: write STEM_session.safetensors too, to edit it later."),
+    ] = "recent",
+    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; default: the best.")] = None,
+    precision: Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")] = "fp32",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+) -> None:
+    """Follow objects through a film, a folder of pictures or a live camera.
+
+    Coordinates are pixels of the original frame, x to the right and y down; frames count from 0. The order of the
+    prompts counts: --object and --frame say what the prompts after them are about. --save is repeatable or a comma
+    list. Ctrl-C finishes the files with the frames so far.
+
+    \b
+    Examples:
+      masklet track dog.mp4 --point 150,150
+      masklet track dog.mp4 --point 150,150 --object 2 --box 100,100,200,200 --save video,png
+      masklet track dog.mp4 --object 7 --frame 40 --box 300,0,500,400 --negative 310,20 --both --save coco
+      masklet track shots/ --mask first.png --save png --out masks
+      masklet track dog.mp4 --point 150,150 --until 100 --model sam2.1_t.pt --resume
+      masklet track 0 --box 200,100,400,400 --out camera
+    """
+    words = in_order(_typed(context), spellings(context.command.params))
+    given = {
+        "--object": object,
+        "--frame": frame,
+        "--point": point,
+        "--negative": negative,
+        "--box": box,
+        "--mask": mask,
+    }
+    assert all([w.value for w in words if w.option == name] == (given[name] or []) for name in PROMPT_WORDS)
+    follow(
+        TrackJob(
+            source=film,
+            said=say(words),
+            saves=saves_of(save),
+            out=out,
+            both=both,
+            reverse=reverse,
+            start=start,
+            until=until,
+            model=model,
+            device=device,
+            precision=precision,
+            exclusive=exclusive,
+            keep=keep,
+            resume=resume,
+            quiet=quiet,
+        )
+    )
+
+
+def _typed(context: typer.Context) -> list[str]:
+    """The words after the command's name, as `main.run` got them."""
+    words = context.obj
+    assert isinstance(words, list), "the command is called through masklet.cli.main.run, which hands its words on"
+    return words[words.index(context.info_name) + 1 :]
