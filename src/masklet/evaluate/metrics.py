@@ -1,0 +1,80 @@
+"""How well a mask agrees with the truth: the two measures of DAVIS, for one object on one frame.
+
+J, the region measure, is the intersection over union. F, the boundary measure, is the harmonic mean of how much of
+the answer's boundary lies near the truth's (precision) and how much of the truth's lies near the answer's (recall).
+Both are 0 to 1. Rules are those of the benchmark's authors (Perazzi et al., CVPR 2016; Pont-Tuset et al., 2017).
+"""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from masklet.masks.overlap import iou
+
+__all__ = ["TOLERANCE", "boundary", "boundary_f", "region_j"]
+
+Mask = npt.NDArray[np.bool_]
+
+TOLERANCE = 0.008
+"""How far two boundaries may lie apart and still agree, in diagonals of the picture; rounded up to whole pixels."""
+
+
+def region_j(predicted: Mask, truth: Mask) -> float:
+    """Intersection over union of two (H, W) masks, 0 to 1; two empty masks agree fully (1.0).
+
+    Example:
+        >>> region_j(np.array([[True, True]]), np.array([[True, False]]))
+        0.5
+    """
+    return iou(predicted, truth)
+
+
+def boundary(mask: Mask) -> Mask:
+    """The pixels (H, W) of the boundary of a mask: those that differ from the one right, below, or right below.
+
+    The boundary is one pixel wide, and a mask has none where it runs out of the picture.
+
+    Example:
+        >>> boundary(np.array([[False, True, False]]))
+        array([[ True,  True, False]])
+    """
+    padded = np.pad(mask, ((0, 1), (0, 1)), mode="edge")  # beyond the picture all is as at its edge: no difference
+    return (mask ^ padded[:-1, 1:]) | (mask ^ padded[1:, :-1]) | (mask ^ padded[1:, 1:])
+
+
+def boundary_f(predicted: Mask, truth: Mask, tolerance: float = TOLERANCE) -> float:
+    """Agreement of the boundaries of two (H, W) masks, 0 to 1; 1.0 where neither has one.
+
+    Pixels agree up to `tolerance` diagonals of the picture, rounded up to whole pixels.
+
+    Example:
+        >>> boundary_f(mask, np.roll(mask, 1, axis=1))  # a pixel off is nothing
+        1.0
+    """
+    assert predicted.shape == truth.shape, f"masks of one size are compared, got {predicted.shape} and {truth.shape}"
+    reach = math.ceil(tolerance * math.hypot(*truth.shape))
+    edge, true_edge = boundary(predicted), boundary(truth)
+    if not edge.any() or not true_edge.any():
+        return float(edge.any() == true_edge.any())
+    part = _around(edge | true_edge)
+    edge, true_edge = edge[part], true_edge[part]
+    precision = (edge & _widened(true_edge, reach)).sum() / edge.sum()
+    recall = (true_edge & _widened(edge, reach)).sum() / true_edge.sum()
+    return float(2 * precision * recall / (precision + recall)) if precision + recall else 0.0
+
+
+def _around(mask: Mask) -> tuple[slice, slice]:
+    """The smallest part of the picture that holds a mask; nothing outside it can agree with anything."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
+def _widened(edge: Mask, reach: int) -> Mask:
+    """Every pixel at most `reach` pixels (Euclidean) from one of `edge`."""
+    step = np.arange(-reach, reach + 1)
+    disk = (step[:, None] ** 2 + step**2 <= reach**2).astype(np.uint8)
+    return cv2.dilate(edge.astype(np.uint8), disk).astype(bool)
