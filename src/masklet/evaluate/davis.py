@@ -1,0 +1,149 @@
+"""Folders in the layout of DAVIS: which sequences there are, and what their annotations say.
+
+Both layouts are read: DAVIS 2016 (black and white, one object) and DAVIS 2017 (a palette, a pixel is the id of its
+object). In an annotation that has other objects, 255 is a place that nobody judges.
+
+Shapes: T frames, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from masklet.errors import SourceError
+
+__all__ = ["UNJUDGED", "DavisSequence", "Labels", "davis_under", "said_size", "truth_of"]
+
+Labels = npt.NDArray[np.uint8]
+SIZE = "480p"
+UNJUDGED = 255
+FEWEST = 3
+"""Frames of a film; the first and the last are not measured."""
+
+
+@dataclass(frozen=True)
+class DavisSequence:
+    """One sequence: its pictures, and one annotation for each, in order."""
+
+    name: str
+    frames: tuple[Path, ...]
+    masks: tuple[Path, ...]
+
+
+def davis_under(root: Path, subset: str | None = None, exclude: Iterable[str] = ()) -> list[DavisSequence]:
+    """The sequences of a folder in the layout of DAVIS 2016 or 2017, in order of their names.
+
+    They are `JPEGImages/480p/NAME/*.jpg` with `Annotations/480p/NAME/*.png` of the same stems. `subset` is a list of
+    `ImageSets`, such as `val` or, where there are several of that name, `2017/val`; None: every folder. Sequences
+    named in `exclude` are left out.
+
+    Example:
+        >>> [sequence.name for sequence in davis_under(Path("DAVIS"), "2017/val")]
+        ['bike-packing', 'blackswan', ...]
+
+    Raises:
+        SourceError: no sequences, a list or a sequence that is not there, or a picture without its annotation.
+    """
+    folder = root / "JPEGImages" / SIZE
+    there = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    if not there:
+        raise SourceError(
+            f"{root} holds no films of DAVIS; allowed is a folder with JPEGImages/{SIZE}/NAME/*.jpg and "
+            f"Annotations/{SIZE}/NAME/*.png: unpack the archive there, or name another folder"
+        )
+    left_out = set(exclude)
+    wanted = there if subset is None else _listed(root, subset)
+    for name in [*wanted, *left_out]:
+        if name not in there:
+            raise SourceError(f"{root} has no sequence {name!r}; it has {', '.join(there)}: choose among these")
+    found = [_sequence(root, name) for name in wanted if name not in left_out]
+    if not found:
+        raise SourceError(f"no sequence of {root} is left ({', '.join(wanted)} excluded); leave at least one")
+    return found
+
+
+def _listed(root: Path, subset: str) -> list[str]:
+    """Names in a list: one a line (DAVIS 2017), or pairs of paths (DAVIS 2016)."""
+    lists = {path.relative_to(root / "ImageSets").with_suffix("").as_posix(): path for path in _lists(root)}
+    fitting = [name for name in lists if name == subset or name.endswith(f"/{subset}")]
+    if len(fitting) != 1:
+        raise SourceError(
+            f"{root} has {len(fitting)} lists {subset!r}; its lists are {', '.join(lists) or 'none'}: "
+            "name one of them whole, or none to take every sequence"
+        )
+    words = [line.split()[0] for line in lists[fitting[0]].read_text().splitlines() if line.strip()]
+    return sorted({Path(word).parent.name if "/" in word else word for word in words})
+
+
+def _lists(root: Path) -> list[Path]:
+    return sorted((root / "ImageSets").glob("**/*.txt"))
+
+
+def _sequence(root: Path, name: str) -> DavisSequence:
+    frames = tuple(sorted((root / "JPEGImages" / SIZE / name).glob("*.jpg")))
+    masks = tuple(root / "Annotations" / SIZE / name / f"{path.stem}.png" for path in frames)
+    missing = [path for path in masks if not path.exists()]
+    if missing:
+        raise SourceError(
+            f"{missing[0]} is missing ({len(missing)} of the {len(masks)} annotations of {name}); every picture "
+            "needs its annotation: complete the folder, or exclude the sequence"
+        )
+    if len(frames) < FEWEST:
+        raise SourceError(
+            f"{root / 'JPEGImages' / SIZE / name} has {len(frames)} pictures (*.jpg); {FEWEST} are needed, since the "
+            "first and the last are not measured: complete the folder, or exclude the sequence"
+        )
+    return DavisSequence(name, frames, masks)
+
+
+def truth_of(sequence: DavisSequence) -> Labels:
+    """Ids (T, H, W) of the objects of a sequence, 0 elsewhere, `UNJUDGED` where nobody judges.
+
+    Raises:
+        SourceError: an annotation that cannot be read, is no label map, or has another size than the first.
+    """
+    maps = [_labels(path) for path in sequence.masks]
+    for path, labels in zip(sequence.masks, maps, strict=True):
+        if labels.shape != maps[0].shape:
+            raise SourceError(
+                f"{path} is {said_size(labels.shape)} and {sequence.masks[0].name} is {said_size(maps[0].shape)}; the "
+                "annotations of a sequence are of one size: mend it, or exclude the sequence"
+            )
+    truth = np.stack(maps)
+    if set(np.unique(truth[0])) - {0} == {UNJUDGED}:  # 2016: black and white
+        return (truth > UNJUDGED // 2).astype(np.uint8)
+    return truth
+
+
+def _labels(path: Path) -> Labels:
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("L") if image.mode in ("1", "LA", "RGB", "RGBA") else image)
+            plain = image.mode in ("1", "L", "P", "LA") or _grey(image)
+    except (OSError, SyntaxError, ValueError) as problem:
+        raise SourceError(f"{path} cannot be read as a picture ({problem}); copy or unpack it again") from None
+    if not plain:
+        raise SourceError(
+            f"{path} is a picture of mode {image.mode}, not of labels; allowed are PNG files with a palette, or "
+            "black and white: save it so"
+        )
+    return pixels.astype(np.uint8)
+
+
+def _grey(image: Image.Image) -> bool:
+    """Whether a colour picture has no colour: so some tools save black and white."""
+    if image.mode not in ("RGB", "RGBA"):
+        return False
+    rgb = np.asarray(image)[..., :3]
+    return bool((rgb == rgb[..., :1]).all())
+
+
+def said_size(shape: tuple[int, ...]) -> str:
+    """A (height, width) as people say it."""
+    return f"{shape[1]} x {shape[0]}"
