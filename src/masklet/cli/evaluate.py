@@ -90,7 +90,7 @@ def davis(
             rows.append(evaluate_film(tracker, sequence, prompt, step))
         typer.echo(_film_line(sequence.name, rows[-1].figures))
         if report_file is not None:
-            _write_films(report_file, tracker.info().name, prompt, rows)
+            _write_films(report_file, model or tracker.info().name, prompt, rows)
     typer.echo(_film_line("all objects", films_report(rows).total))
 
 
