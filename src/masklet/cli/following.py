@@ -70,11 +70,11 @@ class TrackJob:
         return (self.until - 1 if self.until else None) if self.reverse else self.until + 1
 
 
-def follow(job: TrackJob) -> None:
+def follow(job: TrackJob, model: SAM | None = None) -> None:
     """Do `job`; what was written, and what became of each object, on standard output.
 
-    Stopped with Ctrl-C the exit code is 130, where the film or the disk gives out it is 2; the files then hold the
-    frames before, and --resume goes on with them.
+    `model` is the one that the job names, if it is there already. Stopped with Ctrl-C the exit code is 130, where
+    the film or the disk gives out it is 2; the files then hold the frames before, and --resume goes on with them.
 
     Raises:
         MaskletError: what keeps it from beginning: no film, no model, prompts that do not fit.
@@ -86,7 +86,7 @@ def follow(job: TrackJob) -> None:
         if not video.seekable:
             _check_stream(job, video)
         journal = Journal(job.out, stem_of(job.source, video)) if video.seekable else None
-        _Run(job, video, journal).all()
+        _Run(job, video, journal).all(model)
 
 
 def stem_of(source: str, video: Video) -> str:
@@ -123,11 +123,11 @@ class _Run:
         """Prompts on frames of a stream that have not come yet."""
         self.looked: int | None = None
 
-    def all(self) -> None:
+    def all(self, model: SAM | None) -> None:
         """From the first frame to the last, or as far as it goes."""
         try:
             self._begin()
-            session = self._session(open_model(self.job.model, self.job.device, self.job.precision))
+            session = self._session(model or open_model(self.job.model, self.job.device, self.job.precision))
             with self.watch:
                 self._frames(session)
             with unbroken():
