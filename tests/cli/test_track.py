@@ -188,7 +188,13 @@ def driven(trouble: Tracked, *words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(("way", "at"), [("--both", 4), ("--reverse", 1)])
 def test_a_killed_run_is_resumed_to_the_same_end(
-    way: str, at: int, masklet: Masklet, small: None, tracking_file: Path, film: Path
+    way: str,
+    at: int,
+    masklet: Masklet,
+    small: None,
+    tracking_file: Path,
+    film: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     words = ["film.mp4", *PROMPTS, way, "--save", "video,png,coco,numpy", "--model", str(tracking_file)]
     assert driven({"kill": at, "every": 3}, *words, "--out", "cut").returncode == -9
@@ -197,8 +203,11 @@ def test_a_killed_run_is_resumed_to_the_same_end(
     assert lines.read_text().count("\n") == (5 if way == "--both" else 3)
     with lines.open("a") as file:
         file.write('{"frame":5,"time":0.5,"si')  # as a kill in the middle of a line leaves it
+    monkeypatch.setattr(watch, "PLAIN_EVERY_S", 0.0)
     resumed = masklet("track", *words, "--out", "cut", "--resume")
     assert resumed.code == 0, resumed.err
+    assert "looking back" not in resumed.err
+    assert ("masklet: writing again what was tracked before, frame 4\n" in resumed.err) == (way == "--both")
     assert f"{3 if way == '--reverse' else 5} frame(s) were tracked before" in resumed.err
     whole = masklet("track", *words, "--out", "whole")
     assert whole.code == 0

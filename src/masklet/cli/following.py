@@ -22,6 +22,7 @@ from masklet.cli.watch import Watch
 from masklet.errors import InputError, MaskletError, PromptError
 
 if TYPE_CHECKING:
+    from masklet.formats import FrameRecord
     from masklet.media import Video
     from masklet.results import Results
     from masklet.sam import SAM
@@ -127,8 +128,9 @@ class _Run:
         """From the first frame to the last, or as far as it goes."""
         try:
             self._begin()
-            session = self._session(model or open_model(self.job.model, self.job.device, self.job.precision))
+            network = model or open_model(self.job.model, self.job.device, self.job.precision)
             with self.watch:
+                session = self._session(network)
                 self._frames(session)
             with unbroken():
                 self._finish(session)
@@ -192,7 +194,12 @@ class _Run:
             passed += record.frame >= last if self.job.reverse else record.frame <= last
         self.watch.skip(passed)
         note(f"going on after frame {last}: {self.tally.frames} frame(s) were tracked before")
-        self.outputs.take_over(self.journal.records())
+        self.outputs.take_over(self._told(self.journal.records()))
+
+    def _told(self, records: Iterable[FrameRecord]) -> Iterator[FrameRecord]:
+        for record in records:
+            self.watch.say(f"writing again what was tracked before, frame {record.frame}")
+            yield record
 
     # frames -------------------------------------------------------------------------------------------------------
 
@@ -229,8 +236,8 @@ class _Run:
             _tell(session, said)
 
     def _look(self, frame: int) -> None:
-        """Told of every frame; those of looking back come first, and descend."""
-        if self.looked is None or frame < self.looked:
+        """Told of every frame; those of looking back come first, and descend. A state is saved after them."""
+        if not self.going_on and (self.looked is None or frame < self.looked):
             self.looked = frame
             self.watch.say(f"looking back, at frame {frame}")
             self.watch.begin()
@@ -249,7 +256,7 @@ class _Run:
 
     def _report(self, paths: Iterable[Path]) -> None:
         dropped = f", {self.video.dropped} dropped because they came too fast" if self.video.dropped else ""
-        rate = f", {self.watch.rate:.1f} frames/s"
+        rate = f", {self.watch.rate:.1f} frames/s" if self.watch.rate else ""
         typer.echo(f"{self.video.path}: {self.tally.frames} frames{rate}{dropped} -> {named(paths)}")
         for line in self.tally.lines():
             typer.echo(line)
