@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from masklet import SAM
+from masklet.errors import InputError
+from reference import picture
 
 RGB = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
 
@@ -131,3 +133,15 @@ def test_info_says_what_it_is(model: SAM, builtin_file: Path) -> None:
     assert info.parameters > 1e6
     assert info.path == str(builtin_file)
     assert "Apache-2.0" in str(info)
+
+
+@pytest.mark.parametrize("side", [0, 33, 32, 8192, 100.0, True, "512"])
+def test_a_side_that_no_network_takes_is_named(side: object) -> None:
+    with pytest.raises(InputError, match="multiple of 32"):
+        SAM(image_size=side)  # type: ignore[arg-type]
+
+
+def test_a_smaller_input_is_taken() -> None:
+    model = SAM(image_size=192)
+    assert model.info().image_size == 192
+    assert model(picture(), bboxes=[45, 85, 135, 175])[0].masks.data[0, 130, 90]

@@ -58,7 +58,9 @@ class SAM:
     """Segment anything.
 
     `model` is nothing (the small model inside the package), a known name (`sam2.1_b.pt`,
-    `sam2.1_hiera_base_plus.pt`, `facebook/sam2.1-hiera-base-plus`) or a .pt or .safetensors file.
+    `sam2.1_hiera_base_plus.pt`, `facebook/sam2.1-hiera-base-plus`) or a .pt or .safetensors file. `image_size` is the
+    side of the square that pictures are brought to, a multiple of 32; None: what the model was trained for. Smaller is
+    faster and coarser.
 
     Example:
         >>> model = SAM()
@@ -69,7 +71,7 @@ class SAM:
 
     Raises:
         UnknownModelError, DownloadError, CheckpointError: the model cannot be had.
-        InputError: an unknown device or precision.
+        InputError: an unknown device or precision, a size that is no multiple of 32.
     """
 
     def __init__(
@@ -78,10 +80,14 @@ class SAM:
         *,
         device: str | None = None,
         precision: str = "fp32",
+        image_size: int | None = None,
         progress: Progress | None = None,
     ) -> None:
         place = _device(device)
+        _check_side(image_size)
         self._loaded: LoadedModel = load(model, progress)
+        if image_size is not None:
+            self._loaded.network.image_size = image_size
         self.predictor = ImagePredictor(self._loaded.network, place, precision)
         self._encoded: tuple[bytes, ImageFeatures | None] = (b"", None)
 
@@ -352,6 +358,14 @@ def _results(picture: Picture, prediction: Prediction, clock: _Clock) -> Results
         speed=clock.speed,
         logits=prediction.logits[chosen],
     )
+
+
+def _check_side(side: object) -> None:
+    """Raise unless `side` is None or a side that the networks take."""
+    if side is None:
+        return
+    if isinstance(side, bool) or not isinstance(side, int) or side % 32 or not 64 <= side <= 4096:
+        raise InputError(f"image_size={side!r} must be a multiple of 32 from 64 to 4096, such as 512; or leave it out")
 
 
 def _device(name: str | None) -> str:
