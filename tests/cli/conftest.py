@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from cli.films import write_film
+from masklet.cli import following, journal
 from masklet.cli.main import run
 
 
@@ -50,3 +53,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     rough[12:28, 22:48] = 255
     Image.fromarray(rough).save("rough.png")
     return tmp_path
+
+
+@pytest.fixture
+def film(folder: Path, small_film: np.ndarray) -> Path:
+    """film.mp4 in the current folder: ten frames of 96 x 64."""
+    write_film(folder / "film.mp4", small_film)
+    return Path("film.mp4")
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch, tracker: Any) -> None:
+    """The command gets the small tracker, whatever model is asked for, and saves its state every second frame."""
+    monkeypatch.setattr(following, "open_model", lambda *_: tracker)
+    monkeypatch.setattr(journal, "EVERY_FRAMES", 2)
+    monkeypatch.setattr(journal, "SHARE", 0)
