@@ -95,7 +95,7 @@ def builtin_video() -> TrainConfig:
         cutouts=CUTOUTS,
         stages=(
             Stage(size=192, batch=4, frames=6, steps=1200, rate=1e-3, rate_end=7e-4, prompts=FOLLOWED),
-            Stage(size=288, batch=2, frames=8, steps=1800, rate=7e-4, rate_end=0.0, prompts=FOLLOWED),
+            Stage(size=288, batch=2, frames=8, steps=960, rate=7e-4, rate_end=0.0, prompts=FOLLOWED),
         ),
         rates=(
             ("image_encoder", 0.0),
