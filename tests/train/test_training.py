@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from masklet.errors import CheckpointError, SourceError
+from masklet.errors import CheckpointError, InputError, SourceError
 from masklet.loading import load
 from masklet.models.base import MaskPrediction
+from masklet.registry import resolve
 from masklet.train.config import LossConfig, PromptConfig, Stage, TrainConfig
 from masklet.train.data import Stills, find_sources
 from masklet.train.loop import _step, begin, train
@@ -155,6 +156,14 @@ def test_a_run_becomes_a_file_that_loads(stills: Path, tmp_path: Path, no_downlo
     loaded = load(target)
     assert loaded.name == "builtin"
     assert target.stat().st_size < 20e6
+    mixed = publish(tmp_path / "state.pt", tmp_path / "mixed.safetensors", start=resolve("builtin"), share=0.25)
+    own, before, between = (load(p).network.state_dict() for p in (target, "builtin", mixed))
+    name = "sam_mask_decoder.iou_token.weight"
+    torch.testing.assert_close(between[name], 0.25 * own[name] + 0.75 * before[name], atol=1e-2, rtol=1e-2)
+    score = "sam_mask_decoder.pred_obj_score_head.layers.0.weight"
+    assert torch.equal(between[score], own[score])
+    with pytest.raises(InputError, match="from 0"):
+        publish(tmp_path / "state.pt", mixed, start=resolve("builtin"), share=2.0)
 
 
 def test_a_damaged_state_is_refused_and_kept(stills: Path, tmp_path: Path, no_download: None) -> None:

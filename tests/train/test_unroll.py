@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from masklet.errors import CheckpointError
 from masklet.loading import load
@@ -18,7 +19,7 @@ from masklet.train.config import LossConfig, PromptConfig, Stage, TrainConfig
 from masklet.train.loop import _encoder, _freeze, _step, begin, normalised, train
 from masklet.train.losses import at_stride_4, prediction_cost
 from masklet.train.recipes import builtin_video
-from masklet.train.start import go_on_from, initialise
+from masklet.train.start import MEMORY, go_on_from, initialise
 from masklet.train.unroll import Bank, follow, frame_numbers
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -47,12 +48,21 @@ def moving_square(frames: int = 4, hidden: int | None = None) -> ClipBatch:
     return ClipBatch(pixels, masks, torch.zeros(1, dtype=torch.long))
 
 
+@pytest.fixture(scope="module")
+def pictures_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built-in model's file without its memory, as the first run leaves it."""
+    target = tmp_path_factory.mktemp("weights") / "pictures.safetensors"
+    state = load("builtin").network.state_dict()
+    save_file({name: tensor for name, tensor in state.items() if not name.startswith(MEMORY)}, target)
+    return target
+
+
 @pytest.fixture
-def model() -> SAM2:
+def model(pictures_only: Path) -> SAM2:
     torch.manual_seed(0)
     made = SAM2(CONFIGS["builtin"])
     initialise(made)
-    go_on_from(made, "builtin")
+    go_on_from(made, str(pictures_only))
     return made
 
 
@@ -143,8 +153,8 @@ def test_each_kind_of_prompt_starts_a_clip(model: SAM2) -> None:
         assert costs.keys() - {"tracked", "corrected"} == (set() if kind == "mask" else {kind})
 
 
-def test_a_new_memory_leaves_the_model_what_it_was(model: SAM2) -> None:
-    published = load("builtin").network.state_dict()
+def test_a_new_memory_leaves_the_model_what_it_was(model: SAM2, pictures_only: Path) -> None:
+    published = load(pictures_only).network.state_dict()
     own = model.state_dict()
     assert all(torch.equal(own[name], tensor) for name, tensor in published.items())
     assert model.mask_downsample(torch.ones(1, 1, 8, 8)).flatten().tolist() == pytest.approx([10.0] * 4)

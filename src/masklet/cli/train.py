@@ -59,15 +59,20 @@ def _tracked(progress: Progress) -> str:
 def publish(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
     target: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
+    start: Annotated[
+        Path | None, typer.Option("--start", metavar="FILE", help="The file the run went on from, to be mixed in.")
+    ] = None,
+    share: Annotated[float, typer.Option("--share", help="Of the run's weights in the mixture, 0 to 1.")] = 0.7,
 ) -> None:
     """Write a run's averaged weights as fp16 safetensors, with config and licence inside.
 
     \b
     Example:
       masklet publish runs/builtin mine.safetensors
+      masklet publish runs/video mine.safetensors --start before.safetensors --share 0.7
       masklet segment dog.jpg --point 150,150 --model mine.safetensors
     """
     from masklet.train.publish import publish as write
 
-    path = write(run / "state.pt", target)
+    path = write(run / "state.pt", target, start=start, share=share)
     typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
