@@ -199,11 +199,15 @@ def test_a_damaged_frame_is_named_and_left_out(name: str, part: slice, tmp_path:
         assert video.count == 40
         for frame in frames:  # neither the frames before nor the next group know of it
             assert np.array_equal(frame.rgb, whole[frame.index]) or number < frame.index < 24
-        assert all(np.array_equal(video[frame.index].rgb, frame.rgb) for frame in frames)
+        sound = [frame for frame in frames if not number < frame.index < 24]
+        assert all(np.array_equal(video[frame.index].rgb, frame.rgb) for frame in sound)
         with pytest.raises(SourceError, match=rf"frame {number} cannot be decoded.*another frame"):
             video[number]
         with pytest.warns(MaskletWarning, match="frame 16"):
-            assert same(list(video.frames(reverse=True)), frames[::-1])
+            back = list(video.frames(reverse=True))
+        assert [frame.index for frame in back] == [frame.index for frame in frames[::-1]]
+        # what the decoder paints over the damage is its own and may be another each time
+        assert same([frame for frame in back if not number < frame.index < 24], sound[::-1])
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert len(list(video.frames(24))) == 16
