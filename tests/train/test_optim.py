@@ -1,0 +1,93 @@
+"""Which weight learns how fast: hand-made cases of the published rule."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from masklet.errors import InputError
+from masklet.train.optim import layer_scales, learning_rate, parameter_groups, warmed
+from networks import CONVNET, HIERA, small_network
+
+TRUNK = "image_encoder.trunk."
+
+
+def told(model: torch.nn.Module, groups: list[dict[str, object]]) -> dict[str, tuple[float, float]]:
+    """Scale and weight decay by name."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found = [(names[id(p)], (group["scale"], group["weight_decay"])) for group in groups for p in group["params"]]
+    assert len(found) == len(dict(found)), "a weight is in two groups"
+    return dict(found)
+
+
+def test_the_trunk_of_hiera_learns_slower_the_earlier_the_layer() -> None:
+    model = small_network(HIERA)  # five blocks
+    found = told(model, parameter_groups(model, share_of=lambda _: 1.0, weight_decay=0.1, layer_decay=0.5))
+    assert set(found) == {name for name, _ in model.named_parameters()}
+    assert found[f"{TRUNK}patch_embed.proj.weight"] == (0.5**6, 0.1)
+    assert found[f"{TRUNK}blocks.0.attn.qkv.weight"] == (0.5**5, 0.1)
+    assert found[f"{TRUNK}blocks.4.mlp.layers.0.weight"] == (0.5, 0.1)
+    assert found[f"{TRUNK}blocks.4.norm1.weight"] == (0.5, 0.0)
+    assert found[f"{TRUNK}pos_embed"] == found[f"{TRUNK}pos_embed_window"] == (1.0, 0.1)
+    assert found["image_encoder.neck.convs.0.conv.weight"] == (1.0, 0.1)
+    assert found["memory_attention.layers.0.linear1.bias"] == (1.0, 0.0)
+    assert found["sam_mask_decoder.output_upscaling.1.weight"] == (1.0, 0.0)  # a normalisation over channels
+
+
+def test_the_built_in_trunk_is_counted_from_its_stem_to_its_context() -> None:
+    model = small_network(CONVNET)  # 1 + 2 + 1 + 1 blocks, the way in, two context blocks
+    found = told(model, parameter_groups(model, share_of=lambda _: 1.0, weight_decay=0.1, layer_decay=0.5))
+    order = ("stages.0.0.look", "stages.1.0.look", "stages.1.1.look", "stages.2.0.look", "stages.3.0.look", "enter")
+    order = ("stem", *order, "context.0.attn.q_proj", "context.1.mlp.layers.0")
+    assert [found[f"{TRUNK}{name}.weight"][0] for name in order] == [0.5**n for n in (9, 8, 7, 6, 5, 4, 3, 2, 1)]
+
+
+def test_shares_multiply_and_what_has_none_is_left_out() -> None:
+    model = small_network(HIERA)
+    shares = {"image_encoder.neck": 0.0, "image_encoder": 0.5, "sam_prompt_encoder": 0.0}
+    groups = parameter_groups(
+        model,
+        share_of=lambda name: next((share for start, share in shares.items() if name.startswith(start)), 1.0),
+        weight_decay=0.1,
+        layer_decay=0.5,
+        trunk_share=0.25,
+    )
+    found = told(model, groups)
+    assert not any(name.startswith(("image_encoder.neck", "sam_prompt_encoder")) for name in found)
+    assert found[f"{TRUNK}blocks.4.attn.qkv.weight"] == (0.5 * 0.25 * 0.5, 0.1)
+    assert found["no_mem_embed"] == (1.0, 0.1)
+    optimizer = torch.optim.AdamW(groups, lr=0.0)
+    assert {group["scale"] for group in optimizer.param_groups} == {scale for scale, _ in found.values()}
+
+
+def test_without_decay_all_layers_are_alike() -> None:
+    model = small_network(HIERA)
+    assert set(layer_scales(dict(model.named_parameters()), 1.0).values()) == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("shape", "rates"),
+    [
+        ("constant", (4.0, 4.0, 4.0)),
+        ("linear", (4.0, 2.5, 1.0)),
+        ("cosine", (4.0, 2.5, 1.0)),
+    ],
+)
+def test_the_rate_goes_from_start_to_end(shape: str, rates: tuple[float, ...]) -> None:
+    found = [learning_rate(progress, start=4.0, end=1.0, shape=shape) for progress in (0.0, 0.5, 1.0)]
+    assert found == pytest.approx(rates)
+
+
+def test_a_cosine_begins_and_ends_flat() -> None:
+    assert learning_rate(1 / 3, start=1.0, end=0.0, shape="cosine") == pytest.approx(0.75)  # cos 60 degrees is a half
+    assert learning_rate(2 / 3, start=1.0, end=0.0, shape="cosine") == pytest.approx(0.25)
+
+
+def test_an_unknown_shape_names_those_there_are() -> None:
+    with pytest.raises(InputError, match=r"'square'.*constant, cosine, linear"):
+        learning_rate(0.5, start=1.0, end=0.0, shape="square")
+
+
+def test_warming_up_reaches_the_rate_with_its_last_step() -> None:
+    assert [warmed(2.0, step, 4) for step in range(6)] == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
+    assert warmed(2.0, 0, 0) == 2.0
