@@ -1,0 +1,191 @@
+"""Several processes that train one model, as torchrun starts them, without a wrapper around the model.
+
+Every process has the whole model and its own share of the data; gradients are averaged between backward and step,
+so that all take the same step.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from masklet.errors import StateError
+
+__all__ = ["Ranks", "any_rank", "average_gradients", "ranks", "spread"]
+
+BUCKET_BYTES = 25 << 20
+"""Tensors go together up to this size: one message costs less than many."""
+NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Which process this is: number `rank` of `world`, number `local` on its machine."""
+
+    rank: int
+    world: int
+    local: int
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the one that writes files."""
+        return self.rank == 0
+
+
+@contextmanager
+def ranks(device: str = "cpu", *, patience: float = 600.0) -> Iterator[Ranks]:
+    """This process among those that torchrun started; alone, where it was started by itself.
+
+    On "cuda" the processes talk by NCCL and each gets the graphics card of its local rank; else by Gloo. One that
+    hears nothing for `patience` seconds gives up.
+
+    Example:
+        >>> with ranks("cuda") as own:
+        ...     spread(model, own)
+
+    Raises:
+        StateError: half of what torchrun sets is missing, or the other processes are not found.
+    """
+    own = _read()
+    if own.world == 1:
+        yield own
+        return
+    cuda = torch.device(device).type == "cuda"
+    if cuda:
+        torch.cuda.set_device(own.local)
+    wait = timedelta(seconds=patience)
+    _heard(lambda: dist.init_process_group("nccl" if cuda else "gloo", timeout=wait), own)
+    try:
+        yield own
+    finally:
+        dist.destroy_process_group()
+
+
+def _read() -> Ranks:
+    """From the environment."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return Ranks(0, 1, 0)
+    world = os.environ["WORLD_SIZE"]
+    missing = [name for name in NEEDED if name not in os.environ]
+    numbers = [os.environ.get(name, "") for name in NEEDED[:2]]
+    if missing or not all(number.isdecimal() for number in (world, *numbers)):
+        raise StateError(
+            f"WORLD_SIZE is {world!r} but {', '.join(missing) or 'a rank'} is not set to anything that fits; start "
+            "several processes by torchrun --nproc-per-node N -m masklet train ..., or unset WORLD_SIZE for one"
+        )
+    return Ranks(int(numbers[0]), int(world), int(numbers[1]))
+
+
+def average_gradients(parameters: Iterable[nn.Parameter], own: Ranks) -> None:
+    """Replace the gradient of every parameter that learns by its mean over all processes.
+
+    A process where a parameter got none counts as zero; where none has one it stays without. All processes hand in the
+    same parameters in the same order.
+
+    Example:
+        >>> loss.backward()
+        >>> average_gradients(model.parameters(), own)
+        >>> optimizer.step()
+
+    Raises:
+        StateError: another process has ended or is silent.
+    """
+    if own.world == 1:
+        return
+    for bucket in _buckets([parameter for parameter in parameters if parameter.requires_grad]):
+        _average(bucket, own)
+
+
+def _average(bucket: Sequence[Tensor], own: Ranks) -> None:
+    pieces = [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in bucket]
+    there = pieces[0].new_tensor([p.grad is not None for p in bucket])
+    flat = torch.cat([*pieces, there])
+    _heard(lambda: dist.all_reduce(flat), own)
+    flat /= own.world
+    *means, there = _pieces(flat, [p.numel() for p in bucket] + [len(bucket)])
+    for parameter, mean, share in zip(bucket, means, there.tolist(), strict=True):
+        if share > 0:
+            if parameter.grad is None:
+                parameter.grad = torch.empty_like(parameter)
+            parameter.grad.copy_(mean.view_as(parameter))
+
+
+@torch.no_grad()
+def spread(model: nn.Module, own: Ranks) -> None:
+    """Give every process the weights and buffers that the first one has.
+
+    Example:
+        >>> spread(model, own)
+
+    Raises:
+        StateError: another process has ended or is silent.
+    """
+    if own.world == 1:
+        return
+    for bucket in _buckets([*model.parameters(), *model.buffers()]):
+        flat = torch.cat([tensor.flatten() for tensor in bucket])
+        _broadcast(flat, own)
+        for tensor, piece in zip(bucket, _pieces(flat, [tensor.numel() for tensor in bucket]), strict=True):
+            tensor.copy_(piece.view_as(tensor))
+
+
+def _broadcast(flat: Tensor, own: Ranks) -> None:
+    _heard(lambda: dist.broadcast(flat, src=0), own)
+
+
+def any_rank(flag: bool, own: Ranks) -> bool:
+    """Whether any process says so; all get the same answer, so that all stop at the same step.
+
+    Example:
+        >>> if any_rank(stop_was_asked, own):
+        ...     break
+
+    Raises:
+        StateError: another process has ended or is silent.
+    """
+    if own.world == 1:
+        return flag
+    device = torch.device("cuda", own.local) if dist.get_backend() == "nccl" else torch.device("cpu")
+    flags = torch.tensor([flag], dtype=torch.int32, device=device)
+    _heard(lambda: dist.all_reduce(flags, dist.ReduceOp.MAX), own)
+    return bool(flags.item())
+
+
+def _pieces(flat: Tensor, sizes: list[int]) -> tuple[Tensor, ...]:
+    return torch.split_with_sizes(flat, sizes)
+
+
+def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Of one kind and device each, in an order that is the same in all processes."""
+    kinds: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+    for tensor in tensors:
+        kinds.setdefault((tensor.dtype, tensor.device), []).append(tensor)
+    for alike in kinds.values():
+        bucket: list[Tensor] = []
+        held = 0
+        for tensor in alike:
+            size = tensor.numel() * tensor.element_size()
+            if bucket and held + size > BUCKET_BYTES:
+                yield bucket
+                bucket, held = [], 0
+            bucket.append(tensor)
+            held += size
+        yield bucket
+
+
+def _heard(call: Callable[[], object], own: Ranks) -> None:
+    try:
+        call()
+    except RuntimeError as error:  # what torch.distributed raises, of every backend
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise StateError(
+            f"process {own.rank} of {own.world} hears nothing from the others ({reason}); one of them has ended or is "
+            "stuck: its own output says why; the same command goes on from the last checkpoint"
+        ) from error
