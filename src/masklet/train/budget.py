@@ -1,0 +1,174 @@
+"""What a step needs of time and memory, and what to lower where there is not enough."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+__all__ = ["Budget", "advice", "measure", "out_of_memory"]
+
+PROCESS = Path("/proc/self")
+FULL = re.compile(r"out of memory|can't allocate memory|not enough memory|alloc_failed", re.IGNORECASE)
+"""What allocators say, of processors, of graphics cards, of the libraries between."""
+
+SMALLEST = 64
+"""Pixels a side that something can be learnt from."""
+ENCODER, CHECKPOINTED, OBJECT = 1.0, 0.3, 0.12
+"""What a frame keeps for the way back: by its encoder, with and without checkpointing, and by each object."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one step took."""
+
+    seconds: float
+    peak_bytes: int | None
+    """Of tensors on a graphics card, else of the whole process; None where the system does not tell."""
+
+
+def measure(step: Callable[[], object], device: torch.device) -> Budget:
+    """Do `step` once and say what it took; a step before it should have warmed everything up.
+
+    Example:
+        >>> measure(lambda: model(pixels).sum().backward(), torch.device("cpu"))
+        Budget(seconds=1.9, peak_bytes=1431655765)
+    """
+    before = _begin(device)
+    clock = time.perf_counter()
+    step()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+    return Budget(time.perf_counter() - clock, _peak(device, before))
+
+
+def _begin(device: torch.device) -> int | None:
+    """Begin counting anew; where that cannot be, the peak so far, which the step's hides behind."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+    if device.type != "cpu":
+        return 0
+    try:
+        (PROCESS / "clear_refs").write_text("5")
+    except OSError:
+        return _most_resident()
+    return 0
+
+
+def _peak(device: torch.device, before: int | None) -> int | None:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if device.type == "mps":  # what the driver handed out stays with the process, so this is the peak
+        return int(torch.mps.driver_allocated_memory())
+    after = _most_resident() if device.type == "cpu" else None
+    return after if after is not None and before is not None and after > before else None
+
+
+def _most_resident() -> int | None:
+    """Bytes of this process that were in memory at once, at most."""
+    try:
+        found = re.search(r"VmHWM:\s*(\d+) kB", (PROCESS / "status").read_text())
+    except OSError:
+        found = None
+    if found:
+        return int(found[1]) << 10
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most << 10
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there was not enough memory, of whatever device or library.
+
+    Example:
+        >>> out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"))
+        True
+        >>> out_of_memory(RuntimeError("shape mismatch"))
+        False
+    """
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and FULL.search(str(error)) is not None
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What memory grows with."""
+
+    batch: int
+    frames: int
+    objects: int
+    size: int
+
+    def lowered(self) -> dict[str, _Step]:
+        """The next value down of each that has one."""
+        size = max(int(self.size * 0.75) // 32 * 32, SMALLEST)
+        down = {
+            "batch": replace(self, batch=self.batch // 2),
+            "frames": replace(self, frames=self.frames // 2),
+            "objects": replace(self, objects=self.objects // 2),
+            "size": replace(self, size=size),
+        }
+        return {name: step for name, step in down.items() if 0 < getattr(step, name) < getattr(self, name)}
+
+    def cost(self, encoder: float) -> float:
+        """Memory, up to a factor."""
+        return self.batch * self.frames * self.size**2 * (encoder + OBJECT * self.objects)
+
+
+def advice(
+    batch: int, objects: int, frames: int, size: int, accumulate: int, checkpointing: bool, frozen_encoder: bool
+) -> str:
+    """What to change where memory ran out, what gains most first, with the next values to try.
+
+    Example:
+        >>> print(advice(2, 3, 8, 1024, 1, checkpointing=True, frozen_encoder=False))
+        out of memory with batch 2, frames 8, objects 3, size 1024
+        Lower one of these, what gains most first:
+          batch 2 -> 1, with accumulate 1 -> 2 (the same steps)
+          frames 8 -> 4
+          size 1024 -> 768
+          objects 3 -> 1
+        Or keep them, and:
+          train adapters of low rank (LoRA): less for the optimiser
+          freeze the encoder: it keeps nothing
+    """
+    now = _Step(batch, frames, objects, size)
+    encoder = 0.0 if frozen_encoder else CHECKPOINTED if checkpointing else ENCODER
+    steps = now.lowered()
+    order = sorted(steps, key=lambda name: steps[name].cost(encoder))  # a stable sort: a tie stays as listed
+    lines = [_line(name, now, steps[name], accumulate) for name in order]
+    others = _others(checkpointing, frozen_encoder)
+    head = f"out of memory with batch {batch}, frames {frames}, objects {objects}, size {size}"
+    parts = [head, "Lower one of these, what gains most first:" if lines else "Nothing of these can be lowered."]
+    parts += [f"  {line}" for line in lines]
+    if others:
+        parts += ["Or keep them, and:" if lines else "What is left:", *(f"  {line}" for line in others)]
+    elif not lines:
+        parts.append("Take a smaller model, or a device with more memory.")
+    return "\n".join(parts)
+
+
+def _line(name: str, now: _Step, then: _Step, accumulate: int) -> str:
+    line = f"{name} {getattr(now, name)} -> {getattr(then, name)}"
+    if name == "batch" and now.batch % 2 == 0:
+        return f"{line}, with accumulate {accumulate} -> {2 * accumulate} (the same steps)"
+    return line
+
+
+def _others(checkpointing: bool, frozen_encoder: bool) -> list[str]:
+    if frozen_encoder:  # nothing is kept of it
+        return []
+    ways = [] if checkpointing else ["turn gradient checkpointing on (the same steps, a third more time)"]
+    return [*ways, "train adapters of low rank (LoRA): less for the optimiser", "freeze the encoder: it keeps nothing"]
