@@ -14,15 +14,16 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
+from masklet.datasets.base import said_size
+from masklet.datasets.davis import listed_names
+from masklet.datasets.labels import UNJUDGED, read_labels
 from masklet.errors import SourceError
 
 __all__ = ["UNJUDGED", "DavisSequence", "Labels", "davis_under", "said_size", "truth_of"]
 
 Labels = npt.NDArray[np.uint8]
 SIZE = "480p"
-UNJUDGED = 255
 FEWEST = 3
 """Frames of a film; the first and the last are not measured."""
 
@@ -77,8 +78,7 @@ def _listed(root: Path, subset: str) -> list[str]:
             f"{root} has {len(fitting)} lists {subset!r}; its lists are {', '.join(lists) or 'none'}: "
             "name one of them whole, or none to take every sequence"
         )
-    words = [line.split()[0] for line in lists[fitting[0]].read_text().splitlines() if line.strip()]
-    return sorted({Path(word).parent.name if "/" in word else word for word in words})
+    return sorted(listed_names(lists[fitting[0]]))
 
 
 def _lists(root: Path) -> list[Path]:
@@ -108,7 +108,7 @@ def truth_of(sequence: DavisSequence) -> Labels:
     Raises:
         SourceError: an annotation that cannot be read, is no label map, or has another size than the first.
     """
-    maps = [_labels(path) for path in sequence.masks]
+    maps = [read_labels(path) for path in sequence.masks]
     for path, labels in zip(sequence.masks, maps, strict=True):
         if labels.shape != maps[0].shape:
             raise SourceError(
@@ -119,31 +119,3 @@ def truth_of(sequence: DavisSequence) -> Labels:
     if set(np.unique(truth[0])) - {0} == {UNJUDGED}:  # 2016: black and white
         return (truth > UNJUDGED // 2).astype(np.uint8)
     return truth
-
-
-def _labels(path: Path) -> Labels:
-    try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("L") if image.mode in ("1", "LA", "RGB", "RGBA") else image)
-            plain = image.mode in ("1", "L", "P", "LA") or _grey(image)
-    except (OSError, SyntaxError, ValueError) as problem:
-        raise SourceError(f"{path} cannot be read as a picture ({problem}); copy or unpack it again") from None
-    if not plain:
-        raise SourceError(
-            f"{path} is a picture of mode {image.mode}, not of labels; allowed are PNG files with a palette, or "
-            "black and white: save it so"
-        )
-    return pixels.astype(np.uint8)
-
-
-def _grey(image: Image.Image) -> bool:
-    """Whether a colour picture has no colour: so some tools save black and white."""
-    if image.mode not in ("RGB", "RGBA"):
-        return False
-    rgb = np.asarray(image)[..., :3]
-    return bool((rgb == rgb[..., :1]).all())
-
-
-def said_size(shape: tuple[int, ...]) -> str:
-    """A (height, width) as people say it."""
-    return f"{shape[1]} x {shape[0]}"

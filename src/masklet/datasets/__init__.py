@@ -1,0 +1,35 @@
+"""Pictures and films with masks, in the layouts people have, through one interface.
+
+base      what an entry, a frame and a data set are
+opening   a path becomes a data set: `open_dataset`, and the table `KINDS`
+mixture   several of them with weights: `open_mixture`
+check     what is broken, and what there is: `check`, `take_census`
+sheet     what it looks like: `contact_sheet`
+stills, davis, coco, yolo, png, sa1b, sav   the layouts, a file each
+"""
+
+from __future__ import annotations
+
+from masklet.datasets.base import Annotated, DataError, Dataset, Entry, Finding, Mask
+from masklet.datasets.check import Census, check, examine, take_census
+from masklet.datasets.mixture import Mixture, open_mixture
+from masklet.datasets.opening import KINDS, open_dataset
+from masklet.datasets.sheet import contact_sheet
+
+__all__ = [
+    "KINDS",
+    "Annotated",
+    "Census",
+    "DataError",
+    "Dataset",
+    "Entry",
+    "Finding",
+    "Mask",
+    "Mixture",
+    "check",
+    "contact_sheet",
+    "examine",
+    "open_dataset",
+    "open_mixture",
+    "take_census",
+]

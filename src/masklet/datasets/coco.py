@@ -1,0 +1,235 @@
+"""COCO instance JSON: one file for many pictures, outlines and run-length codes.
+
+The file may be huge; an entry keeps where its annotations lie in it, and reads them from there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from masklet.datasets.base import Choice, DataError, Dataset, Finding, LazyMasks, Mask, Size, Still, same_size
+from masklet.datasets.codes import code_decoder
+from masklet.datasets.jsons import Record, as_list, as_record, items_of, keys_of_start, read_bytes
+from masklet.datasets.listing import chosen, files_in, folders_in
+from masklet.datasets.shapes import ring_of
+from masklet.errors import SourceError
+from masklet.masks.polygons import Polygon, Ring, to_mask
+from masklet.media.sources import natural_key
+
+__all__ = ["CocoStill", "is_coco", "open_coco"]
+
+Span = tuple[int, int]
+_TRIED = 50
+"""So many files are looked at to find out what is there."""
+
+
+@dataclass(frozen=True)
+class CocoStill(Still):
+    """A picture, and where its annotations lie in the JSON file, in bytes."""
+
+    file: Path
+    size: Size | None
+    """(height, width) as the file says."""
+    spans: tuple[Span, ...]
+
+    def masks(self, size: Size) -> Mapping[int, Mask]:
+        """See Still."""
+        if self.size is not None:
+            same_size(self.file, self.size, self.picture, size, f"width and height of {self.picture.name}")
+        return LazyMasks({n: self._decoder(record, size) for n, record in enumerate(self._records(), 1)})
+
+    def _records(self) -> Iterator[Record]:
+        if not self.spans:
+            return
+        try:
+            with self.file.open("rb") as file:
+                for start, end in self.spans:
+                    file.seek(start)
+                    yield as_record(json.loads(file.read(end - start)), self.file, "an annotation")
+        except (OSError, ValueError) as problem:
+            if isinstance(problem, DataError):
+                raise
+            raise DataError.of(
+                self.file, f"cannot be read ({problem}); it changed after it was opened: open the data set again"
+            ) from problem
+
+    def _decoder(self, record: Record, size: Size) -> Callable[[], Mask]:
+        what, shape = f"annotation {record.get('id')}", record.get("segmentation")
+        if isinstance(shape, dict):
+            return code_decoder(shape, size, self.file, self.picture, what)
+        rings = [
+            ring_of(as_list(part, self.file, f"each outline of {what}"), (1.0, 1.0), size, self.file, what)
+            for part in as_list(shape, self.file, f"'segmentation' of {what}")
+        ]
+        return partial(_painted, rings, size)
+
+
+def _painted(rings: list[Ring], size: Size) -> Mask:
+    """Pixels whose centre lies in one of the rings."""
+    return to_mask([Polygon(ring) for ring in rings], size)
+
+
+def is_coco(path: Path) -> bool:
+    """Whether a path is a COCO JSON, or a folder with one."""
+    return bool(_files(path))
+
+
+def open_coco(path: Path, choice: Choice) -> Dataset:
+    """The pictures of a COCO JSON, or of all those below a folder; a split is the end of a file's name.
+
+    Crowds (`iscrowd`) are left out unless `choice.crowds`; an object with several outlines is all of them together.
+
+    Example:
+        >>> open_coco(Path("coco"), Choice("val2017")).entries[0].name
+        '000000000139'
+
+    Raises:
+        SourceError: no such file or split, no JSON, no images in it, or no pictures in its folders.
+    """
+    files = _files(path)
+    if choice.split is not None:
+        splits = {_split_of(file): file for file in files}
+        files = [splits[chosen(path, choice.split, splits, "split")]]
+    if not files:
+        raise SourceError(
+            f"{path} is no COCO data; allowed is a JSON file with images and annotations, or a folder with "
+            "annotations/instances_*.json: check the path"
+        )
+    entries: list[CocoStill] = []
+    problems: list[Finding] = []
+    for file in files:
+        prefix = "" if len(files) == 1 else f"{_split_of(file)}/"
+        found, wrong = _of_file(file, prefix, choice.crowds)
+        entries += found
+        problems += wrong
+    return Dataset("coco", path, tuple(entries), tuple(problems))
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path] if path.suffix.lower() == ".json" and _fits(path) else []
+    for folders in ([path / "annotations"], [path], folders_in(path)):
+        found = [file for folder in folders for file in files_in(folder, (".json",))]
+        fitting = [f for f in found if f.name.startswith("instances_")] or [f for f in found[:_TRIED] if _fits(f)]
+        if fitting:
+            return fitting
+    return []
+
+
+def _fits(file: Path) -> bool:
+    """Judged by the names in its first and its last part; the middle of a huge file is not looked at."""
+    keys = keys_of_start(file)
+    named = "images" in keys and bool({"annotations", "segmentation"} & keys)
+    return named or {"annotations", "image_id", "category_id"} <= keys
+
+
+def _split_of(file: Path) -> str:
+    """val2017 of instances_val2017.json; train of train/_annotations.coco.json."""
+    stem = file.name.split(".")[0]
+    return file.parent.name if stem == "_annotations" else stem.removeprefix("instances_")
+
+
+@dataclass
+class _Read:
+    """What a file holds, while it is read."""
+
+    file: Path
+    crowds: bool
+    images: dict[int | str, Record] = field(default_factory=dict)
+    spans: dict[int | str, list[Span]] = field(default_factory=dict)
+    problems: list[Finding] = field(default_factory=list)
+    shapes: int = 0
+    boxes: int = 0
+
+    def wrong(self, entry: object, reason: str) -> None:
+        """Note what is broken."""
+        self.problems.append(Finding.of(str(entry), self.file, reason))
+
+    def image(self, text: bytes) -> None:
+        """Take one item of `images`."""
+        record = json.loads(text)
+        known = isinstance(record, dict) and isinstance(record.get("file_name"), str) and record["file_name"]
+        if not known or not isinstance(record.get("id"), (int, str)):
+            self.wrong("images", f"has an image without id or file_name ({record!r:.80}); mend or remove it")
+        elif record["id"] in self.images:
+            name, first = record["file_name"], self.images[record["id"]]["file_name"]
+            self.wrong(name, f"gives id {record['id']!r} to {first} and to {name}; ids are unique: renumber one")
+        else:
+            self.images[record["id"]] = record
+
+    def annotation(self, value: object, start: int, end: int) -> None:
+        """Take one item of `annotations`."""
+        record = value if isinstance(value, dict) else {}
+        image, shape = record.get("image_id"), record.get("segmentation")
+        if not isinstance(image, (int, str)):
+            self.wrong("annotations", f"has an annotation without image_id ({value!r:.80}); mend or remove it")
+        elif record.get("iscrowd") and not self.crowds:
+            return
+        elif not shape:
+            self.boxes += 1
+            self.wrong(
+                f"annotation {record.get('id')}", f"(annotation {record.get('id')}) has no segmentation; remove it"
+            )
+        else:
+            self.shapes += 1
+            self.spans.setdefault(image, []).append((start, end))
+
+
+def _of_file(file: Path, prefix: str, crowds: bool) -> tuple[list[CocoStill], list[Finding]]:
+    read = _read(file, crowds)
+    top = _pictures_of(file, [str(record["file_name"]) for record in read.images.values()])
+    entries: dict[str, CocoStill] = {}
+    for number, record in read.images.items():
+        spans = tuple(read.spans.pop(number, ()))
+        still = _still(file, top, record, prefix, spans)
+        if still.name in entries:
+            read.wrong(still.name, f"has {record['file_name']} twice; a picture is there once: join its annotations")
+        else:
+            entries[still.name] = still
+    for number, spans_left in read.spans.items():
+        reason = f"has {len(spans_left)} annotation(s) of image_id {number!r}, which no image has; mend or remove them"
+        read.wrong(f"image_id {number}", reason)
+    return sorted(entries.values(), key=lambda still: natural_key(still.name)), read.problems
+
+
+def _read(file: Path, crowds: bool) -> _Read:
+    content, read = read_bytes(file), _Read(file, crowds)
+    for key, start, end, value in items_of(content, file, ("images", "annotations")):
+        if key == "annotations":
+            read.annotation(value, start, end)
+        else:
+            read.image(content[start:end])
+    if not read.images:
+        raise DataError.of(file, "names no images; a COCO file has 'images' and 'annotations': export it again")
+    if read.boxes and not read.shapes:
+        raise DataError.of(file, "has boxes only, no segmentation; masks are needed: export it with masks")
+    return read
+
+
+def _still(file: Path, top: Path, record: Record, prefix: str, spans: tuple[Span, ...]) -> CocoStill:
+    name = str(record["file_name"]).replace("\\", "/")
+    height, width = record.get("height"), record.get("width")
+    size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
+    return CocoStill(prefix + Path(name).with_suffix("").as_posix(), top / name, file, size, spans)
+
+
+def _pictures_of(file: Path, names: Iterable[str]) -> Path:
+    """The folder that `file_name` counts from: the first of the usual ones with one of the pictures in it."""
+    split, above = _split_of(file), file.parent.parent
+    tried = [
+        *(file.parent, file.parent / "images", file.parent / split, file.parent / "images" / split),
+        *(above / split, above / "images" / split, above / "images", above),
+    ]
+    some = [name.replace("\\", "/") for name in names][:_TRIED]
+    for folder in tried:
+        if any((folder / name).is_file() for name in some):
+            return folder
+    raise DataError.of(
+        file,
+        f"names pictures such as {some[0]!r}, and none of them is in {', '.join(str(folder) for folder in tried)}; "
+        f"put them in one of these, best {above / split}",
+    )

@@ -1,0 +1,77 @@
+"""Files of a folder in natural order, and what is doubtful about their names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from masklet.datasets.base import Finding
+from masklet.errors import SourceError
+from masklet.media.sources import PICTURE_SUFFIXES, has_suffix, natural_key
+
+__all__ = ["PICTURE_SUFFIXES", "any_file", "by_stem", "chosen", "files_in", "folders_in", "in_order"]
+
+
+def files_in(folder: Path, suffixes: tuple[str, ...] = PICTURE_SUFFIXES) -> list[Path]:
+    """Files with one of the (lower case) suffixes, in natural order; hidden ones are left out.
+
+    Example:
+        >>> files_in(Path("images"))
+        [PosixPath('images/2.jpg'), PosixPath('images/10.jpg')]
+    """
+    return in_order(folder / name for name in _names(folder, directories=False) if has_suffix(name, suffixes))
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """Folders directly below, in natural order; hidden ones are left out."""
+    return in_order(folder / name for name in _names(folder, directories=True))
+
+
+def in_order(paths: Iterable[Path]) -> list[Path]:
+    """Natural order: frame2 before frame10."""
+    return sorted(paths, key=lambda path: natural_key(path.as_posix()))
+
+
+def any_file(folder: Path, pattern: str) -> bool:
+    """Whether a file fits the glob; stops at the first."""
+    return folder.is_dir() and any(not path.name.startswith(".") for path in folder.glob(pattern))
+
+
+def by_stem(folder: Path, suffixes: tuple[str, ...] = PICTURE_SUFFIXES) -> tuple[dict[str, Path], list[Finding]]:
+    """Files by their names without suffix; of two with one name the second is a finding."""
+    found: dict[str, Path] = {}
+    twice: list[Finding] = []
+    for path in files_in(folder, suffixes):
+        first = found.setdefault(path.stem, path)
+        if first is not path:
+            reason = f"has the name of {first.name}; a name is there once: remove or rename one of the two"
+            twice.append(Finding.of(path.stem, path, reason))
+    return found, twice
+
+
+def chosen(root: Path, split: str, there: Iterable[str], what: str) -> str:
+    """`split`, if it is among those that are there.
+
+    Raises:
+        SourceError: it is not; says which there are.
+    """
+    known = list(there)
+    if split not in known:
+        raise SourceError(
+            f"{root} has no {what} {split!r}; it has {', '.join(known) or 'none'}: choose among these, or leave split "
+            "out to take everything"
+        )
+    return split
+
+
+def _names(folder: Path, *, directories: bool) -> list[str]:
+    if not folder.is_dir():
+        return []
+    try:
+        with os.scandir(folder) as items:
+            return [item.name for item in items if item.is_dir() is directories and not item.name.startswith(".")]
+    except OSError as problem:
+        raise SourceError(
+            f"cannot list {folder}: {problem.strerror}; a readable folder is needed: check its permissions"
+        ) from problem

@@ -1,0 +1,156 @@
+"""SA-V: ID.mp4 at 24 frames a second with ID_manual.json and ID_auto.json, every fourth frame annotated.
+
+"masklet" in a JSON is a list of annotated frames, each a list of objects, each a run-length code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from masklet.datasets.base import (
+    Annotated,
+    Choice,
+    DataError,
+    Dataset,
+    Finding,
+    LazyMasks,
+    Mask,
+    Pixels,
+    check_numbers,
+)
+from masklet.datasets.codes import code_decoder
+from masklet.datasets.films import decoded_frames
+from masklet.datasets.jsons import as_list, as_record, read_json
+from masklet.datasets.listing import any_file, by_stem, chosen, files_in, folders_in
+from masklet.errors import SourceError
+
+__all__ = ["STEP", "SavFilm", "is_sav", "open_sav"]
+
+STEP = 4
+"""Frames of the film from one annotated frame to the next."""
+PARTS = ("manual", "auto")
+FILMS = (".mp4",)
+_TAIL = 1 << 18
+Row = list[object]
+
+
+@dataclass(frozen=True)
+class SavFilm:
+    """A film, and one or two JSON files with its masklets."""
+
+    name: str
+    film: Path
+    files: tuple[Path, ...]
+    frames: tuple[int, ...]
+    """See Entry."""
+
+    @property
+    def source(self) -> Path:
+        """See Entry."""
+        return self.film
+
+    def read(self, numbers: Sequence[int]) -> list[Annotated]:
+        """See Entry. Objects are 1 to N in the order of the files: those of `manual` first, then those of `auto`."""
+        check_numbers(self, numbers)
+        if not numbers:
+            return []
+        tables = [(file, _rows(file)) for file in self.files]
+        pictures = decoded_frames(self.film, numbers)
+        return [self._frame(pictures[number], number, tables) for number in numbers]
+
+    def _frame(self, rgb: Pixels, number: int, tables: list[tuple[Path, list[Row]]]) -> Annotated:
+        decoders: dict[int, Callable[[], Mask]] = {}
+        before, place, size = 0, number // STEP, (rgb.shape[0], rgb.shape[1])
+        for file, rows in tables:
+            for index, code in enumerate(rows[place] if place < len(rows) else []):
+                what = f"frame {number}, masklet {index}"
+                decoders[before + index + 1] = code_decoder(code, size, file, self.film, what)
+            before += max(map(len, rows))
+        return Annotated(rgb, LazyMasks(decoders))
+
+
+def is_sav(path: Path) -> bool:
+    """Whether there are files ID_manual.json or ID_auto.json in a folder, or directly below it."""
+    return any(any_file(path, f"{below}*_{part}.json") for below in ("", "*/") for part in PARTS)
+
+
+def open_sav(path: Path, choice: Choice) -> Dataset:
+    """The films of a folder that have masklets, and of the folders directly below it; a split is manual or auto.
+
+    Example:
+        >>> film = open_sav(Path("sav_train"), Choice("manual")).entries[0]
+        >>> film.name, film.frames[:3]
+        ('sav_000/sav_000001', (0, 4, 8))
+
+    Raises:
+        SourceError: no film with its masklets, or another split.
+    """
+    parts = PARTS if choice.split is None else (chosen(path, choice.split, PARTS, "split"),)
+    entries: list[SavFilm] = []
+    problems: list[Finding] = []
+    for folder in (path, *folders_in(path)):
+        found, wrong = _of_folder(folder, "" if folder == path else f"{folder.name}/", parts)
+        entries += found
+        problems += wrong
+    if not entries:
+        some = f": {problems[0].reason}" if problems else ""
+        raise SourceError(
+            f"{path} holds no film of SA-V{some}; allowed are ID.mp4 with ID_manual.json or ID_auto.json beside it, "
+            "here or in folders below: check the path and the split"
+        )
+    return Dataset("sav", path, tuple(entries), tuple(problems))
+
+
+def _of_folder(folder: Path, prefix: str, parts: Sequence[str]) -> tuple[list[SavFilm], list[Finding]]:
+    films, _ = by_stem(folder, FILMS)
+    files: dict[str, list[Path]] = {}
+    for part in parts:
+        for file in files_in(folder, (".json",)):
+            if file.stem.endswith(f"_{part}"):
+                files.setdefault(file.stem.removesuffix(f"_{part}"), []).append(file)
+    entries: list[SavFilm] = []
+    problems: list[Finding] = []
+    for stem, film in films.items() if files else ():
+        if stem not in files:
+            reason = (
+                f"has no {' or '.join(f'{stem}_{part}.json' for part in parts)} beside it; add it, or remove the film"
+            )
+            problems.append(Finding.of(prefix + stem, film, reason))
+            continue
+        try:
+            frames = tuple(STEP * row for row in range(max(_count(file) for file in files[stem])))
+        except DataError as problem:
+            problems.append(Finding(prefix + stem, problem.file, str(problem)))
+            continue
+        entries.append(SavFilm(prefix + stem, film, tuple(files[stem]), frames))
+    for stem in files:
+        if stem not in films:
+            reason = f"has no film {stem}.mp4 beside it; masklets need their film: add it, or remove the file"
+            problems.append(Finding.of(prefix + stem, files[stem][0], reason))
+    return entries, problems
+
+
+def _rows(file: Path) -> list[Row]:
+    """What objects each annotated frame has, as codes."""
+    record = as_record(read_json(file), file, "the whole file")
+    rows = [as_list(row, file, "each frame of 'masklet'") for row in as_list(record.get("masklet"), file, "'masklet'")]
+    if not rows:
+        raise DataError.of(file, "has no frame in 'masklet'; one at least is needed: download it again")
+    return rows
+
+
+def _count(file: Path) -> int:
+    """Annotated frames. The end of a file as published says it; any other is read whole."""
+    try:
+        with file.open("rb") as stream:
+            stream.seek(max(0, file.stat().st_size - _TAIL))
+            tail = stream.read()
+    except OSError:
+        tail = b""
+    said = re.search(rb'"masklet_frame_count"\s*:\s*\[([0-9.,\s]+)\]', tail)
+    if tail.rstrip().endswith(b"}") and said:
+        return max(int(float(number)) for number in said[1].split(b",") if number.strip())
+    return len(_rows(file))

@@ -1,0 +1,77 @@
+"""Our own layout of stills: SOURCE/images/ID.jpg with SOURCE/masks/ID.json, a list of COCO run-length codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from masklet.datasets.base import Choice, Dataset, Finding, Mask, Size, Still
+from masklet.datasets.codes import coded_masks
+from masklet.datasets.jsons import as_list, read_json
+from masklet.datasets.listing import any_file, by_stem, chosen, folders_in
+from masklet.errors import SourceError
+
+__all__ = ["CodedStill", "is_stills", "open_stills"]
+
+
+@dataclass(frozen=True)
+class CodedStill(Still):
+    """A picture, and a JSON list of run-length codes."""
+
+    codes: Path
+
+    def masks(self, size: Size) -> Mapping[int, Mask]:
+        """See Still."""
+        codes = as_list(read_json(self.codes), self.codes, "the whole file")
+        return coded_masks(codes, size, self.codes, self.picture)
+
+
+def is_stills(path: Path) -> bool:
+    """Whether a folder is a source, or holds sources."""
+    return _is_source(path) or (path.is_dir() and any(_is_source(folder) for folder in folders_in(path)))
+
+
+def open_stills(path: Path, choice: Choice) -> Dataset:
+    """Every source below `path`, or `path` itself where it is one; a split is the name of a source.
+
+    Example:
+        >>> open_stills(Path("stills"), Choice()).entries[0].name
+        'BSDS500/100007'
+
+    Raises:
+        SourceError: no picture with masks, or no such source.
+    """
+    sources = [path] if _is_source(path) else [folder for folder in folders_in(path) if _is_source(folder)]
+    if choice.split is not None:
+        chosen(path, choice.split, [source.name for source in sources], "source")
+        sources = [source for source in sources if source.name == choice.split]
+    entries: list[CodedStill] = []
+    problems: list[Finding] = []
+    for source in sources:
+        found, wrong = _of_source(source, "" if source == path else f"{source.name}/")
+        entries += found
+        problems += wrong
+    if not entries:
+        raise SourceError(
+            f"{path} holds no stills; allowed are images/ID.jpg with masks/ID.json (a list of COCO run-length codes), "
+            "or a folder of such folders: check the path"
+        )
+    return Dataset("stills", path, tuple(entries), tuple(problems))
+
+
+def _is_source(folder: Path) -> bool:
+    return (folder / "images").is_dir() and any_file(folder / "masks", "*.json")
+
+
+def _of_source(folder: Path, prefix: str) -> tuple[list[CodedStill], list[Finding]]:
+    pictures, problems = by_stem(folder / "images")
+    codes, _ = by_stem(folder / "masks", (".json",))
+    for stem in pictures.keys() - codes.keys():
+        reason = f"has no masks/{stem}.json; a picture has its masks: add the file ([] for none)"
+        problems.append(Finding.of(prefix + stem, pictures[stem], reason))
+    for stem in codes.keys() - pictures.keys():
+        reason = "has no picture in images; masks need their picture: add it, or remove the file"
+        problems.append(Finding.of(prefix + stem, codes[stem], reason))
+    entries = [CodedStill(prefix + stem, pictures[stem], codes[stem]) for stem in pictures if stem in codes]
+    return entries, sorted(problems, key=lambda finding: finding.entry)
