@@ -156,8 +156,8 @@ def fingerprint(model: SAM2, *, dtype: torch.dtype = torch.float32) -> str:
     return made.hexdigest()[:16]
 
 
-def key_of(weights_fingerprint: str, name: str, frame: int, view: str) -> str:
-    """The key of a frame of an entry, as seen by a view: all that its pixels depend on, in words.
+def key_of(weights_fingerprint: str, name: str, frame: int, view: str | int) -> str:
+    """The key of a frame of an entry, as seen by a view: all that its pixels depend on, in words or a number.
 
     Example:
         >>> key_of("3f0c9a6b41d2e87a", "davis/bear", 12, "size 512, flipped")
