@@ -8,7 +8,8 @@ the first, which is given, and the last; its figure is the mean over those frame
 over its objects, the figure of all is the mean over all objects of all sequences, and J&F is the mean of J and F.
 
 In an annotation that has other objects, 255 is a place that nobody judges. A first mask of 0 and 255 alone (DAVIS
-2016) is of one object.
+2016) is of one object. Films of other data sets, whose objects may come late, are measured by
+`masklet.evaluate.following`.
 
 Shapes: T frames, H height, W width.
 """
@@ -21,21 +22,16 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
-import torch
 
-from masklet.clicks import centre_click
-from masklet.errors import InputError, SourceError
+from masklet.errors import SourceError
 from masklet.evaluate.davis import UNJUDGED, DavisSequence, Labels, said_size, truth_of
 from masklet.evaluate.metrics import boundary_f, region_j
+from masklet.evaluate.prompting import check_prompt, first_prompt
 from masklet.formats.pictures import label_map
-from masklet.masks import boxes
-from masklet.prompts import Box, MaskPrompt, ObjectPrompt, Points
+from masklet.prompts import ObjectPrompt
 from masklet.video import Session
 
 __all__ = ["FilmFigures", "FilmRow", "FilmsReport", "check_prompt", "evaluate_film", "films_report"]
-
-PROMPTS = ("mask", "box", "click")
 
 
 class Follows(Protocol):
@@ -83,12 +79,6 @@ class FilmsReport:
     rows: tuple[FilmRow, ...]
 
 
-def check_prompt(prompt: str) -> None:
-    """Raise InputError when nothing is known of such a first prompt."""
-    if prompt not in PROMPTS:
-        raise InputError(f"prompt={prompt!r} is unknown; choose {', '.join(map(repr, PROMPTS))}")
-
-
 def evaluate_film(
     model: Follows, sequence: DavisSequence, prompt: str = "mask", step: Callable[[], None] | None = None
 ) -> FilmRow:
@@ -111,21 +101,11 @@ def evaluate_film(
     ids = [int(label) for label in np.unique(truth_THW[0]) if label not in (0, UNJUDGED)]
     if not ids:
         raise SourceError(f"{sequence.masks[0]} has no object; the first annotation says what to follow: exclude it")
-    prompts = {number: _prompt(truth_THW[0] == number, prompt) for number in ids}
+    prompts = {number: first_prompt(truth_THW[0] == number, prompt) for number in ids}
     started = time.perf_counter()
     found_THW = _followed(model, sequence, prompts, step or (lambda: None), truth_THW.shape[1:])
     seconds = time.perf_counter() - started
     return _measured(sequence.name, found_THW, truth_THW, ids, seconds)
-
-
-def _prompt(mask: npt.NDArray[np.bool_], kind: str) -> ObjectPrompt:
-    if kind == "mask":
-        return ObjectPrompt(mask=MaskPrompt(mask))
-    if kind == "box":
-        return ObjectPrompt(box=Box(*map(float, boxes.from_masks(mask[None])[0])))
-    truth = torch.from_numpy(mask)[None]
-    xy, _ = centre_click(torch.zeros_like(truth), truth)
-    return ObjectPrompt(points=Points(xy.numpy(), np.ones(1, np.int32)))
 
 
 def _followed(
