@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +13,7 @@ import typer
 from masklet.cli.output import counting
 
 if TYPE_CHECKING:
-    from masklet.evaluate import Figures, FilmFigures, FilmRow, StillsReport
+    from masklet.evaluate import FilmFigures, FilmRow
 
 __all__ = ["app"]
 
@@ -41,6 +41,7 @@ def stills(
     """
     from masklet import SAM
     from masklet.evaluate import evaluate_stills, report, stills_under
+    from masklet.evaluate.record import still_lines
 
     found = stills_under(root)[::limit]
     predictor, rows = SAM(model).predictor, []
@@ -49,7 +50,7 @@ def stills(
             rows.append(row)
             step()
     figures = report(rows)
-    for line in _table(figures):
+    for line in still_lines(figures):
         typer.echo(line)
     if report_file is not None:
         from masklet.files import write_text
@@ -107,14 +108,3 @@ def _heading() -> str:
 
 def _film_line(name: str, of: FilmFigures) -> str:
     return f"{name:<22}{of.objects:>9}{of.frames:>9}{of.j:>9.3f}{of.f:>9.3f}{of.jf:>9.3f}{of.fps:>9.2f}"
-
-
-def _table(figures: StillsReport) -> list[str]:
-    names = [f.name for f in fields(figures.total)]
-    rows = {**figures.by_source, "mean of sources": figures.mean_of_sources, "all objects": figures.total}
-    return [f"{'':<22}" + "".join(f"{name:>12}" for name in names), *(_line(k, v) for k, v in rows.items())]
-
-
-def _line(name: str, figures: Figures) -> str:
-    numbers = (getattr(figures, f.name) for f in fields(figures))
-    return f"{name:<22}" + "".join(f"{n:>12}" if isinstance(n, int) else f"{n:>12.3f}" for n in numbers)

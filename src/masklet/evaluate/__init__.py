@@ -1,31 +1,44 @@
 """How good a model is, by protocols that are written down.
 
-stills    pictures, asked by box and by clicks
-davis     folders in the layout of DAVIS
-films     their sequences, followed from the first mask
-metrics   J and F of a mask
+validation  data of one's own, stills and films: `validate`
+stills      pictures, asked by box and by clicks
+following   films of any data set, followed from where their objects appear
+davis       folders in the layout of DAVIS
+films       their sequences, followed from the first mask
+prompting   what is said of an object whose mask is known
+metrics     J and F of a mask
 """
 
 from __future__ import annotations
 
 from masklet.evaluate.davis import DavisSequence, davis_under
 from masklet.evaluate.films import FilmFigures, FilmRow, FilmsReport, evaluate_film, films_report
+from masklet.evaluate.following import TrackedRow, evaluate_entry
 from masklet.evaluate.metrics import boundary_f, region_j
+from masklet.evaluate.record import Counts, TrackedFigures, TrackedReport, Validation
 from masklet.evaluate.stills import Figures, StillsReport, evaluate_stills, report, stills_under
+from masklet.evaluate.validation import validate
 
 __all__ = [
+    "Counts",
     "DavisSequence",
     "Figures",
     "FilmFigures",
     "FilmRow",
     "FilmsReport",
     "StillsReport",
+    "TrackedFigures",
+    "TrackedReport",
+    "TrackedRow",
+    "Validation",
     "boundary_f",
     "davis_under",
+    "evaluate_entry",
     "evaluate_film",
     "evaluate_stills",
     "films_report",
     "region_j",
     "report",
     "stills_under",
+    "validate",
 ]

@@ -2,38 +2,42 @@
 
 The protocol. From each picture at most `objects` masks are asked for, spread evenly over its list. A box is the tight
 box of the mask. The first click is the pixel of the mask that lies deepest inside it, every further click the deepest
-pixel of what is wrong (`masklet.clicks.centre_click`), with the earlier logits fed back. One click is answered by
+pixel of what is wrong (`masklet.evaluate.prompting`), with the earlier logits fed back. One click is answered by
 the candidate that the model itself scores highest; `click_best` is the best of its three candidates, chosen by the
-truth. IoU is measured at the size of the stored picture; a figure is the mean over objects.
+truth. IoU is measured at the size of the stored picture; a figure is the mean over objects. A picture is encoded once,
+and all its objects are asked for together.
+
+Shapes: N objects, H height, W width, K candidates.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from masklet.clicks import centre_click
+from masklet.datasets import Annotated, Entry, open_dataset
 from masklet.errors import SourceError
-from masklet.image import ImagePredictor, Prediction
-from masklet.masks import boxes, rle
-from masklet.prompts import Box, ObjectPrompt, Points
+from masklet.evaluate.prompting import Click, corrective_click, spread, tight_box
+from masklet.image import ImagePredictor
+from masklet.masks import iou
+from masklet.prompts import ObjectPrompt, Points
 
-__all__ = ["Figures", "StillsReport", "evaluate_stills", "report", "stills_under"]
+__all__ = ["Figures", "Ious", "StillsReport", "evaluate_stills", "report", "still_ious", "stills_under"]
 
 Masks = npt.NDArray[np.bool_]
+Ious = npt.NDArray[np.float64]
+"""(N, 5): a row an object, columns as `Figures` has them behind `objects`."""
+
 LAST_CLICK = 5
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Mean IoU over objects, 0 to 1."""
+    """Mean IoU over objects, 0 to 1; nan where it was not asked for."""
 
     objects: int
     box: float
@@ -55,107 +59,112 @@ class StillsReport:
     """Every source counts the same, however many objects it has."""
 
 
-@dataclass(frozen=True)
-class Still:
-    """One picture of a source."""
-
-    source: str
-    picture: Path
-    masks: Path
-
-
-def stills_under(root: Path) -> list[Still]:
-    """Every `SOURCE/images/ID.jpg` with its `SOURCE/masks/ID.json` (a list of COCO RLE), in order.
+def stills_under(root: Path) -> list[Entry]:
+    """Every `SOURCE/images/ID.jpg` with its `SOURCE/masks/ID.json` (a list of COCO RLE), in the order of their names.
 
     Raises:
         SourceError: there is none.
     """
-    found = [
-        Still(path.parent.parent.name, path, path.parent.parent / "masks" / f"{path.stem}.json")
-        for path in sorted(root.glob("*/images/*.jpg"))
-    ]
-    found = [still for still in found if still.masks.exists()]
-    if not found:
-        raise SourceError(
-            f"{root} holds no stills; allowed is a folder of sources, each with images/ID.jpg and masks/ID.json "
-            "(a list of COCO RLE); unpack the archive there, or name another folder"
-        )
-    return found
+    entries = open_dataset(root, kind="stills").entries
+    return sorted(entries, key=_place)  # plain order, where data sets count: every tenth picture stays the same one
+
+
+def _place(still: Entry) -> tuple[str, ...]:
+    return tuple(f"{still.name}.jpg".split("/"))
 
 
 def evaluate_stills(
-    predictor: ImagePredictor, stills: Sequence[Still], objects: int = 10
-) -> Iterator[tuple[str, npt.NDArray[np.float64]]]:
-    """Yield the source and the IoUs (N, 5) of each picture's objects, in the order of `Figures` behind `objects`.
+    predictor: ImagePredictor, stills: Sequence[Entry], objects: int = 10
+) -> Iterator[tuple[str, Ious]]:
+    """Yield the source and the IoUs (N, 5) of each picture's objects; N is 0 for a picture without any.
 
     Example:
         >>> rows = list(evaluate_stills(SAM().predictor, stills_under(Path("heldout"))))
         >>> report(rows).total.box
+
+    Raises:
+        SourceError: a picture or its masks cannot be read.
     """
     for still in stills:
-        rgb = _read(still.picture)
-        codes = json.loads(still.masks.read_text())
-        chosen = np.unique(np.linspace(0, len(codes) - 1, min(objects, len(codes))).round().astype(int))
-        truth = np.stack([rle.decode(codes[i]) for i in chosen])
-        predictor.set_image(rgb)
-        yield still.source, _ask_all(predictor, truth)
+        [picture] = still.read(still.frames)
+        yield _source(still), still_ious(predictor, picture, objects)
 
 
-def report(rows: Sequence[tuple[str, npt.NDArray[np.float64]]]) -> StillsReport:
-    """Means of what `evaluate_stills` yielded."""
+def _source(still: Entry) -> str:
+    source, inside, _ = still.name.partition("/")
+    return source if inside else "stills"
+
+
+def report(rows: Sequence[tuple[str, Ious]]) -> StillsReport:
+    """Means of what `evaluate_stills` yielded.
+
+    Raises:
+        SourceError: no picture had an object.
+    """
+    rows = [(source, iou_N5) for source, iou_N5 in rows if len(iou_N5)]
+    if not rows:
+        raise SourceError("no picture has an object, so there is nothing to measure; name data with masks")
     sources = sorted({source for source, _ in rows})
-    by_source = {s: _figures(np.concatenate([iou for name, iou in rows if name == s])) for s in sources}
-    total = _figures(np.concatenate([iou for _, iou in rows]))
+    by_source = {s: _figures(np.concatenate([iou_N5 for name, iou_N5 in rows if name == s])) for s in sources}
+    total = _figures(np.concatenate([iou_N5 for _, iou_N5 in rows]))
     columns = [f.name for f in fields(Figures) if f.name != "objects"]
     means = {c: float(np.mean([getattr(f, c) for f in by_source.values()])) for c in columns}
     return StillsReport(total, by_source, Figures(total.objects, **means))
 
 
-def _figures(iou_N5: npt.NDArray[np.float64]) -> Figures:
+def _figures(iou_N5: Ious) -> Figures:
     return Figures(len(iou_N5), *(float(v) for v in iou_N5.mean(0)))
 
 
-def _read(path: Path) -> npt.NDArray[np.uint8]:
-    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if bgr is None:
-        raise SourceError(f"{path} cannot be read as a picture; mend it, or remove it and its mask file")
-    return np.ascontiguousarray(bgr[..., ::-1], np.uint8)
+def still_ious(
+    predictor: ImagePredictor,
+    picture: Annotated,
+    objects: int = 10,
+    prompts: Collection[str] = ("box", "click"),
+) -> Ious:
+    """IoUs (N, 5) of at most `objects` objects of one picture; nan where `prompts` does not name the way of asking.
+
+    Example:
+        >>> [picture] = entry.read(entry.frames)
+        >>> still_ious(model.predictor, picture, prompts=["box"])[:, 0]
+        array([0.93, 0.88])
+    """
+    numbers = sorted(picture.masks)
+    masks = [picture.masks[numbers[i]] for i in spread(len(numbers), objects)]
+    masks = [mask for mask in masks if mask.any()]
+    iou_N5 = np.full((len(masks), 5), np.nan)
+    if not masks or not set(prompts) & {"box", "click"}:
+        return iou_N5
+    predictor.set_image(picture.rgb)
+    if "box" in prompts:
+        boxes = [ObjectPrompt(box=tight_box(mask)) for mask in masks]
+        iou_N5[:, 0] = _iou(predictor.ask(boxes, multimask=False).masks[:, 0], masks)
+    if "click" in prompts:
+        curve, iou_N5[:, 2] = _click_through(predictor, masks)
+        iou_N5[:, 1], iou_N5[:, 3], iou_N5[:, 4] = curve[0], curve[2], curve[4]
+    return iou_N5
 
 
-def _ask_all(predictor: ImagePredictor, truth_NHW: Masks) -> npt.NDArray[np.float64]:
-    tight = boxes.from_masks(truth_NHW)
-    by_box = predictor.ask([ObjectPrompt(box=Box(*map(float, b))) for b in tight], multimask=False)
-    curve, best = _click_through(predictor, truth_NHW)
-    return np.stack([_iou(by_box.masks[:, 0], truth_NHW), curve[0], best, curve[2], curve[4]], axis=1)
-
-
-def _click_through(
-    predictor: ImagePredictor, truth_NHW: Masks
-) -> tuple[list[npt.NDArray[np.float64]], npt.NDArray[np.float64]]:
+def _click_through(predictor: ImagePredictor, truth: list[Masks]) -> tuple[list[Ious], Ious]:
     """The IoU after each click, and the best of three after the first."""
-    shown = np.zeros_like(truth_NHW)
-    points = np.zeros((len(truth_NHW), 0, 2), np.float32)
-    labels = np.zeros((len(truth_NHW), 0), np.int32)
-    logits, curve, best = None, [], np.zeros(len(truth_NHW))
+    shown = [np.zeros_like(mask) for mask in truth]
+    clicks: list[list[Click]] = [[] for _ in truth]
+    logits, curve, best = None, [], np.zeros(len(truth))
     for turn in range(LAST_CLICK):
-        xy, on = centre_click(torch.from_numpy(shown), torch.from_numpy(truth_NHW))
-        points = np.concatenate([points, xy.numpy()[:, None]], axis=1)
-        labels = np.concatenate([labels, on.numpy().astype(np.int32)[:, None]], axis=1)
-        asked = [ObjectPrompt(points=Points(p, lab)) for p, lab in zip(points, labels, strict=True)]
-        answer = predictor.ask(asked, logits=logits, multimask=turn == 0)
+        for own, found, mask in zip(clicks, shown, truth, strict=True):
+            own.append(corrective_click(found, mask))
+        answer = predictor.ask([_said(own) for own in clicks], logits=logits, multimask=turn == 0)
         if turn == 0:
-            best = np.stack([_iou(answer.masks[:, k], truth_NHW) for k in range(3)]).max(0)
-        shown, logits = _kept(answer)
-        curve.append(_iou(shown, truth_NHW))
+            best = np.stack([_iou(answer.masks[:, k], truth) for k in range(answer.masks.shape[1])]).max(0)
+        shown, logits = list(answer.best.masks[:, 0]), answer.best.logits
+        curve.append(_iou(shown, truth))
     return curve, best
 
 
-def _kept(answer: Prediction) -> tuple[Masks, npt.NDArray[np.float32]]:
-    best = answer.best
-    return best.masks[:, 0], best.logits
+def _said(clicks: list[Click]) -> ObjectPrompt:
+    xy = np.array([(click.x, click.y) for click in clicks], np.float32)
+    return ObjectPrompt(points=Points(xy, np.array([click.label for click in clicks], np.int32)))
 
 
-def _iou(predicted_NHW: Masks, truth_NHW: Masks) -> npt.NDArray[np.float64]:
-    both = (predicted_NHW & truth_NHW).sum((1, 2))
-    either = (predicted_NHW | truth_NHW).sum((1, 2))
-    return np.asarray(both / np.maximum(either, 1), np.float64)
+def _iou(predicted: Iterable[Masks], truth: Iterable[Masks]) -> Ious:
+    return np.array([iou(found, mask) for found, mask in zip(predicted, truth, strict=True)])
