@@ -3,7 +3,7 @@
 base      what an entry, a frame and a data set are
 opening   a path becomes a data set: `open_dataset`, and the table `KINDS`
 mixture   several of them with weights: `open_mixture`
-check     what is broken, and what there is: `check`, `take_census`
+checking  what is broken, and what there is: `check`, `take_census`
 sheet     what it looks like: `contact_sheet`
 stills, davis, coco, yolo, png, sa1b, sav   the layouts, a file each
 """
@@ -11,7 +11,7 @@ stills, davis, coco, yolo, png, sa1b, sav   the layouts, a file each
 from __future__ import annotations
 
 from masklet.datasets.base import Annotated, DataError, Dataset, Entry, Finding, Mask
-from masklet.datasets.check import Census, check, examine, take_census
+from masklet.datasets.checking import Census, check, examine, take_census
 from masklet.datasets.mixture import Mixture, open_mixture
 from masklet.datasets.opening import KINDS, open_dataset
 from masklet.datasets.sheet import contact_sheet

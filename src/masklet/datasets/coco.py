@@ -110,8 +110,8 @@ def open_coco(path: Path, choice: Choice) -> Dataset:
 
 
 def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path] if path.suffix.lower() == ".json" and _fits(path) else []
+    if path.is_file():  # what is wrong with it comes out when it is read
+        return [path] if path.suffix.lower() == ".json" else []
     for folders in ([path / "annotations"], [path], folders_in(path)):
         found = [file for folder in folders for file in files_in(folder, (".json",))]
         fitting = [f for f in found if f.name.startswith("instances_")] or [f for f in found[:_TRIED] if _fits(f)]

@@ -102,6 +102,8 @@ def _items(text: str, file: Path, wanted: tuple[str, ...], at: int) -> Iterator[
                 at = _next(text, _skip(text, at), "]")
             at += 1
         at = _next(text, _skip(text, at), "}")
+    if _skip(text, at + 1) != len(text):
+        raise json.JSONDecodeError("Extra data", text, at + 1)
 
 
 def _skip(text: str, at: int) -> int:

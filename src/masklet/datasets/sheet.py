@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from masklet.datasets.base import Annotated, Dataset, Entry, Mask, Pixels
-from masklet.datasets.check import is_still
+from masklet.datasets.checking import is_still
 from masklet.errors import SourceError
 from masklet.files import write_image
 from masklet.masks.drawing import Style, color_of, draw_masks
@@ -23,7 +24,17 @@ WIDTH, HEIGHT = 300, 225
 """Pixels a picture may take."""
 GAP, CAPTION, FONT = 10, 24, 13
 PAPER, INK, FAINT, ALARM = (250, 250, 248), (24, 26, 32), (120, 122, 128), (176, 32, 32)
-EMPTY = (232, 232, 230)
+PANEL = (236, 236, 233)
+
+
+@dataclass(frozen=True, eq=False)
+class _Cell:
+    """A small picture, its name, and what stands at the right of it."""
+
+    name: str
+    tile: Pixels
+    said: str
+    colour: tuple[int, int, int]
 
 
 def contact_sheet(dataset: Dataset, path: str | os.PathLike[str], count: int = 24) -> Path:
@@ -40,14 +51,16 @@ def contact_sheet(dataset: Dataset, path: str | os.PathLike[str], count: int = 2
         OutputError: a file that cannot be written.
     """
     assert count >= 1, f"count is 1 or more, got {count}"
-    frames = _spread(dataset.entries, count)
-    columns = min(COLUMNS, len(frames))
-    rows = -(-len(frames) // columns)
-    size = (columns * (WIDTH + GAP) + GAP, rows * (HEIGHT + CAPTION + GAP) + GAP)
-    sheet = Image.new("RGB", size, PAPER)
-    for place, (entry, number) in enumerate(frames):
-        corner = GAP + place % columns * (WIDTH + GAP), GAP + place // columns * (HEIGHT + CAPTION + GAP)
-        _add(sheet, corner, entry, number)
+    cells = [_cell(entry, number) for entry, number in _spread(dataset.entries, count)]
+    columns = min(COLUMNS, len(cells))
+    rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
+    heights = [max(cell.tile.shape[0] for cell in row) for row in rows]
+    size = (columns * (WIDTH + GAP) + GAP, sum(heights) + len(rows) * (CAPTION + GAP) + GAP)
+    sheet, y = Image.new("RGB", size, PAPER), GAP
+    for row, height in zip(rows, heights, strict=True):
+        for column, cell in enumerate(row):
+            _put(sheet, (GAP + column * (WIDTH + GAP), y), height, cell)
+        y += height + CAPTION + GAP
     return write_image(path, np.asarray(sheet))
 
 
@@ -65,20 +78,25 @@ def _places(length: int, count: int) -> list[int]:
     return [(2 * part + 1) * length // (2 * count) for part in range(count)]
 
 
-def _add(sheet: Image.Image, corner: tuple[int, int], entry: Entry, number: int) -> None:
+def _cell(entry: Entry, number: int) -> _Cell:
     name = entry.name if is_still(entry) else f"{entry.name}  #{number}"
     try:
         tile, objects = _tile(entry.read([number])[0])
-        said, colour = f"{objects}", FAINT
     except SourceError:
-        tile, said, colour = np.full((HEIGHT, WIDTH, 3), EMPTY, np.uint8), "broken", ALARM
-    x, y = corner[0] + (WIDTH - tile.shape[1]) // 2, corner[1] + (HEIGHT - tile.shape[0]) // 2
-    sheet.paste(Image.fromarray(tile), (x, y))
+        return _Cell(name, np.full((HEIGHT, WIDTH, 3), PANEL, np.uint8), "broken", ALARM)
+    return _Cell(name, tile, f"{objects}", FAINT)
+
+
+def _put(sheet: Image.Image, corner: tuple[int, int], height: int, cell: _Cell) -> None:
+    """A cell in the middle of its panel, and its caption below."""
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT)
-    line = corner[1] + HEIGHT + (CAPTION - FONT) // 2 - 1
-    right = corner[0] + WIDTH - draw.textlength(said, font=font)
-    draw.text((right, line), said, font=font, fill=colour)
-    draw.text((corner[0], line), _short(draw, name, right - corner[0] - GAP, font), font=font, fill=INK)
+    draw.rectangle((*corner, corner[0] + WIDTH - 1, corner[1] + height - 1), fill=PANEL)
+    x, y = corner[0] + (WIDTH - cell.tile.shape[1]) // 2, corner[1] + (height - cell.tile.shape[0]) // 2
+    sheet.paste(Image.fromarray(cell.tile), (x, y))
+    line = corner[1] + height + (CAPTION - FONT) // 2 - 1
+    right = corner[0] + WIDTH - draw.textlength(cell.said, font=font)
+    draw.text((right, line), cell.said, font=font, fill=cell.colour)
+    draw.text((corner[0], line), _short(draw, cell.name, right - corner[0] - GAP, font), font=font, fill=INK)
 
 
 def _tile(annotated: Annotated) -> tuple[Pixels, int]:
@@ -90,9 +108,8 @@ def _tile(annotated: Annotated) -> tuple[Pixels, int]:
     small = np.asarray(cv2.resize(annotated.rgb, size, interpolation=way), np.uint8)
     masks = _small_masks(annotated.masks, size)
     shown = np.stack(list(masks.values())) if masks else np.zeros((0, *small.shape[:2]), bool)
-    line = 1 if len(masks) > 8 else 2
     colours = [color_of(number - 1) for number in masks]
-    return draw_masks(small, shown, colours, Style(alpha=0.5, line_width=line)), len(masks)
+    return draw_masks(small, shown, colours, Style(alpha=0.5, line_width=1)), len(masks)
 
 
 def _small_masks(masks: Mapping[int, Mask], size: tuple[int, int]) -> dict[int, Mask]:
@@ -109,8 +126,9 @@ def _small_masks(masks: Mapping[int, Mask], size: tuple[int, int]) -> dict[int, 
 def _short(
     draw: ImageDraw.ImageDraw, name: str, width: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
 ) -> str:
-    """The end of a name says which it is: the beginning goes where there is no room."""
-    kept = name
-    while len(kept) > 1 and draw.textlength(kept if kept == name else f"...{kept}", font=font) > width:
-        kept = kept[1:]
-    return kept if kept == name else f"...{kept}"
+    """A name without its middle, where there is no room for all of it."""
+    kept, shown = len(name), name
+    while kept > 2 and draw.textlength(shown, font=font) > width:
+        kept -= 1
+        shown = f"{name[: kept - kept // 2]}...{name[-(kept // 2) :]}"
+    return shown

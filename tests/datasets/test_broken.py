@@ -1,0 +1,367 @@
+"""Broken data: each kind is named, with its file, and the rest can be read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets.making import (
+    BOX,
+    HEIGHT,
+    WIDTH,
+    coco,
+    label_map,
+    labelled_film,
+    picture,
+    png,
+    sa1b,
+    sav,
+    stills,
+    text,
+    yolo,
+)
+from masklet.datasets import check, open_dataset
+from masklet.errors import MaskletError, SourceError
+from media.filming import cut
+
+
+def films(root: Path) -> Path:
+    for name in ("ant", "bee"):
+        labelled_film(root, name, {0: label_map(), 2: label_map(), 4: label_map()}, 6)
+    return root
+
+
+def pngs(root: Path) -> Path:
+    for name in ("a", "b"):
+        picture(root / "images" / f"{name}.jpg")
+        png(root / "masks" / f"{name}.png", label_map())
+    return root
+
+
+def halved(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def edited(path: Path, edit: Callable[[dict], object]) -> None:
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+def coco_with(edit: Callable[[dict], object]) -> Callable[[Path], None]:
+    return lambda root: edited(root / "annotations" / "instances_val2017.json", edit)
+
+
+def first_annotation(**values: object) -> Callable[[Path], None]:
+    return coco_with(lambda content: content["annotations"][0].update(values))
+
+
+def still_json(content: object) -> Callable[[Path], None]:
+    return lambda root: (text(root / "masks" / "b.json", content), None)[1]
+
+
+def line(content: str) -> Callable[[Path], None]:
+    return lambda root: (text(root / "labels" / "train" / "2.txt", content), None)[1]
+
+
+def smooth(root: Path) -> None:
+    grey = BOX.astype(np.uint8) * 255
+    grey[4, 10:30], grey[20, 10:30], grey[5:20, 9] = 60, 120, 180
+    png(root / "masks" / "a.png", grey, palette=False)
+
+
+def unmasked(root: Path) -> None:
+    (root / "Annotations" / "bee" / "00000.png").rename(root / "Annotations" / "bee" / "00099.png")
+
+
+SHORT = {"size": [HEIGHT, WIDTH], "counts": "0"}
+OTHER = {"size": [WIDTH, HEIGHT], "counts": "P`]<"}
+BAD = {"size": [HEIGHT, WIDTH], "counts": "~~"}
+
+# what is made, what is done to it, the file that is to blame, what is said of it
+CASES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None], str, str]] = {
+    "a picture is missing": (
+        coco,
+        lambda root: (root / "val2017" / "000002.jpg").unlink(),
+        "000002.jpg",
+        "No such file",
+    ),
+    "a JPEG is cut short": (stills, lambda root: halved(root / "images" / "b.jpg"), "b.jpg", "cut short"),
+    "a picture is empty": (
+        stills,
+        lambda root: (root / "images" / "b.jpg").write_bytes(b"") and None,
+        "b.jpg",
+        "empty",
+    ),
+    "a picture is something else": (
+        stills,
+        lambda root: (text(root / "images" / "b.jpg", "<html>404"), None)[1],
+        "b.jpg",
+        "web page",
+    ),
+    "picture and code differ in size": (stills, still_json([OTHER]), "b.json", "40 x 60 and b.jpg is 60 x 40"),
+    "a code covers too little": (stills, still_json([SHORT]), "b.json", r"\(mask 1\).* cover 0 pixels"),
+    "a code is no code": (stills, still_json([BAD]), "b.json", "not a compressed run-length code"),
+    "a code has no counts": (stills, still_json([{"size": [HEIGHT, WIDTH]}]), "b.json", "no counts"),
+    "a code has a size in words": (stills, still_json([{"size": "small", "counts": ""}]), "b.json", "has size 'small'"),
+    "a JSON is empty": (stills, still_json(""), "b.json", r"is empty \(0 bytes\)"),
+    "a JSON is cut short": (stills, lambda root: halved(root / "masks" / "b.json"), "b.json", "is no JSON"),
+    "a JSON is another thing": (stills, still_json({"a": 1}), "b.json", r"an object .* should be a list"),
+    "a list holds other things": (stills, still_json([3]), "b.json", "holds 3 where mask 1 should be an object"),
+    "masks without a picture": (stills, lambda root: (root / "images" / "b.jpg").unlink(), "b.json", "no picture"),
+    "a picture without masks": (stills, lambda root: (root / "masks" / "b.json").unlink(), "b.jpg", "no masks/b.json"),
+    "two pictures of one name": (
+        stills,
+        lambda root: (picture(root / "images" / "b.png"), None)[1],
+        "b.png",
+        "has the name of b.jpg",
+    ),
+    "COCO: an unknown picture": (first_annotation, lambda root: None, "", ""),
+    "COCO: an outline outside": (
+        coco,
+        first_annotation(segmentation=[[900, 5, 950, 5, 950, 60]]),
+        "instances_val2017.json",
+        r"annotation 1\) lies outside its picture: x 900.0 to 950.0",
+    ),
+    "COCO: NaN": (
+        coco,
+        first_annotation(segmentation=[[1, 2, 3, float("nan"), 5, 6]]),
+        "instances_val2017.json",
+        "annotation 1.* nan in its outline",
+    ),
+    "COCO: words": (
+        coco,
+        first_annotation(segmentation=[[1, 2, 3, "4", 5, 6]]),
+        "instances_val2017.json",
+        "annotation 1.* '4' in its outline",
+    ),
+    "COCO: two points": (
+        coco,
+        first_annotation(segmentation=[[1, 2, 3, 4]]),
+        "instances_val2017.json",
+        "annotation 1.* an outline of 4 numbers",
+    ),
+    "COCO: one flat outline": (
+        coco,
+        first_annotation(segmentation=[1, 2, 3, 4, 5, 6]),
+        "instances_val2017.json",
+        "each outline of annotation 1 should be a list",
+    ),
+    "COCO: no segmentation": (
+        coco,
+        first_annotation(segmentation=[]),
+        "instances_val2017.json",
+        "annotation 1.* no segmentation",
+    ),
+    "COCO: another size": (
+        coco,
+        coco_with(lambda content: content["images"][1].update(width=999)),
+        "instances_val2017.json",
+        r"width and height of 000002.jpg\) is 999 x 40",
+    ),
+    "COCO: an id twice": (
+        coco,
+        coco_with(lambda content: content["images"][1].update(id=7)),
+        "instances_val2017.json",
+        "id 7 to 000010.jpg and to 000002.jpg",
+    ),
+    "COCO: a picture twice": (
+        coco,
+        coco_with(lambda content: content["images"][1].update(file_name="000010.jpg")),
+        "instances_val2017.json",
+        "has 000010.jpg twice",
+    ),
+    "COCO: an image without a name": (
+        coco,
+        coco_with(lambda content: content["images"][2].pop("file_name")),
+        "instances_val2017.json",
+        "an image without id or file_name",
+    ),
+    "COCO: an annotation is a number": (
+        coco,
+        coco_with(lambda content: content["annotations"].append(3)),
+        "instances_val2017.json",
+        r"without image_id \(3\)",
+    ),
+    "a PNG is cut short": (
+        films,
+        lambda root: halved(root / "Annotations" / "bee" / "00002.png"),
+        "00002.png",
+        "cannot be read as a picture",
+    ),
+    "a label map of another size": (
+        films,
+        lambda root: (png(root / "Annotations" / "bee" / "00002.png", np.ones((8, 9), np.uint8)), None)[1],
+        "00002.png",
+        "is 9 x 8 and 00002.jpg is 60 x 40",
+    ),
+    "a label map in colours": (
+        films,
+        lambda root: Image.new("RGB", (WIDTH, HEIGHT), (128, 0, 0)).save(root / "Annotations" / "bee" / "00002.png"),
+        "00002.png",
+        "a picture of mode RGB, not of labels",
+    ),
+    "a label map without a picture": (films, unmasked, "00099.png", "has no picture in"),
+    "a film without label maps": (
+        films,
+        lambda root: [path.unlink() for path in (root / "Annotations" / "bee").iterdir()] and None,
+        "bee",
+        "no label map",
+    ),
+    "a film without pictures": (
+        films,
+        lambda root: (root / "JPEGImages" / "bee").rename(root / "bee") and None,
+        "bee",
+        "is missing",
+    ),
+    "a mask with soft edges": (pngs, smooth, "a.png", "soft edges"),
+    "a mask of another size": (
+        pngs,
+        lambda root: (png(root / "masks" / "a.png", np.ones((8, 9), np.uint8)), None)[1],
+        "a.png",
+        "is 9 x 8 and a.jpg is 60 x 40",
+    ),
+    "a picture without a mask": (
+        pngs,
+        lambda root: (root / "masks" / "a.png").unlink(),
+        "a.jpg",
+        "no mask of its name",
+    ),
+    "a mask without a picture": (pngs, lambda root: (root / "images" / "a.jpg").unlink(), "a.png", "no picture of its"),
+    "YOLO: a box": (yolo, line("0 0.5 0.5 0.2 0.2"), "2.txt", r"\(line 1\) is a box, not an outline"),
+    "YOLO: an odd count": (yolo, line("0 .1 .1 .2 .2 .3 .3 .4"), "2.txt", "an outline of 7 numbers"),
+    "YOLO: pixels": (yolo, line("0 10 10 300 10 300 300"), "2.txt", "lies outside its picture.* shares of 0 to 1"),
+    "YOLO: NaN": (yolo, line("0 nan .1 .2 .2 .3 .3"), "2.txt", "nan in its outline"),
+    "YOLO: words": (yolo, line("0 a .1 .2 .2 .3 .3"), "2.txt", r"\(line 1\) is no outline"),
+    "YOLO: no picture": (
+        yolo,
+        lambda root: (root / "images" / "train" / "2.jpg").unlink(),
+        "2.txt",
+        "no picture of its",
+    ),
+    "SA-1B: no annotations": (
+        lambda root: sa1b(root, ["sa_1", "sa_2"]),
+        lambda root: edited(root / "sa_1.json", lambda content: content.pop("annotations")),
+        "sa_1.json",
+        "holds null where 'annotations' should be a list",
+    ),
+    "SA-1B: no JSON": (sa1b, lambda root: (root / "sa_2.json").unlink(), "sa_2.jpg", "has no sa_2.json"),
+    "SA-V: no film": (
+        lambda root: sav(sav(root), "sav_2"),
+        lambda root: (root / "sav_2.mp4").unlink(),
+        "sav_2_manual.json",
+        "has no film sav_2.mp4",
+    ),
+    "SA-V: no masklets": (
+        lambda root: sav(sav(root), "sav_2"),
+        lambda root: [path.unlink() for path in root.glob("sav_2_*")] and None,
+        "sav_2.mp4",
+        "has no sav_2_manual.json or sav_2_auto.json",
+    ),
+    "SA-V: more masklets than film": (
+        lambda root: sav(sav(root, rows=5), "sav_2"),
+        lambda root: None,
+        "sav_000001.mp4",
+        "has no frame 16; frames are 0 to 12",
+    ),
+    "SA-V: the film is cut short": (
+        lambda root: sav(sav(root), "sav_2"),
+        lambda root: cut(root / "sav_2.mp4", 0.5) and None,
+        "sav_2.mp4",
+        "sav_2.mp4",
+    ),
+}
+CASES["COCO: an unknown picture"] = (
+    coco,
+    first_annotation(image_id=99),
+    "instances_val2017.json",
+    r"1 annotation\(s\) of image_id 99",
+)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_broken_is_named_and_the_rest_is_read(tmp_path: Path, case: str) -> None:
+    make, harm, file, words = CASES[case]
+    make(tmp_path)
+    sound = {entry.name for entry in open_dataset(tmp_path).entries}
+    harm(tmp_path)
+    data = open_dataset(tmp_path)
+    findings = list(check(data))
+    assert len({finding.file for finding in findings}) == 1
+    assert findings[0].file.name == file
+    with pytest.raises(SourceError, match=words):
+        raise SourceError(findings[0].reason)
+    assert str(findings[0].file) in findings[0].reason
+    assert sound - {finding.entry for finding in findings}
+    for entry in data.entries:
+        if entry.name not in {finding.entry for finding in findings}:
+            assert all(dict(frame.masks) is not None for frame in entry.read(entry.frames))
+
+
+def test_the_same_over_and_over_is_said_three_times(tmp_path: Path) -> None:
+    findings = list(check(open_dataset(sav(tmp_path, rows=12))))
+    assert len(findings) == 3
+    assert "has no frame 16" in findings[0].reason
+
+
+# a whole data set --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", "is empty"),
+        ("[]", r"holds a list \[...\] where the whole file should be an object"),
+        ('{"images": {}, "annotations": []}', r"holds an object \{...\} where 'images' should be a list"),
+        ('{"images": [], "annotations": []}', "names no images"),
+        ('{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id"', "is no JSON"),
+        ('{"images": [{"id": 1, "file_name": "a.jpg"}', "is no JSON"),
+        ('{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": []} trailing', "is no JSON"),
+        ('{"images": [{"id": 1, "file_name": "no.jpg"}], "annotations": []}', "'no.jpg', and none of them is in"),
+        (
+            '{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"id": 1, "image_id": 1, "bbox": []}]}',
+            "boxes",
+        ),
+    ],
+)
+def test_a_coco_file_that_is_none(tmp_path: Path, content: str, words: str) -> None:
+    picture(tmp_path / "a.jpg")
+    with pytest.raises(SourceError, match=rf"file\.json.*{words}"):
+        open_dataset(text(tmp_path / "file.json", content), kind="coco")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("- a\n- b\n", r"holds \['a', 'b'\]"),
+        ("train: [\n", "cannot be read"),
+        ("names: [a]\n", "names no pictures"),
+        ("train: elsewhere\n", "elsewhere, which is not there"),
+        ("train: images/none\nval: images\n", "has 1 pictures and no label, such as .*labels/a.txt"),
+    ],
+)
+def test_a_data_yaml_that_is_none(tmp_path: Path, content: str, words: str) -> None:
+    picture(tmp_path / "images" / "a.jpg")
+    with pytest.raises(SourceError, match=words):
+        open_dataset(text(tmp_path / "data.yaml", content))
+
+
+@pytest.mark.parametrize("kind", ["stills", "davis", "sav", "sa1b", "coco", "yolo", "png"])
+def test_a_folder_that_is_not_of_this_kind(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(SourceError, match="allowed") as problem:
+        open_dataset(tmp_path, kind=kind)
+    assert str(tmp_path) in str(problem.value)
+
+
+def test_frames_without_masks_cannot_be_read(tmp_path: Path) -> None:
+    entry = open_dataset(films(tmp_path)).entries[0]
+    with pytest.raises(
+        MaskletError, match=r"'ant' has no masks for frame 1; its annotated frames are 0, 2, 4 \(3 in all\)"
+    ):
+        entry.read([0, 1])
+    assert entry.read([]) == []
