@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from made_truth import store_still
 from masklet.errors import SourceError
 from masklet.evaluate import evaluate_stills, report, stills_under
 from masklet.image import Prediction
@@ -68,3 +69,25 @@ def test_sources_count_the_same_in_their_mean() -> None:
 def test_a_folder_without_stills_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"images/ID\.jpg"):
         stills_under(tmp_path)
+
+
+def test_pictures_come_in_the_plain_order_of_their_names(truth: np.ndarray, tmp_path: Path) -> None:
+    """Every tenth of them is the same one in every version, whatever order data sets have."""
+    for name in ("a-1", "a2", "a10"):
+        store_still(tmp_path / "src", name, truth)
+    assert [still.name for still in stills_under(tmp_path)] == ["src/a-1", "src/a", "src/a10", "src/a2"]
+
+
+def test_pictures_without_objects_are_no_figures(truth: np.ndarray, tmp_path: Path) -> None:
+    store_still(tmp_path / "src", "b", np.zeros_like(truth))
+    rows = list(evaluate_stills(Oracle(truth, 0), stills_under(tmp_path)))
+    assert [len(iou) for _, iou in rows] == [2, 0]
+    assert report(rows).total.objects == 2
+    with pytest.raises(SourceError, match="no picture has an object"):
+        report(rows[1:])
+
+
+def test_a_picture_that_cannot_be_read_is_named(truth: np.ndarray, tmp_path: Path) -> None:
+    (tmp_path / "src" / "images" / "a.jpg").write_bytes(b"not a picture")
+    with pytest.raises(SourceError, match=r"a\.jpg"):
+        list(evaluate_stills(Oracle(truth, 0), stills_under(tmp_path)))

@@ -89,7 +89,7 @@ def test_pictures_without_objects_are_counted_and_alone_are_an_error(photos: Pat
     store_still(tmp_path / "bare" / "c", "d", nothing[:0])
     found = validate(oracle(), [photos, tmp_path / "bare"], prompts=["box"])
     assert (found.counts.pictures, found.counts.without) == (4, 2)
-    assert "2 entries without objects" in str(found)
+    assert "2 more without objects" in str(found)
     with pytest.raises(SourceError, match="none of 2 entries has an object"):
         validate(oracle(), tmp_path / "bare")
 
@@ -227,6 +227,31 @@ def test_what_is_broken_before_anything_is_read_counts_too(photos: Path) -> None
     with pytest.warns(MaskletWarning, match=r"a/a2 is left out: .*a2\.jpg has no masks"):
         found = validate(oracle(), photos)
     assert list(found.left_out) == ["a/a2"]
+
+
+def test_a_finding_about_a_film_that_is_whole_enough_is_told_and_the_film_measured(films: Path) -> None:
+    maps = films / "Annotations" / "ant"
+    (maps / "00099.png").write_bytes((maps / "00004.png").read_bytes())
+    with pytest.warns(MaskletWarning, match=r"ant: .*00099\.png"):
+        found = validate(oracle(), films, prompts=["mask"])
+    assert (found.left_out, found.counts.films) == ({}, 2)
+
+
+def test_of_very_many_findings_the_first_are_told(photos: Path) -> None:
+    for number in range(13):
+        store_still(photos / "a", f"more{number}", two_objects())
+        (photos / "a" / "masks" / f"more{number}.json").unlink()
+    with pytest.warns(MaskletWarning) as told:
+        found = validate(oracle(), photos)
+    assert len(found.left_out) == 13
+    assert [str(one.message).split(";")[0] for one in told][10:] == ["3 more findings of that kind"]
+
+
+def test_a_damaged_picture_that_nobody_annotated_is_passed_over(films: Path, tracker: SAM) -> None:
+    (films / "JPEGImages" / "bee" / "00003.jpg").write_bytes(b"not a picture")
+    with pytest.warns(MaskletWarning, match="frame 3 is left out"):
+        found = validate(tracker, films, prompts=["mask"])
+    assert list(found.films["mask"].by_film) == ["ant", "bee"]
 
 
 def test_all_broken_is_an_error_that_names_the_first(photos: Path) -> None:

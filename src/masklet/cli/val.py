@@ -65,10 +65,10 @@ def val(
     if report_file is not None:
         _write(report_file, figures, model or sam.info().name, data)
     if not whole:
-        tell_failure(f"stopped after {len(found)} of {len(chosen.samples)} entries")
+        tell_failure(f"stopped after {len(found)} of {len(chosen.samples)} entries; the figures are of these")
         raise typer.Exit(130)
     if figures.left_out:
-        tell_failure(f"{len(figures.left_out)} broken entries were left out")
+        tell_failure(f"broken, left out: {len(figures.left_out)} of {len(chosen.samples) + len(chosen.broken)}")
         raise typer.Exit(2)
 
 

@@ -32,7 +32,7 @@ __all__ = ["TrackedRow", "evaluate_entry"]
 Mask = npt.NDArray[np.bool_]
 Truth = Sequence[Mapping[int, Mask]]
 
-AT_ONCE = 16
+AT_ONCE = 32
 """Frames read in one go: their pictures are not kept, and a film of an hour need not fit into memory."""
 
 
