@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from masklet.train.synth import Clip, Synthesiser
+from masklet.synth.clip import Clip
+from masklet.synth.synthesiser import Synthesiser
 
 __all__ = ["ClipBatch", "Clips"]
 

@@ -1,10 +1,11 @@
 """A scene is layers, the lowest first; a frame of it is drawn with the visible part of everything that is followed.
 
-Shapes: T frames, H and W of a layer's own picture, R regions of a layer, N objects in all, S side of the frame.
+Shapes: T frames, H and W of a layer's own picture, R regions of a layer, N objects in all. A size is height, width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import cos, sin
 
@@ -73,10 +74,10 @@ def _resized(picture: Picture, size: tuple[int, int]) -> Picture:
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def draw(layers: list[Layer], size: int, t: int) -> tuple[Picture, Masks]:
-    """Frame `t` (S, S, 3) and the visible part (N, S, S) of every region, in the order of the layers."""
-    picture = np.zeros((size, size, 3), np.uint8)
-    masks = np.zeros((sum(len(layer.regions) for layer in layers), size, size), bool)
+def draw(layers: Sequence[Layer], size: tuple[int, int], t: int) -> tuple[Picture, Masks]:
+    """Frame `t`, of `size`, and the visible part of every region (N, *size), in the order of the layers."""
+    picture = np.zeros((*size, 3), np.uint8)
+    masks = np.zeros((sum(len(layer.regions) for layer in layers), *size), bool)
     count = 0
     for layer in layers:
         window = _window(layer, size, t) if layer.shown_T[t] else None
@@ -109,16 +110,16 @@ def _sampled(plane: Picture, columns: npt.NDArray[np.float32], rows: npt.NDArray
     return np.asarray(cv2.remap(plane, columns, rows, cv2.INTER_LINEAR, borderValue=0), np.uint8)
 
 
-def _window(layer: Layer, size: int, t: int) -> tuple[slice, slice] | None:
+def _window(layer: Layer, size: tuple[int, int], t: int) -> tuple[slice, slice] | None:
     """Rows and columns of the frame that the layer may touch; None: it is out of the picture."""
     if layer.alpha is None:
-        return slice(0, size), slice(0, size)
+        return slice(0, size[0]), slice(0, size[1])
     height, width = layer.rgb.shape[:2]
     margin = np.abs(layer.sway.at(t)).max() + 1
     x, y = np.array([-margin, width + margin]), np.array([-margin, height + margin])
     corners = np.array([[a, b, 1] for a in x for b in y]) @ layer.matrices[t].T
-    low = np.floor(corners.min(0)).clip(0, size).astype(int)
-    high = np.ceil(corners.max(0) + 1).clip(0, size).astype(int)
+    low = np.floor(corners.min(0)).clip(0, size[::-1]).astype(int)
+    high = np.ceil(corners.max(0) + 1).clip(0, size[::-1]).astype(int)
     return None if (high <= low).any() else (slice(low[1], high[1]), slice(low[0], high[0]))
 
 

@@ -1,6 +1,6 @@
-"""Things to paste: whole objects cut out of stills along their masks, and plain patches to hide behind.
+"""Things to paste: whole objects cut out of pictures along their masks, and plain patches to hide behind.
 
-Shapes: H and W of the still or of the piece.
+Shapes: H and W of the picture or of the piece.
 """
 
 from __future__ import annotations
@@ -11,19 +11,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from masklet.masks import rle
-from masklet.train.augment import jitter_colour
-from masklet.train.data import Source, draw_still
-
-__all__ = ["Piece", "cut_out", "find_piece", "is_whole", "patch"]
+__all__ = ["Piece", "cut_out", "is_whole", "patch"]
 
 Picture = npt.NDArray[np.uint8]
 Random = np.random.Generator
 
 PAD = 6
 """Pixels kept around a cut-out, so that its edge fades out inside."""
-TRIES = 4
-"""Objects of a still that are looked at."""
 
 
 @dataclass(frozen=True)
@@ -34,16 +28,6 @@ class Piece:
     """(H, W, 3)."""
     alpha: Picture
     """(H, W)."""
-
-
-def find_piece(random: Random, sources: tuple[Source, ...]) -> Piece:
-    """A whole, compact object out of one of the sources, the larger ones of a picture first."""
-    while True:
-        still = draw_still(random, sources)
-        masks = [rle.decode(still.codes[i]) for i in random.permutation(len(still.codes))[:TRIES]]
-        for mask in sorted(masks, key=lambda m: -int(m.sum())):
-            if is_whole(mask):
-                return cut_out(jitter_colour(random, still.rgb), mask)
 
 
 def is_whole(mask: npt.NDArray[np.bool_]) -> bool:

@@ -1,46 +1,45 @@
-"""Clips from stills: the same ones every time, masks that are what is to be seen, things that hide and come back."""
+"""Clips to train on: the same ones every time, masks that are what is to be seen, things that hide and come back."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import pickle
 
 import numpy as np
 import pytest
-import torch
 
-from masklet.train.clips import Clips
-from masklet.train.cutouts import cut_out, is_whole
-from masklet.train.data import batches, find_sources
-from masklet.train.paths import Pose, excursion, matrices, wander
-from masklet.train.scene import Layer, Sway, draw, fitted
-from masklet.train.synth import SMALLEST, Synthesiser
+from masklet.errors import SourceError
+from masklet.synth import Collected, Drawn, Photograph, Synthesiser
+from masklet.synth.cutouts import Piece, cut_out, is_whole
+from masklet.synth.paths import Pose, excursion, matrices, wander
+from masklet.synth.scene import Layer, Sway, draw, fitted
+from masklet.synth.synthesiser import SMALLEST
 
 STILL = Sway(np.zeros((2, 4, 4, 2), np.float32), 0.1)
+FRAME = (32, 32)
 
 
 @pytest.fixture(scope="module")
-def maker(stills: Path) -> Synthesiser:
-    sources = find_sources(stills, (("discs", 1.0),))
-    return Synthesiser(sources, sources, size=64, frames=5, objects=3)
+def maker(discs: Collected) -> Synthesiser:
+    return Synthesiser(discs, size=64, frames=5, objects=3)
 
 
 def test_a_clip_depends_on_seed_and_number_alone(maker: Synthesiser) -> None:
     first = maker.clip(0, 7)
     again = maker.clip(0, 7)
-    assert (first.frames_TSS3 == again.frames_TSS3).all()
-    assert (first.masks_TNSS == again.masks_TNSS).all()
-    assert (first.frames_TSS3 != maker.clip(0, 8).frames_TSS3).any()
-    assert (first.frames_TSS3 != maker.clip(1, 7).frames_TSS3).any()
+    assert (first.frames_THW3 == again.frames_THW3).all()
+    assert (first.masks_TNHW == again.masks_TNHW).all()
+    assert (first.frames_THW3 != maker.clip(0, 8).frames_THW3).any()
+    assert (first.frames_THW3 != maker.clip(1, 7).frames_THW3).any()
 
 
 def test_the_first_frame_shows_every_object_and_later_ones_may_not(maker: Synthesiser) -> None:
     absent = back = 0
     for number in range(40):
         clip = maker.clip(0, number)
-        assert clip.frames_TSS3.shape == (5, 64, 64, 3)
-        assert 1 <= clip.masks_TNSS.shape[1] <= 3
-        assert (clip.masks_TNSS[0].mean((1, 2)) > SMALLEST).all()
-        seen_TN = clip.masks_TNSS.any((2, 3))
+        assert clip.frames_THW3.shape == (5, 64, 64, 3)
+        assert 1 <= clip.masks_TNHW.shape[1] <= 3
+        assert (clip.masks_TNHW[0].mean((1, 2)) > SMALLEST).all()
+        seen_TN = clip.masks_TNHW.any((2, 3))
         absent += int((~seen_TN).any(0).sum())
         back += int((~seen_TN[:-1] & seen_TN[1:]).any(0).sum())
     assert absent > 5
@@ -50,19 +49,30 @@ def test_the_first_frame_shows_every_object_and_later_ones_may_not(maker: Synthe
 def test_no_two_cut_outs_are_seen_at_one_place(maker: Synthesiser) -> None:
     """Discs of a picture do not overlap either, so that nothing in these clips does."""
     for number in range(20):
-        assert maker.clip(0, number).masks_TNSS.sum(1).max() <= 1
+        assert maker.clip(0, number).masks_TNHW.sum(1).max() <= 1
 
 
-def test_batches_go_on_where_they_were_left_off(maker: Synthesiser) -> None:
-    run = iter(Clips(maker, batch=2, seed=0, first=0))
-    next(run)
-    second = next(run)
-    resumed = next(batches(Clips(maker, batch=2, seed=0, first=2)))
-    assert torch.equal(second.pixels_BT3SS, resumed.pixels_BT3SS)
-    assert torch.equal(second.masks_NTSS, resumed.masks_NTSS)
-    assert second.pixels_BT3SS.shape == (2, 5, 3, 64, 64)
-    assert second.clip_N.tolist() == sorted(second.clip_N.tolist())
-    assert len(second.clip_N) == len(second.masks_NTSS)
+def test_a_maker_can_be_sent_to_another_process(maker: Synthesiser) -> None:
+    sent = pickle.loads(pickle.dumps(maker))
+    assert (sent.clip(3, 5).frames_THW3 == maker.clip(3, 5).frames_THW3).all()
+
+
+def test_clips_need_no_pictures() -> None:
+    clip = Synthesiser(Drawn(), size=64, frames=4, objects=2).clip(0, 0)
+    assert clip.frames_THW3.shape == (4, 64, 64, 3)
+    assert clip.masks_TNHW[0].any((1, 2)).all()
+
+
+def test_pictures_with_nothing_in_them_are_named() -> None:
+    class Empty(Drawn):
+        def photograph(self, random: np.random.Generator) -> Photograph:
+            return Photograph(np.zeros((64, 64, 3), np.uint8), {1: np.zeros((64, 64), bool)})
+
+        def piece(self, random: np.random.Generator) -> Piece:
+            return Piece(np.zeros((8, 8, 3), np.uint8), np.diag([0, 0, 0, 255, 0, 0, 0, 0]).astype(np.uint8))
+
+    with pytest.raises(SourceError, match=r"nothing covered 0\.3% to 60%"):
+        Synthesiser(Empty(), size=64, frames=1, objects=2).clip(0, 0)
 
 
 def square(colour: int, left: float, step: float, side: int = 8) -> Layer:
@@ -77,7 +87,7 @@ def square(colour: int, left: float, step: float, side: int = 8) -> Layer:
 
 def test_what_lies_above_hides_what_lies_below() -> None:
     layers = [square(100, 12, 0), square(200, 0, 6)]
-    seen = [draw(layers, 32, t) for t in range(3)]
+    seen = [draw(layers, FRAME, t) for t in range(3)]
     assert [int(masks[0].sum()) for _, masks in seen] == [64, 48, 0]
     assert (seen[2][0][seen[2][1][1]] == 200).all()
 
@@ -85,7 +95,7 @@ def test_what_lies_above_hides_what_lies_below() -> None:
 def test_a_layer_that_is_not_shown_has_no_mask() -> None:
     layer = square(100, 4, 0)
     layer.shown_T[1] = False
-    assert [draw([layer], 32, t)[1].any() for t in range(3)] == [True, False, True]
+    assert [draw([layer], FRAME, t)[1].any() for t in range(3)] == [True, False, True]
 
 
 def test_a_layer_keeps_its_place_when_it_is_made_smaller() -> None:
@@ -97,7 +107,7 @@ def test_a_layer_keeps_its_place_when_it_is_made_smaller() -> None:
     )
     small = fitted(layer)
     assert small.rgb.shape[0] < 24
-    before, after = draw([layer], 32, 0)[1][0], draw([small], 32, 0)[1][0]
+    before, after = draw([layer], FRAME, 0)[1][0], draw([small], FRAME, 0)[1][0]
     assert (before & after).sum() > 0.9 * (before | after).sum()
 
 
