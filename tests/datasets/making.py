@@ -155,3 +155,14 @@ def yolo(root: Path, *, yaml: bool = True) -> Path:
     if yaml:
         text(root / "data.yaml", "path: .\ntrain: images/train\nval: images/val\nnames:\n  0: thing\n")
     return root
+
+
+def sav_val(root: Path, name: str = "sav_7") -> Path:
+    """Nine pictures, every fourth annotated; the second object is there from the second on, and overlaps the first."""
+    for number in range(9):
+        picture(root / "JPEGImages_24fps" / name / f"{number:05d}.jpg", number)
+    for folder, mask, numbers in (("000", BOX, (0, 4, 8)), ("001", BOX | RING, (4, 8))):
+        for number in numbers:
+            file = root / "Annotations_6fps" / name / folder / f"{number:05d}.png"
+            png(file, mask.astype(np.uint8) * 255, palette=False)
+    return root

@@ -21,6 +21,7 @@ from datasets.making import (
     png,
     sa1b,
     sav,
+    sav_val,
     stills,
     text,
     yolo,
@@ -269,6 +270,28 @@ CASES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None], str, str]
         "sav_000001.mp4",
         "has no frame 16; frames are 0 to 12",
     ),
+    "SA-V: fewer masklets than said": (
+        lambda root: sav(sav(root, rows=3), "sav_2"),
+        lambda root: edited(
+            root / "sav_000001_manual.json", lambda content: content.update(masklet_frame_count=[4.0, 4])
+        ),
+        "sav_000001_manual.json",
+        "no masklets for frame 12",
+    ),
+    "SA-V: pictures without masks": (
+        sav_val,
+        lambda root: (picture(root / "JPEGImages_24fps" / "sav_8" / "00000.jpg"), None)[1],
+        "sav_8",
+        "has no masks in .*sav_8",
+    ),
+    "SA-V: a mask of another size": (
+        lambda root: sav_val(sav_val(root), "sav_9"),
+        lambda root: (png(root / "Annotations_6fps" / "sav_7" / "000" / "00004.png", np.ones((8, 9), np.uint8)), None)[
+            1
+        ],
+        "00004.png",
+        "is 9 x 8 and 00004.jpg is 60 x 40",
+    ),
     "SA-V: the film is cut short": (
         lambda root: sav(sav(root), "sav_2"),
         lambda root: cut(root / "sav_2.mp4", 0.5) and None,
@@ -300,13 +323,21 @@ def test_what_is_broken_is_named_and_the_rest_is_read(tmp_path: Path, case: str)
     assert sound - {finding.entry for finding in findings}
     for entry in data.entries:
         if entry.name not in {finding.entry for finding in findings}:
-            assert all(dict(frame.masks) is not None for frame in entry.read(entry.frames))
+            for frame in entry.read(entry.frames):
+                assert all(mask.shape == frame.size for mask in frame.masks.values())
 
 
 def test_the_same_over_and_over_is_said_three_times(tmp_path: Path) -> None:
     findings = list(check(open_dataset(sav(tmp_path, rows=12))))
     assert len(findings) == 3
     assert "has no frame 16" in findings[0].reason
+
+
+def test_lists_that_are_no_text_are_named(tmp_path: Path) -> None:
+    films(tmp_path)
+    text(tmp_path / "ImageSets" / "val.txt", "").write_bytes(b"\xff\xfe")
+    with pytest.raises(SourceError, match=r"val\.txt cannot be read"):
+        open_dataset(tmp_path, split="val")
 
 
 # a whole data set --------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from datasets.making import (
     png,
     sa1b,
     sav,
+    sav_val,
     stills,
     text,
     yolo,
@@ -224,6 +225,16 @@ def test_sav_in_folders_and_a_json_with_its_keys_in_another_order(tmp_path: Path
     data = open_dataset(tmp_path, split="manual")
     assert names(data) == ["sav_000/sav_000001"]
     assert data.entries[0].frames == (0, 4, 8)
+
+
+def test_val_of_sav_has_a_folder_for_each_object(tmp_path: Path) -> None:
+    data = open_dataset(sav_val(tmp_path))
+    assert (data.kind, names(data), data.problems) == ("sav", ["sav_7"], ())
+    entry = data.entries[0]
+    assert (entry.frames, len(entry.source)) == ((0, 4, 8), 9)
+    frames = entry.read([4, 0])
+    same(frames[0], BOX, BOX | RING)
+    same(frames[1], BOX)
 
 
 # yolo --------------------------------------------------------------------------------------------------------------

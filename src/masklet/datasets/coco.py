@@ -151,7 +151,11 @@ class _Read:
 
     def image(self, text: bytes) -> None:
         """Take one item of `images`."""
-        record = json.loads(text)
+        try:
+            record = json.loads(text)
+        except ValueError as problem:
+            self.wrong("images", f"has an image whose name is not UTF-8 ({problem}); export it again")
+            return
         known = isinstance(record, dict) and isinstance(record.get("file_name"), str) and record["file_name"]
         if not known or not isinstance(record.get("id"), (int, str)):
             self.wrong("images", f"has an image without id or file_name ({record!r:.80}); mend or remove it")

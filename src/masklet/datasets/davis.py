@@ -21,7 +21,7 @@ from masklet.datasets.base import (
     same_size,
 )
 from masklet.datasets.labels import black_and_white, ids_in, label_masks, read_labels
-from masklet.datasets.listing import any_file, by_stem, chosen, folders_in
+from masklet.datasets.listing import any_file, by_stem, chosen, folders_in, lines_of
 from masklet.errors import SourceError
 from masklet.media.sources import natural_key
 
@@ -111,7 +111,7 @@ def listed_names(file: Path) -> list[str]:
         >>> listed_names(Path("DAVIS/ImageSets/2017/val.txt"))
         ['bike-packing', 'blackswan', ...]
     """
-    words = [line.split()[0] for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    words = [line.split()[0] for line in lines_of(file)]
     return sorted({Path(word).parent.name if "/" in word else word for word in words}, key=natural_key)
 
 

@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from masklet.datasets.base import Finding
+from masklet.datasets.base import DataError, Finding
 from masklet.errors import SourceError
 from masklet.media.sources import PICTURE_SUFFIXES, has_suffix, natural_key
 
-__all__ = ["PICTURE_SUFFIXES", "any_file", "by_stem", "chosen", "files_in", "folders_in", "in_order"]
+__all__ = ["PICTURE_SUFFIXES", "any_file", "by_stem", "chosen", "files_in", "folders_in", "in_order", "lines_of"]
 
 
 def files_in(folder: Path, suffixes: tuple[str, ...] = PICTURE_SUFFIXES) -> list[Path]:
@@ -26,6 +26,21 @@ def files_in(folder: Path, suffixes: tuple[str, ...] = PICTURE_SUFFIXES) -> list
 def folders_in(folder: Path) -> list[Path]:
     """Folders directly below, in natural order; hidden ones are left out."""
     return in_order(folder / name for name in _names(folder, directories=True))
+
+
+def lines_of(file: Path) -> list[str]:
+    """The lines of a text that are not blank, without spaces at their ends.
+
+    Raises:
+        DataError: it cannot be read, or is no text.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as problem:
+        raise DataError.of(
+            file, f"cannot be read ({problem}); it is a plain text: copy or export it again"
+        ) from problem
+    return [line.strip() for line in lines if line.strip()]
 
 
 def in_order(paths: Iterable[Path]) -> list[Path]:

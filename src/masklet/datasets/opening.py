@@ -39,7 +39,9 @@ KINDS: dict[str, Kind] = {
         is_davis,
         open_davis,
     ),
-    "sav": Kind("SA-V: ID.mp4 with ID_manual.json or ID_auto.json", is_sav, open_sav),
+    "sav": Kind(
+        "SA-V: ID.mp4 with ID_manual.json or ID_auto.json; JPEGImages_24fps with Annotations_6fps", is_sav, open_sav
+    ),
     "sa1b": Kind("SA-1B: sa_ID.jpg with sa_ID.json", is_sa1b, open_sa1b),
     "coco": Kind("a COCO instance JSON with its pictures, or a folder with annotations/*.json", is_coco, open_coco),
     "yolo": Kind("YOLO-seg: a data.yaml, or images/ID.jpg with labels/ID.txt (outlines)", is_yolo, open_yolo),

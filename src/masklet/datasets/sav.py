@@ -1,5 +1,7 @@
 """SA-V: ID.mp4 at 24 frames a second with ID_manual.json and ID_auto.json, every fourth frame annotated.
 
+Its val and test are folders of pictures (`sav_tree`); a path to them is recognised here too.
+
 "masklet" in a JSON is a list of annotated frames, each a list of objects, each a run-length code.
 """
 
@@ -25,6 +27,7 @@ from masklet.datasets.codes import code_decoder
 from masklet.datasets.films import decoded_frames
 from masklet.datasets.jsons import as_list, as_record, read_json
 from masklet.datasets.listing import any_file, by_stem, chosen, files_in, folders_in
+from masklet.datasets.sav_tree import LABELS, PICTURES, object_films
 from masklet.errors import SourceError
 
 __all__ = ["STEP", "SavFilm", "is_sav", "open_sav"]
@@ -33,7 +36,7 @@ STEP = 4
 """Frames of the film from one annotated frame to the next."""
 PARTS = ("manual", "auto")
 FILMS = (".mp4",)
-_TAIL = 1 << 18
+_TAIL, _MANY = 1 << 18, 1_000_000
 Row = list[object]
 
 
@@ -64,6 +67,9 @@ class SavFilm:
     def _frame(self, rgb: Pixels, number: int, tables: list[tuple[Path, list[Row]]]) -> Annotated:
         decoders: dict[int, Callable[[], Mask]] = {}
         before, place, size = 0, number // STEP, (rgb.shape[0], rgb.shape[1])
+        if all(place >= len(rows) for _, rows in tables):
+            reason = f"has no masklets for frame {number}, though it says so (masklet_frame_count); download it again"
+            raise DataError.of(tables[0][0], reason)
         for file, rows in tables:
             for index, code in enumerate(rows[place] if place < len(rows) else []):
                 what = f"frame {number}, masklet {index}"
@@ -73,8 +79,8 @@ class SavFilm:
 
 
 def is_sav(path: Path) -> bool:
-    """Whether there are files ID_manual.json or ID_auto.json in a folder, or directly below it."""
-    return any(any_file(path, f"{below}*_{part}.json") for below in ("", "*/") for part in PARTS)
+    """Whether there are files ID_manual.json or ID_auto.json in a folder or directly below, or it is val or test."""
+    return _is_tree(path) or any(any_file(path, f"{below}*_{part}.json") for below in ("", "*/") for part in PARTS)
 
 
 def open_sav(path: Path, choice: Choice) -> Dataset:
@@ -88,6 +94,8 @@ def open_sav(path: Path, choice: Choice) -> Dataset:
     Raises:
         SourceError: no film with its masklets, or another split.
     """
+    if _is_tree(path):
+        return _open_tree(path, choice)
     parts = PARTS if choice.split is None else (chosen(path, choice.split, PARTS, "split"),)
     entries: list[SavFilm] = []
     problems: list[Finding] = []
@@ -102,6 +110,22 @@ def open_sav(path: Path, choice: Choice) -> Dataset:
             "here or in folders below: check the path and the split"
         )
     return Dataset("sav", path, tuple(entries), tuple(problems))
+
+
+def _is_tree(path: Path) -> bool:
+    return (path / PICTURES).is_dir() and (path / LABELS).is_dir()
+
+
+def _open_tree(path: Path, choice: Choice) -> Dataset:
+    if choice.split is not None:
+        chosen(path, choice.split, (), "split")
+    films, problems = object_films(path)
+    if not films:
+        raise SourceError(
+            f"{path} holds no film with masks; allowed are {PICTURES}/ID/00000.jpg with {LABELS}/ID/000/00000.png: "
+            "unpack the archive again"
+        )
+    return Dataset("sav", path, tuple(films), tuple(problems))
 
 
 def _of_folder(folder: Path, prefix: str, parts: Sequence[str]) -> tuple[list[SavFilm], list[Finding]]:
@@ -151,6 +175,6 @@ def _count(file: Path) -> int:
     except OSError:
         tail = b""
     said = re.search(rb'"masklet_frame_count"\s*:\s*\[([0-9.,\s]+)\]', tail)
-    if tail.rstrip().endswith(b"}") and said:
-        return max(int(float(number)) for number in said[1].split(b",") if number.strip())
-    return len(_rows(file))
+    counts = re.findall(rb"(\d{1,9})(?:\.\d*)?", said[1]) if said else []
+    rows = max(map(int, counts), default=0)
+    return rows if tail.rstrip().endswith(b"}") and 0 < rows < _MANY else len(_rows(file))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from masklet.masks.polygons import Ring
 
 __all__ = ["ring_of"]
 
+MOST = 1e9
 SLACK = 0.1
 """Outlines may run over the border of the picture by this share of its side; what is outside is cut off."""
 
@@ -34,10 +34,10 @@ def ring_of(numbers: Sequence[object], scale: tuple[float, float], size: Size, f
             f"({what}) has an outline of {len(numbers)} numbers; x and y of three points or more are an even "
             "number, six at least: mend or remove this object",
         )
-    if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers):
-        wrong = next(n for n in numbers if not isinstance(n, (int, float)) or not math.isfinite(n))
+    wrong = [n for n in numbers if not isinstance(n, (int, float)) or not abs(n) < MOST]  # NaN is not less either
+    if wrong:
         raise DataError.of(
-            file, f"({what}) has {wrong!r:.40} in its outline; coordinates are numbers: mend or remove this object"
+            file, f"({what}) has {wrong[0]!r:.40} in its outline; coordinates are numbers: mend or remove this object"
         )
     ring: npt.NDArray[np.float64] = np.array(numbers, np.float64).reshape(-1, 2) * scale
     _check_inside(ring, size, file, what)

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from masklet.datasets.base import Choice, DataError, Dataset, Finding, LazyMasks, Mask, Size, Still
-from masklet.datasets.listing import any_file, chosen, files_in, folders_in, in_order
+from masklet.datasets.listing import any_file, chosen, files_in, folders_in, in_order, lines_of
 from masklet.datasets.shapes import ring_of
 from masklet.errors import MissingExtraError, SourceError
 from masklet.masks.polygons import Ring
@@ -183,8 +183,7 @@ def _place(base: Path, said: str) -> Path:
 
 def _pictures_at(place: Path) -> list[Path]:
     if place.is_file():
-        lines = [line.strip() for line in place.read_text(encoding="utf-8").splitlines()]
-        return [place.parent / line for line in lines if line]
+        return [place.parent / line for line in lines_of(place)]
     found = [
         path for path in place.rglob("*") if has_suffix(path.name, PICTURE_SUFFIXES) and not path.name.startswith(".")
     ]
