@@ -95,6 +95,48 @@ def davis(
     typer.echo(_film_line("all objects", films_report(rows).total))
 
 
+@app.command("synthetic")
+def synthetic(
+    model: Annotated[str | None, typer.Option(help="A name or a file; default: the built-in model.")] = None,
+    difficulty: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="occlusion, twins, reentry, fast, small, long, thin or transparency; may be repeated; default: all.",
+        ),
+    ] = None,
+    prompt: Annotated[str, typer.Option(help="Said of each object on the first frame: mask, box or click.")] = "mask",
+    report_file: Annotated[Path | None, typer.Option("--json", help="Write the figures there too.")] = None,
+) -> None:
+    """J, F and frames a second on made clips, with a line a difficulty and their mean; nothing is downloaded.
+
+    The clips are made anew each time, the same ones; protocol and columns are those of masklet eval davis.
+
+    \b
+    Examples:
+      masklet eval synthetic --json figures.json
+      masklet eval synthetic --difficulty twins --difficulty occlusion --prompt click
+    """
+    from masklet import SAM
+    from masklet.evaluate.films import check_prompt
+    from masklet.evaluate.synthetic import evaluate_synthetic, scenes, synthetic_report
+    from masklet.files import write_text
+
+    check_prompt(prompt)
+    found = scenes(difficulty or ())
+    tracker = SAM(model)
+    rows: list[FilmRow] = []
+    with counting("frames", sum(scene.frames for scene in found), wanted=True) as step:
+        rows.extend(evaluate_synthetic(tracker, prompt, difficulty or (), step))
+    figures = synthetic_report(rows)
+    typer.echo(_heading())
+    for name, own in {**figures.by_difficulty, "mean of difficulties": figures.mean}.items():
+        typer.echo(_film_line(name, own))
+    if report_file is not None:
+        told = {"model": model or tracker.info().name, "prompt": prompt, **asdict(figures)}
+        write_text(report_file, json.dumps(told, indent=2))
+
+
 def _write_films(path: Path, model: str, prompt: str, rows: Sequence[FilmRow]) -> None:
     from masklet.evaluate import films_report
     from masklet.files import write_text

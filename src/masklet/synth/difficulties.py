@@ -47,8 +47,8 @@ IN_SIGHT = 0.92
 """Share of itself that an object shows in the first frame."""
 LEAST = 1e-3
 """Share of the first frame that an object covers."""
-APART = 26
-"""How far the mean colours of an object and of what is around it lie apart at least, of 255 in each of three."""
+APART, ALONG = 34, 0.65
+"""How far colours inside and outside an outline lie apart at least, of 255 in each of three; along what share of it."""
 
 
 @dataclass(frozen=True)
@@ -104,21 +104,21 @@ def _thing(take: Take) -> Piece:
     """A piece that is not thin, if there is one: each difficulty is hard in its own way alone."""
     piece = take.material.piece(take.random)
     for _ in range(LOOKS):
-        if not is_thin(piece.alpha > 127):
+        if not is_thin(piece.alpha > 127, left=0.6):
             break
         piece = take.material.piece(take.random)
     return piece
 
 
 def _contrast(pixels: npt.NDArray[np.float32], mask: Mask) -> float:
-    """How far the colours at both sides of an outline lie apart: the median over the outline."""
+    """How far the colours at both sides of an outline lie apart: along `ALONG` of it they do so or more."""
     reach = max(3, round(0.012 * max(mask.shape)))
     kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
     share = cv2.blur(mask.astype(np.float32), kernel.shape)
     inside = cv2.blur(pixels * mask[..., None], kernel.shape) / np.maximum(share, 1e-3)[..., None]
     outside = cv2.blur(pixels * ~mask[..., None], kernel.shape) / np.maximum(1 - share, 1e-3)[..., None]
     edge = mask & (cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1) == 0)
-    return float(np.median(np.linalg.norm(inside - outside, axis=-1)[edge])) if edge.any() else 0.0
+    return float(np.quantile(np.linalg.norm(inside - outside, axis=-1)[edge], 1 - ALONG)) if edge.any() else 0.0
 
 
 # occlusion ---------------------------------------------------------------------------------------------------------
@@ -128,11 +128,11 @@ def _occlusion(take: Take) -> Scene:
     """One goes all the way behind a post, another turns round behind it or follows, a third may stand by."""
     random, camera = take.random, take.camera()
     layers = [take.backdrop(camera)]
-    wide, middle = random.uniform(0.24, 0.32), random.uniform(0.45, 0.55)
+    wide, middle = random.uniform(0.28, 0.36), random.uniform(0.45, 0.55)
     for turns in random.permutation([False, random.random() < 0.4]):
         piece = _thing(take)
-        tall = min(random.uniform(0.3, 0.5), 0.8 * wide * take.size[1] / take.size[0] * _slim(piece))
-        start = random.uniform(0.1, 0.2)
+        tall = min(random.uniform(0.42, 0.62), 0.85 * wide * take.size[1] / take.size[0] * _slim(piece))
+        start = random.uniform(0.12, 0.18)
         begin, end = random.uniform(0.02, 0.15), random.uniform(0.8, 1.0)
         way = eased(take.share, begin, end)
         x = start + (0.98 - 2 * start) * way
@@ -178,10 +178,10 @@ def _twins(take: Take) -> Scene:
     """Two that look alike change sides, one before the other; in half of the clips a third stands by."""
     random, camera = take.random, take.camera()
     piece = _thing(take)
-    tall, y = random.uniform(0.36, 0.5), random.uniform(0.42, 0.58)
+    tall, y = random.uniform(0.46, 0.62), random.uniform(0.45, 0.55)
     actors = []
     for side in (0, 1):
-        start, stop = random.uniform(0.14, 0.24), random.uniform(0.76, 0.88)
+        start, stop = random.uniform(0.18, 0.24), random.uniform(0.76, 0.84)
         way = eased(take.share, random.uniform(0.0, 0.15), random.uniform(0.85, 1.0))
         x = start + (stop - start) * way if side == 0 else stop - (stop - start) * way
         lift = y + (side - 0.5) * random.uniform(0.05, 0.16) + 0.03 * swinging(take, 1)[:, 0]
@@ -223,11 +223,11 @@ def _reentry(take: Take) -> Scene:
     pan_M2 = np.stack([1.25 * heading * away, 0.1 * away], -1) if pans else None
     camera = take.camera(pan_M2=pan_M2)
     layers = [take.backdrop(camera)]
-    piece, tall = _thing(take), random.uniform(0.32, 0.48)
+    piece, tall = _thing(take), random.uniform(0.42, 0.6)
     x, y = random.uniform(0.25, 0.75), random.uniform(0.35, 0.65)
     home = roaming(take, (x, y), 0.05)
     stays = take.actor(
-        _thing(take), roaming(take, ((x + 0.45) % 0.8 + 0.1, 1 - y), 0.06), random.uniform(0.22, 0.34), camera
+        _thing(take), roaming(take, ((x + 0.45) % 0.8 + 0.1, 1 - y), 0.06), random.uniform(0.3, 0.42), camera
     )
     if not pans:
         home = _left_and_back(take, home, away, tall)
@@ -257,7 +257,7 @@ def _fast(take: Take) -> Scene:
     random, camera = take.random, take.camera(reach=0.04)
     layers = [take.backdrop(camera)]
     for _ in range(int(random.integers(1, 3))):
-        piece, tall = _thing(take), random.uniform(0.25, 0.38)
+        piece, tall = _thing(take), random.uniform(0.34, 0.48)
         pace = random.uniform(0.032, 0.05), random.uniform(0.02, 0.045)
         reach = 0.5 - 0.5 * tall * np.array([take.size[0] / take.size[1], 1.0])
         side = random.choice((-1.0, 1.0), 2)
@@ -313,7 +313,7 @@ def _long(take: Take) -> Scene:
     layers = [take.backdrop(camera)]
     for x in (0.3, 0.7):
         growth = np.exp(random.choice((-1, 1)) * random.uniform(0.4, 0.8) * eased(take.share, 0.05, 0.95))
-        tall = random.uniform(0.3, 0.45) / max(growth.max(), 1.0) ** 0.7 * growth
+        tall = random.uniform(0.42, 0.55) / max(growth.max(), 1.0) ** 0.7 * growth
         home = x + random.normal(0, 0.04), random.uniform(0.4, 0.6)
         turn = 0.25 * swinging(take, 1)[:, 0]
         layers += take.actor(_thing(take), roaming(take, home, 0.12), tall, camera, angle_M=turn)
@@ -324,7 +324,7 @@ def _long(take: Take) -> Scene:
     dusk = np.array(random.choice(((-0.75, -0.95, -1.25), (-0.9, -0.9, -0.6), (-1.3, -1.0, -0.75))))
     share_T = np.linspace(0, 1, take.frames)
     way = eased(share_T, 0.1, 0.9) if random.random() < 0.6 else 0.5 - 0.5 * np.cos(2 * np.pi * share_T)
-    return layers, np.exp(0.8 * way[:, None] * dusk)
+    return layers, np.exp(0.7 * way[:, None] * dusk)
 
 
 def _changes(clip: Clip) -> bool:
@@ -352,8 +352,8 @@ def _thin(take: Take) -> Scene:
     return layers, None
 
 
-def is_thin(mask: Mask) -> bool:
-    """Whether less than two fifths of an object is left when what is thinner than a tenth of its box is rubbed out.
+def is_thin(mask: Mask, left: float = 0.4) -> bool:
+    """Whether less than a share `left` of an object is left when what is thinner than a tenth of its box is rubbed out.
 
     Example:
         >>> is_thin(np.ones((100, 100), bool))
@@ -362,7 +362,7 @@ def is_thin(mask: Mask) -> bool:
     _, _, wide, tall = cv2.boundingRect(mask.astype(np.uint8))
     side = max(round(0.1 * max(wide, tall)), 3)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-    return bool(cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, kernel).sum() < 0.4 * mask.sum())
+    return bool(cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, kernel).sum() < left * mask.sum())
 
 
 def _slender(clip: Clip) -> bool:
@@ -383,7 +383,7 @@ def _transparency(take: Take) -> Scene:
         stop = 1 - start if random.random() < 0.6 else start
         x_M = start + (stop - start) * eased(take.share, 0.1, 0.95)
         y_M = random.uniform(0.4, 0.6) + 0.08 * swinging(take, 1)[:, 0]
-        layers += take.actor(piece, np.stack([x_M, y_M], -1), random.uniform(0.34, 0.5), camera)
+        layers += take.actor(piece, np.stack([x_M, y_M], -1), random.uniform(0.46, 0.62), camera)
     if random.random() < 0.5:
         veil = panel(random, take.material.photograph(random).rgb, int(1.5 * take.size[0]), int(0.3 * take.size[1]))
         x_M = -0.4 + 1.8 * eased(take.share, 0.3, 0.9)

@@ -48,14 +48,14 @@ class Drawn:
 
 def _place(random: Random, height: int, width: int) -> Picture:
     """One surface, or an upper and a lower part: outside or in a room."""
-    lot: float = random.random()
-    first, second = random.integers(len(SURFACES), size=2).tolist()
+    lot = random.random()
+    first, second = (SURFACES[int(i)] for i in random.integers(len(SURFACES), size=2))
     if lot < 0.35:
-        return SURFACES[first](random, height, width)
+        return first(random, height, width)
     horizon = int(height * random.uniform(0.3, 0.65))
-    floor = tilted(random, SURFACES[first], height - horizon, width)
+    floor = tilted(random, first, height - horizon, width)
     if lot < 0.65:
-        return np.concatenate([SURFACES[second](random, horizon, width), floor])
+        return np.concatenate([second(random, horizon, width), floor])
     return np.concatenate([_hills(random, sky(random, horizon, width)), floor])
 
 

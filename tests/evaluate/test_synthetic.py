@@ -1,0 +1,187 @@
+"""The benchmark of made clips: which clips they are, and that they are measured as films of DAVIS are.
+
+The fingerprint of a clip is a thumbnail of its first, middle and last frame and the areas of its objects there, in
+`synthetic_v1.json`. It is written anew, with another version, by: python tests/evaluate/test_synthetic.py
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from masklet import SAM
+from masklet.cli.main import run
+from masklet.errors import InputError
+from masklet.evaluate.films import FilmRow
+from masklet.evaluate.synthetic import SUITE, VERSION, Scene, evaluate_synthetic, scenes, synthetic_report
+from masklet.synth import DIFFICULTIES, Clip
+
+STORED = Path(__file__).with_name(f"synthetic_v{VERSION}.json")
+THUMBNAIL = (16, 9)
+TONES, SHARE = 2, 0.03
+"""How much a library may round otherwise: tones of a thumbnail, and part of an area."""
+
+
+@cache
+def made(scene: Scene) -> Clip:
+    return scene.clip()
+
+
+def fingerprint(clip: Clip) -> dict[str, Any]:
+    moments = (0, len(clip.frames_THW3) // 2, -1)
+    small = [cv2.resize(clip.frames_THW3[t], THUMBNAIL, interpolation=cv2.INTER_AREA).mean(-1) for t in moments]
+    return {
+        "frames": len(clip.frames_THW3),
+        "tones": [frame.round().astype(int).ravel().tolist() for frame in small],
+        "areas": [clip.masks_TNHW[t].sum((1, 2)).tolist() for t in moments],
+    }
+
+
+def test_the_suite_has_every_difficulty() -> None:
+    assert list(dict.fromkeys(scene.difficulty for scene in SUITE)) == list(DIFFICULTIES)
+    assert len(SUITE) == 2 * len(DIFFICULTIES)
+
+
+@pytest.mark.parametrize("scene", [scene for scene in SUITE if scene.difficulty != "long"], ids=lambda s: s.name)
+def test_a_clip_is_the_one_whose_figures_were_published(scene: Scene) -> None:
+    kept, now = json.loads(STORED.read_text())[scene.name], fingerprint(made(scene))
+    assert now["frames"] == kept["frames"] == scene.frames
+    assert np.abs(np.subtract(now["tones"], kept["tones"])).max() <= TONES
+    assert np.shape(now["areas"]) == np.shape(kept["areas"])
+    allowed = 4 + SHARE * np.array(kept["areas"])
+    assert (np.abs(np.subtract(now["areas"], kept["areas"])) <= allowed).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_long_clip_is_the_one_whose_figures_were_published(number: int) -> None:
+    test_a_clip_is_the_one_whose_figures_were_published(Scene("long", number))
+
+
+def test_a_change_would_be_noticed() -> None:
+    kept, clip = json.loads(STORED.read_text())["twins-0"], made(Scene("twins", 0))
+    moved = fingerprint(Clip(np.roll(clip.frames_THW3, 8, 2), clip.masks_TNHW))
+    assert np.abs(np.subtract(moved["tones"], kept["tones"])).max() > TONES
+
+
+def test_the_first_frame_shows_every_object_and_a_person_could_tell_them(tmp_path: Path) -> None:
+    for scene in SUITE:
+        if scene.difficulty != "long":
+            clip = made(scene)
+            assert clip.masks_TNHW[0].any((1, 2)).all()
+            assert clip.frames_THW3[0].std() > 15
+
+
+def test_difficulties_are_chosen_by_name() -> None:
+    assert [scene.name for scene in scenes(["twins", "fast"])] == ["twins-0", "twins-1", "fast-0", "fast-1"]
+    assert scenes() == SUITE
+    with pytest.raises(InputError, match="no difficulty 'slow'; the suite has occlusion, twins"):
+        scenes(["slow"])
+
+
+def test_every_difficulty_counts_the_same() -> None:
+    rows = [
+        FilmRow("twins-0", {1: 1.0, 2: 1.0}, {1: 1.0, 2: 0.0}, 30, 1.0),
+        FilmRow("twins-1", {1: 0.0, 2: 0.0}, {1: 0.0, 2: 0.0}, 30, 1.0),
+        FilmRow("fast-0", {1: 1.0}, {1: 1.0}, 30, 1.0),
+    ]
+    report = synthetic_report(rows)
+    assert report.version == VERSION
+    assert (report.by_difficulty["twins"].j, report.by_difficulty["twins"].f) == (0.5, 0.25)
+    assert (report.mean.j, report.mean.f, report.mean.jf) == (0.75, 0.625, 0.6875)
+    assert (report.mean.objects, report.mean.frames, report.mean.fps) == (5, 90, 30)
+
+
+class Knowing:
+    """A tracker that answers with the truth of whatever clip it is shown, found by its first frame."""
+
+    def __init__(self) -> None:
+        self.said: dict[int, Any] = {}
+
+    def session(self, source: list[Path]) -> Knowing:
+        from masklet.evaluate.davis import DavisSequence, truth_of
+
+        masks = tuple(path.parents[3] / "Annotations" / "480p" / path.parent.name / path.name for path in source)
+        self.labels = truth_of(DavisSequence("clip", tuple(source), masks))
+        self.video = SimpleNamespace(size=self.labels.shape[1:])
+        return self
+
+    def __enter__(self) -> Knowing:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.said.clear()
+
+    def say(self, id: int, frame: int, prompt: Any) -> None:
+        self.said[id] = prompt
+
+    def propagate(self) -> Any:
+        from masklet.results import Masks, Results
+
+        ids = np.array(sorted(self.said), np.int32)
+        for t, labels in enumerate(self.labels):
+            yield Results(
+                np.zeros((*labels.shape, 3), np.uint8),
+                f"{t:05d}.png",
+                Masks(np.stack([labels == number for number in ids])),
+                np.ones(len(ids), np.float32),
+                prompt_ids=ids,
+                classes=np.zeros(len(ids), np.int32),
+                names={0: "object"},
+                speed={},
+                frame=t,
+                presence=np.ones(len(ids), np.float32),
+                states=("visible",) * len(ids),
+            )
+
+
+def test_the_truth_scores_one() -> None:
+    steps: list[None] = []
+    rows = list(evaluate_synthetic(Knowing(), "box", ["occlusion"], lambda: steps.append(None)))
+    assert [row.name for row in rows] == ["occlusion-0", "occlusion-1"]
+    assert synthetic_report(rows).mean.jf == 1
+    assert len(steps) == 60
+
+
+def test_the_command_prints_a_line_a_difficulty_and_writes_the_figures(
+    tmp_path: Path, tracker: SAM, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr("masklet.SAM", lambda model: asked.append(model) or tracker)
+    monkeypatch.setattr("masklet.evaluate.synthetic.FRAMES", 8)
+    with pytest.raises(SystemExit) as left:
+        run(["eval", "synthetic", "--difficulty", "small", "--model", "mine.pt", "--json", str(tmp_path / "out.json")])
+    said = capsys.readouterr()
+    assert left.value.code == 0, said.err
+    lines = said.out.splitlines()
+    assert [line[:22].strip() for line in lines] == ["", "small", "mean of difficulties"]
+    assert asked == ["mine.pt"]
+    stored = json.loads((tmp_path / "out.json").read_text())
+    assert (stored["model"], stored["prompt"], stored["version"]) == ("mine.pt", "mask", VERSION)
+    assert lines[2].split()[3:] == lines[1].split()[1:]
+    assert stored["mean"]["jf"] == stored["by_difficulty"]["small"]["jf"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["--difficulty", "slow"], "no difficulty 'slow'"), (["--prompt", "scribble"], "prompt='scribble' is unknown")],
+)
+def test_what_is_not_known_is_said_before_a_model_is_read(
+    words: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("masklet.SAM", lambda model: pytest.fail("a model was read"))
+    with pytest.raises(SystemExit) as left:
+        run(["eval", "synthetic", *words])
+    assert left.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+if __name__ == "__main__":
+    STORED.write_text(json.dumps({scene.name: fingerprint(scene.clip()) for scene in SUITE}) + "\n")
