@@ -1,7 +1,7 @@
 """`masklet`: the commands, and what happens when one fails.
 
-Exit codes: 0 done; 2 something in the command line, a picture or a model is wrong (one line says what);
-130 stopped with Ctrl-C. A fault in masklet itself is a traceback and 1.
+Exit codes: 0 done; 1 `masklet data check` found something broken; 2 something in the command line, a picture or a
+model is wrong (one line says what); 130 stopped with Ctrl-C. A fault in masklet itself is a traceback and 1.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from typing import Annotated
 
 import typer
 
-from masklet.cli import evaluate
+from masklet.cli import data, evaluate
 from masklet.cli.demo import demo
 from masklet.cli.info import info
 from masklet.cli.keyvalue import predict
 from masklet.cli.models import models
 from masklet.cli.output import one_line_warnings, tell_failure
 from masklet.cli.segment import segment
+from masklet.cli.synth import synth
 from masklet.cli.track import track
 from masklet.cli.train import publish, train
+from masklet.cli.val import val
 from masklet.errors import MaskletError
 
 __all__ = ["app", "run"]
@@ -44,7 +46,10 @@ app.command("models")(models)
 app.command("info")(info)
 app.command("demo")(demo)
 app.command("train")(train)
+app.command("val")(val)
 app.command("publish")(publish)
+app.command("synth")(synth)
+app.add_typer(data.app, name="data")
 app.add_typer(evaluate.app, name="eval")
 
 
@@ -61,6 +66,8 @@ def main(
     masklet segment dog.jpg --point 150,150          what is at x=150, y=150?
     masklet segment dog.jpg --box 100,100,200,200    what is in this box?
     masklet track dog.mp4 --point 150,150            where does it go?
+    masklet val --data photos                        how good is it on my own data?
+    masklet train --data photos --out run --epochs 9 make it better there
     masklet models                                   the models there are
     masklet segment --help                           more examples
     """

@@ -1,70 +1,169 @@
-"""`masklet train`: run or resume a recipe; `masklet publish`: its weights as a file to use."""
+"""`masklet train`: teach a model with one's own data; `masklet publish`: a run's weights as a file to use."""
 
 from __future__ import annotations
 
 import time
 from math import isnan
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from masklet.cli.output import tell_failure
+
 if TYPE_CHECKING:
-    from masklet.train.loop import Progress
+    from masklet.train.config import TrainConfig
+    from masklet.train.loop import Machine, Progress
+    from masklet.train.mixture import Data
 
 __all__ = ["publish", "train"]
 
 
 def train(
-    data: Annotated[Path, typer.Option(help="Folder of sources, each with images/ID.jpg and masks/ID.json.")],
+    data: Annotated[list[str], typer.Option(help="What to learn from: PATH or PATH=WEIGHT; may be repeated.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; a run that is there already is resumed.")],
-    recipe: Annotated[str, typer.Option(help="Which run: builtin, builtin_video or smoke.")] = "builtin",
+    model: Annotated[
+        str | None, typer.Option(help="A name or a file to go on from; default: the built-in one.")
+    ] = None,
+    epochs: Annotated[float | None, typer.Option(help="How often everything is seen; or say --steps.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Changes of the weights.", min=1)] = None,
+    batch: Annotated[int, typer.Option(help="Films or stills at once.", min=1)] = 1,
+    frames: Annotated[int, typer.Option(help="Of a film.", min=1)] = 8,
+    size: Annotated[int | None, typer.Option(help="Side of the input; default: what the model was made for.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Learning rate; it falls to a tenth. Default: by the model.")
+    ] = None,
+    freeze: Annotated[list[str] | None, typer.Option(help="What stays as it is: encoder, memory or decoder.")] = None,
+    lora: Annotated[int, typer.Option(help="Rank of adapters on attention, which then are all that learns.")] = 0,
+    accumulate: Annotated[int, typer.Option(help="Passes before the weights change.", min=1)] = 1,
+    precision: Annotated[str | None, typer.Option(help="bf16 or fp32; default: bf16 on cuda, else fp32.")] = None,
+    checkpointing: Annotated[bool, typer.Option("--checkpointing", help="Less memory, a third more time.")] = False,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Any field: losses.focal=10, stage.frozen=2.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="A run of ours instead, such as builtin (masklet/train/recipes.py).")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps; default: the best there is.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes that prepare pictures.", min=0)] = 1,
     threads: Annotated[int, typer.Option(help="Processor threads; 0: what torch chooses.")] = 0,
+    board: Annotated[bool, typer.Option("--board", help="Write for TensorBoard too (extra board).")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it will take, and stop.")] = False,
 ) -> None:
-    """Train the built-in model on stills, or its memory on clips made of them; stop it and call it again to go on.
+    """Teach a model with your own pictures and films; stop it and call it again to go on.
+
+    The data is COCO, YOLO-seg, masks beside pictures, DAVIS, YouTube-VOS, MOSE, LVOS, SA-1B or SA-V: see
+    masklet data check. The result is OUT/model.safetensors. Several cards: torchrun --nproc-per-node 2 -m masklet
+    train ...
 
     \b
     Examples:
-      masklet train --data stills --out runs/builtin
-      masklet train --data stills --out runs/video --recipe builtin_video
-      masklet train --data stills --out runs/try --recipe smoke
+      masklet train --data photos --out runs/photos --epochs 20 --dry-run
+      masklet train --data photos --out runs/photos --epochs 20
+      masklet train --data films --data photos=0.5 --model sam2.1_t.pt --out runs/mine --steps 2000 --freeze encoder
+      masklet train --data photos --model sam2.1_t.pt --out runs/lora --epochs 10 --lora 8
+      masklet train --data stills --out runs/builtin --recipe builtin
     """
     import torch
 
-    from masklet.errors import InputError
-    from masklet.train.loop import train as run
-    from masklet.train.recipes import RECIPES
+    from masklet.errors import InputError, StateError
+    from masklet.train.loop import Machine
+    from masklet.train.parallel import is_first
+    from masklet.train.run import Wish, config_for, default_device, finished
+    from masklet.train.settings import with_settings
 
-    if recipe not in RECIPES:
-        raise InputError(f"recipe {recipe!r} is unknown; choose one of {', '.join(RECIPES)}")
     if threads > 0:
         torch.set_num_threads(threads)
-    for progress in run(RECIPES[recipe](), data, out):
-        left = time.strftime("%H:%M:%S", time.gmtime(progress.seconds_left))
-        typer.echo(
-            f"step {progress.step}/{progress.steps}  loss {progress.loss:.3f}  "
-            f"first-round IoU: box {progress.box_iou:.3f}, click {progress.click_iou:.3f}  {_tracked(progress)}"
-            f"{progress.steps_per_second:.2f} steps/s  {left} left"
-        )
-    typer.echo(f"done; its state is in {out}; masklet publish {out} FILE.safetensors makes a file to use")
+    machine = Machine(device or default_device(), workers, board)
+    wanted = _weights(data)
+    wish = Wish(
+        epochs=epochs,
+        steps=steps,
+        batch=batch,
+        frames=frames,
+        size=size,
+        rate=rate,
+        freeze=tuple(freeze or ()),
+        lora=lora,
+        accumulate=accumulate,
+        precision=precision,
+        checkpointing=checkpointing,
+    )
+    if recipe and (model or wish != Wish()):
+        raise InputError(f"--recipe {recipe} says all of this itself; change single values by --set, as stage.batch=4")
+    config = config_for(recipe or wish, model, wanted, machine)
+    config = with_settings(config, settings or ())
+    try:
+        if dry_run:
+            from masklet.train.dry import estimate
+
+            typer.echo(estimate(config, wanted, machine))
+            return
+        _run(config, wanted, out, machine)
+    except StateError as error:  # what to lower where memory is short takes lines, and all of them are wanted
+        tell_failure(str(error), verbose=True)
+        raise typer.Exit(2) from None
+    if not is_first():
+        return
+    path = finished(out)
+    typer.echo(f"done: {path} ({path.stat().st_size / 1e6:.1f} MB); masklet val --data ... --model {path} measures it")
 
 
-def _tracked(progress: Progress) -> str:
-    """What a line says of the frames that were followed; nothing where there were none."""
-    if isnan(progress.tracked_iou):
-        return ""
-    return f"tracked IoU {progress.tracked_iou:.3f}, presence {progress.presence:.3f}  "
+def _weights(data: list[str]) -> Data:
+    """A path, or paths with their weights."""
+    from masklet.errors import InputError
+
+    if len(data) == 1 and ("=" not in data[0] or Path(data[0]).exists()):
+        return data[0]
+    found: dict[str | PathLike[str], float] = {}
+    for item in data:
+        path, equals, weight = (item, "", "1") if Path(item).exists() else item.rpartition("=")
+        try:
+            found[path or item] = float(weight) if equals or path == item else 1.0
+        except ValueError:
+            raise InputError(f"--data {item!r} must be PATH or PATH=WEIGHT, such as photos=0.5") from None
+    return found
+
+
+def _run(config: TrainConfig, data: Data, out: Path, machine: Machine) -> None:
+    from masklet.train.loop import train as run
+    from masklet.train.parallel import is_first
+
+    first = True
+    for progress in run(config, data, out, machine):
+        if first and is_first() and progress.step > config.report_every:
+            typer.echo(f"went on from step {progress.step - config.report_every}")
+        first = False
+        if is_first():
+            typer.echo(_line(progress))
+
+
+def _line(progress: Progress) -> str:
+    """One line of progress; what there was none of is left out."""
+    left = "" if isnan(progress.seconds_left) else time.strftime("%H:%M:%S", time.gmtime(progress.seconds_left))
+    shown = {
+        "box": progress.box_iou,
+        "click": progress.click_iou,
+        "tracked": progress.tracked_iou,
+        "presence": progress.presence,
+    }
+    figures = "".join(f"{name} {value:.3f}  " for name, value in shown.items() if not isnan(value))
+    return (
+        f"step {progress.step}/{progress.steps}  loss {progress.loss:.3f}  {figures and 'IoU '}{figures}"
+        f"{progress.steps_per_second:.2f} steps/s  {left} left"
+    )
 
 
 def publish(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
-    target: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
+    target: Annotated[Path, typer.Argument(help="The .safetensors or .pt file to write.")],
     start: Annotated[
         Path | None, typer.Option("--start", metavar="FILE", help="The file the run went on from, to be mixed in.")
     ] = None,
     share: Annotated[float, typer.Option("--share", help="Of the run's weights in the mixture, 0 to 1.")] = 0.7,
 ) -> None:
-    """Write a run's averaged weights as fp16 safetensors, with config and licence inside.
+    """Write a run's weights as a file to use, with config and licence inside.
 
     \b
     Example:

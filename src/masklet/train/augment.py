@@ -1,4 +1,7 @@
-"""Crops, flips and colours. A view is one affine map, applied to the picture and to its masks alike."""
+"""Crops, turns, mirrors and colours. A view is one affine map, applied to a picture and to its masks alike.
+
+Shapes: T frames, N objects, H and W of the original, S side of what the network sees.
+"""
 
 from __future__ import annotations
 
@@ -8,78 +11,118 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["View", "draw_view", "jitter_colour"]
+from masklet.train.config import AugmentConfig
+
+__all__ = ["Colours", "View", "draw_colours", "draw_view", "recoloured"]
 
 Picture = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+Random = np.random.Generator
+
+OUTSIDE = (124, 116, 104)
+"""What lies outside the picture: the mean that the networks take off."""
 
 
 @dataclass(frozen=True)
 class View:
     """From original pixels to a square of `size` pixels."""
 
-    matrix: npt.NDArray[np.float64]
+    matrix: Floats
     """(2, 3)."""
     size: int
-    shrinks: bool
 
     def picture(self, rgb: Picture) -> Picture:
-        """RGB (S, S, 3); what lies outside is grey."""
-        if self.shrinks:  # warping alone would alias
-            rgb, matrix = _halved(rgb, self.matrix)
-        else:
-            matrix = self.matrix
-        warped = cv2.warpAffine(
-            rgb, matrix, (self.size, self.size), flags=cv2.INTER_LINEAR, borderValue=(124, 116, 104)
-        )
+        """RGB (S, S, 3) of (H, W, 3); what lies outside is grey."""
+        rgb, matrix = self._reduced(rgb)
+        warped = cv2.warpAffine(rgb, matrix, (self.size, self.size), flags=cv2.INTER_LINEAR, borderValue=OUTSIDE)
         return np.asarray(warped, np.uint8)
 
-    def mask(self, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        """(S, S); nothing lies outside."""
-        warped = cv2.warpAffine(
-            mask.astype(np.uint8) * 255, self.matrix, (self.size, self.size), flags=cv2.INTER_LINEAR
-        )
+    def mask(self, mask: Mask) -> Mask:
+        """(S, S) of (H, W); nothing lies outside."""
+        soft, matrix = self._reduced(mask.astype(np.uint8) * 255)
+        warped = cv2.warpAffine(soft, matrix, (self.size, self.size), flags=cv2.INTER_LINEAR)
         return np.asarray(warped > 127)
 
+    def _reduced(self, pixels: Picture) -> tuple[Picture, Floats]:
+        """Pixels halved as often as the view shrinks them by two, since warping alone would alias; and the map from
+        there.
 
-def _halved(rgb: Picture, matrix: npt.NDArray[np.float64]) -> tuple[Picture, npt.NDArray[np.float64]]:
-    """The picture at half its size, and the map that starts from there."""
-    half = cv2.resize(rgb, (rgb.shape[1] // 2, rgb.shape[0] // 2), interpolation=cv2.INTER_AREA)
-    scaled = matrix.copy()
-    scaled[:, :2] *= 2
-    return np.asarray(half, np.uint8), scaled
+        A view that enlarges gets a rim of one pixel: else half of the border would be made of what lies outside.
+        """
+        shrink = 1 / float(np.sqrt(max(abs(np.linalg.det(self.matrix[:, :2])), 1e-12)))
+        steps = max(0, int(np.log2(shrink + 1e-9) + 0.25))
+        if not steps and shrink < 1 - 1e-9:
+            rimmed = cv2.copyMakeBorder(pixels, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+            return np.asarray(rimmed, np.uint8), self.matrix @ np.array([[1.0, 0, -1], [0, 1, -1], [0, 0, 1]])
+        if not steps:
+            return pixels, self.matrix
+        height, width = pixels.shape[:2]
+        small_h, small_w = max(height >> steps, 1), max(width >> steps, 1)
+        small = cv2.resize(pixels, (small_w, small_h), interpolation=cv2.INTER_AREA)
+        back = np.array(
+            [[width / small_w, 0, width / small_w / 2 - 0.5], [0, height / small_h, height / small_h / 2 - 0.5]]
+        )
+        return np.asarray(small, np.uint8), self.matrix @ np.vstack([back, [0, 0, 1]])
 
 
-def draw_view(random: np.random.Generator, height: int, width: int, size: int) -> View:
-    """A crop of a third of the picture or more, sometimes all of it, stretched to a square; half are mirrored."""
-    share = 1.0 if random.random() < 0.35 else random.uniform(0.33, 1.0)
-    stretch = np.exp(random.uniform(-0.2, 0.2))
-    crop_h = min(height * np.sqrt(share) * stretch, height)
-    crop_w = min(width * np.sqrt(share) / stretch, width)
-    top, left = random.uniform(0, height - crop_h + 1e-6), random.uniform(0, width - crop_w + 1e-6)
+def draw_view(random: Random, height: int, width: int, size: int, how: AugmentConfig) -> View:
+    """A view of a picture of that size: all of it or a crop, stretched to the square, perhaps mirrored and turned."""
+    crop_h, crop_w, top, left = _crop(random, height, width, how)
     x, y = size / crop_w, size / crop_h
-    matrix = np.array([[x, 0, -left * x], [0, y, -top * y]])
-    if random.random() < 0.5:
-        matrix[0] = [-x, 0, size - 1 + left * x]
-    if random.random() < 0.2:
-        matrix = _turned(random, matrix, size)
-    return View(matrix, size, shrinks=bool(x < 0.6 and y < 0.6))
+    matrix = np.array([[x, 0, 0.5 * (x - 1) - left * x], [0, y, 0.5 * (y - 1) - top * y]])
+    if random.random() < how.flip:
+        matrix[0] = [-matrix[0, 0], 0, size - 1 - matrix[0, 2]]
+    if random.random() < how.turned:
+        matrix = _turned(random, matrix, size, how)
+    return View(matrix, size)
 
 
-def _turned(random: np.random.Generator, matrix: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.float64]:
-    """Rotated by up to 25 degrees about the middle of the view."""
-    turn = cv2.getRotationMatrix2D((size / 2, size / 2), random.uniform(-25, 25), random.uniform(0.9, 1.2))
-    whole = np.vstack([matrix, [0, 0, 1]])
-    return np.asarray(np.asarray(turn) @ whole)
+def _crop(random: Random, height: int, width: int, how: AugmentConfig) -> tuple[float, float, float, float]:
+    """Height, width, top and left of what is shown."""
+    if random.random() < how.whole:
+        return float(height), float(width), 0.0, 0.0
+    share, stretch = random.uniform(how.crop, 1.0), np.exp(random.uniform(-how.stretch, how.stretch))
+    crop_h = float(min(height * np.sqrt(share) * stretch, height))
+    crop_w = float(min(width * np.sqrt(share) / stretch, width))
+    return crop_h, crop_w, random.uniform(0, height - crop_h + 1e-6), random.uniform(0, width - crop_w + 1e-6)
 
 
-def jitter_colour(random: np.random.Generator, rgb: Picture) -> Picture:
-    """Brightness, contrast, colour balance; now and then grey."""
-    if random.random() < 0.05:
-        rgb = np.repeat(rgb.mean(-1, keepdims=True).astype(np.uint8), 3, axis=-1)
-    if random.random() < 0.3:
-        return rgb
-    gain = random.uniform(0.75, 1.25) * random.uniform(0.93, 1.07, 3)
-    shift = random.uniform(-20, 20)
-    table = np.arange(256)[:, None] * gain + shift
-    lut = table.clip(0, 255).astype(np.uint8)[None]
-    return np.asarray(cv2.LUT(rgb, lut), np.uint8)
+def _turned(random: Random, matrix: Floats, size: int, how: AugmentConfig) -> Floats:
+    """Turned and sheared about the middle of the view."""
+    angle, slant = (
+        np.deg2rad(random.uniform(-how.degrees, how.degrees)),
+        np.deg2rad(random.uniform(-how.shear, how.shear)),
+    )
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    map_22 = turn @ np.array([[1, np.tan(slant)], [0, 1]])
+    middle = np.full(2, (size - 1) / 2)
+    whole = np.hstack([map_22, (middle - map_22 @ middle)[:, None]])
+    return np.asarray(whole @ np.vstack([matrix, [0, 0, 1]]))
+
+
+@dataclass(frozen=True)
+class Colours:
+    """A change of colours: factors of light, contrast and saturation, 1 where nothing changes."""
+
+    brightness: float = 1.0
+    contrast: float = 1.0
+    saturation: float = 1.0
+
+
+def draw_colours(random: Random, brightness: float, contrast: float, saturation: float) -> Colours:
+    """Factors that differ from 1 by these at most; saturation 0 now and then is the caller's to set."""
+    return Colours(*(1 + random.uniform(-most, most) for most in (brightness, contrast, saturation)))
+
+
+def recoloured(rgb: Picture, *changes: Colours) -> Picture:
+    """A picture (H, W, 3) through the changes, one after the other."""
+    for change in changes:
+        if change == Colours():
+            continue
+        pixels = rgb.astype(np.float32) * change.brightness
+        grey_HW = pixels @ np.array([0.299, 0.587, 0.114], np.float32)
+        pixels = (pixels - grey_HW.mean()) * change.contrast + grey_HW.mean()
+        grey_HW1 = (pixels @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
+        rgb = (grey_HW1 + (pixels - grey_HW1) * change.saturation).round().clip(0, 255).astype(np.uint8)
+    return rgb

@@ -1,16 +1,16 @@
-"""Stills with masks, endlessly and in an order that depends on the seed alone.
+"""What a run learns from: batches of stills, of films and of films made out of stills, endlessly.
 
-A source is a folder `NAME/images/ID.jpg` with `NAME/masks/ID.json`, a list of COCO compressed RLE. Sample number k of
-a run is the same on every machine and after every resume, whatever came before it.
+Batch number k of a run depends on the seed and on k alone: it is the same on every machine, after every resume and
+whatever came before it. A batch is drawn from one data set: films of T frames, or stills, which are films of one.
+Shapes: B clips, T frames, N objects in all, S side.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,144 +19,283 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from masklet.datasets import Annotated, Dataset, Entry
 from masklet.errors import SourceError
-from masklet.masks import rle
-from masklet.masks.rle import Rle
-from masklet.train.augment import draw_view, jitter_colour
+from masklet.synth import Clip as MadeClip
+from masklet.synth import Synthesiser
+from masklet.train.augment import Colours, View, draw_colours, draw_view, recoloured
+from masklet.train.config import AugmentConfig, Stage, TrainConfig
 
-__all__ = ["Batch", "Source", "Still", "Stills", "batches", "draw_still", "find_sources"]
+__all__ = ["ClipBatch", "Pool", "Samples", "batches", "pools_of"]
 
 Picture = npt.NDArray[np.uint8]
+Masks = npt.NDArray[np.bool_]
+Random = np.random.Generator
 
-AnyBatch = TypeVar("AnyBatch")
-
-SMALLEST = 8e-4
-LARGEST = 0.95
-"""Share of the view that an object has to cover to be asked for."""
+SMALLEST, LARGEST = 8e-4, 0.95
+"""Share of the first frame that an object has to cover to be asked for."""
+LOOKED_AT = 4
+"""Objects of a picture that are looked at for each one that is wanted."""
+TRIES = 50
+"""Entries that may be without any such object, or broken, one after the other."""
+ANOTHER = 1_000_003
+"""Added to the seed for another film in the place of one that could not be made."""
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Shapes: B pictures, N objects in all, S side."""
+class ClipBatch:
+    """Clips with the truth; a still is a clip of one frame."""
 
-    pixels_B3SS: Tensor
+    pixels_BT3SS: Tensor
     """uint8."""
-    masks_NSS: Tensor
-    """bool."""
-    picture_N: Tensor
-    """Which picture each object is in."""
+    masks_NTSS: Tensor
+    """bool, the visible part; empty while the object is out of sight, never in the first frame."""
+    clip_N: Tensor
+    """Which clip each object is in."""
+    keys: tuple[str, ...] = ()
+    """Names of the pictures under which their embeddings are kept; empty: they are not."""
+    notes: tuple[str, ...] = ()
+    """What was broken and left out."""
 
+    @property
+    def frames(self) -> int:
+        """T."""
+        return self.pixels_BT3SS.shape[1]
 
-@dataclass(frozen=True)
-class Source:
-    """The stems of one folder's pictures."""
+    @property
+    def frames_of_all(self) -> Tensor:
+        """(B * T, 3, S, S), clip after clip."""
+        return self.pixels_BT3SS.flatten(0, 1)
 
-    folder: Path
-    stems: tuple[str, ...]
-    weight: float
-
-
-@dataclass(frozen=True)
-class Still:
-    """A picture and the codes of its masks, at least one."""
-
-    rgb: Picture
-    """(H, W, 3)."""
-    codes: list[Rle]
-
-
-def find_sources(root: Path, mixture: tuple[tuple[str, float], ...]) -> tuple[Source, ...]:
-    """The folders of a mixture under `root`.
-
-    Raises:
-        SourceError: a folder is missing or holds no picture with a mask file.
-    """
-    return tuple(_source(root / name, weight) for name, weight in mixture)
-
-
-def _source(folder: Path, weight: float) -> Source:
-    masks = {path.stem for path in (folder / "masks").glob("*.json")}
-    stems = sorted(path.stem for path in (folder / "images").glob("*.jpg") if path.stem in masks)
-    if not stems:
-        raise SourceError(
-            f"{folder} holds no picture to train on; allowed is a folder with images/ID.jpg and masks/ID.json "
-            "(a list of COCO RLE) for each; check --data, or take the source out of the recipe"
+    def to(self, device: torch.device) -> ClipBatch:
+        """The same on another device."""
+        return ClipBatch(
+            self.pixels_BT3SS.to(device), self.masks_NTSS.to(device), self.clip_N.to(device), self.keys, self.notes
         )
-    return Source(folder, tuple(stems), weight)
 
 
-class Stills(IterableDataset[Batch]):
-    """Batches of one stage, from sample number `first` on."""
+@dataclass(frozen=True)
+class Pool:
+    """Entries of one kind out of one data set."""
+
+    entries: tuple[Entry, ...]
+    weight: float
+    films: bool
+    root: str = ""
+    """Where they are."""
+
+
+def pools_of(mixture: Sequence[tuple[Dataset, float]]) -> tuple[Pool, ...]:
+    """A mixture with the films and the stills of each data set apart; they share its weight by their number."""
+    pools = []
+    for dataset, weight in mixture:
+        for films in (False, True):
+            chosen = tuple(entry for entry in dataset.entries if (len(entry.frames) > 1) == films)
+            if chosen:
+                pools.append(Pool(chosen, weight * len(chosen) / len(dataset.entries), films, str(dataset.root)))
+    return tuple(pools)
+
+
+class Samples(IterableDataset[ClipBatch]):
+    """Batches `first`, `first + stride`, ... of one stage; several loading processes share them out."""
 
     def __init__(
-        self, sources: tuple[Source, ...], *, size: int, batch: int, objects: int, seed: int, first: int
+        self,
+        pools: tuple[Pool, ...],
+        config: TrainConfig,
+        stage: Stage,
+        *,
+        maker: Synthesiser | None = None,
+        first: int = 0,
+        stride: int = 1,
     ) -> None:
         super().__init__()
-        self.sources, self.size, self.batch, self.objects = sources, size, batch, objects
-        self.seed, self.first = seed, first
+        self.pools, self.config, self.stage, self.maker = pools, config, stage, maker
+        self.first, self.stride = first, stride
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[ClipBatch]:
         """Never ends."""
         cv2.setNumThreads(1)
-        number = self.first
+        worker = torch.utils.data.get_worker_info()
+        mine, workers = (worker.id, worker.num_workers) if worker is not None else (0, 1)
+        number = self.first + mine * self.stride
         while True:
-            yield _collate([self.sample(number + i) for i in range(self.batch)])
-            number += self.batch
+            yield self.batch(number)
+            number += self.stride * workers
 
-    def sample(self, number: int) -> tuple[Picture, npt.NDArray[np.bool_]]:
-        """Picture (S, S, 3) and masks (N, S, S), N from 1 to `objects`, of sample `number`."""
-        random = np.random.default_rng((self.seed, number))
-        while True:
-            found = self._view(draw_still(random, self.sources), random)
-            if found is not None:
-                return found
+    def batch(self, number: int) -> ClipBatch:
+        """Batch `number` of the run.
 
-    def _view(self, still: Still, random: np.random.Generator) -> tuple[Picture, npt.NDArray[np.bool_]] | None:
-        view = draw_view(random, still.rgb.shape[0], still.rgb.shape[1], self.size)
-        masks: list[npt.NDArray[np.bool_]] = []
-        for index in random.permutation(len(still.codes))[: 4 * self.objects]:
-            mask = view.mask(rle.decode(still.codes[index]))
-            if SMALLEST < mask.mean() < LARGEST:
-                masks.append(mask)
-            if len(masks) == self.objects:
-                break
-        if not masks:
+        Raises:
+            SourceError: entry after entry is broken or shows no object.
+        """
+        random = np.random.default_rng((self.config.seed, number))
+        weights = np.array([pool.weight for pool in self.pools])
+        pool = self.pools[random.choice(len(weights), p=weights / weights.sum())]
+        if not pool.films and self.maker is not None and random.random() < self.config.made:
+            return self._made(number)
+        clips = _Clips(pool, self.config, self.stage, random)
+        count = self.stage.batch if pool.films else self.stage.batch * self.stage.stills
+        return _collate([clips.draw() for _ in range(count)], tuple(clips.broken))
+
+    def _made(self, number: int) -> ClipBatch:
+        broken: list[str] = []
+        made = [self._made_clip(number * self.stage.batch + i, broken) for i in range(self.stage.batch)]
+        clips = [_Clip(clip.frames_THW3, clip.masks_TNHW.swapaxes(0, 1)) for clip in made]
+        return _collate(clips, tuple(broken))
+
+    def _made_clip(self, number: int, broken: list[str]) -> MadeClip:
+        """Clip `number`; where a picture that it takes is broken, another one in its place."""
+        assert self.maker is not None
+        for attempt in range(TRIES):
+            try:
+                return self.maker.clip(self.config.seed + attempt * ANOTHER, number)
+            except SourceError as error:
+                broken.append(str(error))
+        raise SourceError(f"{TRIES} films that were to be made one after the other met broken pictures ({broken[-1]})")
+
+
+@dataclass(frozen=True)
+class _Clip:
+    frames_TSS3: Picture
+    masks_NTSS: Masks
+    key: str = ""
+
+
+class _Clips:
+    """Draws clips out of a pool, and keeps what was broken."""
+
+    def __init__(self, pool: Pool, config: TrainConfig, stage: Stage, random: Random) -> None:
+        self.pool, self.config, self.stage, self.random = pool, config, stage, random
+        self.broken: list[str] = []
+
+    def draw(self) -> _Clip:
+        """One clip with at least one object."""
+        for _ in range(TRIES):
+            entry = self.pool.entries[self.random.integers(len(self.pool.entries))]
+            try:
+                clip = self._film(entry) if self.pool.films else self._still(entry)
+            except SourceError as error:
+                self.broken.append(str(error))
+                continue
+            if clip is not None:
+                return clip
+        reason = self.broken[-1] if self.broken else "no object is large enough in the first frame"
+        raise SourceError(
+            f"{TRIES} entries drawn one after the other, the last {entry.name}, gave nothing to learn from "
+            f"({reason}); look at the data with masklet data check"
+        )
+
+    @property
+    def _size(self) -> int:
+        return self.stage.size if self.pool.films else self.stage.still_size or self.stage.size
+
+    def _film(self, entry: Entry) -> _Clip | None:
+        numbers = _consecutive(self.random, entry.frames, self.stage.frames)
+        if self.random.random() < self.config.reverse:
+            numbers = numbers[::-1]
+        return self._seen(entry.read(numbers), self.random)
+
+    def _still(self, entry: Entry) -> _Clip | None:
+        """In one of endlessly many views, or in one of few whose embeddings are kept."""
+        if not self.config.views:
+            return self._seen(entry.read(entry.frames), self.random)
+        view = int(self.random.integers(self.config.views))
+        own = np.random.default_rng((self.config.seed, zlib.crc32(entry.name.encode()), view))
+        key = f"{self.pool.root}/{entry.name}#{view} {self._size} {self.config.seed} {self.config.augment}"
+        return self._seen(entry.read(entry.frames), own, key)
+
+    def _seen(self, frames: Sequence[Annotated], random: Random, key: str = "") -> _Clip | None:
+        """Frames and masks through one view; None where the first frame shows nothing to ask for."""
+        height, width = frames[0].rgb.shape[:2]
+        view = draw_view(random, height, width, self._size, self.config.augment)
+        pictures = np.stack(_pictures(random, frames, view, self.config.augment))
+        chosen = self._chosen(frames[0], view)
+        if not chosen:
             return None
-        return jitter_colour(random, view.picture(still.rgb)), np.stack(masks)
+        masks = [[_mask(frame, number, view) for frame in frames] for number in chosen]
+        return _Clip(pictures, np.array(masks), key)
+
+    def _chosen(self, first: Annotated, view: View) -> list[int]:
+        """Objects that the first frame shows well."""
+        ids, wanted = sorted(first.masks), self.stage.prompts.objects
+        chosen: list[int] = []
+        for index in self.random.permutation(len(ids))[: LOOKED_AT * wanted]:
+            if SMALLEST < _mask(first, ids[index], view).mean() < LARGEST:
+                chosen.append(ids[index])
+            if len(chosen) == wanted:
+                break
+        return chosen
 
 
-def draw_still(random: np.random.Generator, sources: tuple[Source, ...]) -> Still:
-    """A still with at least one mask, by the sources' weights."""
-    weights = np.array([source.weight for source in sources])
-    while True:
-        source = sources[random.choice(len(sources), p=weights / weights.sum())]
-        stem = source.stems[random.integers(len(source.stems))]
-        codes: list[Rle] = json.loads((source.folder / "masks" / f"{stem}.json").read_text())
-        if codes:
-            return Still(read_picture(source.folder / "images" / f"{stem}.jpg"), codes)
+def _consecutive(random: Random, frames: tuple[int, ...], count: int) -> list[int]:
+    """Numbers of `count` frames that follow each other; a shorter film is played to and fro."""
+    if len(frames) >= count:
+        start = int(random.integers(len(frames) - count + 1))
+        return list(frames[start : start + count])
+    there_and_back = [*frames, *frames[-2:0:-1]]
+    return [there_and_back[i % len(there_and_back)] for i in range(count)]
 
 
-def read_picture(path: Path) -> Picture:
-    """RGB (H, W, 3)."""
-    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if bgr is None:
-        raise SourceError(f"{path} cannot be read as a picture; remove it and its mask file, or mend it")
-    return np.ascontiguousarray(bgr[..., ::-1])
+def _mask(frame: Annotated, number: int, view: View) -> Masks:
+    if number not in frame.masks:
+        return np.zeros((view.size, view.size), bool)
+    return view.mask(frame.masks[number])
 
 
-def _collate(samples: list[tuple[Picture, npt.NDArray[np.bool_]]]) -> Batch:
-    pictures = np.stack([picture for picture, _ in samples]).transpose(0, 3, 1, 2)
-    counts = [len(masks) for _, masks in samples]
-    return Batch(
+def _pictures(random: Random, frames: Sequence[Annotated], view: View, how: AugmentConfig) -> list[Picture]:
+    """Frames through a view; colours change for the whole clip, and a little from frame to frame."""
+    whole = draw_colours(random, how.brightness, how.contrast, how.saturation)
+    if random.random() < how.grayscale:
+        whole = Colours(whole.brightness, whole.contrast, 0.0)
+    pictures = []
+    for frame in frames:
+        own = draw_colours(random, how.frame_brightness, how.frame_contrast, how.frame_saturation)
+        pictures.append(recoloured(view.picture(frame.rgb), whole, own))
+    return pictures
+
+
+def _collate(clips: Sequence[_Clip], notes: tuple[str, ...] = ()) -> ClipBatch:
+    pictures = np.stack([clip.frames_TSS3 for clip in clips]).transpose(0, 1, 4, 2, 3)
+    masks = np.concatenate([clip.masks_NTSS for clip in clips])
+    keys = tuple(clip.key for clip in clips)
+    return ClipBatch(
         torch.from_numpy(np.ascontiguousarray(pictures)),
-        torch.from_numpy(np.concatenate([masks for _, masks in samples])),
-        torch.from_numpy(np.repeat(np.arange(len(samples)), counts)),
+        torch.from_numpy(np.ascontiguousarray(masks)),
+        torch.from_numpy(np.repeat(np.arange(len(clips)), [len(clip.masks_NTSS) for clip in clips])),
+        keys if all(keys) else (),
+        notes,
     )
 
 
-def batches(samples: IterableDataset[AnyBatch]) -> Iterator[AnyBatch]:
-    """The same batches, made in a process of their own so that the network never waits for a picture."""
-    loader: DataLoader[AnyBatch] = DataLoader(
-        samples, batch_size=None, num_workers=1, prefetch_factor=4, multiprocessing_context="spawn"
+class _Told(IterableDataset[Any]):
+    """The same batches; an error travels as a value, since the loader would bury it in another one."""
+
+    def __init__(self, samples: Samples) -> None:
+        super().__init__()
+        self.samples = samples
+
+    def __iter__(self) -> Iterator[ClipBatch | SourceError]:
+        try:
+            yield from self.samples
+        except SourceError as error:
+            yield error
+
+
+def batches(samples: Samples, workers: int = 1) -> Iterator[ClipBatch]:
+    """The same batches, made in processes of their own so that the network never waits for a picture.
+
+    Raises:
+        SourceError: as `Samples.batch`.
+    """
+    loader: DataLoader[ClipBatch | SourceError] = DataLoader(
+        _Told(samples),
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        multiprocessing_context="spawn" if workers else None,
     )  # a forked process would inherit thread pools that have no threads
-    return iter(loader)
+    for item in loader:
+        if isinstance(item, SourceError):
+            raise item
+        yield item

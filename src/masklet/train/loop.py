@@ -1,50 +1,67 @@
-"""The training loop: one, visible, from the first step to the last."""
+"""The training loop: one, visible, from the first step to the last, in one process or in many."""
 
 from __future__ import annotations
 
 import csv
 import math
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
 
-from masklet.errors import StateError
-from masklet.models.base import ImageFeatures
-from masklet.models.sam2 import CONFIGS, SAM2
-from masklet.models.sam2.config import PIXEL_MEAN, PIXEL_STD
-from masklet.models.sam2.convnet import ConvNet
-from masklet.models.sam2.inference import FastEncoder
-from masklet.train.checkpoint import Average, RunState, restore, save
-from masklet.train.clips import ClipBatch, Clips
+from masklet.errors import InputError, MaskletWarning, OutputError, StateError
+from masklet.files import write_image, write_text
+from masklet.train.board import Board
+from masklet.train.budget import advice, out_of_memory
+from masklet.train.checkpoint import RunState, restore, save
 from masklet.train.config import Stage, TrainConfig
-from masklet.train.data import Batch, Stills, batches, find_sources
+from masklet.train.data import ClipBatch, batches
+from masklet.train.encoding import Encode, encoder_of
+from masklet.train.gallery import draw_sheet
 from masklet.train.losses import Cost
+from masklet.train.mixture import Data, open_material
+from masklet.train.parallel import Ranks, any_rank, average_gradients, ranks, spread
 from masklet.train.prompting import ask
-from masklet.train.start import fill_trunk, go_on_from, initialise
-from masklet.train.synth import Synthesiser
-from masklet.train.unroll import follow
+from masklet.train.start import begin
+from masklet.train.unroll import follow, shown
 
-__all__ = ["Progress", "begin", "train"]
+__all__ = ["HERE", "Machine", "Progress", "Run", "costs_of", "encoder_for", "one_step", "start_run", "train"]
 
-Encode = Callable[[Tensor], ImageFeatures]
-STATE_FILE, LOG_FILE = "state.pt", "log.csv"
+STATE_FILE, LOG_FILE, PICTURES, EMBEDDINGS, BOARD = "state.pt", "log.csv", "pictures", "embeddings", "board"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a run takes place; what is learnt does not depend on it, but for rounding."""
+
+    device: str = "cpu"
+    workers: int = 1
+    """Processes that make batches."""
+    board: bool = False
+    """Write for TensorBoard too (extra `board`)."""
+
+
+HERE = Machine()
+"""The processor."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What is reported every so often."""
+    """What is reported every so often. IoU is of the best of three, 0 to 1; NaN: there was none."""
 
     step: int
     steps: int
     loss: float
     box_iou: float
-    """Best of three, first round."""
+    """First round."""
     click_iou: float
-    """Best of three, first round."""
+    """First round."""
     single_iou: float
     """Unambiguous mask, last round."""
     rate: float
@@ -60,150 +77,185 @@ class Progress:
         return math.nan if self.steps_per_second == 0 else (self.steps - self.step) / self.steps_per_second
 
 
-def begin(config: TrainConfig) -> RunState:
-    """The state before the first step: the model to go on from, or random weights and the photograph-trained trunk."""
-    torch.manual_seed(config.seed)
-    model = SAM2(CONFIGS[config.model])
-    initialise(model)
-    if config.start:
-        go_on_from(model, config.start)
-    elif isinstance(model.image_encoder.trunk, ConvNet):
-        fill_trunk(model.image_encoder.trunk)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(_groups(model, config), lr=0.0, betas=(0.9, 0.98), foreach=True)
-    return RunState(model, Average(model, config.ema), optimizer, torch.Generator().manual_seed(config.seed))
+@dataclass
+class Run:
+    """What a step needs."""
+
+    config: TrainConfig
+    state: RunState
+    own: Ranks
+    device: torch.device
 
 
-def _groups(model: SAM2, config: TrainConfig) -> list[dict[str, object]]:
-    """By share of the learning rate, and matrices and vectors apart: vectors are not decayed."""
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        share = config.share_of(name)
-        if share > 0:
-            groups.setdefault((share, parameter.ndim > 1), []).append(parameter)
-    return [
-        {"params": parameters, "scale": share, "weight_decay": config.weight_decay if matrix else 0.0}
-        for (share, matrix), parameters in groups.items()
-    ]
-
-
-def _freeze(model: nn.Module, config: TrainConfig, stage: Stage) -> None:
-    """Let learn what the run teaches, but for the first stages of the trunk where the stage says so."""
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(config.share_of(name) > 0)
-    trunk = model.get_submodule("image_encoder.trunk")
-    if isinstance(trunk, ConvNet) and stage.frozen:
-        for part in (trunk.stem, *trunk.stages[: stage.frozen]):
-            part.requires_grad_(False)
-
-
-def _encoder(model: SAM2) -> Encode:
-    """How pictures are encoded: without gradients, in half the time, where nothing of the encoder learns."""
-    decoder = model.sam_mask_decoder
-    parts = (model.image_encoder, decoder.conv_s0, decoder.conv_s1)
-    if any(parameter.requires_grad for part in parts for parameter in part.parameters()):
-        return model.encode_image
-    fast = FastEncoder(model)
-    return torch.no_grad()(lambda pixels_B3SS: fast(pixels_B3SS))
-
-
-def _batches(config: TrainConfig, stage: Stage, first: int, data: Path) -> Iterator[Batch | ClipBatch]:
-    """What a stage learns from, from sample number `first` on: stills, or clips made of them."""
-    sources, objects = find_sources(data, config.sources), stage.prompts.objects
-    if stage.frames == 1:
-        return batches(
-            Stills(sources, size=stage.size, batch=stage.batch, objects=objects, seed=config.seed, first=first)
-        )
-    cutouts = find_sources(data, config.cutouts or config.sources)
-    maker = Synthesiser(sources, cutouts, size=stage.size, frames=stage.frames, objects=objects)
-    return batches(Clips(maker, batch=stage.batch, seed=config.seed, first=first))
-
-
-def train(config: TrainConfig, data: Path, out: Path) -> Iterator[Progress]:
-    """Run or resume `config` on the sources under `data`; the state lives in `out`.
+def train(config: TrainConfig, data: Data, out: Path, machine: Machine = HERE) -> Iterator[Progress]:
+    """Run or resume `config` on `data` (what `masklet.datasets.open_mixture` takes); the state lives in `out`.
 
     Yields a `Progress` every `report_every` steps. Stop the iteration, or the process, at any moment: the next call
-    goes on from the last checkpoint and gives what an uninterrupted run gives.
+    goes on from the last checkpoint and gives what an uninterrupted run gives. Started by torchrun, every process
+    learns from its own share of the batches.
+
+    Example:
+        >>> for progress in train(recipes.finetune("sam2.1_t.pt", steps=1000), "photos", Path("runs/photos")):
+        ...     print(progress.step, progress.loss)
 
     Raises:
-        SourceError: a source is missing or damaged.
+        SourceError: a data set is missing, or so damaged that nothing can be learnt from it.
         CheckpointError: `out` holds the state of another run.
-        StateError: the loss is no longer a number.
+        StateError: the loss is no longer a number, or there is not enough memory.
     """
-    find_sources(data, config.sources + config.cutouts)
-    state = begin(config)
+    material = open_material(data, config)
+    with ranks(machine.device) as own:
+        run = start_run(config, out, machine, own)
+        state = run.state
+        with Board(out / BOARD, resumed=state.step) if machine.board and own.first else nullcontext() as board:
+            while state.step < config.steps:
+                stage, first = config.stage_at(state.step)
+                encode = encoder_for(run, stage, out / EMBEDDINGS)
+                source = batches(material.samples(config, stage, state.step, own.rank, own.world), machine.workers)
+                clock, before = time.perf_counter(), state.step
+                while state.step < first + stage.steps:
+                    batch, costs = one_step(run, encode, source)
+                    progress = None
+                    if state.step % config.report_every == 0:
+                        speed = (state.step - before) / (time.perf_counter() - clock)
+                        clock, before = time.perf_counter(), state.step
+                        progress = _report(config, state.step, costs, speed)
+                        if own.first:
+                            _log(out / LOG_FILE, board, progress)
+                    if config.picture_every and state.step % config.picture_every == 0 and own.first:
+                        _picture(run, encode, batch, out / PICTURES, board)
+                    if (state.step % config.save_every == 0 or state.step == first + stage.steps) and own.first:
+                        save(out / STATE_FILE, state, config)
+                    if progress is not None:  # last: whoever stops here loses nothing
+                        yield progress
+        any_rank(False, own)  # all wait until the last state is on disk
+
+
+def start_run(config: TrainConfig, out: Path, machine: Machine, own: Ranks) -> Run:
+    """The state before the first step, or as it was left; the same in all processes."""
+    device = _device(f"cuda:{own.local}" if machine.device == "cuda" else machine.device)
+    _make(out)
+    state = begin(config, device)
     if (out / STATE_FILE).exists():
-        restore(out / STATE_FILE, state)
-    while state.step < config.steps:
-        stage, first = config.stage_at(state.step)
-        _freeze(state.model, config, stage)
-        encode = _encoder(state.model)
-        clock, seen = time.perf_counter(), 0
-        for batch in _batches(config, stage, state.samples, data):
-            costs = _step(config, state, encode, batch)
-            seen += stage.batch
-            state.samples += stage.batch
-            if state.step % config.report_every == 0:
-                speed = seen / (time.perf_counter() - clock)
-                clock, seen = time.perf_counter(), 0
-                progress = _report(config, state.step, costs, speed / stage.batch)
-                _log(out / LOG_FILE, progress)
-                yield progress
-            stage_over = state.step == first + stage.steps
-            if state.step % config.save_every == 0 or stage_over:
-                save(out / STATE_FILE, state, config)
-            if stage_over:
-                break
+        restore(out / STATE_FILE, state, config)
+    if own.first:
+        _forget(out / LOG_FILE, state.step)
+    spread(state.model, own)
+    return Run(config, state, own, device)
 
 
-def _step(config: TrainConfig, state: RunState, encode: Encode, batch: Batch | ClipBatch) -> dict[str, list[Cost]]:
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {name!r} cannot be used here ({reason}); name cpu, or leave it out") from error
+    return device
+
+
+def _make(out: Path) -> None:
+    """Find out before the first step whether there is a place to write to."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{out} cannot be the folder of a run ({error.strerror or error}); name a folder that exists or can be made"
+        ) from error
+
+
+def encoder_for(run: Run, stage: Stage, cache: Path) -> Encode:
+    """How pictures are encoded in this stage; sets which weights learn in it."""
+    run.state.let_learn(run.config, stage)
+    return encoder_of(run.state.model, run.config, cache if run.config.views else None)
+
+
+def one_step(run: Run, encode: Encode, source: Iterator[ClipBatch]) -> tuple[ClipBatch, list[dict[str, list[Cost]]]]:
     """One update of the weights."""
+    config, state = run.config, run.state
     rate = config.rate_at(state.step)
     for group in state.optimizer.param_groups:
         group["lr"] = rate * group["scale"]
     state.optimizer.zero_grad(set_to_none=True)
-    costs = _costs(config, state, encode, batch)
-    loss = torch.stack([cost.total for rounds in costs.values() for cost in rounds]).mean()
-    if not torch.isfinite(loss):
-        raise StateError(f"the loss is {float(loss)} at step {state.step}; lower the learning rate and resume")
-    loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(state.model.parameters(), config.clip)
-    state.optimizer.step()
+    found = []
+    try:
+        for turn in range(config.accumulate):
+            batch = _delivered(next(source), run.device)
+            number = (state.step * config.accumulate + turn) * run.own.world + run.own.rank
+            costs = costs_of(run, encode, batch, number)
+            loss = torch.stack([cost.total for rounds in costs.values() for cost in rounds]).mean()
+            _check(run, loss)
+            (loss / config.accumulate).backward()  # type: ignore[no-untyped-call]
+            found.append(costs)
+        average_gradients(state.model.parameters(), run.own)
+        nn.utils.clip_grad_norm_((p for p in state.model.parameters() if p.grad is not None), config.clip)
+        state.optimizer.step()
+    except (RuntimeError, MemoryError) as error:
+        _tell_memory(run, error)
     state.average.update(state.model)
     state.step += 1
-    return costs
+    return batch, found
 
 
-def _costs(config: TrainConfig, state: RunState, encode: Encode, batch: Batch | ClipBatch) -> dict[str, list[Cost]]:
-    """Encode each picture once, then ask for its objects; in clips, follow them."""
-    prompts = config.stage_at(state.step)[0].prompts
-    if isinstance(batch, ClipBatch):
-        features = encode(normalised(batch.pixels_BT3SS.flatten(0, 1)))
-        return follow(state.model, features, batch, prompts=prompts, losses=config.losses, generator=state.generator)
-    features = state.model.without_memory(encode(normalised(batch.pixels_B3SS)))
-    return ask(state.model, features, batch, prompts=prompts, losses=config.losses, generator=state.generator)
+def costs_of(run: Run, encode: Encode, batch: ClipBatch, number: int) -> dict[str, list[Cost]]:
+    """Encode each picture once, then ask for its objects; in films, follow them. `number` is that of the batch."""
+    config, model = run.config, run.state.model
+    prompts = config.stage_at(run.state.step)[0].prompts
+    dice = torch.Generator().manual_seed(config.seed * 1_000_003 + number)
+    with torch.autocast(run.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        features = encode(batch)
+        if batch.frames == 1:
+            alone = model.without_memory(features)
+            return ask(model, alone, batch, prompts=prompts, losses=config.losses, generator=dice)
+        return follow(model, features, batch, prompts=prompts, losses=config.losses, generator=dice)
 
 
-def normalised(pixels_B3SS: Tensor) -> Tensor:
-    """uint8 RGB to what the networks see."""
-    mean = 255 * torch.tensor(PIXEL_MEAN).view(1, 3, 1, 1)
-    deviation = 255 * torch.tensor(PIXEL_STD).view(1, 3, 1, 1)
-    return ((pixels_B3SS.float() - mean) / deviation).contiguous(memory_format=torch.channels_last)
+def _delivered(batch: ClipBatch, device: torch.device) -> ClipBatch:
+    """The batch on its device, and what was broken told."""
+    for note in batch.notes:
+        warnings.warn(f"left out: {note}", MaskletWarning, stacklevel=2)
+    return batch.to(device)
 
 
-def _report(config: TrainConfig, step: int, costs: dict[str, list[Cost]], steps_per_second: float) -> Progress:
-    every = [cost for rounds in costs.values() for cost in rounds]
-    first = [rounds[-1].single_iou for kind, rounds in costs.items() if kind not in ("tracked", "corrected")]
-    tracked = costs.get("tracked", [])
+def _check(run: Run, loss: Tensor) -> None:
+    """Stop all processes before one of them spoils the weights."""
+    if any_rank(not bool(torch.isfinite(loss)), run.own):
+        raise StateError(
+            f"the loss is {float(loss.detach())} at step {run.state.step}; what was saved before it is sound: lower "
+            "the learning rate, or take precision fp32, in another folder"
+        )
+
+
+def _tell_memory(run: Run, error: RuntimeError | MemoryError) -> NoReturn:
+    """Say what would need less memory, where that was the matter."""
+    if isinstance(error, StateError) or not out_of_memory(error):
+        raise error
+    stage = run.config.stage_at(run.state.step)[0]
+    hint = advice(
+        batch=stage.batch,
+        objects=stage.prompts.objects,
+        frames=stage.frames,
+        size=stage.size,
+        accumulate=run.config.accumulate,
+        checkpointing=run.config.checkpointing,
+        frozen_encoder=run.config.share_of("image_encoder") == 0,
+    )
+    raise StateError(f"there is not enough memory for step {run.state.step + 1}; {hint}") from error
+
+
+def _report(config: TrainConfig, step: int, found: list[dict[str, list[Cost]]], speed: float) -> Progress:
+    every = [cost for costs in found for rounds in costs.values() for cost in rounds]
+    prompted = [costs[kind] for costs in found for kind in costs if kind not in ("tracked", "corrected")]
+    tracked = [cost for costs in found for cost in costs.get("tracked", [])]
     return Progress(
         step=step,
         steps=config.steps,
         loss=sum(float(cost.total.detach()) for cost in every) / len(every),
-        box_iou=costs["box"][0].best_iou if "box" in costs else math.nan,
-        click_iou=costs["click"][0].best_iou if "click" in costs else math.nan,
-        single_iou=_mean(first),
+        box_iou=_mean([costs["box"][0].best_iou for costs in found if "box" in costs]),
+        click_iou=_mean([costs["click"][0].best_iou for costs in found if "click" in costs]),
+        single_iou=_mean([rounds[-1].single_iou for rounds in prompted]),
         rate=config.rate_at(step - 1),
-        steps_per_second=steps_per_second,
+        steps_per_second=speed,
         tracked_iou=_mean([cost.settled_iou for cost in tracked]),
         presence=_mean([cost.presence for cost in tracked]),
     )
@@ -215,11 +267,35 @@ def _mean(values: list[float]) -> float:
     return sum(numbers) / len(numbers) if numbers else math.nan
 
 
-def _log(path: Path, progress: Progress) -> None:
-    new = not path.exists()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(Progress.__dataclass_fields__)
-        writer.writerow([f"{value:.6g}" for value in vars(progress).values()])
+def _log(path: Path, board: Board | None, progress: Progress) -> None:
+    """A line in the CSV file, and the same for TensorBoard."""
+    try:
+        with path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if file.tell() == 0:
+                writer.writerow(Progress.__dataclass_fields__)
+            writer.writerow([value if isinstance(value, int) else f"{value:.6g}" for value in vars(progress).values()])
+    except OSError as error:
+        raise OutputError(f"{path} could not be written ({error.strerror or error}); make room, then go on") from error
+    if board is not None:
+        board.scalars(progress.step, {n: v for n, v in vars(progress).items() if n not in ("step", "steps")})
+
+
+def _forget(path: Path, step: int) -> None:
+    """Take from the log what lies behind `step`, which is about to be done again, and what was cut off."""
+    if not path.exists():
+        return
+    lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    write_text(path, "".join(lines[:1] + [line for line in lines[1:] if int(line.split(",")[0]) <= step]))
+
+
+@torch.no_grad()
+def _picture(run: Run, encode: Encode, batch: ClipBatch, folder: Path, board: Board | None) -> None:
+    """What the model makes of the last batch, as a user would get it: a box on the first frame, then alone."""
+    with torch.autocast(run.device.type, torch.bfloat16, enabled=run.config.precision == "bf16"):
+        found_NTSS = shown(run.state.model, encode(batch), batch)
+    tensors = (batch.pixels_BT3SS, batch.masks_NTSS, found_NTSS, batch.clip_N)
+    sheet = draw_sheet(*(tensor.cpu() for tensor in tensors))
+    write_image(folder / f"step_{run.state.step:06d}.png", sheet)
+    if board is not None:
+        board.picture(run.state.step, "predictions", sheet)

@@ -37,10 +37,11 @@ def at_stride_4(truth_NSS: Tensor) -> Tensor:
     return avg_pool2d(truth_NSS.float()[:, None], 4)
 
 
-def prediction_cost(prediction: MaskPrediction, target: Tensor, config: LossConfig) -> Cost:
+def prediction_cost(prediction: MaskPrediction, target: Tensor, config: LossConfig, *, ambiguous: bool = True) -> Cost:
     """What a prediction costs against `target`, masks as `at_stride_4` makes them; empty where the object is hidden.
 
-    Only the best of three candidates and the unambiguous mask are supervised; predicted IoU always is. Of an object
+    Of an ambiguous prompt the best of the three candidates is supervised, of another one the unambiguous mask; with
+    `config.both` the two are by every prompt. So are the predicted IoUs of the masks that were asked for. Of an object
     that is hidden only the score of presence is.
     """
     logits = prediction.logits_BKHW.float()
@@ -49,10 +50,15 @@ def prediction_cost(prediction: MaskPrediction, target: Tensor, config: LossConf
     best_N = cost_NK[:, 1:].min(dim=1)
     with torch.no_grad():
         true_iou_NK = _iou(logits > 0, target > 0.5)
-    iou_cost_N = (prediction.iou_BK.float() - true_iou_NK).abs().mean(1)
+    iou_cost_NK = (prediction.iou_BK.float() - true_iou_NK).abs()
     score_N = prediction.object_score_B1.float()[:, 0]
     presence = binary_cross_entropy_with_logits(score_N, there_N.float())
-    seen_N = best_N.values + cost_NK[:, 0] + config.iou * iou_cost_N
+    if config.both:
+        seen_N = best_N.values + cost_NK[:, 0] + config.iou * iou_cost_NK.mean(1)
+    elif ambiguous:
+        seen_N = best_N.values + config.iou * iou_cost_NK[:, 1:].mean(1)
+    else:
+        seen_N = cost_NK[:, 0] + config.iou * iou_cost_NK[:, 0]
     total = (seen_N * there_N).sum() / there_N.sum().clamp(min=1) + config.presence * presence
     with torch.no_grad():
         found_N = score_N > 0
@@ -71,7 +77,10 @@ def _mask_cost(logits_NKHW: Tensor, target_NKHW: Tensor, config: LossConfig) -> 
     probability = logits_NKHW.sigmoid()
     entropy = binary_cross_entropy_with_logits(logits_NKHW, target_NKHW, reduction="none")
     wrong = (probability - target_NKHW).abs()
-    focal = (wrong**config.focal_gamma * entropy).mean((-2, -1))
+    focal_NKHW = wrong**config.focal_gamma * entropy
+    if config.focal_alpha >= 0:
+        focal_NKHW = focal_NKHW * (config.focal_alpha * target_NKHW + (1 - config.focal_alpha) * (1 - target_NKHW))
+    focal = focal_NKHW.mean((-2, -1))
     overlap = (probability * target_NKHW).sum((-2, -1))
     area = probability.sum((-2, -1)) + target_NKHW.sum((-2, -1))
     dice = 1 - (2 * overlap + 1) / (area + 1)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from masklet.errors import StateError
 
-__all__ = ["Ranks", "any_rank", "average_gradients", "ranks", "spread"]
+__all__ = ["Ranks", "any_rank", "average_gradients", "is_first", "ranks", "spread"]
 
 BUCKET_BYTES = 25 << 20
 """Tensors go together up to this size: one message costs less than many."""
@@ -81,6 +81,16 @@ def _read() -> Ranks:
             "several processes by torchrun --nproc-per-node N -m masklet train ..., or unset WORLD_SIZE for one"
         )
     return Ranks(int(numbers[0]), int(world), int(numbers[1]))
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes files and speaks; so is one that was started by itself.
+
+    Example:
+        >>> is_first()
+        True
+    """
+    return _read().first
 
 
 def average_gradients(parameters: Iterable[nn.Parameter], own: Ranks) -> None:

@@ -16,7 +16,7 @@ from masklet.models.base import ImageFeatures, MaskPrediction, PromptTensors
 from masklet.models.sam2 import SAM2
 from masklet.pixels import LOGIT_LIMIT, SURE
 from masklet.train.config import LossConfig, PromptConfig
-from masklet.train.data import Batch
+from masklet.train.data import ClipBatch
 from masklet.train.losses import Cost, at_stride_4, prediction_cost
 
 __all__ = ["Round", "ask", "drawn_kinds", "drawn_rounds", "noisy_boxes", "rough_masks", "unroll", "wanted_click"]
@@ -42,14 +42,14 @@ def noisy_boxes(masks_NSS: Tensor, noise: float, generator: torch.Generator) -> 
     low = torch.stack([low_high[0][0], low_high[1][0]], dim=-1).float()
     high = torch.stack([low_high[0][1], low_high[1][1]], dim=-1).float()
     corners = torch.stack([low, high], dim=1)
-    moved = (torch.rand(corners.shape, generator=generator) * 2 - 1) * noise
+    moved = (torch.rand(corners.shape, generator=generator) * 2 - 1).to(corners) * noise
     return (corners + moved * (high - low)[:, None]).clamp(0, side)
 
 
 def rough_masks(target_N1HW: Tensor, generator: torch.Generator) -> Tensor:
     """Logits (N, 1, H, W) of masks that are about right: blurred, and with bays and bulges."""
     soft = avg_pool2d(target_N1HW, 5, 1, 2)
-    bumps = torch.randn(len(soft), 1, 6, 6, generator=generator)
+    bumps = torch.randn(len(soft), 1, 6, 6, generator=generator).to(soft)
     wavy = interpolate(bumps, size=soft.shape[-2:], mode="bilinear")
     return ((soft - 0.5) * 20 + wavy * 3).clamp(-SURE, SURE)
 
@@ -70,7 +70,7 @@ def drawn_rounds(prompts: PromptConfig, generator: torch.Generator) -> int:
 def ask(
     model: SAM2,
     features: ImageFeatures,
-    batch: Batch,
+    batch: ClipBatch,
     *,
     prompts: PromptConfig,
     losses: LossConfig,
@@ -79,16 +79,11 @@ def ask(
     """The cost of each round by kind of prompt, for the objects of stills; `features` hold one entry a picture."""
     rounds = drawn_rounds(prompts, generator)
     costs = {}
-    for kind, index_N in drawn_kinds(len(batch.picture_N), prompts, generator).items():
+    for kind, index_N in drawn_kinds(len(batch.clip_N), prompts, generator).items():
+        truth_NSS = batch.masks_NTSS[index_N.to(batch.masks_NTSS.device), 0]
+        own = features.take(batch.clip_N[index_N.to(batch.clip_N.device)])
         done = unroll(
-            model,
-            features.take(batch.picture_N[index_N]),
-            batch.masks_NSS[index_N],
-            first=kind,
-            rounds=rounds,
-            noise=prompts.box_noise,
-            losses=losses,
-            generator=generator,
+            model, own, truth_NSS, first=kind, rounds=rounds, prompts=prompts, losses=losses, generator=generator
         )
         costs[kind] = [each.cost for each in done]
     return costs
@@ -101,40 +96,49 @@ def unroll(
     *,
     first: str,
     rounds: int,
-    noise: float,
+    prompts: PromptConfig,
     losses: LossConfig,
     generator: torch.Generator,
 ) -> list[Round]:
     """What each round gives; `features` hold one entry an object, `first` is box, click or mask."""
     target = at_stride_4(truth_NSS)
-    points, labels = _first(truth_NSS, first, noise, generator)
+    points, labels = _first(truth_NSS, first, prompts.box_noise, generator)
     mask = rough_masks(target, generator) if first == "mask" else None
     done: list[Round] = []
     for turn in range(rounds):
         prediction = model.decode(features, PromptTensors(points, labels, mask))
         ambiguous = turn == 0 and first == "click"
-        done.append(Round(prediction, ambiguous, prediction_cost(prediction, target, losses)))
+        done.append(Round(prediction, ambiguous, prediction_cost(prediction, target, losses, ambiguous=ambiguous)))
         if turn + 1 < rounds:
             mask = _fed_back(prediction, ambiguous)
-            click, label = wanted_click(mask, truth_NSS, generator)
+            click, label = wanted_click(mask, truth_NSS, prompts, generator)
             points, labels = torch.cat([points, click], 1), torch.cat([labels, label], 1)
     return done
 
 
-def wanted_click(shown_N1HW: Tensor, truth_NSS: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Where somebody who sees these logits would click: points (N, 1, 2) and labels (N, 1)."""
+def wanted_click(
+    shown_N1HW: Tensor, truth_NSS: Tensor, prompts: PromptConfig, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Where somebody who sees these logits would click: points (N, 1, 2) and labels (N, 1).
+
+    On what is wrong; now and then, as the paper does it, anywhere on the object.
+    """
     shown = interpolate(shown_N1HW, size=truth_NSS.shape[-2:], mode="bilinear")[:, 0] > 0
+    if prompts.truth_clicks > 0:
+        careless_N = torch.rand(len(shown), generator=generator) < prompts.truth_clicks
+        there_N = truth_NSS.flatten(1).any(1)
+        shown = shown & ~(careless_N.to(shown.device) & there_N)[:, None, None]
     click, label = random_click(shown, truth_NSS, generator)
     return click[:, None], label[:, None]
 
 
 def _first(truth_NSS: Tensor, kind: str, noise: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Points (N, T, 2) and labels (N, T) that an object is asked for with; none for a mask."""
-    count = len(truth_NSS)
+    count, device = len(truth_NSS), truth_NSS.device
     if kind == "box":
-        return noisy_boxes(truth_NSS, noise, generator), torch.tensor([[2, 3]]).expand(count, -1)
+        return noisy_boxes(truth_NSS, noise, generator), torch.tensor([[2, 3]], device=device).expand(count, -1)
     if kind == "mask":
-        return torch.zeros(count, 0, 2), torch.zeros(count, 0, dtype=torch.long)
+        return torch.zeros(count, 0, 2, device=device), torch.zeros(count, 0, dtype=torch.long, device=device)
     click, label = random_click(torch.zeros_like(truth_NSS), truth_NSS, generator)
     return click[:, None], label[:, None]
 

@@ -7,54 +7,85 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from masklet.checkpoints import read_tensors
 from masklet.errors import InputError
 from masklet.files import atomic_path
-from masklet.models.sam2 import CONFIGS
-from masklet.models.sam2.weights import config_of, shapes_of
+from masklet.models.sam2 import CONFIGS, SAM2
+from masklet.models.sam2.weights import shapes_of
 from masklet.train.checkpoint import read_record
+from masklet.train.lora import add_lora, merge_lora
 
 __all__ = ["publish"]
 
 
+KINDS = (".safetensors", ".pt")
 UNBLENDED = "sam_mask_decoder.pred_obj_score_head"
 """The score of presence: a model of pictures never learnt it."""
 
 
 def publish(
-    state_file: Path, target: Path, licence: str = "Apache-2.0", *, start: Path | None = None, share: float = 1.0
+    state_file: Path,
+    target: Path,
+    licence: str | None = None,
+    *,
+    start: Path | None = None,
+    share: float = 1.0,
+    half: bool | None = None,
 ) -> Path:
-    """Write the averaged weights of a run as fp16 safetensors, with config and licence in the header.
+    """Write the weights of a run in the published naming, with config and licence inside.
+
+    A `target` that ends in .safetensors has config and licence in its header; one in .pt holds the weights under
+    `model`, as the published files do, and can be opened by what opens those. `half`: as fp16, by default the built-in
+    model's. Adapters become part of the weights. `licence` None: that of the weights that the run went on from.
 
     With `start`, the file that the run went on from, weights that both have are `share` of the run's and the rest of
     the start's, but for the score of presence: what the run learnt, without forgetting as much (Wortsman et al. 2022).
 
     Raises:
         CheckpointError: `state_file` is not the state of a run, or `start` is no file of weights.
-        InputError: a share outside 0 to 1.
+        InputError: a share outside 0 to 1, or a target of another kind.
     """
     if not 0 <= share <= 1:
         raise InputError(f"share {share!r} must be from 0 (all of the start) to 1 (all of the run)")
+    if target.suffix not in KINDS:
+        raise InputError(f"{target} must end in {' or '.join(KINDS)}")
     record = read_record(state_file)
-    weights = record.average if start is None else _blended(record.average, read_tensors(start), share)
-    found = config_of({name: tuple(t.shape) for name, t in weights.items()})
-    assert found is not None
-    assert set(shapes_of(CONFIGS[found[0]])) == set(weights)
+    config = json.loads(record.config)
+    weights = _plain(record.average, config["model"], config["lora"])
+    if start is not None:
+        weights = _blended(weights, read_tensors(start), share)
+    assert set(shapes_of(CONFIGS[config["model"]])) == set(weights)
     header = {
         "format": "pt",
-        "model": found[0],
-        "config": json.dumps(asdict(found[1])),
-        "licence": licence,
+        "model": config["model"],
+        "config": json.dumps(asdict(CONFIGS[config["model"]])),
+        "licence": licence or record.licence,
         "step": str(record.step),
-        "samples": str(record.samples),
+        "run": record.config,
     }
-    half = {name: t.half().contiguous() for name, t in weights.items()}
+    small = config["model"] == "builtin" if half is None else half
+    out = {name: (t.half() if small else t.float()).contiguous().clone() for name, t in weights.items()}
     with atomic_path(target) as temporary:
-        save_file(half, temporary, metadata=header)
+        if target.suffix == ".pt":
+            torch.save({"model": out, "masklet": header}, temporary)
+        else:
+            save_file(out, temporary, metadata=header)
     return target
+
+
+def _plain(weights: dict[str, Tensor], name: str, rank: int) -> dict[str, Tensor]:
+    """Weights with their adapters merged."""
+    if not rank:
+        return weights
+    model = SAM2(CONFIGS[name])
+    add_lora(model, rank)
+    model.load_state_dict(weights)
+    merge_lora(model)
+    return model.state_dict()
 
 
 def _blended(run: Mapping[str, Tensor], start: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:

@@ -19,12 +19,17 @@ from torch import Tensor, nn
 
 from masklet.errors import CheckpointError, MissingExtraError
 from masklet.loading import load
-from masklet.models.sam2 import SAM2
+from masklet.models.sam2 import CONFIGS, SAM2
 from masklet.models.sam2.config import PIXEL_MEAN, PIXEL_STD
 from masklet.models.sam2.convnet import ConvNet
+from masklet.models.sam2.hiera import Hiera
 from masklet.pixels import SURE
+from masklet.train.checkpoint import Average, RunState
+from masklet.train.config import TrainConfig
+from masklet.train.lora import add_lora
+from masklet.train.optim import parameter_groups
 
-__all__ = ["fill_trunk", "go_on_from", "initialise"]
+__all__ = ["begin", "fill_trunk", "go_on_from", "initialise"]
 
 DEPTHS = (3, 4, 6, 3)
 ITS_MEAN = (123.0, 117.0, 104.0)
@@ -49,6 +54,38 @@ class Convolution:
     bias: Tensor
 
 
+def begin(config: TrainConfig, device: torch.device | str = "cpu") -> RunState:
+    """The state before the first step: the model to go on from, or random weights and the photograph-trained trunk.
+
+    Raises:
+        CheckpointError: the model to go on from is another network.
+        InputError: adapters that do not fit.
+    """
+    torch.manual_seed(config.seed)
+    model = SAM2(CONFIGS[config.model])
+    licence = "Apache-2.0"
+    if config.start:
+        initialise(model)
+        licence = go_on_from(model, config.start)
+    else:
+        initialise(model)
+        if isinstance(model.image_encoder.trunk, ConvNet):
+            fill_trunk(model.image_encoder.trunk)
+    if isinstance(model.image_encoder.trunk, Hiera):
+        model.image_encoder.trunk.checkpointing = config.checkpointing
+    if config.lora:
+        add_lora(model, config.lora)
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    groups = parameter_groups(
+        model,
+        share_of=(lambda name: float(config.learns(name))) if config.lora else config.share_of,
+        weight_decay=config.weight_decay,
+        layer_decay=config.layer_decay,
+    )
+    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=config.betas, foreach=True)
+    return RunState(model, Average(model, config.ema), optimizer, licence)
+
+
 def initialise(model: nn.Module) -> None:
     """Random weights for everything: matrices and kernels scaled to their inputs, tokens apart, biases zero."""
     for module in model.modules():
@@ -62,8 +99,10 @@ def initialise(model: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def go_on_from(model: SAM2, name: str) -> None:
+def go_on_from(model: SAM2, name: str) -> str:
     """Take the weights of the model that `name` names; a memory that it lacks starts as one that changes little.
+
+    Returns the licence of these weights.
 
     Raises:
         CheckpointError: it is another network.
@@ -80,6 +119,7 @@ def go_on_from(model: SAM2, name: str) -> None:
     model.load_state_dict(tensors, strict=False)
     if missing:
         _calm(model)
+    return found.card.licence_weights if found.card else "unknown"
 
 
 def _calm(model: SAM2) -> None:

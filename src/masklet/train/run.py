@@ -1,0 +1,135 @@
+"""From what a user wants to a run, and from a run to a file: what `SAM.train` and `masklet train` have in common."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from masklet.errors import InputError
+from masklet.loading import LoadedModel, load
+from masklet.registry import BUILTIN
+from masklet.train.config import TrainConfig
+from masklet.train.loop import HERE, STATE_FILE, Machine, Progress, train
+from masklet.train.mixture import Data, open_material
+from masklet.train.publish import publish
+from masklet.train.recipes import RECIPES, finetune
+
+__all__ = ["RESULT", "Wish", "config_for", "default_device", "fine_tuned", "finished"]
+
+RESULT = "model.safetensors"
+SLOW, QUICK = 5e-6, 1e-4
+"""Learning rates."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a user says of a run; the rest is as the paper has it."""
+
+    epochs: float | None = None
+    """How often everything is seen; None: `steps` says how long."""
+    steps: int | None = None
+    batch: int = 1
+    frames: int = 8
+    size: int | None = None
+    """Side of the input; None: what the model was made for."""
+    rate: float | None = None
+    """None: 5e-6 as the published models were tuned with, 1e-4 for adapters and for the built-in model."""
+    freeze: tuple[str, ...] = ()
+    """encoder, memory, decoder."""
+    lora: int = 0
+    accumulate: int = 1
+    precision: str | None = None
+    """None: bf16 on cuda, else fp32."""
+    checkpointing: bool = False
+
+
+def default_device() -> str:
+    """The best there is."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def config_for(wish: Wish | str, model: str | None, data: Data, machine: Machine) -> TrainConfig:
+    """The run that is wanted: a recipe by its name, or a model to be tuned on `data`.
+
+    Raises:
+        InputError: what cannot be meant.
+        UnknownModelError, CheckpointError, DownloadError: the model cannot be had.
+        SourceError: data that cannot be opened.
+    """
+    if isinstance(wish, str):
+        if wish not in RECIPES:
+            raise InputError(f"recipe {wish!r} is unknown; choose one of {', '.join(RECIPES)}")
+        return RECIPES[wish]()
+    return _tuning(wish, load(model), str(model or BUILTIN), data, machine)
+
+
+def _tuning(wish: Wish, start: LoadedModel, name: str, data: Data, machine: Machine) -> TrainConfig:
+    usual = QUICK if wish.lora or start.name == BUILTIN else SLOW
+    config = finetune(
+        start.name,
+        name,
+        steps=1 if wish.steps is None else wish.steps,
+        size=wish.size or start.network.image_size,
+        batch=wish.batch,
+        frames=wish.frames,
+        rate=usual if wish.rate is None else wish.rate,
+        freeze=wish.freeze,
+    )
+    config = replace(
+        config,
+        lora=wish.lora,
+        accumulate=wish.accumulate,
+        precision=wish.precision or ("bf16" if machine.device.startswith("cuda") else "fp32"),
+        checkpointing=wish.checkpointing,
+    )
+    _check_length(wish)
+    steps = wish.steps or _steps_of(wish, open_material(data, config).entries)
+    return replace(config, stages=(replace(config.stages[0], steps=steps),))
+
+
+def _check_length(wish: Wish) -> None:
+    if (wish.epochs is None) == (wish.steps is None):
+        raise InputError(f"epochs={wish.epochs} and steps={wish.steps}: say how long, by one of the two")
+    if wish.epochs is not None and not 0 < wish.epochs < math.inf:
+        raise InputError(f"epochs={wish.epochs} must be above 0")
+
+
+def _steps_of(wish: Wish, entries: int) -> int:
+    """Steps in which so many entries are seen as often as is wanted."""
+    assert wish.epochs is not None
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    return max(1, math.ceil(wish.epochs * entries / (wish.batch * wish.accumulate * world)))
+
+
+def fine_tuned(
+    config: TrainConfig,
+    data: Data,
+    out: Path,
+    machine: Machine = HERE,
+    report: Callable[[Progress], None] | None = None,
+) -> Path:
+    """Run or resume to the end, and write the file to use.
+
+    Raises:
+        what `train` and `finished` raise.
+    """
+    for progress in train(config, data, out, machine):
+        if report is not None:
+            report(progress)
+    return finished(out)
+
+
+def finished(out: Path) -> Path:
+    """The file to use of a run that is over: `out`/model.safetensors, in the published naming.
+
+    Raises:
+        CheckpointError: there is no state of a run.
+    """
+    return publish(out / STATE_FILE, out / RESULT)

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.conftest import Outcome
+from made_truth import Oracle, late, store_film, store_still, two_objects
+from masklet import SAM
+from masklet.cli import val
+from masklet.evaluate import Validation
+
+Masklet = Callable[..., Outcome]
+
+
+@pytest.fixture
+def data(folder: Path) -> Path:
+    """photos with three pictures, films with one."""
+    for name in ("x", "y", "z"):
+        store_still(folder / "photos" / "a", name, two_objects())
+    store_film(folder / "films", "ant", late())
+    return folder
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """The command gets a model that knows the truth; what it asked for."""
+    asked: list[tuple[Any, ...]] = []
+
+    def opened(*given: Any) -> Oracle:
+        asked.append(given)
+        return Oracle(two_objects(), late(), shift=5)
+
+    monkeypatch.setattr(val, "open_model", opened)
+    return asked
+
+
+def test_a_table_comes_out_and_the_figures_are_written(masklet: Masklet, data: Path, asked: list[Any]) -> None:
+    words = ["--model", "mine.pt", "--device", "cpu", "--precision", "bf16", "--json", "out/figures.json"]
+    done = masklet("val", "--data", "photos", "--data", "films", "--prompt", "box", "--prompt", "mask", *words)
+    assert (done.code, done.err) == (0, "")
+    assert asked == [("mine.pt", "cpu", "bf16")]
+    assert done.out.startswith("3 pictures and 1 film (5 frames), 8 objects; ")
+    text = (data / "out" / "figures.json").read_text()
+    stored, raw = Validation.from_json(text), json.loads(text)
+    assert (raw["model"], raw["data"]) == ("mine.pt", ["photos", "films"])
+    assert str(stored) == done.out.rstrip("\n")
+    assert list(stored.films) == ["box", "mask"]
+
+
+def test_kind_split_and_limit_are_handed_on(masklet: Masklet, data: Path, asked: list[Any]) -> None:
+    done = masklet("val", "--data", "photos", "--kind", "stills", "--split", "a", "--limit", "2", "--objects", "1")
+    assert done.out.startswith("2 pictures, 2 objects")
+    assert masklet("val", "--data", "photos", "--split", "b").code == 2
+
+
+@pytest.mark.filterwarnings("default::masklet.errors.MaskletWarning")
+def test_broken_entries_are_named_and_the_code_says_so(masklet: Masklet, data: Path, asked: list[Any]) -> None:
+    (data / "photos" / "a" / "images" / "y.jpg").write_bytes(b"not a picture")
+    done = masklet("val", "--data", "photos", "--json", "figures.json", "--model", "mine.pt")
+    assert done.code == 2
+    assert done.out.startswith("2 pictures, 4 objects, 1 left out as broken")
+    assert "a/y is left out" in done.err
+    assert "broken, left out: 1 of 3" in done.err
+    assert list(Validation.from_json((data / "figures.json").read_text()).left_out) == ["a/y"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--data", "nowhere"], "no such data set"),
+        (["--data", "photos", "--prompt", "scribble"], "'scribble' is unknown"),
+        (["--data", "photos", "--prompt", "mask"], "asks nothing of pictures"),
+        (["--data", "photos", "--limit", "0"], "--limit"),
+        ([], "--data"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_code_two(
+    masklet: Masklet, data: Path, asked: list[Any], words: list[str], said: str
+) -> None:
+    done = masklet("val", *words)
+    assert (done.code, done.out) == (2, "")
+    assert said in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+def test_data_and_prompts_are_looked_at_before_a_model_is_opened(
+    masklet: Masklet, data: Path, asked: list[Any]
+) -> None:
+    masklet("val", "--data", "nowhere")
+    masklet("val", "--data", "photos", "--prompt", "scribble")
+    assert asked == []
+
+
+def test_ctrl_c_shows_and_writes_what_was_measured(
+    masklet: Masklet, data: Path, asked: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopped(Oracle):
+        def set_image(self, rgb: Any) -> None:
+            super().set_image(rgb)
+            if self.encoded == 3:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(val, "open_model", lambda *_: Stopped(two_objects(), late()))
+    done = masklet("val", "--data", "photos", "--json", "figures.json", "--model", "mine.pt")
+    assert done.code == 130
+    assert done.out.startswith("2 pictures, 4 objects")
+    assert "stopped after 2 of 3" in done.err
+    assert Validation.from_json((data / "figures.json").read_text()).counts.pictures == 2
+
+
+def test_a_real_model_is_measured(masklet: Masklet, data: Path, tracker: SAM, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(val, "open_model", lambda *_: tracker)
+    done = masklet("val", "--data", "photos", "--data", "films", "--limit", "4", "--json", "figures.json")
+    assert done.code == 0, done.err
+    found = Validation.from_json((data / "figures.json").read_text())
+    assert found.stills is not None
+    assert 0 <= found.stills.total.box <= 1
+    assert list(found.films) == ["box", "click", "mask"]
