@@ -1,34 +1,35 @@
-"""Small sources to train on, made here."""
+"""Small data sets to train on, and a network that takes milliseconds."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
-from masklet.masks import rle
+from masklet.models.sam2 import CONFIGS
+from networks import small_network
+from train.making import store_discs, store_squares
 
 
 @pytest.fixture(scope="session")
 def stills(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six pictures of two coloured discs each."""
-    root = tmp_path_factory.mktemp("stills")
-    folder = root / "discs"
-    (folder / "images").mkdir(parents=True)
-    (folder / "masks").mkdir()
-    random = np.random.default_rng(0)
-    y, x = np.mgrid[:96, :128]
-    for i in range(6):
-        picture = random.integers(0, 60, (96, 128, 3)).astype(np.uint8)
-        codes = []
-        for centre in ((30, 40), (90, 50)):
-            radius = int(random.integers(12, 24))
-            mask = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 < radius**2
-            picture[mask] = random.integers(120, 255, 3)
-            codes.append(rle.encode(mask))
-        cv2.imwrite(str(folder / "images" / f"{i}.jpg"), picture)
-        (folder / "masks" / f"{i}.json").write_text(json.dumps(codes))
-    return root
+    """Six pictures of two coloured discs each, in the source `discs`."""
+    return store_discs(tmp_path_factory.mktemp("stills") / "discs", 6).parent
+
+
+@pytest.fixture(scope="session")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two films of a square that moves."""
+    return store_squares(tmp_path_factory.mktemp("films"), 2)
+
+
+@pytest.fixture
+def tiny_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network called "tiny", of Hiera's kind."""
+    monkeypatch.setitem(CONFIGS, "tiny", small_network().config)
+
+
+@pytest.fixture(autouse=True)
+def no_download(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random weights for the built-in trunk, so that no other package is needed."""
+    monkeypatch.setattr("masklet.train.start.fill_trunk", lambda trunk: None)

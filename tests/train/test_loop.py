@@ -1,0 +1,349 @@
+"""The loop on a network of milliseconds: resuming, what learns, what is told when something is wrong."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from masklet.errors import CheckpointError, InputError, MaskletWarning, OutputError, StateError
+from masklet.train import encoding, loop
+from masklet.train.config import TrainConfig
+from masklet.train.loop import Machine, Progress, train
+from masklet.train.lora import is_adapter
+from masklet.train.mixture import Data
+from masklet.train.recipes import PARTS
+from networks import small_network
+from train.making import QUICK, TINY, different, store_discs, tiny, weights_of
+
+HERE = Machine("cpu", workers=0)
+pytestmark = pytest.mark.usefixtures("tiny_network")
+
+
+def run(config: TrainConfig, data: Data, out: Path) -> list[Progress]:
+    return list(train(config, data, out, HERE))
+
+
+def logged(out: Path) -> list[int]:
+    with (out / "log.csv").open() as file:
+        return [int(row["step"]) for row in csv.DictReader(file)]
+
+
+def frozen(part: str) -> tuple[tuple[str, float], ...]:
+    return tuple((prefix, 0.0) for prefix in PARTS[part])
+
+
+@pytest.fixture
+def both(stills: Path, squares: Path) -> list[Path]:
+    return [stills, squares]
+
+
+# -- going on
+
+
+RUNS = {
+    "plain": TINY,
+    "two stages": replace(TINY, stages=(replace(TINY.stages[0], size=96, steps=2, frames=1), *tiny(steps=3).stages)),
+    "average": tiny(ema=0.9),
+    "accumulated": tiny(accumulate=2),
+    "adapters": tiny(lora=2),
+    "made": tiny(made=0.5),
+    "kept embeddings": tiny(rates=frozen("encoder"), views=2, batch=2),
+    "bf16": tiny(precision="bf16"),
+    "checkpointing": tiny(checkpointing=True),
+    "augmented": tiny(augment=TrainConfig("tiny", ()).augment),
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_that_was_cut_off_ends_with_the_same_weights(both: list[Path], tmp_path: Path, name: str) -> None:
+    config, whole, cut = RUNS[name], tmp_path / "whole", tmp_path / "cut"
+    steps = list(range(1, config.steps + 1))
+    assert [progress.step for progress in run(config, both, whole)] == steps
+    for progress in train(config, both, cut, HERE):
+        if progress.step == 3:  # the last checkpoint is of step 2
+            break
+    if config.stage_at(2)[1] == 0:
+        assert torch.load(cut / "state.pt", weights_only=True)["step"] == 2
+    assert [progress.step for progress in run(config, both, cut)] == steps[2:]
+    assert not different(weights_of(whole), weights_of(cut))
+    assert not different(weights_of(whole, "model"), weights_of(cut, "model"))
+    assert logged(whole) == logged(cut) == steps
+    assert all(tensor.isfinite().all() for tensor in weights_of(whole).values())
+
+
+def test_a_run_that_is_over_has_nothing_left_to_do(stills: Path, tmp_path: Path) -> None:
+    run(TINY, stills, tmp_path)
+    before = weights_of(tmp_path)
+    assert run(TINY, stills, tmp_path) == []
+    assert not different(before, weights_of(tmp_path))
+    assert logged(tmp_path) == [1, 2, 3, 4]
+
+
+def test_whoever_stops_at_the_last_report_has_the_whole_run(stills: Path, tmp_path: Path) -> None:
+    for progress in train(TINY, stills, tmp_path, HERE):
+        if progress.step == progress.steps:
+            break
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 4
+
+
+@pytest.mark.parametrize("log", ["", "step,lo", "step,loss\n1,0.5\n2,0.4\n3,0.", "step,loss\n7,0.5\n"])
+def test_a_log_that_was_cut_off_is_mended(stills: Path, tmp_path: Path, log: str) -> None:
+    """Killed before its first checkpoint, a run begins anew."""
+    (tmp_path / "log.csv").write_text(log)
+    run(TINY, stills, tmp_path)
+    lines = (tmp_path / "log.csv").read_text().splitlines()
+    assert lines[0].startswith("step,")
+    assert [line.split(",")[0] for line in lines[1:]] == ["1", "2", "3", "4"]
+
+
+def test_how_often_it_reports_may_change_and_nothing_else(stills: Path, tmp_path: Path) -> None:
+    for progress in train(TINY, stills, tmp_path, HERE):
+        if progress.step == 3:
+            break
+    for changes, named in (
+        ({"seed": 1}, "seed was 0 and is 1"),
+        ({"steps": 5}, "stages"),
+        ({"losses": replace(TINY.losses, focal=1.0)}, r"losses .*20.* and is .*1\.0"),
+        ({"clip": 2.0, "seed": 3}, "seed, clip differ"),
+    ):
+        with pytest.raises(CheckpointError, match=named):
+            run(tiny(**changes), stills, tmp_path)
+    assert [progress.step for progress in run(replace(TINY, report_every=2, save_every=9), stills, tmp_path)] == [4]
+
+
+# -- what learns
+
+
+def changed(config: TrainConfig, data: Data, out: Path) -> set[str]:
+    """Names of the weights that are not what they were at the start."""
+    from masklet.train.start import begin
+
+    before = begin(config).model.state_dict()
+    run(config, data, out)
+    return different(before, weights_of(out, "model"))
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_what_is_frozen_stays_and_the_rest_learns(both: list[Path], tmp_path: Path, part: str) -> None:
+    prompts = replace(QUICK, mask_share=0.3, later=1.0)
+    found = changed(tiny(rates=frozen(part), prompts=prompts), both, tmp_path)
+    still = [name for name, _ in small_network().named_parameters() if name.startswith(PARTS[part])]
+    own = {
+        "encoder": "image_encoder.trunk.blocks.0.attn.qkv.weight",
+        "memory": "memory_attention.layers.0.linear1.weight",
+        "decoder": "sam_mask_decoder.iou_token.weight",
+    }
+    assert own[part] in still
+    assert not found & set(still)
+    assert {name for key, name in own.items() if key != part} <= found
+
+
+def test_of_adapters_nothing_else_learns(both: list[Path], tmp_path: Path) -> None:
+    found = changed(tiny(lora=2), both, tmp_path)
+    assert found
+    assert all(is_adapter(name) for name in found)
+    for part in ("image_encoder", "memory_attention", "sam_mask_decoder"):
+        assert any(name.startswith(part) for name in found), part
+
+
+def test_adapters_of_a_frozen_part_stay(both: list[Path], tmp_path: Path) -> None:
+    found = changed(tiny(lora=2, rates=frozen("encoder")), both, tmp_path)
+    assert any(name.startswith("memory_attention") for name in found)
+    assert not any(name.startswith("image_encoder") for name in found)
+
+
+def test_checkpointing_gives_the_same_weights(both: list[Path], tmp_path: Path) -> None:
+    run(TINY, both, tmp_path / "plain")
+    run(tiny(checkpointing=True), both, tmp_path / "again")
+    assert not different(weights_of(tmp_path / "plain"), weights_of(tmp_path / "again"))
+
+
+def test_the_average_follows_the_weights(stills: Path, tmp_path: Path) -> None:
+    run(TINY, stills, tmp_path / "plain")
+    run(tiny(ema=0.5), stills, tmp_path / "ema")
+    learnt, averaged = weights_of(tmp_path / "ema", "model"), weights_of(tmp_path / "ema")
+    assert not different(weights_of(tmp_path / "plain", "model"), learnt), "learning does not depend on it"
+    moved = different(learnt, averaged)
+    assert "sam_mask_decoder.iou_token.weight" in moved
+    assert not different(weights_of(tmp_path / "plain", "model"), weights_of(tmp_path / "plain"))
+
+
+def test_a_step_takes_as_many_batches_as_it_accumulates(
+    stills: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers: list[int] = []
+    costs_of = loop.costs_of
+    monkeypatch.setattr(loop, "costs_of", lambda *given: numbers.append(given[-1]) or costs_of(*given))
+    run(tiny(accumulate=3, steps=2), stills, tmp_path)
+    assert numbers == [0, 1, 2, 3, 4, 5]
+
+
+# -- embeddings that are kept
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pictures a frozen encoder was given, call by call."""
+    counts: list[int] = []
+
+    class Counting(encoding.FastEncoder):
+        def __call__(self, pixels: torch.Tensor) -> object:
+            counts.append(len(pixels))
+            return super().__call__(pixels)
+
+    monkeypatch.setattr(encoding, "FastEncoder", Counting)
+    return counts
+
+
+def test_a_view_is_encoded_once(stills: Path, tmp_path: Path, encoded: list[int]) -> None:
+    config = tiny(rates=frozen("encoder"), views=1, batch=3, steps=8)
+    run(config, stills, tmp_path)
+    assert sum(encoded) <= 6
+    assert sum(encoded) == len(list((tmp_path / "embeddings").glob("*.safetensors")))
+    first, many = weights_of(tmp_path), sum(encoded)
+    (tmp_path / "state.pt").unlink()
+    run(config, stills, tmp_path)
+    assert sum(encoded) == many, "all were on disk"
+    assert not different(first, weights_of(tmp_path)), "the first time gives what the second gives"
+
+
+def test_without_views_every_picture_is_encoded(stills: Path, tmp_path: Path, encoded: list[int]) -> None:
+    run(tiny(rates=frozen("encoder"), batch=3, steps=4), stills, tmp_path)
+    assert sum(encoded) == 12
+    assert not (tmp_path / "embeddings").exists()
+
+
+def test_embeddings_of_an_encoder_that_learns_are_not_kept(stills: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"views=2 .* the encoder learns"):
+        run(tiny(views=2), stills, tmp_path)
+
+
+# -- what is written
+
+
+def test_a_picture_of_predictions_is_drawn_and_changes_nothing(both: list[Path], tmp_path: Path) -> None:
+    run(TINY, both, tmp_path / "plain")
+    run(tiny(picture_every=2), both, tmp_path / "drawn")
+    sheets = sorted((tmp_path / "drawn" / "pictures").iterdir())
+    assert [sheet.name for sheet in sheets] == ["step_000002.png", "step_000004.png"]
+    assert all(np.array(Image.open(sheet)).shape[0] == 64 for sheet in sheets)
+    assert not different(weights_of(tmp_path / "plain"), weights_of(tmp_path / "drawn"))
+
+
+def test_the_log_holds_what_was_reported(both: list[Path], tmp_path: Path) -> None:
+    reported = run(tiny(report_every=2), both, tmp_path)
+    with (tmp_path / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == [2, 4]
+    for progress, row in zip(reported, rows, strict=True):
+        assert float(row["loss"]) == pytest.approx(progress.loss, rel=1e-4)
+        assert list(row) == list(vars(progress))
+    assert reported[0].seconds_left > 0
+    assert reported[1].seconds_left == 0
+    assert reported[1].rate == pytest.approx(1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_board_is_written(stills: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard (extra 'board') is not installed")
+    list(train(tiny(picture_every=4), stills, tmp_path, Machine("cpu", workers=0, board=True)))
+    events = list((tmp_path / "board").glob("events*"))
+    assert len(events) == 1
+    content = events[0].read_bytes()
+    assert b"loss" in content
+    assert b"predictions" in content
+
+
+# -- what goes wrong
+
+
+def test_a_broken_picture_is_named_and_the_run_goes_on(tmp_path: Path) -> None:
+    store_discs(tmp_path / "discs", 3)
+    torn = tmp_path / "discs" / "images" / "01.png"
+    torn.write_bytes(torn.read_bytes()[:500])
+    with pytest.warns(MaskletWarning, match=r"left out: .*01\.png"):
+        assert len(run(tiny(batch=4), tmp_path / "discs", tmp_path / "out")) == 4
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_spares_what_was_saved(stills: Path, tmp_path: Path) -> None:
+    config = tiny(rate=1e18, rate_end=1e18, shape="constant", save_every=1, steps=20)
+    with pytest.raises(StateError, match=r"the loss is (nan|inf) at step \d+.*lower the learning rate"):
+        run(config, stills, tmp_path)
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] >= 1
+
+
+@pytest.mark.parametrize("where", ["costs_of", "average_gradients"])
+def test_where_memory_runs_out_it_says_what_to_lower(
+    stills: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(loop, where, full)
+    with pytest.raises(StateError, match=r"not enough memory for step 1; [\s\S]*batch 4 -> 2[\s\S]*checkpointing"):
+        run(tiny(batch=4, size=96), stills, tmp_path)
+
+
+def test_other_errors_stay_what_they_are(stills: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(*_: object) -> None:
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(loop, "costs_of", wrong)
+    with pytest.raises(RuntimeError, match="shapes do not fit") as caught:
+        run(TINY, stills, tmp_path)
+    assert not isinstance(caught.value, StateError)
+
+
+def test_a_folder_that_cannot_be_is_refused_before_the_first_step(
+    stills: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "one_step", pytest.fail)
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(OutputError, match=r"file.* cannot be the folder of a run"):
+            run(TINY, stills, out)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_log_that_cannot_be_written_is_named(stills: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "_forget", lambda *_: None)
+    (tmp_path / "log.csv").mkdir()
+    with pytest.raises(OutputError, match=r"log\.csv could not be written"):
+        run(TINY, stills, tmp_path)
+
+
+@pytest.mark.parametrize("device", ["toaster", "cuda:77"])
+def test_a_device_that_is_not_there_is_refused(stills: Path, tmp_path: Path, device: str) -> None:
+    with pytest.raises(InputError, match=rf"device '{device}' cannot be used here"):
+        next(train(TINY, stills, tmp_path, Machine(device, workers=0)))
+
+
+@pytest.fixture
+def half_a_state(stills: Path, tmp_path: Path) -> Path:
+    run(tiny(steps=1), stills, tmp_path / "sound")
+    content = (tmp_path / "sound" / "state.pt").read_bytes()
+    shutil.rmtree(tmp_path / "sound")
+    (tmp_path / "state.pt").write_bytes(content[: len(content) // 2])
+    return tmp_path
+
+
+def test_half_a_state_is_refused_and_kept(stills: Path, half_a_state: Path) -> None:
+    before = (half_a_state / "state.pt").read_bytes()
+    with pytest.raises(CheckpointError, match=r"state\.pt is not the state of this run"):
+        run(tiny(steps=1), stills, half_a_state)
+    assert (half_a_state / "state.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"not a state", b"PK\x03\x04"])
+def test_what_is_no_state_is_refused_and_kept(stills: Path, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "state.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"state\.pt"):
+        run(TINY, stills, tmp_path)
+    assert (tmp_path / "state.pt").read_bytes() == content
