@@ -110,7 +110,8 @@ def synthetic(
 ) -> None:
     """J, F and frames a second on made clips, with a line a difficulty and their mean; nothing is downloaded.
 
-    The clips are made anew each time, the same ones; protocol and columns are those of masklet eval davis.
+    The clips are made anew each time, the same ones; protocol and columns are those of masklet eval davis. The file
+    of --json is written anew after every clip.
 
     \b
     Examples:
@@ -120,21 +121,27 @@ def synthetic(
     from masklet import SAM
     from masklet.evaluate.films import check_prompt
     from masklet.evaluate.synthetic import evaluate_synthetic, scenes, synthetic_report
-    from masklet.files import write_text
 
     check_prompt(prompt)
     found = scenes(difficulty or ())
     tracker = SAM(model)
     rows: list[FilmRow] = []
     with counting("frames", sum(scene.frames for scene in found), wanted=True) as step:
-        rows.extend(evaluate_synthetic(tracker, prompt, difficulty or (), step))
+        for row in evaluate_synthetic(tracker, prompt, difficulty or (), step):
+            rows.append(row)
+            if report_file is not None:
+                _write_synthetic(report_file, model or tracker.info().name, prompt, rows)
     figures = synthetic_report(rows)
     typer.echo(_heading())
     for name, own in {**figures.by_difficulty, "mean of difficulties": figures.mean}.items():
         typer.echo(_film_line(name, own))
-    if report_file is not None:
-        told = {"model": model or tracker.info().name, "prompt": prompt, **asdict(figures)}
-        write_text(report_file, json.dumps(told, indent=2))
+
+
+def _write_synthetic(path: Path, model: str, prompt: str, rows: Sequence[FilmRow]) -> None:
+    from masklet.evaluate.synthetic import synthetic_report
+    from masklet.files import write_text
+
+    write_text(path, json.dumps({"model": model, "prompt": prompt, **asdict(synthetic_report(rows))}, indent=2))
 
 
 def _write_films(path: Path, model: str, prompt: str, rows: Sequence[FilmRow]) -> None:

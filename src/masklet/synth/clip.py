@@ -23,13 +23,3 @@ class Clip:
     frames_THW3: npt.NDArray[np.uint8]
     masks_TNHW: npt.NDArray[np.bool_]
     """The visible part; empty while the object is hidden or out of the picture, never in the first frame."""
-
-    @property
-    def frames_TSS3(self) -> npt.NDArray[np.uint8]:  # noqa: N802
-        """The frames of a square clip."""
-        return self.frames_THW3
-
-    @property
-    def masks_TNSS(self) -> npt.NDArray[np.bool_]:  # noqa: N802
-        """The masks of a square clip."""
-        return self.masks_TNHW

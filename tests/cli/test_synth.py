@@ -1,0 +1,75 @@
+"""masklet synth: clips in a folder, and what goes wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from masklet.datasets import open_dataset
+from masklet.evaluate.davis import davis_under, truth_of
+
+SMALL = ("--size", "96x64", "--frames", "8", "--difficulty", "reentry")
+
+
+def test_clips_are_made_once_and_are_a_data_set(masklet: Callable[..., Any], folder: Path) -> None:
+    done = masklet("synth", "clips", "--clips", 1, "--seed", 3, *SMALL, "--lossless")
+    assert (done.code, done.out, done.err) == (0, "clips: 1 clips made\n", "")
+    again = masklet("synth", "clips", "--clips", 2, "--seed", 3, *SMALL, "--lossless")
+    assert again.out == "clips: 1 clips made, 1 were there\n"
+    dataset = open_dataset(folder / "clips")
+    assert [entry.name.rsplit("/", 1)[-1] for entry in dataset.entries] == ["reentry-0000", "reentry-0001"]
+    [frame] = dataset.entries[0].read((0,))
+    assert frame.rgb.shape == (64, 96, 3)
+    assert frame.masks
+    assert json.loads((folder / "clips" / "synth.json").read_text())["seed"] == 3
+
+
+def test_frames_are_jpeg_unless_they_must_not_lose_anything(masklet: Callable[..., Any], folder: Path) -> None:
+    assert masklet("synth", "clips", "--clips", 1, *SMALL).code == 0
+    [film] = davis_under(folder / "clips", "train")
+    assert [path.name for path in film.frames] == [f"{t:05d}.jpg" for t in range(8)]
+    assert truth_of(film).shape == (8, 64, 96)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--size", "0x0"], "size 0 x 0 is too small"),
+        (["--size", "big"], "size 'big' is not a size; say width x height in pixels, as 480x270"),
+        (["--frames", "1"], "frames=1 is too few"),
+        (["--difficulty", "twinz"], "no difficulty 'twinz'"),
+        (["--stills", "nowhere"], "nowhere"),
+        (["--clips", "0"], "--clips"),
+    ],
+)
+def test_what_cannot_be_made_is_one_line_and_no_folder(
+    masklet: Callable[..., Any], folder: Path, words: list[str], said: str
+) -> None:
+    done = masklet("synth", "clips", *words)
+    assert done.code == 2
+    assert said in done.err
+    assert len(done.err.splitlines()) == 1
+    assert not (folder / "clips").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named(masklet: Callable[..., Any], folder: Path) -> None:
+    done = masklet("synth", "a.png/clips", "--clips", 1, *SMALL)
+    assert done.code == 2
+    assert "a.png" in done.err
+
+
+def test_bodies_join_the_difficulties(
+    masklet: Callable[..., Any], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr("masklet.synth.write_clips", lambda out, plan, count, names: asked.append(list(names)) or [])
+    assert masklet("synth", "clips", "--bodies", "--difficulty", "twins").code == 0
+    assert masklet("synth", "clips", "--bodies", "--difficulty", "bodies").code == 0
+    assert masklet("synth", "clips", "--bodies").code == 0
+    assert asked[:2] == [["twins", "bodies"], ["bodies"]]
+    assert asked[2][-1] == "bodies"
+    assert len(asked[2]) == 9
