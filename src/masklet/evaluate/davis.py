@@ -86,7 +86,8 @@ def _lists(root: Path) -> list[Path]:
 
 
 def _sequence(root: Path, name: str) -> DavisSequence:
-    frames = tuple(sorted((root / "JPEGImages" / SIZE / name).glob("*.jpg")))
+    folder = root / "JPEGImages" / SIZE / name
+    frames = tuple(sorted(folder.glob("*.jpg")) or sorted(folder.glob("*.png")))  # masklet synth --lossless
     masks = tuple(root / "Annotations" / SIZE / name / f"{path.stem}.png" for path in frames)
     missing = [path for path in masks if not path.exists()]
     if missing:
@@ -96,7 +97,7 @@ def _sequence(root: Path, name: str) -> DavisSequence:
         )
     if len(frames) < FEWEST:
         raise SourceError(
-            f"{root / 'JPEGImages' / SIZE / name} has {len(frames)} pictures (*.jpg); {FEWEST} are needed, since the "
+            f"{folder} has {len(frames)} pictures (*.jpg or *.png); {FEWEST} are needed, since the "
             "first and the last are not measured: complete the folder, or exclude the sequence"
         )
     return DavisSequence(name, frames, masks)
