@@ -10,6 +10,7 @@ import torch
 
 from masklet.models.base import FrameMemory
 from masklet.models.sam2 import SAM2
+from masklet.train.checkpoint import Average, RunState
 from masklet.train.config import LossConfig, PromptConfig
 from masklet.train.encoding import encoder_of, normalised
 from masklet.train.start import MEMORY
@@ -136,3 +137,15 @@ def test_a_picture_shows_every_frame_of_every_object(model: SAM2) -> None:
         found = shown(model, model.encode_image(normalised(batch.frames_of_all)), batch)
         assert found.shape == (1, frames, 64, 64)
         assert found.dtype == torch.bool
+
+
+def test_the_first_stages_of_the_built_in_trunk_stay_where_a_stage_says_so() -> None:
+    model, config = small_network(CONVNET), tiny(frozen=2)
+    state = RunState(model, Average(model, 0.0), torch.optim.SGD(model.parameters()))
+    state.let_learn(config, config.stages[0])
+    trunk = "image_encoder.trunk."
+    still = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    wanted = tuple(f"{trunk}{part}." for part in ("stem", "stages.0", "stages.1"))
+    assert still == {name for name, _ in model.named_parameters() if name.startswith(wanted)}
+    state.let_learn(tiny(), tiny().stages[0])
+    assert all(parameter.requires_grad for parameter in model.parameters())

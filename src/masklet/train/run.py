@@ -71,7 +71,7 @@ def config_for(wish: Wish | str, model: str | None, data: Data, machine: Machine
 
 
 def _tuning(wish: Wish, start: LoadedModel, name: str, data: Data, machine: Machine) -> TrainConfig:
-    usual = QUICK if wish.lora or start.name == BUILTIN else SLOW
+    usual = QUICK if wish.lora or start.name == "builtin" else SLOW
     config = finetune(
         start.name,
         name,
@@ -91,7 +91,8 @@ def _tuning(wish: Wish, start: LoadedModel, name: str, data: Data, machine: Mach
     )
     _check_length(wish)
     steps = wish.steps or _steps_of(wish, open_material(data, config).entries)
-    return replace(config, stages=(replace(config.stages[0], steps=steps),))
+    still_size = 0 if wish.size else start.network.own_picture_size or 0
+    return replace(config, stages=(replace(config.stages[0], steps=steps, still_size=still_size),))
 
 
 def _check_length(wish: Wish) -> None:

@@ -1,0 +1,106 @@
+"""The built-in network learns what it is shown: twenty pictures, three films; loss and IoU before and after."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from masklet.train.config import LossConfig, PromptConfig, Stage, TrainConfig
+from masklet.train.data import ClipBatch, Samples, batches
+from masklet.train.encoding import normalised
+from masklet.train.loop import Machine, costs_of, encoder_for, one_step, start_run
+from masklet.train.mixture import open_material
+from masklet.train.parallel import Ranks
+from masklet.train.unroll import shown
+from train.making import PLAIN, store_squares, store_still
+
+pytestmark = pytest.mark.slow
+
+PROMPTS = PromptConfig(objects=1, mask_share=0.0, box_share=0.5, rounds=(1.0,), later=0.0)
+CONFIG = TrainConfig(
+    model="builtin",
+    stages=(Stage(size=64, batch=4, steps=60, rate=2e-3, rate_end=1e-3, prompts=PROMPTS, frames=1),),
+    losses=LossConfig(cross_entropy=1.0, focal_alpha=-1.0, both=True),
+    augment=PLAIN,
+    precision="fp32",
+    rates=(),
+    layer_decay=1.0,
+    clip=1.0,
+    warmup=10,
+)
+
+
+def store_shapes(folder: Path, count: int) -> Path:
+    """Pictures (64 x 64) of one coloured disc, box or triangle each, on ground of another colour."""
+    random = np.random.default_rng(0)
+    for i in range(count):
+        mask = np.zeros((64, 64), np.uint8)
+        x, y, side = (int(v) for v in random.integers((22, 22, 9), (42, 42, 18)))
+        if i % 3 == 0:
+            cv2.circle(mask, (x, y), side, 1, -1)
+        elif i % 3 == 1:
+            mask[y - side : y + side, x - side : x + side] = 1
+        else:
+            cv2.fillPoly(mask, [np.array([[x - side, y + side], [x + side, y + side], [x, y - side]])], 1)
+        colors = random.integers(0, 255, 3), random.integers(0, 255, 3)
+        rgb = np.where(mask[..., None] > 0, *colors) + random.integers(-8, 8, (64, 64, 3))
+        store_still(folder, f"{i:02d}", rgb.clip(0, 255).astype(np.uint8), [mask > 0])
+    return folder
+
+
+def learnt(config: TrainConfig, data: Path, out: Path) -> tuple[list[float], list[float]]:
+    """Loss and IoU before and after."""
+    material = open_material(data, config)
+    run = start_run(config, out, Machine("cpu", workers=0), Ranks(0, 1, 0))
+    stage = config.stages[0]
+    encode = encoder_for(run, stage, out)
+    test = [Samples(material.pools, replace(config, seed=1, reverse=0.0), stage).batch(k) for k in range(5)]
+
+    def measured() -> tuple[float, float]:
+        with torch.no_grad():
+            costs = [cost for k, batch in enumerate(test) for cost in costs_of(run, encode, batch, k).values()]
+            found = [shown(run.state.model, encode(batch), batch) for batch in test]
+        losses = [float(cost.total) for rounds in costs for cost in rounds]
+        return float(np.mean(losses)), float(np.mean([iou(f, b) for f, b in zip(found, test, strict=True)]))
+
+    before = measured()
+    source = batches(material.samples(config, stage, 0, 0, 1), workers=0)
+    for _ in range(config.steps):
+        one_step(run, encode, source)
+    run.state.step = 0  # its stage is over
+    after = measured()
+    return [before[0], after[0]], [before[1], after[1]]
+
+
+def iou(found_NTSS: torch.Tensor, batch: ClipBatch) -> float:
+    both = (found_NTSS & batch.masks_NTSS).sum((2, 3))
+    return float((both / (found_NTSS | batch.masks_NTSS).sum((2, 3)).clamp(min=1)).mean())
+
+
+def test_twenty_pictures(tmp_path: Path) -> None:
+    """Random weights at first."""
+    stage = replace(CONFIG.stages[0], batch=6, steps=100, rate=1e-3, rate_end=3e-4)
+    loss, found = learnt(replace(CONFIG, stages=(stage,)), store_shapes(tmp_path / "shapes", 20), tmp_path / "out")
+    assert loss[1] < min(4.0, 0.1 * loss[0])  # measured: 974 and 1.6
+    assert found[0] < 0.2  # measured: 0.00 and 0.72
+    assert found[1] > 0.5
+
+
+def test_three_films(tmp_path: Path) -> None:
+    prompts = replace(PROMPTS, mask_share=0.5)
+    config = replace(CONFIG, stages=(replace(CONFIG.stages[0], batch=2, frames=3, steps=50, prompts=prompts),))
+    loss, found = learnt(config, store_squares(tmp_path / "films", 3, frames=5), tmp_path / "out")
+    assert loss[1] < min(1.5, 0.1 * loss[0])  # measured: 799 and 0.35
+    assert found[0] < 0.2  # measured: 0.02 and 0.93
+    assert found[1] > 0.75
+
+
+def test_pixels_are_normalised_as_the_networks_want_them() -> None:
+    assert normalised(torch.zeros(1, 3, 2, 2, dtype=torch.uint8))[0, :, 0, 0].tolist() == pytest.approx(
+        [-2.1179, -2.0357, -1.8044], abs=1e-3
+    )

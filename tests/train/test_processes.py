@@ -1,0 +1,124 @@
+"""Runs as they are in life: killed at any moment and called again; and shared by two processes."""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+
+from masklet.checkpoints import read_metadata, read_tensors
+from masklet.loading import load
+from train.making import different, weights_of
+
+pytestmark = pytest.mark.slow
+
+PATIENCE = 240.0
+SMALL = ["--size", "64", "--frames", "2", "--rate", "1e-3", "--workers", "0", "--device", "cpu", "--threads", "1"]
+OFTEN = ["--set", "save_every=2", "--set", "report_every=1", "--set", "stage.prompts.rounds=[0.5,0.5]"]
+
+
+def command(model: Path, data: list[Path], out: Path, *more: str) -> list[str]:
+    given = [word for path in data for word in ("--data", str(path))]
+    return ["-m", "masklet", "train", *given, "--out", str(out), "--model", str(model), *SMALL, *OFTEN, *more]
+
+
+def start(words: list[str]) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASKLET_OFFLINE": "1"}
+    environment.pop("WORLD_SIZE", None)
+    return subprocess.Popen(
+        [sys.executable, *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """It and all that it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def ended(words: list[str]) -> str:
+    """What a command says that goes well."""
+    process = start(words)
+    try:
+        said, complaints = process.communicate(timeout=PATIENCE)
+    finally:
+        kill(process)
+    assert process.returncode == 0, complaints
+    return said
+
+
+def logged(out: Path) -> list[int]:
+    with (out / "log.csv").open() as file:
+        return [int(row["step"]) for row in csv.DictReader(file)]
+
+
+def killed(words: list[str], out: Path, steps: int, moment: float) -> None:
+    """Kill -9 at some moment of a step, once the log holds so many."""
+    process = start(words)
+    try:
+        clock = time.monotonic()
+        while not (out / "log.csv").exists() or (out / "log.csv").read_text().count("\n") <= steps:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() - clock < PATIENCE
+            time.sleep(0.02)
+        time.sleep(moment)
+    finally:
+        kill(process)
+        process.communicate()
+
+
+def test_killed_at_any_moment_and_called_again_gives_the_same_weights(
+    stills: Path, squares: Path, builtin_file: Path, tmp_path: Path
+) -> None:
+    seed = random.SystemRandom().randrange(10**6)
+    moments = random.Random(seed)
+    whole, cut = (
+        command(builtin_file, [stills, squares], tmp_path / name, "--steps", "8") for name in ("whole", "cut")
+    )
+    ended(whole)
+    for steps in (moments.randrange(1, 4), moments.randrange(4, 7)):
+        killed(cut, tmp_path / "cut", steps, moments.uniform(0, 0.6))
+    ended(cut)
+    for which in ("average", "model"):
+        assert not different(weights_of(tmp_path / "whole", which), weights_of(tmp_path / "cut", which)), seed
+    assert logged(tmp_path / "whole") == logged(tmp_path / "cut") == list(range(1, 9)), seed
+    files = [tmp_path / name / "model.safetensors" for name in ("whole", "cut")]
+    assert not different(*(read_tensors(file) for file in files)), seed
+    assert read_metadata(files[0]) == read_metadata(files[1])
+
+
+def test_two_processes_do_what_one_does_in_two_passes(
+    stills: Path, squares: Path, builtin_file: Path, tmp_path: Path
+) -> None:
+    """The same batches by construction, so the same weights but for rounding."""
+    data = [stills, squares]
+    alone = command(builtin_file, data, tmp_path / "alone", "--steps", "3", "--accumulate", "2")
+    ended(alone)
+    together = command(builtin_file, data, tmp_path / "together", "--steps", "3")
+    said = ended(["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *together])
+    assert [line.split()[1] for line in said.splitlines() if line.startswith("step")] == ["1/3", "2/3", "3/3"]
+    assert said.count("done: ") == 1
+    assert logged(tmp_path / "together") == [1, 2, 3]
+    assert load(tmp_path / "together" / "model.safetensors").name == "builtin"
+    before = load(builtin_file).network.state_dict()
+    one, two = weights_of(tmp_path / "alone", "model"), weights_of(tmp_path / "together", "model")
+    moved = sum(float((one[name] - before[name]).square().sum()) for name in one) ** 0.5
+    apart = sum(float((one[name] - two[name]).square().sum()) for name in one) ** 0.5
+    assert moved > 0
+    assert apart < 0.02 * moved, (apart, moved)
+    assert all(bool(tensor.isfinite().all()) for tensor in two.values())
+    assert torch.load(tmp_path / "together" / "state.pt", weights_only=True)["step"] == 3
