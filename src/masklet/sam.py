@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from os import PathLike
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,12 @@ from masklet.pixels import to_input
 from masklet.prompts import parse_prompts
 from masklet.results import Masks, Results
 from masklet.video import Live, SavedSession, Session, Stepper, TrackOptions
+
+if TYPE_CHECKING:
+    from masklet.evaluate.record import Validation
+    from masklet.evaluate.validation import Data
+    from masklet.train.loop import Progress as TrainProgress
+    from masklet.train.mixture import Data as TrainData
 
 __all__ = ["SAM", "ModelInfo"]
 
@@ -266,6 +273,90 @@ class SAM:
             session.close()
             raise
         return session
+
+    def train(
+        self,
+        data: TrainData,
+        *,
+        epochs: float | None = None,
+        steps: int | None = None,
+        out: str | PathLike[str] = "runs/train",
+        settings: Sequence[str] = (),
+        workers: int = 1,
+        report: Callable[[TrainProgress], None] | None = None,
+        **wish: Any,
+    ) -> Path:
+        """Learn from somebody's own pictures and films; the model then is what it has become, and its file is returned.
+
+        `data` is a folder, a COCO file, a list of them or a mapping from them to weights: COCO, YOLO-seg, PNG masks,
+        DAVIS, YouTube-VOS, MOSE, LVOS, SA-1B and SA-V are read (`masklet.datasets`). How long is said by `epochs` or
+        `steps`. Further names are those of `masklet.train.run.Wish`: batch, frames, size, rate, freeze=("encoder",),
+        lora=8, accumulate, precision, checkpointing; `settings` are any others, as "losses.focal=10". What is not said
+        is as the paper has it. The run lives in the folder `out` and goes on from there when it is called again.
+
+        Example:
+            >>> model = SAM()
+            >>> model.train(data="photos/", epochs=20, out="runs/photos")
+            PosixPath('runs/photos/model.safetensors')
+            >>> print(model.val(data="photos/", split="val"))
+
+        Raises:
+            SourceError: data that cannot be read.
+            InputError: a wish that cannot be meant.
+            CheckpointError: `out` holds another run.
+            StateError: the loss is no longer a number, or there is not enough memory.
+        """
+        from masklet.train.loop import Machine
+        from masklet.train.run import Wish, config_for, fine_tuned
+        from masklet.train.settings import with_settings
+
+        try:
+            wanted = Wish(epochs=epochs, steps=steps, **wish)
+        except TypeError:
+            known = [field.name for field in fields(Wish)]
+            unknown = ", ".join(name for name in wish if name not in known)
+            raise InputError(f"no {unknown} of a training run; there are {', '.join(known)}, and settings") from None
+        network = self._loaded.network
+        if wanted.size is None and network.image_size != network.config.image_size:
+            wanted = replace(wanted, size=network.image_size)
+        machine = Machine(str(self.predictor.device), workers)
+        config = with_settings(config_for(wanted, str(self._loaded.path), data, machine), settings)
+        path = fine_tuned(config, data, Path(out), machine, report)
+        before, self._loaded = self._loaded.network, load(path)
+        self._loaded.network.image_size = before.image_size
+        self.predictor = ImagePredictor(self._loaded.network, str(self.predictor.device), self.predictor.precision)
+        self._encoded = (b"", None)
+        return path
+
+    def val(
+        self,
+        data: Data,
+        *,
+        split: str | None = None,
+        kind: str | None = None,
+        prompts: Sequence[str] = ("box", "click", "mask"),
+        limit: int | None = None,
+    ) -> Validation:
+        """Measure this model on pictures and films with known masks; `print` what comes back.
+
+        `data` is a path in any layout of `masklet.datasets`, an opened data set, or several of them. Pictures are asked
+        by "box" and "click", films followed from "box", "click" or "mask". `limit` takes so many entries, spread
+        evenly.
+
+        Example:
+            >>> found = model.val("photos", split="val")
+            >>> print(found)
+            >>> found.stills.total.box
+
+        Raises:
+            InputError: an unknown prompt or limit.
+            SourceError: no such data, or nothing in it could be measured; single broken entries are left out with a
+                MaskletWarning.
+            ModelError: films, and a model for pictures only.
+        """
+        from masklet.evaluate.validation import validate
+
+        return validate(self, data, kind=kind, split=split, prompts=prompts, limit=limit)
 
     def live(self, *, length: int | None = None, options: TrackOptions | None = None, **how: Any) -> Live:
         """A live view: one frame in, one result out; see `masklet.video.Live`.
