@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -45,6 +46,9 @@ class ModelInfo:
     path: str
     parameters: int
     image_size: int
+    """Side of the square that frames of films are brought to."""
+    picture_size: int
+    """The same of pictures that stand alone."""
     megabytes: float
     """Of the file."""
     licence_code: str
@@ -55,7 +59,8 @@ class ModelInfo:
     def __str__(self) -> str:
         return (
             f"{self.name}: {self.parameters / 1e6:.1f} M parameters, {self.megabytes:.1f} MB, "
-            f"pictures of {self.image_size} x {self.image_size}, {self.precision} on {self.device}\n"
+            f"pictures of {self.picture_size} x {self.picture_size}, frames of {self.image_size} x {self.image_size}, "
+            f"{self.precision} on {self.device}\n"
             f"file: {self.path}\n"
             f"licence: code {self.licence_code}, weights {self.licence_weights}"
         )
@@ -94,7 +99,7 @@ class SAM:
         _check_side(image_size)
         self._loaded: LoadedModel = load(model, progress)
         if image_size is not None:
-            self._loaded.network.image_size = image_size
+            self._loaded.network.image_size, self._loaded.network.own_picture_size = image_size, None
         self.predictor = ImagePredictor(self._loaded.network, place, precision)
         self._encoded: tuple[bytes, ImageFeatures | None] = (b"", None)
 
@@ -106,6 +111,7 @@ class SAM:
             path=str(loaded.path),
             parameters=loaded.parameters,
             image_size=loaded.network.image_size,
+            picture_size=loaded.network.picture_size,
             megabytes=loaded.path.stat().st_size / 1e6,
             licence_code=card.licence_code if card else "unknown",
             licence_weights=card.licence_weights if card else "unknown",
@@ -282,7 +288,7 @@ class SAM:
         steps: int | None = None,
         out: str | PathLike[str] = "runs/train",
         settings: Sequence[str] = (),
-        workers: int = 1,
+        workers: int = 0,
         report: Callable[[TrainProgress], None] | None = None,
         **wish: Any,
     ) -> Path:
@@ -316,6 +322,11 @@ class SAM:
             known = [field.name for field in fields(Wish)]
             unknown = ", ".join(name for name in wish if name not in known)
             raise InputError(f"no {unknown} of a training run; there are {', '.join(known)}, and settings") from None
+        if os.environ.get("WORLD_SIZE", "1") != "1":
+            raise InputError(
+                f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but SAM.train is one process; several are started by "
+                "torchrun --standalone --nproc-per-node N -m masklet train ..."
+            )
         network = self._loaded.network
         if wanted.size is None and network.image_size != network.config.image_size:
             wanted = replace(wanted, size=network.image_size)
@@ -324,6 +335,7 @@ class SAM:
         path = fine_tuned(config, data, Path(out), machine, report)
         before, self._loaded = self._loaded.network, load(path)
         self._loaded.network.image_size = before.image_size
+        self._loaded.network.own_picture_size = before.own_picture_size
         self.predictor = ImagePredictor(self._loaded.network, str(self.predictor.device), self.predictor.precision)
         self._encoded = (b"", None)
         return path
@@ -390,7 +402,7 @@ class SAM:
         key = hashlib.blake2b(np.ascontiguousarray(picture.rgb).data, key=shape).digest()
         known, features = self._encoded
         if key != known or features is not self.predictor.features:  # the predictor may be used by itself
-            pixels = to_input(picture.rgb, self._loaded.network.image_size)
+            pixels = to_input(picture.rgb, self._loaded.network.picture_size)
             clock.tick("preprocess")
             self.predictor.set_input(pixels, picture.size)
             self._encoded = (key, self.predictor.features)

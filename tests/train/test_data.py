@@ -13,9 +13,9 @@ import torch
 
 from masklet.datasets import open_dataset, open_mixture
 from masklet.errors import InputError, SourceError
-from masklet.synth import Collected, Synthesiser
-from masklet.train.config import SourceConfig, Stage, TrainConfig
-from masklet.train.data import ClipBatch, Samples, batches, pools_of
+from masklet.synth import DIFFICULTIES, Collected, Drawn, Synthesiser
+from masklet.train.config import PromptConfig, SourceConfig, Stage, TrainConfig
+from masklet.train.data import APART, ClipBatch, Samples, batches, pools_of
 from masklet.train.mixture import Material, open_material
 from train.making import FakeEntry, films, numbers_in, stills_of, tiny
 
@@ -239,3 +239,21 @@ def test_a_stage_wants_at_least_one_of_everything() -> None:
     assert Stage(size=64, batch=1, steps=1).frames == 8
     with pytest.raises(InputError, match="frames=0"):
         Stage(size=64, batch=1, steps=1, frames=0)
+
+
+def test_a_share_of_made_films_is_drawn(stills: Path) -> None:
+    stage = Stage(size=128, batch=1, steps=1, frames=8, prompts=PromptConfig(objects=2))
+    config = TrainConfig(model="builtin", stages=(stage,), made=1.0, drawn=1.0, seed=3)
+    samples = open_material(stills, config).samples(config, stage, 0, 0, 1)
+    number = list(DIFFICULTIES).index("twins")
+    batch = samples.batch(number)
+    expected = DIFFICULTIES["twins"](3 + APART, number, (128, 128), 8, Drawn())
+    assert torch.equal(batch.pixels_BT3SS[0], torch.from_numpy(expected.frames_THW3).permute(0, 3, 1, 2))
+    assert batch.masks_NTSS.shape == (2, 8, 128, 128)
+
+
+def test_films_too_short_for_any_scene_are_refused(stills: Path) -> None:
+    stage = Stage(size=128, batch=1, steps=1, frames=2)
+    config = TrainConfig(model="builtin", stages=(stage,), made=1.0, drawn=1.0)
+    with pytest.raises(InputError, match="no scene can be drawn in 2 frames"):
+        open_material(stills, config).samples(config, stage, 0, 0, 1).batch(0)

@@ -173,3 +173,10 @@ def test_at_most_two_frames_of_a_film_are_corrected_seven_times(monkeypatch: pyt
         later.append("corrected" in costs)
         assert len(heard.asked) == 8 + 3 + 7 * later[-1]
     assert 2 <= sum(later) <= 10, "half of the films"
+
+
+def test_the_mask_of_a_still_is_not_its_prompt() -> None:
+    assert PromptConfig().for_stills() == replace(PromptConfig(), mask_share=0.0, box_share=0.5)
+    rough = PromptConfig(mask_share=0.2, box_share=0.6, rough_share=0.2).for_stills()
+    assert (rough.mask_share, rough.box_share) == (0.2, pytest.approx(0.6))
+    assert PromptConfig(mask_share=1.0, box_share=0.0).for_stills().box_share == 0.5

@@ -108,7 +108,7 @@ class ImagePredictor:
             )
         if min(rgb.shape[:2]) < 1:
             raise InputError(f"set_image takes a picture of one pixel or more, got {rgb.shape}")
-        self.set_input(to_input(rgb, self.model.image_size), rgb.shape[:2])
+        self.set_input(to_input(rgb, self.model.picture_size), rgb.shape[:2])
 
     def set_input(self, pixels_13SS: Tensor, size: tuple[int, int]) -> None:
         """Encode what `pixels.to_input` made of a picture of `size` (height, width)."""
@@ -197,7 +197,7 @@ class ImagePredictor:
                 tensors = prompt_tensors(
                     [prompts[i] for i in some],
                     self.size,
-                    self.model.image_size,
+                    self.model.picture_size,
                     earlier_B1HW=None if earlier is None else earlier[some],
                     device=self.device,
                 )
@@ -207,7 +207,7 @@ class ImagePredictor:
     def _earlier(self, logits: npt.NDArray[np.float32] | None, count: int) -> Tensor | None:
         if logits is None:
             return None
-        side = self.model.image_size // 4
+        side = self.model.picture_size // 4
         array = np.asarray(logits, np.float32)
         if array.ndim == 3:
             array = array[:, None]

@@ -114,10 +114,21 @@ def restore(path: Path, state: RunState, config: TrainConfig) -> None:
 
 def _check_same(path: Path, saved: dict[str, object], wanted: dict[str, object]) -> None:
     """Raise unless the run that was saved is this one, but for how often it reports."""
-    other = [name for name in wanted if name not in FREE and saved.get(name) != wanted[name]]
+    other = [line for name in wanted if name not in FREE for line in _differences(name, saved.get(name), wanted[name])]
     if other:
-        name = other[0]
-        raise _not_ours(path, f"{', '.join(other)} differ: {name} was {saved.get(name)!r} and is {wanted[name]!r}")
+        more = f" and {len(other) - 1} more" if other[1:] else ""
+        raise _not_ours(path, f"another {other[0]}{more}")
+
+
+def _differences(name: str, saved: object, wanted: object) -> list[str]:
+    """Each value that differs, by its way through the config."""
+    if isinstance(saved, dict) and isinstance(wanted, dict):
+        pairs = [(key, saved.get(key), wanted.get(key)) for key in {**saved, **wanted}]
+    elif isinstance(saved, list) and isinstance(wanted, list) and len(saved) == len(wanted):
+        pairs = [(str(i), *pair) for i, pair in enumerate(zip(saved, wanted, strict=True))]
+    else:
+        return [] if saved == wanted else [f"{name}: it was {saved!r} and is {wanted!r}"]
+    return [line for key, *both in pairs for line in _differences(f"{name}.{key}", *both)]
 
 
 def read_record(path: Path) -> Record:

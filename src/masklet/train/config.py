@@ -6,7 +6,7 @@ Where the paper leaves a value open, the one of the authors' published fine-tuni
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from masklet.errors import InputError
 from masklet.train.lora import is_adapter
@@ -38,9 +38,12 @@ class PromptConfig:
     objects: int = 3
     """Of a clip or a still, at most."""
     mask_share: float = 0.5
-    """Objects that start from a mask: in films the true one, in stills a rough one."""
+    """Objects of a film that start from their mask."""
     box_share: float = 0.25
     """Objects that start from a box; the others start from a click."""
+    rough_share: float = 0.0
+    """Objects of a still that start from a rough mask. Its mask itself would teach nothing: of the others as many start
+    from a box, compared with a click, as in films."""
     box_noise: float = 0.1
     """Of the box's sides, uniform, each side by itself."""
     rounds: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
@@ -57,13 +60,19 @@ class PromptConfig:
     def __post_init__(self) -> None:
         _at_least(self, 1, "objects")
         _at_least(self, 0, "box_noise", "later_rounds")
-        _shares(self, "mask_share", "box_share", "later", "truth_clicks", "gaps")
+        _shares(self, "mask_share", "box_share", "rough_share", "later", "truth_clicks", "gaps")
         if self.mask_share + self.box_share > 1:
             raise InputError(
                 f"mask_share={self.mask_share} and box_share={self.box_share} make more than 1 together; lower one"
             )
         if not self.rounds or min(self.rounds) < 0 or not sum(self.rounds) > 0:
             raise InputError(f"rounds={self.rounds} must be probabilities of one, two, ... rounds, such as (0.5, 0.5)")
+
+    def for_stills(self) -> PromptConfig:
+        """The same user with single pictures in front of him: `mask_share` is that of rough masks."""
+        prompted = 1 - self.mask_share
+        box_share = self.box_share / prompted if prompted > 0 else 0.5
+        return replace(self, mask_share=self.rough_share, box_share=box_share * (1 - self.rough_share))
 
 
 @dataclass(frozen=True)
@@ -172,6 +181,8 @@ class TrainConfig:
     sources: tuple[SourceConfig, ...] = (SourceConfig(""),)
     made: float = 0.0
     """Share of the batches of stills out of which films are made (`masklet.synth`)."""
+    drawn: float = 0.0
+    """Share of the made films that are drawn, without any still, and hard in one way each (`masklet.synth`)."""
     cutouts: tuple[SourceConfig, ...] = ()
     """What moves through made films; empty: the sources."""
     losses: LossConfig = LossConfig()
@@ -211,7 +222,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _at_least(self, 1, "accumulate", "save_every", "report_every")
         _at_least(self, 0, "seed", "lora", "warmup", "weight_decay", "views", "picture_every")
-        _shares(self, "made", "reverse", "ema", "layer_decay")
+        _shares(self, "made", "drawn", "reverse", "ema", "layer_decay")
         if not self.clip > 0:
             raise InputError(f"clip={self.clip} must be above 0; it is the longest gradient")
         if self.precision not in PRECISIONS:

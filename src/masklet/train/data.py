@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from masklet.datasets import Annotated, Dataset, Entry
-from masklet.errors import SourceError
+from masklet.errors import InputError, SourceError
+from masklet.synth import DIFFICULTIES, Drawn, Synthesiser
 from masklet.synth import Clip as MadeClip
-from masklet.synth import Synthesiser
 from masklet.train.augment import Colours, View, draw_colours, draw_view, recoloured
 from masklet.train.config import AugmentConfig, Stage, TrainConfig
 
@@ -38,6 +38,8 @@ LOOKED_AT = 4
 """Objects of a picture that are looked at for each one that is wanted."""
 TRIES = 50
 """Entries that may be without any such object, or broken, one after the other."""
+APART = 1_000_000
+"""Added to the seed of drawn scenes, so that none is one of the benchmark's."""
 ANOTHER = 1_000_003
 """Added to the seed for another film in the place of one that could not be made."""
 
@@ -133,10 +135,30 @@ class Samples(IterableDataset[ClipBatch]):
         weights = np.array([pool.weight for pool in self.pools])
         pool = self.pools[random.choice(len(weights), p=weights / weights.sum())]
         if not pool.films and self.maker is not None and random.random() < self.config.made:
-            return self._made(number)
+            return self._drawn(number) if random.random() < self.config.drawn else self._made(number)
         clips = _Clips(pool, self.config, self.stage, random)
         count = self.stage.batch if pool.films else self.stage.batch * self.stage.stills
         return _collate([clips.draw() for _ in range(count)], tuple(clips.broken))
+
+    def _drawn(self, number: int) -> ClipBatch:
+        """Films that are hard in one way, each way in turn."""
+        clips = [self._drawn_clip(number * self.stage.batch + i) for i in range(self.stage.batch)]
+        wanted = self.stage.prompts.objects
+        return _collate([_Clip(clip.frames_THW3, clip.masks_TNHW[:, :wanted].swapaxes(0, 1)) for clip in clips])
+
+    def _drawn_clip(self, number: int) -> MadeClip:
+        """Clip `number`; a scene that cannot be shown in so small or short a film gives way to the next one."""
+        stage, names = self.stage, list(DIFFICULTIES)
+        for attempt in range(len(names)):
+            scene = DIFFICULTIES[names[(number + attempt) % len(names)]]
+            try:
+                return scene(self.config.seed + APART, number, (stage.size, stage.size), stage.frames, Drawn())
+            except InputError:
+                continue
+        raise InputError(
+            f"no scene can be drawn in {stage.frames} frames of {stage.size} x {stage.size}; take 8 frames or more "
+            "of 128 x 128 or more, or drawn=0"
+        )
 
     def _made(self, number: int) -> ClipBatch:
         broken: list[str] = []

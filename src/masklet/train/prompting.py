@@ -77,6 +77,7 @@ def ask(
     generator: torch.Generator,
 ) -> dict[str, list[Cost]]:
     """The cost of each round by kind of prompt, for the objects of stills; `features` hold one entry a picture."""
+    prompts = prompts.for_stills()
     rounds = drawn_rounds(prompts, generator)
     costs = {}
     for kind, index_N in drawn_kinds(len(batch.clip_N), prompts, generator).items():

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from masklet.checkpoints import read_tensors
@@ -73,7 +73,7 @@ def publish(
         if target.suffix == ".pt":
             torch.save({"model": out, "masklet": header}, temporary)
         else:
-            save_file(out, temporary, metadata=header)
+            temporary.write_bytes(to_bytes(out, metadata=header))  # its own writer makes files that others cannot read
     return target
 
 

@@ -86,7 +86,7 @@ def _sources(weights: Weights) -> tuple[SourceConfig, ...]:
 ASKED = PromptConfig(objects=6, box_share=0.4, mask_share=0.0, rounds=(0.4, 0.35, 0.25), truth_clicks=0.0)
 """What a model is asked that begins with nothing."""
 
-LATER = replace(ASKED, box_share=0.35, mask_share=0.1, rounds=(0.25, 0.2, 0.2, 0.2, 0.15))
+LATER = replace(ASKED, box_share=0.4, rough_share=0.1, rounds=(0.25, 0.2, 0.2, 0.2, 0.15))
 """More corrections, and starts from rough masks, once the first answer is about right."""
 
 FOLLOWED = PromptConfig(
@@ -203,6 +203,7 @@ def builtin_both() -> TrainConfig:
         builtin_video(),
         sources=_sources(SCENES),
         made=0.7,
+        drawn=0.35,
         stages=(replace(stage, still_size=384),),
         rates=(
             ("image_encoder", 0.0),

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from masklet.checkpoints import read_metadata
 from masklet.errors import CheckpointError, MissingExtraError
 from masklet.loading import load
 from masklet.models.sam2 import CONFIGS, SAM2
@@ -119,7 +120,7 @@ def go_on_from(model: SAM2, name: str) -> str:
     model.load_state_dict(tensors, strict=False)
     if missing:
         _calm(model)
-    return found.card.licence_weights if found.card else "unknown"
+    return read_metadata(found.path).get("licence") or (found.card.licence_weights if found.card else "unknown")
 
 
 def _calm(model: SAM2) -> None:

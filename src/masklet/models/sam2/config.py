@@ -70,7 +70,9 @@ class SAM2Config:
 
     trunk: HieraConfig | ConvNetConfig
     image_size: int = 1024
-    """Side of the square that pictures are brought to."""
+    """Side of the square that the frames of films are brought to, and pictures too unless `picture_size` is said."""
+    picture_size: int | None = None
+    """Side for pictures that stand alone: nobody waits for the next one."""
     width: int = 256
     heads: int = 8
     hidden: int = 2048

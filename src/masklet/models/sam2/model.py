@@ -73,12 +73,18 @@ class SAM2(nn.Module):
         super().__init__()
         self.config = config
         self.image_size = config.image_size
+        self.own_picture_size = config.picture_size
         self.image_encoder = ImageEncoder(config)
         self.sam_prompt_encoder = PromptEncoder(config.width, config.prompt_maps)
         self.sam_mask_decoder = MaskDecoder(config.width, config.heads, config.hidden)
         self.no_mem_embed = nn.Parameter(torch.zeros(1, 1, config.width))
         if config.memory is not None:
             self._add_memory(config)
+
+    @property
+    def picture_size(self) -> int:
+        """Side of the square that a picture is brought to that stands alone."""
+        return self.own_picture_size or self.image_size
 
     def _add_memory(self, config: SAM2Config) -> None:
         memory = config.memory
