@@ -55,6 +55,7 @@ def publish(
         raise InputError(f"{target} must end in {' or '.join(KINDS)}")
     record = read_record(state_file)
     config = json.loads(record.config)
+    config["start"] = Path(config["start"]).name  # where it lay on this machine is nobody's business
     weights = _plain(record.average, config["model"], config["lora"])
     if start is not None:
         weights = _blended(weights, read_tensors(start), share)
@@ -65,7 +66,7 @@ def publish(
         "config": json.dumps(asdict(CONFIGS[config["model"]])),
         "licence": licence or record.licence,
         "step": str(record.step),
-        "run": record.config,
+        "run": json.dumps(config),
     }
     small = config["model"] == "builtin" if half is None else half
     out = {name: (t.half() if small else t.float()).contiguous().clone() for name, t in weights.items()}

@@ -98,6 +98,7 @@ CONFIGS: dict[str, SAM2Config] = {
     "builtin": SAM2Config(
         ConvNetConfig(),
         image_size=288,
+        picture_size=384,
         width=128,
         heads=4,
         hidden=512,
