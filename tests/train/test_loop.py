@@ -108,10 +108,10 @@ def test_how_often_it_reports_may_change_and_nothing_else(stills: Path, tmp_path
         if progress.step == 3:
             break
     for changes, named in (
-        ({"seed": 1}, "seed was 0 and is 1"),
-        ({"steps": 5}, "stages"),
-        ({"losses": replace(TINY.losses, focal=1.0)}, r"losses .*20.* and is .*1\.0"),
-        ({"clip": 2.0, "seed": 3}, "seed, clip differ"),
+        ({"seed": 1}, "another seed: it was 0 and is 1"),
+        ({"steps": 5}, r"stages\.0\.steps: it was 4 and is 5"),
+        ({"losses": replace(TINY.losses, focal=1.0)}, r"losses\.focal: it was 20\.0 and is 1\.0"),
+        ({"clip": 2.0, "seed": 3}, "seed: it was 0 and is 3 and 1 more"),
     ):
         with pytest.raises(CheckpointError, match=named):
             run(tiny(**changes), stills, tmp_path)
