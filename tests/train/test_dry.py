@@ -50,6 +50,6 @@ def test_what_the_run_would_meet_is_met(tiny_network: None, stills: Path) -> Non
 
 @pytest.mark.parametrize(("seconds", "said"), [(12.4, "12 s"), (600, "10 min"), (9000, "2.5 h")])
 def test_times_are_said_as_people_do(seconds: float, said: str) -> None:
-    found = Estimate(3, 10, 5, (StageEstimate(64, 10, seconds / 10, None),))
+    found = Estimate(3, 10, 5, (StageEstimate(64, 64, 10, seconds / 10, None),))
     assert str(found).endswith(f"in all 10 steps, {said}")
     assert "memory unknown" in str(found)

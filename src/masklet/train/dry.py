@@ -21,6 +21,7 @@ class StageEstimate:
     """One stage of a run."""
 
     size: int
+    still_size: int
     steps: int
     seconds: float
     """Of one step, once batches come as fast as they are wanted."""
@@ -51,9 +52,10 @@ class Estimate:
         ]
         for stage in self.stages:
             memory = "unknown" if stage.peak_bytes is None else f"{stage.peak_bytes / 1e9:.2f} GB"
+            stills = "" if stage.still_size == stage.size else f" (stills {stage.still_size} x {stage.still_size})"
             lines.append(
-                f"{stage.steps} steps at {stage.size} x {stage.size}: {stage.seconds:.2f} s each, memory {memory}, "
-                f"{_said(stage.steps * stage.seconds)}"
+                f"{stage.steps} steps at {stage.size} x {stage.size}{stills}: {stage.seconds:.2f} s each, "
+                f"memory {memory}, {_said(stage.steps * stage.seconds)}"
             )
         return "\n".join([*lines, f"in all {sum(s.steps for s in self.stages)} steps, {_said(self.seconds)}"])
 
@@ -86,7 +88,7 @@ def _stage(
     parameters = list(run.state.model.parameters())
     learning = sum(p.numel() for p in parameters if p.requires_grad)
     return (
-        StageEstimate(stage.size, stage.steps, budget.seconds, budget.peak_bytes),
+        StageEstimate(stage.size, stage.still_size or stage.size, stage.steps, budget.seconds, budget.peak_bytes),
         sum(p.numel() for p in parameters),
         learning,
     )
