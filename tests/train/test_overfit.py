@@ -92,12 +92,14 @@ def test_twenty_pictures(tmp_path: Path) -> None:
 
 
 def test_three_films(tmp_path: Path) -> None:
+    """The model in the package at first: a memory with random weights may overflow, and has a start of its own."""
     prompts = replace(PROMPTS, mask_share=0.5)
-    config = replace(CONFIG, stages=(replace(CONFIG.stages[0], batch=2, frames=3, steps=50, prompts=prompts),))
+    stage = replace(CONFIG.stages[0], batch=2, frames=3, steps=50, rate=5e-4, rate_end=1e-4, prompts=prompts)
+    config = replace(CONFIG, start="builtin", stages=(stage,))
     loss, found = learnt(config, store_squares(tmp_path / "films", 3, frames=5), tmp_path / "out")
-    assert loss[1] < min(1.5, 0.1 * loss[0])  # measured: 799 and 0.35
-    assert found[0] < 0.2  # measured: 0.02 and 0.93
-    assert found[1] > 0.75
+    assert loss[1] < 0.25 * loss[0]  # measured: 4.5 and 0.37
+    assert found[0] < 0.7  # measured: 0.47 and 0.96
+    assert found[1] > 0.85
 
 
 def test_pixels_are_normalised_as_the_networks_want_them() -> None:
