@@ -1,0 +1,1 @@
+"""Writing labelled data sets: YOLO, COCO, LabelMe, DAVIS, Pascal VOC, CVAT."""
