@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from masklet.errors import MaskletWarning, MissingExtraError, OutputError
+from masklet.errors import InputError, MaskletWarning, MissingExtraError, OutputError
 from masklet.masks import drawing, polygons, rle
 from masklet.results import Masks, Results
 
@@ -268,3 +268,36 @@ def test_words_about_a_result() -> None:
     assert repr(some_results()) == "Results('folder/cat.jpg', 80x60 pixels, 3 objects, scores [0.90, 0.80, 0.70])"
     assert some_results().stem == "cat"
     assert some_results(names={}).name_of(1) == "1"
+
+
+def boxes_alone() -> Results:
+    boxes = np.array([[10, 20, 30, 50], [0, 0, 80, 60]], np.float32)
+    scores = np.array([0.9, 0.5], np.float32)
+    return Results(
+        np.zeros((HEIGHT, WIDTH, 3), np.uint8), "cat.jpg", None, scores, classes=np.array([3, 5], np.int32), xyxy=boxes
+    )
+
+
+def test_a_detector_has_boxes_and_no_masks():
+    results = boxes_alone()
+    assert len(results) == 2
+    assert results[1].boxes.xyxy.tolist() == [[0, 0, 80, 60]]
+    assert results.plot(boxes=True, labels=True).any()
+    assert results.yolo_lines() == ["3 0.250000 0.583333 0.250000 0.500000", "5 0.500000 0.500000 1.000000 1.000000"]
+    first = results.to_coco()[0]
+    assert (first["bbox"], first["area"], first["segmentation"]) == ([10, 20, 20, 30], 600, [])
+    assert results.summary()[0]["segments"] == {"x": [], "y": []}
+    assert results.to_supervision().mask is None
+    assert len(results.to_supervision()) == 2
+
+
+def test_a_box_has_nothing_to_cut_out():
+    with pytest.raises(InputError, match="object 1 has a box and no mask"):
+        boxes_alone().cutout(1)
+
+
+def test_a_detectors_boxes_go_before_those_of_the_masks():
+    boxes = np.array([[4, 9, 46, 31], [9, 34, 31, 56], [39, 39, 79, 57]], np.float32)
+    results = some_results(xyxy=boxes)
+    assert results.boxes.xyxy.tolist() == boxes.tolist()
+    assert results[2].boxes.xyxy.tolist() == [[39, 39, 79, 57]]

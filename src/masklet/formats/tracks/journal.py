@@ -223,6 +223,8 @@ def truncate_tracks(path: str | os.PathLike[str], frame: int) -> int:
 def _line(results: Results, frame: int) -> FrameLine:
     objects: list[TrackLine] = []
     for i, found in enumerate(results.to_coco()):
+        outline = found["segmentation"]
+        assert not isinstance(outline, list), "what is tracked has a mask"
         objects.append(
             {
                 "id": int(results.ids[i]),
@@ -233,7 +235,7 @@ def _line(results: Results, frame: int) -> FrameLine:
                 "score": _short(results.scores[i]),
                 "bbox": found["bbox"],
                 "area": found["area"],
-                "segmentation": found["segmentation"],
+                "segmentation": outline,
             }
         )
     time = results.time if results.time is not None and math.isfinite(results.time) else None

@@ -1,11 +1,4 @@
-"""What a model found in one picture: masks, boxes, scores, and every way to take them along.
-
-    Results   everything about one picture; indexable, iterable, never changed in place
-    Masks     the masks, as arrays and as polygons
-    Boxes     the tight boxes of the masks
-
-All coordinates are original pixels unless a name ends in `n` (then fractions of width and height, 0..1).
-"""
+"""Everything about one picture, and every way to take it along."""
 
 from __future__ import annotations
 
@@ -13,172 +6,33 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from masklet.errors import MaskletWarning, MissingExtraError
+from masklet.errors import InputError, MaskletWarning, MissingExtraError
 from masklet.files import write_image, write_text
 from masklet.masks import boxes as tight
 from masklet.masks import drawing, polygons, rle
+from masklet.results.parts import Boxes, Masks, Pick, rows_of
+from masklet.results.records import CocoAnnotation, ObjectRecord
 
 if TYPE_CHECKING:
     import pandas
     import supervision
 
-__all__ = ["Boxes", "CocoAnnotation", "Masks", "ObjectRecord", "Results", "Segments"]
+__all__ = ["KEPT_ENOUGH", "Results"]
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
-Bools = npt.NDArray[np.bool_]
-Pick = int | slice | Sequence[int] | Sequence[bool] | npt.NDArray[np.bool_] | npt.NDArray[np.integer[Any]]
 
 KEPT_ENOUGH = 0.95
 """A text line that keeps less of a mask than this IoU is worth a warning."""
-
-
-class Segments(TypedDict):
-    """One ring as two lists of original-pixel coordinates."""
-
-    x: list[float]
-    y: list[float]
-
-
-ObjectRecord = TypedDict(
-    "ObjectRecord",
-    {
-        "prompt": int,
-        "name": str,
-        "class": int,
-        "confidence": float,
-        "area": int,
-        "box": dict[str, float],
-        "segments": Segments,
-    },
-)
-"""One object as plain data: an entry of `to_json` (box x1, y1, x2, y2 in original pixels, area in pixels)."""
-
-
-class CocoAnnotation(TypedDict):
-    """One annotation of a COCO file (bbox x, y, width, height in original pixels)."""
-
-    id: int
-    image_id: int
-    category_id: int
-    bbox: list[float]
-    area: int
-    segmentation: rle.Rle
-    iscrowd: int
-    score: float
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Masks:
-    """N masks of one picture.
-
-    Example:
-        >>> masks = Masks(np.zeros((2, 480, 640), bool))
-        >>> masks.data.shape, masks.orig_shape
-        ((2, 480, 640), (480, 640))
-    """
-
-    data: Bools
-
-    def __post_init__(self) -> None:
-        assert self.data.ndim == 3, f"masks are (N, H, W), got {self.data.shape}"
-        object.__setattr__(self, "data", np.asarray(self.data, bool))
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, index: Pick) -> Masks:
-        return Masks(self.data[_rows(index, len(self))])
-
-    def __repr__(self) -> str:
-        return f"Masks(shape={self.data.shape})"
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of `data`: (N, H, W)."""
-        return self.data.shape
-
-    @property
-    def orig_shape(self) -> tuple[int, int]:
-        """(height, width) of the picture."""
-        return int(self.data.shape[1]), int(self.data.shape[2])
-
-    @cached_property
-    def polygons(self) -> list[list[polygons.Polygon]]:
-        """The outlines of each mask with holes and separate parts, largest part first; nothing is lost."""
-        return [polygons.from_mask(mask) for mask in self.data]
-
-    @cached_property
-    def xy(self) -> list[Floats]:
-        """One ring (K, 2) a mask, original pixels; holes and further parts hang on bridges of no width."""
-        return [polygons.one_ring(parts) for parts in self.polygons]
-
-    @property
-    def xyn(self) -> list[Floats]:
-        """`xy` as fractions of width and height."""
-        height, width = self.orig_shape
-        scale = np.array([width, height], np.float32)
-        return [np.divide(ring, scale, dtype=np.float32) for ring in self.xy]
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Boxes:
-    """N boxes of one picture: `xyxy` (N, 4) with `conf` (N,) and `cls` (N,), all float32.
-
-    Example:
-        >>> results.boxes.xyxy
-        array([[ 98., 101., 199., 203.]], dtype=float32)
-    """
-
-    xyxy: Floats
-    conf: Floats
-    cls: Floats
-    orig_shape: tuple[int, int]
-
-    def __len__(self) -> int:
-        return len(self.xyxy)
-
-    def __getitem__(self, index: Pick) -> Boxes:
-        rows = _rows(index, len(self))
-        return Boxes(self.xyxy[rows], self.conf[rows], self.cls[rows], self.orig_shape)
-
-    def __repr__(self) -> str:
-        return f"Boxes(n={len(self)}, orig_shape={self.orig_shape})"
-
-    @property
-    def xywh(self) -> Floats:
-        """Centre x, centre y, width, height in original pixels, (N, 4)."""
-        corner, far = self.xyxy[:, :2], self.xyxy[:, 2:]
-        return np.concatenate([(corner + far) / 2, far - corner], axis=1)
-
-    @property
-    def xyxyn(self) -> Floats:
-        """`xyxy` as fractions of width and height."""
-        return self.xyxy / self._scale
-
-    @property
-    def xywhn(self) -> Floats:
-        """`xywh` as fractions of width and height."""
-        return self.xywh / self._scale
-
-    @property
-    def data(self) -> Floats:
-        """x1, y1, x2, y2, conf, cls in one (N, 6) array."""
-        return np.concatenate([self.xyxy, self.conf[:, None], self.cls[:, None]], axis=1)
-
-    @property
-    def _scale(self) -> Floats:
-        height, width = self.orig_shape
-        return np.array([width, height, width, height], np.float32)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -193,6 +47,8 @@ class Results:
     Of a frame of a video there is more: `frame` its number from 0, `time` in seconds (None where the source has
     no clock), `presence` (N,) the logit that the object is in the picture, `states` "visible", "occluded" or
     "lost" for each row, and `ids`, the caller's own numbers. They are None for a picture.
+
+    A detector has boxes of its own, `xyxy` (N, 4), and may have no masks; else `boxes` are the tight ones of the masks.
 
     Example:
         >>> r = Results(picture, "cat.jpg", Masks(masks), scores)
@@ -214,11 +70,13 @@ class Results:
     time: float | None = field(default=None, kw_only=True)
     presence: Floats | None = field(default=None, kw_only=True)
     states: tuple[str, ...] | None = field(default=None, kw_only=True)
+    xyxy: Floats | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         count = len(self.scores)
         assert self.orig_img.ndim == 3, f"orig_img is (H, W, 3), got {self.orig_img.shape}"
-        assert count == (len(self.masks) if self.masks is not None else 0), "one score for every mask"
+        rows = self.masks if self.masks is not None else self.xyxy
+        assert count == (len(rows) if rows is not None else 0), "one score for every mask or box"
         assert not count or self.masks is None or self.masks.orig_shape == self.orig_shape, (
             f"masks {self.masks} are not of the picture's size {self.orig_shape}"
         )
@@ -227,14 +85,17 @@ class Results:
         self._set("prompt_ids", _column(self.prompt_ids, np.arange(count)))
         self._set("classes", _column(self.classes, np.zeros(count)))
         assert len(self.prompt_ids) == len(self.classes) == count, "one prompt id and class for every mask"
-        for name, rows in (("logits", self.logits), ("presence", self.presence), ("states", self.states)):
-            assert rows is None or len(rows) == count, f"{name} for every mask"
+        for name in ("logits", "presence", "states", "xyxy"):
+            column = getattr(self, name)
+            assert column is None or len(column) == count, f"{name} for every mask"
+        if self.xyxy is not None:
+            self._set("xyxy", np.asarray(self.xyxy, np.float32).reshape(-1, 4))
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def __getitem__(self, index: Pick) -> Results:
-        rows = _rows(index, len(self))
+        rows = rows_of(index, len(self))
         return Results(
             self.orig_img,
             self.path,
@@ -249,6 +110,7 @@ class Results:
             time=self.time,
             presence=None if self.presence is None else self.presence[rows],
             states=None if self.states is None else tuple(self.states[i] for i in rows),
+            xyxy=None if self.xyxy is None else self.xyxy[rows],
         )
 
     def __iter__(self) -> Iterator[Results]:
@@ -266,8 +128,10 @@ class Results:
 
     @cached_property
     def boxes(self) -> Boxes:
-        """The tight boxes of the masks with score and class."""
-        xyxy = np.zeros((0, 4), np.float32) if self.masks is None else tight.from_masks(self.masks.data)
+        """The detector's boxes, else the tight boxes of the masks, with score and class."""
+        xyxy = self.xyxy
+        if xyxy is None:
+            xyxy = np.zeros((0, 4), np.float32) if self.masks is None else tight.from_masks(self.masks.data)
         return Boxes(xyxy, self.scores, self.classes.astype(np.float32), self.orig_shape)
 
     @property
@@ -329,9 +193,13 @@ class Results:
 
         Example:
             >>> write_image("cat.png", results.cutout(0))
+
+        Raises:
+            InputError: boxes without masks, as a detector finds them.
         """
         one = self[index]
-        assert one.masks is not None
+        if one.masks is None:
+            raise InputError(f"object {index} has a box and no mask; save_crop writes the boxes of a detector")
         return drawing.cutout(self.orig_img, one.masks.data[0])
 
     def save_crop(self, save_dir: str | os.PathLike[str]) -> list[Path]:
@@ -356,7 +224,8 @@ class Results:
 
         The format holds one ring an object, so holes and further parts hang on bridges one pixel wide. What a
         reader gets back is compared with the mask: a `MaskletWarning` names each object that keeps an IoU
-        under 0.95. `to_coco` loses nothing. An empty mask has no line.
+        under 0.95. `to_coco` loses nothing. An empty mask has no line. Boxes without masks have lines of
+        `class x y width height`, as YOLO's detectors are trained on.
 
         Example:
             >>> results.save_txt("labels/cat.txt")
@@ -366,15 +235,19 @@ class Results:
 
     def yolo_lines(self, *, save_conf: bool = False) -> list[str]:
         """The lines of `save_txt`, with the same warnings."""
+        if self.masks is None:
+            return [self._yolo_line(i, box, save_conf) for i, box in enumerate(self.boxes.xywhn)]
         lines = []
-        for i, mask in enumerate(self.masks.data if self.masks is not None else ()):
+        for i, mask in enumerate(self.masks.data):
             ring = polygons.contour_ring(mask)
             if len(ring):
                 _warn_of_loss(i, polygons.contour_loss(mask, ring))
-                numbers = " ".join(f"{n:.6f}" for n in (ring / self.orig_shape[::-1]).ravel().tolist())
-                tail = f" {self.scores[i]:.6f}" if save_conf else ""
-                lines.append(f"{self.classes[i]} {numbers}{tail}")
+                lines.append(self._yolo_line(i, ring / self.orig_shape[::-1], save_conf))
         return lines
+
+    def _yolo_line(self, i: int, fractions: npt.NDArray[np.floating[Any]], save_conf: bool) -> str:
+        numbers = " ".join(f"{n:.6f}" for n in fractions.ravel().tolist())
+        return f"{self.classes[i]} {numbers}" + (f" {self.scores[i]:.6f}" if save_conf else "")
 
     def summary(self) -> list[ObjectRecord]:
         """Every object as plain numbers and text, ready for JSON.
@@ -410,26 +283,36 @@ class Results:
     def to_coco(self, *, image_id: int = 1, first_id: int = 1) -> list[CocoAnnotation]:
         """COCO annotations with run-length masks: lossless, holes and parts included.
 
-        `category_id` is the class plus one, because COCO tools keep 0 for the background.
+        `category_id` is the class plus one, because COCO tools keep 0 for the background. Boxes without masks have
+        an empty segmentation.
 
         Example:
             >>> results.to_coco()[0]["segmentation"]["size"]
             [480, 640]
         """
-        masks = () if self.masks is None else self.masks.data
-        return [
-            {
-                "id": first_id + i,
-                "image_id": image_id,
-                "category_id": int(self.classes[i]) + 1,
-                "bbox": [float(x1), float(y1), float(x2 - x1), float(y2 - y1)],
-                "area": int(np.count_nonzero(mask)),
-                "segmentation": rle.encode(mask),
-                "iscrowd": 0,
-                "score": float(self.scores[i]),
-            }
-            for i, (mask, (x1, y1, x2, y2)) in enumerate(zip(masks, self.boxes.xyxy, strict=True))
-        ]
+        return [self._annotation(i, image_id, first_id + i) for i in range(len(self))]
+
+    def _annotation(self, i: int, image_id: int, number: int) -> CocoAnnotation:
+        x1, y1, x2, y2 = self.boxes.xyxy[i].tolist()
+        mask = None if self.masks is None else self.masks.data[i]
+        return {
+            "id": number,
+            "image_id": image_id,
+            "category_id": int(self.classes[i]) + 1,
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "area": self._area(i),
+            "segmentation": [] if mask is None else rle.encode(mask),
+            "iscrowd": 0,
+            "score": float(self.scores[i]),
+        }
+
+    def _area(self, i: int) -> int:
+        """Pixels of the mask, or of the box where there is none."""
+        if self.masks is not None:
+            return int(np.count_nonzero(self.masks.data[i]))
+        x1, y1, x2, y2 = self.boxes.xyxy[i].tolist()
+        area: int = round((x2 - x1) * (y2 - y1))
+        return area
 
     def to_supervision(self) -> supervision.Detections:
         """The same as `supervision.Detections`; `prompt_id` and `class_name` are in its `data`.
@@ -441,12 +324,12 @@ class Results:
             import supervision
         except ImportError as error:
             raise MissingExtraError.of("supervision", "supervision") from error
-        if self.masks is None:
+        if not len(self):
             return supervision.Detections.empty()
         names = np.array([self.name_of(i) for i in range(len(self))])
         return supervision.Detections(
             xyxy=self.boxes.xyxy,
-            mask=self.masks.data,
+            mask=None if self.masks is None else self.masks.data,
             confidence=self.scores,
             class_id=self.classes.astype(int),
             data={"class_name": names, "prompt_id": self.prompt_ids},
@@ -458,14 +341,14 @@ class Results:
         return Path(self.path.split("?")[0]).stem or "image"
 
     def _record(self, i: int) -> ObjectRecord:
-        assert self.masks is not None
-        x, y = self.masks.xy[i].T.tolist()
+        ring = self.masks.xy[i] if self.masks is not None else np.zeros((0, 2), np.float32)
+        x, y = ring.T.tolist()
         return {
             "prompt": int(self.prompt_ids[i]),
             "name": self.name_of(i),
             "class": int(self.classes[i]),
             "confidence": round(float(self.scores[i]), 6),
-            "area": int(np.count_nonzero(self.masks.data[i])),
+            "area": self._area(i),
             "box": dict(zip(("x1", "y1", "x2", "y2"), self.boxes.xyxy[i].tolist(), strict=True)),
             "segments": {"x": x, "y": y},
         }
@@ -481,15 +364,6 @@ class Results:
 def _column(values: Ints, default: npt.NDArray[Any]) -> Ints:
     """`values` as int32, or `default` when nothing was given."""
     return np.asarray(values if len(values) else default, np.int32)
-
-
-def _rows(index: Pick, count: int) -> npt.NDArray[np.intp]:
-    """Row numbers meant by an int, a slice, or a list or array of ints or bools; always one-dimensional."""
-    if isinstance(index, (int, np.integer)) and not -count <= index < count:
-        raise IndexError(f"object {index} of {count}: there are objects 0 to {count - 1}")
-    if isinstance(index, Sequence) and not len(index):
-        index = slice(0)
-    return np.atleast_1d(np.arange(count)[index])
 
 
 def _warn_of_loss(index: int, kept: float) -> None:

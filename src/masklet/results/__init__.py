@@ -1,0 +1,16 @@
+"""What a model found in one picture: masks, boxes, scores, and every way to take them along.
+
+Results   everything about one picture; indexable, iterable, never changed in place
+Masks     the masks, as arrays and as polygons
+Boxes     their boxes with score and class
+
+All coordinates are original pixels unless a name ends in `n` (then fractions of width and height, 0..1).
+"""
+
+from __future__ import annotations
+
+from masklet.results.parts import Boxes, Masks
+from masklet.results.records import CocoAnnotation, ObjectRecord, Segments
+from masklet.results.result import KEPT_ENOUGH, Results
+
+__all__ = ["KEPT_ENOUGH", "Boxes", "CocoAnnotation", "Masks", "ObjectRecord", "Results", "Segments"]
