@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from masklet.errors import InputError
 
-__all__ = ["DetectOptions", "Detections", "Detector", "Rgb", "class_numbers", "select"]
+__all__ = ["DetectOptions", "Detections", "Detector", "Names", "Rgb", "class_numbers", "clipped", "select"]
 
 Rgb = npt.NDArray[np.uint8]
 """A picture, (H, W, 3), red first."""
@@ -176,6 +176,19 @@ def select(found: Detections, options: DetectOptions) -> Detections:
     rows = np.flatnonzero(keep)
     order = np.argsort(-found.scores[rows], kind="stable")
     return found[rows[order][: options.max_det]]
+
+
+def clipped(found: Detections, size: tuple[int, int]) -> Detections:
+    """Detections with their boxes cut to a picture of (height, width); what lies outside altogether is left out.
+
+    Example:
+        >>> clipped(Detections([[-5, -5, 10, 10]], [0.9], [0]), (480, 640)).xyxy.tolist()
+        [[0.0, 0.0, 10.0, 10.0]]
+    """
+    height, width = size
+    xyxy = np.clip(found.xyxy, 0, np.array([width, height, width, height], np.float32))
+    inside = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
+    return replace(found, xyxy=xyxy)[inside]
 
 
 def _class_number(wanted: int | str, names: Names) -> list[int]:

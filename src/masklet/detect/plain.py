@@ -1,0 +1,82 @@
+"""Any function of a picture as a detector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from masklet.detect.base import Detections, DetectOptions, Names, Rgb, class_numbers, clipped, select
+from masklet.errors import InputError
+
+__all__ = ["PlainDetector"]
+
+SHAPE_OF_ANSWER = "(boxes (N, 4) xyxy in pixels, scores (N,), classes (N,))"
+
+
+class PlainDetector:
+    """A function from a picture (H, W, 3) uint8 RGB to (boxes, scores, classes), asked picture by picture.
+
+    Boxes are (N, 4) xyxy in pixels of that picture, scores (N,), classes (N,) whole numbers; lists, arrays and tensors
+    will do, and a ready `Detections` too. `names` gives the classes names; else the function's own `names`, if it has
+    any. Boxes are cut to the picture, those outside are left out; of the options, `conf`, `classes` and `max_det` hold.
+
+    Example:
+        >>> def middle(rgb):
+        ...     height, width = rgb.shape[:2]
+        ...     return [[width / 4, height / 4, width * 3 / 4, height * 3 / 4]], [1.0], [0]
+        >>> detector = PlainDetector(middle, names={0: "middle"})
+        >>> detector.detect([rgb])[0].name_of(0)
+        'middle'
+
+    Raises:
+        InputError: wanted classes that are not among the names; an answer that is no such tuple, has other shapes, a
+            NaN, boxes inside out or in fractions of the picture.
+    """
+
+    def __init__(
+        self, function: Callable[[Rgb], Any], options: DetectOptions | None = None, names: Names | None = None
+    ) -> None:
+        self.function = function
+        self.options = options or DetectOptions()
+        self.names: Names = dict(getattr(function, "names", {}) if names is None else names)
+        class_numbers(self.options.classes, self.names)
+
+    def detect(self, pictures: Sequence[Rgb]) -> list[Detections]:
+        """What the function finds in each picture."""
+        return [self._one(rgb) for rgb in pictures]
+
+    def _one(self, rgb: Rgb) -> Detections:
+        answer = self.function(rgb)
+        found = answer if isinstance(answer, Detections) else self._read(answer)
+        if len(found) and found.xyxy.max() <= 1 < max(rgb.shape[:2]):
+            raise InputError(
+                f"{self._title} answered boxes like {found.xyxy[0].tolist()}, which are fractions of the picture; "
+                "multiply x by its width and y by its height"
+            )
+        return select(clipped(found, (rgb.shape[0], rgb.shape[1])), self.options)
+
+    def _read(self, answer: object) -> Detections:
+        if not isinstance(answer, (tuple, list)) or len(answer) != 3:
+            raise InputError(f"{self._title} answered {_show(answer)}; it must return {SHAPE_OF_ANSWER}")
+        boxes, scores, classes = (_array(part) for part in answer)
+        try:
+            return Detections(boxes, scores, classes, self.names)
+        except InputError as error:
+            raise InputError(f"{self._title} answered what cannot be: {error}") from error
+
+    @property
+    def _title(self) -> str:
+        return f"the detector {getattr(self.function, '__name__', type(self.function).__name__)}"
+
+
+def _array(part: Any) -> Any:
+    """A tensor, wherever it lives, as an array; anything else as it is."""
+    return np.asarray(part.detach().cpu()) if hasattr(part, "detach") else part
+
+
+def _show(answer: object) -> str:
+    if isinstance(answer, (tuple, list)):
+        return f"{len(answer)} values"
+    return "nothing" if answer is None else f"one value of type {type(answer).__name__}"
