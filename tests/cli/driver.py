@@ -13,12 +13,12 @@ from typing import Any
 
 
 def main() -> None:
-    import masklet.sam
+    import masklet.sam.face
     from masklet.cli import following, journal
     from masklet.cli.main import run
 
     trouble: dict[str, Any] = json.loads(sys.argv[1])
-    load, keep = masklet.sam.load, following._Run._keep
+    load, keep = masklet.sam.face.load, following._Run._keep
     journal.EVERY_FRAMES, journal.SHARE = trouble.get("every", 2), 0
 
     def small(*given: Any) -> Any:
@@ -32,7 +32,7 @@ def main() -> None:
             if frame.frame == trouble.get(name):
                 os.kill(os.getpid(), number)
 
-    masklet.sam.load = small  # type: ignore[attr-defined]
+    masklet.sam.face.load = small  # type: ignore[attr-defined]
     following._Run._keep = troubled  # type: ignore[method-assign]
     run(sys.argv[2:])
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,7 +20,7 @@ from masklet.train.mixture import Data, open_material
 from masklet.train.publish import publish
 from masklet.train.recipes import RECIPES, finetune
 
-__all__ = ["RESULT", "Wish", "config_for", "default_device", "fine_tuned", "finished"]
+__all__ = ["RESULT", "Wish", "config_for", "default_device", "fine_tuned", "finished", "one_process", "wish_of"]
 
 RESULT = "model.safetensors"
 SLOW, QUICK = 5e-6, 1e-4
@@ -46,6 +47,30 @@ class Wish:
     precision: str | None = None
     """None: bf16 on cuda, else fp32."""
     checkpointing: bool = False
+
+
+def wish_of(said: dict[str, Any], *, epochs: float | None, steps: int | None) -> Wish:
+    """What was said by name.
+
+    Raises:
+        InputError: a name that a run does not have.
+    """
+    try:
+        return Wish(epochs=epochs, steps=steps, **said)
+    except TypeError:
+        known = [field.name for field in fields(Wish)]
+        unknown = ", ".join(name for name in said if name not in known)
+        raise InputError(f"no {unknown} of a training run; there are {', '.join(known)}, and settings") from None
+
+
+def one_process() -> None:
+    """Raise where torchrun started several."""
+    world = os.environ.get("WORLD_SIZE", "1")
+    if world != "1":
+        raise InputError(
+            f"WORLD_SIZE is {world}, but SAM.train is one process; several are started by "
+            "torchrun --standalone --nproc-per-node N -m masklet train ..."
+        )
 
 
 def default_device() -> str:

@@ -1,30 +1,30 @@
-"""`SAM`: the face that people know. One object for a model, called with a picture and what to look for in it."""
+"""`SAM`: a model, called with a picture and what to look for in it."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from masklet.checkpoints import Progress
-from masklet.errors import InputError, ModelError, PromptError
-from masklet.image import ImagePredictor, Prediction
+from masklet.errors import ModelError, PromptError
+from masklet.image import ImagePredictor
 from masklet.image.predictor import PRECISIONS
 from masklet.loading import LoadedModel, load
 from masklet.media import Picture, Video, open_source, open_video
 from masklet.models.base import ImageFeatures
 from masklet.pixels import to_input
 from masklet.prompts import parse_prompts
-from masklet.results import Masks, Results
+from masklet.results import Results
+from masklet.sam.answers import Clock, results_of
+from masklet.sam.info import ModelInfo
+from masklet.sam.said import check_side, device_of, numbers_of, options_of
 from masklet.video import Live, SavedSession, Session, Stepper, TrackOptions
 
 if TYPE_CHECKING:
@@ -33,37 +33,7 @@ if TYPE_CHECKING:
     from masklet.train.loop import Progress as TrainProgress
     from masklet.train.mixture import Data as TrainData
 
-__all__ = ["SAM", "ModelInfo"]
-
-NAMES = {0: "object"}
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """What a model is and under which terms; `print(model.info())` shows it."""
-
-    name: str
-    path: str
-    parameters: int
-    image_size: int
-    """Side of the square that frames of films are brought to."""
-    picture_size: int
-    """The same of pictures that stand alone."""
-    megabytes: float
-    """Of the file."""
-    licence_code: str
-    licence_weights: str
-    device: str
-    precision: str
-
-    def __str__(self) -> str:
-        return (
-            f"{self.name}: {self.parameters / 1e6:.1f} M parameters, {self.megabytes:.1f} MB, "
-            f"pictures of {self.picture_size} x {self.picture_size}, frames of {self.image_size} x {self.image_size}, "
-            f"{self.precision} on {self.device}\n"
-            f"file: {self.path}\n"
-            f"licence: code {self.licence_code}, weights {self.licence_weights}"
-        )
+__all__ = ["SAM"]
 
 
 class SAM:
@@ -95,8 +65,8 @@ class SAM:
         image_size: int | None = None,
         progress: Progress | None = None,
     ) -> None:
-        place = _device(device)
-        _check_side(image_size)
+        place = device_of(device)
+        check_side(image_size)
         self._loaded: LoadedModel = load(model, progress)
         if image_size is not None:
             self._loaded.network.image_size, self._loaded.network.own_picture_size = image_size, None
@@ -180,11 +150,11 @@ class SAM:
         def results() -> Iterator[Results]:
             for picture in pictures:
                 asked = parse_prompts(points, labels, bboxes, masks, size=picture.size)
-                clock = _Clock()
+                clock = Clock()
                 self._set(picture, clock)
                 prediction = self.predictor.ask(asked, logits=logits, multimask=multimask)
                 clock.tick("decode")
-                yield _results(picture, prediction, clock)
+                yield results_of(picture, prediction, clock)
 
         return results()
 
@@ -227,7 +197,7 @@ class SAM:
         try:
             picture = session.frame(frame)
             asked = parse_prompts(points, labels, bboxes, masks, size=picture.size)
-            for number, prompt in zip(_numbers(ids, len(asked)), asked, strict=True):
+            for number, prompt in zip(numbers_of(ids, len(asked)), asked, strict=True):
                 session.say(number, frame, prompt)
         except BaseException:
             session.close()
@@ -265,7 +235,7 @@ class SAM:
             CheckpointError: `resume` is no saved session, is damaged, or of another model.
             InputError: `resume` was saved for another source, or with other options than those given.
         """
-        given = _options(options, how)
+        given = options_of(options, how)
         saved = None if resume is None else SavedSession.read(resume)
         if saved is not None:
             given = saved.options(given if options is not None or how else None)
@@ -313,20 +283,11 @@ class SAM:
             StateError: the loss is no longer a number, or there is not enough memory.
         """
         from masklet.train.loop import Machine
-        from masklet.train.run import Wish, config_for, fine_tuned
+        from masklet.train.run import config_for, fine_tuned, one_process, wish_of
         from masklet.train.settings import with_settings
 
-        try:
-            wanted = Wish(epochs=epochs, steps=steps, **wish)
-        except TypeError:
-            known = [field.name for field in fields(Wish)]
-            unknown = ", ".join(name for name in wish if name not in known)
-            raise InputError(f"no {unknown} of a training run; there are {', '.join(known)}, and settings") from None
-        if os.environ.get("WORLD_SIZE", "1") != "1":
-            raise InputError(
-                f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but SAM.train is one process; several are started by "
-                "torchrun --standalone --nproc-per-node N -m masklet train ..."
-            )
+        wanted = wish_of(wish, epochs=epochs, steps=steps)
+        one_process()
         network = self._loaded.network
         if wanted.size is None and network.image_size != network.config.image_size:
             wanted = replace(wanted, size=network.image_size)
@@ -384,7 +345,7 @@ class SAM:
         Raises:
             ModelError: a model for pictures only.
         """
-        return Live(*self._stepper(_options(options, how)), length)
+        return Live(*self._stepper(options_of(options, how)), length)
 
     def _stepper(self, options: TrackOptions) -> tuple[Stepper, TrackOptions]:
         network, predictor = self._loaded.network, self.predictor
@@ -396,7 +357,7 @@ class SAM:
         dtype = PRECISIONS[predictor.precision]
         return Stepper(network, predictor.encode, predictor.device, dtype, options.objects_at_once), options
 
-    def _set(self, picture: Picture, clock: _Clock) -> None:
+    def _set(self, picture: Picture, clock: Clock) -> None:
         """Encode the picture, unless it is the one that is encoded already."""
         shape = np.array(picture.rgb.shape, np.int64).tobytes()
         key = hashlib.blake2b(np.ascontiguousarray(picture.rgb).data, key=shape).digest()
@@ -407,82 +368,3 @@ class SAM:
             self.predictor.set_input(pixels, picture.size)
             self._encoded = (key, self.predictor.features)
         clock.tick("encode")
-
-
-def _options(options: TrackOptions | None, how: dict[str, Any]) -> TrackOptions:
-    """Options given as a value, by name, or both."""
-    try:
-        return replace(options or TrackOptions(), **how)
-    except TypeError:
-        known = [field.name for field in fields(TrackOptions)]
-        unknown = ", ".join(name for name in how if name not in known)
-        raise InputError(f"no option {unknown}; options of tracking are {', '.join(known)}") from None
-
-
-def _numbers(ids: Sequence[int] | None, count: int) -> Sequence[int]:
-    """The ids of `count` objects."""
-    if ids is None:
-        return range(1, count + 1)
-    if len(set(ids)) != count or len(ids) != count:
-        raise PromptError(f"ids {list(ids)!r} must be {count} different number(s), one for each object")
-    return ids
-
-
-class _Clock:
-    """Milliseconds between ticks, by name."""
-
-    def __init__(self) -> None:
-        self.speed = {"preprocess": 0.0, "encode": 0.0, "decode": 0.0, "postprocess": 0.0}
-        self._last = time.perf_counter()
-
-    def tick(self, name: str) -> None:
-        """The time since the last tick belongs to `name`."""
-        now = time.perf_counter()
-        self.speed[name] += 1e3 * (now - self._last)
-        self._last = now
-
-
-def _results(picture: Picture, prediction: Prediction, clock: _Clock) -> Results:
-    """One row a mask: objects in the order of their prompts, candidates from the best to the worst."""
-    objects, candidates = prediction.scores.shape
-    order = np.argsort(-prediction.scores, axis=1, kind="stable")
-    rows = np.repeat(np.arange(objects, dtype=np.int32), candidates)
-    chosen = (rows, order.ravel())
-    masks = np.ascontiguousarray(prediction.masks[chosen])
-    clock.tick("postprocess")
-    return Results(
-        picture.rgb,
-        picture.path,
-        Masks(masks),
-        prediction.scores[chosen],
-        prompt_ids=rows,
-        classes=np.zeros(len(rows), np.int32),
-        names=NAMES,
-        speed=clock.speed,
-        logits=prediction.logits[chosen],
-    )
-
-
-def _check_side(side: object) -> None:
-    """Raise unless `side` is None or a side that the networks take."""
-    if side is None:
-        return
-    if isinstance(side, bool) or not isinstance(side, int) or side % 32 or not 64 <= side <= 4096:
-        raise InputError(f"image_size={side!r} must be a multiple of 32 from 64 to 4096, such as 512; or leave it out")
-
-
-def _device(name: str | None) -> str:
-    """The device that was named, or the best there is."""
-    if not name:
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"device {name!r} cannot be used here ({reason}); leave it out for the best there is, or name cpu"
-        ) from error
-    return str(device)

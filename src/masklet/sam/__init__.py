@@ -1,0 +1,14 @@
+"""`SAM`: the face that people know. One object for a model, called with a picture and what to look for in it.
+
+face     `SAM` itself: pictures, films, training, validation
+answers  from what the network found to `Results`, with the time each stage took
+said     what a caller said about device, size, options and ids, checked
+info     `ModelInfo`
+"""
+
+from __future__ import annotations
+
+from masklet.sam.face import SAM
+from masklet.sam.info import ModelInfo
+
+__all__ = ["SAM", "ModelInfo"]
