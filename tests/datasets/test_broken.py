@@ -389,6 +389,16 @@ def test_a_folder_that_is_not_of_this_kind(tmp_path: Path, kind: str) -> None:
     assert str(tmp_path) in str(problem.value)
 
 
+def test_where_everything_is_broken_the_first_finding_is_told_too(tmp_path: Path) -> None:
+    text(pngs(tmp_path) / "masks" / "a.png", "").rename(tmp_path / "masks" / "c.png")
+    for path in (tmp_path / "masks" / "b.png", tmp_path / "images" / "b.jpg"):
+        path.unlink()
+    with pytest.raises(
+        SourceError, match=r"holds no pictures with PNG masks: .*a\.jpg has no mask of its name.*allowed"
+    ):
+        open_dataset(tmp_path)
+
+
 def test_frames_without_masks_cannot_be_read(tmp_path: Path) -> None:
     entry = open_dataset(films(tmp_path)).entries[0]
     with pytest.raises(

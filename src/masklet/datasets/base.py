@@ -26,6 +26,7 @@ __all__ = [
     "Finding",
     "LazyMasks",
     "Mask",
+    "PictureFilm",
     "Pixels",
     "Size",
     "Still",
@@ -208,6 +209,36 @@ class Still(ABC):
     @abstractmethod
     def masks(self, size: Size) -> Mapping[int, Mask]:
         """The masks of a picture of this size."""
+
+
+@dataclass(frozen=True)
+class PictureFilm(ABC):
+    """An entry whose frames are the pictures of a folder; a format adds where their masks come from."""
+
+    name: str
+    folder: Path
+    pictures: tuple[str, ...]
+    """Names in `folder`, in order, those without masks too."""
+    frames: tuple[int, ...]
+    """See Entry."""
+
+    @property
+    def source(self) -> tuple[Path, ...]:
+        """See Entry."""
+        return tuple(self.folder / name for name in self.pictures)
+
+    def read(self, numbers: Sequence[int]) -> list[Annotated]:
+        """See Entry."""
+        check_numbers(self, numbers)
+        return [self._frame(self.folder / self.pictures[number]) for number in numbers]
+
+    def _frame(self, picture: Path) -> Annotated:
+        rgb = read_picture(picture)
+        return Annotated(rgb, self.masks(picture, (rgb.shape[0], rgb.shape[1])))
+
+    @abstractmethod
+    def masks(self, picture: Path, size: Size) -> Mapping[int, Mask]:
+        """The masks of this picture, which is of this size."""
 
 
 def check_numbers(entry: Entry, numbers: Sequence[int]) -> None:

@@ -6,20 +6,21 @@ JPEGImages/SEQ/00000.jpg with Annotations/SEQ/00000.png, either one with a folde
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from masklet.datasets.base import (
-    Annotated,
     Choice,
     DataError,
     Dataset,
     Finding,
-    check_numbers,
-    read_picture,
+    Mask,
+    PictureFilm,
+    Size,
     same_size,
 )
+from masklet.datasets.gathering import gathered
 from masklet.datasets.labels import black_and_white, ids_in, label_masks, read_labels
 from masklet.datasets.listing import any_file, by_stem, chosen, folders_in, lines_of
 from masklet.errors import SourceError
@@ -33,40 +34,25 @@ SIZES = ("480p", "Full-Resolution", "1080p")
 
 
 @dataclass(frozen=True)
-class LabelledFilm:
+class LabelledFilm(PictureFilm):
     """Pictures of a folder, and the label maps that some of them have."""
 
-    name: str
-    folder: Path
-    pictures: tuple[str, ...]
     labels: Path
-    frames: tuple[int, ...]
-    """See Entry."""
 
-    @property
-    def source(self) -> tuple[Path, ...]:
-        """See Entry."""
-        return tuple(self.folder / name for name in self.pictures)
+    def masks(self, picture: Path, size: Size) -> Mapping[int, Mask]:
+        """See PictureFilm. Ids are those of the maps; 255 beside others belongs to nobody; white alone is object 1."""
+        file = self._labels_of(picture.name)
+        labels = read_labels(file)
+        same_size(file, labels.shape, picture, size)
+        return label_masks(labels, sole=black_and_white(ids_in(labels)) and self._is_sole())
 
-    def read(self, numbers: Sequence[int]) -> list[Annotated]:
-        """See Entry. Ids are those of the label maps; 255 beside others belongs to nobody; white alone is object 1."""
-        check_numbers(self, numbers)
-        return [self._frame(number) for number in numbers]
-
-    def _frame(self, number: int) -> Annotated:
-        picture, file = self.folder / self.pictures[number], self._labels_of(number)
-        rgb, labels = read_picture(picture), read_labels(file)
-        same_size(file, labels.shape, picture, rgb.shape[:2])
-        sole = black_and_white(ids_in(labels)) and self._is_sole()
-        return Annotated(rgb, label_masks(labels, sole=sole))
-
-    def _labels_of(self, number: int) -> Path:
-        return self.labels / f"{Path(self.pictures[number]).stem}.png"
+    def _labels_of(self, picture: str) -> Path:
+        return self.labels / f"{Path(picture).stem}.png"
 
     def _is_sole(self) -> bool:
         """Whether the first map with anything in it is black and white, as in DAVIS 2016."""
         for number in self.frames:
-            ids = ids_in(read_labels(self._labels_of(number)))
+            ids = ids_in(read_labels(self._labels_of(self.pictures[number])))
             if ids:
                 return black_and_white(ids)
         return False
@@ -88,20 +74,9 @@ def open_davis(path: Path, choice: Choice) -> Dataset:
         SourceError: no sequence with an annotation, or no such split.
     """
     trees, names = _chosen(path, choice.split)
-    entries: list[LabelledFilm] = []
-    problems: list[Finding] = []
-    for tree in trees:
-        prefix = "" if len(trees) == 1 else f"{tree.name}/"
-        films, wrong = _films(tree, prefix, names)
-        entries += films
-        problems += wrong
-    if not entries:
-        some = f": {problems[0].reason}" if problems else ""
-        raise SourceError(
-            f"{path} holds no film with masks{some}; allowed are {PICTURES}/[480p/]SEQ/00000.jpg with "
-            f"{LABELS}/[480p/]SEQ/00000.png: check the path and the split"
-        )
-    return Dataset("davis", path, tuple(entries), tuple(problems))
+    parts = (_films(tree, "" if len(trees) == 1 else f"{tree.name}/", names) for tree in trees)
+    layout = f"{PICTURES}/[480p/]SEQ/00000.jpg with {LABELS}/[480p/]SEQ/00000.png"
+    return gathered("davis", path, parts, "no film with masks", f"{layout}: check the path and the split")
 
 
 def listed_names(file: Path) -> list[str]:
@@ -187,5 +162,5 @@ def _film(name: str, pictures: Path, labels: Path) -> tuple[LabelledFilm, list[F
         raise DataError.of(labels, reason)
     reason = f"has no picture in {pictures}; a label map belongs to a picture: add it, or remove the map"
     alone = [Finding.of(name, path, reason) for stem, path in maps.items() if stem not in shown]
-    film = LabelledFilm(name, pictures, tuple(path.name for path in shown.values()), labels, frames)
+    film = LabelledFilm(name, pictures, tuple(path.name for path in shown.values()), frames, labels)
     return film, [*(Finding(name, finding.file, finding.reason) for finding in twice), *alone]

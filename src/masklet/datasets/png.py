@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from masklet.datasets.base import Choice, Dataset, Finding, LazyMasks, Mask, Size, Still, same_size
+from masklet.datasets.gathering import gathered, parts_of, sources_in
 from masklet.datasets.labels import (
     black_and_white,
     ids_in,
@@ -21,8 +22,7 @@ from masklet.datasets.labels import (
     read_any_labels,
     size_of,
 )
-from masklet.datasets.listing import any_file, by_stem, chosen, files_in, folders_in
-from masklet.errors import SourceError
+from masklet.datasets.listing import any_file, by_stem, files_in, folders_in
 
 __all__ = ["LabelledStill", "is_png", "open_png"]
 
@@ -59,7 +59,7 @@ class LabelledStill(Still):
 
 def is_png(path: Path) -> bool:
     """Whether a folder, or one directly below it, holds pictures with PNG masks."""
-    return _is_source(path) or any(_is_source(folder) for folder in folders_in(path))
+    return any(_is_source(folder) for folder in (path, *folders_in(path)))
 
 
 def open_png(path: Path, choice: Choice) -> Dataset:
@@ -75,22 +75,9 @@ def open_png(path: Path, choice: Choice) -> Dataset:
     Raises:
         SourceError: no picture with a mask, or no such split.
     """
-    sources = [path] if _is_source(path) else [folder for folder in folders_in(path) if _is_source(folder)]
-    if choice.split is not None:
-        below = [folder for folder in folders_in(path) if _is_source(folder)]
-        sources = [path / chosen(path, choice.split, [folder.name for folder in below], "split")]
-    entries: list[LabelledStill] = []
-    problems: list[Finding] = []
-    for source in sources:
-        found, wrong = _of_source(source, "" if source == path else f"{source.name}/")
-        entries += found
-        problems += wrong
-    if not entries:
-        raise SourceError(
-            f"{path} holds no pictures with PNG masks; allowed are images/ID.jpg with masks/ID.png or masks/ID/*.png, "
-            "or ID.jpg with ID_mask.png beside it: check the path"
-        )
-    return Dataset("png", path, tuple(entries), tuple(problems))
+    allowed = "images/ID.jpg with masks/ID.png or masks/ID/*.png, or ID.jpg with ID_mask.png beside it: check the path"
+    sources = sources_in(path, _is_source, choice.split, "split")
+    return gathered("png", path, parts_of(path, sources, _of_source), "no pictures with PNG masks", allowed)
 
 
 def _is_source(folder: Path) -> bool:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from masklet.datasets.base import Choice, Dataset, Finding, Mask, Size, Still, same_size
 from masklet.datasets.codes import coded_masks
+from masklet.datasets.gathering import gathered, parts_of
 from masklet.datasets.jsons import as_list, as_record, read_json
 from masklet.datasets.listing import any_file, by_stem, chosen, folders_in
-from masklet.errors import SourceError
 
 __all__ = ["Sa1bStill", "is_sa1b", "open_sa1b"]
 
@@ -51,18 +51,8 @@ def open_sa1b(path: Path, choice: Choice) -> Dataset:
     folders = [path, *folders_in(path)]
     if choice.split is not None:
         folders = [path / chosen(path, choice.split, [folder.name for folder in folders[1:]], "folder")]
-    entries: list[Sa1bStill] = []
-    problems: list[Finding] = []
-    for folder in folders:
-        found, wrong = _of_folder(folder, "" if folder == path else f"{folder.name}/")
-        entries += found
-        problems += wrong
-    if not entries:
-        raise SourceError(
-            f"{path} holds no pictures of SA-1B; allowed are ID.jpg with ID.json beside it, here or in folders below: "
-            "unpack the archives there"
-        )
-    return Dataset("sa1b", path, tuple(entries), tuple(problems))
+    allowed = "ID.jpg with ID.json beside it, here or in folders below: unpack the archives there"
+    return gathered("sa1b", path, parts_of(path, folders, _of_folder), "no pictures of SA-1B", allowed)
 
 
 def _of_folder(folder: Path, prefix: str) -> tuple[list[Sa1bStill], list[Finding]]:

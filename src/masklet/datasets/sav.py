@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from masklet.datasets.base import (
@@ -25,10 +26,10 @@ from masklet.datasets.base import (
 )
 from masklet.datasets.codes import code_decoder
 from masklet.datasets.films import decoded_frames
+from masklet.datasets.gathering import gathered, parts_of
 from masklet.datasets.jsons import as_list, as_record, read_json
 from masklet.datasets.listing import any_file, by_stem, chosen, files_in, folders_in
 from masklet.datasets.sav_tree import LABELS, PICTURES, object_films
-from masklet.errors import SourceError
 
 __all__ = ["STEP", "SavFilm", "is_sav", "open_sav"]
 
@@ -97,19 +98,9 @@ def open_sav(path: Path, choice: Choice) -> Dataset:
     if _is_tree(path):
         return _open_tree(path, choice)
     parts = PARTS if choice.split is None else (chosen(path, choice.split, PARTS, "split"),)
-    entries: list[SavFilm] = []
-    problems: list[Finding] = []
-    for folder in (path, *folders_in(path)):
-        found, wrong = _of_folder(folder, "" if folder == path else f"{folder.name}/", parts)
-        entries += found
-        problems += wrong
-    if not entries:
-        some = f": {problems[0].reason}" if problems else ""
-        raise SourceError(
-            f"{path} holds no film of SA-V{some}; allowed are ID.mp4 with ID_manual.json or ID_auto.json beside it, "
-            "here or in folders below: check the path and the split"
-        )
-    return Dataset("sav", path, tuple(entries), tuple(problems))
+    allowed = "ID.mp4 with ID_manual.json or ID_auto.json beside it, here or in folders below: check path and split"
+    found = parts_of(path, (path, *folders_in(path)), partial(_of_folder, parts=parts))
+    return gathered("sav", path, found, "no film of SA-V", allowed)
 
 
 def _is_tree(path: Path) -> bool:
@@ -119,13 +110,8 @@ def _is_tree(path: Path) -> bool:
 def _open_tree(path: Path, choice: Choice) -> Dataset:
     if choice.split is not None:
         chosen(path, choice.split, (), "split")
-    films, problems = object_films(path)
-    if not films:
-        raise SourceError(
-            f"{path} holds no film with masks; allowed are {PICTURES}/ID/00000.jpg with {LABELS}/ID/000/00000.png: "
-            "unpack the archive again"
-        )
-    return Dataset("sav", path, tuple(films), tuple(problems))
+    allowed = f"{PICTURES}/ID/00000.jpg with {LABELS}/ID/000/00000.png: unpack the archive again"
+    return gathered("sav", path, [object_films(path)], "no film with masks", allowed)
 
 
 def _of_folder(folder: Path, prefix: str, parts: Sequence[str]) -> tuple[list[SavFilm], list[Finding]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from masklet.datasets.base import Annotated, Finding, check_numbers, read_picture, same_size
+from masklet.datasets.base import Finding, Mask, PictureFilm, Size, same_size
 from masklet.datasets.labels import inside_masks, size_of
 from masklet.datasets.listing import by_stem, folders_in
 
@@ -16,34 +16,18 @@ PICTURES, LABELS = "JPEGImages_24fps", "Annotations_6fps"
 
 
 @dataclass(frozen=True)
-class ObjectFilm:
+class ObjectFilm(PictureFilm):
     """Pictures of a folder, and for each object a folder of black and white masks of some of them."""
 
-    name: str
-    folder: Path
-    pictures: tuple[str, ...]
     objects: tuple[Path, ...]
-    frames: tuple[int, ...]
-    """See Entry."""
 
-    @property
-    def source(self) -> tuple[Path, ...]:
-        """See Entry."""
-        return tuple(self.folder / name for name in self.pictures)
-
-    def read(self, numbers: Sequence[int]) -> list[Annotated]:
-        """See Entry. Object n is the n-th folder, counted from 1; masks may overlap."""
-        check_numbers(self, numbers)
-        return [self._frame(number) for number in numbers]
-
-    def _frame(self, number: int) -> Annotated:
-        picture = self.folder / self.pictures[number]
-        rgb, stem = read_picture(picture), picture.stem
-        files = [(n, folder / f"{stem}.png") for n, folder in enumerate(self.objects, 1)]
+    def masks(self, picture: Path, size: Size) -> Mapping[int, Mask]:
+        """See PictureFilm. Object n is the n-th folder, counted from 1; masks may overlap."""
+        files = [(n, folder / f"{picture.stem}.png") for n, folder in enumerate(self.objects, 1)]
         there = [(n, file) for n, file in files if file.exists()]
         for _, file in there:
-            same_size(file, size_of(file), picture, rgb.shape[:2])
-        return Annotated(rgb, inside_masks(there))
+            same_size(file, size_of(file), picture, size)
+        return inside_masks(there)
 
 
 def object_films(root: Path) -> tuple[list[ObjectFilm], list[Finding]]:
@@ -64,7 +48,7 @@ def object_films(root: Path) -> tuple[list[ObjectFilm], list[Finding]]:
         frames = tuple(number for number, stem in enumerate(shown) if stem in stems)
         if frames:
             names = tuple(path.name for path in shown.values())
-            films.append(ObjectFilm(folder.name, folder, names, tuple(objects), frames))
+            films.append(ObjectFilm(folder.name, folder, names, frames, tuple(objects)))
         else:
             reason = f"has no masks in {root / LABELS / folder.name}; a folder for each object is needed: add them"
             problems.append(Finding.of(folder.name, folder, reason))

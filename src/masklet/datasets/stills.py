@@ -8,9 +8,9 @@ from pathlib import Path
 
 from masklet.datasets.base import Choice, Dataset, Finding, Mask, Size, Still
 from masklet.datasets.codes import coded_masks
+from masklet.datasets.gathering import gathered, parts_of, sources_in
 from masklet.datasets.jsons import as_list, read_json
-from masklet.datasets.listing import any_file, by_stem, chosen, folders_in
-from masklet.errors import SourceError
+from masklet.datasets.listing import any_file, by_stem, folders_in
 
 __all__ = ["CodedStill", "is_stills", "open_stills"]
 
@@ -29,7 +29,7 @@ class CodedStill(Still):
 
 def is_stills(path: Path) -> bool:
     """Whether a folder is a source, or holds sources."""
-    return _is_source(path) or (path.is_dir() and any(_is_source(folder) for folder in folders_in(path)))
+    return any(_is_source(folder) for folder in (path, *folders_in(path)))
 
 
 def open_stills(path: Path, choice: Choice) -> Dataset:
@@ -42,22 +42,9 @@ def open_stills(path: Path, choice: Choice) -> Dataset:
     Raises:
         SourceError: no picture with masks, or no such source.
     """
-    sources = [path] if _is_source(path) else [folder for folder in folders_in(path) if _is_source(folder)]
-    if choice.split is not None:
-        chosen(path, choice.split, [source.name for source in sources], "source")
-        sources = [source for source in sources if source.name == choice.split]
-    entries: list[CodedStill] = []
-    problems: list[Finding] = []
-    for source in sources:
-        found, wrong = _of_source(source, "" if source == path else f"{source.name}/")
-        entries += found
-        problems += wrong
-    if not entries:
-        raise SourceError(
-            f"{path} holds no stills; allowed are images/ID.jpg with masks/ID.json (a list of COCO run-length codes), "
-            "or a folder of such folders: check the path"
-        )
-    return Dataset("stills", path, tuple(entries), tuple(problems))
+    allowed = "images/ID.jpg with masks/ID.json (a list of COCO run-length codes), or a folder of such folders"
+    sources = sources_in(path, _is_source, choice.split, "source")
+    return gathered("stills", path, parts_of(path, sources, _of_source), "no stills", f"{allowed}: check the path")
 
 
 def _is_source(folder: Path) -> bool:
