@@ -94,7 +94,7 @@ def _write(results: Results, out: Path, kind: str, said: str) -> None:
 
 def _follow(photograph: npt.NDArray[np.uint8], out: Path, network: SAM) -> Clip | None:
     """A film tracked, as overlay and label maps; None where the model is for pictures only."""
-    if network.predictor.model.config.memory is None:
+    if not network.predictor.model.follows_films:
         typer.echo("\nno film: this model is for pictures only and cannot follow anything")
         return None
     clip = installed_clip(out) or made_clip(photograph, PICTURE, BOX, out)

@@ -15,11 +15,10 @@ import torch
 from torch import Tensor
 
 from masklet.errors import InputError, PromptError, StateError
-from masklet.models.base import ImageFeatures, MaskPrediction, PromptTensors
+from masklet.image.encoding import fast_encoder
+from masklet.models.base import ImageFeatures, MaskPrediction, PromptableNetwork, PromptTensors
 from masklet.models.heads.mask_decoder import choose
-from masklet.models.sam2 import SAM2
-from masklet.models.sam2.inference import FastEncoder
-from masklet.pixels import LOGIT_LIMIT, prompt_tensors, to_input, to_size
+from masklet.pixels import LOGIT_LIMIT, Fit, prompt_tensors
 from masklet.prompts import ObjectPrompt, parse_prompts
 
 __all__ = ["ImagePredictor", "Prediction"]
@@ -38,7 +37,7 @@ class Prediction:
     scores: npt.NDArray[np.float32]
     """(N, K): predicted IoU with what was meant, 0 to 1."""
     logits: npt.NDArray[np.float32]
-    """(N, K, h, w), within -32..32; hand one candidate an object back as `logits` to refine it."""
+    """(N, K, h, w), of SAM 2 within -32..32; hand one candidate an object back as `logits` to refine it."""
 
     def __len__(self) -> int:
         return len(self.masks)
@@ -62,7 +61,8 @@ class _Group:
 class ImagePredictor:
     """A network, and the features of one picture.
 
-    `precision` is that of the encoder's matrix products; prompts are always answered in fp32.
+    Networks of either family will do. `precision` is that of the encoder's matrix products; prompts are always
+    answered in fp32.
 
     Example:
         >>> predictor = ImagePredictor(model)
@@ -73,12 +73,12 @@ class ImagePredictor:
         ... )
     """
 
-    def __init__(self, model: SAM2, device: str | torch.device = "cpu", precision: str = "fp32") -> None:
+    def __init__(self, model: PromptableNetwork, device: str | torch.device = "cpu", precision: str = "fp32") -> None:
         if precision not in PRECISIONS:
             raise InputError(f"precision {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
         self.device, self.precision = torch.device(device), precision
         self.model = model.to(self.device)
-        self.encode = FastEncoder(self.model, PRECISIONS[precision])
+        self.encode = fast_encoder(self.model, PRECISIONS[precision])
         self._features: ImageFeatures | None = None
         self._size = (0, 0)
 
@@ -108,10 +108,14 @@ class ImagePredictor:
             )
         if min(rgb.shape[:2]) < 1:
             raise InputError(f"set_image takes a picture of one pixel or more, got {rgb.shape}")
-        self.set_input(to_input(rgb, self.model.picture_size), rgb.shape[:2])
+        self.set_input(self.fit(rgb.shape[:2]).to_input(rgb), rgb.shape[:2])
+
+    def fit(self, size: tuple[int, int]) -> Fit:
+        """How a picture of `size` (height, width) lies in the network's input."""
+        return Fit((int(size[0]), int(size[1])), self.model.picture_size, self.model.keeps_ratio)
 
     def set_input(self, pixels_13SS: Tensor, size: tuple[int, int]) -> None:
-        """Encode what `pixels.to_input` made of a picture of `size` (height, width)."""
+        """Encode what `fit(size).to_input` made of a picture of `size` (height, width)."""
         with torch.inference_mode():
             features = self.encode(pixels_13SS.to(self.device))
             self._features = self.model.without_memory(features)
@@ -171,14 +175,12 @@ class ImagePredictor:
         chosen = (
             _best_of_three(every)
             if multimask is None and group.ambiguous
-            else choose(every, bool(multimask), threshold=self.model.config.stability)
+            else choose(every, bool(multimask), threshold=self.model.stability)
         )
         logits = chosen.logits_BKHW.float()
-        return Prediction(
-            to_size(logits, self.size),
-            chosen.iou_BK.float().cpu().numpy(),
-            logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT).cpu().numpy(),
-        )
+        kept = logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT) if self.model.clamps_logits else logits
+        masks = self.fit(self.size).masks(logits)
+        return Prediction(masks, chosen.iou_BK.float().cpu().numpy(), kept.cpu().numpy())
 
     def _groups(self, prompts: Sequence[ObjectPrompt], earlier: Tensor | None) -> list[_Group]:
         """Objects by the shape of their prompts, `OBJECTS_AT_ONCE` at most in each group."""
@@ -196,8 +198,7 @@ class ImagePredictor:
                 some = members[start : start + OBJECTS_AT_ONCE]
                 tensors = prompt_tensors(
                     [prompts[i] for i in some],
-                    self.size,
-                    self.model.picture_size,
+                    self.fit(self.size),
                     earlier_B1HW=None if earlier is None else earlier[some],
                     device=self.device,
                 )

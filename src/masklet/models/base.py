@@ -7,11 +7,27 @@ Shapes: B batch, C channels, H and W of a map, N points, K candidate masks, M me
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["FrameMemory", "ImageFeatures", "MaskPrediction", "Memories", "ObjectMasks", "PromptTensors", "no_points"]
+__all__ = [
+    "PIXEL_MEAN",
+    "PIXEL_STD",
+    "FrameMemory",
+    "ImageFeatures",
+    "MaskPrediction",
+    "Memories",
+    "ObjectMasks",
+    "PromptTensors",
+    "PromptableNetwork",
+    "no_points",
+]
+
+PIXEL_MEAN = (0.485, 0.456, 0.406)
+PIXEL_STD = (0.229, 0.224, 0.225)
+"""Of RGB in 0..1: every network, of either family, sees (pixel - mean) / deviation."""
 
 
 @dataclass(frozen=True)
@@ -20,18 +36,17 @@ class ImageFeatures:
 
     embed_BCHW: Tensor
     """Stride 16."""
-    fine: tuple[Tensor, Tensor]
-    """Strides 8 and 4, (B, C/4, 2H, 2W) and (B, C/8, 4H, 4W)."""
+    fine: tuple[Tensor, ...] = ()
+    """Strides 8 and 4, (B, C/4, 2H, 2W) and (B, C/8, 4H, 4W); nothing where the family has none."""
 
     def take(self, index_N: Tensor) -> ImageFeatures:
         """The pictures that `index_N` names, one entry a prompt; a single picture is shared, not copied."""
         if self.embed_BCHW.shape[0] == 1:
             count = len(index_N)
             return ImageFeatures(
-                self.embed_BCHW.expand(count, -1, -1, -1),
-                (self.fine[0].expand(count, -1, -1, -1), self.fine[1].expand(count, -1, -1, -1)),
+                self.embed_BCHW.expand(count, -1, -1, -1), tuple(x.expand(count, -1, -1, -1) for x in self.fine)
             )
-        return ImageFeatures(self.embed_BCHW[index_N], (self.fine[0][index_N], self.fine[1][index_N]))
+        return ImageFeatures(self.embed_BCHW[index_N], tuple(x[index_N] for x in self.fine))
 
 
 @dataclass(frozen=True)
@@ -54,7 +69,7 @@ class MaskPrediction:
     iou_BK: Tensor
     """Predicted overlap with the true mask, 0 to 1."""
     object_score_B1: Tensor
-    """Above 0: the object is in the picture."""
+    """Above 0: the object is in the picture; infinite where the family cannot say otherwise."""
     tokens_BKC: Tensor
     """What the decoder knows of each candidate; object pointers are made from it."""
 
@@ -76,6 +91,48 @@ class MaskPrediction:
             self.object_score_B1,
             self.tokens_BKC[:, start:stop],
         )
+
+
+N = TypeVar("N", bound="PromptableNetwork")
+
+
+class PromptableNetwork(Protocol):
+    """What a predictor of pictures asks of a network, whichever its family.
+
+    How a picture lies in the network's square input is said by `picture_size` and `keeps_ratio`; `pixels.Fit` does it.
+    """
+
+    @property
+    def picture_size(self) -> int:
+        """Side of the square that a picture is brought to."""
+
+    @property
+    def keeps_ratio(self) -> bool:
+        """Whether its longer side fills the square, with nothing below or to the right, or it is squashed into it."""
+
+    @property
+    def stability(self) -> float:
+        """An unambiguous mask less stable than this gives way to the best of three; 0: never."""
+
+    @property
+    def clamps_logits(self) -> bool:
+        """Whether logits to go on from are kept within `pixels.LOGIT_LIMIT`, as the published predictor has it."""
+
+    @property
+    def follows_films(self) -> bool:
+        """Whether it has a memory of earlier frames."""
+
+    def encode_image(self, pixels_B3HW: Tensor) -> ImageFeatures:
+        """Normalised RGB to features that do not depend on any prompt."""
+
+    def without_memory(self, features: ImageFeatures) -> ImageFeatures:
+        """Features of a picture that stands alone, as the decoder wants them."""
+
+    def decode(self, features: ImageFeatures, prompts: PromptTensors) -> MaskPrediction:
+        """All four candidates an object; `features` hold one entry a prompt."""
+
+    def to(self: N, device: torch.device) -> N:
+        """The same network on a device."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from masklet.image.predictor import PRECISIONS
 from masklet.loading import LoadedModel, load
 from masklet.media import Picture, Video, open_source, open_video
 from masklet.models.base import ImageFeatures
-from masklet.pixels import to_input
 from masklet.prompts import parse_prompts
 from masklet.results import Results
 from masklet.sam.answers import Clock, results_of
@@ -363,7 +362,7 @@ class SAM:
         key = hashlib.blake2b(np.ascontiguousarray(picture.rgb).data, key=shape).digest()
         known, features = self._encoded
         if key != known or features is not self.predictor.features:  # the predictor may be used by itself
-            pixels = to_input(picture.rgb, self._loaded.network.picture_size)
+            pixels = self.predictor.fit(picture.size).to_input(picture.rgb)
             clock.tick("preprocess")
             self.predictor.set_input(pixels, picture.size)
             self._encoded = (key, self.predictor.features)

@@ -17,7 +17,7 @@ from masklet.media import Frame
 from masklet.models.base import FrameMemory, ImageFeatures, Memories, ObjectMasks
 from masklet.models.sam2 import SAM2
 from masklet.models.sam2.inference import FastVerbs
-from masklet.pixels import LOGIT_LIMIT, hard_mask, prompt_tensors, to_frame_input
+from masklet.pixels import LOGIT_LIMIT, Fit, hard_mask, prompt_tensors, to_frame_input
 from masklet.prompts import ObjectPrompt
 from masklet.video.objects import MemoryBank
 from masklet.video.recall import Recall
@@ -58,7 +58,7 @@ class Stepper:
         side = self.model.image_size
         before = None if earlier_11HW is None else earlier_11HW.float().clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
         with torch.inference_mode():
-            tensors = prompt_tensors([asked], size, side, earlier_B1HW=before, device=self.device)
+            tensors = prompt_tensors([asked], Fit(size, side), earlier_B1HW=before, device=self.device)
             return self.model.settle(self.model.decode(features, tensors), multimask=tensors.points_BN2.shape[1] <= 1)
 
     def adopt(self, features: ImageFeatures, asked: ObjectPrompt) -> ObjectMasks:

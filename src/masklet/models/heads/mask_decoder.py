@@ -68,7 +68,7 @@ class MaskDecoder(nn.Module):
         )
         return tokens, places_BSC.transpose(1, 2).reshape(places_BCHW.shape)
 
-    def _masks(self, masks_BKC: Tensor, places_BCHW: Tensor, fine: tuple[Tensor, Tensor]) -> Tensor:
+    def _masks(self, masks_BKC: Tensor, places_BCHW: Tensor, fine: tuple[Tensor, ...]) -> Tensor:
         up1, norm, act1, up2, act2 = self.output_upscaling
         detail = act2(up2(act1(norm(up1(places_BCHW) + fine[0]))) + fine[1])
         kernels = [mlp(masks_BKC[:, k]) for k, mlp in enumerate(self.output_hypernetworks_mlps)]

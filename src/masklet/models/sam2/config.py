@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-__all__ = ["CONFIGS", "PIXEL_MEAN", "PIXEL_STD", "ConvNetConfig", "HieraConfig", "MemoryConfig", "SAM2Config"]
+from masklet.models.base import PIXEL_MEAN, PIXEL_STD
 
-PIXEL_MEAN = (0.485, 0.456, 0.406)
-PIXEL_STD = (0.229, 0.224, 0.225)
-"""Of RGB in 0..1: every network of the family sees (pixel - mean) / deviation."""
+__all__ = ["CONFIGS", "PIXEL_MEAN", "PIXEL_STD", "ConvNetConfig", "HieraConfig", "MemoryConfig", "SAM2Config"]
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,9 @@ class SAM2(nn.Module):
         torch.Size([1, 4, 64, 64])
     """
 
+    keeps_ratio = False
+    clamps_logits = True
+
     def __init__(self, config: SAM2Config) -> None:
         super().__init__()
         self.config = config
@@ -85,6 +88,16 @@ class SAM2(nn.Module):
     def picture_size(self) -> int:
         """Side of the square that a picture is brought to that stands alone."""
         return self.own_picture_size or self.image_size
+
+    @property
+    def stability(self) -> float:
+        """An unambiguous mask less stable than this gives way to the best of three."""
+        return self.config.stability
+
+    @property
+    def follows_films(self) -> bool:
+        """Whether it has a memory of earlier frames."""
+        return self.config.memory is not None
 
     def _add_memory(self, config: SAM2Config) -> None:
         memory = config.memory
