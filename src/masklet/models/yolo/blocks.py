@@ -1,0 +1,112 @@
+"""What YOLOv8 is built from.
+
+Attributes have the published names, so that published tensors load by name.
+Shapes: B batch, C channels, H height, W width, M prototypes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import max_pool2d, silu
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+__all__ = ["SPPF", "C2f", "ConvBlock", "Prototypes"]
+
+EPS = 1e-3
+"""Of every batch normalisation, as the published networks were trained."""
+
+
+class ConvBlock(nn.Module):
+    """Convolution, batch normalisation, SiLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+        self.bn: nn.BatchNorm2d | None = nn.BatchNorm2d(outputs, eps=EPS, momentum=0.03)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C', H / stride, W / stride)."""
+        y = self.conv(x_BCHW)
+        if self.bn is not None:
+            y = self.bn(y)
+        return silu(y, inplace=True)
+
+    def fold(self) -> None:
+        """Make the normalisation part of the convolution: in evaluation both are one affine map."""
+        if self.bn is None:
+            return
+        bn = self.bn
+        assert bn.running_mean is not None
+        assert bn.running_var is not None
+        self.conv.weight, self.conv.bias = fuse_conv_bn_weights(
+            self.conv.weight, None, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
+        )
+        self.bn = None
+
+
+class Bottleneck(nn.Module):
+    """Two 3 x 3 blocks, around which the input may be added."""
+
+    def __init__(self, channels: int, shortcut: bool) -> None:
+        super().__init__()
+        self.cv1 = ConvBlock(channels, channels, 3)
+        self.cv2 = ConvBlock(channels, channels, 3)
+        self.shortcut = shortcut
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) to the same."""
+        y: Tensor = self.cv2(self.cv1(x_BCHW))
+        return x_BCHW + y if self.shortcut else y
+
+
+class C2f(nn.Module):
+    """Half of the channels go through bottlenecks one after the other; all that came by the way is joined."""
+
+    def __init__(self, inputs: int, outputs: int, depth: int, shortcut: bool) -> None:
+        super().__init__()
+        half = outputs // 2
+        self.cv1 = ConvBlock(inputs, 2 * half)
+        self.cv2 = ConvBlock((2 + depth) * half, outputs)
+        self.m = nn.ModuleList(Bottleneck(half, shortcut) for _ in range(depth))
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C', H, W)."""
+        parts = list(self.cv1(x_BCHW).chunk(2, dim=1))
+        for bottleneck in self.m:
+            parts.append(bottleneck(parts[-1]))
+        out: Tensor = self.cv2(torch.cat(parts, dim=1))
+        return out
+
+
+class SPPF(nn.Module):
+    """The map beside its maxima over windows of 5, 9 and 13: one pooling done three times over."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.cv1 = ConvBlock(channels, channels // 2)
+        self.cv2 = ConvBlock(channels // 2 * 4, channels)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) to the same."""
+        parts = [self.cv1(x_BCHW)]
+        for _ in range(3):
+            parts.append(max_pool2d(parts[-1], 5, stride=1, padding=2))
+        out: Tensor = self.cv2(torch.cat(parts, dim=1))
+        return out
+
+
+class Prototypes(nn.Module):
+    """Maps of which every mask is a weighted sum, at stride 4."""
+
+    def __init__(self, inputs: int, channels: int, prototypes: int) -> None:
+        super().__init__()
+        self.cv1 = ConvBlock(inputs, channels, 3)
+        self.upsample = nn.ConvTranspose2d(channels, channels, 2, 2)
+        self.cv2 = ConvBlock(channels, channels, 3)
+        self.cv3 = ConvBlock(channels, prototypes)
+
+    def forward(self, fine_BCHW: Tensor) -> Tensor:
+        """The map at stride 8, (B, C, H, W), to (B, M, 2H, 2W)."""
+        out: Tensor = self.cv3(self.cv2(self.upsample(self.cv1(fine_BCHW))))
+        return out

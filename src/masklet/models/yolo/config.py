@@ -1,0 +1,90 @@
+"""One frozen value a network, and the table of the sizes that were published.
+
+A size is a value of `YOLOConfig`, derived from the published multiples of depth and width; which one a file holds is
+read from its tensors (`weights.config_of`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["CONFIGS", "SIZES", "Size", "YOLOConfig", "of_size"]
+
+WIDTHS = (64, 128, 256, 512, 1024)
+"""Channels at strides 2, 4, 8, 16, 32 before they are multiplied."""
+DEPTHS = (3, 6, 6, 3)
+"""Bottlenecks at strides 4, 8, 16, 32 before they are multiplied; the neck has as many as the first."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """The published multiples: of depth, of width, and the channels no width starts above."""
+
+    depth: float
+    width: float
+    cap: int
+
+
+SIZES: dict[str, Size] = {
+    "n": Size(1 / 3, 0.25, 1024),
+    "s": Size(1 / 3, 0.5, 1024),
+    "m": Size(2 / 3, 0.75, 768),
+    "l": Size(1.0, 1.0, 512),
+    "x": Size(1.0, 1.25, 512),
+}
+
+
+@dataclass(frozen=True)
+class YOLOConfig:
+    """A whole network. `YOLOv8(CONFIGS["yolov8n-seg"])` builds one."""
+
+    channels: tuple[int, int, int, int, int] = (16, 32, 64, 128, 256)
+    """At strides 2, 4, 8, 16, 32."""
+    depths: tuple[int, int, int, int] = (1, 2, 2, 1)
+    """Bottlenecks at strides 4, 8, 16, 32."""
+    neck_depth: int = 1
+    classes: int = 80
+    box_channels: int = 64
+    """Width of the branch that finds boxes."""
+    class_channels: int = 80
+    """Width of the branch that finds classes."""
+    mask_channels: int | None = None
+    """Width of the branch that finds mask coefficients; None: boxes only."""
+    prototypes: int = 32
+    prototype_channels: int = 64
+    bins: int = 16
+    """A side of a box is a distribution over so many distances, in strides."""
+
+    @property
+    def is_segmenter(self) -> bool:
+        """Whether it draws masks."""
+        return self.mask_channels is not None
+
+
+def of_size(size: Size, *, classes: int = 80, masks: bool = False) -> YOLOConfig:
+    """The network that the published multiples of a size give.
+
+    Example:
+        >>> of_size(SIZES["n"]).channels
+        (16, 32, 64, 128, 256)
+    """
+    c2, c4, c8, c16, c32 = (int(min(width, size.cap) * size.width) for width in WIDTHS)
+    d4, d8, d16, d32 = (max(round(depth * size.depth), 1) for depth in DEPTHS)
+    return YOLOConfig(
+        channels=(c2, c4, c8, c16, c32),
+        depths=(d4, d8, d16, d32),
+        neck_depth=d4,
+        classes=classes,
+        box_channels=max(64, c8 // 4),
+        class_channels=max(c8, min(classes, 100)),
+        mask_channels=max(32, c8 // 4) if masks else None,
+        prototype_channels=c8 if masks else 64,
+    )
+
+
+CONFIGS: dict[str, YOLOConfig] = {
+    **{f"yolov8{name}": of_size(size) for name, size in SIZES.items()},
+    **{f"yolov8{name}-seg": of_size(size, masks=True) for name, size in SIZES.items()},
+    **{f"FastSAM-{name}": of_size(SIZES[name], classes=1, masks=True) for name in ("s", "x")},
+}
+"""By canonical name."""

@@ -1,0 +1,103 @@
+"""The decoupled, anchor-free head: at every place a box, class scores and, for masks, coefficients.
+
+A side of a box is the expectation of a distribution over 16 distances (Li et al. 2020, generalised focal loss), in
+strides from the place's centre. Coordinates are pixels of the network's input, x before y.
+Shapes: B batch, C channels, H and W of a map, A places of all maps, finest first, D bins, K classes, M prototypes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d
+
+from masklet.models.yolo.blocks import ConvBlock, Prototypes
+from masklet.models.yolo.config import YOLOConfig
+
+__all__ = ["STRIDES", "DistanceExpectation", "Head", "RawDetections", "centres"]
+
+STRIDES = (8, 16, 32)
+
+
+@dataclass(frozen=True)
+class RawDetections:
+    """A box at every place, before anything is chosen."""
+
+    xyxy_BA4: Tensor
+    """Pixels of the input."""
+    scores_BAK: Tensor
+    """0 to 1."""
+    coefficients_BAM: Tensor | None = None
+    prototypes_BMHW: Tensor | None = None
+    """Stride 4; the sum weighted by a box's coefficients is above 0 inside its mask."""
+
+
+class DistanceExpectation(nn.Module):
+    """Distributions over bins to their expectations; the bins' values 0, 1, ... are a tensor of the file."""
+
+    def __init__(self, bins: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(bins, 1, 1, bias=False)
+        with torch.no_grad():
+            self.conv.weight.copy_(torch.arange(bins).view(1, bins, 1, 1))
+
+    def forward(self, logits_BDA: Tensor) -> Tensor:
+        """(B, 4 D, A), left, top, right, bottom one after the other, to (B, 4, A)."""
+        by_side = torch.unflatten(logits_BDA, 1, (4, -1)).transpose(1, 2)
+        return conv2d(by_side.softmax(1), self.conv.weight)[:, 0]
+
+
+class Head(nn.Module):
+    """What stands on the neck's three maps."""
+
+    def __init__(self, config: YOLOConfig) -> None:
+        super().__init__()
+        inputs = config.channels[2:]
+        self.cv2 = _branches(inputs, config.box_channels, 4 * config.bins)
+        self.cv3 = _branches(inputs, config.class_channels, config.classes)
+        self.dfl = DistanceExpectation(config.bins)
+        self.proto: Prototypes | None = None
+        self.cv4: nn.ModuleList | None = None
+        if config.mask_channels is not None:
+            self.proto = Prototypes(inputs[0], config.prototype_channels, config.prototypes)
+            self.cv4 = _branches(inputs, config.mask_channels, config.prototypes)
+
+    def forward(self, maps: Sequence[Tensor]) -> RawDetections:
+        """Maps (B, C, H, W) at strides 8, 16 and 32."""
+        distances_B4A = self.dfl(_joined(self.cv2, maps))
+        centres_A2, strides_A1 = centres([(m.shape[2], m.shape[3]) for m in maps], maps[0].device)
+        near_BA2, far_BA2 = distances_B4A.transpose(1, 2).chunk(2, dim=-1)
+        corners = torch.cat([centres_A2 - near_BA2, centres_A2 + far_BA2], dim=-1)
+        return RawDetections(
+            corners * strides_A1,
+            _joined(self.cv3, maps).sigmoid().transpose(1, 2),
+            None if self.cv4 is None else _joined(self.cv4, maps).transpose(1, 2),
+            None if self.proto is None else self.proto(maps[0]),
+        )
+
+
+def centres(sizes: Sequence[tuple[int, int]], device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+    """Centres (A, 2) of the places of maps of `sizes` (height, width), in strides, and each one's stride (A, 1)."""
+    points, strides = [], []
+    for (height, width), stride in zip(sizes, STRIDES, strict=True):
+        y, x = torch.meshgrid(
+            torch.arange(height, device=device) + 0.5, torch.arange(width, device=device) + 0.5, indexing="ij"
+        )
+        points.append(torch.stack([x, y], dim=-1).flatten(0, 1))
+        strides.append(torch.full((height * width, 1), float(stride), device=device))
+    return torch.cat(points), torch.cat(strides)
+
+
+def _branches(inputs: Sequence[int], width: int, outputs: int) -> nn.ModuleList:
+    """For each map two 3 x 3 blocks and a projection."""
+    return nn.ModuleList(
+        nn.Sequential(ConvBlock(c, width, 3), ConvBlock(width, width, 3), nn.Conv2d(width, outputs, 1)) for c in inputs
+    )
+
+
+def _joined(branches: nn.ModuleList, maps: Sequence[Tensor]) -> Tensor:
+    """What each branch says of its map, (B, outputs, A)."""
+    return torch.cat([branch(m).flatten(2) for branch, m in zip(branches, maps, strict=True)], dim=2)
