@@ -83,8 +83,15 @@ class Live:
             PromptError: what was said before the first frame does not fit it.
         """
         self._check(rgb)
+        return self.follow(Frame(rgb=rgb, path="live", index=self._count, time=time))
+
+    def follow(self, frame: Frame) -> Results:
+        """The next frame, as a film gives it: its number is above that of the one before, its size the same.
+
+        Raises:
+            PromptError: what was said before the first frame does not fit it.
+        """
         self.engine.write_prompted(list(self.engine.objects.values()))
-        frame = Frame(rgb=rgb, path="live", index=self._count, time=time)
         before, self.frames.last = self.frames.last, frame
         try:
             while self._waiting:
@@ -96,7 +103,7 @@ class Live:
         except BaseException:
             self.frames.last = before
             raise
-        self._count += 1
+        self._count = frame.index + 1
         return self.engine.show(frame, rows, self.engine.speed)
 
     def _add(self, frame: Frame, prompt: Prompt) -> Results:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from masklet.errors import InputError
 from masklet.video.recall import RecallRule, Recent
 
-__all__ = ["TrackOptions"]
+__all__ = ["FollowOptions", "TrackOptions"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,55 @@ class TrackOptions:
             if getattr(self, name) not in choices:
                 raise InputError(f"{name}={getattr(self, name)!r} is unknown; choose {' or '.join(map(repr, choices))}")
         for name, least in (("clean", 0), ("objects_at_once", 1), ("lost_after", 1)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise InputError(f"{name}={value!r} must be a whole number, {least} or more")
+            _check_whole(name, getattr(self, name), least)
+
+
+@dataclass(frozen=True)
+class FollowOptions:
+    """How objects that nobody pointed at are found, joined with those that are followed, and let go of.
+
+    Example:
+        >>> model.follow("clip.mp4", options=FollowOptions(every=5, max_objects=12))
+
+    Raises:
+        InputError: a value outside its range.
+    """
+
+    every: int = 10
+    """The finder looks at the first frame and at every so many-th after it."""
+    identities: bool = True
+    """Objects keep their ids through the film. False: every frame is looked at by itself and numbered anew."""
+    max_objects: int = 32
+    """So many are followed at once. Those that are keep their places; newcomers wait until one has gone."""
+    first: str = "score"
+    """Who comes first where places are few, and who is the whole and who the part: "score", the surest, or "area",
+    the largest."""
+    forget_after: int = 25
+    """Frames in a row out of sight after which an object dies."""
+    unfound_after: int | None = None
+    """Looks in a row in which the finder did not find an object that is in sight, after which it dies; None: never."""
+    same_iou: float = 0.5
+    """Two masks that agree so far are one object."""
+    inside: float = 0.7
+    """A find of which so much lies on followed objects of its class is a part of them, and not born."""
+    parts: bool = False
+    """Parts are objects too: only what is the same as a followed object is not born."""
+    background: float = 0.5
+    """What covers so much of the frame is a background: what lies in it is no part of it."""
+    smallest: float = 2e-4
+    """Share of the frame under which nothing is born."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("every", 1), ("max_objects", 1), ("forget_after", 1), ("unfound_after", 1)):
+            if getattr(self, name) is not None:
+                _check_whole(name, getattr(self, name), least)
+        for name in ("same_iou", "inside", "background", "smallest"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name}={getattr(self, name)!r} must be a share, from 0 to 1")
+        if self.first not in ("score", "area"):
+            raise InputError(f"first={self.first!r} is unknown; choose 'score' or 'area'")
+
+
+def _check_whole(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"{name}={value!r} must be a whole number, {least} or more")
