@@ -1,0 +1,199 @@
+"""What the writers of all layouts have in common: pictures in, files whole, the loss counted, runs gone on with."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import ClassVar, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from masklet.errors import InputError, MaskletError, StateError
+from masklet.formats.base import check_folder
+from masklet.layouts.journal import Journal, Line, Record
+from masklet.layouts.pictures import check_name, picture_suffix, place_picture
+from masklet.layouts.records import LabelledObject, LabelledPicture, LayoutOptions, Loss
+
+__all__ = ["HOLDABLE", "LayoutWriter", "Written"]
+
+HOLDABLE = ("overlaps", "holes", "parts", "classes", "scores", "ids")
+"""What a layout may be able to hold of objects."""
+AnyWriter = TypeVar("AnyWriter", bound="LayoutWriter")
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass
+class Written:
+    """What became of the objects of one picture: an IoU each, what is worth a note, and what the end needs again."""
+
+    ious: list[float] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
+    record: Record = field(default_factory=dict)
+
+
+class LayoutWriter(ABC):
+    """Writes labelled pictures into one folder, in one layout; a context manager.
+
+    Files appear whole or not at all. A folder that an earlier run left is gone on with: `has` says what is there. What
+    belongs to the data set as a whole is written when the block ends, also after an error: then of what came before.
+
+    Example:
+        >>> with open_layout("coco", "out", names={0: "dog"}) as writer:
+        ...     for picture in pictures:
+        ...         if not writer.has(picture.name):
+        ...             writer.write(picture)
+        >>> writer.loss.mean
+        1.0
+
+    Raises:
+        InputError: the folder was written with other options or class names.
+        OutputError: the folder cannot be made or written, or another process writes it.
+    """
+
+    layout: ClassVar[str]
+    about: ClassVar[str]
+    """Its files in one line."""
+    holds: ClassVar[frozenset[str]]
+    """Which of `HOLDABLE` it can hold."""
+
+    def __init__(self, out_dir: str | os.PathLike[str], names: Mapping[int, str], options: LayoutOptions) -> None:
+        self.folder, self.options = Path(out_dir), options
+        self.paths: list[Path] = []
+        check_folder(self.folder)
+        self._journal = Journal(self.folder, self.layout, self._asked(), names, self._is_there)
+        self._open = True
+
+    def __enter__(self: AnyWriter) -> AnyWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(*((MaskletError,) if error is not None else ())):  # the first reason is the one to tell
+            self.close()
+
+    @property
+    def names(self) -> Mapping[int, str]:
+        """Class names by number; a class that nobody named is called by its number."""
+        named = {number: str(number) for number in self._journal.counts} | self._journal.names
+        return MappingProxyType(dict(sorted(named.items())))
+
+    @property
+    def counts(self) -> Mapping[int, int]:
+        """Objects by class, those of earlier runs too."""
+        return MappingProxyType(dict(sorted(self._journal.counts.items())))
+
+    @property
+    def pictures(self) -> int:
+        """How many are there, those of earlier runs too."""
+        return len(self._journal)
+
+    @property
+    def loss(self) -> Loss:
+        """What was lost so far, in earlier runs too."""
+        return self._journal.loss
+
+    def has(self, name: str) -> bool:
+        """Whether the picture of this name is there already, from this run or an earlier one."""
+        return name in self._journal
+
+    def write(self, picture: LabelledPicture) -> None:
+        """Write one picture with its objects.
+
+        Raises:
+            InputError: a name that is there already or cannot be one, a mask of another size, a negative class.
+            OutputError: a file cannot be written; what was written before stays.
+            StateError: the writer is closed.
+        """
+        self._check(picture)
+        file = self._picture_file(picture) + picture_suffix(picture)
+        written = self._write(picture, file)
+        place_picture(picture, self.folder / file, self.options.pictures)
+        written.notes.update(self._unheld(picture.objects))
+        self._journal.append(
+            Line(
+                name=picture.name,
+                file=file,
+                split=picture.split,
+                size=picture.size,
+                classes=tuple(thing.class_id for thing in picture.objects),
+                loss=Loss.of(picture.name, written.ious, written.notes),
+                record=written.record,
+            )
+        )
+
+    def close(self) -> None:
+        """Write what belongs to the data set as a whole, and let go of the folder."""
+        if not self._open:
+            return
+        self._open = False
+        try:
+            if self.pictures:
+                self._finish()
+        finally:
+            self._journal.close()
+
+    @abstractmethod
+    def _picture_file(self, picture: LabelledPicture) -> str:
+        """Where the picture is in this layout, relative to the folder, without suffix."""
+
+    @abstractmethod
+    def _write(self, picture: LabelledPicture, file: str) -> Written:
+        """Write the files of one picture, which is (or would be) at `file`."""
+
+    @abstractmethod
+    def _finish(self) -> None:
+        """Write what belongs to the data set as a whole."""
+
+    def _asked(self) -> Record:
+        """The options on which the outcome depends."""
+        return {"pictures": self.options.pictures}
+
+    def _is_there(self, line: Line) -> bool:
+        """Whether the files of a picture that was done are there still."""
+        return self.options.pictures == "none" or (self.folder / line.file).exists()
+
+    def _lines(self, split: str | None) -> Iterator[Line]:
+        """What is known of the pictures of one part (None: of no part)."""
+        return self._journal.lines(split, everything=False)
+
+    def _name_of(self, class_id: int) -> str:
+        return self._journal.names.get(class_id, str(class_id))
+
+    def _unheld(self, objects: tuple[LabelledObject, ...]) -> Counter[str]:
+        """What is said of objects and has no place here."""
+        said = {
+            "scores": sum(thing.score is not None for thing in objects),
+            "ids": sum(thing.id is not None for thing in objects),
+            "classes": sum(thing.class_id != 0 for thing in objects),
+        }
+        words = {"scores": "a score left out", "ids": "an id left out", "classes": "a class left out"}
+        return Counter({words[what]: n for what, n in said.items() if n and what not in self.holds})
+
+    def _check(self, picture: LabelledPicture) -> None:
+        if not self._open:
+            raise StateError(
+                f"{type(self).__name__} for {str(self.folder)!r} is closed; pictures are written inside its with "
+                "block: open it again to go on"
+            )
+        check_name(picture.name)
+        if picture.split is not None:
+            check_name(picture.split)
+        if self.has(picture.name):
+            raise InputError(
+                f"there is a picture {picture.name!r} in {self.folder} already; names (without suffix) are unique: "
+                "rename one of the two, or ask `has` before writing"
+            )
+        for thing in picture.objects:
+            if tuple(thing.rle["size"]) != tuple(picture.size) or thing.class_id < 0:
+                raise InputError(
+                    f"an object of {picture.name!r} has a mask of size {thing.rle['size']} and class {thing.class_id}; "
+                    f"the picture is {list(picture.size)} (height, width) and classes count from 0: hand in such"
+                )

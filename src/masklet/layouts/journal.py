@@ -1,0 +1,208 @@
+"""What a writer has done so far, a line a picture, so that a run that broke off is gone on with.
+
+OUT/.masklet/LAYOUT.jsonl begins with what was asked; a line follows when everything of its picture is on disk. A line
+that broke off is cut away when the journal is opened again. OUT/.masklet may be removed when nothing will be added.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from masklet.errors import InputError, OutputError
+from masklet.layouts.records import Loss
+from masklet.media.sources import natural_key
+
+__all__ = ["FOLDER", "Journal", "Line"]
+
+FOLDER = ".masklet"
+VERSION = 1
+Record = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Line:
+    """What is remembered of one picture: `file` is where it is in the layout, `record` what its format needs again."""
+
+    name: str
+    file: str
+    split: str | None
+    size: tuple[int, int]
+    classes: tuple[int, ...]
+    loss: Loss
+    record: Record = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, content: Mapping[str, object]) -> Line:
+        """The line of its JSON.
+
+        Raises:
+            KeyError, TypeError: it is no line.
+        """
+        values = dict(content)
+        values["loss"] = Loss(**values["loss"])  # type: ignore[arg-type]
+        values["size"], values["classes"] = tuple(values["size"]), tuple(values["classes"])  # type: ignore[arg-type]
+        return cls(**values)  # type: ignore[arg-type]
+
+
+class Journal:
+    """The lines of one layout in one folder; nobody else writes there while it is open.
+
+    Example:
+        >>> journal = Journal(Path("out"), "coco", {"min_iou": 0.98}, {0: "dog"}, lambda line: True)
+        >>> journal.append(line)
+        >>> "zoo/cat" in journal
+        True
+
+    Raises:
+        InputError: an earlier run was asked something else.
+        OutputError: another process writes there, or the folder cannot be written.
+    """
+
+    def __init__(
+        self, out: Path, layout: str, asked: Record, names: Mapping[int, str], there: Callable[[Line], bool]
+    ) -> None:
+        self.path = out / FOLDER / f"{layout}.jsonl"
+        self._lock = FileLock(out / FOLDER / f"{layout}.lock", timeout=0)
+        self._asked: Record = {"layout": layout, "version": VERSION, **asked}
+        self.names = dict(names)
+        self.counts: Counter[int] = Counter()
+        self.loss = Loss()
+        self._places: dict[str, tuple[str | None, int]] = {}
+        self._hold()
+        try:
+            self._open(there)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @property
+    def splits(self) -> list[str | None]:
+        """The parts there are, in natural order."""
+        return sorted({split for split, _ in self._places.values()}, key=lambda split: natural_key(split or ""))
+
+    def append(self, line: Line) -> None:
+        """Remember that a picture is done.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        place = self._end
+        self._put(asdict(line))
+        self._know(line, place)
+
+    def lines(self, split: str | None = None, *, everything: bool = True) -> Iterator[Line]:
+        """The pictures of one part, or of all, in natural order of their names; one is in memory at a time."""
+        wanted = [
+            (natural_key(name), place) for name, (part, place) in self._places.items() if everything or part == split
+        ]
+        with self.path.open("rb") as file:
+            for _, place in sorted(wanted):
+                file.seek(place)
+                yield Line.read(json.loads(file.readline()))
+
+    def close(self) -> None:
+        """Let go of the folder; the journal stays."""
+        self._file.close()
+        self._lock.release()
+
+    def _hold(self) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        except Timeout:
+            raise OutputError(
+                f"another process writes {self.path.parent.parent} at this moment: wait for it, or choose another "
+                "folder"
+            ) from None
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _open(self, there: Callable[[Line], bool]) -> None:
+        try:
+            self._end = self._read(there) if self.path.exists() else 0
+            self._file = self.path.open("ab")
+            self._file.truncate(self._end)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        if self._end == 0:
+            self._put(self._asked)
+        self._put({"names": {str(number): name for number, name in self.names.items()}})
+
+    def _read(self, there: Callable[[Line], bool]) -> int:
+        """Take in what an earlier run left; the bytes of it that are whole."""
+        whole = 0
+        with self.path.open("rb") as file:
+            for raw in file:
+                content = _parsed(raw)
+                if content is None:
+                    break
+                if whole == 0:
+                    self._compare(content)
+                elif "names" in content:
+                    self._join(content["names"])
+                else:
+                    line = Line.read(content)
+                    if line.name not in self._places and there(line):
+                        self._know(line, whole)
+                whole += len(raw)
+        return whole
+
+    def _compare(self, before: Record) -> None:
+        other = [key for key in self._asked if before.get(key) != self._asked[key]]
+        if other:
+            said = "; ".join(f"{key} {before.get(key)!r}, now {self._asked[key]!r}" for key in other)
+            raise InputError(
+                f"{self.path.parent.parent} holds {self._asked['layout']!r} that was written otherwise ({said}): ask "
+                "the same to go on with it, or choose another folder"
+            )
+
+    def _join(self, names: object) -> None:
+        assert isinstance(names, dict)
+        for key, name in names.items():
+            number, known = int(key), self.names.setdefault(int(key), str(name))
+            if known != name:
+                raise InputError(
+                    f"class {number} is {known!r} and was {name!r} in the earlier run that wrote "
+                    f"{self.path.parent.parent}; in one data set a class has one name: choose another folder"
+                )
+
+    def _know(self, line: Line, place: int) -> None:
+        self._places[line.name] = (line.split, place)
+        self.counts.update(line.classes)
+        self.loss += line.loss
+
+    def _put(self, content: Record) -> None:
+        raw = json.dumps(content, ensure_ascii=False).encode() + b"\n"
+        try:
+            self._file.write(raw)
+            self._file.flush()
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self._end += len(raw)
+
+    def _unwritable(self, error: OSError) -> OutputError:
+        return OutputError(
+            f"{self.path} could not be written ({error.strerror or error}); choose a folder that can be made, is "
+            "writable and has room"
+        )
+
+
+def _parsed(raw: bytes) -> Record | None:
+    """The content of a whole line; None where it broke off."""
+    try:
+        content = json.loads(raw) if raw.endswith(b"\n") else None
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) else None

@@ -1,0 +1,189 @@
+"""What is written: a picture with its objects, how it should be written, and what was lost on the way.
+
+Coordinates are pixels of the upright picture, x right and y down. Shapes: H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from masklet.errors import InputError
+from masklet.masks import rle
+from masklet.masks.rle import Rle
+
+__all__ = ["PICTURES", "SEGMENTATIONS", "LabelledObject", "LabelledPicture", "LayoutOptions", "Loss"]
+
+Bools = npt.NDArray[np.bool_]
+SEGMENTATIONS = ("rle", "polygon", "both")
+PICTURES = ("none", "copy", "link")
+EXACT = 1.0
+
+
+@dataclass(frozen=True)
+class LabelledObject:
+    """One object of a picture: its mask as a run-length code, its class, and what else is known of it.
+
+    `score` is 0 to 1, None where nobody said one. `id` is the same for one thing in all frames of a film.
+
+    Example:
+        >>> LabelledObject.of(np.ones((2, 3), bool), class_id=4)
+        LabelledObject(rle={'size': [2, 3], 'counts': '06'}, class_id=4, score=None, id=None)
+    """
+
+    rle: Rle
+    class_id: int = 0
+    score: float | None = None
+    id: int | None = None
+
+    @classmethod
+    def of(cls, mask: Bools, class_id: int = 0, score: float | None = None, *, id: int | None = None) -> LabelledObject:
+        """The object of a (H, W) boolean mask."""
+        return cls(rle.encode(mask), int(class_id), None if score is None else float(score), id)
+
+    @property
+    def mask(self) -> Bools:
+        """(H, W) bool, decoded each time it is looked at."""
+        return rle.decode({**self.rle})
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledPicture:
+    """A picture, its name in the data set, and its objects.
+
+    `name` is its path without suffix, relative, with forward slashes; folders of any depth are kept. `size` is
+    (height, width). `rgb`, (H, W, 3) uint8, is the picture itself where it is no file of its own, such as a frame of
+    a film; `path` is then the film. `film` and `frame` say where in which film it is, `split` which part of the data
+    set it belongs to, such as train.
+
+    Example:
+        >>> LabelledPicture(Path("photos/zoo/cat.jpg"), "zoo/cat", (480, 640), (cat,), split="train")
+    """
+
+    path: Path
+    name: str
+    size: tuple[int, int]
+    objects: tuple[LabelledObject, ...] = ()
+    frame: int | None = None
+    film: str | None = None
+    split: str | None = None
+    rgb: npt.NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True)
+class LayoutOptions:
+    """How a data set is written.
+
+    `segmentation` is "rle" (lossless), "polygon" (outlines that keep at least `min_iou` of each mask) or "both"; only
+    "coco", "labelme" and "cvat" have the choice. `pictures` says what becomes of the pictures: "none" (they stay
+    where they are), "copy" or "link". `folder` is where "yolo" puts its texts; "" is beside classes.txt.
+
+    Example:
+        >>> LayoutOptions(segmentation="polygon", min_iou=0.95, pictures="copy")
+
+    Raises:
+        InputError: another word than those, or an IoU that is not in 0 to 1.
+    """
+
+    segmentation: str = "rle"
+    min_iou: float = 0.98
+    pictures: str = "none"
+    folder: str = "labels"
+
+    def __post_init__(self) -> None:
+        _check("segmentation", self.segmentation, SEGMENTATIONS)
+        _check("pictures", self.pictures, PICTURES)
+        if not 0 < self.min_iou <= EXACT:
+            raise InputError(
+                f"min_iou={self.min_iou!r} is no share of a mask; it is above 0 and at most 1: 0.98 is usual"
+            )
+
+
+@dataclass(frozen=True)
+class Loss:
+    """How well what was written agrees with the masks: IoU of each object with what a reader gets back.
+
+    `exact` objects came through whole, `dropped` ones not at all (they count as IoU 0). `notes` counts whatever else
+    could not be held, by a sentence.
+
+    Example:
+        >>> loss = Loss.of("cat", [1.0, 0.9])
+        >>> loss.mean, loss.worst, loss.worst_in
+        (0.95, 0.9, 'cat')
+    """
+
+    objects: int = 0
+    exact: int = 0
+    dropped: int = 0
+    total: float = 0.0
+    worst: float = 1.0
+    worst_in: str = ""
+    notes: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, name: str, ious: Sequence[float], notes: Mapping[str, int] | None = None) -> Loss:
+        """The loss of one picture."""
+        ious = [float(iou) for iou in ious]
+        worst = min(ious, default=EXACT)
+        return cls(
+            objects=len(ious),
+            exact=sum(iou == EXACT for iou in ious),
+            dropped=sum(iou == 0 for iou in ious),
+            total=sum(ious),
+            worst=worst,
+            worst_in=name if worst < EXACT else "",
+            notes=dict(notes or {}),
+        )
+
+    @property
+    def mean(self) -> float:
+        """Mean IoU over all objects, 1.0 when there are none."""
+        return self.total / self.objects if self.objects else EXACT
+
+    @property
+    def nothing(self) -> bool:
+        """Whether everything came through."""
+        return self.exact == self.objects and not self.notes
+
+    def __add__(self, other: Loss) -> Loss:
+        """Of both together."""
+        worse = other if other.worst < self.worst else self
+        kinds = [*self.notes, *(note for note in other.notes if note not in self.notes)]
+        return Loss(
+            self.objects + other.objects,
+            self.exact + other.exact,
+            self.dropped + other.dropped,
+            self.total + other.total,
+            worse.worst,
+            worse.worst_in,
+            {note: self.notes.get(note, 0) + other.notes.get(note, 0) for note in kinds},
+        )
+
+    def lines(self) -> list[str]:
+        """What there is to say of it, a sentence each; nothing lost is said in one.
+
+        Example:
+            >>> Loss.of("cat", [1.0, 0.9]).lines()
+            ['1 of 2 objects lost something of their masks: mean IoU 0.9500, worst 0.9000 (in cat)']
+        """
+        if self.nothing:
+            return [f"nothing was lost of {self.objects} objects"]
+        said = []
+        changed = self.objects - self.exact
+        if changed:
+            said.append(
+                f"{changed} of {self.objects} objects lost something of their masks: mean IoU {self.mean:.4f}, "
+                f"worst {self.worst:.4f} (in {self.worst_in})"
+            )
+        if self.dropped:
+            said.append(f"{self.dropped} of {self.objects} objects are not there at all")
+        return [*said, *(f"{count} x {note}" for note, count in self.notes.items())]
+
+
+def _check(what: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise InputError(f"{what}={value!r} is unknown; choose {', '.join(map(repr, choices))}")
