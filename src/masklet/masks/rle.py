@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from masklet.errors import InputError
 
-__all__ = ["Rle", "decode", "encode"]
+__all__ = ["Rle", "decode", "encode", "encode_at", "runs"]
 
 Ints = npt.NDArray[np.int64]
 GROUPS = np.arange(7)  # 7 groups of 5 bits hold any run of a picture under 17 gigapixels
@@ -41,6 +41,34 @@ def encode(mask: npt.NDArray[np.bool_]) -> Rle:
     return {"size": [int(height), int(width)], "counts": _to_text(_runs(mask.astype(bool, copy=False)))}
 
 
+def encode_at(piece: npt.NDArray[np.bool_], origin: tuple[int, int], size: tuple[int, int]) -> Rle:
+    """The code of a mask of `size` (height, width) that has only `piece` in it, its upper left corner at `origin` (xy).
+
+    Takes the time of the piece, not of the picture.
+
+    Example:
+        >>> encode_at(np.ones((1, 2), bool), (1, 0), (2, 3)) == encode(np.array([[False, True, True], [False] * 3]))
+        True
+    """
+    (left, top), (height, width), (rows, columns) = origin, size, piece.shape
+    assert 0 <= left <= width - columns, f"{columns} columns at {left} are not in a picture of {width}"
+    assert 0 <= top <= height - rows, f"{rows} rows at {top} are not in a picture of {height}"
+    padded = np.zeros((columns, rows + 1), bool)  # a run ends with its column
+    padded[:, :rows] = piece.T
+    flat = np.concatenate([[False], padded.ravel()])
+    column, row = np.divmod(np.flatnonzero(flat[1:] != flat[:-1]), rows + 1)
+    turns = (column + left) * height + row + top
+    ends, starts = turns[1::2], turns[0::2]
+    apart = starts[1:] != ends[:-1]  # unless columns are whole, and the next goes on where this one ends
+    starts, ends = starts[np.append(True, apart)[: len(starts)]], ends[np.append(apart, True)[: len(ends)]]
+    edges = np.concatenate([[0], np.stack([starts, ends], axis=1).ravel(), [height * width]])
+    runs = np.diff(edges)
+    return {
+        "size": [int(height), int(width)],
+        "counts": _to_text(runs[:-1] if len(runs) > 1 and not runs[-1] else runs),
+    }
+
+
 def decode(code: Rle | dict[str, object]) -> npt.NDArray[np.bool_]:
     """The (H, W) boolean mask of a COCO run-length code; `counts` may be text, bytes or a list of runs.
 
@@ -60,6 +88,16 @@ def decode(code: Rle | dict[str, object]) -> npt.NDArray[np.bool_]:
         )
     values = np.arange(len(runs)) % 2 == 1
     return np.repeat(values, runs).reshape(width, height).T.copy()
+
+
+def runs(code: Rle) -> list[int]:
+    """The run lengths of a code that `encode` made, background first.
+
+    Example:
+        >>> runs({"size": [2, 3], "counts": "06"})
+        [0, 6]
+    """
+    return [int(run) for run in _read_counts(code["counts"])]
 
 
 def _runs(mask: npt.NDArray[np.bool_]) -> Ints:

@@ -1,0 +1,77 @@
+"""Pieces of a picture that overlap, to find in each what is too small in the whole.
+
+Boxes are xyxy, original pixels, right and bottom exclusive.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Crop", "crops_of"]
+
+NEAR = 20.0
+"""Pixels within which a box is at an edge."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A piece of a picture of `size` (height, width); layer 0 is the whole picture.
+
+    Example:
+        >>> Crop(0, (0, 0, 640, 480), (480, 640)).shape
+        (480, 640)
+    """
+
+    layer: int
+    xyxy: tuple[int, int, int, int]
+    size: tuple[int, int]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Its own height and width."""
+        left, top, right, bottom = self.xyxy
+        return bottom - top, right - left
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        """Its upper left corner, xy."""
+        return self.xyxy[:2]
+
+    def of(self, rgb_HW3: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """The piece of this picture."""
+        left, top, right, bottom = self.xyxy
+        return rgb_HW3[top:bottom, left:right]
+
+    def cuts(self, xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+        """(N,): whether a box, in the picture's pixels, is at an edge of the crop that is no edge of the picture."""
+        height, width = self.size
+        at_crop = np.abs(xyxy - np.array(self.xyxy, np.float32)) <= NEAR
+        at_picture = np.abs(xyxy - np.array([0, 0, width, height], np.float32)) <= NEAR
+        return np.asarray((at_crop & ~at_picture).any(axis=1))
+
+
+def crops_of(size: tuple[int, int], layers: int, overlap_ratio: float) -> list[Crop]:
+    """The whole picture of `size` (height, width), then 2 x 2 crops, 4 x 4 and so on, for `layers` layers.
+
+    Neighbours overlap by `overlap_ratio` of the shorter side in the first layer, by half as much in the next.
+
+    Example:
+        >>> [crop.xyxy for crop in crops_of((100, 100), 1, 0.2)][1:3]
+        [(0, 0, 60, 60), (0, 40, 60, 100)]
+    """
+    height, width = size
+    crops = [Crop(0, (0, 0, width, height), size)]
+    for layer in range(1, layers + 1):
+        count = 2**layer
+        overlap = int(overlap_ratio * min(size) * (2 / count))
+        wide, high = (math.ceil((overlap * (count - 1) + length) / count) for length in (width, height))
+        lefts, tops = ([(length - overlap) * i for i in range(count)] for length in (wide, high))
+        crops += [
+            Crop(layer, (x, y, min(x + wide, width), min(y + high, height)), size) for x, y in product(lefts, tops)
+        ]
+    return crops
