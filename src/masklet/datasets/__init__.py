@@ -10,7 +10,7 @@ stills, davis, coco, yolo, png, sa1b, sav   the layouts, a file each
 
 from __future__ import annotations
 
-from masklet.datasets.base import Annotated, DataError, Dataset, Entry, Finding, Mask
+from masklet.datasets.base import Annotated, DataError, Dataset, Entry, Finding, Mask, Tag
 from masklet.datasets.checking import Census, check, examine, take_census
 from masklet.datasets.mixture import Mixture, open_mixture
 from masklet.datasets.opening import KINDS, open_dataset
@@ -26,6 +26,7 @@ __all__ = [
     "Finding",
     "Mask",
     "Mixture",
+    "Tag",
     "check",
     "contact_sheet",
     "examine",

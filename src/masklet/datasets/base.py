@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -30,6 +30,7 @@ __all__ = [
     "Pixels",
     "Size",
     "Still",
+    "Tag",
     "check_numbers",
     "read_picture",
     "said_size",
@@ -61,8 +62,28 @@ class DataError(SourceError):
         return error
 
 
+@dataclass(frozen=True)
+class Tag:
+    """What is said of an object beside its mask; None where nothing is.
+
+    Its class is a number (`Dataset.names` has its name) or a `label` that is the name itself, as the format has it.
+    `score` is 0 to 1; `track` is the same for one thing in several pictures.
+
+    Example:
+        >>> Tag(class_id=18, score=0.75)
+        Tag(class_id=18, label=None, score=0.75, track=None)
+    """
+
+    class_id: int | None = None
+    label: str | None = None
+    score: float | None = None
+    track: int | None = None
+
+
 class LazyMasks(Mapping[int, Mask]):
     """Ids and their (H, W) masks; a mask is decoded each time it is looked at, and is not kept.
+
+    `tags` says what else is known of objects, by id; one may be missing.
 
     Example:
         >>> masks = LazyMasks({1: lambda: np.ones((2, 3), bool)})
@@ -70,8 +91,9 @@ class LazyMasks(Mapping[int, Mask]):
         ([1], (2, 3))
     """
 
-    def __init__(self, decoders: Mapping[int, Callable[[], Mask]]) -> None:
+    def __init__(self, decoders: Mapping[int, Callable[[], Mask]], tags: Mapping[int, Tag] | None = None) -> None:
         self._decoders = dict(decoders)
+        self.tags = dict(tags or {})
 
     def __getitem__(self, number: int) -> Mask:
         return self._decoders[number]()
@@ -110,6 +132,10 @@ class Annotated:
     def size(self) -> Size:
         """(height, width) in pixels."""
         return int(self.rgb.shape[0]), int(self.rgb.shape[1])
+
+    def tag(self, number: int) -> Tag:
+        """What is said of the object of this id: its class, score and track, as far as its format knows them."""
+        return self.masks.tags.get(number, Tag()) if isinstance(self.masks, LazyMasks) else Tag()
 
 
 class Entry(Protocol):
@@ -160,6 +186,9 @@ class Dataset:
     What `problems` names is not among the entries; what is inside pictures and masks shows when they are read
     (`masklet.datasets.check` reads them all).
 
+    `names` are the classes by number, `splits` the parts of the data that entries belong to, such as train, by the
+    names of entries; both are empty where nothing says it.
+
     Example:
         >>> data = open_dataset("DAVIS", split="2017/val")
         >>> data.kind, len(data.entries), data.entries[0].name
@@ -170,6 +199,8 @@ class Dataset:
     root: Path
     entries: tuple[Entry, ...]
     problems: tuple[Finding, ...] = ()
+    names: Mapping[int, str] = field(default_factory=dict, hash=False)
+    splits: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from masklet.datasets.base import Choice, DataError, Dataset, Finding, LazyMasks, Mask, Size, Still, same_size
+from masklet.datasets.base import Choice, DataError, Dataset, Finding, LazyMasks, Mask, Size, Still, Tag, same_size
 from masklet.datasets.codes import code_decoder
 from masklet.datasets.jsons import Record, as_list, as_record, items_of, keys_of_start, read_bytes
-from masklet.datasets.listing import chosen, files_in, folders_in
+from masklet.datasets.listing import chosen, files_in, folders_in, is_split
 from masklet.datasets.shapes import ring_of
 from masklet.errors import SourceError
 from masklet.masks.polygons import Polygon, Ring, to_mask
@@ -40,7 +40,9 @@ class CocoStill(Still):
         """See Still."""
         if self.size is not None:
             same_size(self.file, self.size, self.picture, size, f"width and height of {self.picture.name}")
-        return LazyMasks({n: self._decoder(record, size) for n, record in enumerate(self._records(), 1)})
+        records = dict(enumerate(self._records(), 1))
+        decoders = {n: self._decoder(record, size) for n, record in records.items()}
+        return LazyMasks(decoders, {n: _tag(record) for n, record in records.items()})
 
     def _records(self) -> Iterator[Record]:
         if not self.spans:
@@ -58,7 +60,7 @@ class CocoStill(Still):
             ) from problem
 
     def _decoder(self, record: Record, size: Size) -> Callable[[], Mask]:
-        what, shape = f"annotation {record.get('id')}", record.get("segmentation")
+        what, shape = f"annotation {record.get('id')}", record.get("rle") or record.get("segmentation")
         if isinstance(shape, dict):
             return code_decoder(shape, size, self.file, self.picture, what)
         rings = [
@@ -66,6 +68,16 @@ class CocoStill(Still):
             for part in as_list(shape, self.file, f"'segmentation' of {what}")
         ]
         return partial(_painted, rings, size)
+
+
+def _tag(record: Record) -> Tag:
+    """`score` and `track_id` are not of the format itself, but many write them."""
+    kind, score, track = record.get("category_id"), record.get("score"), record.get("track_id")
+    return Tag(
+        class_id=kind if isinstance(kind, int) else None,
+        score=float(score) if isinstance(score, (int, float)) and 0 <= score <= 1 else None,
+        track=track if isinstance(track, int) else None,
+    )
 
 
 def _painted(rings: list[Ring], size: Size) -> Mask:
@@ -92,8 +104,8 @@ def open_coco(path: Path, choice: Choice) -> Dataset:
     """
     files = _files(path)
     if choice.split is not None:
-        splits = {_split_of(file): file for file in files}
-        files = [splits[chosen(path, choice.split, splits, "split")]]
+        known = {_split_of(file): file for file in files}
+        files = [known[chosen(path, choice.split, known, "split")]]
     if not files:
         raise SourceError(
             f"{path} is no COCO data; allowed is a JSON file with images and annotations, or a folder with "
@@ -101,12 +113,17 @@ def open_coco(path: Path, choice: Choice) -> Dataset:
         )
     entries: list[CocoStill] = []
     problems: list[Finding] = []
+    names: dict[int, str] = {}
+    splits: dict[str, str] = {}
     for file in files:
         prefix = "" if len(files) == 1 else f"{_split_of(file)}/"
-        found, wrong = _of_file(file, prefix, choice.crowds)
+        found, read = _of_file(file, prefix, choice.crowds)
         entries += found
-        problems += wrong
-    return Dataset("coco", path, tuple(entries), tuple(problems))
+        problems += read.problems
+        names = {**read.names, **names}
+        if prefix or choice.split is not None or is_split(_split_of(file)):
+            splits |= {still.name: _split_of(file) for still in found}
+    return Dataset("coco", path, tuple(entries), tuple(problems), dict(sorted(names.items())), splits)
 
 
 def _files(path: Path) -> list[Path]:
@@ -142,6 +159,7 @@ class _Read:
     images: dict[int | str, Record] = field(default_factory=dict)
     spans: dict[int | str, list[Span]] = field(default_factory=dict)
     problems: list[Finding] = field(default_factory=list)
+    names: dict[int, str] = field(default_factory=dict)
     shapes: int = 0
     boxes: int = 0
 
@@ -165,6 +183,12 @@ class _Read:
         else:
             self.images[record["id"]] = record
 
+    def category(self, text: bytes) -> None:
+        """Take one item of `categories`; what is none is passed over, since masks do not need it."""
+        record = json.loads(text.decode("utf-8", "replace"))
+        if isinstance(record, dict) and isinstance(record.get("id"), int):
+            self.names.setdefault(record["id"], str(record.get("name", record["id"])))
+
     def annotation(self, value: object, start: int, end: int) -> None:
         """Take one item of `annotations`."""
         record = value if isinstance(value, dict) else {}
@@ -183,7 +207,7 @@ class _Read:
             self.spans.setdefault(image, []).append((start, end))
 
 
-def _of_file(file: Path, prefix: str, crowds: bool) -> tuple[list[CocoStill], list[Finding]]:
+def _of_file(file: Path, prefix: str, crowds: bool) -> tuple[list[CocoStill], _Read]:
     read = _read(file, crowds)
     top = _pictures_of(file, [str(record["file_name"]) for record in read.images.values()])
     entries: dict[str, CocoStill] = {}
@@ -197,14 +221,16 @@ def _of_file(file: Path, prefix: str, crowds: bool) -> tuple[list[CocoStill], li
     for number, spans_left in read.spans.items():
         reason = f"has {len(spans_left)} annotation(s) of image_id {number!r}, which no image has; mend or remove them"
         read.wrong(f"image_id {number}", reason)
-    return sorted(entries.values(), key=lambda still: natural_key(still.name)), read.problems
+    return sorted(entries.values(), key=lambda still: natural_key(still.name)), read
 
 
 def _read(file: Path, crowds: bool) -> _Read:
     content, read = read_bytes(file), _Read(file, crowds)
-    for key, start, end, value in items_of(content, file, ("images", "annotations")):
+    for key, start, end, value in items_of(content, file, ("images", "annotations", "categories")):
         if key == "annotations":
             read.annotation(value, start, end)
+        elif key == "categories":
+            read.category(content[start:end])
         else:
             read.image(content[start:end])
     if not read.images:

@@ -6,14 +6,15 @@ JPEGImages/SEQ/00000.jpg with Annotations/SEQ/00000.png, either one with a folde
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from masklet.datasets.base import (
     Choice,
     DataError,
     Dataset,
+    Entry,
     Finding,
     Mask,
     PictureFilm,
@@ -22,7 +23,7 @@ from masklet.datasets.base import (
 )
 from masklet.datasets.gathering import gathered
 from masklet.datasets.labels import black_and_white, ids_in, label_masks, read_labels
-from masklet.datasets.listing import any_file, by_stem, chosen, folders_in, lines_of
+from masklet.datasets.listing import any_file, by_stem, chosen, folders_in, is_split, lines_of
 from masklet.errors import SourceError
 from masklet.media.sources import natural_key
 
@@ -76,7 +77,8 @@ def open_davis(path: Path, choice: Choice) -> Dataset:
     trees, names = _chosen(path, choice.split)
     parts = (_films(tree, "" if len(trees) == 1 else f"{tree.name}/", names) for tree in trees)
     layout = f"{PICTURES}/[480p/]SEQ/00000.jpg with {LABELS}/[480p/]SEQ/00000.png"
-    return gathered("davis", path, parts, "no film with masks", f"{layout}: check the path and the split")
+    found = gathered("davis", path, parts, "no film with masks", f"{layout}: check the path and the split")
+    return replace(found, splits=_splits(path, found.entries))
 
 
 def listed_names(file: Path) -> list[str]:
@@ -124,6 +126,16 @@ def _lists(path: Path) -> dict[str, Path]:
     top = path / LISTS
     found = sorted(top.glob("**/*.txt")) if any_file(top, "**/*.txt") else []
     return {file.relative_to(top).with_suffix("").as_posix(): file for file in found}
+
+
+def _splits(path: Path, entries: Sequence[Entry]) -> dict[str, str]:
+    """Which list of ImageSets a film is in, or in which folder; of two years the later counts."""
+    listed: dict[str, str] = {}
+    for name, file in _lists(path).items():
+        part = name.rsplit("/", 1)[-1]
+        listed |= dict.fromkeys(listed_names(file), part) if is_split(part) else {}
+    found = {entry.name: listed.get(entry.name, entry.name.split("/")[0]) for entry in entries}
+    return {name: split for name, split in found.items() if is_split(split)}
 
 
 def _films(tree: Path, prefix: str, names: list[str] | None) -> tuple[list[LabelledFilm], list[Finding]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,7 +11,17 @@ from masklet.datasets.base import DataError, Finding
 from masklet.errors import SourceError
 from masklet.media.sources import PICTURE_SUFFIXES, has_suffix, natural_key
 
-__all__ = ["PICTURE_SUFFIXES", "any_file", "by_stem", "chosen", "files_in", "folders_in", "in_order", "lines_of"]
+__all__ = [
+    "PICTURE_SUFFIXES",
+    "any_file",
+    "by_stem",
+    "chosen",
+    "files_in",
+    "folders_in",
+    "in_order",
+    "is_split",
+    "lines_of",
+]
 
 
 def files_in(folder: Path, suffixes: tuple[str, ...] = PICTURE_SUFFIXES) -> list[Path]:
@@ -46,6 +57,16 @@ def lines_of(file: Path) -> list[str]:
 def in_order(paths: Iterable[Path]) -> list[Path]:
     """Natural order: frame2 before frame10."""
     return sorted(paths, key=lambda path: natural_key(path.as_posix()))
+
+
+def is_split(name: str) -> bool:
+    """Whether a name is what parts of a data set are called.
+
+    Example:
+        >>> is_split("val2017"), is_split("zoo")
+        (True, False)
+    """
+    return re.fullmatch(r"(?i:train|valid|val|validation|test|minival)\d*", name) is not None
 
 
 def any_file(folder: Path, pattern: str) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from masklet.datasets.base import Choice, DataError, Dataset, Finding, LazyMasks, Mask, Size, Still
+from masklet.datasets.base import Choice, DataError, Dataset, Finding, LazyMasks, Mask, Size, Still, Tag
 from masklet.datasets.listing import any_file, chosen, files_in, folders_in, in_order, lines_of
 from masklet.datasets.shapes import ring_of
 from masklet.errors import MissingExtraError, SourceError
@@ -35,8 +35,10 @@ class YoloStill(Still):
 
     def masks(self, size: Size) -> Mapping[int, Mask]:
         """See Still."""
-        rings = [self._ring(number, line, size) for number, line in enumerate(self._lines(), 1) if line.strip()]
-        return LazyMasks({number: partial(_painted, ring, size) for number, ring in enumerate(rings, 1)})
+        lines = [(number, line) for number, line in enumerate(self._lines(), 1) if line.strip()]
+        rings = [self._ring(number, line, size) for number, line in lines]
+        decoders = {number: partial(_painted, ring, size) for number, ring in enumerate(rings, 1)}
+        return LazyMasks(decoders, {number: _tag(line) for number, (_, line) in enumerate(lines, 1)})
 
     def _lines(self) -> list[str]:
         try:
@@ -60,6 +62,11 @@ class YoloStill(Still):
         except ValueError as problem:
             raise DataError.of(self.labels, f"(line {number}) is no outline ({problem}); export it again") from problem
         return ring_of(numbers, (size[1], size[0]), size, self.labels, f"line {number}")
+
+
+def _tag(line: str) -> Tag:
+    word = line.split()[0]
+    return Tag(class_id=int(word) if word.isdecimal() else None)
 
 
 def _painted(ring: Ring, size: Size) -> Mask:
@@ -92,6 +99,9 @@ def open_yolo(path: Path, choice: Choice) -> Dataset:
     if choice.split is not None:
         chosen(path, choice.split, parts, "split")
         parts = {choice.split: parts[choice.split]}
+    elif len(parts) > 1 and len({tuple(places) for places in parts.values()}) == 1:
+        parts = {"": next(iter(parts.values()))}  # train and val are the same pictures: they are not split
+    splits: dict[str, str] = {}
     problems: list[Finding] = []
     entries: dict[str, YoloStill] = {}
     for part, places in parts.items():
@@ -103,8 +113,20 @@ def open_yolo(path: Path, choice: Choice) -> Dataset:
                 )
             else:
                 entries[name] = YoloStill(name, picture, _label_of(picture))
+                splits |= {name: part} if part else {}
     _refuse_nothing(path, [entry.labels for entry in entries.values()])
-    return Dataset("yolo", path, tuple(entries.values()), tuple(problems + _alone(entries)))
+    names = _names_of(path if file is None else file)
+    return Dataset("yolo", path, tuple(entries.values()), tuple(problems + _alone(entries)), names, splits)
+
+
+def _names_of(path: Path) -> dict[int, str]:
+    """Classes by number, of a data.yaml, or of the classes.txt of a folder."""
+    if path.is_dir():
+        file = next((file for file in (path / "classes.txt", path / "labels" / "classes.txt") if file.exists()), None)
+        return dict(enumerate(lines_of(file))) if file is not None else {}
+    said = _read_yaml(path).get("names")
+    items = said.items() if isinstance(said, dict) else enumerate(said if isinstance(said, list) else [])
+    return {number: str(name) for number, name in items if isinstance(number, int)}
 
 
 def _refuse_nothing(path: Path, labels: list[Path]) -> None:
