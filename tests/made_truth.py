@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from masklet.formats.palette import davis_palette
+from datasets.making import codes, png, text
 from masklet.image import Prediction
-from masklet.masks import rle
 from masklet.prompts import ObjectPrompt
 from masklet.results import Masks, Results
 
@@ -32,9 +29,8 @@ def two_objects() -> np.ndarray:
 def store_still(source: Path, name: str, masks: np.ndarray) -> None:
     """A picture of our own layout, all black."""
     (source / "images").mkdir(parents=True, exist_ok=True)
-    (source / "masks").mkdir(exist_ok=True)
     cv2.imwrite(str(source / "images" / f"{name}.jpg"), np.zeros((*masks.shape[1:], 3), np.uint8))
-    (source / "masks" / f"{name}.json").write_text(json.dumps([rle.encode(mask) for mask in masks]))
+    text(source / "masks" / f"{name}.json", codes(masks))
 
 
 def late() -> np.ndarray:
@@ -47,19 +43,24 @@ def late() -> np.ndarray:
     return labels
 
 
-def store_film(root: Path, name: str, labels: np.ndarray, *, shown: np.ndarray | None = None) -> None:
-    """A film of YouTube-VOS: all pictures, which show `shown` if not `labels`, and annotations of frames 0, 2, 4."""
+def store_film(
+    root: Path,
+    name: str,
+    labels: np.ndarray,
+    *,
+    shown: np.ndarray | None = None,
+    annotated: Collection[int] = (0, 2, 4),
+    palette: bool = True,
+) -> None:
+    """A film of YouTube-VOS: all pictures, which show `shown` if not `labels`, and annotations of some frames."""
     pictures, maps = root / "JPEGImages" / name, root / "Annotations" / name
     pictures.mkdir(parents=True)
-    maps.mkdir(parents=True)
     for t, frame in enumerate(labels):
         rgb = np.zeros((*frame.shape, 3), np.uint8)
         rgb[(labels if shown is None else shown)[t] > 0] = (30, 60, 220)
         cv2.imwrite(str(pictures / f"{t:05d}.jpg"), rgb)
-        if t in (0, 2, 4):
-            image = Image.fromarray(frame)
-            image.putpalette(davis_palette().tobytes())
-            image.save(maps / f"{t:05d}.png")
+        if t in annotated:
+            png(maps / f"{t:05d}.png", frame, palette=palette)
 
 
 class Oracle:
@@ -114,13 +115,16 @@ class Oracle:
     def say(self, id: int, frame: int, prompt: ObjectPrompt) -> None:
         self.said[id] = frame, prompt
 
-    def propagate(self, stop: int) -> Iterator[Results]:
-        for t in range(min(frame for frame, _ in self.said.values()), stop):
+    def propagate(self, stop: int | None = None) -> Iterator[Results]:
+        for t in range(min(frame for frame, _ in self.said.values()), stop or len(self.films)):
             yield self.shown(t, {number: told for number, told in self.said.items() if told[0] <= t})
 
+    def label(self, number: int, frame: int, prompt: ObjectPrompt) -> int:
+        return int(self.films[frame][middle(prompt)])
+
     def shown(self, t: int, told: dict[int, tuple[int, ObjectPrompt]]) -> Results:
-        labels = {number: self.films[frame][middle(prompt)] for number, (frame, prompt) in told.items()}
-        masks = np.stack([self.answer(self.films[t] == label) for label in labels.values()])
+        labels = [self.label(number, frame, prompt) for number, (frame, prompt) in told.items()]
+        masks = np.stack([self.answer(self.films[t] == label) for label in labels])
         scores = np.ones(len(told), np.float32)
         return Results(
             np.zeros((*self.films.shape[1:], 3), np.uint8),

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from masklet.datasets import Annotated
 from masklet.formats.palette import davis_palette
 from masklet.masks import rle
 from media.filming import Shot, film
@@ -109,6 +110,20 @@ def labelled_film(root: Path, name: str, maps: dict[int, np.ndarray], count: int
         png(root / "Annotations" / name / f"{number:05d}.png", labels, palette=palette)
 
 
+def films(root: Path, names: Sequence[str] = ("ant", "bee")) -> Path:
+    """Six pictures each, every other one annotated."""
+    for name in names:
+        labelled_film(root, name, {0: label_map(), 2: label_map(), 4: label_map()}, 6)
+    return root
+
+
+def pngs(root: Path, names: Sequence[str] = ("a", "b")) -> Path:
+    for name in names:
+        picture(root / "images" / f"{name}.jpg")
+        png(root / "masks" / f"{name}.png", label_map())
+    return root
+
+
 def sa1b(root: Path, names: Sequence[str] = ("sa_2", "sa_10")) -> Path:
     for seed, name in enumerate(names):
         picture(root / f"{name}.jpg", seed)
@@ -155,6 +170,14 @@ def yolo(root: Path, *, yaml: bool = True) -> Path:
     if yaml:
         text(root / "data.yaml", "path: .\ntrain: images/train\nval: images/val\nnames:\n  0: thing\n")
     return root
+
+
+def same_masks(annotated: Annotated, *masks: np.ndarray) -> None:
+    """Whether objects 1 to N are there, with these masks."""
+    assert list(annotated.masks) == list(range(1, len(masks) + 1))
+    for mask, found in zip(masks, annotated.masks.values(), strict=True):
+        assert found.dtype == np.bool_
+        np.testing.assert_array_equal(found, mask)
 
 
 def sav_val(root: Path, name: str = "sav_7") -> Path:

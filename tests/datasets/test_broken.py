@@ -15,10 +15,10 @@ from datasets.making import (
     HEIGHT,
     WIDTH,
     coco,
-    label_map,
-    labelled_film,
+    films,
     picture,
     png,
+    pngs,
     sa1b,
     sav,
     sav_val,
@@ -29,19 +29,6 @@ from datasets.making import (
 from masklet.datasets import check, open_dataset
 from masklet.errors import MaskletError, SourceError
 from media.filming import cut
-
-
-def films(root: Path) -> Path:
-    for name in ("ant", "bee"):
-        labelled_film(root, name, {0: label_map(), 2: label_map(), 4: label_map()}, 6)
-    return root
-
-
-def pngs(root: Path) -> Path:
-    for name in ("a", "b"):
-        picture(root / "images" / f"{name}.jpg")
-        png(root / "masks" / f"{name}.png", label_map())
-    return root
 
 
 def halved(path: Path) -> None:

@@ -22,6 +22,7 @@ from datasets.making import (
     picture,
     png,
     sa1b,
+    same_masks,
     sav,
     sav_val,
     stills,
@@ -44,13 +45,6 @@ def first(data: Dataset, name: str | None = None) -> Annotated:
     return entry.read([entry.frames[0]])[0]
 
 
-def same(annotated: Annotated, *masks: np.ndarray) -> None:
-    assert list(annotated.masks) == list(range(1, len(masks) + 1))
-    for mask, found in zip(masks, annotated.masks.values(), strict=True):
-        assert found.dtype == np.bool_
-        np.testing.assert_array_equal(found, mask)
-
-
 def names(data: Dataset) -> list[str]:
     return [entry.name for entry in data.entries]
 
@@ -69,7 +63,7 @@ def test_stills_are_a_source_or_a_folder_of_sources(tmp_path: Path) -> None:
     annotated = first(data, "a10")
     path = tmp_path / "Cats" / "images" / "a10.jpg"
     np.testing.assert_array_equal(annotated.rgb, from_file(str(path)).rgb)
-    same(annotated, BOX, RING)
+    same_masks(annotated, BOX, RING)
     assert data.entries[1].source == (path,)
     assert data.entries[1].frames == (0,)
     with pytest.raises(SourceError, match="no source 'dogs'; it has ants, Cats"):
@@ -89,10 +83,10 @@ def test_coco_outlines_runs_and_codes(tmp_path: Path) -> None:
     file = coco(tmp_path)
     data = open_dataset(file)
     assert (data.kind, names(data), data.problems) == ("coco", ["000002", "000003", "000010"], ())
-    same(first(data, "000010"), BOX, RING)
-    same(first(data, "000002"), BOX)
-    same(first(data, "000003"))
-    same(first(open_dataset(file, crowds=True), "000002"), BOX, RING)
+    same_masks(first(data, "000010"), BOX, RING)
+    same_masks(first(data, "000002"), BOX)
+    same_masks(first(data, "000003"))
+    same_masks(first(open_dataset(file, crowds=True), "000002"), BOX, RING)
 
 
 def test_a_coco_root_has_splits_and_its_pictures_in_the_usual_places(tmp_path: Path) -> None:
@@ -113,7 +107,7 @@ def test_a_coco_root_has_splits_and_its_pictures_in_the_usual_places(tmp_path: P
         target.mkdir(parents=True, exist_ok=True)
         for path in (root / "made" / "val2017").iterdir():
             path.rename(target / path.name)
-        same(first(open_dataset(moved), "000010"), BOX, RING)
+        same_masks(first(open_dataset(moved), "000010"), BOX, RING)
 
 
 def test_names_of_coco_pictures_in_any_alphabet(tmp_path: Path) -> None:
@@ -121,7 +115,7 @@ def test_names_of_coco_pictures_in_any_alphabet(tmp_path: Path) -> None:
     (tmp_path / "val2017" / "000010.jpg").rename(tmp_path / "val2017" / "büro 猫.jpg")
     plain = file.read_text().replace("000010.jpg", "büro 猫.jpg")
     file.write_bytes(b"\xef\xbb\xbf" + plain.encode())
-    same(first(open_dataset(file), "büro 猫"), BOX, RING)
+    same_masks(first(open_dataset(file), "büro 猫"), BOX, RING)
 
 
 # films -------------------------------------------------------------------------------------------------------------
@@ -198,7 +192,7 @@ def test_sa1b_is_a_json_beside_each_picture_in_folders_or_not(tmp_path: Path) ->
     sa1b(tmp_path / "one")
     data = open_dataset(tmp_path / "one")
     assert (data.kind, names(data)) == ("sa1b", ["sa_2", "sa_10"])
-    same(first(data), BOX, RING)
+    same_masks(first(data), BOX, RING)
     sa1b(tmp_path / "two", ["sa_11"])
     assert names(open_dataset(tmp_path)) == ["one/sa_2", "one/sa_10", "two/sa_11"]
     assert names(open_dataset(tmp_path, split="two")) == ["two/sa_11"]
@@ -214,9 +208,9 @@ def test_sav_is_annotated_every_fourth_frame(tmp_path: Path) -> None:
     with open_video(tmp_path / "sav_000001.mp4") as video:
         np.testing.assert_array_equal(frames[0].rgb, video[8].rgb)
         np.testing.assert_array_equal(frames[1].rgb, video[0].rgb)
-    same(frames[0], np.roll(BOX, 4, axis=1), RING, ~BOX)
-    same(frames[1], BOX, np.zeros_like(RING), ~BOX)
-    same(open_dataset(tmp_path, split="auto").entries[0].read([4])[0], ~BOX)
+    same_masks(frames[0], np.roll(BOX, 4, axis=1), RING, ~BOX)
+    same_masks(frames[1], BOX, np.zeros_like(RING), ~BOX)
+    same_masks(open_dataset(tmp_path, split="auto").entries[0].read([4])[0], ~BOX)
 
 
 def test_sav_in_folders_and_a_json_with_its_keys_in_another_order(tmp_path: Path) -> None:
@@ -233,8 +227,8 @@ def test_val_of_sav_has_a_folder_for_each_object(tmp_path: Path) -> None:
     entry = data.entries[0]
     assert (entry.frames, len(entry.source)) == ((0, 4, 8), 9)
     frames = entry.read([4, 0])
-    same(frames[0], BOX, BOX | RING)
-    same(frames[1], BOX)
+    same_masks(frames[0], BOX, BOX | RING)
+    same_masks(frames[1], BOX)
 
 
 # yolo --------------------------------------------------------------------------------------------------------------
@@ -245,8 +239,8 @@ def test_yolo_outlines_are_shares_and_a_picture_without_a_text_is_empty(tmp_path
     yolo(tmp_path, yaml=yaml)
     data = open_dataset(tmp_path)
     assert (data.kind, names(data), data.problems) == ("yolo", ["train/2", "train/10", "val/1"], ())
-    same(first(data, "train/2"), BOX, FULL_RING)
-    same(first(data, "train/10"))
+    same_masks(first(data, "train/2"), BOX, FULL_RING)
+    same_masks(first(data, "train/10"))
     assert names(open_dataset(tmp_path, split="val")) == ["val/1"]
     if yaml:
         assert names(open_dataset(tmp_path / "data.yaml", split="val")) == ["val/1"]
@@ -273,7 +267,7 @@ def test_yolo_as_tools_export_it(tmp_path: Path, content: str) -> None:
     text(tmp_path / "set" / "data.yaml", content)
     data = open_dataset(tmp_path / "set")
     assert names(data) == ["train/2", "val/1"]
-    same(first(data, "val/1"), BOX, FULL_RING)
+    same_masks(first(data, "val/1"), BOX, FULL_RING)
 
 
 def test_yolo_with_a_yaml_needs_pyyaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,9 +302,9 @@ def test_png_maps_palettes_black_and_white_and_16_bits(tmp_path: Path) -> None:
     data = open_dataset(tmp_path)
     assert (data.kind, names(data)) == ("png", ["deep", "grey", "one", "palette", "void", "white"])
     for name in ("grey", "palette", "deep", "void"):
-        same(first(data, name), BOX, RING)
-    same(first(data, "white"), BOX | RING)
-    same(first(data, "one"), BOX)
+        same_masks(first(data, name), BOX, RING)
+    same_masks(first(data, "white"), BOX | RING)
+    same_masks(first(data, "one"), BOX)
 
 
 def test_png_one_file_an_object_in_a_folder_of_its_own(tmp_path: Path) -> None:
@@ -318,7 +312,7 @@ def test_png_one_file_an_object_in_a_folder_of_its_own(tmp_path: Path) -> None:
     both = BOX | RING
     for name, mask in (("2", RING), ("10", both), ("1", BOX)):
         png(tmp_path / "masks" / "cat" / f"{name}.png", mask.astype(np.uint8) * 255, palette=False)
-    same(first(open_dataset(tmp_path)), BOX, RING, both)
+    same_masks(first(open_dataset(tmp_path)), BOX, RING, both)
 
 
 def test_png_masks_beside_their_pictures(tmp_path: Path) -> None:
@@ -331,9 +325,9 @@ def test_png_masks_beside_their_pictures(tmp_path: Path) -> None:
         png(tmp_path / f"c_mask_{number}.png", mask.astype(np.uint8) * 255, palette=False)
     data = open_dataset(tmp_path)
     assert (names(data), data.problems) == (["a", "b", "c"], ())
-    same(first(data, "a"), BOX, RING)
-    same(first(data, "b"), BOX)
-    same(first(data, "c"), BOX, RING)
+    same_masks(first(data, "a"), BOX, RING)
+    same_masks(first(data, "b"), BOX)
+    same_masks(first(data, "c"), BOX, RING)
 
 
 # what masklet itself writes ----------------------------------------------------------------------------------------
@@ -357,10 +351,10 @@ def test_what_masklet_writes_is_read_again(tmp_path: Path) -> None:
     path = picture(tmp_path / "images" / "cat.jpg")
     with CocoWriter(tmp_path / "images") as writer:
         writer.write(results(path))
-    same(first(open_dataset(tmp_path / "images")), BOX, RING)
+    same_masks(first(open_dataset(tmp_path / "images")), BOX, RING)
     with PngWriter(tmp_path / "masks") as png_writer:
         png_writer.write(results(path))
-    same(first(open_dataset(tmp_path, kind="png")), BOX, RING)
+    same_masks(first(open_dataset(tmp_path, kind="png")), BOX, RING)
     with YoloWriter(tmp_path / "labels") as yolo_writer:
         yolo_writer.write(results(path))
     found = first(open_dataset(tmp_path, kind="yolo")).masks
@@ -369,7 +363,7 @@ def test_what_masklet_writes_is_read_again(tmp_path: Path) -> None:
     picture(tmp_path / "apart" / "cat.jpg")
     with MaskWriter(tmp_path / "apart") as mask_writer:
         mask_writer.write(results(path))
-    same(first(open_dataset(tmp_path / "apart")), BOX, RING)
+    same_masks(first(open_dataset(tmp_path / "apart")), BOX, RING)
 
 
 def test_pictures_stand_upright_before_they_are_compared(tmp_path: Path) -> None:
@@ -381,4 +375,4 @@ def test_pictures_stand_upright_before_they_are_compared(tmp_path: Path) -> None
     lying.save(tmp_path / "images" / "a.jpg", exif=exif)
     annotated = first(open_dataset(tmp_path))
     assert annotated.size == (HEIGHT, WIDTH)
-    same(annotated, BOX, RING)
+    same_masks(annotated, BOX, RING)

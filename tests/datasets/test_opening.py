@@ -15,11 +15,13 @@ from datasets.making import (
     RING,
     coco,
     codes,
+    films,
     label_map,
-    labelled_film,
     picture,
     png,
+    pngs,
     sa1b,
+    same_masks,
     sav,
     stills,
     text,
@@ -29,21 +31,9 @@ from masklet.datasets import KINDS, DataError, Entry, open_dataset, open_mixture
 from masklet.errors import SourceError
 from masklet.masks import rle
 
-
-def film(root: Path) -> Path:
-    labelled_film(root, "dog", {0: label_map(), 1: label_map()}, 3)
-    return root
-
-
-def pngs(root: Path) -> Path:
-    picture(root / "images" / "a.jpg")
-    png(root / "masks" / "a.png", label_map())
-    return root
-
-
 MAKE: dict[str, Callable[[Path], Path]] = {
     "stills": stills,
-    "davis": film,
+    "davis": films,
     "sav": sav,
     "sa1b": sa1b,
     "coco": coco,
@@ -55,9 +45,7 @@ MAKE: dict[str, Callable[[Path], Path]] = {
 def same(entry: Entry, other: Entry) -> None:
     for one, two in zip(entry.read(entry.frames), other.read(other.frames), strict=True):
         np.testing.assert_array_equal(one.rgb, two.rgb)
-        assert list(one.masks) == list(two.masks)
-        for number in one.masks:
-            np.testing.assert_array_equal(one.masks[number], two.masks[number])
+        same_masks(one, *two.masks.values())
 
 
 def test_every_kind_is_made_here() -> None:
@@ -150,7 +138,7 @@ def test_an_error_travels_with_its_file(tmp_path: Path) -> None:
 
 
 def test_mixtures_from_a_path_a_list_and_weights(tmp_path: Path) -> None:
-    one, two = stills(tmp_path / "one"), film(tmp_path / "two")
+    one, two = stills(tmp_path / "one"), films(tmp_path / "two")
     assert [(data.root, weight) for data, weight in open_mixture(one)] == [(one, 1.0)]
     assert [(data.kind, weight) for data, weight in open_mixture([str(one), two])] == [("stills", 1.0), ("davis", 1.0)]
     assert [(data.root, weight) for data, weight in open_mixture({one: 3, two: 0.5})] == [(one, 3.0), (two, 0.5)]
@@ -160,7 +148,7 @@ def test_mixtures_from_a_path_a_list_and_weights(tmp_path: Path) -> None:
 def test_a_mixture_file_counts_from_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     coco(tmp_path / "data" / "coco")
     coco(tmp_path / "data" / "coco", split="train2017")
-    film(tmp_path / "data" / "film")
+    films(tmp_path / "data" / "film")
     items = [{"path": "coco", "weight": 2, "split": "val2017", "kind": "coco"}, {"path": "film"}]
     file = text(tmp_path / "data" / "mixture.json", items)
     monkeypatch.chdir(tmp_path)

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+import made_truth
+from made_truth import store_film
 from masklet import SAM
 from masklet.cli.main import run
 from masklet.errors import InputError, MaskletWarning, SourceError
 from masklet.evaluate import davis_under, evaluate_film, films_report
-from masklet.formats.palette import davis_palette
 from masklet.prompts import ObjectPrompt
-from masklet.results import Masks, Results
 
 DAVIS = Path(__file__).parents[3] / "shared" / "data" / "davis"
 HEIGHT, WIDTH, FRAMES = 60, 80, 5
@@ -35,62 +33,28 @@ def two_squares() -> np.ndarray:
 
 
 def store(root: Path, name: str, labels: np.ndarray, *, palette: bool = True) -> None:
-    pictures, masks = (root / kind / "480p" / name for kind in ("JPEGImages", "Annotations"))
-    pictures.mkdir(parents=True)
-    masks.mkdir(parents=True)
-    for t, frame in enumerate(labels):
-        rgb = np.zeros((*frame.shape, 3), np.uint8)
-        rgb[frame > 0] = (30, 60, 220)
-        cv2.imwrite(str(pictures / f"{t:05d}.jpg"), rgb)
-        image = Image.fromarray(frame)
-        if palette:
-            image.putpalette(davis_palette().tobytes())
-        image.save(masks / f"{t:05d}.png")
+    """A sequence of DAVIS: every frame is annotated, and 480p lies between."""
+    store_film(root, "480p/" + name, labels, annotated=range(len(labels)), palette=palette)
 
 
-class Oracle:
-    """A tracker that answers with the truth of `labels`, moved to the right by some pixels."""
+class Oracle(made_truth.Oracle):
+    """Answers with the truth of `labels`, moved to the right by some pixels; objects are known by their ids."""
 
     def __init__(self, labels: np.ndarray, shift: int = 0) -> None:
-        self.labels, self.shift = labels, shift
-        self.said: dict[int, ObjectPrompt] = {}
-        self.video = SimpleNamespace(size=labels.shape[1:])
+        super().__init__(np.zeros((0, *labels.shape[1:]), bool), labels, shift=shift)
 
-    def session(self, source: Any) -> Any:
-        assert [Path(path).stem for path in source] == [f"{t:05d}" for t in range(len(self.labels))]
-        return self
+    def session(self, source: Any) -> made_truth.Oracle:
+        assert [Path(path).stem for path in source] == [f"{t:05d}" for t in range(len(self.films))]
+        return super().session(source)
 
-    def __enter__(self) -> Oracle:
-        return self
-
-    def __exit__(self, *problem: object) -> None:
-        pass
-
-    def say(self, id: int, frame: int, prompt: ObjectPrompt) -> None:
+    def label(self, number: int, frame: int, prompt: ObjectPrompt) -> int:
         assert frame == 0
-        self.said[id] = prompt
+        return number
 
-    def propagate(self) -> Iterator[Results]:
-        for t in range(len(self.labels)):
-            yield self.shown(t, sorted(self.said))
 
-    def shown(self, t: int, ids: list[int]) -> Results:
-        masks = np.stack([np.roll(self.labels[t] == number, self.shift, axis=1) for number in ids])
-        rgb = np.zeros((*self.labels.shape[1:], 3), np.uint8)
-        scores = np.ones(len(ids), np.float32)
-        return Results(
-            rgb,
-            f"{t:05d}.jpg",
-            Masks(masks),
-            scores,
-            prompt_ids=np.array(ids, np.int32),
-            classes=np.zeros(len(ids), np.int32),
-            names={0: "object"},
-            speed={},
-            frame=t,
-            presence=scores,
-            states=("visible",) * len(ids),
-        )
+def said(tracker: Oracle, number: int) -> ObjectPrompt:
+    """What the tracker was told about an object."""
+    return tracker.said[number][1]
 
 
 def test_the_truth_scores_one(tmp_path: Path) -> None:
@@ -140,8 +104,8 @@ def test_black_and_white_is_one_object_and_255_beside_ids_is_judged_by_nobody(tm
     store(tmp_path, "sole", sole * 255, palette=False)
     tracker = Oracle(sole)
     assert evaluate_film(tracker, davis_under(tmp_path)[0]).j == {1: 1}
-    assert tracker.said[1].mask is not None
-    np.testing.assert_array_equal(tracker.said[1].mask.mask, sole[0] == 1)
+    assert said(tracker, 1).mask is not None
+    np.testing.assert_array_equal(said(tracker, 1).mask.mask, sole[0] == 1)
 
     unsure = two_squares()
     unsure[:, :, 24:35] = 255  # the last column of object 1, and where it is moved to
@@ -164,11 +128,11 @@ def test_prompts_are_the_mask_its_tight_box_or_a_click_in_its_middle(tmp_path: P
     film = davis_under(tmp_path)[0]
     tracker = Oracle(two_squares())
     evaluate_film(tracker, film, "box")
-    box = tracker.said[2].box
+    box = said(tracker, 2).box
     assert box is not None
     assert (box.x1, box.y1, box.x2, box.y2) == (45, 20, 65, 30)
     evaluate_film(tracker, film, "click")
-    points = tracker.said[1].points
+    points = said(tracker, 1).points
     assert points is not None
     assert points.labels.tolist() == [1]
     assert points.xy.tolist() == [[14, 19]]

@@ -1,37 +1,19 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 
-from made_truth import store_still
+from made_truth import Oracle, store_still
 from masklet.errors import SourceError
 from masklet.evaluate import evaluate_stills, report, stills_under
-from masklet.image import Prediction
-from masklet.masks import rle
 
 
-class Oracle:
-    """A predictor that answers with the truth, moved by some pixels; it knows the objects by their order."""
-
-    def __init__(self, truth: np.ndarray, shift: int) -> None:
-        self.masks = np.roll(truth, shift, axis=2)
-        self.asked: list[int] = []
-
-    def set_image(self, rgb: np.ndarray) -> None:
-        assert rgb.shape == (*self.masks.shape[1:], 3)
-
-    def ask(self, prompts, *, logits=None, multimask=None) -> Prediction:
-        count = 3 if multimask else 1
-        self.asked.append(0 if prompts[0].points is None else len(prompts[0].points.labels))
-        masks = np.repeat(self.masks[:, None], count, axis=1)
-        if count == 3:
-            masks[:, :2] = False  # the last candidate is the good one, and scored as such
-        scores = np.tile(np.linspace(0.1, 0.9, count, dtype=np.float32), (len(prompts), 1))
-        return Prediction(masks, scores, np.zeros((*masks.shape[:2], 8, 8), np.float32))
+def oracle(truth: np.ndarray, shift: int) -> Any:
+    """Answers with the truth, moved by some pixels."""
+    return Oracle(truth, np.zeros((0, *truth.shape[1:]), np.uint8), shift=shift)
 
 
 @pytest.fixture
@@ -39,22 +21,19 @@ def truth(tmp_path: Path) -> np.ndarray:
     masks = np.zeros((2, 40, 60), bool)
     masks[0, 5:20, 10:30] = True
     masks[1, 22:36, 30:50] = True
-    (tmp_path / "src" / "images").mkdir(parents=True)
-    (tmp_path / "src" / "masks").mkdir()
-    cv2.imwrite(str(tmp_path / "src" / "images" / "a.jpg"), np.zeros((40, 60, 3), np.uint8))
-    (tmp_path / "src" / "masks" / "a.json").write_text(json.dumps([rle.encode(m) for m in masks]))
+    store_still(tmp_path / "src", "a", masks)
     return masks
 
 
 def test_the_truth_scores_one_everywhere(truth: np.ndarray, tmp_path: Path) -> None:
-    oracle = Oracle(truth, 0)
-    figures = report(list(evaluate_stills(oracle, stills_under(tmp_path)))).total
+    model = oracle(truth, 0)
+    figures = report(list(evaluate_stills(model, stills_under(tmp_path)))).total
     assert (figures.objects, figures.box, figures.click, figures.click_best, figures.clicks_5) == (2, 1, 1, 1, 1)
-    assert oracle.asked == [0, 1, 2, 3, 4, 5]
+    assert model.asked == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_shifted_answer_scores_its_iou(truth: np.ndarray, tmp_path: Path) -> None:
-    figures = report(list(evaluate_stills(Oracle(truth, 10), stills_under(tmp_path)))).total
+    figures = report(list(evaluate_stills(oracle(truth, 10), stills_under(tmp_path)))).total
     assert figures.box == pytest.approx(1 / 3)
     assert figures.clicks_3 == pytest.approx(1 / 3)
 
@@ -80,7 +59,7 @@ def test_pictures_come_in_the_plain_order_of_their_names(truth: np.ndarray, tmp_
 
 def test_pictures_without_objects_are_no_figures(truth: np.ndarray, tmp_path: Path) -> None:
     store_still(tmp_path / "src", "b", np.zeros_like(truth))
-    rows = list(evaluate_stills(Oracle(truth, 0), stills_under(tmp_path)))
+    rows = list(evaluate_stills(oracle(truth, 0), stills_under(tmp_path)))
     assert [len(iou) for _, iou in rows] == [2, 0]
     assert report(rows).total.objects == 2
     with pytest.raises(SourceError, match="no picture has an object"):
@@ -90,4 +69,4 @@ def test_pictures_without_objects_are_no_figures(truth: np.ndarray, tmp_path: Pa
 def test_a_picture_that_cannot_be_read_is_named(truth: np.ndarray, tmp_path: Path) -> None:
     (tmp_path / "src" / "images" / "a.jpg").write_bytes(b"not a picture")
     with pytest.raises(SourceError, match=r"a\.jpg"):
-        list(evaluate_stills(Oracle(truth, 0), stills_under(tmp_path)))
+        list(evaluate_stills(oracle(truth, 0), stills_under(tmp_path)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,10 +11,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from datasets.making import codes, png, text
 from masklet.datasets import Annotated
 from masklet.errors import SourceError
-from masklet.formats.palette import davis_palette
-from masklet.masks import rle
 from masklet.train.config import AugmentConfig, PromptConfig, Stage, TrainConfig
 from masklet.train.data import ClipBatch, Pool
 
@@ -97,23 +95,19 @@ def numbers_in(batch: ClipBatch) -> list[list[int]]:
 
 def store_still(folder: Path, name: str, rgb: np.ndarray, masks: Sequence[np.ndarray]) -> Path:
     """A picture of our own layout; returns the picture."""
-    for part in ("images", "masks"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
     path = folder / "images" / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(rgb).save(path)
-    (folder / "masks" / f"{name}.json").write_text(json.dumps([rle.encode(mask) for mask in masks]))
+    text(folder / "masks" / f"{name}.json", codes(masks))
     return path
 
 
 def store_film(root: Path, name: str, frames: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> None:
     """A film of DAVIS, every frame with its label map."""
-    for part in ("JPEGImages", "Annotations"):
-        (root / part / name).mkdir(parents=True, exist_ok=True)
+    (root / "JPEGImages" / name).mkdir(parents=True, exist_ok=True)
     for t, (rgb, own) in enumerate(zip(frames, labels, strict=True)):
         cv2.imwrite(str(root / "JPEGImages" / name / f"{t:05d}.jpg"), rgb[..., ::-1])
-        image = Image.fromarray(own)
-        image.putpalette(davis_palette().tobytes())
-        image.save(root / "Annotations" / name / f"{t:05d}.png")
+        png(root / "Annotations" / name / f"{t:05d}.png", own)
 
 
 def disc(shape: tuple[int, int], x: float, y: float, radius: float) -> np.ndarray:
