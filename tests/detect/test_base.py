@@ -121,3 +121,11 @@ def test_selection_is_by_score_and_class_best_first() -> None:
     assert select(found(), DetectOptions(conf=0.2)).classes.tolist() == [16, 0]
     assert select(found(), DetectOptions(conf=0, classes=("horse", 0))).classes.tolist() == [0, 17]
     assert select(found(), DetectOptions(conf=0, max_det=1)).classes.tolist() == [16]
+
+
+def test_of_two_boxes_of_a_class_in_one_place_the_better_stays() -> None:
+    xyxy = [[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 9], [4, 0, 14, 10]]
+    near = Detections(xyxy, [0.5, 0.9, 0.6, 0.7], [1, 1, 0, 1], {})  # type: ignore[arg-type]
+    assert select(near, DetectOptions(), apart=True).scores.tolist() == pytest.approx([0.9, 0.7, 0.6])
+    assert len(select(near, DetectOptions(iou=1.0), apart=True)) == 4
+    assert select(near, DetectOptions(max_det=2), apart=True).classes.tolist() == [1, 1]

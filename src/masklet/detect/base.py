@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.errors import InputError
+from masklet.masks.nms import distinct
 
 __all__ = ["DetectOptions", "Detections", "Detector", "Names", "Rgb", "class_numbers", "clipped", "select"]
 
@@ -163,8 +164,10 @@ def class_numbers(classes: Sequence[int | str] | None, names: Names) -> frozense
     return frozenset(number for wanted in classes for number in _class_number(wanted, names))
 
 
-def select(found: Detections, options: DetectOptions) -> Detections:
+def select(found: Detections, options: DetectOptions, *, apart: bool = False) -> Detections:
     """Detections of the wanted classes with a score of at least `conf`, best first, at most `max_det`.
+
+    With `apart`, of two of the same class that overlap by more than `iou` the better one alone.
 
     Example:
         >>> select(found, DetectOptions(conf=0.5, classes=["dog"]))
@@ -174,8 +177,11 @@ def select(found: Detections, options: DetectOptions) -> Detections:
     if numbers is not None:
         keep &= np.isin(found.classes, list(numbers))
     rows = np.flatnonzero(keep)
-    order = np.argsort(-found.scores[rows], kind="stable")
-    return found[rows[order][: options.max_det]]
+    rows = rows[np.argsort(-found.scores[rows], kind="stable")]
+    if apart:
+        beside = found.classes[rows, None] * (found.xyxy.max(initial=0) + 1)  # classes lie side by side
+        rows = rows[distinct(found.xyxy[rows] + beside, found.scores[rows], options.iou)]
+    return found[rows[: options.max_det]]
 
 
 def clipped(found: Detections, size: tuple[int, int]) -> Detections:
