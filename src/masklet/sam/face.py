@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.checkpoints import Progress
+from masklet.devices import device_of
 from masklet.errors import ModelError, PromptError
 from masklet.image import ImagePredictor
 from masklet.image.predictor import PRECISIONS
@@ -23,7 +24,7 @@ from masklet.prompts import parse_prompts
 from masklet.results import Results
 from masklet.sam.answers import Clock, results_of
 from masklet.sam.info import ModelInfo
-from masklet.sam.said import check_side, device_of, numbers_of, options_of
+from masklet.sam.said import check_side, numbers_of, options_of
 from masklet.video import Live, SavedSession, Session, Stepper, TrackOptions
 
 if TYPE_CHECKING:

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-import torch
-
 from masklet.errors import InputError, PromptError
 from masklet.video import TrackOptions
 
@@ -39,20 +37,3 @@ def check_side(side: object) -> None:
         return
     if isinstance(side, bool) or not isinstance(side, int) or side % 32 or not 64 <= side <= 4096:
         raise InputError(f"image_size={side!r} must be a multiple of 32 from 64 to 4096, such as 512; or leave it out")
-
-
-def device_of(name: str | None) -> str:
-    """The device that was named, or the best there is."""
-    if not name:
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"device {name!r} cannot be used here ({reason}); leave it out for the best there is, or name cpu"
-        ) from error
-    return str(device)
