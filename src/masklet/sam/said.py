@@ -9,7 +9,7 @@ from typing import Any
 from masklet.errors import InputError, PromptError
 from masklet.video import TrackOptions
 
-__all__ = ["check_side", "device_of", "numbers_of", "options_of"]
+__all__ = ["check_side", "numbers_of", "options_of"]
 
 
 def options_of(options: TrackOptions | None, how: dict[str, Any]) -> TrackOptions:
