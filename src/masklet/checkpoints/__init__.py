@@ -2,6 +2,7 @@
 
 - `fetch`: one published file into the cache, resumed, checked, renamed into place.
 - `reading`: a file's tensors and metadata, or an error that says what the file is instead.
+- `modules`: a network that was saved whole, class and all, its classes as inert records (`records`).
 - `diff`: whether tensors fit a network, and what they look like if they do not.
 
 Nothing here imports torch until a file is opened.
@@ -11,15 +12,18 @@ from __future__ import annotations
 
 from masklet.checkpoints.diff import check_fit, recognise
 from masklet.checkpoints.fetch import Progress, cache_dir, download
+from masklet.checkpoints.modules import SavedNetwork, read_network
 from masklet.checkpoints.reading import check_finite, read_metadata, read_tensors
 
 __all__ = [
     "Progress",
+    "SavedNetwork",
     "cache_dir",
     "check_finite",
     "check_fit",
     "download",
     "read_metadata",
+    "read_network",
     "read_tensors",
     "recognise",
 ]

@@ -24,10 +24,9 @@ from masklet.errors import CheckpointError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["check_finite", "read_metadata", "read_tensors"]
+__all__ = ["BROKEN", "check_claims", "check_finite", "read_metadata", "read_tensors"]
 
-# A damaged or hostile pickle can make the unpickler fail in any of these ways.
-_BROKEN = (
+BROKEN = (
     pickle.UnpicklingError,
     struct.error,
     ArithmeticError,
@@ -42,6 +41,7 @@ _BROKEN = (
     TypeError,
     ValueError,
 )
+"""A damaged or hostile pickle can make the unpickler fail in any of these ways."""
 _WRAPPERS = ("model", "state_dict")
 _RESAVE = (
     "Where you trust it, keep only its tensors: "
@@ -75,7 +75,7 @@ def read_tensors(path: str | PathLike[str]) -> dict[str, Tensor]:
         tensors = _read_safetensors(file)
     else:
         tensors = _unwrap(_unpickle(file, mmap=sniffed.kind == "torch-zip"), file)
-    _check_claims(tensors, file)
+    check_claims(tensors, file)
     check_finite(tensors, path=file)
     return tensors
 
@@ -124,7 +124,7 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
     try:
         with safe_open(file, framework="pt", device="cpu") as opened:
             tensors: dict[str, Tensor] = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, *_BROKEN) as error:
+    except (SafetensorError, *BROKEN) as error:
         raise refuse(file, f"a damaged safetensors file ({error})", AGAIN) from error
     if not tensors:
         raise refuse(file, "a safetensors file without a single tensor")
@@ -138,7 +138,7 @@ def _unpickle(file: Path, *, mmap: bool) -> object:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # old formats are deprecated, not wrong
             content: object = torch.load(str(file), map_location="cpu", weights_only=True, mmap=mmap)
-    except _BROKEN as error:
+    except BROKEN as error:
         raise _unpickling_error(file, error) from error
     return content
 
@@ -155,7 +155,7 @@ def _unpickling_error(file: Path, error: BaseException) -> CheckpointError:
 
 def _origin(asked: str) -> str:
     if asked.startswith("ultralytics."):
-        return "It looks like a network that Ultralytics saved whole, class and all. "
+        return "It looks like a network that Ultralytics saved whole, class and all: masklet.YOLO opens YOLOv8. "
     if asked.startswith(("torch.nn.", "torchvision.", "timm.")):
         return "It looks like a network saved whole instead of its state dict. "
     if asked.startswith(("numpy.", "omegaconf.", "argparse.", "pytorch_lightning.", "lightning.")):
@@ -194,7 +194,7 @@ def _describe_entry(state: Mapping[object, object], name: object, value: object)
     return f"a file whose entry {name[:40]!r} is of type {type(value).__name__}, not a tensor (it has {names})"
 
 
-def _check_claims(tensors: Mapping[str, Tensor], file: Path) -> None:
+def check_claims(tensors: Mapping[str, Tensor], file: Path) -> None:
     """A few bytes may claim to be a tensor of any size (stride 0), or be repeated under many names."""
     import torch
 
