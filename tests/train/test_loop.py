@@ -12,12 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
+from masklet.datasets import DataPaths
 from masklet.errors import CheckpointError, InputError, MaskletWarning, OutputError, StateError
 from masklet.train import encoding, loop
 from masklet.train.config import TrainConfig
 from masklet.train.loop import Machine, Progress, train
 from masklet.train.lora import is_adapter
-from masklet.train.mixture import Data
 from masklet.train.recipes import PARTS
 from networks import small_network
 from train.making import QUICK, TINY, different, store_discs, tiny, weights_of
@@ -26,7 +26,7 @@ HERE = Machine("cpu", workers=0)
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
 
-def run(config: TrainConfig, data: Data, out: Path) -> list[Progress]:
+def run(config: TrainConfig, data: DataPaths, out: Path) -> list[Progress]:
     return list(train(config, data, out, HERE))
 
 
@@ -121,7 +121,7 @@ def test_how_often_it_reports_may_change_and_nothing_else(stills: Path, tmp_path
 # -- what learns
 
 
-def changed(config: TrainConfig, data: Data, out: Path) -> set[str]:
+def changed(config: TrainConfig, data: DataPaths, out: Path) -> set[str]:
     """Names of the weights that are not what they were at the start."""
     from masklet.train.start import begin
 

@@ -13,9 +13,9 @@ import typer
 from masklet.cli.output import tell_failure
 
 if TYPE_CHECKING:
+    from masklet.datasets import DataPaths
     from masklet.train.config import TrainConfig
     from masklet.train.loop import Machine, Progress
-    from masklet.train.mixture import Data
 
 __all__ = ["publish", "train"]
 
@@ -110,7 +110,7 @@ def train(
     typer.echo(f"done: {path} ({path.stat().st_size / 1e6:.1f} MB); masklet val --data ... --model {path} measures it")
 
 
-def _weights(data: list[str]) -> Data:
+def _weights(data: list[str]) -> DataPaths:
     """A path, or paths with their weights."""
     from masklet.errors import InputError
 
@@ -126,7 +126,7 @@ def _weights(data: list[str]) -> Data:
     return found
 
 
-def _run(config: TrainConfig, data: Data, out: Path, machine: Machine) -> None:
+def _run(config: TrainConfig, data: DataPaths, out: Path, machine: Machine) -> None:
     from masklet.train.loop import train as run
     from masklet.train.parallel import is_first
 

@@ -5,14 +5,14 @@ opening   a path becomes a data set: `open_dataset`, and the table `KINDS`
 mixture   several of them with weights: `open_mixture`
 checking  what is broken, and what there is: `check`, `take_census`
 sheet     what it looks like: `contact_sheet`
-stills, davis, coco, yolo, png, sa1b, sav   the layouts, a file each
+stills, davis, coco, yolo, png, sa1b, sav, voc, labelme, cvat   the layouts, a file each
 """
 
 from __future__ import annotations
 
 from masklet.datasets.base import Annotated, DataError, Dataset, Entry, Finding, Mask, Tag
 from masklet.datasets.checking import Census, check, examine, take_census
-from masklet.datasets.mixture import Mixture, open_mixture
+from masklet.datasets.mixture import DataPaths, Mixture, open_mixture
 from masklet.datasets.opening import KINDS, open_dataset
 from masklet.datasets.sheet import contact_sheet
 
@@ -21,6 +21,7 @@ __all__ = [
     "Annotated",
     "Census",
     "DataError",
+    "DataPaths",
     "Dataset",
     "Entry",
     "Finding",

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.errors import SourceError
-from masklet.media.pictures import from_file
+from masklet.media.pictures import from_file, said_size
 
 __all__ = [
     "Annotated",
@@ -33,7 +33,6 @@ __all__ = [
     "Tag",
     "check_numbers",
     "read_picture",
-    "said_size",
     "same_size",
 ]
 
@@ -295,16 +294,6 @@ def read_picture(path: Path) -> Pixels:
         error = DataError(str(problem))
         error.file = path
         raise error from problem
-
-
-def said_size(size: Sequence[int]) -> str:
-    """A (height, width) as people say it.
-
-    Example:
-        >>> said_size((480, 854))
-        '854 x 480'
-    """
-    return f"{size[1]} x {size[0]}"
 
 
 def same_size(file: Path, size: Sequence[int], picture: Path, expected: Sequence[int], what: str = "") -> None:

@@ -13,14 +13,16 @@ from masklet.datasets.jsons import Record, as_list, as_record, read_json
 from masklet.datasets.opening import open_dataset
 from masklet.errors import SourceError
 
-__all__ = ["Mixture", "is_mixture", "open_mixture"]
+__all__ = ["DataPaths", "Mixture", "is_mixture", "open_mixture"]
 
 AnyPath = str | os.PathLike[str]
+DataPaths = AnyPath | Sequence[AnyPath] | Mapping[AnyPath, float]
+"""A path, paths, or paths with weights."""
 Mixture = tuple[tuple[Dataset, float], ...]
 _KEYS = ("path", "weight", "kind", "split")
 
 
-def open_mixture(data: AnyPath | Sequence[AnyPath] | Mapping[AnyPath, float]) -> Mixture:
+def open_mixture(data: DataPaths) -> Mixture:
     """Data sets and their weights: from paths with weights, from a list of paths, from one path, or from a JSON file.
 
     Weights are as they are given, positive and finite, 1 where none is; a list counts every data set the same,

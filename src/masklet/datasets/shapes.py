@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from masklet.datasets.base import DataError, Size
 from masklet.masks.polygons import Ring
+from masklet.media.pictures import said_size
 
 __all__ = ["ring_of"]
 
@@ -52,6 +53,6 @@ def _check_inside(ring: npt.NDArray[np.float64], size: Size, file: Path, what: s
         raise DataError.of(
             file,
             f"({what}) lies outside its picture: x {low[0]:.1f} to {high[0]:.1f}, y {low[1]:.1f} to {high[1]:.1f} in a "
-            f"picture of {size[1]} x {size[0]}; coordinates count its pixels (or, in YOLO files, are shares of 0 to "
+            f"picture of {said_size(size)}; coordinates count its pixels (or, in YOLO files, are shares of 0 to "
             "1): is it the right picture, and of the right size?",
         )

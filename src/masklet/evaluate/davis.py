@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from masklet.datasets.base import said_size
 from masklet.datasets.davis import listed_names
 from masklet.datasets.labels import UNJUDGED, read_labels
 from masklet.errors import SourceError
+from masklet.media.pictures import said_size
 
-__all__ = ["UNJUDGED", "DavisSequence", "Labels", "davis_under", "said_size", "truth_of"]
+__all__ = ["UNJUDGED", "DavisSequence", "Labels", "davis_under", "truth_of"]
 
 Labels = npt.NDArray[np.uint8]
 SIZE = "480p"

@@ -24,10 +24,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from masklet.errors import SourceError
-from masklet.evaluate.davis import UNJUDGED, DavisSequence, Labels, said_size, truth_of
+from masklet.evaluate.davis import UNJUDGED, DavisSequence, Labels, truth_of
 from masklet.evaluate.metrics import boundary_f, region_j
 from masklet.evaluate.prompting import check_prompt, first_prompt
 from masklet.formats.pictures import label_map
+from masklet.media.pictures import said_size
 from masklet.prompts import ObjectPrompt
 from masklet.video import Session
 

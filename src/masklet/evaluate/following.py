@@ -20,10 +20,10 @@ import numpy.typing as npt
 
 from masklet.datasets import Entry
 from masklet.errors import SourceError
-from masklet.evaluate.davis import said_size
 from masklet.evaluate.films import Follows
 from masklet.evaluate.metrics import boundary_f, region_j
 from masklet.evaluate.prompting import PROMPTS, checked_prompts, first_prompt, spread
+from masklet.media.pictures import said_size
 from masklet.results import Results
 from masklet.video import Session
 

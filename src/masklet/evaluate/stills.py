@@ -26,7 +26,7 @@ from masklet.image import ImagePredictor
 from masklet.masks import iou
 from masklet.prompts import ObjectPrompt, Points
 
-__all__ = ["Figures", "Ious", "StillsReport", "evaluate_stills", "report", "still_ious", "stills_under"]
+__all__ = ["Figures", "Ious", "StillsReport", "evaluate_stills", "report", "source_of", "still_ious", "stills_under"]
 
 Masks = npt.NDArray[np.bool_]
 Ious = npt.NDArray[np.float64]
@@ -87,12 +87,13 @@ def evaluate_stills(
     """
     for still in stills:
         [picture] = still.read(still.frames)
-        yield _source(still), still_ious(predictor, picture, objects)
+        yield source_of(still, "stills"), still_ious(predictor, picture, objects)
 
 
-def _source(still: Entry) -> str:
+def source_of(still: Entry, alone: str) -> str:
+    """The source that a still of our own layout is counted with; `alone` where the data set is no more than one."""
     source, inside, _ = still.name.partition("/")
-    return source if inside else "stills"
+    return source if inside else alone
 
 
 def report(rows: Sequence[tuple[str, Ious]]) -> StillsReport:

@@ -21,10 +21,10 @@ from masklet.evaluate.films import Follows
 from masklet.evaluate.following import TrackedRow, evaluate_entry
 from masklet.evaluate.prompting import checked_prompts, spread
 from masklet.evaluate.record import Counts, TrackedFigures, TrackedReport, Validation
-from masklet.evaluate.stills import Ious, report, still_ious
+from masklet.evaluate.stills import Ious, report, source_of, still_ious
 from masklet.image import ImagePredictor
 
-__all__ = ["Data", "Outcome", "Plan", "Sample", "outcomes", "plan", "summary", "validate"]
+__all__ = ["AnyData", "Outcome", "Plan", "Sample", "outcomes", "plan", "summary", "validate"]
 
 DEFAULT_PROMPTS = ("box", "click", "mask")
 MOST_TOLD = 10
@@ -34,7 +34,7 @@ OF_STILLS = frozenset({"box", "click"})
 """What a still can be asked by: its mask would be the answer."""
 
 Place: TypeAlias = "str | PathLike[str] | Dataset"
-Data: TypeAlias = "Place | Mapping[Place, float] | Iterable[Place | tuple[Place, float]]"
+AnyData: TypeAlias = "Place | Mapping[Place, float] | Iterable[Place | tuple[Place, float]]"
 """A folder or file, also one that lists data sets, an opened data set, or several; weights mean nothing here."""
 
 
@@ -99,7 +99,7 @@ class Outcome:
 
 def validate(
     model: Model,
-    data: Data,
+    data: AnyData,
     *,
     kind: str | None = None,
     split: str | None = None,
@@ -128,7 +128,7 @@ def validate(
     return summary(outcomes(model, chosen, prompts=prompts, objects=objects, step=step), chosen.broken)
 
 
-def plan(data: Data, *, kind: str | None = None, split: str | None = None, limit: int | None = None) -> Plan:
+def plan(data: AnyData, *, kind: str | None = None, split: str | None = None, limit: int | None = None) -> Plan:
     """What `validate` will go through: `limit` entries at most, spread evenly over the data.
 
     Example:
@@ -146,7 +146,9 @@ def plan(data: Data, *, kind: str | None = None, split: str | None = None, limit
     found: list[tuple[str, str]] = []
     for name, dataset in zip(names, several, strict=True):
         prefix = f"{name}/" if len(several) > 1 else ""
-        samples += [Sample(prefix + entry.name, _source(name, dataset, entry), entry) for entry in dataset.entries]
+        for entry in dataset.entries:
+            source = source_of(entry, name) if dataset.kind == "stills" else name
+            samples.append(Sample(prefix + entry.name, source, entry))
         found += [(prefix + finding.entry, finding.reason) for finding in dataset.problems]
     known = {sample.name for sample in samples}  # of these a part is broken: they are measured without it
     _tell(found, known)
@@ -170,7 +172,7 @@ def _warn(message: str) -> None:
     warnings.warn(message, MaskletWarning, stacklevel=4)
 
 
-def _opened(data: Data, kind: str | None, split: str | None) -> list[Dataset]:
+def _opened(data: AnyData, kind: str | None, split: str | None) -> list[Dataset]:
     if isinstance(data, Dataset):
         if kind is not None or split is not None:
             raise InputError(f"kind={kind!r}, split={split!r} belong to a path; this data set is open: leave them out")
@@ -188,12 +190,6 @@ def _opened(data: Data, kind: str | None, split: str | None) -> list[Dataset]:
 def _distinct(names: Sequence[str], several: Sequence[Dataset]) -> list[str]:
     """Names of data sets; whole paths where two have one name."""
     return [n if names.count(n) == 1 else str(d.root) for n, d in zip(names, several, strict=True)]
-
-
-def _source(name: str, dataset: Dataset, entry: Entry) -> str:
-    """What an entry is counted with: the source, in our own layout of stills, else the data set."""
-    source, inside, _ = entry.name.partition("/")
-    return source if dataset.kind == "stills" and inside else name
 
 
 def outcomes(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO, Literal
 
@@ -23,7 +24,7 @@ from PIL import Image
 
 from masklet.errors import SourceError
 
-__all__ = ["Channels", "Picture", "from_array", "from_bytes", "from_file", "from_pil"]
+__all__ = ["Channels", "Picture", "from_array", "from_bytes", "from_file", "from_pil", "said_size"]
 
 Channels = Literal["rgb", "bgr"]
 Pixels = npt.NDArray[np.uint8]
@@ -149,6 +150,16 @@ def from_bytes(data: bytes, path: str) -> Picture:
         masklet.errors.SourceError: ...
     """
     return _decode(io.BytesIO(data), path)
+
+
+def said_size(size: Sequence[int]) -> str:
+    """A (height, width) as people say it.
+
+    Example:
+        >>> said_size((480, 854))
+        '854 x 480'
+    """
+    return f"{size[1]} x {size[0]}"
 
 
 def _decode(file: IO[bytes], path: str) -> Picture:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 
 from masklet.errors import MaskletWarning, SourceError, StateError
-from masklet.media.pictures import Pixels
+from masklet.media.pictures import Pixels, said_size
 from masklet.media.readahead import ReadAhead
 
 __all__ = ["Frame", "FrameRangeError", "Notice", "Recorded", "Video", "size_change"]
@@ -292,6 +292,6 @@ class Recorded(Video):
 def size_change(path: str, number: int, first: tuple[int, int], now: tuple[int, int]) -> SourceError:
     """The error for a film whose pictures do not keep their size."""
     return SourceError(
-        f"{path!r}: frame {number} is {now[1]} x {now[0]}, the frames before it are {first[1]} x {first[0]}; "
+        f"{path!r}: frame {number} is {said_size(now)}, the frames before it are {said_size(first)}; "
         f"all frames of a film have one size: stop before frame {number}, or scale or cut the film to one size"
     )

@@ -28,10 +28,10 @@ from masklet.sam.said import check_side, numbers_of, options_of
 from masklet.video import Live, SavedSession, Session, Stepper, TrackOptions
 
 if TYPE_CHECKING:
+    from masklet.datasets import DataPaths
     from masklet.evaluate.record import Validation
-    from masklet.evaluate.validation import Data
+    from masklet.evaluate.validation import AnyData
     from masklet.train.loop import Progress as TrainProgress
-    from masklet.train.mixture import Data as TrainData
 
 __all__ = ["SAM"]
 
@@ -252,7 +252,7 @@ class SAM:
 
     def train(
         self,
-        data: TrainData,
+        data: DataPaths,
         *,
         epochs: float | None = None,
         steps: int | None = None,
@@ -303,7 +303,7 @@ class SAM:
 
     def val(
         self,
-        data: Data,
+        data: AnyData,
         *,
         split: str | None = None,
         kind: str | None = None,

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from masklet.datasets import DataPaths
 from masklet.train.budget import measure
 from masklet.train.config import Stage, TrainConfig
 from masklet.train.data import batches
 from masklet.train.loop import HERE, Machine, encoder_for, one_step, start_run
-from masklet.train.mixture import Data, Material, open_material
+from masklet.train.mixture import Material, open_material
 from masklet.train.parallel import Ranks
 
 __all__ = ["Estimate", "StageEstimate", "estimate"]
@@ -60,7 +61,7 @@ class Estimate:
         return "\n".join([*lines, f"in all {sum(s.steps for s in self.stages)} steps, {_said(self.seconds)}"])
 
 
-def estimate(config: TrainConfig, data: Data, machine: Machine = HERE) -> Estimate:
+def estimate(config: TrainConfig, data: DataPaths, machine: Machine = HERE) -> Estimate:
     """Do two steps of every stage, keep nothing of them, and say what the second one took.
 
     Example:

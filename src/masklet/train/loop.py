@@ -15,6 +15,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor, nn
 
+from masklet.datasets import DataPaths
 from masklet.errors import InputError, MaskletWarning, OutputError, StateError
 from masklet.files import write_image, write_text
 from masklet.train.board import Board
@@ -25,7 +26,7 @@ from masklet.train.data import ClipBatch, batches
 from masklet.train.encoding import Encode, encoder_of
 from masklet.train.gallery import draw_sheet
 from masklet.train.losses import Cost
-from masklet.train.mixture import Data, open_material
+from masklet.train.mixture import open_material
 from masklet.train.parallel import Ranks, any_rank, average_gradients, ranks, spread
 from masklet.train.prompting import ask
 from masklet.train.start import begin
@@ -87,7 +88,7 @@ class Run:
     device: torch.device
 
 
-def train(config: TrainConfig, data: Data, out: Path, machine: Machine = HERE) -> Iterator[Progress]:
+def train(config: TrainConfig, data: DataPaths, out: Path, machine: Machine = HERE) -> Iterator[Progress]:
     """Run or resume `config` on `data` (what `masklet.datasets.open_mixture` takes); the state lives in `out`.
 
     Yields a `Progress` every `report_every` steps. Stop the iteration, or the process, at any moment: the next call

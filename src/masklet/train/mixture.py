@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from masklet.datasets import Dataset, Mixture, open_dataset, open_mixture
+from masklet.datasets import DataPaths, Dataset, Mixture, open_dataset, open_mixture
 from masklet.errors import InputError
 from masklet.synth import Collected, Synthesiser
 from masklet.train.config import SourceConfig, Stage, TrainConfig
 from masklet.train.data import Pool, Samples, pools_of
 
-__all__ = ["Data", "Material", "open_material"]
-
-Data = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[str | os.PathLike[str], float]
-"""What a run learns from: a path, paths, or paths with weights."""
+__all__ = ["Material", "open_material"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ class Material:
         return Samples(self.pools, config, stage, maker=maker, first=first, stride=world)
 
 
-def open_material(data: Data, config: TrainConfig) -> Material:
+def open_material(data: DataPaths, config: TrainConfig) -> Material:
     """Open the sources of a run; `data` is the folder they are in, or, where the run names none, what to open.
 
     Raises:
@@ -56,7 +53,7 @@ def open_material(data: Data, config: TrainConfig) -> Material:
     return Material(pools_of(mixture), Collected(stills, cutouts) if stills else None)
 
 
-def _opened(data: Data, sources: Sequence[SourceConfig]) -> Mixture:
+def _opened(data: DataPaths, sources: Sequence[SourceConfig]) -> Mixture:
     if [source.path for source in sources] == [""] and sources[0].kind is None and sources[0].split is None:
         return tuple(open_mixture(data))
     if not isinstance(data, str | os.PathLike):

@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 
+from masklet.datasets import DataPaths
 from masklet.errors import InputError
 from masklet.loading import LoadedModel, load
 from masklet.registry import BUILTIN
 from masklet.train.config import TrainConfig
 from masklet.train.loop import HERE, STATE_FILE, Machine, Progress, train
-from masklet.train.mixture import Data, open_material
+from masklet.train.mixture import open_material
 from masklet.train.publish import publish
 from masklet.train.recipes import RECIPES, finetune
 
@@ -80,7 +81,7 @@ def default_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def config_for(wish: Wish | str, model: str | None, data: Data, machine: Machine) -> TrainConfig:
+def config_for(wish: Wish | str, model: str | None, data: DataPaths, machine: Machine) -> TrainConfig:
     """The run that is wanted: a recipe by its name, or a model to be tuned on `data`.
 
     Raises:
@@ -95,7 +96,7 @@ def config_for(wish: Wish | str, model: str | None, data: Data, machine: Machine
     return _tuning(wish, load(model), str(model or BUILTIN), data, machine)
 
 
-def _tuning(wish: Wish, start: LoadedModel, name: str, data: Data, machine: Machine) -> TrainConfig:
+def _tuning(wish: Wish, start: LoadedModel, name: str, data: DataPaths, machine: Machine) -> TrainConfig:
     usual = QUICK if wish.lora or start.name == "builtin" else SLOW
     config = finetune(
         start.name,
@@ -136,7 +137,7 @@ def _steps_of(wish: Wish, entries: int) -> int:
 
 def fine_tuned(
     config: TrainConfig,
-    data: Data,
+    data: DataPaths,
     out: Path,
     machine: Machine = HERE,
     report: Callable[[Progress], None] | None = None,
