@@ -9,8 +9,8 @@ from masklet.models.base import ImageFeatures
 from masklet.models.sam2 import CONFIGS, SAM2
 from masklet.models.sam2.inference import FastEncoder
 from masklet.models.sam2.inference.convnet import FusedConvNet
-from masklet.models.sam2.inference.fused import has_fused_operators
 from masklet.models.sam2.inference.hiera import FusedHiera
+from masklet.nn.fused import has_fused_operators
 from reference import reference_model
 
 

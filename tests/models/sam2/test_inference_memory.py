@@ -8,8 +8,8 @@ import torch
 from masklet.models.base import ImageFeatures, Memories
 from masklet.models.sam2 import CONFIGS, SAM2
 from masklet.models.sam2.inference.attention import Looked, attend
-from masklet.models.sam2.inference.fused import FusedLinear, has_fused_operators, row_chunks
 from masklet.models.sam2.inference.memory import FastMemory
+from masklet.nn.fused import FusedLinear, has_fused_operators, row_chunks
 from reference import reference_model
 
 NAMES = ("sam2.1_hiera_tiny", "sam2_hiera_tiny", "builtin")

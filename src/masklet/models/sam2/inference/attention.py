@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from masklet.models.sam2.inference.fused import FusedLinear, row_chunks
+from masklet.nn.fused import FusedLinear, row_chunks
 
 __all__ = ["Looked", "attend"]
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm, linear, max_pool2d, scaled_dot_product_attention
 
 from masklet.models.sam2.convnet import Bottleneck, ContextBlock, ConvNet
-from masklet.models.sam2.inference.fused import FusedConvolution, FusedLinear
 from masklet.nn.attention import merge_heads, split_heads
+from masklet.nn.fused import FusedConvolution, FusedLinear
 from masklet.nn.position import sine_position
 
 __all__ = ["FusedConvNet"]

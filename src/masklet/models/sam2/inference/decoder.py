@@ -14,9 +14,9 @@ from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_att
 from masklet.models.base import ImageFeatures, MaskPrediction, no_points
 from masklet.models.heads.mask_decoder import CANDIDATES, MaskDecoder
 from masklet.models.heads.two_way import TwoWayBlock
-from masklet.models.sam2.inference.fused import FusedLinear, has_fused_operators
 from masklet.models.sam2.model import SAM2
 from masklet.nn.attention import Attention, merge_heads, split_heads
+from masklet.nn.fused import FusedLinear, has_fused_operators
 from masklet.nn.mlp import MLP
 from masklet.nn.norm import ChannelNorm
 

@@ -19,9 +19,9 @@ from torch.nn.functional import conv2d, interpolate
 from masklet.models.base import ImageFeatures
 from masklet.models.sam2.convnet import ConvNet
 from masklet.models.sam2.inference.convnet import FusedConvNet
-from masklet.models.sam2.inference.fused import fused_linear, has_fused_operators
 from masklet.models.sam2.inference.hiera import FusedHiera
 from masklet.models.sam2.model import SAM2
+from masklet.nn.fused import fused_linear, has_fused_operators
 
 __all__ = ["FastEncoder"]
 

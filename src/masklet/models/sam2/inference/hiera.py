@@ -14,8 +14,8 @@ from torch.nn.functional import layer_norm, scaled_dot_product_attention
 
 from masklet.models.sam2.hiera import Hiera, HieraBlock, pool_by_two
 from masklet.models.sam2.inference.attention import Looked, attend
-from masklet.models.sam2.inference.fused import FusedLinear, fused_linear, row_chunks
 from masklet.nn.attention import split_heads
+from masklet.nn.fused import FusedLinear, fused_linear, row_chunks
 from masklet.nn.window import join_windows, split_windows
 
 __all__ = ["FusedHiera"]

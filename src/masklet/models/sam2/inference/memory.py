@@ -19,9 +19,9 @@ from torch.nn.functional import layer_norm
 
 from masklet.models.base import ImageFeatures, Memories
 from masklet.models.sam2.inference.attention import Looked, attend
-from masklet.models.sam2.inference.fused import FusedLinear, has_fused_operators, row_chunks
 from masklet.models.sam2.memory_attention import MemoryAttention, MemoryAttentionLayer
 from masklet.models.sam2.model import SAM2
+from masklet.nn.fused import FusedLinear, has_fused_operators, row_chunks
 from masklet.nn.position import sine_position
 from masklet.nn.rope import axial_rotation
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, layer_norm
 
 from masklet.models.base import FrameMemory, ImageFeatures, ObjectMasks
-from masklet.models.sam2.inference.fused import FusedConvolution, FusedLinear, has_fused_operators
 from masklet.models.sam2.memory_encoder import FuserBlock
 from masklet.models.sam2.model import SAM2
+from masklet.nn.fused import FusedConvolution, FusedLinear, has_fused_operators
 from masklet.nn.norm import ChannelNorm
 
 __all__ = ["FastWriter"]
