@@ -1,8 +1,8 @@
 """What a model is told about an object whose mask is known: the mask itself, its tight box, or clicks.
 
 A box is the tight box of the mask. The first click is the pixel that lies deepest inside the mask, every further one
-the deepest pixel of what is wrong. The rule is that of `masklet.clicks.centre_click`, computed by OpenCV here: a
-photograph of twelve megapixels takes it a tenth of a second, not a minute.
+the deepest pixel of what is wrong, which is how interactive segmentation is scored (Sofiiuk et al. 2022). Training
+draws its clicks from the same places at random (`masklet.clicks`).
 
 Coordinates are pixels of the picture, x before y.
 """
