@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
 from masklet.detect import Detections, DetectOptions, Detector, class_numbers, select
+from masklet.detect.base import clipped
 from masklet.errors import InputError
+from masklet.masks.rle import encode
 
 NAMES = {0: "person", 16: "dog", 17: "horse"}
 
@@ -39,6 +43,27 @@ def test_rows_are_picked_with_their_masks() -> None:
     assert both[[2, 0]].classes.tolist() == [17, 0]
     assert both[both.scores > 0.2].classes.tolist() == [0, 16]
     assert len(both[[]]) == 0
+
+
+def test_masks_may_be_run_length_codes() -> None:
+    masks = np.zeros((3, 4, 5), bool)
+    masks[0, 1:, 2:], masks[2] = True, True
+    codes = [encode(mask) for mask in masks]
+    one = found()
+    compact = Detections(one.xyxy, one.scores, one.classes, NAMES, codes)
+    assert compact.masks is not None
+    assert (compact.masks == masks).all()
+    assert compact.rles == tuple(codes)
+    assert compact[[2, 0]].rles == (codes[2], codes[0])
+    assert clipped(compact, (2, 2)).rles == (codes[0], codes[2])
+    again = pickle.loads(pickle.dumps(compact))
+    assert (again.masks == masks).all()
+    full = Detections(one.xyxy, one.scores, one.classes, NAMES, masks)
+    assert full.rles == tuple(codes)
+    assert one.rles is one.masks is one[0].masks is None
+    assert repr(one) == "Detections(3: person 0.30, dog 0.90, horse 0.10)"
+    with pytest.raises(InputError, match="3 box"):
+        Detections(one.xyxy, one.scores, one.classes, NAMES, codes[:2])
 
 
 @pytest.mark.parametrize(

@@ -10,5 +10,6 @@ hub         detectors of the `transformers` extra
 from __future__ import annotations
 
 from masklet.detect.base import Detections, DetectOptions, Detector, class_numbers, select
+from masklet.detect.opening import open_detector
 
-__all__ = ["DetectOptions", "Detections", "Detector", "class_numbers", "select"]
+__all__ = ["DetectOptions", "Detections", "Detector", "class_numbers", "open_detector", "select"]

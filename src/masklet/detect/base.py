@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from masklet.errors import InputError
+from masklet.masks import rle
 from masklet.masks.nms import distinct
+from masklet.masks.rle import Rle
 
 __all__ = ["DetectOptions", "Detections", "Detector", "Names", "Rgb", "class_numbers", "clipped", "select"]
 
@@ -27,13 +29,29 @@ LISTED = 20
 """Names a message shows before it says how many more there are."""
 
 
-@dataclass(frozen=True, eq=False)
+class _Masks:
+    """The field `masks`: set to an array or to run-length codes, read as an array."""
+
+    def __get__(self, found: Detections | None, owner: type | None = None) -> npt.NDArray[np.bool_] | None:
+        if found is None:  # asked for the field's default
+            return None
+        kept = found.kept
+        if kept is None or isinstance(kept, np.ndarray):
+            return kept
+        return np.stack([rle.decode(code) for code in kept]) if kept else np.zeros((0, 0, 0), bool)
+
+    def __set__(self, found: Detections, masks: npt.NDArray[np.bool_] | Sequence[Rle] | None) -> None:
+        found.__dict__["kept"] = masks
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Detections:
     """What a detector found in one picture.
 
     `xyxy` (N, 4) float32 original pixels, `scores` (N,) float32, `classes` (N,) int32, numbers into `names`; `masks`
-    (N, H, W) bool where the detector draws them. Indexing with a number, a slice, or an array of numbers or bools
-    picks rows.
+    (N, H, W) bool where the detector draws them. Masks may be given as COCO run-length codes, a hundredth of the
+    memory: `rles` hands them out as they are, and `masks` draws them at every reading. Indexing with a number, a
+    slice, or an array of numbers or bools picks rows.
 
     Example:
         >>> found = Detections([[10, 20, 110, 90]], [0.9], [16], {16: "dog"})
@@ -49,7 +67,7 @@ class Detections:
     scores: npt.NDArray[np.float32]
     classes: npt.NDArray[np.int32]
     names: Names = field(default_factory=dict)
-    masks: npt.NDArray[np.bool_] | None = None
+    masks: _Masks = _Masks()
 
     def __post_init__(self) -> None:
         xyxy = _numbers(self.xyxy, "xyxy")
@@ -65,16 +83,38 @@ class Detections:
         _freeze(self, "xyxy", xyxy.astype(np.float32))
         _freeze(self, "scores", _column(_numbers(self.scores, "scores"), len(xyxy), "scores").astype(np.float32))
         _freeze(self, "classes", _column(classes, len(xyxy), "classes").astype(np.int32))
-        if self.masks is not None:
-            _freeze(self, "masks", _checked_masks(self.masks, len(xyxy)))
+        if self.kept is not None:
+            _freeze(self, "masks", _checked_masks(self.kept, len(xyxy)))
 
     def __len__(self) -> int:
         return len(self.xyxy)
 
+    def __repr__(self) -> str:
+        found = ", ".join(f"{self.name_of(i)} {self.scores[i]:.2f}" for i in range(min(len(self), 5)))
+        return f"Detections({len(self)}: {found}{', ...' if len(self) > 5 else ''})"
+
     def __getitem__(self, index: int | slice | npt.ArrayLike) -> Detections:
         rows = np.atleast_1d(np.arange(len(self))[index if isinstance(index, (int, slice)) else _picked(index)])
-        masks = None if self.masks is None else self.masks[rows]
+        masks = self.kept[rows] if isinstance(self.kept, np.ndarray) else self.kept and [self.kept[i] for i in rows]
         return Detections(self.xyxy[rows], self.scores[rows], self.classes[rows], self.names, masks)
+
+    @property
+    def kept(self) -> npt.NDArray[np.bool_] | Sequence[Rle] | None:
+        """The masks as they were given: an array, run-length codes, or None."""
+        kept: npt.NDArray[np.bool_] | Sequence[Rle] | None = self.__dict__["kept"]
+        return kept
+
+    @property
+    def rles(self) -> tuple[Rle, ...] | None:
+        """The masks as COCO run-length codes, lossless.
+
+        Example:
+            >>> found.rles[0]["size"]
+            [480, 640]
+        """
+        if isinstance(self.kept, np.ndarray):
+            return tuple(rle.encode(mask) for mask in self.kept)
+        return None if self.kept is None else tuple(self.kept)
 
     @classmethod
     def empty(cls, names: Names | None = None) -> Detections:
@@ -194,7 +234,7 @@ def clipped(found: Detections, size: tuple[int, int]) -> Detections:
     height, width = size
     xyxy = np.clip(found.xyxy, 0, np.array([width, height, width, height], np.float32))
     inside = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
-    return replace(found, xyxy=xyxy)[inside]
+    return Detections(xyxy, found.scores, found.classes, found.names, found.kept)[inside]
 
 
 def _class_number(wanted: int | str, names: Names) -> list[int]:
@@ -247,7 +287,11 @@ def _column(values: npt.NDArray[np.float64], count: int, what: str) -> npt.NDArr
     return values.reshape(count)
 
 
-def _checked_masks(masks: npt.NDArray[np.bool_], count: int) -> npt.NDArray[np.bool_]:
+def _checked_masks(masks: npt.NDArray[np.bool_] | Sequence[Rle], count: int) -> npt.NDArray[np.bool_] | tuple[Rle, ...]:
+    if isinstance(masks, Sequence):
+        if len(masks) != count or not all(isinstance(code, dict) for code in masks):
+            raise InputError(f"{count} box(es) and {len(masks)} mask(s) do not match: give a run-length code for each")
+        return tuple(masks)
     masks = np.asarray(masks)
     if masks.ndim != 3 or len(masks) != count or masks.dtype != np.bool_:
         raise InputError(

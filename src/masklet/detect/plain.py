@@ -1,4 +1,4 @@
-"""Any function of a picture as a detector."""
+"""Any function of a picture as a detector, and any detector under the options that were asked for."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from masklet.detect.base import Detections, DetectOptions, Names, Rgb, class_numbers, clipped, select
+from masklet.detect.base import Detections, DetectOptions, Detector, Names, Rgb, class_numbers, clipped, select
 from masklet.errors import InputError
 
-__all__ = ["PlainDetector"]
+__all__ = ["ChosenFrom", "PlainDetector"]
 
 SHAPE_OF_ANSWER = "(boxes (N, 4) xyxy in pixels, scores (N,), classes (N,))"
 
@@ -69,6 +69,31 @@ class PlainDetector:
     @property
     def _title(self) -> str:
         return f"the detector {getattr(self.function, '__name__', type(self.function).__name__)}"
+
+
+class ChosenFrom:
+    """A detector of which only what `options` ask for is taken: `conf`, `classes` and `max_det` hold.
+
+    Example:
+        >>> ChosenFrom(detector, DetectOptions(conf=0.5, classes=["dog"])).detect([rgb])
+
+    Raises:
+        InputError: wanted classes that are not among the detector's names.
+    """
+
+    def __init__(self, detector: Detector, options: DetectOptions) -> None:
+        self.detector, self.options = detector, options
+        if detector.names:
+            class_numbers(options.classes, detector.names)
+
+    @property
+    def names(self) -> Names:
+        """Those of the detector."""
+        return self.detector.names
+
+    def detect(self, pictures: Sequence[Rgb]) -> list[Detections]:
+        """What of the detector's answers is asked for."""
+        return [select(found, self.options) for found in self.detector.detect(pictures)]
 
 
 def _array(part: Any) -> Any:

@@ -1,0 +1,107 @@
+"""From what people write to a detector."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from detect.tiny_hub import NAMES, make
+from masklet.detect import Detections, DetectOptions, open_detector
+from masklet.detect.everything import EverythingDetector
+from masklet.detect.hub import HubDetector
+from masklet.detect.opening import HUB_EXAMPLES
+from masklet.detect.plain import PlainDetector
+from masklet.errors import DownloadError, InputError, UnknownModelError
+from masklet.image.predictor import ImagePredictor
+from networks import small_network
+
+RGB = np.zeros((48, 64, 3), np.uint8)
+
+
+class Corner:
+    """A detector of somebody's own."""
+
+    names: ClassVar = {3: "corner", 4: "edge"}
+
+    def detect(self, pictures: Any) -> list[Detections]:
+        return [
+            Detections(np.array([[0, 0, 9, 9], [5, 0, 9, 9]]), np.array([0.1, 0.6]), np.array([3, 4]), self.names)
+            for _ in pictures
+        ]
+
+
+def test_everything_is_asked_of_the_model_at_hand() -> None:
+    predictor = ImagePredictor(small_network())
+    for sam in (predictor, SimpleNamespace(predictor=predictor)):
+        opened = open_detector("everything", DetectOptions(max_det=3), sam=sam)
+        assert isinstance(opened, EverythingDetector)
+        assert opened.predictor is predictor
+        assert opened.options.max_det == 3
+
+
+def test_everything_alone_is_asked_of_the_model_in_the_package() -> None:
+    opened = open_detector(" Everything", device="cpu")
+    assert isinstance(opened, EverythingDetector)
+    assert opened.predictor.device.type == "cpu"
+
+
+def test_a_function_is_a_detector() -> None:
+    opened = open_detector(lambda rgb: ([[1, 1, 9, 9]], [1.0], [0]), DetectOptions())
+    assert isinstance(opened, PlainDetector)
+    assert len(opened.detect([RGB])[0]) == 1
+
+
+def test_a_detector_is_given_back_and_options_hold() -> None:
+    own = Corner()
+    assert open_detector(own) is own
+    assert open_detector(own, DetectOptions()).detect([RGB])[0].classes.tolist() == [4]
+    chosen = open_detector(own, DetectOptions(conf=0.0, classes=("corner",)))
+    assert chosen.names == own.names
+    assert chosen.detect([RGB])[0].classes.tolist() == [3]
+    with pytest.raises(InputError, match="It has 3 corner, 4 edge"):
+        open_detector(own, DetectOptions(classes=("dog",)))
+
+
+@pytest.mark.parametrize("spelt", [str, Path])
+def test_a_folder_is_a_detector_of_the_hub(spelt: Any, tmp_path: Path) -> None:
+    folder = make("detr", tmp_path / "detr")
+    opened = open_detector(spelt(folder), DetectOptions(classes=("dog",)), "cpu")
+    assert isinstance(opened, HubDetector)
+    assert opened.names == NAMES
+
+
+@pytest.mark.parametrize("name", HUB_EXAMPLES)
+def test_names_with_an_owner_are_looked_for_on_the_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASKLET_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", "/nowhere")
+    with pytest.raises(DownloadError, match=r"hf download [\w-]+/"):
+        open_detector(name, DetectOptions(text="a dog"))
+
+
+@pytest.mark.parametrize("name", ["evrything", "yolov9000.pt", "./nowhere/detector", "rtdetr_r50vd"])
+def test_an_unknown_name_lists_what_there_is(name: str) -> None:
+    with pytest.raises(UnknownModelError) as error:
+        open_detector(name)
+    assert f"{name!r} is neither" in str(error.value)
+    for known in ("everything", *HUB_EXAMPLES):
+        assert known in str(error.value)
+
+
+@pytest.mark.parametrize(("name", "near"), [("evrything", "everything"), ("rtdetr_r50vd", "PekingU/rtdetr_r50vd")])
+def test_an_unknown_name_is_answered_with_the_nearest(name: str, near: str) -> None:
+    with pytest.raises(UnknownModelError, match=f"Did you mean {near!r}"):
+        open_detector(name)
+
+
+def test_a_segmentation_model_is_said_to_be_one() -> None:
+    with pytest.raises(InputError, match=r"sam=SAM\('sam2.1_t.pt'\)"):
+        open_detector("sam2.1_t.pt")
+
+
+def test_what_is_no_detector_is_named() -> None:
+    with pytest.raises(InputError, match="5 is no detector"):
+        open_detector(5)  # type: ignore[arg-type]
