@@ -100,6 +100,8 @@ def _trees(path: Path) -> list[Path]:
 
 
 def _is_tree(folder: Path) -> bool:
+    if (folder / "SegmentationObject").is_dir() or any_file(folder / LABELS, "*.xml"):  # Pascal VOC
+        return False
     return (folder / PICTURES).is_dir() and (folder / LABELS).is_dir()
 
 

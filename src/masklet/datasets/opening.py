@@ -9,11 +9,14 @@ from pathlib import Path
 
 from masklet.datasets.base import Choice, Dataset
 from masklet.datasets.coco import is_coco, open_coco
+from masklet.datasets.cvat import is_cvat, open_cvat
 from masklet.datasets.davis import is_davis, open_davis
+from masklet.datasets.labelme import is_labelme, open_labelme
 from masklet.datasets.png import is_png, open_png
 from masklet.datasets.sa1b import is_sa1b, open_sa1b
 from masklet.datasets.sav import is_sav, open_sav
 from masklet.datasets.stills import is_stills, open_stills
+from masklet.datasets.voc import is_voc, open_voc
 from masklet.datasets.yolo import is_yolo, open_yolo
 from masklet.errors import SourceError
 from masklet.media.sources import missing
@@ -46,6 +49,11 @@ KINDS: dict[str, Kind] = {
     "coco": Kind("a COCO instance JSON with its pictures, or a folder with annotations/*.json", is_coco, open_coco),
     "yolo": Kind("YOLO-seg: a data.yaml, or images/ID.jpg with labels/ID.txt (outlines)", is_yolo, open_yolo),
     "png": Kind("images/ID.jpg with masks/ID.png or masks/ID/*.png, or ID.jpg beside ID_mask.png", is_png, open_png),
+    "voc": Kind(
+        "Pascal VOC: JPEGImages/ID.jpg with SegmentationObject/ID.png and SegmentationClass/ID.png", is_voc, open_voc
+    ),
+    "labelme": Kind("LabelMe: ID.jpg with ID.json beside it, folders of any depth", is_labelme, open_labelme),
+    "cvat": Kind("CVAT for images 1.1: annotations.xml with images/", is_cvat, open_cvat),
 }
 """Every layout that is read, by name; where several fit, the first of the table is meant."""
 

@@ -5,6 +5,7 @@ base       what all writers have in common
 journal    what was done, so that a run that broke off is gone on with
 pictures   pictures copied, linked or written
 tracing    outlines that keep a promised IoU
+maps       label maps, where one object hides another
 yolo, coco, labelme, davis, voc, cvat   the layouts, a file each
 """
 
@@ -18,7 +19,11 @@ from types import MappingProxyType
 from masklet.errors import InputError
 from masklet.layouts.base import LayoutWriter
 from masklet.layouts.coco import CocoLayout
+from masklet.layouts.cvat import CvatLayout
+from masklet.layouts.davis import DavisLayout
+from masklet.layouts.labelme import LabelmeLayout
 from masklet.layouts.records import LabelledObject, LabelledPicture, LayoutOptions, Loss
+from masklet.layouts.voc import VocLayout
 from masklet.layouts.yolo import YoloLayout
 
 __all__ = [
@@ -31,7 +36,9 @@ __all__ = [
     "open_layout",
 ]
 
-LAYOUTS = MappingProxyType[str, type[LayoutWriter]]({writer.layout: writer for writer in (YoloLayout, CocoLayout)})
+LAYOUTS = MappingProxyType[str, type[LayoutWriter]](
+    {writer.layout: writer for writer in (YoloLayout, CocoLayout, LabelmeLayout, DavisLayout, VocLayout, CvatLayout)}
+)
 """Every layout that is written, by name."""
 
 

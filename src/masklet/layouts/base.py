@@ -62,12 +62,14 @@ class LayoutWriter(ABC):
     """Its files in one line."""
     holds: ClassVar[frozenset[str]]
     """Which of `HOLDABLE` it can hold."""
+    apart: ClassVar[bool] = True
+    """Whether two parts of the data, such as train and val, may have pictures of the same name."""
 
     def __init__(self, out_dir: str | os.PathLike[str], names: Mapping[int, str], options: LayoutOptions) -> None:
         self.folder, self.options = Path(out_dir), options
         self.paths: list[Path] = []
         check_folder(self.folder)
-        self._journal = Journal(self.folder, self.layout, self._asked(), names, self._is_there)
+        self._journal = Journal(self.folder, self.layout, self._asked(), names, self._is_there, apart=self.apart)
         self._open = True
 
     def __enter__(self: AnyWriter) -> AnyWriter:
@@ -100,9 +102,17 @@ class LayoutWriter(ABC):
         """What was lost so far, in earlier runs too."""
         return self._journal.loss
 
-    def has(self, name: str) -> bool:
-        """Whether the picture of this name is there already, from this run or an earlier one."""
-        return name in self._journal
+    def has(self, name: str, split: str | None = None) -> bool:
+        """Whether a picture of this name is there, from this run or an earlier one; in this split, if one is named."""
+        return self._journal.has(name, split)
+
+    def call(self, number: int, name: str) -> None:
+        """Give a class its name that `names` did not have when the writer was opened.
+
+        Raises:
+            InputError: the class has another name.
+        """
+        self._journal.call(number, name)
 
     def write(self, picture: LabelledPicture) -> None:
         """Write one picture with its objects.
@@ -162,7 +172,7 @@ class LayoutWriter(ABC):
 
     def _lines(self, split: str | None) -> Iterator[Line]:
         """What is known of the pictures of one part (None: of no part)."""
-        return self._journal.lines(split, everything=False)
+        return self._journal.lines(split)
 
     def _name_of(self, class_id: int) -> str:
         return self._journal.names.get(class_id, str(class_id))
@@ -186,7 +196,7 @@ class LayoutWriter(ABC):
         check_name(picture.name)
         if picture.split is not None:
             check_name(picture.split)
-        if self.has(picture.name):
+        if not self._journal.room_for(picture.name, picture.split):
             raise InputError(
                 f"there is a picture {picture.name!r} in {self.folder} already; names (without suffix) are unique: "
                 "rename one of the two, or ask `has` before writing"

@@ -56,7 +56,7 @@ class Journal:
     Example:
         >>> journal = Journal(Path("out"), "coco", {"min_iou": 0.98}, {0: "dog"}, lambda line: True)
         >>> journal.append(line)
-        >>> "zoo/cat" in journal
+        >>> journal.has("zoo/cat", "train")
         True
 
     Raises:
@@ -65,7 +65,14 @@ class Journal:
     """
 
     def __init__(
-        self, out: Path, layout: str, asked: Record, names: Mapping[int, str], there: Callable[[Line], bool]
+        self,
+        out: Path,
+        layout: str,
+        asked: Record,
+        names: Mapping[int, str],
+        there: Callable[[Line], bool],
+        *,
+        apart: bool = True,
     ) -> None:
         self.path = out / FOLDER / f"{layout}.jsonl"
         self._lock = FileLock(out / FOLDER / f"{layout}.lock", timeout=0)
@@ -73,7 +80,10 @@ class Journal:
         self.names = dict(names)
         self.counts: Counter[int] = Counter()
         self.loss = Loss()
-        self._places: dict[str, tuple[str | None, int]] = {}
+        self._apart = apart
+        """Whether two parts of the data may have a picture of the same name."""
+        self._places: dict[tuple[str, str | None], tuple[str | None, int]] = {}
+        self._names: set[str] = set()
         self._hold()
         try:
             self._open(there)
@@ -81,8 +91,22 @@ class Journal:
             self._lock.release()
             raise
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._places
+    def has(self, name: str, split: str | None) -> bool:
+        """Whether there is a picture of this name, in this part (None: in any)."""
+        return name in self._names if split is None else self._key(name, split) in self._places
+
+    def room_for(self, name: str, split: str | None) -> bool:
+        """Whether a picture of this name can be added to this part (None: to none)."""
+        return self._key(name, split) not in self._places
+
+    def call(self, number: int, name: str) -> None:
+        """Give a class its name, if it has none.
+
+        Raises:
+            InputError: it has another.
+        """
+        self._join({str(number): name})
+        self._put({"names": {str(number): name}})
 
     def __len__(self) -> int:
         return len(self._places)
@@ -102,11 +126,9 @@ class Journal:
         self._put(asdict(line))
         self._know(line, place)
 
-    def lines(self, split: str | None = None, *, everything: bool = True) -> Iterator[Line]:
-        """The pictures of one part, or of all, in natural order of their names; one is in memory at a time."""
-        wanted = [
-            (natural_key(name), place) for name, (part, place) in self._places.items() if everything or part == split
-        ]
+    def lines(self, split: str | None) -> Iterator[Line]:
+        """The pictures of one part (None: of no part), in natural order of their names; one at a time."""
+        wanted = [(natural_key(name), place) for (name, _), (part, place) in self._places.items() if part == split]
         with self.path.open("rb") as file:
             for _, place in sorted(wanted):
                 file.seek(place)
@@ -116,6 +138,9 @@ class Journal:
         """Let go of the folder; the journal stays."""
         self._file.close()
         self._lock.release()
+
+    def _key(self, name: str, split: str | None) -> tuple[str, str | None]:
+        return (name, split if self._apart else None)
 
     def _hold(self) -> None:
         try:
@@ -154,7 +179,7 @@ class Journal:
                     self._join(content["names"])
                 else:
                     line = Line.read(content)
-                    if line.name not in self._places and there(line):
+                    if self.room_for(line.name, line.split) and there(line):
                         self._know(line, whole)
                 whole += len(raw)
         return whole
@@ -179,7 +204,8 @@ class Journal:
                 )
 
     def _know(self, line: Line, place: int) -> None:
-        self._places[line.name] = (line.split, place)
+        self._places[self._key(line.name, line.split)] = (line.split, place)
+        self._names.add(line.name)
         self.counts.update(line.classes)
         self.loss += line.loss
 
