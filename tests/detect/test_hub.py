@@ -214,6 +214,28 @@ def test_what_the_hub_has_must_be_whole(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert folder_of("somebody/a-detector") == tmp_path
 
 
+def test_older_weights_are_taken_where_there_are_no_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: Callable[[str], Path]
+) -> None:
+    import huggingface_hub
+    from safetensors.torch import load_file
+
+    older = tmp_path / "detr"
+    shutil.copytree(folder("detr"), older)
+    torch.save(load_file(older / "model.safetensors"), tmp_path / "pytorch_model.bin")
+    (older / "model.safetensors").unlink()
+
+    def fetch(name: str, allow_patterns: list[str], **how: object) -> str:
+        if "pytorch_model*.bin" in allow_patterns:
+            (tmp_path / "pytorch_model.bin").rename(older / "pytorch_model.bin")
+        return str(older)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    found = open_hub("somebody/older", DetectOptions(conf=0.0)).detect(pictures()[:1])[0]
+    same = open_hub(folder("detr"), DetectOptions(conf=0.0)).detect(pictures()[:1])[0]
+    assert (found.xyxy == same.xyxy).all()
+
+
 def test_only_numbers_and_settings_are_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import huggingface_hub
 

@@ -229,9 +229,7 @@ def _network(config: PretrainedConfig, folder: Path) -> Any:
     from transformers import AutoModelForObjectDetection, AutoModelForZeroShotObjectDetection
 
     family = AutoModelForZeroShotObjectDetection if config.model_type in TEXT_MODELS else AutoModelForObjectDetection
-    network, info = family.from_pretrained(
-        folder, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
-    )
+    network, info = family.from_pretrained(folder, config=config, dtype=torch.float32, output_loading_info=True)
     missing = sorted(info["missing_keys"])
     if missing:
         raise CheckpointError(

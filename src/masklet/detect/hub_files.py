@@ -1,6 +1,7 @@
 """From the name of a published detector, or a folder, to a folder with its files.
 
-Only numbers and settings are taken (safetensors, JSON, word lists); no code and no pickles, whoever published them.
+Only numbers and settings are taken (JSON, word lists, safetensors), whoever published them, and no code. Where there
+are no safetensors, the older pytorch_model.bin is taken, which is read by torch's restricted reader: tensors only.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ EXTRA = "transformers"
 """The extra of masklet that brings these detectors."""
 CONFIG = "config.json"
 WANTED = ["*.json", "*.txt", "*.model", "model*.safetensors"]
+OLDER = ["pytorch_model*.bin"]
 _NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 """owner/name, and after an @ a branch or commit."""
 
@@ -83,15 +85,20 @@ def _fetched(what: str) -> Path:
     offline = os.environ.get("MASKLET_OFFLINE", "").lower() not in {"", "0", "false", "no"}
     try:
         with quiet():
-            found = Path(
-                snapshot_download(name, revision=revision or None, allow_patterns=WANTED, local_files_only=offline)
-            )
+            how = {"revision": revision or None, "local_files_only": offline}
+            found = Path(snapshot_download(name, allow_patterns=WANTED, **how))
+            if not _has_weights(found):
+                found = Path(snapshot_download(name, allow_patterns=[*WANTED, *OLDER], **how))
     except Exception as error:  # whatever the network, the hub's answer or the disk had to say
         reason = "MASKLET_OFFLINE is set, which forbids downloads" if offline else _first_line(error)
         raise DownloadError(_remedy(what, name, revision, reason)) from error
-    if not (found / CONFIG).is_file() or not list(found.glob("model*.safetensors")):
+    if not (found / CONFIG).is_file() or not _has_weights(found):
         raise DownloadError(_remedy(what, name, revision, f"it has no {CONFIG} or no model.safetensors there"))
     return found
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(next(folder.glob(pattern), None) for pattern in (WANTED[-1], *OLDER))
 
 
 def _remedy(what: str, name: str, revision: str, reason: str) -> str:
