@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from masklet.datasets import open_dataset, open_mixture
 from masklet.errors import InputError, SourceError
 from masklet.synth import DIFFICULTIES, Collected, Drawn, Synthesiser
+from masklet.train.augment import View
 from masklet.train.config import PromptConfig, SourceConfig, Stage, TrainConfig
 from masklet.train.data import APART, ClipBatch, Samples, batches, pools_of
 from masklet.train.mixture import Material, open_material
@@ -189,6 +191,25 @@ def test_a_broken_entry_is_left_out_and_named() -> None:
 def test_entries_without_objects_are_passed_over_in_silence() -> None:
     pool = stills_of(FakeEntry("sound"), FakeEntry("empty", objects=0))
     assert all(samples_of(pool).batch(number).notes == () for number in range(10))
+
+
+def test_each_mask_and_picture_is_turned_once_and_none_where_nothing_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turned: list[str] = []
+
+    def counted(name: str) -> Callable[[View, np.ndarray], np.ndarray]:
+        usual = getattr(View, name)
+        return lambda view, pixels: turned.append(name) or usual(view, pixels)
+
+    for name in ("mask", "picture"):
+        monkeypatch.setattr(View, name, counted(name))
+    samples_of(films(replace(LONG, objects=2))).batch(0)
+    assert sorted(turned) == ["mask"] * 6 + ["picture"] * 3
+    turned.clear()
+    with pytest.raises(SourceError, match="no object"):
+        samples_of(stills_of(FakeEntry("hidden", hidden=((0, 1),)))).batch(0)
+    assert set(turned) == {"mask"}
 
 
 @pytest.mark.parametrize(

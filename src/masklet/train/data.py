@@ -231,20 +231,22 @@ class _Clips:
         """Frames and masks through one view; None where the first frame shows nothing to ask for."""
         height, width = frames[0].rgb.shape[:2]
         view = draw_view(random, height, width, self._size, self.config.augment)
-        pictures = np.stack(_pictures(random, frames, view, self.config.augment))
+        colours = _colours(random, len(frames), self.config.augment)
         chosen = self._chosen(frames[0], view)
         if not chosen:
             return None
-        masks = [[_mask(frame, number, view) for frame in frames] for number in chosen]
-        return _Clip(pictures, np.array(masks), key)
+        pictures = [recoloured(view.picture(frame.rgb), *own) for frame, own in zip(frames, colours, strict=True)]
+        masks = [[first, *(_mask(frame, n, view) for frame in frames[1:])] for n, first in chosen.items()]
+        return _Clip(np.stack(pictures), np.array(masks), key)
 
-    def _chosen(self, first: Annotated, view: View) -> list[int]:
-        """Objects that the first frame shows well."""
+    def _chosen(self, first: Annotated, view: View) -> dict[int, Masks]:
+        """Objects that the first frame shows well, and what it shows of them."""
         ids, wanted = sorted(first.masks), self.stage.prompts.objects
-        chosen: list[int] = []
+        chosen: dict[int, Masks] = {}
         for index in self.random.permutation(len(ids))[: LOOKED_AT * wanted]:
-            if SMALLEST < _mask(first, ids[index], view).mean() < LARGEST:
-                chosen.append(ids[index])
+            mask = _mask(first, ids[index], view)
+            if SMALLEST < mask.mean() < LARGEST:
+                chosen[ids[index]] = mask
             if len(chosen) == wanted:
                 break
         return chosen
@@ -265,16 +267,13 @@ def _mask(frame: Annotated, number: int, view: View) -> Masks:
     return view.mask(frame.masks[number])
 
 
-def _pictures(random: Random, frames: Sequence[Annotated], view: View, how: AugmentConfig) -> list[Picture]:
-    """Frames through a view; colours change for the whole clip, and a little from frame to frame."""
+def _colours(random: Random, count: int, how: AugmentConfig) -> list[tuple[Colours, Colours]]:
+    """How colours change for the whole clip, and a little from frame to frame."""
     whole = draw_colours(random, how.brightness, how.contrast, how.saturation)
     if random.random() < how.grayscale:
         whole = Colours(whole.brightness, whole.contrast, 0.0)
-    pictures = []
-    for frame in frames:
-        own = draw_colours(random, how.frame_brightness, how.frame_contrast, how.frame_saturation)
-        pictures.append(recoloured(view.picture(frame.rgb), whole, own))
-    return pictures
+    own = (how.frame_brightness, how.frame_contrast, how.frame_saturation)
+    return [(whole, draw_colours(random, *own)) for _ in range(count)]
 
 
 def _collate(clips: Sequence[_Clip], notes: tuple[str, ...] = ()) -> ClipBatch:
