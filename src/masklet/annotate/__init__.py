@@ -1,0 +1,24 @@
+"""Automatic annotation: a folder of pictures and films in, labels out, whatever happens on the way.
+
+auto      `auto_annotate`, the function people know
+engine    `annotate`, the same as a stream of progress
+options   what is asked, checked
+listing   which pictures and films there are, and what they are called
+finding   a detector and a segmenting model at work
+pool      several processes side by side
+records   what was found, as lines of JSON
+journal   what a run remembers, so that the next one goes on
+outputs   one writer a format
+doubts    what a person should look at, and why
+review    the sheet that shows it
+summary   what came of it, in numbers
+"""
+
+from __future__ import annotations
+
+from masklet.annotate.auto import auto_annotate
+from masklet.annotate.engine import Progress, annotate
+from masklet.annotate.options import AnnotateOptions
+from masklet.annotate.summary import Failure, Summary
+
+__all__ = ["AnnotateOptions", "Failure", "Progress", "Summary", "annotate", "auto_annotate"]

@@ -1,0 +1,220 @@
+"""A detector and a segmenting model at work: pictures in, records out. One of these lives in every worker.
+
+Boxes are xyxy in pixels of the original picture. Shapes: N objects, H and W of the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from masklet.annotate.listing import Item
+from masklet.annotate.options import AnnotateOptions
+from masklet.annotate.records import Corners, Found, Record
+from masklet.detect.base import Detections, Detector, class_numbers
+from masklet.errors import InputError, SourceError
+from masklet.masks.boxes import from_masks
+from masklet.masks.rle import Rle, decode, encode
+from masklet.media.pictures import Picture, from_file
+
+if TYPE_CHECKING:
+    from masklet.sam import SAM
+
+__all__ = ["BatchDone", "Finder", "ItemDone"]
+
+Bools = npt.NDArray[np.bool_]
+
+PIXELS_AT_ONCE = 1 << 26
+"""Of masks at full size in memory at a time."""
+MOST_AT_ONCE = 32
+LEAST_SIDE = 2.0
+"""Pixels; a thinner box is widened, so that it can be asked about."""
+
+
+@dataclass(frozen=True)
+class ItemDone:
+    """What came of one picture or film: its records."""
+
+    item: Item
+    stamp: list[int]
+    records: tuple[Record, ...]
+
+    @property
+    def objects(self) -> int:
+        """Objects with a mask."""
+        return sum(one.area > 0 for record in self.records for one in record.objects)
+
+    @property
+    def failure(self) -> str:
+        """Why it could not be read; empty where it could."""
+        return next((record.failure for record in self.records if record.failure), "")
+
+
+@dataclass(frozen=True)
+class BatchDone:
+    """What came of a batch, and the names of the classes as they are known now."""
+
+    done: tuple[ItemDone, ...]
+    names: Mapping[int, str]
+
+
+class Finder:
+    """The models of one process, opened when the first picture has been read.
+
+    Example:
+        >>> finder = Finder(AnnotateOptions("everything"))
+        >>> finder.batch(list_items("photos")[:4]).done[0].objects
+        12
+
+    """
+
+    def __init__(self, options: AnnotateOptions) -> None:
+        self.options = options
+        self._sam: SAM | None = None
+        self._opened: Detector | None = None
+        self._names: dict[int, str] = {}
+
+    def batch(self, items: Sequence[Item]) -> BatchDone:
+        """What is in these pictures; those that cannot be read say why.
+
+        Raises:
+            MaskletError: a model that cannot be had, or a detector without the classes that are wanted.
+        """
+        stamps = [item.stamp() for item in items]
+        read = [_read(item) for item in items]
+        pictures = [picture for picture in read if isinstance(picture, Picture)]
+        found = iter(self._detected(pictures))
+        records = [
+            _failed(item, one) if isinstance(one, str) else self._record(item, one, next(found))
+            for item, one in zip(items, read, strict=True)
+        ]
+        done = tuple(ItemDone(*row) for row in zip(items, stamps, ((record,) for record in records), strict=True))
+        return BatchDone(done, dict(self._names))
+
+    def objects(self, rgb: npt.NDArray[np.uint8], found: Detections) -> tuple[Found, ...]:
+        """The detections in a picture with their masks."""
+        if not len(found):
+            return ()
+        own = self.options.sees_everything or self.options.detector_masks
+        codes = found.rles if own else None
+        if codes is None:
+            return tuple(self._segmented(rgb, found))
+        ious = found.scores if self.options.sees_everything else None
+        return tuple(
+            _object(found, row, code, decode(code), None if ious is None else ious[row])
+            for row, code in enumerate(codes)
+        )
+
+    def _record(self, item: Item, picture: Picture, found: Detections | str) -> Record:
+        if isinstance(found, str):
+            return _failed(item, found)
+        try:
+            return Record(item.name, item.path, picture.size, self.objects(picture.rgb, found), item.part)
+        except InputError as error:
+            return _failed(item, f"{item.path}: {error}")
+
+    def _detected(self, pictures: Sequence[Picture]) -> list[Detections | str]:
+        """What the detector found in each picture, or why it could not look at it: one does not spoil the others."""
+        if not pictures:
+            return []
+        try:
+            found: list[Detections | str] = [*self._detector.detect([picture.rgb for picture in pictures])]
+        except InputError as error:
+            self._learn(self._detector.names)
+            if len(pictures) == 1:
+                return [f"{pictures[0].path}: {error}"]
+            return [one for picture in pictures for one in self._detected([picture])]
+        assert len(found) == len(pictures), f"{len(found)} answers to {len(pictures)} pictures"
+        for one in found:
+            self._learn({} if isinstance(one, str) else one.names)
+        return found
+
+    def _learn(self, names: Mapping[int, str]) -> None:
+        if any(number not in self._names for number in names):
+            self._names.update({int(number): str(name) for number, name in names.items()})
+            self._check_classes()
+
+    def _check_classes(self) -> None:
+        """Raise where a detector that knows its names lacks a class that is wanted."""
+        if self._names:
+            class_numbers(self.options.detect.classes, self._names)
+
+    def _segmented(self, rgb: npt.NDArray[np.uint8], found: Detections) -> Iterator[Found]:
+        """Masks for the detector's boxes, the picture encoded once, some at a time."""
+        predictor = self._segmenter().predictor
+        predictor.set_image(rgb)
+        size = rgb.shape[0], rgb.shape[1]
+        boxes = _askable(found.xyxy, size)
+        some = max(1, min(MOST_AT_ONCE, PIXELS_AT_ONCE // (size[0] * size[1])))
+        for start in range(0, len(found), some):
+            answer = predictor.predict(boxes=boxes[start : start + some]).best
+            for row, mask in enumerate(answer.masks[:, 0]):
+                yield _object(found, start + row, encode(mask), mask, answer.scores[row, 0])
+        predictor.forget()
+
+    def _segmenter(self) -> SAM:
+        if self._sam is None:
+            from masklet.sam import SAM
+
+            asked = self.options
+            self._sam = SAM(asked.sam, device=asked.device or None, precision=asked.precision)
+        return self._sam
+
+    @property
+    def _detector(self) -> Detector:
+        if self._opened is None:
+            from masklet.detect import open_detector
+
+            asked = self.options
+            if not asked.detector_masks:  # a model that cannot be had is known before anything is looked for
+                self._segmenter()
+            self._opened = open_detector(asked.detector, asked.detect, asked.device, sam=self._sam)
+            self._learn(self._opened.names)
+        return self._opened
+
+
+def _read(item: Item) -> Picture | str:
+    try:
+        return from_file(item.path)
+    except SourceError as error:
+        return str(error)
+
+
+def _failed(item: Item, reason: str) -> Record:
+    return Record(item.name, item.path, None, part=item.part, failure=reason)
+
+
+def _object(found: Detections, row: int, code: Rle, mask: Bools, iou: np.float32 | None) -> Found:
+    """A detection with its mask (H, W), which `code` holds."""
+    return Found(
+        int(found.classes[row]),
+        _rounded(found.scores[row]),
+        _corners(found.xyxy[row]),
+        code,
+        int(np.count_nonzero(mask)),
+        _corners(from_masks(mask[None])[0]),
+        None if iou is None else _rounded(iou),
+    )
+
+
+def _askable(xyxy: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Boxes that a segmenting model takes: within the picture, and no thinner than a pixel or two."""
+    limit = np.array([size[1], size[0]], np.float32)
+    first, last = np.clip(xyxy[:, :2], 0, limit), np.clip(xyxy[:, 2:], 0, limit)
+    missing = np.maximum(LEAST_SIDE - (last - first), 0) / 2
+    first, last = np.clip(first - missing, 0, limit), np.clip(last + missing, 0, limit)
+    first = np.where(last - first < LEAST_SIDE / 2, np.maximum(last - LEAST_SIDE, 0), first)
+    return np.concatenate([first, last], axis=1).astype(np.float32)
+
+
+def _corners(row: npt.NDArray[np.float32]) -> Corners:
+    x1, y1, x2, y2 = (round(float(corner), 2) for corner in row)
+    return x1, y1, x2, y2
+
+
+def _rounded(score: np.float32) -> float:
+    return round(float(score), 4)
