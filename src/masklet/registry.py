@@ -7,7 +7,7 @@
 
 SHA-256 and size are those of the hub's Git LFS records (huggingface.co/facebook/sam2*-hiera-*), whose
 `.pt` files are the publisher's. `parameters` counts every value of every tensor in the published file,
-buffers included.
+buffers included; for YOLOv8 and FastSAM, as in their published tables, what is learnt.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ class ModelCard:
     licence_code: str
     licence_weights: str
     source: str
+    family: str = "sam2"
+    """Which networks it is of: sam2, sam1, yolo or fastsam."""
 
     @property
     def millions(self) -> float | None:
@@ -138,9 +140,53 @@ _BUILTIN_CARD = ModelCard(
     source="trained for masklet; the model card is in the package's builtin folder",
 )
 
+_YOLO_RELEASE = "https://github.com/ultralytics/assets/releases/download/v8.3.0"
+# name -> parameters; of the files only the smallest one's size and hash are known from elsewhere.
+_YOLO: dict[str, int] = {
+    "yolov8n": 3_157_200,
+    "yolov8s": 11_166_560,
+    "yolov8m": 25_902_640,
+    "yolov8l": 43_691_520,
+    "yolov8x": 68_229_648,
+    "yolov8n-seg": 3_409_968,
+    "yolov8s-seg": 11_821_056,
+    "yolov8m-seg": 27_285_968,
+    "yolov8l-seg": 45_997_728,
+    "yolov8x-seg": 71_827_888,
+    "FastSAM-s": 11_790_483,
+    "FastSAM-x": 71_751_811,
+}
+_YOLO_FILES: dict[str, tuple[int, str]] = {
+    "yolov8n": (6549796, "f59b3d833e2ff32e194b5bb8e08d211dc7c5bdf144b90d2c8412c47ccfc83b36"),
+}
+
+
+def _yolo_card(name: str, parameters: int) -> ModelCard:
+    size, sha256 = _YOLO_FILES.get(name, (None, None))
+    fast = name.startswith("FastSAM")
+    return ModelCard(
+        name=name,
+        title=name if fast else name.replace("yolo", "YOLO").replace("-seg", " segment"),
+        file=f"{name}.pt",
+        aliases=(),
+        url=f"{_YOLO_RELEASE}/{name}.pt",
+        size=size,
+        sha256=sha256,
+        parameters=parameters,
+        licence_code="Apache-2.0",
+        licence_weights="AGPL-3.0",
+        source="CASIA-IVA-Lab FastSAM, published by Ultralytics" if fast else "Ultralytics YOLOv8",
+        family="fastsam" if fast else "yolo",
+    )
+
+
 MODELS: dict[str, ModelCard] = {
     card.name: card
-    for card in (_BUILTIN_CARD, *(_card(version, size, data) for (version, size), data in _FILES.items()))
+    for card in (
+        _BUILTIN_CARD,
+        *(_card(version, size, data) for (version, size), data in _FILES.items()),
+        *(_yolo_card(name, parameters) for name, parameters in _YOLO.items()),
+    )
 }
 
 
@@ -242,6 +288,8 @@ def _as_written(key: str) -> str:
 def _as_typed(card: ModelCard) -> str:
     if card.is_builtin:
         return "inside the package"
+    if card.family in ("yolo", "fastsam"):
+        return f"{card.file}, by masklet.{'YOLO' if card.family == 'yolo' else 'FastSAM'}"
     short = card.aliases[0]
     hub = f"facebook/{card.name.replace('_', '-')}"
     return f"{short}.pt, {card.file}, {hub}"

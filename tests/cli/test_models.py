@@ -35,6 +35,8 @@ def test_models_lists_every_model_with_its_terms(masklet: Masklet, folder: Path)
     assert table["sam2.1_hiera_base_plus"][1:] == [
         "sam2.1_b.pt", "80.9", "M", "323.6", "MB", "Apache-2.0,", "Apache-2.0", "no",
     ]  # fmt: skip
+    assert table["yolov8n-seg"][1:] == ["yolov8n-seg.pt", "3.4", "M", "?", "Apache-2.0,", "AGPL-3.0", "no"]
+    assert table["FastSAM-s"][1:] == ["FastSAM-s.pt", "11.8", "M", "?", "Apache-2.0,", "AGPL-3.0", "no"]
     assert str(folder / "cache") in outcome.out
 
 
