@@ -158,7 +158,8 @@ class DetectOptions:
     `conf` is the lowest score, `iou` the overlap from which on the weaker of two boxes is dropped (detectors that need
     no such step ignore it), `imgsz` the longer side that pictures are brought to (detectors with a size of their own
     ignore it), `max_det` the most detections a picture, `classes` numbers or names of the wanted classes (None: all),
-    `text` phrases ended by full stops for detectors that take text.
+    `text` phrases ended by full stops for detectors that take text, `agnostic` whether boxes of different classes count
+    as the same object too.
 
     Example:
         >>> DetectOptions(conf=0.4, classes=["dog", 0])
@@ -173,6 +174,7 @@ class DetectOptions:
     max_det: int = 300
     classes: tuple[int | str, ...] | None = None
     text: str | None = None
+    agnostic: bool = False
 
     def __post_init__(self) -> None:
         for name in ("conf", "iou"):
@@ -207,7 +209,7 @@ def class_numbers(classes: Sequence[int | str] | None, names: Names) -> frozense
 def select(found: Detections, options: DetectOptions, *, apart: bool = False) -> Detections:
     """Detections of the wanted classes with a score of at least `conf`, best first, at most `max_det`.
 
-    With `apart`, of two of the same class that overlap by more than `iou` the better one alone.
+    With `apart`, of two of the same class (`agnostic`: of any) that overlap by more than `iou` the better one.
 
     Example:
         >>> select(found, DetectOptions(conf=0.5, classes=["dog"]))
@@ -219,8 +221,8 @@ def select(found: Detections, options: DetectOptions, *, apart: bool = False) ->
     rows = np.flatnonzero(keep)
     rows = rows[np.argsort(-found.scores[rows], kind="stable")]
     if apart:
-        beside = found.classes[rows, None] * (found.xyxy.max(initial=0) + 1)  # classes lie side by side
-        rows = rows[distinct(found.xyxy[rows] + beside, found.scores[rows], options.iou)]
+        kinds = None if options.agnostic else found.classes[rows]
+        rows = rows[distinct(found.xyxy[rows], found.scores[rows], options.iou, classes=kinds)]
     return found[rows[: options.max_det]]
 
 
