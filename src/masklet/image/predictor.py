@@ -186,14 +186,14 @@ class ImagePredictor:
         """Objects by the shape of their prompts, `OBJECTS_AT_ONCE` at most in each group."""
         if not prompts:
             raise PromptError("no prompt was given; give points, boxes or masks for one object or more")
-        by_shape: dict[tuple[int, bool], list[int]] = {}
+        by_shape: dict[tuple[int, bool, bool], list[int]] = {}
         for i, prompt in enumerate(prompts):
             clicks = 0 if prompt.points is None else len(prompt.points.labels)
             count = clicks + (0 if prompt.box is None else 2)
             has_map = prompt.mask is not None or earlier is not None
-            by_shape.setdefault((count, has_map), []).append(i)
+            by_shape.setdefault((count, prompt.box is not None, has_map), []).append(i)
         groups = []
-        for (count, has_map), members in by_shape.items():
+        for (count, _, has_map), members in by_shape.items():
             for start in range(0, len(members), OBJECTS_AT_ONCE):
                 some = members[start : start + OBJECTS_AT_ONCE]
                 tensors = prompt_tensors(

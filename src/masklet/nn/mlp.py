@@ -1,4 +1,4 @@
-"""A stack of linear layers with an activation between them."""
+"""Stacks of linear layers with an activation between them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-__all__ = ["MLP"]
+__all__ = ["MLP", "TwoLinear"]
 
 
 class MLP(nn.Module):
@@ -37,3 +37,23 @@ class MLP(nn.Module):
             x = self.act(layer(x))
         last: Tensor = self.layers[-1](x)
         return last
+
+
+class TwoLinear(nn.Module):
+    """`MLP` of depth two by the names that it has in SAM 1.
+
+    Example:
+        >>> TwoLinear(4, 8)
+        TwoLinear(...)
+    """
+
+    def __init__(self, width: int, hidden: int, act: Callable[[Tensor], Tensor] = nn.functional.relu) -> None:
+        super().__init__()
+        self.lin1 = nn.Linear(width, hidden)
+        self.lin2 = nn.Linear(hidden, width)
+        self.act = act
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) to the same shape."""
+        out: Tensor = self.lin2(self.act(self.lin1(x)))
+        return out

@@ -17,6 +17,8 @@ __all__ = ["PromptEncoder"]
 STRIDE = 16
 POINT_KINDS = 4
 """Outside, inside, upper left corner, lower right corner: the labels 0 to 3."""
+CORNER = 2
+"""Labels from here on are of boxes."""
 
 
 def _downscaling(inputs: int, narrow: int, middle: int, width: int) -> nn.Sequential:
@@ -37,10 +39,12 @@ class PromptEncoder(nn.Module):
 
     `maps` also draws points and boxes as a map and adds it to the dense one: a small network learns far
     sooner from a drawing than from tokens (the built-in model; published models have none).
+    `always_stops`: a token that says nothing follows whatever was asked (SAM 2), or only clicks without a box (SAM 1).
     """
 
-    def __init__(self, width: int, maps: bool = False) -> None:
+    def __init__(self, width: int, maps: bool = False, always_stops: bool = True) -> None:
         super().__init__()
+        self.always_stops = always_stops
         self.pe_layer = FourierPosition(width)
         self.point_embeddings = nn.ModuleList(nn.Embedding(1, width) for _ in range(POINT_KINDS))
         self.not_a_point_embed = nn.Embedding(1, width)
@@ -49,15 +53,17 @@ class PromptEncoder(nn.Module):
         self.drawing = PromptDrawing(width) if maps else None
 
     def forward(self, prompts: PromptTensors, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Tokens (B, N + 1, C) and map (B, C, H, W) for a stride-16 map of `height` by `width` cells."""
+        """Tokens (B, N + 1, C) or (B, N, C) and map (B, C, H, W) for a stride-16 map of `height` by `width` cells."""
         tokens_BNC = self._tokens(prompts, (width * STRIDE, height * STRIDE))
         return tokens_BNC, self._dense(prompts, height, width)
 
     def _tokens(self, prompts: PromptTensors, size: tuple[int, int]) -> Tensor:
         batch = len(prompts.points_BN2)
         place = (prompts.points_BN2.float() + 0.5) / prompts.points_BN2.new_tensor(size, dtype=torch.float32)
-        place = torch.cat([place, place.new_zeros(batch, 1, 2)], dim=1)  # the stop token of the published models
-        labels = torch.cat([prompts.labels_BN, prompts.labels_BN.new_full((batch, 1), -1)], dim=1)
+        labels = prompts.labels_BN
+        if self.always_stops or (labels.shape[1] and not bool((labels >= CORNER).any())):
+            place = torch.cat([place, place.new_zeros(batch, 1, 2)], dim=1)
+            labels = torch.cat([labels, labels.new_full((batch, 1), -1)], dim=1)
         kinds = torch.cat([self.not_a_point_embed.weight, *self.point_embeddings.parameters()])
         position = self.pe_layer(place) * (labels >= 0)[..., None]
         tokens: Tensor = position.to(kinds.dtype) + kinds[labels.long() + 1]

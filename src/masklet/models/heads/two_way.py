@@ -5,24 +5,39 @@ Shapes: B objects, T tokens, S places of the map, C channels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from masklet.nn.attention import Attention
-from masklet.nn.mlp import MLP
+from masklet.nn.mlp import MLP, TwoLinear
 
-__all__ = ["TwoWayTransformer"]
+__all__ = ["TwoWayBlock", "TwoWayTransformer", "first_mlp", "second_mlp"]
+
+MakeMLP = Callable[[int, int], nn.Module]
+"""From width and hidden width."""
+
+
+def first_mlp(width: int, hidden: int) -> TwoLinear:
+    """As it is named in the files of SAM 1."""
+    return TwoLinear(width, hidden)
+
+
+def second_mlp(width: int, hidden: int) -> MLP:
+    """As it is named in the files of SAM 2."""
+    return MLP(width, hidden, width, depth=2)
 
 
 class TwoWayBlock(nn.Module):
     """Tokens among themselves, tokens at the picture, tokens through an MLP, the picture at the tokens."""
 
-    def __init__(self, width: int, heads: int, hidden: int, first: bool) -> None:
+    def __init__(self, width: int, heads: int, hidden: int, first: bool, mlp: MakeMLP = second_mlp) -> None:
         super().__init__()
         self.self_attn = Attention(width, heads)
         self.norm1 = nn.LayerNorm(width)
         self.cross_attn_token_to_image = Attention(width, heads, inner=width // 2)
         self.norm2 = nn.LayerNorm(width)
-        self.mlp = MLP(width, hidden, width, depth=2)
+        self.mlp = mlp(width, hidden)
         self.norm3 = nn.LayerNorm(width)
         self.norm4 = nn.LayerNorm(width)
         self.cross_attn_image_to_token = Attention(width, heads, inner=width // 2)
@@ -48,9 +63,9 @@ class TwoWayBlock(nn.Module):
 class TwoWayTransformer(nn.Module):
     """`depth` two-way blocks and a last look of the tokens at the picture."""
 
-    def __init__(self, width: int, heads: int, hidden: int, depth: int = 2) -> None:
+    def __init__(self, width: int, heads: int, hidden: int, depth: int = 2, mlp: MakeMLP = second_mlp) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(TwoWayBlock(width, heads, hidden, first=i == 0) for i in range(depth))
+        self.layers = nn.ModuleList(TwoWayBlock(width, heads, hidden, i == 0, mlp) for i in range(depth))
         self.final_attn_token_to_image = Attention(width, heads, inner=width // 2)
         self.norm_final_attn = nn.LayerNorm(width)
 

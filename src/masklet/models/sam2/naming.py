@@ -1,7 +1,6 @@
 """The published tensor names of SAM 2 and those of `transformers`, mapped both ways.
 
-One table of rows `(published, transformers)` serves both directions; `#` stands for a number that is the
-same on both sides. Two things are more than a change of name:
+Two things are more than a change of name:
 
 - the four point embeddings are four tensors (1, C) when published and one (4, C) in transformers;
 - the random matrix of the point encoding is published once and kept twice in transformers.
@@ -12,7 +11,6 @@ There is nothing in either naming that the other lacks. transformers' `Sam2Model
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 
@@ -20,6 +18,7 @@ import torch
 from torch import Tensor
 
 from masklet.errors import CheckpointError
+from masklet.models.names import Names, Row, attention, decoder, mlp, norms, one_matrix, prompts
 
 __all__ = ["from_transformers", "is_transformers", "to_transformers"]
 
@@ -32,33 +31,14 @@ _MATRICES_THERE = (
 )
 
 _TRUNK, _TRUNK_THERE = "image_encoder.trunk", "vision_encoder.backbone"
-_PROMPT, _PROMPT_THERE = "sam_prompt_encoder", "prompt_encoder"
 _DECODER, _DECODER_THERE = "sam_mask_decoder", "mask_decoder"
 _LAYER, _LAYER_THERE = f"{_DECODER}.transformer.layers.#", f"{_DECODER_THERE}.transformer.layers.#"
 _DOWN = "memory_encoder.mask_downsampler"
 _FUSER, _FUSER_THERE = "memory_encoder.fuser.layers.#", "memory_encoder.memory_fuser.layers.#"
 
-Row = tuple[str, str]
-
 
 def _same(name: str) -> Row:
     return name, name
-
-
-def _attention(here: str, there: str) -> Iterator[Row]:
-    yield from ((f"{here}.{x}_proj", f"{there}.{x}_proj") for x in "qkv")
-    yield f"{here}.out_proj", f"{there}.o_proj"
-
-
-def _mlp(here: str, there: str, depth: int) -> Iterator[Row]:
-    """An MLP's linear layers: first, middle ones and last have names of their own in transformers."""
-    yield f"{here}.layers.0", f"{there}.proj_in"
-    yield from ((f"{here}.layers.{i}", f"{there}.layers.{i - 1}") for i in range(1, depth - 1))
-    yield f"{here}.layers.{depth - 1}", f"{there}.proj_out"
-
-
-def _norms(here: str, there: str, count: int) -> Iterator[Row]:
-    yield from ((f"{here}.norm{i}", f"{there}.layer_norm{i}") for i in range(1, count + 1))
 
 
 def _image_encoder() -> Iterator[Row]:
@@ -68,41 +48,25 @@ def _image_encoder() -> Iterator[Row]:
     yield f"{_TRUNK}.patch_embed.proj", f"{_TRUNK_THERE}.patch_embed.projection"
     for leaf in ("attn.qkv", "attn.proj", "proj"):
         yield f"{block}.{leaf}", f"{block_there}.{leaf}"
-    yield from _norms(block, block_there, 2)
-    yield from _mlp(f"{block}.mlp", f"{block_there}.mlp", 2)
+    yield from norms(block, block_there, 2)
+    yield from mlp(f"{block}.mlp", f"{block_there}.mlp", 2)
     yield "image_encoder.neck.convs.#.conv", "vision_encoder.neck.convs.#"
 
 
-def _prompt_encoder() -> Iterator[Row]:
-    for leaf in ("not_a_point_embed", "no_mask_embed"):
-        yield f"{_PROMPT}.{leaf}", f"{_PROMPT_THERE}.{leaf}"
-    stages = {0: "conv1", 1: "layer_norm1", 3: "conv2", 4: "layer_norm2", 6: "conv3"}
-    for index, name in stages.items():
-        yield f"{_PROMPT}.mask_downscaling.{index}", f"{_PROMPT_THERE}.mask_embed.{name}"
-
-
-def _mask_decoder() -> Iterator[Row]:
-    for leaf in ("iou_token", "mask_tokens", "obj_score_token", "conv_s0", "conv_s1"):
+def _heads() -> Iterator[Row]:
+    yield from prompts("sam_prompt_encoder", "prompt_encoder")
+    yield from decoder(_DECODER, _DECODER_THERE)
+    for leaf in ("obj_score_token", "conv_s0", "conv_s1"):
         yield f"{_DECODER}.{leaf}", f"{_DECODER_THERE}.{leaf}"
-    for attention in ("self_attn", "cross_attn_token_to_image", "cross_attn_image_to_token"):
-        yield from _attention(f"{_LAYER}.{attention}", f"{_LAYER_THERE}.{attention}")
-    yield from _norms(_LAYER, _LAYER_THERE, 4)
-    yield from _mlp(f"{_LAYER}.mlp", f"{_LAYER_THERE}.mlp", 2)
-    final = "transformer.final_attn_token_to_image"
-    yield from _attention(f"{_DECODER}.{final}", f"{_DECODER_THERE}.{final}")
-    yield f"{_DECODER}.transformer.norm_final_attn", f"{_DECODER_THERE}.transformer.layer_norm_final_attn"
-    upscaling = {0: "upscale_conv1", 1: "upscale_layer_norm", 3: "upscale_conv2"}
-    for index, name in upscaling.items():
-        yield f"{_DECODER}.output_upscaling.{index}", f"{_DECODER_THERE}.{name}"
-    for head in ("output_hypernetworks_mlps.#", "iou_prediction_head", "pred_obj_score_head"):
-        yield from _mlp(f"{_DECODER}.{head}", f"{_DECODER_THERE}.{head}", 3)
+    yield from mlp(f"{_LAYER}.mlp", f"{_LAYER_THERE}.mlp", 2)
+    yield from mlp(f"{_DECODER}.pred_obj_score_head", f"{_DECODER_THERE}.pred_obj_score_head", 3)
 
 
 def _memory_attention() -> Iterator[Row]:
     layer = "memory_attention.layers.#"
-    for attention in ("self_attn", "cross_attn_image"):
-        yield from _attention(f"{layer}.{attention}", f"{layer}.{attention}")
-    yield from _norms(layer, layer, 3)
+    for part in ("self_attn", "cross_attn_image"):
+        yield from attention(f"{layer}.{part}", f"{layer}.{part}")
+    yield from norms(layer, layer, 3)
     yield from (_same(f"{layer}.linear{i}") for i in (1, 2))
     yield "memory_attention.norm", "memory_attention.layer_norm"
 
@@ -132,31 +96,15 @@ def _tracking() -> Iterator[Row]:
     yield "no_obj_ptr", "no_object_pointer"
     yield "no_obj_embed_spatial", "occlusion_spatial_embedding_parameter"
     yield "obj_ptr_tpos_proj", "temporal_positional_encoding_projection_layer"
-    yield from _mlp("obj_ptr_proj", "object_pointer_proj", 3)
+    yield from mlp("obj_ptr_proj", "object_pointer_proj", 3)
 
 
-_PARTS = (_image_encoder, _prompt_encoder, _mask_decoder, _memory_attention, _memory_encoder, _tracking)
+_PARTS = (_image_encoder, _heads, _memory_attention, _memory_encoder, _tracking)
 
 
 @lru_cache(maxsize=1)
-def _tables() -> tuple[dict[str, str], dict[str, str]]:
-    """Published to transformers, and back, as templates with `#` for the numbers that stay."""
-    rows = [row for part in _PARTS for row in part()]
-    forward, backward = dict(rows), {there: here for here, there in rows}
-    assert len(forward) == len(backward) == len(rows), "two rows share a name"
-    return forward, backward
-
-
-def _translate(name: str, table: Mapping[str, str]) -> str | None:
-    """`name` by `table`; None where no row fits."""
-    stem, leaf = re.fullmatch(r"(.*?)(\.weight|\.bias)?", name).groups()  # type: ignore[union-attr]
-    if stem in table:
-        return f"{table[stem]}{leaf or ''}"
-    for number in re.finditer(r"(?<=\.)\d+(?=\.|$)", stem):
-        target = table.get(f"{stem[: number.start()]}#{stem[number.end() :]}")
-        if target:
-            return f"{target.replace('#', number[0])}{leaf or ''}"
-    return None
+def _names() -> Names:
+    return Names.of(row for part in _PARTS for row in part())
 
 
 def is_transformers(names: Iterable[str]) -> bool:
@@ -185,15 +133,15 @@ def from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Errors: CheckpointError where the two copies of the point encoding's matrix differ, or the point
     embeddings are not four.
     """
-    _, table = _tables()
+    names = _names()
     published: dict[str, Tensor] = {}
     for name, tensor in state.items():
         if name == _POINTS_THERE:
             published.update(zip(_POINTS, _split_points(tensor), strict=True))
         elif name in _MATRICES_THERE:
-            published[_MATRIX] = _one_matrix(published.get(_MATRIX), tensor)
+            published[_MATRIX] = one_matrix(published.get(_MATRIX), tensor, _MATRICES_THERE, "SAM 2")
         else:
-            published[_translate(name, table) or name] = tensor
+            published[names.ours(name) or name] = tensor
     return published
 
 
@@ -206,20 +154,20 @@ def to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Errors: CheckpointError for names that are not of a published SAM 2 (the built-in model's trunk, say).
     """
-    table, _ = _tables()
+    names = _names()
     theirs: dict[str, Tensor] = {}
     for name, tensor in state.items():
         if name == _MATRIX:
             theirs.update(dict.fromkeys(_MATRICES_THERE, tensor))
         elif name not in _POINTS:
-            theirs[_known(name, table)] = tensor
+            theirs[_known(name, names)] = tensor
     if any(name in state for name in _POINTS):
         theirs[_POINTS_THERE] = _join_points(state)
     return theirs
 
 
-def _known(name: str, table: Mapping[str, str]) -> str:
-    target = _translate(name, table)
+def _known(name: str, names: Names) -> str:
+    target = names.theirs(name)
     if target is None:
         raise CheckpointError(
             f"{name} has no name in transformers: only the published networks of SAM 2 and SAM 2.1 do. "
@@ -239,9 +187,3 @@ def _join_points(state: Mapping[str, Tensor]) -> Tensor:
     if missing:
         raise CheckpointError(f"{missing[0]} is missing; transformers joins all four point embeddings.")
     return torch.cat([state[name] for name in _POINTS])
-
-
-def _one_matrix(earlier: Tensor | None, tensor: Tensor) -> Tensor:
-    if earlier is not None and not (earlier.is_meta or torch.equal(earlier, tensor)):
-        raise CheckpointError(f"{_MATRICES_THERE[0]} and {_MATRICES_THERE[1]} differ; a SAM 2 has one. Save it anew.")
-    return tensor

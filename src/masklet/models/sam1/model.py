@@ -1,0 +1,70 @@
+"""SAM 1 as pure verbs: tensors in, tensors out, no state; pictures only.
+
+Tensor names follow the published files, so that these load strictly.
+Shapes: B batch, C channels, H and W of a map, S side of the square input.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from masklet.models.base import ImageFeatures, MaskPrediction, PromptTensors
+from masklet.models.heads.mask_decoder import FirstMaskDecoder
+from masklet.models.heads.prompt_encoder import PromptEncoder
+from masklet.models.sam1.config import PATCH, SAM1Config, ViTConfig
+from masklet.models.sam1.tiny_vit import TinyViT
+from masklet.models.sam1.vit import ViT
+
+__all__ = ["SAM1"]
+
+
+class SAM1(nn.Module):
+    """The network of a `SAM1Config`.
+
+    Example:
+        >>> model = SAM1(CONFIGS["mobile_sam"]).eval()
+        >>> features = model.encode_image(torch.zeros(1, 3, 256, 256))
+        >>> prompts = PromptTensors(torch.tensor([[[90.0, 130.0]]]), torch.tensor([[1]]))
+        >>> model.decode(features, prompts).logits_BKHW.shape
+        torch.Size([1, 4, 64, 64])
+    """
+
+    keeps_ratio = True
+    clamps_logits = False
+    follows_films = False
+    stability = 0.0
+
+    def __init__(self, config: SAM1Config) -> None:
+        super().__init__()
+        self.config = config
+        self.image_size = config.image_size
+        self.image_encoder: ViT | TinyViT = (
+            ViT(config.trunk, config.image_size, config.width)
+            if isinstance(config.trunk, ViTConfig)
+            else TinyViT(config.trunk, config.width)
+        )
+        self.prompt_encoder = PromptEncoder(config.width, always_stops=False)
+        self.mask_decoder = FirstMaskDecoder(config.width, config.heads, config.hidden)
+
+    @property
+    def picture_size(self) -> int:
+        """Side of the square input."""
+        return self.image_size
+
+    def encode_image(self, pixels_B3SS: Tensor) -> ImageFeatures:
+        """Normalised RGB (B, 3, S, S), sides multiples of 16, to features that do not depend on any prompt."""
+        assert pixels_B3SS.shape[-1] % PATCH == 0, f"width {pixels_B3SS.shape[-1]} is no multiple of {PATCH}"
+        assert pixels_B3SS.shape[-2] % PATCH == 0, f"height {pixels_B3SS.shape[-2]} is no multiple of {PATCH}"
+        return ImageFeatures(self.image_encoder(pixels_B3SS))
+
+    def without_memory(self, features: ImageFeatures) -> ImageFeatures:
+        """The same: every picture stands alone."""
+        return features
+
+    def decode(self, features: ImageFeatures, prompts: PromptTensors) -> MaskPrediction:
+        """All four candidates an object; `features` hold one entry a prompt (`ImageFeatures.take`)."""
+        height, width = features.embed_BCHW.shape[-2:]
+        sparse, dense = self.prompt_encoder(prompts, height, width)
+        place = self.prompt_encoder.pe_layer.grid(height, width)
+        prediction: MaskPrediction = self.mask_decoder(features, place, sparse, dense)
+        return prediction

@@ -1,0 +1,150 @@
+"""The image encoder of SAM: a plain vision transformer, most of whose blocks look at windows.
+
+Where a key lies as seen from its query is added to attention as two terms, one for the rows between them and one for
+the columns (Li et al. 2021, arXiv 2112.01526).
+Shapes: B batch, H and W of the map, K side of a window, T places, C channels, N heads, D channels a head, J how far
+apart two places can be.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu, interpolate, scaled_dot_product_attention
+
+from masklet.models.sam1.config import PATCH, ViTConfig
+from masklet.nn.mlp import TwoLinear
+from masklet.nn.norm import ChannelNorm
+from masklet.nn.window import join_windows, split_windows
+
+__all__ = ["ViT", "neck"]
+
+EPS = 1e-6
+BIAS_AT_ONCE = 1 << 24
+"""Values of relative position that are laid out at once: 64 MB."""
+
+
+def neck(channels: int, width: int) -> nn.Sequential:
+    """From a trunk's channels to those of the decoder."""
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 1, bias=False),
+        ChannelNorm(width),
+        nn.Conv2d(width, width, 3, padding=1, bias=False),
+        ChannelNorm(width),
+    )
+
+
+class RelativeAttention(nn.Module):
+    """Attention over a map, with relative positions by row and by column."""
+
+    def __init__(self, width: int, heads: int, side: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+        self.rel_pos_h = nn.Parameter(torch.zeros(2 * side - 1, width // heads))
+        self.rel_pos_w = nn.Parameter(torch.zeros(2 * side - 1, width // heads))
+
+    def forward(self, x_BHWC: Tensor) -> Tensor:
+        """(B, H, W, C) to the same shape."""
+        batch, height, width, channels = x_BHWC.shape
+        qkv = self.qkv(x_BHWC).reshape(batch, height * width, 3, self.heads, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).flatten(1, 2)  # each (B N, T, D)
+        rows, columns = self._terms(q.view(-1, height, width, q.shape[-1]))
+        seen = torch.empty_like(q)
+        step = max(1, BIAS_AT_ONCE // (height * width) ** 2)
+        for start in range(0, len(q), step):
+            some = slice(start, start + step)
+            bias = (rows[some, ..., None] + columns[some, ..., None, :]).flatten(3).flatten(1, 2)
+            seen[some] = scaled_dot_product_attention(q[some, None], k[some, None], v[some, None], bias[:, None])[:, 0]
+        merged = seen.view(batch, self.heads, height, width, -1).permute(0, 2, 3, 1, 4)
+        out: Tensor = self.proj(merged.reshape(batch, height, width, channels))
+        return out
+
+    def _terms(self, q_NHWD: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, H, W, H) of rows and (N, H, W, W) of columns: what each query adds for every row and column of keys."""
+        rows_HHD = _between(self.rel_pos_h, q_NHWD.shape[1]).to(q_NHWD.dtype)
+        columns_WWD = _between(self.rel_pos_w, q_NHWD.shape[2]).to(q_NHWD.dtype)
+        by_row = q_NHWD @ rows_HHD.transpose(1, 2)
+        by_column = (q_NHWD.transpose(1, 2) @ columns_WWD.transpose(1, 2)).transpose(1, 2)
+        return by_row, by_column
+
+
+def _between(table_JD: Tensor, length: int) -> Tensor:
+    """(length, length, D): the entry for every query and key along an axis; another length stretches the table."""
+    wanted = 2 * length - 1
+    if len(table_JD) != wanted:
+        table_JD = interpolate(table_JD.t()[None].float(), wanted, mode="linear")[0].t().to(table_JD.dtype)
+    place = torch.arange(length, device=table_JD.device)
+    return table_JD[place[:, None] - place[None] + length - 1]
+
+
+class Block(nn.Module):
+    """Attention in windows of a side, or over the whole map where it is 0, then an MLP."""
+
+    def __init__(self, config: ViTConfig, window: int, side: int) -> None:
+        super().__init__()
+        self.window = window
+        self.norm1 = nn.LayerNorm(config.width, EPS)
+        self.attn = RelativeAttention(config.width, config.heads, window or side)
+        self.norm2 = nn.LayerNorm(config.width, EPS)
+        self.mlp = TwoLinear(config.width, 4 * config.width, gelu)
+
+    def forward(self, x_BHWC: Tensor) -> Tensor:
+        """(B, H, W, C) to the same shape."""
+        x = x_BHWC + self._look(self.norm1(x_BHWC))
+        out: Tensor = x + self.mlp(self.norm2(x))
+        return out
+
+    def _look(self, x_BHWC: Tensor) -> Tensor:
+        if not self.window:
+            seen: Tensor = self.attn(x_BHWC)
+            return seen
+        windows, padded = split_windows(x_BHWC, self.window)
+        return join_windows(self.attn(windows), padded, (x_BHWC.shape[1], x_BHWC.shape[2]))
+
+
+class PatchEmbed(nn.Module):
+    """Every patch of the input as one vector."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, width, PATCH, PATCH)
+
+    def forward(self, pixels_B3SS: Tensor) -> Tensor:
+        """(B, 3, S, S) to (B, H, W, C)."""
+        patches: Tensor = self.proj(pixels_B3SS)
+        return patches.permute(0, 2, 3, 1)
+
+
+class ViT(nn.Module):
+    """Patches, blocks and neck, for inputs of `image_size`; others have their positions stretched.
+
+    Example:
+        >>> ViT(ViTConfig(64, 2, 2, (1,)), 256, 32)(torch.zeros(1, 3, 256, 256)).shape
+        torch.Size([1, 32, 16, 16])
+    """
+
+    def __init__(self, config: ViTConfig, image_size: int, width: int) -> None:
+        super().__init__()
+        side = image_size // PATCH
+        self.patch_embed = PatchEmbed(config.width)
+        self.pos_embed = nn.Parameter(torch.zeros(1, side, side, config.width))
+        windows = (0 if i in config.global_blocks else config.window for i in range(config.depth))
+        self.blocks = nn.ModuleList(Block(config, window, side) for window in windows)
+        self.neck = neck(config.width, width)
+
+    def forward(self, pixels_B3SS: Tensor) -> Tensor:
+        """Normalised RGB (B, 3, S, S) to a map (B, C, S / 16, S / 16)."""
+        x_BHWC = self.patch_embed(pixels_B3SS)
+        x_BHWC = x_BHWC + self._positions((x_BHWC.shape[1], x_BHWC.shape[2]))
+        for block in self.blocks:
+            x_BHWC = block(x_BHWC)
+        out: Tensor = self.neck(x_BHWC.permute(0, 3, 1, 2))
+        return out
+
+    def _positions(self, size: tuple[int, int]) -> Tensor:
+        if self.pos_embed.shape[1:3] == size:
+            return self.pos_embed
+        table_1CHW = self.pos_embed.permute(0, 3, 1, 2)
+        return interpolate(table_1CHW, size, mode="bicubic", align_corners=False).permute(0, 2, 3, 1)
