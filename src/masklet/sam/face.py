@@ -16,6 +16,7 @@ from masklet.checkpoints import Progress
 from masklet.devices import device_of
 from masklet.errors import ModelError, PromptError
 from masklet.image import ImagePredictor
+from masklet.image.everything import EverythingOptions
 from masklet.image.predictor import PRECISIONS
 from masklet.loading import LoadedModel, load
 from masklet.media import Picture, Video, open_source, open_video
@@ -23,9 +24,25 @@ from masklet.models.base import ImageFeatures
 from masklet.prompts import parse_prompts
 from masklet.results import Results
 from masklet.sam.answers import Clock, results_of
+from masklet.sam.everything import (
+    everything_finder,
+    follow_options_of,
+    refuse_follow_options,
+    refuse_prompt_options,
+)
 from masklet.sam.info import ModelInfo
 from masklet.sam.said import check_side, numbers_of, options_of
-from masklet.video import Live, SavedSession, Session, Stepper, TrackOptions
+from masklet.video import (
+    Finder,
+    Following,
+    FollowOptions,
+    Live,
+    SavedSession,
+    Session,
+    Stepper,
+    TrackOptions,
+    follow_everything,
+)
 
 if TYPE_CHECKING:
     from masklet.datasets import DataPaths
@@ -173,6 +190,8 @@ class SAM:
         both: bool = False,
         channels: Literal["rgb", "bgr"] = "rgb",
         options: TrackOptions | None = None,
+        finder: Finder | None = None,
+        **how: Any,
     ) -> Iterator[Results]:
         """Follow what the prompts mean through a film: a `Results` a frame, with `ids`, `states` and `presence`.
 
@@ -181,18 +200,24 @@ class SAM:
         for frame number `frame`; `both=True` follows the objects back from there too. `ids` are the objects' own
         numbers, by default 1, 2, ...
 
+        Without prompts everything is followed: `finder` and the names in `how` are then those of `follow`, and what
+        comes back is a `Following`.
+
         Example:
             >>> for frame in model.track("dog.mp4", bboxes=[100, 100, 200, 200]):
             ...     frame.save(f"out/{frame.frame:05d}.png")
+            >>> for frame in model.track("street.mp4", every=5, max_objects=12):
+            ...     frame.ids
 
         Raises:
             SourceError: a source that cannot be read.
             PromptError: prompts that cannot be meant.
+            InputError: an option that there is not.
         """
         if points is None and bboxes is None and masks is None:
-            raise PromptError(
-                "no prompt was given; say what to follow with points=[x, y], bboxes=[x1, y1, x2, y2], masks"
-            )
+            refuse_prompt_options(labels=labels, ids=ids, frame=frame, both=both)
+            return self.follow(source, finder=finder, channels=channels, track=options, **how)
+        refuse_follow_options(finder, how)
         session = self.session(source, channels=channels, options=options)
         try:
             picture = session.frame(frame)
@@ -208,6 +233,44 @@ class SAM:
                 yield from session.propagate(both=both)
 
         return results()
+
+    def follow(
+        self,
+        source: Any,
+        *,
+        finder: Finder | None = None,
+        everything: EverythingOptions | str = "fast",
+        channels: Literal["rgb", "bgr"] = "rgb",
+        options: FollowOptions | None = None,
+        track: TrackOptions | None = None,
+        **how: Any,
+    ) -> Following:
+        """Follow all there is in a film, without prompts: a `Results` a frame, and who was born and died in `lives`.
+
+        Objects of the first frame are followed under the ids 1, 2, ...; what appears later is found every `every`
+        frames and joined without duplicates, what is out of sight for `forget_after` frames is let go of. Options are
+        given as a `FollowOptions`, or by name. `finder` says what there is in a frame (see `masklet.video.Found`);
+        None: everything is segmented, as densely as `everything` says: "fast", "default", "fine" or
+        `EverythingOptions`. `identities=False` looks at every frame by itself. `source` is as for `track`.
+
+        Example:
+            >>> following = model.follow("street.mp4", every=5, max_objects=12)
+            >>> for frame in following:
+            ...     frame.ids, frame.masks, following.lives.born, following.lives.died
+            >>> print(following.lives)
+            object 1: object, frames 0 to 89, end of the film
+
+        Raises:
+            SourceError: a source that cannot be read.
+            ModelError: a model for pictures only, unless `identities=False`.
+            InputError: an option that there is not, or finds that cannot be meant.
+        """
+        wanted, tracking = follow_options_of(options, how), track or TrackOptions()
+        find = everything_finder(self.predictor, everything) if finder is None else finder
+        alone = not wanted.identities and self._loaded.network.config.memory is None
+        stepper = None if alone else self._stepper(tracking)[0]
+        video = source if isinstance(source, Video) else open_video(source, channels=channels)
+        return follow_everything(stepper, video, find, wanted, tracking)
 
     def session(
         self,

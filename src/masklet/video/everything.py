@@ -15,6 +15,7 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
+from masklet.errors import ModelError
 from masklet.media import Frame, Video
 from masklet.results import Masks, Results
 from masklet.video.engine import Engine
@@ -32,7 +33,9 @@ __all__ = ["Follower", "Following", "follow_everything"]
 Bools = npt.NDArray[np.bool_]
 
 MOST_GROWTHS = 3
-"""Times that an object which entered cut by the edge may be seen to be larger: its prompted frames stay few."""
+"""Times that an object which entered cut by the edge may be seen to be larger."""
+ALIKE = 0.9
+"""A find that agrees so far with what is followed says nothing that was not known."""
 
 
 class Following(Iterator[Results]):
@@ -74,7 +77,7 @@ class Following(Iterator[Results]):
 
 
 def follow_everything(
-    stepper: Stepper,
+    stepper: Stepper | None,
     video: Video,
     finder: Finder,
     options: FollowOptions | None = None,
@@ -87,7 +90,8 @@ def follow_everything(
 
     `finder` is called with RGB (H, W, 3) uint8 and gives `Found`s: masks or boxes with score, class and name. An
     object keeps the id and the class it was born with; ids are 1, 2, ... and none is given twice. Frames from `start`
-    to before `stop`. The film is closed at its end.
+    to before `stop`. The film is closed at its end. Where a finder gives masks and no identities are wanted, no
+    `stepper` is needed.
 
     Example:
         >>> def finder(rgb):
@@ -103,10 +107,13 @@ def follow_everything(
         InputError: finds that cannot be meant.
     """
     wanted, how = options or FollowOptions(), track or TrackOptions()
-    follower = Follower(stepper, finder, wanted, how, video.count) if wanted.identities else None
-    step = _Anew(stepper, finder, how).step if follower is None else follower.step
-    lives = Lives() if follower is None else follower.lives
-    return Following(video, video.frames(start, stop), step, lives)
+    frames = video.frames(start, stop)
+    if not wanted.identities:
+        engine = None if stepper is None else Engine(stepper, PushedFrames(), how)
+        return Following(video, frames, _Anew(engine, finder).step, Lives())
+    assert stepper is not None, "objects are followed by a network"
+    follower = Follower(stepper, finder, wanted, how, video.count)
+    return Following(video, frames, follower.step, follower.lives)
 
 
 class Follower:
@@ -206,7 +213,7 @@ class Follower:
         found = candidate.found
         verdict = _first_sight(candidate, ground, met)
         if not verdict.new:
-            return verdict.id
+            return self._recognise(verdict, frame, found)
         full = len(self.lives.alive) >= self.options.max_objects
         if full and not any(life.cut for life in self.lives.alive.values()):
             self.lives.turned_away += 1
@@ -214,13 +221,21 @@ class Follower:
         one, mask = _prompted(self.live.engine, frame, found, self.lives.count + 1)
         verdict = ground.judge(mask, found.class_id) if mask.any() else Verdict(new=False)
         if not verdict.new:
-            return verdict.id
+            return self._recognise(verdict, frame, found)
         known = self._cut_before(ground.swallowed(mask, found.class_id))
         if known is None and full:
             self.lives.turned_away += 1
             return None
         ground.put(one.id if known is None else known.id, mask, found.class_id)
         return self._bear(frame, one, mask, found) if known is None else self._grow(frame, known, mask)
+
+    def _recognise(self, verdict: Verdict, frame: Frame, found: Found) -> int | None:
+        """A find that is followed already, maybe less well than it was found."""
+        if verdict.id is not None and self.options.renew and verdict.alike < ALIKE:
+            mask = found.full(frame.size)
+            self.live.add(verdict.id, mask=mask, box=None if mask is not None else found.corners(frame.size))
+            _forget_between(self.live.engine.objects[verdict.id])
+        return verdict.id
 
     def _cut_before(self, swallowed: list[int]) -> Life | None:
         """The one object that a larger find is: it came in cut by the edge of the frame."""
@@ -229,6 +244,7 @@ class Follower:
 
     def _grow(self, frame: Frame, life: Life, mask: Bools) -> int:
         self.live.add(life.id, mask=mask)
+        _forget_between(self.live.engine.objects[life.id])
         life.grown, life.cut = life.grown + 1, _at_edge(mask)
         return life.id
 
@@ -259,9 +275,8 @@ class Follower:
 class _Anew:
     """Every frame by itself, as the finder sees it: ids are 1, 2, ... on each, in the finder's order."""
 
-    def __init__(self, stepper: Stepper, finder: Finder, track: TrackOptions) -> None:
-        self.finder = finder
-        self.engine = Engine(stepper, PushedFrames(), track)
+    def __init__(self, engine: Engine | None, finder: Finder) -> None:
+        self.engine, self.finder = engine, finder
 
     def step(self, frame: Frame) -> Results:
         """The next frame."""
@@ -285,15 +300,21 @@ class _Anew:
 
     def _mask(self, frame: Frame, found: Found) -> Bools:
         mask = found.full(frame.size)
-        return _prompted(self.engine, frame, found, 1)[1] if mask is None else mask
+        if mask is not None:
+            return mask
+        if self.engine is None:
+            raise ModelError(
+                "the finder gave a box without a mask, and this model, which is for pictures only, does not draw it "
+                "here: let the finder give masks, or choose another model, such as sam2.1_t.pt"
+            )
+        return _prompted(self.engine, frame, found, 1)[1]
 
 
 def _first_sight(candidate: Candidate, ground: Ground, met: set[int]) -> Verdict:
     """What a find is, as far as it can be said without the network: of a box only whose box it is."""
     if candidate.mask is not None:
         return ground.judge(candidate.mask, candidate.found.class_id)
-    known = ground.framed(candidate.box, candidate.found.class_id, met)
-    return Verdict(known is None, known)
+    return ground.framed(candidate.box, candidate.found.class_id, met)
 
 
 def _prompted(engine: Engine, frame: Frame, found: Found, id: int) -> tuple[TrackedObject, Bools]:
@@ -307,6 +328,14 @@ def _prompted(engine: Engine, frame: Frame, found: Found, id: int) -> tuple[Trac
     shown = engine.show(frame, [(one, engine.prompt(one, frame, asked))])
     assert shown.masks is not None
     return one, shown.masks.data[0]
+
+
+def _forget_between(one: TrackedObject) -> None:
+    """Of the frames on which an object was found, the first and the last are remembered: its memory does not grow."""
+    for index in sorted(one.prompts)[1:-1]:
+        del one.prompts[index]
+        del one.bank.prompted[index]
+    one.stale.clear()
 
 
 def _at_edge(mask: Bools) -> bool:

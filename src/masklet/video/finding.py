@@ -142,6 +142,8 @@ class Verdict:
 
     new: bool
     id: int | None = None
+    alike: float = field(default=0.0, compare=False)
+    """IoU with that object."""
 
 
 @dataclass(eq=False)
@@ -177,28 +179,30 @@ class Ground:
 
     def judge(self, mask: Bools, class_id: int) -> Verdict:
         """What a mask, on the grid or as large as the frame, is beside what is followed."""
-        same = self.same(mask)
-        part = not self.options.parts and self.explained(mask, class_id) >= self.options.inside
-        return Verdict(same is None and not part, same)
-
-    def same(self, mask: Bools) -> int | None:
-        """The followed object that a mask is; None: none of them."""
         coarse = _on_grid(mask)
         area = int(np.count_nonzero(coarse))
         shared = {id: self._shared(place, coarse) for id, place in self._places.items()}
         alike = {id: both / (area + self._places[id].area - both) for id, both in shared.items() if both}
-        best = max(alike, key=lambda id: alike[id], default=None)
-        return best if best is not None and alike[best] >= self.options.same_iou else None
+        verdict = self._most_alike(alike)
+        if not verdict.new or self.options.parts:
+            return verdict
+        return Verdict(new=self.explained(coarse, class_id) < self.options.inside)
 
-    def framed(self, box: npt.NDArray[np.float32], class_id: int, taken: Container[int]) -> int | None:
-        """The followed object of that class, not `taken`, whose box this is; None: none of them."""
-        alike = {
-            id: _box_iou(box, place.box)
-            for id, place in self._places.items()
-            if place.class_id == class_id and id not in taken
-        }
+    def framed(self, box: npt.NDArray[np.float32], class_id: int, taken: Container[int]) -> Verdict:
+        """What a box is beside the objects of its class that are not `taken`: only boxes are compared."""
+        return self._most_alike(
+            {
+                id: _box_iou(box, place.box)
+                for id, place in self._places.items()
+                if place.class_id == class_id and id not in taken
+            }
+        )
+
+    def _most_alike(self, alike: dict[int, float]) -> Verdict:
         best = max(alike, key=lambda id: alike[id], default=None)
-        return best if best is not None and alike[best] >= self.options.same_iou else None
+        if best is None or alike[best] < self.options.same_iou:
+            return Verdict(new=True)
+        return Verdict(False, best, alike[best])
 
     def explained(self, mask: Bools, class_id: int) -> float:
         """The share of a mask that lies on followed objects of its class, leaving out backgrounds."""

@@ -69,6 +69,9 @@ class FollowOptions:
     """Frames in a row out of sight after which an object dies."""
     unfound_after: int | None = None
     """Looks in a row in which the finder did not find an object that is in sight, after which it dies; None: never."""
+    renew: bool = False
+    """An object that is found again is followed on from what was found: as it is to be with a tracker that drifts and
+    a finder that does not."""
     same_iou: float = 0.5
     """Two masks that agree so far are one object."""
     inside: float = 0.7
