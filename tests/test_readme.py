@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", "docs/prompts.md", "docs/video.md"]
+PAGES = ["README.md", "docs/prompts.md", "docs/video.md", "docs/detectors.md"]
 
 
 def blocks(page: str) -> list[str]:
