@@ -27,6 +27,7 @@ from datasets.making import (
     text,
     yolo,
 )
+from datasets.making_tools import cvat, labelme, voc
 from masklet.datasets import KINDS, DataError, Entry, open_dataset, open_mixture
 from masklet.errors import SourceError
 from masklet.masks import rle
@@ -39,6 +40,9 @@ MAKE: dict[str, Callable[[Path], Path]] = {
     "coco": coco,
     "yolo": yolo,
     "png": pngs,
+    "voc": voc,
+    "labelme": labelme,
+    "cvat": cvat,
 }
 
 
@@ -89,8 +93,8 @@ def turned(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
 def test_what_is_no_data_set_is_told_what_would_be(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no such data set"):
         open_dataset(tmp_path / "nowhere")
-    with pytest.raises(SourceError, match="kind='voc' is unknown; choose 'stills', 'davis'"):
-        open_dataset(tmp_path, kind="voc")
+    with pytest.raises(SourceError, match="kind='vocc' is unknown; choose 'stills', 'davis'"):
+        open_dataset(tmp_path, kind="vocc")
     with pytest.raises(SourceError, match="no data set that is known") as problem:
         open_dataset(tmp_path)
     assert all(kind in str(problem.value) for kind in KINDS)
@@ -171,7 +175,7 @@ def test_weights_are_positive_and_finite(tmp_path: Path, weight: object) -> None
         ([{"weight": 1}], "has no path"),
         ([{"path": "a", "wieght": 1}], "has the key 'wieght'.*; keys are path, weight, kind, split"),
         ([{"path": "a", "split": 3}], "has split 3"),
-        ([{"path": "a", "kind": "voc"}], "kind='voc' is unknown"),
+        ([{"path": "a", "kind": "vocc"}], "kind='vocc' is unknown"),
         ([{"path": "a", "weight": -1}], "has weight -1"),
         ([{"path": "b"}], "no such data set: '.*b'"),
     ],

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element
 
 import numpy as np
@@ -175,7 +175,10 @@ def _add(
 ) -> None:
     """One more picture, or what is wrong with it."""
     said = image.attributes.get("name", "").replace("\\", "/")
-    subset, name = image.attributes.get("subset", ""), Path(said).with_suffix("").as_posix()
+    subset, name = (
+        image.attributes.get("subset", ""),
+        PurePosixPath(said, ".").as_posix().removesuffix(Path(said).suffix),
+    )
     name = name if not is_split(subset) or name.startswith(f"{subset}/") else f"{subset}/{name}"
     size = (_whole(image.attributes.get("height")), _whole(image.attributes.get("width")))
     picture = _picture_of(file, said, subset)

@@ -13,6 +13,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -194,7 +195,8 @@ def _labels(root: Path, files: Sequence[Path]) -> list[str]:
         return [name for name in lines_of(root / "labels.txt") if name not in _NO_CLASS]
     found: set[str] = set()
     for file in files:
-        found.update(str(json.loads(label)) for label in _LABEL.findall(read_bytes(file)))
+        with suppress(ValueError):  # one that is broken is named when its entry is read
+            found.update(str(json.loads(label)) for label in _LABEL.findall(read_bytes(file)))
     return sorted(found - set(_NO_CLASS))
 
 

@@ -1,0 +1,314 @@
+"""LabelMe, Pascal VOC and CVAT: what annotation tools write, and what hostile files would like to be."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets.making import BOX, HEIGHT, OBJECTS, RING, WIDTH, label_map, picture, png, same_masks, text
+from datasets.making_tools import cvat, labelme, packed, points, rows_of, voc
+from masklet.datasets import Annotated, DataError, Dataset, Tag, check, open_dataset
+from masklet.datasets.xmls import parse_xml, pieces_of, read_xml
+from masklet.errors import SourceError
+from masklet.formats.palette import davis_palette
+
+BOMB = (
+    '<?xml version="1.0"?><!DOCTYPE annotations [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>'
+    "<annotations><image name='&b;'/></annotations>"
+)
+
+
+def first(data: Dataset) -> Annotated:
+    return data.entries[0].read([0])[0]
+
+
+def shaped(root: Path, *shapes: dict[str, object], **other: object) -> Dataset:
+    """A picture with these shapes of LabelMe."""
+    picture(root / "a.jpg")
+    text(root / "a.json", {"shapes": list(shapes), "imagePath": "a.jpg", "imageHeight": HEIGHT, **other})
+    return open_dataset(root)
+
+
+def test_labelme_reads_outlines_and_masks(tmp_path: Path) -> None:
+    data = open_dataset(labelme(tmp_path))
+    assert [entry.name for entry in data.entries] == ["a2", "zoo/a10"]
+    for entry in data.entries:
+        [annotated] = entry.read([0])
+        same_masks(annotated, *OBJECTS)
+        assert [annotated.tag(n) for n in (1, 2)] == [Tag(label="dog"), Tag(label="cat")]
+    assert dict(data.names) == {0: "cat", 1: "dog"}
+    assert dict(pickle.loads(pickle.dumps(data)).names) == {0: "cat", 1: "dog"}
+    assert [entry.name for entry in open_dataset(tmp_path, split="zoo").entries] == ["zoo/a10"]
+    assert dict(open_dataset(tmp_path, split="zoo").splits) == {"zoo/a10": "zoo"}
+    text(tmp_path / "labels.txt", "__ignore__\n_background_\nzebra\ndog\ncat\n")
+    assert dict(open_dataset(tmp_path).names) == {0: "zebra", 1: "dog", 2: "cat"}
+    same_masks(first(open_dataset(tmp_path / "a2.json", kind="labelme")), *OBJECTS)
+
+
+def test_shapes_of_one_label_and_group_are_one_object(tmp_path: Path) -> None:
+    left, right = BOX.copy(), BOX.copy()
+    left[:, 20:], right[:, :20] = False, False
+    part = {"label": "dog", "shape_type": "polygon", "group_id": 3}
+    code, corners = packed(RING)
+    shapes = (
+        {**part, "points": points(left), "score": 0.5, "track_id": 4},
+        {**part, "points": points(RING), "label": "cat"},
+        {**part, "points": points(right)},
+        {**part, "points": corners, "shape_type": "mask", "mask": code, "group_id": None},
+    )
+    annotated = first(shaped(tmp_path, *shapes))
+    whole = np.zeros_like(RING)
+    whole[22:36, 32:52] = True
+    same_masks(annotated, BOX, whole, RING)
+    assert annotated.tag(1) == Tag(label="dog", score=0.5, track=4)
+
+
+def test_rectangles_and_circles_have_an_area_and_lines_have_none(tmp_path: Path) -> None:
+    shapes = (
+        {"label": "a", "points": [[30, 20], [10, 5]], "shape_type": "rectangle"},
+        {"label": "a", "points": [[1, 1], [5, 5]], "shape_type": "line"},
+        {"label": "a", "points": [[30.5, 20.5], [30.5, 12.5]], "shape_type": "circle"},
+        {"label": "a", "points": [[1, 1]], "shape_type": "point"},
+    )
+    annotated = first(shaped(tmp_path, *shapes))
+    assert list(annotated.masks) == [1, 2]
+    np.testing.assert_array_equal(annotated.masks[1], BOX)
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    disc = np.hypot(rows - 20, columns - 30) < 8
+    assert np.count_nonzero(annotated.masks[2] ^ disc) < 0.03 * disc.sum()
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ({"points": [[0, 0], [5, 5]], "shape_type": "ellipse"}, "type 'ellipse'; polygon, rectangle"),
+        ({"points": [[0, 0]], "shape_type": "circle"}, "a circle of 1 points"),
+        ({"points": [[0, 0], [5]], "shape_type": "polygon"}, r"the point \[5\]"),
+        ({"points": [[0, 0], ["x", 1], [2, 2]]}, r"the point \['x', 1\]"),
+        ({"points": [[0, 0], [5, 5]]}, "an outline of 4 numbers"),
+        ({"points": [[0, 0], [5, 5]], "shape_type": "mask"}, "a mask without a picture"),
+        ({"points": [[0, 0], [5, 500]], "shape_type": "mask", "mask": "AAAA"}, "not in a picture of 60 x 40"),
+        ({"points": [[float("nan"), 0], [5, 5]], "shape_type": "mask", "mask": "AAAA"}, "the point"),
+        ("dog", "a shape"),
+    ],
+)
+def test_what_is_wrong_in_labelme_is_named(tmp_path: Path, shape: object, said: str) -> None:
+    with pytest.raises(DataError, match=rf"a\.json .*{said}"):
+        first(shaped(tmp_path, shape))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("code", "said"), [("AAAA", "no PNG"), ("*", "no PNG"), (packed(RING)[0], "20 x 14 in a box of 6 x")]
+)
+def test_a_mask_that_is_none_is_named_when_it_is_looked_at(tmp_path: Path, code: str, said: str) -> None:
+    masks = first(shaped(tmp_path, {"points": [[0, 0], [5, 5]], "shape_type": "mask", "mask": code})).masks
+    with pytest.raises(DataError, match=rf"a\.json \(shape 1\) .*{said}"):
+        masks[1]
+
+
+def test_labelme_of_another_size_or_without_its_picture(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"imageHeight and imageWidth\) is 99 x 40"):
+        first(shaped(tmp_path, imageWidth=99))
+    text(tmp_path / "b.json", {"shapes": [], "imagePath": "..\\there\\c.jpg"})
+    [problem] = open_dataset(tmp_path).problems
+    assert "c.jpg', which is not there" in problem.reason
+    picture(tmp_path.parent / "there" / "c.jpg")
+    assert [entry.name for entry in open_dataset(tmp_path).entries] == ["a", "b"]
+    with pytest.raises(SourceError, match="holds no LabelMe data"):
+        open_dataset(text(tmp_path / "alone" / "x.json", {"shapes": [], "imagePath": "x.jpg"}), kind="labelme")
+
+
+def test_voc_reads_objects_and_their_classes(tmp_path: Path) -> None:
+    data = open_dataset(voc(tmp_path / "VOC2012").parent, kind="voc")
+    tmp_path = tmp_path / "VOC2012"
+    assert [entry.name for entry in data.entries] == ["2007_000002", "2007_000010"]
+    annotated = first(data)
+    same_masks(annotated, *OBJECTS)
+    assert [data.names[annotated.tag(n).class_id or 0] for n in (1, 2)] == ["cat", "person"]
+    assert dict(data.splits) == {"2007_000002": "val"}
+    assert [entry.name for entry in open_dataset(tmp_path, split="val").entries] == ["2007_000002"]
+    assert open_dataset(tmp_path, split="trainval").entries == data.entries
+    (tmp_path / "SegmentationClass" / "2007_000002.png").unlink()
+    assert first(data).tag(2) == Tag(label="person")
+    (tmp_path / "Annotations" / "2007_000002.xml").unlink()
+    assert first(data).tag(2) == Tag()
+
+
+def test_voc_painted_in_colours(tmp_path: Path) -> None:
+    voc(tmp_path, ["a"])
+    colors = np.array([[0, 0, 0], [250, 50, 83], [1, 2, 3]], np.uint8)
+    kinds = label_map(ids=(2, 1))
+    Image.fromarray(davis_palette()[label_map(ids=(1, 3))]).save(tmp_path / "SegmentationObject" / "a.png")
+    Image.fromarray(colors[kinds]).save(tmp_path / "SegmentationClass" / "a.png")
+    text(
+        tmp_path / "labelmap.txt", "# label:color_rgb:parts:actions\nbackground:0,0,0::\nfly:250,50,83::\nant:1,2,3::\n"
+    )
+    data = open_dataset(tmp_path)
+    same_masks(first(data), *OBJECTS)
+    assert [data.names[first(data).tag(n).class_id or 0] for n in (1, 2)] == ["ant", "fly"]
+    text(tmp_path / "labelmap.txt", "background:0,0,x::\n")
+    with pytest.raises(DataError, match=r"labelmap\.txt has a colour that is none"):
+        first(data)
+
+
+def test_what_is_wrong_in_voc_is_named(tmp_path: Path) -> None:
+    voc(tmp_path)
+    text(tmp_path / "ImageSets" / "Segmentation" / "val.txt", "2007_000002\nnowhere\n")
+    (tmp_path / "JPEGImages" / "2007_000010.jpg").unlink()
+    assert ["has no picture" in p.reason for p in open_dataset(tmp_path).problems] == [True]
+    assert ["is listed and not there" in p.reason for p in open_dataset(tmp_path, split="val").problems] == [True]
+    png(tmp_path / "SegmentationClass" / "2007_000002.png", label_map()[:9])
+    with pytest.raises(DataError, match=r"2007_000002\.png is 60 x 9"):
+        first(open_dataset(tmp_path))
+    for file in (tmp_path / "SegmentationObject").iterdir():
+        file.unlink()
+    with pytest.raises(SourceError, match="has boxes only, no masks"):
+        open_dataset(tmp_path)
+
+
+def test_cvat_reads_outlines_and_masks(tmp_path: Path) -> None:
+    data = open_dataset(cvat(tmp_path))
+    assert [entry.name for entry in data.entries] == ["a2", "zoo/a10"]
+    for entry in data.entries:
+        [annotated] = entry.read([0])
+        same_masks(annotated, *OBJECTS)
+        assert [annotated.tag(n) for n in (1, 2)] == [Tag(label="dog"), Tag(label="cat")]
+    assert dict(data.names) == {0: "cat", 1: "dog"}
+    assert open_dataset(tmp_path / "annotations.xml").entries == data.entries
+
+
+def xml(root: Path, shapes: str, image: str = "", before: str = "") -> Dataset:
+    """A picture with these shapes of CVAT."""
+    picture(root / "images" / "a.jpg")
+    image = image or f'<image id="0" name="a.jpg" width="{WIDTH}" height="{HEIGHT}"'
+    text(root / "annotations.xml", f"<annotations>{before}{image}>{shapes}</image></annotations>")
+    return open_dataset(root, kind="cvat")
+
+
+def test_shapes_of_cvat_that_are_tied_and_what_is_said_of_them(tmp_path: Path) -> None:
+    attributes = '<attribute name="score">0.25</attribute><attribute name="track_id">7</attribute>'
+    tied = (
+        f'<mask label="a" group_id="1" {rows_of(RING)}>{attributes}</mask><mask label="a" group_id="1" {rows_of(BOX)}/>'
+    )
+    annotated = first(xml(tmp_path, tied + "<box label='a'/>"))
+    same_masks(annotated, BOX | RING)
+    assert annotated.tag(1) == Tag(label="a", score=0.25, track=7)
+
+
+def test_the_subsets_of_cvat_are_the_parts_of_the_data(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        picture(tmp_path / "images" / split / "a.jpg")
+    images = [f'<image name="a.jpg" subset="{s}" width="{WIDTH}" height="{HEIGHT}"/>' for s in ("train", "val")]
+    text(tmp_path / "annotations.xml", f"<annotations>{''.join(images)}</annotations>")
+    data = open_dataset(tmp_path)
+    assert dict(data.splits) == {"train/a": "train", "val/a": "val"}
+    assert data.entries[1].source == (tmp_path / "images" / "val" / "a.jpg",)
+    assert [entry.name for entry in open_dataset(tmp_path, split="val").entries] == ["val/a"]
+    with pytest.raises(SourceError, match="no split 'test'; it has train, val"):
+        open_dataset(tmp_path, split="test")
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ('<mask rle="1, 2" left="0" top="0" width="2" height="2"/>', "do not cover its box of 2 x 2"),
+        ('<mask rle="-1, 5" left="0" top="0" width="2" height="2"/>', "do not cover its box"),
+        ('<mask rle="4" left="59" top="0" width="2" height="2"/>', "not in a picture of 60 x 40"),
+        ('<mask rle="0" left="0" top="0" width="0" height="2"/>', "not in a picture"),
+        ('<mask rle="a" left="0" top="0" width="2" height="2"/>', "no numbers"),
+        ('<mask rle="4" left="0" top="0" width="1e999" height="2"/>', "no numbers"),
+        (f'<mask rle="{9**40}" left="0" top="0" width="2" height="2"/>', "no numbers"),
+        ('<mask left="0" top="0" width="2" height="2"/>', "no numbers"),
+        ('<polygon points="1,2;3"/>', "an outline of 3 numbers"),
+        ('<polygon points="1,2;3,x;4,5"/>', "no numbers"),
+        ('<polygon points="1,2;3,4;500,600"/>', "outside its picture"),
+    ],
+)
+def test_what_is_wrong_in_cvat_is_named(tmp_path: Path, shape: str, said: str) -> None:
+    with pytest.raises(DataError, match=rf"annotations\.xml \((mask|polygon) 1 of a\.jpg\) .*{said}"):
+        first(xml(tmp_path, shape))
+
+
+def test_images_of_cvat_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    sized = f'width="{WIDTH}" height="{HEIGHT}"'
+    more = f'<image name="a.jpg" {sized}/><image name="b.jpg" {sized}/><image name="c.jpg"/><image {sized}/>'
+    reasons = [problem.reason for problem in xml(tmp_path, "", before=more).problems]
+    assert [word in reason for word, reason in zip(("'b.jpg'", "no width", "''", "twice"), reasons, strict=True)] == [
+        True
+    ] * 4
+    with pytest.raises(DataError, match="is 9 x 40"):
+        first(xml(tmp_path, "", image=f'<image name="a.jpg" width="9" height="{HEIGHT}"'))
+    with pytest.raises(DataError, match="has tracks of a film"):
+        xml(tmp_path, "", before="<track id='0'/>")
+    with pytest.raises(DataError, match="names no images"):
+        open_dataset(text(tmp_path / "b.xml", "<annotations/>"))
+    with pytest.raises(SourceError, match="holds no pictures with masks"):
+        xml(tmp_path, "", image=f'<image name="nowhere.jpg" {sized}')
+
+
+def test_an_xml_that_is_damaged_or_hostile_is_refused(tmp_path: Path) -> None:
+    for content, said in (
+        (BOMB, "document type"),
+        ("<annotations><image", "no XML"),
+        ("<annotations>" * 50, "50 deep|41 deep"),
+    ):
+        file = text(tmp_path / "annotations.xml", content)
+        with pytest.raises(DataError, match=said):
+            open_dataset(tmp_path)
+        with pytest.raises(DataError, match=said):
+            read_xml(file)
+    file.write_bytes('<?xml version="1.0" encoding="utf-16"?><annotations/>'.encode("utf-16"))
+    with pytest.raises(DataError, match="utf-16; UTF-8 is read"):
+        list(pieces_of(file))
+    with pytest.raises(DataError, match="cannot be read"):
+        read_xml(tmp_path / "nowhere.xml")
+    with pytest.raises(DataError, match="cannot be read"):
+        list(pieces_of(tmp_path / "nowhere.xml"))
+
+
+def test_pieces_are_where_they_say_in_any_alphabet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("masklet.datasets.xmls.CHUNK", 7)
+    content = "<a>\n<!-- ñ --> <b n='猫'><c/>ü</b><b n='2'/> <d>x</d></a>"
+    file = text(tmp_path / "a.xml", content)
+    raw = file.read_bytes()
+    pieces = list(pieces_of(file))
+    assert [(piece.tag, piece.attributes) for piece in pieces] == [("b", {"n": "猫"}), ("b", {"n": "2"}), ("d", {})]
+    roots = [parse_xml(raw[piece.start : piece.end], file) for piece in pieces]
+    assert [(root.tag, root.get("n"), len(root)) for root in roots] == [("b", "猫", 1), ("b", "2", 0), ("d", None, 0)]
+
+
+def test_a_film_of_davis_is_no_voc_and_the_other_way_round(tmp_path: Path) -> None:
+    voc(tmp_path)
+    assert json.dumps(open_dataset(tmp_path).kind) == '"voc"'
+    with pytest.raises(SourceError):
+        open_dataset(tmp_path, kind="davis")
+
+
+@pytest.mark.parametrize("make", [labelme, voc, cvat])
+@pytest.mark.parametrize("seed", range(5))
+def test_files_that_are_damaged_at_random_are_refused_or_read(
+    tmp_path: Path, make: Callable[[Path], Path], seed: int
+) -> None:
+    """A file cut, or with bytes changed: what cannot be read is named, and nothing else ever comes out."""
+    random = np.random.default_rng(seed)
+    make(tmp_path)
+    kind = make.__name__
+    files = sorted(file for file in tmp_path.rglob("*") if file.is_file() and file.suffix != ".jpg")
+    file = files[random.integers(len(files))]
+    whole = file.read_bytes()
+    for _ in range(6):
+        content = bytearray(whole[: random.integers(len(whole))] if random.random() < 0.3 else whole)
+        for place in random.integers(max(1, len(content)), size=3 if content else 0):
+            content[place] = random.integers(256)
+        file.write_bytes(content)
+        with contextlib.suppress(SourceError):
+            data = open_dataset(tmp_path, kind=kind)
+            list(data.names.items())
+            assert all(isinstance(finding.reason, str) for finding in check(data))
