@@ -13,7 +13,7 @@ import pytest
 from made_truth import FRAMES, Oracle, late, store_film, store_still, two_objects
 from masklet import SAM
 from masklet.datasets import open_dataset
-from masklet.errors import InputError, MaskletWarning, SourceError
+from masklet.errors import InputError, MaskletWarning, ModelError, SourceError
 from masklet.evaluate import Validation, evaluate_entry, validate
 from masklet.evaluate.validation import plan
 
@@ -206,6 +206,32 @@ def test_a_mixture_has_both_and_its_names_say_where_they_are_from(photos: Path, 
     assert plan(films.parent / "mine.json") == plan([photos, films])
     opened = validate(oracle(), open_dataset(films), prompts=["mask"])
     assert list(opened.films["mask"].by_film) == ["ant", "bee"]
+
+
+class PicturesOnly(Oracle):
+    def session(self, source: Any) -> Oracle:
+        self.followed += source
+        raise ModelError("mine.pt is for pictures only; choose another model")
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_model_for_pictures_only_is_measured_on_the_pictures_of_a_mixture(
+    photos: Path, films: Path, turned: bool
+) -> None:
+    model, steps = PicturesOnly(two_objects(), late()), []
+    data = [films, photos] if turned else [photos, films]
+    with pytest.warns(MaskletWarning, match="films/ant is left out: .*pictures only") as told:
+        found = validate(model, data, step=lambda: steps.append(None))
+    assert len(told) == 1
+    assert found.stills is not None
+    assert (found.stills.total.box, found.stills.total.objects, found.films) == (1, 7, {})
+    assert list(found.left_out) == ["films/ant", "films/bee"]
+    assert len(steps) == plan(data).frames
+    assert {path.parent.name for path in model.followed} == {"ant"}
+    with pytest.raises(ModelError, match="pictures only"):
+        validate(model, films)
+    with pytest.raises(ModelError, match="pictures only"):
+        validate(model, data, prompts=["mask"])
 
 
 def test_broken_entries_are_named_left_out_and_counted(photos: Path, films: Path) -> None:

@@ -103,6 +103,7 @@ def test_what_was_done_is_not_advised() -> None:
     text = advice(1, 1, 2, 64, 1, checkpointing=True, frozen_encoder=False)
     assert "frames 2 -> 1" in text
     assert not any(word in text for word in ("batch 1 ->", "objects 1 ->", "size 64 ->", "checkpointing"))
+    assert "checkpointing" not in advice(4, 3, 8, 1024, 2, checkpointing=None, frozen_encoder=False)
     assert "smaller model" in advice(1, 1, 1, 64, 1, checkpointing=True, frozen_encoder=True)
     assert "freeze" in advice(1, 1, 1, 64, 1, checkpointing=True, frozen_encoder=False)
 

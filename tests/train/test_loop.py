@@ -14,11 +14,13 @@ from PIL import Image
 
 from masklet.datasets import DataPaths
 from masklet.errors import CheckpointError, InputError, MaskletWarning, OutputError, StateError
+from masklet.models.sam2 import CONFIGS, SAM2
 from masklet.train import encoding, loop
 from masklet.train.config import TrainConfig
 from masklet.train.loop import Machine, Progress, train
 from masklet.train.lora import is_adapter
 from masklet.train.recipes import PARTS
+from masklet.train.start import has_checkpointing
 from networks import small_network
 from train.making import QUICK, TINY, different, store_discs, tiny, weights_of
 
@@ -289,6 +291,11 @@ def test_where_memory_runs_out_it_says_what_to_lower(
     monkeypatch.setattr(loop, where, full)
     with pytest.raises(StateError, match=r"not enough memory for step 1; [\s\S]*batch 4 -> 2[\s\S]*checkpointing"):
         run(tiny(batch=4, size=96), stills, tmp_path)
+
+
+def test_checkpointing_is_advised_where_the_network_has_it() -> None:
+    assert has_checkpointing(small_network())
+    assert not has_checkpointing(SAM2(CONFIGS["builtin"]))
 
 
 def test_other_errors_stay_what_they_are(stills: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

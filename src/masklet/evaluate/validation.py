@@ -16,7 +16,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from masklet.datasets import Dataset, Entry, open_dataset, open_mixture
-from masklet.errors import InputError, MaskletWarning, SourceError
+from masklet.errors import InputError, MaskletWarning, ModelError, SourceError
 from masklet.evaluate.films import Follows
 from masklet.evaluate.following import TrackedRow, evaluate_entry
 from masklet.evaluate.prompting import checked_prompts, spread
@@ -122,7 +122,7 @@ def validate(
         InputError: unknown prompts or kinds, or prompts that ask nothing of this data.
         SourceError: there is no such data, or nothing in it could be measured. A single broken entry is left out
             with a MaskletWarning.
-        ModelError: films, and a model for pictures only.
+        ModelError: films alone, and a model for pictures only. In a mixture its films are left out, with a warning.
     """
     chosen = plan(data, kind=kind, split=split, limit=limit)
     return summary(outcomes(model, chosen, prompts=prompts, objects=objects, step=step), chosen.broken)
@@ -202,21 +202,36 @@ def outcomes(
 ) -> Iterator[Outcome]:
     """Yield what each sample of a plan gave, as soon as it is measured; see `validate`.
 
-    Stills are passed over where `prompts` is "mask" alone.
+    Stills are passed over where `prompts` is "mask" alone. A model that follows nothing is still measured on the
+    stills of a mixture: films are then left out.
     """
     asked = checked_prompts(prompts)
     _check_whole("objects", objects)
-    samples = chosen.samples
-    if not OF_STILLS & set(asked):
-        samples = tuple(sample for sample in samples if sample.is_film)
-        if chosen.samples and not samples:
-            raise InputError("prompts=('mask',) asks nothing of pictures, their masks are the answer: add 'box'")
+    samples = _askable(chosen.samples, asked)
+    mixed, refused = any(not sample.is_film for sample in samples), ""
     for sample in samples:
+        spared = refused if sample.is_film else ""  # a model that refused one film refuses them all
         with _Count(sample.frames, step or (lambda: None)) as count:
-            outcome = _outcome(model, sample, asked, objects, count)
-        if outcome.reason:
+            try:
+                outcome = Outcome(sample, reason=spared) if spared else _outcome(model, sample, asked, objects, count)
+            except ModelError as problem:
+                if not (mixed and sample.is_film):
+                    raise
+                refused = str(problem)
+                outcome = Outcome(sample, reason=refused)
+        if outcome.reason and not spared:
             _warn(f"{sample.name} is left out: {outcome.reason}")
         yield outcome
+
+
+def _askable(samples: tuple[Sample, ...], asked: Sequence[str]) -> tuple[Sample, ...]:
+    """Those that can be asked so."""
+    if OF_STILLS & set(asked):
+        return samples
+    films = tuple(sample for sample in samples if sample.is_film)
+    if samples and not films:
+        raise InputError("prompts=('mask',) asks nothing of pictures, their masks are the answer: add 'box'")
+    return films
 
 
 class _Count:

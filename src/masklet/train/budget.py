@@ -132,9 +132,11 @@ class _Step:
 
 
 def advice(
-    batch: int, objects: int, frames: int, size: int, accumulate: int, checkpointing: bool, frozen_encoder: bool
+    batch: int, objects: int, frames: int, size: int, accumulate: int, checkpointing: bool | None, frozen_encoder: bool
 ) -> str:
     """What to change where memory ran out, what gains most first, with the next values to try.
+
+    `checkpointing` is None where the network has none.
 
     Example:
         >>> print(advice(2, 3, 8, 1024, 1, checkpointing=True, frozen_encoder=False))
@@ -171,8 +173,8 @@ def _line(name: str, now: _Step, then: _Step, accumulate: int) -> str:
     return line
 
 
-def _others(checkpointing: bool, frozen_encoder: bool) -> list[str]:
+def _others(checkpointing: bool | None, frozen_encoder: bool) -> list[str]:
     if frozen_encoder:  # nothing is kept of it
         return []
-    ways = [] if checkpointing else ["turn gradient checkpointing on (the same steps, a third more time)"]
+    ways = [] if checkpointing is not False else ["turn gradient checkpointing on (the same steps, a third more time)"]
     return [*ways, "train adapters of low rank (LoRA): less for the optimiser", "freeze the encoder: it keeps nothing"]

@@ -39,7 +39,8 @@ def encoder_of(model: SAM2, config: TrainConfig, cache: Path | None = None) -> E
         if cache is not None:
             raise InputError(
                 f"views={config.views} keeps embeddings, but the encoder learns and they would be out of date; freeze "
-                "it (rates with image_encoder and sam_mask_decoder.conv_s at 0), or set views to 0"
+                "it (--freeze encoder; in a recipe, rates with image_encoder and sam_mask_decoder.conv_s at 0), or set "
+                "views to 0"
             )
         return lambda batch: model.encode_image(normalised(batch.frames_of_all))
     fast = FastEncoder(model, torch.bfloat16 if config.precision == "bf16" else None)

@@ -29,7 +29,7 @@ from masklet.train.losses import Cost
 from masklet.train.mixture import open_material
 from masklet.train.parallel import Ranks, any_rank, average_gradients, ranks, spread
 from masklet.train.prompting import ask
-from masklet.train.start import begin
+from masklet.train.start import begin, has_checkpointing
 from masklet.train.unroll import follow, shown
 
 __all__ = ["HERE", "Machine", "Progress", "Run", "costs_of", "encoder_for", "one_step", "start_run", "train"]
@@ -238,7 +238,7 @@ def _tell_memory(run: Run, error: RuntimeError | MemoryError) -> NoReturn:
         frames=stage.frames,
         size=stage.size,
         accumulate=run.config.accumulate,
-        checkpointing=run.config.checkpointing,
+        checkpointing=run.config.checkpointing if has_checkpointing(run.state.model) else None,
         frozen_encoder=run.config.share_of("image_encoder") == 0,
     )
     raise StateError(f"there is not enough memory for step {run.state.step + 1}; {hint}") from error

@@ -30,7 +30,7 @@ from masklet.train.config import TrainConfig
 from masklet.train.lora import add_lora
 from masklet.train.optim import parameter_groups
 
-__all__ = ["begin", "fill_trunk", "go_on_from", "initialise"]
+__all__ = ["begin", "fill_trunk", "go_on_from", "has_checkpointing", "initialise"]
 
 DEPTHS = (3, 4, 6, 3)
 ITS_MEAN = (123.0, 117.0, 104.0)
@@ -72,7 +72,7 @@ def begin(config: TrainConfig, device: torch.device | str = "cpu") -> RunState:
         initialise(model)
         if isinstance(model.image_encoder.trunk, ConvNet):
             fill_trunk(model.image_encoder.trunk)
-    if isinstance(model.image_encoder.trunk, Hiera):
+    if has_checkpointing(model):
         model.image_encoder.trunk.checkpointing = config.checkpointing
     if config.lora:
         add_lora(model, config.lora)
@@ -85,6 +85,11 @@ def begin(config: TrainConfig, device: torch.device | str = "cpu") -> RunState:
     )
     optimizer = torch.optim.AdamW(groups, lr=0.0, betas=config.betas, foreach=True)
     return RunState(model, Average(model, config.ema), optimizer, licence)
+
+
+def has_checkpointing(model: SAM2) -> bool:
+    """Whether the trunk can do its blocks again on the way back, in place of keeping what they gave."""
+    return isinstance(model.image_encoder.trunk, Hiera)
 
 
 def initialise(model: nn.Module) -> None:
