@@ -1,7 +1,8 @@
 """`masklet`: the commands, and what happens when one fails.
 
-Exit codes: 0 done; 1 `masklet data check` found something broken; 2 something in the command line, a picture or a
-model is wrong (one line says what); 130 stopped with Ctrl-C. A fault in masklet itself is a traceback and 1.
+Exit codes: 0 done; 1 `masklet data check` or `convert` found something broken; 2 something in the command line, a
+picture or a model is wrong (one line says what); 130 stopped with Ctrl-C. A fault in masklet itself is a traceback
+and 1.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Annotated
 import typer
 
 from masklet.cli import data, evaluate
+from masklet.cli.convert import convert
 from masklet.cli.demo import demo
 from masklet.cli.info import info
 from masklet.cli.keyvalue import predict
@@ -49,6 +51,7 @@ app.command("train")(train)
 app.command("val")(val)
 app.command("publish")(publish)
 app.command("synth")(synth)
+app.command("convert")(convert)
 app.add_typer(data.app, name="data")
 app.add_typer(evaluate.app, name="eval")
 

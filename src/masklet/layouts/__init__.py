@@ -7,6 +7,7 @@ pictures   pictures copied, linked or written
 tracing    outlines that keep a promised IoU
 maps       label maps, where one object hides another
 yolo, coco, labelme, davis, voc, cvat   the layouts, a file each
+converting from any layout that is read into any that is written
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from types import MappingProxyType
 from masklet.errors import InputError
 from masklet.layouts.base import LayoutWriter
 from masklet.layouts.coco import CocoLayout
+from masklet.layouts.converting import Item, Step, class_names, convert, items_of
 from masklet.layouts.cvat import CvatLayout
 from masklet.layouts.davis import DavisLayout
 from masklet.layouts.labelme import LabelmeLayout
@@ -28,11 +30,16 @@ from masklet.layouts.yolo import YoloLayout
 
 __all__ = [
     "LAYOUTS",
+    "Item",
     "LabelledObject",
     "LabelledPicture",
     "LayoutOptions",
     "LayoutWriter",
     "Loss",
+    "Step",
+    "class_names",
+    "convert",
+    "items_of",
     "open_layout",
 ]
 
