@@ -5,6 +5,7 @@ Shapes: N points or candidates, K candidates a point, h and w of low-resolution 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,8 +16,11 @@ from torch import Tensor
 
 from masklet.image.predictor import ImagePredictor
 from masklet.image.presets import EverythingOptions
-from masklet.models.base import MaskPrediction, PromptTensors
-from masklet.models.heads.mask_decoder import choose
+from masklet.models.base import MaskPrediction, PromptableNetwork, PromptTensors
+from masklet.models.heads.mask_decoder import CANDIDATES, choose
+from masklet.models.heads.sharing import Answer, SharedDecoder
+from masklet.models.sam1 import SAM1
+from masklet.models.sam2 import SAM2
 from masklet.pixels import LOGIT_LIMIT, Fit
 
 __all__ = ["Asker", "Candidates"]
@@ -46,16 +50,18 @@ class Candidates:
 
 
 class Asker:
-    """Answers points about the picture that `predictor` holds.
+    """Answers points about the picture that `predictor` holds; `plain` without the way in which prompts share work.
 
     Example:
         >>> candidates = Asker(predictor, EverythingOptions()).ask(points)
     """
 
-    def __init__(self, predictor: ImagePredictor, options: EverythingOptions) -> None:
+    def __init__(self, predictor: ImagePredictor, options: EverythingOptions, *, plain: bool = False) -> None:
         assert predictor.features is not None, "the predictor holds a picture"
         self.predictor, self.options = predictor, options
         self.features = predictor.features
+        shares = None if plain else shared_decoder(predictor.model, predictor.device)
+        self.shared = None if shares is None else shares.look(self.features)
 
     @property
     def fit(self) -> Fit:
@@ -65,40 +71,79 @@ class Asker:
     def batches(self, points_N2: Floats) -> Iterator[Floats]:
         """Points that are asked together."""
         size = self.options.points_per_batch
+        size = size if self.shared is None else min(size, self.shared.at_once)
         return (points_N2[start : start + size] for start in range(0, len(points_N2), size))
 
     def ask(self, points_N2: Floats) -> Candidates:
         """Candidates with a predicted IoU above the options' threshold, in the order of their points."""
-        found = self._candidates(points_N2, None, self.options.multimask_output)
-        if self.options.use_m2m:
-            found = self._refined(found)
-        return found.take(found.iou_N > self.options.pred_iou_thresh) if self.options.pred_iou_thresh > 0 else found
+        least = self.options.pred_iou_thresh if self.options.pred_iou_thresh > 0 else -math.inf
+        if not self.options.use_m2m:
+            return self._candidates(points_N2, None, self.options.multimask_output, least)
+        found = self._candidates(points_N2, None, self.options.multimask_output, -math.inf)
+        return self._refined(found, least)
 
-    def _candidates(self, points_N2: Floats, earlier_N1HW: Tensor | None, multimask: bool) -> Candidates:
+    def _candidates(self, points_N2: Floats, earlier_N1HW: Tensor | None, multimask: bool, least: float) -> Candidates:
         xy_N12 = torch.from_numpy(self.fit.xy(points_N2))[:, None].to(self.predictor.device)
         labels_N1 = torch.full((len(points_N2), 1), INSIDE, device=xy_N12.device)
-        chosen = self._decoded(PromptTensors(xy_N12, labels_N1, earlier_N1HW), multimask)
-        iou_NK = chosen.iou_BK.float().cpu().numpy()
-        points = points_N2.repeat(iou_NK.shape[1], axis=0)
-        return Candidates(chosen.logits_BKHW.float().flatten(0, 1), iou_NK.ravel(), points)
+        prompts = PromptTensors(xy_N12, labels_N1, earlier_N1HW)
+        if self.shared is None or earlier_N1HW is not None:
+            return self._decoded(points_N2, prompts, multimask, least)
+        answer = self.shared.ask(prompts)
+        return (_three if multimask else self._one)(points_N2, answer, least)
 
-    def _decoded(self, prompts: PromptTensors, multimask: bool) -> MaskPrediction:
-        model = self.predictor.model
-        indices = torch.zeros(len(prompts.points_BN2), dtype=torch.long, device=prompts.points_BN2.device)
-        every = model.decode(self.features.take(indices), prompts)
-        return choose(every, multimask, threshold=model.stability)
+    def _decoded(self, points_N2: Floats, prompts: PromptTensors, multimask: bool, least: float) -> Candidates:
+        """By the network's own verb."""
+        indices = torch.zeros(len(points_N2), dtype=torch.long, device=prompts.points_BN2.device)
+        every = self.predictor.model.decode(self.features.take(indices), prompts)
+        return _above(points_N2, choose(every, multimask, threshold=self.predictor.model.stability), least)
 
-    def _refined(self, found: Candidates) -> Candidates:
+    def _one(self, points_N2: Floats, answer: Answer, least: float) -> Candidates:
+        """One mask a point; which one it is needs all four, of points of which any is good enough."""
+        hopeful_B = (answer.iou_BK > least).any(1).nonzero()[:, 0]
+        logits_BKHW = answer.all_logits(hopeful_B.tolist())
+        iou_BK = answer.iou_BK[hopeful_B]
+        nothing = iou_BK.new_zeros(len(iou_BK), CANDIDATES, 1)
+        chosen = choose(
+            MaskPrediction(logits_BKHW, iou_BK, nothing[:, 0], nothing), False, threshold=self.predictor.model.stability
+        )
+        return _above(points_N2[hopeful_B.numpy()], chosen, least)
+
+    def _refined(self, found: Candidates, least: float) -> Candidates:
         """Every candidate handed back once, with its point."""
         logits = found.logits_NHW[:, None]
         if self.predictor.model.clamps_logits:
             logits = logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
         size = self.options.points_per_batch
         parts = [
-            self._candidates(found.points_N2[i : i + size], logits[i : i + size], multimask=False)
+            self._candidates(found.points_N2[i : i + size], logits[i : i + size], multimask=False, least=least)
             for i in range(0, len(found), size)
         ]
         return joined(parts)
+
+
+def shared_decoder(model: PromptableNetwork, device: torch.device) -> SharedDecoder | None:
+    """What makes prompts about one picture share their work; None on devices that rather do everything at once."""
+    if device.type != "cpu":
+        return None
+    if isinstance(model, SAM2):
+        return SharedDecoder(model.sam_prompt_encoder, model.sam_mask_decoder)
+    return SharedDecoder(model.prompt_encoder, model.mask_decoder) if isinstance(model, SAM1) else None
+
+
+def _three(points_N2: Floats, answer: Answer, least: float) -> Candidates:
+    """Three masks a point; only those that are good enough are made."""
+    good_BK = answer.iou_BK[:, 1:] > least
+    prompts, candidates = good_BK.nonzero().unbind(1)
+    iou_N = answer.iou_BK[prompts, candidates + 1].numpy()
+    return Candidates(answer.some_logits(prompts, candidates + 1), iou_N, points_N2[prompts.numpy()])
+
+
+def _above(points_N2: Floats, chosen: MaskPrediction, least: float) -> Candidates:
+    iou_NK = chosen.iou_BK.float().cpu().numpy()
+    every = Candidates(
+        chosen.logits_BKHW.float().flatten(0, 1), iou_NK.ravel(), points_N2.repeat(iou_NK.shape[1], axis=0)
+    )
+    return every if least == -math.inf else every.take(every.iou_N > least)
 
 
 def joined(parts: list[Candidates]) -> Candidates:

@@ -32,12 +32,12 @@ class MaskDecoderBase(nn.Module):
     output_hypernetworks_mlps: nn.ModuleList
     iou_prediction_head: MLP
 
-    def _own_tokens(self) -> Tensor:
+    def own_tokens(self) -> Tensor:
         """(T, C): tokens that every prompt is asked with."""
         raise NotImplementedError
 
     def _attend(self, places_BCHW: Tensor, place_pos_1CHW: Tensor, sparse_BTC: Tensor) -> tuple[Tensor, Tensor]:
-        tokens_BTC = torch.cat([self._own_tokens().expand(len(sparse_BTC), -1, -1), sparse_BTC], dim=1)
+        tokens_BTC = torch.cat([self.own_tokens().expand(len(sparse_BTC), -1, -1), sparse_BTC], dim=1)
         tokens, places_BSC = self.transformer(
             places_BCHW.flatten(2).transpose(1, 2),
             place_pos_1CHW.to(places_BCHW.dtype).flatten(2).transpose(1, 2),
@@ -94,7 +94,8 @@ class FirstMaskDecoder(MaskDecoderBase):
             masks_BKC,
         )
 
-    def _own_tokens(self) -> Tensor:
+    def own_tokens(self) -> Tensor:
+        """(T, C): tokens that every prompt is asked with."""
         return torch.cat([self.iou_token.weight, self.mask_tokens.weight])
 
 
@@ -127,7 +128,8 @@ class MaskDecoder(MaskDecoderBase):
             masks_BKC,
         )
 
-    def _own_tokens(self) -> Tensor:
+    def own_tokens(self) -> Tensor:
+        """(T, C): tokens that every prompt is asked with."""
         return torch.cat([self.obj_score_token.weight, self.iou_token.weight, self.mask_tokens.weight])
 
 

@@ -7,7 +7,7 @@ channels, N rows or outputs.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import linear
 
 from masklet.models.heads.mask_decoder import MaskDecoderBase
@@ -65,22 +65,29 @@ class SharedWeights:
             self._by_head(torch.cat([out1_CI, twice_NC @ out1_CI])),
         )
         inner, width = self.inner, self.width
-        self.columns = ([width, inner, inner, inner, width, inner, inner, len(up_NC)], [width, inner, inner, len(up_NC)])
+        self.columns = (
+            [width, inner, inner, inner, width, inner, inner, len(up_NC)],
+            [width, inner, inner, len(up_NC)],
+        )
         self.beta_square = float(beta_C1.square().sum())
         self.beta_updates = (self._by_head(beta_C1.t() @ gained_CI), self._by_head(beta_C1.t() @ out1_CI))
         self.beta_key_HD1, self.beta_value_H1D, self.beta_up_N1 = self._split_beta(twice_NC @ beta_C1)
 
-        self.placed = ((then.k_proj, shift1_C, 1.0), (behind.q_proj, shift1_C, self.scale), (last.k_proj, shift2_C, 1.0))
+        self.placed = (
+            (then.k_proj, shift1_C, 1.0),
+            (behind.q_proj, shift1_C, self.scale),
+            (last.k_proj, shift2_C, 1.0),
+        )
         self.value1_I = linear(shift1_C, then.v_proj.weight, then.v_proj.bias)
         self.value2_I = linear(shift2_C, last.v_proj.weight, last.v_proj.bias)
         self.up_shift_N = linear(shift2_C, up_NC, up_bias_N)
 
     def _by_head(self, weight_NI: Tensor) -> Tensor:
         """(H, D, N)."""
-        return weight_NI.unflatten(1, (self.heads, -1)).permute(1, 2, 0).contiguous()
+        return torch.unflatten(weight_NI, 1, (self.heads, -1)).permute(1, 2, 0).contiguous()
 
     def _split_beta(self, beta_N1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        key, value, up = beta_N1.split([self.inner, self.inner, len(beta_N1) - 2 * self.inner])
+        key, value, up = torch.split(beta_N1, [self.inner, self.inner, len(beta_N1) - 2 * self.inner])
         return key.view(self.heads, -1, 1), value.view(self.heads, 1, -1), up
 
     def by_place(self, place_CS: Tensor) -> list[Tensor]:
@@ -119,8 +126,8 @@ class Table:
 
     def __init__(self, weights: SharedWeights, rows_NS: Tensor) -> None:
         self.rows_NS = rows_NS
-        parts = dict(zip(ROWS, rows_NS.split(weights.counts), strict=True))
-        heads = {name: part.unflatten(0, (weights.heads, -1)) for name, part in parts.items() if len(part) > 1}
+        parts = dict(zip(ROWS, torch.split(rows_NS, weights.counts), strict=True))
+        heads = {name: torch.unflatten(part, 0, (weights.heads, -1)) for name, part in parts.items() if len(part) > 1}
         self.key0, self.value0, self.query0 = (heads[name] for name in ("key0", "value0", "query0"))
         self.cross1, self.key1, self.value1, self.query1 = (heads[n] for n in ("cross1", "key1", "value1", "query1"))
         self.cross20, self.cross21 = heads["cross20"], heads["cross21"]

@@ -1,7 +1,7 @@
 """Many prompts about one picture: what they share is done once, and what is a prompt's own stays small.
 
-A prompt writes to the places of a picture only through their attention to its few tokens: with H heads and T tokens, its
-update of all places has rank H T. So the places of a prompt are never made. With r for the scales of normalisation,
+A prompt writes to the places of a picture only through their attention to its few tokens: with H heads and T tokens,
+the update of all places has rank H T. So the places of a prompt are never made. With r for the scales of normalisation,
 
     after the first layer   places = norm(X + U z),            z = A
     after the second        places = norm(r X' + b + U' z'),   z' = [r A; A']
@@ -94,6 +94,24 @@ class Answer:
     updates: list[Update]
     drawn: list[Drawn | None]
 
+    def all_logits(self, prompts: list[int]) -> Tensor:
+        """(len(prompts), K, 4 H, 4 W): all candidates of some prompts."""
+        every = torch.arange(CANDIDATES)
+        made = [self.logits(prompt, every) for prompt in prompts]
+        return torch.stack(made) if made else self._none.expand(0, CANDIDATES, -1, -1)
+
+    def some_logits(self, prompts_N: Tensor, candidates_N: Tensor) -> Tensor:
+        """(N, 4 H, 4 W): some candidates, those of one prompt next to each other."""
+        found, counts = torch.unique_consecutive(prompts_N, return_counts=True)
+        parts = torch.split(candidates_N, counts.tolist())
+        made = [self.logits(prompt, some) for prompt, some in zip(found.tolist(), parts, strict=True)]
+        return torch.cat(made) if made else self._none[0, :0]
+
+    @property
+    def _none(self) -> Tensor:
+        height, width = self.picture.size
+        return self.iou_BK.new_zeros(1, 1, 4 * height, 4 * width)
+
     def logits(self, prompt: int, candidates: Tensor) -> Tensor:
         """(len(candidates), 4 H, 4 W): the masks of some candidates of one prompt."""
         picture, update = self.picture, self.updates[prompt]
@@ -139,7 +157,8 @@ class SharedPicture:
         self.table = Table(self.weights, self.weights.rows(self.embed_CS + dense_CS, self.raw_by_place_NS))
         arranged = decode.upscale.arranged(features.fine)
         shift_N1 = self.weights.up_shift_N[:, None]
-        self.half_NS, self.finest = (shift_N1, None) if arranged is None else (arranged[0] + shift_N1, arranged[1])
+        self.half_NS = shift_N1 if arranged is None else arranged[0] + shift_N1
+        self.finest = None if arranged is None else arranged[1]
 
     @property
     def at_once(self) -> int:
@@ -177,7 +196,7 @@ class SharedPicture:
         """The tokens of every prompt, and where it is drawn."""
         encoder, count = self.decode.prompts, len(prompts.points_BN2)
         sparse_BTC, dense_BCHW = encoder(prompts, *self.size)
-        own_TC = self.decode.decoder._own_tokens()
+        own_TC = self.decode.decoder.own_tokens()
         tokens_BTC = torch.cat([own_TC.expand(count, -1, -1), sparse_BTC], dim=1)
         if encoder.drawing is None:
             return tokens_BTC, [None] * count
@@ -228,10 +247,10 @@ class SharedPicture:
         flat_HXD = value_BHTD.transpose(0, 1).flatten(1, 2)
         count = len(value_BHTD)
         made, beta = (
-            (flat_HXD @ update).unflatten(1, (count, -1)).transpose(0, 1).flatten(1, 2)
+            _parted(flat_HXD @ update, 1, count).transpose(0, 1).flatten(1, 2)
             for update in (self.weights.updates[number], self.weights.beta_updates[number])
         )
-        return keys_BHTD, Layer(value_BHTD, list(made.split(self.weights.columns[number], dim=-1)), beta[..., 0])
+        return keys_BHTD, Layer(value_BHTD, list(torch.split(made, self.weights.columns[number], dim=-1)), beta[..., 0])
 
     def _look(self, asked_HTD: Tensor) -> Tensor:
         """(T, I): tokens at the picture as it is."""
@@ -246,7 +265,7 @@ class SharedPicture:
         inner_RS = product(u_RC @ u_RC.t(), a_RS).add_((layer.value_BHTD[b] @ table.cross1).flatten(0, 1), alpha=2)
         scale_1S = self._scale(table.square1 + (inner_RS.mul_(a_RS)).sum(0, keepdim=True), 0)
         scores_RS = product(self._between(asked_HTD, key_RI), a_RS).add_((asked_HTD @ table.key1).flatten(0, 1))
-        weights_RS = self._softmax(scores_RS.mul_(scale_1S).add_((asked_HTD @ self.key1).flatten(0, 1)))
+        weights_RS = _softmax(scores_RS.mul_(scale_1S).add_((asked_HTD @ self.key1).flatten(0, 1)))
         weights_RS *= scale_1S
         seen_HTD = self._split(weights_RS) @ table.value1.transpose(1, 2)
         seen_HTD += self._split(product(weights_RS, a_RS.t())) @ self._by_head(value_RI)
@@ -272,7 +291,7 @@ class SharedPicture:
         scores_RS = product(self._between(asked_HTD, key_ZI), z_ZS)
         scores_RS.addcmul_((asked_HTD @ table.key2).flatten(0, 1), first_1S)
         scores_RS.add_((asked_HTD @ weights.beta_key_HD1).flatten(0, 1)).mul_(second_1S)
-        weights_RS = self._softmax(scores_RS.add_((asked_HTD @ self.key2).flatten(0, 1)))
+        weights_RS = _softmax(scores_RS.add_((asked_HTD @ self.key2).flatten(0, 1)))
         weights_RS *= second_1S
         seen_HTD = self._split(product(weights_RS, z_ZS.t())) @ self._by_head(value_ZI)
         seen_HTD += self._split(weights_RS.sum(1, keepdim=True)) * weights.beta_value_H1D
@@ -285,18 +304,15 @@ class SharedPicture:
 
     def _between(self, asked_HTD: Tensor, rows_ZI: Tensor) -> Tensor:
         """(R, Z): products of what is asked with an update's rows, head by head."""
-        return (asked_HTD @ rows_ZI.unflatten(1, (self.weights.heads, -1)).permute(1, 2, 0)).flatten(0, 1)
+        return (asked_HTD @ _parted(rows_ZI, 1, self.weights.heads).permute(1, 2, 0)).flatten(0, 1)
 
     def _by_head(self, rows_ZI: Tensor) -> Tensor:
         """(H, Z, D)."""
-        return rows_ZI.unflatten(1, (self.weights.heads, -1)).transpose(0, 1)
+        return _parted(rows_ZI, 1, self.weights.heads).transpose(0, 1)
 
     def _split(self, rows_RS: Tensor) -> Tensor:
         """(H, T, S)."""
-        return rows_RS.unflatten(0, (self.weights.heads, -1))
-
-    def _softmax(self, scores_RS: Tensor) -> Tensor:
-        return scores_RS.softmax(-1)
+        return _parted(rows_RS, 0, self.weights.heads)
 
     def _heard(self, tokens_BTC: Tensor) -> tuple[Tensor, Tensor]:
         """Predicted IoU (B, K) and the kernels of the masks (B, K, C / 8)."""
@@ -307,6 +323,15 @@ class SharedPicture:
         heads = [head for head in decoder.output_hypernetworks_mlps if isinstance(head, MLP)]
         kernels_BKC = torch.stack([head(tokens_BTC[:, 1 + k]) for k, head in enumerate(heads)], dim=1)
         return iou_BK.sigmoid() if later else iou_BK, kernels_BKC
+
+
+def _parted(x: Tensor, dim: int, count: int) -> Tensor:
+    """`dim` as `count` by what is left."""
+    return torch.unflatten(x, dim, (count, -1))
+
+
+def _softmax(scores_RS: Tensor) -> Tensor:
+    return torch.softmax(scores_RS, -1)
 
 
 def _merged(seen_HTD: Tensor) -> Tensor:

@@ -33,14 +33,12 @@ class SharedUpscaling:
         self.norm = (norm.weight[:, None], norm.bias[:, None], norm.eps)
 
     def arranged(self, fine: tuple[Tensor, ...]) -> tuple[Tensor, Tensor] | None:
-        """Finer maps (1, C, ..) cell by cell: (N, S) and (4, N / 2, S); the bias of the second layer is in the second."""
+        """Finer maps cell by cell, (N, S) and (4, N / 2, S); the bias of the second layer is in the second."""
         if not fine:
             return None
         return _centred_cells(_halves(fine[0])), _quarters(fine[1]) + self.bias_N1
 
-    def __call__(
-        self, half_NS: Tensor, finest: Tensor | None, kernels_KC: Tensor, size: tuple[int, int]
-    ) -> Tensor:
+    def __call__(self, half_NS: Tensor, finest: Tensor | None, kernels_KC: Tensor, size: tuple[int, int]) -> Tensor:
         """(K, 4 H, 4 W), from the first layer's outcome, which is overwritten."""
         weight, bias, eps = self.norm
         x_4CS = half_NS.view(4, -1, half_NS.shape[1])
