@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from made_truth import store_film
 from masklet import SAM
 from masklet.cli.main import run
 from masklet.errors import InputError, MaskletWarning, SourceError
-from masklet.evaluate import davis_under, evaluate_film, films_report
+from masklet.evaluate import Presence, davis_under, evaluate_film, films_report
 from masklet.prompts import ObjectPrompt
+from masklet.results import Results
 
 DAVIS = Path(__file__).parents[3] / "shared" / "data" / "davis"
 HEIGHT, WIDTH, FRAMES = 60, 80, 5
@@ -97,6 +99,25 @@ def test_an_object_that_leaves_and_is_said_to_have_left_is_right(tmp_path: Path)
     assert evaluate_film(Oracle(labels), davis_under(tmp_path)[0]).f == {1: 1, 2: 1}
     row = evaluate_film(Oracle(two_squares()), davis_under(tmp_path)[0])
     assert row.j == pytest.approx({1: 1, 2: 1 / 3})
+    assert row.presence == Presence(frames=6, in_sight=4, right=4)  # three frames of two, and always "in sight"
+    assert (row.presence.share, row.presence.always) == (4 / 6, 4 / 6)
+
+
+class Honest(Oracle):
+    """Says of what has no mask that it is out of sight."""
+
+    def shown(self, t: int, told: dict[int, tuple[int, ObjectPrompt]]) -> Results:
+        found = super().shown(t, told)
+        assert found.masks is not None
+        return replace(found, presence=np.where(found.masks.data.any((1, 2)), 3, -3).astype(np.float32))
+
+
+def test_what_is_said_to_be_out_of_sight_and_is_counts_as_right(tmp_path: Path) -> None:
+    labels = two_squares()
+    labels[2:][labels[2:] == 2] = 0
+    store(tmp_path, "leaves", labels)
+    assert evaluate_film(Honest(labels), davis_under(tmp_path)[0]).presence == Presence(6, 4, 6)
+    assert evaluate_film(Honest(two_squares()), davis_under(tmp_path)[0]).presence == Presence(6, 4, 4)
 
 
 def test_black_and_white_is_one_object_and_255_beside_ids_is_judged_by_nobody(tmp_path: Path) -> None:

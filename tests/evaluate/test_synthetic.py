@@ -146,7 +146,10 @@ def test_the_truth_scores_one() -> None:
     steps: list[None] = []
     rows = list(evaluate_synthetic(Knowing(), "box", ["occlusion"], lambda: steps.append(None)))
     assert [row.name for row in rows] == ["occlusion-0", "occlusion-1"]
-    assert synthetic_report(rows).mean.jf == 1
+    report = synthetic_report(rows)
+    assert report.mean.jf == 1
+    assert report.presence.frames == 28 * report.mean.objects
+    assert report.presence.right == report.presence.in_sight < report.presence.frames  # it always says: in sight
     assert len(steps) == 60
 
 
@@ -161,11 +164,18 @@ def test_the_command_prints_a_line_a_difficulty_and_writes_the_figures(
     said = capsys.readouterr()
     assert left.value.code == 0, said.err
     lines = said.out.splitlines()
-    assert [line[:22].strip() for line in lines] == ["", "small", "mean of difficulties"]
+    assert [line[:22].strip() for line in lines] == ["", "small", "mean of difficulties", "in sight or not: said"]
     assert asked == ["mine.pt"]
     stored = json.loads((tmp_path / "out.json").read_text())
     assert (stored["model"], stored["prompt"], stored["version"]) == ("mine.pt", "mask", VERSION)
     assert lines[2].split()[3:] == lines[1].split()[1:]
+    seen = stored["presence"]
+    assert seen["frames"] == 6 * stored["mean"]["objects"]
+    shares = (
+        f"{seen['right'] / seen['frames']:.3f} of {seen['frames']} frames",
+        f"{seen['in_sight'] / seen['frames']:.3f})",
+    )
+    assert all(share in lines[3] for share in shares)
     assert stored["mean"]["jf"] == stored["by_difficulty"]["small"]["jf"]
 
 

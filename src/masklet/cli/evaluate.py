@@ -110,8 +110,9 @@ def synthetic(
 ) -> None:
     """J, F and frames a second on made clips, with a line a difficulty and their mean; nothing is downloaded.
 
-    The clips are made anew each time, the same ones; protocol and columns are those of masklet eval davis. The file
-    of --json is written anew after every clip.
+    The clips are made anew each time, the same ones; protocol and columns are those of masklet eval davis. The last
+    line says how often it was told right whether an object is in sight. The file of --json is written anew after
+    every clip.
 
     \b
     Examples:
@@ -135,6 +136,11 @@ def synthetic(
     typer.echo(_heading())
     for name, own in {**figures.by_difficulty, "mean of difficulties": figures.mean}.items():
         typer.echo(_film_line(name, own))
+    seen = figures.presence
+    typer.echo(
+        f"in sight or not: said right in {seen.share:.3f} of {seen.frames} frames of objects (always in sight: "
+        f"{seen.always:.3f})"
+    )
 
 
 def _write_synthetic(path: Path, model: str, prompt: str, rows: Sequence[FilmRow]) -> None:

@@ -12,7 +12,7 @@ metrics     J and F of a mask
 from __future__ import annotations
 
 from masklet.evaluate.davis import DavisSequence, davis_under
-from masklet.evaluate.films import FilmFigures, FilmRow, FilmsReport, evaluate_film, films_report
+from masklet.evaluate.films import FilmFigures, FilmRow, FilmsReport, Presence, evaluate_film, films_report
 from masklet.evaluate.following import TrackedRow, evaluate_entry
 from masklet.evaluate.metrics import boundary_f, region_j
 from masklet.evaluate.record import Counts, TrackedFigures, TrackedReport, Validation
@@ -26,6 +26,7 @@ __all__ = [
     "FilmFigures",
     "FilmRow",
     "FilmsReport",
+    "Presence",
     "StillsReport",
     "TrackedFigures",
     "TrackedReport",

@@ -11,17 +11,21 @@ In an annotation that has other objects, 255 is a place that nobody judges. A fi
 2016) is of one object. Films of other data sets, whose objects may come late, are measured by
 `masklet.evaluate.following`.
 
-Shapes: T frames, H height, W width.
+Beside its masks a tracker says whether an object is in sight; how often it is right is counted over the same frames
+(`Presence`), and is no part of J and F.
+
+Shapes: T frames, N objects, H height, W width.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from masklet.errors import SourceError
 from masklet.evaluate.davis import UNJUDGED, DavisSequence, Labels, truth_of
@@ -32,7 +36,10 @@ from masklet.media.pictures import said_size
 from masklet.prompts import ObjectPrompt
 from masklet.video import Session
 
-__all__ = ["FilmFigures", "FilmRow", "FilmsReport", "check_prompt", "evaluate_film", "films_report"]
+__all__ = ["FilmFigures", "FilmRow", "FilmsReport", "Presence", "check_prompt", "evaluate_film", "films_report"]
+
+Said = npt.NDArray[np.bool_]
+"""(T, N): whether an object is said to be in sight."""
 
 
 class Follows(Protocol):
@@ -56,6 +63,33 @@ class FilmFigures:
 
 
 @dataclass(frozen=True)
+class Presence:
+    """Of the measured frames of all objects: how many, on how many the object is in sight, and said right whether.
+
+    Example:
+        >>> Presence(frames=100, in_sight=83, right=87).share
+        0.87
+    """
+
+    frames: int = 0
+    in_sight: int = 0
+    right: int = 0
+
+    def __add__(self, other: Presence) -> Presence:
+        return Presence(self.frames + other.frames, self.in_sight + other.in_sight, self.right + other.right)
+
+    @property
+    def share(self) -> float:
+        """What is said right, 0 to 1; nan of no frame."""
+        return self.right / self.frames if self.frames else float("nan")
+
+    @property
+    def always(self) -> float:
+        """What would be said right by always saying that the object is in sight."""
+        return self.in_sight / self.frames if self.frames else float("nan")
+
+
+@dataclass(frozen=True)
 class FilmRow:
     """What one sequence gave: J and F of each object, means over the measured frames."""
 
@@ -64,6 +98,7 @@ class FilmRow:
     f: dict[int, float]
     frames: int
     seconds: float
+    presence: Presence = Presence()
 
     @property
     def figures(self) -> FilmFigures:
@@ -104,9 +139,10 @@ def evaluate_film(
         raise SourceError(f"{sequence.masks[0]} has no object; the first annotation says what to follow: exclude it")
     prompts = {number: first_prompt(truth_THW[0] == number, prompt) for number in ids}
     started = time.perf_counter()
-    found_THW = _followed(model, sequence, prompts, step or (lambda: None), truth_THW.shape[1:])
+    found_THW, present_TN = _followed(model, sequence, prompts, step or (lambda: None), truth_THW.shape[1:])
     seconds = time.perf_counter() - started
-    return _measured(sequence.name, found_THW, truth_THW, ids, seconds)
+    row = _measured(sequence.name, found_THW, truth_THW, ids, seconds)
+    return replace(row, presence=_presence(present_TN, truth_THW, ids))
 
 
 def _followed(
@@ -115,9 +151,10 @@ def _followed(
     prompts: dict[int, ObjectPrompt],
     step: Callable[[], None],
     size: tuple[int, ...],
-) -> Labels:
-    """Ids (T, H, W) of what was found; where objects overlap, of the smaller one."""
+) -> tuple[Labels, Said]:
+    """Ids (T, H, W) of what was found, where objects overlap of the smaller one; and what was said to be in sight."""
     found = np.zeros((len(sequence.frames), *size), np.uint8)
+    present, column = np.zeros((len(found), len(prompts)), bool), {number: n for n, number in enumerate(prompts)}
     left = set(range(len(found)))
     with model.session(list(sequence.frames)) as session:
         if session.video.size != size:
@@ -129,12 +166,14 @@ def _followed(
             session.say(number, 0, prompt)
         for results in session.propagate():
             assert results.frame is not None
+            assert results.presence is not None
+            present[results.frame, [column[number] for number in results.ids.tolist()]] = results.presence > 0
             found[results.frame] = np.concatenate([[0], results.ids]).astype(np.uint8)[label_map(results)]
             left.discard(results.frame)
             step()
     if left:  # the reader leaves a damaged picture out and goes on; figures without it would be of another film
         raise SourceError(f"{sequence.frames[min(left)]} is damaged or was not reached; every picture counts: mend it")
-    return found
+    return found, present
 
 
 def _measured(name: str, found_THW: Labels, truth_THW: Labels, ids: Sequence[int], seconds: float) -> FilmRow:
@@ -146,6 +185,11 @@ def _measured(name: str, found_THW: Labels, truth_THW: Labels, ids: Sequence[int
         j[number] = float(np.mean([region_j(*pair) for pair in pairs]))
         f[number] = float(np.mean([boundary_f(*pair) for pair in pairs]))
     return FilmRow(name, j, f, len(truth_THW), seconds)
+
+
+def _presence(present_TN: Said, truth_THW: Labels, ids: Sequence[int]) -> Presence:
+    true_TN = np.array([[(labels == number).any() for number in ids] for labels in truth_THW])[1:-1]
+    return Presence(true_TN.size, int(true_TN.sum()), int((true_TN == present_TN[1:-1]).sum()))
 
 
 def films_report(rows: Sequence[FilmRow]) -> FilmsReport:

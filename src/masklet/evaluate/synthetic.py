@@ -17,7 +17,7 @@ import numpy as np
 
 from masklet.errors import InputError
 from masklet.evaluate.davis import DavisSequence
-from masklet.evaluate.films import FilmFigures, FilmRow, Follows, check_prompt, evaluate_film, films_report
+from masklet.evaluate.films import FilmFigures, FilmRow, Follows, Presence, check_prompt, evaluate_film, films_report
 from masklet.synth import DIFFICULTIES, Clip, Drawn
 from masklet.synth.tree import store
 
@@ -65,6 +65,8 @@ class SyntheticReport:
     mean: FilmFigures
     """J, F and J&F are means over difficulties; objects and frames are sums."""
     by_difficulty: dict[str, FilmFigures]
+    presence: Presence
+    """How often it was said right whether an object is in sight, over all of them."""
     rows: tuple[FilmRow, ...]
 
 
@@ -112,4 +114,6 @@ def synthetic_report(rows: Sequence[FilmRow]) -> SyntheticReport:
     figures = {name: films_report(own).total for name, own in by_difficulty.items()}
     total = films_report(rows).total
     j, f, jf = (float(np.mean([getattr(own, name) for own in figures.values()])) for name in ("j", "f", "jf"))
-    return SyntheticReport(VERSION, FilmFigures(total.objects, total.frames, j, f, jf, total.fps), figures, tuple(rows))
+    mean = FilmFigures(total.objects, total.frames, j, f, jf, total.fps)
+    presence = sum((row.presence for row in rows), Presence())
+    return SyntheticReport(VERSION, mean, figures, presence, tuple(rows))
