@@ -77,6 +77,7 @@ def build(config: YOLOConfig, state: Mapping[str, Tensor], *, fold: bool = True)
     model.eval().requires_grad_(False)
     if fold:
         model.fold().requires_grad_(False)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on processors
     return model
 
 
