@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from masklet.checkpoints import Progress
 from masklet.devices import device_of
-from masklet.errors import ModelError, PromptError
+from masklet.errors import ModelError
 from masklet.image import ImagePredictor
 from masklet.image.everything import EverythingOptions
 from masklet.image.predictor import PRECISIONS
@@ -32,6 +32,7 @@ from masklet.sam.everything import (
 )
 from masklet.sam.info import ModelInfo
 from masklet.sam.said import check_side, numbers_of, options_of
+from masklet.sam.whole import everything_options, refuse_everything, refuse_prompt_words, whole
 from masklet.video import (
     Finder,
     Following,
@@ -57,7 +58,8 @@ class SAM:
     """Segment anything.
 
     `model` is nothing (the small model inside the package), a known name (`sam2.1_b.pt`,
-    `sam2.1_hiera_base_plus.pt`, `facebook/sam2.1-hiera-base-plus`) or a .pt or .safetensors file. `image_size` is the
+    `sam2.1_hiera_base_plus.pt`, `facebook/sam2.1-hiera-base-plus`, `sam_b.pt`, `mobile_sam.pt`) or a .pt or
+    .safetensors file. SAM and MobileSAM are for pictures only. `image_size` is the
     side of the square that pictures are brought to, a multiple of 32; None: what the model was trained for. Smaller is
     faster and coarser.
 
@@ -86,7 +88,7 @@ class SAM:
         check_side(image_size)
         self._loaded: LoadedModel = load(model, progress)
         if image_size is not None:
-            self._loaded.network.image_size, self._loaded.network.own_picture_size = image_size, None
+            self._loaded.network.look_at(image_size)
         self.predictor = ImagePredictor(self._loaded.network, place, precision)
         self._encoded: tuple[bytes, ImageFeatures | None] = (b"", None)
 
@@ -104,6 +106,7 @@ class SAM:
             licence_weights=card.licence_weights if card else "unknown",
             device=str(self.predictor.device),
             precision=self.predictor.precision,
+            follows_films=loaded.network.follows_films,
         )
 
     def __call__(
@@ -116,6 +119,7 @@ class SAM:
         masks: object = None,
         logits: npt.NDArray[np.float32] | None = None,
         multimask: bool | None = None,
+        everything: EverythingOptions | str | None = None,
         channels: Literal["rgb", "bgr"] = "rgb",
     ) -> list[Results]:
         """Find what the prompts mean, in every picture of `source`: a `Results` a picture.
@@ -127,9 +131,13 @@ class SAM:
         earlier result for the same objects (`results[0].logits`); `multimask=True` answers each object with three
         candidates, best first. The same picture asked again is not encoded again.
 
+        Without prompts everything is found, best first; `everything` is a preset (fast, default, fine) or an
+        `EverythingOptions`. A picture in which nothing is found has a `Results` of length nought.
+
         Raises:
             SourceError: a source that cannot be read.
-            PromptError: prompts that cannot be meant.
+            PromptError: prompts that cannot be meant, or prompts and `everything`.
+            InputError: an unknown preset.
         """
         return list(
             self.stream(
@@ -140,6 +148,7 @@ class SAM:
                 masks=masks,
                 logits=logits,
                 multimask=multimask,
+                everything=everything,
                 channels=channels,
             )
         )
@@ -154,15 +163,23 @@ class SAM:
         masks: object = None,
         logits: npt.NDArray[np.float32] | None = None,
         multimask: bool | None = None,
+        everything: EverythingOptions | str | None = None,
         channels: Literal["rgb", "bgr"] = "rgb",
     ) -> Iterator[Results]:
         """As calling the model, but one `Results` at a time: a long folder needs the memory of one picture."""
-        if points is None and bboxes is None and masks is None:
-            raise PromptError(
-                "no prompt was given; say what to segment with points=[x, y], bboxes=[x1, y1, x2, y2] or masks=... "
-                "(segmenting everything without a prompt is not part of this version)"
-            )
+        unprompted = points is None and bboxes is None and masks is None
+        if unprompted:
+            refuse_prompt_words(labels=labels, logits=logits, multimask=multimask)
+            options = everything_options(self.predictor.model, everything)
+        else:
+            refuse_everything(everything)
         pictures = open_source(source, channels=channels)  # type: ignore[arg-type]
+
+        def wholes() -> Iterator[Results]:
+            for picture in pictures:
+                clock = Clock()
+                self._set(picture, clock)
+                yield whole(self.predictor, picture, options, clock)
 
         def results() -> Iterator[Results]:
             for picture in pictures:
@@ -173,7 +190,7 @@ class SAM:
                 clock.tick("decode")
                 yield results_of(picture, prediction, clock)
 
-        return results()
+        return wholes() if unprompted else results()
 
     predict = __call__
 
@@ -243,6 +260,8 @@ class SAM:
         channels: Literal["rgb", "bgr"] = "rgb",
         options: FollowOptions | None = None,
         track: TrackOptions | None = None,
+        start: int | None = None,
+        stop: int | None = None,
         **how: Any,
     ) -> Following:
         """Follow all there is in a film, without prompts: a `Results` a frame, and who was born and died in `lives`.
@@ -251,7 +270,8 @@ class SAM:
         frames and joined without duplicates, what is out of sight for `forget_after` frames is let go of. Options are
         given as a `FollowOptions`, or by name. `finder` says what there is in a frame (see `masklet.video.Found`);
         None: everything is segmented, as densely as `everything` says: "fast", "default", "fine" or
-        `EverythingOptions`. `identities=False` looks at every frame by itself. `source` is as for `track`.
+        `EverythingOptions`. `identities=False` looks at every frame by itself. `source` is as for `track`; frames are
+        those from `start` to before `stop`.
 
         Example:
             >>> following = model.follow("street.mp4", every=5, max_objects=12)
@@ -267,10 +287,10 @@ class SAM:
         """
         wanted, tracking = follow_options_of(options, how), track or TrackOptions()
         find = everything_finder(self.predictor, everything) if finder is None else finder
-        alone = not wanted.identities and self._loaded.network.config.memory is None
+        alone = not wanted.identities and not self._loaded.network.follows_films
         stepper = None if alone else self._stepper(tracking)[0]
         video = source if isinstance(source, Video) else open_video(source, channels=channels)
-        return follow_everything(stepper, video, find, wanted, tracking)
+        return follow_everything(stepper, video, find, wanted, tracking, start=start, stop=stop)
 
     def session(
         self,
@@ -351,16 +371,16 @@ class SAM:
 
         wanted = wish_of(wish, epochs=epochs, steps=steps)
         one_process()
-        network = self._loaded.network
+        network = self._loaded.as_sam2("be trained here")
         if wanted.size is None and network.image_size != network.config.image_size:
             wanted = replace(wanted, size=network.image_size)
         machine = Machine(str(self.predictor.device), workers)
         config = with_settings(config_for(wanted, str(self._loaded.path), data, machine), settings)
         path = fine_tuned(config, data, Path(out), machine, report)
-        before, self._loaded = self._loaded.network, load(path)
-        self._loaded.network.image_size = before.image_size
-        self._loaded.network.own_picture_size = before.own_picture_size
-        self.predictor = ImagePredictor(self._loaded.network, str(self.predictor.device), self.predictor.precision)
+        self._loaded = load(path)
+        learned = self._loaded.as_sam2("be trained here")
+        learned.image_size, learned.own_picture_size = network.image_size, network.own_picture_size
+        self.predictor = ImagePredictor(learned, str(self.predictor.device), self.predictor.precision)
         self._encoded = (b"", None)
         return path
 
@@ -411,7 +431,7 @@ class SAM:
         return Live(*self._stepper(options_of(options, how)), length)
 
     def _stepper(self, options: TrackOptions) -> tuple[Stepper, TrackOptions]:
-        network, predictor = self._loaded.network, self.predictor
+        network, predictor = self._loaded.as_sam2("follow objects through films"), self.predictor
         if network.config.memory is None:
             raise ModelError(
                 f"{self._loaded.name} ({self._loaded.path}) is for pictures only: its file has no memory; "
