@@ -15,9 +15,12 @@ from masklet.detect.everything import EverythingDetector
 from masklet.detect.hub import HubDetector
 from masklet.detect.opening import HUB_EXAMPLES
 from masklet.detect.plain import PlainDetector
+from masklet.detect.yolo import YOLODetector
 from masklet.errors import DownloadError, InputError, UnknownModelError
 from masklet.image.predictor import ImagePredictor
 from networks import small_network
+from yolo_files import NAMES as YOLO_NAMES
+from yolo_files import network, save
 
 RGB = np.zeros((48, 64, 3), np.uint8)
 
@@ -82,6 +85,24 @@ def test_names_with_an_owner_are_looked_for_on_the_hub(name: str, monkeypatch: p
         open_detector(name, DetectOptions(text="a dog"))
 
 
+@pytest.mark.parametrize("name", ["yolov8n.pt", "YOLOv8x-seg", "FastSAM-s.pt"])
+def test_names_of_the_table_are_looked_for_where_they_are_published(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASKLET_OFFLINE", "1")
+    monkeypatch.setenv("MASKLET_HOME", "/nowhere")
+    with pytest.raises(DownloadError, match=r"Fetch it by other means from https://\S+/(yolov8|FastSAM)"):
+        open_detector(name)
+
+
+@pytest.mark.parametrize("spelt", [str, Path])
+def test_a_file_is_a_detector_of_that_family(spelt: Any, tmp_path: Path) -> None:
+    save(tmp_path / "mine.pt", network())
+    opened = open_detector(spelt(tmp_path / "mine.pt"), DetectOptions(classes=("dog",)), "cpu")
+    assert isinstance(opened, YOLODetector)
+    assert opened.names == YOLO_NAMES
+    with pytest.raises(InputError, match="'cat' is unknown"):
+        open_detector(spelt(tmp_path / "mine.pt"), DetectOptions(classes=("cat",)))
+
+
 @pytest.mark.parametrize("name", ["evrything", "yolov9000.pt", "./nowhere/detector", "rtdetr_r50vd"])
 def test_an_unknown_name_lists_what_there_is(name: str) -> None:
     with pytest.raises(UnknownModelError) as error:
@@ -91,7 +112,9 @@ def test_an_unknown_name_lists_what_there_is(name: str) -> None:
         assert known in str(error.value)
 
 
-@pytest.mark.parametrize(("name", "near"), [("evrything", "everything"), ("rtdetr_r50vd", "PekingU/rtdetr_r50vd")])
+@pytest.mark.parametrize(
+    ("name", "near"), [("evrything", "everything"), ("yolo8n", "yolov8n.pt"), ("rtdetr_r50vd", "PekingU/rtdetr_r50vd")]
+)
 def test_an_unknown_name_is_answered_with_the_nearest(name: str, near: str) -> None:
     with pytest.raises(UnknownModelError, match=f"Did you mean {near!r}"):
         open_detector(name)

@@ -11,7 +11,7 @@ from masklet.detect.base import DetectOptions, Detector, Rgb
 from masklet.detect.hub_files import is_hub_name
 from masklet.detect.plain import ChosenFrom, PlainDetector
 from masklet.errors import InputError, UnknownModelError
-from masklet.registry import ModelCard, find
+from masklet.registry import MODELS, ModelCard, find
 
 if TYPE_CHECKING:
     from masklet.image.predictor import ImagePredictor
@@ -28,6 +28,8 @@ HUB_EXAMPLES = (
     "google/owlv2-base-patch16-ensemble",
 )
 """Published detectors of the `transformers` extra, one of each kind; the last two go by text."""
+FAMILIES = ("yolo", "fastsam")
+"""Of the table of models, those that detect."""
 
 
 class _HasPredictor(Protocol):
@@ -79,14 +81,17 @@ def _by_name(what: str, options: DetectOptions, device: str, sam: _HasPredictor 
         from masklet.detect.hub import open_hub
 
         return open_hub(what, options, device)
-    if not path.is_file() and _card(what) is None:
+    card = _card(what)
+    if not path.is_file() and card is None:
         raise UnknownModelError(_unknown(what))
-    if not path.is_file():
+    if not path.is_file() and card is not None and card.family not in FAMILIES:
         raise InputError(
             f"{what!r} is a segmentation model, which does not detect by itself; it can be asked everywhere: "
             f"open_detector({EVERYTHING!r}, sam=SAM({what!r})), or {EVERYTHING!r} as det_model beside it as sam_model"
         )
-    raise UnknownModelError(_unknown(what))
+    from masklet.detect.yolo import YOLODetector
+
+    return YOLODetector(what, options, device)
 
 
 def _everything(options: DetectOptions, device: str, sam: _HasPredictor | ImagePredictor | None) -> Detector:
@@ -109,7 +114,7 @@ def _card(what: str) -> ModelCard | None:
 
 
 def _unknown(what: str) -> str:
-    cards: list[ModelCard] = []
+    cards = [card for card in MODELS.values() if card.family in FAMILIES]
     ours = [name for card in cards for name in (card.file, *card.aliases)]
     known = [EVERYTHING, *ours, *HUB_EXAMPLES]
     short = {name.rpartition("/")[2].removesuffix(".pt").casefold(): name for name in reversed(known)}
