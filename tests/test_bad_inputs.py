@@ -27,7 +27,10 @@ def text_file(folder: Path, name: str, content: bytes) -> Path:
 
 ROWS: list[tuple[str, Act, type[Exception], list[str]]] = [
     # prompts
-    ("nothing asked", lambda m, d: m(RGB), errors.PromptError, ["points=", "bboxes=", "masks="]),
+    ("labels of nothing", lambda m, d: m(RGB, labels=[1]), errors.PromptError, ["points=", "bboxes=", "masks"]),
+    ("everything and a point", lambda m, d: m(RGB, points=[9, 9], everything="fast"), errors.PromptError, ["leave"]),
+    ("unknown preset", lambda m, d: m(RGB, everything="best"), errors.InputError, ["'best'", "fast", "fine"]),
+    ("everything of no kind", lambda m, d: m(RGB, everything=3), errors.InputError, ["3", "EverythingOptions"]),
     ("x right of it", lambda m, d: m(RGB, points=[60, 10]), errors.PromptError, ["60", "40"]),
     ("y below it", lambda m, d: m(RGB, points=[10, 400]), errors.PromptError, ["400", "40"]),
     ("negative x", lambda m, d: m(RGB, points=[-1, 10]), errors.PromptError, ["-1"]),
