@@ -183,7 +183,6 @@ def test_ctrl_c_ends_an_endless_source(
 # command line -> words its one line on standard error must have
 BAD: list[tuple[str, list[str]]] = [
     ("track", ["FILM", "masklet track --help"]),
-    ("track film.mp4", ["nothing says what to follow", "--point 210,350"]),
     ("track film.mp4 --point 5,5 --object", ["--object", "masklet track --help"]),
     ("track film.mp4 --point 5,5 --object 2", ["nothing is said after --object 2"]),
     ("track film.mp4 --point 5,5 --save mp4", ["'mp4'", "video, masks, png"]),

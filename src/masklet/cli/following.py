@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from masklet.sam import SAM
     from masklet.video import Session
 
-__all__ = ["TrackJob", "follow", "stem_of"]
+__all__ = ["STOPPED", "WRONG", "TrackJob", "broke_off", "follow", "source_of", "stem_of"]
 
 KEEPS = ("recent", "all")
 STATES = ("visible", "occluded", "lost")
@@ -83,7 +83,7 @@ def follow(job: TrackJob, model: SAM | None = None) -> None:
     from masklet.media import open_video
 
     _check(job)
-    with open_video(_source(job.source)) as video:
+    with open_video(source_of(job.source)) as video:
         if not video.seekable:
             _check_stream(job, video)
         journal = Journal(job.out, stem_of(job.source, video)) if video.seekable else None
@@ -106,6 +106,30 @@ def stem_of(source: str, video: Video) -> str:
         path = path.parent
     absolute = Path(os.path.abspath(path))
     return safe_stem(absolute.name if absolute.is_dir() else absolute.stem)
+
+
+def source_of(word: str) -> str | int:
+    """What to open: a number is a camera, unless there is a file of that name.
+
+    Example:
+        >>> source_of("0")
+        0
+    """
+    return int(word) if word.isascii() and word.isdigit() and not os.path.exists(word) else word
+
+
+def broke_off(video: Video, until: int | None) -> bool:
+    """Whether a film that was gone through to its end, or to frame `until`, has fewer frames than it states; tells so.
+
+    Example:
+        >>> broke_off(video, until=None)
+        False
+    """
+    count, stated = video.count, video.expected
+    if count is None or stated is None or stated <= count or (until is not None and until < count):
+        return False
+    tell_failure(f"{video.path} broke off: it has {count} of {stated} frames, and these were tracked")
+    return True
 
 
 class _Run:
@@ -263,11 +287,7 @@ class _Run:
 
     def _tell_early_end(self) -> None:
         """A film that has fewer frames than it states has given out."""
-        count, stated = self.video.count, self.video.expected
-        if count is None or stated is None or stated <= count or self.job.reverse:
-            return
-        if self.job.until is None or self.job.until >= count:
-            tell_failure(f"{self.video.path} broke off: it has {count} of {stated} frames, and these were tracked")
+        if not self.job.reverse and broke_off(self.video, self.job.until):
             raise typer.Exit(WRONG)
 
     def _leave(self, reason: str, code: int) -> NoReturn:
@@ -288,9 +308,7 @@ class _Run:
     def _abandon(self) -> None:
         """Leave no trace of a run that did not begin, and all of one that did."""
         with unbroken():
-            for sink in self.outputs.sinks:
-                with sink:
-                    pass
+            self.outputs.abandon()
             if self.journal is not None:
                 self.journal.give_up()
 
@@ -351,11 +369,6 @@ def _tell(session: Session, said: Said) -> None:
         session.add(said.object, frame=said.frame, points=points, labels=labels, box=said.box, mask=said.mask)
     except PromptError as error:
         raise PromptError(f"object {said.object} on frame {said.frame}: {error}") from error
-
-
-def _source(word: str) -> str | int:
-    """A number is a camera, unless there is a file of that name."""
-    return int(word) if word.isascii() and word.isdigit() and not os.path.exists(word) else word
 
 
 def _total(job: TrackJob, video: Video) -> int | None:

@@ -113,6 +113,12 @@ class Outputs:
         if problems:
             raise problems[0]
 
+    def abandon(self) -> None:
+        """Let go of a run that failed: what was written stays, and nothing more is said."""
+        for sink in self.sinks:
+            with sink:
+                pass
+
     def _paint(self, records: Iterable[FrameRecord]) -> None:
         for frame in pictured(records, self.video):
             self._write(frame)

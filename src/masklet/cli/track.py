@@ -1,4 +1,4 @@
-"""`masklet track`: a film and prompts in, every object followed through it."""
+"""`masklet track`: a film in, and what is prompted followed through it; without prompts, everything."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from masklet.cli.crowd import CrowdJob, follow_all, refuse_prompt_options
 from masklet.cli.following import TrackJob, follow
 from masklet.cli.order import in_order, spellings
 from masklet.cli.outputs import saves_of
 from masklet.cli.saying import PROMPT_WORDS, say
+from masklet.errors import PromptError
 
 __all__ = ["track"]
 
@@ -68,15 +70,31 @@ def track(
         str,
         typer.Option("--keep", metavar="recent|all", help="all: write STEM_session.safetensors too, to edit it later."),
     ] = "recent",
+    every: Annotated[
+        int | None,
+        typer.Option("--every", metavar="N", min=1, help="Without prompts: look for new objects every N frames (10)."),
+    ] = None,
+    max_objects: Annotated[
+        int | None,
+        typer.Option("--max-objects", metavar="N", min=1, help="Without prompts: follow so many at once (32)."),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option("--preset", metavar="NAME", help="Without prompts: how densely to look, fast, default or fine."),
+    ] = None,
+    each_frame: Annotated[
+        bool, typer.Option("--each-frame", help="Without prompts: every frame by itself, no identities.")
+    ] = False,
     device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; default: the best.")] = None,
     precision: Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")] = "fp32",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
-    """Follow objects through a film, a folder of pictures or a live camera.
+    """Follow objects through a film, a folder of pictures or a live camera: those of the prompts, or all there are.
 
     Coordinates are pixels of the original frame, x to the right and y down; frames count from 0. The order of the
     prompts counts: --object and --frame say what the prompts after them are about. --save is repeatable or a comma
-    list. Ctrl-C finishes the files with the frames so far.
+    list. Ctrl-C finishes the files with the frames so far. Without any prompt everything is found and followed, what
+    appears later too, and STEM_lives.json says from when to when each object was there.
 
     \b
     Examples:
@@ -86,6 +104,7 @@ def track(
       masklet track shots/ --mask first.png --save png --out masks
       masklet track dog.mp4 --point 150,150 --until 100 --model sam2.1_t.pt --resume
       masklet track 0 --box 200,100,400,400 --out camera
+      masklet track street.mp4 --every 5 --max-objects 12
     """
     words = in_order(_typed(context), spellings(context.command.params))
     given = {
@@ -97,10 +116,34 @@ def track(
         "--mask": mask,
     }
     assert all([w.value for w in words if w.option == name] == (given[name] or []) for name in PROMPT_WORDS)
+    crowd = {"--every": every, "--max-objects": max_objects, "--preset": preset, "--each-frame": each_frame or None}
+    if not any(given.values()):
+        refuse_prompt_options(both=both, reverse=reverse, resume=resume, keep=keep != "recent")
+        follow_all(
+            CrowdJob(
+                source=film,
+                saves=saves_of(save),
+                out=out,
+                start=start,
+                until=until,
+                model=model,
+                device=device,
+                precision=precision,
+                exclusive=exclusive,
+                quiet=quiet,
+                every=every or CrowdJob.every,
+                max_objects=max_objects or CrowdJob.max_objects,
+                identities=not each_frame,
+                preset=preset or CrowdJob.preset,
+            )
+        )
+        return
+    said = say(words)
+    _refuse_crowd_options(crowd)
     follow(
         TrackJob(
             source=film,
-            said=say(words),
+            said=said,
             saves=saves_of(save),
             out=out,
             both=both,
@@ -116,6 +159,12 @@ def track(
             quiet=quiet,
         )
     )
+
+
+def _refuse_crowd_options(given: dict[str, int | str | None]) -> None:
+    for option, value in given.items():
+        if value is not None:
+            raise PromptError(f"{option} is for films without prompts, and there are prompts: leave one of the two out")
 
 
 def _typed(context: typer.Context) -> list[str]:

@@ -1,0 +1,85 @@
+"""The face without prompts, on films: what it is given, what it refuses. The rest is in video/test_everything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from masklet import SAM
+from masklet.errors import InputError, PromptError
+from masklet.image.everything import EverythingOptions
+from masklet.video import Following, FollowOptions, Found, TrackOptions
+
+CENTRE = EverythingOptions(
+    points_per_side=None,
+    point_grids=[np.array([[0.25, 0.45]])],
+    pred_iou_thresh=0,
+    stability_score_thresh=0,
+    box_nms_thresh=1,
+)
+"""One point, on the red square, and all its answers."""
+
+
+def square(rgb: np.ndarray) -> list[Found]:
+    return [Found(0.9, mask=rgb[..., 0] > 200, class_id=4, name="square")]
+
+
+def test_everything_of_the_first_frame_is_followed(tracker: SAM, small_film: np.ndarray) -> None:
+    following = tracker.track(small_film[:3], everything=CENTRE, every=2, smallest=0)
+    assert isinstance(following, Following)
+    shown = list(following)
+    assert [frame.frame for frame in shown] == [0, 1, 2]
+    assert len(following.lives) >= 1
+    assert shown[1].ids[0] == 1
+    assert shown[1].states is not None
+    assert shown[1].names == {0: "object"}
+
+
+def test_a_finder_of_ones_own_brings_classes(tracker: SAM, small_film: np.ndarray) -> None:
+    for frame in tracker.follow(small_film[:3], finder=square, track=TrackOptions(clean=0)):
+        assert frame.ids.tolist() == [1]
+        assert frame.name_of(0) == "square"
+
+
+def test_frame_by_frame_is_the_finder_and_needs_no_memory(
+    tracker: SAM, small_film: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SAM, "_stepper", None)  # whatever follows is not asked for
+    monkeypatch.setattr(type(tracker._loaded.network), "follows_films", False)
+    for index, frame in enumerate(tracker.track(small_film[:3], finder=square, identities=False)):
+        assert frame.masks is not None
+        np.testing.assert_array_equal(frame.masks.data[0], small_film[index, ..., 0] > 200)
+
+
+def test_options_come_as_a_value_or_by_name(tracker: SAM, small_film: np.ndarray) -> None:
+    looks: list[int] = []
+
+    def counted(rgb: np.ndarray) -> list[Found]:
+        looks.append(1)
+        return square(rgb)
+
+    list(tracker.follow(small_film[:4], finder=counted, options=FollowOptions(every=4, max_objects=3), every=2))
+    assert len(looks) == 2
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "words"),
+    [
+        ({"labels": [1]}, PromptError, "labels="),
+        ({"ids": [3]}, PromptError, "ids="),
+        ({"frame": 2}, PromptError, "frame=2"),
+        ({"both": True}, PromptError, "both=True"),
+        ({"evry": 5}, InputError, "no option evry; options of following everything are every, "),
+        ({"every": 0}, InputError, "every=0"),
+        ({"everything": "finest"}, InputError, "finest"),
+        ({"points": [20, 25], "every": 5}, PromptError, "every is for films without prompts"),
+        ({"points": [20, 25], "finder": square}, PromptError, "finder is for films without prompts"),
+    ],
+)
+def test_what_cannot_be_meant(
+    tracker: SAM, small_film: np.ndarray, how: Any, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        tracker.track(small_film, **how)
