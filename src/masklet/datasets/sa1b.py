@@ -9,8 +9,8 @@ from pathlib import Path
 from masklet.datasets.base import Choice, Dataset, Finding, Mask, Size, Still, same_size
 from masklet.datasets.codes import coded_masks
 from masklet.datasets.gathering import gathered, parts_of
-from masklet.datasets.jsons import as_list, as_record, read_json
-from masklet.datasets.listing import any_file, by_stem, chosen, folders_in
+from masklet.datasets.jsons import as_list, as_record, keys_of_start, read_json
+from masklet.datasets.listing import by_stem, chosen, folders_in
 
 __all__ = ["Sa1bStill", "is_sa1b", "open_sa1b"]
 
@@ -34,8 +34,11 @@ class Sa1bStill(Still):
 
 
 def is_sa1b(path: Path) -> bool:
-    """Whether there are files sa_*.json in a folder, or directly below it."""
-    return any_file(path, "sa_*.json") or any_file(path, "*/sa_*.json")
+    """Whether there are files sa_*.json in a folder, or directly below it, that are not LabelMe's."""
+    if not path.is_dir():
+        return False
+    first = next((file for pattern in ("sa_*.json", "*/sa_*.json") for file in path.glob(pattern)), None)
+    return first is not None and "shapes" not in keys_of_start(first)
 
 
 def open_sa1b(path: Path, choice: Choice) -> Dataset:

@@ -93,7 +93,7 @@ class DavisLayout(LayoutWriter):
 def _lasting(known: dict[int, int], number: int) -> int:
     """The label of an id in its film, a new one the first time; 0 where there is no room."""
     if number not in known:
-        wanted = (number, *range(1, LAST + 1))
+        wanted = (number, *range(LAST, 0, -1))  # from above, where fewest have their own number
         label = next((n for n in wanted if 1 <= n <= LAST and n not in known.values()), 0)
         known.update({number: label} if label else {})
     return known.get(number, 0)
