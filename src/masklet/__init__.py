@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from masklet.errors import MaskletError, MaskletWarning
 
 if TYPE_CHECKING:
+    from masklet.annotate import auto_annotate
     from masklet.image import ImagePredictor, Prediction
     from masklet.results import Results
     from masklet.sam import SAM, ModelInfo
@@ -29,6 +30,7 @@ __all__ = [
     "Prediction",
     "Results",
     "__version__",
+    "auto_annotate",
 ]
 
 __version__ = "0.1.0"
@@ -39,6 +41,7 @@ _HOMES = {
     "ModelInfo": "masklet.sam",
     "Prediction": "masklet.image",
     "Results": "masklet.results",
+    "auto_annotate": "masklet.annotate",
 }
 
 

@@ -5,6 +5,8 @@ engine    `annotate`, the same as a stream of progress
 options   what is asked, checked
 listing   which pictures and films there are, and what they are called
 finding   a detector and a segmenting model at work
+films     the same for films: found in every so many frames, followed in between
+steps     what a worker reports
 pool      several processes side by side
 records   what was found, as lines of JSON
 journal   what a run remembers, so that the next one goes on

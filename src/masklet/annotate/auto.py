@@ -39,6 +39,7 @@ def auto_annotate(
     workers: int = 1,
     review: float = 0.02,
     every: int = 10,
+    everything: str = "default",
     resume: bool = True,
     report: Callable[[Progress], None] | None = None,
 ) -> Summary:
@@ -56,8 +57,9 @@ def auto_annotate(
     output_dir/FORMAT each instead; `split=0.8` puts so many pictures into train and the rest into val, always the
     same; `pictures` is "link", "copy", or "none" to leave them where they are; `segmentation` is "rle", "polygon"
     (which keeps `min_iou` of each mask) or "both", where a format has the choice. `detector_masks` takes the masks of
-    a detector that draws its own. `review` is the share of pictures on the review sheet, `every` the frames of a film
-    from one look of the detector to the next.
+    a detector that draws its own. `everything` is how densely that one asks: "fast", "default" or "fine". `review` is
+    the share of pictures on the review sheet. Of a film every frame is labelled: the detector looks at each `every`-th,
+    what it finds is followed in between and keeps its number.
 
     A picture that cannot be read is listed in the summary and skipped. Stopped at any moment, a call with the same
     arguments goes on (`resume=False` begins anew). `workers` processes need a script with
@@ -93,6 +95,7 @@ def auto_annotate(
         workers=workers,
         review=review,
         every=every,
+        everything=everything,
     )
     summary: Summary | None = None
     for progress in annotate(data, options, output_dir, resume=resume):

@@ -9,22 +9,24 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from masklet.annotate.finding import BatchDone, ItemDone
-from masklet.annotate.journal import Journal, Kept
+from masklet.annotate.films import with_pixels
+from masklet.annotate.journal import Entry, Journal
 from masklet.annotate.listing import Data, Item, default_output, list_items, split
 from masklet.annotate.options import AnnotateOptions
 from masklet.annotate.outputs import Shelf, clear
 from masklet.annotate.pool import worked
 from masklet.annotate.records import Record
 from masklet.annotate.review import Pile, write_review
+from masklet.annotate.steps import BatchDone, FrameDone
 from masklet.annotate.summary import Summary, Tally
 from masklet.errors import MaskletWarning
 from masklet.files import write_text
+from masklet.media.sources import natural_key
 
 __all__ = ["Progress", "annotate"]
 
@@ -35,8 +37,8 @@ REVIEW, SUMMARY = "review.html", "summary.json"
 class Progress:
     """What was just done: `name` with so many `objects`, or why it failed; how far the run is.
 
-    `done` of `total` pictures and films are done, `earlier` of them by a run before. The last one of a run has the
-    `summary`, and no name.
+    `done` of `total` pictures and films are done, `earlier` of them by a run before. `frame` of `frames` (None:
+    unknown) is given for a frame of a film that is not done yet. The last one of a run has the `summary`, and no name.
     """
 
     name: str
@@ -46,6 +48,8 @@ class Progress:
     done: int
     total: int
     earlier: int
+    frame: int | None = None
+    frames: int | None = None
     summary: Summary | None = None
 
 
@@ -55,7 +59,7 @@ def annotate(
     output_dir: str | os.PathLike[str] | None = None,
     *,
     resume: bool = True,
-) -> Iterator[Progress]:
+) -> Generator[Progress, None, None]:
     """Label every picture and film of `data`; a `Progress` for each one as it is done, and one with the summary.
 
     `output_dir` None is the folder that `default_output` names. With `resume` an earlier run of the same options into
@@ -87,17 +91,15 @@ class _Run:
         self.done = self.earlier = 0
         self.started = time.monotonic()
 
-    def all(self) -> Iterator[Progress]:
+    def all(self) -> Generator[Progress, None, None]:
         """Everything that is not done yet."""
         with self.journal as journal, Shelf(self.out, self.options) as shelf:
             self._begin()
             self._catch_up(shelf)
-            for batch in worked(self._batches(), self.options):
-                journal.learn(batch.names)
-                journal.add(_kept(one) for one in batch.done)
-                for one in batch.done:
-                    self._write(shelf, one.item.name)
-                yield from self._told(batch)
+            for step in worked(self._batches(), self.options, journal.folder):
+                if isinstance(step, BatchDone):
+                    self._keep(step, shelf)
+                yield from self._told(step)
             yield self._finished(shelf)
 
     def _begin(self) -> None:
@@ -121,35 +123,64 @@ class _Run:
     def _catch_up(self, shelf: Shelf) -> None:
         """Write what was found before and may not have been written."""
         for name, entry in self.journal.entries.items():
-            if not entry.failed and (entry.count > 1 or shelf.lacks(name, self.journal.names)):
+            if not entry.failed and self._unwritten(shelf, name, entry):
                 self._write(shelf, name)
 
+    def _unwritten(self, shelf: Shelf, name: str, entry: Entry) -> bool:
+        """Whether a format lacks labels of a picture, or of a frame of a film."""
+        if entry.count == 1:
+            return shelf.lacks(name, self.journal.names)
+        return any(shelf.lacks(record.name, self.journal.names) for record in self.journal.records(name))
+
+    def _keep(self, batch: BatchDone, shelf: Shelf) -> None:
+        """Remember what was found, then write it."""
+        self.journal.learn(batch.names)
+        self.journal.add(one.kept() for one in batch.done)
+        for one in batch.done:
+            if one.spool is not None:
+                one.spool.unlink(missing_ok=True)
+            self._write(shelf, one.item.name)
+
     def _write(self, shelf: Shelf, name: str) -> None:
-        for record in self.journal.records(name):
-            shelf.write(record, self.journal.names)
+        records = self.journal.records(name)
+        pairs = with_pixels(records) if shelf.wants_pixels else ((record, None) for record in records)
+        for record, rgb in pairs:
+            shelf.write(record, self.journal.names, rgb)
 
     def _batches(self) -> Iterator[list[Item]]:
-        """Pictures that are to be done, so many at a time: cut from the list as a whole, so that a batch has the same
-        pictures when a run goes on."""
+        """What is to be done: pictures, so many at a time, then films.
+
+        Pictures are cut from the list as a whole, so that a batch has the same ones when a run goes on.
+        """
         size, todo = self.options.batch_size, set(self._todo)
-        for start in range(0, len(self.items), size):
-            batch = [item for item in self.items[start : start + size] if item in todo]
+        pictures = [item for item in self.items if not item.is_film]
+        for start in range(0, len(pictures), size):
+            batch = [item for item in pictures[start : start + size] if item in todo]
             if batch:
                 yield batch
+        yield from ([item] for item in self._todo if item.is_film)
 
-    def _told(self, batch: BatchDone) -> Iterator[Progress]:
-        for one in batch.done:
+    def _told(self, step: FrameDone | BatchDone) -> Iterator[Progress]:
+        if isinstance(step, FrameDone):
+            yield self._progress(step.item, step.objects, frame=step.frame, frames=step.frames)
+            return
+        for one in step.done:
             self.done += 1
-            item = one.item
-            yield Progress(item.name, item.path, one.objects, one.failure, self.done, len(self.items), self.earlier)
+            yield self._progress(one.item, one.objects, one.failure)
+
+    def _progress(
+        self, item: Item, objects: int, failure: str = "", *, frame: int | None = None, frames: int | None = None
+    ) -> Progress:
+        return Progress(item.name, item.path, objects, failure, self.done, len(self.items), self.earlier, frame, frames)
 
     def _finished(self, shelf: Shelf) -> Progress:
         """The end: what belongs to the data as a whole, the review sheet, the summary."""
         journal, names = self.journal, self.journal.names
         shelf.finish(names)
         conf = None if self.options.sees_everything else self.options.detect.conf
-        tally, pile = Tally(), Pile(self.options.review, len(journal.entries), conf)
-        for name in journal.entries:
+        pictures = sum(entry.count for entry in journal.entries.values() if not entry.failed)
+        tally, pile = Tally(), Pile(self.options.review, pictures, conf)
+        for name in sorted(journal.entries, key=natural_key):
             for place, record in enumerate(journal.records(name)):
                 tally.add(record)
                 pile.add(name, place, record)
@@ -159,7 +190,7 @@ class _Run:
             files.append(write_review(self.out / REVIEW, doubtful, names, conf, tally.failures))
         summary = self._summary(tally, shelf, files)
         write_text(self.out / SUMMARY, summary.to_json())
-        return Progress("", "", tally.objects, "", self.done, len(self.items), self.earlier, summary)
+        return Progress("", "", tally.objects, "", self.done, len(self.items), self.earlier, summary=summary)
 
     def _record(self, name: str, place: int) -> Record:
         return next(islice(self.journal.records(name), place, None))
@@ -179,8 +210,3 @@ class _Run:
             seconds=round(time.monotonic() - self.started, 3),
             files=tuple(files),
         )
-
-
-def _kept(one: ItemDone) -> Kept:
-    lines = [record.to_line() for record in one.records]
-    return Kept(one.item.name, one.stamp, len(lines), lines, bool(one.failure))

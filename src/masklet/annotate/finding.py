@@ -6,15 +6,17 @@ Boxes are xyxy in pixels of the original picture. Shapes: N objects, H and W of 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from masklet.annotate.films import film_steps
 from masklet.annotate.listing import Item
 from masklet.annotate.options import AnnotateOptions
 from masklet.annotate.records import Corners, Found, Record
+from masklet.annotate.steps import BatchDone, FrameDone, ItemDone
 from masklet.detect.base import Detections, Detector, class_numbers
 from masklet.errors import InputError, SourceError
 from masklet.masks.boxes import from_masks
@@ -24,7 +26,7 @@ from masklet.media.pictures import Picture, from_file
 if TYPE_CHECKING:
     from masklet.sam import SAM
 
-__all__ = ["BatchDone", "Finder", "ItemDone"]
+__all__ = ["Finder"]
 
 Bools = npt.NDArray[np.bool_]
 
@@ -35,41 +37,14 @@ LEAST_SIDE = 2.0
 """Pixels; a thinner box is widened, so that it can be asked about."""
 
 
-@dataclass(frozen=True)
-class ItemDone:
-    """What came of one picture or film: its records."""
-
-    item: Item
-    stamp: list[int]
-    records: tuple[Record, ...]
-
-    @property
-    def objects(self) -> int:
-        """Objects with a mask."""
-        return sum(one.area > 0 for record in self.records for one in record.objects)
-
-    @property
-    def failure(self) -> str:
-        """Why it could not be read; empty where it could."""
-        return next((record.failure for record in self.records if record.failure), "")
-
-
-@dataclass(frozen=True)
-class BatchDone:
-    """What came of a batch, and the names of the classes as they are known now."""
-
-    done: tuple[ItemDone, ...]
-    names: Mapping[int, str]
-
-
 class Finder:
     """The models of one process, opened when the first picture has been read.
 
     Example:
         >>> finder = Finder(AnnotateOptions("everything"))
-        >>> finder.batch(list_items("photos")[:4]).done[0].objects
-        12
-
+        >>> for step in finder.steps(list_items("photos")[:4], Path("out")):
+        ...     print([done.objects for done in step.done])
+        [12, 3, 0, 7]
     """
 
     def __init__(self, options: AnnotateOptions) -> None:
@@ -78,12 +53,53 @@ class Finder:
         self._opened: Detector | None = None
         self._names: dict[int, str] = {}
 
-    def batch(self, items: Sequence[Item]) -> BatchDone:
-        """What is in these pictures; those that cannot be read say why.
+    def steps(self, items: Sequence[Item], scratch: Path) -> Iterator[FrameDone | BatchDone]:
+        """What is in these pictures, or in this film alone; those that cannot be read say why.
+
+        `scratch` is a folder for what a film needs on the way.
 
         Raises:
             MaskletError: a model that cannot be had, or a detector without the classes that are wanted.
         """
+        if items[0].is_film:
+            assert len(items) == 1, "a film is a batch of its own"
+            yield from film_steps(self, items[0], scratch)
+        else:
+            yield self._pictures(items)
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Of the classes, as far as they are known."""
+        return dict(self._names)
+
+    @property
+    def draws(self) -> bool:
+        """Whether the masks of the detector are taken, where it has some."""
+        return self.options.sees_everything or self.options.detector_masks
+
+    @property
+    def segmenter(self) -> SAM:
+        """The model that draws masks, opened when it is asked for."""
+        if self._sam is None:
+            from masklet.sam import SAM
+
+            asked = self.options
+            self._sam = SAM(asked.sam, device=asked.device or None, precision=asked.precision)
+        return self._sam
+
+    def detect(self, pictures: Sequence[npt.NDArray[np.uint8]]) -> list[Detections]:
+        """What the detector finds in each picture.
+
+        Raises:
+            InputError: it lacks a class that is wanted.
+        """
+        found = self._detector.detect(pictures)
+        assert len(found) == len(pictures), f"{len(found)} answers to {len(pictures)} pictures"
+        for one in found:
+            self._learn(one.names)
+        return found
+
+    def _pictures(self, items: Sequence[Item]) -> BatchDone:
         stamps = [item.stamp() for item in items]
         read = [_read(item) for item in items]
         pictures = [picture for picture in read if isinstance(picture, Picture)]
@@ -92,15 +108,14 @@ class Finder:
             _failed(item, one) if isinstance(one, str) else self._record(item, one, next(found))
             for item, one in zip(items, read, strict=True)
         ]
-        done = tuple(ItemDone(*row) for row in zip(items, stamps, ((record,) for record in records), strict=True))
-        return BatchDone(done, dict(self._names))
+        done = tuple(ItemDone.of(*row) for row in zip(items, stamps, records, strict=True))
+        return BatchDone(done, self.names)
 
-    def objects(self, rgb: npt.NDArray[np.uint8], found: Detections) -> tuple[Found, ...]:
+    def _objects(self, rgb: npt.NDArray[np.uint8], found: Detections) -> tuple[Found, ...]:
         """The detections in a picture with their masks."""
         if not len(found):
             return ()
-        own = self.options.sees_everything or self.options.detector_masks
-        codes = found.rles if own else None
+        codes = found.rles if self.draws else None
         if codes is None:
             return tuple(self._segmented(rgb, found))
         ious = found.scores if self.options.sees_everything else None
@@ -113,7 +128,7 @@ class Finder:
         if isinstance(found, str):
             return _failed(item, found)
         try:
-            return Record(item.name, item.path, picture.size, self.objects(picture.rgb, found), item.part)
+            return Record(item.name, item.path, picture.size, self._objects(picture.rgb, found), item.part)
         except InputError as error:
             return _failed(item, f"{item.path}: {error}")
 
@@ -122,16 +137,12 @@ class Finder:
         if not pictures:
             return []
         try:
-            found: list[Detections | str] = [*self._detector.detect([picture.rgb for picture in pictures])]
+            return [*self.detect([picture.rgb for picture in pictures])]
         except InputError as error:
             self._learn(self._detector.names)
             if len(pictures) == 1:
                 return [f"{pictures[0].path}: {error}"]
             return [one for picture in pictures for one in self._detected([picture])]
-        assert len(found) == len(pictures), f"{len(found)} answers to {len(pictures)} pictures"
-        for one in found:
-            self._learn({} if isinstance(one, str) else one.names)
-        return found
 
     def _learn(self, names: Mapping[int, str]) -> None:
         if any(number not in self._names for number in names):
@@ -145,7 +156,7 @@ class Finder:
 
     def _segmented(self, rgb: npt.NDArray[np.uint8], found: Detections) -> Iterator[Found]:
         """Masks for the detector's boxes, the picture encoded once, some at a time."""
-        predictor = self._segmenter().predictor
+        predictor = self.segmenter.predictor
         predictor.set_image(rgb)
         size = rgb.shape[0], rgb.shape[1]
         boxes = _askable(found.xyxy, size)
@@ -156,25 +167,25 @@ class Finder:
                 yield _object(found, start + row, encode(mask), mask, answer.scores[row, 0])
         predictor.forget()
 
-    def _segmenter(self) -> SAM:
-        if self._sam is None:
-            from masklet.sam import SAM
-
-            asked = self.options
-            self._sam = SAM(asked.sam, device=asked.device or None, precision=asked.precision)
-        return self._sam
-
     @property
     def _detector(self) -> Detector:
         if self._opened is None:
             from masklet.detect import open_detector
 
             asked = self.options
-            if not asked.detector_masks:  # a model that cannot be had is known before anything is looked for
-                self._segmenter()
-            self._opened = open_detector(asked.detector, asked.detect, asked.device, sam=self._sam)
+            if asked.sees_everything:
+                self._opened = self._everything()
+            else:
+                self._opened = open_detector(asked.detector, asked.detect, asked.device)
             self._learn(self._opened.names)
         return self._opened
+
+    def _everything(self) -> Detector:
+        from masklet.detect.everything import EverythingDetector
+        from masklet.image.everything import preset
+
+        predictor = self.segmenter.predictor
+        return EverythingDetector(predictor, self.options.detect, preset(predictor.model, self.options.everything))
 
 
 def _read(item: Item) -> Picture | str:

@@ -19,6 +19,7 @@ __all__ = ["EVERYTHING", "AnnotateOptions", "DetectorLike"]
 DetectorLike: TypeAlias = "str | os.PathLike[str] | Callable[..., Any] | Detector"
 EVERYTHING = "everything"
 USUAL_SAM = "sam2_b.pt"
+PRESETS = ("fast", "default", "fine")
 MOST_WORKERS, MOST_AT_ONCE = 64, 256
 
 
@@ -32,7 +33,7 @@ class AnnotateOptions:
     output, written as `layout` says; without any it is one YOLO-seg text a picture. `split` is the share of pictures
     for training. `batch` pictures go to the detector at once (0: one, or four where detectors gain by it), `workers`
     processes work side by side. `review` is the share of pictures on the review sheet, `every` how many frames of a
-    film lie between two looks of the detector.
+    film lie between two looks of the detector, `everything` how densely everything is asked for: fast, default, fine.
 
     Example:
         >>> AnnotateOptions("everything", formats=("yolo", "coco"), split=0.8, workers=2)
@@ -54,6 +55,7 @@ class AnnotateOptions:
     workers: int = 1
     review: float = 0.02
     every: int = 10
+    everything: str = "default"
 
     def __post_init__(self) -> None:
         if self.split is not None and not 0 < self.split < 1:
@@ -64,6 +66,8 @@ class AnnotateOptions:
             raise InputError(f"workers {self.workers!r} must be from 1 to {MOST_WORKERS} processes")
         if self.batch < 0:
             raise InputError(f"batch {self.batch!r} must be 1 or more pictures at once, or 0 for what is usual")
+        if self.everything not in PRESETS:
+            raise InputError(f"everything {self.everything!r} is unknown; choose one of {', '.join(PRESETS)}")
         if self.every < 1:
             raise InputError(f"every {self.every!r} must be 1 or more frames from one look of the detector to the next")
         if self.batch > MOST_AT_ONCE:
@@ -118,6 +122,7 @@ class AnnotateOptions:
             "pictures": self.layout.pictures,
             "split": self.split,
             "every": self.every,
+            "everything": self.everything if self.sees_everything else None,
         }
 
 

@@ -7,12 +7,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from masklet.annotate.options import AnnotateOptions
 from masklet.annotate.records import Record
 from masklet.layouts import LAYOUTS, LabelledObject, LabelledPicture, LayoutOptions, LayoutWriter, open_layout
 from masklet.layouts.journal import FOLDER
 
 __all__ = ["Shelf", "clear"]
+
+Pixels = npt.NDArray[np.uint8]
 
 PLAIN = LayoutOptions(folder="")
 """One text a picture and nothing else: what is written where no format is named."""
@@ -40,8 +45,13 @@ class Shelf:
     def __exit__(self, *about: object) -> None:
         self._stack.__exit__(*about)  # type: ignore[arg-type]
 
-    def write(self, record: Record, names: Mapping[int, str]) -> None:
-        """Write the labels of one picture in every format that lacks it; a failure has none.
+    @property
+    def wants_pixels(self) -> bool:
+        """Whether frames of films are written as pictures beside their labels."""
+        return bool(self.options.formats)
+
+    def write(self, record: Record, names: Mapping[int, str], rgb: Pixels | None = None) -> None:
+        """Write the labels of one picture in every format that lacks it; a failure has none. `rgb` is of a frame.
 
         Raises:
             OutputError: they cannot be written.
@@ -51,7 +61,7 @@ class Shelf:
             return
         for writer in self.writers.values():
             if not writer.has(record.name):
-                writer.write(_labelled(record, scores="scores" in writer.holds))
+                writer.write(_labelled(record, rgb, scores="scores" in writer.holds))
 
     def lacks(self, name: str, names: Mapping[int, str]) -> bool:
         """Whether a format has no labels of the picture of this name."""
@@ -109,7 +119,7 @@ def _places(out: Path, options: AnnotateOptions) -> Iterator[tuple[str, Path, La
         yield name, out / name, options.layout
 
 
-def _labelled(record: Record, *, scores: bool) -> LabelledPicture:
+def _labelled(record: Record, rgb: Pixels | None, *, scores: bool) -> LabelledPicture:
     assert record.size is not None
     objects = tuple(
         LabelledObject(one.rle, one.class_id, one.score if scores else None, one.track)
@@ -117,7 +127,7 @@ def _labelled(record: Record, *, scores: bool) -> LabelledPicture:
         if one.area
     )
     path, part = Path(record.path), record.part or None
-    return LabelledPicture(path, record.name, record.size, objects, record.frame, record.film, part)
+    return LabelledPicture(path, record.name, record.size, objects, record.frame, record.film, part, rgb)
 
 
 def _first(writer: LayoutWriter) -> list[Path]:

@@ -16,11 +16,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from typing import TypeAlias, cast
 
-from masklet.annotate.finding import BatchDone, Finder
+from masklet.annotate.finding import Finder
 from masklet.annotate.listing import Item
 from masklet.annotate.options import AnnotateOptions
+from masklet.annotate.steps import BatchDone, FrameDone
 from masklet.errors import InputError, MaskletError, StateError
 
 __all__ = ["worked"]
@@ -39,12 +41,14 @@ class _Trouble:
     told: str
 
 
-def worked(batches: Iterable[Batch], options: AnnotateOptions) -> Iterator[BatchDone]:
+def worked(batches: Iterable[Batch], options: AnnotateOptions, scratch: Path) -> Iterator[FrameDone | BatchDone]:
     """What came of each batch, as soon as it is done: in the order of the batches with one worker, else in any.
 
+    A batch is some pictures, or one film; `scratch` is a folder for what films need on the way.
+
     Example:
-        >>> for batch in worked([list_items("photos")], AnnotateOptions("everything")):
-        ...     print(len(batch.done))
+        >>> for step in worked([list_items("photos")], AnnotateOptions("everything"), Path("out")):
+        ...     print(len(step.done))
 
     Raises:
         MaskletError: a model that cannot be had, and the like.
@@ -53,10 +57,11 @@ def worked(batches: Iterable[Batch], options: AnnotateOptions) -> Iterator[Batch
     """
     if options.workers == 1:
         finder = Finder(options)
-        yield from map(finder.batch, batches)
+        for batch in batches:
+            yield from finder.steps(batch, scratch)
         return
     _check_sendable(options)
-    pool = _Pool(options)
+    pool = _Pool(options, scratch)
     try:
         yield from pool.work(iter(batches))
     finally:
@@ -66,20 +71,20 @@ def worked(batches: Iterable[Batch], options: AnnotateOptions) -> Iterator[Batch
 class _Pool:
     """Processes and the pipes to them."""
 
-    def __init__(self, options: AnnotateOptions) -> None:
+    def __init__(self, options: AnnotateOptions, scratch: Path) -> None:
         context = multiprocessing.get_context("spawn")
         self._processes: dict[Connection, SpawnProcess] = {}
         self._given: dict[Connection, int] = {}
         for number in range(options.workers):
             ours, theirs = context.Pipe()
             process = context.Process(
-                target=_serve, args=(theirs, options), name=f"masklet annotate {number}", daemon=True
+                target=_serve, args=(theirs, options, scratch), name=f"masklet annotate {number}", daemon=True
             )
             process.start()
             theirs.close()
             self._processes[ours], self._given[ours] = process, 0
 
-    def work(self, batches: Iterator[Batch]) -> Iterator[BatchDone]:
+    def work(self, batches: Iterator[Batch]) -> Iterator[FrameDone | BatchDone]:
         """Hand out batches and collect what comes of them, until there are no more."""
         idle = deque(connection for _ in range(AHEAD) for connection in self._processes)
         while True:
@@ -89,9 +94,11 @@ class _Pool:
             if not busy:
                 return
             for connection in cast("list[Connection]", wait(busy)):
-                yield self._taken(connection)
-                self._given[connection] -= 1
-                idle.append(connection)
+                step = self._taken(connection)
+                if isinstance(step, BatchDone):
+                    self._given[connection] -= 1
+                    idle.append(connection)
+                yield step
 
     def stop(self) -> None:
         """End the processes, at once; what they were at is done again by the next run."""
@@ -108,7 +115,7 @@ class _Pool:
             raise self._died(connection) from error
         self._given[connection] += 1
 
-    def _taken(self, connection: Connection) -> BatchDone:
+    def _taken(self, connection: Connection) -> FrameDone | BatchDone:
         try:
             answer = connection.recv()
         except (EOFError, OSError) as error:
@@ -117,7 +124,7 @@ class _Pool:
             if isinstance(answer.error, MaskletError):
                 raise answer.error
             raise answer.error from RuntimeError(f"in a worker:\n{answer.told}")
-        assert isinstance(answer, BatchDone)
+        assert isinstance(answer, (FrameDone, BatchDone))
         return answer
 
     def _died(self, connection: Connection) -> StateError:
@@ -130,14 +137,15 @@ class _Pool:
         )
 
 
-def _serve(connection: Connection, options: AnnotateOptions) -> None:
+def _serve(connection: Connection, options: AnnotateOptions, scratch: Path) -> None:
     """What a worker does until nobody hands it anything any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that collects
     try:
         _share_cores(options.workers)
         finder = Finder(options)
         while True:
-            connection.send(finder.batch(connection.recv()))
+            for step in finder.steps(connection.recv(), scratch):
+                connection.send(step)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
     except BaseException as error:

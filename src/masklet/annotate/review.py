@@ -27,6 +27,7 @@ from masklet.errors import SourceError
 from masklet.files import atomic_path
 from masklet.masks.drawing import Style, color_of, draw_boxes, draw_masks
 from masklet.masks.rle import decode
+from masklet.media import open_video
 from masklet.media.pictures import from_file
 
 __all__ = ["Card", "Pile", "write_review"]
@@ -155,7 +156,7 @@ def _failures(failures: Sequence[Failure]) -> Iterator[str]:
 def _images(record: Record, doubts: Sequence[Doubt]) -> list[str]:
     """The picture with all its masks, and the most doubtful object from near; none where the file is gone by now."""
     try:
-        rgb = from_file(record.path).rgb
+        rgb = _read(record)
     except SourceError:
         return []
     if record.size != rgb.shape[:2]:
@@ -168,6 +169,13 @@ def _images(record: Record, doubts: Sequence[Doubt]) -> list[str]:
         if (near[2] - near[0]) * (near[3] - near[1]) < WORTH * whole[2] * whole[3]:
             shown.append(_jpeg(_drawn(rgb, record, {doubts[0].index}, near, (CLOSE, CLOSE))))
     return shown
+
+
+def _read(record: Record) -> Pixels:
+    if record.frame is None:
+        return from_file(record.path).rgb
+    with open_video(record.path) as video:
+        return video[record.frame].rgb
 
 
 def _drawn(rgb: Pixels, record: Record, boxed: set[int], window: Corners, room: tuple[int, int]) -> Pixels:

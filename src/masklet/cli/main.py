@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from masklet.cli import data, evaluate
+from masklet.cli.annotate import annotate
 from masklet.cli.convert import convert
 from masklet.cli.demo import demo
 from masklet.cli.info import info
@@ -43,6 +44,7 @@ app = typer.Typer(
 )
 app.command("segment")(segment)
 app.command("track")(track)
+app.command("annotate")(annotate)
 app.command("predict")(predict)
 app.command("models")(models)
 app.command("info")(info)
@@ -69,6 +71,7 @@ def main(
     masklet segment dog.jpg --point 150,150          what is at x=150, y=150?
     masklet segment dog.jpg --box 100,100,200,200    what is in this box?
     masklet track dog.mp4 --point 150,150            where does it go?
+    masklet annotate photos --det-model everything   labels for a whole folder
     masklet val --data photos                        how good is it on my own data?
     masklet train --data photos --out run --epochs 9 make it better there
     masklet models                                   the models there are
