@@ -6,6 +6,7 @@ Shapes: B pictures of a pass, A places, N objects, M prototypes, H and W of a pi
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from os import PathLike
 
@@ -28,6 +29,7 @@ from masklet.models.yolo import RawDetections
 __all__ = ["YOLODetector", "choose"]
 
 PICTURES_AT_ONCE = 16
+Speed = dict[str, float]
 CANDIDATES = 30_000
 """Boxes that are compared with each other at most, best first."""
 
@@ -80,14 +82,24 @@ class YOLODetector:
 
     def detect(self, pictures: Sequence[Rgb]) -> list[Detections]:
         """What is in each picture, (H, W, 3) uint8 RGB of any size, best score first."""
+        return [found for found, _ in self.detect_timed(pictures)]
+
+    def detect_timed(self, pictures: Sequence[Rgb]) -> list[tuple[Detections, Speed]]:
+        """As `detect`, each with the milliseconds of its stages: preprocess, inference, postprocess."""
         boxes = [Letterbox.of((rgb.shape[0], rgb.shape[1]), self.options.imgsz) for rgb in pictures]
-        found: list[Detections | None] = [None] * len(pictures)
+        found: dict[int, tuple[Detections, Speed]] = {}
         for members in _passes(boxes):
+            started = time.perf_counter()
             drawn = np.stack([boxes[i].draw(pictures[i]) for i in members])
+            ready = time.perf_counter()
             raw = self.look(torch.from_numpy(drawn))
+            last = time.perf_counter()
+            shared = {"preprocess": 1e3 * (ready - started), "inference": 1e3 * (last - ready)}
+            speed = {name: took / len(members) for name, took in shared.items()}
             for row, i in enumerate(members):
-                found[i] = self.read(raw, row, boxes[i])
-        return [one for one in found if one is not None]
+                one, now = self.read(raw, row, boxes[i]), time.perf_counter()
+                found[i], last = (one, {**speed, "postprocess": 1e3 * (now - last)}), now
+        return [found[i] for i in range(len(pictures))]
 
     def look(self, drawn_BHW3: Tensor) -> RawDetections:
         """The network's answer to uint8 inputs."""

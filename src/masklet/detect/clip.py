@@ -1,0 +1,86 @@
+"""Which picture is most like a text, by a CLIP model of the `transformers` extra.
+
+Shapes: N pictures, T texts.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from masklet.detect.base import Rgb
+from masklet.detect.hub_files import EXTRA, folder_of, quiet
+from masklet.devices import device_of
+from masklet.errors import CheckpointError, MissingExtraError
+
+__all__ = ["CLIP", "Likeness", "open_clip"]
+
+CLIP = "openai/clip-vit-base-patch32"
+"""The model that is taken where none is named."""
+PICTURES_AT_ONCE = 32
+
+Likeness = Callable[[Sequence[Rgb], Sequence[str]], npt.NDArray[np.float32]]
+"""How much each of N pictures is like each of T texts: (N, T), the more the larger."""
+
+
+class ClipLikeness:
+    """A CLIP model, made by `open_clip`."""
+
+    def __init__(self, network: Any, processor: Any, tokenizer: Any, device: str) -> None:
+        self.network, self.device = network.to(device).eval(), device
+        self.processor, self.tokenizer = processor, tokenizer
+
+    @torch.inference_mode()
+    def __call__(self, pictures: Sequence[Rgb], texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """(N, T): cosines of pictures and texts, times the model's own scale."""
+        words = self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt").to(self.device)
+        parts = [np.zeros((0, len(texts)), np.float32)]
+        for start in range(0, len(pictures), PICTURES_AT_ONCE):
+            some = [Image.fromarray(rgb) for rgb in pictures[start : start + PICTURES_AT_ONCE]]
+            pixels = self.processor(images=some, return_tensors="pt")["pixel_values"].to(self.device)
+            answer = self.network(
+                input_ids=words["input_ids"], attention_mask=words["attention_mask"], pixel_values=pixels
+            )
+            parts.append(answer.logits_per_image.float().cpu().numpy())
+        return np.concatenate(parts)
+
+
+def open_clip(what: str = CLIP, device: str = "") -> ClipLikeness:
+    """A CLIP model by its name on the hub, or by the folder that holds it.
+
+    Example:
+        >>> open_clip()([crop], ["a dog", "a cat"]).shape
+        (1, 2)
+
+    Raises:
+        MissingExtraError: the extra `transformers` is not installed.
+        DownloadError: a published model that is not here and could not be fetched.
+        CheckpointError: a folder that holds no CLIP model, or a damaged one.
+    """
+    if importlib.util.find_spec("transformers") is None:
+        raise MissingExtraError.of("transformers", EXTRA)
+    place, folder = device_of(device), folder_of(what)
+    from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
+
+    try:
+        with quiet():
+            network, info = CLIPModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+            processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+    except Exception as error:  # the library raises OSError, ValueError, KeyError, ImportError and others alike
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise CheckpointError(
+            f"{what!r} cannot be opened as a CLIP model: {reason}. Name another, such as {CLIP!r}"
+        ) from error
+    if info["missing_keys"]:
+        raise CheckpointError(
+            f"{what!r} lacks {len(info['missing_keys'])} of a CLIP model's tensors, the first is "
+            f"{min(info['missing_keys'])}; name another, such as {CLIP!r}"
+        )
+    return ClipLikeness(network, processor, tokenizer, place)
