@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from masklet.cli import data, evaluate
+from masklet.cli import bench, data, evaluate
 from masklet.cli.annotate import annotate
 from masklet.cli.convert import convert
 from masklet.cli.demo import demo
@@ -56,6 +56,7 @@ app.command("synth")(synth)
 app.command("convert")(convert)
 app.add_typer(data.app, name="data")
 app.add_typer(evaluate.app, name="eval")
+app.add_typer(bench.app, name="bench")
 
 
 @app.callback(invoke_without_command=True)

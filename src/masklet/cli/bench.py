@@ -1,0 +1,164 @@
+"""`masklet bench`: how fast models are on this machine."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypedDict
+
+import typer
+
+from masklet.cli.output import counting
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from rich.table import Table
+
+    from masklet.evaluate.family import FamilyRow, How
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Measure how fast models are here.", no_args_is_help=True)
+COLUMNS = ("model", "parameters", "published", "file", "encode", "click", "everything", "one pass", "weights")
+PIPE_WIDTH = 160
+"""Columns where there is no terminal to ask."""
+
+
+class Machine(TypedDict):
+    """What figures depend on beside the models."""
+
+    processor: str
+    threads: int
+    torch: str
+    python: str
+    picture: list[int]
+    repeats: int
+
+
+@app.callback()
+def _group() -> None:
+    """Measure how fast models are here."""
+
+
+@app.command("family")
+def family(
+    models: Annotated[
+        str | None, typer.Option(help="Names with commas between them; default: the whole family.")
+    ] = None,
+    points: Annotated[int, typer.Option("--everything-points", help="Points a side of the grid.", min=1)] = 32,
+    repeats: Annotated[int, typer.Option(help="Rounds; the median counts.", min=1)] = 3,
+    limit: Annotated[float, typer.Option(help="Seconds; everything that takes longer is estimated.", min=0)] = 60.0,
+    threads: Annotated[int | None, typer.Option(help="Of PyTorch; default: as it likes.", min=1)] = None,
+    picture: Annotated[Path | None, typer.Option(help="A picture; default: one that is made, 1280 x 720.")] = None,
+    report_file: Annotated[Path | None, typer.Option("--json", help="Write the figures there too.")] = None,
+) -> None:
+    """Parameters, size of the file and speed on the CPU of the family's models, in one table.
+
+    Encode and click are what one prompted answer takes; everything is segmenting everything with a grid of points, or
+    with ~ an estimate; one pass is a detector's way from picture to boxes and masks. Models whose file is not here are
+    timed with random weights. The table is Markdown; the file of --json is written anew after every model.
+
+    \b
+    Examples:
+      masklet bench family --json family.json
+      masklet bench family --models builtin,sam2.1_t.pt,mobile_sam.pt --everything-points 16 --repeats 1
+    """
+    import torch
+
+    from masklet.evaluate.family import FAMILY, PHASES, How, bench_model, made_picture
+    from masklet.registry import find
+
+    names = [find(name.strip()).name for name in models.split(",")] if models else list(FAMILY)
+    if threads:
+        torch.set_num_threads(threads)
+    how = How(_read(picture) if picture else made_picture(), repeats, points, limit)
+    rows: list[FamilyRow] = []
+    with counting("steps", len(names) * PHASES, wanted=True) as step:
+        for name in names:
+            rows.append(bench_model(name, how, step))
+            if report_file is not None:
+                _write(report_file, rows, how)
+    _show(rows, how)
+
+
+def _read(picture: Path) -> npt.NDArray[np.uint8]:
+    from masklet.media.pictures import from_file
+
+    return from_file(str(picture)).rgb
+
+
+def _show(rows: list[FamilyRow], how: How) -> None:
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=PIPE_WIDTH)
+    console.print(_table(rows))
+    machine = _machine(how)
+    width, height = machine["picture"]
+    console.print(
+        f"{machine['processor']}, {machine['threads']} thread(s), torch {machine['torch']}, "
+        f"Python {machine['python']}; picture of {width} x {height}, median of {how.repeats}.",
+        soft_wrap=True,
+        highlight=False,
+    )
+    for name in (row.name for row in rows if not row.agrees):
+        console.print(f"{name}: the parameters are not those that were published.", style="red")
+
+
+def _table(rows: list[FamilyRow]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.MARKDOWN, header_style="bold")
+    for title in COLUMNS:
+        table.add_column(title, justify="left" if title in ("model", "weights") else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*_cells(row))
+    return table
+
+
+def _cells(row: FamilyRow) -> tuple[str, ...]:
+    asked, everything = row.prompted, row.everything
+    return (
+        row.title,
+        f"{row.parameters / 1e6:.2f} M",
+        "" if row.published_millions is None else f"{row.published_millions:g} M",
+        f"{row.file_megabytes:.1f} MB",
+        "" if asked is None else f"{asked.encode_ms:.0f} ms",
+        "" if asked is None else f"{asked.click_ms:.0f} ms",
+        "" if everything is None else f"{'~' if everything.estimated else ''}{everything.seconds:.1f} s",
+        "" if row.pass_ms is None else f"{row.pass_ms:.0f} ms",
+        "its own" if row.trained else "random",
+    )
+
+
+def _machine(how: How) -> Machine:
+    import torch
+
+    return {
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "picture": [how.rgb.shape[1], how.rgb.shape[0]],
+        "repeats": how.repeats,
+    }
+
+
+def _processor() -> str:
+    try:
+        told = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        told = []
+    names = [line.partition(":")[2].strip() for line in told if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _write(path: Path, rows: list[FamilyRow], how: How) -> None:
+    from masklet.files import write_text
+
+    write_text(path, json.dumps({"machine": _machine(how), "models": [asdict(row) for row in rows]}, indent=2))
