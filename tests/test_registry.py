@@ -114,6 +114,29 @@ def test_cards_of_yolo_hold_what_is_published(name: str) -> None:
     assert find(f"{name}.pt") is find(name.upper()) is card
 
 
+FIRST = {
+    "sam_vit_b": ["sam_b.pt", "SAM-B", "sam_vit_b_01ec64.pth", "sam_base", "facebook/sam-vit-base", "sam_vit_b"],
+    "sam_vit_l": ["sam_l.pt", "sam_vit_l_0b3195.pth", "facebook/sam-vit-large"],
+    "sam_vit_h": ["sam_h.pt", "sam_vit_h_4b8939.pth", "facebook/sam-vit-huge", "sam_huge"],
+    "mobile_sam": ["mobile_sam.pt", "mobile-sam", "MobileSAM"],
+}
+
+
+@pytest.mark.parametrize("name", list(FIRST))
+def test_cards_of_sam_hold_what_is_published(name: str) -> None:
+    card = MODELS[name]
+    shapes = json.loads((MANIFESTS / f"{name}.json").read_text())
+    assert card.parameters == sum(math.prod(shape) for shape in shapes.values())
+    assert card.size is not None
+    assert 4 * card.parameters < card.size < 4 * card.parameters + 300_000
+    assert re.fullmatch(r"[0-9a-f]{64}", card.sha256 or "")
+    assert card.url is not None
+    assert card.url.endswith(f"/{card.file}")
+    assert (card.family, card.licence_code, card.licence_weights) == ("sam1", "Apache-2.0", "Apache-2.0")
+    assert all(find(spelling) is card for spelling in FIRST[name])
+    assert card.short == FIRST[name][0]
+
+
 @pytest.mark.parametrize("name", [n for n, card in MODELS.items() if n != BUILTIN and card.family == "sam2"])
 def test_cards_hold_what_is_published(name: str) -> None:
     card = MODELS[name]

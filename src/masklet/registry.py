@@ -6,7 +6,8 @@
     PosixPath('/home/me/.cache/masklet/sam2.1_hiera_base_plus.pt')
 
 SHA-256 and size are those of the hub's Git LFS records (huggingface.co/facebook/sam2*-hiera-*), whose
-`.pt` files are the publisher's. `parameters` counts every value of every tensor in the published file,
+`.pt` files are the publisher's; those of SAM and MobileSAM are what many public projects that check
+their downloads agree on. `parameters` counts every value of every tensor in the published file,
 buffers included; for YOLOv8 and FastSAM, as in their published tables, what is learnt.
 """
 
@@ -59,6 +60,18 @@ class ModelCard:
     def is_builtin(self) -> bool:
         """Whether the weights come inside the package."""
         return self.url is None
+
+    @property
+    def is_sam(self) -> bool:
+        """Whether `masklet.SAM` opens it."""
+        return self.family in ("sam1", "sam2")
+
+    @property
+    def short(self) -> str:
+        """What people type; of a file, its name or a shorter one."""
+        if self.is_builtin:
+            return self.aliases[0]
+        return f"{self.aliases[0]}.pt" if self.name.startswith("sam") else self.file
 
 
 @dataclass(frozen=True)
@@ -140,6 +153,60 @@ _BUILTIN_CARD = ModelCard(
     source="trained for masklet; the model card is in the package's builtin folder",
 )
 
+# size -> its letter, the end of the file's name and the file; the first alias is what people type.
+_VITS: dict[str, tuple[str, str, _Published]] = {
+    "base": (
+        "b",
+        "01ec64",
+        _Published(375042383, "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912", 93735728),
+    ),
+    "large": (
+        "l",
+        "0b3195",
+        _Published(1249524607, "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622", 312343088),
+    ),
+    "huge": (
+        "h",
+        "4b8939",
+        _Published(2564550879, "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e", 641090864),
+    ),
+}
+
+
+def _vit_card(size: str, letter: str, end: str, published: _Published) -> ModelCard:
+    name = f"sam_vit_{letter}"
+    file = f"{name}_{end}"
+    return ModelCard(
+        name=name,
+        title=f"SAM ViT-{letter.upper()}",
+        file=f"{file}.pth",
+        aliases=(f"sam_{letter}", f"sam1_{letter}", f"sam_{size}", f"sam_vit_{size}", file, f"facebook/sam_vit_{size}"),
+        url=f"https://dl.fbaipublicfiles.com/segment_anything/{file}.pth",
+        size=published.size,
+        sha256=published.sha256,
+        parameters=published.parameters,
+        licence_code="Apache-2.0",
+        licence_weights="Apache-2.0",
+        source="Meta AI, https://github.com/facebookresearch/segment-anything",
+        family="sam1",
+    )
+
+
+_MOBILE_CARD = ModelCard(
+    name="mobile_sam",
+    title="MobileSAM",
+    file="mobile_sam.pt",
+    aliases=("mobilesam", "mobile_sam_vit_t"),
+    url="https://github.com/ChaoningZhang/MobileSAM/raw/f706ad9c4eb7f219c00d9050e46328518ffb65d2/weights/mobile_sam.pt",
+    size=40728226,
+    sha256="6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
+    parameters=10_140_231,
+    licence_code="Apache-2.0",
+    licence_weights="Apache-2.0",
+    source="Chaoning Zhang et al., https://github.com/ChaoningZhang/MobileSAM",
+    family="sam1",
+)
+
 _YOLO_RELEASE = "https://github.com/ultralytics/assets/releases/download/v8.3.0"
 # name -> parameters; of the files only the smallest one's size and hash are known from elsewhere.
 _YOLO: dict[str, int] = {
@@ -185,6 +252,8 @@ MODELS: dict[str, ModelCard] = {
     for card in (
         _BUILTIN_CARD,
         *(_card(version, size, data) for (version, size), data in _FILES.items()),
+        *(_vit_card(size, *rest) for size, rest in _VITS.items()),
+        _MOBILE_CARD,
         *(_yolo_card(name, parameters) for name, parameters in _YOLO.items()),
     )
 }
@@ -290,6 +359,5 @@ def _as_typed(card: ModelCard) -> str:
         return "inside the package"
     if card.family in ("yolo", "fastsam"):
         return f"{card.file}, by masklet.{'YOLO' if card.family == 'yolo' else 'FastSAM'}"
-    short = card.aliases[0]
-    hub = f"facebook/{card.name.replace('_', '-')}"
-    return f"{short}.pt, {card.file}, {hub}"
+    hub = [_as_written(alias) for alias in card.aliases if "/" in alias]
+    return ", ".join(dict.fromkeys([card.short, card.file, *hub]))

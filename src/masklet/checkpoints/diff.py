@@ -160,8 +160,10 @@ def _listing(title: str, entries: list[str]) -> list[str]:
 
 def _verdict(found: Shapes, shared: int) -> str:
     known = recognise(found)
+    if known and known.startswith(("YOLO", "FastSAM")):
+        return f"It looks like {known}. Open it with masklet.{'YOLO' if known.startswith('Y') else 'FastSAM'}."
     if known:
         return f"It looks like {known}. Give a file of the model you want, or ask for the one it holds."
     if shared:
         return f"It shares {shared} tensor names with the model, maybe a changed SAM 2. Give an unchanged one."
-    return "Its names belong to no network masklet knows. Give a SAM 2 or SAM 2.1 checkpoint."
+    return "Its names belong to no network masklet knows. Give a checkpoint of SAM, MobileSAM, SAM 2 or SAM 2.1."

@@ -51,7 +51,7 @@ def _row(card: ModelCard) -> tuple[str, ...]:
     state = ("in the package" if here else "missing") if card.is_builtin else ("yes" if here else "no")
     return (
         card.name,
-        card.aliases[0] + ("" if card.is_builtin else ".pt") if card.aliases else card.file,
+        card.short,
         "?" if parameters is None else f"{parameters / 1e6:.1f} M",
         "?" if size is None else f"{size / 1e6:.1f} MB",
         f"{card.licence_code}, {card.licence_weights}",

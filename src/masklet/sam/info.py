@@ -24,11 +24,13 @@ class ModelInfo:
     licence_weights: str
     device: str
     precision: str
+    follows_films: bool = True
 
     def __str__(self) -> str:
+        frames = f", frames of {self.image_size} x {self.image_size}" if self.follows_films else ", no films"
         return (
             f"{self.name}: {self.parameters / 1e6:.1f} M parameters, {self.megabytes:.1f} MB, "
-            f"pictures of {self.picture_size} x {self.picture_size}, frames of {self.image_size} x {self.image_size}, "
+            f"pictures of {self.picture_size} x {self.picture_size}{frames}, "
             f"{self.precision} on {self.device}\n"
             f"file: {self.path}\n"
             f"licence: code {self.licence_code}, weights {self.licence_weights}"

@@ -97,12 +97,13 @@ def config_for(wish: Wish | str, model: str | None, data: DataPaths, machine: Ma
 
 
 def _tuning(wish: Wish, start: LoadedModel, name: str, data: DataPaths, machine: Machine) -> TrainConfig:
+    network = start.as_sam2("be trained here")
     usual = QUICK if wish.lora or start.name == "builtin" else SLOW
     config = finetune(
         start.name,
         name,
         steps=1 if wish.steps is None else wish.steps,
-        size=wish.size or start.network.image_size,
+        size=wish.size or network.image_size,
         batch=wish.batch,
         frames=wish.frames,
         rate=usual if wish.rate is None else wish.rate,
@@ -117,7 +118,7 @@ def _tuning(wish: Wish, start: LoadedModel, name: str, data: DataPaths, machine:
     )
     _check_length(wish)
     steps = wish.steps or _steps_of(wish, open_material(data, config).entries)
-    still_size = 0 if wish.size else start.network.own_picture_size or 0
+    still_size = 0 if wish.size else network.own_picture_size or 0
     return replace(config, stages=(replace(config.stages[0], steps=steps, still_size=still_size),))
 
 

@@ -51,6 +51,10 @@ class SAM1(nn.Module):
         """Side of the square input."""
         return self.image_size
 
+    def look_at(self, side: int) -> None:
+        """Pictures are brought into a square of `side` from now on, a multiple of 16."""
+        self.image_size = side
+
     def encode_image(self, pixels_B3SS: Tensor) -> ImageFeatures:
         """Normalised RGB (B, 3, S, S), sides multiples of 16, to features that do not depend on any prompt."""
         assert pixels_B3SS.shape[-1] % PATCH == 0, f"width {pixels_B3SS.shape[-1]} is no multiple of {PATCH}"

@@ -99,6 +99,10 @@ class SAM2(nn.Module):
         """Whether it has a memory of earlier frames."""
         return self.config.memory is not None
 
+    def look_at(self, side: int) -> None:
+        """Pictures and frames are brought to a square of `side` from now on, a multiple of 32."""
+        self.image_size, self.own_picture_size = side, None
+
     def _add_memory(self, config: SAM2Config) -> None:
         memory = config.memory
         assert memory is not None
