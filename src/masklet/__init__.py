@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from masklet.image import ImagePredictor, Prediction
     from masklet.results import Results
     from masklet.sam import SAM, ModelInfo
+    from masklet.yolo import YOLO, FastSAM
 
 __all__ = [
     "SAM",
+    "YOLO",
+    "FastSAM",
     "ImagePredictor",
     "MaskletError",
     "MaskletWarning",
@@ -36,7 +39,9 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "FastSAM": "masklet.yolo",
     "SAM": "masklet.sam",
+    "YOLO": "masklet.yolo",
     "ImagePredictor": "masklet.image",
     "ModelInfo": "masklet.sam",
     "Prediction": "masklet.image",
