@@ -1,0 +1,77 @@
+"""The commands and the Python of docs/evaluation.md run as written, on made data, and the README's that measure."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from made_truth import late, store_film, store_still, two_objects
+from masklet import SAM
+from masklet.cli.main import run
+from masklet.evaluate.synthetic import Scene
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "evaluation.md").read_text()
+README = (ROOT / "README.md").read_text()
+
+
+def commands(page: str) -> list[str]:
+    """Lines that begin with masklet, of the blocks that name no language."""
+    found = re.findall(r"^```(.*?)\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    lines = [line for language, block in found if not language for line in block.splitlines()]
+    return [line for line in lines if line.startswith("masklet ")]
+
+
+MEASURING = [line for line in commands(README) if line.startswith(("masklet val ", "masklet data check "))]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: SAM) -> Path:
+    """The folders that the pages name, one picture or film each, and a small model whatever its name."""
+    for folder in ("photos", "held_out", "heldout/a"):
+        store_still(tmp_path / folder, "x", two_objects())
+    for root in ("films", "YouTubeVOS/valid"):
+        store_film(tmp_path / root, "ant", late())
+    sole = np.repeat((late()[:1] == 1).astype(np.uint8), 3, axis=0)
+    store_film(tmp_path / "DAVIS", "480p/bear", sole, annotated=range(3))
+    (tmp_path / "DAVIS" / "ImageSets" / "2017").mkdir(parents=True)
+    (tmp_path / "DAVIS" / "ImageSets" / "2017" / "val.txt").write_text("bear\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("masklet.SAM", lambda *_: tracker)
+    monkeypatch.setattr("masklet.cli.val.open_model", lambda *_: tracker)
+    monkeypatch.setattr("masklet.evaluate.synthetic.SUITE", (Scene("small", 0),))
+    monkeypatch.setattr("masklet.evaluate.synthetic.FRAMES", 8)
+    return tmp_path
+
+
+@pytest.mark.parametrize("line", [*dict.fromkeys(commands(PAGE)), *MEASURING])
+def test_a_command_runs(here: Path, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if "synth films" in line:  # the folder is there; what the line makes goes elsewhere
+        line = line.replace("synth films", "synth made")
+    with pytest.raises(SystemExit) as left:
+        run(shlex.split(line, comments=True)[1:])
+    said = capsys.readouterr()
+    assert left.value.code == 0, said.err
+    assert said.out
+    written = re.findall(r"--(?:json|sheet) (\S+)", line)
+    assert all((here / name).stat().st_size for name in written)
+
+
+def test_the_readme_and_the_page_have_commands() -> None:
+    assert len(MEASURING) == 3
+    assert {" ".join(line.split()[1:3]) for line in commands(PAGE)} >= {"eval stills", "eval davis", "eval synthetic"}
+
+
+def test_the_python_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
+    blocks = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(block, names)
+    assert names["again"].to_json() == names["found"].to_json()
+    assert "1 picture, 2 objects" in capsys.readouterr().out
