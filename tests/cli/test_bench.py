@@ -50,7 +50,7 @@ def test_a_table_with_prompted_and_everything_apart(masklet: Masklet, folder: Pa
     assert (segmenter[7], segmenter[8]) == ("", "random")
     assert detector[4:7] == ["", "", ""]
     assert detector[7].endswith("ms")
-    assert "picture of 1280 x 720, median of 1" in outcome.out
+    assert "picture of 1280 x 720, median of 1, wall time" in outcome.out
     assert "sam2.1_hiera_tiny: the parameters are not those that were published" in outcome.out
     told = json.loads(Path("family.json").read_text())
     assert [row["name"] for row in told["models"]] == ["sam2.1_hiera_tiny", "yolov8n-seg"]
@@ -66,9 +66,9 @@ def test_a_picture_of_ones_own(masklet: Masklet, folder: Path) -> None:
     from PIL import Image
 
     Image.new("RGB", (50, 30)).save("small.png")
-    outcome = masklet("bench", "family", "--models", "FastSAM-s", "--picture", "small.png", "--repeats", 1)
+    outcome = masklet("bench", "family", "--models", "FastSAM-s", "--picture", "small.png", "--processor-time")
     assert outcome.code == 0
-    assert "picture of 50 x 30" in outcome.out
+    assert "picture of 50 x 30, median of 3, processor time" in outcome.out
 
 
 def test_what_is_estimated_has_a_sign(masklet: Masklet, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,6 +79,13 @@ def test_everything_that_would_take_too_long_is_estimated(monkeypatch: pytest.Mo
 
 
 @pytest.mark.usefixtures("tiny")
+def test_figures_are_medians_by_the_clock_that_is_given() -> None:
+    readings = iter([0, 9, 10, 11, 20, 22])  # three rounds of 9, 1 and 2 seconds
+    row = bench_model("yolov8n-seg", replace(SMALL, repeats=3, clock=lambda: next(readings)))
+    assert row.pass_ms == 2000
+
+
+@pytest.mark.usefixtures("tiny")
 def test_a_detector_makes_one_pass() -> None:
     row = bench_model("yolov8n-seg.pt", SMALL)
     assert row.pass_ms is not None

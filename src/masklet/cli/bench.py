@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypedDict
@@ -36,6 +37,7 @@ class Machine(TypedDict):
     python: str
     picture: list[int]
     repeats: int
+    clock: str
 
 
 @app.callback()
@@ -52,6 +54,9 @@ def family(
     repeats: Annotated[int, typer.Option(help="Rounds; the median counts.", min=1)] = 3,
     limit: Annotated[float, typer.Option(help="Seconds; everything that takes longer is estimated.", min=0)] = 60.0,
     threads: Annotated[int | None, typer.Option(help="Of PyTorch; default: as it likes.", min=1)] = None,
+    processor: Annotated[
+        bool, typer.Option("--processor-time", help="Count the processor's time: for a busy machine, one thread.")
+    ] = False,
     picture: Annotated[Path | None, typer.Option(help="A picture; default: one that is made, 1280 x 720.")] = None,
     report_file: Annotated[Path | None, typer.Option("--json", help="Write the figures there too.")] = None,
 ) -> None:
@@ -74,7 +79,8 @@ def family(
     names = [find(name.strip()).name for name in models.split(",")] if models else list(FAMILY)
     if threads:
         torch.set_num_threads(threads)
-    how = How(_read(picture) if picture else made_picture(), repeats, points, limit)
+    clock = time.process_time if processor else time.perf_counter
+    how = How(_read(picture) if picture else made_picture(), repeats, points, limit, clock=clock)
     rows: list[FamilyRow] = []
     with counting("steps", len(names) * PHASES, wanted=True) as step:
         for name in names:
@@ -101,7 +107,7 @@ def _show(rows: list[FamilyRow], how: How) -> None:
     width, height = machine["picture"]
     console.print(
         f"{machine['processor']}, {machine['threads']} thread(s), torch {machine['torch']}, "
-        f"Python {machine['python']}; picture of {width} x {height}, median of {how.repeats}.",
+        f"Python {machine['python']}; picture of {width} x {height}, median of {how.repeats}, {machine['clock']}.",
         soft_wrap=True,
         highlight=False,
     )
@@ -146,6 +152,7 @@ def _machine(how: How) -> Machine:
         "python": platform.python_version(),
         "picture": [how.rgb.shape[1], how.rgb.shape[0]],
         "repeats": how.repeats,
+        "clock": "processor time" if how.clock is time.process_time else "wall time",
     }
 
 
