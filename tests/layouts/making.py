@@ -30,9 +30,10 @@ def blobs(seed: int, size: tuple[int, int] = (60, 80), share: float = 0.5) -> np
 def labelled(
     root: Path, name: str, *things: LabelledObject, split: str | None = None, seed: int = 0
 ) -> LabelledPicture:
-    """A picture of HEIGHT x WIDTH on disk, and its objects."""
+    """A picture of HEIGHT x WIDTH on disk, and its objects; in a folder film/ it is a frame of a film."""
     path = picture(root / f"{name}.jpg", seed)
-    return LabelledPicture(path, name, (HEIGHT, WIDTH), things, split=split)
+    film = "film" if name.startswith("film/") else None
+    return LabelledPicture(path, name, (HEIGHT, WIDTH), things, film=film, split=split)
 
 
 def plain(root: Path, splits: tuple[str | None, ...] = (None,)) -> list[LabelledPicture]:

@@ -143,8 +143,8 @@ def test_a_davis_tree_is_one(tmp_path: Path) -> None:
         for one in plain(tmp_path / "in"):
             writer.write(one)
     files = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*g"))
-    assert files[:3] == [f"Annotations/480p/{name}.png" for name in ("pictures/b10", "pictures/empty", "zoo/b2")]
+    assert files[:3] == [f"Annotations/480p/{name}/00000.png" for name in ("b10", "empty", "zoo__b2")]
     assert files[3:] == [name.replace("Annotations", "JPEGImages").replace("png", "jpg") for name in files[:3]]
-    assert (tmp_path / "out" / "ImageSets" / "2017" / "train.txt").read_text() == "pictures\nzoo\n"
+    assert (tmp_path / "out" / "ImageSets" / "2017" / "train.txt").read_text() == "b10\nempty\nzoo__b2\n"
     with Image.open(tmp_path / "out" / files[0]) as image:
         assert image.getpalette()[: 3 * 256] == davis_palette().ravel().tolist()

@@ -93,7 +93,7 @@ def _tell(data: Dataset, writer: LayoutWriter, new: int, there: int, findings: I
     counts = writer.counts
     before = f" ({there} were there)" if there else ""
     typer.echo(
-        f"{data.root} ({data.kind}) -> {writer.folder} ({writer.layout}): {new} pictures written{before}, "
+        f"{data.root} ({data.kind}) -> {writer.folder} ({writer.layout}): {new} {'picture' if new == 1 else 'pictures'} written{before}, "
         f"{sum(counts.values())} objects of {len(counts)} {'class' if len(counts) == 1 else 'classes'}"
     )
     for line in writer.loss.lines():

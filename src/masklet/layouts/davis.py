@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from masklet.errors import InputError
@@ -18,20 +18,20 @@ __all__ = ["DavisLayout"]
 
 SIZE = "480p"
 """What tools look for, whatever the size of the pictures."""
-LOOSE = "pictures"
-"""The film of pictures that are in no folder."""
+STILL = "00000"
+"""The only frame of a picture that is in no film."""
 
 
 class DavisLayout(LayoutWriter):
-    """JPEGImages/480p/FILM/NAME.jpg with Annotations/480p/FILM/NAME.png, and ImageSets/2017/SPLIT.txt.
+    """JPEGImages/480p/FILM/FRAME.jpg with Annotations/480p/FILM/FRAME.png, and ImageSets/2017/SPLIT.txt.
 
     A pixel belongs to one object: where masks overlap the smaller one is kept, and what the other loses is counted.
-    In a film an object has its `id` as its label (1 to 254, else a free one); in pictures they are numbered from 1.
-    A picture that is in no film is in one of its folder's name; folders in folders are joined by two underscores.
+    In a film an object has its `id` as its label (1 to 254, else a free one). A picture that is in no film is one of a
+    single frame, in which objects are numbered from 1; folders in folders are joined by two underscores.
     """
 
     layout: ClassVar[str] = "davis"
-    about: ClassVar[str] = "JPEGImages/480p/FILM/NAME.jpg, Annotations/480p/FILM/NAME.png, ImageSets/2017/SPLIT.txt"
+    about: ClassVar[str] = "JPEGImages/480p/FILM/FRAME.jpg, Annotations/480p/FILM/FRAME.png, ImageSets/2017/SPLIT.txt"
     holds: ClassVar[frozenset[str]] = frozenset({"holes", "parts", "ids"})
     apart: ClassVar[bool] = False
 
@@ -42,31 +42,31 @@ class DavisLayout(LayoutWriter):
         super().__init__(out_dir, names, options)
 
     def _picture_file(self, picture: LabelledPicture) -> str:
-        return f"JPEGImages/{SIZE}/{_film(picture.name)}/{PurePosixPath(picture.name).name}"
+        path = PurePosixPath(picture.name)
+        film, frame = (path, STILL) if picture.film is None else (path.parent, path.name)
+        return f"JPEGImages/{SIZE}/{'__'.join(film.parts) or STILL}/{frame}"
 
-    def _map_file(self, name: str) -> str:
-        return f"Annotations/{SIZE}/{_film(name)}/{PurePosixPath(name).name}.png"
+    def _map_of(self, file: str) -> Path:
+        """The label map of the picture at `file`."""
+        return self.folder / "Annotations" / SIZE / _film(file) / f"{PurePosixPath(file).stem}.png"
 
     def _is_there(self, line: Line) -> bool:
-        there = super()._is_there(line) and (self.folder / self._map_file(line.name)).exists()
+        there = super()._is_there(line) and self._map_of(line.file).exists()
         if there:
-            self._folders[_film(line.name)] = str(PurePosixPath(line.name).parent)
+            self._folders[_film(line.file)] = _folder(line.name, line.file)
             labels = line.record.get("labels")
             assert isinstance(labels, dict)
-            self._labels.setdefault(_film(line.name), {}).update((int(i), label) for i, label in labels.items())
+            self._labels.setdefault(_film(line.file), {}).update((int(i), label) for i, label in labels.items())
         return there
 
     def _write(self, picture: LabelledPicture, file: str) -> Written:
-        written, film, folder = Written(), _film(picture.name), str(PurePosixPath(picture.name).parent)
+        written, film, folder = Written(), _film(file), _folder(picture.name, file)
         if self._folders.setdefault(film, folder) != folder:
-            raise InputError(
-                f"the folders {folder!r} and {self._folders[film]!r} would both be the film {film!r}; rename one"
-            )
+            raise InputError(f"{folder!r} and {self._folders[film]!r} would both be the film {film!r}; rename one")
         numbers = self._numbers(film, picture.objects)
         ids = {n: picture.objects[n].id for n in numbers}
         written.record["labels"] = {str(ids[n]): label for n, label in numbers.items() if ids[n] is not None}
-        labels = painted_map(picture.objects, numbers, picture.size, written)
-        self.paths.append(write_map(self.folder / self._map_file(picture.name), labels))
+        self.paths.append(write_map(self._map_of(file), painted_map(picture.objects, numbers, picture.size, written)))
         return written
 
     def _numbers(self, film: str, objects: tuple[LabelledObject, ...]) -> dict[int, int]:
@@ -85,7 +85,7 @@ class DavisLayout(LayoutWriter):
 
     def _finish(self) -> None:
         for split in self._journal.splits:
-            films = list(dict.fromkeys(_film(line.name) for line in self._lines(split)))
+            films = list(dict.fromkeys(_film(line.file) for line in self._lines(split)))
             path = self.folder / "ImageSets" / "2017" / f"{(split or 'train').replace('/', '_')}.txt"
             self.paths.append(write_text(path, "".join(f"{film}\n" for film in films)))
 
@@ -99,6 +99,11 @@ def _lasting(known: dict[int, int], number: int) -> int:
     return known.get(number, 0)
 
 
-def _film(name: str) -> str:
-    parts = PurePosixPath(name).parts
-    return "__".join(parts[:-1]) or LOOSE
+def _film(file: str) -> str:
+    return PurePosixPath(file).parent.name
+
+
+def _folder(name: str, file: str) -> str:
+    """What became a film: a folder of frames, or a picture."""
+    path = PurePosixPath(name)
+    return str(path.parent) if "__".join(path.parent.parts) == _film(file) else name

@@ -24,14 +24,14 @@ SPLITS = ("train", "val", "test")
 class YoloLayout(LayoutWriter):
     """labels/[SPLIT/]NAME.txt with lines of `class x1 y1 x2 y2 ...` in shares of width and height.
 
-    The format holds one ring an object: holes and further parts hang on bridges a pixel wide. A picture without
-    objects has an empty text. Pictures go to images/[SPLIT/]NAME.jpg; with `folder=""` they and the texts go to OUT
+    The format holds one ring an object: holes and further parts hang on bridges a pixel wide, which readers paint;
+    those to parts lie outside the mask. A picture without objects has an empty text. Pictures go to images/[SPLIT/]NAME.jpg; with `folder=""` they and the texts go to OUT
     itself, and there is no data.yaml.
     """
 
     layout: ClassVar[str] = "yolo"
     about: ClassVar[str] = "images/[SPLIT/]NAME.jpg, labels/[SPLIT/]NAME.txt, data.yaml, classes.txt"
-    holds: ClassVar[frozenset[str]] = frozenset({"overlaps", "classes"})
+    holds: ClassVar[frozenset[str]] = frozenset({"overlaps", "holes", "classes"})
 
     def _asked(self) -> Record:
         return {**super()._asked(), "folder": self.options.folder}
