@@ -144,8 +144,7 @@ run(sys.argv[2:])
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-@pytest.mark.parametrize("to", ["coco", "voc"])
+@pytest.mark.parametrize(("number", "to"), [(signal.SIGINT, "coco"), (signal.SIGKILL, "voc")])
 def test_it_is_stopped_and_goes_on(masklet: Callable[..., Any], folder: Path, number: signal.Signals, to: str) -> None:
     stills(folder / "in", [f"{n:02d}" for n in range(8)])
     words = ("convert", "in", "out", "--to", to, "--pictures", "copy")

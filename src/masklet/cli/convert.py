@@ -93,8 +93,8 @@ def _tell(data: Dataset, writer: LayoutWriter, new: int, there: int, findings: I
     counts = writer.counts
     before = f" ({there} were there)" if there else ""
     typer.echo(
-        f"{data.root} ({data.kind}) -> {writer.folder} ({writer.layout}): {new} {'picture' if new == 1 else 'pictures'} written{before}, "
-        f"{sum(counts.values())} objects of {len(counts)} {'class' if len(counts) == 1 else 'classes'}"
+        f"{data.root} ({data.kind}) -> {writer.folder} ({writer.layout}): {_counted(new, 'picture')} written{before}, "
+        f"{_counted(sum(counts.values()), 'object')} of {_counted(len(counts), 'class')}"
     )
     for line in writer.loss.lines():
         typer.echo(f"  {line}")
@@ -105,6 +105,11 @@ def _tell(data: Dataset, writer: LayoutWriter, new: int, there: int, findings: I
         typer.echo(f"  {finding.entry}: {finding.reason}")
     if len(found) > TOLD:
         typer.echo(f"  ... and {len(found) - TOLD} more (--json FILE names all of them)")
+
+
+def _counted(number: int, what: str) -> str:
+    ending = "es" if what.endswith("s") else "s"
+    return f"{number} {what}{'' if number == 1 else ending}"
 
 
 def _write(path: Path, data: Dataset, writer: LayoutWriter, findings: Iterable[Finding]) -> None:

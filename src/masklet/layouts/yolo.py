@@ -25,8 +25,8 @@ class YoloLayout(LayoutWriter):
     """labels/[SPLIT/]NAME.txt with lines of `class x1 y1 x2 y2 ...` in shares of width and height.
 
     The format holds one ring an object: holes and further parts hang on bridges a pixel wide, which readers paint;
-    those to parts lie outside the mask. A picture without objects has an empty text. Pictures go to images/[SPLIT/]NAME.jpg; with `folder=""` they and the texts go to OUT
-    itself, and there is no data.yaml.
+    those to parts lie outside the mask. A picture without objects has an empty text. Pictures go to
+    images/[SPLIT/]NAME.jpg; with `folder=""` they and the texts go to OUT itself, and there is no data.yaml.
     """
 
     layout: ClassVar[str] = "yolo"
