@@ -134,7 +134,7 @@ def test_a_limit_keeps_those_who_are_there_and_newcomers_wait_for_a_place() -> N
     assert shown[4] == [0, 3]  # 2 is hidden and has its place still
     assert shown[8] == [3, 1]
     assert following.lives.turned_away == 1
-    assert "1 finds were turned away" in str(following.lives)
+    assert str(following.lives).splitlines()[-1] == "turned away for want of a place: 1"
 
 
 @pytest.mark.parametrize(("first", "kept"), [("score", 1), ("area", 2)])
@@ -243,6 +243,12 @@ def test_where_nothing_is_found_frames_are_empty_and_not_encoded() -> None:
     for identities in (True, False):
         following = follow(film(6, two), lambda rgb: [], Blind(), identities=identities)
         assert [(len(frame), frame.masks, frame.states) for frame in following] == [(0, None, ())] * 6
+
+
+def test_time_is_told_of_what_was_done() -> None:
+    following = follow(film(7, lambda t: {1: LEFT} if t < 2 else {}), forget_after=1)
+    spent = [frame.speed["track"] > 0 for frame in following]
+    assert spent == [False, True, True, False, False, False, False]
 
 
 def test_a_film_without_frames_says_so_as_ever() -> None:

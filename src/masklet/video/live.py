@@ -104,7 +104,7 @@ class Live:
             self.frames.last = before
             raise
         self._count = frame.index + 1
-        return self.engine.show(frame, rows, self.engine.speed)
+        return self.engine.show(frame, rows, self.engine.speed if objects else None)
 
     def _add(self, frame: Frame, prompt: Prompt) -> Results:
         number, points, labels, box, mask = prompt

@@ -122,7 +122,7 @@ class Lives:
         raise KeyError(id)
 
     def __str__(self) -> str:
-        waited = [f"{self.turned_away} finds were turned away for want of a place"] if self.turned_away else []
+        waited = [f"turned away for want of a place: {self.turned_away}"] if self.turned_away else []
         return "\n".join([*map(str, self), *waited]) or "nothing was found"
 
     def records(self) -> list[LifeRecord]:
