@@ -58,7 +58,12 @@ def test_a_segmenter_is_timed_prompted_and_everything() -> None:
     assert row.prompted.encode_ms > 0
     assert row.prompted.click_ms > 0
     assert (row.everything.points, row.everything.estimated) == (9, False)
-    assert row.everything.seconds > row.prompted.encode_ms / 1e3 * 0.2
+    assert row.everything.seconds > encode_s(row)
+
+
+def encode_s(row: FamilyRow) -> float:
+    assert row.prompted is not None
+    return row.prompted.encode_ms / 1e3
 
 
 @pytest.mark.usefixtures("tiny")
@@ -71,10 +76,10 @@ def test_everything_that_would_take_too_long_is_estimated(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(family, "_grid_s", takes)
     row = bench_model("sam2.1_l.pt", replace(SMALL, points_per_side=32, limit_s=5.0))
-    assert row.everything == family.EverythingSpeed(pytest.approx(12.24), 1024, True)
+    assert row.everything == family.EverythingSpeed(pytest.approx(12.24 + encode_s(row)), 1024, True)
     assert max(asked) == 16
     row = bench_model("sam2.1_l.pt", replace(SMALL, points_per_side=32, limit_s=20.0))
-    assert row.everything == family.EverythingSpeed(pytest.approx(12.24), 1024, False)
+    assert row.everything == family.EverythingSpeed(pytest.approx(12.24 + encode_s(row)), 1024, False)
     assert max(asked) == 32
 
 

@@ -6,7 +6,7 @@ answers pass (of a detector's places, as many as pictures have objects).
 
 Protocol: one picture; every figure is the median of some rounds after one that is not counted. *Encode* is from a
 picture to a predictor that holds it, *click* three candidate masks at the picture's size for one click. *Everything* is
-a grid of points, encoding and masks included, once; where it would take longer than `limit_s`, grids of 8 x 8 and
+a grid of points, masks included, once, and encoding; where it would take longer than `limit_s`, grids of 8 x 8 and
 16 x 16 are measured, what a point costs more is extrapolated, and the row says so. *Pass* is a detector from picture to
 boxes and masks.
 """
@@ -29,7 +29,7 @@ from masklet.detect.base import DetectOptions
 from masklet.detect.yolo import YOLODetector
 from masklet.detect.yolo_loading import LoadedYOLO, load_yolo
 from masklet.errors import InputError
-from masklet.image.everything import EverythingOptions, preset, segment_everything
+from masklet.image.everything import EverythingOptions, preset, segment_everything_set
 from masklet.image.predictor import ImagePredictor
 from masklet.loading import load
 from masklet.models import sam1, sam2, yolo
@@ -213,6 +213,7 @@ def _segmenter_row(card: ModelCard, how: How, step: Callable[[], None]) -> Famil
     prompted = _prompted(predictor, how)
     step()
     everything = _everything(predictor, _options(predictor, how, trained=trained), how)
+    everything = replace(everything, seconds=everything.seconds + prompted.encode_ms / 1e3)
     step()
     row = _weighed(card, network, trained=trained, side=network.picture_size)
     return replace(row, prompted=prompted, everything=everything)
@@ -267,7 +268,7 @@ def _options(predictor: ImagePredictor, how: How, *, trained: bool) -> Everythin
 
 
 def _everything(predictor: ImagePredictor, options: EverythingOptions, how: How) -> EverythingSpeed:
-    """The full grid where it is expected within the limit; else an estimate from two coarser ones."""
+    """The full grid on the picture that is set, where it is expected within the limit; else an estimate from others."""
     side, points = how.points_per_side, how.points_per_side**2
     if side > FINER:
         _grid_s(predictor, options, how, COARSE)  # the first one is slower
@@ -280,7 +281,7 @@ def _everything(predictor: ImagePredictor, options: EverythingOptions, how: How)
 
 
 def _grid_s(predictor: ImagePredictor, options: EverythingOptions, how: How, side: int) -> float:
-    return _seconds(lambda: segment_everything(predictor, how.rgb, replace(options, points_per_side=side)), how)
+    return _seconds(lambda: segment_everything_set(predictor, how.rgb, replace(options, points_per_side=side)), how)
 
 
 def _score_of(detector: YOLODetector, how: How, count: int) -> float:
