@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from PIL import Image
 
 from masklet.detect.yolo import YOLODetector
 from masklet.errors import InputError, MissingExtraError, PromptError, SourceError
+from masklet.models.yolo import CONFIGS
 from masklet.yolo import YOLO, FastSAM
 from yolo_files import NAMES, TINY, network, save
 from yolo_stub import loaded
@@ -208,3 +212,19 @@ def test_prompts_that_cannot_be_meant(fast: FastSAM, monkeypatch: pytest.MonkeyP
 def test_models_without_masks_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="draws no masks"):
         FastSAM(save(tmp_path / "boxes.pt", network(TINY)))
+
+
+def test_the_page_runs_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With random weights in files of the published names."""
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)).save("dog.jpg")
+    small = replace(CONFIGS["yolov8n-seg"], classes=1, class_channels=64)
+    save(Path("yolov8n-seg.pt"), network(CONFIGS["yolov8n-seg"]), ["cat", "dog", *map(str, range(78))])
+    save(Path("FastSAM-s.pt"), network(small), ["object"])
+    page = (Path(__file__).parents[1] / "docs" / "models.md").read_text().partition("## YOLOv8 and FastSAM")[2]
+    (block,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    said: dict[str, Any] = {}
+    exec(block, said)
+    assert said["model"].info().name == "yolov8n-seg"
+    assert said["model"].info().licence_weights == "AGPL-3.0"
+    assert said["everything"][0].masks is not None
