@@ -61,7 +61,7 @@ PLAIN: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("value", PLAIN, ids=lambda v: type(v).__name__)
 def test_plain_values_come_back(value: Any, protocol: int) -> None:
     if protocol < 3 and isinstance(value, bytes):
@@ -156,6 +156,7 @@ DAMAGED = {
     "cut short": pickle.dumps(list(range(100)), 2)[:50],
     "a length that is not there": b"\x80\x02X" + struct.pack("<I", 2**31 - 1) + b"abc.",
     "a tensor of no storage": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(K\x01K\x00))tR.",
+    "numbers written as text, as before protocol 2": b"\x80\x02I12\n.",
     "too few arguments": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n)R.",
 }
 
@@ -175,7 +176,13 @@ def doubling(rounds: int) -> bytes:
     return b"\x80\x02]q\x00" + b"0]h\x00ah\x00aq\x00" * rounds + b"."
 
 
+def nested(count: int) -> bytes:
+    """An object in an object in an object ..."""
+    return b"\x80\x02" + b"cx\nM\n)\x81}U\x01a" * count + b"N" + b"sb" * count + b"."
+
+
 BOMBS = {
+    "objects in objects": nested(2 * 10**4),
     "a call that asks for memory": bytearray_of(2**46),
     "lists that double sixty times": doubling(60),
     "a memo at a number in the billions": b"\x80\x02K\x01r\xff\xff\xff\x7f.",
@@ -200,13 +207,13 @@ def test_bombs_are_quiet(case: str) -> None:
 
     data = BOMBS[case]
     tracemalloc.start()
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         follow(data)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert time.perf_counter() - started < 20
+    assert time.process_time() - started < 20
     assert peak < 100e6
 
 

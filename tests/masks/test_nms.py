@@ -54,6 +54,6 @@ def test_edges() -> None:
 
 def test_many_candidates_take_no_seconds() -> None:
     xyxy, scores, classes = boxes(8400, spread=600.0)
-    started = time.perf_counter()
+    started = time.process_time()
     distinct(xyxy, scores, 0.7, classes=classes, most=300)
-    assert time.perf_counter() - started < 3
+    assert time.process_time() - started < 3

@@ -230,9 +230,8 @@ _ADMITTED: dict[str, Callable[..., object]] = {
 """Names that are followed, by functions of this file; no other name is anything but text."""
 
 _LITERALS = frozenset({
-    "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT",
-    "STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8",
-    "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8",
+    "BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "BINSTRING", "SHORT_BINSTRING", "BINBYTES",
+    "SHORT_BINBYTES", "BINBYTES8", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8",
 })  # fmt: skip
 _IGNORED = frozenset(("PROTO", "FRAME"))
 _FRESH: dict[str, Callable[[], object]] = {
@@ -255,11 +254,9 @@ _OPERATIONS: dict[str, Callable[[_Machine, Any], object]] = {
     "TUPLE3": lambda m, _: m.stack.append(tuple(m.take(3))),
     "LIST": lambda m, _: m.stack.append(m.take_marked()),
     "DICT": lambda m, _: m.stack.append(_pairs(m.take_marked())),
-    "PUT": lambda m, number: m.remember(number),
     "BINPUT": lambda m, number: m.remember(number),
     "LONG_BINPUT": lambda m, number: m.remember(number),
     "MEMOIZE": lambda m, _: m.remember(len(m.memo)),
-    "GET": lambda m, number: m.stack.append(m.memo[number]),
     "BINGET": lambda m, number: m.stack.append(m.memo[number]),
     "LONG_BINGET": lambda m, number: m.stack.append(m.memo[number]),
     "APPEND": lambda m, _: m.put_parts(m.take(1)),
