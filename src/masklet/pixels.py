@@ -86,6 +86,17 @@ class Fit:
             logits_BKHW = _resized(logits_BKHW, (self.side, self.side))[..., :rows, :columns]
         return _resized(logits_BKHW, self.size)
 
+    def shares(self, cells: int) -> tuple[Tensor, Tensor]:
+        """(H, cells) and (W, cells): `enlarged` is rows @ logits @ columns.T, of `cells` x `cells` logits."""
+        eye_1CC = torch.eye(cells)[None]
+        found = []
+        for pixels, filled in zip(self.size, self.filled, strict=True):
+            part_1CP = eye_1CC
+            if self.keep_ratio:
+                part_1CP = interpolate(part_1CP, self.side, mode="linear")[..., :filled]
+            found.append(interpolate(part_1CP, pixels, mode="linear")[0].t().contiguous())
+        return found[0], found[1]
+
     def masks(self, logits_BKHW: Tensor) -> npt.NDArray[np.bool_]:
         """Logits of the whole input, at any stride, to masks (B, K, H, W) at the picture's size."""
         return (self.enlarged(logits_BKHW) > 0).cpu().numpy()

@@ -119,7 +119,7 @@ def _in_crop(
     best = distinct(boxes, candidates.iou_N, options.box_nms_thresh)
     shift = np.array(crop.origin * 2, np.float32)
     return _Found(
-        [_piece(enlarger.mask(candidates.logits_NHW[i]), boxes[i]) for i in best],
+        [enlarger.piece(candidates.logits_NHW[i], boxes[i]) for i in best],
         boxes[best] + shift,
         candidates.iou_N[best],
         stability[best],
@@ -138,11 +138,6 @@ def _kept(
         keep = measured.stability_N >= options.stability_score_thresh
     keep &= ~crop.cuts(measured.boxes_N4 + np.array(crop.origin * 2, np.float32))
     return candidates.take(keep), Measured(measured.stability_N[keep], measured.boxes_N4[keep])
-
-
-def _piece(mask_HW: Bools, box_4: Floats) -> Bools:
-    left, top, right, bottom = box_4.astype(int).tolist()
-    return mask_HW[top : bottom + 1, left : right + 1].copy()
 
 
 def _merged(parts: list[_Found], options: EverythingOptions) -> _Found:
