@@ -34,7 +34,7 @@ def looks(monkeypatch: pytest.MonkeyPatch, tracker: Any) -> list[str]:
         return find
 
     monkeypatch.setattr(crowd, "open_model", lambda *_: tracker)
-    monkeypatch.setattr(face, "everything_finder", finder)
+    monkeypatch.setattr(face, "EverythingFinder", finder)
     return asked
 
 

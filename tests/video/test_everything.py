@@ -156,6 +156,26 @@ def test_what_the_finder_does_not_find_again_dies_where_that_is_wanted() -> None
     assert following.lives[2].unfound == 2
 
 
+@pytest.mark.parametrize("again", [{}, {"parts": True}, {"renew": True}, {"unfound_after": 3}])
+def test_a_finder_that_can_is_asked_beyond_what_is_known(again: dict[str, Any]) -> None:
+    asked: list[int | None] = []
+
+    class Searching:
+        def __call__(self, rgb: np.ndarray) -> Any:
+            asked.append(None)
+            return finder()(rgb)
+
+        def beyond(self, rgb: np.ndarray, known: np.ndarray) -> Any:
+            asked.append(int(known.sum()))
+            return [one for one in finder()(rgb) if not known[one.mask].all()]
+
+    frames = film(9, two, lambda t: {3: (30, 35, 40, 45)} if t >= 5 else {})
+    following = follow(frames, Searching(), **again)
+    assert [frame.ids.tolist() for frame in following][-1] == [1, 2, 3]
+    assert asked == ([None] * 3 if again else [None, 15 * 15 + 20 * 20, 15 * 15 + 20 * 20])
+    assert following.lives.count == 3
+
+
 def test_boxes_are_followed_as_masks_are() -> None:
     frames = film(9, two, lambda t: {3: (30, 35, 40, 45)} if t >= 3 else {})
     by_mask, by_box = (list(follow(frames, finder(boxes=boxes))) for boxes in (False, True))

@@ -2,36 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import fields, replace
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from masklet.errors import InputError, PromptError
 from masklet.image import ImagePredictor
 from masklet.image.everything import EverythingOptions, preset, segment_everything
+from masklet.image.grid import point_grid
 from masklet.video import Finder, FollowOptions, Found
 from masklet.video.finding import Rgb
 
-__all__ = ["everything_finder", "follow_options_of", "refuse_follow_options", "refuse_prompt_options"]
+__all__ = ["EverythingFinder", "follow_options_of", "refuse_follow_options", "refuse_prompt_options"]
 
 
-def everything_finder(predictor: ImagePredictor, everything: EverythingOptions | str) -> Finder:
+class EverythingFinder:
     """Finds whatever the network answers when it is asked everywhere; `everything` is a preset or options.
 
     Example:
-        >>> find = everything_finder(model.predictor, "fast")
+        >>> find = EverythingFinder(model.predictor, "fast")
         >>> [found.score for found in find(rgb)]
 
     Raises:
         InputError: an unknown preset.
     """
-    options = preset(predictor.model, everything) if isinstance(everything, str) else everything
 
-    def find(rgb: Rgb) -> Iterable[Found]:
-        found = segment_everything(predictor, rgb, options)
+    def __init__(self, predictor: ImagePredictor, everything: EverythingOptions | str) -> None:
+        self.predictor = predictor
+        self.options = preset(predictor.model, everything) if isinstance(everything, str) else everything
+
+    def __call__(self, rgb: Rgb) -> list[Found]:
+        """What there is in a frame."""
+        return self._found(rgb, self.options)
+
+    def beyond(self, rgb: Rgb, known: npt.NDArray[np.bool_]) -> list[Found]:
+        """The same, asking only at points outside `known`; with crops or points of one's own, everywhere."""
+        side = self.options.points_per_side
+        if side is None or self.options.crop_n_layers:
+            return self(rgb)
+        points = point_grid(side)
+        height, width = known.shape
+        x, y = (points * [width, height]).astype(int).T
+        rest = points[~known[y, x]]
+        if not len(rest):
+            return []
+        return self._found(rgb, replace(self.options, points_per_side=None, point_grids=[rest], adaptive=False))
+
+    def _found(self, rgb: Rgb, options: EverythingOptions) -> list[Found]:
+        found = segment_everything(self.predictor, rgb, options)
         return [Found(float(score), mask=code) for score, code in zip(found.predicted_ious, found.rles, strict=True)]
-
-    return find
 
 
 def follow_options_of(options: FollowOptions | None, how: dict[str, Any]) -> FollowOptions:

@@ -25,7 +25,7 @@ from masklet.prompts import parse_prompts
 from masklet.results import Results
 from masklet.sam.answers import Clock, results_of
 from masklet.sam.everything import (
-    everything_finder,
+    EverythingFinder,
     follow_options_of,
     refuse_follow_options,
     refuse_prompt_options,
@@ -286,7 +286,7 @@ class SAM:
             InputError: an option that there is not, or finds that cannot be meant.
         """
         wanted, tracking = follow_options_of(options, how), track or TrackOptions()
-        find = everything_finder(self.predictor, everything) if finder is None else finder
+        find = EverythingFinder(self.predictor, everything) if finder is None else finder
         alone = not wanted.identities and not self._loaded.network.follows_films
         stepper = None if alone else self._stepper(tracking)[0]
         video = source if isinstance(source, Video) else open_video(source, channels=channels)

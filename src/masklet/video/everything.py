@@ -7,7 +7,7 @@ and followed objects are told apart is in `finding`, what became of each object 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from time import perf_counter
 from types import TracebackType
@@ -20,7 +20,7 @@ from masklet.media import Frame, Video
 from masklet.results import Masks, Results
 from masklet.video.engine import Engine
 from masklet.video.features import PushedFrames
-from masklet.video.finding import Candidate, Finder, Found, Ground, Verdict, candidates
+from masklet.video.finding import Candidate, Finder, Found, Ground, Searcher, Verdict, candidates
 from masklet.video.live import Live
 from masklet.video.lives import NOT_FOUND_AGAIN, OUT_OF_SIGHT, Life, Lives
 from masklet.video.objects import TrackedObject, said
@@ -192,12 +192,20 @@ class Follower:
                 ground.put(id, shown.masks.data[i], self.lives.alive[id].class_id)
         self._join_twins(ground)
         met: set[int] = set()
-        for candidate in candidates(self.finder(frame.rgb), frame.size, self.options):
+        for candidate in candidates(self._finds(frame, ground), frame.size, self.options):
             id = self._meet(frame, candidate, ground, met)
             if id is not None:
                 met.add(id)
                 self._vote(self.lives.alive[id], candidate.found)
         self._miss(met)
+
+    def _finds(self, frame: Frame, ground: Ground) -> Iterable[Found]:
+        """What there is, or as much of it as can be new, where nothing hangs on finding the rest again."""
+        known, wanted = ground.known, self.options
+        again = wanted.parts or wanted.renew or wanted.unfound_after is not None
+        if known is None or again or not isinstance(self.finder, Searcher):
+            return self.finder(frame.rgb)
+        return self.finder.beyond(frame.rgb, known)
 
     def _join_twins(self, ground: Ground) -> None:
         """Two that are one and the same at two looks in a row are one: the older."""

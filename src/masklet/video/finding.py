@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from masklet.masks import boxes as tight
 from masklet.masks import rle
 from masklet.video.options import FollowOptions
 
-__all__ = ["Candidate", "Finder", "Found", "Ground", "Verdict", "candidates"]
+__all__ = ["Candidate", "Finder", "Found", "Ground", "Searcher", "Verdict", "candidates"]
 
 Bools = npt.NDArray[np.bool_]
 Rgb = npt.NDArray[np.uint8]
@@ -88,6 +88,17 @@ class Found:
 
 Finder = Callable[[Rgb], Iterable[Found]]
 """What finds objects in a frame, RGB (H, W, 3) uint8."""
+
+
+@runtime_checkable
+class Searcher(Protocol):
+    """A finder that can leave out what is known, where looking everywhere takes long."""
+
+    def __call__(self, rgb: Rgb) -> Iterable[Found]:
+        """What there is in a frame."""
+
+    def beyond(self, rgb: Rgb, known: Bools) -> Iterable[Found]:
+        """What there is outside `known`, a mask of the frame in any resolution; finds may reach into it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,6 +221,11 @@ class Ground:
         union = self._explained.get(class_id)
         area = int(np.count_nonzero(coarse))
         return 0.0 if union is None or not area else int(np.count_nonzero(coarse & union)) / area
+
+    @property
+    def known(self) -> Bools | None:
+        """All that lies on followed objects, leaving out backgrounds, on the grid; None: nothing does."""
+        return np.logical_or.reduce(list(self._explained.values())) if self._explained else None
 
     def swallowed(self, mask: Bools, class_id: int) -> list[int]:
         """Followed objects of the class that lie in this mask, but for a little; in a background none do."""
