@@ -35,9 +35,9 @@ ROOT = Path(__file__).resolve().parent.parent
 WORKERS = ROOT / "scripts" / "bench_workers"
 MODEL = "sam2.1_hiera_tiny"
 CASES = {
-    "thresholds": {"pred_iou_thresh": 0.55, "stability_score_thresh": 0.95},
-    "small": {"pred_iou_thresh": 0.3, "stability_score_thresh": 0.5, "mask_threshold": 45.0},
-    "all": {"pred_iou_thresh": 0.5, "stability_score_thresh": 0.9, "box_nms_thresh": 1.0},
+    "thresholds": {"pred_iou_thresh": 0.45, "stability_score_thresh": 0.85},
+    "small": {"pred_iou_thresh": 0.3, "stability_score_thresh": 0.3, "mask_threshold": 25.0},
+    "all": {"pred_iou_thresh": 0.4, "stability_score_thresh": 0.88, "box_nms_thresh": 1.0},
 }
 """Options beside the grid. Scores of such weights are lower than those of trained ones, so thresholds are, too:
 `thresholds` lets about as many masks through as a trained network does, of which nearly all overlap; `small` takes the

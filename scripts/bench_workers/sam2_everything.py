@@ -13,9 +13,9 @@ from everything_worker import Found, serve
 from PIL import Image
 from sam2_image import _KEPT, CONFIG_FILES  # names torchvision's compiled part where it does not fit this PyTorch
 
-import sam2.build_sam
-import torchvision.extension
-from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
+import sam2.build_sam  # isort: skip
+import torchvision.extension  # isort: skip
+from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator  # isort: skip
 
 
 def nms(boxes: torch.Tensor, scores: torch.Tensor, threshold: float) -> torch.Tensor:

@@ -1,8 +1,8 @@
 """From logits at low resolution to masks at the picture's size, and what is measured there.
 
-Nothing is estimated: every pixel that could be inside is made, a strip of rows at a time, which stays in the processor's
-cache until it is counted; where all logits around are too low, no pixel can be inside. Whole masks are made only of what
-is left in the end.
+Nothing is estimated: every pixel that could be inside is made, a strip of rows at a time, which stays in the
+processor's cache until it is counted; where all logits around are too low, no pixel can be inside. Whole masks are made
+only of what is left in the end.
 
 Boxes here are those of the published generator: xyxy of the first and the last pixel of a mask, both inclusive.
 Shapes: N candidates, H and W of the picture, h and w of low-resolution logits.
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from masklet.pixels import Fit
@@ -74,8 +73,8 @@ class Enlarger:
         row_hits, column_hits = np.zeros(bottom - top, bool), np.zeros(right - left, bool)
         for strip in strips(top, bottom):
             pixels = rows.mixed(strip, wide_hW)
-            outer += np.count_nonzero(pixels > self.threshold - self.offset)
-            inner += np.count_nonzero(pixels > self.threshold + self.offset)
+            outer += int(np.count_nonzero(pixels > self.threshold - self.offset))
+            inner += int(np.count_nonzero(pixels > self.threshold + self.offset))
             inside = pixels > self.threshold
             row_hits[strip.start - top : strip.stop - top] = inside.any(axis=1)
             column_hits |= inside.any(axis=0)
