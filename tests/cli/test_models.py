@@ -14,6 +14,7 @@ from safetensors import safe_open
 
 from masklet import __version__, registry
 from masklet.registry import MODELS
+from yolo_files import TINY, network, save
 
 Masklet = Callable[..., Any]
 
@@ -75,3 +76,17 @@ def test_info_describes_what_is_not_here_and_fetches_nothing(masklet: Masklet, f
     assert "sam2_hiera_base_plus: 80.83 M parameters, 323.5 MB" in outcome.out
     assert "not here" in outcome.out
     assert not (folder / "cache").exists()
+
+
+def test_info_describes_detectors_too(masklet: Masklet, folder: Path) -> None:
+    outcome = masklet("info", str(save(folder / "yolov8n.pt", network(TINY))))
+    assert outcome.code == 0, outcome.err
+    assert "boxes of 3 classes" in outcome.out
+    assert "licence: code Apache-2.0, weights AGPL-3.0" in outcome.out
+
+
+def test_info_of_a_broken_file_is_about_the_file(masklet: Masklet, folder: Path) -> None:
+    (folder / "mine.pt").write_bytes(b"hello")
+    outcome = masklet("info", "mine.pt")
+    assert outcome.code != 0
+    assert "mine.pt cannot be read as a checkpoint: it is a text file" in outcome.err

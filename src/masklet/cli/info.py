@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from masklet.cli.job import open_model
+from masklet.errors import MaskletError, ModelError
 
 if TYPE_CHECKING:
     from masklet.registry import ModelCard
@@ -35,7 +37,21 @@ def info(
     for line in _surroundings():
         typer.echo(line)
     typer.echo("")
-    typer.echo(str(open_model(model).info()) if card is None else _description(card))
+    typer.echo(_opened(model) if card is None else _description(card))
+
+
+def _opened(model: str | None) -> str:
+    """What a model says of itself; of a file that no `SAM` opens, what `YOLO` says."""
+    try:
+        return str(open_model(model).info())
+    except ModelError:
+        from masklet.yolo import YOLO
+
+        if model is None:
+            raise
+        with contextlib.suppress(MaskletError):
+            return str(YOLO(model).info())
+        raise
 
 
 def _surroundings() -> list[str]:
