@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.making import RING, coco, films, picture, stills, text, yolo
-from masklet.datasets import Tag, open_dataset
+from masklet.datasets import Tag, check, open_dataset
 from masklet.masks import rle
 
 
@@ -88,3 +88,12 @@ def test_films_are_in_lists_or_in_folders(tmp_path: Path) -> None:
 def test_where_nothing_is_said_there_are_no_classes(tmp_path: Path) -> None:
     data = open_dataset(stills(tmp_path, ["a"]))
     assert (dict(data.names), dict(data.splits), data.entries[0].read([0])[0].tag(1)) == ({}, {}, Tag())
+
+
+def test_a_picture_without_a_name_is_a_problem_and_no_crash(tmp_path: Path) -> None:
+    file = coco(tmp_path)
+    content = json.loads(file.read_text())
+    content["images"][2]["file_name"] = "."
+    data = open_dataset(text(file, content))
+    assert "." in [entry.name for entry in data.entries]
+    assert any("val2017" in finding.reason for finding in check(data))

@@ -13,6 +13,7 @@ import pytest
 
 from datasets.making import HEIGHT, WIDTH
 from layouts.making import BOX, NAMES, NOTHING, RING, labelled, plain
+from masklet.datasets import open_dataset
 from masklet.errors import InputError, OutputError, StateError
 from masklet.layouts import LAYOUTS, LabelledObject, LabelledPicture, LayoutOptions, LayoutWriter, Loss, open_layout
 
@@ -231,3 +232,47 @@ def test_where_no_outline_keeps_enough_the_code_is_kept_and_counted(tmp_path: Pa
     assert [type(mark["segmentation"]) for mark in read["annotations"]] == [list, dict]
     assert list(writer.loss.notes.values()) == [1]
     assert "rle" not in read["annotations"][0]
+
+
+def test_a_full_disk_is_told_and_gone_on_from(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    pictures = [labelled(tmp_path / "in", name, LabelledObject.of(RING)) for name in ("a", "b", "c", "d", "e")]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # what a disk with room for 1000 bytes says
+        with pytest.raises(OutputError, match=r"coco\.jsonl could not be written .*has room"):
+            write(tmp_path / "out", "coco", pictures)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with open_layout("coco", tmp_path / "out", names=NAMES) as writer:
+        assert 0 < writer.pictures < 5
+        for picture in pictures:
+            if not writer.has(picture.name):
+                writer.write(picture)
+    write(tmp_path / "whole", "coco", pictures)
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+
+
+def test_a_journal_that_somebody_wrote_into_is_used_as_far_as_it_is_one(tmp_path: Path) -> None:
+    pictures = plain(tmp_path / "in")
+    write(tmp_path / "out", "coco", pictures)
+    journal = tmp_path / "out" / ".masklet" / "coco.jsonl"
+    lines = journal.read_text().splitlines()
+    for wrong in ('{"name": "b10"}', "[]", "null", '{"name": 3, "loss": 4, "size": 5, "classes": 6}'):
+        journal.write_text("\n".join([*lines[:3], wrong, *lines[3:]]) + "\n")
+        with open_layout("coco", tmp_path / "out", names=NAMES) as writer:
+            assert writer.pictures == 1
+    journal.write_text("nothing of ours\n")
+    with open_layout("coco", tmp_path / "out", names=NAMES) as writer:
+        assert writer.pictures == 0
+
+
+def test_names_of_classes_that_a_format_cannot_hold_are_written_as_it_can(tmp_path: Path) -> None:
+    names = {0: "traffic\nlight", 1: "a\0b"}
+    for layout in LAYOUTS:
+        with open_layout(layout, tmp_path / layout, names=names, options=LayoutOptions(pictures="copy")) as writer:
+            writer.write(labelled(tmp_path / "in", "a", LabelledObject.of(BOX, 1), LabelledObject.of(RING)))
+        data = open_dataset(tmp_path / layout)
+        assert len(data.entries[0].read(data.entries[0].frames)[0].masks) == 2
+    assert (tmp_path / "yolo" / "classes.txt").read_text() == "traffic light\na\0b\n"
+    assert "<name>ab</name>" in (tmp_path / "voc" / "Annotations" / "a.xml").read_text()

@@ -244,7 +244,7 @@ def _still(file: Path, top: Path, record: Record, prefix: str, spans: tuple[Span
     name = str(record["file_name"]).replace("\\", "/")
     height, width = record.get("height"), record.get("width")
     size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
-    return CocoStill(prefix + Path(name).with_suffix("").as_posix(), top / name, file, size, spans)
+    return CocoStill(prefix + name.removesuffix(Path(name).suffix), top / name, file, size, spans)
 
 
 def _pictures_of(file: Path, names: Iterable[str]) -> Path:

@@ -72,42 +72,51 @@ def pieces_of(path: Path) -> Iterator[Piece]:
     Raises:
         DataError: it is missing, no XML, not UTF-8, or has a document type.
     """
-    found: list[Piece] = []
-    begun: list[tuple[str, dict[str, str], int]] = []
-    parser, depth = _parser(path), 0
-
-    def close() -> None:
-        if begun:
-            tag, attributes, at = begun.pop()
-            found.append(Piece(tag, attributes, at, parser.CurrentByteIndex))
-
-    def start(tag: str, attributes: dict[str, str]) -> None:
-        nonlocal depth
-        depth += 1
-        if depth == 2:
-            close()
-            begun.append((tag, attributes, parser.CurrentByteIndex))
-
-    def end(tag: str) -> None:
-        nonlocal depth
-        depth -= 1
-        if depth == 0:
-            close()
-
-    _watch_depth(parser, path, start, end)
-    parser.XmlDeclHandler = lambda version, encoding, standalone: _check_plain(path, encoding)
+    cutter = _Cutter(path)
     try:
         with path.open("rb") as file:
             while chunk := file.read(CHUNK):
-                parser.Parse(chunk, False)
-                yield from found
-                found.clear()
-        parser.Parse(b"", True)
-        yield from found
+                yield from cutter.feed(chunk)
+        yield from cutter.feed(b"")
     except expat.ExpatError as problem:
         raise _no_xml(path, problem) from problem
     except OSError as problem:
         raise _unreadable(path, problem) from problem
+
+
+class _Cutter:
+    """Finds where the elements below the root begin and end; one ends where the next thing begins."""
+
+    def __init__(self, path: Path) -> None:
+        self._parser = _parser(path)
+        self._found: list[Piece] = []
+        self._begun: tuple[str, dict[str, str], int] | None = None
+        self._depth = 0
+        _watch_depth(self._parser, path, self._start, self._end)
+        self._parser.XmlDeclHandler = lambda version, encoding, standalone: _check_plain(path, encoding)
+
+    def feed(self, chunk: bytes) -> list[Piece]:
+        """The pieces that end in this chunk; an empty one is the end of the file."""
+        self._found = []
+        self._parser.Parse(chunk, not chunk)
+        return self._found
+
+    def _start(self, tag: str, attributes: dict[str, str]) -> None:
+        self._depth += 1
+        if self._depth == 2:
+            self._cut()
+            self._begun = (tag, attributes, self._parser.CurrentByteIndex)
+
+    def _end(self, tag: str) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            self._cut()
+
+    def _cut(self) -> None:
+        if self._begun is not None:
+            tag, attributes, at = self._begun
+            self._found.append(Piece(tag, attributes, at, self._parser.CurrentByteIndex))
+            self._begun = None
 
 
 def _parser(file: Path) -> expat.XMLParserType:

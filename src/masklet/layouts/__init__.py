@@ -6,6 +6,7 @@ journal    what was done, so that a run that broke off is gone on with
 pictures   pictures copied, linked or written
 tracing    outlines that keep a promised IoU
 maps       label maps, where one object hides another
+naming     names of classes as a format can hold them
 yolo, coco, labelme, davis, voc, cvat   the layouts, a file each
 converting from any layout that is read into any that is written
 """

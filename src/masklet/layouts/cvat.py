@@ -12,9 +12,9 @@ import numpy.typing as npt
 from masklet.files import atomic_path
 from masklet.layouts.base import LayoutWriter, Written
 from masklet.layouts.journal import Line, Record
+from masklet.layouts.naming import plain
 from masklet.layouts.records import LabelledObject, LabelledPicture
 from masklet.layouts.tracing import trace, window_of
-from masklet.layouts.xmls import plain
 from masklet.masks.polygons import Ring
 
 __all__ = ["CvatLayout"]

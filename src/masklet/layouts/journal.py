@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -157,7 +158,7 @@ class Journal:
     def _open(self, there: Callable[[Line], bool]) -> None:
         try:
             self._end = self._read(there) if self.path.exists() else 0
-            self._file = self.path.open("ab")
+            self._file = self.path.open("ab", buffering=0)  # what is not on the disk is not remembered either
             self._file.truncate(self._end)
         except OSError as error:
             raise self._unwritable(error) from error
@@ -171,18 +172,25 @@ class Journal:
         with self.path.open("rb") as file:
             for raw in file:
                 content = _parsed(raw)
-                if content is None:
+                if content is None or not self._took(content, whole, there):
                     break
-                if whole == 0:
-                    self._compare(content)
-                elif "names" in content:
-                    self._join(content["names"])
-                else:
-                    line = Line.read(content)
-                    if self.room_for(line.name, line.split) and there(line):
-                        self._know(line, whole)
                 whole += len(raw)
         return whole
+
+    def _took(self, content: Record, place: int, there: Callable[[Line], bool]) -> bool:
+        """Take in what one line says; False where it is none of ours."""
+        if place == 0:
+            self._compare(content)
+        elif "names" in content:
+            self._join(content["names"])
+        else:
+            try:
+                line = Line.read(content)
+            except (KeyError, TypeError, ValueError):
+                return False
+            if self.room_for(line.name, line.split) and there(line):
+                self._know(line, place)
+        return True
 
     def _compare(self, before: Record) -> None:
         other = [key for key in self._asked if before.get(key) != self._asked[key]]
@@ -212,9 +220,12 @@ class Journal:
     def _put(self, content: Record) -> None:
         raw = json.dumps(content, ensure_ascii=False).encode() + b"\n"
         try:
-            self._file.write(raw)
-            self._file.flush()
+            left = raw
+            while left:
+                left = left[self._file.write(left) :]
         except OSError as error:
+            with suppress(OSError):
+                self._file.truncate(self._end)
             raise self._unwritable(error) from error
         self._end += len(raw)
 

@@ -15,6 +15,7 @@ from PIL import Image
 from masklet.files import write_text
 from masklet.layouts.base import LayoutWriter, Written
 from masklet.layouts.journal import Line, Record
+from masklet.layouts.naming import one_line
 from masklet.layouts.records import LabelledObject, LabelledPicture
 from masklet.layouts.tracing import Outline, trace, window_of
 
@@ -95,7 +96,7 @@ class LabelmeLayout(LayoutWriter):
         return trace(mask, self.options.min_iou if self.options.segmentation == "polygon" else 1.0)
 
     def _finish(self) -> None:
-        lines = ["__ignore__", "_background_", *self.names.values()]
+        lines = ["__ignore__", "_background_", *map(one_line, self.names.values())]
         self.paths.append(write_text(self.folder / "labels.txt", "".join(f"{line}\n" for line in lines)))
 
 

@@ -15,9 +15,9 @@ from masklet.formats.palette import davis_palette
 from masklet.layouts.base import LayoutWriter, Written
 from masklet.layouts.journal import Line
 from masklet.layouts.maps import LAST, painted_map, write_map
+from masklet.layouts.naming import one_line, plain
 from masklet.layouts.records import LabelledPicture
 from masklet.layouts.tracing import window_of
-from masklet.layouts.xmls import plain
 
 __all__ = ["VocLayout"]
 
@@ -99,7 +99,7 @@ class VocLayout(LayoutWriter):
 def _labelmap(names: list[str]) -> Iterator[str]:
     yield "# label:color_rgb:parts:actions\n"
     for name, color in zip(["background", *names], davis_palette(), strict=False):
-        yield f"{' '.join(name.replace(':', ' ').split())}:{','.join(map(str, color))}::\n"
+        yield f"{one_line(name.replace(':', ' '))}:{','.join(map(str, color))}::\n"
 
 
 def _add(parent: Element, what: str, value: object) -> None:

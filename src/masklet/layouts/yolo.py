@@ -11,6 +11,7 @@ import numpy as np
 from masklet.files import write_text
 from masklet.layouts.base import LayoutWriter, Written
 from masklet.layouts.journal import Line, Record
+from masklet.layouts.naming import one_line
 from masklet.layouts.records import LabelledPicture
 from masklet.layouts.tracing import window_of
 from masklet.masks.polygons import contour_loss, contour_ring
@@ -61,7 +62,7 @@ class YoloLayout(LayoutWriter):
 
     def _finish(self) -> None:
         names = [self.names.get(number, str(number)) for number in range(max(self.names, default=-1) + 1)]
-        self.paths.append(write_text(self.folder / "classes.txt", "".join(f"{name}\n" for name in names)))
+        self.paths.append(write_text(self.folder / "classes.txt", "".join(f"{one_line(name)}\n" for name in names)))
         if self.options.folder:
             self.paths.append(write_text(self.folder / "data.yaml", data_yaml(self._journal.splits, names)))
 
@@ -92,9 +93,7 @@ def _said(places: Mapping[str, list[str]]) -> list[str]:
     lines = []
     for part in ("train", "val"):
         if part not in places:
-            lines.append(
-                f"# there is no {part}: the line below names other pictures again; masklet convert --val makes one"
-            )
+            lines.append(f"# there is no {part}: these are the other pictures again")
         lines.append(f"{part}: {_listed(places.get(part) or next(iter(places.values())))}")
     return [*lines, *(f"{part}: {_listed(found)}" for part, found in places.items() if part == "test")]
 
