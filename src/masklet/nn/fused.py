@@ -11,7 +11,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["FusedConvolution", "FusedLinear", "fused_linear", "has_fused_operators", "row_chunks"]
+__all__ = [
+    "FusedConvolution",
+    "FusedLinear",
+    "fused_linear",
+    "has_fused_operators",
+    "multiplies_bfloat16",
+    "row_chunks",
+]
 
 OPERATORS = (
     "_convolution_pointwise",
@@ -31,6 +38,11 @@ def has_fused_operators(weight: Tensor) -> bool:
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and all(hasattr(torch.ops.mkldnn, name) for name in OPERATORS)
     )
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this processor has oneDNN's products of bfloat16; without them they are slower than those of fp32."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def row_chunks(rows: int, bytes_a_row: int, limit: int = 1 << 24) -> list[slice]:
@@ -75,12 +87,13 @@ class FusedLinear:
 
 
 class FusedConvolution:
-    """A convolution with its weights laid out once, for inputs of about one size."""
+    """A convolution with its weights laid out once, for inputs of about one size and of the type of these weights."""
 
-    def __init__(self, layer: nn.Conv2d, shape: torch.Size) -> None:
+    def __init__(self, layer: nn.Conv2d, shape: torch.Size, dtype: torch.dtype = torch.float32) -> None:
         self.how = (layer.padding, layer.stride, layer.dilation, layer.groups)
-        self.weight = torch.ops.mkldnn._reorder_convolution_weight(layer.weight.detach(), *self.how, list(shape))
-        self.bias = layer.bias
+        weight = layer.weight.detach().to(dtype)
+        self.weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.how, list(shape))
+        self.bias = None if layer.bias is None else layer.bias.detach().to(dtype)
 
     def __call__(self, x_BCHW: Tensor, activation: str = "none") -> Tensor:
         """Convolution, then `activation` (none or relu)."""

@@ -62,6 +62,21 @@ def test_without_the_operators_the_eager_trunk_runs(monkeypatch: pytest.MonkeyPa
             same(fast(pixels), model.encode_image(pixels))
 
 
-def test_bf16_is_not_answered_in_fp32() -> None:
+def test_the_fast_trunk_in_bf16_is_near_the_slow_one_and_not_the_same() -> None:
+    model = builtin()
+    fast, pixels = FastEncoder(model, torch.bfloat16), torch.randn(2, 3, 96, 160)
+    if not isinstance(fast.trunk, FusedConvNet):
+        pytest.skip("this processor or build of torch has no fused oneDNN convolutions of bfloat16")
+    with torch.inference_mode():
+        found, expected = fast(pixels), model.encode_image(pixels)
+    for a, b in zip((found.embed_BCHW, *found.fine), (expected.embed_BCHW, *expected.fine), strict=True):
+        assert a.dtype == torch.float32
+        assert 1e-5 < float((a - b).abs().mean() / b.std()) < 0.02
+
+
+def test_bf16_is_not_answered_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("masklet.models.sam2.inference.encoder.multiplies_bfloat16", lambda: False)
     model = builtin()
     assert FastEncoder(model, torch.bfloat16).trunk is model.image_encoder.trunk
+    hiera = reference_model("sam2.1_hiera_tiny")
+    assert FastEncoder(hiera, torch.bfloat16).trunk is hiera.image_encoder.trunk

@@ -21,11 +21,11 @@ class FusedBottleneck:
     """A bottleneck block in three or four passes."""
 
     def __init__(self, block: Bottleneck, x_BCHW: Tensor) -> None:
-        shape = x_BCHW.shape
-        self.project = None if block.project is None else FusedConvolution(block.project, shape)
-        self.reduce = FusedConvolution(block.reduce, shape)
+        shape, dtype = x_BCHW.shape, x_BCHW.dtype
+        self.project = None if block.project is None else FusedConvolution(block.project, shape, dtype)
+        self.reduce = FusedConvolution(block.reduce, shape, dtype)
         narrow = self.reduce(x_BCHW, "relu").shape
-        self.look, self.expand = FusedConvolution(block.look, narrow), FusedConvolution(block.expand, narrow)
+        self.look, self.expand = (FusedConvolution(layer, narrow, dtype) for layer in (block.look, block.expand))
 
     def __call__(self, x_BCHW: Tensor) -> Tensor:
         """As `Bottleneck`."""
@@ -34,15 +34,18 @@ class FusedBottleneck:
 
 
 class FusedConvNet:
-    """`ConvNet` with fused convolutions, laid out when the first picture of a size comes."""
+    """`ConvNet` with fused convolutions, laid out when the first picture of a size comes.
 
-    def __init__(self, trunk: ConvNet) -> None:
-        self.trunk = trunk
+    `dtype` is that of the stages and of their maps; the attention at stride 32 is in fp32.
+    """
+
+    def __init__(self, trunk: ConvNet, dtype: torch.dtype = torch.float32) -> None:
+        self.trunk, self.dtype = trunk, dtype
         self.size: torch.Size | None = None
 
     def __call__(self, pixels_B3HW: Tensor) -> list[Tensor]:
         """As `ConvNet`."""
-        x = pixels_B3HW.contiguous(memory_format=torch.channels_last)
+        x = pixels_B3HW.to(self.dtype, memory_format=torch.channels_last)
         if x.shape != self.size:
             self._lay_out(x)
         x = max_pool2d(self.stem(x, "relu"), 3, 2, 1)
@@ -51,10 +54,10 @@ class FusedConvNet:
             for block in stage:
                 x = block(x)
             maps.append(x)
-        return [*maps[:3], self.context(maps[3])]
+        return [*maps[:3], self.context(maps[3].float())]
 
     def _lay_out(self, x_B3HW: Tensor) -> None:
-        self.stem = FusedConvolution(self.trunk.stem, x_B3HW.shape)
+        self.stem = FusedConvolution(self.trunk.stem, x_B3HW.shape, self.dtype)
         x = max_pool2d(self.stem(x_B3HW, "relu"), 3, 2, 1)
         self.stages: list[list[FusedBottleneck]] = []
         for stage in self.trunk.stages:

@@ -2,8 +2,8 @@
 
 Two things eager PyTorch does not do by itself: one by one convolutions that follow each other without anything
 between (neck, then decoder) become one, and the trunks run over oneDNN's operators, with activations and residuals
-in the same pass. Where these operators are missing, on another device or in another
-precision, the eager modules run.
+in the same pass; the built-in model's trunk in bfloat16 too. Where these operators are missing, on another device or
+in another precision, the eager modules run.
 
 Shapes: B batch, C channels, H height, W width.
 """
@@ -18,10 +18,11 @@ from torch.nn.functional import conv2d, interpolate
 
 from masklet.models.base import ImageFeatures
 from masklet.models.sam2.convnet import ConvNet
+from masklet.models.sam2.hiera import Hiera
 from masklet.models.sam2.inference.convnet import FusedConvNet
 from masklet.models.sam2.inference.hiera import FusedHiera
 from masklet.models.sam2.model import SAM2
-from masklet.nn.fused import fused_linear, has_fused_operators
+from masklet.nn.fused import fused_linear, has_fused_operators, multiplies_bfloat16
 
 __all__ = ["FastEncoder"]
 
@@ -29,8 +30,9 @@ __all__ = ["FastEncoder"]
 class FastEncoder:
     """`model.encode_image` for a model whose weights no longer change.
 
-    `dtype` is that of the trunk's matrix products, nearly all of the work; what is summed over its depth, the neck
-    and the decoder stay in fp32, because rounding there moves the edges of masks.
+    `dtype` is that of the trunk's matrix products, nearly all of the work; what is summed over its depth (but for the
+    few blocks of the built-in model), the neck and the decoder stay in fp32, because rounding there moves the edges of
+    masks.
 
     Example:
         >>> encode = FastEncoder(model, torch.bfloat16)
@@ -42,8 +44,10 @@ class FastEncoder:
         trunk, neck, decoder = model.image_encoder.trunk, model.image_encoder.neck, model.sam_mask_decoder
         self.trunk: Callable[[Tensor], list[Tensor]] = trunk
         fused = has_fused_operators(model.no_mem_embed)
-        if dtype is None and fused:
-            self.trunk = FusedConvNet(trunk) if isinstance(trunk, ConvNet) else FusedHiera(trunk)
+        if fused and isinstance(trunk, ConvNet) and (dtype is None or _fuses(dtype)):
+            self.trunk = FusedConvNet(trunk, dtype or torch.float32)
+        elif fused and isinstance(trunk, Hiera) and dtype is None:
+            self.trunk = FusedHiera(trunk)
         laterals = [part.get_submodule("conv") for part in neck.convs]
         self.coarse, self.middle = Projection(laterals[:1], fused), Projection(laterals[1:2], fused)
         self.fine = (
@@ -53,11 +57,16 @@ class FastEncoder:
 
     def __call__(self, pixels_B3HW: Tensor) -> ImageFeatures:
         """Normalised RGB to features, as `SAM2.encode_image`."""
-        with torch.autocast(pixels_B3HW.device.type, self.dtype, enabled=self.dtype is not None):
+        eager = self.dtype is not None and isinstance(self.trunk, nn.Module)
+        with torch.autocast(pixels_B3HW.device.type, self.dtype, enabled=eager):
             maps = self.trunk(pixels_B3HW)
         s4, s8, s16, s32 = (x.float() for x in maps)
         up = interpolate(self.coarse(s32), scale_factor=2.0, mode="nearest")
         return ImageFeatures(self.middle(s16) + up, (self.fine[0](s8), self.fine[1](s4)))
+
+
+def _fuses(dtype: torch.dtype) -> bool:
+    return dtype == torch.bfloat16 and multiplies_bfloat16()
 
 
 class Projection:
