@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from masklet.models.base import ImageFeatures, PromptableNetwork
+from masklet.models.sam1 import SAM1
+from masklet.models.sam1.inference import FastFirstEncoder
 from masklet.models.sam2 import SAM2
 from masklet.models.sam2.inference import FastEncoder
 
@@ -44,3 +46,8 @@ def fast_encoder(model: PromptableNetwork, dtype: torch.dtype | None) -> Encoder
 @fast_encoder.register
 def _(model: SAM2, dtype: torch.dtype | None) -> Encoder:
     return FastEncoder(model, dtype)
+
+
+@fast_encoder.register
+def _(model: SAM1, dtype: torch.dtype | None) -> Encoder:
+    return FastFirstEncoder(model, dtype)

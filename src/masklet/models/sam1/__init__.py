@@ -4,6 +4,7 @@ config   the published sizes, one frozen value each
 vit      the trunk of SAM: a vision transformer with windows and decomposed relative positions
 tiny_vit the trunk of MobileSAM: convolutions, then attention in windows with learned biases
 model    `SAM1`, the verbs of a picture
+inference the image encoder as it runs fastest on a processor
 weights  which size a file holds, and the network filled from it
 naming   the names of the same tensors in `transformers`
 """

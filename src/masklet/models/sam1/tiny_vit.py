@@ -13,7 +13,7 @@ from masklet.models.sam1.config import TinyViTConfig
 from masklet.models.sam1.vit import neck
 from masklet.nn.window import join_windows, split_windows
 
-__all__ = ["ConvNorm", "TinyViT"]
+__all__ = ["ConvNorm", "NormedMLP", "TinyViT"]
 
 
 class ConvNorm(nn.Module):

@@ -8,6 +8,8 @@ apart two places can be.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate, scaled_dot_product_attention
@@ -17,11 +19,12 @@ from masklet.nn.mlp import TwoLinear
 from masklet.nn.norm import ChannelNorm
 from masklet.nn.window import join_windows, split_windows
 
-__all__ = ["ViT", "neck"]
+__all__ = ["Block", "RelativeAttention", "ViT", "neck"]
 
 EPS = 1e-6
-BIAS_AT_ONCE = 1 << 24
-"""Values of relative position that are laid out at once: 64 MB."""
+BIAS_AT_ONCE = {"cpu": 1 << 22}
+"""Values of relative position that are laid out at once: 16 MB, as more are new pages of memory each time."""
+BIAS_ELSEWHERE = 1 << 26
 
 
 def neck(channels: int, width: int) -> nn.Sequential:
@@ -47,19 +50,33 @@ class RelativeAttention(nn.Module):
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """(B, H, W, C) to the same shape."""
-        batch, height, width, channels = x_BHWC.shape
-        qkv = self.qkv(x_BHWC).reshape(batch, height * width, 3, self.heads, -1)
+        out: Tensor = self.proj(self.look(self.qkv(x_BHWC)))
+        return out
+
+    def look(self, qkv_BHW3C: Tensor) -> Tensor:
+        """Queries, keys and values (B, H, W, 3 C) to what was seen (B, H, W, C)."""
+        batch, height, width, _ = qkv_BHW3C.shape
+        qkv = qkv_BHW3C.reshape(batch, height * width, 3, self.heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).flatten(1, 2)  # each (B N, T, D)
         rows, columns = self._terms(q.view(-1, height, width, q.shape[-1]))
         seen = torch.empty_like(q)
-        step = max(1, BIAS_AT_ONCE // (height * width) ** 2)
-        for start in range(0, len(q), step):
-            some = slice(start, start + step)
-            bias = (rows[some, ..., None] + columns[some, ..., None, :]).flatten(3).flatten(1, 2)
-            seen[some] = scaled_dot_product_attention(q[some, None], k[some, None], v[some, None], bias[:, None])[:, 0]
-        merged = seen.view(batch, self.heads, height, width, -1).permute(0, 2, 3, 1, 4)
-        out: Tensor = self.proj(merged.reshape(batch, height, width, channels))
-        return out
+        for some, strip in self._parts(len(q), height, width):
+            bias = rows[some, strip, ..., None] + columns[some, strip, ..., None, :]
+            part = slice(strip.start * width, strip.stop * width)
+            mask = bias.flatten(3).flatten(1, 2)[:, None]
+            seen[some, part] = scaled_dot_product_attention(q[some, None, part], k[some, None], v[some, None], mask)[
+                :, 0
+            ]
+        return seen.view(batch, self.heads, height, width, -1).permute(0, 2, 3, 1, 4).flatten(3)
+
+    def _parts(self, count: int, height: int, width: int) -> Iterator[tuple[slice, slice]]:
+        """Heads and rows of queries whose relative positions are laid out together."""
+        limit = BIAS_AT_ONCE.get(self.rel_pos_h.device.type, BIAS_ELSEWHERE)
+        heads = max(1, limit // (height * width) ** 2)
+        strip = max(1, min(height, limit // (height * width * width)))
+        for start in range(0, count, heads):
+            for row in range(0, height, strip):
+                yield slice(start, start + heads), slice(row, min(row + strip, height))
 
     def _terms(self, q_NHWD: Tensor) -> tuple[Tensor, Tensor]:
         """(N, H, W, H) of rows and (N, H, W, W) of columns: what each query adds for every row and column of keys."""
@@ -136,12 +153,16 @@ class ViT(nn.Module):
 
     def forward(self, pixels_B3SS: Tensor) -> Tensor:
         """Normalised RGB (B, 3, S, S) to a map (B, C, S / 16, S / 16)."""
-        x_BHWC = self.patch_embed(pixels_B3SS)
-        x_BHWC = x_BHWC + self._positions((x_BHWC.shape[1], x_BHWC.shape[2]))
+        x_BHWC = self.enter(pixels_B3SS)
         for block in self.blocks:
             x_BHWC = block(x_BHWC)
         out: Tensor = self.neck(x_BHWC.permute(0, 3, 1, 2))
         return out
+
+    def enter(self, pixels_B3SS: Tensor) -> Tensor:
+        """Patches with their positions, (B, H, W, C)."""
+        x_BHWC: Tensor = self.patch_embed(pixels_B3SS)
+        return x_BHWC + self._positions((x_BHWC.shape[1], x_BHWC.shape[2]))
 
     def _positions(self, size: tuple[int, int]) -> Tensor:
         if self.pos_embed.shape[1:3] == size:
