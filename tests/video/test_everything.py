@@ -222,13 +222,12 @@ def test_an_object_is_followed_on_from_what_was_found_where_that_is_wanted(renew
         return [found(rgb[..., 0] > 0, class_id=0)]
 
     frames = film(30, lambda t: {1: (20, 10, 40, 30)} | ({2: (20, 30, 40, 34)} if t >= 4 else {}))
-    following = follow(frames, whole, renew=renew)
-    step = following._results.gi_frame.f_locals["step"].__self__
+    follower = Follower(Oracle(), whole, FollowOptions(every=4, renew=renew))  # type: ignore[arg-type]
     shown = []
-    for frame in following:
-        shown.append(frame)
-        one = step.live.engine.objects[1]
-        assert set(one.prompts) == set(one.bank.prompted) <= {0, 4 * ((frame.frame or 0) // 4)}
+    for frame in open_video(frames):
+        shown.append(follower.step(frame))
+        one = follower.live.engine.objects[1]
+        assert set(one.prompts) == set(one.bank.prompted) <= {0, 4 * (frame.index // 4)}
     assert int(shown[3].masks.data.sum()) == 400
     assert int(shown[4].masks.data.sum()) == (480 if renew else 400)
     assert all(frame.ids.tolist() == [1] for frame in shown)
@@ -312,13 +311,13 @@ def test_memory_does_not_grow_with_the_film() -> None:
         """Every ten frames another one comes by, for five."""
         return {1 + t // 10: LEFT} if t % 10 < 5 else {}
 
-    following = follow(film(200, passers), every=1)
-    step = following._results.gi_frame.f_locals["step"].__self__
+    follower = Follower(Oracle(), finder(), FollowOptions(every=1, forget_after=3))  # type: ignore[arg-type]
     sizes = []
-    for _ in following:
-        objects = step.live.engine.objects.values()
+    for frame in open_video(film(200, passers)):
+        follower.step(frame)
+        objects = follower.live.engine.objects.values()
         sizes.append((len(objects), max((len(one.bank.tracked) for one in objects), default=0)))
-    assert following.lives.count == 20
+    assert follower.lives.count == 20
     assert max(count for count, _ in sizes) == 1
     assert max(kept for _, kept in sizes) <= 16
 
