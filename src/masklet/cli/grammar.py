@@ -80,7 +80,10 @@ def parse(words: Words) -> Prompts:
         PromptError: nothing to segment, words that are no numbers, or objects that do not pair up.
     """
     if not (words.points or words.negatives or words.boxes or words.masks):
-        raise PromptError(f"nothing says what to segment; give {EXAMPLE} (pixels of the original picture)")
+        raise PromptError(
+            f"nothing says what to segment; give {EXAMPLE} (pixels of the original picture), or "
+            "take masklet auto, which segments everything"
+        )
     clicks = Clicks()
     for word in words.points:
         clicks.add(word, None, "--point")

@@ -16,6 +16,7 @@ import typer
 
 from masklet.cli import bench, data, evaluate
 from masklet.cli.annotate import annotate
+from masklet.cli.auto import auto
 from masklet.cli.convert import convert
 from masklet.cli.demo import demo
 from masklet.cli.info import info
@@ -43,6 +44,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("segment")(segment)
+app.command("auto")(auto)
 app.command("track")(track)
 app.command("annotate")(annotate)
 app.command("predict")(predict)
@@ -71,6 +73,7 @@ def main(
     masklet demo                                     see it work, in a minute
     masklet segment dog.jpg --point 150,150          what is at x=150, y=150?
     masklet segment dog.jpg --box 100,100,200,200    what is in this box?
+    masklet auto dog.jpg                             what is there at all?
     masklet track dog.mp4 --point 150,150            where does it go?
     masklet annotate photos --det-model everything   labels for a whole folder
     masklet val --data photos                        how good is it on my own data?
