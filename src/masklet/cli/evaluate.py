@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from masklet.cli.output import counting
 
 if TYPE_CHECKING:
     from masklet.evaluate import FilmFigures, FilmRow
+    from masklet.evaluate.clicks import ClickedObject, ClicksReport
 
 __all__ = ["app"]
 
@@ -56,6 +58,42 @@ def stills(
         from masklet.files import write_text
 
         write_text(report_file, json.dumps(asdict(figures), indent=2))
+
+
+@app.command("clicks")
+def clicks(
+    root: Annotated[Path, typer.Argument(help="Folder of GrabCut, Berkeley, DAVIS-345, SBD, or any data with masks.")],
+    model: Annotated[str | None, typer.Option(help="A name or a file; default: the built-in model.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="grabcut, berkeley, davis345, sbd or a layout of masklet val; default: seen.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="A part of the data; of SBD: val.")] = None,
+    objects: Annotated[int | None, typer.Option(help="Of each picture, at most; default: all.", min=1)] = None,
+    limit: Annotated[int | None, typer.Option(help="Only so many pictures, spread evenly.", min=1)] = None,
+    report_file: Annotated[Path | None, typer.Option("--json", help="Write the figures there too.")] = None,
+) -> None:
+    """Clicks that an object needs: NoC@85 and NoC@90 of at most 20, failures, the curve of IoU and its area.
+
+    Each click is on the deepest pixel of what is wrong. After Ctrl-C the figures of what was done are shown and
+    written.
+
+    \b
+    Examples:
+      masklet eval clicks GrabCut --json grabcut.json
+      masklet eval clicks SBD --limit 200
+    """
+    from masklet import SAM
+    from masklet.evaluate.click_data import click_pictures
+    from masklet.evaluate.clicks import evaluate_clicks
+
+    found = click_pictures(root, kind=kind, split=split, limit=limit)
+    predictor, rows = SAM(model).predictor, []
+    try:
+        with counting("pictures", len(found), wanted=True) as step:
+            for row in evaluate_clicks(predictor, found, objects, step):
+                rows.append(row)  # noqa: PERF402  what is done by Ctrl-C is kept
+    finally:
+        _tell_clicks(rows, report_file)
 
 
 @app.command("davis")
@@ -141,6 +179,29 @@ def synthetic(
         f"in sight or not: said right in {seen.share:.3f} of {seen.frames} frames of objects (always in sight: "
         f"{seen.always:.3f})"
     )
+
+
+def _tell_clicks(rows: Sequence[ClickedObject], report_file: Path | None) -> None:
+    """Figures of what was clicked on, of something at least; else the error of `click_report`, unless there is one."""
+    from masklet.evaluate.clicks import click_report
+    from masklet.files import write_text
+
+    if not rows and sys.exc_info()[0] is not None:
+        return
+    found = click_report(rows)
+    for line in _click_lines(found):
+        typer.echo(line)
+    if report_file is not None:
+        write_text(report_file, found.to_json())
+
+
+def _click_lines(of: ClicksReport) -> list[str]:
+    lines = [f"{of.objects} objects in {of.pictures} pictures; {of.seconds / of.objects:.2f} s an object"]
+    lines += [f"NoC@{target} {clicks:.2f}, not reached {of.nof[target]}" for target, clicks in of.noc.items()]
+    some = (1, 2, 3, 5, 10, 15, 20)
+    lines.append(f"{'clicks':<12}" + "".join(f"{n:>8}" for n in some))
+    lines.append(f"{'mean IoU':<12}" + "".join(f"{of.curve[n - 1]:>8.3f}" for n in some))
+    return [*lines, f"AUC {of.auc:.3f}"]
 
 
 def _write_synthetic(path: Path, model: str, prompt: str, rows: Sequence[FilmRow]) -> None:

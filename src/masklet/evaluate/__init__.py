@@ -2,6 +2,8 @@
 
 validation  data of one's own, stills and films: `validate`
 stills      pictures, asked by box and by clicks
+clicks      clicks that an object needs: NoC, and the curve of IoU by clicks
+click_data  pictures to be clicked on: GrabCut, Berkeley, DAVIS-345, SBD, and any data set
 following   films of any data set, followed from where their objects appear
 davis       folders in the layout of DAVIS
 films       their sequences, followed from the first mask
@@ -11,6 +13,8 @@ metrics     J and F of a mask
 
 from __future__ import annotations
 
+from masklet.evaluate.click_data import click_pictures
+from masklet.evaluate.clicks import ClickedObject, ClicksReport, click_report, evaluate_clicks
 from masklet.evaluate.davis import DavisSequence, davis_under
 from masklet.evaluate.films import FilmFigures, FilmRow, FilmsReport, Presence, evaluate_film, films_report
 from masklet.evaluate.following import TrackedRow, evaluate_entry
@@ -20,6 +24,8 @@ from masklet.evaluate.stills import Figures, StillsReport, evaluate_stills, repo
 from masklet.evaluate.validation import validate
 
 __all__ = [
+    "ClickedObject",
+    "ClicksReport",
     "Counts",
     "DavisSequence",
     "Figures",
@@ -33,7 +39,10 @@ __all__ = [
     "TrackedRow",
     "Validation",
     "boundary_f",
+    "click_pictures",
+    "click_report",
     "davis_under",
+    "evaluate_clicks",
     "evaluate_entry",
     "evaluate_film",
     "evaluate_stills",
