@@ -12,7 +12,7 @@ import pytest
 from masklet.errors import InputError, SourceError
 from masklet.media import Frame, open_video
 from masklet.results import Results
-from masklet.video import Following, FollowOptions, Found, follow_everything
+from masklet.video import Follower, Following, FollowOptions, Found, follow_everything
 from masklet.video.lives import HELD, Life, Lives
 from video.oracle import Oracle, film, finder, found
 
