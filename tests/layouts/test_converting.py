@@ -236,6 +236,11 @@ def test_films_keep_their_objects(tmp_path: Path) -> None:
     assert [entry.name for entry in data.entries] == ["dog/00000", "dog/00002"]
     annotated = data.entries[1].read([0])[0]
     assert {annotated.tag(n).track: annotated.masks[n].tobytes() for n in annotated.masks}[3] == BOX.tobytes()
+    assert dict(data.films) == {"dog/00000": "dog", "dog/00002": "dog"}
+    assert len({item.split for item in items_of(data, val=0.5)}) == 1
+    converted(tmp_path / "coco", tmp_path / "again", "davis")
+    for one, two in zip(film.read(film.frames), open_dataset(tmp_path / "again").entries[0].read([0, 1]), strict=True):
+        assert {n: mask.tobytes() for n, mask in one.masks.items()} == {n: m.tobytes() for n, m in two.masks.items()}
 
 
 def test_more_objects_than_a_map_has_labels(tmp_path: Path) -> None:

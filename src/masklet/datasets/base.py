@@ -185,8 +185,8 @@ class Dataset:
     What `problems` names is not among the entries; what is inside pictures and masks shows when they are read
     (`masklet.datasets.check` reads them all).
 
-    `names` are the classes by number, `splits` the parts of the data that entries belong to, such as train, by the
-    names of entries; both are empty where nothing says it.
+    `names` are the classes by number; `splits` the parts of the data that entries belong to, such as train, and `films`
+    the films that stills are frames of, by the names of entries. All are empty where nothing says it.
 
     Example:
         >>> data = open_dataset("DAVIS", split="2017/val")
@@ -200,6 +200,7 @@ class Dataset:
     problems: tuple[Finding, ...] = ()
     names: Mapping[int, str] = field(default_factory=dict, hash=False)
     splits: Mapping[str, str] = field(default_factory=dict, hash=False)
+    films: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)

@@ -115,15 +115,17 @@ def open_coco(path: Path, choice: Choice) -> Dataset:
     problems: list[Finding] = []
     names: dict[int, str] = {}
     splits: dict[str, str] = {}
+    films: dict[str, str] = {}
     for file in files:
         prefix = "" if len(files) == 1 else f"{_split_of(file)}/"
         found, read = _of_file(file, prefix, choice.crowds)
         entries += found
         problems += read.problems
         names = {**read.names, **names}
+        films |= read.films
         if prefix or choice.split is not None or is_split(_split_of(file)):
             splits |= {still.name: _split_of(file) for still in found}
-    return Dataset("coco", path, tuple(entries), tuple(problems), dict(sorted(names.items())), splits)
+    return Dataset("coco", path, tuple(entries), tuple(problems), dict(sorted(names.items())), splits, films)
 
 
 def _files(path: Path) -> list[Path]:
@@ -160,6 +162,8 @@ class _Read:
     spans: dict[int | str, list[Span]] = field(default_factory=dict)
     problems: list[Finding] = field(default_factory=list)
     names: dict[int, str] = field(default_factory=dict)
+    films: dict[str, str] = field(default_factory=dict)
+    """As `video` of an image says, which is not of the format itself."""
     shapes: int = 0
     boxes: int = 0
 
@@ -218,6 +222,7 @@ def _of_file(file: Path, prefix: str, crowds: bool) -> tuple[list[CocoStill], _R
             read.wrong(still.name, f"has {record['file_name']} twice; a picture is there once: join its annotations")
         else:
             entries[still.name] = still
+            read.films |= {still.name: str(record["video"])} if record.get("video") else {}
     for number, spans_left in read.spans.items():
         reason = f"has {len(spans_left)} annotation(s) of image_id {number!r}, which no image has; mend or remove them"
         read.wrong(f"image_id {number}", reason)

@@ -26,8 +26,8 @@ class CocoLayout(LayoutWriter):
     Outlines are as simple as `min_iou` allows. A part of an object is a polygon of its own; a hole hangs on its
     part's outer ring by a bridge of no width, which the COCO tools fill as a hole. Where no outline keeps enough, as
     of an empty mask, the run-length code is written, and counted in `loss.notes`. With "both" the outline is the
-    `segmentation` and the code is beside it as `rle`, which other tools pass over. `score` and `track_id` are written
-    where they are known. category_id is the class number plus one.
+    `segmentation` and the code is beside it as `rle`, which other tools pass over. category_id is the class number
+    plus one. Where they are known, `score` and `track_id` are written too, and `video` and `frame_id` of pictures.
     """
 
     layout: ClassVar[str] = "coco"
@@ -44,6 +44,8 @@ class CocoLayout(LayoutWriter):
     def _write(self, picture: LabelledPicture, file: str) -> Written:
         written = Written()
         written.record["annotations"] = [self._annotation(thing, written) for thing in picture.objects]
+        said = {"video": picture.film, "frame_id": picture.frame}
+        written.record["image"] = {what: value for what, value in said.items() if value is not None}
         return written
 
     def _annotation(self, thing: LabelledObject, written: Written) -> Record:
@@ -91,7 +93,10 @@ def _image(number: int, line: Line) -> Record:
     """`file_name` is below the folder of the pictures of this part, as the COCO tools want it."""
     below = "/".join(part for part in ("images", line.split) if part)
     height, width = line.size
-    return {"id": number, "file_name": line.file.removeprefix(f"{below}/"), "width": width, "height": height}
+    found: Record = {"id": number, "file_name": line.file.removeprefix(f"{below}/"), "width": width, "height": height}
+    more = line.record.get("image", {})
+    assert isinstance(more, dict)
+    return found | more
 
 
 def _numbered(lines: Iterable[Line]) -> Iterator[Record]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from PIL import Image
 
@@ -34,6 +34,7 @@ class Item:
     frame: int
     name: str
     split: str | None
+    film: str | None = None
 
     @property
     def is_still(self) -> bool:
@@ -72,14 +73,19 @@ def items_of(data: Dataset, *, apart: bool = True, split: str | None = None, val
         >>> [(item.name, item.split) for item in items_of(open_dataset("coco"))]
         [('000000000139', 'val2017'), ...]
     """
-    splits = {entry.name: data.splits.get(entry.name, split) or _drawn(entry.name, val) for entry in data.entries}
+    splits = {
+        entry.name: data.splits.get(entry.name, split) or _drawn(_film(entry, data), val) for entry in data.entries
+    }
     if any(splits.values()):
         splits = {name: part or REST for name, part in splits.items()}
     short = {name: _clean(name.removeprefix(f"{part}/") if part else name) for name, part in splits.items()}
     if not apart and len(set(short.values())) < len(short):
         short = {name: _clean(name) for name in splits}
+    films = {entry.name: _film(entry, data) for entry in data.entries if not isinstance(entry, Still)} | dict(
+        data.films
+    )
     return [
-        Item(entry, frame, _name(entry, frame, short[entry.name]), splits[entry.name])
+        Item(entry, frame, _name(entry, frame, short[entry.name]), splits[entry.name], films.get(entry.name))
         for entry in data.entries
         for frame in entry.frames
     ]
@@ -170,8 +176,7 @@ def _attempt(item: Item, annotated: Annotated | None, writer: LayoutWriter, clas
 
 
 def _picture(item: Item, annotated: Annotated | None, classes: _Classes) -> LabelledPicture:
-    entry, film = item.entry, None if item.is_still else str(PurePosixPath(item.name).parent)
-    source = entry.source
+    source = item.entry.source
     path = source if isinstance(source, Path) else source[item.frame]
     size, masks = (annotated.size, annotated.masks) if annotated is not None else _looked_at(item, path)
     tags = masks.tags if isinstance(masks, LazyMasks) else {}
@@ -185,8 +190,8 @@ def _picture(item: Item, annotated: Annotated | None, classes: _Classes) -> Labe
         name=item.name,
         size=size,
         objects=tuple(objects),
-        frame=None if film is None else item.frame,
-        film=film,
+        frame=None if item.is_still else item.frame,
+        film=item.film,
         split=item.split,
         rgb=annotated.rgb if annotated is not None else None,
     )
@@ -221,6 +226,11 @@ def _drawn(name: str, share: float) -> str | None:
         return None
     number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / (1 << 64)
     return "val" if number < share else "train"
+
+
+def _film(entry: Entry, data: Dataset) -> str:
+    """What a film is called; a picture that is in none stands for itself."""
+    return data.films.get(entry.name, entry.name)
 
 
 def _name(entry: Entry, frame: int, short: str) -> str:
