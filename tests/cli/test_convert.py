@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from datasets.making import BOX, RING, films, stills
+from datasets.making import BOX, RING, films, stills, yolo
 from datasets.making_tools import labelme
 from layouts.making import PARTS
 from masklet.datasets import open_dataset
@@ -127,6 +127,17 @@ def test_asked_otherwise_it_does_not_go_on(masklet: Callable[..., Any], folder: 
     done = masklet("convert", "in", "out", "--to", "coco", "--segmentation", "polygon")
     assert done.code == 2
     assert "segmentation 'rle', now 'polygon'" in done.err
+    stills(folder / "other", ["a"])  # of the same name, and not the same
+    assert "/other'): ask the same" in masklet("convert", "other", "out", "--to", "coco").err
+    assert "val '0', now '0.5'" in masklet("convert", "in", "out", "--to", "coco", "--val", "0.5").err
+
+
+def test_one_part_after_the_other_is_one_data_set(masklet: Callable[..., Any], folder: Path) -> None:
+    yolo(folder / "in")
+    for split in ("train", "val"):
+        assert masklet("convert", "in", "out", "--to", "coco", "--split", split).code == 0
+    masklet("convert", "in", "whole", "--to", "coco")
+    assert tree(folder / "out") == tree(folder / "whole")
 
 
 TROUBLED = """

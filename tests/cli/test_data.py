@@ -65,8 +65,8 @@ def test_kind_split_and_fast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "  pictures            3" in call("check", tmp_path, "--split", "val2017", "--kind", "coco")[1]
     monkeypatch.setattr(data, "FAST", 2)
     assert "  frames              6, 6 with masks, 2 of them read" in call("check", tmp_path, "--fast")[1]
-    with pytest.raises(SourceError, match="kind='voc'"):
-        call("check", tmp_path, "--kind", "voc")
+    with pytest.raises(SourceError, match="kind='vocc'"):
+        call("check", tmp_path, "--kind", "vocc")
 
 
 def test_a_mixture_is_checked_part_by_part(tmp_path: Path) -> None:

@@ -54,7 +54,8 @@ def convert(
     from masklet.layouts import LayoutOptions, class_names, open_layout
 
     _check_apart(source, out)
-    options = LayoutOptions(segmentation=segmentation, min_iou=min_iou, pictures=pictures)
+    asked = (("source", str(source.resolve())), ("val", f"{val:g}"))
+    options = LayoutOptions(segmentation=segmentation, min_iou=min_iou, pictures=pictures, asked=asked)
     _check_options(to, options)
     data = open_dataset(source, kind=kind, split=split)
     with open_layout(to, out, names=class_names(data), options=options) as writer:

@@ -164,7 +164,7 @@ class LayoutWriter(ABC):
 
     def _asked(self) -> Record:
         """The options on which the outcome depends."""
-        return {"pictures": self.options.pictures}
+        return {"pictures": self.options.pictures, **dict(self.options.asked)}
 
     def _is_there(self, line: Line) -> bool:
         """Whether the files of a picture that was done are there still."""

@@ -80,7 +80,8 @@ class LayoutOptions:
 
     `segmentation` is "rle" (lossless), "polygon" (outlines that keep at least `min_iou` of each mask) or "both"; only
     "coco", "labelme" and "cvat" have the choice. `pictures` says what becomes of the pictures: "none" (they stay
-    where they are), "copy" or "link". `folder` is where "yolo" puts its texts; "" is beside classes.txt.
+    where they are), "copy" or "link". `folder` is where "yolo" puts its texts; "" is beside classes.txt. `asked` is
+    whatever else has to be the same, by name, when a folder is gone on with.
 
     Example:
         >>> LayoutOptions(segmentation="polygon", min_iou=0.95, pictures="copy")
@@ -93,6 +94,7 @@ class LayoutOptions:
     min_iou: float = 0.98
     pictures: str = "none"
     folder: str = "labels"
+    asked: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         _check("segmentation", self.segmentation, SEGMENTATIONS)
