@@ -71,7 +71,7 @@ def crops_of(size: tuple[int, int], layers: int, overlap_ratio: float) -> list[C
         overlap = int(overlap_ratio * min(size) * (2 / count))
         wide, high = (math.ceil((overlap * (count - 1) + length) / count) for length in (width, height))
         lefts, tops = ([(length - overlap) * i for i in range(count)] for length in (wide, high))
-        crops += [
-            Crop(layer, (x, y, min(x + wide, width), min(y + high, height)), size) for x, y in product(lefts, tops)
-        ]
+        for x, y in product(lefts, tops):
+            if x < width and y < height:  # a picture of a few pixels does not divide further
+                crops.append(Crop(layer, (x, y, min(x + wide, width), min(y + high, height)), size))
     return crops

@@ -66,8 +66,8 @@ class Enlarger:
     def _measured(self, logits_HW: Tensor) -> tuple[float, tuple[int, int, int, int]]:
         rows, columns = self._axes_of(logits_HW)
         hit_HW = logits_HW.numpy() > self.threshold - self.offset
-        top, bottom = rows.reach(hit_HW.any(axis=1))
-        left, right = columns.reach(hit_HW.any(axis=0))
+        top, bottom = rows.reach(np.asarray(hit_HW.any(axis=1)))
+        left, right = columns.reach(np.asarray(hit_HW.any(axis=0)))
         wide_hW = logits_HW @ columns.shares_PC[left:right].t()
         inner = outer = 0
         row_hits, column_hits = np.zeros(bottom - top, bool), np.zeros(right - left, bool)

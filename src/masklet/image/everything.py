@@ -6,17 +6,21 @@ The published automatic mask generator (Kirillov et al. 2023, section 4 and appe
 from __future__ import annotations
 
 import copy
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from masklet.errors import MaskletWarning
 from masklet.image.asking import Asker, Candidates, joined
 from masklet.image.crops import Crop, crops_of
 from masklet.image.enlarging import Enlarger, Measured
+from masklet.image.explained import Explained
 from masklet.image.found import Everything, MaskRecord
-from masklet.image.grid import layer_grids
+from masklet.image.grid import coarse_to_fine, layer_grids
 from masklet.image.predictor import ImagePredictor
 from masklet.image.presets import PRESETS, EverythingOptions, preset
 from masklet.masks import boxes as tight
@@ -67,8 +71,23 @@ def segment_everything_set(
     crops = crops_of(size, options.crop_n_layers, options.crop_overlap_ratio)
     with torch.inference_mode():
         parts = [_in_crop(_looking_at(predictor, rgb, crop), crop, grids[crop.layer], options) for crop in crops]
-    asked = sum(len(grids[crop.layer]) for crop in crops)
-    return _ordered(_cleared(_merged(parts, options), size, options), size, asked, options)
+    found = _ordered(_cleared(_merged(parts, options), options), size, options)
+    if not len(found):
+        _warn_of_thresholds(predictor, options)
+    return found
+
+
+def _warn_of_thresholds(predictor: ImagePredictor, options: EverythingOptions) -> None:
+    """Nothing was found with thresholds that this network's scores hardly ever reach."""
+    usual = preset(predictor.model)
+    if usual.pred_iou_thresh < options.pred_iou_thresh or usual.stability_score_thresh < options.stability_score_thresh:
+        warnings.warn(
+            f"nothing was found with pred_iou_thresh={options.pred_iou_thresh} and stability_score_thresh="
+            f"{options.stability_score_thresh}; scores of this model are lower, and its presets have "
+            f"{usual.pred_iou_thresh} and {usual.stability_score_thresh}: start from preset(network, 'default')",
+            MaskletWarning,
+            stacklevel=3,
+        )
 
 
 @dataclass(frozen=True)
@@ -77,15 +96,20 @@ class _Found:
 
     pieces: list[Bools]
     """Each mask in its box."""
+    asked: int
+    """Points that were asked for them."""
     boxes_N4: Floats
     iou_N: Floats
     stability_N: Floats
     points_N2: Floats
     crops_N4: Floats
 
+    @property
+    def columns(self) -> tuple[Floats, ...]:
+        return self.boxes_N4, self.iou_N, self.stability_N, self.points_N2, self.crops_N4
+
     def take(self, keep: npt.NDArray[np.intp]) -> _Found:
-        columns = (self.boxes_N4, self.iou_N, self.stability_N, self.points_N2, self.crops_N4)
-        return _Found([self.pieces[i] for i in keep], *(column[keep] for column in columns))
+        return _Found([self.pieces[i] for i in keep], self.asked, *(column[keep] for column in self.columns))
 
 
 def _grids(options: EverythingOptions) -> list[npt.NDArray[np.float64]]:
@@ -112,14 +136,42 @@ def _in_crop(
     points = (grid * np.array([width, height])).astype(np.float32)
     asker = Asker(predictor, options)
     enlarger = Enlarger(asker.fit, options.mask_threshold, options.stability_score_offset)
-    kept = [_kept(asker.ask(batch), enlarger, crop, options) for batch in asker.batches(points)]
-    candidates = joined([part for part, _ in kept])
-    boxes = np.concatenate([measured.boxes_N4 for _, measured in kept])
-    stability = np.concatenate([measured.stability_N for _, measured in kept])
+    asked, kept = 0, []
+    for batch, explained in _batches(points, asker, options):
+        kept.append(_kept(asker.ask(batch), enlarger, crop, options))
+        explained.add(kept[-1][0].logits_NHW)
+        asked += len(batch)
+    return _distinct([part for part, _ in kept], [measured for _, measured in kept], enlarger, crop, options, asked)
+
+
+def _batches(points: Floats, asker: Asker, options: EverythingOptions) -> Iterator[tuple[Floats, Explained]]:
+    """Points to ask together, and where to say what was found; adaptively: none where something was found before."""
+    explained = Explained(asker.fit, options.mask_threshold)
+    rounds = coarse_to_fine(len(points)) if options.adaptive else [np.arange(len(points))]
+    for indices in rounds:
+        for batch in asker.batches(points[indices]):
+            some = batch[explained.open(batch)] if options.adaptive else batch
+            if len(some):
+                yield some, explained
+
+
+def _distinct(
+    parts: list[Candidates],
+    measured: list[Measured],
+    enlarger: Enlarger,
+    crop: Crop,
+    options: EverythingOptions,
+    asked: int,
+) -> _Found:
+    """The best of those whose boxes are the same, as masks in the whole picture."""
+    candidates = joined(parts)
+    boxes = np.concatenate([part.boxes_N4 for part in measured])
+    stability = np.concatenate([part.stability_N for part in measured])
     best = distinct(boxes, candidates.iou_N, options.box_nms_thresh)
     shift = np.array(crop.origin * 2, np.float32)
     return _Found(
         [enlarger.piece(candidates.logits_NHW[i], boxes[i]) for i in best],
+        asked,
         boxes[best] + shift,
         candidates.iou_N[best],
         stability[best],
@@ -144,13 +196,13 @@ def _merged(parts: list[_Found], options: EverythingOptions) -> _Found:
     """Distinct masks of all crops; those of smaller crops are preferred."""
     if len(parts) == 1:
         return parts[0]
-    columns = zip(*((p.boxes_N4, p.iou_N, p.stability_N, p.points_N2, p.crops_N4) for p in parts), strict=True)
-    every = _Found([piece for part in parts for piece in part.pieces], *(np.concatenate(c) for c in columns))
+    columns = (np.concatenate(column) for column in zip(*(part.columns for part in parts), strict=True))
+    every = _Found([piece for p in parts for piece in p.pieces], sum(part.asked for part in parts), *columns)
     sides = every.crops_N4[:, 2:] - every.crops_N4[:, :2]
     return every.take(distinct(every.boxes_N4, 1 / sides.prod(axis=1), options.crop_nms_thresh))
 
 
-def _cleared(found: _Found, size: tuple[int, int], options: EverythingOptions) -> _Found:
+def _cleared(found: _Found, options: EverythingOptions) -> _Found:
     """Without small holes and islands; where masks have become the same, the untouched one stays."""
     least = options.min_mask_region_area
     if least <= 0 or not found.pieces:
@@ -168,7 +220,7 @@ def _cleared(found: _Found, size: tuple[int, int], options: EverythingOptions) -
     return replace(found, pieces=pieces, boxes_N4=boxes).take(distinct(boxes, untouched, threshold))
 
 
-def _ordered(found: _Found, size: tuple[int, int], asked: int, options: EverythingOptions) -> Everything:
+def _ordered(found: _Found, size: tuple[int, int], options: EverythingOptions) -> Everything:
     areas = np.array([np.count_nonzero(piece) for piece in found.pieces], np.int64)
     order = np.argsort(-(areas if options.order == "area" else found.iou_N), kind="stable")
     found, areas = found.take(order), areas[order]
@@ -187,6 +239,6 @@ def _ordered(found: _Found, size: tuple[int, int], asked: int, options: Everythi
         points=found.points_N2,
         crop_boxes=found.crops_N4,
         coverage=float(np.count_nonzero(covered) / covered.size),
-        asked=asked,
+        asked=found.asked,
         options=options,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["layer_grids", "point_grid"]
+__all__ = ["coarse_to_fine", "layer_grids", "point_grid"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -36,3 +36,21 @@ def layer_grids(side: int, layers: int, downscale: int) -> list[Floats]:
         [64, 16, 4]
     """
     return [point_grid(max(1, int(side / downscale**layer))) for layer in range(layers + 1)]
+
+
+def coarse_to_fine(count: int) -> list[npt.NDArray[np.intp]]:
+    """The indices of a square grid of `count` points in rounds: every fourth along each side, every second, the rest.
+
+    Example:
+        >>> [len(some) for some in coarse_to_fine(64)]
+        [4, 12, 48]
+    """
+    side = round(count**0.5)
+    assert side * side == count, f"{count} points are no square grid"
+    row, column = np.divmod(np.arange(count), side)
+    left, rounds = np.ones(count, bool), []
+    for step in (4, 2, 1):
+        now = left & ((row - 2) % step == 0) & ((column - 2) % step == 0)
+        left &= ~now
+        rounds.append(np.flatnonzero(now))
+    return rounds

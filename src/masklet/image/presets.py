@@ -101,6 +101,8 @@ class EverythingOptions:
             )
         if self.points_per_side is not None:
             _check_whole("points_per_side", self.points_per_side, 1, 512)
+        if self.adaptive and self.point_grids is not None:
+            raise InputError("adaptive=True asks a grid from coarse to fine; with point_grids, leave it out")
         for grid in self.point_grids or ():
             points = np.asarray(grid)
             if points.ndim != 2 or points.shape[1] != 2 or not ((points >= 0) & (points <= 1)).all():
