@@ -124,16 +124,16 @@ class Journal:
             InputError: the earlier run was asked something else; the message says what.
             OutputError: the journal cannot be written.
         """
-        if anew:
-            self._path.unlink(missing_ok=True)
-        elif self.is_left_over:
-            self._compare(settings)
-        write_text(self._settings, json.dumps(dict(settings), indent=1) + "\n")
         try:
+            if anew:
+                self._path.unlink(missing_ok=True)
             self._file = open(self._path, "a+b", buffering=0)  # noqa: SIM115 - closed when the journal is left
+            self._recall()
         except OSError as error:
             raise OutputError(_unwritable(self.folder.parent, error)) from error
-        self._recall()
+        if self.entries:  # a run that did nothing yet binds nobody
+            self._compare(settings)
+        write_text(self._settings, json.dumps(dict(settings), indent=1) + "\n")
 
     def add(self, found: Iterable[Kept]) -> None:
         """Remember the records of some pictures or films: all of them or none.

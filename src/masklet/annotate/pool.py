@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -153,10 +154,13 @@ def _serve(connection: Connection, options: AnnotateOptions, scratch: Path) -> N
 
 
 def _share_cores(workers: int) -> None:
-    import torch
-
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+    """The cores are shared out, unless somebody has said how; torch is not imported for it."""
+    if "OMP_NUM_THREADS" in os.environ:
+        return
+    share = max(1, (os.cpu_count() or 1) // workers)
+    os.environ["OMP_NUM_THREADS"] = str(share)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(share)
 
 
 def _sendable(error: BaseException) -> BaseException:

@@ -1,0 +1,252 @@
+"""Labels for a folder: where they go, what is in them, what is told of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from annotate.making import NAMES, Blobs, make_photos, picture
+from masklet import auto_annotate
+from masklet.annotate import AnnotateOptions, Progress, Summary, annotate
+from masklet.datasets import open_dataset
+from masklet.errors import InputError, OutputError, SourceError
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return make_photos(tmp_path / "photos")
+
+
+def label(photos: Path, **more: Any) -> Summary:
+    return auto_annotate(photos, more.pop("det_model", Blobs()), detector_masks=True, **more)
+
+
+def test_labels_lie_beside_the_data_a_text_a_picture(photos: Path) -> None:
+    summary = label(photos)
+    out = photos.parent / "photos_auto_annotate_labels"
+    assert summary.out == out
+    texts = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.txt"))
+    assert texts == [
+        *("classes.txt", "deep/er/p2.txt", "deep/er/p5.txt"),
+        *("nothing.txt", "p0.txt", "p1.txt", "p3.txt", "p4.txt"),
+    ]
+    assert (out / "classes.txt").read_text() == "red\ngreen\n"
+    assert (out / "nothing.txt").read_text() == ""
+    [red, green] = [line.split() for line in (out / "p1.txt").read_text().splitlines()]
+    assert (red[0], green[0]) == ("0", "1")
+    ring = np.array(red[1:], float).reshape(-1, 2) * (64, 48)
+    assert np.allclose([ring.min(0), ring.max(0)], [(9.5, 10.5), (28.5, 29.5)], atol=1e-3)
+
+
+def test_the_summary_counts_and_names_what_failed(photos: Path) -> None:
+    summary = label(photos)
+    assert (summary.pictures, summary.empty, summary.objects) == (7, 1, 9)
+    assert dict(summary.by_class) == {"red": 6, "green": 3}
+    [failure] = summary.failures
+    assert Path(failure.path).name == "broken.jpg"
+    assert "cut short" in failure.reason
+    said = str(summary)
+    assert "7 picture(s), 9 object(s), 1 picture(s) without any" in said
+    assert "broken.jpg" in said
+    assert json.loads((summary.out / "summary.json").read_text())["by_class"] == {"red": 6, "green": 3}
+
+
+def test_progress_is_yielded_for_everything_once(photos: Path) -> None:
+    told = list(annotate(photos, AnnotateOptions(Blobs(), detector_masks=True, batch=2)))
+    *each, last = told
+    assert sorted(progress.name for progress in each) == sorted(
+        ["broken", "nothing", "p0", "p1", "p3", "p4", "deep/er/p2", "deep/er/p5"]
+    )
+    assert [progress.done for progress in each] == list(range(1, 9))
+    assert {progress.total for progress in told} == {8}
+    assert [progress.name for progress in each if progress.failure] == ["broken"]
+    assert last.summary is not None
+    assert isinstance(last, Progress)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_several_formats_are_opened_again_by_others(photos: Path, tmp_path: Path) -> None:
+    supervision = pytest.importorskip("supervision")
+    coco_tools = pytest.importorskip("pycocotools.coco")
+    out = tmp_path / "out"
+    summary = label(photos, output_dir=out, formats=("yolo", "coco", "labelme", "davis", "voc", "cvat"))
+    assert {path.name for path in out.iterdir() if path.is_dir()} == {
+        *("yolo", "coco", "labelme", "davis", "voc", "cvat", ".masklet")
+    }
+    yolo = supervision.DetectionDataset.from_yolo(
+        str(out / "yolo" / "images"), str(out / "yolo" / "labels"), str(out / "yolo" / "data.yaml"), force_masks=True
+    )
+    assert yolo.classes == ["red", "green"]
+    [found] = [one for name, _, one in yolo if Path(name).name == "p1.png"]
+    assert sorted(found.class_id.tolist()) == [0, 1]
+    assert abs(int(found.mask[found.class_id.tolist().index(0)].sum()) - 400) <= 40
+    annotations = out / "coco" / "annotations" / "instances_default.json"
+    tools = coco_tools.COCO(str(annotations))
+    assert len(tools.getImgIds()) == summary.pictures
+    assert {one["name"] for one in tools.loadCats(tools.getCatIds())} == {"red", "green"}
+    reds = [one for one in tools.loadAnns(tools.getAnnIds()) if one["category_id"] == 1]
+    assert [int(tools.annToMask(one).sum()) for one in reds] == [400] * 6
+    coco = supervision.DetectionDataset.from_coco(str(out / "coco" / "images"), str(annotations), force_masks=True)
+    assert sum(len(one) for _, _, one in coco) == summary.objects
+    for kind in ("yolo", "coco", "labelme", "davis", "voc", "cvat"):
+        dataset = open_dataset(out / kind)
+        assert len(dataset.entries) >= 1, kind
+
+
+def test_a_split_is_the_same_every_time_and_data_yaml_names_it(photos: Path, tmp_path: Path) -> None:
+    first = label(photos, output_dir=tmp_path / "one", split=0.6)
+    (photos / "p3.png").unlink()
+    label(photos, output_dir=tmp_path / "two", split=0.6)
+    parts = [
+        {path.stem: path.parent.name for path in (tmp_path / out / "yolo/labels").rglob("p[014].txt")}
+        for out in ("one", "two")
+    ]
+    assert parts[0] == parts[1]
+    assert sum(first.parts.values()) == 7
+    assert set(first.parts) == {"train", "val"}
+    said = yaml.safe_load((tmp_path / "one/yolo/data.yaml").read_text())
+    assert said["names"] == NAMES
+    for part in ("train", "val"):
+        images = sorted((tmp_path / "one/yolo" / said[part]).rglob("*.png"))
+        assert len(images) == first.parts[part]
+        for image in images:
+            assert Path(str(image).replace("/images/", "/labels/")).with_suffix(".txt").exists()
+        assert len(open_dataset(tmp_path / "one/yolo", split=part).entries) == first.parts[part]
+
+
+def test_only_the_wanted_classes_are_labelled(photos: Path) -> None:
+    assert dict(label(photos, classes=["green"]).by_class) == {"green": 3}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"classes": ["blue"]}, "class 'blue' is unknown to this detector"),
+        ({"conf": 2}, "conf 2 must be a number from 0 to 1"),
+        ({"split": 1.5}, "split 1.5 must be between 0 and 1"),
+        ({"workers": 0}, "workers 0 must be from 1"),
+        ({"formats": ["yolo", "coca"]}, "no format 'coca' for labels.*did you mean coco"),
+        ({"batch": 1000}, "batch 1000 is too many"),
+        ({"everything": "quick"}, "everything 'quick' is unknown"),
+        ({"pictures": "move"}, "pictures='move' is unknown"),
+    ],
+)
+def test_what_cannot_be_meant_is_said_at_once(photos: Path, wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        label(photos, **wrong)
+
+
+def test_an_empty_folder_and_a_missing_one_are_errors(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").touch()
+    with pytest.raises(SourceError, match="holds no picture and no film"):
+        label(tmp_path / "empty")
+    with pytest.raises(SourceError, match="did you mean 'empty'"):
+        label(tmp_path / "emtpy")
+    assert not (tmp_path / "empty_auto_annotate_labels").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_known_before_anything_is_looked_at(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    detector = Blobs()
+    with pytest.raises(OutputError, match=r"cannot be written.*choose an output folder"):
+        label(photos, det_model=detector, output_dir=tmp_path / "file" / "labels")
+    assert detector.seen == 0
+
+
+def test_a_second_run_into_the_same_folder_at_the_same_time_is_refused(photos: Path, tmp_path: Path) -> None:
+    under_way = annotate(photos, AnnotateOptions(Blobs(), detector_masks=True, batch=1), tmp_path / "out")
+    next(under_way)
+    with pytest.raises(OutputError, match="another run is annotating into"):
+        label(photos, output_dir=tmp_path / "out")
+    under_way.close()
+    assert label(photos, output_dir=tmp_path / "out", batch=1).pictures == 7
+
+
+def test_a_function_of_a_picture_is_a_detector_and_a_model_draws(tmp_path: Path, builtin_file: Path) -> None:
+    from PIL import Image
+
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(picture(1)).save(tmp_path / "photos" / "a.png")
+    Image.fromarray(picture(2)).save(tmp_path / "photos" / "b.png")
+
+    def corners(rgb: np.ndarray) -> tuple[list[list[float]], list[float], list[int]]:
+        height, width = rgb.shape[:2]
+        return [[0, 0, 20, 20], [width - 0.3, height - 0.2, width + 9, height + 9]], [0.9, 0.5], [3, 0]
+
+    summary = auto_annotate(tmp_path / "photos", corners, builtin_file, formats="coco", output_dir=tmp_path / "out")
+    assert summary.objects + summary.without_mask == 4
+    [path] = (tmp_path / "out/coco/annotations").iterdir()
+    assert all(0 < one["score"] <= 0.9 for one in json.loads(path.read_text())["annotations"])
+
+
+def test_a_picture_is_encoded_once_for_all_its_boxes(
+    tmp_path: Path, builtin_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+
+    from masklet.annotate import finding
+    from masklet.image import ImagePredictor
+
+    monkeypatch.setattr(finding, "MOST_AT_ONCE", 2)
+    encoded: list[object] = []
+    set_image = ImagePredictor.set_image
+    monkeypatch.setattr(ImagePredictor, "set_image", lambda self, rgb: (encoded.append(rgb), set_image(self, rgb))[1])
+    Image.fromarray(picture(1)).save(tmp_path / "a.png")
+    boxes = [[x, 4, x + 12, 30] for x in (0, 10, 20, 30, 40)]
+    summary = auto_annotate(tmp_path / "a.png", lambda rgb: (boxes, [0.9] * 5, range(5)), builtin_file)
+    assert len(encoded) == 1
+    assert summary.objects + summary.without_mask == 5
+    assert summary.out == tmp_path / "a_auto_annotate_labels"
+
+
+def test_everything_is_labelled_offline_by_the_model_in_the_package(tmp_path: Path) -> None:
+    from PIL import Image
+
+    rgb = np.full((96, 128, 3), (70, 120, 60), np.uint8)
+    rgb[20:70, 30:80] = (230, 40, 30)
+    Image.fromarray(rgb).save(tmp_path / "a.png")
+    summary = auto_annotate(
+        tmp_path / "a.png", "everything", everything="fast", formats="coco", output_dir=tmp_path / "o"
+    )
+    [path] = (tmp_path / "o/coco/annotations").iterdir()
+    content = json.loads(path.read_text())
+    assert [one["name"] for one in content["categories"]] == ["object"]
+    assert summary.objects >= 1
+    assert any(abs(one["area"] - 2500) < 500 for one in content["annotations"])
+
+
+def test_pictures_are_in_memory_one_batch_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import weakref
+
+    from PIL import Image
+
+    from masklet.annotate import finding
+
+    live = most = 0
+    read = finding.from_file
+
+    def gone() -> None:
+        nonlocal live
+        live -= 1
+
+    def counted(path: str) -> Any:
+        nonlocal live, most
+        found = read(path)
+        live += 1
+        most = max(most, live)
+        weakref.finalize(found.rgb, gone)
+        return found
+
+    monkeypatch.setattr(finding, "from_file", counted)
+    (tmp_path / "many").mkdir()
+    for number in range(120):
+        Image.fromarray(picture(number, (44, 60))).save(tmp_path / "many" / f"{number}.bmp")
+    summary = label(tmp_path / "many", batch=3, formats=("coco",), output_dir=tmp_path / "out")
+    assert summary.pictures == 120
+    assert most == 3
