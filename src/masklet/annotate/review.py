@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -40,6 +41,8 @@ CLOSE = 220
 """Side of the detail that shows the most doubtful object."""
 AROUND = 0.6
 """Of an object's box that is shown on each side of it in the detail."""
+LEAST = 32
+"""Pixels that the detail shows in each direction."""
 WORTH = 0.4
 """A detail of less than this share of the picture is worth being shown."""
 QUALITY = 82
@@ -132,7 +135,7 @@ def write_review(
 def _article(record: Record, doubts: Sequence[Doubt], names: Mapping[int, str], folder: Path) -> str:
     told = [_told(doubt, record.objects[doubt.index], names) for doubt in doubts[:TOLD]]
     more = f'<p class="more">and {len(doubts) - TOLD} more of its objects</p>' if len(doubts) > TOLD else ""
-    address = html.escape(Path(os.path.relpath(record.path, folder)).as_posix(), quote=True)
+    address = quote(Path(os.path.relpath(record.path, folder)).as_posix())
     shown = html.escape(record.name)
     images = "".join(f'<img src="data:image/jpeg;base64,{data}" alt="">' for data in _images(record, doubts))
     return (
@@ -206,18 +209,19 @@ def _small_mask(one: Found, window: tuple[int, int, int, int], size: tuple[int, 
 
 
 def _around(box: Corners, rgb: Pixels) -> Corners:
-    """A square window about a box, within the picture and at least a few pixels wide."""
+    """A window about a box, square where the picture allows it, and at least a few pixels wide."""
     height, width = rgb.shape[:2]
-    side = max((1 + 2 * AROUND) * max(box[2] - box[0], box[3] - box[1]), 32.0)
-    half, x, y = side / 2, (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-    x1, y1 = max(0.0, x - half), max(0.0, y - half)
-    x2, y2 = min(float(width), x + half), min(float(height), y + half)
-    return (
-        math.floor(x1),
-        math.floor(y1),
-        max(math.ceil(x2), math.floor(x1) + 1),
-        max(math.ceil(y2), math.floor(y1) + 1),
-    )
+    side = math.ceil(max((1 + 2 * AROUND) * max(box[2] - box[0], box[3] - box[1]), LEAST))
+    x1, x2 = _span((box[0] + box[2]) / 2, side, width)
+    y1, y2 = _span((box[1] + box[3]) / 2, side, height)
+    return x1, y1, x2, y2
+
+
+def _span(middle: float, side: int, length: int) -> tuple[int, int]:
+    """`side` pixels about the middle, moved into 0 to `length`."""
+    side = min(side, length)
+    start = min(max(round(middle - side / 2), 0), length - side)
+    return start, start + side
 
 
 def _jpeg(pixels: Pixels) -> str:

@@ -1,0 +1,95 @@
+"""masklet annotate: labels for a folder, from the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import masklet.detect
+from annotate.making import Blobs, make_photos
+
+
+@pytest.fixture
+def blobs(monkeypatch: pytest.MonkeyPatch) -> Blobs:
+    """Whatever detector is named, blobs are found; made anew for each run."""
+    from masklet.detect.plain import ChosenFrom
+
+    detector = Blobs()
+    monkeypatch.setattr(masklet.detect, "open_detector", lambda what, options, device="": ChosenFrom(detector, options))
+    return detector
+
+
+def test_a_folder_is_labelled_and_summed_up(masklet: Callable[..., Any], folder: Path, blobs: Blobs) -> None:
+    make_photos(folder / "photos")
+    (folder / "photos/broken.jpg").unlink()
+    done = masklet(
+        *("annotate", "photos", "--det-model", "mine.pt", "--detector-masks", "--classes", "green,0"),
+        *("--format", "yolo,coco", "--format", "yolo", "--split", "0.5", "--out", "out", "--review", "1"),
+    )
+    assert (done.code, done.err) == (0, "")
+    assert "7 picture(s), 9 object(s), 1 picture(s) without any" in done.out
+    assert "-> out/yolo/data.yaml" in done.out
+    assert json.loads((folder / "out/summary.json").read_text())["by_class"] == {"red": 6, "green": 3}
+    again = masklet(
+        *("annotate", "photos", "--det-model", "mine.pt", "--detector-masks", "--classes", "green,0"),
+        *("--format", "yolo,coco", "--split", "0.5", "--out", "out", "--review", "1", "--resume", "--quiet"),
+    )
+    assert (again.code, again.out, blobs.seen) == (0, "", 7)
+
+
+def test_a_broken_picture_is_named_and_the_code_is_two(masklet: Callable[..., Any], folder: Path, blobs: Blobs) -> None:
+    make_photos(folder / "photos")
+    done = masklet("annotate", "photos", "--detector-masks")
+    assert done.code == 2
+    assert "7 picture(s)" in done.out
+    first, last = done.err.splitlines()
+    assert "photos/broken.jpg" in first
+    assert last == "masklet: 1 picture(s) or film(s) could not be annotated"
+    assert (folder / "photos_auto_annotate_labels/p0.txt").exists()
+
+
+def test_ctrl_c_says_that_nothing_is_lost_and_it_goes_on(
+    masklet: Callable[..., Any], folder: Path, blobs: Blobs
+) -> None:
+    make_photos(folder / "photos")
+    blobs.stop_at = 3
+    done = masklet("annotate", "photos", "--detector-masks", "--batch", 1)
+    assert done.code == 130
+    assert "stopped after 3 of 8; nothing is lost: the same command goes on from there" in done.err
+    assert "7 picture(s)" in masklet("annotate", "photos", "--detector-masks", "--batch", 1).out
+    assert blobs.seen == 8  # one of seven was interrupted
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nowhere"], "no such picture, film or folder"),
+        (["photos", "--classes", "blue"], "class 'blue' is unknown"),
+        (["photos", "--split", "2"], "split 2.0 must be between 0 and 1"),
+        (["photos", "--format", "coca"], "no format 'coca'"),
+        (["photos", "--out", "a.png/labels"], "a.png/labels cannot be written"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    masklet: Callable[..., Any], folder: Path, blobs: Blobs, words: list[str], said: str
+) -> None:
+    make_photos(folder / "photos", 2)
+    (folder / "photos/broken.jpg").unlink()
+    done = masklet("annotate", *words, "--detector-masks")
+    assert done.code == 2
+    assert said in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+def test_other_settings_name_the_option_that_helps(masklet: Callable[..., Any], folder: Path, blobs: Blobs) -> None:
+    make_photos(folder / "photos", 2)
+    (folder / "photos/broken.jpg").unlink()
+    assert masklet("annotate", "photos", "--detector-masks").code == 0
+    refused = masklet("annotate", "photos", "--detector-masks", "--conf", "0.5")
+    assert refused.code == 2
+    assert "--anew" in refused.err
+    assert masklet("annotate", "photos", "--detector-masks", "--conf", "0.5", "--anew").code == 0
