@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from masklet.cli import scoring
 from masklet.cli.output import counting
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(help="Measure how good a model is.", no_args_is_help=True)
+app.command("score")(scoring.score)
 
 
 @app.callback()

@@ -3,11 +3,14 @@
 J, the region measure, is the intersection over union. F, the boundary measure, is the harmonic mean of how much of
 the answer's boundary lies near the truth's (precision) and how much of the truth's lies near the answer's (recall).
 Both are 0 to 1. Rules are those of the benchmark's authors (Perazzi et al., CVPR 2016; Pont-Tuset et al., 2017).
+Of a film's frames an object has three figures of each, `statistics`: mean, recall and decay.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -15,12 +18,37 @@ import numpy.typing as npt
 
 from masklet.masks.overlap import iou
 
-__all__ = ["TOLERANCE", "boundary", "boundary_f", "region_j"]
+__all__ = ["TOLERANCE", "Statistics", "boundary", "boundary_f", "region_j", "statistics"]
 
 Mask = npt.NDArray[np.bool_]
 
 TOLERANCE = 0.008
 """How far two boundaries may lie apart and still agree, in diagonals of the picture; rounded up to whole pixels."""
+
+
+class Statistics(NamedTuple):
+    """What J or F of one object are over the frames of a film; nan of no frame."""
+
+    mean: float
+    recall: float
+    """The share of frames on which it is above 0.5."""
+    decay: float
+    """The mean of the first quarter less that of the last; quarters share the frame between them."""
+
+
+def statistics(frames: Sequence[float] | npt.NDArray[np.float64]) -> Statistics:
+    """Mean, recall and decay of J or F of each frame, as the authors of DAVIS define them.
+
+    Example:
+        >>> statistics([1.0, 1.0, 0.6, 0.2, 0.2])
+        Statistics(mean=0.6, recall=0.6, decay=0.8)
+    """
+    values = np.asarray(frames, float)
+    if not len(values):
+        return Statistics(math.nan, math.nan, math.nan)
+    ends = np.floor(np.linspace(1, len(values), 5) + 0.5 + 1e-10).astype(int) - 1
+    first, last = values[ends[0] : ends[1] + 1], values[ends[3] : ends[4] + 1]
+    return Statistics(float(values.mean()), float((values > 0.5).mean()), float(first.mean() - last.mean()))
 
 
 def region_j(predicted: Mask, truth: Mask) -> float:

@@ -1,0 +1,349 @@
+"""Folders of predictions beside the truth, scored as the authors of each benchmark score them.
+
+davis17  PREDICTIONS/SEQ/00000.png, label maps; the truth in the layout of DAVIS 2017, or SEQ/*.png alone. The objects
+         of a sequence are 1 to the largest id of its first annotation; the first and the last frame are not measured;
+         255 in the truth is background; an id above those of the objects is an error. J and F have mean, recall and
+         decay, each a mean over objects (davis2017-evaluation, semi-supervised).
+sav      PREDICTIONS/VIDEO/000/00000.png, black and white, a folder an object; or label maps as davis17. The first and
+         the last annotated frame are not measured, and an object is measured from the first of the others on that
+         shows it, in the truth or in the prediction. An object that the truth shows on none of them is left out. J and
+         F are means over objects (sav_evaluator of facebookresearch/sam2).
+ytvos    PREDICTIONS/VIDEO/00000.png, label maps; the truth Annotations/VIDEO/*.png with meta.json. An object is
+         measured on every annotated frame after the first that shows it. J and F are means over the objects of
+         categories that were seen in training and over those that were not, and the overall figure is the mean of the
+         four (Xu et al. 2018). The code of the benchmark's server is not public: this is its definition as published.
+
+Figures are 0 to 1. In none of them does masklet settle overlaps or leave out places that nobody judges: that is how
+`masklet.evaluate.films` differs.
+
+Shapes: T frames, H height, W width.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from masklet.datasets.davis import listed_names
+from masklet.datasets.labels import UNJUDGED, black_and_white, ids_in, read_labels
+from masklet.datasets.listing import any_file, files_in, folders_in, lines_of
+from masklet.errors import InputError, SourceError
+from masklet.evaluate.metrics import Statistics, boundary_f, region_j, statistics
+from masklet.media.pictures import said_size
+
+__all__ = ["SCORES", "Score", "ScoreOptions", "ScoredObject", "score"]
+
+Mask = npt.NDArray[np.bool_]
+Labels = npt.NDArray[np.uint8]
+Measures = Mapping[str, Sequence[tuple[float, float]]]
+"""By object, J and F of each measured frame."""
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """What of a benchmark is scored.
+
+    `subset` is a list of ImageSets (davis17). `seen` names the categories that were trained on (ytvos): the meta.json
+    of the training set, or a text of names. `partial` scores those sequences that are predicted, where all are needed
+    otherwise. `every_frame` measures the first and the last frame too (sav). `workers` are sequences at once.
+    """
+
+    subset: str | None = None
+    seen: Path | None = None
+    partial: bool = False
+    every_frame: bool = False
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class ScoredObject:
+    """One object of one sequence, over its measured frames; `seen` is None where nobody asked."""
+
+    sequence: str
+    id: str
+    frames: int
+    j: Statistics
+    f: Statistics
+    seen: bool | None = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """The figures of a benchmark by their names, and what they are made of.
+
+    Example:
+        >>> score("davis17", "predictions", "DAVIS").figures["J&F"]
+        0.889
+    """
+
+    kind: str
+    figures: dict[str, float]
+    objects: tuple[ScoredObject, ...]
+    left_out: tuple[str, ...] = ()
+    """Objects that the truth shows on no measured frame."""
+
+    def to_json(self) -> str:
+        """All of it as JSON."""
+        return json.dumps(asdict(self), indent=2, allow_nan=False)
+
+
+def score(
+    kind: str,
+    predictions: str | Path,
+    truth: str | Path,
+    options: ScoreOptions = ScoreOptions(),
+    step: Callable[[], None] | None = None,
+) -> Score:
+    """Score a folder of predictions by the rules of "davis17", "sav" or "ytvos".
+
+    `step` is called after every sequence.
+
+    Example:
+        >>> score("sav", "predictions", "sav_val").figures
+        {'J&F': 0.777, 'J': 0.742, 'F': 0.812}
+
+    Raises:
+        InputError: an unknown kind, or options that it has no use for.
+        SourceError: a prediction or a truth that is missing, damaged, of another size, or has ids it must not have.
+    """
+    found = _checked(kind, options)
+    shown, true = Path(predictions).expanduser(), _truth(Path(truth).expanduser(), kind)
+    names = _names(Path(truth).expanduser(), true, options.subset)
+    shown = next((shown / below for below in ("Annotations",) if (shown / below).is_dir()), shown)
+    wanted = [name for name in names if (shown / name).is_dir()] if options.partial else names
+    if not wanted:
+        raise SourceError(f"{shown} has no folder of the {len(names)} sequences of {truth}; name each like its truth")
+
+    def one(name: str) -> Measures:
+        measures = found.measure(_folder(shown, name, len(wanted)), true / name, options)
+        if step is not None:
+            step()
+        return measures
+
+    with ThreadPoolExecutor(max(1, options.workers)) as pool:
+        every = list(pool.map(one, wanted))
+    return _summed(kind, Path(truth).expanduser(), dict(zip(wanted, every, strict=True)), options)
+
+
+def _checked(kind: str, options: ScoreOptions) -> _Kind:
+    if kind not in SCORES:
+        raise InputError(f"kind={kind!r} is unknown; choose {', '.join(map(repr, SCORES))}")
+    given = {"subset": options.subset is not None, "seen": options.seen is not None, "every_frame": options.every_frame}
+    wrong = [name for name, there in given.items() if there and name not in SCORES[kind].takes]
+    if wrong:
+        allowed = ", ".join(SCORES[kind].takes)
+        raise InputError(f"{wrong[0]} means nothing for {kind!r}, which takes {allowed}: leave it out")
+    return SCORES[kind]
+
+
+def _truth(root: Path, kind: str) -> Path:
+    """The folder of the sequences."""
+    tops = [root / SCORES[kind].annotations / "480p", root / SCORES[kind].annotations, root]
+    found = next((top for top in tops if top.is_dir() and any(any_file(f, "**/*.png") for f in folders_in(top))), None)
+    if found is None:
+        raise SourceError(
+            f"{root} holds no truth; allowed is {SCORES[kind].annotations}/ with a folder of *.png for each sequence, "
+            "or those folders alone: check the path"
+        )
+    return found
+
+
+def _names(root: Path, truth: Path, subset: str | None) -> list[str]:
+    there = [folder.name for folder in folders_in(truth)]
+    if subset is None:
+        return there
+    fitting = [root / "ImageSets" / f"{subset}.txt", root / "ImageSets" / "2017" / f"{subset}.txt"]
+    file = next((file for file in fitting if file.is_file()), None)
+    if file is None:
+        raise SourceError(f"{root} has no list {subset!r} (looked for {fitting[1]}); name another, or none for all")
+    listed = listed_names(file)
+    lacking = [name for name in listed if name not in there]
+    if lacking:
+        raise SourceError(f"{truth / lacking[0]} is missing; {file.name} names it: complete the truth")
+    return listed
+
+
+def _folder(predictions: Path, name: str, count: int) -> Path:
+    if not (predictions / name).is_dir():
+        raise SourceError(
+            f"{predictions / name} is missing; each of the {count} sequences has a folder: predict it, or score those "
+            "that are there (partial)"
+        )
+    return predictions / name
+
+
+def _of_davis(predicted: Path, truth: Path, options: ScoreOptions) -> Measures:
+    files = _annotations(truth)
+    first = read_labels(files[0])
+    sole = black_and_white(ids_in(first))  # DAVIS 2016
+    count = 1 if sole else int(max((n for n in ids_in(first) if n != UNJUDGED), default=0))
+    measures: dict[str, list[tuple[float, float]]] = {str(n): [] for n in range(1, count + 1)}
+    for file in files[1:-1]:
+        shown, true = _pair(predicted / file.name, file)
+        if sole:
+            shown, true = (shown > 0).astype(np.uint8), (true > UNJUDGED // 2).astype(np.uint8)
+        if shown.max() > count:
+            raise SourceError(
+                f"{predicted / file.name} has the id {shown.max()}; the objects of {truth.name} are 1 to {count}: "
+                "write no other"
+            )
+        for n in range(1, count + 1):
+            measures[str(n)].append(_measured(shown == n, true == n))
+    return measures
+
+
+def _of_sav(predicted: Path, truth: Path, options: ScoreOptions) -> Measures:
+    if not folders_in(truth):
+        return _of_sav_maps(predicted, truth, options)
+    measures: dict[str, Sequence[tuple[float, float]]] = {}
+    for folder in folders_in(truth):
+        one = _of_sav_maps(predicted / folder.name, folder, options, sole=True)
+        measures[folder.name] = one.get("1", ())
+    return measures
+
+
+def _of_sav_maps(predicted: Path, truth: Path, options: ScoreOptions, *, sole: bool = False) -> Measures:
+    files = _annotations(truth)
+    measures: dict[int, list[tuple[float, float]]] = {}
+    in_truth: set[int] = set()
+    for file in files if options.every_frame else files[1:-1]:
+        shown, true = _pair(predicted / file.name, file)
+        if sole:
+            shown, true = _alone(shown, predicted / file.name), _alone(true, file)
+        in_truth.update(ids_in(true))
+        for number in {*measures, *ids_in(true), *ids_in(shown)}:
+            measures.setdefault(number, []).append(_measured(shown == number, true == number))
+    return {str(number): measures[number] for number in sorted(in_truth)}
+
+
+def _of_ytvos(predicted: Path, truth: Path, options: ScoreOptions) -> Measures:
+    measures: dict[str, list[tuple[float, float]]] = {}
+    for file in _annotations(truth):
+        true = read_labels(file)
+        if measures:
+            shown, true = _pair(predicted / file.name, file)
+            for number, own in measures.items():
+                own.append(_measured(shown == int(number), true == int(number)))
+        for n in ids_in(true):
+            if n != UNJUDGED:
+                measures.setdefault(str(n), [])
+    return measures
+
+
+def _annotations(truth: Path) -> list[Path]:
+    files = files_in(truth, (".png",))
+    if not files:
+        raise SourceError(
+            f"{truth} has no *.png; a sequence of the truth has one for each annotated frame: complete it"
+        )
+    return files
+
+
+def _pair(predicted: Path, truth: Path) -> tuple[Labels, Labels]:
+    if not predicted.is_file():
+        raise SourceError(f"{predicted} is missing; {truth} is measured: every measured frame needs its prediction")
+    shown, true = read_labels(predicted), read_labels(truth)
+    if shown.shape != true.shape:
+        raise SourceError(
+            f"{predicted} is {said_size(shown.shape)} and {truth} is {said_size(true.shape)}; both are of the size of "
+            "the picture: predict at that size"
+        )
+    return shown, true
+
+
+def _alone(labels: Labels, file: Path) -> Labels:
+    """A map of 0 and one value as 0 and 1."""
+    if len(ids_in(labels)) > 1:
+        raise SourceError(f"{file} has ids {ids_in(labels)}; a file of SA-V holds one object: write a folder for each")
+    return (labels > 0).astype(np.uint8)
+
+
+def _measured(shown: Mask, truth: Mask) -> tuple[float, float]:
+    return region_j(shown, truth), boundary_f(shown, truth)
+
+
+def _summed(kind: str, root: Path, every: Mapping[str, Measures], options: ScoreOptions) -> Score:
+    seen = _seen(root, options.seen) if kind == "ytvos" else {}
+    objects, left_out = [], []
+    for name, measures in every.items():
+        for number, own in measures.items():
+            if not own:
+                left_out.append(f"{name}/{number}")
+                continue
+            j, f = (statistics([pair[n] for pair in own]) for n in (0, 1))
+            objects.append(ScoredObject(name, number, len(own), j, f, seen.get((name, number))))
+    if not objects:
+        raise SourceError(f"no object of {root} is seen on a measured frame, so there is nothing to score")
+    return Score(kind, SCORES[kind].sum(objects), tuple(objects), tuple(left_out))
+
+
+def _mean(objects: Iterable[ScoredObject], measure: str, figure: str = "mean") -> float:
+    return float(np.mean([getattr(getattr(one, measure), figure) for one in objects]))
+
+
+def _sum_davis(objects: Sequence[ScoredObject]) -> dict[str, float]:
+    names = [(m, s) for m in ("j", "f") for s in Statistics._fields]
+    parts = {f"{measure.upper()} {figure}": _mean(objects, measure, figure) for measure, figure in names}
+    return {"J&F": (parts["J mean"] + parts["F mean"]) / 2, **parts}
+
+
+def _sum_sav(objects: Sequence[ScoredObject]) -> dict[str, float]:
+    j, f = _mean(objects, "j"), _mean(objects, "f")
+    return {"J&F": (j + f) / 2, "J": j, "F": f}
+
+
+def _sum_ytvos(objects: Sequence[ScoredObject]) -> dict[str, float]:
+    """Where it is not known of every object whether its category was seen, all objects are one group."""
+    groups = {"seen": [o for o in objects if o.seen], "unseen": [o for o in objects if not o.seen]}
+    if any(o.seen is None for o in objects):
+        groups = {"all": list(objects)}
+    parts = {f"{m.upper()} {name}": _mean(own, m) for name, own in groups.items() if own for m in ("j", "f")}
+    return {"overall": float(np.mean(list(parts.values()))), **parts}
+
+
+def _seen(root: Path, file: Path | None) -> dict[tuple[str, str], bool]:
+    """By sequence and object, whether its category was trained on."""
+    if file is None:
+        return {}
+    try:
+        if file.suffix != ".json":
+            names = set(lines_of(file))
+        else:
+            names = {own["category"] for video in _videos(file).values() for own in video["objects"].values()}
+        objects = {(v, n): o for v, video in _videos(root / "meta.json").items() for n, o in video["objects"].items()}
+        return {key: own["category"] in names for key, own in objects.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise SourceError(
+            f"the categories cannot be read of {file} and {root / 'meta.json'} ({problem!r}); both are the "
+            "meta.json of YouTube-VOS with a category for each object, or the first a text of names: check them, or "
+            "leave seen out"
+        ) from None
+
+
+def _videos(file: Path) -> dict[str, dict[str, dict[str, dict[str, str]]]]:
+    found: dict[str, dict[str, dict[str, dict[str, str]]]] = json.loads(file.read_text())["videos"]
+    return found
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A benchmark: how a sequence is measured, objects become figures, and which options mean something."""
+
+    annotations: str
+    measure: Callable[[Path, Path, ScoreOptions], Measures]
+    sum: Callable[[Sequence[ScoredObject]], dict[str, float]]
+    takes: tuple[str, ...]
+
+
+SCORES = {
+    "davis17": _Kind("Annotations", _of_davis, _sum_davis, ("subset", "partial", "workers")),
+    "sav": _Kind("Annotations_6fps", _of_sav, _sum_sav, ("every_frame", "partial", "workers")),
+    "ytvos": _Kind("Annotations", _of_ytvos, _sum_ytvos, ("seen", "partial", "workers")),
+}
+"""Benchmarks, by name."""

@@ -1,0 +1,199 @@
+"""Our figures beside those of the authors' own code, on the same files.
+
+That code is no part of masklet. Where MASKLET_AUTHORS names a folder with checkouts of davis2017-evaluation, of sam2
+(facebookresearch) and of ritm_interactive_segmentation, it is run there, in a process of its own; else these tests are
+skipped. It needs scikit-image, scipy and tqdm.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from evaluate.made_predictions import store_davis, store_maps, store_objects, two, worse
+from masklet.evaluate.click_data import Clickable
+from masklet.evaluate.clicks import ClickedObject, _curves, click_report
+from masklet.evaluate.scoring import Score, ScoreOptions, score
+from masklet.image import Prediction
+from masklet.prompts import ObjectPrompt
+
+HOWS = ["perfect", "empty", "shifted", "shuffled", "ragged"]
+CLOSE = 1e-6
+
+OF_DAVIS = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from davis2017.evaluation import DAVISEvaluation
+found = DAVISEvaluation(sys.argv[2], "semi-supervised", "val").evaluate(sys.argv[3])
+said = {m: {k: list(map(float, found[m][k])) for k in "MRD"} for m in "JF"}
+print(json.dumps({**said, "names": list(found["J"]["M_per_object"])}))
+"""
+OF_SAV = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from utils.sav_benchmark import benchmark
+skip = sys.argv[4] == "skip"
+jf, j, f, every = benchmark([sys.argv[2]], [sys.argv[3]], True, 1, verbose=False, skip_first_and_last=skip)
+objects = {name: [{str(k): v for k, v in part.items()} for part in of] for name, of in every[0].items()}
+print(json.dumps([jf[0], j[0], f[0], objects]))
+"""
+OF_CLICKS = """
+import json, sys, types
+import cv2, numpy as np
+np.bool, np.int = bool, int
+for name in ("", ".inference", ".data", ".data.datasets", ".utils", ".utils.serialization"):
+    sys.modules["isegm" + name] = types.ModuleType("isegm" + name)
+root = sys.argv[1] + "/isegm/inference"
+sys.modules["isegm.inference"].__path__ = [root]
+for name in ("GrabCutDataset", "BerkeleyDataset", "DavisDataset", "SBDEvaluationDataset", "PascalVocDataset"):
+    setattr(sys.modules["isegm.data.datasets"], name, None)
+sys.modules["isegm.utils.serialization"].load_model = None
+from isegm.inference.evaluation import evaluate_sample
+from isegm.inference.utils import compute_noc_metric
+answers, truths = np.load(sys.argv[2])["answers"], np.load(sys.argv[2])["truths"]
+class Predictor:
+    def set_input_image(self, image): pass
+    def get_prediction(self, clicker): return answers[self.which][len(clicker) - 1].astype(float)
+every, clicks = [], []
+for which, truth in enumerate(truths):
+    predictor = Predictor()
+    predictor.which = which
+    made, ious, _ = evaluate_sample(None, truth.astype(np.int32), predictor, 2.0)
+    every.append(ious)
+    clicks.append([[int(c.coords[1]), int(c.coords[0]), int(c.is_positive)] for c in made])
+noc, over = compute_noc_metric(every, [0.85, 0.9])
+print(json.dumps({"ious": [list(map(float, i)) for i in every], "clicks": clicks, "noc": list(map(float, noc))}))
+"""
+
+
+def authors(name: str) -> Path:
+    """The checkout of that name, or skip."""
+    place = Path(os.environ.get("MASKLET_AUTHORS", "")) / name
+    if not os.environ.get("MASKLET_AUTHORS") or not place.is_dir():
+        pytest.skip(f"MASKLET_AUTHORS names no folder with a checkout of {name}")
+    return place
+
+
+def said(code: str, *words: str | Path) -> Any:
+    """What the last line of a program's output says as JSON."""
+    done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def agree_with_davis(root: Path, shown: Path, place: Path) -> Score:
+    """Every figure of every object, and the means."""
+    theirs, ours = said(OF_DAVIS, place, root, shown), score("davis17", shown, root, ScoreOptions(subset="val"))
+    for name, of in (("J", [one.j for one in ours.objects]), ("F", [one.f for one in ours.objects])):
+        for key, figure in (("M", "mean"), ("R", "recall"), ("D", "decay")):
+            assert [getattr(one, figure) for one in of] == pytest.approx(theirs[name][key], abs=CLOSE)
+            assert ours.figures[f"{name} {figure}"] == pytest.approx(np.mean(theirs[name][key]), abs=CLOSE)
+    assert [f"{one.sequence}_{one.id}" for one in ours.objects] == theirs["names"]
+    return ours
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_davis(tmp_path: Path, how: str) -> None:
+    place = authors("davis2017-evaluation")
+    for name, maps in store_davis(tmp_path / "DAVIS").items():
+        store_maps(tmp_path / "shown" / name, worse(maps, how))
+    found = agree_with_davis(tmp_path / "DAVIS", tmp_path / "shown", place)
+    assert (found.figures["J&F"] == 1) is (how == "perfect")
+
+
+def test_davis_with_gaps_in_its_ids_and_places_that_nobody_judges(tmp_path: Path) -> None:
+    place = authors("davis2017-evaluation")
+    for name, maps in store_davis(tmp_path / "DAVIS").items():
+        odd = np.array([0, 1, 3], np.uint8)[maps]
+        odd[:, :8, :8] = 255
+        store_maps(tmp_path / "DAVIS" / "Annotations" / "480p" / name, odd)
+        store_maps(tmp_path / "shown" / name, np.array([0, 1, 3], np.uint8)[worse(maps, "ragged")])
+    found = agree_with_davis(tmp_path / "DAVIS", tmp_path / "shown", place)
+    assert [one.id for one in found.objects] == ["1", "2", "3"] * 2
+
+
+def agree_with_sav(truth: Path, shown: Path, place: Path, *, skip: bool = True) -> Score:
+    theirs = said(OF_SAV, place / "sav_dataset", truth, shown, "skip" if skip else "all")
+    ours = score("sav", shown, truth, ScoreOptions(every_frame=not skip))
+    assert [ours.figures[n] * 100 for n in ("J&F", "J", "F")] == pytest.approx(theirs[:3], abs=CLOSE)
+    for one in ours.objects:
+        j, f = theirs[3][one.sequence]
+        assert (one.j.mean * 100, one.f.mean * 100) == pytest.approx((j[one.id], f[one.id]), abs=CLOSE)
+    assert len(ours.objects) == sum(len(j) for j, _ in theirs[3].values())
+    return ours
+
+
+@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize("how", HOWS)
+def test_sav(tmp_path: Path, how: str, skip: bool) -> None:
+    place = authors("sam2")
+    for n, name in enumerate(("sav_1", "sav_2")):
+        store_objects(tmp_path / "truth" / name, two(n), 2)
+        store_objects(tmp_path / "shown" / name, worse(two(n), how), 2)
+    agree_with_sav(tmp_path / "truth", tmp_path / "shown", place, skip=skip)
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_sav_in_label_maps_with_an_object_that_comes_late(tmp_path: Path, how: str) -> None:
+    place = authors("sam2")
+    for n, name in enumerate(("a", "b")):
+        late = two(n)
+        late[:4][late[:4] == 2] = 0
+        store_maps(tmp_path / "truth" / name, late)
+        store_maps(tmp_path / "shown" / name, worse(late, how))
+    agree_with_sav(tmp_path / "truth", tmp_path / "shown", place)
+
+
+class Recorded:
+    """Answers the n-th click of an object with the n-th of its masks."""
+
+    def __init__(self, answers: np.ndarray) -> None:
+        self.answers = answers
+        self.prompts: ObjectPrompt | None = None
+
+    def set_image(self, rgb: np.ndarray) -> None:
+        pass
+
+    def ask(self, prompts: Any, *, logits: Any = None, multimask: bool | None = None) -> Prediction:
+        [self.prompts] = prompts
+        mask = self.answers[len(self.prompts.points.labels) - 1]
+        return Prediction(mask[None, None], np.ones((1, 1), np.float32), np.zeros((1, 1, 8, 8), np.float32))
+
+
+def test_clicks(tmp_path: Path) -> None:
+    """Where they click, the IoU after each click, and NoC, with a border that nobody judges."""
+    place = authors("ritm_interactive_segmentation")
+    random = np.random.default_rng(0)
+    truths, answers = [], []
+    for n in range(8):
+        field = cv2.GaussianBlur(random.standard_normal((60, 80)), (0, 0), 6)
+        truth = (field > np.quantile(field, 0.7)).astype(np.int8)
+        noise = [cv2.GaussianBlur(random.standard_normal((60, 80)), (0, 0), 2) for _ in range(20)]
+        wrong = [abs(noisy) > np.quantile(abs(noisy), 1 - 0.4 / (k + 1)) for k, noisy in enumerate(noise)]
+        answers.append([(truth == 1) ^ off for off in wrong])
+        if n % 2:
+            truth[:, :9] = -1
+        truths.append(truth)
+    np.savez(tmp_path / "made.npz", truths=np.array(truths), answers=np.array(answers))
+    theirs = said(OF_CLICKS, place, tmp_path / "made.npz")
+    rows = []
+    for n, (truth, own) in enumerate(zip(truths, answers, strict=True)):
+        model = Recorded(np.array(own))
+        shown = Clickable(np.zeros((60, 80, 3), np.uint8), {1: truth == 1}, truth != -1)
+        [curve] = _curves(model, shown, [1])
+        assert curve == pytest.approx(theirs["ious"][n], abs=CLOSE)
+        assert model.prompts is not None
+        points = model.prompts.points
+        assert points is not None
+        clicks = [[int(x), int(y), int(label)] for (x, y), label in zip(points.xy, points.labels, strict=True)]
+        assert clicks == theirs["clicks"][n]
+        rows.append(ClickedObject(str(n), 1, curve))
+    assert list(click_report(rows).noc.values()) == pytest.approx(theirs["noc"], abs=CLOSE)
