@@ -35,7 +35,7 @@ class Prediction:
     masks: npt.NDArray[np.bool_]
     """(N, K, H, W)."""
     scores: npt.NDArray[np.float32]
-    """(N, K): predicted IoU with what was meant, 0 to 1."""
+    """(N, K): predicted IoU with what was meant, 0 to 1; of SAM 1 it is not bounded."""
     logits: npt.NDArray[np.float32]
     """(N, K, h, w), of SAM 2 within -32..32; hand one candidate an object back as `logits` to refine it."""
 
