@@ -207,15 +207,15 @@ def _cleared(found: _Found, options: EverythingOptions) -> _Found:
     least = options.min_mask_region_area
     if least <= 0 or not found.pieces:
         return found
-    pieces, boxes, untouched = [], found.boxes_N4.copy(), np.zeros(len(found.pieces))
+    pieces, boxes, untouched = list(found.pieces), found.boxes_N4.copy(), np.ones(len(found.pieces))
     for i, piece in enumerate(found.pieces):
         padded = np.pad(piece, 1)  # background beyond the box is no hole
         clear = remove_islands(fill_holes(padded, least - 1), least - 1)[1:-1, 1:-1]
-        untouched[i] = float(np.array_equal(clear, piece))
-        box = tight.from_masks(clear[None])[0]
-        boxes[i] = np.tile(boxes[i, :2], 2) + box - np.array([0, 0, 1, 1])
-        left, top, right, bottom = box.astype(int).tolist()
-        pieces.append(clear[top:bottom, left:right])
+        if not np.array_equal(clear, piece):
+            box = tight.from_masks(clear[None])[0]
+            boxes[i] = np.tile(boxes[i, :2], 2) + box - np.array([0, 0, 1, 1])
+            left, top, right, bottom = box.astype(int).tolist()
+            pieces[i], untouched[i] = clear[top:bottom, left:right], 0
     threshold = max(options.box_nms_thresh, options.crop_nms_thresh)
     return replace(found, pieces=pieces, boxes_N4=boxes).take(distinct(boxes, untouched, threshold))
 
