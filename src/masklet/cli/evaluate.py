@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli import scoring
+from masklet.cli import predicting, scoring
 from masklet.cli.output import counting
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(help="Measure how good a model is.", no_args_is_help=True)
+app.command("davis17")(predicting.davis17)
+app.command("ytvos")(predicting.ytvos)
+app.command("sav")(predicting.sav)
 app.command("score")(scoring.score)
 
 

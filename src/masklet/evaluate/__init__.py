@@ -7,6 +7,8 @@ click_data  pictures to be clicked on: GrabCut, Berkeley, DAVIS-345, SBD, and an
 following   films of any data set, followed from where their objects appear
 davis       folders in the layout of DAVIS
 films       their sequences, followed from the first mask
+scoring     folders of predictions, by the rules of DAVIS, SA-V and YouTube-VOS
+predicting  predictions in the layouts of these
 prompting   what is said of an object whose mask is known
 metrics     J and F of a mask
 """
@@ -18,8 +20,10 @@ from masklet.evaluate.clicks import ClickedObject, ClicksReport, click_report, e
 from masklet.evaluate.davis import DavisSequence, davis_under
 from masklet.evaluate.films import FilmFigures, FilmRow, FilmsReport, Presence, evaluate_film, films_report
 from masklet.evaluate.following import TrackedRow, evaluate_entry
-from masklet.evaluate.metrics import boundary_f, region_j
+from masklet.evaluate.metrics import Statistics, boundary_f, region_j, statistics
+from masklet.evaluate.predicting import films_of, predict, zipped
 from masklet.evaluate.record import Counts, TrackedFigures, TrackedReport, Validation
+from masklet.evaluate.scoring import Score, ScoredObject, ScoreOptions, score
 from masklet.evaluate.stills import Figures, StillsReport, evaluate_stills, report, stills_under
 from masklet.evaluate.validation import validate
 
@@ -33,6 +37,10 @@ __all__ = [
     "FilmRow",
     "FilmsReport",
     "Presence",
+    "Score",
+    "ScoreOptions",
+    "ScoredObject",
+    "Statistics",
     "StillsReport",
     "TrackedFigures",
     "TrackedReport",
@@ -46,9 +54,14 @@ __all__ = [
     "evaluate_entry",
     "evaluate_film",
     "evaluate_stills",
+    "films_of",
     "films_report",
+    "predict",
     "region_j",
     "report",
+    "score",
+    "statistics",
     "stills_under",
     "validate",
+    "zipped",
 ]

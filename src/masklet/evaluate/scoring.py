@@ -51,7 +51,8 @@ class ScoreOptions:
 
     `subset` is a list of ImageSets (davis17). `seen` names the categories that were trained on (ytvos): the meta.json
     of the training set, or a text of names. `partial` scores those sequences that are predicted, where all are needed
-    otherwise. `every_frame` measures the first and the last frame too (sav). `workers` are sequences at once.
+    otherwise, and `names` only those named. `every_frame` measures the first and the last frame too (sav). `workers`
+    are sequences at once.
     """
 
     subset: str | None = None
@@ -59,6 +60,7 @@ class ScoreOptions:
     partial: bool = False
     every_frame: bool = False
     workers: int = 1
+    names: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def score(
     """
     found = _checked(kind, options)
     shown, true = Path(predictions).expanduser(), _truth(Path(truth).expanduser(), kind)
-    names = _names(Path(truth).expanduser(), true, options.subset)
+    names = list(options.names or _names(Path(truth).expanduser(), true, options.subset))
     shown = next((shown / below for below in ("Annotations",) if (shown / below).is_dir()), shown)
     wanted = [name for name in names if (shown / name).is_dir()] if options.partial else names
     if not wanted:
@@ -316,11 +318,12 @@ def _seen(root: Path, file: Path | None) -> dict[tuple[str, str], bool]:
             names = set(lines_of(file))
         else:
             names = {own["category"] for video in _videos(file).values() for own in video["objects"].values()}
-        objects = {(v, n): o for v, video in _videos(root / "meta.json").items() for n, o in video["objects"].items()}
+        meta = next((place / "meta.json" for place in (root, root.parent) if (place / "meta.json").is_file()), root)
+        objects = {(v, n): o for v, video in _videos(meta).items() for n, o in video["objects"].items()}
         return {key: own["category"] in names for key, own in objects.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
         raise SourceError(
-            f"the categories cannot be read of {file} and {root / 'meta.json'} ({problem!r}); both are the "
+            f"the categories cannot be read of {file} and of meta.json beside {root} ({problem!r}); both are the "
             "meta.json of YouTube-VOS with a category for each object, or the first a text of names: check them, or "
             "leave seen out"
         ) from None
