@@ -57,6 +57,14 @@ def test_more_doubt_is_a_higher_number_and_comes_first() -> None:
     assert doubts_of(record(replace(SURE, score=0.1, iou=None)), None) == []
 
 
+def test_of_two_pictures_with_equal_worst_objects_the_more_doubtful_one_is_that_with_less_else() -> None:
+    bad, fair = replace(SURE, iou=0.35), replace(SURE, iou=0.5)
+    pile = Pile(1.0, 3, None)
+    for name, objects in (("mostly sure", (SURE, SURE, bad)), ("bad", (bad, bad)), ("mixed", (bad, fair))):
+        pile.add(name, 0, record(*objects))
+    assert [card.item for card in pile.cards()] == ["bad", "mixed", "mostly sure"]
+
+
 def test_a_pile_keeps_the_most_doubtful_two_per_cent() -> None:
     pile = Pile(0.02, 200, None)
     for number in range(200):

@@ -1,15 +1,17 @@
 """What a person should look at: how doubtful an object is, and why, in words.
 
-A doubt is a number from 0 (nothing speaks against it) to 1; a picture is as doubtful as its most doubtful object.
+A doubt is a number from 0 (nothing speaks against it) to 1. That of a picture is half its most doubtful object and half
+the mean of all of them: where a model is unsure of something in every picture, that tells them apart.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from masklet.annotate.records import Corners, Found, Record
 
-__all__ = ["Doubt", "doubt_of", "doubts_of"]
+__all__ = ["Doubt", "doubt_of", "doubts_of", "picture_doubt"]
 
 MARGIN = 0.15
 """A detector's score is near its threshold when it is less than this above it."""
@@ -40,6 +42,18 @@ def doubts_of(record: Record, conf: float | None) -> list[Doubt]:
     """
     found = (doubt_of(one, index, record.size, conf) for index, one in enumerate(record.objects))
     return sorted((doubt for doubt in found if doubt.reasons), key=lambda doubt: (-doubt.value, doubt.index))
+
+
+def picture_doubt(record: Record, doubts: Sequence[Doubt]) -> float:
+    """How doubtful a picture is, from the doubts about its objects, the most doubtful first.
+
+    Example:
+        >>> picture_doubt(record, doubts_of(record, 0.25))
+        0.31
+    """
+    if not doubts:
+        return 0.0
+    return (doubts[0].value + sum(doubt.value for doubt in doubts) / len(record.objects)) / 2
 
 
 def doubt_of(one: Found, index: int, size: tuple[int, int] | None, conf: float | None) -> Doubt:

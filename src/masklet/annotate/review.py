@@ -12,7 +12,7 @@ import io
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from masklet.annotate.doubts import Doubt, doubts_of
+from masklet.annotate.doubts import Doubt, doubts_of, picture_doubt
 from masklet.annotate.records import Corners, Found, Record
 from masklet.annotate.summary import Failure
 from masklet.errors import SourceError
@@ -100,7 +100,8 @@ class Pile:
         if not found or not self.room:
             return
         self._seen += 1
-        entry = (found[0].value, -self._seen, Card(found[0].value, item, place))
+        value = picture_doubt(record, found)
+        entry = (value, -self._seen, Card(value, item, place))
         if len(self._heap) < self.room:
             heapq.heappush(self._heap, entry)
         else:
@@ -157,7 +158,7 @@ def _failures(failures: Sequence[Failure]) -> Iterator[str]:
 
 
 def _images(record: Record, doubts: Sequence[Doubt]) -> list[str]:
-    """The picture with all its masks, and the most doubtful object from near; none where the file is gone by now."""
+    """The picture with all its masks, and the most doubtful object from near, alone; none where the file is gone."""
     try:
         rgb = _read(record)
     except SourceError:
@@ -170,7 +171,8 @@ def _images(record: Record, doubts: Sequence[Doubt]) -> list[str]:
     if doubts:
         near = _around(record.objects[doubts[0].index].box, rgb)
         if (near[2] - near[0]) * (near[3] - near[1]) < WORTH * whole[2] * whole[3]:
-            shown.append(_jpeg(_drawn(rgb, record, {doubts[0].index}, near, (CLOSE, CLOSE))))
+            alone = replace(record, objects=(record.objects[doubts[0].index],))
+            shown.append(_jpeg(_drawn(rgb, alone, {0}, near, (CLOSE, CLOSE))))
     return shown
 
 
