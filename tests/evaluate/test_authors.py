@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,12 +20,16 @@ import numpy as np
 import pytest
 
 from evaluate.made_predictions import store_davis, store_maps, store_objects, two, worse
+from masklet import SAM
+from masklet.datasets.labels import read_labels
 from masklet.evaluate.click_data import Clickable
 from masklet.evaluate.clicks import ClickedObject, _curves, click_report
+from masklet.evaluate.predicting import films_of, predict
 from masklet.evaluate.scoring import Score, ScoreOptions, score
 from masklet.image import Prediction
 from masklet.prompts import ObjectPrompt
 
+REAL = Path(__file__).parents[3] / "shared" / "data" / "davis"
 HOWS = ["perfect", "empty", "shifted", "shuffled", "ragged"]
 CLOSE = 1e-6
 
@@ -150,6 +155,40 @@ def test_sav_in_label_maps_with_an_object_that_comes_late(tmp_path: Path, how: s
         store_maps(tmp_path / "truth" / name, late)
         store_maps(tmp_path / "shown" / name, worse(late, how))
     agree_with_sav(tmp_path / "truth", tmp_path / "shown", place)
+
+
+def real_films(root: Path, frames: int = 6) -> None:
+    """The first frames of two films of DAVIS 2016 in the layouts of DAVIS 2017 and of SA-V, the first cut in two."""
+    if not REAL.is_dir():
+        pytest.skip("../shared/data/davis is not there")
+    for name in ("lucia", "motorbike"):
+        files = sorted((REAL / "JPEGImages" / "480p" / name).glob("*.jpg"))[:frames]
+        masks = [read_labels(REAL / "Annotations" / "480p" / name / f"{file.stem}.png") > 127 for file in files]
+        maps = np.stack(masks).astype(np.uint8)
+        if name == "lucia":  # a walker: what is below the middle of the picture is another object
+            maps[:, maps.shape[1] // 2 :][maps[:, maps.shape[1] // 2 :] > 0] = 2
+        store_maps(root / "DAVIS" / "Annotations" / "480p" / name, maps)
+        store_objects(root / "sav_val" / "Annotations_6fps" / name, maps)
+        for top in ("DAVIS/JPEGImages/480p", "sav_val/JPEGImages_24fps"):
+            (root / top / name).mkdir(parents=True)
+            for t, file in enumerate(files):
+                (root / top / name / f"{t:05d}.jpg").symlink_to(file)
+    shutil.rmtree(root / "sav_val" / "Annotations_6fps" / "motorbike" / "001")
+    (root / "DAVIS" / "ImageSets" / "2017").mkdir(parents=True)
+    (root / "DAVIS" / "ImageSets" / "2017" / "val.txt").write_text("lucia\nmotorbike\n")
+
+
+@pytest.mark.slow
+def test_real_predictions_of_the_model_inside(tmp_path: Path) -> None:
+    davis, sav = authors("davis2017-evaluation"), authors("sam2")
+    real_films(tmp_path)
+    model = SAM()
+    shown = predict(model, films_of("davis17", tmp_path / "DAVIS"), tmp_path / "davis17")
+    found = agree_with_davis(tmp_path / "DAVIS", shown, davis)
+    assert (len(found.objects), found.figures["J&F"]) == (3, pytest.approx(0.7, abs=0.29))
+    shown = predict(model, films_of("sav", tmp_path / "sav_val"), tmp_path / "sav")
+    found = agree_with_sav(tmp_path / "sav_val" / "Annotations_6fps", shown, sav)
+    assert len(found.objects) == 3
 
 
 class Recorded:
