@@ -8,6 +8,8 @@ Shapes: B batch, C channels, H height, W width, N rows, I and O inputs and outpu
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor, nn
 
@@ -32,12 +34,13 @@ FEW_ROWS = 16
 
 def has_fused_operators(weight: Tensor) -> bool:
     """Whether oneDNN's fused convolutions and products are there for this weight."""
-    return (
-        weight.device.type == "cpu"
-        and weight.dtype == torch.float32
-        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        and all(hasattr(torch.ops.mkldnn, name) for name in OPERATORS)
-    )
+    return weight.device.type == "cpu" and weight.dtype == torch.float32 and _are_there()
+
+
+@lru_cache(maxsize=1)
+def _are_there() -> bool:
+    available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return available and all(hasattr(torch.ops.mkldnn, name) for name in OPERATORS)
 
 
 def multiplies_bfloat16() -> bool:

@@ -52,8 +52,7 @@ class SharedUpscaling:
         """(4, K, S): the masks in the four cells of a cell."""
         detail_NS = product(self.second_NC, x_CS)
         detail_NS += self.bias_N1 if finest_NS is None else finest_NS
-        detail_4CS = gelu(detail_NS).view(4, -1, x_CS.shape[1])
-        return torch.stack([product(kernels_KC, detail_CS) for detail_CS in detail_4CS])
+        return kernels_KC @ gelu(detail_NS).view(4, -1, x_CS.shape[1])
 
 
 def _doubling(layer: nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
