@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from made_truth import late, store_film, store_still, two_objects
+from datasets.making import picture, png
+from evaluate.made_predictions import store_maps, store_meta, store_objects
+from evaluate.test_clicks import store_sbd
+from made_truth import HEIGHT, WIDTH, late, store_film, store_still, two_objects
 from masklet import SAM
 from masklet.cli.main import run
 from masklet.evaluate.synthetic import Scene
@@ -27,6 +30,31 @@ def commands(page: str) -> list[str]:
     return [line for line in lines if line.startswith("masklet ")]
 
 
+def store_benchmarks(root: Path, sole: np.ndarray) -> None:
+    """Sets to be clicked on, a film of SA-V, and predictions as good as the truth."""
+    for pictures, masks in (("GrabCut/data_GT", "GrabCut/boundary_GT"), ("Berkeley/images", "Berkeley/masks")):
+        picture(root / pictures / "x.jpg", size=(HEIGHT, WIDTH))
+        png(root / masks / "x.png", sole[0] * np.uint8(255), palette=False)
+    store_sbd(root / "SBD", "x", sole[0])
+    (root / "SBD" / "val.txt").write_text("x\n")
+    for t in range(3):
+        picture(root / "sav_val" / "JPEGImages_24fps" / "v" / f"{t:05d}.jpg", size=(HEIGHT, WIDTH))
+    store_objects(root / "sav_val" / "Annotations_6fps" / "v", two_of(sole))
+    store_objects(root / "predictions" / "sav" / "v", two_of(sole))
+    store_maps(root / "predictions" / "davis17" / "bear", sole)
+    for t in (0, 2, 4):
+        png(root / "predictions" / "ytvos" / "ant" / f"{t:05d}.png", late()[t])
+    store_meta(root / "YouTubeVOS" / "valid", {"ant": {"1": "ape", "2": "gnu"}})
+    store_meta(root / "YouTubeVOS" / "train", {"bee": {"1": "ape"}})
+
+
+def two_of(sole: np.ndarray) -> np.ndarray:
+    """Another object below the one."""
+    maps = sole.copy()
+    maps[:, -8:, :8] = 2
+    return maps
+
+
 MEASURING = [line for line in commands(README) if line.startswith(("masklet val ", "masklet data check "))]
 
 
@@ -39,6 +67,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: SAM) -> Path:
         store_film(tmp_path / root, "ant", late())
     sole = np.repeat((late()[:1] == 1).astype(np.uint8), 3, axis=0)
     store_film(tmp_path / "DAVIS", "480p/bear", sole, annotated=range(3))
+    store_benchmarks(tmp_path, sole)
     (tmp_path / "DAVIS" / "ImageSets" / "2017").mkdir(parents=True)
     (tmp_path / "DAVIS" / "ImageSets" / "2017" / "val.txt").write_text("bear\n")
     monkeypatch.chdir(tmp_path)
@@ -58,20 +87,24 @@ def test_a_command_runs(here: Path, line: str, capsys: pytest.CaptureFixture[str
     said = capsys.readouterr()
     assert left.value.code == 0, said.err
     assert said.out
-    written = re.findall(r"--(?:json|sheet) (\S+)", line)
+    written = re.findall(r"--(?:json|sheet|out) (\S+)", line)
     assert all((here / name).stat().st_size for name in written)
+    assert all((here / f"{name}.zip").stat().st_size for name in re.findall(r"--out (\S+)", line))
 
 
 def test_the_readme_and_the_page_have_commands() -> None:
     assert len(MEASURING) == 3
-    assert {" ".join(line.split()[1:3]) for line in commands(PAGE)} >= {"eval stills", "eval davis", "eval synthetic"}
+    evaluated = {line.split()[2] for line in commands(PAGE) if line.startswith("masklet eval ")}
+    assert evaluated == {"stills", "davis", "synthetic", "clicks", "davis17", "sav", "ytvos", "score"}
 
 
 def test_the_python_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, Any] = {}
     blocks = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         exec(block, names)
     assert names["again"].to_json() == names["found"].to_json()
-    assert "1 picture, 2 objects" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "1 picture, 2 objects" in said
+    assert "mine.zip 0." in said
