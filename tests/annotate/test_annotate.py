@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from annotate.making import NAMES, Blobs, make_photos, picture
 from masklet import auto_annotate
 from masklet.annotate import AnnotateOptions, Progress, Summary, annotate
 from masklet.datasets import open_dataset
-from masklet.errors import InputError, OutputError, SourceError
+from masklet.errors import InputError, OutputError, SourceError, UnknownModelError
 
 
 @pytest.fixture
@@ -139,6 +140,28 @@ def test_only_the_wanted_classes_are_labelled(photos: Path) -> None:
 def test_what_cannot_be_meant_is_said_at_once(photos: Path, wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         label(photos, **wrong)
+
+
+def test_masks_of_another_size_are_the_failure_of_their_picture(photos: Path) -> None:
+    class Small(Blobs):
+        def detect(self, pictures: Any) -> Any:
+            found = super().detect(pictures)
+            return [replace(one, masks=one.masks[:, :40] if self.seen == 2 else one.masks) for one in found]
+
+    summary = label(photos, det_model=Small(), batch=1)
+    assert (summary.pictures, len(summary.failures)) == (6, 2)
+    assert "drew a mask of [40, 64] for a picture of [48, 64]" in summary.failures[1].reason
+
+
+def test_a_model_that_cannot_be_had_is_an_error_and_no_failure(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnknownModelError):
+        label(photos, det_model="nothing.pt", output_dir=tmp_path / "out")
+    with pytest.raises(UnknownModelError):
+        auto_annotate(photos, lambda rgb: ([[1, 1, 9, 9]], [1], [0]), "nothing.pt", output_dir=tmp_path / "out")
+    (photos / "film.mp4").write_bytes(b"no film")
+    with pytest.raises(UnknownModelError):
+        label(photos / "film.mp4", det_model="nothing.pt", output_dir=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_empty_folder_and_a_missing_one_are_errors(tmp_path: Path) -> None:

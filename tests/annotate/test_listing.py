@@ -33,6 +33,12 @@ def test_a_folder_is_listed_to_any_depth_without_what_is_hidden_and_what_runs_wr
     assert [item.is_film for item in list_items("photos")] == [True, False, False, False, False]
 
 
+def test_links_to_folders_are_followed_but_not_in_circles(tree: Path) -> None:
+    (tree / "other/back").symlink_to(tree / "other", target_is_directory=True)
+    (tree / "other/cats").symlink_to(tree / "photos/cats", target_is_directory=True)
+    assert names("other") == ["p2", "cats/a", "cats/deep/b"]
+
+
 def test_globs_files_and_lists_keep_their_folders(tree: Path) -> None:
     assert names("photos/**/*.png") == ["cats/deep/b"]
     assert names("photos/*.jpg") == ["p2", "p10"]

@@ -50,7 +50,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: SAM, small_fi
     return tmp_path
 
 
-@pytest.mark.filterwarnings("ignore::masklet.errors.MaskletWarning")
+@pytest.mark.slow
 def test_the_commands_run_one_after_the_other(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(COMMANDS) >= 6
     for line in COMMANDS:

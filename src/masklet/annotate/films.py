@@ -37,8 +37,10 @@ def film_steps(finder: Finder, item: Item, scratch: Path) -> Iterator[FrameDone 
     A film that cannot be read, or that this model cannot follow, says why.
 
     Raises:
+        MaskletError: a model that cannot be had, or a detector without the classes that are wanted.
         OutputError: the records cannot be written.
     """
+    finder.open()
     stamp = item.stamp()
     spool = scratch / f"film-{hashlib.sha256(item.name.encode()).hexdigest()[:16]}.jsonl"
     count = objects = 0

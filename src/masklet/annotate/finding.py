@@ -87,13 +87,23 @@ class Finder:
             self._sam = SAM(asked.sam, device=asked.device or None, precision=asked.precision)
         return self._sam
 
+    def open(self) -> None:
+        """Have the models there, so that what fails later is about one picture or film.
+
+        Raises:
+            MaskletError: a model that cannot be had, or a detector without the classes that are wanted.
+        """
+        self._open_detector()
+        if not self.draws:
+            self.segmenter  # noqa: B018 - opened by being asked for
+
     def detect(self, pictures: Sequence[npt.NDArray[np.uint8]]) -> list[Detections]:
         """What the detector finds in each picture.
 
         Raises:
             InputError: it lacks a class that is wanted.
         """
-        found = self._detector.detect(pictures)
+        found = self._open_detector().detect(pictures)
         assert len(found) == len(pictures), f"{len(found)} answers to {len(pictures)} pictures"
         for one in found:
             self._learn(one.names)
@@ -118,6 +128,7 @@ class Finder:
         codes = found.rles if self.draws else None
         if codes is None:
             return tuple(self._segmented(rgb, found))
+        _check_sizes(codes, rgb)
         ious = found.scores if self.options.sees_everything else None
         return tuple(
             _object(found, row, code, decode(code), None if ious is None else ious[row])
@@ -127,6 +138,8 @@ class Finder:
     def _record(self, item: Item, picture: Picture, found: Detections | str) -> Record:
         if isinstance(found, str):
             return _failed(item, found)
+        if len(found) and found.kept is None:
+            self.segmenter  # noqa: B018 - a model that cannot be had is no fault of this picture
         try:
             return Record(item.name, item.path, picture.size, self._objects(picture.rgb, found), item.part)
         except InputError as error:
@@ -136,10 +149,11 @@ class Finder:
         """What the detector found in each picture, or why it could not look at it: one does not spoil the others."""
         if not pictures:
             return []
+        self.open()
         try:
             return [*self.detect([picture.rgb for picture in pictures])]
         except InputError as error:
-            self._learn(self._detector.names)
+            self._learn(self._open_detector().names)
             if len(pictures) == 1:
                 return [f"{pictures[0].path}: {error}"]
             return [one for picture in pictures for one in self._detected([picture])]
@@ -167,8 +181,7 @@ class Finder:
                 yield _object(found, start + row, encode(mask), mask, answer.scores[row, 0])
         predictor.forget()
 
-    @property
-    def _detector(self) -> Detector:
+    def _open_detector(self) -> Detector:
         if self._opened is None:
             from masklet.detect import open_detector
 
@@ -197,6 +210,15 @@ def _read(item: Item) -> Picture | str:
 
 def _failed(item: Item, reason: str) -> Record:
     return Record(item.name, item.path, None, part=item.part, failure=reason)
+
+
+def _check_sizes(codes: Sequence[Rle], rgb: npt.NDArray[np.uint8]) -> None:
+    wrong = next((code["size"] for code in codes if tuple(code["size"]) != rgb.shape[:2]), None)
+    if wrong is not None:
+        raise InputError(
+            f"the detector drew a mask of {wrong} for a picture of {list(rgb.shape[:2])} (height, width): masks are as "
+            "large as the picture, or leave detector_masks out to have them drawn"
+        )
 
 
 def _object(found: Detections, row: int, code: Rle, mask: Bools, iou: np.float32 | None) -> Found:

@@ -15,6 +15,7 @@ import errno
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -96,10 +97,13 @@ class Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
+        empty = self._file is not None and self._end() == 0
         if self._file is not None:
             self._file.close()
             self._file = None
         self._lock.release()
+        if empty:
+            self._leave_no_trace()
 
     @property
     def is_left_over(self) -> bool:
@@ -131,7 +135,7 @@ class Journal:
             self._recall()
         except OSError as error:
             raise OutputError(_unwritable(self.folder.parent, error)) from error
-        if self.entries:  # a run that did nothing yet binds nobody
+        if not all(entry.failed for entry in self.entries.values()):  # a run that found nothing out binds nobody
             self._compare(settings)
         write_text(self._settings, json.dumps(dict(settings), indent=1) + "\n")
 
@@ -187,6 +191,14 @@ class Journal:
             file.seek(entry.offset)
             for _ in range(entry.count):
                 yield Record.from_line(file.readline().decode())
+
+    def _leave_no_trace(self) -> None:
+        """Remove the files of a run that did nothing, and the folders if nothing else is in them."""
+        with suppress(OSError):
+            for path in (self._path, self._settings, self.folder / "annotate.lock"):
+                path.unlink(missing_ok=True)
+            self.folder.rmdir()
+            self.folder.parent.rmdir()
 
     @property
     def _descriptor(self) -> int:

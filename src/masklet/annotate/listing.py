@@ -137,7 +137,7 @@ def _sources(data: Data) -> list[str]:
 
 def _files(source: str, leave_out: Path | None) -> Iterator[str]:
     if os.path.isdir(source):
-        return _below(source, None if leave_out is None else os.path.realpath(leave_out))
+        return _below(source, None if leave_out is None else os.path.realpath(leave_out), set())
     if os.path.exists(source):
         return iter([_suitable(source)])
     if glob.has_magic(source):
@@ -154,8 +154,12 @@ def _suitable(path: str) -> str:
     return path
 
 
-def _below(folder: str, leave_out: str | None) -> Iterator[str]:
-    """Pictures and films of a folder and all below it: files first, then folders, each in natural order."""
+def _below(folder: str, leave_out: str | None, been: set[str]) -> Iterator[str]:
+    """Pictures and films of a folder and all below it: files first, then folders, each in natural order.
+
+    `been` holds where the walk has been, so that links that lead back end it.
+    """
+    been.add(os.path.realpath(folder))
     try:
         with os.scandir(folder) as found:
             entries = sorted((e for e in found if not e.name.startswith(".")), key=lambda e: natural_key(e.name))
@@ -167,8 +171,8 @@ def _below(folder: str, leave_out: str | None) -> Iterator[str]:
         if entry.is_file() and has_suffix(entry.name, SUFFIXES):
             yield entry.path
     for entry in entries:
-        if entry.is_dir() and not entry.is_symlink() and not _is_output(entry.path, leave_out):
-            yield from _below(entry.path, leave_out)
+        if entry.is_dir() and os.path.realpath(entry.path) not in been and not _is_output(entry.path, leave_out):
+            yield from _below(entry.path, leave_out, been)
 
 
 def _is_output(folder: str, leave_out: str | None) -> bool:

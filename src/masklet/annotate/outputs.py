@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from masklet.annotate.options import AnnotateOptions
 from masklet.annotate.records import Record
+from masklet.errors import OutputError
 from masklet.layouts import LAYOUTS, LabelledObject, LabelledPicture, LayoutOptions, LayoutWriter, open_layout
 from masklet.layouts.journal import FOLDER
 
@@ -99,17 +100,30 @@ def clear(out: Path, formats: Iterable[str], names: Iterable[str]) -> None:
     """Remove what an earlier run wrote: its folders of formats, or one text for each of `names`.
 
     Only what it is known to have written goes; other files stay.
+
+    Raises:
+        OutputError: a folder cannot be removed.
     """
     formats = [name for name in formats if name in LAYOUTS]
     for name in formats:
         if (out / name / FOLDER).is_dir():
-            shutil.rmtree(out / name)
+            _remove(out / name)
     if not formats:
         for name in names:
             with suppress(OSError):
                 (out / f"{name}.txt").unlink()
     with suppress(OSError):
         (out / FOLDER / "yolo.jsonl").unlink()
+
+
+def _remove(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise OutputError(
+            f"{folder} of the earlier run cannot be removed ({error.strerror or error}): check its permissions, or "
+            "choose another output folder"
+        ) from error
 
 
 def _places(out: Path, options: AnnotateOptions) -> Iterator[tuple[str, Path, LayoutOptions]]:

@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -150,7 +151,8 @@ def _serve(connection: Connection, options: AnnotateOptions, scratch: Path) -> N
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
     except BaseException as error:
-        connection.send(_Trouble(_sendable(error), traceback.format_exc()))
+        with suppress(OSError):  # nobody is there to be told
+            connection.send(_Trouble(_sendable(error), traceback.format_exc()))
 
 
 def _share_cores(workers: int) -> None:
