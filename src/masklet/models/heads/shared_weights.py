@@ -65,9 +65,10 @@ class SharedWeights:
             self._by_head(torch.cat([out1_CI, twice_NC @ out1_CI])),
         )
         inner, width = self.inner, self.width
-        self.columns = (
-            [width, inner, inner, inner, width, inner, inner, len(up_NC)],
-            [width, inner, inner, len(up_NC)],
+        late = {"key2": inner, "value2": inner, "up": len(up_NC)}
+        self.parts = (
+            {"first": width, "key1": inner, "value1": inner, "query1": inner, "gained": width, **late},
+            {"gained": width, **late},
         )
         self.beta_square = float(beta_C1.square().sum())
         self.beta_updates = (self._by_head(beta_C1.t() @ gained_CI), self._by_head(beta_C1.t() @ out1_CI))

@@ -136,8 +136,8 @@ class Layer:
     """A prompt's values on the way to all places, by head, and what later products make of them."""
 
     value_BHTD: Tensor
-    parts: list[Tensor]
-    """(B, R, N) each."""
+    parts: dict[str, Tensor]
+    """(B, R, N) each: the update itself, with the next norm's gain and without, and what reads it, as in a `Table`."""
     beta_BR: Tensor
 
 
@@ -250,7 +250,9 @@ class SharedPicture:
             _parted(flat_HXD @ update, 1, count).transpose(0, 1).flatten(1, 2)
             for update in (self.weights.updates[number], self.weights.beta_updates[number])
         )
-        return keys_BHTD, Layer(value_BHTD, list(torch.split(made, self.weights.columns[number], dim=-1)), beta[..., 0])
+        counts = self.weights.parts[number]
+        parts = dict(zip(counts, torch.split(made, list(counts.values()), dim=-1), strict=True))
+        return keys_BHTD, Layer(value_BHTD, parts, beta[..., 0])
 
     def _look(self, asked_HTD: Tensor) -> Tensor:
         """(T, I): tokens at the picture as it is."""
@@ -261,7 +263,7 @@ class SharedPicture:
         """The first layer's attention weights (R, S) and scale (1, S), and (T, I), what tokens see in the second."""
         table = self.table
         a_RS = (keys_HTD @ table.query0).softmax(1).flatten(0, 1)
-        u_RC, key_RI, value_RI = layer.parts[0][b], layer.parts[1][b], layer.parts[2][b]
+        u_RC, key_RI, value_RI = (layer.parts[name][b] for name in ("first", "key1", "value1"))
         inner_RS = product(u_RC @ u_RC.t(), a_RS).add_((layer.value_BHTD[b] @ table.cross1).flatten(0, 1), alpha=2)
         scale_1S = self._scale(table.square1 + (inner_RS.mul_(a_RS)).sum(0, keepdim=True), 0)
         scores_RS = product(self._between(asked_HTD, key_RI), a_RS).add_((asked_HTD @ table.key1).flatten(0, 1))
@@ -276,18 +278,19 @@ class SharedPicture:
     ) -> tuple[Update, Tensor]:
         """The outcome of both layers, and (T, I), what tokens see at last."""
         (a_RS, first_1S), (layer0, layer1), table, weights = before, layers, self.table, self.weights
-        query_RI, u0_RC = layer0.parts[3][b], layer0.parts[4][b]
-        scores_RS = product(self._between(keys_HTD, query_RI), a_RS).add_((keys_HTD @ table.query1).flatten(0, 1))
+        asked_RR = self._between(keys_HTD, layer0.parts["query1"][b])
+        scores_RS = product(asked_RR, a_RS).add_((keys_HTD @ table.query1).flatten(0, 1))
         scores_RS.mul_(first_1S).add_((keys_HTD @ self.query1).flatten(0, 1))
         a1_RS = self._split(scores_RS).softmax(1).flatten(0, 1)
         z_ZS = torch.cat([a_RS * first_1S, a1_RS])
-        u_ZC = torch.cat([u0_RC, layer1.parts[0][b]])
+        u_ZC, key_ZI, value_ZI, up_ZN = (
+            torch.cat([layer0.parts[name][b], layer1.parts[name][b]]) for name in ("gained", "key2", "value2", "up")
+        )
         cross_ZS = torch.cat([layer0.value_BHTD[b] @ table.cross20, layer1.value_BHTD[b] @ table.cross21]).flatten(0, 1)
         cross_ZS.mul_(first_1S).add_(torch.cat([layer0.beta_BR[b], layer1.beta_BR[b]])[:, None])
         inner_ZS = product(u_ZC @ u_ZC.t(), z_ZS).add_(cross_ZS, alpha=2).mul_(z_ZS)
         square_1S = (table.square2 * first_1S + 2 * table.beta) * first_1S + weights.beta_square
         second_1S = self._scale(square_1S + inner_ZS.sum(0, keepdim=True), 1)
-        key_ZI, value_ZI, up_ZN = (torch.cat([layer0.parts[5 + i][b], layer1.parts[1 + i][b]]) for i in range(3))
         scores_RS = product(self._between(asked_HTD, key_ZI), z_ZS)
         scores_RS.addcmul_((asked_HTD @ table.key2).flatten(0, 1), first_1S)
         scores_RS.add_((asked_HTD @ weights.beta_key_HD1).flatten(0, 1)).mul_(second_1S)
