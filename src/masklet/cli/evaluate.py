@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli import predicting, scoring
+from masklet.cli import predicting, scoring, sets
 from masklet.cli.output import counting
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ app.command("davis17")(predicting.davis17)
 app.command("ytvos")(predicting.ytvos)
 app.command("sav")(predicting.sav)
 app.command("score")(scoring.score)
+app.command("sets")(sets.sets)
 
 
 @app.callback()

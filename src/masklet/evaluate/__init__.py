@@ -9,6 +9,7 @@ davis       folders in the layout of DAVIS
 films       their sequences, followed from the first mask
 scoring     folders of predictions, by the rules of DAVIS, SA-V and YouTube-VOS
 predicting  predictions in the layouts of these
+sets        the data sets of benchmarks, where to get them, and what a folder lacks of one
 prompting   what is said of an object whose mask is known
 metrics     J and F of a mask
 """
