@@ -240,6 +240,8 @@ def test_what_is_damaged_or_missing_is_named(tmp_path: Path) -> None:
         click_pictures(tmp_path)[0].read()
     with pytest.raises(SourceError, match="img/ID"):
         click_pictures(tmp_path, kind="sbd")
+    with pytest.raises(SourceError, match="'grabcut'.*'png'"):
+        click_pictures(tmp_path, kind="grabcuts")
     with pytest.raises(SourceError, match="leave split out"):
         click_pictures(tmp_path, split="val")
 

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from masklet.datasets import DataError, Entry, open_dataset
+from masklet.datasets import KINDS, DataError, Entry, open_dataset
 from masklet.datasets.base import LazyMasks, read_picture, same_size
 from masklet.datasets.listing import by_stem, chosen, lines_of
 from masklet.errors import MissingExtraError, SourceError
@@ -122,6 +122,9 @@ def click_pictures(
         SourceError: no such path, kind or split, or no picture with a mask.
         MissingExtraError: SBD, and scipy is not installed.
     """
+    if kind is not None and kind not in CLICK_KINDS and kind not in KINDS:
+        choices = ", ".join(map(repr, [*CLICK_KINDS, *KINDS]))
+        raise SourceError(f"kind={kind!r} is unknown; choose {choices}, or None to have it recognised")
     place = Path(root).expanduser()
     known = kind or next((n for n, k in CLICK_KINDS.items() if k.is_known_by_them and k.below(place)), None)
     if known in CLICK_KINDS:
