@@ -65,3 +65,21 @@ def test_run_lengths_in_a_list_are_read_down_the_columns() -> None:
 def test_a_broken_code_is_refused(code: dict[str, Any], needed: str) -> None:
     with pytest.raises(InputError, match=needed):
         rle.decode(code)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 1.0])
+def test_a_piece_in_its_place_has_the_code_of_the_whole(share: float) -> None:
+    generator = np.random.default_rng(8)
+    for _ in range(60):
+        height, width = generator.integers(1, 7, 2).tolist()
+        (top, bottom), (left, right) = (np.sort(generator.integers(0, n + 1, 2)) for n in (height, width))
+        whole = np.zeros((height, width), bool)
+        piece = generator.random((bottom - top, right - left)) < share
+        whole[top:bottom, left:right] = piece
+        assert rle.encode_at(piece, (int(left), int(top)), (height, width)) == rle.encode(whole)
+
+
+def test_runs_are_those_of_the_code() -> None:
+    mask = np.array([[False, True], [True, True]])
+    assert rle.runs(rle.encode(mask)) == [1, 3]
+    np.testing.assert_array_equal(rle.decode({"size": [2, 2], "counts": rle.runs(rle.encode(mask))}), mask)
