@@ -38,6 +38,14 @@ CASES = {
     "thresholds": {"pred_iou_thresh": 0.45, "stability_score_thresh": 0.85},
     "small": {"pred_iou_thresh": 0.3, "stability_score_thresh": 0.3, "mask_threshold": 25.0},
     "all": {"pred_iou_thresh": 0.4, "stability_score_thresh": 0.88, "box_nms_thresh": 1.0},
+    "crops": {
+        "pred_iou_thresh": 0.3,
+        "stability_score_thresh": 0.2,
+        "mask_threshold": 20.0,
+        "crop_n_layers": 1,
+        "crop_n_points_downscale_factor": 2,
+    },
+    "second pass": {"pred_iou_thresh": 0.3, "stability_score_thresh": 0.7, "use_m2m": True, "box_nms_thresh": 1.0},
 }
 """Options beside the grid. Scores of such weights are lower than those of trained ones, so thresholds are, too:
 `thresholds` lets about as many masks through as a trained network does, of which nearly all overlap; `small` takes the
@@ -209,7 +217,7 @@ def main() -> None:
     parser.add_argument("--points-per-side", type=int, default=16)
     parser.add_argument("--turns", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=["thresholds", "small", "all"])
     parser.add_argument("--out", type=Path, help="JSON with all figures")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
