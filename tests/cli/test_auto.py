@@ -34,6 +34,7 @@ def test_formats_hold_every_mask(masklet: Masklet, folder: Path, builtin_file: P
     assert len(document["annotations"]) == sum(counts)
 
 
+@pytest.mark.filterwarnings("ignore::masklet.errors.MaskletWarning")
 def test_nothing_found_is_a_picture_like_any_other(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
     outcome = masklet(
         "auto", "a.png", *ANY, "--pred-iou-thresh", 1, "-m", builtin_file, "-f", "overlay,coco,yolo,json,png"
