@@ -65,7 +65,7 @@ ROWS: list[tuple[str, Act, type[Exception], list[str]]] = [
         "logits of another model",
         lambda m, d: m(RGB, points=[5, 5], logits=np.zeros((1, 1, 9, 9), np.float32)),
         errors.PromptError,
-        ["(1, 1, 9, 9)", "96"],
+        ["(1, 1, 9, 9)", "128"],
     ),
     # pictures
     ("missing file", lambda m, d: m(d / "dgo.jpg", points=[5, 5]), errors.SourceError, ["dgo.jpg"]),

@@ -36,7 +36,7 @@ def test_one_click_is_one_object_with_everything_people_read(model: SAM) -> None
     assert result.boxes.xyxy.shape == (1, 4)
     assert 0 <= float(result.boxes.conf[0]) <= 1
     assert result.orig_img.shape == (48, 64, 3)
-    assert result.logits.shape == (1, 96, 96)
+    assert result.logits.shape == (1, 128, 128)
     assert set(result.speed) == {"preprocess", "encode", "decode", "postprocess"}
     assert result.names == {0: "object"}
 

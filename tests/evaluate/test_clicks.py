@@ -240,7 +240,7 @@ def test_what_is_damaged_or_missing_is_named(tmp_path: Path) -> None:
         click_pictures(tmp_path)[0].read()
     with pytest.raises(SourceError, match="img/ID"):
         click_pictures(tmp_path, kind="sbd")
-    with pytest.raises(SourceError, match="'grabcut'.*'png'"):
+    with pytest.raises(SourceError, match=r"'grabcut'.*'png'"):
         click_pictures(tmp_path, kind="grabcuts")
     with pytest.raises(SourceError, match="leave split out"):
         click_pictures(tmp_path, split="val")

@@ -118,7 +118,7 @@ def test_the_built_in_model_is_timed_with_its_own_weights() -> None:
     row = bench_model("builtin", replace(SMALL, points_per_side=2))
     assert row.trained
     assert row.agrees
-    assert row.side == 384
+    assert row.side == 512
 
 
 def test_pictures_are_the_same_in_every_run() -> None:

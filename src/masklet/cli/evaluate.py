@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
+ImageSize = Annotated[
+    int | None, typer.Option(help="Side that pictures and frames are brought to; default: the model's own.")
+]
+Precision = Annotated[str, typer.Option(help="fp32, bf16 or fp16.")]
+
 app = typer.Typer(help="Measure how good a model is.", no_args_is_help=True)
 app.command("davis17")(predicting.davis17)
 app.command("ytvos")(predicting.ytvos)
@@ -37,6 +42,8 @@ def _group() -> None:
 def stills(
     root: Annotated[Path, typer.Argument(help="Folder of sources, each with images/ID.jpg and masks/ID.json.")],
     model: Annotated[str | None, typer.Option(help="A name or a file; default: the built-in model.")] = None,
+    image_size: ImageSize = None,
+    precision: Precision = "fp32",
     objects: Annotated[int, typer.Option(help="Asked for in each picture, at most.", min=1)] = 10,
     limit: Annotated[int, typer.Option(help="Only every picture number N x this; 1: all.", min=1)] = 1,
     report_file: Annotated[Path | None, typer.Option("--json", help="Write the figures there too.")] = None,
@@ -52,7 +59,7 @@ def stills(
     from masklet.evaluate.record import still_lines
 
     found = stills_under(root)[::limit]
-    predictor, rows = SAM(model).predictor, []
+    predictor, rows = SAM(model, image_size=image_size, precision=precision).predictor, []
     with counting("pictures", len(found), wanted=True) as step:
         for row in evaluate_stills(predictor, found, objects):
             rows.append(row)
@@ -70,6 +77,8 @@ def stills(
 def clicks(
     root: Annotated[Path, typer.Argument(help="Folder of GrabCut, Berkeley, DAVIS-345, SBD, or any data with masks.")],
     model: Annotated[str | None, typer.Option(help="A name or a file; default: the built-in model.")] = None,
+    image_size: ImageSize = None,
+    precision: Precision = "fp32",
     kind: Annotated[
         str | None, typer.Option(help="grabcut, berkeley, davis345, sbd or a layout of masklet val; default: seen.")
     ] = None,
@@ -93,7 +102,7 @@ def clicks(
     from masklet.evaluate.clicks import evaluate_clicks
 
     found = click_pictures(root, kind=kind, split=split, limit=limit)
-    predictor, rows = SAM(model).predictor, []
+    predictor, rows = SAM(model, image_size=image_size, precision=precision).predictor, []
     try:
         with counting("pictures", len(found), wanted=True) as step:
             for row in evaluate_clicks(predictor, found, objects, step):
@@ -106,6 +115,8 @@ def clicks(
 def davis(
     root: Annotated[Path, typer.Option(help="Folder with JPEGImages/480p and Annotations/480p (DAVIS 2016 or 2017).")],
     model: Annotated[str | None, typer.Option(help="A name or a file; default: the built-in model.")] = None,
+    image_size: ImageSize = None,
+    precision: Precision = "fp32",
     prompt: Annotated[str, typer.Option(help="Said of each object on the first frame: mask, box or click.")] = "mask",
     subset: Annotated[str | None, typer.Option("--set", help="A list of ImageSets, as 2017/val; default: all.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="A sequence to leave out; may be repeated.")] = None,
@@ -127,7 +138,7 @@ def davis(
 
     check_prompt(prompt)
     found = davis_under(root, subset, exclude or ())[:limit]
-    tracker = SAM(model)
+    tracker = SAM(model, image_size=image_size, precision=precision)
     rows: list[FilmRow] = []
     typer.echo(_heading())
     for sequence in found:
@@ -142,6 +153,8 @@ def davis(
 @app.command("synthetic")
 def synthetic(
     model: Annotated[str | None, typer.Option(help="A name or a file; default: the built-in model.")] = None,
+    image_size: ImageSize = None,
+    precision: Precision = "fp32",
     difficulty: Annotated[
         list[str] | None,
         typer.Option(
@@ -169,7 +182,7 @@ def synthetic(
 
     check_prompt(prompt)
     found = scenes(difficulty or ())
-    tracker = SAM(model)
+    tracker = SAM(model, image_size=image_size, precision=precision)
     rows: list[FilmRow] = []
     with counting("frames", sum(scene.frames for scene in found), wanted=True) as step:
         for row in evaluate_synthetic(tracker, prompt, difficulty or (), step):

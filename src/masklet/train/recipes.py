@@ -176,15 +176,15 @@ def builtin_video() -> TrainConfig:
 
 
 def builtin_more() -> TrainConfig:
-    """The built-in model on stills again, all of its trunk learning, the last pictures as large as it sees them."""
-    stage = Stage(size=288, batch=8, steps=1700, rate=6e-4, rate_end=3e-4, shape="linear", prompts=LATER, frames=1)
+    """The built-in model on stills again, all of its trunk learning, small pictures first, large ones last."""
+    stage = Stage(size=288, batch=8, steps=800, rate=6e-4, rate_end=4e-4, shape="linear", prompts=LATER, frames=1)
     return replace(
         _BUILTIN,
         start="builtin",
-        stages=(stage, replace(stage, size=384, steps=700, rate=3e-4, rate_end=0.0)),
+        stages=(stage, replace(stage, size=448, batch=6, steps=1500, rate=4e-4, rate_end=0.0)),
         rates=(
             ("image_encoder.trunk.stem", 0.1),
-            ("image_encoder.trunk.stages", 0.15),
+            ("image_encoder.trunk.stages", 0.25),
             *((prefix, 0.0) for prefix in PARTS["memory"]),
         ),
         losses=replace(_BUILTIN.losses, iou=1.0),
@@ -197,14 +197,14 @@ def builtin_both() -> TrainConfig:
     """The memory of the built-in model catches up with its encoder, on made films; stills between keep the clicks."""
     joint = replace(FOLLOWED, rounds=(0.4, 0.2, 0.15, 0.15, 0.1))
     stage = Stage(
-        size=288, batch=2, frames=8, steps=800, rate=6e-4, rate_end=0.0, shape="linear", prompts=joint, stills=3
+        size=320, batch=2, frames=8, steps=740, rate=5e-4, rate_end=0.0, shape="linear", prompts=joint, stills=2
     )
     return replace(
         builtin_video(),
         sources=_sources(SCENES),
-        made=0.7,
-        drawn=0.35,
-        stages=(replace(stage, still_size=384),),
+        made=0.8,
+        drawn=0.45,
+        stages=(replace(stage, still_size=448),),
         rates=(
             ("image_encoder", 0.0),
             ("sam_mask_decoder.conv_s", 0.0),

@@ -96,7 +96,7 @@ CONFIGS: dict[str, SAM2Config] = {
     "builtin": SAM2Config(
         ConvNetConfig(),
         image_size=288,
-        picture_size=384,
+        picture_size=512,
         width=128,
         heads=4,
         hidden=512,
