@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.annotate.listing import Item
+from masklet.annotate.models import Models
 from masklet.annotate.records import Found, Record
 from masklet.annotate.steps import BatchDone, FrameDone, ItemDone
 from masklet.errors import InputError, ModelError, OutputError, SourceError
@@ -23,7 +24,6 @@ from masklet.masks.rle import encode
 from masklet.media import open_video
 
 if TYPE_CHECKING:
-    from masklet.annotate.finding import Finder
     from masklet.results import Results
     from masklet.video import Following
     from masklet.video import Found as Seen
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["film_steps", "frame_name", "with_pixels"]
 
 
-def film_steps(finder: Finder, item: Item, scratch: Path) -> Iterator[FrameDone | BatchDone]:
+def film_steps(models: Models, item: Item, scratch: Path) -> Iterator[FrameDone | BatchDone]:
     """A step a frame, and one when the film is done; `scratch` is the folder for its records on the way.
 
     A film that cannot be read, or that this model cannot follow, says why.
@@ -40,12 +40,12 @@ def film_steps(finder: Finder, item: Item, scratch: Path) -> Iterator[FrameDone 
         MaskletError: a model that cannot be had, or a detector without the classes that are wanted.
         OutputError: the records cannot be written.
     """
-    finder.open()
+    models.open()
     stamp = item.stamp()
     spool = scratch / f"film-{hashlib.sha256(item.name.encode()).hexdigest()[:16]}.jsonl"
     count = objects = 0
     try:
-        with _followed(finder, item) as following, open(spool, "w", encoding="utf-8", newline="\n") as file:
+        with _followed(models, item) as following, open(spool, "w", encoding="utf-8", newline="\n") as file:
             for results in following:
                 record = _record(item, results, following)
                 file.write(record.to_line() + "\n")
@@ -59,7 +59,7 @@ def film_steps(finder: Finder, item: Item, scratch: Path) -> Iterator[FrameDone 
         done = ItemDone.of(item, stamp, failure)
     except OSError as error:
         raise OutputError(f"{spool} cannot be written ({error.strerror or error}): make room, and run again") from error
-    yield BatchDone((done,), finder.names)
+    yield BatchDone((done,), models.names)
 
 
 def with_pixels(records: Iterable[Record]) -> Iterator[tuple[Record, npt.NDArray[np.uint8] | None]]:
@@ -93,24 +93,24 @@ def frame_name(item: Item, frame: int) -> str:
     return f"{item.name}/{frame:06d}"
 
 
-def _followed(finder: Finder, item: Item) -> Following:
-    options = finder.options
-    return finder.segmenter.follow(open_video(item.path), finder=lambda rgb: _seen(finder, rgb), every=options.every)
+def _followed(models: Models, item: Item) -> Following:
+    options = models.options
+    return models.segmenter.follow(open_video(item.path), finder=lambda rgb: _seen(models, rgb), every=options.every)
 
 
-def _seen(finder: Finder, rgb: npt.NDArray[np.uint8]) -> Iterable[Seen]:
+def _seen(models: Models, rgb: npt.NDArray[np.uint8]) -> Iterable[Seen]:
     """What the detector finds in a frame: masks where it draws its own, else boxes."""
     from masklet.video import Found as Seen
 
-    [found] = finder.detect([rgb])
-    codes = found.rles if finder.draws else None
+    [found] = models.detect([rgb])
+    codes = found.rles if models.draws else None
     return [
         Seen(
             float(found.scores[row]),
             mask=None if codes is None else codes[row],
             box=found.xyxy[row],
             class_id=int(found.classes[row]),
-            name=finder.names.get(int(found.classes[row]), str(found.classes[row])),
+            name=models.names.get(int(found.classes[row]), str(found.classes[row])),
         )
         for row in range(len(found))
     ]

@@ -5,26 +5,23 @@ Boxes are xyxy in pixels of the original picture. Shapes: N objects, H and W of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from masklet.annotate.films import film_steps
 from masklet.annotate.listing import Item
+from masklet.annotate.models import Models
 from masklet.annotate.options import AnnotateOptions
 from masklet.annotate.records import Corners, Found, Record
 from masklet.annotate.steps import BatchDone, FrameDone, ItemDone
-from masklet.detect.base import Detections, Detector, class_numbers
+from masklet.detect.base import Detections
 from masklet.errors import InputError, SourceError
 from masklet.masks.boxes import from_masks
 from masklet.masks.rle import Rle, decode, encode
 from masklet.media.pictures import Picture, from_file
-
-if TYPE_CHECKING:
-    from masklet.sam import SAM
 
 __all__ = ["Finder"]
 
@@ -38,7 +35,7 @@ LEAST_SIDE = 2.0
 
 
 class Finder:
-    """The models of one process, opened when the first picture has been read.
+    """What one process annotates with, the models opened when the first picture has been read.
 
     Example:
         >>> finder = Finder(AnnotateOptions("everything"))
@@ -48,10 +45,7 @@ class Finder:
     """
 
     def __init__(self, options: AnnotateOptions) -> None:
-        self.options = options
-        self._sam: SAM | None = None
-        self._opened: Detector | None = None
-        self._names: dict[int, str] = {}
+        self._models = Models(options)
 
     def steps(self, items: Sequence[Item], scratch: Path) -> Iterator[FrameDone | BatchDone]:
         """What is in these pictures, or in this film alone; those that cannot be read say why.
@@ -63,51 +57,9 @@ class Finder:
         """
         if items[0].is_film:
             assert len(items) == 1, "a film is a batch of its own"
-            yield from film_steps(self, items[0], scratch)
+            yield from film_steps(self._models, items[0], scratch)
         else:
             yield self._pictures(items)
-
-    @property
-    def names(self) -> dict[int, str]:
-        """Of the classes, as far as they are known."""
-        return dict(self._names)
-
-    @property
-    def draws(self) -> bool:
-        """Whether the masks of the detector are taken, where it has some."""
-        return self.options.sees_everything or self.options.detector_masks
-
-    @property
-    def segmenter(self) -> SAM:
-        """The model that draws masks, opened when it is asked for."""
-        if self._sam is None:
-            from masklet.sam import SAM
-
-            asked = self.options
-            self._sam = SAM(asked.sam, device=asked.device or None, precision=asked.precision)
-        return self._sam
-
-    def open(self) -> None:
-        """Have the models there, so that what fails later is about one picture or film.
-
-        Raises:
-            MaskletError: a model that cannot be had, or a detector without the classes that are wanted.
-        """
-        self._open_detector()
-        if not self.draws:
-            self.segmenter  # noqa: B018 - opened by being asked for
-
-    def detect(self, pictures: Sequence[npt.NDArray[np.uint8]]) -> list[Detections]:
-        """What the detector finds in each picture.
-
-        Raises:
-            InputError: it lacks a class that is wanted.
-        """
-        found = self._open_detector().detect(pictures)
-        assert len(found) == len(pictures), f"{len(found)} answers to {len(pictures)} pictures"
-        for one in found:
-            self._learn(one.names)
-        return found
 
     def _pictures(self, items: Sequence[Item]) -> BatchDone:
         stamps = [item.stamp() for item in items]
@@ -119,17 +71,17 @@ class Finder:
             for item, one in zip(items, read, strict=True)
         ]
         done = tuple(ItemDone.of(*row) for row in zip(items, stamps, records, strict=True))
-        return BatchDone(done, self.names)
+        return BatchDone(done, self._models.names)
 
     def _objects(self, rgb: npt.NDArray[np.uint8], found: Detections) -> tuple[Found, ...]:
         """The detections in a picture with their masks."""
         if not len(found):
             return ()
-        codes = found.rles if self.draws else None
+        codes = found.rles if self._models.draws else None
         if codes is None:
             return tuple(self._segmented(rgb, found))
         _check_sizes(codes, rgb)
-        ious = found.scores if self.options.sees_everything else None
+        ious = found.scores if self._models.options.sees_everything else None
         return tuple(
             _object(found, row, code, decode(code), None if ious is None else ious[row])
             for row, code in enumerate(codes)
@@ -139,7 +91,7 @@ class Finder:
         if isinstance(found, str):
             return _failed(item, found)
         if len(found) and found.kept is None:
-            self.segmenter  # noqa: B018 - a model that cannot be had is no fault of this picture
+            self._models.segmenter  # noqa: B018 - a model that cannot be had is no fault of this picture
         try:
             return Record(item.name, item.path, picture.size, self._objects(picture.rgb, found), item.part)
         except InputError as error:
@@ -149,28 +101,18 @@ class Finder:
         """What the detector found in each picture, or why it could not look at it: one does not spoil the others."""
         if not pictures:
             return []
-        self.open()
+        self._models.open()
         try:
-            return [*self.detect([picture.rgb for picture in pictures])]
+            return [*self._models.detect([picture.rgb for picture in pictures])]
         except InputError as error:
-            self._learn(self._open_detector().names)
+            self._models.check_classes()
             if len(pictures) == 1:
                 return [f"{pictures[0].path}: {error}"]
             return [one for picture in pictures for one in self._detected([picture])]
 
-    def _learn(self, names: Mapping[int, str]) -> None:
-        if any(number not in self._names for number in names):
-            self._names.update({int(number): str(name) for number, name in names.items()})
-            self._check_classes()
-
-    def _check_classes(self) -> None:
-        """Raise where a detector that knows its names lacks a class that is wanted."""
-        if self._names:
-            class_numbers(self.options.detect.classes, self._names)
-
     def _segmented(self, rgb: npt.NDArray[np.uint8], found: Detections) -> Iterator[Found]:
         """Masks for the detector's boxes, the picture encoded once, some at a time."""
-        predictor = self.segmenter.predictor
+        predictor = self._models.segmenter.predictor
         predictor.set_image(rgb)
         size = rgb.shape[0], rgb.shape[1]
         boxes = _askable(found.xyxy, size)
@@ -180,25 +122,6 @@ class Finder:
             for row, mask in enumerate(answer.masks[:, 0]):
                 yield _object(found, start + row, encode(mask), mask, answer.scores[row, 0])
         predictor.forget()
-
-    def _open_detector(self) -> Detector:
-        if self._opened is None:
-            from masklet.detect import open_detector
-
-            asked = self.options
-            if asked.sees_everything:
-                self._opened = self._everything()
-            else:
-                self._opened = open_detector(asked.detector, asked.detect, asked.device)
-            self._learn(self._opened.names)
-        return self._opened
-
-    def _everything(self) -> Detector:
-        from masklet.detect.everything import EverythingDetector
-        from masklet.image.everything import preset
-
-        predictor = self.segmenter.predictor
-        return EverythingDetector(predictor, self.options.detect, preset(predictor.model, self.options.everything))
 
 
 def _read(item: Item) -> Picture | str:
