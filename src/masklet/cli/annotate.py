@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from masklet.cli.options import Device, Precision, Quiet
 from masklet.cli.output import PATIENCE_S, tell_failure
 
 if TYPE_CHECKING:
@@ -80,9 +81,9 @@ def annotate(
     resume: Annotated[
         bool, typer.Option("--resume/--anew", help="Go on where an earlier run stopped, or remove what it wrote.")
     ] = True,
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps; default: the best.")] = "",
-    precision: Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")] = "fp32",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    device: Device = None,
+    precision: Precision = "fp32",
+    quiet: Quiet = False,
 ) -> None:
     """Label pictures and films by themselves: a detector finds objects, a segmenting model draws them.
 
@@ -105,7 +106,7 @@ def annotate(
     options = AnnotateOptions(
         det_model=det_model,
         sam_model=sam_model,
-        device=device,
+        device=device or "",
         precision=precision,
         detect=DetectOptions(conf, iou, imgsz, max_det, _classes(classes), text),
         detector_masks=detector_masks,

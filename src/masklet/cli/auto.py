@@ -9,13 +9,14 @@ import typer
 
 from masklet.cli.grammar import Prompts
 from masklet.cli.job import Job, formats_of, work
+from masklet.cli.options import Device, Formats, Model, Out, PictureSources, Precision, Quiet
 from masklet.cli.wanted import PRESET_NAMES, Wanted
 
 __all__ = ["auto"]
 
 
 def auto(
-    pictures: Annotated[list[str], typer.Argument(metavar="PICTURE...", help="Files, folders, globs or URLs.")],
+    pictures: PictureSources,
     preset: Annotated[
         str, typer.Option("--preset", help=f"{', '.join(PRESET_NAMES)}: what the options below start from.")
     ] = "default",
@@ -44,20 +45,12 @@ def auto(
     order: Annotated[
         str | None, typer.Option("--order", metavar="NAME", help="score (default) or area: what comes first.")
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", metavar="NAME|FILE", help="See `masklet models`; default: the built-in one."),
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for what is written.")] = Path(
-        "masklet-out"
-    ),
-    format: Annotated[
-        list[str] | None,
-        typer.Option("--format", "-f", metavar="NAME", help="overlay (default), png, coco, yolo, json, cutout."),
-    ] = None,
-    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; default: the best.")] = None,
-    precision: Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")] = "fp32",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    model: Model = None,
+    out: Out = Path("masklet-out"),
+    format: Formats = None,
+    device: Device = None,
+    precision: Precision = "fp32",
+    quiet: Quiet = False,
 ) -> None:
     """Segment everything in one picture or many, and say how much of each was covered.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
+from masklet.cli.options import FigureFile
 from masklet.cli.output import counting
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def family(
         bool, typer.Option("--processor-time", help="Count the processor's time: for a busy machine, one thread.")
     ] = False,
     picture: Annotated[Path | None, typer.Option(help="A picture; default: one that is made, 1280 x 720.")] = None,
-    report_file: Annotated[Path | None, typer.Option("--json", help="Write the figures there too.")] = None,
+    report_file: FigureFile = None,
 ) -> None:
     """Parameters, size of the file and speed on the CPU of the family's models, in one table.
 

@@ -14,6 +14,7 @@ import typer
 from masklet.cli.clip import Clip, installed_clip, made_clip, words_of
 from masklet.cli.following import TrackJob, follow
 from masklet.cli.job import open_model
+from masklet.cli.options import Out
 from masklet.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -36,9 +37,7 @@ DOT = 6
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for what is written.")] = Path(
-        "masklet-demo"
-    ),
+    out: Out = Path("masklet-demo"),
     model: Annotated[
         str | None, typer.Option("--model", "-m", metavar="NAME|FILE", help="Default: the built-in model.")
     ] = None,

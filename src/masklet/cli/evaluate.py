@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from masklet.cli import predicting, scoring, sets
+from masklet.cli.options import EvalModel, FigureFile, FilmPrompt, ImageSize, Precision
 from masklet.cli.output import counting
 
 if TYPE_CHECKING:
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
     from masklet.evaluate.clicks import ClickedObject, ClicksReport
 
 __all__ = ["app"]
-
-ImageSize = Annotated[
-    int | None, typer.Option(help="Side that pictures and frames are brought to; default: the model's own.")
-]
-Precision = Annotated[str, typer.Option(help="fp32, bf16 or fp16.")]
 
 app = typer.Typer(help="Measure how good a model is.", no_args_is_help=True)
 app.command("davis17")(predicting.davis17)
@@ -41,12 +37,12 @@ def _group() -> None:
 @app.command("stills")
 def stills(
     root: Annotated[Path, typer.Argument(help="Folder of sources, each with images/ID.jpg and masks/ID.json.")],
-    model: Annotated[str | None, typer.Option(help="A name or a file; default: the built-in model.")] = None,
+    model: EvalModel = None,
     image_size: ImageSize = None,
     precision: Precision = "fp32",
     objects: Annotated[int, typer.Option(help="Asked for in each picture, at most.", min=1)] = 10,
     limit: Annotated[int, typer.Option(help="Only every picture number N x this; 1: all.", min=1)] = 1,
-    report_file: Annotated[Path | None, typer.Option("--json", help="Write the figures there too.")] = None,
+    report_file: FigureFile = None,
 ) -> None:
     """Mean IoU by box, by one click, and after three and five corrective clicks, with a line a source.
 
@@ -76,7 +72,7 @@ def stills(
 @app.command("clicks")
 def clicks(
     root: Annotated[Path, typer.Argument(help="Folder of GrabCut, Berkeley, DAVIS-345, SBD, or any data with masks.")],
-    model: Annotated[str | None, typer.Option(help="A name or a file; default: the built-in model.")] = None,
+    model: EvalModel = None,
     image_size: ImageSize = None,
     precision: Precision = "fp32",
     kind: Annotated[
@@ -85,7 +81,7 @@ def clicks(
     split: Annotated[str | None, typer.Option(help="A part of the data; of SBD: val.")] = None,
     objects: Annotated[int | None, typer.Option(help="Of each picture, at most; default: all.", min=1)] = None,
     limit: Annotated[int | None, typer.Option(help="Only so many pictures, spread evenly.", min=1)] = None,
-    report_file: Annotated[Path | None, typer.Option("--json", help="Write the figures there too.")] = None,
+    report_file: FigureFile = None,
 ) -> None:
     """Clicks that an object needs: NoC@85 and NoC@90 of at most 20, failures, the curve of IoU and its area.
 
@@ -114,14 +110,14 @@ def clicks(
 @app.command("davis")
 def davis(
     root: Annotated[Path, typer.Option(help="Folder with JPEGImages/480p and Annotations/480p (DAVIS 2016 or 2017).")],
-    model: Annotated[str | None, typer.Option(help="A name or a file; default: the built-in model.")] = None,
+    model: EvalModel = None,
     image_size: ImageSize = None,
     precision: Precision = "fp32",
-    prompt: Annotated[str, typer.Option(help="Said of each object on the first frame: mask, box or click.")] = "mask",
+    prompt: FilmPrompt = "mask",
     subset: Annotated[str | None, typer.Option("--set", help="A list of ImageSets, as 2017/val; default: all.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="A sequence to leave out; may be repeated.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only so many sequences, the first by name.", min=1)] = None,
-    report_file: Annotated[Path | None, typer.Option("--json", help="Write the figures there too.")] = None,
+    report_file: FigureFile = None,
 ) -> None:
     """J, F and frames a second of objects that are followed from their first mask, with a line a sequence.
 
@@ -152,7 +148,7 @@ def davis(
 
 @app.command("synthetic")
 def synthetic(
-    model: Annotated[str | None, typer.Option(help="A name or a file; default: the built-in model.")] = None,
+    model: EvalModel = None,
     image_size: ImageSize = None,
     precision: Precision = "fp32",
     difficulty: Annotated[
@@ -162,8 +158,8 @@ def synthetic(
             help="occlusion, twins, reentry, fast, small, long, thin or transparency; may be repeated; default: all.",
         ),
     ] = None,
-    prompt: Annotated[str, typer.Option(help="Said of each object on the first frame: mask, box or click.")] = "mask",
-    report_file: Annotated[Path | None, typer.Option("--json", help="Write the figures there too.")] = None,
+    prompt: FilmPrompt = "mask",
+    report_file: FigureFile = None,
 ) -> None:
     """J, F and frames a second on made clips, with a line a difficulty and their mean; nothing is downloaded.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from masklet.cli.options import EvalModel, ObjectFile
 from masklet.cli.output import counting, note
 from masklet.cli.scoring import score_lines
 
@@ -18,24 +19,22 @@ if TYPE_CHECKING:
 __all__ = ["davis17", "sav", "ytvos"]
 
 _Root = Annotated[Path, typer.Option(help="The data set, as its owners pack it.")]
-_Model = Annotated[str | None, typer.Option(help="A name or a file; default: the built-in model.")]
 _Out = Annotated[
     Path | None, typer.Option(help="Keep the predictions there, and go on with those that are; default: figures only.")
 ]
 _Prompt = Annotated[str, typer.Option(help="Said of each object where it comes: mask, box or click.")]
 _Split = Annotated[str | None, typer.Option("--set", help="A list of ImageSets, or a folder of the data set.")]
 _Limit = Annotated[int | None, typer.Option(help="Only so many films, the first by name.", min=1)]
-_Report = Annotated[Path | None, typer.Option("--json", help="Write the figures of every object.")]
 
 
 def davis17(
     root: _Root,
-    model: _Model = None,
+    model: EvalModel = None,
     out: _Out = None,
     prompt: _Prompt = "mask",
     subset: _Split = None,
     limit: _Limit = None,
-    report_file: _Report = None,
+    report_file: ObjectFile = None,
 ) -> None:
     """J and F with mean, recall and decay, as the authors of DAVIS 2017 count them; or a zip for the server.
 
@@ -52,13 +51,13 @@ def davis17(
 
 def ytvos(
     root: _Root,
-    model: _Model = None,
+    model: EvalModel = None,
     out: _Out = None,
     prompt: _Prompt = "mask",
     subset: _Split = None,
     limit: _Limit = None,
     seen: Annotated[Path | None, typer.Option(help="What was trained on: its meta.json, or a text.")] = None,
-    report_file: _Report = None,
+    report_file: ObjectFile = None,
 ) -> None:
     """Predictions for the server of YouTube-VOS, OUT.zip; where the truth is there, the score by its definition.
 
@@ -73,11 +72,11 @@ def ytvos(
 
 def sav(
     root: _Root,
-    model: _Model = None,
+    model: EvalModel = None,
     out: _Out = None,
     prompt: _Prompt = "mask",
     limit: _Limit = None,
-    report_file: _Report = None,
+    report_file: ObjectFile = None,
 ) -> None:
     """J and F on the val or test set of SA-V, as its evaluator counts them.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from masklet.cli.options import ObjectFile
 from masklet.cli.output import note
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def score(
         bool, typer.Option("--every-frame", help="sav: measure the first and the last frame too.")
     ] = False,
     workers: Annotated[int, typer.Option(help="Sequences at once.", min=1)] = 1,
-    report_file: Annotated[Path | None, typer.Option("--json", help="Write the figures of every object.")] = None,
+    report_file: ObjectFile = None,
 ) -> None:
     """J and F of predictions in the layout of a benchmark, by the rules of its authors.
 

@@ -9,18 +9,15 @@ import typer
 
 from masklet.cli.grammar import Words, parse
 from masklet.cli.job import Job, formats_of, work
+from masklet.cli.options import Device, Formats, Model, Negatives, Out, PictureSources, Points, Precision, Quiet
 
 __all__ = ["segment"]
 
 
 def segment(
-    pictures: Annotated[list[str], typer.Argument(metavar="PICTURE...", help="Files, folders, globs or URLs.")],
-    point: Annotated[
-        list[str] | None, typer.Option("--point", "-p", metavar="X,Y", help="A point on the object (X,Y,0: off it).")
-    ] = None,
-    negative: Annotated[
-        list[str] | None, typer.Option("--negative", "-n", metavar="X,Y", help="A point that is not on the object.")
-    ] = None,
+    pictures: PictureSources,
+    point: Points = None,
+    negative: Negatives = None,
     box: Annotated[
         list[str] | None,
         typer.Option("--box", "-b", metavar="X1,Y1,X2,Y2", help="A box around an object; several: several objects."),
@@ -31,20 +28,12 @@ def segment(
     ] = None,
     each: Annotated[bool, typer.Option("--each", help="Every point is an object of its own.")] = False,
     multimask: Annotated[bool, typer.Option("--multimask", help="Three candidates an object, best first.")] = False,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", metavar="NAME|FILE", help="See `masklet models`; default: the built-in one."),
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for what is written.")] = Path(
-        "masklet-out"
-    ),
-    format: Annotated[
-        list[str] | None,
-        typer.Option("--format", "-f", metavar="NAME", help="overlay (default), png, coco, yolo, json, cutout."),
-    ] = None,
-    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; default: the best.")] = None,
-    precision: Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")] = "fp32",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    model: Model = None,
+    out: Out = Path("masklet-out"),
+    format: Formats = None,
+    device: Device = None,
+    precision: Precision = "fp32",
+    quiet: Quiet = False,
 ) -> None:
     """Segment what you point at, in one picture or many.
 

@@ -9,6 +9,7 @@ import typer
 
 from masklet.cli.crowd import CrowdJob, follow_all, refuse_prompt_options
 from masklet.cli.following import TrackJob, follow
+from masklet.cli.options import Device, Model, Negatives, Out, Points, Precision, Quiet
 from masklet.cli.order import in_order, spellings
 from masklet.cli.outputs import saves_of
 from masklet.cli.saying import PROMPT_WORDS, say
@@ -30,12 +31,8 @@ def track(
         list[str] | None,
         typer.Option("--frame", metavar="N", help="What follows holds for this frame, until the next (first: 0)."),
     ] = None,
-    point: Annotated[
-        list[str] | None, typer.Option("--point", "-p", metavar="X,Y", help="A point on the object (X,Y,0: off it).")
-    ] = None,
-    negative: Annotated[
-        list[str] | None, typer.Option("--negative", "-n", metavar="X,Y", help="A point that is not on the object.")
-    ] = None,
+    point: Points = None,
+    negative: Negatives = None,
     box: Annotated[
         list[str] | None, typer.Option("--box", "-b", metavar="X1,Y1,X2,Y2", help="A box around the object.")
     ] = None,
@@ -51,13 +48,8 @@ def track(
     until: Annotated[
         int | None, typer.Option("--until", metavar="N", min=0, help="Last frame; default: the last of the film.")
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", metavar="NAME|FILE", help="See `masklet models`; default: the built-in one."),
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for what is written.")] = Path(
-        "masklet-out"
-    ),
+    model: Model = None,
+    out: Out = Path("masklet-out"),
     save: Annotated[
         list[str] | None,
         typer.Option("--save", "-s", metavar="NAME", help="video (default), png, masks, coco, mots, numpy."),
@@ -85,9 +77,9 @@ def track(
     each_frame: Annotated[
         bool, typer.Option("--each-frame", help="Without prompts: every frame by itself, no identities.")
     ] = False,
-    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; default: the best.")] = None,
-    precision: Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")] = "fp32",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    device: Device = None,
+    precision: Precision = "fp32",
+    quiet: Quiet = False,
 ) -> None:
     """Follow objects through a film, a folder of pictures or a live camera: those of the prompts, or all there are.
 

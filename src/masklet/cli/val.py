@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from masklet.cli.job import open_model
+from masklet.cli.options import Device, Model, Precision
 from masklet.cli.output import counting, tell_failure
 
 if TYPE_CHECKING:
@@ -27,10 +28,7 @@ def val(
         str | None, typer.Option("--kind", help="coco, yolo, png, davis, sa1b, sav or stills; default: recognised.")
     ] = None,
     split: Annotated[str | None, typer.Option("--split", help="Such as val; default: all there is.")] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", metavar="NAME|FILE", help="See `masklet models`; default: the built-in one."),
-    ] = None,
+    model: Model = None,
     prompt: Annotated[
         list[str] | None,
         typer.Option("--prompt", help="box, click or mask (films only); may be repeated; default: all three."),
@@ -40,8 +38,8 @@ def val(
         int | None, typer.Option("--limit", metavar="N", help="Only so many entries, spread evenly.", min=1)
     ] = None,
     report_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there.")] = None,
-    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; default: the best.")] = None,
-    precision: Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")] = "fp32",
+    device: Device = None,
+    precision: Precision = "fp32",
 ) -> None:
     """Measure a model on data of your own: IoU on pictures, J and F on films.
 

@@ -1,0 +1,56 @@
+"""Options and arguments that several commands have, each spelt and explained in one place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "Device",
+    "EvalModel",
+    "FigureFile",
+    "FilmPrompt",
+    "Formats",
+    "ImageSize",
+    "Model",
+    "Negatives",
+    "ObjectFile",
+    "Out",
+    "PictureSources",
+    "Points",
+    "Precision",
+    "Quiet",
+]
+
+PictureSources = Annotated[list[str], typer.Argument(metavar="PICTURE...", help="Files, folders, globs or URLs.")]
+Points = Annotated[
+    list[str] | None, typer.Option("--point", "-p", metavar="X,Y", help="A point on the object (X,Y,0: off it).")
+]
+Negatives = Annotated[
+    list[str] | None, typer.Option("--negative", "-n", metavar="X,Y", help="A point that is not on the object.")
+]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", "-m", metavar="NAME|FILE", help="See `masklet models`; default: the built-in one."),
+]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for what is written.")]
+Formats = Annotated[
+    list[str] | None,
+    typer.Option("--format", "-f", metavar="NAME", help="overlay (default), png, coco, yolo, json, cutout."),
+]
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; default: the best.")]
+Precision = Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+
+EvalModel = Annotated[str | None, typer.Option("--model", help="A name or a file; default: the built-in model.")]
+ImageSize = Annotated[
+    int | None,
+    typer.Option("--image-size", help="Side that pictures and frames are brought to; default: the model's own."),
+]
+FilmPrompt = Annotated[
+    str, typer.Option("--prompt", help="Said of each object on the first frame: mask, box or click.")
+]
+FigureFile = Annotated[Path | None, typer.Option("--json", help="Write the figures there too.")]
+ObjectFile = Annotated[Path | None, typer.Option("--json", help="Write the figures of every object.")]
