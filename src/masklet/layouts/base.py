@@ -21,10 +21,12 @@ from masklet.layouts.journal import Journal, Line, Record
 from masklet.layouts.pictures import check_name, picture_suffix, place_picture
 from masklet.layouts.records import LabelledObject, LabelledPicture, LayoutOptions, Loss
 
-__all__ = ["HOLDABLE", "LayoutWriter", "Written"]
+__all__ = ["HOLDABLE", "NO_PIXEL", "LayoutWriter", "Written"]
 
 HOLDABLE = ("overlaps", "holes", "parts", "classes", "scores", "ids")
 """What a layout may be able to hold of objects."""
+NO_PIXEL = "an object without any pixel left out"
+"""A note on what was written."""
 AnyWriter = TypeVar("AnyWriter", bound="LayoutWriter")
 Bools = npt.NDArray[np.bool_]
 

@@ -10,20 +10,19 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.files import atomic_path
-from masklet.layouts.base import LayoutWriter, Written
-from masklet.layouts.journal import Line, Record
+from masklet.layouts.base import Written
+from masklet.layouts.journal import Line
 from masklet.layouts.naming import plain
 from masklet.layouts.records import LabelledObject, LabelledPicture
-from masklet.layouts.tracing import trace, window_of
+from masklet.layouts.shapes import ShapeLayout
 from masklet.masks.polygons import Ring
 
 __all__ = ["CvatLayout"]
 
 ATTRIBUTES = ("score", "track_id")
-NO_PIXEL = "an object without any pixel left out"
 
 
-class CvatLayout(LayoutWriter):
+class CvatLayout(ShapeLayout):
     """annotations.xml, with images/[SPLIT/]NAME.jpg; the parts of the data are subsets.
 
     "rle" writes a `mask` an object: the runs of its box's rows, which lose nothing. "polygon" writes outlines that keep
@@ -34,11 +33,6 @@ class CvatLayout(LayoutWriter):
     layout: ClassVar[str] = "cvat"
     about: ClassVar[str] = "annotations.xml, images/[SPLIT/]NAME.jpg"
     holds: ClassVar[frozenset[str]] = frozenset({"overlaps", "holes", "parts", "classes", "scores", "ids"})
-
-    def _asked(self) -> Record:
-        shape = self.options.segmentation
-        promised = self.options.min_iou if shape == "polygon" else None
-        return {**super()._asked(), "segmentation": shape, "min_iou": promised}
 
     def _picture_file(self, picture: LabelledPicture) -> str:
         return "/".join(part for part in ("images", picture.split, picture.name) if part)
@@ -52,16 +46,8 @@ class CvatLayout(LayoutWriter):
 
     def _shapes(self, thing: LabelledObject, number: int, written: Written) -> list[Element]:
         """The shapes of one object; several are tied together by its number."""
-        mask, how = thing.mask, self.options.segmentation
-        left, top, crop = window_of(mask)
-        if not crop.size:
-            written.ious.append(1.0)
-            written.notes[NO_PIXEL] += 1
-            return []
-        outline = None if how == "rle" else trace(mask, self.options.min_iou if how == "polygon" else 1.0)
-        written.ious.append(outline.iou if outline is not None and how == "polygon" else 1.0)
-        found = [_mask_shape(crop, left, top)] if outline is None or how != "polygon" else []
-        found += [_outline_shape(ring) for ring in (() if outline is None else outline.rings)]
+        windows, rings = self._drawn(thing.mask, written)
+        found = [_mask_shape(*window) for window in windows] + [_outline_shape(ring) for ring in rings]
         for shape in found:
             shape.attrib |= {"label": plain(self._name_of(thing.class_id)), "source": "auto", "occluded": "0"}
             shape.attrib |= {"z_order": "0"} | ({"group_id": str(number)} if len(found) > 1 else {})

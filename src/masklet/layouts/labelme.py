@@ -13,20 +13,20 @@ import numpy.typing as npt
 from PIL import Image
 
 from masklet.files import write_text
-from masklet.layouts.base import LayoutWriter, Written
+from masklet.layouts.base import Written
 from masklet.layouts.journal import Line, Record
 from masklet.layouts.naming import one_line
 from masklet.layouts.records import LabelledObject, LabelledPicture
-from masklet.layouts.tracing import Outline, trace, window_of
+from masklet.layouts.shapes import ShapeLayout
+from masklet.masks.polygons import Ring
 
 __all__ = ["LabelmeLayout"]
 
 VERSION = "5.4.1"
 """The version of LabelMe whose files these are: masks came with the fifth."""
-NO_PIXEL = "an object without any pixel left out"
 
 
-class LabelmeLayout(LayoutWriter):
+class LabelmeLayout(ShapeLayout):
     """[SPLIT/]NAME.json beside [SPLIT/]NAME.jpg, and labels.txt.
 
     "rle" writes a shape of type `mask` an object, which loses nothing; "polygon" outlines that keep `min_iou`, a shape
@@ -38,11 +38,6 @@ class LabelmeLayout(LayoutWriter):
     layout: ClassVar[str] = "labelme"
     about: ClassVar[str] = "[SPLIT/]NAME.json beside [SPLIT/]NAME.jpg, labels.txt"
     holds: ClassVar[frozenset[str]] = frozenset({"overlaps", "holes", "parts", "classes", "scores", "ids"})
-
-    def _asked(self) -> Record:
-        shape = self.options.segmentation
-        promised = self.options.min_iou if shape == "polygon" else None
-        return {**super()._asked(), "segmentation": shape, "min_iou": promised}
 
     def _picture_file(self, picture: LabelledPicture) -> str:
         return _stem(picture.name, picture.split)
@@ -69,31 +64,13 @@ class LabelmeLayout(LayoutWriter):
 
     def _shapes(self, thing: LabelledObject, number: int, written: Written) -> list[Record]:
         """The shapes of one object; several are tied together by its number."""
-        mask = thing.mask
-        left, top, crop = window_of(mask)
-        if not crop.size:
-            written.ious.append(1.0)
-            written.notes[NO_PIXEL] += 1
-            return []
-        found: list[Record] = []
-        outline = self._outline(mask)
-        written.ious.append(outline.iou if outline is not None and self.options.segmentation == "polygon" else 1.0)
-        if outline is None or self.options.segmentation != "polygon":
-            found.append(_mask_shape(crop, left, top))
-        found += [
-            {"points": ring.astype(float).tolist(), "shape_type": "polygon"}
-            for ring in (() if outline is None else outline.rings)
-        ]
+        windows, rings = self._drawn(thing.mask, written)
+        found = [_mask_shape(*window) for window in windows] + [_outline_shape(ring) for ring in rings]
         said: Record = {"label": self._name_of(thing.class_id), "group_id": number if len(found) > 1 else None}
         said |= {"description": "", "flags": {}}
         said |= {"score": thing.score} if thing.score is not None else {}
         said |= {"track_id": thing.id} if thing.id is not None else {}
         return [{**said, **shape} for shape in found]
-
-    def _outline(self, mask: npt.NDArray[np.bool_]) -> Outline | None:
-        if self.options.segmentation == "rle":
-            return None
-        return trace(mask, self.options.min_iou if self.options.segmentation == "polygon" else 1.0)
 
     def _finish(self) -> None:
         lines = ["__ignore__", "_background_", *map(one_line, self.names.values())]
@@ -114,3 +91,7 @@ def _mask_shape(crop: npt.NDArray[np.bool_], left: int, top: int) -> Record:
         "shape_type": "mask",
         "mask": base64.b64encode(packed.getvalue()).decode("ascii"),
     }
+
+
+def _outline_shape(ring: Ring) -> Record:
+    return {"points": ring.astype(float).tolist(), "shape_type": "polygon"}

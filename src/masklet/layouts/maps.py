@@ -11,7 +11,7 @@ from PIL import Image
 
 from masklet.files import atomic_path
 from masklet.formats.palette import davis_palette
-from masklet.layouts.base import Written
+from masklet.layouts.base import NO_PIXEL, Written
 from masklet.layouts.records import LabelledObject
 
 __all__ = ["LAST", "painted_map", "write_map"]
@@ -21,7 +21,6 @@ LAST = 254
 """The highest label of an object: 255 is a place that belongs to nobody."""
 HIDDEN = "an object hidden, in part or whole, by one that overlaps it"
 NO_ROOM = f"an object left out, because a map has {LAST} labels"
-NO_PIXEL = "an object without any pixel left out"
 
 
 def painted_map(

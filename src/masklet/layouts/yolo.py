@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from masklet.files import write_text
-from masklet.layouts.base import LayoutWriter, Written
+from masklet.layouts.base import NO_PIXEL, LayoutWriter, Written
 from masklet.layouts.journal import Line, Record
 from masklet.layouts.naming import one_line
 from masklet.layouts.records import LabelledPicture
@@ -53,7 +53,7 @@ class YoloLayout(LayoutWriter):
             ring = contour_ring(crop) if crop.size else np.zeros((0, 2), np.float32)
             written.ious.append(contour_loss(crop, ring) if crop.size else 1.0)
             if not len(ring):
-                written.notes["an object without any pixel left out"] += 1
+                written.notes[NO_PIXEL] += 1
                 continue
             shares = (ring + np.array([left, top])) / picture.size[::-1]
             lines.append(f"{thing.class_id} " + " ".join(f"{share:.6f}" for share in shares.ravel().tolist()) + "\n")
