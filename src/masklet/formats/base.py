@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import os
 import tempfile
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from pathlib import Path
-from types import TracebackType
-from typing import TypeVar
 
+from masklet.closing import Closing
 from masklet.errors import OutputError, StateError
 from masklet.results import Results
 
 __all__ = ["Writer", "check_folder"]
 
-AnyWriter = TypeVar("AnyWriter", bound="Writer")
 
-
-class Writer(ABC):
+class Writer(Closing):
     """Writes the results of many pictures into one folder; a context manager.
 
     Making one makes the folder and tries it, so that an unusable folder is known before a model runs.
@@ -45,14 +42,6 @@ class Writer(ABC):
         self._stems: set[str] = set()
         self._open = True
         check_folder(self.folder)
-
-    def __enter__(self: AnyWriter) -> AnyWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def write(self, results: Results) -> list[Path]:
         """Write what this format says about one picture; returns the new files (also in `paths`).

@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from typing import Generic, Literal, TypeVar
 
+from masklet.closing import Closing
+
 __all__ = ["JOIN_S", "LatePolicy", "ReadAhead"]
 
 LatePolicy = Literal["drop", "wait"]
@@ -73,7 +75,7 @@ class _Queue(Generic[Item]):
             self.changed.notify_all()
 
 
-class ReadAhead(Iterator[Item]):
+class ReadAhead(Closing, Iterator[Item]):
     """An iterator that a thread reads at most `room` items ahead.
 
     `policy="wait"` holds the thread back while the queue is full; `"drop"` throws the oldest item away
@@ -102,12 +104,6 @@ class ReadAhead(Iterator[Item]):
 
     def __next__(self) -> Item:
         return self._queue.get()
-
-    def __enter__(self) -> ReadAhead[Item]:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Stop the thread and forget what it read; may be called twice."""

@@ -6,12 +6,12 @@ import operator
 import threading
 import warnings
 import weakref
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
-from types import TracebackType
 
+from masklet.closing import Closing
 from masklet.errors import MaskletWarning, SourceError, StateError
 from masklet.media.pictures import Pixels, said_size
 from masklet.media.readahead import ReadAhead
@@ -61,7 +61,7 @@ class Notice:
 Item = Frame | Notice
 
 
-class Video(ABC):
+class Video(Closing):
     """A film: an iterator of frames that knows what can be known before they are read.
 
     `path` names it, `fps` is its frames a second on average (None: not known), `count` its exact number
@@ -126,14 +126,6 @@ class Video(ABC):
 
     def __iter__(self) -> Iterator[Frame]:
         return self.frames()
-
-    def __enter__(self) -> Video:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Stop reading ahead and let go of files and devices; may be called twice."""

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from time import perf_counter
-from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
 
+from masklet.closing import Closing
 from masklet.errors import ModelError
 from masklet.media import Frame, Video
 from masklet.results import Masks, Results
@@ -38,7 +38,7 @@ ALIKE = 0.9
 """A find that agrees so far with what is followed says nothing that was not known."""
 
 
-class Following(Iterator[Results]):
+class Following(Closing, Iterator[Results]):
     """The frames of a film one by one, and in `lives` what became of its objects; close it to stop before the end.
 
     Example:
@@ -55,14 +55,6 @@ class Following(Iterator[Results]):
 
     def __next__(self) -> Results:
         return next(self._results)
-
-    def __enter__(self) -> Following:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Let go of the film; `lives` stays as it is."""

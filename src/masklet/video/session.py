@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from os import PathLike
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from masklet.closing import Closing
 from masklet.errors import InputError, PromptError, StateError
 from masklet.media import Frame, Video
 from masklet.prompts import ObjectPrompt
@@ -31,7 +31,7 @@ __all__ = ["Session"]
 Watcher = Callable[[int], None]
 
 
-class Session:
+class Session(Closing):
     """A film, and the objects that are followed through it; close it, or use it as a context manager.
 
     Example:
@@ -51,14 +51,6 @@ class Session:
         self._next: int | None = None
         self._pass: Pass | None = None
         self._open = True
-
-    def __enter__(self) -> Session:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Let go of the film and of everything that is remembered."""
