@@ -255,7 +255,7 @@ def test_every_annotated_frame_of_a_film_is_a_picture(tmp_path: Path) -> None:
 def test_the_command_says_the_figures_and_writes_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tracker: SAM
 ) -> None:
-    monkeypatch.setattr("masklet.SAM", lambda *_: tracker)
+    monkeypatch.setattr("masklet.SAM", lambda *_, **__: tracker)
     root, report = still(tmp_path / "data", two_objects()), tmp_path / "clicks.json"
     with pytest.raises(SystemExit) as left:
         run(["eval", "clicks", str(root), "--json", str(report)])
@@ -277,7 +277,7 @@ def test_after_ctrl_c_the_figures_of_what_was_done_are_written(
                 raise KeyboardInterrupt
             super().set_image(rgb)
 
-    monkeypatch.setattr("masklet.SAM", lambda *_: Stops(two_objects(), NO_FILMS))
+    monkeypatch.setattr("masklet.SAM", lambda *_, **__: Stops(two_objects(), NO_FILMS))
     for name in ("x", "y"):
         store_still(tmp_path / "data", name, two_objects())
     with pytest.raises(SystemExit) as left:

@@ -312,7 +312,7 @@ def test_the_command_prints_a_line_a_sequence_and_writes_the_figures(
     three: Path, tracker: SAM, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[object] = []
-    monkeypatch.setattr("masklet.SAM", lambda model: asked.append(model) or tracker)
+    monkeypatch.setattr("masklet.SAM", lambda model, **_: asked.append(model) or tracker)
     words = ["--model", "mine.pt", "--prompt", "box", "--exclude", "ant", "--limit", "1"]
     with pytest.raises(SystemExit) as left:
         run(["eval", "davis", "--root", str(three), "--json", str(three / "out.json"), *words])
@@ -331,7 +331,7 @@ def test_the_command_prints_a_line_a_sequence_and_writes_the_figures(
 def test_the_command_keeps_the_figures_of_what_came_before_a_fault(
     three: Path, tracker: SAM, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("masklet.SAM", lambda model: tracker)
+    monkeypatch.setattr("masklet.SAM", lambda model, **_: tracker)
     Image.new("P", (WIDTH, HEIGHT)).save(three / "Annotations" / "480p" / "bee" / "00000.png")
     with pytest.raises(SystemExit) as left:
         run(["eval", "davis", "--root", str(three), "--json", str(three / "out.json")])

@@ -71,7 +71,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: SAM) -> Path:
     (tmp_path / "DAVIS" / "ImageSets" / "2017").mkdir(parents=True)
     (tmp_path / "DAVIS" / "ImageSets" / "2017" / "val.txt").write_text("bear\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("masklet.SAM", lambda *_: tracker)
+    monkeypatch.setattr("masklet.SAM", lambda *_, **__: tracker)
     monkeypatch.setattr("masklet.cli.val.open_model", lambda *_: tracker)
     monkeypatch.setattr("masklet.evaluate.synthetic.SUITE", (Scene("small", 0),))
     monkeypatch.setattr("masklet.evaluate.synthetic.FRAMES", 8)

@@ -207,7 +207,7 @@ def command(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
 def test_the_command_follows_writes_and_scores(
     davis: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tracker: SAM
 ) -> None:
-    monkeypatch.setattr("masklet.SAM", lambda *_: tracker)
+    monkeypatch.setattr("masklet.SAM", lambda *_, **__: tracker)
     out, report = tmp_path / "out", tmp_path / "score.json"
     said = command(capsys, "davis17", "--root", davis, "--out", out, "--limit", "1", "--json", report)
     assert "davis17: 2 objects in 1 sequences" in said
@@ -226,14 +226,14 @@ def test_without_the_truth_there_is_no_score(
     labels = np.zeros_like(late())
     labels[:3] = late()[:3]
     store_film(tmp_path / "test", "ape", labels, annotated=(0,))
-    monkeypatch.setattr("masklet.SAM", lambda *_: Info(late()))
+    monkeypatch.setattr("masklet.SAM", lambda *_, **__: Info(late()))
     said = command(capsys, "davis17", "--root", tmp_path / "test", "--out", tmp_path / "out")
     assert "no score" in said
     assert (tmp_path / "out.zip").is_file()
     said = command(capsys, "ytvos", "--root", tmp_path)  # here two annotations: a truth
     assert "overall       1.0000" in said
     sav_tree(tmp_path / "sav_val")
-    monkeypatch.setattr("masklet.SAM", lambda *_: Info(steady()))
+    monkeypatch.setattr("masklet.SAM", lambda *_, **__: Info(steady()))
     assert "J&F           1.0000" in command(capsys, "sav", "--root", tmp_path / "sav_val")
 
 

@@ -157,7 +157,7 @@ def test_the_command_prints_a_line_a_difficulty_and_writes_the_figures(
     tmp_path: Path, tracker: SAM, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[object] = []
-    monkeypatch.setattr("masklet.SAM", lambda model: asked.append(model) or tracker)
+    monkeypatch.setattr("masklet.SAM", lambda model, **_: asked.append(model) or tracker)
     monkeypatch.setattr("masklet.evaluate.synthetic.FRAMES", 8)
     with pytest.raises(SystemExit) as left:
         run(["eval", "synthetic", "--difficulty", "small", "--model", "mine.pt", "--json", str(tmp_path / "out.json")])
@@ -186,7 +186,7 @@ def test_the_command_prints_a_line_a_difficulty_and_writes_the_figures(
 def test_what_is_not_known_is_said_before_a_model_is_read(
     words: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("masklet.SAM", lambda model: pytest.fail("a model was read"))
+    monkeypatch.setattr("masklet.SAM", lambda model, **_: pytest.fail("a model was read"))
     with pytest.raises(SystemExit) as left:
         run(["eval", "synthetic", *words])
     assert left.value.code == 2
