@@ -36,6 +36,12 @@ def reference_model(name: str, image_size: int = 256, salt: str = "") -> Any:
     return model
 
 
+def published_shapes(name: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors in the file of a published model."""
+    manifest = json.loads((GOLDEN / "manifests" / f"{name}.json").read_text())
+    return {key: tuple(shape) for key, shape in manifest.items()}
+
+
 def picture() -> np.ndarray:
     return module_at(GOLDEN / "portable" / "scene.py").picture()
 

@@ -11,7 +11,8 @@ import pytest
 
 from masklet import registry
 from masklet.errors import CheckpointError, DownloadError, UnknownModelError
-from masklet.registry import BUILTIN, MODELS, find, is_downloaded, locate, resolve
+from masklet.registry import BUILTIN, MODELS, ModelCard, find, is_downloaded, locate, resolve
+from reference import published_shapes
 
 MANIFESTS = Path(__file__).parent / "golden" / "manifests"
 SIZES = {"tiny": "t", "small": "s", "base_plus": "b", "large": "l"}
@@ -122,14 +123,19 @@ FIRST = {
 }
 
 
-@pytest.mark.parametrize("name", list(FIRST))
-def test_cards_of_sam_hold_what_is_published(name: str) -> None:
-    card = MODELS[name]
-    shapes = json.loads((MANIFESTS / f"{name}.json").read_text())
+def check_numbers(card: ModelCard, name: str) -> None:
+    """Parameters and size are those of the published file, whose sum is known."""
+    shapes = published_shapes(name)
     assert card.parameters == sum(math.prod(shape) for shape in shapes.values())
     assert card.size is not None
     assert 4 * card.parameters < card.size < 4 * card.parameters + 300_000
     assert re.fullmatch(r"[0-9a-f]{64}", card.sha256 or "")
+
+
+@pytest.mark.parametrize("name", list(FIRST))
+def test_cards_of_sam_hold_what_is_published(name: str) -> None:
+    card = MODELS[name]
+    check_numbers(card, name)
     assert card.url is not None
     assert card.url.endswith(f"/{card.file}")
     assert (card.family, card.licence_code, card.licence_weights) == ("sam1", "Apache-2.0", "Apache-2.0")
@@ -140,11 +146,7 @@ def test_cards_of_sam_hold_what_is_published(name: str) -> None:
 @pytest.mark.parametrize("name", [n for n, card in MODELS.items() if n != BUILTIN and card.family == "sam2"])
 def test_cards_hold_what_is_published(name: str) -> None:
     card = MODELS[name]
-    shapes = json.loads((MANIFESTS / f"{name}.json").read_text())
-    assert card.parameters == sum(math.prod(shape) for shape in shapes.values())
-    assert card.size is not None
-    assert 4 * card.parameters < card.size < 4 * card.parameters + 300_000
-    assert re.fullmatch(r"[0-9a-f]{64}", card.sha256 or "")
+    check_numbers(card, name)
     day = "092824" if "2.1" in name else "072824"
     assert card.url == f"https://dl.fbaipublicfiles.com/segment_anything_2/{day}/{name}.pt"
     assert card.licence_code == card.licence_weights == "Apache-2.0"

@@ -13,7 +13,7 @@ from PIL import Image
 from masklet.image import ImagePredictor
 from masklet.models.sam1 import CONFIGS, SAM1, build, config_of
 from masklet.models.sam1.weights import shapes_of
-from reference import GOLDEN, ask, image_cases, module_at, stored
+from reference import GOLDEN, ask, image_cases, module_at, published_shapes, stored
 
 SHARED = Path(__file__).parents[4] / "shared" / "golden"
 LARGEST, MEAN, OVERLAP = 2e-2, 2e-3, 0.999
@@ -59,8 +59,7 @@ def check(case: str, found: np.ndarray, reference: np.ndarray) -> None:
 
 @pytest.mark.parametrize("name", list(CONFIGS))
 def test_names_and_shapes_are_the_published_ones(name: str) -> None:
-    manifest = json.loads((GOLDEN / "manifests" / f"{name}.json").read_text())
-    published = {key: tuple(shape) for key, shape in manifest.items()}
+    published = published_shapes(name)
     assert shapes_of(CONFIGS[name]) == published
     recognised = config_of(published)
     assert recognised is not None
