@@ -36,14 +36,19 @@ def shaped(root: Path, *shapes: dict[str, object], **other: object) -> Dataset:
     return open_dataset(root)
 
 
-def test_labelme_reads_outlines_and_masks(tmp_path: Path) -> None:
-    data = open_dataset(labelme(tmp_path))
+def check_both(data: Dataset) -> None:
+    """Two pictures, one of them in a folder, with the same objects of two classes."""
     assert [entry.name for entry in data.entries] == ["a2", "zoo/a10"]
     for entry in data.entries:
         [annotated] = entry.read([0])
         same_masks(annotated, *OBJECTS)
         assert [annotated.tag(n) for n in (1, 2)] == [Tag(label="dog"), Tag(label="cat")]
     assert dict(data.names) == {0: "cat", 1: "dog"}
+
+
+def test_labelme_reads_outlines_and_masks(tmp_path: Path) -> None:
+    data = open_dataset(labelme(tmp_path))
+    check_both(data)
     assert dict(pickle.loads(pickle.dumps(data)).names) == {0: "cat", 1: "dog"}
     assert [entry.name for entry in open_dataset(tmp_path, split="zoo").entries] == ["zoo/a10"]
     assert dict(open_dataset(tmp_path, split="zoo").splits) == {"zoo/a10": "zoo"}
@@ -175,12 +180,7 @@ def test_what_is_wrong_in_voc_is_named(tmp_path: Path) -> None:
 
 def test_cvat_reads_outlines_and_masks(tmp_path: Path) -> None:
     data = open_dataset(cvat(tmp_path))
-    assert [entry.name for entry in data.entries] == ["a2", "zoo/a10"]
-    for entry in data.entries:
-        [annotated] = entry.read([0])
-        same_masks(annotated, *OBJECTS)
-        assert [annotated.tag(n) for n in (1, 2)] == [Tag(label="dog"), Tag(label="cat")]
-    assert dict(data.names) == {0: "cat", 1: "dog"}
+    check_both(data)
     assert open_dataset(tmp_path / "annotations.xml").entries == data.entries
 
 

@@ -34,6 +34,15 @@ HYBRID: dict[str, Any] = {
     "anchor_image_size": None,
 }
 """What RT-DETR, RT-DETRv2 and D-FINE have in common."""
+LAYERS: dict[str, Any] = {
+    "num_queries": 10,
+    "encoder_layers": 1,
+    "encoder_ffn_dim": 16,
+    "decoder_ffn_dim": 16,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+}
+"""What DETR and Grounding DINO have in common."""
 
 
 def make(kind: str, folder: Path) -> Path:
@@ -103,13 +112,8 @@ def _detr(folder: Path) -> None:
         },
         id2label=NAMES,
         d_model=16,
-        num_queries=10,
-        encoder_layers=1,
         decoder_layers=1,
-        encoder_ffn_dim=16,
-        decoder_ffn_dim=16,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
+        **LAYERS,
     )
     processor = DetrImageProcessorPil(size={"shortest_edge": 64, "longest_edge": 96})
     _save(folder, DetrForObjectDetection(config), processor)
@@ -142,13 +146,8 @@ def _grounding_dino(folder: Path) -> None:
             "intermediate_size": 16,
         },
         d_model=32,
-        num_queries=10,
-        encoder_layers=1,
         decoder_layers=2,
-        encoder_ffn_dim=16,
-        decoder_ffn_dim=16,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
+        **LAYERS,
         max_text_len=24,
     )
     processor = GroundingDinoImageProcessorPil(size={"shortest_edge": 64, "longest_edge": 96})
