@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 GOLDEN = Path(__file__).parent / "golden"
+Shapes = dict[str, tuple[int, ...]]
 SIZES = ("tiny", "small", "base_plus", "large")
 
 
@@ -36,10 +38,19 @@ def reference_model(name: str, image_size: int = 256, salt: str = "") -> Any:
     return model
 
 
-def published_shapes(name: str) -> dict[str, tuple[int, ...]]:
+def published_shapes(name: str) -> Shapes:
     """Names and shapes of the tensors in the file of a published model."""
     manifest = json.loads((GOLDEN / "manifests" / f"{name}.json").read_text())
     return {key: tuple(shape) for key, shape in manifest.items()}
+
+
+def check_shapes(name: str, shapes: Shapes, recognise: Callable[[Shapes], tuple[str, Any] | None]) -> None:
+    """Our names and shapes are the published ones, and these are known by them."""
+    published = published_shapes(name)
+    assert shapes == published
+    recognised = recognise(published)
+    assert recognised is not None
+    assert recognised[0] == name
 
 
 def picture() -> np.ndarray:

@@ -13,7 +13,7 @@ from PIL import Image
 from masklet.image import ImagePredictor
 from masklet.models.sam1 import CONFIGS, SAM1, build, config_of
 from masklet.models.sam1.weights import shapes_of
-from reference import GOLDEN, ask, image_cases, module_at, published_shapes, stored
+from reference import GOLDEN, ask, check_shapes, image_cases, module_at, stored
 
 SHARED = Path(__file__).parents[4] / "shared" / "golden"
 LARGEST, MEAN, OVERLAP = 2e-2, 2e-3, 0.999
@@ -59,11 +59,7 @@ def check(case: str, found: np.ndarray, reference: np.ndarray) -> None:
 
 @pytest.mark.parametrize("name", list(CONFIGS))
 def test_names_and_shapes_are_the_published_ones(name: str) -> None:
-    published = published_shapes(name)
-    assert shapes_of(CONFIGS[name]) == published
-    recognised = config_of(published)
-    assert recognised is not None
-    assert recognised[0] == name
+    check_shapes(name, shapes_of(CONFIGS[name]), config_of)
 
 
 def test_what_is_no_sam_is_not_taken_for_one() -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from masklet.image import ImagePredictor
 from masklet.models.sam2 import CONFIGS, config_of
 from masklet.models.sam2.weights import shapes_of
-from reference import SIZES, ask, image_cases, picture, published_shapes, reference_model, stored
+from reference import SIZES, ask, check_shapes, image_cases, picture, reference_model, stored
 
 SHARED = Path(__file__).parents[4] / "shared" / "golden"
 LARGEST, MEAN, OVERLAP = 2e-2, 2e-3, 0.999
@@ -79,11 +79,7 @@ def test_photographs_agree_with_the_published_code(file: str, size: int) -> None
 
 @pytest.mark.parametrize("name", [n for n in CONFIGS if n != "builtin"])
 def test_names_and_shapes_are_the_published_ones(name: str) -> None:
-    published = published_shapes(name)
-    assert shapes_of(CONFIGS[name]) == published
-    recognised = config_of(published)
-    assert recognised is not None
-    assert recognised[0] == name
+    check_shapes(name, shapes_of(CONFIGS[name]), config_of)
 
 
 @pytest.mark.golden
