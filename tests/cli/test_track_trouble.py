@@ -78,7 +78,7 @@ def test_ctrl_c_leaves_a_film_that_plays_and_can_be_gone_on_with(
 
 
 def test_ctrl_c_waits_for_what_is_being_written() -> None:
-    done = []
+    done, before = [], signal.getsignal(signal.SIGINT)  # ignored, where the shell started the tests in the background
 
     def write() -> None:
         with unbroken():
@@ -88,7 +88,7 @@ def test_ctrl_c_waits_for_what_is_being_written() -> None:
     with pytest.raises(KeyboardInterrupt):
         write()
     assert done == ["written"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def stopped(masklet: Masklet, monkeypatch: pytest.MonkeyPatch, at: int, error: BaseException, *words: object) -> Any:
