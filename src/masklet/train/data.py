@@ -7,9 +7,11 @@ Shapes: B clips, T frames, N objects in all, S side.
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.util import Finalize
 from typing import Any
 
 import cv2
@@ -315,8 +317,14 @@ def batches(samples: Samples, workers: int = 1) -> Iterator[ClipBatch]:
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         multiprocessing_context="spawn" if workers else None,
+        worker_init_fn=_leave_at_once,
     )  # a forked process would inherit thread pools that have no threads
     for item in loader:
         if isinstance(item, SourceError):
             raise item
         yield item
+
+
+def _leave_at_once(worker: int) -> None:
+    """A process that ends does so when its queues are flushed: native threads that are left may abort it after that."""
+    Finalize(None, os._exit, args=(0,), exitpriority=-100)
