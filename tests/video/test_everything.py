@@ -12,7 +12,7 @@ import pytest
 from masklet.errors import InputError, SourceError
 from masklet.media import Frame, open_video
 from masklet.results import Results
-from masklet.video import Follower, Following, FollowOptions, Found, follow_everything
+from masklet.video import Follower, Following, FollowOptions, Found, TrackOptions, follow_everything
 from masklet.video.lives import HELD, Life, Lives
 from video.oracle import Oracle, film, finder, found
 
@@ -231,6 +231,19 @@ def test_an_object_is_followed_on_from_what_was_found_where_that_is_wanted(renew
     assert int(shown[3].masks.data.sum()) == 400
     assert int(shown[4].masks.data.sum()) == (480 if renew else 400)
     assert all(frame.ids.tolist() == [1] for frame in shown)
+
+
+def test_renewing_goes_with_corrections_as_published() -> None:
+    """A renewed frame is then a tracked one: from the third on there was nothing prompted to be let go of."""
+
+    def whole(rgb: np.ndarray) -> list[Found]:
+        return [found(rgb[..., 0] > 0, class_id=0)]
+
+    frames = film(20, lambda t: {1: (20, 10, 40, 30)} | ({2: (20, 30, 40, 34)} if t >= 4 else {}))
+    track = TrackOptions(corrections="published")
+    options = FollowOptions(every=4, renew=True)
+    shown = list(follow_everything(Oracle(), open_video(frames), whole, options, track))  # type: ignore[arg-type]
+    assert [int(shown[t].masks.data.sum()) for t in (0, 4, 8, 12, 16)] == [400] + [480] * 4  # type: ignore[union-attr]
 
 
 def test_without_identities_every_frame_stands_alone() -> None:

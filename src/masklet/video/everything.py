@@ -334,7 +334,7 @@ def _forget_between(one: TrackedObject) -> None:
     """Of the frames on which an object was found, the first and the last are remembered: its memory does not grow."""
     for index in sorted(one.prompts)[1:-1]:
         del one.prompts[index]
-        del one.bank.prompted[index]
+        one.bank.prompted.pop(index, None)  # with published corrections it went to the tracked frames
     one.stale.clear()
 
 
