@@ -84,9 +84,10 @@ class FollowOptions:
     """Share of the frame under which nothing is born."""
 
     def __post_init__(self) -> None:
-        for name, least in (("every", 1), ("max_objects", 1), ("forget_after", 1), ("unfound_after", 1)):
-            if getattr(self, name) is not None:
-                _check_whole(name, getattr(self, name), least)
+        for name in ("every", "max_objects", "forget_after"):
+            _check_whole(name, getattr(self, name), 1)
+        if self.unfound_after is not None:
+            _check_whole("unfound_after", self.unfound_after, 1)
         for name in ("same_iou", "inside", "background", "smallest"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name}={getattr(self, name)!r} must be a share, from 0 to 1")
