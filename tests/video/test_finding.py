@@ -160,7 +160,8 @@ def test_a_mask_of_another_size_is_refused() -> None:
     "wrong",
     [
         {"every": 0}, {"every": True}, {"max_objects": 0}, {"forget_after": 0}, {"unfound_after": 0},
-        {"every": None}, {"max_objects": None}, {"forget_after": None}, {"same_iou": 1.5}, {"inside": -1}, {"first": "age"},
+        {"every": None}, {"max_objects": None}, {"forget_after": None},
+        {"same_iou": 1.5}, {"inside": -1}, {"first": "age"},
     ],
 )  # fmt: skip
 def test_options_outside_their_range(wrong: dict[str, object]) -> None:
