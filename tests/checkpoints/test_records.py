@@ -221,3 +221,13 @@ def test_endless_pickles_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "MAX_STEPS", 1000)
     with pytest.raises(ValueError, match="more than 1000 steps"):
         follow(b"\x80\x02" + b"K\x010" * 1000 + b"N.")
+
+
+def test_keys_that_take_long_each_time_are_left_out() -> None:
+    assert follow(pickle.dumps({1 << 200: "a", "x" * 5000: "b", 3: "c"}, 2)) == {3: "c"}
+
+
+def test_admitted_calls_with_many_arguments_are_refused() -> None:
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n"
+    with pytest.raises(ValueError, match="100 arguments"):
+        follow(b"\x80\x02" + tensor + b"(" + b"K\x01" * 100 + b"tR.")

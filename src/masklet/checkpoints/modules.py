@@ -205,7 +205,7 @@ def _json_names(text: str) -> dict[int, str]:
 
     try:
         held = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     if isinstance(held, dict):
         held = {int(key): value for key, value in held.items() if key.isdecimal() and len(key) < 9}

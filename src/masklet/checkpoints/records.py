@@ -23,8 +23,10 @@ MAX_STEPS = 2_000_000
 """Steps of a pickle before it is given up; the largest published network takes fewer than a hundred thousand."""
 MAX_DIMS = 8
 MAX_NAME = 300
-PLAIN = (str, int, float, bytes, type(None))
-"""What may be a key: hashing anything nested could exhaust the stack."""
+MAX_KEY = 1000
+"""Letters of a key; longer ones name nothing that is looked for."""
+MAX_ARGUMENTS = 64
+"""Of a call that is followed; those of tensors are fewer than ten."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ class _Machine:
         (state,) = self.take(1)
         target = self.stack[-1]
         if isinstance(state, tuple):  # that of a class with slots
-            state = next((part for part in state if isinstance(part, dict)), None)
+            state = next((part for part in state[:2] if isinstance(part, dict)), None)
         if isinstance(target, Record) and isinstance(state, dict):
             target.state = state
 
@@ -167,7 +169,11 @@ def _made(maker: object, given: object) -> object:
     if not isinstance(maker, Name):
         return Record("?", arguments)
     build = _ADMITTED.get(maker.path)
-    return build(*arguments) if build else Record(maker.path, arguments)
+    if build is None:
+        return Record(maker.path, arguments)
+    if len(arguments) > MAX_ARGUMENTS:  # they would be copied at every call
+        raise ValueError(f"it calls {maker.path} with {len(arguments)} arguments")
+    return build(*arguments)
 
 
 def _tensor(storage: object, offset: object, size: object, stride: object, *_: object) -> StoredTensor:
@@ -217,7 +223,14 @@ def _pairs(items: list[Any]) -> dict[Any, Any]:
     """Entries from keys and values in turn; what is no plain key is left out."""
     if len(items) % 2:
         raise ValueError("a key without a value")
-    return {key: value for key, value in zip(items[::2], items[1::2], strict=True) if isinstance(key, PLAIN)}
+    return {key: value for key, value in zip(items[::2], items[1::2], strict=True) if _is_key(key)}
+
+
+def _is_key(key: object) -> bool:
+    """Short words and numbers: hashing anything nested could exhaust the stack, and long numbers take their time."""
+    if isinstance(key, int):
+        return key.bit_length() <= 64
+    return key is None or isinstance(key, float) or (isinstance(key, (str, bytes)) and len(key) <= MAX_KEY)
 
 
 _ADMITTED: dict[str, Callable[..., object]] = {
