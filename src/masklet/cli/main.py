@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from masklet.cli import bench, data, evaluate
+from masklet.cli import benchmarking, data, evaluating
 from masklet.cli.annotate import annotate
 from masklet.cli.auto import auto
 from masklet.cli.convert import convert
@@ -57,8 +57,8 @@ app.command("publish")(publish)
 app.command("synth")(synth)
 app.command("convert")(convert)
 app.add_typer(data.app, name="data")
-app.add_typer(evaluate.app, name="eval")
-app.add_typer(bench.app, name="bench")
+app.add_typer(evaluating.app, name="eval")
+app.add_typer(benchmarking.app, name="bench")
 
 
 @app.callback(invoke_without_command=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from masklet.evaluate import family
+from masklet.bench import family
 from masklet.models.yolo import YOLOv8
 from networks import small_network
 from yolo_files import TINY_SEG

@@ -1,4 +1,4 @@
-"""`masklet bench`: how fast models are on this machine."""
+"""`masklet bench family`: the models of the family in one table."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from rich.table import Table
 
-    from masklet.evaluate.family import FamilyRow, How
+    from masklet.bench.family import FamilyRow, How
 
-__all__ = ["app"]
+__all__ = ["family"]
 
-app = typer.Typer(help="Measure how fast models are here.", no_args_is_help=True)
 COLUMNS = ("model", "parameters", "published", "file", "encode", "click", "everything", "one pass", "weights")
 PIPE_WIDTH = 160
 """Columns where there is no terminal to ask."""
@@ -41,12 +40,6 @@ class Machine(TypedDict):
     clock: str
 
 
-@app.callback()
-def _group() -> None:
-    """Measure how fast models are here."""
-
-
-@app.command("family")
 def family(
     models: Annotated[
         str | None, typer.Option(help="Names with commas between them; default: the whole family.")
@@ -74,7 +67,7 @@ def family(
     """
     import torch
 
-    from masklet.evaluate.family import FAMILY, PHASES, How, bench_model, made_picture
+    from masklet.bench.family import FAMILY, PHASES, How, bench_model, made_picture
     from masklet.registry import find
 
     names = [find(name.strip()).name for name in models.split(",")] if models else list(FAMILY)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from masklet.bench import family
+from masklet.bench.family import FAMILY, PHASES, PUBLISHED, FamilyRow, How, bench_model, made_picture, parameters_of
 from masklet.detect.base import DetectOptions
 from masklet.detect.yolo import YOLODetector
 from masklet.errors import InputError, UnknownModelError
-from masklet.evaluate import family
-from masklet.evaluate.family import FAMILY, PHASES, PUBLISHED, FamilyRow, How, bench_model, made_picture, parameters_of
 from masklet.image.predictor import ImagePredictor
 from masklet.models.yolo import YOLOv8
 from masklet.registry import MODELS, find

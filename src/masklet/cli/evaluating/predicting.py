@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from masklet.cli.evaluating.scoring import score_lines
 from masklet.cli.options import EvalModel, ObjectFile
 from masklet.cli.output import counting, note
-from masklet.cli.scoring import score_lines
 
 if TYPE_CHECKING:
     from masklet.evaluate.predicting import Film
