@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -37,11 +38,21 @@ from masklet.errors import InputError, SourceError
 from masklet.evaluate.metrics import Statistics, boundary_f, region_j, statistics
 from masklet.media.pictures import said_size
 
-__all__ = ["SCORES", "Score", "ScoreOptions", "ScoredObject", "score"]
+__all__ = ["SCORES", "Measured", "Score", "ScoreOptions", "ScoredObject", "folders", "masks_on", "score"]
 
 Mask = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.uint8]
-Measures = Mapping[str, Sequence[tuple[float, float]]]
+
+
+class Measured(NamedTuple):
+    """J and F of an object on one frame, which is named as its file, without the suffix."""
+
+    frame: str
+    j: float
+    f: float
+
+
+Measures = Mapping[str, Sequence[Measured]]
 """By object, J and F of each measured frame."""
 
 
@@ -65,7 +76,7 @@ class ScoreOptions:
 
 @dataclass(frozen=True)
 class ScoredObject:
-    """One object of one sequence, over its measured frames; `seen` is None where nobody asked."""
+    """One object of one sequence, over its measured frames; `seen` is None where nobody asked, `each` is by frame."""
 
     sequence: str
     id: str
@@ -73,6 +84,7 @@ class ScoredObject:
     j: Statistics
     f: Statistics
     seen: bool | None = None
+    each: tuple[Measured, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,9 +127,8 @@ def score(
         SourceError: a prediction or a truth that is missing, damaged, of another size, or has ids it must not have.
     """
     found = _checked(kind, options)
-    shown, true = Path(predictions).expanduser(), _truth(Path(truth).expanduser(), kind)
+    shown, true = folders(kind, predictions, truth)
     names = list(options.names or _names(Path(truth).expanduser(), true, options.subset))
-    shown = next((shown / below for below in ("Annotations",) if (shown / below).is_dir()), shown)
     wanted = [name for name in names if (shown / name).is_dir()] if options.partial else names
     if not wanted:
         raise SourceError(f"{shown} has no folder of the {len(names)} sequences of {truth}; name each like its truth")
@@ -131,6 +142,39 @@ def score(
     with ThreadPoolExecutor(max(1, options.workers)) as pool:
         every = list(pool.map(one, wanted))
     return _summed(kind, Path(truth).expanduser(), dict(zip(wanted, every, strict=True)), options)
+
+
+def folders(kind: str, predictions: str | Path, truth: str | Path) -> tuple[Path, Path]:
+    """Where the sequences are, of the predictions and of the truth.
+
+    Example:
+        >>> folders("davis17", "predictions", "DAVIS")
+        (PosixPath('predictions'), PosixPath('DAVIS/Annotations/480p'))
+
+    Raises:
+        SourceError: there is no truth of this kind.
+    """
+    shown = Path(predictions).expanduser()
+    below = shown / "Annotations"
+    return below if below.is_dir() else shown, _truth(Path(truth).expanduser(), kind)
+
+
+def masks_on(folder: Path, number: str, frame: str) -> Mask:
+    """One object (H, W) on one frame, of the `folder` of a sequence of either layout; as `score` sees it.
+
+    Example:
+        >>> masks_on(Path("DAVIS/Annotations/480p/bear"), "1", "00004").sum()
+        32154
+
+    Raises:
+        SourceError: there is no such file, or it is damaged.
+    """
+    if (folder / number).is_dir():
+        return read_labels(folder / number / f"{frame}.png") > 0
+    labels = read_labels(folder / f"{frame}.png")
+    if number == "1" and black_and_white(ids_in(labels)):  # DAVIS 2016
+        return labels == UNJUDGED
+    return labels == int(number)
 
 
 def _checked(kind: str, options: ScoreOptions) -> _Kind:
@@ -185,7 +229,7 @@ def _of_davis(predicted: Path, truth: Path, options: ScoreOptions) -> Measures:
     first = read_labels(files[0])
     sole = black_and_white(ids_in(first))  # DAVIS 2016
     count = 1 if sole else int(max((n for n in ids_in(first) if n != UNJUDGED), default=0))
-    measures: dict[str, list[tuple[float, float]]] = {str(n): [] for n in range(1, count + 1)}
+    measures: dict[str, list[Measured]] = {str(n): [] for n in range(1, count + 1)}
     for file in files[1:-1]:
         shown, true = _pair(predicted / file.name, file)
         if sole:
@@ -196,14 +240,14 @@ def _of_davis(predicted: Path, truth: Path, options: ScoreOptions) -> Measures:
                 "write no other"
             )
         for n in range(1, count + 1):
-            measures[str(n)].append(_measured(shown == n, true == n))
+            measures[str(n)].append(_measured(file, shown == n, true == n))
     return measures
 
 
 def _of_sav(predicted: Path, truth: Path, options: ScoreOptions) -> Measures:
     if not folders_in(truth):
         return _of_sav_maps(predicted, truth, options)
-    measures: dict[str, Sequence[tuple[float, float]]] = {}
+    measures: dict[str, Sequence[Measured]] = {}
     for folder in folders_in(truth):
         one = _of_sav_maps(predicted / folder.name, folder, options, sole=True)
         measures[folder.name] = one.get("1", ())
@@ -212,7 +256,7 @@ def _of_sav(predicted: Path, truth: Path, options: ScoreOptions) -> Measures:
 
 def _of_sav_maps(predicted: Path, truth: Path, options: ScoreOptions, *, sole: bool = False) -> Measures:
     files = _annotations(truth)
-    measures: dict[int, list[tuple[float, float]]] = {}
+    measures: dict[int, list[Measured]] = {}
     in_truth: set[int] = set()
     for file in files if options.every_frame else files[1:-1]:
         shown, true = _pair(predicted / file.name, file)
@@ -220,18 +264,18 @@ def _of_sav_maps(predicted: Path, truth: Path, options: ScoreOptions, *, sole: b
             shown, true = _alone(shown, predicted / file.name), _alone(true, file)
         in_truth.update(ids_in(true))
         for number in {*measures, *ids_in(true), *ids_in(shown)}:
-            measures.setdefault(number, []).append(_measured(shown == number, true == number))
+            measures.setdefault(number, []).append(_measured(file, shown == number, true == number))
     return {str(number): measures[number] for number in sorted(in_truth)}
 
 
 def _of_ytvos(predicted: Path, truth: Path, options: ScoreOptions) -> Measures:
-    measures: dict[str, list[tuple[float, float]]] = {}
+    measures: dict[str, list[Measured]] = {}
     for file in _annotations(truth):
         true = read_labels(file)
         if measures:
             shown, true = _pair(predicted / file.name, file)
             for number, own in measures.items():
-                own.append(_measured(shown == int(number), true == int(number)))
+                own.append(_measured(file, shown == int(number), true == int(number)))
         for n in ids_in(true):
             if n != UNJUDGED:
                 measures.setdefault(str(n), [])
@@ -266,8 +310,8 @@ def _alone(labels: Labels, file: Path) -> Labels:
     return (labels > 0).astype(np.uint8)
 
 
-def _measured(shown: Mask, truth: Mask) -> tuple[float, float]:
-    return region_j(shown, truth), boundary_f(shown, truth)
+def _measured(file: Path, shown: Mask, truth: Mask) -> Measured:
+    return Measured(file.stem, region_j(shown, truth), boundary_f(shown, truth))
 
 
 def _summed(kind: str, root: Path, every: Mapping[str, Measures], options: ScoreOptions) -> Score:
@@ -278,8 +322,8 @@ def _summed(kind: str, root: Path, every: Mapping[str, Measures], options: Score
             if not own:
                 left_out.append(f"{name}/{number}")
                 continue
-            j, f = (statistics([pair[n] for pair in own]) for n in (0, 1))
-            objects.append(ScoredObject(name, number, len(own), j, f, seen.get((name, number))))
+            j, f = statistics([one.j for one in own]), statistics([one.f for one in own])
+            objects.append(ScoredObject(name, number, len(own), j, f, seen.get((name, number)), tuple(own)))
     if not objects:
         raise SourceError(f"no object of {root} is seen on a measured frame, so there is nothing to score")
     return Score(kind, SCORES[kind].sum(objects), tuple(objects), tuple(left_out))
