@@ -95,7 +95,19 @@ def test_a_command_runs(here: Path, line: str, capsys: pytest.CaptureFixture[str
 def test_the_readme_and_the_page_have_commands() -> None:
     assert len(MEASURING) == 3
     evaluated = {line.split()[2] for line in commands(PAGE) if line.startswith("masklet eval ")}
-    assert evaluated == {"stills", "davis", "synthetic", "clicks", "davis17", "sav", "ytvos", "score", "sets"}
+    assert evaluated == {
+        "stills",
+        "davis",
+        "synthetic",
+        "clicks",
+        "interactive",
+        "everything",
+        "davis17",
+        "sav",
+        "ytvos",
+        "score",
+        "sets",
+    }
 
 
 def test_the_python_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

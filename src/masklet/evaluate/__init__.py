@@ -4,6 +4,7 @@ validation  data of one's own, stills and films: `validate`
 stills      pictures, asked by box and by clicks
 clicks      clicks that an object needs: NoC, and the curve of IoU by clicks
 click_data  pictures to be clicked on: GrabCut, Berkeley, DAVIS-345, SBD, and any data set
+recall      what segment everything finds: average recall, as COCO has it
 following   films of any data set, followed from where their objects appear
 davis       folders in the layout of DAVIS
 films       their sequences, followed from the first mask
@@ -23,6 +24,7 @@ from masklet.evaluate.films import FilmFigures, FilmRow, FilmsReport, Presence, 
 from masklet.evaluate.following import TrackedRow, evaluate_entry
 from masklet.evaluate.metrics import Statistics, boundary_f, region_j, statistics
 from masklet.evaluate.predicting import films_of, predict, zipped
+from masklet.evaluate.recall import RecallReport, evaluate_recall, everything_by, recall_report
 from masklet.evaluate.record import Counts, TrackedFigures, TrackedReport, Validation
 from masklet.evaluate.scoring import Score, ScoredObject, ScoreOptions, score
 from masklet.evaluate.stills import Figures, StillsReport, evaluate_stills, report, stills_under
@@ -38,6 +40,7 @@ __all__ = [
     "FilmRow",
     "FilmsReport",
     "Presence",
+    "RecallReport",
     "Score",
     "ScoreOptions",
     "ScoredObject",
@@ -54,10 +57,13 @@ __all__ = [
     "evaluate_clicks",
     "evaluate_entry",
     "evaluate_film",
+    "evaluate_recall",
     "evaluate_stills",
+    "everything_by",
     "films_of",
     "films_report",
     "predict",
+    "recall_report",
     "region_j",
     "report",
     "score",
