@@ -85,3 +85,8 @@ def test_the_trunk_starts_from_photograph_trained_weights() -> None:
         found = trunk(ours)[0].numpy()
     inner = (slice(None), slice(None), slice(4, -4), slice(4, -4))  # our pixels are padded with another grey
     assert np.abs(found[inner] - reference[inner]).max() < 2e-2 * np.abs(reference).max()
+
+
+def test_checkpointing_of_a_trunk_that_has_none_is_refused(builtin_file: Path) -> None:
+    with pytest.raises(InputError, match=r"checkpointing is for trunks with attention.*builtin.*leave it out"):
+        begin(tiny(model="builtin", start=str(builtin_file), checkpointing=True))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from masklet.checkpoints import read_metadata
-from masklet.errors import CheckpointError, MissingExtraError
+from masklet.errors import CheckpointError, InputError, MissingExtraError
 from masklet.loading import load
 from masklet.models.sam2 import CONFIGS, SAM2
 from masklet.models.sam2.config import PIXEL_MEAN, PIXEL_STD
@@ -60,7 +60,7 @@ def begin(config: TrainConfig, device: torch.device | str = "cpu") -> RunState:
 
     Raises:
         CheckpointError: the model to go on from is another network.
-        InputError: adapters that do not fit.
+        InputError: adapters that do not fit, or checkpointing of a trunk that has none.
     """
     torch.manual_seed(config.seed)
     model = SAM2(CONFIGS[config.model])
@@ -74,6 +74,11 @@ def begin(config: TrainConfig, device: torch.device | str = "cpu") -> RunState:
             fill_trunk(model.image_encoder.trunk)
     if has_checkpointing(model):
         model.image_encoder.trunk.checkpointing = config.checkpointing
+    elif config.checkpointing:
+        raise InputError(
+            f"checkpointing is for trunks with attention throughout (SAM 2 tiny to large), and that of {config.model} has "
+            "none to do again; leave it out: a smaller batch or size takes less memory"
+        )
     if config.lora:
         add_lora(model, config.lora)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
