@@ -10,6 +10,7 @@ davis       folders in the layout of DAVIS
 films       their sequences, followed from the first mask
 scoring     folders of predictions, by the rules of DAVIS, SA-V and YouTube-VOS
 predicting  predictions in the layouts of these
+parallel    the same, of several films at once
 sets        the data sets of benchmarks, where to get them, and what a folder lacks of one
 prompting   what is said of an object whose mask is known
 metrics     J and F of a mask
@@ -23,6 +24,7 @@ from masklet.evaluate.davis import DavisSequence, davis_under
 from masklet.evaluate.films import FilmFigures, FilmRow, FilmsReport, Presence, evaluate_film, films_report
 from masklet.evaluate.following import TrackedRow, evaluate_entry
 from masklet.evaluate.metrics import Statistics, boundary_f, region_j, statistics
+from masklet.evaluate.parallel import predict_apart
 from masklet.evaluate.predicting import films_of, predict, zipped
 from masklet.evaluate.recall import RecallReport, evaluate_recall, everything_by, recall_report
 from masklet.evaluate.record import Counts, TrackedFigures, TrackedReport, Validation
@@ -63,6 +65,7 @@ __all__ = [
     "films_of",
     "films_report",
     "predict",
+    "predict_apart",
     "recall_report",
     "region_j",
     "report",

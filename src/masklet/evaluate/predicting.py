@@ -4,13 +4,16 @@ davis17  OUT/SEQ/00000.png: every picture of a sequence, label maps with the pal
          first annotation.
 ytvos    OUT/Annotations/VIDEO/00000.png: label maps of the pictures that meta.json names, or of all where there is
          none. An object is told on the first annotated picture that shows it, as valid has it.
+mose     OUT/VIDEO/00000.png: as davis17, of MOSE's valid, whose truth is with its server.
+lvos     OUT/VIDEO/00000001.png: label maps of every picture. An object is told on the first annotated picture that
+         shows it, as those that come later in LVOS v2 are.
 sav      OUT/VIDEO/000/00000.png: a folder for each object, as in Annotations_6fps, black and white, of the annotated
          pictures. Objects may overlap.
 
 An object is told by its mask, by its tight box or by one click, once, and followed forwards beside the others with the
 options of `masklet track`. Files are of the size of the pictures. Where label maps overlap the smaller object is kept.
 A film whose files are all there is not followed again; `predictions.json` says what they were made with, and a folder
-that was made with something else is refused.
+that was made with something else is refused. `masklet.evaluate.parallel` follows several films at once.
 
 Shapes: H height, W width.
 """
@@ -22,6 +25,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -41,11 +45,16 @@ from masklet.media.pictures import said_size
 from masklet.prompts import ObjectPrompt
 from masklet.results import Results
 
-__all__ = ["BENCHMARKS", "Film", "films_of", "predict", "zipped"]
+__all__ = ["BENCHMARKS", "Film", "films_of", "follow", "predict", "record", "zipped"]
 
 Labels = npt.NDArray[np.uint8]
-BENCHMARKS = ("davis17", "ytvos", "sav")
+BENCHMARKS = ("davis17", "ytvos", "sav", "mose", "lvos")
+AT_ONCE = ("davis17", "mose")
+"""Their objects are all told on the first annotated picture, and their truth has every picture."""
+PART = {"ytvos": "valid", "mose": "valid", "lvos": "valid"}
+"""The folder that is meant where no other is named."""
 RECORD = "predictions.json"
+NOTHING: Mapping[str, str | int] = MappingProxyType({})
 WHITE = 255
 
 
@@ -72,9 +81,13 @@ class Film:
 
     @property
     def has_truth(self) -> bool:
-        """Whether more is annotated than what the film begins with: all of it, of davis17."""
+        """Whether more is annotated than what the film begins with: all of it, of davis17 and mose."""
         annotated = len(self.entry.frames)
-        return annotated == len(self.entry.pictures) if self.kind == "davis17" else annotated > 1
+        return annotated == len(self.entry.pictures) if self.kind in AT_ONCE else annotated > 1
+
+    def is_there(self, out: Path) -> bool:
+        """Whether all of it is written."""
+        return all(file.is_file() for file in self.files(out))
 
     def files(self, out: Path) -> list[Path]:
         """Every file that is written, below `out`."""
@@ -102,7 +115,8 @@ class Film:
 def films_of(kind: str, root: str | Path, *, split: str | None = None, limit: int | None = None) -> list[Film]:
     """The films of a benchmark that have a mask to begin with, the first `limit` of them by name.
 
-    `split` is a list of ImageSets or a folder; without it that is val (davis17) or valid (ytvos), where there is one.
+    `split` is a list of ImageSets or a folder; without it that is val (davis17) or valid (ytvos, mose, lvos), where
+    there is one.
 
     Example:
         >>> [film.name for film in films_of("davis17", "DAVIS", limit=2)]
@@ -117,8 +131,8 @@ def films_of(kind: str, root: str | Path, *, split: str | None = None, limit: in
     place = Path(root).expanduser()
     if kind == "davis17" and split is None and (place / "ImageSets" / "2017" / "val.txt").is_file():
         split = "2017/val"
-    if kind == "ytvos" and split is None and (place / "valid").is_dir():
-        split = "valid"
+    if split is None and kind in PART and (place / PART[kind]).is_dir():
+        split = PART[kind]
     found = open_dataset(place, kind="sav" if kind == "sav" else "davis", split=split)
     if found.problems:  # predictions of a part are no predictions of the benchmark
         raise SourceError(found.problems[0].reason)
@@ -133,12 +147,13 @@ def predict(
     prompt: str = "mask",
     *,
     name: str = "",
+    options: Mapping[str, str | int] = NOTHING,
     step: Callable[[], None] | None = None,
 ) -> Path:
     """Follow films from what is said of each object first, and write them below `out`, which is returned.
 
-    `prompt` is "mask", "box" or "click"; `name` is that of the model, for the record. `step` is called after every
-    film. What a stopped run left is gone on with.
+    `prompt` is "mask", "box" or "click"; `name` is that of the model and `options` are what else the predictions
+    depend on, for the record. `step` is called after every film. What a stopped run left is gone on with.
 
     Example:
         >>> predict(SAM(), films_of("davis17", "DAVIS"), "predictions")
@@ -150,12 +165,10 @@ def predict(
         SourceError: a picture or mask that cannot be read.
         ModelError: a model for pictures only.
     """
-    check_prompt(prompt)
-    folder = Path(out).expanduser()
-    _record(folder, {"model": name, "prompt": prompt, "kind": films[0].kind if films else ""})
+    folder = record(films, out, prompt, name, options)
     for film in films:
-        if not all(file.is_file() for file in film.files(folder)):
-            _follow(model, film, folder, prompt)
+        if not film.is_there(folder):
+            follow(model, film, folder, prompt)
         if step is not None:
             step()
     return folder
@@ -209,8 +222,24 @@ def _named(root: Path, split: str | None) -> dict[str, set[str]]:
     return {video: stems for video, stems in found.items() if stems}
 
 
-def _record(folder: Path, made: dict[str, str]) -> None:
-    """Write what the predictions are made with; OutputError where the folder holds others."""
+def record(films: Sequence[Film], out: str | Path, prompt: str, name: str, options: Mapping[str, str | int]) -> Path:
+    """Write what the predictions below `out` are made with, and return that folder.
+
+    Example:
+        >>> record(films, "predictions", "mask", "builtin", {})
+        PosixPath('predictions')
+
+    Raises:
+        InputError: an unknown prompt.
+        OutputError: the folder holds what was made with something else, or cannot be written.
+    """
+    check_prompt(prompt)
+    folder = Path(out).expanduser()
+    _check_record(folder, {"model": name, "prompt": prompt, "kind": films[0].kind if films else "", **options})
+    return folder
+
+
+def _check_record(folder: Path, made: dict[str, str | int]) -> None:
     file = folder / RECORD
     if file.exists():
         before = file.read_text()
@@ -224,7 +253,18 @@ def _record(folder: Path, made: dict[str, str]) -> None:
         write_text(file, json.dumps(made, indent=2))
 
 
-def _follow(model: Follows, film: Film, out: Path, prompt: str) -> None:
+def follow(
+    model: Follows, film: Film, out: Path, prompt: str, *, each_frame: Callable[[], None] = lambda: None
+) -> None:
+    """Follow one film and write it; `each_frame` is called as each frame is done, and may raise to stop.
+
+    Example:
+        >>> follow(SAM(), films_of("davis17", "DAVIS")[0], Path("predictions"), "mask")
+
+    Raises:
+        SourceError: a picture or mask that cannot be read.
+        OutputError: a file that cannot be written.
+    """
     told = _told(film, prompt)
     written, left = set(film.written), set(range(len(film.entry.pictures)))
     with model.session(list(film.entry.source)) as session:
@@ -237,6 +277,7 @@ def _follow(model: Follows, film: Film, out: Path, prompt: str) -> None:
             session.say(number, frame, said)
         for results in session.propagate(start=min(frame for frame, _, _ in told.values())):
             assert results.frame is not None
+            each_frame()
             if results.frame in written:
                 film.write(out, results)
             left.discard(results.frame)
@@ -250,7 +291,7 @@ def _follow(model: Follows, film: Film, out: Path, prompt: str) -> None:
 def _told(film: Film, prompt: str) -> dict[int, tuple[int, tuple[int, ...], ObjectPrompt]]:
     """By object: the frame on which it is told, the size of its mask, and what is said."""
     told: dict[int, tuple[int, tuple[int, ...], ObjectPrompt]] = {}
-    frames = film.entry.frames[:1] if film.kind == "davis17" else film.entry.frames
+    frames = film.entry.frames[:1] if film.kind in AT_ONCE else film.entry.frames
     for number in frames:
         [frame] = film.entry.read([number])
         for n in [n for n in frame.masks if n not in told]:

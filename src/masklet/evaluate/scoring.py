@@ -12,6 +12,10 @@ ytvos    PREDICTIONS/VIDEO/00000.png, label maps; the truth Annotations/VIDEO/*.
          measured on every annotated frame after the first that shows it. J and F are means over the objects of
          categories that were seen in training and over those that were not, and the overall figure is the mean of the
          four (Xu et al. 2018). The code of the benchmark's server is not public: this is its definition as published.
+mose     As davis17, whose definition MOSE took over.
+lvos     As ytvos an object is measured on every annotated frame after the first that shows it; J and F are means over
+         all objects (LVOS v2). Its authors' evaluator takes the frames of an object from a list of ranges, with the
+         frame on which it is told among them, and divides videos into seen and unseen; neither is done here.
 
 Figures are 0 to 1. In none of them does masklet settle overlaps or leave out places that nobody judges: that is how
 `masklet.evaluate.films` differs.
@@ -114,7 +118,7 @@ def score(
     options: ScoreOptions = ScoreOptions(),
     step: Callable[[], None] | None = None,
 ) -> Score:
-    """Score a folder of predictions by the rules of "davis17", "sav" or "ytvos".
+    """Score a folder of predictions by the rules of "davis17", "sav", "ytvos", "mose" or "lvos".
 
     `step` is called after every sequence.
 
@@ -170,11 +174,11 @@ def masks_on(folder: Path, number: str, frame: str) -> Mask:
         SourceError: there is no such file, or it is damaged.
     """
     if (folder / number).is_dir():
-        return read_labels(folder / number / f"{frame}.png") > 0
+        return np.asarray(read_labels(folder / number / f"{frame}.png") > 0)
     labels = read_labels(folder / f"{frame}.png")
     if number == "1" and black_and_white(ids_in(labels)):  # DAVIS 2016
-        return labels == UNJUDGED
-    return labels == int(number)
+        return np.asarray(labels == UNJUDGED)
+    return np.asarray(labels == int(number))
 
 
 def _checked(kind: str, options: ScoreOptions) -> _Kind:
@@ -392,5 +396,7 @@ SCORES = {
     "davis17": _Kind("Annotations", _of_davis, _sum_davis, ("subset", "partial", "workers")),
     "sav": _Kind("Annotations_6fps", _of_sav, _sum_sav, ("every_frame", "partial", "workers")),
     "ytvos": _Kind("Annotations", _of_ytvos, _sum_ytvos, ("seen", "partial", "workers")),
+    "mose": _Kind("Annotations", _of_davis, _sum_davis, ("partial", "workers")),
+    "lvos": _Kind("Annotations", _of_ytvos, _sum_sav, ("partial", "workers")),
 }
 """Benchmarks, by name."""

@@ -100,13 +100,13 @@ SETS: dict[str, BenchmarkSet] = {
         "MOSE, valid: the truth is with its server",
         "https://henghuiding.github.io/MOSE/",
         _films("valid/", 0),
-        "masklet eval davis17 --root {root} --set valid --out mose",
+        "masklet eval mose --root {root} --out mose",
     ),
     "lvos": BenchmarkSet(
         "LVOS v2, valid: 140 long films",
         "https://lingyihongfd.github.io/lvos.github.io/",
         _films("valid/", 140),
-        "masklet val --data {root} --split valid --prompt mask",
+        "masklet eval lvos --root {root}",
     ),
     "sav_val": BenchmarkSet(
         "SA-V val: 155 films, 293 objects",

@@ -1,22 +1,27 @@
-"""`masklet eval davis17`, `ytvos` and `sav`: predictions of a benchmark in its layout, and their score."""
+"""`masklet eval davis17`, `ytvos`, `mose`, `lvos` and `sav`: predictions in the layout of each, and their score."""
 
 from __future__ import annotations
 
+import json
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from masklet.cli.evaluating.scoring import score_lines
-from masklet.cli.options import EvalModel, ObjectFile
+from masklet.cli.options import EvalModel, ImageSize, ObjectFile, Precision
 from masklet.cli.output import counting, note
 
 if TYPE_CHECKING:
+    from masklet import SAM
     from masklet.evaluate.predicting import Film
 
-__all__ = ["davis17", "sav", "ytvos"]
+__all__ = ["davis17", "lvos", "mose", "sav", "ytvos"]
 
 _Root = Annotated[Path, typer.Option(help="The data set, as its owners pack it.")]
 _Out = Annotated[
@@ -25,6 +30,9 @@ _Out = Annotated[
 _Prompt = Annotated[str, typer.Option(help="Said of each object where it comes: mask, box or click.")]
 _Split = Annotated[str | None, typer.Option("--set", help="A list of ImageSets, or a folder of the data set.")]
 _Limit = Annotated[int | None, typer.Option(help="Only so many films, the first by name.", min=1)]
+_Workers = Annotated[
+    int, typer.Option(help="Films at once, each in a process with a model of its own; the same files.", min=1)
+]
 
 
 def davis17(
@@ -34,19 +42,23 @@ def davis17(
     prompt: _Prompt = "mask",
     subset: _Split = None,
     limit: _Limit = None,
+    workers: _Workers = 1,
+    image_size: ImageSize = None,
+    precision: Precision = "fp32",
     report_file: ObjectFile = None,
 ) -> None:
     """J and F with mean, recall and decay, as the authors of DAVIS 2017 count them; or a zip for the server.
 
     Films are followed from their first annotation (of val, unless --set names another list). With --out label maps of
-    every frame are kept, and OUT.zip beside them. Where the truth is not there (test-dev, MOSE) there is no score.
+    every frame are kept, and OUT.zip beside them. Where the truth is not there (test-dev) there is no score.
 
     \b
     Examples:
       masklet eval davis17 --root DAVIS --json davis17.json
       masklet eval davis17 --root DAVIS --set test-dev --out test-dev
     """
-    _run("davis17", _films("davis17", root, subset, limit), root, model, out, prompt, report_file)
+    wanted = _Wanted("davis17", root, model, prompt, image_size, precision, workers)
+    _run(wanted, wanted.films(subset, limit), out, report_file)
 
 
 def ytvos(
@@ -57,6 +69,9 @@ def ytvos(
     subset: _Split = None,
     limit: _Limit = None,
     seen: Annotated[Path | None, typer.Option(help="What was trained on: its meta.json, or a text.")] = None,
+    workers: _Workers = 1,
+    image_size: ImageSize = None,
+    precision: Precision = "fp32",
     report_file: ObjectFile = None,
 ) -> None:
     """Predictions for the server of YouTube-VOS, OUT.zip; where the truth is there, the score by its definition.
@@ -67,7 +82,56 @@ def ytvos(
     Example:
       masklet eval ytvos --root YouTubeVOS --out ytvos
     """
-    _run("ytvos", _films("ytvos", root, subset, limit), root, model, out, prompt, report_file, seen)
+    wanted = _Wanted("ytvos", root, model, prompt, image_size, precision, workers, seen)
+    _run(wanted, wanted.films(subset, limit), out, report_file)
+
+
+def mose(
+    root: _Root,
+    model: EvalModel = None,
+    out: _Out = None,
+    prompt: _Prompt = "mask",
+    subset: _Split = None,
+    limit: _Limit = None,
+    workers: _Workers = 1,
+    image_size: ImageSize = None,
+    precision: Precision = "fp32",
+    report_file: ObjectFile = None,
+) -> None:
+    """Predictions for the server of MOSE, OUT.zip; where the truth is there, J and F as DAVIS counts them.
+
+    Films are followed from their first annotation (of valid, unless --set names another folder).
+
+    \b
+    Example:
+      masklet eval mose --root MOSE --out mose
+    """
+    wanted = _Wanted("mose", root, model, prompt, image_size, precision, workers)
+    _run(wanted, wanted.films(subset, limit), out, report_file)
+
+
+def lvos(
+    root: _Root,
+    model: EvalModel = None,
+    out: _Out = None,
+    prompt: _Prompt = "mask",
+    subset: _Split = None,
+    limit: _Limit = None,
+    workers: _Workers = 1,
+    image_size: ImageSize = None,
+    precision: Precision = "fp32",
+    report_file: ObjectFile = None,
+) -> None:
+    """J and F on LVOS v2, means over objects, on every annotated frame after the first that shows the object.
+
+    Each object is followed from the first annotation that shows it (of valid, unless --set names another folder).
+
+    \b
+    Example:
+      masklet eval lvos --root LVOS --json lvos.json
+    """
+    wanted = _Wanted("lvos", root, model, prompt, image_size, precision, workers)
+    _run(wanted, wanted.films(subset, limit), out, report_file)
 
 
 def sav(
@@ -76,6 +140,9 @@ def sav(
     out: _Out = None,
     prompt: _Prompt = "mask",
     limit: _Limit = None,
+    workers: _Workers = 1,
+    image_size: ImageSize = None,
+    precision: Precision = "fp32",
     report_file: ObjectFile = None,
 ) -> None:
     """J and F on the val or test set of SA-V, as its evaluator counts them.
@@ -86,50 +153,81 @@ def sav(
     Example:
       masklet eval sav --root sav_val --json sav.json
     """
-    _run("sav", _films("sav", root, None, limit), root, model, out, prompt, report_file)
+    wanted = _Wanted("sav", root, model, prompt, image_size, precision, workers)
+    _run(wanted, wanted.films(None, limit), out, report_file)
 
 
-def _films(kind: str, root: Path, subset: str | None, limit: int | None) -> list[Film]:
-    from masklet.evaluate.predicting import films_of
+@dataclass(frozen=True)
+class _Wanted:
+    """What is measured, and with what."""
 
-    return films_of(kind, root, split=subset, limit=limit)
+    kind: str
+    root: Path
+    model: str | None
+    prompt: str
+    image_size: int | None
+    precision: str
+    workers: int
+    seen: Path | None = None
+
+    def films(self, subset: str | None, limit: int | None) -> list[Film]:
+        from masklet.evaluate.predicting import films_of
+        from masklet.evaluate.prompting import check_prompt
+
+        check_prompt(self.prompt)
+        return films_of(self.kind, self.root, split=subset, limit=limit)
+
+    def opener(self) -> partial[SAM]:
+        """Opens the model, here or in a worker."""
+        from masklet import SAM
+
+        return partial(SAM, self.model, image_size=self.image_size, precision=self.precision)
+
+    def options(self) -> dict[str, str | int]:
+        """Those that are not as they are by default: a folder that was made without them is gone on with."""
+        size: dict[str, str | int] = {} if self.image_size is None else {"image_size": self.image_size}
+        return size if self.precision == "fp32" else {**size, "precision": self.precision}
+
+    def predict(self, tracker: SAM, name: str, films: list[Film], folder: Path, step: Callable[[], None]) -> None:
+        """Here with `tracker`, or in workers that open their own."""
+        from masklet.evaluate.parallel import predict_apart
+        from masklet.evaluate.predicting import predict
+
+        options = self.options()
+        if self.workers == 1:
+            predict(tracker, films, folder, self.prompt, name=name, options=options, step=step)
+            return
+        predict_apart(
+            self.opener(), films, folder, self.prompt, workers=self.workers, name=name, options=options, step=step
+        )
 
 
-def _run(
-    kind: str,
-    films: list[Film],
-    root: Path,
-    model: str | None,
-    out: Path | None,
-    prompt: str,
-    report_file: Path | None,
-    seen: Path | None = None,
-) -> None:
-    from masklet import SAM
-    from masklet.evaluate.predicting import predict, zipped
-    from masklet.evaluate.prompting import check_prompt
+def _run(wanted: _Wanted, films: list[Film], out: Path | None, report_file: Path | None) -> None:
+    from masklet.evaluate.predicting import zipped
 
-    check_prompt(prompt)
-    tracker = SAM(model)
+    tracker = wanted.opener()()  # in any case: a model that cannot be had is told before anything is written
+    name = wanted.model or tracker.info().name
     with ExitStack() as stack:
-        folder = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="masklet-predictions-"))) / kind
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="masklet-predictions-"))
+        folder = out or Path(scratch) / wanted.kind
         with counting("films", len(films), wanted=True) as step:
-            predict(tracker, films, folder, prompt, name=model or tracker.info().name, step=step)
-        if out is not None and kind != "sav":
+            wanted.predict(tracker, name, films, folder, step)
+        if out is not None and wanted.kind != "sav":
             typer.echo(f"{zipped(films, out)}: {len(films)} films, as the server takes them")
         if all(film.has_truth for film in films):
-            _score(folder, films, report_file, seen)
+            _score(wanted, name, folder, films, report_file)
         else:
-            note(f"{root} has no truth of these films, so there is no score; its server has it")
+            note(f"{wanted.root} has no truth of these films, so there is no score; its server has it")
 
 
-def _score(folder: Path, films: list[Film], report_file: Path | None, seen: Path | None) -> None:
+def _score(wanted: _Wanted, name: str, folder: Path, films: list[Film], report_file: Path | None) -> None:
     from masklet.evaluate.scoring import ScoreOptions, score
     from masklet.files import write_text
 
-    options = ScoreOptions(seen=seen, names=tuple(film.name for film in films))
-    found = score(films[0].kind, folder, films[0].truth, options)
+    options = ScoreOptions(seen=wanted.seen, names=tuple(film.name for film in films), workers=wanted.workers)
+    found = score(wanted.kind, folder, films[0].truth, options)
     for line in score_lines(found):
         typer.echo(line)
     if report_file is not None:
-        write_text(report_file, found.to_json())
+        made = {"kind": wanted.kind, "model": name, "prompt": wanted.prompt, **wanted.options()}
+        write_text(report_file, json.dumps({**made, **asdict(found)}, indent=2, allow_nan=False))

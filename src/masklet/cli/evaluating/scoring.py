@@ -19,7 +19,7 @@ __all__ = ["score", "score_lines"]
 def score(
     predictions: Annotated[Path, typer.Argument(help="Folder with a folder of PNG files for each sequence.")],
     truth: Annotated[Path, typer.Argument(help="The data set, or its folder of annotations.")],
-    kind: Annotated[str, typer.Option(help="Whose rules: davis17, sav or ytvos.")],
+    kind: Annotated[str, typer.Option(help="Whose rules: davis17, sav, ytvos, mose or lvos.")],
     subset: Annotated[str | None, typer.Option("--set", help="davis17: a list of ImageSets, as val.")] = None,
     seen: Annotated[
         Path | None, typer.Option(help="ytvos: what was trained on; its meta.json, or a text of categories.")

@@ -1,0 +1,122 @@
+"""Films of a benchmark in several processes: the same files and figures, resumed, and errors as they are."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evaluate.test_predicting import Knows, steady
+from made_truth import FRAMES, store_film
+from masklet.cli.main import run
+from masklet.errors import InputError, MaskletError, SourceError, UnknownModelError
+from masklet.evaluate.parallel import predict_apart
+from masklet.evaluate.predicting import films_of, predict
+from masklet.evaluate.scoring import score
+
+SIZE = 96
+
+
+class Fails(Knows):
+    """Cannot follow the second film that it is given."""
+
+    def session(self, source: object) -> Knows:
+        super().session(source)
+        if "bad" in str(source):
+            raise SourceError("bad is bad; leave it out")
+        return self
+
+
+def knows() -> Knows:
+    return Knows(steady())
+
+
+def fails() -> Fails:
+    return Fails(steady())
+
+
+def no_model() -> Knows:
+    raise UnknownModelError("no model of that name; choose another")
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def davis(root: Path, *names: str) -> Path:
+    for name in names:
+        store_film(root, f"480p/{name}", steady(), annotated=range(FRAMES))
+    return root
+
+
+@pytest.fixture
+def two_films(tmp_path: Path) -> Path:
+    return davis(tmp_path / "DAVIS", "ant", "bee")
+
+
+def figures(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    """What `masklet eval davis17` writes of every object, to the file that is named last."""
+    with pytest.raises(SystemExit) as left:
+        run(["eval", "davis17", *map(str, words)])
+    assert left.value.code == 0, capsys.readouterr().err
+    return Path(str(words[-1])).read_text()
+
+
+def test_two_processes_write_what_one_does_in_one_go_or_two(
+    two_films: Path, tmp_path: Path, tracking_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the command, with a model that each opens."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    words = ["--root", two_films, "--model", tracking_file, "--image-size", SIZE]
+    expected = figures(capsys, *words, "--out", one, "--json", tmp_path / "one.json")
+    assert json.loads(expected)["image_size"] == SIZE
+    assert figures(capsys, *words, "--out", two, "--workers", 2, "--json", tmp_path / "two.json") == expected
+    assert tree(two) == tree(one)
+    for file in ("bee/00003.png", "bee/00004.png"):  # as if it had been stopped within a film
+        (two / file).unlink()
+    assert figures(capsys, *words, "--out", two, "--workers", 2, "--json", tmp_path / "two.json") == expected
+    assert tree(two) == tree(one)
+
+
+def test_what_is_there_is_not_followed_and_every_film_is_told(two_films: Path, tmp_path: Path) -> None:
+    films, steps = films_of("davis17", two_films), []
+    out = predict(knows(), films[:1], tmp_path / "out")
+    predict_apart(knows, films, out, workers=2, step=lambda: steps.append(1))  # one is left: no process is begun
+    whole = predict(knows(), films, tmp_path / "whole")
+    assert tree(out) == tree(whole)
+    assert len(steps) == 2
+    predict_apart(no_process, films, out, workers=2)
+    assert score("davis17", out, two_films) == score("davis17", whole, two_films)
+
+
+def no_process() -> Knows:
+    return Fails(np.zeros_like(steady()))
+
+
+def test_the_error_of_one_ends_the_run_and_what_is_written_is_gone_on_with(tmp_path: Path) -> None:
+    films = films_of("davis17", davis(tmp_path / "DAVIS", "ant", "bad", "bee", "cow"))
+    with pytest.raises(SourceError, match="bad is bad"):
+        predict_apart(fails, films, tmp_path / "out", workers=2)
+    assert tree(predict(knows(), films, tmp_path / "out")) == tree(predict(knows(), films, tmp_path / "whole"))
+
+
+def test_what_cannot_be_is_said(two_films: Path, tmp_path: Path) -> None:
+    films = films_of("davis17", two_films)
+    with pytest.raises(InputError, match="workers=0"):
+        predict_apart(knows, films, tmp_path / "out", workers=0)
+    with pytest.raises(InputError, match="scribble"):
+        predict_apart(knows, films, tmp_path / "out", "scribble", workers=2)
+    with pytest.raises(MaskletError, match="no model of that name"):
+        predict_apart(no_model, films, tmp_path / "out", workers=2)
+
+
+def test_an_old_folder_is_gone_on_with_and_other_options_are_refused(two_films: Path, tmp_path: Path) -> None:
+    films = films_of("davis17", two_films)
+    predict(knows(), films, tmp_path / "out")
+    assert set(json.loads((tmp_path / "out" / "predictions.json").read_text())) == {"model", "prompt", "kind"}
+    with pytest.raises(MaskletError, match="name another folder"):
+        predict(knows(), films, tmp_path / "out", options={"image_size": SIZE})
+    predict_apart(partial(knows), films, tmp_path / "out", workers=2)
