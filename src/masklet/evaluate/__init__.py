@@ -8,6 +8,7 @@ recall      what segment everything finds: average recall, as COCO has it
 following   films of any data set, followed from where their objects appear
 davis       folders in the layout of DAVIS
 films       their sequences, followed from the first mask
+interactive films that are corrected by clicks, offline and online
 scoring     folders of predictions, by the rules of DAVIS, SA-V and YouTube-VOS
 predicting  predictions in the layouts of these
 parallel    the same, of several films at once
@@ -23,6 +24,13 @@ from masklet.evaluate.clicks import ClickedObject, ClicksReport, click_report, e
 from masklet.evaluate.davis import DavisSequence, davis_under
 from masklet.evaluate.films import FilmFigures, FilmRow, FilmsReport, Presence, evaluate_film, films_report
 from masklet.evaluate.following import TrackedRow, evaluate_entry
+from masklet.evaluate.interactive import (
+    InteractiveOptions,
+    InteractiveReport,
+    InteractiveRow,
+    evaluate_interactive,
+    interactive_report,
+)
 from masklet.evaluate.metrics import Statistics, boundary_f, region_j, statistics
 from masklet.evaluate.parallel import predict_apart
 from masklet.evaluate.predicting import films_of, predict, zipped
@@ -41,6 +49,9 @@ __all__ = [
     "FilmFigures",
     "FilmRow",
     "FilmsReport",
+    "InteractiveOptions",
+    "InteractiveReport",
+    "InteractiveRow",
     "Presence",
     "RecallReport",
     "Score",
@@ -59,11 +70,13 @@ __all__ = [
     "evaluate_clicks",
     "evaluate_entry",
     "evaluate_film",
+    "evaluate_interactive",
     "evaluate_recall",
     "evaluate_stills",
     "everything_by",
     "films_of",
     "films_report",
+    "interactive_report",
     "predict",
     "predict_apart",
     "recall_report",

@@ -27,7 +27,7 @@ from masklet.media.pictures import said_size
 from masklet.results import Results
 from masklet.video import Session
 
-__all__ = ["TrackedRow", "evaluate_entry"]
+__all__ = ["TrackedRow", "Truth", "check_size", "evaluate_entry", "first_seen", "masks_by_frame"]
 
 Mask = npt.NDArray[np.bool_]
 Truth = Sequence[Mapping[int, Mask]]
@@ -71,8 +71,8 @@ def evaluate_entry(
         ModelError: a model for pictures only.
     """
     asked = checked_prompts(prompts)
-    truth = _truth(entry)
-    first = {number: at for number, at in _first_seen(truth).items() if at + 1 < len(truth)}
+    truth = masks_by_frame(entry)
+    first = {number: at for number, at in first_seen(truth).items() if at + 1 < len(truth)}
     numbers = sorted(first)
     chosen = [numbers[i] for i in spread(len(numbers), objects)]
     if not chosen:
@@ -101,13 +101,13 @@ class _Told:
         return TrackedRow(self.id, self.prompt, float(np.mean(self.j)), float(np.mean(self.f)), len(self.j))
 
 
-def _truth(entry: Entry) -> Truth:
+def masks_by_frame(entry: Entry) -> Truth:
     """The masks of every annotated frame, still to be decoded."""
     parts = [entry.frames[start : start + AT_ONCE] for start in range(0, len(entry.frames), AT_ONCE)]
     return [frame.masks for part in parts for frame in entry.read(part)]
 
 
-def _first_seen(truth: Truth) -> dict[int, int]:
+def first_seen(truth: Truth) -> dict[int, int]:
     """By id, the first of the annotated frames that shows the object."""
     found: dict[int, int] = {}
     for at, masks in enumerate(truth):
@@ -138,7 +138,7 @@ def _follow(model: Follows, entry: Entry, truth: Truth, told: Sequence[_Told], s
 def _tell(session: Session, entry: Entry, truth: Truth, told: Sequence[_Told]) -> None:
     for number, one in enumerate(told):
         mask = truth[one.at][one.id]
-        _check_size(mask, session.video.size, f"{entry.name}, frame {entry.frames[one.at]}")
+        check_size(mask, session.video.size, f"{entry.name}, frame {entry.frames[one.at]}")
         session.say(number, entry.frames[one.at], first_prompt(mask, one.prompt))
 
 
@@ -148,11 +148,12 @@ def _measure(results: Results, truth: Mapping[int, Mask], told: Mapping[int, _To
     shown = {} if results.masks is None else dict(zip(results.ids.tolist(), results.masks.data, strict=True))
     true = {id: truth.get(id, nothing) for id in {one.id for one in told.values()}}
     for number, one in told.items():
-        _check_size(true[one.id], size, f"object {one.id}, frame {results.frame} of {results.path}")
+        check_size(true[one.id], size, f"object {one.id}, frame {results.frame} of {results.path}")
         one.measure(shown.get(number, nothing), true[one.id])
 
 
-def _check_size(mask: Mask, size: tuple[int, ...], where: str) -> None:
+def check_size(mask: Mask, size: tuple[int, ...], where: str) -> None:
+    """Raise SourceError when a mask has not the size of its picture."""
     if mask.shape != size:
         raise SourceError(
             f"{where}: the mask is {said_size(mask.shape)} and the picture is {said_size(size)}; both have one size: "

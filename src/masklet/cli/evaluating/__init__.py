@@ -7,6 +7,7 @@ import typer
 from masklet.cli.evaluating.clicks import clicks
 from masklet.cli.evaluating.davis import davis, synthetic
 from masklet.cli.evaluating.everything import everything
+from masklet.cli.evaluating.interactive import interactive
 from masklet.cli.evaluating.predicting import davis17, lvos, mose, sav, ytvos
 from masklet.cli.evaluating.scoring import score
 from masklet.cli.evaluating.sets import sets
@@ -15,7 +16,7 @@ from masklet.cli.evaluating.stills import stills
 __all__ = ["app"]
 
 app = typer.Typer(help="Measure how good a model is.", no_args_is_help=True)
-for command in (stills, clicks, everything, davis, synthetic, davis17, ytvos, mose, lvos, sav, score, sets):
+for command in (stills, clicks, everything, davis, synthetic, interactive, davis17, ytvos, mose, lvos, sav, score, sets):
     app.command(command.__name__)(command)
 
 

@@ -1,0 +1,79 @@
+"""`masklet eval interactive`: films that are corrected by clicks, offline and online."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from masklet.cli.options import EvalModel, ImageSize, ObjectFile, Precision
+from masklet.cli.output import counting, note
+
+if TYPE_CHECKING:
+    from masklet.evaluate.interactive import InteractiveReport, InteractiveRow
+
+__all__ = ["interactive"]
+
+
+def interactive(
+    root: Annotated[Path, typer.Option(help="Films with masks, in any layout that masklet val reads.")],
+    model: EvalModel = None,
+    image_size: ImageSize = None,
+    precision: Precision = "fp32",
+    mode: Annotated[str, typer.Option(help="offline (passes, the worst frame corrected) or online.")] = "offline",
+    frames: Annotated[int, typer.Option(help="Interacted with, at most.", min=1)] = 8,
+    clicks: Annotated[int, typer.Option(help="On each of these frames, at most.", min=1)] = 3,
+    kind: Annotated[str | None, typer.Option(help="The layout of the data, where it is not recognised.")] = None,
+    split: Annotated[str | None, typer.Option(help="A part of the data, as 2017/val.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only so many films, the first by name.", min=1)] = None,
+    report_file: ObjectFile = None,
+) -> None:
+    """J&F of films whose objects are corrected by clicks on up to 8 frames, as SAM 2 is measured; a line an object.
+
+    offline: in every pass the worst frame gets three clicks, and the film is followed anew; online: one pass, halted
+    where the IoU falls below 0.75. The file of --json is written anew after every object.
+
+    \b
+    Examples:
+      masklet eval interactive --root DAVIS --json offline.json
+      masklet eval interactive --root DAVIS --mode online --split 2017/val
+    """
+    from masklet import SAM
+    from masklet.datasets import open_dataset
+    from masklet.evaluate.interactive import InteractiveOptions, evaluate_interactive, interactive_report
+    from masklet.files import write_text
+
+    options = InteractiveOptions(mode, frames, clicks)
+    data = open_dataset(root, kind=kind, split=split)
+    for problem in data.problems:
+        note(f"{problem.reason}; left out")
+    settings = {"image_size": image_size, "precision": precision, "split": split, "limit": limit}
+    films = [entry for entry in data.entries if len(entry.frames) > 1][:limit]
+    tracker = SAM(model, image_size=image_size, precision=precision)
+    name, rows = model or tracker.info().name, []
+    with counting("frames", None, wanted=True) as step:
+        for film in films:
+            for row in evaluate_interactive(tracker, film, options, step):
+                rows.append(row)
+                typer.echo(_object_line(row))
+                if report_file is not None:
+                    write_text(report_file, interactive_report(rows, options).to_json(name, **settings))
+    for line in _total_lines(interactive_report(rows, options)):
+        typer.echo(line)
+
+
+def _object_line(row: InteractiveRow) -> str:
+    shown = " ".join(f"{value:.3f}" for value in row.curve)
+    return f"{row.film} {row.id}: J&F {shown}; frames {', '.join(map(str, row.interacted))}; {row.clicks} clicks"
+
+
+def _total_lines(of: InteractiveReport) -> list[str]:
+    head = f"{of.options.mode}: {of.objects} objects in {of.films} films; {of.seconds:.1f} s"
+    asked = f"frames interacted with {of.interacted:.2f}, clicks {of.clicks:.2f}"
+    if of.options.mode == "online":
+        return [head, f"J&F {of.mean:.3f}, J {of.j[0]:.3f}, F {of.f[0]:.3f}; {asked}"]
+    lines = [head, f"{'frames':<8}" + "".join(f"{n + 1:>8}" for n in range(len(of.curve)))]
+    for name, curve in (("J&F", of.curve), ("J", of.j), ("F", of.f)):
+        lines.append(f"{name:<8}" + "".join(f"{value:>8.3f}" for value in curve))
+    return [*lines, f"J&F, mean of the curve {of.mean:.3f}; {asked}"]
