@@ -256,6 +256,29 @@ def test_the_command_writes_protocol_model_and_options_first(
     assert "AR@1000" in said.out
 
 
+def test_after_ctrl_c_the_figures_of_what_was_done_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: SAM, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = iter([made(two_objects())])
+
+    def stops(*_: object) -> Made:
+        found = next(answers, None)
+        if found is None:
+            raise KeyboardInterrupt
+        return found
+
+    for name in ("x", "y"):
+        store_still(tmp_path / "data" / "a", name, two_objects())
+    monkeypatch.setattr("masklet.SAM", lambda *_, **__: tracker)
+    monkeypatch.setattr("masklet.evaluate.recall.segment_everything", stops)
+    with pytest.raises(SystemExit) as left:
+        run(["eval", "everything", str(tmp_path / "data"), "--json", str(tmp_path / "figures.json")])
+    assert left.value.code != 0
+    assert "2 objects in 1 picture" in capsys.readouterr().out
+    kept = json.loads((tmp_path / "figures.json").read_text())
+    assert (kept["pictures"], kept["recall"]["10"]) == (1, 1)
+
+
 def test_an_unknown_preset_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         run(["eval", "everything", str(tmp_path), "--preset", "best"])
