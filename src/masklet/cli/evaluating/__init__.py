@@ -9,6 +9,7 @@ from masklet.cli.evaluating.davis import davis, synthetic
 from masklet.cli.evaluating.everything import everything
 from masklet.cli.evaluating.interactive import interactive
 from masklet.cli.evaluating.predicting import davis17, lvos, mose, sav, ytvos
+from masklet.cli.evaluating.report import report
 from masklet.cli.evaluating.scoring import score
 from masklet.cli.evaluating.sets import sets
 from masklet.cli.evaluating.stills import stills
@@ -16,7 +17,23 @@ from masklet.cli.evaluating.stills import stills
 __all__ = ["app"]
 
 app = typer.Typer(help="Measure how good a model is.", no_args_is_help=True)
-for command in (stills, clicks, everything, davis, synthetic, interactive, davis17, ytvos, mose, lvos, sav, score, sets):
+COMMANDS = (
+    stills,
+    clicks,
+    everything,
+    davis,
+    synthetic,
+    interactive,
+    davis17,
+    ytvos,
+    mose,
+    lvos,
+    sav,
+    score,
+    report,
+    sets,
+)
+for command in COMMANDS:
     app.command(command.__name__)(command)
 
 
