@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from masklet.cli.following import STOPPED, WRONG, broke_off, source_of, stem_of
+from masklet.cli.following import STOPPED, WRONG, FilmJob, broke_off, source_of, stem_of
 from masklet.cli.interrupt import unbroken
 from masklet.cli.job import open_model
 from masklet.cli.output import named, tell_failure
-from masklet.cli.outputs import DEFAULT_SAVE, Outputs
+from masklet.cli.outputs import Outputs
 from masklet.cli.watch import Watch
 from masklet.errors import InputError, MaskletError
 
@@ -31,20 +31,10 @@ ANSWERS = 20
 """Objects that are named one by one; of more, how many there are: STEM_lives.json has them all."""
 
 
-@dataclass(frozen=True)
-class CrowdJob:
-    """One run without prompts: which film, how it is looked at, and where the results go. `until` is the last frame."""
+@dataclass(frozen=True, kw_only=True)
+class CrowdJob(FilmJob):
+    """One run without prompts: how the film is looked at."""
 
-    source: str
-    saves: tuple[str, ...] = (DEFAULT_SAVE,)
-    out: Path = Path("masklet-out")
-    start: int | None = None
-    until: int | None = None
-    model: str | None = None
-    device: str | None = None
-    precision: str = "fp32"
-    exclusive: bool = False
-    quiet: bool = False
     every: int = 10
     max_objects: int = 32
     identities: bool = True

@@ -98,7 +98,8 @@ def _follow(photograph: npt.NDArray[np.uint8], out: Path, network: SAM) -> Clip 
         return None
     clip = installed_clip(out) or made_clip(photograph, PICTURE, BOX, out)
     typer.echo(f"\nfilm: {clip.path} ({clip.credit})\n  masklet {words_of(clip)}")
-    follow(TrackJob(str(clip.path), clip.said, ("video", "png"), out, both=clip.both), network)
+    job = TrackJob(source=str(clip.path), said=clip.said, saves=("video", "png"), out=out, both=clip.both)
+    follow(job, network)
     return clip
 
 

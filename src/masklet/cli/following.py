@@ -28,32 +28,38 @@ if TYPE_CHECKING:
     from masklet.sam import SAM
     from masklet.video import Session
 
-__all__ = ["STOPPED", "WRONG", "TrackJob", "broke_off", "follow", "source_of", "stem_of"]
+__all__ = ["STOPPED", "WRONG", "FilmJob", "TrackJob", "broke_off", "follow", "source_of", "stem_of"]
 
 KEEPS = ("recent", "all")
 STATES = ("visible", "occluded", "lost")
 WRONG, STOPPED = 2, 130
 
 
-@dataclass(frozen=True)
-class TrackJob:
-    """One run: which film, what to follow, how, and where the results go. `until` is the last frame."""
+@dataclass(frozen=True, kw_only=True)
+class FilmJob:
+    """What every run over a film is told: which one, with what, and where the results go. `until` is the last frame."""
 
     source: str
-    said: tuple[Said, ...]
     saves: tuple[str, ...] = (DEFAULT_SAVE,)
     out: Path = Path("masklet-out")
-    both: bool = False
-    reverse: bool = False
     start: int | None = None
     until: int | None = None
     model: str | None = None
     device: str | None = None
     precision: str = "fp32"
     exclusive: bool = False
+    quiet: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackJob(FilmJob):
+    """One run after prompts: what to follow, and how."""
+
+    said: tuple[Said, ...]
+    both: bool = False
+    reverse: bool = False
     keep: str = "recent"
     resume: bool = False
-    quiet: bool = False
 
     @property
     def first(self) -> int:

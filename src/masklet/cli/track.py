@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from masklet.cli.crowd import CrowdJob, follow_all, refuse_prompt_options
-from masklet.cli.following import TrackJob, follow
+from masklet.cli.following import FilmJob, TrackJob, follow
 from masklet.cli.options import Device, Model, Negatives, Out, Points, Precision, Quiet
 from masklet.cli.order import in_order, spellings
 from masklet.cli.outputs import saves_of
@@ -109,20 +109,23 @@ def track(
     }
     assert all([w.value for w in words if w.option == name] == (given[name] or []) for name in PROMPT_WORDS)
     crowd = {"--every": every, "--max-objects": max_objects, "--preset": preset, "--each-frame": each_frame or None}
+    job = FilmJob(
+        source=film,
+        saves=saves_of(save),
+        out=out,
+        start=start,
+        until=until,
+        model=model,
+        device=device,
+        precision=precision,
+        exclusive=exclusive,
+        quiet=quiet,
+    )
     if not any(given.values()):
         refuse_prompt_options(both=both, reverse=reverse, resume=resume, keep=keep != "recent")
         follow_all(
             CrowdJob(
-                source=film,
-                saves=saves_of(save),
-                out=out,
-                start=start,
-                until=until,
-                model=model,
-                device=device,
-                precision=precision,
-                exclusive=exclusive,
-                quiet=quiet,
+                **vars(job),
                 every=every or CrowdJob.every,
                 max_objects=max_objects or CrowdJob.max_objects,
                 identities=not each_frame,
@@ -132,25 +135,7 @@ def track(
         return
     said = say(words)
     _refuse_crowd_options(crowd)
-    follow(
-        TrackJob(
-            source=film,
-            said=said,
-            saves=saves_of(save),
-            out=out,
-            both=both,
-            reverse=reverse,
-            start=start,
-            until=until,
-            model=model,
-            device=device,
-            precision=precision,
-            exclusive=exclusive,
-            keep=keep,
-            resume=resume,
-            quiet=quiet,
-        )
-    )
+    follow(TrackJob(**vars(job), said=said, both=both, reverse=reverse, keep=keep, resume=resume))
 
 
 def _refuse_crowd_options(given: dict[str, int | str | None]) -> None:
