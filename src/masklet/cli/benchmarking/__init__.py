@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import typer
 
+from masklet.cli.benchmarking.compare import compare
 from masklet.cli.benchmarking.family import family
+from masklet.cli.benchmarking.image import image
 
 __all__ = ["app"]
 
 app = typer.Typer(help="Measure how fast models are here.", no_args_is_help=True)
+app.command("image")(image)
+app.command("compare")(compare)
 app.command("family")(family)
 
 

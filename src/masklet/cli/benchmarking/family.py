@@ -139,8 +139,10 @@ def _cells(row: FamilyRow) -> tuple[str, ...]:
 def _machine(how: How) -> Machine:
     import torch
 
+    from masklet.bench.machine import processor_name
+
     return {
-        "processor": _processor(),
+        "processor": processor_name(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -148,15 +150,6 @@ def _machine(how: How) -> Machine:
         "repeats": how.repeats,
         "clock": "processor time" if how.clock is time.process_time else "wall time",
     }
-
-
-def _processor() -> str:
-    try:
-        told = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        told = []
-    names = [line.partition(":")[2].strip() for line in told if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _write(path: Path, rows: list[FamilyRow], how: How) -> None:

@@ -1,0 +1,137 @@
+"""How long a model takes for pictures: encoding, one prompt, 64 prompts in one call, everything."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from masklet.bench.family import PICTURE_SIZE, made_picture
+from masklet.bench.limits import encoder_operations
+from masklet.bench.machine import peak_mb, settle
+from masklet.bench.record import Case
+from masklet.image.encoding import PlainEncoder
+from masklet.image.everything import preset, segment_everything
+from masklet.image.predictor import PRECISIONS, ImagePredictor
+from masklet.loading import load
+
+__all__ = ["PROTOCOL", "ImageAnswer", "ImageJob", "measure_image"]
+
+PROTOCOL = (
+    "One made picture; every precision in a process of its own; of each case one round that is not counted, then "
+    "repeats. encode: a picture to a predictor that holds it. 1 prompt: a click, three masks at the picture's size. "
+    "64 prompts: a click each in one call, one mask each. everything: a grid of points, encoding and masks included. "
+    "peak memory: the most that the process had. floor: operations of the encoder by the measured matrix rate. "
+    "Spread: from the first to the third quarter."
+)
+PROMPTS = 64
+ACROSS = 8
+
+
+@dataclass(frozen=True)
+class ImageJob:
+    """What one process measures."""
+
+    model: str
+    precision: str = "fp32"
+    device: str = "cpu"
+    repeats: int = 5
+    points: int = 32
+    threads: int | None = None
+    image_size: int | None = None
+    picture: tuple[int, int] = PICTURE_SIZE
+    """Height and width of the made picture."""
+    compiled: bool = False
+
+    @property
+    def setting(self) -> str:
+        """As tables name it."""
+        return f"{self.precision}, compiled" if self.compiled else self.precision
+
+
+@dataclass(frozen=True)
+class ImageAnswer:
+    """What was found, and the operations of encoding."""
+
+    cases: tuple[Case, ...]
+    operations: int
+
+
+def measure_image(job: ImageJob) -> ImageAnswer:
+    """All cases of one precision; in a process of its own, else the peak is not the model's.
+
+    Example:
+        >>> measure_image(ImageJob("builtin", repeats=1)).cases[0].median
+        0.039
+
+    Raises:
+        UnknownModelError, CheckpointError: the model cannot be had.
+        InputError: an unknown precision.
+    """
+    if job.threads:
+        torch.set_num_threads(job.threads)
+    predictor = _predictor(job)
+    rgb = made_picture(job.picture)
+    if job.compiled and (reason := _compile(predictor, rgb)):
+        return ImageAnswer((Case("encode", job.setting, "s", note=f"not here: {reason}"),), 0)
+    cases = [Case(name, job.setting, "s", _samples(work, job)) for name, work in _works(predictor, rgb, job).items()]
+    cases += _memory(job)  # before operations are counted, which takes memory too
+    return ImageAnswer(tuple(cases), encoder_operations(predictor.model))
+
+
+def _predictor(job: ImageJob) -> ImagePredictor:
+    network = load(job.model).network
+    if job.image_size is not None:
+        network.look_at(job.image_size)
+    return ImagePredictor(network, job.device, job.precision)
+
+
+def _works(predictor: ImagePredictor, rgb: npt.NDArray[np.uint8], job: ImageJob) -> dict[str, Callable[[], object]]:
+    """By name, in the order in which they are done: prompts need the picture that encoding sets."""
+    encode: dict[str, Callable[[], object]] = {"encode": lambda: predictor.set_image(rgb)}
+    if job.compiled:  # the rest is not compiled, and measured in the eager runs
+        return encode
+    height, width = rgb.shape[:2]
+    centre = [width // 2, height // 2]
+    clicks = [[(i % ACROSS + 0.5) * width / ACROSS, (i // ACROSS + 0.5) * height / ACROSS] for i in range(PROMPTS)]
+    options = replace(preset(predictor.model), points_per_side=job.points)
+    return encode | {
+        "1 prompt": lambda: predictor.predict(points=centre, multimask=True),
+        f"{PROMPTS} prompts": lambda: predictor.predict(points=clicks, multimask=False),
+        f"everything {job.points} x {job.points}": lambda: segment_everything(predictor, rgb, options),
+    }
+
+
+def _compile(predictor: ImagePredictor, rgb: npt.NDArray[np.uint8]) -> str | None:
+    """Put a compiled encoder in; why that cannot be done, or None."""
+    plain = PlainEncoder(predictor.model, PRECISIONS[predictor.precision])
+    try:
+        predictor.encode = torch.compile(plain.__call__)
+        predictor.set_image(rgb)
+    except Exception as error:  # compilers fail in as many ways as there are of them
+        return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+    return None
+
+
+def _memory(job: ImageJob) -> list[Case]:
+    found = [("peak memory", peak_mb())]
+    if job.device.startswith("cuda"):
+        found.append(("peak memory of the device", torch.cuda.max_memory_allocated(job.device) / 1e6))
+    return [Case(name, job.setting, "MB", (value,)) for name, value in found if value is not None]
+
+
+def _samples(work: Callable[[], object], job: ImageJob) -> tuple[float, ...]:
+    work()
+    return tuple(_seconds(work, job.device) for _ in range(job.repeats))
+
+
+def _seconds(work: Callable[[], object], device: str) -> float:
+    settle(device)
+    began = time.perf_counter()
+    work()
+    settle(device)
+    return time.perf_counter() - began

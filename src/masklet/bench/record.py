@@ -1,0 +1,141 @@
+"""What one run of `masklet bench` found, as it is kept: one JSON, written whole, read with care."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any, TypeAlias
+
+from masklet.bench.limits import Limits
+from masklet.bench.machine import Machine, commit_of
+from masklet.errors import InputError
+
+__all__ = ["Case", "Option", "Record", "new_record", "read_record"]
+
+Option: TypeAlias = str | int | float | bool | list[int] | list[str] | None
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing that was measured, in one setting: seconds or MB."""
+
+    name: str
+    setting: str
+    """Such as "fp32" or "bf16, compiled"."""
+    unit: str
+    samples: tuple[float, ...] = ()
+    floor: float | None = None
+    """What the machine's limit implies, in the same unit."""
+    note: str | None = None
+    """Why there are no samples, or what is to be said of them."""
+
+    @property
+    def median(self) -> float | None:
+        """The middle of the samples."""
+        return median(self.samples) if self.samples else None
+
+    @property
+    def lowest(self) -> float | None:
+        """The least of the samples."""
+        return min(self.samples, default=None)
+
+    @property
+    def spread(self) -> float | None:
+        """From the first to the third quarter of the samples; None of a single one."""
+        if len(self.samples) < 2:
+            return None
+        first, _, third = quantiles(self.samples, method="inclusive")
+        return third - first
+
+    @property
+    def share(self) -> float | None:
+        """How much of the machine's limit is reached: 1 is all of it."""
+        return self.floor / self.median if self.floor is not None and self.median else None
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run: how, where, by what, and what was found."""
+
+    protocol: str
+    model: str
+    options: Mapping[str, Option]
+    machine: Machine
+    masklet: str
+    commit: str | None
+    date: str
+    limits: Limits | None
+    cases: tuple[Case, ...] = field(default=())
+
+    def to_json(self) -> str:
+        """The record as text; figures that follow from the samples are written too.
+
+        Example:
+            >>> write_text("before.json", record.to_json())
+        """
+        told = asdict(self) | {"cases": [_told(case) for case in self.cases]}
+        return json.dumps(told, indent=2) + "\n"
+
+
+def new_record(
+    protocol: str,
+    model: str,
+    options: Mapping[str, Option],
+    machine: Machine,
+    limits: Limits | None,
+    cases: tuple[Case, ...],
+    version: str,
+) -> Record:
+    """A record of now; `version` is that of the masklet that runs.
+
+    Example:
+        >>> new_record(PROTOCOL, "builtin", {}, this_machine(), None, (), "0.1.0").date
+        '2026-11-23T12:22:00+00:00'
+    """
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    commit = commit_of(Path(__file__).parents[1])
+    return Record(protocol, model, dict(options), machine, version, commit, now, limits, cases)
+
+
+def read_record(path: str | Path) -> Record:
+    """The record that `masklet bench` wrote to `path`.
+
+    Example:
+        >>> read_record("before.json").cases[0].median
+        0.039
+
+    Raises:
+        InputError: no such file, or one that holds something else.
+    """
+    try:
+        told = json.loads(Path(path).read_text(encoding="utf-8"))
+        return _record(told)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}); name a file that --json wrote") from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"{path} is no record of masklet bench; name a file that masklet bench image, video or startup wrote with "
+            "--json"
+        ) from error
+
+
+def _told(case: Case) -> dict[str, Any]:
+    figures = {"median": case.median, "lowest": case.lowest, "spread": case.spread, "share": case.share}
+    return asdict(case) | figures
+
+
+def _record(told: dict[str, Any]) -> Record:
+    limits = None if told["limits"] is None else Limits(**told["limits"])
+    parts = {"machine": Machine(**told["machine"]), "limits": limits, "cases": tuple(map(_case, told["cases"]))}
+    return Record(**(told | parts))
+
+
+def _case(told: dict[str, Any]) -> Case:
+    samples = tuple(float(value) for value in told["samples"])
+    floor = None if told["floor"] is None else float(told["floor"])
+    name, setting, unit = str(told["name"]), str(told["setting"]), str(told["unit"])
+    return Case(name, setting, unit, samples, floor, told["note"])

@@ -1,0 +1,99 @@
+"""What `masklet bench image` measures, on networks that take milliseconds, and the process it does so in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from masklet.bench import image, worker
+from masklet.bench.image import ImageJob, measure_image
+from masklet.bench.limits import encoder_operations, measure_limits
+from masklet.errors import ModelError, StateError
+from networks import small_network
+
+SMALL = ImageJob("small", repeats=2, points=2, picture=(60, 90))
+CASES = ["encode", "1 prompt", "64 prompts", "everything 2 x 2"]
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image, "load", lambda name: SimpleNamespace(network=small_network()))
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_every_case_has_its_samples(precision: str) -> None:
+    found = measure_image(ImageJob("small", precision, repeats=2, points=2, picture=(60, 90)))
+    times = [case for case in found.cases if case.unit == "s"]
+    assert [case.name for case in times] == CASES
+    assert all(len(case.samples) == 2 and min(case.samples) > 0 for case in times)
+    assert {case.setting for case in found.cases} == {precision}
+    assert found.operations == encoder_operations(small_network())
+
+
+@pytest.mark.usefixtures("small")
+def test_64_prompts_are_asked_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    usual = image.ImagePredictor.predict
+
+    def predict(self: image.ImagePredictor, **how: object) -> image.ImagePredictor:
+        found = usual(self, **how)  # type: ignore[arg-type]
+        asked.append(found.masks.shape[0] * found.masks.shape[1])
+        return found  # type: ignore[return-value]
+
+    monkeypatch.setattr(image.ImagePredictor, "predict", predict)
+    measure_image(SMALL)
+    assert asked == [3] * 3 + [64] * 3  # of each one that is not counted, and two
+
+
+@pytest.mark.usefixtures("small")
+def test_only_the_encoder_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda work: work)
+    found = measure_image(ImageJob("small", repeats=1, picture=(60, 90), compiled=True))
+    assert [case.name for case in found.cases if case.unit == "s"] == ["encode"]
+    assert found.cases[0].setting == "fp32, compiled"
+
+
+@pytest.mark.usefixtures("small")
+def test_where_no_compiler_works_the_row_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(work: object) -> object:
+        raise RuntimeError("no C++ compiler\nand more")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    (case,) = measure_image(ImageJob("small", picture=(60, 90), compiled=True)).cases
+    assert (case.samples, case.note) == ((), "not here: RuntimeError: no C++ compiler")
+
+
+def test_operations_grow_with_the_picture() -> None:
+    network = small_network()
+    before = encoder_operations(network)
+    network.look_at(128)
+    assert encoder_operations(network) > 3.5 * before > 0
+
+
+def test_limits_are_rates() -> None:
+    limits = measure_limits(side=32, megabytes=1, rounds=1)
+    assert min(limits.fp32_gflops, limits.bf16_gflops, limits.copy_gbytes) > 0
+
+
+def test_a_process_of_its_own_answers(builtin_file: Path) -> None:
+    job = ImageJob(str(builtin_file), repeats=1, points=2, threads=1, image_size=96, picture=(60, 90))
+    found = worker.ask_image(job)
+    assert [case.name for case in found.cases][:4] == CASES
+    assert found.operations > 0
+
+
+def test_what_the_process_refuses_is_said() -> None:
+    with pytest.raises(ModelError, match="'sam7' is not a known model"):
+        worker.ask_image(ImageJob("sam7"))
+    assert "sam7" in json.loads(worker.answer('{"image": {"model": "sam7"}}'))["error"]
+
+
+def test_a_process_that_dies_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker.sys, "executable", "/bin/false")
+    with pytest.raises(StateError, match="ended with 1"):
+        worker.ask_image(SMALL)

@@ -1,0 +1,96 @@
+"""The commands of docs/benchmarks.md about `masklet bench` run as written, on a small model and a small picture."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from masklet.bench import image, limits, worker
+from masklet.cli.main import run
+from networks import small_network
+
+PAGE = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text()
+SECTION = PAGE.partition("\n## masklet bench\n")[2].partition("\n## ")[0]
+LINES = re.findall(r"^masklet bench .*$", SECTION, re.MULTILINE)
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: None) -> Path:
+    """A folder; measuring is done in this process, small."""
+    usual = limits.measure_limits
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch, "compile", lambda work: work)
+    monkeypatch.setattr(image, "load", lambda name: SimpleNamespace(network=small_network()))
+    monkeypatch.setattr(limits, "measure_limits", lambda device: usual(device, side=16, megabytes=1, rounds=1))
+    monkeypatch.setattr(worker, "ask_image", lambda job: image.measure_image(replace(job, picture=(60, 90), points=2)))
+    return tmp_path
+
+
+def masklet(line: str, capsys: pytest.CaptureFixture[str]) -> tuple[int | str | None, str, str]:
+    with pytest.raises(SystemExit) as left:
+        run(shlex.split(line, comments=True)[1:])
+    said = capsys.readouterr()
+    return left.value.code, said.out, said.err
+
+
+def test_the_commands_run_as_written(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for line in LINES:  # in their order: later ones read what earlier ones wrote
+        code, out, err = masklet(line, capsys)
+        assert code == 0, (line, err)
+        assert "| case" in out
+        assert all((here / name).stat().st_size for name in re.findall(r"--json (\S+)", line))
+
+
+def test_the_page_has_the_commands() -> None:
+    assert {line.split()[2] for line in LINES} == {"image", "compare"}
+
+
+def test_the_table_has_floor_and_limits(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = masklet("masklet bench image --precisions fp32,bf16 --repeats 2 --points 2 --json a.json", capsys)
+    assert code == 0
+    assert "Measured limits" in out
+    told = json.loads((here / "a.json").read_text())
+    encoded = [case for case in told["cases"] if case["name"] == "encode"]
+    assert [case["setting"] for case in encoded] == ["fp32", "bf16"]
+    assert all(case["floor"] > 0 and case["share"] > 0 for case in encoded)
+    assert told["limits"].keys() == {"fp32_gflops", "bf16_gflops", "copy_gbytes"}
+
+
+def test_what_was_not_measured_alike_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, repeats in (("a", 1), ("b", 2)):
+        masklet(f"masklet bench image --repeats {repeats} --json {name}.json", capsys)
+    _, out, _ = masklet("masklet bench compare a.json b.json", capsys)
+    assert "Not measured alike, so read ratios with care: repeats: 1 and 2." in out
+    _, out, _ = masklet("masklet bench compare a.json a.json", capsys)
+    assert "alike" not in out
+    assert "1.00" in out
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("masklet bench image --precisions fp8", "precisions fp8: choose from fp32"),
+        ("masklet bench image --device mars", "'mars' cannot be used here"),
+        ("masklet bench compare none.json none.json", "none.json cannot be read"),
+    ],
+)
+def test_mistakes_are_one_line(here: Path, capsys: pytest.CaptureFixture[str], line: str, why: str) -> None:
+    code, _, err = masklet(line, capsys)
+    assert code == 2
+    assert why in err
+    assert len(err.strip().splitlines()) == 1

@@ -1,0 +1,124 @@
+"""Records go to JSON and back whole, their figures are what they are called, and comparisons mark what differs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from masklet.bench.compare import compare, differences
+from masklet.bench.limits import Limits
+from masklet.bench.machine import Machine, commit_of, peak_mb, processor_name, resident_mb, this_machine
+from masklet.bench.record import Case, Record, new_record, read_record
+from masklet.errors import InputError
+
+MACHINE = Machine("a processor", 2, 1, "cpu", "2.13", "3.11", "here")
+ENCODE = Case("encode", "fp32", "s", (4.0, 1.0, 2.0, 3.0, 5.0), floor=1.5)
+
+
+def record(*cases: Case) -> Record:
+    return new_record("how", "builtin", {"repeats": 5}, MACHINE, Limits(100.0, 200.0, 10.0), cases, "0.1.0")
+
+
+def test_figures_of_a_case() -> None:
+    assert (ENCODE.median, ENCODE.lowest, ENCODE.spread, ENCODE.share) == (3, 1, 2, 0.5)
+    alone = Case("peak memory", "fp32", "MB", (7.0,))
+    assert (alone.median, alone.spread, alone.share) == (7, None, None)
+    nothing = Case("encode", "fp32, compiled", "s", note="not here: no compiler")
+    assert (nothing.median, nothing.lowest, nothing.spread) == (None, None, None)
+
+
+def test_the_floor_is_operations_by_rate() -> None:
+    assert Limits(100.0, 200.0, 10.0).floor_s(50e9, "fp32") == 0.5
+    assert Limits(100.0, 200.0, 10.0).floor_s(50e9, "bf16") == 0.25
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+    whole = record(ENCODE, Case("encode", "bf16", "s", note="not here: no"))
+    path = tmp_path / "a.json"
+    path.write_text(whole.to_json())
+    assert read_record(path) == whole
+    told = json.loads(path.read_text())
+    assert [*told][:3] == ["protocol", "model", "options"]
+    assert told["cases"][0]["median"] == 3
+    assert told["cases"][0]["samples"] == [4, 1, 2, 3, 5]
+    assert told["masklet"] == "0.1.0"
+    assert told["date"].startswith("20")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", "null", '{"cases": 3}', '{"machine": {}, "limits": null, "cases": []}']
+)
+def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "other.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match="no record of masklet bench"):
+        read_record(path)
+
+
+def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        read_record(tmp_path / "none.json")
+    (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="no record"):
+        read_record(tmp_path / "binary.json")
+
+
+def test_ratios_and_what_is_marked() -> None:
+    near = replace(ENCODE, samples=tuple(value + 1.5 for value in ENCODE.samples))
+    far = replace(ENCODE, samples=tuple(value + 3.0 for value in ENCODE.samples))
+    (one,), (other,) = compare(record(ENCODE), record(near)), compare(record(ENCODE), record(far))
+    assert (one.ratio, one.differs) == (1.5, False)
+    assert (other.ratio, other.differs) == (2.0, True)
+    assert compare(record(far), record(ENCODE))[0].differs
+
+
+def test_single_samples_are_never_marked() -> None:
+    memory = Case("peak memory", "fp32", "MB", (100.0,))
+    (pair,) = compare(record(memory), record(replace(memory, samples=(900.0,))))
+    assert (pair.ratio, pair.differs) == (9.0, False)
+
+
+def test_only_what_both_have_is_compared() -> None:
+    other = replace(ENCODE, setting="bf16")
+    assert [pair.before for pair in compare(record(ENCODE, other), record(other))] == [other]
+    for unlike in (other, replace(ENCODE, samples=()), replace(ENCODE, unit="MB")):
+        with pytest.raises(InputError, match="no case in common"):
+            compare(record(ENCODE), record(unlike))
+
+
+def test_other_machines_and_options_are_said() -> None:
+    ours = record(ENCODE)
+    theirs = replace(ours, machine=replace(MACHINE, threads=4), options={"repeats": 3})
+    assert differences(ours, ours) == []
+    assert differences(ours, theirs) == ["threads: 1 and 4", "repeats: 5 and 3"]
+
+
+def test_this_machine_is_named() -> None:
+    machine = this_machine()
+    assert machine.processor == processor_name() != ""
+    assert machine.cores >= 1
+    assert machine.device == "cpu"
+    now, most = resident_mb(), peak_mb()
+    if now is not None and most is not None:
+        assert 10 < now <= most
+
+
+def test_a_commit_is_that_of_the_checkout_that_keeps_the_folder(tmp_path: Path) -> None:
+    def git(*words: str) -> None:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init")
+    (tmp_path / "__init__.py").write_text("")
+    assert commit_of(tmp_path) is None  # in a checkout, but not of it
+    git("add", "__init__.py")
+    git("commit", "-m", "first")
+    clean = commit_of(tmp_path)
+    assert clean is not None
+    assert len(clean) == 40
+    (tmp_path / "__init__.py").write_text("1\n")
+    assert commit_of(tmp_path) == f"{clean}-dirty"
