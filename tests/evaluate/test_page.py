@@ -46,6 +46,8 @@ def store_benchmarks(root: Path, sole: np.ndarray) -> None:
         png(root / "predictions" / "ytvos" / "ant" / f"{t:05d}.png", late()[t])
     store_meta(root / "YouTubeVOS" / "valid", {"ant": {"1": "ape", "2": "gnu"}})
     store_meta(root / "YouTubeVOS" / "train", {"bee": {"1": "ape"}})
+    store_film(root / "MOSE" / "valid", "ant", sole, annotated=(0,))
+    store_film(root / "LVOS" / "valid", "ant", late())
 
 
 def two_of(sole: np.ndarray) -> np.ndarray:
@@ -105,6 +107,8 @@ def test_the_readme_and_the_page_have_commands() -> None:
         "davis17",
         "sav",
         "ytvos",
+        "mose",
+        "lvos",
         "score",
         "sets",
     }

@@ -237,6 +237,39 @@ def test_without_the_truth_there_is_no_score(
     assert "J&F           1.0000" in command(capsys, "sav", "--root", tmp_path / "sav_val")
 
 
+def test_of_mose_the_first_frame_is_known_and_its_server_has_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store_film(tmp_path / "MOSE" / "valid", "ant", steady(), annotated=(0,))
+    store_film(tmp_path / "MOSE" / "train", "bee", steady(), annotated=range(FRAMES))
+    monkeypatch.setattr("masklet.SAM", lambda *_, **__: Info(steady()))
+    said = command(capsys, "mose", "--root", tmp_path / "MOSE", "--out", tmp_path / "out")
+    assert "no score" in said
+    with zipfile.ZipFile(tmp_path / "out.zip") as file:
+        assert file.namelist() == [f"ant/{t:05d}.png" for t in range(FRAMES)]
+    said = command(capsys, "mose", "--root", tmp_path / "MOSE", "--set", "train")
+    assert "mose: 2 objects in 1 sequences" in said
+    assert "J&F           1.0000" in said
+
+
+def test_of_lvos_an_object_is_told_and_measured_from_where_it_comes(tmp_path: Path) -> None:
+    from masklet.evaluate.metrics import region_j
+    from masklet.evaluate.scoring import score
+
+    store_film(tmp_path / "valid", "ant", late(), annotated=range(FRAMES))
+    films, model = films_of("lvos", tmp_path), Knows(late(), shift=4)
+    out = predict(model, films, tmp_path / "out")
+    assert {number: frame for number, (frame, _) in model.said.items()} == {1: 0, 2: 2}
+    found = score("lvos", out, films[0].truth)
+    assert [(one.id, one.frames) for one in found.objects] == [("1", FRAMES - 1), ("2", FRAMES - 3)]
+    expected = [
+        np.mean([region_j(np.roll(late()[t] == n, 4, 1), late()[t] == n) for t in range(first + 1, FRAMES)])
+        for n, first in ((1, 0), (2, 2))
+    ]
+    assert found.figures["J"] == pytest.approx(np.mean(expected))
+    assert found.figures["J"] < 1
+
+
 class Info(Knows):
     """Has a name."""
 
