@@ -91,7 +91,10 @@ def test_a_command_runs(here: Path, line: str, capsys: pytest.CaptureFixture[str
     assert said.out
     written = re.findall(r"--(?:json|sheet|out) (\S+)", line)
     assert all((here / name).stat().st_size for name in written)
-    assert all((here / f"{name}.zip").stat().st_size for name in re.findall(r"--out (\S+)", line))
+    if " report " in line:
+        assert (here / "report" / "report.html").stat().st_size
+    else:
+        assert all((here / f"{name}.zip").stat().st_size for name in re.findall(r"--out (\S+)", line))
 
 
 def test_the_readme_and_the_page_have_commands() -> None:
@@ -110,6 +113,7 @@ def test_the_readme_and_the_page_have_commands() -> None:
         "mose",
         "lvos",
         "score",
+        "report",
         "sets",
     }
 

@@ -12,6 +12,7 @@ interactive films that are corrected by clicks, offline and online
 scoring     folders of predictions, by the rules of DAVIS, SA-V and YouTube-VOS
 predicting  predictions in the layouts of these
 parallel    the same, of several films at once
+reporting   a score as a page, in HTML and Markdown, beside published figures (`write_report`, imported from there)
 sets        the data sets of benchmarks, where to get them, and what a folder lacks of one
 prompting   what is said of an object whose mask is known
 metrics     J and F of a mask

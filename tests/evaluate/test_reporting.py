@@ -1,0 +1,206 @@
+"""Reports of made predictions: what they show, and that names in them are only text."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets.making import picture
+from evaluate.made_predictions import FRAMES, HEIGHT, WIDTH, store_maps, store_objects, two
+from masklet.cli.main import run
+from masklet.errors import SourceError
+from masklet.evaluate.reporting import PUBLISHED, ReportOptions, write_report
+from masklet.evaluate.reporting.published import BENCHMARKS
+from masklet.evaluate.reporting.rows import APART, sequences, worst_frames
+from masklet.evaluate.scoring import SCORES, Score, score
+
+HOSTILE = "<script>alert('1')<&script>|`[x](http:"
+BAD = 4
+"""The frame on which nothing is predicted."""
+PAGE = (Path(__file__).parents[2] / "docs" / "published.md").read_text()
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    """A folder with a truth, its pictures, and predictions of a film that is right but for one frame."""
+    for name in (HOSTILE, "bee"):
+        shown = two()
+        if name == HOSTILE:
+            shown[BAD] = 0
+        store_maps(tmp_path / "DAVIS" / "Annotations" / "480p" / name, two())
+        store_maps(tmp_path / "predictions" / name, shown)
+        for t in range(FRAMES):
+            picture(tmp_path / "DAVIS" / "JPEGImages" / "480p" / name / f"{t:05d}.png", t, (HEIGHT, WIDTH))
+    return tmp_path
+
+
+def scored(made: Path) -> Score:
+    return score("davis17", made / "predictions", made / "DAVIS")
+
+
+def report_of(made: Path, *, worst: int = 3, model: str = "") -> tuple[str, str]:
+    """The HTML and the Markdown."""
+    options = ReportOptions(made / "DAVIS", model, worst)
+    files = write_report(scored(made), made / "predictions", made / "DAVIS", made / "report", options)
+    return files[0].read_text(), files[1].read_text()
+
+
+class Read(HTMLParser):
+    """Tags with their attributes, and whether each that must be is closed."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_html_is_whole_and_loads_nothing(made: Path) -> None:
+    html, _ = report_of(made)
+    read = Read(html)
+    assert read.open == []
+    names = {tag for tag, _ in read.tags}
+    assert not names & {"script", "link", "iframe", "object", "embed", "base", "form", "use", "image"}
+    for tag, has in read.tags:
+        assert not {name for name in has if name.startswith("on")}
+        assert (has.get("src") or "data:").startswith("data:image/jpeg;base64,") or "src" not in has
+        assert "href" not in has or (tag == "a" and has["href"] in {one.source for one in PUBLISHED})
+    assert not re.search(r"url\(|@import", html)
+
+
+def test_names_of_films_are_only_text(made: Path) -> None:
+    html, markdown = report_of(made, model="<img src=x>")
+    assert "<script" not in html
+    assert "<img src=x" not in html
+    assert HOSTILE in Read(html).text
+    assert "<script" not in markdown
+    assert "<img" not in markdown
+    assert r"&lt;script&gt;alert\('1'\)&lt;&amp;script&gt;\|\`\[x\]\(http:" in markdown
+
+
+def test_the_worst_frame_is_the_one_that_was_spoilt(made: Path) -> None:
+    frame = worst_frames(scored(made), 3)[0]
+    assert (frame.sequence, frame.frame, frame.jf) == (HOSTILE, f"{BAD:05d}", 0)
+    _, markdown = report_of(made)
+    assert f"frame {BAD:05d}: J&F 0.000" in markdown
+    assert markdown.index("worst/01.jpg") < markdown.index(f"frame {BAD:05d}") < markdown.index("worst/02.jpg")
+
+
+def test_its_picture_is_the_frame_with_the_truth_outlined(made: Path) -> None:
+    html, _ = report_of(made, worst=1)
+    [data] = [has["src"] for tag, has in Read(html).tags if tag == "img"]
+    assert data is not None
+    jpeg = base64.b64decode(data.partition(",")[2])
+    assert (made / "report" / "worst" / "01.jpg").read_bytes() == jpeg
+    shown = np.asarray(Image.open(io.BytesIO(jpeg))).astype(int)
+    plain = np.asarray(
+        Image.open(made / "DAVIS" / "JPEGImages" / "480p" / HOSTILE / f"{BAD:05d}.png").convert("RGB")
+    ).astype(int)
+    assert shown.shape == (HEIGHT, WIDTH, 3)
+    far = two()[BAD] == 0
+    for _ in range(3):  # well away from any object the picture is as it was
+        far[1:] &= far[:-1].copy()
+        far[:-1] &= far[1:].copy()
+        far[:, 1:] &= far[:, :-1].copy()
+        far[:, :-1] &= far[:, 1:].copy()
+    assert np.abs(shown - plain)[far].mean() < 12
+    assert (shown.min(2) > 200).sum() > 40 > (plain.min(2) > 200).sum()
+
+
+def test_neighbours_of_a_frame_that_is_shown_are_passed_over(made: Path) -> None:
+    places = [int(frame.frame) for frame in worst_frames(scored(made), 99) if frame.sequence == "bee"]
+    assert len(places) == 2
+    assert abs(places[0] - places[1]) >= APART
+
+
+def test_bars_and_curves_are_of_the_score(made: Path) -> None:
+    worst, best = sequences(scored(made))
+    assert (worst.name, best.name) == (HOSTILE, "bee")
+    assert (best.jf, best.first, best.last) == (1, "00001", f"{FRAMES - 2:05d}")
+    assert worst.jf == pytest.approx(1 - 1 / (FRAMES - 2))
+    heights = [float(point.partition(",")[2]) for point in worst.curves[0].points.split()]
+    assert heights == [100.0 if t == BAD else 0.0 for t in range(1, FRAMES - 1)]
+    assert worst.curves[0].bars == "".join("▁" if t == BAD else "█" for t in range(1, FRAMES - 1))
+    html, _ = report_of(made)
+    assert "width: 90.0%" in html
+    assert "width: 100.0%" in html
+
+
+def test_families_are_apart_and_second_hand_figures_are_starred(made: Path) -> None:
+    html, markdown = report_of(made, model="weights/sam2_b.pt")
+    released, paper = markdown.index("### Released weights"), markdown.index("### The paper's models")
+    assert released < markdown.index("| 88.9\\* |") < paper < markdown.index("SAM 2.1 base+ | 90.2 |")
+    assert "sam2\\_b.pt (this model, as published)" in markdown
+    assert "sam2_b.pt (this model, as published)" in html
+    assert "as published" not in report_of(made, model="mine")[0]
+
+
+def said_of(model: str) -> list[str]:
+    """The rows, clauses and paragraphs of the page about a model."""
+    row = re.sub(r"^(EfficientTAM|SAM2Long on) ", "", model)
+    paragraphs = [part.replace("\n", " ") for part in PAGE.split("\n\n") if not part.startswith("|")]
+    clauses = [clause.strip() for part in paragraphs for clause in re.split("[;:]", part)]
+    lines = [line for line in PAGE.splitlines() if line.startswith((f"| {row} |", f"| {row} (", f"| `{row}` |"))]
+    named = [part for part in paragraphs if part.startswith(f"For `{row}`")]
+    return [*lines, *named, *(clause for clause in clauses if re.match(rf"{re.escape(row)} \d", clause))]
+
+
+def test_every_published_figure_stands_in_the_page() -> None:
+    for one in PUBLISHED:
+        said = said_of(one.model)
+        assert any(str(one.figure) in re.findall(r"\d+\.\d+", part) for part in said), (one, said)
+        assert one.source in PAGE, one
+
+
+def test_figures_marked_as_read_are_not_second_hand_there() -> None:
+    rows = [line for line in PAGE.splitlines() if "(second-hand)" in line and line.startswith("|")]
+    second = {line.split("|")[1].replace("(second-hand)", "").strip() for line in rows}
+    assert second == {one.model for one in PUBLISHED if one.family == "paper" and not one.read}
+
+
+def test_every_kind_of_score_has_its_sets() -> None:
+    assert set(BENCHMARKS) >= set(SCORES)
+    assert {one.benchmark for one in PUBLISHED} == {name for names in BENCHMARKS.values() for name in names}
+
+
+def test_films_of_sav_have_a_folder_for_each_object(tmp_path: Path) -> None:
+    store_objects(tmp_path / "sav_val" / "Annotations_6fps" / "v", two())
+    store_objects(tmp_path / "shown" / "v", np.roll(two(), 3, axis=2))
+    run_report = ["eval", "report", str(tmp_path / "shown"), str(tmp_path / "sav_val"), "--kind", "sav"]
+    with pytest.raises(SystemExit) as left:
+        run([*run_report, "--model", "mine", "--out", str(tmp_path / "out"), "--worst", "2"])
+    assert left.value.code == 0
+    markdown = (tmp_path / "out" / "report.md").read_text()
+    assert "masks are on grey" in markdown
+    assert "| SA-V val | SA-V test |" in markdown
+    assert len(list((tmp_path / "out" / "worst").iterdir())) == 2
+
+
+def test_pictures_that_lack_are_named(made: Path) -> None:
+    with pytest.raises(SourceError, match="name another, or none"):
+        write_report(
+            scored(made), made / "predictions", made / "DAVIS", made / "r", ReportOptions(made / "predictions" / "bee")
+        )
