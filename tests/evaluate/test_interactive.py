@@ -340,3 +340,19 @@ def test_the_command_prints_a_line_an_object_and_keeps_what_came_before_a_fault(
         run([*words, "--json", str(out)])
     assert left.value.code == 2
     assert [(row["film"], row["id"]) for row in json.loads(out.read_text())["rows"]] == [("ant", 1), ("ant", 2)]
+
+
+def test_a_film_that_cannot_be_opened_is_named_and_left_out(
+    tmp_path: Path, tracker: SAM, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("masklet.SAM", lambda *_, **__: tracker)
+    for name in ("ant", "bee"):
+        store_film(tmp_path, name, sole(3))
+    for path in (tmp_path / "JPEGImages" / "bee").iterdir():
+        path.unlink()
+    with pytest.raises(SystemExit) as left:
+        run(["eval", "interactive", "--root", str(tmp_path), "--mode", "online", "--frames", "1"])
+    said = capsys.readouterr()
+    assert left.value.code == 2
+    assert "bee" in said.err
+    assert "online: 1 objects in 1 films" in said.out

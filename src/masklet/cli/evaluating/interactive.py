@@ -32,7 +32,8 @@ def interactive(
     """J&F of films whose objects are corrected by clicks on up to 8 frames, as SAM 2 is measured; a line an object.
 
     offline: in every pass the worst frame gets three clicks, and the film is followed anew; online: one pass, halted
-    where the IoU falls below 0.75. The file of --json is written anew after every object.
+    where the IoU falls below 0.75. The file of --json is written anew after every object. The exit
+    code is 2 where films are broken and left out.
 
     \b
     Examples:
@@ -61,6 +62,8 @@ def interactive(
                     write_text(report_file, interactive_report(rows, options).to_json(name, **settings))
     for line in _total_lines(interactive_report(rows, options)):
         typer.echo(line)
+    if data.problems:
+        raise typer.Exit(2)
 
 
 def _object_line(row: InteractiveRow) -> str:
