@@ -17,6 +17,7 @@ from evaluate.made_predictions import FRAMES, HEIGHT, WIDTH, store_maps, store_o
 from masklet.cli.main import run
 from masklet.errors import SourceError
 from masklet.evaluate.reporting import PUBLISHED, ReportOptions, write_report
+from masklet.evaluate.reporting.page import RULES
 from masklet.evaluate.reporting.published import BENCHMARKS
 from masklet.evaluate.reporting.rows import APART, sequences, worst_frames
 from masklet.evaluate.scoring import SCORES, Score, score
@@ -101,6 +102,17 @@ def test_names_of_films_are_only_text(made: Path) -> None:
     assert r"&lt;script&gt;alert\('1'\)&lt;&amp;script&gt;\|\`\[x\]\(http:" in markdown
 
 
+def test_a_name_that_is_no_text_does_not_stop_the_report(made: Path) -> None:
+    for place in ("DAVIS/Annotations/480p", "DAVIS/JPEGImages/480p", "predictions"):
+        try:
+            (made / place / "bee").rename(made / place / "b\udcffe")
+        except OSError:
+            pytest.skip("this file system has names of text only")
+    html, markdown = report_of(made)
+    assert "b?e" in html
+    assert "Film b e, " in markdown
+
+
 def test_the_worst_frame_is_the_one_that_was_spoilt(made: Path) -> None:
     frame = worst_frames(scored(made), 3)[0]
     assert (frame.sequence, frame.frame, frame.jf) == (HOSTILE, f"{BAD:05d}", 0)
@@ -182,7 +194,7 @@ def test_figures_marked_as_read_are_not_second_hand_there() -> None:
 
 
 def test_every_kind_of_score_has_its_sets() -> None:
-    assert set(BENCHMARKS) >= set(SCORES)
+    assert set(BENCHMARKS) == set(RULES) == set(SCORES)
     assert {one.benchmark for one in PUBLISHED} == {name for names in BENCHMARKS.values() for name in names}
 
 

@@ -103,9 +103,8 @@ def write_report(
     for shown in page.worst:
         with atomic_path(place / shown.file) as temporary:
             temporary.write_bytes(shown.jpeg)
-    markdown = write_text(place / "report.md", _environment(html=False).get_template("report.md.j2").render(page=page))
-    html = _environment(html=True).get_template("report.html.j2").render(page=page)
-    return write_text(place / "report.html", html), markdown
+    html, markdown = (_rendered(page, name) for name in ("report.html", "report.md"))
+    return write_text(place / "report.html", html), write_text(place / "report.md", markdown)
 
 
 def _page(found: Score, predictions: Path, truth: Path, options: ReportOptions) -> _Page:
@@ -160,6 +159,11 @@ def _worst(
         objects = {name: colors[frame.sequence][name] for name, _ in frame.objects}
         painted = paint(picture, shown / frame.sequence, true / frame.sequence, objects, frame.frame)
         yield _Shown(frame, as_jpeg(painted), f"worst/{number:02d}.jpg")
+
+
+def _rendered(page: _Page, name: str) -> str:
+    text = _environment(html=name.endswith("html")).get_template(f"{name}.j2").render(page=page)
+    return text.encode("utf-8", "replace").decode()  # a file's name may be of bytes that are no text
 
 
 def _environment(*, html: bool) -> Environment:
