@@ -13,7 +13,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from masklet.bench import image, limits, worker
+from masklet import SAM
+from masklet.bench import image, limits, startup, video, worker
+from masklet.bench.video import VideoJob
 from masklet.cli.main import run
 from networks import small_network
 
@@ -30,15 +32,24 @@ def threads() -> Iterator[None]:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: None) -> Path:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: None, tracker: SAM) -> Path:
     """A folder; measuring is done in this process, small."""
     usual = limits.measure_limits
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch, "compile", lambda work: work)
     monkeypatch.setattr(image, "load", lambda name: SimpleNamespace(network=small_network()))
     monkeypatch.setattr(limits, "measure_limits", lambda device: usual(device, side=16, megabytes=1, rounds=1))
+    monkeypatch.setattr(video, "SAM", lambda *_, **__: tracker)
+    monkeypatch.setattr(worker, "ask_video", lambda job: video.measure_video(shorter(job)))
+    monkeypatch.setattr(startup, "_seconds", lambda words: 0.5)
     monkeypatch.setattr(worker, "ask_image", lambda job: image.measure_image(replace(job, picture=(60, 90), points=2)))
     return tmp_path
+
+
+def shorter(job: VideoJob) -> VideoJob:
+    """The same of a hundredth of the length, on small frames."""
+    lengths = tuple(max(length // 100, 1) for length in job.lengths)
+    return replace(job, frames=1, lengths=lengths, picture=(48, 64))
 
 
 def masklet(line: str, capsys: pytest.CaptureFixture[str]) -> tuple[int | str | None, str, str]:
@@ -57,7 +68,7 @@ def test_the_commands_run_as_written(here: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_the_page_has_the_commands() -> None:
-    assert {line.split()[2] for line in LINES} == {"image", "compare"}
+    assert {line.split()[2] for line in LINES} == {"image", "video", "startup", "compare"}
 
 
 def test_the_table_has_floor_and_limits(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,6 +97,9 @@ def test_what_was_not_measured_alike_is_said(here: Path, capsys: pytest.CaptureF
     [
         ("masklet bench image --precisions fp8", "precisions fp8: choose from fp32"),
         ("masklet bench image --device mars", "'mars' cannot be used here"),
+        ("masklet bench video --objects 0", "--objects '0' must be whole numbers from 1"),
+        ("masklet bench video --objects 65", "objects 65 and frames 20 must be 1 to 64"),
+        ("masklet bench video --lengths ten", "--lengths 'ten' must be whole numbers"),
         ("masklet bench compare none.json none.json", "none.json cannot be read"),
     ],
 )

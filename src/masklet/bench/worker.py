@@ -13,9 +13,10 @@ from typing import Any
 
 from masklet.bench.image import ImageAnswer, ImageJob, measure_image
 from masklet.bench.record import Case
+from masklet.bench.video import VideoAnswer, VideoJob, measure_video
 from masklet.errors import MaskletError, ModelError, StateError
 
-__all__ = ["answer", "ask_image"]
+__all__ = ["answer", "ask_image", "ask_video"]
 
 
 def ask_image(job: ImageJob) -> ImageAnswer:
@@ -33,6 +34,20 @@ def ask_image(job: ImageJob) -> ImageAnswer:
     return ImageAnswer(_cases(told), int(told["operations"]))
 
 
+def ask_video(job: VideoJob) -> VideoAnswer:
+    """`measure_video(job)` in a process of its own.
+
+    Example:
+        >>> ask_video(VideoJob("builtin", objects=4)).cases[0].name
+        'a frame'
+
+    Raises:
+        ModelError: what the process refused.
+        StateError: the process ended without an answer.
+    """
+    return VideoAnswer(_cases(_ask({"video": asdict(job)})))
+
+
 def answer(question: str) -> str:
     """The answer to a job as a process gives it; what a user did wrong is an answer too.
 
@@ -46,9 +61,10 @@ def answer(question: str) -> str:
         return json.dumps({"error": str(error)})
 
 
-def _measure(told: dict[str, Any]) -> ImageAnswer:
-    job = told["image"]
-    return measure_image(ImageJob(**(job | {"picture": tuple(job["picture"])} if "picture" in job else job)))
+def _measure(told: dict[str, Any]) -> ImageAnswer | VideoAnswer:
+    ((kind, job),) = told.items()
+    given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in job.items()}
+    return measure_image(ImageJob(**given)) if kind == "image" else measure_video(VideoJob(**given))
 
 
 def _ask(question: dict[str, Any]) -> dict[str, Any]:

@@ -7,11 +7,15 @@ import typer
 from masklet.cli.benchmarking.compare import compare
 from masklet.cli.benchmarking.family import family
 from masklet.cli.benchmarking.image import image
+from masklet.cli.benchmarking.startup import startup
+from masklet.cli.benchmarking.video import video
 
 __all__ = ["app"]
 
 app = typer.Typer(help="Measure how fast models are here.", no_args_is_help=True)
 app.command("image")(image)
+app.command("video")(video)
+app.command("startup")(startup)
 app.command("compare")(compare)
 app.command("family")(family)
 
