@@ -35,7 +35,7 @@ class Published:
     `read` is whether it was read in its source, or is second-hand.
 
     Example:
-        >>> Published("XMem", "DAVIS 2017 val", 86.0, "https://github.com/facebookresearch/EdgeTAM", True, "other")
+        >>> xmem = Published("XMem", "DAVIS 2017 val", 86.0, "https://github.com/facebookresearch/EdgeTAM", True, "other")
     """
 
     model: str
@@ -120,5 +120,10 @@ def fits(kind: str) -> list[Published]:
 
 
 def same(model: str, published: Published) -> bool:
-    """Whether a figure is of this very model: published models are named by their files, or as in their papers."""
+    """Whether a figure is of this very model: published models are named by their files, or as in their papers.
+
+    Example:
+        >>> same("weights/sam2_b.pt", fits("davis17")[0])
+        True
+    """
     return Path(model).name == published.model
