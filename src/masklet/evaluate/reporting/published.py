@@ -35,7 +35,7 @@ class Published:
     `read` is whether it was read in its source, or is second-hand.
 
     Example:
-        >>> xmem = Published("XMem", "DAVIS 2017 val", 86.0, "https://github.com/facebookresearch/EdgeTAM", True, "other")
+        >>> xmem = Published("XMem", "MOSE val", 59.6, "https://github.com/facebookresearch/EdgeTAM", True, "other")
     """
 
     model: str
