@@ -18,19 +18,20 @@ so far, from the first frame to the last annotated one. After k passes k frames 
 **online**: one pass forwards. The first frame is interacted with; wherever J of an annotated frame falls below 0.75,
 the pass halts, the frame is interacted with, and the pass goes on from the corrected frame, until 8 frames were
 interacted with; from there on nothing is corrected. Frames that lie behind are not followed again. The figures are J&F
-of the pass, and how many frames were interacted with.
+of the pass, and how many frames were interacted with. (The paper's online figure is the mean over runs with at most 1,
+2, ... 8 frames, which are runs of their own here: `InteractiveOptions("online", frames=1)` and so on.)
 
 **Measured** are J and F (`masklet.evaluate.metrics`) on every annotated frame from the first frame on, those that were
 interacted with included, as they are after the clicks. Where the truth does not show the object, both are 1 if nothing
 is shown, else 0; so such a frame may be corrected too. An object has the mean over its frames, J&F is the mean of J
 and F, and a data set has the mean over the objects of all its films.
 
-What the paper leaves open, and what is done here: which frames count (all annotated ones from the first frame on);
-whether an interacted frame counts (yes); the first frame of an object that comes late (its first annotated one);
-frames without the object (above); ties (the earliest); a frame that is the worst again (above); whether the logits of
-the last pass go with a click on a frame that was followed before (yes, with the memory of the frames before it, as
-`Session.correct` does); and whether the mean of a data set is over objects or films (objects). Figures are for
-comparison among models measured here; beside the paper's they are a guide.
+What the paper (appendix on interactive evaluation) leaves open, and what is done here: whether an interacted frame
+counts (yes); the first frame of an object that comes late (its first annotated one); frames without the object
+(above); ties (the earliest); a frame that is the worst again (above); whether the logits of the last pass go with a
+click on a frame that was followed before (yes, with the memory of the frames before it, as `Session.correct` does);
+and whether the mean of a data set is over objects or films (objects). Figures are for comparison among models measured
+here; beside the paper's they are a guide.
 
 Shapes: H height, W width.
 """
