@@ -76,8 +76,8 @@ def begin(config: TrainConfig, device: torch.device | str = "cpu") -> RunState:
         model.image_encoder.trunk.checkpointing = config.checkpointing
     elif config.checkpointing:
         raise InputError(
-            f"checkpointing is for trunks with attention throughout (SAM 2 tiny to large), and that of {config.model} has "
-            "none to do again; leave it out: a smaller batch or size takes less memory"
+            f"checkpointing is for trunks with attention throughout (SAM 2 tiny to large), and {config.model} has "
+            "none of these; leave it out: a smaller batch or size takes less memory"
         )
     if config.lora:
         add_lora(model, config.lora)
