@@ -39,6 +39,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: None, tracker
     monkeypatch.setattr(torch, "compile", lambda work: work)
     monkeypatch.setattr(image, "load", lambda name: SimpleNamespace(network=small_network()))
     monkeypatch.setattr(limits, "measure_limits", lambda device: usual(device, side=16, megabytes=1, rounds=1))
+    monkeypatch.setattr(video, "WARM", 1)
     monkeypatch.setattr(video, "SAM", lambda *_, **__: tracker)
     monkeypatch.setattr(worker, "ask_video", lambda job: video.measure_video(shorter(job)))
     monkeypatch.setattr(startup, "_seconds", lambda words: 0.5)
