@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from functools import partial
 from pathlib import Path
 
@@ -100,6 +101,20 @@ def test_the_error_of_one_ends_the_run_and_what_is_written_is_gone_on_with(tmp_p
     films = films_of("davis17", davis(tmp_path / "DAVIS", "ant", "bad", "bee", "cow"))
     with pytest.raises(SourceError, match="bad is bad"):
         predict_apart(fails, films, tmp_path / "out", workers=2)
+    assert tree(predict(knows(), films, tmp_path / "out")) == tree(predict(knows(), films, tmp_path / "whole"))
+
+
+def test_a_stopped_run_leaves_no_process_and_is_gone_on_with(tmp_path: Path) -> None:
+    films = films_of("davis17", davis(tmp_path / "DAVIS", "ant", "bee", "cow"))
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    before = multiprocessing.active_children()
+    with pytest.raises(KeyboardInterrupt):
+        predict_apart(knows, films, tmp_path / "out", workers=2, step=stop)
+    assert multiprocessing.active_children() == before
+    assert any(film.is_there(tmp_path / "out") for film in films)
     assert tree(predict(knows(), films, tmp_path / "out")) == tree(predict(knows(), films, tmp_path / "whole"))
 
 

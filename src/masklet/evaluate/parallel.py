@@ -84,7 +84,7 @@ def _spread(
             ) from error
         except BaseException:  # Ctrl-C too: the films at work end at their next frame, the others are not begun
             stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
             raise
 
 
