@@ -36,6 +36,10 @@ def test_the_floor_is_operations_by_rate() -> None:
     assert Limits(100.0, 200.0, 10.0).floor_s(50e9, "bf16") == 0.25
 
 
+def test_the_best_of_two_readings() -> None:
+    assert Limits(1.0, 5.0, 3.0).best(Limits(2.0, 4.0, 3.0)) == Limits(2.0, 5.0, 3.0)
+
+
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     whole = record(ENCODE, Case("encode", "bf16", "s", note="not here: no"))
     path = tmp_path / "a.json"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import torch
 from torch import nn
@@ -28,6 +28,16 @@ class Limits:
     bf16_gflops: float
     copy_gbytes: float
     """A second, read and written."""
+
+    def best(self, other: Limits) -> Limits:
+        """The higher of either rate: on a busy machine one reading alone is too low.
+
+        Example:
+            >>> Limits(1.0, 2.0, 3.0).best(Limits(2.0, 1.0, 3.0))
+            Limits(fp32_gflops=2.0, bf16_gflops=2.0, copy_gbytes=3.0)
+        """
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return Limits(*(max(pair) for pair in pairs))
 
     def floor_s(self, operations: float, precision: str) -> float:
         """Seconds that as many operations take at the rate of `precision`; no program is faster.

@@ -32,8 +32,8 @@ def image(
 ) -> None:
     """How long encoding, one prompt, 64 prompts and everything take, and how much memory.
 
-    Every precision is measured in a process of its own. What the machine can do at best is measured first; the floor
-    of encoding is what its operations take at that rate, and share how much of the rate is reached.
+    Every precision is measured in a process of its own. What the machine can do at best is measured before and after; the
+    floor of encoding is what its operations take at that rate, and share how much of the rate is reached.
 
     \b
     Examples:
@@ -56,11 +56,13 @@ def image(
     place, name = device_of(device), model or "builtin"
     jobs = _jobs(ImageJob(name, "", place, repeats, points, threads, image_size), listed(precisions), compiled=compiled)
     limits = measure_limits(place)
-    cases: list[Case] = []
+    answers: list[ImageAnswer] = []
     with counting("settings", len(jobs), wanted=True) as step:
         for job in jobs:
-            cases += _with_floor(worker.ask_image(job), job, limits)
+            answers.append(worker.ask_image(job))
             step()
+    limits = limits.best(measure_limits(place))
+    cases = [case for job, found in zip(jobs, answers, strict=True) for case in _with_floor(found, job, limits)]
     options: dict[str, Option] = {
         "precisions": precisions,
         "repeats": repeats,
