@@ -32,8 +32,8 @@ def image(
 ) -> None:
     """How long encoding, one prompt, 64 prompts and everything take, and how much memory.
 
-    Every precision is measured in a process of its own. What the machine can do at best is measured before and after; the
-    floor of encoding is what its operations take at that rate, and share how much of the rate is reached.
+    Every precision is measured in a process of its own. What the machine can do at best is measured before and after;
+    the floor of encoding is what its operations take at that rate, and share how much of the rate is reached.
 
     \b
     Examples:
