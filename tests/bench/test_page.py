@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,10 +24,9 @@ LINES = re.findall(r"^masklet bench .*$", SECTION, re.MULTILINE)
 
 
 @pytest.fixture
-def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+def threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are left alone: once set, even to what they were, the last bits of masks in later tests are others."""
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
 
 
 @pytest.fixture
