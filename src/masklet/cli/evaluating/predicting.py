@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import tempfile
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,132 +30,103 @@ _Out = Annotated[
 ]
 _Prompt = Annotated[str, typer.Option(help="Said of each object where it comes: mask, box or click.")]
 _Split = Annotated[str | None, typer.Option("--set", help="A list of ImageSets, or a folder of the data set.")]
+_Seen = Annotated[Path | None, typer.Option(help="What was trained on: its meta.json, or a text.")]
 _Limit = Annotated[int | None, typer.Option(help="Only so many films, the first by name.", min=1)]
 _Workers = Annotated[
     int, typer.Option(help="Films at once, each in a process with a model of its own; the same files.", min=1)
 ]
 
 
-def davis17(
+def _measure(
+    kind: str,
     root: _Root,
     model: EvalModel = None,
     out: _Out = None,
     prompt: _Prompt = "mask",
     subset: _Split = None,
     limit: _Limit = None,
+    seen: _Seen = None,
     workers: _Workers = 1,
     image_size: ImageSize = None,
     precision: Precision = "fp32",
     report_file: ObjectFile = None,
 ) -> None:
+    wanted = _Wanted(kind, root, model, prompt, image_size, precision, workers, seen)
+    _run(wanted, wanted.films(subset, limit), out, report_file)
+
+
+def _command(kind: str, about: str, without: tuple[str, ...] = ("seen",)) -> Callable[..., None]:
+    """The command of a benchmark: `_measure`, without those options that mean nothing there."""
+
+    def command(**options: Any) -> None:
+        _measure(kind, **options)
+
+    whole = inspect.signature(_measure, eval_str=True)
+    kept = [own for name, own in whole.parameters.items() if name not in ("kind", *without)]
+    command.__name__, command.__doc__ = kind, about
+    command.__signature__ = whole.replace(parameters=kept)  # type: ignore[attr-defined]
+    return command
+
+
+davis17 = _command(
+    "davis17",
     """J and F with mean, recall and decay, as the authors of DAVIS 2017 count them; or a zip for the server.
 
-    Films are followed from their first annotation (of val, unless --set names another list). With --out label maps of
-    every frame are kept, and OUT.zip beside them. Where the truth is not there (test-dev) there is no score.
+Films are followed from their first annotation (of val, unless --set names another list). With --out label maps of
+every frame are kept, and OUT.zip beside them. Where the truth is not there (test-dev) there is no score.
 
-    \b
-    Examples:
-      masklet eval davis17 --root DAVIS --json davis17.json
-      masklet eval davis17 --root DAVIS --set test-dev --out test-dev
-    """
-    wanted = _Wanted("davis17", root, model, prompt, image_size, precision, workers)
-    _run(wanted, wanted.films(subset, limit), out, report_file)
-
-
-def ytvos(
-    root: _Root,
-    model: EvalModel = None,
-    out: _Out = None,
-    prompt: _Prompt = "mask",
-    subset: _Split = None,
-    limit: _Limit = None,
-    seen: Annotated[Path | None, typer.Option(help="What was trained on: its meta.json, or a text.")] = None,
-    workers: _Workers = 1,
-    image_size: ImageSize = None,
-    precision: Precision = "fp32",
-    report_file: ObjectFile = None,
-) -> None:
+\b
+Examples:
+  masklet eval davis17 --root DAVIS --json davis17.json
+  masklet eval davis17 --root DAVIS --set test-dev --out test-dev
+""",
+)
+ytvos = _command(
+    "ytvos",
     """Predictions for the server of YouTube-VOS, OUT.zip; where the truth is there, the score by its definition.
 
-    Each object is followed from the first annotation that shows it (of valid, unless --set names another folder).
+Each object is followed from the first annotation that shows it (of valid, unless --set names another folder).
 
-    \b
-    Example:
-      masklet eval ytvos --root YouTubeVOS --out ytvos
-    """
-    wanted = _Wanted("ytvos", root, model, prompt, image_size, precision, workers, seen)
-    _run(wanted, wanted.films(subset, limit), out, report_file)
-
-
-def mose(
-    root: _Root,
-    model: EvalModel = None,
-    out: _Out = None,
-    prompt: _Prompt = "mask",
-    subset: _Split = None,
-    limit: _Limit = None,
-    workers: _Workers = 1,
-    image_size: ImageSize = None,
-    precision: Precision = "fp32",
-    report_file: ObjectFile = None,
-) -> None:
+\b
+Example:
+  masklet eval ytvos --root YouTubeVOS --out ytvos
+""",
+    without=(),
+)
+mose = _command(
+    "mose",
     """Predictions for the server of MOSE, OUT.zip; where the truth is there, J and F as DAVIS counts them.
 
-    Films are followed from their first annotation (of valid, unless --set names another folder).
+Films are followed from their first annotation (of valid, unless --set names another folder).
 
-    \b
-    Example:
-      masklet eval mose --root MOSE --out mose
-    """
-    wanted = _Wanted("mose", root, model, prompt, image_size, precision, workers)
-    _run(wanted, wanted.films(subset, limit), out, report_file)
-
-
-def lvos(
-    root: _Root,
-    model: EvalModel = None,
-    out: _Out = None,
-    prompt: _Prompt = "mask",
-    subset: _Split = None,
-    limit: _Limit = None,
-    workers: _Workers = 1,
-    image_size: ImageSize = None,
-    precision: Precision = "fp32",
-    report_file: ObjectFile = None,
-) -> None:
+\b
+Example:
+  masklet eval mose --root MOSE --out mose
+""",
+)
+lvos = _command(
+    "lvos",
     """J and F on LVOS v2, means over objects, on every annotated frame after the first that shows the object.
 
-    Each object is followed from the first annotation that shows it (of valid, unless --set names another folder).
+Each object is followed from the first annotation that shows it (of valid, unless --set names another folder).
 
-    \b
-    Example:
-      masklet eval lvos --root LVOS --json lvos.json
-    """
-    wanted = _Wanted("lvos", root, model, prompt, image_size, precision, workers)
-    _run(wanted, wanted.films(subset, limit), out, report_file)
-
-
-def sav(
-    root: _Root,
-    model: EvalModel = None,
-    out: _Out = None,
-    prompt: _Prompt = "mask",
-    limit: _Limit = None,
-    workers: _Workers = 1,
-    image_size: ImageSize = None,
-    precision: Precision = "fp32",
-    report_file: ObjectFile = None,
-) -> None:
+\b
+Example:
+  masklet eval lvos --root LVOS --json lvos.json
+""",
+)
+sav = _command(
+    "sav",
     """J and F on the val or test set of SA-V, as its evaluator counts them.
 
-    Each object is followed from the first annotation that shows it; with --out a folder for each object is kept.
+Each object is followed from the first annotation that shows it; with --out a folder for each object is kept.
 
-    \b
-    Example:
-      masklet eval sav --root sav_val --json sav.json
-    """
-    wanted = _Wanted("sav", root, model, prompt, image_size, precision, workers)
-    _run(wanted, wanted.films(None, limit), out, report_file)
+\b
+Example:
+  masklet eval sav --root sav_val --json sav.json
+""",
+    without=("subset", "seen"),
+)
 
 
 @dataclass(frozen=True)

@@ -135,18 +135,16 @@ def _record(predictions: Path) -> dict[str, str]:
 
 
 def _peers(kind: str, family: str, model: str) -> list[_Peer]:
-    known = [one for one in fits(kind) if one.family == family]
-    cells = {(one.model, one.benchmark): one for one in known}
-    return [
-        _Peer(
-            name,
-            tuple(cells.get((name, benchmark)) for benchmark in BENCHMARKS[kind]),
-            any(same(model, o) for o in own),
-        )
-        for name, own in (
-            (name, [o for o in known if o.model == name]) for name in dict.fromkeys(o.model for o in known)
-        )
-    ]
+    """A row for each published model of a family, in the order in which they are listed."""
+    by_model: dict[str, dict[str, Published]] = {}
+    for one in fits(kind):
+        if one.family == family:
+            by_model.setdefault(one.model, {})[one.benchmark] = one
+    rows = []
+    for name, own in by_model.items():
+        ours = any(same(model, one) for one in own.values())
+        rows.append(_Peer(name, tuple(own.get(benchmark) for benchmark in BENCHMARKS[kind]), ours))
+    return rows
 
 
 def _worst(
