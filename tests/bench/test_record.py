@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from masklet.bench.compare import compare, differences
 from masklet.bench.limits import Limits
-from masklet.bench.machine import Machine, commit_of, peak_mb, processor_name, resident_mb, this_machine
+from masklet.bench.machine import Machine, commit_of, peak_mb, processor_name, resident_mb, this_machine, timed
 from masklet.bench.record import Case, Record, new_record, read_record
 from masklet.errors import InputError
 
@@ -53,6 +54,27 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert told["date"].startswith("20")
 
 
+def test_rows_of_peers_are_read_as_they_were_written(tmp_path: Path) -> None:
+    peer = Case("encode", "fp32", "s", (2.0,), program="sam2", ratio=0.5, lowest_iou=0.999, logits_error=3e-6)
+    whole = replace(record(ENCODE, peer), versions={"sam2": "1.1.0"}, command="masklet bench image")
+    path = tmp_path / "a.json"
+    path.write_text(whole.to_json())
+    assert read_record(path) == whole
+
+
+def test_records_from_before_there_were_peers_are_read(tmp_path: Path) -> None:
+    told = json.loads(record(ENCODE).to_json())
+    for name in ("versions", "command"):
+        del told[name]
+    for name in ("program", "ratio", "lowest_iou", "logits_error"):
+        del told["cases"][0][name]
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps(told))
+    found = read_record(path)
+    assert found.cases == (ENCODE,)
+    assert (dict(found.versions), found.command) == ({}, None)
+
+
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", "null", '{"cases": 3}', '{"machine": {}, "limits": null, "cases": []}']
 )
@@ -80,6 +102,15 @@ def test_ratios_and_what_is_marked() -> None:
     assert compare(record(far), record(ENCODE))[0].differs
 
 
+def test_programs_are_compared_with_themselves() -> None:
+    peer = replace(ENCODE, program="sam2", samples=(6.0,), ratio=0.5)
+    pairs = compare(record(ENCODE, peer), record(peer, ENCODE))
+    assert [(pair.before.program, pair.after.program, pair.ratio) for pair in pairs] == [
+        ("masklet", "masklet", 1),
+        ("sam2", "sam2", 1),
+    ]
+
+
 def test_single_samples_are_never_marked() -> None:
     memory = Case("peak memory", "fp32", "MB", (100.0,))
     (pair,) = compare(record(memory), record(replace(memory, samples=(900.0,))))
@@ -99,6 +130,10 @@ def test_other_machines_and_options_are_said() -> None:
     theirs = replace(ours, machine=replace(MACHINE, threads=4), options={"repeats": 3})
     assert differences(ours, ours) == []
     assert differences(ours, theirs) == ["threads: 1 and 4", "repeats: 5 and 3"]
+
+
+def test_a_call_takes_as_long_as_it_takes() -> None:
+    assert timed(lambda: time.sleep(0.02)) >= 0.02
 
 
 def test_this_machine_is_named() -> None:

@@ -1,9 +1,11 @@
 """How fast models are on this machine, and how much memory they take.
 
 image    encoding, prompts and everything on one picture
-video    seconds a frame by number of objects, memory by length
+film     the film that everybody follows
+video    seconds a frame by number of objects and by part, memory by length
 startup  from a command to its first mask
 record   one run as JSON
+tables   one run in Markdown
 compare  two runs side by side
 limits   what the machine can do at best
 machine  where something was measured

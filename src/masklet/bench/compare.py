@@ -62,5 +62,5 @@ def differences(before: Record, after: Record) -> list[str]:
     return [f"{name}: {ours.get(name)} and {theirs.get(name)}" for name in names if ours.get(name) != theirs.get(name)]
 
 
-def _key(case: Case) -> tuple[str, str, str]:
-    return case.name, case.setting, case.unit
+def _key(case: Case) -> tuple[str, str, str, str]:
+    return case.name, case.program, case.setting, case.unit

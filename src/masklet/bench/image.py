@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -12,7 +11,7 @@ import torch
 
 from masklet.bench.family import PICTURE_SIZE, made_picture
 from masklet.bench.limits import encoder_operations
-from masklet.bench.machine import peak_mb, settle
+from masklet.bench.machine import peak_mb, timed
 from masklet.bench.record import Case
 from masklet.image.encoding import PlainEncoder
 from masklet.image.everything import preset, segment_everything
@@ -126,12 +125,4 @@ def _memory(job: ImageJob) -> list[Case]:
 
 def _samples(work: Callable[[], object], job: ImageJob) -> tuple[float, ...]:
     work()
-    return tuple(_seconds(work, job.device) for _ in range(job.repeats))
-
-
-def _seconds(work: Callable[[], object], device: str) -> float:
-    settle(device)
-    began = time.perf_counter()
-    work()
-    settle(device)
-    return time.perf_counter() - began
+    return tuple(timed(work, job.device) for _ in range(job.repeats))

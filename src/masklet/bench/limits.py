@@ -5,7 +5,6 @@ A matrix product of n x n by n x n counts as 2 n^3 operations, a copy as twice i
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
 
@@ -14,7 +13,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from masklet.bench.machine import settle
+from masklet.bench.machine import timed
 from masklet.models.base import PromptableNetwork
 
 __all__ = ["Limits", "encoder_operations", "measure_limits"]
@@ -84,11 +83,5 @@ def _rate(device: str, side: int, dtype: torch.dtype, rounds: int) -> float:
 
 
 def _best(work: Callable[[], object], device: str, rounds: int) -> float:
-    found = []
-    for _ in range(rounds + 1):
-        settle(device)
-        began = time.perf_counter()
-        work()
-        settle(device)
-        found.append(time.perf_counter() - began)
+    found = [timed(work, device) for _ in range(rounds + 1)]
     return max(min(found[1:]), 1e-9)

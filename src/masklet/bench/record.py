@@ -14,7 +14,7 @@ from masklet.bench.limits import Limits
 from masklet.bench.machine import Machine, commit_of
 from masklet.errors import InputError
 
-__all__ = ["Case", "Option", "Record", "new_record", "read_record"]
+__all__ = ["Case", "Option", "Record", "case_of", "new_record", "read_record"]
 
 Option: TypeAlias = str | int | float | bool | list[int] | list[str] | None
 
@@ -32,6 +32,13 @@ class Case:
     """What the machine's limit implies, in the same unit."""
     note: str | None = None
     """Why there are no samples, or what is to be said of them."""
+    program: str = "masklet"
+    ratio: float | None = None
+    """On a peer's row: masklet's time by its, in the same setting; below 1 masklet is faster."""
+    lowest_iou: float | None = None
+    """On a peer's row: of its masks and masklet's, the two that agree least."""
+    logits_error: float | None = None
+    """On a peer's row: the largest difference of a logit, in standard deviations of the peer's logits."""
 
     @property
     def median(self) -> float | None:
@@ -70,6 +77,10 @@ class Record:
     date: str
     limits: Limits | None
     cases: tuple[Case, ...] = field(default=())
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Of peers, by program."""
+    command: str | None = None
+    """The command line that made it."""
 
     def to_json(self) -> str:
         """The record as text; figures that follow from the samples are written too.
@@ -130,12 +141,21 @@ def _told(case: Case) -> dict[str, Any]:
 
 def _record(told: dict[str, Any]) -> Record:
     limits = None if told["limits"] is None else Limits(**told["limits"])
-    parts = {"machine": Machine(**told["machine"]), "limits": limits, "cases": tuple(map(_case, told["cases"]))}
+    parts = {"machine": Machine(**told["machine"]), "limits": limits, "cases": tuple(map(case_of, told["cases"]))}
     return Record(**(told | parts))
 
 
-def _case(told: dict[str, Any]) -> Case:
-    samples = tuple(float(value) for value in told["samples"])
-    floor = None if told["floor"] is None else float(told["floor"])
-    name, setting, unit = str(told["name"]), str(told["setting"]), str(told["unit"])
-    return Case(name, setting, unit, samples, floor, told["note"])
+def case_of(told: Mapping[str, Any]) -> Case:
+    """A case as `asdict` or a record in JSON tells it; figures that follow from others are not read.
+
+    Example:
+        >>> case_of({"name": "encode", "setting": "fp32", "unit": "s", "samples": [0.04]}).median
+        0.04
+    """
+    given: dict[str, Any] = {name: str(told[name]) for name in ("name", "setting", "unit", "program") if name in told}
+    given |= {name: _figure(told.get(name)) for name in ("floor", "ratio", "lowest_iou", "logits_error")}
+    return Case(samples=tuple(map(float, told["samples"])), note=told.get("note"), **given)
+
+
+def _figure(value: float | None) -> float | None:
+    return None if value is None else float(value)

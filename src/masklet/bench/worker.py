@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from masklet.bench.image import ImageAnswer, ImageJob, measure_image
-from masklet.bench.record import Case
+from masklet.bench.record import Case, case_of
 from masklet.bench.video import VideoAnswer, VideoJob, measure_video
 from masklet.errors import MaskletError, ModelError, StateError
 
@@ -80,7 +80,7 @@ def _ask(question: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cases(told: dict[str, Any]) -> tuple[Case, ...]:
-    return tuple(Case(**(case | {"samples": tuple(case["samples"])})) for case in told["cases"])
+    return tuple(map(case_of, told["cases"]))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["compare"]
 
-COLUMNS = ("case", "setting", "A", "B", "B/A", "")
+COLUMNS = ("case", "program", "setting", "A", "B", "B/A", "")
 
 
 def compare(
@@ -44,4 +44,4 @@ def compare(
 def _row(pair: Comparison) -> tuple[str, ...]:
     before, after = pair.before, pair.after
     medians = (amount(case.median, case.unit) for case in (before, after))
-    return (before.name, before.setting, *medians, f"{pair.ratio:.2f}", "*" if pair.differs else "")
+    return (before.name, before.program, before.setting, *medians, f"{pair.ratio:.2f}", "*" if pair.differs else "")

@@ -1,0 +1,101 @@
+"""What was measured as tables and sentences in Markdown: the same on a terminal and in a page."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from masklet.bench.record import Case, Record
+
+__all__ = ["TEXT", "amount", "markdown", "record_lines", "record_table"]
+
+TEXT = ("case", "program", "setting")
+"""Columns of words; those of figures are aligned to the right."""
+COLUMNS = ("case", "setting", "median", "lowest", "spread", "floor", "share")
+AGAINST = ("ratio", "lowest IoU", "logits error")
+"""Columns of a run with peers."""
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[str] = TEXT) -> list[str]:
+    r"""The lines of a table; `left` are the columns that are aligned to the left.
+
+    Example:
+        >>> markdown(("case", "median"), [("encode", "39.1 ms")])
+        ['| case   |  median |', '| ------ | ------: |', '| encode | 39.1 ms |']
+    """
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in (columns, *rows)]
+    widths = [max(3, *(len(cell) for cell in column)) for column in zip(*cells, strict=True)]
+    sides = [str.ljust if title in left else str.rjust for title in columns]
+    rules = [
+        "-" * width if title in left else "-" * (width - 1) + ":" for title, width in zip(columns, widths, strict=True)
+    ]
+    padded = [[side(cell, width) for side, cell, width in zip(sides, row, widths, strict=True)] for row in cells]
+    return [f"| {' | '.join(row)} |" for row in (padded[0], rules, *padded[1:])]
+
+
+def record_table(record: Record) -> list[str]:
+    """A row a case; programs and how masklet compares with them only where there are peers.
+
+    Example:
+        >>> print("\n".join(record_table(read_record("before.json"))))
+    """
+    if all(case.program == "masklet" for case in record.cases):
+        return markdown(COLUMNS, [_row(case) for case in record.cases])
+    rows = [(case.name, case.program, *_row(case)[1:], *_against(case)) for case in record.cases]
+    return markdown((COLUMNS[0], "program", *COLUMNS[1:], *AGAINST), rows)
+
+
+def record_lines(record: Record) -> list[str]:
+    """Sentences that go with the table: machine, versions, limits, notes.
+
+    Example:
+        >>> record_lines(read_record("before.json"))[0]
+        'builtin; AMD EPYC, 2 cores, 2 thread(s), cpu, torch 2.13.0, Python 3.11.7; masklet 0.1.0, 9d146d7b...'
+    """
+    machine, limits = record.machine, record.limits
+    versions = ", ".join(
+        f"{name} {version}" for name, version in {"masklet": record.masklet, **record.versions}.items()
+    )
+    lines = [
+        f"{record.model}; {machine.processor}, {machine.cores} cores, {machine.threads} thread(s), {machine.device}, "
+        f"torch {machine.torch}, Python {machine.python}; {versions}, {record.commit or 'no checkout'}."
+    ]
+    if limits is not None:
+        lines.append(
+            f"Measured limits: {limits.fp32_gflops:.0f} G operations/s in fp32, {limits.bf16_gflops:.0f} in bf16, "
+            f"copying {limits.copy_gbytes:.1f} GB/s."
+        )
+    return lines + [f"{_named(case)}: {case.note}" for case in record.cases if case.note]
+
+
+def amount(value: float | None, unit: str) -> str:
+    """A figure with its unit, seconds below one in milliseconds; nothing for None.
+
+    Example:
+        >>> amount(0.0391, "s")
+        '39.1 ms'
+    """
+    if value is None:
+        return ""
+    if unit == "s":
+        return f"{value:.2f} s" if value >= 1 else f"{value * 1e3:.1f} ms"
+    return f"{value:.1f} {unit}"
+
+
+def _row(case: Case) -> tuple[str, ...]:
+    if not case.samples:
+        return (case.name, case.setting, "not here", *[""] * 4)
+    amounts = (amount(value, case.unit) for value in (case.median, case.lowest, case.spread, case.floor))
+    return (case.name, case.setting, *amounts, "" if case.share is None else f"{case.share:.0%}")
+
+
+def _against(case: Case) -> tuple[str, ...]:
+    figures = ((case.ratio, ".2f"), (case.lowest_iou, ".4f"), (case.logits_error, ".1e"))
+    return tuple("" if value is None else format(value, way) for value, way in figures)
+
+
+def _named(case: Case) -> str:
+    return ", ".join(
+        (case.name, case.setting) if case.program == "masklet" else (case.name, case.program, case.setting)
+    )
