@@ -1,14 +1,15 @@
 """How fast models are on this machine, and how much memory they take.
 
-image    encoding, prompts and everything on one picture
-film     the film that everybody follows
-video    seconds a frame by number of objects and by part, memory by length
-startup  from a command to its first mask
-record   one run as JSON
-tables   one run in Markdown
-compare  two runs side by side
-limits   what the machine can do at best
-machine  where something was measured
-worker   measuring in a process of its own
-family   the models of the family in one table
+image         encoding, prompts and everything on one picture
+film          the film that everybody follows
+video         seconds a frame by number of objects and by part, memory by length
+startup       from a command to its first mask
+record        one run as JSON
+tables        one run in Markdown
+compare       two runs side by side
+limits        what the machine can do at best
+machine       where something was measured
+worker        measuring in a process of its own
+family        the models of the family in one table
+environments  programs to compare with, each in a Python environment of its own
 """

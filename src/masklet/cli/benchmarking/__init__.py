@@ -7,6 +7,7 @@ import typer
 from masklet.cli.benchmarking.compare import compare
 from masklet.cli.benchmarking.family import family
 from masklet.cli.benchmarking.image import image
+from masklet.cli.benchmarking.peers import peers
 from masklet.cli.benchmarking.startup import startup
 from masklet.cli.benchmarking.video import video
 
@@ -18,6 +19,7 @@ app.command("video")(video)
 app.command("startup")(startup)
 app.command("compare")(compare)
 app.command("family")(family)
+app.command("peers")(peers)
 
 
 @app.callback()
