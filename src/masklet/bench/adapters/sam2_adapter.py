@@ -1,0 +1,141 @@
+"""facebookresearch/sam2 (`pip install sam2`, Apache-2.0) beside masklet, by its public names."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import Any
+
+from serving import Job, Seen, autocast, serve
+
+CONFIG_FILES = {
+    f"sam{generation}_hiera_{size}": f"configs/sam{generation}/sam{generation}_hiera_{letter}.yaml"
+    for generation in ("2", "2.1")
+    for size, letter in {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}.items()
+}
+OPERATORS = ("nms", "qnms")
+"""Of torchvision's compiled part: asked for when it is imported; only everything in a picture calls one of them."""
+
+
+class Picture:
+    """Its image predictor and its automatic mask generator."""
+
+    def __init__(self) -> None:
+        self.version = version("sam2")
+        import_torchvision()
+        from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
+        from sam2.build_sam import build_sam2
+        from sam2.sam2_image_predictor import SAM2ImagePredictor
+
+        self.build, self.make_predictor, self.make_generator = (
+            build_sam2,
+            SAM2ImagePredictor,
+            SAM2AutomaticMaskGenerator,
+        )
+
+    def load(self, job: Job) -> None:
+        """Open the weights."""
+        self.job = job
+        model = self.build(
+            CONFIG_FILES[job.model], job.weights, device=job.device, hydra_overrides_extra=overrides(job)
+        )
+        self.predictor = fitted(self.make_predictor(model))
+
+    def encode(self, rgb: Any) -> None:
+        """Take a picture."""
+        import torch
+
+        with torch.inference_mode(), autocast(self.job):
+            self.predictor.set_image(rgb)
+
+    def click(self, point: list[float]) -> Seen:
+        """Three candidates for one positive click."""
+        return self._ask(point_coords=[point], point_labels=[1], multimask_output=True)
+
+    def box(self, box: list[float]) -> Seen:
+        """One mask for one box."""
+        return self._ask(box=box, multimask_output=False)
+
+    def prompts(self, points: list[list[float]]) -> Seen:
+        """One mask for each of many clicks."""
+        labels = [[1]] * len(points)
+        return self._ask(point_coords=[[point] for point in points], point_labels=labels, multimask_output=False)
+
+    def everything(self, rgb: Any, options: dict[str, Any]) -> Seen:
+        """A grid of points, from the picture to coded masks."""
+        generator = self.make_generator(self.predictor.model, **options, output_mode="uncompressed_rle")
+        fitted(generator.predictor)
+        with autocast(self.job):
+            return Seen([record["segmentation"] for record in generator.generate(rgb)])
+
+    def _ask(self, **prompt: Any) -> Seen:
+        import numpy as np
+        import torch
+
+        given = {name: np.array(value) if isinstance(value, list) else value for name, value in prompt.items()}
+        with torch.inference_mode(), autocast(self.job):
+            masks, _, logits = self.predictor.predict(**given)
+        return Seen(masks.reshape(-1, *masks.shape[-2:]), logits.reshape(-1, *logits.shape[-2:]))
+
+
+def overrides(job: Job) -> list[str]:
+    """What is said to its configs beside the name."""
+    return [] if job.image_size is None else [f"++model.image_size={job.image_size}"]
+
+
+def fitted(predictor: Any) -> Any:
+    """The image predictor with the sizes of its features; it takes those of pictures of 1024 for granted."""
+    size = predictor.model.image_size
+    predictor._bb_feat_sizes = [(size // stride, size // stride) for stride in (4, 8, 16)]
+    return predictor
+
+
+_KEPT: list[Any] = []
+"""Names of operators last as long as the object that gave them."""
+
+
+def import_torchvision() -> None:
+    """Import it; where its compiled part does not fit this PyTorch, name the operators that it asks for."""
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError as error:
+        if "operator torchvision::" not in str(error):
+            raise
+        _name_operators()
+
+
+def _name_operators() -> None:
+    import torch
+
+    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+        del sys.modules[name]
+    library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+    for operator in OPERATORS:
+        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    import torchvision.extension
+
+    library.impl("nms", nms, "CPU")
+    torchvision.extension._has_ops = lambda: True
+    _KEPT.append(library)
+
+
+def nms(boxes: Any, scores: Any, threshold: float) -> Any:
+    """As torchvision's compiled one."""
+    import numpy as np
+    import torch
+
+    order = scores.sort(stable=True, descending=True)[1]
+    ranked = boxes[order].numpy()
+    areas = (ranked[:, 2] - ranked[:, 0]) * (ranked[:, 3] - ranked[:, 1])
+    alive = np.ones(len(ranked), bool)
+    for i in range(len(ranked)):
+        if alive[i]:
+            low, high = np.maximum(ranked[i, :2], ranked[i + 1 :, :2]), np.minimum(ranked[i, 2:], ranked[i + 1 :, 2:])
+            shared = (high - low).clip(0).prod(1)
+            with np.errstate(all="ignore"):
+                alive[i + 1 :] &= ~(shared / (areas[i] + areas[i + 1 :] - shared) > threshold)
+    return order[torch.from_numpy(alive)]
+
+
+if __name__ == "__main__":
+    serve(picture=Picture)
