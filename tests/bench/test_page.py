@@ -48,7 +48,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: None, tracker
 def shorter(job: VideoJob) -> VideoJob:
     """The same of a hundredth of the length, on small frames."""
     lengths = tuple(max(length // 100, 1) for length in job.lengths)
-    return replace(job, frames=1, lengths=lengths, picture=(48, 64))
+    return replace(job, frames=1, lengths=lengths, settle=1, bound=1000.0, picture=(48, 64))
 
 
 def masklet(line: str, capsys: pytest.CaptureFixture[str]) -> tuple[int | str | None, str, str]:
@@ -91,6 +91,20 @@ def test_what_was_not_measured_alike_is_said(here: Path, capsys: pytest.CaptureF
     assert "1.00" in out
 
 
+def test_memory_that_grows_ends_with_1(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings = iter([100.0, 190.0])
+    monkeypatch.setattr(video, "resident_mb", lambda: next(readings))
+    monkeypatch.setattr(worker, "ask_video", lambda job: video.measure_video(replace(shorter(job), bound=job.bound)))
+    code, out, _ = masklet("masklet bench video --objects 1 --lengths 100,200 --bound 20 --json a.json", capsys)
+    assert code == 1
+    assert "NOT FLAT: at most 90.0 MB from frame 1 on, 20 allowed" in out
+    told = json.loads((here / "a.json").read_text())
+    assert (told["options"]["settle"], told["options"]["bound"]) == (100, 20)
+    assert told["cases"][-1]["samples"] == [90]
+
+
 @pytest.mark.parametrize(
     ("line", "why"),
     [
@@ -98,6 +112,7 @@ def test_what_was_not_measured_alike_is_said(here: Path, capsys: pytest.CaptureF
         ("masklet bench image --device mars", "'mars' cannot be used here"),
         ("masklet bench video --objects 0", "--objects '0' must be whole numbers from 1"),
         ("masklet bench video --objects 65", "objects 65 and frames 20 must be 1 to 64"),
+        ("masklet bench video --through hope", "through 'hope' is no way in: choose from live, session"),
         ("masklet bench video --lengths ten", "--lengths 'ten' must be whole numbers"),
         ("masklet bench compare none.json none.json", "none.json cannot be read"),
     ],

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from masklet import SAM
-from masklet.bench import video, worker
-from masklet.bench.video import WARM, VideoJob, made_film, measure_video, places
+from masklet.bench import machine, video, worker
+from masklet.bench.record import Case
+from masklet.bench.video import RISE, WARM, VideoJob, measure_video
 from masklet.errors import InputError, ModelError
 
 SMALL = VideoJob("small", objects=3, frames=2, picture=(48, 64))
@@ -26,7 +27,7 @@ def steps(monkeypatch: pytest.MonkeyPatch, tracker: SAM) -> list[float]:
         return readings[-1]
 
     monkeypatch.setattr(video, "SAM", lambda *_, **__: tracker)
-    monkeypatch.setattr(video.time, "perf_counter", clock)
+    monkeypatch.setattr(machine.time, "perf_counter", clock)
     return readings
 
 
@@ -38,36 +39,72 @@ def test_frames_behind_the_first_seven_are_counted(steps: list[float]) -> None:
 
 
 @pytest.mark.usefixtures("steps")
+def test_the_parts_of_a_frame_and_what_they_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock counts its readings, so that every part takes whole seconds and all of them the frame."""
+    cases = {case.name: case for case in measure_video(replace(SMALL, parts=True)).cases}
+    parts = [cases[name] for name in ("encode", "track", "remember", "masks at full size", "rest of a frame")]
+    assert {(case.setting, case.unit, len(case.samples)) for case in parts} == {("3 objects, fp32", "s", 2)}
+    assert all(value > 0 for case in parts for value in case.samples)
+    wholes = [sum(values) for values in zip(*(case.samples for case in parts), strict=True)]
+    assert wholes == pytest.approx(cases["a frame"].samples)
+
+
+def lengths_of(monkeypatch: pytest.MonkeyPatch, readings: list[float], **how: object) -> tuple[Case, ...]:
+    given = iter(readings)
+    monkeypatch.setattr(video, "resident_mb", lambda: next(given))
+    return measure_video(replace(SMALL, **how)).cases
+
+
+@pytest.mark.usefixtures("steps")
 def test_memory_is_read_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    readings = iter([100.0, 101.0])
-    monkeypatch.setattr(video, "resident_mb", lambda: next(readings))
-    found = measure_video(VideoJob("small", lengths=(2, 4), picture=(48, 64))).cases
-    assert [(case.name, case.samples) for case in found] == [
-        ("resident memory at frame 2", (100.0,)),
-        ("resident memory at frame 4", (101.0,)),
+    found = lengths_of(monkeypatch, [100.0, 101.0, 99.0], lengths=(2, 8, 10), objects=2)
+    assert [(case.name, case.setting, case.samples) for case in found if case.unit == "MB"] == [
+        ("resident memory at frame 2", "2 objects, fp32", (100.0,)),
+        ("resident memory at frame 8", "2 objects, fp32", (101.0,)),
+        ("resident memory at frame 10", "2 objects, fp32", (99.0,)),
+        (RISE, "2 objects, fp32", ()),
     ]
+    frames = {case.name: len(case.samples) for case in found if case.unit == "s"}
+    assert frames == {"a frame up to frame 8": 1, "a frame up to frame 10": 3}  # the first seven do not count
+
+
+@pytest.mark.usefixtures("steps")
+@pytest.mark.parametrize(("last", "word"), [(107.5, "flat: at most 7.5 MB"), (108.5, "NOT FLAT: at most 8.5 MB")])
+def test_memory_is_flat_below_the_bound(monkeypatch: pytest.MonkeyPatch, last: float, word: str) -> None:
+    """What it rises before `settle` does not count, what it falls later does not help."""
+    case = lengths_of(monkeypatch, [50.0, 100.0, last, 90.0], lengths=(1, 2, 3, 4), settle=2, bound=8)[-1]
+    assert (case.name, case.samples) == (RISE, (last - 100.0,))
+    assert case.note is not None
+    assert case.note.startswith(word)
+
+
+@pytest.mark.usefixtures("steps")
+def test_what_one_reading_cannot_tell_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = lengths_of(monkeypatch, [50.0, 100.0], lengths=(1, 2), settle=2)[-1]
+    assert (case.samples, case.note) == ((), "not told: that takes two readings from frame 2 on")
+
+
+def test_a_session_sees_what_a_live_view_sees(monkeypatch: pytest.MonkeyPatch, tracker: SAM) -> None:
+    """And lets go of its film, which is made on a thread beside."""
+    views = [video.THROUGH[way](tracker, replace(SMALL, through=way)) for way in ("live", "session")]
+    for live, session in islice(zip(*views, strict=True), 4):
+        assert live.results.ids.tolist() == [1, 2, 3]
+        assert (live.results.masks.data == session.results.masks.data).all()
+    for view in views:
+        view.close()
+    assert replace(SMALL, through="session").setting == "3 objects, fp32, session"
+    with pytest.raises(InputError, match="through 'hope' is no way in: choose from live, session"):
+        replace(SMALL, through="hope")
 
 
 @pytest.mark.usefixtures("steps")
 def test_where_memory_is_not_known_the_row_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video, "resident_mb", lambda: None)
-    (case,) = measure_video(VideoJob("small", lengths=(1,), picture=(48, 64))).cases
+    case, rise = measure_video(VideoJob("small", lengths=(1,), picture=(48, 64))).cases
+    assert rise.samples == ()
     assert case.samples == ()
     assert case.note is not None
     assert case.note.startswith("not here: ")
-
-
-@pytest.mark.parametrize("objects", [1, 2, 5, 64])
-def test_every_object_is_a_disc_where_the_click_is(objects: int) -> None:
-    size = (240, 320)
-    first, second = islice(made_film(size, objects), 2)
-    assert (first == next(made_film(size, objects))).all()
-    assert (first != second).any()
-    middles = [(round(x), round(y)) for x, y in places(size, objects, 0)]
-    assert len(set(middles)) == objects
-    for x, y in middles:
-        disc = first[y - 2 : y + 3, x - 2 : x + 3].reshape(-1, 3)
-        assert len(np.unique(disc, axis=0)) == 1  # the ground is noise
 
 
 def test_a_process_of_its_own_answers(tracking_file: Path) -> None:

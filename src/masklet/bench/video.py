@@ -1,43 +1,58 @@
-"""How long a frame takes when objects are followed, and whether memory stays flat over a long film."""
+"""How long a frame takes when objects are followed, where that time goes, and whether memory stays flat."""
 
 from __future__ import annotations
 
 import gc
-import math
-import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
+from typing import NamedTuple, TypeAlias
 
-import cv2
-import numpy as np
-import numpy.typing as npt
 import torch
 
-from masklet.bench.machine import peak_mb, resident_mb, settle
+from masklet.bench.film import FILM_SIZE, made_film, places
+from masklet.bench.machine import peak_mb, resident_mb, timed
 from masklet.bench.record import Case
 from masklet.errors import InputError
 from masklet.results import Results
 from masklet.sam import SAM
 
-__all__ = ["PROTOCOL", "VideoAnswer", "VideoJob", "made_film", "measure_video", "places"]
-
-Rgb = npt.NDArray[np.uint8]
+__all__ = ["PROTOCOL", "RISE", "THROUGH", "WARM", "VideoAnswer", "VideoJob", "measure_video"]
 
 PROTOCOL = (
     "A made film without end, a disc for each object, a click on each on the first frame, frame by frame through a "
-    "live view; every number of objects in a process of its own. Seven frames are not counted, so that all memories "
-    "are full. A sample is one frame, from its pixels to masks at its size; making it is not counted. resident memory: "
-    "of the process, after as many frames as are said. Spread: from the first to the third quarter."
+    "live view, or a session that reads the film; every number of objects in a process of its own. Seven frames are "
+    "not counted, so that all memories are full. A sample is one frame, from its pixels to masks at its size; making "
+    "it is not counted, but a session has it made on a thread beside. Parts are of the same frames; rest is what they "
+    "leave. By length: resident memory of the process, and the last hundred frames before. Memory is flat where no "
+    "reading from settle on lies further above the first of them than bound. Spread: from the first to the third "
+    "quarter."
 )
 WARM = 7
 """Frames until all memories are full."""
-FILM_SIZE = (480, 854)
+RECENT = 100
+"""Frames before a reading of memory whose times are kept."""
+PARTS = {"encode": "encode", "track": "track", "remember": "remember", "postprocess": "masks at full size"}
+"""What `Results.speed` calls the parts of a frame, and tables do."""
+RISE = "memory above the first reading"
+
+
+class Seen(NamedTuple):
+    """One frame."""
+
+    seconds: float
+    results: Results
+
+
+Seeing: TypeAlias = Generator[Seen, None, None]
 
 
 @dataclass(frozen=True)
 class VideoJob:
-    """What one process measures: seconds a frame, or with `lengths` resident memory at these frames."""
+    """What one process measures: seconds a frame, or with `lengths` memory and seconds at these frames."""
 
     model: str
     objects: int = 1
@@ -49,15 +64,25 @@ class VideoJob:
     image_size: int | None = None
     picture: tuple[int, int] = FILM_SIZE
     """Height and width of the frames."""
+    parts: bool = False
+    through: str = "live"
+    settle: int = 100
+    """The frame from which on memory must be flat."""
+    bound: float = 24.0
+    """MB that memory may rise and still is flat. Over 10,000 frames 24 MB are 2.4 kB a frame: one object pointer of
+    each of five objects would be seen, and a frame's five memories (200 kB) within 120 frames."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.objects <= 64 or self.frames < 1:
             raise InputError(f"objects {self.objects} and frames {self.frames} must be 1 to 64, and 1 or more")
+        if self.through not in THROUGH:
+            raise InputError(f"through {self.through!r} is no way in: choose from {', '.join(THROUGH)}")
 
     @property
     def setting(self) -> str:
         """As tables name it."""
-        return f"{self.objects} object{'s' if self.objects > 1 else ''}, {self.precision}"
+        counted = f"{self.objects} object{'s' if self.objects > 1 else ''}, {self.precision}"
+        return counted if self.through == "live" else f"{counted}, {self.through}"
 
 
 @dataclass(frozen=True)
@@ -68,7 +93,7 @@ class VideoAnswer:
 
 
 def measure_video(job: VideoJob) -> VideoAnswer:
-    """Seconds of every frame behind the first seven, or resident memory by length.
+    """Seconds of every frame behind the first seven, or memory and seconds by length.
 
     Example:
         >>> measure_video(VideoJob("builtin", objects=2, frames=5)).cases[0].median
@@ -80,72 +105,80 @@ def measure_video(job: VideoJob) -> VideoAnswer:
     if job.threads:
         torch.set_num_threads(job.threads)
     model = SAM(job.model, device=job.device, precision=job.precision, image_size=job.image_size)
-    if job.lengths:
-        return VideoAnswer(tuple(_lengths(model, job)))
-    seconds = tuple(islice((taken for taken, _ in _followed(model, job)), WARM, WARM + job.frames))
-    cases, peak = [Case("a frame", job.setting, "s", seconds)], peak_mb()
+    with closing(THROUGH[job.through](model, job)) as followed:
+        return VideoAnswer(tuple(_lengths(followed, job) if job.lengths else _frames(followed, job)))
+
+
+def _frames(followed: Iterator[Seen], job: VideoJob) -> Iterator[Case]:
+    figures = [(seen.seconds, seen.results.speed) for seen in islice(followed, WARM, WARM + job.frames)]
+    yield Case("a frame", job.setting, "s", tuple(seconds for seconds, _ in figures))
+    if job.parts:
+        yield from _parts(figures, job)
+    peak = peak_mb()
     if peak is not None:
-        cases.append(Case("peak memory", job.setting, "MB", (peak,)))
-    return VideoAnswer(tuple(cases))
+        yield Case("peak memory", job.setting, "MB", (peak,))
 
 
-def made_film(size: tuple[int, int], objects: int) -> Iterator[Rgb]:
-    """Frames (height, width, 3) without end: discs that circle, on a ground that drifts; the same in every run.
-
-    Example:
-        >>> next(made_film((480, 854), 4)).shape
-        (480, 854, 3)
-    """
-    ground = np.random.default_rng(0).integers(60, 120, (*size, 3)).astype(np.uint8)
-    frame, across = 0, _across(objects)
-    reach = max(min(size) // (4 * across), 1)
-    while True:
-        rgb = np.roll(ground, (frame // 3, frame // 2), axis=(0, 1))
-        for number, (x, y) in enumerate(places(size, objects, frame)):
-            colour = (60 + 45 * number % 196, 230 - 40 * number % 200, 90 * number % 256)
-            cv2.circle(rgb, (round(x), round(y)), reach, colour, cv2.FILLED)
-        yield rgb
-        frame += 1
+def _parts(figures: list[tuple[float, dict[str, float]]], job: VideoJob) -> Iterator[Case]:
+    for key, name in PARTS.items():
+        yield Case(name, job.setting, "s", tuple(speed[key] / 1e3 for _, speed in figures))
+    rest = tuple(seconds - sum(speed[key] for key in PARTS) / 1e3 for seconds, speed in figures)
+    yield Case("rest of a frame", job.setting, "s", rest)
 
 
-def places(size: tuple[int, int], objects: int, frame: int) -> list[tuple[float, float]]:
-    """Where the centres of the objects are on a frame, xy: each circles in a cell of its own.
-
-    Example:
-        >>> places((480, 854), 1, 0)
-        [(512.4, 240.0)]
-    """
-    across = _across(objects)
-    height, width = size[0] / across, size[1] / across
-    angles = [0.05 * frame + number for number in range(objects)]
-    return [
-        ((i % across + 0.5 + 0.1 * math.cos(angle)) * width, (i // across + 0.5 + 0.1 * math.sin(angle)) * height)
-        for i, angle in enumerate(angles)
-    ]
-
-
-def _across(objects: int) -> int:
-    return math.ceil(math.sqrt(objects))
+def _lengths(followed: Iterator[Seen], job: VideoJob) -> Iterator[Case]:
+    recent: deque[float] = deque(maxlen=RECENT)
+    settled: list[float] = []
+    for number, seen in enumerate(islice(followed, max(job.lengths)), start=1):
+        if number > WARM:
+            recent.append(seen.seconds)
+        if number in job.lengths:
+            gc.collect()
+            resident = resident_mb()
+            if resident is not None and number >= job.settle:
+                settled.append(resident)
+            yield _memory(resident, number, job)
+            yield from [Case(f"a frame up to frame {number}", job.setting, "s", tuple(recent))] if recent else []
+    yield _rise(settled, job)
 
 
-def _followed(model: SAM, job: VideoJob) -> Iterator[tuple[float, Results]]:
-    """Seconds of each frame, and what was found on it."""
+def _memory(resident: float | None, number: int, job: VideoJob) -> Case:
+    note = "not here: resident memory is read from /proc" if resident is None else None
+    samples = () if resident is None else (resident,)
+    return Case(f"resident memory at frame {number}", job.setting, "MB", samples, note=note)
+
+
+def _rise(settled: list[float], job: VideoJob) -> Case:
+    if len(settled) < 2:
+        return Case(RISE, job.setting, "MB", note=f"not told: that takes two readings from frame {job.settle} on")
+    most = max(settled) - settled[0]
+    word = "flat" if most <= job.bound else "NOT FLAT"
+    note = f"{word}: at most {most:.1f} MB from frame {job.settle} on, {job.bound:g} allowed"
+    return Case(RISE, job.setting, "MB", (most,), note=note)
+
+
+def _live(model: SAM, job: VideoJob) -> Seeing:
     view = model.live()
     for number, (x, y) in enumerate(places(job.picture, job.objects, 0), start=1):
         view.add(number, points=[x, y])
     for rgb in made_film(job.picture, job.objects):
-        settle(job.device)
-        began = time.perf_counter()
-        found = view.step(rgb)
-        settle(job.device)
-        yield time.perf_counter() - began, found
+        yield _timed(partial(view.step, rgb), job)
 
 
-def _lengths(model: SAM, job: VideoJob) -> Iterator[Case]:
-    for number, _ in enumerate(islice(_followed(model, job), max(job.lengths)), start=1):
-        if number in job.lengths:
-            gc.collect()
-            resident = resident_mb()
-            note = "not here: resident memory is read from /proc" if resident is None else None
-            samples = () if resident is None else (resident,)
-            yield Case(f"resident memory at frame {number}", job.setting, "MB", samples, note=note)
+def _session(model: SAM, job: VideoJob) -> Seeing:
+    with model.session(made_film(job.picture, job.objects)) as session:
+        for number, (x, y) in enumerate(places(job.picture, job.objects, 0), start=1):
+            session.add(number, frame=0, points=[x, y])
+        shown = session.propagate()
+        while True:
+            yield _timed(partial(next, shown), job)
+
+
+def _timed(work: Callable[[], Results], job: VideoJob) -> Seen:
+    found: list[Results] = []
+    seconds = timed(lambda: found.append(work()), job.device)
+    return Seen(seconds, found[0])
+
+
+THROUGH: dict[str, Callable[[SAM, VideoJob], Seeing]] = {"live": _live, "session": _session}
+"""The ways in."""

@@ -1,0 +1,55 @@
+"""The film that everybody follows: made, the same in every run, without end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["FILM_SIZE", "made_film", "places"]
+
+Rgb = npt.NDArray[np.uint8]
+FILM_SIZE = (480, 854)
+"""Height and width of its frames."""
+
+
+def made_film(size: tuple[int, int], objects: int) -> Iterator[Rgb]:
+    """Frames (height, width, 3) without end: discs that circle, on a ground that drifts; the same in every run.
+
+    Example:
+        >>> next(made_film((480, 854), 4)).shape
+        (480, 854, 3)
+    """
+    ground = np.random.default_rng(0).integers(60, 120, (*size, 3)).astype(np.uint8)
+    frame, across = 0, _across(objects)
+    reach = max(min(size) // (4 * across), 1)
+    while True:
+        rgb = np.roll(ground, (frame // 3, frame // 2), axis=(0, 1))
+        for number, (x, y) in enumerate(places(size, objects, frame)):
+            colour = (60 + 45 * number % 196, 230 - 40 * number % 200, 90 * number % 256)
+            cv2.circle(rgb, (round(x), round(y)), reach, colour, cv2.FILLED)
+        yield rgb
+        frame += 1
+
+
+def places(size: tuple[int, int], objects: int, frame: int) -> list[tuple[float, float]]:
+    """Where the centres of the objects are on a frame, xy: each circles in a cell of its own.
+
+    Example:
+        >>> places((480, 854), 1, 0)
+        [(512.4, 240.0)]
+    """
+    across = _across(objects)
+    height, width = size[0] / across, size[1] / across
+    angles = [0.05 * frame + number for number in range(objects)]
+    return [
+        ((i % across + 0.5 + 0.1 * math.cos(angle)) * width, (i // across + 0.5 + 0.1 * math.sin(angle)) * height)
+        for i, angle in enumerate(angles)
+    ]
+
+
+def _across(objects: int) -> int:
+    return math.ceil(math.sqrt(objects))
