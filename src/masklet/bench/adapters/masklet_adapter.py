@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from serving import Job, Seen, serve
+from serving import Job, Seen, plain, serve
 
 
 class Picture:
@@ -49,10 +49,36 @@ class Picture:
         return Seen([record["segmentation"] for record in self.segment(self.predictor, rgb, wanted).records()])
 
 
+class Film:
+    """A session over the film."""
+
+    def __init__(self) -> None:
+        import masklet
+
+        self.version, self.open = masklet.__version__, masklet.SAM
+
+    def load(self, job: Job) -> None:
+        """Open the weights, then the film; holes are filled as the peers fill them here, not at all."""
+        model = self.open(job.weights, device=job.device, precision=job.precision, image_size=job.image_size)
+        self.session = model.session(job.film, clean=0)
+
+    def prompt(self, prompts: list[dict[str, Any]]) -> None:
+        """Say what is to be followed, on the first frame."""
+        for one in prompts:
+            self.session.add(one["id"], frame=0, points=one["point"], box=one["box"])
+        self.frames = self.session.propagate()
+
+    def step(self) -> Seen:
+        """The next frame, the first one first."""
+        shown = next(self.frames)
+        kept = [one.bank[shown.frame] for one in self.session.engine.objects.values()]
+        return Seen(shown.masks.data, [plain(one.logits_11HW[0, 0]) for one in kept])
+
+
 def _seen(prediction: Any) -> Seen:
     masks, logits = prediction.masks, prediction.logits
     return Seen(masks.reshape(-1, *masks.shape[-2:]), logits.reshape(-1, *logits.shape[-2:]))
 
 
 if __name__ == "__main__":
-    serve(picture=Picture)
+    serve(picture=Picture, film=Film)

@@ -6,7 +6,7 @@ import sys
 from importlib.metadata import version
 from typing import Any
 
-from serving import Job, Seen, autocast, serve
+from serving import Job, Seen, autocast, plain, serve
 
 CONFIG_FILES = {
     f"sam{generation}_hiera_{size}": f"configs/sam{generation}/sam{generation}_hiera_{letter}.yaml"
@@ -78,6 +78,52 @@ class Picture:
         return Seen(masks.reshape(-1, *masks.shape[-2:]), logits.reshape(-1, *logits.shape[-2:]))
 
 
+class Film:
+    """Its video predictor."""
+
+    def __init__(self) -> None:
+        self.version = version("sam2")
+        import_torchvision()
+        from sam2.build_sam import build_sam2_video_predictor
+
+        self.build = build_sam2_video_predictor
+
+    def load(self, job: Job) -> None:
+        """Open the weights and read the film; it fills holes by code for CUDA, which is left out everywhere."""
+        import torch
+
+        self.job = job
+        self.predictor = self.build(
+            CONFIG_FILES[job.model], job.weights, device=job.device, hydra_overrides_extra=overrides(job)
+        )
+        self.predictor.fill_hole_area = 0
+        with torch.inference_mode(), autocast(job):
+            self.state = self.predictor.init_state(job.film)
+
+    def prompt(self, prompts: list[dict[str, Any]]) -> None:
+        """Say what is to be followed, on the first frame."""
+        import torch
+
+        with torch.inference_mode(), autocast(self.job):
+            for one in prompts:
+                said = {"box": one["box"]} if one["box"] else {"points": [one["point"]], "labels": [1]}
+                self.predictor.add_new_points_or_box(self.state, frame_idx=0, obj_id=one["id"], **said)
+        self.frames = self.predictor.propagate_in_video(self.state)
+
+    def step(self) -> Seen:
+        """The next frame, the first one first."""
+        import torch
+
+        with torch.inference_mode(), autocast(self.job):
+            frame, _, masks = next(self.frames)
+            return Seen(masks[:, 0], [plain(self._logits(number, frame)) for number in range(len(masks))])
+
+    def _logits(self, number: int, frame: int) -> Any:
+        kept = self.state["output_dict_per_obj"][number]
+        found = kept["cond_frame_outputs"].get(frame) or kept["non_cond_frame_outputs"][frame]
+        return found["pred_masks"][0, 0]
+
+
 def overrides(job: Job) -> list[str]:
     """What is said to its configs beside the name."""
     return [] if job.image_size is None else [f"++model.image_size={job.image_size}"]
@@ -138,4 +184,4 @@ def nms(boxes: Any, scores: Any, threshold: float) -> Any:
 
 
 if __name__ == "__main__":
-    serve(picture=Picture)
+    serve(picture=Picture, film=Film)
