@@ -83,3 +83,25 @@ def store_meta(root: Path, categories: dict[str, dict[str, str]]) -> Path:
     }
     (root / "meta.json").write_text(json.dumps({"videos": videos}))
     return root / "meta.json"
+
+
+def named_as_lvos(folder: Path, maps: np.ndarray) -> None:
+    """Each fifth frame of a film, from 00000001.png on."""
+    for t, labels in enumerate(maps):
+        png(folder / f"{1 + 5 * t:08d}.png", labels)
+
+
+def store_lvos(root: Path) -> dict[str, np.ndarray]:
+    """A truth in the layout of LVOS: object 2 comes late and has a range that ends early; film b is unseen."""
+    truth, videos = {}, {}
+    for n, name in enumerate(("a", "b", "c")):
+        maps = two(n)
+        maps[:3][maps[:3] == 2] = 0
+        named_as_lvos(root / "Annotations" / name, maps)
+        whole = {"start": "00000001", "end": f"{1 + 5 * (FRAMES - 1):08d}", "frame_nums": str(FRAMES)}
+        part = {"start": 16, "end": 1 + 5 * (FRAMES - 2), "frame_nums": FRAMES - 5}  # the end lies behind the last
+        truth[name], videos[name] = maps, {"objects": {"1": {"frame_range": whole}, "2": {"frame_range": part}}}
+    (root / "valid_meta.json").write_text(json.dumps({"videos": videos}))
+    for file, names in (("unseen_videos.txt", "b\n"), ("unsupervised_videos.txt", "")):
+        (root / file).write_text(names)
+    return truth

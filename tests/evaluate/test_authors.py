@@ -1,8 +1,9 @@
 """Our figures beside those of the authors' own code, on the same files.
 
 That code is no part of masklet. Where MASKLET_AUTHORS names a folder with checkouts of davis2017-evaluation, of sam2
-(facebookresearch) and of ritm_interactive_segmentation, it is run there, in a process of its own; else these tests are
-skipped. It needs scikit-image, scipy and tqdm.
+(facebookresearch), of lvos-evaluation, of ritm_interactive_segmentation, and of what others measure with (vos-benchmark
+of hkchengrex, frtm-vos of andr345), it is run there, in a process of its own; else these tests are skipped. It needs
+scikit-image, scipy and tqdm.
 """
 
 from __future__ import annotations
@@ -19,7 +20,16 @@ import cv2
 import numpy as np
 import pytest
 
-from evaluate.made_predictions import store_davis, store_maps, store_objects, two, worse
+from evaluate.made_predictions import (
+    named_as_lvos,
+    store_davis,
+    store_lvos,
+    store_maps,
+    store_meta,
+    store_objects,
+    two,
+    worse,
+)
 from masklet import SAM
 from masklet.datasets.labels import read_labels
 from masklet.evaluate.click_data import Clickable
@@ -49,6 +59,52 @@ skip = sys.argv[4] == "skip"
 jf, j, f, every = benchmark([sys.argv[2]], [sys.argv[3]], True, 1, verbose=False, skip_first_and_last=skip)
 objects = {name: [{str(k): v for k, v in part.items()} for part in of] for name, of in every[0].items()}
 print(json.dumps([jf[0], j[0], f[0], objects]))
+"""
+OF_LVOS = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from lvos import evaluation
+for name in ("db_eval_iou", "db_eval_boundary"):  # today's numpy sets no element with an array of one
+    own = getattr(evaluation, name)
+    setattr(evaluation, name, lambda *words, own=own, **more: own(*words, **more).item())
+judge = evaluation.LVOSEvaluation(sys.argv[2], "semi-supervised", "valid", codalab=True)
+every, seen, unseen = judge.evaluate(sys.argv[3])
+groups = {"seen": seen, "unseen": unseen}
+means = {f"{m} {name}": float(sum(of[m]["M"]) / len(of[m]["M"])) for name, of in groups.items() for m in "JFV"}
+print(json.dumps([means, every["J"]["M_per_object"], every["F"]["M_per_object"]]))
+"""
+OF_OTHERS = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from vos_benchmark.benchmark import benchmark
+jf, j, f, every = benchmark([sys.argv[2]], [sys.argv[3]], True, 1, verbose=False)
+objects = {name: [{str(k): v for k, v in part.items()} for part in of] for name, of in every[0].items()}
+print(json.dumps([jf[0], j[0], f[0], objects]))
+"""
+OF_YTVOS = """
+import importlib.util, json, sys
+from pathlib import Path
+import numpy as np
+from PIL import Image
+spec = importlib.util.spec_from_file_location("davis", sys.argv[1] + "/lib/davis.py")
+davis = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(davis)
+class Labels:
+    def __init__(self, file): self.labels = np.array(Image.open(file))
+    def squeeze(self, _): return self
+    def numpy(self): return self.labels
+found = {}
+for folder in sorted(Path(sys.argv[2]).iterdir()):
+    maps = [{f.stem: Labels(f) for f in sorted(of.iterdir())} for of in (Path(sys.argv[3], folder.name), folder)]
+    for of in maps:
+        of["the end"] = of[max(of)]  # they leave the last frame out
+    first = {}
+    for name, of in maps[1].items():
+        for number in np.unique(of.labels)[1:]:
+            first.setdefault(int(number), name)
+    every = [davis.evaluate_sequence(*maps, first, measure=m)["mean"] for m in "JF"]
+    found[folder.name] = {str(n): pair for n, *pair in zip(first, *every)}
+print(json.dumps(found))
 """
 OF_CLICKS = """
 import json, sys, types
@@ -155,6 +211,59 @@ def test_sav_in_label_maps_with_an_object_that_comes_late(tmp_path: Path, how: s
         store_maps(tmp_path / "truth" / name, late)
         store_maps(tmp_path / "shown" / name, worse(late, how))
     agree_with_sav(tmp_path / "truth", tmp_path / "shown", place)
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_lvos(tmp_path: Path, how: str) -> None:
+    """J, F and V of seen and of unseen films, and J and F of every object, one of them late and soon gone."""
+    place = authors("lvos-evaluation")
+    for name, maps in store_lvos(tmp_path / "valid").items():
+        named_as_lvos(tmp_path / "shown" / name, worse(maps, how))
+    means, *every = said(OF_LVOS, place, tmp_path / "valid", tmp_path / "shown")
+    ours = score("lvos", tmp_path / "shown", tmp_path / "valid")
+    assert {name: ours.figures[name] for name in means} == pytest.approx(means, abs=CLOSE)
+    for measure in "JFV":
+        mean = (means[f"{measure} seen"] + means[f"{measure} unseen"]) / 2
+        assert ours.figures[measure] == pytest.approx(mean, abs=CLOSE)
+    for one in ours.objects:
+        theirs = [of[f"{one.sequence}_{one.id}"] for of in every]
+        assert [one.j.mean, one.f.mean] == pytest.approx(theirs, abs=CLOSE)
+    assert len(ours.objects) == len(every[0]) == 6
+
+
+@pytest.mark.parametrize("kind", ["davis17", "mose"])
+@pytest.mark.parametrize("how", ["shifted", "ragged"])
+def test_films_that_others_measure(tmp_path: Path, how: str, kind: str) -> None:
+    """What is often used in place of the authors' code of DAVIS, for MOSE too."""
+    place = authors("vos-benchmark")
+    for name, maps in store_davis(tmp_path / "DAVIS").items():
+        store_maps(tmp_path / "shown" / name, worse(maps, how))
+    truth = tmp_path / "DAVIS" / "Annotations" / "480p"
+    theirs = said(OF_OTHERS, place, truth, tmp_path / "shown")
+    ours = score(kind, tmp_path / "shown", truth)
+    assert [ours.figures[n] * 100 for n in ("J&F", "J mean", "F mean")] == pytest.approx(theirs[:3], abs=CLOSE)
+    for one in ours.objects:
+        j, f = theirs[3][one.sequence]
+        assert (one.j.mean * 100, one.f.mean * 100) == pytest.approx((j[one.id], f[one.id]), abs=CLOSE)
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_objects_of_youtube_vos_as_others_measure_them(tmp_path: Path, how: str) -> None:
+    """The server's own code is not public; this one measures objects from where they come."""
+    place = authors("frtm-vos")
+    for n, name in enumerate(("a", "b")):
+        late = two(n)
+        late[:4][late[:4] == 2] = 0
+        store_maps(tmp_path / "valid" / "Annotations" / name, late)
+        store_maps(tmp_path / "shown" / name, worse(late, how))
+    store_meta(tmp_path / "valid", {"a": {"1": "ape", "2": "gnu"}, "b": {"1": "gnu", "2": "ape"}})
+    (tmp_path / "seen.txt").write_text("ape\n")
+    theirs = said(OF_YTVOS, place, tmp_path / "valid" / "Annotations", tmp_path / "shown")
+    ours = score("ytvos", tmp_path / "shown", tmp_path / "valid", ScoreOptions(seen=tmp_path / "seen.txt"))
+    for one in ours.objects:
+        assert [one.j.mean, one.f.mean] == pytest.approx(theirs[one.sequence][one.id], abs=CLOSE)
+    seen, unseen = np.mean([theirs["a"]["1"], theirs["b"]["2"]]), np.mean([theirs["a"]["2"], theirs["b"]["1"]])
+    assert ours.figures["overall"] == pytest.approx((seen + unseen) / 2, abs=CLOSE)
 
 
 def real_films(root: Path, frames: int = 6) -> None:

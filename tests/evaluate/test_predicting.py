@@ -261,9 +261,9 @@ def test_of_lvos_an_object_is_told_and_measured_from_where_it_comes(tmp_path: Pa
     out = predict(model, films, tmp_path / "out")
     assert {number: frame for number, (frame, _) in model.said.items()} == {1: 0, 2: 2}
     found = score("lvos", out, films[0].truth)
-    assert [(one.id, one.frames) for one in found.objects] == [("1", FRAMES - 1), ("2", FRAMES - 3)]
+    assert [(one.id, one.frames) for one in found.objects] == [("1", FRAMES - 2), ("2", FRAMES - 4)]
     expected = [
-        np.mean([region_j(np.roll(late()[t] == n, 4, 1), late()[t] == n) for t in range(first + 1, FRAMES)])
+        np.mean([region_j(np.roll(late()[t] == n, 4, 1), late()[t] == n) for t in range(first + 1, FRAMES - 1)])
         for n, first in ((1, 0), (2, 2))
     ]
     assert found.figures["J"] == pytest.approx(np.mean(expected))

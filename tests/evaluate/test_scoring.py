@@ -11,7 +11,17 @@ import pytest
 from PIL import Image
 
 from datasets.making import png
-from evaluate.made_predictions import FRAMES, store_davis, store_maps, store_meta, store_objects, two, worse
+from evaluate.made_predictions import (
+    FRAMES,
+    named_as_lvos,
+    store_davis,
+    store_lvos,
+    store_maps,
+    store_meta,
+    store_objects,
+    two,
+    worse,
+)
 from masklet.cli.main import run
 from masklet.errors import InputError, SourceError
 from masklet.evaluate.metrics import boundary_f, region_j, statistics
@@ -222,6 +232,56 @@ def test_seen_categories_may_be_a_text_and_must_be_readable(tmp_path: Path) -> N
     meta.write_text("{}")
     with pytest.raises(SourceError, match=r"meta\.json"):
         score("ytvos", valid, valid, ScoreOptions(seen=meta))
+
+
+def lvos(root: Path) -> Path:
+    """Predictions that miss all of film b, which is unseen."""
+    for name, maps in store_lvos(root / "valid").items():
+        named_as_lvos(root / "shown" / name, np.zeros_like(maps) if name == "b" else maps)
+    return root / "shown"
+
+
+def test_lvos_is_the_mean_of_seen_and_unseen_films(tmp_path: Path) -> None:
+    """Object 1 is measured but on its first and last frame, object 2 from 00000021 to 00000046, but that."""
+    found = score("lvos", lvos(tmp_path), tmp_path / "valid")
+    assert [(one.sequence, one.id, one.frames, one.seen) for one in found.objects if one.sequence != "c"] == [
+        ("a", "1", FRAMES - 2, True),
+        ("a", "2", FRAMES - 7, True),
+        ("b", "1", FRAMES - 2, False),
+        ("b", "2", FRAMES - 7, False),
+    ]
+    assert [one.frame for one in found.objects[1].each] == [f"{n:08d}" for n in range(21, 46, 5)]
+    hidden = 2 / (FRAMES - 7)  # object 2 is out of sight on two of its frames, and so it is shown
+    assert found.figures["J unseen"] == pytest.approx(hidden / 2)
+    assert found.figures["V unseen"] == pytest.approx(math.sqrt(round(hidden * (1 - hidden), 4)) / 2)
+    assert (found.figures["J seen"], found.figures["V seen"]) == (1, 0)
+    assert found.figures["J&F"] == pytest.approx((1 + hidden / 2) / 2)
+
+
+def test_lvos_without_its_lists_measures_each_object_to_the_end(tmp_path: Path) -> None:
+    shown = lvos(tmp_path)
+    (tmp_path / "other.txt").write_text("a\nc\n")
+    swapped = score("lvos", shown, tmp_path / "valid", ScoreOptions(unseen=tmp_path / "other.txt"))
+    assert swapped.figures["J unseen"] == 1
+    for name in ("unseen_videos.txt", "valid_meta.json"):
+        (tmp_path / "valid" / name).unlink()
+    found = score("lvos", shown, tmp_path / "valid")
+    assert set(found.figures) == {"J&F", "J", "F", "V"}
+    assert [one.frames for one in found.objects] == [FRAMES - 2, FRAMES - 5] * 3
+    assert found.figures["J"] == pytest.approx((4 + 2 / (FRAMES - 5)) / 6)
+
+
+def test_a_list_of_lvos_that_does_not_fit_is_named(tmp_path: Path) -> None:
+    shown, meta = lvos(tmp_path), tmp_path / "valid" / "valid_meta.json"
+    (tmp_path / "valid" / "Annotations" / "a" / "00000006.png").unlink()
+    with pytest.raises(SourceError, match=r"00000006\.png is missing; valid_meta"):
+        score("lvos", shown, tmp_path / "valid")
+    meta.write_text('{"videos": {}}')
+    with pytest.raises(SourceError, match="no range of frames of each object of a"):
+        score("lvos", shown, tmp_path / "valid")
+    meta.unlink()
+    with pytest.raises(SourceError, match=r"none\.txt"):
+        score("lvos", shown, tmp_path / "valid", ScoreOptions(unseen=tmp_path / "none.txt"))
 
 
 def test_the_command_says_and_writes_the_score(davis: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,8 @@ davis       folders in the layout of DAVIS
 films       their sequences, followed from the first mask
 interactive films that are corrected by clicks, offline and online
 scoring     folders of predictions, by the rules of DAVIS, SA-V and YouTube-VOS
+scored      objects that were scored, and the figures of all of them
+listed      what the lists of a benchmark say: categories seen, films unseen, ranges of frames
 predicting  predictions in the layouts of these
 parallel    the same, of several films at once
 reporting   a score as a page, in HTML and Markdown, beside published figures (`write_report`, imported from there)
@@ -37,7 +39,8 @@ from masklet.evaluate.parallel import predict_apart
 from masklet.evaluate.predicting import films_of, predict, zipped
 from masklet.evaluate.recall import RecallReport, evaluate_recall, everything_by, recall_report
 from masklet.evaluate.record import Counts, TrackedFigures, TrackedReport, Validation
-from masklet.evaluate.scoring import Score, ScoredObject, ScoreOptions, score
+from masklet.evaluate.scored import ScoredObject
+from masklet.evaluate.scoring import Score, ScoreOptions, score
 from masklet.evaluate.stills import Figures, StillsReport, evaluate_stills, report, stills_under
 from masklet.evaluate.validation import validate
 

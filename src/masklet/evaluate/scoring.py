@@ -13,9 +13,11 @@ ytvos    PREDICTIONS/VIDEO/00000.png, label maps; the truth Annotations/VIDEO/*.
          categories that were seen in training and over those that were not, and the overall figure is the mean of the
          four (Xu et al. 2018). The code of the benchmark's server is not public: this is its definition as published.
 mose     As davis17, whose definition MOSE took over.
-lvos     As ytvos an object is measured on every annotated frame after the first that shows it; J and F are means over
-         all objects (LVOS v2). Its authors' evaluator takes the frames of an object from a list of ranges, with the
-         frame on which it is told among them, and divides videos into seen and unseen; neither is done here.
+lvos     The truth Annotations/VIDEO/*.png with valid_meta.json, which has a range of frames for each object. An object
+         is measured on each of them but the first, on which it is told, and the last; without that list, on the frames
+         behind the first that shows it, but the last. V is how far its J&F is from its mean over time, the square of
+         that rounded to four places. J, F and V are means over objects; where it is known which films are unseen, the
+         mean of the figures of seen and of unseen ones (lvos-evaluation, semi-supervised).
 
 Figures are 0 to 1. In none of them does masklet settle overlaps or leave out places that nobody judges: that is how
 `masklet.evaluate.films` differs.
@@ -26,34 +28,27 @@ Shapes: T frames, H height, W width.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from masklet.datasets.davis import listed_names
 from masklet.datasets.labels import UNJUDGED, black_and_white, ids_in, read_labels
-from masklet.datasets.listing import any_file, files_in, folders_in, lines_of
+from masklet.datasets.listing import any_file, files_in, folders_in
 from masklet.errors import InputError, SourceError
-from masklet.evaluate.metrics import Statistics, boundary_f, region_j, statistics
+from masklet.evaluate.listed import Tell, frames_of_lvos, seen_categories, unseen_films
+from masklet.evaluate.metrics import boundary_f, region_j, statistics
+from masklet.evaluate.scored import Measured, ScoredObject, sum_davis, sum_lvos, sum_sav, sum_ytvos
 from masklet.media.pictures import said_size
 
 __all__ = ["SCORES", "Measured", "Score", "ScoreOptions", "ScoredObject", "folders", "masks_on", "score"]
 
 Mask = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.uint8]
-
-
-class Measured(NamedTuple):
-    """J and F of an object on one frame, which is named as its file, without the suffix."""
-
-    frame: str
-    j: float
-    f: float
 
 
 Measures = Mapping[str, Sequence[Measured]]
@@ -65,7 +60,8 @@ class ScoreOptions:
     """What of a benchmark is scored.
 
     `subset` is a list of ImageSets (davis17). `seen` names the categories that were trained on (ytvos): the meta.json
-    of the training set, or a text of names. `partial` scores those sequences that are predicted, where all are needed
+    of the training set, or a text of names. `unseen` is a text with the names of unseen films (lvos), by default
+    unseen_videos.txt beside the truth. `partial` scores those sequences that are predicted, where all are needed
     otherwise, and `names` only those named. `every_frame` measures the first and the last frame too (sav). `workers`
     are sequences at once.
     """
@@ -76,19 +72,7 @@ class ScoreOptions:
     every_frame: bool = False
     workers: int = 1
     names: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True)
-class ScoredObject:
-    """One object of one sequence, over its measured frames; `seen` is None where nobody asked, `each` is by frame."""
-
-    sequence: str
-    id: str
-    frames: int
-    j: Statistics
-    f: Statistics
-    seen: bool | None = None
-    each: tuple[Measured, ...] = ()
+    unseen: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -184,8 +168,9 @@ def masks_on(folder: Path, number: str, frame: str) -> Mask:
 def _checked(kind: str, options: ScoreOptions) -> _Kind:
     if kind not in SCORES:
         raise InputError(f"kind={kind!r} is unknown; choose {', '.join(map(repr, SCORES))}")
-    given = {"subset": options.subset is not None, "seen": options.seen is not None, "every_frame": options.every_frame}
-    wrong = [name for name, there in given.items() if there and name not in SCORES[kind].takes]
+    given = [name for name in ("subset", "seen", "unseen") if getattr(options, name) is not None]
+    given += ["every_frame"] if options.every_frame else []
+    wrong = [name for name in given if name not in SCORES[kind].takes]
     if wrong:
         allowed = ", ".join(SCORES[kind].takes)
         raise InputError(f"{wrong[0]} means nothing for {kind!r}, which takes {allowed}: leave it out")
@@ -286,6 +271,29 @@ def _of_ytvos(predicted: Path, truth: Path, options: ScoreOptions) -> Measures:
     return measures
 
 
+def _of_lvos(predicted: Path, truth: Path, options: ScoreOptions) -> Measures:
+    files = _annotations(truth)
+    frames = frames_of_lvos(truth, [file.stem for file in files]) or _from_the_first(files)
+    measures: dict[str, list[Measured]] = {number: [] for number in frames}
+    for file in files:
+        numbers = [number for number, own in frames.items() if file.stem in own]
+        if numbers:
+            shown, true = _pair(predicted / file.name, file)
+        for number in numbers:
+            measures[number].append(_measured(file, shown == int(number), true == int(number)))
+    return measures
+
+
+def _from_the_first(files: Sequence[Path]) -> dict[str, list[str]]:
+    """By object, the frames behind the first that shows it, but the last."""
+    frames: dict[str, list[str]] = {}
+    for place, file in enumerate(files):
+        for number in ids_in(read_labels(file)):
+            if number != UNJUDGED:
+                frames.setdefault(str(number), [behind.stem for behind in files[place + 1 : -1]])
+    return dict(sorted(frames.items()))
+
+
 def _annotations(truth: Path) -> list[Path]:
     files = files_in(truth, (".png",))
     if not files:
@@ -319,7 +327,7 @@ def _measured(file: Path, shown: Mask, truth: Mask) -> Measured:
 
 
 def _summed(kind: str, root: Path, every: Mapping[str, Measures], options: ScoreOptions) -> Score:
-    seen = _seen(root, options.seen) if kind == "ytvos" else {}
+    seen = SCORES[kind].seen(root, options)
     objects, left_out = [], []
     for name, measures in every.items():
         for number, own in measures.items():
@@ -327,59 +335,14 @@ def _summed(kind: str, root: Path, every: Mapping[str, Measures], options: Score
                 left_out.append(f"{name}/{number}")
                 continue
             j, f = statistics([one.j for one in own]), statistics([one.f for one in own])
-            objects.append(ScoredObject(name, number, len(own), j, f, seen.get((name, number)), tuple(own)))
+            objects.append(ScoredObject(name, number, len(own), j, f, seen(name, number), tuple(own)))
     if not objects:
         raise SourceError(f"no object of {root} is seen on a measured frame, so there is nothing to score")
     return Score(kind, SCORES[kind].sum(objects), tuple(objects), tuple(left_out))
 
 
-def _mean(objects: Iterable[ScoredObject], measure: str, figure: str = "mean") -> float:
-    return float(np.mean([getattr(getattr(one, measure), figure) for one in objects]))
-
-
-def _sum_davis(objects: Sequence[ScoredObject]) -> dict[str, float]:
-    names = [(m, s) for m in ("j", "f") for s in Statistics._fields]
-    parts = {f"{measure.upper()} {figure}": _mean(objects, measure, figure) for measure, figure in names}
-    return {"J&F": (parts["J mean"] + parts["F mean"]) / 2, **parts}
-
-
-def _sum_sav(objects: Sequence[ScoredObject]) -> dict[str, float]:
-    j, f = _mean(objects, "j"), _mean(objects, "f")
-    return {"J&F": (j + f) / 2, "J": j, "F": f}
-
-
-def _sum_ytvos(objects: Sequence[ScoredObject]) -> dict[str, float]:
-    """Where it is not known of every object whether its category was seen, all objects are one group."""
-    groups = {"seen": [o for o in objects if o.seen], "unseen": [o for o in objects if not o.seen]}
-    if any(o.seen is None for o in objects):
-        groups = {"all": list(objects)}
-    parts = {f"{m.upper()} {name}": _mean(own, m) for name, own in groups.items() if own for m in ("j", "f")}
-    return {"overall": float(np.mean(list(parts.values()))), **parts}
-
-
-def _seen(root: Path, file: Path | None) -> dict[tuple[str, str], bool]:
-    """By sequence and object, whether its category was trained on."""
-    if file is None:
-        return {}
-    try:
-        if file.suffix != ".json":
-            names = set(lines_of(file))
-        else:
-            names = {own["category"] for video in _videos(file).values() for own in video["objects"].values()}
-        meta = next((place / "meta.json" for place in (root, root.parent) if (place / "meta.json").is_file()), root)
-        objects = {(v, n): o for v, video in _videos(meta).items() for n, o in video["objects"].items()}
-        return {key: own["category"] in names for key, own in objects.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
-        raise SourceError(
-            f"the categories cannot be read of {file} and of meta.json beside {root} ({problem!r}); both are the "
-            "meta.json of YouTube-VOS with a category for each object, or the first a text of names: check them, or "
-            "leave seen out"
-        ) from None
-
-
-def _videos(file: Path) -> dict[str, dict[str, dict[str, dict[str, str]]]]:
-    found: dict[str, dict[str, dict[str, dict[str, str]]]] = json.loads(file.read_text())["videos"]
-    return found
+def _unasked(root: Path, options: ScoreOptions) -> Tell:
+    return lambda sequence, number: None
 
 
 @dataclass(frozen=True)
@@ -390,13 +353,26 @@ class _Kind:
     measure: Callable[[Path, Path, ScoreOptions], Measures]
     sum: Callable[[Sequence[ScoredObject]], dict[str, float]]
     takes: tuple[str, ...]
+    seen: Callable[[Path, ScoreOptions], Tell] = _unasked
 
 
 SCORES = {
-    "davis17": _Kind("Annotations", _of_davis, _sum_davis, ("subset", "partial", "workers")),
-    "sav": _Kind("Annotations_6fps", _of_sav, _sum_sav, ("every_frame", "partial", "workers")),
-    "ytvos": _Kind("Annotations", _of_ytvos, _sum_ytvos, ("seen", "partial", "workers")),
-    "mose": _Kind("Annotations", _of_davis, _sum_davis, ("partial", "workers")),
-    "lvos": _Kind("Annotations", _of_ytvos, _sum_sav, ("partial", "workers")),
+    "davis17": _Kind("Annotations", _of_davis, sum_davis, ("subset", "partial", "workers")),
+    "sav": _Kind("Annotations_6fps", _of_sav, sum_sav, ("every_frame", "partial", "workers")),
+    "ytvos": _Kind(
+        "Annotations",
+        _of_ytvos,
+        sum_ytvos,
+        ("seen", "partial", "workers"),
+        lambda root, options: seen_categories(root, options.seen),
+    ),
+    "mose": _Kind("Annotations", _of_davis, sum_davis, ("partial", "workers")),
+    "lvos": _Kind(
+        "Annotations",
+        _of_lvos,
+        sum_lvos,
+        ("unseen", "partial", "workers"),
+        lambda root, options: unseen_films(root, options.unseen),
+    ),
 }
 """Benchmarks, by name."""

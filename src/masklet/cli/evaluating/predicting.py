@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from masklet.cli.evaluating.scoring import score_lines
+from masklet.cli.evaluating.scoring import SeenFile, UnseenFile, score_lines
 from masklet.cli.options import EvalModel, ImageSize, ObjectFile, Precision
 from masklet.cli.output import counting, note
 
@@ -30,7 +30,6 @@ _Out = Annotated[
 ]
 _Prompt = Annotated[str, typer.Option(help="Said of each object where it comes: mask, box or click.")]
 _Split = Annotated[str | None, typer.Option("--set", help="A list of ImageSets, or a folder of the data set.")]
-_Seen = Annotated[Path | None, typer.Option(help="What was trained on: its meta.json, or a text.")]
 _Limit = Annotated[int | None, typer.Option(help="Only so many films, the first by name.", min=1)]
 _Workers = Annotated[
     int, typer.Option(help="Films at once, each in a process with a model of its own; the same files.", min=1)
@@ -45,17 +44,18 @@ def _measure(
     prompt: _Prompt = "mask",
     subset: _Split = None,
     limit: _Limit = None,
-    seen: _Seen = None,
+    seen: SeenFile = None,
+    unseen: UnseenFile = None,
     workers: _Workers = 1,
     image_size: ImageSize = None,
     precision: Precision = "fp32",
     report_file: ObjectFile = None,
 ) -> None:
-    wanted = _Wanted(kind, root, model, prompt, image_size, precision, workers, seen)
+    wanted = _Wanted(kind, root, model, prompt, image_size, precision, workers, seen, unseen)
     _run(wanted, wanted.films(subset, limit), out, report_file)
 
 
-def _command(kind: str, about: str, without: tuple[str, ...] = ("seen",)) -> Callable[..., None]:
+def _command(kind: str, about: str, without: tuple[str, ...] = ("seen", "unseen")) -> Callable[..., None]:
     """The command of a benchmark: `_measure`, without those options that mean nothing there."""
 
     def command(**options: Any) -> None:
@@ -91,7 +91,7 @@ Each object is followed from the first annotation that shows it (of valid, unles
 Example:
   masklet eval ytvos --root YouTubeVOS --out ytvos
 """,
-    without=(),
+    without=("unseen",),
 )
 mose = _command(
     "mose",
@@ -106,7 +106,7 @@ Example:
 )
 lvos = _command(
     "lvos",
-    """J and F on LVOS v2, means over objects, on every annotated frame after the first that shows the object.
+    """J, F and their deviation over time on LVOS, as its authors count them, with the figures of seen and unseen films.
 
 Each object is followed from the first annotation that shows it (of valid, unless --set names another folder).
 
@@ -114,6 +114,7 @@ Each object is followed from the first annotation that shows it (of valid, unles
 Example:
   masklet eval lvos --root LVOS --json lvos.json
 """,
+    without=("seen",),
 )
 sav = _command(
     "sav",
@@ -125,7 +126,7 @@ Each object is followed from the first annotation that shows it; with --out a fo
 Example:
   masklet eval sav --root sav_val --json sav.json
 """,
-    without=("subset", "seen"),
+    without=("subset", "seen", "unseen"),
 )
 
 
@@ -141,6 +142,7 @@ class _Wanted:
     precision: str
     workers: int
     seen: Path | None = None
+    unseen: Path | None = None
 
     def films(self, subset: str | None, limit: int | None) -> list[Film]:
         from masklet.evaluate.predicting import films_of
@@ -196,7 +198,8 @@ def _score(wanted: _Wanted, name: str, folder: Path, films: list[Film], report_f
     from masklet.evaluate.scoring import ScoreOptions, score
     from masklet.files import write_text
 
-    options = ScoreOptions(seen=wanted.seen, names=tuple(film.name for film in films), workers=wanted.workers)
+    names = tuple(film.name for film in films)
+    options = ScoreOptions(seen=wanted.seen, unseen=wanted.unseen, names=names, workers=wanted.workers)
     found = score(wanted.kind, folder, films[0].truth, options)
     for line in score_lines(found):
         typer.echo(line)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from masklet.cli.evaluating.scoring import SeenFile, UnseenFile
+
 __all__ = ["report"]
 
 
@@ -21,7 +23,8 @@ def report(
     model: Annotated[str, typer.Option(help="Said in the report; default: as the predictions' record says.")] = "",
     worst: Annotated[int, typer.Option(help="Frames to show, the worst first.", min=0)] = 12,
     subset: Annotated[str | None, typer.Option("--set", help="davis17: a list of ImageSets, as val.")] = None,
-    seen: Annotated[Path | None, typer.Option(help="ytvos: what was trained on; as of masklet eval score.")] = None,
+    seen: SeenFile = None,
+    unseen: UnseenFile = None,
     partial: Annotated[bool, typer.Option("--partial", help="Only the sequences that are predicted.")] = False,
 ) -> None:
     """A page about predictions: figures beside published ones, bars, curves, and the frames that went worst.
@@ -35,6 +38,6 @@ def report(
     from masklet.evaluate.reporting import ReportOptions, write_report
     from masklet.evaluate.scoring import ScoreOptions, score
 
-    found = score(kind, predictions, truth, ScoreOptions(subset, seen, partial))
+    found = score(kind, predictions, truth, ScoreOptions(subset, seen, partial, unseen=unseen))
     for path in write_report(found, predictions, truth, out, ReportOptions(pictures, model, worst)):
         typer.echo(path)

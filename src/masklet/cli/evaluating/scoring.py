@@ -13,7 +13,15 @@ from masklet.cli.output import note
 if TYPE_CHECKING:
     from masklet.evaluate.scoring import Score
 
-__all__ = ["score", "score_lines"]
+__all__ = ["SeenFile", "UnseenFile", "score", "score_lines"]
+
+SeenFile = Annotated[
+    Path | None, typer.Option("--seen", help="ytvos: what was trained on; its meta.json, or a text of categories.")
+]
+UnseenFile = Annotated[
+    Path | None,
+    typer.Option("--unseen", help="lvos: a text of unseen films; default: unseen_videos.txt beside the truth."),
+]
 
 
 def score(
@@ -21,9 +29,8 @@ def score(
     truth: Annotated[Path, typer.Argument(help="The data set, or its folder of annotations.")],
     kind: Annotated[str, typer.Option(help="Whose rules: davis17, sav, ytvos, mose or lvos.")],
     subset: Annotated[str | None, typer.Option("--set", help="davis17: a list of ImageSets, as val.")] = None,
-    seen: Annotated[
-        Path | None, typer.Option(help="ytvos: what was trained on; its meta.json, or a text of categories.")
-    ] = None,
+    seen: SeenFile = None,
+    unseen: UnseenFile = None,
     partial: Annotated[bool, typer.Option("--partial", help="Only the sequences that are predicted.")] = False,
     every_frame: Annotated[
         bool, typer.Option("--every-frame", help="sav: measure the first and the last frame too.")
@@ -42,7 +49,8 @@ def score(
     from masklet.evaluate.scoring import score as score_of
     from masklet.files import write_text
 
-    found = score_of(kind, predictions, truth, ScoreOptions(subset, seen, partial, every_frame, workers))
+    options = ScoreOptions(subset, seen, partial, every_frame, workers, unseen=unseen)
+    found = score_of(kind, predictions, truth, options)
     for line in score_lines(found):
         typer.echo(line)
     if found.left_out:

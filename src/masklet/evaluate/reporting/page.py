@@ -30,7 +30,7 @@ RULES = {
     "sav": "the SA-V evaluator: annotated frames but the first and the last, from the object's first on",
     "ytvos": "YouTube-VOS as published: annotated frames after the object's first",
     "mose": "as DAVIS 2017: all frames but the first and the last",
-    "lvos": "LVOS v2: annotated frames after the object's first, mean over objects",
+    "lvos": "the LVOS evaluator: frames of the object's range but the first and the last",
 }
 
 
