@@ -82,18 +82,18 @@ def test_limits_are_rates() -> None:
 
 def test_a_process_of_its_own_answers(builtin_file: Path) -> None:
     job = ImageJob(str(builtin_file), repeats=1, points=2, threads=1, image_size=96, picture=(60, 90))
-    found = worker.ask_image(job)
+    found = worker.ask(job)
     assert [case.name for case in found.cases][:4] == CASES
     assert found.operations > 0
 
 
 def test_what_the_process_refuses_is_said() -> None:
     with pytest.raises(ModelError, match="'sam7' is not a known model"):
-        worker.ask_image(ImageJob("sam7"))
+        worker.ask(ImageJob("sam7"))
     assert "sam7" in json.loads(worker.answer('{"image": {"model": "sam7"}}'))["error"]
 
 
 def test_a_process_that_dies_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker.sys, "executable", "/bin/false")
     with pytest.raises(StateError, match="ended with 1"):
-        worker.ask_image(SMALL)
+        worker.ask(SMALL)

@@ -14,6 +14,8 @@ import torch
 
 from masklet import SAM
 from masklet.bench import image, limits, startup, video, worker
+from masklet.bench.image import ImageJob
+from masklet.bench.record import Answer
 from masklet.bench.video import VideoJob
 from masklet.cli.main import run
 from networks import small_network
@@ -39,10 +41,16 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: None, tracker
     monkeypatch.setattr(limits, "measure_limits", lambda device: usual(device, side=16, megabytes=1, rounds=1))
     monkeypatch.setattr(video, "WARM", 1)
     monkeypatch.setattr(video, "SAM", lambda *_, **__: tracker)
-    monkeypatch.setattr(worker, "ask_video", lambda job: video.measure_video(shorter(job)))
     monkeypatch.setattr(startup, "_seconds", lambda words: 0.5)
-    monkeypatch.setattr(worker, "ask_image", lambda job: image.measure_image(replace(job, picture=(60, 90), points=2)))
+    monkeypatch.setattr(worker, "ask", in_this_process)
     return tmp_path
+
+
+def in_this_process(job: ImageJob | VideoJob) -> Answer:
+    """As a process of its own would answer a smaller job."""
+    if isinstance(job, VideoJob):
+        return video.measure_video(shorter(job))
+    return image.measure_image(replace(job, picture=(60, 90), points=2))
 
 
 def shorter(job: VideoJob) -> VideoJob:
@@ -96,7 +104,7 @@ def test_memory_that_grows_ends_with_1(
 ) -> None:
     readings = iter([100.0, 190.0])
     monkeypatch.setattr(video, "resident_mb", lambda: next(readings))
-    monkeypatch.setattr(worker, "ask_video", lambda job: video.measure_video(replace(shorter(job), bound=job.bound)))
+    monkeypatch.setattr(worker, "ask", lambda job: video.measure_video(replace(shorter(job), bound=job.bound)))
     code, out, _ = masklet("masklet bench video --objects 1 --lengths 100,200 --bound 20 --json a.json", capsys)
     assert code == 1
     assert "NOT FLAT: at most 90.0 MB from frame 1 on, 20 allowed" in out

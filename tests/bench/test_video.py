@@ -109,9 +109,9 @@ def test_where_memory_is_not_known_the_row_says_so(monkeypatch: pytest.MonkeyPat
 
 def test_a_process_of_its_own_answers(tracking_file: Path) -> None:
     job = VideoJob(str(tracking_file), frames=1, image_size=96, threads=1, picture=(48, 64))
-    assert worker.ask_video(job).cases[0].name == "a frame"
+    assert worker.ask(job).cases[0].name == "a frame"
     with pytest.raises(ModelError, match="sam7"):
-        worker.ask_video(VideoJob("sam7"))
+        worker.ask(VideoJob("sam7"))
 
 
 def test_what_cannot_be_followed_is_refused() -> None:

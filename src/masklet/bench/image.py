@@ -12,13 +12,13 @@ import torch
 from masklet.bench.family import PICTURE_SIZE, made_picture
 from masklet.bench.limits import encoder_operations
 from masklet.bench.machine import peak_mb, timed
-from masklet.bench.record import Case
+from masklet.bench.record import Answer, Case
 from masklet.image.encoding import PlainEncoder
 from masklet.image.everything import preset, segment_everything
 from masklet.image.predictor import PRECISIONS, ImagePredictor
 from masklet.loading import load
 
-__all__ = ["PROTOCOL", "ImageAnswer", "ImageJob", "measure_image"]
+__all__ = ["PROTOCOL", "ImageJob", "measure_image"]
 
 PROTOCOL = (
     "One made picture; every precision in a process of its own; of each case one round that is not counted, then "
@@ -52,15 +52,7 @@ class ImageJob:
         return f"{self.precision}, compiled" if self.compiled else self.precision
 
 
-@dataclass(frozen=True)
-class ImageAnswer:
-    """What was found, and the operations of encoding."""
-
-    cases: tuple[Case, ...]
-    operations: int
-
-
-def measure_image(job: ImageJob) -> ImageAnswer:
+def measure_image(job: ImageJob) -> Answer:
     """All cases of one precision; in a process of its own, else the peak is not the model's.
 
     Example:
@@ -76,10 +68,10 @@ def measure_image(job: ImageJob) -> ImageAnswer:
     predictor = _predictor(job)
     rgb = made_picture(job.picture)
     if job.compiled and (reason := _compile(predictor, rgb)):
-        return ImageAnswer((Case("encode", job.setting, "s", note=f"not here: {reason}"),), 0)
+        return Answer((Case("encode", job.setting, "s", note=f"not here: {reason}"),), 0)
     cases = [Case(name, job.setting, "s", _samples(work, job)) for name, work in _works(predictor, rgb, job).items()]
     cases += _memory(job)  # before operations are counted, which takes memory too
-    return ImageAnswer(tuple(cases), encoder_operations(predictor.model))
+    return Answer(tuple(cases), encoder_operations(predictor.model))
 
 
 def _predictor(job: ImageJob) -> ImagePredictor:

@@ -14,7 +14,7 @@ from masklet.bench.limits import Limits
 from masklet.bench.machine import Machine, commit_of
 from masklet.errors import InputError
 
-__all__ = ["Case", "Option", "Record", "case_of", "new_record", "read_record"]
+__all__ = ["Answer", "Case", "Option", "Record", "case_of", "new_record", "read_record"]
 
 Option: TypeAlias = str | int | float | bool | list[int] | list[str] | None
 
@@ -62,6 +62,14 @@ class Case:
     def share(self) -> float | None:
         """How much of the machine's limit is reached: 1 is all of it."""
         return self.floor / self.median if self.floor is not None and self.median else None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one process found, and the operations of encoding a picture where it counted them."""
+
+    cases: tuple[Case, ...]
+    operations: int = 0
 
 
 @dataclass(frozen=True)

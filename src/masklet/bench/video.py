@@ -15,12 +15,12 @@ import torch
 
 from masklet.bench.film import FILM_SIZE, made_film, places
 from masklet.bench.machine import peak_mb, resident_mb, timed
-from masklet.bench.record import Case
+from masklet.bench.record import Answer, Case
 from masklet.errors import InputError
 from masklet.results import Results
 from masklet.sam import SAM
 
-__all__ = ["PROTOCOL", "RISE", "THROUGH", "WARM", "VideoAnswer", "VideoJob", "measure_video"]
+__all__ = ["PROTOCOL", "RISE", "THROUGH", "WARM", "VideoJob", "measure_video"]
 
 PROTOCOL = (
     "A made film without end, a disc for each object, a click on each on the first frame, frame by frame through a "
@@ -85,14 +85,7 @@ class VideoJob:
         return counted if self.through == "live" else f"{counted}, {self.through}"
 
 
-@dataclass(frozen=True)
-class VideoAnswer:
-    """What was found."""
-
-    cases: tuple[Case, ...]
-
-
-def measure_video(job: VideoJob) -> VideoAnswer:
+def measure_video(job: VideoJob) -> Answer:
     """Seconds of every frame behind the first seven, or memory and seconds by length.
 
     Example:
@@ -106,7 +99,7 @@ def measure_video(job: VideoJob) -> VideoAnswer:
         torch.set_num_threads(job.threads)
     model = SAM(job.model, device=job.device, precision=job.precision, image_size=job.image_size)
     with closing(THROUGH[job.through](model, job)) as followed:
-        return VideoAnswer(tuple(_lengths(followed, job) if job.lengths else _frames(followed, job)))
+        return Answer(tuple(_lengths(followed, job) if job.lengths else _frames(followed, job)))
 
 
 def _frames(followed: Iterator[Seen], job: VideoJob) -> Iterator[Case]:

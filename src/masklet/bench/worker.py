@@ -11,41 +11,27 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from masklet.bench.image import ImageAnswer, ImageJob, measure_image
-from masklet.bench.record import Case, case_of
-from masklet.bench.video import VideoAnswer, VideoJob, measure_video
+from masklet.bench.image import ImageJob, measure_image
+from masklet.bench.record import Answer, case_of
+from masklet.bench.video import VideoJob, measure_video
 from masklet.errors import MaskletError, ModelError, StateError
 
-__all__ = ["answer", "ask_image", "ask_video"]
+__all__ = ["answer", "ask"]
 
 
-def ask_image(job: ImageJob) -> ImageAnswer:
-    """`measure_image(job)` in a process of its own.
+def ask(job: ImageJob | VideoJob) -> Answer:
+    """`measure_image(job)` or `measure_video(job)` in a process of its own.
 
     Example:
-        >>> ask_image(ImageJob("builtin", "bf16")).cases[-1].name
+        >>> ask(ImageJob("builtin", "bf16")).cases[-1].name
         'peak memory'
 
     Raises:
         ModelError: what the process refused.
         StateError: the process ended without an answer.
     """
-    told = _ask({"image": asdict(job)})
-    return ImageAnswer(_cases(told), int(told["operations"]))
-
-
-def ask_video(job: VideoJob) -> VideoAnswer:
-    """`measure_video(job)` in a process of its own.
-
-    Example:
-        >>> ask_video(VideoJob("builtin", objects=4)).cases[0].name
-        'a frame'
-
-    Raises:
-        ModelError: what the process refused.
-        StateError: the process ended without an answer.
-    """
-    return VideoAnswer(_cases(_ask({"video": asdict(job)})))
+    told = _ask({"image" if isinstance(job, ImageJob) else "video": asdict(job)})
+    return Answer(tuple(map(case_of, told["cases"])), int(told["operations"]))
 
 
 def answer(question: str) -> str:
@@ -61,7 +47,7 @@ def answer(question: str) -> str:
         return json.dumps({"error": str(error)})
 
 
-def _measure(told: dict[str, Any]) -> ImageAnswer | VideoAnswer:
+def _measure(told: dict[str, Any]) -> Answer:
     ((kind, job),) = told.items()
     given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in job.items()}
     return measure_image(ImageJob(**given)) if kind == "image" else measure_video(VideoJob(**given))
@@ -77,10 +63,6 @@ def _ask(question: dict[str, Any]) -> dict[str, Any]:
     if "error" in told:
         raise ModelError(told["error"])
     return told
-
-
-def _cases(told: dict[str, Any]) -> tuple[Case, ...]:
-    return tuple(map(case_of, told["cases"]))
 
 
 if __name__ == "__main__":

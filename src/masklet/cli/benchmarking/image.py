@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.benchmarking.showing import listed, show_record
+from masklet.cli.benchmarking.showing import listed, show_record, written
 from masklet.cli.options import Device, EvalModel, FigureFile, ImageSize
 from masklet.cli.output import counting
 
 if TYPE_CHECKING:
-    from masklet.bench.image import ImageAnswer, ImageJob
+    from masklet.bench.image import ImageJob
     from masklet.bench.limits import Limits
-    from masklet.bench.record import Case, Option
+    from masklet.bench.record import Answer, Case, Option
 
 __all__ = ["image"]
 
@@ -42,24 +42,20 @@ def image(
     """
     import torch
 
-    from masklet import __version__
     from masklet.bench import worker
     from masklet.bench.image import PROTOCOL, ImageJob
     from masklet.bench.limits import measure_limits
-    from masklet.bench.machine import this_machine
-    from masklet.bench.record import new_record
     from masklet.devices import device_of
-    from masklet.files import write_text
 
     if threads:
         torch.set_num_threads(threads)
     place, name = device_of(device), model or "builtin"
     jobs = _jobs(ImageJob(name, "", place, repeats, points, threads, image_size), listed(precisions), compiled=compiled)
     limits = measure_limits(place)
-    answers: list[ImageAnswer] = []
+    answers: list[Answer] = []
     with counting("settings", len(jobs), wanted=True) as step:
         for job in jobs:
-            answers.append(worker.ask_image(job))
+            answers.append(worker.ask(job))
             step()
     limits = limits.best(measure_limits(place))
     cases = [case for job, found in zip(jobs, answers, strict=True) for case in _with_floor(found, job, limits)]
@@ -71,10 +67,7 @@ def image(
         "image_size": image_size,
         "picture": list(jobs[0].picture),
     }
-    record = new_record(PROTOCOL, name, options, this_machine(place), limits, tuple(cases), __version__)
-    if report_file is not None:
-        write_text(report_file, record.to_json())
-    show_record(record)
+    show_record(written(PROTOCOL, name, options, place, limits, cases, report_file))
 
 
 def _jobs(job: ImageJob, precisions: list[str], *, compiled: bool) -> list[ImageJob]:
@@ -88,6 +81,6 @@ def _jobs(job: ImageJob, precisions: list[str], *, compiled: bool) -> list[Image
     return [replace(job, precision=name, compiled=way) for name in precisions for way in ways]
 
 
-def _with_floor(answer: ImageAnswer, job: ImageJob, limits: Limits) -> list[Case]:
+def _with_floor(answer: Answer, job: ImageJob, limits: Limits) -> list[Case]:
     floor = limits.floor_s(answer.operations, job.precision)
     return [replace(case, floor=floor) if case.name == "encode" and case.samples else case for case in answer.cases]

@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from masklet.bench.tables import TEXT, amount, markdown, record_lines, record_table
 
 if TYPE_CHECKING:
-    from masklet.bench.record import Record
+    from masklet.bench.limits import Limits
+    from masklet.bench.record import Case, Option, Record
 
-__all__ = ["amount", "listed", "numbers", "show_record", "show_table", "tell"]
+__all__ = ["amount", "listed", "numbers", "show_record", "show_table", "tell", "written"]
+
+
+def written(
+    protocol: str,
+    model: str,
+    options: Mapping[str, Option],
+    place: str,
+    limits: Limits | None,
+    cases: Sequence[Case],
+    report_file: Path | None,
+    versions: Mapping[str, str] | None = None,
+) -> Record:
+    """A record of what was measured at `place` till now, written where a file was asked for."""
+    from dataclasses import replace
+
+    from masklet import __version__
+    from masklet.bench.machine import this_machine
+    from masklet.bench.record import new_record
+    from masklet.files import write_text
+
+    record = new_record(protocol, model, options, this_machine(place), limits, tuple(cases), __version__)
+    record = replace(record, versions=dict(versions or {}))
+    if report_file is not None:
+        write_text(report_file, record.to_json())
+    return record
 
 
 def show_record(record: Record) -> None:

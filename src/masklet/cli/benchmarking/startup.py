@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from masklet.cli.benchmarking.showing import show_record
+from masklet.cli.benchmarking.showing import show_record, written
 from masklet.cli.options import Device, EvalModel, FigureFile
 
 __all__ = ["startup"]
@@ -25,16 +25,9 @@ def startup(
       masklet bench startup
       masklet bench startup --repeats 3 --device cpu --json startup.json
     """
-    from masklet import __version__
-    from masklet.bench.machine import this_machine
-    from masklet.bench.record import new_record
     from masklet.bench.startup import PROTOCOL, measure_startup
     from masklet.devices import device_of
-    from masklet.files import write_text
 
     place, name = device_of(device), model or "builtin"
     cases = measure_startup(name, place, repeats)
-    record = new_record(PROTOCOL, name, {"repeats": repeats}, this_machine(place), None, cases, __version__)
-    if report_file is not None:
-        write_text(report_file, record.to_json())
-    show_record(record)
+    show_record(written(PROTOCOL, name, {"repeats": repeats}, place, None, cases, report_file))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.benchmarking.showing import numbers, show_record
+from masklet.cli.benchmarking.showing import numbers, show_record, written
 from masklet.cli.options import Device, EvalModel, FigureFile, ImageSize, Precision
 from masklet.cli.output import counting
 
@@ -51,13 +51,9 @@ def video(
     """
     import torch
 
-    from masklet import __version__
     from masklet.bench.limits import measure_limits
-    from masklet.bench.machine import this_machine
-    from masklet.bench.record import new_record
     from masklet.bench.video import PROTOCOL, RISE, VideoJob
     from masklet.devices import device_of
-    from masklet.files import write_text
 
     if threads:
         torch.set_num_threads(threads)
@@ -71,10 +67,7 @@ def video(
         jobs.append(replace(first, objects=max(counts), lengths=tuple(sorted(set(numbers(lengths, "--lengths"))))))
     limits, cases = measure_limits(place), _measured(jobs)
     options = _options(first, objects, lengths)
-    record = new_record(PROTOCOL, name, options, this_machine(place), limits, cases, __version__)
-    if report_file is not None:
-        write_text(report_file, record.to_json())
-    show_record(record)
+    show_record(written(PROTOCOL, name, options, place, limits, cases, report_file))
     if any(case.name == RISE and (case.median or 0) > bound for case in cases):
         raise typer.Exit(GREW)
 
@@ -85,7 +78,7 @@ def _measured(jobs: list[VideoJob]) -> tuple[Case, ...]:
     cases: list[Case] = []
     with counting("settings", len(jobs), wanted=True) as step:
         for job in jobs:
-            cases += worker.ask_video(job).cases
+            cases += worker.ask(job).cases
             step()
     return tuple(cases)
 
