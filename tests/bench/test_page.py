@@ -27,7 +27,7 @@ LINES = re.findall(r"^masklet bench .*$", SECTION, re.MULTILINE)
 
 @pytest.fixture
 def threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are left alone: once set, even to what they were, the last bits of masks in later tests are others."""
+    """They are left alone: left at 1, later tests find other last bits than the processes that they compare with."""
     monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
 
 
