@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +18,9 @@ from masklet.image.encoding import PlainEncoder
 from masklet.image.everything import preset, segment_everything
 from masklet.image.predictor import PRECISIONS, ImagePredictor
 from masklet.loading import load
+from masklet.media.pictures import from_file
 
-__all__ = ["PROTOCOL", "ImageJob", "measure_image"]
+__all__ = ["PROTOCOL", "ImageJob", "clicks_on", "measure_image", "rgb_of"]
 
 PROTOCOL = (
     "One made picture; every precision in a process of its own; of each case one round that is not counted, then "
@@ -44,6 +46,8 @@ class ImageJob:
     image_size: int | None = None
     picture: tuple[int, int] = PICTURE_SIZE
     """Height and width of the made picture."""
+    file: str | None = None
+    """A picture to take in its place."""
     compiled: bool = False
 
     @property
@@ -66,12 +70,36 @@ def measure_image(job: ImageJob) -> Answer:
     if job.threads:
         torch.set_num_threads(job.threads)
     predictor = _predictor(job)
-    rgb = made_picture(job.picture)
+    rgb = rgb_of(job.file, job.picture)
     if job.compiled and (reason := _compile(predictor, rgb)):
         return Answer((Case("encode", job.setting, "s", note=f"not here: {reason}"),), 0)
     cases = [Case(name, job.setting, "s", _samples(work, job)) for name, work in _works(predictor, rgb, job).items()]
     cases += _memory(job)  # before operations are counted, which takes memory too
     return Answer(tuple(cases), encoder_operations(predictor.model))
+
+
+def rgb_of(file: str | Path | None, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """The picture of a file; without one, a made picture of (height, width).
+
+    Example:
+        >>> rgb_of(None, (720, 1280)).shape
+        (720, 1280, 3)
+
+    Raises:
+        SourceError: the file is no picture.
+    """
+    return made_picture(size) if file is None else from_file(str(file)).rgb
+
+
+def clicks_on(size: tuple[int, int]) -> list[list[float]]:
+    """64 points xy, evenly on a picture of (height, width).
+
+    Example:
+        >>> clicks_on((720, 1280))[0]
+        [80.0, 45.0]
+    """
+    height, width = size
+    return [[(i % ACROSS + 0.5) * width / ACROSS, (i // ACROSS + 0.5) * height / ACROSS] for i in range(PROMPTS)]
 
 
 def _predictor(job: ImageJob) -> ImagePredictor:
@@ -88,7 +116,7 @@ def _works(predictor: ImagePredictor, rgb: npt.NDArray[np.uint8], job: ImageJob)
         return encode
     height, width = rgb.shape[:2]
     centre = [width // 2, height // 2]
-    clicks = [[(i % ACROSS + 0.5) * width / ACROSS, (i // ACROSS + 0.5) * height / ACROSS] for i in range(PROMPTS)]
+    clicks = clicks_on((height, width))
     options = replace(preset(predictor.model), points_per_side=job.points)
     return encode | {
         "1 prompt": lambda: predictor.predict(points=centre, multimask=True),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import TypeAlias
@@ -14,8 +14,21 @@ import numpy.typing as npt
 
 from masklet.bench.forms import weights_for_program
 from masklet.bench.programs import OURS, Job, Program, Taken
+from masklet.bench.record import Case
+from masklet.bench.weights import Weights
 
-__all__ = ["Alike", "Turns", "alike", "logits_error", "lowest_iou", "ratio_of", "running", "take_turns"]
+__all__ = [
+    "Alike",
+    "Compared",
+    "Turns",
+    "alike",
+    "logits_error",
+    "lowest_iou",
+    "ratio_of",
+    "running",
+    "take_turns",
+    "versions_of",
+]
 
 Turns: TypeAlias = Mapping[str, Sequence[Taken]]
 """What each turn took, by program; one that does not have the verb is not in it."""
@@ -24,6 +37,16 @@ Bits: TypeAlias = npt.NDArray[np.uint8]
 CHUNK = 8192
 """Bytes of each mask that are compared at once."""
 SAME = 0.95
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What was found of all programs."""
+
+    weights: Weights
+    cases: tuple[Case, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Of the peers."""
 
 
 @contextmanager
@@ -56,6 +79,16 @@ def take_turns(
         for program in able if i % 2 == 0 else able[::-1]:
             found[program.name].append(program.do(verb, **more))
     return {name: taken[uncounted:] for name, taken in found.items()}
+
+
+def versions_of(programs: Sequence[Program]) -> dict[str, str]:
+    """Of all but masklet, which a record has of its own.
+
+    Example:
+        >>> versions_of(programs)
+        {'sam2': '1.1.0'}
+    """
+    return {program.name: program.version for program in programs if program.name != OURS}
 
 
 def ratio_of(turns: Turns, peer: str, *, processor: bool = False) -> float | None:
