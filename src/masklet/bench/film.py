@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FILM_SIZE", "made_film", "places"]
+__all__ = ["FILM_SIZE", "made_film", "places", "reach"]
 
 Rgb = npt.NDArray[np.uint8]
 FILM_SIZE = (480, 854)
@@ -24,13 +24,12 @@ def made_film(size: tuple[int, int], objects: int) -> Iterator[Rgb]:
         (480, 854, 3)
     """
     ground = np.random.default_rng(0).integers(60, 120, (*size, 3)).astype(np.uint8)
-    frame, across = 0, _across(objects)
-    reach = max(min(size) // (4 * across), 1)
+    frame, radius = 0, reach(size, objects)
     while True:
         rgb = np.roll(ground, (frame // 3, frame // 2), axis=(0, 1))
         for number, (x, y) in enumerate(places(size, objects, frame)):
             colour = (60 + 45 * number % 196, 230 - 40 * number % 200, 90 * number % 256)
-            cv2.circle(rgb, (round(x), round(y)), reach, colour, cv2.FILLED)
+            cv2.circle(rgb, (round(x), round(y)), radius, colour, cv2.FILLED)
         yield rgb
         frame += 1
 
@@ -49,6 +48,16 @@ def places(size: tuple[int, int], objects: int, frame: int) -> list[tuple[float,
         ((i % across + 0.5 + 0.1 * math.cos(angle)) * width, (i // across + 0.5 + 0.1 * math.sin(angle)) * height)
         for i, angle in enumerate(angles)
     ]
+
+
+def reach(size: tuple[int, int], objects: int) -> int:
+    """The radius of the discs.
+
+    Example:
+        >>> reach((480, 854), 1)
+        120
+    """
+    return max(min(size) // (4 * _across(objects)), 1)
 
 
 def _across(objects: int) -> int:

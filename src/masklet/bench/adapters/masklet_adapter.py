@@ -70,8 +70,8 @@ class Film:
 
     def step(self) -> Seen:
         """The next frame, the first one first."""
-        shown = next(self.frames)
-        kept = [one.bank[shown.frame] for one in self.session.engine.objects.values()]
+        shown: Any = next(self.frames)
+        kept: list[Any] = [one.bank[shown.frame] for one in self.session.engine.objects.values()]
         return Seen(shown.masks.data, [plain(one.logits_11HW[0, 0]) for one in kept])
 
 

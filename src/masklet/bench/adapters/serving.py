@@ -203,7 +203,7 @@ def dense(masks: Any) -> Any:
     if len(masks) and isinstance(masks[0], dict):
         return np.stack([_decoded(code) for code in masks])
     found = plain(masks) > 0
-    return found.reshape(len(found), -1)
+    return found.reshape(len(found), int(np.prod(found.shape[1:])))  # -1 is not known where there are none
 
 
 def plain(values: Any) -> Any:
