@@ -9,13 +9,16 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from masklet.bench.family import PICTURE_SIZE
 from masklet.bench.image import clicks_on, rgb_of
+from masklet.bench.limits import encoder_operations
 from masklet.bench.programs import OURS, Program
 from masklet.bench.record import Case
 from masklet.bench.turns import Compared, Turns, logits_error, lowest_iou, ratio_of, running, take_turns, versions_of
 from masklet.bench.weights import Weights, weights_for
+from masklet.models.sam2 import CONFIGS, SAM2
 
 __all__ = ["PROTOCOL", "BesideJob", "compare_picture", "picture_job"]
 
@@ -88,8 +91,9 @@ def compare_picture(job: BesideJob, pythons: Mapping[str, Path], step: Callable[
     """
     with TemporaryDirectory() as name:
         folder = Path(name)
-        found, kept = Compared(weights_for(job.model, folder)), _Kept(folder)
-        told = picture_job(found.weights, rgb_of(job.picture, job.size), folder) | _setting(job)
+        weights, kept = weights_for(job.model, folder), _Kept(folder)
+        found = Compared(weights, operations=_operations(weights.model, job.image_size))
+        told = picture_job(weights, rgb_of(job.picture, job.size), folder) | _setting(job)
         for precision in job.precisions:
             with running(pythons, {**told, "precision": precision}, folder) as programs:
                 cases = tuple(_cases(programs, precision, job.repeats, kept))
@@ -121,6 +125,15 @@ def picture_job(weights: Weights, rgb: npt.NDArray[np.uint8], folder: Path) -> d
 
 def _setting(job: BesideJob) -> dict[str, object]:
     return {"device": job.device, "threads": job.threads, "image_size": job.image_size}
+
+
+def _operations(model: str, image_size: int | None) -> int:
+    """Of encoding, counted on a network without numbers."""
+    with torch.device("meta"):
+        network = SAM2(CONFIGS[model])
+    if image_size is not None:
+        network.look_at(image_size)
+    return encoder_operations(network)
 
 
 def _cases(programs: Sequence[Program], precision: str, repeats: int, kept: _Kept) -> Iterator[Case]:

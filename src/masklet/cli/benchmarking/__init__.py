@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from masklet.cli.benchmarking.compare import compare
+from masklet.cli.benchmarking.everything import everything
 from masklet.cli.benchmarking.family import family
 from masklet.cli.benchmarking.image import image
 from masklet.cli.benchmarking.peers import peers
@@ -15,6 +16,7 @@ __all__ = ["app"]
 
 app = typer.Typer(help="Measure how fast models are here.", no_args_is_help=True)
 app.command("image")(image)
+app.command("everything")(everything)
 app.command("video")(video)
 app.command("startup")(startup)
 app.command("compare")(compare)

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from masklet.cli.benchmarking.against import USUAL_MODEL, PeerPythons, Peers, PictureFile, interpreters
 from masklet.cli.benchmarking.showing import listed, show_record, written
 from masklet.cli.options import Device, EvalModel, FigureFile, ImageSize
 from masklet.cli.output import counting
 
 if TYPE_CHECKING:
+    from masklet.bench.beside import BesideJob
     from masklet.bench.image import ImageJob
     from masklet.bench.limits import Limits
-    from masklet.bench.record import Answer, Case, Option
+    from masklet.bench.record import Answer, Case, Option, Record
+    from masklet.bench.turns import Compared
 
 __all__ = ["image"]
 
 
 def image(
     model: EvalModel = None,
+    peers: Peers = None,
+    peer_python: PeerPythons = None,
     precisions: Annotated[str, typer.Option(help="fp32, bf16, fp16 with commas between them.")] = "fp32",
     repeats: Annotated[int, typer.Option(help="Rounds after one that is not counted.", min=1)] = 5,
     points: Annotated[int, typer.Option(help="Points a side of the grid of everything.", min=1)] = 32,
@@ -28,59 +35,117 @@ def image(
     threads: Annotated[int | None, typer.Option(help="Of PyTorch; default: as it likes.", min=1)] = None,
     compiled: Annotated[bool, typer.Option("--compiled", help="The encoder by torch.compile too.")] = False,
     image_size: ImageSize = None,
+    picture: PictureFile = None,
     report_file: FigureFile = None,
 ) -> None:
     """How long encoding, one prompt, 64 prompts and everything take, and how much memory.
 
     Every precision is measured in a process of its own. What the machine can do at best is measured before and after;
     the floor of encoding is what its operations take at that rate, and share how much of the rate is reached.
+    With peers all programs take turns with the same weights, and masks are compared; `masklet bench everything` has
+    everything beside them.
 
     \b
     Examples:
       masklet bench image --precisions fp32,bf16 --json before.json
       masklet bench image --model sam2.1_t.pt --points 16 --repeats 3 --compiled
+      masklet bench image --peers sam2,transformers --threads 2 --json beside.json
     """
     import torch
 
-    from masklet.bench import worker
-    from masklet.bench.image import PROTOCOL, ImageJob
-    from masklet.bench.limits import measure_limits
+    from masklet.bench.beside import BesideJob
+    from masklet.bench.image import ImageJob
     from masklet.devices import device_of
 
+    pythons = interpreters(peers, peer_python)
     if threads:
         torch.set_num_threads(threads)
-    place, name = device_of(device), model or "builtin"
-    jobs = _jobs(ImageJob(name, "", place, repeats, points, threads, image_size), listed(precisions), compiled=compiled)
-    limits = measure_limits(place)
+    names, place = _known(listed(precisions)), device_of(device)
+    if pythons:
+        _refuse(compiled)
+        beside = BesideJob(model or USUAL_MODEL, names, repeats, place, torch.get_num_threads(), image_size, picture)
+        _beside(beside, pythons, report_file)
+        return
+    first = ImageJob(
+        model or "builtin", "", place, repeats, points, threads, image_size, file=str(picture) if picture else None
+    )
+    ways = (False, True) if compiled else (False,)
+    _alone([replace(first, precision=name, compiled=way) for name in names for way in ways], report_file)
+
+
+def _alone(jobs: list[ImageJob], report_file: Path | None) -> None:
+    from masklet.bench import worker
+    from masklet.bench.image import PROTOCOL
+    from masklet.bench.limits import measure_limits
+
+    first = jobs[0]
+    limits = measure_limits(first.device)
     answers: list[Answer] = []
     with counting("settings", len(jobs), wanted=True) as step:
         for job in jobs:
             answers.append(worker.ask(job))
             step()
-    limits = limits.best(measure_limits(place))
-    cases = [case for job, found in zip(jobs, answers, strict=True) for case in _with_floor(found, job, limits)]
+    limits = limits.best(measure_limits(first.device))
+    cases = [case for found in answers for case in _with_floor(found.cases, found.operations, limits)]
     options: dict[str, Option] = {
-        "precisions": precisions,
-        "repeats": repeats,
-        "points": points,
-        "compiled": compiled,
-        "image_size": image_size,
-        "picture": list(jobs[0].picture),
+        "precisions": list(dict.fromkeys(job.precision for job in jobs)),
+        "repeats": first.repeats,
+        "points": first.points,
+        "compiled": any(job.compiled for job in jobs),
+        "image_size": first.image_size,
+        "picture": Path(first.file).name if first.file else list(first.picture),
     }
-    show_record(written(PROTOCOL, name, options, place, limits, cases, report_file))
+    show_record(written(PROTOCOL, first.model, options, first.device, limits, cases, report_file))
 
 
-def _jobs(job: ImageJob, precisions: list[str], *, compiled: bool) -> list[ImageJob]:
+def _beside(job: BesideJob, pythons: Mapping[str, Path], report_file: Path | None) -> None:
+    from masklet.bench.beside import PROTOCOL, compare_picture
+    from masklet.bench.limits import measure_limits
+
+    def record(found: Compared, limits: Limits) -> Record:
+        options: dict[str, Option] = {
+            "weights": found.weights.told,
+            "precisions": list(job.precisions),
+            "repeats": job.repeats,
+            "image_size": job.image_size,
+            "picture": job.picture.name if job.picture else list(job.size),
+        }
+        cases = _with_floor(found.cases, found.operations, limits)
+        return written(PROTOCOL, found.weights.model, options, job.device, limits, cases, report_file, found.versions)
+
+    limits = measure_limits(job.device)
+    with counting("settings", len(job.precisions), wanted=True) as step:
+
+        def keep(found: Compared) -> None:
+            record(found, limits)
+            step()
+
+        found = compare_picture(job, pythons, keep)
+    show_record(record(found, limits.best(measure_limits(job.device))))
+
+
+def _known(precisions: list[str]) -> tuple[str, ...]:
     from masklet.errors import InputError
     from masklet.image.predictor import PRECISIONS
 
     unknown = [name for name in precisions if name not in PRECISIONS]
     if unknown or not precisions:
         raise InputError(f"precisions {', '.join(unknown) or 'none'}: choose from {', '.join(PRECISIONS)}")
-    ways = (False, True) if compiled else (False,)
-    return [replace(job, precision=name, compiled=way) for name in precisions for way in ways]
+    return tuple(dict.fromkeys(precisions))
 
 
-def _with_floor(answer: Answer, job: ImageJob, limits: Limits) -> list[Case]:
-    floor = limits.floor_s(answer.operations, job.precision)
-    return [replace(case, floor=floor) if case.name == "encode" and case.samples else case for case in answer.cases]
+def _refuse(compiled: bool) -> None:
+    from masklet.errors import InputError
+
+    if compiled:
+        raise InputError("--compiled and --peers are not measured together; leave one of them out")
+
+
+def _with_floor(cases: Sequence[Case], operations: int, limits: Limits) -> list[Case]:
+    """The precision is the first word of a setting."""
+    return [
+        replace(case, floor=limits.floor_s(operations, case.setting.split(",")[0]))
+        if case.name == "encode" and case.samples
+        else case
+        for case in cases
+    ]

@@ -1,0 +1,99 @@
+"""`masklet bench everything`: everything in a picture, beside other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from masklet.cli.benchmarking.against import USUAL_MODEL, PeerPythons, Peers, PictureFile, interpreters
+from masklet.cli.benchmarking.showing import listed, show_record, written
+from masklet.cli.options import Device, EvalModel, FigureFile, Precision
+from masklet.cli.output import counting
+
+if TYPE_CHECKING:
+    from masklet.bench.everything import EverythingJob
+    from masklet.bench.record import Option, Record
+    from masklet.bench.turns import Compared
+
+__all__ = ["everything"]
+
+
+def everything(
+    model: EvalModel = None,
+    peers: Peers = None,
+    peer_python: PeerPythons = None,
+    cases: Annotated[
+        str, typer.Option(help="thresholds, small, all, crops, second pass with commas between them.")
+    ] = "thresholds,small,all",
+    points: Annotated[int, typer.Option(help="Points a side of the grid.", min=1)] = 16,
+    repeats: Annotated[int, typer.Option(help="Rounds; every one is counted.", min=1)] = 1,
+    device: Device = None,
+    precision: Precision = "fp32",
+    threads: Annotated[int | None, typer.Option(help="Of PyTorch; default: as it likes.", min=1)] = None,
+    image_size: Annotated[int, typer.Option("--image-size", help="Side that the picture is brought to.")] = 512,
+    picture: PictureFile = None,
+    report_file: FigureFile = None,
+) -> None:
+    """How long everything in a picture takes beside other programs, and whether all find the same.
+
+    Programs take turns, by the clock and in processor time, with the same picture, weights, threads and options.
+
+    \b
+    Examples:
+      masklet bench everything --peers sam2 --threads 1 --json everything.json
+      masklet bench everything --peers sam2 --points 6 --cases "crops,second pass"
+    """
+    import torch
+
+    from masklet.bench.everything import EverythingJob
+    from masklet.bench.programs import pythons_of
+    from masklet.devices import device_of
+
+    pythons = interpreters(peers, peer_python) or pythons_of([])
+    if threads:
+        torch.set_num_threads(threads)
+    job = EverythingJob(
+        model or USUAL_MODEL, _known(listed(cases)), points, repeats, precision, device_of(device),
+        torch.get_num_threads(), image_size, picture,
+    )  # fmt: skip
+    _compared(job, pythons, report_file)
+
+
+def _compared(job: EverythingJob, pythons: Mapping[str, Path], report_file: Path | None) -> None:
+    from masklet.bench.everything import PROTOCOL, compare_everything
+
+    def record(found: Compared) -> Record:
+        options: dict[str, Option] = {
+            "weights": found.weights.told,
+            "cases": list(job.cases),
+            "points": job.points,
+            "repeats": job.repeats,
+            "precision": job.precision,
+            "image_size": job.image_size,
+            "picture": job.picture.name if job.picture else list(job.size),
+        }
+        return written(
+            PROTOCOL, found.weights.model, options, job.device, None, found.cases, report_file, found.versions
+        )
+
+    with counting("cases", len(job.cases), wanted=True) as step:
+
+        def keep(found: Compared) -> None:
+            record(found)
+            step()
+
+        found = compare_everything(job, pythons, keep)
+    show_record(record(found))
+
+
+def _known(cases: list[str]) -> tuple[str, ...]:
+    from masklet.bench.everything import CASES
+    from masklet.errors import InputError
+
+    unknown = [name for name in cases if name not in CASES]
+    if unknown or not cases:
+        raise InputError(f"cases {', '.join(unknown) or 'none'}: choose from {', '.join(CASES)}")
+    return tuple(dict.fromkeys(cases))
