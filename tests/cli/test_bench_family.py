@@ -52,7 +52,7 @@ def test_a_table_with_prompted_and_everything_apart(masklet: Masklet, folder: Pa
     assert detector[4:7] == ["", "", ""]
     assert detector[7].endswith("ms")
     assert "picture of 1280 x 720, median of 1, wall time" in outcome.out
-    assert "sam2.1_hiera_tiny: the parameters are not those that were published" in outcome.out
+    assert "sam2.1_hiera_tiny: the parameters are not those that were published" in outcome.err
     told = json.loads(Path("family.json").read_text())
     assert [row["name"] for row in told["models"]] == ["sam2.1_hiera_tiny", "yolov8n-seg"]
     assert told["models"][0]["everything"] == {
@@ -60,7 +60,9 @@ def test_a_table_with_prompted_and_everything_apart(masklet: Masklet, folder: Pa
         "points": 4,
         "estimated": False,
     }
-    assert told["machine"]["picture"] == [1280, 720]
+    assert list(told)[:4] == ["protocol", "options", "machine", "masklet"]
+    assert told["options"]["picture"] == [1280, 720]
+    assert told["machine"]["threads"] > 0
 
 
 def test_a_picture_of_ones_own(masklet: Masklet, folder: Path) -> None:

@@ -3,12 +3,6 @@
 Speed does not ask what weights mean, so that a model whose file is not here is timed with random ones; how many answers
 get past the thresholds does depend on them, so that with random weights thresholds are set such that half of the
 answers pass (of a detector's places, as many as pictures have objects).
-
-Protocol: one picture; every figure is the median of some rounds after one that is not counted. *Encode* is from a
-picture to a predictor that holds it, *click* three candidate masks at the picture's size for one click. *Everything* is
-a grid of points, masks included, once, and encoding; where it would take longer than `limit_s`, grids of 8 x 8 and
-16 x 16 are measured, what a point costs more is extrapolated, and the row says so. *Pass* is a detector from picture to
-boxes and masks.
 """
 
 from __future__ import annotations
@@ -25,6 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from masklet.bench.machine import timed
 from masklet.detect.base import DetectOptions
 from masklet.detect.yolo import YOLODetector
 from masklet.detect.yolo_loading import LoadedYOLO, load_yolo
@@ -39,6 +34,7 @@ from masklet.registry import ModelCard, find, is_downloaded
 __all__ = [
     "FAMILY",
     "PHASES",
+    "PROTOCOL",
     "EverythingSpeed",
     "FamilyRow",
     "How",
@@ -49,6 +45,14 @@ __all__ = [
 ]
 
 Rgb = npt.NDArray[np.uint8]
+
+PROTOCOL = (
+    "One picture; every figure is the median of some rounds after one that is not counted. encode: from a picture to a "
+    "predictor that holds it. click: three candidate masks at the picture's size for one click. everything: a grid of "
+    "points, masks included, once, and encoding; where it would take longer than limit_s, grids of 8 x 8 and 16 x 16 "
+    "are measured, what a point costs more is extrapolated, and the row says so. one pass: a detector from picture to "
+    "boxes and masks."
+)
 
 FAMILY = (
     "sam_vit_b",
@@ -281,7 +285,8 @@ def _everything(predictor: ImagePredictor, options: EverythingOptions, how: How)
 
 
 def _grid_s(predictor: ImagePredictor, options: EverythingOptions, how: How, side: int) -> float:
-    return _seconds(lambda: segment_everything_set(predictor, how.rgb, replace(options, points_per_side=side)), how)
+    wanted = replace(options, points_per_side=side)
+    return timed(lambda: segment_everything_set(predictor, how.rgb, wanted), clock=how.clock)
 
 
 def _score_of(detector: YOLODetector, how: How, count: int) -> float:
@@ -324,10 +329,4 @@ def _made(card: ModelCard) -> nn.Module:
 
 def _median(work: Callable[[], object], how: How) -> float:
     work()
-    return median(_seconds(work, how) for _ in range(how.repeats))
-
-
-def _seconds(work: Callable[[], object], how: How) -> float:
-    began = how.clock()
-    work()
-    return how.clock() - began
+    return median(timed(work, clock=how.clock) for _ in range(how.repeats))

@@ -3,41 +3,27 @@
 from __future__ import annotations
 
 import json
-import platform
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypedDict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from masklet.cli.benchmarking.showing import show_table, tell
 from masklet.cli.options import FigureFile
-from masklet.cli.output import counting
+from masklet.cli.output import counting, note
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-    from rich.table import Table
-
     from masklet.bench.family import FamilyRow, How
 
 __all__ = ["family"]
 
 COLUMNS = ("model", "parameters", "published", "file", "encode", "click", "everything", "one pass", "weights")
-PIPE_WIDTH = 160
-"""Columns where there is no terminal to ask."""
-
-
-class Machine(TypedDict):
-    """What figures depend on beside the models."""
-
-    processor: str
-    threads: int
-    torch: str
-    python: str
-    picture: list[int]
-    repeats: int
-    clock: str
+WORDS = ("model", "weights")
+"""Columns that are aligned to the left."""
+HEAD = ("protocol", "options", "machine", "masklet", "commit", "date")
+"""What the file has of a record."""
 
 
 def family(
@@ -67,14 +53,15 @@ def family(
     """
     import torch
 
-    from masklet.bench.family import FAMILY, PHASES, How, bench_model, made_picture
+    from masklet.bench.family import FAMILY, PHASES, PICTURE_SIZE, How, bench_model
+    from masklet.bench.image import rgb_of
     from masklet.registry import find
 
     names = [find(name.strip()).name for name in models.split(",")] if models else list(FAMILY)
     if threads:
         torch.set_num_threads(threads)
     clock = time.process_time if processor else time.perf_counter
-    how = How(_read(picture) if picture else made_picture(), repeats, points, limit, clock=clock)
+    how = How(rgb_of(picture, PICTURE_SIZE), repeats, points, limit, clock=clock)
     rows: list[FamilyRow] = []
     with counting("steps", len(names) * PHASES, wanted=True) as step:
         for name in names:
@@ -84,41 +71,18 @@ def family(
     _show(rows, how)
 
 
-def _read(picture: Path) -> npt.NDArray[np.uint8]:
-    from masklet.media.pictures import from_file
-
-    return from_file(str(picture)).rgb
-
-
 def _show(rows: list[FamilyRow], how: How) -> None:
-    from rich.console import Console
+    from masklet.bench.machine import this_machine
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=PIPE_WIDTH)
-    console.print(_table(rows))
-    machine = _machine(how)
-    width, height = machine["picture"]
-    console.print(
-        f"{machine['processor']}, {machine['threads']} thread(s), torch {machine['torch']}, "
-        f"Python {machine['python']}; picture of {width} x {height}, median of {how.repeats}, {machine['clock']}.",
-        soft_wrap=True,
-        highlight=False,
+    show_table(COLUMNS, [_cells(row) for row in rows], WORDS)
+    machine, (height, width) = this_machine(), how.rgb.shape[:2]
+    tell("")
+    tell(
+        f"{machine.processor}, {machine.threads} thread(s), torch {machine.torch}, Python {machine.python}; picture of "
+        f"{width} x {height}, median of {how.repeats}, {_clock(how)}."
     )
     for name in (row.name for row in rows if not row.agrees):
-        console.print(f"{name}: the parameters are not those that were published.", style="red")
-
-
-def _table(rows: list[FamilyRow]) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.MARKDOWN, header_style="bold")
-    for title in COLUMNS:
-        table.add_column(title, justify="left" if title in ("model", "weights") else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*_cells(row))
-    return table
+        note(f"{name}: the parameters are not those that were published")
 
 
 def _cells(row: FamilyRow) -> tuple[str, ...]:
@@ -136,23 +100,24 @@ def _cells(row: FamilyRow) -> tuple[str, ...]:
     )
 
 
-def _machine(how: How) -> Machine:
-    import torch
-
-    from masklet.bench.machine import processor_name
-
-    return {
-        "processor": processor_name(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "picture": [how.rgb.shape[1], how.rgb.shape[0]],
-        "repeats": how.repeats,
-        "clock": "processor time" if how.clock is time.process_time else "wall time",
-    }
+def _clock(how: How) -> str:
+    return "processor time" if how.clock is time.process_time else "wall time"
 
 
 def _write(path: Path, rows: list[FamilyRow], how: How) -> None:
+    from masklet import __version__
+    from masklet.bench.family import PROTOCOL
+    from masklet.bench.machine import this_machine
+    from masklet.bench.record import Option, new_record
     from masklet.files import write_text
 
-    write_text(path, json.dumps({"machine": _machine(how), "models": [asdict(row) for row in rows]}, indent=2))
+    options: dict[str, Option] = {
+        "picture": [how.rgb.shape[1], how.rgb.shape[0]],
+        "repeats": how.repeats,
+        "points": how.points_per_side,
+        "limit_s": how.limit_s,
+        "clock": _clock(how),
+    }
+    head = asdict(new_record(PROTOCOL, "family", options, this_machine(), None, (), __version__))
+    told = {name: head[name] for name in HEAD} | {"models": [asdict(row) for row in rows]}
+    write_text(path, json.dumps(told, indent=2) + "\n")
