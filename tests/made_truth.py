@@ -78,6 +78,9 @@ class Oracle:
         self.said: dict[int, tuple[int, ObjectPrompt]] = {}
         self.video = SimpleNamespace(size=films.shape[1:])
 
+    def info(self) -> SimpleNamespace:
+        return SimpleNamespace(name="oracle", path=__file__, precision="fp32", device="cpu")
+
     def answer(self, mask: np.ndarray) -> np.ndarray:
         return np.zeros_like(mask) if self.empty else np.roll(mask, self.shift, axis=-1)
 

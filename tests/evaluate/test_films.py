@@ -323,7 +323,7 @@ def test_the_command_prints_a_line_a_sequence_and_writes_the_figures(
     assert lines[0].split() == ["objects", "frames", "J", "F", "J&F", "fps"]
     assert asked == ["mine.pt"]
     stored = json.loads((three / "out.json").read_text())
-    assert (stored["model"], stored["prompt"]) == ("mine.pt", "box")
+    assert (stored["protocol"], stored["model"], stored["options"]["prompt"]) == ("davis", "mine.pt", "box")
     assert lines[1].split()[1:6] == ["2", "5", *(f"{stored['total'][name]:.3f}" for name in ("j", "f", "jf"))]
     assert set(stored["rows"][0]["j"]) == {"1", "2"}
 

@@ -167,7 +167,7 @@ def test_the_command_prints_a_line_a_difficulty_and_writes_the_figures(
     assert [line[:22].strip() for line in lines] == ["", "small", "mean of difficulties", "in sight or not: said"]
     assert asked == ["mine.pt"]
     stored = json.loads((tmp_path / "out.json").read_text())
-    assert (stored["model"], stored["prompt"], stored["version"]) == ("mine.pt", "mask", VERSION)
+    assert (stored["model"], stored["options"]["prompt"], stored["version"]) == ("mine.pt", "mask", VERSION)
     assert lines[2].split()[3:] == lines[1].split()[1:]
     seen = stored["presence"]
     assert seen["frames"] == 6 * stored["mean"]["objects"]

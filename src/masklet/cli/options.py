@@ -22,6 +22,8 @@ __all__ = [
     "Points",
     "Precision",
     "Quiet",
+    "Resume",
+    "Workers",
 ]
 
 PictureSources = Annotated[list[str], typer.Argument(metavar="PICTURE...", help="Files, folders, globs or URLs.")]
@@ -54,3 +56,10 @@ FilmPrompt = Annotated[
 ]
 FigureFile = Annotated[Path | None, typer.Option("--json", help="Write the figures there too.")]
 ObjectFile = Annotated[Path | None, typer.Option("--json", help="Write the figures of every object.")]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume/--anew", help="Go on with the file of --json that an earlier run left, or measure anew."),
+]
+Workers = Annotated[
+    int, typer.Option("--workers", help="At once, each in a process with a model of its own; the same figures.", min=1)
+]

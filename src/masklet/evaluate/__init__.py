@@ -13,7 +13,8 @@ scoring     folders of predictions, by the rules of DAVIS, SA-V and YouTube-VOS
 scored      objects that were scored, and the figures of all of them
 listed      what the lists of a benchmark say: categories seen, films unseen, ranges of frames
 predicting  predictions in the layouts of these
-parallel    the same, of several films at once
+parallel    units of work in several processes: these, and what the commands measure
+keeping     figures in a file that is gone on with
 reporting   a score as a page, in HTML and Markdown, beside published figures (`write_report`, imported from there)
 sets        the data sets of benchmarks, where to get them, and what a folder lacks of one
 prompting   what is said of an object whose mask is known

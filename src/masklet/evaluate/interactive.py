@@ -158,13 +158,17 @@ class InteractiveReport:
     seconds: float
     rows: tuple[InteractiveRow, ...] = ()
 
-    def to_json(self, model: str = "", **settings: str | int | None) -> str:
-        """Protocol, model and options, then all figures, then those of every object; `settings` join the options."""
+    def document(self) -> dict[str, Any]:
+        """Options, all figures, and those of every object, as `json` can write them."""
         figures = asdict(self)
         options, rows = figures.pop("options"), figures.pop("rows")
         named = [{**row, "curve": one.curve} for row, one in zip(rows, self.rows, strict=True)]
-        said = {**options, **settings}
-        whole = {"protocol": "interactive", "model": model, "options": said, "figures": figures, "rows": named}
+        return {"options": options, "figures": figures, "rows": named}
+
+    def to_json(self, model: str = "", **settings: str | int | None) -> str:
+        """Protocol, model and options, then all figures, then those of every object; `settings` join the options."""
+        own = self.document()
+        whole = {"protocol": "interactive", "model": model, **own, "options": {**own["options"], **settings}}
         return json.dumps(whole, indent=2, allow_nan=False)
 
 
@@ -173,10 +177,12 @@ def evaluate_interactive(
     entry: Entry,
     options: InteractiveOptions | None = None,
     step: Callable[[], None] | None = None,
+    known: Sequence[InteractiveRow] = (),
 ) -> Iterator[InteractiveRow]:
     """Interact with every object of a film, in the order of their ids, and yield what each had.
 
-    `step` is called after every frame of every pass.
+    `step` is called after every frame of every pass. Objects of which `known` has a row, of an earlier run, are not
+    asked about: the row is theirs.
 
     Example:
         >>> [film] = open_dataset("films").entries
@@ -187,7 +193,11 @@ def evaluate_interactive(
         ModelError: a model for pictures only.
     """
     asked, truth = options or InteractiveOptions(), masks_by_frame(entry)
+    by_id = {row.id: row for row in known}
     for number, at in sorted(first_seen(truth).items()):
+        if number in by_id:
+            yield by_id[number]
+            continue
         started = time.perf_counter()
         film = _Film(entry, truth, number, at)
         kept = TrackOptions(keep="all" if asked.mode == "offline" else "recent")  # a frame far back may be corrected

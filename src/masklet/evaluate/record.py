@@ -10,7 +10,7 @@ from typing import Any
 from masklet.errors import InputError
 from masklet.evaluate.stills import Figures, StillsReport
 
-__all__ = ["Counts", "TrackedFigures", "TrackedReport", "Validation", "still_lines"]
+__all__ = ["Counts", "TrackedFigures", "TrackedReport", "Validation", "counted", "still_lines"]
 
 NAME = 24
 MOST_FILMS = 30
@@ -75,11 +75,11 @@ class Validation:
 
     def _said(self) -> str:
         counts = self.counts
-        of = [_many(counts.pictures, "picture")] if counts.pictures else []
-        of += [f"{_many(counts.films, 'film')} ({counts.frames} frames)"] if counts.films else []
+        of = [counted(counts.pictures, "picture")] if counts.pictures else []
+        of += [f"{counted(counts.films, 'film')} ({counts.frames} frames)"] if counts.films else []
         more = f", {counts.without} more without objects" if counts.without else ""
         more += f", {len(self.left_out)} left out as broken" if self.left_out else ""
-        return f"{' and '.join(of)}, {_many(counts.objects, 'object')}{more}; {self.seconds:.1f} s"
+        return f"{' and '.join(of)}, {counted(counts.objects, 'object')}{more}; {self.seconds:.1f} s"
 
     def to_json(self) -> str:
         """All figures as JSON; null where something was not asked for.
@@ -154,7 +154,7 @@ def _film_lines(by_prompt: dict[str, TrackedReport]) -> list[str]:
     films = list(first.by_film)
     lines = [_film_line(name, [report.by_film[name] for report in by_prompt.values()]) for name in films[:MOST_FILMS]]
     if len(films) > MOST_FILMS:
-        lines.append(f"... and {_many(len(films) - MOST_FILMS, 'film')} more")
+        lines.append(f"... and {counted(len(films) - MOST_FILMS, 'film')} more")
     total = _film_line("all objects", [report.total for report in by_prompt.values()])
     return [" " * NAME + _cells(heading, 10), *lines, total]
 
@@ -163,7 +163,13 @@ def _film_line(name: str, of: list[TrackedFigures]) -> str:
     return f"{_short(name):<{NAME}}" + _cells([of[0].objects, *(v for o in of for v in (o.j, o.f, o.jf))], 10)
 
 
-def _many(number: int, of: str) -> str:
+def counted(number: int, of: str) -> str:
+    """A number and what it counts.
+
+    Example:
+        >>> counted(2, "film")
+        '2 films'
+    """
     return f"{number} {of}" if number == 1 else f"{number} {of}s"
 
 

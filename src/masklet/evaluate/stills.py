@@ -26,7 +26,17 @@ from masklet.image import ImagePredictor
 from masklet.masks import iou
 from masklet.prompts import ObjectPrompt, Points
 
-__all__ = ["Figures", "Ious", "StillsReport", "evaluate_stills", "report", "source_of", "still_ious", "stills_under"]
+__all__ = [
+    "Figures",
+    "Ious",
+    "StillRow",
+    "StillsReport",
+    "evaluate_stills",
+    "report",
+    "source_of",
+    "still_ious",
+    "stills_under",
+]
 
 Masks = npt.NDArray[np.bool_]
 Ious = npt.NDArray[np.float64]
@@ -47,6 +57,25 @@ class Figures:
     """One click, the best of three candidates."""
     clicks_3: float
     clicks_5: float
+
+
+@dataclass(frozen=True)
+class StillRow:
+    """One picture as a row of plain values: IoUs of each object, as `Ious` has them."""
+
+    picture: str
+    source: str
+    ious: tuple[tuple[float, ...], ...]
+
+    @classmethod
+    def of(cls, picture: str, source: str, iou_N5: Ious) -> StillRow:
+        """Of what `evaluate_stills` yielded."""
+        return cls(picture, source, tuple(map(tuple, iou_N5.tolist())))
+
+    @property
+    def pair(self) -> tuple[str, Ious]:
+        """As `report` takes it."""
+        return self.source, np.array(self.ious).reshape(-1, 5)
 
 
 @dataclass(frozen=True)

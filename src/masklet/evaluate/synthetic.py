@@ -21,7 +21,16 @@ from masklet.evaluate.films import FilmFigures, FilmRow, Follows, Presence, chec
 from masklet.synth import DIFFICULTIES, Clip, Drawn
 from masklet.synth.tree import store
 
-__all__ = ["SUITE", "VERSION", "Scene", "SyntheticReport", "evaluate_synthetic", "scenes", "synthetic_report"]
+__all__ = [
+    "SUITE",
+    "VERSION",
+    "Scene",
+    "SyntheticReport",
+    "evaluate_scene",
+    "evaluate_synthetic",
+    "scenes",
+    "synthetic_report",
+]
 
 VERSION = 1
 SEED = 2026
@@ -101,9 +110,20 @@ def evaluate_synthetic(
     """
     check_prompt(prompt)
     for scene in scenes(difficulties):
-        with tempfile.TemporaryDirectory(prefix="masklet-synthetic-") as folder:
-            stored = store(Path(folder), scene.name, scene.clip(), lossless=True)
-            yield evaluate_film(model, DavisSequence(stored.name, stored.frames, stored.masks), prompt, step)
+        yield evaluate_scene(model, scene, prompt, step)
+
+
+def evaluate_scene(
+    model: Follows, scene: Scene, prompt: str = "mask", step: Callable[[], None] | None = None
+) -> FilmRow:
+    """As `evaluate_synthetic`, of one clip.
+
+    Example:
+        >>> evaluate_scene(SAM(), SUITE[0]).figures.jf
+    """
+    with tempfile.TemporaryDirectory(prefix="masklet-synthetic-") as folder:
+        stored = store(Path(folder), scene.name, scene.clip(), lossless=True)
+        return evaluate_film(model, DavisSequence(stored.name, stored.frames, stored.masks), prompt, step)
 
 
 def synthetic_report(rows: Sequence[FilmRow]) -> SyntheticReport:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.options import EvalModel, FigureFile, ImageSize, Precision
-from masklet.cli.output import counting
+from masklet.cli.evaluating.measuring import Asked, Measurement, measure
+from masklet.cli.options import EvalModel, FigureFile, ImageSize, Precision, Resume, Workers
 
 if TYPE_CHECKING:
+    from masklet import SAM
+    from masklet.evaluate.click_data import ClickPicture
     from masklet.evaluate.clicks import ClickedObject, ClicksReport
 
 __all__ = ["clicks"]
@@ -29,44 +32,45 @@ def clicks(
     split: Annotated[str | None, typer.Option(help="A part of the data; of SBD: val.")] = None,
     objects: Annotated[int | None, typer.Option(help="Of each picture, at most; default: all.", min=1)] = None,
     limit: Annotated[int | None, typer.Option(help="Only so many pictures, spread evenly.", min=1)] = None,
+    workers: Workers = 1,
     report_file: FigureFile = None,
+    resume: Resume = True,
 ) -> None:
     """Clicks that an object needs: NoC@85 and NoC@90 of at most 20, failures, the curve of IoU and its area.
 
     Each click is on the deepest pixel of what is wrong. After Ctrl-C the figures of what was done are shown and
-    written.
+    written; with --json the same command goes on.
 
     \b
     Examples:
       masklet eval clicks GrabCut --json grabcut.json
       masklet eval clicks SBD --limit 200
     """
-    from masklet import SAM
     from masklet.evaluate.click_data import click_pictures
-    from masklet.evaluate.clicks import evaluate_clicks
+    from masklet.evaluate.clicks import ClickedObject, click_report
 
     found = click_pictures(root, kind=kind, split=split, limit=limit)
-    predictor, rows = SAM(model, image_size=image_size, precision=precision).predictor, []
-    try:
-        with counting("pictures", len(found), wanted=True) as step:
-            for row in evaluate_clicks(predictor, found, objects, step):
-                rows.append(row)  # noqa: PERF402  what is done by Ctrl-C is kept
-    finally:
-        _tell_clicks(rows, report_file)
+    work = Measurement(
+        protocol="clicks",
+        what="pictures",
+        units=found,
+        names=[picture.name for picture in found],
+        answer=partial(_clicked, objects=objects),
+        row=ClickedObject,
+        figures=lambda rows: asdict(click_report(rows)),
+        lines=lambda rows: _click_lines(click_report(rows)),
+        options={"kind": kind, "split": split, "objects": objects, "limit": limit},
+        steps=[1] * len(found),
+    )
+    measure(Asked(model, image_size, precision, workers, report_file, resume), work)
 
 
-def _tell_clicks(rows: Sequence[ClickedObject], report_file: Path | None) -> None:
-    """Figures of what was clicked on, of something at least; else the error of `click_report`, unless there is one."""
-    from masklet.evaluate.clicks import click_report
-    from masklet.files import write_text
+def _clicked(
+    sam: SAM, picture: ClickPicture, known: Sequence[ClickedObject], each: Callable[[], None], *, objects: int | None
+) -> list[ClickedObject]:
+    from masklet.evaluate.clicks import evaluate_clicks
 
-    if not rows and sys.exc_info()[0] is not None:
-        return
-    found = click_report(rows)
-    for line in _click_lines(found):
-        typer.echo(line)
-    if report_file is not None:
-        write_text(report_file, found.to_json())
+    return list(evaluate_clicks(sam.predictor, [picture], objects, each))
 
 
 def _click_lines(of: ClicksReport) -> list[str]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.options import EvalModel, FigureFile, FilmPrompt, ImageSize, Precision
-from masklet.cli.output import counting
+from masklet.cli.evaluating.measuring import Asked, Measurement, measure
+from masklet.cli.options import EvalModel, FigureFile, FilmPrompt, ImageSize, Precision, Resume, Workers
 
 if TYPE_CHECKING:
-    from masklet.evaluate import FilmFigures, FilmRow
+    from masklet import SAM
+    from masklet.evaluate import DavisSequence, FilmFigures, FilmRow
+    from masklet.evaluate.synthetic import Scene, SyntheticReport
 
 __all__ = ["davis", "synthetic"]
 
@@ -28,33 +30,48 @@ def davis(
     subset: Annotated[str | None, typer.Option("--set", help="A list of ImageSets, as 2017/val; default: all.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="A sequence to leave out; may be repeated.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only so many sequences, the first by name.", min=1)] = None,
+    workers: Workers = 1,
     report_file: FigureFile = None,
+    resume: Resume = True,
 ) -> None:
     """J, F and frames a second of objects that are followed from their first mask, with a line a sequence.
 
     J is the IoU of regions, F the agreement of boundaries, both 0 to 1, means over objects; the first and the last
-    frame are not measured. The file of --json is written anew after every sequence.
+    frame are not measured. With --json the same command goes on where it was stopped.
 
     \b
     Example:
       masklet eval davis --root DAVIS --set 2017/val --json figures.json
     """
-    from masklet import SAM
-    from masklet.evaluate import davis_under, evaluate_film, films_report
+    from masklet.evaluate import FilmRow, davis_under, films_report
     from masklet.evaluate.films import check_prompt
 
     check_prompt(prompt)
     found = davis_under(root, subset, exclude or ())[:limit]
-    tracker = SAM(model, image_size=image_size, precision=precision)
-    rows: list[FilmRow] = []
-    typer.echo(_heading())
-    for sequence in found:
-        with counting(sequence.name, len(sequence.frames), wanted=True) as step:
-            rows.append(evaluate_film(tracker, sequence, prompt, step))
-        typer.echo(_film_line(sequence.name, rows[-1].figures))
-        if report_file is not None:
-            _write_films(report_file, model or tracker.info().name, prompt, rows)
-    typer.echo(_film_line("all objects", films_report(rows).total))
+    work = Measurement(
+        protocol="davis",
+        what="sequences",
+        units=found,
+        names=[sequence.name for sequence in found],
+        answer=partial(_followed, prompt=prompt),
+        row=FilmRow,
+        figures=lambda rows: asdict(films_report(rows)),
+        lines=lambda rows: [_film_line("all objects", films_report(rows).total)] if rows else [],
+        options={"prompt": prompt, "set": subset, "exclude": exclude or [], "limit": limit},
+        of="frames",
+        steps=[len(sequence.frames) for sequence in found],
+        line=lambda row: _film_line(row.name, row.figures),
+        heading=_heading(),
+    )
+    measure(Asked(model, image_size, precision, workers, report_file, resume), work)
+
+
+def _followed(
+    sam: SAM, sequence: DavisSequence, known: Sequence[FilmRow], each: Callable[[], None], *, prompt: str
+) -> list[FilmRow]:
+    from masklet.evaluate import evaluate_film
+
+    return [evaluate_film(sam, sequence, prompt, each)]
 
 
 def synthetic(
@@ -69,55 +86,59 @@ def synthetic(
         ),
     ] = None,
     prompt: FilmPrompt = "mask",
+    workers: Workers = 1,
     report_file: FigureFile = None,
+    resume: Resume = True,
 ) -> None:
     """J, F and frames a second on made clips, with a line a difficulty and their mean; nothing is downloaded.
 
     The clips are made anew each time, the same ones; protocol and columns are those of masklet eval davis. The last
-    line says how often it was told right whether an object is in sight. The file of --json is written anew after
-    every clip.
+    line says how often it was told right whether an object is in sight. With --json the same command goes on
+    where it was stopped.
 
     \b
     Examples:
       masklet eval synthetic --json figures.json
       masklet eval synthetic --difficulty twins --difficulty occlusion --prompt click
     """
-    from masklet import SAM
+    from masklet.evaluate import FilmRow
     from masklet.evaluate.films import check_prompt
-    from masklet.evaluate.synthetic import evaluate_synthetic, scenes, synthetic_report
+    from masklet.evaluate.synthetic import scenes, synthetic_report
 
     check_prompt(prompt)
     found = scenes(difficulty or ())
-    tracker = SAM(model, image_size=image_size, precision=precision)
-    rows: list[FilmRow] = []
-    with counting("frames", sum(scene.frames for scene in found), wanted=True) as step:
-        for row in evaluate_synthetic(tracker, prompt, difficulty or (), step):
-            rows.append(row)
-            if report_file is not None:
-                _write_synthetic(report_file, model or tracker.info().name, prompt, rows)
-    figures = synthetic_report(rows)
-    typer.echo(_heading())
-    for name, own in {**figures.by_difficulty, "mean of difficulties": figures.mean}.items():
-        typer.echo(_film_line(name, own))
-    seen = figures.presence
-    typer.echo(
+    work = Measurement(
+        protocol="synthetic",
+        what="clips",
+        units=found,
+        names=[scene.name for scene in found],
+        answer=partial(_scene_followed, prompt=prompt),
+        row=FilmRow,
+        figures=lambda rows: asdict(synthetic_report(rows)),
+        lines=lambda rows: _synthetic_lines(synthetic_report(rows)),
+        options={"prompt": prompt, "difficulty": difficulty or []},
+        of="frames",
+        steps=[scene.frames for scene in found],
+    )
+    measure(Asked(model, image_size, precision, workers, report_file, resume), work)
+
+
+def _scene_followed(
+    sam: SAM, scene: Scene, known: Sequence[FilmRow], each: Callable[[], None], *, prompt: str
+) -> list[FilmRow]:
+    from masklet.evaluate.synthetic import evaluate_scene
+
+    return [evaluate_scene(sam, scene, prompt, each)]
+
+
+def _synthetic_lines(of: SyntheticReport) -> list[str]:
+    named = {**of.by_difficulty, "mean of difficulties": of.mean}
+    seen = of.presence
+    said = (
         f"in sight or not: said right in {seen.share:.3f} of {seen.frames} frames of objects (always in sight: "
         f"{seen.always:.3f})"
     )
-
-
-def _write_synthetic(path: Path, model: str, prompt: str, rows: Sequence[FilmRow]) -> None:
-    from masklet.evaluate.synthetic import synthetic_report
-    from masklet.files import write_text
-
-    write_text(path, json.dumps({"model": model, "prompt": prompt, **asdict(synthetic_report(rows))}, indent=2))
-
-
-def _write_films(path: Path, model: str, prompt: str, rows: Sequence[FilmRow]) -> None:
-    from masklet.evaluate import films_report
-    from masklet.files import write_text
-
-    write_text(path, json.dumps({"model": model, "prompt": prompt, **asdict(films_report(rows))}, indent=2))
+    return [_heading(), *(_film_line(name, own) for name, own in named.items()), said]
 
 
 def _heading() -> str:

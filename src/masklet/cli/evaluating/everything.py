@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.options import EvalModel, FigureFile, ImageSize, Precision
-from masklet.cli.output import counting
+from masklet.cli.evaluating.measuring import Asked, Measurement, measure
+from masklet.cli.options import EvalModel, FigureFile, ImageSize, Precision, Resume, Workers
 from masklet.cli.wanted import PRESET_NAMES, Wanted
 
 if TYPE_CHECKING:
     from masklet import SAM
-    from masklet.evaluate.recall import Option, Proposed, RecallReport
-    from masklet.image.everything import EverythingOptions
+    from masklet.evaluate.click_data import ClickPicture
+    from masklet.evaluate.keeping import Option
+    from masklet.evaluate.recall import Proposed, RecallReport
 
 __all__ = ["everything"]
 
@@ -36,68 +37,71 @@ def everything(
     split: Annotated[str | None, typer.Option(help="A part of the data.")] = None,
     objects: Annotated[int | None, typer.Option(help="Of each picture, at most; default: all.", min=1)] = None,
     limit: Annotated[int | None, typer.Option(help="Only so many pictures, spread evenly.", min=1)] = None,
+    workers: Workers = 1,
     report_file: FigureFile = None,
+    resume: Resume = True,
 ) -> None:
     """Average recall of segment everything: AR at 1, 10, 100 and 1000 masks, by size, as COCO has it.
 
-    What class objects are of plays no part. After Ctrl-C the figures of what was done are shown and written.
+    What class objects are of plays no part. After Ctrl-C the figures of what was done are shown and written;
+    with --json the same command goes on.
 
     \b
     Examples:
       masklet eval everything photos --json everything.json
       masklet eval everything COCO --split val2017 --preset fine --limit 200
     """
-    from masklet import SAM
     from masklet.evaluate.click_data import click_pictures
-    from masklet.evaluate.recall import evaluate_recall, everything_by
+    from masklet.evaluate.recall import PROTOCOL, Proposed, recall_report
 
     wanted = Wanted(preset, points_per_side=points)
     found = click_pictures(root, kind=kind, split=split, limit=limit)
-    sam = SAM(model, image_size=image_size, precision=precision)
+    work = Measurement(
+        protocol=PROTOCOL,
+        what="pictures",
+        units=found,
+        names=[picture.name for picture in found],
+        answer=partial(_found, objects=objects, wanted=wanted),
+        row=Proposed,
+        figures=lambda rows: asdict(recall_report(rows)),
+        lines=lambda rows: _lines(recall_report(rows)),
+        options=lambda sam: _said(sam, wanted) | {"preset": preset, "objects": objects, "limit": limit, "split": split},
+        steps=[1] * len(found),
+    )
+    measure(Asked(model, image_size, precision, workers, report_file, resume), work)
+
+
+def _found(
+    sam: SAM,
+    picture: ClickPicture,
+    known: Sequence[Proposed],
+    each: Callable[[], None],
+    *,
+    objects: int | None,
+    wanted: Wanted,
+) -> list[Proposed]:
+    from masklet.evaluate.recall import evaluate_recall, everything_by
+
     how = wanted.options(sam.predictor.model)
-    rows: list[Proposed] = []
-    try:
-        with counting("pictures", len(found), wanted=True) as step:
-            for row in evaluate_recall(everything_by(sam.predictor, how), found, objects, step):
-                rows.append(row)  # noqa: PERF402  what is done by Ctrl-C is kept
-    finally:
-        said = {"preset": preset, "objects": objects, "limit": limit, "split": split}
-        _tell(rows, sam, _said(sam, how) | said, report_file)
+    return list(evaluate_recall(everything_by(sam.predictor, how), [picture], objects, each))
 
 
-def _said(sam: SAM, how: EverythingOptions) -> dict[str, Option]:
+def _said(sam: SAM, wanted: Wanted) -> dict[str, Option]:
     """What the figures hang on, besides the model's name."""
-    info = sam.info()
-    chosen = {name: value for name, value in asdict(how).items() if name not in UNSAID}
-    return {"picture_size": info.picture_size, "precision": info.precision, "device": info.device, **chosen}
-
-
-def _tell(rows: Sequence[Proposed], sam: SAM, options: Mapping[str, Option], report_file: Path | None) -> None:
-    """Figures of what was done, of something at least; else the error of `recall_report`, unless there is one."""
-    from masklet.evaluate.recall import recall_report
-    from masklet.files import write_text
-
-    if not rows and sys.exc_info()[0] is not None:
-        return
-    found = recall_report(rows, sam.info().name, options)
-    for line in _lines(found):
-        typer.echo(line)
-    if report_file is not None:
-        write_text(report_file, found.to_json())
+    chosen = asdict(wanted.options(sam.predictor.model)).items()
+    return {"picture_size": sam.info().picture_size, **{name: value for name, value in chosen if name not in UNSAID}}
 
 
 def _lines(of: RecallReport) -> list[str]:
+    from masklet.evaluate.record import counted
+
     lines = [
-        f"{_counted(of.objects, 'object')} in {_counted(of.pictures, 'picture')}; {of.masks:.1f} masks and "
+        f"{counted(of.objects, 'object')} in {counted(of.pictures, 'picture')}; {of.masks:.1f} masks and "
         f"{of.seconds / of.pictures:.2f} s a picture"
     ]
     lines += [f"{f'AR@{limit}':<16}{value:>8.3f}" for limit, value in of.recall.items()]
     for size, figures in of.by_size.items():
         value = figures["1000"]
         shown = "-" if value is None else f"{value:.3f}"
-        lines.append(f"{f'AR@1000 {size}':<16}{shown:>8}  {_counted(of.sizes[size], 'object')}")
+        lines.append(f"{f'AR@1000 {size}':<16}{shown:>8}  {counted(of.sizes[size], 'object')}")
     return [*lines, f"{'mean best IoU':<16}{of.best_iou:>8.3f}"]
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.options import EvalModel, ImageSize, ObjectFile, Precision
-from masklet.cli.output import counting, note
+from masklet.cli.evaluating.measuring import Asked, Measurement, measure
+from masklet.cli.options import EvalModel, ImageSize, ObjectFile, Precision, Resume, Workers
+from masklet.cli.output import note
 
 if TYPE_CHECKING:
-    from masklet.evaluate.interactive import InteractiveReport, InteractiveRow
+    from masklet import SAM
+    from masklet.datasets import Entry
+    from masklet.evaluate.interactive import InteractiveOptions, InteractiveReport, InteractiveRow
 
 __all__ = ["interactive"]
 
@@ -27,43 +33,53 @@ def interactive(
     kind: Annotated[str | None, typer.Option(help="The layout of the data, where it is not recognised.")] = None,
     split: Annotated[str | None, typer.Option(help="A part of the data, as 2017/val.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only so many films, the first by name.", min=1)] = None,
+    workers: Workers = 1,
     report_file: ObjectFile = None,
+    resume: Resume = True,
 ) -> None:
     """J&F of films whose objects are corrected by clicks on up to 8 frames, as SAM 2 is measured; a line an object.
 
     offline: in every pass the worst frame gets three clicks, and the film is followed anew; online: one pass, halted
-    where the IoU falls below 0.75. The file of --json is written anew after every object. The exit
-    code is 2 where films are broken and left out.
+    where the IoU falls below 0.75. With --json the same command goes on where it was stopped, after
+    the last whole object. The exit code is 2 where films are broken and left out.
 
     \b
     Examples:
       masklet eval interactive --root DAVIS --json offline.json
       masklet eval interactive --root DAVIS --mode online --split 2017/val
     """
-    from masklet import SAM
     from masklet.datasets import open_dataset
-    from masklet.evaluate.interactive import InteractiveOptions, evaluate_interactive, interactive_report
-    from masklet.files import write_text
+    from masklet.evaluate.interactive import InteractiveOptions, InteractiveRow, interactive_report
 
     options = InteractiveOptions(mode, frames, clicks)
     data = open_dataset(root, kind=kind, split=split)
     for problem in data.problems:
         note(f"{problem.reason}; left out")
-    settings = {"image_size": image_size, "precision": precision, "split": split, "limit": limit}
     films = [entry for entry in data.entries if len(entry.frames) > 1][:limit]
-    tracker = SAM(model, image_size=image_size, precision=precision)
-    name, rows = model or tracker.info().name, []
-    with counting("frames", None, wanted=True) as step:
-        for film in films:
-            for row in evaluate_interactive(tracker, film, options, step):
-                rows.append(row)
-                typer.echo(_object_line(row))
-                if report_file is not None:
-                    write_text(report_file, interactive_report(rows, options).to_json(name, **settings))
-    for line in _total_lines(interactive_report(rows, options)):
-        typer.echo(line)
+    work = Measurement(
+        protocol="interactive",
+        what="films",
+        units=films,
+        names=[film.name for film in films],
+        answer=partial(_corrected, options=options),
+        row=InteractiveRow,
+        figures=lambda rows: interactive_report(rows, options).document(),
+        lines=lambda rows: _total_lines(interactive_report(rows, options)),
+        options={**asdict(options), "kind": kind, "split": split, "limit": limit},
+        of="frames",
+        line=_object_line,
+    )
+    measure(Asked(model, image_size, precision, workers, report_file, resume), work)
     if data.problems:
         raise typer.Exit(2)
+
+
+def _corrected(
+    sam: SAM, film: Entry, known: Sequence[InteractiveRow], each: Callable[[], None], *, options: InteractiveOptions
+) -> Iterator[InteractiveRow]:
+    from masklet.evaluate.interactive import evaluate_interactive
+
+    return evaluate_interactive(sam, film, options, each, known)
 
 
 def _object_line(row: InteractiveRow) -> str:

@@ -1,0 +1,221 @@
+"""Measuring unit by unit: stopped anywhere and gone on with, or by several processes, the figures are the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from made_truth import late, store_film, store_still, two_objects
+from masklet import SAM
+from masklet.cli.evaluating.measuring import Asked, Measurement, measure
+from masklet.cli.main import run
+from masklet.errors import OutputError, SourceError
+from masklet.evaluate.synthetic import Scene
+
+STEPS = 2
+"""Of a unit of made work."""
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    part: int
+    share: float
+
+
+class Knows:
+    """As little of a model as is asked for."""
+
+    def info(self) -> SimpleNamespace:
+        return SimpleNamespace(name="made", path=__file__, precision="fp32", device="cpu")
+
+
+def answer(model: Knows, unit: str, known: Sequence[Row], each: Callable[[], None], *, bad: str = "") -> Iterator[Row]:
+    for part in range(STEPS):
+        each()
+        if unit == bad and part:
+            raise SourceError(f"{unit} is bad; mend it")
+        yield known[part] if part < len(known) else Row(unit, part, len(unit) / (3 + part))
+
+
+def whole(rows: Sequence[Row]) -> dict[str, Any]:
+    return {"mean": float(np.mean([row.share for row in rows])), "rows": [asdict(row) for row in rows]}
+
+
+def work(names: Sequence[str] = ("a", "bb", "ccc", "dddd"), **how: Any) -> Measurement[str, Row]:
+    return Measurement(
+        protocol="made",
+        what="words",
+        units=names,
+        names=names,
+        answer=partial(answer, **how),
+        row=Row,
+        figures=whole,
+        lines=lambda rows: [f"mean {whole(rows)['mean']:.3f}"],
+        options={"limit": None},
+        steps=[STEPS] * len(names),
+        line=lambda row: f"{row.name} {row.part}",
+        heading="words",
+    )
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asked:
+    monkeypatch.setattr(Asked, "opener", lambda _: Knows)
+    return Asked(None, None, "fp32", file=tmp_path / "figures.json")
+
+
+def stop_after(steps: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C at a step of the next run; None: not at all."""
+
+    @contextmanager
+    def counting(*_: object, wanted: bool) -> Iterator[Callable[[], None]]:
+        taken: list[int] = []
+
+        def step() -> None:
+            taken.append(1)
+            if len(taken) == steps:
+                raise KeyboardInterrupt
+
+        yield step
+
+    monkeypatch.setattr("masklet.cli.evaluating.measuring.counting", counting)
+
+
+@pytest.mark.parametrize("steps", range(1, 4 * STEPS + 1))
+def test_a_run_that_is_stopped_at_any_step_is_gone_on_with_to_the_same_figures(
+    asked: Asked, steps: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert asked.file is not None
+    measure(asked, work())
+    expected, lines = asked.file.read_text(), capsys.readouterr().out
+    asked.file.unlink()
+    stop_after(steps, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        measure(asked, work())
+    said = capsys.readouterr()
+    assert asked.file.exists() == (steps > 1)  # before the first row there is nothing to keep
+    if steps > 1:
+        rows = json.loads(asked.file.read_text())["rows"]
+        assert len(rows) == steps - 1
+        assert said.out.splitlines()[-1] == f"mean {whole([Row(**row) for row in rows])['mean']:.3f}"
+        assert "the same command goes on" in said.err
+    stop_after(None, monkeypatch)
+    measure(asked, work())
+    assert asked.file.read_text() == expected
+    assert capsys.readouterr().out == lines
+
+
+def test_a_finished_file_is_shown_and_measured_again_only_anew(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert asked.file is not None
+    measure(asked, work())
+    before = capsys.readouterr().out
+    measure(asked, work(bad="a"))  # which nobody asks
+    said = capsys.readouterr()
+    assert said.out == before
+    assert "4 of 4 words are in" in said.err
+    assert "--anew" in said.err
+    with pytest.raises(OutputError, match=r"limit None, now 2.*--anew"):
+        measure(asked, replace(work(), options={"limit": 2}))
+    measure(replace(asked, resume=False), replace(work(("a",)), options={"limit": 2}))
+    assert len(json.loads(asked.file.read_text())["rows"]) == STEPS
+
+
+def test_an_error_shows_what_was_done_and_is_told(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SourceError, match="ccc is bad"):
+        measure(replace(asked, file=None), work(bad="ccc"))
+    said = capsys.readouterr()
+    assert said.out.splitlines()[:-1] == ["words", "a 0", "a 1", "bb 0", "bb 1", "ccc 0"]
+    assert said.out.splitlines()[-1].startswith("mean 0.")
+    assert not said.err
+    with pytest.raises(SourceError, match="a is bad"):
+        measure(replace(asked, file=None), work(("a",), bad="a"))
+
+
+def test_processes_give_the_figures_of_one_and_lose_nothing_by_an_error(
+    asked: Asked, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert asked.file is not None
+    measure(asked, work())
+    expected, lines = asked.file.read_text(), capsys.readouterr().out
+    asked.file.unlink()
+    with pytest.raises(SourceError, match="bb is bad"):
+        measure(replace(asked, workers=2), work(bad="bb"))
+    capsys.readouterr()
+    kept = json.loads(asked.file.read_text())["rows"]
+    assert {"name": "bb", "part": 0, "share": 2 / 3} in kept  # what the process had of it
+    measure(replace(asked, workers=2), work())
+    assert asked.file.read_text() == expected
+    assert capsys.readouterr().out == lines  # in the order of the units
+
+
+# the commands ------------------------------------------------------------------------------------------------------
+
+COMMANDS = {
+    "davis": ["--root", "DAVIS"],
+    "synthetic": ["--prompt", "click"],
+    "clicks": ["photos"],
+    "everything": ["photos", "--points", "4"],
+    "stills": ["photos"],
+    "interactive": ["--root", "films", "--frames", "2"],
+}
+
+
+def lasting(value: Any) -> Any:
+    """A document without times."""
+    if isinstance(value, dict):
+        return {name: lasting(item) for name, item in value.items() if name not in ("seconds", "fps")}
+    return [lasting(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: SAM) -> Path:
+    for name in ("x", "y"):
+        store_still(tmp_path / "photos" / "a", name, two_objects())
+    sole = np.repeat((late()[:1] == 1).astype(np.uint8), 3, axis=0)
+    for name in ("ant", "bee"):
+        store_film(tmp_path / "DAVIS", f"480p/{name}", sole, annotated=range(3))
+        store_film(tmp_path / "films", name, late()[1:4], annotated=range(3))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("masklet.SAM", lambda *_, **__: tracker)
+    monkeypatch.setattr("masklet.evaluate.synthetic.SUITE", (Scene("small", 0), Scene("small", 1)))
+    monkeypatch.setattr("masklet.evaluate.synthetic.FRAMES", 8)
+    return tmp_path
+
+
+def told(name: str, code: int, *words: str) -> None:
+    with pytest.raises(SystemExit) as left:
+        run(["eval", name, *COMMANDS[name], "--json", f"{name}.json", *words])
+    assert left.value.code == code
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_that_was_stopped_goes_on_to_the_same_figures(
+    here: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told(name, 0)
+    file = here / f"{name}.json"
+    expected = lasting(json.loads(file.read_text()))
+    assert list(expected)[:3] == ["protocol", "model", "options"]
+    assert list(expected)[-2:] == ["rows", "run"]
+    stop_after({"davis": 5, "synthetic": 10, "interactive": 8}.get(name, 2), monkeypatch)
+    told(name, 130, "--anew")
+    stopped = json.loads(file.read_text())
+    assert 0 < len(stopped["rows"]) < len(expected["rows"])
+    stop_after(None, monkeypatch)
+    told(name, 0)
+    assert lasting(json.loads(file.read_text())) == expected
+    capsys.readouterr()
+    told(name, 2, "--image-size", "128")
+    assert "image_size None, now 128" in capsys.readouterr().err
