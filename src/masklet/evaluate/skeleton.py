@@ -43,7 +43,7 @@ def opened(mask: Mask, radius: float) -> Mask:
     while radius > 1:
         disc = _disc(radius)
         within = cv2.dilate(np.ones_like(pixels), disc)  # a small lopsided disc may lie beyond the picture altogether
-        left = cv2.dilate(cv2.erode(pixels, disc) & within, disc).astype(bool)
+        left = cv2.dilate(np.minimum(cv2.erode(pixels, disc), within), disc).astype(bool)
         if left.any():
             break
         radius *= SHRINK
