@@ -261,7 +261,7 @@ def test_the_command_says_the_figures_and_writes_them(
         run(["eval", "clicks", str(root), "--json", str(report)])
     said = capsys.readouterr()
     assert left.value.code == 0, said.err
-    assert "2 objects in 1 pictures" in said.out
+    assert "2 objects in 1 picture;" in said.out
     stored = json.loads(report.read_text())
     assert f"NoC@90 {stored['noc']['90']:.2f}, not reached {stored['nof']['90']}" in said.out
     assert len(stored["rows"]) == 2

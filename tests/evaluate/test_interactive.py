@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +28,7 @@ from masklet.evaluate.interactive import (
 from masklet.prompts import ObjectPrompt
 from masklet.results import Masks, Results
 from masklet.video import Session, TrackOptions
+from masklet.video.step import Stepper
 
 Told = dict[int, list[tuple[int, int, int]]]
 Answer = Callable[[int, Told], np.ndarray]
@@ -37,7 +40,10 @@ class Corrected:
     def __init__(self, frames: int, answer: Answer) -> None:
         self.frames, self.answer = frames, answer
         self.video = SimpleNamespace(size=(HEIGHT, WIDTH))
+        self.now: Told | None = None
+        self.next = 0
         self.sessions: list[Told] = []
+        """By object, all that was said of it."""
         self.kept: list[str] = []
         self.passes: list[range] = []
         self.refined: list[bool] = []
@@ -45,7 +51,6 @@ class Corrected:
     def session(self, source: Any, *, options: TrackOptions | None = None) -> Corrected:
         assert len(source) == self.frames
         assert options is not None
-        self.sessions.append({})
         self.kept.append(options.keep)
         return self
 
@@ -58,13 +63,34 @@ class Corrected:
     def say(self, id: int, frame: int, prompt: ObjectPrompt) -> Results:
         assert prompt.points is not None
         clicks = np.column_stack([prompt.points.xy, prompt.points.labels]).astype(int).tolist()
-        self.sessions[-1].setdefault(frame, []).extend(map(tuple, clicks))
+        if self.now is None:
+            self.now = {}
+            self.sessions.append(self.now)
+        self.now.setdefault(frame, []).extend(map(tuple, clicks))
         self.refined.append(prompt.refine)
         return self.shown(id, frame)
 
+    def hold(self, start: int, stop: int) -> None:
+        self.stop = stop
+
+    def remove(self, id: int) -> None:
+        self.now = None
+
+    def remembered(self) -> tuple[Told | None, int]:
+        return deepcopy(self.now), self.next
+
+    def go_back(self, known: tuple[Told, int]) -> None:
+        self.now, self.next = deepcopy(known)
+
     def propagate(self, stop: int | None = None) -> Iterator[Results]:
-        self.passes.append(range(min(self.sessions[-1]), stop or self.frames))
+        assert self.now is not None
+        self.next = min(self.now)
+        return self.go_on()
+
+    def go_on(self) -> Iterator[Results]:
+        self.passes.append(range(self.next, self.stop))
         for t in self.passes[-1]:
+            self.next = t + 1
             yield self.shown(1, t)
 
     def shown(self, id: int, t: int) -> Results:
@@ -72,7 +98,7 @@ class Corrected:
         return Results(
             np.zeros((HEIGHT, WIDTH, 3), np.uint8),
             f"{t:05d}.jpg",
-            Masks(self.answer(t, self.sessions[-1])[None]),
+            Masks(self.answer(t, self.now or {})[None]),
             scores,
             prompt_ids=np.array([id], np.int32),
             classes=np.zeros(1, np.int32),
@@ -97,7 +123,7 @@ def film(root: Path, labels: np.ndarray, annotated: Any = None) -> Any:
     return entry
 
 
-def played(model: Corrected, entry: Any, mode: str = "offline", **how: Any) -> InteractiveRow:
+def played(model: Corrected | SAM, entry: Any, mode: str = "offline", **how: Any) -> InteractiveRow:
     [row] = evaluate_interactive(model, entry, InteractiveOptions(mode, **how))
     return row
 
@@ -107,7 +133,7 @@ def test_who_knows_the_truth_is_asked_on_one_frame_by_one_click(tmp_path: Path, 
     labels = sole(5)
     model = Corrected(5, lambda t, _: labels[t] == 1)
     row = played(model, film(tmp_path, labels), mode)
-    assert row.curve == (1.0,) * (8 if mode == "offline" else 1)
+    assert row.curve == (1.0,) * 8
     assert (row.interacted, row.clicks, row.frames) == ((0,), 1, 5)
     assert model.sessions == [{0: [(19, 19, 1)]}]
     assert len(model.passes) == 1
@@ -133,8 +159,8 @@ def test_online_corrects_at_most_eight_frames_in_one_pass(tmp_path: Path) -> Non
     model = Corrected(10, lambda t, _: np.roll(labels[t] == 1, 10, axis=1))
     row = played(model, film(tmp_path, labels), "online")
     assert (row.interacted, row.clicks) == ((0, 1, 2, 3, 4, 5, 6, 7), 24)
-    assert row.j == pytest.approx([1 / 3])
-    assert model.passes == [range(10)]
+    assert row.j == pytest.approx([1 / 3] * 8)
+    assert model.passes == [range(10), *(range(n, 10) for n in range(2, 9))]  # with 1 frame at most, 2, ... 7
 
 
 def test_the_curve_of_who_is_right_where_it_was_asked_and_shows_nothing_elsewhere(tmp_path: Path) -> None:
@@ -180,7 +206,8 @@ def test_online_halts_below_three_quarters(tmp_path: Path, rows: int, paused: bo
 
     row = played(Corrected(4, answer), film(tmp_path, labels), "online")
     assert row.interacted == ((0, 2) if paused else (0,))
-    assert row.j == pytest.approx([1 if paused else (3 + rows / 20) / 4])
+    one = (3 + rows / 20) / 4
+    assert row.j == pytest.approx([one] + [1 if paused else one] * 7)
 
 
 def test_online_goes_on_from_the_corrected_frame_and_does_not_look_behind(tmp_path: Path) -> None:
@@ -188,7 +215,8 @@ def test_online_goes_on_from_the_corrected_frame_and_does_not_look_behind(tmp_pa
     labels = sole(6)
     model = Corrected(6, lambda t, told: (labels[t] == 1) & (t == 0 or any(0 < frame <= t for frame in told)))
     row = played(model, film(tmp_path, labels, annotated=(0, 2, 3, 5)), "online")
-    assert (row.interacted, row.frames, row.j) == ((0, 2), 4, (1.0,))
+    assert (row.interacted, row.frames, row.j) == ((0, 2), 4, (1 / 4, *[1.0] * 7))
+    assert model.passes == [range(6), range(3, 6)]
     assert model.kept == ["recent"]
     labels_seen = played(model, film(tmp_path / "b", labels, annotated=(0, 2, 3, 5)), "online", frames=1)
     assert labels_seen.j == pytest.approx([1 / 4])
@@ -221,7 +249,7 @@ def test_what_is_shown_where_the_object_is_not_is_clicked_away(tmp_path: Path, m
     row = played(model, film(tmp_path, labels), mode)
     assert row.interacted == (0, 2)
     assert model.sessions[0][2] == [(19, 19, 0)]
-    assert row.curve == ((0.75, *[1.0] * 7) if mode == "offline" else (1.0,))
+    assert row.curve == (0.75, *[1.0] * 7)
 
 
 def test_a_frame_is_asked_again_only_where_no_other_one_is_wrong(tmp_path: Path) -> None:
@@ -294,11 +322,42 @@ def test_a_real_session_gives_what_its_clicks_give_by_hand(
     assert row.j == pytest.approx(j)
 
 
+@pytest.mark.parametrize("mode", ["offline", "online"])
+def test_objects_of_one_session_are_as_each_in_its_own_and_a_film_is_encoded_once(
+    tmp_path: Path, tracker: SAM, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    entry, options = film(tmp_path, late()), InteractiveOptions(mode, frames=2)
+    encoded: list[int] = []
+    features = Stepper.features
+    monkeypatch.setattr(Stepper, "features", lambda self, frame: encoded.append(frame.index) or features(self, frame))
+    both = list(evaluate_interactive(tracker, entry, options))
+    assert sorted(encoded) == list(range(len(late())))
+    for left_out in both:
+        other = replace(left_out, j=(0.0, 0.0))
+        alone = list(evaluate_interactive(tracker, entry, options, known=[other]))
+        expected = [other if row.id == left_out.id else row for row in both]
+        assert [replace(row, seconds=0) for row in alone] == [replace(row, seconds=0) for row in expected]
+    encoded.clear()
+    assert list(evaluate_interactive(tracker, entry, options, known=both)) == both
+    assert not encoded
+
+
+def test_online_with_fewer_frames_is_the_beginning_of_the_curve_to_the_last_bit(tmp_path: Path, tracker: SAM) -> None:
+    entry = film(tmp_path, late() * (late() == 1))
+    three = played(tracker, entry, "online", frames=3)
+    assert len(three.interacted) == 3
+    for frames in (1, 2):
+        fewer = played(tracker, entry, "online", frames=frames)
+        assert (fewer.j, fewer.f) == (three.j[:frames], three.f[:frames])
+        assert fewer.interacted == three.interacted[:frames]
+    assert len(set(three.j)) == 3
+
+
 class Skips(Corrected):
     """A reader that leaves frame 2 out, as it does with a damaged picture."""
 
-    def propagate(self, stop: int | None = None) -> Iterator[Results]:
-        return (results for results in super().propagate(stop) if results.frame != 2)
+    def go_on(self) -> Iterator[Results]:
+        return (results for results in super().go_on() if results.frame != 2)
 
 
 @pytest.mark.parametrize("mode", ["offline", "online"])
@@ -329,7 +388,7 @@ def test_the_command_prints_a_line_an_object_and_keeps_what_came_before_a_fault(
     said = capsys.readouterr()
     assert left.value.code == 0, said.err
     assert [line[:6] for line in said.out.splitlines()[:2]] == ["ant 1:", "ant 2:"]
-    assert f"{mode}: 2 objects in 1 films" in said.out
+    assert f"{mode}: 2 objects in 1 film;" in said.out
     whole = json.loads(out.read_text())
     assert (whole["figures"]["objects"], whole["options"]["mode"], whole["options"]["limit"]) == (2, mode, 1)
     assert f"{whole['figures']['mean']:.3f}" in said.out.splitlines()[-1]
@@ -355,4 +414,4 @@ def test_a_film_that_cannot_be_opened_is_named_and_left_out(
     said = capsys.readouterr()
     assert left.value.code == 2
     assert "bee" in said.err
-    assert "online: 1 objects in 1 films" in said.out
+    assert "online: 1 object in 1 film;" in said.out

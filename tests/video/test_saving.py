@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from masklet import SAM, Results
 from masklet.errors import CheckpointError, InputError, MaskletError, OutputError, StateError
-from masklet.video import History, Recall, Recent, Session, TrackOptions
+from masklet.video import History, Recall, Recent, Session, Stepper, TrackOptions
 from masklet.video.saving import KEY
 
 
@@ -48,6 +48,41 @@ WAYS: dict[str, Callable[[Session], Iterator[Results]]] = {
     "both": lambda s: s.propagate(both=True),
     "all kept": lambda s: s.propagate(both=True),
 }
+
+
+@pytest.mark.parametrize("way", ["forward", "both", "all kept"])
+def test_going_back_in_memory_gives_bit_for_bit_what_there_was_as_often_as_one_likes(
+    way: str, model: SAM, small_film: np.ndarray
+) -> None:
+    with say(model.session(small_film, keep="all" if way == "all kept" else "recent")) as session:
+        whole = [seen(frame) for frame in WAYS[way](session)]
+    with say(model.session(small_film, keep="all" if way == "all kept" else "recent")) as session:
+        under_way = WAYS[way](session)
+        first = [seen(next(under_way)) for _ in range(5)]
+        known = session.remembered()
+        session.add(2, frame=4, points=[5, 5], labels=0)
+        session.remove(5)
+        rest = [[seen(frame) for frame in under_way]]
+        for _ in range(2):
+            session.go_back(known)
+            rest.append([seen(frame) for frame in session.go_on()])
+    assert first + rest[1] == whole
+    assert rest[0] != rest[1] == rest[2]
+
+
+def test_frames_that_are_held_are_encoded_once_where_they_have_room(
+    model: SAM, small_film: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[int] = []
+    features = Stepper.features
+    monkeypatch.setattr(Stepper, "features", lambda self, f: encoded.append(f.index) or features(self, f))
+    for megabytes, times in ((2048, 1), (0, 2)):
+        encoded.clear()
+        with say(model.session(small_film)) as session:
+            assert session.hold(0, 10, megabytes) == bool(megabytes)
+            for _ in range(2):
+                list(session.propagate())
+        assert encoded.count(7) == times
 
 
 @pytest.mark.parametrize("way", WAYS)

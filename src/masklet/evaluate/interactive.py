@@ -17,9 +17,9 @@ so far, from the first frame to the last annotated one. After k passes k frames 
 
 **online**: one pass forwards. The first frame is interacted with; wherever J of an annotated frame falls below 0.75,
 the pass halts, the frame is interacted with, and the pass goes on from the corrected frame, until 8 frames were
-interacted with; from there on nothing is corrected. Frames that lie behind are not followed again. The figures are J&F
-of the pass, and how many frames were interacted with. (The paper's online figure is the mean over runs with at most 1,
-2, ... 8 frames, which are runs of their own here: `InteractiveOptions("online", frames=1)` and so on.)
+interacted with; from there on nothing is corrected. Frames that lie behind are not followed again. The curve is J&F of
+runs with at most 1, 2, ... 8 frames, and the figure is its mean, as in the paper. A run with at most k frames is that
+with 8 up to where the latter interacts with frame k + 1; so it is followed on from there, and is not begun anew.
 
 **Measured** are J and F (`masklet.evaluate.metrics`) on every annotated frame from the first frame on, those that were
 interacted with included, as they are after the clicks. Where the truth does not show the object, both are 1 if nothing
@@ -55,6 +55,7 @@ from masklet.evaluate.prompting import Click, next_click
 from masklet.prompts import ObjectPrompt, Points
 from masklet.results import Results
 from masklet.video import Session, TrackOptions
+from masklet.video.saving import Known
 
 __all__ = [
     "MODES",
@@ -112,7 +113,7 @@ class InteractiveOptions:
 class InteractiveRow:
     """What one object had: means over its `frames` annotated frames, 0 to 1.
 
-    `j` and `f` have a value for each number of interacted frames, 1 to the most (offline), or one (online).
+    `j` and `f` have a value for each number of interacted frames, 1 to the most.
     """
 
     film: str
@@ -121,7 +122,7 @@ class InteractiveRow:
     j: tuple[float, ...]
     f: tuple[float, ...]
     interacted: tuple[int, ...]
-    """Frames that were interacted with, in that order, counted in the film from 0."""
+    """Frames that were interacted with, in that order, counted in the film from 0; of the run with the most."""
     clicks: int
     """Clicks in all."""
     seconds: float = 0.0
@@ -134,7 +135,7 @@ class InteractiveRow:
 
 @dataclass(frozen=True)
 class InteractiveReport:
-    """Figures over all objects; curves have a value for each number of interacted frames (offline), or one (online).
+    """Figures over all objects; curves have a value for each number of interacted frames.
 
     Example:
         >>> report = interactive_report(rows, InteractiveOptions())
@@ -193,18 +194,24 @@ def evaluate_interactive(
         ModelError: a model for pictures only.
     """
     asked, truth = options or InteractiveOptions(), masks_by_frame(entry)
-    by_id = {row.id: row for row in known}
-    for number, at in sorted(first_seen(truth).items()):
-        if number in by_id:
-            yield by_id[number]
-            continue
-        started = time.perf_counter()
-        film = _Film(entry, truth, number, at)
-        kept = TrackOptions(keep="all" if asked.mode == "offline" else "recent")  # a frame far back may be corrected
-        with model.session(entry.source, options=kept) as session:
-            played = _Played(session, film, asked, step or (lambda: None))
-            measures = played.offline() if asked.mode == "offline" else played.online()
-        yield _row(film, played, measures, time.perf_counter() - started)
+    by_id, first = {row.id: row for row in known}, first_seen(truth)
+    if not set(first) - set(by_id):  # nothing is left
+        yield from (by_id[number] for number in sorted(first))
+        return
+    kept = TrackOptions(keep="all" if asked.mode == "offline" else "recent")  # a frame far back may be corrected
+    with model.session(entry.source, options=kept) as session:
+        session.hold(entry.frames[min(first.values())], entry.frames[-1] + 1)
+        for number, at in sorted(first.items()):
+            film = _Film(entry, truth, number, at)
+            yield by_id.get(number) or _interacted(session, film, asked, step or (lambda: None))
+
+
+def _interacted(session: Session, film: _Film, options: InteractiveOptions, step: Callable[[], None]) -> InteractiveRow:
+    started = time.perf_counter()
+    played = _Played(session, film, options, step)
+    measures = played.offline() if options.mode == "offline" else played.online()
+    session.remove(ID)
+    return _row(film, played, measures, time.perf_counter() - started)
 
 
 def interactive_report(rows: Sequence[InteractiveRow], options: InteractiveOptions) -> InteractiveReport:
@@ -251,6 +258,15 @@ Measure = tuple[float, float]
 """J and F, means over frames."""
 
 
+@dataclass(frozen=True)
+class _Paused:
+    """A pass at a frame that is about to be corrected: what the session knows, and what is shown."""
+
+    frame: int
+    known: Known
+    shown: dict[int, Mask]
+
+
 class _Played:
     """One object in its session: what is shown of it on the annotated frames, and the clicks given so far."""
 
@@ -267,19 +283,33 @@ class _Played:
         """A measure for each number of interacted frames."""
         found: list[Measure] = []
         while len(found) < self.options.frames and self._correct_worst():
-            for _ in self._follow():
+            for _ in self._follow(self._pass(), self.film.frames):
                 pass
             found.append(self._measure())
         return found + found[-1:] * (self.options.frames - len(found))
 
     def online(self) -> list[Measure]:
-        """The measure of one pass."""
+        """A measure for each number of frames at most."""
+        paused: dict[int, _Paused] = {}
         self._correct(self.first)
-        for frame in self._follow():
+        for frame in self._follow(self._pass(), self.film.frames):
             fails = region_j(self.shown[frame], self.film[frame]) < self.options.pause_below
             if fails and frame not in self.clicks and len(self.interacted) < self.options.frames:
+                paused[len(self.interacted)] = _Paused(frame, self.session.remembered(), dict(self.shown))
                 self._correct(frame)
-        return [self._measure()]
+        counts, whole = range(1, self.options.frames + 1), self._measure()
+        return [self._uncorrected(paused[n]) if n < len(self.interacted) else whole for n in counts]
+
+    def _uncorrected(self, paused: _Paused) -> Measure:
+        """The measure of the run that goes on where another one corrects a frame."""
+        self.session.go_back(paused.known)
+        self.shown = paused.shown
+        for _ in self._follow(self.session.go_on(), [frame for frame in self.film.frames if frame > paused.frame]):
+            pass
+        return self._measure()
+
+    def _pass(self) -> Iterator[Results]:
+        return self.session.propagate(stop=self.film.frames[-1] + 1)
 
     def _correct_worst(self) -> bool:
         """Interact with the frame that needs it most; False: there is nothing to click on any frame."""
@@ -308,10 +338,10 @@ class _Played:
         self.shown[frame] = self._mask(self.session.say(ID, frame, ObjectPrompt(points=point, refine=refine)))
         return True
 
-    def _follow(self) -> Iterator[int]:
-        """One pass, which may be halted to correct the annotated frame that is yielded."""
-        left = set(self.film.frames)
-        for results in self.session.propagate(stop=self.film.frames[-1] + 1):
+    def _follow(self, under_way: Iterator[Results], frames: Sequence[int]) -> Iterator[int]:
+        """A pass over annotated `frames`; it may be halted to correct the one that is yielded."""
+        left = set(frames)
+        for results in under_way:
             assert results.frame is not None
             if results.frame in left:
                 self.shown[results.frame] = self._mask(results)

@@ -39,6 +39,13 @@ class FeatureCache:
         while len(self._features) > self.held:
             self._features.popitem(last=False)
 
+    def widen(self, frames: int, most: int) -> bool:
+        """Hold features of so many frames, if they take `most` bytes at the most; there is one to judge by."""
+        size = max(sum(t.nbytes for t in (of.embed_BCHW, *of.fine)) for of in self._features.values())
+        fits = frames * size <= most
+        self.held = max(self.held, frames) if fits else self.held
+        return fits
+
     def clear(self) -> None:
         """Let go of all."""
         self._features.clear()

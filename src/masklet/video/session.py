@@ -6,6 +6,7 @@ Coordinates are pixels of the original frame, x to the right and y down; boxes a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -216,7 +217,38 @@ class Session(Closing):
             CheckpointError: damaged, or of another model.
             InputError: saved for another source or with other options.
         """
-        known = saved.known(self._about(), self.engine.stepper.device)
+        self._take(saved.known(self._about(), self.engine.stepper.device))
+
+    def remembered(self) -> Known:
+        """All that is known at this moment, in memory; `go_back` returns to it, as often as one likes.
+
+        It may be called between two frames of `propagate`; after `go_back`, `go_on` follows on from there.
+
+        Example:
+            >>> before = s.remembered()
+            >>> s.correct(1, frame=7, points=[[210, 350]])
+            >>> s.go_back(before)  # as if nothing had been corrected
+        """
+        return deepcopy(self._known())
+
+    def go_back(self, known: Known) -> None:
+        """Know what this session knew when it answered `remembered()`, and nothing else."""
+        self._take(deepcopy(known))
+
+    def hold(self, start: int, stop: int, megabytes: int = 2048) -> bool:
+        """Encode the frames from `start` to before `stop` once, however often they are passed, where that has room.
+
+        False: their features take more than `megabytes` (17 MB a frame at 1024), so only the last few are held.
+
+        Example:
+            >>> with model.session("clip.mp4", keep="all") as s:
+            ...     s.hold(0, 80)
+            True
+        """
+        self.engine.features(self.frame(start))
+        return self.engine.cache.widen(stop - start, megabytes * 10**6)
+
+    def _take(self, known: Known) -> None:
         self.engine.objects, self.engine.anchor = known.objects, known.anchor
         self._next, self._pass, self.changed = known.next, known.under_way, known.changed
 

@@ -74,7 +74,10 @@ def _clicked(
 
 
 def _click_lines(of: ClicksReport) -> list[str]:
-    lines = [f"{of.objects} objects in {of.pictures} pictures; {of.seconds / of.objects:.2f} s an object"]
+    from masklet.evaluate.record import counted
+
+    head = f"{counted(of.objects, 'object')} in {counted(of.pictures, 'picture')}"
+    lines = [f"{head}; {of.seconds / of.objects:.2f} s an object"]
     lines += [f"NoC@{target} {clicks:.2f}, not reached {of.nof[target]}" for target, clicks in of.noc.items()]
     some = (1, 2, 3, 5, 10, 15, 20)
     lines.append(f"{'clicks':<12}" + "".join(f"{n:>8}" for n in some))

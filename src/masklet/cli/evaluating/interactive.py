@@ -40,8 +40,9 @@ def interactive(
     """J&F of films whose objects are corrected by clicks on up to 8 frames, as SAM 2 is measured; a line an object.
 
     offline: in every pass the worst frame gets three clicks, and the film is followed anew; online: one pass, halted
-    where the IoU falls below 0.75. With --json the same command goes on where it was stopped, after
-    the last whole object. The exit code is 2 where films are broken and left out.
+    where the IoU falls below 0.75, and the same with fewer frames at most. The figure is the mean over 1 to 8 frames.
+    With --json the same command goes on where it was stopped, after the last whole object. The exit code is 2 where
+    films are broken and left out.
 
     \b
     Examples:
@@ -88,10 +89,10 @@ def _object_line(row: InteractiveRow) -> str:
 
 
 def _total_lines(of: InteractiveReport) -> list[str]:
-    head = f"{of.options.mode}: {of.objects} objects in {of.films} films; {of.seconds:.1f} s"
+    from masklet.evaluate.record import counted
+
+    head = f"{of.options.mode}: {counted(of.objects, 'object')} in {counted(of.films, 'film')}; {of.seconds:.1f} s"
     asked = f"frames interacted with {of.interacted:.2f}, clicks {of.clicks:.2f}"
-    if of.options.mode == "online":
-        return [head, f"J&F {of.mean:.3f}, J {of.j[0]:.3f}, F {of.f[0]:.3f}; {asked}"]
     lines = [head, f"{'frames':<8}" + "".join(f"{n + 1:>8}" for n in range(len(of.curve)))]
     for name, curve in (("J&F", of.curve), ("J", of.j), ("F", of.f)):
         lines.append(f"{name:<8}" + "".join(f"{value:>8.3f}" for value in curve))
