@@ -91,9 +91,9 @@ def compare_picture(job: BesideJob, pythons: Mapping[str, Path], step: Callable[
     """
     with TemporaryDirectory() as name:
         folder = Path(name)
-        weights, kept = weights_for(job.model, folder), _Kept(folder)
+        rgb, weights, kept = rgb_of(job.picture, job.size), weights_for(job.model, folder), _Kept(folder)
         found = Compared(weights, operations=_operations(weights.model, job.image_size))
-        told = picture_job(weights, rgb_of(job.picture, job.size), folder) | _setting(job)
+        told = picture_job(weights, rgb, folder) | _setting(job)
         for precision in job.precisions:
             with running(pythons, {**told, "precision": precision}, folder) as programs:
                 cases = tuple(_cases(programs, precision, job.repeats, kept))

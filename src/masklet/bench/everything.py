@@ -11,7 +11,7 @@ import numpy as np
 
 from masklet.bench.beside import picture_job
 from masklet.bench.image import rgb_of
-from masklet.bench.programs import OURS, Program
+from masklet.bench.programs import OURS, Program, Taken
 from masklet.bench.record import Case
 from masklet.bench.turns import Alike, Compared, Turns, alike, ratio_of, running, take_turns, versions_of
 from masklet.bench.weights import weights_for
@@ -85,8 +85,8 @@ def compare_everything(job: EverythingJob, pythons: Mapping[str, Path], step: Ca
     """
     with TemporaryDirectory() as name:
         folder = Path(name)
-        found = Compared(weights_for(job.model, folder))
-        told = picture_job(found.weights, rgb_of(job.picture, job.size), folder)
+        rgb, found = rgb_of(job.picture, job.size), Compared(weights_for(job.model, folder))
+        told = picture_job(found.weights, rgb, folder)
         told |= {"precision": job.precision, "device": job.device, "threads": job.threads, "image_size": job.image_size}
         with running(pythons, told, folder) as programs:
             take_turns(programs, "load", 1, uncounted=0)
@@ -110,7 +110,7 @@ def _rows(turns: Turns, title: str, name: str, job: EverythingJob, kept: Mapping
     case = Case(title, job.setting, "s", tuple(each.seconds for each in taken), program=name)
     processor = replace(case, name=f"{title}, processor", samples=tuple(each.cpu_s for each in taken))
     if not taken or name == OURS:
-        yield replace(case, note=f"{taken[-1].masks} masks" if taken else None)
+        yield replace(case, note=_counted(taken[-1]) if taken else None)
         yield processor
         return
     found = _alike(kept[OURS], kept[name])
@@ -118,7 +118,7 @@ def _rows(turns: Turns, title: str, name: str, job: EverythingJob, kept: Mapping
         case,
         ratio=ratio_of(turns, name),
         lowest_iou=found.lowest_iou if found else None,
-        note=f"{taken[-1].masks} masks" + (f", {_told(found)}" if found else ""),
+        note=_counted(taken[-1]) + (f", {_told(found)}" if found else ""),
     )
     yield replace(processor, ratio=ratio_of(turns, name, processor=True))
 
@@ -126,6 +126,10 @@ def _rows(turns: Turns, title: str, name: str, job: EverythingJob, kept: Mapping
 def _alike(ours: Path, theirs: Path) -> Alike | None:
     with np.load(ours) as found, np.load(theirs) as reference:
         return alike(found["everything.masks"], reference["everything.masks"])
+
+
+def _counted(taken: Taken) -> str:
+    return f"{taken.masks} mask{'' if taken.masks == 1 else 's'}"
 
 
 def _told(found: Alike) -> str:
