@@ -5,24 +5,58 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from masklet import SAM
-from masklet.bench import image, limits, startup, video, worker
+from masklet.bench import family, image, limits, programs, startup, turns, video, weights, worker
 from masklet.bench.image import ImageJob
+from masklet.bench.programs import Taken
 from masklet.bench.record import Answer
 from masklet.bench.video import VideoJob
 from masklet.cli.main import run
+from masklet.models.yolo import YOLOv8
 from networks import small_network
+from yolo_files import TINY_SEG
 
 PAGE = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text()
-SECTION = PAGE.partition("\n## masklet bench\n")[2].partition("\n## ")[0]
-LINES = re.findall(r"^masklet bench .*$", SECTION, re.MULTILINE)
+LINES = re.findall(r"^masklet bench .*$", PAGE, re.MULTILINE)
+
+
+class Answering:
+    """As a program in a process of its own would answer; all of them find the same."""
+
+    version = "of " + __name__
+    before_mb = 1.0
+
+    def __init__(self, name: str, python: Path, job: Mapping[str, object], folder: Path) -> None:
+        self.name, self.verbs = name, set[str]()
+
+    def __enter__(self) -> Answering:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def has(self, verb: str) -> bool:
+        return True
+
+    def do(self, verb: str, **more: object) -> Taken:
+        self.verbs.add(verb)
+        return Taken(0.5, 0.5, 100.0, 200.0, masks=2)
+
+    def keep(self, path: Path) -> Path:
+        maps = np.arange(8, dtype=np.float32).reshape(2, 2, 2)
+        found = {"masks": np.ones((2, 3), np.uint8), "logits": maps}
+        np.savez(path, **{f"{verb}.{kind}": value for verb in self.verbs for kind, value in found.items()})
+        return path
 
 
 @pytest.fixture
@@ -43,7 +77,19 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: None, tracker
     monkeypatch.setattr(video, "SAM", lambda *_, **__: tracker)
     monkeypatch.setattr(startup, "_seconds", lambda words: 0.5)
     monkeypatch.setattr(worker, "ask", in_this_process)
+    monkeypatch.setattr(family, "PICTURE_SIZE", (60, 90))
+    monkeypatch.setattr(family, "_network", lambda card: small_family(card.family))
+    monkeypatch.setattr(family, "is_downloaded", lambda card: False)
+    monkeypatch.setattr(family, "_grid_s", lambda *_: 1.0)
+    monkeypatch.setattr(weights, "filled", lambda shapes, salt: {})
+    monkeypatch.setattr(weights, "is_downloaded", lambda card: False)
+    monkeypatch.setattr(turns, "Program", Answering)
+    monkeypatch.setattr(programs, "python_of", lambda peer: Path(sys.executable))
     return tmp_path
+
+
+def small_family(kind: str) -> torch.nn.Module:
+    return YOLOv8(TINY_SEG) if kind in ("yolo", "fastsam") else small_network()
 
 
 def in_this_process(job: ImageJob | VideoJob) -> Answer:
@@ -54,9 +100,10 @@ def in_this_process(job: ImageJob | VideoJob) -> Answer:
 
 
 def shorter(job: VideoJob) -> VideoJob:
-    """The same of a hundredth of the length, on small frames."""
-    lengths = tuple(max(length // 100, 1) for length in job.lengths)
-    return replace(job, frames=1, lengths=lengths, settle=1, bound=1000.0, picture=(48, 64))
+    """The same of few objects on small frames, where each stands for five hundred."""
+    lengths = tuple(max(length // 500, 1) for length in job.lengths)
+    few = min(job.objects, 8)
+    return replace(job, objects=few, frames=1, lengths=lengths, settle=1, bound=1000.0, picture=(48, 64))
 
 
 def masklet(line: str, capsys: pytest.CaptureFixture[str]) -> tuple[int | str | None, str, str]:
@@ -70,12 +117,26 @@ def test_the_commands_run_as_written(here: Path, capsys: pytest.CaptureFixture[s
     for line in LINES:  # in their order: later ones read what earlier ones wrote
         code, out, err = masklet(line, capsys)
         assert code == 0, (line, err)
-        assert "| case" in out
+        assert "| case" in out or "| model" in out
         assert all((here / name).stat().st_size for name in re.findall(r"--json (\S+)", line))
 
 
 def test_the_page_has_the_commands() -> None:
-    assert {line.split()[2] for line in LINES} == {"image", "video", "startup", "compare"}
+    assert {line.split()[2] for line in LINES} >= {"image", "video", "startup", "compare", "family"}
+
+
+def test_films_beside_peers_are_compared_by_number_of_objects(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = masklet("masklet bench video --peers sam2 --objects 2,1 --frames 4 --json a.json", capsys)
+    assert code == 0
+    heading, _, *rows = ([cell.strip() for cell in line.split("|")] for line in out.splitlines() if "|" in line)
+    (ratio,) = {row[heading.index("ratio")] for row in rows if row[1:3] == ["a frame", "sam2"]}
+    assert ratio == "1.00"
+    told = json.loads((here / "a.json").read_text())
+    assert (told["model"], told["versions"]) == ("sam2.1_hiera_tiny", {"sam2": Answering.version})
+    assert (told["options"]["peers"], told["options"]["weights"]) == (["sam2"], "made from names")
+    frames = [case for case in told["cases"] if case["name"] == "a frame" and case["program"] == "sam2"]
+    assert [case["setting"] for case in frames] == ["2 objects, fp32", "1 object, fp32"]
+    assert {(case["lowest_iou"], case["logits_error"], len(case["samples"])) for case in frames} == {(1.0, 0.0, 4)}
 
 
 def test_the_table_has_floor_and_limits(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,7 +166,7 @@ def test_memory_that_grows_ends_with_1(
     readings = iter([100.0, 190.0])
     monkeypatch.setattr(video, "resident_mb", lambda: next(readings))
     monkeypatch.setattr(worker, "ask", lambda job: video.measure_video(replace(shorter(job), bound=job.bound)))
-    code, out, _ = masklet("masklet bench video --objects 1 --lengths 100,200 --bound 20 --json a.json", capsys)
+    code, out, _ = masklet("masklet bench video --objects 1 --lengths 500,1000 --bound 20 --json a.json", capsys)
     assert code == 1
     assert "NOT FLAT: at most 90.0 MB from frame 1 on, 20 allowed" in out
     told = json.loads((here / "a.json").read_text())
@@ -121,6 +182,9 @@ def test_memory_that_grows_ends_with_1(
         ("masklet bench video --objects 0", "--objects '0' must be whole numbers from 1"),
         ("masklet bench video --objects 65", "objects 65 and frames 20 must be 1 to 64"),
         ("masklet bench video --through hope", "through 'hope' is no way in: choose from live, session"),
+        ("masklet bench video --peers sam2 --parts --through session", "--parts, --through cannot go with --peers"),
+        ("masklet bench video --peers sam2 --objects 65", "objects 65 and frames 20 must be 1 to 64"),
+        ("masklet bench video --peers sam2 --model builtin", "is not one that other programs have"),
         ("masklet bench video --lengths ten", "--lengths 'ten' must be whole numbers"),
         ("masklet bench compare none.json none.json", "none.json cannot be read"),
     ],

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from masklet.cli.benchmarking.against import USUAL_MODEL, PeerPythons, Peers, interpreters
 from masklet.cli.benchmarking.showing import numbers, show_record, written
 from masklet.cli.options import Device, EvalModel, FigureFile, ImageSize, Precision
 from masklet.cli.output import counting
 
 if TYPE_CHECKING:
-    from masklet.bench.record import Case, Option
+    from masklet.bench.record import Case, Option, Record
+    from masklet.bench.turns import Compared
     from masklet.bench.video import VideoJob
 
 __all__ = ["video"]
@@ -32,6 +36,8 @@ def video(
     through: Annotated[str, typer.Option(help="live: frames are handed in; session: it reads the film.")] = "live",
     settle: Annotated[int, typer.Option(help="The frame from which on memory must be flat.", min=1)] = 100,
     bound: Annotated[float, typer.Option(help="MB that memory may rise from there on.", min=0)] = 24.0,
+    peers: Peers = None,
+    peer_python: PeerPythons = None,
     device: Device = None,
     precision: Precision = "fp32",
     threads: Annotated[int | None, typer.Option(help="Of PyTorch; default: as it likes.", min=1)] = None,
@@ -43,56 +49,113 @@ def video(
     Every number of objects is a process of its own. Memory by length is read while the most of them are followed, and
     where it is not flat the command ends with 1. Parts are encode, track, remember, masks at full size and the rest.
 
+    With --peers masklet and these programs follow the same objects by turns, frame by frame, and what they find is
+    compared; the model is then one that they have too, SAM 2.1 tiny where none is named.
+
     \b
     Examples:
       masklet bench video --objects 1,2,4,8 --json video.json
       masklet bench video --objects 1 --parts
       masklet bench video --objects 5 --lengths 100,1000,5000,10000 --through session
+      masklet bench video --peers sam2 --objects 1,2 --frames 3
     """
     import torch
 
-    from masklet.bench.limits import measure_limits
-    from masklet.bench.video import PROTOCOL, RISE, VideoJob
+    from masklet.bench.video import RISE, VideoJob
     from masklet.devices import device_of
 
     if threads:
         torch.set_num_threads(threads)
-    place, name, counts = device_of(device), model or "builtin", numbers(objects, "--objects")
-    first = VideoJob(
-        name, 1, frames, (), precision, place, threads, image_size,
-        parts=parts, through=through, settle=settle, bound=bound,
-    )  # fmt: skip
-    jobs = [replace(first, objects=count) for count in counts]
-    if lengths:
-        jobs.append(replace(first, objects=max(counts), lengths=tuple(sorted(set(numbers(lengths, "--lengths"))))))
-    limits, cases = measure_limits(place), _measured(jobs)
-    options = _options(first, objects, lengths)
-    show_record(written(PROTOCOL, name, options, place, limits, cases, report_file))
-    if any(case.name == RISE and (case.median or 0) > bound for case in cases):
+    counts = list(dict.fromkeys(numbers(objects, "--objects")))
+    if peers:
+        _refuse({"--lengths": lengths is not None, "--parts": parts, "--through": through != "live"})
+    pythons = interpreters(peers, peer_python)
+    how = VideoJob(
+        model or (USUAL_MODEL if pythons else "builtin"),
+        frames=frames,
+        precision=precision,
+        device=device_of(device),
+        threads=threads,
+        image_size=image_size,
+        parts=parts,
+        through=through,
+        settle=settle,
+        bound=bound,
+    )
+    if pythons:
+        show_record(_beside(how, counts, pythons, report_file))
+        return
+    record = _alone(how, counts, sorted(set(numbers(lengths, "--lengths"))) if lengths else [], report_file)
+    show_record(record)
+    if any(case.name == RISE and (case.median or 0) > bound for case in record.cases):
         raise typer.Exit(GREW)
 
 
-def _measured(jobs: list[VideoJob]) -> tuple[Case, ...]:
+def _alone(how: VideoJob, counts: list[int], lengths: list[int], report_file: Path | None) -> Record:
     from masklet.bench import worker
+    from masklet.bench.limits import measure_limits
+    from masklet.bench.video import PROTOCOL
 
+    jobs = [replace(how, objects=count) for count in counts]
+    if lengths:
+        jobs.append(replace(how, objects=max(counts), lengths=tuple(lengths)))
+    told: dict[str, Option] = {"lengths": lengths, "parts": how.parts, "through": how.through}
+    options = _options(how, counts) | told | {"settle": how.settle, "bound": how.bound}
+    limits = measure_limits(how.device)
     cases: list[Case] = []
     with counting("settings", len(jobs), wanted=True) as step:
         for job in jobs:
             cases += worker.ask(job).cases
+            record = written(PROTOCOL, how.model, options, how.device, limits, cases, report_file)
             step()
-    return tuple(cases)
+    return record
 
 
-def _options(job: VideoJob, objects: str, lengths: str | None) -> dict[str, Option]:
+def _beside(how: VideoJob, counts: Sequence[int], pythons: Mapping[str, Path], report_file: Path | None) -> Record:
+    import torch
+
+    from masklet.bench import following
+    from masklet.bench.limits import measure_limits
+
+    job = following.FollowJob(
+        how.model,
+        tuple(counts),
+        how.frames,
+        how.precision,
+        how.device,
+        how.threads or torch.get_num_threads(),
+        how.image_size,
+        how.picture,
+    )
+    limits = measure_limits(how.device)
+
+    def record(found: Compared) -> Record:
+        told = _options(how, counts) | {"peers": list(pythons)[1:], "weights": found.weights.told}
+        model, protocol = found.weights.model, following.PROTOCOL
+        return written(protocol, model, told, how.device, limits, found.cases, report_file, found.versions)
+
+    with counting("numbers of objects", len(counts), wanted=True) as step:
+
+        def done(found: Compared) -> None:
+            record(found)
+            step()
+
+        return record(following.compare_followed(job, pythons, done))
+
+
+def _options(how: VideoJob, counts: Sequence[int]) -> dict[str, Option]:
     return {
-        "objects": objects,
-        "frames": job.frames,
-        "lengths": lengths,
-        "precision": job.precision,
-        "image_size": job.image_size,
-        "picture": list(job.picture),
-        "parts": job.parts,
-        "through": job.through,
-        "settle": job.settle,
-        "bound": job.bound,
+        "objects": list(counts),
+        "frames": how.frames,
+        "precision": how.precision,
+        "image_size": how.image_size,
+        "picture": list(how.picture),
     }
+
+
+def _refuse(given: Mapping[str, bool]) -> None:
+    from masklet.errors import InputError
+
+    wrong = [name for name, is_given in given.items() if is_given]
+    if wrong:
+        raise InputError(f"{', '.join(wrong)} cannot go with --peers: that is measured of masklet alone; leave one out")
