@@ -58,6 +58,15 @@ def test_the_axis_is_thin_and_hangs_together_as_its_region_does(seed: int) -> No
     assert (axis == medial_axis(mask)).all()
 
 
+def test_an_axis_reaches_into_all_four_arms() -> None:
+    mask = np.zeros((101, 101), bool)
+    mask[40:61, 5:96] = True
+    mask[5:96, 40:61] = True
+    rows, columns = np.nonzero(medial_axis(mask))
+    assert (rows.min(), columns.min()) <= (20, 20)
+    assert (rows.max(), columns.max()) >= (80, 80)
+
+
 def test_nothing_has_no_axis() -> None:
     assert not medial_axis(np.zeros((5, 5), bool)).any()
     assert longest_paths(np.zeros((5, 5), bool), 1) == []

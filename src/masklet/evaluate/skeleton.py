@@ -3,7 +3,7 @@
 A line is as long as the region lets it be, and smooth. The steps are those by which the robot of DAVIS interactive
 draws (Caelles et al. 2018), each a known one of its own: an opening with a disc, the medial axis (pixels are taken away
 in order of their depth, as long as what is left hangs together), a tree that spans it, the longest path of the tree,
-and the Bezier curve of that path. All are deterministic: equals are taken row by row.
+and the Bezier curve of that path. All are deterministic.
 
 Shapes: H height, W width, N points of a path, x before y.
 """
@@ -59,8 +59,9 @@ def _disc(radius: float) -> npt.NDArray[np.uint8]:
 def medial_axis(mask: Mask) -> Mask:
     """The lines (H, W) that lie in the middle of a region, about one pixel wide; the border of the picture bounds it.
 
-    Pixels are looked at from the outermost to the deepest, of equally deep ones those with most neighbours first, and
-    taken away unless the neighbours that are left would fall apart, or it is the end of a line.
+    Pixels are looked at from the outermost to the deepest, of equally deep ones those with most neighbours first, else
+    in an order that is shuffled once and for all. One is taken away unless its neighbours would fall apart, or it is
+    the end of a line.
 
     Example:
         >>> medial_axis(np.ones((3, 7), bool))[1]
@@ -79,7 +80,8 @@ def _thinned(region: npt.NDArray[np.uint8]) -> Mask:
     depth = cv2.distanceTransform(region, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     around = cv2.boxFilter(region, cv2.CV_16S, (3, 3), normalize=False)
     there = np.flatnonzero(region)
-    order = there[np.lexsort((-around.ravel()[there], depth.ravel()[there]))]
+    shuffled = np.random.RandomState(0).permutation(len(there))  # row by row would eat up the ends of some branches
+    order = there[np.lexsort((shuffled, -around.ravel()[there], depth.ravel()[there]))]
     pixels, kept = bytearray(region.tobytes()), _kept()
     steps = [row * region.shape[1] + column for row, column in ROUND]
     a, b, c, d, e, f, g, h = steps
