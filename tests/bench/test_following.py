@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from masklet.bench import following, programs
+from masklet.bench import following
 from masklet.bench.film import made_film, reach
 from masklet.bench.following import FollowJob, compare_followed, prompts_of
 from masklet.bench.record import Case
@@ -20,8 +18,7 @@ from masklet.bench.turns import Compared
 from masklet.bench.video import WARM
 from masklet.bench.weights import Weights
 from masklet.errors import InputError, StateError
-
-SAM2 = Path(os.environ.get("MASKLET_SAM2_PYTHON", Path(__file__).parents[3] / "peer" / "bin" / "python"))
+from peers import SAM2, adapters_in
 
 FAKE = """
 import json
@@ -61,10 +58,8 @@ LAST = f"if self.frame == {WARM + 2}:"
 @pytest.fixture
 def adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder for adapters of our own; there is no need of weights."""
-    shutil.copy(programs.ADAPTERS / "serving.py", tmp_path)
-    monkeypatch.setattr(programs, "ADAPTERS", tmp_path)
     monkeypatch.setattr(following, "weights_for", lambda model, folder, salt: Weights(model, tmp_path / "w", True))
-    return tmp_path
+    return adapters_in(tmp_path, monkeypatch)
 
 
 def fake(folder: Path, name: str, change: str = "pass", kind: str = "film=Film") -> Path:
