@@ -61,6 +61,10 @@ def test_what_was_kept_is_there_again_to_the_last_bit(file: Path) -> None:
     assert again.rows == [Counted("bee", 0.5), Counted("dog", 0.1)]
 
 
+def test_a_model_of_another_name_and_the_same_weights_goes_on(file: Path) -> None:
+    assert len(kept(file, replace(MADE, model="./mine")).rows) == 3
+
+
 def test_no_file_keeps_rows_and_writes_nothing(tmp_path: Path) -> None:
     run = kept(None)
     run.keep(1, [Counted("cow", 1.0)], True)

@@ -27,7 +27,6 @@ SHARE = 20
 """Writing waits for so many times as long as it took the last time."""
 HASHED = 16
 """Digits of a hash."""
-NAMED = ("protocol", "model")
 BLOCK = 1 << 20
 """Bytes of a file that are read at once."""
 
@@ -50,13 +49,14 @@ class Made:
             ["prompt 'mask', now 'box'"]
         """
         options, run = _table(told.get("options")), _table(told.get("run"))
-        pairs: list[tuple[str, Any, Any]] = [(name, told.get(name), getattr(self, name)) for name in NAMED]
+        pairs: list[tuple[str, Any, Any]] = [("protocol", told.get("protocol"), self.protocol)]
+        other_weights, model = run.get("weights") != self.weights, told.get("model")
+        if other_weights:  # one model may have several names, as paths have
+            pairs.append(("model", model, self.model))
         pairs += [(name, options.get(name), self._plain.get(name)) for name in sorted({*options, *self._plain})]
         found = [f"{name} {before!r}, now {now!r}" for name, before, now in pairs if before != now]
-        for what, before, now in (("weights", run.get("weights"), self.weights), ("data", run.get("data"), self.data)):
-            if before != now and not found:  # another model has other weights: that is said already
-                found.append(f"other {what}")
-        return found
+        found += ["other weights"] * (other_weights and model == self.model)
+        return found or ["other data"] * (run.get("data") != self.data)  # other options have other data
 
     @property
     def data(self) -> str:
