@@ -12,6 +12,7 @@ import pytest
 
 from datasets.making import picture, png
 from evaluate.made_predictions import store_maps, store_meta, store_objects
+from evaluate.made_scribbles import line, store_scribbles
 from evaluate.test_clicks import store_sbd
 from made_truth import HEIGHT, WIDTH, late, store_film, store_still, two_objects
 from masklet import SAM
@@ -69,6 +70,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: SAM) -> Path:
         store_film(tmp_path / root, "ant", late())
     sole = np.repeat((late()[:1] == 1).astype(np.uint8), 3, axis=0)
     store_film(tmp_path / "DAVIS", "480p/bear", sole, annotated=range(3))
+    store_scribbles(tmp_path / "DAVIS", "bear", 3, {1: [line(1, 0.1, 0.3, 0.25, 0.3)]})
     store_benchmarks(tmp_path, sole)
     (tmp_path / "DAVIS" / "ImageSets" / "2017").mkdir(parents=True)
     (tmp_path / "DAVIS" / "ImageSets" / "2017" / "val.txt").write_text("bear\n")
@@ -106,6 +108,7 @@ def test_the_readme_and_the_page_have_commands() -> None:
         "synthetic",
         "clicks",
         "interactive",
+        "scribbles",
         "everything",
         "davis17",
         "sav",

@@ -9,6 +9,11 @@ following   films of any data set, followed from where their objects appear
 davis       folders in the layout of DAVIS
 films       their sequences, followed from the first mask
 interactive films that are corrected by clicks, offline and online
+scribbles   films segmented by scribbles against the clock: DAVIS interactive
+scribble_report  its curve and figures
+scribble_robot   who draws where an answer is wrong
+scribble_data    scribbles in the files of the challenge
+skeleton    middle lines of regions
 scoring     folders of predictions, by the rules of DAVIS, SA-V and YouTube-VOS
 scored      objects that were scored, and the figures of all of them
 listed      what the lists of a benchmark say: categories seen, films unseen, ranges of frames
@@ -42,6 +47,8 @@ from masklet.evaluate.recall import RecallReport, evaluate_recall, everything_by
 from masklet.evaluate.record import Counts, TrackedFigures, TrackedReport, Validation
 from masklet.evaluate.scored import ScoredObject
 from masklet.evaluate.scoring import Score, ScoreOptions, score
+from masklet.evaluate.scribble_report import ScribblesReport, scribbles_report
+from masklet.evaluate.scribbles import ScribbledRow, ScribbleOptions, evaluate_scribbles, samples_of
 from masklet.evaluate.stills import Figures, StillsReport, evaluate_stills, report, stills_under
 from masklet.evaluate.validation import validate
 
@@ -62,6 +69,9 @@ __all__ = [
     "Score",
     "ScoreOptions",
     "ScoredObject",
+    "ScribbleOptions",
+    "ScribbledRow",
+    "ScribblesReport",
     "Statistics",
     "StillsReport",
     "TrackedFigures",
@@ -77,6 +87,7 @@ __all__ = [
     "evaluate_film",
     "evaluate_interactive",
     "evaluate_recall",
+    "evaluate_scribbles",
     "evaluate_stills",
     "everything_by",
     "films_of",
@@ -87,7 +98,9 @@ __all__ = [
     "recall_report",
     "region_j",
     "report",
+    "samples_of",
     "score",
+    "scribbles_report",
     "statistics",
     "stills_under",
     "validate",

@@ -26,7 +26,8 @@ others; at most `most` of each kind for an object on a frame, of the longest str
 its present mask before others. An object is told where it has a stroke of its own on that frame, or its present mask
 holds a point that is not its; else it is left alone. Points add to those that it was told on that frame before, and the
 mask it has there is refined. Then all objects are followed anew in both directions, from all they were told; where they
-overlap the smaller one is kept, as in the label maps that masklet writes.
+overlap the smaller one is kept, as in the label maps that masklet writes. A film is encoded once in a sample, where its
+features have room (`Session.hold`).
 
 Shapes: T frames, H height, W width, N points.
 """
@@ -283,6 +284,7 @@ class _Answers:
     def _opened(self) -> Session:
         session = self.model.session(list(self.film.sequence.frames), options=TrackOptions(keep="all"))
         check_size(self.film.truth_THW[0] > 0, session.video.size, f"{self.film.sequence.masks[0]}")
+        session.hold(0, self.film.frames)
         return session
 
     def _tell(self, session: Session, frame: int, strokes: Sequence[Scribble]) -> bool:

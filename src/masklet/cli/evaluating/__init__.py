@@ -11,6 +11,7 @@ from masklet.cli.evaluating.interactive import interactive
 from masklet.cli.evaluating.predicting import davis17, lvos, mose, sav, ytvos
 from masklet.cli.evaluating.report import report
 from masklet.cli.evaluating.scoring import score
+from masklet.cli.evaluating.scribbles import scribbles
 from masklet.cli.evaluating.sets import sets
 from masklet.cli.evaluating.stills import stills
 
@@ -24,6 +25,7 @@ COMMANDS = (
     davis,
     synthetic,
     interactive,
+    scribbles,
     davis17,
     ytvos,
     mose,
