@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,8 +15,8 @@ import pytest
 from evaluate.test_predicting import Knows, steady
 from made_truth import FRAMES, store_film
 from masklet.cli.main import run
-from masklet.errors import InputError, MaskletError, SourceError, UnknownModelError
-from masklet.evaluate.parallel import predict_apart
+from masklet.errors import InputError, MaskletError, SourceError, StateError, UnknownModelError
+from masklet.evaluate.parallel import go_through, predict_apart
 from masklet.evaluate.predicting import films_of, predict
 from masklet.evaluate.scoring import score
 
@@ -116,6 +118,21 @@ def test_a_stopped_run_leaves_no_process_and_is_gone_on_with(tmp_path: Path) -> 
     assert multiprocessing.active_children() == before
     assert any(film.is_there(tmp_path / "out") for film in films)
     assert tree(predict(knows(), films, tmp_path / "out")) == tree(predict(knows(), films, tmp_path / "whole"))
+
+
+def ends(model: Knows, unit: str, known: Sequence[str], each: Callable[[], None]) -> list[str]:
+    if unit == "bad":
+        os._exit(3)
+    return [unit * 2]
+
+
+def test_a_process_that_is_ended_from_outside_is_said_and_what_was_done_is_kept() -> None:
+    kept: dict[int, tuple[Sequence[str], bool]] = {}
+    units = {3: "ant", 5: "bee", 8: "bad"}
+    with pytest.raises(StateError, match="one of 2 processes was ended from outside"):
+        go_through(knows, units, ends, lambda n, rows, whole: kept.update({n: (rows, whole)}), workers=2)
+    assert 8 not in kept
+    assert all(whole and list(rows) == [units[n] * 2] for n, (rows, whole) in kept.items())
 
 
 def test_what_cannot_be_is_said(two_films: Path, tmp_path: Path) -> None:
