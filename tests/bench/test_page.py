@@ -84,6 +84,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: None, tracker
     monkeypatch.setattr(weights, "filled", lambda shapes, salt: {})
     monkeypatch.setattr(weights, "is_downloaded", lambda card: False)
     monkeypatch.setattr(turns, "Program", Answering)
+    monkeypatch.setattr(turns, "weights_for_program", lambda program, model, weights, folder: weights)
     monkeypatch.setattr(programs, "python_of", lambda peer: Path(sys.executable))
     return tmp_path
 
