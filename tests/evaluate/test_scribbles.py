@@ -216,6 +216,12 @@ def test_first_scribbles_of_persons_come_before_the_robot(tmp_path: Path) -> Non
         samples_of(tmp_path, films, first="nobody")
 
 
+def test_a_hand_that_slips_stays_on_the_picture(tmp_path: Path) -> None:
+    stroke = {"path": [[-0.01, 0.5], [0.5, 1.02]], "object_id": 1, "start_time": 0, "end_time": 9}
+    file = text(tmp_path / "001.json", {"scribbles": [[stroke], []], "sequence": "ant", "annotated_frame": 0})
+    assert read_scribbles(file, "ant", 2, 1)[0][0].path.tolist() == [[0, 0.5], [0.5, 1]]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -4,7 +4,8 @@
     frame                   a list of {"path": [[x, y], ...], "object_id": 1, "start_time": 0, "end_time": 1000}
 
 There is a list for every frame of the sequence, most of them empty. x and y are shares of the picture's width and
-height, from 0 to 1; object 0 is the background; times are milliseconds.
+height, from 0 to 1; object 0 is the background; times are milliseconds. A hand may slip beyond the picture: what sticks
+out a little is taken back to its border.
 
 Shapes: N points, x before y.
 """
@@ -25,6 +26,8 @@ from masklet.errors import SourceError
 __all__ = ["Drawn", "Scribble", "read_scribbles", "scribble_files", "scribbles_json"]
 
 FOLDER = "Scribbles"
+SLIP = 0.1
+"""How far a stroke may stick out, in widths and heights."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,14 +78,18 @@ def read_scribbles(file: Path, sequence: str, frames: int, objects: int) -> Draw
         )
     for stroke in (stroke for strokes in by_frame for stroke in strokes):
         _check(stroke, file, objects)
-    return {frame: tuple(strokes) for frame, strokes in enumerate(by_frame) if strokes}
+    return {frame: tuple(map(_cut, strokes)) for frame, strokes in enumerate(by_frame) if strokes}
 
 
 def _stroke(raw: dict[str, Any]) -> Scribble:
     path = np.array(raw["path"], float)
-    if path.ndim != 2 or path.shape[1] != 2:
+    if path.ndim != 2 or path.shape[1] != 2 or not len(path):
         raise ValueError(f"a path of shape {path.shape}")
     return Scribble(int(raw["object_id"]), path)
+
+
+def _cut(stroke: Scribble) -> Scribble:
+    return Scribble(stroke.id, stroke.path.clip(0, 1))
 
 
 def _check(stroke: Scribble, file: Path, objects: int) -> None:
@@ -91,17 +98,12 @@ def _check(stroke: Scribble, file: Path, objects: int) -> None:
             f"{file} has a stroke on object {stroke.id}; the annotations have objects 1 to {objects}, and 0 is the "
             "background: take scribbles and annotations of one edition"
         )
-    if not ((stroke.path >= 0) & (stroke.path <= 1)).all():  # not a number is neither
+    inside = (np.abs(stroke.path - 0.5) <= 0.5 + SLIP).all(1)  # what is not a number is not
+    if not inside.all():
         raise SourceError(
-            f"{file} has a point at {_outside(stroke.path)}; x and y are shares of width and height, from 0 to 1: "
-            "unpack it anew"
+            f"{file} has a point at {stroke.path[int(inside.argmin())].tolist()}; x and y are shares of width and "
+            "height, from 0 to 1: unpack it anew"
         )
-
-
-def _outside(path: npt.NDArray[np.float64]) -> list[float]:
-    inside = ((path >= 0) & (path <= 1)).all(1)
-    found: list[float] = path[int(inside.argmin())].tolist()
-    return found
 
 
 def scribbles_json(drawn: Drawn, sequence: str, frames: int) -> str:
