@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from importlib.metadata import version
 from typing import Any
 
+from operators import import_torchvision
 from serving import Job, Seen, autocast, plain, serve
 
 CONFIG_FILES = {
@@ -13,8 +13,6 @@ CONFIG_FILES = {
     for generation in ("2", "2.1")
     for size, letter in {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}.items()
 }
-OPERATORS = ("nms", "qnms")
-"""Of torchvision's compiled part: asked for when it is imported; only everything in a picture calls one of them."""
 
 
 class Picture:
@@ -134,53 +132,6 @@ def fitted(predictor: Any) -> Any:
     size = predictor.model.image_size
     predictor._bb_feat_sizes = [(size // stride, size // stride) for stride in (4, 8, 16)]
     return predictor
-
-
-_KEPT: list[Any] = []
-"""Names of operators last as long as the object that gave them."""
-
-
-def import_torchvision() -> None:
-    """Import it; where its compiled part does not fit this PyTorch, name the operators that it asks for."""
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError as error:
-        if "operator torchvision::" not in str(error):
-            raise
-        _name_operators()
-
-
-def _name_operators() -> None:
-    import torch
-
-    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-        del sys.modules[name]
-    library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
-    for operator in OPERATORS:
-        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    import torchvision.extension
-
-    library.impl("nms", nms, "CPU")
-    torchvision.extension._has_ops = lambda: True
-    _KEPT.append(library)
-
-
-def nms(boxes: Any, scores: Any, threshold: float) -> Any:
-    """As torchvision's compiled one."""
-    import numpy as np
-    import torch
-
-    order = scores.sort(stable=True, descending=True)[1]
-    ranked = boxes[order].numpy()
-    areas = (ranked[:, 2] - ranked[:, 0]) * (ranked[:, 3] - ranked[:, 1])
-    alive = np.ones(len(ranked), bool)
-    for i in range(len(ranked)):
-        if alive[i]:
-            low, high = np.maximum(ranked[i, :2], ranked[i + 1 :, :2]), np.minimum(ranked[i, 2:], ranked[i + 1 :, 2:])
-            shared = (high - low).clip(0).prod(1)
-            with np.errstate(all="ignore"):
-                alive[i + 1 :] &= ~(shared / (areas[i] + areas[i + 1 :] - shared) > threshold)
-    return order[torch.from_numpy(alive)]
 
 
 if __name__ == "__main__":
