@@ -11,5 +11,12 @@ limits        what the machine can do at best
 machine       where something was measured
 worker        measuring in a process of its own
 family        the models of the family in one table
+programs      programs to compare with, each in a process of its own (adapters/ is the half that runs there)
+turns         they take turns, and what they found is compared
+weights       weights that follow from the names of tensors
+forms         the same in the form that each program opens
+beside        one picture and its prompts in several programs
+everything    everything in a picture in several programs
+following     objects followed by several programs
 environments  programs to compare with, each in a Python environment of its own
 """
