@@ -85,8 +85,8 @@ class VideoJob:
         return counted if self.through == "live" else f"{counted}, {self.through}"
 
 
-def measure_video(job: VideoJob) -> Answer:
-    """Seconds of every frame behind the first seven, or memory and seconds by length.
+def measure_video(job: VideoJob, step: Callable[[Case], None] = lambda _: None) -> Answer:
+    """Seconds of every frame behind the first seven, or memory and seconds by length; `step` gets each case at once.
 
     Example:
         >>> measure_video(VideoJob("builtin", objects=2, frames=5)).cases[0].median
@@ -98,8 +98,12 @@ def measure_video(job: VideoJob) -> Answer:
     if job.threads:
         torch.set_num_threads(job.threads)
     model = SAM(job.model, device=job.device, precision=job.precision, image_size=job.image_size)
+    cases: list[Case] = []
     with closing(THROUGH[job.through](model, job)) as followed:
-        return Answer(tuple(_lengths(followed, job) if job.lengths else _frames(followed, job)))
+        for case in _lengths(followed, job) if job.lengths else _frames(followed, job):
+            cases.append(case)
+            step(case)
+    return Answer(tuple(cases))
 
 
 def _frames(followed: Iterator[Seen], job: VideoJob) -> Iterator[Case]:
