@@ -111,6 +111,7 @@ def test_the_readme_and_the_page_have_commands() -> None:
         "scribbles",
         "everything",
         "davis17",
+        "davis16",
         "sav",
         "ytvos",
         "mose",

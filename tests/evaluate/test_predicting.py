@@ -78,6 +78,19 @@ def test_davis_has_every_frame_in_its_palette_and_size(davis: Path, tmp_path: Pa
             np.testing.assert_array_equal(np.asarray(image), expected)
 
 
+def test_of_davis_2016_all_objects_are_told_as_one(davis: Path, tmp_path: Path) -> None:
+    (davis / "ImageSets" / "2016").mkdir()
+    (davis / "ImageSets" / "2016" / "val.txt").write_text("cow\n")
+    films, model = films_of("davis16", davis), Knows(np.minimum(steady(), 1))
+    assert [film.name for film in films] == ["cow"]
+    out = predict(model, films, tmp_path / "out")
+    [(number, (frame, said))] = model.said.items()
+    assert (number, frame) == (1, 0)
+    assert said.mask is not None
+    np.testing.assert_array_equal(said.mask.mask, steady()[0] > 0)
+    np.testing.assert_array_equal(labels_in(out / "cow" / "00003.png"), steady()[3] > 0)
+
+
 def test_a_zip_has_the_sequences_at_its_top_and_is_the_same_twice(davis: Path, tmp_path: Path) -> None:
     films = films_of("davis17", davis)
     predict(Knows(steady()), films, tmp_path / "out")
@@ -173,7 +186,7 @@ def test_sa_v_has_a_folder_for_each_object(tmp_path: Path) -> None:
 
 def test_what_has_no_film_or_no_mask_is_named(davis: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="choose 'davis17'"):
-        films_of("davis16", davis)
+        films_of("davis18", davis)
     (davis / "ImageSets" / "2017" / "val.txt").write_text("ant\neel\n")
     with pytest.raises(SourceError, match="eel"):
         films_of("davis17", davis)

@@ -119,6 +119,24 @@ def test_black_and_white_is_one_object(tmp_path: Path) -> None:
         assert len(found.objects) == 1
 
 
+def test_of_davis_2016_all_that_is_annotated_is_one_object(davis: Path) -> None:
+    """Shuffled ids are as good as the right ones, and white too; places of 255 beside ids are of no object."""
+    for n, name in enumerate(("ant", "bee")):
+        store_maps(davis.parent / "white" / name, np.minimum(two(n), 1) * np.uint8(255))
+        place = davis / "Annotations" / "480p" / name / "00004.png"
+        labels = np.array(Image.open(place))
+        labels[:4, :4] = 255
+        png(place, labels)
+    for folder in (predicted(davis, "shuffled"), davis.parent / "white"):
+        found = score("davis16", folder, davis, ScoreOptions("val"))
+        assert [(one.sequence, one.id, one.frames) for one in found.objects] == [
+            ("ant", "all", FRAMES - 2), ("bee", "all", FRAMES - 2),
+        ]  # fmt: skip
+        assert (found.figures["J mean"], found.figures["F recall"]) == (1, 1)
+    assert score("davis16", predicted(davis, "shifted"), davis).figures["J&F"] < 1
+    assert score("davis17", predicted(davis, "shuffled"), davis).figures["J&F"] < 1
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [

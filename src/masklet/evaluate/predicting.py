@@ -2,6 +2,7 @@
 
 davis17  OUT/SEQ/00000.png: every picture of a sequence, label maps with the palette of DAVIS. Objects are those of the
          first annotation.
+davis16  as davis17, of the films of DAVIS 2016: all that is annotated is one object, which is told and written as 1.
 ytvos    OUT/Annotations/VIDEO/00000.png: label maps of the pictures that meta.json names, or of all where there is
          none. An object is told on the first annotated picture that shows it, as valid has it.
 mose     OUT/VIDEO/00000.png: as davis17, of MOSE's valid, whose truth is with its server.
@@ -48,9 +49,14 @@ from masklet.results import Results
 __all__ = ["BENCHMARKS", "Film", "films_of", "follow", "predict", "record", "zipped"]
 
 Labels = npt.NDArray[np.uint8]
-BENCHMARKS = ("davis17", "ytvos", "sav", "mose", "lvos")
-AT_ONCE = ("davis17", "mose")
+Mask = npt.NDArray[np.bool_]
+BENCHMARKS = ("davis17", "davis16", "ytvos", "sav", "mose", "lvos")
+AT_ONCE = ("davis17", "davis16", "mose")
 """Their objects are all told on the first annotated picture, and their truth has every picture."""
+NO_SERVER = ("sav", "davis16")
+"""Their truth is given out, and nobody takes predictions."""
+LISTS = {"davis17": ("2017/val",), "davis16": ("480p/val", "2016/val")}
+"""The lists that are meant where no other is named, the first that is there."""
 PART = {"ytvos": "valid", "mose": "valid", "lvos": "valid"}
 """The folder that is meant where no other is named."""
 RECORD = "predictions.json"
@@ -115,8 +121,8 @@ class Film:
 def films_of(kind: str, root: str | Path, *, split: str | None = None, limit: int | None = None) -> list[Film]:
     """The films of a benchmark that have a mask to begin with, the first `limit` of them by name.
 
-    `split` is a list of ImageSets or a folder; without it that is val (davis17) or valid (ytvos, mose, lvos), where
-    there is one.
+    `split` is a list of ImageSets or a folder; without it that is val (davis17, davis16) or valid (ytvos, mose,
+    lvos), where there is one.
 
     Example:
         >>> [film.name for film in films_of("davis17", "DAVIS", limit=2)]
@@ -129,15 +135,19 @@ def films_of(kind: str, root: str | Path, *, split: str | None = None, limit: in
     if kind not in BENCHMARKS:
         raise InputError(f"kind={kind!r} is unknown; choose {', '.join(map(repr, BENCHMARKS))}")
     place = Path(root).expanduser()
-    if kind == "davis17" and split is None and (place / "ImageSets" / "2017" / "val.txt").is_file():
-        split = "2017/val"
-    if split is None and kind in PART and (place / PART[kind]).is_dir():
-        split = PART[kind]
+    split = split or _usual(kind, place)
     found = open_dataset(place, kind="sav" if kind == "sav" else "davis", split=split)
     if found.problems:  # predictions of a part are no predictions of the benchmark
         raise SourceError(found.problems[0].reason)
     named = _named(place, split) if kind == "ytvos" else {}
     return [_film(kind, entry, named) for entry in found.entries][:limit]
+
+
+def _usual(kind: str, root: Path) -> str | None:
+    """The list or folder that figures are published on, where it is there."""
+    lists = (name for name in LISTS.get(kind, ()) if (root / "ImageSets" / f"{name}.txt").is_file())
+    part = PART.get(kind)
+    return next(lists, part if part and (root / part).is_dir() else None)
 
 
 def predict(
@@ -294,8 +304,9 @@ def _told(film: Film, prompt: str) -> dict[int, tuple[int, tuple[int, ...], Obje
     frames = film.entry.frames[:1] if film.kind in AT_ONCE else film.entry.frames
     for number in frames:
         [frame] = film.entry.read([number])
-        for n in [n for n in frame.masks if n not in told]:
-            mask = frame.masks[n]
+        masks = _merged(frame.masks) if film.kind == "davis16" else frame.masks
+        for n in [n for n in masks if n not in told]:
+            mask = masks[n]
             if mask.any():
                 told[n] = number, mask.shape, first_prompt(mask, prompt)
         if isinstance(film.entry, ObjectFilm) and len(told) == len(film.entry.objects):
@@ -303,6 +314,11 @@ def _told(film: Film, prompt: str) -> dict[int, tuple[int, tuple[int, ...], Obje
     if not told:
         raise SourceError(f"{film.name} has no object in what is annotated of it; take the film out")
     return told
+
+
+def _merged(masks: Mapping[int, Mask]) -> Mapping[int, Mask]:
+    """All objects as one."""
+    return {1: np.any([masks[n] for n in masks], axis=0)} if masks else {}
 
 
 def _write_nothing(film: Film, out: Path, number: int, size: tuple[int, int]) -> None:

@@ -4,6 +4,7 @@ davis17  PREDICTIONS/SEQ/00000.png, label maps; the truth in the layout of DAVIS
          of a sequence are 1 to the largest id of its first annotation; the first and the last frame are not measured;
          255 in the truth is background; an id above those of the objects is an error. J and F have mean, recall and
          decay, each a mean over objects (davis2017-evaluation, semi-supervised).
+davis16  As davis17, but all that is annotated is one object, and all that is predicted: white, or ids of any number.
 sav      PREDICTIONS/VIDEO/000/00000.png, black and white, a folder an object; or label maps as davis17. The first and
          the last annotated frame are not measured, and an object is measured from the first of the others on that
          shows it, in the truth or in the prediction. An object that the truth shows on none of them is left out. J and
@@ -51,6 +52,8 @@ Mask = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.uint8]
 
 
+MERGED = "all"
+"""The id of the object that all others are merged into."""
 Measures = Mapping[str, Sequence[Measured]]
 """By object, J and F of each measured frame."""
 
@@ -59,11 +62,11 @@ Measures = Mapping[str, Sequence[Measured]]
 class ScoreOptions:
     """What of a benchmark is scored.
 
-    `subset` is a list of ImageSets (davis17). `seen` names the categories that were trained on (ytvos): the meta.json
-    of the training set, or a text of names. `unseen` is a text with the names of unseen films (lvos), by default
-    unseen_videos.txt beside the truth. `partial` scores those sequences that are predicted, where all are needed
-    otherwise, and `names` only those named. `every_frame` measures the first and the last frame too (sav). `workers`
-    are sequences at once.
+    `subset` is a list of ImageSets (davis17, davis16). `seen` names the categories that were trained on (ytvos): the
+    meta.json of the training set, or a text of names. `unseen` is a text with the names of unseen films (lvos), by
+    default unseen_videos.txt beside the truth. `partial` scores those sequences that are predicted, where all are
+    needed otherwise, and `names` only those named. `every_frame` measures the first and the last frame too (sav).
+    `workers` are sequences at once.
     """
 
     subset: str | None = None
@@ -102,7 +105,7 @@ def score(
     options: ScoreOptions = ScoreOptions(),
     step: Callable[[], None] | None = None,
 ) -> Score:
-    """Score a folder of predictions by the rules of "davis17", "sav", "ytvos", "mose" or "lvos".
+    """Score a folder of predictions by the rules of "davis17", "davis16", "sav", "ytvos", "mose" or "lvos".
 
     `step` is called after every sequence.
 
@@ -160,6 +163,8 @@ def masks_on(folder: Path, number: str, frame: str) -> Mask:
     if (folder / number).is_dir():
         return np.asarray(read_labels(folder / number / f"{frame}.png") > 0)
     labels = read_labels(folder / f"{frame}.png")
+    if number == MERGED:
+        return _any_object(labels, white=black_and_white(ids_in(labels)))
     if number == "1" and black_and_white(ids_in(labels)):  # DAVIS 2016
         return np.asarray(labels == UNJUDGED)
     return np.asarray(labels == int(number))
@@ -216,13 +221,12 @@ def _folder(predictions: Path, name: str, count: int) -> Path:
 def _of_davis(predicted: Path, truth: Path, options: ScoreOptions) -> Measures:
     files = _annotations(truth)
     first = read_labels(files[0])
-    sole = black_and_white(ids_in(first))  # DAVIS 2016
-    count = 1 if sole else int(max((n for n in ids_in(first) if n != UNJUDGED), default=0))
+    if black_and_white(ids_in(first)):  # DAVIS 2016
+        return {"1": _of_one(predicted, files)}
+    count = int(max((n for n in ids_in(first) if n != UNJUDGED), default=0))
     measures: dict[str, list[Measured]] = {str(n): [] for n in range(1, count + 1)}
     for file in files[1:-1]:
         shown, true = _pair(predicted / file.name, file)
-        if sole:
-            shown, true = (shown > 0).astype(np.uint8), (true > UNJUDGED // 2).astype(np.uint8)
         if shown.max() > count:
             raise SourceError(
                 f"{predicted / file.name} has the id {shown.max()}; the objects of {truth.name} are 1 to {count}: "
@@ -231,6 +235,21 @@ def _of_davis(predicted: Path, truth: Path, options: ScoreOptions) -> Measures:
         for n in range(1, count + 1):
             measures[str(n)].append(_measured(file, shown == n, true == n))
     return measures
+
+
+def _of_davis_merged(predicted: Path, truth: Path, options: ScoreOptions) -> Measures:
+    return {MERGED: _of_one(predicted, _annotations(truth))}
+
+
+def _of_one(predicted: Path, files: Sequence[Path]) -> list[Measured]:
+    white = black_and_white(ids_in(read_labels(files[0])))
+    pairs = ((file, *_pair(predicted / file.name, file)) for file in files[1:-1])
+    return [_measured(file, shown > 0, _any_object(true, white=white)) for file, shown, true in pairs]
+
+
+def _any_object(labels: Labels, *, white: bool) -> Mask:
+    """What is of an object: white, or any id but 255."""
+    return np.asarray(labels > UNJUDGED // 2 if white else (labels > 0) & (labels != UNJUDGED))
 
 
 def _of_sav(predicted: Path, truth: Path, options: ScoreOptions) -> Measures:
@@ -358,6 +377,7 @@ class _Kind:
 
 SCORES = {
     "davis17": _Kind("Annotations", _of_davis, sum_davis, ("subset", "partial", "workers")),
+    "davis16": _Kind("Annotations", _of_davis_merged, sum_davis, ("subset", "partial", "workers")),
     "sav": _Kind("Annotations_6fps", _of_sav, sum_sav, ("every_frame", "partial", "workers")),
     "ytvos": _Kind(
         "Annotations",

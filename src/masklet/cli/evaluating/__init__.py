@@ -8,7 +8,7 @@ from masklet.cli.evaluating.clicks import clicks
 from masklet.cli.evaluating.davis import davis, synthetic
 from masklet.cli.evaluating.everything import everything
 from masklet.cli.evaluating.interactive import interactive
-from masklet.cli.evaluating.predicting import davis17, lvos, mose, sav, ytvos
+from masklet.cli.evaluating.predicting import davis16, davis17, lvos, mose, sav, ytvos
 from masklet.cli.evaluating.report import report
 from masklet.cli.evaluating.scoring import score
 from masklet.cli.evaluating.scribbles import scribbles
@@ -27,6 +27,7 @@ COMMANDS = (
     interactive,
     scribbles,
     davis17,
+    davis16,
     ytvos,
     mose,
     lvos,

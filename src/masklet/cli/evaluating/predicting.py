@@ -1,4 +1,4 @@
-"""`masklet eval davis17`, `ytvos`, `mose`, `lvos` and `sav`: predictions in the layout of each, and their score."""
+"""`masklet eval davis17`, `davis16`, `ytvos`, `mose`, `lvos`, `sav`: predictions in their layouts, and their score."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from masklet import SAM
     from masklet.evaluate.predicting import Film
 
-__all__ = ["davis17", "lvos", "mose", "sav", "ytvos"]
+__all__ = ["davis16", "davis17", "lvos", "mose", "sav", "ytvos"]
 
 _Root = Annotated[Path, typer.Option(help="The data set, as its owners pack it.")]
 _Out = Annotated[
@@ -79,6 +79,18 @@ every frame are kept, and OUT.zip beside them. Where the truth is not there (tes
 Examples:
   masklet eval davis17 --root DAVIS --json davis17.json
   masklet eval davis17 --root DAVIS --set test-dev --out test-dev
+""",
+)
+davis16 = _command(
+    "davis16",
+    """J and F with mean, recall and decay on DAVIS 2016: all that is annotated in a film is one object.
+
+Films are followed from their first annotation (of val, unless --set names another list), of the folder of DAVIS 2016
+or of that of DAVIS 2017, whose objects are merged.
+
+\b
+Example:
+  masklet eval davis16 --root DAVIS --json davis16.json
 """,
 )
 ytvos = _command(
@@ -177,7 +189,7 @@ class _Wanted:
 
 
 def _run(wanted: _Wanted, films: list[Film], out: Path | None, report_file: Path | None) -> None:
-    from masklet.evaluate.predicting import zipped
+    from masklet.evaluate.predicting import NO_SERVER, zipped
 
     tracker = wanted.opener()()  # in any case: a model that cannot be had is told before anything is written
     name = wanted.model or tracker.info().name
@@ -186,7 +198,7 @@ def _run(wanted: _Wanted, films: list[Film], out: Path | None, report_file: Path
         folder = out or Path(scratch) / wanted.kind
         with counting("films", len(films), wanted=True) as step:
             wanted.predict(tracker, name, films, folder, step)
-        if out is not None and wanted.kind != "sav":
+        if out is not None and wanted.kind not in NO_SERVER:
             typer.echo(f"{zipped(films, out)}: {len(films)} films, as the server takes them")
         if all(film.has_truth for film in films):
             _score(wanted, name, folder, films, report_file)

@@ -27,7 +27,7 @@ UnseenFile = Annotated[
 def score(
     predictions: Annotated[Path, typer.Argument(help="Folder with a folder of PNG files for each sequence.")],
     truth: Annotated[Path, typer.Argument(help="The data set, or its folder of annotations.")],
-    kind: Annotated[str, typer.Option(help="Whose rules: davis17, sav, ytvos, mose or lvos.")],
+    kind: Annotated[str, typer.Option(help="Whose rules: davis17, davis16, sav, ytvos, mose or lvos.")],
     subset: Annotated[str | None, typer.Option("--set", help="davis17: a list of ImageSets, as val.")] = None,
     seen: SeenFile = None,
     unseen: UnseenFile = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +37,8 @@ def sets(
     wrong = lacking(name, root)
     for line in wrong:
         typer.echo(line)
-    said = f"get it from {SETS[name].page}" if wrong else f"whole; measure with: {SETS[name].command}"
-    typer.echo(f"{SETS[name].about}: {said.format(root=root)}")
+    said = f"get it from {SETS[name].page}" if wrong else "whole; measure with"
+    typer.echo(f"{SETS[name].about}: {said}")
+    for command in () if wrong else SETS[name].commands:
+        typer.echo(f"  {command.format(root=shlex.quote(str(root)))}")
     raise typer.Exit(2 if wrong else 0)

@@ -27,6 +27,7 @@ __all__ = ["ReportOptions", "write_report"]
 
 RULES = {
     "davis17": "davis2017-evaluation, semi-supervised: all frames but the first and the last",
+    "davis16": "DAVIS 2016: all that is annotated is one object; all frames but the first and the last",
     "sav": "the SA-V evaluator: annotated frames but the first and the last, from the object's first on",
     "ytvos": "YouTube-VOS as published: annotated frames after the object's first",
     "mose": "as DAVIS 2017: all frames but the first and the last",
