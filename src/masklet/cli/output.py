@@ -5,6 +5,7 @@ Progress is for people: it is drawn on a terminal only, after `PATIENCE_S`, and 
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -123,7 +124,8 @@ def _bar(console: Console) -> Bar:
     from rich.progress import Progress as Bar
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Bar(*columns, console=console, transient=True, redirect_stdout=False)
+    both = sys.stdout.isatty()  # what is said meanwhile goes above the bar, and not behind it; a file is left alone
+    return Bar(*columns, console=console, transient=True, redirect_stdout=both)
 
 
 def _say(message: str, style: str) -> None:

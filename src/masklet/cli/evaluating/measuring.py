@@ -54,6 +54,7 @@ class Measurement(Generic[Unit, Row]):
     """
 
     protocol: str
+    """Another one where it gives something else than an earlier masklet: a file is gone on with by its name."""
     what: str
     units: Sequence[Unit]
     names: Sequence[str]
@@ -179,5 +180,5 @@ class _Run(Generic[Unit, Row]):
         first = next(iter(self.kept.left), len(self.work.units))
         rows = [row for number in range(first + 1) for row in self.kept.by_unit.get(number, ())]
         for row in rows[self.shown :]:
-            typer.echo(self.work.line(row))
+            print(self.work.line(row), flush=True)  # a bar that is drawn lets this through, and not typer.echo
         self.shown = max(self.shown, len(rows))
