@@ -73,6 +73,11 @@ def test_a_program_that_does_not_start_is_named_too(folder: Path) -> None:
         started(folder, "import nowhere")
 
 
+def test_an_interpreter_that_is_none_is_said(folder: Path) -> None:
+    with pytest.raises(StateError, match=r"fake could not be started by .*picture\.npy"):
+        Program("fake", folder / "picture.npy", {}, folder)
+
+
 def test_processes_end_with_their_block(folder: Path) -> None:
     with started(folder) as program:
         process = program._process

@@ -82,15 +82,7 @@ class Program:
         self._log = folder / f"{name}.log"
         file = folder / f"{name}.json"
         file.write_text(json.dumps(job), encoding="utf-8")
-        with self._log.open("w") as errors:
-            self._process = subprocess.Popen(
-                [str(python), str(ADAPTERS / f"{name}_adapter.py"), str(file)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                env=self._surroundings(),
-            )
+        self._process = self._start([str(python), str(ADAPTERS / f"{name}_adapter.py"), str(file)])
         try:
             hello = self._answer("starting")
         except BaseException:
@@ -133,6 +125,17 @@ class Program:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.communicate()
+
+    def _start(self, command: list[str]) -> subprocess.Popen[str]:
+        pipe, surroundings = subprocess.PIPE, self._surroundings()
+        try:
+            with self._log.open("w") as errors:
+                return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, text=True, env=surroundings)
+        except OSError as error:
+            raise StateError(
+                f"{self.name} could not be started by {command[0]} ({error.strerror or error}); name an interpreter of "
+                "an environment that has it"
+            ) from error
 
     def _ask(self, verb: str, more: Mapping[str, object]) -> dict[str, Any]:
         assert self._process.stdin is not None
