@@ -12,15 +12,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.making import picture
+from datasets.making import picture, text
 from evaluate.made_predictions import FRAMES, HEIGHT, WIDTH, store_maps, store_objects, two
 from masklet.cli.main import run
 from masklet.errors import SourceError
+from masklet.evaluate.metrics import Statistics
 from masklet.evaluate.reporting import PUBLISHED, ReportOptions, write_report
+from masklet.evaluate.reporting.comparing import compare
 from masklet.evaluate.reporting.page import RULES
 from masklet.evaluate.reporting.published import BENCHMARKS
 from masklet.evaluate.reporting.rows import APART, sequences, worst_frames
-from masklet.evaluate.scoring import SCORES, Score, score
+from masklet.evaluate.scoring import SCORES, Score, ScoredObject, score
 
 HOSTILE = "<script>alert('1')<&script>|`[x](http:"
 BAD = 4
@@ -196,6 +198,70 @@ def test_figures_marked_as_read_are_not_second_hand_there() -> None:
 def test_every_kind_of_score_has_its_sets() -> None:
     assert set(BENCHMARKS) == set(RULES) == set(SCORES)
     assert {one.benchmark for one in PUBLISHED} == {name for names in BENCHMARKS.values() for name in names}
+
+
+def of_films(kind: str, count: int, *, seen: bool | None = None) -> Score:
+    """A score of films f0, f1 and so on, whose figures nobody looks at."""
+    one = Statistics(1, 1, 0)
+    return Score(kind, {"J&F": 1.0}, tuple(ScoredObject(f"f{n}", "1", 1, one, one, seen) for n in range(count)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "films", "benchmark", "of"),
+    [
+        ("davis17", 30, "DAVIS 2017 val", "30"),
+        ("sav", 155, "SA-V val", "155"),
+        ("sav", 150, "SA-V test", "150"),
+        ("ytvos", 507, "YouTube-VOS 2019 val", "507"),
+        ("mose", 311, "MOSE val", "311"),
+        ("lvos", 140, "LVOS v2", "140"),
+    ],
+)
+def test_figures_compare_where_all_films_of_the_set_were_scored(
+    kind: str, films: int, benchmark: str, of: str, tmp_path: Path
+) -> None:
+    found = {one.benchmark: str(one) for one in compare(of_films(kind, films, seen=True), tmp_path)}
+    assert found[benchmark] == f"{benchmark}: figures compare; all {of} films of it were scored."
+    assert all("do not compare. It has" in said for name, said in found.items() if name != benchmark)
+    fewer = {one.benchmark: str(one) for one in compare(of_films(kind, films - 1, seen=True), tmp_path)}
+    assert fewer[benchmark].endswith(f"do not compare. It has {of} films, and {films - 1} were scored.")
+
+
+def test_films_are_compared_by_name_where_the_list_is_there(tmp_path: Path) -> None:
+    truth = tmp_path / "Annotations" / "480p"
+    text(tmp_path / "ImageSets" / "2017" / "val.txt", "".join(f"f{n}\n" for n in range(1, 31)))
+    [found] = compare(of_films("davis17", 30), truth)
+    assert str(found) == (
+        "DAVIS 2017 val: figures do not compare. Of its 30 films 1 were not scored (f30). 1 of the films that were "
+        "scored are not of it."
+    )
+    [found] = compare(of_films("davis17", 3), truth)
+    assert "28 were not scored (f10, f11, f12, f13, f14, ...)" in str(found)
+
+
+def test_groups_and_prompts_must_be_those_of_published_figures(tmp_path: Path) -> None:
+    [found] = compare(of_films("lvos", 140), tmp_path)
+    assert "name --unseen" in str(found)
+    [found] = compare(of_films("mose", 311), tmp_path, "click")
+    assert "told by click" in str(found)
+    assert compare(of_films("davis16", 20), tmp_path) == []
+
+
+def test_the_page_says_whether_figures_compare(made: Path) -> None:
+    html, markdown = report_of(made)
+    said = "figures do not compare. It has 30 films, and 2 were scored"
+    assert said in Read(html).text
+    assert said in markdown
+    assert '<td class="n">(95.0)</td>' in html
+    names = [f"n{n}" for n in range(28)] + ["bee", HOSTILE]
+    for name in names[:28]:  # as good as what is there
+        for place in (made / "DAVIS" / "Annotations" / "480p", made / "predictions"):
+            (place / name).symlink_to(place / "bee")
+    text(made / "DAVIS" / "ImageSets" / "2017" / "val.txt", "".join(f"{name}\n" for name in names))
+    html, markdown = report_of(made)
+    assert "all 30 films of it were scored" in Read(html).text
+    assert "all 30 films of it were scored" in markdown
+    assert '<td class="n">99.7</td>' in html
 
 
 def test_films_of_sav_have_a_folder_for_each_object(tmp_path: Path) -> None:

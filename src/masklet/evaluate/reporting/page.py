@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from masklet.evaluate.predicting import RECORD
+from masklet.evaluate.reporting.comparing import Compared, compare
 from masklet.evaluate.reporting.painting import as_jpeg, paint, picture_of
 from masklet.evaluate.reporting.published import BENCHMARKS, FAMILIES, Published, fits, same
 from masklet.evaluate.reporting.rows import Frame, SequenceRow, sequences, worst_frames
@@ -80,7 +81,7 @@ class _Page:
     score: Score
     main: float
     films: int
-    benchmarks: tuple[str, ...]
+    compared: list[Compared]
     families: dict[str, list[_Peer]]
     rows: list[SequenceRow]
     worst: list[_Shown]
@@ -118,7 +119,7 @@ def _page(found: Score, predictions: Path, truth: Path, options: ReportOptions) 
         score=found,
         main=next(iter(found.figures.values())),
         films=len(rows),
-        benchmarks=BENCHMARKS.get(found.kind, ()),
+        compared=compare(found, truth.expanduser(), made.get("prompt", "")),
         families={name: peers for family, name in FAMILIES.items() if (peers := _peers(found.kind, family, model))},
         rows=rows,
         worst=list(_worst(found, rows, folders(found.kind, predictions, truth), options)),

@@ -20,6 +20,7 @@ FAMILIES: dict[Family, str] = {
 }
 BENCHMARKS = {
     "davis17": ("DAVIS 2017 val",),
+    "davis16": (),
     "sav": ("SA-V val", "SA-V test"),
     "ytvos": ("YouTube-VOS 2019 val",),
     "mose": ("MOSE val",),
