@@ -124,7 +124,7 @@ def test_a_finished_file_is_shown_and_measured_again_only_anew(
     measure(asked, work(bad="a"))  # which nobody asks
     said = capsys.readouterr()
     assert said.out == before
-    assert "4 of 4 words are in" in said.err
+    assert "is finished, 4 of 4 words are done" in said.err
     assert "--anew" in said.err
     with pytest.raises(OutputError, match=r"limit None, now 2.*--anew"):
         measure(asked, replace(work(), options={"limit": 2}))

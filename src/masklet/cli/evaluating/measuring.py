@@ -138,10 +138,10 @@ class _Run(Generic[Unit, Row]):
     def begin(self) -> dict[int, Unit]:
         """Say what is there of an earlier run; the units that are left."""
         self.earlier = sorted(self.kept.done)
-        if self.earlier and self.kept.left:
-            note(f"{self._share()} are in {self.kept.file} already; going on with the others")
-        elif self.earlier:
-            note(f"{self._share()} are in {self.kept.file} already; these are its figures, --anew measures again")
+        if self.kept.rows and self.kept.left:
+            note(f"going on with {self.kept.file}: {self._share()}")
+        elif self.kept.rows:
+            note(f"{self.kept.file} is finished, {self._share()}: these are its figures; --anew measures again")
         if self.work.heading:
             typer.echo(self.work.heading)
         self._show()
@@ -162,7 +162,7 @@ class _Run(Generic[Unit, Row]):
         if self.kept.rows:
             self.end()
         if self.kept.rows and self.kept.file is not None:
-            note(f"{self._share()} are in {self.kept.file}; the same command goes on")
+            note(f"{self._share()}; the same command goes on with {self.kept.file}")
 
     def end(self) -> None:
         """Figures of all rows, shown and written."""
@@ -171,7 +171,7 @@ class _Run(Generic[Unit, Row]):
         self.kept.write()
 
     def _share(self) -> str:
-        return f"{len(self.kept.done)} of {len(self.work.units)} {self.work.what}"
+        return f"{len(self.kept.done)} of {len(self.work.units)} {self.work.what} are done"
 
     def _show(self) -> None:
         """Lines of rows before which nothing is missing."""
