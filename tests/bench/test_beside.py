@@ -10,7 +10,7 @@ import pytest
 from masklet.bench import beside, everything, limits, programs
 from masklet.bench.beside import BesideJob, compare_picture
 from masklet.bench.everything import EverythingJob, compare_everything
-from masklet.bench.limits import Limits
+from masklet.bench.limits import Limits, Work
 from masklet.bench.record import Case
 from masklet.bench.turns import Compared
 from masklet.bench.weights import Weights
@@ -27,7 +27,7 @@ MORE = "MASKS = MASKS[:1]"
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for module in (beside, everything):
         monkeypatch.setattr(module, "weights_for", lambda model, folder: Weights(model, tmp_path / "w", True))
-    monkeypatch.setattr(beside, "_operations", lambda model, image_size: 10**9)
+    monkeypatch.setattr(beside, "_works", lambda weights, rgb, image_size: {"encode": Work(10**9, 0, 0)})
     return adapters_in(tmp_path, monkeypatch)
 
 
@@ -123,4 +123,4 @@ def test_sam2_finds_the_same() -> None:
     asked = [row(found, name, "sam2") for name in ("1 prompt", "1 box", "64 prompts")]
     assert all(case.lowest_iou == 1 and case.logits_error < 1e-4 for case in asked)
     assert all(case.samples for case in found.cases)
-    assert found.operations > 1e9
+    assert all(case.work for case in (*asked, row(found, "encode", "masklet"), row(found, "encode", "sam2")))

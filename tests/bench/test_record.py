@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from masklet.bench.compare import compare, differences
-from masklet.bench.limits import Limits
+from masklet.bench.limits import Limits, Work
 from masklet.bench.machine import Machine, commit_of, peak_mb, processor_name, resident_mb, this_machine, timed
 from masklet.bench.record import Case, Record, new_record, read_record
 from masklet.errors import InputError
@@ -32,9 +32,23 @@ def test_figures_of_a_case() -> None:
     assert (nothing.median, nothing.lowest, nothing.spread) == (None, None, None)
 
 
-def test_the_floor_is_operations_by_rate() -> None:
-    assert Limits(100.0, 200.0, 10.0).floor_s(50e9, "fp32") == 0.5
-    assert Limits(100.0, 200.0, 10.0).floor_s(50e9, "bf16") == 0.25
+def test_the_floor_is_the_longer_of_what_operations_and_bytes_take() -> None:
+    limits, work = Limits(100.0, 200.0, 10.0), Work(operations=50 * 10**9, values=10**9, bytes=10**9)
+    assert limits.floor(work, "fp32") == (0.5, "operations")  # 5 GB take as long, and of two alike this is named
+    assert limits.floor(work, "bf16") == (0.3, "bytes")
+    assert Limits(100.0, 50.0, 10.0).floor(replace(work, values=0), "bf16") == (0.5, "operations")
+
+
+def test_a_case_has_the_floor_of_its_own_precision() -> None:
+    limits, work = Limits(100.0, 200.0, 1e9), Work(10**9, 0, 0)
+    floors = {
+        setting: replace(ENCODE, setting=setting, work=work).with_floor(limits).floor
+        for setting in ("fp32", "bf16, compiled", "8 objects, fp16")
+    }
+    assert floors == {"fp32": 0.01, "bf16, compiled": 0.005, "8 objects, fp16": 0.005}
+    assert ENCODE.with_floor(limits) == ENCODE
+    nothing = Case("encode", "fp32", "s", note="not here", work=work)
+    assert nothing.with_floor(limits).floor is None
 
 
 def test_the_best_of_two_readings() -> None:
@@ -56,6 +70,7 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_rows_of_peers_are_read_as_they_were_written(tmp_path: Path) -> None:
     peer = Case("encode", "fp32", "s", (2.0,), program="sam2", ratio=0.5, lowest_iou=0.999, logits_error=3e-6)
+    peer = replace(peer, work=Work(3, 2, 1)).with_floor(Limits(1.0, 1.0, 1.0))
     whole = replace(record(ENCODE, peer), versions={"sam2": "1.1.0"}, command="masklet bench image")
     path = tmp_path / "a.json"
     path.write_text(whole.to_json())
@@ -66,7 +81,7 @@ def test_records_from_before_there_were_peers_are_read(tmp_path: Path) -> None:
     told = json.loads(record(ENCODE).to_json())
     for name in ("versions", "command"):
         del told[name]
-    for name in ("program", "ratio", "lowest_iou", "logits_error"):
+    for name in ("program", "ratio", "lowest_iou", "logits_error", "work", "bound"):
         del told["cases"][0][name]
     path = tmp_path / "old.json"
     path.write_text(json.dumps(told))

@@ -10,7 +10,7 @@ from masklet.bench.record import Case, Record, new_record
 from masklet.bench.tables import amount, markdown, record_lines, record_table
 
 MACHINE = Machine("a processor", 2, 1, "cpu", "2.13", "3.11", "here")
-ENCODE = Case("encode", "fp32", "s", (0.1, 0.1, 0.1), floor=0.05)
+ENCODE = Case("encode", "fp32", "s", (0.1, 0.1, 0.1), floor=0.05, bound="bytes")
 PEER = Case("encode", "fp32", "s", (0.2,), program="sam2", ratio=0.5, lowest_iou=0.99987, logits_error=3.1e-6)
 
 
@@ -33,8 +33,8 @@ def test_a_table_without_rows_has_its_titles() -> None:
 
 def test_masklet_alone_has_no_columns_of_peers() -> None:
     title, _, row = record_table(record(ENCODE))
-    assert cells(title) == ["case", "setting", "median", "lowest", "spread", "floor", "share"]
-    assert cells(row) == ["encode", "fp32", "100.0 ms", "100.0 ms", "0.0 ms", "50.0 ms", "50%"]
+    assert cells(title) == ["case", "setting", "median", "lowest", "spread", "floor", "bound", "share"]
+    assert cells(row) == ["encode", "fp32", "100.0 ms", "100.0 ms", "0.0 ms", "50.0 ms", "bytes", "50%"]
 
 
 def test_rows_of_peers_say_how_masklet_compares() -> None:
@@ -49,7 +49,7 @@ def test_rows_of_peers_say_how_masklet_compares() -> None:
 
 def test_what_was_not_measured_has_a_note() -> None:
     without = record(ENCODE, replace(PEER, samples=(), note="no such verb"))
-    assert cells(record_table(without)[-1])[3:8] == ["not here", "", "", "", ""]
+    assert cells(record_table(without)[-1])[3:9] == ["not here", "", "", "", "", ""]
     assert "encode, sam2, fp32: no such verb" in record_lines(without)
 
 

@@ -7,7 +7,8 @@ startup       from a command to its first mask
 record        one run as JSON
 tables        one run in Markdown
 compare       two runs side by side
-limits        what the machine can do at best
+limits        what the machine can do at best, and what that means for what has to be done
+operations    what has to be done
 machine       where something was measured
 worker        measuring in a process of its own
 family        the models of the family in one table

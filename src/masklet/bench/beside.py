@@ -9,16 +9,14 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from masklet.bench.family import PICTURE_SIZE
-from masklet.bench.image import clicks_on, rgb_of
-from masklet.bench.limits import encoder_operations
+from masklet.bench.image import clicks_on, predictor_of, rgb_of, works_of
+from masklet.bench.limits import Work
 from masklet.bench.programs import OURS, Program
 from masklet.bench.record import Case
 from masklet.bench.turns import Compared, Turns, logits_error, lowest_iou, ratio_of, running, take_turns, versions_of
 from masklet.bench.weights import Weights, weights_for
-from masklet.models.sam2 import CONFIGS, SAM2
 
 __all__ = ["PROTOCOL", "BesideJob", "compare_picture", "picture_job"]
 
@@ -31,8 +29,9 @@ PROTOCOL = (
     "call, one mask each. memory before: of the process, imports done, before there is a model; peak memory: the most "
     "that it had. ratio: masklet's time by the peer's, the median over rounds. lowest IoU and logits error: over all "
     "masks of a question, between masklet and the peer in the same precision, and on masklet's own rows between a "
-    "precision and fp32. floor: operations of the encoder by the measured matrix rate. Spread: from the first to the "
-    "third quarter."
+    "precision and fp32. floor: the longer of what operations take at the measured matrix rate and what moving "
+    "the bytes takes at the measured rate of copying (each weight that is used read once, picture and answer once); "
+    "bound says which. Spread: from the first to the third quarter."
 )
 VERBS = {"encode": "encode", "click": "1 prompt", "box": "1 box", "prompts": "64 prompts"}
 """What programs are asked, in this order, and what tables call it."""
@@ -92,11 +91,12 @@ def compare_picture(job: BesideJob, pythons: Mapping[str, Path], step: Callable[
     with TemporaryDirectory() as name:
         folder = Path(name)
         rgb, weights, kept = rgb_of(job.picture, job.size), weights_for(job.model, folder), _Kept(folder)
-        found = Compared(weights, operations=_operations(weights.model, job.image_size))
+        found, works = Compared(weights), _works(weights, rgb, job.image_size)
         told = picture_job(weights, rgb, folder) | _setting(job)
         for precision in job.precisions:
             with running(pythons, {**told, "precision": precision}, folder) as programs:
-                cases = tuple(_cases(programs, precision, job.repeats, kept))
+                measured = _cases(programs, precision, job.repeats, kept)
+                cases = tuple(replace(case, work=works.get(case.name)) for case in measured)
                 found = replace(found, cases=found.cases + cases, versions=versions_of(programs))
             step(found)
     return found
@@ -127,13 +127,11 @@ def _setting(job: BesideJob) -> dict[str, object]:
     return {"device": job.device, "threads": job.threads, "image_size": job.image_size}
 
 
-def _operations(model: str, image_size: int | None) -> int:
-    """Of encoding, counted on a network without numbers."""
-    with torch.device("meta"):
-        network = SAM2(CONFIGS[model])
-    if image_size is not None:
-        network.look_at(image_size)
-    return encoder_operations(network)
+def _works(weights: Weights, rgb: npt.NDArray[np.uint8], image_size: int | None) -> dict[str, Work]:
+    """Counted here, before there is anything to measure."""
+    predictor = predictor_of(str(weights.path), image_size)
+    predictor.set_image(rgb)
+    return works_of(predictor)
 
 
 def _cases(programs: Sequence[Program], precision: str, repeats: int, kept: _Kept) -> Iterator[Case]:

@@ -11,8 +11,9 @@ import numpy.typing as npt
 import torch
 
 from masklet.bench.family import PICTURE_SIZE, made_picture
-from masklet.bench.limits import encoder_operations
+from masklet.bench.limits import Work
 from masklet.bench.machine import peak_mb, timed
+from masklet.bench.operations import encoding_work, everything_work, prompts_work
 from masklet.bench.record import Answer, Case
 from masklet.image.encoding import PlainEncoder
 from masklet.image.everything import preset, segment_everything
@@ -20,14 +21,15 @@ from masklet.image.predictor import PRECISIONS, ImagePredictor
 from masklet.loading import load
 from masklet.media.pictures import from_file
 
-__all__ = ["PROTOCOL", "ImageJob", "clicks_on", "measure_image", "rgb_of"]
+__all__ = ["PROTOCOL", "ImageJob", "clicks_on", "measure_image", "predictor_of", "rgb_of", "works_of"]
 
 PROTOCOL = (
     "One made picture; every precision in a process of its own; of each case one round that is not counted, then "
     "repeats. encode: a picture to a predictor that holds it. 1 prompt: a click, three masks at the picture's size. "
     "64 prompts: a click each in one call, one mask each. everything: a grid of points, encoding and masks included. "
-    "peak memory: the most that the process had. floor: operations of the encoder by the measured matrix rate. "
-    "Spread: from the first to the third quarter."
+    "peak memory: the most that the process had. floor: the longer of what the operations take at the measured matrix "
+    "rate and what moving the bytes takes at the measured rate of copying (each weight that is used read once, picture "
+    "and answer once); bound says which. Spread: from the first to the third quarter."
 )
 PROMPTS = 64
 ACROSS = 8
@@ -69,13 +71,30 @@ def measure_image(job: ImageJob) -> Answer:
     """
     if job.threads:
         torch.set_num_threads(job.threads)
-    predictor = _predictor(job)
+    predictor = predictor_of(job.model, job.image_size, job.device, job.precision)
     rgb = rgb_of(job.file, job.picture)
     if job.compiled and (reason := _compile(predictor, rgb)):
-        return Answer((Case("encode", job.setting, "s", note=f"not here: {reason}"),), 0)
+        return Answer((Case("encode", job.setting, "s", note=f"not here: {reason}"),))
     cases = [Case(name, job.setting, "s", _samples(work, job)) for name, work in _works(predictor, rgb, job).items()]
     cases += _memory(job)  # before operations are counted, which takes memory too
-    return Answer(tuple(cases), encoder_operations(predictor.model))
+    works = {"encode": encoding_work(predictor, _plain(predictor))} if job.compiled else works_of(predictor, job.points)
+    return Answer(tuple(replace(case, work=works.get(case.name)) for case in cases))
+
+
+def works_of(predictor: ImagePredictor, points: int | None = None) -> dict[str, Work]:
+    """What the cases take at the very least, by name; the predictor holds a picture, `points` are those of a grid.
+
+    Example:
+        >>> works_of(predictor)["64 prompts"].operations / 1e9
+        17.0
+    """
+    works = {
+        "encode": encoding_work(predictor),
+        "1 prompt": prompts_work(predictor, multimask=True),
+        "1 box": prompts_work(predictor),
+        f"{PROMPTS} prompts": prompts_work(predictor, PROMPTS),
+    }
+    return works if points is None else works | {_everything(points): everything_work(predictor, points)}
 
 
 def rgb_of(file: str | Path | None, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
@@ -102,11 +121,23 @@ def clicks_on(size: tuple[int, int]) -> list[list[float]]:
     return [[(i % ACROSS + 0.5) * width / ACROSS, (i // ACROSS + 0.5) * height / ACROSS] for i in range(PROMPTS)]
 
 
-def _predictor(job: ImageJob) -> ImagePredictor:
-    network = load(job.model).network
-    if job.image_size is not None:
-        network.look_at(job.image_size)
-    return ImagePredictor(network, job.device, job.precision)
+def predictor_of(
+    model: str, image_size: int | None = None, device: str = "cpu", precision: str = "fp32"
+) -> ImagePredictor:
+    """A model by its name or file, that brings pictures to a side of `image_size`.
+
+    Example:
+        >>> predictor_of("builtin").model.picture_size
+        512
+
+    Raises:
+        UnknownModelError, CheckpointError: the model cannot be had.
+        InputError: an unknown precision.
+    """
+    network = load(model).network
+    if image_size is not None:
+        network.look_at(image_size)
+    return ImagePredictor(network, device, precision)
 
 
 def _works(predictor: ImagePredictor, rgb: npt.NDArray[np.uint8], job: ImageJob) -> dict[str, Callable[[], object]]:
@@ -121,19 +152,26 @@ def _works(predictor: ImagePredictor, rgb: npt.NDArray[np.uint8], job: ImageJob)
     return encode | {
         "1 prompt": lambda: predictor.predict(points=centre, multimask=True),
         f"{PROMPTS} prompts": lambda: predictor.predict(points=clicks, multimask=False),
-        f"everything {job.points} x {job.points}": lambda: segment_everything(predictor, rgb, options),
+        _everything(job.points): lambda: segment_everything(predictor, rgb, options),
     }
 
 
 def _compile(predictor: ImagePredictor, rgb: npt.NDArray[np.uint8]) -> str | None:
     """Put a compiled encoder in; why that cannot be done, or None."""
-    plain = PlainEncoder(predictor.model, PRECISIONS[predictor.precision])
     try:
-        predictor.encode = torch.compile(plain.__call__)
+        predictor.encode = torch.compile(_plain(predictor).__call__)
         predictor.set_image(rgb)
     except Exception as error:  # compilers fail in as many ways as there are of them
         return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
     return None
+
+
+def _plain(predictor: ImagePredictor) -> PlainEncoder:
+    return PlainEncoder(predictor.model, PRECISIONS[predictor.precision])
+
+
+def _everything(points: int) -> str:
+    return f"everything {points} x {points}"
 
 
 def _memory(job: ImageJob) -> list[Case]:

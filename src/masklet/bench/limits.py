@@ -7,16 +7,42 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
+from typing import NamedTuple
 
 import torch
-from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from masklet.bench.machine import timed
-from masklet.models.base import PromptableNetwork
 
-__all__ = ["Limits", "encoder_operations", "measure_limits"]
+__all__ = ["Floor", "Limits", "Work", "measure_limits"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What has to be done at the very least."""
+
+    operations: int
+    """Of products."""
+    values: int
+    """Weights and features that are read or written, in the precision that is computed in."""
+    bytes: int
+    """What is moved in any precision: pixels, masks, memories."""
+
+    def moved(self, precision: str) -> int:
+        """Bytes in all.
+
+        Example:
+            >>> Work(0, 1000, 24).moved("bf16")
+            2024
+        """
+        return (4 if precision == "fp32" else 2) * self.values + self.bytes
+
+
+class Floor(NamedTuple):
+    """What no program is faster than, by the measured limits."""
+
+    seconds: float
+    bound: str
+    """Which limit it is: "operations" at the matrix rate, or "bytes" at the rate of copying."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +64,21 @@ class Limits:
         pairs = zip(astuple(self), astuple(other), strict=True)
         return Limits(*(max(pair) for pair in pairs))
 
-    def floor_s(self, operations: float, precision: str) -> float:
-        """Seconds that as many operations take at the rate of `precision`; no program is faster.
+    def floor(self, work: Work, precision: str) -> Floor:
+        """The longer of what operations take and what moving the bytes takes.
+
+        In 16 bits the higher matrix rate counts: where the processor has no products of bf16, fp32 is faster.
 
         Example:
-            >>> Limits(100.0, 200.0, 10.0).floor_s(50e9, "fp32")
-            0.5
+            >>> Limits(100.0, 200.0, 10.0).floor(Work(10**9, 10**9, 0), "fp32")
+            Floor(seconds=0.4, bound='bytes')
         """
-        rate = self.fp32_gflops if precision == "fp32" else self.bf16_gflops
-        return operations / (rate * 1e9)
+        rate = self.fp32_gflops if precision == "fp32" else max(self.fp32_gflops, self.bf16_gflops)
+        floors = (
+            Floor(work.operations / (rate * 1e9), "operations"),
+            Floor(work.moved(precision) / (self.copy_gbytes * 1e9), "bytes"),
+        )
+        return max(floors)
 
 
 def measure_limits(device: str = "cpu", *, side: int = 2048, megabytes: int = 256, rounds: int = 5) -> Limits:
@@ -61,20 +93,6 @@ def measure_limits(device: str = "cpu", *, side: int = 2048, megabytes: int = 25
     target = torch.empty_like(source)
     copied = 2 * source.numel() / _best(lambda: target.copy_(source), device, rounds)
     return Limits(fp32 / 1e9, bf16 / 1e9, copied / 1e9)
-
-
-def encoder_operations(network: PromptableNetwork) -> int:
-    """Operations of encoding one picture, as the network's plain modules make them; a product and a sum are two.
-
-    Example:
-        >>> encoder_operations(load("builtin").network) / 1e9
-        7.1
-    """
-    assert isinstance(network, nn.Module)
-    side, device = network.picture_size, next(network.parameters()).device
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        network.encode_image(torch.zeros(1, 3, side, side, device=device))
-    return int(counter.get_total_flops())
 
 
 def _rate(device: str, side: int, dtype: torch.dtype, rounds: int) -> float:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any, TypeAlias
 
-from masklet.bench.limits import Limits
+from masklet.bench.limits import Limits, Work
 from masklet.bench.machine import Machine, commit_of
 from masklet.errors import InputError
 
-__all__ = ["Answer", "Case", "Option", "Record", "case_of", "new_record", "read_record"]
+__all__ = ["Answer", "Case", "Option", "Record", "case_of", "new_record", "precision_of", "read_record"]
 
 Option: TypeAlias = str | int | float | bool | list[int] | list[str] | None
 
@@ -39,6 +39,10 @@ class Case:
     """On a peer's row: of its masks and masklet's, the two that agree least."""
     logits_error: float | None = None
     """On a peer's row: the largest difference of a logit, in standard deviations of the peer's logits."""
+    work: Work | None = None
+    """What it takes at the very least."""
+    bound: str | None = None
+    """Which limit the floor is of: "operations" or "bytes"."""
 
     @property
     def median(self) -> float | None:
@@ -63,13 +67,24 @@ class Case:
         """How much of the machine's limit is reached: 1 is all of it."""
         return self.floor / self.median if self.floor is not None and self.median else None
 
+    def with_floor(self, limits: Limits) -> Case:
+        """The same with the floor that its work has by these limits.
+
+        Example:
+            >>> case.with_floor(measure_limits()).share
+            0.43
+        """
+        if self.work is None or not self.samples:
+            return self
+        floor = limits.floor(self.work, precision_of(self.setting))
+        return replace(self, floor=floor.seconds, bound=floor.bound)
+
 
 @dataclass(frozen=True)
 class Answer:
-    """What one process found, and the operations of encoding a picture where it counted them."""
+    """What one process found."""
 
     cases: tuple[Case, ...]
-    operations: int = 0
 
 
 @dataclass(frozen=True)
@@ -162,7 +177,20 @@ def case_of(told: Mapping[str, Any]) -> Case:
     """
     given: dict[str, Any] = {name: str(told[name]) for name in ("name", "setting", "unit", "program") if name in told}
     given |= {name: _figure(told.get(name)) for name in ("floor", "ratio", "lowest_iou", "logits_error")}
-    return Case(samples=tuple(map(float, told["samples"])), note=told.get("note"), **given)
+    work = None if told.get("work") is None else Work(**told["work"])
+    return Case(
+        samples=tuple(map(float, told["samples"])), note=told.get("note"), work=work, bound=told.get("bound"), **given
+    )
+
+
+def precision_of(setting: str) -> str:
+    """The precision that a setting names, fp32 where it names none.
+
+    Example:
+        >>> precision_of("8 objects, bf16")
+        'bf16'
+    """
+    return next((word for word in setting.split(", ") if word in ("bf16", "fp16")), "fp32")
 
 
 def _figure(value: float | None) -> float | None:

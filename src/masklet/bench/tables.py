@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 __all__ = ["TEXT", "amount", "markdown", "record_lines", "record_table"]
 
-TEXT = ("case", "program", "setting")
+TEXT = ("case", "program", "setting", "bound")
 """Columns of words; those of figures are aligned to the right."""
-COLUMNS = ("case", "setting", "median", "lowest", "spread", "floor", "share")
+COLUMNS = ("case", "setting", "median", "lowest", "spread", "floor", "bound", "share")
 AGAINST = ("ratio", "lowest IoU", "logits error")
 """Columns of a run with peers."""
 
@@ -85,9 +85,9 @@ def amount(value: float | None, unit: str) -> str:
 
 def _row(case: Case) -> tuple[str, ...]:
     if not case.samples:
-        return (case.name, case.setting, "not here", *[""] * 4)
+        return (case.name, case.setting, "not here", *[""] * 5)
     amounts = (amount(value, case.unit) for value in (case.median, case.lowest, case.spread, case.floor))
-    return (case.name, case.setting, *amounts, "" if case.share is None else f"{case.share:.0%}")
+    return (case.name, case.setting, *amounts, case.bound or "", "" if case.share is None else f"{case.share:.0%}")
 
 
 def _against(case: Case) -> tuple[str, ...]:

@@ -47,8 +47,6 @@ class Compared:
     cases: tuple[Case, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     """Of the peers."""
-    operations: int = 0
-    """Of encoding a picture, where they were counted."""
 
 
 @contextmanager

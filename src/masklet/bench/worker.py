@@ -31,7 +31,7 @@ def ask(job: ImageJob | VideoJob) -> Answer:
         StateError: the process ended without an answer.
     """
     told = _ask({"image" if isinstance(job, ImageJob) else "video": asdict(job)})
-    return Answer(tuple(map(case_of, told["cases"])), int(told["operations"]))
+    return Answer(tuple(map(case_of, told["cases"])))
 
 
 def answer(question: str) -> str:

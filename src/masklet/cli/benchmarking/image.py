@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from masklet.bench.beside import BesideJob
     from masklet.bench.image import ImageJob
     from masklet.bench.limits import Limits
-    from masklet.bench.record import Answer, Case, Option, Record
+    from masklet.bench.record import Answer, Option, Record
     from masklet.bench.turns import Compared
 
 __all__ = ["image"]
@@ -41,7 +41,7 @@ def image(
     """How long encoding, one prompt, 64 prompts and everything take, and how much memory.
 
     Every precision is measured in a process of its own. What the machine can do at best is measured before and after;
-    the floor of encoding is what its operations take at that rate, and share how much of the rate is reached.
+    floor is what operations or bytes take at that rate (bound says which), and share how much of it is reached.
     With peers all programs take turns with the same weights, and masks are compared; `masklet bench everything` has
     everything beside them.
 
@@ -86,7 +86,7 @@ def _alone(jobs: list[ImageJob], report_file: Path | None) -> None:
             answers.append(worker.ask(job))
             step()
     limits = limits.best(measure_limits(first.device))
-    cases = [case for found in answers for case in _with_floor(found.cases, found.operations, limits)]
+    cases = [case.with_floor(limits) for found in answers for case in found.cases]
     options: dict[str, Option] = {
         "precisions": list(dict.fromkeys(job.precision for job in jobs)),
         "repeats": first.repeats,
@@ -110,7 +110,7 @@ def _beside(job: BesideJob, pythons: Mapping[str, Path], report_file: Path | Non
             "image_size": job.image_size,
             "picture": job.picture.name if job.picture else list(job.size),
         }
-        cases = _with_floor(found.cases, found.operations, limits)
+        cases = [case.with_floor(limits) for case in found.cases]
         return written(PROTOCOL, found.weights.model, options, job.device, limits, cases, report_file, found.versions)
 
     limits = measure_limits(job.device)
@@ -139,13 +139,3 @@ def _refuse(compiled: bool) -> None:
 
     if compiled:
         raise InputError("--compiled and --peers are not measured together; leave one of them out")
-
-
-def _with_floor(cases: Sequence[Case], operations: int, limits: Limits) -> list[Case]:
-    """The precision is the first word of a setting."""
-    return [
-        replace(case, floor=limits.floor_s(operations, case.setting.split(",")[0]))
-        if case.name == "encode" and case.samples
-        else case
-        for case in cases
-    ]
