@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.benchmarking.against import USUAL_MODEL, PeerPythons, Peers, PictureFile, interpreters
+from masklet.cli.benchmarking.against import (
+    USUAL_MODEL,
+    PeerPythons,
+    Peers,
+    PictureFile,
+    interpreters,
+    known,
+    measured,
+)
 from masklet.cli.benchmarking.showing import listed, show_record, written
 from masklet.cli.options import Device, EvalModel, FigureFile, Precision
-from masklet.cli.output import counting
 
 if TYPE_CHECKING:
     from masklet.bench.everything import EverythingJob
@@ -48,15 +55,18 @@ def everything(
     """
     import torch
 
-    from masklet.bench.everything import EverythingJob
+    from masklet.bench.everything import CASES, EverythingJob
     from masklet.bench.programs import pythons_of
     from masklet.devices import device_of
+    from masklet.image.predictor import PRECISIONS
 
+    known([precision], PRECISIONS, "precision")
+    names = known(listed(cases), CASES, "cases")
     pythons = interpreters(peers, peer_python) or pythons_of([])
     if threads:
         torch.set_num_threads(threads)
     job = EverythingJob(
-        model or USUAL_MODEL, _known(listed(cases)), points, repeats, precision, device_of(device),
+        model or USUAL_MODEL, names, points, repeats, precision, device_of(device),
         torch.get_num_threads(), image_size, picture,
     )  # fmt: skip
     _compared(job, pythons, report_file)
@@ -67,6 +77,7 @@ def _compared(job: EverythingJob, pythons: Mapping[str, Path], report_file: Path
 
     def record(found: Compared) -> Record:
         options: dict[str, Option] = {
+            "peers": list(pythons)[1:],
             "weights": found.weights.told,
             "cases": list(job.cases),
             "points": job.points,
@@ -79,21 +90,5 @@ def _compared(job: EverythingJob, pythons: Mapping[str, Path], report_file: Path
             PROTOCOL, found.weights.model, options, job.device, None, found.cases, report_file, found.versions
         )
 
-    with counting("cases", len(job.cases), wanted=True) as step:
-
-        def keep(found: Compared) -> None:
-            record(found)
-            step()
-
-        found = compare_everything(job, pythons, keep)
+    found = measured("cases", len(job.cases), lambda done: compare_everything(job, pythons, done), record)
     show_record(record(found))
-
-
-def _known(cases: list[str]) -> tuple[str, ...]:
-    from masklet.bench.everything import CASES
-    from masklet.errors import InputError
-
-    unknown = [name for name in cases if name not in CASES]
-    if unknown or not cases:
-        raise InputError(f"cases {', '.join(unknown) or 'none'}: choose from {', '.join(CASES)}")
-    return tuple(dict.fromkeys(cases))

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.benchmarking.against import USUAL_MODEL, PeerPythons, Peers, interpreters
+from masklet.cli.benchmarking.against import (
+    USUAL_MODEL,
+    PeerPythons,
+    Peers,
+    interpreters,
+    measured,
+    refuse_with_peers,
+)
 from masklet.cli.benchmarking.showing import numbers, show_record, written
 from masklet.cli.options import Device, EvalModel, FigureFile, ImageSize, Precision
 from masklet.cli.output import counting
@@ -68,7 +75,7 @@ def video(
         torch.set_num_threads(threads)
     counts = list(dict.fromkeys(numbers(objects, "--objects")))
     if peers:
-        _refuse({"--lengths": lengths is not None, "--parts": parts, "--through": through != "live"})
+        refuse_with_peers({"--lengths": lengths is not None, "--parts": parts, "--through": through != "live"})
     pythons = interpreters(peers, peer_python)
     how = VideoJob(
         model or (USUAL_MODEL if pythons else "builtin"),
@@ -134,13 +141,8 @@ def _beside(how: VideoJob, counts: Sequence[int], pythons: Mapping[str, Path], r
         model, protocol = found.weights.model, following.PROTOCOL
         return written(protocol, model, told, how.device, limits, found.cases, report_file, found.versions)
 
-    with counting("numbers of objects", len(counts), wanted=True) as step:
-
-        def done(found: Compared) -> None:
-            record(found)
-            step()
-
-        return record(following.compare_followed(job, pythons, done))
+    compare = following.compare_followed
+    return record(measured("numbers of objects", len(counts), lambda done: compare(job, pythons, done), record))
 
 
 def _options(how: VideoJob, counts: Sequence[int]) -> dict[str, Option]:
@@ -151,11 +153,3 @@ def _options(how: VideoJob, counts: Sequence[int]) -> dict[str, Option]:
         "image_size": how.image_size,
         "picture": list(how.picture),
     }
-
-
-def _refuse(given: Mapping[str, bool]) -> None:
-    from masklet.errors import InputError
-
-    wrong = [name for name, is_given in given.items() if is_given]
-    if wrong:
-        raise InputError(f"{', '.join(wrong)} cannot go with --peers: that is measured of masklet alone; leave one out")
