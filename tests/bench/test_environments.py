@@ -31,7 +31,8 @@ class Programs:
         self.asked.append(words)
         self.surroundings.append(env)
         if "venv" in words:
-            (Path(words[-1]) / "bin").mkdir(parents=True)
+            environments._python(Path(words[-1])).parent.mkdir(parents=True)
+            environments._python(Path(words[-1])).touch()
         failed = bool(self.fails) and any(self.fails in word for word in words)
         return subprocess.CompletedProcess(words, int(failed), LISTED if "list" in words else "", self.said)
 
@@ -110,6 +111,23 @@ def test_a_broken_note_is_none(programs: Programs, note: str) -> None:
     folder_of(SAM2).mkdir(parents=True)
     (folder_of(SAM2) / "made.json").write_text(note)
     assert made_of(SAM2) is None
+
+
+def test_one_whose_python_is_gone_is_made_again(programs: Programs) -> None:
+    """The interpreter is a link to the one that it was made with."""
+    python_of_it = environments._python(make(SAM2))
+    python_of_it.unlink()
+    assert made_of(SAM2) is None
+    make(SAM2)
+    assert python_of(SAM2) == python_of_it
+
+
+def test_offline_nothing_is_made(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(SAM2)
+    monkeypatch.setenv("MASKLET_OFFLINE", "1")
+    make(SAM2)
+    with pytest.raises(StateError, match="transformers is not here, and MASKLET_OFFLINE is set"):
+        make(find_peer("transformers"))
 
 
 def test_what_pip_says_is_said_and_nothing_is_left(programs: Programs) -> None:

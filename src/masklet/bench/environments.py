@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from masklet.checkpoints import cache_dir
+from masklet.checkpoints import cache_dir, is_offline
 from masklet.errors import InputError, OutputError, StateError
 from masklet.files import write_text
 
@@ -147,11 +147,13 @@ def made_of(peer: Peer) -> dict[str, str] | None:
         >>> made_of(find_peer("sam2"))["sam2"]
         '1.1.0'
     """
+    folder = folder_of(peer)
     try:
-        told = json.loads((folder_of(peer) / NOTE).read_text(encoding="utf-8"))
-        return {str(name): str(number) for name, number in told.items()}
+        told = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+        whole = {str(name): str(number) for name, number in told.items()}
     except (OSError, ValueError, AttributeError):
         return None
+    return whole if _python(folder).exists() else None  # it goes with the Python that it was made with
 
 
 def python_of(peer: Peer) -> Path:
@@ -181,7 +183,7 @@ def make(peer: Peer, step: Callable[[], None] = lambda: None) -> Path:
         PosixPath('/home/me/.cache/masklet/peers/sam2-0f3d5a21')
 
     Raises:
-        StateError: pip could not install something, or there is no module venv.
+        StateError: pip could not install something, there is no module venv, or `MASKLET_OFFLINE` is set.
         OutputError: the folder cannot be written.
     """
     from filelock import FileLock
@@ -191,6 +193,7 @@ def make(peer: Peer, step: Callable[[], None] = lambda: None) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(folder.name + ".lock")):
             if made_of(peer) is None:
+                _check_online(peer)
                 _fill(peer, folder, step)
     except OSError as error:
         raise OutputError(
@@ -213,6 +216,13 @@ def remove(peer: Peer) -> int:
         shutil.rmtree(path, ignore_errors=True)
         path.with_name(path.name + ".lock").unlink(missing_ok=True)
     return len(found)
+
+
+def _check_online(peer: Peer) -> None:
+    if is_offline():
+        raise StateError(
+            f"the environment of {peer.name} is not here, and MASKLET_OFFLINE is set, which forbids downloads; unset it"
+        )
 
 
 def _fill(peer: Peer, folder: Path, step: Callable[[], None]) -> None:

@@ -11,7 +11,7 @@ Nothing here imports torch until a file is opened.
 from __future__ import annotations
 
 from masklet.checkpoints.diff import check_fit, recognise
-from masklet.checkpoints.fetch import Progress, cache_dir, download
+from masklet.checkpoints.fetch import Progress, cache_dir, download, is_offline
 from masklet.checkpoints.modules import SavedNetwork, read_network
 from masklet.checkpoints.reading import check_finite, read_metadata, read_tensors
 
@@ -22,6 +22,7 @@ __all__ = [
     "check_finite",
     "check_fit",
     "download",
+    "is_offline",
     "read_metadata",
     "read_network",
     "read_tensors",

@@ -18,7 +18,7 @@ from pathlib import Path
 from masklet.checkpoints.order import Order, Progress, megabytes, size_of
 from masklet.errors import DownloadError
 
-__all__ = ["Progress", "cache_dir", "download"]
+__all__ = ["Progress", "cache_dir", "download", "is_offline"]
 
 
 def cache_dir() -> Path:
@@ -37,6 +37,17 @@ def cache_dir() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "masklet"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "masklet"
+
+
+def is_offline() -> bool:
+    """Whether `MASKLET_OFFLINE` forbids the network.
+
+    Example:
+        >>> os.environ["MASKLET_OFFLINE"] = "1"
+        >>> is_offline()
+        True
+    """
+    return os.environ.get("MASKLET_OFFLINE", "").lower() not in {"", "0", "false", "no"}
 
 
 def download(
@@ -64,7 +75,7 @@ def download(
     order = Order(url, Path(target).expanduser().absolute(), size, sha256, progress)
     if _is_complete(order):
         return order.target
-    if os.environ.get("MASKLET_OFFLINE", "").lower() not in {"", "0", "false", "no"}:
+    if is_offline():
         raise _error(order, f"MASKLET_OFFLINE is set, which forbids downloads{_unlike(order)}")
     from filelock import FileLock
 
