@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -243,3 +244,41 @@ def test_what_is_whole_can_be_measured_as_it_is_said(
         assert left.value.code == 0, measured.err
         assert "1.000" in measured.out or name in ("mose", "ytvos18", "ytvos19", *CLICKED)
         assert "NoC@90 1.00" in measured.out or name not in CLICKED
+
+
+FILMS = {
+    "davis16": ("davis16", None),
+    "davis17": ("davis17", "x/00000.png"),
+    "ytvos18": ("ytvos", "Annotations/x/00000.png"),
+    "ytvos19": ("ytvos", "Annotations/x/00000.png"),
+    "mose": ("mose", "x/00000.png"),
+    "lvos": ("lvos", "x/00000001.png"),
+    "sav_val": ("sav", None),
+}
+"""Sets of films: the command, and the first file of the zip for the server, where there is one."""
+
+
+@pytest.mark.parametrize("prompt", ["mask", "box", "click"])
+@pytest.mark.parametrize("name", FILMS)
+def test_films_are_told_by_mask_box_or_click_and_zipped_for_their_server(
+    name: str, prompt: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store(name, tmp_path / "DATA")
+    knows, (kind, first) = Info(np.minimum(late(), 1) if name == "davis16" else late()), FILMS[name]
+    monkeypatch.setattr("masklet.SAM", lambda *_, **__: knows)
+    words = ["--root", str(tmp_path / "DATA"), "--out", str(tmp_path / "out"), "--prompt", prompt]
+    with pytest.raises(SystemExit) as left:
+        run(["eval", kind, *words])
+    captured = capsys.readouterr()
+    assert left.value.code == 0, captured.err
+    for _, told in knows.said.values():
+        assert [kind for kind in ("mask", "box", "points") if getattr(told, kind) is not None] == [
+            {"click": "points"}.get(prompt, prompt)
+        ]
+    seen = {1: 0} if name in ("davis16", "davis17", "mose") else {1: 0, 2: 2}
+    assert {number: frame for number, (frame, _) in knows.said.items()} == seen
+    assert (tmp_path / "out.zip").is_file() is (first is not None)
+    if first is not None:
+        with zipfile.ZipFile(tmp_path / "out.zip") as file:
+            assert file.namelist()[0] == first
+    assert ("1.0000" in captured.out) is (name != "mose")
