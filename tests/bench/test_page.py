@@ -71,7 +71,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: None, tracker
     usual = limits.measure_limits
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch, "compile", lambda work: work)
-    monkeypatch.setattr(image, "load", lambda name: SimpleNamespace(network=small_network()))
+    monkeypatch.setattr(image, "load", lambda name: SimpleNamespace(network=small_network().requires_grad_(False)))
     monkeypatch.setattr(limits, "measure_limits", lambda device: usual(device, side=16, megabytes=1, rounds=1))
     monkeypatch.setattr(video, "WARM", 1)
     monkeypatch.setattr(video, "SAM", lambda *_, **__: tracker)
