@@ -181,6 +181,22 @@ def test_davis_with_gaps_in_its_ids_and_places_that_nobody_judges(tmp_path: Path
     assert [one.id for one in found.objects] == ["1", "2", "3"] * 2
 
 
+@pytest.mark.parametrize("how", ["shifted", "ragged"])
+def test_davis_2016_of_merged_objects(tmp_path: Path, how: str) -> None:
+    """The folder of DAVIS 2017 by our rules of 2016, and one with merged maps by theirs of 2017."""
+    place = authors("davis2017-evaluation")
+    store_davis(tmp_path / "merged")
+    for name, maps in store_davis(tmp_path / "DAVIS").items():
+        shown = worse(maps, how)
+        store_maps(tmp_path / "shown" / name, shown)
+        store_maps(tmp_path / "merged" / "Annotations" / "480p" / name, np.minimum(maps, 1))
+        store_maps(tmp_path / "one" / name, np.minimum(shown, 1))
+    merged = agree_with_davis(tmp_path / "merged", tmp_path / "one", place)
+    ours = score("davis16", tmp_path / "shown", tmp_path / "DAVIS", ScoreOptions(subset="val"))
+    assert len(ours.objects) == 2
+    assert ours.figures == pytest.approx(merged.figures, abs=CLOSE)
+
+
 def agree_with_sav(truth: Path, shown: Path, place: Path, *, skip: bool = True) -> Score:
     theirs = said(OF_SAV, place / "sav_dataset", truth, shown, "skip" if skip else "all")
     ours = score("sav", shown, truth, ScoreOptions(every_frame=not skip))
