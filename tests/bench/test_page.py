@@ -19,9 +19,10 @@ from masklet import SAM
 from masklet.bench import environments, family, image, limits, programs, startup, turns, video, weights, worker
 from masklet.bench.image import ImageJob
 from masklet.bench.programs import Taken
-from masklet.bench.record import Answer
+from masklet.bench.record import Answer, Case, read_record
 from masklet.bench.video import VideoJob
 from masklet.cli.main import run
+from masklet.errors import StateError
 from masklet.models.yolo import YOLOv8
 from networks import small_network
 from yolo_files import TINY_SEG
@@ -102,10 +103,10 @@ def small_family(kind: str) -> torch.nn.Module:
     return YOLOv8(TINY_SEG) if kind in ("yolo", "fastsam") else small_network()
 
 
-def in_this_process(job: ImageJob | VideoJob) -> Answer:
+def in_this_process(job: ImageJob | VideoJob, step: worker.Step = lambda _: None) -> Answer:
     """As a process of its own would answer a smaller job."""
     if isinstance(job, VideoJob):
-        return video.measure_video(shorter(job))
+        return video.measure_video(shorter(job), step)
     return image.measure_image(replace(job, picture=(60, 90), points=2))
 
 
@@ -127,7 +128,7 @@ def test_the_commands_run_as_written(here: Path, capsys: pytest.CaptureFixture[s
     for line in LINES:  # in their order: later ones read what earlier ones wrote
         code, out, err = masklet(line, capsys)
         assert code == 0, (line, err)
-        assert re.search(r"^\| (case|model|peer) ", out, re.MULTILINE), (line, out)
+        assert re.search(r"^\| (case|model|peer|record) ", out, re.MULTILINE), (line, out)
         assert all((here / name).stat().st_size for name in re.findall(r"--json (\S+)", line))
 
 
@@ -175,13 +176,34 @@ def test_memory_that_grows_ends_with_1(
 ) -> None:
     readings = iter([100.0, 190.0])
     monkeypatch.setattr(video, "resident_mb", lambda: next(readings))
-    monkeypatch.setattr(worker, "ask", lambda job: video.measure_video(replace(shorter(job), bound=job.bound)))
+
+    def ask(job: VideoJob, step: worker.Step) -> Answer:
+        return video.measure_video(replace(shorter(job), bound=job.bound), step)
+
+    monkeypatch.setattr(worker, "ask", ask)
     code, out, _ = masklet("masklet bench video --objects 1 --lengths 500,1000 --bound 20 --json a.json", capsys)
     assert code == 1
     assert "NOT FLAT: at most 90.0 MB from frame 1 on, 20 allowed" in out
     told = json.loads((here / "a.json").read_text())
     assert (told["options"]["settle"], told["options"]["bound"]) == (100, 20)
     assert told["cases"][-1]["samples"] == [90]
+
+
+def test_a_film_that_is_broken_off_leaves_its_readings(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(job: VideoJob, step: worker.Step) -> Answer:
+        if job.lengths:
+            step(Case("resident memory at frame 1", job.setting, "MB", (100.0,)))
+            raise StateError("the process that measures ended with -9")
+        return in_this_process(job, step)
+
+    monkeypatch.setattr(worker, "ask", ask)
+    code, _, err = masklet("masklet bench video --objects 1 --lengths 1,1000 --json a.json", capsys)
+    assert code == 2
+    assert "ended with -9" in err
+    names = [case.name for case in read_record(here / "a.json").cases]
+    assert names == ["a frame", "peak memory", "resident memory at frame 1"]
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,10 @@ def test_where_memory_is_not_known_the_row_says_so(monkeypatch: pytest.MonkeyPat
 
 def test_a_process_of_its_own_answers(tracking_file: Path) -> None:
     job = VideoJob(str(tracking_file), frames=1, image_size=96, threads=1, picture=(48, 64))
-    assert worker.ask(job).cases[0].name == "a frame"
+    told: list[Case] = []
+    found = worker.ask(job, told.append)
+    assert found.cases[0].name == "a frame"
+    assert told == list(found.cases)
     with pytest.raises(ModelError, match="sam7"):
         worker.ask(VideoJob("sam7"))
 

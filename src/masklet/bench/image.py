@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +29,8 @@ __all__ = ["PROTOCOL", "ImageJob", "clicks_on", "measure_image", "predictor_of",
 PROTOCOL = (
     "One made picture; every precision in a process of its own; of each case one round that is not counted, then "
     "repeats. encode: a picture to a predictor that holds it. 1 prompt: a click, three masks at the picture's size. "
-    "64 prompts: a click each in one call, one mask each. everything: a grid of points, encoding and masks included. "
+    "64 prompts: a click each in one call, one mask each. encode, plain modules: by turns with encode "
+    "once more, memory read before. everything: a grid of points, encoding and masks included. "
     "peak memory: the most that the process had. floor: the longer of what the operations take at the measured matrix "
     "rate and what moving the bytes takes at the measured rate of copying (each weight that is used read once, picture "
     "and answer once); bound says which. Spread: from the first to the third quarter."
@@ -76,9 +80,10 @@ def measure_image(job: ImageJob) -> Answer:
     if job.compiled and (reason := _compile(predictor, rgb)):
         return Answer((Case("encode", job.setting, "s", note=f"not here: {reason}"),))
     cases = [Case(name, job.setting, "s", _samples(work, job)) for name, work in _works(predictor, rgb, job).items()]
-    cases += _memory(job)  # before operations are counted, which takes memory too
+    cases += _memory(job)  # before what takes memory of its own: plain modules, and counting operations
+    cases += [] if job.compiled else _plain_modules(predictor, rgb, job)
     works = {"encode": encoding_work(predictor, _plain(predictor))} if job.compiled else works_of(predictor, job.points)
-    return Answer(tuple(replace(case, work=works.get(case.name)) for case in cases))
+    return Answer(tuple(replace(case, work=works.get(case.name.partition(",")[0])) for case in cases))
 
 
 def works_of(predictor: ImagePredictor, points: int | None = None) -> dict[str, Work]:
@@ -172,6 +177,20 @@ def _plain(predictor: ImagePredictor) -> PlainEncoder:
 
 def _everything(points: int) -> str:
     return f"everything {points} x {points}"
+
+
+def _plain_modules(predictor: ImagePredictor, rgb: npt.NDArray[np.uint8], job: ImageJob) -> list[Case]:
+    """The network's plain modules by turns with the encoder that is used, where that is another one."""
+    if isinstance(predictor.encode, PlainEncoder):
+        return []
+    plain = copy(predictor)
+    plain.encode = _plain(predictor)
+    for one in (predictor, plain):
+        one.set_image(rgb)
+    pairs = [[timed(partial(one.set_image, rgb), job.device) for one in (predictor, plain)] for _ in range(job.repeats)]
+    share = median(used / slow for used, slow in pairs)
+    note = f"by turns with encode, which takes {share:.2f} of it"
+    return [Case("encode, plain modules", job.setting, "s", tuple(slow for _, slow in pairs), note=note)]
 
 
 def _memory(job: ImageJob) -> list[Case]:

@@ -110,12 +110,17 @@ def _alone(how: VideoJob, counts: list[int], lengths: list[int], report_file: Pa
     options = _options(how, counts) | told | {"settle": how.settle, "bound": how.bound}
     limits = measure_limits(how.device)
     cases: list[Case] = []
-    with counting("settings", len(jobs), wanted=True) as step:
+
+    def done(case: Case) -> None:
+        cases.append(case)
+        if report_file is not None:
+            written(PROTOCOL, how.model, options, how.device, limits, cases, report_file)
+        step()
+
+    with counting("readings", None, wanted=True) as step:
         for job in jobs:
-            cases += worker.ask(job).cases
-            record = written(PROTOCOL, how.model, options, how.device, limits, cases, report_file)
-            step()
-    return record
+            worker.ask(job, done)
+    return written(PROTOCOL, how.model, options, how.device, limits, cases, report_file)
 
 
 def _beside(how: VideoJob, counts: Sequence[int], pythons: Mapping[str, Path], report_file: Path | None) -> Record:
