@@ -54,9 +54,11 @@ def test_what_was_not_measured_has_a_note() -> None:
 
 
 def test_sentences_name_machine_versions_and_limits() -> None:
-    first, second = record_lines(replace(record(ENCODE), versions={"sam2": "1.1.0"}, commit="abc"))
+    first, second = record_lines(
+        replace(record(ENCODE), versions={"sam2": "1.1.0"}, commit="abc", date="2026-11-23T12:00:00+00:00")
+    )
     assert first.startswith("builtin; a processor, 2 cores, 1 thread(s), cpu, torch 2.13")
-    assert first.endswith("masklet 0.1.0, sam2 1.1.0, abc.")
+    assert first.endswith("masklet 0.1.0, sam2 1.1.0, abc; 2026-11-23.")
     assert "100 G operations/s in fp32, 200 in bf16, copying 10.0 GB/s" in second
 
 

@@ -6,6 +6,7 @@ video         seconds a frame by number of objects and by part, memory by length
 startup       from a command to its first mask
 record        one run as JSON
 tables        one run in Markdown
+page          runs in a page
 compare       two runs side by side
 limits        what the machine can do at best, and what that means for what has to be done
 operations    what has to be done

@@ -12,9 +12,11 @@ __all__ = ["TEXT", "amount", "markdown", "record_lines", "record_table"]
 
 TEXT = ("case", "program", "setting", "bound")
 """Columns of words; those of figures are aligned to the right."""
-COLUMNS = ("case", "setting", "median", "lowest", "spread", "floor", "bound", "share")
+COLUMNS = ("case", "program", "setting", "median", "lowest", "spread")
+LIMITED = ("floor", "bound", "share")
+"""Columns where there are floors."""
 AGAINST = ("ratio", "lowest IoU", "logits error")
-"""Columns of a run with peers."""
+"""Columns of a run with peers, which has that of programs too."""
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[str] = TEXT) -> list[str]:
@@ -35,15 +37,20 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]], left: Collec
 
 
 def record_table(record: Record) -> list[str]:
-    """A row a case; programs and how masklet compares with them only where there are peers.
+    """A row a case; floors, and programs and how masklet compares with them, only where there are any.
 
     Example:
         >>> print("\n".join(record_table(read_record("before.json"))))
     """
+    columns = (*COLUMNS, *LIMITED, *AGAINST)
+    absent = set[str]()
     if all(case.program == "masklet" for case in record.cases):
-        return markdown(COLUMNS, [_row(case) for case in record.cases])
-    rows = [(case.name, case.program, *_row(case)[1:], *_against(case)) for case in record.cases]
-    return markdown((COLUMNS[0], "program", *COLUMNS[1:], *AGAINST), rows)
+        absent |= {"program", *AGAINST}
+    if all(case.floor is None for case in record.cases):
+        absent |= set(LIMITED)
+    kept = [number for number, title in enumerate(columns) if title not in absent]
+    rows = [_row(case) for case in record.cases]
+    return markdown([columns[i] for i in kept], [[row[i] for i in kept] for row in rows])
 
 
 def record_lines(record: Record) -> list[str]:
@@ -59,7 +66,8 @@ def record_lines(record: Record) -> list[str]:
     )
     lines = [
         f"{record.model}; {machine.processor}, {machine.cores} cores, {machine.threads} thread(s), {machine.device}, "
-        f"torch {machine.torch}, Python {machine.python}; {versions}, {record.commit or 'no checkout'}."
+        f"torch {machine.torch}, Python {machine.python}; {versions}, "
+        f"{record.commit or 'no checkout'}; {record.date[:10]}."
     ]
     if limits is not None:
         lines.append(
@@ -84,15 +92,13 @@ def amount(value: float | None, unit: str) -> str:
 
 
 def _row(case: Case) -> tuple[str, ...]:
+    """Of all columns."""
+    amounts = [amount(value, case.unit) for value in (case.median, case.lowest, case.spread, case.floor)]
     if not case.samples:
-        return (case.name, case.setting, "not here", *[""] * 5)
-    amounts = (amount(value, case.unit) for value in (case.median, case.lowest, case.spread, case.floor))
-    return (case.name, case.setting, *amounts, case.bound or "", "" if case.share is None else f"{case.share:.0%}")
-
-
-def _against(case: Case) -> tuple[str, ...]:
-    figures = ((case.ratio, ".2f"), (case.lowest_iou, ".4f"), (case.logits_error, ".1e"))
-    return tuple("" if value is None else format(value, way) for value, way in figures)
+        amounts[0] = "not here"
+    figures = ((case.share, ".0%"), (case.ratio, ".2f"), (case.lowest_iou, ".4f"), (case.logits_error, ".1e"))
+    told = ("" if value is None else format(value, way) for value, way in figures)
+    return (case.name, case.program, case.setting, *amounts, case.bound or "", *told)
 
 
 def _named(case: Case) -> str:

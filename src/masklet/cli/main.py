@@ -22,7 +22,7 @@ from masklet.cli.demo import demo
 from masklet.cli.info import info
 from masklet.cli.keyvalue import predict
 from masklet.cli.models import models
-from masklet.cli.output import one_line_warnings, tell_failure
+from masklet.cli.output import one_line_warnings, remember_words, tell_failure
 from masklet.cli.segment import segment
 from masklet.cli.synth import synth
 from masklet.cli.track import track
@@ -103,6 +103,7 @@ def run(args: list[str] | None = None) -> None:
 
 
 def _attempt(args: list[str], *, verbose: bool) -> int:
+    remember_words(args)
     try:
         code: object = app(args, prog_name="masklet", standalone_mode=False, obj=args)  # track reads their order
     except MaskletError as error:

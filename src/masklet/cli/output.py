@@ -5,11 +5,14 @@ Progress is for people: it is drawn on a terminal only, after `PATIENCE_S`, and 
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -19,13 +22,39 @@ from rich.text import Text
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-__all__ = ["PATIENCE_S", "Progress", "counting", "loading", "named", "note", "one_line_warnings", "tell_failure"]
+__all__ = [
+    "PATIENCE_S",
+    "Progress",
+    "command_line",
+    "counting",
+    "loading",
+    "named",
+    "note",
+    "one_line_warnings",
+    "remember_words",
+    "tell_failure",
+]
 
 PATIENCE_S = 2.0
 """What takes longer than this shows its progress."""
 
+_WORDS: ContextVar[tuple[str, ...]] = ContextVar("words", default=())
+_FOLDERS = re.compile(r"(?:(?<=^)|(?<==))(?:/|[A-Za-z]:[\\/])\S*[\\/](?=[^\\/]+$)")
+"""Of a word that is a path from the root, or ends in one behind =."""
+
 Progress = Callable[[int, "int | None"], None]
 """Called with (bytes there, bytes in all or None)."""
+
+
+def remember_words(words: Iterable[str]) -> None:
+    """Keep what was typed behind `masklet`, for `command_line`."""
+    _WORDS.set(tuple(words))
+
+
+def command_line() -> str | None:
+    """The command as it was typed, without the folders of paths that begin at the root; None outside of one."""
+    words = _WORDS.get()
+    return shlex.join(("masklet", *(_FOLDERS.sub("", word) for word in words))) if words else None
 
 
 def tell_failure(message: str, *, verbose: bool = False) -> None:

@@ -8,6 +8,7 @@ from masklet.cli.benchmarking.compare import compare
 from masklet.cli.benchmarking.everything import everything
 from masklet.cli.benchmarking.family import family
 from masklet.cli.benchmarking.image import image
+from masklet.cli.benchmarking.page import page
 from masklet.cli.benchmarking.peers import peers
 from masklet.cli.benchmarking.startup import startup
 from masklet.cli.benchmarking.video import video
@@ -20,6 +21,7 @@ app.command("everything")(everything)
 app.command("video")(video)
 app.command("startup")(startup)
 app.command("compare")(compare)
+app.command("page")(page)
 app.command("family")(family)
 app.command("peers")(peers)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from masklet.bench.tables import TEXT, amount, markdown, record_lines, record_table
+from masklet.cli.output import command_line
 
 if TYPE_CHECKING:
     from masklet.bench.limits import Limits
@@ -25,7 +26,7 @@ def written(
     report_file: Path | None,
     versions: Mapping[str, str] | None = None,
 ) -> Record:
-    """A record of what was measured at `place` till now, written where a file was asked for."""
+    """A record of what was measured at `place` till now, written where a file was asked for; floors are by `limits`."""
     from dataclasses import replace
 
     from masklet import __version__
@@ -33,8 +34,9 @@ def written(
     from masklet.bench.record import new_record
     from masklet.files import write_text
 
-    record = new_record(protocol, model, options, this_machine(place), limits, tuple(cases), __version__)
-    record = replace(record, versions=dict(versions or {}))
+    floored = tuple(case.with_floor(limits) if limits else case for case in cases)
+    record = new_record(protocol, model, options, this_machine(place), limits, floored, __version__)
+    record = replace(record, versions=dict(versions or {}), command=command_line())
     if report_file is not None:
         write_text(report_file, record.to_json())
     return record
