@@ -96,7 +96,7 @@ def test_everything_is_told_by_the_clock_and_by_the_processor(folder: Path) -> N
         ("image --peers sam2 --peer-python sam2=/none", "--peer-python 'sam2=/none' must be one of --peers"),
         (
             "image --peers sam2 --peer-python sam2={python} --compiled",
-            "--compiled and --peers are not measured together",
+            "--compiled cannot go with --peers",
         ),
         ("image --peers sam2 --peer-python sam2={python} --model builtin", "is not one that other programs have"),
         ("image --peers sam2 --peer-python sam2={python} --picture none.png", "none.png"),

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.benchmarking.against import USUAL_MODEL, PeerPythons, Peers, PictureFile, interpreters
+from masklet.cli.benchmarking.against import (
+    USUAL_MODEL,
+    PeerPythons,
+    Peers,
+    PictureFile,
+    interpreters,
+    known,
+    measured,
+    refuse_with_peers,
+)
 from masklet.cli.benchmarking.showing import listed, show_record, written
 from masklet.cli.options import Device, EvalModel, FigureFile, ImageSize
 from masklet.cli.output import counting
@@ -18,7 +27,7 @@ if TYPE_CHECKING:
     from masklet.bench.beside import BesideJob
     from masklet.bench.image import ImageJob
     from masklet.bench.limits import Limits
-    from masklet.bench.record import Answer, Option, Record
+    from masklet.bench.record import Case, Option, Record
     from masklet.bench.turns import Compared
 
 __all__ = ["image"]
@@ -56,13 +65,15 @@ def image(
     from masklet.bench.beside import BesideJob
     from masklet.bench.image import ImageJob
     from masklet.devices import device_of
+    from masklet.image.predictor import PRECISIONS
 
+    if peers:
+        refuse_with_peers({"--compiled": compiled})
     pythons = interpreters(peers, peer_python)
     if threads:
         torch.set_num_threads(threads)
-    names, place = _known(listed(precisions)), device_of(device)
+    names, place = known(listed(precisions), PRECISIONS, "precisions"), device_of(device)
     if pythons:
-        _refuse(compiled)
         beside = BesideJob(model or USUAL_MODEL, names, repeats, place, torch.get_num_threads(), image_size, picture)
         _beside(beside, pythons, report_file)
         return
@@ -79,14 +90,6 @@ def _alone(jobs: list[ImageJob], report_file: Path | None) -> None:
     from masklet.bench.limits import measure_limits
 
     first = jobs[0]
-    limits = measure_limits(first.device)
-    answers: list[Answer] = []
-    with counting("settings", len(jobs), wanted=True) as step:
-        for job in jobs:
-            answers.append(worker.ask(job))
-            step()
-    limits = limits.best(measure_limits(first.device))
-    cases = [case.with_floor(limits) for found in answers for case in found.cases]
     options: dict[str, Option] = {
         "precisions": list(dict.fromkeys(job.precision for job in jobs)),
         "repeats": first.repeats,
@@ -95,7 +98,18 @@ def _alone(jobs: list[ImageJob], report_file: Path | None) -> None:
         "image_size": first.image_size,
         "picture": Path(first.file).name if first.file else list(first.picture),
     }
-    show_record(written(PROTOCOL, first.model, options, first.device, limits, cases, report_file))
+    cases: list[Case] = []
+
+    def record(limits: Limits) -> Record:
+        return written(PROTOCOL, first.model, options, first.device, limits, cases, report_file)
+
+    limits = measure_limits(first.device)
+    with counting("settings", len(jobs), wanted=True) as step:
+        for job in jobs:
+            cases.extend(worker.ask(job).cases)
+            record(limits)
+            step()
+    show_record(record(limits.best(measure_limits(first.device))))
 
 
 def _beside(job: BesideJob, pythons: Mapping[str, Path], report_file: Path | None) -> None:
@@ -104,38 +118,22 @@ def _beside(job: BesideJob, pythons: Mapping[str, Path], report_file: Path | Non
 
     def record(found: Compared, limits: Limits) -> Record:
         options: dict[str, Option] = {
+            "peers": list(pythons)[1:],
             "weights": found.weights.told,
             "precisions": list(job.precisions),
             "repeats": job.repeats,
             "image_size": job.image_size,
             "picture": job.picture.name if job.picture else list(job.size),
         }
-        cases = [case.with_floor(limits) for case in found.cases]
-        return written(PROTOCOL, found.weights.model, options, job.device, limits, cases, report_file, found.versions)
+        return written(
+            PROTOCOL, found.weights.model, options, job.device, limits, found.cases, report_file, found.versions
+        )
 
     limits = measure_limits(job.device)
-    with counting("settings", len(job.precisions), wanted=True) as step:
-
-        def keep(found: Compared) -> None:
-            record(found, limits)
-            step()
-
-        found = compare_picture(job, pythons, keep)
+    found = measured(
+        "settings",
+        len(job.precisions),
+        lambda done: compare_picture(job, pythons, done),
+        lambda found: record(found, limits),
+    )
     show_record(record(found, limits.best(measure_limits(job.device))))
-
-
-def _known(precisions: list[str]) -> tuple[str, ...]:
-    from masklet.errors import InputError
-    from masklet.image.predictor import PRECISIONS
-
-    unknown = [name for name in precisions if name not in PRECISIONS]
-    if unknown or not precisions:
-        raise InputError(f"precisions {', '.join(unknown) or 'none'}: choose from {', '.join(PRECISIONS)}")
-    return tuple(dict.fromkeys(precisions))
-
-
-def _refuse(compiled: bool) -> None:
-    from masklet.errors import InputError
-
-    if compiled:
-        raise InputError("--compiled and --peers are not measured together; leave one of them out")
