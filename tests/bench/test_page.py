@@ -34,7 +34,7 @@ LINES = re.findall(r"^masklet bench .*$", PAGE, re.MULTILINE)
 class Answering:
     """As a program in a process of its own would answer; all of them find the same."""
 
-    version = "of " + __name__
+    version, torch = "of " + __name__, "2"
     before_mb = 1.0
 
     def __init__(self, name: str, python: Path, job: Mapping[str, object], folder: Path) -> None:

@@ -10,11 +10,13 @@ import pytest
 
 from masklet.bench import turns
 from masklet.bench.programs import Program, Taken
-from masklet.bench.turns import alike, logits_error, lowest_iou, ratio_of, take_turns
+from masklet.bench.turns import alike, logits_error, lowest_iou, ratio_of, take_turns, versions_of
 
 
 class Stub:
     """A program that takes one second more each time."""
+
+    version, torch = "1", "2.13"
 
     def __init__(self, name: str, asked: list[str], verbs: tuple[str, ...] = ("encode",)) -> None:
         self.name, self.asked, self.verbs = name, asked, verbs
@@ -41,6 +43,12 @@ def test_the_last_is_first_in_every_second_round() -> None:
     found = take_turns(stubs(Stub("a", asked), Stub("b", asked), Stub("c", asked, ())), "encode", 2)
     assert asked == ["a", "b", "b", "a", "a", "b"]
     assert {name: [each.seconds for each in taken] for name, taken in found.items()} == {"a": [2, 3], "b": [2, 3]}
+
+
+def test_another_pytorch_is_told_with_the_version() -> None:
+    found = stubs(Stub("masklet", []), Stub("sam2", []), Stub("transformers", []))
+    found[2].torch = "2.12"
+    assert versions_of(found) == {"sam2": "1", "transformers": "1 with torch 2.12"}
 
 
 def test_the_ratio_is_the_median_over_rounds() -> None:

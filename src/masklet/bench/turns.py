@@ -82,13 +82,18 @@ def take_turns(
 
 
 def versions_of(programs: Sequence[Program]) -> dict[str, str]:
-    """Of all but masklet, which a record has of its own.
+    """Of all but masklet, which a record has of its own; with PyTorch's where theirs is another.
 
     Example:
         >>> versions_of(programs)
-        {'sam2': '1.1.0'}
+        {'sam2': '1.1.0 with torch 2.12.0'}
     """
-    return {program.name: program.version for program in programs if program.name != OURS}
+    usual = next((program.torch for program in programs if program.name == OURS), "")
+    return {
+        program.name: program.version if program.torch == usual else f"{program.version} with torch {program.torch}"
+        for program in programs
+        if program.name != OURS
+    }
 
 
 def ratio_of(turns: Turns, peer: str, *, processor: bool = False) -> float | None:
