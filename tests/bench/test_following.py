@@ -13,6 +13,7 @@ import pytest
 from masklet.bench import following
 from masklet.bench.film import made_film, reach
 from masklet.bench.following import FollowJob, compare_followed, prompts_of
+from masklet.bench.limits import Work
 from masklet.bench.record import Case
 from masklet.bench.turns import Compared
 from masklet.bench.video import WARM
@@ -59,6 +60,7 @@ LAST = f"if self.frame == {WARM + 2}:"
 def adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder for adapters of our own; there is no need of weights."""
     monkeypatch.setattr(following, "weights_for", lambda model, folder, salt: Weights(model, tmp_path / "w", True))
+    monkeypatch.setattr(following, "_works", lambda weights, job: {n: Work(n * 10**9, 0, 0) for n in job.objects})
     return adapters_in(tmp_path, monkeypatch)
 
 
@@ -91,6 +93,8 @@ def test_programs_follow_the_same_film_and_are_compared(adapters: Path) -> None:
     assert frames["sam2"].ratio == pytest.approx(np.median(ratios))
     assert frames["sam2"].lowest_iou == pytest.approx(30 / 32)  # of the worst object on the worst frame
     assert frames["sam2"].logits_error == pytest.approx(0.5 / np.arange(8).std())
+    works = {(case.name, case.setting[0], case.work) for case in found.cases if case.work}
+    assert works == {("a frame", str(n), Work(n * 10**9, 0, 0)) for n in (1, 3)}
     for program in ("masklet", "sam2"):
         for name in ("load", "prompts", "memory with weights and film", "peak memory"):
             assert rows(found.cases, name)[program].samples[0] > 0
@@ -150,3 +154,5 @@ def test_sam2_finds_the_same_masks() -> None:
     assert row.logits_error is not None
     assert row.lowest_iou > 0.99
     assert row.logits_error < 0.02
+    assert row.work is not None
+    assert row.work.operations > 1e9

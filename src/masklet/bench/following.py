@@ -12,6 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.bench.film import FILM_SIZE, made_film, places, reach
+from masklet.bench.image import predictor_of
+from masklet.bench.limits import Work
+from masklet.bench.operations import frame_works
 from masklet.bench.programs import OURS, Job, Program
 from masklet.bench.record import Case
 from masklet.bench.turns import Compared, Turns, lowest_iou, ratio_of, running, take_turns, versions_of
@@ -19,6 +22,7 @@ from masklet.bench.video import WARM
 from masklet.bench.weights import Weights, weights_for
 from masklet.errors import InputError
 from masklet.files import write_image
+from masklet.models.sam2 import SAM2
 
 __all__ = ["PROTOCOL", "FollowJob", "compare_followed", "prompts_of"]
 
@@ -29,9 +33,11 @@ PROTOCOL = (
     "frame. a frame: from asking for it to masks at its size; masklet reads the file meanwhile, others have read the "
     "film while loading. load: the weights and the film, imports not counted. prompts: all of them. No program fills "
     "holes. ratio: masklet's time by the peer's, the median over frames; lowest IoU and logits error: over the objects "
-    "on all counted frames, between masklet and the peer in the same precision. Spread: from the first to the third "
-    "quarter."
+    "on all counted frames, between masklet and the peer in the same precision. floor: the longer of what masklet's "
+    "operations take at the measured matrix rate and what moving the bytes takes at the measured rate of copying "
+    "(weights, memories, frame and masks once); bound says which. Spread: from the first to the third quarter."
 )
+FRAME = "a frame"
 SALT = "c"
 """Of weights that are made: with these the objects stay in sight."""
 Maps = npt.NDArray[np.float32]
@@ -66,7 +72,7 @@ def compare_followed(job: FollowJob, pythons: Mapping[str, Path], step: Callable
 
     Example:
         >>> found = compare_followed(FollowJob("sam2.1_t.pt", objects=(1,)), pythons_of(["sam2"]), lambda _: None)
-        >>> [(case.program, case.median, case.ratio) for case in found.cases if case.name == "a frame"]
+        >>> [(case.program, case.median, case.ratio) for case in found.cases if case.name == FRAME]
         [('masklet', 2.29, None), ('sam2', 5.43, 0.42)]
 
     Raises:
@@ -76,12 +82,25 @@ def compare_followed(job: FollowJob, pythons: Mapping[str, Path], step: Callable
     with TemporaryDirectory() as name:
         folder = Path(name)
         found = Compared(weights_for(job.model, folder, SALT))
+        works = _works(found.weights, job)
         for count in job.objects:
             with running(pythons, _told(job, found.weights, count, folder), folder) as programs:
-                cases = tuple(_cases(programs, job, count, folder))
+                measured = _cases(programs, job, count, folder)
+                cases = tuple(_with_work(case, works[count]) for case in measured)
                 found = replace(found, cases=found.cases + cases, versions=versions_of(programs))
             step(found)
     return found
+
+
+def _works(weights: Weights, job: FollowJob) -> dict[int, Work]:
+    """Of a frame by number of objects, counted before there is anything to measure."""
+    network = predictor_of(str(weights.path), job.image_size).model
+    assert isinstance(network, SAM2)
+    return dict(zip(job.objects, frame_works(network, job.picture, job.objects), strict=True))
+
+
+def _with_work(case: Case, work: Work) -> Case:
+    return replace(case, work=work) if case.name == FRAME else case
 
 
 def prompts_of(size: tuple[int, int], objects: int) -> list[dict[str, object]]:
@@ -134,7 +153,7 @@ def _cases(programs: Sequence[Program], job: FollowJob, count: int, folder: Path
     for program in programs:
         name = program.name
         if name not in kept:
-            yield Case("a frame", setting, "s", note="follows no objects", program=name)
+            yield Case(FRAME, setting, "s", note="follows no objects", program=name)
             continue
         yield replace(_compared(stepped, name, kept), setting=setting)
         yield Case("load", setting, "s", _seconds(loaded, name), program=name)
@@ -154,7 +173,7 @@ def _memory(setting: str, name: str, loaded: Turns, stepped: Turns) -> Iterator[
 
 
 def _compared(stepped: Turns, name: str, kept: Mapping[str, Path]) -> Case:
-    case = Case("a frame", "", "s", _seconds(stepped, name), program=name)
+    case = Case(FRAME, "", "s", _seconds(stepped, name), program=name)
     if name == OURS:
         return case
     with np.load(kept[OURS]) as ours, np.load(kept[name]) as theirs:

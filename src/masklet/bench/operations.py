@@ -9,8 +9,9 @@ Shapes: O and I a layer's outputs and inputs, k the side of a kernel.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from math import prod
 from typing import TypeAlias
 
@@ -21,19 +22,23 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from masklet.bench.limits import Work
 from masklet.image.asking import Asker
-from masklet.image.encoding import Encoder
+from masklet.image.encoding import Encoder, fast_encoder
 from masklet.image.predictor import ImagePredictor, Prediction
 from masklet.image.presets import preset
-from masklet.models.base import PromptableNetwork
+from masklet.models.base import Memories, PromptableNetwork
 from masklet.models.sam2 import SAM2
+from masklet.models.sam2.inference import FastVerbs
+from masklet.video.recall import Recent
 
-__all__ = ["encoding_work", "everything_work", "frame_work", "operations_of", "prompts_work"]
+__all__ = ["encoding_work", "everything_work", "frame_work", "frame_works", "operations_of", "prompts_work"]
 
 ENCODER = ("image_encoder.", "sam_mask_decoder.conv_s")
 """How weights are called that a picture needs before there is a prompt."""
 PROMPTS = ("sam_prompt_encoder.", "prompt_encoder.")
 HEADS = (*PROMPTS, "sam_mask_decoder.", "mask_decoder.")
 Shape: TypeAlias = tuple[int, ...]
+STRIDE = 16
+"""Pixels of the input by places of a memory."""
 STORED = 2
 """Bytes of a value in a memory of an earlier frame."""
 
@@ -112,13 +117,57 @@ def frame_work(network: SAM2, step: Callable[[], object], frame: tuple[int, int]
         >>> frame_work(network, lambda: view.step(rgb), (480, 854), objects=1).operations / 1e9
         4.9
     """
+    return _frame(network, operations_of(step), frame, objects)
+
+
+def frame_works(network: SAM2, frame: tuple[int, int], counts: Sequence[int]) -> list[Work]:
+    """As `frame_work`, for each of these numbers of objects, without a film.
+
+    Every object costs the same, so that one and two are counted, by memories of nothing.
+
+    Example:
+        >>> frame_works(load("builtin").network, (480, 854), [1])[0].operations / 1e9
+        4.9
+    """
+    step = _step(network)
+    step(1)  # what is laid out once is not of every frame
+    one, two = (operations_of(partial(step, count)) for count in (1, 2))
+    return [_frame(network, one + (count - 1) * (two - one), frame, count) for count in counts]
+
+
+def _frame(network: SAM2, operations: int, frame: tuple[int, int], objects: int) -> Work:
+    """An object's memories are read and one is written; so is its mask, at the film's size."""
     memory = network.config.memory
     assert memory is not None
-    places = (network.image_size // 16) ** 2
-    # An object's memories are read and one is written; so is its mask, at the film's size.
-    each = STORED * (memory.slots + 1) * memory.channels * places + prod(frame)
+    each = STORED * (memory.slots + 1) * memory.channels * (network.image_size // STRIDE) ** 2 + prod(frame)
     weights = _weights(network, lambda name: not name.startswith(PROMPTS))
-    return Work(operations_of(step), weights, 3 * prod(frame) + objects * each)
+    return Work(operations, weights, 3 * prod(frame) + objects * each)
+
+
+def _step(network: SAM2) -> Callable[[int], None]:
+    """A frame without what is outside the network: encode, look back, decode and remember, for so many objects."""
+    device, side = next(network.parameters()).device, network.image_size
+    encode, fast = fast_encoder(network, None), FastVerbs(network)
+    pixels_13SS = torch.zeros(1, 3, side, side, device=device)
+
+    def step(count: int) -> None:
+        with torch.inference_mode():
+            features = encode(pixels_13SS)
+            seen = fast.condition(features, _memories(network, count, device))
+            fast.remember(features, network.settle(fast.decode(seen), multimask=True))
+
+    return step
+
+
+def _memories(network: SAM2, count: int, device: torch.device) -> Memories:
+    """As many as the usual rule looks back at, with nothing in them."""
+    memory, rule = network.config.memory, Recent()
+    assert memory is not None
+    side = network.image_size // STRIDE
+    spatial = torch.zeros(count, memory.channels, side, side, device=device)
+    pointer = torch.zeros(count, network.config.width, device=device)
+    ages, offsets = tuple(range(rule.memories, -1, -1)), tuple(range(1, rule.pointers + 1))
+    return Memories((spatial,) * len(ages), ages, (pointer,) * len(offsets), offsets, rule.pointers)
 
 
 def _features(predictor: ImagePredictor) -> int:
