@@ -35,6 +35,8 @@ def test_frames_behind_the_first_seven_are_counted(steps: list[float]) -> None:
     found = [case for case in measure_video(SMALL).cases if case.unit == "s"]
     assert [(case.name, case.setting) for case in found] == [("a frame", "3 objects, fp32")]
     assert len(found[0].samples) == 2
+    assert found[0].work is not None
+    assert found[0].work.operations > 0
     assert len(steps) >= 2 * (WARM + 2)
 
 

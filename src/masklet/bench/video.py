@@ -15,8 +15,10 @@ import torch
 
 from masklet.bench.film import FILM_SIZE, made_film, places
 from masklet.bench.machine import peak_mb, resident_mb, timed
+from masklet.bench.operations import frame_works
 from masklet.bench.record import Answer, Case
 from masklet.errors import InputError
+from masklet.models.sam2 import SAM2
 from masklet.results import Results
 from masklet.sam import SAM
 
@@ -27,9 +29,10 @@ PROTOCOL = (
     "live view, or a session that reads the film; every number of objects in a process of its own. Seven frames are "
     "not counted, so that all memories are full. A sample is one frame, from its pixels to masks at its size; making "
     "it is not counted, but a session has it made on a thread beside. Parts are of the same frames; rest is what they "
-    "leave. By length: resident memory of the process, and the last hundred frames before. Memory is flat where no "
-    "reading from settle on lies further above the first of them than bound. Spread: from the first to the third "
-    "quarter."
+    "leave. floor: the longer of what the operations of a frame take at the measured matrix rate and what moving its "
+    "bytes takes at the measured rate of copying; bound says which. By length: resident memory of the process, and the "
+    "last hundred frames before. Memory is flat where no reading from settle on lies further above the first of them "
+    "than bound. Spread: from the first to the third quarter."
 )
 WARM = 7
 """Frames until all memories are full."""
@@ -100,18 +103,21 @@ def measure_video(job: VideoJob, step: Callable[[Case], None] = lambda _: None) 
     model = SAM(job.model, device=job.device, precision=job.precision, image_size=job.image_size)
     cases: list[Case] = []
     with closing(THROUGH[job.through](model, job)) as followed:
-        for case in _lengths(followed, job) if job.lengths else _frames(followed, job):
+        for case in _lengths(followed, job) if job.lengths else _frames(model, followed, job):
             cases.append(case)
             step(case)
     return Answer(tuple(cases))
 
 
-def _frames(followed: Iterator[Seen], job: VideoJob) -> Iterator[Case]:
+def _frames(model: SAM, followed: Iterator[Seen], job: VideoJob) -> Iterator[Case]:
     figures = [(seen.seconds, seen.results.speed) for seen in islice(followed, WARM, WARM + job.frames)]
-    yield Case("a frame", job.setting, "s", tuple(seconds for seconds, _ in figures))
+    peak = peak_mb()  # before operations are counted, which takes memory too
+    network = model.predictor.model
+    assert isinstance(network, SAM2)
+    (work,) = frame_works(network, job.picture, [job.objects])
+    yield Case("a frame", job.setting, "s", tuple(seconds for seconds, _ in figures), work=work)
     if job.parts:
         yield from _parts(figures, job)
-    peak = peak_mb()
     if peak is not None:
         yield Case("peak memory", job.setting, "MB", (peak,))
 

@@ -22,6 +22,7 @@ from masklet.cli.options import Device, EvalModel, FigureFile, ImageSize, Precis
 from masklet.cli.output import counting
 
 if TYPE_CHECKING:
+    from masklet.bench.limits import Limits
     from masklet.bench.record import Case, Option, Record
     from masklet.bench.turns import Compared
     from masklet.bench.video import VideoJob
@@ -108,19 +109,22 @@ def _alone(how: VideoJob, counts: list[int], lengths: list[int], report_file: Pa
         jobs.append(replace(how, objects=max(counts), lengths=tuple(lengths)))
     told: dict[str, Option] = {"lengths": lengths, "parts": how.parts, "through": how.through}
     options = _options(how, counts) | told | {"settle": how.settle, "bound": how.bound}
-    limits = measure_limits(how.device)
     cases: list[Case] = []
+
+    def record(limits: Limits) -> Record:
+        return written(PROTOCOL, how.model, options, how.device, limits, cases, report_file)
 
     def done(case: Case) -> None:
         cases.append(case)
         if report_file is not None:
-            written(PROTOCOL, how.model, options, how.device, limits, cases, report_file)
+            record(limits)
         step()
 
+    limits = measure_limits(how.device)
     with counting("readings", None, wanted=True) as step:
         for job in jobs:
             worker.ask(job, done)
-    return written(PROTOCOL, how.model, options, how.device, limits, cases, report_file)
+    return record(limits.best(measure_limits(how.device)))
 
 
 def _beside(how: VideoJob, counts: Sequence[int], pythons: Mapping[str, Path], report_file: Path | None) -> Record:
@@ -139,15 +143,20 @@ def _beside(how: VideoJob, counts: Sequence[int], pythons: Mapping[str, Path], r
         how.image_size,
         how.picture,
     )
-    limits = measure_limits(how.device)
 
-    def record(found: Compared) -> Record:
+    def record(found: Compared, limits: Limits) -> Record:
         told = _options(how, counts) | {"peers": list(pythons)[1:], "weights": found.weights.told}
         model, protocol = found.weights.model, following.PROTOCOL
         return written(protocol, model, told, how.device, limits, found.cases, report_file, found.versions)
 
-    compare = following.compare_followed
-    return record(measured("numbers of objects", len(counts), lambda done: compare(job, pythons, done), record))
+    limits = measure_limits(how.device)
+    found = measured(
+        "numbers of objects",
+        len(counts),
+        lambda done: following.compare_followed(job, pythons, done),
+        lambda found: record(found, limits),
+    )
+    return record(found, limits.best(measure_limits(how.device)))
 
 
 def _options(how: VideoJob, counts: Sequence[int]) -> dict[str, Option]:
