@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from masklet.bench import family
+from masklet.bench.record import read_record
+from masklet.bench.tables import record_table
 from masklet.models.yolo import YOLOv8
 from networks import small_network
 from yolo_files import TINY_SEG
@@ -60,9 +62,11 @@ def test_a_table_with_prompted_and_everything_apart(masklet: Masklet, folder: Pa
         "points": 4,
         "estimated": False,
     }
-    assert list(told)[:4] == ["protocol", "options", "machine", "masklet"]
+    assert list(told)[:4] == ["protocol", "model", "options", "machine"]
     assert told["options"]["picture"] == [1280, 720]
     assert told["machine"]["threads"] > 0
+    table = "\n".join(record_table(read_record("family.json")))  # as a page has it
+    assert table in outcome.out
 
 
 def test_a_picture_of_ones_own(masklet: Masklet, folder: Path) -> None:

@@ -13,6 +13,7 @@ operations    what has to be done
 machine       where something was measured
 worker        measuring in a process of its own
 family        the models of the family in one table
+rows          what stands in it
 programs      programs to compare with, each in a process of its own (adapters/ is the half that runs there)
 turns         they take turns, and what they found is compared
 weights       weights that follow from the names of tensors

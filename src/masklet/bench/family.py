@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from masklet.bench.machine import timed
+from masklet.bench.rows import EverythingSpeed, FamilyRow, PromptedSpeed
 from masklet.detect.base import DetectOptions
 from masklet.detect.yolo import YOLODetector
 from masklet.detect.yolo_loading import LoadedYOLO, load_yolo
@@ -118,47 +119,6 @@ class How:
                 f"repeats {self.repeats}, points {self.points_per_side} and limit {self.limit_s} must be 1 or more, "
                 "1 or more, and 0 or more seconds"
             )
-
-
-@dataclass(frozen=True)
-class PromptedSpeed:
-    """Milliseconds of one prompted answer."""
-
-    encode_ms: float
-    click_ms: float
-
-
-@dataclass(frozen=True)
-class EverythingSpeed:
-    """Seconds of segmenting everything."""
-
-    seconds: float
-    points: int
-    estimated: bool
-
-
-@dataclass(frozen=True)
-class FamilyRow:
-    """One model. Speeds that it does not have are None: a detector answers no prompts, a segmenter makes no pass."""
-
-    name: str
-    title: str
-    parameters: int
-    published_millions: float | None
-    file_megabytes: float
-    """As published, else of the file that its tensors would make in fp32."""
-    trained: bool
-    """Whether it was timed with its own weights, not random ones."""
-    side: int
-    """Of what the network sees, in pixels."""
-    prompted: PromptedSpeed | None = None
-    everything: EverythingSpeed | None = None
-    pass_ms: float | None = None
-
-    @property
-    def agrees(self) -> bool:
-        """Whether the parameters are those that were published, to the digit that was."""
-        return self.published_millions is None or abs(self.parameters / 1e6 - self.published_millions) < 0.1
 
 
 def bench_model(name: str, how: How, step: Callable[[], None] = lambda: None) -> FamilyRow:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from masklet.bench.limits import Limits, Work
 from masklet.bench.machine import Machine, commit_of
+from masklet.bench.rows import FamilyRow, row_of
 from masklet.errors import InputError
 
 __all__ = ["Answer", "Case", "Option", "Record", "case_of", "new_record", "precision_of", "read_record"]
@@ -104,6 +105,8 @@ class Record:
     """Of peers, by program."""
     command: str | None = None
     """The command line that made it."""
+    models: tuple[FamilyRow, ...] = ()
+    """Of a table of the family, which has no cases."""
 
     def to_json(self) -> str:
         """The record as text; figures that follow from the samples are written too.
@@ -152,7 +155,7 @@ def read_record(path: str | Path) -> Record:
         raise InputError(f"{path} cannot be read ({error.strerror or error}); name a file that --json wrote") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InputError(
-            f"{path} is no record of masklet bench; name a file that masklet bench image, video or startup wrote with "
+            f"{path} is no record of masklet bench; name a file that masklet bench image, video or another wrote with "
             "--json"
         ) from error
 
@@ -164,8 +167,8 @@ def _told(case: Case) -> dict[str, Any]:
 
 def _record(told: dict[str, Any]) -> Record:
     limits = None if told["limits"] is None else Limits(**told["limits"])
-    parts = {"machine": Machine(**told["machine"]), "limits": limits, "cases": tuple(map(case_of, told["cases"]))}
-    return Record(**(told | parts))
+    rows = {"cases": tuple(map(case_of, told["cases"])), "models": tuple(map(row_of, told.get("models", ())))}
+    return Record(**(told | rows | {"machine": Machine(**told["machine"]), "limits": limits}))
 
 
 def case_of(told: Mapping[str, Any]) -> Case:

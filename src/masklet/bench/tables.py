@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from masklet.bench.record import Case, Record
+    from masklet.bench.rows import FamilyRow
 
 __all__ = ["TEXT", "amount", "markdown", "record_lines", "record_table"]
 
@@ -17,6 +18,8 @@ LIMITED = ("floor", "bound", "share")
 """Columns where there are floors."""
 AGAINST = ("ratio", "lowest IoU", "logits error")
 """Columns of a run with peers, which has that of programs too."""
+FAMILY = ("model", "parameters", "published", "file", "encode", "click", "everything", "one pass", "weights")
+FAMILY_TEXT = ("model", "weights")
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[str] = TEXT) -> list[str]:
@@ -37,11 +40,15 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]], left: Collec
 
 
 def record_table(record: Record) -> list[str]:
-    """A row a case; floors, and programs and how masklet compares with them, only where there are any.
+    """A row a case, or a model of the family.
+
+    Floors, and programs and how masklet compares with them, are only there where there are any.
 
     Example:
         >>> print("\n".join(record_table(read_record("before.json"))))
     """
+    if record.models:
+        return markdown(FAMILY, [_model(row) for row in record.models], FAMILY_TEXT)
     columns = (*COLUMNS, *LIMITED, *AGAINST)
     absent = set[str]()
     if all(case.program == "masklet" for case in record.cases):
@@ -74,6 +81,8 @@ def record_lines(record: Record) -> list[str]:
             f"Measured limits: {limits.fp32_gflops:.0f} G operations/s in fp32, {limits.bf16_gflops:.0f} in bf16, "
             f"copying {limits.copy_gbytes:.1f} GB/s."
         )
+    if record.models:
+        lines.append(_how(record))
     return lines + [f"{_named(case)}: {case.note}" for case in record.cases if case.note]
 
 
@@ -105,3 +114,24 @@ def _named(case: Case) -> str:
     return ", ".join(
         (case.name, case.setting) if case.program == "masklet" else (case.name, case.program, case.setting)
     )
+
+
+def _model(row: FamilyRow) -> tuple[str, ...]:
+    asked, everything = row.prompted, row.everything
+    return (
+        row.title,
+        f"{row.parameters / 1e6:.2f} M",
+        "" if row.published_millions is None else f"{row.published_millions:g} M",
+        f"{row.file_megabytes:.1f} MB",
+        "" if asked is None else f"{asked.encode_ms:.0f} ms",
+        "" if asked is None else f"{asked.click_ms:.0f} ms",
+        "" if everything is None else f"{'~' if everything.estimated else ''}{everything.seconds:.1f} s",
+        "" if row.pass_ms is None else f"{row.pass_ms:.0f} ms",
+        "its own" if row.trained else "random",
+    )
+
+
+def _how(record: Record) -> str:
+    told, size = record.options, record.options["picture"]
+    sides = " x ".join(map(str, size)) if isinstance(size, list) else size
+    return f"A picture of {sides}, median of {told['repeats']}, {told['clock']}."

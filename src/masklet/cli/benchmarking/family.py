@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import time
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.benchmarking.showing import show_table, tell
+from masklet.cli.benchmarking.showing import show_record, written
 from masklet.cli.options import FigureFile
 from masklet.cli.output import counting, note
 
 if TYPE_CHECKING:
-    from masklet.bench.family import FamilyRow, How
+    from masklet.bench.family import How
+    from masklet.bench.record import Option, Record
+    from masklet.bench.rows import FamilyRow
 
 __all__ = ["family"]
-
-COLUMNS = ("model", "parameters", "published", "file", "encode", "click", "everything", "one pass", "weights")
-WORDS = ("model", "weights")
-"""Columns that are aligned to the left."""
-HEAD = ("protocol", "options", "machine", "masklet", "commit", "date")
-"""What the file has of a record."""
 
 
 def family(
@@ -66,49 +61,18 @@ def family(
     with counting("steps", len(names) * PHASES, wanted=True) as step:
         for name in names:
             rows.append(bench_model(name, how, step))
-            if report_file is not None:
-                _write(report_file, rows, how)
-    _show(rows, how)
-
-
-def _show(rows: list[FamilyRow], how: How) -> None:
-    from masklet.bench.machine import this_machine
-
-    show_table(COLUMNS, [_cells(row) for row in rows], WORDS)
-    machine, (height, width) = this_machine(), how.rgb.shape[:2]
-    tell("")
-    tell(
-        f"{machine.processor}, {machine.threads} thread(s), torch {machine.torch}, Python {machine.python}; picture of "
-        f"{width} x {height}, median of {how.repeats}, {_clock(how)}."
-    )
+            _record(rows, how, report_file)
+    show_record(_record(rows, how, report_file))
     for name in (row.name for row in rows if not row.agrees):
         note(f"{name}: the parameters are not those that were published")
-
-
-def _cells(row: FamilyRow) -> tuple[str, ...]:
-    asked, everything = row.prompted, row.everything
-    return (
-        row.title,
-        f"{row.parameters / 1e6:.2f} M",
-        "" if row.published_millions is None else f"{row.published_millions:g} M",
-        f"{row.file_megabytes:.1f} MB",
-        "" if asked is None else f"{asked.encode_ms:.0f} ms",
-        "" if asked is None else f"{asked.click_ms:.0f} ms",
-        "" if everything is None else f"{'~' if everything.estimated else ''}{everything.seconds:.1f} s",
-        "" if row.pass_ms is None else f"{row.pass_ms:.0f} ms",
-        "its own" if row.trained else "random",
-    )
 
 
 def _clock(how: How) -> str:
     return "processor time" if how.clock is time.process_time else "wall time"
 
 
-def _write(path: Path, rows: list[FamilyRow], how: How) -> None:
-    from masklet import __version__
+def _record(rows: list[FamilyRow], how: How, report_file: Path | None) -> Record:
     from masklet.bench.family import PROTOCOL
-    from masklet.bench.machine import this_machine
-    from masklet.bench.record import Option, new_record
     from masklet.files import write_text
 
     options: dict[str, Option] = {
@@ -118,6 +82,7 @@ def _write(path: Path, rows: list[FamilyRow], how: How) -> None:
         "limit_s": how.limit_s,
         "clock": _clock(how),
     }
-    head = asdict(new_record(PROTOCOL, "family", options, this_machine(), None, (), __version__))
-    told = {name: head[name] for name in HEAD} | {"models": [asdict(row) for row in rows]}
-    write_text(path, json.dumps(told, indent=2) + "\n")
+    record = replace(written(PROTOCOL, "family", options, "cpu", None, (), None), models=tuple(rows))
+    if report_file is not None:
+        write_text(report_file, record.to_json())
+    return record
