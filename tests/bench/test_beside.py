@@ -28,6 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for module in (beside, everything):
         monkeypatch.setattr(module, "weights_for", lambda model, folder: Weights(model, tmp_path / "w", True))
     monkeypatch.setattr(beside, "_works", lambda weights, rgb, image_size: {"encode": Work(10**9, 0, 0)})
+    monkeypatch.setattr(everything, "_work", lambda weights, rgb, job: Work(job.points**2, 0, 0))
     return adapters_in(tmp_path, monkeypatch)
 
 
@@ -86,7 +87,9 @@ def test_everything_is_told_by_the_clock_and_by_the_processor(folder: Path) -> N
     theirs = row(found, "small", "fake", job.setting)
     assert theirs.note == "2 masks, alike 100.0% of masklet's and 100.0% of its own, mean IoU 1.0000"
     assert (theirs.lowest_iou, len(theirs.samples)) == (1, 2)
-    assert row(found, "small, processor", "fake", job.setting).ratio is not None
+    processor = row(found, "small, processor", "fake", job.setting)
+    assert processor.ratio is not None
+    assert (theirs.work, processor.work) == (Work(16, 0, 0), None)
 
 
 @pytest.mark.parametrize(

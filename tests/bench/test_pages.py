@@ -69,7 +69,7 @@ def test_a_page_that_is_not_there_is_begun(tmp_path: Path, capsys: pytest.Captur
     with pytest.raises(SystemExit) as left:
         run(["bench", "page", *(str(tmp_path / f"{name}.json") for name in "ab"), "--out", str(out)])
     assert left.value.code == 0
-    assert "| a      | builtin | 1     | 2026-11-23  |" in capsys.readouterr().out
+    assert "| a      | builtin | 1    | 2026-11-23  |" in capsys.readouterr().out
     assert out.read_text() == filled_page(new_page(["a", "b"]), {"a": record(2.5), "b": record(3.5)})
 
 

@@ -145,6 +145,8 @@ def test_other_machines_and_options_are_said() -> None:
     theirs = replace(ours, machine=replace(MACHINE, threads=4), options={"repeats": 3})
     assert differences(ours, ours) == []
     assert differences(ours, theirs) == ["threads: 1 and 4", "repeats: 5 and 3"]
+    first, second = (replace(ours, versions={"sam2": version}) for version in ("1.0", "1.1"))
+    assert differences(first, second) == ["sam2: 1.0 and 1.1"]
 
 
 def test_a_call_takes_as_long_as_it_takes() -> None:

@@ -51,13 +51,13 @@ def compare(before: Record, after: Record) -> list[Comparison]:
 
 
 def differences(before: Record, after: Record) -> list[str]:
-    """What a comparison has to be read with: other machines, models or options, a line each.
+    """What a comparison has to be read with: other machines, models, peers or options, a line each.
 
     Example:
         >>> differences(read_record("a.json"), read_record("b.json"))
         ['threads: 1 and 2']
     """
-    ours, theirs = ({"model": r.model, **asdict(r.machine), **r.options} for r in (before, after))
+    ours, theirs = ({"model": r.model, **asdict(r.machine), **r.versions, **r.options} for r in (before, after))
     names = list(dict.fromkeys((*ours, *theirs)))
     return [f"{name}: {ours.get(name)} and {theirs.get(name)}" for name in names if ours.get(name) != theirs.get(name)]
 

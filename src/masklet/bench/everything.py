@@ -8,13 +8,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import numpy.typing as npt
 
 from masklet.bench.beside import picture_job
-from masklet.bench.image import rgb_of
+from masklet.bench.image import predictor_of, rgb_of
+from masklet.bench.limits import Work
+from masklet.bench.operations import everything_work
 from masklet.bench.programs import OURS, Program, Taken
 from masklet.bench.record import Case
 from masklet.bench.turns import Alike, Compared, Turns, alike, ratio_of, running, take_turns, versions_of
-from masklet.bench.weights import weights_for
+from masklet.bench.weights import Weights, weights_for
 
 __all__ = ["CASES", "PROTOCOL", "USUAL", "EverythingJob", "compare_everything"]
 
@@ -24,7 +27,9 @@ PROTOCOL = (
     "and in processor time, which says the same on a machine that is busy. Scores of weights that follow from names "
     "are lower than those of trained ones, so that the cases have thresholds of their own. Masks are matched by their "
     "best IoU; alike is the share of masklet's with a partner above 0.95, and of the peer's; lowest IoU: of the peer's "
-    "masks with the most similar one of masklet's. ratio: masklet's time by the peer's, the median over rounds."
+    "masks with the most similar one of masklet's. ratio: masklet's time by the peer's, the median over rounds. floor: "
+    "the longer of what masklet's operations for encoding and for every point take at the measured matrix rate and "
+    "what moving the bytes takes at the measured rate of copying; making masks, crops and second passes come on top."
 )
 CASES: Mapping[str, Mapping[str, float | bool]] = {
     "thresholds": {"pred_iou_thresh": 0.45, "stability_score_thresh": 0.85},
@@ -87,14 +92,23 @@ def compare_everything(job: EverythingJob, pythons: Mapping[str, Path], step: Ca
         folder = Path(name)
         rgb, found = rgb_of(job.picture, job.size), Compared(weights_for(job.model, folder))
         told = picture_job(found.weights, rgb, folder)
+        work = _work(found.weights, rgb, job)
         told |= {"precision": job.precision, "device": job.device, "threads": job.threads, "image_size": job.image_size}
         with running(pythons, told, folder) as programs:
             take_turns(programs, "load", 1, uncounted=0)
             for title in job.cases:
-                cases = tuple(_cases(programs, title, job, folder))
+                measured = _cases(programs, title, job, folder)
+                cases = tuple(replace(case, work=work) if case.name == title else case for case in measured)
                 found = replace(found, cases=found.cases + cases, versions=versions_of(programs))
                 step(found)
     return found
+
+
+def _work(weights: Weights, rgb: npt.NDArray[np.uint8], job: EverythingJob) -> Work:
+    """Counted here, before there is anything to measure; crops and second passes come on top."""
+    predictor = predictor_of(str(weights.path), job.image_size)
+    predictor.set_image(rgb)
+    return everything_work(predictor, job.points)
 
 
 def _cases(programs: Sequence[Program], title: str, job: EverythingJob, folder: Path) -> Iterator[Case]:

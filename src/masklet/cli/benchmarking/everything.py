@@ -22,6 +22,7 @@ from masklet.cli.options import Device, EvalModel, FigureFile, Precision
 
 if TYPE_CHECKING:
     from masklet.bench.everything import EverythingJob
+    from masklet.bench.limits import Limits
     from masklet.bench.record import Option, Record
     from masklet.bench.turns import Compared
 
@@ -74,8 +75,9 @@ def everything(
 
 def _compared(job: EverythingJob, pythons: Mapping[str, Path], report_file: Path | None) -> None:
     from masklet.bench.everything import PROTOCOL, compare_everything
+    from masklet.bench.limits import measure_limits
 
-    def record(found: Compared) -> Record:
+    def record(found: Compared, limits: Limits) -> Record:
         options: dict[str, Option] = {
             "peers": list(pythons)[1:],
             "weights": found.weights.told,
@@ -87,8 +89,14 @@ def _compared(job: EverythingJob, pythons: Mapping[str, Path], report_file: Path
             "picture": job.picture.name if job.picture else list(job.size),
         }
         return written(
-            PROTOCOL, found.weights.model, options, job.device, None, found.cases, report_file, found.versions
+            PROTOCOL, found.weights.model, options, job.device, limits, found.cases, report_file, found.versions
         )
 
-    found = measured("cases", len(job.cases), lambda done: compare_everything(job, pythons, done), record)
-    show_record(record(found))
+    limits = measure_limits(job.device)
+    found = measured(
+        "cases",
+        len(job.cases),
+        lambda done: compare_everything(job, pythons, done),
+        lambda found: record(found, limits),
+    )
+    show_record(record(found, limits.best(measure_limits(job.device))))

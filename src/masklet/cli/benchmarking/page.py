@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from masklet.cli.benchmarking.showing import show_table
 
+if TYPE_CHECKING:
+    from masklet.bench.record import Record
+
 __all__ = ["page"]
 
-COLUMNS = ("record", "model", "cases", "measured on")
+COLUMNS = ("record", "model", "rows", "measured on")
 
 
 def page(
@@ -35,7 +38,11 @@ def page(
     found = {path.stem: read_record(path) for path in records}
     text = _read(out) if out.exists() else new_page(list(found))
     write_text(out, filled_page(text, found))
-    show_table(COLUMNS, [(name, one.model, str(len(one.cases)), one.date[:10]) for name, one in found.items()], COLUMNS)
+    show_table(COLUMNS, [_row(name, record) for name, record in found.items()], COLUMNS)
+
+
+def _row(name: str, record: Record) -> tuple[str, ...]:
+    return name, record.model, str(len(record.cases) + len(record.models)), record.date[:10]
 
 
 def _read(out: Path) -> str:
