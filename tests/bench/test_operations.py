@@ -75,6 +75,7 @@ def test_every_weight_is_read_by_one_of_encoder_and_heads(predictor: ImagePredic
 
 def test_prompts_cost_as_much_as_asking_them(predictor: ImagePredictor) -> None:
     points = [[10, 10], [40, 30], [80, 50]]
+    predictor.look()  # what they share is of the picture
     asked = operations_of(lambda: predictor.predict(points=points, multimask=False))
     assert prompts_work(predictor, 3).operations == pytest.approx(asked, rel=0.01)  # positions are shared
     masks = prod(SIZE) + 4 * (predictor.model.picture_size // 4) ** 2

@@ -10,7 +10,7 @@ import pytest
 import torch
 from pycocotools import mask as coco
 
-from masklet.errors import InputError, MaskletWarning
+from masklet.errors import InputError, MaskletWarning, StateError
 from masklet.image.asking import Asker
 from masklet.image.everything import (
     PRESETS,
@@ -49,8 +49,16 @@ def predictor(request: pytest.FixtureRequest) -> ImagePredictor:
     return ImagePredictor(network.eval())
 
 
+def alone(predictor: ImagePredictor) -> ImagePredictor:
+    """One whose prompts share nothing."""
+    made = ImagePredictor(predictor.model)
+    made.look = lambda: None  # type: ignore[method-assign]
+    return made
+
+
 def plainly(predictor: ImagePredictor, rgb: np.ndarray, options: EverythingOptions) -> list[tuple[np.ndarray, float]]:
     """Masks with scores, one question at a time and whole masks throughout."""
+    predictor = alone(predictor)
     predictor.set_image(rgb)
     assert options.points_per_side is not None
     found = []
@@ -121,6 +129,40 @@ def test_prompts_that_share_are_those_that_do_not(predictor: ImagePredictor, rgb
         np.testing.assert_array_equal(shared.points_N2, plain.points_N2)
         scale = plain.logits_NHW.std().item() if len(plain) else 1.0
         torch.testing.assert_close(shared.logits_NHW, plain.logits_NHW, atol=1e-3 * scale, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        {"points": [[20, 30], [60, 9], [41, 44]]},
+        {"points": [[[20, 30], [60, 9]]], "labels": [[1, 0]]},
+        {"boxes": [[5, 5, 50, 40], [30, 10, 79, 49]]},
+    ],
+    ids=["clicks", "two clicks", "boxes"],
+)
+def test_answers_of_a_predictor_are_those_of_prompts_alone(
+    predictor: ImagePredictor, rgb: np.ndarray, prompts: dict[str, list[list[int]]]
+) -> None:
+    plain = alone(predictor)
+    for one in (predictor, plain):
+        one.set_image(rgb)
+    for multimask in (None, True):
+        found, expected = (one.predict(**prompts, multimask=multimask) for one in (predictor, plain))
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+        np.testing.assert_allclose(found.logits, expected.logits, atol=1e-3 * expected.logits.std(), rtol=1e-3)
+
+
+def test_what_prompts_share_is_of_one_picture(predictor: ImagePredictor, rgb: np.ndarray) -> None:
+    fresh = ImagePredictor(predictor.model)
+    fresh.set_image(rgb)
+    first = fresh.look()
+    assert first is not None
+    assert fresh.look() is first
+    fresh.set_image(rgb[::-1].copy())
+    assert fresh.look() is not first
+    fresh.forget()
+    with pytest.raises(StateError, match="no picture"):
+        fresh.look()
 
 
 def test_batches_change_nothing(predictor: ImagePredictor, rgb: np.ndarray) -> None:

@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from masklet.bench.limits import Work
 from masklet.image.asking import Asker
 from masklet.image.encoding import Encoder, fast_encoder
+from masklet.image.looking import look
 from masklet.image.predictor import ImagePredictor, Prediction
 from masklet.image.presets import preset
 from masklet.models.base import Memories, PromptableNetwork
@@ -80,6 +81,7 @@ def prompts_work(predictor: ImagePredictor, prompts: int = 1, *, multimask: bool
         17.0
     """
     height, width = predictor.size
+    predictor.look()  # made once a picture, and not with every prompt
     one: list[Prediction] = []
     operations = operations_of(
         lambda: one.append(predictor.predict(points=[width // 2, height // 2], multimask=multimask))
@@ -101,10 +103,10 @@ def everything_work(predictor: ImagePredictor, points: int) -> Work:
     # Hardly an answer is surer than this, so that no mask is made.
     options = replace(preset(predictor.model), pred_iou_thresh=1.0)
     middle = np.array([[width / 2, height / 2]], np.float32)
-    asker: list[Asker] = []
+    assert predictor.features is not None
     with torch.inference_mode():
-        shared = operations_of(lambda: asker.append(Asker(predictor, options)))
-        point = operations_of(lambda: asker[0].ask(middle))
+        shared = operations_of(partial(look, predictor.model, predictor.features, predictor.device))
+        point = operations_of(partial(Asker(predictor, options).ask, middle))
     encoding = encoding_work(predictor)
     operations = encoding.operations + shared + points**2 * point
     return Work(operations, encoding.values + _heads(predictor.model), encoding.bytes)

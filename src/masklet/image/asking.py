@@ -16,11 +16,9 @@ from torch import Tensor
 
 from masklet.image.predictor import ImagePredictor
 from masklet.image.presets import EverythingOptions
-from masklet.models.base import MaskPrediction, PromptableNetwork, PromptTensors
-from masklet.models.heads.mask_decoder import CANDIDATES, choose
-from masklet.models.heads.sharing import Answer, SharedDecoder
-from masklet.models.sam1 import SAM1
-from masklet.models.sam2 import SAM2
+from masklet.models.base import MaskPrediction, PromptTensors
+from masklet.models.heads.mask_decoder import choose
+from masklet.models.heads.sharing import Answer
 from masklet.pixels import LOGIT_LIMIT, Fit
 
 __all__ = ["Asker", "Candidates"]
@@ -60,8 +58,7 @@ class Asker:
         assert predictor.features is not None, "the predictor holds a picture"
         self.predictor, self.options = predictor, options
         self.features = predictor.features
-        shares = None if plain else shared_decoder(predictor.model, predictor.device)
-        self.shared = None if shares is None else shares.look(self.features)
+        self.shared = None if plain else predictor.look()
 
     @property
     def fit(self) -> Fit:
@@ -100,12 +97,7 @@ class Asker:
     def _one(self, points_N2: Floats, answer: Answer, least: float) -> Candidates:
         """One mask a point; which one it is needs all four, of points of which any is good enough."""
         hopeful_B = (answer.iou_BK > least).any(1).nonzero()[:, 0]
-        logits_BKHW = answer.all_logits(hopeful_B.tolist())
-        iou_BK = answer.iou_BK[hopeful_B]
-        nothing = iou_BK.new_zeros(len(iou_BK), CANDIDATES, 1)
-        chosen = choose(
-            MaskPrediction(logits_BKHW, iou_BK, nothing[:, 0], nothing), False, threshold=self.predictor.model.stability
-        )
+        chosen = choose(answer.candidates(hopeful_B.tolist()), False, threshold=self.predictor.model.stability)
         return _above(points_N2[hopeful_B.numpy()], chosen, least)
 
     def _refined(self, found: Candidates, least: float) -> Candidates:
@@ -119,15 +111,6 @@ class Asker:
             for i in range(0, len(found), size)
         ]
         return joined(parts)
-
-
-def shared_decoder(model: PromptableNetwork, device: torch.device) -> SharedDecoder | None:
-    """What makes prompts about one picture share their work; None on devices that rather do everything at once."""
-    if device.type != "cpu":
-        return None
-    if isinstance(model, SAM2):
-        return SharedDecoder(model.sam_prompt_encoder, model.sam_mask_decoder)
-    return SharedDecoder(model.prompt_encoder, model.mask_decoder) if isinstance(model, SAM1) else None
 
 
 def _three(points_N2: Floats, answer: Answer, least: float) -> Candidates:

@@ -16,8 +16,10 @@ from torch import Tensor
 
 from masklet.errors import InputError, PromptError, StateError
 from masklet.image.encoding import fast_encoder
+from masklet.image.looking import look
 from masklet.models.base import ImageFeatures, MaskPrediction, PromptableNetwork, PromptTensors
 from masklet.models.heads.mask_decoder import choose
+from masklet.models.heads.sharing import SharedPicture
 from masklet.pixels import LOGIT_LIMIT, Fit, prompt_tensors
 from masklet.prompts import ObjectPrompt, parse_prompts
 
@@ -62,7 +64,8 @@ class ImagePredictor:
     """A network, and the features of one picture.
 
     Networks of either family will do. `precision` is that of the encoder's matrix products; prompts are always
-    answered in fp32.
+    answered in fp32. On processors points and boxes share what is the same for all of them, which is made once a
+    picture, with the first of them.
 
     Example:
         >>> predictor = ImagePredictor(model)
@@ -80,6 +83,7 @@ class ImagePredictor:
         self.model = model.to(self.device)
         self.encode = fast_encoder(self.model, PRECISIONS[precision])
         self._features: ImageFeatures | None = None
+        self._shared: SharedPicture | None = None
         self._size = (0, 0)
 
     @property
@@ -118,12 +122,23 @@ class ImagePredictor:
         """Encode what `fit(size).to_input` made of a picture of `size` (height, width)."""
         with torch.inference_mode():
             features = self.encode(pixels_13SS.to(self.device))
-            self._features = self.model.without_memory(features)
+            self._features, self._shared = self.model.without_memory(features), None
         self._size = (int(size[0]), int(size[1]))
 
     def forget(self) -> None:
         """Drop the picture and its features."""
-        self._features = None
+        self._features = self._shared = None
+
+    def look(self) -> SharedPicture | None:
+        """What prompts about this picture share, made once; None where they do not (`masklet.image.looking`).
+
+        Raises:
+            StateError: no picture was set.
+        """
+        if self._shared is None and self.size and self._features is not None:
+            with torch.inference_mode():
+                self._shared = look(self.model, self._features, self.device)
+        return self._shared
 
     def predict(
         self,
@@ -169,9 +184,7 @@ class ImagePredictor:
         return Prediction(masks, scores, low)
 
     def _decode(self, group: _Group, multimask: bool | None) -> Prediction:
-        assert self._features is not None
-        indices = torch.zeros(len(group.members), dtype=torch.long, device=self.device)
-        every = self.model.decode(self._features.take(indices), group.prompts)
+        every = self._candidates(group)
         chosen = (
             _best_of_three(every)
             if multimask is None and group.ambiguous
@@ -181,6 +194,15 @@ class ImagePredictor:
         kept = logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT) if self.model.clamps_logits else logits
         masks = self.fit(self.size).masks(logits)
         return Prediction(masks, chosen.iou_BK.float().cpu().numpy(), kept.cpu().numpy())
+
+    def _candidates(self, group: _Group) -> MaskPrediction:
+        """By what they share, or by the network's own verb."""
+        shared = self.look() if group.prompts.mask_B1HW is None else None
+        if shared is not None and shared.can_be_asked(group.prompts):
+            return shared.ask(group.prompts).candidates(list(range(len(group.members))))
+        assert self._features is not None
+        indices = torch.zeros(len(group.members), dtype=torch.long, device=self.device)
+        return self.model.decode(self._features.take(indices), group.prompts)
 
     def _groups(self, prompts: Sequence[ObjectPrompt], earlier: Tensor | None) -> list[_Group]:
         """Objects by the shape of their prompts, `OBJECTS_AT_ONCE` at most in each group."""

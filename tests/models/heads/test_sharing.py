@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -61,6 +62,47 @@ def test_the_answer_is_that_of_the_network(network: SAM2) -> None:
     scale = expected.logits_BKHW.std().item()
     torch.testing.assert_close(answer.all_logits([0, 1, 2, 3, 4]), expected.logits_BKHW, atol=1e-4 * scale, rtol=1e-4)
     assert expected.logits_BKHW.std(0).mean() > 0.01 * scale  # prompts do differ
+
+
+CLICKS = PromptTensors(torch.tensor([[[20.0, 30.0], [50.0, 9.0]]]), torch.tensor([[1, 0]]))
+BOX = PromptTensors(torch.tensor([[[8.0, 12.0], [40.0, 55.0], [30.0, 30.0]]]), torch.tensor([[2, 3, 1]]))
+MAP = replace(CLICKS, mask_B1HW=torch.zeros(1, 1, 16, 16))
+
+
+@pytest.mark.parametrize("prompts", [CLICKS, BOX], ids=["clicks", "a box and a click"])
+@torch.inference_mode()
+def test_prompts_of_several_points_share_too(network: SAM2, prompts: PromptTensors) -> None:
+    features = network.encode_image(picture(3))
+    look = shared(network).look(features)
+    if not look.can_be_asked(prompts):  # drawn boxes cover more places than clicks reach
+        assert prompts is BOX
+        assert network.sam_prompt_encoder.drawing is not None
+        return
+    expected, found = network.decode(features, prompts), look.ask(prompts).candidates([0])
+    torch.testing.assert_close(found.iou_BK, expected.iou_BK, atol=1e-5, rtol=1e-4)
+    scale = expected.logits_BKHW.std().item()
+    torch.testing.assert_close(found.logits_BKHW, expected.logits_BKHW, atol=1e-4 * scale, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_maps_are_not_shared(network: SAM2) -> None:
+    assert not shared(network).look(network.encode_image(picture(3))).can_be_asked(MAP)
+
+
+def test_threads_do_not_see_each_others_clicks() -> None:
+    network = lively(drawn_network())
+    with torch.inference_mode():
+        look = shared(network).look(network.encode_image(picture(3)))
+
+    def asked(number: int) -> torch.Tensor:
+        one = PromptTensors(POINTS[number : number + 1], PROMPTS.labels_BN[:1])
+        with torch.inference_mode():
+            return look.ask(one).candidates([0]).logits_BKHW
+
+    alone = [asked(number) for number in range(5)]
+    with ThreadPoolExecutor(5) as pool:
+        for number, found in enumerate(pool.map(asked, list(range(5)) * 8)):
+            assert torch.equal(found, alone[number % 5])
 
 
 @torch.inference_mode()

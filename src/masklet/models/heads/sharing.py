@@ -23,12 +23,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from masklet.models.base import ImageFeatures, PromptTensors
+from masklet.models.base import ImageFeatures, MaskPrediction, PromptTensors
 from masklet.models.heads.mask_decoder import CANDIDATES, MaskDecoder, MaskDecoderBase
 from masklet.models.heads.prompt_encoder import STRIDE, PromptEncoder
 from masklet.models.heads.shared_weights import SharedWeights, Table, product
@@ -107,6 +108,11 @@ class Answer:
         made = [self.logits(prompt, some) for prompt, some in zip(found.tolist(), parts, strict=True)]
         return torch.cat(made) if made else self._none[0, :0]
 
+    def candidates(self, prompts: list[int]) -> MaskPrediction:
+        """All candidates of some prompts, as `choose` takes them; they have no tokens, and say nothing of presence."""
+        logits_BKHW, iou_BK = self.all_logits(prompts), self.iou_BK[prompts]
+        return MaskPrediction(logits_BKHW, iou_BK, iou_BK.new_zeros(len(prompts), 1), iou_BK[..., None][..., :0])
+
     @property
     def _none(self) -> Tensor:
         height, width = self.picture.size
@@ -146,6 +152,8 @@ class SharedPicture:
 
     def __init__(self, decode: SharedDecoder, features: ImageFeatures) -> None:
         self.decode, self.weights = decode, decode.weights
+        self._alone = Lock()
+        """One thread at a time has its prompt's columns in the table."""
         height, width = features.embed_BCHW.shape[-2:]
         self.size = (height, width)
         self.embed_CS = features.embed_BCHW[0].flatten(1)
@@ -166,9 +174,15 @@ class SharedPicture:
         rows = 2 * self.weights.heads * (2 + CANDIDATES + 2)
         return max(1, BYTES_AT_ONCE // (rows * self.size[0] * self.size[1] * 4))
 
+    def can_be_asked(self, prompts: PromptTensors) -> bool:
+        """Whether they share a picture: points and boxes do, masks do not, nor boxes that are drawn as maps."""
+        if prompts.mask_B1HW is not None:
+            return False
+        return self.decode.prompts.drawing is None or not bool((prompts.labels_BN > 1).any())
+
     def ask(self, prompts: PromptTensors) -> Answer:
-        """All four candidates of B prompts that are points alone."""
-        assert prompts.mask_B1HW is None, "points and boxes share a picture; masks do not"
+        """All four candidates of B prompts that `can_be_asked`."""
+        assert self.can_be_asked(prompts), "masks, and boxes that are drawn, make a picture of their own"
         own_BTC, drawn = self._tokens(prompts)
         first, second = self.decode.blocks
         tokens = first.norm1(first.self_attn(own_BTC, own_BTC, own_BTC))
@@ -217,10 +231,13 @@ class SharedPicture:
             yield
             return
         rows_NS = self.table.rows_NS
-        shared_Nn = rows_NS[:, drawn.index_n]
-        rows_NS[:, drawn.index_n] = drawn.rows_Nn
-        yield
-        rows_NS[:, drawn.index_n] = shared_Nn
+        with self._alone:
+            shared_Nn = rows_NS[:, drawn.index_n]
+            rows_NS[:, drawn.index_n] = drawn.rows_Nn
+            try:
+                yield
+            finally:
+                rows_NS[:, drawn.index_n] = shared_Nn
 
     def _each(self, drawn: list[Drawn | None], step: Callable[[int], Found]) -> list[Found]:
         """One prompt after the other: what it needs stays in the processor's cache."""
