@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from masklet.bench import image, worker
+from masklet.bench import image, limits, worker
 from masklet.bench.family import made_picture
 from masklet.bench.image import ImageJob, measure_image
 from masklet.bench.limits import measure_limits
@@ -96,6 +96,15 @@ def test_where_no_compiler_works_the_row_says_why(monkeypatch: pytest.MonkeyPatc
 def test_limits_are_rates() -> None:
     limits = measure_limits(side=32, megabytes=1, rounds=1)
     assert min(limits.fp32_gflops, limits.bf16_gflops, limits.copy_gbytes) > 0
+
+
+def test_the_faster_of_two_products_is_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    took = iter([4.0, 2.0, 3.0, 1.0])  # by PyTorch and by oneDNN in fp32, by PyTorch in bf16, copying
+    monkeypatch.setattr(limits, "has_fused_operators", lambda weight: weight.dtype == torch.float32)
+    monkeypatch.setattr(limits, "FusedLinear", lambda weight, bias, rows: lambda x: x)
+    monkeypatch.setattr(limits, "_best", lambda work, device, rounds: next(took))
+    found = measure_limits(side=1000, megabytes=1)
+    assert (found.fp32_gflops, found.bf16_gflops) == (1.0, pytest.approx(2 / 3))
 
 
 def test_a_process_of_its_own_answers(builtin_file: Path) -> None:

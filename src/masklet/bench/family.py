@@ -30,6 +30,7 @@ from masklet.image.predictor import ImagePredictor
 from masklet.loading import load
 from masklet.models import sam1, sam2, yolo
 from masklet.models.base import PromptableNetwork
+from masklet.nn.blank import blank
 from masklet.registry import ModelCard, find, is_downloaded
 
 __all__ = [
@@ -143,7 +144,7 @@ def parameters_of(name: str) -> int:
         >>> parameters_of("sam_vit_b")
         93735472
     """
-    with torch.device("meta"):
+    with blank():
         return sum(parameter.numel() for parameter in _network(find(name)).parameters())
 
 

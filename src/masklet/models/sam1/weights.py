@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 
-import torch
 from torch import Tensor
 
 from masklet.models.sam1.config import CONFIGS, SAM1Config, ViTConfig
 from masklet.models.sam1.model import SAM1
+from masklet.nn.blank import blank
 
 __all__ = ["build", "config_of", "shapes_of"]
 
@@ -19,7 +19,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 @cache
 def shapes_of(config: SAM1Config) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor of a network, without building it."""
-    with torch.device("meta"):
+    with blank():
         return {name: tuple(t.shape) for name, t in SAM1(config).state_dict().items()}
 
 
@@ -41,7 +41,7 @@ def _distance(config: SAM1Config, width: int) -> int:
 
 def build(config: SAM1Config, state: Mapping[str, Tensor]) -> SAM1:
     """An fp32 network in evaluation mode, filled from `state`; names and shapes must fit exactly."""
-    with torch.device("meta"):
+    with blank():
         model = SAM1(config)
     floats = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
     model.load_state_dict(floats, strict=True, assign=True)

@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping
 from functools import cache
 
-import torch
 from torch import Tensor
 
 from masklet.models.sam2.config import CONFIGS, HieraConfig, SAM2Config
 from masklet.models.sam2.model import SAM2
+from masklet.nn.blank import blank
 
 __all__ = ["build", "config_of", "shapes_of"]
 
@@ -20,7 +20,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 @cache
 def shapes_of(config: SAM2Config) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor of a network, without building it."""
-    with torch.device("meta"):
+    with blank():
         return {name: tuple(t.shape) for name, t in SAM2(config).state_dict().items()}
 
 
@@ -48,7 +48,7 @@ def _distance(config: SAM2Config, width: int, blocks: int) -> tuple[int, int]:
 
 def build(config: SAM2Config, state: Mapping[str, Tensor]) -> SAM2:
     """An fp32 network in evaluation mode, filled from `state`; names and shapes must fit exactly."""
-    with torch.device("meta"):
+    with blank():
         model = SAM2(config)
     floats = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
     model.load_state_dict(floats, strict=True, assign=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from masklet.models.yolo.config import CONFIGS, YOLOConfig
 from masklet.models.yolo.model import YOLOv8
+from masklet.nn.blank import blank
 
 __all__ = ["build", "config_of", "name_of", "shapes_of"]
 
@@ -22,7 +23,7 @@ HEAD = "model.22."
 @lru_cache(maxsize=32)
 def shapes_of(config: YOLOConfig) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor of a network, without building it."""
-    with torch.device("meta"):
+    with blank():
         return {name: tuple(t.shape) for name, t in YOLOv8(config).state_dict().items()}
 
 
@@ -70,7 +71,7 @@ def build(config: YOLOConfig, state: Mapping[str, Tensor], *, fold: bool = True)
 
     With `fold` its batch normalisations are part of its convolutions, which is as exact and faster.
     """
-    with torch.device("meta"):
+    with blank():
         model = YOLOv8(config)
     floats = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
     model.load_state_dict(floats, strict=True, assign=True)
