@@ -197,7 +197,7 @@ def builtin_both() -> TrainConfig:
     """The memory of the built-in model catches up with its encoder, on made films; stills between keep the clicks."""
     joint = replace(FOLLOWED, rounds=(0.4, 0.2, 0.15, 0.15, 0.1))
     stage = Stage(
-        size=320, batch=2, frames=8, steps=2150, rate=6e-4, rate_end=0.0, shape="linear", prompts=joint, stills=2
+        size=320, batch=2, frames=8, steps=2700, rate=6e-4, rate_end=0.0, shape="linear", prompts=joint, stills=2
     )
     return replace(
         builtin_video(),
