@@ -141,8 +141,9 @@ def test_prompts_that_share_are_those_that_do_not(predictor: ImagePredictor, rgb
     ids=["clicks", "two clicks", "boxes"],
 )
 def test_answers_of_a_predictor_are_those_of_prompts_alone(
-    predictor: ImagePredictor, rgb: np.ndarray, prompts: dict[str, list[list[int]]]
+    predictor: ImagePredictor, rgb: np.ndarray, prompts: dict[str, list[list[int]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("masklet.image.predictor.WORTH", 0)  # the networks here are small
     plain = alone(predictor)
     for one in (predictor, plain):
         one.set_image(rgb)
@@ -150,6 +151,18 @@ def test_answers_of_a_predictor_are_those_of_prompts_alone(
         found, expected = (one.predict(**prompts, multimask=multimask) for one in (predictor, plain))
         np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
         np.testing.assert_allclose(found.logits, expected.logits, atol=1e-3 * expected.logits.std(), rtol=1e-3)
+
+
+def test_one_prompt_of_a_small_network_makes_nothing_to_share(rgb: np.ndarray) -> None:
+    predictor, looks = ImagePredictor(small_network().eval()), []
+    predictor.look = lambda: looks.append(1)  # type: ignore[method-assign,assignment]
+    predictor.set_image(rgb)
+    predictor.predict(points=[20, 30])
+    assert not looks
+    predictor.model.look_at(1024)
+    predictor.set_image(rgb)
+    predictor.predict(points=[20, 30])
+    assert looks
 
 
 def test_what_prompts_share_is_of_one_picture(predictor: ImagePredictor, rgb: np.ndarray) -> None:

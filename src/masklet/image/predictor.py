@@ -27,6 +27,10 @@ __all__ = ["ImagePredictor", "Prediction"]
 
 OBJECTS_AT_ONCE = 32
 """Objects in one batch through the decoder; more take turns, so that memory stays bounded."""
+STRIDE = 16
+"""Pixels of the network's input by places of its features."""
+WORTH = 1024
+"""Places of all prompts of a batch above which it is worth while to make what they share."""
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -65,7 +69,7 @@ class ImagePredictor:
 
     Networks of either family will do. `precision` is that of the encoder's matrix products; prompts are always
     answered in fp32. On processors points and boxes share what is the same for all of them, which is made once a
-    picture, with the first of them.
+    picture, with the first of them; one prompt on a small network is asked alone.
 
     Example:
         >>> predictor = ImagePredictor(model)
@@ -197,7 +201,8 @@ class ImagePredictor:
 
     def _candidates(self, group: _Group) -> MaskPrediction:
         """By what they share, or by the network's own verb."""
-        shared = self.look() if group.prompts.mask_B1HW is None else None
+        places = len(group.members) * (self.model.picture_size // STRIDE) ** 2
+        shared = self.look() if group.prompts.mask_B1HW is None and places > WORTH else None
         if shared is not None and shared.can_be_asked(group.prompts):
             return shared.ask(group.prompts).candidates(list(range(len(group.members))))
         assert self._features is not None
