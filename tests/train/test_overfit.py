@@ -97,9 +97,9 @@ def test_three_films(tmp_path: Path) -> None:
     stage = replace(CONFIG.stages[0], batch=2, frames=3, steps=50, rate=5e-4, rate_end=1e-4, prompts=prompts)
     config = replace(CONFIG, start="builtin", stages=(stage,))
     loss, found = learnt(config, store_squares(tmp_path / "films", 3, frames=5), tmp_path / "out")
-    assert loss[1] < 0.25 * loss[0]  # measured: 4.5 and 0.37
-    assert found[0] < 0.7  # measured: 0.47 and 0.96
-    assert found[1] > 0.85
+    assert loss[1] < 0.25 * loss[0]  # measured with the sixth version: 1.64 and 0.37
+    assert found[1] > 0.85  # measured: 0.74 and 0.93
+    assert 1 - found[1] < 0.5 * (1 - found[0])  # more than half of what was missing is learnt, however good the start
 
 
 def test_pixels_are_normalised_as_the_networks_want_them() -> None:
