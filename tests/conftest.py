@@ -35,7 +35,7 @@ def tracking_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from safetensors.torch import save_file
 
     from masklet.models.sam2 import CONFIGS, SAM2
-    from masklet.train.start import initialise
+    from masklet.train.initialization import initialise
 
     with torch.random.fork_rng():
         torch.manual_seed(2)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import masklet
+from helpers.reference import GOLDEN, module_at, picture
 from masklet import SAM
 from masklet.masks import iou
 from masklet.registry import BUILTIN, MODELS
-from reference import GOLDEN, module_at, picture
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hostile import Hostile, Maker, repickled, saved, words_of_refusal
+from helpers.hostile_files import Hostile, Maker, repickled, saved, words_of_refusal
+from helpers.reference import published_shapes
 from masklet.checkpoints import check_finite, check_fit, read_metadata, read_tensors, recognise
 from masklet.errors import CheckpointError
-from reference import published_shapes
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2, dtype=torch.int64)}
 

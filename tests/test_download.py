@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from masklet.checkpoints import cache_dir, download, fetch, transfer
+from masklet.checkpoints import cache_dir, download
 from masklet.errors import DownloadError
 
 pytestmark = pytest.mark.network
@@ -72,7 +72,7 @@ def direct(monkeypatch: pytest.MonkeyPatch) -> None:
     """No proxy, no waiting between tries, no leftovers of the environment."""
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.delenv("MASKLET_OFFLINE", raising=False)
-    monkeypatch.setattr(transfer, "_PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(download, "_PAUSES", (0.0, 0.0, 0.0))
 
 
 @pytest.fixture
@@ -260,7 +260,7 @@ def test_offline_can_be_switched_off(server: Server, target: Path, monkeypatch: 
 
 def test_a_full_disk_is_noticed_first(server: Server, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(transfer.shutil, "disk_usage", lambda _: usage(10, 0, 5_000_000))
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: usage(10, 0, 5_000_000))
     refused(lambda: download(server.url, target), target, "has 5.0 MB free and 68.2 MB are needed")
     assert not part_of(target).exists()
 
@@ -299,7 +299,7 @@ def test_the_cache_folder_is_the_platforms(
     for name in ("MASKLET_HOME", "XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    monkeypatch.setattr(fetch.sys, "platform", platform)
+    monkeypatch.setattr(download.sys, "platform", platform)
     if variable:
         monkeypatch.setenv(variable, str(tmp_path / "chosen"))
     assert cache_dir() == tmp_path / expected

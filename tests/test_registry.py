@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from helpers.reference import published_shapes
 from masklet import registry
 from masklet.errors import CheckpointError, DownloadError, UnknownModelError
 from masklet.registry import BUILTIN, MODELS, ModelCard, find, is_downloaded, locate, resolve
-from reference import published_shapes
 
 MANIFESTS = Path(__file__).parent / "golden" / "manifests"
 SIZES = {"tiny": "t", "small": "s", "base_plus": "b", "large": "l"}

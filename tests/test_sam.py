@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.reference import picture
 from masklet import SAM
 from masklet.errors import InputError
-from reference import picture
 
 RGB = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
 

@@ -10,9 +10,9 @@ import pytest
 
 from masklet import SAM
 from masklet.errors import InputError, PromptError
-from masklet.image.everything import EverythingOptions
+from masklet.image.automatic_mask_generator import EverythingOptions
 from masklet.masks.rle import encode
-from masklet.sam import everything
+from masklet.sam import arguments
 from masklet.video import Following, FollowOptions, Found, TrackOptions
 
 CENTRE = EverythingOptions(
@@ -97,8 +97,8 @@ def test_later_looks_ask_only_where_nothing_is_followed(
         asked.append(options)
         return SimpleNamespace(predicted_ious=[0.9], rles=[encode(rgb[..., 0] > 200)])
 
-    monkeypatch.setattr(everything, "segment_everything", recorded)
-    find = everything.EverythingFinder(tracker.predictor, EverythingOptions(points_per_side=4))
+    monkeypatch.setattr(arguments, "segment_everything", recorded)
+    find = arguments.EverythingFinder(tracker.predictor, EverythingOptions(points_per_side=4))
     half = np.zeros((2, 4), bool)
     half[:, :2] = True
     assert [found.score for found in find(small_film[0])] == [0.9]
@@ -108,7 +108,7 @@ def test_later_looks_ask_only_where_nothing_is_followed(
     [grid] = asked[1].point_grids or ()
     assert sorted(map(tuple, grid.tolist())) == [(x, y) for x in (0.625, 0.875) for y in (0.125, 0.375, 0.625, 0.875)]
     assert len(asked) == 2
-    with_crops = everything.EverythingFinder(tracker.predictor, EverythingOptions(crop_n_layers=1))
+    with_crops = arguments.EverythingFinder(tracker.predictor, EverythingOptions(crop_n_layers=1))
     with_crops.beyond(small_film[0], half)
     assert asked[2].crop_n_layers == 1
     assert asked[2].points_per_side == 32

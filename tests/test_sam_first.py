@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from helpers.reference import GOLDEN, module_at, picture
 from masklet import SAM
 from masklet.cli.main import app
 from masklet.errors import ModelError, PromptError
-from masklet.loading import load
-from reference import GOLDEN, module_at, picture
+from masklet.load_model import load
 
 RGB = picture()
 CENTRE = [RGB.shape[1] // 2, RGB.shape[0] // 2]
@@ -26,7 +26,7 @@ def mobile_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from safetensors.torch import save_file
 
     from masklet.models.sam1 import CONFIGS
-    from masklet.models.sam1.weights import shapes_of
+    from masklet.models.sam1.state_dict import shapes_of
 
     path, shapes = tmp_path_factory.mktemp("weights") / "called_anything.safetensors", shapes_of(CONFIGS["mobile_sam"])
     filled = module_at(GOLDEN / "fill.py").fill_state_dict(shapes)
@@ -128,8 +128,7 @@ def test_a_file_of_transformers_is_read(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     from masklet.models.sam1 import CONFIGS
-    from masklet.models.sam1.naming import to_transformers
-    from masklet.models.sam1.weights import shapes_of
+    from masklet.models.sam1.state_dict import shapes_of, to_transformers
 
     state = {
         n: torch.full(s, i / 100, dtype=torch.float16)

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.train_data import store_discs
 from masklet import SAM
 from masklet.errors import CheckpointError, InputError
 from masklet.train.loop import Progress
-from train.making import store_discs
 
 RGB = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
 FAST = ("stage.prompts.rounds=[1.0]", "report_every=1", "picture_every=1")

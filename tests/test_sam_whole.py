@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from masklet import SAM
-from masklet.image.everything import EverythingOptions, segment_everything
+from masklet.image.automatic_mask_generator import EverythingOptions, segment_everything
 
 LOOSE = EverythingOptions(points_per_side=3, pred_iou_thresh=0, stability_score_thresh=0)
 NONE = EverythingOptions(points_per_side=1, pred_iou_thresh=0, stability_score_thresh=1, stability_score_offset=1e9)

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.yolo_files import NAMES, TINY, network, save
+from helpers.yolo_stub import loaded
 from masklet.detect.yolo import YOLODetector
 from masklet.errors import InputError, MissingExtraError, PromptError, SourceError
 from masklet.models.yolo import CONFIGS
 from masklet.yolo import YOLO, FastSAM
-from yolo_files import NAMES, TINY, network, save
-from yolo_stub import loaded
 
 RED, GREEN = (30, 30, 90, 70), (100, 20, 190, 90)
 

@@ -15,8 +15,8 @@ from typing import Any, Literal
 import numpy as np
 
 from masklet.checkpoints import Progress
-from masklet.detect.base import Detections, DetectOptions
 from masklet.detect.clip import CLIP, Likeness, open_clip
+from masklet.detect.detector import Detections, DetectOptions
 from masklet.detect.fastsam import meant_by_prompts, meant_by_texts
 from masklet.detect.yolo import YOLODetector
 from masklet.errors import InputError, PromptError

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from annotate.making import NAMES, Blobs, make_photos, picture
+from helpers.annotate_data import NAMES, Blobs, make_photos, picture
 from masklet import auto_annotate
 from masklet.annotate import AnnotateOptions, Progress, Summary, annotate
 from masklet.datasets import open_dataset
@@ -213,10 +213,10 @@ def test_a_picture_is_encoded_once_for_all_its_boxes(
 ) -> None:
     from PIL import Image
 
-    from masklet.annotate import finding
+    from masklet.annotate import labeler
     from masklet.image import ImagePredictor
 
-    monkeypatch.setattr(finding, "MOST_AT_ONCE", 2)
+    monkeypatch.setattr(labeler, "MOST_AT_ONCE", 2)
     encoded: list[object] = []
     set_image = ImagePredictor.set_image
     monkeypatch.setattr(ImagePredictor, "set_image", lambda self, rgb: (encoded.append(rgb), set_image(self, rgb))[1])
@@ -249,10 +249,10 @@ def test_pictures_are_in_memory_one_batch_at_a_time(tmp_path: Path, monkeypatch:
 
     from PIL import Image
 
-    from masklet.annotate import finding
+    from masklet.annotate import labeler
 
     live = most = 0
-    read = finding.from_file
+    read = labeler.from_file
 
     def gone() -> None:
         nonlocal live
@@ -266,7 +266,7 @@ def test_pictures_are_in_memory_one_batch_at_a_time(tmp_path: Path, monkeypatch:
         weakref.finalize(found.rgb, gone)
         return found
 
-    monkeypatch.setattr(finding, "from_file", counted)
+    monkeypatch.setattr(labeler, "from_file", counted)
     (tmp_path / "many").mkdir()
     for number in range(120):
         Image.fromarray(picture(number, (44, 60))).save(tmp_path / "many" / f"{number}.bmp")

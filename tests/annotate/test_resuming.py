@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from annotate.making import Blobs, contents, make_photos
-from masklet.annotate import AnnotateOptions, Summary, annotate, auto_annotate, journal
+from helpers.annotate_data import Blobs, contents, make_photos
+from masklet.annotate import AnnotateOptions, Summary, annotate, auto_annotate, resume_log
 from masklet.errors import InputError, MaskletWarning, OutputError, StateError
 
-DRIVER = Path(__file__).with_name("driver.py")
+DRIVER = Path(__file__).parents[1] / "helpers" / "annotate_driver.py"
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def test_a_full_disk_is_said_and_leaves_whole_lines(
         room -= taken
         return write(descriptor, bytes(data[:taken]))
 
-    monkeypatch.setattr(journal.os, "write", short)
+    monkeypatch.setattr(resume_log.os, "write", short)
     with pytest.raises(OutputError, match=r"No space left on device.*is kept: make room and run the same again"):
         label(photos, out)
     monkeypatch.undo()
@@ -184,7 +184,7 @@ def test_a_full_disk_is_said_and_leaves_whole_lines(
 def test_labels_for_which_there_is_no_room_come_with_the_next_run(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from masklet.layouts import yolo
+    from masklet.datasets.formats import yolo
 
     write, written = yolo.write_text, 0
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cli.films import write_film
-from masklet.cli import following, journal
+from helpers.cli_videos import write_film
+from masklet.cli import track_job, track_resume
 from masklet.cli.main import run
 
 
@@ -65,6 +65,6 @@ def film(folder: Path, small_film: np.ndarray) -> Path:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch, tracker: Any) -> None:
     """The command gets the small tracker, whatever model is asked for, and saves its state every second frame."""
-    monkeypatch.setattr(following, "open_model", lambda *_: tracker)
-    monkeypatch.setattr(journal, "EVERY_FRAMES", 2)
-    monkeypatch.setattr(journal, "SHARE", 0)
+    monkeypatch.setattr(track_job, "open_model", lambda *_: tracker)
+    monkeypatch.setattr(track_resume, "EVERY_FRAMES", 2)
+    monkeypatch.setattr(track_resume, "SHARE", 0)

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 import masklet.detect
-from annotate.making import Blobs, make_photos
+from helpers.annotate_data import Blobs, make_photos
 
 
 @pytest.fixture
 def blobs(monkeypatch: pytest.MonkeyPatch) -> Blobs:
     """Whatever detector is named, blobs are found; made anew for each run."""
-    from masklet.detect.plain import ChosenFrom
+    from masklet.detect.adapters import ChosenFrom
 
     detector = Blobs()
     monkeypatch.setattr(masklet.detect, "open_detector", lambda what, options, device="": ChosenFrom(detector, options))

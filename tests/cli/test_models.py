@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from helpers.yolo_files import TINY, network, save
 from masklet import __version__, registry
 from masklet.registry import MODELS
-from yolo_files import TINY, network, save
 
 Masklet = Callable[..., Any]
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from masklet.cli import job
+from masklet.cli import segment_job
 from masklet.sam import SAM
 
 Masklet = Callable[..., Any]
@@ -92,7 +92,7 @@ def test_a_model_is_not_loaded_for_nothing(masklet: Masklet, folder: Path, monke
     def must_not(*_: object) -> None:
         raise AssertionError("loaded")
 
-    monkeypatch.setattr(job, "open_model", must_not)
+    monkeypatch.setattr(segment_job, "open_model", must_not)
     for line in (["segment", "gone.png"], ["segment", "gone.png", "gone2.png"], ["segment", "a.png", "--out", "a.png"]):
         assert masklet(*line, "--point", "5,5").code == 2
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from masklet.datasets import open_dataset
-from masklet.evaluate.davis import davis_under, truth_of
+from masklet.evaluate.davis_sequences import davis_under, truth_of
 
 SMALL = ("--size", "96x64", "--frames", "8", "--difficulty", "reentry")
 
@@ -66,7 +66,9 @@ def test_bodies_join_the_difficulties(
     masklet: Callable[..., Any], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[list[str]] = []
-    monkeypatch.setattr("masklet.synth.write_clips", lambda out, plan, count, names: asked.append(list(names)) or [])
+    monkeypatch.setattr(
+        "masklet.synthetic.write_clips", lambda out, plan, count, names: asked.append(list(names)) or []
+    )
     assert masklet("synth", "clips", "--bodies", "--difficulty", "twins").code == 0
     assert masklet("synth", "clips", "--bodies", "--difficulty", "bodies").code == 0
     assert masklet("synth", "clips", "--bodies").code == 0

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cli.films import FRAMES, PROMPTS, played, written
-from masklet.cli import following, job, watch
-from masklet.cli.outputs import SAVES
-from masklet.formats import SINKS, read_tracks
+from helpers.cli_videos import FRAMES, PROMPTS, played, written
+from masklet.cli import progress, segment_job, track_job
+from masklet.cli.track_outputs import SAVES
+from masklet.writers import SINKS, read_tracks
 
 pytestmark = pytest.mark.filterwarnings("default::masklet.errors.MaskletWarning")
 
@@ -93,7 +93,7 @@ def test_quiet_prints_nothing(masklet: Masklet, small: None, film: Path) -> None
 def test_progress_is_a_plain_line_where_there_is_no_terminal(
     masklet: Masklet, small: None, film: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "PLAIN_EVERY_S", 0.0)
+    monkeypatch.setattr(progress, "PLAIN_EVERY_S", 0.0)
     outcome = masklet("track", film, *PROMPTS, "--both")
     lines = outcome.err.splitlines()
     assert lines[0] == "masklet: looking back, at frame 3"
@@ -126,7 +126,7 @@ def test_a_session_is_left_to_edit(masklet: Masklet, small: None, film: Path, tr
 @pytest.fixture
 def camera(monkeypatch: pytest.MonkeyPatch, small_film: np.ndarray) -> None:
     """Camera 0: an endless film of which every frame is waited for."""
-    from masklet.media import streams
+    from masklet.media import video_stream
 
     class Capture:
         number = -1
@@ -145,9 +145,9 @@ def camera(monkeypatch: pytest.MonkeyPatch, small_film: np.ndarray) -> None:
         def release(self) -> None:
             pass
 
-    opened = streams.open_camera
-    monkeypatch.setattr(streams, "open_capture", lambda _: Capture())
-    monkeypatch.setattr(streams, "open_camera", lambda number, ahead, _: opened(number, ahead, "wait"))
+    opened = video_stream.open_camera
+    monkeypatch.setattr(video_stream, "open_capture", lambda _: Capture())
+    monkeypatch.setattr(video_stream, "open_camera", lambda number, ahead, _: opened(number, ahead, "wait"))
 
 
 def test_a_camera_is_followed_up_to_a_frame_and_prompted_late(
@@ -164,14 +164,14 @@ def test_a_camera_is_followed_up_to_a_frame_and_prompted_late(
 def test_ctrl_c_ends_an_endless_source(
     masklet: Masklet, small: None, folder: Path, camera: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keep = following._Run._keep
+    keep = track_job._Run._keep
 
     def interrupted(self: Any, frame: Any, session: Any) -> None:
         keep(self, frame, session)
         if frame.frame == 13:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(following._Run, "_keep", interrupted)
+    monkeypatch.setattr(track_job._Run, "_keep", interrupted)
     outcome = masklet("track", "0", "--point", "20,25", "--save", "video,coco", "--out", "o")
     assert outcome.code == 130
     files = "o/camera 0_overlay.mp4, o/camera 0_masks.jsonl"
@@ -224,10 +224,10 @@ def test_bad_command_line(
     monkeypatch: pytest.MonkeyPatch,
     camera: None,
 ) -> None:
-    from masklet.media import streams
+    from masklet.media import video_stream
 
     if " 7 " in line:
-        monkeypatch.setattr(streams, "open_capture", lambda _: None)
+        monkeypatch.setattr(video_stream, "open_capture", lambda _: None)
     Path("empty.mp4").touch()
     Path("nothing").mkdir()
     outcome = masklet(*line.split(" "))
@@ -256,7 +256,7 @@ def test_a_model_is_not_loaded_for_nothing(masklet: Masklet, film: Path, monkeyp
     def must_not(*_: object) -> None:
         raise AssertionError("loaded")
 
-    monkeypatch.setattr(job, "open_model", must_not)
-    monkeypatch.setattr(following, "open_model", must_not)
+    monkeypatch.setattr(segment_job, "open_model", must_not)
+    monkeypatch.setattr(track_job, "open_model", must_not)
     for line in (["gone.mp4"], [film, "--out", film], [film, "--save", "jpg"], [film, "--object", "x"]):
         assert masklet("track", *line, "--point", "5,5").code == 2

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cli.films import FRAMES, PROMPTS, Tracked, played, write_film, written
-from masklet.cli import following, journal, watch
-from masklet.cli.interrupt import unbroken
+from helpers.cli_videos import FRAMES, PROMPTS, Tracked, played, write_film, written
+from masklet.cli import progress, track_job, track_resume
+from masklet.cli.console import unbroken
 from masklet.errors import OutputError, SourceError
-from masklet.formats import read_tracks
+from masklet.writers import read_tracks
 
 pytestmark = pytest.mark.filterwarnings("default::masklet.errors.MaskletWarning")
 
@@ -28,7 +28,13 @@ Masklet = Callable[..., Any]
 
 def driven(trouble: Tracked, *words: str) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own, with trouble at a frame."""
-    command = [sys.executable, str(Path(__file__).parent / "driver.py"), json.dumps(trouble), "track", *words]
+    command = [
+        sys.executable,
+        str(Path(__file__).parents[1] / "helpers" / "cli_driver.py"),
+        json.dumps(trouble),
+        "track",
+        *words,
+    ]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
@@ -49,7 +55,7 @@ def test_a_killed_run_is_resumed_to_the_same_end(
     assert lines.read_text().count("\n") == (5 if way == "--both" else 3)
     with lines.open("a") as file:
         file.write('{"frame":5,"time":0.5,"si')  # as a kill in the middle of a line leaves it
-    monkeypatch.setattr(watch, "PLAIN_EVERY_S", 0.0)
+    monkeypatch.setattr(progress, "PLAIN_EVERY_S", 0.0)
     resumed = masklet("track", *words, "--out", "cut", "--resume")
     assert resumed.code == 0, resumed.err
     assert "looking back" not in resumed.err
@@ -93,7 +99,7 @@ def test_ctrl_c_waits_for_what_is_being_written() -> None:
 
 def stopped(masklet: Masklet, monkeypatch: pytest.MonkeyPatch, at: int, error: BaseException, *words: object) -> Any:
     """A run in which `error` comes after so many frames."""
-    keep = following._Run._keep
+    keep = track_job._Run._keep
 
     def broken(self: Any, frame: Any, session: Any) -> None:
         if self.tally.frames == at:
@@ -101,7 +107,7 @@ def stopped(masklet: Masklet, monkeypatch: pytest.MonkeyPatch, at: int, error: B
         keep(self, frame, session)
 
     with monkeypatch.context() as patched:
-        patched.setattr(following._Run, "_keep", broken)
+        patched.setattr(track_job._Run, "_keep", broken)
         return masklet("track", "film.mp4", *words)
 
 
@@ -182,7 +188,7 @@ def test_nothing_to_resume_is_said(masklet: Masklet, small: None, film: Path, mo
     outcome = masklet("track", film, *PROMPTS, "--out", "o", "--resume")
     assert outcome.code == 0
     assert outcome.err.startswith("masklet: nothing to resume in o/.film.track, there is no interrupted run: beginning")
-    monkeypatch.setattr(journal, "EVERY_FRAMES", 99)
+    monkeypatch.setattr(track_resume, "EVERY_FRAMES", 99)
     assert stopped(masklet, monkeypatch, 5, KeyboardInterrupt(), *PROMPTS, "--out", "o").code == 130
     outcome = masklet("track", film, *PROMPTS, "--out", "o", "--resume")
     assert outcome.code == 0
@@ -238,7 +244,7 @@ def test_a_source_that_changed_is_not_resumed(
 
 
 def test_two_runs_do_not_share_a_folder(masklet: Masklet, small: None, film: Path) -> None:
-    held = journal.Journal(Path("o"), "film")
+    held = track_resume.Journal(Path("o"), "film")
     held.hold()
     outcome = masklet("track", film, *PROMPTS, "--out", "o")
     assert outcome.code == 2

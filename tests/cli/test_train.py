@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cli.conftest import Outcome
-from masklet.loading import load
-from train.making import store_discs, store_squares
+from helpers.train_data import store_discs, store_squares
+from masklet.load_model import load
 
 Masklet = Callable[..., Outcome]
 SMALL = ("--size", 64, "--frames", 2, "--workers", 0, "--device", "cpu", "--set", "stage.prompts.rounds=[1.0]")

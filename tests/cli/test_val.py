@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cli.conftest import Outcome
-from made_truth import Oracle, late, store_film, store_still, two_objects
+from helpers.synthetic_truth import Oracle, late, store_film, store_still, two_objects
 from masklet import SAM
 from masklet.cli import val
 from masklet.evaluate import Validation

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.making import (
+from helpers.dataset_files import (
     BOX,
     HEIGHT,
     WIDTH,
@@ -26,9 +26,9 @@ from datasets.making import (
     text,
     yolo,
 )
+from helpers.video_files import cut
 from masklet.datasets import check, open_dataset
 from masklet.errors import MaskletError, SourceError
-from media.filming import cut
 
 
 def halved(path: Path) -> None:

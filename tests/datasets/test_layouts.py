@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.making import (
+from helpers.dataset_files import (
     BOX,
     HEIGHT,
     RING,
@@ -31,10 +31,10 @@ from datasets.making import (
 )
 from masklet.datasets import Annotated, Dataset, open_dataset
 from masklet.errors import MissingExtraError, SourceError
-from masklet.formats import CocoWriter, MaskWriter, PngWriter, YoloWriter
 from masklet.media import open_video
-from masklet.media.pictures import from_file
+from masklet.media.image import from_file
 from masklet.results import Masks, Results
+from masklet.writers import CocoWriter, MaskWriter, PngWriter, YoloWriter
 
 FULL_RING = RING.copy()
 FULL_RING[26:30, 38:44] = True

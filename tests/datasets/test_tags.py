@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.making import RING, coco, films, picture, stills, text, yolo
+from helpers.dataset_files import RING, coco, films, picture, stills, text, yolo
 from masklet.datasets import Tag, check, open_dataset
 from masklet.masks import rle
 

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.making import BOX, HEIGHT, OBJECTS, RING, WIDTH, label_map, picture, png, same_masks, text
-from datasets.making_tools import cvat, labelme, packed, points, rows_of, voc
+from helpers.dataset_files import BOX, HEIGHT, OBJECTS, RING, WIDTH, label_map, picture, png, same_masks, text
+from helpers.labeling_tool_files import cvat, labelme, packed, points, rows_of, voc
 from masklet.datasets import Annotated, DataError, Dataset, Tag, check, open_dataset
-from masklet.datasets.xmls import parse_xml, pieces_of, read_xml
+from masklet.datasets.xml_reader import parse_xml, pieces_of, read_xml
 from masklet.errors import SourceError
-from masklet.formats.palette import davis_palette
+from masklet.masks.label_map import davis_palette
 
 BOMB = (
     '<?xml version="1.0"?><!DOCTYPE annotations [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>'
@@ -274,7 +274,7 @@ def test_an_xml_that_is_damaged_or_hostile_is_refused(tmp_path: Path) -> None:
 
 
 def test_pieces_are_where_they_say_in_any_alphabet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("masklet.datasets.xmls.CHUNK", 7)
+    monkeypatch.setattr("masklet.datasets.xml_reader.CHUNK", 7)
     content = "<a>\n<!-- ñ --> <b n='猫'><c/>ü</b><b n='2'/> <d>x</d></a>"
     file = text(tmp_path / "a.xml", content)
     raw = file.read_bytes()

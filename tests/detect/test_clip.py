@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from masklet.detect.clip import open_clip
-from masklet.detect.hub_files import quiet
+from masklet.detect.huggingface_files import quiet
 from masklet.errors import CheckpointError, DownloadError, MissingExtraError
 
 

@@ -10,15 +10,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from helpers.yolo_files import NAMES, TINY, TINY_SEG, network, save
+from helpers.yolo_stub import COLOURS, loaded
 from masklet.detect import Detections, DetectOptions, Detector
-from masklet.detect import yolo_loading as loading
+from masklet.detect import yolo as loading
 from masklet.detect.letterbox import Letterbox
-from masklet.detect.yolo import YOLODetector, candidates, choose
-from masklet.detect.yolo_loading import load_yolo
+from masklet.detect.yolo import YOLODetector, candidates, choose, load_yolo
 from masklet.errors import CheckpointError, DownloadError, InputError, UnknownModelError
 from masklet.models.yolo import RawDetections
-from yolo_files import NAMES, TINY, TINY_SEG, network, save
-from yolo_stub import COLOURS, loaded
 
 SIZES = [(480, 640), (640, 480), (333, 500), (501, 331), (1080, 1920), (97, 41), (64, 64)]
 PAINT = {0: (255, 0, 0), 1: (0, 255, 0), 2: (0, 0, 255)}

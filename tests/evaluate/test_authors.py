@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import pytest
 
-from evaluate.made_predictions import (
+from helpers.predictions import (
     named_as_lvos,
     store_davis,
     store_lvos,
@@ -31,11 +31,11 @@ from evaluate.made_predictions import (
     worse,
 )
 from masklet import SAM
-from masklet.datasets.labels import read_labels
-from masklet.evaluate.click_data import Clickable
-from masklet.evaluate.clicks import ClickedObject, _curves, click_report
-from masklet.evaluate.predicting import films_of, predict
-from masklet.evaluate.scoring import Score, ScoreOptions, score
+from masklet.datasets.label_maps import read_labels
+from masklet.evaluate.benchmark_predictions import films_of, predict
+from masklet.evaluate.benchmark_scoring import Score, ScoreOptions, score
+from masklet.evaluate.image_click_datasets import Clickable
+from masklet.evaluate.image_clicks import ClickedObject, _curves, click_report
 from masklet.image import Prediction
 from masklet.prompts import ObjectPrompt
 

@@ -16,15 +16,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from evaluate.made_predictions import FRAMES, store_davis, two, worse
-from evaluate.made_scribbles import Recorded, line, store_scribbles, ticking
 from evaluate.test_authors import CLOSE, REAL, authors, said
-from masklet.datasets.labels import read_labels
-from masklet.evaluate.davis import davis_under
-from masklet.evaluate.scribble_data import Drawn
+from helpers.predictions import FRAMES, store_davis, two, worse
+from helpers.scribbles import Recorded, line, store_scribbles, ticking
+from masklet.datasets.label_maps import read_labels
+from masklet.evaluate.davis_sequences import davis_under
 from masklet.evaluate.scribble_report import scribbles_report
-from masklet.evaluate.scribble_robot import draw
-from masklet.evaluate.scribbles import ScribbledRow, ScribbleOptions, evaluate_scribbles, samples_of
+from masklet.evaluate.scribble_robot import Drawn, draw
+from masklet.evaluate.video_scribbles import ScribbledRow, ScribbleOptions, evaluate_scribbles, samples_of
 
 NEEDED = ("skimage", "sklearn", "networkx", "pandas", "absl", "six")
 OLD_NAMES = """

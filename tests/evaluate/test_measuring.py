@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from made_truth import late, store_film, store_still, two_objects
+from helpers.synthetic_truth import late, store_film, store_still, two_objects
 from masklet import SAM
-from masklet.cli.evaluating.measuring import Asked, Measurement, measure
+from masklet.cli.eval.runner import Asked, Measurement, measure
 from masklet.cli.main import run
 from masklet.errors import OutputError, SourceError
 from masklet.evaluate.synthetic import Scene
@@ -88,7 +88,7 @@ def stop_after(steps: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
 
         yield step
 
-    monkeypatch.setattr("masklet.cli.evaluating.measuring.counting", counting)
+    monkeypatch.setattr("masklet.cli.eval.runner.counting", counting)
 
 
 @pytest.mark.parametrize("steps", range(1, 4 * STEPS + 1))

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluate.test_predicting import Knows, steady
-from made_truth import FRAMES, store_film
+from evaluate.test_benchmark_predictions import Knows, steady
+from helpers.synthetic_truth import FRAMES, store_film
 from masklet.cli.main import run
 from masklet.errors import InputError, MaskletError, SourceError, StateError, UnknownModelError
+from masklet.evaluate.benchmark_predictions import films_of, predict
+from masklet.evaluate.benchmark_scoring import score
 from masklet.evaluate.parallel import go_through, predict_apart
-from masklet.evaluate.predicting import films_of, predict
-from masklet.evaluate.scoring import score
 
 SIZE = 96
 

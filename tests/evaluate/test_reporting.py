@@ -12,17 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.making import picture, text
-from evaluate.made_predictions import FRAMES, HEIGHT, WIDTH, store_maps, store_objects, two
+from helpers.dataset_files import picture, text
+from helpers.predictions import FRAMES, HEIGHT, WIDTH, store_maps, store_objects, two
 from masklet.cli.main import run
 from masklet.errors import SourceError
+from masklet.evaluate.benchmark_scoring import SCORES, Score, ScoredObject, score
 from masklet.evaluate.metrics import Statistics
-from masklet.evaluate.reporting import PUBLISHED, ReportOptions, write_report
-from masklet.evaluate.reporting.comparing import compare
-from masklet.evaluate.reporting.page import RULES
-from masklet.evaluate.reporting.published import BENCHMARKS
-from masklet.evaluate.reporting.rows import APART, sequences, worst_frames
-from masklet.evaluate.scoring import SCORES, Score, ScoredObject, score
+from masklet.evaluate.report import PUBLISHED, ReportOptions, write_report
+from masklet.evaluate.report.html import RULES
+from masklet.evaluate.report.published_results import BENCHMARKS, compare
+from masklet.evaluate.report.sequence_tables import APART, sequences, worst_frames
 
 HOSTILE = "<script>alert('1')<&script>|`[x](http:"
 BAD = 4

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from made_truth import late, store_film
+from helpers.synthetic_truth import late, store_film
 from masklet import SAM
 from masklet.cli.main import run
 

@@ -19,9 +19,9 @@ import pytest
 from masklet import SAM
 from masklet.cli.main import run
 from masklet.errors import InputError
-from masklet.evaluate.films import FilmRow
+from masklet.evaluate.semi_supervised_vos import FilmRow
 from masklet.evaluate.synthetic import SUITE, VERSION, Scene, evaluate_synthetic, scenes, synthetic_report
-from masklet.synth import DIFFICULTIES, Clip
+from masklet.synthetic import DIFFICULTIES, Clip
 
 STORED = Path(__file__).with_name(f"synthetic_v{VERSION}.json")
 THUMBNAIL = (16, 9)
@@ -106,7 +106,7 @@ class Knowing:
         self.said: dict[int, Any] = {}
 
     def session(self, source: list[Path]) -> Knowing:
-        from masklet.evaluate.davis import DavisSequence, truth_of
+        from masklet.evaluate.davis_sequences import DavisSequence, truth_of
 
         masks = tuple(path.parents[3] / "Annotations" / "480p" / path.parent.name / path.name for path in source)
         self.labels = truth_of(DavisSequence("clip", tuple(source), masks))

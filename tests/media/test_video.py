@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.video_files import Shot, film
 from masklet.errors import MaskletWarning, SourceError, StateError
 from masklet.media import Frame, Picture, Video, open_video
-from media.filming import Shot, film
 
 SHADES = np.stack([np.full((4, 6, 3), 20 * value, np.uint8) for value in range(12)])
 

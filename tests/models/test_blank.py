@@ -8,7 +8,7 @@ import sys
 import torch
 
 from masklet.models.sam2 import CONFIGS, SAM2
-from masklet.nn.blank import blank
+from masklet.nn.meta_init import blank
 
 
 def test_a_blank_network_has_the_shapes_and_no_numbers() -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from helpers.networks import small_network
+from helpers.train_data import store_discs, store_squares
 from masklet.models.sam2 import CONFIGS
-from networks import small_network
-from train.making import store_discs, store_squares
 
 
 @pytest.fixture(scope="session")
@@ -32,4 +32,4 @@ def tiny_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def no_download(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random weights for the built-in trunk, so that no other package is needed."""
-    monkeypatch.setattr("masklet.train.start.fill_trunk", lambda trunk: None)
+    monkeypatch.setattr("masklet.train.initialization.fill_trunk", lambda trunk: None)

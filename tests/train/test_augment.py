@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from helpers.train_data import PLAIN, disc
 from masklet.train.augment import Colours, View, draw_colours, draw_view, recoloured
 from masklet.train.config import AugmentConfig
-from train.making import PLAIN, disc
 
 
 def shown(height: int, width: int, x: float, y: float, radius: float) -> tuple[np.ndarray, np.ndarray]:

@@ -12,14 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.train_data import FakeEntry, films, numbers_in, stills_of, tiny
 from masklet.datasets import open_dataset, open_mixture
 from masklet.errors import InputError, SourceError
-from masklet.synth import DIFFICULTIES, Collected, Drawn, Synthesiser
+from masklet.synthetic import DIFFICULTIES, Collected, Drawn, Synthesiser
 from masklet.train.augment import View
 from masklet.train.config import PromptConfig, SourceConfig, Stage, TrainConfig
-from masklet.train.data import APART, ClipBatch, Samples, batches, pools_of
-from masklet.train.mixture import Material, open_material
-from train.making import FakeEntry, films, numbers_in, stills_of, tiny
+from masklet.train.data import APART, ClipBatch, Material, Samples, batches, open_material, pools_of
 
 LONG = FakeEntry("long", tuple(range(30)))
 

@@ -12,17 +12,17 @@ import pytest
 import torch
 from PIL import Image
 
+from helpers.networks import small_network
+from helpers.train_data import QUICK, TINY, different, store_discs, tiny, weights_of
 from masklet.datasets import DataPaths
 from masklet.errors import CheckpointError, InputError, MaskletWarning, OutputError, StateError
 from masklet.models.sam2 import CONFIGS, SAM2
-from masklet.train import encoding, loop
+from masklet.train import feature_cache, loop
 from masklet.train.config import TrainConfig
+from masklet.train.initialization import has_checkpointing
 from masklet.train.loop import Machine, Progress, train
 from masklet.train.lora import is_adapter
 from masklet.train.recipes import PARTS
-from masklet.train.start import has_checkpointing
-from networks import small_network
-from train.making import QUICK, TINY, different, store_discs, tiny, weights_of
 
 HERE = Machine("cpu", workers=0)
 pytestmark = pytest.mark.usefixtures("tiny_network")
@@ -125,7 +125,7 @@ def test_how_often_it_reports_may_change_and_nothing_else(stills: Path, tmp_path
 
 def changed(config: TrainConfig, data: DataPaths, out: Path) -> set[str]:
     """Names of the weights that are not what they were at the start."""
-    from masklet.train.start import begin
+    from masklet.train.initialization import begin
 
     before = begin(config).model.state_dict()
     run(config, data, out)
@@ -195,12 +195,12 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many pictures a frozen encoder was given, call by call."""
     counts: list[int] = []
 
-    class Counting(encoding.FastEncoder):
+    class Counting(feature_cache.FastEncoder):
         def __call__(self, pixels: torch.Tensor) -> object:
             counts.append(len(pixels))
             return super().__call__(pixels)
 
-    monkeypatch.setattr(encoding, "FastEncoder", Counting)
+    monkeypatch.setattr(feature_cache, "FastEncoder", Counting)
     return counts
 
 

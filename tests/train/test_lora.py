@@ -7,11 +7,11 @@ import copy
 import pytest
 import torch
 
+from helpers.networks import CONVNET, HIERA, picture, small_network, two_frames
 from masklet.errors import InputError, StateError
+from masklet.models.fast_cpu.sam2 import FastEncoder
 from masklet.models.sam2 import SAM2
-from masklet.models.sam2.inference import FastEncoder
 from masklet.train.lora import adapter_state, add_lora, is_adapter, merge_lora
-from networks import CONVNET, HIERA, picture, small_network, two_frames
 
 
 def taught(model: SAM2) -> SAM2:

@@ -7,7 +7,7 @@ from math import log
 import pytest
 import torch
 
-from masklet.models.base import MaskPrediction
+from masklet.models.types import MaskPrediction
 from masklet.train.config import LossConfig
 from masklet.train.losses import at_stride_4, prediction_cost
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from helpers.networks import CONVNET, HIERA, small_network
 from masklet.errors import InputError
 from masklet.train.optim import layer_scales, learning_rate, parameter_groups, warmed
-from networks import CONVNET, HIERA, small_network
 
 TRUNK = "image_encoder.trunk."
 

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.train_data import PLAIN, store_squares, store_still
 from masklet.train.config import LossConfig, PromptConfig, Stage, TrainConfig
-from masklet.train.data import ClipBatch, Samples, batches
-from masklet.train.encoding import normalised
+from masklet.train.data import ClipBatch, Samples, batches, open_material
+from masklet.train.distributed import Ranks
+from masklet.train.feature_cache import normalised
 from masklet.train.loop import Machine, costs_of, encoder_for, one_step, start_run
-from masklet.train.mixture import open_material
-from masklet.train.parallel import Ranks
-from masklet.train.unroll import shown
-from train.making import PLAIN, store_squares, store_still
+from masklet.train.video_rollout import shown
 
 pytestmark = pytest.mark.slow
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from helpers.train_data import different, weights_of
 from masklet.checkpoints import read_metadata, read_tensors
-from masklet.loading import load
-from train.making import different, weights_of
+from masklet.load_model import load
 
 pytestmark = pytest.mark.slow
 

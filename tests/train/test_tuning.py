@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save_file
 
+from helpers.train_data import different
 from masklet import SAM
 from masklet.checkpoints import read_metadata, read_tensors
-from masklet.loading import load
+from masklet.load_model import load
 from masklet.models.sam2 import CONFIGS
-from masklet.models.sam2.weights import shapes_of
+from masklet.models.sam2.state_dict import shapes_of
 from masklet.train.config import PromptConfig
+from masklet.train.export_weights import publish
+from masklet.train.finetune import fine_tuned
 from masklet.train.loop import Machine
-from masklet.train.publish import publish
 from masklet.train.recipes import PARTS, finetune
-from masklet.train.run import fine_tuned
-from train.making import different
 
 NAME = "sam2.1_hiera_tiny"
 GOLDEN = Path(__file__).parents[1] / "golden"

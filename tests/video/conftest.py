@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.reference import GOLDEN, module_at, reference_model
 from masklet.media import open_video
-from masklet.models.sam2.inference import FastEncoder
+from masklet.models.fast_cpu.sam2 import FastEncoder
 from masklet.video import Live, Session, Stepper, TrackOptions
-from reference import GOLDEN, module_at, reference_model
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
+from helpers.reference import GOLDEN, module_at, reference_model
 from masklet.media import open_video
-from masklet.models.sam2.inference import FastEncoder
+from masklet.models.fast_cpu.sam2 import FastEncoder
 from masklet.video import Session, Stepper, TrackOptions
-from reference import GOLDEN, module_at, reference_model
 
 PORTABLE = GOLDEN / "portable"
 SHARED = Path(__file__).parents[3] / "shared" / "golden"

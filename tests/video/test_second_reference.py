@@ -21,14 +21,14 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.reference import GOLDEN, module_at, reference_model
 from masklet.media import open_video
-from masklet.models.base import ImageFeatures
+from masklet.models.fast_cpu.sam2 import FastEncoder
 from masklet.models.sam2 import SAM2
-from masklet.models.sam2.inference import FastEncoder
-from masklet.models.sam2.naming import to_transformers
-from masklet.pixels import to_frame_input
+from masklet.models.sam2.state_dict import to_transformers
+from masklet.models.types import ImageFeatures
+from masklet.transforms import to_frame_input
 from masklet.video import Session, Stepper, TrackOptions
-from reference import GOLDEN, module_at, reference_model
 
 transformers = pytest.importorskip("transformers", reason="transformers (extra 'test') is not installed")
 

@@ -12,10 +12,10 @@ import torch
 
 from masklet.errors import InputError, MaskletError, PromptError, StateError
 from masklet.media import open_video
-from masklet.models.base import ObjectMasks
+from masklet.models.types import ObjectMasks
 from masklet.results import Results
 from masklet.video import Live, Session, Stepper, TrackOptions
-from masklet.video.step import exclusive
+from masklet.video.tracker import exclusive
 
 Open = Callable[..., Session]
 DISC = {"points": [45, 65]}

@@ -18,9 +18,8 @@ summary   what came of it, in numbers
 
 from __future__ import annotations
 
-from masklet.annotate.auto import auto_annotate
-from masklet.annotate.engine import Progress, annotate
-from masklet.annotate.options import AnnotateOptions
+from masklet.annotate.annotate_options import AnnotateOptions
+from masklet.annotate.auto_annotate import Progress, annotate, auto_annotate
 from masklet.annotate.summary import Failure, Summary
 
 __all__ = ["AnnotateOptions", "Failure", "Progress", "Summary", "annotate", "auto_annotate"]

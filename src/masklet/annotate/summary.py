@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from masklet.annotate.records import Record
+from masklet.annotate.annotation_records import Record
 
 __all__ = ["Failure", "Summary", "Tally"]
 

@@ -10,10 +10,10 @@ Nothing here imports torch until a file is opened.
 
 from __future__ import annotations
 
-from masklet.checkpoints.diff import check_fit, recognise
-from masklet.checkpoints.fetch import Progress, cache_dir, download, is_offline
-from masklet.checkpoints.modules import SavedNetwork, read_network
-from masklet.checkpoints.reading import check_finite, read_metadata, read_tensors
+from masklet.checkpoints.compare import check_fit, recognise
+from masklet.checkpoints.download import Progress, cache_dir, download, is_offline
+from masklet.checkpoints.load import check_finite, read_metadata, read_tensors
+from masklet.checkpoints.pickled_modules import SavedNetwork, read_network
 
 __all__ = [
     "Progress",

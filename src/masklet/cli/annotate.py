@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from masklet.cli.options import Device, Precision, Quiet
-from masklet.cli.output import PATIENCE_S, tell_failure
+from masklet.cli.console import PATIENCE_S, tell_failure
+from masklet.cli.shared_options import Device, Precision, Quiet
 
 if TYPE_CHECKING:
     from masklet.annotate import Progress, Summary
@@ -100,8 +100,8 @@ def annotate(
     """
     from masklet.annotate import AnnotateOptions
     from masklet.annotate import annotate as stream
-    from masklet.detect.base import DetectOptions
-    from masklet.layouts import LayoutOptions
+    from masklet.datasets.conversion import LayoutOptions
+    from masklet.detect.detector import DetectOptions
 
     options = AnnotateOptions(
         det_model=det_model,

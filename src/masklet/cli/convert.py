@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.output import counting, note
+from masklet.cli.console import counting, note
 
 if TYPE_CHECKING:
     from masklet.datasets import Dataset, Finding
-    from masklet.layouts import LayoutOptions, LayoutWriter
+    from masklet.datasets.conversion import LayoutOptions, LayoutWriter
 
 __all__ = ["convert"]
 
@@ -51,7 +51,7 @@ def convert(
       masklet convert DAVIS cvat --to cvat --split 2017/val --pictures copy
     """
     from masklet.datasets import open_dataset
-    from masklet.layouts import LayoutOptions, class_names, open_layout
+    from masklet.datasets.conversion import LayoutOptions, class_names, open_layout
 
     _check_apart(source, out)
     asked = (("source", str(source.resolve())), ("val", f"{val:g}"))
@@ -69,8 +69,8 @@ def convert(
 
 def _run(data: Dataset, writer: LayoutWriter, split: str | None, val: float) -> tuple[int, int, list[Finding]]:
     """How many were written, how many were there, and what is broken."""
-    from masklet.cli.interrupt import unbroken
-    from masklet.layouts import convert, items_of
+    from masklet.cli.console import unbroken
+    from masklet.datasets.conversion import convert, items_of
 
     items = items_of(data, apart=writer.apart, split=None if split is None else Path(split).name, val=val)
     new, findings, steps = 0, list["Finding"](), iter(convert(data, items, writer))
@@ -114,7 +114,7 @@ def _counted(number: int, what: str) -> str:
 
 
 def _write(path: Path, data: Dataset, writer: LayoutWriter, findings: Iterable[Finding]) -> None:
-    from masklet.files import write_text
+    from masklet.atomic_files import write_text
 
     report = {
         "source": str(data.root),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.job import open_model
+from masklet.cli.segment_job import open_model
 from masklet.errors import MaskletError, ModelError
 
 if TYPE_CHECKING:

@@ -14,15 +14,15 @@ from typing import Annotated
 
 import typer
 
-from masklet.cli import benchmarking, data, evaluating
+from masklet.cli import bench, check_data, eval
 from masklet.cli.annotate import annotate
-from masklet.cli.auto import auto
+from masklet.cli.console import one_line_warnings, remember_words, tell_failure
 from masklet.cli.convert import convert
 from masklet.cli.demo import demo
+from masklet.cli.generate import auto
 from masklet.cli.info import info
-from masklet.cli.keyvalue import predict
 from masklet.cli.models import models
-from masklet.cli.output import one_line_warnings, remember_words, tell_failure
+from masklet.cli.predict import predict
 from masklet.cli.segment import segment
 from masklet.cli.synth import synth
 from masklet.cli.track import track
@@ -56,9 +56,9 @@ app.command("val")(val)
 app.command("publish")(publish)
 app.command("synth")(synth)
 app.command("convert")(convert)
-app.add_typer(data.app, name="data")
-app.add_typer(evaluating.app, name="eval")
-app.add_typer(benchmarking.app, name="bench")
+app.add_typer(check_data.app, name="data")
+app.add_typer(eval.app, name="eval")
+app.add_typer(bench.app, name="bench")
 
 
 @app.callback(invoke_without_command=True)

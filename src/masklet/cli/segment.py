@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from masklet.cli.grammar import Words, parse
-from masklet.cli.job import Job, formats_of, work
-from masklet.cli.options import Device, Formats, Model, Negatives, Out, PictureSources, Points, Precision, Quiet
+from masklet.cli.segment_job import Job, formats_of, work
+from masklet.cli.segment_prompts import Words, parse
+from masklet.cli.shared_options import Device, Formats, Model, Negatives, Out, PictureSources, Points, Precision, Quiet
 
 __all__ = ["segment"]
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.output import counting
+from masklet.cli.console import counting
 
 if TYPE_CHECKING:
-    from masklet.synth import Plan
+    from masklet.synthetic import Plan
 
 __all__ = ["synth"]
 
@@ -45,7 +45,7 @@ def synth(
       masklet synth clips --stills my_pictures --lossless
       masklet eval davis --root clips
     """
-    from masklet.synth import DIFFICULTIES, write_clips
+    from masklet.synthetic import DIFFICULTIES, write_clips
 
     names = [*(difficulty or DIFFICULTIES), *(["bodies"] if bodies and "bodies" not in (difficulty or ()) else [])]
     plan = _plan(seed, size, frames, lossless, stills)
@@ -58,7 +58,7 @@ def synth(
 
 
 def _plan(seed: int, size: str, frames: int | None, lossless: bool, stills: Path | None) -> Plan:
-    from masklet.synth import Collected, Drawn, Plan
+    from masklet.synthetic import Collected, Drawn, Plan
 
     if stills is None:
         return Plan(seed, _read_size(size), frames, lossless, Drawn())

@@ -7,12 +7,11 @@ from typing import Annotated
 
 import typer
 
-from masklet.cli.crowd import CrowdJob, follow_all, refuse_prompt_options
-from masklet.cli.following import FilmJob, TrackJob, follow
-from masklet.cli.options import Device, Model, Negatives, Out, Points, Precision, Quiet
-from masklet.cli.order import in_order, spellings
-from masklet.cli.outputs import saves_of
-from masklet.cli.saying import PROMPT_WORDS, say
+from masklet.cli.shared_options import Device, Model, Negatives, Out, Points, Precision, Quiet
+from masklet.cli.track_everything_job import CrowdJob, follow_all, refuse_prompt_options
+from masklet.cli.track_job import FilmJob, TrackJob, follow
+from masklet.cli.track_outputs import saves_of
+from masklet.cli.track_prompts import PROMPT_WORDS, in_order, say, spellings
 from masklet.errors import PromptError
 
 __all__ = ["track"]

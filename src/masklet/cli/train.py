@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.output import tell_failure
+from masklet.cli.console import tell_failure
 
 if TYPE_CHECKING:
     from masklet.datasets import DataPaths
@@ -68,10 +68,9 @@ def train(
     import torch
 
     from masklet.errors import InputError, StateError
+    from masklet.train.distributed import is_first
+    from masklet.train.finetune import Wish, config_for, default_device, finished, with_settings
     from masklet.train.loop import Machine
-    from masklet.train.parallel import is_first
-    from masklet.train.run import Wish, config_for, default_device, finished
-    from masklet.train.settings import with_settings
 
     if threads > 0:
         torch.set_num_threads(threads)
@@ -96,7 +95,7 @@ def train(
     config = with_settings(config, settings or ())
     try:
         if dry_run:
-            from masklet.train.dry import estimate
+            from masklet.train.dry_run import estimate
 
             typer.echo(estimate(config, wanted, machine))
             return
@@ -127,8 +126,8 @@ def _weights(data: list[str]) -> DataPaths:
 
 
 def _run(config: TrainConfig, data: DataPaths, out: Path, machine: Machine) -> None:
+    from masklet.train.distributed import is_first
     from masklet.train.loop import train as run
-    from masklet.train.parallel import is_first
 
     first = True
     for progress in run(config, data, out, machine):
@@ -171,7 +170,7 @@ def publish(
       masklet publish runs/video mine.safetensors --start before.safetensors --share 0.7
       masklet segment dog.jpg --point 150,150 --model mine.safetensors
     """
-    from masklet.train.publish import publish as write
+    from masklet.train.export_weights import publish as write
 
     path = write(run / "state.pt", target, start=start, share=share)
     typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.job import open_model
-from masklet.cli.options import Device, Model, Precision
-from masklet.cli.output import counting, tell_failure
+from masklet.cli.console import counting, tell_failure
+from masklet.cli.segment_job import open_model
+from masklet.cli.shared_options import Device, Model, Precision
 
 if TYPE_CHECKING:
-    from masklet.evaluate.record import Validation
-    from masklet.evaluate.validation import Outcome, Plan
+    from masklet.evaluate.validate import Outcome, Plan
+    from masklet.evaluate.validation_result import Validation
     from masklet.sam import SAM
 
 __all__ = ["val"]
@@ -51,8 +51,8 @@ def val(
       masklet val --data YouTubeVOS/valid --prompt box --model sam2.1_t.pt --limit 20
       masklet val --data mine --split val --model runs/mine.safetensors --json figures.json
     """
-    from masklet.evaluate.prompting import checked_prompts
-    from masklet.evaluate.validation import DEFAULT_PROMPTS, plan, summary
+    from masklet.evaluate.prompts_from_masks import checked_prompts
+    from masklet.evaluate.validate import DEFAULT_PROMPTS, plan, summary
 
     asked = checked_prompts(prompt or DEFAULT_PROMPTS)
     chosen = plan(data[0] if len(data) == 1 else data, kind=kind, split=split, limit=limit)
@@ -72,7 +72,7 @@ def val(
 
 def _measured(sam: SAM, chosen: Plan, prompts: tuple[str, ...], objects: int) -> tuple[list[Outcome], bool]:
     """What was measured, and whether that is all: Ctrl-C ends it early."""
-    from masklet.evaluate.validation import outcomes
+    from masklet.evaluate.validate import outcomes
 
     found: list[Outcome] = []
     try:
@@ -87,7 +87,7 @@ def _measured(sam: SAM, chosen: Plan, prompts: tuple[str, ...], objects: int) ->
 
 
 def _write(path: Path, figures: Validation, model: str, data: list[Path]) -> None:
-    from masklet.files import write_text
+    from masklet.atomic_files import write_text
 
     head = {"model": model, "data": [str(place) for place in data]}
     write_text(path, json.dumps({**head, **json.loads(figures.to_json())}, indent=2))

@@ -10,11 +10,11 @@ stills, davis, coco, yolo, png, sa1b, sav, voc, labelme, cvat   the layouts, a f
 
 from __future__ import annotations
 
-from masklet.datasets.base import Annotated, DataError, Dataset, Entry, Finding, Mask, Tag
-from masklet.datasets.checking import Census, check, examine, take_census
+from masklet.datasets.check import Census, check, examine, take_census
+from masklet.datasets.contact_sheet import contact_sheet
+from masklet.datasets.dataset import Annotated, DataError, Dataset, Entry, Finding, Mask, Tag
 from masklet.datasets.mixture import DataPaths, Mixture, open_mixture
-from masklet.datasets.opening import KINDS, open_dataset
-from masklet.datasets.sheet import contact_sheet
+from masklet.datasets.open_dataset import KINDS, open_dataset
 
 __all__ = [
     "KINDS",

@@ -8,9 +8,9 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from masklet.datasets.base import DataError, Dataset
-from masklet.datasets.jsons import Record, as_list, as_record, read_json
-from masklet.datasets.opening import open_dataset
+from masklet.datasets.dataset import DataError, Dataset
+from masklet.datasets.json_reader import Record, as_list, as_record, read_json
+from masklet.datasets.open_dataset import open_dataset
 from masklet.errors import SourceError
 
 __all__ = ["DataPaths", "Mixture", "is_mixture", "open_mixture"]

@@ -9,7 +9,7 @@ hub         detectors of the `transformers` extra
 
 from __future__ import annotations
 
-from masklet.detect.base import Detections, DetectOptions, Detector, class_numbers, select
-from masklet.detect.opening import open_detector
+from masklet.detect.detector import Detections, DetectOptions, Detector, class_numbers, select
+from masklet.detect.open_detector import open_detector
 
 __all__ = ["DetectOptions", "Detections", "Detector", "class_numbers", "open_detector", "select"]

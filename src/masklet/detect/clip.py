@@ -14,10 +14,10 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from masklet.detect.base import Rgb
-from masklet.detect.hub_files import EXTRA, folder_of, quiet
-from masklet.devices import device_of
+from masklet.detect.detector import Rgb
+from masklet.detect.huggingface_files import EXTRA, folder_of, quiet
 from masklet.errors import CheckpointError, MissingExtraError
+from masklet.runtime import device_of
 
 __all__ = ["CLIP", "Likeness", "open_clip"]
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from masklet.detect.base import Detections, Rgb
 from masklet.detect.clip import Likeness
+from masklet.detect.detector import Detections, Rgb
 from masklet.masks import rle
 from masklet.prompts import ObjectPrompt
 

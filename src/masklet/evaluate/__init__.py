@@ -28,29 +28,36 @@ metrics     J and F of a mask
 
 from __future__ import annotations
 
-from masklet.evaluate.click_data import click_pictures
-from masklet.evaluate.clicks import ClickedObject, ClicksReport, click_report, evaluate_clicks
-from masklet.evaluate.davis import DavisSequence, davis_under
-from masklet.evaluate.films import FilmFigures, FilmRow, FilmsReport, Presence, evaluate_film, films_report
-from masklet.evaluate.following import TrackedRow, evaluate_entry
-from masklet.evaluate.interactive import (
+from masklet.evaluate.average_recall import RecallReport, evaluate_recall, everything_by, recall_report
+from masklet.evaluate.benchmark_predictions import films_of, predict, zipped
+from masklet.evaluate.benchmark_scoring import Score, ScoreOptions, score
+from masklet.evaluate.davis_sequences import DavisSequence, davis_under
+from masklet.evaluate.image_click_datasets import click_pictures
+from masklet.evaluate.image_clicks import ClickedObject, ClicksReport, click_report, evaluate_clicks
+from masklet.evaluate.image_prompts import Figures, StillsReport, evaluate_stills, report, stills_under
+from masklet.evaluate.metrics import ScoredObject, Statistics, boundary_f, region_j, statistics
+from masklet.evaluate.parallel import predict_apart
+from masklet.evaluate.scribble_report import ScribblesReport, scribbles_report
+from masklet.evaluate.semi_supervised_vos import (
+    FilmFigures,
+    FilmRow,
+    FilmsReport,
+    Presence,
+    TrackedRow,
+    evaluate_entry,
+    evaluate_film,
+    films_report,
+)
+from masklet.evaluate.validate import validate
+from masklet.evaluate.validation_result import Counts, TrackedFigures, TrackedReport, Validation
+from masklet.evaluate.video_clicks import (
     InteractiveOptions,
     InteractiveReport,
     InteractiveRow,
     evaluate_interactive,
     interactive_report,
 )
-from masklet.evaluate.metrics import Statistics, boundary_f, region_j, statistics
-from masklet.evaluate.parallel import predict_apart
-from masklet.evaluate.predicting import films_of, predict, zipped
-from masklet.evaluate.recall import RecallReport, evaluate_recall, everything_by, recall_report
-from masklet.evaluate.record import Counts, TrackedFigures, TrackedReport, Validation
-from masklet.evaluate.scored import ScoredObject
-from masklet.evaluate.scoring import Score, ScoreOptions, score
-from masklet.evaluate.scribble_report import ScribblesReport, scribbles_report
-from masklet.evaluate.scribbles import ScribbledRow, ScribbleOptions, evaluate_scribbles, samples_of
-from masklet.evaluate.stills import Figures, StillsReport, evaluate_stills, report, stills_under
-from masklet.evaluate.validation import validate
+from masklet.evaluate.video_scribbles import ScribbledRow, ScribbleOptions, evaluate_scribbles, samples_of
 
 __all__ = [
     "ClickedObject",

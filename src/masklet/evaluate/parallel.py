@@ -22,8 +22,8 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import torch
 
 from masklet.errors import InputError, MaskletError, StateError
-from masklet.evaluate.films import Follows
-from masklet.evaluate.predicting import NOTHING, Film, follow, record
+from masklet.evaluate.benchmark_predictions import NOTHING, Film, follow, record
+from masklet.evaluate.semi_supervised_vos import Follows
 
 __all__ = ["Answer", "Keep", "go_through", "predict_apart"]
 

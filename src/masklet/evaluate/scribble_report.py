@@ -1,6 +1,6 @@
 """The figures of DAVIS interactive: the curve of J&F over time, the area below it, and its height at 60 seconds.
 
-See `masklet.evaluate.scribbles` for the protocol.
+See `masklet.evaluate.video_scribbles` for the protocol.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from masklet.errors import SourceError
-from masklet.evaluate.scribbles import Interaction, ScribbledRow, ScribbleOptions
+from masklet.evaluate.video_scribbles import Interaction, ScribbledRow, ScribbleOptions
 
 __all__ = ["AT_S", "CurvePoint", "ScribblesReport", "scribbles_report"]
 

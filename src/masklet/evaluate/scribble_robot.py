@@ -1,4 +1,15 @@
-"""The robot of DAVIS interactive: strokes through what is wrong with an answer, as a person would draw them.
+"""Scribbles as DAVIS interactive hands them round: a JSON file for each sequence and each person who drew.
+
+    Scribbles/SEQ/001.json  {"scribbles": [frame, frame, ...], "sequence": "SEQ"}
+    frame                   a list of {"path": [[x, y], ...], "object_id": 1, "start_time": 0, "end_time": 1000}
+
+There is a list for every frame of the sequence, most of them empty. x and y are shares of the picture's width and
+height, from 0 to 1; object 0 is the background; times are milliseconds. A hand may slip beyond the picture: what sticks
+out a little is taken back to its border.
+
+Shapes: N points, x before y.
+
+The robot of DAVIS interactive: strokes through what is wrong with an answer, as a person would draw them.
 
 On the frame whose J&F, mean over objects, is lowest among those it has not drawn on yet, it goes through the
 background (0) and the objects in the order of their ids. What the truth gives to one of them and the answer does not is
@@ -12,15 +23,28 @@ Shapes: T frames, H height, W width.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from masklet.evaluate.scribble_data import Scribble
-from masklet.evaluate.skeleton import bezier, longest_paths, medial_axis, opened
+from masklet.errors import SourceError
+from masklet.evaluate.skeletonize import bezier, longest_paths, medial_axis, opened
 
-__all__ = ["draw", "frame_to_begin", "frame_to_correct"]
+__all__ = [
+    "Drawn",
+    "Scribble",
+    "draw",
+    "frame_to_begin",
+    "frame_to_correct",
+    "read_scribbles",
+    "scribble_files",
+    "scribbles_json",
+]
 
 Labels = npt.NDArray[np.uint8]
 
@@ -74,3 +98,97 @@ def _through(region: npt.NDArray[np.bool_]) -> list[npt.NDArray[np.float64]]:
     radius = min(DISC * float(np.sqrt(region.sum())) / 2, LARGEST)
     lines = longest_paths(medial_axis(opened(region, radius)), FEWEST)
     return [bezier(line, POINTS) / region.shape[::-1] for line in lines]
+
+
+FOLDER = "Scribbles"
+SLIP = 0.1
+"""How far a stroke may stick out, in widths and heights."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scribble:
+    """One stroke: the object it is on, 0 for the background, and its points (N, 2) as shares of width and height."""
+
+    id: int
+    path: npt.NDArray[np.float64]
+
+
+Drawn = dict[int, tuple[Scribble, ...]]
+"""Strokes by frame; only frames that have some."""
+
+
+def scribble_files(root: Path, sequence: str) -> list[Path]:
+    """The files of a sequence, one for each person who drew; none where there are none.
+
+    Example:
+        >>> scribble_files(Path("DAVIS"), "bear")
+        [PosixPath('DAVIS/Scribbles/bear/001.json'), ...]
+    """
+    return sorted((root / FOLDER / sequence).glob("*.json"))
+
+
+def read_scribbles(file: Path, sequence: str, frames: int, objects: int) -> Drawn:
+    """The strokes of a file, for a sequence of so many frames whose objects are 1 to `objects`.
+
+    Example:
+        >>> read_scribbles(Path("DAVIS/Scribbles/bear/001.json"), "bear", frames=82, objects=1)
+        {39: (Scribble(id=1, ...),)}
+
+    Raises:
+        SourceError: it cannot be read, is of another sequence or length, or has strokes that cannot be meant.
+    """
+    try:
+        whole = json.loads(file.read_text(encoding="utf-8"))
+        by_frame = [[_stroke(one) for one in strokes] for strokes in whole["scribbles"]]
+        named = whole["sequence"]
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise SourceError(
+            f'{file} cannot be read as scribbles ({problem!r}); allowed is {{"scribbles": [[{{"path": [[x, y], ...], '
+            '"object_id": 1}, ...], ...], "sequence": NAME}: unpack it anew, or leave the sequence out'
+        ) from None
+    if named != sequence or len(by_frame) != frames:
+        raise SourceError(
+            f"{file} is of {named!r} with {len(by_frame)} frames; needed is {sequence!r} with {frames}: put the file "
+            "of that sequence there"
+        )
+    for stroke in (stroke for strokes in by_frame for stroke in strokes):
+        _check(stroke, file, objects)
+    return {frame: tuple(map(_cut, strokes)) for frame, strokes in enumerate(by_frame) if strokes}
+
+
+def _stroke(raw: dict[str, Any]) -> Scribble:
+    path = np.array(raw["path"], float)
+    if path.ndim != 2 or path.shape[1] != 2 or not len(path):
+        raise ValueError(f"a path of shape {path.shape}")
+    return Scribble(int(raw["object_id"]), path)
+
+
+def _cut(stroke: Scribble) -> Scribble:
+    return Scribble(stroke.id, stroke.path.clip(0, 1))
+
+
+def _check(stroke: Scribble, file: Path, objects: int) -> None:
+    if not 0 <= stroke.id <= objects:
+        raise SourceError(
+            f"{file} has a stroke on object {stroke.id}; the annotations have objects 1 to {objects}, and 0 is the "
+            "background: take scribbles and annotations of one edition"
+        )
+    inside = (np.abs(stroke.path - 0.5) <= 0.5 + SLIP).all(1)  # what is not a number is not
+    if not inside.all():
+        raise SourceError(
+            f"{file} has a point at {stroke.path[int(inside.argmin())].tolist()}; x and y are shares of width and "
+            "height, from 0 to 1: unpack it anew"
+        )
+
+
+def scribbles_json(drawn: Drawn, sequence: str, frames: int) -> str:
+    """Strokes as such a file has them; times are 0.
+
+    Example:
+        >>> Path("001.json").write_text(scribbles_json(drawn, "bear", 82))
+    """
+    return json.dumps({"scribbles": [_raw(drawn.get(t, ())) for t in range(frames)], "sequence": sequence})
+
+
+def _raw(strokes: Sequence[Scribble]) -> list[dict[str, Any]]:
+    return [{"path": one.path.tolist(), "object_id": one.id, "start_time": 0, "end_time": 0} for one in strokes]

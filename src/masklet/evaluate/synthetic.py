@@ -1,8 +1,9 @@
 """The benchmark of made clips: what a tracker does with each difficulty, without any download.
 
-The suite is fixed: two clips a difficulty of `masklet.synth`, drawn from `SEED`, and what they show is known by a
+The suite is fixed: two clips a difficulty of `masklet.synthetic`, drawn from `SEED`, and what they show is known by a
 fingerprint in the tests. A change of the suite is another `VERSION`, and figures of two versions are not compared.
-Clips are followed as `masklet.evaluate.films` follows films of DAVIS. A difficulty's figures are means over its
+Clips are followed as `masklet.evaluate.semi_supervised_vos` follows films of DAVIS. A difficulty's figures are means
+over its
 objects; the figure of the suite is the mean over difficulties, so that each counts the same.
 """
 
@@ -16,10 +17,18 @@ from pathlib import Path
 import numpy as np
 
 from masklet.errors import InputError
-from masklet.evaluate.davis import DavisSequence
-from masklet.evaluate.films import FilmFigures, FilmRow, Follows, Presence, check_prompt, evaluate_film, films_report
-from masklet.synth import DIFFICULTIES, Clip, Drawn
-from masklet.synth.tree import store
+from masklet.evaluate.davis_sequences import DavisSequence
+from masklet.evaluate.semi_supervised_vos import (
+    FilmFigures,
+    FilmRow,
+    Follows,
+    Presence,
+    check_prompt,
+    evaluate_film,
+    films_report,
+)
+from masklet.synthetic import DIFFICULTIES, Clip, Drawn
+from masklet.synthetic.export import store
 
 __all__ = [
     "SUITE",

@@ -2,12 +2,18 @@
 
 Coordinates are pixels of the original picture, x to the right and y down; boxes are xyxy.
 Shapes: N objects, K candidate masks, H and W of the picture, h and w of the low-resolution logits.
+
+A network's image encoder as it runs fastest, whichever the family.
+
+What all prompts about one picture share, by the family of the network.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import singledispatch
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +21,68 @@ import torch
 from torch import Tensor
 
 from masklet.errors import InputError, PromptError, StateError
-from masklet.image.encoding import fast_encoder
-from masklet.image.looking import look
-from masklet.models.base import ImageFeatures, MaskPrediction, PromptableNetwork, PromptTensors
+from masklet.models.fast_cpu.sam1_encoder import FastFirstEncoder
+from masklet.models.fast_cpu.sam2 import FastEncoder
+from masklet.models.fast_cpu.shared_prompts import SharedDecoder, SharedPicture
 from masklet.models.heads.mask_decoder import choose
-from masklet.models.heads.sharing import SharedPicture
-from masklet.pixels import LOGIT_LIMIT, Fit, prompt_tensors
+from masklet.models.sam1 import SAM1
+from masklet.models.sam2 import SAM2
+from masklet.models.types import ImageFeatures, MaskPrediction, PromptableNetwork, PromptTensors
 from masklet.prompts import ObjectPrompt, parse_prompts
+from masklet.transforms import LOGIT_LIMIT, Fit, prompt_tensors
 
-__all__ = ["ImagePredictor", "Prediction"]
+__all__ = ["Encoder", "ImagePredictor", "Prediction", "fast_encoder", "look"]
+
+
+class Encoder(Protocol):
+    """`encode_image` of a network whose weights no longer change."""
+
+    def __call__(self, pixels_B3HW: Tensor) -> ImageFeatures:
+        """Normalised RGB to features."""
+
+
+class PlainEncoder:
+    """The network's own verb, with matrix products in `dtype`."""
+
+    def __init__(self, model: PromptableNetwork, dtype: torch.dtype | None) -> None:
+        self.model, self.dtype = model, dtype
+
+    def __call__(self, pixels_B3HW: Tensor) -> ImageFeatures:
+        """Normalised RGB to features, as `encode_image`."""
+        with torch.autocast(pixels_B3HW.device.type, self.dtype, enabled=self.dtype is not None):
+            found = self.model.encode_image(pixels_B3HW)
+        return ImageFeatures(found.embed_BCHW.float(), tuple(x.float() for x in found.fine))
+
+
+@singledispatch
+def fast_encoder(model: PromptableNetwork, dtype: torch.dtype | None) -> Encoder:
+    """The encoder of `model` as it runs fastest; `dtype` is that of its matrix products, None for fp32."""
+    return PlainEncoder(model, dtype)
+
+
+@fast_encoder.register
+def _(model: SAM2, dtype: torch.dtype | None) -> Encoder:
+    return FastEncoder(model, dtype)
+
+
+@fast_encoder.register
+def _(model: SAM1, dtype: torch.dtype | None) -> Encoder:
+    return FastFirstEncoder(model, dtype)
+
+
+def look(model: PromptableNetwork, features: ImageFeatures, device: torch.device) -> SharedPicture | None:
+    """One picture, ready for prompts that share their work; None on devices that rather do everything at once.
+
+    Example:
+        >>> look(model, predictor.features, predictor.device).ask(prompts).iou_BK.shape
+        torch.Size([1, 4])
+    """
+    if device.type != "cpu":
+        return None
+    if isinstance(model, SAM2):
+        return SharedDecoder(model.sam_prompt_encoder, model.sam_mask_decoder).look(features)
+    return SharedDecoder(model.prompt_encoder, model.mask_decoder).look(features) if isinstance(model, SAM1) else None
+
 
 OBJECTS_AT_ONCE = 32
 """Objects in one batch through the decoder; more take turns, so that memory stays bounded."""
@@ -134,7 +193,7 @@ class ImagePredictor:
         self._features = self._shared = None
 
     def look(self) -> SharedPicture | None:
-        """What prompts about this picture share, made once; None where they do not (`masklet.image.looking`).
+        """What prompts about this picture share, made once; None where they do not (`masklet.image.predictor`).
 
         Raises:
             StateError: no picture was set.

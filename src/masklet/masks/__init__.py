@@ -13,6 +13,6 @@ Coordinates are original pixels, x right and y down; pixel (row, column) covers 
 
 from __future__ import annotations
 
-from masklet.masks.overlap import iou, iou_matrix
+from masklet.masks.ops import iou, iou_matrix
 
 __all__ = ["iou", "iou_matrix"]

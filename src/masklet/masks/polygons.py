@@ -15,8 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from masklet.masks.boxes import from_masks
-from masklet.masks.overlap import iou
+from masklet.masks.ops import from_masks, iou
 
 __all__ = ["Polygon", "contour_loss", "contour_ring", "from_mask", "join", "loss", "one_ring", "to_mask"]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from masklet.media.opening import VideoSource, open_video
-from masklet.media.pictures import Picture
-from masklet.media.sources import PICTURE_SUFFIXES, Pictures, Source, open_source
+from masklet.media.image import Picture
+from masklet.media.image_source import PICTURE_SUFFIXES, Pictures, Source, open_source
 from masklet.media.video import Frame, Video
+from masklet.media.video_source import VideoSource, open_video
 
 __all__ = [
     "PICTURE_SUFFIXES",

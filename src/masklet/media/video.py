@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 from masklet.closing import Closing
 from masklet.errors import MaskletWarning, SourceError, StateError
-from masklet.media.pictures import Pixels, said_size
-from masklet.media.readahead import ReadAhead
+from masklet.media.image import Pixels, said_size
+from masklet.media.prefetch import ReadAhead
 
 __all__ = ["Frame", "FrameRangeError", "Notice", "Recorded", "Video", "size_change"]
 

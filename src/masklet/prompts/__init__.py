@@ -15,7 +15,7 @@ values    numbers out of lists, arrays and tensors, and how they are shown in me
 
 from __future__ import annotations
 
-from masklet.prompts.cues import Box, MaskPrompt, ObjectPrompt, Points
 from masklet.prompts.parsing import parse_prompts
+from masklet.prompts.prompt_types import Box, MaskPrompt, ObjectPrompt, Points
 
 __all__ = ["Box", "MaskPrompt", "ObjectPrompt", "Points", "parse_prompts"]

@@ -11,8 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from masklet.errors import PromptError
-from masklet.prompts.cues import Box, MaskPrompt, ObjectPrompt, Points, Size
-from masklet.prompts.values import flatten, numbers, plain, show
+from masklet.prompts.prompt_types import Box, MaskPrompt, ObjectPrompt, Points, Size, flatten, numbers, plain, show
 
 __all__ = ["parse_prompts"]
 

@@ -9,8 +9,7 @@ All coordinates are original pixels unless a name ends in `n` (then fractions of
 
 from __future__ import annotations
 
-from masklet.results.parts import Boxes, Masks
-from masklet.results.records import CocoAnnotation, ObjectRecord, Segments
-from masklet.results.result import KEPT_ENOUGH, Results
+from masklet.results.boxes_masks import Boxes, Masks
+from masklet.results.results import KEPT_ENOUGH, CocoAnnotation, ObjectRecord, Results, Segments
 
 __all__ = ["KEPT_ENOUGH", "Boxes", "CocoAnnotation", "Masks", "ObjectRecord", "Results", "Segments"]

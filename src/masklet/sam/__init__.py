@@ -8,7 +8,7 @@ info     `ModelInfo`
 
 from __future__ import annotations
 
-from masklet.sam.face import SAM
-from masklet.sam.info import ModelInfo
+from masklet.sam.model import SAM
+from masklet.sam.model_info import ModelInfo
 
 __all__ = ["SAM", "ModelInfo"]

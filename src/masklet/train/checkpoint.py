@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from masklet.atomic_files import atomic_path
 from masklet.errors import CheckpointError, OutputError
-from masklet.files import atomic_path
 from masklet.models.sam2 import SAM2
 from masklet.models.sam2.convnet import ConvNet
 from masklet.train.config import Stage, TrainConfig

@@ -180,9 +180,9 @@ class TrainConfig:
     """A model to go on from, by name or file; empty: random weights, `builtin` with a trunk that knows photographs."""
     sources: tuple[SourceConfig, ...] = (SourceConfig(""),)
     made: float = 0.0
-    """Share of the batches of stills out of which films are made (`masklet.synth`)."""
+    """Share of the batches of stills out of which films are made (`masklet.synthetic`)."""
     drawn: float = 0.0
-    """Share of the made films that are drawn, without any still, and hard in one way each (`masklet.synth`)."""
+    """Share of the made films that are drawn, without any still, and hard in one way each (`masklet.synthetic`)."""
     cutouts: tuple[SourceConfig, ...] = ()
     """What moves through made films; empty: the sources."""
     losses: LossConfig = LossConfig()

@@ -3,6 +3,8 @@
 Batch number k of a run depends on the seed and on k alone: it is the same on every machine, after every resume and
 whatever came before it. A batch is drawn from one data set: films of T frames, or stills, which are films of one.
 Shapes: B clips, T frames, N objects in all, S side.
+
+The data sets of a run, opened and weighed.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.util import Finalize
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -21,14 +24,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from masklet.datasets import Annotated, Dataset, Entry
+from masklet.datasets import Annotated, DataPaths, Dataset, Entry, Mixture, open_dataset, open_mixture
 from masklet.errors import InputError, SourceError
-from masklet.synth import DIFFICULTIES, Drawn, Synthesiser
-from masklet.synth import Clip as MadeClip
+from masklet.synthetic import DIFFICULTIES, Collected, Drawn, Synthesiser
+from masklet.synthetic import Clip as MadeClip
 from masklet.train.augment import Colours, View, draw_colours, draw_view, recoloured
-from masklet.train.config import AugmentConfig, Stage, TrainConfig
+from masklet.train.config import AugmentConfig, SourceConfig, Stage, TrainConfig
 
-__all__ = ["ClipBatch", "Pool", "Samples", "batches", "pools_of"]
+__all__ = ["ClipBatch", "Material", "Pool", "Samples", "batches", "open_material", "pools_of"]
 
 Picture = npt.NDArray[np.uint8]
 Masks = npt.NDArray[np.bool_]
@@ -328,3 +331,55 @@ def batches(samples: Samples, workers: int = 1) -> Iterator[ClipBatch]:
 def _leave_at_once(worker: int) -> None:
     """A process that ends does so when its queues are flushed: native threads that are left may abort it after that."""
     Finalize(None, os._exit, args=(0,), exitpriority=-100)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a run learns from."""
+
+    pools: tuple[Pool, ...]
+    collected: Collected | None
+    """What films are made out of; None: none are."""
+
+    @property
+    def entries(self) -> int:
+        """Stills and films, all of them: an epoch."""
+        return sum(len(pool.entries) for pool in self.pools)
+
+    def samples(self, config: TrainConfig, stage: Stage, step: int, rank: int, world: int) -> Samples:
+        """The batches of process number `rank` of `world`, from `step` on."""
+        maker = None
+        if self.collected is not None and stage.frames > 1:
+            maker = Synthesiser(self.collected, size=stage.size, frames=stage.frames, objects=stage.prompts.objects)
+        first = step * config.accumulate * world + rank
+        return Samples(self.pools, config, stage, maker=maker, first=first, stride=world)
+
+
+def open_material(data: DataPaths, config: TrainConfig) -> Material:
+    """Open the sources of a run; `data` is the folder they are in, or, where the run names none, what to open.
+
+    Raises:
+        SourceError: a data set is missing or holds nothing.
+        InputError: a weight that is no positive number.
+    """
+    mixture = _opened(data, config.sources)
+    if not config.made:
+        return Material(pools_of(mixture), None)
+    stills = tuple((dataset, weight) for dataset, weight in mixture if _has_stills(dataset))
+    cutouts = _opened(data, config.cutouts) if config.cutouts else ()
+    return Material(pools_of(mixture), Collected(stills, cutouts) if stills else None)
+
+
+def _opened(data: DataPaths, sources: Sequence[SourceConfig]) -> Mixture:
+    if [source.path for source in sources] == [""] and sources[0].kind is None and sources[0].split is None:
+        return tuple(open_mixture(data))
+    if not isinstance(data, str | os.PathLike):
+        raise InputError(f"data={data!r} must be the folder in which {', '.join(s.path for s in sources)} are")
+    root = Path(data)
+    return tuple(
+        (open_dataset(root / source.path, kind=source.kind, split=source.split), source.weight) for source in sources
+    )
+
+
+def _has_stills(dataset: Dataset) -> bool:
+    return any(len(entry.frames) == 1 for entry in dataset.entries)

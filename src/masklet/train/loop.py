@@ -15,22 +15,20 @@ from typing import NoReturn
 import torch
 from torch import Tensor, nn
 
+from masklet.atomic_files import write_image, write_text
 from masklet.datasets import DataPaths
 from masklet.errors import InputError, MaskletWarning, OutputError, StateError
-from masklet.files import write_image, write_text
-from masklet.train.board import Board
-from masklet.train.budget import advice, out_of_memory
 from masklet.train.checkpoint import RunState, restore, save
 from masklet.train.config import Stage, TrainConfig
-from masklet.train.data import ClipBatch, batches
-from masklet.train.encoding import Encode, encoder_of
-from masklet.train.gallery import draw_sheet
+from masklet.train.data import ClipBatch, batches, open_material
+from masklet.train.distributed import Ranks, any_rank, average_gradients, ranks, spread
+from masklet.train.feature_cache import Encode, encoder_of
+from masklet.train.initialization import begin, has_checkpointing
 from masklet.train.losses import Cost
-from masklet.train.mixture import open_material
-from masklet.train.parallel import Ranks, any_rank, average_gradients, ranks, spread
-from masklet.train.prompting import ask
-from masklet.train.start import begin, has_checkpointing
-from masklet.train.unroll import follow, shown
+from masklet.train.memory_budget import advice, out_of_memory
+from masklet.train.monitoring import Board, draw_sheet
+from masklet.train.prompt_simulation import ask
+from masklet.train.video_rollout import follow, shown
 
 __all__ = ["HERE", "Machine", "Progress", "Run", "costs_of", "encoder_for", "one_step", "start_run", "train"]
 

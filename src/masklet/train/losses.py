@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits
 
-from masklet.models.base import MaskPrediction
+from masklet.models.types import MaskPrediction
 from masklet.train.config import LossConfig
 
 __all__ = ["Cost", "at_stride_4", "prediction_cost"]

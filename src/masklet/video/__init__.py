@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from masklet.video.everything import Follower, Following, follow_everything
-from masklet.video.finding import Finder, Found
+from masklet.video.association import Finder, Found
+from masklet.video.auto_tracker import Follower, Following, follow_everything
 from masklet.video.live import Live
-from masklet.video.lives import Life, Lives
-from masklet.video.options import FollowOptions, TrackOptions
-from masklet.video.recall import History, Recall, RecallRule, Recent
-from masklet.video.restoring import SavedSession
+from masklet.video.memory_selection import History, Recall, RecallRule, Recent
 from masklet.video.session import Session
-from masklet.video.step import Stepper
+from masklet.video.session_load import SavedSession
+from masklet.video.track_history import Life, Lives
+from masklet.video.track_options import FollowOptions, TrackOptions
+from masklet.video.tracker import Stepper
 
 __all__ = [
     "Finder",

@@ -8,11 +8,10 @@ import numpy.typing as npt
 from masklet.errors import PromptError, SourceError
 from masklet.media import Frame
 from masklet.results import Results
-from masklet.video.engine import Engine
-from masklet.video.features import PushedFrames
-from masklet.video.objects import TrackedObject, checked_id, said
-from masklet.video.options import TrackOptions
-from masklet.video.step import Stepper
+from masklet.video.frame_cache import PushedFrames
+from masklet.video.memory_bank import TrackedObject, checked_id, said
+from masklet.video.track_options import TrackOptions
+from masklet.video.tracker import Engine, Stepper
 
 __all__ = ["Live"]
 

@@ -16,16 +16,15 @@ from masklet.errors import InputError, PromptError, StateError
 from masklet.media import Frame, Video
 from masklet.prompts import ObjectPrompt
 from masklet.results import Results
-from masklet.video.engine import Engine
-from masklet.video.features import FilmFrames, StreamFrames
-from masklet.video.objects import TrackedObject, checked_id, said
-from masklet.video.options import TrackOptions
-from masklet.video.passing import Pass
-from masklet.video.restoring import SavedSession
-from masklet.video.saving import About, Known, write_session
-from masklet.video.show import HeldRows
-from masklet.video.step import Stepper
-from masklet.video.update import updated
+from masklet.video.frame_cache import FilmFrames, StreamFrames
+from masklet.video.memory_bank import TrackedObject, checked_id, said
+from masklet.video.postprocess import HeldRows
+from masklet.video.propagation import Pass
+from masklet.video.repropagate import updated
+from masklet.video.session_load import SavedSession
+from masklet.video.session_save import About, Known, write_session
+from masklet.video.track_options import TrackOptions
+from masklet.video.tracker import Engine, Stepper
 
 __all__ = ["Session"]
 

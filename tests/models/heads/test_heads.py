@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from masklet.models.base import MaskPrediction, PromptTensors
 from masklet.models.heads.mask_decoder import choose, stability
 from masklet.models.heads.prompt_encoder import PromptDrawing, PromptEncoder
+from masklet.models.types import MaskPrediction, PromptTensors
 
 
 def test_the_drawing_shows_clicks_and_boxes_where_they_are() -> None:

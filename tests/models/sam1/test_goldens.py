@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from helpers.reference import GOLDEN, ask, check_shapes, image_cases, module_at, stored
 from masklet.image import ImagePredictor
 from masklet.models.sam1 import CONFIGS, SAM1, build, config_of
-from masklet.models.sam1.weights import shapes_of
-from reference import GOLDEN, ask, check_shapes, image_cases, module_at, stored
+from masklet.models.sam1.state_dict import shapes_of
 
 SHARED = Path(__file__).parents[4] / "shared" / "golden"
 LARGEST, MEAN, OVERLAP = 2e-2, 2e-3, 0.999
@@ -69,8 +69,8 @@ def test_what_is_no_sam_is_not_taken_for_one() -> None:
 
 @pytest.mark.parametrize("name", ["sam_vit_b", "mobile_sam"])
 def test_gradients_reach_all_that_a_picture_can_teach(name: str) -> None:
-    from masklet.models.base import PromptTensors
-    from small_sam1 import small_sam1
+    from helpers.small_sam1 import small_sam1
+    from masklet.models.types import PromptTensors
 
     model = small_sam1(name).requires_grad_(True).train()
     prompts = PromptTensors(torch.tensor([[[30.0, 40.0]]]), torch.tensor([[1]]))

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from masklet.models.base import PromptTensors
+from helpers.small_sam1 import small_sam1
 from masklet.models.sam1 import SAM1
-from masklet.models.sam1.naming import to_transformers
-from small_sam1 import small_sam1
+from masklet.models.sam1.state_dict import to_transformers
+from masklet.models.types import PromptTensors
 
 transformers = pytest.importorskip("transformers", reason="transformers (extra 'test') is not installed")
 pytestmark = [pytest.mark.golden, pytest.mark.filterwarnings("ignore")]

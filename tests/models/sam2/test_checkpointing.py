@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from helpers.networks import HIERA, picture, small_network
 from masklet.models.sam2.hiera import Hiera
-from networks import HIERA, picture, small_network
 
 
 def trunk(checkpointing: bool) -> Hiera:

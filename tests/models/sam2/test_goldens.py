@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
+from helpers.reference import SIZES, ask, check_shapes, image_cases, picture, reference_model, stored
 from masklet.image import ImagePredictor
 from masklet.models.sam2 import CONFIGS, config_of
-from masklet.models.sam2.weights import shapes_of
-from reference import SIZES, ask, check_shapes, image_cases, picture, reference_model, stored
+from masklet.models.sam2.state_dict import shapes_of
 
 SHARED = Path(__file__).parents[4] / "shared" / "golden"
 LARGEST, MEAN, OVERLAP = 2e-2, 2e-3, 0.999
@@ -107,7 +107,7 @@ def test_bf16_keeps_the_masks(size: str) -> None:
 
 def test_every_size_trains() -> None:
     """Gradients reach every tensor that a picture can teach."""
-    from masklet.models.base import PromptTensors
+    from masklet.models.types import PromptTensors
 
     model = reference_model("sam2.1_hiera_tiny").requires_grad_(True)
     prompts = PromptTensors(torch.tensor([[[30.0, 40.0]]]), torch.tensor([[1]]))

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from masklet.models.base import PromptTensors
-from masklet.models.sam2.inference import FastEncoder
-from masklet.models.sam2.naming import to_transformers
-from masklet.nn.rope import axial_rotation
-from masklet.pixels import to_input
-from reference import picture, reference_model
+from helpers.reference import picture, reference_model
+from masklet.models.fast_cpu.sam2 import FastEncoder
+from masklet.models.sam2.state_dict import to_transformers
+from masklet.models.types import PromptTensors
+from masklet.nn.attention import axial_rotation
+from masklet.transforms import to_input
 
 transformers = pytest.importorskip("transformers", reason="transformers (extra 'test') is not installed")
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch.nn.functional import max_pool2d
 
+from helpers.reference import GOLDEN, module_at
 from masklet.models.yolo import CONFIGS, RawDetections, YOLOConfig, YOLOv8, build, config_of, name_of, shapes_of
 from masklet.models.yolo.blocks import SPPF, C2f, ConvBlock
 from masklet.models.yolo.head import DistanceExpectation, centres
-from reference import GOLDEN, module_at
 
 SHARED = Path(__file__).parents[4] / "shared" / "golden"
 SMALL = YOLOConfig((4, 8, 8, 16, 16), (1, 1, 1, 1), 1, 3, 8, 8, 8, 4, 8)

@@ -11,10 +11,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from masklet.models.base import ImageFeatures, MaskPrediction
-from masklet.models.heads.two_way import TwoWayTransformer, first_mlp
-from masklet.nn.mlp import MLP
-from masklet.nn.norm import ChannelNorm
+from masklet.models.heads.two_way_transformer import TwoWayTransformer, first_mlp
+from masklet.models.types import ImageFeatures, MaskPrediction
+from masklet.nn.layers import MLP, ChannelNorm
 
 __all__ = ["CANDIDATES", "FirstMaskDecoder", "MaskDecoder", "MaskDecoderBase", "choose", "stability"]
 

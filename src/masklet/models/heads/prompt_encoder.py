@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from masklet.models.base import PromptTensors
-from masklet.nn.norm import ChannelNorm
+from masklet.models.types import PromptTensors
+from masklet.nn.layers import ChannelNorm
 from masklet.nn.position import FourierPosition
 
 __all__ = ["PromptEncoder"]

@@ -13,6 +13,6 @@ from __future__ import annotations
 
 from masklet.models.sam1.config import CONFIGS, SAM1Config, TinyViTConfig, ViTConfig
 from masklet.models.sam1.model import SAM1
-from masklet.models.sam1.weights import build, config_of
+from masklet.models.sam1.state_dict import build, config_of
 
 __all__ = ["CONFIGS", "SAM1", "SAM1Config", "TinyViTConfig", "ViTConfig", "build", "config_of"]

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from masklet.models.base import ImageFeatures, MaskPrediction, PromptTensors
 from masklet.models.heads.mask_decoder import FirstMaskDecoder
 from masklet.models.heads.prompt_encoder import PromptEncoder
 from masklet.models.sam1.config import PATCH, SAM1Config, ViTConfig
 from masklet.models.sam1.tiny_vit import TinyViT
 from masklet.models.sam1.vit import ViT
+from masklet.models.types import ImageFeatures, MaskPrediction, PromptTensors
 
 __all__ = ["SAM1"]
 

@@ -11,7 +11,7 @@ from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from masklet.models.sam1.config import TinyViTConfig
 from masklet.models.sam1.vit import neck
-from masklet.nn.window import join_windows, split_windows
+from masklet.nn.attention import join_windows, split_windows
 
 __all__ = ["ConvNorm", "NormedMLP", "TinyViT"]
 

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate, scaled_dot_product_attention
 
 from masklet.models.sam1.config import PATCH, ViTConfig
-from masklet.nn.mlp import TwoLinear
-from masklet.nn.norm import ChannelNorm
-from masklet.nn.window import join_windows, split_windows
+from masklet.nn.attention import join_windows, split_windows
+from masklet.nn.layers import ChannelNorm, TwoLinear
 
 __all__ = ["Block", "RelativeAttention", "ViT", "neck"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from masklet.models.base import PIXEL_MEAN, PIXEL_STD
+from masklet.models.types import PIXEL_MEAN, PIXEL_STD
 
 __all__ = ["CONFIGS", "PIXEL_MEAN", "PIXEL_STD", "ConvNetConfig", "HieraConfig", "MemoryConfig", "SAM2Config"]
 

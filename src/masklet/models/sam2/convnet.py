@@ -13,7 +13,7 @@ from torch.nn.functional import gelu, max_pool2d, relu
 
 from masklet.models.sam2.config import ConvNetConfig
 from masklet.nn.attention import Attention
-from masklet.nn.mlp import MLP
+from masklet.nn.layers import MLP
 from masklet.nn.position import sine_position
 
 __all__ = ["ConvNet"]

@@ -11,8 +11,8 @@ from torch.nn.functional import gelu, interpolate, max_pool2d, scaled_dot_produc
 from torch.utils.checkpoint import checkpoint
 
 from masklet.models.sam2.config import HieraConfig
-from masklet.nn.mlp import MLP
-from masklet.nn.window import join_windows, split_windows
+from masklet.nn.attention import join_windows, split_windows
+from masklet.nn.layers import MLP
 
 __all__ = ["Hiera"]
 

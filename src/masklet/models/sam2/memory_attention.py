@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu, scaled_dot_product_attention
 
-from masklet.nn.attention import Attention, merge_heads, split_heads
-from masklet.nn.rope import rotate
+from masklet.nn.attention import Attention, merge_heads, rotate, split_heads
 
 __all__ = ["MemoryAttention"]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
-from masklet.nn.norm import ChannelNorm
+from masklet.nn.layers import ChannelNorm
 
 __all__ = ["MemoryEncoder"]
 

@@ -12,7 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from masklet.models.base import (
+from masklet.models.heads.mask_decoder import MaskDecoder, choose
+from masklet.models.heads.prompt_encoder import PromptEncoder
+from masklet.models.sam2.config import ConvNetConfig, SAM2Config
+from masklet.models.sam2.convnet import ConvNet
+from masklet.models.sam2.fpn_neck import Neck
+from masklet.models.sam2.hiera import Hiera
+from masklet.models.sam2.memory_attention import MemoryAttention
+from masklet.models.sam2.memory_encoder import MemoryEncoder
+from masklet.models.sam2.memory_tokens import Recollection
+from masklet.models.types import (
     FrameMemory,
     ImageFeatures,
     MaskPrediction,
@@ -21,18 +30,9 @@ from masklet.models.base import (
     PromptTensors,
     no_points,
 )
-from masklet.models.heads.mask_decoder import MaskDecoder, choose
-from masklet.models.heads.prompt_encoder import PromptEncoder
-from masklet.models.sam2.config import ConvNetConfig, SAM2Config
-from masklet.models.sam2.convnet import ConvNet
-from masklet.models.sam2.hiera import Hiera
-from masklet.models.sam2.memory_attention import MemoryAttention
-from masklet.models.sam2.memory_encoder import MemoryEncoder
-from masklet.models.sam2.neck import Neck
-from masklet.models.sam2.recollection import Recollection
-from masklet.nn.mlp import MLP
+from masklet.nn.attention import axial_rotation
+from masklet.nn.layers import MLP
 from masklet.nn.position import sine_position
-from masklet.nn.rope import axial_rotation
 
 __all__ = ["SAM2"]
 

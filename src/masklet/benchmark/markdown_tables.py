@@ -1,0 +1,200 @@
+"""What was measured as tables and sentences in Markdown: the same on a terminal and in a page.
+
+Two runs of `masklet bench` side by side: before and after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from masklet.benchmark.model_family import FamilyRow
+    from masklet.benchmark.record import Case, Record
+from dataclasses import asdict, dataclass
+
+from masklet.benchmark.record import Case, Record
+from masklet.errors import InputError
+
+__all__ = ["TEXT", "Comparison", "amount", "compare", "differences", "markdown", "record_lines", "record_table"]
+
+TEXT = ("case", "program", "setting", "bound")
+"""Columns of words; those of figures are aligned to the right."""
+COLUMNS = ("case", "program", "setting", "median", "lowest", "spread")
+LIMITED = ("floor", "bound", "share")
+"""Columns where there are floors."""
+AGAINST = ("ratio", "lowest IoU", "logits error")
+"""Columns of a run with peers, which has that of programs too."""
+FAMILY = ("model", "parameters", "published", "file", "encode", "click", "everything", "one pass", "weights")
+FAMILY_TEXT = ("model", "weights")
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[str] = TEXT) -> list[str]:
+    r"""The lines of a table; `left` are the columns that are aligned to the left.
+
+    Example:
+        >>> markdown(("case", "median"), [("encode", "39.1 ms")])
+        ['| case   |  median |', '| ------ | ------: |', '| encode | 39.1 ms |']
+    """
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in (columns, *rows)]
+    widths = [max(3, *(len(cell) for cell in column)) for column in zip(*cells, strict=True)]
+    sides = [str.ljust if title in left else str.rjust for title in columns]
+    rules = [
+        "-" * width if title in left else "-" * (width - 1) + ":" for title, width in zip(columns, widths, strict=True)
+    ]
+    padded = [[side(cell, width) for side, cell, width in zip(sides, row, widths, strict=True)] for row in cells]
+    return [f"| {' | '.join(row)} |" for row in (padded[0], rules, *padded[1:])]
+
+
+def record_table(record: Record) -> list[str]:
+    """A row a case, or a model of the family.
+
+    Floors, and programs and how masklet compares with them, are only there where there are any.
+
+    Example:
+        >>> print("\n".join(record_table(read_record("before.json"))))
+    """
+    if record.models:
+        return markdown(FAMILY, [_model(row) for row in record.models], FAMILY_TEXT)
+    columns = (*COLUMNS, *LIMITED, *AGAINST)
+    absent = set[str]()
+    if all(case.program == "masklet" for case in record.cases):
+        absent |= {"program", *AGAINST}
+    if all(case.floor is None for case in record.cases):
+        absent |= set(LIMITED)
+    kept = [number for number, title in enumerate(columns) if title not in absent]
+    rows = [_row(case) for case in record.cases]
+    return markdown([columns[i] for i in kept], [[row[i] for i in kept] for row in rows])
+
+
+def record_lines(record: Record) -> list[str]:
+    """Sentences that go with the table: machine, versions, limits, notes.
+
+    Example:
+        >>> record_lines(read_record("before.json"))[0]
+        'builtin; AMD EPYC, 2 cores, 2 thread(s), cpu, torch 2.13.0, Python 3.11.7; masklet 0.1.0, 9d146d7b...'
+    """
+    machine, limits = record.machine, record.limits
+    versions = ", ".join(
+        f"{name} {version}" for name, version in {"masklet": record.masklet, **record.versions}.items()
+    )
+    lines = [
+        f"{record.model}; {machine.processor}, {machine.cores} cores, {machine.threads} thread(s), {machine.device}, "
+        f"torch {machine.torch}, Python {machine.python}; {versions}, "
+        f"{record.commit or 'no checkout'}; {record.date[:10]}."
+    ]
+    if limits is not None:
+        lines.append(
+            f"Measured limits: {limits.fp32_gflops:.0f} G operations/s in fp32, {limits.bf16_gflops:.0f} in bf16, "
+            f"copying {limits.copy_gbytes:.1f} GB/s."
+        )
+    if record.models:
+        lines.append(_how(record))
+    return lines + [f"{_named(case)}: {case.note}" for case in record.cases if case.note]
+
+
+def amount(value: float | None, unit: str) -> str:
+    """A figure with its unit, seconds below one in milliseconds; nothing for None.
+
+    Example:
+        >>> amount(0.0391, "s")
+        '39.1 ms'
+    """
+    if value is None:
+        return ""
+    if unit == "s":
+        return f"{value:.2f} s" if value >= 1 else f"{value * 1e3:.1f} ms"
+    return f"{value:.1f} {unit}"
+
+
+def _row(case: Case) -> tuple[str, ...]:
+    """Of all columns."""
+    amounts = [amount(value, case.unit) for value in (case.median, case.lowest, case.spread, case.floor)]
+    if not case.samples:
+        amounts[0] = "not here"
+    figures = ((case.share, ".0%"), (case.ratio, ".2f"), (case.lowest_iou, ".4f"), (case.logits_error, ".1e"))
+    told = ("" if value is None else format(value, way) for value, way in figures)
+    return (case.name, case.program, case.setting, *amounts, case.bound or "", *told)
+
+
+def _named(case: Case) -> str:
+    return ", ".join(
+        (case.name, case.setting) if case.program == "masklet" else (case.name, case.program, case.setting)
+    )
+
+
+def _model(row: FamilyRow) -> tuple[str, ...]:
+    asked, everything = row.prompted, row.everything
+    return (
+        row.title,
+        f"{row.parameters / 1e6:.2f} M",
+        "" if row.published_millions is None else f"{row.published_millions:g} M",
+        f"{row.file_megabytes:.1f} MB",
+        "" if asked is None else f"{asked.encode_ms:.0f} ms",
+        "" if asked is None else f"{asked.click_ms:.0f} ms",
+        "" if everything is None else f"{'~' if everything.estimated else ''}{everything.seconds:.1f} s",
+        "" if row.pass_ms is None else f"{row.pass_ms:.0f} ms",
+        "its own" if row.trained else "random",
+    )
+
+
+def _how(record: Record) -> str:
+    told, size = record.options, record.options["picture"]
+    sides = " x ".join(map(str, size)) if isinstance(size, list) else size
+    return f"A picture of {sides}, median of {told['repeats']}, {told['clock']}."
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One case that both runs have."""
+
+    before: Case
+    after: Case
+
+    @property
+    def ratio(self) -> float:
+        """The second median by the first: below 1 is faster, or less memory."""
+        assert self.before.median
+        assert self.after.median is not None
+        return self.after.median / self.before.median
+
+    @property
+    def differs(self) -> bool:
+        """Whether the medians lie further apart than either run spreads; single samples say nothing of that."""
+        spreads = (self.before.spread, self.after.spread)
+        if None in spreads or self.before.median is None or self.after.median is None:
+            return False
+        return abs(self.after.median - self.before.median) > max(value for value in spreads if value is not None)
+
+
+def compare(before: Record, after: Record) -> list[Comparison]:
+    """The cases that were measured in both runs, in the order of the first.
+
+    Example:
+        >>> [(row.before.name, row.ratio) for row in compare(read_record("a.json"), read_record("b.json"))]
+        [('encode', 0.93)]
+
+    Raises:
+        InputError: they have none in common.
+    """
+    later = {_key(case): case for case in after.cases if case.median is not None}
+    pairs = [Comparison(case, later[_key(case)]) for case in before.cases if case.median and _key(case) in later]
+    if not pairs:
+        raise InputError("the two records have no case in common; compare two runs of the same command and options")
+    return pairs
+
+
+def differences(before: Record, after: Record) -> list[str]:
+    """What a comparison has to be read with: other machines, models, peers or options, a line each.
+
+    Example:
+        >>> differences(read_record("a.json"), read_record("b.json"))
+        ['threads: 1 and 2']
+    """
+    ours, theirs = ({"model": r.model, **asdict(r.machine), **r.versions, **r.options} for r in (before, after))
+    names = list(dict.fromkeys((*ours, *theirs)))
+    return [f"{name}: {ours.get(name)} and {theirs.get(name)}" for name in names if ours.get(name) != theirs.get(name)]
+
+
+def _key(case: Case) -> tuple[str, str, str, str]:
+    return case.name, case.program, case.setting, case.unit

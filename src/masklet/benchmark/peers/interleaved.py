@@ -1,0 +1,177 @@
+"""Programs take turns, so that a machine that changes its pace changes it for all; and what they found is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from masklet.benchmark.peers.process import OURS, Job, Program, Taken
+from masklet.benchmark.peers.weight_formats import weights_for_program
+from masklet.benchmark.record import Case
+from masklet.benchmark.weights import Weights
+
+__all__ = [
+    "Alike",
+    "Compared",
+    "Turns",
+    "alike",
+    "logits_error",
+    "lowest_iou",
+    "ratio_of",
+    "running",
+    "take_turns",
+    "versions_of",
+]
+
+Turns: TypeAlias = Mapping[str, Sequence[Taken]]
+"""What each turn took, by program; one that does not have the verb is not in it."""
+Bits: TypeAlias = npt.NDArray[np.uint8]
+"""Masks as they are kept: eight pixels a byte."""
+CHUNK = 8192
+"""Bytes of each mask that are compared at once."""
+SAME = 0.95
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What was found of all programs."""
+
+    weights: Weights
+    cases: tuple[Case, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Of the peers."""
+
+
+@contextmanager
+def running(pythons: Mapping[str, Path], job: Job, folder: Path) -> Iterator[list[Program]]:
+    """All programs, each with its weights in the form that it opens; they end with the block.
+
+    Example:
+        >>> with running(pythons_of(["sam2"]), job, folder) as programs:
+        ...     take_turns(programs, "load", 1, uncounted=0)
+    """
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(Program(name, python, _own(name, job, folder), folder))
+            for name, python in pythons.items()
+        ]
+
+
+def take_turns(
+    programs: Sequence[Program], verb: str, rounds: int, *, uncounted: int = 1, **more: object
+) -> dict[str, list[Taken]]:
+    """Ask each program in turn, the last one first in every second round; `uncounted` rounds come before.
+
+    Example:
+        >>> take_turns(programs, "encode", 5)["sam2"][0].seconds
+        3.2
+    """
+    able = [program for program in programs if program.has(verb)]
+    found: dict[str, list[Taken]] = {program.name: [] for program in able}
+    for i in range(uncounted + rounds):
+        for program in able if i % 2 == 0 else able[::-1]:
+            found[program.name].append(program.do(verb, **more))
+    return {name: taken[uncounted:] for name, taken in found.items()}
+
+
+def versions_of(programs: Sequence[Program]) -> dict[str, str]:
+    """Of all but masklet, which a record has of its own; with PyTorch's where theirs is another.
+
+    Example:
+        >>> versions_of(programs)
+        {'sam2': '1.1.0 with torch 2.12.0'}
+    """
+    usual = next((program.torch for program in programs if program.name == OURS), "")
+    return {
+        program.name: program.version if program.torch == usual else f"{program.version} with torch {program.torch}"
+        for program in programs
+        if program.name != OURS
+    }
+
+
+def ratio_of(turns: Turns, peer: str, *, processor: bool = False) -> float | None:
+    """The median over rounds of masklet's time by the peer's; None where one of them has no time.
+
+    Example:
+        >>> ratio_of(take_turns(programs, "click", 5), "sam2")
+        0.8
+    """
+    pairs = list(zip(turns.get(OURS, ()), turns.get(peer, ()), strict=False))
+    if processor:
+        return median(ours.cpu_s / theirs.cpu_s for ours, theirs in pairs) if pairs else None
+    return median(ours.seconds / theirs.seconds for ours, theirs in pairs) if pairs else None
+
+
+def lowest_iou(found: Bits, reference: Bits) -> float | None:
+    """Of pairs of packed masks, that of the two that agree least; two empty ones agree. None: other numbers of them.
+
+    Example:
+        >>> lowest_iou(np.packbits([[True, True]], axis=1), np.packbits([[True, False]], axis=1))
+        0.5
+    """
+    if found.shape != reference.shape or not len(found):
+        return None
+    a, b = (np.unpackbits(side, axis=1) > 0 for side in (found, reference))
+    union = (a | b).sum(1)
+    return float(np.where(union > 0, (a & b).sum(1) / np.maximum(union, 1), 1.0).min())
+
+
+def logits_error(found: npt.NDArray[np.float32], reference: npt.NDArray[np.float32]) -> float | None:
+    """The largest difference, in standard deviations of the reference; None where they have other shapes.
+
+    Example:
+        >>> logits_error(np.float32([1, 2]), np.float32([1, 3]))
+        1.0
+    """
+    return float(np.abs(found - reference).max() / reference.std()) if found.shape == reference.shape else None
+
+
+@dataclass(frozen=True)
+class Alike:
+    """How far two sets of masks of one picture are the same."""
+
+    ours: float
+    """Share of masklet's masks with one of the peer's at an IoU above 0.95."""
+    theirs: float
+    """Share of the peer's masks with one of masklet's."""
+    mean_iou: float
+    """Of the peer's masks, each with the most similar one of masklet's."""
+    lowest_iou: float
+
+
+def alike(ours: Bits, theirs: Bits) -> Alike | None:
+    """Match packed masks by their best IoU; None where one side has none.
+
+    Example:
+        >>> alike(masks, masks[::-1]).mean_iou
+        1.0
+    """
+    if not len(ours) or not len(theirs):
+        return None
+    iou = _ious(ours, theirs)
+    best = iou.max(0)
+    return Alike(float((iou.max(1) > SAME).mean()), float((best > SAME).mean()), float(best.mean()), float(best.min()))
+
+
+def _ious(a: Bits, b: Bits) -> npt.NDArray[np.float64]:
+    shared = np.zeros((len(a), len(b)))
+    areas = np.zeros(len(a)), np.zeros(len(b))
+    for start in range(0, a.shape[1], CHUNK):  # unpacked as a whole, hundreds of masks are gigabytes
+        parts = [np.unpackbits(side[:, start : start + CHUNK], axis=1).astype(np.float32) for side in (a, b)]
+        shared += parts[0] @ parts[1].T
+        for area, part in zip(areas, parts, strict=True):
+            area += part.sum(1)
+    union = areas[0][:, None] + areas[1] - shared
+    return np.where(union > 0, shared / np.maximum(union, 1), 1.0)
+
+
+def _own(program: str, job: Job, folder: Path) -> Job:
+    weights = weights_for_program(program, str(job["model"]), Path(str(job["weights"])), folder)
+    return {**job, "weights": str(weights)}

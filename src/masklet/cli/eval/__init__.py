@@ -1,0 +1,43 @@
+"""`masklet eval`: a command a protocol, one file each; the protocols are in `masklet.evaluate`."""
+
+from __future__ import annotations
+
+import typer
+
+from masklet.cli.eval.benchmarks import davis16, davis17, lvos, mose, sav, ytvos
+from masklet.cli.eval.clicks import clicks
+from masklet.cli.eval.images import stills
+from masklet.cli.eval.interactive import interactive
+from masklet.cli.eval.mask_generation import everything
+from masklet.cli.eval.scoring import report, score, sets
+from masklet.cli.eval.scribbles import scribbles
+from masklet.cli.eval.vos import davis, synthetic
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Measure how good a model is.", no_args_is_help=True)
+COMMANDS = (
+    stills,
+    clicks,
+    everything,
+    davis,
+    synthetic,
+    interactive,
+    scribbles,
+    davis17,
+    davis16,
+    ytvos,
+    mose,
+    lvos,
+    sav,
+    score,
+    report,
+    sets,
+)
+for command in COMMANDS:
+    app.command(command.__name__)(command)
+
+
+@app.callback()
+def _group() -> None:
+    """Measure how good a model is."""

@@ -1,0 +1,90 @@
+"""`masklet auto`: everything in a picture, without pointing at anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from masklet.cli.segment_job import PRESET_NAMES, Job, Wanted, formats_of, work
+from masklet.cli.segment_prompts import Prompts
+from masklet.cli.shared_options import Device, Formats, Model, Out, PictureSources, Precision, Quiet
+
+__all__ = ["auto"]
+
+
+def auto(
+    pictures: PictureSources,
+    preset: Annotated[
+        str, typer.Option("--preset", help=f"{', '.join(PRESET_NAMES)}: what the options below start from.")
+    ] = "default",
+    points_per_side: Annotated[
+        int | None, typer.Option("--points-per-side", metavar="N", help="A grid of N x N points is asked.")
+    ] = None,
+    pred_iou_thresh: Annotated[
+        float | None, typer.Option("--pred-iou-thresh", metavar="0..1", help="Drop masks the model thinks less of.")
+    ] = None,
+    stability_score_thresh: Annotated[
+        float | None, typer.Option("--stability-score-thresh", metavar="0..1", help="Drop masks less stable than this.")
+    ] = None,
+    box_nms_thresh: Annotated[
+        float | None, typer.Option("--box-nms-thresh", metavar="0..1", help="Boxes that overlap by more are the same.")
+    ] = None,
+    crop_n_layers: Annotated[
+        int | None, typer.Option("--crop-n-layers", metavar="N", help="Look at crops too: 2 x 2, then 4 x 4, ...")
+    ] = None,
+    min_mask_region_area: Annotated[
+        int | None, typer.Option("--min-mask-region-area", metavar="PIXELS", help="Clear smaller holes and islands.")
+    ] = None,
+    use_m2m: Annotated[bool, typer.Option("--use-m2m", help="Refine every mask by a second pass (slow).")] = False,
+    adaptive: Annotated[
+        bool | None, typer.Option("--adaptive/--no-adaptive", help="Ask only where nothing has been found yet.")
+    ] = None,
+    order: Annotated[
+        str | None, typer.Option("--order", metavar="NAME", help="score (default) or area: what comes first.")
+    ] = None,
+    model: Model = None,
+    out: Out = Path("masklet-out"),
+    format: Formats = None,
+    device: Device = None,
+    precision: Precision = "fp32",
+    quiet: Quiet = False,
+) -> None:
+    """Segment everything in one picture or many, and say how much of each was covered.
+
+    What is not said is as the preset has it; the presets' thresholds suit the model. --format is repeatable or a comma
+    list.
+
+    \b
+    Examples:
+      masklet auto dog.jpg
+      masklet auto dog.jpg --preset fast
+      masklet auto photos/ --preset fine --format coco --out masks
+      masklet auto dog.jpg --points-per-side 16 --pred-iou-thresh 0.5 --order area
+    """
+    wanted = Wanted(
+        preset,
+        points_per_side=points_per_side,
+        pred_iou_thresh=pred_iou_thresh,
+        stability_score_thresh=stability_score_thresh,
+        box_nms_thresh=box_nms_thresh,
+        crop_n_layers=crop_n_layers,
+        min_mask_region_area=min_mask_region_area,
+        use_m2m=use_m2m or None,
+        adaptive=adaptive,
+        order=order,
+    )
+    work(
+        Job(
+            sources=tuple(pictures),
+            prompts=Prompts(),
+            everything=wanted,
+            formats=formats_of(format),
+            out=out,
+            model=model,
+            device=device,
+            precision=precision,
+            quiet=quiet,
+        )
+    )

@@ -1,0 +1,230 @@
+"""From the words of `masklet track` to what is said about each object on each frame. The grammar, in full:
+
+    --object ID          the prompts that follow are about object ID, until the next --object (first: 1)
+    --frame N            the prompts that follow hold for frame N, until the next --frame (first: 0)
+    --point X,Y          a point on the object; X,Y,0 or --negative X,Y: a point off it; several add up
+    --box X1,Y1,X2,Y2    a box around the object, one an object and frame
+    --mask FILE          a rough mask of it, one an object and frame
+
+So the order of these words is what counts: `--point 5,5 --object 2 --frame 40 --box 0,0,9,9` is a point on object 1
+of frame 0, and a box around object 2 of frame 40.
+
+The options of a command line in the order they were typed, which the parser of the command line does not keep.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypedDict
+
+from masklet.cli.segment_prompts import Clicks, box_corners, read_masks
+from masklet.errors import PromptError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = ["PROMPT_WORDS", "Parameter", "Said", "SaidDoc", "Word", "in_order", "say", "spellings"]
+
+
+class Parameter(Protocol):
+    """What is used of a parameter of a command; `opts` are the spellings of an option, longest habit last."""
+
+    opts: list[str]
+    param_type_name: str
+
+
+@dataclass(frozen=True)
+class Word:
+    """One option that takes a value, by its long name, and the value."""
+
+    option: str
+    value: str
+
+
+def spellings(parameters: Iterable[Parameter]) -> dict[str, str | None]:
+    """Every spelling of every option: the long name of those that take a value, None for the others.
+
+    Example:
+        >>> spellings(context.command.params)["-p"]
+        '--point'
+    """
+    found: dict[str, str | None] = {}
+    for parameter in parameters:
+        if parameter.param_type_name == "option":
+            long = max(parameter.opts, key=len)
+            takes = not getattr(parameter, "is_flag", False) and not getattr(parameter, "count", False)
+            found |= dict.fromkeys(parameter.opts, long if takes else None)
+    return found
+
+
+def in_order(args: Sequence[str], names: Mapping[str, str | None]) -> list[Word]:
+    """The options among `args` that take a value, in order; `args` have been accepted by the parser already.
+
+    Example:
+        >>> in_order(["clip.mp4", "--object=2", "-p", "5,5"], {"--object": "--object", "-p": "--point"})
+        [Word(option='--object', value='2'), Word(option='--point', value='5,5')]
+    """
+    words: list[Word] = []
+    rest = deque(args)
+    while rest:
+        arg = rest.popleft()
+        if arg == "--":
+            break
+        if arg.startswith("--"):
+            name, equals, value = arg.partition("=")
+            long = names.get(name)
+            if long is not None:
+                words.append(Word(long, value if equals else rest.popleft()))
+        elif arg.startswith("-"):
+            words.extend(_short(arg[1:], rest, names))
+    return words
+
+
+def _short(letters: str, rest: deque[str], names: Mapping[str, str | None]) -> list[Word]:
+    """`-qp 5,5` and `-p5,5`: flags, then perhaps one option with its value."""
+    for i, letter in enumerate(letters):
+        long = names.get(f"-{letter}")
+        if long is not None:
+            return [Word(long, letters[i + 1 :] or rest.popleft())]
+    return []
+
+
+PROMPT_WORDS = ("--object", "--frame", "--point", "--negative", "--box", "--mask")
+LARGEST = 2**31 - 1
+EXAMPLE = "--point 210,350, --box 300,0,500,400 or --mask mask.png"
+
+
+class SaidDoc(TypedDict):
+    """As `Said`, in JSON; a mask by its hash."""
+
+    object: int
+    frame: int
+    points: list[list[float]]
+    labels: list[int]
+    box: list[float] | None
+    mask: str | None
+
+
+@dataclass(frozen=True)
+class Said:
+    """What is said about one object on one frame: pixels of the original frame, labels 1 on it and 0 off it."""
+
+    object: int
+    frame: int
+    points: list[list[float]] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    box: list[float] | None = None
+    mask: npt.NDArray[np.bool_] | None = None
+
+    def doc(self) -> SaidDoc:
+        """To compare one command line with another.
+
+        Example:
+            >>> Said(1, 0, box=[0.0, 0.0, 9.0, 9.0]).doc()["box"]
+            [0.0, 0.0, 9.0, 9.0]
+        """
+        mask = None if self.mask is None else hashlib.sha256(repr(self.mask.shape).encode() + self.mask.tobytes())
+        digest = None if mask is None else mask.hexdigest()[:16]
+        return {
+            "object": self.object,
+            "frame": self.frame,
+            "points": self.points,
+            "labels": self.labels,
+            "box": self.box,
+            "mask": digest,
+        }
+
+
+@dataclass
+class _Cues:
+    clicks: Clicks = field(default_factory=Clicks)
+    box: list[float] | None = None
+    mask: npt.NDArray[np.bool_] | None = None
+
+
+def say(words: Iterable[Word]) -> tuple[Said, ...]:
+    """What the words mean; the grammar is that of this module, other words are passed over.
+
+    Example:
+        >>> say([Word("--point", "5,5"), Word("--object", "2"), Word("--box", "0,0,9,9")])[1].object
+        2
+
+    Raises:
+        PromptError: nothing to follow, words that are no numbers, or what cannot be meant together.
+        SourceError: a mask that is no picture.
+    """
+    speaker = _Speaker()
+    for word in words:
+        if word.option in PROMPT_WORDS:
+            speaker.hear(word)
+    return speaker.said()
+
+
+class _Speaker:
+    """Where the words stand, and what they have said so far."""
+
+    def __init__(self) -> None:
+        self.object, self.frame = 1, 0
+        self.waiting: dict[str, Word] = {}
+        self.cues: dict[tuple[int, int], _Cues] = {}
+
+    def hear(self, word: Word) -> None:
+        if word.option in ("--object", "--frame"):
+            self._refuse_idle(self.waiting.get(word.option))
+            self.waiting[word.option] = word
+            setattr(self, word.option[2:], _whole(word))
+            return
+        self.waiting.clear()
+        cues = self.cues.setdefault((self.object, self.frame), _Cues())
+        if word.option in ("--point", "--negative"):
+            cues.clicks.add(word.value, 0 if word.option == "--negative" else None, word.option)
+        elif word.option == "--box":
+            self._refuse_second(cues.box, "box", word)
+            cues.box = box_corners(word.value)
+        else:
+            self._refuse_second(cues.mask, "mask", word)
+            cues.mask = read_masks([Path(word.value)])[0]
+
+    def said(self) -> tuple[Said, ...]:
+        for word in self.waiting.values():
+            self._refuse_idle(word)
+        if not self.cues:
+            raise PromptError(f"nothing says what to follow; give {EXAMPLE} (pixels of the original frame)")
+        for (number, frame), cues in self.cues.items():
+            if cues.box is None and cues.mask is None and 1 not in cues.clicks.labels:
+                raise PromptError(
+                    f"only negative points say what object {number} is not on frame {frame}; add --point X,Y on it, "
+                    "a --box or a --mask"
+                )
+        return tuple(
+            Said(number, frame, cues.clicks.xy, cues.clicks.labels, cues.box, cues.mask)
+            for (number, frame), cues in self.cues.items()
+        )
+
+    def _refuse_idle(self, word: Word | None) -> None:
+        if word is not None:
+            raise PromptError(
+                f"nothing is said after {word.option} {word.value}: it is about the prompts that follow it, so write "
+                f"{word.option} {word.value} --point X,Y, or leave it out"
+            )
+
+    def _refuse_second(self, before: object, what: str, word: Word) -> None:
+        if before is not None:
+            raise PromptError(
+                f"{word.option} {word.value} is a second {what} of object {self.object} on frame {self.frame}, and "
+                f"one {what} is one object; write --object {self.object + 1} before it"
+            )
+
+
+def _whole(word: Word) -> int:
+    text = word.value.strip()
+    if not (text.isascii() and text.isdigit() and len(text) <= 10) or int(text) > LARGEST:
+        raise PromptError(
+            f"{word.option} {word.value!r} must be a whole number from 0 to {LARGEST}, such as {word.option} 2"
+        )
+    return int(text)

@@ -1,0 +1,1 @@
+"""Dataset formats, one file each: reading and writing side by side."""

@@ -1,0 +1,133 @@
+"""From what people write to a detector."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from masklet.detect.adapters import ChosenFrom, PlainDetector
+from masklet.detect.detector import DetectOptions, Detector, Rgb
+from masklet.detect.huggingface_files import is_hub_name
+from masklet.errors import InputError, UnknownModelError
+from masklet.registry import MODELS, ModelCard, find
+
+if TYPE_CHECKING:
+    from masklet.image.predictor import ImagePredictor
+
+__all__ = ["EVERYTHING", "HUB_EXAMPLES", "open_detector"]
+
+EVERYTHING = "everything"
+HUB_EXAMPLES = (
+    "PekingU/rtdetr_r50vd",
+    "PekingU/rtdetr_v2_r50vd",
+    "ustc-community/dfine-small-coco",
+    "facebook/detr-resnet-50@no_timm",
+    "IDEA-Research/grounding-dino-tiny",
+    "google/owlv2-base-patch16-ensemble",
+)
+"""Published detectors of the `transformers` extra, one of each kind; the last two go by text."""
+FAMILIES = ("yolo", "fastsam")
+"""Of the table of models, those that detect."""
+
+
+class _HasPredictor(Protocol):
+    @property
+    def predictor(self) -> ImagePredictor: ...
+
+
+def open_detector(
+    what: str | Path | Callable[[Rgb], Any] | Detector,
+    options: DetectOptions | None = None,
+    device: str = "",
+    sam: _HasPredictor | ImagePredictor | None = None,
+) -> Detector:
+    """The detector that `what` means.
+
+    `what` is one of
+    - the name or file of a YOLOv8 or FastSAM model: "yolov8n.pt", "runs/mine.pt";
+    - "everything": whatever `sam` finds, a `SAM` or its predictor; None: the model inside the package;
+    - a name on the hub or a folder of a detector of the extra `transformers`: "PekingU/rtdetr_r50vd";
+    - a function from a picture (H, W, 3) uint8 RGB to (boxes, scores, classes), see `PlainDetector`;
+    - a `Detector`: it is given back, and where there are `options`, what it finds is chosen from by them.
+
+    Example:
+        >>> detector = open_detector("everything", DetectOptions(max_det=50))
+        >>> detector.detect([rgb])[0].xyxy
+
+    Raises:
+        UnknownModelError: a name that means none of these; it lists what there is.
+        InputError: a segmentation model by name, options the detector cannot follow, a device that is not here.
+        DownloadError, CheckpointError, MissingExtraError: the detector cannot be had.
+    """
+    if isinstance(what, (str, Path)):
+        return _by_name(str(what).strip(), options or DetectOptions(), device, sam)
+    if isinstance(what, Detector):
+        return what if options is None else ChosenFrom(what, options)
+    if callable(what):
+        return PlainDetector(what, options)
+    raise InputError(
+        f"{what!r} is no detector; give a name, a function rgb -> (boxes, scores, classes), or an object with `names` "
+        "and `detect(pictures)`"
+    )
+
+
+def _by_name(what: str, options: DetectOptions, device: str, sam: _HasPredictor | ImagePredictor | None) -> Detector:
+    if what.lower() == EVERYTHING:
+        return _everything(options, device, sam)
+    path = Path(what).expanduser()
+    if path.is_dir() or (is_hub_name(what) and not path.exists() and _card(what) is None):
+        from masklet.detect.huggingface import open_hub
+
+        return open_hub(what, options, device)
+    card = _card(what)
+    if not path.is_file() and card is None:
+        raise UnknownModelError(_unknown(what))
+    if not path.is_file() and card is not None and card.family not in FAMILIES:
+        raise InputError(
+            f"{what!r} is a segmentation model, which does not detect by itself; it can be asked everywhere: "
+            f"open_detector({EVERYTHING!r}, sam=SAM({what!r})), or {EVERYTHING!r} as det_model beside it as sam_model"
+        )
+    from masklet.detect.yolo import YOLODetector
+
+    return YOLODetector(what, options, device)
+
+
+def _everything(options: DetectOptions, device: str, sam: _HasPredictor | ImagePredictor | None) -> Detector:
+    from masklet.detect.adapters import EverythingDetector
+    from masklet.image.predictor import ImagePredictor
+
+    if sam is None:
+        from masklet.load_model import load
+        from masklet.runtime import device_of
+
+        return EverythingDetector(ImagePredictor(load().network, device_of(device)), options)
+    return EverythingDetector(sam if isinstance(sam, ImagePredictor) else sam.predictor, options)
+
+
+def _card(what: str) -> ModelCard | None:
+    try:
+        return find(what)
+    except UnknownModelError:
+        return None
+
+
+def _unknown(what: str) -> str:
+    cards = [card for card in MODELS.values() if card.family in FAMILIES]
+    ours = [name for card in cards for name in (card.file, *card.aliases)]
+    known = [EVERYTHING, *ours, *HUB_EXAMPLES]
+    short = {name.rpartition("/")[2].removesuffix(".pt").casefold(): name for name in reversed(known)}
+    key = what.rpartition("/")[2].removesuffix(".pt").casefold()
+    near = difflib.get_close_matches(key, short, n=1, cutoff=0.5)
+    hint = f" Did you mean {short[near[0]]!r}?" if near else ""
+    return "\n".join(
+        [
+            f"{what!r} is neither a detector known by name nor a file or folder that exists.{hint} There are:",
+            f"  {EVERYTHING:<36} needs no download, one class",
+            *(f"  {card.file:<36} {card.title}" for card in cards),
+            *(f"  {name:<36} extra transformers" for name in HUB_EXAMPLES),
+            "  or any other detector on the hub as owner/name, a folder with one, a function rgb -> (boxes, scores, "
+            "classes)",
+        ]
+    )

@@ -1,0 +1,122 @@
+"""Folders in the layout of DAVIS: which sequences there are, and what their annotations say.
+
+Both layouts are read: DAVIS 2016 (black and white, one object) and DAVIS 2017 (a palette, a pixel is the id of its
+object). In an annotation that has other objects, 255 is a place that nobody judges.
+
+Shapes: T frames, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from masklet.datasets.formats.davis import listed_names
+from masklet.datasets.label_maps import UNJUDGED, read_labels
+from masklet.errors import SourceError
+from masklet.media.image import said_size
+
+__all__ = ["UNJUDGED", "DavisSequence", "Labels", "davis_under", "truth_of"]
+
+Labels = npt.NDArray[np.uint8]
+SIZE = "480p"
+FEWEST = 3
+"""Frames of a film; the first and the last are not measured."""
+
+
+@dataclass(frozen=True)
+class DavisSequence:
+    """One sequence: its pictures, and one annotation for each, in order."""
+
+    name: str
+    frames: tuple[Path, ...]
+    masks: tuple[Path, ...]
+
+
+def davis_under(root: Path, subset: str | None = None, exclude: Iterable[str] = ()) -> list[DavisSequence]:
+    """The sequences of a folder in the layout of DAVIS 2016 or 2017, in order of their names.
+
+    They are `JPEGImages/480p/NAME/*.jpg` with `Annotations/480p/NAME/*.png` of the same stems. `subset` is a list of
+    `ImageSets`, such as `val` or, where there are several of that name, `2017/val`; None: every folder. Sequences
+    named in `exclude` are left out.
+
+    Example:
+        >>> [sequence.name for sequence in davis_under(Path("DAVIS"), "2017/val")]
+        ['bike-packing', 'blackswan', ...]
+
+    Raises:
+        SourceError: no sequences, a list or a sequence that is not there, or a picture without its annotation.
+    """
+    folder = root / "JPEGImages" / SIZE
+    there = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    if not there:
+        raise SourceError(
+            f"{root} holds no films of DAVIS; allowed is a folder with JPEGImages/{SIZE}/NAME/*.jpg and "
+            f"Annotations/{SIZE}/NAME/*.png: unpack the archive there, or name another folder"
+        )
+    left_out = set(exclude)
+    wanted = there if subset is None else _listed(root, subset)
+    for name in [*wanted, *left_out]:
+        if name not in there:
+            raise SourceError(f"{root} has no sequence {name!r}; it has {', '.join(there)}: choose among these")
+    found = [_sequence(root, name) for name in wanted if name not in left_out]
+    if not found:
+        raise SourceError(f"no sequence of {root} is left ({', '.join(wanted)} excluded); leave at least one")
+    return found
+
+
+def _listed(root: Path, subset: str) -> list[str]:
+    """Names in a list: one a line (DAVIS 2017), or pairs of paths (DAVIS 2016)."""
+    lists = {path.relative_to(root / "ImageSets").with_suffix("").as_posix(): path for path in _lists(root)}
+    fitting = [name for name in lists if name == subset or name.endswith(f"/{subset}")]
+    if len(fitting) != 1:
+        raise SourceError(
+            f"{root} has {len(fitting)} lists {subset!r}; its lists are {', '.join(lists) or 'none'}: "
+            "name one of them whole, or none to take every sequence"
+        )
+    return sorted(listed_names(lists[fitting[0]]))
+
+
+def _lists(root: Path) -> list[Path]:
+    return sorted((root / "ImageSets").glob("**/*.txt"))
+
+
+def _sequence(root: Path, name: str) -> DavisSequence:
+    folder = root / "JPEGImages" / SIZE / name
+    frames = tuple(sorted(folder.glob("*.jpg")) or sorted(folder.glob("*.png")))  # masklet synth --lossless
+    masks = tuple(root / "Annotations" / SIZE / name / f"{path.stem}.png" for path in frames)
+    missing = [path for path in masks if not path.exists()]
+    if missing:
+        raise SourceError(
+            f"{missing[0]} is missing ({len(missing)} of the {len(masks)} annotations of {name}); every picture "
+            "needs its annotation: complete the folder, or exclude the sequence"
+        )
+    if len(frames) < FEWEST:
+        raise SourceError(
+            f"{folder} has {len(frames)} pictures (*.jpg or *.png); {FEWEST} are needed, since the "
+            "first and the last are not measured: complete the folder, or exclude the sequence"
+        )
+    return DavisSequence(name, frames, masks)
+
+
+def truth_of(sequence: DavisSequence) -> Labels:
+    """Ids (T, H, W) of the objects of a sequence, 0 elsewhere, `UNJUDGED` where nobody judges.
+
+    Raises:
+        SourceError: an annotation that cannot be read, is no label map, or has another size than the first.
+    """
+    maps = [read_labels(path) for path in sequence.masks]
+    for path, labels in zip(sequence.masks, maps, strict=True):
+        if labels.shape != maps[0].shape:
+            raise SourceError(
+                f"{path} is {said_size(labels.shape)} and {sequence.masks[0].name} is {said_size(maps[0].shape)}; the "
+                "annotations of a sequence are of one size: mend it, or exclude the sequence"
+            )
+    truth = np.stack(maps)
+    if set(np.unique(truth[0])) - {0} == {UNJUDGED}:  # 2016: black and white
+        return (truth > UNJUDGED // 2).astype(np.uint8)
+    return truth

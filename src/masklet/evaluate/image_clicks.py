@@ -1,0 +1,233 @@
+"""How many clicks an object needs: interactive segmentation of pictures, NoC and the curve of IoU by clicks.
+
+The protocol is the one of Sofiiuk et al. (2022) and of those before, which published figures share. An object of
+known mask is clicked on up to 20 times. A click is on the pixel that lies deepest inside what is wrong with the answer
+before it (nothing, at first), missed and excess parts looked at separately: Euclidean distance to the next pixel that
+is right or beyond the border. It is positive on a missed part and negative on an excess one, which is taken where both
+are as deep; no pixel is clicked twice. Every answer has all clicks so far, and the logits of the answer before it. The
+first click is answered by the candidate that the model scores highest of its three, every later one by its single
+answer. IoU is that of masks at the size of the picture; places that nobody judges are neither clicked nor counted.
+
+* **NoC@85**, NoC@90: the number of the first click after which the IoU is at least 0.85 (0.90), mean over objects; an
+  object that does not get there within 20 clicks counts as 20. **NoF**: how many do not get there. (The count that
+  Sofiiuk et al. call ">=20" holds those that get there with the very 20th click, too.)
+* The **curve** is the mean IoU over objects after 1, 2, ... 20 clicks. An object with nothing left to click on keeps
+  its IoU.
+* **AUC** is the area under the curve from 1 to 20 clicks, by trapezoids, divided by 19: 1 where every object is
+  perfect after one click.
+
+Figures of one set are comparable with published ones where the set is the same; objects are counted, not pictures.
+
+Shapes: N objects, C clicks, H height, W width.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from masklet.errors import SourceError
+from masklet.evaluate.image_click_datasets import Clickable, ClickPicture
+from masklet.evaluate.prompts_from_masks import Click, next_click, spread
+from masklet.image import Prediction
+from masklet.masks import iou
+from masklet.prompts import ObjectPrompt, Points
+
+__all__ = ["CLICKS", "ClickedObject", "ClicksReport", "area", "click_report", "evaluate_clicks", "noc"]
+
+Mask = npt.NDArray[np.bool_]
+Logits = npt.NDArray[np.float32]
+CLICKS = 20
+"""Clicks that an object has at most."""
+TARGETS = (0.85, 0.90)
+AT_ONCE = 16
+"""Objects whose answers are held at once."""
+
+
+class Answers(Protocol):
+    """What is clicked on: `SAM().predictor`, or anything that answers about the picture it was given."""
+
+    def set_image(self, rgb: npt.NDArray[np.uint8]) -> None:
+        """The picture that is asked about."""
+
+    def ask(
+        self, prompts: Sequence[ObjectPrompt], *, logits: Logits | None = None, multimask: bool | None = None
+    ) -> Prediction:
+        """Masks for the objects."""
+
+
+@dataclass(frozen=True)
+class ClickedObject:
+    """One object: the picture it is in, its number there, and its IoU after each of `CLICKS` clicks."""
+
+    picture: str
+    id: int
+    curve: tuple[float, ...]
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class ClicksReport:
+    """Figures over all objects; keys of `noc` and `nof` are targets in hundredths.
+
+    Example:
+        >>> print(click_report(rows).noc["90"])
+        3.25
+    """
+
+    pictures: int
+    objects: int
+    noc: dict[str, float]
+    """Mean clicks to the target; one that is not reached counts as 20."""
+    nof: dict[str, int]
+    """Objects that do not reach it."""
+    curve: tuple[float, ...]
+    """Mean IoU after 1, 2, ... 20 clicks."""
+    auc: float
+    seconds: float
+    rows: tuple[ClickedObject, ...] = ()
+
+    def to_json(self) -> str:
+        """All figures as JSON, the curve of every object too."""
+        return json.dumps(asdict(self), indent=2, allow_nan=False)
+
+
+def evaluate_clicks(
+    predictor: Answers,
+    pictures: Sequence[ClickPicture],
+    objects: int | None = None,
+    step: Callable[[], None] | None = None,
+) -> Iterator[ClickedObject]:
+    """Click on the objects of each picture, `objects` of each at most, spread evenly, and yield what each had.
+
+    A picture is encoded once. `step` is called after every picture.
+
+    Example:
+        >>> rows = list(evaluate_clicks(SAM().predictor, click_pictures("GrabCut")))
+        >>> click_report(rows).noc
+        {'85': 2.1, '90': 3.2}
+
+    Raises:
+        SourceError: a picture or its masks cannot be read.
+    """
+    for picture in pictures:
+        shown = picture.read()
+        numbers = sorted(number for number in shown.masks if shown.masks[number].any())
+        kept = numbers if objects is None else [numbers[i] for i in spread(len(numbers), objects)] if numbers else []
+        started = time.perf_counter()
+        if kept:
+            predictor.set_image(shown.rgb)
+        for start in range(0, len(kept), AT_ONCE):
+            some = kept[start : start + AT_ONCE]
+            curves = _curves(predictor, shown, some)
+            seconds = (time.perf_counter() - started) / len(some)
+            yield from (ClickedObject(picture.name, n, curve, seconds) for n, curve in zip(some, curves, strict=True))
+            started = time.perf_counter()
+        if step is not None:
+            step()
+
+
+def click_report(rows: Sequence[ClickedObject]) -> ClicksReport:
+    """Means of what `evaluate_clicks` yielded.
+
+    Raises:
+        SourceError: no object.
+    """
+    if not rows:
+        raise SourceError("no picture has an object, so there is nothing to click on; name data with masks")
+    curves = np.array([row.curve for row in rows])
+    curve = curves.mean(0)
+    return ClicksReport(
+        pictures=len({row.picture for row in rows}),
+        objects=len(rows),
+        noc={_key(target): float(np.mean([noc(own, target) for own in curves])) for target in TARGETS},
+        nof={_key(target): int((curves < target).all(1).sum()) for target in TARGETS},
+        curve=tuple(map(float, curve)),
+        auc=area(curve),
+        seconds=sum(row.seconds for row in rows),
+        rows=tuple(rows),
+    )
+
+
+def noc(curve: Sequence[float] | npt.NDArray[np.float64], target: float) -> int:
+    """The number of the first click after which the IoU is at least `target`; `CLICKS` where there is none.
+
+    Example:
+        >>> noc([0.5, 0.86, 0.84], 0.85)
+        2
+    """
+    reached = np.asarray(curve) >= target
+    return int(reached.argmax()) + 1 if reached.any() else CLICKS
+
+
+def area(curve: Sequence[float] | npt.NDArray[np.float64]) -> float:
+    """The area under a curve from its first click to its last, by trapezoids, over its length; 0 to 1.
+
+    Example:
+        >>> area([0.0, 1.0, 1.0])
+        0.75
+    """
+    values = np.asarray(curve, float)
+    return float((values[1:] + values[:-1]).sum() / 2 / (len(values) - 1)) if len(values) > 1 else float(values[0])
+
+
+def _key(target: float) -> str:
+    return f"{target * 100:.0f}"
+
+
+class _Asked:
+    """An object that is clicked on: its truth, clicks, present answer and IoUs so far."""
+
+    def __init__(self, truth: Mask, judged: Mask | None) -> None:
+        self.judged = judged
+        self.truth = self._only(truth)
+        self.found = np.zeros_like(truth)
+        self.logits: Logits | None = None
+        self.clicks: list[Click] = []
+        self.curve: list[float] = []
+
+    def click(self) -> bool:
+        """One more click; False, and no change for good, where there is nothing to click on."""
+        click = next_click(self.found, self.truth, self.clicks)
+        if click is None:
+            return False
+        self.clicks.append(click)
+        return True
+
+    @property
+    def prompt(self) -> ObjectPrompt:
+        xy = np.array([(click.x, click.y) for click in self.clicks], np.float32)
+        return ObjectPrompt(points=Points(xy, np.array([click.label for click in self.clicks], np.int32)))
+
+    def take(self, mask: Mask, logits: Logits) -> None:
+        """The answer to the last click."""
+        self.found, self.logits = self._only(mask), logits
+        self.curve.append(iou(self.found, self.truth))
+
+    def _only(self, mask: Mask) -> Mask:
+        return mask if self.judged is None else mask & self.judged
+
+
+def _curves(predictor: Answers, shown: Clickable, numbers: Sequence[int]) -> list[tuple[float, ...]]:
+    """IoUs after each click, for some objects of the picture that was set."""
+    every = [_Asked(np.asarray(shown.masks[number], bool), shown.judged) for number in numbers]
+    left = every
+    for turn in range(CLICKS):
+        left = [one for one in left if one.click()]
+        if not left:
+            break
+        _ask(predictor, left, first=turn == 0)
+    return [tuple(one.curve + [one.curve[-1] if one.curve else 1.0] * (CLICKS - len(one.curve))) for one in every]
+
+
+def _ask(predictor: Answers, some: Sequence[_Asked], *, first: bool) -> None:
+    earlier = None if first else np.stack([one.logits for one in some if one.logits is not None])
+    answer = predictor.ask([one.prompt for one in some], logits=earlier, multimask=first).best
+    for one, mask, logits in zip(some, answer.masks[:, 0], answer.logits, strict=True):
+        one.take(mask, logits)

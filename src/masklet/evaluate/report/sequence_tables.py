@@ -1,0 +1,131 @@
+"""What a report shows of a score: a bar a sequence, a curve an object, and the frames that went worst.
+
+Figures are 0 to 1; J&F is the mean of J and F.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from masklet.evaluate.benchmark_scoring import Score, ScoredObject
+from masklet.masks.drawing import color_of
+
+__all__ = ["APART", "Curve", "Frame", "SequenceRow", "sequences", "worst_frames"]
+
+APART = 5
+"""Of one sequence, frames that are shown lie at least so many measured frames apart: neighbours look the same."""
+WIDTH, HEIGHT = 640, 100
+"""Of a curve, in its own units."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """J&F of one object over time: `points` are of an SVG polyline, `bars` is the same as a line of text."""
+
+    id: str
+    color: str
+    jf: float
+    points: str
+    bars: str
+
+
+@dataclass(frozen=True)
+class SequenceRow:
+    """One sequence: means over its objects, and their curves between its first and its last measured frame."""
+
+    name: str
+    jf: float
+    j: float
+    f: float
+    curves: tuple[Curve, ...]
+    first: str
+    last: str
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One measured frame of one sequence, with J&F of its objects and their mean."""
+
+    sequence: str
+    frame: str
+    jf: float
+    objects: tuple[tuple[str, float], ...]
+
+
+def sequences(score: Score) -> list[SequenceRow]:
+    """The sequences of a score, the worst first.
+
+    Example:
+        >>> [row.name for row in sequences(score)]
+        ['motorbike', 'lucia']
+    """
+    rows = [_row(name, own) for name, own in _by_sequence(score).items()]
+    return sorted(rows, key=lambda row: (row.jf, row.name))
+
+
+def worst_frames(score: Score, count: int) -> list[Frame]:
+    """At most `count` frames of the lowest J&F, the worst first; of frames of a sequence near each other only one.
+
+    Example:
+        >>> worst_frames(score, 12)[0].frame
+        '00021'
+    """
+    shown: list[Frame] = []
+    taken: dict[str, list[int]] = defaultdict(list)
+    for place, frame in sorted(_frames(score), key=lambda one: (one[1].jf, one[1].sequence, one[0])):
+        if len(shown) == count:
+            break
+        if all(abs(place - other) >= APART for other in taken[frame.sequence]):
+            taken[frame.sequence].append(place)
+            shown.append(frame)
+    return shown
+
+
+def _by_sequence(score: Score) -> dict[str, list[ScoredObject]]:
+    found: dict[str, list[ScoredObject]] = defaultdict(list)
+    for one in score.objects:
+        found[one.sequence].append(one)
+    return found
+
+
+def _names(objects: Sequence[ScoredObject]) -> list[str]:
+    """The measured frames of a sequence, in order."""
+    return sorted({one.frame for own in objects for one in own.each})
+
+
+def _row(name: str, objects: Sequence[ScoredObject]) -> SequenceRow:
+    j, f = (float(np.mean([getattr(one, measure).mean for one in objects])) for measure in ("j", "f"))
+    frames = _names(objects)
+    places = {frame: n / max(1, len(frames) - 1) for n, frame in enumerate(frames)}
+    curves = tuple(_curve(one, places, n) for n, one in enumerate(objects))
+    return SequenceRow(name, (j + f) / 2, j, f, curves, frames[0], frames[-1])
+
+
+def _curve(of: ScoredObject, places: dict[str, float], number: int) -> Curve:
+    values = [((one.j + one.f) / 2, places[one.frame]) for one in of.each]
+    drawn = values if len(values) > 1 else [(values[0][0], 0.0), (values[0][0], 1.0)]  # one frame is a level line
+    points = " ".join(f"{x * WIDTH:.1f},{(1 - y) * HEIGHT:.1f}" for y, x in drawn)
+    color = "#{:02x}{:02x}{:02x}".format(*color_of(number))
+    return Curve(of.id, color, (of.j.mean + of.f.mean) / 2, points, _bars([value for value, _ in values]))
+
+
+def _bars(values: Sequence[float], width: int = 40) -> str:
+    """At most `width` blocks, each as high as the mean of its part."""
+    parts = np.array_split(np.asarray(values), min(width, len(values)))
+    return "".join("▁▂▃▄▅▆▇█"[min(7, int(part.mean() * 8))] for part in parts)
+
+
+def _frames(score: Score) -> Iterator[tuple[int, Frame]]:
+    """Every measured frame, with its place among those of its sequence."""
+    for name, objects in _by_sequence(score).items():
+        found: dict[str, list[tuple[str, float]]] = defaultdict(list)
+        for own in objects:
+            for one in own.each:
+                found[one.frame].append((own.id, (one.j + one.f) / 2))
+        for place, frame in enumerate(_names(objects)):
+            own_frame = tuple(found[frame])
+            yield place, Frame(name, frame, float(np.mean([jf for _, jf in own_frame])), own_frame)

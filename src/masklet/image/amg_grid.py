@@ -1,0 +1,128 @@
+"""Pieces of a picture that overlap, to find in each what is too small in the whole.
+
+Boxes are xyxy, original pixels, right and bottom exclusive.
+
+Where a picture is asked when nobody says where: points that are evenly spread.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Crop", "coarse_to_fine", "crops_of", "layer_grids", "point_grid"]
+
+Floats = npt.NDArray[np.float64]
+
+
+def point_grid(side: int) -> Floats:
+    """`side` x `side` points (side * side, 2), xy as shares of width and height, row by row.
+
+    Every point is in the middle of its cell.
+
+    Example:
+        >>> point_grid(2)
+        array([[0.25, 0.25],
+               [0.75, 0.25],
+               [0.25, 0.75],
+               [0.75, 0.75]])
+    """
+    assert side >= 1, f"a grid of {side} points a side"
+    along = np.linspace(1 / (2 * side), 1 - 1 / (2 * side), side)
+    x, y = np.meshgrid(along, along)
+    return np.stack([x.ravel(), y.ravel()], axis=1)
+
+
+def layer_grids(side: int, layers: int, downscale: int) -> list[Floats]:
+    """The grid of the whole picture and of a crop in each of `layers` layers: each `downscale` times as coarse.
+
+    Example:
+        >>> [len(grid) for grid in layer_grids(8, 2, 2)]
+        [64, 16, 4]
+    """
+    return [point_grid(max(1, int(side / downscale**layer))) for layer in range(layers + 1)]
+
+
+def coarse_to_fine(count: int) -> list[npt.NDArray[np.intp]]:
+    """The indices of a square grid of `count` points in rounds: every fourth along each side, every second, the rest.
+
+    Example:
+        >>> [len(some) for some in coarse_to_fine(64)]
+        [4, 12, 48]
+    """
+    side = round(count**0.5)
+    assert side * side == count, f"{count} points are no square grid"
+    row, column = np.divmod(np.arange(count), side)
+    left, rounds = np.ones(count, bool), []
+    for step in (4, 2, 1):
+        now = left & ((row - 2) % step == 0) & ((column - 2) % step == 0)
+        left &= ~now
+        rounds.append(np.flatnonzero(now))
+    return rounds
+
+
+NEAR = 20.0
+"""Pixels within which a box is at an edge."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A piece of a picture of `size` (height, width); layer 0 is the whole picture.
+
+    Example:
+        >>> Crop(0, (0, 0, 640, 480), (480, 640)).shape
+        (480, 640)
+    """
+
+    layer: int
+    xyxy: tuple[int, int, int, int]
+    size: tuple[int, int]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Its own height and width."""
+        left, top, right, bottom = self.xyxy
+        return bottom - top, right - left
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        """Its upper left corner, xy."""
+        return self.xyxy[:2]
+
+    def of(self, rgb_HW3: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """The piece of this picture."""
+        left, top, right, bottom = self.xyxy
+        return rgb_HW3[top:bottom, left:right]
+
+    def cuts(self, xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+        """(N,): whether a box, in the picture's pixels, is at an edge of the crop that is no edge of the picture."""
+        height, width = self.size
+        at_crop = np.abs(xyxy - np.array(self.xyxy, np.float32)) <= NEAR
+        at_picture = np.abs(xyxy - np.array([0, 0, width, height], np.float32)) <= NEAR
+        return np.asarray((at_crop & ~at_picture).any(axis=1))
+
+
+def crops_of(size: tuple[int, int], layers: int, overlap_ratio: float) -> list[Crop]:
+    """The whole picture of `size` (height, width), then 2 x 2 crops, 4 x 4 and so on, for `layers` layers.
+
+    Neighbours overlap by `overlap_ratio` of the shorter side in the first layer, by half as much in the next.
+
+    Example:
+        >>> [crop.xyxy for crop in crops_of((100, 100), 1, 0.2)][1:3]
+        [(0, 0, 60, 60), (0, 40, 60, 100)]
+    """
+    height, width = size
+    crops = [Crop(0, (0, 0, width, height), size)]
+    for layer in range(1, layers + 1):
+        count = 2**layer
+        overlap = int(overlap_ratio * min(size) * (2 / count))
+        wide, high = (math.ceil((overlap * (count - 1) + length) / count) for length in (width, height))
+        lefts, tops = ([(length - overlap) * i for i in range(count)] for length in (wide, high))
+        for x, y in product(lefts, tops):
+            if x < width and y < height:  # a picture of a few pixels does not divide further
+                crops.append(Crop(layer, (x, y, min(x + wide, width), min(y + high, height)), size))
+    return crops

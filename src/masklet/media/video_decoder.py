@@ -1,0 +1,331 @@
+"""What film files and streams share: opening with FFmpeg, choosing the picture stream, upright RGB pixels.
+
+Which frames a film file holds, from its packets alone: no picture is decoded.
+
+Frame numbers are positions in presentation order. So a frame has the same number whether the film is read
+from the beginning, from the middle or backwards, and frames that cannot be decoded keep theirs.
+
+Decoding a film file from any frame, with the pixels it has when decoded from the beginning.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from bisect import bisect_right
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass
+from typing import cast
+
+import av
+import numpy as np
+from av.buffer import Buffer
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from masklet.errors import SourceError
+from masklet.media.image import Pixels
+
+__all__ = [
+    "Numbered",
+    "Opened",
+    "Opener",
+    "Timeline",
+    "decoded",
+    "frames_from",
+    "open_container",
+    "opened_film",
+    "packets",
+    "picture_stream",
+    "scan",
+    "upright_rgb",
+]
+
+# Formats whose header states how long the film is; elsewhere FFmpeg only guesses from what is there.
+_DURATION_IS_STATED = ("matroska", "webm", "flv")
+_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Presentation times of all frames, in ticks, and those from which decoding can begin.
+
+    Example:
+        >>> Timeline((0, 512, 1024), (0,), 3).number(512)
+        1
+    """
+
+    pts: tuple[int, ...]
+    keys: tuple[int, ...]
+    stated: int | None
+
+    def number(self, pts: int) -> int:
+        """The number of the frame shown at `pts`; -1 before the first."""
+        return bisect_right(self.pts, pts) - 1
+
+    def key(self, number: int, earlier: int = 0) -> int:
+        """The frame to begin decoding at to see frame `number`; `earlier` goes back by that many more."""
+        at = bisect_right(self.keys, self.pts[number]) - 1 - earlier
+        return self.number(self.keys[at]) if at > 0 else 0
+
+    def key_after(self, number: int) -> int:
+        """The first frame after `number` at which decoding begins anew; the number of frames if there is none."""
+        at = bisect_right(self.keys, self.pts[number])
+        return self.number(self.keys[at]) if at < len(self.keys) else len(self.pts)
+
+
+def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream] | None]:
+    """Packets with data in decoding order, then None to flush; where reading breaks off the rest is None too."""
+    try:
+        for packet in container.demux(stream):
+            if packet.size:
+                yield packet
+    except av.FFmpegError:  # what is missing shows in the count of frames
+        pass
+    yield None
+
+
+def scan(container: InputContainer, stream: VideoStream) -> tuple[Timeline | None, int | None]:
+    """The timeline, and how many frames the header states; no timeline where packets carry no usable times.
+
+    Reads the file once. A recording that begins in the middle of a group begins at its first key frame.
+    """
+    stated = _stated_frames(container, stream)
+    times: list[int] = []
+    keys: list[int] = []
+    total = 0
+    end = 0
+    hidden_vp8 = stream.codec_context.name == "vp8"
+    if "avi" in container.format.name and stream.codec_context.has_b_frames:
+        return None, stated  # AVI stores no times, only an order, and that is the decoder's
+    for packet in packets(container, stream):
+        if packet is None:
+            break
+        total += 1
+        if packet.is_discard or (hidden_vp8 and not memoryview(packet)[0] & 0x10):
+            continue
+        if packet.pts is None:
+            return None, stated
+        if packet.is_keyframe:
+            keys.append(packet.pts)
+        times.append(packet.pts)
+        end = max(end, packet.pts + (packet.duration or 0))
+    shown = sorted(time for time in times if not keys or time >= keys[0])
+    if not shown or len(set(shown)) < len(shown):
+        return None, stated
+    missing = _beyond(container, stream, end, total) if stated is None else _unseen(container, total, stated)
+    return Timeline(tuple(shown), tuple(sorted(keys)), missing), stated
+
+
+def _stated_frames(container: InputContainer, stream: VideoStream) -> int | None:
+    """From the header alone. An MP4 knows its samples after its edit list is applied; ask it first."""
+    if "mp4" in container.format.name:
+        entries = getattr(stream, "index_entries", None)
+        if entries is not None and len(entries):
+            return len(entries)
+    return stream.frames or None
+
+
+def _unseen(container: InputContainer, total: int, stated: int) -> int | None:
+    """The number of frames stated, if it is clearly more than the `total` packets there are."""
+    exact = "mp4" in container.format.name
+    return stated if stated - total > (0 if exact else max(1, _TOLERANCE * stated)) else None
+
+
+def _beyond(container: InputContainer, stream: VideoStream, end: int, total: int) -> int | None:
+    """About how many frames there should be, if the header states a time clearly after the last one's end."""
+    seconds, rate = _stated_seconds(container, stream), stream.average_rate
+    if seconds is None or not rate or stream.time_base is None:
+        return None
+    if seconds - float(end * stream.time_base) <= max(0.5, _TOLERANCE * seconds):
+        return None
+    return max(total + 1, round(seconds * float(rate)))
+
+
+def _stated_seconds(container: InputContainer, stream: VideoStream) -> float | None:
+    if not any(name in container.format.name for name in _DURATION_IS_STATED):
+        return None
+    parts = stream.metadata.get("DURATION", "").split(":")
+    try:
+        hours, minutes, seconds = (float(part) for part in parts)
+        return hours * 3600 + minutes * 60 + seconds
+    except ValueError:
+        pass
+    if len(container.streams) > 1 or container.duration is None:  # another stream may be the longer one
+        return None
+    return container.duration / av.time_base
+
+
+Opened = tuple[InputContainer, VideoStream]
+
+# FFmpeg shows plain text as a film of a terminal; nobody means that.
+_NO_FILMS = frozenset({"tty", "bin", "xbin", "adf", "idf"})
+_ATTACHED_PICTURE = 0x400
+
+
+def open_container(name: str, timeout: tuple[float, float] | None = None, **options: str) -> InputContainer:
+    """FFmpeg's reader for `name`, a path after `file:` or an address; raises av.FFmpegError."""
+    container = av.open(name, metadata_errors="replace", timeout=timeout, options=options)
+    assert isinstance(container, InputContainer)
+    return container
+
+
+def picture_stream(container: InputContainer, path: str) -> VideoStream:
+    """The stream with the pictures; raises SourceError where there is none, or no decoder for it."""
+    if container.format.name in _NO_FILMS:
+        raise SourceError(f"{path!r} is text, not a film; give a film such as MP4, MKV, MOV, AVI or WebM")
+    # A song's cover is a video stream of one picture for FFmpeg.
+    films = [stream for stream in container.streams.video if not int(stream.disposition) & _ATTACHED_PICTURE]
+    if not films:
+        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+        raise SourceError(
+            f"{path!r} has no video stream (it is {container.format.name} and holds {kinds}); "
+            "a film has pictures: check that it is the right file"
+        )
+    stream = films[0]
+    if getattr(stream, "codec_context", None) is None:
+        raise SourceError(
+            f"{path!r} is packed in a way this FFmpeg has no decoder for; "
+            "convert it: ffmpeg -i FILM -c:v libx264 film.mp4"
+        )
+    # Only then is a frame whose damage was painted over marked as such, and errors belong to their packet.
+    stream.thread_type = "NONE"
+    return stream
+
+
+def decoded(stream: VideoStream, packet: Packet[VideoStream] | None) -> Iterator[VideoFrame | None]:
+    """The frames that come out when `packet` (None: the flush) goes in; None for one that is damaged."""
+    try:
+        frames = stream.decode(packet)
+    except av.FFmpegError:
+        yield None
+        return
+    for frame in frames:
+        yield None if frame.is_corrupt else frame
+
+
+def upright_rgb(frame: VideoFrame) -> Pixels:
+    """Pixels as they are to be shown: RGB uint8 (H, W, 3), the film's rotation and mirroring applied."""
+    rgb = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+    return np.ascontiguousarray(_turned(rgb, _display_matrix(frame)))
+
+
+def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int] | None:
+    """(a, b, c, d) of x' = a x + c y, y' = b x + d y, y downwards; None where the film stands upright."""
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return None
+    a, b, _, c, d = struct.unpack_from("5i", memoryview(cast(Buffer, data)))
+    return a, b, c, d
+
+
+def _turned(rgb: Pixels, matrix: tuple[int, int, int, int] | None) -> Pixels:
+    """By quarter turns and mirrors; a tilt between them has no pixels of its own and goes to the nearest."""
+    if matrix is None:
+        return rgb
+    a, b, c, d = matrix
+    if abs(a) + abs(d) < abs(b) + abs(c):
+        rgb = rgb.transpose(1, 0, 2)
+        flip_x, flip_y = c < 0, b < 0
+    else:
+        flip_x, flip_y = a < 0, d < 0
+    return rgb[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
+
+
+def _local_name(path: str) -> str:
+    """A path as FFmpeg takes it: without this `take 1: dog.mp4` would be an address."""
+    return "file:" + os.path.abspath(path)
+
+
+@contextmanager
+def opened_film(path: str) -> Iterator[Opened]:
+    """The film file `path`, open while the block lasts; raises SourceError where it cannot be read.
+
+    Example:
+        >>> with opened_film("clip.mp4") as (container, stream):  # doctest: +SKIP
+        ...     print(stream.average_rate)
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(64)
+    except OSError as cause:
+        raise SourceError(
+            f"cannot read {path!r}: {cause.strerror or cause}; a readable film is needed: check its permissions"
+        ) from cause
+    if not head:
+        raise SourceError(f"{path!r} is empty (0 bytes); a film is needed: copy or download it again")
+    try:
+        container = open_container(_local_name(path))
+    except (av.FFmpegError, UnicodeError) as cause:
+        raise SourceError(f"{path!r} cannot be read as a film: {_why(head, cause)}") from cause
+    with container:
+        yield container, picture_stream(container, path)
+
+
+def _why(head: bytes, cause: Exception) -> str:
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide"):
+        return (
+            f"it begins like MP4 or MOV, but its index is missing or damaged ({getattr(cause, 'strerror', cause)}), "
+            "as when a recording or a copy was cut short: copy it again"
+        )
+    start = head.lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html")):
+        return "it is a web page; download the film itself"
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer; run 'git lfs pull' to fetch the film"
+    return (
+        f"it begins with {head[:12]!r}, which is no film or picture FFmpeg knows; "
+        "give a film such as MP4, MKV, MOV, AVI or WebM, or a folder of pictures"
+    )
+
+
+Numbered = tuple[int, VideoFrame | None]
+Opener = Callable[[], AbstractContextManager[Opened]]
+
+
+def frames_from(opener: Opener, timeline: Timeline, start: int) -> Generator[Numbered, None, None]:
+    """Frames from `start` to the end with their numbers; damaged ones are left out.
+
+    Some key frames heal the picture over several frames and show none of them. So where `start` does not
+    come, decoding begins again at the key frame before.
+
+    Example:
+        >>> next(frames_from(opener, timeline, 250))[0]  # doctest: +SKIP
+        250
+    """
+    key = timeline.key(start)
+    frames = _decoded_from(opener, timeline, key)
+    first = next((item for item in frames if item[0] >= start), None)
+    if key > 0 and (first is None or first[0] > start):
+        frames.close()
+        frames = _decoded_from(opener, timeline, timeline.key(start, earlier=1))
+        first = next((item for item in frames if item[0] >= start), None)
+    with closing(frames):
+        if first is not None:
+            yield first
+            yield from frames
+
+
+def _decoded_from(opener: Opener, timeline: Timeline, key: int) -> Generator[Numbered, None, None]:
+    """What comes out when decoding begins at the key frame `key` (0: at the beginning of the file)."""
+    begin = timeline.pts[key]
+    for jump in (True, False) if key > 0 else (False,):
+        with opener() as (container, stream):
+            if jump:
+                container.seek(begin, stream=stream, backward=True)
+            found = key == 0
+            for packet in packets(container, stream):
+                if not found and packet is not None and packet.pts is not None:
+                    found = packet.pts == begin
+                    if packet.is_keyframe and packet.pts > begin:
+                        break  # too far: this container has no index, so read it from the beginning
+                if not found:
+                    continue
+                for frame in decoded(stream, packet):
+                    if frame is not None and frame.pts is not None:
+                        yield timeline.number(frame.pts), frame
+            if found:
+                return

@@ -1,0 +1,317 @@
+"""Films that only go forward: iterators, cameras, and addresses on the network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from time import monotonic
+from typing import Protocol, cast
+
+import av
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+
+from masklet.errors import SourceError, StateError
+from masklet.media.image import AnyArray, Channels, Picture, from_array
+from masklet.media.image_sequence import read_slide
+from masklet.media.image_source import PictureLike, item_readers
+from masklet.media.prefetch import LatePolicy, ReadAhead
+from masklet.media.video import Frame, Item, Notice, Video, size_change
+from masklet.media.video_decoder import decoded, open_container, picture_stream, upright_rgb
+
+__all__ = ["OnceVideo", "Traits", "open_address", "open_camera", "open_iterator"]
+
+OPEN_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 10.0
+# These servers send at their own pace, whether anyone keeps up or not.
+_LIVE = ("rtmp", "rtmps", "rtp", "rtsp", "rtsps", "srt", "tcp", "udp")
+_SCHEMES = ("http", "https", *_LIVE)
+_PASSWORD = re.compile(r"(://[^/@:]*:)[^/@]*@")
+
+
+class Capture(Protocol):
+    """What is used of a camera; OpenCV's VideoCapture is one."""
+
+    def isOpened(self) -> bool: ...  # noqa: N802
+    def read(self) -> tuple[bool, AnyArray]: ...
+    def get(self, property: int, /) -> float: ...
+    def release(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What is known of a film that goes forward only; `release` lets go of it if it was never read."""
+
+    live: bool = False
+    fps: float | None = None
+    expected: int | None = None
+    release: Callable[[], None] | None = None
+
+
+class OnceVideo(Video):
+    """A film whose frames come once. Asking again for `frames()` goes on where reading stopped.
+
+    Example:
+        >>> OnceVideo(iter([]), "iterator", 4).seekable
+        False
+    """
+
+    def __init__(
+        self,
+        items: Iterator[Item],
+        path: str,
+        read_ahead: int,
+        when_late: LatePolicy = "wait",
+        traits: Traits | None = None,
+    ) -> None:
+        super().__init__(path, read_ahead)
+        self._traits = traits or Traits()
+        self.live = self._traits.live
+        self._when_late: LatePolicy = when_late if self.live else "wait"
+        self._items: Iterator[Item] | None = items
+        self._reader: ReadAhead[Item] | None = None
+        self._held: Frame | None = None
+        self._size: tuple[int, int] | None = None
+        self._position = 0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """See Video; waits for the first frame, which is kept for `frames()`."""
+        if self._size is None:
+            self._held = self._next()
+            if self._held is None:
+                raise _no_frames(self.path)
+        assert self._size is not None
+        return self._size
+
+    @property
+    def fps(self) -> float | None:
+        """See Video."""
+        return self._traits.fps
+
+    @property
+    def count(self) -> None:
+        """Not known before the end."""
+        return
+
+    @property
+    def expected(self) -> int | None:
+        """See Video."""
+        return self._traits.expected
+
+    @property
+    def dropped(self) -> int:
+        """See Video."""
+        return 0 if self._reader is None else self._reader.dropped
+
+    def frames(self, start: int | None = None, stop: int | None = None, *, reverse: bool = False) -> Iterator[Frame]:
+        """See Video; frames before `start` are read and left out."""
+        self._check_open()
+        if reverse:
+            raise self._forward_only("going backwards")
+        if start is not None and start < self._position:
+            raise self._forward_only(f"frame {start} again, after frame {self._position - 1}")
+        return self._forward(start or 0, stop)
+
+    def __getitem__(self, index: int) -> Frame:
+        """Always StateError: any frame at any time is for films that are stored."""
+        raise self._forward_only(f"frame {index} by its number")
+
+    def close(self) -> None:
+        """See Video."""
+        super().close()
+        if self._reader is None and self._items is not None and self._traits.release is not None:
+            self._traits.release()
+        self._items = None
+        self._held = None
+
+    def _forward_only(self, what: str) -> StateError:
+        return StateError(
+            f"{self.path!r}: {what} cannot be had; the frames of an iterator, a camera or a stream come once "
+            "and in order: save it as a film first, or pass a file, a folder, a list or an array"
+        )
+
+    def _forward(self, start: int, stop: int | None) -> Generator[Frame, None, None]:
+        while stop is None or self._position < stop:
+            frame, self._held = self._held or self._next(), None
+            if frame is None:
+                if self._size is None:
+                    raise _no_frames(self.path)
+                return
+            if stop is not None and frame.index >= stop:
+                self._held = frame
+                return
+            self._position = frame.index + 1
+            if frame.index >= start:
+                yield frame
+
+    def _next(self) -> Frame | None:
+        self._check_open()
+        if self._reader is None:
+            assert self._items is not None
+            self._reader = ReadAhead(self._items, self._read_ahead, self._when_late)
+            self._readers.add(self._reader)
+            self._items = None
+        frame = next(self._announced(self._reader), None)
+        if frame is None:
+            return None
+        if self._size is not None and frame.size != self._size:
+            self._reader.close()
+            raise size_change(frame.path, frame.index, self._size, frame.size)
+        self._size = frame.size
+        return frame
+
+
+def open_iterator(source: Iterable[object], channels: Channels, read_ahead: int) -> OnceVideo:
+    """A film from an iterator of pictures, paths, arrays or frames; it is asked for one item at a time.
+
+    Example:
+        >>> next(iter(open_iterator((np.zeros((2, 3, 3), np.uint8) for _ in range(9)), "rgb", 4))).index
+        0
+    """
+    return OnceVideo(_from_items(source, channels), "iterator", read_ahead)
+
+
+def open_camera(number: int, read_ahead: int, when_late: LatePolicy) -> OnceVideo:
+    """A camera by its number, the first is 0; times are seconds since its first frame.
+
+    Raises SourceError when there is no such camera; later, when it stops giving frames.
+
+    Example:
+        >>> camera = open_camera(0, 4, "drop")  # doctest: +SKIP
+    """
+    path = f"camera {number}"
+    capture = open_capture(number) if number >= 0 else None
+    if capture is None or not capture.isOpened():
+        if capture is not None:
+            capture.release()
+        raise SourceError(
+            f"{path} cannot be opened; a camera's number is 0 for the first, 1 for the next ...: "
+            "check that it is connected, that no other program uses it and that this one may"
+        )
+    rate = capture.get(_CAP_PROP_FPS)
+    traits = Traits(live=True, fps=rate if 0 < rate < 1000 else None, release=capture.release)
+    return OnceVideo(_from_camera(capture, path), path, read_ahead, when_late, traits)
+
+
+_CAP_PROP_FPS = 5
+
+
+def open_capture(number: int) -> Capture:
+    """The camera, opened with OpenCV; the one place that touches a device."""
+    import cv2
+
+    return cast(Capture, cv2.VideoCapture(number))
+
+
+def open_address(address: str, read_ahead: int, when_late: LatePolicy) -> OnceVideo:
+    """A film or live stream behind rtsp, http, https and the like; passwords are left out of its `path`.
+
+    Raises SourceError when it cannot be reached or holds no film; later, when it breaks.
+
+    Example:
+        >>> stream = open_address("rtsp://camera.local/1", 4, "drop")  # doctest: +SKIP
+    """
+    scheme = address.partition("://")[0].lower()
+    path = _PASSWORD.sub(r"\1***@", address)
+    if scheme not in _SCHEMES:
+        raise SourceError(f"{path!r}: {scheme}:// is not read; streams are {', '.join(_SCHEMES)}: use one of these")
+    options = {"rtsp_transport": "tcp"} if scheme.startswith("rtsp") else {}
+    try:
+        container = open_container(address, (OPEN_TIMEOUT_S, READ_TIMEOUT_S), **options)
+    except (av.FFmpegError, UnicodeError) as cause:
+        raise SourceError(
+            f"cannot open {path!r}: {_reason(cause)}; a reachable stream or film is needed: "
+            "check the address, the password and the network, or play it with ffplay"
+        ) from cause
+    try:
+        stream = picture_stream(container, path)
+    except SourceError:
+        container.close()
+        raise
+    rate = stream.average_rate or stream.guessed_rate
+    traits = Traits(
+        live=scheme in _LIVE or container.duration is None,
+        fps=float(rate) if rate else None,
+        expected=stream.frames or None,
+        release=container.close,
+    )
+    return OnceVideo(_from_container(container, path, traits.expected), path, read_ahead, when_late, traits)
+
+
+def _from_items(source: Iterable[object], channels: Channels) -> Generator[Item, None, None]:
+    names = count()
+    number = 0
+    for item in source:
+        if isinstance(item, Frame):
+            yield Frame(item.rgb, item.path, number, item.time)
+            number += 1
+            continue
+        for reader in item_readers(cast(PictureLike, item), names, channels):
+            found = read_slide(reader, number)
+            yield Frame(found.rgb, found.path, number) if isinstance(found, Picture) else found
+            number += 1
+
+
+def _from_camera(capture: Capture, path: str) -> Generator[Item, None, None]:
+    begin: float | None = None
+    try:
+        for number in count():
+            good, pixels = capture.read()
+            now = monotonic()
+            if not good:
+                raise SourceError(
+                    f"{path} stopped after {number} frames; a camera goes on until it is closed: "
+                    "check its cable and that no other program took it"
+                )
+            begin = now if begin is None else begin
+            yield Frame(from_array(pixels, path, channels="bgr").rgb, path, number, now - begin)
+    finally:
+        capture.release()
+
+
+def _from_container(container: InputContainer, path: str, expected: int | None) -> Generator[Item, None, None]:
+    """Frames numbered as they come; damaged ones count, but not those before the first key frame."""
+    number = 0
+    origin: float | None = None
+    with container:
+        stream = picture_stream(container, path)
+        tick = float(stream.time_base) if stream.time_base is not None else None
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.FFmpegError as cause:
+                raise SourceError(
+                    f"{path!r} broke off after {number} frames: {_reason(cause)}; what came before was read: "
+                    "check the network and open it again"
+                ) from cause
+            if packet is None:
+                break
+            for frame in decoded(stream, packet if packet.size else None):
+                if frame is not None:
+                    time = None if frame.pts is None or tick is None else frame.pts * tick
+                    origin = time if origin is None else origin
+                    yield _streamed(frame, path, number, None if time is None else time - (origin or 0.0))
+                elif number:
+                    yield Notice(f"{path!r}: frame {number} cannot be decoded and is left out; the stream goes on")
+                number += frame is not None or number > 0
+    if expected is not None and number < expected:
+        yield Notice(
+            f"{path!r} ends early: {expected} frames expected, {number} found; "
+            "those that came were read: open it again for the rest"
+        )
+
+
+def _streamed(frame: VideoFrame, path: str, number: int, time: float | None) -> Frame:
+    return Frame(upright_rgb(frame), path, number, time)
+
+
+def _no_frames(path: str) -> SourceError:
+    return SourceError(f"{path!r} ended without a frame; a film has at least one: check where its frames come from")
+
+
+def _reason(cause: Exception) -> str:
+    return str(getattr(cause, "strerror", None) or cause)

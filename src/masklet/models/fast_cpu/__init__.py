@@ -1,0 +1,1 @@
+"""Faster second implementations of the networks in `masklet.models`, with the same numbers, for processors."""

@@ -1,0 +1,117 @@
+"""The image encoder as it runs fastest on a processor, with the same numbers.
+
+Two things eager PyTorch does not do by itself: one by one convolutions that follow each other without anything
+between (neck, then decoder) become one, and the trunks run over oneDNN's operators, with activations and residuals
+in the same pass; the built-in model's trunk in bfloat16 too. Where these operators are missing, on another device or
+in another precision, the eager modules run.
+
+Shapes: B batch, C channels, H height, W width.
+
+What a tracked frame needs after its features, as it runs fastest.
+
+The network's verbs as they run fastest on a processor, with the same numbers.
+
+Each is made once from frozen weights; the eager modules stay the truth, and run where oneDNN's operators are missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, interpolate
+
+from masklet.models.fast_cpu.convnet import FusedConvNet
+from masklet.models.fast_cpu.hiera import FusedHiera
+from masklet.models.fast_cpu.mask_decoder import FastDecoder
+from masklet.models.fast_cpu.memory_attention import FastMemory
+from masklet.models.fast_cpu.memory_encoder import FastWriter
+from masklet.models.sam2.convnet import ConvNet
+from masklet.models.sam2.hiera import Hiera
+from masklet.models.sam2.model import SAM2
+from masklet.models.types import ImageFeatures
+from masklet.nn.fused_ops import fused_linear, has_fused_operators, multiplies_bfloat16
+
+__all__ = ["FastEncoder", "FastVerbs"]
+
+
+class FastEncoder:
+    """`model.encode_image` for a model whose weights no longer change.
+
+    `dtype` is that of the trunk's matrix products, nearly all of the work; what is summed over its depth (but for the
+    few blocks of the built-in model), the neck and the decoder stay in fp32, because rounding there moves the edges of
+    masks.
+
+    Example:
+        >>> encode = FastEncoder(model, torch.bfloat16)
+        >>> features = encode(torch.zeros(1, 3, 288, 288))
+    """
+
+    def __init__(self, model: SAM2, dtype: torch.dtype | None = None) -> None:
+        self.dtype = dtype
+        trunk, neck, decoder = model.image_encoder.trunk, model.image_encoder.neck, model.sam_mask_decoder
+        self.trunk: Callable[[Tensor], list[Tensor]] = trunk
+        fused = has_fused_operators(model.no_mem_embed)
+        if fused and isinstance(trunk, ConvNet) and (dtype is None or _fuses(dtype)):
+            self.trunk = FusedConvNet(trunk, dtype or torch.float32)
+        elif fused and isinstance(trunk, Hiera) and dtype is None:
+            self.trunk = FusedHiera(trunk)
+        laterals = [part.get_submodule("conv") for part in neck.convs]
+        self.coarse, self.middle = Projection(laterals[:1], fused), Projection(laterals[1:2], fused)
+        self.fine = (
+            Projection([laterals[2], decoder.conv_s1], fused),
+            Projection([laterals[3], decoder.conv_s0], fused),
+        )
+
+    def __call__(self, pixels_B3HW: Tensor) -> ImageFeatures:
+        """Normalised RGB to features, as `SAM2.encode_image`."""
+        eager = self.dtype is not None and isinstance(self.trunk, nn.Module)
+        with torch.autocast(pixels_B3HW.device.type, self.dtype, enabled=eager):
+            maps = self.trunk(pixels_B3HW)
+        s4, s8, s16, s32 = (x.float() for x in maps)
+        up = interpolate(self.coarse(s32), scale_factor=2.0, mode="nearest")
+        return ImageFeatures(self.middle(s16) + up, (self.fine[0](s8), self.fine[1](s4)))
+
+
+def _fuses(dtype: torch.dtype) -> bool:
+    return dtype == torch.bfloat16 and multiplies_bfloat16()
+
+
+class Projection:
+    """One by one convolutions that follow each other, as one: with oneDNN a product over rows of channels."""
+
+    def __init__(self, layers: Sequence[nn.Module], fused: bool) -> None:
+        self.fused = fused
+        merged: tuple[Tensor, Tensor] | None = None
+        for layer in layers:
+            assert isinstance(layer, nn.Conv2d)
+            assert layer.bias is not None
+            outer, shift = (t.detach().cpu().double() for t in (layer.weight.flatten(1), layer.bias))  # no fp64 on all
+            merged = (outer, shift) if merged is None else (outer @ merged[0], outer @ merged[1] + shift)
+        assert merged is not None
+        like = next(layers[0].parameters())
+        self.weight_OI, self.bias_O = (t.to(like) for t in merged)
+
+    def __call__(self, x_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C', H, W)."""
+        if not self.fused:
+            return conv2d(x_BCHW, self.weight_OI[..., None, None], self.bias_O)
+        return fused_linear(x_BCHW.permute(0, 2, 3, 1), self.weight_OI, self.bias_O).permute(0, 3, 1, 2)
+
+
+class FastVerbs:
+    """`condition`, `decode` without prompts, and `remember` of a model whose weights no longer change.
+
+    One picture may be shared by all objects: then what does not depend on the object is done once.
+
+    Example:
+        >>> fast = FastVerbs(model)
+        >>> masks = model.settle(fast.decode(fast.condition(features, memories)), multimask=True)
+        >>> memory = fast.remember(features, masks)
+    """
+
+    def __init__(self, model: SAM2, dtype: torch.dtype | None = None) -> None:
+        self.condition = FastMemory(model, dtype)
+        self.decode = FastDecoder(model)
+        self.remember = FastWriter(model)

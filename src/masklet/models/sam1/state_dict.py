@@ -1,0 +1,142 @@
+"""The published tensor names of SAM and those of `transformers`' `SamModel`, mapped both ways.
+
+One thing is more than a change of name: the random matrix of the point encoding is published once and kept twice in
+transformers. MobileSAM has no names there.
+
+Which network a file holds, read from its tensors, and the network filled from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache, lru_cache
+
+from torch import Tensor
+
+from masklet.errors import CheckpointError
+from masklet.models.hf_keys import Names, Row, decoder, norms, one_matrix, prompts
+from masklet.models.sam1.config import CONFIGS, SAM1Config, ViTConfig
+from masklet.models.sam1.model import SAM1
+from masklet.nn.meta_init import blank
+
+__all__ = ["build", "config_of", "from_transformers", "is_transformers", "shapes_of", "to_transformers"]
+
+_MATRIX = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
+_MATRICES_THERE = (
+    "shared_image_embedding.positional_embedding",
+    "prompt_encoder.shared_embedding.positional_embedding",
+)
+_BLOCK, _BLOCK_THERE = "image_encoder.blocks.#", "vision_encoder.layers.#"
+
+
+def _image_encoder() -> Iterator[Row]:
+    yield "image_encoder.pos_embed", "vision_encoder.pos_embed"
+    yield "image_encoder.patch_embed.proj", "vision_encoder.patch_embed.projection"
+    yield from norms(_BLOCK, _BLOCK_THERE, 2)
+    for leaf in ("attn.rel_pos_h", "attn.rel_pos_w", "attn.qkv", "attn.proj", "mlp.lin1", "mlp.lin2"):
+        yield f"{_BLOCK}.{leaf}", f"{_BLOCK_THERE}.{leaf}"
+    for index, name in enumerate(("conv1", "layer_norm1", "conv2", "layer_norm2")):
+        yield f"image_encoder.neck.{index}", f"vision_encoder.neck.{name}"
+
+
+def _heads() -> Iterator[Row]:
+    yield "prompt_encoder.point_embeddings.#", "prompt_encoder.point_embed.#"
+    yield from prompts("prompt_encoder", "prompt_encoder")
+    yield from decoder("mask_decoder", "mask_decoder", out="out_proj")
+    for leaf in ("lin1", "lin2"):
+        yield f"mask_decoder.transformer.layers.#.mlp.{leaf}", f"mask_decoder.transformer.layers.#.mlp.{leaf}"
+
+
+@lru_cache(maxsize=1)
+def _names() -> Names:
+    return Names.of([*_image_encoder(), *_heads()])
+
+
+def is_transformers(names: Iterable[str]) -> bool:
+    """Whether tensor names are those of transformers' `SamModel`.
+
+    Example:
+        >>> is_transformers(["vision_encoder.pos_embed", "mask_decoder.iou_token.weight"])
+        True
+        >>> is_transformers(["image_encoder.pos_embed", "mask_decoder.iou_token.weight"])
+        False
+    """
+    marks = ("vision_encoder.layers.", "vision_encoder.patch_embed.projection.", "vision_encoder.pos_embed")
+    found = list(names)
+    return any(n.startswith(marks) for n in found) and any(n.startswith("mask_decoder.") for n in found)
+
+
+def from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict in transformers' naming under the published names; a name in no row stays as it is.
+
+    Example:
+        >>> list(from_transformers({"vision_encoder.pos_embed": torch.zeros(1, 64, 64, 768)}))
+        ['image_encoder.pos_embed']
+
+    Errors: CheckpointError where the two copies of the point encoding's matrix differ.
+    """
+    published: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if name in _MATRICES_THERE:
+            published[_MATRIX] = one_matrix(published.get(_MATRIX), tensor, _MATRICES_THERE, "SAM")
+        else:
+            published[_names().ours(name) or name] = tensor
+    return published
+
+
+def to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A published state dict under the names of transformers' `SamModel`, ready for a strict load.
+
+    Example:
+        >>> list(to_transformers({"image_encoder.pos_embed": torch.zeros(1, 64, 64, 768)}))
+        ['vision_encoder.pos_embed']
+
+    Errors: CheckpointError for names that are not of a published SAM (MobileSAM's trunk, say).
+    """
+    theirs: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        target = _names().theirs(name)
+        if name == _MATRIX:
+            theirs.update(dict.fromkeys(_MATRICES_THERE, tensor))
+        elif target is None:
+            raise CheckpointError(
+                f"{name} has no name in transformers: only SAM ViT-B, L and H do. Give the state dict of one of those."
+            )
+        else:
+            theirs[target] = tensor
+    return theirs
+
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@cache
+def shapes_of(config: SAM1Config) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of a network, without building it."""
+    with blank():
+        return {name: tuple(t.shape) for name, t in SAM1(config).state_dict().items()}
+
+
+def config_of(found: Shapes) -> tuple[str, SAM1Config] | None:
+    """Name and config of the published network that these tensors are, or come closest to; None: no SAM 1 at all."""
+    if "image_encoder.patch_embed.seq.0.c.weight" in found:
+        return "mobile_sam", CONFIGS["mobile_sam"]
+    patches = found.get("image_encoder.patch_embed.proj.weight")
+    if patches is None:
+        return None
+    plain = [(name, c) for name, c in CONFIGS.items() if isinstance(c.trunk, ViTConfig)]
+    return min(plain, key=lambda item: _distance(item[1], patches[0]))
+
+
+def _distance(config: SAM1Config, width: int) -> int:
+    assert isinstance(config.trunk, ViTConfig)
+    return abs(config.trunk.width - width)
+
+
+def build(config: SAM1Config, state: Mapping[str, Tensor]) -> SAM1:
+    """An fp32 network in evaluation mode, filled from `state`; names and shapes must fit exactly."""
+    with blank():
+        model = SAM1(config)
+    floats = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
+    model.load_state_dict(floats, strict=True, assign=True)
+    return model.eval().requires_grad_(False)

@@ -1,0 +1,98 @@
+"""Which network a file holds, read from its tensors, and the network filled from them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from masklet.models.yolo.config import CONFIGS, YOLOConfig
+from masklet.models.yolo.model import YOLOv8
+from masklet.nn.meta_init import blank
+
+__all__ = ["build", "config_of", "name_of", "shapes_of"]
+
+Shapes = Mapping[str, tuple[int, ...]]
+HEAD = "model.22."
+
+
+@lru_cache(maxsize=32)
+def shapes_of(config: YOLOConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of a network, without building it."""
+    with blank():
+        return {name: tuple(t.shape) for name, t in YOLOv8(config).state_dict().items()}
+
+
+def config_of(found: Shapes) -> YOLOConfig | None:
+    """The config these tensors are of, with any number of classes; None when they are no YOLOv8."""
+    widths = [found.get(f"model.{layer}.conv.weight", ()) for layer in (0, 1, 3, 5, 7)]
+    heads = [found.get(f"{HEAD}{name}.weight", ()) for name in ("cv2.0.0.conv", "cv3.0.0.conv", "cv3.0.2", "dfl.conv")]
+    if any(len(shape) != 4 for shape in (*widths, *heads)):
+        return None
+    c2, c4, c8, c16, c32 = (shape[0] for shape in widths)
+    d4, d8, d16, d32, neck = (_blocks(found, layer) for layer in (2, 4, 6, 8, 12))
+    box, classes, scores, bins = heads
+    config = YOLOConfig(
+        (c2, c4, c8, c16, c32),
+        (d4, d8, d16, d32),
+        neck,
+        classes=scores[0],
+        box_channels=box[0],
+        class_channels=classes[0],
+        bins=bins[1],
+    )
+    masks = _masks(found)
+    if masks is None:
+        return config
+    return replace(config, mask_channels=masks[0], prototypes=masks[1], prototype_channels=masks[2])
+
+
+def name_of(config: YOLOConfig) -> str:
+    """The canonical name of a published network, else what it is.
+
+    Example:
+        >>> name_of(CONFIGS["yolov8n-seg"])
+        'yolov8n-seg'
+    """
+    known = next((name for name, published in CONFIGS.items() if published == config), None)
+    if known:
+        return known
+    sizes = (name for name, published in CONFIGS.items() if _same_size(published, config))
+    kind = f"-seg with {config.classes} classes" if config.is_segmenter else f" with {config.classes} classes"
+    return next(sizes, f"yolov8 of width {config.channels[0]}").removesuffix("-seg") + kind
+
+
+def build(config: YOLOConfig, state: Mapping[str, Tensor], *, fold: bool = True) -> YOLOv8:
+    """An fp32 network in evaluation mode, filled from `state`; names and shapes must fit exactly.
+
+    With `fold` its batch normalisations are part of its convolutions, which is as exact and faster.
+    """
+    with blank():
+        model = YOLOv8(config)
+    floats = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
+    model.load_state_dict(floats, strict=True, assign=True)
+    model.eval().requires_grad_(False)
+    if fold:
+        model.fold().requires_grad_(False)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on processors
+    return model
+
+
+def _blocks(found: Shapes, layer: int) -> int:
+    return sum(bool(re.fullmatch(rf"model\.{layer}\.m\.\d+\.cv1\.conv\.weight", name)) for name in found)
+
+
+def _masks(found: Shapes) -> tuple[int, int, int] | None:
+    """Width of the branch of coefficients, prototypes and their width."""
+    branch, out, proto = (
+        found.get(f"{HEAD}{name}.weight", ()) for name in ("cv4.0.0.conv", "cv4.0.2", "proto.cv1.conv")
+    )
+    return (branch[0], out[0], proto[0]) if len(branch) == len(out) == len(proto) == 4 else None
+
+
+def _same_size(one: YOLOConfig, other: YOLOConfig) -> bool:
+    return (one.channels, one.depths, one.neck_depth) == (other.channels, other.depths, other.neck_depth)

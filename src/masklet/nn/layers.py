@@ -1,0 +1,85 @@
+"""Stacks of linear layers with an activation between them.
+
+Normalisation over channels.
+
+Shapes: B batch, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["MLP", "ChannelNorm", "TwoLinear"]
+
+
+class ChannelNorm(nn.Module):
+    """Layer normalisation over the channels of a channel-first map, at each place by itself.
+
+    Example:
+        >>> ChannelNorm(8)(torch.zeros(1, 8, 4, 4)).shape
+        torch.Size([1, 8, 4, 4])
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.eps = eps
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) to the same shape."""
+        x_BHWC = x_BCHW.permute(0, 2, 3, 1)
+        return nn.functional.layer_norm(x_BHWC, self.weight.shape, self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
+
+
+class MLP(nn.Module):
+    """`depth` linear layers, `act` between them and nothing after the last.
+
+    Example:
+        >>> MLP(4, 8, 2, depth=3)
+        MLP(...)
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        hidden: int,
+        outputs: int,
+        depth: int,
+        act: Callable[[Tensor], Tensor] = nn.functional.relu,
+    ) -> None:
+        super().__init__()
+        sizes = [inputs, *[hidden] * (depth - 1), outputs]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        self.act = act
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., inputs) to (..., outputs)."""
+        for layer in self.layers[:-1]:
+            x = self.act(layer(x))
+        last: Tensor = self.layers[-1](x)
+        return last
+
+
+class TwoLinear(nn.Module):
+    """`MLP` of depth two by the names that it has in SAM 1.
+
+    Example:
+        >>> TwoLinear(4, 8)
+        TwoLinear(...)
+    """
+
+    def __init__(self, width: int, hidden: int, act: Callable[[Tensor], Tensor] = nn.functional.relu) -> None:
+        super().__init__()
+        self.lin1 = nn.Linear(width, hidden)
+        self.lin2 = nn.Linear(hidden, width)
+        self.act = act
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) to the same shape."""
+        out: Tensor = self.lin2(self.act(self.lin1(x)))
+        return out

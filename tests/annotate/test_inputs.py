@@ -1,0 +1,103 @@
+"""Which pictures and films there are, what they are called, and which part they belong to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from masklet.annotate.inputs import Item, default_output, list_items, split
+from masklet.errors import SourceError
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        *("photos/p10.jpg", "photos/p2.jpg", "photos/cats/a.JPG", "photos/cats/deep/b.png", "photos/clip.mp4"),
+        *("photos/.hidden/c.jpg", "photos/.d.jpg", "photos/notes.txt", "photos/out/images/a.jpg", "other/p2.jpg"),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "photos/out/.masklet").mkdir()
+    return tmp_path
+
+
+def names(*data: object, **more: object) -> list[str]:
+    return [item.name for item in list_items(data[0] if len(data) == 1 else list(data), **more)]  # type: ignore[arg-type]
+
+
+def test_a_folder_is_listed_to_any_depth_without_what_is_hidden_and_what_runs_wrote(tree: Path) -> None:
+    assert names("photos") == ["clip", "p2", "p10", "cats/a", "cats/deep/b"]
+    assert names(Path("photos"), leave_out=Path("photos/cats")) == ["clip", "p2", "p10"]
+    assert [item.is_film for item in list_items("photos")] == [True, False, False, False, False]
+
+
+def test_links_to_folders_are_followed_but_not_in_circles(tree: Path) -> None:
+    (tree / "other/back").symlink_to(tree / "other", target_is_directory=True)
+    (tree / "other/cats").symlink_to(tree / "photos/cats", target_is_directory=True)
+    assert names("other") == ["p2", "cats/a", "cats/deep/b"]
+
+
+def test_globs_files_and_lists_keep_their_folders(tree: Path) -> None:
+    assert names("photos/**/*.png") == ["cats/deep/b"]
+    assert names("photos/*.jpg") == ["p2", "p10"]
+    assert names("photos/p2.jpg") == ["p2"]
+    assert names("photos/cats", "other") == ["photos/cats/a", "photos/cats/deep/b", "other/p2"]
+    assert names("photos/p2.jpg", "photos/p2.jpg", "photos/p10.jpg") == ["p2", "p10"]
+
+
+def test_two_pictures_never_share_a_name(tree: Path) -> None:
+    for name in ("p2.png", "p2.webp", "p2_png.gif", "classes.png", "a:b.png"):
+        (tree / "other" / name).touch()
+    found = names("other")
+    assert len(set(found)) == len(found) == 6
+    assert {"p2", "p2_png", "p2_webp", "classes_png", "a_b"} < set(found)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("nowhere", "no such picture, film or folder"),
+        ("photos/notes.txt", "no picture or film by its name"),
+        ("*/*.tiff", "matches no picture and no film"),
+        ("https://example.org/a.jpg", "download it first"),
+        ([], "an empty list"),
+        (7, "data of type int cannot be annotated"),
+        (b"photos", "data of type bytes"),
+        ([None], "is not a path"),
+    ],
+)
+def test_what_cannot_be_listed_is_said(tree: Path, data: object, said: str) -> None:
+    with pytest.raises(SourceError, match=said):
+        list_items(data)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("data", "place"),
+    [
+        ("photos", "photos_auto_annotate_labels"),
+        ("photos/", "photos_auto_annotate_labels"),
+        ("photos/cats", "photos/cats_auto_annotate_labels"),
+        ("photos/p2.jpg", "photos/p2_auto_annotate_labels"),
+        ("photos/**/*.jpg", "photos_auto_annotate_labels"),
+        (["photos/p2.jpg", "other"], "../{root}_auto_annotate_labels"),
+        (".", "../{root}_auto_annotate_labels"),
+    ],
+)
+def test_labels_lie_beside_the_data(tree: Path, data: object, place: str) -> None:
+    expected = (tree / place.format(root=tree.name)).resolve()
+    assert default_output(data).resolve() == expected  # type: ignore[arg-type]
+
+
+def test_a_split_goes_by_names_and_leaves_no_part_empty() -> None:
+    items = [Item(f"p{number}", "") for number in range(400)]
+    parts = {item.name: item.part for item in split(items, 0.8)}
+    assert 290 < list(parts.values()).count("train") < 350
+    assert {item.name: item.part for item in split(items[50:90], 0.8)} == {
+        f"p{n}": parts[f"p{n}"] for n in range(50, 90)
+    }
+    for share in (0.001, 0.999):
+        for count in (2, 3, 7):
+            assert {item.part for item in split(items[:count], share)} == {"train", "val"}
+    assert [item.part for item in split(items[:3], None)] == ["", "", ""]

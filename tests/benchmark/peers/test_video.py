@@ -1,0 +1,158 @@
+"""Films that programs follow by turns: who is asked what, what is compared, and the real sam2 where it is here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from helpers.peers import SAM2, adapters_in
+from masklet.benchmark.peers import video
+from masklet.benchmark.peers.interleaved import Compared
+from masklet.benchmark.peers.video import FollowJob, compare_followed, prompts_of
+from masklet.benchmark.record import Case
+from masklet.benchmark.roofline import Work
+from masklet.benchmark.sample_video import made_film, reach
+from masklet.benchmark.video import WARM
+from masklet.benchmark.weights import Weights
+from masklet.errors import InputError, StateError
+
+FAKE = """
+import json
+from pathlib import Path
+import numpy as np
+from serving import Seen, serve
+
+class Film:
+    version = "{version}"
+    frame = -1
+
+    def load(self, job):
+        self.job, self.films = job, sorted(Path(job.film).glob("*.jpg"))
+        if job.precision == "fp16":
+            raise ValueError("no fp16 in {version}")
+
+    def prompt(self, prompts):
+        Path("{log}").open("a").write(json.dumps([len(self.films), len(prompts), self.job.precision]) + "\\n")
+        self.prompts = prompts
+
+    def step(self):
+        self.frame += 1
+        masks = np.ones((len(self.prompts), 4, 8), bool)
+        logits = np.arange(float(self.frame), self.frame + 8).reshape(1, 2, 4).repeat(len(masks), 0)
+        {change}
+        return Seen(masks, logits)
+
+class Picture:
+    version = "{version}"
+
+serve({kind})
+"""
+LAST = f"if self.frame == {WARM + 2}:"
+"""The last counted frame of three."""
+
+
+@pytest.fixture
+def adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for adapters of our own; there is no need of weights."""
+    monkeypatch.setattr(video, "weights_for", lambda model, folder, salt: Weights(model, tmp_path / "w", True))
+    monkeypatch.setattr(video, "_works", lambda weights, job: {n: Work(n * 10**9, 0, 0) for n in job.objects})
+    return adapters_in(tmp_path, monkeypatch)
+
+
+def fake(folder: Path, name: str, change: str = "pass", kind: str = "film=Film") -> Path:
+    file = folder / f"{name}_adapter.py"
+    file.write_text(FAKE.format(version=f"of {name}", log=folder / f"{name}.said", change=change, kind=kind))
+    return Path(sys.executable)
+
+
+def rows(cases: tuple[Case, ...], name: str) -> dict[str, Case]:
+    return {case.program: case for case in cases if case.name == name}
+
+
+JOB = FollowJob("tiny", objects=(1, 3), frames=3, picture=(24, 32))
+
+
+def test_programs_follow_the_same_film_and_are_compared(adapters: Path) -> None:
+    change = f"{LAST} masks[-1, 0, :2] = False; logits[0] += 0.5"
+    pythons = {"masklet": fake(adapters, "masklet"), "sam2": fake(adapters, "sam2", change)}
+    told: list[Compared] = []
+    found = compare_followed(JOB, pythons, told.append)
+    assert [len({case.setting for case in some.cases}) for some in told] == [1, 2]  # what is done can be kept
+    assert found == told[-1]
+    assert found.versions == {"sam2": "of sam2"}
+    assert {case.setting for case in found.cases} == {"1 object, fp32", "3 objects, fp32"}
+    frames = rows(found.cases, "a frame")
+    assert len(frames["masklet"].samples) == len(frames["sam2"].samples) == 3  # and not those that fill the memories
+    assert frames["masklet"].ratio is frames["masklet"].lowest_iou is None
+    ratios = [a / b for a, b in zip(frames["masklet"].samples, frames["sam2"].samples, strict=True)]
+    assert frames["sam2"].ratio == pytest.approx(np.median(ratios))
+    assert frames["sam2"].lowest_iou == pytest.approx(30 / 32)  # of the worst object on the worst frame
+    assert frames["sam2"].logits_error == pytest.approx(0.5 / np.arange(8).std())
+    works = {(case.name, case.setting[0], case.work) for case in found.cases if case.work}
+    assert works == {("a frame", str(n), Work(n * 10**9, 0, 0)) for n in (1, 3)}
+    for program in ("masklet", "sam2"):
+        for name in ("load", "prompts", "memory with weights and film", "peak memory"):
+            assert rows(found.cases, name)[program].samples[0] > 0
+        said = [json.loads(line) for line in (adapters / f"{program}.said").read_text().splitlines()]
+        assert said == [[WARM + 3, 1, "fp32"], [WARM + 3, 3, "fp32"]]
+
+
+def test_other_numbers_of_masks_are_no_agreement(adapters: Path) -> None:
+    pythons = {"masklet": fake(adapters, "masklet"), "sam2": fake(adapters, "sam2", "masks, logits = masks[:0], None")}
+    pythons["stills"] = fake(adapters, "stills", kind="picture=Picture")
+    frames = rows(compare_followed(FollowJob("tiny", (1,), 1, picture=(24, 32)), pythons, print).cases, "a frame")
+    assert (frames["stills"].samples, frames["stills"].note) == ((), "follows no objects")
+    row = frames["sam2"]
+    assert row.ratio is not None
+    assert row.lowest_iou is row.logits_error is None
+    assert row.note == "other numbers of masks than masklet on some frames"
+
+
+def test_a_program_that_fails_is_named(adapters: Path) -> None:
+    pythons = {"masklet": fake(adapters, "masklet")}
+    with pytest.raises(StateError, match=r"masklet \(tiny, fp16\) .* no fp16 in of masklet"):
+        compare_followed(FollowJob("tiny", (1,), 1, "fp16", picture=(24, 32)), pythons, print)
+
+
+def test_prompts_are_on_the_discs() -> None:
+    size = (240, 320)
+    first = next(made_film(size, 5))
+    prompts = prompts_of(size, 5)
+    assert [one["id"] for one in prompts] == [1, 2, 3, 4, 5]
+    assert [one["box"] is None for one in prompts] == [True, False, True, False, True]
+    for one in prompts:
+        point, box = one["point"], one["box"]
+        assert (point is None) != (box is None)
+        x, y = point or ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+        disc = np.zeros(size, np.uint8)
+        cv2.circle(disc, (round(x), round(y)), reach(size, 5), 1, cv2.FILLED)
+        assert len(np.unique(first[disc > 0], axis=0)) == 1
+        if box is not None:
+            ys, xs = disc.nonzero()
+            assert np.allclose([xs.min(), ys.min(), xs.max(), ys.max()], box, atol=1)
+
+
+@pytest.mark.parametrize("wrong", [{"objects": (1, 65)}, {"objects": (0,)}, {"frames": 0}])
+def test_what_cannot_be_followed_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(InputError, match="must be 1 to 64, and 1 or more"):
+        FollowJob("tiny", **wrong)
+
+
+@pytest.mark.skipif(not SAM2.is_file(), reason=f"sam2's environment is not here: {SAM2}")
+def test_sam2_finds_the_same_masks() -> None:
+    job = FollowJob("sam2.1_hiera_tiny", (2,), 2, image_size=128, picture=(120, 160))
+    found = compare_followed(job, {"masklet": Path(sys.executable), "sam2": SAM2}, print)
+    row = rows(found.cases, "a frame")["sam2"]
+    assert found.versions.keys() == {"sam2"}
+    assert row.ratio is not None
+    assert row.lowest_iou is not None
+    assert row.logits_error is not None
+    assert row.lowest_iou > 0.99
+    assert row.logits_error < 0.02
+    assert row.work is not None
+    assert row.work.operations > 1e9

@@ -1,0 +1,124 @@
+"""The adapters of peers: in their own environments where they are here, transformers in that of the tests as well."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from masklet.benchmark.peers.environments import PEERS, find_peer, made_of, python_of
+from masklet.benchmark.peers.image import BesideJob, compare_picture
+from masklet.benchmark.peers.interleaved import Compared
+from masklet.benchmark.peers.process import ADAPTERS
+from masklet.benchmark.peers.video import FollowJob, compare_followed
+from masklet.benchmark.record import Case
+
+SIDE = 256
+SQUARE = BesideJob("sam2.1_hiera_tiny", repeats=1, image_size=SIDE, size=(SIDE, SIDE))
+"""A picture as large as the network's input: programs differ in how they resize, and there is nothing to resize."""
+ASKED = ("1 prompt", "1 box", "64 prompts")
+
+
+def pythons(peer: str) -> dict[str, Path]:
+    """masklet's and the peer's; the test is left out where there is none."""
+    if made_of(find_peer(peer)) is not None:
+        return {"masklet": Path(sys.executable), peer: python_of(find_peer(peer))}
+    if importlib.util.find_spec(peer) is None or peer == "ultralytics":
+        pytest.skip(f"no environment of {peer} is here: masklet bench peers --make {peer}")
+    return {"masklet": Path(sys.executable), peer: Path(sys.executable)}
+
+
+def rows(found: Compared, program: str) -> dict[str, Case]:
+    return {case.name: case for case in found.cases if case.program == program}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("peer", list(PEERS))
+def test_they_find_the_same_masks(peer: str) -> None:
+    found = compare_picture(SQUARE, pythons(peer), lambda _: None)
+    row = rows(found, peer)
+    assert found.versions.keys() == {peer}
+    assert all(len(row[name].samples) == 1 and row[name].ratio for name in ("load", "encode", *ASKED))
+    assert all((row[name].lowest_iou or 0) > 0.999 for name in ASKED)
+    errors = [row[name].logits_error for name in ASKED]
+    assert errors == [None] * 3 if peer == "ultralytics" else max(error or 1 for error in errors) < 1e-4
+
+
+@pytest.mark.slow
+def test_transformers_finds_the_same_masks_in_a_picture_that_is_resized() -> None:
+    """By a network of the first generation, whose trunk differs from the other in all its numbers."""
+    job = BesideJob("sam2_hiera_base_plus", repeats=1, image_size=128, size=(90, 160))
+    row = rows(compare_picture(job, pythons("transformers"), lambda _: None), "transformers")
+    assert all((row[name].lowest_iou or 0) > 0.999 for name in ASKED)
+
+
+@pytest.mark.slow
+def test_transformers_follows_the_same_objects() -> None:
+    job = FollowJob("sam2.1_hiera_tiny", (2,), 2, image_size=128, picture=(120, 160))
+    row = rows(compare_followed(job, pythons("transformers"), lambda _: None), "transformers")["a frame"]
+    assert (row.lowest_iou or 0) > 0.99
+    assert (row.logits_error or 1) < 0.02
+
+
+def run(code: str, folder: Path) -> str:
+    """What a process says whose modules are the adapters'."""
+    lines = (
+        f"import sys; sys.path.insert(0, {str(ADAPTERS)!r})\nfrom pathlib import Path\nfolder = Path({str(folder)!r})"
+    )
+    return subprocess.check_output([sys.executable, "-c", f"{lines}\n{code}"], text=True).strip()
+
+
+def test_ultralytics_is_kept_to_itself(tmp_path: Path) -> None:
+    said = run(
+        """
+import os, socket
+from ultralytics_adapter import keep_to_itself
+keep_to_itself(folder)
+print(os.environ["YOLO_CONFIG_DIR"], os.environ["YOLO_OFFLINE"], os.environ["YOLO_AUTOINSTALL"])
+server = socket.create_server(("127.0.0.1", 0))
+try:
+    socket.create_connection(server.getsockname(), timeout=5)
+except OSError as error:
+    print(error)
+try:
+    socket.getaddrinfo("localhost", 80)
+except OSError as error:
+    print(error)
+""",
+        tmp_path,
+    ).splitlines()
+    assert said[0] == f"{tmp_path / 'ultralytics'} true false"
+    assert said[1:] == ["no network while programs are compared"] * 2
+
+
+@pytest.fixture(scope="module")
+def boxes() -> torch.Tensor:
+    corners = torch.rand(200, 2, generator=torch.Generator().manual_seed(0)) * 60
+    return torch.cat([corners, corners + 20], 1)
+
+
+def test_the_operator_that_is_named_does_what_it_should(boxes: torch.Tensor, tmp_path: Path) -> None:
+    """Boxes in their order of scores; one stays that overlaps none of those before it too much."""
+    scores = torch.rand(200, generator=torch.Generator().manual_seed(1))
+    torch.save((boxes, scores), tmp_path / "boxes.pt")
+    said = run(
+        "import torch; from operators import nms\n"
+        "print(nms(*torch.load(folder / 'boxes.pt', weights_only=True), 0.5).tolist())",
+        tmp_path,
+    )
+    alive: list[int] = []
+    for i in scores.argsort(descending=True).tolist():
+        if all(_iou(boxes[i], boxes[j]) <= 0.5 for j in alive):
+            alive.append(i)
+    assert 20 < len(alive) < 180
+    assert said == str(alive)
+
+
+def _iou(a: torch.Tensor, b: torch.Tensor) -> float:
+    sides = (torch.minimum(a[2:], b[2:]) - torch.maximum(a[:2], b[:2])).clamp(min=0)
+    both = float(sides.prod())
+    return both / (float((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod()) - both)

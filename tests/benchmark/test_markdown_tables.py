@@ -1,0 +1,67 @@
+"""Tables are Markdown that lines up, and have columns of peers only where there are peers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from masklet.benchmark.machine import Machine
+from masklet.benchmark.markdown_tables import amount, markdown, record_lines, record_table
+from masklet.benchmark.record import Case, Record, new_record
+from masklet.benchmark.roofline import Limits
+
+MACHINE = Machine("a processor", 2, 1, "cpu", "2.13", "3.11", "here")
+ENCODE = Case("encode", "fp32", "s", (0.1, 0.1, 0.1), floor=0.05, bound="bytes")
+PEER = Case("encode", "fp32", "s", (0.2,), program="sam2", ratio=0.5, lowest_iou=0.99987, logits_error=3.1e-6)
+
+
+def record(*cases: Case) -> Record:
+    return new_record("how", "builtin", {}, MACHINE, Limits(100.0, 200.0, 10.0), cases, "0.1.0")
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_a_table_lines_up() -> None:
+    lines = markdown(("model", "a|b"), [("x", "1"), ("longer", "20000")], left=("model",))
+    assert lines == ["| model  |  a\\|b |", "| ------ | ----: |", "| x      |     1 |", "| longer | 20000 |"]
+
+
+def test_a_table_without_rows_has_its_titles() -> None:
+    assert markdown(("case", "median"), []) == ["| case | median |", "| ---- | -----: |"]
+
+
+def test_masklet_alone_has_no_columns_of_peers() -> None:
+    title, _, row = record_table(record(ENCODE))
+    assert cells(title) == ["case", "setting", "median", "lowest", "spread", "floor", "bound", "share"]
+    assert cells(row) == ["encode", "fp32", "100.0 ms", "100.0 ms", "0.0 ms", "50.0 ms", "bytes", "50%"]
+
+
+def test_rows_of_peers_say_how_masklet_compares() -> None:
+    title, _, ours, theirs = record_table(record(ENCODE, PEER))
+    assert cells(title)[:3] == ["case", "program", "setting"]
+    assert cells(title)[-3:] == ["ratio", "lowest IoU", "logits error"]
+    assert cells(ours)[1] == "masklet"
+    assert cells(ours)[-3:] == ["", "", ""]
+    assert cells(theirs)[1:4] == ["sam2", "fp32", "200.0 ms"]
+    assert cells(theirs)[-3:] == ["0.50", "0.9999", "3.1e-06"]
+
+
+def test_what_was_not_measured_has_a_note() -> None:
+    without = record(ENCODE, replace(PEER, samples=(), note="no such verb"))
+    assert cells(record_table(without)[-1])[3:9] == ["not here", "", "", "", "", ""]
+    assert "encode, sam2, fp32: no such verb" in record_lines(without)
+
+
+def test_sentences_name_machine_versions_and_limits() -> None:
+    first, second = record_lines(
+        replace(record(ENCODE), versions={"sam2": "1.1.0"}, commit="abc", date="2026-11-23T12:00:00+00:00")
+    )
+    assert first.startswith("builtin; a processor, 2 cores, 1 thread(s), cpu, torch 2.13")
+    assert first.endswith("masklet 0.1.0, sam2 1.1.0, abc; 2026-11-23.")
+    assert "100 G operations/s in fp32, 200 in bf16, copying 10.0 GB/s" in second
+
+
+def test_amounts_have_their_units() -> None:
+    assert [amount(value, "s") for value in (None, 0.0391, 2.5)] == ["", "39.1 ms", "2.50 s"]
+    assert amount(485.0, "MB") == "485.0 MB"

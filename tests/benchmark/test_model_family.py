@@ -1,0 +1,143 @@
+"""The comparison table of the family: parameters as published, and speeds that are those of what was done."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from helpers.networks import small_network
+from helpers.yolo_files import TINY_SEG
+from masklet.benchmark import model_family
+from masklet.benchmark.model_family import (
+    FAMILY,
+    PHASES,
+    PUBLISHED,
+    FamilyRow,
+    How,
+    bench_model,
+    made_picture,
+    parameters_of,
+)
+from masklet.detect.detector import DetectOptions
+from masklet.detect.yolo import YOLODetector
+from masklet.errors import InputError, UnknownModelError
+from masklet.image.predictor import ImagePredictor
+from masklet.models.yolo import YOLOv8
+from masklet.registry import MODELS, find
+
+SMALL = How(made_picture((60, 90)), repeats=1, points_per_side=3, imgsz=64)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameters_are_those_that_were_published(name: str) -> None:
+    row = FamilyRow(name, "", parameters_of(name), PUBLISHED[name].millions, 0.0, False, 0)
+    assert row.agrees
+    assert not replace(row, parameters=row.parameters + 200_000).agrees
+
+
+def test_the_table_has_a_row_for_every_model_that_is_compared() -> None:
+    assert {*FAMILY} == {*PUBLISHED, "masklet-builtin"}
+    assert {*FAMILY} <= {*MODELS}
+    assert parameters_of("builtin") == find("builtin").parameters - 128  # a buffer that is not learnt
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks of the family's kinds that take milliseconds; no file is here."""
+
+    def network(card: Any) -> Any:
+        return YOLOv8(TINY_SEG) if card.family in ("yolo", "fastsam") else small_network()
+
+    monkeypatch.setattr(model_family, "_network", network)
+    monkeypatch.setattr(model_family, "is_downloaded", lambda card: False)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_segmenter_is_timed_prompted_and_everything() -> None:
+    told: list[int] = []
+    row = bench_model("sam2.1_t.pt", SMALL, lambda: told.append(1))
+    assert len(told) == PHASES
+    assert (row.name, row.trained, row.side, row.pass_ms) == ("sam2.1_hiera_tiny", False, 64, None)
+    assert row.file_megabytes == pytest.approx(156.008466)
+    assert row.prompted is not None
+    assert row.everything is not None
+    assert row.prompted.encode_ms > 0
+    assert row.prompted.click_ms > 0
+    assert (row.everything.points, row.everything.estimated) == (9, False)
+    assert row.everything.seconds > encode_s(row)
+
+
+def encode_s(row: FamilyRow) -> float:
+    assert row.prompted is not None
+    return row.prompted.encode_ms / 1e3
+
+
+@pytest.mark.usefixtures("tiny")
+def test_everything_that_would_take_too_long_is_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def takes(predictor: object, options: object, how: object, side: int) -> float:
+        asked.append(side)
+        return 2.0 + 0.01 * side**2
+
+    monkeypatch.setattr(model_family, "_grid_s", takes)
+    row = bench_model("sam2.1_l.pt", replace(SMALL, points_per_side=32, limit_s=5.0))
+    assert row.everything == model_family.EverythingSpeed(pytest.approx(12.24 + encode_s(row)), 1024, True)
+    assert max(asked) == 16
+    row = bench_model("sam2.1_l.pt", replace(SMALL, points_per_side=32, limit_s=20.0))
+    assert row.everything == model_family.EverythingSpeed(pytest.approx(12.24 + encode_s(row)), 1024, False)
+    assert max(asked) == 32
+
+
+@pytest.mark.usefixtures("tiny")
+def test_figures_are_medians_by_the_clock_that_is_given() -> None:
+    readings = iter([0, 9, 10, 11, 20, 22])  # three rounds of 9, 1 and 2 seconds
+    row = bench_model("yolov8n-seg", replace(SMALL, repeats=3, clock=lambda: next(readings)))
+    assert row.pass_ms == 2000
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_detector_makes_one_pass() -> None:
+    row = bench_model("yolov8n-seg.pt", SMALL)
+    assert row.pass_ms is not None
+    assert row.pass_ms > 0
+    assert row.prompted is row.everything is None
+
+
+@pytest.mark.usefixtures("tiny")
+def test_with_random_weights_as_much_passes_as_in_life() -> None:
+    predictor = ImagePredictor(small_network())
+    predictor.set_image(SMALL.rgb)
+    options = model_family._options(predictor, SMALL, trained=False)
+    assert options.stability_score_thresh == 0
+    assert model_family._options(predictor, SMALL, trained=True).stability_score_thresh > 0
+    points = [[10, 10], [40, 30], [80, 50], [20, 45]]
+    scores = predictor.predict(points=points, multimask=True).scores
+    assert 0.1 < np.mean(scores > options.pred_iou_thresh) < 0.9
+    detector = YOLODetector(model_family._random_yolo(find("yolov8n-seg")), DetectOptions(imgsz=64, iou=1.0), "cpu")
+    detector.options = replace(detector.options, conf=model_family._score_of(detector, SMALL, 10))
+    places = 8 * 6 + 4 * 3 + 2 * 2  # of an input of 64 x 64, less what is not looked at; some tie
+    assert 5 <= len(detector.detect([SMALL.rgb])[0]) <= places / 2
+
+
+def test_the_built_in_model_is_timed_with_its_own_weights() -> None:
+    row = bench_model("builtin", replace(SMALL, points_per_side=2))
+    assert row.trained
+    assert row.agrees
+    assert row.side == 512
+
+
+def test_pictures_are_the_same_in_every_run() -> None:
+    assert made_picture().shape == (720, 1280, 3)
+    assert (made_picture((60, 90)) == made_picture((60, 90))).all()
+    assert len(np.unique(made_picture().reshape(-1, 3), axis=0)) > 1000
+
+
+def test_what_cannot_be_measured_is_named() -> None:
+    with pytest.raises(InputError, match="repeats 0"):
+        How(SMALL.rgb, repeats=0)
+    with pytest.raises(UnknownModelError):
+        bench_model("sam7", SMALL)

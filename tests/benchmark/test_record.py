@@ -1,0 +1,180 @@
+"""Records go to JSON and back whole, their figures are what they are called, and comparisons mark what differs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from masklet.benchmark.machine import Machine, commit_of, peak_mb, processor_name, resident_mb, this_machine, timed
+from masklet.benchmark.markdown_tables import compare, differences
+from masklet.benchmark.record import Case, Record, new_record, read_record
+from masklet.benchmark.roofline import Limits, Work
+from masklet.errors import InputError
+
+MACHINE = Machine("a processor", 2, 1, "cpu", "2.13", "3.11", "here")
+ENCODE = Case("encode", "fp32", "s", (4.0, 1.0, 2.0, 3.0, 5.0), floor=1.5)
+
+
+def record(*cases: Case) -> Record:
+    return new_record("how", "builtin", {"repeats": 5}, MACHINE, Limits(100.0, 200.0, 10.0), cases, "0.1.0")
+
+
+def test_figures_of_a_case() -> None:
+    assert (ENCODE.median, ENCODE.lowest, ENCODE.spread, ENCODE.share) == (3, 1, 2, 0.5)
+    alone = Case("peak memory", "fp32", "MB", (7.0,))
+    assert (alone.median, alone.spread, alone.share) == (7, None, None)
+    nothing = Case("encode", "fp32, compiled", "s", note="not here: no compiler")
+    assert (nothing.median, nothing.lowest, nothing.spread) == (None, None, None)
+
+
+def test_the_floor_is_the_longer_of_what_operations_and_bytes_take() -> None:
+    limits, work = Limits(100.0, 200.0, 10.0), Work(operations=50 * 10**9, values=10**9, bytes=10**9)
+    assert limits.floor(work, "fp32") == (0.5, "operations")  # 5 GB take as long, and of two alike this is named
+    assert limits.floor(work, "bf16") == (0.3, "bytes")
+    assert Limits(100.0, 50.0, 10.0).floor(replace(work, values=0), "bf16") == (0.5, "operations")
+
+
+def test_a_case_has_the_floor_of_its_own_precision() -> None:
+    limits, work = Limits(100.0, 200.0, 1e9), Work(10**9, 0, 0)
+    floors = {
+        setting: replace(ENCODE, setting=setting, work=work).with_floor(limits).floor
+        for setting in ("fp32", "bf16, compiled", "8 objects, fp16")
+    }
+    assert floors == {"fp32": 0.01, "bf16, compiled": 0.005, "8 objects, fp16": 0.005}
+    assert ENCODE.with_floor(limits) == ENCODE
+    nothing = Case("encode", "fp32", "s", note="not here", work=work)
+    assert nothing.with_floor(limits).floor is None
+
+
+def test_the_best_of_two_readings() -> None:
+    assert Limits(1.0, 5.0, 3.0).best(Limits(2.0, 4.0, 3.0)) == Limits(2.0, 5.0, 3.0)
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+    whole = record(ENCODE, Case("encode", "bf16", "s", note="not here: no"))
+    path = tmp_path / "a.json"
+    path.write_text(whole.to_json())
+    assert read_record(path) == whole
+    told = json.loads(path.read_text())
+    assert [*told][:3] == ["protocol", "model", "options"]
+    assert told["cases"][0]["median"] == 3
+    assert told["cases"][0]["samples"] == [4, 1, 2, 3, 5]
+    assert told["masklet"] == "0.1.0"
+    assert told["date"].startswith("20")
+
+
+def test_rows_of_peers_are_read_as_they_were_written(tmp_path: Path) -> None:
+    peer = Case("encode", "fp32", "s", (2.0,), program="sam2", ratio=0.5, lowest_iou=0.999, logits_error=3e-6)
+    peer = replace(peer, work=Work(3, 2, 1)).with_floor(Limits(1.0, 1.0, 1.0))
+    whole = replace(record(ENCODE, peer), versions={"sam2": "1.1.0"}, command="masklet bench image")
+    path = tmp_path / "a.json"
+    path.write_text(whole.to_json())
+    assert read_record(path) == whole
+
+
+def test_records_from_before_there_were_peers_are_read(tmp_path: Path) -> None:
+    told = json.loads(record(ENCODE).to_json())
+    for name in ("versions", "command"):
+        del told[name]
+    for name in ("program", "ratio", "lowest_iou", "logits_error", "work", "bound"):
+        del told["cases"][0][name]
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps(told))
+    found = read_record(path)
+    assert found.cases == (ENCODE,)
+    assert (dict(found.versions), found.command) == ({}, None)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", "null", '{"cases": 3}', '{"machine": {}, "limits": null, "cases": []}']
+)
+def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "other.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match="no record of masklet bench"):
+        read_record(path)
+
+
+def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        read_record(tmp_path / "none.json")
+    (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="no record"):
+        read_record(tmp_path / "binary.json")
+
+
+def test_ratios_and_what_is_marked() -> None:
+    near = replace(ENCODE, samples=tuple(value + 1.5 for value in ENCODE.samples))
+    far = replace(ENCODE, samples=tuple(value + 3.0 for value in ENCODE.samples))
+    (one,), (other,) = compare(record(ENCODE), record(near)), compare(record(ENCODE), record(far))
+    assert (one.ratio, one.differs) == (1.5, False)
+    assert (other.ratio, other.differs) == (2.0, True)
+    assert compare(record(far), record(ENCODE))[0].differs
+
+
+def test_programs_are_compared_with_themselves() -> None:
+    peer = replace(ENCODE, program="sam2", samples=(6.0,), ratio=0.5)
+    pairs = compare(record(ENCODE, peer), record(peer, ENCODE))
+    assert [(pair.before.program, pair.after.program, pair.ratio) for pair in pairs] == [
+        ("masklet", "masklet", 1),
+        ("sam2", "sam2", 1),
+    ]
+
+
+def test_single_samples_are_never_marked() -> None:
+    memory = Case("peak memory", "fp32", "MB", (100.0,))
+    (pair,) = compare(record(memory), record(replace(memory, samples=(900.0,))))
+    assert (pair.ratio, pair.differs) == (9.0, False)
+
+
+def test_only_what_both_have_is_compared() -> None:
+    other = replace(ENCODE, setting="bf16")
+    assert [pair.before for pair in compare(record(ENCODE, other), record(other))] == [other]
+    for unlike in (other, replace(ENCODE, samples=()), replace(ENCODE, unit="MB")):
+        with pytest.raises(InputError, match="no case in common"):
+            compare(record(ENCODE), record(unlike))
+
+
+def test_other_machines_and_options_are_said() -> None:
+    ours = record(ENCODE)
+    theirs = replace(ours, machine=replace(MACHINE, threads=4), options={"repeats": 3})
+    assert differences(ours, ours) == []
+    assert differences(ours, theirs) == ["threads: 1 and 4", "repeats: 5 and 3"]
+    first, second = (replace(ours, versions={"sam2": version}) for version in ("1.0", "1.1"))
+    assert differences(first, second) == ["sam2: 1.0 and 1.1"]
+
+
+def test_a_call_takes_as_long_as_it_takes() -> None:
+    assert timed(lambda: time.sleep(0.02)) >= 0.02
+
+
+def test_this_machine_is_named() -> None:
+    machine = this_machine()
+    assert machine.processor == processor_name() != ""
+    assert machine.cores >= 1
+    assert machine.device == "cpu"
+    now, most = resident_mb(), peak_mb()
+    if now is not None and most is not None:
+        assert 10 < now <= most
+
+
+def test_a_commit_is_that_of_the_checkout_that_keeps_the_folder(tmp_path: Path) -> None:
+    def git(*words: str) -> None:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init")
+    (tmp_path / "__init__.py").write_text("")
+    assert commit_of(tmp_path) is None  # in a checkout, but not of it
+    git("add", "__init__.py")
+    git("commit", "-m", "first")
+    clean = commit_of(tmp_path)
+    assert clean is not None
+    assert len(clean) == 40
+    (tmp_path / "__init__.py").write_text("1\n")
+    assert commit_of(tmp_path) == f"{clean}-dirty"

@@ -1,0 +1,73 @@
+"""Weights that follow from names: those that the reference numbers were made with, and the published ones first."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+from helpers.networks import small_network
+from masklet.benchmark import weights
+from masklet.benchmark.weights import filled, weights_for
+from masklet.errors import InputError, UnknownModelError
+
+SHAPES = {
+    "a.weight": (4, 3, 2, 2),
+    "a.bias": (4,),
+    "norm.weight": (5,),
+    "b.running_mean": (3,),
+    "b.running_var": (3,),
+    "c.gamma": (2,),
+    "d.token": (1, 6),
+}
+
+
+@pytest.mark.parametrize("salt", ["", "c"])
+def test_they_are_those_of_the_reference_numbers(salt: str) -> None:
+    file = Path(__file__).parents[1] / "golden" / "fill.py"
+    spec = importlib.util.spec_from_file_location("fill", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    expected = module.fill_state_dict(SHAPES, salt)
+    for name, tensor in filled(SHAPES, salt).items():
+        assert tensor.dtype == torch.float32, name
+        assert torch.equal(tensor, expected[name].float()), name
+    assert not filled({"x.num_batches_tracked": ()})["x.num_batches_tracked"].any()
+
+
+def test_other_salt_other_weights() -> None:
+    assert not torch.equal(filled(SHAPES)["a.bias"], filled(SHAPES, "c")["a.bias"])
+
+
+def test_a_file_is_made_in_the_published_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = small_network()
+    monkeypatch.setattr(weights, "is_downloaded", lambda card: False)
+    monkeypatch.setattr(weights, "CONFIGS", {"sam2.1_hiera_tiny": small.config})
+    found = weights_for("sam2.1_t.pt", tmp_path)
+    assert (found.model, found.made, found.told) == ("sam2.1_hiera_tiny", True, "made from names")
+    kept = torch.load(found.path, weights_only=True)["model"]
+    assert {name: t.shape for name, t in kept.items()} == {name: t.shape for name, t in small.state_dict().items()}
+
+
+def test_published_weights_are_taken_where_they_are_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "here.pt"
+    monkeypatch.setattr(weights, "is_downloaded", lambda card: True)
+    monkeypatch.setattr(weights, "locate", lambda card: here)
+    found = weights_for("sam2.1_t.pt", tmp_path)
+    assert (found.path, found.told) == (here, "published")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("model", ["builtin", "mobile_sam.pt", "yolov8n-seg.pt"])
+def test_models_that_others_do_not_have_are_refused(model: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="with peers choose from sam2_hiera_tiny, sam2_hiera_small"):
+        weights_for(model, tmp_path)
+
+
+def test_an_unknown_model_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UnknownModelError):
+        weights_for("sam7", tmp_path)

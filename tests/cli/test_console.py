@@ -1,0 +1,70 @@
+"""What people see while they wait: only on a terminal, only when it takes a moment."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+from masklet.cli import console
+from masklet.cli.console import counting, loading, one_line_warnings, tell_failure
+from masklet.errors import MaskletWarning
+
+
+def test_nothing_moves_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with loading("sam2_t.pt") as progress:
+        assert progress is None
+    with counting("pictures", 2, wanted=True) as step:
+        step()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_download_shows_its_bytes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "100")
+    with loading("sam2_t.pt") as progress:
+        assert progress is not None
+        progress(12_300_000, 155_900_000)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "downloading sam2_t.pt" in err
+    assert "12.3 / 155.9 MB" in err
+
+
+@pytest.mark.parametrize(("patience", "seen"), [(1e9, False), (-1.0, True)])
+def test_many_pictures_are_counted_after_a_moment(
+    patience: float, seen: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(console, "PATIENCE_S", patience)
+    with counting("pictures", 3, wanted=True) as step:
+        step()
+        step()
+    assert ("2/3" in capsys.readouterr().err) == seen
+
+
+def test_a_failure_is_its_first_line(capsys: pytest.CaptureFixture[str]) -> None:
+    tell_failure("[bold]wrong[/] things:\n  a\n  b")
+    assert capsys.readouterr().err == "masklet: [bold]wrong[/] things (--verbose tells more)\n"
+    tell_failure("wrong things:\n  a", verbose=True)
+    assert capsys.readouterr().err == "masklet: wrong things:\n  a\n"
+
+
+def test_a_failure_is_red_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    tell_failure("x" * 300)
+    assert capsys.readouterr().err == f"\x1b[31mmasklet: {'x' * 300}\x1b[0m\n"
+
+
+def test_only_our_warnings_are_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(warnings, "showwarning", lambda message, *_: seen.append(str(message)))
+    usual = warnings.showwarning
+    with one_line_warnings():
+        warnings.showwarning("of another library", UserWarning, "other.py", 7)
+        warnings.showwarning("of ours", MaskletWarning, "ours.py", 7)
+    assert warnings.showwarning is usual
+    assert seen == ["of another library"]
+    assert capsys.readouterr().err == "masklet: of ours\n"

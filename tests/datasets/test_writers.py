@@ -1,0 +1,286 @@
+"""What all writers have in common: whole files, runs that are gone on with, and clear refusals."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers.dataset_files import HEIGHT, WIDTH
+from helpers.labeled_images import BOX, NAMES, NOTHING, RING, labelled, plain
+from masklet.datasets import open_dataset
+from masklet.datasets.conversion import (
+    LAYOUTS,
+    LabelledObject,
+    LabelledPicture,
+    LayoutOptions,
+    LayoutWriter,
+    Loss,
+    open_layout,
+)
+from masklet.errors import InputError, OutputError, StateError
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file but those of the journal."""
+    files = (path for path in folder.rglob("*") if path.is_file() and ".masklet" not in path.parts)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(files)}
+
+
+def write(out: Path, layout: str, many: Iterable[LabelledPicture], **options) -> LayoutWriter:
+    with open_layout(layout, out, names=NAMES, options=LayoutOptions(**options)) as writer:
+        for picture in many:
+            writer.write(picture)
+    return writer
+
+
+def broken_off(picture: LabelledPicture) -> Iterator[LabelledPicture]:
+    yield picture
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_run_that_broke_off_is_gone_on_with(tmp_path: Path, layout: str) -> None:
+    pictures = plain(tmp_path / "in", ("train", "val"))
+    whole = write(tmp_path / "whole", layout, pictures, pictures="copy")
+    with pytest.raises(ZeroDivisionError):
+        write(tmp_path / "out", layout, broken_off(pictures[1]), pictures="copy")
+    journal = tmp_path / "out" / ".masklet" / f"{layout}.jsonl"
+    journal.write_bytes(journal.read_bytes() + b'{"name": "b10", "fi')  # the power went
+    with open_layout(layout, tmp_path / "out", names=NAMES, options=LayoutOptions(pictures="copy")) as writer:
+        assert [writer.has(picture.name) for picture in pictures] == [False, True, False]
+        for picture in pictures:
+            if not writer.has(picture.name):
+                writer.write(picture)
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+    assert (writer.loss, writer.counts, writer.pictures) == (whole.loss, {0: 2, 1: 2}, 3)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_nothing_more_to_do_changes_nothing(tmp_path: Path, layout: str) -> None:
+    write(tmp_path / "out", layout, plain(tmp_path / "in"), pictures="link")
+    before = tree(tmp_path / "out")
+    write(tmp_path / "out", layout, [], pictures="link")
+    assert tree(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_file_that_is_gone_is_made_again(tmp_path: Path, layout: str) -> None:
+    pictures = plain(tmp_path / "in")
+    write(tmp_path / "out", layout, pictures, pictures="copy")
+    before = tree(tmp_path / "out")
+    [lost] = [name for name in before if "b2" in name and name.endswith(".jpg")]
+    (tmp_path / "out" / lost).unlink()
+    with open_layout(layout, tmp_path / "out", names=NAMES, options=LayoutOptions(pictures="copy")) as writer:
+        assert [writer.has(picture.name) for picture in pictures] == [True, False, True]
+        writer.write(pictures[1])
+    assert tree(tmp_path / "out") == before
+    assert writer.pictures == 3
+
+
+def test_asked_otherwise_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "coco", [])
+    with pytest.raises(InputError, match=r"segmentation 'rle', now 'polygon'; min_iou None, now 0\.9\).*ask the same"):
+        open_layout("coco", tmp_path, names=NAMES, options=LayoutOptions(segmentation="polygon", min_iou=0.9))
+    with pytest.raises(InputError, match=r"class 1 is 'cat' and was 'a leash'.*another folder"):
+        open_layout("coco", tmp_path, names={1: "cat"})
+    with open_layout("coco", tmp_path, names={7: "new"}) as writer:  # and the refusals have let go of the folder
+        assert dict(writer.names) == {**NAMES, 7: "new"}
+
+
+def test_one_writer_at_a_time(tmp_path: Path) -> None:
+    with open_layout("coco", tmp_path), pytest.raises(OutputError, match=f"another process writes {tmp_path}"):
+        open_layout("coco", tmp_path)
+    with open_layout("coco", tmp_path), open_layout("yolo", tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("name", ["", "/etc/cat", "../cat", "a/../../cat", "a\\b", "c:/cat", "a//b", "./a", "a\0"])
+def test_names_stay_in_the_folder(tmp_path: Path, name: str) -> None:
+    picture = dataclasses.replace(labelled(tmp_path / "in", "a"), name=name)
+    with open_layout("yolo", tmp_path / "out") as writer, pytest.raises(InputError, match="no name of a picture"):
+        writer.write(picture)
+    with open_layout("yolo", tmp_path / "out") as writer, pytest.raises(InputError, match="no name of a picture"):
+        writer.write(dataclasses.replace(picture, name="a", split="../up"))
+
+
+def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+    picture = labelled(tmp_path / "in", "a")
+    small, negative = LabelledObject.of(BOX[:5]), LabelledObject.of(BOX, -1)
+    with open_layout("yolo", tmp_path / "out") as writer:
+        for thing in (small, negative):
+            with pytest.raises(InputError, match=r"an object of 'a' has a mask of size .* classes count from 0"):
+                writer.write(dataclasses.replace(picture, objects=(thing,)))
+        writer.write(picture)
+        with pytest.raises(InputError, match=r"there is a picture 'a' in .*rename one"):
+            writer.write(dataclasses.replace(picture, path=tmp_path / "a.png"))
+    with pytest.raises(StateError, match="closed"):
+        writer.write(picture)
+    with pytest.raises(InputError, match=r"no layout 'cocoo'.*did you mean coco"):
+        open_layout("cocoo", tmp_path)
+    for wrong in ({"segmentation": "box"}, {"pictures": "move"}, {"min_iou": 1.2}, {"min_iou": float("nan")}):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            LayoutOptions(**wrong)
+
+
+@pytest.mark.parametrize("how", ["copy", "link", "none"])
+def test_pictures_are_copied_linked_or_left(tmp_path: Path, how: str) -> None:
+    picture = labelled(tmp_path / "in", "zoo/a", LabelledObject.of(BOX))
+    write(tmp_path / "out", "yolo", [picture], pictures=how)
+    there = tmp_path / "out" / "images" / "zoo" / "a.jpg"
+    assert there.exists() == (how != "none")
+    if how != "none":
+        assert there.read_bytes() == picture.path.read_bytes()
+        assert os.path.samefile(there, picture.path) == (how == "link")
+
+
+def test_where_there_are_no_hard_links_symbolic_ones_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.chdir(tmp_path)
+    picture = labelled(Path("in"), "a")
+    write(tmp_path / "out", "coco", [picture], pictures="link")
+    assert (tmp_path / "out" / "images" / "a.jpg").is_symlink()
+    assert (tmp_path / "out" / "images" / "a.jpg").read_bytes() == picture.path.read_bytes()
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    with pytest.raises(OutputError, match=r"cannot be linked.*choose pictures 'copy'"):
+        write(tmp_path / "other", "coco", [picture], pictures="link")
+
+
+def test_pixels_become_a_picture(tmp_path: Path) -> None:
+    from PIL import Image
+
+    picture = labelled(tmp_path / "in", "film")
+    rgb = np.full((HEIGHT, WIDTH, 3), 200, np.uint8)
+    frame = dataclasses.replace(picture, path=tmp_path / "film.mp4", name="film/00003", rgb=rgb)
+    write(tmp_path / "out", "yolo", [frame], pictures="link")
+    with Image.open(tmp_path / "out" / "images" / "film" / "00003.jpg") as image:
+        assert image.size == (WIDTH, HEIGHT)
+
+
+def test_losses_add_up_and_are_said() -> None:
+    loss = Loss.of("a", [1.0, 0.5]) + Loss.of("b", [0.0], {"a score left out": 2}) + Loss.of("c", [])
+    assert (loss.objects, loss.exact, loss.dropped, loss.mean, loss.worst, loss.worst_in) == (3, 1, 1, 0.5, 0.0, "b")
+    assert loss.lines() == [
+        "2 of 3 objects lost something of their masks: mean IoU 0.5000, worst 0.0000 (in b)",
+        "1 of 3 objects are not there at all",
+        "2 x a score left out",
+    ]
+    assert Loss.of("a", [1.0]).lines() == ["nothing was lost of 1 objects"]
+    assert Loss().mean == 1.0
+
+
+def test_yolo_is_written_as_trainers_expect_it(tmp_path: Path) -> None:
+    import yaml
+
+    writer = write(tmp_path / "out", "yolo", plain(tmp_path / "in", ("train", "val")), pictures="copy")
+    assert list(tree(tmp_path / "out")) == [
+        "classes.txt", "data.yaml", "images/train/b10.jpg", "images/train/empty.jpg", "images/val/zoo/b2.jpg",
+        "labels/train/b10.txt", "labels/train/empty.txt", "labels/val/zoo/b2.txt",
+    ]  # fmt: skip
+    assert yaml.safe_load((tmp_path / "out" / "data.yaml").read_text()) == {
+        "train": "images/train", "val": "images/val", "names": NAMES,
+    }  # fmt: skip
+    first = (tmp_path / "out" / "labels" / "train" / "b10.txt").read_text().splitlines()
+    assert [line.split()[0] for line in first] == ["1", "0"]
+    assert np.array([first[0].split()[1:3]], float) * (WIDTH, HEIGHT) == pytest.approx(
+        np.array([[10.5, 5.5]]), abs=1e-4
+    )
+    assert (tmp_path / "out" / "labels" / "train" / "empty.txt").read_text() == ""
+    assert (tmp_path / "out" / "classes.txt").read_text().splitlines() == list(NAMES.values())
+    assert writer.loss.mean > 0.99
+
+
+@pytest.mark.parametrize(
+    ("splits", "train", "val"),
+    [
+        ((None,), "images", "images"),
+        (("train2017", "val2017", "zoo"), ["images/train2017", "images/zoo"], "images/val2017"),
+    ],
+)
+def test_data_yaml_names_a_train_and_a_val(tmp_path: Path, splits, train, val) -> None:
+    import yaml
+
+    write(tmp_path / "out", "yolo", plain(tmp_path / "in", splits))
+    read = yaml.safe_load((tmp_path / "out" / "data.yaml").read_text())
+    assert (read["train"], read["val"]) == (train, val)
+
+
+def test_yolo_beside_the_data(tmp_path: Path) -> None:
+    write(tmp_path / "labels", "yolo", plain(tmp_path / "in"), folder="")
+    assert list(tree(tmp_path / "labels")) == ["b10.txt", "classes.txt", "empty.txt", "zoo/b2.txt"]
+
+
+def test_coco_says_what_is_known(tmp_path: Path) -> None:
+    things = (LabelledObject.of(RING, 2, 0.75, id=9), LabelledObject.of(NOTHING))
+    pictures = [labelled(tmp_path / "in", "zoo/a", *things, split="val"), labelled(tmp_path / "in", "b", split="val")]
+    write(tmp_path / "out", "coco", pictures)
+    read = json.loads((tmp_path / "out" / "annotations" / "instances_val.json").read_text())
+    assert [(image["id"], image["file_name"], image["height"], image["width"]) for image in read["images"]] == [
+        (1, "b.jpg", HEIGHT, WIDTH), (2, "zoo/a.jpg", HEIGHT, WIDTH),
+    ]  # fmt: skip
+    assert [(kind["id"], kind["name"]) for kind in read["categories"]] == [(n + 1, name) for n, name in NAMES.items()]
+    ring, nothing = read["annotations"]
+    assert (ring["id"], ring["image_id"], ring["category_id"], ring["score"], ring["track_id"]) == (1, 2, 3, 0.75, 9)
+    assert (ring["bbox"], ring["area"], ring["iscrowd"]) == ([32, 22, 20, 14], int(RING.sum()), 0)
+    assert (nothing["bbox"], nothing["area"]) == ([0, 0, 0, 0], 0)
+
+
+def test_where_no_outline_keeps_enough_the_code_is_kept_and_counted(tmp_path: Path) -> None:
+    things = (LabelledObject.of(RING), LabelledObject.of(NOTHING))
+    writer = write(tmp_path / "out", "coco", [labelled(tmp_path / "in", "a", *things)], segmentation="polygon")
+    read = json.loads((tmp_path / "out" / "annotations" / "instances_default.json").read_text())
+    assert [type(mark["segmentation"]) for mark in read["annotations"]] == [list, dict]
+    assert list(writer.loss.notes.values()) == [1]
+    assert "rle" not in read["annotations"][0]
+
+
+def test_a_full_disk_is_told_and_gone_on_from(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    pictures = [labelled(tmp_path / "in", name, LabelledObject.of(RING)) for name in ("a", "b", "c", "d", "e")]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # what a disk with room for 1000 bytes says
+        with pytest.raises(OutputError, match=r"coco\.jsonl could not be written .*has room"):
+            write(tmp_path / "out", "coco", pictures)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with open_layout("coco", tmp_path / "out", names=NAMES) as writer:
+        assert 0 < writer.pictures < 5
+        for picture in pictures:
+            if not writer.has(picture.name):
+                writer.write(picture)
+    write(tmp_path / "whole", "coco", pictures)
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+
+
+def test_a_journal_that_somebody_wrote_into_is_used_as_far_as_it_is_one(tmp_path: Path) -> None:
+    pictures = plain(tmp_path / "in")
+    write(tmp_path / "out", "coco", pictures)
+    journal = tmp_path / "out" / ".masklet" / "coco.jsonl"
+    lines = journal.read_text().splitlines()
+    for wrong in ('{"name": "b10"}', "[]", "null", '{"name": 3, "loss": 4, "size": 5, "classes": 6}'):
+        journal.write_text("\n".join([*lines[:3], wrong, *lines[3:]]) + "\n")
+        with open_layout("coco", tmp_path / "out", names=NAMES) as writer:
+            assert writer.pictures == 1
+    journal.write_text("nothing of ours\n")
+    with open_layout("coco", tmp_path / "out", names=NAMES) as writer:
+        assert writer.pictures == 0
+
+
+def test_names_of_classes_that_a_format_cannot_hold_are_written_as_it_can(tmp_path: Path) -> None:
+    names = {0: "traffic\nlight", 1: "a\0b"}
+    for layout in LAYOUTS:
+        with open_layout(layout, tmp_path / layout, names=names, options=LayoutOptions(pictures="copy")) as writer:
+            writer.write(labelled(tmp_path / "in", "a", LabelledObject.of(BOX, 1), LabelledObject.of(RING)))
+        data = open_dataset(tmp_path / layout)
+        assert len(data.entries[0].read(data.entries[0].frames)[0].masks) == 2
+    assert (tmp_path / "yolo" / "classes.txt").read_text() == "traffic light\na\0b\n"
+    assert "<name>ab</name>" in (tmp_path / "voc" / "Annotations" / "a.xml").read_text()

@@ -1,0 +1,65 @@
+"""The commands and the Python of docs/convert.md run as written, and its tables hold what there is."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from helpers.labeling_tool_files import labelme
+from masklet.cli.convert import convert
+from masklet.cli.main import run
+from masklet.datasets import open_dataset
+from masklet.datasets.conversion import LAYOUTS
+from masklet.datasets.writer import HOLDABLE
+
+PAGE = (Path(__file__).parents[2] / "docs" / "convert.md").read_text()
+
+
+def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    labelme(tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)
+    commands = re.findall(r"^masklet (.*)$", PAGE, flags=re.MULTILINE)
+    assert len(commands) == 2
+    said = []
+    for command in commands:
+        with pytest.raises(SystemExit) as left:
+            run(shlex.split(command))
+        assert left.value.code == 0
+        said.append(capsys.readouterr().out)
+    assert f"```\n{said[0]}```" in PAGE
+    assert (tmp_path / "lost.json").exists()
+    assert [open_dataset(tmp_path / name).kind for name in ("coco", "maps")] == ["coco", "davis"]
+
+
+def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    labelme(tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)
+    [block] = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+    exec(block, {})
+    mean, worst = map(float, capsys.readouterr().out.split())
+    assert 0.95 <= worst <= mean <= 1
+
+
+def test_the_table_is_what_the_writers_hold() -> None:
+    assert re.findall(r"^\| layout \| (.*) \|$", PAGE, flags=re.MULTILINE) == [" | ".join(HOLDABLE)]
+    rows = re.findall(r"^\| `(\w+)` \|(.*)\|$", PAGE, flags=re.MULTILINE)
+    told = {
+        name: {what for what, cell in zip(HOLDABLE, cells.split("|"), strict=True) if "yes" in cell}
+        for name, cells in rows
+    }
+    assert told == {name: set(writer.holds) for name, writer in LAYOUTS.items()}
+
+
+def test_the_files_are_those_of_the_writers() -> None:
+    for name, writer in LAYOUTS.items():
+        assert f"\n{name:<11}{writer.about}\n" in PAGE
+
+
+def test_every_option_is_on_the_page() -> None:
+    names = set(inspect.signature(convert).parameters) - {"source", "out", "report_file"}
+    for name in (*names, "json"):
+        assert f"| `--{name.replace('_', '-')}" in PAGE

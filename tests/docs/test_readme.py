@@ -1,0 +1,53 @@
+"""The Python in README and docs runs as written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+PAGES = ["README.md", "docs/prompts.md", "docs/video.md", "docs/detectors.md"]
+
+
+def blocks(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
+
+
+def make_films() -> np.ndarray:
+    """dog.mp4 and clip.mp4 here, large and long enough for the prompts of the pages, and three frames of a camera."""
+    frames = np.random.default_rng(0).integers(0, 255, (42, 30, 40, 3), np.uint8).repeat(16, 1).repeat(16, 2)
+    for name, count in (("dog.mp4", 6), ("clip.mp4", 42)):
+        with av.open(name, "w") as film:
+            stream = film.add_stream("mpeg4", rate=25, width=640, height=480, pix_fmt="yuv420p")
+            for rgb in frames[:count]:
+                film.mux(stream.encode(av.VideoFrame.from_ndarray(rgb)))
+            film.mux(stream.encode())
+    return frames[:3]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_python_of_a_page_runs(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, builtin_file: Path
+) -> None:
+    from masklet import SAM
+
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)).save("dog.jpg")
+    camera = make_films()
+    names: dict[str, object] = {"model": SAM(builtin_file), "camera": camera}
+    found = blocks(page)
+    assert found
+    for block in found:
+        exec(block, names)
+
+
+def test_every_link_in_the_pages_leads_somewhere() -> None:
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", prose):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"

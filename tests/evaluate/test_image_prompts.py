@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from helpers.synthetic_truth import Oracle, store_still
+from masklet.errors import SourceError
+from masklet.evaluate import evaluate_stills, report, stills_under
+
+
+def oracle(truth: np.ndarray, shift: int) -> Any:
+    """Answers with the truth, moved by some pixels."""
+    return Oracle(truth, np.zeros((0, *truth.shape[1:]), np.uint8), shift=shift)
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> np.ndarray:
+    masks = np.zeros((2, 40, 60), bool)
+    masks[0, 5:20, 10:30] = True
+    masks[1, 22:36, 30:50] = True
+    store_still(tmp_path / "src", "a", masks)
+    return masks
+
+
+def test_the_truth_scores_one_everywhere(truth: np.ndarray, tmp_path: Path) -> None:
+    model = oracle(truth, 0)
+    figures = report(list(evaluate_stills(model, stills_under(tmp_path)))).total
+    assert (figures.objects, figures.box, figures.click, figures.click_best, figures.clicks_5) == (2, 1, 1, 1, 1)
+    assert model.asked == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_shifted_answer_scores_its_iou(truth: np.ndarray, tmp_path: Path) -> None:
+    figures = report(list(evaluate_stills(oracle(truth, 10), stills_under(tmp_path)))).total
+    assert figures.box == pytest.approx(1 / 3)
+    assert figures.clicks_3 == pytest.approx(1 / 3)
+
+
+def test_sources_count_the_same_in_their_mean() -> None:
+    rows = [("a", np.ones((9, 5))), ("b", np.zeros((1, 5)))]
+    found = report(rows)
+    assert found.total.box == pytest.approx(0.9)
+    assert found.mean_of_sources.box == pytest.approx(0.5)
+
+
+def test_a_folder_without_stills_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"images/ID\.jpg"):
+        stills_under(tmp_path)
+
+
+def test_pictures_come_in_the_plain_order_of_their_names(truth: np.ndarray, tmp_path: Path) -> None:
+    """Every tenth of them is the same one in every version, whatever order data sets have."""
+    for name in ("a-1", "a2", "a10"):
+        store_still(tmp_path / "src", name, truth)
+    assert [still.name for still in stills_under(tmp_path)] == ["src/a-1", "src/a", "src/a10", "src/a2"]
+
+
+def test_pictures_without_objects_are_no_figures(truth: np.ndarray, tmp_path: Path) -> None:
+    store_still(tmp_path / "src", "b", np.zeros_like(truth))
+    rows = list(evaluate_stills(oracle(truth, 0), stills_under(tmp_path)))
+    assert [len(iou) for _, iou in rows] == [2, 0]
+    assert report(rows).total.objects == 2
+    with pytest.raises(SourceError, match="no picture has an object"):
+        report(rows[1:])
+
+
+def test_a_picture_that_cannot_be_read_is_named(truth: np.ndarray, tmp_path: Path) -> None:
+    (tmp_path / "src" / "images" / "a.jpg").write_bytes(b"not a picture")
+    with pytest.raises(SourceError, match=r"a\.jpg"):
+        list(evaluate_stills(oracle(truth, 0), stills_under(tmp_path)))

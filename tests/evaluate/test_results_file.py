@@ -1,0 +1,129 @@
+"""A file of figures that is gone on with: what it holds, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from masklet.errors import OutputError
+from masklet.evaluate.average_recall import FoundObject, Proposed
+from masklet.evaluate.results_file import Kept, Made, hash_of, restored
+from masklet.evaluate.semi_supervised_vos import FilmRow, Presence
+
+MADE = Made("counting", "mine", "ab", {"prompt": "mask", "limit": None, "exclude": ["ant"]}, ("bee", "cow", "dog"))
+
+
+@dataclass(frozen=True)
+class Counted:
+    name: str
+    share: float
+
+
+def figures(rows: Sequence[Counted]) -> Mapping[str, Any]:
+    return {"mean": sum(row.share for row in rows) / len(rows)}
+
+
+def kept(file: Path | None, made: Made = MADE) -> Kept[Counted]:
+    found = Kept(file, made, Counted, figures)
+    found.read()
+    return found
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Of a run in which one unit is done and another begun."""
+    run = kept(tmp_path / "figures.json")
+    run.keep(2, [Counted("dog", 0.1)], True)
+    run.keep(0, [Counted("bee", 1 / 3), Counted("bees", 0.2)], False)
+    run.write()
+    return tmp_path / "figures.json"
+
+
+def test_the_file_begins_with_what_it_was_made_with_and_has_figures_of_the_rows_in_order(file: Path) -> None:
+    stored = json.loads(file.read_text())
+    assert list(stored) == ["protocol", "model", "options", "mean", "rows", "run"]
+    assert [row["name"] for row in stored["rows"]] == ["bee", "bees", "dog"]
+    assert stored["mean"] == pytest.approx((1 / 3 + 0.3) / 3)
+
+
+def test_what_was_kept_is_there_again_to_the_last_bit(file: Path) -> None:
+    again = kept(file)
+    assert again.rows == [Counted("bee", 1 / 3), Counted("bees", 0.2), Counted("dog", 0.1)]
+    assert (again.done, again.left) == ({2}, [0, 1])
+    again.keep(0, [Counted("bee", 0.5)], False)  # less than there was: the unit is gone through again
+    assert len(again.rows) == 3
+    again.keep(0, [Counted("bee", 0.5)], True)
+    assert again.rows == [Counted("bee", 0.5), Counted("dog", 0.1)]
+
+
+def test_a_model_of_another_name_and_the_same_weights_goes_on(file: Path) -> None:
+    assert len(kept(file, replace(MADE, model="./mine")).rows) == 3
+
+
+def test_no_file_keeps_rows_and_writes_nothing(tmp_path: Path) -> None:
+    run = kept(None)
+    run.keep(1, [Counted("cow", 1.0)], True)
+    run.write()
+    assert (run.rows, list(tmp_path.iterdir())) == ([Counted("cow", 1.0)], [])
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"protocol": "weighing"}, "protocol 'counting', now 'weighing'"),
+        ({"model": "yours", "weights": "cd"}, r"\(model 'mine', now 'yours'\)"),
+        ({"weights": "cd"}, "other weights"),
+        ({"units": ("bee", "cow")}, "other data"),
+        ({"options": {"prompt": "box", "limit": None, "exclude": ["ant"]}}, r"\(prompt 'mask', now 'box'\)"),
+        ({"options": {"prompt": "mask", "limit": 3}}, r"exclude \['ant'\], now None; limit None, now 3"),
+    ],
+)
+def test_a_file_that_was_made_with_something_else_is_refused(file: Path, other: dict[str, Any], said: str) -> None:
+    before = file.read_text()
+    with pytest.raises(OutputError, match=rf"{said}.*--anew"):
+        kept(file, replace(MADE, **other))
+    assert file.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("no figures", "cannot be read"),
+        ("[1]", "cannot be gone on with"),
+        ('{"model": "mine"}', "cannot be gone on with"),
+    ],
+)
+def test_a_file_of_something_else_is_refused(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "figures.json").write_text(content)
+    with pytest.raises(OutputError, match=said):
+        kept(tmp_path / "figures.json")
+
+
+@pytest.mark.parametrize("damage", [{"rows": []}, {"rows": [{"name": "bee"}] * 3}, {"rows": 3}])
+def test_a_damaged_file_is_refused(file: Path, damage: dict[str, Any]) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **damage}))
+    with pytest.raises(OutputError, match="is damaged"):
+        kept(file)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        FilmRow("ant", {1: 0.1, 7: 1 / 3}, {1: 0.2, 7: 0.4}, 9, 1.5, Presence(9, 8, 7)),
+        Proposed("x", 3, (FoundObject("x", 1, 9, 0.5, {"all": (1, None), "small": (None, None)}),), 0.25),
+    ],
+)
+def test_rows_come_back_from_json_as_they_were(row: Any) -> None:
+    assert restored(type(row), json.loads(json.dumps(asdict(row)))) == row
+
+
+def test_a_hash_is_of_the_content(tmp_path: Path) -> None:
+    for name, content in (("a", b"x"), ("b", b"x"), ("c", b"y")):
+        (tmp_path / name).write_bytes(content)
+    a, b, c = (hash_of(tmp_path / name) for name in "abc")
+    assert a == b != c

@@ -1,0 +1,46 @@
+"""Pictures with objects of every difficulty, made here for the tests of layouts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from helpers.dataset_files import BOX, HEIGHT, RING, WIDTH, picture
+from masklet.datasets.conversion import LabelledObject, LabelledPicture
+
+NAMES = {0: "dog", 1: "a leash", 2: 'tr"ee: <ö>'}
+PARTS = np.zeros((HEIGHT, WIDTH), bool)
+PARTS[2:8, 2:9] = PARTS[30:39, 5:20] = PARTS[10, 55] = True
+DISC = np.hypot(*np.mgrid[-20:20, -20:40]) < 13.3
+OVER = np.roll(DISC, 8, axis=1)
+NOTHING = np.zeros((HEIGHT, WIDTH), bool)
+FLAT = (BOX, RING)
+"""Objects that do not overlap."""
+
+
+def blobs(seed: int, size: tuple[int, int] = (60, 80), share: float = 0.5) -> np.ndarray:
+    """Smooth shapes with holes and parts, some of them at the border."""
+    noise = np.random.default_rng(seed).normal(size=size).astype(np.float32)
+    smooth = cv2.GaussianBlur(noise, (0, 0), 4)
+    return np.asarray(smooth > np.quantile(smooth, share))
+
+
+def labelled(
+    root: Path, name: str, *things: LabelledObject, split: str | None = None, seed: int = 0
+) -> LabelledPicture:
+    """A picture of HEIGHT x WIDTH on disk, and its objects; in a folder film/ it is a frame of a film."""
+    path = picture(root / f"{name}.jpg", seed)
+    film = "film" if name.startswith("film/") else None
+    return LabelledPicture(path, name, (HEIGHT, WIDTH), things, film=film, split=split)
+
+
+def plain(root: Path, splits: tuple[str | None, ...] = (None,)) -> list[LabelledPicture]:
+    """Pictures that every layout holds whole: objects apart, no holes, in folders; the last has none."""
+    made = []
+    for number, name in enumerate(("b10", "zoo/b2", "empty")):
+        things = [LabelledObject.of(BOX, 1), LabelledObject.of(DISC & ~BOX & ~RING, 0)]
+        split = splits[number % len(splits)]
+        made.append(labelled(root, name, *(things if name != "empty" else ()), split=split, seed=number))
+    return made

@@ -1,0 +1,44 @@
+"""Networks of the family that take milliseconds, for tests of what does not depend on size."""
+
+from __future__ import annotations
+
+import torch
+
+from masklet.models.sam2 import SAM2, ConvNetConfig, HieraConfig, MemoryConfig, SAM2Config
+from masklet.models.types import Memories, ObjectMasks, no_points
+
+HIERA = HieraConfig(width=16, depths=(1, 1, 2, 1), global_blocks=(3,), windows=(4, 4, 2, 2), background=(3, 3))
+CONVNET = ConvNetConfig(
+    stem=8, inner=(4, 4, 8, 8), channels=(8, 16, 16, 32), depths=(1, 2, 1, 1), context_width=32, context_heads=2
+)
+
+
+def small_network(trunk: HieraConfig | ConvNetConfig = HIERA, seed: int = 0) -> SAM2:
+    """A whole network whose pictures have 64 pixels a side."""
+    memory = MemoryConfig(channels=16, layers=1, hidden=32)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = SAM2(SAM2Config(trunk, image_size=64, width=32, heads=2, hidden=32, memory=memory))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if not parameter.any():
+                    parameter.normal_(std=0.02)
+    return model
+
+
+def picture(seed: int = 0, count: int = 1) -> torch.Tensor:
+    """Noise, as the networks see it."""
+    return torch.randn(count, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
+
+
+def two_frames(model: SAM2) -> torch.Tensor:
+    """The mask of a second frame, found from the first one's: all verbs but the prompt of a point."""
+    features = model.encode_image(torch.cat([picture(1), picture(2)]))
+    first, second = features.take(torch.tensor([0])), features.take(torch.tensor([1]))
+    mask = torch.zeros(1, 1, 64, 64)
+    mask[..., 16:40, 8:48] = 1
+    found: ObjectMasks = model.adopt(first, mask)
+    memory = model.remember(first, found, prompted=True)
+    memories = Memories((memory.spatial_BMHW,), (0,), (memory.pointer_BC,), (1,))
+    logits: torch.Tensor = model.decode(model.condition(second, memories), no_points(1, mask.device)).logits_BKHW
+    return logits

@@ -1,0 +1,156 @@
+"""Pictures and films with masks, made in a folder, and a model that knows the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+
+from helpers.dataset_files import codes, png, text
+from masklet.image import Prediction
+from masklet.prompts import ObjectPrompt
+from masklet.results import Masks, Results
+
+HEIGHT, WIDTH, FRAMES = 60, 80, 6
+
+
+def two_objects() -> np.ndarray:
+    """Masks (2, H, W) of one picture."""
+    masks = np.zeros((2, HEIGHT, WIDTH), bool)
+    masks[0, 5:25, 10:40] = True
+    masks[1, 30:50, 45:70] = True
+    return masks
+
+
+def store_still(source: Path, name: str, masks: np.ndarray) -> None:
+    """A picture of our own layout, all black."""
+    (source / "images").mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(source / "images" / f"{name}.jpg"), np.zeros((*masks.shape[1:], 3), np.uint8))
+    text(source / "masks" / f"{name}.json", codes(masks))
+
+
+def late() -> np.ndarray:
+    """Label maps (T, H, W): object 1 from the first frame on, object 2 from frame 2, both moving down by 2 a frame."""
+    labels = np.zeros((FRAMES, HEIGHT, WIDTH), np.uint8)
+    for t in range(FRAMES):
+        labels[t, 10 + 2 * t : 30 + 2 * t, 5:25] = 1
+        if t >= 2:
+            labels[t, 20 + 2 * t : 30 + 2 * t, 45:65] = 2
+    return labels
+
+
+def store_film(
+    root: Path,
+    name: str,
+    labels: np.ndarray,
+    *,
+    shown: np.ndarray | None = None,
+    annotated: Collection[int] = (0, 2, 4),
+    palette: bool = True,
+) -> None:
+    """A film of YouTube-VOS: all pictures, which show `shown` if not `labels`, and annotations of some frames."""
+    pictures, maps = root / "JPEGImages" / name, root / "Annotations" / name
+    pictures.mkdir(parents=True)
+    for t, frame in enumerate(labels):
+        rgb = np.zeros((*frame.shape, 3), np.uint8)
+        rgb[(labels if shown is None else shown)[t] > 0] = (30, 60, 220)
+        cv2.imwrite(str(pictures / f"{t:05d}.jpg"), rgb)
+        if t in annotated:
+            png(maps / f"{t:05d}.png", frame, palette=palette)
+
+
+class Oracle:
+    """Answers with the truth, moved to the right by some pixels, or with nothing; objects are known by their prompts.
+
+    `pictures` (N, H, W) are the objects of every picture, `films` label maps (T, H, W) of every film.
+    """
+
+    def __init__(self, pictures: np.ndarray, films: np.ndarray, *, shift: int = 0, empty: bool = False) -> None:
+        self.pictures, self.films, self.shift, self.empty = pictures, films, shift, empty
+        self.predictor = self
+        self.encoded = 0
+        self.asked: list[int] = []
+        self.followed: list[Path] = []
+        self.said: dict[int, tuple[int, ObjectPrompt]] = {}
+        self.video = SimpleNamespace(size=films.shape[1:])
+
+    def info(self) -> SimpleNamespace:
+        return SimpleNamespace(name="oracle", path=__file__, precision="fp32", device="cpu")
+
+    def answer(self, mask: np.ndarray) -> np.ndarray:
+        return np.zeros_like(mask) if self.empty else np.roll(mask, self.shift, axis=-1)
+
+    # a predictor
+
+    def set_image(self, rgb: np.ndarray) -> None:
+        assert rgb.shape == (*self.pictures.shape[1:], 3)
+        self.encoded += 1
+
+    def ask(self, prompts: list[ObjectPrompt], *, logits: Any = None, multimask: bool | None = None) -> Prediction:
+        count = 3 if multimask else 1
+        self.asked.append(0 if prompts[0].points is None else len(prompts[0].points.labels))
+        masks = np.stack([self.answer(self.meant(prompt, self.pictures)) for prompt in prompts])
+        masks = np.repeat(masks[:, None], count, axis=1)
+        masks[:, : count - 1] = False  # the last candidate is the good one, and scored as such
+        scores = np.tile(np.linspace(0.1, 0.9, count, dtype=np.float32), (len(prompts), 1))
+        return Prediction(masks, scores, np.zeros((*masks.shape[:2], 8, 8), np.float32))
+
+    def meant(self, prompt: ObjectPrompt, objects: np.ndarray) -> np.ndarray:
+        return max(objects, key=lambda mask: mask[middle(prompt)])
+
+    # a tracker
+
+    def session(self, source: Any) -> Oracle:
+        self.followed += source
+        self.said = {}
+        return self
+
+    def __enter__(self) -> Oracle:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        pass
+
+    def say(self, id: int, frame: int, prompt: ObjectPrompt) -> None:
+        self.said[id] = frame, prompt
+
+    def propagate(self, stop: int | None = None) -> Iterator[Results]:
+        for t in range(min(frame for frame, _ in self.said.values()), stop or len(self.films)):
+            yield self.shown(t, {number: told for number, told in self.said.items() if told[0] <= t})
+
+    def label(self, number: int, frame: int, prompt: ObjectPrompt) -> int:
+        return int(self.films[frame][middle(prompt)])
+
+    def shown(self, t: int, told: dict[int, tuple[int, ObjectPrompt]]) -> Results:
+        labels = [self.label(number, frame, prompt) for number, (frame, prompt) in told.items()]
+        masks = np.stack([self.answer(self.films[t] == label) for label in labels])
+        scores = np.ones(len(told), np.float32)
+        return Results(
+            np.zeros((*self.films.shape[1:], 3), np.uint8),
+            f"{t:05d}.jpg",
+            Masks(masks),
+            scores,
+            prompt_ids=np.array(list(told), np.int32),
+            classes=np.zeros(len(told), np.int32),
+            names={0: "object"},
+            speed={},
+            frame=t,
+            presence=scores,
+            states=("visible",) * len(told),
+        )
+
+
+def middle(prompt: ObjectPrompt) -> tuple[int, int]:
+    """A pixel (y, x) of the object."""
+    if prompt.mask is not None:
+        y, x = np.argwhere(prompt.mask.mask)[len(np.argwhere(prompt.mask.mask)) // 2]
+        return int(y), int(x)
+    if prompt.box is not None:
+        return int(prompt.box.y1 + prompt.box.y2) // 2, int(prompt.box.x1 + prompt.box.x2) // 2
+    assert prompt.points is not None
+    x, y = prompt.points.xy[0]
+    return int(y), int(x)

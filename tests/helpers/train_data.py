@@ -1,0 +1,167 @@
+"""Data sets and runs to train on, made here: entries that tell what was read of them, discs, squares that move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+
+from helpers.dataset_files import codes, png, text
+from masklet.datasets import Annotated
+from masklet.errors import SourceError
+from masklet.train.config import AugmentConfig, PromptConfig, Stage, TrainConfig
+from masklet.train.data import ClipBatch, Pool
+
+PLAIN = AugmentConfig(
+    flip=0.0,
+    turned=0.0,
+    brightness=0.0,
+    contrast=0.0,
+    saturation=0.0,
+    grayscale=0.0,
+    frame_brightness=0.0,
+    frame_contrast=0.0,
+    frame_saturation=0.0,
+)
+"""Pictures as they are."""
+
+QUICK = PromptConfig(objects=2, rounds=(0.5, 0.5), later_rounds=1)
+TINY = TrainConfig(
+    model="tiny",
+    stages=(Stage(size=64, batch=1, steps=4, rate=1e-3, rate_end=1e-4, prompts=QUICK, frames=3),),
+    augment=PLAIN,
+    precision="fp32",
+    clip=1.0,
+    save_every=2,
+    report_every=1,
+    picture_every=0,
+)
+"""A run of the network that the fixture `tiny` makes; it takes a second."""
+
+
+def tiny(**changes: object) -> TrainConfig:
+    """TINY with other values; those of a stage too."""
+    stage = {name: changes.pop(name) for name in list(changes) if name in Stage.__dataclass_fields__}
+    return replace(TINY, stages=(replace(TINY.stages[0], **stage),), **changes)
+
+
+@dataclass(frozen=True)
+class FakeEntry:
+    """Frame k is 5 k bright; objects are squares side by side, 1 to `objects`."""
+
+    name: str
+    frames: tuple[int, ...] = (0,)
+    objects: int = 1
+    hidden: tuple[tuple[int, int], ...] = ()
+    """(frame, object)."""
+    broken: bool = False
+
+    @property
+    def source(self) -> tuple[Path, ...]:
+        return ()
+
+    def read(self, numbers: Sequence[int]) -> list[Annotated]:
+        if self.broken:
+            raise SourceError(f"{self.name}.jpg is no picture")
+        return [self.frame(number) for number in numbers]
+
+    def frame(self, number: int) -> Annotated:
+        masks = {}
+        for k in range(self.objects):
+            mask = np.zeros((64, 64), bool)
+            if (number, k + 1) not in self.hidden:
+                mask[10:20, 2 + 12 * k : 12 + 12 * k] = True
+            masks[k + 1] = mask
+        return Annotated(np.full((64, 64, 3), 5 * number, np.uint8), masks)
+
+
+def films(*entries: FakeEntry, weight: float = 1.0) -> Pool:
+    return Pool(entries, weight, films=True)
+
+
+def stills_of(*entries: FakeEntry, weight: float = 1.0) -> Pool:
+    return Pool(entries, weight, films=False)
+
+
+def numbers_in(batch: ClipBatch) -> list[list[int]]:
+    """Which frames of a `FakeEntry` each clip shows."""
+    return (batch.pixels_BT3SS.float().mean((2, 3, 4)) / 5).round().int().tolist()
+
+
+def store_still(folder: Path, name: str, rgb: np.ndarray, masks: Sequence[np.ndarray]) -> Path:
+    """A picture of our own layout; returns the picture."""
+    path = folder / "images" / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(rgb).save(path)
+    text(folder / "masks" / f"{name}.json", codes(masks))
+    return path
+
+
+def store_film(root: Path, name: str, frames: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> None:
+    """A film of DAVIS, every frame with its label map."""
+    (root / "JPEGImages" / name).mkdir(parents=True, exist_ok=True)
+    for t, (rgb, own) in enumerate(zip(frames, labels, strict=True)):
+        cv2.imwrite(str(root / "JPEGImages" / name / f"{t:05d}.jpg"), rgb[..., ::-1])
+        png(root / "Annotations" / name / f"{t:05d}.png", own)
+
+
+def disc(shape: tuple[int, int], x: float, y: float, radius: float) -> np.ndarray:
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    return (columns - x) ** 2 + (rows - y) ** 2 < radius**2
+
+
+def store_discs(folder: Path, count: int, seed: int = 0) -> Path:
+    """Pictures (96 x 128) of two coloured discs on dark ground each."""
+    random = np.random.default_rng(seed)
+    for i in range(count):
+        rgb = random.integers(0, 60, (96, 128, 3)).astype(np.uint8)
+        masks = []
+        for x, y in ((30, 40), (90, 50)):
+            place = random.integers(-8, 8, 2)
+            masks.append(disc((96, 128), x + place[0], y + place[1], random.integers(12, 24)))
+            rgb[masks[-1]] = random.integers(120, 255, 3)
+        store_still(folder, f"{i:02d}", rgb, masks)
+    return folder
+
+
+def store_squares(root: Path, count: int, frames: int = 8, seed: int = 0) -> Path:
+    """Films (64 x 96) of a bright square that moves to the right over noise."""
+    random = np.random.default_rng(seed)
+    for i in range(count):
+        ground, color = random.integers(0, 80, (64, 96, 3)), random.integers(140, 255, 3)
+        top, left, step = random.integers(6, 30), random.integers(2, 14), random.integers(3, 7)
+        pictures, labels = [], []
+        for t in range(frames):
+            label = np.zeros((64, 96), np.uint8)
+            label[top : top + 26, left + step * t : left + step * t + 28] = 1
+            pictures.append(np.where(label[..., None] > 0, color, ground).astype(np.uint8))
+            labels.append(label)
+        store_film(root, f"film{i}", pictures, labels)
+    return root
+
+
+def moving_square(frames: int = 4, hidden: int | None = None) -> ClipBatch:
+    """A bright square that moves to the right over noise; on frame `hidden` it is not there."""
+    random = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 60, (1, frames, 3, 64, 64), generator=random, dtype=torch.uint8)
+    masks = torch.zeros(1, frames, 64, 64, dtype=torch.bool)
+    for t in range(frames):
+        if t != hidden:
+            masks[0, t, 20:44, 8 + 6 * t : 32 + 6 * t] = True
+            pixels[0, t, :, masks[0, t]] = 220
+    return ClipBatch(pixels, masks, torch.zeros(1, dtype=torch.long))
+
+
+def weights_of(run: Path, which: str = "average") -> dict[str, torch.Tensor]:
+    return torch.load(run / "state.pt", weights_only=True)[which]
+
+
+def different(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> set[str]:
+    """Names of tensors that are not the same bit for bit."""
+    assert one.keys() == other.keys()
+    return {name for name in one if not torch.equal(one[name], other[name])}

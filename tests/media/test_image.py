@@ -1,0 +1,234 @@
+"""Every kind of picture becomes RGB uint8, upright; what cannot is refused with value and remedy."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from masklet.errors import SourceError
+from masklet.media import Picture
+from masklet.media.image import from_array, from_bytes, from_file, from_pil
+
+# 2 rows, 3 columns: red, green, blue over black, white, grey.
+SMALL = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[0, 0, 0], [255, 255, 255], [128, 128, 128]]], np.uint8)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def test_colours_and_path_survive(tmp_path: Path) -> None:
+    file = tmp_path / "small.png"
+    Image.fromarray(SMALL).save(file)
+    picture = from_file(str(file))
+    assert np.array_equal(picture.rgb, SMALL)
+    assert picture.path == str(file)
+    assert picture.size == (2, 3)
+    assert picture.rgb.flags.writeable
+    assert picture.rgb.flags.c_contiguous
+
+
+def test_content_decides_not_the_suffix(tmp_path: Path) -> None:
+    file = tmp_path / "really_a_png.jpg"
+    file.write_bytes(encoded(Image.fromarray(SMALL)))
+    assert np.array_equal(from_file(str(file)).rgb, SMALL)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGBA", "RGBa", "La", "CMYK", "YCbCr", "HSV"])
+def test_every_mode_becomes_rgb(mode: str) -> None:
+    image = Image.new("RGB", (5, 4), (255, 255, 255))
+    for step in {"La": ("LA", "La"), "RGBa": ("RGBA", "RGBa"), "PA": ("P", "PA")}.get(mode, (mode,)):
+        image = image.convert(step)
+    picture = from_pil(image)
+    assert picture.rgb.shape == (4, 5, 3)
+    assert picture.rgb.min() >= 254
+
+
+def test_alpha_is_dropped_and_colours_below_it_kept() -> None:
+    image = Image.new("RGBA", (2, 2), (10, 200, 30, 0))
+    assert from_pil(image).rgb[0, 0].tolist() == [10, 200, 30]
+
+
+def test_palette_with_transparency_keeps_its_colours() -> None:
+    palette = Image.fromarray(SMALL).convert("P", palette=Image.Palette.ADAPTIVE)
+    data = encoded(palette, transparency=bytes([0, 128, 255]))
+    assert np.array_equal(from_bytes(data, "p.png").rgb, SMALL)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0, 0), (257, 1), (32896, 128), (65535, 255)])
+def test_sixteen_bits_are_scaled(value: int, expected: int) -> None:
+    data = encoded(Image.fromarray(np.full((2, 3), value, np.uint16)))
+    rgb = from_bytes(data, "deep.png").rgb
+    assert rgb.shape == (2, 3, 3)
+    assert (rgb == expected).all()
+
+
+def test_float_tiff_within_one() -> None:
+    data = encoded(Image.fromarray(np.full((2, 3), 0.5, np.float32)), "TIFF")
+    assert (from_bytes(data, "f.tif").rgb == 128).all()
+
+
+# Where the red corner (top left when upright) is stored for each EXIF orientation.
+STORE = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: np.rot90(a, 1),
+    7: lambda a: np.rot90(a, 2).transpose(1, 0, 2),
+    8: lambda a: np.rot90(a, -1),
+}
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", sorted(STORE))
+def test_exif_orientation_is_applied(orientation: int, kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(np.ascontiguousarray(STORE[orientation](SMALL)))
+    data = encoded(stored, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
+    assert np.array_equal(from_bytes(data, "turned").rgb, SMALL)
+    assert np.array_equal(from_pil(Image.open(io.BytesIO(data))).rgb, SMALL)
+
+
+def test_broken_exif_does_not_hide_the_picture() -> None:
+    data = encoded(Image.fromarray(SMALL), exif=b"Exif\x00\x00MM\x00*\x00\x00\xff\xff junk")
+    with pytest.warns(UserWarning, match="EXIF"):  # Pillow's own warning passes through
+        assert np.array_equal(from_bytes(data, "odd.png").rgb, SMALL)
+
+
+def test_animation_gives_its_first_frame() -> None:
+    first, second = Image.new("RGB", (4, 4), "red"), Image.new("RGB", (4, 4), "blue")
+    data = encoded(first, "GIF", save_all=True, append_images=[second])
+    assert from_bytes(data, "a.gif").rgb[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        SMALL,
+        SMALL.astype(np.float32) / 255,
+        SMALL.astype(np.float64) / 255,
+        np.dstack([SMALL, np.zeros((2, 3), np.uint8)]),
+        np.asfortranarray(SMALL),
+    ],
+    ids=["uint8", "float32", "float64", "rgba", "fortran"],
+)
+def test_arrays(array: np.ndarray) -> None:
+    picture = from_array(array)
+    assert np.array_equal(picture.rgb, SMALL)
+    assert picture.rgb.flags.c_contiguous
+
+
+def test_grey_arrays_and_opencv_order() -> None:
+    grey = SMALL[:, :, 0]
+    assert np.array_equal(from_array(grey).rgb, np.dstack([grey] * 3))
+    assert np.array_equal(from_array(grey[:, :, None], channels="bgr").rgb, np.dstack([grey] * 3))
+    assert np.array_equal(from_array(SMALL[:, :, ::-1], channels="bgr").rgb, SMALL)
+    bgra = np.dstack([SMALL[:, :, ::-1], np.zeros((2, 3), np.uint8)])
+    assert np.array_equal(from_array(bgra, channels="bgr").rgb, SMALL)
+
+
+def test_array_is_copied_so_that_buffers_can_be_reused() -> None:
+    buffer = SMALL.copy()
+    picture = from_array(buffer)
+    buffer[:] = 7
+    assert np.array_equal(picture.rgb, SMALL)
+
+
+def test_picture_asserts_its_own_shape() -> None:
+    with pytest.raises(AssertionError):
+        Picture(np.zeros((2, 3), np.uint8), "x")
+
+
+ARRAY_ERRORS = {
+    "empty": (np.zeros((0, 4, 3), np.uint8), ["(0, 4, 3)", "no pixels", "at least 1 x 1"]),
+    "batch": (np.zeros((2, 4, 4, 3), np.uint8), ["(2, 4, 4, 3)", "(H, W, 3)", "list(array)"]),
+    "channels first": (np.zeros((3, 8, 9), np.uint8), ["(3, 8, 9)", "transpose(1, 2, 0)"]),
+    "two channels": (np.zeros((8, 9, 2), np.uint8), ["(8, 9, 2)", "array[..., :3]"]),
+    "one dimension": (np.zeros(5, np.uint8), ["(5,)", "(H, W)"]),
+    "uint16": (np.zeros((4, 4), np.uint16), ["uint16", "uint8 in 0..255", ">> 8"]),
+    "int64": (np.zeros((4, 4), np.int64), ["int64", "astype(np.uint8)"]),
+    "bool": (np.zeros((4, 4), bool), ["bool", "np.uint8(255)"]),
+    "object": (np.full((4, 4), None), ["object", "uint8"]),
+    "NaN": (np.full((2, 2), np.nan), ["4 NaN", "0..1", "nan_to_num"]),
+    "infinite": (np.full((2, 2), np.inf), ["infinite", "0..1"]),
+    "0 to 255 floats": (np.full((2, 2), 255.0), ["255", "0..1", "array / 255"]),
+    "normalised": (np.full((2, 2), -1.5), ["-1.5", "0..1", "normalisation"]),
+}
+
+
+@pytest.mark.parametrize("name", ARRAY_ERRORS)
+def test_array_errors_have_value_rule_and_remedy(name: str) -> None:
+    array, words = ARRAY_ERRORS[name]
+    with pytest.raises(SourceError) as caught:
+        from_array(array, "image3")
+    for word in ["image3", *words]:
+        assert word in str(caught.value)
+
+
+PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+BYTE_ERRORS = {
+    "nothing": (b"", ["empty", "0 bytes", "again"]),
+    "text": (b"hello there, no picture", ["cannot be read as a picture", "hello there,", "PNG"]),
+    "web page": (
+        b"<!DOCTYPE html><html>",
+        ["cannot be read as a picture", "web page", "address of the picture"],
+    ),
+    "lfs": (b"version https://git-lfs.github.com/spec/v1\n", ["LFS", "git lfs pull"]),
+    "video": (b"\x00\x00\x00 ftypisom\x00\x00\x02\x00", ["video", "model.track"]),
+    "heic": (b"\x00\x00\x00 ftypheic\x00\x00\x00\x00", ["HEIC", "pillow-heif", "JPEG"]),
+    "half a jpeg": (encoded(PHOTO, "JPEG")[:1500], ["cut short", "again"]),
+    "half a png": (encoded(PHOTO)[:3000], ["cut short", "again"]),
+    "odd tiff": (b"II*\x00\x08" + bytes(9), ["TIFF", "cannot read", "convert it to PNG"]),
+    "half a header": (encoded(PHOTO, "JPEG")[:12], ["begins like JPEG", "cut short", "again"]),
+    "32 bit": (encoded(Image.fromarray(np.full((2, 2), 70000, np.int32)), "TIFF"), ["70000", "0..255"]),
+    "unbounded float": (encoded(Image.fromarray(np.full((2, 2), 9, np.float32)), "TIFF"), ["9", "0..1"]),
+}
+
+
+@pytest.mark.parametrize("name", BYTE_ERRORS)
+def test_file_errors_have_value_rule_and_remedy(name: str, tmp_path: Path) -> None:
+    data, words = BYTE_ERRORS[name]
+    file = tmp_path / "odd.jpg"
+    file.write_bytes(data)
+    for read in (lambda: from_file(str(file)), lambda: from_bytes(data, str(file))):
+        with pytest.raises(SourceError) as caught:
+            read()
+        for word in ["odd.jpg", *words]:
+            assert word in str(caught.value)
+
+
+def test_picture_without_pixels() -> None:
+    with pytest.raises(SourceError, match=r"size 0 x 5.*at least 1 x 1"):
+        from_pil(Image.new("RGB", (0, 5)))
+
+
+def test_closed_pil_picture(tmp_path: Path) -> None:
+    PHOTO.save(tmp_path / "a.png")
+    image = Image.open(tmp_path / "a.png")
+    image.close()
+    with pytest.raises(SourceError, match=r"a\.png.*damaged"):
+        from_pil(image, "a.png")
+
+
+def test_too_large_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(SourceError, match=r"big.png.*4096 pixels.*MAX_IMAGE_PIXELS"):
+        from_bytes(encoded(PHOTO), "big.png")
+
+
+def test_missing_or_unreadable_file(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"nowhere.png.*No such file.*check the path"):
+        from_file(str(tmp_path / "nowhere.png"))
+    if sys.platform != "win32":
+        with pytest.raises(SourceError, match="Is a directory"):
+            from_file(str(tmp_path))

@@ -1,0 +1,106 @@
+"""Fast memory attention against the plain one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from helpers.reference import reference_model
+from masklet.models.fast_cpu.memory_attention import FastMemory, Looked, attend
+from masklet.models.sam2 import CONFIGS, SAM2
+from masklet.models.types import ImageFeatures, Memories
+from masklet.nn.fused_ops import FusedLinear, has_fused_operators, row_chunks
+
+NAMES = ("sam2.1_hiera_tiny", "sam2_hiera_tiny", "builtin")
+
+
+def network(name: str) -> SAM2:
+    if name != "builtin":
+        return reference_model(name, 256, "c")
+    torch.manual_seed(0)
+    return SAM2(CONFIGS[name]).eval().requires_grad_(False)
+
+
+def features(model: SAM2, size: tuple[int, int], batch: int = 1) -> ImageFeatures:
+    (height, width), channels = size, model.config.width
+    embed = torch.randn(batch, channels, height, width)
+    fine = [torch.randn(batch, channels // n, n // 2 * height, n // 2 * width) for n in (4, 8)]
+    return ImageFeatures(embed, (fine[0], fine[1]))
+
+
+def memories(model: SAM2, size: tuple[int, int], objects: int, spatial: int, pointers: int) -> Memories:
+    return Memories(
+        tuple(torch.randn(objects, 64, *size) for _ in range(spatial)),
+        tuple(range(spatial - 1, -1, -1)),
+        tuple(torch.randn(objects, model.config.width) for _ in range(pointers)),
+        tuple(range(-1, pointers - 1)),
+    )
+
+
+def close(found: torch.Tensor, expected: torch.Tensor, share: float) -> None:
+    assert found.shape == expected.shape
+    assert float((found - expected).abs().max()) < share * float(expected.std())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("objects", "spatial", "pointers"), [(1, 1, 0), (3, 7, 16)])
+def test_objects_on_one_picture_are_conditioned_as_by_the_network(
+    name: str, objects: int, spatial: int, pointers: int
+) -> None:
+    model = network(name)
+    condition = FastMemory(model)
+    with torch.inference_mode():
+        for size in ((6, 6), (6, 6), (5, 7)):  # another frame of the same size, then another size
+            seen, remembered = features(model, size), memories(model, size, objects, spatial, pointers)
+            shared = seen.take(torch.zeros(objects, dtype=torch.long))
+            found, expected = condition(seen, remembered), model.condition(shared, remembered)
+            close(found.embed_BCHW, expected.embed_BCHW, 2e-5)
+            assert found.fine[0].shape == expected.fine[0].shape
+
+
+def test_objects_on_their_own_pictures_are_conditioned_as_by_the_network() -> None:
+    model = network("builtin")
+    seen, remembered = features(model, (6, 6), batch=2), memories(model, (6, 6), 2, 2, 3)
+    with torch.inference_mode():
+        found, expected = FastMemory(model)(seen, remembered), model.condition(seen, remembered)
+    close(found.embed_BCHW, expected.embed_BCHW, 2e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bf16_strays_no_further_than_the_network_in_bf16(name: str) -> None:
+    model = network(name)
+    seen, remembered = features(model, (12, 12)), memories(model, (12, 12), 1, 7, 16)
+    with torch.inference_mode():
+        expected = model.condition(seen, remembered).embed_BCHW
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = model.condition(seen, remembered).embed_BCHW
+        found = FastMemory(model, torch.bfloat16)(seen, remembered).embed_BCHW
+    assert found.dtype == torch.float32
+    assert 0 < float((found - expected).square().mean()) < 1.2 * float((rough - expected).square().mean())
+
+
+def test_without_the_operators_the_network_itself_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("masklet.models.fast_cpu.memory_attention.has_fused_operators", lambda _: False)
+    model = network("builtin")
+    condition = FastMemory(model)
+    assert condition.stack is None
+    seen, remembered = features(model, (6, 6)), memories(model, (6, 6), 2, 1, 1)
+    with torch.inference_mode():
+        expected = model.condition(seen.take(torch.zeros(2, dtype=torch.long)), remembered)
+        assert torch.equal(condition(seen, remembered).embed_BCHW, expected.embed_BCHW)
+
+
+def test_queries_go_through_in_chunks() -> None:
+    if not has_fused_operators(torch.zeros(1)):
+        pytest.skip("this build of torch has no fused oneDNN products")
+    query, key, value = torch.randn(50, 16), torch.randn(300, 16), torch.randn(300, 8)
+    looked = Looked(key, FusedLinear(value.t(), None), limit=4 * 300 * 7)
+    assert len(looked.chunks(50)) == 8
+    close(attend(query, looked, torch.empty(50, 8)), (query @ key.t()).softmax(-1) @ value, 1e-5)
+
+
+def test_chunks_cover_all_rows_within_the_limit() -> None:
+    for rows, size, limit in ((1, 100, 10), (1000, 4, 400), (324, 4096, 1 << 24), (5, 1, 1)):
+        chunks = row_chunks(rows, size, limit)
+        assert [i for chunk in chunks for i in range(chunk.start, chunk.stop)] == list(range(rows))
+        assert all((chunk.stop - chunk.start) * size <= max(limit, size) for chunk in chunks)

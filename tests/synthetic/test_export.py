@@ -1,0 +1,141 @@
+"""Made clips on disk: whole or not at all, made once, readable as films of DAVIS."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from masklet.datasets import open_dataset
+from masklet.errors import InputError, OutputError
+from masklet.synthetic import DIFFICULTIES, Clip, Drawn, Plan, write_clips
+from masklet.synthetic.export import store
+from masklet.synthetic.sources import Material
+
+PLAN = Plan(size=(64, 96), frames=8)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Which clips were made; each is a square that moves, in a moment."""
+    made: list[tuple[str, int]] = []
+    known = dict(DIFFICULTIES)
+
+    def maker(name: str) -> Callable[..., Clip]:
+        def make(seed: int, number: int, size: tuple[int, int], frames: int, material: Material) -> Clip:
+            made.append((name, number))
+            return plain(size, frames, seed + number)
+
+        make.frames = known[name].frames  # type: ignore[attr-defined]
+        return make
+
+    monkeypatch.setattr("masklet.synthetic.export.DIFFICULTIES", {name: maker(name) for name in known})
+    return made
+
+
+def plain(size: tuple[int, int], frames: int, shade: int = 0) -> Clip:
+    pictures = np.full((frames, *size, 3), 40 + shade, np.uint8)
+    masks = np.zeros((frames, 2, *size), bool)
+    for t in range(frames):
+        masks[t, 0, 10:30, 5 + t : 25 + t] = True
+        masks[t, 1, 40:50, 40:60] = t != 3
+    pictures[masks[:, 0]], pictures[masks[:, 1]] = (200, 30, 30), (30, 30, 200)
+    return Clip(pictures, masks)
+
+
+def names(root: Path, kind: str = "JPEGImages") -> list[str]:
+    return sorted(path.name for path in (root / kind / "480p").iterdir())
+
+
+def test_what_was_written_is_read_as_films(tmp_path: Path) -> None:
+    clip = DIFFICULTIES["reentry"](0, 0, (64, 96), 8, Drawn())
+    [stored] = write_clips(tmp_path, Plan(size=(64, 96), frames=8, lossless=True), 1, ["reentry"])
+    assert [path.name for path in stored.frames] == [f"{t:05d}.png" for t in range(8)]
+    assert all((np.asarray(Image.open(path)) == clip.frames_THW3[t]).all() for t, path in enumerate(stored.frames))
+    dataset = open_dataset(tmp_path)
+    assert dataset.kind == "davis"
+    [film] = dataset.entries
+    assert film.name.endswith("reentry-0000")
+    for t, frame in enumerate(film.read(range(8))):
+        assert (frame.rgb == clip.frames_THW3[t]).all()
+        for n, mask in enumerate(clip.masks_TNHW[t]):
+            assert (frame.masks[n + 1] == mask).all() if mask.any() else not np.any(frame.masks.get(n + 1, False))
+
+
+def test_difficulties_come_in_turn_and_their_names_are_kept(tmp_path: Path, calls: list[tuple[str, int]]) -> None:
+    told = [stored.name for stored in write_clips(tmp_path, PLAN, 3, ["twins", "small"])]
+    assert told == ["twins-0000", "small-0000", "twins-0001"]
+    assert calls == [("twins", 0), ("small", 0), ("twins", 1)]
+    assert (tmp_path / "ImageSets" / "2017" / "train.txt").read_text().split() == sorted(told)
+    kept = json.loads((tmp_path / "synth.json").read_text())
+    assert (kept["seed"], kept["size"], kept["frames"], kept["data"]) == (0, [96, 64], 8, "drawn")
+    label = Image.open(tmp_path / "Annotations" / "480p" / "twins-0000" / "00003.png")
+    assert label.mode == "P"
+    assert set(np.unique(np.asarray(label))) == {0, 1}
+
+
+def test_a_second_run_makes_what_is_missing_and_nothing_else(tmp_path: Path, calls: list[tuple[str, int]]) -> None:
+    list(write_clips(tmp_path, PLAN, 2))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.jpg")}
+    calls.clear()
+    again = list(write_clips(tmp_path, PLAN, 3))
+    assert [stored.new for stored in again] == [False, False, True]
+    assert calls == [("reentry", 0)]
+    assert all(path.stat().st_mtime_ns == when for path, when in before.items())
+
+
+def test_a_clip_that_was_stopped_half_way_is_made_again(
+    tmp_path: Path, calls: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, left = Image.Image.save, [20]
+
+    def stopped(self: Image.Image, *given: object, **how: object) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        save(self, *given, **how)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "save", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            list(write_clips(tmp_path, PLAN, 2))
+    assert names(tmp_path) == names(tmp_path, "Annotations") == ["occlusion-0000"]
+    assert not list(tmp_path.glob(".making*"))
+    assert [stored.new for stored in write_clips(tmp_path, PLAN, 2)] == [False, True]
+
+
+def test_annotations_without_their_pictures_are_written_anew(tmp_path: Path) -> None:
+    """Killed between the two: the annotations are there, the pictures are not."""
+    (tmp_path / "Annotations" / "480p" / "a").mkdir(parents=True)
+    (tmp_path / "Annotations" / "480p" / "a" / "old.png").touch()
+    stored = store(tmp_path, "a", plain((64, 64), 8))
+    assert len(stored.frames) == len(stored.masks) == 8
+
+
+def test_other_settings_are_refused(tmp_path: Path, calls: list[tuple[str, int]]) -> None:
+    list(write_clips(tmp_path, PLAN, 1))
+    with pytest.raises(InputError, match="clips made with seed 0, not 1; say the same again"):
+        list(write_clips(tmp_path, Plan(seed=1, size=(64, 96), frames=8), 1))
+
+
+def test_films_of_others_are_left_alone(tmp_path: Path, calls: list[tuple[str, int]]) -> None:
+    (tmp_path / "JPEGImages" / "480p" / "bear").mkdir(parents=True)
+    with pytest.raises(InputError, match="films that are not made here"):
+        list(write_clips(tmp_path, PLAN, 1))
+    assert calls == []
+
+
+def test_an_unknown_difficulty_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no difficulty 'twin'; there are .*bodies: did you mean 'twins'\?"):
+        list(write_clips(tmp_path, PLAN, 1, ["twin"]))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, calls: list[tuple[str, int]]) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="file"):
+        list(write_clips(tmp_path / "file", PLAN, 1))

@@ -1,0 +1,159 @@
+"""Features of a frozen encoder on disk."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from helpers.networks import HIERA, picture, small_network
+from masklet.errors import InputError, MaskletWarning
+from masklet.models.types import ImageFeatures
+from masklet.train.feature_cache import EmbeddingCache, fingerprint, key_of
+from masklet.train.lora import add_lora
+
+PLENTY = 1 << 30
+
+
+def features(seed: int = 0) -> ImageFeatures:
+    made = torch.Generator().manual_seed(seed)
+    sizes = ((1, 32, 4, 4), (1, 8, 8, 8), (1, 4, 16, 16))
+    embed, fine_8, fine_4 = (torch.randn(size, generator=made) for size in sizes)
+    return ImageFeatures(embed.to(memory_format=torch.channels_last), (fine_8, fine_4))
+
+
+def equal(a: ImageFeatures, b: ImageFeatures) -> bool:
+    pairs = zip((a.embed_BCHW, *a.fine), (b.embed_BCHW, *b.fine), strict=True)
+    return all(torch.equal(x, y) and x.stride() == y.stride() and x.dtype == y.dtype for x, y in pairs)
+
+
+def test_what_is_put_comes_back_from_another_process_too(tmp_path: Path) -> None:
+    cache = EmbeddingCache(tmp_path / "cache", PLENTY)
+    assert cache.get("a1") is None
+    first = cache.put("a1", features())
+    for again in (cache, EmbeddingCache(tmp_path / "cache", PLENTY)):
+        found = again.get("a1")
+        assert found is not None
+        assert equal(found, first), "the first time and later times differ"
+        torch.testing.assert_close(found.embed_BCHW, features().embed_BCHW, rtol=1e-3, atol=1e-4)
+        assert found.embed_BCHW.dtype == torch.float32
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["a1.safetensors"]
+
+
+def test_features_are_made_once(tmp_path: Path) -> None:
+    cache, made = EmbeddingCache(tmp_path, PLENTY), []
+
+    def make() -> ImageFeatures:
+        made.append(1)
+        return features()
+
+    assert equal(cache.of("a", make), cache.of("a", make))
+    assert made == [1]
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "another"])
+def test_a_damaged_file_is_dropped_and_made_anew(tmp_path: Path, damage: str) -> None:
+    cache = EmbeddingCache(tmp_path, PLENTY)
+    right = cache.put("a", features())
+    path = tmp_path / "a.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 4
+    cut = path.read_bytes()[:-9]
+    path.write_bytes({"cut": cut, "flipped": bytes(content), "empty": b"", "another": b"\x02\0\0\0\0\0\0\0{}"}[damage])
+    assert cache.get("a") is None
+    assert not path.exists()
+    assert equal(cache.of("a", features), right)
+    assert path.exists()
+
+
+def test_the_oldest_make_room(tmp_path: Path) -> None:
+    size = len_of(tmp_path)
+    cache = EmbeddingCache(tmp_path / "small", 3 * size + size // 2)
+    for number, key in enumerate("abcde"):
+        cache.put(key, features())
+        if (path := tmp_path / "small" / f"{key}.safetensors").exists():
+            os.utime(path, (number, number))
+    assert [key for key in "abcde" if cache.get(key)] == ["c", "d", "e"]
+    later = EmbeddingCache(tmp_path / "small", 2 * size)  # what an earlier process left counts
+    later.put("f", features())
+    assert [key for key in "abcdef" if later.get(key)] == ["e", "f"]
+
+
+def len_of(tmp_path: Path) -> int:
+    EmbeddingCache(tmp_path / "one", PLENTY).put("a", features())
+    return (tmp_path / "one" / "a.safetensors").stat().st_size
+
+
+def test_what_other_processes_wrote_is_counted_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("masklet.train.feature_cache.LOOK_AGAIN", 2)
+    size = len_of(tmp_path)
+    first, second = (EmbeddingCache(tmp_path / "shared", 4 * size) for _ in range(2))
+    for number in range(3):
+        first.put(f"a{number}", features())
+        second.put(f"b{number}", features())
+    first.put("a3", features())
+    assert len(list((tmp_path / "shared").iterdir())) <= 4
+
+
+def test_what_half_precision_cannot_hold_is_not_kept(tmp_path: Path) -> None:
+    cache, large = EmbeddingCache(tmp_path, PLENTY), features()
+    large.embed_BCHW[0, 0, 0, 0] = 1e6
+    assert cache.put("a", large) is large
+    assert cache.get("a") is None
+
+
+def test_a_folder_that_cannot_be_written_is_told_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    cache = EmbeddingCache(tmp_path / "file" / "cache", PLENTY)
+    with pytest.warns(MaskletWarning, match="no longer kept"):
+        found = cache.put("a", features())
+    cache.put("b", features())  # a second warning would be an error
+    assert torch.equal(found.embed_BCHW, features().embed_BCHW.half().float())
+
+
+def test_a_limit_that_holds_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="limit_bytes 0"):
+        EmbeddingCache(tmp_path, 0)
+
+
+def test_keys_differ_where_anything_differs() -> None:
+    keys = [
+        key_of("f", "bear", 1, "64"),
+        key_of("g", "bear", 1, "64"),
+        key_of("f", "bear1", 1, "64"),
+        key_of("f", "bear", 11, "64"),
+        key_of("f", "bear", 1, "96"),
+    ]
+    assert len(set(keys)) == 5
+    assert keys[0] == key_of("f", "bear", 1, "64")
+    assert all(key.isalnum() for key in keys)
+
+
+def test_the_fingerprint_is_of_what_features_depend_on() -> None:
+    model = small_network(HIERA)
+    before = fingerprint(model)
+    assert before == fingerprint(small_network(HIERA))
+    assert before != fingerprint(small_network(HIERA, seed=1))
+    assert before != fingerprint(model, dtype=torch.bfloat16)
+    with torch.no_grad():
+        model.memory_attention.norm.weight.add_(1)
+        assert fingerprint(model) == before
+        for name in ("image_encoder.trunk.blocks.1.mlp.layers.0.bias", "sam_mask_decoder.conv_s0.weight"):
+            seen = fingerprint(model)
+            model.get_parameter(name).view(-1)[-1].add_(1e-3)
+            assert fingerprint(model) != seen
+    add_lora(model, 2)
+    assert fingerprint(model) != before
+    assert len(fingerprint(model.to(torch.bfloat16))) == 16
+
+
+def test_real_features_survive(tmp_path: Path) -> None:
+    model = small_network(HIERA).eval()
+    with torch.no_grad():
+        made = model.encode_image(picture(count=2))
+    cache = EmbeddingCache(tmp_path, PLENTY)
+    found = cache.put(key_of(fingerprint(model), "still", 0, "64"), made)
+    torch.testing.assert_close(found.embed_BCHW, made.embed_BCHW, rtol=1e-3, atol=1e-4)
+    assert equal(found, cache.get(key_of(fingerprint(model), "still", 0, "64")))

@@ -1,0 +1,62 @@
+"""Single values of a run, as they are typed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from masklet.errors import InputError
+from masklet.train.config import SourceConfig, Stage, TrainConfig
+from masklet.train.finetune import with_settings
+
+STAGE = Stage(size=64, batch=1, steps=3)
+CONFIG = TrainConfig(model="tiny", stages=(STAGE, replace(STAGE, steps=5)), sources=(SourceConfig("a"),))
+
+
+def test_names_lead_into_the_parts() -> None:
+    found = with_settings(
+        CONFIG,
+        ["losses.focal=10", "augment.flip = 0", "ema=0.99", "start=mine.pt", "checkpointing=True", "betas=[0.9, 0.95]"],
+    )
+    assert (found.losses.focal, found.augment.flip, found.ema, found.start) == (10.0, 0.0, 0.99, "mine.pt")
+    assert isinstance(found.losses.focal, float)
+    assert found.checkpointing
+    assert found.betas == (0.9, 0.95)
+    assert CONFIG.losses.focal == 20, "the given one stays"
+
+
+def test_one_stage_or_every_stage() -> None:
+    found = with_settings(CONFIG, ["stages.1.steps=9", "stage.frames=2", "stage.prompts.objects=1"])
+    assert [stage.steps for stage in found.stages] == [3, 9]
+    assert [stage.frames for stage in found.stages] == [2, 2]
+    assert [stage.prompts.objects for stage in found.stages] == [1, 1]
+    assert with_settings(CONFIG, ["sources.0.kind=coco"]).sources[0].kind == "coco"
+
+
+def test_nothing_said_changes_nothing() -> None:
+    assert with_settings(CONFIG, []) is CONFIG
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("losses.focal", "NAME=VALUE"),
+        ("focal=10", "there is no 'focal'; choose among model, stages"),
+        ("losses.vocal=10", "there is no 'vocal'; choose among focal, dice"),
+        ("losses.focal.deep=10", "choose among nothing"),
+        ("losses.focal=ten", "of the kind of 20.0"),
+        ("losses=3", "of the kind of"),
+        ("seed=1.5", "of the kind of 0"),
+        ("checkpointing=1", "of the kind of False"),
+        ("seed=True", "of the kind of 0"),
+        ("stages.2.steps=1", "'2' must be a number below 2"),
+        ("stages.first.steps=1", "'first' must be a number"),
+        ("stage.size=100", "multiple of 32"),
+        ("stage=3", "there is no"),
+        ("=3", "there is no ''"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(setting: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        with_settings(CONFIG, [setting])

@@ -1,0 +1,286 @@
+"""A saved session goes on as if it had never stopped, and a file that is none is refused in one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from masklet import SAM, Results
+from masklet.errors import CheckpointError, InputError, MaskletError, OutputError, StateError
+from masklet.video import History, Recall, Recent, Session, Stepper, TrackOptions
+from masklet.video.session_save import KEY
+
+
+@pytest.fixture
+def model(tracker: SAM) -> SAM:
+    return tracker
+
+
+def say(session: Session) -> Session:
+    """Two objects, one known from a mask, a box and points, and later than the other."""
+    mask = np.zeros((64, 96), bool)
+    mask[30:50, 60:90] = True
+    session.add(5, frame=0, points=[[20, 25], [80, 60]], labels=[1, 0])
+    session.add(2, frame=4, box=[10, 10, 60, 50], points=[30, 30])
+    session.add(9, frame=3, mask=mask)
+    return session
+
+
+def seen(frame: Results) -> tuple[Any, ...]:
+    assert frame.presence is not None
+    masks = b"" if frame.masks is None else frame.masks.data.tobytes()
+    return frame.frame, frame.ids.tolist(), frame.scores.tobytes(), frame.presence.tobytes(), frame.states, masks
+
+
+WAYS: dict[str, Callable[[Session], Iterator[Results]]] = {
+    "forward": lambda s: s.propagate(),
+    "part": lambda s: s.propagate(2, 9),
+    "back": lambda s: s.propagate(8, 0, reverse=True),
+    "both": lambda s: s.propagate(both=True),
+    "all kept": lambda s: s.propagate(both=True),
+}
+
+
+@pytest.mark.parametrize("way", ["forward", "both", "all kept"])
+def test_going_back_in_memory_gives_bit_for_bit_what_there_was_as_often_as_one_likes(
+    way: str, model: SAM, small_film: np.ndarray
+) -> None:
+    with say(model.session(small_film, keep="all" if way == "all kept" else "recent")) as session:
+        whole = [seen(frame) for frame in WAYS[way](session)]
+    with say(model.session(small_film, keep="all" if way == "all kept" else "recent")) as session:
+        under_way = WAYS[way](session)
+        first = [seen(next(under_way)) for _ in range(5)]
+        known = session.remembered()
+        session.add(2, frame=4, points=[5, 5], labels=0)
+        session.remove(5)
+        rest = [[seen(frame) for frame in under_way]]
+        for _ in range(2):
+            session.go_back(known)
+            rest.append([seen(frame) for frame in session.go_on()])
+    assert first + rest[1] == whole
+    assert rest[0] != rest[1] == rest[2]
+
+
+def test_frames_that_are_held_are_encoded_once_where_they_have_room(
+    model: SAM, small_film: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[int] = []
+    features = Stepper.features
+    monkeypatch.setattr(Stepper, "features", lambda self, f: encoded.append(f.index) or features(self, f))
+    for megabytes, times in ((2048, 1), (0, 2)):
+        encoded.clear()
+        with say(model.session(small_film)) as session:
+            assert session.hold(0, 10, megabytes) == bool(megabytes)
+            for _ in range(2):
+                list(session.propagate())
+        assert encoded.count(7) == times
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("stopped", [1, 5])
+def test_a_resumed_session_gives_bit_for_bit_what_the_other_gives(
+    way: str, stopped: int, model: SAM, small_film: np.ndarray, tmp_path: Path
+) -> None:
+    keep = "all" if way == "all kept" else "recent"
+    with say(model.session(small_film, keep=keep)) as session:
+        whole = [seen(frame) for frame in WAYS[way](session)]
+        after = [seen(frame) for frame in session.propagate(both=True)]
+    with say(model.session(small_film, keep=keep)) as session:
+        frames = WAYS[way](session)
+        first = [seen(next(frames)) for _ in range(stopped)]
+        assert session.save(tmp_path / "s.safetensors") == tmp_path / "s.safetensors"
+    with model.session(small_film, resume=tmp_path / "s.safetensors") as session:
+        assert session.ids == (5, 2, 9)
+        assert session.options.keep == keep
+        assert first + [seen(frame) for frame in session.go_on()] == whole
+        assert [seen(frame) for frame in session.propagate(both=True)] == after
+        with pytest.raises(StateError, match="no pass is under way"):
+            session.go_on()
+    assert len({masks for *_, masks in whole}) > 3, "a film in which nothing changes shows nothing"
+
+
+def test_corrections_that_wait_are_kept(model: SAM, small_film: np.ndarray, tmp_path: Path) -> None:
+    def work(session: Session) -> list[Any]:
+        return [seen(frame) for frame in session.update()] + [session.changed]
+
+    with say(model.session(small_film, keep="all", exclusive=True, lost_after=3)) as session:
+        list(session.propagate())
+        session.correct(5, frame=6, points=[50, 30], labels=[0])
+        session.save(tmp_path / "s.safetensors")
+        session.save(tmp_path / "again.safetensors")
+        expected = work(session)
+    with model.session(small_film, resume=tmp_path / "s.safetensors") as session:
+        session.save(tmp_path / "third.safetensors")
+        assert work(session) == expected
+    assert len(expected) > 2
+    texts = [(tmp_path / name).read_bytes() for name in ("s.safetensors", "again.safetensors", "third.safetensors")]
+    assert texts[0] == texts[1] == texts[2], "saving what was loaded gives the same file"
+
+
+def test_an_empty_session_and_an_unfinished_one_are_saved(model: SAM, small_film: np.ndarray, tmp_path: Path) -> None:
+    with model.session(small_film) as session:
+        session.save(tmp_path / "s.safetensors")
+    with model.session(small_film, resume=tmp_path / "s.safetensors") as session:
+        assert session.ids == ()
+        say(session).save(tmp_path / "s.safetensors")
+    with say(model.session(small_film)) as fresh, model.session(small_film, resume=tmp_path / "s.safetensors") as again:
+        assert [seen(f) for f in again.propagate()] == [seen(f) for f in fresh.propagate()]
+
+
+@dataclass(frozen=True)
+class Short:
+    """Looks at the frame before and at prompts."""
+
+    reach: tuple[int, int] = (1, 1)
+
+    def look(self, frame: int, history: History, *, reverse: bool, length: int | None) -> Recall:
+        return Recent(1, 2).look(frame, history, reverse=reverse, length=length)
+
+
+class Nameless(Short):
+    __repr__ = object.__repr__
+
+
+def test_a_rule_of_ones_own_is_handed_in_again(model: SAM, small_film: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "s.safetensors"
+    with say(model.session(small_film, options=TrackOptions(recall=Short()))) as session:
+        session.save(path)
+    with pytest.raises(InputError, match=r"hand it in again with TrackOptions\(recall="):
+        model.session(small_film, resume=path)
+    with pytest.raises(InputError, match="was saved with recall="):
+        model.session(small_film, resume=path, recall=Recent())
+    with model.session(small_film, resume=path, recall=Short()) as session:
+        assert session.options.recall == Short()
+    with model.session(small_film, recall=Nameless()) as session, pytest.raises(InputError, match="__repr__"):
+        session.save(path)
+
+
+def test_what_cannot_be_gone_on_with_is_not_saved(model: SAM, small_film: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "s.safetensors"
+    with model.session(iter(small_film)) as session, pytest.raises(StateError, match="stream whose frames come once"):
+        session.save(path)
+    session = model.session(small_film)
+    session.close()
+    with pytest.raises(StateError, match="closed"):
+        session.save(path)
+    (tmp_path / "file").touch()
+    with model.session(small_film) as session, pytest.raises(OutputError, match="could not be written"):
+        session.save(tmp_path / "file" / "s.safetensors")
+    assert not path.exists()
+
+
+def test_another_source_model_or_option_is_one_clear_error(
+    model: SAM, builtin_file: Path, small_film: np.ndarray, tmp_path: Path
+) -> None:
+    path = tmp_path / "s.safetensors"
+    with say(model.session(small_film)) as session:
+        session.save(path)
+    with pytest.raises(InputError, match=r"saved for 'array' \(96 x 64, 10 frames\), and this is .*9 frames"):
+        model.session(small_film[:9], resume=path)
+    with pytest.raises(InputError, match="was saved with keep='recent'"):
+        model.session(small_film, resume=path, keep="all")
+    with pytest.raises(CheckpointError, match="other weights of 'builtin'"):
+        SAM(builtin_file).session(small_film, resume=path)
+    model.session(small_film, resume=path, keep="recent").close()
+
+
+@pytest.fixture
+def saved(model: SAM, small_film: np.ndarray, tmp_path: Path) -> Path:
+    """A session in the middle of looking forward, after looking back."""
+    with say(model.session(small_film)) as session:
+        next(session.propagate(both=True))
+        return session.save(tmp_path / "saved.safetensors")
+
+
+def rewritten(saved: Path, path: Path, change: Callable[[Any, dict[str, torch.Tensor]], object]) -> Path:
+    with safe_open(saved, "pt") as file:
+        doc, tensors = json.loads(file.metadata()[KEY]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    change(doc, tensors)
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, {KEY: json.dumps(doc)})
+    return path
+
+
+def held(tensors: dict[str, torch.Tensor], change: Callable[[Any], object]) -> None:
+    rows = json.loads(bytes(tensors["held"].numpy()))
+    change(rows)
+    tensors["held"] = torch.frombuffer(bytearray(json.dumps(rows).encode()), dtype=torch.uint8)
+
+
+POINTER = "5.prompted.0.pointer"
+HOSTILE: dict[str, Callable[[Any, dict[str, torch.Tensor]], object]] = {
+    "no objects": lambda d, t: d.pop("objects"),
+    "objects are words": lambda d, t: d.update(objects=["a"]),
+    "an object twice": lambda d, t: d["objects"].append(d["objects"][0]),
+    "an id below 0": lambda d, t: d["objects"][0].update(id=-1),
+    "an id of words": lambda d, t: d["objects"][0].update(id="one"),
+    "NaN": lambda d, t: d["objects"][0]["prompted"][0].update(score=float("nan")),
+    "a score of words": lambda d, t: d["objects"][0]["prompted"][0].update(score="high"),
+    "a frame below 0": lambda d, t: d["objects"][0]["prompted"][0].update(frame=-3),
+    "a direction of words": lambda d, t: d["objects"][0]["prompted"][0].update(reverse="up"),
+    "an unknown tensor": lambda d, t: d["objects"][0]["prompted"][0]["tensors"].append("secret"),
+    "no pointer": lambda d, t: d["objects"][0]["prompted"][0]["tensors"].remove("pointer"),
+    "a tensor less": lambda d, t: t.pop(POINTER),
+    "a tensor of another shape": lambda d, t: t.update({POINTER: torch.zeros(1, 3)}),
+    "a tensor of another kind": lambda d, t: t.update({POINTER: t[POINTER].long()}),
+    "a tensor of infinity": lambda d, t: t.update({POINTER: t[POINTER] / 0}),
+    "a point outside": lambda d, t: d["objects"][0]["prompts"][0].update(points=[[1e9, 1], [2, 2]]),
+    "labels too few": lambda d, t: d["objects"][0]["prompts"][0].update(labels=[1]),
+    "a box of three": lambda d, t: d["objects"][1]["prompts"][0].update(box=[1, 2, 3]),
+    "a mask too large": lambda d, t: d["objects"][2]["prompts"][0].update(mask="o" * 50),
+    "a prompt without a mask": lambda d, t: d["objects"][0]["prompts"][0].update(frame=77),
+    "an option out of range": lambda d, t: d["options"].update(clean=-1),
+    "an unknown option": lambda d, t: d["options"].update(speed=9),
+    "options are a list": lambda d, t: d.update(options=[1]),
+    "no rule": lambda d, t: d["options"].update(recall={}),
+    "a rule of words": lambda d, t: d["options"]["recall"].update(memories="six"),
+    "both and back": lambda d, t: d["under_way"].update(reverse=True),
+    "a pass of words": lambda d, t: d["under_way"].update(next="soon"),
+    "held are no rows": lambda d, t: t.update(held=torch.zeros(7, dtype=torch.uint8)),
+    "held rows too few": lambda d, t: held(t, lambda rows: rows[0].update(scores=[])),
+    "a held mask cut": lambda d, t: held(t, lambda rows: rows[0].update(masks=["4"] * len(rows[0]["ids"]))),
+    "a held state": lambda d, t: held(t, lambda rows: rows[0].update(states=["gone"] * len(rows[0]["ids"]))),
+    "a later version": lambda d, t: d.update(version=99),
+    "no version": lambda d, t: d.pop("version"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_is_one_clear_error(
+    name: str, saved: Path, model: SAM, small_film: np.ndarray, tmp_path: Path
+) -> None:
+    path = rewritten(saved, tmp_path / "bad.safetensors", HOSTILE[name])
+    with pytest.raises(CheckpointError) as caught:
+        model.session(small_film, resume=path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unchanged_it_is_taken(saved: Path, model: SAM, small_film: np.ndarray, tmp_path: Path) -> None:
+    path = rewritten(saved, tmp_path / "good.safetensors", lambda d, t: None)
+    with model.session(small_film, resume=path) as session:
+        assert [frame.frame for frame in session.go_on()] == list(range(1, 10))
+
+
+def test_a_cut_or_foreign_file_is_one_clear_error(
+    saved: Path, tracking_file: Path, model: SAM, small_film: np.ndarray, tmp_path: Path
+) -> None:
+    content = saved.read_bytes()
+    texts = {"empty": b"", "half": content[: len(content) // 2], "no end": content[:-1], "head": content[:40]}
+    texts |= {"words": b"hello there", "picture": b"\x89PNG\r\n\x1a\n" + bytes(50), "noise": content[:9] + bytes(500)}
+    for name, text in texts.items():
+        (tmp_path / name).write_bytes(text)
+    torch.save({"a": torch.zeros(3)}, tmp_path / "weights.pt")
+    for path in [*(tmp_path / name for name in texts), tmp_path / "weights.pt", tracking_file, tmp_path, Path("gone")]:
+        with pytest.raises(MaskletError) as caught:
+            model.session(small_film, resume=path)
+        assert isinstance(caught.value, CheckpointError)
+        assert str(path) in str(caught.value)
