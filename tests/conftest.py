@@ -35,12 +35,12 @@ def tracking_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from safetensors.torch import save_file
 
     from masklet.models.sam2 import CONFIGS, SAM2
-    from masklet.train.initialization import initialise
+    from masklet.train.initialization import init_weights
 
     with torch.random.fork_rng():
         torch.manual_seed(2)
         network = SAM2(CONFIGS["builtin"])
-        initialise(network)
+        init_weights(network)
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     presence = max(name for name in tensors if "pred_obj_score_head" in name and name.endswith("bias"))
     tensors[presence] = tensors[presence] + 1.0
@@ -60,7 +60,7 @@ def tracker(tracking_file: Path) -> SAM:
 
 
 @pytest.fixture(scope="session")
-def small_film() -> np.ndarray:
+def small_video() -> np.ndarray:
     """A red square that moves over a gradient: (10, 64, 96, 3) RGB uint8; a click at 20, 25 is on it at first."""
     rows, columns = np.mgrid[:64, :96]
     frames = np.empty((10, 64, 96, 3), np.uint8)

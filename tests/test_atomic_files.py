@@ -38,7 +38,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(4, 6), (4, 6, 3), (4, 6, 4)])
-def test_pictures_come_back(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_images_come_back(tmp_path: Path, shape: tuple[int, ...]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     np.testing.assert_array_equal(np.asarray(Image.open(write_image(tmp_path / "a.png", pixels))), pixels)
 

@@ -67,15 +67,15 @@ ROWS: list[tuple[str, Act, type[Exception], list[str]]] = [
         errors.PromptError,
         ["(1, 1, 9, 9)", "128"],
     ),
-    # pictures
+    # images
     ("missing file", lambda m, d: m(d / "dgo.jpg", points=[5, 5]), errors.SourceError, ["dgo.jpg"]),
     ("empty folder", lambda m, d: m(d, points=[5, 5]), errors.SourceError, [".jpg"]),
-    ("text as picture", lambda m, d: m(text_file(d, "a.jpg", b"hello"), points=[5, 5]), errors.SourceError, ["a.jpg"]),
+    ("text as image", lambda m, d: m(text_file(d, "a.jpg", b"hello"), points=[5, 5]), errors.SourceError, ["a.jpg"]),
     ("empty file", lambda m, d: m(text_file(d, "b.png", b""), points=[5, 5]), errors.SourceError, ["b.png"]),
     ("no pixels", lambda m, d: m(np.zeros((0, 5, 3), np.uint8), points=[1, 1]), errors.SourceError, ["(0, 5, 3)"]),
     ("NaN pixels", lambda m, d: m(np.full((9, 9, 3), NAN), points=[1, 1]), errors.SourceError, ["NaN"]),
     ("five channels", lambda m, d: m(np.zeros((9, 9, 5), np.uint8), points=[1, 1]), errors.SourceError, ["(9, 9, 5)"]),
-    ("a film", lambda m, d: m(text_file(d, "c.mp4", b"x"), points=[1, 1]), errors.SourceError, ["video"]),
+    ("a video", lambda m, d: m(text_file(d, "c.mp4", b"x"), points=[1, 1]), errors.SourceError, ["video"]),
     ("a number", lambda m, d: m(42, points=[1, 1]), errors.SourceError, ["42"]),
     # models
     ("unknown name", lambda m, d: SAM("sam2_x.pt"), errors.UnknownModelError, ["sam2_x", "sam2_"]),
@@ -85,8 +85,8 @@ ROWS: list[tuple[str, Act, type[Exception], list[str]]] = [
     ("unknown device", lambda m, d: SAM(m.info().path, device="tpu9"), errors.InputError, ["tpu9", "cpu"]),
     ("unknown precision", lambda m, d: SAM(m.info().path, precision="int2"), errors.InputError, ["int2", "bf16"]),
     # order
-    ("asked before set", lambda m, d: fresh(m).predict(points=[1, 1]), errors.StateError, ["set_image"]),
-    ("float picture", lambda m, d: fresh(m).set_image(RGB / 255), errors.InputError, ["float64", "uint8"]),
+    ("asked before set", lambda m, d: fresh(m).predict(point_coords=[1, 1]), errors.StateError, ["set_image"]),
+    ("float image", lambda m, d: fresh(m).set_image(RGB / 255), errors.InputError, ["float64", "uint8"]),
 ]
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from helpers.hostile_files import Hostile, Maker, repickled, saved, words_of_refusal
 from helpers.reference import published_shapes
-from masklet.checkpoints import check_finite, check_fit, read_metadata, read_tensors, recognise
+from masklet.checkpoints import check_finite, check_shapes, identify_architecture, read_metadata, read_tensors
 from masklet.errors import CheckpointError
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2, dtype=torch.int64)}
@@ -114,7 +114,7 @@ REFUSED: dict[str, tuple[Maker, tuple[str, ...]]] = {
         lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 156008466\n",
         ("Git LFS pointer of a file of 156008466 bytes", "git lfs pull"),
     ),
-    "picture": (lambda _: b"\x89PNG\r\n\x1a\n" + bytes(60), ("a PNG picture",)),
+    "picture": (lambda _: b"\x89PNG\r\n\x1a\n" + bytes(60), ("a PNG image",)),
     "noise": (lambda _: b"\xf7\x01\x93\xaa" * 50, ("no format masklet knows", "f7 01 93 aa")),
     "zip without tensors": (lambda _: zipped({"notes.txt": b"x"}), ("without tensors", "notes.txt")),
     "empty zip": (lambda _: zipped({}), ("without tensors", "nothing")),
@@ -228,12 +228,12 @@ TINY = "sam2.1_hiera_tiny"
 
 def refusal(found: dict[str, tuple[int, ...]]) -> str:
     with pytest.raises(CheckpointError) as caught:
-        check_fit(published_shapes(TINY), found, path="w.pt", model_name=TINY)
+        check_shapes(published_shapes(TINY), found, path="w.pt", model_name=TINY)
     return str(caught.value)
 
 
 def test_the_same_tensors_fit() -> None:
-    check_fit(published_shapes(TINY), published_shapes(TINY), path="w.pt", model_name=TINY)
+    check_shapes(published_shapes(TINY), published_shapes(TINY), path="w.pt", model_name=TINY)
 
 
 def test_the_first_five_and_the_count_are_listed() -> None:
@@ -294,14 +294,14 @@ YOLO = {"model.22.cv3.0.2.weight": (80, 80, 1, 1)}
         ({}, None),
     ],
 )
-def test_families_are_recognised(found: dict[str, tuple[int, ...]], words: str | None) -> None:
-    assert recognise(found) == words
+def test_families_are_recognized(found: dict[str, tuple[int, ...]], words: str | None) -> None:
+    assert identify_architecture(found) == words
 
 
 @pytest.mark.parametrize("version", ["2", "2.1"])
 @pytest.mark.parametrize("size", ["tiny", "small", "base_plus", "large"])
-def test_every_published_model_is_recognised(version: str, size: str) -> None:
+def test_every_published_model_is_recognized(version: str, size: str) -> None:
     found = published_shapes(f"sam{version}_hiera_{size}")
-    assert recognise(found) == f"SAM {version} {size}"
+    assert identify_architecture(found) == f"SAM {version} {size}"
     wrapped = {f"module.{name}": shape for name, shape in found.items()}
-    assert recognise(wrapped) == f"SAM {version} {size}, with 'module.' before its names"
+    assert identify_architecture(wrapped) == f"SAM {version} {size}, with 'module.' before its names"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from masklet.closing import Closing
+from masklet.closing import Closeable
 
 
-class Door(Closing):
+class Door(Closeable):
     def __init__(self) -> None:
         self.closed = 0
 
@@ -31,4 +31,4 @@ def test_an_error_closes_too_and_goes_on() -> None:
 
 def test_what_cannot_be_closed_cannot_be_made() -> None:
     with pytest.raises(TypeError, match="close"):
-        type("Wall", (Closing,), {})()
+        type("Wall", (Closeable,), {})()

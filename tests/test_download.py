@@ -72,7 +72,7 @@ def direct(monkeypatch: pytest.MonkeyPatch) -> None:
     """No proxy, no waiting between tries, no leftovers of the environment."""
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.delenv("MASKLET_OFFLINE", raising=False)
-    monkeypatch.setattr(download, "_PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(download, "_RETRY_DELAYS", (0.0, 0.0, 0.0))
 
 
 @pytest.fixture

@@ -122,7 +122,7 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
     ({"bboxes": [1, 2, NAN, 4]}, ["nan", "finite", "drop"]),
     ({"bboxes": [0.1, 0.1, 0.5, 0.5]}, ["[0.1, 0.1, 0.5, 0.5]", "fractions", "[64, 48, 320, 240]"]),
     ({"bboxes": [700, 0, 900, 80]}, ["[700, 0, 900, 80]", "outside", "640 wide"]),
-    ({"bboxes": [-20, 0, 90, 80]}, ["[-20, 0, 90, 80]", "leaves the picture", "[0, 0, 90, 80]"]),
+    ({"bboxes": [-20, 0, 90, 80]}, ["[-20, 0, 90, 80]", "leaves the image", "[0, 0, 90, 80]"]),
     ({"bboxes": [20, 300, 90, 600]},
      ["[20, 300, 90, 600]", "leaves", "[20, 300, 90, 480]", "[300, 20, 600, 90]"]),
     ({"bboxes": [1, 1, 9, 9], "points": [[5, 6], [7, 8]]},
@@ -137,7 +137,7 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
     ({"masks": marked()[None, None]}, ["(1, 1, 480, 640)", "batch dimension"]),
     ({"masks": marked() * 0.3}, ["0.3", "0/255", "threshold it"]),
     ({"masks": marked() * NAN}, ["nan", "0/255", "threshold it"]),
-    ({"masks": [marked(), marked()[:9]]}, ["different sizes", "size of the picture"]),
+    ({"masks": [marked(), marked()[:9]]}, ["different sizes", "size of the image"]),
     ({"masks": [["a"]]}, ["type <U1", "0/1 or 0/255", "number array"]),
     ({"masks": marked(), "bboxes": [[1, 1, 9, 9], [2, 2, 8, 8]]}, ["masks for 1", "bboxes for 2"]),
 ]  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 from helpers.reference import published_shapes
 from masklet import registry
 from masklet.errors import CheckpointError, DownloadError, UnknownModelError
-from masklet.registry import BUILTIN, MODELS, ModelCard, find, is_downloaded, locate, resolve
+from masklet.registry import BUILTIN, MODELS, ModelCard, get_card, is_downloaded, locate, resolve
 
 MANIFESTS = Path(__file__).parent / "golden" / "manifests"
 SIZES = {"tiny": "t", "small": "s", "base_plus": "b", "large": "l"}
@@ -54,23 +54,23 @@ EVERY = [
 
 @pytest.mark.parametrize(("spelling", "name"), EVERY)
 def test_every_spelling_finds_its_card(spelling: str, name: str) -> None:
-    assert find(spelling).name == name
-    assert find(spelling.upper()).name == name
-    assert find(f" {spelling} ").name == name
+    assert get_card(spelling).name == name
+    assert get_card(spelling.upper()).name == name
+    assert get_card(f" {spelling} ").name == name
 
 
 @pytest.mark.parametrize("spelling", [BUILTIN, "builtin", "masklet", "Masklet_Builtin"])
 def test_the_builtin_model_has_names(spelling: str) -> None:
-    assert find(spelling).is_builtin
+    assert get_card(spelling).is_builtin
 
 
 def test_no_spelling_means_two_models() -> None:
-    keys = [registry._key(name) for card in MODELS.values() for name in (card.name, *card.aliases)]
+    keys = [registry._normalize_name(name) for card in MODELS.values() for name in (card.name, *card.aliases)]
     assert len(keys) == len(set(keys))
 
 
 def test_every_alias_is_found() -> None:
-    assert all(find(alias) is card for card in MODELS.values() for alias in card.aliases)
+    assert all(get_card(alias) is card for card in MODELS.values() for alias in card.aliases)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_every_alias_is_found() -> None:
 )
 def test_a_wrong_name_shows_the_nearest_and_all(wrong: str, near: str) -> None:
     with pytest.raises(UnknownModelError) as caught:
-        find(wrong)
+        get_card(wrong)
     message = str(caught.value)
     assert repr(wrong) in message
     assert f"Did you mean {near!r}?" in message
@@ -93,7 +93,7 @@ def test_a_wrong_name_shows_the_nearest_and_all(wrong: str, near: str) -> None:
 
 def test_a_name_like_nothing_gets_no_guess() -> None:
     with pytest.raises(UnknownModelError, match=r"'qqqqzzzz' is not a known model\. Give") as caught:
-        find("qqqqzzzz")
+        get_card("qqqqzzzz")
     assert "Did you mean" not in str(caught.value)
 
 
@@ -111,8 +111,8 @@ def test_cards_of_yolo_hold_what_is_published(name: str) -> None:
     assert card.url == f"https://github.com/ultralytics/assets/releases/download/v8.3.0/{name}.pt"
     assert (card.size is None) == (card.sha256 is None)
     assert card.family == ("fastsam" if name.startswith("FastSAM") else "yolo")
-    assert (card.licence_code, card.licence_weights) == ("Apache-2.0", "AGPL-3.0")
-    assert find(f"{name}.pt") is find(name.upper()) is card
+    assert (card.license_code, card.license_weights) == ("Apache-2.0", "AGPL-3.0")
+    assert get_card(f"{name}.pt") is get_card(name.upper()) is card
 
 
 FIRST = {
@@ -138,9 +138,9 @@ def test_cards_of_sam_hold_what_is_published(name: str) -> None:
     check_numbers(card, name)
     assert card.url is not None
     assert card.url.endswith(f"/{card.file}")
-    assert (card.family, card.licence_code, card.licence_weights) == ("sam1", "Apache-2.0", "Apache-2.0")
-    assert all(find(spelling) is card for spelling in FIRST[name])
-    assert card.short == FIRST[name][0]
+    assert (card.family, card.license_code, card.license_weights) == ("sam1", "Apache-2.0", "Apache-2.0")
+    assert all(get_card(spelling) is card for spelling in FIRST[name])
+    assert card.short_name == FIRST[name][0]
 
 
 @pytest.mark.parametrize("name", [n for n, card in MODELS.items() if n != BUILTIN and card.family == "sam2"])
@@ -149,7 +149,7 @@ def test_cards_hold_what_is_published(name: str) -> None:
     check_numbers(card, name)
     day = "092824" if "2.1" in name else "072824"
     assert card.url == f"https://dl.fbaipublicfiles.com/segment_anything_2/{day}/{name}.pt"
-    assert card.licence_code == card.licence_weights == "Apache-2.0"
+    assert card.license_code == card.license_weights == "Apache-2.0"
 
 
 def test_hashes_differ() -> None:
@@ -158,7 +158,7 @@ def test_hashes_differ() -> None:
 
 
 def test_millions() -> None:
-    assert find("sam2.1_t").millions == 38.96
+    assert get_card("sam2.1_t").parameters_in_millions == 38.96
 
 
 def test_an_existing_file_wins_over_a_name(elsewhere: Path) -> None:
@@ -167,7 +167,7 @@ def test_an_existing_file_wins_over_a_name(elsewhere: Path) -> None:
 
 
 def test_the_current_folder_wins_over_the_cache(elsewhere: Path) -> None:
-    card = find("sam2.1_t")
+    card = get_card("sam2.1_t")
     here = elsewhere / "here" / card.file
     here.write_bytes(b"mine")
     assert locate(card) == here
@@ -175,7 +175,7 @@ def test_the_current_folder_wins_over_the_cache(elsewhere: Path) -> None:
 
 
 def test_the_cache_needs_no_network(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    card = find("sam2.1_t")
+    card = get_card("sam2.1_t")
     assert card.size is not None
     cached = elsewhere / "cache" / card.file
     cached.parent.mkdir()
@@ -186,7 +186,7 @@ def test_the_cache_needs_no_network(elsewhere: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_cached_file_of_another_size_is_not_taken(elsewhere: Path) -> None:
-    card = find("sam2.1_t")
+    card = get_card("sam2.1_t")
     cached = elsewhere / "cache" / card.file
     cached.parent.mkdir()
     cached.write_bytes(b"short")
@@ -202,7 +202,7 @@ def test_without_network_the_error_says_what_where_from_and_where_to(elsewhere: 
     assert "sam2_hiera_base_plus.pt (323.5 MB)" in message
     assert "https://dl.fbaipublicfiles.com/segment_anything_2/072824/sam2_hiera_base_plus.pt" in message
     assert str(elsewhere / "cache" / "sam2_hiera_base_plus.pt") in message
-    assert not is_downloaded(find("sam2_b"))
+    assert not is_downloaded(get_card("sam2_b"))
 
 
 def test_the_builtin_file_is_in_the_package(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,9 +34,9 @@ def some_results(**changes: Any) -> Results:
         "speed": {"encode": 12.5},
         "logits": np.arange(3, dtype=np.float32)[:, None, None] * np.ones((4, 4), np.float32),
     }
-    picture = np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+    image = np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)
     scores = np.array([0.9, 0.8, 0.7], np.float32)
-    return Results(picture, "folder/cat.jpg", Masks(three_masks()), scores, **{**words, **changes})
+    return Results(image, "folder/cat.jpg", Masks(three_masks()), scores, **{**words, **changes})
 
 
 def nothing_found() -> Results:
@@ -112,7 +112,7 @@ def test_masks_as_polygons() -> None:
     assert masks.xy[0].tolist() == [[5, 10], [45, 10], [45, 30], [5, 30]]
     assert masks.xyn[0][2].tolist() == pytest.approx([45 / 80, 0.5])
     for ring, mask in zip(masks.xy, masks.data, strict=True):
-        np.testing.assert_array_equal(polygons.to_mask([polygons.Polygon(ring)], (HEIGHT, WIDTH)), mask)
+        np.testing.assert_array_equal(polygons.polygons_to_mask([polygons.Polygon(ring)], (HEIGHT, WIDTH)), mask)
 
 
 def test_nothing_found_is_a_result_too(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_results_that_do_not_fit_together_are_a_mistake_of_ours() -> None:
         some_results().path = "other"  # type: ignore[misc]
 
 
-def test_plot_paints_masks_and_leaves_the_picture_alone() -> None:
+def test_plot_paints_masks_and_leaves_the_image_alone() -> None:
     results = some_results()
     before = results.orig_img.copy()
     painted = results.plot(boxes=True, labels=True)
@@ -148,15 +148,15 @@ def test_plot_paints_masks_and_leaves_the_picture_alone() -> None:
     np.testing.assert_array_equal(results.plot(masks=False), before)
 
 
-def test_an_object_keeps_its_colour_when_filtered() -> None:
+def test_an_object_keeps_its_color_when_filtered() -> None:
     results = some_results()
     plain = drawing.Style(line_width=1)
     np.testing.assert_array_equal(results.plot(style=plain)[45:52, 56:70], results[2].plot(style=plain)[45:52, 56:70])
 
 
-def test_candidates_of_one_prompt_differ_in_colour() -> None:
-    grey = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
-    results = Results(grey, "", Masks(three_masks()), np.ones(3, np.float32), prompt_ids=np.zeros(3, np.int32))
+def test_candidates_of_one_prompt_differ_in_color() -> None:
+    gray = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
+    results = Results(gray, "", Masks(three_masks()), np.ones(3, np.float32), prompt_ids=np.zeros(3, np.int32))
     painted = results.plot()
     assert painted[20, 20].tolist() != painted[48, 64].tolist()
 
@@ -166,7 +166,7 @@ def test_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert some_results().save() == Path("cat_masks.png")
     np.testing.assert_array_equal(np.asarray(Image.open("cat_masks.png")), some_results().plot())
     assert some_results().save(tmp_path / "deep" / "a.jpg", labels=True).stat().st_size > 0
-    with pytest.raises(OutputError, match="no picture format"):
+    with pytest.raises(OutputError, match="no image format"):
         some_results().save("a.txt")
 
 
@@ -267,7 +267,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, package: str,
 def test_words_about_a_result() -> None:
     assert repr(some_results()) == "Results('folder/cat.jpg', 80x60 pixels, 3 objects, scores [0.90, 0.80, 0.70])"
     assert some_results().stem == "cat"
-    assert some_results(names={}).name_of(1) == "1"
+    assert some_results(names={}).class_name(1) == "1"
 
 
 def boxes_alone() -> Results:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.reference import picture
+from helpers.reference import golden_image
 from masklet import SAM
 from masklet.errors import InputError
 
@@ -89,7 +89,7 @@ def test_logits_fed_back_change_the_answer(model: SAM) -> None:
     assert not np.allclose(again.logits, plain.logits)
 
 
-def test_the_same_picture_is_encoded_once(model: SAM) -> None:
+def test_the_same_image_is_encoded_once(model: SAM) -> None:
     model(RGB[::-1], points=[5, 5])
     assert model(RGB, points=[5, 5])[0].speed["preprocess"] > 0
     again = model(RGB.copy(), points=[9, 9])[0]
@@ -97,7 +97,7 @@ def test_the_same_picture_is_encoded_once(model: SAM) -> None:
     assert model(RGB[:, ::-1], points=[5, 5])[0].speed["preprocess"] > 0
 
 
-def test_a_picture_set_on_the_predictor_does_not_answer_for_another(model: SAM) -> None:
+def test_a_image_set_on_the_predictor_does_not_answer_for_another(model: SAM) -> None:
     expected = model(RGB, points=[30, 20])[0].logits
     model.predictor.set_image(np.ascontiguousarray(RGB[::-1, :32]))
     np.testing.assert_array_equal(model(RGB, points=[30, 20])[0].logits, expected)
@@ -118,7 +118,7 @@ def test_folders_and_globs_come_in_natural_order(model: SAM, files: list[Path]) 
         assert [Path(r.path).name for r in found] == ["picture1.png", "picture2.png", "picture10.png"]
 
 
-def test_a_stream_asks_for_a_picture_when_it_is_wanted(model: SAM, files: list[Path]) -> None:
+def test_a_stream_asks_for_a_image_when_it_is_wanted(model: SAM, files: list[Path]) -> None:
     stream = model.stream(files, points=[30, 20])
     next(stream)
     files[1].unlink()
@@ -144,4 +144,4 @@ def test_a_side_that_no_network_takes_is_named(side: object) -> None:
 def test_a_smaller_input_is_taken() -> None:
     model = SAM(image_size=192)
     assert model.info().image_size == 192
-    assert model(picture(), bboxes=[45, 85, 135, 175])[0].masks.data[0, 130, 90]
+    assert model(golden_image(), bboxes=[45, 85, 135, 175])[0].masks.data[0, 130, 90]

@@ -1,4 +1,4 @@
-"""The face without prompts, on films: what it is given, what it refuses. The rest is in video/test_everything."""
+"""The face without prompts, on videos: what it is given, what it refuses. The rest is in video/test_everything."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 
 from masklet import SAM
 from masklet.errors import InputError, PromptError
-from masklet.image.automatic_mask_generator import EverythingOptions
+from masklet.image.automatic_mask_generator import MaskGeneratorOptions
 from masklet.masks.rle import encode
 from masklet.sam import arguments
-from masklet.video import Following, FollowOptions, Found, TrackOptions
+from masklet.video import AutoTrackOptions, AutoTrackStream, Detection, TrackOptions
 
-CENTRE = EverythingOptions(
+CENTER = MaskGeneratorOptions(
     points_per_side=None,
     point_grids=[np.array([[0.25, 0.45]])],
     pred_iou_thresh=0,
@@ -25,45 +25,51 @@ CENTRE = EverythingOptions(
 """One point, on the red square, and all its answers."""
 
 
-def square(rgb: np.ndarray) -> list[Found]:
-    return [Found(0.9, mask=rgb[..., 0] > 200, class_id=4, name="square")]
+def square(rgb: np.ndarray) -> list[Detection]:
+    return [Detection(0.9, mask=rgb[..., 0] > 200, class_id=4, name="square")]
 
 
-def test_everything_of_the_first_frame_is_followed(tracker: SAM, small_film: np.ndarray) -> None:
-    following = tracker.track(small_film[:3], everything=CENTRE, every=2, smallest=0)
-    assert isinstance(following, Following)
+def test_everything_of_the_first_frame_is_followed(tracker: SAM, small_video: np.ndarray) -> None:
+    following = tracker.track(small_video[:3], everything=CENTER, every=2, smallest=0)
+    assert isinstance(following, AutoTrackStream)
     shown = list(following)
-    assert [frame.frame for frame in shown] == [0, 1, 2]
-    assert len(following.lives) >= 1
+    assert [frame.frame_idx for frame in shown] == [0, 1, 2]
+    assert len(following.track_history) >= 1
     assert shown[1].ids[0] == 1
     assert shown[1].states is not None
     assert shown[1].names == {0: "object"}
 
 
-def test_a_finder_of_ones_own_brings_classes(tracker: SAM, small_film: np.ndarray) -> None:
-    for frame in tracker.follow(small_film[:3], finder=square, track=TrackOptions(clean=0)):
+def test_a_finder_of_ones_own_brings_classes(tracker: SAM, small_video: np.ndarray) -> None:
+    for frame in tracker._track_everything(
+        small_video[:3], detector=square, track_options=TrackOptions(fill_hole_area=0)
+    ):
         assert frame.ids.tolist() == [1]
-        assert frame.name_of(0) == "square"
+        assert frame.class_name(0) == "square"
 
 
 def test_frame_by_frame_is_the_finder_and_needs_no_memory(
-    tracker: SAM, small_film: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    tracker: SAM, small_video: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(SAM, "_stepper", None)  # whatever follows is not asked for
-    monkeypatch.setattr(type(tracker._loaded.network), "follows_films", False)
-    for index, frame in enumerate(tracker.track(small_film[:3], finder=square, identities=False)):
+    monkeypatch.setattr(SAM, "_make_batcher", None)  # whatever follows is not asked for
+    monkeypatch.setattr(type(tracker._loaded.network), "supports_video", False)
+    for index, frame in enumerate(tracker.track(small_video[:3], detector=square, identities=False)):
         assert frame.masks is not None
-        np.testing.assert_array_equal(frame.masks.data[0], small_film[index, ..., 0] > 200)
+        np.testing.assert_array_equal(frame.masks.data[0], small_video[index, ..., 0] > 200)
 
 
-def test_options_come_as_a_value_or_by_name(tracker: SAM, small_film: np.ndarray) -> None:
+def test_options_come_as_a_value_or_by_name(tracker: SAM, small_video: np.ndarray) -> None:
     looks: list[int] = []
 
-    def counted(rgb: np.ndarray) -> list[Found]:
+    def counted(rgb: np.ndarray) -> list[Detection]:
         looks.append(1)
         return square(rgb)
 
-    list(tracker.follow(small_film[:4], finder=counted, options=FollowOptions(every=4, max_objects=3), every=2))
+    list(
+        tracker._track_everything(
+            small_video[:4], detector=counted, auto_options=AutoTrackOptions(detect_every=4, max_objects=3), every=2
+        )
+    )
     assert len(looks) == 2
 
 
@@ -77,38 +83,38 @@ def test_options_come_as_a_value_or_by_name(tracker: SAM, small_film: np.ndarray
         ({"evry": 5}, InputError, "no option evry; options of following everything are every, "),
         ({"every": 0}, InputError, "every=0"),
         ({"everything": "finest"}, InputError, "finest"),
-        ({"points": [20, 25], "every": 5}, PromptError, "every is for films without prompts"),
-        ({"points": [20, 25], "finder": square}, PromptError, "finder is for films without prompts"),
+        ({"points": [20, 25], "every": 5}, PromptError, "every is for videos without prompts"),
+        ({"points": [20, 25], "finder": square}, PromptError, "finder is for videos without prompts"),
     ],
 )
 def test_what_cannot_be_meant(
-    tracker: SAM, small_film: np.ndarray, how: Any, error: type[Exception], words: str
+    tracker: SAM, small_video: np.ndarray, how: Any, error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        tracker.track(small_film, **how)
+        tracker.track(small_video, **how)
 
 
 def test_later_looks_ask_only_where_nothing_is_followed(
-    tracker: SAM, small_film: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    tracker: SAM, small_video: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[EverythingOptions] = []
+    asked: list[MaskGeneratorOptions] = []
 
-    def recorded(predictor: object, rgb: np.ndarray, options: EverythingOptions) -> Any:
+    def recorded(predictor: object, rgb: np.ndarray, options: MaskGeneratorOptions) -> Any:
         asked.append(options)
         return SimpleNamespace(predicted_ious=[0.9], rles=[encode(rgb[..., 0] > 200)])
 
-    monkeypatch.setattr(arguments, "segment_everything", recorded)
-    find = arguments.EverythingFinder(tracker.predictor, EverythingOptions(points_per_side=4))
+    monkeypatch.setattr(arguments, "generate_masks", recorded)
+    find = arguments.MaskGeneratorDetector(tracker.predictor, MaskGeneratorOptions(points_per_side=4))
     half = np.zeros((2, 4), bool)
     half[:, :2] = True
-    assert [found.score for found in find(small_film[0])] == [0.9]
-    assert [found.score for found in find.beyond(small_film[0], half)] == [0.9]
-    assert find.beyond(small_film[0], np.ones((3, 3), bool)) == []
+    assert [found.score for found in find(small_video[0])] == [0.9]
+    assert [found.score for found in find.detect_outside(small_video[0], half)] == [0.9]
+    assert find.detect_outside(small_video[0], np.ones((3, 3), bool)) == []
     assert asked[0].points_per_side == 4
     [grid] = asked[1].point_grids or ()
     assert sorted(map(tuple, grid.tolist())) == [(x, y) for x in (0.625, 0.875) for y in (0.125, 0.375, 0.625, 0.875)]
     assert len(asked) == 2
-    with_crops = arguments.EverythingFinder(tracker.predictor, EverythingOptions(crop_n_layers=1))
-    with_crops.beyond(small_film[0], half)
+    with_crops = arguments.MaskGeneratorDetector(tracker.predictor, MaskGeneratorOptions(crop_n_layers=1))
+    with_crops.detect_outside(small_video[0], half)
     assert asked[2].crop_n_layers == 1
     assert asked[2].points_per_side == 32

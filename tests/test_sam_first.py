@@ -1,4 +1,4 @@
-"""SAM and MobileSAM through the face that people know: the same prompts, the same results, pictures only."""
+"""SAM and MobileSAM through the face that people know: the same prompts, the same results, images only."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from helpers.reference import GOLDEN, module_at, picture
+from helpers.reference import GOLDEN, golden_image, module_at
 from masklet import SAM
 from masklet.cli.main import app
 from masklet.errors import ModelError, PromptError
 from masklet.load_model import load
 
-RGB = picture()
-CENTRE = [RGB.shape[1] // 2, RGB.shape[0] // 2]
+RGB = golden_image()
+CENTER = [RGB.shape[1] // 2, RGB.shape[0] // 2]
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +26,12 @@ def mobile_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from safetensors.torch import save_file
 
     from masklet.models.sam1 import CONFIGS
-    from masklet.models.sam1.state_dict import shapes_of
+    from masklet.models.sam1.state_dict import expected_shapes
 
-    path, shapes = tmp_path_factory.mktemp("weights") / "called_anything.safetensors", shapes_of(CONFIGS["mobile_sam"])
+    path, shapes = (
+        tmp_path_factory.mktemp("weights") / "called_anything.safetensors",
+        expected_shapes(CONFIGS["mobile_sam"]),
+    )
     filled = module_at(GOLDEN / "fill.py").fill_state_dict(shapes)
     save_file({name: tensor.reshape(shapes[name]) for name, tensor in filled.items()}, path)
     return path
@@ -42,13 +45,13 @@ def model(mobile_file: Path) -> SAM:
 def test_it_is_told_by_its_tensors(model: SAM) -> None:
     info = model.info()
     assert info.name == "mobile_sam"
-    assert (info.licence_code, info.licence_weights) == ("Apache-2.0", "Apache-2.0")
+    assert (info.license_code, info.license_weights) == ("Apache-2.0", "Apache-2.0")
     assert info.parameters == 10_140_231
-    assert "pictures of 128 x 128, no films" in str(info)
+    assert "images of 128 x 128, no videos" in str(info)
 
 
 @pytest.mark.parametrize("size", [(60, 100), (100, 60), (1, 7)])
-def test_masks_have_the_pictures_size_whatever_its_shape(model: SAM, size: tuple[int, int]) -> None:
+def test_masks_have_the_images_size_whatever_its_shape(model: SAM, size: tuple[int, int]) -> None:
     rgb = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
     (found,) = model(rgb, points=[0, 0], multimask=True)
     assert found.masks.data.shape == (3, *size)
@@ -59,10 +62,10 @@ def test_masks_have_the_pictures_size_whatever_its_shape(model: SAM, size: tuple
 def test_every_kind_of_prompt_is_answered(model: SAM) -> None:
     mask = np.zeros(RGB.shape[:2], bool)
     mask[20:60, 30:90] = True
-    for asked in ({"points": CENTRE}, {"points": [[CENTRE, [3, 3]]], "labels": [[1, 0]]}, {"bboxes": [10, 10, 90, 80]}):
+    for asked in ({"points": CENTER}, {"points": [[CENTER, [3, 3]]], "labels": [[1, 0]]}, {"bboxes": [10, 10, 90, 80]}):
         assert len(model(RGB, **asked)[0]) == 1
     assert len(model(RGB, masks=mask)[0]) == 1
-    assert len(model(RGB, bboxes=[[10, 10, 90, 80], [5, 5, 50, 50]], points=[CENTRE, CENTRE], labels=[1, 0])[0]) == 2
+    assert len(model(RGB, bboxes=[[10, 10, 90, 80], [5, 5, 50, 50]], points=[CENTER, CENTER], labels=[1, 0])[0]) == 2
 
 
 def test_objects_asked_by_box_and_by_two_points_are_each_what_they_are_alone(model: SAM) -> None:
@@ -74,38 +77,38 @@ def test_objects_asked_by_box_and_by_two_points_are_each_what_they_are_alone(mod
     size = RGB.shape[:2]
     asked = [
         *parse_prompts(bboxes=[10, 10, 90, 80], size=size),
-        *parse_prompts([[CENTRE, [9, 9]]], [[1, 0]], size=size),
+        *parse_prompts([[CENTER, [9, 9]]], [[1, 0]], size=size),
     ]
-    together = predictor.ask(asked)
+    together = predictor.predict_prompts(asked)
     for i, one in enumerate(asked):
-        np.testing.assert_allclose(together.logits[i], predictor.ask([one]).logits[0], atol=1e-4)
+        np.testing.assert_allclose(together.logits[i], predictor.predict_prompts([one]).logits[0], atol=1e-4)
 
 
 def test_an_earlier_answer_is_refined_and_not_cut(model: SAM) -> None:
-    first = model(RGB, points=CENTRE)[0]
-    assert not np.array_equal(model(RGB, points=CENTRE, logits=first.logits)[0].logits, first.logits)
+    first = model(RGB, points=CENTER)[0]
+    assert not np.array_equal(model(RGB, points=CENTER, logits=first.logits)[0].logits, first.logits)
     with pytest.raises(PromptError, match=r"\(1, 1, 32, 32\)"):
-        model(RGB, points=CENTRE, logits=first.logits[:, :16])
+        model(RGB, points=CENTER, logits=first.logits[:, :16])
 
 
 def test_bf16_keeps_the_masks(mobile_file: Path, model: SAM) -> None:
     half = SAM(mobile_file, image_size=128, precision="bf16")
-    full, rounded = (m(RGB, points=CENTRE, multimask=False)[0].masks.data[0] for m in (model, half))
+    full, rounded = (m(RGB, points=CENTER, multimask=False)[0].masks.data[0] for m in (model, half))
     assert (full & rounded).sum() / (full | rounded).sum() > 0.95
 
 
-FILMS: dict[str, Callable[[SAM, np.ndarray], object]] = {
-    "track": lambda model, film: list(model.track(film, points=[20, 25])),
-    "session": lambda model, film: model.session(film),
-    "follow": lambda model, film: model.follow(film),
-    "live": lambda model, film: model.live(),
+VIDEOS: dict[str, Callable[[SAM, np.ndarray], object]] = {
+    "track": lambda model, video: list(model.track(video, points=[20, 25])),
+    "session": lambda model, video: model.session(video),
+    "follow": lambda model, video: model._track_everything(video),
+    "live": lambda model, video: model.live(),
 }
 
 
-@pytest.mark.parametrize("doing", list(FILMS))
-def test_films_are_refused(model: SAM, small_film: np.ndarray, doing: str) -> None:
-    with pytest.raises(ModelError, match=r"mobile_sam \(.*\) is for pictures only: it cannot follow objects"):
-        FILMS[doing](model, small_film)
+@pytest.mark.parametrize("doing", list(VIDEOS))
+def test_videos_are_refused(model: SAM, small_video: np.ndarray, doing: str) -> None:
+    with pytest.raises(ModelError, match=r"mobile_sam \(.*\) is for images only: it cannot follow objects"):
+        VIDEOS[doing](model, small_video)
 
 
 def test_training_is_refused(model: SAM, tmp_path: Path) -> None:
@@ -128,11 +131,11 @@ def test_a_file_of_transformers_is_read(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     from masklet.models.sam1 import CONFIGS
-    from masklet.models.sam1.state_dict import shapes_of, to_transformers
+    from masklet.models.sam1.state_dict import expected_shapes, to_transformers
 
     state = {
         n: torch.full(s, i / 100, dtype=torch.float16)
-        for i, (n, s) in enumerate(shapes_of(CONFIGS["sam_vit_b"]).items())
+        for i, (n, s) in enumerate(expected_shapes(CONFIGS["sam_vit_b"]).items())
     }
     named = {name: tensor.clone() for name, tensor in to_transformers(state).items()}
     save_file(named, tmp_path / "model.safetensors")

@@ -10,7 +10,7 @@ import pytest
 from helpers.train_data import store_discs
 from masklet import SAM
 from masklet.errors import CheckpointError, InputError
-from masklet.train.loop import Progress
+from masklet.train.loop import TrainProgress
 
 RGB = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
 FAST = ("stage.prompts.rounds=[1.0]", "report_every=1", "picture_every=1")
@@ -28,9 +28,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_model_is_what_it_has_become(model: SAM, builtin_file: Path, photos: Path, tmp_path: Path) -> None:
     before = model(RGB, bboxes=[10, 10, 50, 50])[0].logits
-    told: list[Progress] = []
+    told: list[TrainProgress] = []
     path = model.train(
-        data=photos, steps=2, out=tmp_path / "run", settings=FAST, workers=0, rate=1e-3, report=told.append
+        data=photos, steps=2, out=tmp_path / "run", overrides=FAST, workers=0, rate=1e-3, on_progress=told.append
     )
     assert path == tmp_path / "run" / "model.safetensors"
     assert [progress.step for progress in told] == [1, 2]
@@ -42,20 +42,20 @@ def test_the_model_is_what_it_has_become(model: SAM, builtin_file: Path, photos:
     np.testing.assert_allclose(after, expected, atol=1e-5)
     assert len(list((tmp_path / "run" / "pictures").iterdir())) == 2
     found = model.val(photos, prompts=("box",))
-    assert found.stills is not None
-    assert 0 <= found.stills.total.box <= 1
+    assert found.images is not None
+    assert 0 <= found.images.total.box <= 1
 
 
 def test_it_goes_on_when_it_is_called_again(model: SAM, builtin_file: Path, photos: Path, tmp_path: Path) -> None:
-    model.train(data=photos, steps=1, out=tmp_path, settings=FAST, workers=0)
-    told: list[Progress] = []
+    model.train(data=photos, steps=1, out=tmp_path, overrides=FAST, workers=0)
+    told: list[TrainProgress] = []
     SAM(builtin_file, device="cpu", image_size=64).train(
-        data=photos, steps=1, out=tmp_path, settings=FAST, workers=0, report=told.append
+        data=photos, steps=1, out=tmp_path, overrides=FAST, workers=0, on_progress=told.append
     )
     assert told == []
     with pytest.raises(CheckpointError, match="stages"):
         SAM(builtin_file, device="cpu", image_size=64).train(
-            data=photos, steps=2, out=tmp_path, settings=FAST, workers=0
+            data=photos, steps=2, out=tmp_path, overrides=FAST, workers=0
         )
 
 
@@ -65,5 +65,5 @@ def test_what_cannot_be_meant_is_refused(model: SAM, photos: Path, tmp_path: Pat
     with pytest.raises(InputError, match="say how long"):
         model.train(data=photos, out=tmp_path)
     with pytest.raises(InputError, match="there is no 'vocal'"):
-        model.train(data=photos, steps=1, out=tmp_path, settings=["losses.vocal=3"])
+        model.train(data=photos, steps=1, out=tmp_path, overrides=["losses.vocal=3"])
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Where a picture lies in a network's square input, and the way back."""
+"""Where an image lies in a network's square input, and the way back."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ import torch
 
 from masklet.models.types import PIXEL_MEAN, PIXEL_STD
 from masklet.prompts import parse_prompts
-from masklet.transforms import SURE, Fit, prompt_tensors
+from masklet.transforms import MASK_PROMPT_LOGIT, ImageTransform, prompt_tensors
 
 
 @pytest.mark.parametrize(
     ("size", "filled"), [((100, 200), (32, 64)), ((200, 100), (64, 32)), ((67, 100), (43, 64)), ((1, 1000), (1, 64))]
 )
 def test_the_longer_side_fills_the_input(size: tuple[int, int], filled: tuple[int, int]) -> None:
-    assert Fit(size, 64, keep_ratio=True).filled == filled
-    assert Fit(size, 64).filled == (64, 64)
+    assert ImageTransform(size, 64, keep_aspect_ratio=True).valid_size == filled
+    assert ImageTransform(size, 64).valid_size == (64, 64)
 
 
-def test_what_is_not_picture_is_nought_after_normalising() -> None:
+def test_what_is_not_image_is_zero_after_normalizing() -> None:
     rgb = np.full((30, 60, 3), 255, np.uint8)
-    pixels = Fit((30, 60), 32, keep_ratio=True).to_input(rgb)
+    pixels = ImageTransform((30, 60), 32, keep_aspect_ratio=True).preprocess(rgb)
     assert pixels.shape == (1, 3, 32, 32)
     white = (1 - torch.tensor(PIXEL_MEAN)) / torch.tensor(PIXEL_STD)
     torch.testing.assert_close(pixels[0, :, :16].mean((1, 2)), white)
     assert not pixels[0, :, 16:].any()
 
 
-def test_squashed_pictures_fill_all_of_it() -> None:
-    pixels = Fit((30, 60), 32).to_input(np.full((30, 60, 3), 255, np.uint8))
+def test_squashed_images_fill_all_of_it() -> None:
+    pixels = ImageTransform((30, 60), 32).preprocess(np.full((30, 60, 3), 255, np.uint8))
     torch.testing.assert_close(pixels[0, 0], torch.full((32, 32), (1 - PIXEL_MEAN[0]) / PIXEL_STD[0]))
 
 
 @pytest.mark.parametrize(("keep", "expected"), [(True, (16.0, 8.0)), (False, (16.0, 16.0))])
-def test_points_go_where_the_picture_went(keep: bool, expected: tuple[float, float]) -> None:
-    tensors = prompt_tensors(parse_prompts([50, 25], size=(50, 100)), Fit((50, 100), 32, keep))
+def test_points_go_where_the_image_went(keep: bool, expected: tuple[float, float]) -> None:
+    tensors = prompt_tensors(parse_prompts([50, 25], size=(50, 100)), ImageTransform((50, 100), 32, keep))
     assert tuple(tensors.points_BN2[0, 0].tolist()) == expected
 
 
@@ -44,11 +44,11 @@ def test_points_go_where_the_picture_went(keep: bool, expected: tuple[float, flo
 def test_a_mask_comes_back_from_where_it_was_put(keep: bool, size: tuple[int, int]) -> None:
     mask = np.zeros(size, bool)
     mask[10:40, 20:44] = True
-    fit = Fit(size, 64, keep)
+    fit = ImageTransform(size, 64, keep)
     logits = fit.mask_logits(mask, 64)
     assert logits.shape == (1, 1, 64, 64)
-    assert float(logits.max()) == SURE
-    found = fit.masks(logits)[0, 0]
+    assert float(logits.max()) == MASK_PROMPT_LOGIT
+    found = fit.postprocess_masks(logits)[0, 0]
     assert found.shape == size
     assert (found & mask).sum() / (found | mask).sum() > 0.9
-    assert fit.enlarged(logits).shape == (1, 1, *size)
+    assert fit.upsample_logits(logits).shape == (1, 1, *size)

@@ -31,28 +31,28 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(file: Path) -> YOLO:
     """With a network that is known to be right."""
     made = YOLO(file)
-    made.detector = YOLODetector(loaded(), codes=False)
+    made.detector = YOLODetector(loaded(), rle_masks=False)
     return made
 
 
 @pytest.fixture
 def fast(file: Path) -> FastSAM:
     made = FastSAM(file)
-    made._yolo.detector = YOLODetector(loaded(), codes=False)
+    made._yolo.detector = YOLODetector(loaded(), rle_masks=False)
     return made
 
 
-def picture() -> np.ndarray:
+def image() -> np.ndarray:
     rgb = np.full((100, 200, 3), 20, np.uint8)
-    for (x1, y1, x2, y2), colour in ((RED, (255, 0, 0)), (GREEN, (0, 255, 0))):
-        rgb[y1:y2, x1:x2] = colour
+    for (x1, y1, x2, y2), color in ((RED, (255, 0, 0)), (GREEN, (0, 255, 0))):
+        rgb[y1:y2, x1:x2] = color
     return rgb
 
 
-def test_a_picture_has_boxes_masks_and_names(model: YOLO) -> None:
-    (found,) = model(picture())
+def test_a_image_has_boxes_masks_and_names(model: YOLO) -> None:
+    (found,) = model(image())
     assert len(found) == 2
-    assert [found.name_of(i) for i in range(2)] == ["red", "green"]
+    assert [found.class_name(i) for i in range(2)] == ["red", "green"]
     assert np.abs(found.boxes.xyxy - np.array([RED, GREEN])).max() <= 1
     assert found.boxes.conf.tolist() == pytest.approx([0.9, 0.8])
     assert found.masks is not None
@@ -65,7 +65,7 @@ def test_a_picture_has_boxes_masks_and_names(model: YOLO) -> None:
 
 
 def test_results_go_wherever_results_go(model: YOLO, tmp_path: Path) -> None:
-    (found,) = model(picture())
+    (found,) = model(image())
     assert len(found.save_txt(tmp_path / "labels.txt").read_text().splitlines()) == 2
     assert found.to_coco()[1]["category_id"] == 2
     assert found.summary()[0]["name"] == "red"
@@ -73,20 +73,20 @@ def test_results_go_wherever_results_go(model: YOLO, tmp_path: Path) -> None:
 
 
 def test_options_are_of_one_call(model: YOLO) -> None:
-    assert len(model(picture(), classes="green")[0]) == 1
-    assert len(model(picture(), classes=[0, 1], conf=0.85)[0]) == 1
-    assert len(model(picture(), max_det=1)[0]) == 1
-    assert len(model(picture())[0]) == 2
+    assert len(model(image(), classes="green")[0]) == 1
+    assert len(model(image(), classes=[0, 1], conf=0.85)[0]) == 1
+    assert len(model(image(), max_det=1)[0]) == 1
+    assert len(model(image())[0]) == 2
 
 
 def test_streams_side_by_side_keep_their_options(model: YOLO) -> None:
-    few, all_ = model.stream([picture()] * 2, max_det=1), model.stream([picture()] * 2)
+    few, all_ = model.stream([image()] * 2, max_det=1), model.stream([image()] * 2)
     assert [len(next(few)), len(next(all_)), len(next(few)), len(next(all_))] == [1, 2, 1, 2]
 
 
 def test_folders_in_batches_and_one_at_a_time(model: YOLO, tmp_path: Path) -> None:
     for number in range(5):
-        Image.fromarray(picture()[:, : 200 - 10 * (number % 2)]).save(tmp_path / f"{number}.png")
+        Image.fromarray(image()[:, : 200 - 10 * (number % 2)]).save(tmp_path / f"{number}.png")
     alone, batched = model(tmp_path), model.predict(tmp_path, batch=3)
     assert [Path(r.path).name for r in batched] == [f"{n}.png" for n in range(5)]
     for one, other in zip(alone, batched, strict=True):
@@ -99,12 +99,12 @@ def test_folders_in_batches_and_one_at_a_time(model: YOLO, tmp_path: Path) -> No
 def test_a_stream_takes_one_batch_at_a_time(model: YOLO) -> None:
     taken = []
 
-    def pictures():  # type: ignore[no-untyped-def]
+    def images():  # type: ignore[no-untyped-def]
         for number in range(10):
             taken.append(number)
-            yield picture()
+            yield image()
 
-    stream = model.stream(pictures(), batch=2)
+    stream = model.stream(images(), batch=2)
     assert taken == []
     next(stream)
     assert len(taken) <= 3
@@ -119,7 +119,7 @@ def test_nothing_is_a_result(model: YOLO) -> None:
 
 def test_detectors_have_boxes_and_no_masks(tmp_path: Path) -> None:
     model = YOLO(save(tmp_path / "boxes.pt", network(TINY)))
-    (found,) = model(picture(), conf=0.1, imgsz=64, max_det=3)
+    (found,) = model(image(), conf=0.1, imgsz=64, max_det=3)
     assert len(found) == 3
     assert found.masks is None
     assert found.boxes.xyxy.shape == (3, 4)
@@ -131,17 +131,17 @@ def test_the_file_says_what_it_is(file: Path) -> None:
     shown = str(model.info())
     assert str(file) in shown
     assert "masks of 3 classes, on cpu" in shown
-    assert "licence: code Apache-2.0, weights AGPL-3.0" in shown
+    assert "license: code Apache-2.0, weights AGPL-3.0" in shown
     assert model.info().parameters == sum(p.numel() for p in network().parameters())
 
 
 def test_mistakes_are_said_at_once(model: YOLO) -> None:
     with pytest.raises(InputError, match="conf 2 must be"):
-        model.stream(picture(), conf=2)
+        model.stream(image(), conf=2)
     with pytest.raises(InputError, match="batch=0 must be"):
-        model.stream(picture(), batch=0)
+        model.stream(image(), batch=0)
     with pytest.raises(InputError, match="'lilac' is unknown"):
-        model.stream(picture(), classes=["lilac"])
+        model.stream(image(), classes=["lilac"])
     with pytest.raises(SourceError):
         model.stream("nowhere.jpg")
 
@@ -150,46 +150,46 @@ def test_mistakes_are_said_at_once(model: YOLO) -> None:
 
 
 def test_everything_in_one_pass(fast: FastSAM) -> None:
-    (found,) = fast(picture())
+    (found,) = fast(image())
     assert len(found) == 2
     assert found.masks is not None
     assert found.masks.data.shape == (2, 100, 200)
 
 
 def test_boxes_and_points_choose(fast: FastSAM) -> None:
-    (found,) = fast(picture(), bboxes=[[100, 20, 190, 90], [30, 30, 90, 70]])
-    assert [found.name_of(i) for i in range(2)] == ["green", "red"]
+    (found,) = fast(image(), bboxes=[[100, 20, 190, 90], [30, 30, 90, 70]])
+    assert [found.class_name(i) for i in range(2)] == ["green", "red"]
     assert found.prompt_ids.tolist() == [0, 1]
-    (found,) = fast(picture(), points=[[5, 5], [50, 50]])
-    assert [found.name_of(i) for i in range(len(found))] == ["red"]
+    (found,) = fast(image(), points=[[5, 5], [50, 50]])
+    assert [found.class_name(i) for i in range(len(found))] == ["red"]
     assert found.prompt_ids.tolist() == [1]
-    (found,) = fast(picture(), points=[[[50, 50], [150, 50]]], labels=[[1, 0]])
+    (found,) = fast(image(), points=[[[50, 50], [150, 50]]], labels=[[1, 0]])
     assert len(found) == 1
     assert "prompts" in found.speed
-    (found,) = fast(picture(), points=[5, 5])
+    (found,) = fast(image(), points=[5, 5])
     assert len(found) == 0
     assert found.boxes.xyxy.shape == (0, 4)
 
 
 def test_one_object_is_found_twice_where_many_answers_are_wanted(fast: FastSAM) -> None:
-    (found,) = fast(picture(), points=[50, 50], iou=1.0, multimask=True)
+    (found,) = fast(image(), points=[50, 50], iou=1.0, multimask=True)
     assert len(found) == 2
     assert found.prompt_ids.tolist() == [0, 0]
     assert found.scores[0] > found.scores[1]
 
 
 def test_texts_choose_and_name(file: Path) -> None:
-    def like(pictures, texts):  # type: ignore[no-untyped-def]
+    def like(images, texts):  # type: ignore[no-untyped-def]
         channels = {"something red": 0, "a green thing": 1}
-        middles = np.array([p[len(p) // 2, p.shape[1] // 2] for p in pictures], np.float32)
+        middles = np.array([p[len(p) // 2, p.shape[1] // 2] for p in images], np.float32)
         return np.stack([middles[:, channels[text]] for text in texts], 1)
 
     fast = FastSAM(file, clip=like)
-    fast._yolo.detector = YOLODetector(loaded(), codes=False)
-    (found,) = fast(picture(), texts=["a green thing", "something red"])
-    assert [found.name_of(i) for i in range(2)] == ["a green thing", "something red"]
+    fast._yolo.detector = YOLODetector(loaded(), rle_masks=False)
+    (found,) = fast(image(), texts=["a green thing", "something red"])
+    assert [found.class_name(i) for i in range(2)] == ["a green thing", "something red"]
     assert np.abs(found.boxes.xyxy - np.array([GREEN, RED])).max() <= 1
-    (found,) = fast(picture(), texts="something red")
+    (found,) = fast(image(), texts="something red")
     assert found.names == {0: "something red"}
     (found,) = fast(np.zeros((40, 50, 3), np.uint8), texts="something red")
     assert len(found) == 0
@@ -197,16 +197,16 @@ def test_texts_choose_and_name(file: Path) -> None:
 
 def test_prompts_that_cannot_be_meant(fast: FastSAM, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PromptError, match="texts were given with points or bboxes"):
-        fast(picture(), texts="a dog", bboxes=[0, 0, 9, 9])
+        fast(image(), texts="a dog", bboxes=[0, 0, 9, 9])
     with pytest.raises(PromptError, match="texts"):
-        fast(picture(), texts=["a dog", " "])
+        fast(image(), texts=["a dog", " "])
     with pytest.raises(PromptError, match="outside"):
-        fast(picture(), points=[500, 5])
+        fast(image(), points=[500, 5])
     with pytest.raises(PromptError):
-        fast(picture(), labels=[1])
+        fast(image(), labels=[1])
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError):
-        fast(picture(), texts="a dog")
+        fast(image(), texts="a dog")
 
 
 def test_models_without_masks_are_refused(tmp_path: Path) -> None:
@@ -226,5 +226,5 @@ def test_the_page_runs_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     said: dict[str, Any] = {}
     exec(block, said)
     assert said["model"].info().name == "yolov8n-seg"
-    assert said["model"].info().licence_weights == "AGPL-3.0"
+    assert said["model"].info().license_weights == "AGPL-3.0"
     assert said["everything"][0].masks is not None

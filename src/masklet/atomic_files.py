@@ -1,6 +1,6 @@
 """Writing files whole or not at all.
 
-A reader never sees half a picture: what is written goes to a hidden file in the same folder and takes its
+A reader never sees half an image: what is written goes to a hidden file in the same folder and takes its
 place in one step.
 """
 
@@ -31,7 +31,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Example:
         >>> with atomic_path("out/mask.png") as temporary:
-        ...     picture.save(temporary)
+        ...     image.save(temporary)
 
     Raises:
         OutputError: the folder or the file cannot be written.
@@ -71,7 +71,7 @@ def write_image(path: str | os.PathLike[str], pixels: npt.NDArray[np.uint8]) -> 
         >>> write_image("out/cat.png", results.plot())
 
     Raises:
-        OutputError: a suffix that names no picture format, transparency in a JPEG or BMP, or
+        OutputError: a suffix that names no image format, transparency in a JPEG or BMP, or
             a folder that cannot be written.
     """
     from PIL import Image
@@ -87,7 +87,7 @@ def _check_suffix(path: Path, *, transparent: bool) -> None:
     suffix = path.suffix.lower()
     if suffix not in IMAGE_SUFFIXES:
         raise OutputError(
-            f"{path} ends in {suffix or 'no suffix'!r}, which is no picture format; "
+            f"{path} ends in {suffix or 'no suffix'!r}, which is no image format; "
             f"end it in one of {', '.join(IMAGE_SUFFIXES)}"
         )
     if transparent and suffix in (".bmp", ".jpeg", ".jpg"):

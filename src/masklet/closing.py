@@ -6,12 +6,12 @@ from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import TypeVar
 
-__all__ = ["Closing"]
+__all__ = ["Closeable"]
 
-AnyClosing = TypeVar("AnyClosing", bound="Closing")
+AnyCloseable = TypeVar("AnyCloseable", bound="Closeable")
 
 
-class Closing(ABC):
+class Closeable(ABC):
     """A context manager that is itself what the block works with, and is closed at its end, also after an error.
 
     Example:
@@ -24,7 +24,7 @@ class Closing(ABC):
         closed
     """
 
-    def __enter__(self: AnyClosing) -> AnyClosing:
+    def __enter__(self: AnyCloseable) -> AnyCloseable:
         return self
 
     def __exit__(

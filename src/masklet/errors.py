@@ -3,7 +3,7 @@
     MaskletError
     ├── InputError (also ValueError)      what the caller handed in cannot be meant
     │   ├── PromptError                   points, labels, boxes or masks
-    │   └── SourceError                   a picture, folder, URL or array that cannot be read
+    │   └── SourceError                   an image, folder, URL or array that cannot be read
     ├── ModelError
     │   ├── UnknownModelError             a name that is in no table
     │   ├── CheckpointError               a file that is not the network it should be
@@ -44,11 +44,11 @@ class InputError(MaskletError, ValueError):
 
 
 class PromptError(InputError):
-    """Points, labels, boxes or masks that do not describe an object in this picture."""
+    """Points, labels, boxes or masks that do not describe an object in this image."""
 
 
 class SourceError(InputError):
-    """A picture, folder, URL or array that cannot be read as pictures."""
+    """An image, folder, URL or array that cannot be read as images."""
 
 
 class ModelError(MaskletError):
@@ -84,7 +84,7 @@ class MissingExtraError(MaskletError, ImportError):
     """
 
     @classmethod
-    def of(cls, package: str, extra: str) -> MissingExtraError:
+    def for_package(cls, package: str, extra: str) -> MissingExtraError:
         """The error for `package`, which the extra `extra` of masklet brings."""
         return cls(f"{package} is not installed; it comes with the extra '{extra}': pip install 'masklet[{extra}]'")
 

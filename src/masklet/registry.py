@@ -1,4 +1,4 @@
-"""The models masklet knows by name: where they come from, what they weigh, under which licence.
+"""The models masklet knows by name: where they come from, what they weigh, under which license.
 
     >>> find("sam2.1_b.pt").name
     'sam2.1_hiera_base_plus'
@@ -21,7 +21,7 @@ from pathlib import Path
 from masklet.checkpoints import Progress, cache_dir, download
 from masklet.errors import CheckpointError, UnknownModelError
 
-__all__ = ["BUILTIN", "MODELS", "ModelCard", "find", "is_downloaded", "locate", "resolve"]
+__all__ = ["BUILTIN", "MODELS", "ModelCard", "get_card", "is_downloaded", "locate", "resolve"]
 
 BUILTIN = "masklet-builtin"
 """The name of the model inside the package, which `SAM()` takes when no name is given."""
@@ -45,14 +45,14 @@ class ModelCard:
     size: int | None
     sha256: str | None
     parameters: int | None
-    licence_code: str
-    licence_weights: str
+    license_code: str
+    license_weights: str
     source: str
     family: str = "sam2"
     """Which networks it is of: sam2, sam1, yolo or fastsam."""
 
     @property
-    def millions(self) -> float | None:
+    def parameters_in_millions(self) -> float | None:
         """Parameters in millions, to two decimals."""
         return None if self.parameters is None else round(self.parameters / 1e6, 2)
 
@@ -67,7 +67,7 @@ class ModelCard:
         return self.family in ("sam1", "sam2")
 
     @property
-    def short(self) -> str:
+    def short_name(self) -> str:
         """What people type; of a file, its name or a shorter one."""
         if self.is_builtin:
             return self.aliases[0]
@@ -75,39 +75,43 @@ class ModelCard:
 
 
 @dataclass(frozen=True)
-class _Published:
+class _PublishedFile:
     size: int
     sha256: str
     parameters: int
 
 
 # version and size -> the published file. Spellings of a size, the first one being the file's.
-_SIZES: dict[str, tuple[str, ...]] = {
+_SAM2_SIZE_ALIASES: dict[str, tuple[str, ...]] = {
     "tiny": ("t",),
     "small": ("s",),
     "base_plus": ("b", "b+", "base", "base+", "base_plus"),
     "large": ("l",),
 }
 _DATES = {"2": "072824", "2.1": "092824"}
-_FILES: dict[tuple[str, str], _Published] = {
-    ("2", "tiny"): _Published(155906050, "65b50056e05bcb13694174f51bb6da89c894b57b75ccdf0ba6352c597c5d1125", 38946242),
-    ("2", "small"): _Published(184309650, "95949964d4e548409021d47b22712d5f1abf2564cc0c3c765ba599a24ac7dce3", 46044098),
-    ("2", "base_plus"): _Published(
+_SAM2_FILES: dict[tuple[str, str], _PublishedFile] = {
+    ("2", "tiny"): _PublishedFile(
+        155906050, "65b50056e05bcb13694174f51bb6da89c894b57b75ccdf0ba6352c597c5d1125", 38946242
+    ),
+    ("2", "small"): _PublishedFile(
+        184309650, "95949964d4e548409021d47b22712d5f1abf2564cc0c3c765ba599a24ac7dce3", 46044098
+    ),
+    ("2", "base_plus"): _PublishedFile(
         323493298, "d0bb7f236400a49669ffdd1be617959a8b1d1065081789d7bbff88eded3a8071", 80833922
     ),
-    ("2", "large"): _Published(
+    ("2", "large"): _PublishedFile(
         897952466, "7442e4e9b732a508f80e141e7c2913437a3610ee0c77381a66658c3a445df87b", 224430386
     ),
-    ("2.1", "tiny"): _Published(
+    ("2.1", "tiny"): _PublishedFile(
         156008466, "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69", 38962754
     ),
-    ("2.1", "small"): _Published(
+    ("2.1", "small"): _PublishedFile(
         184416285, "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38", 46060610
     ),
-    ("2.1", "base_plus"): _Published(
+    ("2.1", "base_plus"): _PublishedFile(
         323606802, "a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5", 80850434
     ),
-    ("2.1", "large"): _Published(
+    ("2.1", "large"): _PublishedFile(
         898083611, "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318", 224446898
     ),
 }
@@ -116,13 +120,13 @@ _FILES: dict[tuple[str, str], _Published] = {
 def _aliases(version: str, size: str) -> tuple[str, ...]:
     """Every spelling but the canonical one, in the form `_key` brings names to."""
     versions = ("sam2", "sam2.0", "sam_2") if version == "2" else ("sam2.1", "sam_2.1")
-    spellings = dict.fromkeys((*_SIZES[size], size))
+    spellings = dict.fromkeys((*_SAM2_SIZE_ALIASES[size], size))
     names = [f"{v}_{infix}{s}" for v in versions for infix in ("", "hiera_") for s in spellings]
     names.append(f"facebook/sam{version}_hiera_{size}")
     return tuple(name for name in dict.fromkeys(names) if name != f"sam{version}_hiera_{size}")
 
 
-def _card(version: str, size: str, published: _Published) -> ModelCard:
+def _sam2_card(version: str, size: str, published: _PublishedFile) -> ModelCard:
     name = f"sam{version}_hiera_{size}"
     return ModelCard(
         name=name,
@@ -133,8 +137,8 @@ def _card(version: str, size: str, published: _Published) -> ModelCard:
         size=published.size,
         sha256=published.sha256,
         parameters=published.parameters,
-        licence_code="Apache-2.0",
-        licence_weights="Apache-2.0",
+        license_code="Apache-2.0",
+        license_weights="Apache-2.0",
         source="Meta AI, https://github.com/facebookresearch/sam2",
     )
 
@@ -148,32 +152,32 @@ _BUILTIN_CARD = ModelCard(
     size=13753884,
     sha256=None,
     parameters=6_851_282,
-    licence_code="Apache-2.0",
-    licence_weights="Apache-2.0",
+    license_code="Apache-2.0",
+    license_weights="Apache-2.0",
     source="trained for masklet; the model card is in the package's builtin folder",
 )
 
 # size -> its letter, the end of the file's name and the file; the first alias is what people type.
-_VITS: dict[str, tuple[str, str, _Published]] = {
+_SAM1_FILES: dict[str, tuple[str, str, _PublishedFile]] = {
     "base": (
         "b",
         "01ec64",
-        _Published(375042383, "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912", 93735728),
+        _PublishedFile(375042383, "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912", 93735728),
     ),
     "large": (
         "l",
         "0b3195",
-        _Published(1249524607, "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622", 312343088),
+        _PublishedFile(1249524607, "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622", 312343088),
     ),
     "huge": (
         "h",
         "4b8939",
-        _Published(2564550879, "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e", 641090864),
+        _PublishedFile(2564550879, "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e", 641090864),
     ),
 }
 
 
-def _vit_card(size: str, letter: str, end: str, published: _Published) -> ModelCard:
+def _vit_card(size: str, letter: str, end: str, published: _PublishedFile) -> ModelCard:
     name = f"sam_vit_{letter}"
     file = f"{name}_{end}"
     return ModelCard(
@@ -185,8 +189,8 @@ def _vit_card(size: str, letter: str, end: str, published: _Published) -> ModelC
         size=published.size,
         sha256=published.sha256,
         parameters=published.parameters,
-        licence_code="Apache-2.0",
-        licence_weights="Apache-2.0",
+        license_code="Apache-2.0",
+        license_weights="Apache-2.0",
         source="Meta AI, https://github.com/facebookresearch/segment-anything",
         family="sam1",
     )
@@ -201,15 +205,15 @@ _MOBILE_CARD = ModelCard(
     size=40728226,
     sha256="6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
     parameters=10_140_231,
-    licence_code="Apache-2.0",
-    licence_weights="Apache-2.0",
+    license_code="Apache-2.0",
+    license_weights="Apache-2.0",
     source="Chaoning Zhang et al., https://github.com/ChaoningZhang/MobileSAM",
     family="sam1",
 )
 
 _YOLO_RELEASE = "https://github.com/ultralytics/assets/releases/download/v8.3.0"
 # name -> parameters; of the files only the smallest one's size and hash are known from elsewhere.
-_YOLO: dict[str, int] = {
+_YOLO_PARAMETERS: dict[str, int] = {
     "yolov8n": 3_157_200,
     "yolov8s": 11_166_560,
     "yolov8m": 25_902_640,
@@ -240,8 +244,8 @@ def _yolo_card(name: str, parameters: int) -> ModelCard:
         size=size,
         sha256=sha256,
         parameters=parameters,
-        licence_code="Apache-2.0",
-        licence_weights="AGPL-3.0",
+        license_code="Apache-2.0",
+        license_weights="AGPL-3.0",
         source="CASIA-IVA-Lab FastSAM, published by Ultralytics" if fast else "Ultralytics YOLOv8",
         family="fastsam" if fast else "yolo",
     )
@@ -251,15 +255,15 @@ MODELS: dict[str, ModelCard] = {
     card.name: card
     for card in (
         _BUILTIN_CARD,
-        *(_card(version, size, data) for (version, size), data in _FILES.items()),
-        *(_vit_card(size, *rest) for size, rest in _VITS.items()),
+        *(_sam2_card(version, size, data) for (version, size), data in _SAM2_FILES.items()),
+        *(_vit_card(size, *rest) for size, rest in _SAM1_FILES.items()),
         _MOBILE_CARD,
-        *(_yolo_card(name, parameters) for name, parameters in _YOLO.items()),
+        *(_yolo_card(name, parameters) for name, parameters in _YOLO_PARAMETERS.items()),
     )
 }
 
 
-def find(name: str) -> ModelCard:
+def get_card(name: str) -> ModelCard:
     """The card of a model by any of its names, with or without `.pt`, in upper or lower case.
 
     Example:
@@ -268,10 +272,10 @@ def find(name: str) -> ModelCard:
 
     Errors: UnknownModelError, which prints the names there are and the nearest one.
     """
-    names = _names()
-    card = names.get(_key(name))
+    names = _cards_by_name()
+    card = names.get(_normalize_name(name))
     if card is None:
-        raise UnknownModelError(_unknown(name, list(names)))
+        raise UnknownModelError(_unknown_model_message(name, list(names)))
     return card
 
 
@@ -284,7 +288,7 @@ def locate(card: ModelCard, progress: Progress | None = None) -> Path:
     where an installation lost the built-in model's file.
     """
     if card.url is None:
-        return _inside_package(card)
+        return _builtin_file(card)
     here = Path(card.file)
     if here.is_file():
         return here.absolute()
@@ -303,7 +307,7 @@ def resolve(name: str | PathLike[str], progress: Progress | None = None) -> Path
     path = Path(name).expanduser()
     if path.is_file():
         return path
-    return locate(find(str(name)), progress)
+    return locate(get_card(str(name)), progress)
 
 
 def is_downloaded(card: ModelCard) -> bool:
@@ -315,22 +319,22 @@ def is_downloaded(card: ModelCard) -> bool:
     return whole or Path(card.file).is_file()
 
 
-def _key(name: str) -> str:
+def _normalize_name(name: str) -> str:
     key = name.strip().lower().replace("\\", "/")
     for suffix in _SUFFIXES:
         key = key.removesuffix(suffix)
     return key.replace("-", "_").replace(" ", "_")
 
 
-def _names() -> dict[str, ModelCard]:
-    return {_key(name): card for card in MODELS.values() for name in (card.name, *card.aliases)}
+def _cards_by_name() -> dict[str, ModelCard]:
+    return {_normalize_name(name): card for card in MODELS.values() for name in (card.name, *card.aliases)}
 
 
 def _builtin_path(card: ModelCard) -> Path:
     return Path(__file__).parent / "builtin" / card.file
 
 
-def _inside_package(card: ModelCard) -> Path:
+def _builtin_file(card: ModelCard) -> Path:
     path = _builtin_path(card)
     if not path.is_file():
         raise CheckpointError(
@@ -340,24 +344,24 @@ def _inside_package(card: ModelCard) -> Path:
     return path
 
 
-def _unknown(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(_key(name.rpartition("/")[2]), known, n=1, cutoff=0.5)
+def _unknown_model_message(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(_normalize_name(name.rpartition("/")[2]), known, n=1, cutoff=0.5)
     is_path = "/" in name or "\\" in name or name.lower().endswith(_SUFFIXES)
     what = "neither a file that exists nor a known model" if is_path else "not a known model"
-    hint = f" Did you mean {_as_written(near[0])!r}?" if near else ""
-    rows = [f"  {card.name:<24} {_as_typed(card)}" for card in MODELS.values()]
+    hint = f" Did you mean {_alias_spelling(near[0])!r}?" if near else ""
+    rows = [f"  {card.name:<24} {_names_to_type(card)}" for card in MODELS.values()]
     return "\n".join([f"{name!r} is {what}.{hint} Give the path of a file or one of these names:", *rows])
 
 
-def _as_written(key: str) -> str:
+def _alias_spelling(key: str) -> str:
     """A key in the spelling of the place it comes from."""
     return key.replace("_", "-") if "/" in key else key
 
 
-def _as_typed(card: ModelCard) -> str:
+def _names_to_type(card: ModelCard) -> str:
     if card.is_builtin:
         return "inside the package"
     if card.family in ("yolo", "fastsam"):
         return f"{card.file}, by masklet.{'YOLO' if card.family == 'yolo' else 'FastSAM'}"
-    hub = [_as_written(alias) for alias in card.aliases if "/" in alias]
-    return ", ".join(dict.fromkeys([card.short, card.file, *hub]))
+    hub = [_alias_spelling(alias) for alias in card.aliases if "/" in alias]
+    return ", ".join(dict.fromkeys([card.short_name, card.file, *hub]))

@@ -6,10 +6,10 @@ import torch
 
 from masklet.errors import InputError
 
-__all__ = ["device_of"]
+__all__ = ["resolve_device"]
 
 
-def device_of(name: str | None) -> str:
+def resolve_device(name: str | None) -> str:
     """The device that was named; without a name the best there is.
 
     Example:

@@ -1,6 +1,6 @@
-"""`YOLO` and `FastSAM`: models called with a picture, as people know them.
+"""`YOLO` and `FastSAM`: models called with an image, as people know them.
 
-Boxes and points are in pixels of the original picture, x to the right and y down.
+Boxes and points are in pixels of the original image, x to the right and y down.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any, Literal
 import numpy as np
 
 from masklet.checkpoints import Progress
-from masklet.detect.clip import CLIP, Likeness, open_clip
+from masklet.detect.clip import DEFAULT_CLIP_MODEL, TextScorer, load_clip
 from masklet.detect.detector import Detections, DetectOptions
-from masklet.detect.fastsam import meant_by_prompts, meant_by_texts
+from masklet.detect.fastsam import select_by_prompts, select_by_text
 from masklet.detect.yolo import YOLODetector
 from masklet.errors import InputError, PromptError
-from masklet.media import Picture, Pictures, open_source
+from masklet.media import ImageIterator, SourceImage, open_images
 from masklet.prompts import ObjectPrompt, parse_prompts
 from masklet.results import Masks, Results
 
@@ -37,30 +37,30 @@ class YOLOInfo:
     name: str
     path: str
     parameters: int
-    classes: int
-    masks: bool
+    num_classes: int
+    has_masks: bool
     """Whether it draws masks, or finds boxes alone."""
     megabytes: float
     """Of the file."""
-    licence_code: str
-    licence_weights: str
+    license_code: str
+    license_weights: str
     device: str
 
     def __str__(self) -> str:
         return (
             f"{self.name}: {self.parameters / 1e6:.1f} M parameters, {self.megabytes:.1f} MB, "
-            f"{'masks' if self.masks else 'boxes'} of {self.classes} class{'' if self.classes == 1 else 'es'}, "
+            f"{'masks' if self.has_masks else 'boxes'} of {self.num_classes} class{'' if self.num_classes == 1 else 'es'}, "
             f"on {self.device}\n"
             f"file: {self.path}\n"
-            f"licence: code {self.licence_code}, weights {self.licence_weights}"
+            f"license: code {self.license_code}, weights {self.license_weights}"
         )
 
 
 class YOLO:
-    """YOLOv8: boxes and classes of what is in a picture, and masks with the models whose names end in -seg.
+    """YOLOv8: boxes and classes of what is in an image, and masks with the models whose names end in -seg.
 
     `model` is a published name (`yolov8n.pt` to `yolov8x.pt`, `yolov8n-seg.pt` to `yolov8x-seg.pt`) or a file of the
-    same architecture with any classes. The weights have a licence of their own, which is logged once for each file.
+    same architecture with any classes. The weights have a license of their own, which is logged once for each file.
 
     Example:
         >>> model = YOLO("yolov8n-seg.pt")
@@ -80,7 +80,7 @@ class YOLO:
         device: str | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self.detector = YOLODetector(model, device=device or "", codes=False, progress=progress)
+        self.detector = YOLODetector(model, device=device or "", rle_masks=False, progress=progress)
 
     @property
     def names(self) -> dict[int, str]:
@@ -88,17 +88,17 @@ class YOLO:
         return dict(self.detector.names)
 
     def info(self) -> YOLOInfo:
-        """Name, size, file and licences."""
+        """Name, size, file and licenses."""
         loaded = self.detector.loaded
         return YOLOInfo(
             name=loaded.name,
             path=str(loaded.path),
             parameters=loaded.parameters,
-            classes=loaded.network.config.classes,
-            masks=loaded.network.config.is_segmenter,
+            num_classes=loaded.network.config.classes,
+            has_masks=loaded.network.config.is_segmenter,
             megabytes=loaded.path.stat().st_size / 1e6,
-            licence_code="Apache-2.0",
-            licence_weights=loaded.licence_weights,
+            license_code="Apache-2.0",
+            license_weights=loaded.license_weights,
             device=str(self.detector.device),
         )
 
@@ -111,16 +111,16 @@ class YOLO:
         imgsz: int = 640,
         max_det: int = 300,
         classes: object = None,
-        agnostic: bool = False,
+        agnostic_nms: bool = False,
         batch: int = 1,
         channels: Channels = "rgb",
     ) -> list[Results]:
-        """Find what is in every picture of `source`: a `Results` a picture, best score first.
+        """Find what is in every image of `source`: a `Results` an image, best score first.
 
-        `source` is a path, URL, folder, glob, PIL picture, NumPy array (RGB unless `channels` says bgr) or a list of
+        `source` is a path, URL, folder, glob, PIL image, NumPy array (RGB unless `channels` says bgr) or a list of
         these. `conf` is the lowest score; of two boxes of a class (`agnostic`: of any) that overlap by more than `iou`
-        the weaker is dropped; `imgsz` is the longer side the network sees, `max_det` the most objects a picture,
-        `classes` names or numbers of the wanted classes, `batch` how many pictures share a pass.
+        the weaker is dropped; `imgsz` is the longer side the network sees, `max_det` the most objects an image,
+        `classes` names or numbers of the wanted classes, `batch` how many images share a pass.
 
         Raises:
             SourceError: a source that cannot be read.
@@ -134,7 +134,7 @@ class YOLO:
                 imgsz=imgsz,
                 max_det=max_det,
                 classes=classes,
-                agnostic=agnostic,
+                agnostic_nms=agnostic_nms,
                 batch=batch,
                 channels=channels,
             )
@@ -151,33 +151,31 @@ class YOLO:
         imgsz: int = 640,
         max_det: int = 300,
         classes: object = None,
-        agnostic: bool = False,
+        agnostic_nms: bool = False,
         batch: int = 1,
         channels: Channels = "rgb",
     ) -> Iterator[Results]:
-        """As calling the model, but one `Results` at a time: a long folder needs the memory of `batch` pictures."""
-        options = DetectOptions(conf, iou, imgsz, max_det, classes, agnostic=agnostic)  # type: ignore[arg-type]
+        """As calling the model, but one `Results` at a time: a long folder needs the memory of `batch` images."""
+        options = DetectOptions(conf, iou, imgsz, max_det, classes, agnostic_nms=agnostic_nms)  # type: ignore[arg-type]
         self.detector.options = options
         _check_batch(batch)
-        pictures = open_source(source, channels=channels)  # type: ignore[arg-type]
+        images = open_images(source, channels=channels)  # type: ignore[arg-type]
 
         def results() -> Iterator[Results]:
-            for some in _batches(pictures, batch):
+            for some in _batches(images, batch):
                 self.detector.options = options
-                for picture, (found, speed) in zip(
-                    some, self.detector.detect_timed([p.rgb for p in some]), strict=True
-                ):
-                    yield _results(picture, found, speed)
+                for image, (found, speed) in zip(some, self.detector.detect_timed([p.rgb for p in some]), strict=True):
+                    yield _to_results(image, found, speed)
 
         return results()
 
 
 class FastSAM:
-    """FastSAM: everything in a picture in one pass, and of that what boxes, points or texts mean.
+    """FastSAM: everything in an image in one pass, and of that what boxes, points or texts mean.
 
     `model` is `FastSAM-s.pt`, `FastSAM-x.pt`, or a file of a YOLOv8 segmenter. `clip` answers texts: a name on the hub
-    or a folder of a CLIP model (extra `transformers`), or a function of pictures and texts that says how alike they
-    are, (N, T). The weights have a licence of their own, which is logged once for each file.
+    or a folder of a CLIP model (extra `transformers`), or a function of images and texts that says how alike they
+    are, (N, T). The weights have a license of their own, which is logged once for each file.
 
     Example:
         >>> model = FastSAM("FastSAM-s.pt")
@@ -196,12 +194,12 @@ class FastSAM:
         model: str | PathLike[str] = "FastSAM-s.pt",
         *,
         device: str | None = None,
-        clip: str | Likeness = CLIP,
+        clip: str | TextScorer = DEFAULT_CLIP_MODEL,
         progress: Progress | None = None,
     ) -> None:
         self._yolo = YOLO(model, device=device, progress=progress)
         self._clip = clip
-        if not self.detector.masks:
+        if not self.detector.with_masks:
             raise InputError(f"{self.detector.loaded.name} finds boxes and draws no masks; take FastSAM-s.pt or a -seg")
 
     @property
@@ -215,7 +213,7 @@ class FastSAM:
         return self._yolo.names
 
     def info(self) -> YOLOInfo:
-        """Name, size, file and licences."""
+        """Name, size, file and licenses."""
         return self._yolo.info()
 
     def __call__(
@@ -233,7 +231,7 @@ class FastSAM:
         multimask: bool = False,
         channels: Channels = "rgb",
     ) -> list[Results]:
-        """Everything in every picture of `source`, or what the prompts mean: a `Results` a picture.
+        """Everything in every image of `source`, or what the prompts mean: a `Results` an image.
 
         Prompts are spelt as for `SAM`: `bboxes=[x1, y1, x2, y2]`, `points=[x, y]`, `[[x, y], [x, y]]` for two objects
         and `[[[x, y], [x, y]]]` for one with two points, `labels` nested alike, 1 on the object and 0 off it. Each
@@ -281,46 +279,46 @@ class FastSAM:
         multimask: bool = False,
         channels: Channels = "rgb",
     ) -> Iterator[Results]:
-        """As calling the model, but one `Results` at a time: a long folder needs the memory of one picture."""
+        """As calling the model, but one `Results` at a time: a long folder needs the memory of one image."""
         options = DetectOptions(conf, iou, imgsz, max_det)
         wanted = _texts(texts)
         prompted = bboxes is not None or points is not None or labels is not None
         if wanted and prompted:
             raise PromptError("texts were given with points or bboxes; ask for texts by themselves")
-        likeness = self._likeness() if wanted else None
-        pictures = open_source(source, channels=channels)  # type: ignore[arg-type]
+        likeness = self._text_scorer() if wanted else None
+        images = open_images(source, channels=channels)  # type: ignore[arg-type]
 
         def results() -> Iterator[Results]:
-            for picture in pictures:
-                asked = parse_prompts(points, labels, bboxes, None, size=picture.size) if prompted else []
-                found, speed = self._everything(picture, options, codes=bool(prompted or wanted))
+            for image in images:
+                asked = parse_prompts(points, labels, bboxes, None, size=image.size) if prompted else []
+                found, speed = self._detect(image, options, rle_masks=bool(prompted or wanted))
                 if likeness is not None:
-                    yield _said(picture, found, speed, wanted, likeness)
+                    yield _results_by_text(image, found, speed, wanted, likeness)
                 elif prompted:
-                    yield _pointed_at(picture, found, speed, asked, multimask=multimask)
+                    yield _results_by_prompts(image, found, speed, asked, multimask=multimask)
                 else:
-                    yield _results(picture, found, speed)
+                    yield _to_results(image, found, speed)
 
         return results()
 
-    def _everything(self, picture: Picture, options: DetectOptions, *, codes: bool) -> tuple[Detections, Speed]:
-        self.detector.options, self.detector.codes = options, codes
-        ((found, speed),) = self.detector.detect_timed([picture.rgb])
+    def _detect(self, image: SourceImage, options: DetectOptions, *, rle_masks: bool) -> tuple[Detections, Speed]:
+        self.detector.options, self.detector.rle_masks = options, rle_masks
+        ((found, speed),) = self.detector.detect_timed([image.rgb])
         return found, speed
 
-    def _likeness(self) -> Likeness:
+    def _text_scorer(self) -> TextScorer:
         if isinstance(self._clip, str):
-            self._clip = open_clip(self._clip, str(self.detector.device))
+            self._clip = load_clip(self._clip, str(self.detector.device))
         return self._clip
 
 
 def _check_batch(count: object) -> None:
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise InputError(f"batch={count!r} must be 1 or more: the pictures that share a pass")
+        raise InputError(f"batch={count!r} must be 1 or more: the images that share a pass")
 
 
-def _batches(pictures: Pictures, count: int) -> Iterator[list[Picture]]:
-    while some := list(islice(pictures, count)):
+def _batches(images: ImageIterator, count: int) -> Iterator[list[SourceImage]]:
+    while some := list(islice(images, count)):
         yield some
 
 
@@ -333,38 +331,42 @@ def _texts(texts: str | Sequence[str] | None) -> list[str]:
     return wanted
 
 
-def _results(picture: Picture, found: Detections, speed: Speed, **more: Any) -> Results:
+def _to_results(image: SourceImage, detections: Detections, speed: Speed, **extra_fields: Any) -> Results:
     """A detector's answer as the one type of results; `more` are further fields."""
-    masks = found.masks
-    fields: dict[str, Any] = {"classes": found.classes, "names": dict(found.names), **more}
+    masks = detections.masks
+    fields: dict[str, Any] = {"classes": detections.classes, "names": dict(detections.names), **extra_fields}
     return Results(
-        picture.rgb,
-        picture.path,
-        None if masks is None or not len(found) else Masks(masks),
-        found.scores,
+        image.rgb,
+        image.path,
+        None if masks is None or not len(detections) else Masks(masks),
+        detections.scores,
         speed=speed,
-        xyxy=found.xyxy,
+        xyxy=detections.xyxy,
         **fields,
     )
 
 
-def _pointed_at(
-    picture: Picture, found: Detections, speed: Speed, prompts: Sequence[ObjectPrompt], *, multimask: bool
+def _results_by_prompts(
+    image: SourceImage, detections: Detections, speed: Speed, prompts: Sequence[ObjectPrompt], *, multimask: bool
 ) -> Results:
     started = time.perf_counter()
-    chosen = meant_by_prompts(found, prompts, multimask=multimask)
+    chosen = select_by_prompts(detections, prompts, multimask=multimask)
     numbers = np.array([number for number, _ in chosen], np.int32)
-    return _results(picture, found[[row for _, row in chosen]], _later(speed, started), prompt_ids=numbers)
+    return _to_results(
+        image, detections[[row for _, row in chosen]], _add_prompt_time(speed, started), prompt_ids=numbers
+    )
 
 
-def _said(picture: Picture, found: Detections, speed: Speed, texts: Sequence[str], likeness: Likeness) -> Results:
+def _results_by_text(
+    image: SourceImage, detections: Detections, speed: Speed, texts: Sequence[str], scorer: TextScorer
+) -> Results:
     started = time.perf_counter()
-    chosen = meant_by_texts(found, picture.rgb, texts, likeness)
+    chosen = select_by_text(detections, image.rgb, texts, scorer)
     numbers = np.array([number for number, _ in chosen], np.int32)
     names: Mapping[int, str] = dict(enumerate(texts))
-    meant = replace(found[[row for _, row in chosen]], classes=numbers, names=names)
-    return _results(picture, meant, _later(speed, started), prompt_ids=numbers)
+    meant = replace(detections[[row for _, row in chosen]], classes=numbers, names=names)
+    return _to_results(image, meant, _add_prompt_time(speed, started), prompt_ids=numbers)
 
 
-def _later(speed: Speed, started: float) -> Speed:
+def _add_prompt_time(speed: Speed, started: float) -> Speed:
     return {**speed, "prompts": 1e3 * (time.perf_counter() - started)}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from helpers.annotate_data import NAMES, Blobs, make_photos, picture
+from helpers.annotate_data import NAMES, Blobs, make_image, make_photos
 from masklet import auto_annotate
 from masklet.annotate import AnnotateOptions, Progress, Summary, annotate
 from masklet.datasets import open_dataset
@@ -27,7 +27,7 @@ def label(photos: Path, **more: Any) -> Summary:
     return auto_annotate(photos, more.pop("det_model", Blobs()), detector_masks=True, **more)
 
 
-def test_labels_lie_beside_the_data_a_text_a_picture(photos: Path) -> None:
+def test_labels_lie_beside_the_data_a_text_a_image(photos: Path) -> None:
     summary = label(photos)
     out = photos.parent / "photos_auto_annotate_labels"
     assert summary.out == out
@@ -46,13 +46,13 @@ def test_labels_lie_beside_the_data_a_text_a_picture(photos: Path) -> None:
 
 def test_the_summary_counts_and_names_what_failed(photos: Path) -> None:
     summary = label(photos)
-    assert (summary.pictures, summary.empty, summary.objects) == (7, 1, 9)
+    assert (summary.images, summary.empty, summary.objects) == (7, 1, 9)
     assert dict(summary.by_class) == {"red": 6, "green": 3}
     [failure] = summary.failures
     assert Path(failure.path).name == "broken.jpg"
     assert "cut short" in failure.reason
     said = str(summary)
-    assert "7 picture(s), 9 object(s), 1 picture(s) without any" in said
+    assert "7 make_image(s), 9 object(s), 1 make_image(s) without any" in said
     assert "broken.jpg" in said
     assert json.loads((summary.out / "summary.json").read_text())["by_class"] == {"red": 6, "green": 3}
 
@@ -88,7 +88,7 @@ def test_several_formats_are_opened_again_by_others(photos: Path, tmp_path: Path
     assert abs(int(found.mask[found.class_id.tolist().index(0)].sum()) - 400) <= 40
     annotations = out / "coco" / "annotations" / "instances_default.json"
     tools = coco_tools.COCO(str(annotations))
-    assert len(tools.getImgIds()) == summary.pictures
+    assert len(tools.getImgIds()) == summary.images
     assert {one["name"] for one in tools.loadCats(tools.getCatIds())} == {"red", "green"}
     reds = [one for one in tools.loadAnns(tools.getAnnIds()) if one["category_id"] == 1]
     assert [int(tools.annToMask(one).sum()) for one in reds] == [400] * 6
@@ -96,7 +96,7 @@ def test_several_formats_are_opened_again_by_others(photos: Path, tmp_path: Path
     assert sum(len(one) for _, _, one in coco) == summary.objects
     for kind in ("yolo", "coco", "labelme", "davis", "voc", "cvat"):
         dataset = open_dataset(out / kind)
-        assert len(dataset.entries) >= 1, kind
+        assert len(dataset.samples) >= 1, kind
 
 
 def test_a_split_is_the_same_every_time_and_data_yaml_names_it(photos: Path, tmp_path: Path) -> None:
@@ -108,19 +108,19 @@ def test_a_split_is_the_same_every_time_and_data_yaml_names_it(photos: Path, tmp
         for out in ("one", "two")
     ]
     assert parts[0] == parts[1]
-    assert sum(first.parts.values()) == 7
-    assert set(first.parts) == {"train", "val"}
+    assert sum(first.splits.values()) == 7
+    assert set(first.splits) == {"train", "val"}
     said = yaml.safe_load((tmp_path / "one/yolo/data.yaml").read_text())
     assert said["names"] == NAMES
     for part in ("train", "val"):
         images = sorted((tmp_path / "one/yolo" / said[part]).rglob("*.png"))
-        assert len(images) == first.parts[part]
+        assert len(images) == first.splits[part]
         for image in images:
             assert Path(str(image).replace("/images/", "/labels/")).with_suffix(".txt").exists()
-        assert len(open_dataset(tmp_path / "one/yolo", split=part).entries) == first.parts[part]
+        assert len(open_dataset(tmp_path / "one/yolo", split=part).samples) == first.splits[part]
 
 
-def test_only_the_wanted_classes_are_labelled(photos: Path) -> None:
+def test_only_the_wanted_classes_are_labeled(photos: Path) -> None:
     assert dict(label(photos, classes=["green"]).by_class) == {"green": 3}
 
 
@@ -134,7 +134,7 @@ def test_only_the_wanted_classes_are_labelled(photos: Path) -> None:
         ({"formats": ["yolo", "coca"]}, "no format 'coca' for labels.*did you mean coco"),
         ({"batch": 1000}, "batch 1000 is too many"),
         ({"everything": "quick"}, "everything 'quick' is unknown"),
-        ({"pictures": "move"}, "pictures='move' is unknown"),
+        ({"pictures": "move"}, "images='move' is unknown"),
     ],
 )
 def test_what_cannot_be_meant_is_said_at_once(photos: Path, wrong: dict[str, Any], said: str) -> None:
@@ -142,15 +142,15 @@ def test_what_cannot_be_meant_is_said_at_once(photos: Path, wrong: dict[str, Any
         label(photos, **wrong)
 
 
-def test_masks_of_another_size_are_the_failure_of_their_picture(photos: Path) -> None:
+def test_masks_of_another_size_are_the_failure_of_their_image(photos: Path) -> None:
     class Small(Blobs):
-        def detect(self, pictures: Any) -> Any:
-            found = super().detect(pictures)
+        def detect(self, images: Any) -> Any:
+            found = super().detect(images)
             return [replace(one, masks=one.masks[:, :40] if self.seen == 2 else one.masks) for one in found]
 
     summary = label(photos, det_model=Small(), batch=1)
-    assert (summary.pictures, len(summary.failures)) == (6, 2)
-    assert "drew a mask of [40, 64] for a picture of [48, 64]" in summary.failures[1].reason
+    assert (summary.images, len(summary.failures)) == (6, 2)
+    assert "drew a mask of [40, 64] for an image of [48, 64]" in summary.failures[1].reason
 
 
 def test_a_model_that_cannot_be_had_is_an_error_and_no_failure(photos: Path, tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_a_model_that_cannot_be_had_is_an_error_and_no_failure(photos: Path, tmp
         label(photos, det_model="nothing.pt", output_dir=tmp_path / "out")
     with pytest.raises(UnknownModelError):
         auto_annotate(photos, lambda rgb: ([[1, 1, 9, 9]], [1], [0]), "nothing.pt", output_dir=tmp_path / "out")
-    (photos / "film.mp4").write_bytes(b"no film")
+    (photos / "film.mp4").write_bytes(b"no video")
     with pytest.raises(UnknownModelError):
         label(photos / "film.mp4", det_model="nothing.pt", output_dir=tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -167,7 +167,7 @@ def test_a_model_that_cannot_be_had_is_an_error_and_no_failure(photos: Path, tmp
 def test_an_empty_folder_and_a_missing_one_are_errors(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").touch()
-    with pytest.raises(SourceError, match="holds no picture and no film"):
+    with pytest.raises(SourceError, match="holds no image and no video"):
         label(tmp_path / "empty")
     with pytest.raises(SourceError, match="did you mean 'empty'"):
         label(tmp_path / "emtpy")
@@ -188,15 +188,15 @@ def test_a_second_run_into_the_same_folder_at_the_same_time_is_refused(photos: P
     with pytest.raises(OutputError, match="another run is annotating into"):
         label(photos, output_dir=tmp_path / "out")
     under_way.close()
-    assert label(photos, output_dir=tmp_path / "out", batch=1).pictures == 7
+    assert label(photos, output_dir=tmp_path / "out", batch=1).images == 7
 
 
-def test_a_function_of_a_picture_is_a_detector_and_a_model_draws(tmp_path: Path, builtin_file: Path) -> None:
+def test_a_function_of_a_image_is_a_detector_and_a_model_draws(tmp_path: Path, builtin_file: Path) -> None:
     from PIL import Image
 
     (tmp_path / "photos").mkdir()
-    Image.fromarray(picture(1)).save(tmp_path / "photos" / "a.png")
-    Image.fromarray(picture(2)).save(tmp_path / "photos" / "b.png")
+    Image.fromarray(make_image(1)).save(tmp_path / "photos" / "a.png")
+    Image.fromarray(make_image(2)).save(tmp_path / "photos" / "b.png")
 
     def corners(rgb: np.ndarray) -> tuple[list[list[float]], list[float], list[int]]:
         height, width = rgb.shape[:2]
@@ -208,7 +208,7 @@ def test_a_function_of_a_picture_is_a_detector_and_a_model_draws(tmp_path: Path,
     assert all(0 < one["score"] <= 0.9 for one in json.loads(path.read_text())["annotations"])
 
 
-def test_a_picture_is_encoded_once_for_all_its_boxes(
+def test_a_image_is_encoded_once_for_all_its_boxes(
     tmp_path: Path, builtin_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from PIL import Image
@@ -216,11 +216,11 @@ def test_a_picture_is_encoded_once_for_all_its_boxes(
     from masklet.annotate import labeler
     from masklet.image import ImagePredictor
 
-    monkeypatch.setattr(labeler, "MOST_AT_ONCE", 2)
+    monkeypatch.setattr(labeler, "MAX_BOXES_PER_BATCH", 2)
     encoded: list[object] = []
     set_image = ImagePredictor.set_image
     monkeypatch.setattr(ImagePredictor, "set_image", lambda self, rgb: (encoded.append(rgb), set_image(self, rgb))[1])
-    Image.fromarray(picture(1)).save(tmp_path / "a.png")
+    Image.fromarray(make_image(1)).save(tmp_path / "a.png")
     boxes = [[x, 4, x + 12, 30] for x in (0, 10, 20, 30, 40)]
     summary = auto_annotate(tmp_path / "a.png", lambda rgb: (boxes, [0.9] * 5, range(5)), builtin_file)
     assert len(encoded) == 1
@@ -228,7 +228,7 @@ def test_a_picture_is_encoded_once_for_all_its_boxes(
     assert summary.out == tmp_path / "a_auto_annotate_labels"
 
 
-def test_everything_is_labelled_offline_by_the_model_in_the_package(tmp_path: Path) -> None:
+def test_everything_is_labeled_offline_by_the_model_in_the_package(tmp_path: Path) -> None:
     from PIL import Image
 
     rgb = np.full((96, 128, 3), (70, 120, 60), np.uint8)
@@ -244,7 +244,7 @@ def test_everything_is_labelled_offline_by_the_model_in_the_package(tmp_path: Pa
     assert any(abs(one["area"] - 2500) < 500 for one in content["annotations"])
 
 
-def test_pictures_are_in_memory_one_batch_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_in_memory_one_batch_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import weakref
 
     from PIL import Image
@@ -269,7 +269,7 @@ def test_pictures_are_in_memory_one_batch_at_a_time(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(labeler, "from_file", counted)
     (tmp_path / "many").mkdir()
     for number in range(120):
-        Image.fromarray(picture(number, (44, 60))).save(tmp_path / "many" / f"{number}.bmp")
+        Image.fromarray(make_image(number, (44, 60))).save(tmp_path / "many" / f"{number}.bmp")
     summary = label(tmp_path / "many", batch=3, formats=("coco",), output_dir=tmp_path / "out")
-    assert summary.pictures == 120
+    assert summary.images == 120
     assert most == 3

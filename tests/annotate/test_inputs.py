@@ -1,4 +1,4 @@
-"""Which pictures and films there are, what they are called, and which part they belong to."""
+"""Which images and videos there are, what they are called, and which part they belong to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from masklet.annotate.inputs import Item, default_output, list_items, split
+from masklet.annotate.inputs import InputFile, assign_splits, default_output_dir, list_inputs
 from masklet.errors import SourceError
 
 
@@ -24,13 +24,13 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def names(*data: object, **more: object) -> list[str]:
-    return [item.name for item in list_items(data[0] if len(data) == 1 else list(data), **more)]  # type: ignore[arg-type]
+    return [item.name for item in list_inputs(data[0] if len(data) == 1 else list(data), **more)]  # type: ignore[arg-type]
 
 
 def test_a_folder_is_listed_to_any_depth_without_what_is_hidden_and_what_runs_wrote(tree: Path) -> None:
     assert names("photos") == ["clip", "p2", "p10", "cats/a", "cats/deep/b"]
     assert names(Path("photos"), leave_out=Path("photos/cats")) == ["clip", "p2", "p10"]
-    assert [item.is_film for item in list_items("photos")] == [True, False, False, False, False]
+    assert [item.is_video for item in list_inputs("photos")] == [True, False, False, False, False]
 
 
 def test_links_to_folders_are_followed_but_not_in_circles(tree: Path) -> None:
@@ -47,7 +47,7 @@ def test_globs_files_and_lists_keep_their_folders(tree: Path) -> None:
     assert names("photos/p2.jpg", "photos/p2.jpg", "photos/p10.jpg") == ["p2", "p10"]
 
 
-def test_two_pictures_never_share_a_name(tree: Path) -> None:
+def test_two_images_never_share_a_name(tree: Path) -> None:
     for name in ("p2.png", "p2.webp", "p2_png.gif", "classes.png", "a:b.png"):
         (tree / "other" / name).touch()
     found = names("other")
@@ -58,9 +58,9 @@ def test_two_pictures_never_share_a_name(tree: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        ("nowhere", "no such picture, film or folder"),
-        ("photos/notes.txt", "no picture or film by its name"),
-        ("*/*.tiff", "matches no picture and no film"),
+        ("nowhere", "no such image, video or folder"),
+        ("photos/notes.txt", "no image or video by its name"),
+        ("*/*.tiff", "matches no image and no video"),
         ("https://example.org/a.jpg", "download it first"),
         ([], "an empty list"),
         (7, "data of type int cannot be annotated"),
@@ -70,7 +70,7 @@ def test_two_pictures_never_share_a_name(tree: Path) -> None:
 )
 def test_what_cannot_be_listed_is_said(tree: Path, data: object, said: str) -> None:
     with pytest.raises(SourceError, match=said):
-        list_items(data)  # type: ignore[arg-type]
+        list_inputs(data)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -87,17 +87,17 @@ def test_what_cannot_be_listed_is_said(tree: Path, data: object, said: str) -> N
 )
 def test_labels_lie_beside_the_data(tree: Path, data: object, place: str) -> None:
     expected = (tree / place.format(root=tree.name)).resolve()
-    assert default_output(data).resolve() == expected  # type: ignore[arg-type]
+    assert default_output_dir(data).resolve() == expected  # type: ignore[arg-type]
 
 
 def test_a_split_goes_by_names_and_leaves_no_part_empty() -> None:
-    items = [Item(f"p{number}", "") for number in range(400)]
-    parts = {item.name: item.part for item in split(items, 0.8)}
+    items = [InputFile(f"p{number}", "") for number in range(400)]
+    parts = {item.name: item.split for item in assign_splits(items, 0.8)}
     assert 290 < list(parts.values()).count("train") < 350
-    assert {item.name: item.part for item in split(items[50:90], 0.8)} == {
+    assert {item.name: item.split for item in assign_splits(items[50:90], 0.8)} == {
         f"p{n}": parts[f"p{n}"] for n in range(50, 90)
     }
     for share in (0.001, 0.999):
         for count in (2, 3, 7):
-            assert {item.part for item in split(items[:count], share)} == {"train", "val"}
-    assert [item.part for item in split(items[:3], None)] == ["", "", ""]
+            assert {item.split for item in assign_splits(items[:count], share)} == {"train", "val"}
+    assert [item.split for item in assign_splits(items[:3], None)] == ["", "", ""]

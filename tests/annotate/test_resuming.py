@@ -72,8 +72,8 @@ def test_a_worker_that_dies_is_an_error_and_what_was_found_is_kept(photos: Path,
     with pytest.raises(StateError, match=r"ended without a word.*fewer workers"):
         label(photos, out, det_model=Blobs(log, die_at=3), workers=2)
     summary = label(photos, out, det_model=Blobs(log))
-    assert summary.pictures == 9
-    assert summary.earlier >= 1
+    assert summary.images == 9
+    assert summary.done_before >= 1
 
 
 def test_what_a_worker_refuses_is_refused_here(photos: Path, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_what_a_worker_refuses_is_refused_here(photos: Path, tmp_path: Path) -> 
         label(photos, tmp_path / "out", classes=["blue"], workers=2)
     with pytest.raises(InputError, match=r"cannot be sent to other processes.*top of a module"):
         label(photos, tmp_path / "out", det_model=lambda rgb: ([], [], []), workers=2)
-    assert label(photos, tmp_path / "out").pictures == 9  # what was refused does not stand in the way
+    assert label(photos, tmp_path / "out").images == 9  # what was refused does not stand in the way
 
 
 def test_ctrl_c_loses_nothing(photos: Path, tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_ctrl_c_loses_nothing(photos: Path, tmp_path: Path) -> None:
         label(photos, tmp_path / "out", det_model=Blobs(log, stop_at=4))
     assert len(list((tmp_path / "out").rglob("p*.txt"))) == 2  # and nothing.png: it comes first
     summary = label(photos, tmp_path / "out", det_model=Blobs(log))
-    assert (summary.earlier, summary.pictures) == (3, 9)
+    assert (summary.done_before, summary.images) == (3, 9)
     assert set(Counter(log.read_text().split()).values()) == {1}
 
 
@@ -106,13 +106,13 @@ def test_leaving_the_iterator_is_no_loss_either(photos: Path, tmp_path: Path) ->
 def test_a_finished_run_has_nothing_to_do_until_there_is_more(photos: Path, tmp_path: Path) -> None:
     label(photos, tmp_path / "out")
     detector = Blobs()
-    assert label(photos, tmp_path / "out", det_model=detector).earlier == 9
+    assert label(photos, tmp_path / "out", det_model=detector).done_before == 9
     assert detector.seen == 0
     Image.new("RGB", (30, 20), (0, 255, 0)).save(photos / "more.png")
     Image.new("RGB", (31, 20), (0, 255, 0)).save(photos / "broken.jpg", "PNG")  # mended
     summary = label(photos, tmp_path / "out", det_model=detector)
     assert detector.seen == 2
-    assert (summary.pictures, summary.failures) == (11, ())
+    assert (summary.images, summary.failures) == (11, ())
 
 
 def test_other_settings_are_refused_with_the_remedy_and_anew_begins_anew(photos: Path, tmp_path: Path) -> None:
@@ -134,13 +134,13 @@ def test_other_settings_are_refused_with_the_remedy_and_anew_begins_anew(photos:
 
 def test_how_many_work_at_it_may_change(photos: Path, tmp_path: Path) -> None:
     label(photos, tmp_path / "out", batch=3, review=0)
-    assert label(photos, tmp_path / "out", batch=2, workers=2, device="cpu").earlier == 9
+    assert label(photos, tmp_path / "out", batch=2, workers=2, device="cpu").done_before == 9
 
 
-def test_a_changed_picture_is_told_of(photos: Path, tmp_path: Path) -> None:
+def test_a_changed_image_is_told_of(photos: Path, tmp_path: Path) -> None:
     label(photos, tmp_path / "out")
     Image.new("RGB", (30, 20), (0, 255, 0)).save(photos / "p0.png")
-    with pytest.warns(MaskletWarning, match=r"1 picture\(s\) changed since they were annotated \(p0"):
+    with pytest.warns(MaskletWarning, match=r"1 image\(s\) changed since they were annotated \(p0"):
         label(photos, tmp_path / "out")
 
 
@@ -177,8 +177,8 @@ def test_a_full_disk_is_said_and_leaves_whole_lines(
     assert all(json.loads(line) for line in lines.splitlines())
     detector = Blobs()
     summary = label(photos, out, det_model=detector)
-    assert summary.pictures == 9
-    assert 0 < summary.earlier == 9 - detector.seen
+    assert summary.images == 9
+    assert 0 < summary.done_before == 9 - detector.seen
 
 
 def test_labels_for_which_there_is_no_room_come_with_the_next_run(
@@ -200,6 +200,6 @@ def test_labels_for_which_there_is_no_room_come_with_the_next_run(
         label(photos, tmp_path / "out")
     monkeypatch.undo()
     detector = Blobs()
-    assert label(photos, tmp_path / "out", det_model=detector).pictures == 9
+    assert label(photos, tmp_path / "out", det_model=detector).images == 9
     assert detector.seen == 9 - 4  # the fourth had been found, and is written from what was remembered
     assert len(list((tmp_path / "out").rglob("*.txt"))) == 9 + 1

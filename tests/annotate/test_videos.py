@@ -1,4 +1,4 @@
-"""Films: found in some frames, followed in the others, labelled in all."""
+"""Videos: found in some frames, followed in the others, labeled in all."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.annotate_data import Blobs, contents, picture
-from helpers.cli_videos import write_film
+from helpers.annotate_data import Blobs, contents, make_image
+from helpers.cli_videos import write_video
 from masklet.annotate import AnnotateOptions, Summary, annotate, auto_annotate
 from masklet.datasets import open_dataset
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def reds(rgb: np.ndarray) -> tuple[list[list[int]], list[float], list[int]]:
-    """The reddish square of the film, as a box."""
+    """The reddish square of the video, as a box."""
     red = (rgb[..., 0] > 150) & (rgb[..., 1] < 110)
     rows, columns = np.flatnonzero(red.any(1)), np.flatnonzero(red.any(0))
     if not len(rows):
@@ -29,19 +29,19 @@ def reds(rgb: np.ndarray) -> tuple[list[list[int]], list[float], list[int]]:
 
 
 @pytest.fixture
-def mixed(tmp_path: Path, small_film: np.ndarray, tracker: SAM, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a film of ten frames, one that is broken, and a picture; the small tracker draws."""
+def mixed(tmp_path: Path, small_video: np.ndarray, tracker: SAM, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a video of ten frames, one that is broken, and an image; the small tracker draws."""
     monkeypatch.setattr("masklet.sam.SAM", lambda *_, **__: tracker)
     folder = tmp_path / "mixed"
     folder.mkdir()
-    write_film(folder / "film.mp4", small_film)
-    (folder / "broken.mp4").write_bytes(b"no film")
-    Image.fromarray(small_film[0]).save(folder / "still.png")
+    write_video(folder / "film.mp4", small_video)
+    (folder / "broken.mp4").write_bytes(b"no video")
+    Image.fromarray(small_video[0]).save(folder / "still.png")
     return folder
 
 
 def label(folder: Path, out: Path, **more: Any) -> Summary:
-    return auto_annotate(folder, more.pop("det_model", reds), None, output_dir=out, every=4, **more)
+    return auto_annotate(folder, more.pop("det_model", reds), None, output_dir=out, detect_every=4, **more)
 
 
 def test_every_frame_has_labels_and_an_object_keeps_its_number(mixed: Path, tmp_path: Path) -> None:
@@ -52,8 +52,8 @@ def test_every_frame_has_labels_and_an_object_keeps_its_number(mixed: Path, tmp_
         return reds(rgb)
 
     summary = label(mixed, tmp_path / "out", det_model=counted, formats=("coco", "davis", "yolo"))
-    assert len(looked) == 1 + 3  # the picture, and frames 0, 4 and 8
-    assert summary.pictures == 11
+    assert len(looked) == 1 + 3  # the image, and frames 0, 4 and 8
+    assert summary.images == 11
     assert [Path(failure.path).name for failure in summary.failures] == ["broken.mp4"]
     [path] = (tmp_path / "out/coco/annotations").iterdir()
     content = json.loads(path.read_text())
@@ -68,44 +68,44 @@ def test_every_frame_has_labels_and_an_object_keeps_its_number(mixed: Path, tmp_
     frame = np.asarray(Image.open(tmp_path / "out/yolo/images/film/000007.jpg"))
     assert frame.shape == (64, 96, 3)
     assert frame[25, 40, 0] > 150
-    assert len(open_dataset(tmp_path / "out/davis").entries) >= 1
+    assert len(open_dataset(tmp_path / "out/davis").samples) >= 1
 
 
 def test_frames_are_told_of_as_they_come(mixed: Path, tmp_path: Path) -> None:
-    options = AnnotateOptions(reds, None, every=4)
+    options = AnnotateOptions(reds, None, detect_every=4)
     told = [progress for progress in annotate(mixed, options, tmp_path / "out") if progress.name == "film"]
-    assert [progress.frame for progress in told] == [*range(10), None]
-    assert {progress.frames for progress in told[:-1]} == {10}
+    assert [progress.frame_idx for progress in told] == [*range(10), None]
+    assert {progress.num_frames for progress in told[:-1]} == {10}
 
 
-def test_an_interrupted_film_is_begun_again_and_the_rest_is_not(mixed: Path, tmp_path: Path) -> None:
+def test_an_interrupted_video_is_begun_again_and_the_rest_is_not(mixed: Path, tmp_path: Path) -> None:
     label(mixed, tmp_path / "whole", formats="coco")
-    options = AnnotateOptions(reds, None, every=4, formats=("coco",))
+    options = AnnotateOptions(reds, None, detect_every=4, formats=("coco",))
     stream = annotate(mixed, options, tmp_path / "out")
     for progress in stream:
-        if progress.frame == 6:
+        if progress.frame_idx == 6:
             break
     stream.close()
     summary = label(mixed, tmp_path / "out", formats="coco")
-    assert summary.earlier == 1
+    assert summary.done_before == 1
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
     assert not list((tmp_path / "out/.masklet").glob("film-*"))
 
 
-def test_labels_without_pictures_are_texts_below_the_film(mixed: Path, tmp_path: Path) -> None:
+def test_labels_without_images_are_texts_below_the_video(mixed: Path, tmp_path: Path) -> None:
     label(mixed, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out/film").iterdir()) == [f"{n:06d}.txt" for n in range(10)]
 
 
-def test_a_split_keeps_a_film_together(mixed: Path, tmp_path: Path) -> None:
+def test_a_split_keeps_a_video_together(mixed: Path, tmp_path: Path) -> None:
     summary = label(mixed, tmp_path / "out", split=0.5)
-    assert sorted(summary.parts.values()) in ([1, 10], [11])
+    assert sorted(summary.splits.values()) in ([1, 10], [11])
 
 
 def test_a_detector_that_draws_is_taken_at_its_word(
     tmp_path: Path, tracker: SAM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("masklet.sam.SAM", lambda *_, **__: tracker)
-    write_film(tmp_path / "film.mp4", np.stack([picture(1)] * 3))
+    write_video(tmp_path / "film.mp4", np.stack([make_image(1)] * 3))
     summary = auto_annotate(tmp_path / "film.mp4", Blobs(), None, detector_masks=True, output_dir=tmp_path / "out")
-    assert summary.pictures == 3
+    assert summary.images == 3

@@ -10,65 +10,63 @@ from pathlib import Path
 import pytest
 import torch
 
-from masklet.benchmark.peers.environments import PEERS, find_peer, made_of, python_of
-from masklet.benchmark.peers.image import BesideJob, compare_picture
-from masklet.benchmark.peers.interleaved import Compared
-from masklet.benchmark.peers.process import ADAPTERS
-from masklet.benchmark.peers.video import FollowJob, compare_followed
-from masklet.benchmark.record import Case
+from masklet.benchmark.peers.environments import PEERS, environment_python, find_peer, installed_packages
+from masklet.benchmark.peers.image import ImageComparisonJob, compare_image
+from masklet.benchmark.peers.interleaved import ComparisonResult
+from masklet.benchmark.peers.process import ADAPTERS_DIR
+from masklet.benchmark.peers.video import VideoComparisonJob, compare_videos
+from masklet.benchmark.record import BenchmarkCase
 
 SIDE = 256
-SQUARE = BesideJob("sam2.1_hiera_tiny", repeats=1, image_size=SIDE, size=(SIDE, SIDE))
-"""A picture as large as the network's input: programs differ in how they resize, and there is nothing to resize."""
+SQUARE = ImageComparisonJob("sam2.1_hiera_tiny", repeats=1, image_size=SIDE, sample_size=(SIDE, SIDE))
+"""An image as large as the network's input: programs differ in how they resize, and there is nothing to resize."""
 ASKED = ("1 prompt", "1 box", "64 prompts")
 
 
 def pythons(peer: str) -> dict[str, Path]:
     """masklet's and the peer's; the test is left out where there is none."""
-    if made_of(find_peer(peer)) is not None:
-        return {"masklet": Path(sys.executable), peer: python_of(find_peer(peer))}
+    if installed_packages(find_peer(peer)) is not None:
+        return {"masklet": Path(sys.executable), peer: environment_python(find_peer(peer))}
     if importlib.util.find_spec(peer) is None or peer == "ultralytics":
         pytest.skip(f"no environment of {peer} is here: masklet bench peers --make {peer}")
     return {"masklet": Path(sys.executable), peer: Path(sys.executable)}
 
 
-def rows(found: Compared, program: str) -> dict[str, Case]:
+def rows(found: ComparisonResult, program: str) -> dict[str, BenchmarkCase]:
     return {case.name: case for case in found.cases if case.program == program}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("peer", list(PEERS))
 def test_they_find_the_same_masks(peer: str) -> None:
-    found = compare_picture(SQUARE, pythons(peer), lambda _: None)
+    found = compare_image(SQUARE, pythons(peer), lambda _: None)
     row = rows(found, peer)
     assert found.versions.keys() == {peer}
-    assert all(len(row[name].samples) == 1 and row[name].ratio for name in ("load", "encode", *ASKED))
-    assert all((row[name].lowest_iou or 0) > 0.999 for name in ASKED)
-    errors = [row[name].logits_error for name in ASKED]
+    assert all(len(row[name].samples) == 1 and row[name].peer_ratio for name in ("load", "encode", *ASKED))
+    assert all((row[name].min_iou or 0) > 0.999 for name in ASKED)
+    errors = [row[name].max_logits_error for name in ASKED]
     assert errors == [None] * 3 if peer == "ultralytics" else max(error or 1 for error in errors) < 1e-4
 
 
 @pytest.mark.slow
-def test_transformers_finds_the_same_masks_in_a_picture_that_is_resized() -> None:
+def test_transformers_finds_the_same_masks_in_a_image_that_is_resized() -> None:
     """By a network of the first generation, whose trunk differs from the other in all its numbers."""
-    job = BesideJob("sam2_hiera_base_plus", repeats=1, image_size=128, size=(90, 160))
-    row = rows(compare_picture(job, pythons("transformers"), lambda _: None), "transformers")
-    assert all((row[name].lowest_iou or 0) > 0.999 for name in ASKED)
+    job = ImageComparisonJob("sam2_hiera_base_plus", repeats=1, image_size=128, sample_size=(90, 160))
+    row = rows(compare_image(job, pythons("transformers"), lambda _: None), "transformers")
+    assert all((row[name].min_iou or 0) > 0.999 for name in ASKED)
 
 
 @pytest.mark.slow
 def test_transformers_follows_the_same_objects() -> None:
-    job = FollowJob("sam2.1_hiera_tiny", (2,), 2, image_size=128, picture=(120, 160))
-    row = rows(compare_followed(job, pythons("transformers"), lambda _: None), "transformers")["a frame"]
-    assert (row.lowest_iou or 0) > 0.99
-    assert (row.logits_error or 1) < 0.02
+    job = VideoComparisonJob("sam2.1_hiera_tiny", (2,), 2, image_size=128, frame_size=(120, 160))
+    row = rows(compare_videos(job, pythons("transformers"), lambda _: None), "transformers")["a frame"]
+    assert (row.min_iou or 0) > 0.99
+    assert (row.max_logits_error or 1) < 0.02
 
 
 def run(code: str, folder: Path) -> str:
     """What a process says whose modules are the adapters'."""
-    lines = (
-        f"import sys; sys.path.insert(0, {str(ADAPTERS)!r})\nfrom pathlib import Path\nfolder = Path({str(folder)!r})"
-    )
+    lines = f"import sys; sys.path.insert(0, {str(ADAPTERS_DIR)!r})\nfrom pathlib import Path\nfolder = Path({str(folder)!r})"
     return subprocess.check_output([sys.executable, "-c", f"{lines}\n{code}"], text=True).strip()
 
 

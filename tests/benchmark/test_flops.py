@@ -14,11 +14,17 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from helpers.networks import CONVNET, HIERA, small_network
 from masklet import SAM
-from masklet.benchmark.flops import encoding_work, everything_work, frame_works, operations_of, prompts_work
-from masklet.benchmark.sample_video import made_film, places
+from masklet.benchmark.flops import (
+    count_flops,
+    encoding_work,
+    frame_work_by_objects,
+    mask_generation_work,
+    prompts_work,
+)
+from masklet.benchmark.sample_video import object_centers, sample_video
 from masklet.errors import MaskletWarning
-from masklet.image.automatic_mask_generator import preset, segment_everything_set
-from masklet.image.predictor import ImagePredictor, PlainEncoder
+from masklet.image.automatic_mask_generator import generate_masks_for_set_image, preset
+from masklet.image.predictor import EagerEncoder, ImagePredictor
 from masklet.models.sam2 import SAM2, ConvNetConfig, HieraConfig
 from masklet.nn.fused_ops import FusedConvolution, FusedLinear, has_fused_operators
 
@@ -36,28 +42,28 @@ def predictor() -> ImagePredictor:
 @fused
 def test_fused_operators_count_as_what_they_do() -> None:
     x_NI, x_BCHW = torch.zeros(300, 8), torch.zeros(1, 4, 16, 16)
-    layer = FusedLinear.of(nn.Linear(8, 16))
-    assert operations_of(lambda: layer(x_NI)) == 2 * 300 * 8 * 16
-    assert operations_of(lambda: layer.onto(x_NI, torch.zeros(300, 16))) == 2 * 300 * 8 * 16
+    layer = FusedLinear.from_layer(nn.Linear(8, 16))
+    assert count_flops(lambda: layer(x_NI)) == 2 * 300 * 8 * 16
+    assert count_flops(lambda: layer.add_to(x_NI, torch.zeros(300, 16))) == 2 * 300 * 8 * 16
     convolution = FusedConvolution(nn.Conv2d(4, 4, 3, padding=1, groups=2), x_BCHW.shape)
-    assert operations_of(lambda: convolution(x_BCHW)) == 2 * 16 * 16 * 4 * 2 * 9
-    assert operations_of(lambda: convolution.onto(x_BCHW, x_BCHW)) == 2 * 16 * 16 * 4 * 2 * 9
+    assert count_flops(lambda: convolution(x_BCHW)) == 2 * 16 * 16 * 4 * 2 * 9
+    assert count_flops(lambda: convolution.add_to(x_BCHW, x_BCHW)) == 2 * 16 * 16 * 4 * 2 * 9
 
 
 def test_attention_counts_both_of_its_products() -> None:
     query, key = torch.zeros(1, 2, 10, 8), torch.zeros(1, 2, 30, 8)
     with torch.inference_mode():
-        assert operations_of(lambda: scaled_dot_product_attention(query, key, key)) == 2 * 2 * 10 * 30 * (8 + 8)
+        assert count_flops(lambda: scaled_dot_product_attention(query, key, key)) == 2 * 2 * 10 * 30 * (8 + 8)
 
 
 @pytest.mark.parametrize("trunk", [HIERA, CONVNET])
 def test_the_fast_encoder_makes_no_more_operations_than_the_plain_one(trunk: HieraConfig | ConvNetConfig) -> None:
     predictor = ImagePredictor(small_network(trunk).requires_grad_(False))
     predictor.set_image(np.zeros((*SIZE, 3), np.uint8))
-    plain = encoding_work(predictor, PlainEncoder(predictor.model, None))
+    plain = encoding_work(predictor, EagerEncoder(predictor.model, None))
     fast = encoding_work(predictor)
-    assert 0.5 * plain.operations < fast.operations <= plain.operations
-    assert (fast.values, fast.bytes) == (plain.values, plain.bytes)
+    assert 0.5 * plain.flops < fast.flops <= plain.flops
+    assert (fast.elements, fast.bytes) == (plain.elements, plain.bytes)
 
 
 def test_every_weight_is_read_by_one_of_encoder_and_heads(predictor: ImagePredictor) -> None:
@@ -65,8 +71,8 @@ def test_every_weight_is_read_by_one_of_encoder_and_heads(predictor: ImagePredic
     assert isinstance(network, SAM2)
     features = predictor.features
     assert features is not None
-    kept = sum(part.numel() for part in (features.embed_BCHW, *features.fine))
-    encoder, heads = encoding_work(predictor).values - kept, prompts_work(predictor).values - kept
+    kept = sum(part.numel() for part in (features.embed_BCHW, *features.high_res_features))
+    encoder, heads = encoding_work(predictor).elements - kept, prompts_work(predictor).elements - kept
     memory = ("memory_", "obj_ptr", "no_", "maskmem", "mask_downsample")
     rest = [value for name, value in network.named_parameters() if not name.startswith(memory)]
     assert encoder + heads == sum(value.numel() for value in rest)
@@ -74,10 +80,10 @@ def test_every_weight_is_read_by_one_of_encoder_and_heads(predictor: ImagePredic
 
 def test_prompts_cost_as_much_as_asking_them(predictor: ImagePredictor) -> None:
     points = [[10, 10], [40, 30], [80, 50]]
-    predictor.look()  # what they share is of the picture
-    asked = operations_of(lambda: predictor.predict(points=points, multimask=False))
-    assert prompts_work(predictor, 3).operations == pytest.approx(asked, rel=0.01)  # positions are shared
-    masks = prod(SIZE) + 4 * (predictor.model.picture_size // 4) ** 2
+    predictor._shared_context()  # what they share is of the image
+    asked = count_flops(lambda: predictor.predict(point_coords=points, multimask_output=False))
+    assert prompts_work(predictor, 3).flops == pytest.approx(asked, rel=0.01)  # positions are shared
+    masks = prod(SIZE) + 4 * (predictor.model.still_image_size // 4) ** 2
     assert prompts_work(predictor, 3).bytes == 3 * masks
     assert prompts_work(predictor, 1, multimask=True).bytes == 3 * masks
 
@@ -86,23 +92,23 @@ def test_everything_costs_what_it_does_less_the_masks(predictor: ImagePredictor)
     options = replace(preset(predictor.model), points_per_side=4, pred_iou_thresh=1.0, stability_score_thresh=0.0)
     rgb = np.zeros((*SIZE, 3), np.uint8)
     with pytest.warns(MaskletWarning, match="nothing was found"):
-        asked = operations_of(lambda: segment_everything_set(predictor, rgb, options))
-    found = everything_work(predictor, 4)
-    assert found.operations == pytest.approx(asked + encoding_work(predictor).operations, rel=0.01)
-    assert everything_work(predictor, 8).operations > 2 * found.operations
+        asked = count_flops(lambda: generate_masks_for_set_image(predictor, rgb, options))
+    found = mask_generation_work(predictor, 4)
+    assert found.flops == pytest.approx(asked + encoding_work(predictor).flops, rel=0.01)
+    assert mask_generation_work(predictor, 8).flops > 2 * found.flops
 
 
-def test_a_frame_costs_what_a_frame_of_a_film_does(tracker: SAM) -> None:
+def test_a_frame_costs_what_a_frame_of_a_video_does(tracker: SAM) -> None:
     network, size, counts = tracker.predictor.model, (48, 64), [1, 3]
     assert isinstance(network, SAM2)
-    found = frame_works(network, size, counts)
+    found = frame_work_by_objects(network, size, counts)
     for count, work in zip(counts, found, strict=True):
-        view, film = tracker.live(), made_film(size, count)
-        for number, (x, y) in enumerate(places(size, count, 0), start=1):
-            view.add(number, points=[x, y])
+        view, video = tracker.live(), sample_video(size, count)
+        for number, (x, y) in enumerate(object_centers(size, count, 0), start=1):
+            view.add_prompt(number, points=[x, y])
         for _ in range(17):  # until all pointers are there too
-            view.step(next(film))
-        rgb = next(film)
-        assert work.operations == pytest.approx(operations_of(partial(view.step, rgb)), rel=0.01)
-    assert found[0].values == found[1].values
+            view.step(next(video))
+        rgb = next(video)
+        assert work.flops == pytest.approx(count_flops(partial(view.step, rgb)), rel=0.01)
+    assert found[0].elements == found[1].elements
     assert found[1].bytes - found[0].bytes == 2 * (found[0].bytes - 3 * prod(size))

@@ -13,30 +13,32 @@ import torch
 from helpers.networks import small_network
 from masklet.benchmark import image, subprocess_runner
 from masklet.benchmark import roofline as limits
-from masklet.benchmark.image import ImageJob, measure_image
-from masklet.benchmark.model_family import made_picture
-from masklet.benchmark.roofline import measure_limits
+from masklet.benchmark.image import ImageBenchmarkJob, measure_image
+from masklet.benchmark.model_family import sample_image
+from masklet.benchmark.roofline import measure_hardware_limits
 from masklet.errors import ModelError, StateError
-from masklet.image.predictor import PlainEncoder
+from masklet.image.predictor import EagerEncoder
 
-SMALL = ImageJob("small", repeats=2, points=2, picture=(60, 90))
+SMALL = ImageBenchmarkJob("small", repeats=2, points_per_side=2, sample_size=(60, 90))
 CASES = ["encode", "1 prompt", "64 prompts", "everything 2 x 2", "encode, plain modules"]
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image, "load", lambda name: SimpleNamespace(network=small_network().requires_grad_(False)))
+    monkeypatch.setattr(
+        image, "load_labels", lambda name: SimpleNamespace(network=small_network().requires_grad_(False))
+    )
 
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_every_case_has_its_samples(precision: str) -> None:
-    found = measure_image(ImageJob("small", precision, repeats=2, points=2, picture=(60, 90)))
+    found = measure_image(ImageBenchmarkJob("small", precision, repeats=2, points_per_side=2, sample_size=(60, 90)))
     times = [case for case in found.cases if case.unit == "s"]
     assert [case.name for case in times] == CASES
     assert all(len(case.samples) == 2 and min(case.samples) > 0 for case in times)
     assert {case.setting for case in found.cases} == {precision}
-    assert all(case.work and case.work.operations > 0 for case in times)
+    assert all(case.work and case.work.flops > 0 for case in times)
     assert not any(case.work for case in found.cases if case.unit == "MB")
 
 
@@ -49,16 +51,16 @@ def test_plain_modules_take_turns_with_the_encoder_as_used(monkeypatch: pytest.M
         work()
         predictor = work.func.__self__  # type: ignore[attr-defined]
         given.append(predictor.features.embed_BCHW)
-        return 8.0 if isinstance(predictor.encode, PlainEncoder) else 2.0
+        return 8.0 if isinstance(predictor.encode, EagerEncoder) else 2.0
 
-    monkeypatch.setattr(image, "timed", timed)
-    predictor = image.predictor_of("small")
-    (case,) = image._plain_modules(predictor, made_picture((60, 90)), SMALL)
+    monkeypatch.setattr(image, "time_call", timed)
+    predictor = image.load_predictor("small")
+    (case,) = image._measure_plain_encoder(predictor, sample_image((60, 90)), SMALL)
     assert (case.name, case.samples) == ("encode, plain modules", (8.0, 8.0))
     assert case.note == "by turns with encode, which takes 0.25 of it"
     assert torch.allclose(given[0], given[1], atol=1e-4)
-    predictor.encode = PlainEncoder(predictor.model, None)
-    assert image._plain_modules(predictor, made_picture((60, 90)), SMALL) == []
+    predictor.encode = EagerEncoder(predictor.model, None)
+    assert image._measure_plain_encoder(predictor, sample_image((60, 90)), SMALL) == []
 
 
 @pytest.mark.usefixtures("small")
@@ -79,7 +81,7 @@ def test_64_prompts_are_asked_in_one_call(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.usefixtures("small")
 def test_only_the_encoder_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda work: work)
-    found = measure_image(ImageJob("small", repeats=1, picture=(60, 90), compiled=True))
+    found = measure_image(ImageBenchmarkJob("small", repeats=1, sample_size=(60, 90), compiled=True))
     assert [case.name for case in found.cases if case.unit == "s"] == ["encode"]
     assert found.cases[0].setting == "fp32, compiled"
 
@@ -90,12 +92,12 @@ def test_where_no_compiler_works_the_row_says_why(monkeypatch: pytest.MonkeyPatc
         raise RuntimeError("no C++ compiler\nand more")
 
     monkeypatch.setattr(torch, "compile", refuse)
-    (case,) = measure_image(ImageJob("small", picture=(60, 90), compiled=True)).cases
+    (case,) = measure_image(ImageBenchmarkJob("small", sample_size=(60, 90), compiled=True)).cases
     assert (case.samples, case.note) == ((), "not here: RuntimeError: no C++ compiler")
 
 
 def test_limits_are_rates() -> None:
-    limits = measure_limits(side=32, megabytes=1, rounds=1)
+    limits = measure_hardware_limits(side=32, megabytes=1, rounds=1)
     assert min(limits.fp32_gflops, limits.bf16_gflops, limits.copy_gbytes) > 0
 
 
@@ -103,25 +105,27 @@ def test_the_faster_of_two_products_is_the_limit(monkeypatch: pytest.MonkeyPatch
     took = iter([4.0, 2.0, 3.0, 1.0])  # by PyTorch and by oneDNN in fp32, by PyTorch in bf16, copying
     monkeypatch.setattr(limits, "has_fused_operators", lambda weight: weight.dtype == torch.float32)
     monkeypatch.setattr(limits, "FusedLinear", lambda weight, bias, rows: lambda x: x)
-    monkeypatch.setattr(limits, "_best", lambda work, device, rounds: next(took))
-    found = measure_limits(side=1000, megabytes=1)
+    monkeypatch.setattr(limits, "_best_seconds", lambda work, device, rounds: next(took))
+    found = measure_hardware_limits(side=1000, megabytes=1)
     assert (found.fp32_gflops, found.bf16_gflops) == (1.0, pytest.approx(2 / 3))
 
 
 def test_a_process_of_its_own_answers(builtin_file: Path) -> None:
-    job = ImageJob(str(builtin_file), repeats=1, points=2, threads=1, image_size=96, picture=(60, 90))
-    found = subprocess_runner.ask(job)
+    job = ImageBenchmarkJob(
+        str(builtin_file), repeats=1, points_per_side=2, threads=1, image_size=96, sample_size=(60, 90)
+    )
+    found = subprocess_runner.run_in_subprocess(job)
     assert [case.name for case in found.cases if case.unit == "s"] == CASES
     assert found.cases[0].work is not None
 
 
 def test_what_the_process_refuses_is_said() -> None:
     with pytest.raises(ModelError, match="'sam7' is not a known model"):
-        subprocess_runner.ask(ImageJob("sam7"))
-    assert "sam7" in json.loads(subprocess_runner.answer('{"image": {"model": "sam7"}}'))["error"]
+        subprocess_runner.run_in_subprocess(ImageBenchmarkJob("sam7"))
+    assert "sam7" in json.loads(subprocess_runner.answer_request('{"image": {"model": "sam7"}}'))["error"]
 
 
 def test_a_process_that_dies_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess_runner.sys, "executable", "/bin/false")
     with pytest.raises(StateError, match="ended with 1"):
-        subprocess_runner.ask(SMALL)
+        subprocess_runner.run_in_subprocess(SMALL)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from masklet.benchmark.machine import Machine
-from masklet.benchmark.markdown_tables import amount, markdown, record_lines, record_table
-from masklet.benchmark.record import Case, Record, new_record
-from masklet.benchmark.roofline import Limits
+from masklet.benchmark.machine import MachineInfo
+from masklet.benchmark.markdown_tables import format_amount, markdown_table, record_notes, record_table
+from masklet.benchmark.record import BenchmarkCase, BenchmarkRecord, create_record
+from masklet.benchmark.roofline import HardwareLimits
 
-MACHINE = Machine("a processor", 2, 1, "cpu", "2.13", "3.11", "here")
-ENCODE = Case("encode", "fp32", "s", (0.1, 0.1, 0.1), floor=0.05, bound="bytes")
-PEER = Case("encode", "fp32", "s", (0.2,), program="sam2", ratio=0.5, lowest_iou=0.99987, logits_error=3.1e-6)
+MACHINE = MachineInfo("a processor", 2, 1, "cpu", "2.13", "3.11", "here")
+ENCODE = BenchmarkCase("encode", "fp32", "s", (0.1, 0.1, 0.1), lower_bound=0.05, limited_by="bytes")
+PEER = BenchmarkCase(
+    "encode", "fp32", "s", (0.2,), program="sam2", peer_ratio=0.5, min_iou=0.99987, max_logits_error=3.1e-6
+)
 
 
-def record(*cases: Case) -> Record:
-    return new_record("how", "builtin", {}, MACHINE, Limits(100.0, 200.0, 10.0), cases, "0.1.0")
+def record(*cases: BenchmarkCase) -> BenchmarkRecord:
+    return create_record("how", "builtin", {}, MACHINE, HardwareLimits(100.0, 200.0, 10.0), cases, "0.1.0")
 
 
 def cells(line: str) -> list[str]:
@@ -23,12 +25,12 @@ def cells(line: str) -> list[str]:
 
 
 def test_a_table_lines_up() -> None:
-    lines = markdown(("model", "a|b"), [("x", "1"), ("longer", "20000")], left=("model",))
+    lines = markdown_table(("model", "a|b"), [("x", "1"), ("longer", "20000")], left_aligned=("model",))
     assert lines == ["| model  |  a\\|b |", "| ------ | ----: |", "| x      |     1 |", "| longer | 20000 |"]
 
 
 def test_a_table_without_rows_has_its_titles() -> None:
-    assert markdown(("case", "median"), []) == ["| case | median |", "| ---- | -----: |"]
+    assert markdown_table(("case", "median"), []) == ["| case | median |", "| ---- | -----: |"]
 
 
 def test_masklet_alone_has_no_columns_of_peers() -> None:
@@ -50,11 +52,11 @@ def test_rows_of_peers_say_how_masklet_compares() -> None:
 def test_what_was_not_measured_has_a_note() -> None:
     without = record(ENCODE, replace(PEER, samples=(), note="no such verb"))
     assert cells(record_table(without)[-1])[3:9] == ["not here", "", "", "", "", ""]
-    assert "encode, sam2, fp32: no such verb" in record_lines(without)
+    assert "encode, sam2, fp32: no such verb" in record_notes(without)
 
 
 def test_sentences_name_machine_versions_and_limits() -> None:
-    first, second = record_lines(
+    first, second = record_notes(
         replace(record(ENCODE), versions={"sam2": "1.1.0"}, commit="abc", date="2026-11-23T12:00:00+00:00")
     )
     assert first.startswith("builtin; a processor, 2 cores, 1 thread(s), cpu, torch 2.13")
@@ -63,5 +65,5 @@ def test_sentences_name_machine_versions_and_limits() -> None:
 
 
 def test_amounts_have_their_units() -> None:
-    assert [amount(value, "s") for value in (None, 0.0391, 2.5)] == ["", "39.1 ms", "2.50 s"]
-    assert amount(485.0, "MB") == "485.0 MB"
+    assert [format_amount(value, "s") for value in (None, 0.0391, 2.5)] == ["", "39.1 ms", "2.50 s"]
+    assert format_amount(485.0, "MB") == "485.0 MB"

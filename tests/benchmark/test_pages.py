@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from masklet.benchmark.docs_tables import filled_page, new_page, places_of
-from masklet.benchmark.machine import Machine
-from masklet.benchmark.record import Case, Record, new_record, read_record
-from masklet.benchmark.roofline import Limits
-from masklet.cli.console import command_line, remember_words
+from masklet.benchmark.docs_tables import make_page, record_names, update_page
+from masklet.benchmark.machine import MachineInfo
+from masklet.benchmark.record import BenchmarkCase, BenchmarkRecord, create_record, read_record
+from masklet.benchmark.roofline import HardwareLimits
+from masklet.cli.console import command_line, set_command_args
 from masklet.cli.main import run
 from masklet.errors import InputError
 
 DOCS = Path(__file__).parents[2] / "docs"
-MACHINE = Machine("a processor", 2, 1, "cpu", "2.13", "3.11", "here")
+MACHINE = MachineInfo("a processor", 2, 1, "cpu", "2.13", "3.11", "here")
 PAGE = """# Speed
 
 By hand.
@@ -32,14 +32,14 @@ More by hand, and <!-- record: none --> in a sentence.
 """
 
 
-def record(seconds: float) -> Record:
-    case = Case("encode", "fp32", "s", (seconds,))
-    made = new_record("how", "builtin", {}, MACHINE, Limits(100.0, 200.0, 10.0), (case,), "0.1.0")
+def record(seconds: float) -> BenchmarkRecord:
+    case = BenchmarkCase("encode", "fp32", "s", (seconds,))
+    made = create_record("how", "builtin", {}, MACHINE, HardwareLimits(100.0, 200.0, 10.0), (case,), "0.1.0")
     return replace(made, command="masklet bench image --json one.json", date="2026-11-23T12:00:00+00:00")
 
 
 def test_records_go_into_their_places_and_words_stay() -> None:
-    page = filled_page(PAGE, {"one": record(2.5), "two": record(3.5)})
+    page = update_page(PAGE, {"one": record(2.5), "two": record(3.5)})
     first, second = page.split("More by hand, and <!-- record: none --> in a sentence.")
     assert first.startswith("# Speed\n\nBy hand.\n\n<!-- record: one -->\n\n| case ")
     assert "old" not in first
@@ -48,18 +48,18 @@ def test_records_go_into_their_places_and_words_stay() -> None:
     for word in ("`masklet bench image --json one.json`", "a processor", "masklet 0.1.0", "2026-11-23", "100 G"):
         assert word in first
     assert max(map(len, page.splitlines())) <= 120
-    assert filled_page(page, {"one": record(2.5), "two": record(3.5)}) == page
+    assert update_page(page, {"one": record(2.5), "two": record(3.5)}) == page
 
 
 def test_places_without_a_record_are_left() -> None:
-    page = filled_page(PAGE, {"two": record(3.5)})
+    page = update_page(PAGE, {"two": record(3.5)})
     assert "\nold\n" in page
-    assert places_of(page) == ["one", "two"]
+    assert record_names(page) == ["one", "two"]
 
 
 def test_a_record_without_a_place_is_refused() -> None:
     with pytest.raises(InputError, match="no place for three; allowed are one, two"):
-        filled_page(PAGE, {"three": record(1.0)})
+        update_page(PAGE, {"three": record(1.0)})
 
 
 def test_a_page_that_is_not_there_is_begun(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,16 +70,16 @@ def test_a_page_that_is_not_there_is_begun(tmp_path: Path, capsys: pytest.Captur
         run(["bench", "page", *(str(tmp_path / f"{name}.json") for name in "ab"), "--out", str(out)])
     assert left.value.code == 0
     assert "| a      | builtin | 1    | 2026-11-23  |" in capsys.readouterr().out
-    assert out.read_text() == filled_page(new_page(["a", "b"]), {"a": record(2.5), "b": record(3.5)})
+    assert out.read_text() == update_page(make_page(["a", "b"]), {"a": record(2.5), "b": record(3.5)})
 
 
 def test_the_page_of_this_repository_is_what_the_command_makes() -> None:
     page = (DOCS / "benchmarks.md").read_text(encoding="utf-8")
     records = {path.stem: read_record(path) for path in sorted((DOCS / "records").glob("*.json"))}
-    assert sorted(places_of(page)) == sorted(records) != []
-    assert filled_page(page, records) == page
+    assert sorted(record_names(page)) == sorted(records) != []
+    assert update_page(page, records) == page
 
 
 def test_commands_are_kept_without_the_folders_of_a_machine() -> None:
-    remember_words(["bench", "image", "--json", "/home/me/a b.json", "--peer-python", "sam2=/peer/bin/python", "x/y"])
+    set_command_args(["bench", "image", "--json", "/home/me/a b.json", "--peer-python", "sam2=/peer/bin/python", "x/y"])
     assert command_line() == "masklet bench image --json 'a b.json' --peer-python sam2=python x/y"

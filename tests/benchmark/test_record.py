@@ -10,53 +10,61 @@ from pathlib import Path
 
 import pytest
 
-from masklet.benchmark.machine import Machine, commit_of, peak_mb, processor_name, resident_mb, this_machine, timed
-from masklet.benchmark.markdown_tables import compare, differences
-from masklet.benchmark.record import Case, Record, new_record, read_record
-from masklet.benchmark.roofline import Limits, Work
+from masklet.benchmark.machine import (
+    MachineInfo,
+    describe_machine,
+    git_commit,
+    peak_mb,
+    processor_name,
+    resident_mb,
+    time_call,
+)
+from masklet.benchmark.markdown_tables import compare_records, setup_differences
+from masklet.benchmark.record import BenchmarkCase, BenchmarkRecord, create_record, read_record
+from masklet.benchmark.roofline import HardwareLimits, Work
 from masklet.errors import InputError
 
-MACHINE = Machine("a processor", 2, 1, "cpu", "2.13", "3.11", "here")
-ENCODE = Case("encode", "fp32", "s", (4.0, 1.0, 2.0, 3.0, 5.0), floor=1.5)
+MACHINE = MachineInfo("a processor", 2, 1, "cpu", "2.13", "3.11", "here")
+ENCODE = BenchmarkCase("encode", "fp32", "s", (4.0, 1.0, 2.0, 3.0, 5.0), lower_bound=1.5)
 
 
-def record(*cases: Case) -> Record:
-    return new_record("how", "builtin", {"repeats": 5}, MACHINE, Limits(100.0, 200.0, 10.0), cases, "0.1.0")
+def record(*cases: BenchmarkCase) -> BenchmarkRecord:
+    return create_record("how", "builtin", {"repeats": 5}, MACHINE, HardwareLimits(100.0, 200.0, 10.0), cases, "0.1.0")
 
 
 def test_figures_of_a_case() -> None:
-    assert (ENCODE.median, ENCODE.lowest, ENCODE.spread, ENCODE.share) == (3, 1, 2, 0.5)
-    alone = Case("peak memory", "fp32", "MB", (7.0,))
-    assert (alone.median, alone.spread, alone.share) == (7, None, None)
-    nothing = Case("encode", "fp32, compiled", "s", note="not here: no compiler")
-    assert (nothing.median, nothing.lowest, nothing.spread) == (None, None, None)
+    assert (ENCODE.median, ENCODE.minimum, ENCODE.iqr, ENCODE.fraction_of_limit) == (3, 1, 2, 0.5)
+    alone = BenchmarkCase("peak memory", "fp32", "MB", (7.0,))
+    assert (alone.median, alone.iqr, alone.fraction_of_limit) == (7, None, None)
+    nothing = BenchmarkCase("encode", "fp32, compiled", "s", note="not here: no compiler")
+    assert (nothing.median, nothing.minimum, nothing.iqr) == (None, None, None)
 
 
 def test_the_floor_is_the_longer_of_what_operations_and_bytes_take() -> None:
-    limits, work = Limits(100.0, 200.0, 10.0), Work(operations=50 * 10**9, values=10**9, bytes=10**9)
-    assert limits.floor(work, "fp32") == (0.5, "operations")  # 5 GB take as long, and of two alike this is named
-    assert limits.floor(work, "bf16") == (0.3, "bytes")
-    assert Limits(100.0, 50.0, 10.0).floor(replace(work, values=0), "bf16") == (0.5, "operations")
+    limits, work = HardwareLimits(100.0, 200.0, 10.0), Work(flops=50 * 10**9, elements=10**9, bytes=10**9)
+    assert limits.lower_bound(work, "fp32") == (0.5, "operations")  # 5 GB take as long, and of two alike this is named
+    assert limits.lower_bound(work, "bf16") == (0.3, "bytes")
+    assert HardwareLimits(100.0, 50.0, 10.0).lower_bound(replace(work, values=0), "bf16") == (0.5, "operations")
 
 
 def test_a_case_has_the_floor_of_its_own_precision() -> None:
-    limits, work = Limits(100.0, 200.0, 1e9), Work(10**9, 0, 0)
+    limits, work = HardwareLimits(100.0, 200.0, 1e9), Work(10**9, 0, 0)
     floors = {
-        setting: replace(ENCODE, setting=setting, work=work).with_floor(limits).floor
+        setting: replace(ENCODE, setting=setting, work=work).with_lower_bound(limits).lower_bound
         for setting in ("fp32", "bf16, compiled", "8 objects, fp16")
     }
     assert floors == {"fp32": 0.01, "bf16, compiled": 0.005, "8 objects, fp16": 0.005}
-    assert ENCODE.with_floor(limits) == ENCODE
-    nothing = Case("encode", "fp32", "s", note="not here", work=work)
-    assert nothing.with_floor(limits).floor is None
+    assert ENCODE.with_lower_bound(limits) == ENCODE
+    nothing = BenchmarkCase("encode", "fp32", "s", note="not here", work=work)
+    assert nothing.with_lower_bound(limits).lower_bound is None
 
 
 def test_the_best_of_two_readings() -> None:
-    assert Limits(1.0, 5.0, 3.0).best(Limits(2.0, 4.0, 3.0)) == Limits(2.0, 5.0, 3.0)
+    assert HardwareLimits(1.0, 5.0, 3.0).maximum(HardwareLimits(2.0, 4.0, 3.0)) == HardwareLimits(2.0, 5.0, 3.0)
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
-    whole = record(ENCODE, Case("encode", "bf16", "s", note="not here: no"))
+    whole = record(ENCODE, BenchmarkCase("encode", "bf16", "s", note="not here: no"))
     path = tmp_path / "a.json"
     path.write_text(whole.to_json())
     assert read_record(path) == whole
@@ -69,8 +77,10 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_rows_of_peers_are_read_as_they_were_written(tmp_path: Path) -> None:
-    peer = Case("encode", "fp32", "s", (2.0,), program="sam2", ratio=0.5, lowest_iou=0.999, logits_error=3e-6)
-    peer = replace(peer, work=Work(3, 2, 1)).with_floor(Limits(1.0, 1.0, 1.0))
+    peer = BenchmarkCase(
+        "encode", "fp32", "s", (2.0,), program="sam2", peer_ratio=0.5, min_iou=0.999, max_logits_error=3e-6
+    )
+    peer = replace(peer, work=Work(3, 2, 1)).with_lower_bound(HardwareLimits(1.0, 1.0, 1.0))
     whole = replace(record(ENCODE, peer), versions={"sam2": "1.1.0"}, command="masklet bench image")
     path = tmp_path / "a.json"
     path.write_text(whole.to_json())
@@ -111,15 +121,15 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
 def test_ratios_and_what_is_marked() -> None:
     near = replace(ENCODE, samples=tuple(value + 1.5 for value in ENCODE.samples))
     far = replace(ENCODE, samples=tuple(value + 3.0 for value in ENCODE.samples))
-    (one,), (other,) = compare(record(ENCODE), record(near)), compare(record(ENCODE), record(far))
-    assert (one.ratio, one.differs) == (1.5, False)
-    assert (other.ratio, other.differs) == (2.0, True)
-    assert compare(record(far), record(ENCODE))[0].differs
+    (one,), (other,) = compare_records(record(ENCODE), record(near)), compare_records(record(ENCODE), record(far))
+    assert (one.ratio, one.is_significant) == (1.5, False)
+    assert (other.ratio, other.is_significant) == (2.0, True)
+    assert compare_records(record(far), record(ENCODE))[0].is_significant
 
 
 def test_programs_are_compared_with_themselves() -> None:
     peer = replace(ENCODE, program="sam2", samples=(6.0,), ratio=0.5)
-    pairs = compare(record(ENCODE, peer), record(peer, ENCODE))
+    pairs = compare_records(record(ENCODE, peer), record(peer, ENCODE))
     assert [(pair.before.program, pair.after.program, pair.ratio) for pair in pairs] == [
         ("masklet", "masklet", 1),
         ("sam2", "sam2", 1),
@@ -127,34 +137,34 @@ def test_programs_are_compared_with_themselves() -> None:
 
 
 def test_single_samples_are_never_marked() -> None:
-    memory = Case("peak memory", "fp32", "MB", (100.0,))
-    (pair,) = compare(record(memory), record(replace(memory, samples=(900.0,))))
-    assert (pair.ratio, pair.differs) == (9.0, False)
+    memory = BenchmarkCase("peak memory", "fp32", "MB", (100.0,))
+    (pair,) = compare_records(record(memory), record(replace(memory, samples=(900.0,))))
+    assert (pair.ratio, pair.is_significant) == (9.0, False)
 
 
 def test_only_what_both_have_is_compared() -> None:
     other = replace(ENCODE, setting="bf16")
-    assert [pair.before for pair in compare(record(ENCODE, other), record(other))] == [other]
+    assert [pair.before for pair in compare_records(record(ENCODE, other), record(other))] == [other]
     for unlike in (other, replace(ENCODE, samples=()), replace(ENCODE, unit="MB")):
         with pytest.raises(InputError, match="no case in common"):
-            compare(record(ENCODE), record(unlike))
+            compare_records(record(ENCODE), record(unlike))
 
 
 def test_other_machines_and_options_are_said() -> None:
     ours = record(ENCODE)
     theirs = replace(ours, machine=replace(MACHINE, threads=4), options={"repeats": 3})
-    assert differences(ours, ours) == []
-    assert differences(ours, theirs) == ["threads: 1 and 4", "repeats: 5 and 3"]
+    assert setup_differences(ours, ours) == []
+    assert setup_differences(ours, theirs) == ["threads: 1 and 4", "repeats: 5 and 3"]
     first, second = (replace(ours, versions={"sam2": version}) for version in ("1.0", "1.1"))
-    assert differences(first, second) == ["sam2: 1.0 and 1.1"]
+    assert setup_differences(first, second) == ["sam2: 1.0 and 1.1"]
 
 
 def test_a_call_takes_as_long_as_it_takes() -> None:
-    assert timed(lambda: time.sleep(0.02)) >= 0.02
+    assert time_call(lambda: time.sleep(0.02)) >= 0.02
 
 
 def test_this_machine_is_named() -> None:
-    machine = this_machine()
+    machine = describe_machine()
     assert machine.processor == processor_name() != ""
     assert machine.cores >= 1
     assert machine.device == "cpu"
@@ -170,11 +180,11 @@ def test_a_commit_is_that_of_the_checkout_that_keeps_the_folder(tmp_path: Path) 
 
     git("init")
     (tmp_path / "__init__.py").write_text("")
-    assert commit_of(tmp_path) is None  # in a checkout, but not of it
+    assert git_commit(tmp_path) is None  # in a checkout, but not of it
     git("add", "__init__.py")
     git("commit", "-m", "first")
-    clean = commit_of(tmp_path)
+    clean = git_commit(tmp_path)
     assert clean is not None
     assert len(clean) == 40
     (tmp_path / "__init__.py").write_text("1\n")
-    assert commit_of(tmp_path) == f"{clean}-dirty"
+    assert git_commit(tmp_path) == f"{clean}-dirty"

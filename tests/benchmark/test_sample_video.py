@@ -1,4 +1,4 @@
-"""The made film: every object is a disc where the click is."""
+"""The made video: every object is a disc where the click is."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from masklet.benchmark.sample_video import made_film, places
+from masklet.benchmark.sample_video import object_centers, sample_video
 
 
 @pytest.mark.parametrize("objects", [1, 2, 5, 64])
 def test_every_object_is_a_disc_where_the_click_is(objects: int) -> None:
     size = (240, 320)
-    first, second = islice(made_film(size, objects), 2)
-    assert (first == next(made_film(size, objects))).all()
+    first, second = islice(sample_video(size, objects), 2)
+    assert (first == next(sample_video(size, objects))).all()
     assert (first != second).any()
-    middles = [(round(x), round(y)) for x, y in places(size, objects, 0)]
+    middles = [(round(x), round(y)) for x, y in object_centers(size, objects, 0)]
     assert len(set(middles)) == objects
     for x, y in middles:
         disc = first[y - 2 : y + 3, x - 2 : x + 3].reshape(-1, 3)

@@ -25,7 +25,7 @@ def test_the_first_round_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None
         asked.append(words)
         return float(len(asked))
 
-    monkeypatch.setattr(startup, "_seconds", seconds)
+    monkeypatch.setattr(startup, "_time_process", seconds)
     cases = measure_startup("builtin", "cpu", 2, (60, 90))
     assert [case.samples for case in cases] == [(2, 3), (5, 6), (8, 9)]
     assert asked[-1][:3] == ["-m", "masklet", "segment"]

@@ -1,4 +1,4 @@
-"""Frames of a made film, seconds of those behind the first seven, memory at the lengths that are asked for."""
+"""Frames of a made video, seconds of those behind the first seven, memory at the lengths that are asked for."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 
 from masklet import SAM
 from masklet.benchmark import machine, subprocess_runner, video
-from masklet.benchmark.record import Case
-from masklet.benchmark.video import RISE, WARM, VideoJob, measure_video
+from masklet.benchmark.record import BenchmarkCase
+from masklet.benchmark.video import MEMORY_RISE_CASE, WARMUP_FRAMES, VideoBenchmarkJob, measure_video
 from masklet.errors import InputError, ModelError
 
-SMALL = VideoJob("small", objects=3, frames=2, picture=(48, 64))
+SMALL = VideoBenchmarkJob("small", objects=3, frames=2, frame_size=(48, 64))
 
 
 @pytest.fixture
@@ -36,8 +36,8 @@ def test_frames_behind_the_first_seven_are_counted(steps: list[float]) -> None:
     assert [(case.name, case.setting) for case in found] == [("a frame", "3 objects, fp32")]
     assert len(found[0].samples) == 2
     assert found[0].work is not None
-    assert found[0].work.operations > 0
-    assert len(steps) >= 2 * (WARM + 2)
+    assert found[0].work.flops > 0
+    assert len(steps) >= 2 * (WARMUP_FRAMES + 2)
 
 
 @pytest.mark.usefixtures("steps")
@@ -51,7 +51,7 @@ def test_the_parts_of_a_frame_and_what_they_leave(monkeypatch: pytest.MonkeyPatc
     assert wholes == pytest.approx(cases["a frame"].samples)
 
 
-def lengths_of(monkeypatch: pytest.MonkeyPatch, readings: list[float], **how: object) -> tuple[Case, ...]:
+def lengths_of(monkeypatch: pytest.MonkeyPatch, readings: list[float], **how: object) -> tuple[BenchmarkCase, ...]:
     given = iter(readings)
     monkeypatch.setattr(video, "resident_mb", lambda: next(given))
     return measure_video(replace(SMALL, **how)).cases
@@ -64,7 +64,7 @@ def test_memory_is_read_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -
         ("resident memory at frame 2", "2 objects, fp32", (100.0,)),
         ("resident memory at frame 8", "2 objects, fp32", (101.0,)),
         ("resident memory at frame 10", "2 objects, fp32", (99.0,)),
-        (RISE, "2 objects, fp32", ()),
+        (MEMORY_RISE_CASE, "2 objects, fp32", ()),
     ]
     frames = {case.name: len(case.samples) for case in found if case.unit == "s"}
     assert frames == {"a frame up to frame 8": 1, "a frame up to frame 10": 3}  # the first seven do not count
@@ -75,7 +75,7 @@ def test_memory_is_read_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -
 def test_memory_is_flat_below_the_bound(monkeypatch: pytest.MonkeyPatch, last: float, word: str) -> None:
     """What it rises before `settle` does not count, what it falls later does not help."""
     case = lengths_of(monkeypatch, [50.0, 100.0, last, 90.0], lengths=(1, 2, 3, 4), settle=2, bound=8)[-1]
-    assert (case.name, case.samples) == (RISE, (last - 100.0,))
+    assert (case.name, case.samples) == (MEMORY_RISE_CASE, (last - 100.0,))
     assert case.note is not None
     assert case.note.startswith(word)
 
@@ -87,8 +87,8 @@ def test_what_one_reading_cannot_tell_is_not_told(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_session_sees_what_a_live_view_sees(monkeypatch: pytest.MonkeyPatch, tracker: SAM) -> None:
-    """And lets go of its film, which is made on a thread beside."""
-    views = [video.THROUGH[way](tracker, replace(SMALL, through=way)) for way in ("live", "session")]
+    """And lets go of its video, which is made on a thread beside."""
+    views = [video.APIS[way](tracker, replace(SMALL, through=way)) for way in ("live", "session")]
     for live, session in islice(zip(*views, strict=True), 4):
         assert live.results.ids.tolist() == [1, 2, 3]
         assert (live.results.masks.data == session.results.masks.data).all()
@@ -102,7 +102,7 @@ def test_a_session_sees_what_a_live_view_sees(monkeypatch: pytest.MonkeyPatch, t
 @pytest.mark.usefixtures("steps")
 def test_where_memory_is_not_known_the_row_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video, "resident_mb", lambda: None)
-    case, rise = measure_video(VideoJob("small", lengths=(1,), picture=(48, 64))).cases
+    case, rise = measure_video(VideoBenchmarkJob("small", memory_at=(1,), frame_size=(48, 64))).cases
     assert rise.samples == ()
     assert case.samples == ()
     assert case.note is not None
@@ -110,16 +110,16 @@ def test_where_memory_is_not_known_the_row_says_so(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_process_of_its_own_answers(tracking_file: Path) -> None:
-    job = VideoJob(str(tracking_file), frames=1, image_size=96, threads=1, picture=(48, 64))
-    told: list[Case] = []
-    found = subprocess_runner.ask(job, told.append)
+    job = VideoBenchmarkJob(str(tracking_file), frames=1, image_size=96, threads=1, frame_size=(48, 64))
+    told: list[BenchmarkCase] = []
+    found = subprocess_runner.run_in_subprocess(job, told.append)
     assert found.cases[0].name == "a frame"
     assert told == list(found.cases)
     with pytest.raises(ModelError, match="sam7"):
-        subprocess_runner.ask(VideoJob("sam7"))
+        subprocess_runner.run_in_subprocess(VideoBenchmarkJob("sam7"))
 
 
 def test_what_cannot_be_followed_is_refused() -> None:
     for wrong in ({"objects": 0}, {"objects": 65}, {"frames": 0}):
         with pytest.raises(InputError, match="must be 1 to 64"):
-            VideoJob("builtin", **wrong)
+            VideoBenchmarkJob("builtin", **wrong)

@@ -10,7 +10,7 @@ import torch
 
 from helpers.networks import small_network
 from masklet.benchmark import weights
-from masklet.benchmark.weights import filled, weights_for
+from masklet.benchmark.weights import resolve_weights, synthetic_weights
 from masklet.errors import InputError, UnknownModelError
 
 SHAPES = {
@@ -33,22 +33,22 @@ def test_they_are_those_of_the_reference_numbers(salt: str) -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     expected = module.fill_state_dict(SHAPES, salt)
-    for name, tensor in filled(SHAPES, salt).items():
+    for name, tensor in synthetic_weights(SHAPES, salt).items():
         assert tensor.dtype == torch.float32, name
         assert torch.equal(tensor, expected[name].float()), name
-    assert not filled({"x.num_batches_tracked": ()})["x.num_batches_tracked"].any()
+    assert not synthetic_weights({"x.num_batches_tracked": ()})["x.num_batches_tracked"].any()
 
 
 def test_other_salt_other_weights() -> None:
-    assert not torch.equal(filled(SHAPES)["a.bias"], filled(SHAPES, "c")["a.bias"])
+    assert not torch.equal(synthetic_weights(SHAPES)["a.bias"], synthetic_weights(SHAPES, "c")["a.bias"])
 
 
 def test_a_file_is_made_in_the_published_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = small_network()
     monkeypatch.setattr(weights, "is_downloaded", lambda card: False)
     monkeypatch.setattr(weights, "CONFIGS", {"sam2.1_hiera_tiny": small.config})
-    found = weights_for("sam2.1_t.pt", tmp_path)
-    assert (found.model, found.made, found.told) == ("sam2.1_hiera_tiny", True, "made from names")
+    found = resolve_weights("sam2.1_t.pt", tmp_path)
+    assert (found.model, found.synthetic, found.source_label) == ("sam2.1_hiera_tiny", True, "made from names")
     kept = torch.load(found.path, weights_only=True)["model"]
     assert {name: t.shape for name, t in kept.items()} == {name: t.shape for name, t in small.state_dict().items()}
 
@@ -57,17 +57,17 @@ def test_published_weights_are_taken_where_they_are_here(tmp_path: Path, monkeyp
     here = tmp_path / "here.pt"
     monkeypatch.setattr(weights, "is_downloaded", lambda card: True)
     monkeypatch.setattr(weights, "locate", lambda card: here)
-    found = weights_for("sam2.1_t.pt", tmp_path)
-    assert (found.path, found.told) == (here, "published")
+    found = resolve_weights("sam2.1_t.pt", tmp_path)
+    assert (found.path, found.source_label) == (here, "published")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("model", ["builtin", "mobile_sam.pt", "yolov8n-seg.pt"])
 def test_models_that_others_do_not_have_are_refused(model: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="with peers choose from sam2_hiera_tiny, sam2_hiera_small"):
-        weights_for(model, tmp_path)
+        resolve_weights(model, tmp_path)
 
 
 def test_an_unknown_model_is_said(tmp_path: Path) -> None:
     with pytest.raises(UnknownModelError):
-        weights_for("sam7", tmp_path)
+        resolve_weights("sam7", tmp_path)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from masklet.checkpoints import pickle_reader
-from masklet.checkpoints.pickle_reader import Name, Record, follow
+from masklet.checkpoints.pickle_reader import GlobalName, InertObject, read_pickle
 
 
 class Thing:
@@ -66,13 +66,13 @@ PLAIN: list[Any] = [
 def test_plain_values_come_back(value: Any, protocol: int) -> None:
     if protocol < 3 and isinstance(value, bytes):
         pytest.skip("older protocols write bytes as a call")
-    assert follow(pickle.dumps(value, protocol)) == value
+    assert read_pickle(pickle.dumps(value, protocol)) == value
 
 
 def test_shared_and_circular_lists_stay_so() -> None:
     row: list[Any] = [1]
     row.append(row)
-    found = follow(pickle.dumps([row, row], 2))
+    found = read_pickle(pickle.dumps([row, row], 2))
     assert isinstance(found, list)
     assert found[0] is found[1]
     assert found[0][1] is found[0]
@@ -80,34 +80,34 @@ def test_shared_and_circular_lists_stay_so() -> None:
 
 @pytest.mark.parametrize("protocol", [2, 4])
 def test_objects_are_records_of_what_they_were_to_be(protocol: int) -> None:
-    found = follow(pickle.dumps(Thing(a=1, b=Thing(c=[2])), protocol))
-    assert isinstance(found, Record)
+    found = read_pickle(pickle.dumps(Thing(a=1, b=Thing(c=[2])), protocol))
+    assert isinstance(found, InertObject)
     assert found.path.endswith(".Thing")
     assert found.state["a"] == 1
     assert found.state["b"].state == {"c": [2]}
 
 
 def test_kinds_of_dictionaries_and_sets_keep_their_entries() -> None:
-    table = follow(pickle.dumps(Table(x=1), 2))
-    assert isinstance(table, Record)
+    table = read_pickle(pickle.dumps(Table(x=1), 2))
+    assert isinstance(table, InertObject)
     assert table.entries == {"x": 1}
-    held = follow(pickle.dumps({1, 2}, 4))
-    assert isinstance(held, Record)
-    assert sorted(held.parts) == [1, 2]
-    assert follow(pickle.dumps(collections.OrderedDict(a=1, b=2), 2)) == {"a": 1, "b": 2}
+    held = read_pickle(pickle.dumps({1, 2}, 4))
+    assert isinstance(held, InertObject)
+    assert sorted(held.elements) == [1, 2]
+    assert read_pickle(pickle.dumps(collections.OrderedDict(a=1, b=2), 2)) == {"a": 1, "b": 2}
 
 
 def test_state_of_slots() -> None:
     slotted = Slotted()
     slotted.a = 5  # type: ignore[attr-defined]
-    found = follow(pickle.dumps(slotted, 2))
-    assert isinstance(found, Record)
+    found = read_pickle(pickle.dumps(slotted, 2))
+    assert isinstance(found, InertObject)
     assert found.state == {"a": 5}
 
 
 def test_functions_are_only_names() -> None:
-    assert follow(pickle.dumps(os.system, 2)) == Name(f"{os.system.__module__}.system")
-    assert follow(pickle.dumps(eval, 4)) == Name("builtins.eval")
+    assert read_pickle(pickle.dumps(os.system, 2)) == GlobalName(f"{os.system.__module__}.system")
+    assert read_pickle(pickle.dumps(eval, 4)) == GlobalName("builtins.eval")
 
 
 @pytest.mark.parametrize("protocol", [2, 4])
@@ -115,7 +115,7 @@ def test_nothing_is_called(tmp_path: Path, protocol: int) -> None:
     proof = tmp_path / "proof"
     hostile = [Calls(os.mkdir, str(proof)), Calls(eval, f"__import__('os').mkdir({str(proof)!r})")]
     data = pickle.dumps({"x": hostile}, protocol)
-    found = follow(data)
+    found = read_pickle(data)
     assert isinstance(found, dict)
     assert [one.path.rpartition(".")[2] for one in found["x"]] == ["mkdir", "eval"]
     assert found["x"][0].arguments == (str(proof),)
@@ -127,17 +127,17 @@ def test_nothing_is_called(tmp_path: Path, protocol: int) -> None:
 
 def test_admitted_names_cannot_be_tampered_with() -> None:
     """State handed to a name, or to a container, goes nowhere."""
-    before = dict(vars(pickle_reader._tensor))
+    before = dict(vars(pickle_reader._rebuild_tensor))
     data = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}U\x01aK\x01sb."
-    assert follow(data) == Name("torch._utils._rebuild_tensor_v2")
-    assert vars(pickle_reader._tensor) == before
-    assert follow(b"\x80\x02ccollections\nOrderedDict\n)R}U\x01aK\x01sb.") == {}
+    assert read_pickle(data) == GlobalName("torch._utils._rebuild_tensor_v2")
+    assert vars(pickle_reader._rebuild_tensor) == before
+    assert read_pickle(b"\x80\x02ccollections\nOrderedDict\n)R}U\x01aK\x01sb.") == {}
 
 
 def test_calling_what_was_made_is_a_record() -> None:
     made = pickle.dumps(Calls(os.getcwd), 2)[2:-1]
-    found = follow(b"\x80\x02" + made + b"(K\x01tR.")
-    assert isinstance(found, Record)
+    found = read_pickle(b"\x80\x02" + made + b"(K\x01tR.")
+    assert isinstance(found, InertObject)
     assert found.path == "?"
 
 
@@ -164,7 +164,7 @@ DAMAGED = {
 @pytest.mark.parametrize("case", DAMAGED)
 def test_damaged_pickles_fail(case: str) -> None:
     with pytest.raises((ValueError, IndexError, KeyError, TypeError)):
-        follow(DAMAGED[case])
+        read_pickle(DAMAGED[case])
 
 
 def bytearray_of(count: int) -> bytes:
@@ -209,7 +209,7 @@ def test_bombs_are_quiet(case: str) -> None:
     tracemalloc.start()
     started = time.process_time()
     try:
-        follow(data)
+        read_pickle(data)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -220,14 +220,14 @@ def test_bombs_are_quiet(case: str) -> None:
 def test_endless_pickles_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pickle_reader, "MAX_STEPS", 1000)
     with pytest.raises(ValueError, match="more than 1000 steps"):
-        follow(b"\x80\x02" + b"K\x010" * 1000 + b"N.")
+        read_pickle(b"\x80\x02" + b"K\x010" * 1000 + b"N.")
 
 
 def test_keys_that_take_long_each_time_are_left_out() -> None:
-    assert follow(pickle.dumps({1 << 200: "a", "x" * 5000: "b", 3: "c"}, 2)) == {3: "c"}
+    assert read_pickle(pickle.dumps({1 << 200: "a", "x" * 5000: "b", 3: "c"}, 2)) == {3: "c"}
 
 
 def test_admitted_calls_with_many_arguments_are_refused() -> None:
     tensor = b"ctorch._utils\n_rebuild_tensor_v2\n"
     with pytest.raises(ValueError, match="100 arguments"):
-        follow(b"\x80\x02" + tensor + b"(" + b"K\x01" * 100 + b"tR.")
+        read_pickle(b"\x80\x02" + tensor + b"(" + b"K\x01" * 100 + b"tR.")

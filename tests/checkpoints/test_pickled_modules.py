@@ -35,7 +35,7 @@ def test_a_network_saved_whole_opens_without_its_classes(tmp_path: Path) -> None
         assert torch.equal(tensor, wanted), name
     assert saved.names == NAMES
     assert saved.image_size == 320
-    assert saved.facts == {"version": "8.0.0", "license": "AGPL-3.0"}
+    assert saved.metadata == {"version": "8.0.0", "license": "AGPL-3.0"}
 
 
 def test_ordinary_reading_says_who_opens_it(tmp_path: Path) -> None:

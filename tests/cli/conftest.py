@@ -1,4 +1,4 @@
-"""A command line as a function, and a folder with pictures to run it in."""
+"""A command line as a function, and a folder with images to run it in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.cli_videos import write_film
+from helpers.cli_videos import write_video
 from masklet.cli import track_job, track_resume
 from masklet.cli.main import run
 
@@ -45,10 +45,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MASKLET_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("MASKLET_OFFLINE", "1")
     rows, columns = np.mgrid[:48, :64]
-    picture = np.stack([rows * 5, columns * 3, rows + columns], axis=2).astype(np.uint8)
-    picture[10:30, 20:50] = (220, 40, 40)
-    Image.fromarray(picture).save("a.png")
-    Image.fromarray(picture[:40, :40]).save("b.png")
+    image = np.stack([rows * 5, columns * 3, rows + columns], axis=2).astype(np.uint8)
+    image[10:30, 20:50] = (220, 40, 40)
+    Image.fromarray(image).save("a.png")
+    Image.fromarray(image[:40, :40]).save("b.png")
     rough = np.zeros((48, 64), np.uint8)
     rough[12:28, 22:48] = 255
     Image.fromarray(rough).save("rough.png")
@@ -56,9 +56,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def film(folder: Path, small_film: np.ndarray) -> Path:
-    """film.mp4 in the current folder: ten frames of 96 x 64."""
-    write_film(folder / "film.mp4", small_film)
+def video(folder: Path, small_video: np.ndarray) -> Path:
+    """video.mp4 in the current folder: ten frames of 96 x 64."""
+    write_video(folder / "film.mp4", small_video)
     return Path("film.mp4")
 
 
@@ -66,5 +66,5 @@ def film(folder: Path, small_film: np.ndarray) -> Path:
 def small(monkeypatch: pytest.MonkeyPatch, tracker: Any) -> None:
     """The command gets the small tracker, whatever model is asked for, and saves its state every second frame."""
     monkeypatch.setattr(track_job, "open_model", lambda *_: tracker)
-    monkeypatch.setattr(track_resume, "EVERY_FRAMES", 2)
-    monkeypatch.setattr(track_resume, "SHARE", 0)
+    monkeypatch.setattr(track_resume, "SAVE_EVERY_FRAMES", 2)
+    monkeypatch.setattr(track_resume, "SAVE_INTERVAL_FACTOR", 0)

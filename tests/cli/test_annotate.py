@@ -16,14 +16,16 @@ from helpers.annotate_data import Blobs, make_photos
 @pytest.fixture
 def blobs(monkeypatch: pytest.MonkeyPatch) -> Blobs:
     """Whatever detector is named, blobs are found; made anew for each run."""
-    from masklet.detect.adapters import ChosenFrom
+    from masklet.detect.adapters import FilteredDetector
 
     detector = Blobs()
-    monkeypatch.setattr(masklet.detect, "open_detector", lambda what, options, device="": ChosenFrom(detector, options))
+    monkeypatch.setattr(
+        masklet.detect, "open_detector", lambda what, options, device="": FilteredDetector(detector, options)
+    )
     return detector
 
 
-def test_a_folder_is_labelled_and_summed_up(masklet: Callable[..., Any], folder: Path, blobs: Blobs) -> None:
+def test_a_folder_is_labeled_and_summed_up(masklet: Callable[..., Any], folder: Path, blobs: Blobs) -> None:
     make_photos(folder / "photos")
     (folder / "photos/broken.jpg").unlink()
     done = masklet(
@@ -31,7 +33,7 @@ def test_a_folder_is_labelled_and_summed_up(masklet: Callable[..., Any], folder:
         *("--format", "yolo,coco", "--format", "yolo", "--split", "0.5", "--out", "out", "--review", "1"),
     )
     assert (done.code, done.err) == (0, "")
-    assert "7 picture(s), 9 object(s), 1 picture(s) without any" in done.out
+    assert "7 image(s), 9 object(s), 1 image(s) without any" in done.out
     assert "-> out/yolo/data.yaml" in done.out
     assert json.loads((folder / "out/summary.json").read_text())["by_class"] == {"red": 6, "green": 3}
     again = masklet(
@@ -41,14 +43,14 @@ def test_a_folder_is_labelled_and_summed_up(masklet: Callable[..., Any], folder:
     assert (again.code, again.out, blobs.seen) == (0, "", 7)
 
 
-def test_a_broken_picture_is_named_and_the_code_is_two(masklet: Callable[..., Any], folder: Path, blobs: Blobs) -> None:
+def test_a_broken_image_is_named_and_the_code_is_two(masklet: Callable[..., Any], folder: Path, blobs: Blobs) -> None:
     make_photos(folder / "photos")
     done = masklet("annotate", "photos", "--detector-masks")
     assert done.code == 2
-    assert "7 picture(s)" in done.out
+    assert "7 image(s)" in done.out
     first, last = done.err.splitlines()
     assert "photos/broken.jpg" in first
-    assert last == "masklet: 1 picture(s) or film(s) could not be annotated"
+    assert last == "masklet: 1 image(s) or video(s) could not be annotated"
     assert (folder / "photos_auto_annotate_labels/p0.txt").exists()
 
 
@@ -60,14 +62,14 @@ def test_ctrl_c_says_that_nothing_is_lost_and_it_goes_on(
     done = masklet("annotate", "photos", "--detector-masks", "--batch", 1)
     assert done.code == 130
     assert "stopped after 3 of 8; nothing is lost: the same command goes on from there" in done.err
-    assert "7 picture(s)" in masklet("annotate", "photos", "--detector-masks", "--batch", 1).out
+    assert "7 image(s)" in masklet("annotate", "photos", "--detector-masks", "--batch", 1).out
     assert blobs.seen == 8  # one of seven was interrupted
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["nowhere"], "no such picture, film or folder"),
+        (["nowhere"], "no such image, video or folder"),
         (["photos", "--classes", "blue"], "class 'blue' is unknown"),
         (["photos", "--split", "2"], "split 2.0 must be between 0 and 1"),
         (["photos", "--format", "coca"], "no format 'coca'"),

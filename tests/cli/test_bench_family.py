@@ -27,7 +27,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     def network(card: Any) -> Any:
         return YOLOv8(TINY_SEG) if card.family in ("yolo", "fastsam") else small_network()
 
-    monkeypatch.setattr(model_family, "_network", network)
+    monkeypatch.setattr(model_family, "_build_network", network)
     monkeypatch.setattr(model_family, "is_downloaded", lambda card: False)
 
 
@@ -53,7 +53,7 @@ def test_a_table_with_prompted_and_everything_apart(masklet: Masklet, folder: Pa
     assert (segmenter[7], segmenter[8]) == ("", "random")
     assert detector[4:7] == ["", "", ""]
     assert detector[7].endswith("ms")
-    assert "picture of 1280 x 720, median of 1, wall time" in outcome.out
+    assert "image of 1280 x 720, median of 1, wall time" in outcome.out
     assert "sam2.1_hiera_tiny: the parameters are not those that were published" in outcome.err
     told = json.loads(Path("family.json").read_text())
     assert [row["name"] for row in told["models"]] == ["sam2.1_hiera_tiny", "yolov8n-seg"]
@@ -69,17 +69,17 @@ def test_a_table_with_prompted_and_everything_apart(masklet: Masklet, folder: Pa
     assert table in outcome.out
 
 
-def test_a_picture_of_ones_own(masklet: Masklet, folder: Path) -> None:
+def test_a_image_of_ones_own(masklet: Masklet, folder: Path) -> None:
     from PIL import Image
 
     Image.new("RGB", (50, 30)).save("small.png")
     outcome = masklet("bench", "family", "--models", "FastSAM-s", "--picture", "small.png", "--processor-time")
     assert outcome.code == 0
-    assert "picture of 50 x 30, median of 3, processor time" in outcome.out
+    assert "image of 50 x 30, median of 3, processor time" in outcome.out
 
 
 def test_what_is_estimated_has_a_sign(masklet: Masklet, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_family, "_grid_s", lambda predictor, options, how, side: 2.0 + 0.01 * side**2)
+    monkeypatch.setattr(model_family, "_time_grid", lambda predictor, options, how, side: 2.0 + 0.01 * side**2)
     outcome = masklet("bench", "family", "--models", "builtin", "--limit", 5, "--repeats", 1)
     assert re.search(r"~1[2-4]\.\d s", outcome.out)  # 12.24 and encoding
 

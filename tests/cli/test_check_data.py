@@ -10,7 +10,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from helpers.dataset_files import coco, label_map, labelled_film, stills, text
+from helpers.dataset_files import coco, label_map, labeled_video, stills, text
 from masklet.cli import check_data
 from masklet.errors import SourceError
 
@@ -38,7 +38,7 @@ def test_a_sound_set_is_told_in_a_table(tmp_path: Path) -> None:
         "objects": "6",
         "objects a frame": "2 to 2, median 2",
         "size": "60 x 40 to 60 x 40, median 60 x 40",
-        "a typical object": "12 % of its picture",
+        "a typical object": "12 % of its image",
         "broken files": "0",
     }
 
@@ -62,8 +62,8 @@ def test_every_broken_file_has_its_line_and_the_exit_code_is_1(tmp_path: Path) -
 def test_kind_split_and_fast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     coco(tmp_path)
     coco(tmp_path, split="train2017")
-    assert "  pictures            3" in call("check", tmp_path, "--split", "val2017", "--kind", "coco")[1]
-    monkeypatch.setattr(check_data, "FAST", 2)
+    assert "  images            3" in call("check", tmp_path, "--split", "val2017", "--kind", "coco")[1]
+    monkeypatch.setattr(check_data, "SAMPLED_FRAMES", 2)
     assert "  frames              6, 6 with masks, 2 of them read" in call("check", tmp_path, "--fast")[1]
     with pytest.raises(SourceError, match="kind='vocc'"):
         call("check", tmp_path, "--kind", "vocc")
@@ -71,7 +71,7 @@ def test_kind_split_and_fast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_mixture_is_checked_part_by_part(tmp_path: Path) -> None:
     stills(tmp_path / "one")
-    labelled_film(tmp_path / "two", "dog", {0: label_map()}, 3)
+    labeled_video(tmp_path / "two", "dog", {0: label_map()}, 3)
     file = text(tmp_path / "mixture.json", [{"path": "one", "weight": 2}, {"path": "two"}])
     code, lines = call("check", file, "--sheet", tmp_path / "sheet.png")
     assert code == 0

@@ -7,14 +7,14 @@ import warnings
 import pytest
 
 from masklet.cli import console
-from masklet.cli.console import counting, loading, one_line_warnings, tell_failure
+from masklet.cli.console import loading_progress, one_line_warnings, print_error, progress_bar
 from masklet.errors import MaskletWarning
 
 
 def test_nothing_moves_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    with loading("sam2_t.pt") as progress:
+    with loading_progress("sam2_t.pt") as progress:
         assert progress is None
-    with counting("pictures", 2, wanted=True) as step:
+    with progress_bar("pictures", 2, wanted=True) as step:
         step()
     assert capsys.readouterr() == ("", "")
 
@@ -22,7 +22,7 @@ def test_nothing_moves_without_a_terminal(capsys: pytest.CaptureFixture[str]) ->
 def test_a_download_shows_its_bytes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")
-    with loading("sam2_t.pt") as progress:
+    with loading_progress("sam2_t.pt") as progress:
         assert progress is not None
         progress(12_300_000, 155_900_000)
     out, err = capsys.readouterr()
@@ -32,21 +32,21 @@ def test_a_download_shows_its_bytes(capsys: pytest.CaptureFixture[str], monkeypa
 
 
 @pytest.mark.parametrize(("patience", "seen"), [(1e9, False), (-1.0, True)])
-def test_many_pictures_are_counted_after_a_moment(
+def test_many_images_are_counted_after_a_moment(
     patience: float, seen: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setattr(console, "PATIENCE_S", patience)
-    with counting("pictures", 3, wanted=True) as step:
+    with progress_bar("pictures", 3, wanted=True) as step:
         step()
         step()
     assert ("2/3" in capsys.readouterr().err) == seen
 
 
 def test_a_failure_is_its_first_line(capsys: pytest.CaptureFixture[str]) -> None:
-    tell_failure("[bold]wrong[/] things:\n  a\n  b")
+    print_error("[bold]wrong[/] things:\n  a\n  b")
     assert capsys.readouterr().err == "masklet: [bold]wrong[/] things (--verbose tells more)\n"
-    tell_failure("wrong things:\n  a", verbose=True)
+    print_error("wrong things:\n  a", verbose=True)
     assert capsys.readouterr().err == "masklet: wrong things:\n  a\n"
 
 
@@ -54,7 +54,7 @@ def test_a_failure_is_red_on_a_terminal(capsys: pytest.CaptureFixture[str], monk
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    tell_failure("x" * 300)
+    print_error("x" * 300)
     assert capsys.readouterr().err == f"\x1b[31mmasklet: {'x' * 300}\x1b[0m\n"
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from helpers.dataset_files import BOX, RING, films, stills, yolo
+from helpers.dataset_files import BOX, RING, stills, videos, yolo
 from helpers.labeled_images import PARTS
 from helpers.labeling_tool_files import labelme
 from masklet.datasets import open_dataset
@@ -29,7 +29,7 @@ def test_it_says_what_was_done_and_lost(masklet: Callable[..., Any], folder: Pat
     done = masklet("convert", "more", "out", "--to", "yolo", "--json", "report.json")
     assert (done.code, done.err) == (0, "")
     first, second = done.out.splitlines()
-    assert first == "more (stills) -> out (yolo): 1 picture written, 2 objects of 1 class"
+    assert first == "more (stills) -> out (yolo): 1 image written, 2 objects of 1 class"
     report = json.loads((folder / "report.json").read_text())
     assert (report["pictures"], report["objects"], report["findings"]) == (1, {"object": 2}, [])
     loss = report["loss"]
@@ -39,16 +39,16 @@ def test_it_says_what_was_done_and_lost(masklet: Callable[..., Any], folder: Pat
     assert second == f"  1 of 2 objects lost something of their masks: {said}"
     again = masklet("convert", "more", "out", "--to", "yolo")
     assert again.out.splitlines()[0] == (
-        "more (stills) -> out (yolo): 0 pictures written (1 were there), 2 objects of 1 class"
+        "more (stills) -> out (yolo): 0 images written (1 were there), 2 objects of 1 class"
     )
     done = masklet("convert", "in", "davis", "--to", "davis")
     assert done.out.splitlines() == [
-        "in (labelme) -> davis (davis): 2 pictures written, 4 objects of 2 classes",
+        "in (labelme) -> davis (davis): 2 images written, 4 objects of 2 classes",
         "  2 x a class left out",
     ]
 
 
-def test_pictures_are_linked_copied_or_left(masklet: Callable[..., Any], folder: Path) -> None:
+def test_images_are_linked_copied_or_left(masklet: Callable[..., Any], folder: Path) -> None:
     stills(folder / "in", ["a"])
     for how in ("link", "copy", "none"):
         assert masklet("convert", "in", how, "--to", "coco", "--pictures", how).code == 0
@@ -58,16 +58,16 @@ def test_pictures_are_linked_copied_or_left(masklet: Callable[..., Any], folder:
 
 
 def test_a_part_is_taken_and_kept(masklet: Callable[..., Any], folder: Path) -> None:
-    films(folder / "in")
+    videos(folder / "in")
     (folder / "in" / "ImageSets" / "2017").mkdir(parents=True)
     (folder / "in" / "ImageSets" / "2017" / "val.txt").write_text("bee\n")
     done = masklet("convert", "in", "out", "--to", "coco", "--split", "2017/val")
     assert (done.code, done.out.splitlines()[0]) == (
         0,
-        "in (davis) -> out (coco): 3 pictures written, 6 objects of 1 class",
+        "in (davis) -> out (coco): 3 images written, 6 objects of 1 class",
     )
     assert [file.name for file in (folder / "out" / "annotations").iterdir()] == ["instances_val.json"]
-    assert {entry.name for entry in open_dataset(folder / "out").entries} == {f"bee/{n:05d}" for n in (0, 2, 4)}
+    assert {entry.name for entry in open_dataset(folder / "out").samples} == {f"bee/{n:05d}" for n in (0, 2, 4)}
     stills(folder / "mine", [str(n) for n in range(12)])
     masklet("convert", "mine", "parts", "--to", "yolo", "--val", "0.4")
     assert set(open_dataset(folder / "parts").splits.values()) == {"train", "val"}
@@ -81,7 +81,7 @@ def test_what_is_broken_is_named_and_the_exit_code_tells(masklet: Callable[..., 
     done = masklet("convert", "in", "out", "--to", "labelme", "--json", "report.json")
     assert done.code == 1
     lines = done.out.splitlines()
-    assert lines[0].startswith("in (stills) -> out (labelme): 4 pictures written, 8 objects")
+    assert lines[0].startswith("in (stills) -> out (labelme): 4 images written, 8 objects")
     assert lines[2:4] == ["", "26 broken and left out:"]
     assert "29.jpg has no masks/29.json" in lines[4]
     assert "00.json is no JSON" in lines[5]
@@ -97,7 +97,7 @@ def test_what_is_broken_is_named_and_the_exit_code_tells(masklet: Callable[..., 
         (["in", "out"], "'--to'"),
         (
             ["in", "out", "--to", "coco", "--pictures", "move"],
-            "pictures='move' is unknown; choose 'none', 'copy', 'link'",
+            "images='move' is unknown; choose 'none', 'copy', 'link'",
         ),
         (["in", "out", "--to", "coco", "--segmentation", "boxes"], "segmentation='boxes' is unknown"),
         (["in", "out", "--to", "voc", "--segmentation", "both"], "voc has one way to hold masks"),
@@ -145,8 +145,8 @@ import os, signal, sys
 from masklet.cli.main import run
 from masklet.layouts.base import LayoutWriter
 usual, count = LayoutWriter.write, [0]
-def write(self, picture):
-    usual(self, picture)
+def write(self, image):
+    usual(self, image)
     count[0] += 1
     if count[0] == 3:
         os.kill(os.getpid(), int(sys.argv[1]))
@@ -162,8 +162,8 @@ def test_it_is_stopped_and_goes_on(masklet: Callable[..., Any], folder: Path, nu
     stopped = subprocess.run([sys.executable, "-c", TROUBLED, str(int(number)), *words], capture_output=True, text=True)
     if number is signal.SIGINT:
         assert stopped.returncode == 130
-        assert "3 of 8 pictures are in out; the same command goes on with it" in stopped.stderr
-        assert len(open_dataset(folder / "out").entries) == 3  # what is there is a data set
+        assert "3 of 8 images are in out; the same command goes on with it" in stopped.stderr
+        assert len(open_dataset(folder / "out").samples) == 3  # what is there is a data set
     done = masklet(*words)
     assert done.out.splitlines()[0].endswith("(3 were there), 16 objects of 1 class")
     masklet("convert", "in", "whole", "--to", to, "--pictures", "copy")

@@ -1,4 +1,4 @@
-"""`masklet auto`: files, the line a picture, options that reach the network, and what is refused."""
+"""`masklet auto`: files, the line an image, options that reach the network, and what is refused."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_formats_hold_every_mask(masklet: Masklet, folder: Path, builtin_file: P
 
 
 @pytest.mark.filterwarnings("ignore::masklet.errors.MaskletWarning")
-def test_nothing_found_is_a_picture_like_any_other(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
+def test_nothing_found_is_a_image_like_any_other(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
     outcome = masklet(
         "auto", "a.png", *ANY, "--pred-iou-thresh", 1, "-m", builtin_file, "-f", "overlay,coco,yolo,json,png"
     )

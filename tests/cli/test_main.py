@@ -81,11 +81,11 @@ BAD: list[tuple[str, list[str]]] = [
     ("segment a.png --point 5,5 --box 1,1,9,9 --box 20,20,30,30", ["--each", "2 objects"]),
     ("segment a.png --point 5,5 --box 1,1,9,9 --box 20,20,30,30 --each", ["1 point(s)", "2 box(es)"]),
     ("segment a.png --box 1,1,9,9 --mask rough.png --mask rough.png", ["1 --box", "2 --mask"]),
-    ("segment a.png --mask gone.png", ["gone.png", "no such picture"]),
+    ("segment a.png --mask gone.png", ["gone.png", "no such image"]),
     ("segment a.png --mask rough.png --mask b.png", ["different sizes", "64x48", "40x40"]),
     ("segment a.png --point 5,5 --format pngs", ["'pngs'", "overlay, png, coco", "did you mean png"]),
     ("segment a.png --point 5,5 --out a.png", ["a.png", "is a file"]),
-    ("segment gone.png --point 5,5", ["gone.png", "no such picture"]),
+    ("segment gone.png --point 5,5", ["gone.png", "no such image"]),
     ("segment . --point 5,5 --model sam2_x.pt", ["sam2_x.pt", "--verbose tells more"]),
     ("segment a.png --point 5,5 --model sam2_t.pt", ["sam2_hiera_tiny.pt", "MASKLET_OFFLINE", "put it at"]),
     ("segment a.png --point 5,5 --model a.png", ["a.png"]),
@@ -129,7 +129,7 @@ def test_a_real_process_leaves_with_the_code_and_no_traceback(folder: Path) -> N
     failed = process("segment", "gone.png", "--point", "5,5", cwd=folder)
     assert failed.returncode == 2
     assert failed.stdout == ""
-    assert failed.stderr.startswith("masklet: no such picture: 'gone.png'")
+    assert failed.stderr.startswith("masklet: no such image: 'gone.png'")
     assert failed.stderr.count("\n") == 1
 
 

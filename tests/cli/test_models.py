@@ -25,7 +25,7 @@ def rows(shown: str) -> dict[str, list[str]]:
 
 def millions(path: Path) -> str:
     with safe_open(path, "np") as file:
-        return f"{sum(file.get_tensor(name).size for name in file.keys()) / 1e6:.1f}"  # noqa: SIM118
+        return f"{sum(file.get_tensor(name).size for name in file.keys()) / 1e6:.1f}"
 
 
 def test_models_lists_every_model_with_its_terms(masklet: Masklet, folder: Path) -> None:
@@ -82,7 +82,7 @@ def test_info_describes_detectors_too(masklet: Masklet, folder: Path) -> None:
     outcome = masklet("info", str(save(folder / "yolov8n.pt", network(TINY))))
     assert outcome.code == 0, outcome.err
     assert "boxes of 3 classes" in outcome.out
-    assert "licence: code Apache-2.0, weights AGPL-3.0" in outcome.out
+    assert "license: code Apache-2.0, weights AGPL-3.0" in outcome.out
 
 
 def test_info_of_a_broken_file_is_about_the_file(masklet: Masklet, folder: Path) -> None:

@@ -36,7 +36,7 @@ def test_every_format_writes_its_files(masklet: Masklet, folder: Path, builtin_f
     ]  # fmt: skip
     assert "a.png: 1 object" in outcome.out
     assert "-> o/a.png, o/a.json\n" in outcome.out
-    assert outcome.out.endswith("all 2 picture(s) -> o/annotations.coco.json\n")
+    assert outcome.out.endswith("all 2 image(s) -> o/annotations.coco.json\n")
     assert len(json.loads(Path("o/annotations.coco.json").read_text())["images"]) == 2
 
 
@@ -69,20 +69,20 @@ def test_quiet_prints_nothing(masklet: Masklet, folder: Path, builtin_file: Path
     assert Path("masklet-out/a_overlay.png").is_file()
 
 
-def test_one_bad_picture_does_not_stop_the_others(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
+def test_one_bad_image_does_not_stop_the_others(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
     (folder / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
     line = ["segment", "gone.png", "bad.png", "b.png", "a.png", "--point", "45,20", "--model", builtin_file]
     outcome = masklet(*line)
     assert outcome.code == 2
     gone, bad, outside, summary = outcome.err.splitlines()
-    assert gone.startswith("masklet: no such picture: 'gone.png'")
+    assert gone.startswith("masklet: no such image: 'gone.png'")
     assert bad.startswith("masklet: 'bad.png'")
-    assert outside.startswith("masklet: b.png: point [45, 20] lies outside the picture")
-    assert summary == "masklet: 3 of 4 pictures failed"
+    assert outside.startswith("masklet: b.png: point [45, 20] lies outside the image")
+    assert summary == "masklet: 3 of 4 images failed"
     assert LINE.fullmatch(outcome.out), outcome.out
 
 
-def test_a_folder_is_its_pictures(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
+def test_a_folder_is_its_images(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
     outcome = masklet("segment", ".", "--point", "5,5", "--model", builtin_file, "--format", "json")
     assert outcome.code == 0, outcome.err
     assert outcome.out.count(" -> ") == 3
@@ -114,7 +114,7 @@ def test_ctrl_c_names_what_was_written(
     outcome = masklet(*line)
     assert outcome.code == 130
     written = "masklet-out/a_overlay.png, masklet-out/annotations.coco.json"
-    assert outcome.err == f"masklet: stopped after 1 of 2 picture(s); written: {written}\n"
+    assert outcome.err == f"masklet: stopped after 1 of 2 image(s); written: {written}\n"
     assert all(Path(path).is_file() for path in written.split(", "))
 
 

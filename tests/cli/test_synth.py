@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from masklet.datasets import open_dataset
-from masklet.evaluate.davis_sequences import davis_under, truth_of
+from masklet.evaluate.davis_sequences import find_davis_sequences, load_ground_truth
 
 SMALL = ("--size", "96x64", "--frames", "8", "--difficulty", "reentry")
 
@@ -21,8 +21,8 @@ def test_clips_are_made_once_and_are_a_data_set(masklet: Callable[..., Any], fol
     again = masklet("synth", "clips", "--clips", 2, "--seed", 3, *SMALL, "--lossless")
     assert again.out == "clips: 1 clips made, 1 were there\n"
     dataset = open_dataset(folder / "clips")
-    assert [entry.name.rsplit("/", 1)[-1] for entry in dataset.entries] == ["reentry-0000", "reentry-0001"]
-    [frame] = dataset.entries[0].read((0,))
+    assert [entry.name.rsplit("/", 1)[-1] for entry in dataset.samples] == ["reentry-0000", "reentry-0001"]
+    [frame] = dataset.samples[0].read((0,))
     assert frame.rgb.shape == (64, 96, 3)
     assert frame.masks
     assert json.loads((folder / "clips" / "synth.json").read_text())["seed"] == 3
@@ -30,9 +30,9 @@ def test_clips_are_made_once_and_are_a_data_set(masklet: Callable[..., Any], fol
 
 def test_frames_are_jpeg_unless_they_must_not_lose_anything(masklet: Callable[..., Any], folder: Path) -> None:
     assert masklet("synth", "clips", "--clips", 1, *SMALL).code == 0
-    [film] = davis_under(folder / "clips", "train")
-    assert [path.name for path in film.frames] == [f"{t:05d}.jpg" for t in range(8)]
-    assert truth_of(film).shape == (8, 64, 96)
+    [video] = find_davis_sequences(folder / "clips", "train")
+    assert [path.name for path in video.frame_paths] == [f"{t:05d}.jpg" for t in range(8)]
+    assert load_ground_truth(video).shape == (8, 64, 96)
 
 
 @pytest.mark.parametrize(

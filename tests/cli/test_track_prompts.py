@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from masklet.cli.track_prompts import Word, in_order, say
+from masklet.cli.track_prompts import OptionToken, parse_track_prompts, tokenize_options
 from masklet.errors import PromptError
 
 NAMES = {
@@ -30,8 +30,8 @@ NAMES = {
 
 
 def said(line: str) -> list[tuple[Any, ...]]:
-    words = in_order(shlex.split(line), NAMES)
-    return [(s.object, s.frame, s.points, s.labels, s.box) for s in say(words)]
+    words = tokenize_options(shlex.split(line), NAMES)
+    return [(s.object_id, s.frame_idx, s.points, s.labels, s.box) for s in parse_track_prompts(words)]
 
 
 GOOD: list[tuple[str, list[tuple[Any, ...]]]] = [
@@ -93,10 +93,10 @@ def test_what_cannot_be_meant_is_said(line: str, words: list[str]) -> None:
 
 
 def test_a_mask_is_read_and_told_from_others(folder: Path) -> None:
-    [first] = say([Word("--mask", "rough.png")])
-    [second] = say([Word("--mask", "a.png")])
+    [first] = parse_track_prompts([OptionToken("--mask", "rough.png")])
+    [second] = parse_track_prompts([OptionToken("--mask", "a.png")])
     assert first.mask is not None
     assert first.mask.shape == (48, 64)
-    assert first.doc()["mask"] != second.doc()["mask"]
+    assert first.to_dict()["mask"] != second.to_dict()["mask"]
     with pytest.raises(PromptError, match="second mask of object 1"):
-        say([Word("--mask", "rough.png"), Word("--mask", "rough.png")])
+        parse_track_prompts([OptionToken("--mask", "rough.png"), OptionToken("--mask", "rough.png")])

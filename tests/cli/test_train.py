@@ -17,7 +17,7 @@ SMALL = ("--size", 64, "--frames", 2, "--workers", 0, "--device", "cpu", "--set"
 
 @pytest.fixture
 def data(folder: Path, builtin_file: Path) -> Path:
-    """photos with four pictures, films with one, and a run of two steps in `words`."""
+    """photos with four images, videos with one, and a run of two steps in `words`."""
     store_discs(folder / "photos", 4)
     store_squares(folder / "films", 1, frames=3)
     return folder
@@ -50,7 +50,7 @@ def test_a_run_says_how_it_goes_and_leaves_a_model(masklet: Masklet, data: Path,
 def test_a_dry_run_writes_nothing(masklet: Masklet, data: Path, words: tuple[object, ...]) -> None:
     done = masklet(*words, "--data", "photos", "--epochs", 5, "--batch", 2, "--dry-run")
     assert (done.code, done.err) == (0, "")
-    assert done.out.startswith("4 stills and films; ")
+    assert done.out.startswith("4 stills and videos; ")
     assert "10 steps at 64 x 64: " in done.out
     assert "in all 10 steps" in done.out
     assert not (data / "runs").exists()
@@ -103,8 +103,8 @@ def test_a_file_in_the_place_of_the_folder(masklet: Masklet, data: Path, words: 
 
 
 @pytest.mark.filterwarnings("default::masklet.errors.MaskletWarning")
-def test_a_broken_picture_is_named(masklet: Masklet, data: Path, words: tuple[object, ...]) -> None:
-    (data / "photos" / "images" / "02.png").write_bytes(b"not a picture")
+def test_a_broken_image_is_named(masklet: Masklet, data: Path, words: tuple[object, ...]) -> None:
+    (data / "photos" / "images" / "02.png").write_bytes(b"not an image")
     done = masklet(*words, "--data", "photos", "--steps", 2, "--batch", 4)
     assert done.code == 0
     assert "left out: " in done.err
@@ -112,8 +112,8 @@ def test_a_broken_picture_is_named(masklet: Masklet, data: Path, words: tuple[ob
 
 
 def test_all_broken_is_one_line(masklet: Masklet, data: Path, words: tuple[object, ...]) -> None:
-    for picture in (data / "photos" / "images").iterdir():
-        picture.write_bytes(b"not a picture")
+    for image in (data / "photos" / "images").iterdir():
+        image.write_bytes(b"not an image")
     done = masklet(*words, "--data", "photos", "--steps", 2)
     assert done.code == 2
     assert "masklet data check" in done.err

@@ -8,20 +8,20 @@ from typing import Any
 import pytest
 
 from cli.conftest import Outcome
-from helpers.synthetic_truth import Oracle, late, store_film, store_still, two_objects
+from helpers.synthetic_truth import Oracle, late, store_still, store_video, two_objects
 from masklet import SAM
 from masklet.cli import val
-from masklet.evaluate import Validation
+from masklet.evaluate import ValidationResult
 
 Masklet = Callable[..., Outcome]
 
 
 @pytest.fixture
 def data(folder: Path) -> Path:
-    """photos with three pictures, films with one."""
+    """photos with three images, videos with one."""
     for name in ("x", "y", "z"):
         store_still(folder / "photos" / "a", name, two_objects())
-    store_film(folder / "films", "ant", late())
+    store_video(folder / "films", "ant", late())
     return folder
 
 
@@ -43,29 +43,29 @@ def test_a_table_comes_out_and_the_figures_are_written(masklet: Masklet, data: P
     done = masklet("val", "--data", "photos", "--data", "films", "--prompt", "box", "--prompt", "mask", *words)
     assert (done.code, done.err) == (0, "")
     assert asked == [("mine.pt", "cpu", "bf16")]
-    assert done.out.startswith("3 pictures and 1 film (5 frames), 8 objects; ")
+    assert done.out.startswith("3 images and 1 video (5 frames), 8 objects; ")
     text = (data / "out" / "figures.json").read_text()
-    stored, raw = Validation.from_json(text), json.loads(text)
+    stored, raw = ValidationResult.from_json(text), json.loads(text)
     assert (raw["model"], raw["data"]) == ("mine.pt", ["photos", "films"])
     assert str(stored) == done.out.rstrip("\n")
-    assert list(stored.films) == ["box", "mask"]
+    assert list(stored.videos) == ["box", "mask"]
 
 
 def test_kind_split_and_limit_are_handed_on(masklet: Masklet, data: Path, asked: list[Any]) -> None:
     done = masklet("val", "--data", "photos", "--kind", "stills", "--split", "a", "--limit", "2", "--objects", "1")
-    assert done.out.startswith("2 pictures, 2 objects")
+    assert done.out.startswith("2 images, 2 objects")
     assert masklet("val", "--data", "photos", "--split", "b").code == 2
 
 
 @pytest.mark.filterwarnings("default::masklet.errors.MaskletWarning")
 def test_broken_entries_are_named_and_the_code_says_so(masklet: Masklet, data: Path, asked: list[Any]) -> None:
-    (data / "photos" / "a" / "images" / "y.jpg").write_bytes(b"not a picture")
+    (data / "photos" / "a" / "images" / "y.jpg").write_bytes(b"not an image")
     done = masklet("val", "--data", "photos", "--json", "figures.json", "--model", "mine.pt")
     assert done.code == 2
-    assert done.out.startswith("2 pictures, 4 objects, 1 left out as broken")
+    assert done.out.startswith("2 images, 4 objects, 1 left out as broken")
     assert "a/y is left out" in done.err
     assert "broken, left out: 1 of 3" in done.err
-    assert list(Validation.from_json((data / "figures.json").read_text()).left_out) == ["a/y"]
+    assert list(ValidationResult.from_json((data / "figures.json").read_text()).skipped) == ["a/y"]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_broken_entries_are_named_and_the_code_says_so(masklet: Masklet, data: P
     [
         (["--data", "nowhere"], "no such data set"),
         (["--data", "photos", "--prompt", "scribble"], "'scribble' is unknown"),
-        (["--data", "photos", "--prompt", "mask"], "asks nothing of pictures"),
+        (["--data", "photos", "--prompt", "mask"], "asks nothing of images"),
         (["--data", "photos", "--limit", "0"], "--limit"),
         ([], "--data"),
     ],
@@ -107,16 +107,16 @@ def test_ctrl_c_shows_and_writes_what_was_measured(
     monkeypatch.setattr(val, "open_model", lambda *_: Stopped(two_objects(), late()))
     done = masklet("val", "--data", "photos", "--json", "figures.json", "--model", "mine.pt")
     assert done.code == 130
-    assert done.out.startswith("2 pictures, 4 objects")
+    assert done.out.startswith("2 images, 4 objects")
     assert "stopped after 2 of 3" in done.err
-    assert Validation.from_json((data / "figures.json").read_text()).counts.pictures == 2
+    assert ValidationResult.from_json((data / "figures.json").read_text()).counts.images == 2
 
 
 def test_a_real_model_is_measured(masklet: Masklet, data: Path, tracker: SAM, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(val, "open_model", lambda *_: tracker)
     done = masklet("val", "--data", "photos", "--data", "films", "--limit", "4", "--json", "figures.json")
     assert done.code == 0, done.err
-    found = Validation.from_json((data / "figures.json").read_text())
-    assert found.stills is not None
-    assert 0 <= found.stills.total.box <= 1
-    assert list(found.films) == ["box", "click", "mask"]
+    found = ValidationResult.from_json((data / "figures.json").read_text())
+    assert found.images is not None
+    assert 0 <= found.images.total.box <= 1
+    assert list(found.videos) == ["box", "click", "mask"]

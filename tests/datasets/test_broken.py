@@ -15,8 +15,6 @@ from helpers.dataset_files import (
     HEIGHT,
     WIDTH,
     coco,
-    films,
-    picture,
     png,
     pngs,
     sa1b,
@@ -24,10 +22,12 @@ from helpers.dataset_files import (
     sav_val,
     stills,
     text,
+    videos,
+    write_image,
     yolo,
 )
 from helpers.video_files import cut
-from masklet.datasets import check, open_dataset
+from masklet.datasets import check_dataset, open_dataset
 from masklet.errors import MaskletError, SourceError
 
 
@@ -58,9 +58,9 @@ def line(content: str) -> Callable[[Path], None]:
 
 
 def smooth(root: Path) -> None:
-    grey = BOX.astype(np.uint8) * 255
-    grey[4, 10:30], grey[20, 10:30], grey[5:20, 9] = 60, 120, 180
-    png(root / "masks" / "a.png", grey, palette=False)
+    gray = BOX.astype(np.uint8) * 255
+    gray[4, 10:30], gray[20, 10:30], gray[5:20, 9] = 60, 120, 180
+    png(root / "masks" / "a.png", gray, palette=False)
 
 
 def unmasked(root: Path) -> None:
@@ -73,26 +73,26 @@ BAD = {"size": [HEIGHT, WIDTH], "counts": "~~"}
 
 # what is made, what is done to it, the file that is to blame, what is said of it
 CASES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None], str, str]] = {
-    "a picture is missing": (
+    "an image is missing": (
         coco,
         lambda root: (root / "val2017" / "000002.jpg").unlink(),
         "000002.jpg",
         "No such file",
     ),
     "a JPEG is cut short": (stills, lambda root: halved(root / "images" / "b.jpg"), "b.jpg", "cut short"),
-    "a picture is empty": (
+    "an image is empty": (
         stills,
         lambda root: (root / "images" / "b.jpg").write_bytes(b"") and None,
         "b.jpg",
         "empty",
     ),
-    "a picture is something else": (
+    "an image is something else": (
         stills,
         lambda root: (text(root / "images" / "b.jpg", "<html>404"), None)[1],
         "b.jpg",
         "web page",
     ),
-    "picture and code differ in size": (stills, still_json([OTHER]), "b.json", "40 x 60 and b.jpg is 60 x 40"),
+    "image and code differ in size": (stills, still_json([OTHER]), "b.json", "40 x 60 and b.jpg is 60 x 40"),
     "a code covers too little": (stills, still_json([SHORT]), "b.json", r"\(mask 1\).* cover 0 pixels"),
     "a code is no code": (stills, still_json([BAD]), "b.json", "not a compressed run-length code"),
     "a code has no counts": (stills, still_json([{"size": [HEIGHT, WIDTH]}]), "b.json", "no counts"),
@@ -101,20 +101,20 @@ CASES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None], str, str]
     "a JSON is cut short": (stills, lambda root: halved(root / "masks" / "b.json"), "b.json", "is no JSON"),
     "a JSON is another thing": (stills, still_json({"a": 1}), "b.json", r"an object .* should be a list"),
     "a list holds other things": (stills, still_json([3]), "b.json", "holds 3 where mask 1 should be an object"),
-    "masks without a picture": (stills, lambda root: (root / "images" / "b.jpg").unlink(), "b.json", "no picture"),
-    "a picture without masks": (stills, lambda root: (root / "masks" / "b.json").unlink(), "b.jpg", "no masks/b.json"),
-    "two pictures of one name": (
+    "masks without an image": (stills, lambda root: (root / "images" / "b.jpg").unlink(), "b.json", "no image"),
+    "an image without masks": (stills, lambda root: (root / "masks" / "b.json").unlink(), "b.jpg", "no masks/b.json"),
+    "two images of one name": (
         stills,
-        lambda root: (picture(root / "images" / "b.png"), None)[1],
+        lambda root: (write_image(root / "images" / "b.png"), None)[1],
         "b.png",
         "has the name of b.jpg",
     ),
-    "COCO: an unknown picture": (first_annotation, lambda root: None, "", ""),
+    "COCO: an unknown image": (first_annotation, lambda root: None, "", ""),
     "COCO: an outline outside": (
         coco,
         first_annotation(segmentation=[[900, 5, 950, 5, 950, 60]]),
         "instances_val2017.json",
-        r"annotation 1\) lies outside its picture: x 900.0 to 950.0",
+        r"annotation 1\) lies outside its image: x 900.0 to 950.0",
     ),
     "COCO: NaN": (
         coco,
@@ -158,7 +158,7 @@ CASES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None], str, str]
         "instances_val2017.json",
         "id 7 to 000010.jpg and to 000002.jpg",
     ),
-    "COCO: a picture twice": (
+    "COCO: an image twice": (
         coco,
         coco_with(lambda content: content["images"][1].update(file_name="000010.jpg")),
         "instances_val2017.json",
@@ -177,32 +177,32 @@ CASES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None], str, str]
         r"without image_id \(3\)",
     ),
     "a PNG is cut short": (
-        films,
+        videos,
         lambda root: halved(root / "Annotations" / "bee" / "00002.png"),
         "00002.png",
-        "cannot be read as a picture",
+        "cannot be read as an image",
     ),
     "a label map of another size": (
-        films,
+        videos,
         lambda root: (png(root / "Annotations" / "bee" / "00002.png", np.ones((8, 9), np.uint8)), None)[1],
         "00002.png",
         "is 9 x 8 and 00002.jpg is 60 x 40",
     ),
-    "a label map in colours": (
-        films,
+    "a label map in colors": (
+        videos,
         lambda root: Image.new("RGB", (WIDTH, HEIGHT), (128, 0, 0)).save(root / "Annotations" / "bee" / "00002.png"),
         "00002.png",
-        "a picture of mode RGB, not of labels",
+        "an image of mode RGB, not of labels",
     ),
-    "a label map without a picture": (films, unmasked, "00099.png", "has no picture in"),
-    "a film without label maps": (
-        films,
+    "a label map without an image": (videos, unmasked, "00099.png", "has no image in"),
+    "a video without label maps": (
+        videos,
         lambda root: [path.unlink() for path in (root / "Annotations" / "bee").iterdir()] and None,
         "bee",
         "no label map",
     ),
-    "a film without pictures": (
-        films,
+    "a video without images": (
+        videos,
         lambda root: (root / "JPEGImages" / "bee").rename(root / "bee") and None,
         "bee",
         "is missing",
@@ -214,23 +214,23 @@ CASES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None], str, str]
         "a.png",
         "is 9 x 8 and a.jpg is 60 x 40",
     ),
-    "a picture without a mask": (
+    "an image without a mask": (
         pngs,
         lambda root: (root / "masks" / "a.png").unlink(),
         "a.jpg",
         "no mask of its name",
     ),
-    "a mask without a picture": (pngs, lambda root: (root / "images" / "a.jpg").unlink(), "a.png", "no picture of its"),
+    "a mask without an image": (pngs, lambda root: (root / "images" / "a.jpg").unlink(), "a.png", "no image of its"),
     "YOLO: a box": (yolo, line("0 0.5 0.5 0.2 0.2"), "2.txt", r"\(line 1\) is a box, not an outline"),
     "YOLO: an odd count": (yolo, line("0 .1 .1 .2 .2 .3 .3 .4"), "2.txt", "an outline of 7 numbers"),
-    "YOLO: pixels": (yolo, line("0 10 10 300 10 300 300"), "2.txt", "lies outside its picture.* shares of 0 to 1"),
+    "YOLO: pixels": (yolo, line("0 10 10 300 10 300 300"), "2.txt", "lies outside its image.* shares of 0 to 1"),
     "YOLO: NaN": (yolo, line("0 nan .1 .2 .2 .3 .3"), "2.txt", "nan in its outline"),
     "YOLO: words": (yolo, line("0 a .1 .2 .2 .3 .3"), "2.txt", r"\(line 1\) is no outline"),
-    "YOLO: no picture": (
+    "YOLO: no image": (
         yolo,
         lambda root: (root / "images" / "train" / "2.jpg").unlink(),
         "2.txt",
-        "no picture of its",
+        "no image of its",
     ),
     "SA-1B: no annotations": (
         lambda root: sa1b(root, ["sa_1", "sa_2"]),
@@ -239,11 +239,11 @@ CASES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None], str, str]
         "holds null where 'annotations' should be a list",
     ),
     "SA-1B: no JSON": (sa1b, lambda root: (root / "sa_2.json").unlink(), "sa_2.jpg", "has no sa_2.json"),
-    "SA-V: no film": (
+    "SA-V: no video": (
         lambda root: sav(sav(root), "sav_2"),
         lambda root: (root / "sav_2.mp4").unlink(),
         "sav_2_manual.json",
-        "has no film sav_2.mp4",
+        "has no video sav_2.mp4",
     ),
     "SA-V: no masklets": (
         lambda root: sav(sav(root), "sav_2"),
@@ -251,7 +251,7 @@ CASES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None], str, str]
         "sav_2.mp4",
         "has no sav_2_manual.json or sav_2_auto.json",
     ),
-    "SA-V: more masklets than film": (
+    "SA-V: more masklets than video": (
         lambda root: sav(sav(root, rows=5), "sav_2"),
         lambda root: None,
         "sav_000001.mp4",
@@ -265,9 +265,9 @@ CASES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None], str, str]
         "sav_000001_manual.json",
         "no masklets for frame 12",
     ),
-    "SA-V: pictures without masks": (
+    "SA-V: images without masks": (
         sav_val,
-        lambda root: (picture(root / "JPEGImages_24fps" / "sav_8" / "00000.jpg"), None)[1],
+        lambda root: (write_image(root / "JPEGImages_24fps" / "sav_8" / "00000.jpg"), None)[1],
         "sav_8",
         "has no masks in .*sav_8",
     ),
@@ -279,14 +279,14 @@ CASES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None], str, str]
         "00004.png",
         "is 9 x 8 and 00004.jpg is 60 x 40",
     ),
-    "SA-V: the film is cut short": (
+    "SA-V: the video is cut short": (
         lambda root: sav(sav(root), "sav_2"),
         lambda root: cut(root / "sav_2.mp4", 0.5) and None,
         "sav_2.mp4",
         "sav_2.mp4",
     ),
 }
-CASES["COCO: an unknown picture"] = (
+CASES["COCO: an unknown image"] = (
     coco,
     first_annotation(image_id=99),
     "instances_val2017.json",
@@ -298,30 +298,30 @@ CASES["COCO: an unknown picture"] = (
 def test_what_is_broken_is_named_and_the_rest_is_read(tmp_path: Path, case: str) -> None:
     make, harm, file, words = CASES[case]
     make(tmp_path)
-    sound = {entry.name for entry in open_dataset(tmp_path).entries}
+    sound = {entry.name for entry in open_dataset(tmp_path).samples}
     harm(tmp_path)
     data = open_dataset(tmp_path)
-    findings = list(check(data))
+    findings = list(check_dataset(data))
     assert len({finding.file for finding in findings}) == 1
     assert findings[0].file.name == file
     with pytest.raises(SourceError, match=words):
         raise SourceError(findings[0].reason)
     assert str(findings[0].file) in findings[0].reason
-    assert sound - {finding.entry for finding in findings}
-    for entry in data.entries:
-        if entry.name not in {finding.entry for finding in findings}:
-            for frame in entry.read(entry.frames):
+    assert sound - {finding.sample for finding in findings}
+    for entry in data.samples:
+        if entry.name not in {finding.sample for finding in findings}:
+            for frame in entry.read(entry.frame_indices):
                 assert all(mask.shape == frame.size for mask in frame.masks.values())
 
 
 def test_the_same_over_and_over_is_said_three_times(tmp_path: Path) -> None:
-    findings = list(check(open_dataset(sav(tmp_path, rows=12))))
+    findings = list(check_dataset(open_dataset(sav(tmp_path, rows=12))))
     assert len(findings) == 3
     assert "has no frame 16" in findings[0].reason
 
 
 def test_lists_that_are_no_text_are_named(tmp_path: Path) -> None:
-    films(tmp_path)
+    videos(tmp_path)
     text(tmp_path / "ImageSets" / "val.txt", "").write_bytes(b"\xff\xfe")
     with pytest.raises(SourceError, match=r"val\.txt cannot be read"):
         open_dataset(tmp_path, split="val")
@@ -348,9 +348,9 @@ def test_lists_that_are_no_text_are_named(tmp_path: Path) -> None:
     ],
 )
 def test_a_coco_file_that_is_none(tmp_path: Path, content: str, words: str) -> None:
-    picture(tmp_path / "a.jpg")
+    write_image(tmp_path / "a.jpg")
     with pytest.raises(SourceError, match=rf"file\.json.*{words}"):
-        open_dataset(text(tmp_path / "file.json", content), kind="coco")
+        open_dataset(text(tmp_path / "file.json", content), data_format="coco")
 
 
 @pytest.mark.parametrize(
@@ -358,13 +358,13 @@ def test_a_coco_file_that_is_none(tmp_path: Path, content: str, words: str) -> N
     [
         ("- a\n- b\n", r"holds \['a', 'b'\]"),
         ("train: [\n", "cannot be read"),
-        ("names: [a]\n", "names no pictures"),
+        ("names: [a]\n", "names no images"),
         ("train: elsewhere\n", "elsewhere, which is not there"),
-        ("train: images/none\nval: images\n", "has 1 pictures and no label, such as .*labels/a.txt"),
+        ("train: images/none\nval: images\n", "has 1 images and no label, such as .*labels/a.txt"),
     ],
 )
 def test_a_data_yaml_that_is_none(tmp_path: Path, content: str, words: str) -> None:
-    picture(tmp_path / "images" / "a.jpg")
+    write_image(tmp_path / "images" / "a.jpg")
     with pytest.raises(SourceError, match=words):
         open_dataset(text(tmp_path / "data.yaml", content))
 
@@ -372,7 +372,7 @@ def test_a_data_yaml_that_is_none(tmp_path: Path, content: str, words: str) -> N
 @pytest.mark.parametrize("kind", ["stills", "davis", "sav", "sa1b", "coco", "yolo", "png"])
 def test_a_folder_that_is_not_of_this_kind(tmp_path: Path, kind: str) -> None:
     with pytest.raises(SourceError, match="allowed") as problem:
-        open_dataset(tmp_path, kind=kind)
+        open_dataset(tmp_path, data_format=kind)
     assert str(tmp_path) in str(problem.value)
 
 
@@ -380,14 +380,12 @@ def test_where_everything_is_broken_the_first_finding_is_told_too(tmp_path: Path
     text(pngs(tmp_path) / "masks" / "a.png", "").rename(tmp_path / "masks" / "c.png")
     for path in (tmp_path / "masks" / "b.png", tmp_path / "images" / "b.jpg"):
         path.unlink()
-    with pytest.raises(
-        SourceError, match=r"holds no pictures with PNG masks: .*a\.jpg has no mask of its name.*allowed"
-    ):
+    with pytest.raises(SourceError, match=r"holds no images with PNG masks: .*a\.jpg has no mask of its name.*allowed"):
         open_dataset(tmp_path)
 
 
 def test_frames_without_masks_cannot_be_read(tmp_path: Path) -> None:
-    entry = open_dataset(films(tmp_path)).entries[0]
+    entry = open_dataset(videos(tmp_path)).samples[0]
     with pytest.raises(
         MaskletError, match=r"'ant' has no masks for frame 1; its annotated frames are 0, 2, 4 \(3 in all\)"
     ):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.dataset_files import films, label_map, labelled_film, picture, pngs, sa1b, sav, stills, text, yolo
+from helpers.dataset_files import label_map, labeled_video, pngs, sa1b, sav, stills, text, videos, write_image, yolo
 from helpers.labeled_images import (
     BOX,
     DISC,
@@ -23,22 +23,22 @@ from helpers.labeled_images import (
     RING,
     WIDTH,
     blobs,
-    labelled,
+    labeled,
     plain,
 )
 from helpers.labeling_tool_files import cvat, labelme, voc
 from masklet.datasets import Dataset, open_dataset
 from masklet.datasets.conversion import (
-    LAYOUTS,
-    LabelledObject,
-    LabelledPicture,
-    LayoutOptions,
-    LayoutWriter,
-    Step,
+    DATASET_WRITERS,
+    ConversionStep,
+    DatasetWriter,
+    LabeledImage,
+    LabeledObject,
+    WriteOptions,
     class_names,
-    convert,
-    items_of,
-    open_layout,
+    convert_dataset,
+    list_items,
+    open_dataset_writer,
 )
 from masklet.masks import iou
 
@@ -47,54 +47,55 @@ HARD = (RING, PARTS, DISC, OVER, blobs(1, (HEIGHT, WIDTH)))
 Known = dict[str, list[tuple[str, float | None, int | None, bytes]]]
 
 
-def written(out: Path, layout: str, many: Iterable[LabelledPicture], **options: object) -> LayoutWriter:
-    with open_layout(layout, out, names=NAMES, options=LayoutOptions(pictures="link", **options)) as writer:
+def written(out: Path, layout: str, many: Iterable[LabeledImage], **options: object) -> DatasetWriter:
+    with open_dataset_writer(layout, out, names=NAMES, options=WriteOptions(images="link", **options)) as writer:
         for one in many:
             writer.write(one)
     return writer
 
 
-def converted(source: Path, out: Path, layout: str, **options: object) -> tuple[LayoutWriter, list[Step]]:
+def converted(source: Path, out: Path, layout: str, **options: object) -> tuple[DatasetWriter, list[ConversionStep]]:
     data = open_dataset(source)
-    chosen = LayoutOptions(pictures="link", **options)
-    with open_layout(layout, out, names=class_names(data), options=chosen) as writer:
-        steps = list(convert(data, items_of(data, apart=writer.apart), writer))
+    chosen = WriteOptions(images="link", **options)
+    with open_dataset_writer(layout, out, names=class_names(data), options=chosen) as writer:
+        steps = list(convert_dataset(data, list_items(data, unique_per_split=writer.unique_per_split), writer))
     return writer, steps
 
 
 def known(data: Dataset, *, more: bool = True) -> Known:
-    """Class, score, track and mask of all objects, in any order, by the name of their picture."""
+    """Class, score, track and mask of all objects, in any order, by the name of their image."""
     found: Known = {}
-    for entry in data.entries:
-        for frame, annotated in zip(entry.frames, entry.read(entry.frames), strict=True):
+    for entry in data.samples:
+        for frame, annotated in zip(entry.frame_indices, entry.read(entry.frame_indices), strict=True):
             name = entry.name.removeprefix(f"{data.splits.get(entry.name)}/")
             objects = []
             for number in annotated.masks:
-                tag = annotated.tag(number)
+                tag = annotated.attributes(number)
                 label = (
                     tag.label
                     if tag.label is not None
                     else data.names.get(-1 if tag.class_id is None else tag.class_id, "")
                 )
-                objects.append((label, tag.score, tag.track, annotated.masks[number].tobytes()))
-            key = name if len(entry.frames) == 1 else f"{name}/{frame}"
+                objects.append((label, tag.score, tag.track_id, annotated.masks[number].tobytes()))
+            key = name if len(entry.frame_indices) == 1 else f"{name}/{frame}"
             found[key] = objects if more else [("", None, None, mask) for *_, mask in objects]
     return found
 
 
-def hard(root: Path) -> list[LabelledPicture]:
-    """Objects that overlap, have holes and parts, scores and ids; one picture has none, one is turned by its EXIF."""
+def hard(root: Path) -> list[LabeledImage]:
+    """Objects that overlap, have holes and parts, scores and ids; one image has none, one is turned by its EXIF."""
     things = [
-        LabelledObject.of(mask, n % 3, n / 8 if n else None, id=9 - n if n else None) for n, mask in enumerate(HARD)
+        LabeledObject.from_mask(mask, n % 3, n / 8 if n else None, track_id=9 - n if n else None)
+        for n, mask in enumerate(HARD)
     ]
-    turned = labelled(root, "zoo/cage/turned", LabelledObject.of(blobs(2, (WIDTH, HEIGHT)), 1))
+    turned = labeled(root, "zoo/cage/turned", LabeledObject.from_mask(blobs(2, (WIDTH, HEIGHT)), 1))
     with Image.open(turned.path) as image:
         exif = image.getexif()
         exif[0x0112] = 6
         image.save(turned.path, exif=exif)
     return [
-        labelled(root, "b10", *things),
-        labelled(root, "zoo/empty"),
+        labeled(root, "b10", *things),
+        labeled(root, "zoo/empty"),
         dataclasses.replace(turned, size=(WIDTH, HEIGHT)),
     ]
 
@@ -104,16 +105,16 @@ def hard(root: Path) -> list[LabelledPicture]:
 def test_what_is_lossless_comes_back_whole(tmp_path: Path, first: str, then: str) -> None:
     writer = written(tmp_path / "0", "coco", hard(tmp_path / "in"))
     before = known(open_dataset(tmp_path / "0"))
-    assert writer.loss.nothing
+    assert writer.loss.is_lossless
     assert sum(map(len, before.values())) == len(HARD) + 1
     for number, layout in enumerate((first, then, "coco"), 1):
         writer, steps = converted(tmp_path / str(number - 1), tmp_path / str(number), layout)
-        assert (writer.loss.lines(), [step.finding for step in steps]) == (
+        assert (writer.loss.summary_lines(), [step.issue for step in steps]) == (
             ["nothing was lost of 6 objects"],
             [None] * 3,
         )
         data = open_dataset(tmp_path / str(number))
-        assert (data.kind, known(data), data.problems) == (layout, before, ())
+        assert (data.data_format, known(data), data.issues) == (layout, before, ())
     assert open_dataset(tmp_path / "3").names == open_dataset(tmp_path / "0").names
 
 
@@ -121,51 +122,51 @@ def test_what_is_lossless_comes_back_whole(tmp_path: Path, first: str, then: str
 def test_both_loses_nothing_either(tmp_path: Path, layout: str) -> None:
     written(tmp_path / "0", "coco", hard(tmp_path / "in"))
     writer, _ = converted(tmp_path / "0", tmp_path / "1", layout, segmentation="both", min_iou=0.8)
-    assert writer.loss.nothing
+    assert writer.loss.is_lossless
     assert known(open_dataset(tmp_path / "1")) == known(open_dataset(tmp_path / "0"))
 
 
 @pytest.mark.parametrize("layout", ["voc", "davis"])
 @pytest.mark.parametrize("back", LOSSLESS)
 def test_label_maps_hold_what_does_not_overlap(tmp_path: Path, layout: str, back: str) -> None:
-    things = [LabelledObject.of(mask, n) for n, mask in enumerate((*FLAT, PARTS & ~BOX & ~RING))]
+    things = [LabeledObject.from_mask(mask, n) for n, mask in enumerate((*FLAT, PARTS & ~BOX & ~RING))]
     written(
         tmp_path / "0",
         back,
-        [labelled(tmp_path / "in", "pictures/a", *things), labelled(tmp_path / "in", "pictures/b")],
+        [labeled(tmp_path / "in", "pictures/a", *things), labeled(tmp_path / "in", "pictures/b")],
     )
     writer, _ = converted(tmp_path / "0", tmp_path / "1", layout)
     assert writer.loss.mean == 1.0
-    assert writer.loss.nothing == (layout == "voc")
+    assert writer.loss.is_lossless == (layout == "voc")
     assert writer.loss.notes == ({} if layout == "voc" else {"a class left out": 2})
     converted(tmp_path / "1", tmp_path / "2", back)
     whole, again = open_dataset(tmp_path / "0"), open_dataset(tmp_path / "2")
-    if layout == "voc":  # where a colon stands between a name and its colour
+    if layout == "voc":  # where a colon stands between a name and its color
         spaced = {
             name: [(one[0].replace(":", ""), *one[1:]) for one in objects] for name, objects in known(whole).items()
         }
         assert known(again) == spaced
-    else:  # films of one frame
+    else:  # videos of one frame
         one_frame = known(again, more=False)
         names = {name.replace("__", "/").removesuffix("/00000"): objects for name, objects in one_frame.items()}
         assert names == known(whole, more=False)
 
 
 @pytest.mark.parametrize(("layout", "segmentation"), [
-    *((layout, "rle") for layout in LAYOUTS),
+    *((layout, "rle") for layout in DATASET_WRITERS),
     *((layout, "polygon") for layout in LOSSLESS),
 ])  # fmt: skip
 def test_the_loss_that_is_said_is_the_loss_there_is(tmp_path: Path, layout: str, segmentation: str) -> None:
     masks = {"a": HARD, "b": FLAT, "c": (blobs(3), blobs(4, share=0.7))}
-    things = {name: [LabelledObject.of(mask) for mask in some] for name, some in masks.items()}
-    many = [labelled(tmp_path / "in", f"film/{name}", *some) for name, some in things.items()]
-    many[2] = dataclasses.replace(many[2], path=picture(tmp_path / "c.jpg", size=(60, 80)), size=(60, 80))
+    things = {name: [LabeledObject.from_mask(mask) for mask in some] for name, some in masks.items()}
+    many = [labeled(tmp_path / "in", f"film/{name}", *some) for name, some in things.items()]
+    many[2] = dataclasses.replace(many[2], path=write_image(tmp_path / "c.jpg", size=(60, 80)), size=(60, 80))
     writer = written(tmp_path / "out", layout, many, segmentation=segmentation)
     data = open_dataset(tmp_path / "out")
     found = {
-        Path(entry.name).name if len(entry.frames) == 1 else "abc"[frame]: annotated
-        for entry in data.entries
-        for frame, annotated in zip(entry.frames, entry.read(entry.frames), strict=True)
+        Path(entry.name).name if len(entry.frame_indices) == 1 else "abc"[frame]: annotated
+        for entry in data.samples
+        for frame, annotated in zip(entry.frame_indices, entry.read(entry.frame_indices), strict=True)
     }
     ious = [iou(mask, found[name].masks[n]) for name, some in masks.items() for n, mask in enumerate(some, 1)]
     assert writer.loss.objects == len(ious)
@@ -176,17 +177,19 @@ def test_the_loss_that_is_said_is_the_loss_there_is(tmp_path: Path, layout: str,
         assert min(ious) >= 0.98
 
 
-@pytest.mark.parametrize("make", [stills, pngs, sa1b, yolo, voc, labelme, cvat, films, sav])
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("make", [stills, pngs, sa1b, yolo, voc, labelme, cvat, videos, sav])
+@pytest.mark.parametrize("layout", DATASET_WRITERS)
 def test_every_layout_that_is_read_becomes_every_one_that_is_written(tmp_path: Path, make, layout: str) -> None:
     source = make(tmp_path / "in")
     data = open_dataset(source)
     writer, steps = converted(source, tmp_path / "out", layout)
-    assert [step.finding for step in steps] == [None] * len(steps)
-    assert {step.new for step in steps} == {True}
+    assert [step.issue for step in steps] == [None] * len(steps)
+    assert {step.is_new for step in steps} == {True}
     again = open_dataset(tmp_path / "out")
-    assert (again.kind, again.problems) == (layout, ())
-    assert sum(len(entry.frames) for entry in again.entries) == sum(len(entry.frames) for entry in data.entries)
+    assert (again.data_format, again.issues) == (layout, ())
+    assert sum(len(entry.frame_indices) for entry in again.samples) == sum(
+        len(entry.frame_indices) for entry in data.samples
+    )
     assert writer.loss.worst > 0.8
     if layout in LOSSLESS:
         assert writer.loss.mean == 1.0
@@ -203,15 +206,15 @@ def test_parts_of_the_data_and_names_are_kept(tmp_path: Path) -> None:
         converted(tmp_path / str(number - 1), tmp_path / str(number), layout)
         data = open_dataset(tmp_path / str(number))
         names = [f"{split}/{name}" for split in ("train", "val") for name in ("b10", "empty", "zoo/b2")]
-        assert sorted(entry.name for entry in data.entries) == names
+        assert sorted(entry.name for entry in data.samples) == names
         assert dict(data.splits) == {name: name.split("/")[0] for name in names}
     writer, _ = converted(tmp_path / "1", tmp_path / "voc", "voc")  # one folder for all: the part stays in the name
     assert dict(open_dataset(tmp_path / "voc").splits) == dict(open_dataset(tmp_path / "1").splits)
     assert list(writer.names.values()) == list(NAMES.values())
 
 
-def test_pictures_in_no_part_are_others(tmp_path: Path) -> None:
-    parts = {item.name: item.split for item in items_of(open_dataset(voc(tmp_path)))}
+def test_images_in_no_part_are_others(tmp_path: Path) -> None:
+    parts = {item.name: item.split for item in list_items(open_dataset(voc(tmp_path)))}
     assert parts == {"2007_000002": "val", "2007_000010": "other"}
 
 
@@ -223,37 +226,40 @@ def test_a_part_is_taken_off_the_name_where_that_is_clear(tmp_path: Path) -> Non
 
 def test_a_share_becomes_val_and_always_the_same(tmp_path: Path) -> None:
     for number in range(40):
-        picture(tmp_path / "images" / f"{number}.jpg")
+        write_image(tmp_path / "images" / f"{number}.jpg")
         text(tmp_path / "masks" / f"{number}.json", [])
     data = open_dataset(tmp_path)
-    first, again = items_of(data, val=0.25), items_of(data, val=0.25)
+    first, again = list_items(data, val_fraction=0.25), list_items(data, val_fraction=0.25)
     assert first == again
     assert 4 <= [item.split for item in first].count("val") <= 16
-    assert {item.split for item in items_of(data)} == {None}
-    assert {item.split for item in items_of(data, split="test", val=0.5)} == {"test"}
-    entry = open_dataset(films(tmp_path / "films"))
+    assert {item.split for item in list_items(data)} == {None}
+    assert {item.split for item in list_items(data, split="test", val_fraction=0.5)} == {"test"}
+    entry = open_dataset(videos(tmp_path / "films"))
     assert all(
-        len({item.split for item in items_of(entry, val=0.5) if item.entry is one}) == 1 for one in entry.entries
+        len({item.split for item in list_items(entry, val_fraction=0.5) if item.sample is one}) == 1
+        for one in entry.samples
     )
 
 
-def test_films_keep_their_objects(tmp_path: Path) -> None:
-    labelled_film(tmp_path / "in", "dog", {0: label_map(ids=(7, 3)), 2: label_map(ids=(3, 7))}, 4)
+def test_videos_keep_their_objects(tmp_path: Path) -> None:
+    labeled_video(tmp_path / "in", "dog", {0: label_map(ids=(7, 3)), 2: label_map(ids=(3, 7))}, 4)
     converted(tmp_path / "in", tmp_path / "davis", "davis")
     converted(tmp_path / "in", tmp_path / "coco", "coco")
-    [film] = open_dataset(tmp_path / "davis").entries
-    assert [list(annotated.masks) for annotated in film.read(film.frames)] == [[3, 7], [3, 7]]
-    assert [path.name for path in film.source] == ["00000.jpg", "00002.jpg"]
-    for annotated, box in zip(film.read(film.frames), (7, 3), strict=True):
+    [video] = open_dataset(tmp_path / "davis").samples
+    assert [list(annotated.masks) for annotated in video.read(video.frame_indices)] == [[3, 7], [3, 7]]
+    assert [path.name for path in video.source] == ["00000.jpg", "00002.jpg"]
+    for annotated, box in zip(video.read(video.frame_indices), (7, 3), strict=True):
         np.testing.assert_array_equal(annotated.masks[box], BOX)
     data = open_dataset(tmp_path / "coco")
-    assert [entry.name for entry in data.entries] == ["dog/00000", "dog/00002"]
-    annotated = data.entries[1].read([0])[0]
-    assert {annotated.tag(n).track: annotated.masks[n].tobytes() for n in annotated.masks}[3] == BOX.tobytes()
-    assert dict(data.films) == {"dog/00000": "dog", "dog/00002": "dog"}
-    assert len({item.split for item in items_of(data, val=0.5)}) == 1
+    assert [entry.name for entry in data.samples] == ["dog/00000", "dog/00002"]
+    annotated = data.samples[1].read([0])[0]
+    assert {annotated.attributes(n).track_id: annotated.masks[n].tobytes() for n in annotated.masks}[3] == BOX.tobytes()
+    assert dict(data.video_names) == {"dog/00000": "dog", "dog/00002": "dog"}
+    assert len({item.split for item in list_items(data, val_fraction=0.5)}) == 1
     converted(tmp_path / "coco", tmp_path / "again", "davis")
-    for one, two in zip(film.read(film.frames), open_dataset(tmp_path / "again").entries[0].read([0, 1]), strict=True):
+    for one, two in zip(
+        video.read(video.frame_indices), open_dataset(tmp_path / "again").samples[0].read([0, 1]), strict=True
+    ):
         assert {n: mask.tobytes() for n, mask in one.masks.items()} == {n: m.tobytes() for n, m in two.masks.items()}
 
 
@@ -261,26 +267,33 @@ def test_more_objects_than_a_map_has_labels(tmp_path: Path) -> None:
     pixels = [NOTHING.copy() for _ in range(300)]
     for number, mask in enumerate(pixels):
         mask.flat[number] = True
-    ids = [LabelledObject.of(mask, id=n * 10) for n, mask in enumerate(pixels)]
-    for layout, things in (("voc", [LabelledObject.of(mask) for mask in pixels]), ("davis", ids)):
-        writer = written(tmp_path / layout, layout, [labelled(tmp_path / "in", "film/a", *things)])
+    ids = [LabeledObject.from_mask(mask, track_id=n * 10) for n, mask in enumerate(pixels)]
+    for layout, things in (("voc", [LabeledObject.from_mask(mask) for mask in pixels]), ("davis", ids)):
+        writer = written(tmp_path / layout, layout, [labeled(tmp_path / "in", "film/a", *things)])
         assert (writer.loss.dropped, writer.loss.exact) == (46, 254)
         assert writer.loss.notes["an object left out, because a map has 254 labels"] == 46
-        [entry] = open_dataset(tmp_path / layout).entries
+        [entry] = open_dataset(tmp_path / layout).samples
         assert len(entry.read([0])[0].masks) == 254
 
 
-def test_the_labels_of_a_film_last_over_a_break(tmp_path: Path) -> None:
+def test_the_labels_of_a_video_last_over_a_break(tmp_path: Path) -> None:
     frames = [
-        labelled(tmp_path / "in", f"film/{n}", LabelledObject.of(BOX, id=1000 + n), LabelledObject.of(RING, id=1))
+        labeled(
+            tmp_path / "in",
+            f"film/{n}",
+            LabeledObject.from_mask(BOX, track_id=1000 + n),
+            LabeledObject.from_mask(RING, track_id=1),
+        )
         for n in (1, 0)
     ]
     for frame in frames:
         written(tmp_path / "out", "davis", [frame])
-    written(tmp_path / "out", "davis", [labelled(tmp_path / "in", "film/2", LabelledObject.of(DISC, id=1001))])
-    [film] = open_dataset(tmp_path / "out").entries
-    last = film.read([2])[0]
-    first = film.read([1])[0]
+    written(
+        tmp_path / "out", "davis", [labeled(tmp_path / "in", "film/2", LabeledObject.from_mask(DISC, track_id=1001))]
+    )
+    [video] = open_dataset(tmp_path / "out").samples
+    last = video.read([2])[0]
+    first = video.read([1])[0]
     [number] = last.masks
     np.testing.assert_array_equal(first.masks[number], BOX)
     np.testing.assert_array_equal(first.masks[1], RING)
@@ -289,32 +302,32 @@ def test_the_labels_of_a_film_last_over_a_break(tmp_path: Path) -> None:
 def test_what_is_broken_is_named_and_left_out_and_the_rest_goes_on(tmp_path: Path) -> None:
     labelme(tmp_path / "in", ["a", "b", "c", "d"])
     (tmp_path / "in" / "b.json").write_text('{"shapes": [{"label": "dog", "imagePath": "b')
-    (tmp_path / "in" / "c.jpg").write_bytes(b"no picture")
+    (tmp_path / "in" / "c.jpg").write_bytes(b"no image")
     _, steps = converted(tmp_path / "in", tmp_path / "out", "coco")
-    assert [(step.item.name, step.new) for step in steps] == [("a", True), ("b", False), ("c", False), ("d", True)]
-    reasons = [step.finding for step in steps if step.finding is not None]
+    assert [(step.item.name, step.is_new) for step in steps] == [("a", True), ("b", False), ("c", False), ("d", True)]
+    reasons = [step.issue for step in steps if step.issue is not None]
     assert [finding.file.name for finding in reasons] == ["b.json", "c"]
     assert "is no JSON" in reasons[0].reason
-    assert "cannot be read as a picture" in reasons[1].reason
+    assert "cannot be read as an image" in reasons[1].reason
     labelme(tmp_path / "in", ["b", "c"])
     _, steps = converted(tmp_path / "in", tmp_path / "out", "coco")  # mended: only these are done
-    assert [step.new for step in steps] == [False, True, True, False]
-    assert len(open_dataset(tmp_path / "out").entries) == 4
+    assert [step.is_new for step in steps] == [False, True, True, False]
+    assert len(open_dataset(tmp_path / "out").samples) == 4
 
 
-def test_a_film_file_that_is_broken_is_named_frame_by_frame(tmp_path: Path) -> None:
+def test_a_video_file_that_is_broken_is_named_frame_by_frame(tmp_path: Path) -> None:
     sav(tmp_path / "in")
     data = open_dataset(tmp_path / "in")
-    next((tmp_path / "in").glob("*.mp4")).write_bytes(b"no film")
-    with open_layout("coco", tmp_path / "out") as writer:
-        steps = list(convert(data, items_of(data), writer))
-    assert all(step.finding is not None for step in steps)
-    assert writer.pictures == 0
+    next((tmp_path / "in").glob("*.mp4")).write_bytes(b"no video")
+    with open_dataset_writer("coco", tmp_path / "out") as writer:
+        steps = list(convert_dataset(data, list_items(data), writer))
+    assert all(step.issue is not None for step in steps)
+    assert writer.num_images == 0
 
 
 def test_names_that_would_lead_out_of_the_folder_stay_in_it(tmp_path: Path) -> None:
-    picture(tmp_path / "evil.jpg")
-    picture(tmp_path / "in" / "evil.jpg")
+    write_image(tmp_path / "evil.jpg")
+    write_image(tmp_path / "in" / "evil.jpg")
     images = [
         {"id": n, "file_name": f"{where}evil.jpg", "width": WIDTH, "height": HEIGHT}
         for n, where in enumerate(("../", ""))
@@ -324,7 +337,7 @@ def test_names_that_would_lead_out_of_the_folder_stay_in_it(tmp_path: Path) -> N
     assert sorted(p.relative_to(tmp_path).as_posix() for p in (tmp_path / "out").rglob("evil.*")) == [
         "out/deep/images/evil.jpg", "out/deep/labels/evil.txt",
     ]  # fmt: skip
-    [twice] = [step.finding for step in steps if step.finding is not None]
+    [twice] = [step.issue for step in steps if step.issue is not None]
     assert "would be called 'evil', as another one is: rename one" in twice.reason
 
 

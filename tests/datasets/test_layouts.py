@@ -18,8 +18,7 @@ from helpers.dataset_files import (
     coco,
     codes,
     label_map,
-    labelled_film,
-    picture,
+    labeled_video,
     png,
     sa1b,
     same_masks,
@@ -27,9 +26,10 @@ from helpers.dataset_files import (
     sav_val,
     stills,
     text,
+    write_image,
     yolo,
 )
-from masklet.datasets import Annotated, Dataset, open_dataset
+from masklet.datasets import AnnotatedFrame, Dataset, open_dataset
 from masklet.errors import MissingExtraError, SourceError
 from masklet.media import open_video
 from masklet.media.image import from_file
@@ -40,13 +40,13 @@ FULL_RING = RING.copy()
 FULL_RING[26:30, 38:44] = True
 
 
-def first(data: Dataset, name: str | None = None) -> Annotated:
-    entry = next(entry for entry in data.entries if name in (None, entry.name))
-    return entry.read([entry.frames[0]])[0]
+def first(data: Dataset, name: str | None = None) -> AnnotatedFrame:
+    entry = next(entry for entry in data.samples if name in (None, entry.name))
+    return entry.read([entry.frame_indices[0]])[0]
 
 
 def names(data: Dataset) -> list[str]:
-    return [entry.name for entry in data.entries]
+    return [entry.name for entry in data.samples]
 
 
 # stills ------------------------------------------------------------------------------------------------------------
@@ -56,7 +56,7 @@ def test_stills_are_a_source_or_a_folder_of_sources(tmp_path: Path) -> None:
     stills(tmp_path / "Cats")
     stills(tmp_path / "ants", ["c"])
     data = open_dataset(tmp_path)
-    assert (data.kind, names(data)) == ("stills", ["ants/c", "Cats/a2", "Cats/a10", "Cats/b"])
+    assert (data.data_format, names(data)) == ("stills", ["ants/c", "Cats/a2", "Cats/a10", "Cats/b"])
     assert names(open_dataset(tmp_path, split="ants")) == ["ants/c"]
     data = open_dataset(tmp_path / "Cats")
     assert names(data) == ["a2", "a10", "b"]
@@ -64,8 +64,8 @@ def test_stills_are_a_source_or_a_folder_of_sources(tmp_path: Path) -> None:
     path = tmp_path / "Cats" / "images" / "a10.jpg"
     np.testing.assert_array_equal(annotated.rgb, from_file(str(path)).rgb)
     same_masks(annotated, BOX, RING)
-    assert data.entries[1].source == (path,)
-    assert data.entries[1].frames == (0,)
+    assert data.samples[1].source == (path,)
+    assert data.samples[1].frame_indices == (0,)
     with pytest.raises(SourceError, match="no source 'dogs'; it has ants, Cats"):
         open_dataset(tmp_path, split="dogs")
 
@@ -82,14 +82,14 @@ def test_a_still_without_objects_is_empty(tmp_path: Path) -> None:
 def test_coco_outlines_runs_and_codes(tmp_path: Path) -> None:
     file = coco(tmp_path)
     data = open_dataset(file)
-    assert (data.kind, names(data), data.problems) == ("coco", ["000002", "000003", "000010"], ())
+    assert (data.data_format, names(data), data.issues) == ("coco", ["000002", "000003", "000010"], ())
     same_masks(first(data, "000010"), BOX, RING)
     same_masks(first(data, "000002"), BOX)
     same_masks(first(data, "000003"))
-    same_masks(first(open_dataset(file, crowds=True), "000002"), BOX, RING)
+    same_masks(first(open_dataset(file, include_crowds=True), "000002"), BOX, RING)
 
 
-def test_a_coco_root_has_splits_and_its_pictures_in_the_usual_places(tmp_path: Path) -> None:
+def test_a_coco_root_has_splits_and_its_images_in_the_usual_places(tmp_path: Path) -> None:
     coco(tmp_path)
     coco(tmp_path, split="train2017")
     assert names(open_dataset(tmp_path, split="val2017")) == ["000002", "000003", "000010"]
@@ -110,7 +110,7 @@ def test_a_coco_root_has_splits_and_its_pictures_in_the_usual_places(tmp_path: P
         same_masks(first(open_dataset(moved), "000010"), BOX, RING)
 
 
-def test_names_of_coco_pictures_in_any_alphabet(tmp_path: Path) -> None:
+def test_names_of_coco_images_in_any_alphabet(tmp_path: Path) -> None:
     file = coco(tmp_path)
     (tmp_path / "val2017" / "000010.jpg").rename(tmp_path / "val2017" / "büro 猫.jpg")
     plain = file.read_text().replace("000010.jpg", "büro 猫.jpg")
@@ -118,7 +118,7 @@ def test_names_of_coco_pictures_in_any_alphabet(tmp_path: Path) -> None:
     same_masks(first(open_dataset(file), "büro 猫"), BOX, RING)
 
 
-# films -------------------------------------------------------------------------------------------------------------
+# videos -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("below", ["", "480p"])
@@ -126,43 +126,43 @@ def test_davis_palettes_hold_ids_and_255_is_nobody(tmp_path: Path, below: str) -
     labels = label_map(ids=(3, 7))
     labels[0, :5] = 255
     later = label_map(ids=(3, 0))
-    labelled_film(tmp_path / "made", "dogs", {0: labels, 1: later, 2: np.full_like(labels, 0)}, 3)
+    labeled_video(tmp_path / "made", "dogs", {0: labels, 1: later, 2: np.full_like(labels, 0)}, 3)
     for top in ("JPEGImages", "Annotations"):
         (tmp_path / top / below).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "made" / top).rename(tmp_path / top / below if below else tmp_path / top)
     data = open_dataset(tmp_path)
-    assert (data.kind, names(data)) == ("davis", ["dogs"])
-    entry = data.entries[0]
+    assert (data.data_format, names(data)) == ("davis", ["dogs"])
+    entry = data.samples[0]
     frames = entry.read([1, 0, 2])
     assert [list(frame.masks) for frame in frames] == [[3], [3, 7], []]
     np.testing.assert_array_equal(frames[1].masks[7], RING)
-    assert entry.frames == (0, 1, 2)
+    assert entry.frame_indices == (0, 1, 2)
     assert [path.name for path in entry.source] == ["00000.jpg", "00001.jpg", "00002.jpg"]
 
 
 def test_davis_2016_is_one_object_also_where_it_is_out_of_sight(tmp_path: Path) -> None:
     white = BOX.astype(np.uint8) * 255
-    labelled_film(tmp_path, "bear", {0: white * 0, 1: white, 2: white * 0}, 3, palette=False)
-    frames = open_dataset(tmp_path).entries[0].read([0, 1, 2])
+    labeled_video(tmp_path, "bear", {0: white * 0, 1: white, 2: white * 0}, 3, palette=False)
+    frames = open_dataset(tmp_path).samples[0].read([0, 1, 2])
     assert [list(frame.masks) for frame in frames] == [[], [1], []]
     np.testing.assert_array_equal(frames[1].masks[1], BOX)
 
 
-def test_a_frame_of_nothing_but_255_is_nobody_where_the_film_has_ids(tmp_path: Path) -> None:
+def test_a_frame_of_nothing_but_255_is_nobody_where_the_video_has_ids(tmp_path: Path) -> None:
     void = BOX.astype(np.uint8) * 255
-    labelled_film(tmp_path, "dogs", {0: label_map(), 1: void}, 2)
-    assert [list(frame.masks) for frame in open_dataset(tmp_path).entries[0].read([0, 1])] == [[1, 2], []]
+    labeled_video(tmp_path, "dogs", {0: label_map(), 1: void}, 2)
+    assert [list(frame.masks) for frame in open_dataset(tmp_path).samples[0].read([0, 1])] == [[1, 2], []]
 
 
 def test_youtube_vos_has_every_fifth_frame_objects_that_come_late_and_folders_for_splits(tmp_path: Path) -> None:
     late = {0: label_map(ids=(1, 0)), 5: label_map(), 10: label_map(ids=(0, 2))}
-    labelled_film(tmp_path / "train", "0043f083b5", late, 12)
-    labelled_film(tmp_path / "train", "00a23ccf53", {0: label_map()}, 1)
-    labelled_film(tmp_path / "valid", "003234408d", {0: label_map()}, 6)
+    labeled_video(tmp_path / "train", "0043f083b5", late, 12)
+    labeled_video(tmp_path / "train", "00a23ccf53", {0: label_map()}, 1)
+    labeled_video(tmp_path / "valid", "003234408d", {0: label_map()}, 6)
     data = open_dataset(tmp_path, split="train")
     assert names(data) == ["00a23ccf53", "0043f083b5"]  # 0 before 43, as numbers go
-    entry = data.entries[1]
-    assert entry.frames == (0, 5, 10)
+    entry = data.samples[1]
+    assert entry.frame_indices == (0, 5, 10)
     assert len(entry.source) == 12
     assert [list(frame.masks) for frame in entry.read([0, 5, 10])] == [[1], [1, 2], [2]]
     np.testing.assert_array_equal(entry.read([5])[0].rgb, from_file(str(entry.source[5])).rgb)
@@ -172,7 +172,7 @@ def test_youtube_vos_has_every_fifth_frame_objects_that_come_late_and_folders_fo
 
 def test_lists_of_image_sets_are_splits(tmp_path: Path) -> None:
     for name in ("ant", "bee", "cat"):
-        labelled_film(tmp_path, name, {0: label_map()}, 1)
+        labeled_video(tmp_path, name, {0: label_map()}, 1)
     text(tmp_path / "ImageSets" / "2017" / "val.txt", "cat\nant\n")
     text(tmp_path / "ImageSets" / "2016" / "val.txt", "/JPEGImages/480p/bee/0.jpg /Annotations/480p/bee/0.png\n")
     text(tmp_path / "ImageSets" / "train.txt", "bee\n")
@@ -188,10 +188,10 @@ def test_lists_of_image_sets_are_splits(tmp_path: Path) -> None:
 # SA-1B, SA-V -------------------------------------------------------------------------------------------------------
 
 
-def test_sa1b_is_a_json_beside_each_picture_in_folders_or_not(tmp_path: Path) -> None:
+def test_sa1b_is_a_json_beside_each_image_in_folders_or_not(tmp_path: Path) -> None:
     sa1b(tmp_path / "one")
     data = open_dataset(tmp_path / "one")
-    assert (data.kind, names(data)) == ("sa1b", ["sa_2", "sa_10"])
+    assert (data.data_format, names(data)) == ("sa1b", ["sa_2", "sa_10"])
     same_masks(first(data), BOX, RING)
     sa1b(tmp_path / "two", ["sa_11"])
     assert names(open_dataset(tmp_path)) == ["one/sa_2", "one/sa_10", "two/sa_11"]
@@ -200,9 +200,9 @@ def test_sa1b_is_a_json_beside_each_picture_in_folders_or_not(tmp_path: Path) ->
 
 def test_sav_is_annotated_every_fourth_frame(tmp_path: Path) -> None:
     data = open_dataset(sav(tmp_path))
-    assert (data.kind, names(data), data.problems) == ("sav", ["sav_000001"], ())
-    entry = data.entries[0]
-    assert entry.frames == (0, 4, 8, 12)
+    assert (data.data_format, names(data), data.issues) == ("sav", ["sav_000001"], ())
+    entry = data.samples[0]
+    assert entry.frame_indices == (0, 4, 8, 12)
     assert entry.source == tmp_path / "sav_000001.mp4"
     frames = entry.read([8, 0, 8])
     with open_video(tmp_path / "sav_000001.mp4") as video:
@@ -210,7 +210,7 @@ def test_sav_is_annotated_every_fourth_frame(tmp_path: Path) -> None:
         np.testing.assert_array_equal(frames[1].rgb, video[0].rgb)
     same_masks(frames[0], np.roll(BOX, 4, axis=1), RING, ~BOX)
     same_masks(frames[1], BOX, np.zeros_like(RING), ~BOX)
-    same_masks(open_dataset(tmp_path, split="auto").entries[0].read([4])[0], ~BOX)
+    same_masks(open_dataset(tmp_path, split="auto").samples[0].read([4])[0], ~BOX)
 
 
 def test_sav_in_folders_and_a_json_with_its_keys_in_another_order(tmp_path: Path) -> None:
@@ -218,14 +218,14 @@ def test_sav_in_folders_and_a_json_with_its_keys_in_another_order(tmp_path: Path
     text(tmp_path / "sav_000" / "sav_000001_manual.json", {"masklet_id": [0], "masklet": [codes([BOX])] * 3})
     data = open_dataset(tmp_path, split="manual")
     assert names(data) == ["sav_000/sav_000001"]
-    assert data.entries[0].frames == (0, 4, 8)
+    assert data.samples[0].frame_indices == (0, 4, 8)
 
 
 def test_val_of_sav_has_a_folder_for_each_object(tmp_path: Path) -> None:
     data = open_dataset(sav_val(tmp_path))
-    assert (data.kind, names(data), data.problems) == ("sav", ["sav_7"], ())
-    entry = data.entries[0]
-    assert (entry.frames, len(entry.source)) == ((0, 4, 8), 9)
+    assert (data.data_format, names(data), data.issues) == ("sav", ["sav_7"], ())
+    entry = data.samples[0]
+    assert (entry.frame_indices, len(entry.source)) == ((0, 4, 8), 9)
     frames = entry.read([4, 0])
     same_masks(frames[0], BOX, BOX | RING)
     same_masks(frames[1], BOX)
@@ -235,10 +235,10 @@ def test_val_of_sav_has_a_folder_for_each_object(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("yaml", [True, False])
-def test_yolo_outlines_are_shares_and_a_picture_without_a_text_is_empty(tmp_path: Path, yaml: bool) -> None:
+def test_yolo_outlines_are_shares_and_a_image_without_a_text_is_empty(tmp_path: Path, yaml: bool) -> None:
     yolo(tmp_path, yaml=yaml)
     data = open_dataset(tmp_path)
-    assert (data.kind, names(data), data.problems) == ("yolo", ["train/2", "train/10", "val/1"], ())
+    assert (data.data_format, names(data), data.issues) == ("yolo", ["train/2", "train/10", "val/1"], ())
     same_masks(first(data, "train/2"), BOX, FULL_RING)
     same_masks(first(data, "train/10"))
     assert names(open_dataset(tmp_path, split="val")) == ["val/1"]
@@ -289,7 +289,7 @@ def test_yolo_with_a_yaml_needs_pyyaml(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_png_maps_palettes_black_and_white_and_16_bits(tmp_path: Path) -> None:
     for seed, name in enumerate(("grey", "palette", "white", "one", "deep", "void")):
-        picture(tmp_path / "images" / f"{name}.jpg", seed)
+        write_image(tmp_path / "images" / f"{name}.jpg", seed)
     masks = tmp_path / "masks"
     png(masks / "grey.png", label_map(ids=(5, 9)), palette=False)
     png(masks / "palette_mask.png", label_map())
@@ -300,7 +300,7 @@ def test_png_maps_palettes_black_and_white_and_16_bits(tmp_path: Path) -> None:
     void[0] = 255
     png(masks / "void.png", void)
     data = open_dataset(tmp_path)
-    assert (data.kind, names(data)) == ("png", ["deep", "grey", "one", "palette", "void", "white"])
+    assert (data.data_format, names(data)) == ("png", ["deep", "grey", "one", "palette", "void", "white"])
     for name in ("grey", "palette", "deep", "void"):
         same_masks(first(data, name), BOX, RING)
     same_masks(first(data, "white"), BOX | RING)
@@ -308,23 +308,23 @@ def test_png_maps_palettes_black_and_white_and_16_bits(tmp_path: Path) -> None:
 
 
 def test_png_one_file_an_object_in_a_folder_of_its_own(tmp_path: Path) -> None:
-    picture(tmp_path / "images" / "cat.jpg")
+    write_image(tmp_path / "images" / "cat.jpg")
     both = BOX | RING
     for name, mask in (("2", RING), ("10", both), ("1", BOX)):
         png(tmp_path / "masks" / "cat" / f"{name}.png", mask.astype(np.uint8) * 255, palette=False)
     same_masks(first(open_dataset(tmp_path)), BOX, RING, both)
 
 
-def test_png_masks_beside_their_pictures(tmp_path: Path) -> None:
-    picture(tmp_path / "a.jpg", 1)
+def test_png_masks_beside_their_images(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.jpg", 1)
     png(tmp_path / "a.png", label_map())
-    picture(tmp_path / "b.png", 2)
+    write_image(tmp_path / "b.png", 2)
     png(tmp_path / "b_mask.png", BOX.astype(np.uint8) * 255, palette=False)
-    picture(tmp_path / "c.png", 3)
+    write_image(tmp_path / "c.png", 3)
     for number, mask in enumerate((BOX, RING)):
         png(tmp_path / f"c_mask_{number}.png", mask.astype(np.uint8) * 255, palette=False)
     data = open_dataset(tmp_path)
-    assert (names(data), data.problems) == (["a", "b", "c"], ())
+    assert (names(data), data.issues) == (["a", "b", "c"], ())
     same_masks(first(data, "a"), BOX, RING)
     same_masks(first(data, "b"), BOX)
     same_masks(first(data, "c"), BOX, RING)
@@ -348,25 +348,25 @@ def results(path: Path) -> Results:
 
 
 def test_what_masklet_writes_is_read_again(tmp_path: Path) -> None:
-    path = picture(tmp_path / "images" / "cat.jpg")
+    path = write_image(tmp_path / "images" / "cat.jpg")
     with CocoWriter(tmp_path / "images") as writer:
         writer.write(results(path))
     same_masks(first(open_dataset(tmp_path / "images")), BOX, RING)
     with PngWriter(tmp_path / "masks") as png_writer:
         png_writer.write(results(path))
-    same_masks(first(open_dataset(tmp_path, kind="png")), BOX, RING)
+    same_masks(first(open_dataset(tmp_path, data_format="png")), BOX, RING)
     with YoloWriter(tmp_path / "labels") as yolo_writer:
         yolo_writer.write(results(path))
-    found = first(open_dataset(tmp_path, kind="yolo")).masks
+    found = first(open_dataset(tmp_path, data_format="yolo")).masks
     np.testing.assert_array_equal(found[1], BOX)
     assert (found[2] ^ RING).sum() <= 4  # the bridge to the hole
-    picture(tmp_path / "apart" / "cat.jpg")
+    write_image(tmp_path / "apart" / "cat.jpg")
     with MaskWriter(tmp_path / "apart") as mask_writer:
         mask_writer.write(results(path))
     same_masks(first(open_dataset(tmp_path / "apart")), BOX, RING)
 
 
-def test_pictures_stand_upright_before_they_are_compared(tmp_path: Path) -> None:
+def test_images_stand_upright_before_they_are_compared(tmp_path: Path) -> None:
     """EXIF says: turn it. The masks are those of what people see."""
     stills(tmp_path, ["a"])
     lying = Image.fromarray(np.zeros((WIDTH, HEIGHT, 3), np.uint8))

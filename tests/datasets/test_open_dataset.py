@@ -1,4 +1,4 @@
-"""Recognising a layout, laziness, entries that travel between processes, and mixtures."""
+"""Recognizing a layout, laziness, entries that travel between processes, and mixtures."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from helpers.dataset_files import (
     RING,
     coco,
     codes,
-    films,
     label_map,
-    picture,
     png,
     pngs,
     sa1b,
@@ -25,16 +23,18 @@ from helpers.dataset_files import (
     sav,
     stills,
     text,
+    videos,
+    write_image,
     yolo,
 )
 from helpers.labeling_tool_files import cvat, labelme, voc
-from masklet.datasets import KINDS, DataError, Entry, open_dataset, open_mixture
+from masklet.datasets import DATA_FORMATS, DataError, Sample, open_dataset, open_mixture
 from masklet.errors import SourceError
 from masklet.masks import rle
 
 MAKE: dict[str, Callable[[Path], Path]] = {
     "stills": stills,
-    "davis": films,
+    "davis": videos,
     "sav": sav,
     "sa1b": sa1b,
     "coco": coco,
@@ -46,31 +46,31 @@ MAKE: dict[str, Callable[[Path], Path]] = {
 }
 
 
-def same(entry: Entry, other: Entry) -> None:
-    for one, two in zip(entry.read(entry.frames), other.read(other.frames), strict=True):
+def same(entry: Sample, other: Sample) -> None:
+    for one, two in zip(entry.read(entry.frame_indices), other.read(other.frame_indices), strict=True):
         np.testing.assert_array_equal(one.rgb, two.rgb)
         same_masks(one, *two.masks.values())
 
 
 def test_every_kind_is_made_here() -> None:
-    assert list(MAKE) == list(KINDS)
+    assert list(MAKE) == list(DATA_FORMATS)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_layout_is_recognised_and_its_entries_are_small_and_travel(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", DATA_FORMATS)
+def test_a_layout_is_recognized_and_its_entries_are_small_and_travel(tmp_path: Path, kind: str) -> None:
     path = MAKE[kind](tmp_path)
     data = open_dataset(str(path))
-    assert (data.kind, data.root, data.problems) == (kind, path, ())
-    assert [name for name in KINDS if KINDS[name].recognise(path)] == [kind]
+    assert (data.data_format, data.root, data.issues) == (kind, path, ())
+    assert [name for name in DATA_FORMATS if DATA_FORMATS[name].matches(path)] == [kind]
     sent = pickle.dumps(data)
     assert len(sent) < 3000
-    for entry, back in zip(data.entries, pickle.loads(sent).entries, strict=True):
+    for entry, back in zip(data.samples, pickle.loads(sent).entries, strict=True):
         assert entry == back
         assert hash(entry) == hash(back)
         same(entry, back)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", DATA_FORMATS)
 def test_the_order_is_the_same_whatever_the_file_system_says(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,14 +79,14 @@ def test_the_order_is_the_same_whatever_the_file_system_says(
     backwards = Path.glob, Path.rglob
     monkeypatch.setattr(Path, "glob", lambda *given: iter(list(backwards[0](*given))[::-1]))
     monkeypatch.setattr(Path, "rglob", lambda *given: iter(list(backwards[1](*given))[::-1]))
-    monkeypatch.setattr("masklet.datasets.files._names", turned(monkeypatch))
+    monkeypatch.setattr("masklet.datasets.files._list_names", turned(monkeypatch))
     assert open_dataset(path) == usual
 
 
 def turned(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     from masklet.datasets import files
 
-    usual = files._names
+    usual = files._list_names
     return lambda *given, **named: usual(*given, **named)[::-1]
 
 
@@ -94,17 +94,17 @@ def test_what_is_no_data_set_is_told_what_would_be(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no such data set"):
         open_dataset(tmp_path / "nowhere")
     with pytest.raises(SourceError, match="kind='vocc' is unknown; choose 'stills', 'davis'"):
-        open_dataset(tmp_path, kind="vocc")
+        open_dataset(tmp_path, data_format="vocc")
     with pytest.raises(SourceError, match="no data set that is known") as problem:
         open_dataset(tmp_path)
-    assert all(kind in str(problem.value) for kind in KINDS)
+    assert all(kind in str(problem.value) for kind in DATA_FORMATS)
 
 
 def test_a_mask_is_decoded_when_it_is_looked_at_and_not_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[object] = []
     usual = rle.decode
     monkeypatch.setattr(rle, "decode", lambda code: decoded.append(code) or usual(code))
-    [annotated] = open_dataset(stills(tmp_path, ["a"])).entries[0].read([0])
+    [annotated] = open_dataset(stills(tmp_path, ["a"])).samples[0].read([0])
     assert (list(annotated.masks), len(annotated.masks), 2 in annotated.masks, decoded) == ([1, 2], 2, True, [])
     np.testing.assert_array_equal(annotated.masks[2], RING)
     assert decoded == [codes()[1]]
@@ -115,14 +115,14 @@ def test_a_mask_is_decoded_when_it_is_looked_at_and_not_before(tmp_path: Path, m
 
 def test_outlines_and_files_wait_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[object] = []
-    monkeypatch.setattr("masklet.datasets.formats.coco.to_mask", lambda *given: drawn.append(given) or BOX)
-    [annotated] = open_dataset(coco(tmp_path / "coco")).entries[-1].read([0])
+    monkeypatch.setattr("masklet.datasets.formats.coco.polygons_to_mask", lambda *given: drawn.append(given) or BOX)
+    [annotated] = open_dataset(coco(tmp_path / "coco")).samples[-1].read([0])
     assert (list(annotated.masks), drawn) == ([1, 2], [])
     np.testing.assert_array_equal(annotated.masks[1], BOX)
     assert len(drawn) == 1
-    picture(tmp_path / "png" / "images" / "a.jpg")
+    write_image(tmp_path / "png" / "images" / "a.jpg")
     file = png(tmp_path / "png" / "masks" / "a" / "1.png", label_map())
-    [annotated] = open_dataset(tmp_path / "png").entries[0].read([0])
+    [annotated] = open_dataset(tmp_path / "png").samples[0].read([0])
     file.unlink()
     with pytest.raises(DataError, match=r"1\.png cannot be read") as problem:
         annotated.masks[1]
@@ -130,7 +130,7 @@ def test_outlines_and_files_wait_too(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_an_error_travels_with_its_file(tmp_path: Path) -> None:
-    entry = open_dataset(stills(tmp_path, ["a"])).entries[0]
+    entry = open_dataset(stills(tmp_path, ["a"])).samples[0]
     (tmp_path / "images" / "a.jpg").unlink()
     with pytest.raises(DataError) as problem:
         entry.read([0])
@@ -142,22 +142,25 @@ def test_an_error_travels_with_its_file(tmp_path: Path) -> None:
 
 
 def test_mixtures_from_a_path_a_list_and_weights(tmp_path: Path) -> None:
-    one, two = stills(tmp_path / "one"), films(tmp_path / "two")
+    one, two = stills(tmp_path / "one"), videos(tmp_path / "two")
     assert [(data.root, weight) for data, weight in open_mixture(one)] == [(one, 1.0)]
-    assert [(data.kind, weight) for data, weight in open_mixture([str(one), two])] == [("stills", 1.0), ("davis", 1.0)]
+    assert [(data.data_format, weight) for data, weight in open_mixture([str(one), two])] == [
+        ("stills", 1.0),
+        ("davis", 1.0),
+    ]
     assert [(data.root, weight) for data, weight in open_mixture({one: 3, two: 0.5})] == [(one, 3.0), (two, 0.5)]
-    assert open_mixture(coco(tmp_path / "coco"))[0][0].kind == "coco"
+    assert open_mixture(coco(tmp_path / "coco"))[0][0].data_format == "coco"
 
 
 def test_a_mixture_file_counts_from_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     coco(tmp_path / "data" / "coco")
     coco(tmp_path / "data" / "coco", split="train2017")
-    films(tmp_path / "data" / "film")
+    videos(tmp_path / "data" / "film")
     items = [{"path": "coco", "weight": 2, "split": "val2017", "kind": "coco"}, {"path": "film"}]
     file = text(tmp_path / "data" / "mixture.json", items)
     monkeypatch.chdir(tmp_path)
     (first, two), (second, one) = open_mixture("data/mixture.json")
-    assert (first.kind, len(first.entries), two, second.kind, one) == ("coco", 3, 2.0, "davis", 1.0)
+    assert (first.data_format, len(first.samples), two, second.data_format, one) == ("coco", 3, 2.0, "davis", 1.0)
     assert file.exists()
 
 

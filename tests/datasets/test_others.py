@@ -10,19 +10,19 @@ import pytest
 from PIL import Image
 
 from helpers.dataset_files import HEIGHT, WIDTH
-from helpers.labeled_images import BOX, DISC, NAMES, PARTS, RING, labelled, plain
-from masklet.datasets.conversion import LabelledObject, LayoutOptions, open_layout
+from helpers.labeled_images import BOX, DISC, NAMES, PARTS, RING, labeled, plain
+from masklet.datasets.conversion import LabeledObject, WriteOptions, open_dataset_writer
 from masklet.masks import iou
 
 MASKS = (RING, PARTS, DISC, BOX)
 
 
 def write(root: Path, layout: str, **options: object) -> Path:
-    things = [LabelledObject.of(mask, n % 3, 0.5) for n, mask in enumerate(MASKS)]
-    chosen = LayoutOptions(pictures="copy", **options)
-    with open_layout(layout, root / layout, names=NAMES, options=chosen) as writer:
-        writer.write(labelled(root / "in", "a", *things))
-        writer.write(labelled(root / "in", "b"))
+    things = [LabeledObject.from_mask(mask, n % 3, 0.5) for n, mask in enumerate(MASKS)]
+    chosen = WriteOptions(images="copy", **options)
+    with open_dataset_writer(layout, root / layout, names=NAMES, options=chosen) as writer:
+        writer.write(labeled(root / "in", "a", *things))
+        writer.write(labeled(root / "in", "b"))
     return root / layout
 
 
@@ -139,7 +139,7 @@ def test_maps_have_the_palette_of_voc(tmp_path: Path) -> None:
 def test_a_davis_tree_is_one(tmp_path: Path) -> None:
     from masklet.masks.label_map import davis_palette
 
-    with open_layout("davis", tmp_path / "out", names=NAMES, options=LayoutOptions(pictures="copy")) as writer:
+    with open_dataset_writer("davis", tmp_path / "out", names=NAMES, options=WriteOptions(images="copy")) as writer:
         for one in plain(tmp_path / "in"):
             writer.write(one)
     files = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*g"))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers.dataset_files import RING, coco, films, picture, stills, text, yolo
-from masklet.datasets import Tag, check, open_dataset
+from helpers.dataset_files import RING, coco, stills, text, videos, write_image, yolo
+from masklet.datasets import ObjectAttributes, check_dataset, open_dataset
 from masklet.masks import rle
 
 
@@ -21,8 +21,12 @@ def test_coco_keeps_class_score_and_track(tmp_path: Path) -> None:
     file.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
     data = open_dataset(file)
     assert data.names == {1: "dog", 2: "écureuil"}
-    [annotated] = data.entries[-1].read([0])
-    assert [annotated.tag(n) for n in (1, 2, 3)] == [Tag(1, score=0.5, track=12), Tag(), Tag()]
+    [annotated] = data.samples[-1].read([0])
+    assert [annotated.attributes(n) for n in (1, 2, 3)] == [
+        ObjectAttributes(1, score=0.5, track_id=12),
+        ObjectAttributes(),
+        ObjectAttributes(),
+    ]
     assert data.splits == dict.fromkeys(("000002", "000003", "000010"), "val2017")
 
 
@@ -30,7 +34,7 @@ def test_a_lossless_code_beside_an_outline_is_the_mask(tmp_path: Path) -> None:
     file = coco(tmp_path)
     content = json.loads(file.read_text())
     content["annotations"][0]["rle"] = rle.encode(RING)
-    [annotated] = open_dataset(text(file, content)).entries[-1].read([0])
+    [annotated] = open_dataset(text(file, content)).samples[-1].read([0])
     np.testing.assert_array_equal(annotated.masks[1], RING)
 
 
@@ -38,7 +42,7 @@ def test_the_parts_of_coco_are_told(tmp_path: Path) -> None:
     for split in ("zoo", "val2017"):
         coco(tmp_path, split=split)
     data = open_dataset(tmp_path)
-    assert {data.splits[entry.name] for entry in data.entries if entry.name.startswith("zoo/")} == {"zoo"}
+    assert {data.splits[entry.name] for entry in data.samples if entry.name.startswith("zoo/")} == {"zoo"}
     assert set(data.splits.values()) == {"zoo", "val2017"}
     assert set(open_dataset(tmp_path, split="zoo").splits.values()) == {"zoo"}
     (tmp_path / "annotations" / "instances_val2017.json").unlink()
@@ -52,8 +56,8 @@ def test_yolo_keeps_classes_and_their_names(tmp_path: Path) -> None:
     (root / "data.yaml").write_text("train: images/train\nval: images/val\nnames: {0: cat, 7: dog, x: y}\n")
     data = open_dataset(root)
     assert data.names == {0: "cat", 7: "dog"}
-    entry = next(entry for entry in data.entries if entry.name == f"train/{file.stem}")
-    assert entry.read([0])[0].tag(1) == Tag(class_id=7)
+    entry = next(entry for entry in data.samples if entry.name == f"train/{file.stem}")
+    assert entry.read([0])[0].attributes(1) == ObjectAttributes(class_id=7)
     assert data.splits[entry.name] == "train"
 
 
@@ -63,23 +67,23 @@ def test_yolo_without_a_yaml_may_have_a_list_of_classes(tmp_path: Path) -> None:
     assert open_dataset(root).names == {0: "cat", 1: "a dog"}
 
 
-def test_pictures_that_are_train_and_val_at_once_are_there_once(tmp_path: Path) -> None:
-    picture(tmp_path / "images" / "a.jpg")
+def test_images_that_are_train_and_val_at_once_are_there_once(tmp_path: Path) -> None:
+    write_image(tmp_path / "images" / "a.jpg")
     text(tmp_path / "labels" / "a.txt", "")
     text(tmp_path / "data.yaml", "train: images\nval: images\nnames: [cat]\n")
     data = open_dataset(tmp_path)
-    assert ([entry.name for entry in data.entries], dict(data.splits)) == (["a"], {})
-    assert [entry.name for entry in open_dataset(tmp_path, split="val").entries] == ["val/a"]
+    assert ([entry.name for entry in data.samples], dict(data.splits)) == (["a"], {})
+    assert [entry.name for entry in open_dataset(tmp_path, split="val").samples] == ["val/a"]
 
 
-def test_films_are_in_lists_or_in_folders(tmp_path: Path) -> None:
-    films(tmp_path)
+def test_videos_are_in_lists_or_in_folders(tmp_path: Path) -> None:
+    videos(tmp_path)
     text(tmp_path / "ImageSets" / "2016" / "train.txt", "ant\nbee\n")
     text(tmp_path / "ImageSets" / "2017" / "val.txt", "bee\n")
     text(tmp_path / "ImageSets" / "2017" / "all.txt", "ant\n")
     assert open_dataset(tmp_path).splits == {"ant": "train", "bee": "val"}
     for split in ("train", "valid"):
-        films(tmp_path / "trees" / split)
+        videos(tmp_path / "trees" / split)
     assert open_dataset(tmp_path / "trees").splits == {
         "train/ant": "train", "train/bee": "train", "valid/ant": "valid", "valid/bee": "valid",
     }  # fmt: skip
@@ -87,13 +91,17 @@ def test_films_are_in_lists_or_in_folders(tmp_path: Path) -> None:
 
 def test_where_nothing_is_said_there_are_no_classes(tmp_path: Path) -> None:
     data = open_dataset(stills(tmp_path, ["a"]))
-    assert (dict(data.names), dict(data.splits), data.entries[0].read([0])[0].tag(1)) == ({}, {}, Tag())
+    assert (dict(data.names), dict(data.splits), data.samples[0].read([0])[0].attributes(1)) == (
+        {},
+        {},
+        ObjectAttributes(),
+    )
 
 
-def test_a_picture_without_a_name_is_a_problem_and_no_crash(tmp_path: Path) -> None:
+def test_a_image_without_a_name_is_a_problem_and_no_crash(tmp_path: Path) -> None:
     file = coco(tmp_path)
     content = json.loads(file.read_text())
     content["images"][2]["file_name"] = "."
     data = open_dataset(text(file, content))
-    assert "." in [entry.name for entry in data.entries]
-    assert any("val2017" in finding.reason for finding in check(data))
+    assert "." in [entry.name for entry in data.samples]
+    assert any("val2017" in finding.reason for finding in check_dataset(data))

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.dataset_files import BOX, HEIGHT, OBJECTS, RING, WIDTH, label_map, picture, png, same_masks, text
+from helpers.dataset_files import BOX, HEIGHT, OBJECTS, RING, WIDTH, label_map, png, same_masks, text, write_image
 from helpers.labeling_tool_files import cvat, labelme, packed, points, rows_of, voc
-from masklet.datasets import Annotated, DataError, Dataset, Tag, check, open_dataset
-from masklet.datasets.xml_reader import parse_xml, pieces_of, read_xml
+from masklet.datasets import AnnotatedFrame, DataError, Dataset, ObjectAttributes, check_dataset, open_dataset
+from masklet.datasets.xml_reader import iter_elements, parse_xml, read_xml
 from masklet.errors import SourceError
 from masklet.masks.label_map import davis_palette
 
@@ -25,24 +25,27 @@ BOMB = (
 )
 
 
-def first(data: Dataset) -> Annotated:
-    return data.entries[0].read([0])[0]
+def first(data: Dataset) -> AnnotatedFrame:
+    return data.samples[0].read([0])[0]
 
 
 def shaped(root: Path, *shapes: dict[str, object], **other: object) -> Dataset:
-    """A picture with these shapes of LabelMe."""
-    picture(root / "a.jpg")
+    """An image with these shapes of LabelMe."""
+    write_image(root / "a.jpg")
     text(root / "a.json", {"shapes": list(shapes), "imagePath": "a.jpg", "imageHeight": HEIGHT, **other})
     return open_dataset(root)
 
 
 def check_both(data: Dataset) -> None:
-    """Two pictures, one of them in a folder, with the same objects of two classes."""
-    assert [entry.name for entry in data.entries] == ["a2", "zoo/a10"]
-    for entry in data.entries:
+    """Two images, one of them in a folder, with the same objects of two classes."""
+    assert [entry.name for entry in data.samples] == ["a2", "zoo/a10"]
+    for entry in data.samples:
         [annotated] = entry.read([0])
         same_masks(annotated, *OBJECTS)
-        assert [annotated.tag(n) for n in (1, 2)] == [Tag(label="dog"), Tag(label="cat")]
+        assert [annotated.attributes(n) for n in (1, 2)] == [
+            ObjectAttributes(label="dog"),
+            ObjectAttributes(label="cat"),
+        ]
     assert dict(data.names) == {0: "cat", 1: "dog"}
 
 
@@ -50,11 +53,11 @@ def test_labelme_reads_outlines_and_masks(tmp_path: Path) -> None:
     data = open_dataset(labelme(tmp_path))
     check_both(data)
     assert dict(pickle.loads(pickle.dumps(data)).names) == {0: "cat", 1: "dog"}
-    assert [entry.name for entry in open_dataset(tmp_path, split="zoo").entries] == ["zoo/a10"]
+    assert [entry.name for entry in open_dataset(tmp_path, split="zoo").samples] == ["zoo/a10"]
     assert dict(open_dataset(tmp_path, split="zoo").splits) == {"zoo/a10": "zoo"}
     text(tmp_path / "labels.txt", "__ignore__\n_background_\nzebra\ndog\ncat\n")
     assert dict(open_dataset(tmp_path).names) == {0: "zebra", 1: "dog", 2: "cat"}
-    same_masks(first(open_dataset(tmp_path / "a2.json", kind="labelme")), *OBJECTS)
+    same_masks(first(open_dataset(tmp_path / "a2.json", data_format="labelme")), *OBJECTS)
 
 
 def test_shapes_of_one_label_and_group_are_one_object(tmp_path: Path) -> None:
@@ -72,7 +75,7 @@ def test_shapes_of_one_label_and_group_are_one_object(tmp_path: Path) -> None:
     whole = np.zeros_like(RING)
     whole[22:36, 32:52] = True
     same_masks(annotated, BOX, whole, RING)
-    assert annotated.tag(1) == Tag(label="dog", score=0.5, track=4)
+    assert annotated.attributes(1) == ObjectAttributes(label="dog", score=0.5, track_id=4)
 
 
 def test_rectangles_and_circles_have_an_area_and_lines_have_none(tmp_path: Path) -> None:
@@ -98,8 +101,8 @@ def test_rectangles_and_circles_have_an_area_and_lines_have_none(tmp_path: Path)
         ({"points": [[0, 0], [5]], "shape_type": "polygon"}, r"the point \[5\]"),
         ({"points": [[0, 0], ["x", 1], [2, 2]]}, r"the point \['x', 1\]"),
         ({"points": [[0, 0], [5, 5]]}, "an outline of 4 numbers"),
-        ({"points": [[0, 0], [5, 5]], "shape_type": "mask"}, "a mask without a picture"),
-        ({"points": [[0, 0], [5, 500]], "shape_type": "mask", "mask": "AAAA"}, "not in a picture of 60 x 40"),
+        ({"points": [[0, 0], [5, 5]], "shape_type": "mask"}, "a mask without an image"),
+        ({"points": [[0, 0], [5, 500]], "shape_type": "mask", "mask": "AAAA"}, "not in an image of 60 x 40"),
         ({"points": [[float("nan"), 0], [5, 5]], "shape_type": "mask", "mask": "AAAA"}, "the point"),
         ("dog", "a shape"),
     ],
@@ -118,35 +121,35 @@ def test_a_mask_that_is_none_is_named_when_it_is_looked_at(tmp_path: Path, code:
         masks[1]
 
 
-def test_labelme_of_another_size_or_without_its_picture(tmp_path: Path) -> None:
+def test_labelme_of_another_size_or_without_its_image(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"imageHeight and imageWidth\) is 99 x 40"):
         first(shaped(tmp_path, imageWidth=99))
     text(tmp_path / "b.json", {"shapes": [], "imagePath": "..\\there\\c.jpg"})
-    [problem] = open_dataset(tmp_path).problems
+    [problem] = open_dataset(tmp_path).issues
     assert "c.jpg', which is not there" in problem.reason
-    picture(tmp_path.parent / "there" / "c.jpg")
-    assert [entry.name for entry in open_dataset(tmp_path).entries] == ["a", "b"]
+    write_image(tmp_path.parent / "there" / "c.jpg")
+    assert [entry.name for entry in open_dataset(tmp_path).samples] == ["a", "b"]
     with pytest.raises(SourceError, match="holds no LabelMe data"):
-        open_dataset(text(tmp_path / "alone" / "x.json", {"shapes": [], "imagePath": "x.jpg"}), kind="labelme")
+        open_dataset(text(tmp_path / "alone" / "x.json", {"shapes": [], "imagePath": "x.jpg"}), data_format="labelme")
 
 
 def test_voc_reads_objects_and_their_classes(tmp_path: Path) -> None:
-    data = open_dataset(voc(tmp_path / "VOC2012").parent, kind="voc")
+    data = open_dataset(voc(tmp_path / "VOC2012").parent, data_format="voc")
     tmp_path = tmp_path / "VOC2012"
-    assert [entry.name for entry in data.entries] == ["2007_000002", "2007_000010"]
+    assert [entry.name for entry in data.samples] == ["2007_000002", "2007_000010"]
     annotated = first(data)
     same_masks(annotated, *OBJECTS)
-    assert [data.names[annotated.tag(n).class_id or 0] for n in (1, 2)] == ["cat", "person"]
+    assert [data.names[annotated.attributes(n).class_id or 0] for n in (1, 2)] == ["cat", "person"]
     assert dict(data.splits) == {"2007_000002": "val"}
-    assert [entry.name for entry in open_dataset(tmp_path, split="val").entries] == ["2007_000002"]
-    assert open_dataset(tmp_path, split="trainval").entries == data.entries
+    assert [entry.name for entry in open_dataset(tmp_path, split="val").samples] == ["2007_000002"]
+    assert open_dataset(tmp_path, split="trainval").samples == data.samples
     (tmp_path / "SegmentationClass" / "2007_000002.png").unlink()
-    assert first(data).tag(2) == Tag(label="person")
+    assert first(data).attributes(2) == ObjectAttributes(label="person")
     (tmp_path / "Annotations" / "2007_000002.xml").unlink()
-    assert first(data).tag(2) == Tag()
+    assert first(data).attributes(2) == ObjectAttributes()
 
 
-def test_voc_painted_in_colours(tmp_path: Path) -> None:
+def test_voc_painted_in_colors(tmp_path: Path) -> None:
     voc(tmp_path, ["a"])
     colors = np.array([[0, 0, 0], [250, 50, 83], [1, 2, 3]], np.uint8)
     kinds = label_map(ids=(2, 1))
@@ -157,9 +160,9 @@ def test_voc_painted_in_colours(tmp_path: Path) -> None:
     )
     data = open_dataset(tmp_path)
     same_masks(first(data), *OBJECTS)
-    assert [data.names[first(data).tag(n).class_id or 0] for n in (1, 2)] == ["ant", "fly"]
+    assert [data.names[first(data).attributes(n).class_id or 0] for n in (1, 2)] == ["ant", "fly"]
     text(tmp_path / "labelmap.txt", "background:0,0,x::\n")
-    with pytest.raises(DataError, match=r"labelmap\.txt has a colour that is none"):
+    with pytest.raises(DataError, match=r"labelmap\.txt has a color that is none"):
         first(data)
 
 
@@ -167,8 +170,8 @@ def test_what_is_wrong_in_voc_is_named(tmp_path: Path) -> None:
     voc(tmp_path)
     text(tmp_path / "ImageSets" / "Segmentation" / "val.txt", "2007_000002\nnowhere\n")
     (tmp_path / "JPEGImages" / "2007_000010.jpg").unlink()
-    assert ["has no picture" in p.reason for p in open_dataset(tmp_path).problems] == [True]
-    assert ["is listed and not there" in p.reason for p in open_dataset(tmp_path, split="val").problems] == [True]
+    assert ["has no image" in p.reason for p in open_dataset(tmp_path).issues] == [True]
+    assert ["is listed and not there" in p.reason for p in open_dataset(tmp_path, split="val").issues] == [True]
     png(tmp_path / "SegmentationClass" / "2007_000002.png", label_map()[:9])
     with pytest.raises(DataError, match=r"2007_000002\.png is 60 x 9"):
         first(open_dataset(tmp_path))
@@ -181,15 +184,15 @@ def test_what_is_wrong_in_voc_is_named(tmp_path: Path) -> None:
 def test_cvat_reads_outlines_and_masks(tmp_path: Path) -> None:
     data = open_dataset(cvat(tmp_path))
     check_both(data)
-    assert open_dataset(tmp_path / "annotations.xml").entries == data.entries
+    assert open_dataset(tmp_path / "annotations.xml").samples == data.samples
 
 
 def xml(root: Path, shapes: str, image: str = "", before: str = "") -> Dataset:
-    """A picture with these shapes of CVAT."""
-    picture(root / "images" / "a.jpg")
+    """An image with these shapes of CVAT."""
+    write_image(root / "images" / "a.jpg")
     image = image or f'<image id="0" name="a.jpg" width="{WIDTH}" height="{HEIGHT}"'
     text(root / "annotations.xml", f"<annotations>{before}{image}>{shapes}</image></annotations>")
-    return open_dataset(root, kind="cvat")
+    return open_dataset(root, data_format="cvat")
 
 
 def test_shapes_of_cvat_that_are_tied_and_what_is_said_of_them(tmp_path: Path) -> None:
@@ -199,18 +202,18 @@ def test_shapes_of_cvat_that_are_tied_and_what_is_said_of_them(tmp_path: Path) -
     )
     annotated = first(xml(tmp_path, tied + "<box label='a'/>"))
     same_masks(annotated, BOX | RING)
-    assert annotated.tag(1) == Tag(label="a", score=0.25, track=7)
+    assert annotated.attributes(1) == ObjectAttributes(label="a", score=0.25, track_id=7)
 
 
 def test_the_subsets_of_cvat_are_the_parts_of_the_data(tmp_path: Path) -> None:
     for split in ("train", "val"):
-        picture(tmp_path / "images" / split / "a.jpg")
+        write_image(tmp_path / "images" / split / "a.jpg")
     images = [f'<image name="a.jpg" subset="{s}" width="{WIDTH}" height="{HEIGHT}"/>' for s in ("train", "val")]
     text(tmp_path / "annotations.xml", f"<annotations>{''.join(images)}</annotations>")
     data = open_dataset(tmp_path)
     assert dict(data.splits) == {"train/a": "train", "val/a": "val"}
-    assert data.entries[1].source == (tmp_path / "images" / "val" / "a.jpg",)
-    assert [entry.name for entry in open_dataset(tmp_path, split="val").entries] == ["val/a"]
+    assert data.samples[1].source == (tmp_path / "images" / "val" / "a.jpg",)
+    assert [entry.name for entry in open_dataset(tmp_path, split="val").samples] == ["val/a"]
     with pytest.raises(SourceError, match="no split 'test'; it has train, val"):
         open_dataset(tmp_path, split="test")
 
@@ -220,15 +223,15 @@ def test_the_subsets_of_cvat_are_the_parts_of_the_data(tmp_path: Path) -> None:
     [
         ('<mask rle="1, 2" left="0" top="0" width="2" height="2"/>', "do not cover its box of 2 x 2"),
         ('<mask rle="-1, 5" left="0" top="0" width="2" height="2"/>', "do not cover its box"),
-        ('<mask rle="4" left="59" top="0" width="2" height="2"/>', "not in a picture of 60 x 40"),
-        ('<mask rle="0" left="0" top="0" width="0" height="2"/>', "not in a picture"),
+        ('<mask rle="4" left="59" top="0" width="2" height="2"/>', "not in an image of 60 x 40"),
+        ('<mask rle="0" left="0" top="0" width="0" height="2"/>', "not in an image"),
         ('<mask rle="a" left="0" top="0" width="2" height="2"/>', "no numbers"),
         ('<mask rle="4" left="0" top="0" width="1e999" height="2"/>', "no numbers"),
         (f'<mask rle="{9**40}" left="0" top="0" width="2" height="2"/>', "no numbers"),
         ('<mask left="0" top="0" width="2" height="2"/>', "no numbers"),
         ('<polygon points="1,2;3"/>', "an outline of 3 numbers"),
         ('<polygon points="1,2;3,x;4,5"/>', "no numbers"),
-        ('<polygon points="1,2;3,4;500,600"/>', "outside its picture"),
+        ('<polygon points="1,2;3,4;500,600"/>', "outside its image"),
     ],
 )
 def test_what_is_wrong_in_cvat_is_named(tmp_path: Path, shape: str, said: str) -> None:
@@ -239,17 +242,17 @@ def test_what_is_wrong_in_cvat_is_named(tmp_path: Path, shape: str, said: str) -
 def test_images_of_cvat_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     sized = f'width="{WIDTH}" height="{HEIGHT}"'
     more = f'<image name="a.jpg" {sized}/><image name="b.jpg" {sized}/><image name="c.jpg"/><image {sized}/>'
-    reasons = [problem.reason for problem in xml(tmp_path, "", before=more).problems]
+    reasons = [problem.reason for problem in xml(tmp_path, "", before=more).issues]
     assert [word in reason for word, reason in zip(("'b.jpg'", "no width", "''", "twice"), reasons, strict=True)] == [
         True
     ] * 4
     with pytest.raises(DataError, match="is 9 x 40"):
         first(xml(tmp_path, "", image=f'<image name="a.jpg" width="9" height="{HEIGHT}"'))
-    with pytest.raises(DataError, match="has tracks of a film"):
+    with pytest.raises(DataError, match="has tracks of a video"):
         xml(tmp_path, "", before="<track id='0'/>")
     with pytest.raises(DataError, match="names no images"):
         open_dataset(text(tmp_path / "b.xml", "<annotations/>"))
-    with pytest.raises(SourceError, match="holds no pictures with masks"):
+    with pytest.raises(SourceError, match="holds no images with masks"):
         xml(tmp_path, "", image=f'<image name="nowhere.jpg" {sized}')
 
 
@@ -266,29 +269,29 @@ def test_an_xml_that_is_damaged_or_hostile_is_refused(tmp_path: Path) -> None:
             read_xml(file)
     file.write_bytes('<?xml version="1.0" encoding="utf-16"?><annotations/>'.encode("utf-16"))
     with pytest.raises(DataError, match="utf-16; UTF-8 is read"):
-        list(pieces_of(file))
+        list(iter_elements(file))
     with pytest.raises(DataError, match="cannot be read"):
         read_xml(tmp_path / "nowhere.xml")
     with pytest.raises(DataError, match="cannot be read"):
-        list(pieces_of(tmp_path / "nowhere.xml"))
+        list(iter_elements(tmp_path / "nowhere.xml"))
 
 
 def test_pieces_are_where_they_say_in_any_alphabet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("masklet.datasets.xml_reader.CHUNK", 7)
+    monkeypatch.setattr("masklet.datasets.xml_reader.CHUNK_BYTES", 7)
     content = "<a>\n<!-- ñ --> <b n='猫'><c/>ü</b><b n='2'/> <d>x</d></a>"
     file = text(tmp_path / "a.xml", content)
     raw = file.read_bytes()
-    pieces = list(pieces_of(file))
+    pieces = list(iter_elements(file))
     assert [(piece.tag, piece.attributes) for piece in pieces] == [("b", {"n": "猫"}), ("b", {"n": "2"}), ("d", {})]
     roots = [parse_xml(raw[piece.start : piece.end], file) for piece in pieces]
     assert [(root.tag, root.get("n"), len(root)) for root in roots] == [("b", "猫", 1), ("b", "2", 0), ("d", None, 0)]
 
 
-def test_a_film_of_davis_is_no_voc_and_the_other_way_round(tmp_path: Path) -> None:
+def test_a_video_of_davis_is_no_voc_and_the_other_way_round(tmp_path: Path) -> None:
     voc(tmp_path)
-    assert json.dumps(open_dataset(tmp_path).kind) == '"voc"'
+    assert json.dumps(open_dataset(tmp_path).data_format) == '"voc"'
     with pytest.raises(SourceError):
-        open_dataset(tmp_path, kind="davis")
+        open_dataset(tmp_path, data_format="davis")
 
 
 @pytest.mark.parametrize("make", [labelme, voc, cvat])
@@ -309,6 +312,6 @@ def test_files_that_are_damaged_at_random_are_refused_or_read(
             content[place] = random.integers(256)
         file.write_bytes(content)
         with contextlib.suppress(SourceError):
-            data = open_dataset(tmp_path, kind=kind)
+            data = open_dataset(tmp_path, data_format=kind)
             list(data.names.items())
-            assert all(isinstance(finding.reason, str) for finding in check(data))
+            assert all(isinstance(finding.reason, str) for finding in check_dataset(data))

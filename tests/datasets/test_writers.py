@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 
 from helpers.dataset_files import HEIGHT, WIDTH
-from helpers.labeled_images import BOX, NAMES, NOTHING, RING, labelled, plain
+from helpers.labeled_images import BOX, NAMES, NOTHING, RING, labeled, plain
 from masklet.datasets import open_dataset
 from masklet.datasets.conversion import (
-    LAYOUTS,
-    LabelledObject,
-    LabelledPicture,
-    LayoutOptions,
-    LayoutWriter,
-    Loss,
-    open_layout,
+    DATASET_WRITERS,
+    ConversionLoss,
+    DatasetWriter,
+    LabeledImage,
+    LabeledObject,
+    WriteOptions,
+    open_dataset_writer,
 )
 from masklet.errors import InputError, OutputError, StateError
 
@@ -32,111 +32,119 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(files)}
 
 
-def write(out: Path, layout: str, many: Iterable[LabelledPicture], **options) -> LayoutWriter:
-    with open_layout(layout, out, names=NAMES, options=LayoutOptions(**options)) as writer:
-        for picture in many:
-            writer.write(picture)
+def write(out: Path, layout: str, many: Iterable[LabeledImage], **options) -> DatasetWriter:
+    with open_dataset_writer(layout, out, names=NAMES, options=WriteOptions(**options)) as writer:
+        for image in many:
+            writer.write(image)
     return writer
 
 
-def broken_off(picture: LabelledPicture) -> Iterator[LabelledPicture]:
-    yield picture
+def broken_off(image: LabeledImage) -> Iterator[LabeledImage]:
+    yield image
     raise ZeroDivisionError
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", DATASET_WRITERS)
 def test_a_run_that_broke_off_is_gone_on_with(tmp_path: Path, layout: str) -> None:
-    pictures = plain(tmp_path / "in", ("train", "val"))
-    whole = write(tmp_path / "whole", layout, pictures, pictures="copy")
+    images = plain(tmp_path / "in", ("train", "val"))
+    whole = write(tmp_path / "whole", layout, images, images="copy")
     with pytest.raises(ZeroDivisionError):
-        write(tmp_path / "out", layout, broken_off(pictures[1]), pictures="copy")
+        write(tmp_path / "out", layout, broken_off(images[1]), images="copy")
     journal = tmp_path / "out" / ".masklet" / f"{layout}.jsonl"
     journal.write_bytes(journal.read_bytes() + b'{"name": "b10", "fi')  # the power went
-    with open_layout(layout, tmp_path / "out", names=NAMES, options=LayoutOptions(pictures="copy")) as writer:
-        assert [writer.has(picture.name) for picture in pictures] == [False, True, False]
-        for picture in pictures:
-            if not writer.has(picture.name):
-                writer.write(picture)
+    with open_dataset_writer(layout, tmp_path / "out", names=NAMES, options=WriteOptions(images="copy")) as writer:
+        assert [writer.has(image.name) for image in images] == [False, True, False]
+        for image in images:
+            if not writer.has(image.name):
+                writer.write(image)
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
-    assert (writer.loss, writer.counts, writer.pictures) == (whole.loss, {0: 2, 1: 2}, 3)
+    assert (writer.loss, writer.counts, writer.num_images) == (whole.loss, {0: 2, 1: 2}, 3)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", DATASET_WRITERS)
 def test_nothing_more_to_do_changes_nothing(tmp_path: Path, layout: str) -> None:
-    write(tmp_path / "out", layout, plain(tmp_path / "in"), pictures="link")
+    write(tmp_path / "out", layout, plain(tmp_path / "in"), images="link")
     before = tree(tmp_path / "out")
-    write(tmp_path / "out", layout, [], pictures="link")
+    write(tmp_path / "out", layout, [], images="link")
     assert tree(tmp_path / "out") == before
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", DATASET_WRITERS)
 def test_a_file_that_is_gone_is_made_again(tmp_path: Path, layout: str) -> None:
-    pictures = plain(tmp_path / "in")
-    write(tmp_path / "out", layout, pictures, pictures="copy")
+    images = plain(tmp_path / "in")
+    write(tmp_path / "out", layout, images, images="copy")
     before = tree(tmp_path / "out")
     [lost] = [name for name in before if "b2" in name and name.endswith(".jpg")]
     (tmp_path / "out" / lost).unlink()
-    with open_layout(layout, tmp_path / "out", names=NAMES, options=LayoutOptions(pictures="copy")) as writer:
-        assert [writer.has(picture.name) for picture in pictures] == [True, False, True]
-        writer.write(pictures[1])
+    with open_dataset_writer(layout, tmp_path / "out", names=NAMES, options=WriteOptions(images="copy")) as writer:
+        assert [writer.has(image.name) for image in images] == [True, False, True]
+        writer.write(images[1])
     assert tree(tmp_path / "out") == before
-    assert writer.pictures == 3
+    assert writer.num_images == 3
 
 
 def test_asked_otherwise_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "coco", [])
     with pytest.raises(InputError, match=r"segmentation 'rle', now 'polygon'; min_iou None, now 0\.9\).*ask the same"):
-        open_layout("coco", tmp_path, names=NAMES, options=LayoutOptions(segmentation="polygon", min_iou=0.9))
+        open_dataset_writer("coco", tmp_path, names=NAMES, options=WriteOptions(segmentation="polygon", min_iou=0.9))
     with pytest.raises(InputError, match=r"class 1 is 'cat' and was 'a leash'.*another folder"):
-        open_layout("coco", tmp_path, names={1: "cat"})
-    with open_layout("coco", tmp_path, names={7: "new"}) as writer:  # and the refusals have let go of the folder
+        open_dataset_writer("coco", tmp_path, names={1: "cat"})
+    with open_dataset_writer(
+        "coco", tmp_path, names={7: "new"}
+    ) as writer:  # and the refusals have let go of the folder
         assert dict(writer.names) == {**NAMES, 7: "new"}
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
-    with open_layout("coco", tmp_path), pytest.raises(OutputError, match=f"another process writes {tmp_path}"):
-        open_layout("coco", tmp_path)
-    with open_layout("coco", tmp_path), open_layout("yolo", tmp_path):
+    with open_dataset_writer("coco", tmp_path), pytest.raises(OutputError, match=f"another process writes {tmp_path}"):
+        open_dataset_writer("coco", tmp_path)
+    with open_dataset_writer("coco", tmp_path), open_dataset_writer("yolo", tmp_path):
         pass
 
 
 @pytest.mark.parametrize("name", ["", "/etc/cat", "../cat", "a/../../cat", "a\\b", "c:/cat", "a//b", "./a", "a\0"])
 def test_names_stay_in_the_folder(tmp_path: Path, name: str) -> None:
-    picture = dataclasses.replace(labelled(tmp_path / "in", "a"), name=name)
-    with open_layout("yolo", tmp_path / "out") as writer, pytest.raises(InputError, match="no name of a picture"):
-        writer.write(picture)
-    with open_layout("yolo", tmp_path / "out") as writer, pytest.raises(InputError, match="no name of a picture"):
-        writer.write(dataclasses.replace(picture, name="a", split="../up"))
+    image = dataclasses.replace(labeled(tmp_path / "in", "a"), name=name)
+    with (
+        open_dataset_writer("yolo", tmp_path / "out") as writer,
+        pytest.raises(InputError, match="no name of an image"),
+    ):
+        writer.write(image)
+    with (
+        open_dataset_writer("yolo", tmp_path / "out") as writer,
+        pytest.raises(InputError, match="no name of an image"),
+    ):
+        writer.write(dataclasses.replace(image, name="a", split="../up"))
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
-    picture = labelled(tmp_path / "in", "a")
-    small, negative = LabelledObject.of(BOX[:5]), LabelledObject.of(BOX, -1)
-    with open_layout("yolo", tmp_path / "out") as writer:
+    image = labeled(tmp_path / "in", "a")
+    small, negative = LabeledObject.from_mask(BOX[:5]), LabeledObject.from_mask(BOX, -1)
+    with open_dataset_writer("yolo", tmp_path / "out") as writer:
         for thing in (small, negative):
             with pytest.raises(InputError, match=r"an object of 'a' has a mask of size .* classes count from 0"):
-                writer.write(dataclasses.replace(picture, objects=(thing,)))
-        writer.write(picture)
-        with pytest.raises(InputError, match=r"there is a picture 'a' in .*rename one"):
-            writer.write(dataclasses.replace(picture, path=tmp_path / "a.png"))
+                writer.write(dataclasses.replace(image, objects=(thing,)))
+        writer.write(image)
+        with pytest.raises(InputError, match=r"there is an image 'a' in .*rename one"):
+            writer.write(dataclasses.replace(image, path=tmp_path / "a.png"))
     with pytest.raises(StateError, match="closed"):
-        writer.write(picture)
+        writer.write(image)
     with pytest.raises(InputError, match=r"no layout 'cocoo'.*did you mean coco"):
-        open_layout("cocoo", tmp_path)
+        open_dataset_writer("cocoo", tmp_path)
     for wrong in ({"segmentation": "box"}, {"pictures": "move"}, {"min_iou": 1.2}, {"min_iou": float("nan")}):
         with pytest.raises(InputError, match=next(iter(wrong))):
-            LayoutOptions(**wrong)
+            WriteOptions(**wrong)
 
 
 @pytest.mark.parametrize("how", ["copy", "link", "none"])
-def test_pictures_are_copied_linked_or_left(tmp_path: Path, how: str) -> None:
-    picture = labelled(tmp_path / "in", "zoo/a", LabelledObject.of(BOX))
-    write(tmp_path / "out", "yolo", [picture], pictures=how)
+def test_images_are_copied_linked_or_left(tmp_path: Path, how: str) -> None:
+    image = labeled(tmp_path / "in", "zoo/a", LabeledObject.from_mask(BOX))
+    write(tmp_path / "out", "yolo", [image], images=how)
     there = tmp_path / "out" / "images" / "zoo" / "a.jpg"
     assert there.exists() == (how != "none")
     if how != "none":
-        assert there.read_bytes() == picture.path.read_bytes()
-        assert os.path.samefile(there, picture.path) == (how == "link")
+        assert there.read_bytes() == image.path.read_bytes()
+        assert os.path.samefile(there, image.path) == (how == "link")
 
 
 def test_where_there_are_no_hard_links_symbolic_ones_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,42 +153,46 @@ def test_where_there_are_no_hard_links_symbolic_ones_do(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(os, "link", refuse)
     monkeypatch.chdir(tmp_path)
-    picture = labelled(Path("in"), "a")
-    write(tmp_path / "out", "coco", [picture], pictures="link")
+    image = labeled(Path("in"), "a")
+    write(tmp_path / "out", "coco", [image], images="link")
     assert (tmp_path / "out" / "images" / "a.jpg").is_symlink()
-    assert (tmp_path / "out" / "images" / "a.jpg").read_bytes() == picture.path.read_bytes()
+    assert (tmp_path / "out" / "images" / "a.jpg").read_bytes() == image.path.read_bytes()
     monkeypatch.setattr(Path, "symlink_to", refuse)
-    with pytest.raises(OutputError, match=r"cannot be linked.*choose pictures 'copy'"):
-        write(tmp_path / "other", "coco", [picture], pictures="link")
+    with pytest.raises(OutputError, match=r"cannot be linked.*choose images 'copy'"):
+        write(tmp_path / "other", "coco", [image], images="link")
 
 
-def test_pixels_become_a_picture(tmp_path: Path) -> None:
+def test_pixels_become_a_image(tmp_path: Path) -> None:
     from PIL import Image
 
-    picture = labelled(tmp_path / "in", "film")
+    photo = labeled(tmp_path / "in", "film")
     rgb = np.full((HEIGHT, WIDTH, 3), 200, np.uint8)
-    frame = dataclasses.replace(picture, path=tmp_path / "film.mp4", name="film/00003", rgb=rgb)
-    write(tmp_path / "out", "yolo", [frame], pictures="link")
+    frame = dataclasses.replace(photo, path=tmp_path / "film.mp4", name="film/00003", rgb=rgb)
+    write(tmp_path / "out", "yolo", [frame], images="link")
     with Image.open(tmp_path / "out" / "images" / "film" / "00003.jpg") as image:
         assert image.size == (WIDTH, HEIGHT)
 
 
 def test_losses_add_up_and_are_said() -> None:
-    loss = Loss.of("a", [1.0, 0.5]) + Loss.of("b", [0.0], {"a score left out": 2}) + Loss.of("c", [])
+    loss = (
+        ConversionLoss.from_ious("a", [1.0, 0.5])
+        + ConversionLoss.from_ious("b", [0.0], {"a score left out": 2})
+        + ConversionLoss.from_ious("c", [])
+    )
     assert (loss.objects, loss.exact, loss.dropped, loss.mean, loss.worst, loss.worst_in) == (3, 1, 1, 0.5, 0.0, "b")
-    assert loss.lines() == [
+    assert loss.summary_lines() == [
         "2 of 3 objects lost something of their masks: mean IoU 0.5000, worst 0.0000 (in b)",
         "1 of 3 objects are not there at all",
         "2 x a score left out",
     ]
-    assert Loss.of("a", [1.0]).lines() == ["nothing was lost of 1 objects"]
-    assert Loss().mean == 1.0
+    assert ConversionLoss.from_ious("a", [1.0]).summary_lines() == ["nothing was lost of 1 objects"]
+    assert ConversionLoss().mean == 1.0
 
 
 def test_yolo_is_written_as_trainers_expect_it(tmp_path: Path) -> None:
     import yaml
 
-    writer = write(tmp_path / "out", "yolo", plain(tmp_path / "in", ("train", "val")), pictures="copy")
+    writer = write(tmp_path / "out", "yolo", plain(tmp_path / "in", ("train", "val")), images="copy")
     assert list(tree(tmp_path / "out")) == [
         "classes.txt", "data.yaml", "images/train/b10.jpg", "images/train/empty.jpg", "images/val/zoo/b2.jpg",
         "labels/train/b10.txt", "labels/train/empty.txt", "labels/val/zoo/b2.txt",
@@ -219,9 +231,9 @@ def test_yolo_beside_the_data(tmp_path: Path) -> None:
 
 
 def test_coco_says_what_is_known(tmp_path: Path) -> None:
-    things = (LabelledObject.of(RING, 2, 0.75, id=9), LabelledObject.of(NOTHING))
-    pictures = [labelled(tmp_path / "in", "zoo/a", *things, split="val"), labelled(tmp_path / "in", "b", split="val")]
-    write(tmp_path / "out", "coco", pictures)
+    things = (LabeledObject.from_mask(RING, 2, 0.75, track_id=9), LabeledObject.from_mask(NOTHING))
+    images = [labeled(tmp_path / "in", "zoo/a", *things, split="val"), labeled(tmp_path / "in", "b", split="val")]
+    write(tmp_path / "out", "coco", images)
     read = json.loads((tmp_path / "out" / "annotations" / "instances_val.json").read_text())
     assert [(image["id"], image["file_name"], image["height"], image["width"]) for image in read["images"]] == [
         (1, "b.jpg", HEIGHT, WIDTH), (2, "zoo/a.jpg", HEIGHT, WIDTH),
@@ -234,8 +246,8 @@ def test_coco_says_what_is_known(tmp_path: Path) -> None:
 
 
 def test_where_no_outline_keeps_enough_the_code_is_kept_and_counted(tmp_path: Path) -> None:
-    things = (LabelledObject.of(RING), LabelledObject.of(NOTHING))
-    writer = write(tmp_path / "out", "coco", [labelled(tmp_path / "in", "a", *things)], segmentation="polygon")
+    things = (LabeledObject.from_mask(RING), LabeledObject.from_mask(NOTHING))
+    writer = write(tmp_path / "out", "coco", [labeled(tmp_path / "in", "a", *things)], segmentation="polygon")
     read = json.loads((tmp_path / "out" / "annotations" / "instances_default.json").read_text())
     assert [type(mark["segmentation"]) for mark in read["annotations"]] == [list, dict]
     assert list(writer.loss.notes.values()) == [1]
@@ -244,43 +256,43 @@ def test_where_no_outline_keeps_enough_the_code_is_kept_and_counted(tmp_path: Pa
 
 def test_a_full_disk_is_told_and_gone_on_from(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
-    pictures = [labelled(tmp_path / "in", name, LabelledObject.of(RING)) for name in ("a", "b", "c", "d", "e")]
+    images = [labeled(tmp_path / "in", name, LabeledObject.from_mask(RING)) for name in ("a", "b", "c", "d", "e")]
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # what a disk with room for 1000 bytes says
         with pytest.raises(OutputError, match=r"coco\.jsonl could not be written .*has room"):
-            write(tmp_path / "out", "coco", pictures)
+            write(tmp_path / "out", "coco", images)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    with open_layout("coco", tmp_path / "out", names=NAMES) as writer:
-        assert 0 < writer.pictures < 5
-        for picture in pictures:
-            if not writer.has(picture.name):
-                writer.write(picture)
-    write(tmp_path / "whole", "coco", pictures)
+    with open_dataset_writer("coco", tmp_path / "out", names=NAMES) as writer:
+        assert 0 < writer.num_images < 5
+        for image in images:
+            if not writer.has(image.name):
+                writer.write(image)
+    write(tmp_path / "whole", "coco", images)
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
 
 
 def test_a_journal_that_somebody_wrote_into_is_used_as_far_as_it_is_one(tmp_path: Path) -> None:
-    pictures = plain(tmp_path / "in")
-    write(tmp_path / "out", "coco", pictures)
+    images = plain(tmp_path / "in")
+    write(tmp_path / "out", "coco", images)
     journal = tmp_path / "out" / ".masklet" / "coco.jsonl"
     lines = journal.read_text().splitlines()
     for wrong in ('{"name": "b10"}', "[]", "null", '{"name": 3, "loss": 4, "size": 5, "classes": 6}'):
         journal.write_text("\n".join([*lines[:3], wrong, *lines[3:]]) + "\n")
-        with open_layout("coco", tmp_path / "out", names=NAMES) as writer:
-            assert writer.pictures == 1
+        with open_dataset_writer("coco", tmp_path / "out", names=NAMES) as writer:
+            assert writer.num_images == 1
     journal.write_text("nothing of ours\n")
-    with open_layout("coco", tmp_path / "out", names=NAMES) as writer:
-        assert writer.pictures == 0
+    with open_dataset_writer("coco", tmp_path / "out", names=NAMES) as writer:
+        assert writer.num_images == 0
 
 
 def test_names_of_classes_that_a_format_cannot_hold_are_written_as_it_can(tmp_path: Path) -> None:
     names = {0: "traffic\nlight", 1: "a\0b"}
-    for layout in LAYOUTS:
-        with open_layout(layout, tmp_path / layout, names=names, options=LayoutOptions(pictures="copy")) as writer:
-            writer.write(labelled(tmp_path / "in", "a", LabelledObject.of(BOX, 1), LabelledObject.of(RING)))
+    for layout in DATASET_WRITERS:
+        with open_dataset_writer(layout, tmp_path / layout, names=names, options=WriteOptions(images="copy")) as writer:
+            writer.write(labeled(tmp_path / "in", "a", LabeledObject.from_mask(BOX, 1), LabeledObject.from_mask(RING)))
         data = open_dataset(tmp_path / layout)
-        assert len(data.entries[0].read(data.entries[0].frames)[0].masks) == 2
+        assert len(data.samples[0].read(data.samples[0].frame_indices)[0].masks) == 2
     assert (tmp_path / "yolo" / "classes.txt").read_text() == "traffic light\na\0b\n"
     assert "<name>ab</name>" in (tmp_path / "voc" / "Annotations" / "a.xml").read_text()

@@ -1,4 +1,4 @@
-"""A function of a picture as a detector: what it may answer, and what is said when it may not."""
+"""A function of an image as a detector: what it may answer, and what is said when it may not."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from masklet.detect.adapters import PlainDetector
+from masklet.detect.adapters import CallableDetector
 from masklet.detect.detector import Detections, DetectOptions
 from masklet.errors import InputError
 
 RGB = np.zeros((48, 64, 3), np.uint8)
 
 
-def answering(*answer: object, **how: object) -> PlainDetector:
-    return PlainDetector(lambda rgb: answer, **how)  # type: ignore[arg-type]
+def answering(*answer: object, **how: object) -> CallableDetector:
+    return CallableDetector(lambda rgb: answer, **how)  # type: ignore[arg-type]
 
 
 def test_lists_arrays_and_tensors_are_read() -> None:
@@ -30,14 +30,14 @@ def test_the_function_may_carry_names() -> None:
         return [[1, 1, 9, 9]], [1.0], [4]
 
     middle.names = {4: "middle"}  # type: ignore[attr-defined]
-    assert PlainDetector(middle).detect([RGB])[0].name_of(0) == "middle"
-    assert PlainDetector(middle, names={4: "centre"}).detect([RGB])[0].name_of(0) == "centre"
-    assert PlainDetector(middle, DetectOptions(classes=("middle",))).names == {4: "middle"}
+    assert CallableDetector(middle).detect([RGB])[0].class_name(0) == "middle"
+    assert CallableDetector(middle, names={4: "centre"}).detect([RGB])[0].class_name(0) == "centre"
+    assert CallableDetector(middle, DetectOptions(classes=("middle",))).names == {4: "middle"}
     with pytest.raises(InputError, match="'dog' is unknown"):
-        PlainDetector(middle, DetectOptions(classes=("dog",)))
+        CallableDetector(middle, DetectOptions(classes=("dog",)))
 
 
-def test_boxes_are_cut_to_the_picture_and_those_outside_left_out() -> None:
+def test_boxes_are_cut_to_the_image_and_those_outside_left_out() -> None:
     boxes = [[-5, -5, 10, 100], [64, 0, 90, 20], [10, 10, 10, 20]]
     found = answering(boxes, [0.5, 0.9, 0.9], [0, 0, 0]).detect([RGB])[0]
     assert found.xyxy.tolist() == [[0, 0, 10, 48]]
@@ -54,9 +54,9 @@ def test_options_hold() -> None:
 def test_nothing_found_and_ready_detections() -> None:
     assert len(answering([], [], []).detect([RGB])[0]) == 0
     ready = Detections(np.array([[0, 0, 5, 5]]), np.ones(1), np.zeros(1), {0: "corner"}, np.ones((1, 48, 64), bool))
-    found = PlainDetector(lambda rgb: ready).detect([RGB])[0]
+    found = CallableDetector(lambda rgb: ready).detect([RGB])[0]
     assert found.masks is not None
-    assert found.name_of(0) == "corner"
+    assert found.class_name(0) == "corner"
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_nothing_found_and_ready_detections() -> None:
         (([[30, 30, 5, 5]], [1.0], [0]), "inside out"),
         (([[1, 1, 5, 5]], [1.0, 1.0], [0]), "scores of shape (2,)"),
         (([[1, 1, 5, 5]], [1.0], ["dog"]), "classes ['dog'] must be numbers"),
-        (([[0.1, 0.1, 0.5, 0.9]], [1.0], [0]), "fractions of the picture"),
+        (([[0.1, 0.1, 0.5, 0.9]], [1.0], [0]), "fractions of the image"),
     ],
 )
 def test_what_is_wrong_with_an_answer_is_said(answer: tuple[object, ...], said: str) -> None:
@@ -79,4 +79,4 @@ def test_what_is_wrong_with_an_answer_is_said(answer: tuple[object, ...], said: 
 
 def test_an_answer_of_nothing_is_named() -> None:
     with pytest.raises(InputError, match="answered nothing; it must return"):
-        PlainDetector(lambda rgb: None).detect([RGB])
+        CallableDetector(lambda rgb: None).detect([RGB])

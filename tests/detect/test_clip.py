@@ -1,4 +1,4 @@
-"""Texts and pictures by a CLIP model, tiny and random, against the library's own way."""
+"""Texts and images by a CLIP model, tiny and random, against the library's own way."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from masklet.detect.clip import open_clip
-from masklet.detect.huggingface_files import quiet
+from masklet.detect.clip import load_clip
+from masklet.detect.huggingface_files import silence_transformers
 from masklet.errors import CheckpointError, DownloadError, MissingExtraError
 
 
@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         projection_dim=8,
     )
     torch.manual_seed(0)
-    with quiet():
+    with silence_transformers():
         CLIPModel(config).save_pretrained(path)
         CLIPTokenizer(str(path / "vocab.json"), str(path / "merges.txt")).save_pretrained(path)
         small = {"height": 32, "width": 32}
@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def pictures() -> list[np.ndarray]:
+def images() -> list[np.ndarray]:
     generator = np.random.default_rng(0)
     return [generator.integers(0, 255, (20 + 3 * i, 50 - i, 3), np.uint8) for i in range(35)]
 
@@ -48,34 +48,34 @@ def test_it_is_what_the_library_says(folder: Path) -> None:
     from PIL import Image
     from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-    found = open_clip(str(folder), "cpu")(pictures(), ["a dog", "cat"])
-    with torch.inference_mode(), quiet():
+    found = load_clip(str(folder), "cpu")(images(), ["a dog", "cat"])
+    with torch.inference_mode(), silence_transformers():
         model, tokenizer = CLIPModel.from_pretrained(folder).eval(), CLIPTokenizer.from_pretrained(folder)
         words = tokenizer(["a dog", "cat"], padding=True, return_tensors="pt")
         prepare = CLIPImageProcessorPil.from_pretrained(folder)
-        pixels = prepare(images=[Image.fromarray(p) for p in pictures()], return_tensors="pt")["pixel_values"]
+        pixels = prepare(images=[Image.fromarray(p) for p in images()], return_tensors="pt")["pixel_values"]
         wanted = model(**words, pixel_values=pixels).logits_per_image.numpy()
     assert found.shape == (35, 2)
     np.testing.assert_allclose(found, wanted, atol=1e-4)
     assert np.ptp(found[:, 0]) > 0.01
 
 
-def test_no_pictures_are_like_nothing(folder: Path) -> None:
-    assert open_clip(str(folder), "cpu")([], ["a dog"]).shape == (0, 1)
+def test_no_images_are_like_nothing(folder: Path) -> None:
+    assert load_clip(str(folder), "cpu")([], ["a dog"]).shape == (0, 1)
 
 
 def test_folders_that_hold_no_such_model(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CheckpointError, match=r"config\.json is missing"):
-        open_clip(str(tmp_path))
+        load_clip(str(tmp_path))
     (tmp_path / "config.json").write_text('{"model_type": "clip"}')
     with pytest.raises(CheckpointError, match="cannot be opened as a CLIP model"):
-        open_clip(str(tmp_path))
+        load_clip(str(tmp_path))
     monkeypatch.setenv("MASKLET_OFFLINE", "1")
     with pytest.raises(DownloadError, match="MASKLET_OFFLINE"):
-        open_clip("nobody/nothing")
+        load_clip("nobody/nothing")
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"masklet\[transformers\]"):
-        open_clip()
+        load_clip()

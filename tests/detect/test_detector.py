@@ -7,8 +7,8 @@ import pickle
 import numpy as np
 import pytest
 
-from masklet.detect import Detections, DetectOptions, Detector, class_numbers, select
-from masklet.detect.detector import clipped
+from masklet.detect import Detections, DetectOptions, Detector, filter_detections, resolve_class_ids
+from masklet.detect.detector import clip_to_image
 from masklet.errors import InputError
 from masklet.masks.rle import encode
 
@@ -24,7 +24,7 @@ def test_lists_become_arrays_of_the_promised_types() -> None:
     one = found()
     assert (one.xyxy.dtype, one.scores.dtype, one.classes.dtype) == (np.float32, np.float32, np.int32)
     assert one.xyxy.shape == (3, 4)
-    assert [one.name_of(i) for i in range(3)] == ["person", "dog", "horse"]
+    assert [one.class_name(i) for i in range(3)] == ["person", "dog", "horse"]
 
 
 def test_nothing_found_may_be_empty_lists() -> None:
@@ -55,7 +55,7 @@ def test_masks_may_be_run_length_codes() -> None:
     assert (compact.masks == masks).all()
     assert compact.rles == tuple(codes)
     assert compact[[2, 0]].rles == (codes[2], codes[0])
-    assert clipped(compact, (2, 2)).rles == (codes[0], codes[2])
+    assert clip_to_image(compact, (2, 2)).rles == (codes[0], codes[2])
     again = pickle.loads(pickle.dumps(compact))
     assert (again.masks == masks).all()
     full = Detections(one.xyxy, one.scores, one.classes, NAMES, masks)
@@ -91,7 +91,7 @@ def test_a_detector_is_whatever_has_names_and_detect() -> None:
     class Nothing:
         names = NAMES
 
-        def detect(self, pictures: object) -> list[Detections]:
+        def detect(self, images: object) -> list[Detections]:
             return []
 
     assert isinstance(Nothing(), Detector)
@@ -124,33 +124,33 @@ def test_options_that_cannot_be_meant_are_named(how: dict[str, object], said: st
 
 
 def test_classes_are_wanted_by_number_or_name() -> None:
-    assert class_numbers(None, NAMES) is None
-    assert class_numbers(["Dog", 0], NAMES) == {0, 16}
-    assert class_numbers([7], {}) == {7}
+    assert resolve_class_ids(None, NAMES) is None
+    assert resolve_class_ids(["Dog", 0], NAMES) == {0, 16}
+    assert resolve_class_ids([7], {}) == {7}
 
 
 @pytest.mark.parametrize(("wanted", "said"), [("dgo", "Did you mean 'dog'"), ("lamp", "16 dog"), (5, "class 5 is")])
 def test_an_unknown_class_lists_those_there_are(wanted: int | str, said: str) -> None:
     with pytest.raises(InputError) as error:
-        class_numbers([wanted], NAMES)
+        resolve_class_ids([wanted], NAMES)
     assert said in str(error.value)
     assert "17 horse" in str(error.value)
 
 
 def test_a_long_list_of_classes_is_cut() -> None:
     with pytest.raises(InputError, match="and 60 more"):
-        class_numbers(["lamp"], {i: f"thing {i}" for i in range(80)})
+        resolve_class_ids(["lamp"], {i: f"thing {i}" for i in range(80)})
 
 
 def test_selection_is_by_score_and_class_best_first() -> None:
-    assert select(found(), DetectOptions(conf=0.2)).classes.tolist() == [16, 0]
-    assert select(found(), DetectOptions(conf=0, classes=("horse", 0))).classes.tolist() == [0, 17]
-    assert select(found(), DetectOptions(conf=0, max_det=1)).classes.tolist() == [16]
+    assert filter_detections(found(), DetectOptions(conf=0.2)).classes.tolist() == [16, 0]
+    assert filter_detections(found(), DetectOptions(conf=0, classes=("horse", 0))).classes.tolist() == [0, 17]
+    assert filter_detections(found(), DetectOptions(conf=0, max_det=1)).classes.tolist() == [16]
 
 
 def test_of_two_boxes_of_a_class_in_one_place_the_better_stays() -> None:
     xyxy = [[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 9], [4, 0, 14, 10]]
     near = Detections(xyxy, [0.5, 0.9, 0.6, 0.7], [1, 1, 0, 1], {})  # type: ignore[arg-type]
-    assert select(near, DetectOptions(), apart=True).scores.tolist() == pytest.approx([0.9, 0.7, 0.6])
-    assert len(select(near, DetectOptions(iou=1.0), apart=True)) == 4
-    assert select(near, DetectOptions(max_det=2), apart=True).classes.tolist() == [1, 1]
+    assert filter_detections(near, DetectOptions(), apply_nms=True).scores.tolist() == pytest.approx([0.9, 0.7, 0.6])
+    assert len(filter_detections(near, DetectOptions(iou=1.0), apply_nms=True)) == 4
+    assert filter_detections(near, DetectOptions(max_det=2), apply_nms=True).classes.tolist() == [1, 1]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from masklet.detect import Detections
-from masklet.detect.fastsam import cutouts, meant_by_prompts, meant_by_texts
+from masklet.detect.fastsam import crop_objects, select_by_prompts, select_by_text
 from masklet.masks import rle
 from masklet.prompts import parse_prompts
 
@@ -35,7 +35,7 @@ def rows(multimask: bool = False, codes: bool = False, **prompts: object) -> lis
     asked = parse_prompts(
         prompts.get("points"), prompts.get("labels"), prompts.get("bboxes"), None, size=SIZE
     )  # fmt: skip
-    return meant_by_prompts(found(codes=codes), asked, multimask=multimask)
+    return select_by_prompts(found(codes=codes), asked, multimask=multimask)
 
 
 @pytest.mark.parametrize("codes", [False, True])
@@ -77,9 +77,9 @@ def test_a_point_is_in_the_pixel_that_holds_it() -> None:
 def test_what_nothing_answers_has_no_row() -> None:
     nothing = Detections.empty({0: "object"})
     asked = parse_prompts([25, 15], None, None, None, size=SIZE)
-    assert meant_by_prompts(nothing, asked) == []
+    assert select_by_prompts(nothing, asked) == []
     few = found()[[1, 3]]
-    assert meant_by_prompts(few, parse_prompts([[5, 5], [70, 40]], None, None, None, size=SIZE)) == [(1, 1)]
+    assert select_by_prompts(few, parse_prompts([[5, 5], [70, 40]], None, None, None, size=SIZE)) == [(1, 1)]
 
 
 @pytest.mark.parametrize("codes", [False, True])
@@ -88,11 +88,11 @@ def test_objects_are_cut_out_on_white(codes: bool) -> None:
     masks = np.stack([rectangle(0, 0, 0, 0), rectangle(10, 10, 40, 50) & ~rectangle(20, 20, 30, 30)])
     kept = [rle.encode(mask) for mask in masks] if codes else masks
     some = Detections(np.zeros((2, 4)), np.ones(2), np.zeros(2), {}, kept)  # type: ignore[arg-type]
-    numbers, (picture,) = cutouts(some, rgb)
+    numbers, (image,) = crop_objects(some, rgb)
     assert numbers == [1]
-    assert picture.shape == (40, 30, 3)
-    assert (picture[10:20, 10:20] == 255).all()
-    assert np.array_equal(picture[:10], rgb[10:20, 10:40])
+    assert image.shape == (40, 30, 3)
+    assert (image[10:20, 10:20] == 255).all()
+    assert np.array_equal(image[:10], rgb[10:20, 10:40])
 
 
 def test_a_text_means_the_object_most_like_it() -> None:
@@ -100,9 +100,9 @@ def test_a_text_means_the_object_most_like_it() -> None:
     rgb[30:50, 60:80] = (255, 0, 0)
     rgb[10:20, 20:30] = (0, 255, 0)
 
-    def like(pictures, texts):  # type: ignore[no-untyped-def]
-        shares = np.array([[(p == 255).all(2).mean(), *(p.mean((0, 1)) / 255)] for p in pictures])
+    def like(images, texts):  # type: ignore[no-untyped-def]
+        shares = np.array([[(p == 255).all(2).mean(), *(p.mean((0, 1)) / 255)] for p in images])
         return np.stack([shares[:, {"red": 1, "green": 2}[text]] - shares[:, 0] for text in texts], 1)
 
-    assert meant_by_texts(found(), rgb, ["green", "red", "green"], like) == [(0, 2), (1, 3), (2, 2)]
-    assert meant_by_texts(Detections.empty(), rgb, ["green"], like) == []
+    assert select_by_text(found(), rgb, ["green", "red", "green"], like) == [(0, 2), (1, 3), (2, 2)]
+    assert select_by_text(Detections.empty(), rgb, ["green"], like) == []

@@ -15,8 +15,8 @@ from PIL import Image
 
 from helpers.tiny_huggingface import MAKERS, NAMES, make
 from masklet.detect import Detections, DetectOptions
-from masklet.detect.huggingface import HubDetector, open_hub
-from masklet.detect.huggingface_files import folder_of, is_hub_name
+from masklet.detect.huggingface import HubDetector, open_hub_detector
+from masklet.detect.huggingface_files import is_hub_name, resolve_model_dir
 from masklet.errors import CheckpointError, DownloadError, InputError, MissingExtraError
 
 TEXT = "A dog. a red leash."
@@ -48,19 +48,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 def opened(folder: Callable[[str], Path]) -> Opener:
     def get(kind: str, **how: Any) -> HubDetector:
         text = {"text": TEXT} if kind in TEXT_KINDS else {}
-        return open_hub(folder(kind), DetectOptions(**{"conf": 0.0, "iou": 1.0, **text, **how}), "cpu")
+        return open_hub_detector(folder(kind), DetectOptions(**{"conf": 0.0, "iou": 1.0, **text, **how}), "cpu")
 
     return get
 
 
-def pictures() -> list[Any]:
+def images() -> list[Any]:
     """Of odd sizes, two of them alike."""
     numbers = np.random.default_rng(0)
     return [numbers.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((57, 83), (120, 91), (57, 83))]
 
 
 def _as_the_library_reads(kind: str, folder: Path, rgb: Any) -> list[tuple[list[float], float, int]]:
-    """Boxes, scores and classes by the library's own post-processing, best first, cut to the picture."""
+    """Boxes, scores and classes by the library's own post-processing, best first, cut to the image."""
     import transformers as hf
 
     processor = hf.AutoImageProcessor.from_pretrained(folder, backend="pil")
@@ -95,7 +95,7 @@ def _in_order(found: Any, labels: Any, shape: tuple[int, ...]) -> list[tuple[lis
 
 @pytest.mark.parametrize("kind", MAKERS)
 def test_it_finds_what_the_library_reads(kind: str, folder: Callable[[str], Path], opened: Opener) -> None:
-    for rgb, found in zip(pictures(), opened(kind).detect(pictures()), strict=True):
+    for rgb, found in zip(images(), opened(kind).detect(images()), strict=True):
         expected = _as_the_library_reads(kind, folder(kind), rgb)
         assert len(found) == len(expected) >= 3
         assert found.xyxy == pytest.approx(np.array([box for box, _, _ in expected]), abs=2e-3)
@@ -108,7 +108,7 @@ def test_the_phrase_is_that_of_the_best_token(folder: Callable[[str], Path], ope
     """What the library calls the box with one phrase alone, we call so too."""
     import transformers as hf
 
-    rgb, detector = pictures()[0], opened("grounding_dino")
+    rgb, detector = images()[0], opened("grounding_dino")
     processor = hf.AutoImageProcessor.from_pretrained(folder("grounding_dino"), backend="pil")
     tokenizer = hf.AutoTokenizer.from_pretrained(folder("grounding_dino"))
     inputs = {**processor(images=Image.fromarray(rgb), return_tensors="pt"), **tokenizer(TEXT, return_tensors="pt")}
@@ -125,10 +125,10 @@ def test_the_phrase_is_that_of_the_best_token(folder: Callable[[str], Path], ope
 
 
 @pytest.mark.parametrize("kind", ["rt_detr", "detr", "grounding_dino", "owlv2"])
-def test_neighbours_in_a_batch_change_nothing(kind: str, opened: Opener) -> None:
+def test_neighbors_in_a_batch_change_nothing(kind: str, opened: Opener) -> None:
     detector = opened(kind)
-    together = detector.detect(pictures())
-    for rgb, found in zip(pictures(), together, strict=True):
+    together = detector.detect(images())
+    for rgb, found in zip(images(), together, strict=True):
         alone = detector.detect([rgb])[0]
         assert found.xyxy == pytest.approx(alone.xyxy, abs=1e-3)
         assert found.classes.tolist() == alone.classes.tolist()
@@ -141,23 +141,23 @@ def test_names_are_the_classes_or_the_phrases(opened: Opener) -> None:
 
 
 def test_options_hold(opened: Opener) -> None:
-    all_of_them = opened("rt_detr").detect(pictures()[:1])[0]
+    all_of_them = opened("rt_detr").detect(images()[:1])[0]
     middle = float(np.sort(all_of_them.scores)[-4])
-    few = opened("rt_detr", conf=middle, max_det=2).detect(pictures()[:1])[0]
+    few = opened("rt_detr", conf=middle, max_det=2).detect(images()[:1])[0]
     assert few.scores.tolist() == all_of_them.scores[:2].tolist()
-    kept = opened("rt_detr", classes=("leash",)).detect(pictures()[:1])[0]
+    kept = opened("rt_detr", classes=("leash",)).detect(images()[:1])[0]
     assert kept.scores.tolist() == all_of_them.scores[all_of_them.classes == 2].tolist()
     assert 0 < len(kept) < len(all_of_them)
 
 
 def test_detectors_by_text_answer_an_object_once(opened: Opener) -> None:
-    crowded = opened("owlv2").detect(pictures()[:1])[0]
-    distinct = opened("owlv2", iou=0.05).detect(pictures()[:1])[0]
+    crowded = opened("owlv2").detect(images()[:1])[0]
+    distinct = opened("owlv2", iou=0.05).detect(images()[:1])[0]
     assert 0 < len(distinct) < len(crowded)
-    assert opened("owlv2", iou=0.05).detect(pictures()[:1])[0].scores[0] == crowded.scores[0]
+    assert opened("owlv2", iou=0.05).detect(images()[:1])[0].scores[0] == crowded.scores[0]
 
 
-def test_long_narrow_pictures_are_read(opened: Opener) -> None:
+def test_long_narrow_images_are_read(opened: Opener) -> None:
     narrow = np.zeros((3, 300, 3), np.uint8)
     for kind in ("rt_detr", "detr"):
         found = opened(kind).detect([narrow])[0]
@@ -186,7 +186,7 @@ def test_what_is_asked_in_vain_is_said(kind: str, how: dict[str, Any], said: str
 def test_without_a_network_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MASKLET_OFFLINE", "1")
     with pytest.raises(DownloadError) as error:
-        open_hub("somebody/a-detector@no_timm", DetectOptions())
+        open_hub_detector("somebody/a-detector@no_timm", DetectOptions())
     assert "MASKLET_OFFLINE is set" in str(error.value)
     assert "hf download somebody/a-detector --revision no_timm --local-dir DIR" in str(error.value)
 
@@ -200,7 +200,7 @@ def test_whatever_the_hub_answers_is_one_kind_of_error(monkeypatch: pytest.Monke
     monkeypatch.delenv("MASKLET_OFFLINE", raising=False)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", failing)
     with pytest.raises(DownloadError, match=r"no route to host\. Where there is a network"):
-        folder_of("somebody/a-detector")
+        resolve_model_dir("somebody/a-detector")
 
 
 def test_what_the_hub_has_must_be_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -209,9 +209,9 @@ def test_what_the_hub_has_must_be_whole(monkeypatch: pytest.MonkeyPatch, tmp_pat
     (tmp_path / "config.json").write_text("{}")
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *args, **how: str(tmp_path))
     with pytest.raises(DownloadError, match=r"no model\.safetensors"):
-        folder_of("somebody/a-detector")
+        resolve_model_dir("somebody/a-detector")
     (tmp_path / "model.safetensors").touch()
-    assert folder_of("somebody/a-detector") == tmp_path
+    assert resolve_model_dir("somebody/a-detector") == tmp_path
 
 
 def test_older_weights_are_taken_where_there_are_no_others(
@@ -231,8 +231,8 @@ def test_older_weights_are_taken_where_there_are_no_others(
         return str(older)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
-    found = open_hub("somebody/older", DetectOptions(conf=0.0)).detect(pictures()[:1])[0]
-    same = open_hub(folder("detr"), DetectOptions(conf=0.0)).detect(pictures()[:1])[0]
+    found = open_hub_detector("somebody/older", DetectOptions(conf=0.0)).detect(images()[:1])[0]
+    same = open_hub_detector(folder("detr"), DetectOptions(conf=0.0)).detect(images()[:1])[0]
     assert (found.xyxy == same.xyxy).all()
 
 
@@ -245,7 +245,7 @@ def test_only_numbers_and_settings_are_fetched(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(
         huggingface_hub, "snapshot_download", lambda name, **how: asked.update(how, name=name) or str(tmp_path)
     )
-    folder_of("somebody/a-detector@branch/x")
+    resolve_model_dir("somebody/a-detector@branch/x")
     assert (asked["name"], asked["revision"]) == ("somebody/a-detector", "branch/x")
     assert not [pattern for pattern in asked["allow_patterns"] if pattern.endswith((".py", ".bin", ".pt", "*"))]
 
@@ -294,20 +294,20 @@ def test_a_spoiled_folder_is_said_to_be_one(
 ) -> None:
     spoiled = _spoiled(folder("detr"), tmp_path / "detr", spoil)
     with pytest.raises(CheckpointError) as error:
-        open_hub(spoiled)
+        open_hub_detector(spoiled)
     assert said in str(error.value)
 
 
 def test_without_the_extra_its_name_is_said(monkeypatch: pytest.MonkeyPatch, folder: Callable[[str], Path]) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"masklet\[transformers\]"):
-        open_hub(folder("detr"))
+        open_hub_detector(folder("detr"))
 
 
 def test_opening_leaves_the_library_as_talkative_as_it_was(opened: Opener, capfd: pytest.CaptureFixture[str]) -> None:
     from transformers.utils import logging
 
     before = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    opened("rt_detr").detect(pictures()[:1])
+    opened("rt_detr").detect(images()[:1])
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
     assert capfd.readouterr() == ("", "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from masklet.detect.huggingface import phrases_of, phrases_of_tokens
+from masklet.detect.huggingface import split_phrases, token_phrase_ids
 from masklet.errors import InputError
 
 
@@ -19,13 +19,13 @@ from masklet.errors import InputError
     ],
 )
 def test_phrases_are_ended_by_full_stops(text: str, phrases: tuple[str, ...]) -> None:
-    assert phrases_of(text) == phrases
+    assert split_phrases(text) == phrases
 
 
 def test_a_text_of_nothing_is_refused() -> None:
     with pytest.raises(InputError, match="names nothing"):
-        phrases_of(" . \n.")
+        split_phrases(" . \n.")
 
 
 def test_tokens_belong_to_the_phrase_between_full_stops() -> None:
-    assert phrases_of_tokens([1, 7, 8, 5, 9, 5, 2], stop=5, special=[1, 2]) == [-1, 0, 0, -1, 1, -1, -1]
+    assert token_phrase_ids([1, 7, 8, 5, 9, 5, 2], separator_id=5, special_ids=[1, 2]) == [-1, 0, 0, -1, 1, -1, -1]

@@ -14,7 +14,7 @@ from helpers.tiny_huggingface import NAMES, make
 from helpers.yolo_files import NAMES as YOLO_NAMES
 from helpers.yolo_files import network, save
 from masklet.detect import Detections, DetectOptions, open_detector
-from masklet.detect.adapters import EverythingDetector, PlainDetector
+from masklet.detect.adapters import CallableDetector, SegmentEverythingDetector
 from masklet.detect.huggingface import HubDetector
 from masklet.detect.open_detector import HUB_EXAMPLES
 from masklet.detect.yolo import YOLODetector
@@ -29,10 +29,10 @@ class Corner:
 
     names: ClassVar = {3: "corner", 4: "edge"}
 
-    def detect(self, pictures: Any) -> list[Detections]:
+    def detect(self, images: Any) -> list[Detections]:
         return [
             Detections(np.array([[0, 0, 9, 9], [5, 0, 9, 9]]), np.array([0.1, 0.6]), np.array([3, 4]), self.names)
-            for _ in pictures
+            for _ in images
         ]
 
 
@@ -40,20 +40,20 @@ def test_everything_is_asked_of_the_model_at_hand() -> None:
     predictor = ImagePredictor(small_network())
     for sam in (predictor, SimpleNamespace(predictor=predictor)):
         opened = open_detector("everything", DetectOptions(max_det=3), sam=sam)
-        assert isinstance(opened, EverythingDetector)
+        assert isinstance(opened, SegmentEverythingDetector)
         assert opened.predictor is predictor
         assert opened.options.max_det == 3
 
 
 def test_everything_alone_is_asked_of_the_model_in_the_package() -> None:
     opened = open_detector(" Everything", device="cpu")
-    assert isinstance(opened, EverythingDetector)
+    assert isinstance(opened, SegmentEverythingDetector)
     assert opened.predictor.device.type == "cpu"
 
 
 def test_a_function_is_a_detector() -> None:
     opened = open_detector(lambda rgb: ([[1, 1, 9, 9]], [1.0], [0]), DetectOptions())
-    assert isinstance(opened, PlainDetector)
+    assert isinstance(opened, CallableDetector)
     assert len(opened.detect([RGB])[0]) == 1
 
 

@@ -1,4 +1,4 @@
-"""The commands and the Python of docs/annotate.md run as written, on pictures made here."""
+"""The commands and the Python of docs/annotate.md run as written, on images made here."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pytest
 import typer
 from PIL import Image
 
-from helpers.annotate_data import Blobs, picture
-from helpers.cli_videos import write_film
+from helpers.annotate_data import Blobs, make_image
+from helpers.cli_videos import write_video
 from masklet import auto_annotate
 from masklet.cli.main import app, run
-from masklet.datasets.conversion import LAYOUTS
-from masklet.detect.adapters import ChosenFrom
-from masklet.image.amg_options import PRESETS, EverythingOptions
+from masklet.datasets.conversion import DATASET_WRITERS
+from masklet.detect.adapters import FilteredDetector
+from masklet.image.amg_options import PRESETS, MaskGeneratorOptions
 
 if TYPE_CHECKING:
     from masklet import SAM
@@ -31,22 +31,24 @@ PYTHON = [block for language, block in BLOCKS if language == "python"]
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: SAM, small_film: np.ndarray) -> Path:
-    """The folders and the film that the page names; a small model draws, and what needs a download finds blobs."""
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: SAM, small_video: np.ndarray) -> Path:
+    """The folders and the video that the page names; a small model draws, and what needs a download finds blobs."""
     for folder, count in (("photos/deep", 5), ("shots", 2)):
         (tmp_path / folder).mkdir(parents=True)
         for number in range(count):
-            Image.fromarray(picture(number)).save(tmp_path / folder / f"p{number}.png")
-    write_film(tmp_path / "clip.mp4", small_film)
+            Image.fromarray(make_image(number)).save(tmp_path / folder / f"p{number}.png")
+    write_video(tmp_path / "clip.mp4", small_video)
     names = {0: "person", 16: "dog"}
     blobs = Blobs()
     blobs.names = names  # type: ignore[misc]
     for name in ("fast", "default"):
-        monkeypatch.setitem(PRESETS, name, EverythingOptions(points_per_side=4))
+        monkeypatch.setitem(PRESETS, name, MaskGeneratorOptions(points_per_side=4))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("annotate.making.NAMES", names)
     monkeypatch.setattr("masklet.sam.SAM", lambda *_, **__: tracker)
-    monkeypatch.setattr("masklet.detect.open_detector", lambda what, options, device="": ChosenFrom(blobs, options))
+    monkeypatch.setattr(
+        "masklet.detect.open_detector", lambda what, options, device="": FilteredDetector(blobs, options)
+    )
     return tmp_path
 
 
@@ -76,7 +78,7 @@ def test_the_python_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_the_tables_name_what_there_is() -> None:
     arguments = set(inspect.signature(auto_annotate).parameters) - {"data", "report"}
     assert arguments == set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`[^|]*) \| (?:`--|the)", PAGE, re.M))))
-    assert set(re.findall(r"^\| `(\w+)` \| [`a]", PAGE, re.M)) >= set(LAYOUTS)
+    assert set(re.findall(r"^\| `(\w+)` \| [`a]", PAGE, re.M)) >= set(DATASET_WRITERS)
     command = typer.main.get_command(app).commands["annotate"]  # type: ignore[attr-defined]
     known = {word for option in command.params for word in (*option.opts, *option.secondary_opts)}
     assert set(re.findall(r"--[a-z][a-z-]+", PAGE)) <= known

@@ -1,4 +1,4 @@
-"""The commands of docs/benchmarks.md about `masklet bench` run as written, on a small model and a small picture."""
+"""The commands of docs/benchmarks.md about `masklet bench` run as written, on a small model and a small image."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from helpers.networks import small_network
 from helpers.yolo_files import TINY_SEG
 from masklet import SAM
 from masklet.benchmark import image, model_family, roofline, startup, subprocess_runner, video, weights
-from masklet.benchmark.image import ImageJob
+from masklet.benchmark.image import ImageBenchmarkJob
 from masklet.benchmark.peers import environments, interleaved, process
-from masklet.benchmark.peers.process import Taken
-from masklet.benchmark.record import Answer, Case, read_record
-from masklet.benchmark.video import VideoJob
+from masklet.benchmark.peers.process import Timing
+from masklet.benchmark.record import BenchmarkAnswer, BenchmarkCase, read_record
+from masklet.benchmark.video import VideoBenchmarkJob
 from masklet.cli.main import run
 from masklet.errors import StateError
 from masklet.models.yolo import YOLOv8
@@ -50,9 +50,9 @@ class Answering:
     def has(self, verb: str) -> bool:
         return True
 
-    def do(self, verb: str, **more: object) -> Taken:
+    def do(self, verb: str, **more: object) -> Timing:
         self.verbs.add(verb)
-        return Taken(0.5, 0.5, 100.0, 200.0, masks=2)
+        return Timing(0.5, 0.5, 100.0, 200.0, masks=2)
 
     def keep(self, path: Path) -> Path:
         maps = np.arange(8, dtype=np.float32).reshape(2, 2, 2)
@@ -70,25 +70,29 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: None, tracker: SAM) -> Path:
     """A folder; measuring is done in this process, small."""
-    usual = roofline.measure_limits
+    usual = roofline.measure_hardware_limits
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch, "compile", lambda work: work)
-    monkeypatch.setattr(image, "load", lambda name: SimpleNamespace(network=small_network().requires_grad_(False)))
-    monkeypatch.setattr(roofline, "measure_limits", lambda device: usual(device, side=16, megabytes=1, rounds=1))
-    monkeypatch.setattr(video, "WARM", 1)
+    monkeypatch.setattr(
+        image, "load_labels", lambda name: SimpleNamespace(network=small_network().requires_grad_(False))
+    )
+    monkeypatch.setattr(
+        roofline, "measure_hardware_limits", lambda device: usual(device, side=16, megabytes=1, rounds=1)
+    )
+    monkeypatch.setattr(video, "WARMUP_FRAMES", 1)
     monkeypatch.setattr(video, "SAM", lambda *_, **__: tracker)
-    monkeypatch.setattr(startup, "_seconds", lambda words: 0.5)
+    monkeypatch.setattr(startup, "_time_process", lambda words: 0.5)
     monkeypatch.setattr(subprocess_runner, "ask", in_this_process)
-    monkeypatch.setattr(model_family, "PICTURE_SIZE", (60, 90))
-    monkeypatch.setattr(model_family, "_network", lambda card: small_family(card.family))
+    monkeypatch.setattr(model_family, "SAMPLE_IMAGE_SIZE", (60, 90))
+    monkeypatch.setattr(model_family, "_build_network", lambda card: small_family(card.family))
     monkeypatch.setattr(model_family, "is_downloaded", lambda card: False)
-    monkeypatch.setattr(model_family, "_grid_s", lambda *_: 1.0)
+    monkeypatch.setattr(model_family, "_time_grid", lambda *_: 1.0)
     monkeypatch.setattr(weights, "filled", lambda shapes, salt: {})
     monkeypatch.setattr(weights, "is_downloaded", lambda card: False)
-    monkeypatch.setattr(interleaved, "Program", Answering)
-    monkeypatch.setattr(interleaved, "weights_for_program", lambda program, model, weights, folder: weights)
-    monkeypatch.setattr(process, "python_of", lambda peer: Path(sys.executable))
-    monkeypatch.setattr(environments, "_run", installed)
+    monkeypatch.setattr(interleaved, "PeerProcess", Answering)
+    monkeypatch.setattr(interleaved, "convert_weights", lambda program, model, weights, folder: weights)
+    monkeypatch.setattr(process, "environment_python", lambda peer: Path(sys.executable))
+    monkeypatch.setattr(environments, "_run_command", installed)
     monkeypatch.setenv("MASKLET_HOME", str(tmp_path / "home"))
     return tmp_path
 
@@ -104,18 +108,20 @@ def small_family(kind: str) -> torch.nn.Module:
     return YOLOv8(TINY_SEG) if kind in ("yolo", "fastsam") else small_network()
 
 
-def in_this_process(job: ImageJob | VideoJob, step: subprocess_runner.Step = lambda _: None) -> Answer:
+def in_this_process(
+    job: ImageBenchmarkJob | VideoBenchmarkJob, step: subprocess_runner.CaseCallback = lambda _: None
+) -> BenchmarkAnswer:
     """As a process of its own would answer a smaller job."""
-    if isinstance(job, VideoJob):
+    if isinstance(job, VideoBenchmarkJob):
         return video.measure_video(shorter(job), step)
-    return image.measure_image(replace(job, picture=(60, 90), points=2))
+    return image.measure_image(replace(job, image=(60, 90), points=2))
 
 
-def shorter(job: VideoJob) -> VideoJob:
+def shorter(job: VideoBenchmarkJob) -> VideoBenchmarkJob:
     """The same of few objects on small frames, where each stands for five hundred."""
-    lengths = tuple(max(length // 500, 1) for length in job.lengths)
+    lengths = tuple(max(length // 500, 1) for length in job.memory_at)
     few = min(job.objects, 8)
-    return replace(job, objects=few, frames=1, lengths=lengths, settle=1, bound=1000.0, picture=(48, 64))
+    return replace(job, objects=few, frames=1, lengths=lengths, settle=1, bound=1000.0, image=(48, 64))
 
 
 def masklet(line: str, capsys: pytest.CaptureFixture[str]) -> tuple[int | str | None, str, str]:
@@ -137,7 +143,7 @@ def test_the_page_has_the_commands() -> None:
     assert {line.split()[2] for line in LINES} >= {"image", "video", "startup", "compare", "family", "peers"}
 
 
-def test_films_beside_peers_are_compared_by_number_of_objects(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_videos_beside_peers_are_compared_by_number_of_objects(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = masklet("masklet bench video --peers sam2 --objects 2,1 --frames 4 --json a.json", capsys)
     assert code == 0
     heading, _, *rows = ([cell.strip() for cell in line.split("|")] for line in out.splitlines() if "|" in line)
@@ -178,8 +184,8 @@ def test_memory_that_grows_ends_with_1(
     readings = iter([100.0, 190.0])
     monkeypatch.setattr(video, "resident_mb", lambda: next(readings))
 
-    def ask(job: VideoJob, step: subprocess_runner.Step) -> Answer:
-        return video.measure_video(replace(shorter(job), bound=job.bound), step)
+    def ask(job: VideoBenchmarkJob, step: subprocess_runner.CaseCallback) -> BenchmarkAnswer:
+        return video.measure_video(replace(shorter(job), bound=job.memory_tolerance_mb), step)
 
     monkeypatch.setattr(subprocess_runner, "ask", ask)
     code, out, _ = masklet("masklet bench video --objects 1 --lengths 500,1000 --bound 20 --json a.json", capsys)
@@ -190,12 +196,12 @@ def test_memory_that_grows_ends_with_1(
     assert told["cases"][-1]["samples"] == [90]
 
 
-def test_a_film_that_is_broken_off_leaves_its_readings(
+def test_a_video_that_is_broken_off_leaves_its_readings(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def ask(job: VideoJob, step: subprocess_runner.Step) -> Answer:
-        if job.lengths:
-            step(Case("resident memory at frame 1", job.setting, "MB", (100.0,)))
+    def ask(job: VideoBenchmarkJob, step: subprocess_runner.CaseCallback) -> BenchmarkAnswer:
+        if job.memory_at:
+            step(BenchmarkCase("resident memory at frame 1", job.setting, "MB", (100.0,)))
             raise StateError("the process that measures ended with -9")
         return in_this_process(job, step)
 

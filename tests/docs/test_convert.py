@@ -13,8 +13,8 @@ from helpers.labeling_tool_files import labelme
 from masklet.cli.convert import convert
 from masklet.cli.main import run
 from masklet.datasets import open_dataset
-from masklet.datasets.conversion import LAYOUTS
-from masklet.datasets.writer import HOLDABLE
+from masklet.datasets.conversion import DATASET_WRITERS
+from masklet.datasets.writer import FORMAT_FEATURES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "convert.md").read_text()
 
@@ -32,7 +32,7 @@ def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
         said.append(capsys.readouterr().out)
     assert f"```\n{said[0]}```" in PAGE
     assert (tmp_path / "lost.json").exists()
-    assert [open_dataset(tmp_path / name).kind for name in ("coco", "maps")] == ["coco", "davis"]
+    assert [open_dataset(tmp_path / name).data_format for name in ("coco", "maps")] == ["coco", "davis"]
 
 
 def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,18 +45,18 @@ def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 
 
 def test_the_table_is_what_the_writers_hold() -> None:
-    assert re.findall(r"^\| layout \| (.*) \|$", PAGE, flags=re.MULTILINE) == [" | ".join(HOLDABLE)]
+    assert re.findall(r"^\| layout \| (.*) \|$", PAGE, flags=re.MULTILINE) == [" | ".join(FORMAT_FEATURES)]
     rows = re.findall(r"^\| `(\w+)` \|(.*)\|$", PAGE, flags=re.MULTILINE)
     told = {
-        name: {what for what, cell in zip(HOLDABLE, cells.split("|"), strict=True) if "yes" in cell}
+        name: {what for what, cell in zip(FORMAT_FEATURES, cells.split("|"), strict=True) if "yes" in cell}
         for name, cells in rows
     }
-    assert told == {name: set(writer.holds) for name, writer in LAYOUTS.items()}
+    assert told == {name: set(writer.supports) for name, writer in DATASET_WRITERS.items()}
 
 
 def test_the_files_are_those_of_the_writers() -> None:
-    for name, writer in LAYOUTS.items():
-        assert f"\n{name:<11}{writer.about}\n" in PAGE
+    for name, writer in DATASET_WRITERS.items():
+        assert f"\n{name:<11}{writer.description}\n" in PAGE
 
 
 def test_every_option_is_on_the_page() -> None:

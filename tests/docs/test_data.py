@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from helpers.dataset_files import coco, label_map, labelled_film, stills
-from masklet.datasets import KINDS, open_mixture
+from helpers.dataset_files import coco, label_map, labeled_video, stills
+from masklet.datasets import DATA_FORMATS, open_mixture
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
 
 
 def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     stills(tmp_path / "cats")
-    labelled_film(tmp_path / "films", "dog", {0: label_map()}, 3)
+    labeled_video(tmp_path / "films", "dog", {0: label_map()}, 3)
     monkeypatch.chdir(tmp_path)
     [block] = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
     exec(block, {})
@@ -26,16 +26,16 @@ def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 
 def test_the_mixture_opens(tmp_path: Path) -> None:
     coco(tmp_path / "coco", split="train2017")
-    labelled_film(tmp_path / "my_films", "dog", {0: label_map()}, 3)
+    labeled_video(tmp_path / "my_films", "dog", {0: label_map()}, 3)
     [block] = re.findall(r"```json\n(.*?)```", PAGE, flags=re.DOTALL)
     json.loads(block)
     (tmp_path / "mixture.json").write_text(block)
-    assert [(data.kind, weight) for data, weight in open_mixture(tmp_path / "mixture.json")] == [
+    assert [(data.data_format, weight) for data, weight in open_mixture(tmp_path / "mixture.json")] == [
         ("coco", 3.0),
         ("davis", 1.0),
     ]
 
 
 def test_every_kind_has_its_row_and_its_section() -> None:
-    assert re.findall(r"^\| `(\w+)` \|", PAGE, flags=re.MULTILINE) == list(KINDS)
-    assert set(re.findall(r"^## (\w+)$", PAGE, flags=re.MULTILINE)) == set(KINDS)
+    assert re.findall(r"^\| `(\w+)` \|", PAGE, flags=re.MULTILINE) == list(DATA_FORMATS)
+    assert set(re.findall(r"^## (\w+)$", PAGE, flags=re.MULTILINE)) == set(DATA_FORMATS)

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from evaluate.test_image_clicks import store_sbd
-from helpers.dataset_files import picture, png
+from helpers.dataset_files import png, write_image
 from helpers.predictions import store_maps, store_meta, store_objects
 from helpers.scribbles import line, store_scribbles
-from helpers.synthetic_truth import HEIGHT, WIDTH, late, store_film, store_still, two_objects
+from helpers.synthetic_truth import HEIGHT, WIDTH, late, store_still, store_video, two_objects
 from masklet import SAM
 from masklet.cli.main import run
-from masklet.evaluate.synthetic import Scene
+from masklet.evaluate.synthetic import SyntheticClip
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "evaluation.md").read_text()
@@ -32,14 +32,14 @@ def commands(page: str) -> list[str]:
 
 
 def store_benchmarks(root: Path, sole: np.ndarray) -> None:
-    """Sets to be clicked on, a film of SA-V, and predictions as good as the truth."""
-    for pictures, masks in (("GrabCut/data_GT", "GrabCut/boundary_GT"), ("Berkeley/images", "Berkeley/masks")):
-        picture(root / pictures / "x.jpg", size=(HEIGHT, WIDTH))
+    """Sets to be clicked on, a video of SA-V, and predictions as good as the truth."""
+    for images, masks in (("GrabCut/data_GT", "GrabCut/boundary_GT"), ("Berkeley/images", "Berkeley/masks")):
+        write_image(root / images / "x.jpg", size=(HEIGHT, WIDTH))
         png(root / masks / "x.png", sole[0] * np.uint8(255), palette=False)
     store_sbd(root / "SBD", "x", sole[0])
     (root / "SBD" / "val.txt").write_text("x\n")
     for t in range(3):
-        picture(root / "sav_val" / "JPEGImages_24fps" / "v" / f"{t:05d}.jpg", size=(HEIGHT, WIDTH))
+        write_image(root / "sav_val" / "JPEGImages_24fps" / "v" / f"{t:05d}.jpg", size=(HEIGHT, WIDTH))
     store_objects(root / "sav_val" / "Annotations_6fps" / "v", two_of(sole))
     store_objects(root / "predictions" / "sav" / "v", two_of(sole))
     store_maps(root / "predictions" / "davis17" / "bear", sole)
@@ -47,8 +47,8 @@ def store_benchmarks(root: Path, sole: np.ndarray) -> None:
         png(root / "predictions" / "ytvos" / "ant" / f"{t:05d}.png", late()[t])
     store_meta(root / "YouTubeVOS" / "valid", {"ant": {"1": "ape", "2": "gnu"}})
     store_meta(root / "YouTubeVOS" / "train", {"bee": {"1": "ape"}})
-    store_film(root / "MOSE" / "valid", "ant", sole, annotated=(0,))
-    store_film(root / "LVOS" / "valid", "ant", late())
+    store_video(root / "MOSE" / "valid", "ant", sole, annotated=(0,))
+    store_video(root / "LVOS" / "valid", "ant", late())
 
 
 def two_of(sole: np.ndarray) -> np.ndarray:
@@ -63,13 +63,13 @@ MEASURING = [line for line in commands(README) if line.startswith(("masklet val 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: SAM) -> Path:
-    """The folders that the pages name, one picture or film each, and a small model whatever its name."""
+    """The folders that the pages name, one image or video each, and a small model whatever its name."""
     for folder in ("photos", "held_out", "heldout/a"):
         store_still(tmp_path / folder, "x", two_objects())
     for root in ("films", "YouTubeVOS/valid"):
-        store_film(tmp_path / root, "ant", late())
+        store_video(tmp_path / root, "ant", late())
     sole = np.repeat((late()[:1] == 1).astype(np.uint8), 3, axis=0)
-    store_film(tmp_path / "DAVIS", "480p/bear", sole, annotated=range(3))
+    store_video(tmp_path / "DAVIS", "480p/bear", sole, annotated=range(3))
     store_scribbles(tmp_path / "DAVIS", "bear", 3, {1: [line(1, 0.1, 0.3, 0.25, 0.3)]})
     store_benchmarks(tmp_path, sole)
     (tmp_path / "DAVIS" / "ImageSets" / "2017").mkdir(parents=True)
@@ -77,15 +77,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: SAM) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("masklet.SAM", lambda *_, **__: tracker)
     monkeypatch.setattr("masklet.cli.val.open_model", lambda *_: tracker)
-    monkeypatch.setattr("masklet.evaluate.synthetic.SUITE", (Scene("small", 0),))
-    monkeypatch.setattr("masklet.evaluate.synthetic.FRAMES", 8)
+    monkeypatch.setattr("masklet.evaluate.synthetic.BENCHMARK_CLIPS", (SyntheticClip("small", 0),))
+    monkeypatch.setattr("masklet.evaluate.synthetic.NUM_FRAMES", 8)
     return tmp_path
 
 
 @pytest.mark.parametrize("line", [*dict.fromkeys(commands(PAGE)), *MEASURING])
 def test_a_command_runs(here: Path, line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    if "synth films" in line:  # the folder is there; what the line makes goes elsewhere
-        line = line.replace("synth films", "synth made")
+    if "synth videos" in line:  # the folder is there; what the line makes goes elsewhere
+        line = line.replace("synth videos", "synth made")
     with pytest.raises(SystemExit) as left:
         run(shlex.split(line, comments=True)[1:])
     said = capsys.readouterr()
@@ -130,5 +130,5 @@ def test_the_python_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None
         exec(block, names)
     assert names["again"].to_json() == names["found"].to_json()
     said = capsys.readouterr().out
-    assert "1 picture, 2 objects" in said
+    assert "1 image, 2 objects" in said
     assert "mine.zip 0." in said

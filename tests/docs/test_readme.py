@@ -18,15 +18,15 @@ def blocks(page: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
 
 
-def make_films() -> np.ndarray:
+def make_videos() -> np.ndarray:
     """dog.mp4 and clip.mp4 here, large and long enough for the prompts of the pages, and three frames of a camera."""
     frames = np.random.default_rng(0).integers(0, 255, (42, 30, 40, 3), np.uint8).repeat(16, 1).repeat(16, 2)
     for name, count in (("dog.mp4", 6), ("clip.mp4", 42)):
-        with av.open(name, "w") as film:
-            stream = film.add_stream("mpeg4", rate=25, width=640, height=480, pix_fmt="yuv420p")
+        with av.open(name, "w") as video:
+            stream = video.add_stream("mpeg4", rate=25, width=640, height=480, pix_fmt="yuv420p")
             for rgb in frames[:count]:
-                film.mux(stream.encode(av.VideoFrame.from_ndarray(rgb)))
-            film.mux(stream.encode())
+                video.mux(stream.encode(av.VideoFrame.from_ndarray(rgb)))
+            video.mux(stream.encode())
     return frames[:3]
 
 
@@ -38,7 +38,7 @@ def test_the_python_of_a_page_runs(
 
     monkeypatch.chdir(tmp_path)
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)).save("dog.jpg")
-    camera = make_films()
+    camera = make_videos()
     names: dict[str, object] = {"model": SAM(builtin_file), "camera": camera}
     found = blocks(page)
     assert found

@@ -31,11 +31,11 @@ from helpers.predictions import (
     worse,
 )
 from masklet import SAM
-from masklet.datasets.label_maps import read_labels
-from masklet.evaluate.benchmark_predictions import films_of, predict
-from masklet.evaluate.benchmark_scoring import Score, ScoreOptions, score
-from masklet.evaluate.image_click_datasets import Clickable
-from masklet.evaluate.image_clicks import ClickedObject, _curves, click_report
+from masklet.datasets.label_maps import read_label_map
+from masklet.evaluate.benchmark_predictions import benchmark_videos, predict
+from masklet.evaluate.benchmark_scoring import BenchmarkOptions, BenchmarkScore, score_predictions
+from masklet.evaluate.image_click_datasets import AnnotatedImage
+from masklet.evaluate.image_clicks import ClickResult, _click_curves, click_report
 from masklet.image import Prediction
 from masklet.prompts import ObjectPrompt
 
@@ -150,13 +150,16 @@ def said(code: str, *words: str | Path) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def agree_with_davis(root: Path, shown: Path, place: Path) -> Score:
+def agree_with_davis(root: Path, shown: Path, place: Path) -> BenchmarkScore:
     """Every figure of every object, and the means."""
-    theirs, ours = said(OF_DAVIS, place, root, shown), score("davis17", shown, root, ScoreOptions(subset="val"))
+    theirs, ours = (
+        said(OF_DAVIS, place, root, shown),
+        score_predictions("davis17", shown, root, BenchmarkOptions(subset="val")),
+    )
     for name, of in (("J", [one.j for one in ours.objects]), ("F", [one.f for one in ours.objects])):
         for key, figure in (("M", "mean"), ("R", "recall"), ("D", "decay")):
             assert [getattr(one, figure) for one in of] == pytest.approx(theirs[name][key], abs=CLOSE)
-            assert ours.figures[f"{name} {figure}"] == pytest.approx(np.mean(theirs[name][key]), abs=CLOSE)
+            assert ours.metrics[f"{name} {figure}"] == pytest.approx(np.mean(theirs[name][key]), abs=CLOSE)
     assert [f"{one.sequence}_{one.id}" for one in ours.objects] == theirs["names"]
     return ours
 
@@ -167,7 +170,7 @@ def test_davis(tmp_path: Path, how: str) -> None:
     for name, maps in store_davis(tmp_path / "DAVIS").items():
         store_maps(tmp_path / "shown" / name, worse(maps, how))
     found = agree_with_davis(tmp_path / "DAVIS", tmp_path / "shown", place)
-    assert (found.figures["J&F"] == 1) is (how == "perfect")
+    assert (found.metrics["J&F"] == 1) is (how == "perfect")
 
 
 def test_davis_with_gaps_in_its_ids_and_places_that_nobody_judges(tmp_path: Path) -> None:
@@ -192,15 +195,15 @@ def test_davis_2016_of_merged_objects(tmp_path: Path, how: str) -> None:
         store_maps(tmp_path / "merged" / "Annotations" / "480p" / name, np.minimum(maps, 1))
         store_maps(tmp_path / "one" / name, np.minimum(shown, 1))
     merged = agree_with_davis(tmp_path / "merged", tmp_path / "one", place)
-    ours = score("davis16", tmp_path / "shown", tmp_path / "DAVIS", ScoreOptions(subset="val"))
+    ours = score_predictions("davis16", tmp_path / "shown", tmp_path / "DAVIS", BenchmarkOptions(subset="val"))
     assert len(ours.objects) == 2
-    assert ours.figures == pytest.approx(merged.figures, abs=CLOSE)
+    assert ours.metrics == pytest.approx(merged.metrics, abs=CLOSE)
 
 
-def agree_with_sav(truth: Path, shown: Path, place: Path, *, skip: bool = True) -> Score:
+def agree_with_sav(truth: Path, shown: Path, place: Path, *, skip: bool = True) -> BenchmarkScore:
     theirs = said(OF_SAV, place / "sav_dataset", truth, shown, "skip" if skip else "all")
-    ours = score("sav", shown, truth, ScoreOptions(every_frame=not skip))
-    assert [ours.figures[n] * 100 for n in ("J&F", "J", "F")] == pytest.approx(theirs[:3], abs=CLOSE)
+    ours = score_predictions("sav", shown, truth, BenchmarkOptions(include_first_last=not skip))
+    assert [ours.metrics[n] * 100 for n in ("J&F", "J", "F")] == pytest.approx(theirs[:3], abs=CLOSE)
     for one in ours.objects:
         j, f = theirs[3][one.sequence]
         assert (one.j.mean * 100, one.f.mean * 100) == pytest.approx((j[one.id], f[one.id]), abs=CLOSE)
@@ -231,16 +234,16 @@ def test_sav_in_label_maps_with_an_object_that_comes_late(tmp_path: Path, how: s
 
 @pytest.mark.parametrize("how", HOWS)
 def test_lvos(tmp_path: Path, how: str) -> None:
-    """J, F and V of seen and of unseen films, and J and F of every object, one of them late and soon gone."""
+    """J, F and V of seen and of unseen videos, and J and F of every object, one of them late and soon gone."""
     place = authors("lvos-evaluation")
     for name, maps in store_lvos(tmp_path / "valid").items():
         named_as_lvos(tmp_path / "shown" / name, worse(maps, how))
     means, *every = said(OF_LVOS, place, tmp_path / "valid", tmp_path / "shown")
-    ours = score("lvos", tmp_path / "shown", tmp_path / "valid")
-    assert {name: ours.figures[name] for name in means} == pytest.approx(means, abs=CLOSE)
+    ours = score_predictions("lvos", tmp_path / "shown", tmp_path / "valid")
+    assert {name: ours.metrics[name] for name in means} == pytest.approx(means, abs=CLOSE)
     for measure in "JFV":
         mean = (means[f"{measure} seen"] + means[f"{measure} unseen"]) / 2
-        assert ours.figures[measure] == pytest.approx(mean, abs=CLOSE)
+        assert ours.metrics[measure] == pytest.approx(mean, abs=CLOSE)
     for one in ours.objects:
         theirs = [of[f"{one.sequence}_{one.id}"] for of in every]
         assert [one.j.mean, one.f.mean] == pytest.approx(theirs, abs=CLOSE)
@@ -249,15 +252,15 @@ def test_lvos(tmp_path: Path, how: str) -> None:
 
 @pytest.mark.parametrize("kind", ["davis17", "mose"])
 @pytest.mark.parametrize("how", ["shifted", "ragged"])
-def test_films_that_others_measure(tmp_path: Path, how: str, kind: str) -> None:
+def test_videos_that_others_measure(tmp_path: Path, how: str, kind: str) -> None:
     """What is often used in place of the authors' code of DAVIS, for MOSE too."""
     place = authors("vos-benchmark")
     for name, maps in store_davis(tmp_path / "DAVIS").items():
         store_maps(tmp_path / "shown" / name, worse(maps, how))
     truth = tmp_path / "DAVIS" / "Annotations" / "480p"
     theirs = said(OF_OTHERS, place, truth, tmp_path / "shown")
-    ours = score(kind, tmp_path / "shown", truth)
-    assert [ours.figures[n] * 100 for n in ("J&F", "J mean", "F mean")] == pytest.approx(theirs[:3], abs=CLOSE)
+    ours = score_predictions(kind, tmp_path / "shown", truth)
+    assert [ours.metrics[n] * 100 for n in ("J&F", "J mean", "F mean")] == pytest.approx(theirs[:3], abs=CLOSE)
     for one in ours.objects:
         j, f = theirs[3][one.sequence]
         assert (one.j.mean * 100, one.f.mean * 100) == pytest.approx((j[one.id], f[one.id]), abs=CLOSE)
@@ -275,22 +278,24 @@ def test_objects_of_youtube_vos_as_others_measure_them(tmp_path: Path, how: str)
     store_meta(tmp_path / "valid", {"a": {"1": "ape", "2": "gnu"}, "b": {"1": "gnu", "2": "ape"}})
     (tmp_path / "seen.txt").write_text("ape\n")
     theirs = said(OF_YTVOS, place, tmp_path / "valid" / "Annotations", tmp_path / "shown")
-    ours = score("ytvos", tmp_path / "shown", tmp_path / "valid", ScoreOptions(seen=tmp_path / "seen.txt"))
+    ours = score_predictions(
+        "ytvos", tmp_path / "shown", tmp_path / "valid", BenchmarkOptions(seen_list=tmp_path / "seen.txt")
+    )
     for one in ours.objects:
         assert [one.j.mean, one.f.mean] == pytest.approx(theirs[one.sequence][one.id], abs=CLOSE)
     seen, unseen = np.mean([theirs["a"]["1"], theirs["b"]["2"]]), np.mean([theirs["a"]["2"], theirs["b"]["1"]])
-    assert ours.figures["overall"] == pytest.approx((seen + unseen) / 2, abs=CLOSE)
+    assert ours.metrics["overall"] == pytest.approx((seen + unseen) / 2, abs=CLOSE)
 
 
-def real_films(root: Path, frames: int = 6) -> None:
-    """The first frames of two films of DAVIS 2016 in the layouts of DAVIS 2017 and of SA-V, the first cut in two."""
+def real_videos(root: Path, frames: int = 6) -> None:
+    """The first frames of two videos of DAVIS 2016 in the layouts of DAVIS 2017 and of SA-V, the first cut in two."""
     if not REAL.is_dir():
         pytest.skip("../shared/data/davis is not there")
     for name in ("lucia", "motorbike"):
         files = sorted((REAL / "JPEGImages" / "480p" / name).glob("*.jpg"))[:frames]
-        masks = [read_labels(REAL / "Annotations" / "480p" / name / f"{file.stem}.png") > 127 for file in files]
+        masks = [read_label_map(REAL / "Annotations" / "480p" / name / f"{file.stem}.png") > 127 for file in files]
         maps = np.stack(masks).astype(np.uint8)
-        if name == "lucia":  # a walker: what is below the middle of the picture is another object
+        if name == "lucia":  # a walker: what is below the middle of the image is another object
             maps[:, maps.shape[1] // 2 :][maps[:, maps.shape[1] // 2 :] > 0] = 2
         store_maps(root / "DAVIS" / "Annotations" / "480p" / name, maps)
         store_objects(root / "sav_val" / "Annotations_6fps" / name, maps)
@@ -306,12 +311,12 @@ def real_films(root: Path, frames: int = 6) -> None:
 @pytest.mark.slow
 def test_real_predictions_of_the_model_inside(tmp_path: Path) -> None:
     davis, sav = authors("davis2017-evaluation"), authors("sam2")
-    real_films(tmp_path)
+    real_videos(tmp_path)
     model = SAM()
-    shown = predict(model, films_of("davis17", tmp_path / "DAVIS"), tmp_path / "davis17")
+    shown = predict(model, benchmark_videos("davis17", tmp_path / "DAVIS"), tmp_path / "davis17")
     found = agree_with_davis(tmp_path / "DAVIS", shown, davis)
-    assert (len(found.objects), found.figures["J&F"]) == (3, pytest.approx(0.7, abs=0.29))
-    shown = predict(model, films_of("sav", tmp_path / "sav_val"), tmp_path / "sav")
+    assert (len(found.objects), found.metrics["J&F"]) == (3, pytest.approx(0.7, abs=0.29))
+    shown = predict(model, benchmark_videos("sav", tmp_path / "sav_val"), tmp_path / "sav")
     found = agree_with_sav(tmp_path / "sav_val" / "Annotations_6fps", shown, sav)
     assert len(found.objects) == 3
 
@@ -351,13 +356,13 @@ def test_clicks(tmp_path: Path) -> None:
     rows = []
     for n, (truth, own) in enumerate(zip(truths, answers, strict=True)):
         model = Recorded(np.array(own))
-        shown = Clickable(np.zeros((60, 80, 3), np.uint8), {1: truth == 1}, truth != -1)
-        [curve] = _curves(model, shown, [1])
+        shown = AnnotatedImage(np.zeros((60, 80, 3), np.uint8), {1: truth == 1}, truth != -1)
+        [curve] = _click_curves(model, shown, [1])
         assert curve == pytest.approx(theirs["ious"][n], abs=CLOSE)
         assert model.prompts is not None
         points = model.prompts.points
         assert points is not None
         clicks = [[int(x), int(y), int(label)] for (x, y), label in zip(points.xy, points.labels, strict=True)]
         assert clicks == theirs["clicks"][n]
-        rows.append(ClickedObject(str(n), 1, curve))
+        rows.append(ClickResult(str(n), 1, curve))
     assert list(click_report(rows).noc.values()) == pytest.approx(theirs["noc"], abs=CLOSE)

@@ -19,11 +19,11 @@ import pytest
 from evaluate.test_authors import CLOSE, REAL, authors, said
 from helpers.predictions import FRAMES, store_davis, two, worse
 from helpers.scribbles import Recorded, line, store_scribbles, ticking
-from masklet.datasets.label_maps import read_labels
-from masklet.evaluate.davis_sequences import davis_under
+from masklet.datasets.label_maps import read_label_map
+from masklet.evaluate.davis_sequences import find_davis_sequences
 from masklet.evaluate.scribble_report import scribbles_report
-from masklet.evaluate.scribble_robot import Drawn, draw
-from masklet.evaluate.video_scribbles import ScribbledRow, ScribbleOptions, evaluate_scribbles, samples_of
+from masklet.evaluate.scribble_robot import ScribblesByFrame, draw_scribbles
+from masklet.evaluate.video_scribbles import ScribbleOptions, ScribbleResult, evaluate_scribbles, scribble_samples
 
 NEEDED = ("skimage", "sklearn", "networkx", "pandas", "absl", "six")
 OLD_NAMES = """
@@ -117,7 +117,7 @@ def as_strokes(raw: Any) -> Strokes:
 class Kept(NamedTuple):
     """What masklet did: rows, by sample and interaction the strokes and the answers, and all frames drawn on."""
 
-    rows: list[ScribbledRow]
+    rows: list[ScribbleResult]
     drawn: list[Strokes]
     frames: list[int]
     shown: dict[str, np.ndarray]
@@ -126,12 +126,12 @@ class Kept(NamedTuple):
 def by_masklet(root: Path, seconds: dict[str, tuple[float, ...]]) -> Kept:
     """Answers that get better from one interaction to the next; each sample by a clock of its own."""
     kept = Kept([], [], [], {})
-    for sample in samples_of(root, davis_under(root)):
-        name, seed = sample.sequence.name, sample.number
+    for sample in scribble_samples(root, find_davis_sequences(root)):
+        name, seed = sample.sequence.name, sample.scribble_number
         truth = two(("ant", "bee").index(name))
         answers = [worse(truth, "ragged") if n < 2 else np.roll(truth, seed + 6 - n, axis=1 + n % 2) for n in range(8)]
-        turns: list[tuple[Drawn, np.ndarray]] = []
-        watch = lambda drawn, shown, turns=turns: turns.append((drawn, shown.copy()))  # noqa: E731
+        turns: list[tuple[ScribblesByFrame, np.ndarray]] = []
+        watch = lambda drawn, shown, turns=turns: turns.append((drawn, shown.copy()))
         clock = ticking(*seconds[sample.name])
         row = evaluate_scribbles(Recorded(answers), sample, ScribbleOptions(), None, clock, watch)
         kept.rows.append(row)
@@ -140,7 +140,7 @@ def by_masklet(root: Path, seconds: dict[str, tuple[float, ...]]) -> Kept:
             if n:  # drawn by the robot
                 [(frame, strokes)] = drawn.items()
                 kept.frames.append(frame)
-                kept.drawn.append([(one.id, one.path) for one in strokes])
+                kept.drawn.append([(one.object_id, one.path) for one in strokes])
     return kept
 
 
@@ -155,7 +155,7 @@ def test_the_whole_protocol(tmp_path: Path) -> None:
             )
     seconds = {"ant/001": (3.5,), "ant/002": (170, 100, 60, 300), "bee/001": (20, 1), "bee/002": (9.25, 30)}
     ours = by_masklet(root, seconds)
-    assert [row.out_of_time for row in ours.rows] == [False, True, False, False]
+    assert [row.timed_out for row in ours.rows] == [False, True, False, False]
     told = [{**asked(row), "seconds": [turn.seconds for turn in row.interactions]} for row in ours.rows]
     np.savez(tmp_path / "made.npz", rows=json.dumps(told), **truth, **ours.shown)
     theirs = said(OF_PROTOCOL, place, tmp_path, "0")
@@ -164,7 +164,7 @@ def test_the_whole_protocol(tmp_path: Path) -> None:
         for n, turn in enumerate(row.interactions):
             for id in (1, 2):
                 assert (turn.j[id - 1], turn.f[id - 1]) == pytest.approx(
-                    each[row.sequence, row.scribble, n + 1, id], abs=CLOSE
+                    each[row.sequence, row.scribble_number, n + 1, id], abs=CLOSE
                 )
     assert len(each) == 2 * sum(len(row.interactions) for row in ours.rows)
     report = scribbles_report(ours.rows)
@@ -181,8 +181,8 @@ def test_the_whole_protocol(tmp_path: Path) -> None:
     assert (found.mean < 0.5, found.most < 2) == (True, True)  # of many small ragged regions
 
 
-def asked(row: ScribbledRow) -> dict[str, Any]:
-    return {"sequence": row.sequence, "scribble": row.scribble}
+def asked(row: ScribbleResult) -> dict[str, Any]:
+    return {"sequence": row.sequence, "scribble": row.scribble_number}
 
 
 def compare(ours: list[Strokes], theirs: list[Strokes], size: tuple[int, ...]) -> Apart:
@@ -201,14 +201,14 @@ def test_the_robot_on_real_masks(tmp_path: Path) -> None:
     truth, shown = [], []
     for name in ("lucia", "motorbike"):
         files = sorted((REAL / "Annotations" / "480p" / name).glob("*.png"))
-        maps = [(read_labels(file) > 127).astype(np.uint8) for file in files[:12:4]]
+        maps = [(read_label_map(file) > 127).astype(np.uint8) for file in files[:12:4]]
         for labels in maps:
             half = labels[labels.shape[0] // 2 :]
             half[half > 0] = 2
         truth += maps
         shown += [np.zeros_like(maps[0]), np.roll(maps[1], (6, 15), (0, 1)), maps[0]]
     np.savez(tmp_path / "made.npz", truth=truth, shown=shown)
-    ours = [[(one.id, one.path) for one in draw(s, t, 2)] for s, t in zip(shown, truth, strict=True)]
+    ours = [[(one.object_id, one.path) for one in draw_scribbles(s, t, 2)] for s, t in zip(shown, truth, strict=True)]
     one, other = ([as_strokes(s) for s in said(OF_ROBOT, place, tmp_path / "made.npz", n)] for n in "01")
     found, among_themselves = compare(ours, one, truth[0].shape), compare(other, one, truth[0].shape)
     assert found.mean < among_themselves.mean < 0.5

@@ -14,14 +14,14 @@ from masklet import SAM
 from masklet.cli.main import run
 from masklet.errors import SourceError
 from masklet.evaluate.average_recall import (
-    FoundObject,
-    Proposed,
+    ImageRecall,
+    ObjectRecall,
     RecallReport,
     evaluate_recall,
-    found_objects,
+    match_objects,
     recall_report,
 )
-from masklet.evaluate.image_click_datasets import click_pictures
+from masklet.evaluate.image_click_datasets import click_images
 from masklet.masks import iou, rle
 from masklet.masks.rle import Rle
 
@@ -44,9 +44,9 @@ def numbered(masks: np.ndarray | list[np.ndarray]) -> dict[int, np.ndarray]:
 
 
 def report_of(pairs: list[tuple[np.ndarray, Made]]) -> RecallReport:
-    """A report on pictures: their objects, and what is proposed for them."""
-    found = [(str(i), made, found_objects(str(i), made, numbered(truth))) for i, (truth, made) in enumerate(pairs)]
-    return recall_report([Proposed(name, len(made.rles), rows) for name, made, rows in found])
+    """A report on images: their objects, and what is proposed for them."""
+    found = [(str(i), made, match_objects(str(i), made, numbered(truth))) for i, (truth, made) in enumerate(pairs)]
+    return recall_report([ImageRecall(name, len(made.rles), rows) for name, made, rows in found])
 
 
 def blob(random: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
@@ -80,18 +80,18 @@ def scene(random: np.random.Generator, crowd: bool) -> tuple[np.ndarray, Made]:
 
 
 def by_coco(pairs: list[tuple[np.ndarray, Made]]) -> dict[tuple[str, str], float]:
-    """AR by size and limit, as pycocotools has it; a crowd is added to each picture, which must not matter."""
+    """AR by size and limit, as pycocotools has it; a crowd is added to each image, which must not matter."""
     coco = pytest.importorskip("pycocotools.coco")
     from pycocotools.cocoeval import COCOeval
 
     truth: list[dict[str, object]] = []
     found: list[dict[str, object]] = []
-    for picture, (masks, proposals) in enumerate(pairs):
+    for image, (masks, proposals) in enumerate(pairs):
         for mask in masks:
-            truth.append(annotation(len(truth) + 1, picture, mask, crowd=0))
-        truth.append(annotation(len(truth) + 1, picture, np.ones_like(masks[0]), crowd=1))
+            truth.append(annotation(len(truth) + 1, image, mask, crowd=0))
+        truth.append(annotation(len(truth) + 1, image, np.ones_like(masks[0]), crowd=1))
         for code, score in zip(proposals.rles, proposals.predicted_ious, strict=True):
-            found.append({"image_id": picture, "category_id": 1, "segmentation": code, "score": float(score)})
+            found.append({"image_id": image, "category_id": 1, "segmentation": code, "score": float(score)})
     data = coco.COCO()
     data.dataset = {
         "info": {},
@@ -109,10 +109,10 @@ def by_coco(pairs: list[tuple[np.ndarray, Made]]) -> dict[tuple[str, str], float
     return {(size, limit): float(recall[s, k]) for s, size in enumerate(sizes) for k, limit in enumerate(LIMITS)}
 
 
-def annotation(number: int, picture: int, mask: np.ndarray, crowd: int) -> dict[str, object]:
+def annotation(number: int, image: int, mask: np.ndarray, crowd: int) -> dict[str, object]:
     return {
         "id": number,
-        "image_id": picture,
+        "image_id": image,
         "category_id": 1 + number % 2,
         "segmentation": rle.encode(mask),
         "area": int(mask.sum()),
@@ -129,7 +129,7 @@ def test_recall_is_that_of_coco(seed: int) -> None:
     pairs.append((pairs[0][0], made([np.zeros_like(pairs[0][0][0])])))  # nothing found
     found, coco = report_of(pairs), by_coco(pairs)
     ours: dict[tuple[str, str], float | None] = {("all", limit): found.recall[limit] for limit in LIMITS}
-    ours |= {(size, limit): figures[limit] for size, figures in found.by_size.items() for limit in LIMITS}
+    ours |= {(size, limit): figures[limit] for size, figures in found.recall_by_size.items() for limit in LIMITS}
     assert ours == pytest.approx(coco, abs=1e-6)
     assert 0 < coco["all", "1"] < coco["all", "10"] < coco["all", "100"] < 1
     assert all(coco[size, "1000"] > 0 for size in ("small", "medium", "large"))
@@ -142,23 +142,23 @@ def test_only_the_first_thousand_count_as_with_coco() -> None:
     found = report_of([(truth, many)])
     assert found.recall == {"1": 0, "10": 0, "100": 0, "1000": 0.5}
     assert found.recall["1000"] == pytest.approx(by_coco([(truth, many)])["all", "1000"])
-    assert (found.masks, found.best_iou) == (1001, 0.5)
+    assert (found.mean_masks, found.mean_best_iou) == (1001, 0.5)
 
 
 def test_the_truth_is_found_whole_with_as_many_proposals_as_objects() -> None:
     found = report_of([(two_objects(), made(two_objects()))])
     assert found.recall == {"1": 0.5, "10": 1, "100": 1, "1000": 1}
-    assert found.best_iou == 1
-    assert found.sizes == {"small": 2, "medium": 0, "large": 0}
-    assert found.by_size["small"]["1000"] == 1
-    assert found.by_size["medium"]["1000"] is None
+    assert found.mean_best_iou == 1
+    assert found.objects_by_size == {"small": 2, "medium": 0, "large": 0}
+    assert found.recall_by_size["small"]["1000"] == 1
+    assert found.recall_by_size["medium"]["1000"] is None
 
 
 @pytest.mark.parametrize("masks", [[], [np.zeros((60, 80), bool)]])
-def test_nothing_found_is_nought(masks: list[np.ndarray]) -> None:
+def test_nothing_found_is_zero(masks: list[np.ndarray]) -> None:
     found = report_of([(two_objects(), made(masks))])
     assert set(found.recall.values()) == {0}
-    assert (found.best_iou, found.masks) == (0, len(masks))
+    assert (found.mean_best_iou, found.mean_masks) == (0, len(masks))
 
 
 def test_a_shifted_proposal_takes_its_object_up_to_its_iou() -> None:
@@ -166,15 +166,15 @@ def test_a_shifted_proposal_takes_its_object_up_to_its_iou() -> None:
     truth = two_objects()[:1]
     shifted = np.roll(truth, 5, axis=2)
     found = report_of([(truth, made(shifted))])
-    assert found.best_iou == pytest.approx(25 / 35)
+    assert found.mean_best_iou == pytest.approx(25 / 35)
     assert found.recall == pytest.approx(dict.fromkeys(LIMITS, 0.5))
 
 
-def test_proposals_of_another_picture_find_nothing() -> None:
+def test_proposals_of_another_image_find_nothing() -> None:
     first, second = two_objects()[:1], two_objects()[1:]
     assert report_of([(first, made(first)), (second, made(second))]).recall["1"] == 1
     shuffled = report_of([(first, made(second)), (second, made(first))])
-    assert (shuffled.recall["1000"], shuffled.best_iou) == (0, 0)
+    assert (shuffled.recall["1000"], shuffled.mean_best_iou) == (0, 0)
 
 
 def test_the_better_score_comes_first_and_of_equal_ones_the_first() -> None:
@@ -194,10 +194,10 @@ def test_an_object_at_the_limit_is_of_both_sizes() -> None:
     mask = np.zeros((1, 60, 80), bool)
     mask[0, :32, :32] = True
     found = report_of([(mask, made(mask))])
-    assert found.sizes == {"small": 1, "medium": 1, "large": 0}
-    assert found.by_size["large"]["1000"] is None
-    [row] = found.rows[0].objects
-    assert row == FoundObject("0", 1, 1024, 1.0, dict.fromkeys(("all", "small", "medium"), (1,) * 10))
+    assert found.objects_by_size == {"small": 1, "medium": 1, "large": 0}
+    assert found.recall_by_size["large"]["1000"] is None
+    [row] = found.results[0].objects
+    assert row == ObjectRecall("0", 1, 1024, 1.0, dict.fromkeys(("all", "small", "medium"), (1,) * 10))
 
 
 def test_what_nobody_judges_counts_for_nobody() -> None:
@@ -205,18 +205,18 @@ def test_what_nobody_judges_counts_for_nobody() -> None:
     judged = np.ones_like(truth)
     judged[:, 25:] = False
     too_wide = np.roll(truth, 20, axis=1) | truth
-    [row] = found_objects("x", made([too_wide]), {1: truth}, judged)
+    [row] = match_objects("x", made([too_wide]), {1: truth}, judged)
     assert (row.best_iou, row.area) == (1, 20 * 15)
 
 
 def test_iou_of_codes_is_that_of_masks() -> None:
     truth, proposals = scene(np.random.default_rng(9), crowd=True)
-    rows = found_objects("x", proposals, numbered(truth))
+    rows = match_objects("x", proposals, numbered(truth))
     masks = [rle.decode(code) for code in proposals.rles]
     assert [row.best_iou for row in rows] == pytest.approx([max(iou(m, one) for m in masks) for one in truth], abs=0)
 
 
-def test_pictures_without_an_object_are_not_looked_at(tmp_path: Path) -> None:
+def test_images_without_an_object_are_not_looked_at(tmp_path: Path) -> None:
     store_still(tmp_path / "a", "x", two_objects())
     store_still(tmp_path / "a", "y", np.zeros_like(two_objects()))
     looked: list[tuple[int, ...]] = []
@@ -226,15 +226,15 @@ def test_pictures_without_an_object_are_not_looked_at(tmp_path: Path) -> None:
         looked.append(rgb.shape)
         return made(two_objects())
 
-    rows = list(evaluate_recall(find, click_pictures(tmp_path), step=lambda: steps.append(None)))
+    rows = list(evaluate_recall(find, click_images(tmp_path), on_progress=lambda: steps.append(None)))
     assert (looked, len(steps)) == ([(60, 80, 3)], 2)
-    assert [(row.picture, row.masks, len(row.objects)) for row in rows] == [("a/x", 2, 2)]
-    [row] = evaluate_recall(find, click_pictures(tmp_path), objects=1)
+    assert [(row.image, row.num_masks, len(row.objects)) for row in rows] == [("a/x", 2, 2)]
+    [row] = evaluate_recall(find, click_images(tmp_path), max_objects=1)
     assert [one.id for one in row.objects] == [1]
 
 
 def test_no_object_is_an_error() -> None:
-    with pytest.raises(SourceError, match="no picture has an object"):
+    with pytest.raises(SourceError, match="no image has an object"):
         recall_report([])
 
 
@@ -252,7 +252,7 @@ def test_the_command_writes_protocol_model_and_options_first(
     assert list(kept)[:3] == ["protocol", "model", "options"]
     assert (kept["options"]["points_per_side"], kept["options"]["objects"]) == (4, 1)
     assert kept["objects"] == len(kept["rows"][0]["objects"]) == 1
-    assert "1 object in 1 picture" in said.out
+    assert "1 object in 1 image" in said.out
     assert "AR@1000" in said.out
 
 
@@ -270,11 +270,11 @@ def test_after_ctrl_c_the_figures_of_what_was_done_are_written(
     for name in ("x", "y"):
         store_still(tmp_path / "data" / "a", name, two_objects())
     monkeypatch.setattr("masklet.SAM", lambda *_, **__: tracker)
-    monkeypatch.setattr("masklet.evaluate.average_recall.segment_everything", stops)
+    monkeypatch.setattr("masklet.evaluate.average_recall.generate_masks", stops)
     with pytest.raises(SystemExit) as left:
         run(["eval", "everything", str(tmp_path / "data"), "--json", str(tmp_path / "figures.json")])
     assert left.value.code != 0
-    assert "2 objects in 1 picture" in capsys.readouterr().out
+    assert "2 objects in 1 image" in capsys.readouterr().out
     kept = json.loads((tmp_path / "figures.json").read_text())
     assert (kept["pictures"], kept["recall"]["10"]) == (1, 1)
 

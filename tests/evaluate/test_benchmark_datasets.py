@@ -14,26 +14,30 @@ import pytest
 
 from evaluate.test_benchmark_predictions import Info
 from evaluate.test_image_clicks import store_sbd
-from helpers.dataset_files import picture, png, text
+from helpers.dataset_files import png, text, write_image
 from helpers.predictions import named_as_lvos, store_meta, store_objects
-from helpers.synthetic_truth import FRAMES, HEIGHT, WIDTH, late, store_film
+from helpers.synthetic_truth import FRAMES, HEIGHT, WIDTH, late, store_video
 from masklet.cli.main import run
 from masklet.errors import InputError
-from masklet.evaluate.benchmark_datasets import SETS, Listed, Part, lacking
-from masklet.evaluate.image_click_datasets import click_pictures
+from masklet.evaluate.benchmark_datasets import BENCHMARK_DATASETS, FolderRequirement, ListRequirement, missing_files
+from masklet.evaluate.image_click_datasets import click_images
 
 CLICKED = ("grabcut", "berkeley", "davis345", "sbd")
 
 
-def names_of(part: Listed, name: str) -> list[str]:
-    """Made names of what a list of a set has: so many films, or objects in so many films."""
-    if part.places:
+def names_of(part: ListRequirement, name: str) -> list[str]:
+    """Made names of what a list of a set has: so many videos, or objects in so many videos."""
+    if part.path_templates:
         return [f"n{n}" for n in range(part.count)]
-    [films] = {other.count for other in SETS[name].parts if isinstance(other, Listed) and other.places}
-    return [f"n{n % films}" for n in range(part.count)]
+    [videos] = {
+        other.count
+        for other in BENCHMARK_DATASETS[name].requirements
+        if isinstance(other, ListRequirement) and other.path_templates
+    }
+    return [f"n{n % videos}" for n in range(part.count)]
 
 
-def make_list(part: Listed, name: str, root: Path) -> None:
+def make_list(part: ListRequirement, name: str, root: Path) -> None:
     """The list, and an empty file or folder for each place of each name."""
     file = root / part.files[0]
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -49,54 +53,59 @@ def make_list(part: Listed, name: str, root: Path) -> None:
         file.write_text("".join(f"/JPEGImages/480p/{one}/00000.jpg /x/{one}/00000.png\n" for one in names))
     else:
         file.write_text("".join(f"{one}\n" for one in names))
-    for place in part.places:
+    for place in part.path_templates:
         for one in names:
             path = root / place.format(one)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
 
 
-def make_part(part: Part, root: Path) -> None:
+def make_part(part: FolderRequirement, root: Path) -> None:
     """A folder with so many entries, which hold so many together."""
-    (root / part.place).mkdir(parents=True, exist_ok=True)
-    for n in range(part.inside):
-        (root / part.place / f"n{n % part.count}").mkdir(exist_ok=True)
-        (root / part.place / f"n{n % part.count}" / f"{n}").touch()
-    for n in range(0 if part.inside else part.count):
-        (root / part.place / f"n{n}").touch()
+    (root / part.path_name).mkdir(parents=True, exist_ok=True)
+    for n in range(part.nested_count):
+        (root / part.path_name / f"n{n % part.count}").mkdir(exist_ok=True)
+        (root / part.path_name / f"n{n % part.count}" / f"{n}").touch()
+    for n in range(0 if part.nested_count else part.count):
+        (root / part.path_name / f"n{n}").touch()
 
 
 def make(name: str, root: Path) -> None:
     """All parts of a set, of empty files."""
-    for part in SETS[name].parts:
-        if isinstance(part, Part):
+    for part in BENCHMARK_DATASETS[name].requirements:
+        if isinstance(part, FolderRequirement):
             make_part(part, root)
-    for part in SETS[name].parts:
-        if isinstance(part, Listed):
+    for part in BENCHMARK_DATASETS[name].requirements:
+        if isinstance(part, ListRequirement):
             make_list(part, name, root)
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", BENCHMARK_DATASETS)
 def test_a_whole_set_lacks_nothing_and_any_part_is_missed(name: str, tmp_path: Path) -> None:
     make(name, tmp_path)
-    assert lacking(name, tmp_path) == []
-    for part in SETS[name].parts:
-        place = part.place if isinstance(part, Part) else part.files[0]
+    assert missing_files(name, tmp_path) == []
+    for part in BENCHMARK_DATASETS[name].requirements:
+        place = part.path_name if isinstance(part, FolderRequirement) else part.files[0]
         (tmp_path / place).rename(tmp_path / "away")
-        assert any(str(tmp_path / place) in line and "is missing" in line for line in lacking(name, tmp_path))
+        assert any(str(tmp_path / place) in line and "is missing" in line for line in missing_files(name, tmp_path))
         (tmp_path / "away").rename(tmp_path / place)
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, one in SETS.items() if any(getattr(p, "places", ()) for p in one.parts)]
+    "name",
+    [name for name, one in BENCHMARK_DATASETS.items() if any(getattr(p, "places", ()) for p in one.requirements)],
 )
 def test_what_a_list_names_and_is_not_there_is_missed(name: str, tmp_path: Path) -> None:
     make(name, tmp_path)
-    [part] = [part for part in SETS[name].parts if isinstance(part, Listed) and part.places]
-    for place in part.places:
+    [part] = [
+        part
+        for part in BENCHMARK_DATASETS[name].requirements
+        if isinstance(part, ListRequirement) and part.path_templates
+    ]
+    for place in part.path_templates:
         path = tmp_path / place.format("n7")
         path.rename(path.with_name("other"))  # the count is as before
-        said = [line for line in lacking(name, tmp_path) if "that" in line]
+        said = [line for line in missing_files(name, tmp_path) if "that" in line]
         assert said == [f"{path} is missing (1 of the {part.count} that {Path(part.files[0]).name} names)"]
         path.with_name("other").rename(path)
 
@@ -105,26 +114,26 @@ def test_what_is_half_there_is_counted(tmp_path: Path) -> None:
     make("grabcut", tmp_path)
     (tmp_path / "data_GT" / "n3").unlink()
     (tmp_path / "data_GT" / ".hidden").touch()
-    assert lacking("grabcut", tmp_path) == [f"{tmp_path / 'data_GT'} holds 49 of 50"]
+    assert missing_files("grabcut", tmp_path) == [f"{tmp_path / 'data_GT'} holds 49 of 50"]
     shutil.rmtree(tmp_path / "data_GT")
     (tmp_path / "data_GT").mkdir()
-    assert lacking("grabcut", tmp_path) == [f"{tmp_path / 'data_GT'} is empty"]
+    assert missing_files("grabcut", tmp_path) == [f"{tmp_path / 'data_GT'} is empty"]
     with pytest.raises(InputError, match="davis18"):
-        lacking("davis18", tmp_path)
+        missing_files("davis18", tmp_path)
 
 
 def test_objects_are_counted_and_another_year_is_known(tmp_path: Path) -> None:
     make("sav_val", tmp_path / "sav_val")
     shutil.rmtree(tmp_path / "sav_val" / "Annotations_6fps" / "n1")
     (tmp_path / "sav_val" / "Annotations_6fps" / "n1").mkdir()
-    [said] = lacking("sav_val", tmp_path / "sav_val")
+    [said] = missing_files("sav_val", tmp_path / "sav_val")
     assert said.endswith("hold 291 of 293")
     make("ytvos19", tmp_path / "YouTubeVOS")
     meta = tmp_path / "YouTubeVOS" / "valid" / "meta.json"
     said_of_both = [f"{meta} names 507; this set has 474", f"{meta} names 1063; this set has 894"]
-    assert lacking("ytvos18", tmp_path / "YouTubeVOS") == said_of_both
+    assert missing_files("ytvos18", tmp_path / "YouTubeVOS") == said_of_both
     meta.write_text("no JSON")
-    assert all("cannot be read" in line for line in lacking("ytvos19", tmp_path / "YouTubeVOS"))
+    assert all("cannot be read" in line for line in missing_files("ytvos19", tmp_path / "YouTubeVOS"))
 
 
 def test_davis_2016_is_also_known_in_the_folder_of_2017(tmp_path: Path) -> None:
@@ -132,7 +141,7 @@ def test_davis_2016_is_also_known_in_the_folder_of_2017(tmp_path: Path) -> None:
     names = "".join(f"n{n}\n" for n in range(20))
     shutil.rmtree(tmp_path / "ImageSets")
     text(tmp_path / "ImageSets" / "2016" / "val.txt", names)
-    assert lacking("davis16", tmp_path) == []
+    assert missing_files("davis16", tmp_path) == []
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, str]:
@@ -146,11 +155,11 @@ def said(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, s
 def test_the_command_lists_checks_and_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, listed = said(capsys)
     assert code == 0
-    assert all(name in listed and one.page in listed for name, one in SETS.items())
+    assert all(name in listed and one.url in listed for name, one in BENCHMARK_DATASETS.items())
     code, checked = said(capsys, "davis17", "--root", tmp_path)
     assert code == 2
     assert f"{tmp_path / 'ImageSets' / '2017' / 'val.txt'} is missing" in checked
-    assert SETS["davis17"].page in checked
+    assert BENCHMARK_DATASETS["davis17"].url in checked
     make("davis17", tmp_path)
     code, checked = said(capsys, "davis17", "--root", tmp_path)
     assert code == 0
@@ -159,17 +168,17 @@ def test_the_command_lists_checks_and_says_what_to_do(tmp_path: Path, capsys: py
 
 
 def store(name: str, root: Path) -> None:
-    """The set, of one film or one picture, in the layout of its owners."""
+    """The set, of one video or one image, in the layout of its owners."""
     one = np.minimum(late(), 1)
-    grey = {"grabcut": ("data_GT", "boundary_GT"), "berkeley": ("images", "masks"), "davis345": ("img", "gt")}
-    if name in grey:
-        picture(root / grey[name][0] / "x.jpg", size=(HEIGHT, WIDTH))
-        png(root / grey[name][1] / "x.png", one[0] * np.uint8(255), palette=False)
+    gray = {"grabcut": ("data_GT", "boundary_GT"), "berkeley": ("images", "masks"), "davis345": ("img", "gt")}
+    if name in gray:
+        write_image(root / gray[name][0] / "x.jpg", size=(HEIGHT, WIDTH))
+        png(root / gray[name][1] / "x.png", one[0] * np.uint8(255), palette=False)
     elif name == "sbd":
         store_sbd(root, "x", one[0])
         text(root / "val.txt", "x\n")
     elif name == "coco":
-        picture(root / "val2017" / "x.jpg", size=(HEIGHT, WIDTH))
+        write_image(root / "val2017" / "x.jpg", size=(HEIGHT, WIDTH))
         box = {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "area": 400, "bbox": [5, 10, 20, 20]}
         box["segmentation"] = [[5, 10, 25, 10, 25, 30, 5, 30]]
         image = {"id": 1, "file_name": "x.jpg", "height": HEIGHT, "width": WIDTH}
@@ -177,55 +186,55 @@ def store(name: str, root: Path) -> None:
         text(root / "annotations" / "instances_val2017.json", json.dumps(made))
     elif name.startswith("sav"):
         for t in range(FRAMES):
-            picture(root / "JPEGImages_24fps" / "x" / f"{t:05d}.jpg", size=(HEIGHT, WIDTH))
+            write_image(root / "JPEGImages_24fps" / "x" / f"{t:05d}.jpg", size=(HEIGHT, WIDTH))
         store_objects(root / "Annotations_6fps" / "x", late(), 2)
         text(root / f"{name}.txt", "x\n")
     else:
-        store_of_films(name, root, one)
+        store_of_videos(name, root, one)
 
 
-def store_of_films(name: str, root: Path, one: np.ndarray) -> None:
+def store_of_videos(name: str, root: Path, one: np.ndarray) -> None:
     """Of DAVIS 2016 white on black, of 2017 two objects, of the others what their owners give out of valid."""
     if name == "davis16":
-        store_film(root, "480p/x", one * np.uint8(255), annotated=range(FRAMES), palette=False)
+        store_video(root, "480p/x", one * np.uint8(255), annotated=range(FRAMES), palette=False)
         text(root / "ImageSets" / "480p" / "val.txt", "/JPEGImages/480p/x/00000.jpg /Annotations/480p/x/00000.png\n")
     elif name == "davis17":
-        store_film(root, "480p/x", late(), annotated=range(FRAMES))
+        store_video(root, "480p/x", late(), annotated=range(FRAMES))
         text(root / "ImageSets" / "2017" / "val.txt", "x\n")
     elif name != "lvos":
-        store_film(root / "valid", "x", late(), annotated=(0,) if name == "mose" else (0, 2))
+        store_video(root / "valid", "x", late(), annotated=(0,) if name == "mose" else (0, 2))
     if name.startswith("ytvos"):
         store_meta(root / "valid", {"x": {"1": "ape", "2": "gnu"}})
     elif name == "lvos":
         named_as_lvos(root / "valid" / "Annotations" / "x", late())
         for t in range(FRAMES):
-            picture(root / "valid" / "JPEGImages" / "x" / f"{1 + 5 * t:08d}.jpg", size=(HEIGHT, WIDTH))
+            write_image(root / "valid" / "JPEGImages" / "x" / f"{1 + 5 * t:08d}.jpg", size=(HEIGHT, WIDTH))
         ranges = {"1": {"start": 1, "end": 26, "frame_nums": FRAMES}, "2": {"start": 11, "end": 26, "frame_nums": 4}}
         videos = {"x": {"objects": {number: {"frame_range": own} for number, own in ranges.items()}}}
         text(root / "valid" / "valid_meta.json", json.dumps({"videos": videos}))
 
 
-def smaller(name: str) -> tuple[Part | Listed, ...]:
-    """The parts of a set of one film or one picture, and two objects."""
-    made: list[Part | Listed] = []
-    for part in SETS[name].parts:
-        if isinstance(part, Part):
-            made.append(replace(part, count=1, inside=2 if part.inside else 0))
+def smaller(name: str) -> tuple[FolderRequirement | ListRequirement, ...]:
+    """The parts of a set of one video or one image, and two objects."""
+    made: list[FolderRequirement | ListRequirement] = []
+    for part in BENCHMARK_DATASETS[name].requirements:
+        if isinstance(part, FolderRequirement):
+            made.append(replace(part, count=1, inside=2 if part.nested_count else 0))
         else:
-            made.append(replace(part, count=1 if part.places else 2))
+            made.append(replace(part, count=1 if part.path_templates else 2))
     return tuple(made)
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", BENCHMARK_DATASETS)
 def test_what_is_whole_can_be_measured_as_it_is_said(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every command that is named runs as it is printed, by a model that knows the truth."""
     store(name, tmp_path / "DATA")
-    monkeypatch.setitem(SETS, name, replace(SETS[name], parts=smaller(name)))
+    monkeypatch.setitem(BENCHMARK_DATASETS, name, replace(BENCHMARK_DATASETS[name], parts=smaller(name)))
     monkeypatch.chdir(tmp_path)
     knows = Info(np.minimum(late(), 1) if name == "davis16" else late())
-    knows.pictures = late()[:1] == 1
+    knows.images = late()[:1] == 1
     for said_of_it in ("precision", "device", "path"):
         setattr(knows, said_of_it, "")
     monkeypatch.setattr("masklet.SAM", lambda *_, **__: knows)
@@ -233,10 +242,10 @@ def test_what_is_whole_can_be_measured_as_it_is_said(
     code, checked = said(capsys, name, "--root", "DATA")
     assert code == 0, checked
     lines = [line.strip() for line in checked.splitlines() if line.startswith("  masklet ")]
-    assert len(lines) == len(SETS[name].commands)
+    assert len(lines) == len(BENCHMARK_DATASETS[name].commands)
     for line in lines:
         if "everything" in line:  # which needs a network
-            assert len(click_pictures("DATA", split="val2017")) == 1
+            assert len(click_images("DATA", split="val2017")) == 1
             continue
         with pytest.raises(SystemExit) as left:
             run(shlex.split(line)[1:])
@@ -246,7 +255,7 @@ def test_what_is_whole_can_be_measured_as_it_is_said(
         assert "NoC@90 1.00" in measured.out or name not in CLICKED
 
 
-FILMS = {
+VIDEOS = {
     "davis16": ("davis16", None),
     "davis17": ("davis17", "x/00000.png"),
     "ytvos18": ("ytvos", "Annotations/x/00000.png"),
@@ -255,16 +264,16 @@ FILMS = {
     "lvos": ("lvos", "x/00000001.png"),
     "sav_val": ("sav", None),
 }
-"""Sets of films: the command, and the first file of the zip for the server, where there is one."""
+"""Sets of videos: the command, and the first file of the zip for the server, where there is one."""
 
 
 @pytest.mark.parametrize("prompt", ["mask", "box", "click"])
-@pytest.mark.parametrize("name", FILMS)
-def test_films_are_told_by_mask_box_or_click_and_zipped_for_their_server(
+@pytest.mark.parametrize("name", VIDEOS)
+def test_videos_are_told_by_mask_box_or_click_and_zipped_for_their_server(
     name: str, prompt: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store(name, tmp_path / "DATA")
-    knows, (kind, first) = Info(np.minimum(late(), 1) if name == "davis16" else late()), FILMS[name]
+    knows, (kind, first) = Info(np.minimum(late(), 1) if name == "davis16" else late()), VIDEOS[name]
     monkeypatch.setattr("masklet.SAM", lambda *_, **__: knows)
     words = ["--root", str(tmp_path / "DATA"), "--out", str(tmp_path / "out"), "--prompt", prompt]
     with pytest.raises(SystemExit) as left:

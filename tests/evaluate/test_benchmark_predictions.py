@@ -10,24 +10,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.dataset_files import picture, png
+from helpers.dataset_files import png, write_image
 from helpers.predictions import store_maps, store_objects
-from helpers.synthetic_truth import FRAMES, HEIGHT, WIDTH, Oracle, late, store_film
+from helpers.synthetic_truth import FRAMES, HEIGHT, WIDTH, Oracle, late, store_video
 from masklet import SAM
 from masklet.cli.main import run
 from masklet.errors import InputError, OutputError, SourceError
-from masklet.evaluate.benchmark_predictions import films_of, predict, zipped
+from masklet.evaluate.benchmark_predictions import benchmark_videos, predict, zip_predictions
 from masklet.masks.label_map import davis_palette
 from masklet.prompts import ObjectPrompt
 
-NO_PICTURES = np.zeros((0, HEIGHT, WIDTH), bool)
+NO_IMAGES = np.zeros((0, HEIGHT, WIDTH), bool)
 
 
 class Knows(Oracle):
-    """As Oracle; `left` films may be followed before it is stopped."""
+    """As Oracle; `left` videos may be followed before it is stopped."""
 
-    def __init__(self, films: np.ndarray, left: int = 99, shift: int = 0) -> None:
-        super().__init__(NO_PICTURES, films, shift=shift)
+    def __init__(self, videos: np.ndarray, left: int = 99, shift: int = 0) -> None:
+        super().__init__(NO_IMAGES, videos, shift=shift)
         self.left = left
         self.opened = 0
 
@@ -58,16 +58,16 @@ def davis(tmp_path: Path) -> Path:
     """Two sequences of DAVIS 2017, each listed, and one that is not."""
     root = tmp_path / "DAVIS"
     for name in ("ant", "bee", "cow"):
-        store_film(root, f"480p/{name}", steady(), annotated=range(FRAMES))
+        store_video(root, f"480p/{name}", steady(), annotated=range(FRAMES))
     (root / "ImageSets" / "2017").mkdir(parents=True)
     (root / "ImageSets" / "2017" / "val.txt").write_text("ant\nbee\n")
     return root
 
 
 def test_davis_has_every_frame_in_its_palette_and_size(davis: Path, tmp_path: Path) -> None:
-    films = films_of("davis17", davis)
-    assert [film.name for film in films] == ["ant", "bee"]
-    out = predict(Knows(steady()), films, tmp_path / "out")
+    videos = benchmark_videos("davis17", davis)
+    assert [video.name for video in videos] == ["ant", "bee"]
+    out = predict(Knows(steady()), videos, tmp_path / "out")
     assert sorted(p.relative_to(out).as_posix() for p in out.rglob("*.png")) == [
         f"{name}/{t:05d}.png" for name in ("ant", "bee") for t in range(FRAMES)
     ]
@@ -81,9 +81,9 @@ def test_davis_has_every_frame_in_its_palette_and_size(davis: Path, tmp_path: Pa
 def test_of_davis_2016_all_objects_are_told_as_one(davis: Path, tmp_path: Path) -> None:
     (davis / "ImageSets" / "2016").mkdir()
     (davis / "ImageSets" / "2016" / "val.txt").write_text("cow\n")
-    films, model = films_of("davis16", davis), Knows(np.minimum(steady(), 1))
-    assert [film.name for film in films] == ["cow"]
-    out = predict(model, films, tmp_path / "out")
+    videos, model = benchmark_videos("davis16", davis), Knows(np.minimum(steady(), 1))
+    assert [video.name for video in videos] == ["cow"]
+    out = predict(model, videos, tmp_path / "out")
     [(number, (frame, said))] = model.said.items()
     assert (number, frame) == (1, 0)
     assert said.mask is not None
@@ -92,108 +92,108 @@ def test_of_davis_2016_all_objects_are_told_as_one(davis: Path, tmp_path: Path) 
 
 
 def test_a_zip_has_the_sequences_at_its_top_and_is_the_same_twice(davis: Path, tmp_path: Path) -> None:
-    films = films_of("davis17", davis)
-    predict(Knows(steady()), films, tmp_path / "out")
-    archive = zipped(films, tmp_path / "out")
+    videos = benchmark_videos("davis17", davis)
+    predict(Knows(steady()), videos, tmp_path / "out")
+    archive = zip_predictions(videos, tmp_path / "out")
     assert archive == tmp_path / "out.zip"
     with zipfile.ZipFile(archive) as file:
         assert len(file.namelist()) == 2 * FRAMES
         assert file.namelist()[0] == "ant/00000.png"
         assert file.read("bee/00003.png") == (tmp_path / "out" / "bee" / "00003.png").read_bytes()
     before = archive.read_bytes()
-    assert zipped(films, tmp_path / "out").read_bytes() == before
+    assert zip_predictions(videos, tmp_path / "out").read_bytes() == before
     (tmp_path / "out" / "bee" / "00003.png").unlink()
     with pytest.raises(OutputError, match=r"00003\.png is missing"):
-        zipped(films, tmp_path / "out")
+        zip_predictions(videos, tmp_path / "out")
     assert archive.read_bytes() == before
 
 
 def test_a_stopped_run_is_gone_on_with(davis: Path, tmp_path: Path) -> None:
-    films, out = films_of("davis17", davis), tmp_path / "out"
+    videos, out = benchmark_videos("davis17", davis), tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        predict(Knows(steady(), left=1), films, out)
+        predict(Knows(steady(), left=1), videos, out)
     (out / "ant" / "00005.png").unlink()  # as if it had been stopped within
     again = Knows(steady())
-    predict(again, films, out)
+    predict(again, videos, out)
     assert again.opened == 2
-    predict(again, films, out)
+    predict(again, videos, out)
     assert again.opened == 2
-    whole = predict(Knows(steady()), films, tmp_path / "whole")
+    whole = predict(Knows(steady()), videos, tmp_path / "whole")
     for file in whole.rglob("*.png"):
         assert (out / file.relative_to(whole)).read_bytes() == file.read_bytes()
 
 
 def test_what_was_made_with_something_else_is_refused(davis: Path, tmp_path: Path) -> None:
-    films = films_of("davis17", davis)
-    predict(Knows(steady()), films, tmp_path / "out", "mask", name="one")
+    videos = benchmark_videos("davis17", davis)
+    predict(Knows(steady()), videos, tmp_path / "out", "mask", model_name="one")
     with pytest.raises(OutputError, match="name another folder"):
-        predict(Knows(steady()), films, tmp_path / "out", "mask", name="two")
+        predict(Knows(steady()), videos, tmp_path / "out", "mask", model_name="two")
     with pytest.raises(OutputError, match="name another folder"):
-        predict(Knows(steady()), films, tmp_path / "out", "box", name="one")
+        predict(Knows(steady()), videos, tmp_path / "out", "box", model_name="one")
     with pytest.raises(OutputError, match="holds files"):
-        predict(Knows(steady()), films, davis)
+        predict(Knows(steady()), videos, davis)
     with pytest.raises(InputError, match="scribble"):
-        predict(Knows(steady()), films, tmp_path / "out", "scribble")
+        predict(Knows(steady()), videos, tmp_path / "out", "scribble")
 
 
 def youtube(root: Path) -> None:
     """A video of every frame, of which each second one is asked for; objects are given where they come."""
-    store_film(root / "valid", "ape", late(), annotated=(0, 2))
+    store_video(root / "valid", "ape", late(), annotated=(0, 2))
     frames = {"1": ["00000", "00002", "00004"], "2": ["00002", "00004"]}
     objects = {number: {"category": "ape", "frames": own} for number, own in frames.items()}
     (root / "valid" / "meta.json").write_text(json.dumps({"videos": {"ape": {"objects": objects}}}))
 
 
-def test_youtube_vos_has_the_pictures_that_its_list_names(tmp_path: Path) -> None:
+def test_youtube_vos_has_the_images_that_its_list_names(tmp_path: Path) -> None:
     youtube(tmp_path)
-    films = films_of("ytvos", tmp_path)
+    videos = benchmark_videos("ytvos", tmp_path)
     model = Knows(late())
-    out = predict(model, films, tmp_path / "out")
+    out = predict(model, videos, tmp_path / "out")
     files = sorted((out / "Annotations" / "ape").iterdir())
     assert [file.name for file in files] == ["00000.png", "00002.png", "00004.png"]
     for file, t in zip(files, (0, 2, 4), strict=True):
         np.testing.assert_array_equal(labels_in(file), late()[t])
     assert {number: frame for number, (frame, _) in model.said.items()} == {1: 0, 2: 2}
-    with zipfile.ZipFile(zipped(films, out)) as file:
+    with zipfile.ZipFile(zip_predictions(videos, out)) as file:
         assert file.namelist()[0] == "Annotations/ape/00000.png"
 
 
 def test_before_the_first_object_comes_there_is_nothing(tmp_path: Path) -> None:
     labels = late()
     labels[:2] = 0
-    store_film(tmp_path, "ape", labels, annotated=(2,))
-    out = predict(Knows(labels), films_of("ytvos", tmp_path), tmp_path / "out")
+    store_video(tmp_path, "ape", labels, annotated=(2,))
+    out = predict(Knows(labels), benchmark_videos("ytvos", tmp_path), tmp_path / "out")
     assert [labels_in(out / "Annotations" / "ape" / f"{t:05d}.png").max() for t in range(FRAMES)] == [0, 0, 2, 2, 2, 2]
 
 
 def sav_tree(root: Path) -> np.ndarray:
-    """Every second picture is annotated, in folders 000 and 001."""
+    """Every second image is annotated, in folders 000 and 001."""
     labels = steady()
     for t in range(FRAMES):
-        picture(root / "JPEGImages_24fps" / "v" / f"{t:05d}.jpg", size=(HEIGHT, WIDTH))
+        write_image(root / "JPEGImages_24fps" / "v" / f"{t:05d}.jpg", size=(HEIGHT, WIDTH))
     store_objects(root / "Annotations_6fps" / "v", labels, 2)
     return labels
 
 
 def test_sa_v_has_a_folder_for_each_object(tmp_path: Path) -> None:
     labels = sav_tree(tmp_path / "sav_val")
-    out = predict(Knows(labels), films_of("sav", tmp_path / "sav_val"), tmp_path / "out")
+    out = predict(Knows(labels), benchmark_videos("sav", tmp_path / "sav_val"), tmp_path / "out")
     assert sorted(p.relative_to(out).as_posix() for p in out.rglob("*.png")) == [
         f"v/{name}/{t:05d}.png" for name in ("000", "001") for t in (0, 2, 4)
     ]
     np.testing.assert_array_equal(labels_in(out / "v" / "001" / "00004.png"), (labels[4] == 2) * 255)
 
 
-def test_what_has_no_film_or_no_mask_is_named(davis: Path, tmp_path: Path) -> None:
+def test_what_has_no_video_or_no_mask_is_named(davis: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="choose 'davis17'"):
-        films_of("davis18", davis)
+        benchmark_videos("davis18", davis)
     (davis / "ImageSets" / "2017" / "val.txt").write_text("ant\neel\n")
     with pytest.raises(SourceError, match="eel"):
-        films_of("davis17", davis)
+        benchmark_videos("davis17", davis)
     (davis / "ImageSets" / "2017" / "val.txt").write_text("ant\n")
     png(davis / "Annotations" / "480p" / "ant" / "00000.png", np.zeros((HEIGHT, WIDTH), np.uint8))
     with pytest.raises(SourceError, match="ant has no object"):
-        predict(Knows(steady()), films_of("davis17", davis), tmp_path / "out")
+        predict(Knows(steady()), benchmark_videos("davis17", davis), tmp_path / "out")
 
 
 class Box(Knows):
@@ -205,7 +205,7 @@ class Box(Knows):
 
 
 def test_objects_can_be_told_by_their_boxes(davis: Path, tmp_path: Path) -> None:
-    predict(Box(steady()), films_of("davis17", davis, limit=1), tmp_path / "out", "box")
+    predict(Box(steady()), benchmark_videos("davis17", davis, limit=1), tmp_path / "out", "box")
     assert not (tmp_path / "out" / "bee").exists()
 
 
@@ -224,7 +224,7 @@ def test_the_command_follows_writes_and_scores(
     out, report = tmp_path / "out", tmp_path / "score.json"
     said = command(capsys, "davis17", "--root", davis, "--out", out, "--limit", "1", "--json", report)
     assert "davis17: 2 objects in 1 sequences" in said
-    assert "out.zip: 1 films" in said
+    assert "out.zip: 1 videos" in said
     scored = command(capsys, "score", out, davis, "--kind", "davis17", "--partial")
     figures = json.loads(report.read_text())["figures"]
     assert all(
@@ -238,7 +238,7 @@ def test_without_the_truth_there_is_no_score(
     youtube(tmp_path)
     labels = np.zeros_like(late())
     labels[:3] = late()[:3]
-    store_film(tmp_path / "test", "ape", labels, annotated=(0,))
+    store_video(tmp_path / "test", "ape", labels, annotated=(0,))
     monkeypatch.setattr("masklet.SAM", lambda *_, **__: Info(late()))
     said = command(capsys, "davis17", "--root", tmp_path / "test", "--out", tmp_path / "out")
     assert "no score" in said
@@ -253,8 +253,8 @@ def test_without_the_truth_there_is_no_score(
 def test_of_mose_the_first_frame_is_known_and_its_server_has_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store_film(tmp_path / "MOSE" / "valid", "ant", steady(), annotated=(0,))
-    store_film(tmp_path / "MOSE" / "train", "bee", steady(), annotated=range(FRAMES))
+    store_video(tmp_path / "MOSE" / "valid", "ant", steady(), annotated=(0,))
+    store_video(tmp_path / "MOSE" / "train", "bee", steady(), annotated=range(FRAMES))
     monkeypatch.setattr("masklet.SAM", lambda *_, **__: Info(steady()))
     said = command(capsys, "mose", "--root", tmp_path / "MOSE", "--out", tmp_path / "out")
     assert "no score" in said
@@ -266,21 +266,23 @@ def test_of_mose_the_first_frame_is_known_and_its_server_has_the_rest(
 
 
 def test_of_lvos_an_object_is_told_and_measured_from_where_it_comes(tmp_path: Path) -> None:
-    from masklet.evaluate.benchmark_scoring import score
-    from masklet.evaluate.metrics import region_j
+    from masklet.evaluate.benchmark_scoring import score_predictions
+    from masklet.evaluate.metrics import region_similarity
 
-    store_film(tmp_path / "valid", "ant", late(), annotated=range(FRAMES))
-    films, model = films_of("lvos", tmp_path), Knows(late(), shift=4)
-    out = predict(model, films, tmp_path / "out")
+    store_video(tmp_path / "valid", "ant", late(), annotated=range(FRAMES))
+    videos, model = benchmark_videos("lvos", tmp_path), Knows(late(), shift=4)
+    out = predict(model, videos, tmp_path / "out")
     assert {number: frame for number, (frame, _) in model.said.items()} == {1: 0, 2: 2}
-    found = score("lvos", out, films[0].truth)
+    found = score_predictions("lvos", out, videos[0].truth_dir)
     assert [(one.id, one.frames) for one in found.objects] == [("1", FRAMES - 2), ("2", FRAMES - 4)]
     expected = [
-        np.mean([region_j(np.roll(late()[t] == n, 4, 1), late()[t] == n) for t in range(first + 1, FRAMES - 1)])
+        np.mean(
+            [region_similarity(np.roll(late()[t] == n, 4, 1), late()[t] == n) for t in range(first + 1, FRAMES - 1)]
+        )
         for n, first in ((1, 0), (2, 2))
     ]
-    assert found.figures["J"] == pytest.approx(np.mean(expected))
-    assert found.figures["J"] < 1
+    assert found.metrics["J"] == pytest.approx(np.mean(expected))
+    assert found.metrics["J"] < 1
 
 
 class Info(Knows):
@@ -294,7 +296,7 @@ class Info(Knows):
 
 def test_a_folder_of_predictions_is_a_truth_of_itself(tmp_path: Path) -> None:
     """What is written is in the layout that is scored."""
-    from masklet.evaluate.benchmark_scoring import score
+    from masklet.evaluate.benchmark_scoring import score_predictions
 
     store_maps(tmp_path / "maps" / "a", steady())
-    assert score("davis17", tmp_path / "maps", tmp_path / "maps").figures["J&F"] == 1
+    assert score_predictions("davis17", tmp_path / "maps", tmp_path / "maps").metrics["J&F"] == 1

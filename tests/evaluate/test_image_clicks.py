@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.dataset_files import picture, png
-from helpers.synthetic_truth import Oracle, store_film, store_still, two_objects
+from helpers.dataset_files import png, write_image
+from helpers.synthetic_truth import Oracle, store_still, store_video, two_objects
 from masklet import SAM
 from masklet.cli.main import run
 from masklet.errors import MissingExtraError, SourceError
-from masklet.evaluate.image_click_datasets import click_pictures
-from masklet.evaluate.image_clicks import ClickedObject, area, click_report, evaluate_clicks, noc
-from masklet.evaluate.prompts_from_masks import Click, next_click
+from masklet.evaluate.image_click_datasets import click_images
+from masklet.evaluate.image_clicks import ClickResult, area_under_curve, click_report, evaluate_clicks, number_of_clicks
+from masklet.evaluate.prompts_from_masks import Click, next_correction_click
 from masklet.image import Prediction
 from masklet.prompts import ObjectPrompt
 
-NO_FILMS = np.zeros((0, 60, 80), np.uint8)
+NO_VIDEOS = np.zeros((0, 60, 80), np.uint8)
 
 
 def square(size: int = 20) -> np.ndarray:
@@ -61,12 +61,12 @@ def still(root: Path, masks: np.ndarray) -> Path:
 
 
 def test_who_knows_the_truth_needs_one_click_and_has_the_whole_area(tmp_path: Path) -> None:
-    oracle = Oracle(two_objects(), NO_FILMS)
-    found = click_report(list(evaluate_clicks(oracle, click_pictures(still(tmp_path, two_objects())))))
-    assert (found.pictures, found.objects) == (1, 2)
+    oracle = Oracle(two_objects(), NO_VIDEOS)
+    found = click_report(list(evaluate_clicks(oracle, click_images(still(tmp_path, two_objects())))))
+    assert (found.images, found.objects) == (1, 2)
     assert found.noc == {"85": 1, "90": 1}
     assert found.nof == {"85": 0, "90": 0}
-    assert found.curve == (1.0,) * 20
+    assert found.iou_curve == (1.0,) * 20
     assert found.auc == 1
     assert oracle.encoded == 1
     assert oracle.asked == [1]  # what is perfect is not clicked on again
@@ -76,19 +76,19 @@ def test_who_knows_the_truth_needs_one_click_and_has_the_whole_area(tmp_path: Pa
 def test_who_never_gets_there_counts_twenty_and_as_a_failure(tmp_path: Path, shift: int, iou: float) -> None:
     mask = np.zeros((1, 60, 80), bool)
     mask[0, 10:40, 10:40] = True
-    oracle = Oracle(mask, NO_FILMS, shift=shift, empty=iou == 0)
-    found = click_report(list(evaluate_clicks(oracle, click_pictures(still(tmp_path, mask)))))
+    oracle = Oracle(mask, NO_VIDEOS, shift=shift, empty=iou == 0)
+    found = click_report(list(evaluate_clicks(oracle, click_images(still(tmp_path, mask)))))
     assert found.noc == {"85": 20, "90": 20}
     assert found.nof == {"85": 1, "90": 1}
-    assert found.curve == pytest.approx((iou,) * 20)
+    assert found.iou_curve == pytest.approx((iou,) * 20)
     assert found.auc == pytest.approx(iou)
     assert oracle.asked == list(range(1, 21))
 
 
 def test_a_model_that_gets_better_by_a_row_a_click(tmp_path: Path) -> None:
     model = Grows()
-    [row] = evaluate_clicks(model, click_pictures(still(tmp_path, square()[None])))
-    assert row.curve == pytest.approx([n / 20 for n in range(1, 21)])
+    [row] = evaluate_clicks(model, click_images(still(tmp_path, square()[None])))
+    assert row.iou_curve == pytest.approx([n / 20 for n in range(1, 21)])
     found = click_report([row])
     assert found.noc == {"85": 17, "90": 18}
     assert found.auc == pytest.approx((1 / 20 + 1) / 2)  # a straight line
@@ -99,7 +99,7 @@ def test_a_model_that_gets_better_by_a_row_a_click(tmp_path: Path) -> None:
 
 def test_the_first_click_is_the_middle_and_the_next_the_middle_of_what_is_missing(tmp_path: Path) -> None:
     model = Grows(rows=9)
-    list(evaluate_clicks(model, click_pictures(still(tmp_path, square(19)[None]))))
+    list(evaluate_clicks(model, click_images(still(tmp_path, square(19)[None]))))
     assert [prompt.points.xy.tolist() for prompt in model.prompts[:2]] == [  # type: ignore[union-attr]
         [[19, 19]],
         [[19, 19], [14, 23]],  # of rows 19 to 28 the first that is 5 from all sides
@@ -108,30 +108,30 @@ def test_the_first_click_is_the_middle_and_the_next_the_middle_of_what_is_missin
 
 def test_the_very_twentieth_click_is_no_failure() -> None:
     curve = (0.5,) * 19 + (0.95,)
-    found = click_report([ClickedObject("x", 1, curve)])
+    found = click_report([ClickResult("x", 1, curve)])
     assert found.noc == {"85": 20, "90": 20}
     assert found.nof == {"85": 0, "90": 0}
 
 
 def test_clicks_to_a_target_are_those_of_the_first_time() -> None:
-    assert noc([0.5, 0.86, 0.84, 0.9], 0.85) == 2
-    assert noc([0.5, 0.86, 0.84, 0.9], 0.9) == 4
-    assert noc([0.5, 0.6], 0.85) == 20
+    assert number_of_clicks([0.5, 0.86, 0.84, 0.9], 0.85) == 2
+    assert number_of_clicks([0.5, 0.86, 0.84, 0.9], 0.9) == 4
+    assert number_of_clicks([0.5, 0.6], 0.85) == 20
 
 
 def test_the_area_under_a_curve_made_by_hand() -> None:
-    assert area([0.0, 1.0, 1.0]) == pytest.approx(0.75)  # a triangle and a square, over two
-    assert area([0.2, 0.4, 0.8, 1.0]) == pytest.approx((0.3 + 0.6 + 0.9) / 3)
-    assert area([0.6] * 20) == pytest.approx(0.6)
+    assert area_under_curve([0.0, 1.0, 1.0]) == pytest.approx(0.75)  # a triangle and a square, over two
+    assert area_under_curve([0.2, 0.4, 0.8, 1.0]) == pytest.approx((0.3 + 0.6 + 0.9) / 3)
+    assert area_under_curve([0.6] * 20) == pytest.approx(0.6)
 
 
 def test_objects_count_the_same_in_the_mean() -> None:
-    rows = [ClickedObject("x", 1, (1.0,) * 20), ClickedObject("x", 2, (0.0,) * 19 + (0.9,))]
+    rows = [ClickResult("x", 1, (1.0,) * 20), ClickResult("x", 2, (0.0,) * 19 + (0.9,))]
     found = click_report(rows)
-    assert (found.pictures, found.objects) == (1, 2)
+    assert (found.images, found.objects) == (1, 2)
     assert found.noc["90"] == 10.5
-    assert found.curve[0] == 0.5
-    assert found.curve[-1] == pytest.approx(0.95)
+    assert found.iou_curve[0] == 0.5
+    assert found.iou_curve[-1] == pytest.approx(0.95)
 
 
 def test_nothing_to_click_on_is_an_error() -> None:
@@ -143,27 +143,27 @@ def test_no_pixel_is_clicked_twice_and_equal_depths_are_excess() -> None:
     truth = np.zeros((9, 9), bool)
     truth[2:5, 2:5] = True
     nothing = np.zeros_like(truth)
-    assert next_click(nothing, truth) == (3, 3, 1)
-    assert next_click(nothing, truth, [Click(3, 3, 1)]) == (2, 2, 1)
+    assert next_correction_click(nothing, truth) == (3, 3, 1)
+    assert next_correction_click(nothing, truth, [Click(3, 3, 1)]) == (2, 2, 1)
     found = np.zeros_like(truth)
     found[2:5, 2:5] = True
     found[0, 0], found[2, 2] = True, False
-    assert next_click(found, truth) == (0, 0, 0)
-    assert next_click(found, truth, [Click(0, 0, 0)]) == (2, 2, 1)
-    assert next_click(found, truth, [Click(0, 0, 0), Click(2, 2, 1)]) is None
-    assert next_click(truth, truth) is None
+    assert next_correction_click(found, truth) == (0, 0, 0)
+    assert next_correction_click(found, truth, [Click(0, 0, 0)]) == (2, 2, 1)
+    assert next_correction_click(found, truth, [Click(0, 0, 0), Click(2, 2, 1)]) is None
+    assert next_correction_click(truth, truth) is None
 
 
 def test_who_is_wrong_where_nobody_judges_is_right(tmp_path: Path) -> None:
-    picture(tmp_path / "data_GT" / "a.jpg", size=(60, 80))
+    write_image(tmp_path / "data_GT" / "a.jpg", size=(60, 80))
     trimap = np.zeros((60, 80), np.uint8)
     trimap[8:32, 8:32] = 128
     trimap[10:30, 10:30] = 255
     png(tmp_path / "boundary_GT" / "a.bmp", trimap, palette=False)
     seen = np.zeros((1, 60, 80), bool)
     seen[0, 8:32, 8:32] = True
-    [row] = evaluate_clicks(Oracle(seen, NO_FILMS), click_pictures(tmp_path))
-    assert row.curve == (1.0,) * 20
+    [row] = evaluate_clicks(Oracle(seen, NO_VIDEOS), click_images(tmp_path))
+    assert row.iou_curve == (1.0,) * 20
 
 
 @pytest.mark.parametrize(
@@ -177,29 +177,29 @@ def test_who_is_wrong_where_nobody_judges_is_right(tmp_path: Path) -> None:
 )
 def test_the_layouts_of_the_sets(tmp_path: Path, folders: tuple[str, str], kind: str | None, suffix: str) -> None:
     for name in ("b", "a"):
-        picture(tmp_path / folders[0] / f"{name}.jpg", size=(60, 80))
+        write_image(tmp_path / folders[0] / f"{name}.jpg", size=(60, 80))
         (tmp_path / folders[1]).mkdir(exist_ok=True)
         Image.fromarray((square() * 255).astype(np.uint8)).save(tmp_path / folders[1] / f"{name}{suffix}")
-    found = click_pictures(tmp_path, kind=kind)
+    found = click_images(tmp_path, data_format=kind)
     assert [one.name for one in found] == ["a", "b"]
     shown = found[0].read()
     assert shown.rgb.shape == (60, 80, 3)
     np.testing.assert_array_equal(shown.masks[1], square())
-    assert len(click_pictures(tmp_path, kind=kind, limit=1)) == 1
+    assert len(click_images(tmp_path, data_format=kind, limit=1)) == 1
 
 
-def test_a_frame_of_davis_is_one_object_whatever_its_colours(tmp_path: Path) -> None:
-    picture(tmp_path / "img" / "a.jpg", size=(60, 80))
+def test_a_frame_of_davis_is_one_object_whatever_its_colors(tmp_path: Path) -> None:
+    write_image(tmp_path / "img" / "a.jpg", size=(60, 80))
     labels = square().astype(np.uint8)
     labels[12:14, 12:14] = 3
     png(tmp_path / "gt" / "a.png", labels, palette=True)
-    [found] = click_pictures(tmp_path)
+    [found] = click_images(tmp_path)
     np.testing.assert_array_equal(found.read().masks[1], square())
 
 
 def store_sbd(root: Path, name: str, instances: np.ndarray) -> None:
     io = pytest.importorskip("scipy.io")
-    picture(root / "img" / f"{name}.jpg", size=(60, 80))
+    write_image(root / "img" / f"{name}.jpg", size=(60, 80))
     (root / "inst").mkdir(exist_ok=True)
     record = np.zeros((1, 1), [("Segmentation", object), ("Boundaries", object), ("Categories", object)])
     record[0, 0] = (instances, 0, np.array([[7], [15]], np.uint8))
@@ -211,12 +211,12 @@ def test_sbd_has_a_list_and_an_object_for_each_instance(tmp_path: Path) -> None:
     instances[40:50, 40:50] = 2
     store_sbd(tmp_path, "2008_000002", instances)
     (tmp_path / "val.txt").write_text("2008_000002\n")
-    [found] = click_pictures(tmp_path)
+    [found] = click_images(tmp_path)
     masks = found.read().masks
     assert sorted(masks) == [1, 2]
     np.testing.assert_array_equal(masks[1], square())
     with pytest.raises(SourceError, match="no list 'train'"):
-        click_pictures(tmp_path, split="train")
+        click_images(tmp_path, split="train")
 
 
 def test_sbd_without_scipy_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,32 +224,32 @@ def test_sbd_without_scipy_names_the_extra(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "val.txt").write_text("a\n")
     monkeypatch.setitem(__import__("sys").modules, "scipy.io", None)
     with pytest.raises(MissingExtraError, match=r"masklet\[sbd\]"):
-        click_pictures(tmp_path)[0].read()
+        click_images(tmp_path)[0].read()
 
 
 def test_what_is_damaged_or_missing_is_named(tmp_path: Path) -> None:
-    picture(tmp_path / "data_GT" / "a.jpg", size=(60, 80))
+    write_image(tmp_path / "data_GT" / "a.jpg", size=(60, 80))
     (tmp_path / "boundary_GT").mkdir()
     with pytest.raises(SourceError, match=r"a\.jpg has no mask of its own"):
-        click_pictures(tmp_path)
-    (tmp_path / "boundary_GT" / "a.bmp").write_bytes(b"no picture")
+        click_images(tmp_path)
+    (tmp_path / "boundary_GT" / "a.bmp").write_bytes(b"no image")
     with pytest.raises(SourceError, match=r"a\.bmp cannot be read"):
-        click_pictures(tmp_path)[0].read()
+        click_images(tmp_path)[0].read()
     cv2.imwrite(str(tmp_path / "boundary_GT" / "a.bmp"), np.zeros((10, 10), np.uint8))
     with pytest.raises(SourceError, match="10 x 10"):
-        click_pictures(tmp_path)[0].read()
+        click_images(tmp_path)[0].read()
     with pytest.raises(SourceError, match="img/ID"):
-        click_pictures(tmp_path, kind="sbd")
+        click_images(tmp_path, data_format="sbd")
     with pytest.raises(SourceError, match=r"'grabcut'.*'png'"):
-        click_pictures(tmp_path, kind="grabcuts")
+        click_images(tmp_path, data_format="grabcuts")
     with pytest.raises(SourceError, match="leave split out"):
-        click_pictures(tmp_path, split="val")
+        click_images(tmp_path, split="val")
 
 
-def test_every_annotated_frame_of_a_film_is_a_picture(tmp_path: Path) -> None:
+def test_every_annotated_frame_of_a_video_is_a_image(tmp_path: Path) -> None:
     labels = np.repeat(square()[None].astype(np.uint8), 3, axis=0)
-    store_film(tmp_path, "ant", labels, annotated=(0, 2))
-    assert [one.name for one in click_pictures(tmp_path)] == ["ant:0", "ant:2"]
+    store_video(tmp_path, "ant", labels, annotated=(0, 2))
+    assert [one.name for one in click_images(tmp_path)] == ["ant:0", "ant:2"]
 
 
 def test_the_command_says_the_figures_and_writes_them(
@@ -261,7 +261,7 @@ def test_the_command_says_the_figures_and_writes_them(
         run(["eval", "clicks", str(root), "--json", str(report)])
     said = capsys.readouterr()
     assert left.value.code == 0, said.err
-    assert "2 objects in 1 picture;" in said.out
+    assert "2 objects in 1 image;" in said.out
     stored = json.loads(report.read_text())
     assert f"NoC@90 {stored['noc']['90']:.2f}, not reached {stored['nof']['90']}" in said.out
     assert len(stored["rows"]) == 2
@@ -277,7 +277,7 @@ def test_after_ctrl_c_the_figures_of_what_was_done_are_written(
                 raise KeyboardInterrupt
             super().set_image(rgb)
 
-    monkeypatch.setattr("masklet.SAM", lambda *_, **__: Stops(two_objects(), NO_FILMS))
+    monkeypatch.setattr("masklet.SAM", lambda *_, **__: Stops(two_objects(), NO_VIDEOS))
     for name in ("x", "y"):
         store_still(tmp_path / "data", name, two_objects())
     with pytest.raises(SystemExit) as left:

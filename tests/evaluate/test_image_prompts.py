@@ -8,7 +8,7 @@ import pytest
 
 from helpers.synthetic_truth import Oracle, store_still
 from masklet.errors import SourceError
-from masklet.evaluate import evaluate_stills, report, stills_under
+from masklet.evaluate import evaluate_images, find_image_samples, image_report
 
 
 def oracle(truth: np.ndarray, shift: int) -> Any:
@@ -27,46 +27,46 @@ def truth(tmp_path: Path) -> np.ndarray:
 
 def test_the_truth_scores_one_everywhere(truth: np.ndarray, tmp_path: Path) -> None:
     model = oracle(truth, 0)
-    figures = report(list(evaluate_stills(model, stills_under(tmp_path)))).total
+    figures = image_report(list(evaluate_images(model, find_image_samples(tmp_path)))).total
     assert (figures.objects, figures.box, figures.click, figures.click_best, figures.clicks_5) == (2, 1, 1, 1, 1)
     assert model.asked == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_shifted_answer_scores_its_iou(truth: np.ndarray, tmp_path: Path) -> None:
-    figures = report(list(evaluate_stills(oracle(truth, 10), stills_under(tmp_path)))).total
+    figures = image_report(list(evaluate_images(oracle(truth, 10), find_image_samples(tmp_path)))).total
     assert figures.box == pytest.approx(1 / 3)
     assert figures.clicks_3 == pytest.approx(1 / 3)
 
 
 def test_sources_count_the_same_in_their_mean() -> None:
     rows = [("a", np.ones((9, 5))), ("b", np.zeros((1, 5)))]
-    found = report(rows)
+    found = image_report(rows)
     assert found.total.box == pytest.approx(0.9)
-    assert found.mean_of_sources.box == pytest.approx(0.5)
+    assert found.mean_over_sources.box == pytest.approx(0.5)
 
 
 def test_a_folder_without_stills_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"images/ID\.jpg"):
-        stills_under(tmp_path)
+        find_image_samples(tmp_path)
 
 
-def test_pictures_come_in_the_plain_order_of_their_names(truth: np.ndarray, tmp_path: Path) -> None:
+def test_images_come_in_the_plain_order_of_their_names(truth: np.ndarray, tmp_path: Path) -> None:
     """Every tenth of them is the same one in every version, whatever order data sets have."""
     for name in ("a-1", "a2", "a10"):
         store_still(tmp_path / "src", name, truth)
-    assert [still.name for still in stills_under(tmp_path)] == ["src/a-1", "src/a", "src/a10", "src/a2"]
+    assert [still.name for still in find_image_samples(tmp_path)] == ["src/a-1", "src/a", "src/a10", "src/a2"]
 
 
-def test_pictures_without_objects_are_no_figures(truth: np.ndarray, tmp_path: Path) -> None:
+def test_images_without_objects_are_no_figures(truth: np.ndarray, tmp_path: Path) -> None:
     store_still(tmp_path / "src", "b", np.zeros_like(truth))
-    rows = list(evaluate_stills(oracle(truth, 0), stills_under(tmp_path)))
+    rows = list(evaluate_images(oracle(truth, 0), find_image_samples(tmp_path)))
     assert [len(iou) for _, iou in rows] == [2, 0]
-    assert report(rows).total.objects == 2
-    with pytest.raises(SourceError, match="no picture has an object"):
-        report(rows[1:])
+    assert image_report(rows).total.objects == 2
+    with pytest.raises(SourceError, match="no image has an object"):
+        image_report(rows[1:])
 
 
-def test_a_picture_that_cannot_be_read_is_named(truth: np.ndarray, tmp_path: Path) -> None:
-    (tmp_path / "src" / "images" / "a.jpg").write_bytes(b"not a picture")
+def test_a_image_that_cannot_be_read_is_named(truth: np.ndarray, tmp_path: Path) -> None:
+    (tmp_path / "src" / "images" / "a.jpg").write_bytes(b"not an image")
     with pytest.raises(SourceError, match=r"a\.jpg"):
-        list(evaluate_stills(oracle(truth, 0), stills_under(tmp_path)))
+        list(evaluate_images(oracle(truth, 0), find_image_samples(tmp_path)))

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers.synthetic_truth import late, store_film, store_still, two_objects
+from helpers.synthetic_truth import late, store_still, store_video, two_objects
 from masklet import SAM
-from masklet.cli.eval.runner import Asked, Measurement, measure
+from masklet.cli.eval.runner import EvalOptions, EvalTask, run_eval
 from masklet.cli.main import run
 from masklet.errors import OutputError, SourceError
-from masklet.evaluate.synthetic import Scene
+from masklet.evaluate.synthetic import SyntheticClip
 
 STEPS = 2
 """Of a unit of made work."""
@@ -51,27 +51,27 @@ def whole(rows: Sequence[Row]) -> dict[str, Any]:
     return {"mean": float(np.mean([row.share for row in rows])), "rows": [asdict(row) for row in rows]}
 
 
-def work(names: Sequence[str] = ("a", "bb", "ccc", "dddd"), **how: Any) -> Measurement[str, Row]:
-    return Measurement(
+def work(names: Sequence[str] = ("a", "bb", "ccc", "dddd"), **how: Any) -> EvalTask[str, Row]:
+    return EvalTask(
         protocol="made",
-        what="words",
+        unit_label="words",
         units=names,
-        names=names,
-        answer=partial(answer, **how),
-        row=Row,
-        figures=whole,
-        lines=lambda rows: [f"mean {whole(rows)['mean']:.3f}"],
+        unit_names=names,
+        evaluate_unit=partial(answer, **how),
+        row_type=Row,
+        summarize=whole,
+        format_summary=lambda rows: [f"mean {whole(rows)['mean']:.3f}"],
         options={"limit": None},
-        steps=[STEPS] * len(names),
-        line=lambda row: f"{row.name} {row.part}",
-        heading="words",
+        steps_per_unit=[STEPS] * len(names),
+        format_row=lambda row: f"{row.name} {row.part}",
+        header="words",
     )
 
 
 @pytest.fixture
-def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asked:
-    monkeypatch.setattr(Asked, "opener", lambda _: Knows)
-    return Asked(None, None, "fp32", file=tmp_path / "figures.json")
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EvalOptions:
+    monkeypatch.setattr(EvalOptions, "model_factory", lambda _: Knows)
+    return EvalOptions(None, None, "fp32", results_file=tmp_path / "figures.json")
 
 
 def stop_after(steps: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,75 +88,75 @@ def stop_after(steps: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
 
         yield step
 
-    monkeypatch.setattr("masklet.cli.eval.runner.counting", counting)
+    monkeypatch.setattr("masklet.cli.eval.runner.progress_bar", counting)
 
 
 @pytest.mark.parametrize("steps", range(1, 4 * STEPS + 1))
 def test_a_run_that_is_stopped_at_any_step_is_gone_on_with_to_the_same_figures(
-    asked: Asked, steps: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    asked: EvalOptions, steps: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert asked.file is not None
-    measure(asked, work())
-    expected, lines = asked.file.read_text(), capsys.readouterr().out
-    asked.file.unlink()
+    assert asked.results_file is not None
+    run_eval(asked, work())
+    expected, lines = asked.results_file.read_text(), capsys.readouterr().out
+    asked.results_file.unlink()
     stop_after(steps, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        measure(asked, work())
+        run_eval(asked, work())
     said = capsys.readouterr()
-    assert asked.file.exists() == (steps > 1)  # before the first row there is nothing to keep
+    assert asked.results_file.exists() == (steps > 1)  # before the first row there is nothing to keep
     if steps > 1:
-        rows = json.loads(asked.file.read_text())["rows"]
+        rows = json.loads(asked.results_file.read_text())["rows"]
         assert len(rows) == steps - 1
         assert said.out.splitlines()[-1] == f"mean {whole([Row(**row) for row in rows])['mean']:.3f}"
         assert "the same command goes on" in said.err
     stop_after(None, monkeypatch)
-    measure(asked, work())
-    assert asked.file.read_text() == expected
+    run_eval(asked, work())
+    assert asked.results_file.read_text() == expected
     assert capsys.readouterr().out == lines
 
 
 def test_a_finished_file_is_shown_and_measured_again_only_anew(
-    asked: Asked, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    asked: EvalOptions, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert asked.file is not None
-    measure(asked, work())
+    assert asked.results_file is not None
+    run_eval(asked, work())
     before = capsys.readouterr().out
-    measure(asked, work(bad="a"))  # which nobody asks
+    run_eval(asked, work(bad="a"))  # which nobody asks
     said = capsys.readouterr()
     assert said.out == before
     assert "is finished, 4 of 4 words are done" in said.err
     assert "--anew" in said.err
     with pytest.raises(OutputError, match=r"limit None, now 2.*--anew"):
-        measure(asked, replace(work(), options={"limit": 2}))
-    measure(replace(asked, resume=False), replace(work(("a",)), options={"limit": 2}))
-    assert len(json.loads(asked.file.read_text())["rows"]) == STEPS
+        run_eval(asked, replace(work(), options={"limit": 2}))
+    run_eval(replace(asked, resume=False), replace(work(("a",)), options={"limit": 2}))
+    assert len(json.loads(asked.results_file.read_text())["rows"]) == STEPS
 
 
-def test_an_error_shows_what_was_done_and_is_told(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_shows_what_was_done_and_is_told(asked: EvalOptions, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SourceError, match="ccc is bad"):
-        measure(replace(asked, file=None), work(bad="ccc"))
+        run_eval(replace(asked, file=None), work(bad="ccc"))
     said = capsys.readouterr()
     assert said.out.splitlines()[:-1] == ["words", "a 0", "a 1", "bb 0", "bb 1", "ccc 0"]
     assert said.out.splitlines()[-1].startswith("mean 0.")
     assert not said.err
     with pytest.raises(SourceError, match="a is bad"):
-        measure(replace(asked, file=None), work(("a",), bad="a"))
+        run_eval(replace(asked, file=None), work(("a",), bad="a"))
 
 
 def test_processes_give_the_figures_of_one_and_lose_nothing_by_an_error(
-    asked: Asked, capsys: pytest.CaptureFixture[str]
+    asked: EvalOptions, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert asked.file is not None
-    measure(asked, work())
-    expected, lines = asked.file.read_text(), capsys.readouterr().out
-    asked.file.unlink()
+    assert asked.results_file is not None
+    run_eval(asked, work())
+    expected, lines = asked.results_file.read_text(), capsys.readouterr().out
+    asked.results_file.unlink()
     with pytest.raises(SourceError, match="bb is bad"):
-        measure(replace(asked, workers=2), work(bad="bb"))
+        run_eval(replace(asked, workers=2), work(bad="bb"))
     capsys.readouterr()
-    kept = json.loads(asked.file.read_text())["rows"]
+    kept = json.loads(asked.results_file.read_text())["rows"]
     assert {"name": "bb", "part": 0, "share": 2 / 3} in kept  # what the process had of it
-    measure(replace(asked, workers=2), work())
-    assert asked.file.read_text() == expected
+    run_eval(replace(asked, workers=2), work())
+    assert asked.results_file.read_text() == expected
     assert capsys.readouterr().out == lines  # in the order of the units
 
 
@@ -185,12 +185,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: SAM) -> Path:
         store_still(tmp_path / "photos" / "a", name, two_objects())
     sole = np.repeat((late()[:1] == 1).astype(np.uint8), 3, axis=0)
     for name in ("ant", "bee"):
-        store_film(tmp_path / "DAVIS", f"480p/{name}", sole, annotated=range(3))
-        store_film(tmp_path / "films", name, late()[1:4], annotated=range(3))
+        store_video(tmp_path / "DAVIS", f"480p/{name}", sole, annotated=range(3))
+        store_video(tmp_path / "films", name, late()[1:4], annotated=range(3))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("masklet.SAM", lambda *_, **__: tracker)
-    monkeypatch.setattr("masklet.evaluate.synthetic.SUITE", (Scene("small", 0), Scene("small", 1)))
-    monkeypatch.setattr("masklet.evaluate.synthetic.FRAMES", 8)
+    monkeypatch.setattr(
+        "masklet.evaluate.synthetic.BENCHMARK_CLIPS", (SyntheticClip("small", 0), SyntheticClip("small", 1))
+    )
+    monkeypatch.setattr("masklet.evaluate.synthetic.NUM_FRAMES", 8)
     return tmp_path
 
 

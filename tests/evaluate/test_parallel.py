@@ -1,4 +1,4 @@
-"""Films of a benchmark in several processes: the same files and figures, resumed, and errors as they are."""
+"""Videos of a benchmark in several processes: the same files and figures, resumed, and errors as they are."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 
 from evaluate.test_benchmark_predictions import Knows, steady
-from helpers.synthetic_truth import FRAMES, store_film
+from helpers.synthetic_truth import FRAMES, store_video
 from masklet.cli.main import run
 from masklet.errors import InputError, MaskletError, SourceError, StateError, UnknownModelError
-from masklet.evaluate.benchmark_predictions import films_of, predict
-from masklet.evaluate.benchmark_scoring import score
-from masklet.evaluate.parallel import go_through, predict_apart
+from masklet.evaluate.benchmark_predictions import benchmark_videos, predict
+from masklet.evaluate.benchmark_scoring import score_predictions
+from masklet.evaluate.parallel import predict_parallel, run_parallel
 
 SIZE = 96
 
 
 class Fails(Knows):
-    """Cannot follow the second film that it is given."""
+    """Cannot follow the second video that it is given."""
 
     def session(self, source: object) -> Knows:
         super().session(source)
@@ -51,12 +51,12 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 def davis(root: Path, *names: str) -> Path:
     for name in names:
-        store_film(root, f"480p/{name}", steady(), annotated=range(FRAMES))
+        store_video(root, f"480p/{name}", steady(), annotated=range(FRAMES))
     return root
 
 
 @pytest.fixture
-def two_films(tmp_path: Path) -> Path:
+def two_videos(tmp_path: Path) -> Path:
     return davis(tmp_path / "DAVIS", "ant", "bee")
 
 
@@ -69,30 +69,32 @@ def figures(capsys: pytest.CaptureFixture[str], *words: object) -> str:
 
 
 def test_two_processes_write_what_one_does_in_one_go_or_two(
-    two_films: Path, tmp_path: Path, tracking_file: Path, capsys: pytest.CaptureFixture[str]
+    two_videos: Path, tmp_path: Path, tracking_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """By the command, with a model that each opens."""
     one, two = tmp_path / "one", tmp_path / "two"
-    words = ["--root", two_films, "--model", tracking_file, "--image-size", SIZE]
+    words = ["--root", two_videos, "--model", tracking_file, "--image-size", SIZE]
     expected = figures(capsys, *words, "--out", one, "--json", tmp_path / "one.json")
     assert json.loads(expected)["image_size"] == SIZE
     assert figures(capsys, *words, "--out", two, "--workers", 2, "--json", tmp_path / "two.json") == expected
     assert tree(two) == tree(one)
-    for file in ("bee/00003.png", "bee/00004.png"):  # as if it had been stopped within a film
+    for file in ("bee/00003.png", "bee/00004.png"):  # as if it had been stopped within a video
         (two / file).unlink()
     assert figures(capsys, *words, "--out", two, "--workers", 2, "--json", tmp_path / "two.json") == expected
     assert tree(two) == tree(one)
 
 
-def test_what_is_there_is_not_followed_and_every_film_is_told(two_films: Path, tmp_path: Path) -> None:
-    films, steps = films_of("davis17", two_films), []
-    out = predict(knows(), films[:1], tmp_path / "out")
-    predict_apart(knows, films, out, workers=2, step=lambda: steps.append(1))  # one is left: no process is begun
-    whole = predict(knows(), films, tmp_path / "whole")
+def test_what_is_there_is_not_followed_and_every_video_is_told(two_videos: Path, tmp_path: Path) -> None:
+    videos, steps = benchmark_videos("davis17", two_videos), []
+    out = predict(knows(), videos[:1], tmp_path / "out")
+    predict_parallel(
+        knows, videos, out, workers=2, on_progress=lambda: steps.append(1)
+    )  # one is left: no process is begun
+    whole = predict(knows(), videos, tmp_path / "whole")
     assert tree(out) == tree(whole)
     assert len(steps) == 2
-    predict_apart(no_process, films, out, workers=2)
-    assert score("davis17", out, two_films) == score("davis17", whole, two_films)
+    predict_parallel(no_process, videos, out, workers=2)
+    assert score_predictions("davis17", out, two_videos) == score_predictions("davis17", whole, two_videos)
 
 
 def no_process() -> Knows:
@@ -100,24 +102,24 @@ def no_process() -> Knows:
 
 
 def test_the_error_of_one_ends_the_run_and_what_is_written_is_gone_on_with(tmp_path: Path) -> None:
-    films = films_of("davis17", davis(tmp_path / "DAVIS", "ant", "bad", "bee", "cow"))
+    videos = benchmark_videos("davis17", davis(tmp_path / "DAVIS", "ant", "bad", "bee", "cow"))
     with pytest.raises(SourceError, match="bad is bad"):
-        predict_apart(fails, films, tmp_path / "out", workers=2)
-    assert tree(predict(knows(), films, tmp_path / "out")) == tree(predict(knows(), films, tmp_path / "whole"))
+        predict_parallel(fails, videos, tmp_path / "out", workers=2)
+    assert tree(predict(knows(), videos, tmp_path / "out")) == tree(predict(knows(), videos, tmp_path / "whole"))
 
 
 def test_a_stopped_run_leaves_no_process_and_is_gone_on_with(tmp_path: Path) -> None:
-    films = films_of("davis17", davis(tmp_path / "DAVIS", "ant", "bee", "cow"))
+    videos = benchmark_videos("davis17", davis(tmp_path / "DAVIS", "ant", "bee", "cow"))
 
     def stop() -> None:
         raise KeyboardInterrupt
 
     before = multiprocessing.active_children()
     with pytest.raises(KeyboardInterrupt):
-        predict_apart(knows, films, tmp_path / "out", workers=2, step=stop)
+        predict_parallel(knows, videos, tmp_path / "out", workers=2, on_progress=stop)
     assert multiprocessing.active_children() == before
-    assert any(film.is_there(tmp_path / "out") for film in films)
-    assert tree(predict(knows(), films, tmp_path / "out")) == tree(predict(knows(), films, tmp_path / "whole"))
+    assert any(video.is_complete(tmp_path / "out") for video in videos)
+    assert tree(predict(knows(), videos, tmp_path / "out")) == tree(predict(knows(), videos, tmp_path / "whole"))
 
 
 def ends(model: Knows, unit: str, known: Sequence[str], each: Callable[[], None]) -> list[str]:
@@ -130,25 +132,25 @@ def test_a_process_that_is_ended_from_outside_is_said_and_what_was_done_is_kept(
     kept: dict[int, tuple[Sequence[str], bool]] = {}
     units = {3: "ant", 5: "bee", 8: "bad"}
     with pytest.raises(StateError, match="one of 2 processes was ended from outside"):
-        go_through(knows, units, ends, lambda n, rows, whole: kept.update({n: (rows, whole)}), workers=2)
+        run_parallel(knows, units, ends, lambda n, rows, whole: kept.update({n: (rows, whole)}), workers=2)
     assert 8 not in kept
     assert all(whole and list(rows) == [units[n] * 2] for n, (rows, whole) in kept.items())
 
 
-def test_what_cannot_be_is_said(two_films: Path, tmp_path: Path) -> None:
-    films = films_of("davis17", two_films)
+def test_what_cannot_be_is_said(two_videos: Path, tmp_path: Path) -> None:
+    videos = benchmark_videos("davis17", two_videos)
     with pytest.raises(InputError, match="workers=0"):
-        predict_apart(knows, films, tmp_path / "out", workers=0)
+        predict_parallel(knows, videos, tmp_path / "out", workers=0)
     with pytest.raises(InputError, match="scribble"):
-        predict_apart(knows, films, tmp_path / "out", "scribble", workers=2)
+        predict_parallel(knows, videos, tmp_path / "out", "scribble", workers=2)
     with pytest.raises(MaskletError, match="no model of that name"):
-        predict_apart(no_model, films, tmp_path / "out", workers=2)
+        predict_parallel(no_model, videos, tmp_path / "out", workers=2)
 
 
-def test_an_old_folder_is_gone_on_with_and_other_options_are_refused(two_films: Path, tmp_path: Path) -> None:
-    films = films_of("davis17", two_films)
-    predict(knows(), films, tmp_path / "out")
+def test_an_old_folder_is_gone_on_with_and_other_options_are_refused(two_videos: Path, tmp_path: Path) -> None:
+    videos = benchmark_videos("davis17", two_videos)
+    predict(knows(), videos, tmp_path / "out")
     assert set(json.loads((tmp_path / "out" / "predictions.json").read_text())) == {"model", "prompt", "kind"}
     with pytest.raises(MaskletError, match="name another folder"):
-        predict(knows(), films, tmp_path / "out", options={"image_size": SIZE})
-    predict_apart(partial(knows), films, tmp_path / "out", workers=2)
+        predict(knows(), videos, tmp_path / "out", options={"image_size": SIZE})
+    predict_parallel(partial(knows), videos, tmp_path / "out", workers=2)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from masklet.errors import InputError
-from masklet.evaluate.prompts_from_masks import checked_prompts, corrective_click, first_prompt, spread
-from masklet.train.prompt_simulation import random_click
+from masklet.evaluate.prompts_from_masks import deepest_error_click, parse_prompt_types, prompt_from_mask, sample_evenly
+from masklet.train.prompt_simulation import sample_click
 
 
 def blobs(random: np.random.Generator) -> np.ndarray:
@@ -41,30 +41,30 @@ def test_a_click_is_the_pixel_farthest_from_everything_outside() -> None:
             missed = deepest(mask & ~shown if (mask ^ shown).any() else mask)
             excess = deepest(shown & ~mask)
             expected = (*missed[:2], 1) if missed[2] >= excess[2] else (*excess[:2], 0)
-            assert corrective_click(shown, mask) == expected
+            assert deepest_error_click(shown, mask) == expected
 
 
 def test_a_missed_part_an_excess_and_a_mask_that_is_right() -> None:
     truth = np.zeros((30, 30), bool)
     truth[5:16, 8:19] = True
-    assert corrective_click(np.zeros_like(truth), truth) == (13, 10, 1)
-    assert corrective_click(truth, truth) == (13, 10, 1)
+    assert deepest_error_click(np.zeros_like(truth), truth) == (13, 10, 1)
+    assert deepest_error_click(truth, truth) == (13, 10, 1)
     small = np.zeros_like(truth)
     small[2:5, 2:5] = True
     found = small.copy()
     found[10:21, 10:21] = True
-    assert corrective_click(found, small) == (15, 15, 0)
+    assert deepest_error_click(found, small) == (15, 15, 0)
 
 
 @pytest.mark.parametrize("missed", [True, False])
 def test_clicks_of_training_fall_around_those_of_evaluation(missed: bool) -> None:
-    """The larger of two wrong regions is asked for by both: by one in its centre, by the other around it."""
+    """The larger of two wrong regions is asked for by both: by one in its center, by the other around it."""
     rows, columns = np.mgrid[:64, :96]
     large, small = (columns - 60) ** 2 + (rows - 30) ** 2 < 20**2, (columns - 12) ** 2 + (rows - 50) ** 2 < 6**2
     truth, shown = (large, small) if missed else (small, large)
-    x, y, label = corrective_click(shown, truth)
+    x, y, label = deepest_error_click(shown, truth)
     many = [torch.from_numpy(mask).expand(400, -1, -1) for mask in (shown, truth)]
-    xy, labels = random_click(*many, torch.Generator().manual_seed(0))
+    xy, labels = sample_click(*many, torch.Generator().manual_seed(0))
     chosen = labels == label
     assert chosen.float().mean() > 0.9
     assert (xy[chosen].mean(0) - torch.tensor([x, y])).abs().max() < 2
@@ -74,21 +74,21 @@ def test_clicks_of_training_fall_around_those_of_evaluation(missed: bool) -> Non
 def test_a_click_is_deepest_in_what_is_wrong() -> None:
     truth = np.zeros((40, 60), bool)
     truth[10:30, 10:50] = True
-    assert corrective_click(np.zeros_like(truth), truth) == (19, 19, 1)
+    assert deepest_error_click(np.zeros_like(truth), truth) == (19, 19, 1)
     found = truth.copy()
     found[10:30, 10:24] = False
-    assert corrective_click(found, truth) == (16, 16, 1)
+    assert deepest_error_click(found, truth) == (16, 16, 1)
     found[:, 51:] = True
     found[30:, :] = True
-    assert corrective_click(found, truth)[2] == 1
+    assert deepest_error_click(found, truth)[2] == 1
     found[2:30, 10:24] = truth[2:30, 10:24]
-    assert corrective_click(found, truth)[2] == 0
+    assert deepest_error_click(found, truth)[2] == 0
 
 
 def test_prompts_are_the_mask_its_tight_box_or_a_click() -> None:
     mask = np.zeros((40, 60), bool)
     mask[10:30, 10:50] = True
-    box, click, whole = (first_prompt(mask, kind) for kind in ("box", "click", "mask"))
+    box, click, whole = (prompt_from_mask(mask, kind) for kind in ("box", "click", "mask"))
     assert box.box is not None
     assert (box.box.x1, box.box.y1, box.box.x2, box.box.y2) == (10, 10, 50, 30)
     assert click.points is not None
@@ -98,11 +98,11 @@ def test_prompts_are_the_mask_its_tight_box_or_a_click() -> None:
 
 
 def test_prompts_are_checked_and_named_once() -> None:
-    assert checked_prompts(("box", "mask", "box")) == ("box", "mask")
-    assert checked_prompts("box") == ("box",)
+    assert parse_prompt_types(("box", "mask", "box")) == ("box", "mask")
+    assert parse_prompt_types("box") == ("box",)
     for wrong in (["boxes"], []):
         with pytest.raises(InputError, match="'mask', 'box', 'click'"):
-            checked_prompts(wrong)
+            parse_prompt_types(wrong)
 
 
 @pytest.mark.parametrize(
@@ -110,4 +110,4 @@ def test_prompts_are_checked_and_named_once() -> None:
     [(0, 3, []), (2, 3, [0, 1]), (10, 3, [0, 4, 9]), (10, 1, [0]), (5, 5, [0, 1, 2, 3, 4])],
 )
 def test_numbers_are_spread(count: int, most: int, expected: list[int]) -> None:
-    assert spread(count, most) == expected
+    assert sample_evenly(count, most) == expected

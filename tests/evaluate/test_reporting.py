@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.dataset_files import picture, text
+from helpers.dataset_files import text, write_image
 from helpers.predictions import FRAMES, HEIGHT, WIDTH, store_maps, store_objects, two
 from masklet.cli.main import run
 from masklet.errors import SourceError
-from masklet.evaluate.benchmark_scoring import SCORES, Score, ScoredObject, score
+from masklet.evaluate.benchmark_scoring import BENCHMARK_RULES, BenchmarkScore, ObjectScore, score_predictions
 from masklet.evaluate.metrics import Statistics
-from masklet.evaluate.report import PUBLISHED, ReportOptions, write_report
-from masklet.evaluate.report.html import RULES
-from masklet.evaluate.report.published_results import BENCHMARKS, compare
-from masklet.evaluate.report.sequence_tables import APART, sequences, worst_frames
+from masklet.evaluate.report import PUBLISHED_RESULTS, ReportOptions, write_report
+from masklet.evaluate.report.html import SCORING_RULES
+from masklet.evaluate.report.published_results import PUBLISHED_BENCHMARKS, check_comparability
+from masklet.evaluate.report.sequence_tables import MIN_FRAME_DISTANCE, summarize_sequences, worst_frames
 
 HOSTILE = "<script>alert('1')<&script>|`[x](http:"
 BAD = 4
@@ -31,7 +31,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "published.md").read_text()
 
 @pytest.fixture
 def made(tmp_path: Path) -> Path:
-    """A folder with a truth, its pictures, and predictions of a film that is right but for one frame."""
+    """A folder with a truth, its images, and predictions of a video that is right but for one frame."""
     for name in (HOSTILE, "bee"):
         shown = two()
         if name == HOSTILE:
@@ -39,12 +39,12 @@ def made(tmp_path: Path) -> Path:
         store_maps(tmp_path / "DAVIS" / "Annotations" / "480p" / name, two())
         store_maps(tmp_path / "predictions" / name, shown)
         for t in range(FRAMES):
-            picture(tmp_path / "DAVIS" / "JPEGImages" / "480p" / name / f"{t:05d}.png", t, (HEIGHT, WIDTH))
+            write_image(tmp_path / "DAVIS" / "JPEGImages" / "480p" / name / f"{t:05d}.png", t, (HEIGHT, WIDTH))
     return tmp_path
 
 
-def scored(made: Path) -> Score:
-    return score("davis17", made / "predictions", made / "DAVIS")
+def scored(made: Path) -> BenchmarkScore:
+    return score_predictions("davis17", made / "predictions", made / "DAVIS")
 
 
 def report_of(made: Path, *, worst: int = 3, model: str = "") -> tuple[str, str]:
@@ -89,11 +89,11 @@ def test_the_html_is_whole_and_loads_nothing(made: Path) -> None:
     for tag, has in read.tags:
         assert not {name for name in has if name.startswith("on")}
         assert (has.get("src") or "data:").startswith("data:image/jpeg;base64,") or "src" not in has
-        assert "href" not in has or (tag == "a" and has["href"] in {one.source for one in PUBLISHED})
+        assert "href" not in has or (tag == "a" and has["href"] in {one.source for one in PUBLISHED_RESULTS})
     assert not re.search(r"url\(|@import", html)
 
 
-def test_names_of_films_are_only_text(made: Path) -> None:
+def test_names_of_videos_are_only_text(made: Path) -> None:
     html, markdown = report_of(made, model="<img src=x>")
     assert "<script" not in html
     assert "<img src=x" not in html
@@ -111,18 +111,18 @@ def test_a_name_that_is_no_text_does_not_stop_the_report(made: Path) -> None:
             pytest.skip("this file system has names of text only")
     html, markdown = report_of(made)
     assert "b?e" in html
-    assert "Film b e, " in markdown
+    assert "Video b e, " in markdown
 
 
 def test_the_worst_frame_is_the_one_that_was_spoilt(made: Path) -> None:
     frame = worst_frames(scored(made), 3)[0]
-    assert (frame.sequence, frame.frame, frame.jf) == (HOSTILE, f"{BAD:05d}", 0)
+    assert (frame.sequence, frame.frame_name, frame.jf) == (HOSTILE, f"{BAD:05d}", 0)
     _, markdown = report_of(made)
     assert f"frame {BAD:05d}: J&F 0.000" in markdown
     assert markdown.index("worst/01.jpg") < markdown.index(f"frame {BAD:05d}") < markdown.index("worst/02.jpg")
 
 
-def test_its_picture_is_the_frame_with_the_truth_outlined(made: Path) -> None:
+def test_its_image_is_the_frame_with_the_truth_outlined(made: Path) -> None:
     html, _ = report_of(made, worst=1)
     [data] = [has["src"] for tag, has in Read(html).tags if tag == "img"]
     assert data is not None
@@ -134,7 +134,7 @@ def test_its_picture_is_the_frame_with_the_truth_outlined(made: Path) -> None:
     ).astype(int)
     assert shown.shape == (HEIGHT, WIDTH, 3)
     far = two()[BAD] == 0
-    for _ in range(3):  # well away from any object the picture is as it was
+    for _ in range(3):  # well away from any object the image is as it was
         far[1:] &= far[:-1].copy()
         far[:-1] &= far[1:].copy()
         far[:, 1:] &= far[:, :-1].copy()
@@ -143,20 +143,20 @@ def test_its_picture_is_the_frame_with_the_truth_outlined(made: Path) -> None:
     assert (shown.min(2) > 200).sum() > 40 > (plain.min(2) > 200).sum()
 
 
-def test_neighbours_of_a_frame_that_is_shown_are_passed_over(made: Path) -> None:
-    places = [int(frame.frame) for frame in worst_frames(scored(made), 99) if frame.sequence == "bee"]
+def test_neighbors_of_a_frame_that_is_shown_are_passed_over(made: Path) -> None:
+    places = [int(frame.frame_name) for frame in worst_frames(scored(made), 99) if frame.sequence == "bee"]
     assert len(places) == 2
-    assert abs(places[0] - places[1]) >= APART
+    assert abs(places[0] - places[1]) >= MIN_FRAME_DISTANCE
 
 
 def test_bars_and_curves_are_of_the_score(made: Path) -> None:
-    worst, best = sequences(scored(made))
+    worst, best = summarize_sequences(scored(made))
     assert (worst.name, best.name) == (HOSTILE, "bee")
-    assert (best.jf, best.first, best.last) == (1, "00001", f"{FRAMES - 2:05d}")
+    assert (best.jf, best.first_frame, best.last_frame) == (1, "00001", f"{FRAMES - 2:05d}")
     assert worst.jf == pytest.approx(1 - 1 / (FRAMES - 2))
     heights = [float(point.partition(",")[2]) for point in worst.curves[0].points.split()]
     assert heights == [100.0 if t == BAD else 0.0 for t in range(1, FRAMES - 1)]
-    assert worst.curves[0].bars == "".join("▁" if t == BAD else "█" for t in range(1, FRAMES - 1))
+    assert worst.curves[0].sparkline == "".join("▁" if t == BAD else "█" for t in range(1, FRAMES - 1))
     html, _ = report_of(made)
     assert "width: 90.0%" in html
     assert "width: 100.0%" in html
@@ -182,27 +182,29 @@ def said_of(model: str) -> list[str]:
 
 
 def test_every_published_figure_stands_in_the_page() -> None:
-    for one in PUBLISHED:
+    for one in PUBLISHED_RESULTS:
         said = said_of(one.model)
-        assert any(str(one.figure) in re.findall(r"\d+\.\d+", part) for part in said), (one, said)
+        assert any(str(one.value) in re.findall(r"\d+\.\d+", part) for part in said), (one, said)
         assert one.source in PAGE, one
 
 
 def test_figures_marked_as_read_are_not_second_hand_there() -> None:
     rows = [line for line in PAGE.splitlines() if "(second-hand)" in line and line.startswith("|")]
     second = {line.split("|")[1].replace("(second-hand)", "").strip() for line in rows}
-    assert second == {one.model for one in PUBLISHED if one.family == "paper" and not one.read}
+    assert second == {one.model for one in PUBLISHED_RESULTS if one.family == "paper" and not one.is_first_hand}
 
 
 def test_every_kind_of_score_has_its_sets() -> None:
-    assert set(BENCHMARKS) == set(RULES) == set(SCORES)
-    assert {one.benchmark for one in PUBLISHED} == {name for names in BENCHMARKS.values() for name in names}
+    assert set(PUBLISHED_BENCHMARKS) == set(SCORING_RULES) == set(BENCHMARK_RULES)
+    assert {one.benchmark for one in PUBLISHED_RESULTS} == {
+        name for names in PUBLISHED_BENCHMARKS.values() for name in names
+    }
 
 
-def of_films(kind: str, count: int, *, seen: bool | None = None) -> Score:
-    """A score of films f0, f1 and so on, whose figures nobody looks at."""
+def of_videos(kind: str, count: int, *, seen: bool | None = None) -> BenchmarkScore:
+    """A score of videos f0, f1 and so on, whose figures nobody looks at."""
     one = Statistics(1, 1, 0)
-    return Score(kind, {"J&F": 1.0}, tuple(ScoredObject(f"f{n}", "1", 1, one, one, seen) for n in range(count)))
+    return BenchmarkScore(kind, {"J&F": 1.0}, tuple(ObjectScore(f"f{n}", "1", 1, one, one, seen) for n in range(count)))
 
 
 @pytest.mark.parametrize(
@@ -216,39 +218,39 @@ def of_films(kind: str, count: int, *, seen: bool | None = None) -> Score:
         ("lvos", 140, "LVOS v2", "140"),
     ],
 )
-def test_figures_compare_where_all_films_of_the_set_were_scored(
-    kind: str, films: int, benchmark: str, of: str, tmp_path: Path
+def test_figures_compare_where_all_videos_of_the_set_were_scored(
+    kind: str, videos: int, benchmark: str, of: str, tmp_path: Path
 ) -> None:
-    found = {one.benchmark: str(one) for one in compare(of_films(kind, films, seen=True), tmp_path)}
-    assert found[benchmark] == f"{benchmark}: figures compare; all {of} films of it were scored."
+    found = {one.benchmark: str(one) for one in check_comparability(of_videos(kind, videos, seen=True), tmp_path)}
+    assert found[benchmark] == f"{benchmark}: figures compare; all {of} videos of it were scored."
     assert all("do not compare. It has" in said for name, said in found.items() if name != benchmark)
-    fewer = {one.benchmark: str(one) for one in compare(of_films(kind, films - 1, seen=True), tmp_path)}
-    assert fewer[benchmark].endswith(f"do not compare. It has {of} films, and {films - 1} were scored.")
+    fewer = {one.benchmark: str(one) for one in check_comparability(of_videos(kind, videos - 1, seen=True), tmp_path)}
+    assert fewer[benchmark].endswith(f"do not compare. It has {of} videos, and {videos - 1} were scored.")
 
 
-def test_films_are_compared_by_name_where_the_list_is_there(tmp_path: Path) -> None:
+def test_videos_are_compared_by_name_where_the_list_is_there(tmp_path: Path) -> None:
     truth = tmp_path / "Annotations" / "480p"
     text(tmp_path / "ImageSets" / "2017" / "val.txt", "".join(f"f{n}\n" for n in range(1, 31)))
-    [found] = compare(of_films("davis17", 30), truth)
+    [found] = check_comparability(of_videos("davis17", 30), truth)
     assert str(found) == (
-        "DAVIS 2017 val: figures do not compare. Of its 30 films 1 were not scored (f30). 1 of the films that were "
+        "DAVIS 2017 val: figures do not compare. Of its 30 videos 1 were not scored (f30). 1 of the videos that were "
         "scored are not of it."
     )
-    [found] = compare(of_films("davis17", 3), truth)
+    [found] = check_comparability(of_videos("davis17", 3), truth)
     assert "28 were not scored (f10, f11, f12, f13, f14, ...)" in str(found)
 
 
 def test_groups_and_prompts_must_be_those_of_published_figures(tmp_path: Path) -> None:
-    [found] = compare(of_films("lvos", 140), tmp_path)
+    [found] = check_comparability(of_videos("lvos", 140), tmp_path)
     assert "name --unseen" in str(found)
-    [found] = compare(of_films("mose", 311), tmp_path, "click")
+    [found] = check_comparability(of_videos("mose", 311), tmp_path, "click")
     assert "told by click" in str(found)
-    assert compare(of_films("davis16", 20), tmp_path) == []
+    assert check_comparability(of_videos("davis16", 20), tmp_path) == []
 
 
 def test_the_page_says_whether_figures_compare(made: Path) -> None:
     html, markdown = report_of(made)
-    said = "figures do not compare. It has 30 films, and 2 were scored"
+    said = "figures do not compare. It has 30 videos, and 2 were scored"
     assert said in Read(html).text
     assert said in markdown
     assert '<td class="n">(95.0)</td>' in html
@@ -258,12 +260,12 @@ def test_the_page_says_whether_figures_compare(made: Path) -> None:
             (place / name).symlink_to(place / "bee")
     text(made / "DAVIS" / "ImageSets" / "2017" / "val.txt", "".join(f"{name}\n" for name in names))
     html, markdown = report_of(made)
-    assert "all 30 films of it were scored" in Read(html).text
-    assert "all 30 films of it were scored" in markdown
+    assert "all 30 videos of it were scored" in Read(html).text
+    assert "all 30 videos of it were scored" in markdown
     assert '<td class="n">99.7</td>' in html
 
 
-def test_films_of_sav_have_a_folder_for_each_object(tmp_path: Path) -> None:
+def test_videos_of_sav_have_a_folder_for_each_object(tmp_path: Path) -> None:
     store_objects(tmp_path / "sav_val" / "Annotations_6fps" / "v", two())
     store_objects(tmp_path / "shown" / "v", np.roll(two(), 3, axis=2))
     run_report = ["eval", "report", str(tmp_path / "shown"), str(tmp_path / "sav_val"), "--kind", "sav"]
@@ -271,12 +273,12 @@ def test_films_of_sav_have_a_folder_for_each_object(tmp_path: Path) -> None:
         run([*run_report, "--model", "mine", "--out", str(tmp_path / "out"), "--worst", "2"])
     assert left.value.code == 0
     markdown = (tmp_path / "out" / "report.md").read_text()
-    assert "masks are on grey" in markdown
+    assert "masks are on gray" in markdown
     assert "| SA-V val | SA-V test |" in markdown
     assert len(list((tmp_path / "out" / "worst").iterdir())) == 2
 
 
-def test_pictures_that_lack_are_named(made: Path) -> None:
+def test_images_that_lack_are_named(made: Path) -> None:
     with pytest.raises(SourceError, match="name another, or none"):
         write_report(
             scored(made), made / "predictions", made / "DAVIS", made / "r", ReportOptions(made / "predictions" / "bee")

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from masklet.errors import OutputError
-from masklet.evaluate.average_recall import FoundObject, Proposed
-from masklet.evaluate.results_file import Kept, Made, hash_of, restored
-from masklet.evaluate.semi_supervised_vos import FilmRow, Presence
+from masklet.evaluate.average_recall import ImageRecall, ObjectRecall
+from masklet.evaluate.results_file import ResultsFile, RunManifest, from_dict, hash_file
+from masklet.evaluate.semi_supervised_vos import PresenceAccuracy, SequenceResult
 
-MADE = Made("counting", "mine", "ab", {"prompt": "mask", "limit": None, "exclude": ["ant"]}, ("bee", "cow", "dog"))
+MADE = RunManifest(
+    "counting", "mine", "ab", {"prompt": "mask", "limit": None, "exclude": ["ant"]}, ("bee", "cow", "dog")
+)
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,9 @@ def figures(rows: Sequence[Counted]) -> Mapping[str, Any]:
     return {"mean": sum(row.share for row in rows) / len(rows)}
 
 
-def kept(file: Path | None, made: Made = MADE) -> Kept[Counted]:
-    found = Kept(file, made, Counted, figures)
-    found.read()
+def kept(file: Path | None, made: RunManifest = MADE) -> ResultsFile[Counted]:
+    found = ResultsFile(file, made, Counted, figures)
+    found.load()
     return found
 
 
@@ -38,8 +40,8 @@ def kept(file: Path | None, made: Made = MADE) -> Kept[Counted]:
 def file(tmp_path: Path) -> Path:
     """Of a run in which one unit is done and another begun."""
     run = kept(tmp_path / "figures.json")
-    run.keep(2, [Counted("dog", 0.1)], True)
-    run.keep(0, [Counted("bee", 1 / 3), Counted("bees", 0.2)], False)
+    run.add(2, [Counted("dog", 0.1)], True)
+    run.add(0, [Counted("bee", 1 / 3), Counted("bees", 0.2)], False)
     run.write()
     return tmp_path / "figures.json"
 
@@ -53,23 +55,23 @@ def test_the_file_begins_with_what_it_was_made_with_and_has_figures_of_the_rows_
 
 def test_what_was_kept_is_there_again_to_the_last_bit(file: Path) -> None:
     again = kept(file)
-    assert again.rows == [Counted("bee", 1 / 3), Counted("bees", 0.2), Counted("dog", 0.1)]
-    assert (again.done, again.left) == ({2}, [0, 1])
-    again.keep(0, [Counted("bee", 0.5)], False)  # less than there was: the unit is gone through again
-    assert len(again.rows) == 3
-    again.keep(0, [Counted("bee", 0.5)], True)
-    assert again.rows == [Counted("bee", 0.5), Counted("dog", 0.1)]
+    assert again.results == [Counted("bee", 1 / 3), Counted("bees", 0.2), Counted("dog", 0.1)]
+    assert (again.done_units, again.remaining_units) == ({2}, [0, 1])
+    again.add(0, [Counted("bee", 0.5)], False)  # less than there was: the unit is gone through again
+    assert len(again.results) == 3
+    again.add(0, [Counted("bee", 0.5)], True)
+    assert again.results == [Counted("bee", 0.5), Counted("dog", 0.1)]
 
 
 def test_a_model_of_another_name_and_the_same_weights_goes_on(file: Path) -> None:
-    assert len(kept(file, replace(MADE, model="./mine")).rows) == 3
+    assert len(kept(file, replace(MADE, model="./mine")).results) == 3
 
 
 def test_no_file_keeps_rows_and_writes_nothing(tmp_path: Path) -> None:
     run = kept(None)
-    run.keep(1, [Counted("cow", 1.0)], True)
+    run.add(1, [Counted("cow", 1.0)], True)
     run.write()
-    assert (run.rows, list(tmp_path.iterdir())) == ([Counted("cow", 1.0)], [])
+    assert (run.results, list(tmp_path.iterdir())) == ([Counted("cow", 1.0)], [])
 
 
 @pytest.mark.parametrize(
@@ -114,16 +116,16 @@ def test_a_damaged_file_is_refused(file: Path, damage: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "row",
     [
-        FilmRow("ant", {1: 0.1, 7: 1 / 3}, {1: 0.2, 7: 0.4}, 9, 1.5, Presence(9, 8, 7)),
-        Proposed("x", 3, (FoundObject("x", 1, 9, 0.5, {"all": (1, None), "small": (None, None)}),), 0.25),
+        SequenceResult("ant", {1: 0.1, 7: 1 / 3}, {1: 0.2, 7: 0.4}, 9, 1.5, PresenceAccuracy(9, 8, 7)),
+        ImageRecall("x", 3, (ObjectRecall("x", 1, 9, 0.5, {"all": (1, None), "small": (None, None)}),), 0.25),
     ],
 )
 def test_rows_come_back_from_json_as_they_were(row: Any) -> None:
-    assert restored(type(row), json.loads(json.dumps(asdict(row)))) == row
+    assert from_dict(type(row), json.loads(json.dumps(asdict(row)))) == row
 
 
 def test_a_hash_is_of_the_content(tmp_path: Path) -> None:
     for name, content in (("a", b"x"), ("b", b"x"), ("c", b"y")):
         (tmp_path / name).write_bytes(content)
-    a, b, c = (hash_of(tmp_path / name) for name in "abc")
+    a, b, c = (hash_file(tmp_path / name) for name in "abc")
     assert a == b != c

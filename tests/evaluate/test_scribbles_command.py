@@ -1,4 +1,4 @@
-"""`masklet eval scribbles` on made films."""
+"""`masklet eval scribbles` on made videos."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.synthetic_truth import late, store_film
+from helpers.synthetic_truth import late, store_video
 from masklet import SAM
 from masklet.cli.main import run
 
@@ -17,12 +17,12 @@ def test_the_command_shows_figures_keeps_what_was_done_and_refuses_other_options
 ) -> None:
     monkeypatch.setattr("masklet.SAM", lambda *_, **__: tracker)
     for name in ("ant", "bee"):
-        store_film(tmp_path / "DAVIS", f"480p/{name}", late()[::2], annotated=range(3))
+        store_video(tmp_path / "DAVIS", f"480p/{name}", late()[::2], annotated=range(3))
     out = tmp_path / "out.json"
     words = ["eval", "scribbles", "--root", str(tmp_path / "DAVIS"), "--interactions", "2", "--json", str(out)]
     broken = tmp_path / "DAVIS" / "Annotations" / "480p" / "bee" / "00001.png"
     whole = broken.read_bytes()
-    broken.write_bytes(b"not a picture")
+    broken.write_bytes(b"not an image")
     assert ran(words) == 2
     assert "ant robot: J&F" in capsys.readouterr().out
     [first] = json.loads(out.read_text())["rows"]

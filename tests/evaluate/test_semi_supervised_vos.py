@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from helpers import synthetic_truth
-from helpers.synthetic_truth import store_film
+from helpers.synthetic_truth import store_video
 from masklet import SAM
 from masklet.cli.main import run
 from masklet.errors import InputError, MaskletWarning, SourceError
-from masklet.evaluate import Presence, davis_under, evaluate_film, films_report
+from masklet.evaluate import PresenceAccuracy, evaluate_sequence, find_davis_sequences, vos_report
 from masklet.prompts import ObjectPrompt
 from masklet.results import Results
 
@@ -36,7 +36,7 @@ def two_squares() -> np.ndarray:
 
 def store(root: Path, name: str, labels: np.ndarray, *, palette: bool = True) -> None:
     """A sequence of DAVIS: every frame is annotated, and 480p lies between."""
-    store_film(root, "480p/" + name, labels, annotated=range(len(labels)), palette=palette)
+    store_video(root, "480p/" + name, labels, annotated=range(len(labels)), palette=palette)
 
 
 class Oracle(synthetic_truth.Oracle):
@@ -46,7 +46,7 @@ class Oracle(synthetic_truth.Oracle):
         super().__init__(np.zeros((0, *labels.shape[1:]), bool), labels, shift=shift)
 
     def session(self, source: Any) -> synthetic_truth.Oracle:
-        assert [Path(path).stem for path in source] == [f"{t:05d}" for t in range(len(self.films))]
+        assert [Path(path).stem for path in source] == [f"{t:05d}" for t in range(len(self.videos))]
         return super().session(source)
 
     def label(self, number: int, frame: int, prompt: ObjectPrompt) -> int:
@@ -62,7 +62,9 @@ def said(tracker: Oracle, number: int) -> ObjectPrompt:
 def test_the_truth_scores_one(tmp_path: Path) -> None:
     store(tmp_path, "squares", two_squares())
     steps: list[None] = []
-    row = evaluate_film(Oracle(two_squares()), davis_under(tmp_path)[0], step=lambda: steps.append(None))
+    row = evaluate_sequence(
+        Oracle(two_squares()), find_davis_sequences(tmp_path)[0], on_progress=lambda: steps.append(None)
+    )
     assert (row.name, row.j, row.f, row.frames) == ("squares", {1: 1, 2: 1}, {1: 1, 2: 1}, FRAMES)
     assert len(steps) == FRAMES
     assert row.seconds > 0
@@ -74,10 +76,10 @@ def test_two_objects_that_are_moved_score_what_a_hand_counts(tmp_path: Path) -> 
     20 wide and 10 high by 5: J 15/25; the ring of 60 keeps 17 above, 17 below, and 1 at each end of the side.
     """
     store(tmp_path, "squares", two_squares())
-    row = evaluate_film(Oracle(two_squares(), shift=5), davis_under(tmp_path)[0])
+    row = evaluate_sequence(Oracle(two_squares(), shift=5), find_davis_sequences(tmp_path)[0])
     assert row.j == pytest.approx({1: 0.6, 2: 0.6})
     assert row.f == pytest.approx({1: 36 / 80, 2: 36 / 60})
-    figures = row.figures
+    figures = row.metrics
     assert figures.f == pytest.approx((36 / 80 + 36 / 60) / 2)
     assert figures.jf == pytest.approx((figures.j + figures.f) / 2)
     assert figures.objects == 2
@@ -87,20 +89,22 @@ def test_the_first_and_the_last_frame_are_not_measured(tmp_path: Path) -> None:
     store(tmp_path, "squares", two_squares())
     wrong = two_squares()
     wrong[[0, -1]] = 0
-    assert evaluate_film(Oracle(wrong), davis_under(tmp_path)[0]).j == {1: 1, 2: 1}
+    assert evaluate_sequence(Oracle(wrong), find_davis_sequences(tmp_path)[0]).j == {1: 1, 2: 1}
     wrong[1] = 0
-    assert evaluate_film(Oracle(wrong), davis_under(tmp_path)[0]).j == pytest.approx({1: 2 / 3, 2: 2 / 3})
+    assert evaluate_sequence(Oracle(wrong), find_davis_sequences(tmp_path)[0]).j == pytest.approx({1: 2 / 3, 2: 2 / 3})
 
 
 def test_an_object_that_leaves_and_is_said_to_have_left_is_right(tmp_path: Path) -> None:
     labels = two_squares()
     labels[2:][labels[2:] == 2] = 0
     store(tmp_path, "leaves", labels)
-    assert evaluate_film(Oracle(labels), davis_under(tmp_path)[0]).f == {1: 1, 2: 1}
-    row = evaluate_film(Oracle(two_squares()), davis_under(tmp_path)[0])
+    assert evaluate_sequence(Oracle(labels), find_davis_sequences(tmp_path)[0]).f == {1: 1, 2: 1}
+    row = evaluate_sequence(Oracle(two_squares()), find_davis_sequences(tmp_path)[0])
     assert row.j == pytest.approx({1: 1, 2: 1 / 3})
-    assert row.presence == Presence(frames=6, in_sight=4, right=4)  # three frames of two, and always "in sight"
-    assert (row.presence.share, row.presence.always) == (4 / 6, 4 / 6)
+    assert row.presence == PresenceAccuracy(
+        frames=6, visible=4, correct=4
+    )  # three frames of two, and always "in sight"
+    assert (row.presence.accuracy, row.presence.majority_baseline) == (4 / 6, 4 / 6)
 
 
 class Honest(Oracle):
@@ -116,22 +120,24 @@ def test_what_is_said_to_be_out_of_sight_and_is_counts_as_right(tmp_path: Path) 
     labels = two_squares()
     labels[2:][labels[2:] == 2] = 0
     store(tmp_path, "leaves", labels)
-    assert evaluate_film(Honest(labels), davis_under(tmp_path)[0]).presence == Presence(6, 4, 6)
-    assert evaluate_film(Honest(two_squares()), davis_under(tmp_path)[0]).presence == Presence(6, 4, 4)
+    assert evaluate_sequence(Honest(labels), find_davis_sequences(tmp_path)[0]).presence == PresenceAccuracy(6, 4, 6)
+    assert evaluate_sequence(Honest(two_squares()), find_davis_sequences(tmp_path)[0]).presence == PresenceAccuracy(
+        6, 4, 4
+    )
 
 
 def test_black_and_white_is_one_object_and_255_beside_ids_is_judged_by_nobody(tmp_path: Path) -> None:
     sole = (two_squares() == 1).astype(np.uint8)
     store(tmp_path, "sole", sole * 255, palette=False)
     tracker = Oracle(sole)
-    assert evaluate_film(tracker, davis_under(tmp_path)[0]).j == {1: 1}
+    assert evaluate_sequence(tracker, find_davis_sequences(tmp_path)[0]).j == {1: 1}
     assert said(tracker, 1).mask is not None
     np.testing.assert_array_equal(said(tracker, 1).mask.mask, sole[0] == 1)
 
     unsure = two_squares()
     unsure[:, :, 24:35] = 255  # the last column of object 1, and where it is moved to
     store(tmp_path, "unsure", unsure)
-    row = evaluate_film(Oracle(two_squares(), shift=5), davis_under(tmp_path)[1])
+    row = evaluate_sequence(Oracle(two_squares(), shift=5), find_davis_sequences(tmp_path)[1])
     assert row.j == pytest.approx({1: 14 / 19, 2: 0.6})
 
 
@@ -141,36 +147,38 @@ def test_black_and_white_may_be_one_bit_or_three_channels(tmp_path: Path) -> Non
     folder = tmp_path / "Annotations" / "480p" / "sole"
     for name, mode in (("00000.png", "RGB"), ("00001.png", "1")):
         Image.open(folder / name).convert(mode).save(folder / name)
-    assert evaluate_film(Oracle(sole), davis_under(tmp_path)[0]).j == {1: 1}
+    assert evaluate_sequence(Oracle(sole), find_davis_sequences(tmp_path)[0]).j == {1: 1}
 
 
 def test_prompts_are_the_mask_its_tight_box_or_a_click_in_its_middle(tmp_path: Path) -> None:
     store(tmp_path, "squares", two_squares())
-    film = davis_under(tmp_path)[0]
+    video = find_davis_sequences(tmp_path)[0]
     tracker = Oracle(two_squares())
-    evaluate_film(tracker, film, "box")
+    evaluate_sequence(tracker, video, "box")
     box = said(tracker, 2).box
     assert box is not None
     assert (box.x1, box.y1, box.x2, box.y2) == (45, 20, 65, 30)
-    evaluate_film(tracker, film, "click")
+    evaluate_sequence(tracker, video, "click")
     points = said(tracker, 1).points
     assert points is not None
     assert points.labels.tolist() == [1]
     assert points.xy.tolist() == [[14, 19]]
     with pytest.raises(InputError, match=r"'scribble'.*'mask', 'box', 'click'"):
-        evaluate_film(tracker, film, "scribble")
+        evaluate_sequence(tracker, video, "scribble")
 
 
 def test_the_report_counts_every_object_the_same(tmp_path: Path) -> None:
     store(tmp_path, "a", two_squares())
     sole = (two_squares() == 1).astype(np.uint8)
     store(tmp_path, "b", sole * 255, palette=False)
-    films = davis_under(tmp_path)
-    report = films_report([evaluate_film(Oracle(two_squares(), 5), films[0]), evaluate_film(Oracle(sole), films[1])])
+    videos = find_davis_sequences(tmp_path)
+    report = vos_report(
+        [evaluate_sequence(Oracle(two_squares(), 5), videos[0]), evaluate_sequence(Oracle(sole), videos[1])]
+    )
     assert report.total.objects == 3
     assert report.total.j == pytest.approx((0.6 + 0.6 + 1) / 3)
-    assert report.by_sequence["a"].j == pytest.approx(0.6)
-    assert report.total.fps == pytest.approx(2 * FRAMES / sum(row.seconds for row in report.rows))
+    assert report.per_sequence["a"].j == pytest.approx(0.6)
+    assert report.total.fps == pytest.approx(2 * FRAMES / sum(row.seconds for row in report.results))
 
 
 # folders -----------------------------------------------------------------------------------------------------------
@@ -200,7 +208,7 @@ def three(tmp_path: Path) -> Path:
     ],
 )
 def test_lists_choose_sequences(three: Path, subset: str | None, exclude: list[str], expected: list[str]) -> None:
-    assert [film.name for film in davis_under(three, subset, exclude)] == expected
+    assert [video.name for video in find_davis_sequences(three, subset, exclude)] == expected
 
 
 @pytest.mark.parametrize(
@@ -214,19 +222,19 @@ def test_lists_choose_sequences(three: Path, subset: str | None, exclude: list[s
 )
 def test_a_choice_of_nothing_is_named(three: Path, subset: str | None, exclude: list[str], words: str) -> None:
     with pytest.raises(SourceError, match=words):
-        davis_under(three, subset, exclude)
+        find_davis_sequences(three, subset, exclude)
 
 
-def test_a_folder_without_films_is_named(tmp_path: Path) -> None:
+def test_a_folder_without_videos_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"JPEGImages/480p/NAME/\*\.jpg"):
-        davis_under(tmp_path)
+        find_davis_sequences(tmp_path)
 
 
 def no_annotation(root: Path) -> None:
     (root / "Annotations" / "480p" / "film" / "00003.png").unlink()
 
 
-def few_pictures(root: Path) -> None:
+def few_images(root: Path) -> None:
     for path in sorted((root / "JPEGImages" / "480p" / "film").iterdir())[2:]:
         path.unlink()
 
@@ -235,7 +243,7 @@ def other_annotation(root: Path) -> None:
     Image.new("P", (40, 60)).save(root / "Annotations" / "480p" / "film" / "00002.png")
 
 
-def other_pictures(root: Path) -> None:
+def other_images(root: Path) -> None:
     for path in (root / "Annotations" / "480p" / "film").iterdir():
         Image.fromarray(np.eye(30, 40, dtype=np.uint8)).save(path)
 
@@ -249,27 +257,27 @@ def cut_annotation(root: Path) -> None:
     path.write_bytes(path.read_bytes()[:60])
 
 
-def colours(root: Path) -> None:
+def colors(root: Path) -> None:
     Image.new("RGB", (WIDTH, HEIGHT), (128, 0, 0)).save(root / "Annotations" / "480p" / "film" / "00001.png")
 
 
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
-        (no_annotation, r"00003\.png is missing \(1 of the 5 annotations of film\)"),
-        (few_pictures, r"film has 2 pictures .* 3 are needed"),
+        (no_annotation, r"00003\.png is missing \(1 of the 5 annotations of video\)"),
+        (few_images, r"video has 2 images .* 3 are needed"),
         (other_annotation, r"00002\.png is 40 x 60 and 00000\.png is 80 x 60"),
-        (other_pictures, r"00000\.jpg is 80 x 60 and .*00000\.png is 40 x 30"),
+        (other_images, r"00000\.jpg is 80 x 60 and .*00000\.png is 40 x 30"),
         (empty_first, r"00000\.png has no object"),
-        (cut_annotation, r"00001\.png cannot be read as a picture"),
-        (colours, r"00001\.png is a picture of mode RGB, not of labels"),
+        (cut_annotation, r"00001\.png cannot be read as an image"),
+        (colors, r"00001\.png is an image of mode RGB, not of labels"),
     ],
 )
 def test_what_is_wrong_with_a_sequence_is_named(tmp_path: Path, harm: Callable[[Path], None], words: str) -> None:
     store(tmp_path, "film", two_squares())
     harm(tmp_path)
     with pytest.raises(SourceError, match=words):
-        evaluate_film(Oracle(two_squares()), davis_under(tmp_path)[0])
+        evaluate_sequence(Oracle(two_squares()), find_davis_sequences(tmp_path)[0])
 
 
 # the tracker -------------------------------------------------------------------------------------------------------
@@ -288,24 +296,24 @@ def test_a_tracked_mask_scores_one_against_itself(
 ) -> None:
     """What a session shows is stored as the truth behind the first frame, and found again."""
     store(tmp_path, "square", (two_squares() == 1).astype(np.uint8))
-    film = davis_under(tmp_path)[0]
-    assert evaluate_film(tracker, film, prompt).j[1] < 1
-    with tracker.session(list(film.frames)) as session:
-        session.add(1, frame=0, **said)
+    video = find_davis_sequences(tmp_path)[0]
+    assert evaluate_sequence(tracker, video, prompt).j[1] < 1
+    with tracker.session(list(video.frame_paths)) as session:
+        session.add_prompt(1, frame_idx=0, **said)
         shown = [results.masks.data[0] for results in session.propagate()]
     assert all(mask.any() for mask in shown[1:-1])
-    for path, mask in list(zip(film.masks, shown, strict=True))[1:]:
+    for path, mask in list(zip(video.mask_paths, shown, strict=True))[1:]:
         Image.fromarray(mask.astype(np.uint8)).save(path)
-    row = evaluate_film(tracker, film, prompt)
+    row = evaluate_sequence(tracker, video, prompt)
     assert (row.j, row.f) == ({1: 1}, {1: 1})
 
 
-def test_a_damaged_picture_is_no_figure(tmp_path: Path, tracker: SAM) -> None:
+def test_a_damaged_image_is_no_figure(tmp_path: Path, tracker: SAM) -> None:
     store(tmp_path, "squares", two_squares())
-    film = davis_under(tmp_path)[0]
-    film.frames[2].write_bytes(b"not a picture")
+    video = find_davis_sequences(tmp_path)[0]
+    video.frame_paths[2].write_bytes(b"not an image")
     with pytest.warns(MaskletWarning, match="frame 2"), pytest.raises(SourceError, match=r"00002\.jpg is damaged"):
-        evaluate_film(tracker, film)
+        evaluate_sequence(tracker, video)
 
 
 def test_the_command_prints_a_line_a_sequence_and_writes_the_figures(
@@ -344,12 +352,12 @@ def test_the_command_keeps_the_figures_of_what_came_before_a_fault(
 
 @pytest.mark.skipif(not DAVIS.is_dir(), reason="../shared/data/davis is not here")
 def test_a_sequence_of_davis_scores_one_against_itself_and_less_when_moved() -> None:
-    films = {film.name: film for film in davis_under(DAVIS)}
-    assert set(films) == {"lucia", "motorbike", "rollerblade"}
-    film = films["rollerblade"]
-    labels = np.stack([np.asarray(Image.open(path)) > 0 for path in film.masks]).astype(np.uint8)
+    videos = {video.name: video for video in find_davis_sequences(DAVIS)}
+    assert set(videos) == {"lucia", "motorbike", "rollerblade"}
+    video = videos["rollerblade"]
+    labels = np.stack([np.asarray(Image.open(path)) > 0 for path in video.mask_paths]).astype(np.uint8)
     assert labels.shape == (35, 480, 854)
-    assert evaluate_film(Oracle(labels), film).figures.jf == 1
-    moved = evaluate_film(Oracle(labels, shift=12), film).figures
+    assert evaluate_sequence(Oracle(labels), video).metrics.jf == 1
+    moved = evaluate_sequence(Oracle(labels, shift=12), video).metrics
     assert 0.3 < moved.j < 0.9
     assert 0.1 < moved.f < 0.8

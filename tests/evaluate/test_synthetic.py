@@ -1,4 +1,4 @@
-"""The benchmark of made clips: which clips they are, and that they are measured as films of DAVIS are.
+"""The benchmark of made clips: which clips they are, and that they are measured as videos of DAVIS are.
 
 The fingerprint of a clip is a thumbnail of its first, middle and last frame and the areas of its objects there, in
 `synthetic_v1.json`. It is written anew, with another version, by: python tests/evaluate/test_synthetic.py
@@ -19,9 +19,16 @@ import pytest
 from masklet import SAM
 from masklet.cli.main import run
 from masklet.errors import InputError
-from masklet.evaluate.semi_supervised_vos import FilmRow
-from masklet.evaluate.synthetic import SUITE, VERSION, Scene, evaluate_synthetic, scenes, synthetic_report
-from masklet.synthetic import DIFFICULTIES, Clip
+from masklet.evaluate.semi_supervised_vos import SequenceResult
+from masklet.evaluate.synthetic import (
+    BENCHMARK_CLIPS,
+    VERSION,
+    SyntheticClip,
+    benchmark_clips,
+    evaluate_synthetic,
+    synthetic_report,
+)
+from masklet.synthetic import SCENARIOS, Clip
 
 STORED = Path(__file__).with_name(f"synthetic_v{VERSION}.json")
 THUMBNAIL = (16, 9)
@@ -30,8 +37,8 @@ TONES, SHARE = 2, 0.03
 
 
 @cache
-def made(scene: Scene) -> Clip:
-    return scene.clip()
+def made(scene: SyntheticClip) -> Clip:
+    return scene.render()
 
 
 def fingerprint(clip: Clip) -> dict[str, Any]:
@@ -45,14 +52,16 @@ def fingerprint(clip: Clip) -> dict[str, Any]:
 
 
 def test_the_suite_has_every_difficulty() -> None:
-    assert list(dict.fromkeys(scene.difficulty for scene in SUITE)) == list(DIFFICULTIES)
-    assert len(SUITE) == 2 * len(DIFFICULTIES)
+    assert list(dict.fromkeys(scene.scenario for scene in BENCHMARK_CLIPS)) == list(SCENARIOS)
+    assert len(BENCHMARK_CLIPS) == 2 * len(SCENARIOS)
 
 
-@pytest.mark.parametrize("scene", [scene for scene in SUITE if scene.difficulty != "long"], ids=lambda s: s.name)
-def test_a_clip_is_the_one_whose_figures_were_published(scene: Scene) -> None:
+@pytest.mark.parametrize(
+    "scene", [scene for scene in BENCHMARK_CLIPS if scene.scenario != "long"], ids=lambda s: s.name
+)
+def test_a_clip_is_the_one_whose_figures_were_published(scene: SyntheticClip) -> None:
     kept, now = json.loads(STORED.read_text())[scene.name], fingerprint(made(scene))
-    assert now["frames"] == kept["frames"] == scene.frames
+    assert now["frames"] == kept["frames"] == scene.num_frames
     assert np.abs(np.subtract(now["tones"], kept["tones"])).max() <= TONES
     assert np.shape(now["areas"]) == np.shape(kept["areas"])
     allowed = 4 + SHARE * np.array(kept["areas"])
@@ -62,41 +71,41 @@ def test_a_clip_is_the_one_whose_figures_were_published(scene: Scene) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_long_clip_is_the_one_whose_figures_were_published(number: int) -> None:
-    test_a_clip_is_the_one_whose_figures_were_published(Scene("long", number))
+    test_a_clip_is_the_one_whose_figures_were_published(SyntheticClip("long", number))
 
 
 def test_a_change_would_be_noticed() -> None:
-    kept, clip = json.loads(STORED.read_text())["twins-0"], made(Scene("twins", 0))
+    kept, clip = json.loads(STORED.read_text())["twins-0"], made(SyntheticClip("twins", 0))
     moved = fingerprint(Clip(np.roll(clip.frames_THW3, 8, 2), clip.masks_TNHW))
     assert np.abs(np.subtract(moved["tones"], kept["tones"])).max() > TONES
 
 
 def test_the_first_frame_shows_every_object_and_a_person_could_tell_them(tmp_path: Path) -> None:
-    for scene in SUITE:
-        if scene.difficulty != "long":
+    for scene in BENCHMARK_CLIPS:
+        if scene.scenario != "long":
             clip = made(scene)
             assert clip.masks_TNHW[0].any((1, 2)).all()
             assert clip.frames_THW3[0].std() > 15
 
 
 def test_difficulties_are_chosen_by_name() -> None:
-    assert [scene.name for scene in scenes(["twins", "fast"])] == ["twins-0", "twins-1", "fast-0", "fast-1"]
-    assert scenes() == SUITE
+    assert [scene.name for scene in benchmark_clips(["twins", "fast"])] == ["twins-0", "twins-1", "fast-0", "fast-1"]
+    assert benchmark_clips() == BENCHMARK_CLIPS
     with pytest.raises(InputError, match="no difficulty 'slow'; the suite has occlusion, twins"):
-        scenes(["slow"])
+        benchmark_clips(["slow"])
 
 
 def test_every_difficulty_counts_the_same() -> None:
     rows = [
-        FilmRow("twins-0", {1: 1.0, 2: 1.0}, {1: 1.0, 2: 0.0}, 30, 1.0),
-        FilmRow("twins-1", {1: 0.0, 2: 0.0}, {1: 0.0, 2: 0.0}, 30, 1.0),
-        FilmRow("fast-0", {1: 1.0}, {1: 1.0}, 30, 1.0),
+        SequenceResult("twins-0", {1: 1.0, 2: 1.0}, {1: 1.0, 2: 0.0}, 30, 1.0),
+        SequenceResult("twins-1", {1: 0.0, 2: 0.0}, {1: 0.0, 2: 0.0}, 30, 1.0),
+        SequenceResult("fast-0", {1: 1.0}, {1: 1.0}, 30, 1.0),
     ]
     report = synthetic_report(rows)
     assert report.version == VERSION
-    assert (report.by_difficulty["twins"].j, report.by_difficulty["twins"].f) == (0.5, 0.25)
-    assert (report.mean.j, report.mean.f, report.mean.jf) == (0.75, 0.625, 0.6875)
-    assert (report.mean.objects, report.mean.frames, report.mean.fps) == (5, 90, 30)
+    assert (report.per_scenario["twins"].j, report.per_scenario["twins"].f) == (0.5, 0.25)
+    assert (report.mean_metrics.j, report.mean_metrics.f, report.mean_metrics.jf) == (0.75, 0.625, 0.6875)
+    assert (report.mean_metrics.objects, report.mean_metrics.frames, report.mean_metrics.fps) == (5, 90, 30)
 
 
 class Knowing:
@@ -106,10 +115,10 @@ class Knowing:
         self.said: dict[int, Any] = {}
 
     def session(self, source: list[Path]) -> Knowing:
-        from masklet.evaluate.davis_sequences import DavisSequence, truth_of
+        from masklet.evaluate.davis_sequences import DavisSequence, load_ground_truth
 
         masks = tuple(path.parents[3] / "Annotations" / "480p" / path.parent.name / path.name for path in source)
-        self.labels = truth_of(DavisSequence("clip", tuple(source), masks))
+        self.labels = load_ground_truth(DavisSequence("clip", tuple(source), masks))
         self.video = SimpleNamespace(size=self.labels.shape[1:])
         return self
 
@@ -136,8 +145,8 @@ class Knowing:
                 classes=np.zeros(len(ids), np.int32),
                 names={0: "object"},
                 speed={},
-                frame=t,
-                presence=np.ones(len(ids), np.float32),
+                frame_idx=t,
+                object_scores=np.ones(len(ids), np.float32),
                 states=("visible",) * len(ids),
             )
 
@@ -147,9 +156,9 @@ def test_the_truth_scores_one() -> None:
     rows = list(evaluate_synthetic(Knowing(), "box", ["occlusion"], lambda: steps.append(None)))
     assert [row.name for row in rows] == ["occlusion-0", "occlusion-1"]
     report = synthetic_report(rows)
-    assert report.mean.jf == 1
-    assert report.presence.frames == 28 * report.mean.objects
-    assert report.presence.right == report.presence.in_sight < report.presence.frames  # it always says: in sight
+    assert report.mean_metrics.jf == 1
+    assert report.presence.frames == 28 * report.mean_metrics.objects
+    assert report.presence.correct == report.presence.visible < report.presence.frames  # it always says: in sight
     assert len(steps) == 60
 
 
@@ -158,7 +167,7 @@ def test_the_command_prints_a_line_a_difficulty_and_writes_the_figures(
 ) -> None:
     asked: list[object] = []
     monkeypatch.setattr("masklet.SAM", lambda model, **_: asked.append(model) or tracker)
-    monkeypatch.setattr("masklet.evaluate.synthetic.FRAMES", 8)
+    monkeypatch.setattr("masklet.evaluate.synthetic.NUM_FRAMES", 8)
     with pytest.raises(SystemExit) as left:
         run(["eval", "synthetic", "--difficulty", "small", "--model", "mine.pt", "--json", str(tmp_path / "out.json")])
     said = capsys.readouterr()
@@ -194,4 +203,4 @@ def test_what_is_not_known_is_said_before_a_model_is_read(
 
 
 if __name__ == "__main__":
-    STORED.write_text(json.dumps({scene.name: fingerprint(scene.clip()) for scene in SUITE}) + "\n")
+    STORED.write_text(json.dumps({scene.name: fingerprint(scene.render()) for scene in BENCHMARK_CLIPS}) + "\n")

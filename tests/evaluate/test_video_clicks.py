@@ -1,4 +1,4 @@
-"""Films that are corrected by clicks, where what must come out is known."""
+"""Videos that are corrected by clicks, where what must come out is known."""
 
 from __future__ import annotations
 
@@ -13,17 +13,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers.synthetic_truth import HEIGHT, WIDTH, late, store_film
+from helpers.synthetic_truth import HEIGHT, WIDTH, late, store_video
 from masklet import SAM
 from masklet.cli.main import run
 from masklet.datasets import open_dataset
 from masklet.errors import InputError, SourceError
-from masklet.evaluate import region_j
-from masklet.evaluate.video_clicks import InteractiveOptions, InteractiveRow, evaluate_interactive, interactive_report
+from masklet.evaluate import region_similarity
+from masklet.evaluate.video_clicks import (
+    InteractiveOptions,
+    InteractiveResult,
+    evaluate_interactive,
+    interactive_report,
+)
 from masklet.prompts import ObjectPrompt
 from masklet.results import Masks, Results
 from masklet.video import Session, TrackOptions
-from masklet.video.tracker import Stepper
+from masklet.video.tracker import ObjectBatcher
 
 Told = dict[int, list[tuple[int, int, int]]]
 Answer = Callable[[int, Told], np.ndarray]
@@ -46,7 +51,7 @@ class Corrected:
     def session(self, source: Any, *, options: TrackOptions | None = None) -> Corrected:
         assert len(source) == self.frames
         assert options is not None
-        self.kept.append(options.keep)
+        self.kept.append(options.retain)
         return self
 
     def __enter__(self) -> Corrected:
@@ -99,8 +104,8 @@ class Corrected:
             classes=np.zeros(1, np.int32),
             names={0: "object"},
             speed={},
-            frame=t,
-            presence=scores,
+            frame_idx=t,
+            object_scores=scores,
             states=("visible",),
         )
 
@@ -112,13 +117,13 @@ def sole(frames: int) -> np.ndarray:
     return labels
 
 
-def film(root: Path, labels: np.ndarray, annotated: Any = None) -> Any:
-    store_film(root, "ant", labels, annotated=range(len(labels)) if annotated is None else annotated)
-    [entry] = open_dataset(root).entries
+def video(root: Path, labels: np.ndarray, annotated: Any = None) -> Any:
+    store_video(root, "ant", labels, annotated=range(len(labels)) if annotated is None else annotated)
+    [entry] = open_dataset(root).samples
     return entry
 
 
-def played(model: Corrected | SAM, entry: Any, mode: str = "offline", **how: Any) -> InteractiveRow:
+def played(model: Corrected | SAM, entry: Any, mode: str = "offline", **how: Any) -> InteractiveResult:
     [row] = evaluate_interactive(model, entry, InteractiveOptions(mode, **how))
     return row
 
@@ -127,20 +132,20 @@ def played(model: Corrected | SAM, entry: Any, mode: str = "offline", **how: Any
 def test_who_knows_the_truth_is_asked_on_one_frame_by_one_click(tmp_path: Path, mode: str) -> None:
     labels = sole(5)
     model = Corrected(5, lambda t, _: labels[t] == 1)
-    row = played(model, film(tmp_path, labels), mode)
+    row = played(model, video(tmp_path, labels), mode)
     assert row.curve == (1.0,) * 8
-    assert (row.interacted, row.clicks, row.frames) == ((0,), 1, 5)
+    assert (row.interacted_frames, row.clicks, row.frames) == ((0,), 1, 5)
     assert model.sessions == [{0: [(19, 19, 1)]}]
     assert len(model.passes) == 1
     report = interactive_report([row], InteractiveOptions(mode))
-    assert (report.mean, report.interacted, report.clicks) == (1, 1, 1)
+    assert (report.mean_jf, report.mean_interacted_frames, report.mean_clicks) == (1, 1, 1)
 
 
 def test_who_ignores_prompts_is_asked_on_eight_frames_the_worst_first(tmp_path: Path) -> None:
     labels = sole(10)
     model = Corrected(10, lambda t, _: np.roll(labels[t] == 1, 1 + t, axis=1))
-    row = played(model, film(tmp_path, labels))
-    assert row.interacted == (0, 9, 8, 7, 6, 5, 4, 3)
+    row = played(model, video(tmp_path, labels))
+    assert row.interacted_frames == (0, 9, 8, 7, 6, 5, 4, 3)
     assert row.clicks == 24
     j = np.mean([(20 - n) / (20 + n) for n in range(1, 11)])
     assert row.j == pytest.approx([j] * 8)
@@ -152,8 +157,8 @@ def test_who_ignores_prompts_is_asked_on_eight_frames_the_worst_first(tmp_path: 
 def test_online_corrects_at_most_eight_frames_in_one_pass(tmp_path: Path) -> None:
     labels = sole(10)
     model = Corrected(10, lambda t, _: np.roll(labels[t] == 1, 10, axis=1))
-    row = played(model, film(tmp_path, labels), "online")
-    assert (row.interacted, row.clicks) == ((0, 1, 2, 3, 4, 5, 6, 7), 24)
+    row = played(model, video(tmp_path, labels), "online")
+    assert (row.interacted_frames, row.clicks) == ((0, 1, 2, 3, 4, 5, 6, 7), 24)
     assert row.j == pytest.approx([1 / 3] * 8)
     assert model.passes == [range(10), *(range(n, 10) for n in range(2, 9))]  # with 1 frame at most, 2, ... 7
 
@@ -161,14 +166,14 @@ def test_online_corrects_at_most_eight_frames_in_one_pass(tmp_path: Path) -> Non
 def test_the_curve_of_who_is_right_where_it_was_asked_and_shows_nothing_elsewhere(tmp_path: Path) -> None:
     labels = sole(6)
     model = Corrected(6, lambda t, told: (labels[t] == 1) & (t in told))
-    row = played(model, film(tmp_path, labels))
+    row = played(model, video(tmp_path, labels))
     expected = [1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1, 1, 1]
     assert row.curve == pytest.approx(expected)
-    assert row.interacted == (0, 1, 2, 3, 4, 5)  # the earliest of the worst; then nothing is wrong
+    assert row.interacted_frames == (0, 1, 2, 3, 4, 5)  # the earliest of the worst; then nothing is wrong
     report = interactive_report([row], InteractiveOptions())
     assert report.curve == pytest.approx(expected)
-    assert report.mean == pytest.approx(np.mean(expected))
-    assert played(model, film(tmp_path / "b", labels), frames=2).curve == pytest.approx(expected[:2])
+    assert report.mean_jf == pytest.approx(np.mean(expected))
+    assert played(model, video(tmp_path / "b", labels), frames=2).curve == pytest.approx(expected[:2])
 
 
 def test_clicks_of_a_frame_see_the_answer_to_those_before(tmp_path: Path) -> None:
@@ -181,11 +186,11 @@ def test_clicks_of_a_frame_see_the_answer_to_those_before(tmp_path: Path) -> Non
         return mask
 
     model = Corrected(3, answer)
-    row = played(model, film(tmp_path, labels))
+    row = played(model, video(tmp_path, labels))
     assert model.sessions == [{0: [(19, 19, 1), (15, 23, 1)]}]
     assert model.refined == [False, True]
     assert row.clicks == 2
-    one = played(Corrected(3, answer), film(tmp_path / "b", labels), clicks=1, frames=1)
+    one = played(Corrected(3, answer), video(tmp_path / "b", labels), clicks=1, frames=1)
     assert one.j == pytest.approx([8 / 20])
 
 
@@ -199,8 +204,8 @@ def test_online_halts_below_three_quarters(tmp_path: Path, rows: int, paused: bo
             mask[10 + rows :] = False
         return mask
 
-    row = played(Corrected(4, answer), film(tmp_path, labels), "online")
-    assert row.interacted == ((0, 2) if paused else (0,))
+    row = played(Corrected(4, answer), video(tmp_path, labels), "online")
+    assert row.interacted_frames == ((0, 2) if paused else (0,))
     one = (3 + rows / 20) / 4
     assert row.j == pytest.approx([one] + [1 if paused else one] * 7)
 
@@ -209,17 +214,17 @@ def test_online_goes_on_from_the_corrected_frame_and_does_not_look_behind(tmp_pa
     """Right on frame 0 and from the first corrected frame on; frame 1 is not annotated, so nobody sees it."""
     labels = sole(6)
     model = Corrected(6, lambda t, told: (labels[t] == 1) & (t == 0 or any(0 < frame <= t for frame in told)))
-    row = played(model, film(tmp_path, labels, annotated=(0, 2, 3, 5)), "online")
-    assert (row.interacted, row.frames, row.j) == ((0, 2), 4, (1 / 4, *[1.0] * 7))
+    row = played(model, video(tmp_path, labels, annotated=(0, 2, 3, 5)), "online")
+    assert (row.interacted_frames, row.frames, row.j) == ((0, 2), 4, (1 / 4, *[1.0] * 7))
     assert model.passes == [range(6), range(3, 6)]
     assert model.kept == ["recent"]
-    labels_seen = played(model, film(tmp_path / "b", labels, annotated=(0, 2, 3, 5)), "online", frames=1)
+    labels_seen = played(model, video(tmp_path / "b", labels, annotated=(0, 2, 3, 5)), "online", frames=1)
     assert labels_seen.j == pytest.approx([1 / 4])
 
 
 def test_each_object_is_by_itself_from_where_it_comes(tmp_path: Path) -> None:
     labels = late()
-    entry = film(tmp_path, labels, annotated=(0, 2, 4))
+    entry = video(tmp_path, labels, annotated=(0, 2, 4))
 
     def answer(t: int, told: Told) -> np.ndarray:
         x, y, _ = told[min(told)][0]
@@ -227,7 +232,10 @@ def test_each_object_is_by_itself_from_where_it_comes(tmp_path: Path) -> None:
 
     model = Corrected(len(labels), answer)
     rows = list(evaluate_interactive(model, entry))
-    assert [(row.id, row.interacted, row.frames, row.curve[0]) for row in rows] == [(1, (0,), 3, 1), (2, (2,), 2, 1)]
+    assert [(row.id, row.interacted_frames, row.frames, row.curve[0]) for row in rows] == [
+        (1, (0,), 3, 1),
+        (2, (2,), 2, 1),
+    ]
     assert [list(told) for told in model.sessions] == [[0], [2]]
     assert model.passes == [range(5), range(2, 5)]
 
@@ -241,8 +249,8 @@ def test_what_is_shown_where_the_object_is_not_is_clicked_away(tmp_path: Path, m
         return (sole(1)[0] == 1) & ~((t == 2) & (2 in told))
 
     model = Corrected(4, answer)
-    row = played(model, film(tmp_path, labels), mode)
-    assert row.interacted == (0, 2)
+    row = played(model, video(tmp_path, labels), mode)
+    assert row.interacted_frames == (0, 2)
     assert model.sessions[0][2] == [(19, 19, 0)]
     assert row.curve == (0.75, *[1.0] * 7)
 
@@ -254,27 +262,27 @@ def test_a_frame_is_asked_again_only_where_no_other_one_is_wrong(tmp_path: Path)
         return np.roll(labels[t] == 1, 10 if t == 0 else 2 * (t not in told), axis=1)
 
     model = Corrected(3, answer)
-    row = played(model, film(tmp_path, labels), frames=5)
-    assert row.interacted == (0, 1, 2, 0, 0)
+    row = played(model, video(tmp_path, labels), frames=5)
+    assert row.interacted_frames == (0, 1, 2, 0, 0)
     assert len(set(model.sessions[0][0])) == 9
 
 
 def test_the_report_counts_every_object_the_same(tmp_path: Path) -> None:
     rows = [
-        InteractiveRow("a", 1, 4, (0.2, 0.4), (0.4, 0.6), (0, 3), 6, 1.0),
-        InteractiveRow("a", 2, 4, (1.0, 1.0), (1.0, 1.0), (0,), 1, 1.0),
+        InteractiveResult("a", 1, 4, (0.2, 0.4), (0.4, 0.6), (0, 3), 6, 1.0),
+        InteractiveResult("a", 2, 4, (1.0, 1.0), (1.0, 1.0), (0,), 1, 1.0),
     ]
     options = InteractiveOptions(frames=2)
     found = interactive_report(rows, options)
-    assert (found.films, found.objects, found.frames, found.seconds) == (1, 2, 8, 2)
+    assert (found.videos, found.objects, found.frames, found.seconds) == (1, 2, 8, 2)
     assert found.curve == pytest.approx([0.65, 0.75])
-    assert found.mean == pytest.approx(0.7)
-    assert (found.interacted, found.clicks) == (1.5, 3.5)
+    assert found.mean_jf == pytest.approx(0.7)
+    assert (found.mean_interacted_frames, found.mean_clicks) == (1.5, 3.5)
     stored = json.loads(found.to_json("mine"))
     assert list(stored) == ["protocol", "model", "options", "figures", "rows"]
     assert stored["options"] == {"mode": "offline", "frames": 2, "clicks": 3, "pause_below": 0.75}
     assert stored["rows"][0]["curve"] == pytest.approx([0.3, 0.5])
-    with pytest.raises(SourceError, match="no film has an object"):
+    with pytest.raises(SourceError, match="no video has an object"):
         interactive_report([], options)
 
 
@@ -294,77 +302,79 @@ def test_a_real_session_gives_what_its_clicks_give_by_hand(
     tmp_path: Path, tracker: SAM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labels = late() * (late() == 1)
-    entry = film(tmp_path, labels)
+    entry = video(tmp_path, labels)
     said: list[tuple[int, ObjectPrompt]] = []
-    say = Session.say
+    say = Session._add_object_prompt
     monkeypatch.setattr(
         Session, "say", lambda self, id, frame, prompt: said.append((frame, prompt)) or say(self, id, frame, prompt)
     )
     [row] = evaluate_interactive(tracker, entry, InteractiveOptions(frames=2))
-    assert len(row.interacted) == 2
+    assert len(row.interacted_frames) == 2
     assert row.clicks == len(said) == 6
     monkeypatch.undo()
     j = []
     with tracker.session(entry.source, keep="all") as session:
         for part in (said[:3], said[3:]):
             for frame, prompt in part:
-                session.say(7, frame, prompt)
-            shown = {results.frame: results.masks.data[0] for results in session.propagate()}
-            j.append(np.mean([region_j(shown[t], labels[t] == 1) for t in range(len(labels))]))
-            worst = min(shown, key=lambda t: (t == 0, region_j(shown[t], labels[t] == 1)))
-            assert worst == row.interacted[1] or part == said[3:]
-        assert len(session.engine.objects[7].prompts[row.interacted[1]].points.labels) == 3
+                session._add_object_prompt(7, frame, prompt)
+            shown = {results.frame_idx: results.masks.data[0] for results in session.propagate()}
+            j.append(np.mean([region_similarity(shown[t], labels[t] == 1) for t in range(len(labels))]))
+            worst = min(shown, key=lambda t: (t == 0, region_similarity(shown[t], labels[t] == 1)))
+            assert worst == row.interacted_frames[1] or part == said[3:]
+        assert len(session.tracker.objects[7].prompts[row.interacted_frames[1]].points.labels) == 3
     assert row.j == pytest.approx(j)
 
 
 @pytest.mark.parametrize("mode", ["offline", "online"])
-def test_objects_of_one_session_are_as_each_in_its_own_and_a_film_is_encoded_once(
+def test_objects_of_one_session_are_as_each_in_its_own_and_a_video_is_encoded_once(
     tmp_path: Path, tracker: SAM, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
-    entry, options = film(tmp_path, late()), InteractiveOptions(mode, frames=2)
+    entry, options = video(tmp_path, late()), InteractiveOptions(mode, frames=2)
     encoded: list[int] = []
-    features = Stepper.features
-    monkeypatch.setattr(Stepper, "features", lambda self, frame: encoded.append(frame.index) or features(self, frame))
+    features = ObjectBatcher.encode_frame
+    monkeypatch.setattr(
+        ObjectBatcher, "encode_frame", lambda self, frame: encoded.append(frame.index) or features(self, frame)
+    )
     both = list(evaluate_interactive(tracker, entry, options))
     assert sorted(encoded) == list(range(len(late())))
     for left_out in both:
         other = replace(left_out, j=(0.0, 0.0))
-        alone = list(evaluate_interactive(tracker, entry, options, known=[other]))
+        alone = list(evaluate_interactive(tracker, entry, options, previous_results=[other]))
         expected = [other if row.id == left_out.id else row for row in both]
         assert [replace(row, seconds=0) for row in alone] == [replace(row, seconds=0) for row in expected]
     encoded.clear()
-    assert list(evaluate_interactive(tracker, entry, options, known=both)) == both
+    assert list(evaluate_interactive(tracker, entry, options, previous_results=both)) == both
     assert not encoded
 
 
 def test_online_with_fewer_frames_is_the_beginning_of_the_curve_to_the_last_bit(tmp_path: Path, tracker: SAM) -> None:
-    entry = film(tmp_path, late() * (late() == 1))
+    entry = video(tmp_path, late() * (late() == 1))
     three = played(tracker, entry, "online", frames=3)
-    assert len(three.interacted) == 3
+    assert len(three.interacted_frames) == 3
     for frames in (1, 2):
         fewer = played(tracker, entry, "online", frames=frames)
         assert (fewer.j, fewer.f) == (three.j[:frames], three.f[:frames])
-        assert fewer.interacted == three.interacted[:frames]
+        assert fewer.interacted_frames == three.interacted_frames[:frames]
     assert len(set(three.j)) == 3
 
 
 class Skips(Corrected):
-    """A reader that leaves frame 2 out, as it does with a damaged picture."""
+    """A reader that leaves frame 2 out, as it does with a damaged image."""
 
     def go_on(self) -> Iterator[Results]:
-        return (results for results in super().go_on() if results.frame != 2)
+        return (results for results in super().go_on() if results.frame_idx != 2)
 
 
 @pytest.mark.parametrize("mode", ["offline", "online"])
 def test_a_frame_that_is_not_reached_is_no_figure(tmp_path: Path, mode: str) -> None:
     labels = sole(4)
     with pytest.raises(SourceError, match=r"frame 2 of ant is damaged"):
-        played(Skips(4, lambda t, _: labels[t] == 1), film(tmp_path, labels), mode)
+        played(Skips(4, lambda t, _: labels[t] == 1), video(tmp_path, labels), mode)
 
 
-def test_a_damaged_picture_is_no_figure(tmp_path: Path, tracker: SAM) -> None:
-    entry = film(tmp_path, sole(4))
-    (tmp_path / "JPEGImages" / "ant" / "00003.jpg").write_bytes(b"not a picture")
+def test_a_damaged_image_is_no_figure(tmp_path: Path, tracker: SAM) -> None:
+    entry = video(tmp_path, sole(4))
+    (tmp_path / "JPEGImages" / "ant" / "00003.jpg").write_bytes(b"not an image")
     with pytest.raises(SourceError, match=r"00003\.jpg"):
         list(evaluate_interactive(tracker, entry))
 
@@ -375,7 +385,7 @@ def test_the_command_prints_a_line_an_object_and_keeps_what_came_before_a_fault(
 ) -> None:
     monkeypatch.setattr("masklet.SAM", lambda *_, **__: tracker)
     for name in ("ant", "bee"):
-        store_film(tmp_path / "films", name, late())
+        store_video(tmp_path / "films", name, late())
     out = tmp_path / "out.json"
     words = ["eval", "interactive", "--root", str(tmp_path / "films"), "--mode", mode, "--frames", "2"]
     with pytest.raises(SystemExit) as left:
@@ -383,12 +393,12 @@ def test_the_command_prints_a_line_an_object_and_keeps_what_came_before_a_fault(
     said = capsys.readouterr()
     assert left.value.code == 0, said.err
     assert [line[:6] for line in said.out.splitlines()[:2]] == ["ant 1:", "ant 2:"]
-    assert f"{mode}: 2 objects in 1 film;" in said.out
+    assert f"{mode}: 2 objects in 1 video;" in said.out
     whole = json.loads(out.read_text())
     assert (whole["figures"]["objects"], whole["options"]["mode"], whole["options"]["limit"]) == (2, mode, 1)
     assert f"{whole['figures']['mean']:.3f}" in said.out.splitlines()[-1]
 
-    (tmp_path / "films" / "Annotations" / "bee" / "00002.png").write_bytes(b"not a picture")
+    (tmp_path / "films" / "Annotations" / "bee" / "00002.png").write_bytes(b"not an image")
     out.unlink()
     with pytest.raises(SystemExit) as left:
         run([*words, "--json", str(out)])
@@ -396,12 +406,12 @@ def test_the_command_prints_a_line_an_object_and_keeps_what_came_before_a_fault(
     assert [(row["film"], row["id"]) for row in json.loads(out.read_text())["rows"]] == [("ant", 1), ("ant", 2)]
 
 
-def test_a_film_that_cannot_be_opened_is_named_and_left_out(
+def test_a_video_that_cannot_be_opened_is_named_and_left_out(
     tmp_path: Path, tracker: SAM, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("masklet.SAM", lambda *_, **__: tracker)
     for name in ("ant", "bee"):
-        store_film(tmp_path, name, sole(3))
+        store_video(tmp_path, name, sole(3))
     for path in (tmp_path / "JPEGImages" / "bee").iterdir():
         path.unlink()
     with pytest.raises(SystemExit) as left:
@@ -409,4 +419,4 @@ def test_a_film_that_cannot_be_opened_is_named_and_left_out(
     said = capsys.readouterr()
     assert left.value.code == 2
     assert "bee" in said.err
-    assert "online: 1 object in 1 film;" in said.out
+    assert "online: 1 object in 1 video;" in said.out

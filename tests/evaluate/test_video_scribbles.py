@@ -1,4 +1,4 @@
-"""DAVIS interactive on films and answers that were made, by a clock that was set."""
+"""DAVIS interactive on videos and answers that were made, by a clock that was set."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ import pytest
 from helpers.dataset_files import text
 from helpers.predictions import FRAMES, HEIGHT, WIDTH, store_davis, two, worse
 from helpers.scribbles import Recorded, line, store_scribbles, ticking
-from helpers.synthetic_truth import late, store_film
+from helpers.synthetic_truth import late, store_video
 from masklet import SAM
 from masklet.errors import InputError, SourceError
-from masklet.evaluate import boundary_f, region_j
-from masklet.evaluate.davis_sequences import davis_under
+from masklet.evaluate import boundary_f_score, region_similarity
+from masklet.evaluate.davis_sequences import find_davis_sequences
 from masklet.evaluate.scribble_report import CurvePoint, scribbles_report
-from masklet.evaluate.scribble_robot import draw, frame_to_begin, frame_to_correct, read_scribbles
+from masklet.evaluate.scribble_robot import choose_correction_frame, choose_first_frame, draw_scribbles, read_scribbles
 from masklet.evaluate.video_scribbles import (
     Interaction,
-    Sample,
-    ScribbledRow,
     ScribbleOptions,
+    ScribbleResult,
+    ScribbleSample,
     evaluate_scribbles,
-    points_on,
-    samples_of,
+    sample_stroke_points,
+    scribble_samples,
 )
 
 
-def sample_of(root: Path, **how: Any) -> Sample:
-    """The robot's of the first of two films."""
+def sample_of(root: Path, **how: Any) -> ScribbleSample:
+    """The robot's of the first of two videos."""
     store_davis(root)
-    [sample, _] = samples_of(root, davis_under(root), **how)
+    [sample, _] = scribble_samples(root, find_davis_sequences(root), **how)
     return sample
 
 
 # figures -----------------------------------------------------------------------------------------------------------
 
 
-def row(*turns: tuple[float, float, float], objects: int = 1, name: str = "a", late: bool = False) -> ScribbledRow:
+def row(*turns: tuple[float, float, float], objects: int = 1, name: str = "a", late: bool = False) -> ScribbleResult:
     found = tuple(Interaction(0, 1, s, (j,) * objects, (f,) * objects) for s, j, f in turns)
-    return ScribbledRow(name, 1, 10, objects, found, late)
+    return ScribbleResult(name, 1, 10, objects, found, late)
 
 
 def test_the_curve_its_area_and_its_height_by_hand() -> None:
     """0.4 after 20 s, 0.8 after 100 s, and so to 240 s."""
-    options = ScribbleOptions(interactions=2, seconds=120)
+    options = ScribbleOptions(interactions=2, seconds_per_interaction=120)
     report = scribbles_report([row((20, 0.3, 0.5), (80, 0.7, 0.9))], options)
     assert [p.seconds for p in report.curve] == pytest.approx([0, 20, 100, 240])
     assert [p.jf for p in report.curve] == pytest.approx([0, 0.4, 0.8, 0.8])
@@ -70,7 +70,7 @@ def test_interactions_that_were_not_reached_are_the_last_one_at_no_time() -> Non
     assert [p.seconds for p in report.curve] == pytest.approx([0, 110 / 3, 140 / 3, 60])
     assert [p.jf for p in report.curve] == pytest.approx([0, 1 / 3, 0.4, 0.4])
     assert report.jf_at_60s == pytest.approx(0.4)
-    assert report.out_of_time == 2
+    assert report.timed_out == 2
     with pytest.raises(SourceError, match="no sequence was scribbled on"):
         scribbles_report([])
 
@@ -79,15 +79,15 @@ def test_interactions_that_were_not_reached_are_the_last_one_at_no_time() -> Non
 
 
 def test_the_worst_frame_that_is_not_used_and_the_earliest_of_several() -> None:
-    assert frame_to_correct([0.5, 0.2, 0.2, 0.9], set()) == 1
-    assert frame_to_correct([0.5, 0.2, 0.2, 0.9], {1}) == 2
-    assert frame_to_correct([0.5, 0.2, 0.2, 0.9], {0, 1, 2, 3}) == 1
+    assert choose_correction_frame([0.5, 0.2, 0.2, 0.9], set()) == 1
+    assert choose_correction_frame([0.5, 0.2, 0.2, 0.9], {1}) == 2
+    assert choose_correction_frame([0.5, 0.2, 0.2, 0.9], {0, 1, 2, 3}) == 1
 
 
 def test_it_begins_where_most_objects_are_shown_near_the_middle() -> None:
-    assert frame_to_begin(late(), 2) == 3
-    assert frame_to_begin(two(), 2) == 7  # one is out of sight on frames 5 and 6
-    assert frame_to_begin(np.ones((5, 2, 2), np.uint8), 1) == 2
+    assert choose_first_frame(late(), 2) == 3
+    assert choose_first_frame(two(), 2) == 7  # one is out of sight on frames 5 and 6
+    assert choose_first_frame(np.ones((5, 2, 2), np.uint8), 1) == 2
 
 
 def test_strokes_lie_on_what_is_wrong_and_name_what_it_should_be() -> None:
@@ -96,15 +96,15 @@ def test_strokes_lie_on_what_is_wrong_and_name_what_it_should_be() -> None:
     truth[10:50, 60:80] = 2
     shown = truth.copy()
     shown[:, 60:80] = 1  # all of object 2, and some background, taken for object 1
-    strokes = draw(shown, truth, 2)
-    assert [one.id for one in strokes] == [0, 0, 2]
+    strokes = draw_scribbles(shown, truth, 2)
+    assert [one.object_id for one in strokes] == [0, 0, 2]
     for one in strokes:
         xy = np.rint(one.path * (100, 60)).astype(int)
         assert one.path.shape == (1000, 2)
-        assert (truth[xy[:, 1], xy[:, 0]] == one.id).all()
-        assert (shown[xy[:, 1], xy[:, 0]] != one.id).all()
+        assert (truth[xy[:, 1], xy[:, 0]] == one.object_id).all()
+        assert (shown[xy[:, 1], xy[:, 0]] != one.object_id).all()
     assert np.hypot(*(np.ptp(strokes[2].path, axis=0) * (100, 60))) > 12  # of an object of 20 x 40 pixels
-    assert draw(truth, truth, 2) == ()
+    assert draw_scribbles(truth, truth, 2) == ()
 
 
 def test_places_that_nobody_judges_are_not_drawn_on_and_crumbs_neither() -> None:
@@ -113,16 +113,16 @@ def test_places_that_nobody_judges_are_not_drawn_on_and_crumbs_neither() -> None
     shown = np.zeros_like(truth)
     shown[5:15, 5:30] = 1
     shown[30, 10:12] = 1
-    assert draw(shown, truth, 1) == ()
+    assert draw_scribbles(shown, truth, 1) == ()
 
 
 # an interaction ----------------------------------------------------------------------------------------------------
 
 
 def test_points_lie_in_the_middle_of_equal_parts() -> None:
-    assert points_on(line(1, 0, 0.5, 1, 0.5), (11, 101), 4).tolist() == [[12, 5], [38, 5], [62, 5], [88, 5]]
-    assert points_on(line(1, 0.5, 0.5, 0.5, 0.5), (11, 101), 4).tolist() == [[50, 5]]
-    assert points_on(line(1, 1, 1, 1, 1), (11, 101), 1).tolist() == [[100, 10]]
+    assert sample_stroke_points(line(1, 0, 0.5, 1, 0.5), (11, 101), 4).tolist() == [[12, 5], [38, 5], [62, 5], [88, 5]]
+    assert sample_stroke_points(line(1, 0.5, 0.5, 0.5, 0.5), (11, 101), 4).tolist() == [[50, 5]]
+    assert sample_stroke_points(line(1, 1, 1, 1, 1), (11, 101), 1).tolist() == [[100, 10]]
 
 
 def test_what_scribbles_say_of_each_object(tmp_path: Path) -> None:
@@ -130,19 +130,19 @@ def test_what_scribbles_say_of_each_object(tmp_path: Path) -> None:
     store_davis(tmp_path, ("ant",))
     strokes = [line(1, 0.1, 0.2, 0.3, 0.2), line(2, 0.5, 0.8, 0.9, 0.8), line(0, 0.5, 0.0, 0.52, 0.0)]
     store_scribbles(tmp_path, "ant", FRAMES, {2: strokes})
-    [sample] = samples_of(tmp_path, davis_under(tmp_path))
+    [sample] = scribble_samples(tmp_path, find_davis_sequences(tmp_path))
     truth = two()
     wrong = truth.copy()
     wrong[wrong == 2] = 1
     model = Recorded([wrong, truth])
-    options = ScribbleOptions(interactions=2, points=2, most=3)
+    options = ScribbleOptions(interactions=2, points_per_stroke=2, max_points=3)
     found = evaluate_scribbles(model, sample, options, clock=ticking(1))
     (one, frame, first, refine), (other, _, second, _), *more = model.said
     assert (one, other, frame, refine) == (1, 2, 2, False)
     on_1, on_2 = [(12, 12), (20, 12)], [(47, 47), (63, 47)]
     assert first == [(*xy, 1) for xy in on_1] + [(*on_2[0], 0), (*on_2[1], 0), (40, 0, 0)]
     assert second == [(*xy, 1) for xy in on_2] + [(*on_1[0], 0), (*on_1[1], 0), (40, 0, 0)]
-    worst = found.interactions[1].frame
+    worst = found.interactions[1].frame_idx
     assert [(id, at, refine) for id, at, _, refine in more] == [(1, worst, True), (2, worst, True)]
     assert {label for *_, label in more[0][2]} == {0}  # object 1 is only told where it is not
     assert all(wrong[worst, y, x] == 1 for x, y, _ in more[0][2])
@@ -167,8 +167,8 @@ def test_figures_are_those_of_all_frames(tmp_path: Path) -> None:
         Recorded([shown]), sample, ScribbleOptions(interactions=1), clock=ticking(2)
     ).interactions
     pairs = [[(shown[t] == id, truth[t] == id) for t in range(FRAMES)] for id in (1, 2)]
-    assert turn.j == pytest.approx([np.mean([region_j(*pair) for pair in of]) for of in pairs])
-    assert turn.f == pytest.approx([np.mean([boundary_f(*pair) for pair in of]) for of in pairs])
+    assert turn.j == pytest.approx([np.mean([region_similarity(*pair) for pair in of]) for of in pairs])
+    assert turn.f == pytest.approx([np.mean([boundary_f_score(*pair) for pair in of]) for of in pairs])
     assert turn.seconds == 2
     assert turn.jf == pytest.approx(np.mean([turn.j, turn.f]))
 
@@ -177,12 +177,12 @@ def test_each_frame_is_drawn_on_once_and_who_is_right_is_asked_nothing_more(tmp_
     sample = sample_of(tmp_path)
     model = Recorded([worse(two(), "shifted")])
     found = evaluate_scribbles(model, sample, clock=ticking(1))
-    frames = [turn.frame for turn in found.interactions]
+    frames = [turn.frame_idx for turn in found.interactions]
     assert len(frames) == 8
     assert len(set(frames[1:])) == 7
     model = Recorded([two()])
     steps: list[int] = []
-    found = evaluate_scribbles(model, sample, step=lambda: steps.append(1), clock=ticking(1))
+    found = evaluate_scribbles(model, sample, on_progress=lambda: steps.append(1), clock=ticking(1))
     assert [turn.jf for turn in found.interactions] == [1] * 8
     assert [turn.strokes for turn in found.interactions[1:]] == [0] * 7
     assert (model.passes, len(steps)) == (1, FRAMES)
@@ -196,7 +196,7 @@ def test_what_ends_late_does_not_count(tmp_path: Path, seconds: tuple[float, ...
     sample = sample_of(tmp_path)
     model = Recorded([worse(two(), "shifted")])
     found = evaluate_scribbles(model, sample, clock=ticking(*seconds))
-    assert (len(found.interactions), found.out_of_time) == (counted, counted < 8)
+    assert (len(found.interactions), found.timed_out) == (counted, counted < 8)
     assert model.open == 0
 
 
@@ -204,18 +204,21 @@ def test_first_scribbles_of_persons_come_before_the_robot(tmp_path: Path) -> Non
     store_davis(tmp_path)
     for number in (1, 2, 3):
         store_scribbles(tmp_path, "bee", FRAMES, {number: [line(1, 0.2, 0.2, 0.3, 0.3)]}, number)
-    films = davis_under(tmp_path)
-    assert [one.name for one in samples_of(tmp_path, films)] == ["ant/robot", "bee/001", "bee/002", "bee/003"]
-    assert [one.name for one in samples_of(tmp_path, films, 1)] == ["ant/robot", "bee/001"]
-    assert [one.name for one in samples_of(tmp_path, films, first="robot")] == ["ant/robot", "bee/robot"]
+    videos = find_davis_sequences(tmp_path)
+    assert [one.name for one in scribble_samples(tmp_path, videos)] == ["ant/robot", "bee/001", "bee/002", "bee/003"]
+    assert [one.name for one in scribble_samples(tmp_path, videos, 1)] == ["ant/robot", "bee/001"]
+    assert [one.name for one in scribble_samples(tmp_path, videos, first_scribbles="robot")] == [
+        "ant/robot",
+        "bee/robot",
+    ]
     drawn = read_scribbles(tmp_path / "Scribbles" / "bee" / "002.json", "bee", FRAMES, 2)
     assert list(drawn) == [2]
     assert drawn[2][0].path.tolist() == pytest.approx(line(1, 0.2, 0.2, 0.3, 0.3).path)
     with pytest.raises(InputError, match="first='nobody'"):
-        samples_of(tmp_path, films, first="nobody")
+        scribble_samples(tmp_path, videos, first_scribbles="nobody")
 
 
-def test_a_hand_that_slips_stays_on_the_picture(tmp_path: Path) -> None:
+def test_a_hand_that_slips_stays_on_the_image(tmp_path: Path) -> None:
     stroke = {"path": [[-0.01, 0.5], [0.5, 1.02]], "object_id": 1, "start_time": 0, "end_time": 9}
     file = text(tmp_path / "001.json", {"scribbles": [[stroke], []], "sequence": "ant", "annotated_frame": 0})
     assert read_scribbles(file, "ant", 2, 1)[0][0].path.tolist() == [[0, 0.5], [0.5, 1]]
@@ -251,8 +254,8 @@ def test_an_option_that_cannot_be_meant_is_named(wrong: dict[str, Any]) -> None:
 
 
 def test_a_sequence_without_objects_is_named(tmp_path: Path) -> None:
-    store_film(tmp_path, "480p/ant", np.zeros((3, HEIGHT, WIDTH), np.uint8), annotated=range(3))
-    [sample] = samples_of(tmp_path, davis_under(tmp_path))
+    store_video(tmp_path, "480p/ant", np.zeros((3, HEIGHT, WIDTH), np.uint8), annotated=range(3))
+    [sample] = scribble_samples(tmp_path, find_davis_sequences(tmp_path))
     with pytest.raises(SourceError, match="no annotation of ant has an object"):
         evaluate_scribbles(Recorded([two()]), sample)
 
@@ -261,12 +264,12 @@ def test_a_sequence_without_objects_is_named(tmp_path: Path) -> None:
 
 
 def test_the_tracker_is_told_and_follows_both_ways(tmp_path: Path, tracker: SAM) -> None:
-    store_film(tmp_path, "480p/ant", late(), annotated=range(6))
-    [sample] = samples_of(tmp_path, davis_under(tmp_path))
+    store_video(tmp_path, "480p/ant", late(), annotated=range(6))
+    [sample] = scribble_samples(tmp_path, find_davis_sequences(tmp_path))
     answers: list[np.ndarray] = []
     options, clock = ScribbleOptions(interactions=2), ticking(1)
     found = evaluate_scribbles(tracker, sample, options, None, clock, lambda _, shown: answers.append(shown.copy()))
-    assert found.interactions[0].frame == 3
+    assert found.interactions[0].frame_idx == 3
     assert all(answer[t].any() for answer in answers for t in (0, 5))  # before the scribble, and behind it
     assert answers[0].shape == late().shape
     assert (answers[0] != answers[1]).any()

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from helpers.annotate_data import Blobs
 from masklet.annotate import auto_annotate
-from masklet.annotate.output_writers import Shelf
+from masklet.annotate.output_writers import FormatWriters
 
 
 def main() -> None:
     data, out, log, trouble = sys.argv[1], sys.argv[2], Path(sys.argv[3]), json.loads(sys.argv[4])
-    write, written = Shelf.write, 0
+    write, written = FormatWriters.write, 0
 
     def troubled(self, *given):  # type: ignore[no-untyped-def]
         nonlocal written
@@ -27,7 +27,7 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         write(self, *given)
 
-    Shelf.write = troubled
+    FormatWriters.write = troubled
     detector = Blobs(log, die_at=trouble.get("die_at", 0))
     auto_annotate(
         data,
@@ -38,7 +38,7 @@ def main() -> None:
         split=0.5,
         batch=2,
         workers=trouble.get("workers", 1),
-        review=0.5,
+        review_fraction=0.5,
     )
 
 

@@ -1,6 +1,6 @@
 """The command in a process of its own, with a model that looks at 96 x 96 pixels and trouble when it is wanted.
 
-python cli_driver.py '{"kill": 6}' track film.mp4 --point 20,25 ...
+python cli_driver.py '{"kill": 6}' track video.mp4 --point 20,25 ...
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ def main() -> None:
     from masklet.sam import model as sam_model
 
     trouble: dict[str, Any] = json.loads(sys.argv[1])
-    load, keep = sam_model.load, track_job._Run._keep
-    track_resume.EVERY_FRAMES, track_resume.SHARE = trouble.get("every", 2), 0
+    load, keep = sam_model.load, track_job._TrackRun._record_frame
+    track_resume.SAVE_EVERY_FRAMES, track_resume.SAVE_INTERVAL_FACTOR = trouble.get("every", 2), 0
 
     def small(*given: Any) -> Any:
         loaded = load(*given)
@@ -33,7 +33,7 @@ def main() -> None:
                 os.kill(os.getpid(), number)
 
     sam_model.load = small  # type: ignore[attr-defined]
-    track_job._Run._keep = troubled  # type: ignore[method-assign]
+    track_job._TrackRun._record_frame = troubled  # type: ignore[method-assign]
     run(sys.argv[2:])
 
 

@@ -1,4 +1,4 @@
-"""Small films, and what a run of `masklet track` wrote."""
+"""Small videos, and what a run of `masklet track` wrote."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROMPTS = ["--point", "20,25", "--object", "2", "--frame", "3", "--box", "30,10,
 FRAMES = 10
 
 
-def write_film(path: Path, frames: np.ndarray) -> None:
+def write_video(path: Path, frames: np.ndarray) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
         stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"

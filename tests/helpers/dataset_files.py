@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from helpers.video_files import Shot, film
-from masklet.datasets import Annotated
+from helpers.video_files import Shot, make_video
+from masklet.datasets import AnnotatedFrame
 from masklet.masks import rle
 from masklet.masks.label_map import davis_palette
 
@@ -23,8 +23,8 @@ RING[26:30, 38:44] = False
 OBJECTS = (BOX, RING)
 
 
-def picture(path: Path, seed: int = 0, size: tuple[int, int] = (HEIGHT, WIDTH)) -> Path:
-    """A picture whose pixels depend on the seed."""
+def write_image(path: Path, seed: int = 0, size: tuple[int, int] = (HEIGHT, WIDTH)) -> Path:
+    """An image whose pixels depend on the seed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rows, columns = np.mgrid[: size[0], : size[1]]
     rgb = np.stack([rows * 3 + seed, columns * 2 + seed * 7, rows + columns], axis=2).astype(np.uint8)
@@ -61,7 +61,7 @@ def png(path: Path, labels: np.ndarray, *, palette: bool = True) -> Path:
 
 def stills(root: Path, names: Sequence[str] = ("a2", "a10", "b")) -> Path:
     for seed, name in enumerate(names):
-        picture(root / "images" / f"{name}.jpg", seed)
+        write_image(root / "images" / f"{name}.jpg", seed)
         text(root / "masks" / f"{name}.json", codes())
     return root
 
@@ -74,13 +74,13 @@ def outline(mask: np.ndarray) -> list[float]:
 
 
 def coco(root: Path, *, split: str = "val2017") -> Path:
-    """Three pictures: an outline in two parts and a list of runs; a compressed code and a crowd; nothing."""
+    """Three images: an outline in two parts and a list of runs; a compressed code and a crowd; nothing."""
     images = [
         {"id": 7 + n, "file_name": f"{name}.jpg", "height": HEIGHT, "width": WIDTH}
         for n, name in enumerate(("000010", "000002", "000003"))
     ]
     for seed, image in enumerate(images):
-        picture(root / split / str(image["file_name"]), seed)
+        write_image(root / split / str(image["file_name"]), seed)
     left, right = BOX.copy(), BOX.copy()
     left[:, 24:], right[:, :20] = False, False  # they overlap
     flat = RING.T.ravel().astype(np.int8)
@@ -102,31 +102,31 @@ def coco(root: Path, *, split: str = "val2017") -> Path:
     return text(root / "annotations" / f"instances_{split}.json", content)
 
 
-def labelled_film(root: Path, name: str, maps: dict[int, np.ndarray], count: int, *, palette: bool = True) -> None:
-    """`count` pictures and the maps of some of them."""
+def labeled_video(root: Path, name: str, maps: dict[int, np.ndarray], count: int, *, palette: bool = True) -> None:
+    """`count` images and the maps of some of them."""
     for number in range(count):
-        picture(root / "JPEGImages" / name / f"{number:05d}.jpg", number)
+        write_image(root / "JPEGImages" / name / f"{number:05d}.jpg", number)
     for number, labels in maps.items():
         png(root / "Annotations" / name / f"{number:05d}.png", labels, palette=palette)
 
 
-def films(root: Path, names: Sequence[str] = ("ant", "bee")) -> Path:
-    """Six pictures each, every other one annotated."""
+def videos(root: Path, names: Sequence[str] = ("ant", "bee")) -> Path:
+    """Six images each, every other one annotated."""
     for name in names:
-        labelled_film(root, name, {0: label_map(), 2: label_map(), 4: label_map()}, 6)
+        labeled_video(root, name, {0: label_map(), 2: label_map(), 4: label_map()}, 6)
     return root
 
 
 def pngs(root: Path, names: Sequence[str] = ("a", "b")) -> Path:
     for name in names:
-        picture(root / "images" / f"{name}.jpg")
+        write_image(root / "images" / f"{name}.jpg")
         png(root / "masks" / f"{name}.png", label_map())
     return root
 
 
 def sa1b(root: Path, names: Sequence[str] = ("sa_2", "sa_10")) -> Path:
     for seed, name in enumerate(names):
-        picture(root / f"{name}.jpg", seed)
+        write_image(root / f"{name}.jpg", seed)
         annotations = [{"id": n, "bbox": [0, 0, 1, 1], "segmentation": code} for n, code in enumerate(codes())]
         image = {"image_id": seed, "width": WIDTH, "height": HEIGHT, "file_name": f"{name}.jpg"}
         text(root / f"{name}.json", {"image": image, "annotations": annotations})
@@ -134,9 +134,9 @@ def sa1b(root: Path, names: Sequence[str] = ("sa_2", "sa_10")) -> Path:
 
 
 def sav(root: Path, name: str = "sav_000001", rows: int = 4) -> Path:
-    """A film of 13 frames, and rows of two masklets, the second of which is out of sight at first."""
+    """A video of 13 frames, and rows of two masklets, the second of which is out of sight at first."""
     root.mkdir(parents=True, exist_ok=True)
-    film(root / f"{name}.mp4", Shot(count=13, size=(WIDTH, HEIGHT)))
+    make_video(root / f"{name}.mp4", Shot(count=13, size=(WIDTH, HEIGHT)))
     nothing = np.zeros_like(BOX)
     masklet = [codes([np.roll(BOX, 2 * row, axis=1), RING if row else nothing]) for row in range(rows)]
     text(
@@ -155,16 +155,16 @@ def sav(root: Path, name: str = "sav_000001", rows: int = 4) -> Path:
 
 
 def yolo_line(mask: np.ndarray) -> str:
-    """A line whose outline goes through the centres of the border pixels of a box."""
+    """A line whose outline goes through the centers of the border pixels of a box."""
     left, top, right, _, _, bottom, *_ = outline(mask)
     corners = ((left, top), (right - 1, top), (right - 1, bottom - 1), (left, bottom - 1))
     return "0 " + " ".join(f"{(x + 0.5) / WIDTH:.6f} {(y + 0.5) / HEIGHT:.6f}" for x, y in corners)
 
 
 def yolo(root: Path, *, yaml: bool = True) -> Path:
-    """Two splits; the second picture of train has no text."""
+    """Two splits; the second image of train has no text."""
     for seed, name in enumerate(("train/2", "train/10", "val/1")):
-        picture(root / "images" / f"{name}.jpg", seed)
+        write_image(root / "images" / f"{name}.jpg", seed)
         if name != "train/10":
             text(root / "labels" / f"{name}.txt", f"{yolo_line(BOX)}\n\n{yolo_line(RING)}\n")
     if yaml:
@@ -172,7 +172,7 @@ def yolo(root: Path, *, yaml: bool = True) -> Path:
     return root
 
 
-def same_masks(annotated: Annotated, *masks: np.ndarray) -> None:
+def same_masks(annotated: AnnotatedFrame, *masks: np.ndarray) -> None:
     """Whether objects 1 to N are there, with these masks."""
     assert list(annotated.masks) == list(range(1, len(masks) + 1))
     for mask, found in zip(masks, annotated.masks.values(), strict=True):
@@ -181,9 +181,9 @@ def same_masks(annotated: Annotated, *masks: np.ndarray) -> None:
 
 
 def sav_val(root: Path, name: str = "sav_7") -> Path:
-    """Nine pictures, every fourth annotated; the second object is there from the second on, and overlaps the first."""
+    """Nine images, every fourth annotated; the second object is there from the second on, and overlaps the first."""
     for number in range(9):
-        picture(root / "JPEGImages_24fps" / name / f"{number:05d}.jpg", number)
+        write_image(root / "JPEGImages_24fps" / name / f"{number:05d}.jpg", number)
     for folder, mask, numbers in (("000", BOX, (0, 4, 8)), ("001", BOX | RING, (4, 8))):
         for number in numbers:
             file = root / "Annotations_6fps" / name / folder / f"{number:05d}.png"

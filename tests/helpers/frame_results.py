@@ -22,19 +22,19 @@ def frame(number: int | None, objects: dict[int, np.ndarray] | None = None, **op
         left = (number or 0) % 20
         objects = {3: box_mask((left, 2, left + 9, 12)), 7: box_mask((30, 10, 36, 20))}
     size = next(iter(objects.values())).shape if objects else options.pop("size", (HEIGHT, WIDTH))
-    picture = np.full((*size, 3), (40, 90, 160), np.uint8)
+    image = np.full((*size, 3), (40, 90, 160), np.uint8)
     count = len(objects)
     rows: dict[str, object] = {
         "presence": np.linspace(4.7, -3.3, count).astype(np.float32),
         "states": ("visible", "occluded", "lost")[:count] if count < 4 else ("visible",) * count,
     }
     return Results(
-        picture,
+        image,
         "clips/clip.mp4",
         Masks(np.stack(list(objects.values()))) if objects else None,
         np.linspace(0.9, 0.1, count).astype(np.float32),
         prompt_ids=np.array(list(objects), np.int32),
-        frame=number,
+        frame_idx=number,
         **{**rows, **options},
     )
 

@@ -1,4 +1,4 @@
-"""Pictures with objects of every difficulty, made here for the tests of layouts."""
+"""Images with objects of every difficulty, made here for the tests of layouts."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from helpers.dataset_files import BOX, HEIGHT, RING, WIDTH, picture
-from masklet.datasets.conversion import LabelledObject, LabelledPicture
+from helpers.dataset_files import BOX, HEIGHT, RING, WIDTH, write_image
+from masklet.datasets.conversion import LabeledImage, LabeledObject
 
 NAMES = {0: "dog", 1: "a leash", 2: 'tr"ee: <ö>'}
 PARTS = np.zeros((HEIGHT, WIDTH), bool)
@@ -27,20 +27,18 @@ def blobs(seed: int, size: tuple[int, int] = (60, 80), share: float = 0.5) -> np
     return np.asarray(smooth > np.quantile(smooth, share))
 
 
-def labelled(
-    root: Path, name: str, *things: LabelledObject, split: str | None = None, seed: int = 0
-) -> LabelledPicture:
-    """A picture of HEIGHT x WIDTH on disk, and its objects; in a folder film/ it is a frame of a film."""
-    path = picture(root / f"{name}.jpg", seed)
-    film = "film" if name.startswith("film/") else None
-    return LabelledPicture(path, name, (HEIGHT, WIDTH), things, film=film, split=split)
+def labeled(root: Path, name: str, *things: LabeledObject, split: str | None = None, seed: int = 0) -> LabeledImage:
+    """An image of HEIGHT x WIDTH on disk, and its objects; in a folder video/ it is a frame of a video."""
+    path = write_image(root / f"{name}.jpg", seed)
+    video = "film" if name.startswith("film/") else None
+    return LabeledImage(path, name, (HEIGHT, WIDTH), things, video=video, split=split)
 
 
-def plain(root: Path, splits: tuple[str | None, ...] = (None,)) -> list[LabelledPicture]:
-    """Pictures that every layout holds whole: objects apart, no holes, in folders; the last has none."""
+def plain(root: Path, splits: tuple[str | None, ...] = (None,)) -> list[LabeledImage]:
+    """Images that every layout holds whole: objects apart, no holes, in folders; the last has none."""
     made = []
     for number, name in enumerate(("b10", "zoo/b2", "empty")):
-        things = [LabelledObject.of(BOX, 1), LabelledObject.of(DISC & ~BOX & ~RING, 0)]
+        things = [LabeledObject.from_mask(BOX, 1), LabeledObject.from_mask(DISC & ~BOX & ~RING, 0)]
         split = splits[number % len(splits)]
-        made.append(labelled(root, name, *(things if name != "empty" else ()), split=split, seed=number))
+        made.append(labeled(root, name, *(things if name != "empty" else ()), split=split, seed=number))
     return made

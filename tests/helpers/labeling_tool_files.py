@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from helpers.dataset_files import BOX, HEIGHT, OBJECTS, WIDTH, label_map, outline, picture, png, text
+from helpers.dataset_files import BOX, HEIGHT, OBJECTS, WIDTH, label_map, outline, png, text, write_image
 
 
 def packed(mask: np.ndarray) -> tuple[str, list[list[float]]]:
@@ -29,7 +29,7 @@ def points(mask: np.ndarray) -> list[list[float]]:
 def labelme(root: Path, names: Sequence[str] = ("a2", "zoo/a10")) -> Path:
     """A box as an outline, and a ring as a mask."""
     for seed, name in enumerate(names):
-        picture(root / f"{name}.jpg", seed)
+        write_image(root / f"{name}.jpg", seed)
         code, corners = packed(OBJECTS[1])
         shapes: list[dict[str, object]] = [
             {"label": "dog", "points": points(BOX), "group_id": None, "shape_type": "polygon", "flags": {}},
@@ -43,7 +43,7 @@ def labelme(root: Path, names: Sequence[str] = ("a2", "zoo/a10")) -> Path:
 def voc(root: Path, names: Sequence[str] = ("2007_000002", "2007_000010")) -> Path:
     """A cat and a person, with a border that belongs to nobody."""
     for seed, name in enumerate(names):
-        picture(root / "JPEGImages" / f"{name}.jpg", seed)
+        write_image(root / "JPEGImages" / f"{name}.jpg", seed)
         labels = label_map()
         labels[0, :] = 255
         png(root / "SegmentationObject" / f"{name}.png", labels)
@@ -73,7 +73,7 @@ def cvat(root: Path, names: Sequence[str] = ("a2", "zoo/a10")) -> Path:
     """A box as an outline, and a ring as a mask."""
     images = []
     for seed, name in enumerate(names):
-        picture(root / "images" / f"{name}.jpg", seed)
+        write_image(root / "images" / f"{name}.jpg", seed)
         corners = ";".join(f"{x:.2f},{y:.2f}" for x, y in points(BOX))
         images.append(
             f'<image id="{seed}" name="{name}.jpg" width="{WIDTH}" height="{HEIGHT}">'

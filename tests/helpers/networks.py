@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from masklet.models.sam2 import SAM2, ConvNetConfig, HieraConfig, MemoryConfig, SAM2Config
-from masklet.models.types import Memories, ObjectMasks, no_points
+from masklet.models.types import MemoryContext, SelectedMasks, empty_prompt
 
 HIERA = HieraConfig(width=16, depths=(1, 1, 2, 1), global_blocks=(3,), windows=(4, 4, 2, 2), background=(3, 3))
 CONVNET = ConvNetConfig(
@@ -14,7 +14,7 @@ CONVNET = ConvNetConfig(
 
 
 def small_network(trunk: HieraConfig | ConvNetConfig = HIERA, seed: int = 0) -> SAM2:
-    """A whole network whose pictures have 64 pixels a side."""
+    """A whole network whose images have 64 pixels a side."""
     memory = MemoryConfig(channels=16, layers=1, hidden=32)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -26,19 +26,21 @@ def small_network(trunk: HieraConfig | ConvNetConfig = HIERA, seed: int = 0) -> 
     return model
 
 
-def picture(seed: int = 0, count: int = 1) -> torch.Tensor:
+def random_image(seed: int = 0, count: int = 1) -> torch.Tensor:
     """Noise, as the networks see it."""
     return torch.randn(count, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
 
 
 def two_frames(model: SAM2) -> torch.Tensor:
     """The mask of a second frame, found from the first one's: all verbs but the prompt of a point."""
-    features = model.encode_image(torch.cat([picture(1), picture(2)]))
-    first, second = features.take(torch.tensor([0])), features.take(torch.tensor([1]))
+    features = model.encode_image(torch.cat([random_image(1), random_image(2)]))
+    first, second = features.index_select(torch.tensor([0])), features.index_select(torch.tensor([1]))
     mask = torch.zeros(1, 1, 64, 64)
     mask[..., 16:40, 8:48] = 1
-    found: ObjectMasks = model.adopt(first, mask)
-    memory = model.remember(first, found, prompted=True)
-    memories = Memories((memory.spatial_BMHW,), (0,), (memory.pointer_BC,), (1,))
-    logits: torch.Tensor = model.decode(model.condition(second, memories), no_points(1, mask.device)).logits_BKHW
+    found: SelectedMasks = model.use_mask_as_output(first, mask)
+    memory = model.encode_memory(first, found, prompted=True)
+    memories = MemoryContext((memory.spatial_BMHW,), (0,), (memory.pointer_BC,), (1,))
+    logits: torch.Tensor = model.decode(
+        model.condition_on_memory(second, memories), empty_prompt(1, mask.device)
+    ).logits_BKHW
     return logits

@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from masklet.models.types import FrameMemory, ImageFeatures, ObjectMasks
-from masklet.video import Finder, Found
-from masklet.video.association import Rgb
+from masklet.models.types import FrameMemory, ImageFeatures, SelectedMasks
+from masklet.video import Detection, FrameDetector
+from masklet.video.association import RgbArray
 
 SIZE = (48, 64)
 Spot = tuple[int, int, int, int]
 """x1, y1, x2, y2 of an upright rectangle."""
 
 
-def painted(spots: dict[int, Spot], size: tuple[int, int] = SIZE) -> Rgb:
+def painted(spots: dict[int, Spot], size: tuple[int, int] = SIZE) -> RgbArray:
     """A frame whose object `number` is its rectangle; later ones are in front."""
     rgb = np.zeros((*size, 3), np.uint8)
     for number, (x1, y1, x2, y2) in spots.items():
@@ -29,16 +29,18 @@ def painted(spots: dict[int, Spot], size: tuple[int, int] = SIZE) -> Rgb:
     return rgb
 
 
-def film(frames: int, *spots: Callable[[int], dict[int, Spot]]) -> np.ndarray:
+def make_video(frames: int, *spots: Callable[[int], dict[int, Spot]]) -> np.ndarray:
     """(T, H, W, 3): what each of `spots` says is on frame t."""
     return np.stack([painted({k: v for each in spots for k, v in each(t).items()}) for t in range(frames)])
 
 
-def finder(numbers: Iterable[int] = range(1, 256), *, boxes: bool = False, calls: list[int] | None = None) -> Finder:
+def finder(
+    numbers: Iterable[int] = range(1, 256), *, boxes: bool = False, calls: list[int] | None = None
+) -> FrameDetector:
     """Finds the objects of these numbers, the lowest with the best score; class and name follow from the number."""
     wanted = list(numbers)
 
-    def find(rgb: Rgb) -> list[Found]:
+    def find(rgb: RgbArray) -> list[Detection]:
         if calls is not None:
             calls.append(1)
         present = [n for n in wanted if (rgb[..., 0] == n).any()]
@@ -47,12 +49,12 @@ def finder(numbers: Iterable[int] = range(1, 256), *, boxes: bool = False, calls
     return find
 
 
-def found(mask: np.ndarray, number: int = 1, *, boxes: bool = False, class_id: int | None = None) -> Found:
+def found(mask: np.ndarray, number: int = 1, *, boxes: bool = False, class_id: int | None = None) -> Detection:
     kind = number % 10 if class_id is None else class_id
-    whole = Found(1 - number / 256, mask=mask, class_id=kind, name=f"kind{kind}")
+    whole = Detection(1 - number / 256, mask=mask, class_id=kind, name=f"kind{kind}")
     if not boxes:
         return whole
-    return Found(whole.score, box=whole.corners(mask.shape), class_id=kind, name=whole.name)  # type: ignore[arg-type]
+    return Detection(whole.score, box=whole.clipped_box(mask.shape), class_id=kind, name=whole.name)  # type: ignore[arg-type]
 
 
 class Oracle:
@@ -72,24 +74,26 @@ class Oracle:
     def alone(self, features: ImageFeatures) -> ImageFeatures:
         return features
 
-    def adopt(self, features: ImageFeatures, asked: Any) -> ObjectMasks:
+    def adopt(self, features: ImageFeatures, asked: Any) -> SelectedMasks:
         inside = torch.tensor(asked.mask.mask)
         masks = self._seen(features, self._commonest(features, inside))
-        return ObjectMasks(torch.where(inside, 5.0, -5.0)[None, None], *list(vars(masks).values())[1:])
+        return SelectedMasks(torch.where(inside, 5.0, -5.0)[None, None], *list(vars(masks).values())[1:])
 
-    def prompt(self, features: ImageFeatures, asked: Any, size: tuple[int, int], earlier: Tensor | None) -> ObjectMasks:
+    def prompt(
+        self, features: ImageFeatures, asked: Any, size: tuple[int, int], earlier: Tensor | None
+    ) -> SelectedMasks:
         x1, y1, x2, y2 = asked.box.xyxy.astype(int).tolist()
         inside = torch.zeros(size, dtype=torch.bool)
         inside[y1:y2, x1:x2] = True
         return self._seen(features, self._commonest(features, inside))
 
-    def track(self, features: ImageFeatures, looks: Sequence[tuple[Any, Any]]) -> list[ObjectMasks]:
+    def track(self, features: ImageFeatures, looks: Sequence[tuple[Any, Any]]) -> list[SelectedMasks]:
         self.tracked.append(len(looks))
         numbers = [int(bank[recall.pointers[0][0]].pointer_1C) for bank, recall in looks]
         numbers = [self.swaps.get(n, n) for n in numbers]
         return [self._seen(features, 0 if n in self.lost else n, pointer=n) for n in numbers]
 
-    def remember(self, features: ImageFeatures, found: Sequence[ObjectMasks], *, prompted: bool) -> list[FrameMemory]:
+    def remember(self, features: ImageFeatures, found: Sequence[SelectedMasks], *, prompted: bool) -> list[FrameMemory]:
         return [FrameMemory(torch.zeros(1, 1, 1, 1), masks.pointer_BC) for masks in found]
 
     def _commonest(self, features: ImageFeatures, inside: Tensor) -> int:
@@ -97,10 +101,10 @@ class Oracle:
         counts = torch.bincount(numbers[numbers > 0], minlength=1)
         return int(counts.argmax()) if counts.any() else 0
 
-    def _seen(self, features: ImageFeatures, number: int, pointer: int | None = None) -> ObjectMasks:
+    def _seen(self, features: ImageFeatures, number: int, pointer: int | None = None) -> SelectedMasks:
         inside = features.embed_BCHW == number if number else torch.zeros_like(features.embed_BCHW, dtype=torch.bool)
         there = float(inside.any())
-        return ObjectMasks(
+        return SelectedMasks(
             torch.where(inside, 5.0, -5.0),
             torch.full((1, 1), 0.9),
             torch.full((1, 1), 10 * there - 5),

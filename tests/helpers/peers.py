@@ -13,7 +13,7 @@ from masklet.benchmark.peers import process
 
 SAM2 = Path(os.environ.get("MASKLET_SAM2_PYTHON", Path(__file__).parents[3] / "peer" / "bin" / "python"))
 """The interpreter of an environment with sam2, where there is one."""
-PICTURE = """
+IMAGE = """
 import json
 from pathlib import Path
 import numpy as np
@@ -23,7 +23,7 @@ MASKS = np.zeros((3, 6, 8), bool)
 MASKS[:, :3] = True
 LOGITS = np.arange(12.0).reshape(3, 2, 2)
 
-class Picture:
+class Image:
     version = "{name} 1"
 
     def load(self, job):
@@ -47,20 +47,20 @@ class Picture:
 
 {change}
 
-serve(picture=Picture)
+serve(image=Image)
 """
 
 
 def adapters_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """`folder` takes the place of that with the adapters; PyTorch, which takes seconds to import, is a stub there."""
-    shutil.copy(process.ADAPTERS / "serving.py", folder)
+    shutil.copy(process.ADAPTERS_DIR / "serving.py", folder)
     (folder / "torch.py").write_text("__version__ = '2'\ndef set_num_threads(number): pass\n")
-    monkeypatch.setattr(process, "ADAPTERS", folder)
+    monkeypatch.setattr(process, "ADAPTERS_DIR", folder)
     return folder
 
 
-def made_picture_adapter(folder: Path, name: str, change: str = "") -> Path:
-    """An adapter for pictures that has no boxes and no 64 prompts; `change` is Python behind its class."""
+def made_image_adapter(folder: Path, name: str, change: str = "") -> Path:
+    """An adapter for images that has no boxes and no 64 prompts; `change` is Python behind its class."""
     file = folder / f"{name}_adapter.py"
-    file.write_text(PICTURE.format(name=name, log=folder / "said", change=change))
+    file.write_text(IMAGE.format(name=name, log=folder / "said", change=change))
     return Path(sys.executable)

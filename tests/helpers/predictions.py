@@ -53,7 +53,7 @@ def store_maps(folder: Path, maps: np.ndarray, frames: range | None = None) -> N
 
 
 def store_davis(root: Path, names: tuple[str, ...] = ("ant", "bee")) -> dict[str, np.ndarray]:
-    """A truth in the layout of DAVIS 2017, with pictures in name only; its maps by sequence."""
+    """A truth in the layout of DAVIS 2017, with images in name only; its maps by sequence."""
     truth = {name: two(n) for n, name in enumerate(names)}
     for name, maps in truth.items():
         store_maps(root / "Annotations" / "480p" / name, maps)
@@ -86,13 +86,13 @@ def store_meta(root: Path, categories: dict[str, dict[str, str]]) -> Path:
 
 
 def named_as_lvos(folder: Path, maps: np.ndarray) -> None:
-    """Each fifth frame of a film, from 00000001.png on."""
+    """Each fifth frame of a video, from 00000001.png on."""
     for t, labels in enumerate(maps):
         png(folder / f"{1 + 5 * t:08d}.png", labels)
 
 
 def store_lvos(root: Path) -> dict[str, np.ndarray]:
-    """A truth in the layout of LVOS: object 2 comes late and has a range that ends early; film b is unseen."""
+    """A truth in the layout of LVOS: object 2 comes late and has a range that ends early; video b is unseen."""
     truth, videos = {}, {}
     for n, name in enumerate(("a", "b", "c")):
         maps = two(n)

@@ -1,4 +1,4 @@
-"""The reference set: deterministic weights, a picture made of integers, and the cases that were run on them."""
+"""The reference set: deterministic weights, an image made of integers, and the cases that were run on them."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def module_at(path: Path) -> ModuleType:
 def reference_model(name: str, image_size: int = 256, salt: str = "") -> Any:
     """A network filled from its tensors' names, for square inputs of another size than published."""
     from masklet.models.sam2 import CONFIGS, build
-    from masklet.models.sam2.state_dict import shapes_of
+    from masklet.models.sam2.state_dict import expected_shapes
 
     fill = module_at(GOLDEN / "fill.py").fill_state_dict
-    model = build(CONFIGS[name], fill(shapes_of(CONFIGS[name]), salt))
+    model = build(CONFIGS[name], fill(expected_shapes(CONFIGS[name]), salt))
     model.image_size = image_size
     return model
 
@@ -44,17 +44,17 @@ def published_shapes(name: str) -> Shapes:
     return {key: tuple(shape) for key, shape in manifest.items()}
 
 
-def check_shapes(name: str, shapes: Shapes, recognise: Callable[[Shapes], tuple[str, Any] | None]) -> None:
+def check_shapes(name: str, shapes: Shapes, recognize: Callable[[Shapes], tuple[str, Any] | None]) -> None:
     """Our names and shapes are the published ones, and these are known by them."""
     published = published_shapes(name)
     assert shapes == published
-    recognised = recognise(published)
-    assert recognised is not None
-    assert recognised[0] == name
+    recognized = recognize(published)
+    assert recognized is not None
+    assert recognized[0] == name
 
 
-def picture() -> np.ndarray:
-    return module_at(GOLDEN / "portable" / "scene.py").picture()
+def golden_image() -> np.ndarray:
+    return module_at(GOLDEN / "portable" / "scene.py").image()
 
 
 def image_cases(path: Path = GOLDEN / "portable" / "image_cases.json") -> dict[str, dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from helpers.dataset_files import text
-from masklet.evaluate.scribble_robot import Scribble, scribbles_json
+from masklet.evaluate.scribble_robot import Scribble, scribbles_to_json
 from masklet.prompts import ObjectPrompt
 from masklet.results import Masks, Results
 
@@ -64,8 +64,8 @@ class Recorded:
             classes=np.zeros(len(ids), np.int32),
             names={0: "object"},
             speed={},
-            frame=t,
-            presence=scores,
+            frame_idx=t,
+            object_scores=scores,
             states=("visible",) * len(ids),
         )
 
@@ -88,7 +88,7 @@ def store_scribbles(
     root: Path, sequence: str, frames: int, drawn: dict[int, Sequence[Scribble]], number: int = 1
 ) -> Path:
     """As a person's file."""
-    whole = scribbles_json({frame: tuple(strokes) for frame, strokes in drawn.items()}, sequence, frames)
+    whole = scribbles_to_json({frame: tuple(strokes) for frame, strokes in drawn.items()}, sequence, frames)
     return text(root / "Scribbles" / sequence / f"{number:03d}.json", whole)
 
 

@@ -1,4 +1,4 @@
-"""Networks of SAM's family that take milliseconds; their pictures have 64 pixels a side."""
+"""Networks of SAM's family that take milliseconds; their images have 64 pixels a side."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TRUNKS = {
 
 
 def small_sam1(name: str, seed: int = 0, width: int = 32) -> SAM1:
-    """One with random weights everywhere, those that start at nought too."""
+    """One with random weights everywhere, those that start at zero too."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = SAM1(SAM1Config(TRUNKS[name], image_size=64, width=width, heads=2, hidden=48)).eval()

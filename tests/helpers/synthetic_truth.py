@@ -1,4 +1,4 @@
-"""Pictures and films with masks, made in a folder, and a model that knows the truth."""
+"""Images and videos with masks, made in a folder, and a model that knows the truth."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEIGHT, WIDTH, FRAMES = 60, 80, 6
 
 
 def two_objects() -> np.ndarray:
-    """Masks (2, H, W) of one picture."""
+    """Masks (2, H, W) of one image."""
     masks = np.zeros((2, HEIGHT, WIDTH), bool)
     masks[0, 5:25, 10:40] = True
     masks[1, 30:50, 45:70] = True
@@ -27,7 +27,7 @@ def two_objects() -> np.ndarray:
 
 
 def store_still(source: Path, name: str, masks: np.ndarray) -> None:
-    """A picture of our own layout, all black."""
+    """An image of our own layout, all black."""
     (source / "images").mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(source / "images" / f"{name}.jpg"), np.zeros((*masks.shape[1:], 3), np.uint8))
     text(source / "masks" / f"{name}.json", codes(masks))
@@ -43,7 +43,7 @@ def late() -> np.ndarray:
     return labels
 
 
-def store_film(
+def store_video(
     root: Path,
     name: str,
     labels: np.ndarray,
@@ -52,13 +52,13 @@ def store_film(
     annotated: Collection[int] = (0, 2, 4),
     palette: bool = True,
 ) -> None:
-    """A film of YouTube-VOS: all pictures, which show `shown` if not `labels`, and annotations of some frames."""
-    pictures, maps = root / "JPEGImages" / name, root / "Annotations" / name
-    pictures.mkdir(parents=True)
+    """A video of YouTube-VOS: all images, which show `shown` if not `labels`, and annotations of some frames."""
+    images, maps = root / "JPEGImages" / name, root / "Annotations" / name
+    images.mkdir(parents=True)
     for t, frame in enumerate(labels):
         rgb = np.zeros((*frame.shape, 3), np.uint8)
         rgb[(labels if shown is None else shown)[t] > 0] = (30, 60, 220)
-        cv2.imwrite(str(pictures / f"{t:05d}.jpg"), rgb)
+        cv2.imwrite(str(images / f"{t:05d}.jpg"), rgb)
         if t in annotated:
             png(maps / f"{t:05d}.png", frame, palette=palette)
 
@@ -66,17 +66,17 @@ def store_film(
 class Oracle:
     """Answers with the truth, moved to the right by some pixels, or with nothing; objects are known by their prompts.
 
-    `pictures` (N, H, W) are the objects of every picture, `films` label maps (T, H, W) of every film.
+    `images` (N, H, W) are the objects of every image, `videos` label maps (T, H, W) of every video.
     """
 
-    def __init__(self, pictures: np.ndarray, films: np.ndarray, *, shift: int = 0, empty: bool = False) -> None:
-        self.pictures, self.films, self.shift, self.empty = pictures, films, shift, empty
+    def __init__(self, images: np.ndarray, videos: np.ndarray, *, shift: int = 0, empty: bool = False) -> None:
+        self.images, self.videos, self.shift, self.empty = images, videos, shift, empty
         self.predictor = self
         self.encoded = 0
         self.asked: list[int] = []
         self.followed: list[Path] = []
         self.said: dict[int, tuple[int, ObjectPrompt]] = {}
-        self.video = SimpleNamespace(size=films.shape[1:])
+        self.video = SimpleNamespace(size=videos.shape[1:])
 
     def info(self) -> SimpleNamespace:
         return SimpleNamespace(name="oracle", path=__file__, precision="fp32", device="cpu")
@@ -87,13 +87,13 @@ class Oracle:
     # a predictor
 
     def set_image(self, rgb: np.ndarray) -> None:
-        assert rgb.shape == (*self.pictures.shape[1:], 3)
+        assert rgb.shape == (*self.images.shape[1:], 3)
         self.encoded += 1
 
     def ask(self, prompts: list[ObjectPrompt], *, logits: Any = None, multimask: bool | None = None) -> Prediction:
         count = 3 if multimask else 1
         self.asked.append(0 if prompts[0].points is None else len(prompts[0].points.labels))
-        masks = np.stack([self.answer(self.meant(prompt, self.pictures)) for prompt in prompts])
+        masks = np.stack([self.answer(self.meant(prompt, self.images)) for prompt in prompts])
         masks = np.repeat(masks[:, None], count, axis=1)
         masks[:, : count - 1] = False  # the last candidate is the good one, and scored as such
         scores = np.tile(np.linspace(0.1, 0.9, count, dtype=np.float32), (len(prompts), 1))
@@ -119,18 +119,18 @@ class Oracle:
         self.said[id] = frame, prompt
 
     def propagate(self, stop: int | None = None) -> Iterator[Results]:
-        for t in range(min(frame for frame, _ in self.said.values()), stop or len(self.films)):
+        for t in range(min(frame for frame, _ in self.said.values()), stop or len(self.videos)):
             yield self.shown(t, {number: told for number, told in self.said.items() if told[0] <= t})
 
     def label(self, number: int, frame: int, prompt: ObjectPrompt) -> int:
-        return int(self.films[frame][middle(prompt)])
+        return int(self.videos[frame][middle(prompt)])
 
     def shown(self, t: int, told: dict[int, tuple[int, ObjectPrompt]]) -> Results:
         labels = [self.label(number, frame, prompt) for number, (frame, prompt) in told.items()]
-        masks = np.stack([self.answer(self.films[t] == label) for label in labels])
+        masks = np.stack([self.answer(self.videos[t] == label) for label in labels])
         scores = np.ones(len(told), np.float32)
         return Results(
-            np.zeros((*self.films.shape[1:], 3), np.uint8),
+            np.zeros((*self.videos.shape[1:], 3), np.uint8),
             f"{t:05d}.jpg",
             Masks(masks),
             scores,
@@ -138,8 +138,8 @@ class Oracle:
             classes=np.zeros(len(told), np.int32),
             names={0: "object"},
             speed={},
-            frame=t,
-            presence=scores,
+            frame_idx=t,
+            object_scores=scores,
             states=("visible",) * len(told),
         )
 

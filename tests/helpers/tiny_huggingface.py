@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from masklet.detect.huggingface_files import quiet
+from masklet.detect.huggingface_files import silence_transformers
 
 NAMES = {0: "person", 1: "dog", 2: "leash"}
 RESNET = {
@@ -56,7 +56,7 @@ def _save(folder: Path, network: Any, processor: Any, gain: float = 2.0, noise: 
     for parameter in network.parameters():  # as networks are started, all their answers are much alike
         if parameter.ndim > 1:
             parameter.data.mul_(gain).add_(torch.randn(parameter.shape) * noise)
-    with quiet():
+    with silence_transformers():
         network.save_pretrained(folder)
         processor.save_pretrained(folder)
 

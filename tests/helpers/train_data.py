@@ -12,34 +12,34 @@ import torch
 from PIL import Image
 
 from helpers.dataset_files import codes, png, text
-from masklet.datasets import Annotated
+from masklet.datasets import AnnotatedFrame
 from masklet.errors import SourceError
 from masklet.train.config import AugmentConfig, PromptConfig, Stage, TrainConfig
-from masklet.train.data import ClipBatch, Pool
+from masklet.train.data import ClipBatch, SamplePool
 
 PLAIN = AugmentConfig(
-    flip=0.0,
-    turned=0.0,
+    flip_prob=0.0,
+    affine_prob=0.0,
     brightness=0.0,
     contrast=0.0,
     saturation=0.0,
-    grayscale=0.0,
+    grayscale_prob=0.0,
     frame_brightness=0.0,
     frame_contrast=0.0,
     frame_saturation=0.0,
 )
-"""Pictures as they are."""
+"""Images as they are."""
 
-QUICK = PromptConfig(objects=2, rounds=(0.5, 0.5), later_rounds=1)
+QUICK = PromptConfig(max_objects=2, round_probs=(0.5, 0.5), correction_clicks=1)
 TINY = TrainConfig(
     model="tiny",
-    stages=(Stage(size=64, batch=1, steps=4, rate=1e-3, rate_end=1e-4, prompts=QUICK, frames=3),),
+    stages=(Stage(image_size=64, batch=1, steps=4, lr=1e-3, lr_end=1e-4, prompts=QUICK, clip_length=3),),
     augment=PLAIN,
     precision="fp32",
-    clip=1.0,
+    grad_clip=1.0,
     save_every=2,
-    report_every=1,
-    picture_every=0,
+    log_every=1,
+    image_every=0,
 )
 """A run of the network that the fixture `tiny` makes; it takes a second."""
 
@@ -65,27 +65,27 @@ class FakeEntry:
     def source(self) -> tuple[Path, ...]:
         return ()
 
-    def read(self, numbers: Sequence[int]) -> list[Annotated]:
+    def read(self, numbers: Sequence[int]) -> list[AnnotatedFrame]:
         if self.broken:
-            raise SourceError(f"{self.name}.jpg is no picture")
+            raise SourceError(f"{self.name}.jpg is no image")
         return [self.frame(number) for number in numbers]
 
-    def frame(self, number: int) -> Annotated:
+    def frame(self, number: int) -> AnnotatedFrame:
         masks = {}
         for k in range(self.objects):
             mask = np.zeros((64, 64), bool)
             if (number, k + 1) not in self.hidden:
                 mask[10:20, 2 + 12 * k : 12 + 12 * k] = True
             masks[k + 1] = mask
-        return Annotated(np.full((64, 64, 3), 5 * number, np.uint8), masks)
+        return AnnotatedFrame(np.full((64, 64, 3), 5 * number, np.uint8), masks)
 
 
-def films(*entries: FakeEntry, weight: float = 1.0) -> Pool:
-    return Pool(entries, weight, films=True)
+def videos(*entries: FakeEntry, weight: float = 1.0) -> SamplePool:
+    return SamplePool(entries, weight, is_video=True)
 
 
-def stills_of(*entries: FakeEntry, weight: float = 1.0) -> Pool:
-    return Pool(entries, weight, films=False)
+def stills_of(*entries: FakeEntry, weight: float = 1.0) -> SamplePool:
+    return SamplePool(entries, weight, is_video=False)
 
 
 def numbers_in(batch: ClipBatch) -> list[list[int]]:
@@ -94,7 +94,7 @@ def numbers_in(batch: ClipBatch) -> list[list[int]]:
 
 
 def store_still(folder: Path, name: str, rgb: np.ndarray, masks: Sequence[np.ndarray]) -> Path:
-    """A picture of our own layout; returns the picture."""
+    """An image of our own layout; returns the image."""
     path = folder / "images" / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(rgb).save(path)
@@ -102,8 +102,8 @@ def store_still(folder: Path, name: str, rgb: np.ndarray, masks: Sequence[np.nda
     return path
 
 
-def store_film(root: Path, name: str, frames: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> None:
-    """A film of DAVIS, every frame with its label map."""
+def store_video(root: Path, name: str, frames: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> None:
+    """A video of DAVIS, every frame with its label map."""
     (root / "JPEGImages" / name).mkdir(parents=True, exist_ok=True)
     for t, (rgb, own) in enumerate(zip(frames, labels, strict=True)):
         cv2.imwrite(str(root / "JPEGImages" / name / f"{t:05d}.jpg"), rgb[..., ::-1])
@@ -116,7 +116,7 @@ def disc(shape: tuple[int, int], x: float, y: float, radius: float) -> np.ndarra
 
 
 def store_discs(folder: Path, count: int, seed: int = 0) -> Path:
-    """Pictures (96 x 128) of two coloured discs on dark ground each."""
+    """Images (96 x 128) of two colored discs on dark ground each."""
     random = np.random.default_rng(seed)
     for i in range(count):
         rgb = random.integers(0, 60, (96, 128, 3)).astype(np.uint8)
@@ -130,18 +130,18 @@ def store_discs(folder: Path, count: int, seed: int = 0) -> Path:
 
 
 def store_squares(root: Path, count: int, frames: int = 8, seed: int = 0) -> Path:
-    """Films (64 x 96) of a bright square that moves to the right over noise."""
+    """Videos (64 x 96) of a bright square that moves to the right over noise."""
     random = np.random.default_rng(seed)
     for i in range(count):
         ground, color = random.integers(0, 80, (64, 96, 3)), random.integers(140, 255, 3)
         top, left, step = random.integers(6, 30), random.integers(2, 14), random.integers(3, 7)
-        pictures, labels = [], []
+        images, labels = [], []
         for t in range(frames):
             label = np.zeros((64, 96), np.uint8)
             label[top : top + 26, left + step * t : left + step * t + 28] = 1
-            pictures.append(np.where(label[..., None] > 0, color, ground).astype(np.uint8))
+            images.append(np.where(label[..., None] > 0, color, ground).astype(np.uint8))
             labels.append(label)
-        store_film(root, f"film{i}", pictures, labels)
+        store_video(root, f"film{i}", images, labels)
     return root
 
 

@@ -1,4 +1,4 @@
-"""Small films made here, for the tests."""
+"""Small videos made here, for the tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Shot:
-    """How a film is made; `times(i)` is the time of frame i in frame lengths."""
+    """How a video is made; `times(i)` is the time of frame i in frame lengths."""
 
     count: int = 30
     group: int = 12
@@ -27,8 +27,8 @@ class Shot:
     times: Callable[[int], int] = int
 
 
-def picture(number: int, size: tuple[int, int]) -> np.ndarray:
-    """Stripes that move, on four quarters of different colours: no two frames and no two corners are alike."""
+def make_image(number: int, size: tuple[int, int]) -> np.ndarray:
+    """Stripes that move, on four quarters of different colors: no two frames and no two corners are alike."""
     width, height = size
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[: height // 2, : width // 2] = (220, 40, 40)
@@ -39,7 +39,7 @@ def picture(number: int, size: tuple[int, int]) -> np.ndarray:
     return pixels
 
 
-def film(path: Path, shot: Shot | None = None) -> Path:
+def make_video(path: Path, shot: Shot | None = None) -> Path:
     shot = shot or Shot()
     with av.open(str(path), "w", format=shot.container, options=shot.muxing) as container:
         stream = container.add_stream(shot.codec, rate=25, options=shot.options)
@@ -50,7 +50,7 @@ def film(path: Path, shot: Shot | None = None) -> Path:
         if shot.rotation is not None:
             stream.set_display_rotation(shot.rotation)
         for number in range(shot.count):
-            frame = av.VideoFrame.from_ndarray(picture(number, shot.size), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(make_image(number, shot.size), format="rgb24")
             frame.pts = shot.times(number)
             for packet in stream.encode(frame):
                 container.mux(packet)

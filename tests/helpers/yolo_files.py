@@ -21,7 +21,7 @@ NAMES = {0: "person", 1: "bicycle", 2: "dog"}
 
 
 def network(config: YOLOConfig = TINY_SEG, seed: int = 0) -> YOLOv8:
-    """Random weights, with normalisations that are not neutral; the same for the same seed."""
+    """Random weights, with normalizations that are not neutral; the same for the same seed."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         made = YOLOv8(config).eval()

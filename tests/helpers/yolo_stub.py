@@ -11,11 +11,11 @@ from torch.nn.functional import avg_pool2d
 from masklet.detect.yolo import LoadedYOLO
 from masklet.models.yolo import RawDetections, YOLOConfig
 
-COLOURS = {0: "red", 1: "green", 2: "blue"}
+COLORS = {0: "red", 1: "green", 2: "blue"}
 
 
-class SeesColours(nn.Module):
-    """One place a colour that is there, and places that say nothing around it.
+class SeesColors(nn.Module):
+    """One place a color that is there, and places that say nothing around it.
 
     Scores are 0.9, 0.8, 0.7 for red, green, blue; each box is said a second time, a little off and less surely.
     """
@@ -32,15 +32,15 @@ class SeesColours(nn.Module):
         coefficients = torch.zeros(count, 21, 3)
         sure = (pixels_B3HW > 0.8) & (pixels_B3HW.sum(1, keepdim=True) < 1.4)
         for row in range(count):
-            for colour in COLOURS:
-                where = sure[row, colour].nonzero()
+            for color in COLORS:
+                where = sure[row, color].nonzero()
                 if len(where):
                     (y1, x1), (y2, x2) = where.amin(0).tolist(), (where.amax(0) + 1).tolist()
                     first = torch.tensor([x1, y1, x2, y2], dtype=torch.float32)
-                    boxes[row, 3 * colour], boxes[row, 3 * colour + 1] = first, first + torch.tensor([0, 0, 2, 2])
-                    scores[row, 3 * colour, colour] = 0.9 - 0.1 * colour
-                    scores[row, 3 * colour + 1, colour] = 0.6
-                    coefficients[row, [3 * colour, 3 * colour + 1], colour] = 1.0
+                    boxes[row, 3 * color], boxes[row, 3 * color + 1] = first, first + torch.tensor([0, 0, 2, 2])
+                    scores[row, 3 * color, color] = 0.9 - 0.1 * color
+                    scores[row, 3 * color + 1, color] = 0.6
+                    coefficients[row, [3 * color, 3 * color + 1], color] = 1.0
         if not self.config.is_segmenter:
             return RawDetections(boxes, scores)
         return RawDetections(boxes, scores, coefficients, avg_pool2d(sure.float(), 4) - 0.5)
@@ -48,4 +48,4 @@ class SeesColours(nn.Module):
 
 def loaded(*, masks: bool = True) -> LoadedYOLO:
     """The stub as if it came from a file."""
-    return LoadedYOLO(SeesColours(masks=masks), "stub", Path("stub.pt"), None, COLOURS, 0, "none", None)  # type: ignore[arg-type]
+    return LoadedYOLO(SeesColors(masks=masks), "stub", Path("stub.pt"), None, COLORS, 0, "none", None)  # type: ignore[arg-type]

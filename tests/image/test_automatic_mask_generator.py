@@ -1,4 +1,4 @@
-"""Everything in a picture, against the same steps written out plainly over the predictor's public face."""
+"""Everything in an image, against the same steps written out plainly over the predictor's public face."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from pycocotools import mask as coco
 from helpers.networks import CONVNET, HIERA, small_network
 from helpers.small_sam1 import small_sam1
 from masklet.errors import InputError, MaskletWarning, StateError
-from masklet.image.amg_candidates import Asker
+from masklet.image.amg_candidates import CandidateSampler
 from masklet.image.amg_grid import point_grid
 from masklet.image.automatic_mask_generator import (
     PRESETS,
-    Everything,
-    EverythingOptions,
+    GeneratedMasks,
+    MaskGeneratorOptions,
+    generate_masks,
+    generate_masks_for_set_image,
     preset,
-    segment_everything,
-    segment_everything_set,
 )
 from masklet.image.predictor import ImagePredictor
 from masklet.masks import iou_matrix
 from masklet.models.sam2 import CONFIGS, SAM2
 
-LOOSE = EverythingOptions(points_per_side=4, pred_iou_thresh=0.0, stability_score_thresh=0.0, box_nms_thresh=0.9)
+LOOSE = MaskGeneratorOptions(points_per_side=4, pred_iou_thresh=0.0, stability_score_thresh=0.0, box_nms_thresh=0.9)
 NETWORKS = {"hiera": lambda: small_network(HIERA), "convnet": lambda: small_network(CONVNET)}
 
 
 @pytest.fixture(scope="module")
 def rgb() -> np.ndarray:
     generator = np.random.default_rng(4)
-    picture = np.kron(generator.integers(0, 255, (6, 9, 3)), np.ones((9, 9, 1))).astype(np.uint8)
-    return np.ascontiguousarray(picture[:50, :80])
+    image = np.kron(generator.integers(0, 255, (6, 9, 3)), np.ones((9, 9, 1))).astype(np.uint8)
+    return np.ascontiguousarray(image[:50, :80])
 
 
 @pytest.fixture(scope="module", params=["hiera", "convnet", "sam_vit_b", "mobile_sam"])
@@ -52,23 +52,29 @@ def predictor(request: pytest.FixtureRequest) -> ImagePredictor:
 def alone(predictor: ImagePredictor) -> ImagePredictor:
     """One whose prompts share nothing."""
     made = ImagePredictor(predictor.model)
-    made.look = lambda: None  # type: ignore[method-assign]
+    made._shared_context = lambda: None  # type: ignore[method-assign]
     return made
 
 
-def plainly(predictor: ImagePredictor, rgb: np.ndarray, options: EverythingOptions) -> list[tuple[np.ndarray, float]]:
+def plainly(
+    predictor: ImagePredictor, rgb: np.ndarray, options: MaskGeneratorOptions
+) -> list[tuple[np.ndarray, float]]:
     """Masks with scores, one question at a time and whole masks throughout."""
     predictor = alone(predictor)
     predictor.set_image(rgb)
     assert options.points_per_side is not None
     found = []
     for point in point_grid(options.points_per_side) * rgb.shape[1::-1]:
-        answer = predictor.predict(points=point.tolist(), multimask=options.multimask_output)
+        answer = predictor.predict(point_coords=point.tolist(), multimask_output=options.multimask_output)
         for k, (score, low) in enumerate(zip(answer.scores[0], answer.logits[0], strict=True)):
             if options.use_m2m:
-                better = predictor.predict(points=point.tolist(), logits=low[None], multimask=False)
+                better = predictor.predict(point_coords=point.tolist(), mask_input=low[None], multimask_output=False)
                 score, low = better.scores[0, 0], better.logits[0, 0]
-            full = predictor.fit(predictor.size).enlarged(torch.from_numpy(low)[None, None])[0, 0].numpy()
+            full = (
+                predictor._image_transform(predictor.size)
+                .upsample_logits(torch.from_numpy(low)[None, None])[0, 0]
+                .numpy()
+            )
             if options.pred_iou_thresh > 0 and not score > options.pred_iou_thresh:
                 continue
             outer = max(np.count_nonzero(full > -options.stability_score_offset), 1e-9)
@@ -106,12 +112,12 @@ def _box_iou(a: np.ndarray, b: np.ndarray) -> float:
     ids=["loose", "thresholds", "one mask", "second pass"],
 )
 def test_it_finds_what_plain_questions_find(
-    predictor: ImagePredictor, rgb: np.ndarray, options: EverythingOptions
+    predictor: ImagePredictor, rgb: np.ndarray, options: MaskGeneratorOptions
 ) -> None:
     expected = plainly(predictor, rgb, options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MaskletWarning)
-        found = segment_everything(predictor, rgb, options)
+        found = generate_masks(predictor, rgb, options)
     assert len(found) == len(expected)
     np.testing.assert_allclose(found.predicted_ious, [score for _, score in expected], atol=1e-4)
     for mask, score in expected:  # in any order: equal scores may change places
@@ -124,7 +130,9 @@ def test_prompts_that_share_are_those_that_do_not(predictor: ImagePredictor, rgb
     points = (point_grid(3) * rgb.shape[1::-1]).astype(np.float32)
     for options in (LOOSE, replace(LOOSE, multimask_output=False), replace(LOOSE, pred_iou_thresh=0.5)):
         with torch.inference_mode():
-            shared, plain = (Asker(predictor, options, plain=plain).ask(points) for plain in (False, True))
+            shared, plain = (
+                CandidateSampler(predictor, options, eager=plain).sample(points) for plain in (False, True)
+            )
         np.testing.assert_allclose(shared.iou_N, plain.iou_N, atol=1e-5)
         np.testing.assert_array_equal(shared.points_N2, plain.points_N2)
         scale = plain.logits_NHW.std().item() if len(plain) else 1.0
@@ -143,59 +151,63 @@ def test_prompts_that_share_are_those_that_do_not(predictor: ImagePredictor, rgb
 def test_answers_of_a_predictor_are_those_of_prompts_alone(
     predictor: ImagePredictor, rgb: np.ndarray, prompts: dict[str, list[list[int]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("masklet.image.predictor.WORTH", 0)  # the networks here are small
+    monkeypatch.setattr("masklet.image.predictor.MIN_SHARED_TOKENS", 0)  # the networks here are small
     plain = alone(predictor)
     for one in (predictor, plain):
         one.set_image(rgb)
     for multimask in (None, True):
-        found, expected = (one.predict(**prompts, multimask=multimask) for one in (predictor, plain))
+        found, expected = (one.predict(**prompts, multimask_output=multimask) for one in (predictor, plain))
         np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
         np.testing.assert_allclose(found.logits, expected.logits, atol=1e-3 * expected.logits.std(), rtol=1e-3)
 
 
 def test_one_prompt_of_a_small_network_makes_nothing_to_share(rgb: np.ndarray) -> None:
     predictor, looks = ImagePredictor(small_network().eval()), []
-    predictor.look = lambda: looks.append(1)  # type: ignore[method-assign,assignment]
+    predictor._shared_context = lambda: looks.append(1)  # type: ignore[method-assign,assignment]
     predictor.set_image(rgb)
-    predictor.predict(points=[20, 30])
+    predictor.predict(point_coords=[20, 30])
     assert not looks
     predictor.model.look_at(1024)
     predictor.set_image(rgb)
-    predictor.predict(points=[20, 30])
+    predictor.predict(point_coords=[20, 30])
     assert looks
 
 
-def test_what_prompts_share_is_of_one_picture(predictor: ImagePredictor, rgb: np.ndarray) -> None:
+def test_what_prompts_share_is_of_one_image(predictor: ImagePredictor, rgb: np.ndarray) -> None:
     fresh = ImagePredictor(predictor.model)
     fresh.set_image(rgb)
-    first = fresh.look()
+    first = fresh._shared_context()
     assert first is not None
-    assert fresh.look() is first
+    assert fresh._shared_context() is first
     fresh.set_image(rgb[::-1].copy())
-    assert fresh.look() is not first
-    fresh.forget()
-    with pytest.raises(StateError, match="no picture"):
-        fresh.look()
+    assert fresh._shared_context() is not first
+    fresh.reset()
+    with pytest.raises(StateError, match="no image"):
+        fresh._shared_context()
 
 
 def test_batches_change_nothing(predictor: ImagePredictor, rgb: np.ndarray) -> None:
-    one, many = (segment_everything(predictor, rgb, replace(LOOSE, points_per_batch=n)) for n in (3, 64))
+    one, many = (generate_masks(predictor, rgb, replace(LOOSE, points_per_batch=n)) for n in (3, 64))
     assert one.rles == many.rles
-    assert one.asked == many.asked == 16
+    assert one.points_prompted == many.points_prompted == 16
 
 
 def test_rows_agree_with_their_masks(predictor: ImagePredictor, rgb: np.ndarray) -> None:
-    found = segment_everything(predictor, rgb, replace(LOOSE, order="area"))
-    assert isinstance(found, Everything)
+    found = generate_masks(predictor, rgb, replace(LOOSE, order="area"))
+    assert isinstance(found, GeneratedMasks)
     assert found.areas.tolist() == [int(mask.sum()) for mask in found.masks]
     assert sorted(found.areas.tolist(), reverse=True) == found.areas.tolist()
     assert found.coverage == pytest.approx(found.masks.any(0).mean())
-    results = found.results(rgb, "x.png")
+    results = found.to_results(rgb, "x.png")
     np.testing.assert_array_equal(results.boxes.xyxy, found.xyxy)
     assert results.prompt_ids.tolist() == list(range(len(found)))
     np.testing.assert_array_equal(results.scores, found.predicted_ious)
     for record, mask, code, runs in zip(
-        found.records(), found.masks, found.records("coco_rle"), found.records("uncompressed_rle"), strict=True
+        found.to_annotations(),
+        found.masks,
+        found.to_annotations("coco_rle"),
+        found.to_annotations("uncompressed_rle"),
+        strict=True,
     ):
         np.testing.assert_array_equal(record["segmentation"], mask)
         assert coco.area(code["segmentation"]) == record["area"] == int(mask.sum())
@@ -212,8 +224,8 @@ def _sides(mask: np.ndarray) -> list[tuple[int, int]]:
 def test_crops_are_looked_at_and_their_masks_lie_in_them(predictor: ImagePredictor, rgb: np.ndarray) -> None:
     big = np.kron(rgb, np.ones((2, 2, 1), np.uint8))
     options = replace(LOOSE, crop_n_layers=1, crop_n_points_downscale_factor=2, points_per_side=4, crop_nms_thresh=1.0)
-    found = segment_everything(predictor, big, options)
-    assert found.asked == 16 + 4 * 4
+    found = generate_masks(predictor, big, options)
+    assert found.points_prompted == 16 + 4 * 4
     lefts, tops, rights, bottoms = found.crop_boxes.T
     assert (found.points >= found.crop_boxes[:, :2]).all()
     assert (found.points <= found.crop_boxes[:, 2:]).all()
@@ -222,15 +234,15 @@ def test_crops_are_looked_at_and_their_masks_lie_in_them(predictor: ImagePredict
     assert (found.xyxy[some, 1] >= tops[some]).all()
     assert (found.xyxy[some, 2] <= rights[some]).all()
     assert (found.xyxy[some, 3] <= bottoms[some]).all()
-    assert predictor.size == big.shape[:2]  # it still holds the whole picture
-    alone = segment_everything_set(predictor, big, replace(options, crop_n_layers=0))
+    assert predictor.size == big.shape[:2]  # it still holds the whole image
+    alone = generate_masks_for_set_image(predictor, big, replace(options, crop_n_layers=0))
     whole = (found.crop_boxes == [0, 0, 160, 100]).all(1)
     assert {str(code) for code, of_it in zip(found.rles, whole, strict=True) if of_it} == {str(c) for c in alone.rles}
 
 
 def test_specks_are_cleared_and_what_became_the_same_goes(predictor: ImagePredictor, rgb: np.ndarray) -> None:
-    before = segment_everything(predictor, rgb, LOOSE)
-    after = segment_everything(predictor, rgb, replace(LOOSE, min_mask_region_area=40))
+    before = generate_masks(predictor, rgb, LOOSE)
+    after = generate_masks(predictor, rgb, replace(LOOSE, min_mask_region_area=40))
     assert len(after) <= len(before)
     for mask in after.masks:
         for part in (mask, ~np.pad(mask, 1)):
@@ -249,49 +261,47 @@ def test_adaptively_fewer_points_are_asked_and_all_masks_are_among_the_others(
     predictor: ImagePredictor, rgb: np.ndarray
 ) -> None:
     every = replace(LOOSE, points_per_side=8, box_nms_thresh=1.0, points_per_batch=4)
-    full, found = (segment_everything(predictor, rgb, replace(every, adaptive=on)) for on in (False, True))
-    assert full.asked == 64
-    assert found.asked <= 64
+    full, found = (generate_masks(predictor, rgb, replace(every, adaptive=on)) for on in (False, True))
+    assert full.points_prompted == 64
+    assert found.points_prompted <= 64
     assert {str(code) for code in found.rles} <= {str(code) for code in full.rles}
 
 
 def test_nothing_found_is_no_error(predictor: ImagePredictor, rgb: np.ndarray) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MaskletWarning)
-        found = segment_everything(
-            predictor, rgb, replace(LOOSE, stability_score_thresh=1.0, stability_score_offset=1e9)
-        )
+        found = generate_masks(predictor, rgb, replace(LOOSE, stability_score_thresh=1.0, stability_score_offset=1e9))
     assert len(found) == 0
     assert found.coverage == 0
     assert found.masks.shape == (0, 50, 80)
-    assert found.records() == []
-    assert len(found.results(rgb)) == 0
+    assert found.to_annotations() == []
+    assert len(found.to_results(rgb)) == 0
 
 
 def test_thresholds_that_a_network_never_reaches_are_told() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         predictor = ImagePredictor(SAM2(CONFIGS["builtin"]).eval())
-    picture = np.zeros((40, 40, 3), np.uint8)
+    image = np.zeros((40, 40, 3), np.uint8)
     assert preset(predictor.model).pred_iou_thresh < PRESETS["default"].pred_iou_thresh
     with pytest.warns(MaskletWarning, match=r"0\.99.*presets have 0\.35"):
-        segment_everything(predictor, picture, EverythingOptions(points_per_side=1, pred_iou_thresh=0.99))
+        generate_masks(predictor, image, MaskGeneratorOptions(points_per_side=1, pred_iou_thresh=0.99))
 
 
-def test_a_picture_of_one_pixel_is_a_picture(predictor: ImagePredictor) -> None:
-    found = segment_everything(predictor, np.zeros((1, 1, 3), np.uint8), replace(LOOSE, crop_n_layers=1))
+def test_a_image_of_one_pixel_is_a_image(predictor: ImagePredictor) -> None:
+    found = generate_masks(predictor, np.zeros((1, 1, 3), np.uint8), replace(LOOSE, crop_n_layers=1))
     assert found.size == (1, 1)
 
 
 def test_points_of_ones_own_are_asked(predictor: ImagePredictor, rgb: np.ndarray) -> None:
     own = replace(LOOSE, points_per_side=None, point_grids=[np.array([[0.25, 0.5], [0.75, 0.5]])])
-    found = segment_everything(predictor, rgb, own)
-    assert found.asked == 2
+    found = generate_masks(predictor, rgb, own)
+    assert found.points_prompted == 2
     assert {tuple(point) for point in found.points.tolist()} <= {(20.0, 25.0), (60.0, 25.0)}
 
 
 def test_published_defaults() -> None:
-    options = EverythingOptions()
+    options = MaskGeneratorOptions()
     assert (options.points_per_side, options.points_per_batch) == (32, 64)
     assert (options.pred_iou_thresh, options.stability_score_thresh, options.stability_score_offset) == (0.8, 0.95, 1.0)
     assert (options.box_nms_thresh, options.crop_n_layers, options.crop_nms_thresh) == (0.7, 0, 0.7)
@@ -318,7 +328,7 @@ def test_published_defaults() -> None:
 )
 def test_options_without_meaning_are_refused(words: dict, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        EverythingOptions(**words)
+        MaskGeneratorOptions(**words)
 
 
 def test_an_unknown_preset_is_refused(predictor: ImagePredictor) -> None:

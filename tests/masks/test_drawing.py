@@ -7,7 +7,7 @@ from masklet.masks import drawing
 from masklet.masks.drawing import Style
 
 
-def grey() -> np.ndarray:
+def gray() -> np.ndarray:
     return np.full((200, 300, 3), 128, np.uint8)
 
 
@@ -17,9 +17,9 @@ def square() -> np.ndarray:
     return mask
 
 
-def test_inside_is_tinted_the_border_coloured_and_the_rest_untouched() -> None:
-    color = drawing.color_of(0)
-    painted = drawing.draw_masks(grey(), square(), [color], Style(alpha=0.5, line_width=2))
+def test_inside_is_tinted_the_border_colored_and_the_rest_untouched() -> None:
+    color = drawing.palette_color(0)
+    painted = drawing.draw_masks(gray(), square(), [color], Style(alpha=0.5, line_width=2))
     assert painted[100, 150].tolist() == [round((128 + c) / 2 + 1e-6) for c in color]
     assert painted[50, 150].tolist() == list(color)
     assert (painted[:40] == 128).all()
@@ -32,22 +32,22 @@ def test_a_small_object_stays_visible_on_a_large_one() -> None:
     masks[0, 90:110, 140:160] = True
     red, blue = (255, 0, 0), (0, 0, 255)
     for order in ([0, 1], [1, 0]):
-        painted = drawing.draw_masks(grey(), masks[order], [(red, blue)[i] for i in order])
+        painted = drawing.draw_masks(gray(), masks[order], [(red, blue)[i] for i in order])
         assert painted[100, 150, 0] > painted[100, 150, 2]
 
 
-def test_the_picture_given_is_not_changed() -> None:
-    picture = grey()
+def test_the_image_given_is_not_changed() -> None:
+    image = gray()
     boxes = np.array([[100, 50, 200, 150]], np.float32)
-    drawing.draw_masks(picture, square(), [(255, 0, 0)])
-    drawing.draw_boxes(picture, boxes, [(255, 0, 0)])
-    drawing.draw_labels(picture, ["cat"], boxes[:, :2], [(255, 0, 0)])
-    assert (picture == 128).all()
+    drawing.draw_masks(image, square(), [(255, 0, 0)])
+    drawing.draw_boxes(image, boxes, [(255, 0, 0)])
+    drawing.draw_labels(image, ["cat"], boxes[:, :2], [(255, 0, 0)])
+    assert (image == 128).all()
 
 
 def test_boxes_run_along_the_last_pixel() -> None:
     painted = drawing.draw_boxes(
-        grey(), np.array([[100, 50, 200, 150]], np.float32), [(255, 0, 0)], Style(line_width=1)
+        gray(), np.array([[100, 50, 200, 150]], np.float32), [(255, 0, 0)], Style(line_width=1)
     )
     changed = np.argwhere((painted != 128).any(axis=2))
     assert changed.min(axis=0).tolist() == [50, 100]
@@ -56,7 +56,7 @@ def test_boxes_run_along_the_last_pixel() -> None:
 
 @pytest.mark.parametrize("anchor", [(0, 0), (295, 3), (150, 199), (-50, -50), (900, 900)])
 def test_a_label_is_moved_inside(anchor: tuple[int, int]) -> None:
-    painted = drawing.draw_labels(grey(), ["object 0.97"], np.array([anchor], np.float32), [(255, 0, 0)])
+    painted = drawing.draw_labels(gray(), ["object 0.97"], np.array([anchor], np.float32), [(255, 0, 0)])
     red = (painted == (255, 0, 0)).all(axis=2)
     assert red.sum() > 300
     rows = np.flatnonzero(red.any(axis=1))
@@ -66,13 +66,13 @@ def test_a_label_is_moved_inside(anchor: tuple[int, int]) -> None:
 def test_cutout_is_transparent_outside() -> None:
     mask = square()[0]
     mask[50, 100] = False
-    cut = drawing.cutout(grey(), mask)
+    cut = drawing.cutout(gray(), mask)
     assert cut.shape == (100, 100, 4)
     assert cut[0, 0].tolist() == [0, 0, 0, 0]
     assert cut[5, 5].tolist() == [128, 128, 128, 255]
-    assert drawing.cutout(grey(), mask & False).shape == (1, 1, 4)
+    assert drawing.cutout(gray(), mask & False).shape == (1, 1, 4)
 
 
-def test_colours_come_round_again() -> None:
+def test_colors_come_round_again() -> None:
     assert len(set(drawing.PALETTE)) == 12
-    assert drawing.color_of(13) == drawing.color_of(1)
+    assert drawing.palette_color(13) == drawing.palette_color(1)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from masklet.masks.ops import distinct
+from masklet.masks.ops import nms
 
 
 def boxes(count: int, seed: int = 0, spread: float = 100.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -32,28 +32,28 @@ def test_a_box_goes_when_a_better_one_that_stays_overlaps_it(threshold: float, b
     for i in np.argsort(-scores):
         if not any(iou(xyxy[i], xyxy[j]) > threshold and not (by_class and classes[i] != classes[j]) for j in kept):
             kept.append(i)
-    found = distinct(xyxy, scores, threshold, classes=classes if by_class else None)
+    found = nms(xyxy, scores, threshold, classes=classes if by_class else None)
     assert found.tolist() == kept
-    assert distinct(xyxy, scores, threshold, classes=classes if by_class else None, most=7).tolist() == kept[:7]
+    assert nms(xyxy, scores, threshold, classes=classes if by_class else None, max_count=7).tolist() == kept[:7]
 
 
 def test_opencv_keeps_the_same() -> None:
     xyxy, scores, _ = boxes(300, seed=1)
     xywh = np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], 1)
-    assert distinct(xyxy, scores, 0.5).tolist() == list(cv2.dnn.NMSBoxes(xywh.tolist(), scores.tolist(), 0.0, 0.5))
+    assert nms(xyxy, scores, 0.5).tolist() == list(cv2.dnn.NMSBoxes(xywh.tolist(), scores.tolist(), 0.0, 0.5))
 
 
 def test_edges() -> None:
-    assert distinct(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), 0.5).tolist() == []
+    assert nms(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), 0.5).tolist() == []
     same = np.array([[0, 0, 10, 10]] * 3, np.float32)
-    assert distinct(same, np.array([0.5, 0.5, 0.5]), 0.99).tolist() == [0]
-    assert distinct(same, np.array([0.5, 0.7, 0.6]), 1.0).tolist() == [1, 2, 0]
+    assert nms(same, np.array([0.5, 0.5, 0.5]), 0.99).tolist() == [0]
+    assert nms(same, np.array([0.5, 0.7, 0.6]), 1.0).tolist() == [1, 2, 0]
     flat = np.array([[5, 5, 5, 5]] * 2, np.float32)
-    assert distinct(flat, np.array([0.5, 0.6]), 0.5).tolist() == [1, 0]
+    assert nms(flat, np.array([0.5, 0.6]), 0.5).tolist() == [1, 0]
 
 
 def test_many_candidates_take_no_seconds() -> None:
     xyxy, scores, classes = boxes(8400, spread=600.0)
     started = time.process_time()
-    distinct(xyxy, scores, 0.7, classes=classes, most=300)
+    nms(xyxy, scores, 0.7, classes=classes, max_count=300)
     assert time.process_time() - started < 3

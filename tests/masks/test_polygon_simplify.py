@@ -3,7 +3,7 @@ import pytest
 from pycocotools import mask as tools
 
 from masklet.masks import iou
-from masklet.masks.polygon_simplify import painted_by_coco, trace, window_of
+from masklet.masks.polygon_simplify import rasterize_like_pycocotools, simplify_mask, tight_crop
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # in pycocotools
 
@@ -26,14 +26,14 @@ def test_we_paint_as_the_coco_tools_do(seed):
     random = np.random.default_rng(seed)
     size = (int(random.integers(5, 40)), int(random.integers(5, 40)))
     ring = random.uniform(-3, 43, (int(random.integers(3, 12)), 2)).clip(0, 42).astype(np.float32)
-    assert np.array_equal(painted_by_coco([ring], size), by_the_tools([ring], size))
+    assert np.array_equal(rasterize_like_pycocotools([ring], size), by_the_tools([ring], size))
 
 
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("min_iou", [0.8, 0.95, 0.98, 1.0])
 def test_the_promise_holds_by_the_coco_tools_and_by_us(seed, min_iou):
     mask = blobs(seed, share=0.3 + 0.04 * seed)
-    outline = trace(mask, min_iou)
+    outline = simplify_mask(mask, min_iou)
     assert outline is not None
     assert outline.iou >= min_iou
     assert iou(by_the_tools(outline.rings, mask.shape), mask) >= min_iou
@@ -42,25 +42,25 @@ def test_the_promise_holds_by_the_coco_tools_and_by_us(seed, min_iou):
 
 def test_a_looser_promise_takes_fewer_points():
     mask = blobs(3)
-    points = [sum(map(len, trace(mask, least).rings)) for least in (0.8, 0.95, 1.0)]
+    points = [sum(map(len, simplify_mask(mask, least).rings)) for least in (0.8, 0.95, 1.0)]
     assert points[0] < points[1] < points[2]
 
 
 def test_noise_is_traced_exactly_holes_parts_and_corners_that_touch():
     for seed in range(10):
         mask = np.random.default_rng(seed).random((12, 14)) < 0.5
-        outline = trace(mask, 1.0)
+        outline = simplify_mask(mask, 1.0)
         assert outline is not None
         assert np.array_equal(by_the_tools(outline.rings, mask.shape), mask)
 
 
 def test_an_empty_mask_has_no_outline():
-    assert trace(np.zeros((4, 5), bool), 0.5) is None
+    assert simplify_mask(np.zeros((4, 5), bool), 0.5) is None
 
 
 def test_a_window_is_the_tight_box():
     mask = np.zeros((6, 8), bool)
     mask[2:4, 1:7] = True
-    left, top, crop = window_of(mask)
+    left, top, crop = tight_crop(mask)
     assert (left, top, crop.shape, crop.all()) == (1, 2, (2, 6), True)
-    assert window_of(np.zeros((6, 8), bool))[2].size == 0
+    assert tight_crop(np.zeros((6, 8), bool))[2].size == 0

@@ -76,10 +76,10 @@ def test_a_piece_in_its_place_has_the_code_of_the_whole(share: float) -> None:
         whole = np.zeros((height, width), bool)
         piece = generator.random((bottom - top, right - left)) < share
         whole[top:bottom, left:right] = piece
-        assert rle.encode_at(piece, (int(left), int(top)), (height, width)) == rle.encode(whole)
+        assert rle.encode_crop(piece, (int(left), int(top)), (height, width)) == rle.encode(whole)
 
 
 def test_runs_are_those_of_the_code() -> None:
     mask = np.array([[False, True], [True, True]])
-    assert rle.runs(rle.encode(mask)) == [1, 3]
-    np.testing.assert_array_equal(rle.decode({"size": [2, 2], "counts": rle.runs(rle.encode(mask))}), mask)
+    assert rle.run_lengths(rle.encode(mask)) == [1, 3]
+    np.testing.assert_array_equal(rle.decode({"size": [2, 2], "counts": rle.run_lengths(rle.encode(mask))}), mask)

@@ -1,4 +1,4 @@
-"""Every kind of picture becomes RGB uint8, upright; what cannot is refused with value and remedy."""
+"""Every kind of image becomes RGB uint8, upright; what cannot is refused with value and remedy."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from masklet.errors import SourceError
-from masklet.media import Picture
+from masklet.media import SourceImage
 from masklet.media.image import from_array, from_bytes, from_file, from_pil
 
-# 2 rows, 3 columns: red, green, blue over black, white, grey.
+# 2 rows, 3 columns: red, green, blue over black, white, gray.
 SMALL = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[0, 0, 0], [255, 255, 255], [128, 128, 128]]], np.uint8)
 
 
@@ -24,15 +24,15 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def test_colours_and_path_survive(tmp_path: Path) -> None:
+def test_colors_and_path_survive(tmp_path: Path) -> None:
     file = tmp_path / "small.png"
     Image.fromarray(SMALL).save(file)
-    picture = from_file(str(file))
-    assert np.array_equal(picture.rgb, SMALL)
-    assert picture.path == str(file)
-    assert picture.size == (2, 3)
-    assert picture.rgb.flags.writeable
-    assert picture.rgb.flags.c_contiguous
+    image = from_file(str(file))
+    assert np.array_equal(image.rgb, SMALL)
+    assert image.path == str(file)
+    assert image.size == (2, 3)
+    assert image.rgb.flags.writeable
+    assert image.rgb.flags.c_contiguous
 
 
 def test_content_decides_not_the_suffix(tmp_path: Path) -> None:
@@ -46,17 +46,17 @@ def test_every_mode_becomes_rgb(mode: str) -> None:
     image = Image.new("RGB", (5, 4), (255, 255, 255))
     for step in {"La": ("LA", "La"), "RGBa": ("RGBA", "RGBa"), "PA": ("P", "PA")}.get(mode, (mode,)):
         image = image.convert(step)
-    picture = from_pil(image)
-    assert picture.rgb.shape == (4, 5, 3)
-    assert picture.rgb.min() >= 254
+    photo = from_pil(image)
+    assert photo.rgb.shape == (4, 5, 3)
+    assert photo.rgb.min() >= 254
 
 
-def test_alpha_is_dropped_and_colours_below_it_kept() -> None:
+def test_alpha_is_dropped_and_colors_below_it_kept() -> None:
     image = Image.new("RGBA", (2, 2), (10, 200, 30, 0))
     assert from_pil(image).rgb[0, 0].tolist() == [10, 200, 30]
 
 
-def test_palette_with_transparency_keeps_its_colours() -> None:
+def test_palette_with_transparency_keeps_its_colors() -> None:
     palette = Image.fromarray(SMALL).convert("P", palette=Image.Palette.ADAPTIVE)
     data = encoded(palette, transparency=bytes([0, 128, 255]))
     assert np.array_equal(from_bytes(data, "p.png").rgb, SMALL)
@@ -99,7 +99,7 @@ def test_exif_orientation_is_applied(orientation: int, kind: str) -> None:
     assert np.array_equal(from_pil(Image.open(io.BytesIO(data))).rgb, SMALL)
 
 
-def test_broken_exif_does_not_hide_the_picture() -> None:
+def test_broken_exif_does_not_hide_the_image() -> None:
     data = encoded(Image.fromarray(SMALL), exif=b"Exif\x00\x00MM\x00*\x00\x00\xff\xff junk")
     with pytest.warns(UserWarning, match="EXIF"):  # Pillow's own warning passes through
         assert np.array_equal(from_bytes(data, "odd.png").rgb, SMALL)
@@ -123,15 +123,15 @@ def test_animation_gives_its_first_frame() -> None:
     ids=["uint8", "float32", "float64", "rgba", "fortran"],
 )
 def test_arrays(array: np.ndarray) -> None:
-    picture = from_array(array)
-    assert np.array_equal(picture.rgb, SMALL)
-    assert picture.rgb.flags.c_contiguous
+    image = from_array(array)
+    assert np.array_equal(image.rgb, SMALL)
+    assert image.rgb.flags.c_contiguous
 
 
-def test_grey_arrays_and_opencv_order() -> None:
-    grey = SMALL[:, :, 0]
-    assert np.array_equal(from_array(grey).rgb, np.dstack([grey] * 3))
-    assert np.array_equal(from_array(grey[:, :, None], channels="bgr").rgb, np.dstack([grey] * 3))
+def test_gray_arrays_and_opencv_order() -> None:
+    gray = SMALL[:, :, 0]
+    assert np.array_equal(from_array(gray).rgb, np.dstack([gray] * 3))
+    assert np.array_equal(from_array(gray[:, :, None], channels="bgr").rgb, np.dstack([gray] * 3))
     assert np.array_equal(from_array(SMALL[:, :, ::-1], channels="bgr").rgb, SMALL)
     bgra = np.dstack([SMALL[:, :, ::-1], np.zeros((2, 3), np.uint8)])
     assert np.array_equal(from_array(bgra, channels="bgr").rgb, SMALL)
@@ -139,14 +139,14 @@ def test_grey_arrays_and_opencv_order() -> None:
 
 def test_array_is_copied_so_that_buffers_can_be_reused() -> None:
     buffer = SMALL.copy()
-    picture = from_array(buffer)
+    image = from_array(buffer)
     buffer[:] = 7
-    assert np.array_equal(picture.rgb, SMALL)
+    assert np.array_equal(image.rgb, SMALL)
 
 
-def test_picture_asserts_its_own_shape() -> None:
+def test_image_asserts_its_own_shape() -> None:
     with pytest.raises(AssertionError):
-        Picture(np.zeros((2, 3), np.uint8), "x")
+        SourceImage(np.zeros((2, 3), np.uint8), "x")
 
 
 ARRAY_ERRORS = {
@@ -178,10 +178,10 @@ def test_array_errors_have_value_rule_and_remedy(name: str) -> None:
 PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
 BYTE_ERRORS = {
     "nothing": (b"", ["empty", "0 bytes", "again"]),
-    "text": (b"hello there, no picture", ["cannot be read as a picture", "hello there,", "PNG"]),
+    "text": (b"hello there, no image", ["cannot be read as an image", "hello there,", "PNG"]),
     "web page": (
         b"<!DOCTYPE html><html>",
-        ["cannot be read as a picture", "web page", "address of the picture"],
+        ["cannot be read as an image", "web page", "address of the image"],
     ),
     "lfs": (b"version https://git-lfs.github.com/spec/v1\n", ["LFS", "git lfs pull"]),
     "video": (b"\x00\x00\x00 ftypisom\x00\x00\x02\x00", ["video", "model.track"]),
@@ -207,12 +207,12 @@ def test_file_errors_have_value_rule_and_remedy(name: str, tmp_path: Path) -> No
             assert word in str(caught.value)
 
 
-def test_picture_without_pixels() -> None:
+def test_image_without_pixels() -> None:
     with pytest.raises(SourceError, match=r"size 0 x 5.*at least 1 x 1"):
         from_pil(Image.new("RGB", (0, 5)))
 
 
-def test_closed_pil_picture(tmp_path: Path) -> None:
+def test_closed_pil_image(tmp_path: Path) -> None:
     PHOTO.save(tmp_path / "a.png")
     image = Image.open(tmp_path / "a.png")
     image.close()
@@ -220,7 +220,7 @@ def test_closed_pil_picture(tmp_path: Path) -> None:
         from_pil(image, "a.png")
 
 
-def test_too_large_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_large_a_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(SourceError, match=r"big.png.*4096 pixels.*MAX_IMAGE_PIXELS"):
         from_bytes(encoded(PHOTO), "big.png")

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from masklet.errors import SourceError
-from masklet.media import image, open_source
+from masklet.media import image, open_images
 
 pytestmark = pytest.mark.network
 
@@ -70,23 +70,23 @@ def server() -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(image, "TIMEOUT_S", 5.0)
+    monkeypatch.setattr(image, "DOWNLOAD_TIMEOUT_S", 5.0)
 
 
 @pytest.mark.parametrize("path", ["/good.png", "/no length é.png", "/no%20length%20%C3%A9.png", "/moved"])
-def test_a_picture_is_fetched(server: str, path: str) -> None:
-    pictures = open_source(server + path)
-    assert len(pictures) == 1
-    picture = next(pictures)
-    assert np.array_equal(picture.rgb, PIXELS)
-    assert picture.path == server + path
+def test_a_image_is_fetched(server: str, path: str) -> None:
+    images = open_images(server + path)
+    assert len(images) == 1
+    image = next(images)
+    assert np.array_equal(image.rgb, PIXELS)
+    assert image.path == server + path
 
 
 BAD_ADDRESSES = {
     "/missing.png": ["404", "Not Found", "browser"],
     "/denied": ["403", "public address"],
     "/broken": ["500"],
-    "/page": ["cannot be read as a picture", "web page"],
+    "/page": ["cannot be read as an image", "web page"],
     "/cut.png": ["cut short", f"{len(png())} of {len(png()) + 500} bytes", "try again"],
     "/cut_quietly.png": ["cut short", "again"],
     "/empty": ["empty", "0 bytes"],
@@ -97,15 +97,15 @@ BAD_ADDRESSES = {
 
 @pytest.mark.parametrize("path", BAD_ADDRESSES)
 def test_failures_name_the_address_and_the_remedy(server: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image, "MAX_BYTES", 200_000)
+    monkeypatch.setattr(image, "MAX_DOWNLOAD_BYTES", 200_000)
     with pytest.raises(SourceError) as caught:
-        next(open_source(server + path))
+        next(open_images(server + path))
     for word in [path, *BAD_ADDRESSES[path]]:
         assert word in str(caught.value)
 
 
 def test_the_limit_is_two_hundred_megabytes() -> None:
-    assert image.MAX_BYTES == 200 * 1024 * 1024
+    assert image.MAX_DOWNLOAD_BYTES == 200 * 1024 * 1024
 
 
 def test_nobody_listens() -> None:
@@ -113,22 +113,22 @@ def test_nobody_listens() -> None:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/a.png"
         with pytest.raises(SourceError, match=r"a\.png.*refused.*check the address and the network"):
-            next(open_source(url))
+            next(open_images(url))
 
 
 def test_a_server_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image, "TIMEOUT_S", 0.05)
+    monkeypatch.setattr(image, "DOWNLOAD_TIMEOUT_S", 0.05)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         with pytest.raises(SourceError, match="timed out"):
-            next(open_source(f"http://127.0.0.1:{silent.getsockname()[1]}/a.png"))
+            next(open_images(f"http://127.0.0.1:{silent.getsockname()[1]}/a.png"))
 
 
 @pytest.mark.parametrize("url", ["http://", "https:///a.png", "http://[::1/a.png", "http://127.0.0.1:port/a.png"])
 def test_addresses_that_are_none(url: str) -> None:
     with pytest.raises(SourceError, match="reachable http or https address"):
-        next(open_source(url))
+        next(open_images(url))
 
 
 def test_garbage_instead_of_http() -> None:
@@ -143,5 +143,5 @@ def test_garbage_instead_of_http() -> None:
         thread = threading.Thread(target=answer)
         thread.start()
         with pytest.raises(SourceError, match="cannot fetch"):
-            next(open_source(f"http://127.0.0.1:{server.getsockname()[1]}/a.png"))
+            next(open_images(f"http://127.0.0.1:{server.getsockname()[1]}/a.png"))
         thread.join()

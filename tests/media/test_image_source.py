@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from masklet.errors import MaskletError, SourceError
-from masklet.media import Picture, open_source
+from masklet.media import SourceImage, open_images
 from masklet.media.image_source import natural_key
 
-GREY = np.full((4, 6, 3), 100, np.uint8)
+GRAY = np.full((4, 6, 3), 100, np.uint8)
 
 
 def shade(value: int) -> Image.Image:
@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
     for value in (1, 2, 10):
         shade(value).save(tmp_path / f"shot{value}.png")
     shade(30).save(tmp_path / "Other.BMP")
-    (tmp_path / "notes.txt").write_text("cannot be read as a picture")
+    (tmp_path / "notes.txt").write_text("cannot be read as an image")
     (tmp_path / ".hidden.png").write_bytes(b"\x00\x05\x16\x07")
     (tmp_path / "clip.mp4").write_bytes(b"\x00")
     (tmp_path / "below.png").mkdir()
@@ -33,19 +33,19 @@ def folder(tmp_path: Path) -> Path:
 
 
 def names(source: object) -> list[str]:
-    return [Path(picture.path).name for picture in open_source(source)]
+    return [Path(image.path).name for image in open_images(source)]
 
 
 def test_a_folder_in_natural_order(folder: Path) -> None:
     assert names(folder) == ["Other.BMP", "shot1.png", "shot2.png", "shot10.png"]
-    assert len(open_source(str(folder))) == 4
-    assert [picture.rgb[0, 0, 0] for picture in open_source(folder)] == [30, 1, 2, 10]
+    assert len(open_images(str(folder))) == 4
+    assert [image.rgb[0, 0, 0] for image in open_images(folder)] == [30, 1, 2, 10]
 
 
 def test_globs(folder: Path) -> None:
     assert names(str(folder / "shot*")) == ["shot1.png", "shot2.png", "shot10.png"]
     assert names(str(folder / "*[02].png")) == ["shot2.png", "shot10.png"]
-    assert len(open_source(str(folder / "**" / "*.*"))) == 5
+    assert len(open_images(str(folder / "**" / "*.*"))) == 5
 
 
 def test_a_file_whose_name_looks_like_a_glob(tmp_path: Path) -> None:
@@ -60,17 +60,17 @@ def test_home_is_expanded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_mixed_list(folder: Path) -> None:
-    source = [folder / "shot2.png", GREY, shade(5), Picture(GREY, "mine"), str(folder / "shot1*.png")]
-    pictures = open_source(source)
-    assert len(pictures) == 6
-    paths = [picture.path for picture in pictures]
+    source = [folder / "shot2.png", GRAY, shade(5), SourceImage(GRAY, "mine"), str(folder / "shot1*.png")]
+    images = open_images(source)
+    assert len(images) == 6
+    paths = [image.path for image in images]
     assert [Path(path).name for path in paths] == [
         "shot2.png", "image1", "image2", "mine", "shot1.png", "shot10.png",
     ]  # fmt: skip
-    assert len(pictures) == 6
+    assert len(images) == 6
 
 
-def test_a_pil_picture_keeps_its_file_name(folder: Path) -> None:
+def test_a_pil_image_keeps_its_file_name(folder: Path) -> None:
     with Image.open(folder / "shot1.png") as image:
         assert names(image) == ["shot1.png"]
 
@@ -78,7 +78,7 @@ def test_a_pil_picture_keeps_its_file_name(folder: Path) -> None:
 def test_channels_apply_to_arrays_only(folder: Path) -> None:
     blue = np.zeros((4, 6, 3), np.uint8)
     blue[..., 0] = 255
-    array, image = open_source([blue, Image.new("RGB", (6, 4), "red")], channels="bgr")
+    array, image = open_images([blue, Image.new("RGB", (6, 4), "red")], channels="bgr")
     assert array.rgb[0, 0].tolist() == [0, 0, 255]
     assert image.rgb[0, 0].tolist() == [255, 0, 0]
 
@@ -89,28 +89,28 @@ def test_an_iterator_is_read_one_at_a_time(folder: Path) -> None:
     def frames() -> object:
         for index in range(3):
             taken.append(index)
-            yield GREY
+            yield GRAY
 
-    pictures = open_source(frames())
+    images = open_images(frames())
     assert taken == []
-    assert next(pictures).path == "image0"
+    assert next(images).path == "image0"
     assert taken == [0]
-    assert pictures.total is None
+    assert images.total is None
     with pytest.raises(TypeError, match="not known"):
-        len(pictures)
-    assert [picture.path for picture in pictures] == ["image1", "image2"]
+        len(images)
+    assert [image.path for image in images] == ["image1", "image2"]
 
 
 def test_pixels_are_read_late_and_paths_checked_early(tmp_path: Path) -> None:
-    (tmp_path / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "bad.png").write_bytes(b"no image")
     shade(1).save(tmp_path / "good.png")
-    pictures = open_source([tmp_path / name for name in ("good.png", "bad.png", "good.png")])
-    assert next(pictures).size == (4, 6)
-    with pytest.raises(SourceError, match="cannot be read as a picture"):
-        next(pictures)
-    assert next(pictures).size == (4, 6)  # one bad picture does not end the others
-    with pytest.raises(SourceError, match="no such picture"):
-        open_source([tmp_path / "good.png", tmp_path / "gone.png"])
+    images = open_images([tmp_path / name for name in ("good.png", "bad.png", "good.png")])
+    assert next(images).size == (4, 6)
+    with pytest.raises(SourceError, match="cannot be read as an image"):
+        next(images)
+    assert next(images).size == (4, 6)  # one bad image does not end the others
+    with pytest.raises(SourceError, match="no such image"):
+        open_images([tmp_path / "good.png", tmp_path / "gone.png"])
 
 
 def test_natural_key() -> None:
@@ -131,15 +131,15 @@ class Tensor:
 BAD_SOURCES = {
     "missing, near name": (
         lambda f: f / "shto1.png",
-        ["shto1.png", "no such picture", "did you mean 'shot1"],
+        ["shto1.png", "no such image", "did you mean 'shot1"],
     ),
-    "missing, nothing near": (lambda f: f / "zebra.gif", ["zebra.gif", "no such picture", "full path"]),
+    "missing, nothing near": (lambda f: f / "zebra.gif", ["zebra.gif", "no such image", "full path"]),
     "missing folder": (lambda f: f / "gone" / "a.png", ["gone", "there is no 'gone' in", "spelling"]),
-    "file as folder": (lambda f: f / "shot1.png" / "a.png", ["no such picture", "full path"]),
+    "file as folder": (lambda f: f / "shot1.png" / "a.png", ["no such image", "full path"]),
     "missing in a list": (lambda f: [f / "shot1.png", f / "shot3.png"], ["shot3.png", "did you mean"]),
     "empty folder": (lambda f: mkdir(f / "void"), ["void", "empty", ".jpg", "glob"]),
     "folder of text": (lambda f: mkdir(f / "t", "a.txt"), ["a.txt", ".jpg", ".webp", "**"]),
-    "folder of films": (lambda f: mkdir(f / "v", "a.mp4"), ["a.mp4", ".jpg", "model.track"]),
+    "folder of videos": (lambda f: mkdir(f / "v", "a.mp4"), ["a.mp4", ".jpg", "model.track"]),
     "folder with only a folder": (lambda f: mkdir(f / "d" / "x.png").parent, ["x.png", "**"]),
     "glob of nothing": (lambda f: str(f / "*.webp"), ["*.webp", "matches nothing", "case"]),
     "glob of text": (lambda f: str(f / "*.txt"), ["notes.txt", ".png"]),
@@ -169,20 +169,20 @@ def mkdir(path: Path, *files: str) -> Path:
 def test_bad_sources_are_refused_at_once(name: str, folder: Path) -> None:
     make, words = BAD_SOURCES[name]
     with pytest.raises(SourceError) as caught:
-        open_source(make(folder))
+        open_images(make(folder))
     for word in words:
         assert word in str(caught.value)
 
 
 def test_bad_channels_and_the_tree_of_errors() -> None:
     with pytest.raises(SourceError, match=r"'BGR'.*'rgb' and 'bgr'"):
-        open_source(GREY, channels="BGR")  # type: ignore[arg-type]
+        open_images(GRAY, channels="BGR")  # type: ignore[arg-type]
     assert issubclass(SourceError, ValueError)
     assert issubclass(SourceError, MaskletError)
 
 
 def test_bad_items_of_an_iterator_are_refused_when_reached() -> None:
-    pictures = open_source(iter([GREY, 3]))
-    next(pictures)
+    images = open_images(iter([GRAY, 3]))
+    next(images)
     with pytest.raises(SourceError, match="int"):
-        next(pictures)
+        next(images)

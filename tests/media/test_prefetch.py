@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from masklet.media import prefetch
-from masklet.media.prefetch import ReadAhead
+from masklet.media.prefetch import Prefetcher
 
 
 def soon(true: Callable[[], bool]) -> bool:
@@ -51,14 +51,14 @@ class Numbers(Iterator[int]):
 
 
 def test_order_and_end() -> None:
-    with ReadAhead(Numbers(20), room=3) as reader:
+    with Prefetcher(Numbers(20), capacity=3) as reader:
         assert list(reader) == list(range(20))
         assert list(reader) == []
 
 
 def test_it_reads_ahead_but_no_further() -> None:
     numbers = Numbers()
-    with ReadAhead(numbers, room=4) as reader:
+    with Prefetcher(numbers, capacity=4) as reader:
         assert soon(lambda: numbers.taken == 5)  # four wait, one is in the thread's hand
         time.sleep(0.05)
         assert numbers.taken == 5
@@ -68,7 +68,7 @@ def test_it_reads_ahead_but_no_further() -> None:
 
 def test_what_comes_too_fast_is_dropped_and_counted() -> None:
     numbers = Numbers(10)
-    with ReadAhead(numbers, room=3, policy="drop") as reader:
+    with Prefetcher(numbers, capacity=3, policy="drop") as reader:
         assert soon(lambda: threads() == 0)
         assert list(reader) == [7, 8, 9]
         assert reader.dropped == 7
@@ -80,7 +80,7 @@ def test_errors_come_after_what_was_read() -> None:
         yield 2
         raise KeyError("third")
 
-    with ReadAhead(broken(), room=5) as reader:
+    with Prefetcher(broken(), capacity=5) as reader:
         assert [next(reader), next(reader)] == [1, 2]
         with pytest.raises(KeyError, match="third"):
             next(reader)
@@ -97,7 +97,7 @@ def test_closing_half_way_closes_the_source_on_its_own_thread() -> None:
         finally:
             closed.append(threading.current_thread().name)
 
-    reader = ReadAhead(source(), room=2)
+    reader = Prefetcher(source(), capacity=2)
     assert next(reader) == 0
     reader.close()
     reader.close()
@@ -106,7 +106,7 @@ def test_closing_half_way_closes_the_source_on_its_own_thread() -> None:
 
 
 def test_a_forgotten_reader_ends_its_thread() -> None:
-    reader = ReadAhead(Numbers(), room=2)
+    reader = Prefetcher(Numbers(), capacity=2)
     next(reader)
     assert threads() == 1
     del reader
@@ -115,7 +115,7 @@ def test_a_forgotten_reader_ends_its_thread() -> None:
 
 
 def test_a_reader_in_a_circle_ends_its_thread() -> None:
-    circle: list[object] = [ReadAhead(Numbers(), room=2)]
+    circle: list[object] = [Prefetcher(Numbers(), capacity=2)]
     circle.append(circle)
     del circle
     gc.collect()
@@ -123,14 +123,14 @@ def test_a_reader_in_a_circle_ends_its_thread() -> None:
 
 
 def test_a_source_that_never_answers_does_not_hold_up_close(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prefetch, "JOIN_S", 0.05)
+    monkeypatch.setattr(prefetch, "JOIN_TIMEOUT_S", 0.05)
     answer = threading.Event()
 
     def silent() -> Iterator[int]:
         yield 1
         answer.wait(10)
 
-    reader = ReadAhead(silent(), room=2)
+    reader = Prefetcher(silent(), capacity=2)
     assert next(reader) == 1
     begin = time.monotonic()
     reader.close()
@@ -140,7 +140,7 @@ def test_a_source_that_never_answers_does_not_hold_up_close(monkeypatch: pytest.
 
 def test_close_wakes_the_one_who_waits() -> None:
     answer = threading.Event()
-    reader: ReadAhead[int] = ReadAhead(iter(lambda: answer.wait(10) and 0, 1), room=2)
+    reader: Prefetcher[int] = Prefetcher(iter(lambda: answer.wait(10) and 0, 1), capacity=2)
     threading.Timer(0.05, answer.set).start()
     threading.Timer(0.02, reader._queue.stop).start()
     assert list(reader) == []

@@ -1,4 +1,4 @@
-"""One face for every kind of film: what is stored goes in any order, what is not a film is refused."""
+"""One face for every kind of video: what is stored goes in any order, what is not a video is refused."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.video_files import Shot, film
+from helpers.video_files import Shot, make_video
 from masklet.errors import MaskletWarning, SourceError, StateError
-from masklet.media import Frame, Picture, Video, open_video
+from masklet.media import Frame, SourceImage, Video, open_video
 
 SHADES = np.stack([np.full((4, 6, 3), 20 * value, np.uint8) for value in range(12)])
 
@@ -25,7 +25,7 @@ SHADES = np.stack([np.full((4, 6, 3), 20 * value, np.uint8) for value in range(1
 def folder(tmp_path: Path) -> Path:
     for value, pixels in enumerate(SHADES):
         Image.fromarray(pixels).save(tmp_path / f"shot{value}.png")
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
     return tmp_path
 
 
@@ -37,7 +37,7 @@ SOURCES = {
     "tuple of names": lambda f: tuple(str(f / f"shot{value}.png") for value in range(12)),
     "list of arrays": lambda f: list(SHADES),
     "list of PIL": lambda f: [Image.fromarray(pixels) for pixels in SHADES],
-    "list of pictures": lambda f: [Picture(pixels, "p") for pixels in SHADES],
+    "list of images": lambda f: [SourceImage(pixels, "p") for pixels in SHADES],
     "list of frames": lambda f: [Frame(pixels, "p", 5, 1.0) for pixels in SHADES],
     "array": lambda f: SHADES,
     "float array": lambda f: SHADES.astype(np.float32) / 255,
@@ -46,9 +46,9 @@ SOURCES = {
 
 
 @pytest.mark.parametrize("kind", SOURCES)
-def test_pictures_forwards_backwards_and_anywhere(kind: str, folder: Path) -> None:
+def test_images_forwards_backwards_and_anywhere(kind: str, folder: Path) -> None:
     with open_video(SOURCES[kind](folder)) as video:
-        assert (video.count, video.expected, video.size, video.fps) == (12, 12, (4, 6), None)
+        assert (video.num_frames, video.expected_num_frames, video.size, video.fps) == (12, 12, (4, 6), None)
         assert (video.live, video.seekable, video.dropped) == (False, True, 0)
         frames = list(video)
         assert [frame.index for frame in frames] == list(range(12))
@@ -63,7 +63,7 @@ def test_pictures_forwards_backwards_and_anywhere(kind: str, folder: Path) -> No
         assert video[-1].index == video[np.int64(11)].index == 11
 
 
-def test_paths_name_the_pictures(folder: Path) -> None:
+def test_paths_name_the_images(folder: Path) -> None:
     assert [Path(frame.path).name for frame in open_video(folder)][:3] == ["shot0.png", "shot1.png", "shot2.png"]
     assert [frame.path for frame in open_video(SHADES)][:2] == ["image0", "image1"]
     assert open_video(folder).path == str(folder)
@@ -76,14 +76,14 @@ def test_paths_name_the_pictures(folder: Path) -> None:
         lambda f: f"file://{f / 'shot3.png'}",
         lambda f: SHADES[3],
         lambda f: Image.fromarray(SHADES[3]),
-        lambda f: Picture(SHADES[3], "p"),
+        lambda f: SourceImage(SHADES[3], "p"),
         lambda f: Frame(SHADES[3], "p", 9),
     ],
 )
-def test_one_picture_is_a_film_of_one_frame(make: object, folder: Path) -> None:
+def test_one_image_is_a_video_of_one_frame(make: object, folder: Path) -> None:
     with open_video(make(folder)) as video:  # type: ignore[operator]
         (frame,) = video
-        assert (video.count, frame.index) == (1, 0)
+        assert (video.num_frames, frame.index) == (1, 0)
         assert np.array_equal(frame.rgb, SHADES[3])
 
 
@@ -107,11 +107,11 @@ def test_what_is_handed_out_belongs_to_the_caller(folder: Path) -> None:
         assert video[2].rgb.flags.writeable
 
 
-def test_a_damaged_picture_is_named_and_left_out(folder: Path) -> None:
-    (folder / "shot0.png").write_bytes(b"no picture")
+def test_a_damaged_image_is_named_and_left_out(folder: Path) -> None:
+    (folder / "shot0.png").write_bytes(b"no image")
     (folder / "shot4.png").write_bytes(b"")
     with open_video(folder) as video:
-        assert (video.count, video.size) == (12, (4, 6))
+        assert (video.num_frames, video.size) == (12, (4, 6))
         with pytest.warns(MaskletWarning) as told:
             numbers = [frame.index for frame in video]
         assert numbers == [1, 2, 3, *range(5, 12)]
@@ -122,7 +122,7 @@ def test_a_damaged_picture_is_named_and_left_out(folder: Path) -> None:
             video[4]
 
 
-def test_warnings_as_errors_stop_the_film_and_its_thread(folder: Path) -> None:
+def test_warnings_as_errors_stop_the_video_and_its_thread(folder: Path) -> None:
     (folder / "shot4.png").write_bytes(b"")
     video = open_video(folder)
     with warnings.catch_warnings():
@@ -132,7 +132,7 @@ def test_warnings_as_errors_stop_the_film_and_its_thread(folder: Path) -> None:
     assert quiet()
 
 
-def test_a_picture_of_another_size(folder: Path) -> None:
+def test_a_image_of_another_size(folder: Path) -> None:
     Image.new("RGB", (9, 8)).save(folder / "shot5.png")
     frames: list[Frame] = []
     with open_video(folder) as video:
@@ -163,9 +163,9 @@ def test_frames_that_are_not_there(call: object) -> None:
             video["3"]  # type: ignore[index]
 
 
-def test_frames_beyond_the_end_of_a_film_of_unknown_length(tmp_path: Path) -> None:
-    with open_video(film(tmp_path / "a.h264", Shot(count=6, container="h264"))) as video:
-        assert video.count is None
+def test_frames_beyond_the_end_of_a_video_of_unknown_length(tmp_path: Path) -> None:
+    with open_video(make_video(tmp_path / "a.h264", Shot(count=6, container="h264"))) as video:
+        assert video.num_frames is None
         assert video[5].index == 5
         with pytest.raises(IndexError, match="no frame 6"):
             video[6]
@@ -173,7 +173,7 @@ def test_frames_beyond_the_end_of_a_film_of_unknown_length(tmp_path: Path) -> No
 
 
 def test_closed_means_closed(tmp_path: Path) -> None:
-    for source in (SHADES, film(tmp_path / "a.mp4")):
+    for source in (SHADES, make_video(tmp_path / "a.mp4")):
         with open_video(source) as video:
             running = iter(video)
             next(running)
@@ -193,8 +193,8 @@ def quiet() -> bool:
     return False
 
 
-def test_an_abandoned_film_ends_its_thread(tmp_path: Path) -> None:
-    running = iter(open_video(film(tmp_path / "a.mp4", Shot(count=200))))
+def test_an_abandoned_video_ends_its_thread(tmp_path: Path) -> None:
+    running = iter(open_video(make_video(tmp_path / "a.mp4", Shot(count=200))))
     next(running)
     assert any(thread.name == "masklet read-ahead" for thread in threading.enumerate())
     del running
@@ -203,7 +203,7 @@ def test_an_abandoned_film_ends_its_thread(tmp_path: Path) -> None:
 
 
 def test_two_readers_and_looking_up_at_once(tmp_path: Path) -> None:
-    with open_video(film(tmp_path / "a.mp4", Shot(count=40))) as video:
+    with open_video(make_video(tmp_path / "a.mp4", Shot(count=40))) as video:
         for one, other, again in zip(video, video, video.frames(reverse=True), strict=True):
             assert np.array_equal(one.rgb, other.rgb)
             assert np.array_equal(again.rgb, video[39 - one.index].rgb)
@@ -219,11 +219,11 @@ class Tensor:
 
 
 BAD_SOURCES = {
-    "missing": (lambda f: f / "shto1.png", ["no such film or picture", "did you mean 'shot1"]),
-    "missing in a list": (lambda f: [f / "gone.png"], ["no such picture", "gone.png"]),
-    "film in a list": (lambda f: [film(f / "a.mp4", Shot(count=2))], ["a.mp4", "model.track", "alone"]),
+    "missing": (lambda f: f / "shto1.png", ["no such video or image", "did you mean 'shot1"]),
+    "missing in a list": (lambda f: [f / "gone.png"], ["no such image", "gone.png"]),
+    "video in a list": (lambda f: [make_video(f / "a.mp4", Shot(count=2))], ["a.mp4", "model.track", "alone"]),
     "empty folder": (lambda f: mkdir(f / "void"), ["void", "empty", ".jpg"]),
-    "folder of films": (lambda f: mkdir(f / "v", "a.mp4"), ["a.mp4", "model.track", "alone"]),
+    "folder of videos": (lambda f: mkdir(f / "v", "a.mp4"), ["a.mp4", "model.track", "alone"]),
     "glob of nothing": (lambda f: str(f / "*.webp"), ["*.webp", "matches nothing"]),
     "empty list": (lambda f: [], ["[]", "no frames"]),
     "empty text": (lambda f: " ", ["' '", "path"]),

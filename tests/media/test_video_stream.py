@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.video_files import Shot, film, picture
+from helpers.video_files import Shot, make_image, make_video
 from masklet.errors import MaskletWarning, SourceError, StateError
-from masklet.media import Frame, Picture, open_video, video_stream
+from masklet.media import Frame, SourceImage, open_video, video_stream
 
-GREY = np.full((4, 6, 3), 100, np.uint8)
+GRAY = np.full((4, 6, 3), 100, np.uint8)
 
 
 def shades(count: int) -> Iterator[np.ndarray]:
@@ -28,7 +28,13 @@ def shades(count: int) -> Iterator[np.ndarray]:
 
 def test_a_generator() -> None:
     with open_video(shades(6)) as video:
-        assert (video.count, video.expected, video.fps, video.live, video.seekable) == (None, None, None, False, False)
+        assert (video.num_frames, video.expected_num_frames, video.fps, video.live, video.seekable) == (
+            None,
+            None,
+            None,
+            False,
+            False,
+        )
         assert video.size == (4, 6)  # the frame that told it is not lost
         frames = list(video)
         assert [(frame.index, int(frame.rgb[0, 0, 0]), frame.time) for frame in frames] == [
@@ -38,8 +44,8 @@ def test_a_generator() -> None:
 
 
 def test_everything_a_generator_may_yield(tmp_path: Path) -> None:
-    Image.fromarray(GREY).save(tmp_path / "a.png")
-    items = [GREY, Image.fromarray(GREY), tmp_path / "a.png", Picture(GREY, "mine"), Frame(GREY, "film", 77, 3.5)]
+    Image.fromarray(GRAY).save(tmp_path / "a.png")
+    items = [GRAY, Image.fromarray(GRAY), tmp_path / "a.png", SourceImage(GRAY, "mine"), Frame(GRAY, "film", 77, 3.5)]
     frames = list(open_video(item for item in items))
     assert [frame.index for frame in frames] == list(range(5))
     assert [Path(frame.path).name for frame in frames] == ["image0", "image1", "a.png", "mine", "film"]
@@ -54,7 +60,7 @@ def test_opencv_order_applies_to_arrays() -> None:
 
 def test_an_endless_generator_is_read_a_little_ahead() -> None:
     taken = itertools.count()
-    with open_video((GREY for _ in taken), read_ahead=3) as video:
+    with open_video((GRAY for _ in taken), prefetch_frames=3) as video:
         assert [frame.index for frame in video.frames(stop=5)] == [0, 1, 2, 3, 4]
         time.sleep(0.05)
         assert next(taken) <= 10
@@ -76,14 +82,14 @@ def test_going_back_is_refused() -> None:
         next(iter(video))
         next(iter(video))
         for call in (lambda: video[0], lambda: video.frames(reverse=True), lambda: video.frames(1)):
-            with pytest.raises(StateError, match=r"'iterator'.*come once.*save it as a film"):
+            with pytest.raises(StateError, match=r"'iterator'.*come once.*save it as a video"):
                 call()
 
 
 def test_errors_of_a_generator_come_through() -> None:
     def broken() -> Iterator[np.ndarray]:
-        yield GREY
-        yield GREY
+        yield GRAY
+        yield GRAY
         raise ZeroDivisionError("mine")
 
     frames: list[Frame] = []
@@ -96,10 +102,10 @@ def test_errors_of_a_generator_come_through() -> None:
     ("items", "words"),
     [
         ([], ["iterator", "without a frame"]),
-        ([GREY, GREY[:2]], ["frame 1 is 6 x 2", "6 x 4"]),
-        ([GREY, 3], ["int"]),
-        ([GREY, GREY.astype(np.int64)], ["int64", "uint8"]),
-        (["gone.png"], ["gone.png", "no such picture"]),
+        ([GRAY, GRAY[:2]], ["frame 1 is 6 x 2", "6 x 4"]),
+        ([GRAY, 3], ["int"]),
+        ([GRAY, GRAY.astype(np.int64)], ["int64", "uint8"]),
+        (["gone.png"], ["gone.png", "no such image"]),
     ],
 )
 def test_bad_items(items: list[object], words: list[str]) -> None:
@@ -109,10 +115,10 @@ def test_bad_items(items: list[object], words: list[str]) -> None:
         assert word in str(caught.value)
 
 
-def test_a_damaged_picture_of_a_generator(tmp_path: Path) -> None:
-    (tmp_path / "bad.png").write_bytes(b"no picture")
+def test_a_damaged_image_of_a_generator(tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"no image")
     with pytest.warns(MaskletWarning, match=r"frame 1 is left out.*bad\.png"):
-        frames = list(open_video(iter([GREY, tmp_path / "bad.png", GREY])))
+        frames = list(open_video(iter([GRAY, tmp_path / "bad.png", GRAY])))
     assert [frame.index for frame in frames] == [0, 2]
 
 
@@ -123,7 +129,7 @@ class Camera:
         self.last, self.opened, self.released, self.given = last, opened, False, 0
         self.enough = threading.Event()
 
-    def isOpened(self) -> bool:  # noqa: N802
+    def isOpened(self) -> bool:
         return self.opened
 
     def get(self, property: int) -> float:
@@ -148,8 +154,14 @@ def camera(monkeypatch: pytest.MonkeyPatch) -> Camera:
 
 
 def test_a_camera_drops_old_frames_and_counts_them(camera: Camera) -> None:
-    with open_video(0, read_ahead=2) as video:
-        assert (video.path, video.live, video.seekable, video.fps, video.count) == ("camera 0", True, False, 30.0, None)
+    with open_video(0, prefetch_frames=2) as video:
+        assert (video.path, video.live, video.seekable, video.fps, video.num_frames) == (
+            "camera 0",
+            True,
+            False,
+            30.0,
+            None,
+        )
         assert video.size == (4, 6)
         assert camera.enough.wait(5)
         frames = [frame for frame, _ in zip(video, range(20), strict=False)]
@@ -163,7 +175,7 @@ def test_a_camera_drops_old_frames_and_counts_them(camera: Camera) -> None:
 
 
 def test_a_camera_that_waits(camera: Camera) -> None:
-    with open_video(0, when_late="wait") as video:
+    with open_video(0, on_overflow="wait") as video:
         assert [frame.index for frame in video.frames(stop=50)] == list(range(50))
         assert video.dropped == 0
 
@@ -173,7 +185,7 @@ def test_a_camera_that_stops(camera: Camera) -> None:
     frames: list[Frame] = []
     with (
         pytest.raises(SourceError, match=r"camera 0 stopped after 3 frames.*cable"),
-        open_video(0, when_late="wait") as video,
+        open_video(0, on_overflow="wait") as video,
     ):
         frames.extend(video)
     assert len(frames) == 3
@@ -211,8 +223,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(video_stream, "READ_TIMEOUT_S", 3.0)
     monkeypatch.setattr(video_stream, "OPEN_TIMEOUT_S", 3.0)
-    whole = film(tmp_path / "a.mp4", Shot(muxing={"movflags": "faststart"}, size=(160, 120))).read_bytes()
-    flow = film(tmp_path / "a.ts", Shot(count=80, size=(160, 120))).read_bytes()
+    whole = make_video(tmp_path / "a.mp4", Shot(muxing={"movflags": "faststart"}, size=(160, 120))).read_bytes()
+    flow = make_video(tmp_path / "a.ts", Shot(count=80, size=(160, 120))).read_bytes()
     Handler.bodies = {
         "/a.mp4": (whole, len(whole)),
         "/cut.ts": (flow[: len(flow) * 7 // 10], len(flow)),
@@ -227,9 +239,9 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.mark.network
-def test_a_film_behind_an_address(server: str, tmp_path: Path) -> None:
+def test_a_video_behind_an_address(server: str, tmp_path: Path) -> None:
     with open_video(server + "/a.mp4") as video, open_video(tmp_path / "a.mp4") as file:
-        assert (video.live, video.seekable, video.count, video.expected) == (False, False, None, 30)
+        assert (video.live, video.seekable, video.num_frames, video.expected_num_frames) == (False, False, None, 30)
         assert video.fps == 25.0
         for streamed, stored in zip(video, file, strict=True):
             assert np.array_equal(streamed.rgb, stored.rgb)
@@ -239,7 +251,7 @@ def test_a_film_behind_an_address(server: str, tmp_path: Path) -> None:
 @pytest.mark.network
 def test_a_stream_that_breaks(server: str) -> None:
     frames: list[Frame] = []
-    with open_video(server + "/cut.ts", when_late="wait") as video:
+    with open_video(server + "/cut.ts", on_overflow="wait") as video:
         with pytest.raises(SourceError, match=r"cut\.ts' broke off after \d+ frames.*open it again"):
             frames.extend(video)
         assert 20 < len(frames) < 80
@@ -250,7 +262,7 @@ def test_a_stream_that_breaks(server: str) -> None:
 @pytest.mark.parametrize(
     ("path", "word"), [("/gone.mp4", "404"), ("/page", "Invalid data")], ids=["not there", "a web page"]
 )
-def test_an_address_without_a_film(path: str, word: str, server: str) -> None:
+def test_an_address_without_a_video(path: str, word: str, server: str) -> None:
     with pytest.raises(SourceError) as caught:
         open_video(server + path)
     for part in (path, "cannot open", word, "check the address"):
@@ -276,7 +288,7 @@ def test_a_server_that_never_answers(scheme: str, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.network
 def test_a_live_stream_over_tcp_that_falls_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video_stream, "READ_TIMEOUT_S", 0.3)
-    flow = film(tmp_path / "a.ts", Shot(count=200, size=(160, 120))).read_bytes()
+    flow = make_video(tmp_path / "a.ts", Shot(count=200, size=(160, 120))).read_bytes()
     done = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
@@ -289,11 +301,11 @@ def test_a_live_stream_over_tcp_that_falls_silent(tmp_path: Path, monkeypatch: p
         thread = threading.Thread(target=serve)
         thread.start()
         frames: list[Frame] = []
-        with open_video(f"tcp://127.0.0.1:{listening.getsockname()[1]}", when_late="wait") as video:
+        with open_video(f"tcp://127.0.0.1:{listening.getsockname()[1]}", on_overflow="wait") as video:
             assert video.live
             with pytest.raises(SourceError, match=r"broke off after \d+ frames"):
                 frames.extend(video)
         done.set()
         thread.join()
     assert len(frames) > 100
-    assert np.abs(frames[7].rgb - picture(7, (160, 120)).astype(int)).mean() < 20
+    assert np.abs(frames[7].rgb - make_image(7, (160, 120)).astype(int)).mean() < 20

@@ -8,12 +8,12 @@ import sys
 import torch
 
 from masklet.models.sam2 import CONFIGS, SAM2
-from masklet.nn.meta_init import blank
+from masklet.nn.meta_init import meta_init
 
 
 def test_a_blank_network_has_the_shapes_and_no_numbers() -> None:
     config = CONFIGS["builtin"]
-    with blank():
+    with meta_init():
         found = SAM2(config).state_dict()
     expected = SAM2(config).state_dict()
     assert {name: t.shape for name, t in found.items()} == {name: t.shape for name, t in expected.items()}
@@ -21,7 +21,7 @@ def test_a_blank_network_has_the_shapes_and_no_numbers() -> None:
 
 
 def test_outside_numbers_are_drawn_as_ever() -> None:
-    with blank():
+    with meta_init():
         assert torch.nn.Linear(2, 2).weight.is_meta
     assert torch.nn.init.normal_(torch.zeros(50)).any()
     assert torch.nn.Embedding(1, 50).weight.any()

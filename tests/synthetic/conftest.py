@@ -1,4 +1,4 @@
-"""Small pictures to make scenes of, made here."""
+"""Small images to make scenes of, made here."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 
 from masklet.datasets import open_dataset
 from masklet.masks import rle
-from masklet.synthetic import Collected
+from masklet.synthetic import DatasetSource
 
 
 @pytest.fixture(scope="session")
 def disc_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six pictures of two coloured discs each, as our own stills are kept."""
+    """Six images of two colored discs each, as our own stills are kept."""
     root = tmp_path_factory.mktemp("stills")
     folder = root / "discs"
     (folder / "images").mkdir(parents=True)
@@ -24,18 +24,18 @@ def disc_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     random = np.random.default_rng(0)
     y, x = np.mgrid[:96, :128]
     for i in range(6):
-        picture = random.integers(0, 60, (96, 128, 3)).astype(np.uint8)
+        image = random.integers(0, 60, (96, 128, 3)).astype(np.uint8)
         codes = []
-        for centre in ((30, 40), (90, 50)):
+        for center in ((30, 40), (90, 50)):
             radius = int(random.integers(12, 24))
-            mask = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 < radius**2
-            picture[mask] = random.integers(120, 255, 3)
+            mask = (x - center[0]) ** 2 + (y - center[1]) ** 2 < radius**2
+            image[mask] = random.integers(120, 255, 3)
             codes.append(rle.encode(mask))
-        cv2.imwrite(str(folder / "images" / f"{i}.jpg"), picture)
+        cv2.imwrite(str(folder / "images" / f"{i}.jpg"), image)
         (folder / "masks" / f"{i}.json").write_text(json.dumps(codes))
     return root
 
 
 @pytest.fixture(scope="session")
-def discs(disc_folder: Path) -> Collected:
-    return Collected(((open_dataset(disc_folder, kind="stills"), 1.0),))
+def discs(disc_folder: Path) -> DatasetSource:
+    return DatasetSource(((open_dataset(disc_folder, data_format="stills"), 1.0),))

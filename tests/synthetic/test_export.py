@@ -1,4 +1,4 @@
-"""Made clips on disk: whole or not at all, made once, readable as films of DAVIS."""
+"""Made clips on disk: whole or not at all, made once, readable as videos of DAVIS."""
 
 from __future__ import annotations
 
@@ -12,55 +12,55 @@ from PIL import Image
 
 from masklet.datasets import open_dataset
 from masklet.errors import InputError, OutputError
-from masklet.synthetic import DIFFICULTIES, Clip, Drawn, Plan, write_clips
-from masklet.synthetic.export import store
-from masklet.synthetic.sources import Material
+from masklet.synthetic import SCENARIOS, Clip, ExportOptions, ProceduralSource, write_clips
+from masklet.synthetic.export import save_clip
+from masklet.synthetic.sources import AssetSource
 
-PLAN = Plan(size=(64, 96), frames=8)
+PLAN = ExportOptions(size=(64, 96), frames=8)
 
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """Which clips were made; each is a square that moves, in a moment."""
     made: list[tuple[str, int]] = []
-    known = dict(DIFFICULTIES)
+    known = dict(SCENARIOS)
 
     def maker(name: str) -> Callable[..., Clip]:
-        def make(seed: int, number: int, size: tuple[int, int], frames: int, material: Material) -> Clip:
+        def make(seed: int, number: int, size: tuple[int, int], frames: int, material: AssetSource) -> Clip:
             made.append((name, number))
             return plain(size, frames, seed + number)
 
-        make.frames = known[name].frames  # type: ignore[attr-defined]
+        make.frames = known[name].default_frames  # type: ignore[attr-defined]
         return make
 
-    monkeypatch.setattr("masklet.synthetic.export.DIFFICULTIES", {name: maker(name) for name in known})
+    monkeypatch.setattr("masklet.synthetic.export.SCENARIOS", {name: maker(name) for name in known})
     return made
 
 
 def plain(size: tuple[int, int], frames: int, shade: int = 0) -> Clip:
-    pictures = np.full((frames, *size, 3), 40 + shade, np.uint8)
+    images = np.full((frames, *size, 3), 40 + shade, np.uint8)
     masks = np.zeros((frames, 2, *size), bool)
     for t in range(frames):
         masks[t, 0, 10:30, 5 + t : 25 + t] = True
         masks[t, 1, 40:50, 40:60] = t != 3
-    pictures[masks[:, 0]], pictures[masks[:, 1]] = (200, 30, 30), (30, 30, 200)
-    return Clip(pictures, masks)
+    images[masks[:, 0]], images[masks[:, 1]] = (200, 30, 30), (30, 30, 200)
+    return Clip(images, masks)
 
 
 def names(root: Path, kind: str = "JPEGImages") -> list[str]:
     return sorted(path.name for path in (root / kind / "480p").iterdir())
 
 
-def test_what_was_written_is_read_as_films(tmp_path: Path) -> None:
-    clip = DIFFICULTIES["reentry"](0, 0, (64, 96), 8, Drawn())
-    [stored] = write_clips(tmp_path, Plan(size=(64, 96), frames=8, lossless=True), 1, ["reentry"])
+def test_what_was_written_is_read_as_videos(tmp_path: Path) -> None:
+    clip = SCENARIOS["reentry"](0, 0, (64, 96), 8, ProceduralSource())
+    [stored] = write_clips(tmp_path, ExportOptions(size=(64, 96), frames=8, lossless=True), 1, ["reentry"])
     assert [path.name for path in stored.frames] == [f"{t:05d}.png" for t in range(8)]
     assert all((np.asarray(Image.open(path)) == clip.frames_THW3[t]).all() for t, path in enumerate(stored.frames))
     dataset = open_dataset(tmp_path)
-    assert dataset.kind == "davis"
-    [film] = dataset.entries
-    assert film.name.endswith("reentry-0000")
-    for t, frame in enumerate(film.read(range(8))):
+    assert dataset.data_format == "davis"
+    [video] = dataset.samples
+    assert video.name.endswith("reentry-0000")
+    for t, frame in enumerate(video.read(range(8))):
         assert (frame.rgb == clip.frames_THW3[t]).all()
         for n, mask in enumerate(clip.masks_TNHW[t]):
             assert (frame.masks[n + 1] == mask).all() if mask.any() else not np.any(frame.masks.get(n + 1, False))
@@ -83,7 +83,7 @@ def test_a_second_run_makes_what_is_missing_and_nothing_else(tmp_path: Path, cal
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.jpg")}
     calls.clear()
     again = list(write_clips(tmp_path, PLAN, 3))
-    assert [stored.new for stored in again] == [False, False, True]
+    assert [stored.created for stored in again] == [False, False, True]
     assert calls == [("reentry", 0)]
     assert all(path.stat().st_mtime_ns == when for path, when in before.items())
 
@@ -105,26 +105,26 @@ def test_a_clip_that_was_stopped_half_way_is_made_again(
             list(write_clips(tmp_path, PLAN, 2))
     assert names(tmp_path) == names(tmp_path, "Annotations") == ["occlusion-0000"]
     assert not list(tmp_path.glob(".making*"))
-    assert [stored.new for stored in write_clips(tmp_path, PLAN, 2)] == [False, True]
+    assert [stored.created for stored in write_clips(tmp_path, PLAN, 2)] == [False, True]
 
 
-def test_annotations_without_their_pictures_are_written_anew(tmp_path: Path) -> None:
-    """Killed between the two: the annotations are there, the pictures are not."""
+def test_annotations_without_their_images_are_written_anew(tmp_path: Path) -> None:
+    """Killed between the two: the annotations are there, the images are not."""
     (tmp_path / "Annotations" / "480p" / "a").mkdir(parents=True)
     (tmp_path / "Annotations" / "480p" / "a" / "old.png").touch()
-    stored = store(tmp_path, "a", plain((64, 64), 8))
+    stored = save_clip(tmp_path, "a", plain((64, 64), 8))
     assert len(stored.frames) == len(stored.masks) == 8
 
 
 def test_other_settings_are_refused(tmp_path: Path, calls: list[tuple[str, int]]) -> None:
     list(write_clips(tmp_path, PLAN, 1))
     with pytest.raises(InputError, match="clips made with seed 0, not 1; say the same again"):
-        list(write_clips(tmp_path, Plan(seed=1, size=(64, 96), frames=8), 1))
+        list(write_clips(tmp_path, ExportOptions(seed=1, size=(64, 96), frames=8), 1))
 
 
-def test_films_of_others_are_left_alone(tmp_path: Path, calls: list[tuple[str, int]]) -> None:
+def test_videos_of_others_are_left_alone(tmp_path: Path, calls: list[tuple[str, int]]) -> None:
     (tmp_path / "JPEGImages" / "480p" / "bear").mkdir(parents=True)
-    with pytest.raises(InputError, match="films that are not made here"):
+    with pytest.raises(InputError, match="videos that are not made here"):
         list(write_clips(tmp_path, PLAN, 1))
     assert calls == []
 

@@ -13,13 +13,13 @@ from masklet.models.sam2 import CONFIGS
 
 @pytest.fixture(scope="session")
 def stills(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six pictures of two coloured discs each, in the source `discs`."""
+    """Six images of two colored discs each, in the source `discs`."""
     return store_discs(tmp_path_factory.mktemp("stills") / "discs", 6).parent
 
 
 @pytest.fixture(scope="session")
 def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two films of a square that moves."""
+    """Two videos of a square that moves."""
     return store_squares(tmp_path_factory.mktemp("films"), 2)
 
 
@@ -32,4 +32,4 @@ def tiny_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def no_download(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random weights for the built-in trunk, so that no other package is needed."""
-    monkeypatch.setattr("masklet.train.initialization.fill_trunk", lambda trunk: None)
+    monkeypatch.setattr("masklet.train.initialization.load_pretrained_trunk", lambda trunk: None)

@@ -1,4 +1,4 @@
-"""Views move a picture and its masks alike, and colours change by what was drawn."""
+"""Views move an image and its masks alike, and colors change by what was drawn."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from helpers.train_data import PLAIN, disc
-from masklet.train.augment import Colours, View, draw_colours, draw_view, recoloured
+from masklet.train.augment import AffineView, ColorJitter, apply_color_jitter, sample_color_jitter, sample_view
 from masklet.train.config import AugmentConfig
 
 
@@ -19,7 +19,7 @@ def shown(height: int, width: int, x: float, y: float, radius: float) -> tuple[n
 
 
 def middle(weight: np.ndarray) -> np.ndarray:
-    """Centre of mass, x and y."""
+    """Center of mass, x and y."""
     rows, columns = np.mgrid[: weight.shape[0], : weight.shape[1]]
     return np.array([(columns * weight).sum(), (rows * weight).sum()]) / weight.sum()
 
@@ -33,51 +33,51 @@ def bright(rgb: np.ndarray) -> np.ndarray:
     "how",
     [
         AugmentConfig(),
-        AugmentConfig(whole=0.0),
-        AugmentConfig(turned=0.0),
-        AugmentConfig(degrees=90, shear=30, whole=0.3),
+        AugmentConfig(full_image_prob=0.0),
+        AugmentConfig(affine_prob=0.0),
+        AugmentConfig(degrees=90, shear=30, full_image_prob=0.3),
     ],
 )
 @pytest.mark.parametrize("side", [64, 200])
-def test_a_mask_goes_where_its_picture_goes(how: AugmentConfig, side: int) -> None:
+def test_a_mask_goes_where_its_image_goes(how: AugmentConfig, side: int) -> None:
     random, seen = np.random.default_rng(0), 0
     rgb, mask = shown(150, 220, 90, 60, 25)
     for _ in range(30):
-        view = draw_view(random, 150, 220, side, how)
-        picture, moved = view.picture(rgb), view.mask(mask)
+        view = sample_view(random, 150, 220, side, how)
+        image, moved = view.warp_image(rgb), view.warp_mask(mask)
         border = moved[0].any() or moved[-1].any() or moved[:, 0].any() or moved[:, -1].any()
         if moved.sum() < 20 or border:
             continue
         seen += 1
-        assert np.abs(middle(bright(picture)) - middle(moved)).max() < 0.5
-        assert ((picture.min(-1) > 127) == moved).mean() > 0.99
+        assert np.abs(middle(bright(image)) - middle(moved)).max() < 0.5
+        assert ((image.min(-1) > 127) == moved).mean() > 0.99
     assert seen > 10
 
 
 @pytest.mark.parametrize(("height", "width", "side"), [(100, 140, 100), (96, 96, 192), (480, 640, 96), (333, 517, 64)])
 def test_without_change_a_view_is_a_plain_resize(height: int, width: int, side: int) -> None:
     """To half a pixel, also when it shrinks by five."""
-    view = draw_view(np.random.default_rng(0), height, width, side, PLAIN)
+    view = sample_view(np.random.default_rng(0), height, width, side, PLAIN)
     x, y = 0.3 * width, 0.6 * height
     rgb, mask = shown(height, width, x, y, 0.12 * width)
     expected = np.array([(x + 0.5) * side / width - 0.5, (y + 0.5) * side / height - 0.5])
-    assert np.abs(middle(view.picture(rgb).min(-1)) - expected).max() < 0.5
-    assert np.abs(middle(view.mask(mask)) - expected).max() < 0.5
+    assert np.abs(middle(view.warp_image(rgb).min(-1)) - expected).max() < 0.5
+    assert np.abs(middle(view.warp_mask(mask)) - expected).max() < 0.5
     area = mask.mean()
-    assert view.mask(mask).mean() == pytest.approx(area, rel=0.1)
+    assert view.warp_mask(mask).mean() == pytest.approx(area, rel=0.1)
 
 
-def test_the_same_size_is_the_same_picture() -> None:
+def test_the_same_size_is_the_same_image() -> None:
     rgb = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
-    view = draw_view(np.random.default_rng(0), 64, 64, 64, PLAIN)
-    assert (view.picture(rgb) == rgb).all()
-    flipped = draw_view(np.random.default_rng(0), 64, 64, 64, replace(PLAIN, flip=1.0))
-    assert (flipped.picture(rgb) == rgb[:, ::-1]).all()
+    view = sample_view(np.random.default_rng(0), 64, 64, 64, PLAIN)
+    assert (view.warp_image(rgb) == rgb).all()
+    flipped = sample_view(np.random.default_rng(0), 64, 64, 64, replace(PLAIN, flip=1.0))
+    assert (flipped.warp_image(rgb) == rgb[:, ::-1]).all()
 
 
 def test_shares_are_what_they_say() -> None:
     random = np.random.default_rng(0)
-    views = [draw_view(random, 80, 80, 80, replace(PLAIN, flip=0.5, turned=0.25)) for _ in range(400)]
+    views = [sample_view(random, 80, 80, 80, replace(PLAIN, flip=0.5, turned=0.25)) for _ in range(400)]
     turned = sum(abs(view.matrix[1, 0]) > 1e-9 for view in views)
     mirrored = sum(view.matrix[0, 0] < 0 for view in views)
     assert 65 < turned < 135
@@ -87,7 +87,7 @@ def test_shares_are_what_they_say() -> None:
 def test_a_crop_lies_inside_and_shows_so_much() -> None:
     random = np.random.default_rng(0)
     for _ in range(100):
-        view = draw_view(random, 90, 160, 64, replace(PLAIN, whole=0.0, crop=0.5))
+        view = sample_view(random, 90, 160, 64, replace(PLAIN, whole=0.0, crop=0.5))
         corners = np.array([[-0.5, -0.5, 1], [63.5, 63.5, 1]])
         back = np.linalg.inv(np.vstack([view.matrix, [0, 0, 1]]))
         (left, top, _), (right, bottom, _) = (back @ corner for corner in corners)
@@ -100,43 +100,43 @@ def test_a_crop_lies_inside_and_shows_so_much() -> None:
 
 def test_angles_are_within_their_bounds() -> None:
     random = np.random.default_rng(0)
-    views = [draw_view(random, 64, 64, 64, replace(PLAIN, turned=1.0, degrees=25, shear=0)) for _ in range(200)]
+    views = [sample_view(random, 64, 64, 64, replace(PLAIN, turned=1.0, degrees=25, shear=0)) for _ in range(200)]
     angles = [np.rad2deg(np.arctan2(view.matrix[1, 0], view.matrix[0, 0])) for view in views]
     assert 20 < max(map(abs, angles)) <= 25
-    slanted = [draw_view(random, 64, 64, 64, replace(PLAIN, turned=1.0, degrees=0, shear=20)) for _ in range(200)]
+    slanted = [sample_view(random, 64, 64, 64, replace(PLAIN, turned=1.0, degrees=0, shear=20)) for _ in range(200)]
     slopes = [np.rad2deg(np.arctan(view.matrix[0, 1])) for view in slanted]
     assert 15 < max(map(abs, slopes)) <= 20
 
 
-def test_what_lies_outside_is_grey_and_belongs_to_nobody() -> None:
-    view = View(np.array([[0.5, 0, 16], [0, 0.5, 16]]), 64)
-    picture, mask = view.picture(np.zeros((64, 64, 3), np.uint8)), view.mask(np.ones((64, 64), bool))
-    assert picture[2, 2].tolist() == [124, 116, 104]
+def test_what_lies_outside_is_gray_and_belongs_to_nobody() -> None:
+    view = AffineView(np.array([[0.5, 0, 16], [0, 0.5, 16]]), 64)
+    image, mask = view.warp_image(np.zeros((64, 64, 3), np.uint8)), view.warp_mask(np.ones((64, 64), bool))
+    assert image[2, 2].tolist() == [124, 116, 104]
     assert not mask[:14].any()
     assert mask[20:44, 20:44].all()
 
 
 def test_nothing_drawn_changes_nothing() -> None:
     rgb = np.random.default_rng(0).integers(0, 255, (20, 30, 3)).astype(np.uint8)
-    assert draw_colours(np.random.default_rng(0), 0, 0, 0) == Colours()
-    assert recoloured(rgb, Colours(), Colours()) is rgb
+    assert sample_color_jitter(np.random.default_rng(0), 0, 0, 0) == ColorJitter()
+    assert apply_color_jitter(rgb, ColorJitter(), ColorJitter()) is rgb
 
 
-def test_colours_change_as_they_say() -> None:
-    grey = np.full((4, 4, 3), 100, np.uint8)
-    assert (recoloured(grey, Colours(brightness=1.1)) == 110).all()
-    assert (recoloured(grey, Colours(contrast=0.5)) == 100).all()
+def test_colors_change_as_they_say() -> None:
+    gray = np.full((4, 4, 3), 100, np.uint8)
+    assert (apply_color_jitter(gray, ColorJitter(brightness=1.1)) == 110).all()
+    assert (apply_color_jitter(gray, ColorJitter(contrast=0.5)) == 100).all()
     halves = np.concatenate([np.full((2, 4, 3), 50), np.full((2, 4, 3), 150)]).astype(np.uint8)
-    assert np.unique(recoloured(halves, Colours(contrast=0.5))).tolist() == [75, 125]
+    assert np.unique(apply_color_jitter(halves, ColorJitter(contrast=0.5))).tolist() == [75, 125]
     red = np.full((2, 2, 3), (200, 40, 40), np.uint8)
-    pale = recoloured(red, Colours(saturation=0.0))
+    pale = apply_color_jitter(red, ColorJitter(saturation=0.0))
     assert np.unique(pale).tolist() == [round(0.299 * 200 + 0.701 * 40)]
-    assert (recoloured(grey, Colours(brightness=9.0)) == 255).all()
+    assert (apply_color_jitter(gray, ColorJitter(brightness=9.0)) == 255).all()
 
 
-def test_drawn_colours_stay_near_one() -> None:
+def test_drawn_colors_stay_near_one() -> None:
     random = np.random.default_rng(0)
-    drawn = np.array([list(vars(draw_colours(random, 0.1, 0.03, 0.3)).values()) for _ in range(300)])
+    drawn = np.array([list(vars(sample_color_jitter(random, 0.1, 0.03, 0.3)).values()) for _ in range(300)])
     spread = np.abs(drawn - 1).max(0)
     assert (spread <= [0.1, 0.03, 0.3]).all()
     assert (spread > 0.9 * np.array([0.1, 0.03, 0.3])).all()

@@ -8,9 +8,9 @@ import pytest
 
 from masklet.errors import InputError
 from masklet.train.config import AugmentConfig, LossConfig, PromptConfig, Stage, TrainConfig
-from masklet.train.recipes import RECIPES, finetune
+from masklet.train.recipes import RECIPES, finetune_config
 
-STAGE = Stage(size=1024, batch=1, steps=100)
+STAGE = Stage(image_size=1024, batch=1, steps=100)
 CONFIG = TrainConfig(model="sam2.1_hiera_tiny", stages=(STAGE,))
 
 
@@ -20,8 +20,8 @@ def fields(part: object, *names: str) -> dict[str, object]:
 
 def test_what_is_not_said_is_as_the_paper_has_it() -> None:
     """Ravi et al. 2024, sections 4 and D.2; what they leave open, as in their fine-tuning."""
-    assert STAGE.frames == 8
-    assert CONFIG.reverse == 0.5
+    assert STAGE.clip_length == 8
+    assert CONFIG.reverse_prob == 0.5
     prompts = STAGE.prompts
     assert fields(prompts, "objects", "mask_share", "box_share") == {"objects": 3, "mask_share": 0.5, "box_share": 0.25}
     assert fields(prompts, "later", "later_rounds", "truth_clicks") == {
@@ -29,7 +29,7 @@ def test_what_is_not_said_is_as_the_paper_has_it() -> None:
         "later_rounds": 7,
         "truth_clicks": 0.1,
     }
-    assert prompts.rounds == (0,) * 7 + (1,), "the first, and seven corrective clicks"
+    assert prompts.round_probs == (0,) * 7 + (1,), "the first, and seven corrective clicks"
     assert fields(LossConfig(), "focal", "dice", "iou", "presence", "cross_entropy") == {
         "focal": 20,
         "dice": 1,
@@ -37,20 +37,20 @@ def test_what_is_not_said_is_as_the_paper_has_it() -> None:
         "presence": 1,
         "cross_entropy": 0,
     }
-    assert (LossConfig().focal_gamma, LossConfig().focal_alpha, LossConfig().both) == (2, 0.25, False)
+    assert (LossConfig().focal_gamma, LossConfig().focal_alpha, LossConfig().supervise_all_masks) == (2, 0.25, False)
     look = AugmentConfig()
-    assert (look.flip, look.turned, look.degrees, look.shear, look.whole) == (0.5, 1, 25, 20, 1)
-    assert (look.brightness, look.contrast, look.saturation, look.grayscale) == (0.1, 0.03, 0.03, 0.05)
+    assert (look.flip_prob, look.affine_prob, look.degrees, look.shear, look.full_image_prob) == (0.5, 1, 25, 20, 1)
+    assert (look.brightness, look.contrast, look.saturation, look.grayscale_prob) == (0.1, 0.03, 0.03, 0.05)
     assert (look.frame_brightness, look.frame_contrast, look.frame_saturation) == (0.1, 0.05, 0.05)
-    assert (STAGE.rate, STAGE.rate_end, STAGE.shape) == (5e-6, 5e-7, "cosine")
-    assert CONFIG.share_of("image_encoder.neck.convs.0.conv.weight") * STAGE.rate == pytest.approx(3e-6)
-    assert CONFIG.share_of("sam_mask_decoder.iou_token.weight") == 1
+    assert (STAGE.lr, STAGE.lr_end, STAGE.lr_schedule) == (5e-6, 5e-7, "cosine")
+    assert CONFIG.lr_multiplier("image_encoder.neck.convs.0.conv.weight") * STAGE.lr == pytest.approx(3e-6)
+    assert CONFIG.lr_multiplier("sam_mask_decoder.iou_token.weight") == 1
     assert (CONFIG.layer_decay, CONFIG.weight_decay, CONFIG.betas) == (0.9, 0.1, (0.9, 0.999))
-    assert (CONFIG.clip, CONFIG.precision) == (0.1, "bf16")
-    tuned = finetune("sam2.1_hiera_tiny", "sam2.1_t.pt", steps=100, size=1024)
-    assert tuned.stages[0].rate_end == pytest.approx(STAGE.rate_end)
+    assert (CONFIG.grad_clip, CONFIG.precision) == (0.1, "bf16")
+    tuned = finetune_config("sam2.1_hiera_tiny", "sam2.1_t.pt", steps=100, image_size=1024)
+    assert tuned.stages[0].lr_end == pytest.approx(STAGE.lr_end)
     assert replace(tuned, start="", stages=CONFIG.stages) == CONFIG
-    assert replace(tuned.stages[0], rate_end=STAGE.rate_end) == STAGE
+    assert replace(tuned.stages[0], rate_end=STAGE.lr_end) == STAGE
 
 
 @pytest.mark.parametrize(
@@ -85,33 +85,33 @@ def test_a_value_that_cannot_be_meant_is_refused(part: object, changes: dict[str
 
 
 def test_stages_follow_each_other_and_rates_fall_within_them() -> None:
-    first = Stage(size=64, batch=1, steps=3, rate=1.0, rate_end=0.5, shape="linear")
+    first = Stage(image_size=64, batch=1, steps=3, lr=1.0, lr_end=0.5, lr_schedule="linear")
     config = TrainConfig(
-        model="tiny", stages=(first, replace(first, size=96, steps=2, rate=0.4, rate_end=0.2)), warmup=2
+        model="tiny", stages=(first, replace(first, size=96, steps=2, rate=0.4, rate_end=0.2)), warmup_steps=2
     )
-    assert config.steps == 5
+    assert config.total_steps == 5
     assert [config.stage_at(step) for step in (0, 2, 3, 4)] == [(first, 0)] * 2 + [(config.stages[1], 3)] * 2
-    assert [config.rate_at(step) for step in range(5)] == pytest.approx([0.5, 0.75, 0.5, 0.4, 0.2])
+    assert [config.lr_at(step) for step in range(5)] == pytest.approx([0.5, 0.75, 0.5, 0.4, 0.2])
     with pytest.raises(ValueError, match="step 5"):
         config.stage_at(5)
 
 
 def test_prompts_have_the_shares_they_are_said_to_have() -> None:
-    assert PromptConfig(mask_share=0.75).box_share == 0.25
+    assert PromptConfig(mask_prob=0.75).box_prob == 0.25
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_can_be_made(name: str) -> None:
-    assert RECIPES[name]().steps > 0
+    assert RECIPES[name]().total_steps > 0
 
 
 def test_what_is_frozen_is_named_by_parts() -> None:
-    config = finetune("sam2.1_hiera_tiny", "a.pt", steps=1, size=512, freeze=("encoder", "memory"))
+    config = finetune_config("sam2.1_hiera_tiny", "a.pt", steps=1, image_size=512, freeze=("encoder", "memory"))
     still = ("image_encoder.trunk.pos_embed", "sam_mask_decoder.conv_s0.bias", "maskmem_tpos_enc", "memory_encoder.x")
-    assert [config.share_of(name) for name in still] == [0] * 4
-    assert config.share_of("sam_mask_decoder.mask_tokens.weight") == 1
+    assert [config.lr_multiplier(name) for name in still] == [0] * 4
+    assert config.lr_multiplier("sam_mask_decoder.mask_tokens.weight") == 1
     with pytest.raises(InputError, match=r"'trunk' is no part.*encoder, memory, decoder"):
-        finetune("sam2.1_hiera_tiny", "a.pt", steps=1, size=512, freeze=("trunk",))
+        finetune_config("sam2.1_hiera_tiny", "a.pt", steps=1, image_size=512, freeze=("trunk",))
     for rate in (0.0, -1.0, 2.0, float("nan")):
         with pytest.raises(InputError, match="rate="):
-            finetune("sam2.1_hiera_tiny", "a.pt", steps=1, size=512, rate=rate)
+            finetune_config("sam2.1_hiera_tiny", "a.pt", steps=1, image_size=512, lr=rate)

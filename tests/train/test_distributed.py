@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from masklet.errors import StateError
-from masklet.train.distributed import Ranks, any_rank, average_gradients, ranks, spread
+from masklet.train.distributed import DistributedContext, any_rank, average_gradients, broadcast_model, init_distributed
 
 PATIENCE = 60.0
 
@@ -35,19 +35,19 @@ def cost(model: nn.Module, rank: int) -> torch.Tensor:
     return (model["mine"](seen) if rank == 0 else seen).square().sum()
 
 
-def averaged(own: Ranks) -> None:
+def averaged(own: DistributedContext) -> None:
     """Weights of the first, gradients as the mean of both."""
     model = small_model(seed=own.rank)
-    spread(model, own)
+    broadcast_model(model, own)
     first = small_model(seed=0)
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), first.state_dict().values(), strict=True))
     expected: dict[str, torch.Tensor] = {}
-    for rank in range(own.world):
+    for rank in range(own.world_size):
         first.zero_grad()
         cost(first, rank).backward()
         for name, parameter in first.named_parameters():
             if parameter.grad is not None:
-                expected[name] = expected.get(name, torch.zeros_like(parameter)) + parameter.grad / own.world
+                expected[name] = expected.get(name, torch.zeros_like(parameter)) + parameter.grad / own.world_size
     cost(model, own.rank).backward()
     average_gradients(model.parameters(), own)
     found = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
@@ -58,7 +58,7 @@ def averaged(own: Ranks) -> None:
     assert not any_rank(False, own)
 
 
-def left_alone(own: Ranks) -> None:
+def left_alone(own: DistributedContext) -> None:
     """The second process ends; the first one is told."""
     if own.rank == 1:
         raise KeyError("an accident")
@@ -66,7 +66,7 @@ def left_alone(own: Ranks) -> None:
         any_rank(False, own)
 
 
-def silent(own: Ranks) -> None:
+def silent(own: DistributedContext) -> None:
     """The second process is stuck; the first one waits no longer than it was told."""
     if own.rank == 1:
         time.sleep(30)
@@ -135,12 +135,12 @@ def test_alone_nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = nn.Linear(2, 2)
     layer(torch.ones(1, 2)).sum().backward()
     before = layer.weight.grad.clone()
-    with ranks() as own:
-        assert own == Ranks(0, 1, 0)
-        assert own.first
+    with init_distributed() as own:
+        assert own == DistributedContext(0, 1, 0)
+        assert own.is_main_process
         assert not torch.distributed.is_initialized()
         average_gradients(layer.parameters(), own)
-        spread(layer, own)
+        broadcast_model(layer, own)
         assert any_rank(True, own)
         assert not any_rank(False, own)
     assert torch.equal(layer.weight.grad, before)
@@ -157,11 +157,11 @@ def test_half_of_what_torchrun_sets_is_named(monkeypatch: pytest.MonkeyPatch, mi
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv(missing)
-    with pytest.raises(StateError, match=rf"{missing}.*torchrun"), ranks():
+    with pytest.raises(StateError, match=rf"{missing}.*torchrun"), init_distributed():
         pass
 
 
 if __name__ == "__main__":
     jobs = {"averaged": averaged, "left_alone": left_alone, "silent": silent}
-    with ranks(patience=4.0 if sys.argv[1] == "silent" else 30.0) as this:
+    with init_distributed(patience=4.0 if sys.argv[1] == "silent" else 30.0) as this:
         jobs[sys.argv[1]](this)

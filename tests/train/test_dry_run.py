@@ -13,10 +13,10 @@ from helpers.networks import small_network
 from helpers.train_data import TINY, tiny
 from masklet.errors import InputError
 from masklet.train import dry_run
-from masklet.train.dry_run import Estimate, StageEstimate, estimate
-from masklet.train.loop import Machine
+from masklet.train.dry_run import RunEstimate, StageEstimate, estimate_run
+from masklet.train.loop import RuntimeConfig
 
-CPU = Machine("cpu", workers=0)
+CPU = RuntimeConfig("cpu", workers=0)
 
 
 def test_steps_memory_and_time_are_said_and_nothing_is_written(
@@ -24,32 +24,32 @@ def test_steps_memory_and_time_are_said_and_nothing_is_written(
 ) -> None:
     monkeypatch.setattr(dry_run, "TemporaryDirectory", partial(TemporaryDirectory, dir=tmp_path))
     config = replace(TINY, stages=(replace(TINY.stages[0], size=96, frames=1, steps=30), *TINY.stages), save_every=1)
-    found = estimate(config, [stills, squares], CPU)
-    assert found.entries == 8
-    assert found.parameters == sum(p.numel() for p in small_network().parameters()) == found.learning
-    assert [(stage.size, stage.steps) for stage in found.stages] == [(96, 30), (64, 4)]
+    found = estimate_run(config, [stills, squares], CPU)
+    assert found.num_samples == 8
+    assert found.num_parameters == sum(p.numel() for p in small_network().parameters()) == found.num_trainable
+    assert [(stage.image_size, stage.steps) for stage in found.stages] == [(96, 30), (64, 4)]
     assert all(stage.seconds > 0 for stage in found.stages)
     assert found.seconds == pytest.approx(30 * found.stages[0].seconds + 4 * found.stages[1].seconds)
     assert list(tmp_path.iterdir()) == []
     said = str(found).splitlines()
-    assert said[0].startswith("8 stills and films; ")
+    assert said[0].startswith("8 stills and videos; ")
     assert said[1].startswith("30 steps at 96 x 96: ")
     assert "memory" in said[1]
     assert said[3].startswith("in all 34 steps, ")
 
 
 def test_how_much_learns_is_counted(tiny_network: None, stills: Path) -> None:
-    found = estimate(tiny(lora=2), stills, CPU)
-    assert 0 < found.learning < 0.5 * found.parameters
+    found = estimate_run(tiny(lora=2), stills, CPU)
+    assert 0 < found.num_trainable < 0.5 * found.num_parameters
 
 
 def test_what_the_run_would_meet_is_met(tiny_network: None, stills: Path) -> None:
     with pytest.raises(InputError, match=r"views=2 .*--freeze encoder"):
-        estimate(tiny(views=2), stills, CPU)
+        estimate_run(tiny(views=2), stills, CPU)
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(12.4, "12 s"), (600, "10 min"), (9000, "2.5 h")])
 def test_times_are_said_as_people_do(seconds: float, said: str) -> None:
-    found = Estimate(3, 10, 5, (StageEstimate(64, 64, 10, seconds / 10, None),))
+    found = RunEstimate(3, 10, 5, (StageEstimate(64, 64, 10, seconds / 10, None),))
     assert str(found).endswith(f"in all 10 steps, {said}")
     assert "memory unknown" in str(found)

@@ -16,11 +16,11 @@ from masklet.checkpoints import read_metadata, read_tensors
 from masklet.errors import CheckpointError, InputError
 from masklet.load_model import load
 from masklet.models.sam2 import CONFIGS
-from masklet.models.sam2.state_dict import shapes_of
-from masklet.train.checkpoint import RunState, save
+from masklet.models.sam2.state_dict import expected_shapes
+from masklet.train.checkpoint import TrainState, save_checkpoint
 from masklet.train.config import TrainConfig
-from masklet.train.export_weights import publish
-from masklet.train.initialization import begin
+from masklet.train.export_weights import export_weights
+from masklet.train.initialization import build_state
 from masklet.train.lora import is_adapter
 
 TOKEN = "sam_mask_decoder.iou_token.weight"
@@ -28,24 +28,24 @@ PRESENCE = "sam_mask_decoder.pred_obj_score_head.layers.0.weight"
 
 
 @pytest.fixture(scope="module")
-def taught(builtin_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunState]:
+def taught(builtin_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainState]:
     """A run of the built-in model that moved every weight by 1/64."""
     config = tiny(model="builtin", start=str(builtin_file))
-    state = begin(config)
+    state = build_state(config)
     with torch.no_grad():
         for parameter in state.model.parameters():
             parameter.add_(1 / 64)
     path = tmp_path_factory.mktemp("run") / "state.pt"
-    save(path, state, config)
+    save_checkpoint(path, state, config)
     return path, state
 
 
-def test_the_built_in_model_becomes_a_small_file_that_opens(taught: tuple[Path, RunState], tmp_path: Path) -> None:
-    target = publish(taught[0], tmp_path / "mine.safetensors")
+def test_the_built_in_model_becomes_a_small_file_that_opens(taught: tuple[Path, TrainState], tmp_path: Path) -> None:
+    target = export_weights(taught[0], tmp_path / "mine.safetensors")
     loaded, state = load(target), taught[1].model.state_dict()
     assert loaded.name == "builtin"
     assert target.stat().st_size < 20e6
-    assert {name: tuple(t.shape) for name, t in read_tensors(target).items()} == shapes_of(CONFIGS["builtin"])
+    assert {name: tuple(t.shape) for name, t in read_tensors(target).items()} == expected_shapes(CONFIGS["builtin"])
     torch.testing.assert_close(loaded.network.state_dict()[TOKEN], state[TOKEN], atol=1e-3, rtol=1e-3)
     header = read_metadata(target)
     assert header["model"] == "builtin"
@@ -54,8 +54,8 @@ def test_the_built_in_model_becomes_a_small_file_that_opens(taught: tuple[Path, 
     assert json.loads(header["run"])["model"] == "builtin"
 
 
-def test_a_pt_file_opens_too_and_holds_the_same(taught: tuple[Path, RunState], tmp_path: Path) -> None:
-    whole = publish(taught[0], tmp_path / "mine.pt", half=False, licence="MIT")
+def test_a_pt_file_opens_too_and_holds_the_same(taught: tuple[Path, TrainState], tmp_path: Path) -> None:
+    whole = export_weights(taught[0], tmp_path / "mine.pt", half=False, license="MIT")
     assert SAM(whole).info().name == "builtin"
     content = torch.load(whole, weights_only=True)
     assert content["masklet"]["licence"] == "MIT"
@@ -64,34 +64,36 @@ def test_a_pt_file_opens_too_and_holds_the_same(taught: tuple[Path, RunState], t
 
 
 def test_mixed_with_the_start_it_lies_between(
-    taught: tuple[Path, RunState], builtin_file: Path, tmp_path: Path
+    taught: tuple[Path, TrainState], builtin_file: Path, tmp_path: Path
 ) -> None:
-    mixed = publish(taught[0], tmp_path / "mixed.safetensors", start=builtin_file, share=0.25, half=False)
+    mixed = export_weights(
+        taught[0], tmp_path / "mixed.safetensors", base_weights=builtin_file, blend_fraction=0.25, half=False
+    )
     own, before, between = taught[1].model.state_dict(), *(load(p).network.state_dict() for p in (builtin_file, mixed))
     torch.testing.assert_close(between[TOKEN], 0.25 * own[TOKEN] + 0.75 * before[TOKEN])
     assert torch.equal(between[PRESENCE], own[PRESENCE]), "the score of presence is the run's"
 
 
-def test_what_cannot_be_meant_is_refused(taught: tuple[Path, RunState], builtin_file: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_meant_is_refused(taught: tuple[Path, TrainState], builtin_file: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="from 0"):
-        publish(taught[0], tmp_path / "a.safetensors", start=builtin_file, share=2.0)
+        export_weights(taught[0], tmp_path / "a.safetensors", base_weights=builtin_file, blend_fraction=2.0)
     with pytest.raises(InputError, match=r"must end in \.safetensors or \.pt"):
-        publish(taught[0], tmp_path / "a.onnx")
+        export_weights(taught[0], tmp_path / "a.onnx")
     with pytest.raises(CheckpointError, match=r"state\.pt"):
-        publish(tmp_path / "state.pt", tmp_path / "a.pt")
+        export_weights(tmp_path / "state.pt", tmp_path / "a.pt")
     assert not list(tmp_path.iterdir())
 
 
 def test_adapters_are_merged_into_the_weights(tiny_network: None, tmp_path: Path) -> None:
     config: TrainConfig = tiny(lora=2)
-    state = begin(config)
-    before = {name: tensor.clone() for name, tensor in begin(tiny()).model.state_dict().items()}
+    state = build_state(config)
+    before = {name: tensor.clone() for name, tensor in build_state(tiny()).model.state_dict().items()}
     with torch.no_grad():
         for name, parameter in state.model.named_parameters():
             if is_adapter(name):
                 parameter.fill_(0.25)
-    save(tmp_path / "state.pt", state, config)
-    found = read_tensors(publish(tmp_path / "state.pt", tmp_path / "mine.safetensors"))
+    save_checkpoint(tmp_path / "state.pt", state, config)
+    found = read_tensors(export_weights(tmp_path / "state.pt", tmp_path / "mine.safetensors"))
     assert {name: tuple(t.shape) for name, t in found.items()} == {
         name: tuple(t.shape) for name, t in small_network().state_dict().items()
     }

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers.networks import HIERA, picture, small_network
+from helpers.networks import HIERA, random_image, small_network
 from masklet.errors import InputError, MaskletWarning
 from masklet.models.types import ImageFeatures
-from masklet.train.feature_cache import EmbeddingCache, fingerprint, key_of
+from masklet.train.feature_cache import EmbeddingCache, cache_key, weights_fingerprint
 from masklet.train.lora import add_lora
 
 PLENTY = 1 << 30
@@ -25,7 +25,7 @@ def features(seed: int = 0) -> ImageFeatures:
 
 
 def equal(a: ImageFeatures, b: ImageFeatures) -> bool:
-    pairs = zip((a.embed_BCHW, *a.fine), (b.embed_BCHW, *b.fine), strict=True)
+    pairs = zip((a.embed_BCHW, *a.high_res_features), (b.embed_BCHW, *b.high_res_features), strict=True)
     return all(torch.equal(x, y) and x.stride() == y.stride() and x.dtype == y.dtype for x, y in pairs)
 
 
@@ -49,7 +49,7 @@ def test_features_are_made_once(tmp_path: Path) -> None:
         made.append(1)
         return features()
 
-    assert equal(cache.of("a", make), cache.of("a", make))
+    assert equal(cache.get_or_compute("a", make), cache.get_or_compute("a", make))
     assert made == [1]
 
 
@@ -64,7 +64,7 @@ def test_a_damaged_file_is_dropped_and_made_anew(tmp_path: Path, damage: str) ->
     path.write_bytes({"cut": cut, "flipped": bytes(content), "empty": b"", "another": b"\x02\0\0\0\0\0\0\0{}"}[damage])
     assert cache.get("a") is None
     assert not path.exists()
-    assert equal(cache.of("a", features), right)
+    assert equal(cache.get_or_compute("a", features), right)
     assert path.exists()
 
 
@@ -87,7 +87,7 @@ def len_of(tmp_path: Path) -> int:
 
 
 def test_what_other_processes_wrote_is_counted_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("masklet.train.feature_cache.LOOK_AGAIN", 2)
+    monkeypatch.setattr("masklet.train.feature_cache.RESCAN_EVERY", 2)
     size = len_of(tmp_path)
     first, second = (EmbeddingCache(tmp_path / "shared", 4 * size) for _ in range(2))
     for number in range(3):
@@ -120,40 +120,40 @@ def test_a_limit_that_holds_nothing_is_refused(tmp_path: Path) -> None:
 
 def test_keys_differ_where_anything_differs() -> None:
     keys = [
-        key_of("f", "bear", 1, "64"),
-        key_of("g", "bear", 1, "64"),
-        key_of("f", "bear1", 1, "64"),
-        key_of("f", "bear", 11, "64"),
-        key_of("f", "bear", 1, "96"),
+        cache_key("f", "bear", 1, "64"),
+        cache_key("g", "bear", 1, "64"),
+        cache_key("f", "bear1", 1, "64"),
+        cache_key("f", "bear", 11, "64"),
+        cache_key("f", "bear", 1, "96"),
     ]
     assert len(set(keys)) == 5
-    assert keys[0] == key_of("f", "bear", 1, "64")
+    assert keys[0] == cache_key("f", "bear", 1, "64")
     assert all(key.isalnum() for key in keys)
 
 
 def test_the_fingerprint_is_of_what_features_depend_on() -> None:
     model = small_network(HIERA)
-    before = fingerprint(model)
-    assert before == fingerprint(small_network(HIERA))
-    assert before != fingerprint(small_network(HIERA, seed=1))
-    assert before != fingerprint(model, dtype=torch.bfloat16)
+    before = weights_fingerprint(model)
+    assert before == weights_fingerprint(small_network(HIERA))
+    assert before != weights_fingerprint(small_network(HIERA, seed=1))
+    assert before != weights_fingerprint(model, dtype=torch.bfloat16)
     with torch.no_grad():
         model.memory_attention.norm.weight.add_(1)
-        assert fingerprint(model) == before
+        assert weights_fingerprint(model) == before
         for name in ("image_encoder.trunk.blocks.1.mlp.layers.0.bias", "sam_mask_decoder.conv_s0.weight"):
-            seen = fingerprint(model)
+            seen = weights_fingerprint(model)
             model.get_parameter(name).view(-1)[-1].add_(1e-3)
-            assert fingerprint(model) != seen
+            assert weights_fingerprint(model) != seen
     add_lora(model, 2)
-    assert fingerprint(model) != before
-    assert len(fingerprint(model.to(torch.bfloat16))) == 16
+    assert weights_fingerprint(model) != before
+    assert len(weights_fingerprint(model.to(torch.bfloat16))) == 16
 
 
 def test_real_features_survive(tmp_path: Path) -> None:
     model = small_network(HIERA).eval()
     with torch.no_grad():
-        made = model.encode_image(picture(count=2))
+        made = model.encode_image(random_image(count=2))
     cache = EmbeddingCache(tmp_path, PLENTY)
-    found = cache.put(key_of(fingerprint(model), "still", 0, "64"), made)
+    found = cache.put(cache_key(weights_fingerprint(model), "still", 0, "64"), made)
     torch.testing.assert_close(found.embed_BCHW, made.embed_BCHW, rtol=1e-3, atol=1e-4)
-    assert equal(found, cache.get(key_of(fingerprint(model), "still", 0, "64")))
+    assert equal(found, cache.get(cache_key(weights_fingerprint(model), "still", 0, "64")))

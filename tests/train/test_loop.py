@@ -19,16 +19,16 @@ from masklet.errors import CheckpointError, InputError, MaskletWarning, OutputEr
 from masklet.models.sam2 import CONFIGS, SAM2
 from masklet.train import feature_cache, loop
 from masklet.train.config import TrainConfig
-from masklet.train.initialization import has_checkpointing
-from masklet.train.loop import Machine, Progress, train
+from masklet.train.initialization import supports_gradient_checkpointing
+from masklet.train.loop import RuntimeConfig, TrainProgress, train
 from masklet.train.lora import is_adapter
-from masklet.train.recipes import PARTS
+from masklet.train.recipes import FREEZE_PREFIXES
 
-HERE = Machine("cpu", workers=0)
+HERE = RuntimeConfig("cpu", workers=0)
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
 
-def run(config: TrainConfig, data: DataPaths, out: Path) -> list[Progress]:
+def run(config: TrainConfig, data: DataPaths, out: Path) -> list[TrainProgress]:
     return list(train(config, data, out, HERE))
 
 
@@ -38,7 +38,7 @@ def logged(out: Path) -> list[int]:
 
 
 def frozen(part: str) -> tuple[tuple[str, float], ...]:
-    return tuple((prefix, 0.0) for prefix in PARTS[part])
+    return tuple((prefix, 0.0) for prefix in FREEZE_PREFIXES[part])
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ RUNS = {
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_that_was_cut_off_ends_with_the_same_weights(both: list[Path], tmp_path: Path, name: str) -> None:
     config, whole, cut = RUNS[name], tmp_path / "whole", tmp_path / "cut"
-    steps = list(range(1, config.steps + 1))
+    steps = list(range(1, config.total_steps + 1))
     assert [progress.step for progress in run(config, both, whole)] == steps
     for progress in train(config, both, cut, HERE):
         if progress.step == 3:  # the last checkpoint is of step 2
@@ -125,18 +125,18 @@ def test_how_often_it_reports_may_change_and_nothing_else(stills: Path, tmp_path
 
 def changed(config: TrainConfig, data: DataPaths, out: Path) -> set[str]:
     """Names of the weights that are not what they were at the start."""
-    from masklet.train.initialization import begin
+    from masklet.train.initialization import build_state
 
-    before = begin(config).model.state_dict()
+    before = build_state(config).model.state_dict()
     run(config, data, out)
     return different(before, weights_of(out, "model"))
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", FREEZE_PREFIXES)
 def test_what_is_frozen_stays_and_the_rest_learns(both: list[Path], tmp_path: Path, part: str) -> None:
     prompts = replace(QUICK, mask_share=0.3, later=1.0)
     found = changed(tiny(rates=frozen(part), prompts=prompts), both, tmp_path)
-    still = [name for name, _ in small_network().named_parameters() if name.startswith(PARTS[part])]
+    still = [name for name, _ in small_network().named_parameters() if name.startswith(FREEZE_PREFIXES[part])]
     own = {
         "encoder": "image_encoder.trunk.blocks.0.attn.qkv.weight",
         "memory": "memory_attention.layers.0.linear1.weight",
@@ -181,8 +181,8 @@ def test_a_step_takes_as_many_batches_as_it_accumulates(
     stills: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     numbers: list[int] = []
-    costs_of = loop.costs_of
-    monkeypatch.setattr(loop, "costs_of", lambda *given: numbers.append(given[-1]) or costs_of(*given))
+    costs_of = loop.compute_losses
+    monkeypatch.setattr(loop, "compute_losses", lambda *given: numbers.append(given[-1]) or costs_of(*given))
     run(tiny(accumulate=3, steps=2), stills, tmp_path)
     assert numbers == [0, 1, 2, 3, 4, 5]
 
@@ -192,15 +192,15 @@ def test_a_step_takes_as_many_batches_as_it_accumulates(
 
 @pytest.fixture
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many pictures a frozen encoder was given, call by call."""
+    """How many images a frozen encoder was given, call by call."""
     counts: list[int] = []
 
-    class Counting(feature_cache.FastEncoder):
+    class Counting(feature_cache.FastSAM2Encoder):
         def __call__(self, pixels: torch.Tensor) -> object:
             counts.append(len(pixels))
             return super().__call__(pixels)
 
-    monkeypatch.setattr(feature_cache, "FastEncoder", Counting)
+    monkeypatch.setattr(feature_cache, "FastSAM2Encoder", Counting)
     return counts
 
 
@@ -216,7 +216,7 @@ def test_a_view_is_encoded_once(stills: Path, tmp_path: Path, encoded: list[int]
     assert not different(first, weights_of(tmp_path)), "the first time gives what the second gives"
 
 
-def test_without_views_every_picture_is_encoded(stills: Path, tmp_path: Path, encoded: list[int]) -> None:
+def test_without_views_every_image_is_encoded(stills: Path, tmp_path: Path, encoded: list[int]) -> None:
     run(tiny(rates=frozen("encoder"), batch=3, steps=4), stills, tmp_path)
     assert sum(encoded) == 12
     assert not (tmp_path / "embeddings").exists()
@@ -230,9 +230,9 @@ def test_embeddings_of_an_encoder_that_learns_are_not_kept(stills: Path, tmp_pat
 # -- what is written
 
 
-def test_a_picture_of_predictions_is_drawn_and_changes_nothing(both: list[Path], tmp_path: Path) -> None:
+def test_a_image_of_predictions_is_drawn_and_changes_nothing(both: list[Path], tmp_path: Path) -> None:
     run(TINY, both, tmp_path / "plain")
-    run(tiny(picture_every=2), both, tmp_path / "drawn")
+    run(tiny(image_every=2), both, tmp_path / "drawn")
     sheets = sorted((tmp_path / "drawn" / "pictures").iterdir())
     assert [sheet.name for sheet in sheets] == ["step_000002.png", "step_000004.png"]
     assert all(np.array(Image.open(sheet)).shape[0] == 64 for sheet in sheets)
@@ -249,13 +249,13 @@ def test_the_log_holds_what_was_reported(both: list[Path], tmp_path: Path) -> No
         assert list(row) == list(vars(progress))
     assert reported[0].seconds_left > 0
     assert reported[1].seconds_left == 0
-    assert reported[1].rate == pytest.approx(1e-4)
+    assert reported[1].lr == pytest.approx(1e-4)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_board_is_written(stills: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard (extra 'board') is not installed")
-    list(train(tiny(picture_every=4), stills, tmp_path, Machine("cpu", workers=0, board=True)))
+    list(train(tiny(image_every=4), stills, tmp_path, RuntimeConfig("cpu", workers=0, tensorboard=True)))
     events = list((tmp_path / "board").glob("events*"))
     assert len(events) == 1
     content = events[0].read_bytes()
@@ -266,7 +266,7 @@ def test_a_board_is_written(stills: Path, tmp_path: Path) -> None:
 # -- what goes wrong
 
 
-def test_a_broken_picture_is_named_and_the_run_goes_on(tmp_path: Path) -> None:
+def test_a_broken_image_is_named_and_the_run_goes_on(tmp_path: Path) -> None:
     store_discs(tmp_path / "discs", 3)
     torn = tmp_path / "discs" / "images" / "01.png"
     torn.write_bytes(torn.read_bytes()[:500])
@@ -294,15 +294,15 @@ def test_where_memory_runs_out_it_says_what_to_lower(
 
 
 def test_checkpointing_is_advised_where_the_network_has_it() -> None:
-    assert has_checkpointing(small_network())
-    assert not has_checkpointing(SAM2(CONFIGS["builtin"]))
+    assert supports_gradient_checkpointing(small_network())
+    assert not supports_gradient_checkpointing(SAM2(CONFIGS["builtin"]))
 
 
 def test_other_errors_stay_what_they_are(stills: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(*_: object) -> None:
         raise RuntimeError("shapes do not fit")
 
-    monkeypatch.setattr(loop, "costs_of", wrong)
+    monkeypatch.setattr(loop, "compute_losses", wrong)
     with pytest.raises(RuntimeError, match="shapes do not fit") as caught:
         run(TINY, stills, tmp_path)
     assert not isinstance(caught.value, StateError)
@@ -311,7 +311,7 @@ def test_other_errors_stay_what_they_are(stills: Path, tmp_path: Path, monkeypat
 def test_a_folder_that_cannot_be_is_refused_before_the_first_step(
     stills: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "one_step", pytest.fail)
+    monkeypatch.setattr(loop, "train_step", pytest.fail)
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(OutputError, match=r"file.* cannot be the folder of a run"):
@@ -320,7 +320,7 @@ def test_a_folder_that_cannot_be_is_refused_before_the_first_step(
 
 
 def test_a_log_that_cannot_be_written_is_named(stills: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "_forget", lambda *_: None)
+    monkeypatch.setattr(loop, "_truncate_log", lambda *_: None)
     (tmp_path / "log.csv").mkdir()
     with pytest.raises(OutputError, match=r"log\.csv could not be written"):
         run(TINY, stills, tmp_path)
@@ -329,7 +329,7 @@ def test_a_log_that_cannot_be_written_is_named(stills: Path, tmp_path: Path, mon
 @pytest.mark.parametrize("device", ["toaster", "cuda:77"])
 def test_a_device_that_is_not_there_is_refused(stills: Path, tmp_path: Path, device: str) -> None:
     with pytest.raises(InputError, match=rf"device '{device}' cannot be used here"):
-        next(train(TINY, stills, tmp_path, Machine(device, workers=0)))
+        next(train(TINY, stills, tmp_path, RuntimeConfig(device, workers=0)))
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import copy
 import pytest
 import torch
 
-from helpers.networks import CONVNET, HIERA, picture, small_network, two_frames
+from helpers.networks import CONVNET, HIERA, random_image, small_network, two_frames
 from masklet.errors import InputError, StateError
-from masklet.models.fast_cpu.sam2 import FastEncoder
+from masklet.models.fast_cpu.sam2 import FastSAM2Encoder
 from masklet.models.sam2 import SAM2
 from masklet.train.lora import adapter_state, add_lora, is_adapter, merge_lora
 
@@ -50,7 +50,7 @@ def test_at_first_nothing_changes_bit_for_bit(trunk: object) -> None:
 def test_the_scale_is_alpha_by_rank() -> None:
     layers = torch.nn.ModuleDict({"a": torch.nn.Linear(3, 2), "b": torch.nn.Linear(3, 2)})
     before = layers["a"].weight.detach().clone()
-    assert add_lora(layers, 2, alpha=6.0, where=["a"]) == ["a"]
+    assert add_lora(layers, 2, alpha=6.0, targets=["a"]) == ["a"]
     adapter = layers["a"].parametrizations.weight[0]
     with torch.no_grad():
         adapter.up_OR.copy_(torch.tensor([[1.0, 0.0], [0.0, 2.0]]))
@@ -118,13 +118,13 @@ def test_adapters_go_through_a_state_dict() -> None:
 def test_fast_inference_sees_adapters_and_merged_weights(trunk: object) -> None:
     model = small_network(trunk).eval()
     with torch.inference_mode():
-        before = model.encode_image(picture()).embed_BCHW
+        before = model.encode_image(random_image()).embed_BCHW
         add_lora(model, 4)
-        expected = taught(model).encode_image(picture()).embed_BCHW
+        expected = taught(model).encode_image(random_image()).embed_BCHW
         assert float((expected - before).abs().max()) > 1e-3
-        torch.testing.assert_close(FastEncoder(model)(picture()).embed_BCHW, expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(FastSAM2Encoder(model)(random_image()).embed_BCHW, expected, rtol=0, atol=1e-5)
         merge_lora(model)
-        torch.testing.assert_close(FastEncoder(model)(picture()).embed_BCHW, expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(FastSAM2Encoder(model)(random_image()).embed_BCHW, expected, rtol=0, atol=1e-5)
 
 
 def test_what_cannot_be_meant_is_refused() -> None:
@@ -133,7 +133,7 @@ def test_what_cannot_be_meant_is_refused() -> None:
         with pytest.raises(InputError, match=rf"rank {rank} must be from 1 to 16.*blocks\.0\.attn"):
             add_lora(model, rank)
     with pytest.raises(InputError, match=r"'nowhere\.\*'.*pattern"):
-        add_lora(model, 2, where=["nowhere.*"])
+        add_lora(model, 2, targets=["nowhere.*"])
     assert adapter_state(model) == {}
     add_lora(model, 2)
     with pytest.raises(StateError, match="merge_lora"):

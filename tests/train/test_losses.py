@@ -9,11 +9,11 @@ import torch
 
 from masklet.models.types import MaskPrediction
 from masklet.train.config import LossConfig
-from masklet.train.losses import at_stride_4, prediction_cost
+from masklet.train.losses import downsample_masks, prediction_loss
 
-ONLY_FOCAL = LossConfig(dice=0.0, iou=0.0, presence=0.0)
-ONLY_DICE = LossConfig(focal=0.0, iou=0.0, presence=0.0)
-ONLY_IOU = LossConfig(focal=0.0, dice=0.0, presence=0.0)
+ONLY_FOCAL = LossConfig(dice=0.0, iou=0.0, object_score=0.0)
+ONLY_DICE = LossConfig(focal=0.0, iou=0.0, object_score=0.0)
+ONLY_IOU = LossConfig(focal=0.0, dice=0.0, object_score=0.0)
 LOGITS = torch.tensor([[0.0, log(3)], [-log(3), 0.0]])
 """Probabilities 1/2, 3/4, 1/4, 1/2."""
 TARGET = torch.tensor([[1.0, 1.0], [0.0, 0.0]])[None, None]
@@ -35,32 +35,32 @@ def four(logits: torch.Tensor) -> torch.Tensor:
 def test_focal_loss_by_hand() -> None:
     inside = 0.25 * (0.5**2 * log(2) + 0.25**2 * -log(0.75))
     outside = 0.75 * (0.25**2 * -log(0.75) + 0.5**2 * log(2))
-    cost = prediction_cost(prediction(four(LOGITS)), TARGET, ONLY_FOCAL, ambiguous=False)
+    cost = prediction_loss(prediction(four(LOGITS)), TARGET, ONLY_FOCAL, ambiguous=False)
     assert float(cost.total) == pytest.approx(20 * (inside + outside) / 4, rel=1e-5)
 
 
 def test_a_negative_alpha_counts_both_alike() -> None:
-    config = LossConfig(focal=1.0, dice=0.0, iou=0.0, presence=0.0, focal_alpha=-1.0, focal_gamma=1.0)
+    config = LossConfig(focal=1.0, dice=0.0, iou=0.0, object_score=0.0, focal_alpha=-1.0, focal_gamma=1.0)
     expected = 2 * (0.5 * log(2) + 0.25 * -log(0.75)) / 4
-    cost = prediction_cost(prediction(four(LOGITS)), TARGET, config, ambiguous=False)
+    cost = prediction_loss(prediction(four(LOGITS)), TARGET, config, ambiguous=False)
     assert float(cost.total) == pytest.approx(expected, rel=1e-5)
 
 
 def test_dice_loss_by_hand() -> None:
-    cost = prediction_cost(prediction(four(LOGITS)), TARGET, ONLY_DICE, ambiguous=False)
+    cost = prediction_loss(prediction(four(LOGITS)), TARGET, ONLY_DICE, ambiguous=False)
     assert float(cost.total) == pytest.approx(1 - (2 * 1.25 + 1) / (2 + 2 + 1), rel=1e-5)
 
 
 def test_plain_cross_entropy_by_hand() -> None:
-    config = LossConfig(focal=0.0, dice=0.0, iou=0.0, presence=0.0, cross_entropy=2.0)
-    cost = prediction_cost(prediction(four(LOGITS)), TARGET, config, ambiguous=False)
+    config = LossConfig(focal=0.0, dice=0.0, iou=0.0, object_score=0.0, cross_entropy=2.0)
+    cost = prediction_loss(prediction(four(LOGITS)), TARGET, config, ambiguous=False)
     assert float(cost.total) == pytest.approx(2 * 2 * (log(2) - log(0.75)) / 4, rel=1e-5)
 
 
 def test_presence_by_hand() -> None:
-    config = LossConfig(focal=0.0, dice=0.0, iou=0.0, presence=3.0)
+    config = LossConfig(focal=0.0, dice=0.0, iou=0.0, object_score=3.0)
     for target, expected in ((TARGET, -log(0.75)), (torch.zeros_like(TARGET), -log(0.25))):
-        cost = prediction_cost(prediction(four(LOGITS), score=torch.tensor([[log(3)]])), target, config)
+        cost = prediction_loss(prediction(four(LOGITS), score=torch.tensor([[log(3)]])), target, config)
         assert float(cost.total) == pytest.approx(3 * expected, rel=1e-5)
 
 
@@ -73,8 +73,8 @@ def test_predicted_iou_is_taught_of_the_masks_that_were_asked_for(
 ) -> None:
     """Only the pixel at the top right is found, half of what is there."""
     iou = torch.tensor([[0.9, 0.8, 0.7, 0.2]], requires_grad=True)
-    config = LossConfig(focal=0.0, dice=0.0, presence=0.0, both=both)
-    cost = prediction_cost(prediction(four(LOGITS), iou), TARGET, config, ambiguous=ambiguous)
+    config = LossConfig(focal=0.0, dice=0.0, object_score=0.0, supervise_all_masks=both)
+    cost = prediction_loss(prediction(four(LOGITS), iou), TARGET, config, ambiguous=ambiguous)
     cost.total.backward()
     errors = [0.4, 0.3, 0.2, 0.3]
     assert cost.total.item() == pytest.approx(sum(errors[k] for k in asked) / len(asked), rel=1e-5)
@@ -85,7 +85,7 @@ def test_predicted_iou_is_taught_of_the_masks_that_were_asked_for(
 def square() -> torch.Tensor:
     truth = torch.zeros(1, 16, 16, dtype=torch.bool)
     truth[:, 4:12, 4:12] = True
-    return at_stride_4(truth)
+    return downsample_masks(truth)
 
 
 @pytest.mark.parametrize(
@@ -101,20 +101,20 @@ def test_which_masks_are_taught(ambiguous: bool, both: bool, taught: list[bool])
     """Of the three the second is the best."""
     right = (square() - 0.5) * 8
     logits = torch.cat([right, -right, right, 0 * right], dim=1).requires_grad_(True)
-    config = LossConfig(iou=0.0, presence=0.0, both=both)
-    prediction_cost(prediction(logits), square(), config, ambiguous=ambiguous).total.backward()
+    config = LossConfig(iou=0.0, object_score=0.0, supervise_all_masks=both)
+    prediction_loss(prediction(logits), square(), config, ambiguous=ambiguous).total.backward()
     assert (logits.grad.abs().sum((0, 2, 3)) > 0).tolist() == taught
 
 
 def test_a_perfect_and_an_opposite_mask() -> None:
     right = (square() - 0.5) * 40
-    weights = LossConfig(iou=0.0, presence=0.0)
-    good = prediction_cost(prediction(right.expand(1, 4, 4, 4)), square(), weights)
-    bad = prediction_cost(prediction(-right.expand(1, 4, 4, 4)), square(), weights)
+    weights = LossConfig(iou=0.0, object_score=0.0)
+    good = prediction_loss(prediction(right.expand(1, 4, 4, 4)), square(), weights)
+    bad = prediction_loss(prediction(-right.expand(1, 4, 4, 4)), square(), weights)
     assert float(good.total) < 0.02
     assert good.best_iou == 1.0
     assert float(bad.total) > 20
-    assert bad.single_iou == 0.0
+    assert bad.single_mask_iou == 0.0
 
 
 def test_of_a_hidden_object_only_presence_is_taught() -> None:
@@ -123,26 +123,26 @@ def test_of_a_hidden_object_only_presence_is_taught() -> None:
     score = torch.tensor([[0.5], [0.5]]).requires_grad_(True)
     truth = torch.zeros(2, 16, 16, dtype=torch.bool)
     truth[0, :8] = True
-    cost = prediction_cost(prediction(logits, iou, score), at_stride_4(truth), LossConfig())
+    cost = prediction_loss(prediction(logits, iou, score), downsample_masks(truth), LossConfig())
     cost.total.backward()
     assert logits.grad[0].any()
     assert not logits.grad[1].any()
     assert iou.grad[0].any()
     assert not iou.grad[1].any()
     assert score.grad[0] < 0 < score.grad[1]
-    assert cost.presence == 0.5
+    assert cost.object_score_accuracy == 0.5
 
 
 def test_a_hidden_object_does_not_dilute_the_others() -> None:
     logits = torch.cat([four(LOGITS), four(LOGITS)])
     hidden = torch.cat([TARGET, torch.zeros_like(TARGET)])
-    config = LossConfig(presence=0.0)
-    alone = prediction_cost(prediction(four(LOGITS)), TARGET, config).total
-    assert torch.equal(prediction_cost(prediction(logits), hidden, config).total, alone)
+    config = LossConfig(object_score=0.0)
+    alone = prediction_loss(prediction(four(LOGITS)), TARGET, config).total
+    assert torch.equal(prediction_loss(prediction(logits), hidden, config).total, alone)
 
 
 def test_where_nothing_is_in_sight_there_is_no_iou() -> None:
-    cost = prediction_cost(prediction(four(LOGITS)), torch.zeros_like(TARGET), LossConfig(presence=0.0))
+    cost = prediction_loss(prediction(four(LOGITS)), torch.zeros_like(TARGET), LossConfig(object_score=0.0))
     assert float(cost.total) == 0.0
     assert cost.best_iou != cost.best_iou
 
@@ -150,5 +150,5 @@ def test_where_nothing_is_in_sight_there_is_no_iou() -> None:
 def test_an_object_that_seems_gone_is_not_followed() -> None:
     logits = ((square() - 0.5) * 40).expand(1, 4, 4, 4)
     for score, expected in ((3.0, 1.0), (-3.0, 0.0)):
-        cost = prediction_cost(prediction(logits, torch.ones(1, 4), torch.tensor([[score]])), square(), LossConfig())
-        assert (cost.settled_iou, cost.best_iou) == (expected, 1.0)
+        cost = prediction_loss(prediction(logits, torch.ones(1, 4), torch.tensor([[score]])), square(), LossConfig())
+        assert (cost.selected_iou, cost.best_iou) == (expected, 1.0)

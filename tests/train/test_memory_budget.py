@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from masklet.train import memory_budget
-from masklet.train.memory_budget import advice, measure, out_of_memory
+from masklet.train.memory_budget import is_out_of_memory, measure_step, memory_advice
 
 CPU = torch.device("cpu")
 MEBI = 1 << 20
@@ -21,29 +21,29 @@ def test_time_and_peak_of_a_step_are_measured() -> None:
         np.ones(200 * MEBI // 8)  # touched, and given back at once
         time.sleep(0.05)
 
-    idle, busy = measure(lambda: None, CPU), measure(step, CPU)
+    idle, busy = measure_step(lambda: None, CPU), measure_step(step, CPU)
     assert 0.05 <= busy.seconds < 5
     if idle.peak_bytes is None or busy.peak_bytes is None:
         pytest.skip("this system does not let a process count its memory anew")
     assert 150 * MEBI < busy.peak_bytes - idle.peak_bytes < 300 * MEBI
-    assert measure(lambda: None, CPU).peak_bytes < busy.peak_bytes - 150 * MEBI, "an earlier peak was counted"
+    assert measure_step(lambda: None, CPU).peak_bytes < busy.peak_bytes - 150 * MEBI, "an earlier peak was counted"
 
 
 def test_where_counting_cannot_begin_anew_only_a_new_peak_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory_budget, "PROCESS", Path("/nowhere"))
+    monkeypatch.setattr(memory_budget, "PROC_SELF", Path("/nowhere"))
     peaks = iter([500, 500])
-    monkeypatch.setattr(memory_budget, "_most_resident", lambda: next(peaks))
-    assert measure(lambda: None, CPU).peak_bytes is None
+    monkeypatch.setattr(memory_budget, "_peak_resident_bytes", lambda: next(peaks))
+    assert measure_step(lambda: None, CPU).peak_bytes is None
     peaks = iter([500, 700])
-    assert measure(lambda: None, CPU).peak_bytes == 700
+    assert measure_step(lambda: None, CPU).peak_bytes == 700
     peaks = iter([None, None])
-    assert measure(lambda: None, CPU).peak_bytes is None
+    assert measure_step(lambda: None, CPU).peak_bytes is None
 
 
 def test_without_proc_the_system_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("resource", reason="Windows has no resource module")
-    monkeypatch.setattr(memory_budget, "PROCESS", Path("/nowhere"))
-    most = memory_budget._most_resident()
+    monkeypatch.setattr(memory_budget, "PROC_SELF", Path("/nowhere"))
+    most = memory_budget._peak_resident_bytes()
     assert most is not None
     assert 10 * MEBI < most < 1 << 40
 
@@ -62,24 +62,24 @@ def test_without_proc_the_system_is_asked(monkeypatch: pytest.MonkeyPatch) -> No
     ],
 )
 def test_errors_of_every_allocator_are_known(error: BaseException) -> None:
-    assert out_of_memory(error)
+    assert is_out_of_memory(error)
 
 
 def test_the_allocator_of_this_build_is_known() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 60, dtype=torch.uint8)
-    assert out_of_memory(caught.value)
+    assert is_out_of_memory(caught.value)
 
 
 @pytest.mark.parametrize(
     "error", [RuntimeError("shapes do not match"), ValueError("out of memory"), KeyboardInterrupt()]
 )
 def test_other_errors_are_not_taken_for_it(error: BaseException) -> None:
-    assert not out_of_memory(error)
+    assert not is_out_of_memory(error)
 
 
 def test_advice_names_the_next_values_and_what_gains_most_first() -> None:
-    text = advice(4, 3, 8, 1024, 2, checkpointing=False, frozen_encoder=False)
+    text = memory_advice(4, 3, 8, 1024, 2, gradient_checkpointing=False, frozen_encoder=False)
     assert text.splitlines() == [
         "out of memory with batch 4, frames 8, objects 3, size 1024",
         "Lower one of these, what gains most first:",
@@ -89,28 +89,30 @@ def test_advice_names_the_next_values_and_what_gains_most_first() -> None:
         "  objects 3 -> 1",
         "Or keep them, and:",
         "  turn gradient checkpointing on (the same steps, a third more time)",
-        "  train adapters of low rank (LoRA): less for the optimiser",
+        "  train adapters of low rank (LoRA): less for the optimizer",
         "  freeze the encoder: it keeps nothing",
     ]
 
 
 def test_objects_come_first_where_the_encoder_keeps_nothing() -> None:
-    lines = advice(1, 5, 1, 512, 1, checkpointing=False, frozen_encoder=True).splitlines()
+    lines = memory_advice(1, 5, 1, 512, 1, gradient_checkpointing=False, frozen_encoder=True).splitlines()
     assert lines[2:] == ["  objects 5 -> 2", "  size 512 -> 384"]
 
 
 def test_what_was_done_is_not_advised() -> None:
-    text = advice(1, 1, 2, 64, 1, checkpointing=True, frozen_encoder=False)
+    text = memory_advice(1, 1, 2, 64, 1, gradient_checkpointing=True, frozen_encoder=False)
     assert "frames 2 -> 1" in text
     assert not any(word in text for word in ("batch 1 ->", "objects 1 ->", "size 64 ->", "checkpointing"))
-    assert "checkpointing" not in advice(4, 3, 8, 1024, 2, checkpointing=None, frozen_encoder=False)
-    assert "smaller model" in advice(1, 1, 1, 64, 1, checkpointing=True, frozen_encoder=True)
-    assert "freeze" in advice(1, 1, 1, 64, 1, checkpointing=True, frozen_encoder=False)
+    assert "checkpointing" not in memory_advice(4, 3, 8, 1024, 2, gradient_checkpointing=None, frozen_encoder=False)
+    assert "smaller model" in memory_advice(1, 1, 1, 64, 1, gradient_checkpointing=True, frozen_encoder=True)
+    assert "freeze" in memory_advice(1, 1, 1, 64, 1, gradient_checkpointing=True, frozen_encoder=False)
 
 
 def test_sizes_stay_multiples_of_the_coarsest_stride() -> None:
     size, seen = 1024, []
-    while f"size {size} -> " in (text := advice(1, 1, 1, size, 1, checkpointing=True, frozen_encoder=True)):
+    while f"size {size} -> " in (
+        text := memory_advice(1, 1, 1, size, 1, gradient_checkpointing=True, frozen_encoder=True)
+    ):
         size = int(text.split(f"size {size} -> ")[1].split()[0])
         seen.append(size)
     assert seen == [768, 576, 416, 288, 192, 128, 96, 64]

@@ -1,4 +1,4 @@
-"""Curves and pictures for TensorBoard."""
+"""Curves and images for TensorBoard."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from masklet.errors import MissingExtraError
-from masklet.train.monitoring import Board
+from masklet.train.monitoring import TensorBoardLogger
 
 
 def test_without_tensorboard_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
     with pytest.raises(MissingExtraError, match=r"tensorboard.*masklet\[board\]"):
-        Board(tmp_path)
+        TensorBoardLogger(tmp_path)
 
 
 def test_a_resumed_run_hides_what_it_writes_again(tmp_path: Path) -> None:
@@ -26,12 +26,12 @@ def test_a_resumed_run_hides_what_it_writes_again(tmp_path: Path) -> None:
 
     sheet = np.zeros((4, 6, 3), np.uint8)
     sheet[1, 2] = (255, 128, 0)
-    with Board(tmp_path / "board") as board:
+    with TensorBoardLogger(tmp_path / "board") as board:
         for step in (1, 2, 3, 4):
-            board.scalars(step, {"loss": 1.0, "iou/box": math.nan})
-        board.picture(2, "predictions", sheet)
-    with Board(tmp_path / "board", resumed=2) as board:
-        board.scalars(3, {"loss": 0.5})
+            board.add_scalars(step, {"loss": 1.0, "iou/box": math.nan})
+        board.add_image(2, "predictions", sheet)
+    with TensorBoardLogger(tmp_path / "board", resume_step=2) as board:
+        board.add_scalars(3, {"loss": 0.5})
     seen = EventAccumulator(str(tmp_path / "board"))
     seen.Reload()
     assert [(event.step, event.value) for event in seen.Scalars("loss")] == [(1, 1.0), (2, 1.0), (3, 0.5)]
@@ -44,8 +44,8 @@ def test_what_was_written_is_there_after_an_accident(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard (extra 'board') is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    with pytest.raises(KeyError), Board(tmp_path) as board:  # noqa: PT012
-        board.scalars(1, {"loss": 2.0})
+    with pytest.raises(KeyError), TensorBoardLogger(tmp_path) as board:
+        board.add_scalars(1, {"loss": 2.0})
         raise KeyError
     seen = EventAccumulator(str(tmp_path))
     seen.Reload()

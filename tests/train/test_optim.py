@@ -7,7 +7,7 @@ import torch
 
 from helpers.networks import CONVNET, HIERA, small_network
 from masklet.errors import InputError
-from masklet.train.optim import layer_scales, learning_rate, parameter_groups, warmed
+from masklet.train.optim import layer_lr_scales, linear_warmup, parameter_groups, scheduled_lr
 
 TRUNK = "image_encoder.trunk."
 
@@ -22,7 +22,7 @@ def told(model: torch.nn.Module, groups: list[dict[str, object]]) -> dict[str, t
 
 def test_the_trunk_of_hiera_learns_slower_the_earlier_the_layer() -> None:
     model = small_network(HIERA)  # five blocks
-    found = told(model, parameter_groups(model, share_of=lambda _: 1.0, weight_decay=0.1, layer_decay=0.5))
+    found = told(model, parameter_groups(model, lr_multiplier=lambda _: 1.0, weight_decay=0.1, layer_decay=0.5))
     assert set(found) == {name for name, _ in model.named_parameters()}
     assert found[f"{TRUNK}patch_embed.proj.weight"] == (0.5**6, 0.1)
     assert found[f"{TRUNK}blocks.0.attn.qkv.weight"] == (0.5**5, 0.1)
@@ -31,12 +31,12 @@ def test_the_trunk_of_hiera_learns_slower_the_earlier_the_layer() -> None:
     assert found[f"{TRUNK}pos_embed"] == found[f"{TRUNK}pos_embed_window"] == (1.0, 0.1)
     assert found["image_encoder.neck.convs.0.conv.weight"] == (1.0, 0.1)
     assert found["memory_attention.layers.0.linear1.bias"] == (1.0, 0.0)
-    assert found["sam_mask_decoder.output_upscaling.1.weight"] == (1.0, 0.0)  # a normalisation over channels
+    assert found["sam_mask_decoder.output_upscaling.1.weight"] == (1.0, 0.0)  # a normalization over channels
 
 
 def test_the_built_in_trunk_is_counted_from_its_stem_to_its_context() -> None:
     model = small_network(CONVNET)  # 1 + 2 + 1 + 1 blocks, the way in, two context blocks
-    found = told(model, parameter_groups(model, share_of=lambda _: 1.0, weight_decay=0.1, layer_decay=0.5))
+    found = told(model, parameter_groups(model, lr_multiplier=lambda _: 1.0, weight_decay=0.1, layer_decay=0.5))
     order = ("stages.0.0.look", "stages.1.0.look", "stages.1.1.look", "stages.2.0.look", "stages.3.0.look", "enter")
     order = ("stem", *order, "context.0.attn.q_proj", "context.1.mlp.layers.0")
     assert [found[f"{TRUNK}{name}.weight"][0] for name in order] == [0.5**n for n in (9, 8, 7, 6, 5, 4, 3, 2, 1)]
@@ -47,10 +47,10 @@ def test_shares_multiply_and_what_has_none_is_left_out() -> None:
     shares = {"image_encoder.neck": 0.0, "image_encoder": 0.5, "sam_prompt_encoder": 0.0}
     groups = parameter_groups(
         model,
-        share_of=lambda name: next((share for start, share in shares.items() if name.startswith(start)), 1.0),
+        lr_multiplier=lambda name: next((share for start, share in shares.items() if name.startswith(start)), 1.0),
         weight_decay=0.1,
         layer_decay=0.5,
-        trunk_share=0.25,
+        trunk_multiplier=0.25,
     )
     found = told(model, groups)
     assert not any(name.startswith(("image_encoder.neck", "sam_prompt_encoder")) for name in found)
@@ -62,7 +62,7 @@ def test_shares_multiply_and_what_has_none_is_left_out() -> None:
 
 def test_without_decay_all_layers_are_alike() -> None:
     model = small_network(HIERA)
-    assert set(layer_scales(dict(model.named_parameters()), 1.0).values()) == {1.0}
+    assert set(layer_lr_scales(dict(model.named_parameters()), 1.0).values()) == {1.0}
 
 
 @pytest.mark.parametrize(
@@ -74,20 +74,20 @@ def test_without_decay_all_layers_are_alike() -> None:
     ],
 )
 def test_the_rate_goes_from_start_to_end(shape: str, rates: tuple[float, ...]) -> None:
-    found = [learning_rate(progress, start=4.0, end=1.0, shape=shape) for progress in (0.0, 0.5, 1.0)]
+    found = [scheduled_lr(progress, start=4.0, end=1.0, schedule=shape) for progress in (0.0, 0.5, 1.0)]
     assert found == pytest.approx(rates)
 
 
 def test_a_cosine_begins_and_ends_flat() -> None:
-    assert learning_rate(1 / 3, start=1.0, end=0.0, shape="cosine") == pytest.approx(0.75)  # cos 60 degrees is a half
-    assert learning_rate(2 / 3, start=1.0, end=0.0, shape="cosine") == pytest.approx(0.25)
+    assert scheduled_lr(1 / 3, start=1.0, end=0.0, schedule="cosine") == pytest.approx(0.75)  # cos 60 degrees is a half
+    assert scheduled_lr(2 / 3, start=1.0, end=0.0, schedule="cosine") == pytest.approx(0.25)
 
 
 def test_an_unknown_shape_names_those_there_are() -> None:
     with pytest.raises(InputError, match=r"'square'.*constant, cosine, linear"):
-        learning_rate(0.5, start=1.0, end=0.0, shape="square")
+        scheduled_lr(0.5, start=1.0, end=0.0, schedule="square")
 
 
 def test_warming_up_reaches_the_rate_with_its_last_step() -> None:
-    assert [warmed(2.0, step, 4) for step in range(6)] == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
-    assert warmed(2.0, 0, 0) == 2.0
+    assert [linear_warmup(2.0, step, 4) for step in range(6)] == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
+    assert linear_warmup(2.0, 0, 0) == 2.0

@@ -1,4 +1,4 @@
-"""The built-in network learns what it is shown: twenty pictures, three films; loss and IoU before and after."""
+"""The built-in network learns what it is shown: twenty images, three videos; loss and IoU before and after."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ import torch
 
 from helpers.train_data import PLAIN, store_squares, store_still
 from masklet.train.config import LossConfig, PromptConfig, Stage, TrainConfig
-from masklet.train.data import ClipBatch, Samples, batches, open_material
-from masklet.train.distributed import Ranks
-from masklet.train.feature_cache import normalised
-from masklet.train.loop import Machine, costs_of, encoder_for, one_step, start_run
-from masklet.train.video_rollout import shown
+from masklet.train.data import ClipBatch, ClipDataset, make_loader, open_train_data
+from masklet.train.distributed import DistributedContext
+from masklet.train.feature_cache import normalize_pixels
+from masklet.train.loop import RuntimeConfig, build_context, compute_losses, stage_encoder, train_step
+from masklet.train.video_rollout import predict_clip
 
 pytestmark = pytest.mark.slow
 
-PROMPTS = PromptConfig(objects=1, mask_share=0.0, box_share=0.5, rounds=(1.0,), later=0.0)
+PROMPTS = PromptConfig(max_objects=1, mask_prob=0.0, box_prob=0.5, round_probs=(1.0,), correction_frame_prob=0.0)
 CONFIG = TrainConfig(
     model="builtin",
-    stages=(Stage(size=64, batch=4, steps=60, rate=2e-3, rate_end=1e-3, prompts=PROMPTS, frames=1),),
-    losses=LossConfig(cross_entropy=1.0, focal_alpha=-1.0, both=True),
+    stages=(Stage(image_size=64, batch=4, steps=60, lr=2e-3, lr_end=1e-3, prompts=PROMPTS, clip_length=1),),
+    losses=LossConfig(cross_entropy=1.0, focal_alpha=-1.0, supervise_all_masks=True),
     augment=PLAIN,
     precision="fp32",
-    rates=(),
+    lr_multipliers=(),
     layer_decay=1.0,
-    clip=1.0,
-    warmup=10,
+    grad_clip=1.0,
+    warmup_steps=10,
 )
 
 
 def store_shapes(folder: Path, count: int) -> Path:
-    """Pictures (64 x 64) of one coloured disc, box or triangle each, on ground of another colour."""
+    """Images (64 x 64) of one colored disc, box or triangle each, on ground of another color."""
     random = np.random.default_rng(0)
     for i in range(count):
         mask = np.zeros((64, 64), np.uint8)
@@ -54,23 +54,23 @@ def store_shapes(folder: Path, count: int) -> Path:
 
 def learnt(config: TrainConfig, data: Path, out: Path) -> tuple[list[float], list[float]]:
     """Loss and IoU before and after."""
-    material = open_material(data, config)
-    run = start_run(config, out, Machine("cpu", workers=0), Ranks(0, 1, 0))
+    material = open_train_data(data, config)
+    run = build_context(config, out, RuntimeConfig("cpu", workers=0), DistributedContext(0, 1, 0))
     stage = config.stages[0]
-    encode = encoder_for(run, stage, out)
-    test = [Samples(material.pools, replace(config, seed=1, reverse=0.0), stage).batch(k) for k in range(5)]
+    encode = stage_encoder(run, stage, out)
+    test = [ClipDataset(material.pools, replace(config, seed=1, reverse=0.0), stage).make_batch(k) for k in range(5)]
 
     def measured() -> tuple[float, float]:
         with torch.no_grad():
-            costs = [cost for k, batch in enumerate(test) for cost in costs_of(run, encode, batch, k).values()]
-            found = [shown(run.state.model, encode(batch), batch) for batch in test]
+            costs = [cost for k, batch in enumerate(test) for cost in compute_losses(run, encode, batch, k).values()]
+            found = [predict_clip(run.state.model, encode(batch), batch) for batch in test]
         losses = [float(cost.total) for rounds in costs for cost in rounds]
         return float(np.mean(losses)), float(np.mean([iou(f, b) for f, b in zip(found, test, strict=True)]))
 
     before = measured()
-    source = batches(material.samples(config, stage, 0, 0, 1), workers=0)
-    for _ in range(config.steps):
-        one_step(run, encode, source)
+    source = make_loader(material.clip_dataset(config, stage, 0, 0, 1), workers=0)
+    for _ in range(config.total_steps):
+        train_step(run, encode, source)
     run.state.step = 0  # its stage is over
     after = measured()
     return [before[0], after[0]], [before[1], after[1]]
@@ -81,7 +81,7 @@ def iou(found_NTSS: torch.Tensor, batch: ClipBatch) -> float:
     return float((both / (found_NTSS | batch.masks_NTSS).sum((2, 3)).clamp(min=1)).mean())
 
 
-def test_twenty_pictures(tmp_path: Path) -> None:
+def test_twenty_images(tmp_path: Path) -> None:
     """Random weights at first."""
     stage = replace(CONFIG.stages[0], batch=6, steps=100, rate=1e-3, rate_end=3e-4)
     loss, found = learnt(replace(CONFIG, stages=(stage,)), store_shapes(tmp_path / "shapes", 20), tmp_path / "out")
@@ -90,7 +90,7 @@ def test_twenty_pictures(tmp_path: Path) -> None:
     assert found[1] > 0.5
 
 
-def test_three_films(tmp_path: Path) -> None:
+def test_three_videos(tmp_path: Path) -> None:
     """The model in the package at first: a memory with random weights may overflow, and has a start of its own."""
     prompts = replace(PROMPTS, mask_share=0.5)
     stage = replace(CONFIG.stages[0], batch=2, frames=3, steps=50, rate=5e-4, rate_end=1e-4, prompts=prompts)
@@ -101,7 +101,7 @@ def test_three_films(tmp_path: Path) -> None:
     assert 1 - found[1] < 0.5 * (1 - found[0])  # more than half of what was missing is learnt, however good the start
 
 
-def test_pixels_are_normalised_as_the_networks_want_them() -> None:
-    assert normalised(torch.zeros(1, 3, 2, 2, dtype=torch.uint8))[0, :, 0, 0].tolist() == pytest.approx(
+def test_pixels_are_normalized_as_the_networks_want_them() -> None:
+    assert normalize_pixels(torch.zeros(1, 3, 2, 2, dtype=torch.uint8))[0, :, 0, 0].tolist() == pytest.approx(
         [-2.1179, -2.0357, -1.8044], abs=1e-3
     )

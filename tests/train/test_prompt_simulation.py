@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from masklet.train.prompt_simulation import random_click
+from masklet.train.prompt_simulation import sample_click
 
 
 def blob(seed: int) -> torch.Tensor:
@@ -17,7 +17,7 @@ def blob(seed: int) -> torch.Tensor:
 @pytest.mark.parametrize("seed", range(5))
 def test_random_clicks_fall_on_what_is_wrong(seed: int) -> None:
     truth, predicted = torch.stack([blob(seed)] * 8), torch.stack([blob(seed + 50)] * 8)
-    xy, label = random_click(predicted, truth, torch.Generator().manual_seed(seed))
+    xy, label = sample_click(predicted, truth, torch.Generator().manual_seed(seed))
     for (x, y), on in zip(xy.long().tolist(), label.tolist(), strict=True):
         assert bool(truth[0, y, x]) != bool(predicted[0, y, x])
         assert on == int(truth[0, y, x])

@@ -13,18 +13,18 @@ from helpers.train_data import moving_square
 from masklet.models.sam2 import SAM2
 from masklet.models.types import PromptTensors
 from masklet.train.config import LossConfig, PromptConfig
-from masklet.train.feature_cache import normalised
-from masklet.train.losses import at_stride_4
+from masklet.train.feature_cache import normalize_pixels
+from masklet.train.losses import downsample_masks
 from masklet.train.prompt_simulation import (
-    ask,
-    drawn_kinds,
-    drawn_rounds,
+    image_forward,
     noisy_boxes,
-    rough_masks,
-    unroll,
-    wanted_click,
+    sample_correction_click,
+    sample_num_rounds,
+    sample_prompt_types,
+    sample_rough_masks,
+    simulate_rounds,
 )
-from masklet.train.video_rollout import follow
+from masklet.train.video_rollout import video_forward
 
 
 def dice(seed: int = 0) -> torch.Generator:
@@ -39,7 +39,7 @@ def square(top: int, bottom: int, left: int = 10, right: int = 30) -> torch.Tens
 
 def test_kinds_of_prompts_have_their_shares() -> None:
     """Half by a mask, a quarter by a box, a quarter by a click; four deviations."""
-    found = drawn_kinds(2000, PromptConfig(), dice())
+    found = sample_prompt_types(2000, PromptConfig(), dice())
     counts = {kind: len(index_N) for kind, index_N in found.items()}
     assert abs(counts["mask"] - 1000) < 90
     assert abs(counts["box"] - 500) < 78
@@ -48,14 +48,14 @@ def test_kinds_of_prompts_have_their_shares() -> None:
 
 
 def test_what_is_not_drawn_is_not_there() -> None:
-    assert drawn_kinds(5, PromptConfig(mask_share=1.0, box_share=0.0), dice()).keys() == {"mask"}
-    assert drawn_kinds(5, PromptConfig(mask_share=0.0, box_share=0.0), dice()).keys() == {"click"}
+    assert sample_prompt_types(5, PromptConfig(mask_prob=1.0, box_prob=0.0), dice()).keys() == {"mask"}
+    assert sample_prompt_types(5, PromptConfig(mask_prob=0.0, box_prob=0.0), dice()).keys() == {"click"}
 
 
 def test_rounds_have_their_shares() -> None:
     random = dice()
-    assert {drawn_rounds(PromptConfig(), random) for _ in range(20)} == {8}
-    several = Counter(drawn_rounds(PromptConfig(rounds=(0.5, 0.0, 0.5)), random) for _ in range(2000))
+    assert {sample_num_rounds(PromptConfig(), random) for _ in range(20)} == {8}
+    several = Counter(sample_num_rounds(PromptConfig(round_probs=(0.5, 0.0, 0.5)), random) for _ in range(2000))
     assert several.keys() == {1, 3}
     assert abs(several[1] - 1000) < 90
 
@@ -72,8 +72,8 @@ def test_noisy_boxes_stay_near_the_tight_ones() -> None:
 
 
 def test_rough_masks_are_about_right() -> None:
-    target = at_stride_4(square(8, 56, 8, 56))
-    rough = rough_masks(target.expand(20, -1, -1, -1), dice())
+    target = downsample_masks(square(8, 56, 8, 56))
+    rough = sample_rough_masks(target.expand(20, -1, -1, -1), dice())
     agreed = ((rough > 0) == (target > 0.5)).float().mean((1, 2, 3))
     assert float(agreed.min()) > 0.75
     assert float(agreed.max()) < 1.0
@@ -83,24 +83,26 @@ def test_rough_masks_are_about_right() -> None:
 def test_a_careless_click_is_on_the_object_and_another_on_what_is_wrong() -> None:
     """Shown is the object and an excess below it: only that is wrong."""
     truth, seen = square(10, 30), square(10, 50)
-    logits = torch.where(at_stride_4(seen) > 0.5, 5.0, -5.0)
+    logits = torch.where(downsample_masks(seen) > 0.5, 5.0, -5.0)
     labels, random = [], dice()
     for _ in range(400):
-        click, label = wanted_click(logits, truth, PromptConfig(truth_clicks=0.25), random)
+        click, label = sample_correction_click(logits, truth, PromptConfig(gt_click_prob=0.25), random)
         x, y = click[0, 0].int().tolist()
         assert truth[0, y, x] == bool(label), "1 on the object, 0 on the excess"
         assert seen[0, y, x]
         labels.append(int(label))
     assert abs(sum(labels) - 100) < 35
-    always = [int(wanted_click(logits, truth, PromptConfig(truth_clicks=1.0), random)[1]) for _ in range(20)]
-    never = [int(wanted_click(logits, truth, PromptConfig(truth_clicks=0.0), random)[1]) for _ in range(20)]
+    always = [
+        int(sample_correction_click(logits, truth, PromptConfig(gt_click_prob=1.0), random)[1]) for _ in range(20)
+    ]
+    never = [int(sample_correction_click(logits, truth, PromptConfig(gt_click_prob=0.0), random)[1]) for _ in range(20)]
     assert (sum(always), sum(never)) == (20, 0)
 
 
 def test_an_object_that_is_gone_gets_no_careless_click() -> None:
     shown = torch.full((1, 1, 16, 16), 5.0)
     gone = torch.zeros(1, 64, 64, dtype=torch.bool)
-    assert int(wanted_click(shown, gone, PromptConfig(truth_clicks=1.0), dice())[1]) == 0
+    assert int(sample_correction_click(shown, gone, PromptConfig(gt_click_prob=1.0), dice())[1]) == 0
 
 
 class Listening:
@@ -128,12 +130,12 @@ def test_seven_corrections_follow_the_first_prompt(
 ) -> None:
     model = small_network()
     heard = Listening(model, monkeypatch)
-    features = model.without_memory(model.encode_image(normalised(moving_square(1).frames_of_all)))
-    done = unroll(
+    features = model.add_no_memory_embedding(model.encode_image(normalize_pixels(moving_square(1).flat_pixels)))
+    done = simulate_rounds(
         model,
         features,
         square(20, 44),
-        first=first,
+        prompt_type=first,
         rounds=8,
         prompts=PromptConfig(),
         losses=LossConfig(),
@@ -149,11 +151,11 @@ def test_seven_corrections_follow_the_first_prompt(
 def test_the_mask_that_is_gone_on_from_carries_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     model = small_network()
     heard = Listening(model, monkeypatch)
-    costs = ask(
+    costs = image_forward(
         model,
-        model.without_memory(model.encode_image(normalised(moving_square(1).frames_of_all))),
+        model.add_no_memory_embedding(model.encode_image(normalize_pixels(moving_square(1).flat_pixels))),
         moving_square(1),
-        prompts=PromptConfig(rounds=(0.0, 1.0)),
+        prompts=PromptConfig(round_probs=(0.0, 1.0)),
         losses=LossConfig(),
         generator=dice(),
     )
@@ -164,27 +166,27 @@ def test_the_mask_that_is_gone_on_from_carries_no_gradient(monkeypatch: pytest.M
     assert mask.abs().max() <= 32
 
 
-def test_at_most_two_frames_of_a_film_are_corrected_seven_times(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_at_most_two_frames_of_a_video_are_corrected_seven_times(monkeypatch: pytest.MonkeyPatch) -> None:
     model = small_network()
     batch = moving_square(4)
-    features = model.encode_image(normalised(batch.frames_of_all))
+    features = model.encode_image(normalize_pixels(batch.flat_pixels))
     later = []
     for seed in range(12):
         with monkeypatch.context() as patch, torch.no_grad():
             heard = Listening(model, patch)
             prompts = replace(PromptConfig(), mask_share=0.0)
-            costs = follow(model, features, batch, prompts=prompts, losses=LossConfig(), generator=dice(seed))
+            costs = video_forward(model, features, batch, prompts=prompts, losses=LossConfig(), generator=dice(seed))
         first = costs.get("click") or costs["box"]
         assert len(first) == 8, "the prompt and seven clicks"
         assert len(costs["tracked"]) == 3
         assert len(costs.get("corrected", [])) in (0, 7)
         later.append("corrected" in costs)
         assert len(heard.asked) == 8 + 3 + 7 * later[-1]
-    assert 2 <= sum(later) <= 10, "half of the films"
+    assert 2 <= sum(later) <= 10, "half of the videos"
 
 
 def test_the_mask_of_a_still_is_not_its_prompt() -> None:
-    assert PromptConfig().for_stills() == replace(PromptConfig(), mask_share=0.0, box_share=0.5)
-    rough = PromptConfig(mask_share=0.2, box_share=0.6, rough_share=0.2).for_stills()
-    assert (rough.mask_share, rough.box_share) == (0.2, pytest.approx(0.6))
-    assert PromptConfig(mask_share=1.0, box_share=0.0).for_stills().box_share == 0.5
+    assert PromptConfig().for_images() == replace(PromptConfig(), mask_share=0.0, box_share=0.5)
+    rough = PromptConfig(mask_prob=0.2, box_prob=0.6, rough_mask_prob=0.2).for_images()
+    assert (rough.mask_prob, rough.box_prob) == (0.2, pytest.approx(0.6))
+    assert PromptConfig(mask_prob=1.0, box_prob=0.0).for_images().box_prob == 0.5

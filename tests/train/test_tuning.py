@@ -15,12 +15,12 @@ from masklet import SAM
 from masklet.checkpoints import read_metadata, read_tensors
 from masklet.load_model import load
 from masklet.models.sam2 import CONFIGS
-from masklet.models.sam2.state_dict import shapes_of
+from masklet.models.sam2.state_dict import expected_shapes
 from masklet.train.config import PromptConfig
-from masklet.train.export_weights import publish
-from masklet.train.finetune import fine_tuned
-from masklet.train.loop import Machine
-from masklet.train.recipes import PARTS, finetune
+from masklet.train.export_weights import export_weights
+from masklet.train.finetune import run
+from masklet.train.loop import RuntimeConfig
+from masklet.train.recipes import FREEZE_PREFIXES, finetune_config
 
 NAME = "sam2.1_hiera_tiny"
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -35,23 +35,25 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fill = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fill)
     path = tmp_path_factory.mktemp("published") / "tiny.safetensors"
-    tensors = fill.fill_state_dict(shapes_of(CONFIGS[NAME]))
+    tensors = fill.fill_state_dict(expected_shapes(CONFIGS[NAME]))
     save_file({name: tensor.float() for name, tensor in tensors.items()}, path)
     return path
 
 
 def test_with_a_frozen_encoder(published: Path, squares: Path, tmp_path: Path) -> None:
-    config = finetune(NAME, str(published), steps=1, size=128, frames=3, freeze=("encoder",))
-    prompts = PromptConfig(mask_share=0.0, box_share=0.0, rounds=(0.0, 1.0), later=1.0, later_rounds=1)
+    config = finetune_config(NAME, str(published), steps=1, image_size=128, clip_length=3, freeze=("encoder",))
+    prompts = PromptConfig(
+        mask_prob=0.0, box_prob=0.0, round_probs=(0.0, 1.0), correction_frame_prob=1.0, correction_clicks=1
+    )
     config = replace(config, precision="fp32", stages=(replace(config.stages[0], prompts=prompts),))
-    path = fine_tuned(config, squares, tmp_path, Machine("cpu", workers=0))
+    path = run(config, squares, tmp_path, RuntimeConfig("cpu", workers=0))
     before, after = read_tensors(published), read_tensors(path)
 
     manifest = json.loads((GOLDEN / "manifests" / f"{NAME}.json").read_text())
     assert {name: tuple(tensor.shape) for name, tensor in after.items()} == {n: tuple(s) for n, s in manifest.items()}
 
     moved = different(before, after)
-    assert not [name for name in moved if name.startswith(PARTS["encoder"])]
+    assert not [name for name in moved if name.startswith(FREEZE_PREFIXES["encoder"])]
     assert all(float((after[name] - before[name]).abs().max()) < 3e-5 for name in moved), "steps of the learning rate"
     for part in ("memory_attention.", "memory_encoder.", "sam_mask_decoder.", "sam_prompt_encoder.", "obj_ptr_proj."):
         assert any(name.startswith(part) for name in moved), part
@@ -63,6 +65,6 @@ def test_with_a_frozen_encoder(published: Path, squares: Path, tmp_path: Path) -
     assert json.loads(header["config"]) == json.loads(json.dumps(asdict(CONFIGS[NAME])))
     assert load(path).name == NAME
 
-    other = publish(tmp_path / "state.pt", tmp_path / "mine.pt")
+    other = export_weights(tmp_path / "state.pt", tmp_path / "mine.pt")
     assert SAM(other, device="cpu").info().name == NAME
     assert not different(after, read_tensors(other))

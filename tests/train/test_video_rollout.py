@@ -1,4 +1,4 @@
-"""Training through time: what is looked back at, what is taught, what a picture of predictions shows."""
+"""Training through time: what is looked back at, what is taught, what an image of predictions shows."""
 
 from __future__ import annotations
 
@@ -12,35 +12,37 @@ from helpers.networks import CONVNET, small_network
 from helpers.train_data import moving_square, tiny
 from masklet.models.sam2 import SAM2
 from masklet.models.types import FrameMemory
-from masklet.train.checkpoint import Average, RunState
+from masklet.train.checkpoint import EMA, TrainState
 from masklet.train.config import LossConfig, PromptConfig
-from masklet.train.feature_cache import encoder_of, normalised
-from masklet.train.initialization import MEMORY
-from masklet.train.video_rollout import Bank, follow, frame_numbers, shown
+from masklet.train.feature_cache import make_encoder, normalize_pixels
+from masklet.train.initialization import MEMORY_PREFIXES
+from masklet.train.video_rollout import TrainMemoryBank, predict_clip, sample_frame_numbers, video_forward
 
-FOLLOWED = PromptConfig(objects=2, box_share=0.3, mask_share=0.4, rounds=(1.0,), later=0.5, later_rounds=1)
+FOLLOWED = PromptConfig(
+    max_objects=2, box_prob=0.3, mask_prob=0.4, round_probs=(1.0,), correction_frame_prob=0.5, correction_clicks=1
+)
 
 
 def test_frames_are_left_out_at_one_place_at_most() -> None:
     random = torch.Generator().manual_seed(0)
-    several = [frame_numbers(6, 0.5, random) for _ in range(100)]
+    several = [sample_frame_numbers(6, 0.5, random) for _ in range(100)]
     steps = np.diff(several)
     assert all(numbers[0] == 0 for numbers in several)
     assert ((steps > 1).sum(1) <= 1).all()
     assert steps.min() == 1
     assert 8 <= steps.max() <= 10
     assert 25 < (steps > 1).any(1).sum() < 75
-    assert frame_numbers(6, 0.0, random) == list(range(6))
+    assert sample_frame_numbers(6, 0.0, random) == list(range(6))
 
 
 def test_a_frame_looks_back_at_the_prompted_one_and_at_six_more() -> None:
-    bank = Bank()
+    bank = TrainMemoryBank()
     for number in range(9):
         memory = FrameMemory(torch.full((1, 2, 1, 1), float(number)), torch.full((1, 2), float(number)))
-        bank.write(number, memory, prompted=number == 0)
-    seen = bank.seen_from(9)
+        bank.add(number, memory, prompted=number == 0)
+    seen = bank.memory_context(9)
     assert [int(memory[0, 0, 0, 0]) for memory in seen.spatial] == [0, 3, 4, 5, 6, 7, 8]
-    assert seen.ages == (0, 6, 5, 4, 3, 2, 1)
+    assert seen.temporal_positions == (0, 6, 5, 4, 3, 2, 1)
     assert sorted(int(pointer[0, 0]) for pointer in seen.pointers) == list(range(9))
 
 
@@ -56,24 +58,24 @@ def test_every_weight_of_the_memory_is_taught(model: SAM2) -> None:
     for seed in range(2):  # the pointer of what is gone only counts where it is thought to be gone
         with torch.no_grad():
             model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(20.0 if seed else -20.0)
-        features = model.encode_image(normalised(batch.frames_of_all))
+        features = model.encode_image(normalize_pixels(batch.flat_pixels))
         random = torch.Generator().manual_seed(seed)
-        costs = follow(model, features, batch, prompts=prompts, losses=LossConfig(), generator=random)
+        costs = video_forward(model, features, batch, prompts=prompts, losses=LossConfig(), generator=random)
         model.zero_grad()
         torch.stack([cost.total for cost in costs["tracked"]]).mean().backward()
         seen |= {n for n, p in model.named_parameters() if p.grad is not None and p.grad.any()}
-    wanted = {name for name, _ in model.named_parameters() if name.startswith(MEMORY)}
+    wanted = {name for name, _ in model.named_parameters() if name.startswith(MEMORY_PREFIXES)}
     assert wanted - {"no_mem_pos_enc"} <= seen
 
 
-def test_each_kind_of_prompt_starts_a_film(model: SAM2) -> None:
+def test_each_kind_of_prompt_starts_a_video(model: SAM2) -> None:
     batch = moving_square(3)
-    features = model.encode_image(normalised(batch.frames_of_all))
+    features = model.encode_image(normalize_pixels(batch.flat_pixels))
     for kind, (box, mask) in (("box", (1.0, 0.0)), ("click", (0.0, 0.0)), ("mask", (0.0, 1.0))):
         prompts = replace(FOLLOWED, box_share=box, mask_share=mask, later=1.0)
         random = torch.Generator().manual_seed(0)
         with torch.no_grad():
-            costs = follow(model, features, batch, prompts=prompts, losses=LossConfig(), generator=random)
+            costs = video_forward(model, features, batch, prompts=prompts, losses=LossConfig(), generator=random)
         assert len(costs["tracked"]) == 2
         assert len(costs["corrected"]) == 1
         assert costs.keys() - {"tracked", "corrected"} == (set() if kind == "mask" else {kind})
@@ -81,9 +83,9 @@ def test_each_kind_of_prompt_starts_a_film(model: SAM2) -> None:
 
 def test_a_frame_that_hides_an_object_is_not_corrected(model: SAM2) -> None:
     batch = moving_square(2, hidden=1)
-    features = model.encode_image(normalised(batch.frames_of_all))
+    features = model.encode_image(normalize_pixels(batch.flat_pixels))
     with torch.no_grad():
-        costs = follow(
+        costs = video_forward(
             model,
             features,
             batch,
@@ -94,8 +96,8 @@ def test_a_frame_that_hides_an_object_is_not_corrected(model: SAM2) -> None:
     assert "corrected" not in costs
 
 
-def test_objects_of_several_films_do_not_touch_each_other(model: SAM2) -> None:
-    """Two films in one batch cost what each costs alone."""
+def test_objects_of_several_videos_do_not_touch_each_other(model: SAM2) -> None:
+    """Two videos in one batch cost what each costs alone."""
     one, other = moving_square(3), moving_square(3, hidden=2)
     other = replace(other, pixels_BT3SS=other.pixels_BT3SS.flip(-1), masks_NTSS=other.masks_NTSS.flip(-1))
     both = replace(
@@ -107,10 +109,10 @@ def test_objects_of_several_films_do_not_touch_each_other(model: SAM2) -> None:
     prompts = replace(FOLLOWED, box_share=0.0, mask_share=1.0, later=0.0)
     totals = []
     for batch in (one, other, both):
-        features = model.encode_image(normalised(batch.frames_of_all))
+        features = model.encode_image(normalize_pixels(batch.flat_pixels))
         random = torch.Generator().manual_seed(0)
         with torch.no_grad():
-            costs = follow(model, features, batch, prompts=prompts, losses=LossConfig(), generator=random)
+            costs = video_forward(model, features, batch, prompts=prompts, losses=LossConfig(), generator=random)
         totals.append(float(costs["tracked"][0].total))
     assert totals[2] == pytest.approx((totals[0] + totals[1]) / 2, rel=1e-4)
 
@@ -120,32 +122,32 @@ def test_an_encoder_that_stays_runs_without_gradients(model: SAM2, precision: st
     rates = (("image_encoder", 0.0), ("sam_mask_decoder.conv_s", 0.0))
     config = tiny(rates=rates, precision=precision)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(config.learns(name))
+        parameter.requires_grad_(config.is_trainable(name))
     batch = moving_square(2)
-    found = encoder_of(model, config)(batch)
+    found = make_encoder(model, config)(batch)
     assert not found.embed_BCHW.requires_grad
-    expected = model.encode_image(normalised(batch.frames_of_all))
+    expected = model.encode_image(normalize_pixels(batch.flat_pixels))
     tolerance = {"fp32": 1e-4, "bf16": 0.1}[precision]
     assert float((found.embed_BCHW - expected.embed_BCHW).abs().max()) < tolerance * float(
         expected.embed_BCHW.abs().max()
     )
 
 
-def test_a_picture_shows_every_frame_of_every_object(model: SAM2) -> None:
+def test_a_image_shows_every_frame_of_every_object(model: SAM2) -> None:
     for frames in (1, 3):
         batch = moving_square(frames)
-        found = shown(model, model.encode_image(normalised(batch.frames_of_all)), batch)
+        found = predict_clip(model, model.encode_image(normalize_pixels(batch.flat_pixels)), batch)
         assert found.shape == (1, frames, 64, 64)
         assert found.dtype == torch.bool
 
 
 def test_the_first_stages_of_the_built_in_trunk_stay_where_a_stage_says_so() -> None:
     model, config = small_network(CONVNET), tiny(frozen=2)
-    state = RunState(model, Average(model, 0.0), torch.optim.SGD(model.parameters()))
-    state.let_learn(config, config.stages[0])
+    state = TrainState(model, EMA(model, 0.0), torch.optim.SGD(model.parameters()))
+    state.set_trainable(config, config.stages[0])
     trunk = "image_encoder.trunk."
     still = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     wanted = tuple(f"{trunk}{part}." for part in ("stem", "stages.0", "stages.1"))
     assert still == {name for name, _ in model.named_parameters() if name.startswith(wanted)}
-    state.let_learn(tiny(), tiny().stages[0])
+    state.set_trainable(tiny(), tiny().stages[0])
     assert all(parameter.requires_grad for parameter in model.parameters())

@@ -14,12 +14,12 @@ from torch.nn.functional import interpolate
 
 from helpers.reference import GOLDEN, module_at, reference_model
 from masklet.media import open_video
-from masklet.models.fast_cpu.sam2 import FastEncoder
-from masklet.video import Session, Stepper, TrackOptions
+from masklet.models.fast_cpu.sam2 import FastSAM2Encoder
+from masklet.video import ObjectBatcher, Session, TrackOptions
 
 PORTABLE = GOLDEN / "portable"
 SHARED = Path(__file__).parents[3] / "shared" / "golden"
-AS_PUBLISHED = TrackOptions(keep="all", corrections="published", clean=0)
+AS_PUBLISHED = TrackOptions(retain="all", corrections="published", fill_hole_area=0)
 NAMES = ("sam2.1_hiera_tiny", "sam2_hiera_tiny")
 
 
@@ -28,7 +28,7 @@ class Checked:
 
     def __init__(self, name: str, stored: Path, image_size: int, salt: str, clip: np.ndarray) -> None:
         self.model, self.clip = reference_model(name, image_size, salt), clip
-        self.stepper = Stepper(self.model, FastEncoder(self.model), torch.device("cpu"))
+        self.stepper = ObjectBatcher(self.model, FastSAM2Encoder(self.model), torch.device("cpu"))
         with np.load(stored) as file:
             self.stored = dict(file)
         self.seen: set[str] = set()
@@ -41,15 +41,15 @@ class Checked:
     def one(self, session: Session, where: str, step: list[Any]) -> None:
         kind = step[0]
         if kind == "remove":
-            session.remove(step[1])
+            session.remove_object(step[1])
         elif kind == "propagate":
             _, start, count, reverse = step
             stop = start - count - 1 if reverse else min(start + count + 1, len(self.clip))
             for frame in session.propagate(start, stop if stop >= 0 else None, reverse=reverse):
-                self.compare(session, f"{where}-propagate{'-reverse' * reverse}", frame.frame)
+                self.compare(session, f"{where}-propagate{'-reverse' * reverse}", frame.frame_idx)
         else:
             _, frame, number, *prompt = step
-            session.add(number, frame=frame, **self.spelt(kind, prompt))
+            session.add_prompt(number, frame_idx=frame, **self.spelt(kind, prompt))
             self.compare(session, f"{where}-{kind}", frame)
 
     def spelt(self, kind: str, prompt: list[Any]) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class Checked:
         return {"mask": mask}
 
     def compare(self, session: Session, where: str, frame: int) -> None:
-        for number, one in session.engine.objects.items():
+        for number, one in session.tracker.objects.items():
             key = f"{where}/frame{frame}/obj{number}"
             kept = one.bank.get(frame)
             if kept is None and f"{key}/pointer" not in self.stored:
@@ -76,7 +76,7 @@ class Checked:
             assert difference.max() < 2e-2 * expected.std(), key
             assert difference.mean() < 2e-3 * expected.std(), key
             assert overlap(found, expected, self.clip.shape[1:3]) > 0.999, key
-            assert kept.score == pytest.approx(float(self.stored[f"{key}/object_score"][0]), abs=2e-3), key
+            assert kept.object_score == pytest.approx(float(self.stored[f"{key}/object_score"][0]), abs=2e-3), key
             np.testing.assert_allclose(kept.pointer_1C[0].numpy(), self.stored[f"{key}/pointer"], atol=1e-2)
 
     def all_seen(self) -> None:
@@ -120,7 +120,7 @@ def test_a_session_that_keeps_little_agrees_too() -> None:
     name = NAMES[0]
     scenarios = json.loads((PORTABLE / "video_scenarios.json").read_text())
     checked = Checked(name, PORTABLE / f"video_{name}.npz", 256, "c", module_at(PORTABLE / "scene.py").clip())
-    little = TrackOptions(keep="recent", clean=0)
+    little = TrackOptions(retain="recent", fill_hole_area=0)
     for scenario in ("two_objects_forward", "late_prompt_both_ways", "add_and_remove", "mask_prompt"):
         checked.play(scenario, scenarios[scenario], little)
     assert len(checked.seen) > 40

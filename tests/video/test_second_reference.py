@@ -1,4 +1,4 @@
-"""The `transformers` package as a second reference for tracking: the same weights, the same film, frame by frame.
+"""The `transformers` package as a second reference for tracking: the same weights, the same video, frame by frame.
 
 Its `Sam2VideoModel` knows nothing of ours but the tensors' names. Of what it does by itself, these things are not what
 the published tracker does; the cases here keep clear of them:
@@ -23,25 +23,25 @@ import torch
 
 from helpers.reference import GOLDEN, module_at, reference_model
 from masklet.media import open_video
-from masklet.models.fast_cpu.sam2 import FastEncoder
+from masklet.models.fast_cpu.sam2 import FastSAM2Encoder
 from masklet.models.sam2 import SAM2
 from masklet.models.sam2.state_dict import to_transformers
 from masklet.models.types import ImageFeatures
-from masklet.transforms import to_frame_input
-from masklet.video import Session, Stepper, TrackOptions
+from masklet.transforms import preprocess_frame
+from masklet.video import ObjectBatcher, Session, TrackOptions
 
 transformers = pytest.importorskip("transformers", reason="transformers (extra 'test') is not installed")
 
 SIDE, FRAMES = 256, 20
 LARGEST, MEAN, OVERLAP = 2e-3, 2e-4, 0.999
-"""Of the logits' deviation, largest and mean; of masks at the film's size, all frames of an object together."""
+"""Of the logits' deviation, largest and mean; of masks at the video's size, all frames of an object together."""
 
 pytestmark = [pytest.mark.golden, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
 @dataclass(frozen=True)
 class Said:
-    """One prompt, in pixels of the film; a box is two points with labels 2 and 3."""
+    """One prompt, in pixels of the video; a box is two points with labels 2 and 3."""
 
     id: int
     frame: int
@@ -52,7 +52,7 @@ class Said:
         box = np.ravel(self.points[:2]).tolist() if self.labels[:2] == (2, 3) else None
         rest = 0 if box is None else 2
         points, labels = list(self.points[rest:]), list(self.labels[rest:])
-        session.add(self.id, frame=self.frame, points=points or None, labels=labels or None, box=box)
+        session.add_prompt(self.id, frame_idx=self.frame, points=points or None, labels=labels or None, box=box)
 
 
 DISC = Said(1, 0, ((90, 130),), (1,))
@@ -62,30 +62,30 @@ Tracked = dict[int, dict[int, tuple[np.ndarray, float]]]
 
 
 class Both:
-    """The two trackers with the same weights, and one film; each frame is encoded once by each of them."""
+    """The two trackers with the same weights, and one video; each frame is encoded once by each of them."""
 
     def __init__(self, name: str, frames: int) -> None:
         self.clip = module_at(GOLDEN / "portable" / "scene.py").clip(frames)
         self.ours = reference_model(name, SIDE, "c")
         self.theirs = their_tracker(self.ours)
-        self.encode = encoding_once(FastEncoder(self.ours))
-        self.pixels = torch.cat([to_frame_input(frame, SIDE) for frame in self.clip])
+        self.encode = encoding_once(FastSAM2Encoder(self.ours))
+        self.pixels = torch.cat([preprocess_frame(frame, SIDE) for frame in self.clip])
         self.cache = self._session().cache
 
     def track(self, said: list[Said], *, late: tuple[Said, ...] = (), reverse: bool = False) -> Tracked:
         """Ours; those that are `late` are added when the frame before theirs has come."""
-        stepper = Stepper(self.ours, self.encode, torch.device("cpu"))
-        with Session(stepper, open_video(list(self.clip)), TrackOptions(clean=0)) as session:
+        stepper = ObjectBatcher(self.ours, self.encode, torch.device("cpu"))
+        with Session(stepper, open_video(list(self.clip)), TrackOptions(fill_hole_area=0)) as session:
             for one in said:
                 one.onto(session)
             found: Tracked = {}
             for shown in session.propagate(reverse=reverse):
                 for number in shown.ids.tolist():
-                    kept = session.engine.objects[number].bank[shown.frame]
+                    kept = session.tracker.objects[number].bank[shown.frame_idx]
                     assert kept.logits_11HW is not None
-                    found.setdefault(number, {})[shown.frame] = (kept.logits_11HW[0, 0].numpy(), kept.score)
+                    found.setdefault(number, {})[shown.frame_idx] = (kept.logits_11HW[0, 0].numpy(), kept.object_score)
                 for one in late:
-                    if one.frame == shown.frame + 1:
+                    if one.frame == shown.frame_idx + 1:
                         one.onto(session)
         return found
 
@@ -113,7 +113,7 @@ class Both:
         session = Sam2VideoInferenceSession(
             self.pixels, height, width, dtype=torch.float32, max_vision_features_cache_size=len(self.clip)
         )
-        session.cache = getattr(self, "cache", session.cache)
+        session.cache = getattr(self, "cache_dir", session.cache)
         return session
 
     def _tensors(self, one: Said) -> dict[str, torch.Tensor]:
@@ -200,7 +200,7 @@ def agree(found: Tracked, reference: Tracked) -> None:
 
 
 def overlap(mine: np.ndarray, theirs: np.ndarray) -> float:
-    """IoU of masks at the film's size, all frames together."""
+    """IoU of masks at the video's size, all frames together."""
     a, b = (
         torch.nn.functional.interpolate(torch.from_numpy(x)[:, None], (240, 320), mode="bilinear") > 0
         for x in (mine, theirs)

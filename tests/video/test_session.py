@@ -12,10 +12,10 @@ import torch
 
 from masklet.errors import InputError, MaskletError, PromptError, StateError
 from masklet.media import open_video
-from masklet.models.types import ObjectMasks
+from masklet.models.types import SelectedMasks
 from masklet.results import Results
-from masklet.video import Live, Session, Stepper, TrackOptions
-from masklet.video.tracker import exclusive
+from masklet.video import LiveSession, ObjectBatcher, Session, TrackOptions
+from masklet.video.tracker import apply_non_overlap
 
 Open = Callable[..., Session]
 DISC = {"points": [45, 65]}
@@ -24,245 +24,245 @@ RING = {"points": [125, 75]}
 
 
 def prompted(session: Session) -> Session:
-    session.add(1, frame=0, **DISC)
-    session.add(2, frame=0, **BOX)
+    session.add_prompt(1, frame_idx=0, **DISC)
+    session.add_prompt(2, frame_idx=0, **BOX)
     return session
 
 
 def logits(session: Session, number: int, frame: int) -> torch.Tensor:
-    kept = session.engine.objects[number].bank[frame]
+    kept = session.tracker.objects[number].bank[frame]
     assert kept.logits_11HW is not None
     return kept.logits_11HW
 
 
 def same(first: list[Results], second: list[Results]) -> None:
-    assert [r.frame for r in first] == [r.frame for r in second]
+    assert [r.frame_idx for r in first] == [r.frame_idx for r in second]
     for one, other in zip(first, second, strict=True):
         assert one.ids.tolist() == other.ids.tolist()
         np.testing.assert_array_equal(one.masks.data, other.masks.data)
         np.testing.assert_array_equal(one.scores, other.scores)
-        np.testing.assert_array_equal(one.presence, other.presence)
+        np.testing.assert_array_equal(one.object_scores, other.object_scores)
         assert one.states == other.states
 
 
-def test_a_prompt_shows_its_mask_at_once_and_propagation_shows_the_same(session: Open, film: np.ndarray) -> None:
-    with session(film) as s:
-        shown = s.add(7, frame=3, **DISC)
+def test_a_prompt_shows_its_mask_at_once_and_propagation_shows_the_same(session: Open, video: np.ndarray) -> None:
+    with session(video) as s:
+        shown = s.add_prompt(7, frame_idx=3, **DISC)
         assert shown.ids.tolist() == [7]
-        assert shown.frame == 3
+        assert shown.frame_idx == 3
         first = next(s.propagate())
         np.testing.assert_array_equal(first.masks.data, shown.masks.data)
 
 
-def test_a_stream_gives_what_the_film_gives_bit_for_bit(session: Open, film: np.ndarray, live: Any) -> None:
-    with prompted(session(film)) as s:
-        from_film = list(s.propagate())
-    with session(iter(film)) as s:
+def test_a_stream_gives_what_the_video_gives_bit_for_bit(session: Open, video: np.ndarray, live: Any) -> None:
+    with prompted(session(video)) as s:
+        from_video = list(s.propagate())
+    with session(iter(video)) as s:
         from_stream = list(prompted(s).propagate())
-    same(from_film, from_stream)
-    view: Live = live()
-    view.add(1, **DISC)
-    view.add(2, **BOX)
-    same(from_film, [view.step(rgb) for rgb in film])
+    same(from_video, from_stream)
+    view: LiveSession = live()
+    view.add_prompt(1, **DISC)
+    view.add_prompt(2, **BOX)
+    same(from_video, [view.step(rgb) for rgb in video])
 
 
-def test_a_short_film_and_a_live_view_that_knows_its_length_agree(session: Open, film: np.ndarray, live: Any) -> None:
-    short = film[:8]
+def test_a_short_video_and_a_live_view_that_knows_its_length_agree(session: Open, video: np.ndarray, live: Any) -> None:
+    short = video[:8]
     with prompted(session(short)) as s:
-        from_film = list(s.propagate())
-    view: Live = live(length=8)
-    view.add(1, **DISC)
-    view.add(2, **BOX)
-    same(from_film, [view.step(rgb) for rgb in short])
+        from_video = list(s.propagate())
+    view: LiveSession = live(length=8)
+    view.add_prompt(1, **DISC)
+    view.add_prompt(2, **BOX)
+    same(from_video, [view.step(rgb) for rgb in short])
 
 
-def test_keeping_little_and_keeping_all_give_the_same(session: Open, film: np.ndarray) -> None:
-    with prompted(session(film, keep="recent")) as little, prompted(session(film, keep="all")) as everything:
+def test_keeping_little_and_keeping_all_give_the_same(session: Open, video: np.ndarray) -> None:
+    with prompted(session(video, keep="recent")) as little, prompted(session(video, keep="all")) as everything:
         same(list(little.propagate()), list(everything.propagate()))
 
 
-def test_objects_together_are_what_each_is_alone(session: Open, film: np.ndarray) -> None:
-    with prompted(session(film, keep="all")) as together:
-        together.add(3, frame=2, **RING)
+def test_objects_together_are_what_each_is_alone(session: Open, video: np.ndarray) -> None:
+    with prompted(session(video, keep="all")) as together:
+        together.add_prompt(3, frame_idx=2, **RING)
         list(together.propagate())
         for number, prompt, frame in ((1, DISC, 0), (2, BOX, 0), (3, RING, 2)):
-            with session(film, keep="all") as alone:
-                alone.add(number, frame=frame, **prompt)
+            with session(video, keep="all") as alone:
+                alone.add_prompt(number, frame_idx=frame, **prompt)
                 for shown in alone.propagate():
-                    a, b = (logits(s, number, shown.frame).float() for s in (together, alone))
+                    a, b = (logits(s, number, shown.frame_idx).float() for s in (together, alone))
                     assert (a - b).abs().max() < 1e-3 * b.std()
 
 
-def test_batches_of_one_and_of_many_agree(session: Open, film: np.ndarray) -> None:
-    with prompted(session(film[:6], objects_at_once=1)) as one, prompted(session(film[:6])) as many:
+def test_batches_of_one_and_of_many_agree(session: Open, video: np.ndarray) -> None:
+    with prompted(session(video[:6], objects_at_once=1)) as one, prompted(session(video[:6])) as many:
         for a, b in zip(one.propagate(), many.propagate(), strict=True):
-            np.testing.assert_allclose(a.presence, b.presence, rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(a.object_scores, b.object_scores, rtol=1e-4, atol=1e-4)
 
 
-def test_the_bank_does_not_grow(session: Open, film: np.ndarray) -> None:
-    with prompted(session(np.concatenate([film] * 3))) as s:
+def test_the_bank_does_not_grow(session: Open, video: np.ndarray) -> None:
+    with prompted(session(np.concatenate([video] * 3))) as s:
         sizes = []
         for _ in s.propagate():
-            banks = [one.bank for one in s.engine.objects.values()]
+            banks = [one.bank for one in s.tracker.objects.values()]
             whole = [sum(k.spatial_1MHW is not None for k in bank.tracked.values()) for bank in banks]
             sizes.append((max(len(bank.tracked) for bank in banks), max(whole)))
     assert sizes[-1] == sizes[40]
     assert sizes[-1][0] <= 2 * 15 + 1
     assert sizes[-1][1] <= 2 * 6 + 1
-    assert len(s.engine.cache._features) <= s.engine.cache.held
+    assert len(s.tracker.cache._features) <= s.tracker.cache.capacity
 
 
-def test_an_object_joins_and_another_goes_while_tracking_runs(session: Open, film: np.ndarray) -> None:
+def test_an_object_joins_and_another_goes_while_tracking_runs(session: Open, video: np.ndarray) -> None:
     seen: dict[int, list[int]] = {}
-    with session(film) as s:
-        s.add(5, frame=0, **DISC)
+    with session(video) as s:
+        s.add_prompt(5, frame_idx=0, **DISC)
         for frame in s.propagate():
-            seen[frame.frame] = frame.ids.tolist()
-            if frame.frame == 6:
-                s.add(9, frame=6, **RING)
-            if frame.frame == 12:
-                s.remove(5)
+            seen[frame.frame_idx] = frame.ids.tolist()
+            if frame.frame_idx == 6:
+                s.add_prompt(9, frame_idx=6, **RING)
+            if frame.frame_idx == 12:
+                s.remove_object(5)
     assert [seen[t] for t in (0, 6, 7, 12, 13, 23)] == [[5], [5], [5, 9], [5, 9], [9], [9]]
     assert list(seen) == list(range(24))
 
 
-def test_each_object_starts_where_it_was_prompted(session: Open, film: np.ndarray) -> None:
-    with session(film) as s:
-        s.add(1, frame=2, **DISC)
-        s.add(2, frame=8, **BOX)
-        ids = {frame.frame: frame.ids.tolist() for frame in s.propagate()}
+def test_each_object_starts_where_it_was_prompted(session: Open, video: np.ndarray) -> None:
+    with session(video) as s:
+        s.add_prompt(1, frame_idx=2, **DISC)
+        s.add_prompt(2, frame_idx=8, **BOX)
+        ids = {frame.frame_idx: frame.ids.tolist() for frame in s.propagate()}
     assert min(ids) == 2
     assert ids[7] == [1]
     assert ids[8] == [1, 2]
 
 
-def test_both_ways_gives_every_frame_once_with_every_object(session: Open, film: np.ndarray) -> None:
+def test_both_ways_gives_every_frame_once_with_every_object(session: Open, video: np.ndarray) -> None:
     told: list[int] = []
-    with session(film) as s:
-        s.add(1, frame=2, **DISC)
-        s.add(2, frame=8, **BOX)
-        frames = list(s.propagate(both=True, progress=told.append))
-    assert [frame.frame for frame in frames] == list(range(24))
+    with session(video) as s:
+        s.add_prompt(1, frame_idx=2, **DISC)
+        s.add_prompt(2, frame_idx=8, **BOX)
+        frames = list(s.propagate(bidirectional=True, progress=told.append))
+    assert [frame.frame_idx for frame in frames] == list(range(24))
     assert all(frame.ids.tolist() == [1, 2] for frame in frames)
     assert told[:9] == [8, 7, 6, 5, 4, 3, 2, 1, 0]
-    with session(film, keep="all") as s:
-        s.add(2, frame=8, **BOX)
-        back = {frame.frame: frame.masks.data[0] for frame in s.propagate(reverse=True)}
-    alone = [frame for frame in frames if frame.frame in (3, 4, 5)]
+    with session(video, keep="all") as s:
+        s.add_prompt(2, frame_idx=8, **BOX)
+        back = {frame.frame_idx: frame.masks.data[0] for frame in s.propagate(reverse=True)}
+    alone = [frame for frame in frames if frame.frame_idx in (3, 4, 5)]
     for frame in alone:  # the mask of the second object, looked back at with the first beside it
-        np.testing.assert_array_equal(frame.masks.data[1], back[frame.frame])
+        np.testing.assert_array_equal(frame.masks.data[1], back[frame.frame_idx])
 
 
-def test_part_of_a_film(session: Open, film: np.ndarray) -> None:
-    with prompted(session(film, keep="all")) as s:
-        assert [f.frame for f in s.propagate(stop=5)] == [0, 1, 2, 3, 4]
-        assert [f.frame for f in s.propagate(5, 8)] == [5, 6, 7]
-        assert [f.frame for f in s.propagate(7, 4, reverse=True)] == [7, 6, 5]
-    with prompted(session(film)) as whole:
+def test_part_of_a_video(session: Open, video: np.ndarray) -> None:
+    with prompted(session(video, keep="all")) as s:
+        assert [f.frame_idx for f in s.propagate(stop=5)] == [0, 1, 2, 3, 4]
+        assert [f.frame_idx for f in s.propagate(5, 8)] == [5, 6, 7]
+        assert [f.frame_idx for f in s.propagate(7, 4, reverse=True)] == [7, 6, 5]
+    with prompted(session(video)) as whole:
         at_once = list(whole.propagate(stop=8))
-    with prompted(session(film)) as parts:
+    with prompted(session(video)) as parts:
         same(at_once, [*parts.propagate(stop=5), *parts.propagate(5, 8)])
 
 
-def test_a_stream_goes_on_where_it_stopped(session: Open, film: np.ndarray) -> None:
-    with session(iter(film)) as s:
+def test_a_stream_goes_on_where_it_stopped(session: Open, video: np.ndarray) -> None:
+    with session(iter(video)) as s:
         prompted(s)
-        first = [frame.frame for frame in s.propagate(stop=4)]
-        assert [*first, *(frame.frame for frame in s.propagate())] == list(range(24))
+        first = [frame.frame_idx for frame in s.propagate(stop=4)]
+        assert [*first, *(frame.frame_idx for frame in s.propagate())] == list(range(24))
 
 
-def test_a_correction_counts_and_names_what_changed(session: Open, film: np.ndarray) -> None:
-    with prompted(session(film, keep="all")) as s:
-        before = {f.frame: f.masks.data for f in s.propagate()}
-        shown = s.correct(1, frame=10, points=[120, 20], labels=[0])
+def test_a_correction_counts_and_names_what_changed(session: Open, video: np.ndarray) -> None:
+    with prompted(session(video, keep="all")) as s:
+        before = {f.frame_idx: f.masks.data for f in s.propagate()}
+        shown = s.correct(1, frame_idx=10, points=[120, 20], labels=[0])
         assert shown.ids.tolist() == [1]
-        again = {f.frame: f for f in s.update()}
+        again = {f.frame_idx: f for f in s.repropagate()}
         assert min(again) == 11
-        assert s.changed[1][0] == 10
-        assert set(s.changed) == {1}
+        assert s.changed_frames[1][0] == 10
+        assert set(s.changed_frames) == {1}
         assert all(f.ids.tolist() == [1, 2] for f in again.values())
         for t in range(10):
-            np.testing.assert_array_equal(s.at(t).masks.data, before[t])
+            np.testing.assert_array_equal(s.results_at(t).masks.data, before[t])
         for t in range(24):
-            np.testing.assert_array_equal(s.at(t).masks.data[1], before[t][1])
-        assert list(s.update()) == []
+            np.testing.assert_array_equal(s.results_at(t).masks.data[1], before[t][1])
+        assert list(s.repropagate()) == []
 
 
-def test_a_correction_that_changes_nothing_is_over_soon(session: Open, film: np.ndarray) -> None:
-    with prompted(session(film, keep="all")) as s:
+def test_a_correction_that_changes_nothing_is_over_soon(session: Open, video: np.ndarray) -> None:
+    with prompted(session(video, keep="all")) as s:
         list(s.propagate())
-        known = s.at(10).masks.data[1]
+        known = s.results_at(10).masks.data[1]
         assert known.any()
-        s.correct(2, frame=10, mask=known)
-        again = [f.frame for f in s.update(agree=0.01, patience=3)]
+        s.correct(2, frame_idx=10, mask=known)
+        again = [f.frame_idx for f in s.repropagate(min_iou=0.01, patience=3)]
     assert again == [11, 12, 13]
-    assert s.changed == {2: [10]}
+    assert s.changed_frames == {2: [10]}
 
 
-def test_corrections_as_published_are_lost_when_tracked_again(session: Open, film: np.ndarray) -> None:
+def test_corrections_as_published_are_lost_when_tracked_again(session: Open, video: np.ndarray) -> None:
     kept, lost = {}, {}
     for corrections, into in (("kept", kept), ("published", lost)):
-        with session(film, keep="all", corrections=corrections) as s:
-            s.add(1, frame=0, **DISC)
-            before = {f.frame: f.masks.data for f in s.propagate(stop=8)}
-            s.correct(1, frame=4, points=[120, 20], labels=[0])
-            into.update({f.frame: (before[f.frame], f.masks.data) for f in s.propagate(4, 8)})
+        with session(video, keep="all", corrections=corrections) as s:
+            s.add_prompt(1, frame_idx=0, **DISC)
+            before = {f.frame_idx: f.masks.data for f in s.propagate(stop=8)}
+            s.correct(1, frame_idx=4, points=[120, 20], labels=[0])
+            into.update({f.frame_idx: (before[f.frame_idx], f.masks.data) for f in s.propagate(4, 8)})
     assert all((old == new).all() for old, new in lost.values())
     assert any((old != new).any() for old, new in kept.values())
 
 
-def test_clicks_add_up_and_a_box_starts_anew(session: Open, film: np.ndarray) -> None:
-    with session(film) as s:
-        s.add(1, frame=0, **DISC)
-        s.add(1, frame=0, points=[120, 20], labels=[0])
-        assert s.engine.objects[1].prompts[0].points.labels.tolist() == [1, 0]
-        s.add(1, frame=0, **BOX)
-        assert s.engine.objects[1].prompts[0].points is None
+def test_clicks_add_up_and_a_box_starts_anew(session: Open, video: np.ndarray) -> None:
+    with session(video) as s:
+        s.add_prompt(1, frame_idx=0, **DISC)
+        s.add_prompt(1, frame_idx=0, points=[120, 20], labels=[0])
+        assert s.tracker.objects[1].prompts[0].points.labels.tolist() == [1, 0]
+        s.add_prompt(1, frame_idx=0, **BOX)
+        assert s.tracker.objects[1].prompts[0].points is None
 
 
-def test_clear_takes_a_prompt_back(session: Open, film: np.ndarray) -> None:
-    with prompted(session(film, keep="all")) as s:
-        s.add(1, frame=12, **DISC)
+def test_clear_takes_a_prompt_back(session: Open, video: np.ndarray) -> None:
+    with prompted(session(video, keep="all")) as s:
+        s.add_prompt(1, frame_idx=12, **DISC)
         list(s.propagate())
-        s.clear(1, frame=12)
-        one = s.engine.objects[1]
+        s.clear_prompts(1, frame_idx=12)
+        one = s.tracker.objects[1]
         assert sorted(one.prompts) == [0]
         assert 12 in one.bank.tracked
-        assert [f.frame for f in s.propagate()] == list(range(24))
-        s.clear(1, frame=0)
-        s.clear(2, frame=0)
+        assert [f.frame_idx for f in s.propagate()] == list(range(24))
+        s.clear_prompts(1, frame_idx=0)
+        s.clear_prompts(2, frame_idx=0)
         with pytest.raises(StateError, match="nothing to follow"):
             s.propagate()
 
 
-def test_a_failed_prompt_leaves_everything_as_it_was(session: Open, film: np.ndarray) -> None:
-    with session(film) as s:
+def test_a_failed_prompt_leaves_everything_as_it_was(session: Open, video: np.ndarray) -> None:
+    with session(video) as s:
         with pytest.raises(PromptError):
-            s.add(1, frame=0, points=[500, 500])
-        assert s.ids == ()
-        s.add(1, frame=0, **DISC)
+            s.add_prompt(1, frame_idx=0, points=[500, 500])
+        assert s.object_ids == ()
+        s.add_prompt(1, frame_idx=0, **DISC)
         with pytest.raises(PromptError):
-            s.add(1, frame=0, box=[5, 5, 1, 1])
-        assert s.engine.objects[1].prompts[0].box is None
+            s.add_prompt(1, frame_idx=0, box=[5, 5, 1, 1])
+        assert s.tracker.objects[1].prompts[0].box is None
 
 
-class Overlapping(Stepper):
+class Overlapping(ObjectBatcher):
     """Finds object number i sure by i + 1 everywhere, and the first one surer on the left."""
 
-    def track(self, features: Any, looks: Any) -> list[ObjectMasks]:
+    def track(self, features: Any, looks: Any) -> list[SelectedMasks]:
         found = []
         for i in range(len(looks)):
             logits = torch.full((1, 1, 24, 24), i + 1.0)
             logits[..., :12] = 9.0 - i
-            found.append(ObjectMasks(logits, torch.ones(1, 1), torch.ones(1, 1), torch.zeros(1, 128)))
+            found.append(SelectedMasks(logits, torch.ones(1, 1), torch.ones(1, 1), torch.zeros(1, 128)))
         return found
 
 
-def test_objects_that_exclude_each_other_do_not_overlap(stepper: Stepper, film: np.ndarray) -> None:
+def test_objects_that_exclude_each_other_do_not_overlap(stepper: ObjectBatcher, video: np.ndarray) -> None:
     overlapping = Overlapping(stepper.model, stepper.encode, stepper.device)
     shown = {}
     for option in (False, True):
-        with prompted(Session(overlapping, open_video(film[:2]), TrackOptions(exclusive=option))) as s:
+        with prompted(Session(overlapping, open_video(video[:2]), TrackOptions(non_overlapping=option))) as s:
             shown[option] = list(s.propagate())[1].masks.data
             written = {number: logits(s, number, 1) for number in (1, 2)}
     assert shown[False].all()
@@ -275,54 +275,56 @@ def test_objects_that_exclude_each_other_do_not_overlap(stepper: Stepper, film: 
 def test_exclusion_leaves_each_place_to_the_surest() -> None:
     one, two = torch.tensor([[[[3.0, 1.0]]]]), torch.tensor([[[[2.0, 5.0]]]])
     rest = (torch.ones(1, 1), torch.ones(1, 1), torch.ones(1, 4))
-    first, second = exclusive([ObjectMasks(one, *rest), ObjectMasks(two, *rest)])
+    first, second = apply_non_overlap([SelectedMasks(one, *rest), SelectedMasks(two, *rest)])
     assert first.logits_B1HW.tolist() == [[[[3.0, -10.0]]]]
     assert second.logits_B1HW.tolist() == [[[[-10.0, 5.0]]]]
 
 
-class Blinking(Stepper):
+class Blinking(ObjectBatcher):
     """Finds nothing on frames 4 to 9."""
 
-    def track(self, features: Any, looks: Any) -> list[ObjectMasks]:
+    def track(self, features: Any, looks: Any) -> list[SelectedMasks]:
         object.__setattr__(self, "at", getattr(self, "at", 0) + len(looks))
         there = not 4 <= self.at <= 9
         logits = torch.full((1, 1, 24, 24), 5.0 if there else -1024.0)
         score = torch.tensor([[3.0 if there else -3.0]])
-        return [ObjectMasks(logits, torch.ones(1, 1), score, torch.zeros(1, 128)) for _ in looks]
+        return [SelectedMasks(logits, torch.ones(1, 1), score, torch.zeros(1, 128)) for _ in looks]
 
 
-def test_an_object_that_leaves_is_occluded_then_lost_and_its_id_comes_back(stepper: Stepper, film: np.ndarray) -> None:
+def test_an_object_that_leaves_is_occluded_then_lost_and_its_id_comes_back(
+    stepper: ObjectBatcher, video: np.ndarray
+) -> None:
     blinking = Blinking(stepper.model, stepper.encode, stepper.device)
-    with Session(blinking, open_video(film[:13]), TrackOptions(lost_after=4)) as s:
-        s.add(42, frame=0, **DISC)
+    with Session(blinking, open_video(video[:13]), TrackOptions(lost_after=4)) as s:
+        s.add_prompt(42, frame_idx=0, **DISC)
         frames = list(s.propagate())
     assert [f.states[0] for f in frames[1:]] == ["visible"] * 3 + ["occluded"] * 3 + ["lost"] * 3 + ["visible"] * 3
     assert all(f.ids.tolist() == [42] for f in frames)
     assert not frames[5].masks.data.any()
-    assert frames[5].presence[0] < 0 < frames[11].presence[0]
+    assert frames[5].object_scores[0] < 0 < frames[11].object_scores[0]
 
 
-def test_holes_and_specks_are_cleared_from_what_is_shown(stepper: Stepper, film: np.ndarray) -> None:
+def test_holes_and_specks_are_cleared_from_what_is_shown(stepper: ObjectBatcher, video: np.ndarray) -> None:
     mask = np.zeros((120, 160), bool)
     mask[20:100, 20:100] = True
     mask[50:65, 50:65] = False
     mask[5:20, 135:150] = True
     shown = {}
     for clean in (0, 16):
-        with Session(stepper, open_video(film[:2]), TrackOptions(clean=clean)) as s:
-            shown[clean] = s.add(1, frame=0, mask=mask).masks.data[0]
+        with Session(stepper, open_video(video[:2]), TrackOptions(fill_hole_area=clean)) as s:
+            shown[clean] = s.add_prompt(1, frame_idx=0, mask=mask).masks.data[0]
     assert not shown[0][57, 57]
     assert shown[0][12, 142]
     assert shown[16][57, 57]
     assert not shown[16][12, 142]
 
 
-def test_a_frame_that_is_missing_is_passed_over(session: Open, film: np.ndarray, stepper: Stepper) -> None:
+def test_a_frame_that_is_missing_is_passed_over(session: Open, video: np.ndarray, stepper: ObjectBatcher) -> None:
     class Gap:
-        """A film whose frame 3 cannot be read."""
+        """A video whose frame 3 cannot be read."""
 
         def __init__(self) -> None:
-            self.inner = open_video(film[:8])
+            self.inner = open_video(video[:8])
 
         def __getattr__(self, name: str) -> Any:
             return getattr(self.inner, name)
@@ -334,82 +336,92 @@ def test_a_frame_that_is_missing_is_passed_over(session: Open, film: np.ndarray,
             return (f for f in self.inner.frames(*args, **how) if f.index != 3)
 
     s = Session(stepper, Gap(), TrackOptions())  # type: ignore[arg-type]
-    s.add(1, frame=0, **DISC)
-    assert [f.frame for f in s.propagate()] == [0, 1, 2, 4, 5, 6, 7]
+    s.add_prompt(1, frame_idx=0, **DISC)
+    assert [f.frame_idx for f in s.propagate()] == [0, 1, 2, 4, 5, 6, 7]
 
 
-def test_live_prompts_hold_for_the_frame_that_is_seen(live: Any, film: np.ndarray) -> None:
-    view: Live = live()
-    assert view.add(1, **DISC) is None
-    assert view.step(film[0]).ids.tolist() == [1]
-    shown = view.add(4, **RING)
+def test_live_prompts_hold_for_the_frame_that_is_seen(live: Any, video: np.ndarray) -> None:
+    view: LiveSession = live()
+    assert view.add_prompt(1, **DISC) is None
+    assert view.step(video[0]).ids.tolist() == [1]
+    shown = view.add_prompt(4, **RING)
     assert shown is not None
-    assert shown.frame == 0
-    assert view.step(film[1]).ids.tolist() == [1, 4]
-    view.remove(1)
-    assert view.step(film[2]).ids.tolist() == [4]
-    assert view.step(film[3]).frame == 3
-    view.remove(4)
-    assert len(view.step(film[4])) == 0
+    assert shown.frame_idx == 0
+    assert view.step(video[1]).ids.tolist() == [1, 4]
+    view.remove_object(1)
+    assert view.step(video[2]).ids.tolist() == [4]
+    assert view.step(video[3]).frame_idx == 3
+    view.remove_object(4)
+    assert len(view.step(video[4])) == 0
 
 
-def test_a_live_view_refuses_and_goes_on(live: Any, film: np.ndarray) -> None:
-    view: Live = live()
-    view.add(1, points=[500, 10])
+def test_a_live_view_refuses_and_goes_on(live: Any, video: np.ndarray) -> None:
+    view: LiveSession = live()
+    view.add_prompt(1, points=[500, 10])
     with pytest.raises(PromptError, match="outside"):
-        view.step(film[0])
-    view.remove(1)
-    view.add(1, **DISC)
-    assert view.step(film[0]).frame == 0
+        view.step(video[0])
+    view.remove_object(1)
+    view.add_prompt(1, **DISC)
+    assert view.step(video[0]).frame_idx == 0
     with pytest.raises(InputError, match="one size"):
-        view.step(film[0][:50])
+        view.step(video[0][:50])
     with pytest.raises(InputError, match="uint8"):
-        view.step(film[0].astype(float))
-    assert view.step(film[1]).frame == 1
+        view.step(video[0].astype(float))
+    assert view.step(video[1]).frame_idx == 1
 
 
 BAD: list[tuple[str, Callable[[Session], Any], type[MaskletError], str]] = [
-    ("no prompt", lambda s: s.add(1, frame=0), PromptError, "all None"),
-    ("labels alone", lambda s: s.add(1, frame=0, labels=[1]), PromptError, "without points"),
-    ("an id of text", lambda s: s.add("dog", frame=0, **DISC), PromptError, "whole number"),
-    ("an id below 0", lambda s: s.add(-1, frame=0, **DISC), PromptError, "whole number"),
-    ("an id that is True", lambda s: s.add(True, frame=0, **DISC), PromptError, "whole number"),
-    ("an id too large", lambda s: s.add(2**31, frame=0, **DISC), PromptError, "2147483647"),
-    ("a frame below 0", lambda s: s.add(1, frame=-1, **DISC), InputError, "0 or more"),
-    ("a frame of text", lambda s: s.add(1, frame="3", **DISC), InputError, "whole number"),
-    ("a frame behind the end", lambda s: s.add(1, frame=99, **DISC), InputError, "99"),
-    ("a point outside", lambda s: s.add(1, frame=0, points=[160, 10]), PromptError, "outside"),
-    ("NaN", lambda s: s.add(1, frame=0, points=[float("nan"), 1]), PromptError, "finite"),
-    ("three numbers", lambda s: s.add(1, frame=0, points=[1, 2, 3]), PromptError, "pairs"),
-    ("nested too deep", lambda s: s.add(1, frame=0, points=[[[1, 2]]]), PromptError, "pairs"),
-    ("points of uneven length", lambda s: s.add(1, frame=0, points=[[1, 2], [3]]), PromptError, "points"),
-    ("too many labels", lambda s: s.add(1, frame=0, points=[[1, 2]], labels=[1, 0]), PromptError, "label"),
-    ("a label of 7", lambda s: s.add(1, frame=0, points=[1, 2], labels=[7]), PromptError, "labels"),
-    ("only what it is not", lambda s: s.add(1, frame=0, points=[1, 2], labels=[0]), PromptError, "only what"),
-    ("a flat box", lambda s: s.add(1, frame=0, box=[5, 5, 5, 9]), PromptError, "x2 <= x1"),
-    ("a box of five", lambda s: s.add(1, frame=0, box=[1, 2, 3, 4, 5]), PromptError, "four numbers"),
-    ("a box of text", lambda s: s.add(1, frame=0, box="1,2,3,4"), PromptError, "four numbers"),
-    ("a mask of another size", lambda s: s.add(1, frame=0, mask=np.ones((9, 9))), PromptError, "does not fit"),
-    ("an empty mask", lambda s: s.add(1, frame=0, mask=np.zeros((120, 160))), PromptError, "marks nothing"),
-    ("correcting nobody", lambda s: s.correct(8, frame=0, **DISC), PromptError, "no object 8"),
-    ("removing nobody", lambda s: s.remove(8), PromptError, "no object 8"),
-    ("clearing nobody", lambda s: s.clear(8, frame=0), PromptError, "no object 8"),
+    ("no prompt", lambda s: s.add_prompt(1, frame_idx=0), PromptError, "all None"),
+    ("labels alone", lambda s: s.add_prompt(1, frame_idx=0, labels=[1]), PromptError, "without points"),
+    ("an id of text", lambda s: s.add_prompt("dog", frame_idx=0, **DISC), PromptError, "whole number"),
+    ("an id below 0", lambda s: s.add_prompt(-1, frame_idx=0, **DISC), PromptError, "whole number"),
+    ("an id that is True", lambda s: s.add_prompt(True, frame_idx=0, **DISC), PromptError, "whole number"),
+    ("an id too large", lambda s: s.add_prompt(2**31, frame_idx=0, **DISC), PromptError, "2147483647"),
+    ("a frame below 0", lambda s: s.add_prompt(1, frame_idx=-1, **DISC), InputError, "0 or more"),
+    ("a frame of text", lambda s: s.add_prompt(1, frame_idx="3", **DISC), InputError, "whole number"),
+    ("a frame behind the end", lambda s: s.add_prompt(1, frame_idx=99, **DISC), InputError, "99"),
+    ("a point outside", lambda s: s.add_prompt(1, frame_idx=0, points=[160, 10]), PromptError, "outside"),
+    ("NaN", lambda s: s.add_prompt(1, frame_idx=0, points=[float("nan"), 1]), PromptError, "finite"),
+    ("three numbers", lambda s: s.add_prompt(1, frame_idx=0, points=[1, 2, 3]), PromptError, "pairs"),
+    ("nested too deep", lambda s: s.add_prompt(1, frame_idx=0, points=[[[1, 2]]]), PromptError, "pairs"),
+    ("points of uneven length", lambda s: s.add_prompt(1, frame_idx=0, points=[[1, 2], [3]]), PromptError, "points"),
+    ("too many labels", lambda s: s.add_prompt(1, frame_idx=0, points=[[1, 2]], labels=[1, 0]), PromptError, "label"),
+    ("a label of 7", lambda s: s.add_prompt(1, frame_idx=0, points=[1, 2], labels=[7]), PromptError, "labels"),
+    (
+        "only what it is not",
+        lambda s: s.add_prompt(1, frame_idx=0, points=[1, 2], labels=[0]),
+        PromptError,
+        "only what",
+    ),
+    ("a flat box", lambda s: s.add_prompt(1, frame_idx=0, box=[5, 5, 5, 9]), PromptError, "x2 <= x1"),
+    ("a box of five", lambda s: s.add_prompt(1, frame_idx=0, box=[1, 2, 3, 4, 5]), PromptError, "four numbers"),
+    ("a box of text", lambda s: s.add_prompt(1, frame_idx=0, box="1,2,3,4"), PromptError, "four numbers"),
+    (
+        "a mask of another size",
+        lambda s: s.add_prompt(1, frame_idx=0, mask=np.ones((9, 9))),
+        PromptError,
+        "does not fit",
+    ),
+    ("an empty mask", lambda s: s.add_prompt(1, frame_idx=0, mask=np.zeros((120, 160))), PromptError, "marks nothing"),
+    ("correcting nobody", lambda s: s.correct(8, frame_idx=0, **DISC), PromptError, "no object 8"),
+    ("removing nobody", lambda s: s.remove_object(8), PromptError, "no object 8"),
+    ("clearing nobody", lambda s: s.clear_prompts(8, frame_idx=0), PromptError, "no object 8"),
     ("propagating nothing", lambda s: s.propagate(), StateError, "nothing to follow"),
-    ("update without memory", lambda s: s.update(), StateError, "keep"),
-    ("what is not known", lambda s: s.at(3), StateError, "nothing is known"),
+    ("update without memory", lambda s: s.repropagate(), StateError, "keep"),
+    ("what is not known", lambda s: s.results_at(3), StateError, "nothing is known"),
 ]
 
 
 @pytest.mark.parametrize(("act", "kind", "says"), [row[1:] for row in BAD], ids=[row[0] for row in BAD])
 def test_bad_input_is_named(
-    session: Open, film: np.ndarray, act: Callable[[Session], Any], kind: type[MaskletError], says: str
+    session: Open, video: np.ndarray, act: Callable[[Session], Any], kind: type[MaskletError], says: str
 ) -> None:
-    with session(film[:4]) as s, pytest.raises(kind, match=says):
+    with session(video[:4]) as s, pytest.raises(kind, match=says):
         act(s)
 
 
-def test_bad_ranges_and_order_are_named(session: Open, film: np.ndarray) -> None:
-    with prompted(session(film)) as s:
+def test_bad_ranges_and_order_are_named(session: Open, video: np.ndarray) -> None:
+    with prompted(session(video)) as s:
         for how, says in (
             ({"start": 5, "stop": 5}, "hold no frame"),
             ({"start": 5, "stop": 9, "reverse": True}, "hold no frame"),
@@ -420,26 +432,26 @@ def test_bad_ranges_and_order_are_named(session: Open, film: np.ndarray) -> None
             with pytest.raises(InputError, match=says):
                 s.propagate(**how)
         with pytest.raises(PromptError, match="no prompt on frame 3"):
-            s.clear(1, frame=3)
+            s.clear_prompts(1, frame_idx=3)
     with pytest.raises(StateError, match="closed"):
-        s.add(1, frame=0, **DISC)
+        s.add_prompt(1, frame_idx=0, **DISC)
     with pytest.raises(StateError, match="closed"):
         s.propagate()
 
 
-def test_what_a_stream_cannot_do_is_named(session: Open, film: np.ndarray) -> None:
-    with session(iter(np.concatenate([film] * 2))) as s:
+def test_what_a_stream_cannot_do_is_named(session: Open, video: np.ndarray) -> None:
+    with session(iter(np.concatenate([video] * 2))) as s:
         with pytest.raises(StateError, match="not come yet"):
-            s.add(1, frame=5, **DISC)
-        s.add(1, frame=0, **DISC)
+            s.add_prompt(1, frame_idx=5, **DISC)
+        s.add_prompt(1, frame_idx=0, **DISC)
         with pytest.raises(StateError, match="backwards"):
             s.propagate(reverse=True)
         with pytest.raises(StateError, match="backwards"):
-            s.propagate(both=True)
+            s.propagate(bidirectional=True)
         list(s.propagate(stop=40))
         with pytest.raises(StateError, match="gone by"):
-            s.add(2, frame=3, **DISC)
-        assert s.add(2, frame=39, **DISC).frame == 39
+            s.add_prompt(2, frame_idx=3, **DISC)
+        assert s.add_prompt(2, frame_idx=39, **DISC).frame_idx == 39
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 
 from masklet import SAM, Results
 from masklet.errors import CheckpointError, InputError, MaskletError, OutputError, StateError
-from masklet.video import History, Recall, Recent, Session, Stepper, TrackOptions
-from masklet.video.session_save import KEY
+from masklet.video import AvailableMemory, MemorySelection, ObjectBatcher, RecentFrames, Session, TrackOptions
+from masklet.video.session_save import METADATA_KEY
 
 
 @pytest.fixture
@@ -29,57 +29,64 @@ def say(session: Session) -> Session:
     """Two objects, one known from a mask, a box and points, and later than the other."""
     mask = np.zeros((64, 96), bool)
     mask[30:50, 60:90] = True
-    session.add(5, frame=0, points=[[20, 25], [80, 60]], labels=[1, 0])
-    session.add(2, frame=4, box=[10, 10, 60, 50], points=[30, 30])
-    session.add(9, frame=3, mask=mask)
+    session.add_prompt(5, frame_idx=0, points=[[20, 25], [80, 60]], labels=[1, 0])
+    session.add_prompt(2, frame_idx=4, box=[10, 10, 60, 50], points=[30, 30])
+    session.add_prompt(9, frame_idx=3, mask=mask)
     return session
 
 
 def seen(frame: Results) -> tuple[Any, ...]:
-    assert frame.presence is not None
+    assert frame.object_scores is not None
     masks = b"" if frame.masks is None else frame.masks.data.tobytes()
-    return frame.frame, frame.ids.tolist(), frame.scores.tobytes(), frame.presence.tobytes(), frame.states, masks
+    return (
+        frame.frame_idx,
+        frame.ids.tolist(),
+        frame.scores.tobytes(),
+        frame.object_scores.tobytes(),
+        frame.states,
+        masks,
+    )
 
 
 WAYS: dict[str, Callable[[Session], Iterator[Results]]] = {
     "forward": lambda s: s.propagate(),
     "part": lambda s: s.propagate(2, 9),
     "back": lambda s: s.propagate(8, 0, reverse=True),
-    "both": lambda s: s.propagate(both=True),
-    "all kept": lambda s: s.propagate(both=True),
+    "both": lambda s: s.propagate(bidirectional=True),
+    "all kept": lambda s: s.propagate(bidirectional=True),
 }
 
 
 @pytest.mark.parametrize("way", ["forward", "both", "all kept"])
 def test_going_back_in_memory_gives_bit_for_bit_what_there_was_as_often_as_one_likes(
-    way: str, model: SAM, small_film: np.ndarray
+    way: str, model: SAM, small_video: np.ndarray
 ) -> None:
-    with say(model.session(small_film, keep="all" if way == "all kept" else "recent")) as session:
+    with say(model.session(small_video, keep="all" if way == "all kept" else "recent")) as session:
         whole = [seen(frame) for frame in WAYS[way](session)]
-    with say(model.session(small_film, keep="all" if way == "all kept" else "recent")) as session:
+    with say(model.session(small_video, keep="all" if way == "all kept" else "recent")) as session:
         under_way = WAYS[way](session)
         first = [seen(next(under_way)) for _ in range(5)]
-        known = session.remembered()
-        session.add(2, frame=4, points=[5, 5], labels=0)
-        session.remove(5)
+        known = session.snapshot()
+        session.add_prompt(2, frame_idx=4, points=[5, 5], labels=0)
+        session.remove_object(5)
         rest = [[seen(frame) for frame in under_way]]
         for _ in range(2):
-            session.go_back(known)
-            rest.append([seen(frame) for frame in session.go_on()])
+            session.restore_snapshot(known)
+            rest.append([seen(frame) for frame in session.resume()])
     assert first + rest[1] == whole
     assert rest[0] != rest[1] == rest[2]
 
 
 def test_frames_that_are_held_are_encoded_once_where_they_have_room(
-    model: SAM, small_film: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    model: SAM, small_video: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoded: list[int] = []
-    features = Stepper.features
-    monkeypatch.setattr(Stepper, "features", lambda self, f: encoded.append(f.index) or features(self, f))
+    features = ObjectBatcher.encode_frame
+    monkeypatch.setattr(ObjectBatcher, "encode_frame", lambda self, f: encoded.append(f.index) or features(self, f))
     for megabytes, times in ((2048, 1), (0, 2)):
         encoded.clear()
-        with say(model.session(small_film)) as session:
-            assert session.hold(0, 10, megabytes) == bool(megabytes)
+        with say(model.session(small_video)) as session:
+            assert session.cache_features(0, 10, megabytes) == bool(megabytes)
             for _ in range(2):
                 list(session.propagate())
         assert encoded.count(7) == times
@@ -88,37 +95,37 @@ def test_frames_that_are_held_are_encoded_once_where_they_have_room(
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("stopped", [1, 5])
 def test_a_resumed_session_gives_bit_for_bit_what_the_other_gives(
-    way: str, stopped: int, model: SAM, small_film: np.ndarray, tmp_path: Path
+    way: str, stopped: int, model: SAM, small_video: np.ndarray, tmp_path: Path
 ) -> None:
     keep = "all" if way == "all kept" else "recent"
-    with say(model.session(small_film, keep=keep)) as session:
+    with say(model.session(small_video, keep=keep)) as session:
         whole = [seen(frame) for frame in WAYS[way](session)]
-        after = [seen(frame) for frame in session.propagate(both=True)]
-    with say(model.session(small_film, keep=keep)) as session:
+        after = [seen(frame) for frame in session.propagate(bidirectional=True)]
+    with say(model.session(small_video, keep=keep)) as session:
         frames = WAYS[way](session)
         first = [seen(next(frames)) for _ in range(stopped)]
         assert session.save(tmp_path / "s.safetensors") == tmp_path / "s.safetensors"
-    with model.session(small_film, resume=tmp_path / "s.safetensors") as session:
-        assert session.ids == (5, 2, 9)
-        assert session.options.keep == keep
-        assert first + [seen(frame) for frame in session.go_on()] == whole
-        assert [seen(frame) for frame in session.propagate(both=True)] == after
+    with model.session(small_video, resume=tmp_path / "s.safetensors") as session:
+        assert session.object_ids == (5, 2, 9)
+        assert session.options.retain == keep
+        assert first + [seen(frame) for frame in session.resume()] == whole
+        assert [seen(frame) for frame in session.propagate(bidirectional=True)] == after
         with pytest.raises(StateError, match="no pass is under way"):
-            session.go_on()
-    assert len({masks for *_, masks in whole}) > 3, "a film in which nothing changes shows nothing"
+            session.resume()
+    assert len({masks for *_, masks in whole}) > 3, "a video in which nothing changes shows nothing"
 
 
-def test_corrections_that_wait_are_kept(model: SAM, small_film: np.ndarray, tmp_path: Path) -> None:
+def test_corrections_that_wait_are_kept(model: SAM, small_video: np.ndarray, tmp_path: Path) -> None:
     def work(session: Session) -> list[Any]:
-        return [seen(frame) for frame in session.update()] + [session.changed]
+        return [seen(frame) for frame in session.repropagate()] + [session.changed_frames]
 
-    with say(model.session(small_film, keep="all", exclusive=True, lost_after=3)) as session:
+    with say(model.session(small_video, keep="all", exclusive=True, lost_after=3)) as session:
         list(session.propagate())
-        session.correct(5, frame=6, points=[50, 30], labels=[0])
+        session.correct(5, frame_idx=6, points=[50, 30], labels=[0])
         session.save(tmp_path / "s.safetensors")
         session.save(tmp_path / "again.safetensors")
         expected = work(session)
-    with model.session(small_film, resume=tmp_path / "s.safetensors") as session:
+    with model.session(small_video, resume=tmp_path / "s.safetensors") as session:
         session.save(tmp_path / "third.safetensors")
         assert work(session) == expected
     assert len(expected) > 2
@@ -126,13 +133,16 @@ def test_corrections_that_wait_are_kept(model: SAM, small_film: np.ndarray, tmp_
     assert texts[0] == texts[1] == texts[2], "saving what was loaded gives the same file"
 
 
-def test_an_empty_session_and_an_unfinished_one_are_saved(model: SAM, small_film: np.ndarray, tmp_path: Path) -> None:
-    with model.session(small_film) as session:
+def test_an_empty_session_and_an_unfinished_one_are_saved(model: SAM, small_video: np.ndarray, tmp_path: Path) -> None:
+    with model.session(small_video) as session:
         session.save(tmp_path / "s.safetensors")
-    with model.session(small_film, resume=tmp_path / "s.safetensors") as session:
-        assert session.ids == ()
+    with model.session(small_video, resume=tmp_path / "s.safetensors") as session:
+        assert session.object_ids == ()
         say(session).save(tmp_path / "s.safetensors")
-    with say(model.session(small_film)) as fresh, model.session(small_film, resume=tmp_path / "s.safetensors") as again:
+    with (
+        say(model.session(small_video)) as fresh,
+        model.session(small_video, resume=tmp_path / "s.safetensors") as again,
+    ):
         assert [seen(f) for f in again.propagate()] == [seen(f) for f in fresh.propagate()]
 
 
@@ -142,70 +152,70 @@ class Short:
 
     reach: tuple[int, int] = (1, 1)
 
-    def look(self, frame: int, history: History, *, reverse: bool, length: int | None) -> Recall:
-        return Recent(1, 2).look(frame, history, reverse=reverse, length=length)
+    def look(self, frame: int, history: AvailableMemory, *, reverse: bool, length: int | None) -> MemorySelection:
+        return RecentFrames(1, 2).select(frame, history, reverse=reverse, length=length)
 
 
 class Nameless(Short):
     __repr__ = object.__repr__
 
 
-def test_a_rule_of_ones_own_is_handed_in_again(model: SAM, small_film: np.ndarray, tmp_path: Path) -> None:
+def test_a_rule_of_ones_own_is_handed_in_again(model: SAM, small_video: np.ndarray, tmp_path: Path) -> None:
     path = tmp_path / "s.safetensors"
-    with say(model.session(small_film, options=TrackOptions(recall=Short()))) as session:
+    with say(model.session(small_video, options=TrackOptions(memory_selector=Short()))) as session:
         session.save(path)
     with pytest.raises(InputError, match=r"hand it in again with TrackOptions\(recall="):
-        model.session(small_film, resume=path)
+        model.session(small_video, resume=path)
     with pytest.raises(InputError, match="was saved with recall="):
-        model.session(small_film, resume=path, recall=Recent())
-    with model.session(small_film, resume=path, recall=Short()) as session:
-        assert session.options.recall == Short()
-    with model.session(small_film, recall=Nameless()) as session, pytest.raises(InputError, match="__repr__"):
+        model.session(small_video, resume=path, recall=RecentFrames())
+    with model.session(small_video, resume=path, recall=Short()) as session:
+        assert session.options.memory_selector == Short()
+    with model.session(small_video, recall=Nameless()) as session, pytest.raises(InputError, match="__repr__"):
         session.save(path)
 
 
-def test_what_cannot_be_gone_on_with_is_not_saved(model: SAM, small_film: np.ndarray, tmp_path: Path) -> None:
+def test_what_cannot_be_gone_on_with_is_not_saved(model: SAM, small_video: np.ndarray, tmp_path: Path) -> None:
     path = tmp_path / "s.safetensors"
-    with model.session(iter(small_film)) as session, pytest.raises(StateError, match="stream whose frames come once"):
+    with model.session(iter(small_video)) as session, pytest.raises(StateError, match="stream whose frames come once"):
         session.save(path)
-    session = model.session(small_film)
+    session = model.session(small_video)
     session.close()
     with pytest.raises(StateError, match="closed"):
         session.save(path)
     (tmp_path / "file").touch()
-    with model.session(small_film) as session, pytest.raises(OutputError, match="could not be written"):
+    with model.session(small_video) as session, pytest.raises(OutputError, match="could not be written"):
         session.save(tmp_path / "file" / "s.safetensors")
     assert not path.exists()
 
 
 def test_another_source_model_or_option_is_one_clear_error(
-    model: SAM, builtin_file: Path, small_film: np.ndarray, tmp_path: Path
+    model: SAM, builtin_file: Path, small_video: np.ndarray, tmp_path: Path
 ) -> None:
     path = tmp_path / "s.safetensors"
-    with say(model.session(small_film)) as session:
+    with say(model.session(small_video)) as session:
         session.save(path)
     with pytest.raises(InputError, match=r"saved for 'array' \(96 x 64, 10 frames\), and this is .*9 frames"):
-        model.session(small_film[:9], resume=path)
+        model.session(small_video[:9], resume=path)
     with pytest.raises(InputError, match="was saved with keep='recent'"):
-        model.session(small_film, resume=path, keep="all")
+        model.session(small_video, resume=path, keep="all")
     with pytest.raises(CheckpointError, match="other weights of 'builtin'"):
-        SAM(builtin_file).session(small_film, resume=path)
-    model.session(small_film, resume=path, keep="recent").close()
+        SAM(builtin_file).session(small_video, resume=path)
+    model.session(small_video, resume=path, keep="recent").close()
 
 
 @pytest.fixture
-def saved(model: SAM, small_film: np.ndarray, tmp_path: Path) -> Path:
+def saved(model: SAM, small_video: np.ndarray, tmp_path: Path) -> Path:
     """A session in the middle of looking forward, after looking back."""
-    with say(model.session(small_film)) as session:
-        next(session.propagate(both=True))
+    with say(model.session(small_video)) as session:
+        next(session.propagate(bidirectional=True))
         return session.save(tmp_path / "saved.safetensors")
 
 
 def rewritten(saved: Path, path: Path, change: Callable[[Any, dict[str, torch.Tensor]], object]) -> Path:
     with safe_open(saved, "pt") as file:
-        doc, tensors = json.loads(file.metadata()[KEY]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        doc, tensors = json.loads(file.metadata()[METADATA_KEY]), {name: file.get_tensor(name) for name in file.keys()}
     change(doc, tensors)
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, {KEY: json.dumps(doc)})
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, {METADATA_KEY: json.dumps(doc)})
     return path
 
 
@@ -255,23 +265,23 @@ HOSTILE: dict[str, Callable[[Any, dict[str, torch.Tensor]], object]] = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_file_is_one_clear_error(
-    name: str, saved: Path, model: SAM, small_film: np.ndarray, tmp_path: Path
+    name: str, saved: Path, model: SAM, small_video: np.ndarray, tmp_path: Path
 ) -> None:
     path = rewritten(saved, tmp_path / "bad.safetensors", HOSTILE[name])
     with pytest.raises(CheckpointError) as caught:
-        model.session(small_film, resume=path)
+        model.session(small_video, resume=path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_unchanged_it_is_taken(saved: Path, model: SAM, small_film: np.ndarray, tmp_path: Path) -> None:
+def test_unchanged_it_is_taken(saved: Path, model: SAM, small_video: np.ndarray, tmp_path: Path) -> None:
     path = rewritten(saved, tmp_path / "good.safetensors", lambda d, t: None)
-    with model.session(small_film, resume=path) as session:
-        assert [frame.frame for frame in session.go_on()] == list(range(1, 10))
+    with model.session(small_video, resume=path) as session:
+        assert [frame.frame_idx for frame in session.resume()] == list(range(1, 10))
 
 
 def test_a_cut_or_foreign_file_is_one_clear_error(
-    saved: Path, tracking_file: Path, model: SAM, small_film: np.ndarray, tmp_path: Path
+    saved: Path, tracking_file: Path, model: SAM, small_video: np.ndarray, tmp_path: Path
 ) -> None:
     content = saved.read_bytes()
     texts = {"empty": b"", "half": content[: len(content) // 2], "no end": content[:-1], "head": content[:40]}
@@ -281,6 +291,6 @@ def test_a_cut_or_foreign_file_is_one_clear_error(
     torch.save({"a": torch.zeros(3)}, tmp_path / "weights.pt")
     for path in [*(tmp_path / name for name in texts), tmp_path / "weights.pt", tracking_file, tmp_path, Path("gone")]:
         with pytest.raises(MaskletError) as caught:
-            model.session(small_film, resume=path)
+            model.session(small_video, resume=path)
         assert isinstance(caught.value, CheckpointError)
         assert str(path) in str(caught.value)

@@ -1,4 +1,4 @@
-"""PNG files of a video: ids and masks come back, nobody else's pictures are lost."""
+"""PNG files of a video: ids and masks come back, nobody else's images are lost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_a_pixel_is_the_id(tmp_path: Path) -> None:
         for results in COMING_AND_GOING:
             sink.write(results)
     for results in COMING_AND_GOING:
-        with Image.open(sink.paths[0] / f"{results.frame:05d}.png") as image:
+        with Image.open(sink.paths[0] / f"{results.frame_idx:05d}.png") as image:
             assert image.mode == "P"
             assert image.getpalette() == davis_palette().ravel().tolist()
             pixels = np.array(image)
@@ -86,7 +86,7 @@ def test_append_keeps_an_earlier_run(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "folder"), [("png", "clip_labels"), ("masks", "clip_masks")])
 @pytest.mark.parametrize("told", [True, False])
-def test_the_pictures_that_are_tracked_are_not_replaced(name: str, folder: str, told: bool, tmp_path: Path) -> None:
+def test_the_images_that_are_tracked_are_not_replaced(name: str, folder: str, told: bool, tmp_path: Path) -> None:
     """A folder of frames has the stem of its own name, and results may go beside it."""
     source = tmp_path / "clip"
     source.mkdir()
@@ -101,7 +101,7 @@ def test_the_pictures_that_are_tracked_are_not_replaced(name: str, folder: str, 
     assert (source / "00000.png").read_bytes() == before
 
 
-def test_one_tracked_picture_among_ours_is_not_replaced(tmp_path: Path) -> None:
+def test_one_tracked_image_among_ours_is_not_replaced(tmp_path: Path) -> None:
     with open_sink("png", tmp_path, stem="clip") as sink:
         sink.write(frame(0))
         Image.new("RGB", (37, 24)).save(tmp_path / "clip" / "00001.png")

@@ -62,7 +62,7 @@ def test_masks_that_meet_are_cut(tmp_path: Path) -> None:
 
 def test_classes_and_the_first_frame(tmp_path: Path) -> None:
     results = frame(0, classes=np.array([1, 0]), names={0: "car", 1: "pedestrian"})
-    found = write(tmp_path, results, options=SinkOptions(first_frame=1))
+    found = write(tmp_path, results, options=SinkOptions(mots_first_frame=1))
     assert {own: kind for own, (kind, _) in found[1].items()} == {2003: 2, 1007: 1}
 
 

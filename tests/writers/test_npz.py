@@ -26,11 +26,11 @@ def test_arrays_come_back(tmp_path: Path) -> None:
     assert arrays["frames"].tolist() == [0, 1, 2, 3]
     assert arrays["times"].tolist() == [0.0, 0.04, 0.1, 0.2]
     for results in COMING_AND_GOING:
-        masks = arrays[f"masks_{results.frame:05d}"]
+        masks = arrays[f"masks_{results.frame_idx:05d}"]
         assert (masks.dtype, masks.shape) == (np.dtype(bool), (len(results), HEIGHT, WIDTH))
         assert results.masks is None or np.array_equal(masks, results.masks.data)
-        assert np.array_equal(arrays[f"ids_{results.frame:05d}"], results.ids)
-        assert np.array_equal(arrays[f"scores_{results.frame:05d}"], results.scores)
+        assert np.array_equal(arrays[f"ids_{results.frame_idx:05d}"], results.ids)
+        assert np.array_equal(arrays[f"scores_{results.frame_idx:05d}"], results.scores)
 
 
 def test_any_order_and_twice(tmp_path: Path) -> None:

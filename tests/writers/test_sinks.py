@@ -53,7 +53,7 @@ def test_nothing_written_touches_nothing(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", SINKS)
 def test_an_error_in_the_block_keeps_what_was_written(name: str, tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), open_sink(name, tmp_path, stem="clip") as sink:  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt), open_sink(name, tmp_path, stem="clip") as sink:
         sink.write(frame(0))
         raise KeyboardInterrupt
     assert [path.name for path in sink.paths] == sorted(os.listdir(tmp_path)) == MADE[name]
@@ -128,9 +128,9 @@ def test_stems_are_names(stem: str, name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "bad"), [("png", 0), ("png", -1), ("png", 65536), ("mots", -1)])
 def test_ids_that_do_not_fit_are_known_before_tracking(name: str, bad: int, tmp_path: Path) -> None:
     with open_sink(name, tmp_path, stem="clip") as sink:
-        sink.check([1, 255, 999])
+        sink.check_ids([1, 255, 999])
         with pytest.raises(OutputError, match=f"object id {bad} "):
-            sink.check([1, bad])
+            sink.check_ids([1, bad])
         with pytest.raises(OutputError, match=f"object id {bad} "):
             sink.write(frame(0, {bad: box_mask((1, 1, 5, 5))}))
     assert os.listdir(tmp_path) == []
@@ -191,8 +191,8 @@ def frames_of(name: str, path: Path) -> int:
     if name == "video":
         import av
 
-        with av.open(str(path)) as film:
-            return sum(1 for packet in film.demux(video=0) if packet.size)
+        with av.open(str(path)) as video:
+            return sum(1 for packet in video.demux(video=0) if packet.size)
     if name == "numpy":
         arrays = np.load(path)
         return sum(arrays[f"masks_{number:05d}"].shape == (1, 96, 128) for number in arrays["frames"])

@@ -22,11 +22,11 @@ def write(folder: Path, *frames: Results, append: bool = False) -> Path:
 
 
 def numbers(path: Path) -> list[int]:
-    return [record.frame for record in read_tracks(path)]
+    return [record.frame_idx for record in read_tracks(path)]
 
 
 def assert_same(found: Results, expected: Results) -> None:
-    assert (found.frame, found.time, found.orig_shape) == (expected.frame, expected.time, expected.orig_shape)
+    assert (found.frame_idx, found.time, found.orig_shape) == (expected.frame_idx, expected.time, expected.orig_shape)
     assert np.array_equal(found.ids, expected.ids)
     assert np.array_equal(found.classes, expected.classes)
     assert np.array_equal(found.scores, expected.scores)
@@ -35,7 +35,7 @@ def assert_same(found: Results, expected: Results) -> None:
         return
     assert found.masks is not None
     assert np.array_equal(found.masks.data, expected.masks.data)
-    assert np.array_equal(found.presence, expected.presence)
+    assert np.array_equal(found.object_scores, expected.object_scores)
     assert found.states == expected.states
 
 
@@ -43,7 +43,7 @@ def test_results_come_back_the_same(tmp_path: Path) -> None:
     records = list(read_tracks(write(tmp_path, *COMING_AND_GOING)))
     assert len(records) == len(COMING_AND_GOING)
     for record, expected in zip(records, COMING_AND_GOING, strict=True):
-        assert_same(record.results(expected.orig_img), expected)
+        assert_same(record.to_results(expected.orig_img), expected)
 
 
 def test_random_floats_masks_and_classes_come_back_the_same(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_random_floats_masks_and_classes_come_back_the_same(tmp_path: Path) -> N
         names={0: "cup", 2: 'a "dog"'},
     )
     [record] = read_tracks(write(tmp_path, expected))
-    found = record.results(expected.orig_img, "clip.mp4")
+    found = record.to_results(expected.orig_img, "clip.mp4")
     assert_same(found, expected)
     assert (found.names, found.path) == (expected.names, "clip.mp4")
 
@@ -66,8 +66,8 @@ def test_random_floats_masks_and_classes_come_back_the_same(tmp_path: Path) -> N
 def test_what_is_not_known_stays_so(tmp_path: Path) -> None:
     expected = frame(0, presence=None, states=None, time=None)
     [record] = read_tracks(write(tmp_path, expected))
-    found = record.results(expected.orig_img)
-    assert (found.presence, found.states, found.time) == (None, None, None)
+    found = record.to_results(expected.orig_img)
+    assert (found.object_scores, found.states, found.time) == (None, None, None)
 
 
 def test_numbers_that_json_lacks(tmp_path: Path) -> None:
@@ -76,10 +76,10 @@ def test_numbers_that_json_lacks(tmp_path: Path) -> None:
     line = json.loads(path.read_text(), parse_constant=lambda text: pytest.fail(text))
     assert [entry["presence"] for entry in line["objects"]] == [None, 2.5]
     [record] = read_tracks(path)
-    found = record.results(frame(0).orig_img)
+    found = record.to_results(frame(0).orig_img)
     assert record.time is None
-    assert found.presence is not None
-    assert np.isnan(found.presence[0])
+    assert found.object_scores is not None
+    assert np.isnan(found.object_scores[0])
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own
@@ -110,8 +110,8 @@ def test_any_order_and_twice(tmp_path: Path) -> None:
     again = frame(2, {3: box_mask((0, 0, 2, 2))})
     path = write(tmp_path, frame(5), frame(2), frame(0), again)
     assert numbers(path) == tracked_frames(path) == [0, 2, 5]
-    by_number: dict[int, FrameRecord] = {record.frame: record for record in read_tracks(path)}
-    assert_same(by_number[2].results(again.orig_img), again)
+    by_number: dict[int, FrameRecord] = {record.frame_idx: record for record in read_tracks(path)}
+    assert_same(by_number[2].to_results(again.orig_img), again)
 
 
 @pytest.mark.parametrize("tail", [b'{"frame":7,"time":0.2,"si', b"\0\0\0\0", b"\0\0\n", b'{"frame":7,\n', b"{"])
@@ -161,11 +161,11 @@ def test_damage_in_the_middle_is_named(tmp_path: Path) -> None:
         read_tracks(path)
 
 
-def test_bad_files_and_pictures(tmp_path: Path) -> None:
+def test_bad_files_and_images(tmp_path: Path) -> None:
     assert tracked_frames(tmp_path / "none.jsonl") == []
     for path in (tmp_path / "none.jsonl", tmp_path):
         with pytest.raises(InputError, match="cannot be read"):
             read_tracks(path)
     [record] = read_tracks(write(tmp_path, frame(0)))
-    with pytest.raises(InputError, match="picture is 5x4, but frame 0 was written for 37x24"):
-        record.results(np.zeros((4, 5, 3), np.uint8))
+    with pytest.raises(InputError, match="image is 5x4, but frame 0 was written for 37x24"):
+        record.to_results(np.zeros((4, 5, 3), np.uint8))

@@ -1,4 +1,4 @@
-"""The overlay film: what PyAV and a browser find in it, the sound of its source, and what a kill leaves."""
+"""The overlay video: what PyAV and a browser find in it, the sound of its source, and what a kill leaves."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ def write(folder: Path, frames: list[Results], **options: object) -> Path:
 
 def times(path: Path) -> list[float]:
     with av.open(str(path)) as container:
-        return [float(picture.time) for picture in container.decode(video=0)]
+        return [float(image.time) for image in container.decode(video=0)]
 
 
 def times_up_to_the_cut(path: Path) -> list[float]:
     found: list[float] = []
     with contextlib.suppress(av.FFmpegError), av.open(str(path)) as container:
-        for picture in container.decode(video=0):
-            found.append(float(picture.time))  # noqa: PERF401  keeps what comes before the error
+        for image in container.decode(video=0):
+            found.append(float(image.time))
     return found
 
 
 def source(path: Path, codec: str | None, seconds: int = 2, rate: int = RATE, channels: str = "mono") -> Path:
-    """A film of 25 frames a second with a tone."""
+    """A video of 25 frames a second with a tone."""
     with av.open(str(path), "w") as out:
-        pictures = out.add_stream("libx264", rate=25)
-        pictures.width, pictures.height, pictures.pix_fmt = 32, 32, "yuv420p"
+        images = out.add_stream("libx264", rate=25)
+        images.width, images.height, images.pix_fmt = 32, 32, "yuv420p"
         sound = out.add_stream(codec, rate=rate, layout=channels) if codec else None
         for number in range(25 * seconds):
-            picture = av.VideoFrame.from_ndarray(np.full((32, 32, 3), number, np.uint8))
-            picture.pts = number
-            out.mux(pictures.encode(picture))
-        out.mux(pictures.encode(None))
+            image = av.VideoFrame.from_ndarray(np.full((32, 32, 3), number, np.uint8))
+            image.pts = number
+            out.mux(images.encode(image))
+        out.mux(images.encode(None))
         if sound is not None:
             tone = (np.sin(np.arange(rate * seconds) * 2 * np.pi * 440 / rate) * 8000).astype(np.int16)
             count = 2 if channels == "stereo" else 1
@@ -105,15 +105,15 @@ def test_the_index_comes_first_and_there_are_no_fragments(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("size", [(64, 96), (63, 96), (64, 95), (63, 95), (1, 1)])
-def test_pictures_are_the_plot_in_its_colours(size: tuple[int, int], tmp_path: Path) -> None:
+def test_images_are_the_plot_in_its_colors(size: tuple[int, int], tmp_path: Path) -> None:
     height, width = size
     frames = [frame(number, {3: box_mask((8, 8, 40, 40), size)}) for number in range(3)]
     path = write(tmp_path, frames, options=SinkOptions(crf=1))
     with av.open(str(path)) as container:
-        pictures = [picture.to_ndarray(format="rgb24") for picture in container.decode(video=0)]
-    assert len(pictures) == 3
-    assert pictures[0].shape == (height + height % 2, width + width % 2, 3)
-    far = np.abs(pictures[0][:height, :width].astype(int) - frames[0].plot())
+        images = [image.to_ndarray(format="rgb24") for image in container.decode(video=0)]
+    assert len(images) == 3
+    assert images[0].shape == (height + height % 2, width + width % 2, 3)
+    far = np.abs(images[0][:height, :width].astype(int) - frames[0].plot())
     assert np.median(far) <= 3
     assert far.mean() < 6
 
@@ -132,7 +132,7 @@ def test_a_variable_frame_rate_is_kept(tmp_path: Path) -> None:
 
 def test_thousands_of_ntsc_frames_do_not_drift() -> None:
     fps = 30000 / 1001
-    assert all(abs(round(n / fps * video_encoding.TICKS) - n * 3003) == 0 for n in range(0, 200_000, 997))
+    assert all(abs(round(n / fps * video_encoding.TICKS_PER_SECOND) - n * 3003) == 0 for n in range(0, 200_000, 997))
 
 
 def test_gaps_between_frame_numbers_take_their_time(tmp_path: Path) -> None:
@@ -155,10 +155,10 @@ def test_frames_come_in_ascending_order(number: int, tmp_path: Path) -> None:
     assert len(times(sink.paths[0])) == 2
 
 
-def test_a_size_change_is_named_and_the_film_kept(tmp_path: Path) -> None:
+def test_a_size_change_is_named_and_the_video_kept(tmp_path: Path) -> None:
     with open_sink("video", tmp_path, stem="clip") as sink:
         sink.write(frame(0))
-        with pytest.raises(InputError, match="frame 1 is 30x20 and the film is 37x24"):
+        with pytest.raises(InputError, match="frame 1 is 30x20 and the video is 37x24"):
             sink.write(frame(1, {1: box_mask((1, 1, 5, 5), (20, 30))}))
     assert len(times(sink.paths[0])) == 1
 
@@ -203,8 +203,8 @@ def test_sound_is_cut_to_the_frames_written(codec: str, suffix: str, clock: bool
     clip = source(tmp_path / f"source{suffix}", codec, seconds=4)
     path = write(tmp_path / "out", clip_frames(50, 75, clock=clock), source=clip, fps=25.0)
     with av.open(str(path)) as container:
-        pictures, sound = container.streams.video[0], container.streams.audio[0]
-        assert pictures.duration * pictures.time_base == 1
+        images, sound = container.streams.video[0], container.streams.audio[0]
+        assert images.duration * images.time_base == 1
         assert float(sound.duration * sound.time_base) == pytest.approx(1.0, abs=0.05)
         assert container.start_time == 0
     if codec == "aac" and suffix == ".mp4":
@@ -214,7 +214,7 @@ def test_sound_is_cut_to_the_frames_written(codec: str, suffix: str, clock: bool
         assert first == pytest.approx(2 * RATE / 1024, abs=2)
 
 
-def test_sound_that_is_shorter_than_the_film(tmp_path: Path) -> None:
+def test_sound_that_is_shorter_than_the_video(tmp_path: Path) -> None:
     clip = source(tmp_path / "source.mp4", "aac", seconds=1)
     path = write(tmp_path / "out", [frame(n, time=n / 5) for n in range(100)], source=clip)
     with av.open(str(path)) as container:
@@ -233,9 +233,9 @@ def test_no_sound_where_there_is_none(kind: str, tmp_path: Path) -> None:
         assert [stream.type for stream in container.streams] == ["video"]
 
 
-def test_a_source_that_is_no_film_any_more_makes_a_silent_film(tmp_path: Path) -> None:
+def test_a_source_that_is_no_video_any_more_makes_a_silent_video(tmp_path: Path) -> None:
     clip = tmp_path / "source.mp4"
-    clip.write_bytes(b"not a film")
+    clip.write_bytes(b"not a video")
     with pytest.warns(MaskletWarning, match=r"sound of .*source.mp4' cannot be kept"):
         path = write(tmp_path / "out", clip_frames(0, 5), source=clip)
     assert len(times(path)) == 5
@@ -257,7 +257,7 @@ def test_the_source_is_not_replaced(tmp_path: Path) -> None:
     assert clip.read_bytes() == before
 
 
-def test_an_earlier_film_is_replaced_only_by_a_whole_one(tmp_path: Path) -> None:
+def test_an_earlier_video_is_replaced_only_by_a_whole_one(tmp_path: Path) -> None:
     path = write(tmp_path, [frame(number) for number in range(9)])
     with open_sink("video", tmp_path, stem="clip") as sink:
         sink.write(frame(0))
@@ -266,18 +266,18 @@ def test_an_earlier_film_is_replaced_only_by_a_whole_one(tmp_path: Path) -> None
 
 
 def test_no_encoder_is_known_before_tracking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video_encoding, "ENCODERS", ("no_such_encoder",))
+    monkeypatch.setattr(video_encoding, "H264_ENCODERS", ("no_such_encoder",))
     with pytest.raises(OutputError, match=r"no H\.264 encoder"):
         open_sink("video", tmp_path, stem="clip")
 
 
 def test_an_encoder_that_does_not_open_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    listed = [name for name in video_encoding.ENCODERS if name in av.codecs_available]
+    listed = [name for name in video_encoding.H264_ENCODERS if name in av.codecs_available]
     if "h264_nvenc" not in listed or os.path.exists("/dev/nvidia0"):
         pytest.skip("needs an encoder of a graphics card that is not there")
-    monkeypatch.setattr(video_encoding, "ENCODERS", ("h264_nvenc", "libx264"))
+    monkeypatch.setattr(video_encoding, "H264_ENCODERS", ("h264_nvenc", "libx264"))
     assert len(times(write(tmp_path, [frame(0), frame(1)]))) == 2
-    monkeypatch.setattr(video_encoding, "ENCODERS", ("h264_nvenc",))
+    monkeypatch.setattr(video_encoding, "H264_ENCODERS", ("h264_nvenc",))
     with open_sink("video", tmp_path / "none", stem="clip") as sink, pytest.raises(OutputError, match="h264_nvenc: "):
         sink.write(frame(0))
     assert os.listdir(tmp_path / "none") == []
@@ -287,7 +287,7 @@ def test_a_disk_with_no_room_for_the_end_keeps_the_part(tmp_path: Path, monkeypa
     def full(part: Path, path: Path, sound: object) -> None:
         raise OutputError(f"{path} could not be written (No space left on device)")
 
-    monkeypatch.setattr(video, "finish_film", full)
+    monkeypatch.setattr(video, "finalize_video", full)
     sink = open_sink("video", tmp_path, stem="clip")
     for number in range(40):
         sink.write(frame(number))
@@ -301,16 +301,16 @@ def test_a_disk_with_no_room_for_the_end_keeps_the_part(tmp_path: Path, monkeypa
 @pytest.mark.parametrize("share", [0.0, 0.002, 0.1, 0.5, 0.97, 1.0])
 def test_a_part_cut_anywhere_is_finished_as_far_as_it_goes(share: float, tmp_path: Path) -> None:
     part, whole = tmp_path / "clip.part.mp4", tmp_path / "clip.mp4"
-    writer = video_encoding.FilmPart(part, (96, 128), 25.0, 20)
+    writer = video_encoding.FragmentedMp4(part, (96, 128), 25.0, 20)
     noise = np.random.default_rng(0)
     for number in range(60):
-        writer.add(noise.integers(0, 256, (96, 128, 3), np.uint8), number / 25)
+        writer.add_frame(noise.integers(0, 256, (96, 128, 3), np.uint8), number / 25)
     writer.close(1 / 25)
     data = part.read_bytes()
     part.write_bytes(data[: round(share * len(data))])
-    assert sound.plays(part) == (share > 0.01)
+    assert sound.is_playable(part) == (share > 0.01)
     if share > 0.01:
-        sound.finish_film(part, whole, None)
+        sound.finalize_video(part, whole, None)
         assert len(times(whole)) == pytest.approx(share * 60, abs=2)
 
 
@@ -318,7 +318,7 @@ def test_another_error_stays_the_error(tmp_path: Path, monkeypatch: pytest.Monke
     def full(part: Path, path: Path, sound: object) -> None:
         raise OutputError("No space left on device")
 
-    monkeypatch.setattr(video, "finish_film", full)
+    monkeypatch.setattr(video, "finalize_video", full)
     sink = open_sink("video", tmp_path, stem="clip")
     sink.write(frame(0))
     with pytest.warns(MaskletWarning, match="No space left"):
@@ -340,7 +340,7 @@ with open_sink("video", folder, stem="clip", fps=25.0) as video, open_sink("coco
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills by signal")
-def test_a_kill_leaves_a_film_that_plays_and_whole_lines(tmp_path: Path) -> None:
+def test_a_kill_leaves_a_video_that_plays_and_whole_lines(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", FOREVER, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
@@ -350,7 +350,7 @@ def test_a_kill_leaves_a_film_that_plays_and_whole_lines(tmp_path: Path) -> None
         last = max([last, *(int(line) for line in process.stdout if line.endswith("\n"))])
     part = tmp_path / "clip_overlay.part.mp4"
     assert sorted(os.listdir(tmp_path)) == ["clip_masks.jsonl", part.name]
-    records = [record.frame for record in read_tracks(tmp_path / "clip_masks.jsonl")]
+    records = [record.frame_idx for record in read_tracks(tmp_path / "clip_masks.jsonl")]
     assert records[: last + 1] == list(range(last + 1))
     played = times_up_to_the_cut(part)
     assert played == pytest.approx([number / 25 for number in range(len(played))], abs=1e-4)

@@ -19,7 +19,7 @@ from masklet.masks.label_map import davis_palette
 from masklet.results import Masks, Results
 from masklet.writers import WRITERS, Writer, open_writer
 
-PICTURE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+IMAGE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
 
 
 def masks(*boxes: tuple[int, int, int, int]) -> np.ndarray:
@@ -31,7 +31,7 @@ def masks(*boxes: tuple[int, int, int, int]) -> np.ndarray:
 
 def results(path: str = "shots/cat.jpg", data: np.ndarray | None = None, **options: object) -> Results:
     data = masks((2, 3, 12, 13), (15, 5, 25, 18)) if data is None else data
-    return Results(PICTURE, path, Masks(data), np.linspace(0.9, 0.5, len(data)), **options)
+    return Results(IMAGE, path, Masks(data), np.linspace(0.9, 0.5, len(data)), **options)
 
 
 NOTHING = masks()
@@ -57,7 +57,7 @@ def test_files_of_every_format(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_picture_without_objects(name: str, tmp_path: Path) -> None:
+def test_a_image_without_objects(name: str, tmp_path: Path) -> None:
     with open_writer(name, tmp_path) as writer:
         writer.write(results(data=NOTHING))
     assert len(writer.paths) == len(FILES[name]) if name != "cutout" else not writer.paths
@@ -68,7 +68,7 @@ def test_overlay_is_the_plot(tmp_path: Path) -> None:
         [path] = writer.write(results())
     painted = np.array(Image.open(path))
     assert np.array_equal(painted, results().plot())
-    assert not np.array_equal(painted, PICTURE)
+    assert not np.array_equal(painted, IMAGE)
 
 
 def test_label_map(tmp_path: Path) -> None:
@@ -124,9 +124,9 @@ def test_many_objects_take_sixteen_bits(tmp_path: Path) -> None:
     assert labels.ravel()[:301].tolist() == [*range(1, 301), 0]
 
 
-def test_a_picture_is_never_replaced_by_its_labels(tmp_path: Path) -> None:
+def test_a_image_is_never_replaced_by_its_labels(tmp_path: Path) -> None:
     for name in ("cat.png", "cat.jpg"):
-        Image.fromarray(PICTURE).save(tmp_path / name)
+        Image.fromarray(IMAGE).save(tmp_path / name)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     for name in WRITERS:
         with open_writer(name, tmp_path) as writer:
@@ -136,7 +136,7 @@ def test_a_picture_is_never_replaced_by_its_labels(tmp_path: Path) -> None:
     assert (tmp_path / "cat_labels.png").exists()
 
 
-def test_cutout_has_colour_inside_and_nothing_outside(tmp_path: Path) -> None:
+def test_cutout_has_color_inside_and_nothing_outside(tmp_path: Path) -> None:
     data = masks((2, 3, 12, 13), (0, 0, 0, 0))
     data[0, 3, 2] = False
     with open_writer("cutout", tmp_path) as writer:
@@ -144,7 +144,7 @@ def test_cutout_has_colour_inside_and_nothing_outside(tmp_path: Path) -> None:
     rgba = np.array(Image.open(path))
     assert rgba.shape == (10, 10, 4)
     assert rgba[0, 0].tolist() == [0, 0, 0, 0]
-    assert np.array_equal(rgba[1, 1, :3], PICTURE[4, 3])
+    assert np.array_equal(rgba[1, 1, :3], IMAGE[4, 3])
     assert rgba[1, 1, 3] == 255
 
 
@@ -166,7 +166,7 @@ def test_yolo_lines_and_class_names(tmp_path: Path) -> None:
     assert (tmp_path / "classes.txt").read_text().splitlines() == ["dog", "1", "cat"]
 
 
-def test_a_picture_called_classes_keeps_its_labels(tmp_path: Path) -> None:
+def test_a_image_called_classes_keeps_its_labels(tmp_path: Path) -> None:
     with open_writer("yolo", tmp_path) as writer:
         writer.write(results("classes.jpg"))
     assert [path.name for path in writer.paths] == ["classes_2.txt", "classes.txt"]

@@ -1,11 +1,11 @@
-"""Automatic annotation: a folder of pictures and films in, labels out, whatever happens on the way.
+"""Automatic annotation: a folder of images and videos in, labels out, whatever happens on the way.
 
 auto      `auto_annotate`, the function people know
 engine    `annotate`, the same as a stream of progress
 options   what is asked, checked
-listing   which pictures and films there are, and what they are called
+listing   which images and videos there are, and what they are called
 finding   a detector and a segmenting model at work
-films     the same for films: found in every so many frames, followed in between
+videos     the same for videos: found in every so many frames, followed in between
 steps     what a worker reports
 pool      several processes side by side
 records   what was found, as lines of JSON

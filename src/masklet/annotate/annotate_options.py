@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from masklet.annotate.resume_log import Settings
-from masklet.datasets.conversion import LAYOUTS, LayoutOptions
+from masklet.datasets.conversion import DATASET_WRITERS, WriteOptions
 from masklet.detect.detector import DetectOptions, Detector
 from masklet.errors import InputError
 
@@ -18,23 +18,23 @@ __all__ = ["EVERYTHING", "AnnotateOptions", "DetectorLike"]
 
 DetectorLike: TypeAlias = "str | os.PathLike[str] | Callable[..., Any] | Detector"
 EVERYTHING = "everything"
-USUAL_SAM = "sam2_b.pt"
+DEFAULT_SAM = "sam2_b.pt"
 PRESETS = ("fast", "default", "fine")
-MOST_WORKERS, MOST_AT_ONCE = 64, 256
+MAX_WORKERS, MAX_BATCH = 64, 256
 
 
 @dataclass(frozen=True)
 class AnnotateOptions:
-    """How pictures become labels.
+    """How images become labels.
 
     `det_model` and `detect` say what to look for and `sam_model` who draws the masks ("": the usual one, and with
     "everything" the model in the package; None: the model in the package). `detector_masks` takes the masks of a
     detector that draws its own. `formats` are those of `masklet.datasets.conversion`, each in a folder of its own
     below the
-    output, written as `layout` says; without any it is one YOLO-seg text a picture. `split` is the share of pictures
-    for training. `batch` pictures go to the detector at once (0: one, or four where detectors gain by it), `workers`
-    processes work side by side. `review` is the share of pictures on the review sheet, `every` how many frames of a
-    film lie between two looks of the detector, `everything` how densely everything is asked for: fast, default, fine.
+    output, written as `layout` says; without any it is one YOLO-seg text an image. `split` is the share of images
+    for training. `batch` images go to the detector at once (0: one, or four where detectors gain by it), `workers`
+    processes work side by side. `review` is the share of images on the review sheet, `every` how many frames of a
+    video lie between two looks of the detector, `everything` how densely everything is asked for: fast, default, fine.
 
     Example:
         >>> AnnotateOptions("everything", formats=("yolo", "coco"), split=0.8, workers=2)
@@ -50,29 +50,33 @@ class AnnotateOptions:
     detect: DetectOptions = field(default_factory=DetectOptions)
     detector_masks: bool = False
     formats: tuple[str, ...] = ()
-    layout: LayoutOptions = field(default_factory=lambda: LayoutOptions(pictures="link"))
+    write_options: WriteOptions = field(default_factory=lambda: WriteOptions(images="link"))
     split: float | None = None
     batch: int = 0
     workers: int = 1
-    review: float = 0.02
-    every: int = 10
+    review_fraction: float = 0.02
+    detect_every: int = 10
     everything: str = "default"
 
     def __post_init__(self) -> None:
         if self.split is not None and not 0 < self.split < 1:
             raise InputError(f"split {self.split!r} must be between 0 and 1, the share for training: 0.8 is usual")
-        if not 0 <= self.review <= 1:
-            raise InputError(f"review {self.review!r} must be from 0 (no sheet) to 1, a share of the pictures: 0.02")
-        if not 1 <= self.workers <= MOST_WORKERS:
-            raise InputError(f"workers {self.workers!r} must be from 1 to {MOST_WORKERS} processes")
+        if not 0 <= self.review_fraction <= 1:
+            raise InputError(
+                f"review {self.review_fraction!r} must be from 0 (no sheet) to 1, a share of the images: 0.02"
+            )
+        if not 1 <= self.workers <= MAX_WORKERS:
+            raise InputError(f"workers {self.workers!r} must be from 1 to {MAX_WORKERS} processes")
         if self.batch < 0:
-            raise InputError(f"batch {self.batch!r} must be 1 or more pictures at once, or 0 for what is usual")
+            raise InputError(f"batch {self.batch!r} must be 1 or more images at once, or 0 for what is usual")
         if self.everything not in PRESETS:
             raise InputError(f"everything {self.everything!r} is unknown; choose one of {', '.join(PRESETS)}")
-        if self.every < 1:
-            raise InputError(f"every {self.every!r} must be 1 or more frames from one look of the detector to the next")
-        if self.batch > MOST_AT_ONCE:
-            raise InputError(f"batch {self.batch!r} is too many pictures at once; {MOST_AT_ONCE} are the most")
+        if self.detect_every < 1:
+            raise InputError(
+                f"every {self.detect_every!r} must be 1 or more frames from one look of the detector to the next"
+            )
+        if self.batch > MAX_BATCH:
+            raise InputError(f"batch {self.batch!r} is too many images at once; {MAX_BATCH} are the most")
         for name in self.formats:
             _check_format(name)
         object.__setattr__(self, "formats", tuple(dict.fromkeys(self.formats)))
@@ -80,7 +84,7 @@ class AnnotateOptions:
             object.__setattr__(self, "formats", ("yolo",))
 
     @property
-    def sees_everything(self) -> bool:
+    def uses_mask_generator(self) -> bool:
         """Whether the segmenting model itself is the detector."""
         return isinstance(self.det_model, str) and self.det_model.lower() == EVERYTHING
 
@@ -93,22 +97,22 @@ class AnnotateOptions:
     def sam(self) -> str | os.PathLike[str] | None:
         """The segmenting model as `SAM` takes it."""
         if self.sam_model == "":
-            return None if self.sees_everything else USUAL_SAM
+            return None if self.uses_mask_generator else DEFAULT_SAM
         return self.sam_model
 
     @property
     def batch_size(self) -> int:
-        """Pictures at once."""
-        return self.batch or (1 if self.sees_everything else 4)
+        """Images at once."""
+        return self.batch or (1 if self.uses_mask_generator else 4)
 
     def settings(self) -> Settings:
         """What the outcome depends on, as the journal keeps it: not how many work at it, nor where."""
         detect = self.detect
         return {
-            "det_model": _said(self.det_model),
-            "det_model file": _stamp(self.det_model),
-            "sam_model": _said(self.sam),
-            "sam_model file": _stamp(self.sam),
+            "det_model": _model_name(self.det_model),
+            "det_model file": _file_fingerprint(self.det_model),
+            "sam_model": _model_name(self.sam),
+            "sam_model file": _file_fingerprint(self.sam),
             "precision": self.precision,
             "conf": detect.conf,
             "iou": detect.iou,
@@ -118,23 +122,23 @@ class AnnotateOptions:
             "text": detect.text,
             "detector_masks": self.detector_masks,
             "formats": list(self.formats),
-            "segmentation": self.layout.segmentation,
-            "min_iou": self.layout.min_iou,
-            "pictures": self.layout.pictures,
+            "segmentation": self.write_options.segmentation,
+            "min_iou": self.write_options.min_iou,
+            "pictures": self.write_options.images,
             "split": self.split,
-            "every": self.every,
-            "everything": self.everything if self.sees_everything else None,
+            "every": self.detect_every,
+            "everything": self.everything if self.uses_mask_generator else None,
         }
 
 
 def _check_format(name: str) -> None:
-    if name not in LAYOUTS:
-        near = difflib.get_close_matches(name, LAYOUTS, n=1)
+    if name not in DATASET_WRITERS:
+        near = difflib.get_close_matches(name, DATASET_WRITERS, n=1)
         hint = f"did you mean {near[0]}?" if near else "choose among them"
-        raise InputError(f"no format {name!r} for labels; there are {', '.join(LAYOUTS)}: {hint}")
+        raise InputError(f"no format {name!r} for labels; there are {', '.join(DATASET_WRITERS)}: {hint}")
 
 
-def _said(model: object) -> str | None:
+def _model_name(model: object) -> str | None:
     """A model by its name, its path, or the name of its function or class."""
     if model is None:
         return None
@@ -144,7 +148,7 @@ def _said(model: object) -> str | None:
     return f"{named.__module__}.{named.__qualname__}"
 
 
-def _stamp(model: object) -> list[int] | None:
+def _file_fingerprint(model: object) -> list[int] | None:
     """Bytes and nanoseconds of a model that is a file here."""
     if isinstance(model, (str, os.PathLike)) and model and Path(model).is_file():
         status = Path(model).stat()

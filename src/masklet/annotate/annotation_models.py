@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.annotate.annotate_options import AnnotateOptions
-from masklet.detect.detector import Detections, Detector, class_numbers
+from masklet.detect.detector import Detections, Detector, resolve_class_ids
 
 if TYPE_CHECKING:
     from masklet.sam import SAM
@@ -30,18 +30,18 @@ class Models:
     def __init__(self, options: AnnotateOptions) -> None:
         self.options = options
         self._sam: SAM | None = None
-        self._opened: Detector | None = None
-        self._names: dict[int, str] = {}
+        self._detector: Detector | None = None
+        self._class_names: dict[int, str] = {}
 
     @property
-    def names(self) -> dict[int, str]:
+    def class_names(self) -> dict[int, str]:
         """Of the classes, as far as they are known."""
-        return dict(self._names)
+        return dict(self._class_names)
 
     @property
-    def draws(self) -> bool:
+    def uses_detector_masks(self) -> bool:
         """Whether the masks of the detector are taken, where it has some."""
-        return self.options.sees_everything or self.options.detector_masks
+        return self.options.uses_mask_generator or self.options.detector_masks
 
     @property
     def segmenter(self) -> SAM:
@@ -53,26 +53,26 @@ class Models:
             self._sam = SAM(asked.sam, device=asked.device or None, precision=asked.precision)
         return self._sam
 
-    def open(self) -> None:
-        """Have the models there, so that what fails later is about one picture or film.
+    def load(self) -> None:
+        """Have the models there, so that what fails later is about one image or video.
 
         Raises:
             MaskletError: a model that cannot be had, or a detector without the classes that are wanted.
         """
-        self._open_detector()
-        if not self.draws:
-            self.segmenter  # noqa: B018 - opened by being asked for
+        self._load_detector()
+        if not self.uses_detector_masks:
+            self.segmenter
 
-    def detect(self, pictures: Sequence[npt.NDArray[np.uint8]]) -> list[Detections]:
-        """What the detector finds in each picture.
+    def detect(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Detections]:
+        """What the detector finds in each image.
 
         Raises:
             InputError: it lacks a class that is wanted.
         """
-        found = self._open_detector().detect(pictures)
-        assert len(found) == len(pictures), f"{len(found)} answers to {len(pictures)} pictures"
+        found = self._load_detector().detect(images)
+        assert len(found) == len(images), f"{len(found)} answers to {len(images)} images"
         for one in found:
-            self._learn(one.names)
+            self._add_class_names(one.names)
         return found
 
     def check_classes(self) -> None:
@@ -81,29 +81,31 @@ class Models:
         Raises:
             InputError: it lacks one.
         """
-        self._learn(self._open_detector().names)
+        self._add_class_names(self._load_detector().names)
 
-    def _learn(self, names: Mapping[int, str]) -> None:
+    def _add_class_names(self, names: Mapping[int, str]) -> None:
         """Take names in; raise where a detector that knows them lacks a class that is wanted."""
-        if any(number not in self._names for number in names):
-            self._names.update({int(number): str(name) for number, name in names.items()})
-            class_numbers(self.options.detect.classes, self._names)
+        if any(number not in self._class_names for number in names):
+            self._class_names.update({int(number): str(name) for number, name in names.items()})
+            resolve_class_ids(self.options.detect.classes, self._class_names)
 
-    def _open_detector(self) -> Detector:
-        if self._opened is None:
+    def _load_detector(self) -> Detector:
+        if self._detector is None:
             from masklet.detect import open_detector
 
             asked = self.options
-            if asked.sees_everything:
-                self._opened = self._everything()
+            if asked.uses_mask_generator:
+                self._detector = self._load_mask_generator()
             else:
-                self._opened = open_detector(asked.detector, asked.detect, asked.device)
-            self._learn(self._opened.names)
-        return self._opened
+                self._detector = open_detector(asked.detector, asked.detect, asked.device)
+            self._add_class_names(self._detector.names)
+        return self._detector
 
-    def _everything(self) -> Detector:
-        from masklet.detect.adapters import EverythingDetector
+    def _load_mask_generator(self) -> Detector:
+        from masklet.detect.adapters import SegmentEverythingDetector
         from masklet.image.automatic_mask_generator import preset
 
         predictor = self.segmenter.predictor
-        return EverythingDetector(predictor, self.options.detect, preset(predictor.model, self.options.everything))
+        return SegmentEverythingDetector(
+            predictor, self.options.detect, preset(predictor.model, self.options.everything)
+        )

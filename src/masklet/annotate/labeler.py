@@ -1,6 +1,6 @@
-"""A detector and a segmenting model at work: pictures in, records out. One of these lives in every worker.
+"""A detector and a segmenting model at work: images in, records out. One of these lives in every worker.
 
-Boxes are xyxy in pixels of the original picture. Shapes: N objects, H and W of the picture.
+Boxes are xyxy in pixels of the original image. Shapes: N objects, H and W of the image.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ import numpy.typing as npt
 
 from masklet.annotate.annotate_options import AnnotateOptions
 from masklet.annotate.annotation_models import Models
-from masklet.annotate.annotation_records import Corners, Found, Record
-from masklet.annotate.events import BatchDone, FrameDone, ItemDone
-from masklet.annotate.inputs import Item
-from masklet.annotate.videos import film_steps
+from masklet.annotate.annotation_records import BoxXyxy, ImageAnnotation, ObjectAnnotation
+from masklet.annotate.events import BatchDone, FrameDone, InputDone
+from masklet.annotate.inputs import InputFile
+from masklet.annotate.videos import annotate_video
 from masklet.detect.detector import Detections
 from masklet.errors import InputError, SourceError
-from masklet.masks.ops import from_masks
+from masklet.masks.ops import masks_to_boxes
 from masklet.masks.rle import Rle, decode, encode
-from masklet.media.image import Picture, from_file
+from masklet.media.image import SourceImage, from_file
 
-__all__ = ["Finder"]
+__all__ = ["Labeler"]
 
 Bools = npt.NDArray[np.bool_]
 
-PIXELS_AT_ONCE = 1 << 26
+MAX_MASK_PIXELS = 1 << 26
 """Of masks at full size in memory at a time."""
-MOST_AT_ONCE = 32
-LEAST_SIDE = 2.0
+MAX_BOXES_PER_BATCH = 32
+MIN_BOX_SIDE = 2.0
 """Pixels; a thinner box is widened, so that it can be asked about."""
 
 
-class Finder:
-    """What one process annotates with, the models opened when the first picture has been read.
+class Labeler:
+    """What one process annotates with, the models opened when the first image has been read.
 
     Example:
         >>> finder = Finder(AnnotateOptions("everything"))
@@ -47,130 +47,134 @@ class Finder:
     def __init__(self, options: AnnotateOptions) -> None:
         self._models = Models(options)
 
-    def steps(self, items: Sequence[Item], scratch: Path) -> Iterator[FrameDone | BatchDone]:
-        """What is in these pictures, or in this film alone; those that cannot be read say why.
+    def annotate(self, items: Sequence[InputFile], temp_dir: Path) -> Iterator[FrameDone | BatchDone]:
+        """What is in these images, or in this video alone; those that cannot be read say why.
 
-        `scratch` is a folder for what a film needs on the way.
+        `scratch` is a folder for what a video needs on the way.
 
         Raises:
             MaskletError: a model that cannot be had, or a detector without the classes that are wanted.
         """
-        if items[0].is_film:
-            assert len(items) == 1, "a film is a batch of its own"
-            yield from film_steps(self._models, items[0], scratch)
+        if items[0].is_video:
+            assert len(items) == 1, "a video is a batch of its own"
+            yield from annotate_video(self._models, items[0], temp_dir)
         else:
-            yield self._pictures(items)
+            yield self._annotate_images(items)
 
-    def _pictures(self, items: Sequence[Item]) -> BatchDone:
-        stamps = [item.stamp() for item in items]
-        read = [_read(item) for item in items]
-        pictures = [picture for picture in read if isinstance(picture, Picture)]
-        found = iter(self._detected(pictures))
+    def _annotate_images(self, items: Sequence[InputFile]) -> BatchDone:
+        stamps = [item.fingerprint() for item in items]
+        read = [_read_image(item) for item in items]
+        images = [image for image in read if isinstance(image, SourceImage)]
+        found = iter(self._detect(images))
         records = [
-            _failed(item, one) if isinstance(one, str) else self._record(item, one, next(found))
+            _failed_annotation(item, one) if isinstance(one, str) else self._annotate_image(item, one, next(found))
             for item, one in zip(items, read, strict=True)
         ]
-        done = tuple(ItemDone.of(*row) for row in zip(items, stamps, records, strict=True))
-        return BatchDone(done, self._models.names)
+        done = tuple(InputDone.from_record(*row) for row in zip(items, stamps, records, strict=True))
+        return BatchDone(done, self._models.class_names)
 
-    def _objects(self, rgb: npt.NDArray[np.uint8], found: Detections) -> tuple[Found, ...]:
-        """The detections in a picture with their masks."""
-        if not len(found):
+    def _annotate_objects(self, rgb: npt.NDArray[np.uint8], detections: Detections) -> tuple[ObjectAnnotation, ...]:
+        """The detections in an image with their masks."""
+        if not len(detections):
             return ()
-        codes = found.rles if self._models.draws else None
+        codes = detections.rles if self._models.uses_detector_masks else None
         if codes is None:
-            return tuple(self._segmented(rgb, found))
+            return tuple(self._segment(rgb, detections))
         _check_sizes(codes, rgb)
-        ious = found.scores if self._models.options.sees_everything else None
+        ious = detections.scores if self._models.options.uses_mask_generator else None
         return tuple(
-            _object(found, row, code, decode(code), None if ious is None else ious[row])
+            _object_annotation(detections, row, code, decode(code), None if ious is None else ious[row])
             for row, code in enumerate(codes)
         )
 
-    def _record(self, item: Item, picture: Picture, found: Detections | str) -> Record:
-        if isinstance(found, str):
-            return _failed(item, found)
-        if len(found) and found.kept is None:
-            self._models.segmenter  # noqa: B018 - a model that cannot be had is no fault of this picture
+    def _annotate_image(self, item: InputFile, image: SourceImage, detections: Detections | str) -> ImageAnnotation:
+        if isinstance(detections, str):
+            return _failed_annotation(item, detections)
+        if len(detections) and detections.stored_masks is None:
+            self._models.segmenter
         try:
-            return Record(item.name, item.path, picture.size, self._objects(picture.rgb, found), item.part)
+            return ImageAnnotation(
+                item.name, item.path, image.size, self._annotate_objects(image.rgb, detections), item.split
+            )
         except InputError as error:
-            return _failed(item, f"{item.path}: {error}")
+            return _failed_annotation(item, f"{item.path}: {error}")
 
-    def _detected(self, pictures: Sequence[Picture]) -> list[Detections | str]:
-        """What the detector found in each picture, or why it could not look at it: one does not spoil the others."""
-        if not pictures:
+    def _detect(self, images: Sequence[SourceImage]) -> list[Detections | str]:
+        """What the detector found in each image, or why it could not look at it: one does not spoil the others."""
+        if not images:
             return []
-        self._models.open()
+        self._models.load()
         try:
-            return [*self._models.detect([picture.rgb for picture in pictures])]
+            return [*self._models.detect([image.rgb for image in images])]
         except InputError as error:
             self._models.check_classes()
-            if len(pictures) == 1:
-                return [f"{pictures[0].path}: {error}"]
-            return [one for picture in pictures for one in self._detected([picture])]
+            if len(images) == 1:
+                return [f"{images[0].path}: {error}"]
+            return [one for image in images for one in self._detect([image])]
 
-    def _segmented(self, rgb: npt.NDArray[np.uint8], found: Detections) -> Iterator[Found]:
-        """Masks for the detector's boxes, the picture encoded once, some at a time."""
+    def _segment(self, rgb: npt.NDArray[np.uint8], detections: Detections) -> Iterator[ObjectAnnotation]:
+        """Masks for the detector's boxes, the image encoded once, some at a time."""
         predictor = self._models.segmenter.predictor
         predictor.set_image(rgb)
         size = rgb.shape[0], rgb.shape[1]
-        boxes = _askable(found.xyxy, size)
-        some = max(1, min(MOST_AT_ONCE, PIXELS_AT_ONCE // (size[0] * size[1])))
-        for start in range(0, len(found), some):
-            answer = predictor.predict(boxes=boxes[start : start + some]).best
+        boxes = _clip_boxes(detections.xyxy, size)
+        some = max(1, min(MAX_BOXES_PER_BATCH, MAX_MASK_PIXELS // (size[0] * size[1])))
+        for start in range(0, len(detections), some):
+            answer = predictor.predict(box=boxes[start : start + some]).best
             for row, mask in enumerate(answer.masks[:, 0]):
-                yield _object(found, start + row, encode(mask), mask, answer.scores[row, 0])
-        predictor.forget()
+                yield _object_annotation(detections, start + row, encode(mask), mask, answer.scores[row, 0])
+        predictor.reset()
 
 
-def _read(item: Item) -> Picture | str:
+def _read_image(item: InputFile) -> SourceImage | str:
     try:
         return from_file(item.path)
     except SourceError as error:
         return str(error)
 
 
-def _failed(item: Item, reason: str) -> Record:
-    return Record(item.name, item.path, None, part=item.part, failure=reason)
+def _failed_annotation(item: InputFile, reason: str) -> ImageAnnotation:
+    return ImageAnnotation(item.name, item.path, None, split=item.split, failure=reason)
 
 
 def _check_sizes(codes: Sequence[Rle], rgb: npt.NDArray[np.uint8]) -> None:
     wrong = next((code["size"] for code in codes if tuple(code["size"]) != rgb.shape[:2]), None)
     if wrong is not None:
         raise InputError(
-            f"the detector drew a mask of {wrong} for a picture of {list(rgb.shape[:2])} (height, width): masks are as "
-            "large as the picture, or leave detector_masks out to have them drawn"
+            f"the detector drew a mask of {wrong} for an image of {list(rgb.shape[:2])} (height, width): masks are as "
+            "large as the image, or leave detector_masks out to have them drawn"
         )
 
 
-def _object(found: Detections, row: int, code: Rle, mask: Bools, iou: np.float32 | None) -> Found:
+def _object_annotation(
+    detections: Detections, row: int, rle: Rle, mask: Bools, iou: np.float32 | None
+) -> ObjectAnnotation:
     """A detection with its mask (H, W), which `code` holds."""
-    return Found(
-        int(found.classes[row]),
-        _rounded(found.scores[row]),
-        _corners(found.xyxy[row]),
-        code,
+    return ObjectAnnotation(
+        int(detections.classes[row]),
+        _round_score(detections.scores[row]),
+        _rounded_box(detections.xyxy[row]),
+        rle,
         int(np.count_nonzero(mask)),
-        _corners(from_masks(mask[None])[0]),
-        None if iou is None else _rounded(iou),
+        _rounded_box(masks_to_boxes(mask[None])[0]),
+        None if iou is None else _round_score(iou),
     )
 
 
-def _askable(xyxy: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """Boxes that a segmenting model takes: within the picture, and no thinner than a pixel or two."""
+def _clip_boxes(xyxy: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Boxes that a segmenting model takes: within the image, and no thinner than a pixel or two."""
     limit = np.array([size[1], size[0]], np.float32)
     first, last = np.clip(xyxy[:, :2], 0, limit), np.clip(xyxy[:, 2:], 0, limit)
-    missing = np.maximum(LEAST_SIDE - (last - first), 0) / 2
+    missing = np.maximum(MIN_BOX_SIDE - (last - first), 0) / 2
     first, last = np.clip(first - missing, 0, limit), np.clip(last + missing, 0, limit)
-    first = np.where(last - first < LEAST_SIDE / 2, np.maximum(last - LEAST_SIDE, 0), first)
+    first = np.where(last - first < MIN_BOX_SIDE / 2, np.maximum(last - MIN_BOX_SIDE, 0), first)
     return np.concatenate([first, last], axis=1).astype(np.float32)
 
 
-def _corners(row: npt.NDArray[np.float32]) -> Corners:
+def _rounded_box(row: npt.NDArray[np.float32]) -> BoxXyxy:
     x1, y1, x2, y2 = (round(float(corner), 2) for corner in row)
     return x1, y1, x2, y2
 
 
-def _rounded(score: np.float32) -> float:
+def _round_score(score: np.float32) -> float:
     return round(float(score), 4)

@@ -11,28 +11,28 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.annotate.annotate_options import AnnotateOptions
-from masklet.annotate.annotation_records import Record
+from masklet.annotate.annotation_records import ImageAnnotation
 from masklet.datasets.conversion import (
-    LAYOUTS,
-    LabelledObject,
-    LabelledPicture,
-    LayoutOptions,
-    LayoutWriter,
-    open_layout,
+    DATASET_WRITERS,
+    DatasetWriter,
+    LabeledImage,
+    LabeledObject,
+    WriteOptions,
+    open_dataset_writer,
 )
-from masklet.datasets.write_log import FOLDER
+from masklet.datasets.write_log import STATE_FOLDER
 from masklet.errors import OutputError
 
-__all__ = ["Shelf", "clear"]
+__all__ = ["FormatWriters", "remove_previous_output"]
 
 Pixels = npt.NDArray[np.uint8]
 
-PLAIN = LayoutOptions(folder="")
-"""One text a picture and nothing else: what is written where no format is named."""
+PLAIN_YOLO_OPTIONS = WriteOptions(label_folder="")
+"""One text an image and nothing else: what is written where no format is named."""
 
 
-class Shelf:
-    """The writers of a run, opened when the first picture comes and the names of the classes are known.
+class FormatWriters:
+    """The writers of a run, opened when the first image comes and the names of the classes are known.
 
     Example:
         >>> with Shelf(Path("out"), options) as shelf:
@@ -43,23 +43,23 @@ class Shelf:
 
     def __init__(self, out: Path, options: AnnotateOptions) -> None:
         self.out, self.options = out, options
-        self.writers: dict[str, LayoutWriter] = {}
-        self._names: dict[int, str] = {}
+        self.writers: dict[str, DatasetWriter] = {}
+        self._class_names: dict[int, str] = {}
         self._stack = ExitStack()
 
-    def __enter__(self) -> Shelf:
+    def __enter__(self) -> FormatWriters:
         return self
 
     def __exit__(self, *about: object) -> None:
         self._stack.__exit__(*about)  # type: ignore[arg-type]
 
     @property
-    def wants_pixels(self) -> bool:
-        """Whether frames of films are written as pictures beside their labels."""
+    def needs_frames(self) -> bool:
+        """Whether frames of videos are written as images beside their labels."""
         return bool(self.options.formats)
 
-    def write(self, record: Record, names: Mapping[int, str], rgb: Pixels | None = None) -> None:
-        """Write the labels of one picture in every format that lacks it; a failure has none. `rgb` is of a frame.
+    def write(self, record: ImageAnnotation, names: Mapping[int, str], rgb: Pixels | None = None) -> None:
+        """Write the labels of one image in every format that lacks it; a failure has none. `rgb` is of a frame.
 
         Raises:
             OutputError: they cannot be written.
@@ -69,41 +69,43 @@ class Shelf:
             return
         for writer in self.writers.values():
             if not writer.has(record.name):
-                writer.write(_labelled(record, rgb, scores="scores" in writer.holds))
+                writer.write(_to_labeled_image(record, rgb, scores="scores" in writer.supports))
 
-    def lacks(self, name: str, names: Mapping[int, str]) -> bool:
-        """Whether a format has no labels of the picture of this name."""
+    def is_missing(self, name: str, names: Mapping[int, str]) -> bool:
+        """Whether a format has no labels of the image of this name."""
         self._open(names)
         return not all(writer.has(name) for writer in self.writers.values())
 
-    def finish(self, names: Mapping[int, str]) -> None:
+    def finalize(self, names: Mapping[int, str]) -> None:
         """Write what belongs to the data as a whole, with the names as they are known now."""
         self._open(names)
         for writer in self.writers.values():
-            for number in names.keys() - self._names.keys():  # some detectors name a class when they meet it
-                writer.call(number, names[number])
+            for number in names.keys() - self._class_names.keys():  # some detectors name a class when they meet it
+                writer.register_class(number, names[number])
         self._stack.close()
 
     @property
     def losses(self) -> dict[str, list[str]]:
         """What each format could not hold, in sentences."""
-        return {name: writer.loss.lines() for name, writer in self.writers.items() if not writer.loss.nothing}
+        return {
+            name: writer.loss.summary_lines() for name, writer in self.writers.items() if not writer.loss.is_lossless
+        }
 
     @property
     def files(self) -> list[Path]:
         """What to open first of each format."""
-        return [path for writer in self.writers.values() for path in _first(writer)]
+        return [path for writer in self.writers.values() for path in _dataset_files(writer)]
 
     def _open(self, names: Mapping[int, str]) -> None:
         if self.writers:
             return
-        self._names = dict(names)
-        for name, folder, layout_options in _places(self.out, self.options):
-            opened = open_layout(name, folder, names=names, options=layout_options)
+        self._class_names = dict(names)
+        for name, folder, layout_options in _format_folders(self.out, self.options):
+            opened = open_dataset_writer(name, folder, names=names, options=layout_options)
             self.writers[name] = self._stack.enter_context(opened)
 
 
-def clear(out: Path, formats: Iterable[str], names: Iterable[str]) -> None:
+def remove_previous_output(out: Path, formats: Iterable[str], names: Iterable[str]) -> None:
     """Remove what an earlier run wrote: its folders of formats, or one text for each of `names`.
 
     Only what it is known to have written goes; other files stay.
@@ -111,16 +113,16 @@ def clear(out: Path, formats: Iterable[str], names: Iterable[str]) -> None:
     Raises:
         OutputError: a folder cannot be removed.
     """
-    formats = [name for name in formats if name in LAYOUTS]
+    formats = [name for name in formats if name in DATASET_WRITERS]
     for name in formats:
-        if (out / name / FOLDER).is_dir():
+        if (out / name / STATE_FOLDER).is_dir():
             _remove(out / name)
     if not formats:
         for name in names:
             with suppress(OSError):
                 (out / f"{name}.txt").unlink()
     with suppress(OSError):
-        (out / FOLDER / "yolo.jsonl").unlink()
+        (out / STATE_FOLDER / "yolo.jsonl").unlink()
 
 
 def _remove(folder: Path) -> None:
@@ -133,25 +135,25 @@ def _remove(folder: Path) -> None:
         ) from error
 
 
-def _places(out: Path, options: AnnotateOptions) -> Iterator[tuple[str, Path, LayoutOptions]]:
+def _format_folders(out: Path, options: AnnotateOptions) -> Iterator[tuple[str, Path, WriteOptions]]:
     if not options.formats:
-        yield "yolo", out, PLAIN
+        yield "yolo", out, PLAIN_YOLO_OPTIONS
     for name in options.formats:
-        yield name, out / name, options.layout
+        yield name, out / name, options.write_options
 
 
-def _labelled(record: Record, rgb: Pixels | None, *, scores: bool) -> LabelledPicture:
+def _to_labeled_image(record: ImageAnnotation, rgb: Pixels | None, *, scores: bool) -> LabeledImage:
     assert record.size is not None
     objects = tuple(
-        LabelledObject(one.rle, one.class_id, one.score if scores else None, one.track)
+        LabeledObject(one.rle, one.class_id, one.score if scores else None, one.track_id)
         for one in record.objects
         if one.area
     )
-    path, part = Path(record.path), record.part or None
-    return LabelledPicture(path, record.name, record.size, objects, record.frame, record.film, part, rgb)
+    path, part = Path(record.path), record.split or None
+    return LabeledImage(path, record.name, record.size, objects, record.frame_idx, record.video, part, rgb)
 
 
-def _first(writer: LayoutWriter) -> list[Path]:
+def _dataset_files(writer: DatasetWriter) -> list[Path]:
     """The files that belong to a data set as a whole; its folder where there are none."""
     whole = [
         path for path in writer.paths if path.suffix in (".json", ".yaml", ".xml") and path.parent == writer.folder

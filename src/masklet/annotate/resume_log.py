@@ -1,7 +1,7 @@
 """What a run remembers, so that a crash loses nothing that was found and nothing is done twice.
 
 OUT/.masklet/annotate.json     what was asked, to compare with what is asked when the run goes on
-OUT/.masklet/annotate.jsonl    for each picture or film a line that names it, and a line a record (a film has one a
+OUT/.masklet/annotate.jsonl    for each image or video a line that names it, and a line a record (a video has one a
                                frame); a line with the names of the classes whenever there are new ones
 OUT/.masklet/annotate.lock     held by the process that annotates
 
@@ -22,44 +22,44 @@ from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
-from masklet.annotate.annotation_records import Record
+from masklet.annotate.annotation_records import ImageAnnotation
 from masklet.atomic_files import write_text
-from masklet.datasets.write_log import FOLDER
+from masklet.datasets.write_log import STATE_FOLDER
 from masklet.errors import InputError, OutputError
 
-__all__ = ["Entry", "Journal", "Kept", "Names", "Settings"]
+__all__ = ["AnnotationLog", "AnnotationLogEntry", "ClassNames", "PendingEntry", "Settings"]
 
 Settings = Mapping[str, "str | int | float | bool | list[str] | list[int] | None"]
-Names = dict[int, str]
+ClassNames = dict[int, str]
 
 
 REMEDY = "ask the same to go on with it, choose another output folder, or begin anew (resume=False, --anew)"
-AT_ONCE = 1 << 20
+WRITE_BUFFER_BYTES = 1 << 20
 """Bytes that are gathered before they are written."""
 
 
 @dataclass(frozen=True)
-class Kept:
-    """The records of one picture or film on their way into the journal: `count` lines."""
+class PendingEntry:
+    """The records of one image or video on their way into the journal: `count` lines."""
 
     name: str
-    stamp: list[int]
+    fingerprint: list[int]
     count: int
     lines: Iterable[str]
     failed: bool = False
 
 
 @dataclass(frozen=True)
-class Entry:
-    """Where the records of one picture or film begin in the journal, and how many they are."""
+class AnnotationLogEntry:
+    """Where the records of one image or video begin in the journal, and how many they are."""
 
     offset: int
     count: int
-    stamp: list[int]
+    fingerprint: list[int]
     failed: bool = False
 
 
-class Journal:
+class AnnotationLog:
     """The memory of one output folder; one process has it at a time.
 
     Example:
@@ -69,16 +69,16 @@ class Journal:
     """
 
     def __init__(self, out: Path) -> None:
-        self.folder = out / FOLDER
-        self.entries: dict[str, Entry] = {}
-        """By name of picture or film, in the order in which they were done."""
-        self.names: Names = {}
+        self.folder = out / STATE_FOLDER
+        self.entries: dict[str, AnnotationLogEntry] = {}
+        """By name of image or video, in the order in which they were done."""
+        self.class_names: ClassNames = {}
         """Of the classes; the same mapping all the time, which grows where a detector tells its names late."""
-        self._settings, self._path = self.folder / "annotate.json", self.folder / "annotate.jsonl"
+        self._settings_path, self._log_path = self.folder / "annotate.json", self.folder / "annotate.jsonl"
         self._lock = FileLock(self.folder / "annotate.lock", timeout=0)
         self._file: BinaryIO | None = None
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> AnnotationLog:
         """Have the folder to oneself.
 
         Raises:
@@ -93,35 +93,35 @@ class Journal:
                 "output folder"
             ) from None
         except OSError as error:
-            raise OutputError(_unwritable(self.folder.parent, error)) from error
+            raise OutputError(_write_error_message(self.folder.parent, error)) from error
         return self
 
     def __exit__(self, *_: object) -> None:
-        empty = self._file is not None and self._end() == 0
+        empty = self._file is not None and self._file_size() == 0
         if self._file is not None:
             self._file.close()
             self._file = None
         self._lock.release()
         if empty:
-            self._leave_no_trace()
+            self._remove_files()
 
     @property
-    def is_left_over(self) -> bool:
+    def has_previous_run(self) -> bool:
         """Whether an earlier run has been here, finished or not."""
-        return self._path.exists()
+        return self._log_path.exists()
 
-    def before(self) -> tuple[list[str], list[str]]:
+    def previous_run(self) -> tuple[list[str], list[str]]:
         """The formats that an earlier run wrote, and the names of what it annotated."""
         try:
-            formats = json.loads(self._settings.read_text(encoding="utf-8"))["formats"]
-            with open(self._path, "rb") as file:
-                while self._recall_one(file):
+            formats = json.loads(self._settings_path.read_text(encoding="utf-8"))["formats"]
+            with open(self._log_path, "rb") as file:
+                while self._load_entry(file):
                     pass
         except (OSError, ValueError, KeyError, TypeError):
             return [], []
         return list(formats), list(self.entries)
 
-    def begin(self, settings: Settings, *, anew: bool) -> None:
+    def start(self, settings: Settings, *, overwrite: bool) -> None:
         """Go on after what an earlier run remembered, or forget it.
 
         Raises:
@@ -129,125 +129,125 @@ class Journal:
             OutputError: the journal cannot be written.
         """
         try:
-            if anew:
-                self._path.unlink(missing_ok=True)
-            self._file = open(self._path, "a+b", buffering=0)  # noqa: SIM115 - closed when the journal is left
-            self._recall()
+            if overwrite:
+                self._log_path.unlink(missing_ok=True)
+            self._file = open(self._log_path, "a+b", buffering=0)
+            self._load()
         except OSError as error:
-            raise OutputError(_unwritable(self.folder.parent, error)) from error
+            raise OutputError(_write_error_message(self.folder.parent, error)) from error
         if not all(entry.failed for entry in self.entries.values()):  # a run that found nothing out binds nobody
-            self._compare(settings)
-        write_text(self._settings, json.dumps(dict(settings), indent=1) + "\n")
+            self._check_settings(settings)
+        write_text(self._settings_path, json.dumps(dict(settings), indent=1) + "\n")
 
-    def add(self, found: Iterable[Kept]) -> None:
-        """Remember the records of some pictures or films: all of them or none.
+    def append(self, new_entries: Iterable[PendingEntry]) -> None:
+        """Remember the records of some images or videos: all of them or none.
 
         Raises:
             OutputError: no room, or no right to write; what was remembered before stays as it is.
         """
-        start = place = self._end()
-        entries: dict[str, Entry] = {}
+        start = place = self._file_size()
+        entries: dict[str, AnnotationLogEntry] = {}
         pending = bytearray()
         try:
-            for kept in found:
-                head = {"item": kept.name, "stamp": kept.stamp, "records": kept.count, "failed": kept.failed}
-                pending += _line(head)
-                entries[kept.name] = Entry(place + len(pending), kept.count, kept.stamp, kept.failed)
+            for kept in new_entries:
+                head = {"item": kept.name, "stamp": kept.fingerprint, "records": kept.count, "failed": kept.failed}
+                pending += _json_line(head)
+                entries[kept.name] = AnnotationLogEntry(place + len(pending), kept.count, kept.fingerprint, kept.failed)
                 for line in kept.lines:
                     pending += line.encode() + b"\n"
-                    if len(pending) > AT_ONCE:
+                    if len(pending) > WRITE_BUFFER_BYTES:
                         place += self._write(pending)
             self._write(pending)
-            os.fsync(self._descriptor)
+            os.fsync(self._fd)
         except BaseException as error:
-            os.ftruncate(self._descriptor, start)
+            os.ftruncate(self._fd, start)
             if isinstance(error, OSError):
-                raise OutputError(_unwritable(self.folder.parent, error)) from error
+                raise OutputError(_write_error_message(self.folder.parent, error)) from error
             raise
         for name, entry in entries.items():
             self.entries.pop(name, None)
             self.entries[name] = entry
 
-    def learn(self, names: Mapping[int, str]) -> None:
+    def add_class_names(self, names: Mapping[int, str]) -> None:
         """Remember names of classes.
 
         Raises:
             InputError: a class had another name before.
         """
         for number, name in names.items():
-            if self.names.get(number, name) != name:
+            if self.class_names.get(number, name) != name:
                 raise InputError(
-                    f"class {number} is {name!r} now and was {self.names[number]!r} before; in one run a class has one "
+                    f"class {number} is {name!r} now and was {self.class_names[number]!r} before; in one run a class has one "
                     "name: have the detector number its classes once and for all"
                 )
-        if any(number not in self.names for number in names):
-            self._tell({"names": {str(number): name for number, name in names.items()}})
-            self.names.update(names)
+        if any(number not in self.class_names for number in names):
+            self._append_line({"names": {str(number): name for number, name in names.items()}})
+            self.class_names.update(names)
 
-    def records(self, name: str) -> Iterator[Record]:
-        """The records of one picture or film, read from the disk one at a time."""
+    def records(self, name: str) -> Iterator[ImageAnnotation]:
+        """The records of one image or video, read from the disk one at a time."""
         entry = self.entries[name]
-        with open(self._path, "rb") as file:
+        with open(self._log_path, "rb") as file:
             file.seek(entry.offset)
             for _ in range(entry.count):
-                yield Record.from_line(file.readline().decode())
+                yield ImageAnnotation.from_line(file.readline().decode())
 
-    def _leave_no_trace(self) -> None:
+    def _remove_files(self) -> None:
         """Remove the files of a run that did nothing, and the folders if nothing else is in them."""
         with suppress(OSError):
-            for path in (self._path, self._settings, self.folder / "annotate.lock"):
+            for path in (self._log_path, self._settings_path, self.folder / "annotate.lock"):
                 path.unlink(missing_ok=True)
             self.folder.rmdir()
             self.folder.parent.rmdir()
 
     @property
-    def _descriptor(self) -> int:
+    def _fd(self) -> int:
         assert self._file is not None, "the journal was not begun"
         return self._file.fileno()
 
-    def _end(self) -> int:
-        return os.fstat(self._descriptor).st_size
+    def _file_size(self) -> int:
+        return os.fstat(self._fd).st_size
 
     def _write(self, pending: bytearray) -> int:
         """All of `pending`, which is empty afterwards; how much it was."""
         size, view = len(pending), bytes(pending)
         while view:
-            view = view[os.write(self._descriptor, view) :]
+            view = view[os.write(self._fd, view) :]
         pending.clear()
         return size
 
-    def _tell(self, doc: Mapping[str, object]) -> None:
-        start = self._end()
+    def _append_line(self, doc: Mapping[str, object]) -> None:
+        start = self._file_size()
         try:
-            self._write(bytearray(_line(doc)))
+            self._write(bytearray(_json_line(doc)))
         except OSError as error:
-            os.ftruncate(self._descriptor, start)
-            raise OutputError(_unwritable(self.folder.parent, error)) from error
+            os.ftruncate(self._fd, start)
+            raise OutputError(_write_error_message(self.folder.parent, error)) from error
 
-    def _compare(self, settings: Settings) -> None:
+    def _check_settings(self, settings: Settings) -> None:
         try:
-            before: Mapping[str, object] = json.loads(self._settings.read_text(encoding="utf-8"))
+            before: Mapping[str, object] = json.loads(self._settings_path.read_text(encoding="utf-8"))
             other = [name for name in {**settings, **before} if before.get(name) != settings.get(name)]
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise InputError(
-                f"{self._settings} cannot be read ({error}), so nothing says what the earlier run was asked; {REMEDY}"
+                f"{self._settings_path} cannot be read ({error}), so nothing says what the earlier run was asked; {REMEDY}"
             ) from error
         if other:
             said = "; ".join(f"{name} was {before.get(name)!r:.80}, now {settings.get(name)!r:.80}" for name in other)
             raise InputError(f"{self.folder.parent} holds a run that was asked something else ({said}): {REMEDY}")
 
-    def _recall(self) -> None:
+    def _load(self) -> None:
         """Read what is there; a tail that a crash left unfinished is cut off."""
         self.entries.clear()
-        self.names.clear()
-        with open(self._path, "rb") as file:
+        self.class_names.clear()
+        with open(self._log_path, "rb") as file:
             whole = 0
-            while self._recall_one(file):
+            while self._load_entry(file):
                 whole = file.tell()
-        if whole != self._end():
-            os.ftruncate(self._descriptor, whole)
+        if whole != self._file_size():
+            os.ftruncate(self._fd, whole)
 
-    def _recall_one(self, file: BinaryIO) -> bool:
+    def _load_entry(self, file: BinaryIO) -> bool:
         """The next thing that was remembered; False at the end, or where the rest is not whole."""
         line = file.readline()
         if not line.endswith(b"\n"):
@@ -257,21 +257,21 @@ class Journal:
         except ValueError:
             return False
         if "item" in doc:
-            entry = Entry(file.tell(), int(doc["records"]), list(doc["stamp"]), bool(doc["failed"]))
+            entry = AnnotationLogEntry(file.tell(), int(doc["records"]), list(doc["stamp"]), bool(doc["failed"]))
             if not all(file.readline().endswith(b"\n") for _ in range(entry.count)):
                 return False
             self.entries.pop(doc["item"], None)
             self.entries[doc["item"]] = entry
         else:
-            self.names.update({int(number): name for number, name in doc["names"].items()})
+            self.class_names.update({int(number): name for number, name in doc["names"].items()})
         return True
 
 
-def _line(doc: Mapping[str, object]) -> bytes:
+def _json_line(doc: Mapping[str, object]) -> bytes:
     return json.dumps(doc, ensure_ascii=False).encode() + b"\n"
 
 
-def _unwritable(out: Path, error: OSError) -> str:
+def _write_error_message(out: Path, error: OSError) -> str:
     reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
         return (

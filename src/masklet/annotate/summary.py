@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from masklet.annotate.annotation_records import Record
+from masklet.annotate.annotation_records import ImageAnnotation
 
-__all__ = ["Failure", "Summary", "Tally"]
+__all__ = ["Failure", "Summary", "SummaryBuilder"]
 
-LISTED = 10
+MAX_LISTED_FAILURES = 10
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A picture or film that could not be annotated, and why."""
+    """An image or video that could not be annotated, and why."""
 
     path: str
     reason: str
@@ -27,7 +27,7 @@ class Failure:
 class Summary:
     """Everything that is in the output folder, also from earlier runs into it; `print` it.
 
-    `pictures` were annotated (frames of films among them), `empty` of them hold no object, `earlier` pictures and films
+    `images` were annotated (frames of videos among them), `empty` of them hold no object, `earlier` images and videos
     had been done by a run before; `seconds` is the time of this run.
 
     Example:
@@ -37,36 +37,40 @@ class Summary:
     """
 
     out: Path
-    pictures: int
+    images: int
     empty: int
     objects: int
     by_class: Mapping[str, int]
-    parts: Mapping[str, int]
-    """Pictures by train and val; empty where nothing was split."""
+    splits: Mapping[str, int]
+    """Images by train and val; empty where nothing was split."""
     failures: tuple[Failure, ...]
     without_mask: int
     """Detections for which no mask was found, so that no label could be written."""
     losses: Mapping[str, Sequence[str]]
     """By format: what it could not hold, in sentences."""
-    earlier: int
+    done_before: int
     seconds: float
     files: tuple[Path, ...]
     """What to open: folders of labels, data.yaml, the review sheet."""
 
     def __str__(self) -> str:
         """A few lines for people."""
-        lines = [f"{self.pictures} picture(s), {self.objects} object(s), {self.empty} picture(s) without any"]
+        lines = [f"{self.images} image(s), {self.objects} object(s), {self.empty} image(s) without any"]
         lines += [f"  {count:6d}  {name}" for name, count in self.by_class.items()]
-        if self.parts:
-            lines.append(", ".join(f"{count} for {part}" for part, count in self.parts.items()))
+        if self.splits:
+            lines.append(", ".join(f"{count} for {part}" for part, count in self.splits.items()))
         if self.without_mask:
-            lines.append(f"{self.without_mask} detection(s) without a mask, not labelled")
+            lines.append(f"{self.without_mask} detection(s) without a mask, not labeled")
         lines += [f"{name}: {sentence}" for name, sentences in self.losses.items() for sentence in sentences]
         if self.failures:
             lines.append(f"{len(self.failures)} could not be read:")
-            lines += [f"  {failure.reason}" for failure in self.failures[:LISTED]]
-            lines += [f"  and {len(self.failures) - LISTED} more"] if len(self.failures) > LISTED else []
-        done_before = f", {self.earlier} done before" if self.earlier else ""
+            lines += [f"  {failure.reason}" for failure in self.failures[:MAX_LISTED_FAILURES]]
+            lines += (
+                [f"  and {len(self.failures) - MAX_LISTED_FAILURES} more"]
+                if len(self.failures) > MAX_LISTED_FAILURES
+                else []
+            )
+        done_before = f", {self.done_before} done before" if self.done_before else ""
         lines.append(f"{self.seconds:.1f} s{done_before}")
         return "\n".join([*lines, *(f"-> {path}" for path in self.files)])
 
@@ -77,36 +81,36 @@ class Summary:
         return json.dumps(doc, indent=2, ensure_ascii=False) + "\n"
 
 
-class Tally:
+class SummaryBuilder:
     """Counts over records, which are not kept.
 
     Example:
         >>> tally = Tally()
         >>> tally.add(record)
-        >>> tally.pictures
+        >>> tally.images
         1
     """
 
     def __init__(self) -> None:
-        self.pictures = self.empty = self.objects = self.without_mask = 0
-        self.by_number: Counter[int] = Counter()
-        self.parts: Counter[str] = Counter()
+        self.images = self.empty = self.objects = self.without_mask = 0
+        self.class_counts: Counter[int] = Counter()
+        self.splits: Counter[str] = Counter()
         self.failures: list[Failure] = []
 
-    def add(self, record: Record) -> None:
-        """Count one picture."""
+    def add(self, record: ImageAnnotation) -> None:
+        """Count one image."""
         if record.failure:
             self.failures.append(Failure(record.path, record.failure))
             return
-        labelled = [one for one in record.objects if one.area]
-        self.pictures += 1
-        self.empty += not labelled
-        self.objects += len(labelled)
-        self.without_mask += len(record.objects) - len(labelled)
-        self.by_number.update(one.class_id for one in labelled)
-        if record.part:
-            self.parts[record.part] += 1
+        labeled = [one for one in record.objects if one.area]
+        self.images += 1
+        self.empty += not labeled
+        self.objects += len(labeled)
+        self.without_mask += len(record.objects) - len(labeled)
+        self.class_counts.update(one.class_id for one in labeled)
+        if record.split:
+            self.splits[record.split] += 1
 
     def by_class(self, names: Mapping[int, str]) -> dict[str, int]:
         """Objects by the name of their class, the most frequent first."""
-        return {names.get(number, str(number)): count for number, count in self.by_number.most_common()}
+        return {names.get(number, str(number)): count for number, count in self.class_counts.most_common()}

@@ -1,7 +1,7 @@
 """How fast models are on this machine, and how much memory they take.
 
-image         encoding, prompts and everything on one picture
-film          the film that everybody follows
+image         encoding, prompts and everything on one image
+video          the video that everybody follows
 video         seconds a frame by number of objects and by part, memory by length
 startup       from a command to its first mask
 record        one run as JSON
@@ -18,8 +18,8 @@ programs      programs to compare with, each in a process of its own (adapters/ 
 turns         they take turns, and what they found is compared
 weights       weights that follow from the names of tensors
 forms         the same in the form that each program opens
-beside        one picture and its prompts in several programs
-everything    everything in a picture in several programs
+beside        one image and its prompts in several programs
+everything    everything in an image in several programs
 following     objects followed by several programs
 environments  programs to compare with, each in a Python environment of its own
 """

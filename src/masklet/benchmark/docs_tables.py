@@ -10,17 +10,17 @@ import re
 from collections.abc import Mapping
 from textwrap import wrap
 
-from masklet.benchmark.markdown_tables import record_lines, record_table
-from masklet.benchmark.record import Record
+from masklet.benchmark.markdown_tables import record_notes, record_table
+from masklet.benchmark.record import BenchmarkRecord
 from masklet.errors import InputError
 
-__all__ = ["filled_page", "new_page", "places_of"]
+__all__ = ["make_page", "record_names", "update_page"]
 
-PLACE = re.compile(r"^<!-- record: (?P<name>\S+) -->\n(?P<text>.*?)^<!-- end -->$", re.MULTILINE | re.DOTALL)
+RECORD_BLOCK = re.compile(r"^<!-- record: (?P<name>\S+) -->\n(?P<text>.*?)^<!-- end -->$", re.MULTILINE | re.DOTALL)
 WIDTH = 120
 
 
-def filled_page(page: str, records: Mapping[str, Record]) -> str:
+def update_page(page: str, records: Mapping[str, BenchmarkRecord]) -> str:
     """The page with each record, by name, in its place.
 
     Example:
@@ -29,26 +29,26 @@ def filled_page(page: str, records: Mapping[str, Record]) -> str:
     Raises:
         InputError: the page has no place for one of them.
     """
-    missing = [name for name in records if name not in places_of(page)]
+    missing = [name for name in records if name not in record_names(page)]
     if missing:
         raise InputError(
-            f"the page has no place for {', '.join(missing)}; allowed are {', '.join(places_of(page)) or 'none yet'}: "
+            f"the page has no place for {', '.join(missing)}; allowed are {', '.join(record_names(page)) or 'none yet'}: "
             f"write a line `<!-- record: {missing[0]} -->` and a line `<!-- end -->` where its table should be"
         )
-    return PLACE.sub(lambda found: _filled(found, records), page)
+    return RECORD_BLOCK.sub(lambda found: _fill_block(found, records), page)
 
 
-def places_of(page: str) -> list[str]:
+def record_names(page: str) -> list[str]:
     """The names of the records that a page has places for.
 
     Example:
         >>> places_of("<!-- record: image -->\\n<!-- end -->")
         ['image']
     """
-    return [found["name"] for found in PLACE.finditer(page)]
+    return [found["name"] for found in RECORD_BLOCK.finditer(page)]
 
 
-def new_page(names: list[str]) -> str:
+def make_page(names: list[str]) -> str:
     """A page with nothing but places.
 
     Example:
@@ -58,13 +58,13 @@ def new_page(names: list[str]) -> str:
     return "\n".join(("# Benchmarks\n", *parts))
 
 
-def _filled(found: re.Match[str], records: Mapping[str, Record]) -> str:
+def _fill_block(found: re.Match[str], records: Mapping[str, BenchmarkRecord]) -> str:
     name = found["name"]
-    return f"<!-- record: {name} -->\n{_told(records[name])}<!-- end -->" if name in records else found[0]
+    return f"<!-- record: {name} -->\n{_record_markdown(records[name])}<!-- end -->" if name in records else found[0]
 
 
-def _told(record: Record) -> str:
-    sentences = record_lines(record)
+def _record_markdown(record: BenchmarkRecord) -> str:
+    sentences = record_notes(record)
     if record.command:
         sentences.insert(0, f"`{record.command}`")
     lines = [line for sentence in sentences for line in ("", *wrap(sentence, WIDTH, break_on_hyphens=False))]

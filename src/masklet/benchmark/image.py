@@ -1,4 +1,4 @@
-"""How long a model takes for pictures: encoding, one prompt, 64 prompts in one call, everything."""
+"""How long a model takes for images: encoding, one prompt, 64 prompts in one call, everything."""
 
 from __future__ import annotations
 
@@ -13,46 +13,54 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from masklet.benchmark.flops import encoding_work, everything_work, prompts_work
-from masklet.benchmark.machine import peak_mb, timed
-from masklet.benchmark.model_family import PICTURE_SIZE, made_picture
-from masklet.benchmark.record import Answer, Case
+from masklet.benchmark.flops import encoding_work, mask_generation_work, prompts_work
+from masklet.benchmark.machine import peak_mb, time_call
+from masklet.benchmark.model_family import SAMPLE_IMAGE_SIZE, sample_image
+from masklet.benchmark.record import BenchmarkAnswer, BenchmarkCase
 from masklet.benchmark.roofline import Work
-from masklet.image.automatic_mask_generator import preset, segment_everything
-from masklet.image.predictor import PRECISIONS, ImagePredictor, PlainEncoder
+from masklet.image.automatic_mask_generator import generate_masks, preset
+from masklet.image.predictor import PRECISIONS, EagerEncoder, ImagePredictor
 from masklet.load_model import load
 from masklet.media.image import from_file
 
-__all__ = ["PROTOCOL", "ImageJob", "clicks_on", "measure_image", "predictor_of", "rgb_of", "works_of"]
+__all__ = [
+    "PROTOCOL",
+    "ImageBenchmarkJob",
+    "estimate_work",
+    "grid_clicks",
+    "load_image",
+    "load_predictor",
+    "measure_image",
+]
 
 PROTOCOL = (
-    "One made picture; every precision in a process of its own; of each case one round that is not counted, then "
-    "repeats. encode: a picture to a predictor that holds it. 1 prompt: a click, three masks at the picture's size. "
+    "One made image; every precision in a process of its own; of each case one round that is not counted, then "
+    "repeats. encode: an image to a predictor that holds it. 1 prompt: a click, three masks at the image's size. "
     "64 prompts: a click each in one call, one mask each. encode, plain modules: by turns with encode "
     "once more, memory read before. everything: a grid of points, encoding and masks included. "
     "peak memory: the most that the process had. floor: the longer of what the operations take at the measured matrix "
-    "rate and what moving the bytes takes at the measured rate of copying (each weight that is used read once, picture "
+    "rate and what moving the bytes takes at the measured rate of copying (each weight that is used read once, image "
     "and answer once); bound says which. Spread: from the first to the third quarter."
 )
-PROMPTS = 64
-ACROSS = 8
+NUM_PROMPTS = 64
+PROMPTS_PER_ROW = 8
 
 
 @dataclass(frozen=True)
-class ImageJob:
+class ImageBenchmarkJob:
     """What one process measures."""
 
     model: str
     precision: str = "fp32"
     device: str = "cpu"
     repeats: int = 5
-    points: int = 32
+    points_per_side: int = 32
     threads: int | None = None
     image_size: int | None = None
-    picture: tuple[int, int] = PICTURE_SIZE
-    """Height and width of the made picture."""
-    file: str | None = None
-    """A picture to take in its place."""
+    sample_size: tuple[int, int] = SAMPLE_IMAGE_SIZE
+    """Height and width of the made image."""
+    image_path: str | None = None
+    """An image to take in its place."""
     compiled: bool = False
 
     @property
@@ -61,7 +69,7 @@ class ImageJob:
         return f"{self.precision}, compiled" if self.compiled else self.precision
 
 
-def measure_image(job: ImageJob) -> Answer:
+def measure_image(job: ImageBenchmarkJob) -> BenchmarkAnswer:
     """All cases of one precision; in a process of its own, else the peak is not the model's.
 
     Example:
@@ -74,19 +82,26 @@ def measure_image(job: ImageJob) -> Answer:
     """
     if job.threads:
         torch.set_num_threads(job.threads)
-    predictor = predictor_of(job.model, job.image_size, job.device, job.precision)
-    rgb = rgb_of(job.file, job.picture)
-    if job.compiled and (reason := _compile(predictor, rgb)):
-        return Answer((Case("encode", job.setting, "s", note=f"not here: {reason}"),))
-    cases = [Case(name, job.setting, "s", _samples(work, job)) for name, work in _works(predictor, rgb, job).items()]
-    cases += _memory(job)  # before what takes memory of its own: plain modules, and counting operations
-    cases += [] if job.compiled else _plain_modules(predictor, rgb, job)
-    works = {"encode": encoding_work(predictor, _plain(predictor))} if job.compiled else works_of(predictor, job.points)
-    return Answer(tuple(replace(case, work=works.get(case.name.partition(",")[0])) for case in cases))
+    predictor = load_predictor(job.model, job.image_size, job.device, job.precision)
+    rgb = load_image(job.image_path, job.sample_size)
+    if job.compiled and (reason := _compile_encoder(predictor, rgb)):
+        return BenchmarkAnswer((BenchmarkCase("encode", job.setting, "s", note=f"not here: {reason}"),))
+    cases = [
+        BenchmarkCase(name, job.setting, "s", _time_samples(work, job))
+        for name, work in _case_functions(predictor, rgb, job).items()
+    ]
+    cases += _memory_cases(job)  # before what takes memory of its own: plain modules, and counting operations
+    cases += [] if job.compiled else _measure_plain_encoder(predictor, rgb, job)
+    works = (
+        {"encode": encoding_work(predictor, _plain_encoder(predictor))}
+        if job.compiled
+        else estimate_work(predictor, job.points_per_side)
+    )
+    return BenchmarkAnswer(tuple(replace(case, work=works.get(case.name.partition(",")[0])) for case in cases))
 
 
-def works_of(predictor: ImagePredictor, points: int | None = None) -> dict[str, Work]:
-    """What the cases take at the very least, by name; the predictor holds a picture, `points` are those of a grid.
+def estimate_work(predictor: ImagePredictor, points_per_side: int | None = None) -> dict[str, Work]:
+    """What the cases take at the very least, by name; the predictor holds an image, `points` are those of a grid.
 
     Example:
         >>> works_of(predictor)["64 prompts"].operations / 1e9
@@ -96,42 +111,49 @@ def works_of(predictor: ImagePredictor, points: int | None = None) -> dict[str, 
         "encode": encoding_work(predictor),
         "1 prompt": prompts_work(predictor, multimask=True),
         "1 box": prompts_work(predictor),
-        f"{PROMPTS} prompts": prompts_work(predictor, PROMPTS),
+        f"{NUM_PROMPTS} prompts": prompts_work(predictor, NUM_PROMPTS),
     }
-    return works if points is None else works | {_everything(points): everything_work(predictor, points)}
+    return (
+        works
+        if points_per_side is None
+        else works | {_mask_generation_case_name(points_per_side): mask_generation_work(predictor, points_per_side)}
+    )
 
 
-def rgb_of(file: str | Path | None, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """The picture of a file; without one, a made picture of (height, width).
+def load_image(path: str | Path | None, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """The image of a file; without one, a made image of (height, width).
 
     Example:
         >>> rgb_of(None, (720, 1280)).shape
         (720, 1280, 3)
 
     Raises:
-        SourceError: the file is no picture.
+        SourceError: the file is no image.
     """
-    return made_picture(size) if file is None else from_file(str(file)).rgb
+    return sample_image(size) if path is None else from_file(str(path)).rgb
 
 
-def clicks_on(size: tuple[int, int]) -> list[list[float]]:
-    """64 points xy, evenly on a picture of (height, width).
+def grid_clicks(size: tuple[int, int]) -> list[list[float]]:
+    """64 points xy, evenly on an image of (height, width).
 
     Example:
         >>> clicks_on((720, 1280))[0]
         [80.0, 45.0]
     """
     height, width = size
-    return [[(i % ACROSS + 0.5) * width / ACROSS, (i // ACROSS + 0.5) * height / ACROSS] for i in range(PROMPTS)]
+    return [
+        [(i % PROMPTS_PER_ROW + 0.5) * width / PROMPTS_PER_ROW, (i // PROMPTS_PER_ROW + 0.5) * height / PROMPTS_PER_ROW]
+        for i in range(NUM_PROMPTS)
+    ]
 
 
-def predictor_of(
+def load_predictor(
     model: str, image_size: int | None = None, device: str = "cpu", precision: str = "fp32"
 ) -> ImagePredictor:
-    """A model by its name or file, that brings pictures to a side of `image_size`.
+    """A model by its name or file, that brings images to a side of `image_size`.
 
     Example:
-        >>> predictor_of("builtin").model.picture_size
+        >>> predictor_of("builtin").model.image_size
         512
 
     Raises:
@@ -140,65 +162,71 @@ def predictor_of(
     """
     network = load(model).network
     if image_size is not None:
-        network.look_at(image_size)
+        network.set_image_size(image_size)
     return ImagePredictor(network, device, precision)
 
 
-def _works(predictor: ImagePredictor, rgb: npt.NDArray[np.uint8], job: ImageJob) -> dict[str, Callable[[], object]]:
-    """By name, in the order in which they are done: prompts need the picture that encoding sets."""
+def _case_functions(
+    predictor: ImagePredictor, rgb: npt.NDArray[np.uint8], job: ImageBenchmarkJob
+) -> dict[str, Callable[[], object]]:
+    """By name, in the order in which they are done: prompts need the image that encoding sets."""
     encode: dict[str, Callable[[], object]] = {"encode": lambda: predictor.set_image(rgb)}
     if job.compiled:  # the rest is not compiled, and measured in the eager runs
         return encode
     height, width = rgb.shape[:2]
-    centre = [width // 2, height // 2]
-    clicks = clicks_on((height, width))
-    options = replace(preset(predictor.model), points_per_side=job.points)
+    center = [width // 2, height // 2]
+    clicks = grid_clicks((height, width))
+    options = replace(preset(predictor.model), points_per_side=job.points_per_side)
     return encode | {
-        "1 prompt": lambda: predictor.predict(points=centre, multimask=True),
-        f"{PROMPTS} prompts": lambda: predictor.predict(points=clicks, multimask=False),
-        _everything(job.points): lambda: segment_everything(predictor, rgb, options),
+        "1 prompt": lambda: predictor.predict(point_coords=center, multimask_output=True),
+        f"{NUM_PROMPTS} prompts": lambda: predictor.predict(point_coords=clicks, multimask_output=False),
+        _mask_generation_case_name(job.points_per_side): lambda: generate_masks(predictor, rgb, options),
     }
 
 
-def _compile(predictor: ImagePredictor, rgb: npt.NDArray[np.uint8]) -> str | None:
+def _compile_encoder(predictor: ImagePredictor, rgb: npt.NDArray[np.uint8]) -> str | None:
     """Put a compiled encoder in; why that cannot be done, or None."""
     try:
-        predictor.encode = torch.compile(_plain(predictor).__call__)
+        predictor.encode = torch.compile(_plain_encoder(predictor).__call__)
         predictor.set_image(rgb)
     except Exception as error:  # compilers fail in as many ways as there are of them
         return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
     return None
 
 
-def _plain(predictor: ImagePredictor) -> PlainEncoder:
-    return PlainEncoder(predictor.model, PRECISIONS[predictor.precision])
+def _plain_encoder(predictor: ImagePredictor) -> EagerEncoder:
+    return EagerEncoder(predictor.model, PRECISIONS[predictor.precision])
 
 
-def _everything(points: int) -> str:
-    return f"everything {points} x {points}"
+def _mask_generation_case_name(points_per_side: int) -> str:
+    return f"everything {points_per_side} x {points_per_side}"
 
 
-def _plain_modules(predictor: ImagePredictor, rgb: npt.NDArray[np.uint8], job: ImageJob) -> list[Case]:
+def _measure_plain_encoder(
+    predictor: ImagePredictor, rgb: npt.NDArray[np.uint8], job: ImageBenchmarkJob
+) -> list[BenchmarkCase]:
     """The network's plain modules by turns with the encoder that is used, where that is another one."""
-    if isinstance(predictor.encode, PlainEncoder):
+    if isinstance(predictor.encode, EagerEncoder):
         return []
     plain = copy(predictor)
-    plain.encode = _plain(predictor)
+    plain.encode = _plain_encoder(predictor)
     for one in (predictor, plain):
         one.set_image(rgb)
-    pairs = [[timed(partial(one.set_image, rgb), job.device) for one in (predictor, plain)] for _ in range(job.repeats)]
+    pairs = [
+        [time_call(partial(one.set_image, rgb), job.device) for one in (predictor, plain)] for _ in range(job.repeats)
+    ]
     share = median(used / slow for used, slow in pairs)
     note = f"by turns with encode, which takes {share:.2f} of it"
-    return [Case("encode, plain modules", job.setting, "s", tuple(slow for _, slow in pairs), note=note)]
+    return [BenchmarkCase("encode, plain modules", job.setting, "s", tuple(slow for _, slow in pairs), note=note)]
 
 
-def _memory(job: ImageJob) -> list[Case]:
+def _memory_cases(job: ImageBenchmarkJob) -> list[BenchmarkCase]:
     found = [("peak memory", peak_mb())]
     if job.device.startswith("cuda"):
         found.append(("peak memory of the device", torch.cuda.max_memory_allocated(job.device) / 1e6))
-    return [Case(name, job.setting, "MB", (value,)) for name, value in found if value is not None]
+    return [BenchmarkCase(name, job.setting, "MB", (value,)) for name, value in found if value is not None]
 
 
-def _samples(work: Callable[[], object], job: ImageJob) -> tuple[float, ...]:
-    work()
-    return tuple(timed(work, job.device) for _ in range(job.repeats))
+def _time_samples(function: Callable[[], object], job: ImageBenchmarkJob) -> tuple[float, ...]:
+    function()
+    return tuple(time_call(function, job.device) for _ in range(job.repeats))

@@ -14,11 +14,20 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["Machine", "commit_of", "peak_mb", "processor_name", "resident_mb", "settle", "this_machine", "timed"]
+__all__ = [
+    "MachineInfo",
+    "describe_machine",
+    "git_commit",
+    "peak_mb",
+    "processor_name",
+    "resident_mb",
+    "synchronize",
+    "time_call",
+]
 
 
 @dataclass(frozen=True)
-class Machine:
+class MachineInfo:
     """Where something was measured."""
 
     processor: str
@@ -30,14 +39,14 @@ class Machine:
     platform: str
 
 
-def this_machine(device: str = "cpu") -> Machine:
+def describe_machine(device: str = "cpu") -> MachineInfo:
     """This machine, and what computes on it.
 
     Example:
         >>> this_machine().processor
         'AMD EPYC'
     """
-    return Machine(
+    return MachineInfo(
         processor=processor_name(),
         cores=os.cpu_count() or 1,
         threads=torch.get_num_threads(),
@@ -63,7 +72,7 @@ def processor_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def commit_of(folder: Path) -> str | None:
+def git_commit(folder: Path) -> str | None:
     """The commit of the checkout that keeps `folder`, with -dirty where tracked files differ; None outside of one.
 
     Example:
@@ -77,7 +86,7 @@ def commit_of(folder: Path) -> str | None:
 
 def resident_mb() -> float | None:
     """Memory that this process has now, in MB of 10^6 bytes; None where it is not known (all but Linux)."""
-    return _status("VmRSS")
+    return _proc_status_mb("VmRSS")
 
 
 def peak_mb() -> float | None:
@@ -85,7 +94,7 @@ def peak_mb() -> float | None:
 
     On Linux it is read from /proc: what `getrusage` gives there is handed down from the process that started this one.
     """
-    found = _status("VmHWM")
+    found = _proc_status_mb("VmHWM")
     if found is not None or sys.platform == "win32":
         return found
     import resource
@@ -93,13 +102,13 @@ def peak_mb() -> float | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3 / 1.024)
 
 
-def settle(device: str) -> None:
+def synchronize(device: str) -> None:
     """Wait until what was asked of the device is done, so that a clock read now has all of it."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
 
 
-def timed(work: Callable[[], object], device: str = "cpu", clock: Callable[[], float] | None = None) -> float:
+def time_call(function: Callable[[], object], device: str = "cpu", clock: Callable[[], float] | None = None) -> float:
     """Seconds of a call, with all that it asks of the device and nothing of what was asked before.
 
     `clock` tells seconds; without one it is what hangs on the wall.
@@ -109,14 +118,14 @@ def timed(work: Callable[[], object], device: str = "cpu", clock: Callable[[], f
         0.039
     """
     clock = clock or time.perf_counter
-    settle(device)
+    synchronize(device)
     began = clock()
-    work()
-    settle(device)
+    function()
+    synchronize(device)
     return clock() - began
 
 
-def _status(name: str) -> float | None:
+def _proc_status_mb(name: str) -> float | None:
     try:
         found = re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
     except OSError:

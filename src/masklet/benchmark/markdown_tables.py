@@ -10,26 +10,37 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from masklet.benchmark.model_family import FamilyRow
-    from masklet.benchmark.record import Case, Record
+    from masklet.benchmark.record import BenchmarkCase, BenchmarkRecord
 from dataclasses import asdict, dataclass
 
-from masklet.benchmark.record import Case, Record
+from masklet.benchmark.record import BenchmarkCase, BenchmarkRecord
 from masklet.errors import InputError
 
-__all__ = ["TEXT", "Comparison", "amount", "compare", "differences", "markdown", "record_lines", "record_table"]
+__all__ = [
+    "TEXT_COLUMNS",
+    "CaseComparison",
+    "compare_records",
+    "format_amount",
+    "markdown_table",
+    "record_notes",
+    "record_table",
+    "setup_differences",
+]
 
-TEXT = ("case", "program", "setting", "bound")
+TEXT_COLUMNS = ("case", "program", "setting", "bound")
 """Columns of words; those of figures are aligned to the right."""
-COLUMNS = ("case", "program", "setting", "median", "lowest", "spread")
-LIMITED = ("floor", "bound", "share")
+CASE_COLUMNS = ("case", "program", "setting", "median", "lowest", "spread")
+LIMIT_COLUMNS = ("floor", "bound", "share")
 """Columns where there are floors."""
-AGAINST = ("ratio", "lowest IoU", "logits error")
+PEER_COLUMNS = ("ratio", "lowest IoU", "logits error")
 """Columns of a run with peers, which has that of programs too."""
-FAMILY = ("model", "parameters", "published", "file", "encode", "click", "everything", "one pass", "weights")
-FAMILY_TEXT = ("model", "weights")
+FAMILY_COLUMNS = ("model", "parameters", "published", "file", "encode", "click", "everything", "one pass", "weights")
+FAMILY_TEXT_COLUMNS = ("model", "weights")
 
 
-def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[str] = TEXT) -> list[str]:
+def markdown_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], left_aligned: Collection[str] = TEXT_COLUMNS
+) -> list[str]:
     r"""The lines of a table; `left` are the columns that are aligned to the left.
 
     Example:
@@ -38,15 +49,16 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]], left: Collec
     """
     cells = [[cell.replace("|", "\\|") for cell in row] for row in (columns, *rows)]
     widths = [max(3, *(len(cell) for cell in column)) for column in zip(*cells, strict=True)]
-    sides = [str.ljust if title in left else str.rjust for title in columns]
+    sides = [str.ljust if title in left_aligned else str.rjust for title in columns]
     rules = [
-        "-" * width if title in left else "-" * (width - 1) + ":" for title, width in zip(columns, widths, strict=True)
+        "-" * width if title in left_aligned else "-" * (width - 1) + ":"
+        for title, width in zip(columns, widths, strict=True)
     ]
     padded = [[side(cell, width) for side, cell, width in zip(sides, row, widths, strict=True)] for row in cells]
     return [f"| {' | '.join(row)} |" for row in (padded[0], rules, *padded[1:])]
 
 
-def record_table(record: Record) -> list[str]:
+def record_table(record: BenchmarkRecord) -> list[str]:
     """A row a case, or a model of the family.
 
     Floors, and programs and how masklet compares with them, are only there where there are any.
@@ -55,19 +67,19 @@ def record_table(record: Record) -> list[str]:
         >>> print("\n".join(record_table(read_record("before.json"))))
     """
     if record.models:
-        return markdown(FAMILY, [_model(row) for row in record.models], FAMILY_TEXT)
-    columns = (*COLUMNS, *LIMITED, *AGAINST)
+        return markdown_table(FAMILY_COLUMNS, [_family_row(row) for row in record.models], FAMILY_TEXT_COLUMNS)
+    columns = (*CASE_COLUMNS, *LIMIT_COLUMNS, *PEER_COLUMNS)
     absent = set[str]()
     if all(case.program == "masklet" for case in record.cases):
-        absent |= {"program", *AGAINST}
-    if all(case.floor is None for case in record.cases):
-        absent |= set(LIMITED)
+        absent |= {"program", *PEER_COLUMNS}
+    if all(case.lower_bound is None for case in record.cases):
+        absent |= set(LIMIT_COLUMNS)
     kept = [number for number, title in enumerate(columns) if title not in absent]
-    rows = [_row(case) for case in record.cases]
-    return markdown([columns[i] for i in kept], [[row[i] for i in kept] for row in rows])
+    rows = [_case_row(case) for case in record.cases]
+    return markdown_table([columns[i] for i in kept], [[row[i] for i in kept] for row in rows])
 
 
-def record_lines(record: Record) -> list[str]:
+def record_notes(record: BenchmarkRecord) -> list[str]:
     """Sentences that go with the table: machine, versions, limits, notes.
 
     Example:
@@ -76,7 +88,7 @@ def record_lines(record: Record) -> list[str]:
     """
     machine, limits = record.machine, record.limits
     versions = ", ".join(
-        f"{name} {version}" for name, version in {"masklet": record.masklet, **record.versions}.items()
+        f"{name} {version}" for name, version in {"masklet": record.masklet_version, **record.versions}.items()
     )
     lines = [
         f"{record.model}; {machine.processor}, {machine.cores} cores, {machine.threads} thread(s), {machine.device}, "
@@ -89,11 +101,11 @@ def record_lines(record: Record) -> list[str]:
             f"copying {limits.copy_gbytes:.1f} GB/s."
         )
     if record.models:
-        lines.append(_how(record))
-    return lines + [f"{_named(case)}: {case.note}" for case in record.cases if case.note]
+        lines.append(_family_note(record))
+    return lines + [f"{_case_label(case)}: {case.note}" for case in record.cases if case.note]
 
 
-def amount(value: float | None, unit: str) -> str:
+def format_amount(value: float | None, unit: str) -> str:
     """A figure with its unit, seconds below one in milliseconds; nothing for None.
 
     Example:
@@ -107,49 +119,54 @@ def amount(value: float | None, unit: str) -> str:
     return f"{value:.1f} {unit}"
 
 
-def _row(case: Case) -> tuple[str, ...]:
+def _case_row(case: BenchmarkCase) -> tuple[str, ...]:
     """Of all columns."""
-    amounts = [amount(value, case.unit) for value in (case.median, case.lowest, case.spread, case.floor)]
+    amounts = [format_amount(value, case.unit) for value in (case.median, case.minimum, case.iqr, case.lower_bound)]
     if not case.samples:
         amounts[0] = "not here"
-    figures = ((case.share, ".0%"), (case.ratio, ".2f"), (case.lowest_iou, ".4f"), (case.logits_error, ".1e"))
+    figures = (
+        (case.fraction_of_limit, ".0%"),
+        (case.peer_ratio, ".2f"),
+        (case.min_iou, ".4f"),
+        (case.max_logits_error, ".1e"),
+    )
     told = ("" if value is None else format(value, way) for value, way in figures)
-    return (case.name, case.program, case.setting, *amounts, case.bound or "", *told)
+    return (case.name, case.program, case.setting, *amounts, case.limited_by or "", *told)
 
 
-def _named(case: Case) -> str:
+def _case_label(case: BenchmarkCase) -> str:
     return ", ".join(
         (case.name, case.setting) if case.program == "masklet" else (case.name, case.program, case.setting)
     )
 
 
-def _model(row: FamilyRow) -> tuple[str, ...]:
-    asked, everything = row.prompted, row.everything
+def _family_row(row: FamilyRow) -> tuple[str, ...]:
+    asked, everything = row.prompted, row.mask_generation
     return (
         row.title,
-        f"{row.parameters / 1e6:.2f} M",
+        f"{row.num_parameters / 1e6:.2f} M",
         "" if row.published_millions is None else f"{row.published_millions:g} M",
         f"{row.file_megabytes:.1f} MB",
         "" if asked is None else f"{asked.encode_ms:.0f} ms",
         "" if asked is None else f"{asked.click_ms:.0f} ms",
         "" if everything is None else f"{'~' if everything.estimated else ''}{everything.seconds:.1f} s",
-        "" if row.pass_ms is None else f"{row.pass_ms:.0f} ms",
+        "" if row.inference_ms is None else f"{row.inference_ms:.0f} ms",
         "its own" if row.trained else "random",
     )
 
 
-def _how(record: Record) -> str:
+def _family_note(record: BenchmarkRecord) -> str:
     told, size = record.options, record.options["picture"]
     sides = " x ".join(map(str, size)) if isinstance(size, list) else size
-    return f"A picture of {sides}, median of {told['repeats']}, {told['clock']}."
+    return f"An image of {sides}, median of {told['repeats']}, {told['clock']}."
 
 
 @dataclass(frozen=True)
-class Comparison:
+class CaseComparison:
     """One case that both runs have."""
 
-    before: Case
-    after: Case
+    before: BenchmarkCase
+    after: BenchmarkCase
 
     @property
     def ratio(self) -> float:
@@ -159,15 +176,15 @@ class Comparison:
         return self.after.median / self.before.median
 
     @property
-    def differs(self) -> bool:
+    def is_significant(self) -> bool:
         """Whether the medians lie further apart than either run spreads; single samples say nothing of that."""
-        spreads = (self.before.spread, self.after.spread)
+        spreads = (self.before.iqr, self.after.iqr)
         if None in spreads or self.before.median is None or self.after.median is None:
             return False
         return abs(self.after.median - self.before.median) > max(value for value in spreads if value is not None)
 
 
-def compare(before: Record, after: Record) -> list[Comparison]:
+def compare_records(baseline: BenchmarkRecord, candidate: BenchmarkRecord) -> list[CaseComparison]:
     """The cases that were measured in both runs, in the order of the first.
 
     Example:
@@ -177,14 +194,18 @@ def compare(before: Record, after: Record) -> list[Comparison]:
     Raises:
         InputError: they have none in common.
     """
-    later = {_key(case): case for case in after.cases if case.median is not None}
-    pairs = [Comparison(case, later[_key(case)]) for case in before.cases if case.median and _key(case) in later]
+    later = {_case_key(case): case for case in candidate.cases if case.median is not None}
+    pairs = [
+        CaseComparison(case, later[_case_key(case)])
+        for case in baseline.cases
+        if case.median and _case_key(case) in later
+    ]
     if not pairs:
         raise InputError("the two records have no case in common; compare two runs of the same command and options")
     return pairs
 
 
-def differences(before: Record, after: Record) -> list[str]:
+def setup_differences(before: BenchmarkRecord, after: BenchmarkRecord) -> list[str]:
     """What a comparison has to be read with: other machines, models, peers or options, a line each.
 
     Example:
@@ -196,5 +217,5 @@ def differences(before: Record, after: Record) -> list[str]:
     return [f"{name}: {ours.get(name)} and {theirs.get(name)}" for name in names if ours.get(name) != theirs.get(name)]
 
 
-def _key(case: Case) -> tuple[str, str, str, str]:
+def _case_key(case: BenchmarkCase) -> tuple[str, str, str, str]:
     return case.name, case.program, case.setting, case.unit

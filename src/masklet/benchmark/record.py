@@ -10,18 +10,27 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any, TypeAlias
 
-from masklet.benchmark.machine import Machine, commit_of
-from masklet.benchmark.model_family import FamilyRow, row_of
-from masklet.benchmark.roofline import Limits, Work
+from masklet.benchmark.machine import MachineInfo, git_commit
+from masklet.benchmark.model_family import FamilyRow, row_from_dict
+from masklet.benchmark.roofline import HardwareLimits, Work
 from masklet.errors import InputError
 
-__all__ = ["Answer", "Case", "Option", "Record", "case_of", "new_record", "precision_of", "read_record"]
+__all__ = [
+    "BenchmarkAnswer",
+    "BenchmarkCase",
+    "BenchmarkRecord",
+    "OptionValue",
+    "case_from_dict",
+    "create_record",
+    "parse_precision",
+    "read_record",
+]
 
-Option: TypeAlias = str | int | float | bool | list[int] | list[str] | None
+OptionValue: TypeAlias = str | int | float | bool | list[int] | list[str] | None
 
 
 @dataclass(frozen=True)
-class Case:
+class BenchmarkCase:
     """One thing that was measured, in one setting: seconds or MB."""
 
     name: str
@@ -29,20 +38,20 @@ class Case:
     """Such as "fp32" or "bf16, compiled"."""
     unit: str
     samples: tuple[float, ...] = ()
-    floor: float | None = None
+    lower_bound: float | None = None
     """What the machine's limit implies, in the same unit."""
     note: str | None = None
     """Why there are no samples, or what is to be said of them."""
     program: str = "masklet"
-    ratio: float | None = None
+    peer_ratio: float | None = None
     """On a peer's row: masklet's time by its, in the same setting; below 1 masklet is faster."""
-    lowest_iou: float | None = None
+    min_iou: float | None = None
     """On a peer's row: of its masks and masklet's, the two that agree least."""
-    logits_error: float | None = None
+    max_logits_error: float | None = None
     """On a peer's row: the largest difference of a logit, in standard deviations of the peer's logits."""
     work: Work | None = None
     """What it takes at the very least."""
-    bound: str | None = None
+    limited_by: str | None = None
     """Which limit the floor is of: "operations" or "bytes"."""
 
     @property
@@ -51,12 +60,12 @@ class Case:
         return median(self.samples) if self.samples else None
 
     @property
-    def lowest(self) -> float | None:
+    def minimum(self) -> float | None:
         """The least of the samples."""
         return min(self.samples, default=None)
 
     @property
-    def spread(self) -> float | None:
+    def iqr(self) -> float | None:
         """From the first to the third quarter of the samples; None of a single one."""
         if len(self.samples) < 2:
             return None
@@ -64,11 +73,11 @@ class Case:
         return third - first
 
     @property
-    def share(self) -> float | None:
+    def fraction_of_limit(self) -> float | None:
         """How much of the machine's limit is reached: 1 is all of it."""
-        return self.floor / self.median if self.floor is not None and self.median else None
+        return self.lower_bound / self.median if self.lower_bound is not None and self.median else None
 
-    def with_floor(self, limits: Limits) -> Case:
+    def with_lower_bound(self, limits: HardwareLimits) -> BenchmarkCase:
         """The same with the floor that its work has by these limits.
 
         Example:
@@ -77,30 +86,30 @@ class Case:
         """
         if self.work is None or not self.samples:
             return self
-        floor = limits.floor(self.work, precision_of(self.setting))
-        return replace(self, floor=floor.seconds, bound=floor.bound)
+        floor = limits.lower_bound(self.work, parse_precision(self.setting))
+        return replace(self, lower_bound=floor.seconds, limited_by=floor.limited_by)
 
 
 @dataclass(frozen=True)
-class Answer:
+class BenchmarkAnswer:
     """What one process found."""
 
-    cases: tuple[Case, ...]
+    cases: tuple[BenchmarkCase, ...]
 
 
 @dataclass(frozen=True)
-class Record:
+class BenchmarkRecord:
     """One run: how, where, by what, and what was found."""
 
     protocol: str
     model: str
-    options: Mapping[str, Option]
-    machine: Machine
-    masklet: str
+    options: Mapping[str, OptionValue]
+    machine: MachineInfo
+    masklet_version: str
     commit: str | None
     date: str
-    limits: Limits | None
-    cases: tuple[Case, ...] = field(default=())
+    limits: HardwareLimits | None
+    cases: tuple[BenchmarkCase, ...] = field(default=())
     versions: Mapping[str, str] = field(default_factory=dict)
     """Of peers, by program."""
     command: str | None = None
@@ -114,19 +123,19 @@ class Record:
         Example:
             >>> write_text("before.json", record.to_json())
         """
-        told = asdict(self) | {"cases": [_told(case) for case in self.cases]}
+        told = asdict(self) | {"cases": [_case_to_dict(case) for case in self.cases]}
         return json.dumps(told, indent=2) + "\n"
 
 
-def new_record(
+def create_record(
     protocol: str,
     model: str,
-    options: Mapping[str, Option],
-    machine: Machine,
-    limits: Limits | None,
-    cases: tuple[Case, ...],
+    options: Mapping[str, OptionValue],
+    machine: MachineInfo,
+    limits: HardwareLimits | None,
+    cases: tuple[BenchmarkCase, ...],
     version: str,
-) -> Record:
+) -> BenchmarkRecord:
     """A record of now; `version` is that of the masklet that runs.
 
     Example:
@@ -134,11 +143,11 @@ def new_record(
         '2026-11-23T12:22:00+00:00'
     """
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    commit = commit_of(Path(__file__).parents[1])
-    return Record(protocol, model, dict(options), machine, version, commit, now, limits, cases)
+    commit = git_commit(Path(__file__).parents[1])
+    return BenchmarkRecord(protocol, model, dict(options), machine, version, commit, now, limits, cases)
 
 
-def read_record(path: str | Path) -> Record:
+def read_record(path: str | Path) -> BenchmarkRecord:
     """The record that `masklet bench` wrote to `path`.
 
     Example:
@@ -150,7 +159,7 @@ def read_record(path: str | Path) -> Record:
     """
     try:
         told = json.loads(Path(path).read_text(encoding="utf-8"))
-        return _record(told)
+        return _record_from_dict(told)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}); name a file that --json wrote") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -160,33 +169,40 @@ def read_record(path: str | Path) -> Record:
         ) from error
 
 
-def _told(case: Case) -> dict[str, Any]:
-    figures = {"median": case.median, "lowest": case.lowest, "spread": case.spread, "share": case.share}
+def _case_to_dict(case: BenchmarkCase) -> dict[str, Any]:
+    figures = {"median": case.median, "lowest": case.minimum, "spread": case.iqr, "share": case.fraction_of_limit}
     return asdict(case) | figures
 
 
-def _record(told: dict[str, Any]) -> Record:
-    limits = None if told["limits"] is None else Limits(**told["limits"])
-    rows = {"cases": tuple(map(case_of, told["cases"])), "models": tuple(map(row_of, told.get("models", ())))}
-    return Record(**(told | rows | {"machine": Machine(**told["machine"]), "limits": limits}))
+def _record_from_dict(data: dict[str, Any]) -> BenchmarkRecord:
+    limits = None if data["limits"] is None else HardwareLimits(**data["limits"])
+    rows = {
+        "cases": tuple(map(case_from_dict, data["cases"])),
+        "models": tuple(map(row_from_dict, data.get("models", ()))),
+    }
+    return BenchmarkRecord(**(data | rows | {"machine": MachineInfo(**data["machine"]), "limits": limits}))
 
 
-def case_of(told: Mapping[str, Any]) -> Case:
+def case_from_dict(data: Mapping[str, Any]) -> BenchmarkCase:
     """A case as `asdict` or a record in JSON tells it; figures that follow from others are not read.
 
     Example:
         >>> case_of({"name": "encode", "setting": "fp32", "unit": "s", "samples": [0.04]}).median
         0.04
     """
-    given: dict[str, Any] = {name: str(told[name]) for name in ("name", "setting", "unit", "program") if name in told}
-    given |= {name: _figure(told.get(name)) for name in ("floor", "ratio", "lowest_iou", "logits_error")}
-    work = None if told.get("work") is None else Work(**told["work"])
-    return Case(
-        samples=tuple(map(float, told["samples"])), note=told.get("note"), work=work, bound=told.get("bound"), **given
+    given: dict[str, Any] = {name: str(data[name]) for name in ("name", "setting", "unit", "program") if name in data}
+    given |= {name: _float_or_none(data.get(name)) for name in ("floor", "ratio", "lowest_iou", "logits_error")}
+    work = None if data.get("work") is None else Work(**data["work"])
+    return BenchmarkCase(
+        samples=tuple(map(float, data["samples"])),
+        note=data.get("note"),
+        work=work,
+        limited_by=data.get("bound"),
+        **given,
     )
 
 
-def precision_of(setting: str) -> str:
+def parse_precision(setting: str) -> str:
     """The precision that a setting names, fp32 where it names none.
 
     Example:
@@ -196,5 +212,5 @@ def precision_of(setting: str) -> str:
     return next((word for word in setting.split(", ") if word in ("bf16", "fp16")), "fp32")
 
 
-def _figure(value: float | None) -> float | None:
+def _float_or_none(value: float | None) -> float | None:
     return None if value is None else float(value)

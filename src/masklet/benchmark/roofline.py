@@ -12,43 +12,43 @@ from typing import NamedTuple
 
 import torch
 
-from masklet.benchmark.machine import timed
+from masklet.benchmark.machine import time_call
 from masklet.nn.fused_ops import FusedLinear, has_fused_operators
 
-__all__ = ["Floor", "Limits", "Work", "measure_limits"]
+__all__ = ["HardwareLimits", "LowerBound", "Work", "measure_hardware_limits"]
 
 
 @dataclass(frozen=True)
 class Work:
     """What has to be done at the very least."""
 
-    operations: int
+    flops: int
     """Of products."""
-    values: int
+    elements: int
     """Weights and features that are read or written, in the precision that is computed in."""
     bytes: int
     """What is moved in any precision: pixels, masks, memories."""
 
-    def moved(self, precision: str) -> int:
+    def bytes_moved(self, precision: str) -> int:
         """Bytes in all.
 
         Example:
             >>> Work(0, 1000, 24).moved("bf16")
             2024
         """
-        return (4 if precision == "fp32" else 2) * self.values + self.bytes
+        return (4 if precision == "fp32" else 2) * self.elements + self.bytes
 
 
-class Floor(NamedTuple):
+class LowerBound(NamedTuple):
     """What no program is faster than, by the measured limits."""
 
     seconds: float
-    bound: str
+    limited_by: str
     """Which limit it is: "operations" at the matrix rate, or "bytes" at the rate of copying."""
 
 
 @dataclass(frozen=True)
-class Limits:
+class HardwareLimits:
     """The best of some rounds."""
 
     fp32_gflops: float
@@ -56,7 +56,7 @@ class Limits:
     copy_gbytes: float
     """A second, read and written."""
 
-    def best(self, other: Limits) -> Limits:
+    def maximum(self, other: HardwareLimits) -> HardwareLimits:
         """The higher of either rate: on a busy machine one reading alone is too low.
 
         Example:
@@ -64,9 +64,9 @@ class Limits:
             Limits(fp32_gflops=2.0, bf16_gflops=2.0, copy_gbytes=3.0)
         """
         pairs = zip(astuple(self), astuple(other), strict=True)
-        return Limits(*(max(pair) for pair in pairs))
+        return HardwareLimits(*(max(pair) for pair in pairs))
 
-    def floor(self, work: Work, precision: str) -> Floor:
+    def lower_bound(self, work: Work, precision: str) -> LowerBound:
         """The longer of what operations take and what moving the bytes takes.
 
         In 16 bits the higher matrix rate counts: where the processor has no products of bf16, fp32 is faster.
@@ -77,13 +77,15 @@ class Limits:
         """
         rate = self.fp32_gflops if precision == "fp32" else max(self.fp32_gflops, self.bf16_gflops)
         floors = (
-            Floor(work.operations / (rate * 1e9), "operations"),
-            Floor(work.moved(precision) / (self.copy_gbytes * 1e9), "bytes"),
+            LowerBound(work.flops / (rate * 1e9), "operations"),
+            LowerBound(work.bytes_moved(precision) / (self.copy_gbytes * 1e9), "bytes"),
         )
         return max(floors)
 
 
-def measure_limits(device: str = "cpu", *, side: int = 2048, megabytes: int = 256, rounds: int = 5) -> Limits:
+def measure_hardware_limits(
+    device: str = "cpu", *, side: int = 2048, megabytes: int = 256, rounds: int = 5
+) -> HardwareLimits:
     """Matrix products of `side` x `side` and a copy of `megabytes`, the best of `rounds` after one untimed.
 
     Where oneDNN's own product can be called, the faster of it and PyTorch's counts.
@@ -92,21 +94,21 @@ def measure_limits(device: str = "cpu", *, side: int = 2048, megabytes: int = 25
         >>> measure_limits().fp32_gflops
         180.3
     """
-    fp32, bf16 = (_rate(device, side, dtype, rounds) for dtype in (torch.float32, torch.bfloat16))
+    fp32, bf16 = (_matmul_rate(device, side, dtype, rounds) for dtype in (torch.float32, torch.bfloat16))
     source = torch.zeros(megabytes * 1_000_000, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    copied = 2 * source.numel() / _best(lambda: target.copy_(source), device, rounds)
-    return Limits(fp32 / 1e9, bf16 / 1e9, copied / 1e9)
+    copied = 2 * source.numel() / _best_seconds(lambda: target.copy_(source), device, rounds)
+    return HardwareLimits(fp32 / 1e9, bf16 / 1e9, copied / 1e9)
 
 
-def _rate(device: str, side: int, dtype: torch.dtype, rounds: int) -> float:
+def _matmul_rate(device: str, side: int, dtype: torch.dtype, rounds: int) -> float:
     a, b = (torch.ones(side, side, device=device, dtype=dtype) for _ in range(2))
     ways: list[Callable[[], object]] = [lambda: a @ b]
     if has_fused_operators(b):  # on some processors twice as fast as what PyTorch calls by itself
         ways.append(partial(FusedLinear(b, None, side), a))
-    return 2 * side**3 / min(_best(way, device, rounds) for way in ways)
+    return 2 * side**3 / min(_best_seconds(way, device, rounds) for way in ways)
 
 
-def _best(work: Callable[[], object], device: str, rounds: int) -> float:
-    found = [timed(work, device) for _ in range(rounds + 1)]
+def _best_seconds(function: Callable[[], object], device: str, rounds: int) -> float:
+    found = [time_call(function, device) for _ in range(rounds + 1)]
     return max(min(found[1:]), 1e-9)

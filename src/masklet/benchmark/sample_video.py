@@ -1,4 +1,4 @@
-"""The film that everybody follows: made, the same in every run, without end."""
+"""The video that everybody follows: made, the same in every run, without end."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FILM_SIZE", "made_film", "places", "reach"]
+__all__ = ["SAMPLE_VIDEO_SIZE", "object_centers", "object_radius", "sample_video"]
 
-Rgb = npt.NDArray[np.uint8]
-FILM_SIZE = (480, 854)
+ImageArray = npt.NDArray[np.uint8]
+SAMPLE_VIDEO_SIZE = (480, 854)
 """Height and width of its frames."""
 
 
-def made_film(size: tuple[int, int], objects: int) -> Iterator[Rgb]:
+def sample_video(size: tuple[int, int], objects: int) -> Iterator[ImageArray]:
     """Frames (height, width, 3) without end: discs that circle, on a ground that drifts; the same in every run.
 
     Example:
-        >>> next(made_film((480, 854), 4)).shape
+        >>> next(made_video((480, 854), 4)).shape
         (480, 854, 3)
     """
     ground = np.random.default_rng(0).integers(60, 120, (*size, 3)).astype(np.uint8)
-    frame, radius = 0, reach(size, objects)
+    frame, radius = 0, object_radius(size, objects)
     while True:
         rgb = np.roll(ground, (frame // 3, frame // 2), axis=(0, 1))
-        for number, (x, y) in enumerate(places(size, objects, frame)):
-            colour = (60 + 45 * number % 196, 230 - 40 * number % 200, 90 * number % 256)
-            cv2.circle(rgb, (round(x), round(y)), radius, colour, cv2.FILLED)
+        for number, (x, y) in enumerate(object_centers(size, objects, frame)):
+            color = (60 + 45 * number % 196, 230 - 40 * number % 200, 90 * number % 256)
+            cv2.circle(rgb, (round(x), round(y)), radius, color, cv2.FILLED)
         yield rgb
         frame += 1
 
 
-def places(size: tuple[int, int], objects: int, frame: int) -> list[tuple[float, float]]:
-    """Where the centres of the objects are on a frame, xy: each circles in a cell of its own.
+def object_centers(size: tuple[int, int], objects: int, frame: int) -> list[tuple[float, float]]:
+    """Where the centers of the objects are on a frame, xy: each circles in a cell of its own.
 
     Example:
         >>> places((480, 854), 1, 0)
         [(512.4, 240.0)]
     """
-    across = _across(objects)
+    across = _grid_size(objects)
     height, width = size[0] / across, size[1] / across
     angles = [0.05 * frame + number for number in range(objects)]
     return [
@@ -50,15 +50,15 @@ def places(size: tuple[int, int], objects: int, frame: int) -> list[tuple[float,
     ]
 
 
-def reach(size: tuple[int, int], objects: int) -> int:
+def object_radius(size: tuple[int, int], objects: int) -> int:
     """The radius of the discs.
 
     Example:
         >>> reach((480, 854), 1)
         120
     """
-    return max(min(size) // (4 * _across(objects)), 1)
+    return max(min(size) // (4 * _grid_size(objects)), 1)
 
 
-def _across(objects: int) -> int:
+def _grid_size(objects: int) -> int:
     return math.ceil(math.sqrt(objects))

@@ -9,8 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from masklet.atomic_files import write_image
-from masklet.benchmark.model_family import PICTURE_SIZE, made_picture
-from masklet.benchmark.record import Case
+from masklet.benchmark.model_family import SAMPLE_IMAGE_SIZE, sample_image
+from masklet.benchmark.record import BenchmarkCase
 from masklet.errors import StateError
 
 __all__ = ["PROTOCOL", "measure_startup"]
@@ -18,14 +18,14 @@ __all__ = ["PROTOCOL", "measure_startup"]
 PROTOCOL = (
     "Whole processes by the clock, from being started to their end; of each one round that is not counted (files are "
     "then in the cache), then repeats. nothing: the interpreter alone. import masklet: and no more. first mask: the "
-    "command `masklet segment` with one click on a made picture, to the file that it writes. Spread: from the first "
+    "command `masklet segment` with one click on a made image, to the file that it writes. Spread: from the first "
     "to the third quarter."
 )
 
 
 def measure_startup(
-    model: str = "builtin", device: str = "cpu", repeats: int = 5, picture: tuple[int, int] = PICTURE_SIZE
-) -> tuple[Case, ...]:
+    model: str = "builtin", device: str = "cpu", repeats: int = 5, image_size: tuple[int, int] = SAMPLE_IMAGE_SIZE
+) -> tuple[BenchmarkCase, ...]:
     """Seconds of the interpreter alone, of `import masklet`, and of a command to its first mask.
 
     Example:
@@ -37,24 +37,26 @@ def measure_startup(
     """
     with TemporaryDirectory() as folder:
         source, out = Path(folder, "made.png"), Path(folder, "out")
-        write_image(source, made_picture(picture))
-        click = f"{picture[1] // 2},{picture[0] // 2}"
+        write_image(source, sample_image(image_size))
+        click = f"{image_size[1] // 2},{image_size[0] // 2}"
         segment = ["segment", str(source), "--point", click, "--out", str(out), "--model", model, "--device", device]
         commands = {
             "nothing": ["-c", "pass"],
             "import masklet": ["-c", "import masklet"],
             "first mask": ["-m", "masklet", *segment],
         }
-        return tuple(Case(name, device, "s", _samples(words, repeats)) for name, words in commands.items())
+        return tuple(
+            BenchmarkCase(name, device, "s", _time_samples(words, repeats)) for name, words in commands.items()
+        )
 
 
-def _samples(words: list[str], repeats: int) -> tuple[float, ...]:
-    return tuple(_seconds(words) for _ in range(repeats + 1))[1:]
+def _time_samples(command: list[str], repeats: int) -> tuple[float, ...]:
+    return tuple(_time_process(command) for _ in range(repeats + 1))[1:]
 
 
-def _seconds(words: list[str]) -> float:
+def _time_process(command: list[str]) -> float:
     began = time.perf_counter()
-    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - began
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no word"])[-1]

@@ -14,20 +14,22 @@ from subprocess import PIPE
 from tempfile import TemporaryFile
 from typing import Any, TypeAlias
 
-from masklet.benchmark.image import ImageJob, measure_image
-from masklet.benchmark.record import Answer, Case, case_of
-from masklet.benchmark.video import VideoJob, measure_video
+from masklet.benchmark.image import ImageBenchmarkJob, measure_image
+from masklet.benchmark.record import BenchmarkAnswer, BenchmarkCase, case_from_dict
+from masklet.benchmark.video import VideoBenchmarkJob, measure_video
 from masklet.errors import MaskletError, ModelError, StateError
 
-__all__ = ["answer", "ask"]
+__all__ = ["answer_request", "run_in_subprocess"]
 
-CASE = "a case: "
+CASE_PREFIX = "a case: "
 """What lines begin with that tell a case before the answer."""
-Step: TypeAlias = Callable[[Case], None]
+CaseCallback: TypeAlias = Callable[[BenchmarkCase], None]
 
 
-def ask(job: ImageJob | VideoJob, step: Step = lambda _: None) -> Answer:
-    """`measure_image(job)` or `measure_video(job)` in a process of its own; `step` gets each case of a film at once.
+def run_in_subprocess(
+    job: ImageBenchmarkJob | VideoBenchmarkJob, on_case: CaseCallback = lambda _: None
+) -> BenchmarkAnswer:
+    """`measure_image(job)` or `measure_video(job)` in a process of its own; `step` gets each case of a video at once.
 
     Example:
         >>> ask(ImageJob("builtin", "bf16")).cases[-1].name
@@ -37,11 +39,11 @@ def ask(job: ImageJob | VideoJob, step: Step = lambda _: None) -> Answer:
         ModelError: what the process refused.
         StateError: the process ended without an answer.
     """
-    told = _ask({"image" if isinstance(job, ImageJob) else "video": asdict(job)}, step)
-    return Answer(tuple(map(case_of, told["cases"])))
+    told = _run_subprocess({"image" if isinstance(job, ImageBenchmarkJob) else "video": asdict(job)}, on_case)
+    return BenchmarkAnswer(tuple(map(case_from_dict, told["cases"])))
 
 
-def answer(question: str, step: Step = lambda _: None) -> str:
+def answer_request(request: str, on_case: CaseCallback = lambda _: None) -> str:
     """The answer to a job as a process gives it; what a user did wrong is an answer too. `step` is as for `ask`.
 
     Example:
@@ -49,25 +51,29 @@ def answer(question: str, step: Step = lambda _: None) -> str:
         '{"error": "..."}'
     """
     try:
-        return json.dumps(asdict(_measure(json.loads(question), step)))
+        return json.dumps(asdict(_run_job(json.loads(request), on_case)))
     except MaskletError as error:
         return json.dumps({"error": str(error)})
 
 
-def _measure(told: dict[str, Any], step: Step) -> Answer:
-    ((kind, job),) = told.items()
+def _run_job(request: dict[str, Any], on_case: CaseCallback) -> BenchmarkAnswer:
+    ((kind, job),) = request.items()
     given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in job.items()}
-    return measure_image(ImageJob(**given)) if kind == "image" else measure_video(VideoJob(**given), step)
+    return (
+        measure_image(ImageBenchmarkJob(**given))
+        if kind == "image"
+        else measure_video(VideoBenchmarkJob(**given), on_case)
+    )
 
 
-def _ask(question: dict[str, Any], step: Step) -> dict[str, Any]:
+def _run_subprocess(request: dict[str, Any], on_case: CaseCallback) -> dict[str, Any]:
     command = [sys.executable, "-m", "masklet.benchmark.subprocess_runner"]
     with TemporaryFile("w+") as asked, TemporaryFile("w+") as errors:
-        asked.write(json.dumps(question))
+        asked.write(json.dumps(request))
         asked.seek(0)
         with subprocess.Popen(command, stdin=asked, stdout=PIPE, stderr=errors, text=True) as process:
             try:
-                last = _read(process, step)
+                last = _read_lines(process, on_case)
             except BaseException:
                 process.kill()
                 raise
@@ -81,20 +87,20 @@ def _ask(question: dict[str, Any], step: Step) -> dict[str, Any]:
     return told
 
 
-def _read(process: subprocess.Popen[str], step: Step) -> str:
+def _read_lines(process: subprocess.Popen[str], on_case: CaseCallback) -> str:
     """The last line that the process writes; cases come before it."""
     assert process.stdout is not None
     last = ""
     for line in filter(str.strip, process.stdout):
         last = line
-        if line.startswith(CASE):
-            step(case_of(json.loads(line.removeprefix(CASE))))
+        if line.startswith(CASE_PREFIX):
+            on_case(case_from_dict(json.loads(line.removeprefix(CASE_PREFIX))))
     return last
 
 
-def _tell(case: Case) -> None:
-    print(CASE + json.dumps(asdict(case)), flush=True)
+def _print_case(case: BenchmarkCase) -> None:
+    print(CASE_PREFIX + json.dumps(asdict(case)), flush=True)
 
 
 if __name__ == "__main__":
-    print(answer(sys.stdin.read(), _tell))
+    print(answer_request(sys.stdin.read(), _print_case))

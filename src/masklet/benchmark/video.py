@@ -13,20 +13,20 @@ from typing import NamedTuple, TypeAlias
 
 import torch
 
-from masklet.benchmark.flops import frame_works
-from masklet.benchmark.machine import peak_mb, resident_mb, timed
-from masklet.benchmark.record import Answer, Case
-from masklet.benchmark.sample_video import FILM_SIZE, made_film, places
+from masklet.benchmark.flops import frame_work_by_objects
+from masklet.benchmark.machine import peak_mb, resident_mb, time_call
+from masklet.benchmark.record import BenchmarkAnswer, BenchmarkCase
+from masklet.benchmark.sample_video import SAMPLE_VIDEO_SIZE, object_centers, sample_video
 from masklet.errors import InputError
 from masklet.models.sam2 import SAM2
 from masklet.results import Results
 from masklet.sam import SAM
 
-__all__ = ["PROTOCOL", "RISE", "THROUGH", "WARM", "VideoJob", "measure_video"]
+__all__ = ["APIS", "MEMORY_RISE_CASE", "PROTOCOL", "WARMUP_FRAMES", "VideoBenchmarkJob", "measure_video"]
 
 PROTOCOL = (
-    "A made film without end, a disc for each object, a click on each on the first frame, frame by frame through a "
-    "live view, or a session that reads the film; every number of objects in a process of its own. Seven frames are "
+    "A made video without end, a disc for each object, a click on each on the first frame, frame by frame through a "
+    "live view, or a session that reads the video; every number of objects in a process of its own. Seven frames are "
     "not counted, so that all memories are full. A sample is one frame, from its pixels to masks at its size; making "
     "it is not counted, but a session has it made on a thread beside. Parts are of the same frames; rest is what they "
     "leave. floor: the longer of what the operations of a frame take at the measured matrix rate and what moving its "
@@ -34,61 +34,61 @@ PROTOCOL = (
     "last hundred frames before. Memory is flat where no reading from settle on lies further above the first of them "
     "than bound. Spread: from the first to the third quarter."
 )
-WARM = 7
+WARMUP_FRAMES = 7
 """Frames until all memories are full."""
-RECENT = 100
+RECENT_FRAMES = 100
 """Frames before a reading of memory whose times are kept."""
-PARTS = {"encode": "encode", "track": "track", "remember": "remember", "postprocess": "masks at full size"}
+SPEED_PARTS = {"encode": "encode", "track": "track", "remember": "remember", "postprocess": "masks at full size"}
 """What `Results.speed` calls the parts of a frame, and tables do."""
-RISE = "memory above the first reading"
+MEMORY_RISE_CASE = "memory above the first reading"
 
 
-class Seen(NamedTuple):
+class TimedFrame(NamedTuple):
     """One frame."""
 
     seconds: float
     results: Results
 
 
-Seeing: TypeAlias = Generator[Seen, None, None]
+TimedFrames: TypeAlias = Generator[TimedFrame, None, None]
 
 
 @dataclass(frozen=True)
-class VideoJob:
+class VideoBenchmarkJob:
     """What one process measures: seconds a frame, or with `lengths` memory and seconds at these frames."""
 
     model: str
     objects: int = 1
     frames: int = 20
-    lengths: tuple[int, ...] = ()
+    memory_at: tuple[int, ...] = ()
     precision: str = "fp32"
     device: str = "cpu"
     threads: int | None = None
     image_size: int | None = None
-    picture: tuple[int, int] = FILM_SIZE
+    frame_size: tuple[int, int] = SAMPLE_VIDEO_SIZE
     """Height and width of the frames."""
-    parts: bool = False
-    through: str = "live"
-    settle: int = 100
+    breakdown: bool = False
+    api: str = "live"
+    memory_from_frame: int = 100
     """The frame from which on memory must be flat."""
-    bound: float = 24.0
+    memory_tolerance_mb: float = 24.0
     """MB that memory may rise and still is flat. Over 10,000 frames 24 MB are 2.4 kB a frame: one object pointer of
     each of five objects would be seen, and a frame's five memories (200 kB) within 120 frames."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.objects <= 64 or self.frames < 1:
             raise InputError(f"objects {self.objects} and frames {self.frames} must be 1 to 64, and 1 or more")
-        if self.through not in THROUGH:
-            raise InputError(f"through {self.through!r} is no way in: choose from {', '.join(THROUGH)}")
+        if self.api not in APIS:
+            raise InputError(f"through {self.api!r} is no way in: choose from {', '.join(APIS)}")
 
     @property
     def setting(self) -> str:
         """As tables name it."""
         counted = f"{self.objects} object{'s' if self.objects > 1 else ''}, {self.precision}"
-        return counted if self.through == "live" else f"{counted}, {self.through}"
+        return counted if self.api == "live" else f"{counted}, {self.api}"
 
 
-def measure_video(job: VideoJob, step: Callable[[Case], None] = lambda _: None) -> Answer:
+def measure_video(job: VideoBenchmarkJob, on_case: Callable[[BenchmarkCase], None] = lambda _: None) -> BenchmarkAnswer:
     """Seconds of every frame behind the first seven, or memory and seconds by length; `step` gets each case at once.
 
     Example:
@@ -101,87 +101,94 @@ def measure_video(job: VideoJob, step: Callable[[Case], None] = lambda _: None) 
     if job.threads:
         torch.set_num_threads(job.threads)
     model = SAM(job.model, device=job.device, precision=job.precision, image_size=job.image_size)
-    cases: list[Case] = []
-    with closing(THROUGH[job.through](model, job)) as followed:
-        for case in _lengths(followed, job) if job.lengths else _frames(model, followed, job):
+    cases: list[BenchmarkCase] = []
+    with closing(APIS[job.api](model, job)) as followed:
+        for case in _memory_over_time(followed, job) if job.memory_at else _frame_cases(model, followed, job):
             cases.append(case)
-            step(case)
-    return Answer(tuple(cases))
+            on_case(case)
+    return BenchmarkAnswer(tuple(cases))
 
 
-def _frames(model: SAM, followed: Iterator[Seen], job: VideoJob) -> Iterator[Case]:
-    figures = [(seen.seconds, seen.results.speed) for seen in islice(followed, WARM, WARM + job.frames)]
+def _frame_cases(model: SAM, frames: Iterator[TimedFrame], job: VideoBenchmarkJob) -> Iterator[BenchmarkCase]:
+    figures = [(seen.seconds, seen.results.speed) for seen in islice(frames, WARMUP_FRAMES, WARMUP_FRAMES + job.frames)]
     peak = peak_mb()  # before operations are counted, which takes memory too
     network = model.predictor.model
     assert isinstance(network, SAM2)
-    (work,) = frame_works(network, job.picture, [job.objects])
-    yield Case("a frame", job.setting, "s", tuple(seconds for seconds, _ in figures), work=work)
-    if job.parts:
-        yield from _parts(figures, job)
+    (work,) = frame_work_by_objects(network, job.frame_size, [job.objects])
+    yield BenchmarkCase("a frame", job.setting, "s", tuple(seconds for seconds, _ in figures), work=work)
+    if job.breakdown:
+        yield from _breakdown_cases(figures, job)
     if peak is not None:
-        yield Case("peak memory", job.setting, "MB", (peak,))
+        yield BenchmarkCase("peak memory", job.setting, "MB", (peak,))
 
 
-def _parts(figures: list[tuple[float, dict[str, float]]], job: VideoJob) -> Iterator[Case]:
-    for key, name in PARTS.items():
-        yield Case(name, job.setting, "s", tuple(speed[key] / 1e3 for _, speed in figures))
-    rest = tuple(seconds - sum(speed[key] for key in PARTS) / 1e3 for seconds, speed in figures)
-    yield Case("rest of a frame", job.setting, "s", rest)
+def _breakdown_cases(timings: list[tuple[float, dict[str, float]]], job: VideoBenchmarkJob) -> Iterator[BenchmarkCase]:
+    for key, name in SPEED_PARTS.items():
+        yield BenchmarkCase(name, job.setting, "s", tuple(speed[key] / 1e3 for _, speed in timings))
+    rest = tuple(seconds - sum(speed[key] for key in SPEED_PARTS) / 1e3 for seconds, speed in timings)
+    yield BenchmarkCase("rest of a frame", job.setting, "s", rest)
 
 
-def _lengths(followed: Iterator[Seen], job: VideoJob) -> Iterator[Case]:
-    recent: deque[float] = deque(maxlen=RECENT)
+def _memory_over_time(frames: Iterator[TimedFrame], job: VideoBenchmarkJob) -> Iterator[BenchmarkCase]:
+    recent: deque[float] = deque(maxlen=RECENT_FRAMES)
     settled: list[float] = []
-    for number, seen in enumerate(islice(followed, max(job.lengths)), start=1):
-        if number > WARM:
+    for number, seen in enumerate(islice(frames, max(job.memory_at)), start=1):
+        if number > WARMUP_FRAMES:
             recent.append(seen.seconds)
-        if number in job.lengths:
+        if number in job.memory_at:
             gc.collect()
             resident = resident_mb()
-            if resident is not None and number >= job.settle:
+            if resident is not None and number >= job.memory_from_frame:
                 settled.append(resident)
-            yield _memory(resident, number, job)
-            yield from [Case(f"a frame up to frame {number}", job.setting, "s", tuple(recent))] if recent else []
-    yield _rise(settled, job)
+            yield _memory_case(resident, number, job)
+            yield from (
+                [BenchmarkCase(f"a frame up to frame {number}", job.setting, "s", tuple(recent))] if recent else []
+            )
+    yield _memory_rise_case(settled, job)
 
 
-def _memory(resident: float | None, number: int, job: VideoJob) -> Case:
+def _memory_case(resident: float | None, number: int, job: VideoBenchmarkJob) -> BenchmarkCase:
     note = "not here: resident memory is read from /proc" if resident is None else None
     samples = () if resident is None else (resident,)
-    return Case(f"resident memory at frame {number}", job.setting, "MB", samples, note=note)
+    return BenchmarkCase(f"resident memory at frame {number}", job.setting, "MB", samples, note=note)
 
 
-def _rise(settled: list[float], job: VideoJob) -> Case:
-    if len(settled) < 2:
-        return Case(RISE, job.setting, "MB", note=f"not told: that takes two readings from frame {job.settle} on")
-    most = max(settled) - settled[0]
-    word = "flat" if most <= job.bound else "NOT FLAT"
-    note = f"{word}: at most {most:.1f} MB from frame {job.settle} on, {job.bound:g} allowed"
-    return Case(RISE, job.setting, "MB", (most,), note=note)
+def _memory_rise_case(readings: list[float], job: VideoBenchmarkJob) -> BenchmarkCase:
+    if len(readings) < 2:
+        return BenchmarkCase(
+            MEMORY_RISE_CASE,
+            job.setting,
+            "MB",
+            note=f"not told: that takes two readings from frame {job.memory_from_frame} on",
+        )
+    most = max(readings) - readings[0]
+    word = "flat" if most <= job.memory_tolerance_mb else "NOT FLAT"
+    note = f"{word}: at most {most:.1f} MB from frame {job.memory_from_frame} on, {job.memory_tolerance_mb:g} allowed"
+    return BenchmarkCase(MEMORY_RISE_CASE, job.setting, "MB", (most,), note=note)
 
 
-def _live(model: SAM, job: VideoJob) -> Seeing:
+def _track_live(model: SAM, job: VideoBenchmarkJob) -> TimedFrames:
     view = model.live()
-    for number, (x, y) in enumerate(places(job.picture, job.objects, 0), start=1):
-        view.add(number, points=[x, y])
-    for rgb in made_film(job.picture, job.objects):
-        yield _timed(partial(view.step, rgb), job)
+    for number, (x, y) in enumerate(object_centers(job.frame_size, job.objects, 0), start=1):
+        view.add_prompt(number, points=[x, y])
+    for rgb in sample_video(job.frame_size, job.objects):
+        yield _time_frame(partial(view.step, rgb), job)
 
 
-def _session(model: SAM, job: VideoJob) -> Seeing:
-    with model.session(made_film(job.picture, job.objects)) as session:
-        for number, (x, y) in enumerate(places(job.picture, job.objects, 0), start=1):
-            session.add(number, frame=0, points=[x, y])
+def _track_session(model: SAM, job: VideoBenchmarkJob) -> TimedFrames:
+    with model.session(sample_video(job.frame_size, job.objects)) as session:
+        for number, (x, y) in enumerate(object_centers(job.frame_size, job.objects, 0), start=1):
+            session.add_prompt(number, frame_idx=0, points=[x, y])
         shown = session.propagate()
         while True:
-            yield _timed(partial(next, shown), job)
+            yield _time_frame(partial(next, shown), job)
 
 
-def _timed(work: Callable[[], Results], job: VideoJob) -> Seen:
+def _time_frame(function: Callable[[], Results], job: VideoBenchmarkJob) -> TimedFrame:
     found: list[Results] = []
-    seconds = timed(lambda: found.append(work()), job.device)
-    return Seen(seconds, found[0])
+    seconds = time_call(lambda: found.append(function()), job.device)
+    return TimedFrame(seconds, found[0])
 
 
-THROUGH: dict[str, Callable[[SAM, VideoJob], Seeing]] = {"live": _live, "session": _session}
+APIS: dict[str, Callable[[SAM, VideoBenchmarkJob], TimedFrames]] = {"live": _track_live, "session": _track_session}
 """The ways in."""

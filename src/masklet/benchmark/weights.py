@@ -18,34 +18,34 @@ from torch import Tensor
 
 from masklet.errors import InputError
 from masklet.models.sam2 import CONFIGS
-from masklet.models.sam2.state_dict import shapes_of
-from masklet.registry import find, is_downloaded, locate
+from masklet.models.sam2.state_dict import expected_shapes
+from masklet.registry import get_card, is_downloaded, locate
 
-__all__ = ["Weights", "filled", "weights_for"]
+__all__ = ["ModelWeights", "resolve_weights", "synthetic_weights"]
 
-Floats = npt.NDArray[np.float32]
+FloatArray = npt.NDArray[np.float32]
 
-RANGES = {"running_mean": (0.0, 0.1), "bias": (0.0, 0.1), "weight": (1.0, 0.1), "gamma": (0.3, 0.1)}
+INIT_RANGES = {"running_mean": (0.0, 0.1), "bias": (0.0, 0.1), "weight": (1.0, 0.1), "gamma": (0.3, 0.1)}
 """Where the values of a vector lie, and how wide; a weight of one dimension is a norm's."""
 
 
 @dataclass(frozen=True)
-class Weights:
+class ModelWeights:
     """A file in the published form, which all programs open."""
 
     model: str
     """Canonical name."""
     path: Path
-    made: bool
+    synthetic: bool
     """Whether they follow from names, and are not the published ones."""
 
     @property
-    def told(self) -> str:
+    def source_label(self) -> str:
         """As a record names them."""
-        return "made from names" if self.made else "published"
+        return "made from names" if self.synthetic else "published"
 
 
-def weights_for(model: str, folder: Path, salt: str = "") -> Weights:
+def resolve_weights(model: str, folder: Path, salt: str = "") -> ModelWeights:
     """The published file of a SAM 2 by any of its names, where it is here; else one that is made in `folder`.
 
     Other `salt`, other weights.
@@ -58,39 +58,39 @@ def weights_for(model: str, folder: Path, salt: str = "") -> Weights:
         UnknownModelError: no such model.
         InputError: one that other programs do not have.
     """
-    card = find(model)
+    card = get_card(model)
     if card.name not in CONFIGS:
         known = ", ".join(name for name in CONFIGS if name != "builtin")
         raise InputError(f"model {model!r} is not one that other programs have; with peers choose from {known}")
     if is_downloaded(card):
-        return Weights(card.name, locate(card), made=False)
+        return ModelWeights(card.name, locate(card), synthetic=False)
     path = folder / f"{card.name}.pt"
-    torch.save({"model": filled(shapes_of(CONFIGS[card.name]), salt)}, path)
-    return Weights(card.name, path, made=True)
+    torch.save({"model": synthetic_weights(expected_shapes(CONFIGS[card.name]), salt)}, path)
+    return ModelWeights(card.name, path, synthetic=True)
 
 
-def filled(shapes: Mapping[str, tuple[int, ...]], salt: str = "") -> dict[str, Tensor]:
+def synthetic_weights(shapes: Mapping[str, tuple[int, ...]], salt: str = "") -> dict[str, Tensor]:
     """A tensor for each name, in ranges that let numbers through a network; the same on every machine.
 
     Example:
         >>> filled({"norm.weight": (2,)})["norm.weight"]
         tensor([1.0402, 0.9021])
     """
-    return {name: _tensor(name, shape, salt) for name, shape in shapes.items()}
+    return {name: _synthetic_tensor(name, shape, salt) for name, shape in shapes.items()}
 
 
-def _tensor(name: str, shape: tuple[int, ...], salt: str) -> Tensor:
+def _synthetic_tensor(name: str, shape: tuple[int, ...], salt: str) -> Tensor:
     if name.endswith(".num_batches_tracked"):
         return torch.zeros(shape, dtype=torch.int64)
     numbers = np.random.RandomState(zlib.crc32((salt + name).encode()))
     noise = numbers.standard_normal(shape or (1,)).astype(np.float32).reshape(shape)
-    return torch.from_numpy(np.asarray(_scaled(noise, name.rpartition(".")[2]), np.float32))
+    return torch.from_numpy(np.asarray(_scale_noise(noise, name.rpartition(".")[2]), np.float32))
 
 
-def _scaled(noise: Floats, kind: str) -> npt.ArrayLike:
+def _scale_noise(noise: FloatArray, kind: str) -> npt.ArrayLike:
     if kind == "weight" and noise.ndim > 1:
         return noise * np.float64(1.2 / np.sqrt(noise[0].size))
     if kind == "running_var":
         return 1 + 0.2 * np.abs(noise)
-    middle, spread = RANGES.get(kind, (0.0, 0.5))  # embeddings, tokens and places are 0.5 wide
+    middle, spread = INIT_RANGES.get(kind, (0.0, 0.5))  # embeddings, tokens and places are 0.5 wide
     return middle + spread * noise

@@ -10,7 +10,7 @@ Nothing here imports torch until a file is opened.
 
 from __future__ import annotations
 
-from masklet.checkpoints.compare import check_fit, recognise
+from masklet.checkpoints.compare import check_shapes, identify_architecture
 from masklet.checkpoints.download import Progress, cache_dir, download, is_offline
 from masklet.checkpoints.load import check_finite, read_metadata, read_tensors
 from masklet.checkpoints.pickled_modules import SavedNetwork, read_network
@@ -20,11 +20,11 @@ __all__ = [
     "SavedNetwork",
     "cache_dir",
     "check_finite",
-    "check_fit",
+    "check_shapes",
     "download",
+    "identify_architecture",
     "is_offline",
     "read_metadata",
     "read_network",
     "read_tensors",
-    "recognise",
 ]

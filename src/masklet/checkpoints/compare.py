@@ -7,11 +7,11 @@ from os import PathLike
 
 from masklet.errors import CheckpointError
 
-__all__ = ["check_fit", "recognise"]
+__all__ = ["check_shapes", "identify_architecture"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-_SHOWN = 5
+_MAX_LISTED = 5
 _SAM2_SIZES = {(96, 12): "tiny", (96, 16): "small", (112, 24): "base_plus", (144, 48): "large"}
 _SAM1_SIZES = {768: "ViT-B", 1024: "ViT-L", 1280: "ViT-H"}
 _YOLO_SIZES = {16: "n", 32: "s", 48: "m", 64: "l", 80: "x"}
@@ -33,7 +33,7 @@ _FAMILIES: tuple[tuple[str, str], ...] = (
 )
 
 
-def check_fit(expected: Shapes, found: Shapes, *, path: str | PathLike[str], model_name: str) -> None:
+def check_shapes(expected: Shapes, found: Shapes, *, path: str | PathLike[str], model_name: str) -> None:
     """Compare names and shapes; return if they are the same.
 
     The first line of the error stands alone; the lines after it list the first five missing, unexpected
@@ -55,33 +55,33 @@ def check_fit(expected: Shapes, found: Shapes, *, path: str | PathLike[str], mod
     lines = [
         f"{path} does not hold {model_name}: {len(missing)} of {len(expected)} tensors missing, "
         f"{len(unexpected)} unexpected, {len(misshapen)} misshapen.",
-        *_listing("missing", [f"{name} {_shape(expected[name])}" for name in missing]),
-        *_listing("unexpected", [f"{name} {_shape(found[name])}" for name in unexpected]),
-        *_listing("misshapen", [f"{n} {_shape(found[n])}, not {_shape(expected[n])}" for n in misshapen]),
-        _verdict(found, len(expected) - len(missing)),
+        *_format_list("missing", [f"{name} {_shape(expected[name])}" for name in missing]),
+        *_format_list("unexpected", [f"{name} {_shape(found[name])}" for name in unexpected]),
+        *_format_list("misshapen", [f"{n} {_shape(found[n])}, not {_shape(expected[n])}" for n in misshapen]),
+        _looks_like(found, len(expected) - len(missing)),
     ]
     raise CheckpointError("\n".join(lines))
 
 
-def recognise(found: Shapes) -> str | None:
+def identify_architecture(found: Shapes) -> str | None:
     """The family and size that names and shapes give away, in words; None for an unknown one.
 
     Example:
-        >>> recognise({"image_encoder.patch_embed.seq.0.c.weight": (32, 3, 3, 3)})
+        >>> recognize({"image_encoder.patch_embed.seq.0.c.weight": (32, 3, 3, 3)})
         'MobileSAM'
     """
-    direct = _recognise(found)
+    direct = _identify(found)
     if direct or not found:
         return direct
     for prefix in _PREFIXES:
         inner = {name.removeprefix(prefix): shape for name, shape in found.items() if name.startswith(prefix)}
-        known = _recognise(inner) if len(inner) * 2 > len(found) else None
+        known = _identify(inner) if len(inner) * 2 > len(found) else None
         if known:
             return f"{known}, with {prefix!r} before its names"
     return None
 
 
-def _recognise(found: Shapes) -> str | None:
+def _identify(found: Shapes) -> str | None:
     for reader in (_sam2, _sam2_transformers, _sam1, _yolo):
         name = reader(found)
         if name:
@@ -152,14 +152,14 @@ def _shape(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape)) or "scalar"
 
 
-def _listing(title: str, entries: list[str]) -> list[str]:
-    rest = len(entries) - _SHOWN
+def _format_list(title: str, entries: list[str]) -> list[str]:
+    rest = len(entries) - _MAX_LISTED
     more = [f"    and {rest} more"] if rest > 0 else []
-    return [f"  {title}:", *(f"    {entry}" for entry in entries[:_SHOWN]), *more] if entries else []
+    return [f"  {title}:", *(f"    {entry}" for entry in entries[:_MAX_LISTED]), *more] if entries else []
 
 
-def _verdict(found: Shapes, shared: int) -> str:
-    known = recognise(found)
+def _looks_like(found: Shapes, shared: int) -> str:
+    known = identify_architecture(found)
     if known and known.startswith(("YOLO", "FastSAM")):
         return f"It looks like {known}. Open it with masklet.{'YOLO' if known.startswith('Y') else 'FastSAM'}."
     if known:

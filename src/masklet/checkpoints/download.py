@@ -34,14 +34,24 @@ from typing import BinaryIO
 
 from masklet.errors import DownloadError
 
-__all__ = ["HopelessError", "Order", "Progress", "cache_dir", "download", "fill", "is_offline", "megabytes", "size_of"]
+__all__ = [
+    "DownloadRequest",
+    "FatalDownloadError",
+    "Progress",
+    "cache_dir",
+    "download",
+    "download_part",
+    "file_size",
+    "format_megabytes",
+    "is_offline",
+]
 
 Progress = Callable[[int, int | None], None]
 """Called with (bytes there, bytes in all or None) after every block."""
 
 
 @dataclass(frozen=True)
-class Order:
+class DownloadRequest:
     """What to fetch, where to, and what it must be."""
 
     url: str
@@ -51,7 +61,7 @@ class Order:
     progress: Progress | None
 
     @property
-    def part(self) -> Path:
+    def part_file(self) -> Path:
         """Where the bytes go until they are whole and checked."""
         return self.target.with_name(self.target.name + ".part")
 
@@ -66,7 +76,7 @@ class Order:
             self.progress(done, total)
 
 
-def size_of(path: Path) -> int:
+def file_size(path: Path) -> int:
     """Bytes of a file; 0 where there is none."""
     try:
         return path.stat().st_size
@@ -74,154 +84,158 @@ def size_of(path: Path) -> int:
         return 0
 
 
-def megabytes(count: int) -> str:
+def format_megabytes(count: int) -> str:
     """Bytes in words."""
     return f"{count / 1e6:.1f} MB"
 
 
-_BLOCK = 1 << 20
+_CHUNK_SIZE = 1 << 20
 _TIMEOUT = 30.0  # seconds without a byte
-_PAUSES = (0.0, 0.5, 1.0, 2.0, 4.0)  # seconds before each try
-_SPARE = 64 << 20  # bytes of the disk that are left alone
+_RETRY_DELAYS = (0.0, 0.5, 1.0, 2.0, 4.0)  # seconds before each try
+_MIN_FREE_BYTES = 64 << 20  # bytes of the disk that are left alone
 _STATUS_WORTH_RETRYING = {408, 429, 500, 502, 503, 504}
 
 
-class _BrokenOffError(Exception):
+class _RetryableDownloadError(Exception):
     """The transfer stopped early; what arrived is kept and trying again makes sense."""
 
 
-class HopelessError(Exception):
+class FatalDownloadError(Exception):
     """Trying again would fail again."""
 
 
-def fill(order: Order) -> None:
+def download_part(request: DownloadRequest) -> None:
     """Fill and check the part file, trying again while that makes sense."""
     reason: Exception | None = None
-    for pause in _PAUSES:
+    for pause in _RETRY_DELAYS:
         time.sleep(pause)
         try:
-            resumed = _transfer(order)
-            _check(order, resumed)
-        except _BrokenOffError as error:
+            resumed = _send_request(request)
+            _verify_part(request, resumed)
+        except _RetryableDownloadError as error:
             reason = error
         else:
             return
-    times = len(_PAUSES)
-    raise HopelessError(f"the transfer broke off {times} times, last: {reason}{_kept(order)}") from reason
+    times = len(_RETRY_DELAYS)
+    raise FatalDownloadError(
+        f"the transfer broke off {times} times, last: {reason}{_partial_note(request)}"
+    ) from reason
 
 
-def _transfer(order: Order) -> bool:
+def _send_request(download_request: DownloadRequest) -> bool:
     """One request: append to the part file whatever arrives; return whether there was a part before."""
-    start = size_of(order.part) if order.resumable else 0
-    if order.size is not None and start >= order.size:
+    start = file_size(download_request.part_file) if download_request.resumable else 0
+    if download_request.size is not None and start >= download_request.size:
         return True
-    request = urllib.request.Request(order.url, headers={"User-Agent": "masklet"})
+    request = urllib.request.Request(download_request.url, headers={"User-Agent": "masklet"})
     if start:
         request.add_header("Range", f"bytes={start}-")
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
-            start = _agreed_start(response, start)
-            total = _agreed_total(response, start, order)
-            _check_disk(order, start, total)
-            with order.part.open("ab" if start else "wb") as part:
-                _pour(response, part, start, total, order)
+            start = _resume_offset(response, start)
+            total = _total_size(response, start, download_request)
+            _check_disk(download_request, start, total)
+            with download_request.part_file.open("ab" if start else "wb") as part:
+                _write_body(response, part, start, total, download_request)
             return start > 0
     except urllib.error.HTTPError as error:
-        raise _http_failure(error, order) from error
+        raise _http_error(error, download_request) from error
     except urllib.error.URLError as error:
-        raise _no_connection(error) from error
+        raise _connection_error(error) from error
     except (TimeoutError, ConnectionError, http.client.HTTPException, ssl.SSLError) as error:
-        raise _BrokenOffError(f"{type(error).__name__} {error}".strip()) from error
+        raise _RetryableDownloadError(f"{type(error).__name__} {error}".strip()) from error
 
 
-def _agreed_start(response: http.client.HTTPResponse, start: int) -> int:
+def _resume_offset(response: http.client.HTTPResponse, start: int) -> int:
     """Where the answer begins: a server may ignore a wish to resume, and sends everything."""
     if response.status != 206:
         return 0
     if not (response.headers.get("Content-Range") or "").startswith(f"bytes {start}-"):
-        raise HopelessError("the server resumed at another place than it was asked to")
+        raise FatalDownloadError("the server resumed at another place than it was asked to")
     return start
 
 
-def _agreed_total(response: http.client.HTTPResponse, start: int, order: Order) -> int | None:
+def _total_size(response: http.client.HTTPResponse, start: int, request: DownloadRequest) -> int | None:
     length = response.headers.get("Content-Length")
     total = start + int(length) if length and length.isdigit() else None
-    if total is not None and order.size is not None and total != order.size:
-        raise HopelessError(
-            f"the server offers {total} bytes where {order.size} are published: "
+    if total is not None and request.size is not None and total != request.size:
+        raise FatalDownloadError(
+            f"the server offers {total} bytes where {request.size} are published: "
             "a proxy or login page in between, or a new file"
         )
-    return total if total is not None else order.size
+    return total if total is not None else request.size
 
 
-def _check_disk(order: Order, start: int, total: int | None) -> None:
-    free, needed = shutil.disk_usage(order.part.parent).free, (total or 0) - start
-    if needed + _SPARE > free:
-        raise HopelessError(
-            f"{order.part.parent} has {megabytes(free)} free and {megabytes(needed + _SPARE)} are needed"
+def _check_disk(request: DownloadRequest, start: int, total: int | None) -> None:
+    free, needed = shutil.disk_usage(request.part_file.parent).free, (total or 0) - start
+    if needed + _MIN_FREE_BYTES > free:
+        raise FatalDownloadError(
+            f"{request.part_file.parent} has {format_megabytes(free)} free and {format_megabytes(needed + _MIN_FREE_BYTES)} are needed"
         )
 
 
-def _pour(response: http.client.HTTPResponse, part: BinaryIO, start: int, total: int | None, order: Order) -> None:
+def _write_body(
+    response: http.client.HTTPResponse, part: BinaryIO, start: int, total: int | None, request: DownloadRequest
+) -> None:
     done = start
-    order.report(done, total)
-    while block := response.read(_BLOCK):
+    request.report(done, total)
+    while block := response.read(_CHUNK_SIZE):
         done += len(block)
         if total is not None and done > total:
-            raise HopelessError(f"the server sends more than the {total} bytes it should")
+            raise FatalDownloadError(f"the server sends more than the {total} bytes it should")
         part.write(block)
-        order.report(done, total)
+        request.report(done, total)
     if total is not None and done < total:
-        raise _BrokenOffError(f"{done} of {total} bytes arrived")
+        raise _RetryableDownloadError(f"{done} of {total} bytes arrived")
 
 
-def _http_failure(error: urllib.error.HTTPError, order: Order) -> Exception:
+def _http_error(error: urllib.error.HTTPError, request: DownloadRequest) -> Exception:
     error.close()
     if error.code in _STATUS_WORTH_RETRYING:
-        return _BrokenOffError(f"the server answers {error.code} {error.reason}")
+        return _RetryableDownloadError(f"the server answers {error.code} {error.reason}")
     if error.code == 416:  # the part file is longer than the file
-        order.part.unlink(missing_ok=True)
-        return _BrokenOffError("the part that was there does not belong to the file")
-    return HopelessError(f"the server answers {error.code} {error.reason}")
+        request.part_file.unlink(missing_ok=True)
+        return _RetryableDownloadError("the part that was there does not belong to the file")
+    return FatalDownloadError(f"the server answers {error.code} {error.reason}")
 
 
-def _no_connection(error: urllib.error.URLError) -> Exception:
+def _connection_error(error: urllib.error.URLError) -> Exception:
     if isinstance(error.reason, ssl.SSLCertVerificationError):
-        return HopelessError(
+        return FatalDownloadError(
             f"the server's certificate was refused ({error.reason.verify_message}): "
             "set SSL_CERT_FILE to your certificates (python.org on macOS: run Install Certificates.command)"
         )
     if isinstance(error.reason, (TimeoutError, ConnectionResetError)):
-        return _BrokenOffError(f"no answer ({error.reason})")
-    return HopelessError(f"no connection ({error.reason})")
+        return _RetryableDownloadError(f"no answer ({error.reason})")
+    return FatalDownloadError(f"no connection ({error.reason})")
 
 
-def _check(order: Order, resumed: bool) -> None:
+def _verify_part(request: DownloadRequest, resumed: bool) -> None:
     """Compare the part file with what is published; one that differs is removed."""
-    found = size_of(order.part)
-    if order.size is not None and found != order.size:
-        order.part.unlink()
-        raise _BrokenOffError(f"{found} bytes arrived where {order.size} are published")
+    found = file_size(request.part_file)
+    if request.size is not None and found != request.size:
+        request.part_file.unlink()
+        raise _RetryableDownloadError(f"{found} bytes arrived where {request.size} are published")
     if not found:
-        raise _BrokenOffError("nothing arrived")
-    digest = _digest(order.part) if order.sha256 else None
-    if order.sha256 and digest != order.sha256.lower():
-        order.part.unlink()
-        problem = f"its SHA-256 is {digest} where {order.sha256} is published; it was removed"
-        raise _BrokenOffError(problem) if resumed else HopelessError(problem)
+        raise _RetryableDownloadError("nothing arrived")
+    digest = _digest(request.part_file) if request.sha256 else None
+    if request.sha256 and digest != request.sha256.lower():
+        request.part_file.unlink()
+        problem = f"its SHA-256 is {digest} where {request.sha256} is published; it was removed"
+        raise _RetryableDownloadError(problem) if resumed else FatalDownloadError(problem)
 
 
 def _digest(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
+        while block := file.read(_CHUNK_SIZE):
             digest.update(block)
     return digest.hexdigest()
 
 
-def _kept(order: Order) -> str:
-    there = size_of(order.part)
-    return f" ({megabytes(there)} are kept; ask again to go on)" if order.resumable and there else ""
+def _partial_note(request: DownloadRequest) -> str:
+    there = file_size(request.part_file)
+    return f" ({format_megabytes(there)} are kept; ask again to go on)" if request.resumable and there else ""
 
 
 def cache_dir() -> Path:
@@ -275,43 +289,43 @@ def download(
     writable); it says what to fetch by other means, from where, and where to put it.
     """
     assert url.startswith(("https://", "http://")), f"only web addresses are fetched, not {url}"
-    order = Order(url, Path(target).expanduser().absolute(), size, sha256, progress)
+    order = DownloadRequest(url, Path(target).expanduser().absolute(), size, sha256, progress)
     if _is_complete(order):
         return order.target
     if is_offline():
-        raise _error(order, f"MASKLET_OFFLINE is set, which forbids downloads{_unlike(order)}")
+        raise _download_error(order, f"MASKLET_OFFLINE is set, which forbids downloads{_size_mismatch(order)}")
     from filelock import FileLock
 
     try:
         order.target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(order.target.with_name(order.target.name + ".lock")):
             if not _is_complete(order):
-                fill(order)
-                os.replace(order.part, order.target)
-    except HopelessError as error:
-        raise _error(order, str(error)) from error.__cause__
+                download_part(order)
+                os.replace(order.part_file, order.target)
+    except FatalDownloadError as error:
+        raise _download_error(order, str(error)) from error.__cause__
     except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
-        raise _error(order, f"{order.target.parent} cannot be written ({error})") from error
+        raise _download_error(order, f"{order.target.parent} cannot be written ({error})") from error
     return order.target
 
 
-def _is_complete(order: Order) -> bool:
+def _is_complete(request: DownloadRequest) -> bool:
     try:
-        there = order.target.stat().st_size
+        there = request.target.stat().st_size
     except OSError:
         return False
-    return there > 0 and order.size in {None, there}
+    return there > 0 and request.size in {None, there}
 
 
-def _unlike(order: Order) -> str:
-    there = size_of(order.target)
-    return f", and the file there has {there} bytes, not {order.size}" if there else ""
+def _size_mismatch(request: DownloadRequest) -> str:
+    there = file_size(request.target)
+    return f", and the file there has {there} bytes, not {request.size}" if there else ""
 
 
-def _error(order: Order, reason: str) -> DownloadError:
-    size = f" ({megabytes(order.size)})" if order.size else ""
+def _download_error(request: DownloadRequest, reason: str) -> DownloadError:
+    size = f" ({format_megabytes(request.size)})" if request.size else ""
     return DownloadError(
-        f"Could not download {order.target.name}{size}: {reason}. "
-        f"Fetch it by other means from {order.url} and put it at {order.target} "
+        f"Could not download {request.target.name}{size}: {reason}. "
+        f"Fetch it by other means from {request.url} and put it at {request.target} "
         "(MASKLET_HOME chooses another folder)."
     )

@@ -10,17 +10,17 @@ from typing import Literal
 
 from masklet.errors import CheckpointError
 
-__all__ = ["Sniffed", "refuse", "sniff"]
+__all__ = ["FileType", "detect_file_type", "unreadable_error"]
 
-Kind = Literal["safetensors", "torch-zip", "torch-legacy", "foreign"]
+FileKind = Literal["safetensors", "torch-zip", "torch-legacy", "foreign"]
 
-AGAIN = "Delete it and download it again."
-WANTED = "Give a .pt or .safetensors file that holds the tensors of the network."
+DOWNLOAD_AGAIN = "Delete it and download it again."
+EXPECTED_FILE = "Give a .pt or .safetensors file that holds the tensors of the network."
 
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
-    (b"\x89PNG", "a PNG picture"),
-    (b"\xff\xd8\xff", "a JPEG picture"),
-    (b"GIF8", "a GIF picture"),
+    (b"\x89PNG", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"GIF8", "a GIF image"),
     (b"\x89HDF", "an HDF5 file (Keras keeps weights so)"),
     (b"\x93NUMPY", "a NumPy array"),
     (b"GGUF", "a GGUF file of a language model"),
@@ -36,26 +36,26 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
 
 
 @dataclass(frozen=True)
-class Sniffed:
+class FileType:
     """What a file is: `kind` picks the reader; a "foreign" file has `found` and `remedy` in words."""
 
-    kind: Kind
-    found: str = ""
-    remedy: str = WANTED
+    kind: FileKind
+    description: str = ""
+    remedy: str = EXPECTED_FILE
 
 
-def refuse(path: Path, found: str, remedy: str = WANTED) -> CheckpointError:
+def unreadable_error(path: Path, description: str, remedy: str = EXPECTED_FILE) -> CheckpointError:
     """The error for a file that is something else; `found` says what, `remedy` what to do."""
-    return CheckpointError(f"{path} cannot be read as a checkpoint: it is {found}. {remedy}")
+    return CheckpointError(f"{path} cannot be read as a checkpoint: it is {description}. {remedy}")
 
 
-def sniff(path: Path) -> Sniffed:
+def detect_file_type(path: Path) -> FileType:
     """Look at the first bytes of `path`.
 
     Errors: CheckpointError where there is no file, or a folder, or no permission.
     """
     if path.is_dir():
-        raise refuse(path, "a folder", _folder_remedy(path))
+        raise unreadable_error(path, "a folder", _folder_remedy(path))
     try:
         with path.open("rb") as file:
             head = file.read(512)
@@ -64,69 +64,71 @@ def sniff(path: Path) -> Sniffed:
         raise CheckpointError(f"{path} does not exist. Give the path of a weight file.") from None
     except OSError as error:
         raise CheckpointError(f"{path} cannot be opened: {error.strerror}. Check its permissions.") from None
-    return _from_head(path, head, size)
+    return _type_from_head(path, head, size)
 
 
-def _from_head(path: Path, head: bytes, size: int) -> Sniffed:
+def _type_from_head(path: Path, head: bytes, size: int) -> FileType:
     if not head.strip(b"\0"):
-        return Sniffed("foreign", "empty" if not size else "nothing but zeros", AGAIN)
+        return FileType("foreign", "empty" if not size else "nothing but zeros", DOWNLOAD_AGAIN)
     if head.startswith(b"PK"):
-        return _from_zip(path, size)
+        return _type_from_zip(path, size)
     if head[8:9] == b"{":
-        return _from_header_length(int.from_bytes(head[:8], "little"), size)
+        return _type_from_header_length(int.from_bytes(head[:8], "little"), size)
     if head.startswith(b"\x80\x02"):
-        return Sniffed("torch-legacy")
+        return FileType("torch-legacy")
     if head[:1] == b"\x80" and head[1:2] in b"\3\4\5":
-        return Sniffed("foreign", "a Python pickle that PyTorch did not write; nothing in it was run")
+        return FileType("foreign", "a Python pickle that PyTorch did not write; nothing in it was run")
     known = next((name for start, name in _SIGNATURES if head.startswith(start)), None)
     if known:
-        return Sniffed("foreign", known)
-    return _from_text(head, size)
+        return FileType("foreign", known)
+    return _type_from_text(head, size)
 
 
-def _from_header_length(length: int, size: int) -> Sniffed:
+def _type_from_header_length(length: int, size: int) -> FileType:
     if length + 8 <= size:
-        return Sniffed("safetensors")
+        return FileType("safetensors")
     found = f"a safetensors file cut short, or not one: its header claims {length} bytes, the file has {size}"
-    return Sniffed("foreign", found, AGAIN)
+    return FileType("foreign", found, DOWNLOAD_AGAIN)
 
 
-def _from_zip(path: Path, size: int) -> Sniffed:
+def _type_from_zip(path: Path, size: int) -> FileType:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return Sniffed("foreign", f"a PyTorch file or zip archive cut short at {size} bytes, or damaged", AGAIN)
+        return FileType(
+            "foreign", f"a PyTorch file or zip archive cut short at {size} bytes, or damaged", DOWNLOAD_AGAIN
+        )
     names = [entry.filename for entry in entries]
     if not any(name.rpartition("/")[2] == "data.pkl" for name in names):
         listed = ", ".join(names[:3]) or "nothing"
-        return Sniffed("foreign", f"a zip archive without tensors (in it: {listed})", "Unpack it first.")
+        return FileType("foreign", f"a zip archive without tensors (in it: {listed})", "Unpack it first.")
     if any(name.rpartition("/")[2] == "constants.pkl" for name in names):
         remedy = "Save the state dict of the network it was exported from, not the TorchScript program."
-        return Sniffed("foreign", "a TorchScript program", remedy)
+        return FileType("foreign", "a TorchScript program", remedy)
     packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
     if packed or sum(entry.file_size for entry in entries) > size:
-        return Sniffed("foreign", "a zip archive that unpacks to more than its size, which PyTorch never writes")
-    return Sniffed("torch-zip")
+        return FileType("foreign", "a zip archive that unpacks to more than its size, which PyTorch never writes")
+    return FileType("torch-zip")
 
 
-def _from_text(head: bytes, size: int) -> Sniffed:
+def _type_from_text(head: bytes, size: int) -> FileType:
     try:
         text = head[: len(head) - 4 if size > len(head) else None].decode("utf-8").lstrip()
     except UnicodeDecodeError:
-        return Sniffed("foreign", f"no format masklet knows (it starts with the bytes {head[:8].hex(' ')})")
+        return FileType("foreign", f"no format masklet knows (it starts with the bytes {head[:8].hex(' ')})")
     if text.startswith("version https://git-lfs"):
         real = re.search(r"^size (\d+)", text, re.MULTILINE)
         weight = f" of a file of {real[1]} bytes" if real else ""
-        return Sniffed("foreign", f"the Git LFS pointer{weight}, not the file", "Run git lfs pull.")
+        return FileType("foreign", f"the Git LFS pointer{weight}, not the file", "Run git lfs pull.")
     if re.match(r"<(!doctype html|html|head|body)", text, re.IGNORECASE):
         remedy = "The download ended at an error or a login page: open its address in a browser."
-        return Sniffed("foreign", "an HTML page", remedy)
-    return Sniffed("foreign", f"a text file (it starts with {text[:40]!r})")
+        return FileType("foreign", "an HTML page", remedy)
+    return FileType("foreign", f"a text file (it starts with {text[:40]!r})")
 
 
 def _folder_remedy(path: Path) -> str:
     inside = sorted(p.name for p in path.iterdir() if p.suffix in {".pt", ".pth", ".safetensors"})
     if not inside:
-        return WANTED
+        return EXPECTED_FILE
     return f"Give a file in it: {', '.join(inside[:5])}{', ...' if len(inside) > 5 else ''}."

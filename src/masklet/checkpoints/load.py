@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
 
-from masklet.checkpoints.file_type import AGAIN, refuse, sniff
+from masklet.checkpoints.file_type import DOWNLOAD_AGAIN, detect_file_type, unreadable_error
 from masklet.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["BROKEN", "check_claims", "check_finite", "read_metadata", "read_tensors"]
+__all__ = ["LOAD_ERRORS", "check_finite", "check_storage_sizes", "read_metadata", "read_tensors"]
 
-BROKEN = (
+LOAD_ERRORS = (
     pickle.UnpicklingError,
     struct.error,
     ArithmeticError,
@@ -43,13 +43,13 @@ BROKEN = (
 )
 """A damaged or hostile pickle can make the unpickler fail in any of these ways."""
 _WRAPPERS = ("model", "state_dict")
-_RESAVE = (
+_RESAVE_HINT = (
     "Where you trust it, keep only its tensors: "
     "torch.save({'model': network.state_dict()}, 'weights.pt'), and give that file."
 )
-_FRESH = "Take a fresh copy from its publisher."
+_FRESH_COPY_HINT = "Take a fresh copy from its publisher."
 # Tensors may share storage (tied weights); this many times the file is no longer sharing.
-_SHARING = 4
+_MAX_STORAGE_SHARING = 4
 
 
 def read_tensors(path: str | PathLike[str]) -> dict[str, Tensor]:
@@ -64,18 +64,18 @@ def read_tensors(path: str | PathLike[str]) -> dict[str, Tensor]:
         torch.Size([1, 1, 256])
 
     Errors: CheckpointError for anything that is not such a file: missing, a folder, empty, cut short,
-    a picture or a web page, a pickle that asks for more than tensors, a tensor that claims more values
+    an image or a web page, a pickle that asks for more than tensors, a tensor that claims more values
     than the file holds, NaN or infinity.
     """
     file = Path(path).expanduser()
-    sniffed = sniff(file)
+    sniffed = detect_file_type(file)
     if sniffed.kind == "foreign":
-        raise refuse(file, sniffed.found, sniffed.remedy)
+        raise unreadable_error(file, sniffed.description, sniffed.remedy)
     if sniffed.kind == "safetensors":
         tensors = _read_safetensors(file)
     else:
         tensors = _unwrap(_unpickle(file, mmap=sniffed.kind == "torch-zip"), file)
-    check_claims(tensors, file)
+    check_storage_sizes(tensors, file)
     check_finite(tensors, path=file)
     return tensors
 
@@ -90,16 +90,16 @@ def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
     Errors: CheckpointError as for `read_tensors`, as far as the header shows them.
     """
     file = Path(path).expanduser()
-    sniffed = sniff(file)
+    sniffed = detect_file_type(file)
     if sniffed.kind == "foreign":
-        raise refuse(file, sniffed.found, sniffed.remedy)
+        raise unreadable_error(file, sniffed.description, sniffed.remedy)
     if sniffed.kind != "safetensors":
         return {}
     try:
         with safe_open(file, framework="numpy") as opened:
             return dict(opened.metadata() or {})
     except (SafetensorError, OSError) as error:
-        raise refuse(file, f"a damaged safetensors file ({error})", AGAIN) from error
+        raise unreadable_error(file, f"a damaged safetensors file ({error})", DOWNLOAD_AGAIN) from error
 
 
 def check_finite(tensors: Mapping[str, Tensor], *, path: str | PathLike[str]) -> None:
@@ -123,11 +123,11 @@ def _is_finite(tensor: Tensor) -> bool:
 def _read_safetensors(file: Path) -> dict[str, Tensor]:
     try:
         with safe_open(file, framework="pt", device="cpu") as opened:
-            tensors: dict[str, Tensor] = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, *BROKEN) as error:
-        raise refuse(file, f"a damaged safetensors file ({error})", AGAIN) from error
+            tensors: dict[str, Tensor] = {name: opened.get_tensor(name) for name in opened.keys()}
+    except (SafetensorError, *LOAD_ERRORS) as error:
+        raise unreadable_error(file, f"a damaged safetensors file ({error})", DOWNLOAD_AGAIN) from error
     if not tensors:
-        raise refuse(file, "a safetensors file without a single tensor")
+        raise unreadable_error(file, "a safetensors file without a single tensor")
     return tensors
 
 
@@ -138,7 +138,7 @@ def _unpickle(file: Path, *, mmap: bool) -> object:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # old formats are deprecated, not wrong
             content: object = torch.load(str(file), map_location="cpu", weights_only=True, mmap=mmap)
-    except BROKEN as error:
+    except LOAD_ERRORS as error:
         raise _unpickling_error(file, error) from error
     return content
 
@@ -147,18 +147,20 @@ def _unpickling_error(file: Path, error: BaseException) -> CheckpointError:
     asked = re.search(r"GLOBAL ([\w.]+)", str(error))
     if asked:
         whole = f"a pickle that asks for {asked[1]}, which is more than tensors; nothing in it was run"
-        return refuse(file, whole, f"{_origin(asked[1])}{_RESAVE}")
+        return unreadable_error(file, whole, f"{_guess_origin(asked[1])}{_RESAVE_HINT}")
     said = str(error).rpartition("WeightsUnpickler error:")[2].strip()
     reason = re.split(r"\. | \(Could|\n", said)[0][:120] or type(error).__name__
-    return refuse(file, f"a PyTorch file that is damaged or holds more than tensors ({reason})", AGAIN)
+    return unreadable_error(
+        file, f"a PyTorch file that is damaged or holds more than tensors ({reason})", DOWNLOAD_AGAIN
+    )
 
 
-def _origin(asked: str) -> str:
-    if asked.startswith("ultralytics."):
+def _guess_origin(global_name: str) -> str:
+    if global_name.startswith("ultralytics."):
         return "It looks like a network that Ultralytics saved whole, class and all: masklet.YOLO opens YOLOv8. "
-    if asked.startswith(("torch.nn.", "torchvision.", "timm.")):
+    if global_name.startswith(("torch.nn.", "torchvision.", "timm.")):
         return "It looks like a network saved whole instead of its state dict. "
-    if asked.startswith(("numpy.", "omegaconf.", "argparse.", "pytorch_lightning.", "lightning.")):
+    if global_name.startswith(("numpy.", "omegaconf.", "argparse.", "pytorch_lightning.", "lightning.")):
         return "It looks like a training checkpoint. "
     return ""
 
@@ -166,18 +168,18 @@ def _origin(asked: str) -> str:
 def _unwrap(content: object, file: Path) -> dict[str, Tensor]:
     from torch import Tensor
 
-    state = _innermost(content)
+    state = _unwrap_state_dict(content)
     if not isinstance(state, Mapping):
-        raise refuse(file, f"one {type(state).__name__}, not names with tensors", _RESAVE)
+        raise unreadable_error(file, f"one {type(state).__name__}, not names with tensors", _RESAVE_HINT)
     if not state:
-        raise refuse(file, "a checkpoint without a single tensor")
+        raise unreadable_error(file, "a checkpoint without a single tensor")
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise refuse(file, _describe_entry(state, name, value), _RESAVE)
+            raise unreadable_error(file, _describe_entry(state, name, value), _RESAVE_HINT)
     return {name: value.detach() for name, value in state.items()}
 
 
-def _innermost(content: object) -> object:
+def _unwrap_state_dict(content: object) -> object:
     if isinstance(content, Mapping):
         for key in _WRAPPERS:
             if isinstance(content.get(key), Mapping):
@@ -194,7 +196,7 @@ def _describe_entry(state: Mapping[object, object], name: object, value: object)
     return f"a file whose entry {name[:40]!r} is of type {type(value).__name__}, not a tensor (it has {names})"
 
 
-def check_claims(tensors: Mapping[str, Tensor], file: Path) -> None:
+def check_storage_sizes(tensors: Mapping[str, Tensor], file: Path) -> None:
     """A few bytes may claim to be a tensor of any size (stride 0), or be repeated under many names."""
     import torch
 
@@ -202,10 +204,12 @@ def check_claims(tensors: Mapping[str, Tensor], file: Path) -> None:
     for name, tensor in tensors.items():
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
             kind = "quantized" if tensor.is_quantized else f"{tensor.layout} on {tensor.device}"
-            raise refuse(file, f"a file whose tensor {name} is not a plain one ({kind})", _RESAVE)
+            raise unreadable_error(file, f"a file whose tensor {name} is not a plain one ({kind})", _RESAVE_HINT)
         claimed = tensor.numel() * tensor.element_size()
         total += claimed
         if claimed > min(size, tensor.untyped_storage().nbytes()):
-            raise refuse(file, f"a file of {size} bytes whose tensor {name} claims {claimed} bytes", _FRESH)
-    if total > _SHARING * size:
-        raise refuse(file, f"a file of {size} bytes whose tensors claim {total} bytes", _FRESH)
+            raise unreadable_error(
+                file, f"a file of {size} bytes whose tensor {name} claims {claimed} bytes", _FRESH_COPY_HINT
+            )
+    if total > _MAX_STORAGE_SHARING * size:
+        raise unreadable_error(file, f"a file of {size} bytes whose tensors claim {total} bytes", _FRESH_COPY_HINT)

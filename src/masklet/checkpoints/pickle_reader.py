@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["MAX_STEPS", "Name", "Record", "StoredTensor", "follow"]
+__all__ = ["MAX_STEPS", "GlobalName", "InertObject", "StoredTensor", "read_pickle"]
 
 MAX_STEPS = 2_000_000
 """Steps of a pickle before it is given up; the largest published network takes fewer than a hundred thousand."""
@@ -30,14 +30,14 @@ MAX_ARGUMENTS = 64
 
 
 @dataclass(frozen=True)
-class Name:
+class GlobalName:
     """A function or class that the file names, as text."""
 
     path: str
 
 
 @dataclass(eq=False)
-class Record:
+class InertObject:
     """An object that was not built: the name of what was to make it, and what it was to be made of."""
 
     path: str
@@ -45,7 +45,7 @@ class Record:
     state: dict[Any, Any] = field(default_factory=dict)
     entries: dict[Any, Any] = field(default_factory=dict)
     """Where it was to be a kind of dictionary."""
-    parts: list[Any] = field(default_factory=list)
+    elements: list[Any] = field(default_factory=list)
     """Where it was to be a kind of list or set."""
 
 
@@ -55,7 +55,7 @@ class StoredTensor:
 
     storage: str
     """Name of the array within the file."""
-    kind: str
+    storage_type: str
     """Of its numbers, such as `torch.HalfStorage`."""
     count: int
     """Numbers it says it has."""
@@ -64,7 +64,7 @@ class StoredTensor:
     stride: tuple[int, ...] = ()
 
 
-def follow(data: bytes) -> object:
+def read_pickle(data: bytes) -> object:
     """What the pickle `data` describes, nothing of it run.
 
     Example:
@@ -76,7 +76,7 @@ def follow(data: bytes) -> object:
     Errors: ValueError, IndexError, KeyError, TypeError or AttributeError for data that is damaged, takes too many
     steps, or uses what pickles of networks never do.
     """
-    machine = _Machine()
+    machine = _PickleMachine()
     for number, (operation, argument, _) in enumerate(pickletools.genops(data)):
         if number > MAX_STEPS:
             raise ValueError(f"it takes more than {MAX_STEPS} steps")
@@ -86,7 +86,7 @@ def follow(data: bytes) -> object:
     raise ValueError("it has no end")
 
 
-class _Machine:
+class _PickleMachine:
     """A stack, where marks lie on it, and what is remembered by number."""
 
     def __init__(self) -> None:
@@ -98,14 +98,14 @@ class _Machine:
         """One operation."""
         if name in _LITERALS:
             self.stack.append(argument)
-        elif name in _FRESH:
-            self.stack.append(_FRESH[name]())
+        elif name in _CONSTANTS:
+            self.stack.append(_CONSTANTS[name]())
         elif name in _OPERATIONS:
             _OPERATIONS[name](self, argument)
         elif name not in _IGNORED:
             raise ValueError(f"it uses {name}")
 
-    def take(self, count: int) -> list[Any]:
+    def pop(self, count: int) -> list[Any]:
         """The `count` topmost, which leave the stack."""
         if count > len(self.stack):
             raise IndexError("it takes more than there is")
@@ -113,76 +113,78 @@ class _Machine:
         del self.stack[len(self.stack) - count :]
         return taken
 
-    def take_marked(self) -> list[Any]:
+    def pop_to_mark(self) -> list[Any]:
         """All above the last mark, which leave the stack."""
-        return self.take(len(self.stack) - self.marks.pop())
+        return self.pop(len(self.stack) - self.marks.pop())
 
-    def remember(self, number: int) -> None:
+    def memoize(self, number: int) -> None:
         """Keep the topmost."""
         self.memo[number] = self.stack[-1]
 
-    def put_items(self, items: list[Any]) -> None:
+    def set_items(self, items: list[Any]) -> None:
         """Keys and values in turn, into the topmost."""
         target = self.stack[-1]
-        table = target.entries if isinstance(target, Record) else target
+        table = target.entries if isinstance(target, InertObject) else target
         if not isinstance(table, dict):
             raise TypeError("it puts entries into what is no dictionary")
         table.update(_pairs(items))
 
-    def put_parts(self, parts: list[Any]) -> None:
+    def append_elements(self, elements: list[Any]) -> None:
         """Into the list or the record that is topmost."""
         target = self.stack[-1]
-        row = target.parts if isinstance(target, Record) else target
+        row = target.elements if isinstance(target, InertObject) else target
         if not isinstance(row, list):
             raise TypeError("it puts parts into what is no list")
-        row.extend(parts)
+        row.extend(elements)
 
-    def call(self, arguments: object = None) -> None:
+    def reduce(self, arguments: object = None) -> None:
         """What a name and its arguments would make."""
-        maker, given = self.take(2)
-        self.stack.append(_made(maker, given))
+        maker, given = self.pop(2)
+        self.stack.append(_construct(maker, given))
 
-    def call_with_names(self) -> None:
+    def reduce_with_kwargs(self) -> None:
         """The same with arguments by name, which only records have."""
-        maker, given, named = self.take(3)
-        self.stack.append(Record(maker.path if isinstance(maker, Name) else "?", (given, named)))
+        maker, given, named = self.pop(3)
+        self.stack.append(InertObject(maker.path if isinstance(maker, GlobalName) else "?", (given, named)))
 
     def set_state(self) -> None:
         """The state of a record; containers need none."""
-        (state,) = self.take(1)
+        (state,) = self.pop(1)
         target = self.stack[-1]
         if isinstance(state, tuple):  # that of a class with slots
             state = next((part for part in state[:2] if isinstance(part, dict)), None)
-        if isinstance(target, Record) and isinstance(state, dict):
+        if isinstance(target, InertObject) and isinstance(state, dict):
             target.state = state
 
-    def name_from_stack(self) -> None:
+    def stack_global(self) -> None:
         """Module and name as two words."""
-        module, name = self.take(2)
+        module, name = self.pop(2)
         known = isinstance(module, str) and isinstance(name, str) and len(module) + len(name) < MAX_NAME
-        self.stack.append(Name(f"{module}.{name}" if known else "?"))
+        self.stack.append(GlobalName(f"{module}.{name}" if known else "?"))
 
 
-def _made(maker: object, given: object) -> object:
+def _construct(callee: object, args: object) -> object:
     """What calling `maker` gives: an admitted kind, or a record of the call."""
-    arguments = given if isinstance(given, tuple) else (given,)
-    if not isinstance(maker, Name):
-        return Record("?", arguments)
-    build = _ADMITTED.get(maker.path)
+    arguments = args if isinstance(args, tuple) else (args,)
+    if not isinstance(callee, GlobalName):
+        return InertObject("?", arguments)
+    build = _ALLOWED_CALLS.get(callee.path)
     if build is None:
-        return Record(maker.path, arguments)
+        return InertObject(callee.path, arguments)
     if len(arguments) > MAX_ARGUMENTS:  # they would be copied at every call
-        raise ValueError(f"it calls {maker.path} with {len(arguments)} arguments")
+        raise ValueError(f"it calls {callee.path} with {len(arguments)} arguments")
     return build(*arguments)
 
 
-def _tensor(storage: object, offset: object, size: object, stride: object, *_: object) -> StoredTensor:
+def _rebuild_tensor(storage: object, offset: object, size: object, stride: object, *_: object) -> StoredTensor:
     if not isinstance(storage, StoredTensor) or not isinstance(offset, int):
         raise TypeError("a tensor without stored values")
-    return StoredTensor(storage.storage, storage.kind, storage.count, offset, _whole(size), _whole(stride))
+    return StoredTensor(
+        storage.storage, storage.storage_type, storage.count, offset, _int_tuple(size), _int_tuple(stride)
+    )
 
 
-def _whole(numbers: object) -> tuple[int, ...]:
+def _int_tuple(numbers: object) -> tuple[int, ...]:
     if not isinstance(numbers, (tuple, list)) or len(numbers) > MAX_DIMS:
         raise TypeError("a tensor of no known shape")
     if not all(isinstance(n, int) and 0 <= n < 2**62 for n in numbers):
@@ -190,33 +192,33 @@ def _whole(numbers: object) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def _stored(identity: object) -> StoredTensor:
+def _persistent_load(identity: object) -> StoredTensor:
     """The stored array that a file's persistent id names: ("storage", kind, name, device, count)."""
     if not isinstance(identity, tuple) or len(identity) < 5 or identity[0] != "storage":
         raise ValueError("it points outside of itself to something other than a stored array")
     _, kind, name, _, count = identity[:5]
-    if not isinstance(kind, Name) or not isinstance(name, str) or not isinstance(count, int):
+    if not isinstance(kind, GlobalName) or not isinstance(name, str) or not isinstance(count, int):
         raise TypeError("a stored array without kind, name and length")
     return StoredTensor(name, kind.path, count)
 
 
-def _ordered(*pairs: object) -> object:
+def _ordered_dict(*pairs: object) -> object:
     """Empty, as all are pickled; entries follow."""
-    return Record("collections.OrderedDict", pairs) if pairs else {}
+    return InertObject("collections.OrderedDict", pairs) if pairs else {}
 
 
 def _size(numbers: object = ()) -> tuple[int, ...]:
-    return _whole(numbers)
+    return _int_tuple(numbers)
 
 
-def _first(value: object = None, *_: object) -> object:
+def _rebuild_parameter(value: object = None, *_: object) -> object:
     """A parameter is its tensor."""
     return value
 
 
-def _of_type(maker: object = None, _: object = None, given: object = (), *__: object) -> object:
+def _rebuild_from_type(callee: object = None, _: object = None, args: object = (), *__: object) -> object:
     """A tensor of a class of its own is a tensor."""
-    return _made(maker, given)
+    return _construct(callee, args)
 
 
 def _pairs(items: list[Any]) -> dict[Any, Any]:
@@ -233,12 +235,12 @@ def _is_key(key: object) -> bool:
     return key is None or isinstance(key, float) or (isinstance(key, (str, bytes)) and len(key) <= MAX_KEY)
 
 
-_ADMITTED: dict[str, Callable[..., object]] = {
-    "collections.OrderedDict": _ordered,
+_ALLOWED_CALLS: dict[str, Callable[..., object]] = {
+    "collections.OrderedDict": _ordered_dict,
     "torch.Size": _size,
-    "torch._tensor._rebuild_from_type_v2": _of_type,
-    "torch._utils._rebuild_parameter": _first,
-    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._tensor._rebuild_from_type_v2": _rebuild_from_type,
+    "torch._utils._rebuild_parameter": _rebuild_parameter,
+    "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
 }
 """Names that are followed, by functions of this file; no other name is anything but text."""
 
@@ -247,41 +249,41 @@ _LITERALS = frozenset({
     "SHORT_BINBYTES", "BINBYTES8", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8",
 })  # fmt: skip
 _IGNORED = frozenset(("PROTO", "FRAME"))
-_FRESH: dict[str, Callable[[], object]] = {
+_CONSTANTS: dict[str, Callable[[], object]] = {
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,
     "NEWFALSE": lambda: False,
     "EMPTY_TUPLE": tuple,
     "EMPTY_LIST": list,
     "EMPTY_DICT": dict,
-    "EMPTY_SET": lambda: Record("builtins.set"),
+    "EMPTY_SET": lambda: InertObject("builtins.set"),
 }
-_OPERATIONS: dict[str, Callable[[_Machine, Any], object]] = {
+_OPERATIONS: dict[str, Callable[[_PickleMachine, Any], object]] = {
     "MARK": lambda m, _: m.marks.append(len(m.stack)),
     "POP": lambda m, _: m.stack.pop(),
-    "POP_MARK": lambda m, _: m.take_marked(),
+    "POP_MARK": lambda m, _: m.pop_to_mark(),
     "DUP": lambda m, _: m.stack.append(m.stack[-1]),
-    "TUPLE": lambda m, _: m.stack.append(tuple(m.take_marked())),
-    "TUPLE1": lambda m, _: m.stack.append(tuple(m.take(1))),
-    "TUPLE2": lambda m, _: m.stack.append(tuple(m.take(2))),
-    "TUPLE3": lambda m, _: m.stack.append(tuple(m.take(3))),
-    "LIST": lambda m, _: m.stack.append(m.take_marked()),
-    "DICT": lambda m, _: m.stack.append(_pairs(m.take_marked())),
-    "BINPUT": lambda m, number: m.remember(number),
-    "LONG_BINPUT": lambda m, number: m.remember(number),
-    "MEMOIZE": lambda m, _: m.remember(len(m.memo)),
+    "TUPLE": lambda m, _: m.stack.append(tuple(m.pop_to_mark())),
+    "TUPLE1": lambda m, _: m.stack.append(tuple(m.pop(1))),
+    "TUPLE2": lambda m, _: m.stack.append(tuple(m.pop(2))),
+    "TUPLE3": lambda m, _: m.stack.append(tuple(m.pop(3))),
+    "LIST": lambda m, _: m.stack.append(m.pop_to_mark()),
+    "DICT": lambda m, _: m.stack.append(_pairs(m.pop_to_mark())),
+    "BINPUT": lambda m, number: m.memoize(number),
+    "LONG_BINPUT": lambda m, number: m.memoize(number),
+    "MEMOIZE": lambda m, _: m.memoize(len(m.memo)),
     "BINGET": lambda m, number: m.stack.append(m.memo[number]),
     "LONG_BINGET": lambda m, number: m.stack.append(m.memo[number]),
-    "APPEND": lambda m, _: m.put_parts(m.take(1)),
-    "APPENDS": lambda m, _: m.put_parts(m.take_marked()),
-    "ADDITEMS": lambda m, _: m.put_parts(m.take_marked()),
-    "SETITEM": lambda m, _: m.put_items(m.take(2)),
-    "SETITEMS": lambda m, _: m.put_items(m.take_marked()),
-    "GLOBAL": lambda m, names: m.stack.append(Name(names.replace(" ", "."))),
-    "STACK_GLOBAL": lambda m, _: m.name_from_stack(),
-    "BINPERSID": lambda m, _: m.stack.append(_stored(m.take(1)[0])),
-    "REDUCE": lambda m, _: m.call(),
-    "NEWOBJ": lambda m, _: m.call(),
-    "NEWOBJ_EX": lambda m, _: m.call_with_names(),
+    "APPEND": lambda m, _: m.append_elements(m.pop(1)),
+    "APPENDS": lambda m, _: m.append_elements(m.pop_to_mark()),
+    "ADDITEMS": lambda m, _: m.append_elements(m.pop_to_mark()),
+    "SETITEM": lambda m, _: m.set_items(m.pop(2)),
+    "SETITEMS": lambda m, _: m.set_items(m.pop_to_mark()),
+    "GLOBAL": lambda m, names: m.stack.append(GlobalName(names.replace(" ", "."))),
+    "STACK_GLOBAL": lambda m, _: m.stack_global(),
+    "BINPERSID": lambda m, _: m.stack.append(_persistent_load(m.pop(1)[0])),
+    "REDUCE": lambda m, _: m.reduce(),
+    "NEWOBJ": lambda m, _: m.reduce(),
+    "NEWOBJ_EX": lambda m, _: m.reduce_with_kwargs(),
     "BUILD": lambda m, _: m.set_state(),
 }

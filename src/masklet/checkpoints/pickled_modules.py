@@ -14,9 +14,9 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from masklet.checkpoints.file_type import AGAIN, refuse, sniff
-from masklet.checkpoints.load import BROKEN, check_claims, check_finite, read_metadata, read_tensors
-from masklet.checkpoints.pickle_reader import Name, Record, StoredTensor, follow
+from masklet.checkpoints.file_type import DOWNLOAD_AGAIN, detect_file_type, unreadable_error
+from masklet.checkpoints.load import LOAD_ERRORS, check_finite, check_storage_sizes, read_metadata, read_tensors
+from masklet.checkpoints.pickle_reader import GlobalName, InertObject, StoredTensor, read_pickle
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SavedNetwork", "read_network"]
 
-MAX_PARTS = 20_000
+MAX_MODULES = 20_000
 """Modules and tensors of a network; the largest published one has some 2000."""
 MAX_NAME = 300
 """Letters of a tensor's name, and of a class's."""
@@ -32,7 +32,7 @@ MAX_PICKLE = 1 << 24
 """Bytes of the description; that of the largest published network has 153 thousand."""
 MAX_CLASSES = 100_000
 
-Tree = Record | dict[str, StoredTensor]
+Tree = InertObject | dict[str, StoredTensor]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class SavedNetwork:
     tensors: dict[str, Tensor]
     names: dict[int, str] = field(default_factory=dict)
     """Of classes; empty where the file does not say."""
-    facts: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
     """What the file says of itself in words: version, date, license, task."""
     image_size: int | None = None
     """Side it was trained at, where the file says."""
@@ -62,28 +62,30 @@ def read_network(path: str | PathLike[str]) -> SavedNetwork:
     Errors: CheckpointError as for `read_tensors`; classes are no reason, but a file without a network in it is.
     """
     file = Path(path).expanduser()
-    sniffed = sniff(file)
+    sniffed = detect_file_type(file)
     if sniffed.kind == "foreign":
-        raise refuse(file, sniffed.found, sniffed.remedy)
+        raise unreadable_error(file, sniffed.description, sniffed.remedy)
     if sniffed.kind != "torch-zip":
-        return SavedNetwork(read_tensors(file), _json_names(read_metadata(file).get("names", "")))
+        return SavedNetwork(read_tensors(file), _class_names_from_json(read_metadata(file).get("names", "")))
     try:
         with zipfile.ZipFile(file) as archive:
-            root, content = _content(archive)
-            tree = _network(content)
-            stored = _state(tree) if isinstance(tree, Record) else tree
-            tensors = _Storages(archive, root).tensors(stored)
-    except (*BROKEN, zipfile.BadZipFile, RecursionError) as error:
+            root, content = _read_content(archive)
+            tree = _find_network(content)
+            stored = _module_state(tree) if isinstance(tree, InertObject) else tree
+            tensors = _StorageReader(archive, root).tensors(stored)
+    except (*LOAD_ERRORS, zipfile.BadZipFile, RecursionError) as error:
         reason = str(error)[:120] or type(error).__name__
-        raise refuse(file, f"a PyTorch file that is damaged, or holds no network ({reason})", AGAIN) from error
+        raise unreadable_error(
+            file, f"a PyTorch file that is damaged, or holds no network ({reason})", DOWNLOAD_AGAIN
+        ) from error
     if not tensors:
-        raise refuse(file, "a checkpoint without a single tensor")
-    check_claims(tensors, file)
+        raise unreadable_error(file, "a checkpoint without a single tensor")
+    check_storage_sizes(tensors, file)
     check_finite(tensors, path=file)
-    return SavedNetwork(tensors, _names(tree), _facts(content), _image_size(content))
+    return SavedNetwork(tensors, _class_names(tree), _file_metadata(content), _image_size(content))
 
 
-def _content(archive: zipfile.ZipFile) -> tuple[str, object]:
+def _read_content(archive: zipfile.ZipFile) -> tuple[str, object]:
     """The folder within the archive, and what its pickle describes."""
     entry = next(name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl")
     root = entry.rpartition("/")[0]
@@ -92,64 +94,64 @@ def _content(archive: zipfile.ZipFile) -> tuple[str, object]:
         raise ValueError("its numbers are stored with the highest byte first; save it on another machine")
     if archive.getinfo(entry).file_size > MAX_PICKLE:
         raise ValueError("its description is larger than any network's")
-    return root, follow(archive.read(entry))
+    return root, read_pickle(archive.read(entry))
 
 
-def _network(content: object) -> Tree:
+def _find_network(content: object) -> Tree:
     """The averaged network, else the network, else the state dict of a file."""
     held = content if isinstance(content, dict) else {}
     for candidate in (held.get("ema"), held.get("model"), held.get("state_dict"), content):
-        if isinstance(candidate, Record) and isinstance(candidate.state.get("_modules"), dict):
+        if isinstance(candidate, InertObject) and isinstance(candidate.state.get("_modules"), dict):
             return candidate
         if isinstance(candidate, dict):
             found = {k: v for k, v in candidate.items() if isinstance(k, str) and isinstance(v, StoredTensor)}
             if found:
                 return found
-    known = content.path if isinstance(content, (Record, Name)) else ", ".join(map(str, list(held)[:5]))
+    known = content.path if isinstance(content, (InertObject, GlobalName)) else ", ".join(map(str, list(held)[:5]))
     raise ValueError(f"in it: {known or type(content).__name__}")
 
 
-def _state(network: Record) -> dict[str, StoredTensor]:
+def _module_state(network: InertObject) -> dict[str, StoredTensor]:
     """Names and tensors of a tree of modules, as its state dict would have them."""
     found: dict[str, StoredTensor] = {}
-    waiting: list[tuple[str, Record]] = [("", network)]
+    waiting: list[tuple[str, InertObject]] = [("", network)]
     visited = 0
     while waiting:
         prefix, module = waiting.pop()
-        tables = [_table(module, name) for name in ("_parameters", "_buffers", "_modules")]
+        tables = [_module_table(module, name) for name in ("_parameters", "_buffers", "_modules")]
         visited += 1 + sum(map(len, tables))
-        if visited > MAX_PARTS or len(prefix) > MAX_NAME:
+        if visited > MAX_MODULES or len(prefix) > MAX_NAME:
             raise ValueError("its modules hold each other in a circle, or are more than any network's")
-        passing = _passing_buffers(module)
+        passing = _non_persistent_buffers(module)
         for name, part in [item for table in tables for item in table.items()]:
             full = f"{prefix}{name[:MAX_NAME]}" if isinstance(name, str) else f"{prefix}?"
             if isinstance(part, StoredTensor) and name not in passing:
                 found[full] = part
-            elif isinstance(part, Record):
+            elif isinstance(part, InertObject):
                 waiting.append((f"{full}.", part))
     return found
 
 
-def _table(module: Record, name: str) -> dict[object, object]:
+def _module_table(module: InertObject, name: str) -> dict[object, object]:
     table = module.state.get(name)
     return table if isinstance(table, dict) else {}
 
 
-def _passing_buffers(module: Record) -> list[object]:
+def _non_persistent_buffers(module: InertObject) -> list[object]:
     """Names of buffers that a state dict leaves out: a set, which stands in the file as a record of a list."""
     named = module.state.get("_non_persistent_buffers_set")
-    if not isinstance(named, Record):
+    if not isinstance(named, InertObject):
         return []
-    first = named.arguments[0] if named.arguments else named.parts
+    first = named.arguments[0] if named.arguments else named.elements
     return first[:MAX_NAME] if isinstance(first, list) else []
 
 
-class _Storages:
+class _StorageReader:
     """Arrays of an archive, each read once, when a tensor views it."""
 
     def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
         self.archive, self.root = archive, root
-        self.known: dict[tuple[str, str], Tensor] = {}
+        self.cache: dict[tuple[str, str], Tensor] = {}
 
     def tensors(self, stored: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
         """All of them, by name."""
@@ -170,17 +172,17 @@ class _Storages:
         """The whole array."""
         import torch
 
-        key = (stored.storage, stored.kind)
-        if key not in self.known:
-            dtype = _dtypes().get(stored.kind)
+        key = (stored.storage, stored.storage_type)
+        if key not in self.cache:
+            dtype = _dtypes().get(stored.storage_type)
             if dtype is None:
-                raise ValueError(f"numbers of the kind {stored.kind[:60]}")
+                raise ValueError(f"numbers of the kind {stored.storage_type[:60]}")
             data = bytearray(self.archive.read(f"{self.root}/data/{stored.storage}"))
             if stored.count < 0 or stored.count * dtype.itemsize > len(data):
                 raise ValueError(f"{stored.count} numbers where {len(data) // dtype.itemsize} are stored")
             empty = torch.empty(0, dtype=dtype)
-            self.known[key] = torch.frombuffer(data, dtype=dtype, count=stored.count) if stored.count else empty
-        return self.known[key]
+            self.cache[key] = torch.frombuffer(data, dtype=dtype, count=stored.count) if stored.count else empty
+        return self.cache[key]
 
 
 def _dtypes() -> dict[str, torch.dtype]:
@@ -194,13 +196,13 @@ def _dtypes() -> dict[str, torch.dtype]:
     return {f"torch.{name}Storage": dtype for name, dtype in kinds.items()}
 
 
-def _names(tree: Tree) -> dict[int, str]:
+def _class_names(tree: Tree) -> dict[int, str]:
     """Class names that the network carries, as a list or by number."""
-    held = tree.state.get("names") if isinstance(tree, Record) else None
-    return _checked_names(held)
+    held = tree.state.get("names") if isinstance(tree, InertObject) else None
+    return _clean_class_names(held)
 
 
-def _json_names(text: str) -> dict[int, str]:
+def _class_names_from_json(text: str) -> dict[int, str]:
     import json
 
     try:
@@ -209,25 +211,25 @@ def _json_names(text: str) -> dict[int, str]:
         return {}
     if isinstance(held, dict):
         held = {int(key): value for key, value in held.items() if key.isdecimal() and len(key) < 9}
-    return _checked_names(held)
+    return _clean_class_names(held)
 
 
-def _checked_names(held: object) -> dict[int, str]:
+def _clean_class_names(held: object) -> dict[int, str]:
     entries = dict(enumerate(held)) if isinstance(held, list) else held if isinstance(held, dict) else {}
     return {
-        number: _words(name)
+        number: _printable(name)
         for number, name in list(entries.items())[:MAX_CLASSES]
         if type(number) is int and number >= 0 and isinstance(name, str)
     }
 
 
-def _facts(content: object) -> dict[str, str]:
+def _file_metadata(content: object) -> dict[str, str]:
     held = content if isinstance(content, dict) else {}
     wanted = ("version", "date", "license", "task")
-    return {name: _words(held[name]) for name in wanted if isinstance(held.get(name), str)}
+    return {name: _printable(held[name]) for name in wanted if isinstance(held.get(name), str)}
 
 
-def _words(text: str) -> str:
+def _printable(text: str) -> str:
     """Text that can be shown: of one line, of bounded length, without halves of letters."""
     clean = text[:MAX_NAME].encode("utf-8", "replace").decode()
     return "".join(letter if letter.isprintable() else " " for letter in clean).strip()

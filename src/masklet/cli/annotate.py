@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from masklet.cli.console import PATIENCE_S, tell_failure
+from masklet.cli.console import PROGRESS_DELAY_S, print_error
 from masklet.cli.shared_options import Device, Precision, Quiet
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ __all__ = ["annotate"]
 
 
 def annotate(
-    data: Annotated[list[str], typer.Argument(metavar="DATA...", help="Folders, globs, pictures or films.")],
+    data: Annotated[list[str], typer.Argument(metavar="DATA...", help="Folders, globs, images or videos.")],
     det_model: Annotated[
         str,
         typer.Option(
@@ -56,28 +56,32 @@ def annotate(
             help="yolo, coco, labelme, davis, voc or cvat, each in OUT/NAME; default: YOLO-seg texts in OUT itself.",
         ),
     ] = None,
-    split: Annotated[
+    train_fraction: Annotated[
         float | None, typer.Option("--split", metavar="SHARE", help="So much for training, the rest val: 0.8.")
     ] = None,
     conf: Annotated[float, typer.Option("--conf", help="Lowest score of a detection.")] = 0.25,
     iou: Annotated[float, typer.Option("--iou", help="Overlap from which on the weaker of two boxes goes.")] = 0.45,
-    imgsz: Annotated[int, typer.Option("--imgsz", help="Side that pictures are brought to for the detector.")] = 640,
-    max_det: Annotated[int, typer.Option("--max-det", help="Most detections a picture.")] = 300,
+    image_size: Annotated[int, typer.Option("--imgsz", help="Side that images are brought to for the detector.")] = 640,
+    max_det: Annotated[int, typer.Option("--max-det", help="Most detections an image.")] = 300,
     detector_masks: Annotated[
         bool, typer.Option("--detector-masks", help="Take the masks of a detector that draws its own.")
     ] = False,
     everything: Annotated[str, typer.Option("--everything", help="How densely it asks: fast, default, fine.")] = (
         "default"
     ),
-    every: Annotated[int, typer.Option("--every", help="Frames of a film between two looks of the detector.")] = 10,
-    pictures: Annotated[str, typer.Option("--pictures", help="In OUT/NAME: link, copy or none.")] = "link",
+    detect_every: Annotated[
+        int, typer.Option("--every", help="Frames of a video between two looks of the detector.")
+    ] = 10,
+    images: Annotated[str, typer.Option("--pictures", help="In OUT/NAME: link, copy or none.")] = "link",
     segmentation: Annotated[
         str, typer.Option("--segmentation", help="rle (lossless), polygon or both, where a format has the choice.")
     ] = "rle",
     min_iou: Annotated[float, typer.Option("--min-iou", help="What polygons keep of each mask at least.")] = 0.98,
-    batch: Annotated[int, typer.Option("--batch", help="Pictures at once; 0: as suits the detector.")] = 0,
+    batch: Annotated[int, typer.Option("--batch", help="Images at once; 0: as suits the detector.")] = 0,
     workers: Annotated[int, typer.Option("--workers", help="Processes side by side.")] = 1,
-    review: Annotated[float, typer.Option("--review", help="Share of pictures on the review sheet; 0: none.")] = 0.02,
+    review_fraction: Annotated[
+        float, typer.Option("--review", help="Share of images on the review sheet; 0: none.")
+    ] = 0.02,
     resume: Annotated[
         bool, typer.Option("--resume/--anew", help="Go on where an earlier run stopped, or remove what it wrote.")
     ] = True,
@@ -85,9 +89,9 @@ def annotate(
     precision: Precision = "fp32",
     quiet: Quiet = False,
 ) -> None:
-    """Label pictures and films by themselves: a detector finds objects, a segmenting model draws them.
+    """Label images and videos by themselves: a detector finds objects, a segmenting model draws them.
 
-    Stopped with Ctrl-C or by a crash, the same command goes on where it was. Pictures that cannot be read are named on
+    Stopped with Ctrl-C or by a crash, the same command goes on where it was. Images that cannot be read are named on
     standard error and left out; the exit code is then 2. Look at review.html in the output folder afterwards.
 
     \b
@@ -100,7 +104,7 @@ def annotate(
     """
     from masklet.annotate import AnnotateOptions
     from masklet.annotate import annotate as stream
-    from masklet.datasets.conversion import LayoutOptions
+    from masklet.datasets.conversion import WriteOptions
     from masklet.detect.detector import DetectOptions
 
     options = AnnotateOptions(
@@ -108,39 +112,39 @@ def annotate(
         sam_model=sam_model,
         device=device or "",
         precision=precision,
-        detect=DetectOptions(conf, iou, imgsz, max_det, _classes(classes), text),
+        detect=DetectOptions(conf, iou, image_size, max_det, _classes(classes), text),
         detector_masks=detector_masks,
-        formats=tuple(_words(format)),
-        layout=LayoutOptions(segmentation=segmentation, min_iou=min_iou, pictures=pictures),
-        split=split,
+        formats=tuple(_split_commas(format)),
+        write_options=WriteOptions(segmentation=segmentation, min_iou=min_iou, images=images),
+        split=train_fraction,
         batch=batch,
         workers=workers,
-        review=review,
-        every=every,
+        review_fraction=review_fraction,
+        detect_every=detect_every,
         everything=everything,
     )
-    _finish(_shown(stream(data, options, out, resume=resume), quiet=quiet), quiet=quiet)
+    _finish(_run_with_progress(stream(data, options, out, resume=resume), quiet=quiet), quiet=quiet)
 
 
 def _finish(summary: Summary, *, quiet: bool) -> None:
     if not quiet:
         typer.echo(str(summary))
     if summary.failures:
-        tell_failure(f"{len(summary.failures)} picture(s) or film(s) could not be annotated")
+        print_error(f"{len(summary.failures)} image(s) or video(s) could not be annotated")
         raise typer.Exit(2)
 
 
-def _shown(stream: Generator[Progress, None, None], *, quiet: bool) -> Summary:
+def _run_with_progress(stream: Generator[Progress, None, None], *, quiet: bool) -> Summary:
     """The summary, with progress on a terminal until it is there; failures are told as they come."""
     last: Progress | None = None
-    with closing(stream), _display(wanted=not quiet) as show:
+    with closing(stream), _progress_display(enabled=not quiet) as show:
         try:
             for last in stream:
                 show(last)
                 if last.failure:
-                    tell_failure(last.failure)
+                    print_error(last.failure)
         except KeyboardInterrupt:
-            tell_failure(_stopped(last))
+            print_error(_stopped(last))
             raise typer.Exit(130) from None
     assert last is not None
     assert last.summary is not None
@@ -153,10 +157,10 @@ def _stopped(last: Progress | None) -> str:
 
 
 @contextmanager
-def _display(*, wanted: bool) -> Iterator[Callable[[Progress], None]]:
+def _progress_display(*, enabled: bool) -> Iterator[Callable[[Progress], None]]:
     """A function that shows progress on a terminal, once it takes longer than a moment."""
     console = Console(stderr=True)
-    if not wanted or not console.is_terminal:
+    if not enabled or not console.is_terminal:
         yield lambda progress: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -167,9 +171,9 @@ def _display(*, wanted: bool) -> Iterator[Callable[[Progress], None]]:
     task, started = bar.add_task("annotating", total=None), time.monotonic()
 
     def show(progress: Progress) -> None:
-        if time.monotonic() - started > PATIENCE_S:
+        if time.monotonic() - started > PROGRESS_DELAY_S:
             bar.start()
-        of = "" if progress.frame is None else f", frame {progress.frame + 1} of {progress.frames or '?'}"
+        of = "" if progress.frame_idx is None else f", frame {progress.frame_idx + 1} of {progress.num_frames or '?'}"
         bar.update(task, completed=progress.done, total=progress.total, description=f"{progress.name[-40:]}{of}")
 
     try:
@@ -178,11 +182,11 @@ def _display(*, wanted: bool) -> Iterator[Callable[[Progress], None]]:
         bar.stop()
 
 
-def _words(given: list[str] | None) -> Iterator[str]:
+def _split_commas(values: list[str] | None) -> Iterator[str]:
     """Repeated words and comma lists, one after the other."""
-    return (word.strip() for words in given or () for word in words.split(",") if word.strip())
+    return (word.strip() for words in values or () for word in words.split(",") if word.strip())
 
 
 def _classes(given: list[str] | None) -> tuple[int | str, ...] | None:
-    found = tuple(int(word) if word.isdigit() else word for word in _words(given))
+    found = tuple(int(word) if word.isdigit() else word for word in _split_commas(given))
     return found or None

@@ -27,55 +27,55 @@ import signal
 import threading
 
 __all__ = [
-    "PATIENCE_S",
-    "Progress",
+    "PROGRESS_DELAY_S",
+    "ProgressCallback",
     "command_line",
-    "counting",
-    "loading",
-    "named",
-    "note",
+    "defer_interrupt",
+    "format_paths",
+    "loading_progress",
     "one_line_warnings",
-    "remember_words",
-    "tell_failure",
-    "unbroken",
+    "print_error",
+    "print_notice",
+    "progress_bar",
+    "set_command_args",
 ]
 
-PATIENCE_S = 2.0
+PROGRESS_DELAY_S = 2.0
 """What takes longer than this shows its progress."""
 
-_WORDS: ContextVar[tuple[str, ...]] = ContextVar("words", default=())
-_FOLDERS = re.compile(r"(?:(?<=^)|(?<==))(?:/|[A-Za-z]:[\\/])\S*[\\/](?=[^\\/]+$)")
+_COMMAND_ARGS: ContextVar[tuple[str, ...]] = ContextVar("words", default=())
+_ABSOLUTE_FOLDER = re.compile(r"(?:(?<=^)|(?<==))(?:/|[A-Za-z]:[\\/])\S*[\\/](?=[^\\/]+$)")
 """Of a word that is a path from the root, or ends in one behind =."""
 
-Progress = Callable[[int, "int | None"], None]
+ProgressCallback = Callable[[int, "int | None"], None]
 """Called with (bytes there, bytes in all or None)."""
 
 
-def remember_words(words: Iterable[str]) -> None:
+def set_command_args(args: Iterable[str]) -> None:
     """Keep what was typed behind `masklet`, for `command_line`."""
-    _WORDS.set(tuple(words))
+    _COMMAND_ARGS.set(tuple(args))
 
 
 def command_line() -> str | None:
     """The command as it was typed, without the folders of paths that begin at the root; None outside of one."""
-    words = _WORDS.get()
-    return shlex.join(("masklet", *(_FOLDERS.sub("", word) for word in words))) if words else None
+    words = _COMMAND_ARGS.get()
+    return shlex.join(("masklet", *(_ABSOLUTE_FOLDER.sub("", word) for word in words))) if words else None
 
 
-def tell_failure(message: str, *, verbose: bool = False) -> None:
+def print_error(message: str, *, verbose: bool = False) -> None:
     """One red line on standard error: the first of `message`, or with `verbose` all of it."""
     lines = message.strip().splitlines() or ["failed without a word"]
     if len(lines) > 1 and not verbose:
         lines = [f"{lines[0].rstrip(':')} (--verbose tells more)"]
-    _say("\n".join(["masklet: " + lines[0], *lines[1:]]), "red")
+    _print_stderr("\n".join(["masklet: " + lines[0], *lines[1:]]), "red")
 
 
-def note(message: str) -> None:
+def print_notice(message: str) -> None:
     """One yellow line on standard error."""
-    _say(f"masklet: {message}", "yellow")
+    _print_stderr(f"masklet: {message}", "yellow")
 
 
-def named(paths: Iterable[Path]) -> str:
+def format_paths(paths: Iterable[Path]) -> str:
     """Paths as a sentence names them."""
     return ", ".join(map(str, paths)) or "nothing"
 
@@ -96,7 +96,7 @@ def one_line_warnings() -> Iterator[None]:
         line: str | None = None,
     ) -> None:
         if issubclass(category, MaskletWarning):
-            note(str(message))
+            print_notice(str(message))
         else:
             usual(message, category, filename, lineno, file, line)
 
@@ -108,7 +108,7 @@ def one_line_warnings() -> Iterator[None]:
 
 
 @contextmanager
-def loading(name: str) -> Iterator[Progress | None]:
+def loading_progress(name: str) -> Iterator[ProgressCallback | None]:
     """A moving line while a model is read, with bytes while it is downloaded; None where nobody would see it."""
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -131,19 +131,19 @@ def loading(name: str) -> Iterator[Progress | None]:
 
 
 @contextmanager
-def counting(what: str, total: int | None, *, wanted: bool) -> Iterator[Callable[[], None]]:
+def progress_bar(description: str, total: int | None, *, enabled: bool) -> Iterator[Callable[[], None]]:
     """A function to call after each of `total` things; the bar appears when they take longer than a moment."""
     console = Console(stderr=True)
-    if not wanted or not console.is_terminal:
+    if not enabled or not console.is_terminal:
         yield lambda: None
         return
     bar, started, done = _bar(console), time.monotonic(), 0
-    task = bar.add_task(what, total=total)
+    task = bar.add_task(description, total=total)
 
     def step() -> None:
         nonlocal done
         done += 1
-        if time.monotonic() - started > PATIENCE_S:
+        if time.monotonic() - started > PROGRESS_DELAY_S:
             bar.start()
         bar.update(task, completed=done)
 
@@ -162,12 +162,12 @@ def _bar(console: Console) -> Bar:
     return Bar(*columns, console=console, transient=True, redirect_stdout=both)
 
 
-def _say(message: str, style: str) -> None:
+def _print_stderr(message: str, style: str) -> None:
     Console(stderr=True).print(Text(message, style=style), soft_wrap=True)
 
 
 @contextmanager
-def unbroken() -> Iterator[None]:
+def defer_interrupt() -> Iterator[None]:
     """Ctrl-C inside the block takes effect when the block has ended.
 
     Example:

@@ -1,4 +1,4 @@
-"""`masklet auto`: everything in a picture, without pointing at anything."""
+"""`masklet auto`: everything in an image, without pointing at anything."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from masklet.cli.segment_job import PRESET_NAMES, Job, Wanted, formats_of, work
+from masklet.cli.segment_job import PRESET_NAMES, MaskGeneratorArgs, SegmentJob, parse_formats, run_segment
 from masklet.cli.segment_prompts import Prompts
-from masklet.cli.shared_options import Device, Formats, Model, Out, PictureSources, Precision, Quiet
+from masklet.cli.shared_options import Device, Formats, ImageSources, Model, Out, Precision, Quiet
 
-__all__ = ["auto"]
+__all__ = ["generate"]
 
 
-def auto(
-    pictures: PictureSources,
+def generate(
+    images: ImageSources,
     preset: Annotated[
         str, typer.Option("--preset", help=f"{', '.join(PRESET_NAMES)}: what the options below start from.")
     ] = "default",
@@ -41,7 +41,7 @@ def auto(
     adaptive: Annotated[
         bool | None, typer.Option("--adaptive/--no-adaptive", help="Ask only where nothing has been found yet.")
     ] = None,
-    order: Annotated[
+    sort_by: Annotated[
         str | None, typer.Option("--order", metavar="NAME", help="score (default) or area: what comes first.")
     ] = None,
     model: Model = None,
@@ -51,7 +51,7 @@ def auto(
     precision: Precision = "fp32",
     quiet: Quiet = False,
 ) -> None:
-    """Segment everything in one picture or many, and say how much of each was covered.
+    """Segment everything in one image or many, and say how much of each was covered.
 
     What is not said is as the preset has it; the presets' thresholds suit the model. --format is repeatable or a comma
     list.
@@ -63,7 +63,7 @@ def auto(
       masklet auto photos/ --preset fine --format coco --out masks
       masklet auto dog.jpg --points-per-side 16 --pred-iou-thresh 0.5 --order area
     """
-    wanted = Wanted(
+    wanted = MaskGeneratorArgs(
         preset,
         points_per_side=points_per_side,
         pred_iou_thresh=pred_iou_thresh,
@@ -73,14 +73,14 @@ def auto(
         min_mask_region_area=min_mask_region_area,
         use_m2m=use_m2m or None,
         adaptive=adaptive,
-        order=order,
+        sort_by=sort_by,
     )
-    work(
-        Job(
-            sources=tuple(pictures),
+    run_segment(
+        SegmentJob(
+            sources=tuple(images),
             prompts=Prompts(),
             everything=wanted,
-            formats=formats_of(format),
+            formats=parse_formats(format),
             out=out,
             model=model,
             device=device,

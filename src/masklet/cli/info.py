@@ -33,14 +33,14 @@ def info(
       masklet info sam2.1_b.pt
       masklet info runs/mine.safetensors
     """
-    card = _absent(model)
-    for line in _surroundings():
+    card = _undownloaded_card(model)
+    for line in _environment_lines():
         typer.echo(line)
     typer.echo("")
-    typer.echo(_opened(model) if card is None else _description(card))
+    typer.echo(_model_info(model) if card is None else _card_description(card))
 
 
-def _opened(model: str | None) -> str:
+def _model_info(model: str | None) -> str:
     """What a model says of itself; of a file that no `SAM` opens, what `YOLO` says."""
     try:
         return str(open_model(model).info())
@@ -54,7 +54,7 @@ def _opened(model: str | None) -> str:
         raise
 
 
-def _surroundings() -> list[str]:
+def _environment_lines() -> list[str]:
     import numpy
     import torch
 
@@ -66,13 +66,13 @@ def _surroundings() -> list[str]:
         "torch": torch.__version__,
         "numpy": numpy.__version__,
         "python": sys.version.split()[0],
-        "device": _devices(),
+        "device": _available_devices(),
         "cache": f"{cache_dir()} (MASKLET_HOME chooses another folder)",
     }
     return [f"{name:<8} {value}" for name, value in rows.items()]
 
 
-def _devices() -> str:
+def _available_devices() -> str:
     import torch
 
     if torch.cuda.is_available():
@@ -82,20 +82,20 @@ def _devices() -> str:
     return f"cpu, {torch.get_num_threads()} threads"
 
 
-def _absent(model: str | None) -> ModelCard | None:
+def _undownloaded_card(model: str | None) -> ModelCard | None:
     """The card of a published model that would have to be downloaded first."""
-    from masklet.registry import find, is_downloaded
+    from masklet.registry import get_card, is_downloaded
 
     if model is None or not model.strip() or Path(model).expanduser().is_file():
         return None
-    card = find(model)
+    card = get_card(model)
     return None if is_downloaded(card) or card.is_builtin else card
 
 
-def _description(card: ModelCard) -> str:
+def _card_description(card: ModelCard) -> str:
     size = f", {card.size / 1e6:.1f} MB" if card.size else ""
     return (
-        f"{card.name}: {card.millions} M parameters{size}, {card.source}\n"
+        f"{card.name}: {card.parameters_in_millions} M parameters{size}, {card.source}\n"
         f"file: not here; it is downloaded when it is first used, from {card.url}\n"
-        f"licence: code {card.licence_code}, weights {card.licence_weights}"
+        f"license: code {card.license_code}, weights {card.license_weights}"
     )

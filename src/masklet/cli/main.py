@@ -1,7 +1,7 @@
 """`masklet`: the commands, and what happens when one fails.
 
-Exit codes: 0 done; 1 `masklet data check` or `convert` found something broken; 2 something in the command line, a
-picture or a model is wrong (one line says what); 130 stopped with Ctrl-C. A fault in masklet itself is a traceback
+Exit codes: 0 done; 1 `masklet data check` or `convert` found something broken; 2 something in the command line, an
+image or a model is wrong (one line says what); 130 stopped with Ctrl-C. A fault in masklet itself is a traceback
 and 1.
 """
 
@@ -16,25 +16,25 @@ import typer
 
 from masklet.cli import bench, check_data, eval
 from masklet.cli.annotate import annotate
-from masklet.cli.console import one_line_warnings, remember_words, tell_failure
+from masklet.cli.console import one_line_warnings, print_error, set_command_args
 from masklet.cli.convert import convert
 from masklet.cli.demo import demo
-from masklet.cli.generate import auto
+from masklet.cli.generate import generate
 from masklet.cli.info import info
 from masklet.cli.models import models
 from masklet.cli.predict import predict
 from masklet.cli.segment import segment
 from masklet.cli.synth import synth
 from masklet.cli.track import track
-from masklet.cli.train import publish, train
+from masklet.cli.train import export_weights, train
 from masklet.cli.val import val
 from masklet.errors import MaskletError
 
 __all__ = ["app", "run"]
 
-WRONG = 2
-STOPPED = 130
-_Refused: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException, wherever this typer keeps it
+EXIT_ERROR = 2
+EXIT_INTERRUPTED = 130
+_ClickException: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException, wherever this typer keeps it
 
 app = typer.Typer(
     name="masklet",
@@ -44,7 +44,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("segment")(segment)
-app.command("auto")(auto)
+app.command("auto")(generate)
 app.command("track")(track)
 app.command("annotate")(annotate)
 app.command("predict")(predict)
@@ -53,7 +53,7 @@ app.command("info")(info)
 app.command("demo")(demo)
 app.command("train")(train)
 app.command("val")(val)
-app.command("publish")(publish)
+app.command("publish")(export_weights)
 app.command("synth")(synth)
 app.command("convert")(convert)
 app.add_typer(check_data.app, name="data")
@@ -67,7 +67,7 @@ def main(
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Tell all of an error, not its first line.")] = False,
 ) -> None:
-    """Segment anything in pictures and films: point at an object, get it cut out.
+    """Segment anything in images and videos: point at an object, get it cut out.
 
     \b
     masklet demo                                     see it work, in a minute
@@ -98,30 +98,30 @@ def run(args: list[str] | None = None) -> None:
     given = list(sys.argv[1:] if args is None else args)
     verbose = "--verbose" in given
     with one_line_warnings():
-        code = _attempt([word for word in given if word != "--verbose"], verbose=verbose)
-    sys.exit(_flush(code))
+        code = _run_command([word for word in given if word != "--verbose"], verbose=verbose)
+    sys.exit(_flush_stdout(code))
 
 
-def _attempt(args: list[str], *, verbose: bool) -> int:
-    remember_words(args)
+def _run_command(args: list[str], *, verbose: bool) -> int:
+    set_command_args(args)
     try:
         code: object = app(args, prog_name="masklet", standalone_mode=False, obj=args)  # track reads their order
     except MaskletError as error:
-        tell_failure(str(error), verbose=verbose)
-        return WRONG
-    except _Refused as error:
+        print_error(str(error), verbose=verbose)
+        return EXIT_ERROR
+    except _ClickException as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # a group of commands, and none of them named
             typer.echo(error)
             return 0
-        tell_failure(_usage(error, args))
-        return WRONG
+        print_error(_usage_message(error, args))
+        return EXIT_ERROR
     except (KeyboardInterrupt, typer.Abort):
-        tell_failure("stopped")
-        return STOPPED
+        print_error("stopped")
+        return EXIT_INTERRUPTED
     return code if isinstance(code, int) else 0
 
 
-def _usage(error: Exception, args: list[str]) -> str:
+def _usage_message(error: Exception, args: list[str]) -> str:
     """What the parser of the command line refused, in one line that says where the help is."""
     known = [command.name for command in app.registered_commands] + [group.name for group in app.registered_groups]
     about = next((f"{word} " for word in args if word in known), "")
@@ -129,7 +129,7 @@ def _usage(error: Exception, args: list[str]) -> str:
     return f"{' '.join(message.split()).rstrip('.')}; see masklet {about}--help"
 
 
-def _flush(code: int) -> int:
+def _flush_stdout(code: int) -> int:
     """Standard output whole, or quietly given up when its reader has gone (`masklet models | head -1`)."""
     try:
         sys.stdout.flush()

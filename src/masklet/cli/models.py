@@ -16,7 +16,7 @@ PIPE_WIDTH = 140
 def models() -> None:
     """List the models there are.
 
-    With names, parameters, size of the file, licences of code and weights, and whether the file is here already.
+    With names, parameters, size of the file, licenses of code and weights, and whether the file is here already.
 
     Any of the names goes after --model; a published file that is not here is downloaded when it is first used.
 
@@ -35,7 +35,7 @@ def models() -> None:
     if not console.is_terminal:
         console = Console(width=PIPE_WIDTH)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("model", "short name", "parameters", "size", "licence (code, weights)", "here"):
+    for title in ("model", "short name", "parameters", "size", "license (code, weights)", "here"):
         table.add_column(title, justify="right" if title in ("parameters", "size") else "left", no_wrap=True)
     for card in MODELS.values():
         table.add_row(*_row(card))
@@ -47,21 +47,21 @@ def _row(card: ModelCard) -> tuple[str, ...]:
     from masklet.registry import is_downloaded
 
     here = is_downloaded(card)
-    parameters, size = _measure(card, here=here)
+    parameters, size = _parameters_and_bytes(card, downloaded=here)
     state = ("in the package" if here else "missing") if card.is_builtin else ("yes" if here else "no")
     return (
         card.name,
-        card.short,
+        card.short_name,
         "?" if parameters is None else f"{parameters / 1e6:.1f} M",
         "?" if size is None else f"{size / 1e6:.1f} MB",
-        f"{card.licence_code}, {card.licence_weights}",
+        f"{card.license_code}, {card.license_weights}",
         state,
     )
 
 
-def _measure(card: ModelCard, *, here: bool) -> tuple[int | None, int | None]:
+def _parameters_and_bytes(card: ModelCard, *, downloaded: bool) -> tuple[int | None, int | None]:
     """Parameters and bytes: as published, or as the file in the package says."""
-    if not card.is_builtin or not here:
+    if not card.is_builtin or not downloaded:
         return card.parameters, card.size
     from math import prod
 
@@ -71,5 +71,5 @@ def _measure(card: ModelCard, *, here: bool) -> tuple[int | None, int | None]:
 
     path = locate(card)
     with safe_open(path, framework="numpy") as tensors:
-        count = sum(prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+        count = sum(prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())
     return count, path.stat().st_size

@@ -10,11 +10,11 @@ from typing import Annotated
 
 import typer
 
-from masklet.cli.segment_job import DEFAULT_FORMAT, Job, formats_of, work
+from masklet.cli.segment_job import DEFAULT_FORMAT, SegmentJob, parse_formats, run_segment
 from masklet.cli.segment_prompts import Prompts, read_masks
 from masklet.errors import InputError, PromptError
 
-__all__ = ["KEYS", "job_of", "predict"]
+__all__ = ["KEYS", "parse_key_values", "predict"]
 
 KEYS = {
     "source": "a file, folder, glob or URL",
@@ -22,7 +22,7 @@ KEYS = {
     "points": "150,150 or [[[150,150],[30,40]]]",
     "labels": "1 or [[1,0]]",
     "bboxes": "100,100,200,200",
-    "masks": "a mask picture",
+    "masks": "a mask image",
     "out": "masklet-out",
     "format": "overlay,png,coco,yolo,json,cutout",
     "multimask": "true or false",
@@ -34,7 +34,7 @@ KEYS = {
 
 
 def predict(
-    words: Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", help=f"Keys: {', '.join(KEYS)}.")],
+    args: Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", help=f"Keys: {', '.join(KEYS)}.")],
 ) -> None:
     """As segment, in the key=value words of yolo.
 
@@ -47,10 +47,10 @@ def predict(
       masklet predict model=sam2.1_b.pt source=dog.jpg bboxes=100,100,200,200
       masklet predict source=photos/ bboxes=[[0,0,100,100],[200,0,300,90]] format=coco,png out=masks
     """
-    work(job_of(words))
+    run_segment(parse_key_values(args))
 
 
-def job_of(words: Sequence[str]) -> Job:
+def parse_key_values(args: Sequence[str]) -> SegmentJob:
     """The job that key=value words mean.
 
     Example:
@@ -61,29 +61,29 @@ def job_of(words: Sequence[str]) -> Job:
         InputError: a word without =, an unknown key, a key given twice, or no source.
         PromptError: points, labels or boxes that are no numbers, or nothing to segment.
     """
-    given = _pairs(words)
+    given = _parse_pairs(args)
     if "source" not in given:
         raise InputError("no source was given; write source=dog.jpg (a file, folder, glob or URL)")
-    return Job(
+    return SegmentJob(
         sources=(given["source"],),
-        prompts=_prompts(given),
-        formats=formats_of([given.get("format", DEFAULT_FORMAT)]),
+        prompts=_parse_prompts(given),
+        formats=parse_formats([given.get("format", DEFAULT_FORMAT)]),
         out=Path(given.get("out", "masklet-out")),
         model=given.get("model"),
         device=given.get("device"),
         precision=given.get("precision", "fp32"),
-        multimask=_switch(given, "multimask") or None,
-        quiet=_switch(given, "quiet"),
+        multimask=_parse_bool(given, "multimask") or None,
+        quiet=_parse_bool(given, "quiet"),
     )
 
 
-def _pairs(words: Sequence[str]) -> dict[str, str]:
+def _parse_pairs(args: Sequence[str]) -> dict[str, str]:
     given: dict[str, str] = {}
-    for word in words:
+    for word in args:
         key, equals, value = word.partition("=")
         key = key.strip().lstrip("-").lower()
         if not equals:
-            raise InputError(f"{word!r} is not key=value; write source={word} for a picture; keys: {', '.join(KEYS)}")
+            raise InputError(f"{word!r} is not key=value; write source={word} for an image; keys: {', '.join(KEYS)}")
         if key not in KEYS:
             near = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]}=...?" if near else "leave it out"
@@ -96,33 +96,33 @@ def _pairs(words: Sequence[str]) -> dict[str, str]:
     return given
 
 
-def _prompts(given: dict[str, str]) -> Prompts:
-    if not {"points", "bboxes", "masks"} & given.keys():
+def _parse_prompts(values: dict[str, str]) -> Prompts:
+    if not {"points", "bboxes", "masks"} & values.keys():
         raise PromptError(
             "nothing says what to segment; give points=150,150, bboxes=100,100,200,200 or masks=mask.png "
-            "(pixels of the original picture)"
+            "(pixels of the original image)"
         )
     return Prompts(
-        points=_literal(given, "points"),
-        labels=_literal(given, "labels"),
-        bboxes=_literal(given, "bboxes"),
-        masks=read_masks([Path(given["masks"])]) if "masks" in given else None,
+        points=_parse_literal(values, "points"),
+        labels=_parse_literal(values, "labels"),
+        bboxes=_parse_literal(values, "bboxes"),
+        masks=read_masks([Path(values["masks"])]) if "masks" in values else None,
     )
 
 
-def _literal(given: dict[str, str], key: str) -> object:
+def _parse_literal(values: dict[str, str], key: str) -> object:
     """Numbers and lists as Python writes them; bare commas make a list."""
-    if key not in given:
+    if key not in values:
         return None
     try:
-        value: object = ast.literal_eval(given[key].replace(" ", "").replace(";", ","))
+        value: object = ast.literal_eval(values[key].replace(" ", "").replace(";", ","))
     except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
-        raise PromptError(f"{key}={given[key]} is not made of numbers; write {key}={KEYS[key]}") from error
+        raise PromptError(f"{key}={values[key]} is not made of numbers; write {key}={KEYS[key]}") from error
     return list(value) if isinstance(value, tuple) else value
 
 
-def _switch(given: dict[str, str], key: str) -> bool:
-    word = given.get(key, "false").lower()
+def _parse_bool(values: dict[str, str], key: str) -> bool:
+    word = values.get(key, "false").lower()
     if word not in ("true", "false", "1", "0", "yes", "no"):
-        raise InputError(f"{key}={given[key]} is neither true nor false; write {key}=true or leave it out")
+        raise InputError(f"{key}={values[key]} is neither true nor false; write {key}=true or leave it out")
     return word in ("true", "1", "yes")

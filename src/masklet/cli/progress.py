@@ -1,4 +1,4 @@
-"""Progress of a film on standard error: a moving line on a terminal, elsewhere a plain line now and then."""
+"""Progress of a video on standard error: a moving line on a terminal, elsewhere a plain line now and then."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
     from masklet.results import Results
 
-__all__ = ["PLAIN_EVERY_S", "Watch", "clock"]
+__all__ = ["PLAIN_INTERVAL_S", "ProgressReporter", "format_duration"]
 
-PLAIN_EVERY_S = 10.0
+PLAIN_INTERVAL_S = 10.0
 """Where there is no terminal."""
 
 
-class Watch:
+class ProgressReporter:
     """How far the work is; a context manager.
 
     Example:
@@ -37,10 +37,10 @@ class Watch:
         self._bar = None if quiet or not self._console.is_terminal else _bar(self._console)
         self._quiet = quiet
         self._task = None if self._bar is None else self._bar.add_task("", total=total)
-        self._began: float | None = None
-        self._told = time.monotonic()
+        self._started_at: float | None = None
+        self._last_printed = time.monotonic()
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> ProgressReporter:
         if self._bar is not None:
             self._bar.start()
         return self
@@ -52,45 +52,45 @@ class Watch:
             self._bar.stop()
 
     @property
-    def rate(self) -> float:
+    def fps(self) -> float:
         """Frames a second since the first one was begun."""
-        seconds = 0.0 if self._began is None else time.monotonic() - self._began
+        seconds = 0.0 if self._started_at is None else time.monotonic() - self._started_at
         return (self.done - self._skipped) / seconds if seconds > 0 else 0.0
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """The first frame is begun now."""
-        self._began = time.monotonic()
+        self._started_at = time.monotonic()
 
     def skip(self, frames: int) -> None:
         """So many frames were done before."""
         self.done += frames
         self._skipped += frames
 
-    def say(self, text: str) -> None:
+    def show_message(self, text: str) -> None:
         """Something that is done before frames are given, such as looking back; `text` says how far it is."""
         self._show(text)
 
     def step(self, frame: Results) -> None:
         """One more frame."""
         self.done += 1
-        self._show(f"{self._counted()}, {_in_view(frame)}")
+        self._show(f"{self._frames_text()}, {_states_text(frame)}")
 
-    def _counted(self) -> str:
-        rate = self.rate
+    def _frames_text(self) -> str:
+        rate = self.fps
         of = "" if self.total is None else f" of {self.total}"
         left = max(0, (self.total or 0) - self.done) / rate if rate else 0.0
-        ahead = "" if self.total is None else f", {clock(left)} left"
+        ahead = "" if self.total is None else f", {format_duration(left)} left"
         return f"{self.done}{of} frames, {rate:.1f} frames/s{ahead}"
 
     def _show(self, text: str) -> None:
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=self.done, description=text)
-        elif not self._quiet and time.monotonic() - self._told >= PLAIN_EVERY_S:
+        elif not self._quiet and time.monotonic() - self._last_printed >= PLAIN_INTERVAL_S:
             self._console.print(Text(f"masklet: {text}"), soft_wrap=True)
-            self._told = time.monotonic()
+            self._last_printed = time.monotonic()
 
 
-def clock(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Hours, minutes and seconds.
 
     Example:
@@ -101,7 +101,7 @@ def clock(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
-def _in_view(frame: Results) -> str:
+def _states_text(frame: Results) -> str:
     """`2 visible, 1 lost`."""
     counts = Counter(frame.states or ())
     return ", ".join(f"{counts[state]} {state}" for state in ("visible", "occluded", "lost") if counts[state]) or (

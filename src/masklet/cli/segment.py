@@ -1,4 +1,4 @@
-"""`masklet segment`: pictures and prompts in, files out."""
+"""`masklet segment`: images and prompts in, files out."""
 
 from __future__ import annotations
 
@@ -7,26 +7,36 @@ from typing import Annotated
 
 import typer
 
-from masklet.cli.segment_job import Job, formats_of, work
-from masklet.cli.segment_prompts import Words, parse
-from masklet.cli.shared_options import Device, Formats, Model, Negatives, Out, PictureSources, Points, Precision, Quiet
+from masklet.cli.segment_job import SegmentJob, parse_formats, run_segment
+from masklet.cli.segment_prompts import PromptArgs, parse_segment_prompts
+from masklet.cli.shared_options import (
+    Device,
+    Formats,
+    ImageSources,
+    Model,
+    NegativePoints,
+    Out,
+    Points,
+    Precision,
+    Quiet,
+)
 
 __all__ = ["segment"]
 
 
 def segment(
-    pictures: PictureSources,
+    images: ImageSources,
     point: Points = None,
-    negative: Negatives = None,
+    negative: NegativePoints = None,
     box: Annotated[
         list[str] | None,
         typer.Option("--box", "-b", metavar="X1,Y1,X2,Y2", help="A box around an object; several: several objects."),
     ] = None,
     mask: Annotated[
         list[Path] | None,
-        typer.Option("--mask", metavar="FILE", help="A rough mask: a picture that is bright on the object."),
+        typer.Option("--mask", metavar="FILE", help="A rough mask: an image that is bright on the object."),
     ] = None,
-    each: Annotated[bool, typer.Option("--each", help="Every point is an object of its own.")] = False,
+    point_per_object: Annotated[bool, typer.Option("--each", help="Every point is an object of its own.")] = False,
     multimask: Annotated[bool, typer.Option("--multimask", help="Three candidates an object, best first.")] = False,
     model: Model = None,
     out: Out = Path("masklet-out"),
@@ -35,9 +45,9 @@ def segment(
     precision: Precision = "fp32",
     quiet: Quiet = False,
 ) -> None:
-    """Segment what you point at, in one picture or many.
+    """Segment what you point at, in one image or many.
 
-    Coordinates are pixels of the original picture, x to the right and y down. All points describe one object,
+    Coordinates are pixels of the original image, x to the right and y down. All points describe one object,
     unless --each makes every point an object; every box is an object. One box and points together describe one
     object. --format is repeatable or a comma list.
 
@@ -51,12 +61,12 @@ def segment(
       masklet segment photos/ --box 0,0,640,480 --out masks --format cutout
       masklet segment dog.jpg --mask rough.png --multimask
     """
-    words = Words(point or (), negative or (), box or (), mask or (), each)
-    work(
-        Job(
-            sources=tuple(pictures),
-            prompts=parse(words),
-            formats=formats_of(format),
+    words = PromptArgs(point or (), negative or (), box or (), mask or (), point_per_object)
+    run_segment(
+        SegmentJob(
+            sources=tuple(images),
+            prompts=parse_segment_prompts(words),
+            formats=parse_formats(format),
             out=out,
             model=model,
             device=device,

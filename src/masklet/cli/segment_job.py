@@ -1,4 +1,4 @@
-"""What `segment` and `predict` both do: every picture through the model, every result to every writer.
+"""What `segment` and `predict` both do: every image through the model, every result to every writer.
 
 What `masklet auto` was told about everything: a preset, and what is otherwise.
 """
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from masklet.errors import InputError
 
 if TYPE_CHECKING:
-    from masklet.image.automatic_mask_generator import EverythingOptions
-    from masklet.models.types import PromptableNetwork
+    from masklet.image.automatic_mask_generator import MaskGeneratorOptions
+    from masklet.models.types import PromptableModel
 import difflib
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,24 +21,33 @@ from pathlib import Path
 
 import typer
 
-from masklet.cli.console import counting, loading, named, tell_failure
+from masklet.cli.console import format_paths, loading_progress, print_error, progress_bar
 from masklet.cli.segment_prompts import Prompts
 from masklet.errors import PromptError, SourceError
 
 if TYPE_CHECKING:
-    from masklet.media import Picture, Pictures
+    from masklet.media import ImageIterator, SourceImage
     from masklet.results import Results
     from masklet.sam import SAM
     from masklet.writers import Writer
 
-__all__ = ["DEFAULT_FORMAT", "FORMATS", "PRESET_NAMES", "Job", "Wanted", "formats_of", "open_model", "work"]
+__all__ = [
+    "DEFAULT_FORMAT",
+    "FORMATS",
+    "PRESET_NAMES",
+    "MaskGeneratorArgs",
+    "SegmentJob",
+    "open_model",
+    "parse_formats",
+    "run_segment",
+]
 
 PRESET_NAMES = ("fast", "default", "fine")
 """As `masklet.image.automatic_mask_generator.PRESETS`, which takes a second to import."""
 
 
 @dataclass(frozen=True)
-class Wanted:
+class MaskGeneratorArgs:
     """Names are those of `EverythingOptions`; None: as the preset has it.
 
     Example:
@@ -58,13 +67,13 @@ class Wanted:
     min_mask_region_area: int | None = None
     use_m2m: bool | None = None
     adaptive: bool | None = None
-    order: str | None = None
+    sort_by: str | None = None
 
     def __post_init__(self) -> None:
         if self.preset not in PRESET_NAMES:
             raise InputError(f"--preset {self.preset!r} is unknown; choose one of {', '.join(PRESET_NAMES)}")
 
-    def options(self, network: PromptableNetwork) -> EverythingOptions:
+    def to_options(self, model: PromptableModel) -> MaskGeneratorOptions:
         """For a network, whose thresholds the presets know.
 
         Raises:
@@ -74,22 +83,22 @@ class Wanted:
 
         names = [field.name for field in fields(self) if field.name != "preset"]
         changes = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        return replace(preset(network, self.preset), **changes)
+        return replace(preset(model, self.preset), **changes)
 
 
 FORMATS = ("overlay", "png", "coco", "yolo", "json", "cutout")
 DEFAULT_FORMAT = "overlay"
-SHOWN = 8
+MAX_SCORES_SHOWN = 8
 """Scores in one line."""
 
 
 @dataclass(frozen=True)
-class Job:
-    """One run: which pictures, what to look for, with what, and where the results go."""
+class SegmentJob:
+    """One run: which images, what to look for, with what, and where the results go."""
 
     sources: tuple[str, ...]
     prompts: Prompts
-    everything: Wanted | None = None
+    everything: MaskGeneratorArgs | None = None
     """Without prompts: what everything is looked for with."""
     formats: tuple[str, ...] = (DEFAULT_FORMAT,)
     out: Path = Path("masklet-out")
@@ -100,7 +109,7 @@ class Job:
     quiet: bool = False
 
 
-def formats_of(words: Sequence[str] | None) -> tuple[str, ...]:
+def parse_formats(values: Sequence[str] | None) -> tuple[str, ...]:
     """Formats from repeated words and comma lists, each once.
 
     Example:
@@ -110,7 +119,7 @@ def formats_of(words: Sequence[str] | None) -> tuple[str, ...]:
     Raises:
         InputError: a name that is no format.
     """
-    names = [name for word in words or () for name in word.lower().replace(",", " ").split()]
+    names = [name for word in values or () for name in word.lower().replace(",", " ").split()]
     for name in names:
         if name not in FORMATS:
             near = difflib.get_close_matches(name, FORMATS, n=1)
@@ -121,74 +130,74 @@ def formats_of(words: Sequence[str] | None) -> tuple[str, ...]:
 
 def open_model(model: str | None, device: str | None = None, precision: str = "fp32") -> SAM:
     """The model, with progress on a terminal while it is downloaded and read."""
-    with loading(model or "the built-in model") as progress:
+    with loading_progress(model or "the built-in model") as progress:
         from masklet.sam import SAM
 
         return SAM(model, device=device, precision=precision, progress=progress)
 
 
-def work(job: Job) -> None:
-    """Do `job`; a line a picture on standard output.
+def run_segment(job: SegmentJob) -> None:
+    """Do `job`; a line an image on standard output.
 
-    A picture among several that cannot be read, or that the prompts do not fit, is named on standard error and the
+    An image among several that cannot be read, or that the prompts do not fit, is named on standard error and the
     others go on; the exit code is then 2.
 
     Raises:
-        MaskletError: what concerns all pictures: no model, no folder to write to, a source that is the only one.
+        MaskletError: what concerns all images: no model, no folder to write to, a source that is the only one.
     """
-    shelf = _Shelf(job.sources)
-    run = _Run(job, shelf)
+    shelf = _ImageQueue(job.sources)
+    run = _SegmentRun(job, shelf)
     try:
-        run.all()
+        run.run()
     except KeyboardInterrupt:
-        tell_failure(f"stopped after {run.done} of {shelf.total} picture(s); written: {named(run.paths)}")
+        print_error(f"stopped after {run.done} of {shelf.total} image(s); written: {format_paths(run.paths)}")
         raise typer.Exit(130) from None
     if shelf.failed:
-        tell_failure(f"{shelf.failed} of {shelf.total} pictures failed")
+        print_error(f"{shelf.failed} of {shelf.total} images failed")
         raise typer.Exit(2)
 
 
-class _Shelf:
-    """The pictures of several sources; those that cannot be had are told and counted."""
+class _ImageQueue:
+    """The images of several sources; those that cannot be had are told and counted."""
 
     def __init__(self, sources: tuple[str, ...]) -> None:
-        from masklet.media import open_source
+        from masklet.media import open_images
 
         self.failed = 0
-        self.opened: list[Pictures] = []
+        self.image_iterators: list[ImageIterator] = []
         missing: list[SourceError] = []
         for source in sources:
             try:
-                self.opened.append(open_source(source))
+                self.image_iterators.append(open_images(source))
             except SourceError as error:
                 missing.append(error)
-        self.total = sum(len(pictures) for pictures in self.opened) + len(missing)
+        self.total = sum(len(images) for images in self.image_iterators) + len(missing)
         for reason in missing:
-            self.give_up(reason)
+            self.skip(reason)
 
-    def __iter__(self) -> Iterator[Picture]:
-        for pictures in self.opened:
+    def __iter__(self) -> Iterator[SourceImage]:
+        for images in self.image_iterators:
             while True:
                 try:
-                    yield next(pictures)
+                    yield next(images)
                 except StopIteration:
                     break
                 except SourceError as error:
-                    self.give_up(error)
+                    self.skip(error)
 
-    def give_up(self, error: InputError, about: str = "") -> None:
-        """Tell of one picture and go on; raise where it is the only one."""
+    def skip(self, error: InputError, prefix: str = "") -> None:
+        """Tell of one image and go on; raise where it is the only one."""
         if self.total == 1:
             raise error
         self.failed += 1
-        tell_failure(f"{about}{error}")
+        print_error(f"{prefix}{error}")
 
 
-class _Run:
+class _SegmentRun:
     """A job while it is being done."""
 
-    def __init__(self, job: Job, shelf: _Shelf) -> None:
-        self.job, self.shelf = job, shelf
+    def __init__(self, job: SegmentJob, queue: _ImageQueue) -> None:
+        self.job, self.queue = job, queue
         self.done = 0
         self.writers: list[Writer] = []
 
@@ -197,19 +206,19 @@ class _Run:
         """What was written so far."""
         return [path for writer in self.writers for path in writer.paths]
 
-    def all(self) -> None:
-        """Every picture; writers are opened first, so that a folder that cannot be written is known at once."""
-        if not self.shelf.opened:
+    def run(self) -> None:
+        """Every image; writers are opened first, so that a folder that cannot be written is known at once."""
+        if not self.queue.image_iterators:
             return
         with ExitStack() as stack:
             self._open_writers(stack)
             model = open_model(self.job.model, self.job.device, self.job.precision)
             wanted = self.job.quiet or not sys.stdout.isatty()
-            with counting("pictures", self.shelf.total, wanted=wanted) as step:
-                for picture in self.shelf:
-                    self._one(model, picture)
+            with progress_bar("pictures", self.queue.total, enabled=wanted) as step:
+                for image in self.queue:
+                    self._segment_image(model, image)
                     step()
-        self._tell_run_files()
+        self._print_run_files()
 
     def _open_writers(self, stack: ExitStack) -> None:
         from masklet.writers import open_writer
@@ -217,33 +226,33 @@ class _Run:
         for name in self.job.formats:
             self.writers.append(stack.enter_context(open_writer(name, self.job.out)))
 
-    def _one(self, model: SAM, picture: Picture) -> None:
+    def _segment_image(self, model: SAM, image: SourceImage) -> None:
         asked, wanted = self.job.prompts, self.job.everything
         try:
             [results] = model(
-                picture,
+                image,
                 points=asked.points,
                 labels=asked.labels,
                 bboxes=asked.bboxes,
                 masks=asked.masks,
                 multimask=self.job.multimask,
-                everything=None if wanted is None else wanted.options(model.predictor.model),
+                everything=None if wanted is None else wanted.to_options(model.predictor.model),
             )
         except PromptError as error:
-            self.shelf.give_up(error, f"{picture.path}: ")
+            self.queue.skip(error, f"{image.path}: ")
             return
         written = [path for writer in self.writers for path in writer.write(results)]
         self.done += 1
-        summary = _summary(results) if wanted is None else _summary_of_everything(results)
-        self._say(f"{summary}{' -> ' + named(written) if written else ''}")
+        summary = _summary(results) if wanted is None else _mask_generation_summary(results)
+        self._print(f"{summary}{' -> ' + format_paths(written) if written else ''}")
 
-    def _tell_run_files(self) -> None:
-        """Files of the run as a whole, which no picture's line named."""
+    def _print_run_files(self) -> None:
+        """Files of the run as a whole, which no image's line named."""
         for name, writer in zip(self.job.formats, self.writers, strict=True):
             if name in ("coco", "yolo") and writer.paths:
-                self._say(f"all {self.done} picture(s) -> {writer.paths[-1]}")
+                self._print(f"all {self.done} image(s) -> {writer.paths[-1]}")
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         if not self.job.quiet:
             typer.echo(line)
 
@@ -252,12 +261,14 @@ def _summary(results: Results) -> str:
     """`dog.jpg: 2 objects, scores 0.93 0.88, 41 ms`."""
     objects = len(set(results.prompt_ids.tolist()))
     candidates = f" with {len(results)} candidates" if len(results) > objects else ""
-    scores = " ".join(f"{score:.2f}" for score in results.scores[:SHOWN]) + (" ..." if len(results) > SHOWN else "")
+    scores = " ".join(f"{score:.2f}" for score in results.scores[:MAX_SCORES_SHOWN]) + (
+        " ..." if len(results) > MAX_SCORES_SHOWN else ""
+    )
     many = f"{objects} object{'s' if objects != 1 else ''}"
     return f"{results.path}: {many}{candidates}, score {scores}, {sum(results.speed.values()):.0f} ms"
 
 
-def _summary_of_everything(results: Results) -> str:
+def _mask_generation_summary(results: Results) -> str:
     """`dog.jpg: 57 masks, 83 % covered, 3.2 s`."""
     covered = 0.0 if results.masks is None else float(results.masks.data.any(axis=0).mean())
     many = f"{len(results)} mask{'s' if len(results) != 1 else ''}"

@@ -10,27 +10,27 @@ import typer
 __all__ = [
     "Device",
     "EvalModel",
-    "FigureFile",
-    "FilmPrompt",
     "Formats",
     "ImageSize",
+    "ImageSources",
     "Model",
-    "Negatives",
-    "ObjectFile",
+    "NegativePoints",
+    "ObjectReportFile",
     "Out",
-    "PictureSources",
     "Points",
     "Precision",
     "Quiet",
+    "ReportFile",
     "Resume",
+    "VideoPrompt",
     "Workers",
 ]
 
-PictureSources = Annotated[list[str], typer.Argument(metavar="PICTURE...", help="Files, folders, globs or URLs.")]
+ImageSources = Annotated[list[str], typer.Argument(metavar="PICTURE...", help="Files, folders, globs or URLs.")]
 Points = Annotated[
     list[str] | None, typer.Option("--point", "-p", metavar="X,Y", help="A point on the object (X,Y,0: off it).")
 ]
-Negatives = Annotated[
+NegativePoints = Annotated[
     list[str] | None, typer.Option("--negative", "-n", metavar="X,Y", help="A point that is not on the object.")
 ]
 Model = Annotated[
@@ -49,13 +49,13 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")
 EvalModel = Annotated[str | None, typer.Option("--model", help="A name or a file; default: the built-in model.")]
 ImageSize = Annotated[
     int | None,
-    typer.Option("--image-size", help="Side that pictures and frames are brought to; default: the model's own."),
+    typer.Option("--image-size", help="Side that images and frames are brought to; default: the model's own."),
 ]
-FilmPrompt = Annotated[
+VideoPrompt = Annotated[
     str, typer.Option("--prompt", help="Said of each object on the first frame: mask, box or click.")
 ]
-FigureFile = Annotated[Path | None, typer.Option("--json", help="Write the figures there too.")]
-ObjectFile = Annotated[Path | None, typer.Option("--json", help="Write the figures of every object.")]
+ReportFile = Annotated[Path | None, typer.Option("--json", help="Write the figures there too.")]
+ObjectReportFile = Annotated[Path | None, typer.Option("--json", help="Write the figures of every object.")]
 Resume = Annotated[
     bool,
     typer.Option("--resume/--anew", help="Go on with the file of --json that an earlier run left, or measure anew."),

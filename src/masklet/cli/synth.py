@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.console import counting
+from masklet.cli.console import progress_bar
 
 if TYPE_CHECKING:
-    from masklet.synthetic import Plan
+    from masklet.synthetic import ExportOptions
 
 __all__ = ["synth"]
 
@@ -22,7 +22,7 @@ def synth(
     seed: Annotated[int, typer.Option(help="Another seed, other clips.", min=0)] = 0,
     size: Annotated[str, typer.Option(metavar="WIDTHxHEIGHT", help="Of a frame, in pixels.")] = "480x270",
     frames: Annotated[int | None, typer.Option(help="Of a clip; default: 24, and 150 for 'long'.")] = None,
-    difficulty: Annotated[
+    scenario: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
@@ -30,9 +30,11 @@ def synth(
             "default: all of them in turn.",
         ),
     ] = None,
-    bodies: Annotated[bool, typer.Option("--bodies", help="Rigid bodies too, which fall and roll (PyBullet).")] = False,
-    stills: Annotated[
-        Path | None, typer.Option(help="Pictures with masks to make them of; default: all is drawn.")
+    rigid_bodies: Annotated[
+        bool, typer.Option("--bodies", help="Rigid bodies too, which fall and roll (PyBullet).")
+    ] = False,
+    from_dataset: Annotated[
+        Path | None, typer.Option(help="Images with masks to make them of; default: all is drawn.")
     ] = None,
     lossless: Annotated[bool, typer.Option("--lossless", help="Frames as PNG rather than JPEG.")] = False,
 ) -> None:
@@ -42,32 +44,39 @@ def synth(
     Examples:
       masklet synth clips
       masklet synth clips --clips 100 --difficulty twins --difficulty occlusion --size 640x360
-      masklet synth clips --stills my_pictures --lossless
+      masklet synth clips --stills my_images --lossless
       masklet eval davis --root clips
     """
-    from masklet.synthetic import DIFFICULTIES, write_clips
+    from masklet.synthetic import SCENARIOS, write_clips
 
-    names = [*(difficulty or DIFFICULTIES), *(["bodies"] if bodies and "bodies" not in (difficulty or ()) else [])]
-    plan = _plan(seed, size, frames, lossless, stills)
+    names = [*(scenario or SCENARIOS), *(["bodies"] if rigid_bodies and "bodies" not in (scenario or ()) else [])]
+    plan = _plan(seed, size, frames, lossless, from_dataset)
     made = there = 0
-    with counting("clips", clips, wanted=True) as step:
+    with progress_bar("clips", clips, enabled=True) as step:
         for stored in write_clips(out, plan, clips, names):
-            made, there = made + stored.new, there + (not stored.new)
+            made, there = made + stored.created, there + (not stored.created)
             step()
     typer.echo(f"{out}: {made} clips made" + (f", {there} were there" if there else ""))
 
 
-def _plan(seed: int, size: str, frames: int | None, lossless: bool, stills: Path | None) -> Plan:
-    from masklet.synthetic import Collected, Drawn, Plan
+def _plan(seed: int, size: str, frames: int | None, lossless: bool, from_dataset: Path | None) -> ExportOptions:
+    from masklet.synthetic import DatasetSource, ExportOptions, ProceduralSource
 
-    if stills is None:
-        return Plan(seed, _read_size(size), frames, lossless, Drawn())
+    if from_dataset is None:
+        return ExportOptions(seed, _parse_size(size), frames, lossless, ProceduralSource())
     from masklet.datasets import open_dataset
 
-    return Plan(seed, _read_size(size), frames, lossless, Collected(((open_dataset(stills), 1.0),)), str(stills))
+    return ExportOptions(
+        seed,
+        _parse_size(size),
+        frames,
+        lossless,
+        DatasetSource(((open_dataset(from_dataset), 1.0),)),
+        str(from_dataset),
+    )
 
 
-def _read_size(text: str) -> tuple[int, int]:
+def _parse_size(text: str) -> tuple[int, int]:
     """Height and width of "480x270"."""
     from masklet.errors import InputError
 

@@ -1,4 +1,4 @@
-"""What `masklet track` does without prompts: everything there is in a film, found, followed, and reported."""
+"""What `masklet track` does without prompts: everything there is in a video, found, followed, and reported."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from masklet.cli.console import named, tell_failure, unbroken
-from masklet.cli.progress import Watch
+from masklet.cli.console import defer_interrupt, format_paths, print_error
+from masklet.cli.progress import ProgressReporter
 from masklet.cli.segment_job import open_model
-from masklet.cli.track_job import STOPPED, WRONG, FilmJob, broke_off, source_of, stem_of
-from masklet.cli.track_outputs import Outputs
+from masklet.cli.track_job import EXIT_ERROR, EXIT_INTERRUPTED, VideoJob, ended_early, output_stem, parse_source
+from masklet.cli.track_outputs import TrackOutputs
 from masklet.errors import InputError, MaskletError
 
 if TYPE_CHECKING:
     from masklet.media import Video
     from masklet.results import Results
     from masklet.sam import SAM
-    from masklet.video import Following
+    from masklet.video import AutoTrackStream
 
-__all__ = ["CrowdJob", "follow_all", "refuse_prompt_options"]
+__all__ = ["TrackEverythingJob", "reject_prompt_options", "run_track_everything"]
 
-PRESETS = ("fast", "default", "fine")
-ANSWERS = 20
+PRESET_NAMES = ("fast", "default", "fine")
+MAX_OBJECTS_LISTED = 20
 """Objects that are named one by one; of more, how many there are: STEM_lives.json has them all."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrowdJob(FilmJob):
-    """One run without prompts: how the film is looked at."""
+class TrackEverythingJob(VideoJob):
+    """One run without prompts: how the video is looked at."""
 
-    every: int = 10
+    detect_every: int = 10
     max_objects: int = 32
     identities: bool = True
     preset: str = "fast"
 
 
-def refuse_prompt_options(**given: bool) -> None:
-    """Raise where an option was given that only a film with prompts has; `both=True` stands for --both.
+def reject_prompt_options(**given: bool) -> None:
+    """Raise where an option was given that only a video with prompts has; `both=True` stands for --both.
 
     Raises:
         InputError: there is one.
@@ -54,139 +54,148 @@ def refuse_prompt_options(**given: bool) -> None:
             )
 
 
-def follow_all(job: CrowdJob, model: SAM | None = None) -> None:
+def run_track_everything(job: TrackEverythingJob, model: SAM | None = None) -> None:
     """Do `job`; what was written, and what became of each object, on standard output.
 
-    Stopped with Ctrl-C the exit code is 130, where the film or the disk gives out it is 2; the files then hold the
+    Stopped with Ctrl-C the exit code is 130, where the video or the disk gives out it is 2; the files then hold the
     frames before.
 
     Raises:
-        MaskletError: what keeps it from beginning: no film, no model, options that cannot be meant.
+        MaskletError: what keeps it from beginning: no video, no model, options that cannot be meant.
     """
     from masklet.media import open_video
 
-    _check(job)
-    with open_video(source_of(job.source)) as video:
-        _Run(job, video).all(model)
+    _check_options(job)
+    with open_video(parse_source(job.source)) as video:
+        _TrackEverythingRun(job, video).run(model)
 
 
-class _Run:
+class _TrackEverythingRun:
     """A job while it is being done."""
 
-    def __init__(self, job: CrowdJob, video: Video) -> None:
-        self.job, self.video, self.frames, self.found = job, video, 0, 0
-        self.stem = stem_of(job.source, video)
-        self.outputs = Outputs(job.out, self.stem, video, job.saves, None)
-        self.watch = Watch(_total(job, video), quiet=job.quiet)
-        self.following: Following | None = None
-        self.lives: list[Path] = []
+    def __init__(self, job: TrackEverythingJob, video: Video) -> None:
+        self.job, self.video, self.frame_count, self.object_count = job, video, 0, 0
+        self.stem = output_stem(job.source, video)
+        self.outputs = TrackOutputs(job.out, self.stem, video, job.formats, None)
+        self.progress = ProgressReporter(_expected_frames(job, video), quiet=job.quiet)
+        self.stream: AutoTrackStream | None = None
+        self.history_paths: list[Path] = []
 
-    def all(self, model: SAM | None) -> None:
+    def run(self, model: SAM | None) -> None:
         """From the first frame to the last, or as far as it goes."""
         try:
             network = model or open_model(self.job.model, self.job.device, self.job.precision)
-            with self.watch:
-                self._frames(network)
-            with unbroken():
+            with self.progress:
+                self._process_frames(network)
+            with defer_interrupt():
                 self._finish()
         except KeyboardInterrupt:
-            self._leave(f"stopped after {self.frames} frame(s)" if self.frames else "stopped before the first", STOPPED)
+            self._exit_early(
+                f"stopped after {self.frame_count} frame(s)" if self.frame_count else "stopped before the first",
+                EXIT_INTERRUPTED,
+            )
         except MaskletError as error:
-            if not self.frames:
-                self.outputs.abandon()
+            if not self.frame_count:
+                self.outputs.abort()
                 raise
-            self._leave(f"{error}; {self.frames} frame(s) were followed", WRONG)
+            self._exit_early(f"{error}; {self.frame_count} frame(s) were followed", EXIT_ERROR)
         except BaseException:
-            self.outputs.abandon()
+            self.outputs.abort()
             raise
-        if broke_off(self.video, self.job.until):
-            raise typer.Exit(WRONG)
+        if ended_early(self.video, self.job.last_frame):
+            raise typer.Exit(EXIT_ERROR)
 
-    def _frames(self, network: SAM) -> None:
-        from masklet.video import FollowOptions, TrackOptions
+    def _process_frames(self, model: SAM) -> None:
+        from masklet.video import AutoTrackOptions, TrackOptions
 
         job = self.job
-        self.following = network.follow(
+        self.stream = model._track_everything(
             self.video,
             everything=job.preset,
-            options=FollowOptions(every=job.every, max_objects=job.max_objects, identities=job.identities),
-            track=TrackOptions(exclusive=job.exclusive),
+            auto_options=AutoTrackOptions(
+                detect_every=job.detect_every, max_objects=job.max_objects, identities=job.identities
+            ),
+            track_options=TrackOptions(non_overlapping=job.non_overlapping),
             start=job.start,
-            stop=None if job.until is None else job.until + 1,
+            stop=None if job.last_frame is None else job.last_frame + 1,
         )
-        self.watch.begin()
-        for frame in self.following:
-            with unbroken():
-                self._keep(frame)
-            self.watch.step(frame)
+        self.progress.start()
+        for frame in self.stream:
+            with defer_interrupt():
+                self._record_frame(frame)
+            self.progress.step(frame)
 
-    def _keep(self, frame: Results) -> None:
+    def _record_frame(self, frame: Results) -> None:
         self.outputs.write(frame)
-        self.frames += 1
-        self.found += len(frame)
+        self.frame_count += 1
+        self.object_count += len(frame)
 
     def _finish(self) -> None:
         """All files; where one cannot be finished the others are."""
         try:
             self.outputs.close()
         finally:
-            self._write_lives()
+            self._write_track_history()
         if not self.job.quiet:
             self._report()
 
-    def _write_lives(self) -> None:
+    def _write_track_history(self) -> None:
         from masklet.atomic_files import write_text
 
-        if self.following is not None and self.job.identities and self.frames:
-            text = json.dumps(self.following.lives.records(), indent=1) + "\n"
-            self.lives = [write_text(self.job.out / f"{self.stem}_lives.json", text)]
+        if self.stream is not None and self.job.identities and self.frame_count:
+            text = json.dumps(self.stream.track_history.to_dicts(), indent=1) + "\n"
+            self.history_paths = [write_text(self.job.out / f"{self.stem}_lives.json", text)]
 
     @property
     def paths(self) -> list[Path]:
         """What was written."""
-        return [*self.outputs.paths, *self.lives]
+        return [*self.outputs.paths, *self.history_paths]
 
     def _report(self) -> None:
         dropped = f", {self.video.dropped} dropped because they came too fast" if self.video.dropped else ""
-        rate = f", {self.watch.rate:.1f} frames/s" if self.watch.rate else ""
-        typer.echo(f"{self.video.path}: {self.frames} frames{rate}{dropped} -> {named(self.paths)}")
-        for line in self._answers():
+        rate = f", {self.progress.fps:.1f} frames/s" if self.progress.fps else ""
+        typer.echo(f"{self.video.path}: {self.frame_count} frames{rate}{dropped} -> {format_paths(self.paths)}")
+        for line in self._object_lines():
             typer.echo(line)
 
-    def _answers(self) -> Iterator[str]:
+    def _object_lines(self) -> Iterator[str]:
         """What became of each object, or how many there were."""
         if not self.job.identities:
-            yield f"{self.found} objects in {self.frames} frames, each frame by itself"
+            yield f"{self.object_count} objects in {self.frame_count} frames, each frame by itself"
             return
-        assert self.following is not None
-        lines = str(self.following.lives).splitlines()
-        yield from lines[:ANSWERS]
-        if len(lines) > ANSWERS:
-            yield f"and {len(lines) - ANSWERS} more, in {named(self.lives)}"
+        assert self.stream is not None
+        lines = str(self.stream.track_history).splitlines()
+        yield from lines[:MAX_OBJECTS_LISTED]
+        if len(lines) > MAX_OBJECTS_LISTED:
+            yield f"and {len(lines) - MAX_OBJECTS_LISTED} more, in {format_paths(self.history_paths)}"
 
-    def _leave(self, reason: str, code: int) -> NoReturn:
+    def _exit_early(self, reason: str, code: int) -> NoReturn:
         """Finish the files with what there is, say so, and go."""
-        with unbroken():
+        with defer_interrupt():
             try:
                 self._finish()
             except MaskletError as error:
-                tell_failure(str(error))
-        tell_failure(f"{reason}; written: {named(self.paths)}")
+                print_error(str(error))
+        print_error(f"{reason}; written: {format_paths(self.paths)}")
         raise typer.Exit(code)
 
 
-def _check(job: CrowdJob) -> None:
-    if job.preset not in PRESETS:
-        raise InputError(f"--preset {job.preset!r} is unknown; choose one of {', '.join(PRESETS)}")
+def _check_options(job: TrackEverythingJob) -> None:
+    if job.preset not in PRESET_NAMES:
+        raise InputError(f"--preset {job.preset!r} is unknown; choose one of {', '.join(PRESET_NAMES)}")
     first = job.start or 0
-    if job.until is not None and job.until < first:
+    if job.last_frame is not None and job.last_frame < first:
         raise InputError(
-            f"--until {job.until} lies before frame {first}, where it begins, so that no frame is left: choose "
+            f"--until {job.last_frame} lies before frame {first}, where it begins, so that no frame is left: choose "
             f"one from {first}"
         )
 
 
-def _total(job: CrowdJob, video: Video) -> int | None:
+def _expected_frames(job: TrackEverythingJob, video: Video) -> int | None:
     """How many frames there will be, as far as that is known."""
-    ends = [end for end in (None if job.until is None else job.until + 1, video.expected) if end is not None]
+    ends = [
+        end
+        for end in (None if job.last_frame is None else job.last_frame + 1, video.expected_num_frames)
+        if end is not None
+    ]
     return max(0, min(ends) - (job.start or 0)) if ends else None

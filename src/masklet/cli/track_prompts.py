@@ -21,14 +21,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypedDict
 
-from masklet.cli.segment_prompts import Clicks, box_corners, read_masks
+from masklet.cli.segment_prompts import Clicks, parse_box, read_masks
 from masklet.errors import PromptError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["PROMPT_WORDS", "Parameter", "Said", "SaidDoc", "Word", "in_order", "say", "spellings"]
+__all__ = [
+    "PROMPT_OPTIONS",
+    "OptionToken",
+    "Parameter",
+    "PromptSpec",
+    "PromptSpecDict",
+    "option_spellings",
+    "parse_track_prompts",
+    "tokenize_options",
+]
 
 
 class Parameter(Protocol):
@@ -39,14 +48,14 @@ class Parameter(Protocol):
 
 
 @dataclass(frozen=True)
-class Word:
+class OptionToken:
     """One option that takes a value, by its long name, and the value."""
 
     option: str
     value: str
 
 
-def spellings(parameters: Iterable[Parameter]) -> dict[str, str | None]:
+def option_spellings(parameters: Iterable[Parameter]) -> dict[str, str | None]:
     """Every spelling of every option: the long name of those that take a value, None for the others.
 
     Example:
@@ -62,14 +71,14 @@ def spellings(parameters: Iterable[Parameter]) -> dict[str, str | None]:
     return found
 
 
-def in_order(args: Sequence[str], names: Mapping[str, str | None]) -> list[Word]:
+def tokenize_options(args: Sequence[str], long_names: Mapping[str, str | None]) -> list[OptionToken]:
     """The options among `args` that take a value, in order; `args` have been accepted by the parser already.
 
     Example:
         >>> in_order(["clip.mp4", "--object=2", "-p", "5,5"], {"--object": "--object", "-p": "--point"})
         [Word(option='--object', value='2'), Word(option='--point', value='5,5')]
     """
-    words: list[Word] = []
+    words: list[OptionToken] = []
     rest = deque(args)
     while rest:
         arg = rest.popleft()
@@ -77,29 +86,29 @@ def in_order(args: Sequence[str], names: Mapping[str, str | None]) -> list[Word]
             break
         if arg.startswith("--"):
             name, equals, value = arg.partition("=")
-            long = names.get(name)
+            long = long_names.get(name)
             if long is not None:
-                words.append(Word(long, value if equals else rest.popleft()))
+                words.append(OptionToken(long, value if equals else rest.popleft()))
         elif arg.startswith("-"):
-            words.extend(_short(arg[1:], rest, names))
+            words.extend(_tokenize_short(arg[1:], rest, long_names))
     return words
 
 
-def _short(letters: str, rest: deque[str], names: Mapping[str, str | None]) -> list[Word]:
+def _tokenize_short(letters: str, rest: deque[str], long_names: Mapping[str, str | None]) -> list[OptionToken]:
     """`-qp 5,5` and `-p5,5`: flags, then perhaps one option with its value."""
     for i, letter in enumerate(letters):
-        long = names.get(f"-{letter}")
+        long = long_names.get(f"-{letter}")
         if long is not None:
-            return [Word(long, letters[i + 1 :] or rest.popleft())]
+            return [OptionToken(long, letters[i + 1 :] or rest.popleft())]
     return []
 
 
-PROMPT_WORDS = ("--object", "--frame", "--point", "--negative", "--box", "--mask")
-LARGEST = 2**31 - 1
+PROMPT_OPTIONS = ("--object", "--frame", "--point", "--negative", "--box", "--mask")
+MAX_INT = 2**31 - 1
 EXAMPLE = "--point 210,350, --box 300,0,500,400 or --mask mask.png"
 
 
-class SaidDoc(TypedDict):
+class PromptSpecDict(TypedDict):
     """As `Said`, in JSON; a mask by its hash."""
 
     object: int
@@ -111,17 +120,17 @@ class SaidDoc(TypedDict):
 
 
 @dataclass(frozen=True)
-class Said:
+class PromptSpec:
     """What is said about one object on one frame: pixels of the original frame, labels 1 on it and 0 off it."""
 
-    object: int
-    frame: int
+    object_id: int
+    frame_idx: int
     points: list[list[float]] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     box: list[float] | None = None
     mask: npt.NDArray[np.bool_] | None = None
 
-    def doc(self) -> SaidDoc:
+    def to_dict(self) -> PromptSpecDict:
         """To compare one command line with another.
 
         Example:
@@ -131,8 +140,8 @@ class Said:
         mask = None if self.mask is None else hashlib.sha256(repr(self.mask.shape).encode() + self.mask.tobytes())
         digest = None if mask is None else mask.hexdigest()[:16]
         return {
-            "object": self.object,
-            "frame": self.frame,
+            "object": self.object_id,
+            "frame": self.frame_idx,
             "points": self.points,
             "labels": self.labels,
             "box": self.box,
@@ -141,13 +150,13 @@ class Said:
 
 
 @dataclass
-class _Cues:
+class _ObjectPrompts:
     clicks: Clicks = field(default_factory=Clicks)
     box: list[float] | None = None
     mask: npt.NDArray[np.bool_] | None = None
 
 
-def say(words: Iterable[Word]) -> tuple[Said, ...]:
+def parse_track_prompts(tokens: Iterable[OptionToken]) -> tuple[PromptSpec, ...]:
     """What the words mean; the grammar is that of this module, other words are passed over.
 
     Example:
@@ -156,75 +165,75 @@ def say(words: Iterable[Word]) -> tuple[Said, ...]:
 
     Raises:
         PromptError: nothing to follow, words that are no numbers, or what cannot be meant together.
-        SourceError: a mask that is no picture.
+        SourceError: a mask that is no image.
     """
-    speaker = _Speaker()
-    for word in words:
-        if word.option in PROMPT_WORDS:
-            speaker.hear(word)
-    return speaker.said()
+    speaker = _PromptParser()
+    for word in tokens:
+        if word.option in PROMPT_OPTIONS:
+            speaker.feed(word)
+    return speaker.finish()
 
 
-class _Speaker:
+class _PromptParser:
     """Where the words stand, and what they have said so far."""
 
     def __init__(self) -> None:
-        self.object, self.frame = 1, 0
-        self.waiting: dict[str, Word] = {}
-        self.cues: dict[tuple[int, int], _Cues] = {}
+        self.object_id, self.frame_idx = 1, 0
+        self.pending: dict[str, OptionToken] = {}
+        self.prompts: dict[tuple[int, int], _ObjectPrompts] = {}
 
-    def hear(self, word: Word) -> None:
-        if word.option in ("--object", "--frame"):
-            self._refuse_idle(self.waiting.get(word.option))
-            self.waiting[word.option] = word
-            setattr(self, word.option[2:], _whole(word))
+    def feed(self, token: OptionToken) -> None:
+        if token.option in ("--object", "--frame"):
+            self._reject_dangling(self.pending.get(token.option))
+            self.pending[token.option] = token
+            setattr(self, token.option[2:], _parse_int(token))
             return
-        self.waiting.clear()
-        cues = self.cues.setdefault((self.object, self.frame), _Cues())
-        if word.option in ("--point", "--negative"):
-            cues.clicks.add(word.value, 0 if word.option == "--negative" else None, word.option)
-        elif word.option == "--box":
-            self._refuse_second(cues.box, "box", word)
-            cues.box = box_corners(word.value)
+        self.pending.clear()
+        cues = self.prompts.setdefault((self.object_id, self.frame_idx), _ObjectPrompts())
+        if token.option in ("--point", "--negative"):
+            cues.clicks.add(token.value, 0 if token.option == "--negative" else None, token.option)
+        elif token.option == "--box":
+            self._reject_duplicate(cues.box, "box", token)
+            cues.box = parse_box(token.value)
         else:
-            self._refuse_second(cues.mask, "mask", word)
-            cues.mask = read_masks([Path(word.value)])[0]
+            self._reject_duplicate(cues.mask, "mask", token)
+            cues.mask = read_masks([Path(token.value)])[0]
 
-    def said(self) -> tuple[Said, ...]:
-        for word in self.waiting.values():
-            self._refuse_idle(word)
-        if not self.cues:
+    def finish(self) -> tuple[PromptSpec, ...]:
+        for word in self.pending.values():
+            self._reject_dangling(word)
+        if not self.prompts:
             raise PromptError(f"nothing says what to follow; give {EXAMPLE} (pixels of the original frame)")
-        for (number, frame), cues in self.cues.items():
+        for (number, frame), cues in self.prompts.items():
             if cues.box is None and cues.mask is None and 1 not in cues.clicks.labels:
                 raise PromptError(
                     f"only negative points say what object {number} is not on frame {frame}; add --point X,Y on it, "
                     "a --box or a --mask"
                 )
         return tuple(
-            Said(number, frame, cues.clicks.xy, cues.clicks.labels, cues.box, cues.mask)
-            for (number, frame), cues in self.cues.items()
+            PromptSpec(number, frame, cues.clicks.xy, cues.clicks.labels, cues.box, cues.mask)
+            for (number, frame), cues in self.prompts.items()
         )
 
-    def _refuse_idle(self, word: Word | None) -> None:
-        if word is not None:
+    def _reject_dangling(self, token: OptionToken | None) -> None:
+        if token is not None:
             raise PromptError(
-                f"nothing is said after {word.option} {word.value}: it is about the prompts that follow it, so write "
-                f"{word.option} {word.value} --point X,Y, or leave it out"
+                f"nothing is said after {token.option} {token.value}: it is about the prompts that follow it, so write "
+                f"{token.option} {token.value} --point X,Y, or leave it out"
             )
 
-    def _refuse_second(self, before: object, what: str, word: Word) -> None:
-        if before is not None:
+    def _reject_duplicate(self, existing: object, prompt_type: str, token: OptionToken) -> None:
+        if existing is not None:
             raise PromptError(
-                f"{word.option} {word.value} is a second {what} of object {self.object} on frame {self.frame}, and "
-                f"one {what} is one object; write --object {self.object + 1} before it"
+                f"{token.option} {token.value} is a second {prompt_type} of object {self.object_id} on frame {self.frame_idx}, and "
+                f"one {prompt_type} is one object; write --object {self.object_id + 1} before it"
             )
 
 
-def _whole(word: Word) -> int:
-    text = word.value.strip()
-    if not (text.isascii() and text.isdigit() and len(text) <= 10) or int(text) > LARGEST:
+def _parse_int(token: OptionToken) -> int:
+    text = token.value.strip()
+    if not (text.isascii() and text.isdigit() and len(text) <= 10) or int(text) > MAX_INT:
         raise PromptError(
-            f"{word.option} {word.value!r} must be a whole number from 0 to {LARGEST}, such as {word.option} 2"
+            f"{token.option} {token.value!r} must be a whole number from 0 to {MAX_INT}, such as {token.option} 2"
         )
     return int(text)

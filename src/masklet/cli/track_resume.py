@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from filelock import FileLock, Timeout
 
-from masklet.cli.track_prompts import SaidDoc
+from masklet.cli.track_prompts import PromptSpecDict
 from masklet.errors import InputError, OutputError
 
 if TYPE_CHECKING:
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
     from masklet.video import Session
     from masklet.writers import FrameRecord, Sink
 
-__all__ = ["EVERY_FRAMES", "EVERY_S", "JobDoc", "Journal"]
+__all__ = ["SAVE_EVERY_FRAMES", "SAVE_EVERY_S", "JobRecord", "ResumeLog"]
 
-EVERY_FRAMES, EVERY_S = 50, 10.0
+SAVE_EVERY_FRAMES, SAVE_EVERY_S = 50, 10.0
 """The state is saved after so many frames or seconds, whichever comes first."""
-SHARE = 20
+SAVE_INTERVAL_FACTOR = 20
 """Saving waits for so many times as long as it took, so that it never takes more than a twentieth of the time."""
 
 
-class JobDoc(TypedDict):
+class JobRecord(TypedDict):
     """What was asked, as far as the outcome depends on it."""
 
     source: str
@@ -45,7 +45,7 @@ class JobDoc(TypedDict):
     """Bytes and nanoseconds of a file."""
     model: str
     precision: str
-    prompts: list[SaidDoc]
+    prompts: list[PromptSpecDict]
     both: bool
     reverse: bool
     start: int | None
@@ -54,10 +54,10 @@ class JobDoc(TypedDict):
     keep: str
 
 
-NAMES = {"stamp": "content of the source", "prompts": "prompts"}
+CHANGE_LABELS = {"stamp": "content of the source", "prompts": "prompts"}
 
 
-class Journal:
+class ResumeLog:
     """The folder of one run; made with `begin`, removed with `remove`.
 
     Example:
@@ -69,15 +69,15 @@ class Journal:
     def __init__(self, out: Path, stem: str) -> None:
         self.folder = out / f".{stem}.track"
         self.stem = stem
-        self.lines = self.folder / f"{stem}_masks.jsonl"
-        self.state = self.folder / "session.safetensors"
-        self._job = self.folder / "job.json"
+        self.jsonl_path = self.folder / f"{stem}_masks.jsonl"
+        self.state_path = self.folder / "session.safetensors"
+        self._job_path = self.folder / "job.json"
         self._lock = FileLock(self.folder / "lock", timeout=0)
         self._sink: Sink | None = None
-        self._known: set[int] = set()
-        self._saved_at, self._pause, self._since = time.monotonic(), 0.0, 0
+        self._frames: set[int] = set()
+        self._saved_at, self._min_interval_s, self._frames_since_save = time.monotonic(), 0.0, 0
 
-    def hold(self) -> None:
+    def acquire(self) -> None:
         """Have the folder to oneself.
 
         Raises:
@@ -96,37 +96,37 @@ class Journal:
             ) from error
 
     @property
-    def is_left_over(self) -> bool:
+    def is_interrupted(self) -> bool:
         """Whether an earlier run stopped before its end."""
-        return self._job.exists()
+        return self._job_path.exists()
 
     @property
-    def can_go_on(self) -> bool:
+    def can_resume(self) -> bool:
         """Whether that run got as far as saving its state."""
-        return self.is_left_over and self.state.exists() and self.lines.exists()
+        return self.is_interrupted and self.state_path.exists() and self.jsonl_path.exists()
 
-    def check(self, job: JobDoc) -> None:
+    def check(self, record: JobRecord) -> None:
         """Whether the earlier run was asked the same.
 
         Raises:
             InputError: it was asked something else; the message says what.
         """
         try:
-            before = json.loads(self._job.read_text(encoding="utf-8"))
-            other = [name for name, value in job.items() if before.get(name) != value]
+            before = json.loads(self._job_path.read_text(encoding="utf-8"))
+            other = [name for name, value in record.items() if before.get(name) != value]
         except (OSError, ValueError, AttributeError) as error:
             raise InputError(
-                f"{self._job} cannot be read ({error}), so nothing says what the interrupted run was asked: leave "
+                f"{self._job_path} cannot be read ({error}), so nothing says what the interrupted run was asked: leave "
                 "--resume out to begin anew"
             ) from error
         if other:
             raise InputError(
                 f"the interrupted run in {self.folder} was asked something else ("
-                + "; ".join(_difference(name, before.get(name), job.get(name)) for name in other)
+                + "; ".join(_describe_change(name, before.get(name), record.get(name)) for name in other)
                 + "): give the same command line to resume it, or leave --resume out to begin anew"
             )
 
-    def begin(self, job: JobDoc, *, anew: bool) -> None:
+    def begin(self, record: JobRecord, *, overwrite: bool) -> None:
         """Open the lines to write to: empty, or after those of the earlier run.
 
         Raises:
@@ -135,19 +135,19 @@ class Journal:
         from masklet.atomic_files import write_text
         from masklet.writers import open_sink, tracked_frames
 
-        self._known = set()
-        if anew:
-            for path in (self._job, self.state, self.lines):
+        self._frames = set()
+        if overwrite:
+            for path in (self._job_path, self.state_path, self.jsonl_path):
                 path.unlink(missing_ok=True)
         else:
-            self._known = set(tracked_frames(self.lines))
-        write_text(self._job, json.dumps(job))
-        self._sink = open_sink("coco", self.folder, stem=self.stem, append=not anew)
+            self._frames = set(tracked_frames(self.jsonl_path))
+        write_text(self._job_path, json.dumps(record))
+        self._sink = open_sink("coco", self.folder, stem=self.stem, append=not overwrite)
         self._saved_at = time.monotonic()
 
-    def has(self, frame: int | None) -> bool:
+    def has_frame(self, frame: int | None) -> bool:
         """Whether there is a line of this frame."""
-        return frame in self._known
+        return frame in self._frames
 
     def write(self, frame: Results) -> None:
         """A line for a frame.
@@ -157,32 +157,34 @@ class Journal:
         """
         assert self._sink is not None
         self._sink.write(frame)
-        assert frame.frame is not None
-        self._known.add(frame.frame)
+        assert frame.frame_idx is not None
+        self._frames.add(frame.frame_idx)
 
-    def save(self, session: Session, *, now: bool = False) -> None:
+    def save_if_due(self, session: Session, *, force: bool = False) -> None:
         """Save the state if it is time to; the lines reach the disk before it.
 
         Raises:
             OutputError: it cannot be written; the one before stays.
         """
-        self._since += 1
+        self._frames_since_save += 1
         passed = time.monotonic() - self._saved_at
-        if not now and (passed < self._pause or (self._since < EVERY_FRAMES and passed < EVERY_S)):
+        if not force and (
+            passed < self._min_interval_s or (self._frames_since_save < SAVE_EVERY_FRAMES and passed < SAVE_EVERY_S)
+        ):
             return
         begun = time.monotonic()
-        _sync(self.lines)
-        session.save(self.state)
-        self._saved_at, self._since = time.monotonic(), 0
-        self._pause = SHARE * (self._saved_at - begun)
+        _fsync(self.jsonl_path)
+        session.save(self.state_path)
+        self._saved_at, self._frames_since_save = time.monotonic(), 0
+        self._min_interval_s = SAVE_INTERVAL_FACTOR * (self._saved_at - begun)
 
     def records(self) -> Iterator[FrameRecord]:
         """What was tracked so far, in ascending order of frames."""
         from masklet.writers import read_tracks
 
-        return read_tracks(self.lines) if self.lines.exists() else iter(())
+        return read_tracks(self.jsonl_path) if self.jsonl_path.exists() else iter(())
 
-    def copy_lines(self, path: Path) -> None:
+    def copy_jsonl(self, path: Path) -> None:
         """The lines as a file of their own.
 
         Raises:
@@ -191,7 +193,7 @@ class Journal:
         from masklet.atomic_files import atomic_path
 
         with atomic_path(path) as temporary:
-            shutil.copyfile(self.lines, temporary)
+            shutil.copyfile(self.jsonl_path, temporary)
 
     def close(self) -> None:
         """Let go of the folder; it stays."""
@@ -201,9 +203,9 @@ class Journal:
         finally:
             self._lock.release()
 
-    def give_up(self) -> None:
+    def close_or_remove(self) -> None:
         """Let go of the folder; it stays if it has a frame to go on with."""
-        if self.lines.exists():
+        if self.jsonl_path.exists():
             self.close()
         else:
             self.remove()
@@ -214,17 +216,17 @@ class Journal:
             return
         self.close()
         with suppress(OSError):
-            self._job.unlink(missing_ok=True)
+            self._job_path.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _difference(name: str, before: object, now: object) -> str:
-    if name in NAMES:
-        return f"other {NAMES[name]}"
+def _describe_change(name: str, before: object, now: object) -> str:
+    if name in CHANGE_LABELS:
+        return f"other {CHANGE_LABELS[name]}"
     return f"{name} {before!r:.80}, now {now!r:.80}"
 
 
-def _sync(path: Path) -> None:
+def _fsync(path: Path) -> None:
     """Have what was written to `path` on the disk, whatever happens to the power."""
     if path.exists():
         with open(path, "rb") as file, suppress(OSError):

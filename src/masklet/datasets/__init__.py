@@ -1,4 +1,4 @@
-"""Pictures and films with masks, in the layouts people have, through one interface.
+"""Images and videos with masks, in the layouts people have, through one interface.
 
 base      what an entry, a frame and a data set are
 opening   a path becomes a data set: `open_dataset`, and the table `KINDS`
@@ -10,28 +10,28 @@ stills, davis, coco, yolo, png, sa1b, sav, voc, labelme, cvat   the layouts, a f
 
 from __future__ import annotations
 
-from masklet.datasets.check import Census, check, examine, take_census
-from masklet.datasets.contact_sheet import contact_sheet
-from masklet.datasets.dataset import Annotated, DataError, Dataset, Entry, Finding, Mask, Tag
+from masklet.datasets.check import DatasetStats, check_dataset, compute_stats, inspect_frames
+from masklet.datasets.contact_sheet import save_contact_sheet
+from masklet.datasets.dataset import AnnotatedFrame, DataError, DataIssue, Dataset, Mask, ObjectAttributes, Sample
 from masklet.datasets.mixture import DataPaths, Mixture, open_mixture
-from masklet.datasets.open_dataset import KINDS, open_dataset
+from masklet.datasets.open_dataset import DATA_FORMATS, open_dataset
 
 __all__ = [
-    "KINDS",
-    "Annotated",
-    "Census",
+    "DATA_FORMATS",
+    "AnnotatedFrame",
     "DataError",
+    "DataIssue",
     "DataPaths",
     "Dataset",
-    "Entry",
-    "Finding",
+    "DatasetStats",
     "Mask",
     "Mixture",
-    "Tag",
-    "check",
-    "contact_sheet",
-    "examine",
+    "ObjectAttributes",
+    "Sample",
+    "check_dataset",
+    "compute_stats",
+    "inspect_frames",
     "open_dataset",
     "open_mixture",
-    "take_census",
+    "save_contact_sheet",
 ]

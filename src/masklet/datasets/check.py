@@ -13,71 +13,79 @@ from statistics import median
 
 import numpy as np
 
-from masklet.datasets.dataset import Annotated, DataError, Dataset, Entry, Finding, Size
+from masklet.datasets.dataset import AnnotatedFrame, DataError, DataIssue, Dataset, Sample, Size
 from masklet.errors import SourceError
 
-__all__ = ["Census", "Looked", "Spread", "check", "examine", "is_still", "take_census"]
+__all__ = [
+    "DatasetStats",
+    "FrameReport",
+    "ValueRange",
+    "check_dataset",
+    "compute_stats",
+    "inspect_frames",
+    "is_single_image",
+]
 
-MOST = 3
+MAX_ISSUES_PER_FILE = 3
 """Findings of one entry about one file; what else is wrong with it is likely the same."""
-ROOM = 1 << 28
-"""Bytes of pictures in memory at a time."""
+MAX_BATCH_BYTES = 1 << 28
+"""Bytes of images in memory at a time."""
 
 
 @dataclass(frozen=True)
-class Looked:
+class FrameReport:
     """One frame that was read: its size (None: it could not be), its objects that are seen, and what was broken."""
 
-    entry: str
-    number: int
+    sample: str
+    frame_idx: int
     size: Size | None
     areas: dict[int, int]
     """Pixels of each object that has any."""
-    findings: tuple[Finding, ...] = ()
+    issues: tuple[DataIssue, ...] = ()
 
 
 @dataclass(frozen=True)
-class Spread:
+class ValueRange:
     """The least, the middle and the most of something."""
 
-    least: float
+    minimum: float
     median: float
-    most: float
+    maximum: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Spread | None:
+    def from_values(cls, values: Sequence[float]) -> ValueRange | None:
         """Of at least one value; None of none."""
         return cls(min(values), float(median(values)), max(values)) if values else None
 
 
 @dataclass(frozen=True)
-class Census:
+class DatasetStats:
     """What a data set is made of, counted over the frames that were read."""
 
-    kind: str
-    pictures: int
-    """Entries of one picture."""
-    films: int
-    frames: int
-    """Pictures and frames of films in all; of a film file up to the last annotated one."""
-    annotated: int
+    data_format: str
+    num_images: int
+    """Entries of one image."""
+    num_videos: int
+    num_frames: int
+    """Images and frames of videos in all; of a video file up to the last annotated one."""
+    num_annotated: int
     """Those that carry masks."""
-    read: int
+    num_read: int
     """Annotated frames that were read for what follows."""
-    objects: int
-    """Different ones: in a film an object counts once."""
-    objects_per_frame: Spread | None
+    num_objects: int
+    """Different ones: in a video an object counts once."""
+    objects_per_frame: ValueRange | None
     sizes: tuple[Size, ...]
     """(height, width) of the smallest, the median and the largest frame by area; empty where none could be read."""
-    share: float | None
-    """Of its picture, that the median object covers."""
-    empty: int
+    median_area_fraction: float | None
+    """Of its image, that the median object covers."""
+    num_empty: int
     """Frames without an object."""
-    broken: int
+    num_broken_files: int
     """Files with a finding."""
 
 
-def check(dataset: Dataset, every: int = 1) -> Iterator[Finding]:
+def check_dataset(dataset: Dataset, frame_stride: int = 1) -> Iterator[DataIssue]:
     """What is broken: what was found when the data set was opened, then what reading every frame finds.
 
     `every` reads only one annotated frame of so many, spread over the whole.
@@ -86,116 +94,116 @@ def check(dataset: Dataset, every: int = 1) -> Iterator[Finding]:
         >>> for finding in check(open_dataset("mine")):
         ...     print(finding.entry, finding.reason)
     """
-    yield from dataset.problems
-    for looked in examine(dataset, every):
-        yield from looked.findings
+    yield from dataset.issues
+    for looked in inspect_frames(dataset, frame_stride):
+        yield from looked.issues
 
 
-def examine(dataset: Dataset, every: int = 1) -> Iterator[Looked]:
+def inspect_frames(dataset: Dataset, frame_stride: int = 1) -> Iterator[FrameReport]:
     """Read the frames, every mask of them, one after the other.
 
     Example:
         >>> census = take_census(dataset, examine(dataset))
     """
-    assert every >= 1, f"every is 1 or more, got {every}"
+    assert frame_stride >= 1, f"every is 1 or more, got {frame_stride}"
     turn = 0
-    for entry in dataset.entries:
-        numbers = [number for place, number in enumerate(entry.frames, turn) if place % every == 0]
-        turn += len(entry.frames)
+    for entry in dataset.samples:
+        numbers = [number for place, number in enumerate(entry.frame_indices, turn) if place % frame_stride == 0]
+        turn += len(entry.frame_indices)
         told: Counter[Path] = Counter()
-        for looked in _entry(entry, numbers):
-            told.update(finding.file for finding in looked.findings)
-            new = tuple(finding for finding in looked.findings if told[finding.file] <= MOST)
-            yield Looked(looked.entry, looked.number, looked.size, looked.areas, new)
+        for looked in _read_in_batches(entry, numbers):
+            told.update(finding.file for finding in looked.issues)
+            new = tuple(finding for finding in looked.issues if told[finding.file] <= MAX_ISSUES_PER_FILE)
+            yield FrameReport(looked.sample, looked.frame_idx, looked.size, looked.areas, new)
 
 
-def take_census(dataset: Dataset, looked: Iterable[Looked]) -> Census:
+def compute_stats(dataset: Dataset, reports: Iterable[FrameReport]) -> DatasetStats:
     """Count what was looked at.
 
     Example:
         >>> take_census(dataset, examine(dataset)).objects
         4316
     """
-    stills = sum(is_still(entry) for entry in dataset.entries)
+    stills = sum(is_single_image(entry) for entry in dataset.samples)
     sizes: list[Size] = []
     counts: list[int] = []
     shares: list[float] = []
     objects: set[tuple[str, int]] = set()
-    files = {finding.file for finding in dataset.problems}
-    for frame in looked:
-        files.update(finding.file for finding in frame.findings)
+    files = {finding.file for finding in dataset.issues}
+    for frame in reports:
+        files.update(finding.file for finding in frame.issues)
         if frame.size is not None:
             sizes.append(frame.size)
             counts.append(len(frame.areas))
             shares += [area / (frame.size[0] * frame.size[1]) for area in frame.areas.values()]
-            objects.update((frame.entry, number) for number in frame.areas)
+            objects.update((frame.sample, number) for number in frame.areas)
     sizes.sort(key=lambda size: (size[0] * size[1], size))
-    return Census(
-        kind=dataset.kind,
-        pictures=stills,
-        films=len(dataset.entries) - stills,
-        frames=sum(_length(entry) for entry in dataset.entries),
-        annotated=sum(len(entry.frames) for entry in dataset.entries),
-        read=len(counts),
-        objects=len(objects),
-        objects_per_frame=Spread.of(counts),
+    return DatasetStats(
+        data_format=dataset.data_format,
+        num_images=stills,
+        num_videos=len(dataset.samples) - stills,
+        num_frames=sum(_count_frames(entry) for entry in dataset.samples),
+        num_annotated=sum(len(entry.frame_indices) for entry in dataset.samples),
+        num_read=len(counts),
+        num_objects=len(objects),
+        objects_per_frame=ValueRange.from_values(counts),
         sizes=(sizes[0], sizes[len(sizes) // 2], sizes[-1]) if sizes else (),
-        share=float(median(shares)) if shares else None,
-        empty=counts.count(0),
-        broken=len(files),
+        median_area_fraction=float(median(shares)) if shares else None,
+        num_empty=counts.count(0),
+        num_broken_files=len(files),
     )
 
 
-def is_still(entry: Entry) -> bool:
-    """Whether an entry is one picture."""
-    return isinstance(entry.source, tuple) and len(entry.source) == 1
+def is_single_image(sample: Sample) -> bool:
+    """Whether an entry is one image."""
+    return isinstance(sample.source, tuple) and len(sample.source) == 1
 
 
-def _length(entry: Entry) -> int:
-    return len(entry.source) if isinstance(entry.source, tuple) else entry.frames[-1] + 1
+def _count_frames(sample: Sample) -> int:
+    return len(sample.source) if isinstance(sample.source, tuple) else sample.frame_indices[-1] + 1
 
 
-def _entry(entry: Entry, numbers: list[int]) -> Iterator[Looked]:
+def _read_in_batches(sample: Sample, frame_indices: list[int]) -> Iterator[FrameReport]:
     """Frames in stretches that fit the memory set aside; the first alone, to learn how large they are."""
     room = 1
-    while numbers:
-        some, numbers = numbers[:room], numbers[room:]
-        for looked in _stretch(entry, some):
+    while frame_indices:
+        some, frame_indices = frame_indices[:room], frame_indices[room:]
+        for looked in _read_batch(sample, some):
             yield looked
             if looked.size is not None:
-                room = max(1, min(64, ROOM // (looked.size[0] * looked.size[1] * 3)))
+                room = max(1, min(64, MAX_BATCH_BYTES // (looked.size[0] * looked.size[1] * 3)))
 
 
-def _stretch(entry: Entry, numbers: list[int]) -> Iterator[Looked]:
+def _read_batch(sample: Sample, frame_indices: list[int]) -> Iterator[FrameReport]:
     try:
-        frames = entry.read(numbers)
+        frames = sample.read(frame_indices)
     except SourceError as problem:
-        if len(numbers) == 1:
-            yield Looked(entry.name, numbers[0], None, {}, (_finding(entry, numbers[0], problem),))
+        if len(frame_indices) == 1:
+            yield FrameReport(sample.name, frame_indices[0], None, {}, (_to_issue(sample, frame_indices[0], problem),))
             return
-        for number in numbers:  # one of them is broken: which?
-            yield from _stretch(entry, [number])
+        for number in frame_indices:  # one of them is broken: which?
+            yield from _read_batch(sample, [number])
         return
-    for number, annotated in zip(numbers, frames, strict=True):
-        yield _frame(entry, number, annotated)
+    for number, annotated in zip(frame_indices, frames, strict=True):
+        yield _report_frame(sample, number, annotated)
 
 
-def _frame(entry: Entry, number: int, annotated: Annotated) -> Looked:
+def _report_frame(sample: Sample, frame_idx: int, annotated_frame: AnnotatedFrame) -> FrameReport:
     areas: dict[int, int] = {}
-    findings: list[Finding] = []
-    for label in annotated.masks:
+    findings: list[DataIssue] = []
+    for label in annotated_frame.masks:
         try:
-            area = int(np.count_nonzero(annotated.masks[label]))
+            area = int(np.count_nonzero(annotated_frame.masks[label]))
         except SourceError as problem:
-            findings.append(_finding(entry, number, problem))
+            findings.append(_to_issue(sample, frame_idx, problem))
             continue
         if area:
             areas[label] = area
-    return Looked(entry.name, number, annotated.size, areas, tuple(findings))
+    return FrameReport(sample.name, frame_idx, annotated_frame.size, areas, tuple(findings))
 
 
-def _finding(entry: Entry, number: int, problem: SourceError) -> Finding:
+def _to_issue(sample: Sample, frame_idx: int, problem: SourceError) -> DataIssue:
     if isinstance(problem, DataError):
-        return Finding(entry.name, problem.file, str(problem))
-    source = entry.source
-    return Finding(entry.name, source[number] if isinstance(source, tuple) else source, str(problem))
+        return DataIssue(sample.name, problem.file, str(problem))
+    source = sample.source
+    return DataIssue(sample.name, source[frame_idx] if isinstance(source, tuple) else source, str(problem))

@@ -1,6 +1,6 @@
-"""What a data set is to those who use it: entries (stills and films) that are read when they are needed.
+"""What a data set is to those who use it: entries (stills and videos) that are read when they are needed.
 
-Coordinates are pixels of the upright picture, x right and y down. Shapes: H height, W width.
+Coordinates are pixels of the upright image, x right and y down. Shapes: H height, W width.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.errors import SourceError
-from masklet.media.image import from_file, said_size
+from masklet.media.image import format_size, from_file
 
 __all__ = [
-    "Annotated",
-    "Choice",
+    "AnnotatedFrame",
     "DataError",
+    "DataIssue",
     "Dataset",
-    "Entry",
-    "Finding",
+    "FrameFolderVideo",
+    "ImageSample",
     "LazyMasks",
     "Mask",
-    "PictureFilm",
+    "ObjectAttributes",
     "Pixels",
+    "ReadOptions",
+    "Sample",
     "Size",
-    "Still",
-    "Tag",
-    "check_numbers",
-    "read_picture",
-    "same_size",
+    "check_frame_indices",
+    "check_same_size",
+    "read_image",
 ]
 
 Mask = npt.NDArray[np.bool_]
 Pixels = npt.NDArray[np.uint8]
 Size = tuple[int, int]
 """(height, width)."""
-_AnyError = TypeVar("_AnyError", bound="DataError")
+_DataErrorT = TypeVar("_DataErrorT", bound="DataError")
 
 
 class DataError(SourceError):
@@ -49,7 +49,7 @@ class DataError(SourceError):
     file: Path = Path()
 
     @classmethod
-    def of(cls: type[_AnyError], file: Path, reason: str) -> _AnyError:
+    def for_file(cls: type[_DataErrorT], file: Path, reason: str) -> _DataErrorT:
         """The error for `file`; the reason goes on in the sentence that begins with its name.
 
         Example:
@@ -62,11 +62,11 @@ class DataError(SourceError):
 
 
 @dataclass(frozen=True)
-class Tag:
+class ObjectAttributes:
     """What is said of an object beside its mask; None where nothing is.
 
     Its class is a number (`Dataset.names` has its name) or a `label` that is the name itself, as the format has it.
-    `score` is 0 to 1; `track` is the same for one thing in several pictures.
+    `score` is 0 to 1; `track` is the same for one thing in several images.
 
     Example:
         >>> Tag(class_id=18, score=0.75)
@@ -76,7 +76,7 @@ class Tag:
     class_id: int | None = None
     label: str | None = None
     score: float | None = None
-    track: int | None = None
+    track_id: int | None = None
 
 
 class LazyMasks(Mapping[int, Mask]):
@@ -90,12 +90,14 @@ class LazyMasks(Mapping[int, Mask]):
         ([1], (2, 3))
     """
 
-    def __init__(self, decoders: Mapping[int, Callable[[], Mask]], tags: Mapping[int, Tag] | None = None) -> None:
+    def __init__(
+        self, decoders: Mapping[int, Callable[[], Mask]], attributes: Mapping[int, ObjectAttributes] | None = None
+    ) -> None:
         self._decoders = dict(decoders)
-        self.tags = dict(tags or {})
+        self.attributes = dict(attributes or {})
 
-    def __getitem__(self, number: int) -> Mask:
-        return self._decoders[number]()
+    def __getitem__(self, object_id: int) -> Mask:
+        return self._decoders[object_id]()
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._decoders)
@@ -103,19 +105,19 @@ class LazyMasks(Mapping[int, Mask]):
     def __len__(self) -> int:
         return len(self._decoders)
 
-    def __contains__(self, number: object) -> bool:
-        return number in self._decoders
+    def __contains__(self, object_id: object) -> bool:
+        return object_id in self._decoders
 
     def __repr__(self) -> str:
         return f"LazyMasks({', '.join(map(str, self))})"
 
 
 @dataclass(frozen=True, eq=False)
-class Annotated:
-    """One frame: its picture, uint8 RGB (H, W, 3), and its masks, object id -> bool (H, W).
+class AnnotatedFrame:
+    """One frame: its image, uint8 RGB (H, W, 3), and its masks, object id -> bool (H, W).
 
     A mask is decoded when it is looked at (and then may raise `SourceError`); the ids are known without decoding.
-    The objects of a still are 1 to N; an object of a film keeps its id, and is missing or empty where it is out of
+    The objects of a still are 1 to N; an object of a video keeps its id, and is missing or empty where it is out of
     sight.
 
     Example:
@@ -132,28 +134,32 @@ class Annotated:
         """(height, width) in pixels."""
         return int(self.rgb.shape[0]), int(self.rgb.shape[1])
 
-    def tag(self, number: int) -> Tag:
+    def attributes(self, object_id: int) -> ObjectAttributes:
         """What is said of the object of this id: its class, score and track, as far as its format knows them."""
-        return self.masks.tags.get(number, Tag()) if isinstance(self.masks, LazyMasks) else Tag()
+        return (
+            self.masks.attributes.get(object_id, ObjectAttributes())
+            if isinstance(self.masks, LazyMasks)
+            else ObjectAttributes()
+        )
 
 
-class Entry(Protocol):
-    """A still or a film with masks. Small, frozen and picklable: it holds names of files, never pixels."""
+class Sample(Protocol):
+    """A still or a video with masks. Small, frozen and picklable: it holds names of files, never pixels."""
 
     @property
     def name(self) -> str:
         """Unique in its data set."""
 
     @property
-    def frames(self) -> tuple[int, ...]:
+    def frame_indices(self) -> tuple[int, ...]:
         """Numbers of the frames that carry masks, ascending, counted in `source` from 0; (0,) for a still."""
 
     @property
     def source(self) -> Path | tuple[Path, ...]:
-        """What `masklet.media.open_video` takes: a film file, or all pictures in order, those without masks too."""
+        """What `masklet.media.open_video` takes: a video file, or all images in order, those without masks too."""
 
-    def read(self, numbers: Sequence[int]) -> list[Annotated]:
-        """The frames of these numbers, in the order asked; a film file is decoded in one pass.
+    def read(self, frame_indices: Sequence[int]) -> list[AnnotatedFrame]:
+        """The frames of these numbers, in the order asked; a video file is decoded in one pass.
 
         Raises:
             SourceError: a number that is not in `frames`, or a file that is missing, damaged or does not fit.
@@ -161,32 +167,32 @@ class Entry(Protocol):
 
 
 @dataclass(frozen=True)
-class Finding:
+class DataIssue:
     """Something that is broken: in which entry, which file, and why, with the remedy.
 
     Example:
         >>> Finding("cat", Path("masks/cat.json"), "masks/cat.json is empty; ...")
     """
 
-    entry: str
+    sample: str
     file: Path
     reason: str
 
     @classmethod
-    def of(cls, entry: str, file: Path, reason: str) -> Finding:
+    def for_file(cls, sample: str, file: Path, reason: str) -> DataIssue:
         """The finding that `file` is broken; the reason goes on in the sentence that begins with its name."""
-        return cls(entry, file, f"{file} {reason}")
+        return cls(sample, file, f"{file} {reason}")
 
 
 @dataclass(frozen=True)
 class Dataset:
     """Entries in natural order (2 before 10), and what was found broken when it was opened.
 
-    What `problems` names is not among the entries; what is inside pictures and masks shows when they are read
+    What `problems` names is not among the entries; what is inside images and masks shows when they are read
     (`masklet.datasets.check` reads them all).
 
-    `names` are the classes by number; `splits` the parts of the data that entries belong to, such as train, and `films`
-    the films that stills are frames of, by the names of entries. All are empty where nothing says it.
+    `names` are the classes by number; `splits` the parts of the data that entries belong to, such as train, and `videos`
+    the videos that stills are frames of, by the names of entries. All are empty where nothing says it.
 
     Example:
         >>> data = open_dataset("DAVIS", split="2017/val")
@@ -194,100 +200,100 @@ class Dataset:
         ('davis', 30, 'bike-packing')
     """
 
-    kind: str
+    data_format: str
     root: Path
-    entries: tuple[Entry, ...]
-    problems: tuple[Finding, ...] = ()
+    samples: tuple[Sample, ...]
+    issues: tuple[DataIssue, ...] = ()
     names: Mapping[int, str] = field(default_factory=dict, hash=False)
     splits: Mapping[str, str] = field(default_factory=dict, hash=False)
-    films: Mapping[str, str] = field(default_factory=dict, hash=False)
+    video_names: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
-class Choice:
+class ReadOptions:
     """What of a data set is wanted: one split (None: everything there is), and crowds too or not."""
 
     split: str | None = None
-    crowds: bool = False
+    include_crowds: bool = False
 
 
 @dataclass(frozen=True)
-class Still(ABC):
-    """An entry of one picture; a format adds where its masks come from."""
+class ImageSample(ABC):
+    """An entry of one image; a format adds where its masks come from."""
 
     name: str
-    picture: Path
+    image_path: Path
 
     @property
-    def frames(self) -> tuple[int, ...]:
+    def frame_indices(self) -> tuple[int, ...]:
         """See Entry."""
         return (0,)
 
     @property
     def source(self) -> tuple[Path, ...]:
         """See Entry."""
-        return (self.picture,)
+        return (self.image_path,)
 
-    def read(self, numbers: Sequence[int]) -> list[Annotated]:
+    def read(self, frame_indices: Sequence[int]) -> list[AnnotatedFrame]:
         """See Entry."""
-        check_numbers(self, numbers)
-        if not numbers:
+        check_frame_indices(self, frame_indices)
+        if not frame_indices:
             return []
-        rgb = read_picture(self.picture)
-        annotated = Annotated(rgb, self.masks((rgb.shape[0], rgb.shape[1])))
-        return [annotated] * len(numbers)
+        rgb = read_image(self.image_path)
+        annotated = AnnotatedFrame(rgb, self.masks((rgb.shape[0], rgb.shape[1])))
+        return [annotated] * len(frame_indices)
 
     @abstractmethod
     def masks(self, size: Size) -> Mapping[int, Mask]:
-        """The masks of a picture of this size."""
+        """The masks of an image of this size."""
 
 
 @dataclass(frozen=True)
-class PictureFilm(ABC):
-    """An entry whose frames are the pictures of a folder; a format adds where their masks come from."""
+class FrameFolderVideo(ABC):
+    """An entry whose frames are the images of a folder; a format adds where their masks come from."""
 
     name: str
     folder: Path
-    pictures: tuple[str, ...]
+    image_names: tuple[str, ...]
     """Names in `folder`, in order, those without masks too."""
-    frames: tuple[int, ...]
+    frame_indices: tuple[int, ...]
     """See Entry."""
 
     @property
     def source(self) -> tuple[Path, ...]:
         """See Entry."""
-        return tuple(self.folder / name for name in self.pictures)
+        return tuple(self.folder / name for name in self.image_names)
 
-    def read(self, numbers: Sequence[int]) -> list[Annotated]:
+    def read(self, frame_indices: Sequence[int]) -> list[AnnotatedFrame]:
         """See Entry."""
-        check_numbers(self, numbers)
-        return [self._frame(self.folder / self.pictures[number]) for number in numbers]
+        check_frame_indices(self, frame_indices)
+        return [self._read_frame(self.folder / self.image_names[number]) for number in frame_indices]
 
-    def _frame(self, picture: Path) -> Annotated:
-        rgb = read_picture(picture)
-        return Annotated(rgb, self.masks(picture, (rgb.shape[0], rgb.shape[1])))
+    def _read_frame(self, image_path: Path) -> AnnotatedFrame:
+        rgb = read_image(image_path)
+        return AnnotatedFrame(rgb, self.masks(image_path, (rgb.shape[0], rgb.shape[1])))
 
     @abstractmethod
-    def masks(self, picture: Path, size: Size) -> Mapping[int, Mask]:
-        """The masks of this picture, which is of this size."""
+    def masks(self, image_path: Path, size: Size) -> Mapping[int, Mask]:
+        """The masks of this image, which is of this size."""
 
 
-def check_numbers(entry: Entry, numbers: Sequence[int]) -> None:
+def check_frame_indices(sample: Sample, frame_indices: Sequence[int]) -> None:
     """Raise SourceError where a number is not among the annotated frames of `entry`."""
-    unknown = set(numbers).difference(entry.frames)
+    unknown = set(frame_indices).difference(sample.frame_indices)
     if unknown:
-        some = ", ".join(map(str, entry.frames[:4])) + (" ..." if len(entry.frames) > 4 else "")
+        some = ", ".join(map(str, sample.frame_indices[:4])) + (" ..." if len(sample.frame_indices) > 4 else "")
         raise SourceError(
-            f"{entry.name!r} has no masks for frame {min(unknown)}; its annotated frames are {some} "
-            f"({len(entry.frames)} in all): choose among these (entry.frames)"
+            f"{sample.name!r} has no masks for frame {min(unknown)}; its annotated frames are {some} "
+            f"({len(sample.frame_indices)} in all): choose among these (entry.frames)"
         )
 
 
-def read_picture(path: Path) -> Pixels:
+def read_image(path: Path) -> Pixels:
     """RGB (H, W, 3), upright (its EXIF orientation applied).
 
     Raises:
-        DataError: missing, damaged, or no picture.
+        DataError: missing, damaged, or no image.
     """
     try:
         return from_file(str(path)).rgb
@@ -297,11 +303,13 @@ def read_picture(path: Path) -> Pixels:
         raise error from problem
 
 
-def same_size(file: Path, size: Sequence[int], picture: Path, expected: Sequence[int], what: str = "") -> None:
-    """Raise DataError where an annotation (`file`, or `what` in it) is not of the size of its picture."""
+def check_same_size(
+    file: Path, size: Sequence[int], image_path: Path, expected: Sequence[int], description: str = ""
+) -> None:
+    """Raise DataError where an annotation (`file`, or `what` in it) is not of the size of its image."""
     if tuple(size) != tuple(expected):
-        raise DataError.of(
+        raise DataError.for_file(
             file,
-            f"{what and f'({what}) '}is {said_size(size)} and {picture.name} is {said_size(expected)} (upright); a "
-            "picture and its masks have one size: make the mask anew, or scale the one to the other",
+            f"{description and f'({description}) '}is {format_size(size)} and {image_path.name} is {format_size(expected)} (upright); a "
+            "image and its masks have one size: make the mask anew, or scale the one to the other",
         )

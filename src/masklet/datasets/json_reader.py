@@ -9,9 +9,9 @@ from pathlib import Path
 
 from masklet.datasets.dataset import DataError
 
-__all__ = ["Record", "as_list", "as_record", "items_of", "keys_of_start", "read_bytes", "read_json"]
+__all__ = ["JsonObject", "as_json_list", "as_json_object", "iter_items", "probe_keys", "read_bytes", "read_json"]
 
-Record = dict[str, object]
+JsonObject = dict[str, object]
 _SPACE = re.compile(r"[ \t\r\n]*")
 _BOM = b"\xef\xbb\xbf"
 
@@ -25,12 +25,14 @@ def read_bytes(path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as problem:
-        raise DataError.of(
+        raise DataError.for_file(
             path,
             f"cannot be read ({problem.strerror or problem}); a JSON file is needed: check the path, or copy it again",
         ) from problem
     if not content.strip():
-        raise DataError.of(path, f"is empty ({len(content)} bytes); a JSON file is needed: copy or export it again")
+        raise DataError.for_file(
+            path, f"is empty ({len(content)} bytes); a JSON file is needed: copy or export it again"
+        )
     return content
 
 
@@ -44,25 +46,25 @@ def read_json(path: Path) -> object:
     try:
         value: object = json.loads(content.removeprefix(_BOM))
     except (ValueError, RecursionError) as problem:
-        raise _no_json(path, problem) from problem
+        raise _json_error(path, problem) from problem
     return value
 
 
-def as_record(value: object, file: Path, what: str) -> Record:
+def as_json_object(value: object, file: Path, description: str) -> JsonObject:
     """`value`, if it is an object of JSON ({...}); else raises DataError, with `what` should have been one."""
     if isinstance(value, dict):
         return value
-    raise DataError.of(file, _other(value, what, "an object {...}"))
+    raise DataError.for_file(file, _wrong_type_message(value, description, "an object {...}"))
 
 
-def as_list(value: object, file: Path, what: str) -> list[object]:
+def as_json_list(value: object, file: Path, description: str) -> list[object]:
     """`value`, if it is a list; else raises DataError, with `what` should have been one."""
     if isinstance(value, list):
         return value
-    raise DataError.of(file, _other(value, what, "a list [...]"))
+    raise DataError.for_file(file, _wrong_type_message(value, description, "a list [...]"))
 
 
-def items_of(content: bytes, file: Path, wanted: tuple[str, ...]) -> Iterator[tuple[str, int, int, object]]:
+def iter_items(content: bytes, file: Path, keys: tuple[str, ...]) -> Iterator[tuple[str, int, int, object]]:
     """(key, start, end, value) of every item in the lists under the `wanted` keys of one great object.
 
     Only one item is in memory at a time; `content[start:end]` is its text, in bytes, to come back to. Strings in
@@ -73,59 +75,59 @@ def items_of(content: bytes, file: Path, wanted: tuple[str, ...]) -> Iterator[tu
     """
     text = content.decode("latin-1")  # so that a character is a byte
     try:
-        yield from _items(text, file, wanted, 3 if content.startswith(_BOM) else 0)
+        yield from _iter_items(text, file, keys, 3 if content.startswith(_BOM) else 0)
     except (ValueError, RecursionError, IndexError) as problem:
         if isinstance(problem, DataError):
             raise
-        raise _no_json(file, problem) from problem
+        raise _json_error(file, problem) from problem
 
 
-def _items(text: str, file: Path, wanted: tuple[str, ...], at: int) -> Iterator[tuple[str, int, int, object]]:
+def _iter_items(text: str, file: Path, keys: tuple[str, ...], at: int) -> Iterator[tuple[str, int, int, object]]:
     decode = json.JSONDecoder().raw_decode
-    at = _skip(text, at)
+    at = _skip_space(text, at)
     if text[at] != "{":
-        as_record(decode(text, at)[0], file, "the whole file")
-    at = _skip(text, at + 1)
+        as_json_object(decode(text, at)[0], file, "the whole file")
+    at = _skip_space(text, at + 1)
     while text[at] != "}":
         key, at = decode(text, at)
-        at = _skip(text, _past(text, _skip(text, at), ":"))
-        if key not in wanted:
+        at = _skip_space(text, _expect_char(text, _skip_space(text, at), ":"))
+        if key not in keys:
             at = decode(text, at)[1]
         elif text[at] != "[":
-            as_list(decode(text, at)[0], file, f"{key!r}")
+            as_json_list(decode(text, at)[0], file, f"{key!r}")
         else:
-            at = _skip(text, at + 1)
+            at = _skip_space(text, at + 1)
             while text[at] != "]":
                 start = at
                 value, at = decode(text, start)
                 yield key, start, at, value
-                at = _next(text, _skip(text, at), "]")
+                at = _next_item(text, _skip_space(text, at), "]")
             at += 1
-        at = _next(text, _skip(text, at), "}")
-    if _skip(text, at + 1) != len(text):
+        at = _next_item(text, _skip_space(text, at), "}")
+    if _skip_space(text, at + 1) != len(text):
         raise json.JSONDecodeError("Extra data", text, at + 1)
 
 
-def _skip(text: str, at: int) -> int:
+def _skip_space(text: str, at: int) -> int:
     found = _SPACE.match(text, at)
     assert found is not None
     return found.end()
 
 
-def _next(text: str, at: int, end: str) -> int:
+def _next_item(text: str, at: int, end: str) -> int:
     """The place of the next item, or of `end`."""
     if text[at] == end:
         return at
-    return _skip(text, _past(text, at, ","))
+    return _skip_space(text, _expect_char(text, at, ","))
 
 
-def _past(text: str, at: int, sign: str) -> int:
-    if text[at] != sign:
-        raise json.JSONDecodeError(f"Expecting {sign!r}", text, at)
+def _expect_char(text: str, at: int, char: str) -> int:
+    if text[at] != char:
+        raise json.JSONDecodeError(f"Expecting {char!r}", text, at)
     return at + 1
 
 
-def keys_of_start(path: Path) -> set[str]:
+def probe_keys(path: Path) -> set[str]:
     """Names in quotes before a colon in the first kilobytes and the last: enough to guess what a JSON file is."""
     try:
         with path.open("rb") as file:
@@ -137,13 +139,15 @@ def keys_of_start(path: Path) -> set[str]:
     return {name.decode("latin-1") for name in re.findall(rb'"([A-Za-z_]{2,40})"\s*:', head + b" " + tail)}
 
 
-def _no_json(file: Path, problem: Exception) -> DataError:
+def _json_error(file: Path, problem: Exception) -> DataError:
     if isinstance(problem, IndexError):
         problem = ValueError("the file breaks off")
-    return DataError.of(file, f"is no JSON ({problem}); it is damaged or cut short: copy or export it again")
+    return DataError.for_file(file, f"is no JSON ({problem}); it is damaged or cut short: copy or export it again")
 
 
-def _other(value: object, what: str, due: str) -> str:
+def _wrong_type_message(value: object, description: str, expected: str) -> str:
     names = {dict: "an object {...}", list: "a list [...]", str: "a text", type(None): "null"}
     found = names.get(type(value), f"{value!r:.40}")
-    return f"holds {found} where {what} should be {due}; check that it is the right file, or export it again"
+    return (
+        f"holds {found} where {description} should be {expected}; check that it is the right file, or export it again"
+    )

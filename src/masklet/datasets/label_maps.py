@@ -1,4 +1,4 @@
-"""Label maps: pictures whose pixels say which object they belong to.
+"""Label maps: images whose pixels say which object they belong to.
 
 Label maps: a pixel says which object it is of, so that of objects that overlap one hides the other.
 """
@@ -17,155 +17,157 @@ from PIL import Image
 
 from masklet.atomic_files import atomic_path
 from masklet.datasets.dataset import DataError, LazyMasks, Mask, Size
-from masklet.datasets.labeled_image import LabelledObject
-from masklet.datasets.writer import NO_PIXEL, Written
+from masklet.datasets.labeled_image import LabeledObject
+from masklet.datasets.writer import EMPTY_MASK_NOTE, WriteResult
 from masklet.masks.label_map import davis_palette
 
 __all__ = [
-    "LAST",
-    "UNJUDGED",
-    "black_and_white",
-    "ids_in",
-    "inside_masks",
-    "label_masks",
-    "painted_map",
-    "read_any_labels",
-    "read_labels",
-    "size_of",
-    "write_map",
+    "IGNORE_LABEL",
+    "MAX_LABEL",
+    "draw_label_map",
+    "is_binary_mask",
+    "masks_from_files",
+    "masks_from_label_map",
+    "read_image_size",
+    "read_label_map",
+    "read_label_map_any_depth",
+    "save_label_map",
+    "unique_ids",
 ]
 
-Labels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-UNJUDGED = 255
+LabelMap = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+IGNORE_LABEL = 255
 """Beside ids of objects: a place that nobody judges, and that belongs to none."""
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+_READ_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 
 
-def read_labels(path: Path) -> npt.NDArray[np.uint8]:
-    """(H, W) labels of a PNG with a palette, of a grey one, or of a black and white one, in whatever mode.
+def read_label_map(path: Path) -> npt.NDArray[np.uint8]:
+    """(H, W) labels of a PNG with a palette, of a gray one, or of a black and white one, in whatever mode.
 
     Raises:
-        DataError: it cannot be read, or is a colour picture.
+        DataError: it cannot be read, or is a color image.
 
     Example:
         >>> np.unique(read_labels(Path("Annotations/480p/dogs/00000.png")))
         array([0, 1, 2], dtype=uint8)
     """
-    mode, pixels = _pixels(path)
+    mode, pixels = _read_pixels(path)
     if mode not in ("1", "L", "P", "LA"):
-        raise DataError.of(
+        raise DataError.for_file(
             path,
-            f"is a picture of mode {mode}, not of labels; allowed are PNG files with a palette, or black and white: "
+            f"is an image of mode {mode}, not of labels; allowed are PNG files with a palette, or black and white: "
             "save it so",
         )
     return pixels.astype(np.uint8)
 
 
-def read_any_labels(path: Path) -> Labels:
+def read_label_map_any_depth(path: Path) -> LabelMap:
     """As `read_labels`, and of 16 bits too; a black and white mask with soft edges is refused.
 
     Raises:
-        DataError: as there, or a grey picture that is almost, but not quite, black and white.
+        DataError: as there, or a gray image that is almost, but not quite, black and white.
     """
-    mode, pixels = _pixels(path)
+    mode, pixels = _read_pixels(path)
     if mode.startswith("I"):
         return pixels.astype(np.uint16)
-    labels = read_labels(path) if mode not in ("L", "P", "1", "LA") else pixels.astype(np.uint8)
-    ids = ids_in(labels)
-    white, drawn = np.count_nonzero(labels == UNJUDGED), np.count_nonzero(labels)
+    labels = read_label_map(path) if mode not in ("L", "P", "1", "LA") else pixels.astype(np.uint8)
+    ids = unique_ids(labels)
+    white, drawn = np.count_nonzero(labels == IGNORE_LABEL), np.count_nonzero(labels)
     if mode in ("L", "LA") and len(ids) > 2 and 2 * white > drawn:
-        raise DataError.of(
+        raise DataError.for_file(
             path,
-            f"is grey with {len(ids)} values, most of it 255: a black and white mask with soft edges; a mask is "
+            f"is gray with {len(ids)} values, most of it 255: a black and white mask with soft edges; a mask is "
             "inside or outside: save it without smoothing, as PNG",
         )
     return labels
 
 
-def size_of(path: Path) -> Size:
-    """(height, width) of a picture file, from its header alone.
+def read_image_size(path: Path) -> Size:
+    """(height, width) of an image file, from its header alone.
 
     Raises:
-        DataError: it is missing or no picture.
+        DataError: it is missing or no image.
     """
     try:
         with Image.open(path) as image:
             return image.height, image.width
-    except _DAMAGED as problem:
-        raise _unreadable(path, problem) from None
+    except _READ_ERRORS as problem:
+        raise _image_error(path, problem) from None
 
 
-def ids_in(labels: Labels) -> list[int]:
+def unique_ids(label_map: LabelMap) -> list[int]:
     """The values other than 0, ascending; counting is many times faster than a sort."""
-    return [int(value) for value in np.flatnonzero(np.bincount(labels.ravel())) if value]
+    return [int(value) for value in np.flatnonzero(np.bincount(label_map.ravel())) if value]
 
 
-def black_and_white(ids: list[int]) -> bool:
+def is_binary_mask(ids: list[int]) -> bool:
     """Whether a map of these ids is of one object, painted white."""
-    return ids == [UNJUDGED]
+    return ids == [IGNORE_LABEL]
 
 
-def label_masks(labels: Labels, *, sole: bool) -> LazyMasks:
+def masks_from_label_map(label_map: LabelMap, *, binary: bool) -> LazyMasks:
     """A mask for each id; `sole` says that the map is black and white, of object 1.
 
     Example:
         >>> label_masks(np.array([[0, 1, 2, 255]], np.uint8), sole=False)
         LazyMasks(1, 2)
     """
-    if sole:
-        return LazyMasks({1: partial(_above, labels)} if labels.any() else {})
-    deep = labels.dtype != np.uint8
-    return LazyMasks({n: partial(_equal, labels, n) for n in ids_in(labels) if deep or n != UNJUDGED})
+    if binary:
+        return LazyMasks({1: partial(_decode_white, label_map)} if label_map.any() else {})
+    deep = label_map.dtype != np.uint8
+    return LazyMasks(
+        {n: partial(_decode_label, label_map, n) for n in unique_ids(label_map) if deep or n != IGNORE_LABEL}
+    )
 
 
-def inside_masks(files: Iterable[tuple[int, Path]]) -> LazyMasks:
+def masks_from_files(files: Iterable[tuple[int, Path]]) -> LazyMasks:
     """A mask for each (id, file): all that is not black in it."""
-    return LazyMasks({number: partial(_not_black, file) for number, file in files})
+    return LazyMasks({number: partial(_decode_nonzero, file) for number, file in files})
 
 
-def _above(labels: Labels) -> Mask:
-    return np.asarray(labels > UNJUDGED // 2, bool)
+def _decode_white(label_map: LabelMap) -> Mask:
+    return np.asarray(label_map > IGNORE_LABEL // 2, bool)
 
 
-def _equal(labels: Labels, value: int) -> Mask:
-    return np.asarray(labels == value, bool)
+def _decode_label(label_map: LabelMap, value: int) -> Mask:
+    return np.asarray(label_map == value, bool)
 
 
-def _not_black(file: Path) -> Mask:
-    return np.asarray(read_any_labels(file) > 0, bool)
+def _decode_nonzero(file: Path) -> Mask:
+    return np.asarray(read_label_map_any_depth(file) > 0, bool)
 
 
-def _pixels(path: Path) -> tuple[str, npt.NDArray[np.generic]]:
-    """Mode and pixels; the mode of a picture in grey that is stored in colours is L."""
+def _read_pixels(path: Path) -> tuple[str, npt.NDArray[np.generic]]:
+    """Mode and pixels; the mode of an image in gray that is stored in colors is L."""
     try:
         with Image.open(path) as image:
-            mode = "L" if _is_grey(image) else image.mode
+            mode = "L" if _is_grayscale(image) else image.mode
             flat = image.mode in ("1", "LA", "RGB", "RGBA")
             return mode, np.asarray(image.convert("L") if flat else image)
-    except _DAMAGED as problem:
-        raise _unreadable(path, problem) from None
+    except _READ_ERRORS as problem:
+        raise _image_error(path, problem) from None
 
 
-def _is_grey(image: Image.Image) -> bool:
-    """Whether a colour picture has no colour: so some tools save black and white."""
+def _is_grayscale(image: Image.Image) -> bool:
+    """Whether a color image has no color: so some tools save black and white."""
     if image.mode not in ("RGB", "RGBA"):
         return False
     rgb = np.asarray(image)[..., :3]
     return bool((rgb == rgb[..., :1]).all())
 
 
-def _unreadable(path: Path, problem: BaseException) -> DataError:
-    return DataError.of(path, f"cannot be read as a picture ({problem}); copy or unpack it again")
+def _image_error(path: Path, problem: BaseException) -> DataError:
+    return DataError.for_file(path, f"cannot be read as an image ({problem}); copy or unpack it again")
 
 
-LAST = 254
+MAX_LABEL = 254
 """The highest label of an object: 255 is a place that belongs to nobody."""
-HIDDEN = "an object hidden, in part or whole, by one that overlaps it"
-NO_ROOM = f"an object left out, because a map has {LAST} labels"
+OCCLUDED_NOTE = "an object hidden, in part or whole, by one that overlaps it"
+TOO_MANY_OBJECTS_NOTE = f"an object left out, because a map has {MAX_LABEL} labels"
 
 
-def painted_map(
-    objects: Sequence[LabelledObject], labels: Mapping[int, int], size: tuple[int, int], written: Written
+def draw_label_map(
+    objects: Sequence[LabeledObject], label_of_object: Mapping[int, int], size: tuple[int, int], result: WriteResult
 ) -> npt.NDArray[np.uint8]:
     """(H, W) uint8: object number n is painted with `labels[n]`, small ones on large ones; those without are left out.
 
@@ -173,29 +175,29 @@ def painted_map(
     """
     areas = [int(np.count_nonzero(thing.mask)) for thing in objects]
     canvas = np.zeros(size, np.uint8)
-    for number in sorted(labels, key=lambda number: -areas[number]):
-        canvas[objects[number].mask] = labels[number]
-    left = np.bincount(canvas.ravel(), minlength=LAST + 2)
+    for number in sorted(label_of_object, key=lambda number: -areas[number]):
+        canvas[objects[number].mask] = label_of_object[number]
+    left = np.bincount(canvas.ravel(), minlength=MAX_LABEL + 2)
     for number, area in enumerate(areas):
-        kept, lost = _kept(area, int(left[labels[number]]) if number in labels else None)
-        written.ious.append(kept)
-        written.notes.update([lost] if lost else [])
+        kept, lost = _iou_and_note(area, int(left[label_of_object[number]]) if number in label_of_object else None)
+        result.ious.append(kept)
+        result.notes.update([lost] if lost else [])
     return canvas
 
 
-def write_map(path: Path, labels: npt.NDArray[np.uint8]) -> Path:
+def save_label_map(path: Path, label_map: npt.NDArray[np.uint8]) -> Path:
     """An indexed PNG in the palette of VOC and DAVIS."""
-    image = Image.fromarray(labels)
+    image = Image.fromarray(label_map)
     image.putpalette(davis_palette().tobytes())
     with atomic_path(path) as temporary:
         image.save(temporary)
     return path
 
 
-def _kept(area: int, left: int | None) -> tuple[float, str]:
+def _iou_and_note(area: int, visible_area: int | None) -> tuple[float, str]:
     """IoU of an object's mask with what is left of it (a part of it: its share), and what is to be said."""
     if not area:
-        return 1.0, NO_PIXEL
-    if left is None:
-        return 0.0, NO_ROOM
-    return left / area, HIDDEN if left < area else ""
+        return 1.0, EMPTY_MASK_NOTE
+    if visible_area is None:
+        return 0.0, TOO_MANY_OBJECTS_NOTE
+    return visible_area / area, OCCLUDED_NOTE if visible_area < area else ""

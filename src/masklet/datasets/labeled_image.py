@@ -1,6 +1,6 @@
-"""What is written: a picture with its objects, how it should be written, and what was lost on the way.
+"""What is written: an image with its objects, how it should be written, and what was lost on the way.
 
-Coordinates are pixels of the upright picture, x right and y down. Shapes: H height, W width.
+Coordinates are pixels of the upright image, x right and y down. Shapes: H height, W width.
 """
 
 from __future__ import annotations
@@ -16,75 +16,77 @@ from masklet.errors import InputError
 from masklet.masks import rle
 from masklet.masks.rle import Rle
 
-__all__ = ["PICTURES", "SEGMENTATIONS", "LabelledObject", "LabelledPicture", "LayoutOptions", "Loss"]
+__all__ = ["IMAGE_MODES", "SEGMENTATION_MODES", "ConversionLoss", "LabeledImage", "LabeledObject", "WriteOptions"]
 
-Bools = npt.NDArray[np.bool_]
-SEGMENTATIONS = ("rle", "polygon", "both")
-PICTURES = ("none", "copy", "link")
+BoolArray = npt.NDArray[np.bool_]
+SEGMENTATION_MODES = ("rle", "polygon", "both")
+IMAGE_MODES = ("none", "copy", "link")
 EXACT = 1.0
 
 
 @dataclass(frozen=True)
-class LabelledObject:
-    """One object of a picture: its mask as a run-length code, its class, and what else is known of it.
+class LabeledObject:
+    """One object of an image: its mask as a run-length code, its class, and what else is known of it.
 
-    `score` is 0 to 1, None where nobody said one. `id` is the same for one thing in all frames of a film.
+    `score` is 0 to 1, None where nobody said one. `id` is the same for one thing in all frames of a video.
 
     Example:
-        >>> LabelledObject.of(np.ones((2, 3), bool), class_id=4)
-        LabelledObject(rle={'size': [2, 3], 'counts': '06'}, class_id=4, score=None, id=None)
+        >>> LabeledObject.of(np.ones((2, 3), bool), class_id=4)
+        LabeledObject(rle={'size': [2, 3], 'counts': '06'}, class_id=4, score=None, id=None)
     """
 
     rle: Rle
     class_id: int = 0
     score: float | None = None
-    id: int | None = None
+    track_id: int | None = None
 
     @classmethod
-    def of(cls, mask: Bools, class_id: int = 0, score: float | None = None, *, id: int | None = None) -> LabelledObject:
+    def from_mask(
+        cls, mask: BoolArray, class_id: int = 0, score: float | None = None, *, track_id: int | None = None
+    ) -> LabeledObject:
         """The object of a (H, W) boolean mask."""
-        return cls(rle.encode(mask), int(class_id), None if score is None else float(score), id)
+        return cls(rle.encode(mask), int(class_id), None if score is None else float(score), track_id)
 
     @property
-    def mask(self) -> Bools:
+    def mask(self) -> BoolArray:
         """(H, W) bool, decoded each time it is looked at."""
         return rle.decode({**self.rle})
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledPicture:
-    """A picture, its name in the data set, and its objects.
+class LabeledImage:
+    """An image, its name in the data set, and its objects.
 
     `name` is its path without suffix, relative, with forward slashes; folders of any depth are kept. `size` is
-    (height, width). `rgb`, (H, W, 3) uint8, is the picture itself where it is no file of its own, such as a frame of
-    a film; `path` is then the film. `film` and `frame` say where in which film it is, `split` which part of the data
+    (height, width). `rgb`, (H, W, 3) uint8, is the image itself where it is no file of its own, such as a frame of
+    a video; `path` is then the video. `video` and `frame` say where in which video it is, `split` which part of the data
     set it belongs to, such as train.
 
     Example:
-        >>> LabelledPicture(Path("photos/zoo/cat.jpg"), "zoo/cat", (480, 640), (cat,), split="train")
+        >>> LabeledPicture(Path("photos/zoo/cat.jpg"), "zoo/cat", (480, 640), (cat,), split="train")
     """
 
     path: Path
     name: str
     size: tuple[int, int]
-    objects: tuple[LabelledObject, ...] = ()
-    frame: int | None = None
-    film: str | None = None
+    objects: tuple[LabeledObject, ...] = ()
+    frame_idx: int | None = None
+    video: str | None = None
     split: str | None = None
     rgb: npt.NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
-class LayoutOptions:
+class WriteOptions:
     """How a data set is written.
 
     `segmentation` is "rle" (lossless), "polygon" (outlines that keep at least `min_iou` of each mask) or "both"; only
-    "coco", "labelme" and "cvat" have the choice. `pictures` says what becomes of the pictures: "none" (they stay
+    "coco", "labelme" and "cvat" have the choice. `images` says what becomes of the images: "none" (they stay
     where they are), "copy" or "link". `folder` is where "yolo" puts its texts; "" is beside classes.txt. `asked` is
     whatever else has to be the same, by name, when a folder is gone on with.
 
     Example:
-        >>> LayoutOptions(segmentation="polygon", min_iou=0.95, pictures="copy")
+        >>> LayoutOptions(segmentation="polygon", min_iou=0.95, images="copy")
 
     Raises:
         InputError: another word than those, or an IoU that is not in 0 to 1.
@@ -92,13 +94,13 @@ class LayoutOptions:
 
     segmentation: str = "rle"
     min_iou: float = 0.98
-    pictures: str = "none"
-    folder: str = "labels"
-    asked: tuple[tuple[str, str], ...] = ()
+    images: str = "none"
+    label_folder: str = "labels"
+    resume_options: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
-        _check("segmentation", self.segmentation, SEGMENTATIONS)
-        _check("pictures", self.pictures, PICTURES)
+        _check_choice("segmentation", self.segmentation, SEGMENTATION_MODES)
+        _check_choice("pictures", self.images, IMAGE_MODES)
         if not 0 < self.min_iou <= EXACT:
             raise InputError(
                 f"min_iou={self.min_iou!r} is no share of a mask; it is above 0 and at most 1: 0.98 is usual"
@@ -106,7 +108,7 @@ class LayoutOptions:
 
 
 @dataclass(frozen=True)
-class Loss:
+class ConversionLoss:
     """How well what was written agrees with the masks: IoU of each object with what a reader gets back.
 
     `exact` objects came through whole, `dropped` ones not at all (they count as IoU 0). `notes` counts whatever else
@@ -127,8 +129,8 @@ class Loss:
     notes: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, name: str, ious: Sequence[float], notes: Mapping[str, int] | None = None) -> Loss:
-        """The loss of one picture."""
+    def from_ious(cls, name: str, ious: Sequence[float], notes: Mapping[str, int] | None = None) -> ConversionLoss:
+        """The loss of one image."""
         ious = [float(iou) for iou in ious]
         worst = min(ious, default=EXACT)
         return cls(
@@ -147,15 +149,15 @@ class Loss:
         return self.total / self.objects if self.objects else EXACT
 
     @property
-    def nothing(self) -> bool:
+    def is_lossless(self) -> bool:
         """Whether everything came through."""
         return self.exact == self.objects and not self.notes
 
-    def __add__(self, other: Loss) -> Loss:
+    def __add__(self, other: ConversionLoss) -> ConversionLoss:
         """Of both together."""
         worse = other if other.worst < self.worst else self
         kinds = [*self.notes, *(note for note in other.notes if note not in self.notes)]
-        return Loss(
+        return ConversionLoss(
             self.objects + other.objects,
             self.exact + other.exact,
             self.dropped + other.dropped,
@@ -165,14 +167,14 @@ class Loss:
             {note: self.notes.get(note, 0) + other.notes.get(note, 0) for note in kinds},
         )
 
-    def lines(self) -> list[str]:
+    def summary_lines(self) -> list[str]:
         """What there is to say of it, a sentence each; nothing lost is said in one.
 
         Example:
             >>> Loss.of("cat", [1.0, 0.9]).lines()
             ['1 of 2 objects lost something of their masks: mean IoU 0.9500, worst 0.9000 (in cat)']
         """
-        if self.nothing:
+        if self.is_lossless:
             return [f"nothing was lost of {self.objects} objects"]
         said = []
         changed = self.objects - self.exact
@@ -186,6 +188,6 @@ class Loss:
         return [*said, *(f"{count} x {note}" for note, count in self.notes.items())]
 
 
-def _check(what: str, value: str, choices: Sequence[str]) -> None:
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
-        raise InputError(f"{what}={value!r} is unknown; choose {', '.join(map(repr, choices))}")
+        raise InputError(f"{name}={value!r} is unknown; choose {', '.join(map(repr, choices))}")

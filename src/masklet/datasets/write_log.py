@@ -1,6 +1,6 @@
-"""What a writer has done so far, a line a picture, so that a run that broke off is gone on with.
+"""What a writer has done so far, a line an image, so that a run that broke off is gone on with.
 
-OUT/.masklet/LAYOUT.jsonl begins with what was asked; a line follows when everything of its picture is on disk. A line
+OUT/.masklet/LAYOUT.jsonl begins with what was asked; a line follows when everything of its image is on disk. A line
 that broke off is cut away when the journal is opened again. OUT/.masklet may be removed when nothing will be added.
 """
 
@@ -15,43 +15,44 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from masklet.datasets.labeled_image import Loss
+from masklet.datasets.json_reader import JsonObject
+from masklet.datasets.labeled_image import ConversionLoss
 from masklet.errors import InputError, OutputError
 from masklet.media.image_source import natural_key
 
-__all__ = ["FOLDER", "Journal", "Line"]
+__all__ = ["STATE_FOLDER", "LogEntry", "WriteLog"]
 
-FOLDER = ".masklet"
-VERSION = 1
-LogRecord = dict[str, object]
+STATE_FOLDER = ".masklet"
+LOG_VERSION = 1
+from masklet.datasets.json_reader import JsonObject
 
 
 @dataclass(frozen=True)
-class Line:
-    """What is remembered of one picture: `file` is where it is in the layout, `record` what its format needs again."""
+class LogEntry:
+    """What is remembered of one image: `file` is where it is in the layout, `record` what its format needs again."""
 
     name: str
     file: str
     split: str | None
     size: tuple[int, int]
     classes: tuple[int, ...]
-    loss: Loss
-    record: LogRecord = field(default_factory=dict)
+    loss: ConversionLoss
+    record: JsonObject = field(default_factory=dict)
 
     @classmethod
-    def read(cls, content: Mapping[str, object]) -> Line:
+    def from_json(cls, content: Mapping[str, object]) -> LogEntry:
         """The line of its JSON.
 
         Raises:
             KeyError, TypeError: it is no line.
         """
         values = dict(content)
-        values["loss"] = Loss(**values["loss"])  # type: ignore[arg-type]
+        values["loss"] = ConversionLoss(**values["loss"])  # type: ignore[arg-type]
         values["size"], values["classes"] = tuple(values["size"]), tuple(values["classes"])  # type: ignore[arg-type]
         return cls(**values)  # type: ignore[arg-type]
 
 
-class Journal:
+class WriteLog:
     """The lines of one layout in one folder; nobody else writes there while it is open.
 
     Example:
@@ -68,72 +69,72 @@ class Journal:
     def __init__(
         self,
         out: Path,
-        layout: str,
-        asked: LogRecord,
+        data_format: str,
+        options: JsonObject,
         names: Mapping[int, str],
-        there: Callable[[Line], bool],
+        files_exist: Callable[[LogEntry], bool],
         *,
-        apart: bool = True,
+        unique_per_split: bool = True,
     ) -> None:
-        self.path = out / FOLDER / f"{layout}.jsonl"
-        self._lock = FileLock(out / FOLDER / f"{layout}.lock", timeout=0)
-        self._asked: LogRecord = {"layout": layout, "version": VERSION, **asked}
+        self.path = out / STATE_FOLDER / f"{data_format}.jsonl"
+        self._lock = FileLock(out / STATE_FOLDER / f"{data_format}.lock", timeout=0)
+        self._options: JsonObject = {"layout": data_format, "version": LOG_VERSION, **options}
         self.names = dict(names)
         self.counts: Counter[int] = Counter()
-        self.loss = Loss()
-        self._apart = apart
-        """Whether two parts of the data may have a picture of the same name."""
-        self._places: dict[tuple[str, str | None], tuple[str | None, int]] = {}
-        self._names: set[str] = set()
-        self._hold()
+        self.loss = ConversionLoss()
+        self._unique_per_split = unique_per_split
+        """Whether two parts of the data may have an image of the same name."""
+        self._offsets: dict[tuple[str, str | None], tuple[str | None, int]] = {}
+        self._image_names: set[str] = set()
+        self._acquire_lock()
         try:
-            self._open(there)
+            self._open(files_exist)
         except BaseException:
             self._lock.release()
             raise
 
     def has(self, name: str, split: str | None) -> bool:
-        """Whether there is a picture of this name, in this part (None: in any)."""
-        return name in self._names if split is None else self._key(name, split) in self._places
+        """Whether there is an image of this name, in this part (None: in any)."""
+        return name in self._image_names if split is None else self._key(name, split) in self._offsets
 
-    def room_for(self, name: str, split: str | None) -> bool:
-        """Whether a picture of this name can be added to this part (None: to none)."""
-        return self._key(name, split) not in self._places
+    def can_add(self, name: str, split: str | None) -> bool:
+        """Whether an image of this name can be added to this part (None: to none)."""
+        return self._key(name, split) not in self._offsets
 
-    def call(self, number: int, name: str) -> None:
+    def register_class(self, class_id: int, name: str) -> None:
         """Give a class its name, if it has none.
 
         Raises:
             InputError: it has another.
         """
-        self._join({str(number): name})
-        self._put({"names": {str(number): name}})
+        self._merge_class_names({str(class_id): name})
+        self._write_line({"names": {str(class_id): name}})
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._offsets)
 
     @property
     def splits(self) -> list[str | None]:
         """The parts there are, in natural order."""
-        return sorted({split for split, _ in self._places.values()}, key=lambda split: natural_key(split or ""))
+        return sorted({split for split, _ in self._offsets.values()}, key=lambda split: natural_key(split or ""))
 
-    def append(self, line: Line) -> None:
-        """Remember that a picture is done.
+    def append(self, entry: LogEntry) -> None:
+        """Remember that an image is done.
 
         Raises:
             OutputError: it cannot be written.
         """
-        place = self._end
-        self._put(asdict(line))
-        self._know(line, place)
+        place = self._end_offset
+        self._write_line(asdict(entry))
+        self._register(entry, place)
 
-    def lines(self, split: str | None) -> Iterator[Line]:
-        """The pictures of one part (None: of no part), in natural order of their names; one at a time."""
-        wanted = [(natural_key(name), place) for (name, _), (part, place) in self._places.items() if part == split]
+    def entries(self, split: str | None) -> Iterator[LogEntry]:
+        """The images of one part (None: of no part), in natural order of their names; one at a time."""
+        wanted = [(natural_key(name), place) for (name, _), (part, place) in self._offsets.items() if part == split]
         with self.path.open("rb") as file:
             for _, place in sorted(wanted):
                 file.seek(place)
-                yield Line.read(json.loads(file.readline()))
+                yield LogEntry.from_json(json.loads(file.readline()))
 
     def close(self) -> None:
         """Let go of the folder; the journal stays."""
@@ -141,9 +142,9 @@ class Journal:
         self._lock.release()
 
     def _key(self, name: str, split: str | None) -> tuple[str, str | None]:
-        return (name, split if self._apart else None)
+        return (name, split if self._unique_per_split else None)
 
-    def _hold(self) -> None:
+    def _acquire_lock(self) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
@@ -153,55 +154,55 @@ class Journal:
                 "folder"
             ) from None
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise self._write_error(error) from error
 
-    def _open(self, there: Callable[[Line], bool]) -> None:
+    def _open(self, files_exist: Callable[[LogEntry], bool]) -> None:
         try:
-            self._end = self._read(there) if self.path.exists() else 0
+            self._end_offset = self._read(files_exist) if self.path.exists() else 0
             self._file = self.path.open("ab", buffering=0)  # what is not on the disk is not remembered either
-            self._file.truncate(self._end)
+            self._file.truncate(self._end_offset)
         except OSError as error:
-            raise self._unwritable(error) from error
-        if self._end == 0:
-            self._put(self._asked)
-        self._put({"names": {str(number): name for number, name in self.names.items()}})
+            raise self._write_error(error) from error
+        if self._end_offset == 0:
+            self._write_line(self._options)
+        self._write_line({"names": {str(number): name for number, name in self.names.items()}})
 
-    def _read(self, there: Callable[[Line], bool]) -> int:
+    def _read(self, files_exist: Callable[[LogEntry], bool]) -> int:
         """Take in what an earlier run left; the bytes of it that are whole."""
         whole = 0
         with self.path.open("rb") as file:
             for raw in file:
-                content = _parsed(raw)
-                if content is None or not self._took(content, whole, there):
+                content = _parse_line(raw)
+                if content is None or not self._replay(content, whole, files_exist):
                     break
                 whole += len(raw)
         return whole
 
-    def _took(self, content: LogRecord, place: int, there: Callable[[Line], bool]) -> bool:
+    def _replay(self, content: JsonObject, offset: int, files_exist: Callable[[LogEntry], bool]) -> bool:
         """Take in what one line says; False where it is none of ours."""
-        if place == 0:
-            self._compare(content)
+        if offset == 0:
+            self._check_options(content)
         elif "names" in content:
-            self._join(content["names"])
+            self._merge_class_names(content["names"])
         else:
             try:
-                line = Line.read(content)
+                line = LogEntry.from_json(content)
             except (KeyError, TypeError, ValueError):
                 return False
-            if self.room_for(line.name, line.split) and there(line):
-                self._know(line, place)
+            if self.can_add(line.name, line.split) and files_exist(line):
+                self._register(line, offset)
         return True
 
-    def _compare(self, before: LogRecord) -> None:
-        other = [key for key in self._asked if before.get(key) != self._asked[key]]
+    def _check_options(self, stored: JsonObject) -> None:
+        other = [key for key in self._options if stored.get(key) != self._options[key]]
         if other:
-            said = "; ".join(f"{key} {before.get(key)!r}, now {self._asked[key]!r}" for key in other)
+            said = "; ".join(f"{key} {stored.get(key)!r}, now {self._options[key]!r}" for key in other)
             raise InputError(
-                f"{self.path.parent.parent} holds {self._asked['layout']!r} that was written otherwise ({said}): ask "
+                f"{self.path.parent.parent} holds {self._options['layout']!r} that was written otherwise ({said}): ask "
                 "the same to go on with it, or choose another folder"
             )
 
-    def _join(self, names: object) -> None:
+    def _merge_class_names(self, names: object) -> None:
         assert isinstance(names, dict)
         for key, name in names.items():
             number, known = int(key), self.names.setdefault(int(key), str(name))
@@ -211,13 +212,13 @@ class Journal:
                     f"{self.path.parent.parent}; in one data set a class has one name: choose another folder"
                 )
 
-    def _know(self, line: Line, place: int) -> None:
-        self._places[self._key(line.name, line.split)] = (line.split, place)
-        self._names.add(line.name)
-        self.counts.update(line.classes)
-        self.loss += line.loss
+    def _register(self, entry: LogEntry, offset: int) -> None:
+        self._offsets[self._key(entry.name, entry.split)] = (entry.split, offset)
+        self._image_names.add(entry.name)
+        self.counts.update(entry.classes)
+        self.loss += entry.loss
 
-    def _put(self, content: LogRecord) -> None:
+    def _write_line(self, content: JsonObject) -> None:
         raw = json.dumps(content, ensure_ascii=False).encode() + b"\n"
         try:
             left = raw
@@ -225,18 +226,18 @@ class Journal:
                 left = left[self._file.write(left) :]
         except OSError as error:
             with suppress(OSError):
-                self._file.truncate(self._end)
-            raise self._unwritable(error) from error
-        self._end += len(raw)
+                self._file.truncate(self._end_offset)
+            raise self._write_error(error) from error
+        self._end_offset += len(raw)
 
-    def _unwritable(self, error: OSError) -> OutputError:
+    def _write_error(self, error: OSError) -> OutputError:
         return OutputError(
             f"{self.path} could not be written ({error.strerror or error}); choose a folder that can be made, is "
             "writable and has room"
         )
 
 
-def _parsed(raw: bytes) -> LogRecord | None:
+def _parse_line(raw: bytes) -> JsonObject | None:
     """The content of a whole line; None where it broke off."""
     try:
         content = json.loads(raw) if raw.endswith(b"\n") else None

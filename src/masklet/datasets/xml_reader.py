@@ -14,16 +14,16 @@ from xml.parsers import expat
 
 from masklet.datasets.dataset import DataError
 
-__all__ = ["Piece", "parse_xml", "pieces_of", "read_xml"]
+__all__ = ["ElementSpan", "iter_elements", "parse_xml", "read_xml"]
 
-DEEPEST = 40
+MAX_DEPTH = 40
 """Elements in each other; label files have five."""
-CHUNK = 1 << 20
-PLAIN = ("utf-8", "us-ascii", "ascii")
+CHUNK_BYTES = 1 << 20
+UTF8_ENCODINGS = ("utf-8", "us-ascii", "ascii")
 
 
 @dataclass(frozen=True)
-class Piece:
+class ElementSpan:
     """An element directly below the root: its name, its attributes, and where it lies in the file, in bytes."""
 
     tag: str
@@ -41,7 +41,7 @@ def read_xml(path: Path) -> Element:
     try:
         content = path.read_bytes()
     except OSError as problem:
-        raise _unreadable(path, problem) from problem
+        raise _read_error(path, problem) from problem
     return parse_xml(content, path)
 
 
@@ -56,72 +56,72 @@ def parse_xml(content: bytes, file: Path) -> Element:
         'a.jpg'
     """
     builder = TreeBuilder()
-    parser = _parser(file)
+    parser = _make_parser(file)
     parser.CharacterDataHandler = builder.data
-    _watch_depth(parser, file, builder.start, builder.end)
+    _limit_depth(parser, file, builder.start, builder.end)
     try:
         parser.Parse(content, True)
     except expat.ExpatError as problem:
-        raise _no_xml(file, problem) from problem
+        raise _xml_error(file, problem) from problem
     return builder.close()
 
 
-def pieces_of(path: Path) -> Iterator[Piece]:
+def iter_elements(path: Path) -> Iterator[ElementSpan]:
     """The elements directly below the root, one after the other; the file is read in chunks.
 
     Raises:
         DataError: it is missing, no XML, not UTF-8, or has a document type.
     """
-    cutter = _Cutter(path)
+    cutter = _ElementSplitter(path)
     try:
         with path.open("rb") as file:
-            while chunk := file.read(CHUNK):
+            while chunk := file.read(CHUNK_BYTES):
                 yield from cutter.feed(chunk)
         yield from cutter.feed(b"")
     except expat.ExpatError as problem:
-        raise _no_xml(path, problem) from problem
+        raise _xml_error(path, problem) from problem
     except OSError as problem:
-        raise _unreadable(path, problem) from problem
+        raise _read_error(path, problem) from problem
 
 
-class _Cutter:
+class _ElementSplitter:
     """Finds where the elements below the root begin and end; one ends where the next thing begins."""
 
     def __init__(self, path: Path) -> None:
-        self._parser = _parser(path)
-        self._found: list[Piece] = []
-        self._begun: tuple[str, dict[str, str], int] | None = None
+        self._parser = _make_parser(path)
+        self._elements: list[ElementSpan] = []
+        self._open_element: tuple[str, dict[str, str], int] | None = None
         self._depth = 0
-        _watch_depth(self._parser, path, self._start, self._end)
-        self._parser.XmlDeclHandler = lambda version, encoding, standalone: _check_plain(path, encoding)
+        _limit_depth(self._parser, path, self._start, self._end)
+        self._parser.XmlDeclHandler = lambda version, encoding, standalone: _check_encoding(path, encoding)
 
-    def feed(self, chunk: bytes) -> list[Piece]:
+    def feed(self, chunk: bytes) -> list[ElementSpan]:
         """The pieces that end in this chunk; an empty one is the end of the file."""
-        self._found = []
+        self._elements = []
         self._parser.Parse(chunk, not chunk)
-        return self._found
+        return self._elements
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         self._depth += 1
         if self._depth == 2:
-            self._cut()
-            self._begun = (tag, attributes, self._parser.CurrentByteIndex)
+            self._finish_element()
+            self._open_element = (tag, attributes, self._parser.CurrentByteIndex)
 
     def _end(self, tag: str) -> None:
         self._depth -= 1
         if self._depth == 0:
-            self._cut()
+            self._finish_element()
 
-    def _cut(self) -> None:
-        if self._begun is not None:
-            tag, attributes, at = self._begun
-            self._found.append(Piece(tag, attributes, at, self._parser.CurrentByteIndex))
-            self._begun = None
+    def _finish_element(self) -> None:
+        if self._open_element is not None:
+            tag, attributes, at = self._open_element
+            self._elements.append(ElementSpan(tag, attributes, at, self._parser.CurrentByteIndex))
+            self._open_element = None
 
 
-def _parser(file: Path) -> expat.XMLParserType:
+def _make_parser(file: Path) -> expat.XMLParserType:
     def refuse(*_: object) -> None:
-        raise DataError.of(
+        raise DataError.for_file(
             file, "declares a document type (<!DOCTYPE ...>), which label files do not have; remove it, or export again"
         )
 
@@ -132,7 +132,7 @@ def _parser(file: Path) -> expat.XMLParserType:
     return parser
 
 
-def _watch_depth(
+def _limit_depth(
     parser: expat.XMLParserType,
     file: Path,
     start: Callable[[str, dict[str, str]], object],
@@ -143,8 +143,10 @@ def _watch_depth(
     def deeper(tag: str, attributes: dict[str, str]) -> None:
         nonlocal depth
         depth += 1
-        if depth > DEEPEST:
-            raise DataError.of(file, f"has elements in each other {depth} deep; label files have few: export it again")
+        if depth > MAX_DEPTH:
+            raise DataError.for_file(
+                file, f"has elements in each other {depth} deep; label files have few: export it again"
+            )
         start(tag, attributes)
 
     def back(tag: str) -> None:
@@ -156,17 +158,17 @@ def _watch_depth(
     parser.EndElementHandler = back
 
 
-def _check_plain(file: Path, encoding: str | None) -> None:
-    if encoding is not None and encoding.lower() not in PLAIN:
-        raise DataError.of(file, f"is written in {encoding}; UTF-8 is read: save it so, or export it again")
+def _check_encoding(file: Path, encoding: str | None) -> None:
+    if encoding is not None and encoding.lower() not in UTF8_ENCODINGS:
+        raise DataError.for_file(file, f"is written in {encoding}; UTF-8 is read: save it so, or export it again")
 
 
-def _no_xml(file: Path, problem: Exception) -> DataError:
-    return DataError.of(file, f"is no XML ({problem}); it is damaged or cut short: copy or export it again")
+def _xml_error(file: Path, problem: Exception) -> DataError:
+    return DataError.for_file(file, f"is no XML ({problem}); it is damaged or cut short: copy or export it again")
 
 
-def _unreadable(file: Path, problem: OSError) -> DataError:
-    return DataError.of(
+def _read_error(file: Path, problem: OSError) -> DataError:
+    return DataError.for_file(
         file,
         f"cannot be read ({problem.strerror or problem}); an XML file is needed: check the path, or copy it again",
     )

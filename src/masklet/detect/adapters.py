@@ -1,4 +1,4 @@
-"""Any function of a picture as a detector, and any detector under the options that were asked for.
+"""Any function of an image as a detector, and any detector under the options that were asked for.
 
 The detector that needs no download: whatever a segmentation model finds when it is asked everywhere.
 """
@@ -10,22 +10,31 @@ from typing import Any
 
 import numpy as np
 
-from masklet.detect.detector import Detections, DetectOptions, Detector, Names, Rgb, class_numbers, clipped, select
+from masklet.detect.detector import (
+    Detections,
+    DetectOptions,
+    Detector,
+    Names,
+    Rgb,
+    clip_to_image,
+    filter_detections,
+    resolve_class_ids,
+)
 from masklet.errors import InputError
-from masklet.image.automatic_mask_generator import EverythingOptions, segment_everything
+from masklet.image.automatic_mask_generator import MaskGeneratorOptions, generate_masks
 from masklet.image.predictor import ImagePredictor
 
-__all__ = ["ChosenFrom", "EverythingDetector", "PlainDetector"]
+__all__ = ["CallableDetector", "FilteredDetector", "SegmentEverythingDetector"]
 
-SHAPE_OF_ANSWER = "(boxes (N, 4) xyxy in pixels, scores (N,), classes (N,))"
+EXPECTED_RETURN = "(boxes (N, 4) xyxy in pixels, scores (N,), classes (N,))"
 
 
-class PlainDetector:
-    """A function from a picture (H, W, 3) uint8 RGB to (boxes, scores, classes), asked picture by picture.
+class CallableDetector:
+    """A function from an image (H, W, 3) uint8 RGB to (boxes, scores, classes), asked image by image.
 
-    Boxes are (N, 4) xyxy in pixels of that picture, scores (N,), classes (N,) whole numbers; lists, arrays and tensors
+    Boxes are (N, 4) xyxy in pixels of that image, scores (N,), classes (N,) whole numbers; lists, arrays and tensors
     will do, and a ready `Detections` too. `names` gives the classes names; else the function's own `names`, if it has
-    any. Boxes are cut to the picture, those outside are left out; of the options, `conf`, `classes` and `max_det` hold.
+    any. Boxes are cut to the image, those outside are left out; of the options, `conf`, `classes` and `max_det` hold.
 
     Example:
         >>> def middle(rgb):
@@ -37,7 +46,7 @@ class PlainDetector:
 
     Raises:
         InputError: wanted classes that are not among the names; an answer that is no such tuple, has other shapes, a
-            NaN, boxes inside out or in fractions of the picture.
+            NaN, boxes inside out or in fractions of the image.
     """
 
     def __init__(
@@ -46,37 +55,39 @@ class PlainDetector:
         self.function = function
         self.options = options or DetectOptions()
         self.names: Names = dict(getattr(function, "names", {}) if names is None else names)
-        class_numbers(self.options.classes, self.names)
+        resolve_class_ids(self.options.classes, self.names)
 
-    def detect(self, pictures: Sequence[Rgb]) -> list[Detections]:
-        """What the function finds in each picture."""
-        return [self._one(rgb) for rgb in pictures]
+    def detect(self, images: Sequence[Rgb]) -> list[Detections]:
+        """What the function finds in each image."""
+        return [self._detect_image(rgb) for rgb in images]
 
-    def _one(self, rgb: Rgb) -> Detections:
+    def _detect_image(self, rgb: Rgb) -> Detections:
         answer = self.function(rgb)
-        found = answer if isinstance(answer, Detections) else self._read(answer)
+        found = answer if isinstance(answer, Detections) else self._parse_output(answer)
         if len(found) and found.xyxy.max() <= 1 < max(rgb.shape[:2]):
             raise InputError(
-                f"{self._title} answered boxes like {found.xyxy[0].tolist()}, which are fractions of the picture; "
+                f"{self._description} answered boxes like {found.xyxy[0].tolist()}, which are fractions of the image; "
                 "multiply x by its width and y by its height"
             )
-        return select(clipped(found, (rgb.shape[0], rgb.shape[1])), self.options)
+        return filter_detections(clip_to_image(found, (rgb.shape[0], rgb.shape[1])), self.options)
 
-    def _read(self, answer: object) -> Detections:
-        if not isinstance(answer, (tuple, list)) or len(answer) != 3:
-            raise InputError(f"{self._title} answered {_show(answer)}; it must return {SHAPE_OF_ANSWER}")
-        boxes, scores, classes = (_array(part) for part in answer)
+    def _parse_output(self, output: object) -> Detections:
+        if not isinstance(output, (tuple, list)) or len(output) != 3:
+            raise InputError(
+                f"{self._description} answered {_describe_output(output)}; it must return {EXPECTED_RETURN}"
+            )
+        boxes, scores, classes = (_to_array(part) for part in output)
         try:
             return Detections(boxes, scores, classes, self.names)
         except InputError as error:
-            raise InputError(f"{self._title} answered what cannot be: {error}") from error
+            raise InputError(f"{self._description} answered what cannot be: {error}") from error
 
     @property
-    def _title(self) -> str:
+    def _description(self) -> str:
         return f"the detector {getattr(self.function, '__name__', type(self.function).__name__)}"
 
 
-class ChosenFrom:
+class FilteredDetector:
     """A detector of which only what `options` ask for is taken: `conf`, `classes` and `max_det` hold.
 
     Example:
@@ -89,34 +100,34 @@ class ChosenFrom:
     def __init__(self, detector: Detector, options: DetectOptions) -> None:
         self.detector, self.options = detector, options
         if detector.names:
-            class_numbers(options.classes, detector.names)
+            resolve_class_ids(options.classes, detector.names)
 
     @property
     def names(self) -> Names:
         """Those of the detector."""
         return self.detector.names
 
-    def detect(self, pictures: Sequence[Rgb]) -> list[Detections]:
+    def detect(self, images: Sequence[Rgb]) -> list[Detections]:
         """What of the detector's answers is asked for."""
-        return [select(found, self.options) for found in self.detector.detect(pictures)]
+        return [filter_detections(found, self.options) for found in self.detector.detect(images)]
 
 
-def _array(part: Any) -> Any:
+def _to_array(part: Any) -> Any:
     """A tensor, wherever it lives, as an array; anything else as it is."""
     return np.asarray(part.detach().cpu()) if hasattr(part, "detach") else part
 
 
-def _show(answer: object) -> str:
-    if isinstance(answer, (tuple, list)):
-        return f"{len(answer)} values"
-    return "nothing" if answer is None else f"one value of type {type(answer).__name__}"
+def _describe_output(output: object) -> str:
+    if isinstance(output, (tuple, list)):
+        return f"{len(output)} values"
+    return "nothing" if output is None else f"one value of type {type(output).__name__}"
 
 
 NAMES = {0: "object"}
 
 
-class EverythingDetector:
-    """Everything in a picture, as detections of the one class "object", with their masks as run-length codes.
+class SegmentEverythingDetector:
+    """Everything in an image, as detections of the one class "object", with their masks as run-length codes.
 
     `everything` says how densely the model is asked and which answers are good; None: the default preset for the
     model. Scores are the model's own guess at the IoU of its mask. Of the options `conf`, `classes` and `max_det` hold.
@@ -135,22 +146,22 @@ class EverythingDetector:
         self,
         predictor: ImagePredictor,
         options: DetectOptions | None = None,
-        everything: EverythingOptions | None = None,
+        generator_options: MaskGeneratorOptions | None = None,
     ) -> None:
-        self.predictor, self.options, self.everything = predictor, options or DetectOptions(), everything
+        self.predictor, self.options, self.generator_options = predictor, options or DetectOptions(), generator_options
         self.names: Names = NAMES
         if self.options.text is not None:
             raise InputError(
                 f"the detector 'everything' takes no text={self.options.text!r}: it does not know what things are; "
                 "take a detector by text such as 'IDEA-Research/grounding-dino-tiny'"
             )
-        class_numbers(self.options.classes, self.names)
+        resolve_class_ids(self.options.classes, self.names)
 
-    def detect(self, pictures: Sequence[Rgb]) -> list[Detections]:
-        """What is in each picture, best score first."""
-        return [self._one(rgb) for rgb in pictures]
+    def detect(self, images: Sequence[Rgb]) -> list[Detections]:
+        """What is in each image, best score first."""
+        return [self._detect_image(rgb) for rgb in images]
 
-    def _one(self, rgb: Rgb) -> Detections:
-        found = segment_everything(self.predictor, rgb, self.everything)
+    def _detect_image(self, rgb: Rgb) -> Detections:
+        found = generate_masks(self.predictor, rgb, self.generator_options)
         classes = np.zeros(len(found), np.int32)
-        return select(Detections(found.xyxy, found.predicted_ious, classes, NAMES, found.rles), self.options)
+        return filter_detections(Detections(found.xyxy, found.predicted_ious, classes, NAMES, found.rles), self.options)

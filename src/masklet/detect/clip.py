@@ -1,6 +1,6 @@
-"""Which picture is most like a text, by a CLIP model of the `transformers` extra.
+"""Which image is most like a text, by a CLIP model of the `transformers` extra.
 
-Shapes: N pictures, T texts.
+Shapes: N images, T texts.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ import torch
 from PIL import Image
 
 from masklet.detect.detector import Rgb
-from masklet.detect.huggingface_files import EXTRA, folder_of, quiet
+from masklet.detect.huggingface_files import TRANSFORMERS_EXTRA, resolve_model_dir, silence_transformers
 from masklet.errors import CheckpointError, MissingExtraError
-from masklet.runtime import device_of
+from masklet.runtime import resolve_device
 
-__all__ = ["CLIP", "Likeness", "open_clip"]
+__all__ = ["DEFAULT_CLIP_MODEL", "TextScorer", "load_clip"]
 
-CLIP = "openai/clip-vit-base-patch32"
+DEFAULT_CLIP_MODEL = "openai/clip-vit-base-patch32"
 """The model that is taken where none is named."""
-PICTURES_AT_ONCE = 32
+MAX_BATCH_SIZE = 32
 
-Likeness = Callable[[Sequence[Rgb], Sequence[str]], npt.NDArray[np.float32]]
-"""How much each of N pictures is like each of T texts: (N, T), the more the larger."""
+TextScorer = Callable[[Sequence[Rgb], Sequence[str]], npt.NDArray[np.float32]]
+"""How much each of N images is like each of T texts: (N, T), the more the larger."""
 
 
-class ClipLikeness:
+class ClipScorer:
     """A CLIP model, made by `open_clip`."""
 
     def __init__(self, network: Any, processor: Any, tokenizer: Any, device: str) -> None:
@@ -37,12 +37,12 @@ class ClipLikeness:
         self.processor, self.tokenizer = processor, tokenizer
 
     @torch.inference_mode()
-    def __call__(self, pictures: Sequence[Rgb], texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """(N, T): cosines of pictures and texts, times the model's own scale."""
+    def __call__(self, images: Sequence[Rgb], texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """(N, T): cosines of images and texts, times the model's own scale."""
         words = self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt").to(self.device)
         parts = [np.zeros((0, len(texts)), np.float32)]
-        for start in range(0, len(pictures), PICTURES_AT_ONCE):
-            some = [Image.fromarray(rgb) for rgb in pictures[start : start + PICTURES_AT_ONCE]]
+        for start in range(0, len(images), MAX_BATCH_SIZE):
+            some = [Image.fromarray(rgb) for rgb in images[start : start + MAX_BATCH_SIZE]]
             pixels = self.processor(images=some, return_tensors="pt")["pixel_values"].to(self.device)
             answer = self.network(
                 input_ids=words["input_ids"], attention_mask=words["attention_mask"], pixel_values=pixels
@@ -51,7 +51,7 @@ class ClipLikeness:
         return np.concatenate(parts)
 
 
-def open_clip(what: str = CLIP, device: str = "") -> ClipLikeness:
+def load_clip(name_or_path: str = DEFAULT_CLIP_MODEL, device: str = "") -> ClipScorer:
     """A CLIP model by its name on the hub, or by the folder that holds it.
 
     Example:
@@ -64,23 +64,23 @@ def open_clip(what: str = CLIP, device: str = "") -> ClipLikeness:
         CheckpointError: a folder that holds no CLIP model, or a damaged one.
     """
     if importlib.util.find_spec("transformers") is None:
-        raise MissingExtraError.of("transformers", EXTRA)
-    place, folder = device_of(device), folder_of(what)
+        raise MissingExtraError.for_package("transformers", TRANSFORMERS_EXTRA)
+    place, folder = resolve_device(device), resolve_model_dir(name_or_path)
     from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
     try:
-        with quiet():
+        with silence_transformers():
             network, info = CLIPModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
             processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
             tokenizer = AutoTokenizer.from_pretrained(folder)
     except Exception as error:  # the library raises OSError, ValueError, KeyError, ImportError and others alike
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise CheckpointError(
-            f"{what!r} cannot be opened as a CLIP model: {reason}. Name another, such as {CLIP!r}"
+            f"{name_or_path!r} cannot be opened as a CLIP model: {reason}. Name another, such as {DEFAULT_CLIP_MODEL!r}"
         ) from error
     if info["missing_keys"]:
         raise CheckpointError(
-            f"{what!r} lacks {len(info['missing_keys'])} of a CLIP model's tensors, the first is "
-            f"{min(info['missing_keys'])}; name another, such as {CLIP!r}"
+            f"{name_or_path!r} lacks {len(info['missing_keys'])} of a CLIP model's tensors, the first is "
+            f"{min(info['missing_keys'])}; name another, such as {DEFAULT_CLIP_MODEL!r}"
         )
-    return ClipLikeness(network, processor, tokenizer, place)
+    return ClipScorer(network, processor, tokenizer, place)

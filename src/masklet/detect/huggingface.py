@@ -1,18 +1,18 @@
 """Detectors of the `transformers` extra: RT-DETR, RT-DETRv2, D-FINE, DETR and their kin, and by text Grounding DINO,
 OWLv2 and OWL-ViT.
 
-Pictures are prepared by the detector's own image processor in its Pillow form, so that torchvision is not needed and
-the numbers are the same where it is. Every picture is prepared alone, and those that come out alike share a pass: what
-is found in a picture does not depend on its neighbours.
+Images are prepared by the detector's own image processor in its Pillow form, so that torchvision is not needed and
+the numbers are the same where it is. Every image is prepared alone, and those that come out alike share a pass: what
+is found in an image does not depend on its neighbors.
 
-Shapes: B pictures of a pass, Q queries, H and W of the prepared picture, L tokens.
+Shapes: B images of a pass, Q queries, H and W of the prepared image, L tokens.
 
 What is looked for, in words.
 
 From what the networks of the hub answer to boxes, scores and classes.
 
-Shapes: Q queries, C classes, T tokens of the text, P phrases, K answers kept. Boxes here are centre x, centre y, width
-and height as shares of the picture that the network saw.
+Shapes: Q queries, C classes, T tokens of the text, P phrases, K answers kept. Boxes here are center x, center y, width
+and height as shares of the image that the network saw.
 """
 
 from __future__ import annotations
@@ -29,30 +29,38 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from masklet.detect.detector import Detections, DetectOptions, Names, Rgb, class_numbers, clipped, select
-from masklet.detect.huggingface_files import EXTRA, folder_of, quiet
+from masklet.detect.detector import (
+    Detections,
+    DetectOptions,
+    Names,
+    Rgb,
+    clip_to_image,
+    filter_detections,
+    resolve_class_ids,
+)
+from masklet.detect.huggingface_files import TRANSFORMERS_EXTRA, resolve_model_dir, silence_transformers
 from masklet.errors import CheckpointError, InputError, MissingExtraError
-from masklet.runtime import device_of
+from masklet.runtime import resolve_device
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 __all__ = [
-    "Answer",
     "HubDetector",
-    "by_class",
-    "by_phrase",
-    "by_token",
-    "corners",
-    "open_hub",
-    "phrases_of",
-    "phrases_of_tokens",
+    "QueryDetections",
+    "cxcywh_to_xyxy",
+    "decode_class_logits",
+    "decode_phrase_logits",
+    "decode_token_logits",
+    "open_hub_detector",
+    "split_phrases",
+    "token_phrase_ids",
 ]
 
-EXAMPLE = "text='a dog. a leash.'"
+TEXT_EXAMPLE = "text='a dog. a leash.'"
 
 
-def phrases_of(text: str) -> tuple[str, ...]:
+def split_phrases(text: str) -> tuple[str, ...]:
     """The phrases of a text, each ended by a full stop or a line's end; one that comes twice counts once.
 
     Example:
@@ -65,11 +73,11 @@ def phrases_of(text: str) -> tuple[str, ...]:
     parts = (" ".join(part.split()) for line in text.splitlines() for part in line.split("."))
     phrases = tuple({part.casefold(): part for part in parts if part}.values())
     if not phrases:
-        raise InputError(f"text {text!r} names nothing; write phrases ended by full stops: {EXAMPLE}")
+        raise InputError(f"text {text!r} names nothing; write phrases ended by full stops: {TEXT_EXAMPLE}")
     return phrases
 
 
-def phrases_of_tokens(tokens: Sequence[int], stop: int, special: Sequence[int]) -> list[int]:
+def token_phrase_ids(tokens: Sequence[int], separator_id: int, special_ids: Sequence[int]) -> list[int]:
     """The number of the phrase each token belongs to, -1 for full stops and other special tokens.
 
     Example:
@@ -78,12 +86,12 @@ def phrases_of_tokens(tokens: Sequence[int], stop: int, special: Sequence[int]) 
     """
     phrase, found = 0, []
     for token in tokens:
-        found.append(-1 if token == stop or token in special else phrase)
-        phrase += token == stop
+        found.append(-1 if token == separator_id or token in special_ids else phrase)
+        phrase += token == separator_id
     return found
 
 
-class Answer(NamedTuple):
+class QueryDetections(NamedTuple):
     """Boxes with what they are, in no order."""
 
     boxes_K4: Tensor
@@ -91,27 +99,27 @@ class Answer(NamedTuple):
     classes_K: Tensor
 
 
-def by_class(logits_QC: Tensor, boxes_Q4: Tensor, classes: int) -> Answer:
+def decode_class_logits(logits_QC: Tensor, boxes_Q4: Tensor, num_classes: int) -> QueryDetections:
     """Answers of a network with a fixed list of `classes` classes.
 
     One column more than classes is the "nothing here" of DETR: a softmax, one class a query. Else, as in RT-DETR, every
     class is a yes or no of its own, and the Q best of all pairs of query and class are kept.
     """
-    if logits_QC.shape[1] == classes + 1:
+    if logits_QC.shape[1] == num_classes + 1:
         scores_Q, classes_Q = logits_QC.softmax(-1)[:, :-1].max(-1)
-        return Answer(boxes_Q4, scores_Q, classes_Q)
+        return QueryDetections(boxes_Q4, scores_Q, classes_Q)
     scores_K, pairs_K = logits_QC.sigmoid().flatten().topk(len(logits_QC))
     columns = logits_QC.shape[1]
-    return Answer(boxes_Q4[pairs_K // columns], scores_K, pairs_K % columns)
+    return QueryDetections(boxes_Q4[pairs_K // columns], scores_K, pairs_K % columns)
 
 
-def by_phrase(logits_QP: Tensor, boxes_Q4: Tensor) -> Answer:
+def decode_phrase_logits(logits_QP: Tensor, boxes_Q4: Tensor) -> QueryDetections:
     """Answers of a network that compares each query with whole phrases (OWL-ViT, OWLv2)."""
     scores_Q, classes_Q = logits_QP.sigmoid().max(-1)
-    return Answer(boxes_Q4, scores_Q, classes_Q)
+    return QueryDetections(boxes_Q4, scores_Q, classes_Q)
 
 
-def by_token(logits_QT: Tensor, boxes_Q4: Tensor, phrases_T: Sequence[int]) -> Answer:
+def decode_token_logits(logits_QT: Tensor, boxes_Q4: Tensor, phrases_T: Sequence[int]) -> QueryDetections:
     """Answers of a network that compares each query with the tokens of one text (Grounding DINO).
 
     `phrases_T` is the phrase each token belongs to, -1 for none. The score is that of the best token, as was published;
@@ -120,132 +128,132 @@ def by_token(logits_QT: Tensor, boxes_Q4: Tensor, phrases_T: Sequence[int]) -> A
     phrases = torch.tensor(phrases_T, device=logits_QT.device)
     probability_QT = logits_QT.sigmoid()[:, : len(phrases)]
     best_QP = torch.stack([probability_QT[:, phrases == p].amax(-1) for p in range(int(phrases.max()) + 1)], -1)
-    return Answer(boxes_Q4, probability_QT.amax(-1), best_QP.argmax(-1))
+    return QueryDetections(boxes_Q4, probability_QT.amax(-1), best_QP.argmax(-1))
 
 
-def corners(boxes_K4: Tensor, width: float, height: float) -> Tensor:
-    """Boxes as x1, y1, x2, y2 in pixels of a picture of this width and height."""
-    centre_K2, half_K2 = boxes_K4[:, :2], boxes_K4[:, 2:] / 2
+def cxcywh_to_xyxy(boxes_K4: Tensor, width: float, height: float) -> Tensor:
+    """Boxes as x1, y1, x2, y2 in pixels of an image of this width and height."""
+    center_K2, half_K2 = boxes_K4[:, :2], boxes_K4[:, 2:] / 2
     scale = boxes_K4.new_tensor([width, height, width, height])
-    return torch.cat([centre_K2 - half_K2, centre_K2 + half_K2], -1) * scale
+    return torch.cat([center_K2 - half_K2, center_K2 + half_K2], -1) * scale
 
 
 TOKEN_MODELS = ("grounding-dino", "mm-grounding-dino")
 PHRASE_MODELS = ("owlv2", "owlvit")
 TEXT_MODELS = (*TOKEN_MODELS, *PHRASE_MODELS)
 SQUARE_MODELS = ("owlv2",)
-"""These see the picture in the upper left of a square, and mean shares of that."""
+"""These see the image in the upper left of a square, and mean shares of that."""
 
 
-class _Head(Protocol):
-    """What to say to a network beside the pictures, and how to read what it answers about one."""
+class _DetectionHead(Protocol):
+    """What to say to a network beside the images, and how to read what it answers about one."""
 
     @property
     def names(self) -> Names: ...
 
     @property
-    def overlapping(self) -> bool:
+    def needs_nms(self) -> bool:
         """Whether one object may be answered many times over."""
 
-    def words(self, count: int) -> dict[str, Tensor]: ...
+    def text_inputs(self, batch_size: int) -> dict[str, Tensor]: ...
 
-    def read(self, logits: Tensor, boxes_Q4: Tensor) -> Answer: ...
+    def decode(self, logits: Tensor, boxes_Q4: Tensor) -> QueryDetections: ...
 
 
 @dataclass(frozen=True)
-class _Classes:
+class _ClassHead:
     """A fixed list of classes."""
 
     names: Names
-    overlapping: bool = False
+    needs_nms: bool = False
 
-    def words(self, count: int) -> dict[str, Tensor]:
+    def text_inputs(self, batch_size: int) -> dict[str, Tensor]:
         return {}
 
-    def read(self, logits: Tensor, boxes_Q4: Tensor) -> Answer:
-        return by_class(logits, boxes_Q4, len(self.names))
+    def decode(self, logits: Tensor, boxes_Q4: Tensor) -> QueryDetections:
+        return decode_class_logits(logits, boxes_Q4, len(self.names))
 
 
 @dataclass(frozen=True)
-class _Tokens:
+class _TokenHead:
     """One text of all phrases, compared token by token."""
 
     names: Names
     text_1L: dict[str, Tensor]
     phrases_L: list[int]
-    overlapping: bool = True
+    needs_nms: bool = True
 
-    def words(self, count: int) -> dict[str, Tensor]:
-        return {name: part.expand(count, -1) for name, part in self.text_1L.items()}
+    def text_inputs(self, batch_size: int) -> dict[str, Tensor]:
+        return {name: part.expand(batch_size, -1) for name, part in self.text_1L.items()}
 
-    def read(self, logits: Tensor, boxes_Q4: Tensor) -> Answer:
-        return by_token(logits, boxes_Q4, self.phrases_L)
+    def decode(self, logits: Tensor, boxes_Q4: Tensor) -> QueryDetections:
+        return decode_token_logits(logits, boxes_Q4, self.phrases_L)
 
 
 @dataclass(frozen=True)
-class _Phrases:
+class _PhraseHead:
     """Each phrase a text of its own."""
 
     names: Names
     text_PL: dict[str, Tensor]
-    overlapping: bool = True
+    needs_nms: bool = True
 
-    def words(self, count: int) -> dict[str, Tensor]:
-        return {name: part.repeat(count, 1) for name, part in self.text_PL.items()}
+    def text_inputs(self, batch_size: int) -> dict[str, Tensor]:
+        return {name: part.repeat(batch_size, 1) for name, part in self.text_PL.items()}
 
-    def read(self, logits: Tensor, boxes_Q4: Tensor) -> Answer:
-        return by_phrase(logits, boxes_Q4)
+    def decode(self, logits: Tensor, boxes_Q4: Tensor) -> QueryDetections:
+        return decode_phrase_logits(logits, boxes_Q4)
 
 
 class HubDetector:
     """A detector of the `transformers` library, made by `open_hub`.
 
     Of the options, `conf`, `classes` and `max_det` hold; `text` for detectors that take text, and `iou` for those too,
-    since they may answer one object many times; the size of pictures is the detector's own.
+    since they may answer one object many times; the size of images is the detector's own.
     """
 
-    def __init__(self, network: Any, processor: Any, head: _Head, options: DetectOptions, device: str) -> None:
+    def __init__(self, network: Any, processor: Any, head: _DetectionHead, options: DetectOptions, device: str) -> None:
         self.network, self.processor, self.device = network.to(device).eval(), processor, device
         self.names: Names = head.names
         self.options = options
         self._head = head
-        self._square = network.config.model_type in SQUARE_MODELS
-        class_numbers(options.classes, self.names)
+        self._pads_to_square = network.config.model_type in SQUARE_MODELS
+        resolve_class_ids(options.classes, self.names)
 
-    def detect(self, pictures: Sequence[Rgb]) -> list[Detections]:
-        """What is in each picture, best score first."""
-        prepared = [self._prepared(rgb) for rgb in pictures]
+    def detect(self, images: Sequence[Rgb]) -> list[Detections]:
+        """What is in each image, best score first."""
+        prepared = [self._preprocess(rgb) for rgb in images]
         alike: dict[tuple[int, ...], list[int]] = {}
         for i, inputs in enumerate(prepared):
             alike.setdefault(tuple(inputs["pixel_values"].shape), []).append(i)
         found: dict[int, Detections] = {}
         for members in alike.values():
-            answers = self._ask([prepared[i] for i in members])
+            answers = self._forward([prepared[i] for i in members])
             for i, (logits, boxes_Q4) in zip(members, answers, strict=True):
-                found[i] = self._read(logits, boxes_Q4, pictures[i].shape[:2])
-        return [found[i] for i in range(len(pictures))]
+                found[i] = self._postprocess(logits, boxes_Q4, images[i].shape[:2])
+        return [found[i] for i in range(len(images))]
 
-    def _prepared(self, rgb: Rgb) -> dict[str, Tensor]:
+    def _preprocess(self, rgb: Rgb) -> dict[str, Tensor]:
         inputs = self.processor(images=Image.fromarray(rgb), return_tensors="pt")
         return {name: inputs[name] for name in ("pixel_values", "pixel_mask") if name in inputs}
 
     @torch.inference_mode()
-    def _ask(self, inputs: list[dict[str, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    def _forward(self, inputs: list[dict[str, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
         batch = {name: torch.cat([one[name] for one in inputs]) for name in inputs[0]}
-        said = {name: part.to(self.device) for name, part in {**batch, **self._head.words(len(inputs))}.items()}
+        said = {name: part.to(self.device) for name, part in {**batch, **self._head.text_inputs(len(inputs))}.items()}
         answer = self.network(**said)
         return zip(answer.logits.float().cpu(), answer.pred_boxes.float().cpu(), strict=True)
 
-    def _read(self, logits: Tensor, boxes_Q4: Tensor, size: tuple[int, ...]) -> Detections:
+    def _postprocess(self, logits: Tensor, boxes_Q4: Tensor, size: tuple[int, ...]) -> Detections:
         height, width = size
-        answer = self._head.read(logits, boxes_Q4)
-        extent = (max(size), max(size)) if self._square else (width, height)
-        xyxy = corners(answer.boxes_K4, *extent).numpy()
+        answer = self._head.decode(logits, boxes_Q4)
+        extent = (max(size), max(size)) if self._pads_to_square else (width, height)
+        xyxy = cxcywh_to_xyxy(answer.boxes_K4, *extent).numpy()
         found = Detections(xyxy, answer.scores_K.numpy(), answer.classes_K.numpy().astype(np.int32), self.names)
-        return select(clipped(found, (height, width)), self.options, apart=self._head.overlapping)
+        return filter_detections(clip_to_image(found, (height, width)), self.options, apply_nms=self._head.needs_nms)
 
 
-def open_hub(what: str | Path, options: DetectOptions | None = None, device: str = "") -> HubDetector:
+def open_hub_detector(name_or_path: str | Path, options: DetectOptions | None = None, device: str = "") -> HubDetector:
     """A detector by its name on the hub (`owner/name`, `owner/name@branch`) or by the folder that holds it.
 
     Detectors with classes of their own: whatever `AutoModelForObjectDetection` knows, among it RT-DETR, RT-DETRv2,
@@ -264,12 +272,12 @@ def open_hub(what: str | Path, options: DetectOptions | None = None, device: str
         InputError: text for a detector that takes none, no text for one that needs it, an unknown class or device.
     """
     if importlib.util.find_spec("transformers") is None:
-        raise MissingExtraError.of("transformers", EXTRA)
-    options, place = options or DetectOptions(), device_of(device)
-    folder = folder_of(str(what))
-    with quiet(), _damage_named(str(what)):
-        config = _config(folder, str(what))
-        _check_text(str(what), config.model_type, options.text)
+        raise MissingExtraError.for_package("transformers", TRANSFORMERS_EXTRA)
+    options, place = options or DetectOptions(), resolve_device(device)
+    folder = resolve_model_dir(str(name_or_path))
+    with silence_transformers(), _as_checkpoint_error(str(name_or_path)):
+        config = _config(folder, str(name_or_path))
+        _check_text(str(name_or_path), config.model_type, options.text)
         processor = _processor(folder)
         head = _head(config, folder, options.text)
         network = _network(config, folder)
@@ -277,7 +285,7 @@ def open_hub(what: str | Path, options: DetectOptions | None = None, device: str
 
 
 @contextmanager
-def _damage_named(what: str) -> Iterator[None]:
+def _as_checkpoint_error(name_or_path: str) -> Iterator[None]:
     """Whatever the library has to say about files it cannot use, as one kind of error."""
     try:
         yield
@@ -286,30 +294,32 @@ def _damage_named(what: str) -> Iterator[None]:
     except Exception as error:  # it raises OSError, ValueError, KeyError, ImportError and SafetensorError alike
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise CheckpointError(
-            f"The detector {what!r} cannot be opened: {reason}. It must be a folder or name with config.json, "
+            f"The detector {name_or_path!r} cannot be opened: {reason}. It must be a folder or name with config.json, "
             "preprocessor_config.json and model.safetensors of a detector that transformers knows"
         ) from error
 
 
-def _config(folder: Path, what: str) -> PretrainedConfig:
+def _config(folder: Path, name_or_path: str) -> PretrainedConfig:
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder)
     trunk = getattr(config, "backbone_config", None)
     if getattr(trunk, "model_type", "") == "timm_backbone" and importlib.util.find_spec("timm") is None:
         raise CheckpointError(
-            f"The detector {what!r} takes its trunk from timm, which is not installed: pip install timm, or take the "
+            f"The detector {name_or_path!r} takes its trunk from timm, which is not installed: pip install timm, or take the "
             "branch without it where there is one, such as 'facebook/detr-resnet-50@no_timm'"
         )
     return config
 
 
-def _check_text(what: str, kind: str, text: str | None) -> None:
-    if kind in TEXT_MODELS and text is None:
-        raise InputError(f"The detector {what!r} ({kind}) finds what a text names, and no text was given: {EXAMPLE}")
-    if kind not in TEXT_MODELS and text is not None:
+def _check_text(name_or_path: str, model_type: str, text: str | None) -> None:
+    if model_type in TEXT_MODELS and text is None:
         raise InputError(
-            f"The detector {what!r} ({kind}) has classes of its own and takes no text={text!r}; choose among them with "
+            f"The detector {name_or_path!r} ({model_type}) finds what a text names, and no text was given: {TEXT_EXAMPLE}"
+        )
+    if model_type not in TEXT_MODELS and text is not None:
+        raise InputError(
+            f"The detector {name_or_path!r} ({model_type}) has classes of its own and takes no text={text!r}; choose among them with "
             "classes=[...], or take a detector by text such as 'IDEA-Research/grounding-dino-tiny'"
         )
 
@@ -335,25 +345,27 @@ def _network(config: PretrainedConfig, folder: Path) -> Any:
     return network
 
 
-def _head(config: PretrainedConfig, folder: Path, text: str | None) -> _Head:
+def _head(config: PretrainedConfig, folder: Path, text: str | None) -> _DetectionHead:
     if text is None:
-        return _Classes({int(number): name for number, name in config.id2label.items()})
+        return _ClassHead({int(number): name for number, name in config.id2label.items()})
     from transformers import AutoTokenizer
 
-    phrases, tokenizer = phrases_of(text), AutoTokenizer.from_pretrained(folder)
+    phrases, tokenizer = split_phrases(text), AutoTokenizer.from_pretrained(folder)
     names = dict(enumerate(phrases))
     if config.model_type in PHRASE_MODELS:
         most = config.text_config.max_position_embeddings
         text_PL = tokenizer(list(phrases), padding="max_length", max_length=most, return_tensors="pt")
         _check_length(text, text_PL["input_ids"].shape[1], most, "a phrase")
-        return _Phrases(names, {name: text_PL[name] for name in ("input_ids", "attention_mask")})
+        return _PhraseHead(names, {name: text_PL[name] for name in ("input_ids", "attention_mask")})
     text_1L = tokenizer(" ".join(f"{phrase}." for phrase in phrases).lower(), return_tensors="pt")
     tokens = text_1L["input_ids"][0].tolist()
     _check_length(text, len(tokens), config.max_text_len, "all phrases together")
-    numbers = phrases_of_tokens(tokens, tokenizer.convert_tokens_to_ids("."), tokenizer.all_special_ids)
-    return _Tokens(names, dict(text_1L), numbers)
+    numbers = token_phrase_ids(tokens, tokenizer.convert_tokens_to_ids("."), tokenizer.all_special_ids)
+    return _TokenHead(names, dict(text_1L), numbers)
 
 
-def _check_length(text: str, length: int, most: int, where: str) -> None:
-    if length > most:
-        raise InputError(f"text {text[:60]!r}... has {length} tokens in {where}, and {most} are read; use fewer words")
+def _check_length(text: str, length: int, max_length: int, where: str) -> None:
+    if length > max_length:
+        raise InputError(
+            f"text {text[:60]!r}... has {length} tokens in {where}, and {max_length} are read; use fewer words"
+        )

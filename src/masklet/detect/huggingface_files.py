@@ -14,28 +14,28 @@ from pathlib import Path
 
 from masklet.errors import CheckpointError, DownloadError, MissingExtraError
 
-__all__ = ["EXTRA", "folder_of", "is_hub_name", "quiet"]
+__all__ = ["TRANSFORMERS_EXTRA", "is_hub_name", "resolve_model_dir", "silence_transformers"]
 
-EXTRA = "transformers"
+TRANSFORMERS_EXTRA = "transformers"
 """The extra of masklet that brings these detectors."""
 CONFIG = "config.json"
-WANTED = ["*.json", "*.txt", "*.model", "model*.safetensors"]
-OLDER = ["pytorch_model*.bin"]
+FILE_PATTERNS = ["*.json", "*.txt", "*.model", "model*.safetensors"]
+LEGACY_PATTERNS = ["pytorch_model*.bin"]
 _NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 """owner/name, and after an @ a branch or commit."""
 
 
-def is_hub_name(what: str) -> bool:
+def is_hub_name(name: str) -> bool:
     """Whether this is written as names on the hub are.
 
     Example:
         >>> is_hub_name("facebook/detr-resnet-50@no_timm"), is_hub_name("yolov8n.pt")
         (True, False)
     """
-    return _NAME.fullmatch(what) is not None
+    return _NAME.fullmatch(name) is not None
 
 
-def folder_of(what: str) -> Path:
+def resolve_model_dir(name_or_path: str) -> Path:
     """The folder that holds a detector: `what` itself, else what the hub has under that name, fetched once.
 
     `MASKLET_OFFLINE=1` forbids the network; what was fetched earlier is then still found.
@@ -49,9 +49,9 @@ def folder_of(what: str) -> Path:
         DownloadError: files that are not here and could not be fetched.
         MissingExtraError: the extra `transformers` is not installed.
     """
-    folder = Path(what).expanduser()
+    folder = Path(name_or_path).expanduser()
     if not folder.is_dir():
-        return _fetched(what)
+        return _download_snapshot(name_or_path)
     if not (folder / CONFIG).is_file():
         raise CheckpointError(
             f"{folder} holds no detector: {CONFIG} is missing. A folder that `save_pretrained` wrote or `hf download` "
@@ -61,7 +61,7 @@ def folder_of(what: str) -> Path:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence_transformers() -> Iterator[None]:
     """The libraries of the hub show no progress bars and log no warnings meanwhile."""
     from transformers.utils import logging
 
@@ -76,35 +76,37 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _fetched(what: str) -> Path:
+def _download_snapshot(requested: str) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
-        raise MissingExtraError.of("transformers", EXTRA) from error
-    name, _, revision = what.partition("@")
+        raise MissingExtraError.for_package("transformers", TRANSFORMERS_EXTRA) from error
+    name, _, revision = requested.partition("@")
     offline = os.environ.get("MASKLET_OFFLINE", "").lower() not in {"", "0", "false", "no"}
     try:
-        with quiet():
+        with silence_transformers():
             how = {"revision": revision or None, "local_files_only": offline}
-            found = Path(snapshot_download(name, allow_patterns=WANTED, **how))
+            found = Path(snapshot_download(name, allow_patterns=FILE_PATTERNS, **how))
             if not _has_weights(found):
-                found = Path(snapshot_download(name, allow_patterns=[*WANTED, *OLDER], **how))
+                found = Path(snapshot_download(name, allow_patterns=[*FILE_PATTERNS, *LEGACY_PATTERNS], **how))
     except Exception as error:  # whatever the network, the hub's answer or the disk had to say
         reason = "MASKLET_OFFLINE is set, which forbids downloads" if offline else _first_line(error)
-        raise DownloadError(_remedy(what, name, revision, reason)) from error
+        raise DownloadError(_download_hint(requested, name, revision, reason)) from error
     if not (found / CONFIG).is_file() or not _has_weights(found):
-        raise DownloadError(_remedy(what, name, revision, f"it has no {CONFIG} or no model.safetensors there"))
+        raise DownloadError(
+            _download_hint(requested, name, revision, f"it has no {CONFIG} or no model.safetensors there")
+        )
     return found
 
 
 def _has_weights(folder: Path) -> bool:
-    return any(next(folder.glob(pattern), None) for pattern in (WANTED[-1], *OLDER))
+    return any(next(folder.glob(pattern), None) for pattern in (FILE_PATTERNS[-1], *LEGACY_PATTERNS))
 
 
-def _remedy(what: str, name: str, revision: str, reason: str) -> str:
+def _download_hint(requested: str, name: str, revision: str, reason: str) -> str:
     which = f" --revision {revision}" if revision else ""
     return (
-        f"Could not get the detector {what!r} from the hub: {reason}. Where there is a network: "
+        f"Could not get the detector {requested!r} from the hub: {reason}. Where there is a network: "
         f"hf download {name}{which} --local-dir DIR, then name the folder DIR instead. "
         "'everything' is the detector that needs no download."
     )

@@ -1,7 +1,7 @@
-"""A picture within the network's input: scaled as it is, centred, with grey around it.
+"""An image within the network's input: scaled as it is, centered, with gray around it.
 
 Coordinates are pixels, x to the right and y down; pixel (row, column) covers [column, column + 1) x [row, row + 1).
-Shapes: N boxes, H and W of the picture.
+Shapes: N boxes, H and W of the image.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 __all__ = ["STRIDE", "Letterbox"]
 
-GREY = (114, 114, 114)
-"""What the networks were trained to see beside pictures."""
+PAD_COLOR = (114, 114, 114)
+"""What the networks were trained to see beside images."""
 STRIDE = 32
 """Sides of the input are multiples of this."""
 
@@ -24,7 +24,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Letterbox:
-    """Where a picture lies in the input; all sizes are (height, width).
+    """Where an image lies in the input; all sizes are (height, width).
 
     Example:
         >>> box = Letterbox.of((480, 640), 640)
@@ -32,62 +32,62 @@ class Letterbox:
         ((480, 640), 0, 0)
     """
 
-    size: Size
-    """Of the picture."""
-    inner: Size
-    """Of the picture within the input."""
-    outer: Size
+    original_size: Size
+    """Of the image."""
+    resized_size: Size
+    """Of the image within the input."""
+    input_size: Size
     """Of the input."""
 
     @classmethod
-    def of(cls, size: Size, side: int) -> Letterbox:
-        """For a picture of `size` whose longer side is brought to `side`, rounded up to a multiple of 32.
+    def from_size(cls, size: Size, input_side: int) -> Letterbox:
+        """For an image of `size` whose longer side is brought to `side`, rounded up to a multiple of 32.
 
         The input is no larger than it needs to be: the shorter side is rounded up to a multiple of 32 too.
         """
-        side = _multiple(side)
-        ratio = side / max(size)
+        input_side = _round_up_to_stride(input_side)
+        ratio = input_side / max(size)
         height, width = (max(round(length * ratio), 1) for length in size)
-        return cls(size, (height, width), (_multiple(height), _multiple(width)))
+        return cls(size, (height, width), (_round_up_to_stride(height), _round_up_to_stride(width)))
 
     @property
     def top(self) -> int:
-        """Rows above the picture."""
-        return (self.outer[0] - self.inner[0]) // 2
+        """Rows above the image."""
+        return (self.input_size[0] - self.resized_size[0]) // 2
 
     @property
     def left(self) -> int:
-        """Columns left of the picture."""
-        return (self.outer[1] - self.inner[1]) // 2
+        """Columns left of the image."""
+        return (self.input_size[1] - self.resized_size[1]) // 2
 
     @property
     def scale(self) -> tuple[float, float]:
-        """Pixels of the input for one of the picture, (x, y); the two differ by what rounding to pixels does."""
-        return self.inner[1] / self.size[1], self.inner[0] / self.size[0]
+        """Pixels of the input for one of the image, (x, y); the two differ by what rounding to pixels does."""
+        return self.resized_size[1] / self.original_size[1], self.resized_size[0] / self.original_size[0]
 
-    def draw(self, rgb_HW3: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """The input, uint8, for a picture (H, W, 3) uint8."""
-        assert rgb_HW3.shape[:2] == self.size, f"a picture of {self.size}, got {rgb_HW3.shape}"
-        (height, width), (rows, columns) = self.inner, self.outer
-        scaled = rgb_HW3 if self.inner == self.size else cv2.resize(rgb_HW3, (width, height))
+    def apply(self, rgb_HW3: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """The input, uint8, for an image (H, W, 3) uint8."""
+        assert rgb_HW3.shape[:2] == self.original_size, f"an image of {self.original_size}, got {rgb_HW3.shape}"
+        (height, width), (rows, columns) = self.resized_size, self.input_size
+        scaled = rgb_HW3 if self.resized_size == self.original_size else cv2.resize(rgb_HW3, (width, height))
         below, right = rows - height - self.top, columns - width - self.left
-        framed = cv2.copyMakeBorder(scaled, self.top, below, self.left, right, cv2.BORDER_CONSTANT, value=GREY)
+        framed = cv2.copyMakeBorder(scaled, self.top, below, self.left, right, cv2.BORDER_CONSTANT, value=PAD_COLOR)
         return np.asarray(framed, np.uint8)
 
-    def to_picture(self, xyxy_N4: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-        """Boxes in pixels of the input to pixels of the picture, cut to it."""
+    def boxes_to_original(self, xyxy_N4: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+        """Boxes in pixels of the input to pixels of the image, cut to it."""
         scale, corner = np.array(self.scale * 2), np.array([self.left, self.top] * 2)
-        limits = np.array([self.size[1], self.size[0]] * 2)
+        limits = np.array([self.original_size[1], self.original_size[0]] * 2)
         cut: npt.NDArray[np.float32] = np.clip((xyxy_N4 - corner) / scale, 0, limits).astype(np.float32)
         return cut
 
-    def to_input(self, xyxy_N4: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-        """Boxes in pixels of the picture to pixels of the input."""
+    def boxes_to_input(self, xyxy_N4: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+        """Boxes in pixels of the image to pixels of the input."""
         moved: npt.NDArray[np.float32] = (xyxy_N4 * np.array(self.scale * 2) + [self.left, self.top] * 2).astype(
             np.float32
         )
         return moved
 
 
-def _multiple(length: int) -> int:
+def _round_up_to_stride(length: int) -> int:
     return -(-length // STRIDE) * STRIDE

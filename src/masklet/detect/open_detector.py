@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from masklet.detect.adapters import ChosenFrom, PlainDetector
+from masklet.detect.adapters import CallableDetector, FilteredDetector
 from masklet.detect.detector import DetectOptions, Detector, Rgb
 from masklet.detect.huggingface_files import is_hub_name
 from masklet.errors import InputError, UnknownModelError
-from masklet.registry import MODELS, ModelCard, find
+from masklet.registry import MODELS, ModelCard, get_card
 
 if TYPE_CHECKING:
     from masklet.image.predictor import ImagePredictor
@@ -28,7 +28,7 @@ HUB_EXAMPLES = (
     "google/owlv2-base-patch16-ensemble",
 )
 """Published detectors of the `transformers` extra, one of each kind; the last two go by text."""
-FAMILIES = ("yolo", "fastsam")
+DETECTOR_FAMILIES = ("yolo", "fastsam")
 """Of the table of models, those that detect."""
 
 
@@ -38,7 +38,7 @@ class _HasPredictor(Protocol):
 
 
 def open_detector(
-    what: str | Path | Callable[[Rgb], Any] | Detector,
+    source: str | Path | Callable[[Rgb], Any] | Detector,
     options: DetectOptions | None = None,
     device: str = "",
     sam: _HasPredictor | ImagePredictor | None = None,
@@ -49,7 +49,7 @@ def open_detector(
     - the name or file of a YOLOv8 or FastSAM model: "yolov8n.pt", "runs/mine.pt";
     - "everything": whatever `sam` finds, a `SAM` or its predictor; None: the model inside the package;
     - a name on the hub or a folder of a detector of the extra `transformers`: "PekingU/rtdetr_r50vd";
-    - a function from a picture (H, W, 3) uint8 RGB to (boxes, scores, classes), see `PlainDetector`;
+    - a function from an image (H, W, 3) uint8 RGB to (boxes, scores, classes), see `PlainDetector`;
     - a `Detector`: it is given back, and where there are `options`, what it finds is chosen from by them.
 
     Example:
@@ -61,60 +61,62 @@ def open_detector(
         InputError: a segmentation model by name, options the detector cannot follow, a device that is not here.
         DownloadError, CheckpointError, MissingExtraError: the detector cannot be had.
     """
-    if isinstance(what, (str, Path)):
-        return _by_name(str(what).strip(), options or DetectOptions(), device, sam)
-    if isinstance(what, Detector):
-        return what if options is None else ChosenFrom(what, options)
-    if callable(what):
-        return PlainDetector(what, options)
+    if isinstance(source, (str, Path)):
+        return _by_name(str(source).strip(), options or DetectOptions(), device, sam)
+    if isinstance(source, Detector):
+        return source if options is None else FilteredDetector(source, options)
+    if callable(source):
+        return CallableDetector(source, options)
     raise InputError(
-        f"{what!r} is no detector; give a name, a function rgb -> (boxes, scores, classes), or an object with `names` "
-        "and `detect(pictures)`"
+        f"{source!r} is no detector; give a name, a function rgb -> (boxes, scores, classes), or an object with `names` "
+        "and `detect(images)`"
     )
 
 
-def _by_name(what: str, options: DetectOptions, device: str, sam: _HasPredictor | ImagePredictor | None) -> Detector:
-    if what.lower() == EVERYTHING:
-        return _everything(options, device, sam)
-    path = Path(what).expanduser()
-    if path.is_dir() or (is_hub_name(what) and not path.exists() and _card(what) is None):
-        from masklet.detect.huggingface import open_hub
+def _by_name(name: str, options: DetectOptions, device: str, sam: _HasPredictor | ImagePredictor | None) -> Detector:
+    if name.lower() == EVERYTHING:
+        return _open_segment_everything(options, device, sam)
+    path = Path(name).expanduser()
+    if path.is_dir() or (is_hub_name(name) and not path.exists() and _get_card(name) is None):
+        from masklet.detect.huggingface import open_hub_detector
 
-        return open_hub(what, options, device)
-    card = _card(what)
+        return open_hub_detector(name, options, device)
+    card = _get_card(name)
     if not path.is_file() and card is None:
-        raise UnknownModelError(_unknown(what))
-    if not path.is_file() and card is not None and card.family not in FAMILIES:
+        raise UnknownModelError(_unknown(name))
+    if not path.is_file() and card is not None and card.family not in DETECTOR_FAMILIES:
         raise InputError(
-            f"{what!r} is a segmentation model, which does not detect by itself; it can be asked everywhere: "
-            f"open_detector({EVERYTHING!r}, sam=SAM({what!r})), or {EVERYTHING!r} as det_model beside it as sam_model"
+            f"{name!r} is a segmentation model, which does not detect by itself; it can be asked everywhere: "
+            f"open_detector({EVERYTHING!r}, sam=SAM({name!r})), or {EVERYTHING!r} as det_model beside it as sam_model"
         )
     from masklet.detect.yolo import YOLODetector
 
-    return YOLODetector(what, options, device)
+    return YOLODetector(name, options, device)
 
 
-def _everything(options: DetectOptions, device: str, sam: _HasPredictor | ImagePredictor | None) -> Detector:
-    from masklet.detect.adapters import EverythingDetector
+def _open_segment_everything(
+    options: DetectOptions, device: str, sam: _HasPredictor | ImagePredictor | None
+) -> Detector:
+    from masklet.detect.adapters import SegmentEverythingDetector
     from masklet.image.predictor import ImagePredictor
 
     if sam is None:
         from masklet.load_model import load
-        from masklet.runtime import device_of
+        from masklet.runtime import resolve_device
 
-        return EverythingDetector(ImagePredictor(load().network, device_of(device)), options)
-    return EverythingDetector(sam if isinstance(sam, ImagePredictor) else sam.predictor, options)
+        return SegmentEverythingDetector(ImagePredictor(load().network, resolve_device(device)), options)
+    return SegmentEverythingDetector(sam if isinstance(sam, ImagePredictor) else sam.predictor, options)
 
 
-def _card(what: str) -> ModelCard | None:
+def _get_card(name: str) -> ModelCard | None:
     try:
-        return find(what)
+        return get_card(name)
     except UnknownModelError:
         return None
 
 
 def _unknown(what: str) -> str:
-    cards = [card for card in MODELS.values() if card.family in FAMILIES]
+    cards = [card for card in MODELS.values() if card.family in DETECTOR_FAMILIES]
     ours = [name for card in cards for name in (card.file, *card.aliases)]
     known = [EVERYTHING, *ours, *HUB_EXAMPLES]
     short = {name.rpartition("/")[2].removesuffix(".pt").casefold(): name for name in reversed(known)}

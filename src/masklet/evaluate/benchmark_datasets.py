@@ -11,80 +11,80 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from masklet.datasets.files import lines_of
-from masklet.datasets.formats.davis import listed_names
+from masklet.datasets.files import read_lines
+from masklet.datasets.formats.davis import read_split_list
 from masklet.errors import InputError, SourceError
 
-__all__ = ["SETS", "BenchmarkSet", "Listed", "Part", "lacking"]
+__all__ = ["BENCHMARK_DATASETS", "BenchmarkDataset", "FolderRequirement", "ListRequirement", "missing_files"]
 
 
 @dataclass(frozen=True)
-class Part:
+class FolderRequirement:
     """A folder or file that a set has, how many entries there are in it, and in these together; 0: any."""
 
-    place: str
+    path_name: str
     count: int = 0
-    inside: int = 0
+    nested_count: int = 0
 
-    def lacks(self, root: Path) -> list[str]:
+    def missing(self, root: Path) -> list[str]:
         """What is wrong with it below `root`, a sentence each."""
-        path = root / self.place
+        path = root / self.path_name
         if not path.exists():
             return [f"{path} is missing"]
         if not path.is_dir():
             return []
-        entries = _entries(path)
+        entries = _visible_entries(path)
         if not entries:
             return [f"{path} is empty"]
         if len(entries) < self.count:
             return [f"{path} holds {len(entries)} of {self.count}"]
-        inside = sum(len(_entries(entry)) for entry in entries) if self.inside else 0
-        return [f"the folders of {path} hold {inside} of {self.inside}"] if inside < self.inside else []
+        inside = sum(len(_visible_entries(entry)) for entry in entries) if self.nested_count else 0
+        return [f"the folders of {path} hold {inside} of {self.nested_count}"] if inside < self.nested_count else []
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListRequirement:
     """A list of a set, `count` names long: one of `files`, and the places that have each name; {} is the name."""
 
     files: tuple[str, ...]
-    names: Callable[[Path], Collection[str]]
+    read_names: Callable[[Path], Collection[str]]
     count: int
-    places: tuple[str, ...] = ()
+    path_templates: tuple[str, ...] = ()
 
-    def lacks(self, root: Path) -> list[str]:
+    def missing(self, root: Path) -> list[str]:
         """What is wrong with it below `root`, a sentence each."""
         file = next((root / file for file in self.files if (root / file).is_file()), None)
         if file is None:
             return [f"{' or '.join(str(root / file) for file in self.files)} is missing"]
         try:
-            names = self.names(file)
+            names = self.read_names(file)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SourceError) as problem:
             return [f"{file} cannot be read as the list that it should be ({problem!r})"]
         wrong = [] if len(names) == self.count else [f"{file} names {len(names)}; this set has {self.count}"]
-        return wrong + [said for place in self.places if (said := _missing(root, place, names, file))]
+        return wrong + [said for place in self.path_templates if (said := _missing_entries(root, place, names, file))]
 
 
-def _missing(root: Path, place: str, names: Collection[str], file: Path) -> str | None:
+def _missing_entries(root: Path, path_template: str, names: Collection[str], file: Path) -> str | None:
     """The first of the names that has nothing at this place, and how many have not."""
-    gone = [path for name in names if not (path := root / place.format(name)).exists()]
+    gone = [path for name in names if not (path := root / path_template.format(name)).exists()]
     return f"{gone[0]} is missing ({len(gone)} of the {len(names)} that {file.name} names)" if gone else None
 
 
-def _entries(path: Path) -> list[Path]:
+def _visible_entries(path: Path) -> list[Path]:
     return [entry for entry in path.iterdir() if not entry.name.startswith(".")] if path.is_dir() else []
 
 
 @dataclass(frozen=True)
-class BenchmarkSet:
+class BenchmarkDataset:
     """A data set, its page, its parts, and the commands that measure on it; {root} is its folder."""
 
-    about: str
-    page: str
-    parts: tuple[Part | Listed, ...]
+    description: str
+    url: str
+    requirements: tuple[FolderRequirement | ListRequirement, ...]
     commands: tuple[str, ...]
 
 
-def lacking(name: str, root: str | Path) -> list[str]:
+def missing_files(name: str, root: str | Path) -> list[str]:
     """What a folder lacks of a set, a sentence each; nothing: it is whole, as far as its folders and lists show.
 
     Example:
@@ -94,131 +94,147 @@ def lacking(name: str, root: str | Path) -> list[str]:
     Raises:
         InputError: an unknown set.
     """
-    if name not in SETS:
-        raise InputError(f"no data set {name!r} is known; choose among {', '.join(SETS)}")
-    return [wrong for part in SETS[name].parts for wrong in part.lacks(Path(root).expanduser())]
+    if name not in BENCHMARK_DATASETS:
+        raise InputError(f"no data set {name!r} is known; choose among {', '.join(BENCHMARK_DATASETS)}")
+    return [wrong for part in BENCHMARK_DATASETS[name].requirements for wrong in part.missing(Path(root).expanduser())]
 
 
-def _videos_of(file: Path) -> list[str]:
+def _video_names(file: Path) -> list[str]:
     return list(json.loads(file.read_text())["videos"])
 
 
-def _objects_of(file: Path) -> list[str]:
+def _object_names(file: Path) -> list[str]:
     videos = json.loads(file.read_text())["videos"]
     return [f"{video}/{number}" for video, own in videos.items() for number in own["objects"]]
 
 
-def _pictures_of(file: Path) -> list[str]:
+def _image_names(file: Path) -> list[str]:
     return [one["file_name"] for one in json.loads(file.read_text())["images"]]
 
 
-_FILMS = ("JPEGImages/480p/{}", "Annotations/480p/{}")
-_VALID = ("valid/JPEGImages/{}", "valid/Annotations/{}")
+_DAVIS_PATHS = ("JPEGImages/480p/{}", "Annotations/480p/{}")
+_VALID_PATHS = ("valid/JPEGImages/{}", "valid/Annotations/{}")
 
 
-def _youtube(videos: int, objects: int) -> tuple[Part | Listed, ...]:
+def _youtube_vos_requirements(videos: int, objects: int) -> tuple[FolderRequirement | ListRequirement, ...]:
     meta = ("valid/meta.json",)
-    folders = (Part("valid/JPEGImages", videos), Part("valid/Annotations", videos))
-    return *folders, Listed(meta, _videos_of, videos, _VALID), Listed(meta, _objects_of, objects)
+    folders = (FolderRequirement("valid/JPEGImages", videos), FolderRequirement("valid/Annotations", videos))
+    return (
+        *folders,
+        ListRequirement(meta, _video_names, videos, _VALID_PATHS),
+        ListRequirement(meta, _object_names, objects),
+    )
 
 
-def _sav(split: str, videos: int, objects: int) -> tuple[Part | Listed, ...]:
+def _sav_requirements(split: str, videos: int, objects: int) -> tuple[FolderRequirement | ListRequirement, ...]:
     places = ("JPEGImages_24fps/{}", "Annotations_6fps/{}")
-    listed = Listed((f"sav_{split}.txt",), lines_of, videos, places)
-    return Part("JPEGImages_24fps", videos), Part("Annotations_6fps", videos, objects), listed
+    listed = ListRequirement((f"sav_{split}.txt",), read_lines, videos, places)
+    return FolderRequirement("JPEGImages_24fps", videos), FolderRequirement("Annotations_6fps", videos, objects), listed
 
 
-def _clicked(pictures: str, masks: str, count: int) -> tuple[Part, ...]:
-    return Part(pictures, count), Part(masks, count)
+def _click_requirements(image_dir: str, mask_dir: str, count: int) -> tuple[FolderRequirement, ...]:
+    return FolderRequirement(image_dir, count), FolderRequirement(mask_dir, count)
 
 
-_DAVIS = "https://davischallenge.org"
-_YTVOS = "https://youtube-vos.org/dataset/vos"
-_SAV = "https://ai.meta.com/datasets/segment-anything-video-downloads/"
-_CLICKED = "https://github.com/SamsungLabs/ritm_interactive_segmentation#datasets"
-SETS: dict[str, BenchmarkSet] = {
-    "davis16": BenchmarkSet(
-        "DAVIS 2016, val: 20 films of one object, of its own folder or of that of DAVIS 2017",
-        f"{_DAVIS}/davis2016/code.html",
+_DAVIS_URL = "https://davischallenge.org"
+_YTVOS_URL = "https://youtube-vos.org/dataset/vos"
+_SAV_URL = "https://ai.meta.com/datasets/segment-anything-video-downloads/"
+_CLICK_SETS_URL = "https://github.com/SamsungLabs/ritm_interactive_segmentation#datasets"
+BENCHMARK_DATASETS: dict[str, BenchmarkDataset] = {
+    "davis16": BenchmarkDataset(
+        "DAVIS 2016, val: 20 videos of one object, of its own folder or of that of DAVIS 2017",
+        f"{_DAVIS_URL}/davis2016/code.html",
         (
-            Part("JPEGImages/480p", 20),
-            Part("Annotations/480p", 20),
-            Listed(("ImageSets/480p/val.txt", "ImageSets/2016/val.txt"), listed_names, 20, _FILMS),
+            FolderRequirement("JPEGImages/480p", 20),
+            FolderRequirement("Annotations/480p", 20),
+            ListRequirement(("ImageSets/480p/val.txt", "ImageSets/2016/val.txt"), read_split_list, 20, _DAVIS_PATHS),
         ),
         ("masklet eval davis16 --root {root}",),
     ),
-    "davis17": BenchmarkSet(
-        "DAVIS 2017, val: 30 films, 61 objects",
-        f"{_DAVIS}/davis2017/code.html",
+    "davis17": BenchmarkDataset(
+        "DAVIS 2017, val: 30 videos, 61 objects",
+        f"{_DAVIS_URL}/davis2017/code.html",
         (
-            Part("JPEGImages/480p", 30),
-            Part("Annotations/480p", 30),
-            Listed(("ImageSets/2017/val.txt",), listed_names, 30, _FILMS),
+            FolderRequirement("JPEGImages/480p", 30),
+            FolderRequirement("Annotations/480p", 30),
+            ListRequirement(("ImageSets/2017/val.txt",), read_split_list, 30, _DAVIS_PATHS),
         ),
         ("masklet eval davis17 --root {root}",),
     ),
-    "ytvos18": BenchmarkSet(
-        "YouTube-VOS 2018, valid: 474 films, 894 objects; the truth is with its server",
-        _YTVOS,
-        _youtube(474, 894),
+    "ytvos18": BenchmarkDataset(
+        "YouTube-VOS 2018, valid: 474 videos, 894 objects; the truth is with its server",
+        _YTVOS_URL,
+        _youtube_vos_requirements(474, 894),
         ("masklet eval ytvos --root {root} --out ytvos18",),
     ),
-    "ytvos19": BenchmarkSet(
-        "YouTube-VOS 2019, valid: 507 films, 1063 objects; the truth is with its server",
-        _YTVOS,
-        _youtube(507, 1063),
+    "ytvos19": BenchmarkDataset(
+        "YouTube-VOS 2019, valid: 507 videos, 1063 objects; the truth is with its server",
+        _YTVOS_URL,
+        _youtube_vos_requirements(507, 1063),
         ("masklet eval ytvos --root {root} --out ytvos19",),
     ),
-    "mose": BenchmarkSet(
-        "MOSE, valid: 311 films, the truth is with its server",
+    "mose": BenchmarkDataset(
+        "MOSE, valid: 311 videos, the truth is with its server",
         "https://henghuiding.github.io/MOSE/",
-        (Part("valid/JPEGImages", 311), Part("valid/Annotations", 311)),
+        (FolderRequirement("valid/JPEGImages", 311), FolderRequirement("valid/Annotations", 311)),
         ("masklet eval mose --root {root} --out mose",),
     ),
-    "lvos": BenchmarkSet(
-        "LVOS v2, valid: 140 long films",
+    "lvos": BenchmarkDataset(
+        "LVOS v2, valid: 140 long videos",
         "https://lingyihongfd.github.io/lvos.github.io/",
         (
-            Part("valid/JPEGImages", 140),
-            Part("valid/Annotations", 140),
-            Listed(("valid/valid_meta.json",), _videos_of, 140, _VALID),
+            FolderRequirement("valid/JPEGImages", 140),
+            FolderRequirement("valid/Annotations", 140),
+            ListRequirement(("valid/valid_meta.json",), _video_names, 140, _VALID_PATHS),
         ),
         ("masklet eval lvos --root {root}",),
     ),
-    "sav_val": BenchmarkSet(
-        "SA-V val: 155 films, 293 objects", _SAV, _sav("val", 155, 293), ("masklet eval sav --root {root}",)
+    "sav_val": BenchmarkDataset(
+        "SA-V val: 155 videos, 293 objects",
+        _SAV_URL,
+        _sav_requirements("val", 155, 293),
+        ("masklet eval sav --root {root}",),
     ),
-    "sav_test": BenchmarkSet(
-        "SA-V test: 150 films, 278 objects", _SAV, _sav("test", 150, 278), ("masklet eval sav --root {root}",)
+    "sav_test": BenchmarkDataset(
+        "SA-V test: 150 videos, 278 objects",
+        _SAV_URL,
+        _sav_requirements("test", 150, 278),
+        ("masklet eval sav --root {root}",),
     ),
-    "coco": BenchmarkSet(
-        "COCO 2017, val: 5000 pictures",
+    "coco": BenchmarkDataset(
+        "COCO 2017, val: 5000 images",
         "https://cocodataset.org/#download",
         (
-            Part("val2017", 5000),
-            Listed(("annotations/instances_val2017.json",), _pictures_of, 5000, ("val2017/{}",)),
+            FolderRequirement("val2017", 5000),
+            ListRequirement(("annotations/instances_val2017.json",), _image_names, 5000, ("val2017/{}",)),
         ),
         ("masklet eval everything {root} --split val2017", "masklet val --data {root} --split val2017"),
     ),
-    "grabcut": BenchmarkSet(
-        "GrabCut: 50 objects", _CLICKED, _clicked("data_GT", "boundary_GT", 50), ("masklet eval clicks {root}",)
+    "grabcut": BenchmarkDataset(
+        "GrabCut: 50 objects",
+        _CLICK_SETS_URL,
+        _click_requirements("data_GT", "boundary_GT", 50),
+        ("masklet eval clicks {root}",),
     ),
-    "berkeley": BenchmarkSet(
-        "Berkeley: 100 objects in 96 pictures",
-        _CLICKED,
-        _clicked("images", "masks", 96),
+    "berkeley": BenchmarkDataset(
+        "Berkeley: 100 objects in 96 images",
+        _CLICK_SETS_URL,
+        _click_requirements("images", "masks", 96),
         ("masklet eval clicks {root} --kind berkeley",),
     ),
-    "davis345": BenchmarkSet(
-        "DAVIS-345: frames of DAVIS 2016", _CLICKED, _clicked("img", "gt", 345), ("masklet eval clicks {root}",)
+    "davis345": BenchmarkDataset(
+        "DAVIS-345: frames of DAVIS 2016",
+        _CLICK_SETS_URL,
+        _click_requirements("img", "gt", 345),
+        ("masklet eval clicks {root}",),
     ),
-    "sbd": BenchmarkSet(
-        "SBD, val: 2857 pictures, 6671 objects; its folder dataset; needs scipy (the extra sbd)",
+    "sbd": BenchmarkDataset(
+        "SBD, val: 2857 images, 6671 objects; its folder dataset; needs scipy (the extra sbd)",
         "http://home.bharathh.info/pubs/codes/SBD/download.html",
         (
-            Part("img", 2857),
-            Part("inst", 2857),
-            Listed(("val.txt",), lines_of, 2857, ("img/{}.jpg", "inst/{}.mat")),
+            FolderRequirement("img", 2857),
+            FolderRequirement("inst", 2857),
+            ListRequirement(("val.txt",), read_lines, 2857, ("img/{}.jpg", "inst/{}.mat")),
         ),
         ("masklet eval clicks {root}",),
     ),

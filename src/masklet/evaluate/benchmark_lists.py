@@ -1,8 +1,8 @@
-"""What the lists of a benchmark say of its films and objects.
+"""What the lists of a benchmark say of its videos and objects.
 
 seen_categories  of which objects of YouTube-VOS the category was trained on
-unseen_films     which films of LVOS are of categories that its training set has not
-frames_of_lvos   on which frames each object of a film of LVOS is measured
+unseen_videos     which videos of LVOS are of categories that its training set has not
+frames_of_lvos   on which frames each object of a video of LVOS is measured
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypedDict
 
-from masklet.datasets.files import lines_of
+from masklet.datasets.files import read_lines
 from masklet.errors import SourceError
 
-__all__ = ["Tell", "frames_of_lvos", "seen_categories", "unseen_films"]
+__all__ = ["SeenLookup", "lvos_measured_frames", "seen_categories", "unseen_videos"]
 
-Tell = Callable[[str, str], bool | None]
+SeenLookup = Callable[[str, str], bool | None]
 """By sequence and object, whether it is of a category that was trained on; None: that is not known."""
-UNSEEN = "unseen_videos.txt"
-STEP = 5
-"""LVOS has each fifth frame of its films."""
+UNSEEN_LIST_NAME = "unseen_videos.txt"
+LVOS_FRAME_STEP = 5
+"""LVOS has each fifth frame of its videos."""
 
 
-def seen_categories(root: Path, file: Path | None) -> Tell:
+def seen_categories(root: Path, file: Path | None) -> SeenLookup:
     """By the categories of meta.json beside the truth; `file` is that of the training set, or a text of names.
 
     Example:
@@ -38,12 +38,14 @@ def seen_categories(root: Path, file: Path | None) -> Tell:
         return lambda sequence, number: None
     try:
         if file.suffix != ".json":
-            names = set(lines_of(file))
+            names = set(read_lines(file))
         else:
-            names = {own["category"] for video in _videos(file).values() for own in video["objects"].values()}
+            names = {own["category"] for video in _read_videos(file).values() for own in video["objects"].values()}
         meta = next((place / "meta.json" for place in (root, root.parent) if (place / "meta.json").is_file()), root)
         objects = {
-            (v, n): o["category"] in names for v, video in _videos(meta).items() for n, o in video["objects"].items()
+            (v, n): o["category"] in names
+            for v, video in _read_videos(meta).items()
+            for n, o in video["objects"].items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
         raise SourceError(
@@ -54,26 +56,26 @@ def seen_categories(root: Path, file: Path | None) -> Tell:
     return lambda sequence, number: objects.get((sequence, number))
 
 
-def unseen_films(root: Path, file: Path | None) -> Tell:
-    """By the list of unseen films, a name a line; without `file` that of unseen_videos.txt beside the truth, if any.
+def unseen_videos(root: Path, file: Path | None) -> SeenLookup:
+    """By the list of unseen videos, a name a line; without `file` that of unseen_videos.txt beside the truth, if any.
 
     Example:
-        >>> unseen_films(Path("valid"), Path("unseen_videos.txt"))("0tCWPOrc", "1")
+        >>> unseen_videos(Path("valid"), Path("unseen_videos.txt"))("0tCWPOrc", "1")
         True
 
     Raises:
         SourceError: a file that cannot be read.
     """
-    there = (place / UNSEEN for place in (root, root.parent) if (place / UNSEEN).is_file())
+    there = (place / UNSEEN_LIST_NAME for place in (root, root.parent) if (place / UNSEEN_LIST_NAME).is_file())
     found = file or next(there, None)
     if found is None:
         return lambda sequence, number: None
-    names = set(lines_of(found))
+    names = set(read_lines(found))
     return lambda sequence, number: sequence not in names
 
 
-def frames_of_lvos(truth: Path, names: Sequence[str]) -> dict[str, list[str]] | None:
-    """Of the film whose annotations are in `truth`, by object, those frames of `names` that are measured.
+def lvos_measured_frames(truth: Path, names: Sequence[str]) -> dict[str, list[str]] | None:
+    """Of the video whose annotations are in `truth`, by object, those frames of `names` that are measured.
 
     They are those of its range in valid_meta.json (or another SET_meta.json) beside the annotations, but the first and
     the last of it. None: there is no such list.
@@ -83,7 +85,7 @@ def frames_of_lvos(truth: Path, names: Sequence[str]) -> dict[str, list[str]] | 
         {'1': ['00000006']}
 
     Raises:
-        SourceError: a list that is damaged or does not have the film, or a frame of a range that is not there.
+        SourceError: a list that is damaged or does not have the video, or a frame of a range that is not there.
     """
     top = truth.parent.parent
     file = next(
@@ -92,15 +94,16 @@ def frames_of_lvos(truth: Path, names: Sequence[str]) -> dict[str, list[str]] | 
     if file is None:
         return None
     try:
-        objects = _videos(file)[truth.name]["objects"]
+        objects = _read_videos(file)[truth.name]["objects"]
         ranges = {number: own["frame_range"] for number, own in objects.items()}
         found = {
-            number: _inner(int(own["start"]), int(own["end"]), int(own["frame_nums"])) for number, own in ranges.items()
+            number: _inner_frame_names(int(own["start"]), int(own["end"]), int(own["frame_nums"]))
+            for number, own in ranges.items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
         raise SourceError(
             f"{file} says no range of frames of each object of {truth.name} ({problem!r}); it is a meta.json of LVOS: "
-            "get it again, or take it away to have each object measured to the end of its film"
+            "get it again, or take it away to have each object measured to the end of its video"
         ) from None
     lacking = [name for own in found.values() for name in own if name not in names]
     if lacking:
@@ -108,18 +111,18 @@ def frames_of_lvos(truth: Path, names: Sequence[str]) -> dict[str, list[str]] | 
     return found
 
 
-def _inner(start: int, end: int, count: int) -> list[str]:
+def _inner_frame_names(start: int, end: int, count: int) -> list[str]:
     """The frames of a range but its first and its last; `end` may be the last one or lie behind it."""
-    return [f"{number:08d}" for n, number in enumerate(range(start, end, STEP)) if 0 < n < count - 1]
+    return [f"{number:08d}" for n, number in enumerate(range(start, end, LVOS_FRAME_STEP)) if 0 < n < count - 1]
 
 
-class _Object(TypedDict, total=False):
+class _ObjectEntry(TypedDict, total=False):
     """What is listed of an object: by YouTube-VOS its category, by LVOS its range."""
 
     category: str
     frame_range: dict[str, str | int]
 
 
-def _videos(file: Path) -> dict[str, dict[str, dict[str, _Object]]]:
-    found: dict[str, dict[str, dict[str, _Object]]] = json.loads(file.read_text())["videos"]
+def _read_videos(file: Path) -> dict[str, dict[str, dict[str, _ObjectEntry]]]:
+    found: dict[str, dict[str, dict[str, _ObjectEntry]]] = json.loads(file.read_text())["videos"]
     return found

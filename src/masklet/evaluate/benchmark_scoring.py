@@ -17,7 +17,7 @@ mose     As davis17, whose definition MOSE took over.
 lvos     The truth Annotations/VIDEO/*.png with valid_meta.json, which has a range of frames for each object. An object
          is measured on each of them but the first, on which it is told, and the last; without that list, on the frames
          behind the first that shows it, but the last. V is how far its J&F is from its mean over time, the square of
-         that rounded to four places. J, F and V are means over objects; where it is known which films are unseen, the
+         that rounded to four places. J, F and V are means over objects; where it is known which videos are unseen, the
          mean of the figures of seen and of unseen ones (lvos-evaluation, semi-supervised).
 
 Figures are 0 to 1. In none of them does masklet settle overlaps or leave out places that nobody judges: that is how
@@ -37,58 +37,67 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from masklet.datasets.files import any_file, files_in, folders_in
-from masklet.datasets.formats.davis import listed_names
-from masklet.datasets.label_maps import UNJUDGED, black_and_white, ids_in, read_labels
+from masklet.datasets.files import files_in, folders_in, has_matching_file
+from masklet.datasets.formats.davis import read_split_list
+from masklet.datasets.label_maps import IGNORE_LABEL, is_binary_mask, read_label_map, unique_ids
 from masklet.errors import InputError, SourceError
-from masklet.evaluate.benchmark_lists import Tell, frames_of_lvos, seen_categories, unseen_films
+from masklet.evaluate.benchmark_lists import SeenLookup, lvos_measured_frames, seen_categories, unseen_videos
 from masklet.evaluate.metrics import (
-    Measured,
-    ScoredObject,
-    boundary_f,
-    region_j,
-    statistics,
-    sum_davis,
-    sum_lvos,
-    sum_sav,
-    sum_ytvos,
+    FrameScore,
+    ObjectScore,
+    boundary_f_score,
+    davis_statistics,
+    region_similarity,
+    summarize_davis,
+    summarize_lvos,
+    summarize_sav,
+    summarize_ytvos,
 )
-from masklet.media.image import said_size
+from masklet.media.image import format_size
 
-__all__ = ["SCORES", "Measured", "Score", "ScoreOptions", "ScoredObject", "folders", "masks_on", "score"]
+__all__ = [
+    "BENCHMARK_RULES",
+    "BenchmarkOptions",
+    "BenchmarkScore",
+    "FrameScore",
+    "ObjectScore",
+    "read_object_mask",
+    "score_predictions",
+    "sequence_dirs",
+]
 
 Mask = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.uint8]
 
 
-MERGED = "all"
+ALL_OBJECTS_ID = "all"
 """The id of the object that all others are merged into."""
-Measures = Mapping[str, Sequence[Measured]]
+FrameScores = Mapping[str, Sequence[FrameScore]]
 """By object, J and F of each measured frame."""
 
 
 @dataclass(frozen=True)
-class ScoreOptions:
+class BenchmarkOptions:
     """What of a benchmark is scored.
 
     `subset` is a list of ImageSets (davis17, davis16). `seen` names the categories that were trained on (ytvos): the
-    meta.json of the training set, or a text of names. `unseen` is a text with the names of unseen films (lvos), by
+    meta.json of the training set, or a text of names. `unseen` is a text with the names of unseen videos (lvos), by
     default unseen_videos.txt beside the truth. `partial` scores those sequences that are predicted, where all are
     needed otherwise, and `names` only those named. `every_frame` measures the first and the last frame too (sav).
     `workers` are sequences at once.
     """
 
     subset: str | None = None
-    seen: Path | None = None
-    partial: bool = False
-    every_frame: bool = False
+    seen_list: Path | None = None
+    allow_missing: bool = False
+    include_first_last: bool = False
     workers: int = 1
-    names: tuple[str, ...] | None = None
-    unseen: Path | None = None
+    sequences: tuple[str, ...] | None = None
+    unseen_list: Path | None = None
 
 
 @dataclass(frozen=True)
-class Score:
+class BenchmarkScore:
     """The figures of a benchmark by their names, and what they are made of.
 
     Example:
@@ -96,10 +105,10 @@ class Score:
         0.889
     """
 
-    kind: str
-    figures: dict[str, float]
-    objects: tuple[ScoredObject, ...]
-    left_out: tuple[str, ...] = ()
+    benchmark: str
+    metrics: dict[str, float]
+    objects: tuple[ObjectScore, ...]
+    skipped_objects: tuple[str, ...] = ()
     """Objects that the truth shows on no measured frame."""
 
     def to_json(self) -> str:
@@ -107,13 +116,13 @@ class Score:
         return json.dumps(asdict(self), indent=2, allow_nan=False)
 
 
-def score(
-    kind: str,
+def score_predictions(
+    benchmark: str,
     predictions: str | Path,
     truth: str | Path,
-    options: ScoreOptions = ScoreOptions(),
-    step: Callable[[], None] | None = None,
-) -> Score:
+    options: BenchmarkOptions = BenchmarkOptions(),
+    on_progress: Callable[[], None] | None = None,
+) -> BenchmarkScore:
     """Score a folder of predictions by the rules of "davis17", "davis16", "sav", "ytvos", "mose" or "lvos".
 
     `step` is called after every sequence.
@@ -126,25 +135,25 @@ def score(
         InputError: an unknown kind, or options that it has no use for.
         SourceError: a prediction or a truth that is missing, damaged, of another size, or has ids it must not have.
     """
-    found = _checked(kind, options)
-    shown, true = folders(kind, predictions, truth)
-    names = list(options.names or _names(Path(truth).expanduser(), true, options.subset))
-    wanted = [name for name in names if (shown / name).is_dir()] if options.partial else names
+    found = _get_rules(benchmark, options)
+    shown, true = sequence_dirs(benchmark, predictions, truth)
+    names = list(options.sequences or _sequence_names(Path(truth).expanduser(), true, options.subset))
+    wanted = [name for name in names if (shown / name).is_dir()] if options.allow_missing else names
     if not wanted:
         raise SourceError(f"{shown} has no folder of the {len(names)} sequences of {truth}; name each like its truth")
 
-    def one(name: str) -> Measures:
-        measures = found.measure(_folder(shown, name, len(wanted)), true / name, options)
-        if step is not None:
-            step()
+    def one(name: str) -> FrameScores:
+        measures = found.score_sequence(_prediction_dir(shown, name, len(wanted)), true / name, options)
+        if on_progress is not None:
+            on_progress()
         return measures
 
     with ThreadPoolExecutor(max(1, options.workers)) as pool:
         every = list(pool.map(one, wanted))
-    return _summed(kind, Path(truth).expanduser(), dict(zip(wanted, every, strict=True)), options)
+    return _summarize(benchmark, Path(truth).expanduser(), dict(zip(wanted, every, strict=True)), options)
 
 
-def folders(kind: str, predictions: str | Path, truth: str | Path) -> tuple[Path, Path]:
+def sequence_dirs(benchmark: str, predictions: str | Path, truth: str | Path) -> tuple[Path, Path]:
     """Where the sequences are, of the predictions and of the truth.
 
     Example:
@@ -156,10 +165,10 @@ def folders(kind: str, predictions: str | Path, truth: str | Path) -> tuple[Path
     """
     shown = Path(predictions).expanduser()
     below = shown / "Annotations"
-    return below if below.is_dir() else shown, _truth(Path(truth).expanduser(), kind)
+    return below if below.is_dir() else shown, _find_truth_dir(Path(truth).expanduser(), benchmark)
 
 
-def masks_on(folder: Path, number: str, frame: str) -> Mask:
+def read_object_mask(folder: Path, object_id: str, frame: str) -> Mask:
     """One object (H, W) on one frame, of the `folder` of a sequence of either layout; as `score` sees it.
 
     Example:
@@ -169,41 +178,47 @@ def masks_on(folder: Path, number: str, frame: str) -> Mask:
     Raises:
         SourceError: there is no such file, or it is damaged.
     """
-    if (folder / number).is_dir():
-        return np.asarray(read_labels(folder / number / f"{frame}.png") > 0)
-    labels = read_labels(folder / f"{frame}.png")
-    if number == MERGED:
-        return _any_object(labels, white=black_and_white(ids_in(labels)))
-    if number == "1" and black_and_white(ids_in(labels)):  # DAVIS 2016
-        return np.asarray(labels == UNJUDGED)
-    return np.asarray(labels == int(number))
+    if (folder / object_id).is_dir():
+        return np.asarray(read_label_map(folder / object_id / f"{frame}.png") > 0)
+    labels = read_label_map(folder / f"{frame}.png")
+    if object_id == ALL_OBJECTS_ID:
+        return _foreground(labels, white=is_binary_mask(unique_ids(labels)))
+    if object_id == "1" and is_binary_mask(unique_ids(labels)):  # DAVIS 2016
+        return np.asarray(labels == IGNORE_LABEL)
+    return np.asarray(labels == int(object_id))
 
 
-def _checked(kind: str, options: ScoreOptions) -> _Kind:
-    if kind not in SCORES:
-        raise InputError(f"kind={kind!r} is unknown; choose {', '.join(map(repr, SCORES))}")
+def _get_rules(benchmark: str, options: BenchmarkOptions) -> _BenchmarkRules:
+    if benchmark not in BENCHMARK_RULES:
+        raise InputError(f"kind={benchmark!r} is unknown; choose {', '.join(map(repr, BENCHMARK_RULES))}")
     given = [name for name in ("subset", "seen", "unseen") if getattr(options, name) is not None]
-    given += ["every_frame"] if options.every_frame else []
-    wrong = [name for name in given if name not in SCORES[kind].takes]
+    given += ["every_frame"] if options.include_first_last else []
+    wrong = [name for name in given if name not in BENCHMARK_RULES[benchmark].allowed_options]
     if wrong:
-        allowed = ", ".join(SCORES[kind].takes)
-        raise InputError(f"{wrong[0]} means nothing for {kind!r}, which takes {allowed}: leave it out")
-    return SCORES[kind]
+        allowed = ", ".join(BENCHMARK_RULES[benchmark].allowed_options)
+        raise InputError(f"{wrong[0]} means nothing for {benchmark!r}, which takes {allowed}: leave it out")
+    return BENCHMARK_RULES[benchmark]
 
 
-def _truth(root: Path, kind: str) -> Path:
+def _find_truth_dir(root: Path, benchmark: str) -> Path:
     """The folder of the sequences."""
-    tops = [root / SCORES[kind].annotations / "480p", root / SCORES[kind].annotations, root]
-    found = next((top for top in tops if top.is_dir() and any(any_file(f, "**/*.png") for f in folders_in(top))), None)
+    tops = [
+        root / BENCHMARK_RULES[benchmark].annotation_dir / "480p",
+        root / BENCHMARK_RULES[benchmark].annotation_dir,
+        root,
+    ]
+    found = next(
+        (top for top in tops if top.is_dir() and any(has_matching_file(f, "**/*.png") for f in folders_in(top))), None
+    )
     if found is None:
         raise SourceError(
-            f"{root} holds no truth; allowed is {SCORES[kind].annotations}/ with a folder of *.png for each sequence, "
+            f"{root} holds no truth; allowed is {BENCHMARK_RULES[benchmark].annotation_dir}/ with a folder of *.png for each sequence, "
             "or those folders alone: check the path"
         )
     return found
 
 
-def _names(root: Path, truth: Path, subset: str | None) -> list[str]:
+def _sequence_names(root: Path, truth: Path, subset: str | None) -> list[str]:
     there = [folder.name for folder in folders_in(truth)]
     if subset is None:
         return there
@@ -211,14 +226,14 @@ def _names(root: Path, truth: Path, subset: str | None) -> list[str]:
     file = next((file for file in fitting if file.is_file()), None)
     if file is None:
         raise SourceError(f"{root} has no list {subset!r} (looked for {fitting[1]}); name another, or none for all")
-    listed = listed_names(file)
+    listed = read_split_list(file)
     lacking = [name for name in listed if name not in there]
     if lacking:
         raise SourceError(f"{truth / lacking[0]} is missing; {file.name} names it: complete the truth")
     return listed
 
 
-def _folder(predictions: Path, name: str, count: int) -> Path:
+def _prediction_dir(predictions: Path, name: str, count: int) -> Path:
     if not (predictions / name).is_dir():
         raise SourceError(
             f"{predictions / name} is missing; each of the {count} sequences has a folder: predict it, or score those "
@@ -227,102 +242,104 @@ def _folder(predictions: Path, name: str, count: int) -> Path:
     return predictions / name
 
 
-def _of_davis(predicted: Path, truth: Path, options: ScoreOptions) -> Measures:
-    files = _annotations(truth)
-    first = read_labels(files[0])
-    if black_and_white(ids_in(first)):  # DAVIS 2016
-        return {"1": _of_one(predicted, files)}
-    count = int(max((n for n in ids_in(first) if n != UNJUDGED), default=0))
-    measures: dict[str, list[Measured]] = {str(n): [] for n in range(1, count + 1)}
+def _score_davis(predicted: Path, truth: Path, options: BenchmarkOptions) -> FrameScores:
+    files = _annotation_files(truth)
+    first = read_label_map(files[0])
+    if is_binary_mask(unique_ids(first)):  # DAVIS 2016
+        return {"1": _score_single_object(predicted, files)}
+    count = int(max((n for n in unique_ids(first) if n != IGNORE_LABEL), default=0))
+    measures: dict[str, list[FrameScore]] = {str(n): [] for n in range(1, count + 1)}
     for file in files[1:-1]:
-        shown, true = _pair(predicted / file.name, file)
+        shown, true = _read_pair(predicted / file.name, file)
         if shown.max() > count:
             raise SourceError(
                 f"{predicted / file.name} has the id {shown.max()}; the objects of {truth.name} are 1 to {count}: "
                 "write no other"
             )
         for n in range(1, count + 1):
-            measures[str(n)].append(_measured(file, shown == n, true == n))
+            measures[str(n)].append(_score_frame(file, shown == n, true == n))
     return measures
 
 
-def _of_davis_merged(predicted: Path, truth: Path, options: ScoreOptions) -> Measures:
-    return {MERGED: _of_one(predicted, _annotations(truth))}
+def _score_davis_merged(predicted: Path, truth: Path, options: BenchmarkOptions) -> FrameScores:
+    return {ALL_OBJECTS_ID: _score_single_object(predicted, _annotation_files(truth))}
 
 
-def _of_one(predicted: Path, files: Sequence[Path]) -> list[Measured]:
-    white = black_and_white(ids_in(read_labels(files[0])))
-    pairs = ((file, *_pair(predicted / file.name, file)) for file in files[1:-1])
-    return [_measured(file, shown > 0, _any_object(true, white=white)) for file, shown, true in pairs]
+def _score_single_object(predicted: Path, files: Sequence[Path]) -> list[FrameScore]:
+    white = is_binary_mask(unique_ids(read_label_map(files[0])))
+    pairs = ((file, *_read_pair(predicted / file.name, file)) for file in files[1:-1])
+    return [_score_frame(file, shown > 0, _foreground(true, white=white)) for file, shown, true in pairs]
 
 
-def _any_object(labels: Labels, *, white: bool) -> Mask:
+def _foreground(labels: Labels, *, white: bool) -> Mask:
     """What is of an object: white, or any id but 255."""
-    return np.asarray(labels > UNJUDGED // 2 if white else (labels > 0) & (labels != UNJUDGED))
+    return np.asarray(labels > IGNORE_LABEL // 2 if white else (labels > 0) & (labels != IGNORE_LABEL))
 
 
-def _of_sav(predicted: Path, truth: Path, options: ScoreOptions) -> Measures:
+def _score_sav(predicted: Path, truth: Path, options: BenchmarkOptions) -> FrameScores:
     if not folders_in(truth):
-        return _of_sav_maps(predicted, truth, options)
-    measures: dict[str, Sequence[Measured]] = {}
+        return _score_sav_label_maps(predicted, truth, options)
+    measures: dict[str, Sequence[FrameScore]] = {}
     for folder in folders_in(truth):
-        one = _of_sav_maps(predicted / folder.name, folder, options, sole=True)
+        one = _score_sav_label_maps(predicted / folder.name, folder, options, single_object=True)
         measures[folder.name] = one.get("1", ())
     return measures
 
 
-def _of_sav_maps(predicted: Path, truth: Path, options: ScoreOptions, *, sole: bool = False) -> Measures:
-    files = _annotations(truth)
-    measures: dict[int, list[Measured]] = {}
+def _score_sav_label_maps(
+    predicted: Path, truth: Path, options: BenchmarkOptions, *, single_object: bool = False
+) -> FrameScores:
+    files = _annotation_files(truth)
+    measures: dict[int, list[FrameScore]] = {}
     in_truth: set[int] = set()
-    for file in files if options.every_frame else files[1:-1]:
-        shown, true = _pair(predicted / file.name, file)
-        if sole:
-            shown, true = _alone(shown, predicted / file.name), _alone(true, file)
-        in_truth.update(ids_in(true))
-        for number in {*measures, *ids_in(true), *ids_in(shown)}:
-            measures.setdefault(number, []).append(_measured(file, shown == number, true == number))
+    for file in files if options.include_first_last else files[1:-1]:
+        shown, true = _read_pair(predicted / file.name, file)
+        if single_object:
+            shown, true = _single_object_map(shown, predicted / file.name), _single_object_map(true, file)
+        in_truth.update(unique_ids(true))
+        for number in {*measures, *unique_ids(true), *unique_ids(shown)}:
+            measures.setdefault(number, []).append(_score_frame(file, shown == number, true == number))
     return {str(number): measures[number] for number in sorted(in_truth)}
 
 
-def _of_ytvos(predicted: Path, truth: Path, options: ScoreOptions) -> Measures:
-    measures: dict[str, list[Measured]] = {}
-    for file in _annotations(truth):
-        true = read_labels(file)
+def _score_ytvos(predicted: Path, truth: Path, options: BenchmarkOptions) -> FrameScores:
+    measures: dict[str, list[FrameScore]] = {}
+    for file in _annotation_files(truth):
+        true = read_label_map(file)
         if measures:
-            shown, true = _pair(predicted / file.name, file)
+            shown, true = _read_pair(predicted / file.name, file)
             for number, own in measures.items():
-                own.append(_measured(file, shown == int(number), true == int(number)))
-        for n in ids_in(true):
-            if n != UNJUDGED:
+                own.append(_score_frame(file, shown == int(number), true == int(number)))
+        for n in unique_ids(true):
+            if n != IGNORE_LABEL:
                 measures.setdefault(str(n), [])
     return measures
 
 
-def _of_lvos(predicted: Path, truth: Path, options: ScoreOptions) -> Measures:
-    files = _annotations(truth)
-    frames = frames_of_lvos(truth, [file.stem for file in files]) or _from_the_first(files)
-    measures: dict[str, list[Measured]] = {number: [] for number in frames}
+def _score_lvos(predicted: Path, truth: Path, options: BenchmarkOptions) -> FrameScores:
+    files = _annotation_files(truth)
+    frames = lvos_measured_frames(truth, [file.stem for file in files]) or _frames_after_first(files)
+    measures: dict[str, list[FrameScore]] = {number: [] for number in frames}
     for file in files:
         numbers = [number for number, own in frames.items() if file.stem in own]
         if numbers:
-            shown, true = _pair(predicted / file.name, file)
+            shown, true = _read_pair(predicted / file.name, file)
         for number in numbers:
-            measures[number].append(_measured(file, shown == int(number), true == int(number)))
+            measures[number].append(_score_frame(file, shown == int(number), true == int(number)))
     return measures
 
 
-def _from_the_first(files: Sequence[Path]) -> dict[str, list[str]]:
+def _frames_after_first(files: Sequence[Path]) -> dict[str, list[str]]:
     """By object, the frames behind the first that shows it, but the last."""
     frames: dict[str, list[str]] = {}
     for place, file in enumerate(files):
-        for number in ids_in(read_labels(file)):
-            if number != UNJUDGED:
+        for number in unique_ids(read_label_map(file)):
+            if number != IGNORE_LABEL:
                 frames.setdefault(str(number), [behind.stem for behind in files[place + 1 : -1]])
     return dict(sorted(frames.items()))
 
 
-def _annotations(truth: Path) -> list[Path]:
+def _annotation_files(truth: Path) -> list[Path]:
     files = files_in(truth, (".png",))
     if not files:
         raise SourceError(
@@ -331,77 +348,81 @@ def _annotations(truth: Path) -> list[Path]:
     return files
 
 
-def _pair(predicted: Path, truth: Path) -> tuple[Labels, Labels]:
+def _read_pair(predicted: Path, truth: Path) -> tuple[Labels, Labels]:
     if not predicted.is_file():
         raise SourceError(f"{predicted} is missing; {truth} is measured: every measured frame needs its prediction")
-    shown, true = read_labels(predicted), read_labels(truth)
+    shown, true = read_label_map(predicted), read_label_map(truth)
     if shown.shape != true.shape:
         raise SourceError(
-            f"{predicted} is {said_size(shown.shape)} and {truth} is {said_size(true.shape)}; both are of the size of "
-            "the picture: predict at that size"
+            f"{predicted} is {format_size(shown.shape)} and {truth} is {format_size(true.shape)}; both are of the size of "
+            "the image: predict at that size"
         )
     return shown, true
 
 
-def _alone(labels: Labels, file: Path) -> Labels:
+def _single_object_map(labels: Labels, file: Path) -> Labels:
     """A map of 0 and one value as 0 and 1."""
-    if len(ids_in(labels)) > 1:
-        raise SourceError(f"{file} has ids {ids_in(labels)}; a file of SA-V holds one object: write a folder for each")
+    if len(unique_ids(labels)) > 1:
+        raise SourceError(
+            f"{file} has ids {unique_ids(labels)}; a file of SA-V holds one object: write a folder for each"
+        )
     return (labels > 0).astype(np.uint8)
 
 
-def _measured(file: Path, shown: Mask, truth: Mask) -> Measured:
-    return Measured(file.stem, region_j(shown, truth), boundary_f(shown, truth))
+def _score_frame(file: Path, predicted: Mask, truth: Mask) -> FrameScore:
+    return FrameScore(file.stem, region_similarity(predicted, truth), boundary_f_score(predicted, truth))
 
 
-def _summed(kind: str, root: Path, every: Mapping[str, Measures], options: ScoreOptions) -> Score:
-    seen = SCORES[kind].seen(root, options)
+def _summarize(
+    benchmark: str, root: Path, measures_by_sequence: Mapping[str, FrameScores], options: BenchmarkOptions
+) -> BenchmarkScore:
+    seen = BENCHMARK_RULES[benchmark].seen_lookup(root, options)
     objects, left_out = [], []
-    for name, measures in every.items():
+    for name, measures in measures_by_sequence.items():
         for number, own in measures.items():
             if not own:
                 left_out.append(f"{name}/{number}")
                 continue
-            j, f = statistics([one.j for one in own]), statistics([one.f for one in own])
-            objects.append(ScoredObject(name, number, len(own), j, f, seen(name, number), tuple(own)))
+            j, f = davis_statistics([one.j for one in own]), davis_statistics([one.f for one in own])
+            objects.append(ObjectScore(name, number, len(own), j, f, seen(name, number), tuple(own)))
     if not objects:
         raise SourceError(f"no object of {root} is seen on a measured frame, so there is nothing to score")
-    return Score(kind, SCORES[kind].sum(objects), tuple(objects), tuple(left_out))
+    return BenchmarkScore(benchmark, BENCHMARK_RULES[benchmark].summarize(objects), tuple(objects), tuple(left_out))
 
 
-def _unasked(root: Path, options: ScoreOptions) -> Tell:
+def _seen_unknown(root: Path, options: BenchmarkOptions) -> SeenLookup:
     return lambda sequence, number: None
 
 
 @dataclass(frozen=True)
-class _Kind:
+class _BenchmarkRules:
     """A benchmark: how a sequence is measured, objects become figures, and which options mean something."""
 
-    annotations: str
-    measure: Callable[[Path, Path, ScoreOptions], Measures]
-    sum: Callable[[Sequence[ScoredObject]], dict[str, float]]
-    takes: tuple[str, ...]
-    seen: Callable[[Path, ScoreOptions], Tell] = _unasked
+    annotation_dir: str
+    score_sequence: Callable[[Path, Path, BenchmarkOptions], FrameScores]
+    summarize: Callable[[Sequence[ObjectScore]], dict[str, float]]
+    allowed_options: tuple[str, ...]
+    seen_lookup: Callable[[Path, BenchmarkOptions], SeenLookup] = _seen_unknown
 
 
-SCORES = {
-    "davis17": _Kind("Annotations", _of_davis, sum_davis, ("subset", "partial", "workers")),
-    "davis16": _Kind("Annotations", _of_davis_merged, sum_davis, ("subset", "partial", "workers")),
-    "sav": _Kind("Annotations_6fps", _of_sav, sum_sav, ("every_frame", "partial", "workers")),
-    "ytvos": _Kind(
+BENCHMARK_RULES = {
+    "davis17": _BenchmarkRules("Annotations", _score_davis, summarize_davis, ("subset", "partial", "workers")),
+    "davis16": _BenchmarkRules("Annotations", _score_davis_merged, summarize_davis, ("subset", "partial", "workers")),
+    "sav": _BenchmarkRules("Annotations_6fps", _score_sav, summarize_sav, ("every_frame", "partial", "workers")),
+    "ytvos": _BenchmarkRules(
         "Annotations",
-        _of_ytvos,
-        sum_ytvos,
+        _score_ytvos,
+        summarize_ytvos,
         ("seen", "partial", "workers"),
-        lambda root, options: seen_categories(root, options.seen),
+        lambda root, options: seen_categories(root, options.seen_list),
     ),
-    "mose": _Kind("Annotations", _of_davis, sum_davis, ("partial", "workers")),
-    "lvos": _Kind(
+    "mose": _BenchmarkRules("Annotations", _score_davis, summarize_davis, ("partial", "workers")),
+    "lvos": _BenchmarkRules(
         "Annotations",
-        _of_lvos,
-        sum_lvos,
+        _score_lvos,
+        summarize_lvos,
         ("unseen", "partial", "workers"),
-        lambda root, options: unseen_films(root, options.unseen),
+        lambda root, options: unseen_videos(root, options.unseen_list),
     ),
 }
 """Benchmarks, by name."""

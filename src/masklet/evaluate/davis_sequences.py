@@ -15,29 +15,29 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from masklet.datasets.formats.davis import listed_names
-from masklet.datasets.label_maps import UNJUDGED, read_labels
+from masklet.datasets.formats.davis import read_split_list
+from masklet.datasets.label_maps import IGNORE_LABEL, read_label_map
 from masklet.errors import SourceError
-from masklet.media.image import said_size
+from masklet.media.image import format_size
 
-__all__ = ["UNJUDGED", "DavisSequence", "Labels", "davis_under", "truth_of"]
+__all__ = ["IGNORE_LABEL", "DavisSequence", "Labels", "find_davis_sequences", "load_ground_truth"]
 
 Labels = npt.NDArray[np.uint8]
-SIZE = "480p"
-FEWEST = 3
-"""Frames of a film; the first and the last are not measured."""
+RESOLUTION = "480p"
+MIN_FRAMES = 3
+"""Frames of a video; the first and the last are not measured."""
 
 
 @dataclass(frozen=True)
 class DavisSequence:
-    """One sequence: its pictures, and one annotation for each, in order."""
+    """One sequence: its images, and one annotation for each, in order."""
 
     name: str
-    frames: tuple[Path, ...]
-    masks: tuple[Path, ...]
+    frame_paths: tuple[Path, ...]
+    mask_paths: tuple[Path, ...]
 
 
-def davis_under(root: Path, subset: str | None = None, exclude: Iterable[str] = ()) -> list[DavisSequence]:
+def find_davis_sequences(root: Path, subset: str | None = None, exclude: Iterable[str] = ()) -> list[DavisSequence]:
     """The sequences of a folder in the layout of DAVIS 2016 or 2017, in order of their names.
 
     They are `JPEGImages/480p/NAME/*.jpg` with `Annotations/480p/NAME/*.png` of the same stems. `subset` is a list of
@@ -49,74 +49,74 @@ def davis_under(root: Path, subset: str | None = None, exclude: Iterable[str] = 
         ['bike-packing', 'blackswan', ...]
 
     Raises:
-        SourceError: no sequences, a list or a sequence that is not there, or a picture without its annotation.
+        SourceError: no sequences, a list or a sequence that is not there, or an image without its annotation.
     """
-    folder = root / "JPEGImages" / SIZE
+    folder = root / "JPEGImages" / RESOLUTION
     there = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     if not there:
         raise SourceError(
-            f"{root} holds no films of DAVIS; allowed is a folder with JPEGImages/{SIZE}/NAME/*.jpg and "
-            f"Annotations/{SIZE}/NAME/*.png: unpack the archive there, or name another folder"
+            f"{root} holds no videos of DAVIS; allowed is a folder with JPEGImages/{RESOLUTION}/NAME/*.jpg and "
+            f"Annotations/{RESOLUTION}/NAME/*.png: unpack the archive there, or name another folder"
         )
     left_out = set(exclude)
-    wanted = there if subset is None else _listed(root, subset)
+    wanted = there if subset is None else _read_image_set(root, subset)
     for name in [*wanted, *left_out]:
         if name not in there:
             raise SourceError(f"{root} has no sequence {name!r}; it has {', '.join(there)}: choose among these")
-    found = [_sequence(root, name) for name in wanted if name not in left_out]
+    found = [_open_sequence(root, name) for name in wanted if name not in left_out]
     if not found:
         raise SourceError(f"no sequence of {root} is left ({', '.join(wanted)} excluded); leave at least one")
     return found
 
 
-def _listed(root: Path, subset: str) -> list[str]:
+def _read_image_set(root: Path, subset: str) -> list[str]:
     """Names in a list: one a line (DAVIS 2017), or pairs of paths (DAVIS 2016)."""
-    lists = {path.relative_to(root / "ImageSets").with_suffix("").as_posix(): path for path in _lists(root)}
+    lists = {path.relative_to(root / "ImageSets").with_suffix("").as_posix(): path for path in _image_set_files(root)}
     fitting = [name for name in lists if name == subset or name.endswith(f"/{subset}")]
     if len(fitting) != 1:
         raise SourceError(
             f"{root} has {len(fitting)} lists {subset!r}; its lists are {', '.join(lists) or 'none'}: "
             "name one of them whole, or none to take every sequence"
         )
-    return sorted(listed_names(lists[fitting[0]]))
+    return sorted(read_split_list(lists[fitting[0]]))
 
 
-def _lists(root: Path) -> list[Path]:
+def _image_set_files(root: Path) -> list[Path]:
     return sorted((root / "ImageSets").glob("**/*.txt"))
 
 
-def _sequence(root: Path, name: str) -> DavisSequence:
-    folder = root / "JPEGImages" / SIZE / name
+def _open_sequence(root: Path, name: str) -> DavisSequence:
+    folder = root / "JPEGImages" / RESOLUTION / name
     frames = tuple(sorted(folder.glob("*.jpg")) or sorted(folder.glob("*.png")))  # masklet synth --lossless
-    masks = tuple(root / "Annotations" / SIZE / name / f"{path.stem}.png" for path in frames)
+    masks = tuple(root / "Annotations" / RESOLUTION / name / f"{path.stem}.png" for path in frames)
     missing = [path for path in masks if not path.exists()]
     if missing:
         raise SourceError(
-            f"{missing[0]} is missing ({len(missing)} of the {len(masks)} annotations of {name}); every picture "
+            f"{missing[0]} is missing ({len(missing)} of the {len(masks)} annotations of {name}); every image "
             "needs its annotation: complete the folder, or exclude the sequence"
         )
-    if len(frames) < FEWEST:
+    if len(frames) < MIN_FRAMES:
         raise SourceError(
-            f"{folder} has {len(frames)} pictures (*.jpg or *.png); {FEWEST} are needed, since the "
+            f"{folder} has {len(frames)} images (*.jpg or *.png); {MIN_FRAMES} are needed, since the "
             "first and the last are not measured: complete the folder, or exclude the sequence"
         )
     return DavisSequence(name, frames, masks)
 
 
-def truth_of(sequence: DavisSequence) -> Labels:
+def load_ground_truth(sequence: DavisSequence) -> Labels:
     """Ids (T, H, W) of the objects of a sequence, 0 elsewhere, `UNJUDGED` where nobody judges.
 
     Raises:
         SourceError: an annotation that cannot be read, is no label map, or has another size than the first.
     """
-    maps = [read_labels(path) for path in sequence.masks]
-    for path, labels in zip(sequence.masks, maps, strict=True):
+    maps = [read_label_map(path) for path in sequence.mask_paths]
+    for path, labels in zip(sequence.mask_paths, maps, strict=True):
         if labels.shape != maps[0].shape:
             raise SourceError(
-                f"{path} is {said_size(labels.shape)} and {sequence.masks[0].name} is {said_size(maps[0].shape)}; the "
+                f"{path} is {format_size(labels.shape)} and {sequence.mask_paths[0].name} is {format_size(maps[0].shape)}; the "
                 "annotations of a sequence are of one size: mend it, or exclude the sequence"
             )
     truth = np.stack(maps)
-    if set(np.unique(truth[0])) - {0} == {UNJUDGED}:  # 2016: black and white
-        return (truth > UNJUDGED // 2).astype(np.uint8)
+    if set(np.unique(truth[0])) - {0} == {IGNORE_LABEL}:  # 2016: black and white
+        return (truth > IGNORE_LABEL // 2).astype(np.uint8)
     return truth

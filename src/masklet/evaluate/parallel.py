@@ -1,4 +1,4 @@
-"""Units of work (films, pictures) answered by one model after the other, or by several processes side by side.
+"""Units of work (videos, images) answered by one model after the other, or by several processes side by side.
 
 Each process is started afresh (spawned) and opens its own model once, when its first unit comes. The threads of torch
 are shared out among them. An error of one ends the run, and so does Ctrl-C; the others stop at their next frame, and
@@ -22,33 +22,33 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import torch
 
 from masklet.errors import InputError, MaskletError, StateError
-from masklet.evaluate.benchmark_predictions import NOTHING, Film, follow, record
-from masklet.evaluate.semi_supervised_vos import Follows
+from masklet.evaluate.benchmark_predictions import NO_OPTIONS, BenchmarkVideo, predict_video, write_manifest
+from masklet.evaluate.semi_supervised_vos import VideoModel
 
-__all__ = ["Answer", "Keep", "go_through", "predict_apart"]
+__all__ = ["ResultCallback", "UnitEvaluator", "predict_parallel", "run_parallel"]
 
 Model = TypeVar("Model")
 Unit = TypeVar("Unit")
 Row = TypeVar("Row")
-Answer: TypeAlias = Callable[[Model, Unit, Sequence[Row], Callable[[], None]], Iterable[Row]]
+UnitEvaluator: TypeAlias = Callable[[Model, Unit, Sequence[Row], Callable[[], None]], Iterable[Row]]
 """Yields the rows of a unit. It is given a model, the unit, those of its rows that an earlier run left, which it may
-yield instead of measuring them again, and what it calls after every frame or picture."""
-Keep: TypeAlias = Callable[[int, Sequence[Row], bool], None]
+yield instead of measuring them again, and what it calls after every frame or image."""
+ResultCallback: TypeAlias = Callable[[int, Sequence[Row], bool], None]
 """Takes the number of a unit, its rows so far, and whether these are all."""
-NO_ROWS: Mapping[int, Sequence[Any]] = MappingProxyType({})
-LOOK_S = 0.2
+NO_RESULTS: Mapping[int, Sequence[Any]] = MappingProxyType({})
+POLL_INTERVAL_S = 0.2
 """How often it is looked how far the processes are."""
 
 
-def go_through(
-    opener: Callable[[], Model],
+def run_parallel(
+    model_factory: Callable[[], Model],
     units: Mapping[int, Unit],
-    answer: Answer[Model, Unit, Row],
-    keep: Keep[Row],
+    evaluate: UnitEvaluator[Model, Unit, Row],
+    on_result: ResultCallback[Row],
     *,
-    known: Mapping[int, Sequence[Row]] = NO_ROWS,
+    previous_results: Mapping[int, Sequence[Row]] = NO_RESULTS,
     workers: int = 1,
-    step: Callable[[], None] = lambda: None,
+    on_progress: Callable[[], None] = lambda: None,
 ) -> None:
     """Answer units, by their numbers, in `workers` processes, each with a model of its own; one alone in this one.
 
@@ -59,7 +59,7 @@ def go_through(
 
     Example:
         >>> rows = {}
-        >>> go_through(SAM, dict(enumerate(films)), followed, lambda n, some, whole: rows.update({n: some}), workers=4)
+        >>> go_through(SAM, dict(enumerate(videos)), followed, lambda n, some, whole: rows.update({n: some}), workers=4)
 
     Raises:
         InputError: no workers.
@@ -70,9 +70,11 @@ def go_through(
     if not units:
         return
     if min(workers, len(units)) == 1:
-        _here(opener(), units, answer, keep, known, step)
+        _run_serial(model_factory(), units, evaluate, on_result, previous_results, on_progress)
     else:
-        _Apart(opener, answer, keep, step, min(workers, len(units))).run(units, known)
+        _ParallelRunner(model_factory, evaluate, on_result, on_progress, min(workers, len(units))).run(
+            units, previous_results
+        )
 
 
 def _check_workers(workers: int) -> None:
@@ -80,87 +82,94 @@ def _check_workers(workers: int) -> None:
         raise InputError(f"workers={workers} is too few; 1 or more processes are needed: leave it out for one")
 
 
-def _here(
+def _run_serial(
     model: Model,
     units: Mapping[int, Unit],
-    answer: Answer[Model, Unit, Row],
-    keep: Keep[Row],
-    known: Mapping[int, Sequence[Row]],
-    step: Callable[[], None],
+    evaluate: UnitEvaluator[Model, Unit, Row],
+    on_result: ResultCallback[Row],
+    previous_results: Mapping[int, Sequence[Row]],
+    on_progress: Callable[[], None],
 ) -> None:
     for number, unit in units.items():
         rows: list[Row] = []
-        for row in answer(model, unit, known.get(number, ()), step):
+        for row in evaluate(model, unit, previous_results.get(number, ()), on_progress):
             rows.append(row)
-            keep(number, tuple(rows), False)
-        keep(number, tuple(rows), True)
+            on_result(number, tuple(rows), False)
+        on_result(number, tuple(rows), True)
 
 
 @dataclass(frozen=True)
-class _Part(Generic[Row]):
+class _UnitResult(Generic[Row]):
     """The rows of a unit, and what ended it early."""
 
-    rows: tuple[Row, ...]
+    results: tuple[Row, ...]
     error: BaseException | None = None
 
 
 @dataclass
-class _Apart(Generic[Model, Unit, Row]):
+class _ParallelRunner(Generic[Model, Unit, Row]):
     """Processes, and what is kept of what they answer."""
 
-    opener: Callable[[], Model]
-    answer: Answer[Model, Unit, Row]
-    keep: Keep[Row]
-    step: Callable[[], None]
+    model_factory: Callable[[], Model]
+    evaluate: UnitEvaluator[Model, Unit, Row]
+    on_result: ResultCallback[Row]
+    on_progress: Callable[[], None]
     workers: int
-    context: SpawnContext = field(default_factory=lambda: multiprocessing.get_context("spawn"))
+    mp_context: SpawnContext = field(default_factory=lambda: multiprocessing.get_context("spawn"))
 
     def __post_init__(self) -> None:
-        self.stop, self.steps, self.stepped = self.context.Event(), self.context.Value("Q", 0), 0
-        self.asked: dict[Future[_Part[Row]], int] = {}
+        self.stop_event, self.step_counter, self.reported_steps = (
+            self.mp_context.Event(),
+            self.mp_context.Value("Q", 0),
+            0,
+        )
+        self.pending: dict[Future[_UnitResult[Row]], int] = {}
         """Those whose answer was not kept yet."""
 
-    def run(self, units: Mapping[int, Unit], known: Mapping[int, Sequence[Row]]) -> None:
-        worker = _Worker(self.opener, self.answer, self.stop, self.steps)
+    def run(self, units: Mapping[int, Unit], previous_results: Mapping[int, Sequence[Row]]) -> None:
+        worker = _Worker(self.model_factory, self.evaluate, self.stop_event, self.step_counter)
         given = worker, max(1, torch.get_num_threads() // self.workers)
-        with ProcessPoolExecutor(self.workers, self.context, _begin, given) as pool:
+        with ProcessPoolExecutor(self.workers, self.mp_context, _init_process, given) as pool:
             try:
-                self.asked = {pool.submit(_one, unit, tuple(known.get(n, ()))): n for n, unit in units.items()}
-                self._gather()
+                self.pending = {
+                    pool.submit(_run_unit_in_process, unit, tuple(previous_results.get(n, ()))): n
+                    for n, unit in units.items()
+                }
+                self._collect()
             except BaseException as error:  # Ctrl-C too: those at work end at their next frame, others do not begin
-                self.stop.set()
+                self.stop_event.set()
                 pool.shutdown(cancel_futures=True)
-                self._keep_rest()
+                self._store_finished()
                 if isinstance(error, BrokenProcessPool):
-                    raise self._broken() from error
+                    raise self._process_died_error() from error
                 raise
 
-    def _gather(self) -> None:
-        while self.asked:
-            done, _ = wait(self.asked, timeout=LOOK_S, return_when=FIRST_COMPLETED)
-            self._show_steps()
-            for future in sorted(done, key=self.asked.__getitem__):
+    def _collect(self) -> None:
+        while self.pending:
+            done, _ = wait(self.pending, timeout=POLL_INTERVAL_S, return_when=FIRST_COMPLETED)
+            self._report_progress()
+            for future in sorted(done, key=self.pending.__getitem__):
                 part = future.result()
-                self._take(future, part)
+                self._store(future, part)
                 if part.error is not None:
                     raise part.error
 
-    def _take(self, future: Future[_Part[Row]], part: _Part[Row]) -> None:
-        number = self.asked.pop(future)
-        if part.rows or part.error is None:
-            self.keep(number, part.rows, part.error is None)
+    def _store(self, future: Future[_UnitResult[Row]], result: _UnitResult[Row]) -> None:
+        number = self.pending.pop(future)
+        if result.results or result.error is None:
+            self.on_result(number, result.results, result.error is None)
 
-    def _keep_rest(self) -> None:
-        for future in list(self.asked):
+    def _store_finished(self) -> None:
+        for future in list(self.pending):
             if future.done() and not future.cancelled() and future.exception() is None:
-                self._take(future, future.result())
+                self._store(future, future.result())
 
-    def _show_steps(self) -> None:
-        while self.stepped < self.steps.value:
-            self.stepped += 1
-            self.step()
+    def _report_progress(self) -> None:
+        while self.reported_steps < self.step_counter.value:
+            self.reported_steps += 1
+            self.on_progress()
 
-    def _broken(self) -> StateError:
+    def _process_died_error(self) -> StateError:
         return StateError(
             f"one of {self.workers} processes was ended from outside, as where memory is out; take fewer workers: what "
             "is written is gone on with"
@@ -171,66 +180,66 @@ class _Apart(Generic[Model, Unit, Row]):
 class _Worker(Generic[Model, Unit, Row]):
     """What a process keeps from unit to unit."""
 
-    opener: Callable[[], Model]
-    answer: Answer[Model, Unit, Row]
-    stop: Any
+    model_factory: Callable[[], Model]
+    evaluate: UnitEvaluator[Model, Unit, Row]
+    stop_event: Any
     """The event that ends the run."""
-    steps: Any
+    step_counter: Any
     """The number of steps that all processes have taken."""
     model: Model | None = None
 
-    def each(self) -> None:
+    def count_step(self) -> None:
         """One step more; KeyboardInterrupt when the run is over."""
-        if self.stop.is_set():
+        if self.stop_event.is_set():
             raise KeyboardInterrupt
-        with self.steps.get_lock():
-            self.steps.value += 1
+        with self.step_counter.get_lock():
+            self.step_counter.value += 1
 
-    def part(self, unit: Unit, known: Sequence[Row]) -> _Part[Row]:
+    def run_unit(self, unit: Unit, previous_results: Sequence[Row]) -> _UnitResult[Row]:
         rows: list[Row] = []
         try:
-            if self.stop.is_set():
+            if self.stop_event.is_set():
                 raise KeyboardInterrupt
             if self.model is None:  # here and not when the process begins: its error comes out as it is
-                self.model = self.opener()
-            rows.extend(self.answer(self.model, unit, known, self.each))
+                self.model = self.model_factory()
+            rows.extend(self.evaluate(self.model, unit, previous_results, self.count_step))
         except (MaskletError, KeyboardInterrupt) as error:  # others are sent by the pool, with where they happened
-            return _Part(tuple(rows), error)
-        return _Part(tuple(rows))
+            return _UnitResult(tuple(rows), error)
+        return _UnitResult(tuple(rows))
 
 
-_workers: list[_Worker[Any, Any, Any]] = []
+_process_workers: list[_Worker[Any, Any, Any]] = []
 """In a process of the pool, its own one."""
 
 
-def _begin(worker: _Worker[Any, Any, Any], threads: int) -> None:
+def _init_process(worker: _Worker[Any, Any, Any], threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all; who started them tells them
     torch.set_num_threads(threads)
-    _workers.append(worker)
+    _process_workers.append(worker)
 
 
-def _one(unit: Any, known: Sequence[Any]) -> _Part[Any]:
-    return _workers[-1].part(unit, known)
+def _run_unit_in_process(unit: Any, previous_results: Sequence[Any]) -> _UnitResult[Any]:
+    return _process_workers[-1].run_unit(unit, previous_results)
 
 
-def predict_apart(
-    opener: Callable[[], Follows],
-    films: Sequence[Film],
+def predict_parallel(
+    model_factory: Callable[[], VideoModel],
+    videos: Sequence[BenchmarkVideo],
     out: str | Path,
     prompt: str = "mask",
     *,
     workers: int,
-    name: str = "",
-    options: Mapping[str, str | int] = NOTHING,
-    step: Callable[[], None] | None = None,
+    model_name: str = "",
+    options: Mapping[str, str | int] = NO_OPTIONS,
+    on_progress: Callable[[], None] | None = None,
 ) -> Path:
-    """As `predict`, in `workers` processes, each with a model that `opener()` opens; of one film or worker in this one.
+    """As `predict`, in `workers` processes, each with a model that `opener()` opens; of one video or worker in this one.
 
     `opener` is sent to the processes, so it is a function or class of a module, or a `functools.partial` of one; a
     script that calls this does so below `if __name__ == "__main__":`.
 
     Example:
-        >>> predict_apart(SAM, films_of("davis17", "DAVIS"), "predictions", workers=4)
+        >>> predict_apart(SAM, videos_of("davis17", "DAVIS"), "predictions", workers=4)
         PosixPath('predictions')
 
     Raises:
@@ -239,18 +248,26 @@ def predict_apart(
         StateError: a process was ended from outside.
     """
     _check_workers(workers)
-    folder = record(films, out, prompt, name, options)
-    left = {number: film for number, film in enumerate(films) if not film.is_there(folder)}
-    tell = step or (lambda: None)
-    for _ in range(len(films) - len(left)):
+    folder = write_manifest(videos, out, prompt, model_name, options)
+    left = {number: video for number, video in enumerate(videos) if not video.is_complete(folder)}
+    tell = on_progress or (lambda: None)
+    for _ in range(len(videos) - len(left)):
         tell()
-    go_through(opener, left, partial(_written, out=folder, prompt=prompt), lambda *_: tell(), workers=workers)
+    run_parallel(
+        model_factory, left, partial(_predict_unit, out=folder, prompt=prompt), lambda *_: tell(), workers=workers
+    )
     return folder
 
 
-def _written(
-    model: Follows, film: Film, known: Sequence[None], each: Callable[[], None], *, out: Path, prompt: str
+def _predict_unit(
+    model: VideoModel,
+    video: BenchmarkVideo,
+    previous_results: Sequence[None],
+    on_frame: Callable[[], None],
+    *,
+    out: Path,
+    prompt: str,
 ) -> tuple[None, ...]:
     """No rows: what it answers is in its files."""
-    follow(model, film, out, prompt, each_frame=each)
+    predict_video(model, video, out, prompt, on_frame=on_frame)
     return ()

@@ -3,8 +3,8 @@
     Scribbles/SEQ/001.json  {"scribbles": [frame, frame, ...], "sequence": "SEQ"}
     frame                   a list of {"path": [[x, y], ...], "object_id": 1, "start_time": 0, "end_time": 1000}
 
-There is a list for every frame of the sequence, most of them empty. x and y are shares of the picture's width and
-height, from 0 to 1; object 0 is the background; times are milliseconds. A hand may slip beyond the picture: what sticks
+There is a list for every frame of the sequence, most of them empty. x and y are shares of the image's width and
+height, from 0 to 1; object 0 is the background; times are milliseconds. A hand may slip beyond the image: what sticks
 out a little is taken back to its border.
 
 Shapes: N points, x before y.
@@ -33,32 +33,32 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.errors import SourceError
-from masklet.evaluate.skeletonize import bezier, longest_paths, medial_axis, opened
+from masklet.evaluate.skeletonize import bezier_curve, binary_opening, longest_paths, medial_axis
 
 __all__ = [
-    "Drawn",
     "Scribble",
-    "draw",
-    "frame_to_begin",
-    "frame_to_correct",
+    "ScribblesByFrame",
+    "choose_correction_frame",
+    "choose_first_frame",
+    "draw_scribbles",
     "read_scribbles",
     "scribble_files",
-    "scribbles_json",
+    "scribbles_to_json",
 ]
 
 Labels = npt.NDArray[np.uint8]
 
-DISC = 0.2
+DISC_DIAMETER_RATIO = 0.2
 """The diameter of the disc, in sides of a square as large as the region."""
-LARGEST = 16.0
+MAX_DISC_RADIUS = 16.0
 """Its radius at most, pixels."""
-FEWEST = 4
+MIN_LINE_PIXELS = 4
 """Pixels of a line that is drawn."""
-POINTS = 1000
+POINTS_PER_STROKE = 1000
 """Of a stroke."""
 
 
-def frame_to_correct(jf: Sequence[float], used: Collection[int]) -> int:
+def choose_correction_frame(jf: Sequence[float], used: Collection[int]) -> int:
     """The frame with the lowest J&F that is not in `used`, or of all where each is; of equals the earliest.
 
     Example:
@@ -69,7 +69,7 @@ def frame_to_correct(jf: Sequence[float], used: Collection[int]) -> int:
     return min(left, key=lambda t: jf[t])
 
 
-def frame_to_begin(truth_THW: Labels, objects: int) -> int:
+def choose_first_frame(truth_THW: Labels, objects: int) -> int:
     """The frame that shows the most of the objects 1 to `objects`; of several the one nearest to the middle.
 
     Example:
@@ -80,7 +80,7 @@ def frame_to_begin(truth_THW: Labels, objects: int) -> int:
     return min(range(len(shown)), key=lambda t: (-shown[t], abs(t - len(shown) // 2)))
 
 
-def draw(shown_HW: Labels, truth_HW: Labels, objects: int) -> tuple[Scribble, ...]:
+def draw_scribbles(predicted_HW: Labels, truth_HW: Labels, objects: int) -> tuple[Scribble, ...]:
     """Strokes through what an answer has wrong on a frame; both are label maps, the objects 1 to `objects`.
 
     Example:
@@ -89,19 +89,19 @@ def draw(shown_HW: Labels, truth_HW: Labels, objects: int) -> tuple[Scribble, ..
     """
     strokes: list[Scribble] = []
     for id in range(objects + 1):
-        wrong = (truth_HW == id) & (shown_HW != id)
-        strokes += [Scribble(id, path) for path in _through(wrong)] if wrong.any() else []
+        wrong = (truth_HW == id) & (predicted_HW != id)
+        strokes += [Scribble(id, path) for path in _strokes_through(wrong)] if wrong.any() else []
     return tuple(strokes)
 
 
-def _through(region: npt.NDArray[np.bool_]) -> list[npt.NDArray[np.float64]]:
-    radius = min(DISC * float(np.sqrt(region.sum())) / 2, LARGEST)
-    lines = longest_paths(medial_axis(opened(region, radius)), FEWEST)
-    return [bezier(line, POINTS) / region.shape[::-1] for line in lines]
+def _strokes_through(region: npt.NDArray[np.bool_]) -> list[npt.NDArray[np.float64]]:
+    radius = min(DISC_DIAMETER_RATIO * float(np.sqrt(region.sum())) / 2, MAX_DISC_RADIUS)
+    lines = longest_paths(medial_axis(binary_opening(region, radius)), MIN_LINE_PIXELS)
+    return [bezier_curve(line, POINTS_PER_STROKE) / region.shape[::-1] for line in lines]
 
 
-FOLDER = "Scribbles"
-SLIP = 0.1
+SCRIBBLES_DIR = "Scribbles"
+BORDER_TOLERANCE = 0.1
 """How far a stroke may stick out, in widths and heights."""
 
 
@@ -109,11 +109,11 @@ SLIP = 0.1
 class Scribble:
     """One stroke: the object it is on, 0 for the background, and its points (N, 2) as shares of width and height."""
 
-    id: int
+    object_id: int
     path: npt.NDArray[np.float64]
 
 
-Drawn = dict[int, tuple[Scribble, ...]]
+ScribblesByFrame = dict[int, tuple[Scribble, ...]]
 """Strokes by frame; only frames that have some."""
 
 
@@ -124,10 +124,10 @@ def scribble_files(root: Path, sequence: str) -> list[Path]:
         >>> scribble_files(Path("DAVIS"), "bear")
         [PosixPath('DAVIS/Scribbles/bear/001.json'), ...]
     """
-    return sorted((root / FOLDER / sequence).glob("*.json"))
+    return sorted((root / SCRIBBLES_DIR / sequence).glob("*.json"))
 
 
-def read_scribbles(file: Path, sequence: str, frames: int, objects: int) -> Drawn:
+def read_scribbles(file: Path, sequence: str, frames: int, objects: int) -> ScribblesByFrame:
     """The strokes of a file, for a sequence of so many frames whose objects are 1 to `objects`.
 
     Example:
@@ -139,7 +139,7 @@ def read_scribbles(file: Path, sequence: str, frames: int, objects: int) -> Draw
     """
     try:
         whole = json.loads(file.read_text(encoding="utf-8"))
-        by_frame = [[_stroke(one) for one in strokes] for strokes in whole["scribbles"]]
+        by_frame = [[_parse_stroke(one) for one in strokes] for strokes in whole["scribbles"]]
         named = whole["sequence"]
     except (OSError, ValueError, KeyError, TypeError) as problem:
         raise SourceError(
@@ -152,28 +152,28 @@ def read_scribbles(file: Path, sequence: str, frames: int, objects: int) -> Draw
             "of that sequence there"
         )
     for stroke in (stroke for strokes in by_frame for stroke in strokes):
-        _check(stroke, file, objects)
-    return {frame: tuple(map(_cut, strokes)) for frame, strokes in enumerate(by_frame) if strokes}
+        _validate_stroke(stroke, file, objects)
+    return {frame: tuple(map(_clip_stroke, strokes)) for frame, strokes in enumerate(by_frame) if strokes}
 
 
-def _stroke(raw: dict[str, Any]) -> Scribble:
+def _parse_stroke(raw: dict[str, Any]) -> Scribble:
     path = np.array(raw["path"], float)
     if path.ndim != 2 or path.shape[1] != 2 or not len(path):
         raise ValueError(f"a path of shape {path.shape}")
     return Scribble(int(raw["object_id"]), path)
 
 
-def _cut(stroke: Scribble) -> Scribble:
-    return Scribble(stroke.id, stroke.path.clip(0, 1))
+def _clip_stroke(stroke: Scribble) -> Scribble:
+    return Scribble(stroke.object_id, stroke.path.clip(0, 1))
 
 
-def _check(stroke: Scribble, file: Path, objects: int) -> None:
-    if not 0 <= stroke.id <= objects:
+def _validate_stroke(stroke: Scribble, file: Path, objects: int) -> None:
+    if not 0 <= stroke.object_id <= objects:
         raise SourceError(
-            f"{file} has a stroke on object {stroke.id}; the annotations have objects 1 to {objects}, and 0 is the "
+            f"{file} has a stroke on object {stroke.object_id}; the annotations have objects 1 to {objects}, and 0 is the "
             "background: take scribbles and annotations of one edition"
         )
-    inside = (np.abs(stroke.path - 0.5) <= 0.5 + SLIP).all(1)  # what is not a number is not
+    inside = (np.abs(stroke.path - 0.5) <= 0.5 + BORDER_TOLERANCE).all(1)  # what is not a number is not
     if not inside.all():
         raise SourceError(
             f"{file} has a point at {stroke.path[int(inside.argmin())].tolist()}; x and y are shares of width and "
@@ -181,14 +181,16 @@ def _check(stroke: Scribble, file: Path, objects: int) -> None:
         )
 
 
-def scribbles_json(drawn: Drawn, sequence: str, frames: int) -> str:
+def scribbles_to_json(scribbles: ScribblesByFrame, sequence: str, frames: int) -> str:
     """Strokes as such a file has them; times are 0.
 
     Example:
         >>> Path("001.json").write_text(scribbles_json(drawn, "bear", 82))
     """
-    return json.dumps({"scribbles": [_raw(drawn.get(t, ())) for t in range(frames)], "sequence": sequence})
+    return json.dumps(
+        {"scribbles": [_strokes_to_dicts(scribbles.get(t, ())) for t in range(frames)], "sequence": sequence}
+    )
 
 
-def _raw(strokes: Sequence[Scribble]) -> list[dict[str, Any]]:
-    return [{"path": one.path.tolist(), "object_id": one.id, "start_time": 0, "end_time": 0} for one in strokes]
+def _strokes_to_dicts(strokes: Sequence[Scribble]) -> list[dict[str, Any]]:
+    return [{"path": one.path.tolist(), "object_id": one.object_id, "start_time": 0, "end_time": 0} for one in strokes]

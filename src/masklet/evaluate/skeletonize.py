@@ -19,21 +19,21 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["bezier", "longest_paths", "medial_axis", "opened"]
+__all__ = ["bezier_curve", "binary_opening", "longest_paths", "medial_axis"]
 
 Mask = npt.NDArray[np.bool_]
-Path = npt.NDArray[np.float64]
+PathPoints = npt.NDArray[np.float64]
 
-SHRINK = 0.9
+DISC_SHRINK_FACTOR = 0.9
 """A disc that leaves nothing is made smaller by this."""
-ROUND = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
-"""Rows and columns to the eight neighbours of a pixel."""
+NEIGHBOR_OFFSETS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
+"""Rows and columns to the eight neighbors of a pixel."""
 
 
-def opened(mask: Mask, radius: float) -> Mask:
+def binary_opening(mask: Mask, radius: float) -> Mask:
     """A region (H, W) without what a disc of that radius does not fit into; the disc shrinks while nothing is left.
 
-    A disc of radius 1 or less changes nothing. Beyond the picture everything fits.
+    A disc of radius 1 or less changes nothing. Beyond the image everything fits.
 
     Example:
         >>> opened(np.ones((3, 3), bool), 0.5).all()
@@ -42,11 +42,11 @@ def opened(mask: Mask, radius: float) -> Mask:
     left, pixels = mask, mask.astype(np.uint8)
     while radius > 1:
         disc = _disc(radius)
-        within = cv2.dilate(np.ones_like(pixels), disc)  # a small lopsided disc may lie beyond the picture altogether
+        within = cv2.dilate(np.ones_like(pixels), disc)  # a small lopsided disc may lie beyond the image altogether
         left = cv2.dilate(np.minimum(cv2.erode(pixels, disc), within), disc).astype(bool)
         if left.any():
             break
-        radius *= SHRINK
+        radius *= DISC_SHRINK_FACTOR
     return left
 
 
@@ -57,10 +57,10 @@ def _disc(radius: float) -> npt.NDArray[np.uint8]:
 
 
 def medial_axis(mask: Mask) -> Mask:
-    """The lines (H, W) that lie in the middle of a region, about one pixel wide; the border of the picture bounds it.
+    """The lines (H, W) that lie in the middle of a region, about one pixel wide; the border of the image bounds it.
 
-    Pixels are looked at from the outermost to the deepest, of equally deep ones those with most neighbours first, else
-    in an order that is shuffled once and for all. One is taken away unless its neighbours would fall apart, or it is
+    Pixels are looked at from the outermost to the deepest, of equally deep ones those with most neighbors first, else
+    in an order that is shuffled once and for all. One is taken away unless its neighbors would fall apart, or it is
     the end of a line.
 
     Example:
@@ -71,19 +71,19 @@ def medial_axis(mask: Mask) -> Mask:
     found = np.zeros_like(mask)
     if len(rows):
         part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        found[part] = _thinned(np.pad(mask[part], 1).astype(np.uint8))[1:-1, 1:-1]
+        found[part] = _thin(np.pad(mask[part], 1).astype(np.uint8))[1:-1, 1:-1]
     return found
 
 
-def _thinned(region: npt.NDArray[np.uint8]) -> Mask:
+def _thin(region: npt.NDArray[np.uint8]) -> Mask:
     """Of a region with an empty border."""
     depth = cv2.distanceTransform(region, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     around = cv2.boxFilter(region, cv2.CV_16S, (3, 3), normalize=False)
     there = np.flatnonzero(region)
     shuffled = np.random.RandomState(0).permutation(len(there))  # row by row would eat up the ends of some branches
     order = there[np.lexsort((shuffled, -around.ravel()[there], depth.ravel()[there]))]
-    pixels, kept = bytearray(region.tobytes()), _kept()
-    steps = [row * region.shape[1] + column for row, column in ROUND]
+    pixels, kept = bytearray(region.tobytes()), _keep_table()
+    steps = [row * region.shape[1] + column for row, column in NEIGHBOR_OFFSETS]
     a, b, c, d, e, f, g, h = steps
     for at in order.tolist():  # plain numbers: this loop is the time of it
         code = (
@@ -101,20 +101,20 @@ def _thinned(region: npt.NDArray[np.uint8]) -> Mask:
 
 
 @cache
-def _kept() -> bytes:
-    """By which neighbours there are (a bit each, as in `ROUND`), 1 where a pixel must stay."""
+def _keep_table() -> bytes:
+    """By which neighbors there are (a bit each, as in `ROUND`), 1 where a pixel must stay."""
     return bytes(int(_must_stay(code)) for code in range(256))
 
 
 def _must_stay(code: int) -> bool:
-    """Fewer than two neighbours: the end of a line. Else when they hang together only through the pixel."""
+    """Fewer than two neighbors: the end of a line. Else when they hang together only through the pixel."""
     window = np.zeros((3, 3), np.uint8)
-    for bit, (row, column) in enumerate(ROUND):
+    for bit, (row, column) in enumerate(NEIGHBOR_OFFSETS):
         window[1 + row, 1 + column] = code >> bit & 1
     return bool(window.sum() < 2 or cv2.connectedComponents(window, connectivity=8)[0] != 2)  # one is the background
 
 
-def longest_paths(lines: Mask, fewest: int) -> list[Path]:
+def longest_paths(lines: Mask, min_pixels: int) -> list[PathPoints]:
     """Of each connected part of some lines (H, W) with at least `fewest` pixels, the longest path through it (N, 2).
 
     A part with loops becomes a tree that keeps the shorter links; a path is the longer the more pixels it has.
@@ -124,18 +124,18 @@ def longest_paths(lines: Mask, fewest: int) -> list[Path]:
         [[3.0, 0.0], [2.0, 0.0], [1.0, 0.0], [0.0, 0.0]]
     """
     pixels = [(int(row), int(column)) for row, column in np.argwhere(lines)]
-    links, found, seen = _tree(pixels), [], set[int]()
+    links, found, seen = _spanning_tree(pixels), [], set[int]()
     for start in range(len(pixels)):
         if start in seen:
             continue
-        reached = _walk(links, start)
+        reached = _breadth_first(links, start)
         seen.update(reached)
-        if len(reached) >= fewest:
-            found.append(np.array([pixels[n][::-1] for n in _longest(links, reached)], float))
+        if len(reached) >= min_pixels:
+            found.append(np.array([pixels[n][::-1] for n in _longest_path(links, reached)], float))
     return found
 
 
-def _tree(pixels: Sequence[tuple[int, int]]) -> list[list[int]]:
+def _spanning_tree(pixels: Sequence[tuple[int, int]]) -> list[list[int]]:
     """By pixel, those it is linked with, without loops: straight links are made first, slanting ones where needed."""
     number = {pixel: n for n, pixel in enumerate(pixels)}
     owner, links = list(range(len(pixels))), [list[int]() for _ in pixels]
@@ -143,27 +143,27 @@ def _tree(pixels: Sequence[tuple[int, int]]) -> list[list[int]]:
         for n, (row, column) in enumerate(pixels):
             for down, right in steps:
                 other = number.get((row + down, column + right))
-                if other is not None and _joined(owner, n, other):
+                if other is not None and _union(owner, n, other):
                     links[n].append(other)
                     links[other].append(n)
     return links
 
 
-def _joined(owner: list[int], one: int, other: int) -> bool:
+def _union(owner: list[int], one: int, other: int) -> bool:
     """Make one part of two; False: they were one."""
-    first, second = _root(owner, one), _root(owner, other)
+    first, second = _find_root(owner, one), _find_root(owner, other)
     owner[second] = first
     return first != second
 
 
-def _root(owner: list[int], one: int) -> int:
+def _find_root(owner: list[int], one: int) -> int:
     while owner[one] != one:
         owner[one] = owner[owner[one]]
         one = owner[one]
     return one
 
 
-def _walk(links: Sequence[Sequence[int]], start: int) -> dict[int, int]:
+def _breadth_first(links: Sequence[Sequence[int]], start: int) -> dict[int, int]:
     """All that is reached from a pixel, the nearest first, with the one it was reached from."""
     came, waiting = {start: start}, deque([start])
     while waiting:
@@ -175,17 +175,17 @@ def _walk(links: Sequence[Sequence[int]], start: int) -> dict[int, int]:
     return came
 
 
-def _longest(links: Sequence[Sequence[int]], reached: dict[int, int]) -> list[int]:
+def _longest_path(links: Sequence[Sequence[int]], reached: dict[int, int]) -> list[int]:
     """The farthest pixel from any is an end of the longest path of a tree, the farthest from that the other one."""
     end = next(reversed(reached))
-    came = _walk(links, end)
+    came = _breadth_first(links, end)
     path = [next(reversed(came))]
     while path[-1] != end:
         path.append(came[path[-1]])
     return path
 
 
-def bezier(path: Path, points: int) -> Path:
+def bezier_curve(path: PathPoints, points: int) -> PathPoints:
     """The Bezier curve (points, 2) whose controls are the points of a path (N, 2); one of more than that stays.
 
     Example:

@@ -2,7 +2,7 @@
 
 The suite is fixed: two clips a difficulty of `masklet.synthetic`, drawn from `SEED`, and what they show is known by a
 fingerprint in the tests. A change of the suite is another `VERSION`, and figures of two versions are not compared.
-Clips are followed as `masklet.evaluate.semi_supervised_vos` follows films of DAVIS. A difficulty's figures are means
+Clips are followed as `masklet.evaluate.semi_supervised_vos` follows videos of DAVIS. A difficulty's figures are means
 over its
 objects; the figure of the suite is the mean over difficulties, so that each counts the same.
 """
@@ -19,59 +19,59 @@ import numpy as np
 from masklet.errors import InputError
 from masklet.evaluate.davis_sequences import DavisSequence
 from masklet.evaluate.semi_supervised_vos import (
-    FilmFigures,
-    FilmRow,
-    Follows,
-    Presence,
-    check_prompt,
-    evaluate_film,
-    films_report,
+    PresenceAccuracy,
+    SequenceResult,
+    VideoModel,
+    VOSMetrics,
+    evaluate_sequence,
+    validate_prompt_type,
+    vos_report,
 )
-from masklet.synthetic import DIFFICULTIES, Clip, Drawn
-from masklet.synthetic.export import store
+from masklet.synthetic import SCENARIOS, Clip, ProceduralSource
+from masklet.synthetic.export import save_clip
 
 __all__ = [
-    "SUITE",
+    "BENCHMARK_CLIPS",
     "VERSION",
-    "Scene",
+    "SyntheticClip",
     "SyntheticReport",
-    "evaluate_scene",
+    "benchmark_clips",
+    "evaluate_clip",
     "evaluate_synthetic",
-    "scenes",
     "synthetic_report",
 ]
 
 VERSION = 1
 SEED = 2026
-SIZE = (270, 480)
-CLIPS = 2
-FRAMES = 30
-LONG = 120
+FRAME_SIZE = (270, 480)
+CLIPS_PER_SCENARIO = 2
+NUM_FRAMES = 30
+LONG_NUM_FRAMES = 120
 
 
 @dataclass(frozen=True)
-class Scene:
+class SyntheticClip:
     """One clip of the suite."""
 
-    difficulty: str
+    scenario: str
     number: int
 
     @property
     def name(self) -> str:
         """As its row is called."""
-        return f"{self.difficulty}-{self.number}"
+        return f"{self.scenario}-{self.number}"
 
     @property
-    def frames(self) -> int:
+    def num_frames(self) -> int:
         """How long it is."""
-        return LONG if self.difficulty == "long" else FRAMES
+        return LONG_NUM_FRAMES if self.scenario == "long" else NUM_FRAMES
 
-    def clip(self) -> Clip:
+    def render(self) -> Clip:
         """Its frames and masks, the same on every machine."""
-        return DIFFICULTIES[self.difficulty](SEED, self.number, SIZE, self.frames, Drawn())
+        return SCENARIOS[self.scenario](SEED, self.number, FRAME_SIZE, self.num_frames, ProceduralSource())
 
 
-SUITE = tuple(Scene(name, number) for name in DIFFICULTIES for number in range(CLIPS))
+BENCHMARK_CLIPS = tuple(SyntheticClip(name, number) for name in SCENARIOS for number in range(CLIPS_PER_SCENARIO))
 """Every clip of this version."""
 
 
@@ -80,32 +80,32 @@ class SyntheticReport:
     """Figures of the suite, or of some difficulties of it."""
 
     version: int
-    mean: FilmFigures
+    mean_metrics: VOSMetrics
     """J, F and J&F are means over difficulties; objects and frames are sums."""
-    by_difficulty: dict[str, FilmFigures]
-    presence: Presence
+    per_scenario: dict[str, VOSMetrics]
+    presence: PresenceAccuracy
     """How often it was said right whether an object is in sight, over all of them."""
-    rows: tuple[FilmRow, ...]
+    results: tuple[SequenceResult, ...]
 
 
-def scenes(difficulties: Sequence[str] = ()) -> tuple[Scene, ...]:
+def benchmark_clips(scenarios: Sequence[str] = ()) -> tuple[SyntheticClip, ...]:
     """The clips of some difficulties; of none: all.
 
     Raises:
         InputError: an unknown difficulty.
     """
-    for name in difficulties:
-        if name not in DIFFICULTIES:
-            raise InputError(f"no difficulty {name!r}; the suite has {', '.join(DIFFICULTIES)}: choose among them")
-    return tuple(scene for scene in SUITE if not difficulties or scene.difficulty in difficulties)
+    for name in scenarios:
+        if name not in SCENARIOS:
+            raise InputError(f"no difficulty {name!r}; the suite has {', '.join(SCENARIOS)}: choose among them")
+    return tuple(scene for scene in BENCHMARK_CLIPS if not scenarios or scene.scenario in scenarios)
 
 
 def evaluate_synthetic(
-    model: Follows,
+    model: VideoModel,
     prompt: str = "mask",
-    difficulties: Sequence[str] = (),
-    step: Callable[[], None] | None = None,
-) -> Iterator[FilmRow]:
+    scenarios: Sequence[str] = (),
+    on_progress: Callable[[], None] | None = None,
+) -> Iterator[SequenceResult]:
     """Follow the objects of each clip from what is said of them in its first frame, and yield what it gave.
 
     `prompt` is "mask", "box" or "click". `step` is called after every frame.
@@ -115,34 +115,34 @@ def evaluate_synthetic(
 
     Raises:
         InputError: an unknown prompt or difficulty.
-        ModelError: a model for pictures only.
+        ModelError: a model for images only.
     """
-    check_prompt(prompt)
-    for scene in scenes(difficulties):
-        yield evaluate_scene(model, scene, prompt, step)
+    validate_prompt_type(prompt)
+    for scene in benchmark_clips(scenarios):
+        yield evaluate_clip(model, scene, prompt, on_progress)
 
 
-def evaluate_scene(
-    model: Follows, scene: Scene, prompt: str = "mask", step: Callable[[], None] | None = None
-) -> FilmRow:
+def evaluate_clip(
+    model: VideoModel, clip: SyntheticClip, prompt: str = "mask", on_progress: Callable[[], None] | None = None
+) -> SequenceResult:
     """As `evaluate_synthetic`, of one clip.
 
     Example:
         >>> evaluate_scene(SAM(), SUITE[0]).figures.jf
     """
     with tempfile.TemporaryDirectory(prefix="masklet-synthetic-") as folder:
-        stored = store(Path(folder), scene.name, scene.clip(), lossless=True)
-        return evaluate_film(model, DavisSequence(stored.name, stored.frames, stored.masks), prompt, step)
+        stored = save_clip(Path(folder), clip.name, clip.render(), lossless=True)
+        return evaluate_sequence(model, DavisSequence(stored.name, stored.frames, stored.masks), prompt, on_progress)
 
 
-def synthetic_report(rows: Sequence[FilmRow]) -> SyntheticReport:
+def synthetic_report(results: Sequence[SequenceResult]) -> SyntheticReport:
     """Means of what `evaluate_synthetic` yielded, at least one row."""
-    by_difficulty: dict[str, list[FilmRow]] = {}
-    for row in rows:
+    by_difficulty: dict[str, list[SequenceResult]] = {}
+    for row in results:
         by_difficulty.setdefault(row.name.rsplit("-", 1)[0], []).append(row)
-    figures = {name: films_report(own).total for name, own in by_difficulty.items()}
-    total = films_report(rows).total
+    figures = {name: vos_report(own).total for name, own in by_difficulty.items()}
+    total = vos_report(results).total
     j, f, jf = (float(np.mean([getattr(own, name) for own in figures.values()])) for name in ("j", "f", "jf"))
-    mean = FilmFigures(total.objects, total.frames, j, f, jf, total.fps)
-    presence = sum((row.presence for row in rows), Presence())
-    return SyntheticReport(VERSION, mean, figures, presence, tuple(rows))
+    mean = VOSMetrics(total.objects, total.frames, j, f, jf, total.fps)
+    presence = sum((row.presence for row in results), PresenceAccuracy())
+    return SyntheticReport(VERSION, mean, figures, presence, tuple(results))

@@ -1,7 +1,7 @@
-"""Interactive video segmentation: what a film needs of a person who corrects it, offline and online.
+"""Interactive video segmentation: what a video needs of a person who corrects it, offline and online.
 
 The two protocols of promptable video segmentation are those of SAM 2 (Ravi et al., 2024): clicks only, at most 8
-frames of a film are interacted with, 3 clicks on each. Every object is asked about by itself, in a session of its own,
+frames of a video are interacted with, 3 clicks on each. Every object is asked about by itself, in a session of its own,
 from the first annotated frame that shows it on (its first frame), forwards.
 
 **The clicks of a frame** are given one after the other, each on the pixel that lies deepest inside what is wrong with
@@ -10,9 +10,9 @@ middle of
 the object, since nothing is shown yet. Each click is answered before the next one is chosen, and every answer has all
 clicks of that frame so far. No pixel is clicked twice, and a frame on which nothing is wrong any more gets fewer.
 
-**offline**: several passes over the film. In the first the first frame is interacted with; in each further one the
+**offline**: several passes over the video. In the first the first frame is interacted with; in each further one the
 frame whose J is lowest in the present prediction, the earliest of several. A frame that was interacted with is taken
-again only when something is wrong with it and with no other one. Then the film is followed anew from all clicks given
+again only when something is wrong with it and with no other one. Then the video is followed anew from all clicks given
 so far, from the first frame to the last annotated one. After k passes k frames were interacted with; J&F after 1, 2,
 ... 8 are the curve, and the figure is its mean. When nothing is wrong anywhere the rest of the curve stays as it is.
 
@@ -25,13 +25,13 @@ with 8 up to where the latter interacts with frame k + 1; so it is followed on f
 **Measured** are J and F (`masklet.evaluate.metrics`) on every annotated frame from the first frame on, those that were
 interacted with included, as they are after the clicks. Where the truth does not show the object, both are 1 if nothing
 is shown, else 0; so such a frame may be corrected too. An object has the mean over its frames, J&F is the mean of J
-and F, and a data set has the mean over the objects of all its films.
+and F, and a data set has the mean over the objects of all its videos.
 
 What the paper (appendix on interactive evaluation) leaves open, and what is done here: whether an interacted frame
 counts (yes); the first frame of an object that comes late (its first annotated one); frames without the object
 (above); ties (the earliest); a frame that is the worst again (above); whether the logits of the last pass go with a
 click on a frame that was followed before (yes, with the memory of the frames before it, as `Session.correct` does);
-and whether the mean of a data set is over objects or films (objects). Figures are for comparison among models measured
+and whether the mean of a data set is over objects or videos (objects). Figures are for comparison among models measured
 here; beside the paper's they are a guide.
 
 Shapes: H height, W width.
@@ -48,41 +48,41 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from masklet.datasets import Entry
+from masklet.datasets import Sample
 from masklet.errors import InputError, SourceError
-from masklet.evaluate.metrics import boundary_f, region_j
-from masklet.evaluate.prompts_from_masks import Click, next_click
-from masklet.evaluate.semi_supervised_vos import Truth, check_size, first_seen, masks_by_frame
+from masklet.evaluate.metrics import boundary_f_score, region_similarity
+from masklet.evaluate.prompts_from_masks import Click, next_correction_click
+from masklet.evaluate.semi_supervised_vos import GroundTruth, first_visible, load_masks, validate_mask_size
 from masklet.prompts import ObjectPrompt, Points
 from masklet.results import Results
 from masklet.video import Session, TrackOptions
-from masklet.video.session_save import Known
+from masklet.video.session_save import SessionState
 
 __all__ = [
     "MODES",
     "InteractiveOptions",
     "InteractiveReport",
-    "InteractiveRow",
+    "InteractiveResult",
     "evaluate_interactive",
     "interactive_report",
 ]
 
 Mask = npt.NDArray[np.bool_]
 MODES = ("offline", "online")
-ID = 1
+OBJECT_ID = 1
 """Of the object in its session."""
 
 
-class Corrected(Protocol):
+class InteractiveVideoModel(Protocol):
     """What is evaluated: `SAM`, or anything that opens a session in which frames can be corrected."""
 
     def session(self, source: Any, *, options: TrackOptions | None = None) -> Session:
-        """A film to work on."""
+        """A video to work on."""
 
 
 @dataclass(frozen=True)
 class InteractiveOptions:
-    """How a film is interacted with; the defaults are those of the paper.
+    """How a video is interacted with; the defaults are those of the paper.
 
     Example:
         >>> InteractiveOptions("online", frames=4)
@@ -96,7 +96,7 @@ class InteractiveOptions:
     """Frames interacted with, at most."""
     clicks: int = 3
     """Clicks on each of them, at most."""
-    pause_below: float = 0.75
+    iou_threshold: float = 0.75
     """online: the J under which a frame is corrected."""
 
     def __post_init__(self) -> None:
@@ -106,24 +106,24 @@ class InteractiveOptions:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InputError(f"{name}={value!r} must be a whole number, 1 or more")
-        if not 0 <= self.pause_below <= 1:
-            raise InputError(f"pause_below={self.pause_below!r} must be an IoU, from 0 to 1")
+        if not 0 <= self.iou_threshold <= 1:
+            raise InputError(f"pause_below={self.iou_threshold!r} must be an IoU, from 0 to 1")
 
 
 @dataclass(frozen=True)
-class InteractiveRow:
+class InteractiveResult:
     """What one object had: means over its `frames` annotated frames, 0 to 1.
 
     `j` and `f` have a value for each number of interacted frames, 1 to the most.
     """
 
-    film: str
+    video: str
     id: int
     frames: int
     j: tuple[float, ...]
     f: tuple[float, ...]
-    interacted: tuple[int, ...]
-    """Frames that were interacted with, in that order, counted in the film from 0; of the run with the most."""
+    interacted_frames: tuple[int, ...]
+    """Frames that were interacted with, in that order, counted in the video from 0; of the run with the most."""
     clicks: int
     """Clicks in all."""
     seconds: float = 0.0
@@ -144,229 +144,245 @@ class InteractiveReport:
     """
 
     options: InteractiveOptions
-    films: int
+    videos: int
     objects: int
     frames: int
-    mean: float
+    mean_jf: float
     """Of `curve`."""
     curve: tuple[float, ...]
     """J&F."""
     j: tuple[float, ...]
     f: tuple[float, ...]
-    interacted: float
+    mean_interacted_frames: float
     """Mean number of frames interacted with."""
-    clicks: float
+    mean_clicks: float
     """Mean number of clicks on an object, all frames together."""
     seconds: float
-    rows: tuple[InteractiveRow, ...] = ()
+    results: tuple[InteractiveResult, ...] = ()
 
-    def document(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Options, all figures, and those of every object, as `json` can write them."""
         figures = asdict(self)
         options, rows = figures.pop("options"), figures.pop("rows")
-        named = [{**row, "curve": one.curve} for row, one in zip(rows, self.rows, strict=True)]
+        named = [{**row, "curve": one.curve} for row, one in zip(rows, self.results, strict=True)]
         return {"options": options, "figures": figures, "rows": named}
 
-    def to_json(self, model: str = "", **settings: str | int | None) -> str:
+    def to_json(self, model: str = "", **extra_options: str | int | None) -> str:
         """Protocol, model and options, then all figures, then those of every object; `settings` join the options."""
-        own = self.document()
-        whole = {"protocol": "interactive", "model": model, **own, "options": {**own["options"], **settings}}
+        own = self.to_dict()
+        whole = {"protocol": "interactive", "model": model, **own, "options": {**own["options"], **extra_options}}
         return json.dumps(whole, indent=2, allow_nan=False)
 
 
 def evaluate_interactive(
-    model: Corrected,
-    entry: Entry,
+    model: InteractiveVideoModel,
+    sample: Sample,
     options: InteractiveOptions | None = None,
-    step: Callable[[], None] | None = None,
-    known: Sequence[InteractiveRow] = (),
-) -> Iterator[InteractiveRow]:
-    """Interact with every object of a film, in the order of their ids, and yield what each had.
+    on_progress: Callable[[], None] | None = None,
+    previous_results: Sequence[InteractiveResult] = (),
+) -> Iterator[InteractiveResult]:
+    """Interact with every object of a video, in the order of their ids, and yield what each had.
 
     `step` is called after every frame of every pass. Objects of which `known` has a row, of an earlier run, are not
     asked about: the row is theirs.
 
     Example:
-        >>> [film] = open_dataset("films").entries
-        >>> rows = list(evaluate_interactive(SAM(), film, InteractiveOptions("online")))
+        >>> [video] = open_dataset("videos").entries
+        >>> rows = list(evaluate_interactive(SAM(), video, InteractiveOptions("online")))
 
     Raises:
-        SourceError: a picture or an annotation that cannot be read or has another size.
-        ModelError: a model for pictures only.
+        SourceError: an image or an annotation that cannot be read or has another size.
+        ModelError: a model for images only.
     """
-    asked, truth = options or InteractiveOptions(), masks_by_frame(entry)
-    by_id, first = {row.id: row for row in known}, first_seen(truth)
+    asked, truth = options or InteractiveOptions(), load_masks(sample)
+    by_id, first = {row.id: row for row in previous_results}, first_visible(truth)
     if not set(first) - set(by_id):  # nothing is left
         yield from (by_id[number] for number in sorted(first))
         return
-    kept = TrackOptions(keep="all" if asked.mode == "offline" else "recent")  # a frame far back may be corrected
-    with model.session(entry.source, options=kept) as session:
-        session.hold(entry.frames[min(first.values())], entry.frames[-1] + 1)
+    kept = TrackOptions(retain="all" if asked.mode == "offline" else "recent")  # a frame far back may be corrected
+    with model.session(sample.source, options=kept) as session:
+        session.cache_features(sample.frame_indices[min(first.values())], sample.frame_indices[-1] + 1)
         for number, at in sorted(first.items()):
-            film = _Film(entry, truth, number, at)
-            yield by_id.get(number) or _interacted(session, film, asked, step or (lambda: None))
+            video = _VideoObject(sample, truth, number, at)
+            yield by_id.get(number) or _evaluate_object(session, video, asked, on_progress or (lambda: None))
 
 
-def _interacted(session: Session, film: _Film, options: InteractiveOptions, step: Callable[[], None]) -> InteractiveRow:
+def _evaluate_object(
+    session: Session, target: _VideoObject, options: InteractiveOptions, on_progress: Callable[[], None]
+) -> InteractiveResult:
     started = time.perf_counter()
-    played = _Played(session, film, options, step)
-    measures = played.offline() if options.mode == "offline" else played.online()
-    session.remove(ID)
-    return _row(film, played, measures, time.perf_counter() - started)
+    played = _InteractiveRun(session, target, options, on_progress)
+    measures = played.run_offline() if options.mode == "offline" else played.run_online()
+    session.remove_object(OBJECT_ID)
+    return _make_result(target, played, measures, time.perf_counter() - started)
 
 
-def interactive_report(rows: Sequence[InteractiveRow], options: InteractiveOptions) -> InteractiveReport:
+def interactive_report(results: Sequence[InteractiveResult], options: InteractiveOptions) -> InteractiveReport:
     """Means over objects of what `evaluate_interactive` yielded.
 
     Raises:
         SourceError: no object.
     """
-    if not rows:
-        raise SourceError("no film has an object, so there is nothing to interact with; name films with masks")
-    j, f = np.mean([row.j for row in rows], axis=0), np.mean([row.f for row in rows], axis=0)
+    if not results:
+        raise SourceError("no video has an object, so there is nothing to interact with; name videos with masks")
+    j, f = np.mean([row.j for row in results], axis=0), np.mean([row.f for row in results], axis=0)
     return InteractiveReport(
         options=options,
-        films=len({row.film for row in rows}),
-        objects=len(rows),
-        frames=sum(row.frames for row in rows),
-        mean=float(np.mean((j + f) / 2)),
+        videos=len({row.video for row in results}),
+        objects=len(results),
+        frames=sum(row.frames for row in results),
+        mean_jf=float(np.mean((j + f) / 2)),
         curve=tuple(map(float, (j + f) / 2)),
         j=tuple(map(float, j)),
         f=tuple(map(float, f)),
-        interacted=float(np.mean([len(row.interacted) for row in rows])),
-        clicks=float(np.mean([row.clicks for row in rows])),
-        seconds=sum(row.seconds for row in rows),
-        rows=tuple(rows),
+        mean_interacted_frames=float(np.mean([len(row.interacted_frames) for row in results])),
+        mean_clicks=float(np.mean([row.clicks for row in results])),
+        seconds=sum(row.seconds for row in results),
+        results=tuple(results),
     )
 
 
-class _Film:
-    """One object of a film: its masks on the annotated frames from its first on, by the frame's number."""
+class _VideoObject:
+    """One object of a video: its masks on the annotated frames from its first on, by the frame's number."""
 
-    def __init__(self, entry: Entry, truth: Truth, id: int, at: int) -> None:
-        self.name, self.id = entry.name, id
-        self.frames = entry.frames[at:]
-        self._masks = dict(zip(self.frames, truth[at:], strict=True))
-        self._nothing = np.zeros_like(truth[at][id])
+    def __init__(self, sample: Sample, truth: GroundTruth, id: int, first_index: int) -> None:
+        self.name, self.id = sample.name, id
+        self.frames = sample.frame_indices[first_index:]
+        self._masks = dict(zip(self.frames, truth[first_index:], strict=True))
+        self._empty_mask = np.zeros_like(truth[first_index][id])
 
     def __getitem__(self, frame: int) -> Mask:
-        mask = self._masks[frame].get(self.id, self._nothing)
-        check_size(mask, self._nothing.shape, f"{self.name}, frame {frame}")
+        mask = self._masks[frame].get(self.id, self._empty_mask)
+        validate_mask_size(mask, self._empty_mask.shape, f"{self.name}, frame {frame}")
         return mask
 
 
-Measure = tuple[float, float]
+MeanScores = tuple[float, float]
 """J and F, means over frames."""
 
 
 @dataclass(frozen=True)
-class _Paused:
+class _PausedPass:
     """A pass at a frame that is about to be corrected: what the session knows, and what is shown."""
 
     frame: int
-    known: Known
-    shown: dict[int, Mask]
+    session_state: SessionState
+    predicted: dict[int, Mask]
 
 
-class _Played:
+class _InteractiveRun:
     """One object in its session: what is shown of it on the annotated frames, and the clicks given so far."""
 
-    def __init__(self, session: Session, film: _Film, options: InteractiveOptions, step: Callable[[], None]) -> None:
-        self.session, self.film, self.options, self.step = session, film, options, step
-        self.first = film.frames[0]
-        check_size(film[self.first], session.video.size, f"{film.name}, frame {self.first}")
-        self._nothing = np.zeros(session.video.size, bool)
-        self.shown = dict.fromkeys(film.frames, self._nothing)
+    def __init__(
+        self, session: Session, target: _VideoObject, options: InteractiveOptions, on_progress: Callable[[], None]
+    ) -> None:
+        self.session, self.target, self.options, self.on_progress = session, target, options, on_progress
+        self.first_frame = target.frames[0]
+        validate_mask_size(target[self.first_frame], session.video.size, f"{target.name}, frame {self.first_frame}")
+        self._empty_mask = np.zeros(session.video.size, bool)
+        self.predicted = dict.fromkeys(target.frames, self._empty_mask)
         self.clicks: dict[int, list[Click]] = {}
-        self.interacted: list[int] = []
+        self.interacted_frames: list[int] = []
 
-    def offline(self) -> list[Measure]:
+    def run_offline(self) -> list[MeanScores]:
         """A measure for each number of interacted frames."""
-        found: list[Measure] = []
-        while len(found) < self.options.frames and self._correct_worst():
-            for _ in self._follow(self._pass(), self.film.frames):
+        found: list[MeanScores] = []
+        while len(found) < self.options.frames and self._correct_worst_frame():
+            for _ in self._iterate_frames(self._propagate(), self.target.frames):
                 pass
-            found.append(self._measure())
+            found.append(self._mean_scores())
         return found + found[-1:] * (self.options.frames - len(found))
 
-    def online(self) -> list[Measure]:
+    def run_online(self) -> list[MeanScores]:
         """A measure for each number of frames at most."""
-        paused: dict[int, _Paused] = {}
-        self._correct(self.first)
-        for frame in self._follow(self._pass(), self.film.frames):
-            fails = region_j(self.shown[frame], self.film[frame]) < self.options.pause_below
-            if fails and frame not in self.clicks and len(self.interacted) < self.options.frames:
-                paused[len(self.interacted)] = _Paused(frame, self.session.remembered(), dict(self.shown))
-                self._correct(frame)
-        counts, whole = range(1, self.options.frames + 1), self._measure()
-        return [self._uncorrected(paused[n]) if n < len(self.interacted) else whole for n in counts]
+        paused: dict[int, _PausedPass] = {}
+        self._correct_frame(self.first_frame)
+        for frame in self._iterate_frames(self._propagate(), self.target.frames):
+            fails = region_similarity(self.predicted[frame], self.target[frame]) < self.options.iou_threshold
+            if fails and frame not in self.clicks and len(self.interacted_frames) < self.options.frames:
+                paused[len(self.interacted_frames)] = _PausedPass(frame, self.session.snapshot(), dict(self.predicted))
+                self._correct_frame(frame)
+        counts, whole = range(1, self.options.frames + 1), self._mean_scores()
+        return [
+            self._finish_without_correction(paused[n]) if n < len(self.interacted_frames) else whole for n in counts
+        ]
 
-    def _uncorrected(self, paused: _Paused) -> Measure:
+    def _finish_without_correction(self, paused: _PausedPass) -> MeanScores:
         """The measure of the run that goes on where another one corrects a frame."""
-        self.session.go_back(paused.known)
-        self.shown = paused.shown
-        for _ in self._follow(self.session.go_on(), [frame for frame in self.film.frames if frame > paused.frame]):
+        self.session.restore_snapshot(paused.session_state)
+        self.predicted = paused.predicted
+        for _ in self._iterate_frames(
+            self.session.resume(), [frame for frame in self.target.frames if frame > paused.frame]
+        ):
             pass
-        return self._measure()
+        return self._mean_scores()
 
-    def _pass(self) -> Iterator[Results]:
-        return self.session.propagate(stop=self.film.frames[-1] + 1)
+    def _propagate(self) -> Iterator[Results]:
+        return self.session.propagate(stop=self.target.frames[-1] + 1)
 
-    def _correct_worst(self) -> bool:
+    def _correct_worst_frame(self) -> bool:
         """Interact with the frame that needs it most; False: there is nothing to click on any frame."""
         if not self.clicks:
-            return self._correct(self.first)
-        j = {frame: region_j(self.shown[frame], self.film[frame]) for frame in self.film.frames}
-        wrong = [frame for frame in self.film.frames if j[frame] < 1]
-        return any(map(self._correct, sorted(wrong, key=lambda frame: (frame in self.clicks, j[frame]))))
+            return self._correct_frame(self.first_frame)
+        j = {frame: region_similarity(self.predicted[frame], self.target[frame]) for frame in self.target.frames}
+        wrong = [frame for frame in self.target.frames if j[frame] < 1]
+        return any(map(self._correct_frame, sorted(wrong, key=lambda frame: (frame in self.clicks, j[frame]))))
 
-    def _correct(self, frame: int) -> bool:
+    def _correct_frame(self, frame: int) -> bool:
         """Interact with a frame; False: there is nothing to click."""
-        given = [self._click(frame) for _ in range(self.options.clicks)]
+        given = [self._add_click(frame) for _ in range(self.options.clicks)]
         if given[0]:
-            self.interacted.append(frame)
+            self.interacted_frames.append(frame)
         return given[0]
 
-    def _click(self, frame: int) -> bool:
+    def _add_click(self, frame: int) -> bool:
         """One click; the session adds it to those that were given on the frame."""
         taken = self.clicks.get(frame, [])
-        click = next_click(self.shown[frame], self.film[frame], taken)
+        click = next_correction_click(self.predicted[frame], self.target[frame], taken)
         if click is None:
             return False
         point = Points(np.array([click[:2]], np.float32), np.array([click.label], np.int32))
         refine = bool(self.clicks)  # only the very first click must be on the object
         self.clicks[frame] = [*taken, click]
-        self.shown[frame] = self._mask(self.session.say(ID, frame, ObjectPrompt(points=point, refine=refine)))
+        self.predicted[frame] = self._object_mask(
+            self.session._add_object_prompt(OBJECT_ID, frame, ObjectPrompt(points=point, refine=refine))
+        )
         return True
 
-    def _follow(self, under_way: Iterator[Results], frames: Sequence[int]) -> Iterator[int]:
+    def _iterate_frames(self, results_iter: Iterator[Results], frames: Sequence[int]) -> Iterator[int]:
         """A pass over annotated `frames`; it may be halted to correct the one that is yielded."""
         left = set(frames)
-        for results in under_way:
-            assert results.frame is not None
-            if results.frame in left:
-                self.shown[results.frame] = self._mask(results)
-                left.discard(results.frame)
-                yield results.frame
-            self.step()
-        if left:  # the reader leaves a damaged picture out and goes on
+        for results in results_iter:
+            assert results.frame_idx is not None
+            if results.frame_idx in left:
+                self.predicted[results.frame_idx] = self._object_mask(results)
+                left.discard(results.frame_idx)
+                yield results.frame_idx
+            self.on_progress()
+        if left:  # the reader leaves a damaged image out and goes on
             raise SourceError(
-                f"frame {min(left)} of {self.film.name} is damaged or is not there; every annotated frame counts: "
-                "mend it, or take the film out"
+                f"frame {min(left)} of {self.target.name} is damaged or is not there; every annotated frame counts: "
+                "mend it, or take the video out"
             )
 
-    def _mask(self, results: Results) -> Mask:
+    def _object_mask(self, results: Results) -> Mask:
         shown: dict[int, Mask] = {}
         if results.masks is not None:
             shown = dict(zip(results.ids.tolist(), results.masks.data, strict=True))
-        return shown.get(ID, self._nothing)
+        return shown.get(OBJECT_ID, self._empty_mask)
 
-    def _measure(self) -> Measure:
-        pairs = [(self.shown[frame], self.film[frame]) for frame in self.film.frames]
-        return float(np.mean([region_j(*pair) for pair in pairs])), float(np.mean([boundary_f(*p) for p in pairs]))
+    def _mean_scores(self) -> MeanScores:
+        pairs = [(self.predicted[frame], self.target[frame]) for frame in self.target.frames]
+        return float(np.mean([region_similarity(*pair) for pair in pairs])), float(
+            np.mean([boundary_f_score(*p) for p in pairs])
+        )
 
 
-def _row(film: _Film, played: _Played, measures: Sequence[Measure], seconds: float) -> InteractiveRow:
-    j, f = zip(*measures, strict=True)
-    clicks = sum(map(len, played.clicks.values()))
-    return InteractiveRow(film.name, film.id, len(film.frames), j, f, tuple(played.interacted), clicks, seconds)
+def _make_result(
+    target: _VideoObject, run: _InteractiveRun, scores: Sequence[MeanScores], seconds: float
+) -> InteractiveResult:
+    j, f = zip(*scores, strict=True)
+    clicks = sum(map(len, run.clicks.values()))
+    return InteractiveResult(
+        target.name, target.id, len(target.frames), j, f, tuple(run.interacted_frames), clicks, seconds
+    )

@@ -1,4 +1,4 @@
-"""Pictures: set once, ask many times."""
+"""Images: set once, ask many times."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Pieces of a picture that overlap, to find in each what is too small in the whole.
+"""Pieces of an image that overlap, to find in each what is too small in the whole.
 
 Boxes are xyxy, original pixels, right and bottom exclusive.
 
-Where a picture is asked when nobody says where: points that are evenly spread.
+Where an image is asked when nobody says where: points that are evenly spread.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Crop", "coarse_to_fine", "crops_of", "layer_grids", "point_grid"]
+__all__ = ["Crop", "coarse_to_fine", "generate_crop_boxes", "layer_grids", "point_grid"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -38,7 +38,7 @@ def point_grid(side: int) -> Floats:
 
 
 def layer_grids(side: int, layers: int, downscale: int) -> list[Floats]:
-    """The grid of the whole picture and of a crop in each of `layers` layers: each `downscale` times as coarse.
+    """The grid of the whole image and of a crop in each of `layers` layers: each `downscale` times as coarse.
 
     Example:
         >>> [len(grid) for grid in layer_grids(8, 2, 2)]
@@ -65,13 +65,13 @@ def coarse_to_fine(count: int) -> list[npt.NDArray[np.intp]]:
     return rounds
 
 
-NEAR = 20.0
+EDGE_TOLERANCE = 20.0
 """Pixels within which a box is at an edge."""
 
 
 @dataclass(frozen=True)
 class Crop:
-    """A piece of a picture of `size` (height, width); layer 0 is the whole picture.
+    """A piece of an image of `size` (height, width); layer 0 is the whole image.
 
     Example:
         >>> Crop(0, (0, 0, 640, 480), (480, 640)).shape
@@ -93,23 +93,23 @@ class Crop:
         """Its upper left corner, xy."""
         return self.xyxy[:2]
 
-    def of(self, rgb_HW3: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """The piece of this picture."""
+    def crop_image(self, rgb_HW3: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """The piece of this image."""
         left, top, right, bottom = self.xyxy
         return rgb_HW3[top:bottom, left:right]
 
-    def cuts(self, xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-        """(N,): whether a box, in the picture's pixels, is at an edge of the crop that is no edge of the picture."""
+    def touches_crop_edge(self, xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+        """(N,): whether a box, in the image's pixels, is at an edge of the crop that is no edge of the image."""
         height, width = self.size
-        at_crop = np.abs(xyxy - np.array(self.xyxy, np.float32)) <= NEAR
-        at_picture = np.abs(xyxy - np.array([0, 0, width, height], np.float32)) <= NEAR
-        return np.asarray((at_crop & ~at_picture).any(axis=1))
+        at_crop = np.abs(xyxy - np.array(self.xyxy, np.float32)) <= EDGE_TOLERANCE
+        at_image = np.abs(xyxy - np.array([0, 0, width, height], np.float32)) <= EDGE_TOLERANCE
+        return np.asarray((at_crop & ~at_image).any(axis=1))
 
 
-def crops_of(size: tuple[int, int], layers: int, overlap_ratio: float) -> list[Crop]:
-    """The whole picture of `size` (height, width), then 2 x 2 crops, 4 x 4 and so on, for `layers` layers.
+def generate_crop_boxes(size: tuple[int, int], layers: int, overlap_ratio: float) -> list[Crop]:
+    """The whole image of `size` (height, width), then 2 x 2 crops, 4 x 4 and so on, for `layers` layers.
 
-    Neighbours overlap by `overlap_ratio` of the shorter side in the first layer, by half as much in the next.
+    Neighbors overlap by `overlap_ratio` of the shorter side in the first layer, by half as much in the next.
 
     Example:
         >>> [crop.xyxy for crop in crops_of((100, 100), 1, 0.2)][1:3]
@@ -123,6 +123,6 @@ def crops_of(size: tuple[int, int], layers: int, overlap_ratio: float) -> list[C
         wide, high = (math.ceil((overlap * (count - 1) + length) / count) for length in (width, height))
         lefts, tops = ([(length - overlap) * i for i in range(count)] for length in (wide, high))
         for x, y in product(lefts, tops):
-            if x < width and y < height:  # a picture of a few pixels does not divide further
+            if x < width and y < height:  # an image of a few pixels does not divide further
                 crops.append(Crop(layer, (x, y, min(x + wide, width), min(y + high, height)), size))
     return crops

@@ -1,4 +1,4 @@
-"""How everything in a picture is looked for: the published options with their published defaults, and presets."""
+"""How everything in an image is looked for: the published options with their published defaults, and presets."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import numpy.typing as npt
 from masklet.errors import InputError
 from masklet.models.sam1 import SAM1
 from masklet.models.sam2 import SAM2
-from masklet.models.types import PromptableNetwork
+from masklet.models.types import PromptableModel
 
-__all__ = ["PRESETS", "EverythingOptions", "Order", "OutputMode", "preset"]
+__all__ = ["PRESETS", "MaskGeneratorOptions", "OutputMode", "SortBy", "preset"]
 
 OutputMode = Literal["binary_mask", "uncompressed_rle", "coco_rle"]
-Order = Literal["score", "area"]
-SHARES = (
+SortBy = Literal["score", "area"]
+FRACTION_FIELDS = (
     "pred_iou_thresh",
     "stability_score_thresh",
     "box_nms_thresh",
@@ -29,12 +29,12 @@ SHARES = (
 BUILTIN_IOU, BUILTIN_STABILITY, BUILTIN_AREA = 0.35, 0.2, 64
 """Thresholds and least region of the built-in model, whose scores are lower than those of the published ones and whose
 masks have more specks; measured in docs/everything.md."""
-FIRST_IOU = 0.88
+SAM1_IOU = 0.88
 """Threshold of the published generator for SAM 1."""
 
 
 @dataclass(frozen=True)
-class EverythingOptions:
+class MaskGeneratorOptions:
     """Names and defaults are those of the published automatic mask generator; the last two are ours.
 
     Example:
@@ -78,20 +78,20 @@ class EverythingOptions:
     """Three masks a point, or one."""
     adaptive: bool = False
     """The grid is asked from coarse to fine, and only where nothing has been found yet."""
-    order: Order = "score"
+    sort_by: SortBy = "score"
     """What comes first: the best mask, or the largest."""
 
     def __post_init__(self) -> None:
-        for name in SHARES:
+        for name in FRACTION_FIELDS:
             _check_number(name, getattr(self, name), 0, 1)
         _check_number("stability_score_offset", self.stability_score_offset, 0, math.inf)
         _check_number("mask_threshold", self.mask_threshold, -math.inf, math.inf)
-        _check_whole("points_per_batch", self.points_per_batch, 1, 4096)
-        _check_whole("crop_n_layers", self.crop_n_layers, 0, 4)
-        _check_whole("crop_n_points_downscale_factor", self.crop_n_points_downscale_factor, 1, 64)
-        _check_whole("min_mask_region_area", self.min_mask_region_area, 0, 1 << 31)
-        _check_word("output_mode", self.output_mode, get_args(OutputMode))
-        _check_word("order", self.order, get_args(Order))
+        _check_int("points_per_batch", self.points_per_batch, 1, 4096)
+        _check_int("crop_n_layers", self.crop_n_layers, 0, 4)
+        _check_int("crop_n_points_downscale_factor", self.crop_n_points_downscale_factor, 1, 64)
+        _check_int("min_mask_region_area", self.min_mask_region_area, 0, 1 << 31)
+        _check_choice("output_mode", self.output_mode, get_args(OutputMode))
+        _check_choice("order", self.sort_by, get_args(SortBy))
         self._check_grid()
 
     def _check_grid(self) -> None:
@@ -102,7 +102,7 @@ class EverythingOptions:
                 "with point_grids write points_per_side=None"
             )
         if self.points_per_side is not None:
-            _check_whole("points_per_side", self.points_per_side, 1, 512)
+            _check_int("points_per_side", self.points_per_side, 1, 512)
         if self.adaptive and self.point_grids is not None:
             raise InputError("adaptive=True asks a grid from coarse to fine; with point_grids, leave it out")
         for grid in self.point_grids or ():
@@ -115,7 +115,7 @@ class EverythingOptions:
         if self.point_grids is not None and len(self.point_grids) != self.crop_n_layers + 1:
             raise InputError(
                 f"point_grids holds {len(self.point_grids)} grid(s) and crop_n_layers is {self.crop_n_layers}; give "
-                f"one for the whole picture and one for each layer: {self.crop_n_layers + 1}"
+                f"one for the whole image and one for each layer: {self.crop_n_layers + 1}"
             )
 
 
@@ -124,25 +124,25 @@ def _check_number(name: str, value: object, low: float, high: float) -> None:
         raise InputError(f"{name}={value!r} must be a number from {low} to {high}; leave it out for what is usual")
 
 
-def _check_whole(name: str, value: object, low: int, high: int) -> None:
+def _check_int(name: str, value: object, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise InputError(f"{name}={value!r} must be a whole number from {low} to {high}")
 
 
-def _check_word(name: str, value: object, allowed: tuple[str, ...]) -> None:
+def _check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise InputError(f"{name}={value!r} is unknown; choose one of {', '.join(allowed)}")
 
 
-PRESETS: dict[str, EverythingOptions] = {
-    "fast": EverythingOptions(points_per_side=16),
-    "default": EverythingOptions(),
-    "fine": EverythingOptions(crop_n_layers=1, crop_n_points_downscale_factor=2, min_mask_region_area=64),
+PRESETS: dict[str, MaskGeneratorOptions] = {
+    "fast": MaskGeneratorOptions(points_per_side=16),
+    "default": MaskGeneratorOptions(),
+    "fine": MaskGeneratorOptions(crop_n_layers=1, crop_n_points_downscale_factor=2, min_mask_region_area=64),
 }
 """By name, with the thresholds of the published SAM 2; `preset` gives them with those that suit a network."""
 
 
-def preset(network: PromptableNetwork, name: str = "default") -> EverythingOptions:
+def preset(model: PromptableModel, name: str = "default") -> MaskGeneratorOptions:
     """The options of a preset (fast, default, fine) for a network: which thresholds leave neither too much nor too
     little differs with what its scores were trained on.
 
@@ -156,9 +156,9 @@ def preset(network: PromptableNetwork, name: str = "default") -> EverythingOptio
     if name not in PRESETS:
         raise InputError(f"no preset {name!r} of segmenting everything; choose one of {', '.join(PRESETS)}")
     options = PRESETS[name]
-    if isinstance(network, SAM1):
-        return replace(options, pred_iou_thresh=FIRST_IOU)
-    if isinstance(network, SAM2) and network.config.prompt_maps:
+    if isinstance(model, SAM1):
+        return replace(options, pred_iou_thresh=SAM1_IOU)
+    if isinstance(model, SAM2) and model.config.prompt_maps:
         return replace(
             options,
             pred_iou_thresh=BUILTIN_IOU,

@@ -1,4 +1,4 @@
-"""Everything that was found in a picture, compactly; arrays and `Results` are made when they are asked for."""
+"""Everything that was found in an image, compactly; arrays and `Results` are made when they are asked for."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from typing import TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from masklet.image.amg_options import EverythingOptions, OutputMode
+from masklet.image.amg_options import MaskGeneratorOptions, OutputMode
 from masklet.masks import rle
 from masklet.masks.rle import Rle
 from masklet.results import Masks, Results
 
-__all__ = ["Everything", "MaskRecord", "Runs"]
+__all__ = ["GeneratedMasks", "MaskAnnotation", "UncompressedRle"]
 
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 
 
-class Runs(TypedDict):
+class UncompressedRle(TypedDict):
     """A run-length code with its runs as numbers: down the columns, background first."""
 
     size: list[int]
     counts: list[int]
 
 
-class MaskRecord(TypedDict):
+class MaskAnnotation(TypedDict):
     """One mask as the published generator describes it; boxes are xywh, original pixels."""
 
-    segmentation: Bools | Rle | Runs
+    segmentation: Bools | Rle | UncompressedRle
     area: int
     bbox: list[float]
     predicted_iou: float
@@ -40,8 +40,8 @@ class MaskRecord(TypedDict):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Everything:
-    """N masks of one picture of `size` (height, width).
+class GeneratedMasks:
+    """N masks of one image of `size` (height, width).
 
     Example:
         >>> found = segment_everything(predictor, rgb)
@@ -67,10 +67,10 @@ class Everything:
     crop_boxes: Floats
     """(N, 4): the crop it was asked in, xyxy, original pixels."""
     coverage: float
-    """Share of the picture's pixels that lie in a mask, 0 to 1."""
-    asked: int
+    """Share of the image's pixels that lie in a mask, 0 to 1."""
+    points_prompted: int
     """Points that were asked."""
-    options: EverythingOptions = field(default_factory=EverythingOptions)
+    options: MaskGeneratorOptions = field(default_factory=MaskGeneratorOptions)
 
     def __len__(self) -> int:
         return len(self.rles)
@@ -87,15 +87,15 @@ class Everything:
             masks[i] = rle.decode(code)
         return masks
 
-    def results(self, rgb: npt.NDArray[np.uint8], path: str = "", speed: dict[str, float] | None = None) -> Results:
-        """As a `Results` of the picture `rgb`; the scores are the predicted IoUs, the ids 0, 1, ... in order.
+    def to_results(self, rgb: npt.NDArray[np.uint8], path: str = "", speed: dict[str, float] | None = None) -> Results:
+        """As a `Results` of the image `rgb`; the scores are the predicted IoUs, the ids 0, 1, ... in order.
 
         Example:
             >>> found.results(rgb, "dog.jpg").boxes.xyxy
         """
         return Results(rgb, path, Masks(self.masks), self.predicted_ious, speed=speed or {})
 
-    def records(self, output_mode: OutputMode | None = None) -> list[MaskRecord]:
+    def to_annotations(self, output_mode: OutputMode | None = None) -> list[MaskAnnotation]:
         """A mapping a mask, with the published names; `output_mode` None: as in the options.
 
         Example:
@@ -103,9 +103,9 @@ class Everything:
             [480, 640]
         """
         mode = output_mode or self.options.output_mode
-        return [self._record(i, mode) for i in range(len(self))]
+        return [self._annotation(i, mode) for i in range(len(self))]
 
-    def _record(self, i: int, mode: OutputMode) -> MaskRecord:
+    def _annotation(self, i: int, mode: OutputMode) -> MaskAnnotation:
         return {
             "segmentation": self._segmentation(i, mode),
             "area": int(self.areas[i]),
@@ -116,10 +116,14 @@ class Everything:
             "crop_box": _xywh(self.crop_boxes[i]),
         }
 
-    def _segmentation(self, i: int, mode: OutputMode) -> Bools | Rle | Runs:
+    def _segmentation(self, i: int, mode: OutputMode) -> Bools | Rle | UncompressedRle:
         if mode == "coco_rle":
             return self.rles[i]
-        return self.masks[i] if mode == "binary_mask" else {"size": list(self.size), "counts": rle.runs(self.rles[i])}
+        return (
+            self.masks[i]
+            if mode == "binary_mask"
+            else {"size": list(self.size), "counts": rle.run_lengths(self.rles[i])}
+        )
 
 
 def _xywh(xyxy_4: Floats) -> list[float]:

@@ -5,7 +5,7 @@
     boxes     the tight box of each mask
     regions   small holes filled, small islands removed
     overlap   intersection over union
-    drawing   masks, boxes and labels painted on a picture
+    drawing   masks, boxes and labels painted on an image
 
 Coordinates are original pixels, x right and y down; pixel (row, column) covers the square
 [column, column + 1) x [row, row + 1), so a mask's box and outline reach its last column plus one.

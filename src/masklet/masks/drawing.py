@@ -1,6 +1,6 @@
-"""Masks, boxes and labels painted on a picture so that they can be read on any background.
+"""Masks, boxes and labels painted on an image so that they can be read on any background.
 
-A mask is a translucent tint with a crisp outline in its full colour, set off by a thin dark casing. Large
+A mask is a translucent tint with a crisp outline in its full color, set off by a thin dark casing. Large
 masks are painted first, so that a small object on a large one stays visible.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["PALETTE", "Style", "color_of", "cutout", "draw_boxes", "draw_labels", "draw_masks"]
+__all__ = ["PALETTE", "Style", "cutout", "draw_boxes", "draw_labels", "draw_masks", "palette_color"]
 
 Pixels = npt.NDArray[np.uint8]
 Color = tuple[int, int, int]
@@ -33,14 +33,14 @@ PALETTE: tuple[Color, ...] = (
     (255, 145, 0),
     (92, 107, 255),
 )
-"""Twelve RGB colours whose neighbours in the list are far apart in hue."""
+"""Twelve RGB colors whose neighbors in the list are far apart in hue."""
 
-CASING: Color = (16, 18, 24)
+BORDER_COLOR: Color = (16, 18, 24)
 
 
 @dataclass(frozen=True)
 class Style:
-    """How things are painted; `line_width` and `font_size` in pixels, 0 = by the size of the picture.
+    """How things are painted; `line_width` and `font_size` in pixels, 0 = by the size of the image.
 
     Example:
         >>> Style(alpha=0.3, line_width=4)
@@ -50,18 +50,18 @@ class Style:
     line_width: int = 0
     font_size: int = 0
 
-    def line(self, size: tuple[int, int]) -> int:
-        """Line width in pixels for a picture of (height, width)."""
+    def scaled_line_width(self, size: tuple[int, int]) -> int:
+        """Line width in pixels for an image of (height, width)."""
         side = (size[0] * size[1]) ** 0.5
         return self.line_width or max(1 if side < 160 else 2, round(side / 320))
 
-    def font(self, size: tuple[int, int]) -> int:
-        """Font size in pixels for a picture of (height, width)."""
+    def scaled_font_size(self, size: tuple[int, int]) -> int:
+        """Font size in pixels for an image of (height, width)."""
         return self.font_size or max(11, round((size[0] * size[1]) ** 0.5 / 42))
 
 
-def color_of(index: int) -> Color:
-    """RGB colour of object `index`; the palette starts again after its last colour.
+def palette_color(index: int) -> Color:
+    """RGB color of object `index`; the palette starts again after its last color.
 
     Example:
         >>> color_of(0)
@@ -71,69 +71,69 @@ def color_of(index: int) -> Color:
 
 
 def draw_masks(
-    picture: Pixels, masks: npt.NDArray[np.bool_], colors: Sequence[Color], style: Style | None = None
+    image: Pixels, masks: npt.NDArray[np.bool_], colors: Sequence[Color], style: Style | None = None
 ) -> Pixels:
-    """A copy of the (H, W, 3) RGB picture with the (N, H, W) masks tinted and outlined.
+    """A copy of the (H, W, 3) RGB image with the (N, H, W) masks tinted and outlined.
 
     Example:
-        >>> draw_masks(picture, masks, [color_of(i) for i in range(len(masks))])
+        >>> draw_masks(image, masks, [color_of(i) for i in range(len(masks))])
     """
     style = style or Style()
-    canvas = np.ascontiguousarray(picture).copy()
+    canvas = np.ascontiguousarray(image).copy()
     order = sorted(range(len(masks)), key=lambda i: -int(np.count_nonzero(masks[i])))
     for index in order:
         _tint(canvas, masks[index], colors[index], style.alpha)
-        _outline(canvas, masks[index], colors[index], style.line(_size(picture)))
+        _outline(canvas, masks[index], colors[index], style.scaled_line_width(_size(image)))
     return canvas
 
 
 def draw_boxes(
-    picture: Pixels, xyxy: npt.NDArray[np.float32], colors: Sequence[Color], style: Style | None = None
+    image: Pixels, xyxy: npt.NDArray[np.float32], colors: Sequence[Color], style: Style | None = None
 ) -> Pixels:
-    """A copy of the picture with (N, 4) boxes (xyxy, original pixels, right and bottom exclusive).
+    """A copy of the image with (N, 4) boxes (xyxy, original pixels, right and bottom exclusive).
 
     Example:
-        >>> draw_boxes(picture, results.boxes.xyxy, [color_of(0)])
+        >>> draw_boxes(image, results.boxes.xyxy, [color_of(0)])
     """
-    line = (style or Style()).line(_size(picture))
-    canvas = np.ascontiguousarray(picture).copy()
+    line = (style or Style()).scaled_line_width(_size(image))
+    canvas = np.ascontiguousarray(image).copy()
     for (x1, y1, x2, y2), color in zip(xyxy.round().astype(int).tolist(), colors, strict=True):
         corners = (x1, y1), (x2 - 1, y2 - 1)
         if line > 1:
-            cv2.rectangle(canvas, *corners, CASING, line + 2)
+            cv2.rectangle(canvas, *corners, BORDER_COLOR, line + 2)
         cv2.rectangle(canvas, *corners, color, line)
     return canvas
 
 
 def draw_labels(
-    picture: Pixels,
+    image: Pixels,
     texts: Sequence[str],
     anchors: npt.NDArray[np.float32],
     colors: Sequence[Color],
     style: Style | None = None,
 ) -> Pixels:
-    """A copy of the picture with one tag a text, above its (N, 2) anchor (xy, the top left of the object).
+    """A copy of the image with one tag a text, above its (N, 2) anchor (xy, the top left of the object).
 
-    A tag that would leave the picture is moved inside.
+    A tag that would leave the image is moved inside.
 
     Example:
-        >>> draw_labels(picture, ["cat 0.97"], results.boxes.xyxy[:, :2], [color_of(0)])
+        >>> draw_labels(image, ["cat 0.97"], results.boxes.xyxy[:, :2], [color_of(0)])
     """
-    size = (style or Style()).font(_size(picture))
+    size = (style or Style()).scaled_font_size(_size(image))
     font = ImageFont.load_default(size)
-    image = Image.fromarray(np.ascontiguousarray(picture))
+    pil_image = Image.fromarray(np.ascontiguousarray(image))
     for text, (x, y), color in zip(texts, anchors.tolist(), colors, strict=True):
-        _tag(image, text, (x, y), color, font)
-    return np.asarray(image).copy()
+        _tag(pil_image, text, (x, y), color, font)
+    return np.asarray(pil_image).copy()
 
 
-def cutout(picture: Pixels, mask: npt.NDArray[np.bool_]) -> Pixels:
+def cutout(image: Pixels, mask: npt.NDArray[np.bool_]) -> Pixels:
     """The object alone as (h, w, 4) RGBA, cropped to its box, everything else transparent and black.
 
     An empty mask gives one transparent pixel.
 
     Example:
-        >>> cutout(picture, mask).shape
+        >>> cutout(image, mask).shape
         (120, 80, 4)
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -141,12 +141,12 @@ def cutout(picture: Pixels, mask: npt.NDArray[np.bool_]) -> Pixels:
         return np.zeros((1, 1, 4), np.uint8)
     window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     alpha = mask[window].astype(np.uint8) * 255
-    color = np.where(mask[window][..., None], picture[window], 0)
+    color = np.where(mask[window][..., None], image[window], 0)
     return np.concatenate([color, alpha[..., None]], axis=2).astype(np.uint8)
 
 
-def _size(picture: Pixels) -> tuple[int, int]:
-    return int(picture.shape[0]), int(picture.shape[1])
+def _size(image: Pixels) -> tuple[int, int]:
+    return int(image.shape[0]), int(image.shape[1])
 
 
 def _tint(canvas: Pixels, mask: npt.NDArray[np.bool_], color: Color, alpha: float) -> None:
@@ -157,7 +157,7 @@ def _tint(canvas: Pixels, mask: npt.NDArray[np.bool_], color: Color, alpha: floa
 def _outline(canvas: Pixels, mask: npt.NDArray[np.bool_], color: Color, line: int) -> None:
     contours = cv2.findContours(np.ascontiguousarray(mask).view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[0]
     if line > 1:
-        cv2.drawContours(canvas, contours, -1, CASING, line + 2, cv2.LINE_AA)
+        cv2.drawContours(canvas, contours, -1, BORDER_COLOR, line + 2, cv2.LINE_AA)
     cv2.drawContours(canvas, contours, -1, color, line, cv2.LINE_AA)
 
 

@@ -1,4 +1,4 @@
-"""The colours of label maps: the palette of PASCAL VOC and DAVIS, which tools expect in indexed PNG files."""
+"""The colors of label maps: the palette of PASCAL VOC and DAVIS, which tools expect in indexed PNG files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["davis_palette"]
 
 
 def davis_palette() -> npt.NDArray[np.uint8]:
-    """256 RGB colours, (256, 3): bits of the label, three at a time, become high bits of red, green and blue.
+    """256 RGB colors, (256, 3): bits of the label, three at a time, become high bits of red, green and blue.
 
     Example:
         >>> davis_palette()[:4].tolist()

@@ -14,7 +14,7 @@ Bools = npt.NDArray[np.bool_]
 def fill_holes(mask: Bools, area: int) -> Bools:
     """Fill the holes of a (H, W) mask that are at most `area` pixels large; returns a new mask.
 
-    A hole is background (joined also diagonally) that does not reach the edge of the picture.
+    A hole is background (joined also diagonally) that does not reach the edge of the image.
 
     Example:
         >>> fill_holes(mask, area=64)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["distinct", "from_masks", "iou", "iou_matrix"]
+__all__ = ["iou", "iou_matrix", "masks_to_boxes", "nms"]
 
 Bools = npt.NDArray[np.bool_]
 
@@ -41,7 +41,7 @@ def iou_matrix(a: Bools, b: Bools) -> npt.NDArray[np.float32]:
     return np.array(table, dtype=np.float32).reshape(len(a), len(b))
 
 
-def from_masks(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+def masks_to_boxes(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
     """The tight box of each (N, H, W) mask as (N, 4) float32 xyxy, original pixels.
 
     Right and bottom are exclusive (last column + 1, last row + 1), so x2 - x1 counts the columns.
@@ -56,25 +56,25 @@ def from_masks(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
     assert masks.ndim == 3, f"masks are (N, H, W), got {masks.shape}"
     if masks.size == 0:
         return np.zeros((len(masks), 4), np.float32)
-    left, right = _extent(np.asarray(masks.any(axis=1)))
-    top, bottom = _extent(np.asarray(masks.any(axis=2)))
+    left, right = _true_range(np.asarray(masks.any(axis=1)))
+    top, bottom = _true_range(np.asarray(masks.any(axis=2)))
     return np.stack([left, top, right, bottom], axis=1).astype(np.float32)
 
 
-def _extent(hit: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+def _true_range(hit: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """First and last + 1 true index of each (N, L) row; 0 and 0 where there is none."""
     first = hit.argmax(axis=1)
     end = (hit.shape[1] - hit[:, ::-1].argmax(axis=1)) * hit.any(axis=1)
     return first, end
 
 
-def distinct(
+def nms(
     xyxy: npt.NDArray[np.float32],
     scores: npt.NDArray[np.floating[Any]],
-    threshold: float,
+    iou_threshold: float,
     *,
     classes: npt.NDArray[np.integer[Any]] | None = None,
-    most: int | None = None,
+    max_count: int | None = None,
 ) -> npt.NDArray[np.intp]:
     """Indices of the (N, 4) boxes to keep, best score first: a box goes when a better one overlaps it by more.
 
@@ -92,11 +92,11 @@ def distinct(
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     waiting = np.arange(len(boxes))
     kept: list[int] = []
-    while len(waiting) and len(kept) != most:
+    while len(waiting) and len(kept) != max_count:
         best, rest = waiting[0], waiting[1:]
         kept.append(best)
         low, high = np.maximum(boxes[best, :2], boxes[rest, :2]), np.minimum(boxes[best, 2:], boxes[rest, 2:])
         shared = (high - low).clip(min=0).prod(axis=1)
-        same = shared > threshold * (areas[best] + areas[rest] - shared)  # flat boxes overlap nothing
+        same = shared > iou_threshold * (areas[best] + areas[rest] - shared)  # flat boxes overlap nothing
         waiting = rest[~(same & (kinds[rest] == kinds[best]))]
     return order[kept] if kept else order[:0]

@@ -1,6 +1,6 @@
 """Outlines with as few points as a promise allows: the mask a reader paints keeps at least so much IoU.
 
-Two kinds of reader are asked: one that takes the pixels whose centre lies inside (as `masklet.masks.polygons` does),
+Two kinds of reader are asked: one that takes the pixels whose center lies inside (as `masklet.masks.polygons` does),
 and the one of the COCO tools, which draws edges on a grid five times finer. The promise holds for both.
 Shapes: K points of a ring, H height, W width.
 """
@@ -14,30 +14,30 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from masklet.masks.ops import from_masks, iou
-from masklet.masks.polygons import Polygon, Ring, from_mask, join, to_mask
+from masklet.masks.ops import iou, masks_to_boxes
+from masklet.masks.polygons import Polygon, Ring, bridge_holes, mask_to_polygons, polygons_to_mask
 
-__all__ = ["Outline", "painted_by_coco", "trace", "window_of"]
+__all__ = ["SimplifiedMask", "rasterize_like_pycocotools", "simplify_mask", "tight_crop"]
 
-Bools = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
-FINER = 5
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
+COCO_UPSAMPLING = 5
 """The COCO tools draw edges on a grid so many times finer than pixels."""
-COARSEST = 0.1
+MAX_TOLERANCE_FRACTION = 0.1
 """The first tolerance tried, as a share of the square root of the object's area."""
-LEAST_TOLERANCE = 0.5
+MIN_TOLERANCE = 0.5
 """In pixels: below it nothing is left out but points on straight lines."""
 
 
 @dataclass(frozen=True, eq=False)
-class Outline:
+class SimplifiedMask:
     """Rings (K, 2) of float32 xy in pixels, one a connected part with its holes on bridges, and the IoU they keep."""
 
     rings: tuple[Ring, ...]
     iou: float
 
 
-def trace(mask: Bools, min_iou: float) -> Outline | None:
+def simplify_mask(mask: BoolArray, min_iou: float) -> SimplifiedMask | None:
     """The simplest outline of a (H, W) mask that keeps `min_iou`; None where no outline does, as of an empty mask.
 
     Example:
@@ -45,32 +45,32 @@ def trace(mask: Bools, min_iou: float) -> Outline | None:
         >>> outline.iou >= 0.98, len(outline.rings)
         (True, 1)
     """
-    left, top, crop = window_of(mask)
+    left, top, crop = tight_crop(mask)
     if not crop.size:
         return None
-    parts = from_mask(crop)
-    tolerance = COARSEST * float(np.sqrt(np.count_nonzero(crop)))
+    parts = mask_to_polygons(crop)
+    tolerance = MAX_TOLERANCE_FRACTION * float(np.sqrt(np.count_nonzero(crop)))
     while True:
-        rings = [_tidy(join(_simpler(part, tolerance))) for part in parts]
-        kept = min(iou(to_mask([Polygon(ring) for ring in rings], _size(crop)), crop), _coco_iou(rings, crop))
+        rings = [_drop_repeated_points(bridge_holes(_simplify_polygon(part, tolerance))) for part in parts]
+        kept = min(iou(polygons_to_mask([Polygon(ring) for ring in rings], _size(crop)), crop), _coco_iou(rings, crop))
         if kept >= min_iou:
-            return Outline(tuple(ring + np.array([left, top], np.float32) for ring in rings), kept)
+            return SimplifiedMask(tuple(ring + np.array([left, top], np.float32) for ring in rings), kept)
         if tolerance == 0:
             return None
-        tolerance = tolerance / 2 if tolerance / 2 >= LEAST_TOLERANCE else 0.0
+        tolerance = tolerance / 2 if tolerance / 2 >= MIN_TOLERANCE else 0.0
 
 
-def window_of(mask: Bools) -> tuple[int, int, Bools]:
+def tight_crop(mask: BoolArray) -> tuple[int, int, BoolArray]:
     """Left, top and content of the tight box of a (H, W) mask; of an empty one, nothing at 0, 0.
 
     Example:
         >>> left, top, crop = window_of(mask)
     """
-    left, top, right, bottom = (int(n) for n in from_masks(mask[None])[0])
+    left, top, right, bottom = (int(n) for n in masks_to_boxes(mask[None])[0])
     return left, top, mask[top:bottom, left:right]
 
 
-def painted_by_coco(rings: Sequence[Ring], size: tuple[int, int]) -> Bools:
+def rasterize_like_pycocotools(rings: Sequence[Ring], size: tuple[int, int]) -> BoolArray:
     """The (H, W) mask that the COCO tools make of polygons: each is filled by itself, and all are joined.
 
     Example:
@@ -79,23 +79,23 @@ def painted_by_coco(rings: Sequence[Ring], size: tuple[int, int]) -> Bools:
     """
     mask = np.zeros(size, bool)
     for ring in rings:
-        mask |= _filled(ring, size)
+        mask |= _fill_ring(ring, size)
     return mask
 
 
-def _coco_iou(rings: Sequence[Ring], crop: Bools) -> float:
-    return iou(painted_by_coco(rings, _size(crop)), crop)
+def _coco_iou(rings: Sequence[Ring], crop: BoolArray) -> float:
+    return iou(rasterize_like_pycocotools(rings, _size(crop)), crop)
 
 
-def _size(crop: Bools) -> tuple[int, int]:
+def _size(crop: BoolArray) -> tuple[int, int]:
     return crop.shape[0], crop.shape[1]
 
 
-def _simpler(part: Polygon, tolerance: float) -> Polygon:
-    return Polygon(_fewer(part.outer, tolerance), tuple(_fewer(hole, tolerance) for hole in part.holes))
+def _simplify_polygon(part: Polygon, tolerance: float) -> Polygon:
+    return Polygon(_simplify_ring(part.outer, tolerance), tuple(_simplify_ring(hole, tolerance) for hole in part.holes))
 
 
-def _fewer(ring: Ring, tolerance: float) -> Ring:
+def _simplify_ring(ring: Ring, tolerance: float) -> Ring:
     """A ring with points left out; one that would collapse stays as it is, so that no part and no hole is lost."""
     if tolerance == 0:
         return ring
@@ -103,28 +103,30 @@ def _fewer(ring: Ring, tolerance: float) -> Ring:
     return found if len(found) >= 3 and abs(cv2.contourArea(found)) > 0 else ring
 
 
-def _tidy(ring: Ring) -> Ring:
+def _drop_repeated_points(ring: Ring) -> Ring:
     """Without points that repeat the one before: the COCO tools cannot draw an edge of no length."""
     tidy: Ring = ring[(ring != np.roll(ring, 1, axis=0)).any(axis=1)]
     return tidy
 
 
-def _filled(ring: Ring, size: tuple[int, int]) -> Bools:
+def _fill_ring(ring: Ring, size: tuple[int, int]) -> BoolArray:
     """Even-odd down the columns: an edge that crosses the middle of a column turns what is below it."""
     height, width = size
-    u, v = _drawn(np.floor(FINER * ring.astype(np.float64) + 0.5).astype(np.int64))
+    u, v = _edge_points(np.floor(COCO_UPSAMPLING * ring.astype(np.float64) + 0.5).astype(np.int64))
     steps = u[1:] != u[:-1]
     across = np.minimum(u[1:], u[:-1])[steps]
     down = np.minimum(v[1:], v[:-1])[steps]
-    column = (across - FINER // 2) // FINER
-    middle = (across % FINER == FINER // 2) & (column >= 0) & (column < width)
-    row = np.clip(-((FINER // 2 - down) // FINER), 0, height)  # the first pixel whose centre is not above
+    column = (across - COCO_UPSAMPLING // 2) // COCO_UPSAMPLING
+    middle = (across % COCO_UPSAMPLING == COCO_UPSAMPLING // 2) & (column >= 0) & (column < width)
+    row = np.clip(
+        -((COCO_UPSAMPLING // 2 - down) // COCO_UPSAMPLING), 0, height
+    )  # the first pixel whose center is not above
     turns = np.bincount((column * (height + 1) + row)[middle], minlength=width * (height + 1))
     inside = np.cumsum(turns.reshape(width, height + 1)[:, :height], axis=1) & 1
     return inside.astype(bool).T
 
 
-def _drawn(corners: Ints) -> tuple[Ints, Ints]:
+def _edge_points(corners: IntArray) -> tuple[IntArray, IntArray]:
     """x and y of every step along the closed line through `corners` (K, 2), by its longer direction."""
     start, end = corners, np.roll(corners, -1, axis=0)
     reach = np.abs(end - start)

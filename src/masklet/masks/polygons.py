@@ -1,8 +1,8 @@
 """Outlines of masks that lose nothing: holes and separate parts are kept.
 
-An outline runs along the edges of pixels (not through their centres), so its area is the number of pixels,
+An outline runs along the edges of pixels (not through their centers), so its area is the number of pixels,
 and filling it again gives the same mask. Outer rings turn clockwise on the screen, holes the other way round.
-Formats that know one ring only get it from `join` and `one_ring` (edges) or `contour_ring` (pixel centres);
+Formats that know one ring only get it from `join` and `one_ring` (edges) or `contour_ring` (pixel centers);
 `loss` and `contour_loss` say how well the outcome still agrees with the mask.
 """
 
@@ -15,9 +15,18 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from masklet.masks.ops import from_masks, iou
+from masklet.masks.ops import iou, masks_to_boxes
 
-__all__ = ["Polygon", "contour_loss", "contour_ring", "from_mask", "join", "loss", "one_ring", "to_mask"]
+__all__ = [
+    "Polygon",
+    "bridge_holes",
+    "contour_ring",
+    "contour_roundtrip_iou",
+    "mask_to_polygons",
+    "merge_to_ring",
+    "polygons_to_mask",
+    "roundtrip_iou",
+]
 
 Bools = npt.NDArray[np.bool_]
 Ring = npt.NDArray[np.float32]
@@ -42,7 +51,7 @@ class Polygon:
         return abs(_signed_area(self.outer)) - sum(abs(_signed_area(hole)) for hole in self.holes)
 
 
-def from_mask(mask: Bools) -> list[Polygon]:
+def mask_to_polygons(mask: Bools) -> list[Polygon]:
     """The outlines of a (H, W) mask, one `Polygon` a connected part (also diagonally), largest first.
 
     Lossless: `to_mask(from_mask(mask), mask.shape)` equals `mask`. An empty mask has no outline.
@@ -52,7 +61,7 @@ def from_mask(mask: Bools) -> list[Polygon]:
         >>> polygon.outer
         array([[1., 2.], [7., 2.], [7., 4.], [1., 4.]], dtype=float32)
     """
-    left, top, right, bottom = from_masks(mask[None])[0].astype(int)
+    left, top, right, bottom = masks_to_boxes(mask[None])[0].astype(int)
     crop = mask[top:bottom, left:right]
     if not crop.size:
         return []
@@ -60,7 +69,7 @@ def from_mask(mask: Bools) -> list[Polygon]:
     origin = np.array([left, top])
     outer: dict[int, Ring] = {}
     holes: dict[int, list[Ring]] = {}
-    for ring in _rings(crop):
+    for ring in _trace_rings(crop):
         column, row = ring[0]
         shifted = (ring + origin).astype(np.float32)
         if crop[row, column]:
@@ -71,8 +80,8 @@ def from_mask(mask: Bools) -> list[Polygon]:
     return sorted(parts, key=lambda part: -part.area)
 
 
-def to_mask(polygons: Sequence[Polygon], size: tuple[int, int]) -> Bools:
-    """The (H, W) mask of all pixels whose centre lies in one of the polygons; `size` is (height, width).
+def polygons_to_mask(polygons: Sequence[Polygon], size: tuple[int, int]) -> Bools:
+    """The (H, W) mask of all pixels whose center lies in one of the polygons; `size` is (height, width).
 
     Example:
         >>> to_mask([Polygon(ring)], size=(480, 640)).sum()
@@ -83,7 +92,7 @@ def to_mask(polygons: Sequence[Polygon], size: tuple[int, int]) -> Bools:
     return mask
 
 
-def join(polygon: Polygon) -> Ring:
+def bridge_holes(polygon: Polygon) -> Ring:
     """One ring (K, 2) for a polygon with holes: each hole hangs on the outer ring by a bridge of no width.
 
     Example:
@@ -92,11 +101,11 @@ def join(polygon: Polygon) -> Ring:
     """
     ring = polygon.outer
     for hole in polygon.holes:
-        ring = _splice(ring, hole)
+        ring = _bridge_rings(ring, hole)
     return ring
 
 
-def one_ring(polygons: Sequence[Polygon]) -> Ring:
+def merge_to_ring(polygons: Sequence[Polygon]) -> Ring:
     """One ring (K, 2) for a whole mask: holes and further parts hang on the first by bridges of no width.
 
     Filling it (even-odd or nonzero) gives the mask back; drawing it also shows the bridges.
@@ -105,10 +114,10 @@ def one_ring(polygons: Sequence[Polygon]) -> Ring:
     Example:
         >>> ring = one_ring(from_mask(mask))
     """
-    return _chain([join(polygon) for polygon in polygons])
+    return _merge_rings([bridge_holes(polygon) for polygon in polygons])
 
 
-def loss(mask: Bools, polygons: Sequence[Polygon]) -> float:
+def roundtrip_iou(mask: Bools, polygons: Sequence[Polygon]) -> float:
     """How much of the mask the polygons keep: the IoU of their mask with `mask` (1.0 = nothing lost).
 
     Example:
@@ -116,14 +125,14 @@ def loss(mask: Bools, polygons: Sequence[Polygon]) -> float:
         1.0
     """
     height, width = mask.shape
-    return iou(to_mask(polygons, (height, width)), mask)
+    return iou(polygons_to_mask(polygons, (height, width)), mask)
 
 
 def contour_ring(mask: Bools) -> Ring:
-    """One ring (K, 2), K >= 3 or 0, through the centres of a mask's border pixels, for YOLO text files.
+    """One ring (K, 2), K >= 3 or 0, through the centers of a mask's border pixels, for YOLO text files.
 
     Readers of those files cut each coordinate to a whole pixel and paint the ring with its edge; through
-    centres nothing grows by this. Bridges between parts are painted too: measure it with `contour_loss`.
+    centers nothing grows by this. Bridges between parts are painted too: measure it with `contour_loss`.
 
     Example:
         >>> contour_ring(mask) / (width, height)  # as the file holds it
@@ -137,11 +146,11 @@ def contour_ring(mask: Bools) -> Ring:
     for hole, parent in zip(rings, parents, strict=True):
         holes.setdefault(parent, []).append(hole)
     parts = [Polygon(ring, tuple(holes.get(i, ()))) for i, ring in enumerate(rings) if parents[i] < 0]
-    ring = one_ring(sorted(parts, key=lambda part: -part.area))
+    ring = merge_to_ring(sorted(parts, key=lambda part: -part.area))
     return np.resize(ring, (4, 2)) if 0 < len(ring) < 3 else ring
 
 
-def contour_loss(mask: Bools, ring: Ring) -> float:
+def contour_roundtrip_iou(mask: Bools, ring: Ring) -> float:
     """IoU of the mask with what a reader of YOLO text paints for `ring` (whole pixels, edge included).
 
     Example:
@@ -154,10 +163,10 @@ def contour_loss(mask: Bools, ring: Ring) -> float:
     return iou(canvas.view(bool), mask)
 
 
-def _rings(mask: Bools) -> Iterator[Index]:
+def _trace_rings(mask: Bools) -> Iterator[Index]:
     """Closed rings of (column, row) corners around every part and hole; each starts at its top left corner.
 
-    Every corner has one neighbour in its row and one in its column: sorted along the line, corners pair up.
+    Every corner has one neighbor in its row and one in its column: sorted along the line, corners pair up.
     Where four pixels meet as on a chessboard there are two corners in one place, paired so that the two
     object pixels stay connected.
     """
@@ -184,7 +193,7 @@ def _corners(mask: Bools) -> tuple[Index, Index, Bools]:
 
 
 def _cycles(vertical: list[int]) -> Iterator[list[int]]:
-    """Walk row neighbour (index xor 1), column neighbour, row neighbour ... until the walk closes."""
+    """Walk row neighbor (index xor 1), column neighbor, row neighbor ... until the walk closes."""
     seen = bytearray(len(vertical))
     for start in range(0, len(vertical), 2):
         if seen[start]:
@@ -199,7 +208,7 @@ def _cycles(vertical: list[int]) -> Iterator[list[int]]:
 
 
 def _fill(rings: Sequence[Ring], mask: Bools) -> None:
-    """Set the pixels of `mask` whose centres lie inside the rings (even-odd)."""
+    """Set the pixels of `mask` whose centers lie inside the rings (even-odd)."""
     height, width = mask.shape
     points = np.concatenate(rings).astype(np.float64)
     if not len(points):
@@ -213,7 +222,7 @@ def _fill(rings: Sequence[Ring], mask: Bools) -> None:
 
 
 def _even_odd(start: npt.NDArray[np.float64], end: npt.NDArray[np.float64], size: tuple[int, ...]) -> Bools:
-    """Pixels of a (height, width) window that have an odd number of edges to the left of their centre."""
+    """Pixels of a (height, width) window that have an odd number of edges to the left of their center."""
     height, width = size
     low, high = np.minimum(start[:, 1], end[:, 1]), np.maximum(start[:, 1], end[:, 1])
     first = np.clip(np.ceil(low - 0.5), 0, height).astype(np.int64)
@@ -227,22 +236,22 @@ def _even_odd(start: npt.NDArray[np.float64], end: npt.NDArray[np.float64], size
     return (np.cumsum(turns.reshape(height, width + 1), axis=1)[:, :width] & 1).astype(bool)
 
 
-def _chain(rings: Sequence[Ring]) -> Ring:
+def _merge_rings(rings: Sequence[Ring]) -> Ring:
     joined = rings[0] if rings else np.zeros((0, 2), np.float32)
     for ring in rings[1:]:
-        joined = _splice(joined, ring)
+        joined = _bridge_rings(joined, ring)
     return joined
 
 
-def _splice(ring: Ring, other: Ring) -> Ring:
+def _bridge_rings(ring: Ring, other: Ring) -> Ring:
     """`ring` with a way to `other`, around it, and the same way back."""
-    near = _nearest(ring, other[0])
-    entry = _nearest(other, ring[near])
+    near = _nearest_index(ring, other[0])
+    entry = _nearest_index(other, ring[near])
     tour = np.concatenate([other[entry:], other[: entry + 1]])
     return np.concatenate([ring[: near + 1], tour, ring[near:]])
 
 
-def _nearest(ring: Ring, point: Ring) -> int:
+def _nearest_index(ring: Ring, point: Ring) -> int:
     across, down = ring[:, 0] - point[0], ring[:, 1] - point[1]
     return int((across * across + down * down).argmin())
 

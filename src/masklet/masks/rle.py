@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 from masklet.errors import InputError
 
-__all__ = ["Rle", "decode", "encode", "encode_at", "runs"]
+__all__ = ["Rle", "decode", "encode", "encode_crop", "run_lengths"]
 
 Ints = npt.NDArray[np.int64]
-GROUPS = np.arange(7)  # 7 groups of 5 bits hold any run of a picture under 17 gigapixels
-MORE, SIGN, FIRST_CHAR = 0x20, 0x10, 48
+BIT_GROUPS = np.arange(7)  # 7 groups of 5 bits hold any run of an image under 17 gigapixels
+CONTINUATION_BIT, SIGN_BIT, FIRST_CHAR = 0x20, 0x10, 48
 
 
 class Rle(TypedDict):
@@ -38,23 +38,26 @@ def encode(mask: npt.NDArray[np.bool_]) -> Rle:
     """
     assert mask.ndim == 2, f"a mask is (H, W), got {mask.shape}"
     height, width = mask.shape
-    return {"size": [int(height), int(width)], "counts": _to_text(_runs(mask.astype(bool, copy=False)))}
+    return {
+        "size": [int(height), int(width)],
+        "counts": _compress_counts(_mask_run_lengths(mask.astype(bool, copy=False))),
+    }
 
 
-def encode_at(piece: npt.NDArray[np.bool_], origin: tuple[int, int], size: tuple[int, int]) -> Rle:
+def encode_crop(crop: npt.NDArray[np.bool_], origin: tuple[int, int], size: tuple[int, int]) -> Rle:
     """The code of a mask of `size` (height, width) that has only `piece` in it, its upper left corner at `origin` (xy).
 
-    Takes the time of the piece, not of the picture.
+    Takes the time of the piece, not of the image.
 
     Example:
         >>> encode_at(np.ones((1, 2), bool), (1, 0), (2, 3)) == encode(np.array([[False, True, True], [False] * 3]))
         True
     """
-    (left, top), (height, width), (rows, columns) = origin, size, piece.shape
-    assert 0 <= left <= width - columns, f"{columns} columns at {left} are not in a picture of {width}"
-    assert 0 <= top <= height - rows, f"{rows} rows at {top} are not in a picture of {height}"
+    (left, top), (height, width), (rows, columns) = origin, size, crop.shape
+    assert 0 <= left <= width - columns, f"{columns} columns at {left} are not in an image of {width}"
+    assert 0 <= top <= height - rows, f"{rows} rows at {top} are not in an image of {height}"
     padded = np.zeros((columns, rows + 1), bool)  # a run ends with its column
-    padded[:, :rows] = piece.T
+    padded[:, :rows] = crop.T
     flat = np.concatenate([[False], padded.ravel()])
     column, row = np.divmod(np.flatnonzero(flat[1:] != flat[:-1]), rows + 1)
     turns = (column + left) * height + row + top
@@ -65,11 +68,11 @@ def encode_at(piece: npt.NDArray[np.bool_], origin: tuple[int, int], size: tuple
     runs = np.diff(edges)
     return {
         "size": [int(height), int(width)],
-        "counts": _to_text(runs[:-1] if len(runs) > 1 and not runs[-1] else runs),
+        "counts": _compress_counts(runs[:-1] if len(runs) > 1 and not runs[-1] else runs),
     }
 
 
-def decode(code: Rle | dict[str, object]) -> npt.NDArray[np.bool_]:
+def decode(rle: Rle | dict[str, object]) -> npt.NDArray[np.bool_]:
     """The (H, W) boolean mask of a COCO run-length code; `counts` may be text, bytes or a list of runs.
 
     Example:
@@ -79,8 +82,8 @@ def decode(code: Rle | dict[str, object]) -> npt.NDArray[np.bool_]:
     Raises:
         InputError: `size` or `counts` is missing, unreadable, or the two do not fit each other.
     """
-    height, width = _size(code.get("size"))
-    runs = _read_counts(code.get("counts"))
+    height, width = _size(rle.get("size"))
+    runs = _parse_counts(rle.get("counts"))
     if (runs < 0).any() or int(runs.sum()) != height * width:
         raise InputError(
             f"the runs of this code cover {int(runs.sum())} pixels, but size [{height}, {width}] needs "
@@ -90,17 +93,17 @@ def decode(code: Rle | dict[str, object]) -> npt.NDArray[np.bool_]:
     return np.repeat(values, runs).reshape(width, height).T.copy()
 
 
-def runs(code: Rle) -> list[int]:
+def run_lengths(rle: Rle) -> list[int]:
     """The run lengths of a code that `encode` made, background first.
 
     Example:
         >>> runs({"size": [2, 3], "counts": "06"})
         [0, 6]
     """
-    return [int(run) for run in _read_counts(code["counts"])]
+    return [int(run) for run in _parse_counts(rle["counts"])]
 
 
-def _runs(mask: npt.NDArray[np.bool_]) -> Ints:
+def _mask_run_lengths(mask: npt.NDArray[np.bool_]) -> Ints:
     """Run lengths down the columns, background first (0 long when the first pixel is in the mask)."""
     flat = mask.T.ravel()
     turns = np.flatnonzero(flat[1:] != flat[:-1]) + 1
@@ -110,21 +113,21 @@ def _runs(mask: npt.NDArray[np.bool_]) -> Ints:
     return runs
 
 
-def _to_text(runs: Ints) -> str:
+def _compress_counts(runs: Ints) -> str:
     values = runs.copy()
     values[3:] -= runs[1:-2]
-    limits = np.int64(1) << (5 * GROUPS + 4)  # a signed number fits n + 1 groups while -limit <= it < limit
+    limits = np.int64(1) << (5 * BIT_GROUPS + 4)  # a signed number fits n + 1 groups while -limit <= it < limit
     fits = (values[:, None] >= -limits) & (values[:, None] < limits)
     last = fits.argmax(axis=1)[:, None]
-    characters = ((values[:, None] >> (5 * GROUPS)) & 0x1F) | np.where(last > GROUPS, MORE, 0)
-    text: bytes = (characters + FIRST_CHAR)[last >= GROUPS].astype(np.uint8).tobytes()
+    characters = ((values[:, None] >> (5 * BIT_GROUPS)) & 0x1F) | np.where(last > BIT_GROUPS, CONTINUATION_BIT, 0)
+    text: bytes = (characters + FIRST_CHAR)[last >= BIT_GROUPS].astype(np.uint8).tobytes()
     return text.decode("ascii")
 
 
-def _from_text(text: bytes) -> Ints:
+def _decompress_counts(text: bytes) -> Ints:
     characters = np.frombuffer(text, np.uint8).astype(np.int64) - FIRST_CHAR
-    ends = np.flatnonzero((characters & MORE) == 0)
-    if ((characters < 0) | (characters > 63)).any() or (characters.size and characters[-1] & MORE):
+    ends = np.flatnonzero((characters & CONTINUATION_BIT) == 0)
+    if ((characters < 0) | (characters > 63)).any() or (characters.size and characters[-1] & CONTINUATION_BIT):
         raise InputError(
             f"counts {text[:24]!r} is not a compressed run-length code (characters '0' to 'o'); "
             "pass it as COCO stores it, or a list of run lengths"
@@ -132,7 +135,7 @@ def _from_text(text: bytes) -> Ints:
     starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)
     place = np.arange(characters.size) - np.repeat(starts, ends - starts + 1)[: characters.size]
     values = np.add.reduceat((characters & 0x1F) << (5 * np.minimum(place, 11)), starts)
-    negative = (characters[ends] & SIGN) != 0
+    negative = (characters[ends] & SIGN_BIT) != 0
     values -= np.where(negative, np.int64(1) << np.minimum(5 * (ends - starts + 1), 62), 0)
     values[1::2] = np.cumsum(values[1::2])
     values[2::2] = np.cumsum(values[2::2])
@@ -145,11 +148,11 @@ def _size(size: object) -> tuple[int, int]:
     raise InputError(f"size {size!r} of a run-length code must be [height, width] in pixels")
 
 
-def _read_counts(counts: object) -> Ints:
+def _parse_counts(counts: object) -> Ints:
     if isinstance(counts, str):
         counts = counts.encode("ascii", "replace")
     if isinstance(counts, bytes):
-        return _from_text(counts) if counts else np.zeros(0, np.int64)
+        return _decompress_counts(counts) if counts else np.zeros(0, np.int64)
     if isinstance(counts, Sequence) and all(isinstance(c, (int, np.integer)) for c in counts):
         return np.array(counts, np.int64)
     raise InputError(f"counts {counts!r:.60} must be the text COCO stores, bytes, or a list of run lengths")

@@ -1,20 +1,20 @@
-"""Where pictures and films come from: `open_source` gives pictures, `open_video` the frames of a film."""
+"""Where images and videos come from: `open_source` gives images, `open_video` the frames of a video."""
 
 from __future__ import annotations
 
-from masklet.media.image import Picture
-from masklet.media.image_source import PICTURE_SUFFIXES, Pictures, Source, open_source
+from masklet.media.image import SourceImage
+from masklet.media.image_source import IMAGE_SUFFIXES, ImageIterator, SourceLike, open_images
 from masklet.media.video import Frame, Video
 from masklet.media.video_source import VideoSource, open_video
 
 __all__ = [
-    "PICTURE_SUFFIXES",
+    "IMAGE_SUFFIXES",
     "Frame",
-    "Picture",
-    "Pictures",
-    "Source",
+    "ImageIterator",
+    "SourceImage",
+    "SourceLike",
     "Video",
     "VideoSource",
-    "open_source",
+    "open_images",
     "open_video",
 ]

@@ -1,14 +1,14 @@
-"""One picture in memory, from whatever carries one: a file, bytes, a PIL picture or an array.
+"""One image in memory, from whatever carries one: a file, bytes, a PIL image or an array.
 
-Inside masklet a picture is RGB uint8 (H, W, 3), upright. What that takes:
+Inside masklet an image is RGB uint8 (H, W, 3), upright. What that takes:
 
-    EXIF orientation    applied, for files and for PIL pictures alike
-    alpha               dropped, the colours below it are kept
-    grey, palette, CMYK converted to RGB
+    EXIF orientation    applied, for files and for PIL images alike
+    alpha               dropped, the colors below it are kept
+    gray, palette, CMYK converted to RGB
     16 bit a channel    scaled from 0..65535 to 0..255
     animations, pages   the first one
 
-Pictures behind http and https addresses.
+Images behind http and https addresses.
 """
 
 from __future__ import annotations
@@ -31,32 +31,32 @@ from PIL import Image
 from masklet.errors import SourceError
 
 __all__ = [
-    "MAX_BYTES",
-    "TIMEOUT_S",
+    "DOWNLOAD_TIMEOUT_S",
+    "MAX_DOWNLOAD_BYTES",
     "Channels",
-    "Picture",
-    "fetch_picture",
+    "SourceImage",
+    "fetch_image",
+    "format_size",
     "from_array",
     "from_bytes",
     "from_file",
     "from_pil",
-    "said_size",
 ]
 
-MAX_BYTES = 200 * 1024 * 1024
-TIMEOUT_S = 30.0
-_CHUNK = 1 << 16
-_SAFE = "/:?#[]@!$&'()*+,;=%~-._"
+MAX_DOWNLOAD_BYTES = 200 * 1024 * 1024
+DOWNLOAD_TIMEOUT_S = 30.0
+_DOWNLOAD_CHUNK = 1 << 16
+_URL_SAFE = "/:?#[]@!$&'()*+,;=%~-._"
 
 
-def fetch_picture(url: str) -> Picture:
-    """Download the picture at `url` (http or https, at most 200 MB) and decode it.
+def fetch_image(url: str) -> SourceImage:
+    """Download the image at `url` (http or https, at most 200 MB) and decode it.
 
     Raises SourceError when there is no network or no such address, the server refuses, the body is
-    larger than the limit or cut short, or it is not a picture.
+    larger than the limit or cut short, or it is not an image.
 
     Example:
-        >>> fetch_picture("https://example.org/dog.jpg").path  # doctest: +SKIP
+        >>> fetch_image("https://example.org/dog.jpg").path  # doctest: +SKIP
         'https://example.org/dog.jpg'
     """
     return from_bytes(_download(url), url)
@@ -65,45 +65,45 @@ def fetch_picture(url: str) -> Picture:
 def _download(url: str) -> bytes:
     try:
         request = urllib.request.Request(
-            urllib.parse.quote(url, safe=_SAFE), headers={"User-Agent": "masklet (Python urllib)"}
+            urllib.parse.quote(url, safe=_URL_SAFE), headers={"User-Agent": "masklet (Python urllib)"}
         )
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
-            return _body(response, url)
+        with urllib.request.urlopen(request, timeout=DOWNLOAD_TIMEOUT_S) as response:
+            return _read_body(response, url)
     except SourceError:
         raise
     except urllib.error.HTTPError as cause:
         cause.close()
         raise SourceError(
-            f"the server answered {cause.code} {cause.reason} for {url!r}; a public address of a picture is "
-            "needed: open it in a browser to check it, or download the picture and give its path"
+            f"the server answered {cause.code} {cause.reason} for {url!r}; a public address of an image is "
+            "needed: open it in a browser to check it, or download the image and give its path"
         ) from cause
     except (OSError, http.client.HTTPException, ValueError) as cause:
         raise SourceError(
             f"cannot fetch {url!r}: {getattr(cause, 'reason', cause)}; a reachable http or https address is "
-            "needed: check the address and the network, or download the picture and give its path"
+            "needed: check the address and the network, or download the image and give its path"
         ) from cause
 
 
-def _body(response: http.client.HTTPResponse, url: str) -> bytes:
+def _read_body(response: http.client.HTTPResponse, url: str) -> bytes:
     stated = response.headers.get("Content-Length", "")
     expected = int(stated) if stated.isdecimal() else None
-    _check_size(expected or 0, url)
+    _check_download_size(expected or 0, url)
     body = bytearray()
-    while chunk := response.read(_CHUNK):
+    while chunk := response.read(_DOWNLOAD_CHUNK):
         body += chunk
-        _check_size(len(body), url)
+        _check_download_size(len(body), url)
     if expected is not None and len(body) < expected:
         raise SourceError(
-            f"{url!r} was cut short: {len(body)} of {expected} bytes came; the whole picture is needed: "
+            f"{url!r} was cut short: {len(body)} of {expected} bytes came; the whole image is needed: "
             "try again, or download it and give its path"
         )
     return bytes(body)
 
 
-def _check_size(count: int, url: str) -> None:
-    if count > MAX_BYTES:
+def _check_download_size(count: int, url: str) -> None:
+    if count > MAX_DOWNLOAD_BYTES:
         raise SourceError(
-            f"{url!r} holds at least {count} bytes; at most {MAX_BYTES} are fetched for one picture: "
+            f"{url!r} holds at least {count} bytes; at most {MAX_DOWNLOAD_BYTES} are fetched for one image: "
             "download it, make it smaller and give its path"
         )
 
@@ -113,9 +113,9 @@ Pixels = npt.NDArray[np.uint8]
 AnyArray = npt.NDArray[np.generic]
 
 # What Pillow's decoders raise on damaged data; UnidentifiedImageError is an OSError.
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 _ORIENTATION_TAG = 0x0112
-_UPRIGHT = {
+_EXIF_TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -133,18 +133,18 @@ _MAGIC = {
     b"II*\x00": "TIFF",
     b"MM\x00*": "TIFF",
 }
-_VIA = {"P": "RGBA", "PA": "RGBA", "RGBa": "RGBA", "La": "LA"}
+_CONVERT_VIA = {"P": "RGBA", "PA": "RGBA", "RGBa": "RGBA", "La": "LA"}
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class SourceImage:
     """Pixels and where they came from.
 
     `rgb` is uint8 (H, W, 3), red first, upright, contiguous and not shared with the caller's array.
-    `path` is the file, the URL, or `image0`, `image1` ... for pictures that have no name of their own.
+    `path` is the file, the URL, or `image0`, `image1` ... for images that have no name of their own.
 
     Example:
-        >>> Picture(np.zeros((480, 640, 3), np.uint8), "image0").size
+        >>> Image(np.zeros((480, 640, 3), np.uint8), "image0").size
         (480, 640)
     """
 
@@ -162,8 +162,8 @@ class Picture:
         return int(self.rgb.shape[0]), int(self.rgb.shape[1])
 
 
-def from_array(array: AnyArray, path: str = "image0", *, channels: Channels = "rgb") -> Picture:
-    """A picture from an array (H, W, 3), (H, W, 4), (H, W, 1) or (H, W): uint8, or float within 0..1.
+def from_array(array: AnyArray, path: str = "image0", *, channels: Channels = "rgb") -> SourceImage:
+    """An image from an array (H, W, 3), (H, W, 4), (H, W, 1) or (H, W): uint8, or float within 0..1.
 
     `channels="bgr"` is for arrays in OpenCV's order. The pixels are copied, so a frame buffer can be
     used again. Raises SourceError for any other shape or type, for NaN and for floats outside 0..1.
@@ -178,12 +178,12 @@ def from_array(array: AnyArray, path: str = "image0", *, channels: Channels = "r
         pixels = pixels[:, :, None]
     if pixels.shape[2] == 1:
         pixels = np.repeat(pixels, 3, axis=2)
-    colours = pixels[:, :, 2::-1] if channels == "bgr" else pixels[:, :, :3]
-    return Picture(np.array(colours, order="C"), path)
+    colors = pixels[:, :, 2::-1] if channels == "bgr" else pixels[:, :, :3]
+    return SourceImage(np.array(colors, order="C"), path)
 
 
-def from_pil(image: Image.Image, path: str = "image0") -> Picture:
-    """A picture from a PIL picture of any mode; its EXIF orientation is applied.
+def from_pil(image: Image.Image, path: str = "image0") -> SourceImage:
+    """An image from a PIL image of any mode; its EXIF orientation is applied.
 
     Raises SourceError when it has no pixels, or when a lazily opened file turns out damaged.
 
@@ -192,20 +192,20 @@ def from_pil(image: Image.Image, path: str = "image0") -> Picture:
         (2, 3, 3)
     """
     if 0 in image.size:
-        raise SourceError(_empty(path, f"size {image.size[0]} x {image.size[1]}"))
+        raise SourceError(_empty_message(path, f"size {image.size[0]} x {image.size[1]}"))
     try:
         image.load()
-        return Picture(_pixels(_upright(image), path), path)
+        return SourceImage(_to_rgb(_apply_exif_orientation(image), path), path)
     except SourceError:
         raise
-    except _DAMAGED as cause:
-        raise SourceError(_damaged(path, cause)) from cause
+    except _DECODE_ERRORS as cause:
+        raise SourceError(_damaged_message(path, cause)) from cause
 
 
-def from_file(path: str) -> Picture:
-    """A picture from a file, recognised by its content and not by its suffix.
+def from_file(path: str) -> SourceImage:
+    """An image from a file, recognized by its content and not by its suffix.
 
-    Raises SourceError when the file is missing, unreadable, empty, cut short or not a picture.
+    Raises SourceError when the file is missing, unreadable, empty, cut short or not an image.
 
     Example:
         >>> from_file("truck.jpg").size  # doctest: +SKIP
@@ -217,14 +217,14 @@ def from_file(path: str) -> Picture:
     except OSError as cause:
         raise SourceError(
             f"cannot read {path!r}: {cause.strerror or cause}; "
-            "a readable picture file is needed: check the path and its permissions"
+            "a readable image file is needed: check the path and its permissions"
         ) from cause
 
 
-def from_bytes(data: bytes, path: str) -> Picture:
-    """A picture from the content of a file, such as a response body; `path` names it in errors.
+def from_bytes(data: bytes, path: str) -> SourceImage:
+    """An image from the content of a file, such as a response body; `path` names it in errors.
 
-    Raises SourceError when the bytes are empty, cut short or not a picture.
+    Raises SourceError when the bytes are empty, cut short or not an image.
 
     Example:
         >>> from_bytes(b"", "https://example.org/a.jpg")
@@ -234,7 +234,7 @@ def from_bytes(data: bytes, path: str) -> Picture:
     return _decode(io.BytesIO(data), path)
 
 
-def said_size(size: Sequence[int]) -> str:
+def format_size(size: Sequence[int]) -> str:
     """A (height, width) as people say it.
 
     Example:
@@ -244,11 +244,11 @@ def said_size(size: Sequence[int]) -> str:
     return f"{size[1]} x {size[0]}"
 
 
-def _decode(file: IO[bytes], path: str) -> Picture:
+def _decode(file: IO[bytes], path: str) -> SourceImage:
     head = file.read(64)
     file.seek(0)
     if not head:
-        raise SourceError(f"{path!r} is empty (0 bytes); a picture is needed: copy or download it again")
+        raise SourceError(f"{path!r} is empty (0 bytes); an image is needed: copy or download it again")
     try:
         with Image.open(file) as image:
             return from_pil(image, path)
@@ -258,21 +258,21 @@ def _decode(file: IO[bytes], path: str) -> Picture:
         raise SourceError(
             f"{path!r} is too large: {cause}; make it smaller first, or raise PIL.Image.MAX_IMAGE_PIXELS"
         ) from cause
-    except _DAMAGED as cause:
-        raise SourceError(f"{path!r} cannot be read as a picture: {_looks_like(head)}") from cause
+    except _DECODE_ERRORS as cause:
+        raise SourceError(f"{path!r} cannot be read as an image: {_format_hint(head)}") from cause
 
 
-def _looks_like(head: bytes) -> str:
+def _format_hint(head: bytes) -> str:
     """What the first bytes say the file is, with what to do about it."""
     start = head.lstrip().lower()
     if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"hevc", b"msf1"):
         return "it is HEIC, which Pillow reads only with pillow-heif; convert it to JPEG or PNG"
     if head[4:8] == b"ftyp" or head[:4] == b"\x1aE\xdf\xa3" or head[8:12] == b"AVI ":
-        return "it is a video; model.track(...) follows objects through it, here give a picture of one frame"
+        return "it is a video; model.track(...) follows objects through it, here give an image of one frame"
     if start.startswith((b"<!doctype", b"<html")):
-        return "it is a web page; give the address of the picture itself (Copy image address)"
+        return "it is a web page; give the address of the image itself (Copy image address)"
     if head.startswith(b"version https://git-lfs"):
-        return "it is a Git LFS pointer; run 'git lfs pull' to fetch the picture"
+        return "it is a Git LFS pointer; run 'git lfs pull' to fetch the image"
     for magic, name in _MAGIC.items():
         if head.startswith(magic):
             return (
@@ -285,28 +285,28 @@ def _looks_like(head: bytes) -> str:
     )
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _apply_exif_orientation(image: Image.Image) -> Image.Image:
     try:
-        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
-    except (*_DAMAGED, KeyError, TypeError):
+        turn = _EXIF_TRANSPOSE.get(image.getexif().get(_ORIENTATION_TAG, 1))
+    except (*_DECODE_ERRORS, KeyError, TypeError):
         return image  # a broken EXIF block says nothing about the pixels
     return image if turn is None else image.transpose(turn)
 
 
-def _pixels(image: Image.Image, path: str) -> Pixels:
+def _to_rgb(image: Image.Image, path: str) -> Pixels:
     if image.mode.startswith("I"):
         return _from_16_bit(np.array(image), path)
     if image.mode == "F":
         return from_array(np.array(image), path).rgb
-    via = _VIA.get(image.mode)
+    via = _CONVERT_VIA.get(image.mode)
     return np.array((image.convert(via) if via else image).convert("RGB"))
 
 
-def _from_16_bit(grey: AnyArray, path: str) -> Pixels:
-    values = grey.astype(np.int64)
+def _from_16_bit(gray: AnyArray, path: str) -> Pixels:
+    values = gray.astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
         raise SourceError(
-            f"{path!r} has integers from {values.min()} to {values.max()}; pictures have 8 or 16 bits a "
+            f"{path!r} has integers from {values.min()} to {values.max()}; images have 8 or 16 bits a "
             "channel: scale it to 0..255 and save it as 8 bit"
         )
     pixels = ((values + 128) // 257).astype(np.uint8)
@@ -315,11 +315,11 @@ def _from_16_bit(grey: AnyArray, path: str) -> Pixels:
 
 def _check_shape(array: AnyArray, path: str) -> None:
     shape = array.shape
-    allowed = f"{path}: array of shape {shape}; a picture is (H, W, 3), (H, W, 4), (H, W, 1) or (H, W)"
+    allowed = f"{path}: array of shape {shape}; an image is (H, W, 3), (H, W, 4), (H, W, 1) or (H, W)"
     if array.size == 0:
-        raise SourceError(_empty(path, f"array of shape {shape}"))
+        raise SourceError(_empty_message(path, f"array of shape {shape}"))
     if array.ndim == 4:
-        raise SourceError(f"{allowed}: for a batch of pictures pass list(array)")
+        raise SourceError(f"{allowed}: for a batch of images pass list(array)")
     if array.ndim == 3 and shape[2] not in (1, 3, 4) and shape[0] in (1, 3, 4):
         raise SourceError(f"{allowed}: channels come last, use array.transpose(1, 2, 0)")
     if array.ndim not in (2, 3) or (array.ndim == 3 and shape[2] not in (1, 3, 4)):
@@ -333,7 +333,7 @@ def _as_uint8(array: AnyArray, path: str) -> Pixels:
         return _from_unit_floats(array.astype(np.float32), path)
     remedy = {"u": "(array >> 8).astype(np.uint8) if it has 16 bits", "b": "array * np.uint8(255)"}
     raise SourceError(
-        f"{path}: array of type {array.dtype}; a picture is uint8 in 0..255 or float in 0..1: "
+        f"{path}: array of type {array.dtype}; an image is uint8 in 0..255 or float in 0..1: "
         f"use {remedy.get(array.dtype.kind, 'array.astype(np.uint8) if its values are 0..255')}"
     )
 
@@ -342,20 +342,20 @@ def _from_unit_floats(values: npt.NDArray[np.float32], path: str) -> Pixels:
     if not np.isfinite(values).all():
         raise SourceError(
             f"{path}: array with {int((~np.isfinite(values)).sum())} NaN or infinite values; "
-            "float pictures are within 0..1: use np.nan_to_num(array) or find where they come from"
+            "float images are within 0..1: use np.nan_to_num(array) or find where they come from"
         )
     low, high = float(values.min()), float(values.max())
     if low < 0 or high > 1:
         raise SourceError(
-            f"{path}: float array with values from {low:g} to {high:g}; float pictures are within 0..1: "
-            "use array / 255 if they are 0..255, and undo any normalisation"
+            f"{path}: float array with values from {low:g} to {high:g}; float images are within 0..1: "
+            "use array / 255 if they are 0..255, and undo any normalization"
         )
     return np.rint(values * 255).astype(np.uint8)
 
 
-def _empty(path: str, what: str) -> str:
-    return f"{path}: {what} has no pixels; a picture is at least 1 x 1: check how it was cropped or read"
+def _empty_message(path: str, what: str) -> str:
+    return f"{path}: {what} has no pixels; an image is at least 1 x 1: check how it was cropped or read"
 
 
-def _damaged(path: str, cause: BaseException) -> str:
-    return f"{path!r} is damaged or cut short ({cause}); a whole picture is needed: copy or download it again"
+def _damaged_message(path: str, cause: BaseException) -> str:
+    return f"{path!r} is damaged or cut short ({cause}); a whole image is needed: copy or download it again"

@@ -1,4 +1,4 @@
-"""Films made of pictures: folders, globs, lists and arrays (`Slides`), animated GIF and WebP (`Animation`)."""
+"""Videos made of images: folders, globs, lists and arrays (`Slides`), animated GIF and WebP (`Animation`)."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from functools import partial
 from PIL import Image
 
 from masklet.errors import SourceError
-from masklet.media.image import Picture, fetch_picture, from_file, from_pil
-from masklet.media.image_source import Reader
-from masklet.media.video import Frame, Item, Notice, Recorded, size_change
+from masklet.media.image import SourceImage, fetch_image, from_file, from_pil
+from masklet.media.image_source import ImageReader
+from masklet.media.video import Frame, FrameOrWarning, FrameWarning, SeekableVideo, frame_size_error
 
-__all__ = ["Animation", "Slides", "is_animation", "read_slide"]
+__all__ = ["AnimatedImage", "ImageSequence", "is_animation", "read_image_or_warning"]
 
 _ANIMATED = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")
 
 
-class Slides(Recorded):
-    """One frame a picture, in the order given; pictures of a folder have no times.
+class ImageSequence(SeekableVideo):
+    """One frame an image, in the order given; images of a folder have no times.
 
-    Raises SourceError when no picture can be read, here; a picture of another size raises when reached.
+    Raises SourceError when no image can be read, here; an image of another size raises when reached.
 
     Example:
         >>> Slides([partial(from_file, "1.jpg"), partial(from_file, "2.jpg")], "shots", 4).count  # doctest: +SKIP
         2
     """
 
-    def __init__(self, readers: Sequence[Reader], path: str, read_ahead: int) -> None:
-        super().__init__(path, read_ahead)
+    def __init__(self, readers: Sequence[ImageReader], path: str, prefetch_frames: int) -> None:
+        super().__init__(path, prefetch_frames)
         assert readers
-        self._readers_of_frames = readers
+        self._frame_readers = readers
         self._size = self._first_size()
 
     @property
@@ -44,42 +44,42 @@ class Slides(Recorded):
         return None
 
     @property
-    def count(self) -> int:
+    def num_frames(self) -> int:
         """See Video."""
-        return len(self._readers_of_frames)
+        return len(self._frame_readers)
 
     def _first_size(self) -> tuple[int, int]:
         problem = ""
-        for reader in self._readers_of_frames:
-            found = read_slide(reader, 0)
-            if isinstance(found, Picture):
+        for reader in self._frame_readers:
+            found = read_image_or_warning(reader, 0)
+            if isinstance(found, SourceImage):
                 return found.size
             problem = problem or found.message
         raise SourceError(problem)
 
-    def _read(self, start: int, stop: int | None) -> Generator[Item, None, None]:
-        for number in range(start, self.count if stop is None else min(stop, self.count)):
-            found = read_slide(self._readers_of_frames[number], number)
-            if isinstance(found, Notice):
+    def _read(self, start: int, stop: int | None) -> Generator[FrameOrWarning, None, None]:
+        for number in range(start, self.num_frames if stop is None else min(stop, self.num_frames)):
+            found = read_image_or_warning(self._frame_readers[number], number)
+            if isinstance(found, FrameWarning):
                 yield found
                 continue
             if found.size != self._size:
-                raise size_change(found.path, number, self._size, found.size)
+                raise frame_size_error(found.path, number, self._size, found.size)
             yield Frame(found.rgb, found.path, number)
 
 
-def read_slide(reader: Reader, number: int) -> Picture | Notice:
-    """The picture, or for a file that is damaged what to tell; what the caller made himself raises."""
+def read_image_or_warning(reader: ImageReader, number: int) -> SourceImage | FrameWarning:
+    """The image, or for a file that is damaged what to tell; what the caller made himself raises."""
     try:
         return reader()
     except SourceError as problem:
-        if isinstance(reader, partial) and reader.func in (from_file, fetch_picture):
-            return Notice(f"frame {number} is left out, the frames after keep their numbers: {problem}")
+        if isinstance(reader, partial) and reader.func in (from_file, fetch_image):
+            return FrameWarning(f"frame {number} is left out, the frames after keep their numbers: {problem}")
         raise
 
 
-class Animation(Recorded):
-    """A picture file with several frames, read with Pillow; times are sums of the durations in the file.
+class AnimatedImage(SeekableVideo):
+    """An image file with several frames, read with Pillow; times are sums of the durations in the file.
 
     Raises SourceError when it is damaged before the first frame.
 
@@ -88,15 +88,15 @@ class Animation(Recorded):
         24
     """
 
-    def __init__(self, path: str, read_ahead: int) -> None:
-        super().__init__(path, read_ahead)
+    def __init__(self, path: str, prefetch_frames: int) -> None:
+        super().__init__(path, prefetch_frames)
         with Image.open(path) as image:
             self._count = int(getattr(image, "n_frames", 1))
             first = from_pil(image, path)
             self._size = first.size
-            seconds = _seconds(image)
+            seconds = _frame_duration(image)
         self._fps = 1 / seconds if seconds else None
-        self._starts: list[float | None] = [0.0 if seconds is not None else None]
+        self._start_times: list[float | None] = [0.0 if seconds is not None else None]
 
     @property
     def size(self) -> tuple[int, int]:
@@ -109,20 +109,20 @@ class Animation(Recorded):
         return self._fps
 
     @property
-    def count(self) -> int:
+    def num_frames(self) -> int:
         """See Video."""
         return self._count
 
-    def _read(self, start: int, stop: int | None) -> Generator[Item, None, None]:
+    def _read(self, start: int, stop: int | None) -> Generator[FrameOrWarning, None, None]:
         end = self._count if stop is None else min(stop, self._count)
         with Image.open(self.path) as image:
             # Times before `start` must be known, and only showing a frame tells how long it lasts.
-            for number in range(min(start, len(self._starts) - 1), end):
+            for number in range(min(start, len(self._start_times) - 1), end):
                 try:
                     image.seek(number)
-                    picture = from_pil(image, self.path)
+                    frame_image = from_pil(image, self.path)
                 except (EOFError, SourceError):
-                    yield Notice(
+                    yield FrameWarning(
                         f"{self.path!r} ends early: {self._count} frames expected, {number} found; "
                         "those that are there were read: copy or download it again for the rest"
                     )
@@ -130,20 +130,20 @@ class Animation(Recorded):
                 time = self._time(number, image)
                 if number < start:
                     continue
-                if picture.size != self._size:
-                    raise size_change(self.path, number, self._size, picture.size)
-                yield Frame(picture.rgb, self.path, number, time)
+                if frame_image.size != self._size:
+                    raise frame_size_error(self.path, number, self._size, frame_image.size)
+                yield Frame(frame_image.rgb, self.path, number, time)
 
     def _time(self, number: int, image: Image.Image) -> float | None:
-        begins = self._starts[number]
-        seconds = _seconds(image)
-        if number + 1 == len(self._starts):
-            self._starts.append(None if begins is None or seconds is None else begins + seconds)
+        begins = self._start_times[number]
+        seconds = _frame_duration(image)
+        if number + 1 == len(self._start_times):
+            self._start_times.append(None if begins is None or seconds is None else begins + seconds)
         return begins
 
 
 def is_animation(path: str) -> bool | None:
-    """Whether the picture file `path` has several frames; None where it is no picture Pillow knows.
+    """Whether the image file `path` has several frames; None where it is no image Pillow knows.
 
     Example:
         >>> is_animation("clip.mp4") is None  # doctest: +SKIP
@@ -151,7 +151,7 @@ def is_animation(path: str) -> bool | None:
     """
     try:
         with Image.open(path) as image:
-            if image.format == "MPEG":  # Pillow knows the name of these films, not their pictures
+            if image.format == "MPEG":  # Pillow knows the name of these videos, not their images
                 return None
             return image.format in _ANIMATED and getattr(image, "n_frames", 1) > 1
     except Image.DecompressionBombError:
@@ -160,6 +160,6 @@ def is_animation(path: str) -> bool | None:
         return None
 
 
-def _seconds(image: Image.Image) -> float | None:
+def _frame_duration(image: Image.Image) -> float | None:
     milliseconds = image.info.get("duration")
     return None if milliseconds is None else float(milliseconds) / 1000

@@ -13,26 +13,26 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from typing import Generic, Literal, TypeVar
 
-from masklet.closing import Closing
+from masklet.closing import Closeable
 
-__all__ = ["JOIN_S", "LatePolicy", "ReadAhead"]
+__all__ = ["JOIN_TIMEOUT_S", "OverflowPolicy", "Prefetcher"]
 
-LatePolicy = Literal["drop", "wait"]
+OverflowPolicy = Literal["drop", "wait"]
 Item = TypeVar("Item")
 
 # How long close() waits for the thread. A source that never answers must not hold up the caller; the thread
 # is a daemon and ends by itself as soon as the source gives it back.
-JOIN_S = 2.0
+JOIN_TIMEOUT_S = 2.0
 
 
 class _Queue(Generic[Item]):
     """What the thread and the reader share. The lock is re-entrant: a collection may run while it is held."""
 
-    def __init__(self, room: int, policy: LatePolicy) -> None:
+    def __init__(self, capacity: int, policy: OverflowPolicy) -> None:
         self.items: deque[Item] = deque()
-        self.room = room
+        self.capacity = capacity
         self.policy = policy
-        self.changed = threading.Condition(threading.RLock())
+        self.condition = threading.Condition(threading.RLock())
         self.stopped = False
         self.ended = False
         self.error: BaseException | None = None
@@ -40,42 +40,42 @@ class _Queue(Generic[Item]):
 
     def put(self, item: Item) -> bool:
         """Queue one item; False when the reader is gone."""
-        with self.changed:
-            while len(self.items) >= self.room and not self.stopped:
+        with self.condition:
+            while len(self.items) >= self.capacity and not self.stopped:
                 if self.policy == "drop":
                     self.items.popleft()
                     self.dropped += 1
                 else:
-                    self.changed.wait()
+                    self.condition.wait()
             if not self.stopped:
                 self.items.append(item)
-                self.changed.notify_all()
+                self.condition.notify_all()
             return not self.stopped
 
     def end(self, error: BaseException | None) -> None:
-        with self.changed:
+        with self.condition:
             self.error = error
             self.ended = True
-            self.changed.notify_all()
+            self.condition.notify_all()
 
     def get(self) -> Item:
-        with self.changed:
+        with self.condition:
             while not self.items and not self.ended and not self.stopped:
-                self.changed.wait()
+                self.condition.wait()
             if self.items and not self.stopped:
-                self.changed.notify_all()
+                self.condition.notify_all()
                 return self.items.popleft()
             error, self.error = self.error, None
         raise error if error is not None and not self.stopped else StopIteration
 
     def stop(self) -> None:
-        with self.changed:
+        with self.condition:
             self.stopped = True
             self.items.clear()
-            self.changed.notify_all()
+            self.condition.notify_all()
 
 
-class ReadAhead(Closing, Iterator[Item]):
+class Prefetcher(Closeable, Iterator[Item]):
     """An iterator that a thread reads at most `room` items ahead.
 
     `policy="wait"` holds the thread back while the queue is full; `"drop"` throws the oldest item away
@@ -88,13 +88,13 @@ class ReadAhead(Closing, Iterator[Item]):
         [0, 1, 2]
     """
 
-    def __init__(self, items: Iterable[Item], room: int, policy: LatePolicy = "wait") -> None:
-        assert room >= 1
-        queue: _Queue[Item] = _Queue(room, policy)
-        thread = threading.Thread(target=_fill, args=(queue, items), name="masklet read-ahead", daemon=True)
+    def __init__(self, items: Iterable[Item], capacity: int, policy: OverflowPolicy = "wait") -> None:
+        assert capacity >= 1
+        queue: _Queue[Item] = _Queue(capacity, policy)
+        thread = threading.Thread(target=_read_items, args=(queue, items), name="masklet read-ahead", daemon=True)
         self._queue = queue
         # Also runs when the interpreter ends, before daemon threads are frozen inside a decoder.
-        self._close = weakref.finalize(self, _finish, queue, thread)
+        self._close = weakref.finalize(self, _stop_thread, queue, thread)
         thread.start()
 
     @property
@@ -110,7 +110,7 @@ class ReadAhead(Closing, Iterator[Item]):
         self._close()
 
 
-def _fill(queue: _Queue[Item], items: Iterable[Item]) -> None:
+def _read_items(queue: _Queue[Item], items: Iterable[Item]) -> None:
     try:
         for item in items:
             if not queue.put(item):
@@ -127,7 +127,7 @@ def _close_source(items: object) -> None:
         items.close()
 
 
-def _finish(queue: _Queue[Item], thread: threading.Thread) -> None:
+def _stop_thread(queue: _Queue[Item], thread: threading.Thread) -> None:
     queue.stop()
     if thread is not threading.current_thread():
-        thread.join(JOIN_S)
+        thread.join(JOIN_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""What a film is to those who watch it: `Frame`, `Video`, and `Recorded` for films one can go back in."""
+"""What a video is to those who watch it: `Frame`, `Video`, and `Recorded` for videos one can go back in."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from collections import OrderedDict
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 
-from masklet.closing import Closing
+from masklet.closing import Closeable
 from masklet.errors import MaskletWarning, SourceError, StateError
-from masklet.media.image import Pixels, said_size
-from masklet.media.prefetch import ReadAhead
+from masklet.media.image import Pixels, format_size
+from masklet.media.prefetch import Prefetcher
 
-__all__ = ["Frame", "FrameRangeError", "Notice", "Recorded", "Video", "size_change"]
+__all__ = ["Frame", "FrameRangeError", "FrameWarning", "SeekableVideo", "Video", "frame_size_error"]
 
 # Frames decoded ahead of their turn, for going backwards and for random access, take at most this much.
-ROOM_BYTES = 128 * 1024 * 1024
+BUFFER_BYTES = 128 * 1024 * 1024
 CACHED_FRAMES = 16
 
 
 class FrameRangeError(SourceError, IndexError):
-    """A frame number that the film does not have."""
+    """A frame number that the video does not have."""
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture of a film.
+    """One image of a video.
 
-    `rgb` is uint8 (H, W, 3), red first, upright. `path` is the film, or the picture of a folder; `index`
+    `rgb` is uint8 (H, W, 3), red first, upright. `path` is the video, or the image of a folder; `index`
     counts from 0 and keeps counting over frames that could not be read; `time` is in seconds since the
-    film's beginning, or None where nothing says it.
+    video's beginning, or None where nothing says it.
 
     Example:
         >>> Frame(np.zeros((480, 640, 3), np.uint8), "clip.mp4", 12, 0.4).size
@@ -52,17 +52,17 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Notice:
+class FrameWarning:
     """Travels between frames: something was lost here; it becomes a MaskletWarning for the one who reads."""
 
     message: str
 
 
-Item = Frame | Notice
+FrameOrWarning = Frame | FrameWarning
 
 
-class Video(Closing):
-    """A film: an iterator of frames that knows what can be known before they are read.
+class Video(Closeable):
+    """A video: an iterator of frames that knows what can be known before they are read.
 
     `path` names it, `fps` is its frames a second on average (None: not known), `count` its exact number
     of frames (None: not known), `expected` the best estimate of it, `live` whether it goes on without
@@ -78,10 +78,10 @@ class Video(Closing):
     live = False
     seekable = False
 
-    def __init__(self, path: str, read_ahead: int) -> None:
+    def __init__(self, path: str, prefetch_frames: int) -> None:
         self.path = path
-        self._read_ahead = read_ahead
-        self._readers: weakref.WeakSet[ReadAhead[Item]] = weakref.WeakSet()
+        self._prefetch_frames = prefetch_frames
+        self._prefetchers: weakref.WeakSet[Prefetcher[FrameOrWarning]] = weakref.WeakSet()
         self._closed = False
 
     @property
@@ -96,13 +96,13 @@ class Video(Closing):
 
     @property
     @abstractmethod
-    def count(self) -> int | None:
+    def num_frames(self) -> int | None:
         """The number of frames, lost ones included; None where it is not known."""
 
     @property
-    def expected(self) -> int | None:
-        """`count`, or an estimate of it from the film's header; None where there is neither."""
-        return self.count
+    def expected_num_frames(self) -> int | None:
+        """`count`, or an estimate of it from the video's header; None where there is neither."""
+        return self.num_frames
 
     @property
     def dropped(self) -> int:
@@ -130,20 +130,20 @@ class Video(Closing):
     def close(self) -> None:
         """Stop reading ahead and let go of files and devices; may be called twice."""
         self._closed = True
-        for reader in list(self._readers):
+        for reader in list(self._prefetchers):
             reader.close()
 
     def _check_open(self) -> None:
         if self._closed:
             raise StateError(f"{self.path!r} is closed; frames come while it is open: open it again with open_video")
 
-    def _deliver(self, items: Iterator[Item]) -> Generator[Frame, None, None]:
+    def _prefetch(self, items: Iterator[FrameOrWarning]) -> Generator[Frame, None, None]:
         """Frames of `items`, read ahead on a thread; notices become warnings on the thread that reads."""
-        with ReadAhead(items, self._read_ahead) as reader:
-            self._readers.add(reader)
-            yield from self._announced(reader)
+        with Prefetcher(items, self._prefetch_frames) as reader:
+            self._prefetchers.add(reader)
+            yield from self._with_warnings(reader)
 
-    def _announced(self, items: Iterator[Item]) -> Generator[Frame, None, None]:
+    def _with_warnings(self, items: Iterator[FrameOrWarning]) -> Generator[Frame, None, None]:
         for item in items:
             self._check_open()
             if isinstance(item, Frame):
@@ -153,23 +153,23 @@ class Video(Closing):
         self._check_open()
 
 
-class Recorded(Video):
-    """A film whose frames can be had in any order, over one method that reads forward from anywhere."""
+class SeekableVideo(Video):
+    """A video whose frames can be had in any order, over one method that reads forward from anywhere."""
 
     seekable = True
 
-    def __init__(self, path: str, read_ahead: int) -> None:
-        super().__init__(path, read_ahead)
+    def __init__(self, path: str, prefetch_frames: int) -> None:
+        super().__init__(path, prefetch_frames)
         self._cache: OrderedDict[int, Frame] = OrderedDict()
-        self._cursor: Generator[Item, None, None] | None = None
-        self._cursor_at = 0
+        self._cursor: Generator[FrameOrWarning, None, None] | None = None
+        self._cursor_index = 0
         self._lock = threading.Lock()
 
     @abstractmethod
-    def _read(self, start: int, stop: int | None) -> Generator[Item, None, None]:
+    def _read(self, start: int, stop: int | None) -> Generator[FrameOrWarning, None, None]:
         """Frames from `start` to before `stop`, on the calling thread; must not depend on `self` staying."""
 
-    def _nearest_start(self, index: int) -> int:
+    def _decode_start(self, index: int) -> int:
         """The frame from which reading `index` costs least."""
         return index
 
@@ -177,21 +177,21 @@ class Recorded(Video):
         """See Video."""
         self._check_open()
         if reverse:
-            first = self._last() if start is None else self._checked(start)
-            return self._deliver(self._backwards(first, 0 if stop is None else max(0, stop + 1)))
+            first = self._last_index() if start is None else self._validate_index(start)
+            return self._prefetch(self._read_backward(first, 0 if stop is None else max(0, stop + 1)))
         first = 0 if start is None else start
-        if first < 0 or first > (first if self.count is None else self.count):
-            raise self._no_frame(first)
-        return self._deliver(self._read(first, stop))
+        if first < 0 or first > (first if self.num_frames is None else self.num_frames):
+            raise self._frame_range_error(first)
+        return self._prefetch(self._read(first, stop))
 
     def __getitem__(self, index: int) -> Frame:
         """See Video. Negative numbers count from the end, where the end is known."""
         self._check_open()
         number = operator.index(index)
-        if number < 0 and self.count is not None:
-            number += self.count
+        if number < 0 and self.num_frames is not None:
+            number += self.num_frames
         with self._lock:
-            frame = self._look_up(self._checked(number, shown=index))
+            frame = self._cached_frame(self._validate_index(number, requested=index))
         return replace(frame, rgb=frame.rgb.copy())
 
     def close(self) -> None:
@@ -199,91 +199,93 @@ class Recorded(Video):
         super().close()
         with self._lock:
             self._cache.clear()
-            self._drop_cursor()
+            self._close_cursor()
 
-    def _last(self) -> int:
-        if self.count is not None:
-            return self.count - 1
+    def _last_index(self) -> int:
+        if self.num_frames is not None:
+            return self.num_frames - 1
         last = -1
         for item in self._read(0, None):
             last = item.index if isinstance(item, Frame) else last
         return last
 
-    def _checked(self, number: int, shown: int | None = None) -> int:
-        if number < 0 or (self.count is not None and number >= self.count):
-            raise self._no_frame(number if shown is None else shown)
+    def _validate_index(self, number: int, requested: int | None = None) -> int:
+        if number < 0 or (self.num_frames is not None and number >= self.num_frames):
+            raise self._frame_range_error(number if requested is None else requested)
         return number
 
-    def _no_frame(self, number: int) -> FrameRangeError:
-        allowed = f"0 to {self.count - 1}" if self.count is not None else "from 0 upwards, its number is not known"
+    def _frame_range_error(self, number: int) -> FrameRangeError:
+        allowed = (
+            f"0 to {self.num_frames - 1}" if self.num_frames is not None else "from 0 upwards, its number is not known"
+        )
         return FrameRangeError(f"{self.path!r} has no frame {number}; frames are {allowed}: choose one of these")
 
-    def _room(self) -> int:
+    def _max_buffered_frames(self) -> int:
         height, width = self.size
-        return max(2, ROOM_BYTES // (height * width * 3))
+        return max(2, BUFFER_BYTES // (height * width * 3))
 
-    def _backwards(self, first: int, last: int) -> Generator[Item, None, None]:
+    def _read_backward(self, first: int, last: int) -> Generator[FrameOrWarning, None, None]:
         """From `first` down to `last`, in stretches that fit the memory set aside for them."""
         high = first
         while high >= last:
-            low = max(last, self._nearest_start(high), high - self._room() + 1)
+            low = max(last, self._decode_start(high), high - self._max_buffered_frames() + 1)
             stretch = list(self._read(low, high + 1))
             while stretch:
                 yield stretch.pop()
             high = low - 1
 
-    def _look_up(self, number: int) -> Frame:
+    def _cached_frame(self, number: int) -> Frame:
         if number not in self._cache:
             self._fill_cache(number)
         if number not in self._cache:
             raise SourceError(
                 f"{self.path!r}: frame {number} cannot be decoded, it is damaged or missing; "
-                "whole frames are needed: choose another frame, or copy the film again"
+                "whole frames are needed: choose another frame, or copy the video again"
             )
         self._cache.move_to_end(number)
         return self._cache[number]
 
     def _fill_cache(self, number: int) -> None:
         """Read on from where the last look-up stopped, or from the nearest start, keeping what comes just before."""
-        kept = min(CACHED_FRAMES, self._room())
-        nearest = self._nearest_start(number)
-        if self._cursor is None or not nearest <= self._cursor_at <= number:
-            self._drop_cursor()
-            self._cursor_at = max(nearest, number - kept // 2)
-            self._cursor = self._read(self._cursor_at, None)
+        kept = min(CACHED_FRAMES, self._max_buffered_frames())
+        nearest = self._decode_start(number)
+        if self._cursor is None or not nearest <= self._cursor_index <= number:
+            self._close_cursor()
+            self._cursor_index = max(nearest, number - kept // 2)
+            self._cursor = self._read(self._cursor_index, None)
         try:
             if self._cache_up_to(number, kept, self._cursor):
                 return
         except BaseException:
-            self._drop_cursor()
+            self._close_cursor()
             raise
-        self._drop_cursor()
-        if self.count is None:
-            raise self._no_frame(number)
+        self._close_cursor()
+        if self.num_frames is None:
+            raise self._frame_range_error(number)
 
-    def _cache_up_to(self, number: int, kept: int, items: Iterator[Item]) -> bool:
+    def _cache_up_to(self, number: int, capacity: int, items: Iterator[FrameOrWarning]) -> bool:
         """Whether a frame at or after `number` came."""
         for item in items:
-            if isinstance(item, Notice):
+            if isinstance(item, FrameWarning):
                 continue
-            self._cursor_at = item.index + 1
+            self._cursor_index = item.index + 1
             self._cache[item.index] = item
             self._cache.move_to_end(item.index)
-            if len(self._cache) > kept:
+            if len(self._cache) > capacity:
                 self._cache.popitem(last=False)
             if item.index >= number:
                 return True
         return False
 
-    def _drop_cursor(self) -> None:
+    def _close_cursor(self) -> None:
         if self._cursor is not None:
             self._cursor.close()
         self._cursor = None
 
 
-def size_change(path: str, number: int, first: tuple[int, int], now: tuple[int, int]) -> SourceError:
-    """The error for a film whose pictures do not keep their size."""
+def frame_size_error(path: str, number: int, expected: tuple[int, int], found: tuple[int, int]) -> SourceError:
+    """The error for a video whose images do not keep their size."""
     return SourceError(
-        f"{path!r}: frame {number} is {said_size(now)}, the frames before it are {said_size(first)}; "
-        f"all frames of a film have one size: stop before frame {number}, or scale or cut the film to one size"
+        f"{path!r}: frame {number} is {format_size(found)}, the frames before it are {format_size(expected)}; "
+        f"all frames of a video have one size: stop before frame {number}, or scale or cut the video to one size"
     )

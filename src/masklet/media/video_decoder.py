@@ -1,11 +1,11 @@
-"""What film files and streams share: opening with FFmpeg, choosing the picture stream, upright RGB pixels.
+"""What video files and streams share: opening with FFmpeg, choosing the image stream, upright RGB pixels.
 
-Which frames a film file holds, from its packets alone: no picture is decoded.
+Which frames a video file holds, from its packets alone: no image is decoded.
 
-Frame numbers are positions in presentation order. So a frame has the same number whether the film is read
+Frame numbers are positions in presentation order. So a frame has the same number whether the video is read
 from the beginning, from the middle or backwards, and frames that cannot be decoded keep theirs.
 
-Decoding a film file from any frame, with the pixels it has when decoded from the beginning.
+Decoding a video file from any frame, with the pixels it has when decoded from the beginning.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ from masklet.errors import SourceError
 from masklet.media.image import Pixels
 
 __all__ = [
-    "Numbered",
-    "Opened",
-    "Opener",
-    "Timeline",
-    "decoded",
-    "frames_from",
+    "FrameIndex",
+    "NumberedFrame",
+    "OpenedVideo",
+    "VideoOpener",
+    "build_frame_index",
+    "decode_from",
+    "decode_packet",
+    "iter_packets",
     "open_container",
-    "opened_film",
-    "packets",
-    "picture_stream",
-    "scan",
+    "open_video_file",
+    "select_video_stream",
     "upright_rgb",
 ]
 
-# Formats whose header states how long the film is; elsewhere FFmpeg only guesses from what is there.
-_DURATION_IS_STATED = ("matroska", "webm", "flv")
-_TOLERANCE = 0.02
+# Formats whose header states how long the video is; elsewhere FFmpeg only guesses from what is there.
+_FORMATS_WITH_DURATION = ("matroska", "webm", "flv")
+_DURATION_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
-class Timeline:
+class FrameIndex:
     """Presentation times of all frames, in ticks, and those from which decoding can begin.
 
     Example:
@@ -59,25 +59,25 @@ class Timeline:
     """
 
     pts: tuple[int, ...]
-    keys: tuple[int, ...]
-    stated: int | None
+    keyframe_pts: tuple[int, ...]
+    declared_frames: int | None
 
-    def number(self, pts: int) -> int:
+    def frame_number(self, pts: int) -> int:
         """The number of the frame shown at `pts`; -1 before the first."""
         return bisect_right(self.pts, pts) - 1
 
-    def key(self, number: int, earlier: int = 0) -> int:
+    def decode_start(self, number: int, earlier: int = 0) -> int:
         """The frame to begin decoding at to see frame `number`; `earlier` goes back by that many more."""
-        at = bisect_right(self.keys, self.pts[number]) - 1 - earlier
-        return self.number(self.keys[at]) if at > 0 else 0
+        at = bisect_right(self.keyframe_pts, self.pts[number]) - 1 - earlier
+        return self.frame_number(self.keyframe_pts[at]) if at > 0 else 0
 
-    def key_after(self, number: int) -> int:
+    def next_keyframe(self, number: int) -> int:
         """The first frame after `number` at which decoding begins anew; the number of frames if there is none."""
-        at = bisect_right(self.keys, self.pts[number])
-        return self.number(self.keys[at]) if at < len(self.keys) else len(self.pts)
+        at = bisect_right(self.keyframe_pts, self.pts[number])
+        return self.frame_number(self.keyframe_pts[at]) if at < len(self.keyframe_pts) else len(self.pts)
 
 
-def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream] | None]:
+def iter_packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream] | None]:
     """Packets with data in decoding order, then None to flush; where reading breaks off the rest is None too."""
     try:
         for packet in container.demux(stream):
@@ -88,12 +88,12 @@ def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[V
     yield None
 
 
-def scan(container: InputContainer, stream: VideoStream) -> tuple[Timeline | None, int | None]:
+def build_frame_index(container: InputContainer, stream: VideoStream) -> tuple[FrameIndex | None, int | None]:
     """The timeline, and how many frames the header states; no timeline where packets carry no usable times.
 
     Reads the file once. A recording that begins in the middle of a group begins at its first key frame.
     """
-    stated = _stated_frames(container, stream)
+    stated = _declared_frames(container, stream)
     times: list[int] = []
     keys: list[int] = []
     total = 0
@@ -101,7 +101,7 @@ def scan(container: InputContainer, stream: VideoStream) -> tuple[Timeline | Non
     hidden_vp8 = stream.codec_context.name == "vp8"
     if "avi" in container.format.name and stream.codec_context.has_b_frames:
         return None, stated  # AVI stores no times, only an order, and that is the decoder's
-    for packet in packets(container, stream):
+    for packet in iter_packets(container, stream):
         if packet is None:
             break
         total += 1
@@ -116,11 +116,15 @@ def scan(container: InputContainer, stream: VideoStream) -> tuple[Timeline | Non
     shown = sorted(time for time in times if not keys or time >= keys[0])
     if not shown or len(set(shown)) < len(shown):
         return None, stated
-    missing = _beyond(container, stream, end, total) if stated is None else _unseen(container, total, stated)
-    return Timeline(tuple(shown), tuple(sorted(keys)), missing), stated
+    missing = (
+        _truncated_by_duration(container, stream, end, total)
+        if stated is None
+        else _truncated_by_count(container, total, stated)
+    )
+    return FrameIndex(tuple(shown), tuple(sorted(keys)), missing), stated
 
 
-def _stated_frames(container: InputContainer, stream: VideoStream) -> int | None:
+def _declared_frames(container: InputContainer, stream: VideoStream) -> int | None:
     """From the header alone. An MP4 knows its samples after its edit list is applied; ask it first."""
     if "mp4" in container.format.name:
         entries = getattr(stream, "index_entries", None)
@@ -129,24 +133,28 @@ def _stated_frames(container: InputContainer, stream: VideoStream) -> int | None
     return stream.frames or None
 
 
-def _unseen(container: InputContainer, total: int, stated: int) -> int | None:
+def _truncated_by_count(container: InputContainer, total: int, declared_frames: int) -> int | None:
     """The number of frames stated, if it is clearly more than the `total` packets there are."""
     exact = "mp4" in container.format.name
-    return stated if stated - total > (0 if exact else max(1, _TOLERANCE * stated)) else None
+    return (
+        declared_frames
+        if declared_frames - total > (0 if exact else max(1, _DURATION_TOLERANCE * declared_frames))
+        else None
+    )
 
 
-def _beyond(container: InputContainer, stream: VideoStream, end: int, total: int) -> int | None:
+def _truncated_by_duration(container: InputContainer, stream: VideoStream, end: int, total: int) -> int | None:
     """About how many frames there should be, if the header states a time clearly after the last one's end."""
-    seconds, rate = _stated_seconds(container, stream), stream.average_rate
+    seconds, rate = _declared_duration(container, stream), stream.average_rate
     if seconds is None or not rate or stream.time_base is None:
         return None
-    if seconds - float(end * stream.time_base) <= max(0.5, _TOLERANCE * seconds):
+    if seconds - float(end * stream.time_base) <= max(0.5, _DURATION_TOLERANCE * seconds):
         return None
     return max(total + 1, round(seconds * float(rate)))
 
 
-def _stated_seconds(container: InputContainer, stream: VideoStream) -> float | None:
-    if not any(name in container.format.name for name in _DURATION_IS_STATED):
+def _declared_duration(container: InputContainer, stream: VideoStream) -> float | None:
+    if not any(name in container.format.name for name in _FORMATS_WITH_DURATION):
         return None
     parts = stream.metadata.get("DURATION", "").split(":")
     try:
@@ -159,11 +167,11 @@ def _stated_seconds(container: InputContainer, stream: VideoStream) -> float | N
     return container.duration / av.time_base
 
 
-Opened = tuple[InputContainer, VideoStream]
+OpenedVideo = tuple[InputContainer, VideoStream]
 
-# FFmpeg shows plain text as a film of a terminal; nobody means that.
-_NO_FILMS = frozenset({"tty", "bin", "xbin", "adf", "idf"})
-_ATTACHED_PICTURE = 0x400
+# FFmpeg shows plain text as a video of a terminal; nobody means that.
+_TEXT_FORMATS = frozenset({"tty", "bin", "xbin", "adf", "idf"})
+_ATTACHED_PIC = 0x400
 
 
 def open_container(name: str, timeout: tuple[float, float] | None = None, **options: str) -> InputContainer:
@@ -173,30 +181,30 @@ def open_container(name: str, timeout: tuple[float, float] | None = None, **opti
     return container
 
 
-def picture_stream(container: InputContainer, path: str) -> VideoStream:
-    """The stream with the pictures; raises SourceError where there is none, or no decoder for it."""
-    if container.format.name in _NO_FILMS:
-        raise SourceError(f"{path!r} is text, not a film; give a film such as MP4, MKV, MOV, AVI or WebM")
-    # A song's cover is a video stream of one picture for FFmpeg.
-    films = [stream for stream in container.streams.video if not int(stream.disposition) & _ATTACHED_PICTURE]
-    if not films:
+def select_video_stream(container: InputContainer, path: str) -> VideoStream:
+    """The stream with the images; raises SourceError where there is none, or no decoder for it."""
+    if container.format.name in _TEXT_FORMATS:
+        raise SourceError(f"{path!r} is text, not a video; give a video such as MP4, MKV, MOV, AVI or WebM")
+    # A song's cover is a video stream of one image for FFmpeg.
+    videos = [stream for stream in container.streams.video if not int(stream.disposition) & _ATTACHED_PIC]
+    if not videos:
         kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
         raise SourceError(
             f"{path!r} has no video stream (it is {container.format.name} and holds {kinds}); "
-            "a film has pictures: check that it is the right file"
+            "a video has images: check that it is the right file"
         )
-    stream = films[0]
+    stream = videos[0]
     if getattr(stream, "codec_context", None) is None:
         raise SourceError(
             f"{path!r} is packed in a way this FFmpeg has no decoder for; "
-            "convert it: ffmpeg -i FILM -c:v libx264 film.mp4"
+            "convert it: ffmpeg -i VIDEO -c:v libx264 video.mp4"
         )
     # Only then is a frame whose damage was painted over marked as such, and errors belong to their packet.
     stream.thread_type = "NONE"
     return stream
 
 
-def decoded(stream: VideoStream, packet: Packet[VideoStream] | None) -> Iterator[VideoFrame | None]:
+def decode_packet(stream: VideoStream, packet: Packet[VideoStream] | None) -> Iterator[VideoFrame | None]:
     """The frames that come out when `packet` (None: the flush) goes in; None for one that is damaged."""
     try:
         frames = stream.decode(packet)
@@ -208,13 +216,13 @@ def decoded(stream: VideoStream, packet: Packet[VideoStream] | None) -> Iterator
 
 
 def upright_rgb(frame: VideoFrame) -> Pixels:
-    """Pixels as they are to be shown: RGB uint8 (H, W, 3), the film's rotation and mirroring applied."""
+    """Pixels as they are to be shown: RGB uint8 (H, W, 3), the video's rotation and mirroring applied."""
     rgb = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
-    return np.ascontiguousarray(_turned(rgb, _display_matrix(frame)))
+    return np.ascontiguousarray(_apply_display_matrix(rgb, _display_matrix(frame)))
 
 
 def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int] | None:
-    """(a, b, c, d) of x' = a x + c y, y' = b x + d y, y downwards; None where the film stands upright."""
+    """(a, b, c, d) of x' = a x + c y, y' = b x + d y, y downwards; None where the video stands upright."""
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return None
@@ -222,7 +230,7 @@ def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int] | None:
     return a, b, c, d
 
 
-def _turned(rgb: Pixels, matrix: tuple[int, int, int, int] | None) -> Pixels:
+def _apply_display_matrix(rgb: Pixels, matrix: tuple[int, int, int, int] | None) -> Pixels:
     """By quarter turns and mirrors; a tilt between them has no pixels of its own and goes to the nearest."""
     if matrix is None:
         return rgb
@@ -235,17 +243,17 @@ def _turned(rgb: Pixels, matrix: tuple[int, int, int, int] | None) -> Pixels:
     return rgb[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
 
 
-def _local_name(path: str) -> str:
+def _ffmpeg_path(path: str) -> str:
     """A path as FFmpeg takes it: without this `take 1: dog.mp4` would be an address."""
     return "file:" + os.path.abspath(path)
 
 
 @contextmanager
-def opened_film(path: str) -> Iterator[Opened]:
-    """The film file `path`, open while the block lasts; raises SourceError where it cannot be read.
+def open_video_file(path: str) -> Iterator[OpenedVideo]:
+    """The video file `path`, open while the block lasts; raises SourceError where it cannot be read.
 
     Example:
-        >>> with opened_film("clip.mp4") as (container, stream):  # doctest: +SKIP
+        >>> with opened_video("clip.mp4") as (container, stream):  # doctest: +SKIP
         ...     print(stream.average_rate)
     """
     try:
@@ -253,19 +261,19 @@ def opened_film(path: str) -> Iterator[Opened]:
             head = file.read(64)
     except OSError as cause:
         raise SourceError(
-            f"cannot read {path!r}: {cause.strerror or cause}; a readable film is needed: check its permissions"
+            f"cannot read {path!r}: {cause.strerror or cause}; a readable video is needed: check its permissions"
         ) from cause
     if not head:
-        raise SourceError(f"{path!r} is empty (0 bytes); a film is needed: copy or download it again")
+        raise SourceError(f"{path!r} is empty (0 bytes); a video is needed: copy or download it again")
     try:
-        container = open_container(_local_name(path))
+        container = open_container(_ffmpeg_path(path))
     except (av.FFmpegError, UnicodeError) as cause:
-        raise SourceError(f"{path!r} cannot be read as a film: {_why(head, cause)}") from cause
+        raise SourceError(f"{path!r} cannot be read as a video: {_open_error_hint(head, cause)}") from cause
     with container:
-        yield container, picture_stream(container, path)
+        yield container, select_video_stream(container, path)
 
 
-def _why(head: bytes, cause: Exception) -> str:
+def _open_error_hint(head: bytes, cause: Exception) -> str:
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide"):
         return (
             f"it begins like MP4 or MOV, but its index is missing or damaged ({getattr(cause, 'strerror', cause)}), "
@@ -273,35 +281,35 @@ def _why(head: bytes, cause: Exception) -> str:
         )
     start = head.lstrip().lower()
     if start.startswith((b"<!doctype", b"<html")):
-        return "it is a web page; download the film itself"
+        return "it is a web page; download the video itself"
     if head.startswith(b"version https://git-lfs"):
-        return "it is a Git LFS pointer; run 'git lfs pull' to fetch the film"
+        return "it is a Git LFS pointer; run 'git lfs pull' to fetch the video"
     return (
-        f"it begins with {head[:12]!r}, which is no film or picture FFmpeg knows; "
-        "give a film such as MP4, MKV, MOV, AVI or WebM, or a folder of pictures"
+        f"it begins with {head[:12]!r}, which is no video or image FFmpeg knows; "
+        "give a video such as MP4, MKV, MOV, AVI or WebM, or a folder of images"
     )
 
 
-Numbered = tuple[int, VideoFrame | None]
-Opener = Callable[[], AbstractContextManager[Opened]]
+NumberedFrame = tuple[int, VideoFrame | None]
+VideoOpener = Callable[[], AbstractContextManager[OpenedVideo]]
 
 
-def frames_from(opener: Opener, timeline: Timeline, start: int) -> Generator[Numbered, None, None]:
+def decode_from(opener: VideoOpener, frame_index: FrameIndex, start: int) -> Generator[NumberedFrame, None, None]:
     """Frames from `start` to the end with their numbers; damaged ones are left out.
 
-    Some key frames heal the picture over several frames and show none of them. So where `start` does not
+    Some key frames heal the image over several frames and show none of them. So where `start` does not
     come, decoding begins again at the key frame before.
 
     Example:
         >>> next(frames_from(opener, timeline, 250))[0]  # doctest: +SKIP
         250
     """
-    key = timeline.key(start)
-    frames = _decoded_from(opener, timeline, key)
+    key = frame_index.decode_start(start)
+    frames = _decode_from_keyframe(opener, frame_index, key)
     first = next((item for item in frames if item[0] >= start), None)
     if key > 0 and (first is None or first[0] > start):
         frames.close()
-        frames = _decoded_from(opener, timeline, timeline.key(start, earlier=1))
+        frames = _decode_from_keyframe(opener, frame_index, frame_index.decode_start(start, earlier=1))
         first = next((item for item in frames if item[0] >= start), None)
     with closing(frames):
         if first is not None:
@@ -309,23 +317,25 @@ def frames_from(opener: Opener, timeline: Timeline, start: int) -> Generator[Num
             yield from frames
 
 
-def _decoded_from(opener: Opener, timeline: Timeline, key: int) -> Generator[Numbered, None, None]:
+def _decode_from_keyframe(
+    opener: VideoOpener, frame_index: FrameIndex, key: int
+) -> Generator[NumberedFrame, None, None]:
     """What comes out when decoding begins at the key frame `key` (0: at the beginning of the file)."""
-    begin = timeline.pts[key]
+    begin = frame_index.pts[key]
     for jump in (True, False) if key > 0 else (False,):
         with opener() as (container, stream):
             if jump:
                 container.seek(begin, stream=stream, backward=True)
             found = key == 0
-            for packet in packets(container, stream):
+            for packet in iter_packets(container, stream):
                 if not found and packet is not None and packet.pts is not None:
                     found = packet.pts == begin
                     if packet.is_keyframe and packet.pts > begin:
                         break  # too far: this container has no index, so read it from the beginning
                 if not found:
                     continue
-                for frame in decoded(stream, packet):
+                for frame in decode_packet(stream, packet):
                     if frame is not None and frame.pts is not None:
-                        yield timeline.number(frame.pts), frame
+                        yield frame_index.frame_number(frame.pts), frame
             if found:
                 return

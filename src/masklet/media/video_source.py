@@ -1,4 +1,4 @@
-"""`open_video`: every way to name a film, as one `Video`."""
+"""`open_video`: every way to name a video, as one `Video`."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ import numpy as np
 from PIL import Image
 
 from masklet.errors import SourceError
-from masklet.media.image import AnyArray, Channels, Picture, from_array
-from masklet.media.image_sequence import Animation, Slides, is_animation
+from masklet.media.image import AnyArray, Channels, SourceImage, from_array
+from masklet.media.image_sequence import AnimatedImage, ImageSequence, is_animation
 from masklet.media.image_source import (
-    PICTURE_SUFFIXES,
+    IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
-    PictureLike,
-    Reader,
+    ImageLike,
+    ImageReader,
     has_suffix,
-    item_readers,
-    missing,
+    image_readers,
+    missing_path_message,
 )
-from masklet.media.prefetch import LatePolicy
+from masklet.media.prefetch import OverflowPolicy
 from masklet.media.video import Frame, Video
 
 __all__ = ["VideoSource", "open_video"]
 
-VideoSource: TypeAlias = "PictureLike | int | Video | Iterable[PictureLike | Frame]"
+VideoSource: TypeAlias = "ImageLike | int | Video | Iterable[ImageLike | Frame]"
 
 _ALLOWED = (
-    "a film file, a folder or glob of pictures, a list or iterator of pictures, an array (T, H, W, 3), "
+    "a video file, a folder or glob of images, a list or iterator of images, an array (T, H, W, 3), "
     "a camera's number, or an rtsp, http or https address"
 )
-MOST_AHEAD = 64
+MAX_PREFETCH_FRAMES = 64
 
 
 def open_video(
-    source: VideoSource, *, channels: Channels = "rgb", read_ahead: int = 4, when_late: LatePolicy = "drop"
+    source: VideoSource, *, channels: Channels = "rgb", prefetch_frames: int = 4, on_overflow: OverflowPolicy = "drop"
 ) -> Video:
-    """The film that `source` names: frames in order, read ahead on a thread, RGB uint8 (H, W, 3), upright.
+    """The video that `source` names: frames in order, read ahead on a thread, RGB uint8 (H, W, 3), upright.
 
-    `source` is a film file FFmpeg reads, an animated GIF or WebP, a folder or glob of pictures (in natural
-    order), a list of pictures, paths or arrays, an array (T, H, W, 3), an iterator of pictures, a camera's
-    number, or an rtsp, http or https address. One picture is a film of one frame. `channels="bgr"` says
+    `source` is a video file FFmpeg reads, an animated GIF or WebP, a folder or glob of images (in natural
+    order), a list of images, paths or arrays, an array (T, H, W, 3), an iterator of images, a camera's
+    number, or an rtsp, http or https address. One image is a video of one frame. `channels="bgr"` says
     that arrays are in OpenCV's order. `read_ahead` frames wait at most. `when_late` is for cameras and live
     streams whose frames come faster than they are used: "drop" the oldest and count them, or "wait".
 
@@ -57,71 +57,75 @@ def open_video(
         ...     print(video.count, video.size, video[10].time)
         289 (720, 1280) 0.3336
     """
-    _check_options(channels, read_ahead, when_late)
+    _check_options(channels, prefetch_frames, on_overflow)
     if isinstance(source, Video):
         return source
     if isinstance(source, int) and not isinstance(source, bool):
         from masklet.media.video_stream import open_camera
 
-        return open_camera(source, read_ahead, when_late)
+        return open_camera(source, prefetch_frames, on_overflow)
     if isinstance(source, (str, os.PathLike)):
-        return _named(os.fspath(source), read_ahead, when_late)
+        return _open_path_or_url(os.fspath(source), prefetch_frames, on_overflow)
     if isinstance(source, np.ndarray):
-        return _from_array(source, channels, read_ahead)
-    if isinstance(source, (Image.Image, Picture, Frame)):
-        return Slides(_readers([source], channels), _name_of(source), read_ahead)
+        return _video_from_array(source, channels, prefetch_frames)
+    if isinstance(source, (Image.Image, SourceImage, Frame)):
+        return ImageSequence(_frame_readers([source], channels), _source_name(source), prefetch_frames)
     if isinstance(source, (list, tuple)):
-        return _from_list(source, channels, read_ahead)
-    if _refused(source) or not isinstance(source, Iterable):
+        return _video_from_list(source, channels, prefetch_frames)
+    if _is_unsupported(source) or not isinstance(source, Iterable):
         raise SourceError(_wrong_type(source))
     from masklet.media.video_stream import open_iterator
 
-    return open_iterator(source, channels, read_ahead)
+    return open_iterator(source, channels, prefetch_frames)
 
 
-def _check_options(channels: object, read_ahead: object, when_late: object) -> None:
+def _check_options(channels: object, prefetch_frames: object, on_overflow: object) -> None:
     if channels not in ("rgb", "bgr"):
         raise SourceError(f"channels={channels!r}; allowed are 'rgb' and 'bgr': OpenCV's order is 'bgr'")
-    if when_late not in ("drop", "wait"):
+    if on_overflow not in ("drop", "wait"):
         raise SourceError(
-            f"when_late={when_late!r}; allowed are 'drop' (oldest first, counted) and 'wait': choose one of these"
+            f"when_late={on_overflow!r}; allowed are 'drop' (oldest first, counted) and 'wait': choose one of these"
         )
-    if not isinstance(read_ahead, int) or isinstance(read_ahead, bool) or not 1 <= read_ahead <= MOST_AHEAD:
+    if (
+        not isinstance(prefetch_frames, int)
+        or isinstance(prefetch_frames, bool)
+        or not 1 <= prefetch_frames <= MAX_PREFETCH_FRAMES
+    ):
         raise SourceError(
-            f"read_ahead={read_ahead!r}; allowed are 1 to {MOST_AHEAD} frames: 4 is enough to keep a model busy"
+            f"read_ahead={prefetch_frames!r}; allowed are 1 to {MAX_PREFETCH_FRAMES} frames: 4 is enough to keep a model busy"
         )
 
 
-def _named(name: str, read_ahead: int, when_late: LatePolicy) -> Video:
+def _open_path_or_url(name: str, prefetch_frames: int, on_overflow: OverflowPolicy) -> Video:
     if not isinstance(name, str) or not name.strip():
         raise SourceError(f"{name!r} is not a path; give {_ALLOWED}")
     scheme, found, rest = name.partition("://")
     if found and scheme.isalnum():
         if scheme.lower() == "file":
-            return _file(rest, read_ahead)
-        from masklet.media.video_stream import open_address
+            return _open_file(rest, prefetch_frames)
+        from masklet.media.video_stream import open_url
 
-        return open_address(name, read_ahead, when_late)
+        return open_url(name, prefetch_frames, on_overflow)
     path = os.path.expanduser(name)
     if os.path.isdir(path) or (not os.path.exists(path) and glob.has_magic(path)):
-        return _pictures_at(path, read_ahead)
-    return _file(path, read_ahead)
+        return _image_sequence(path, prefetch_frames)
+    return _open_file(path, prefetch_frames)
 
 
-def _file(path: str, read_ahead: int) -> Video:
+def _open_file(path: str, prefetch_frames: int) -> Video:
     if not os.path.exists(path):
-        raise SourceError(missing(path, "film or picture"))
+        raise SourceError(missing_path_message(path, "video or image"))
     animated = None if has_suffix(path, VIDEO_SUFFIXES) else is_animation(path)
     if animated:
-        return Animation(path, read_ahead)
-    if animated is False or (has_suffix(path, PICTURE_SUFFIXES) and not _begins_like_a_film(path)):
-        return _pictures_at(path, read_ahead)
-    from masklet.media.video_file import Film
+        return AnimatedImage(path, prefetch_frames)
+    if animated is False or (has_suffix(path, IMAGE_SUFFIXES) and not _has_video_signature(path)):
+        return _image_sequence(path, prefetch_frames)
+    from masklet.media.video_file import VideoFile
 
-    return Film(path, read_ahead)
+    return VideoFile(path, prefetch_frames)
 
 
-def _begins_like_a_film(path: str) -> bool:
+def _has_video_signature(path: str) -> bool:
     try:
         with open(path, "rb") as file:
             head = file.read(12)
@@ -130,53 +134,55 @@ def _begins_like_a_film(path: str) -> bool:
     return head[4:8] == b"ftyp" or head[:4] == b"\x1aE\xdf\xa3" or head[8:12] == b"AVI "
 
 
-def _pictures_at(path: str, read_ahead: int) -> Slides:
-    return Slides(item_readers(path, count(), "rgb"), path, read_ahead)
+def _image_sequence(path: str, prefetch_frames: int) -> ImageSequence:
+    return ImageSequence(image_readers(path, count(), "rgb"), path, prefetch_frames)
 
 
-def _from_array(array: AnyArray, channels: Channels, read_ahead: int) -> Slides:
+def _video_from_array(array: AnyArray, channels: Channels, prefetch_frames: int) -> ImageSequence:
     if array.ndim != 4:
-        return Slides([partial(from_array, array, "image0", channels=channels)], "image0", read_ahead)
+        return ImageSequence([partial(from_array, array, "image0", channels=channels)], "image0", prefetch_frames)
     if array.size == 0:
         raise SourceError(
-            f"array of shape {array.shape} has no frames or no pixels; a film is (T, H, W, 3) with T, H and W "
+            f"array of shape {array.shape} has no frames or no pixels; a video is (T, H, W, 3) with T, H and W "
             "of at least 1: check how it was read"
         )
-    readers = [partial(_plane, array, number, channels) for number in range(len(array))]
-    return Slides(readers, "array", read_ahead)
+    readers = [partial(_array_frame, array, number, channels) for number in range(len(array))]
+    return ImageSequence(readers, "array", prefetch_frames)
 
 
-def _plane(array: AnyArray, number: int, channels: Channels) -> Picture:
+def _array_frame(array: AnyArray, number: int, channels: Channels) -> SourceImage:
     return from_array(array[number], f"image{number}", channels=channels)
 
 
-def _from_list(items: list[object] | tuple[object, ...], channels: Channels, read_ahead: int) -> Slides:
-    readers = _readers(items, channels)
+def _video_from_list(
+    items: list[object] | tuple[object, ...], channels: Channels, prefetch_frames: int
+) -> ImageSequence:
+    readers = _frame_readers(items, channels)
     if not readers:
-        raise SourceError(f"{items!r} holds no frames; a film has at least one: give {_ALLOWED}")
-    return Slides(readers, "list", read_ahead)
+        raise SourceError(f"{items!r} holds no frames; a video has at least one: give {_ALLOWED}")
+    return ImageSequence(readers, "list", prefetch_frames)
 
 
-def _readers(items: Iterable[object], channels: Channels) -> list[Reader]:
+def _frame_readers(items: Iterable[object], channels: Channels) -> list[ImageReader]:
     numbers: Iterator[int] = count()
     return [
         reader
         for item in items
-        for reader in item_readers(
-            Picture(item.rgb, item.path) if isinstance(item, Frame) else item,  # type: ignore[arg-type]
+        for reader in image_readers(
+            SourceImage(item.rgb, item.path) if isinstance(item, Frame) else item,  # type: ignore[arg-type]
             numbers,
             channels,
         )
     ]
 
 
-def _name_of(source: Image.Image | Picture | Frame) -> str:
+def _source_name(source: Image.Image | SourceImage | Frame) -> str:
     if isinstance(source, Image.Image):
         return os.fspath(getattr(source, "filename", "") or "image0")
     return source.path
 
 
-def _refused(source: object) -> bool:
+def _is_unsupported(source: object) -> bool:
     kinds = (Mapping, bytes, bytearray, set, frozenset)
     return isinstance(source, kinds) or type(source).__module__.startswith("torch") or hasattr(source, "read")
 
@@ -190,5 +196,5 @@ def _wrong_type(source: object) -> str:
     elif isinstance(source, (bool, float)):
         remedy = "a camera is a whole number, the first is 0"
     else:
-        remedy = "pass the path of a film"
-    return f"a source of type {kind} is not a film; allowed are {_ALLOWED}: {remedy}"
+        remedy = "pass the path of a video"
+    return f"a source of type {kind} is not a video; allowed are {_ALLOWED}: {remedy}"

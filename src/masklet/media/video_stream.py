@@ -1,4 +1,4 @@
-"""Films that only go forward: iterators, cameras, and addresses on the network."""
+"""Videos that only go forward: iterators, cameras, and addresses on the network."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 
 from masklet.errors import SourceError, StateError
-from masklet.media.image import AnyArray, Channels, Picture, from_array
-from masklet.media.image_sequence import read_slide
-from masklet.media.image_source import PictureLike, item_readers
-from masklet.media.prefetch import LatePolicy, ReadAhead
-from masklet.media.video import Frame, Item, Notice, Video, size_change
-from masklet.media.video_decoder import decoded, open_container, picture_stream, upright_rgb
+from masklet.media.image import AnyArray, Channels, SourceImage, from_array
+from masklet.media.image_sequence import read_image_or_warning
+from masklet.media.image_source import ImageLike, image_readers
+from masklet.media.prefetch import OverflowPolicy, Prefetcher
+from masklet.media.video import Frame, FrameOrWarning, FrameWarning, Video, frame_size_error
+from masklet.media.video_decoder import decode_packet, open_container, select_video_stream, upright_rgb
 
-__all__ = ["OnceVideo", "Traits", "open_address", "open_camera", "open_iterator"]
+__all__ = ["StreamInfo", "StreamedVideo", "open_camera", "open_iterator", "open_url"]
 
 OPEN_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 10.0
@@ -34,24 +34,24 @@ _PASSWORD = re.compile(r"(://[^/@:]*:)[^/@]*@")
 class Capture(Protocol):
     """What is used of a camera; OpenCV's VideoCapture is one."""
 
-    def isOpened(self) -> bool: ...  # noqa: N802
+    def isOpened(self) -> bool: ...
     def read(self) -> tuple[bool, AnyArray]: ...
     def get(self, property: int, /) -> float: ...
     def release(self) -> None: ...
 
 
 @dataclass(frozen=True)
-class Traits:
-    """What is known of a film that goes forward only; `release` lets go of it if it was never read."""
+class StreamInfo:
+    """What is known of a video that goes forward only; `release` lets go of it if it was never read."""
 
     live: bool = False
     fps: float | None = None
-    expected: int | None = None
+    expected_num_frames: int | None = None
     release: Callable[[], None] | None = None
 
 
-class OnceVideo(Video):
-    """A film whose frames come once. Asking again for `frames()` goes on where reading stopped.
+class StreamedVideo(Video):
+    """A video whose frames come once. Asking again for `frames()` goes on where reading stopped.
 
     Example:
         >>> OnceVideo(iter([]), "iterator", 4).seekable
@@ -60,19 +60,19 @@ class OnceVideo(Video):
 
     def __init__(
         self,
-        items: Iterator[Item],
+        items: Iterator[FrameOrWarning],
         path: str,
-        read_ahead: int,
-        when_late: LatePolicy = "wait",
-        traits: Traits | None = None,
+        prefetch_frames: int,
+        on_overflow: OverflowPolicy = "wait",
+        info: StreamInfo | None = None,
     ) -> None:
-        super().__init__(path, read_ahead)
-        self._traits = traits or Traits()
-        self.live = self._traits.live
-        self._when_late: LatePolicy = when_late if self.live else "wait"
-        self._items: Iterator[Item] | None = items
-        self._reader: ReadAhead[Item] | None = None
-        self._held: Frame | None = None
+        super().__init__(path, prefetch_frames)
+        self._info = info or StreamInfo()
+        self.live = self._info.live
+        self._on_overflow: OverflowPolicy = on_overflow if self.live else "wait"
+        self._items: Iterator[FrameOrWarning] | None = items
+        self._prefetcher: Prefetcher[FrameOrWarning] | None = None
+        self._buffered_frame: Frame | None = None
         self._size: tuple[int, int] | None = None
         self._position = 0
 
@@ -80,101 +80,101 @@ class OnceVideo(Video):
     def size(self) -> tuple[int, int]:
         """See Video; waits for the first frame, which is kept for `frames()`."""
         if self._size is None:
-            self._held = self._next()
-            if self._held is None:
-                raise _no_frames(self.path)
+            self._buffered_frame = self._read_next()
+            if self._buffered_frame is None:
+                raise _no_frames_error(self.path)
         assert self._size is not None
         return self._size
 
     @property
     def fps(self) -> float | None:
         """See Video."""
-        return self._traits.fps
+        return self._info.fps
 
     @property
-    def count(self) -> None:
+    def num_frames(self) -> None:
         """Not known before the end."""
         return
 
     @property
-    def expected(self) -> int | None:
+    def expected_num_frames(self) -> int | None:
         """See Video."""
-        return self._traits.expected
+        return self._info.expected_num_frames
 
     @property
     def dropped(self) -> int:
         """See Video."""
-        return 0 if self._reader is None else self._reader.dropped
+        return 0 if self._prefetcher is None else self._prefetcher.dropped
 
     def frames(self, start: int | None = None, stop: int | None = None, *, reverse: bool = False) -> Iterator[Frame]:
         """See Video; frames before `start` are read and left out."""
         self._check_open()
         if reverse:
-            raise self._forward_only("going backwards")
+            raise self._forward_only_error("going backwards")
         if start is not None and start < self._position:
-            raise self._forward_only(f"frame {start} again, after frame {self._position - 1}")
-        return self._forward(start or 0, stop)
+            raise self._forward_only_error(f"frame {start} again, after frame {self._position - 1}")
+        return self._iterate(start or 0, stop)
 
     def __getitem__(self, index: int) -> Frame:
-        """Always StateError: any frame at any time is for films that are stored."""
-        raise self._forward_only(f"frame {index} by its number")
+        """Always StateError: any frame at any time is for videos that are stored."""
+        raise self._forward_only_error(f"frame {index} by its number")
 
     def close(self) -> None:
         """See Video."""
         super().close()
-        if self._reader is None and self._items is not None and self._traits.release is not None:
-            self._traits.release()
+        if self._prefetcher is None and self._items is not None and self._info.release is not None:
+            self._info.release()
         self._items = None
-        self._held = None
+        self._buffered_frame = None
 
-    def _forward_only(self, what: str) -> StateError:
+    def _forward_only_error(self, what: str) -> StateError:
         return StateError(
             f"{self.path!r}: {what} cannot be had; the frames of an iterator, a camera or a stream come once "
-            "and in order: save it as a film first, or pass a file, a folder, a list or an array"
+            "and in order: save it as a video first, or pass a file, a folder, a list or an array"
         )
 
-    def _forward(self, start: int, stop: int | None) -> Generator[Frame, None, None]:
+    def _iterate(self, start: int, stop: int | None) -> Generator[Frame, None, None]:
         while stop is None or self._position < stop:
-            frame, self._held = self._held or self._next(), None
+            frame, self._buffered_frame = self._buffered_frame or self._read_next(), None
             if frame is None:
                 if self._size is None:
-                    raise _no_frames(self.path)
+                    raise _no_frames_error(self.path)
                 return
             if stop is not None and frame.index >= stop:
-                self._held = frame
+                self._buffered_frame = frame
                 return
             self._position = frame.index + 1
             if frame.index >= start:
                 yield frame
 
-    def _next(self) -> Frame | None:
+    def _read_next(self) -> Frame | None:
         self._check_open()
-        if self._reader is None:
+        if self._prefetcher is None:
             assert self._items is not None
-            self._reader = ReadAhead(self._items, self._read_ahead, self._when_late)
-            self._readers.add(self._reader)
+            self._prefetcher = Prefetcher(self._items, self._prefetch_frames, self._on_overflow)
+            self._prefetchers.add(self._prefetcher)
             self._items = None
-        frame = next(self._announced(self._reader), None)
+        frame = next(self._with_warnings(self._prefetcher), None)
         if frame is None:
             return None
         if self._size is not None and frame.size != self._size:
-            self._reader.close()
-            raise size_change(frame.path, frame.index, self._size, frame.size)
+            self._prefetcher.close()
+            raise frame_size_error(frame.path, frame.index, self._size, frame.size)
         self._size = frame.size
         return frame
 
 
-def open_iterator(source: Iterable[object], channels: Channels, read_ahead: int) -> OnceVideo:
-    """A film from an iterator of pictures, paths, arrays or frames; it is asked for one item at a time.
+def open_iterator(source: Iterable[object], channels: Channels, prefetch_frames: int) -> StreamedVideo:
+    """A video from an iterator of images, paths, arrays or frames; it is asked for one item at a time.
 
     Example:
         >>> next(iter(open_iterator((np.zeros((2, 3, 3), np.uint8) for _ in range(9)), "rgb", 4))).index
         0
     """
-    return OnceVideo(_from_items(source, channels), "iterator", read_ahead)
+    return StreamedVideo(_frames_from_items(source, channels), "iterator", prefetch_frames)
 
 
-def open_camera(number: int, read_ahead: int, when_late: LatePolicy) -> OnceVideo:
+def open_camera(number: int, prefetch_frames: int, on_overflow: OverflowPolicy) -> StreamedVideo:
     """A camera by its number, the first is 0; times are seconds since its first frame.
 
     Raises SourceError when there is no such camera; later, when it stops giving frames.
@@ -192,8 +192,8 @@ def open_camera(number: int, read_ahead: int, when_late: LatePolicy) -> OnceVide
             "check that it is connected, that no other program uses it and that this one may"
         )
     rate = capture.get(_CAP_PROP_FPS)
-    traits = Traits(live=True, fps=rate if 0 < rate < 1000 else None, release=capture.release)
-    return OnceVideo(_from_camera(capture, path), path, read_ahead, when_late, traits)
+    traits = StreamInfo(live=True, fps=rate if 0 < rate < 1000 else None, release=capture.release)
+    return StreamedVideo(_frames_from_camera(capture, path), path, prefetch_frames, on_overflow, traits)
 
 
 _CAP_PROP_FPS = 5
@@ -206,42 +206,44 @@ def open_capture(number: int) -> Capture:
     return cast(Capture, cv2.VideoCapture(number))
 
 
-def open_address(address: str, read_ahead: int, when_late: LatePolicy) -> OnceVideo:
-    """A film or live stream behind rtsp, http, https and the like; passwords are left out of its `path`.
+def open_url(url: str, prefetch_frames: int, on_overflow: OverflowPolicy) -> StreamedVideo:
+    """A video or live stream behind rtsp, http, https and the like; passwords are left out of its `path`.
 
-    Raises SourceError when it cannot be reached or holds no film; later, when it breaks.
+    Raises SourceError when it cannot be reached or holds no video; later, when it breaks.
 
     Example:
         >>> stream = open_address("rtsp://camera.local/1", 4, "drop")  # doctest: +SKIP
     """
-    scheme = address.partition("://")[0].lower()
-    path = _PASSWORD.sub(r"\1***@", address)
+    scheme = url.partition("://")[0].lower()
+    path = _PASSWORD.sub(r"\1***@", url)
     if scheme not in _SCHEMES:
         raise SourceError(f"{path!r}: {scheme}:// is not read; streams are {', '.join(_SCHEMES)}: use one of these")
     options = {"rtsp_transport": "tcp"} if scheme.startswith("rtsp") else {}
     try:
-        container = open_container(address, (OPEN_TIMEOUT_S, READ_TIMEOUT_S), **options)
+        container = open_container(url, (OPEN_TIMEOUT_S, READ_TIMEOUT_S), **options)
     except (av.FFmpegError, UnicodeError) as cause:
         raise SourceError(
-            f"cannot open {path!r}: {_reason(cause)}; a reachable stream or film is needed: "
+            f"cannot open {path!r}: {_error_reason(cause)}; a reachable stream or video is needed: "
             "check the address, the password and the network, or play it with ffplay"
         ) from cause
     try:
-        stream = picture_stream(container, path)
+        stream = select_video_stream(container, path)
     except SourceError:
         container.close()
         raise
     rate = stream.average_rate or stream.guessed_rate
-    traits = Traits(
+    traits = StreamInfo(
         live=scheme in _LIVE or container.duration is None,
         fps=float(rate) if rate else None,
-        expected=stream.frames or None,
+        expected_num_frames=stream.frames or None,
         release=container.close,
     )
-    return OnceVideo(_from_container(container, path, traits.expected), path, read_ahead, when_late, traits)
+    return StreamedVideo(
+        _frames_from_container(container, path, traits.expected_num_frames), path, prefetch_frames, on_overflow, traits
+    )
 
 
-def _from_items(source: Iterable[object], channels: Channels) -> Generator[Item, None, None]:
+def _frames_from_items(source: Iterable[object], channels: Channels) -> Generator[FrameOrWarning, None, None]:
     names = count()
     number = 0
     for item in source:
@@ -249,13 +251,13 @@ def _from_items(source: Iterable[object], channels: Channels) -> Generator[Item,
             yield Frame(item.rgb, item.path, number, item.time)
             number += 1
             continue
-        for reader in item_readers(cast(PictureLike, item), names, channels):
-            found = read_slide(reader, number)
-            yield Frame(found.rgb, found.path, number) if isinstance(found, Picture) else found
+        for reader in image_readers(cast(ImageLike, item), names, channels):
+            found = read_image_or_warning(reader, number)
+            yield Frame(found.rgb, found.path, number) if isinstance(found, SourceImage) else found
             number += 1
 
 
-def _from_camera(capture: Capture, path: str) -> Generator[Item, None, None]:
+def _frames_from_camera(capture: Capture, path: str) -> Generator[FrameOrWarning, None, None]:
     begin: float | None = None
     try:
         for number in count():
@@ -272,12 +274,14 @@ def _from_camera(capture: Capture, path: str) -> Generator[Item, None, None]:
         capture.release()
 
 
-def _from_container(container: InputContainer, path: str, expected: int | None) -> Generator[Item, None, None]:
+def _frames_from_container(
+    container: InputContainer, path: str, expected_num_frames: int | None
+) -> Generator[FrameOrWarning, None, None]:
     """Frames numbered as they come; damaged ones count, but not those before the first key frame."""
     number = 0
     origin: float | None = None
     with container:
-        stream = picture_stream(container, path)
+        stream = select_video_stream(container, path)
         tick = float(stream.time_base) if stream.time_base is not None else None
         packets = container.demux(stream)
         while True:
@@ -285,33 +289,35 @@ def _from_container(container: InputContainer, path: str, expected: int | None) 
                 packet = next(packets, None)
             except av.FFmpegError as cause:
                 raise SourceError(
-                    f"{path!r} broke off after {number} frames: {_reason(cause)}; what came before was read: "
+                    f"{path!r} broke off after {number} frames: {_error_reason(cause)}; what came before was read: "
                     "check the network and open it again"
                 ) from cause
             if packet is None:
                 break
-            for frame in decoded(stream, packet if packet.size else None):
+            for frame in decode_packet(stream, packet if packet.size else None):
                 if frame is not None:
                     time = None if frame.pts is None or tick is None else frame.pts * tick
                     origin = time if origin is None else origin
-                    yield _streamed(frame, path, number, None if time is None else time - (origin or 0.0))
+                    yield _make_frame(frame, path, number, None if time is None else time - (origin or 0.0))
                 elif number:
-                    yield Notice(f"{path!r}: frame {number} cannot be decoded and is left out; the stream goes on")
+                    yield FrameWarning(
+                        f"{path!r}: frame {number} cannot be decoded and is left out; the stream goes on"
+                    )
                 number += frame is not None or number > 0
-    if expected is not None and number < expected:
-        yield Notice(
-            f"{path!r} ends early: {expected} frames expected, {number} found; "
+    if expected_num_frames is not None and number < expected_num_frames:
+        yield FrameWarning(
+            f"{path!r} ends early: {expected_num_frames} frames expected, {number} found; "
             "those that came were read: open it again for the rest"
         )
 
 
-def _streamed(frame: VideoFrame, path: str, number: int, time: float | None) -> Frame:
+def _make_frame(frame: VideoFrame, path: str, number: int, time: float | None) -> Frame:
     return Frame(upright_rgb(frame), path, number, time)
 
 
-def _no_frames(path: str) -> SourceError:
-    return SourceError(f"{path!r} ended without a frame; a film has at least one: check where its frames come from")
+def _no_frames_error(path: str) -> SourceError:
+    return SourceError(f"{path!r} ended without a frame; a video has at least one: check where its frames come from")
 
 
-def _reason(cause: Exception) -> str:
+def _error_reason(cause: Exception) -> str:
     return str(getattr(cause, "strerror", None) or cause)

@@ -15,13 +15,22 @@ from torch import Tensor
 
 from masklet.errors import CheckpointError
 
-__all__ = ["Names", "Row", "attention", "decoder", "mlp", "norms", "one_matrix", "prompts"]
+__all__ = [
+    "KeyMapping",
+    "KeyPair",
+    "attention_keys",
+    "deduplicate_matrix",
+    "mask_decoder_keys",
+    "mlp_keys",
+    "norm_keys",
+    "prompt_encoder_keys",
+]
 
-Row = tuple[str, str]
+KeyPair = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Names:
+class KeyMapping:
     """A table of names, read either way.
 
     Example:
@@ -30,24 +39,24 @@ class Names:
         ('vision.neck.layers.3.weight', 'neck.3.weight', None)
     """
 
-    forward: Mapping[str, str]
-    backward: Mapping[str, str]
+    published_to_transformers: Mapping[str, str]
+    transformers_to_published: Mapping[str, str]
 
     @classmethod
-    def of(cls, rows: Iterable[Row]) -> Names:
+    def from_pairs(cls, pairs: Iterable[KeyPair]) -> KeyMapping:
         """The table of these rows."""
-        rows = list(rows)
-        forward, backward = dict(rows), {there: here for here, there in rows}
-        assert len(forward) == len(backward) == len(rows), "two rows share a name"
+        pairs = list(pairs)
+        forward, backward = dict(pairs), {there: here for here, there in pairs}
+        assert len(forward) == len(backward) == len(pairs), "two rows share a name"
         return cls(forward, backward)
 
-    def theirs(self, name: str) -> str | None:
+    def to_transformers(self, name: str) -> str | None:
         """A published name in transformers; None where no row fits."""
-        return _translate(name, self.forward)
+        return _translate(name, self.published_to_transformers)
 
-    def ours(self, name: str) -> str | None:
+    def to_published(self, name: str) -> str | None:
         """A name of transformers as it was published; None where no row fits."""
-        return _translate(name, self.backward)
+        return _translate(name, self.transformers_to_published)
 
 
 def _translate(name: str, table: Mapping[str, str]) -> str | None:
@@ -61,56 +70,56 @@ def _translate(name: str, table: Mapping[str, str]) -> str | None:
     return None
 
 
-def attention(here: str, there: str, out: str = "o_proj") -> Iterator[Row]:
+def attention_keys(published: str, transformers: str, out: str = "o_proj") -> Iterator[KeyPair]:
     """Queries, keys and values; `out` is what transformers calls the last projection."""
-    yield from ((f"{here}.{x}_proj", f"{there}.{x}_proj") for x in "qkv")
-    yield f"{here}.out_proj", f"{there}.{out}"
+    yield from ((f"{published}.{x}_proj", f"{transformers}.{x}_proj") for x in "qkv")
+    yield f"{published}.out_proj", f"{transformers}.{out}"
 
 
-def mlp(here: str, there: str, depth: int) -> Iterator[Row]:
+def mlp_keys(published: str, transformers: str, depth: int) -> Iterator[KeyPair]:
     """An MLP's linear layers: first, middle ones and last have names of their own in transformers."""
-    yield f"{here}.layers.0", f"{there}.proj_in"
-    yield from ((f"{here}.layers.{i}", f"{there}.layers.{i - 1}") for i in range(1, depth - 1))
-    yield f"{here}.layers.{depth - 1}", f"{there}.proj_out"
+    yield f"{published}.layers.0", f"{transformers}.proj_in"
+    yield from ((f"{published}.layers.{i}", f"{transformers}.layers.{i - 1}") for i in range(1, depth - 1))
+    yield f"{published}.layers.{depth - 1}", f"{transformers}.proj_out"
 
 
-def norms(here: str, there: str, count: int) -> Iterator[Row]:
-    """Normalisations, counted from one."""
-    yield from ((f"{here}.norm{i}", f"{there}.layer_norm{i}") for i in range(1, count + 1))
+def norm_keys(published: str, transformers: str, count: int) -> Iterator[KeyPair]:
+    """Normalizations, counted from one."""
+    yield from ((f"{published}.norm{i}", f"{transformers}.layer_norm{i}") for i in range(1, count + 1))
 
 
-def prompts(here: str, there: str) -> Iterator[Row]:
+def prompt_encoder_keys(published: str, transformers: str) -> Iterator[KeyPair]:
     """The prompt encoder, but for points and the matrix of positions."""
     for leaf in ("not_a_point_embed", "no_mask_embed"):
-        yield f"{here}.{leaf}", f"{there}.{leaf}"
+        yield f"{published}.{leaf}", f"{transformers}.{leaf}"
     stages = {0: "conv1", 1: "layer_norm1", 3: "conv2", 4: "layer_norm2", 6: "conv3"}
     for index, name in stages.items():
-        yield f"{here}.mask_downscaling.{index}", f"{there}.mask_embed.{name}"
+        yield f"{published}.mask_downscaling.{index}", f"{transformers}.mask_embed.{name}"
 
 
-def decoder(here: str, there: str, out: str = "o_proj") -> Iterator[Row]:
+def mask_decoder_keys(published: str, transformers: str, out: str = "o_proj") -> Iterator[KeyPair]:
     """The mask decoder, but for the MLPs of its transformer and what only SAM 2 has."""
-    layer, layer_there = f"{here}.transformer.layers.#", f"{there}.transformer.layers.#"
+    layer, layer_there = f"{published}.transformer.layers.#", f"{transformers}.transformer.layers.#"
     for leaf in ("iou_token", "mask_tokens"):
-        yield f"{here}.{leaf}", f"{there}.{leaf}"
+        yield f"{published}.{leaf}", f"{transformers}.{leaf}"
     for part in ("self_attn", "cross_attn_token_to_image", "cross_attn_image_to_token"):
-        yield from attention(f"{layer}.{part}", f"{layer_there}.{part}", out)
-    yield from norms(layer, layer_there, 4)
+        yield from attention_keys(f"{layer}.{part}", f"{layer_there}.{part}", out)
+    yield from norm_keys(layer, layer_there, 4)
     final = "transformer.final_attn_token_to_image"
-    yield from attention(f"{here}.{final}", f"{there}.{final}", out)
-    yield f"{here}.transformer.norm_final_attn", f"{there}.transformer.layer_norm_final_attn"
+    yield from attention_keys(f"{published}.{final}", f"{transformers}.{final}", out)
+    yield f"{published}.transformer.norm_final_attn", f"{transformers}.transformer.layer_norm_final_attn"
     upscaling = {0: "upscale_conv1", 1: "upscale_layer_norm", 3: "upscale_conv2"}
     for index, name in upscaling.items():
-        yield f"{here}.output_upscaling.{index}", f"{there}.{name}"
+        yield f"{published}.output_upscaling.{index}", f"{transformers}.{name}"
     for head in ("output_hypernetworks_mlps.#", "iou_prediction_head"):
-        yield from mlp(f"{here}.{head}", f"{there}.{head}", 3)
+        yield from mlp_keys(f"{published}.{head}", f"{transformers}.{head}", 3)
 
 
-def one_matrix(earlier: Tensor | None, tensor: Tensor, names: tuple[str, str], family: str) -> Tensor:
+def deduplicate_matrix(previous: Tensor | None, tensor: Tensor, names: tuple[str, str], family: str) -> Tensor:
     """The matrix of positions, published once and kept twice in transformers.
 
     Errors: CheckpointError where the two copies differ.
     """
-    if earlier is not None and not (earlier.is_meta or torch.equal(earlier, tensor)):
+    if previous is not None and not (previous.is_meta or torch.equal(previous, tensor)):
         raise CheckpointError(f"{names[0]} and {names[1]} differ; a {family} has one. Save it anew.")
     return tensor

@@ -18,11 +18,11 @@ __all__ = [
     "FrameMemory",
     "ImageFeatures",
     "MaskPrediction",
-    "Memories",
-    "ObjectMasks",
+    "MemoryContext",
     "PromptTensors",
-    "PromptableNetwork",
-    "no_points",
+    "PromptableModel",
+    "SelectedMasks",
+    "empty_prompt",
 ]
 
 PIXEL_MEAN = (0.485, 0.456, 0.406)
@@ -32,21 +32,22 @@ PIXEL_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """What the image encoder says of a picture."""
+    """What the image encoder says of an image."""
 
     embed_BCHW: Tensor
     """Stride 16."""
-    fine: tuple[Tensor, ...] = ()
+    high_res_features: tuple[Tensor, ...] = ()
     """Strides 8 and 4, (B, C/4, 2H, 2W) and (B, C/8, 4H, 4W); nothing where the family has none."""
 
-    def take(self, index_N: Tensor) -> ImageFeatures:
-        """The pictures that `index_N` names, one entry a prompt; a single picture is shared, not copied."""
+    def index_select(self, index_N: Tensor) -> ImageFeatures:
+        """The images that `index_N` names, one entry a prompt; a single image is shared, not copied."""
         if self.embed_BCHW.shape[0] == 1:
             count = len(index_N)
             return ImageFeatures(
-                self.embed_BCHW.expand(count, -1, -1, -1), tuple(x.expand(count, -1, -1, -1) for x in self.fine)
+                self.embed_BCHW.expand(count, -1, -1, -1),
+                tuple(x.expand(count, -1, -1, -1) for x in self.high_res_features),
             )
-        return ImageFeatures(self.embed_BCHW[index_N], tuple(x[index_N] for x in self.fine))
+        return ImageFeatures(self.embed_BCHW[index_N], tuple(x[index_N] for x in self.high_res_features))
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,11 @@ class MaskPrediction:
     iou_BK: Tensor
     """Predicted overlap with the true mask, 0 to 1."""
     object_score_B1: Tensor
-    """Above 0: the object is in the picture; infinite where the family cannot say otherwise."""
+    """Above 0: the object is in the image; infinite where the family cannot say otherwise."""
     tokens_BKC: Tensor
     """What the decoder knows of each candidate; object pointers are made from it."""
 
-    def pick(self, index_B: Tensor) -> MaskPrediction:
+    def select_candidates(self, index_B: Tensor) -> MaskPrediction:
         """One candidate an object, by its index; K becomes 1."""
         rows = torch.arange(len(index_B), device=index_B.device)
         return MaskPrediction(
@@ -83,7 +84,7 @@ class MaskPrediction:
             self.tokens_BKC[rows, index_B][:, None],
         )
 
-    def slice(self, start: int, stop: int) -> MaskPrediction:
+    def slice_candidates(self, start: int, stop: int) -> MaskPrediction:
         """Candidates `start` to `stop`."""
         return MaskPrediction(
             self.logits_BKHW[:, start:stop],
@@ -93,25 +94,25 @@ class MaskPrediction:
         )
 
 
-N = TypeVar("N", bound="PromptableNetwork")
+ModelT = TypeVar("ModelT", bound="PromptableModel")
 
 
-class PromptableNetwork(Protocol):
-    """What a predictor of pictures asks of a network, whichever its family.
+class PromptableModel(Protocol):
+    """What a predictor of images asks of a network, whichever its family.
 
-    How a picture lies in the network's square input is said by `picture_size` and `keeps_ratio`; `pixels.Fit` does it.
+    How an image lies in the network's square input is said by `image_size` and `keeps_ratio`; `pixels.Fit` does it.
     """
 
     @property
-    def picture_size(self) -> int:
-        """Side of the square that a picture is brought to."""
+    def still_image_size(self) -> int:
+        """Side of the square that an image is brought to."""
 
     @property
-    def keeps_ratio(self) -> bool:
+    def keeps_aspect_ratio(self) -> bool:
         """Whether its longer side fills the square, with nothing below or to the right, or it is squashed into it."""
 
     @property
-    def stability(self) -> float:
+    def stability_threshold(self) -> float:
         """An unambiguous mask less stable than this gives way to the best of three; 0: never."""
 
     @property
@@ -119,37 +120,39 @@ class PromptableNetwork(Protocol):
         """Whether logits to go on from are kept within `pixels.LOGIT_LIMIT`, as the published predictor has it."""
 
     @property
-    def follows_films(self) -> bool:
+    def supports_video(self) -> bool:
         """Whether it has a memory of earlier frames."""
 
     def encode_image(self, pixels_B3HW: Tensor) -> ImageFeatures:
-        """Normalised RGB to features that do not depend on any prompt."""
+        """Normalized RGB to features that do not depend on any prompt."""
 
-    def without_memory(self, features: ImageFeatures) -> ImageFeatures:
-        """Features of a picture that stands alone, as the decoder wants them."""
+    def add_no_memory_embedding(self, features: ImageFeatures) -> ImageFeatures:
+        """Features of an image that stands alone, as the decoder wants them."""
 
     def decode(self, features: ImageFeatures, prompts: PromptTensors) -> MaskPrediction:
         """All four candidates an object; `features` hold one entry a prompt."""
 
-    def to(self: N, device: torch.device) -> N:
+    def to(self: ModelT, device: torch.device) -> ModelT:
         """The same network on a device."""
 
 
 @dataclass(frozen=True)
-class ObjectMasks:
+class SelectedMasks:
     """One mask an object: the candidate that was settled on, and what points back at it."""
 
     logits_B1HW: Tensor
-    """Stride 4; far below 0 everywhere when the object is not in the picture."""
+    """Stride 4; far below 0 everywhere when the object is not in the image."""
     iou_B1: Tensor
     object_score_B1: Tensor
     pointer_BC: Tensor
     """The object as one vector, for the frames to come."""
 
-    def row(self, index: int) -> ObjectMasks:
+    def row(self, index: int) -> SelectedMasks:
         """Object `index` of the batch, not copied."""
         part = slice(index, index + 1)
-        return ObjectMasks(self.logits_B1HW[part], self.iou_B1[part], self.object_score_B1[part], self.pointer_BC[part])
+        return SelectedMasks(
+            self.logits_B1HW[part], self.iou_B1[part], self.object_score_B1[part], self.pointer_BC[part]
+        )
 
 
 @dataclass(frozen=True)
@@ -168,22 +171,22 @@ class FrameMemory:
 
 
 @dataclass(frozen=True)
-class Memories:
+class MemoryContext:
     """What a frame looks back at: the same frames, as seen from it, for all objects of a batch."""
 
     spatial: tuple[Tensor, ...]
     """Each (B, M, H, W)."""
-    ages: tuple[int, ...]
+    temporal_positions: tuple[int, ...]
     """Of each spatial memory: 0 where a person prompted, n for the n-th frame before (in the direction of tracking)."""
     pointers: tuple[Tensor, ...] = ()
     """Each (B, C)."""
-    offsets: tuple[int, ...] = ()
+    pointer_offsets: tuple[int, ...] = ()
     """Of each pointer: frames back, negative when it lies ahead."""
-    horizon: int = 16
+    max_pointers: int = 16
     """Pointers that could be looked at; their offsets are measured against it."""
 
 
-def no_points(count: int, device: torch.device, mask_B1HW: Tensor | None = None) -> PromptTensors:
+def empty_prompt(count: int, device: torch.device, mask_B1HW: Tensor | None = None) -> PromptTensors:
     """Prompts that say nothing, or a mask alone, for `count` objects: one point of padding, as was trained."""
     points, labels = torch.zeros(count, 1, 2, device=device), torch.full((count, 1), -1, device=device)
     return PromptTensors(points, labels, mask_B1HW)

@@ -4,7 +4,7 @@ Shapes: B batch, T queries, S keys, C channels, H heads, D channels a head.
 
 Rotary position encoding over the two axes of a map (Heo et al. 2024), in real arithmetic.
 
-The first half of a head's channels turns with x, the second with y; neighbours 2i, 2i + 1 form a plane.
+The first half of a head's channels turns with x, the second with y; neighbors 2i, 2i + 1 form a plane.
 Shapes: B batch, H heads, T places, D channels a head, P = D / 2 planes.
 
 Cutting a map into square windows and putting it together again.
@@ -18,10 +18,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 
-__all__ = ["Attention", "axial_rotation", "join_windows", "merge_heads", "rotate", "split_heads", "split_windows"]
+__all__ = [
+    "Attention",
+    "apply_rope",
+    "axial_rope",
+    "merge_heads",
+    "split_heads",
+    "window_partition",
+    "window_unpartition",
+]
 
 
-def axial_rotation(
+def axial_rope(
     height: int, width: int, channels: int, theta: float = 10000.0, device: torch.device | None = None
 ) -> Tensor:
     """Cosine and sine (2, height * width, channels / 2) of every place and plane, row by row, fp32."""
@@ -32,16 +40,16 @@ def axial_rotation(
     return torch.stack([angle_TP.cos(), angle_TP.sin()])
 
 
-def rotate(x_BHTD: Tensor, rotation_2TP: Tensor) -> Tensor:
+def apply_rope(x_BHTD: Tensor, rope_2TP: Tensor) -> Tensor:
     """Turn every plane of (B, H, T, D) by its place's angle; longer T repeats the map."""
-    repeats = x_BHTD.shape[-2] // rotation_2TP.shape[1]
-    cos, sin = rotation_2TP.repeat(1, repeats, 1) if repeats > 1 else rotation_2TP
+    repeats = x_BHTD.shape[-2] // rope_2TP.shape[1]
+    cos, sin = rope_2TP.repeat(1, repeats, 1) if repeats > 1 else rope_2TP
     even, odd = x_BHTD.float().reshape(*x_BHTD.shape[:-1], -1, 2).unbind(-1)
     turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
     return turned.flatten(-2).to(x_BHTD.dtype)
 
 
-def split_windows(x_BHWC: Tensor, side: int) -> tuple[Tensor, tuple[int, int]]:
+def window_partition(x_BHWC: Tensor, side: int) -> tuple[Tensor, tuple[int, int]]:
     """(B, H, W, C) to (N, K, K, C) and the padded height and width; zeros fill right and below."""
     batch, height, width, channels = x_BHWC.shape
     below, right = -height % side, -width % side
@@ -52,7 +60,7 @@ def split_windows(x_BHWC: Tensor, side: int) -> tuple[Tensor, tuple[int, int]]:
     return x.reshape(-1, side, side, channels), (height + below, width + right)
 
 
-def join_windows(x_NKKC: Tensor, padded: tuple[int, int], size: tuple[int, int]) -> Tensor:
+def window_unpartition(x_NKKC: Tensor, padded: tuple[int, int], size: tuple[int, int]) -> Tensor:
     """(N, K, K, C) back to (B, H, W, C), with the padding cut off."""
     side, channels = x_NKKC.shape[1], x_NKKC.shape[-1]
     rows, columns = padded[0] // side, padded[1] // side

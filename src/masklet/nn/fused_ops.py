@@ -17,8 +17,8 @@ __all__ = [
     "FusedConvolution",
     "FusedLinear",
     "fused_linear",
+    "has_bfloat16_matmul",
     "has_fused_operators",
-    "multiplies_bfloat16",
     "row_chunks",
 ]
 
@@ -34,27 +34,27 @@ FEW_ROWS = 16
 
 def has_fused_operators(weight: Tensor) -> bool:
     """Whether oneDNN's fused convolutions and products are there for this weight."""
-    return weight.device.type == "cpu" and weight.dtype == torch.float32 and _are_there()
+    return weight.device.type == "cpu" and weight.dtype == torch.float32 and _operators_available()
 
 
 @lru_cache(maxsize=1)
-def _are_there() -> bool:
+def _operators_available() -> bool:
     available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return available and all(hasattr(torch.ops.mkldnn, name) for name in OPERATORS)
 
 
-def multiplies_bfloat16() -> bool:
+def has_bfloat16_matmul() -> bool:
     """Whether this processor has oneDNN's products of bfloat16; without them they are slower than those of fp32."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def row_chunks(rows: int, bytes_a_row: int, limit: int = 1 << 24) -> list[slice]:
+def row_chunks(rows: int, bytes_per_row: int, limit: int = 1 << 24) -> list[slice]:
     """Slices of `rows` whose results stay within `limit` bytes.
 
     Results above 32 MiB are new pages each time, and touching these costs more than the product; below 16 MiB they
     also stay in the processor's cache until they are read again.
     """
-    step = max(limit // bytes_a_row, 1)
+    step = max(limit // bytes_per_row, 1)
     if step > 64:
         step -= step % 64
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
@@ -71,11 +71,11 @@ class FusedLinear:
     """A linear layer with its weight laid out once."""
 
     def __init__(self, weight_OI: Tensor, bias_O: Tensor | None, rows: int = 256) -> None:
-        self.plain, self.bias = weight_OI.detach(), None if bias_O is None else bias_O.detach()
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(self.plain.contiguous(), rows)
+        self.unpacked_weight, self.bias = weight_OI.detach(), None if bias_O is None else bias_O.detach()
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(self.unpacked_weight.contiguous(), rows)
 
     @classmethod
-    def of(cls, layer: nn.Linear) -> FusedLinear:
+    def from_layer(cls, layer: nn.Linear) -> FusedLinear:
         """From a layer."""
         return cls(layer.weight, layer.bias)
 
@@ -83,9 +83,9 @@ class FusedLinear:
         """The product, then `activation` (none, relu or gelu)."""
         return fused_linear(x_NI, self.weight, self.bias, activation)
 
-    def onto(self, x_NI: Tensor, kept_NO: Tensor) -> Tensor:
+    def add_to(self, x_NI: Tensor, residual_NO: Tensor) -> Tensor:
         """The product + kept."""
-        out: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x_NI, kept_NO, self.weight, self.bias, "add")
+        out: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x_NI, residual_NO, self.weight, self.bias, "add")
         return out
 
 
@@ -93,21 +93,21 @@ class FusedConvolution:
     """A convolution with its weights laid out once, for inputs of about one size and of the type of these weights."""
 
     def __init__(self, layer: nn.Conv2d, shape: torch.Size, dtype: torch.dtype = torch.float32) -> None:
-        self.how = (layer.padding, layer.stride, layer.dilation, layer.groups)
+        self.conv_args = (layer.padding, layer.stride, layer.dilation, layer.groups)
         weight = layer.weight.detach().to(dtype)
-        self.weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.how, list(shape))
+        self.weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.conv_args, list(shape))
         self.bias = None if layer.bias is None else layer.bias.detach().to(dtype)
 
     def __call__(self, x_BCHW: Tensor, activation: str = "none") -> Tensor:
         """Convolution, then `activation` (none or relu)."""
         out: Tensor = torch.ops.mkldnn._convolution_pointwise.default(
-            x_BCHW, self.weight, self.bias, *self.how, activation, [], ""
+            x_BCHW, self.weight, self.bias, *self.conv_args, activation, [], ""
         )
         return out
 
-    def onto(self, x_BCHW: Tensor, kept_BCHW: Tensor) -> Tensor:
+    def add_to(self, x_BCHW: Tensor, residual_BCHW: Tensor) -> Tensor:
         """relu(convolution + kept)."""
         out: Tensor = torch.ops.mkldnn._convolution_pointwise.binary(
-            x_BCHW, kept_BCHW, self.weight, self.bias, *self.how, "add", 1.0, "relu", [], ""
+            x_BCHW, residual_BCHW, self.weight, self.bias, *self.conv_args, "add", 1.0, "relu", [], ""
         )
         return out

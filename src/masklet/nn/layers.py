@@ -1,6 +1,6 @@
 """Stacks of linear layers with an activation between them.
 
-Normalisation over channels.
+Normalization over channels.
 
 Shapes: B batch, C channels, H height, W width.
 """
@@ -13,11 +13,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MLP", "ChannelNorm", "TwoLinear"]
+__all__ = ["MLP", "LayerNorm2d", "MLPBlock"]
 
 
-class ChannelNorm(nn.Module):
-    """Layer normalisation over the channels of a channel-first map, at each place by itself.
+class LayerNorm2d(nn.Module):
+    """Layer normalization over the channels of a channel-first map, at each place by itself.
 
     Example:
         >>> ChannelNorm(8)(torch.zeros(1, 8, 4, 4)).shape
@@ -65,7 +65,7 @@ class MLP(nn.Module):
         return last
 
 
-class TwoLinear(nn.Module):
+class MLPBlock(nn.Module):
     """`MLP` of depth two by the names that it has in SAM 1.
 
     Example:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["blank"]
+__all__ = ["meta_init"]
 
-FILLS = frozenset(
+INIT_FUNCTIONS = frozenset(
     {
         nn.init.normal_,
         nn.init.trunc_normal_,
@@ -28,7 +28,7 @@ FILLS = frozenset(
 """What gives back the tensor that it is given first."""
 
 
-class _Unfilled(TorchFunctionMode):
+class _SkipInit(TorchFunctionMode):
     def __torch_function__(
         self,
         func: Callable[..., Any],
@@ -37,13 +37,13 @@ class _Unfilled(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         given = dict(kwargs or {})
-        if func in FILLS:
+        if func in INIT_FUNCTIONS:
             return args[0] if args else given["tensor"]
         return (torch.empty if func is torch.randn else func)(*args, **given)
 
 
 @contextmanager
-def blank() -> Iterator[None]:
+def meta_init() -> Iterator[None]:
     """Modules that are made within have parameters and buffers of the meta device.
 
     Example:
@@ -52,5 +52,5 @@ def blank() -> Iterator[None]:
         Parameter containing:
         tensor(..., device='meta', size=(3, 2), requires_grad=True)
     """
-    with torch.device("meta"), _Unfilled():
+    with torch.device("meta"), _SkipInit():
         yield

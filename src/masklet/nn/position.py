@@ -1,6 +1,6 @@
 """Where things are: random Fourier features for prompts, sines for maps.
 
-Coordinates are fractions of the picture in 0..1, x before y, places at pixel centres.
+Coordinates are fractions of the image in 0..1, x before y, places at pixel centers.
 Shapes: B batch, C channels, H height, W width.
 """
 
@@ -11,10 +11,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-__all__ = ["FourierPosition", "sine_of", "sine_position"]
+__all__ = ["FourierPositionEncoding", "sine_position_1d", "sine_position_2d"]
 
 
-class FourierPosition(nn.Module):
+class FourierPositionEncoding(nn.Module):
     """Random Fourier features (Tancik et al. 2020) of points and of the cells of a grid."""
 
     positional_encoding_gaussian_matrix: Tensor
@@ -29,7 +29,7 @@ class FourierPosition(nn.Module):
         return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
     def grid(self, height: int, width: int) -> Tensor:
-        """(1, C, height, width): every cell of a map by its centre."""
+        """(1, C, height, width): every cell of a map by its center."""
         device = self.positional_encoding_gaussian_matrix.device
         y = (torch.arange(height, device=device) + 0.5) / height
         x = (torch.arange(width, device=device) + 0.5) / width
@@ -38,7 +38,7 @@ class FourierPosition(nn.Module):
         return out.permute(2, 0, 1)[None]
 
 
-def sine_position(height: int, width: int, channels: int, device: torch.device | None = None) -> Tensor:
+def sine_position_2d(height: int, width: int, channels: int, device: torch.device | None = None) -> Tensor:
     """(1, C, height, width): sines and cosines of y, then of x, over a full turn (Carion et al. 2020)."""
     half = channels // 2
     exponent = 2 * (torch.arange(half, device=device) // 2).float() / half
@@ -54,7 +54,7 @@ def sine_position(height: int, width: int, channels: int, device: torch.device |
     return torch.cat([y, x], dim=-1).permute(2, 0, 1)[None]
 
 
-def sine_of(values_N: Tensor, channels: int) -> Tensor:
+def sine_position_1d(values_N: Tensor, channels: int) -> Tensor:
     """(N,) numbers to (N, C): sines, then cosines, of wavelengths that double up (Vaswani et al. 2017)."""
     half = channels // 2
     exponent = 2 * (torch.arange(half, device=values_N.device) // 2).float() / half

@@ -15,32 +15,42 @@ import numpy.typing as npt
 
 from masklet.errors import PromptError
 
-__all__ = ["Box", "MaskPrompt", "ObjectPrompt", "Points", "Size", "flatten", "numbers", "plain", "show"]
+__all__ = [
+    "Box",
+    "MaskPrompt",
+    "ObjectPrompt",
+    "Points",
+    "Size",
+    "flatten",
+    "format_value",
+    "to_float_array",
+    "to_nested_list",
+]
 
-UNITS = {
-    "points": "x, y in pixels of the original picture",
+EXPECTED_VALUES = {
+    "points": "x, y in pixels of the original image",
     "labels": "1 on the object, 0 off it",
-    "box": "x1, y1, x2, y2 in pixels of the original picture",
+    "box": "x1, y1, x2, y2 in pixels of the original image",
 }
 
 
-def numbers(value: Any, what: str) -> npt.NDArray[np.float64]:
+def to_float_array(value: Any, name: str) -> npt.NDArray[np.float64]:
     """`value` as finite float64 numbers."""
     try:
-        array = np.asarray(plain(value), dtype=np.float64)
+        array = np.asarray(to_nested_list(value), dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
-        raise PromptError(f"{what} {show(value)} must be numbers: {UNITS[what]}") from error
+        raise PromptError(f"{name} {format_value(value)} must be numbers: {EXPECTED_VALUES[name]}") from error
     if not np.isfinite(array).all():
-        raise PromptError(f"{what} {show(value)} must be finite: drop NaN and infinite values first")
+        raise PromptError(f"{name} {format_value(value)} must be finite: drop NaN and infinite values first")
     return array
 
 
-def plain(value: Any) -> Any:
+def to_nested_list(value: Any) -> Any:
     """Arrays and tensors as nested lists, tuples as lists; everything else as it is."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [to_nested_list(item) for item in value]
     return value
 
 
@@ -49,23 +59,23 @@ def flatten(value: Any) -> list[Any]:
     return [leaf for item in value for leaf in flatten(item)] if isinstance(value, list) else [value]
 
 
-def show(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value as the caller would type it: whole numbers without a point, long lists cut."""
-    text = repr(_tidy(plain(value)))
+    text = repr(_round_floats(to_nested_list(value)))
     return text if len(text) <= 160 else text[:157] + "..."
 
 
-def _tidy(value: Any) -> Any:
+def _round_floats(value: Any) -> Any:
     if isinstance(value, list):
-        return [_tidy(item) for item in value]
+        return [_round_floats(item) for item in value]
     if isinstance(value, float) and np.isfinite(value):
         return int(value) if value == int(value) else round(value, 2)
     return value
 
 
 Size = tuple[int, int]
-ROUNDING = 1.0
-"""A box may stick out of the picture by this many pixels, which is how far rounding goes; it is then cut."""
+BOX_TOLERANCE = 1.0
+"""A box may stick out of the image by this many pixels, which is how far rounding goes; it is then cut."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,18 +93,18 @@ class Points:
     labels: npt.NDArray[np.int32]
 
     def __post_init__(self) -> None:
-        xy = numbers(self.xy, "points")
+        xy = to_float_array(self.xy, "points")
         if xy.ndim != 2 or xy.shape[1] != 2 or not len(xy):
-            raise PromptError(f"points {show(self.xy)} must be [x, y] pairs: write [[x, y], ...]")
-        labels = numbers(self.labels, "labels")
+            raise PromptError(f"points {format_value(self.xy)} must be [x, y] pairs: write [[x, y], ...]")
+        labels = to_float_array(self.labels, "labels")
         if labels.shape != (len(xy),):
             raise PromptError(
-                f"{len(xy)} point(s) and labels {show(self.labels)} do not match: give one label a point, "
+                f"{len(xy)} point(s) and labels {format_value(self.labels)} do not match: give one label a point, "
                 f"for example {[1] * len(xy)}"
             )
         if not np.isin(labels, (0, 1)).all():
             raise PromptError(
-                f"labels {show(self.labels)} must be 1 (on the object) or 0 (not on it); "
+                f"labels {format_value(self.labels)} must be 1 (on the object) or 0 (not on it); "
                 "for a box write bboxes=[x1, y1, x2, y2]"
             )
         _freeze(self, "xy", xy.astype(np.float32))
@@ -103,8 +113,8 @@ class Points:
     def __len__(self) -> int:
         return len(self.xy)
 
-    def fit(self, size: Size) -> Points:
-        """These points, when all lie in a picture of (height, width).
+    def fit_to_image(self, size: Size) -> Points:
+        """These points, when all lie in an image of (height, width).
 
         Raises:
             PromptError: a point outside, with x and y swapped where that was probably meant.
@@ -132,7 +142,7 @@ class Box:
     y2: float
 
     def __post_init__(self) -> None:
-        corners = numbers([self.x1, self.y1, self.x2, self.y2], "box")
+        corners = to_float_array([self.x1, self.y1, self.x2, self.y2], "box")
         for name, value in zip(("x1", "y1", "x2", "y2"), corners.tolist(), strict=True):
             object.__setattr__(self, name, value)
         if self.x2 <= self.x1 or self.y2 <= self.y1:
@@ -143,12 +153,12 @@ class Box:
         """The corners x1, y1, x2, y2 as (4,) float32."""
         return np.array([self.x1, self.y1, self.x2, self.y2], np.float32)
 
-    def fit(self, size: Size) -> Box:
-        """This box in a picture of (height, width), cut to it where it sticks out by a pixel or less.
+    def fit_to_image(self, size: Size) -> Box:
+        """This box in an image of (height, width), cut to it where it sticks out by a pixel or less.
 
         Raises:
-            PromptError: the box misses the picture or leaves it by more, with the cut box to use instead; or
-                it is smaller than a pixel, as boxes in fractions of the picture are.
+            PromptError: the box misses the image or leaves it by more, with the cut box to use instead; or
+                it is smaller than a pixel, as boxes in fractions of the image are.
         """
         height, width = size
         given = [self.x1, self.y1, self.x2, self.y2]
@@ -156,20 +166,20 @@ class Box:
         cut = [max(self.x1, 0.0), max(self.y1, 0.0), min(self.x2, float(width)), min(self.y2, float(height))]
         if cut[2] <= cut[0] or cut[3] <= cut[1]:
             raise PromptError(
-                f"box {show(given)} lies outside the picture, which is {_extent(size)}; "
-                "boxes are x1, y1, x2, y2 in pixels of the original picture"
+                f"box {format_value(given)} lies outside the image, which is {_format_size(size)}; "
+                "boxes are x1, y1, x2, y2 in pixels of the original image"
             )
-        if max(abs(a - b) for a, b in zip(given, cut, strict=True)) > ROUNDING:
+        if max(abs(a - b) for a, b in zip(given, cut, strict=True)) > BOX_TOLERANCE:
             raise PromptError(
-                f"box {show(given)} leaves the picture, which is {_extent(size)}; cut to the picture it is "
-                f"{show(cut)}{_corner_hint(given, size)}"
+                f"box {format_value(given)} leaves the image, which is {_format_size(size)}; cut to the image it is "
+                f"{format_value(cut)}{_corner_hint(given, size)}"
             )
         return Box(*cut)
 
 
 @dataclass(frozen=True, eq=False)
 class MaskPrompt:
-    """A rough mask of one object: (H, W) of the picture's size, boolean, 0/1 or 0/255.
+    """A rough mask of one object: (H, W) of the image's size, boolean, 0/1 or 0/255.
 
     Example:
         >>> MaskPrompt(np.eye(4, dtype=bool))
@@ -198,8 +208,8 @@ class MaskPrompt:
             )
         _freeze(self, "mask", mask.astype(bool))
 
-    def fit(self, size: Size) -> MaskPrompt:
-        """This mask, when it has the (height, width) of the picture.
+    def fit_to_image(self, size: Size) -> MaskPrompt:
+        """This mask, when it has the (height, width) of the image.
 
         Raises:
             PromptError: another size.
@@ -207,8 +217,8 @@ class MaskPrompt:
         if self.mask.shape != size:
             turned = "; it looks turned: pass mask.T" if self.mask.shape == size[::-1] else ""
             raise PromptError(
-                f"mask of (height, width) {self.mask.shape} does not fit the picture of {size}: "
-                f"resize it to the original picture{turned}"
+                f"mask of (height, width) {self.mask.shape} does not fit the image of {size}: "
+                f"resize it to the original image{turned}"
             )
         return self
 
@@ -238,21 +248,21 @@ class ObjectPrompt:
             raise PromptError("an object prompt of None says nothing: give points, a box or a mask")
         if not self.points.labels.any():
             raise PromptError(
-                f"points {show(self.points.xy)} with labels {self.points.labels.tolist()} say only what the "
+                f"points {format_value(self.points.xy)} with labels {self.points.labels.tolist()} say only what the "
                 "object is not: add a point on it (label 1), a box or a mask"
             )
 
-    def fit(self, size: Size) -> ObjectPrompt:
-        """This prompt in a picture of (height, width); see `fit` of points, box and mask.
+    def fit_to_image(self, size: Size) -> ObjectPrompt:
+        """This prompt in an image of (height, width); see `fit` of points, box and mask.
 
         Raises:
             PromptError: some part of it lies outside.
         """
         return replace(
             self,
-            points=self.points and self.points.fit(size),
-            box=self.box and self.box.fit(size),
-            mask=self.mask and self.mask.fit(size),
+            points=self.points and self.points.fit_to_image(size),
+            box=self.box and self.box.fit_to_image(size),
+            mask=self.mask and self.mask.fit_to_image(size),
         )
 
 
@@ -269,7 +279,7 @@ def _inside(x: float, y: float, size: Size) -> bool:
     return 0 <= x < size[1] and 0 <= y < size[0]
 
 
-def _extent(size: Size) -> str:
+def _format_size(size: Size) -> str:
     height, width = size
     return f"{width} wide and {height} high"
 
@@ -278,11 +288,11 @@ def _outside_message(x: float, y: float, size: Size) -> str:
     height, width = size
     near = [min(max(x, 0.0), width - 1.0), min(max(y, 0.0), height - 1.0)]
     hint = (
-        f"did you mean [{show(y)}, {show(x)}]? points are x (right), then y (down)"
+        f"did you mean [{format_value(y)}, {format_value(x)}]? points are x (right), then y (down)"
         if _inside(y, x, size)
-        else f"the nearest point in it is {show(near)}; points are pixels of the original picture"
+        else f"the nearest point in it is {format_value(near)}; points are pixels of the original image"
     )
-    return f"point {show([x, y])} lies outside the picture, which is {_extent(size)}; {hint}"
+    return f"point {format_value([x, y])} lies outside the image, which is {_format_size(size)}; {hint}"
 
 
 def _flat_box_message(corners: list[float]) -> str:
@@ -290,11 +300,11 @@ def _flat_box_message(corners: list[float]) -> str:
     wrong = "x2 <= x1" if x2 <= x1 else "y2 <= y1"
     hints = []
     if x1 != x2 and y1 != y2:
-        hints.append(f"corners in order, {show([min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)])}")
+        hints.append(f"corners in order, {format_value([min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)])}")
     if x2 > 0 and y2 > 0:
-        hints.append(f"x, y, width, height, which as corners is {show([x1, y1, x1 + x2, y1 + y2])}")
+        hints.append(f"x, y, width, height, which as corners is {format_value([x1, y1, x1 + x2, y1 + y2])}")
     meant = f"; did you mean {' or '.join(hints)}?" if hints else "; give it some width and height"
-    return f"box {show(corners)} has {wrong}, but a box is x1, y1, x2, y2 with x1 < x2 and y1 < y2{meant}"
+    return f"box {format_value(corners)} has {wrong}, but a box is x1, y1, x2, y2 with x1 < x2 and y1 < y2{meant}"
 
 
 def _refuse_fractions(given: list[float], size: Size) -> None:
@@ -302,8 +312,8 @@ def _refuse_fractions(given: list[float], size: Size) -> None:
     if max(given) <= 1 and min(given) >= 0 and min(width, height) > 1:
         pixels = [given[0] * width, given[1] * height, given[2] * width, given[3] * height]
         raise PromptError(
-            f"box {show(given)} is less than a pixel large and looks like fractions of the picture; "
-            f"boxes are in pixels: did you mean {show(pixels)}?"
+            f"box {format_value(given)} is less than a pixel large and looks like fractions of the image; "
+            f"boxes are in pixels: did you mean {format_value(pixels)}?"
         )
 
 
@@ -312,5 +322,5 @@ def _corner_hint(given: list[float], size: Size) -> str:
     height, width = size
     x, y, third, fourth = given
     if fourth <= width and third <= height and min(given) >= 0:
-        return f"; or, if y was written before x, {show([y, x, fourth, third])}"
+        return f"; or, if y was written before x, {format_value([y, x, fourth, third])}"
     return ""

@@ -1,6 +1,6 @@
-"""What a model found in one picture: masks, boxes, scores, and every way to take them along.
+"""What a model found in one image: masks, boxes, scores, and every way to take them along.
 
-Results   everything about one picture; indexable, iterable, never changed in place
+Results   everything about one image; indexable, iterable, never changed in place
 Masks     the masks, as arrays and as polygons
 Boxes     their boxes with score and class
 
@@ -10,6 +10,6 @@ All coordinates are original pixels unless a name ends in `n` (then fractions of
 from __future__ import annotations
 
 from masklet.results.boxes_masks import Boxes, Masks
-from masklet.results.results import KEPT_ENOUGH, CocoAnnotation, ObjectRecord, Results, Segments
+from masklet.results.results import MIN_ROUNDTRIP_IOU, CocoAnnotation, ObjectRecord, Results, Segments
 
-__all__ = ["KEPT_ENOUGH", "Boxes", "CocoAnnotation", "Masks", "ObjectRecord", "Results", "Segments"]
+__all__ = ["MIN_ROUNDTRIP_IOU", "Boxes", "CocoAnnotation", "Masks", "ObjectRecord", "Results", "Segments"]

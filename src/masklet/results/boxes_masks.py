@@ -1,4 +1,4 @@
-"""Masks and boxes of one picture, in original pixels (names ending in `n`: fractions of width and height)."""
+"""Masks and boxes of one image, in original pixels (names ending in `n`: fractions of width and height)."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import numpy.typing as npt
 
 from masklet.masks import polygons
 
-__all__ = ["Boxes", "Masks", "Pick", "rows_of"]
+__all__ = ["Boxes", "IndexLike", "Masks", "resolve_index"]
 
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
-Pick = int | slice | Sequence[int] | Sequence[bool] | npt.NDArray[np.bool_] | npt.NDArray[np.integer[Any]]
+IndexLike = int | slice | Sequence[int] | Sequence[bool] | npt.NDArray[np.bool_] | npt.NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Masks:
-    """N masks of one picture.
+    """N masks of one image.
 
     Example:
         >>> masks = Masks(np.zeros((2, 480, 640), bool))
@@ -38,8 +38,8 @@ class Masks:
     def __len__(self) -> int:
         return len(self.data)
 
-    def __getitem__(self, index: Pick) -> Masks:
-        return Masks(self.data[rows_of(index, len(self))])
+    def __getitem__(self, index: IndexLike) -> Masks:
+        return Masks(self.data[resolve_index(index, len(self))])
 
     def __repr__(self) -> str:
         return f"Masks(shape={self.data.shape})"
@@ -51,18 +51,18 @@ class Masks:
 
     @property
     def orig_shape(self) -> tuple[int, int]:
-        """(height, width) of the picture."""
+        """(height, width) of the image."""
         return int(self.data.shape[1]), int(self.data.shape[2])
 
     @cached_property
     def polygons(self) -> list[list[polygons.Polygon]]:
         """The outlines of each mask with holes and separate parts, largest part first; nothing is lost."""
-        return [polygons.from_mask(mask) for mask in self.data]
+        return [polygons.mask_to_polygons(mask) for mask in self.data]
 
     @cached_property
     def xy(self) -> list[Floats]:
         """One ring (K, 2) a mask, original pixels; holes and further parts hang on bridges of no width."""
-        return [polygons.one_ring(parts) for parts in self.polygons]
+        return [polygons.merge_to_ring(parts) for parts in self.polygons]
 
     @property
     def xyn(self) -> list[Floats]:
@@ -74,7 +74,7 @@ class Masks:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Boxes:
-    """N boxes of one picture: `xyxy` (N, 4) with `conf` (N,) and `cls` (N,), all float32.
+    """N boxes of one image: `xyxy` (N, 4) with `conf` (N,) and `cls` (N,), all float32.
 
     Example:
         >>> results.boxes.xyxy
@@ -89,8 +89,8 @@ class Boxes:
     def __len__(self) -> int:
         return len(self.xyxy)
 
-    def __getitem__(self, index: Pick) -> Boxes:
-        rows = rows_of(index, len(self))
+    def __getitem__(self, index: IndexLike) -> Boxes:
+        rows = resolve_index(index, len(self))
         return Boxes(self.xyxy[rows], self.conf[rows], self.cls[rows], self.orig_shape)
 
     def __repr__(self) -> str:
@@ -98,7 +98,7 @@ class Boxes:
 
     @property
     def xywh(self) -> Floats:
-        """Centre x, centre y, width, height in original pixels, (N, 4)."""
+        """Center x, center y, width, height in original pixels, (N, 4)."""
         corner, far = self.xyxy[:, :2], self.xyxy[:, 2:]
         return np.concatenate([(corner + far) / 2, far - corner], axis=1)
 
@@ -123,7 +123,7 @@ class Boxes:
         return np.array([width, height, width, height], np.float32)
 
 
-def rows_of(index: Pick, count: int) -> npt.NDArray[np.intp]:
+def resolve_index(index: IndexLike, count: int) -> npt.NDArray[np.intp]:
     """Row numbers meant by an int, a slice, or a list or array of ints or bools; always one-dimensional."""
     if isinstance(index, (int, np.integer)) and not -count <= index < count:
         raise IndexError(f"object {index} of {count}: there are objects 0 to {count - 1}")

@@ -1,4 +1,4 @@
-"""Everything about one picture, and every way to take it along.
+"""Everything about one image, and every way to take it along.
 
 Objects as plain data, for JSON and for COCO.
 """
@@ -22,13 +22,13 @@ from masklet.atomic_files import write_image, write_text
 from masklet.errors import InputError, MaskletWarning, MissingExtraError
 from masklet.masks import drawing, polygons, rle
 from masklet.masks import ops as tight
-from masklet.results.boxes_masks import Boxes, Masks, Pick, rows_of
+from masklet.results.boxes_masks import Boxes, IndexLike, Masks, resolve_index
 
 if TYPE_CHECKING:
     import pandas
     import supervision
 
-__all__ = ["KEPT_ENOUGH", "CocoAnnotation", "ObjectRecord", "Results", "Segments"]
+__all__ = ["MIN_ROUNDTRIP_IOU", "CocoAnnotation", "ObjectRecord", "Results", "Segments"]
 
 
 class Segments(TypedDict):
@@ -69,13 +69,13 @@ class CocoAnnotation(TypedDict):
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 
-KEPT_ENOUGH = 0.95
+MIN_ROUNDTRIP_IOU = 0.95
 """A text line that keeps less of a mask than this IoU is worth a warning."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Results:
-    """What was found in one picture.
+    """What was found in one image.
 
     `orig_img` (H, W, 3) RGB uint8; `path` where it came from; `masks` (N, H, W) bool, or None when there are
     none; `scores` (N,) predicted IoU, 0..1; `prompt_ids` (N,) which object each mask answers (its number in
@@ -83,15 +83,15 @@ class Results:
     (N, h, w) low-resolution logits to feed back for refinement, or None.
 
     Of a frame of a video there is more: `frame` its number from 0, `time` in seconds (None where the source has
-    no clock), `presence` (N,) the logit that the object is in the picture, `states` "visible", "occluded" or
-    "lost" for each row, and `ids`, the caller's own numbers. They are None for a picture.
+    no clock), `presence` (N,) the logit that the object is in the image, `states` "visible", "occluded" or
+    "lost" for each row, and `ids`, the caller's own numbers. They are None for an image.
 
     A detector has boxes of its own, `xyxy` (N, 4), and may have no masks; else `boxes` are the tight ones of the masks.
 
     Example:
-        >>> r = Results(picture, "cat.jpg", Masks(masks), scores)
+        >>> r = Results(image, "cat.jpg", Masks(masks), scores)
         >>> best = r[r.scores > 0.8]
-        >>> best.plot().shape == picture.shape
+        >>> best.plot().shape == image.shape
         True
     """
 
@@ -104,9 +104,9 @@ class Results:
     names: dict[int, str] = field(default_factory=lambda: {0: "object"}, kw_only=True)
     speed: dict[str, float] = field(default_factory=dict, kw_only=True)
     logits: Floats | None = field(default=None, kw_only=True)
-    frame: int | None = field(default=None, kw_only=True)
+    frame_idx: int | None = field(default=None, kw_only=True)
     time: float | None = field(default=None, kw_only=True)
-    presence: Floats | None = field(default=None, kw_only=True)
+    object_scores: Floats | None = field(default=None, kw_only=True)
     states: tuple[str, ...] | None = field(default=None, kw_only=True)
     xyxy: Floats | None = field(default=None, kw_only=True)
 
@@ -116,24 +116,24 @@ class Results:
         rows = self.masks if self.masks is not None else self.xyxy
         assert count == (len(rows) if rows is not None else 0), "one score for every mask or box"
         assert not count or self.masks is None or self.masks.orig_shape == self.orig_shape, (
-            f"masks {self.masks} are not of the picture's size {self.orig_shape}"
+            f"masks {self.masks} are not of the image's size {self.orig_shape}"
         )
-        self._set("scores", np.asarray(self.scores, np.float32).reshape(-1))
-        self._set("masks", self.masks if count else None)
-        self._set("prompt_ids", _column(self.prompt_ids, np.arange(count)))
-        self._set("classes", _column(self.classes, np.zeros(count)))
+        self._set_field("scores", np.asarray(self.scores, np.float32).reshape(-1))
+        self._set_field("masks", self.masks if count else None)
+        self._set_field("prompt_ids", _column(self.prompt_ids, np.arange(count)))
+        self._set_field("classes", _column(self.classes, np.zeros(count)))
         assert len(self.prompt_ids) == len(self.classes) == count, "one prompt id and class for every mask"
         for name in ("logits", "presence", "states", "xyxy"):
             column = getattr(self, name)
             assert column is None or len(column) == count, f"{name} for every mask"
         if self.xyxy is not None:
-            self._set("xyxy", np.asarray(self.xyxy, np.float32).reshape(-1, 4))
+            self._set_field("xyxy", np.asarray(self.xyxy, np.float32).reshape(-1, 4))
 
     def __len__(self) -> int:
         return len(self.scores)
 
-    def __getitem__(self, index: Pick) -> Results:
-        rows = rows_of(index, len(self))
+    def __getitem__(self, index: IndexLike) -> Results:
+        rows = resolve_index(index, len(self))
         return Results(
             self.orig_img,
             self.path,
@@ -144,9 +144,9 @@ class Results:
             names=self.names,
             speed=self.speed,
             logits=None if self.logits is None else self.logits[rows],
-            frame=self.frame,
+            frame_idx=self.frame_idx,
             time=self.time,
-            presence=None if self.presence is None else self.presence[rows],
+            object_scores=None if self.object_scores is None else self.object_scores[rows],
             states=None if self.states is None else tuple(self.states[i] for i in rows),
             xyxy=None if self.xyxy is None else self.xyxy[rows],
         )
@@ -161,7 +161,7 @@ class Results:
 
     @property
     def orig_shape(self) -> tuple[int, int]:
-        """(height, width) of the picture."""
+        """(height, width) of the image."""
         return int(self.orig_img.shape[0]), int(self.orig_img.shape[1])
 
     @cached_property
@@ -169,7 +169,7 @@ class Results:
         """The detector's boxes, else the tight boxes of the masks, with score and class."""
         xyxy = self.xyxy
         if xyxy is None:
-            xyxy = np.zeros((0, 4), np.float32) if self.masks is None else tight.from_masks(self.masks.data)
+            xyxy = np.zeros((0, 4), np.float32) if self.masks is None else tight.masks_to_boxes(self.masks.data)
         return Boxes(xyxy, self.scores, self.classes.astype(np.float32), self.orig_shape)
 
     @property
@@ -177,7 +177,7 @@ class Results:
         """(N,) the caller's own id of each object: another name for `prompt_ids`."""
         return self.prompt_ids
 
-    def name_of(self, index: int) -> str:
+    def class_name(self, index: int) -> str:
         """The class name of object `index`; a class that `names` lacks is called by its number."""
         number = int(self.classes[index])
         return self.names.get(number, str(number))
@@ -190,23 +190,23 @@ class Results:
         labels: bool = False,
         style: drawing.Style | None = None,
     ) -> npt.NDArray[np.uint8]:
-        """A copy of the picture, (H, W, 3) RGB uint8, with masks and, if wanted, boxes and labels.
+        """A copy of the image, (H, W, 3) RGB uint8, with masks and, if wanted, boxes and labels.
 
-        Colours follow `prompt_ids` where these differ (one object keeps its colour through a video).
+        Colors follow `prompt_ids` where these differ (one object keeps its color through a video).
 
         Example:
-            >>> picture = results.plot(boxes=True, labels=True)
+            >>> image = results.plot(boxes=True, labels=True)
         """
-        picture = self.orig_img.copy()
+        image = self.orig_img.copy()
         colors = self._colors()
         if masks and self.masks is not None:
-            picture = drawing.draw_masks(picture, self.masks.data, colors, style)
+            image = drawing.draw_masks(image, self.masks.data, colors, style)
         if boxes:
-            picture = drawing.draw_boxes(picture, self.boxes.xyxy, colors, style)
+            image = drawing.draw_boxes(image, self.boxes.xyxy, colors, style)
         if labels:
-            texts = [f"{self.name_of(i)} {score:.2f}" for i, score in enumerate(self.scores)]
-            picture = drawing.draw_labels(picture, texts, self.boxes.xyxy[:, :2], colors, style)
-        return picture
+            texts = [f"{self.class_name(i)} {score:.2f}" for i, score in enumerate(self.scores)]
+            image = drawing.draw_labels(image, texts, self.boxes.xyxy[:, :2], colors, style)
+        return image
 
     def save(self, path: str | os.PathLike[str] | None = None, *, boxes: bool = False, labels: bool = False) -> Path:
         """Write `plot()` to `path`, by default STEM_masks.png in the current folder; returns where.
@@ -216,7 +216,7 @@ class Results:
             PosixPath('out/cat.jpg')
 
         Raises:
-            OutputError: a suffix that names no picture format, or a folder that cannot be written.
+            OutputError: a suffix that names no image format, or a folder that cannot be written.
         """
         return write_image(path or f"{self.stem}_masks.png", self.plot(boxes=boxes, labels=labels))
 
@@ -241,7 +241,7 @@ class Results:
         return drawing.cutout(self.orig_img, one.masks.data[0])
 
     def save_crop(self, save_dir: str | os.PathLike[str]) -> list[Path]:
-        """Write the box of each object, cut from the picture, to save_dir/NAME/STEM_NUMBER.png.
+        """Write the box of each object, cut from the image, to save_dir/NAME/STEM_NUMBER.png.
 
         An object with an empty mask has nothing to crop and is left out.
 
@@ -252,7 +252,7 @@ class Results:
         written = []
         for i, (x1, y1, x2, y2) in enumerate(self.boxes.xyxy.astype(int).tolist()):
             if x2 > x1:
-                folder = re.sub(r"[^\w -]", "_", self.name_of(i))  # a class name is no path
+                folder = re.sub(r"[^\w -]", "_", self.class_name(i))  # a class name is no path
                 target = Path(save_dir) / folder / f"{self.stem}_{i}.png"
                 written.append(write_image(target, self.orig_img[y1:y2, x1:x2]))
         return written
@@ -279,7 +279,7 @@ class Results:
         for i, mask in enumerate(self.masks.data):
             ring = polygons.contour_ring(mask)
             if len(ring):
-                _warn_of_loss(i, polygons.contour_loss(mask, ring))
+                _warn_of_loss(i, polygons.contour_roundtrip_iou(mask, ring))
                 lines.append(self._yolo_line(i, ring / self.orig_shape[::-1], save_conf))
         return lines
 
@@ -314,7 +314,7 @@ class Results:
         try:
             import pandas
         except ImportError as error:
-            raise MissingExtraError.of("pandas", "table") from error
+            raise MissingExtraError.for_package("pandas", "table") from error
         columns = ["prompt", "name", "class", "confidence", "area", "x1", "y1", "x2", "y2"]
         return pandas.DataFrame([{**record, **record["box"]} for record in self.summary()], columns=columns)
 
@@ -361,10 +361,10 @@ class Results:
         try:
             import supervision
         except ImportError as error:
-            raise MissingExtraError.of("supervision", "supervision") from error
+            raise MissingExtraError.for_package("supervision", "supervision") from error
         if not len(self):
             return supervision.Detections.empty()
-        names = np.array([self.name_of(i) for i in range(len(self))])
+        names = np.array([self.class_name(i) for i in range(len(self))])
         return supervision.Detections(
             xyxy=self.boxes.xyxy,
             mask=None if self.masks is None else self.masks.data,
@@ -375,7 +375,7 @@ class Results:
 
     @property
     def stem(self) -> str:
-        """The name of the picture without folder and suffix; `image` when it has none."""
+        """The name of the image without folder and suffix; `image` when it has none."""
         return Path(self.path.split("?")[0]).stem or "image"
 
     def _record(self, i: int) -> ObjectRecord:
@@ -383,7 +383,7 @@ class Results:
         x, y = ring.T.tolist()
         return {
             "prompt": int(self.prompt_ids[i]),
-            "name": self.name_of(i),
+            "name": self.class_name(i),
             "class": int(self.classes[i]),
             "confidence": round(float(self.scores[i]), 6),
             "area": self._area(i),
@@ -393,9 +393,9 @@ class Results:
 
     def _colors(self) -> list[drawing.Color]:
         ids = self.prompt_ids.tolist()
-        return [drawing.color_of(n) for n in (ids if len(set(ids)) == len(ids) else range(len(ids)))]
+        return [drawing.palette_color(n) for n in (ids if len(set(ids)) == len(ids) else range(len(ids)))]
 
-    def _set(self, name: str, value: object) -> None:
+    def _set_field(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
 
 
@@ -404,10 +404,10 @@ def _column(values: Ints, default: npt.NDArray[Any]) -> Ints:
     return np.asarray(values if len(values) else default, np.int32)
 
 
-def _warn_of_loss(index: int, kept: float) -> None:
-    if kept < KEPT_ENOUGH:
+def _warn_of_loss(index: int, roundtrip_iou: float) -> None:
+    if roundtrip_iou < MIN_ROUNDTRIP_IOU:
         warnings.warn(
-            f"object {index}: as one ring, YOLO text keeps IoU {kept:.2f} of its mask (under {KEPT_ENOUGH}), "
+            f"object {index}: as one ring, YOLO text keeps IoU {roundtrip_iou:.2f} of its mask (under {MIN_ROUNDTRIP_IOU}), "
             "because of separate parts or holes; to_coco() or the png format keep all of it",
             MaskletWarning,
             stacklevel=4,

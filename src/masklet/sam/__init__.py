@@ -1,6 +1,6 @@
-"""`SAM`: the face that people know. One object for a model, called with a picture and what to look for in it.
+"""`SAM`: the face that people know. One object for a model, called with an image and what to look for in it.
 
-face     `SAM` itself: pictures, films, training, validation
+face     `SAM` itself: images, videos, training, validation
 answers  from what the network found to `Results`, with the time each stage took
 said     what a caller said about device, size, options and ids, checked
 info     `ModelInfo`

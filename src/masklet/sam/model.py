@@ -1,4 +1,4 @@
-"""`SAM`: a model, called with a picture and what to look for in it."""
+"""`SAM`: a model, called with an image and what to look for in it."""
 
 from __future__ import annotations
 
@@ -15,42 +15,49 @@ import numpy.typing as npt
 from masklet.checkpoints import Progress
 from masklet.errors import ModelError
 from masklet.image import ImagePredictor
-from masklet.image.automatic_mask_generator import EverythingOptions
+from masklet.image.automatic_mask_generator import MaskGeneratorOptions
 from masklet.image.predictor import PRECISIONS
 from masklet.load_model import LoadedModel, load
-from masklet.media import Picture, Video, open_source, open_video
+from masklet.media import SourceImage, Video, open_images, open_video
 from masklet.models.types import ImageFeatures
 from masklet.prompts import parse_prompts
 from masklet.results import Results
-from masklet.runtime import device_of
+from masklet.runtime import resolve_device
 from masklet.sam.arguments import (
-    EverythingFinder,
-    check_side,
-    follow_options_of,
-    numbers_of,
-    options_of,
-    refuse_follow_options,
-    refuse_prompt_options,
+    MaskGeneratorDetector,
+    merge_auto_track_options,
+    merge_options,
+    reject_auto_track_options,
+    reject_prompt_options,
+    resolve_object_ids,
+    validate_image_size,
 )
 from masklet.sam.model_info import ModelInfo
-from masklet.sam.prediction import Clock, everything_options, refuse_everything, refuse_prompt_words, results_of, whole
+from masklet.sam.prediction import (
+    StageTimer,
+    generate_masks,
+    reject_mask_generator,
+    reject_prompt_arguments,
+    resolve_generator_options,
+    results_from_prediction,
+)
 from masklet.video import (
-    Finder,
-    Following,
-    FollowOptions,
-    Live,
+    AutoTrackOptions,
+    AutoTrackStream,
+    FrameDetector,
+    LiveSession,
+    ObjectBatcher,
     SavedSession,
     Session,
-    Stepper,
     TrackOptions,
-    follow_everything,
+    auto_track,
 )
 
 if TYPE_CHECKING:
     from masklet.datasets import DataPaths
     from masklet.evaluate.validate import AnyData
-    from masklet.evaluate.validation_result import Validation
-    from masklet.train.loop import Progress as TrainProgress
+    from masklet.evaluate.validation_result import ValidationResult
+    from masklet.train.loop import TrainProgress as TrainProgress
 
 __all__ = ["SAM"]
 
@@ -60,8 +67,8 @@ class SAM:
 
     `model` is nothing (the small model inside the package), a known name (`sam2.1_b.pt`,
     `sam2.1_hiera_base_plus.pt`, `facebook/sam2.1-hiera-base-plus`, `sam_b.pt`, `mobile_sam.pt`) or a .pt or
-    .safetensors file. SAM and MobileSAM are for pictures only. `image_size` is the
-    side of the square that pictures are brought to, a multiple of 32; None: what the model was trained for. Smaller is
+    .safetensors file. SAM and MobileSAM are for images only. `image_size` is the
+    side of the square that images are brought to, a multiple of 32; None: what the model was trained for. Smaller is
     faster and coarser.
 
     Example:
@@ -85,29 +92,29 @@ class SAM:
         image_size: int | None = None,
         progress: Progress | None = None,
     ) -> None:
-        place = device_of(device)
-        check_side(image_size)
+        place = resolve_device(device)
+        validate_image_size(image_size)
         self._loaded: LoadedModel = load(model, progress)
         if image_size is not None:
-            self._loaded.network.look_at(image_size)
+            self._loaded.network.set_image_size(image_size)
         self.predictor = ImagePredictor(self._loaded.network, place, precision)
         self._encoded: tuple[bytes, ImageFeatures | None] = (b"", None)
 
     def info(self) -> ModelInfo:
-        """Name, size, file and licences."""
+        """Name, size, file and licenses."""
         loaded, card = self._loaded, self._loaded.card
         return ModelInfo(
             name=loaded.name,
             path=str(loaded.path),
             parameters=loaded.parameters,
             image_size=loaded.network.image_size,
-            picture_size=loaded.network.picture_size,
+            still_image_size=loaded.network.still_image_size,
             megabytes=loaded.path.stat().st_size / 1e6,
-            licence_code=card.licence_code if card else "unknown",
-            licence_weights=card.licence_weights if card else "unknown",
+            license_code=card.license_code if card else "unknown",
+            license_weights=card.license_weights if card else "unknown",
             device=str(self.predictor.device),
             precision=self.predictor.precision,
-            follows_films=loaded.network.follows_films,
+            supports_video=loaded.network.supports_video,
         )
 
     def __call__(
@@ -120,20 +127,20 @@ class SAM:
         masks: object = None,
         logits: npt.NDArray[np.float32] | None = None,
         multimask: bool | None = None,
-        everything: EverythingOptions | str | None = None,
+        everything: MaskGeneratorOptions | str | None = None,
         channels: Literal["rgb", "bgr"] = "rgb",
     ) -> list[Results]:
-        """Find what the prompts mean, in every picture of `source`: a `Results` a picture.
+        """Find what the prompts mean, in every image of `source`: a `Results` an image.
 
-        `source` is a path, URL, folder, glob, PIL picture, NumPy array (RGB unless `channels` says bgr) or a list
+        `source` is a path, URL, folder, glob, PIL image, NumPy array (RGB unless `channels` says bgr) or a list
         of these. Prompts are in original pixels: `points=[x, y]`, `points=[[x, y], [x, y]]` for two objects,
         `points=[[[x, y], [x, y]]]` for one object with two points; `labels` nest alike, 1 on the object and 0 off
         it; `bboxes=[x1, y1, x2, y2]`; `masks` (H, W). Several prompts are several objects. `logits` are those of an
         earlier result for the same objects (`results[0].logits`); `multimask=True` answers each object with three
-        candidates, best first. The same picture asked again is not encoded again.
+        candidates, best first. The same image asked again is not encoded again.
 
         Without prompts everything is found, best first; `everything` is a preset (fast, default, fine) or an
-        `EverythingOptions`. A picture in which nothing is found has a `Results` of length nought.
+        `EverythingOptions`. An image in which nothing is found has a `Results` of length zero.
 
         Raises:
             SourceError: a source that cannot be read.
@@ -164,32 +171,32 @@ class SAM:
         masks: object = None,
         logits: npt.NDArray[np.float32] | None = None,
         multimask: bool | None = None,
-        everything: EverythingOptions | str | None = None,
+        everything: MaskGeneratorOptions | str | None = None,
         channels: Literal["rgb", "bgr"] = "rgb",
     ) -> Iterator[Results]:
-        """As calling the model, but one `Results` at a time: a long folder needs the memory of one picture."""
+        """As calling the model, but one `Results` at a time: a long folder needs the memory of one image."""
         unprompted = points is None and bboxes is None and masks is None
         if unprompted:
-            refuse_prompt_words(labels=labels, logits=logits, multimask=multimask)
-            options = everything_options(self.predictor.model, everything)
+            reject_prompt_arguments(labels=labels, logits=logits, multimask=multimask)
+            options = resolve_generator_options(self.predictor.model, everything)
         else:
-            refuse_everything(everything)
-        pictures = open_source(source, channels=channels)  # type: ignore[arg-type]
+            reject_mask_generator(everything)
+        images = open_images(source, channels=channels)  # type: ignore[arg-type]
 
         def wholes() -> Iterator[Results]:
-            for picture in pictures:
-                clock = Clock()
-                self._set(picture, clock)
-                yield whole(self.predictor, picture, options, clock)
+            for image in images:
+                clock = StageTimer()
+                self._set_image(image, clock)
+                yield generate_masks(self.predictor, image, options, clock)
 
         def results() -> Iterator[Results]:
-            for picture in pictures:
-                asked = parse_prompts(points, labels, bboxes, masks, size=picture.size)
-                clock = Clock()
-                self._set(picture, clock)
-                prediction = self.predictor.ask(asked, logits=logits, multimask=multimask)
+            for image in images:
+                asked = parse_prompts(points, labels, bboxes, masks, size=image.size)
+                clock = StageTimer()
+                self._set_image(image, clock)
+                prediction = self.predictor.predict_prompts(asked, mask_input=logits, multimask_output=multimask)
                 clock.tick("decode")
-                yield results_of(picture, prediction, clock)
+                yield results_from_prediction(image, prediction, clock)
 
         return wholes() if unprompted else results()
 
@@ -203,18 +210,18 @@ class SAM:
         labels: object = None,
         bboxes: object = None,
         masks: object = None,
-        ids: Sequence[int] | None = None,
-        frame: int = 0,
-        both: bool = False,
+        object_ids: Sequence[int] | None = None,
+        frame_idx: int = 0,
+        bidirectional: bool = False,
         channels: Literal["rgb", "bgr"] = "rgb",
         options: TrackOptions | None = None,
-        finder: Finder | None = None,
-        **how: Any,
+        detector: FrameDetector | None = None,
+        **overrides: Any,
     ) -> Iterator[Results]:
-        """Follow what the prompts mean through a film: a `Results` a frame, with `ids`, `states` and `presence`.
+        """Follow what the prompts mean through a video: a `Results` a frame, with `ids`, `states` and `presence`.
 
-        `source` is whatever `masklet.media.open_video` reads: a film, a folder or list of pictures, an array
-        (T, H, W, 3), a generator, a camera's number, a stream's address. Prompts are spelt as for pictures and hold
+        `source` is whatever `masklet.media.open_video` reads: a video, a folder or list of images, an array
+        (T, H, W, 3), a generator, a camera's number, a stream's address. Prompts are spelt as for images and hold
         for frame number `frame`; `both=True` follows the objects back from there too. `ids` are the objects' own
         numbers, by default 1, 2, ...
 
@@ -233,39 +240,41 @@ class SAM:
             InputError: an option that there is not.
         """
         if points is None and bboxes is None and masks is None:
-            refuse_prompt_options(labels=labels, ids=ids, frame=frame, both=both)
-            return self.follow(source, finder=finder, channels=channels, track=options, **how)
-        refuse_follow_options(finder, how)
+            reject_prompt_options(labels=labels, ids=object_ids, frame=frame_idx, both=bidirectional)
+            return self._track_everything(
+                source, detector=detector, channels=channels, track_options=options, **overrides
+            )
+        reject_auto_track_options(detector, overrides)
         session = self.session(source, channels=channels, options=options)
         try:
-            picture = session.frame(frame)
-            asked = parse_prompts(points, labels, bboxes, masks, size=picture.size)
-            for number, prompt in zip(numbers_of(ids, len(asked)), asked, strict=True):
-                session.say(number, frame, prompt)
+            image = session.frame(frame_idx)
+            asked = parse_prompts(points, labels, bboxes, masks, size=image.size)
+            for number, prompt in zip(resolve_object_ids(object_ids, len(asked)), asked, strict=True):
+                session._add_object_prompt(number, frame_idx, prompt)
         except BaseException:
             session.close()
             raise
 
         def results() -> Iterator[Results]:
             with session:
-                yield from session.propagate(both=both)
+                yield from session.propagate(bidirectional=bidirectional)
 
         return results()
 
-    def follow(
+    def _track_everything(
         self,
         source: Any,
         *,
-        finder: Finder | None = None,
-        everything: EverythingOptions | str = "fast",
+        detector: FrameDetector | None = None,
+        everything: MaskGeneratorOptions | str = "fast",
         channels: Literal["rgb", "bgr"] = "rgb",
-        options: FollowOptions | None = None,
-        track: TrackOptions | None = None,
+        auto_options: AutoTrackOptions | None = None,
+        track_options: TrackOptions | None = None,
         start: int | None = None,
         stop: int | None = None,
-        **how: Any,
-    ) -> Following:
-        """Follow all there is in a film, without prompts: a `Results` a frame, and who was born and died in `lives`.
+        **overrides: Any,
+    ) -> AutoTrackStream:
+        """Follow all there is in a video, without prompts: a `Results` a frame, and who was born and died in `lives`.
 
         Objects of the first frame are followed under the ids 1, 2, ...; what appears later is found every `every`
         frames and joined without duplicates, what is out of sight for `forget_after` frames is let go of. Options are
@@ -279,19 +288,19 @@ class SAM:
             >>> for frame in following:
             ...     frame.ids, frame.masks, following.lives.born, following.lives.died
             >>> print(following.lives)
-            object 1: object, frames 0 to 89, end of the film
+            object 1: object, frames 0 to 89, end of the video
 
         Raises:
             SourceError: a source that cannot be read.
-            ModelError: a model for pictures only, unless `identities=False`.
+            ModelError: a model for images only, unless `identities=False`.
             InputError: an option that there is not, or finds that cannot be meant.
         """
-        wanted, tracking = follow_options_of(options, how), track or TrackOptions()
-        find = EverythingFinder(self.predictor, everything) if finder is None else finder
-        alone = not wanted.identities and not self._loaded.network.follows_films
-        stepper = None if alone else self._stepper(tracking)[0]
+        wanted, tracking = merge_auto_track_options(auto_options, overrides), track_options or TrackOptions()
+        find = MaskGeneratorDetector(self.predictor, everything) if detector is None else detector
+        alone = not wanted.identities and not self._loaded.network.supports_video
+        stepper = None if alone else self._make_batcher(tracking)[0]
         video = source if isinstance(source, Video) else open_video(source, channels=channels)
-        return follow_everything(stepper, video, find, wanted, tracking, start=start, stop=stop)
+        return auto_track(stepper, video, find, wanted, tracking, start=start, stop=stop)
 
     def session(
         self,
@@ -300,9 +309,9 @@ class SAM:
         resume: str | PathLike[str] | None = None,
         channels: Literal["rgb", "bgr"] = "rgb",
         options: TrackOptions | None = None,
-        **how: Any,
+        **overrides: Any,
     ) -> Session:
-        """A film to work on: add, correct and remove objects on any frame, propagate; see `masklet.video.Session`.
+        """A video to work on: add, correct and remove objects on any frame, propagate; see `masklet.video.Session`.
 
         `source` is as for `track`. Options are given as a `TrackOptions`, or by name: `keep="all"`. `resume` is a
         file that `Session.save` wrote: the session then knows what that one knew, with its options.
@@ -315,20 +324,20 @@ class SAM:
 
         Raises:
             SourceError: a source that cannot be read.
-            ModelError: a model for pictures only.
+            ModelError: a model for images only.
             CheckpointError: `resume` is no saved session, is damaged, or of another model.
             InputError: `resume` was saved for another source, or with other options than those given.
         """
-        given = options_of(options, how)
+        given = merge_options(options, overrides)
         saved = None if resume is None else SavedSession.read(resume)
         if saved is not None:
-            given = saved.options(given if options is not None or how else None)
-        stepper, chosen = self._stepper(given)
+            given = saved.options(given if options is not None or overrides else None)
+        stepper, chosen = self._make_batcher(given)
         video = source if isinstance(source, Video) else open_video(source, channels=channels)
         session = Session(stepper, video, chosen)
         try:
             if saved is not None:
-                session.restore(saved)
+                session.restore_saved(saved)
         except BaseException:
             session.close()
             raise
@@ -341,12 +350,12 @@ class SAM:
         epochs: float | None = None,
         steps: int | None = None,
         out: str | PathLike[str] = "runs/train",
-        settings: Sequence[str] = (),
+        overrides: Sequence[str] = (),
         workers: int = 0,
-        report: Callable[[TrainProgress], None] | None = None,
-        **wish: Any,
+        on_progress: Callable[[TrainProgress], None] | None = None,
+        **options: Any,
     ) -> Path:
-        """Learn from somebody's own pictures and films; the model then is what it has become, and its file is returned.
+        """Learn from somebody's own images and videos; the model then is what it has become, and its file is returned.
 
         `data` is a folder, a COCO file, a list of them or a mapping from them to weights: COCO, YOLO-seg, PNG masks,
         DAVIS, YouTube-VOS, MOSE, LVOS, SA-1B and SA-V are read (`masklet.datasets`). How long is said by `epochs` or
@@ -367,20 +376,20 @@ class SAM:
             CheckpointError: `out` holds another run.
             StateError: the loss is no longer a number, or there is not enough memory.
         """
-        from masklet.train.finetune import config_for, fine_tuned, one_process, wish_of, with_settings
-        from masklet.train.loop import Machine
+        from masklet.train.finetune import apply_overrides, build_config, parse_options, require_single_process, run
+        from masklet.train.loop import RuntimeConfig
 
-        wanted = wish_of(wish, epochs=epochs, steps=steps)
-        one_process()
-        network = self._loaded.as_sam2("be trained here")
-        if wanted.size is None and network.image_size != network.config.image_size:
-            wanted = replace(wanted, size=network.image_size)
-        machine = Machine(str(self.predictor.device), workers)
-        config = with_settings(config_for(wanted, str(self._loaded.path), data, machine), settings)
-        path = fine_tuned(config, data, Path(out), machine, report)
+        wanted = parse_options(options, epochs=epochs, steps=steps)
+        require_single_process()
+        network = self._loaded.require_sam2("be trained here")
+        if wanted.image_size is None and network.image_size != network.config.image_size:
+            wanted = replace(wanted, image_size=network.image_size)
+        machine = RuntimeConfig(str(self.predictor.device), workers)
+        config = apply_overrides(build_config(wanted, str(self._loaded.path), data, machine), overrides)
+        path = run(config, data, Path(out), machine, on_progress)
         self._loaded = load(path)
-        learned = self._loaded.as_sam2("be trained here")
-        learned.image_size, learned.own_picture_size = network.image_size, network.own_picture_size
+        learned = self._loaded.require_sam2("be trained here")
+        learned.image_size, learned.still_image_size_override = network.image_size, network.still_image_size_override
         self.predictor = ImagePredictor(learned, str(self.predictor.device), self.predictor.precision)
         self._encoded = (b"", None)
         return path
@@ -390,14 +399,14 @@ class SAM:
         data: AnyData,
         *,
         split: str | None = None,
-        kind: str | None = None,
+        data_format: str | None = None,
         prompts: Sequence[str] = ("box", "click", "mask"),
         limit: int | None = None,
-    ) -> Validation:
-        """Measure this model on pictures and films with known masks; `print` what comes back.
+    ) -> ValidationResult:
+        """Measure this model on images and videos with known masks; `print` what comes back.
 
-        `data` is a path in any layout of `masklet.datasets`, an opened data set, or several of them. Pictures are asked
-        by "box" and "click", films followed from "box", "click" or "mask". `limit` takes so many entries, spread
+        `data` is a path in any layout of `masklet.datasets`, an opened data set, or several of them. Images are asked
+        by "box" and "click", videos followed from "box", "click" or "mask". `limit` takes so many entries, spread
         evenly.
 
         Example:
@@ -409,17 +418,17 @@ class SAM:
             InputError: an unknown prompt or limit.
             SourceError: no such data, or nothing in it could be measured; single broken entries are left out with a
                 MaskletWarning.
-            ModelError: films, and a model for pictures only.
+            ModelError: videos, and a model for images only.
         """
         from masklet.evaluate.validate import validate
 
-        return validate(self, data, kind=kind, split=split, prompts=prompts, limit=limit)
+        return validate(self, data, data_format=data_format, split=split, prompts=prompts, limit=limit)
 
-    def live(self, *, length: int | None = None, options: TrackOptions | None = None, **how: Any) -> Live:
+    def live(self, *, length: int | None = None, options: TrackOptions | None = None, **overrides: Any) -> LiveSession:
         """A live view: one frame in, one result out; see `masklet.video.Live`.
 
         `length` is the number of frames to come, if it is known: the published tracker measures time against it in
-        films shorter than sixteen frames, and with it a live view gives what the file gives, bit for bit.
+        videos shorter than sixteen frames, and with it a live view gives what the file gives, bit for bit.
 
         Example:
             >>> live = model.live()
@@ -427,28 +436,28 @@ class SAM:
             >>> frame = live.step(rgb)
 
         Raises:
-            ModelError: a model for pictures only.
+            ModelError: a model for images only.
         """
-        return Live(*self._stepper(options_of(options, how)), length)
+        return LiveSession(*self._make_batcher(merge_options(options, overrides)), length)
 
-    def _stepper(self, options: TrackOptions) -> tuple[Stepper, TrackOptions]:
-        network, predictor = self._loaded.as_sam2("follow objects through films"), self.predictor
+    def _make_batcher(self, options: TrackOptions) -> tuple[ObjectBatcher, TrackOptions]:
+        network, predictor = self._loaded.require_sam2("follow objects through videos"), self.predictor
         if network.config.memory is None:
             raise ModelError(
-                f"{self._loaded.name} ({self._loaded.path}) is for pictures only: its file has no memory; "
-                "choose another model, such as sam2.1_t.pt, to follow objects through films"
+                f"{self._loaded.name} ({self._loaded.path}) is for images only: its file has no memory; "
+                "choose another model, such as sam2.1_t.pt, to follow objects through videos"
             )
         dtype = PRECISIONS[predictor.precision]
-        return Stepper(network, predictor.encode, predictor.device, dtype, options.objects_at_once), options
+        return ObjectBatcher(network, predictor.encode, predictor.device, dtype, options.objects_per_batch), options
 
-    def _set(self, picture: Picture, clock: Clock) -> None:
-        """Encode the picture, unless it is the one that is encoded already."""
-        shape = np.array(picture.rgb.shape, np.int64).tobytes()
-        key = hashlib.blake2b(np.ascontiguousarray(picture.rgb).data, key=shape).digest()
+    def _set_image(self, image: SourceImage, timer: StageTimer) -> None:
+        """Encode the image, unless it is the one that is encoded already."""
+        shape = np.array(image.rgb.shape, np.int64).tobytes()
+        key = hashlib.blake2b(np.ascontiguousarray(image.rgb).data, key=shape).digest()
         known, features = self._encoded
         if key != known or features is not self.predictor.features:  # the predictor may be used by itself
-            pixels = self.predictor.fit(picture.size).to_input(picture.rgb)
-            clock.tick("preprocess")
-            self.predictor.set_input(pixels, picture.size)
+            pixels = self.predictor._image_transform(image.size).preprocess(image.rgb)
+            timer.tick("preprocess")
+            self.predictor._set_preprocessed(pixels, image.size)
             self._encoded = (key, self.predictor.features)
-        clock.tick("encode")
+        timer.tick("encode")

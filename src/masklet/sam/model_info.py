@@ -15,23 +15,23 @@ class ModelInfo:
     path: str
     parameters: int
     image_size: int
-    """Side of the square that frames of films are brought to."""
-    picture_size: int
-    """The same of pictures that stand alone."""
+    """Side of the square that frames of videos are brought to."""
+    still_image_size: int
+    """The same of images that stand alone."""
     megabytes: float
     """Of the file."""
-    licence_code: str
-    licence_weights: str
+    license_code: str
+    license_weights: str
     device: str
     precision: str
-    follows_films: bool = True
+    supports_video: bool = True
 
     def __str__(self) -> str:
-        frames = f", frames of {self.image_size} x {self.image_size}" if self.follows_films else ", no films"
+        frames = f", frames of {self.image_size} x {self.image_size}" if self.supports_video else ", no videos"
         return (
             f"{self.name}: {self.parameters / 1e6:.1f} M parameters, {self.megabytes:.1f} MB, "
-            f"pictures of {self.picture_size} x {self.picture_size}{frames}, "
+            f"images of {self.still_image_size} x {self.still_image_size}{frames}, "
             f"{self.precision} on {self.device}\n"
             f"file: {self.path}\n"
-            f"licence: code {self.licence_code}, weights {self.licence_weights}"
+            f"license: code {self.license_code}, weights {self.license_weights}"
         )

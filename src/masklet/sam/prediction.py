@@ -1,4 +1,4 @@
-"""A picture in which nobody points at anything: how everything is looked for, and what does not go with it.
+"""An image in which nobody points at anything: how everything is looked for, and what does not go with it.
 
 From what the network found to `Results`, with the time each stage took.
 """
@@ -11,18 +11,26 @@ import numpy as np
 
 from masklet.errors import InputError, PromptError
 from masklet.image import Prediction
-from masklet.image.automatic_mask_generator import EverythingOptions, preset, segment_everything_set
+from masklet.image.automatic_mask_generator import MaskGeneratorOptions, generate_masks_for_set_image, preset
 from masklet.image.predictor import ImagePredictor
-from masklet.media import Picture
-from masklet.models.types import PromptableNetwork
+from masklet.media import SourceImage
+from masklet.models.types import PromptableModel
 from masklet.results import Masks, Results
 
-__all__ = ["NAMES", "Clock", "everything_options", "refuse_everything", "refuse_prompt_words", "results_of", "whole"]
+__all__ = [
+    "NAMES",
+    "StageTimer",
+    "generate_masks",
+    "reject_mask_generator",
+    "reject_prompt_arguments",
+    "resolve_generator_options",
+    "results_from_prediction",
+]
 
 NAMES = {0: "object"}
 
 
-class Clock:
+class StageTimer:
     """Milliseconds between ticks, by name."""
 
     def __init__(self) -> None:
@@ -36,34 +44,34 @@ class Clock:
         self._last = now
 
 
-def results_of(picture: Picture, prediction: Prediction, clock: Clock) -> Results:
+def results_from_prediction(image: SourceImage, prediction: Prediction, timer: StageTimer) -> Results:
     """One row a mask: objects in the order of their prompts, candidates from the best to the worst."""
     objects, candidates = prediction.scores.shape
     order = np.argsort(-prediction.scores, axis=1, kind="stable")
     rows = np.repeat(np.arange(objects, dtype=np.int32), candidates)
     chosen = (rows, order.ravel())
     masks = np.ascontiguousarray(prediction.masks[chosen])
-    clock.tick("postprocess")
+    timer.tick("postprocess")
     return Results(
-        picture.rgb,
-        picture.path,
+        image.rgb,
+        image.path,
         Masks(masks),
         prediction.scores[chosen],
         prompt_ids=rows,
         classes=np.zeros(len(rows), np.int32),
         names=NAMES,
-        speed=clock.speed,
+        speed=timer.speed,
         logits=prediction.logits[chosen],
     )
 
 
-def everything_options(network: PromptableNetwork, given: object) -> EverythingOptions:
+def resolve_generator_options(network: PromptableModel, given: object) -> MaskGeneratorOptions:
     """Options given as a value, as the name of a preset, or not at all.
 
     Raises:
         InputError: anything else, or an unknown preset.
     """
-    if isinstance(given, EverythingOptions):
+    if isinstance(given, MaskGeneratorOptions):
         return given
     if given is None or isinstance(given, str):
         return preset(network, given or "default")
@@ -73,7 +81,7 @@ def everything_options(network: PromptableNetwork, given: object) -> EverythingO
     )
 
 
-def refuse_prompt_words(**given: object) -> None:
+def reject_prompt_arguments(**given: object) -> None:
     """Raise where something was said that is about prompts, and there are none."""
     for name, value in given.items():
         if value is not None:
@@ -83,18 +91,18 @@ def refuse_prompt_words(**given: object) -> None:
             )
 
 
-def refuse_everything(everything: object) -> None:
+def reject_mask_generator(everything: object) -> None:
     """Raise where something was said about everything, and there are prompts."""
     if everything is not None:
-        raise PromptError(
-            "everything is for pictures without prompts, and prompts were given: leave one of the two out"
-        )
+        raise PromptError("everything is for images without prompts, and prompts were given: leave one of the two out")
 
 
-def whole(predictor: ImagePredictor, picture: Picture, options: EverythingOptions, clock: Clock) -> Results:
-    """Everything in the picture that the predictor holds, in the order that the options say."""
-    found = segment_everything_set(predictor, picture.rgb, options)
-    clock.tick("decode")
-    results = found.results(picture.rgb, picture.path, clock.speed)
-    clock.tick("postprocess")
+def generate_masks(
+    predictor: ImagePredictor, image: SourceImage, options: MaskGeneratorOptions, timer: StageTimer
+) -> Results:
+    """Everything in the image that the predictor holds, in the order that the options say."""
+    found = generate_masks_for_set_image(predictor, image.rgb, options)
+    timer.tick("decode")
+    results = found.to_results(image.rgb, image.path, timer.speed)
+    timer.tick("postprocess")
     return results

@@ -1,8 +1,8 @@
-"""Things to paste: whole objects cut out of pictures along their masks, and plain patches to hide behind.
+"""Things to paste: whole objects cut out of images along their masks, and plain patches to hide behind.
 
-Shapes: H and W of the picture or of the piece.
+Shapes: H and W of the image or of the piece.
 
-Colours changed a little, so that one photograph is good for many scenes.
+Colors changed a little, so that one photograph is good for many scenes.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Piece", "cut_out", "is_whole", "jitter_colour", "patch"]
+__all__ = ["Cutout", "cut_out", "is_usable_mask", "jitter_color", "random_patch"]
 
-Picture = npt.NDArray[np.uint8]
+ImageArray = npt.NDArray[np.uint8]
 Random = np.random.Generator
 
-PAD = 6
+EDGE_PADDING = 6
 """Pixels kept around a cut-out, so that its edge fades out inside."""
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A picture that is there only in part."""
+class Cutout:
+    """An image that is there only in part."""
 
-    rgb: Picture
+    rgb: ImageArray
     """(H, W, 3)."""
-    alpha: Picture
+    alpha: ImageArray
     """(H, W)."""
 
 
-def is_whole(mask: npt.NDArray[np.bool_]) -> bool:
-    """Of a fair size, in one part, compact, and not cut off by the border of its picture."""
+def is_usable_mask(mask: npt.NDArray[np.bool_]) -> bool:
+    """Of a fair size, in one part, compact, and not cut off by the border of its image."""
     if not 0.004 < mask.mean() < 0.6:
         return False
-    height, width = _box(mask)[2:]
+    height, width = _bounding_box(mask)[2:]
     border = sum(int(line.sum()) for line in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))
     if min(height, width) < 24 or mask.sum() < 0.25 * height * width or border > 0.06 * (height + width):
         return False
@@ -44,18 +44,18 @@ def is_whole(mask: npt.NDArray[np.bool_]) -> bool:
     return bool(areas.max() > 0.85 * areas.sum())
 
 
-def cut_out(rgb: Picture, mask: npt.NDArray[np.bool_]) -> Piece:
-    """The part of a picture under a mask, with an edge that lies a little inside and fades."""
-    top, left, height, width = _box(mask)
-    rows = slice(max(top - PAD, 0), top + height + PAD)
-    columns = slice(max(left - PAD, 0), left + width + PAD)
+def cut_out(rgb: ImageArray, mask: npt.NDArray[np.bool_]) -> Cutout:
+    """The part of an image under a mask, with an edge that lies a little inside and fades."""
+    top, left, height, width = _bounding_box(mask)
+    rows = slice(max(top - EDGE_PADDING, 0), top + height + EDGE_PADDING)
+    columns = slice(max(left - EDGE_PADDING, 0), left + width + EDGE_PADDING)
     inner = cv2.erode(mask.astype(np.uint8) * 255, np.ones((3, 3), np.uint8), borderValue=0)
     alpha = cv2.GaussianBlur(inner, (5, 5), 0.9)[rows, columns]
-    return Piece(np.ascontiguousarray(rgb[rows, columns]), np.ascontiguousarray(alpha))
+    return Cutout(np.ascontiguousarray(rgb[rows, columns]), np.ascontiguousarray(alpha))
 
 
-def patch(random: Random, rgb: Picture) -> Piece:
-    """A rectangle, an ellipse or a bar of a picture, or of one colour: something to pass in front."""
+def random_patch(random: Random, rgb: ImageArray) -> Cutout:
+    """A rectangle, an ellipse or a bar of an image, or of one color: something to pass in front."""
     side = min(rgb.shape[:2])
     height, width = (int(side * random.uniform(0.2, 0.6)) for _ in range(2))
     top, left = random.integers(rgb.shape[0] - height + 1), random.integers(rgb.shape[1] - width + 1)
@@ -67,20 +67,20 @@ def patch(random: Random, rgb: Picture) -> Piece:
         cv2.ellipse(alpha, (width // 2, height // 2), (width // 2 - 2, height // 2 - 2), 0, 0, 360, 255, -1)
     else:
         alpha[2:-2, 2:-2] = 255
-    return Piece(np.ascontiguousarray(piece), np.asarray(cv2.GaussianBlur(alpha, (3, 3), 0.7), np.uint8))
+    return Cutout(np.ascontiguousarray(piece), np.asarray(cv2.GaussianBlur(alpha, (3, 3), 0.7), np.uint8))
 
 
-def _box(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
+def _bounding_box(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
     """Top, left, height, width of what is inside; the mask is not empty."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return int(rows[0]), int(columns[0]), int(rows[-1] - rows[0] + 1), int(columns[-1] - columns[0] + 1)
 
 
-def jitter_colour(random: np.random.Generator, rgb: Picture) -> Picture:
-    """Brightness, contrast and colour balance of a picture (H, W, 3) changed; now and then it is made grey.
+def jitter_color(random: np.random.Generator, rgb: ImageArray) -> ImageArray:
+    """Brightness, contrast and color balance of an image (H, W, 3) changed; now and then it is made gray.
 
     Example:
-        >>> jitter_colour(np.random.default_rng(0), picture).shape == picture.shape
+        >>> jitter_color(np.random.default_rng(0), image).shape == image.shape
         True
     """
     if random.random() < 0.05:

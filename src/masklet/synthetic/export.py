@@ -24,32 +24,32 @@ from masklet.atomic_files import write_text
 from masklet.errors import InputError, OutputError
 from masklet.masks.label_map import davis_palette
 from masklet.synthetic.compositing import Clip
-from masklet.synthetic.procedural_source import Drawn
-from masklet.synthetic.rigid_bodies import Bodies
-from masklet.synthetic.scenarios import DIFFICULTIES, checked
-from masklet.synthetic.sources import Material
+from masklet.synthetic.procedural_source import ProceduralSource
+from masklet.synthetic.rigid_bodies import RigidBodies
+from masklet.synthetic.scenarios import SCENARIOS, check_scene_size
+from masklet.synthetic.sources import AssetSource
 
-__all__ = ["VERSION", "Director", "Plan", "Stored", "director", "store", "write_clips"]
+__all__ = ["VERSION", "ClipGenerator", "ExportOptions", "StoredClip", "get_clip_generator", "save_clip", "write_clips"]
 
 VERSION = 1
 """Of what a seed and a number stand for; another one makes other clips."""
-SIZE = "480p"
-SETTINGS = "synth.json"
+RESOLUTION_FOLDER = "480p"
+SETTINGS_FILE = "synth.json"
 
 
-class Director(Protocol):
+class ClipGenerator(Protocol):
     """Makes the clips of one name."""
 
     @property
-    def frames(self) -> int:
+    def default_frames(self) -> int:
         """How long its clips are if nothing else is said."""
 
-    def __call__(self, seed: int, number: int, size: tuple[int, int], frames: int, material: Material) -> Clip:
+    def __call__(self, seed: int, number: int, size: tuple[int, int], frames: int, assets: AssetSource) -> Clip:
         """Clip `number` of a seed; `size` is height and width."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class ExportOptions:
     """What the clips of a folder are made with."""
 
     seed: int = 0
@@ -59,8 +59,8 @@ class Plan:
     """None: what each difficulty has by itself."""
     lossless: bool = False
     """Frames as PNG rather than JPEG."""
-    material: Material = field(default_factory=Drawn)
-    data: str = "drawn"
+    assets: AssetSource = field(default_factory=ProceduralSource)
+    source_name: str = "drawn"
     """What the material is, for the record."""
 
     def settings(self) -> dict[str, object]:
@@ -72,28 +72,28 @@ class Plan:
             "size": list(self.size[::-1]),
             "frames": self.frames,
             "lossless": self.lossless,
-            "data": self.data,
+            "data": self.source_name,
         }
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredClip:
     """A clip on disk: its frames and label maps, in order."""
 
     name: str
     frames: tuple[Path, ...]
     masks: tuple[Path, ...]
-    new: bool
+    created: bool
     """Whether it was made now, and not by an earlier run."""
 
 
-def director(name: str) -> Director:
+def get_clip_generator(name: str) -> ClipGenerator:
     """Who makes the clips of that name: one of `DIFFICULTIES`, or "bodies".
 
     Raises:
         InputError: nobody does.
     """
-    known: dict[str, Director] = {**DIFFICULTIES, "bodies": Bodies()}
+    known: dict[str, ClipGenerator] = {**SCENARIOS, "bodies": RigidBodies()}
     if name not in known:
         near = difflib.get_close_matches(name.lower(), known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else "choose among them"
@@ -102,8 +102,8 @@ def director(name: str) -> Director:
 
 
 def write_clips(
-    out: str | os.PathLike[str], plan: Plan, count: int, difficulties: Sequence[str] = ()
-) -> Iterator[Stored]:
+    out: str | os.PathLike[str], options: ExportOptions, count: int, scenarios: Sequence[str] = ()
+) -> Iterator[StoredClip]:
     """Make `count` clips of the difficulties in turn (default: all of `DIFFICULTIES`), and yield each once it is there.
 
     Stop at any moment and call it again: what is there whole is not made again.
@@ -117,27 +117,27 @@ def write_clips(
         OutputError: a folder that cannot be written.
         MissingExtraError: "bodies" without PyBullet.
     """
-    names = tuple(difficulties) or tuple(DIFFICULTIES)
-    makers = [director(name) for name in names]
+    names = tuple(scenarios) or tuple(SCENARIOS)
+    makers = [get_clip_generator(name) for name in names]
     for maker in makers:
-        checked(plan.size, maker.frames if plan.frames is None else plan.frames)
+        check_scene_size(options.size, maker.default_frames if options.frames is None else options.frames)
     root = Path(out)
-    _claim(root, plan)
+    _write_settings(root, options)
     for k in range(count):
         maker, number = makers[k % len(names)], k // len(names)
         name = f"{names[k % len(names)]}-{number:04d}"
-        found = _found(root, name)
+        found = _find_clip(root, name)
         if found is None:
-            frames = maker.frames if plan.frames is None else plan.frames
-            clip = maker(plan.seed, number, plan.size, frames, plan.material)
-            found = store(root, name, clip, lossless=plan.lossless)
-            _list(root)
+            frames = maker.default_frames if options.frames is None else options.frames
+            clip = maker(options.seed, number, options.size, frames, options.assets)
+            found = save_clip(root, name, clip, lossless=options.lossless)
+            _write_clip_list(root)
         yield found
 
 
-def _claim(root: Path, plan: Plan) -> None:
+def _write_settings(root: Path, options: ExportOptions) -> None:
     """Write down what the clips are made with; refuse a folder of something else."""
-    path, settings = root / SETTINGS, plan.settings()
+    path, settings = root / SETTINGS_FILE, options.settings()
     if path.exists():
         try:
             there = json.loads(path.read_text(encoding="utf-8"))
@@ -148,49 +148,49 @@ def _claim(root: Path, plan: Plan) -> None:
             told = ", ".join(f"{key} {there.get(key)!r}, not {settings[key]!r}" for key in other)
             raise InputError(f"{root} holds clips made with {told}; say the same again, or choose another folder")
     elif (root / "JPEGImages").exists():
-        raise InputError(f"{root} holds films that are not made here (no {SETTINGS}); choose another folder")
+        raise InputError(f"{root} holds videos that are not made here (no {SETTINGS_FILE}); choose another folder")
     else:
         write_text(path, json.dumps(settings, indent=2) + "\n")
 
 
-def _found(root: Path, name: str) -> Stored | None:
-    """A clip that an earlier run made; the pictures come to their place last, so that they stand for all."""
-    pictures = root / "JPEGImages" / SIZE / name
-    return _stored(root, name, new=False) if pictures.is_dir() else None
+def _find_clip(root: Path, name: str) -> StoredClip | None:
+    """A clip that an earlier run made; the images come to their place last, so that they stand for all."""
+    images = root / "JPEGImages" / RESOLUTION_FOLDER / name
+    return _read_stored_clip(root, name, created=False) if images.is_dir() else None
 
 
-def _stored(root: Path, name: str, *, new: bool) -> Stored:
-    folders = (root / kind / SIZE / name for kind in ("JPEGImages", "Annotations"))
+def _read_stored_clip(root: Path, name: str, *, created: bool) -> StoredClip:
+    folders = (root / kind / RESOLUTION_FOLDER / name for kind in ("JPEGImages", "Annotations"))
     frames, masks = (tuple(sorted(path for path in folder.iterdir() if path.suffix)) for folder in folders)
-    return Stored(name, frames, masks, new)
+    return StoredClip(name, frames, masks, created)
 
 
-def store(root: Path, name: str, clip: Clip, *, lossless: bool = False) -> Stored:
+def save_clip(root: Path, name: str, clip: Clip, *, lossless: bool = False) -> StoredClip:
     """Write one clip under `root`, whole or not at all.
 
     Raises:
         OutputError: it cannot be written.
     """
     making = root / f".making-{name}"
-    pictures, masks = (root / kind / SIZE / name for kind in ("JPEGImages", "Annotations"))
+    images, masks = (root / kind / RESOLUTION_FOLDER / name for kind in ("JPEGImages", "Annotations"))
     try:
         shutil.rmtree(making, ignore_errors=True)
-        _fill(making, clip, ".png" if lossless else ".jpg")
-        for target in (masks, pictures):
+        _write_files(making, clip, ".png" if lossless else ".jpg")
+        for target in (masks, images):
             target.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(masks, ignore_errors=True)  # of a run that was stopped between the two
         os.replace(making / "masks", masks)
-        os.replace(making / "pictures", pictures)
+        os.replace(making / "pictures", images)
     except OSError as error:
         raise OutputError(
-            f"{pictures} could not be written ({error.strerror or error}); choose a writable folder that has room"
+            f"{images} could not be written ({error.strerror or error}); choose a writable folder that has room"
         ) from error
     finally:
         shutil.rmtree(making, ignore_errors=True)
-    return _stored(root, name, new=True)
+    return _read_stored_clip(root, name, created=True)
 
 
-def _fill(folder: Path, clip: Clip, suffix: str) -> None:
+def _write_files(folder: Path, clip: Clip, suffix: str) -> None:
     (folder / "pictures").mkdir(parents=True)
     (folder / "masks").mkdir()
     numbers = np.arange(1, clip.masks_TNHW.shape[1] + 1, dtype=np.uint8)[:, None, None]
@@ -202,6 +202,6 @@ def _fill(folder: Path, clip: Clip, suffix: str) -> None:
         labels.save(folder / "masks" / f"{t:05d}.png")
 
 
-def _list(root: Path) -> None:
-    names = sorted(path.name for path in (root / "JPEGImages" / SIZE).iterdir() if path.is_dir())
+def _write_clip_list(root: Path) -> None:
+    names = sorted(path.name for path in (root / "JPEGImages" / RESOLUTION_FOLDER).iterdir() if path.is_dir())
     write_text(root / "ImageSets" / "2017" / "train.txt", "\n".join(names) + "\n")

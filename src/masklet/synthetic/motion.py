@@ -1,6 +1,6 @@
 """How things move: smooth paths of a few frames, and the affine maps along them.
 
-Shapes: T frames, S side of the picture. Positions are x before y; a step is a share of the picture's side.
+Shapes: T frames, S side of the image. Positions are x before y; a step is a share of the image's side.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Pose", "drift", "excursion", "matrices", "speed", "wander"]
+__all__ = ["Pose", "affine_matrices", "drift", "out_and_back", "random_walk", "sample_speed"]
 
 Floats = npt.NDArray[np.float64]
 Random = np.random.Generator
@@ -20,21 +20,21 @@ Random = np.random.Generator
 class Pose:
     """Where each frame has a thing: its middle goes to `place_T2`, scaled by `scale_T2`, turned by `angle_T`."""
 
-    middle_T2: Floats
+    center_T2: Floats
     """In the thing's own pixels."""
-    place_T2: Floats
+    position_T2: Floats
     """In the frame's pixels."""
     scale_T2: Floats
     angle_T: Floats
     """Radians."""
 
 
-def speed(random: Random, slowest: float = 0.006, fastest: float = 0.08) -> float:
-    """Share of the picture's side a frame; slow and fast are equally likely on a log scale."""
-    return float(np.exp(random.uniform(np.log(slowest), np.log(fastest))))
+def sample_speed(random: Random, min_speed: float = 0.006, max_speed: float = 0.08) -> float:
+    """Share of the image's side a frame; slow and fast are equally likely on a log scale."""
+    return float(np.exp(random.uniform(np.log(min_speed), np.log(max_speed))))
 
 
-def wander(random: Random, frames: int, step: float) -> Floats:
+def random_walk(random: Random, frames: int, step: float) -> Floats:
     """Offsets (T, 2) from the first frame: a heading that turns, a pace that changes, a little shake."""
     time = np.arange(frames)
     heading = random.uniform(0, 2 * np.pi) + random.normal(0, 0.25) * time
@@ -45,7 +45,7 @@ def wander(random: Random, frames: int, step: float) -> Floats:
     return np.asarray(moves.cumsum(0))
 
 
-def excursion(random: Random, frames: int) -> Floats:
+def out_and_back(random: Random, frames: int) -> Floats:
     """How far out (T,), 0 to 1 and back to 0: away in the middle of the clip, there in the first frame."""
     last = max(frames - 1, 1)
     length = random.uniform(0.5, 1.1) * last
@@ -61,10 +61,10 @@ def drift(random: Random, frames: int, rate: float) -> Floats:
     return np.asarray(random.normal(0, rate) * time + random.normal(0, rate) * swing)
 
 
-def matrices(pose: Pose) -> Floats:
+def affine_matrices(pose: Pose) -> Floats:
     """(T, 2, 3): from the thing's pixels to the frame's; scaled along its own axes, then turned."""
     cos, sin = np.cos(pose.angle_T), np.sin(pose.angle_T)
     turn = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2)
     linear = turn * pose.scale_T2[:, None, :]
-    shift = pose.place_T2 - np.einsum("tij,tj->ti", linear, pose.middle_T2)
+    shift = pose.position_T2 - np.einsum("tij,tj->ti", linear, pose.center_T2)
     return np.concatenate([linear, shift[..., None]], axis=-1)

@@ -14,17 +14,17 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from masklet.synthetic.cutouts import Piece
-from masklet.synthetic.procedural_textures import SURFACES, blend, noise, palette
+from masklet.synthetic.cutouts import Cutout
+from masklet.synthetic.procedural_textures import TEXTURES, apply_colormap, fractal_noise, random_palette
 
-__all__ = ["SOLID", "THIN", "drawn_piece"]
+__all__ = ["SOLID_SHAPES", "THIN_SHAPES", "procedural_cutout"]
 
-Picture = npt.NDArray[np.uint8]
+ImageArray = npt.NDArray[np.uint8]
 Plane = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
 Random = np.random.Generator
 
-SIDE = 384
+CANVAS_SIZE = 384
 """Pixels of the canvas; a thing is made at half of it, so that its edge is smooth."""
 BODY, DARKER, BRIGHTER, DARK, BRIGHT = 1, 2, 3, 4, 5
 TONES = {BODY: 1.0, DARKER: 0.72, BRIGHTER: 1.25}
@@ -34,32 +34,36 @@ class Canvas:
     """What is drawn on: parts over parts, the last on top; 0 rubs out."""
 
     def __init__(self) -> None:
-        self.parts_SS = np.zeros((SIDE, SIDE), np.uint8)
+        self.parts_SS = np.zeros((CANVAS_SIZE, CANVAS_SIZE), np.uint8)
 
-    def outline(self, points_P2: Floats, part: int = BODY) -> None:
+    def polygon(self, points_P2: Floats, part: int = BODY) -> None:
         """A filled outline."""
-        cv2.fillPoly(self.parts_SS, [np.round(np.asarray(points_P2) * SIDE).astype(np.int32)], part)
+        cv2.fillPoly(self.parts_SS, [np.round(np.asarray(points_P2) * CANVAS_SIZE).astype(np.int32)], part)
 
-    def oval(self, x: float, y: float, wide: float, tall: float, part: int = BODY, *, angle: float = 0.0) -> None:
+    def ellipse(
+        self, x: float, y: float, radius_x: float, radius_y: float, part: int = BODY, *, angle: float = 0.0
+    ) -> None:
         """A filled ellipse of those half axes, turned by degrees."""
-        middle, axes = _pixel(x, y), (max(round(wide * SIDE), 1), max(round(tall * SIDE), 1))
+        middle, axes = _to_pixel(x, y), (max(round(radius_x * CANVAS_SIZE), 1), max(round(radius_y * CANVAS_SIZE), 1))
         cv2.ellipse(self.parts_SS, middle, axes, angle, 0, 360, part, -1)
 
-    def limb(
-        self, points_P2: Iterable[tuple[float, float]], thick: float, part: int = BODY, *, tip: float = 1.0
+    def stroke(
+        self, points_P2: Iterable[tuple[float, float]], thickness: float, part: int = BODY, *, taper: float = 1.0
     ) -> None:
         """A bent stroke that goes from `thick` to `tip` times as thick."""
-        points = [_pixel(*point) for point in points_P2]
+        points = [_to_pixel(*point) for point in points_P2]
         for i, (start, stop) in enumerate(pairwise(points)):
             share = i / max(len(points) - 2, 1)
-            cv2.line(self.parts_SS, start, stop, part, max(round(thick * (1 + (tip - 1) * share) * SIDE), 1))
+            cv2.line(
+                self.parts_SS, start, stop, part, max(round(thickness * (1 + (taper - 1) * share) * CANVAS_SIZE), 1)
+            )
 
 
-def _pixel(x: float, y: float) -> tuple[int, int]:
-    return round(x * SIDE), round(y * SIDE)
+def _to_pixel(x: float, y: float) -> tuple[int, int]:
+    return round(x * CANVAS_SIZE), round(y * CANVAS_SIZE)
 
 
-Drawing = Callable[[Random, Canvas], None]
+DrawFunction = Callable[[Random, Canvas], None]
 
 
 def animal(random: Random, canvas: Canvas) -> None:
@@ -70,63 +74,63 @@ def animal(random: Random, canvas: Canvas) -> None:
     for part, shift in ((DARKER, 0.05), (BODY, -0.02)):
         for x in (hip + 0.02, shoulder - 0.02):
             bend = random.uniform(-0.07, 0.07)
-            canvas.limb(
-                [(x + shift, back), (x + shift + bend, (back + foot) / 2), (x + shift, foot)], leg, part, tip=0.7
+            canvas.stroke(
+                [(x + shift, back), (x + shift + bend, (back + foot) / 2), (x + shift, foot)], leg, part, taper=0.7
             )
     tail = hip - random.uniform(0.08, 0.2), back + random.uniform(-0.25, 0.2)
-    canvas.limb([(hip, back), (hip - 0.08, back - 0.02), tail], random.uniform(0.03, 0.07), BODY, tip=0.5)
-    canvas.limb([(hip, back), (0.5, back + 0.02), (shoulder, back)], thick)
-    canvas.oval(0.5, back + 0.04, long / 2, thick * 0.6)
+    canvas.stroke([(hip, back), (hip - 0.08, back - 0.02), tail], random.uniform(0.03, 0.07), BODY, taper=0.5)
+    canvas.stroke([(hip, back), (0.5, back + 0.02), (shoulder, back)], thick)
+    canvas.ellipse(0.5, back + 0.04, long / 2, thick * 0.6)
     head_x, head_y = shoulder + random.uniform(0.08, 0.16), back - random.uniform(0.04, 0.24)
-    canvas.limb([(shoulder, back - 0.03), (head_x, head_y)], 0.55 * thick)
+    canvas.stroke([(shoulder, back - 0.03), (head_x, head_y)], 0.55 * thick)
     size = random.uniform(0.075, 0.11)
     for side in (-0.5, 0.4):
         ear = np.array([(side - 0.35, -0.4), (side + 0.35, -0.4), (side + 0.1, -random.uniform(1.2, 2.0))])
-        canvas.outline(ear * size + (head_x, head_y), DARKER)
-    canvas.oval(head_x, head_y, size, 0.9 * size)
-    canvas.oval(head_x + 0.8 * size, head_y + 0.3 * size, 0.7 * size, 0.45 * size, BRIGHTER)
-    canvas.oval(head_x + 1.35 * size, head_y + 0.2 * size, 0.15 * size, 0.13 * size, DARK)
-    canvas.oval(head_x + 0.3 * size, head_y - 0.25 * size, 0.16 * size, 0.16 * size, DARK)
+        canvas.polygon(ear * size + (head_x, head_y), DARKER)
+    canvas.ellipse(head_x, head_y, size, 0.9 * size)
+    canvas.ellipse(head_x + 0.8 * size, head_y + 0.3 * size, 0.7 * size, 0.45 * size, BRIGHTER)
+    canvas.ellipse(head_x + 1.35 * size, head_y + 0.2 * size, 0.15 * size, 0.13 * size, DARK)
+    canvas.ellipse(head_x + 0.3 * size, head_y - 0.25 * size, 0.16 * size, 0.16 * size, DARK)
 
 
 def bird(random: Random, canvas: Canvas) -> None:
     """A body, a wing, a tail, a beak, two legs."""
     fat = random.uniform(0.15, 0.22)
-    canvas.limb([(0.48, 0.6), (0.46, 0.9)], 0.022, DARK)
-    canvas.limb([(0.56, 0.6), (0.57, 0.9)], 0.022, DARK)
-    canvas.outline(np.array([(0.35, 0.45), (0.05, random.uniform(0.4, 0.7)), (0.1, 0.66), (0.42, 0.62)]), DARKER)
-    canvas.oval(0.5, 0.53, 0.27, fat, angle=-18)
-    canvas.oval(0.72, 0.33, 0.12, 0.115)
-    canvas.outline(np.array([(0.81, 0.28), (random.uniform(0.92, 0.98), 0.35), (0.81, 0.38)]), BRIGHT)
-    canvas.oval(0.75, 0.3, 0.02, 0.02, DARK)
-    canvas.oval(0.44, 0.53, 0.19, 0.6 * fat, DARKER, angle=random.uniform(-10, 25))
-    canvas.oval(0.6, 0.62, 0.12, 0.4 * fat, BRIGHTER, angle=-30)
+    canvas.stroke([(0.48, 0.6), (0.46, 0.9)], 0.022, DARK)
+    canvas.stroke([(0.56, 0.6), (0.57, 0.9)], 0.022, DARK)
+    canvas.polygon(np.array([(0.35, 0.45), (0.05, random.uniform(0.4, 0.7)), (0.1, 0.66), (0.42, 0.62)]), DARKER)
+    canvas.ellipse(0.5, 0.53, 0.27, fat, angle=-18)
+    canvas.ellipse(0.72, 0.33, 0.12, 0.115)
+    canvas.polygon(np.array([(0.81, 0.28), (random.uniform(0.92, 0.98), 0.35), (0.81, 0.38)]), BRIGHT)
+    canvas.ellipse(0.75, 0.3, 0.02, 0.02, DARK)
+    canvas.ellipse(0.44, 0.53, 0.19, 0.6 * fat, DARKER, angle=random.uniform(-10, 25))
+    canvas.ellipse(0.6, 0.62, 0.12, 0.4 * fat, BRIGHTER, angle=-30)
 
 
 def fish(random: Random, canvas: Canvas) -> None:
     """A body with fins and a tail."""
     tall = random.uniform(0.14, 0.26)
     fork = random.uniform(0.12, 0.24)
-    canvas.outline(np.array([(0.3, 0.5), (0.05, 0.5 - fork), (0.14, 0.5), (0.05, 0.5 + fork)]), DARKER)
-    canvas.outline(np.array([(0.4, 0.5), (0.55, 0.5 - tall - 0.14), (0.7, 0.5 - 0.6 * tall)]), DARKER)
-    canvas.outline(np.array([(0.45, 0.5), (0.5, 0.5 + tall + 0.12), (0.62, 0.5 + 0.7 * tall)]), DARKER)
-    canvas.oval(0.58, 0.5, 0.34, tall)
-    canvas.oval(0.58, 0.5 + 0.45 * tall, 0.26, 0.4 * tall, BRIGHTER)
-    canvas.oval(0.79, 0.46, 0.03, 0.03, BRIGHT)
-    canvas.oval(0.795, 0.46, 0.016, 0.016, DARK)
+    canvas.polygon(np.array([(0.3, 0.5), (0.05, 0.5 - fork), (0.14, 0.5), (0.05, 0.5 + fork)]), DARKER)
+    canvas.polygon(np.array([(0.4, 0.5), (0.55, 0.5 - tall - 0.14), (0.7, 0.5 - 0.6 * tall)]), DARKER)
+    canvas.polygon(np.array([(0.45, 0.5), (0.5, 0.5 + tall + 0.12), (0.62, 0.5 + 0.7 * tall)]), DARKER)
+    canvas.ellipse(0.58, 0.5, 0.34, tall)
+    canvas.ellipse(0.58, 0.5 + 0.45 * tall, 0.26, 0.4 * tall, BRIGHTER)
+    canvas.ellipse(0.79, 0.46, 0.03, 0.03, BRIGHT)
+    canvas.ellipse(0.795, 0.46, 0.016, 0.016, DARK)
 
 
 def figure(random: Random, canvas: Canvas) -> None:
     """Somebody who walks: a head, a coat, arms and legs."""
     swing, fat = random.uniform(0.05, 0.16), random.uniform(0.13, 0.19)
-    canvas.limb([(0.5, 0.34), (0.5 - swing, 0.5), (0.52 - 1.3 * swing, 0.62)], 0.06, DARKER)
-    canvas.limb([(0.47, 0.58), (0.5 - swing, 0.76), (0.47 - swing, 0.94)], 0.08, DARK)
-    canvas.limb([(0.53, 0.58), (0.52 + swing, 0.76), (0.5 + 1.2 * swing, 0.94)], 0.08, DARK)
-    canvas.limb([(0.5, 0.33), (0.5, 0.56)], fat)
-    canvas.oval(0.5, 0.6, 0.55 * fat, 0.09)
-    canvas.limb([(0.52, 0.34), (0.55 + swing, 0.48), (0.6 + swing, 0.58)], 0.06, BRIGHTER)
-    canvas.oval(0.5, 0.15, 0.075, 0.09, BRIGHT)
-    canvas.oval(0.49, 0.11, 0.08, 0.065, DARK)
+    canvas.stroke([(0.5, 0.34), (0.5 - swing, 0.5), (0.52 - 1.3 * swing, 0.62)], 0.06, DARKER)
+    canvas.stroke([(0.47, 0.58), (0.5 - swing, 0.76), (0.47 - swing, 0.94)], 0.08, DARK)
+    canvas.stroke([(0.53, 0.58), (0.52 + swing, 0.76), (0.5 + 1.2 * swing, 0.94)], 0.08, DARK)
+    canvas.stroke([(0.5, 0.33), (0.5, 0.56)], fat)
+    canvas.ellipse(0.5, 0.6, 0.55 * fat, 0.09)
+    canvas.stroke([(0.52, 0.34), (0.55 + swing, 0.48), (0.6 + swing, 0.58)], 0.06, BRIGHTER)
+    canvas.ellipse(0.5, 0.15, 0.075, 0.09, BRIGHT)
+    canvas.ellipse(0.49, 0.11, 0.08, 0.065, DARK)
 
 
 def car(random: Random, canvas: Canvas) -> None:
@@ -134,27 +138,27 @@ def car(random: Random, canvas: Canvas) -> None:
     roof, bonnet = random.uniform(0.3, 0.4), random.uniform(0.46, 0.54)
     rear, front = random.uniform(0.15, 0.3), random.uniform(0.62, 0.75)
     cabin = np.array([(rear - 0.06, bonnet), (rear + 0.05, roof), (front - 0.1, roof), (front + 0.06, bonnet)])
-    canvas.outline(cabin, DARKER)
+    canvas.polygon(cabin, DARKER)
     middle = cabin.mean(0)
-    canvas.outline(middle + (cabin - middle) * (0.82, 0.7), BRIGHT)
-    canvas.limb([((rear + front) / 2, roof), ((rear + front) / 2, bonnet)], 0.03)
-    canvas.outline(np.array([(0.05, bonnet), (0.9, bonnet), (0.95, bonnet + 0.07), (0.95, 0.68), (0.05, 0.68)]))
-    canvas.limb([(0.06, 0.6), (0.94, 0.6)], 0.02, BRIGHTER)
+    canvas.polygon(middle + (cabin - middle) * (0.82, 0.7), BRIGHT)
+    canvas.stroke([((rear + front) / 2, roof), ((rear + front) / 2, bonnet)], 0.03)
+    canvas.polygon(np.array([(0.05, bonnet), (0.9, bonnet), (0.95, bonnet + 0.07), (0.95, 0.68), (0.05, 0.68)]))
+    canvas.stroke([(0.06, 0.6), (0.94, 0.6)], 0.02, BRIGHTER)
     for x in (0.24, 0.75):
-        canvas.oval(x, 0.68, 0.1, 0.1, DARK)
-        canvas.oval(x, 0.68, 0.05, 0.05, BRIGHT)
+        canvas.ellipse(x, 0.68, 0.1, 0.1, DARK)
+        canvas.ellipse(x, 0.68, 0.05, 0.05, BRIGHT)
 
 
 def mug(random: Random, canvas: Canvas) -> None:
     """A vessel with a handle to look through."""
     wide = random.uniform(0.2, 0.27)
-    canvas.oval(0.45 + wide, 0.5, 0.17, random.uniform(0.14, 0.2), DARKER)
-    canvas.oval(0.45 + wide, 0.5, 0.11, 0.1, 0)
+    canvas.ellipse(0.45 + wide, 0.5, 0.17, random.uniform(0.14, 0.2), DARKER)
+    canvas.ellipse(0.45 + wide, 0.5, 0.11, 0.1, 0)
     foot = wide * random.uniform(0.6, 1.0)
-    canvas.outline(np.array([(0.45 - wide, 0.2), (0.45 + wide, 0.2), (0.45 + foot, 0.82), (0.45 - foot, 0.82)]))
-    canvas.oval(0.45, 0.82, foot, 0.05)
-    canvas.oval(0.45, 0.2, wide, 0.06, BRIGHTER)
-    canvas.oval(0.45, 0.205, 0.85 * wide, 0.045, DARK)
+    canvas.polygon(np.array([(0.45 - wide, 0.2), (0.45 + wide, 0.2), (0.45 + foot, 0.82), (0.45 - foot, 0.82)]))
+    canvas.ellipse(0.45, 0.82, foot, 0.05)
+    canvas.ellipse(0.45, 0.2, wide, 0.06, BRIGHTER)
+    canvas.ellipse(0.45, 0.205, 0.85 * wide, 0.045, DARK)
 
 
 def blob(random: Random, canvas: Canvas) -> None:
@@ -163,8 +167,8 @@ def blob(random: Random, canvas: Canvas) -> None:
     radius = 1 + sum(random.normal(0, 0.22 / k) * np.sin(k * turn + random.uniform(0, 7)) for k in range(2, 6))
     radius = 0.42 * radius / np.abs(radius).max()
     points = 0.5 + np.stack([np.cos(turn), np.sin(turn) * random.uniform(0.6, 1.0)], -1) * radius[:, None]
-    canvas.outline(points)
-    canvas.outline(0.5 + (points - 0.5) * random.uniform(0.35, 0.6), int(random.choice((DARKER, BRIGHTER))))
+    canvas.polygon(points)
+    canvas.polygon(0.5 + (points - 0.5) * random.uniform(0.35, 0.6), int(random.choice((DARKER, BRIGHTER))))
 
 
 def star(random: Random, canvas: Canvas) -> None:
@@ -174,8 +178,8 @@ def star(random: Random, canvas: Canvas) -> None:
     turn = np.arange(2 * corners) * np.pi / corners + random.uniform(0, 7)
     radius = np.where(np.arange(2 * corners) % 2, 0.45 * max(inner, np.cos(np.pi / corners) * (inner > 0.7)), 0.45)
     points = 0.5 + np.stack([np.cos(turn), np.sin(turn)], -1) * radius[:, None]
-    canvas.outline(points)
-    canvas.outline(0.5 + (points - 0.5) * 0.55, BRIGHTER)
+    canvas.polygon(points)
+    canvas.polygon(0.5 + (points - 0.5) * 0.55, BRIGHTER)
 
 
 def leaf(random: Random, canvas: Canvas) -> None:
@@ -185,21 +189,21 @@ def leaf(random: Random, canvas: Canvas) -> None:
         wide * np.sin(np.pi * along) ** random.uniform(0.7, 1.2) * (1 + 0.06 * np.sin(random.integers(0, 60) * along))
     )
     upper, lower = np.stack([0.5 - edge, 0.08 + 0.7 * along], -1), np.stack([0.5 + edge, 0.08 + 0.7 * along], -1)
-    canvas.limb([(0.5, 0.7), (0.5 + random.uniform(-0.06, 0.06), 0.95)], 0.035, DARKER)
-    canvas.outline(np.concatenate([upper, lower[::-1]]))
-    canvas.limb([(0.5, 0.12), (0.5, 0.78)], 0.014, BRIGHTER)
+    canvas.stroke([(0.5, 0.7), (0.5 + random.uniform(-0.06, 0.06), 0.95)], 0.035, DARKER)
+    canvas.polygon(np.concatenate([upper, lower[::-1]]))
+    canvas.stroke([(0.5, 0.12), (0.5, 0.78)], 0.014, BRIGHTER)
     for y in np.linspace(0.25, 0.65, 5):
         for side in (-1, 1):
-            canvas.limb([(0.5, y + 0.06), (0.5 + side * 0.6 * wide, y - 0.04)], 0.009, BRIGHTER)
+            canvas.stroke([(0.5, y + 0.06), (0.5 + side * 0.6 * wide, y - 0.04)], 0.009, BRIGHTER)
 
 
 def ring(random: Random, canvas: Canvas) -> None:
     """A ring to look through."""
     wide, tall, thick = 0.44, random.uniform(0.3, 0.44), random.uniform(0.07, 0.16)
-    canvas.oval(0.5, 0.5, wide, tall)
-    canvas.oval(0.5, 0.5, wide - 0.35 * thick, tall - 0.35 * thick, BRIGHTER)
-    canvas.oval(0.5, 0.5, wide - 0.6 * thick, tall - 0.6 * thick)
-    canvas.oval(0.5, 0.5, wide - thick, tall - thick, 0)
+    canvas.ellipse(0.5, 0.5, wide, tall)
+    canvas.ellipse(0.5, 0.5, wide - 0.35 * thick, tall - 0.35 * thick, BRIGHTER)
+    canvas.ellipse(0.5, 0.5, wide - 0.6 * thick, tall - 0.6 * thick)
+    canvas.ellipse(0.5, 0.5, wide - thick, tall - thick, 0)
 
 
 def butterfly(random: Random, canvas: Canvas) -> None:
@@ -207,19 +211,19 @@ def butterfly(random: Random, canvas: Canvas) -> None:
     for tall, y, part in ((random.uniform(0.16, 0.22), 0.36, BODY), (random.uniform(0.12, 0.18), 0.63, DARKER)):
         wide, angle = random.uniform(0.18, 0.22), random.uniform(10, 35) * (1 if y < 0.5 else -1)
         for side in (-1, 1):
-            canvas.oval(0.5 + side * wide, y, 1.05 * wide, tall, part, angle=side * angle)
-            canvas.oval(0.5 + side * 1.1 * wide, y, 0.4 * wide, 0.45 * tall, BRIGHT, angle=side * angle)
-    canvas.oval(0.5, 0.5, 0.035, 0.28, DARK)
+            canvas.ellipse(0.5 + side * wide, y, 1.05 * wide, tall, part, angle=side * angle)
+            canvas.ellipse(0.5 + side * 1.1 * wide, y, 0.4 * wide, 0.45 * tall, BRIGHT, angle=side * angle)
+    canvas.ellipse(0.5, 0.5, 0.035, 0.28, DARK)
 
 
 def letter(random: Random, canvas: Canvas) -> None:
     """A letter or a digit, fat."""
     sign = "ABCDEFGHKLMNPRSTUVXYZ2345679"[random.integers(28)]
     font = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_TRIPLEX)[random.integers(2)]
-    thick = int(SIDE * random.uniform(0.1, 0.16))
+    thick = int(CANVAS_SIZE * random.uniform(0.1, 0.16))
     (wide, tall), _ = cv2.getTextSize(sign, font, 1, 1)
-    size = 0.68 * SIDE / max(wide, tall)
-    corner = int(SIDE / 2 - size * wide / 2), int(SIDE / 2 + size * tall / 2)
+    size = 0.68 * CANVAS_SIZE / max(wide, tall)
+    corner = int(CANVAS_SIZE / 2 - size * wide / 2), int(CANVAS_SIZE / 2 + size * tall / 2)
     cv2.putText(canvas.parts_SS, sign, corner, font, size, BODY, thick)
     cv2.putText(canvas.parts_SS, sign, corner, font, size, BRIGHTER, thick // 3)
 
@@ -227,12 +231,12 @@ def letter(random: Random, canvas: Canvas) -> None:
 def wheel(random: Random, canvas: Canvas) -> None:
     """A tyre, a hub and spokes; one looks through between them."""
     thick, spokes = random.uniform(0.045, 0.08), int(random.integers(4, 10))
-    canvas.oval(0.5, 0.5, 0.45, 0.45)
-    canvas.oval(0.5, 0.5, 0.45 - thick, 0.45 - thick, 0)
+    canvas.ellipse(0.5, 0.5, 0.45, 0.45)
+    canvas.ellipse(0.5, 0.5, 0.45 - thick, 0.45 - thick, 0)
     start = random.uniform(0, np.pi)
     for turn in start + 2 * np.pi * np.arange(spokes) / spokes:
-        canvas.limb([(0.5, 0.5), (0.5 + 0.43 * np.cos(turn), 0.5 + 0.43 * np.sin(turn))], 0.5 * thick, BRIGHTER)
-    canvas.oval(0.5, 0.5, 0.07, 0.07, DARKER)
+        canvas.stroke([(0.5, 0.5), (0.5 + 0.43 * np.cos(turn), 0.5 + 0.43 * np.sin(turn))], 0.5 * thick, BRIGHTER)
+    canvas.ellipse(0.5, 0.5, 0.07, 0.07, DARKER)
 
 
 def tree(random: Random, canvas: Canvas) -> None:
@@ -241,7 +245,7 @@ def tree(random: Random, canvas: Canvas) -> None:
     while sprouts:
         (x, y), heading, long, thick = sprouts.pop()
         end = x + long * np.cos(heading), y + long * np.sin(heading)
-        canvas.limb([(x, y), end], thick, BODY)
+        canvas.stroke([(x, y), end], thick, BODY)
         if thick > 0.026:
             for side in (-1, 1):
                 turned = heading + side * random.uniform(0.35, 0.75)
@@ -253,24 +257,24 @@ def ladder(random: Random, canvas: Canvas) -> None:
     thick, lean = random.uniform(0.035, 0.05), random.uniform(0, 0.1)
     rungs = int(random.integers(4, 7))
     for y in np.linspace(0.15, 0.85, rungs):
-        canvas.limb([(0.3, y), (0.7, y)], thick, BRIGHTER)
-    canvas.limb([(0.3 + lean, 0.05), (0.3, 0.95)], thick)
-    canvas.limb([(0.7 - lean, 0.05), (0.7, 0.95)], thick)
+        canvas.stroke([(0.3, y), (0.7, y)], thick, BRIGHTER)
+    canvas.stroke([(0.3 + lean, 0.05), (0.3, 0.95)], thick)
+    canvas.stroke([(0.7 - lean, 0.05), (0.7, 0.95)], thick)
 
 
 def bicycle(random: Random, canvas: Canvas) -> None:
     """Two thin wheels and a frame."""
     thick, size = random.uniform(0.026, 0.036), random.uniform(0.19, 0.22)
     for x in (0.25, 0.75):
-        canvas.oval(x, 0.68, size, size, DARKER)
-        canvas.oval(x, 0.68, size - thick, size - thick, 0)
+        canvas.ellipse(x, 0.68, size, size, DARKER)
+        canvas.ellipse(x, 0.68, size - thick, size - thick, 0)
     for path in (
         [(0.25, 0.68), (0.4, 0.42), (0.66, 0.42), (0.48, 0.7), (0.25, 0.68)],
         [(0.48, 0.7), (0.38, 0.34)],
         [(0.75, 0.68), (0.64, 0.3), (0.74, 0.27)],
     ):
-        canvas.limb(path, 1.15 * thick)
-    canvas.limb([(0.31, 0.33), (0.45, 0.33)], 1.6 * thick, BRIGHTER)
+        canvas.stroke(path, 1.15 * thick)
+    canvas.stroke([(0.31, 0.33), (0.45, 0.33)], 1.6 * thick, BRIGHTER)
 
 
 def spider(random: Random, canvas: Canvas) -> None:
@@ -279,12 +283,12 @@ def spider(random: Random, canvas: Canvas) -> None:
     for side in (-1, 1):
         for lean in np.linspace(-0.32, 0.32, int(random.integers(3, 5))):
             knee = 0.5 + side * random.uniform(0.17, 0.24), 0.47 + 0.8 * lean - 0.06
-            canvas.limb([(0.5, 0.5), knee, (0.5 + side * random.uniform(0.36, 0.45), 0.5 + 1.2 * lean)], thick)
-    canvas.oval(0.5, 0.52, 0.1, 0.14, DARKER)
-    canvas.oval(0.5, 0.36, 0.07, 0.07)
+            canvas.stroke([(0.5, 0.5), knee, (0.5 + side * random.uniform(0.36, 0.45), 0.5 + 1.2 * lean)], thick)
+    canvas.ellipse(0.5, 0.52, 0.1, 0.14, DARKER)
+    canvas.ellipse(0.5, 0.36, 0.07, 0.07)
 
 
-SOLID: tuple[Drawing, ...] = (
+SOLID_SHAPES: tuple[DrawFunction, ...] = (
     animal,
     animal,
     bird,
@@ -301,70 +305,72 @@ SOLID: tuple[Drawing, ...] = (
 )
 """Things that are mostly body."""
 
-THIN: tuple[Drawing, ...] = (wheel, tree, ladder, bicycle, spider)
+THIN_SHAPES: tuple[DrawFunction, ...] = (wheel, tree, ladder, bicycle, spider)
 """Things of which no part is thick."""
 
 
-def drawn_piece(random: Random, drawings: tuple[Drawing, ...], coat: Picture | None = None) -> Piece:
-    """One of the things with a coat of its own (or out of the picture `coat`), cut to its size.
+def procedural_cutout(
+    random: Random, shapes: tuple[DrawFunction, ...], texture_image: ImageArray | None = None
+) -> Cutout:
+    """One of the things with a coat of its own (or out of the image `coat`), cut to its size.
 
     Example:
         >>> drawn_piece(np.random.default_rng(0), SOLID).alpha.max()
         255
     """
     canvas = Canvas()
-    drawings[random.integers(len(drawings))](random, canvas)
+    shapes[random.integers(len(shapes))](random, canvas)
     parts_SS = canvas.parts_SS
-    base = _coat(random) if coat is None else _crop(random, coat)
-    details = palette(random, 2, spread=60, vivid=0.9)
-    pixels = base * _shade(random, parts_SS)[..., None]
+    base = _random_texture(random) if texture_image is None else _square_crop(random, texture_image)
+    details = random_palette(random, 2, hue_spread=60, max_saturation=0.9)
+    pixels = base * _shading(random, parts_SS)[..., None]
     for part, tone in TONES.items():
         pixels[parts_SS == part] *= tone
     pixels[parts_SS == DARK] = 0.25 * details[0] + 8
     pixels[parts_SS == BRIGHT] = 0.55 * details[1] + 105
-    return _cut(np.asarray(pixels.clip(0, 255), np.uint8), np.where(parts_SS > 0, 255, 0).astype(np.uint8))
+    return _crop_to_cutout(np.asarray(pixels.clip(0, 255), np.uint8), np.where(parts_SS > 0, 255, 0).astype(np.uint8))
 
 
-def _coat(random: Random) -> Plane:
-    """Fur, spots, stripes, a surface or one colour, on the whole canvas."""
-    lot, colours = random.random(), palette(random, 3, spread=14, vivid=0.95)
+def _random_texture(random: Random) -> Plane:
+    """Fur, spots, stripes, a surface or one color, on the whole canvas."""
+    lot, colors = random.random(), random_palette(random, 3, hue_spread=14, max_saturation=0.95)
     if lot < 0.25:
-        return np.asarray(SURFACES[random.integers(len(SURFACES))](random, SIDE, SIDE), np.float32)
-    plane = noise(random, SIDE, SIDE, cells=random.uniform(4, 14), slope=1.2)
+        return np.asarray(TEXTURES[random.integers(len(TEXTURES))](random, CANVAS_SIZE, CANVAS_SIZE), np.float32)
+    plane = fractal_noise(random, CANVAS_SIZE, CANVAS_SIZE, cells=random.uniform(4, 14), slope=1.2)
     if lot < 0.45:
-        return blend(colours[[0, 2]], (plane > random.uniform(0.45, 0.6)).astype(np.float32))
+        return apply_colormap(colors[[0, 2]], (plane > random.uniform(0.45, 0.6)).astype(np.float32))
     if lot < 0.6:
-        y, x = np.mgrid[:SIDE, :SIDE].astype(np.float32) / SIDE
+        y, x = np.mgrid[:CANVAS_SIZE, :CANVAS_SIZE].astype(np.float32) / CANVAS_SIZE
         angle = random.uniform(0, np.pi)
         wave = np.sin(random.uniform(20, 70) * (x * np.cos(angle) + y * np.sin(angle)) + 6 * plane)
-        return blend(colours[[0, 2]], (wave > 0).astype(np.float32))
+        return apply_colormap(colors[[0, 2]], (wave > 0).astype(np.float32))
     if lot < 0.85:
-        return blend(colours, plane)
-    return np.asarray(colours[random.integers(3)] * (0.9 + 0.2 * plane[..., None]), np.float32)
+        return apply_colormap(colors, plane)
+    return np.asarray(colors[random.integers(3)] * (0.9 + 0.2 * plane[..., None]), np.float32)
 
 
-def _crop(random: Random, picture: Picture) -> Plane:
-    side = min(picture.shape[:2])
-    top, left = random.integers(picture.shape[0] - side + 1), random.integers(picture.shape[1] - side + 1)
-    square = np.ascontiguousarray(picture[top : top + side, left : left + side])
-    return np.asarray(cv2.resize(square, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR), np.float32)
+def _square_crop(random: Random, image: ImageArray) -> Plane:
+    side = min(image.shape[:2])
+    top, left = random.integers(image.shape[0] - side + 1), random.integers(image.shape[1] - side + 1)
+    square = np.ascontiguousarray(image[top : top + side, left : left + side])
+    return np.asarray(cv2.resize(square, (CANVAS_SIZE, CANVAS_SIZE), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
-def _shade(random: Random, parts_SS: Picture) -> Plane:
+def _shading(random: Random, parts_SS: ImageArray) -> Plane:
     """Light (S, S) on a rounded body: bright where it faces the light, dark at the far edge."""
     depth = cv2.distanceTransform((parts_SS > 0).astype(np.uint8), cv2.DIST_L2, 5)
-    relief = cv2.GaussianBlur(np.sqrt(np.minimum(depth / (0.08 * SIDE), 1)), (0, 0), 0.012 * SIDE)
+    relief = cv2.GaussianBlur(np.sqrt(np.minimum(depth / (0.08 * CANVAS_SIZE), 1)), (0, 0), 0.012 * CANVAS_SIZE)
     slope_x, slope_y = (cv2.Sobel(relief, cv2.CV_32F, *order, ksize=5) for order in ((1, 0), (0, 1)))
     angle, strength = random.uniform(0, 2 * np.pi), random.uniform(0.02, 0.12)
     return np.asarray((1 + strength * (slope_x * np.cos(angle) + slope_y * np.sin(angle))).clip(0.45, 1.5), np.float32)
 
 
-def _cut(rgb: Picture, cover: Picture) -> Piece:
+def _crop_to_cutout(rgb: ImageArray, coverage: ImageArray) -> Cutout:
     """At half the size, with the smooth edge that this gives, and no more room around than needed."""
-    small = (SIDE // 2, SIDE // 2)
-    rgb, alpha = (np.asarray(cv2.resize(p, small, interpolation=cv2.INTER_AREA), np.uint8) for p in (rgb, cover))
+    small = (CANVAS_SIZE // 2, CANVAS_SIZE // 2)
+    rgb, alpha = (np.asarray(cv2.resize(p, small, interpolation=cv2.INTER_AREA), np.uint8) for p in (rgb, coverage))
     alpha = np.pad(alpha, 2)
     rgb = np.pad(rgb, ((2, 2), (2, 2), (0, 0)), mode="edge")
     left, top, wide, tall = cv2.boundingRect(alpha)
     part = slice(max(top - 2, 0), top + tall + 2), slice(max(left - 2, 0), left + wide + 2)
-    return Piece(np.ascontiguousarray(rgb[part]), np.ascontiguousarray(alpha[part]))
+    return Cutout(np.ascontiguousarray(rgb[part]), np.ascontiguousarray(alpha[part]))

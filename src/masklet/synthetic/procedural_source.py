@@ -8,23 +8,31 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from masklet.synthetic.cutouts import Piece
-from masklet.synthetic.procedural_shapes import SOLID, THIN, drawn_piece
-from masklet.synthetic.procedural_textures import SURFACES, blend, lit, natural, noise, sky, tilted
-from masklet.synthetic.sources import Photograph
+from masklet.synthetic.cutouts import Cutout
+from masklet.synthetic.procedural_shapes import SOLID_SHAPES, THIN_SHAPES, procedural_cutout
+from masklet.synthetic.procedural_textures import (
+    TEXTURES,
+    apply_colormap,
+    apply_lighting,
+    fractal_noise,
+    natural_palette,
+    perspective_floor,
+    sky,
+)
+from masklet.synthetic.sources import SourceImage
 
-__all__ = ["Drawn"]
+__all__ = ["ProceduralSource"]
 
-Picture = npt.NDArray[np.uint8]
+ImageArray = npt.NDArray[np.uint8]
 Random = np.random.Generator
 
-SHORTER = 448
+SHORTER_SIDE = 448
 """Pixels of the shorter side of a photograph."""
-HALF = 128
+ALPHA_THRESHOLD = 128
 
 
 @dataclass(frozen=True)
-class Drawn:
+class ProceduralSource:
     """Material without any file: what is drawn depends on the generator alone.
 
     A photograph is a landscape, a room or one surface, with two to five things in it.
@@ -35,74 +43,77 @@ class Drawn:
         (3, True)
     """
 
-    def photograph(self, random: Random) -> Photograph:
+    def sample_image(self, random: Random) -> SourceImage:
         """A scene with the visible part of each of its things."""
-        width = round(SHORTER * random.uniform(1.0, 1.6))
-        rgb = lit(random, _place(random, SHORTER, width))
-        return _furnished(random, rgb)
+        width = round(SHORTER_SIDE * random.uniform(1.0, 1.6))
+        rgb = apply_lighting(random, _background(random, SHORTER_SIDE, width))
+        return _add_objects(random, rgb)
 
-    def piece(self, random: Random) -> Piece:
+    def sample_cutout(self, random: Random) -> Cutout:
         """One thing in seven is thin."""
-        return drawn_piece(random, THIN if random.random() < 1 / 7 else SOLID)
+        return procedural_cutout(random, THIN_SHAPES if random.random() < 1 / 7 else SOLID_SHAPES)
 
 
-def _place(random: Random, height: int, width: int) -> Picture:
+def _background(random: Random, height: int, width: int) -> ImageArray:
     """One surface, or an upper and a lower part: outside or in a room."""
     lot = random.random()
-    first, second = (SURFACES[int(i)] for i in random.integers(len(SURFACES), size=2))
+    first, second = (TEXTURES[int(i)] for i in random.integers(len(TEXTURES), size=2))
     if lot < 0.35:
         return first(random, height, width)
     horizon = int(height * random.uniform(0.3, 0.65))
-    floor = tilted(random, first, height - horizon, width)
+    floor = perspective_floor(random, first, height - horizon, width)
     if lot < 0.65:
         return np.concatenate([second(random, horizon, width), floor])
     return np.concatenate([_hills(random, sky(random, horizon, width)), floor])
 
 
-def _hills(random: Random, rgb: Picture) -> Picture:
+def _hills(random: Random, rgb: ImageArray) -> ImageArray:
     """A sky with some ridges before it, the nearer the darker."""
     height, width = rgb.shape[:2]
     pixels = rgb.astype(np.float32)
     rows = np.arange(height)[:, None]
     for share in np.sort(random.uniform(0.15, 0.7, random.integers(1, 4)))[::-1]:
-        ridge = height * (1 - share * (0.5 + noise(random, 2, width, cells=random.uniform(2, 8))[0]))
-        cover = blend(natural(random, 3, (30, 110)), noise(random, height, width, cells=24, slope=0.5))
+        ridge = height * (1 - share * (0.5 + fractal_noise(random, 2, width, cells=random.uniform(2, 8))[0]))
+        cover = apply_colormap(
+            natural_palette(random, 3, (30, 110)), fractal_noise(random, height, width, cells=24, slope=0.5)
+        )
         haze = 0.6 * share
         below = rows > ridge
         pixels[below] = ((1 - haze) * cover + haze * pixels)[below]
     return np.asarray(pixels, np.uint8)
 
 
-def _furnished(random: Random, rgb: Picture) -> Photograph:
+def _add_objects(random: Random, rgb: ImageArray) -> SourceImage:
     """With things put into it, the lower ones in front."""
     height, width = rgb.shape[:2]
     feet = np.sort(random.uniform(0.4, 1.0, random.integers(2, 6)))
     rgb, masks = rgb.copy(), np.zeros((len(feet), height, width), bool)
     for i, foot in enumerate(feet):
-        piece = _sized(
-            drawn_piece(random, THIN if random.random() < 0.15 else SOLID), random.uniform(0.15, 0.5) * height
+        piece = _resize_with_margin(
+            procedural_cutout(random, THIN_SHAPES if random.random() < 0.15 else SOLID_SHAPES),
+            random.uniform(0.15, 0.5) * height,
         )
         high, wide = piece.alpha.shape
         top, left = int(foot * height) - high, int(random.uniform(0, 1) * width - wide / 2)
         inside = slice(max(top, 0), top + high), slice(max(left, 0), left + wide)
         own = slice(max(-top, 0), height - top), slice(max(-left, 0), width - left)
-        _lay(rgb[inside], piece.rgb[own], piece.alpha[own], reach=max(high, wide))
-        masks[(slice(0, i), *inside)] &= piece.alpha[own] < HALF
-        masks[(i, *inside)] = piece.alpha[own] >= HALF
-    return Photograph(rgb, {i + 1: mask for i, mask in enumerate(masks) if mask.any()})
+        _paste_with_shadow(rgb[inside], piece.rgb[own], piece.alpha[own], reach=max(high, wide))
+        masks[(slice(0, i), *inside)] &= piece.alpha[own] < ALPHA_THRESHOLD
+        masks[(i, *inside)] = piece.alpha[own] >= ALPHA_THRESHOLD
+    return SourceImage(rgb, {i + 1: mask for i, mask in enumerate(masks) if mask.any()})
 
 
-def _sized(piece: Piece, longer: float) -> Piece:
+def _resize_with_margin(cutout: Cutout, longer: float) -> Cutout:
     """With room for a shadow at the right and below, and a longer side of so many pixels."""
-    scale = longer / max(piece.alpha.shape)
-    size = tuple(max(round(scale * side), 4) for side in piece.alpha.shape[::-1])
+    scale = longer / max(cutout.alpha.shape)
+    size = tuple(max(round(scale * side), 4) for side in cutout.alpha.shape[::-1])
     room = round(0.15 * longer)
-    rgb, alpha = (np.asarray(cv2.resize(p, size, interpolation=cv2.INTER_AREA)) for p in (piece.rgb, piece.alpha))
-    return Piece(np.pad(rgb, ((0, room), (0, room), (0, 0))), np.pad(alpha, ((0, room), (0, room))))
+    rgb, alpha = (np.asarray(cv2.resize(p, size, interpolation=cv2.INTER_AREA)) for p in (cutout.rgb, cutout.alpha))
+    return Cutout(np.pad(rgb, ((0, room), (0, room), (0, 0))), np.pad(alpha, ((0, room), (0, room))))
 
 
-def _lay(below: Picture, rgb: Picture, alpha: Picture, *, reach: int) -> None:
-    """Over a part of the picture, with a shadow."""
+def _paste_with_shadow(below: ImageArray, rgb: ImageArray, alpha: ImageArray, *, reach: int) -> None:
+    """Over a part of the image, with a shadow."""
     shadow = np.roll(alpha, (round(0.04 * reach), round(0.06 * reach)), (0, 1)).astype(np.float32)
     dark = below * (1 - 0.45 / 255 * cv2.GaussianBlur(shadow, (0, 0), max(0.03 * reach, 0.5)))[..., None]
     share = alpha[..., None].astype(np.float32) / 255

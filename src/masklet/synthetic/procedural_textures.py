@@ -1,7 +1,7 @@
 """Surfaces that are drawn: stones, bricks, leaves, wood, grass, writing. No file is read, a seed decides all.
 
-Every surface is a function of a generator, a height and a width, and gives RGB (H, W, 3). Colours are (K, 3).
-Shapes: H height, W width, K colours of a palette.
+Every surface is a function of a generator, a height and a width, and gives RGB (H, W, 3). Colors are (K, 3).
+Shapes: H height, W width, K colors of a palette.
 """
 
 from __future__ import annotations
@@ -12,18 +12,27 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["SURFACES", "blend", "lit", "natural", "noise", "palette", "sky", "tilted"]
+__all__ = [
+    "TEXTURES",
+    "apply_colormap",
+    "apply_lighting",
+    "fractal_noise",
+    "natural_palette",
+    "perspective_floor",
+    "random_palette",
+    "sky",
+]
 
-Picture = npt.NDArray[np.uint8]
+ImageArray = npt.NDArray[np.uint8]
 Plane = npt.NDArray[np.float32]
 Random = np.random.Generator
-Surface = Callable[[Random, int, int], Picture]
+Texture = Callable[[Random, int, int], ImageArray]
 
 FONTS = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_TRIPLEX, cv2.FONT_HERSHEY_COMPLEX)
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 
-def noise(random: Random, height: int, width: int, *, cells: float = 4, slope: float = 1.0) -> Plane:
+def fractal_noise(random: Random, height: int, width: int, *, cells: float = 4, slope: float = 1.0) -> Plane:
     """Random hills (H, W), 0 to 1: lattices of ever more cells, each `2 ** slope` times flatter than the one before.
 
     `cells` is how many the first has along the longer side; a large slope leaves soft clouds, a small one sand.
@@ -38,20 +47,20 @@ def noise(random: Random, height: int, width: int, *, cells: float = 4, slope: f
     return np.asarray((0.5 + 0.22 * (total - total.mean()) / deviation).clip(0, 1), np.float32)
 
 
-def palette(random: Random, count: int, *, spread: float = 12, vivid: float = 0.5) -> Plane:
-    """Colours (K, 3) that go together: of near hues (`spread` in degrees / 2), from dark to bright."""
-    hues = (random.uniform(0, 180) + random.normal(0, spread, count)) % 180
-    saturation = 255 * vivid * random.beta(2, 2, count)
+def random_palette(random: Random, count: int, *, hue_spread: float = 12, max_saturation: float = 0.5) -> Plane:
+    """Colors (K, 3) that go together: of near hues (`spread` in degrees / 2), from dark to bright."""
+    hues = (random.uniform(0, 180) + random.normal(0, hue_spread, count)) % 180
+    saturation = 255 * max_saturation * random.beta(2, 2, count)
     value = 255 * np.sort(random.uniform(0.15, 1.0, count))
     hsv = np.stack([hues, saturation, value], -1)[None].astype(np.uint8)
     return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0], np.float32)
 
 
-def natural(random: Random, count: int, hue: tuple[float, float]) -> Plane:
-    """Colours (K, 3) as leaves, soil or sand have them: of hues in that range, not too bright."""
+def natural_palette(random: Random, count: int, hue_range: tuple[float, float]) -> Plane:
+    """Colors (K, 3) as leaves, soil or sand have them: of hues in that range, not too bright."""
     hsv = np.stack(
         [
-            random.uniform(*hue, count) % 180,
+            random.uniform(*hue_range, count) % 180,
             random.uniform(50, 170, count),
             np.sort(random.uniform(45, 205, count)),
         ],
@@ -60,40 +69,43 @@ def natural(random: Random, count: int, hue: tuple[float, float]) -> Plane:
     return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0], np.float32)
 
 
-def blend(colours_K3: Plane, share: Plane) -> Plane:
-    """RGB (H, W, 3) as floats: from the first colour where `share` (H, W) is 0 to the last where it is 1."""
-    stops = np.linspace(0, 255, len(colours_K3))
-    table = np.stack([np.interp(np.arange(256), stops, channel) for channel in colours_K3.T], -1).astype(np.float32)
-    return np.asarray(table[(share * 255).astype(np.uint8)], np.float32)
+def apply_colormap(colors_K3: Plane, values: Plane) -> Plane:
+    """RGB (H, W, 3) as floats: from the first color where `share` (H, W) is 0 to the last where it is 1."""
+    stops = np.linspace(0, 255, len(colors_K3))
+    table = np.stack([np.interp(np.arange(256), stops, channel) for channel in colors_K3.T], -1).astype(np.float32)
+    return np.asarray(table[(values * 255).astype(np.uint8)], np.float32)
 
 
-def _rgb(pixels: Plane) -> Picture:
+def _to_uint8(pixels: Plane) -> ImageArray:
     return np.asarray(pixels.clip(0, 255), np.uint8)
 
 
-def plaster(random: Random, height: int, width: int) -> Picture:
-    """Soft patches of two or three colours, with a grain."""
-    pixels = blend(palette(random, 3, vivid=0.4), noise(random, height, width, cells=random.uniform(2, 8), slope=1.3))
-    return _rgb(pixels * (0.85 + 0.3 * noise(random, height, width, cells=40, slope=0.3))[..., None])
+def plaster(random: Random, height: int, width: int) -> ImageArray:
+    """Soft patches of two or three colors, with a grain."""
+    pixels = apply_colormap(
+        random_palette(random, 3, max_saturation=0.4),
+        fractal_noise(random, height, width, cells=random.uniform(2, 8), slope=1.3),
+    )
+    return _to_uint8(pixels * (0.85 + 0.3 * fractal_noise(random, height, width, cells=40, slope=0.3))[..., None])
 
 
-def stones(random: Random, height: int, width: int) -> Picture:
-    """Rounded cells of many colours with dark joints between."""
+def stones(random: Random, height: int, width: int) -> ImageArray:
+    """Rounded cells of many colors with dark joints between."""
     side = float(np.exp(random.uniform(np.log(16), np.log(60))))
     count = max(int(height * width / side**2), 4)
     seeds = np.full((height, width), 255, np.uint8)
     seeds[random.integers(height, size=count), random.integers(width, size=count)] = 0
     labels = cv2.distanceTransformWithLabels(seeds, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)[1]
-    colours = natural(random, 5, (5, 30)) if random.random() < 0.6 else palette(random, 5, spread=25)
-    own = colours[random.integers(5, size=labels.max() + 1)] * random.uniform(0.8, 1.2, (labels.max() + 1, 1))
+    colors = natural_palette(random, 5, (5, 30)) if random.random() < 0.6 else random_palette(random, 5, hue_spread=25)
+    own = colors[random.integers(5, size=labels.max() + 1)] * random.uniform(0.8, 1.2, (labels.max() + 1, 1))
     joint = cv2.morphologyEx(labels.astype(np.float32), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
     depth = cv2.distanceTransform((~joint).astype(np.uint8), cv2.DIST_L2, 3) / (0.3 * side)
     relief = 0.3 + 0.7 * np.sqrt(np.minimum(depth, 1))
-    rough = 0.8 + 0.4 * noise(random, height, width, cells=30, slope=0.5)
-    return _rgb(own[labels].astype(np.float32) * (relief * rough)[..., None])
+    rough = 0.8 + 0.4 * fractal_noise(random, height, width, cells=30, slope=0.5)
+    return _to_uint8(own[labels].astype(np.float32) * (relief * rough)[..., None])
 
 
-def bricks(random: Random, height: int, width: int) -> Picture:
+def bricks(random: Random, height: int, width: int) -> ImageArray:
     """Rows of bricks or tiles, each of a tone of its own."""
     tall = random.uniform(10, 50)
     wide = tall * (random.choice((1.0, 2.0, 3.0)))
@@ -102,25 +114,25 @@ def bricks(random: Random, height: int, width: int) -> Picture:
     rows = (y / tall).astype(int)
     along = x + shift * (rows % 2)
     number = (rows * 131 + (along / wide).astype(int) * 17) % 256
-    colours = palette(random, 2, spread=8, vivid=0.7)
-    pixels = blend(colours, random.uniform(0, 1, 256).astype(np.float32)[number])
+    colors = random_palette(random, 2, hue_spread=8, max_saturation=0.7)
+    pixels = apply_colormap(colors, random.uniform(0, 1, 256).astype(np.float32)[number])
     gap = max(tall * random.uniform(0.04, 0.12), 1.0)
     joint = (y % tall < gap) | (along % wide < gap)
-    pixels[joint] = palette(random, 1, vivid=0.2)[0]
-    return _rgb(pixels * (0.75 + 0.5 * noise(random, height, width, cells=16, slope=0.4))[..., None])
+    pixels[joint] = random_palette(random, 1, max_saturation=0.2)[0]
+    return _to_uint8(pixels * (0.75 + 0.5 * fractal_noise(random, height, width, cells=16, slope=0.4))[..., None])
 
 
-def leaves(random: Random, height: int, width: int) -> Picture:
+def leaves(random: Random, height: int, width: int) -> ImageArray:
     """Foliage: pointed ovals over one another, the deeper the darker."""
-    colours = natural(random, 6, (30, 75) if random.random() < 0.7 else (5, 35))
+    colors = natural_palette(random, 6, (30, 75) if random.random() < 0.7 else (5, 35))
     pixels = np.empty((height, width, 3), np.uint8)
-    pixels[:] = colours[0] * 0.3
+    pixels[:] = colors[0] * 0.3
     length = random.uniform(0.03, 0.09) * max(height, width)
     count = min(int(4 * height * width / length**2), 1500)
     angles = random.normal(random.uniform(0, 2 * np.pi), 0.9, count)
     sizes = length * random.uniform(0.6, 1.3, count)
     middles = random.uniform(-0.05, 1.05, (count, 2)) * (width, height)
-    tones = colours[random.integers(len(colours), size=count)] * np.linspace(0.35, 1.1, count)[:, None]
+    tones = colors[random.integers(len(colors), size=count)] * np.linspace(0.35, 1.1, count)[:, None]
     oval = np.array([(-1, 0), (-0.4, 0.32), (0.3, 0.3), (1, 0), (0.3, -0.3), (-0.4, -0.32)]) / 2
     for angle, size, middle, tone in zip(angles, sizes, middles, tones.clip(0, 255), strict=True):
         turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
@@ -130,14 +142,14 @@ def leaves(random: Random, height: int, width: int) -> Picture:
     return pixels
 
 
-def grass(random: Random, height: int, width: int) -> Picture:
+def grass(random: Random, height: int, width: int) -> ImageArray:
     """Blades, strokes that stand nearly upright."""
-    colours = natural(random, 6, (25, 65))
-    pixels = _rgb(blend(colours[:3] * 0.6, noise(random, height, width)))
+    colors = natural_palette(random, 6, (25, 65))
+    pixels = _to_uint8(apply_colormap(colors[:3] * 0.6, fractal_noise(random, height, width)))
     count, length = min(height * width // 120, 2500), random.uniform(8, 26)
     feet = random.uniform(0, 1, (count, 2)) * (width, height + length)
     tips = feet - np.stack([random.normal(0, 0.3, count), random.uniform(0.5, 1.2, count)], -1) * length
-    tones = colours[random.integers(len(colours), size=count)] * random.uniform(0.6, 1.15, (count, 1))
+    tones = colors[random.integers(len(colors), size=count)] * random.uniform(0.6, 1.15, (count, 1))
     order = feet[:, 1].argsort()
     for foot, tip, tone in zip(
         feet[order].astype(int), tips[order].astype(int), tones[order].clip(0, 255), strict=True
@@ -146,23 +158,24 @@ def grass(random: Random, height: int, width: int) -> Picture:
     return pixels
 
 
-def wood(random: Random, height: int, width: int) -> Picture:
+def wood(random: Random, height: int, width: int) -> ImageArray:
     """Boards with a grain along them."""
     board = random.uniform(0.06, 0.25) * height
     y, x = np.mgrid[:height, :width].astype(np.float32)
     number = (y / board).astype(int)
     offset = random.uniform(0, 200, number.max() + 1).astype(np.float32)[number]
-    bend = noise(random, height, width, cells=3, slope=1.5)
+    bend = fractal_noise(random, height, width, cells=3, slope=1.5)
     grain = 0.5 + 0.5 * np.sin(0.35 * y + offset + 14 * bend + 0.01 * x)
-    pixels = blend(
-        natural(random, 3, (6, 20)), (0.75 * grain + 0.25 * noise(random, height, width, cells=60)).clip(0, 1)
+    pixels = apply_colormap(
+        natural_palette(random, 3, (6, 20)),
+        (0.75 * grain + 0.25 * fractal_noise(random, height, width, cells=60)).clip(0, 1),
     )
     pixels *= random.uniform(0.75, 1.15, number.max() + 1).astype(np.float32)[number][..., None]
     pixels[(y % board) < max(0.03 * board, 1)] *= 0.35
-    return _rgb(pixels)
+    return _to_uint8(pixels)
 
 
-def cloth(random: Random, height: int, width: int) -> Picture:
+def cloth(random: Random, height: int, width: int) -> ImageArray:
     """A weave, checks or stripes, with folds."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     angle, period = random.uniform(0, np.pi), random.uniform(6, 50)
@@ -175,74 +188,74 @@ def cloth(random: Random, height: int, width: int) -> Picture:
         share = 0.5 + 0.5 * np.sin(2 * np.pi * along)
     else:
         share = 0.25 * (2 + np.sin(2 * np.pi * along) + np.sin(2 * np.pi * across))
-    folds = 0.6 + 0.8 * noise(random, height, width, cells=3, slope=1.6)
+    folds = 0.6 + 0.8 * fractal_noise(random, height, width, cells=3, slope=1.6)
     weave = 0.93 + 0.14 * ((x.astype(int) + y.astype(int)) % 2)
-    colours = palette(random, 3, spread=40, vivid=0.8)
-    return _rgb(blend(colours, share.astype(np.float32)) * (folds * weave)[..., None])
+    colors = random_palette(random, 3, hue_spread=40, max_saturation=0.8)
+    return _to_uint8(apply_colormap(colors, share.astype(np.float32)) * (folds * weave)[..., None])
 
 
-def shelves(random: Random, height: int, width: int) -> Picture:
+def shelves(random: Random, height: int, width: int) -> ImageArray:
     """Rows of upright things side by side, as books on boards."""
     pixels = np.full((height, width, 3), 30, np.uint8)
     tall = height / int(random.integers(2, 6))
-    colours = palette(random, 12, spread=60, vivid=0.9)
+    colors = random_palette(random, 12, hue_spread=60, max_saturation=0.9)
     for foot in np.arange(tall, height + tall, tall):
         left = 0.0
         while left < width:
             thick, top = tall * random.uniform(0.06, 0.25), foot - tall * random.uniform(0.55, 0.9)
-            tone = colours[random.integers(len(colours))] * random.uniform(0.6, 1.1)
+            tone = colors[random.integers(len(colors))] * random.uniform(0.6, 1.1)
             corners = (int(left), int(top)), (int(left + thick) - 1, int(foot - 0.04 * tall))
             cv2.rectangle(pixels, *corners, tone.clip(0, 255).tolist(), -1)
             band = int(top + tall * random.uniform(0.08, 0.3))
             cv2.line(pixels, (int(left) + 1, band), (int(left + thick) - 2, band), (0.5 * tone).tolist(), 2)
             left += thick
-        cv2.rectangle(pixels, (0, int(foot - 0.04 * tall)), (width, int(foot + 0.02 * tall)), colours[0].tolist(), -1)
-    return _rgb(pixels * (0.7 + 0.6 * noise(random, height, width, cells=6))[..., None])
+        cv2.rectangle(pixels, (0, int(foot - 0.04 * tall)), (width, int(foot + 0.02 * tall)), colors[0].tolist(), -1)
+    return _to_uint8(pixels * (0.7 + 0.6 * fractal_noise(random, height, width, cells=6))[..., None])
 
 
-def windows(random: Random, height: int, width: int) -> Picture:
+def windows(random: Random, height: int, width: int) -> ImageArray:
     """Fronts of houses with their windows, some of them lit."""
     pixels = np.empty((height, width, 3), np.uint8)
     left = 0
     while left < width:
         wide, tall = int(random.uniform(0.2, 0.5) * width), random.uniform(22, 60)
         front = pixels[:, left : left + wide]
-        front[:] = palette(random, 1, vivid=0.4)[0]
+        front[:] = random_palette(random, 1, max_saturation=0.4)[0]
         y, x = np.mgrid[:height, : front.shape[1]].astype(np.float32)
         number = ((y / tall).astype(int) * 7 + (x / (0.7 * tall)).astype(int) * 13) % 97
-        glass = palette(random, 97, spread=30, vivid=0.4)[random.permutation(97)]
+        glass = random_palette(random, 97, hue_spread=30, max_saturation=0.4)[random.permutation(97)]
         inside = (y % tall > 0.25 * tall) & (y % tall < 0.8 * tall)
         inside &= (x % (0.7 * tall) > 0.2 * tall) & (x % (0.7 * tall) < 0.55 * tall)
         front[inside] = glass[number[inside]]
         left += wide
-    return _rgb(pixels * (0.8 + 0.4 * noise(random, height, width, cells=20, slope=0.4))[..., None])
+    return _to_uint8(pixels * (0.8 + 0.4 * fractal_noise(random, height, width, cells=20, slope=0.4))[..., None])
 
 
-def lettering(random: Random, height: int, width: int) -> Picture:
+def lettering(random: Random, height: int, width: int) -> ImageArray:
     """Paper or a wall with rows of letters, and notes over it."""
     pixels = plaster(random, height, width)
     for _ in range(int(random.integers(4, 14))):
         left, top = int(random.integers(-40, width)), int(random.integers(-20, height))
         wide, tall = (int(random.uniform(0.15, 0.5) * side) for side in (width, height))
-        paper, ink = palette(random, 2, spread=50, vivid=0.7)[:: random.choice((-1, 1))].tolist()
+        paper, ink = random_palette(random, 2, hue_spread=50, max_saturation=0.7)[:: random.choice((-1, 1))].tolist()
         cv2.rectangle(pixels, (left, top), (left + wide, top + tall), paper, -1)
         size, font = random.uniform(0.3, 1.1), FONTS[random.integers(len(FONTS))]
         for foot in np.arange(top + 26 * size, top + tall - 4, 34 * size):
             words = "".join(LETTERS[i] for i in random.integers(len(LETTERS), size=max(int(wide / (22 * size)), 1)))
             cv2.putText(pixels, words, (left + 6, int(foot)), font, size, ink, 1 + int(size > 0.7), cv2.LINE_AA)
-    return _rgb(pixels * (0.85 + 0.3 * noise(random, height, width))[..., None])
+    return _to_uint8(pixels * (0.85 + 0.3 * fractal_noise(random, height, width))[..., None])
 
 
-def sky(random: Random, height: int, width: int) -> Picture:
-    """Blue, grey or of an evening, with clouds."""
+def sky(random: Random, height: int, width: int) -> ImageArray:
+    """Blue, gray or of an evening, with clouds."""
     high = np.array(random.choice(((60, 110, 190), (120, 130, 145), (70, 70, 120))), np.float32)
     low = np.array(random.choice(((200, 215, 230), (235, 190, 150), (190, 190, 195))), np.float32)
     pixels = high + (low - high) * np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
-    clouds = ((noise(random, height, width, cells=3, slope=1.1) - random.uniform(0.4, 0.7)) * 3).clip(0, 1)
-    return _rgb(pixels + (np.array([240, 240, 242], np.float32) - pixels) * clouds[..., None] * 0.9)
+    clouds = ((fractal_noise(random, height, width, cells=3, slope=1.1) - random.uniform(0.4, 0.7)) * 3).clip(0, 1)
+    return _to_uint8(pixels + (np.array([240, 240, 242], np.float32) - pixels) * clouds[..., None] * 0.9)
 
 
-SURFACES: tuple[Surface, ...] = (
+TEXTURES: tuple[Texture, ...] = (
     plaster,
     stones,
     bricks,
@@ -257,9 +270,9 @@ SURFACES: tuple[Surface, ...] = (
 """What scenes and things are covered with."""
 
 
-def tilted(random: Random, surface: Surface, height: int, width: int) -> Picture:
+def perspective_floor(random: Random, texture: Texture, height: int, width: int) -> ImageArray:
     """A surface as a floor that reaches to the horizon at the upper edge."""
-    flat = surface(random, 3 * height // 2, 3 * width // 2)
+    flat = texture(random, 3 * height // 2, 3 * width // 2)
     near = random.uniform(0.8, 2.5)
     start = np.array([(0, 0), (1, 0), (0, 1), (1, 1)]) * flat.shape[1::-1]
     end = np.array([(-0.1, 0), (1.1, 0), (-near, 1), (1 + near, 1)]) * (width, height)
@@ -268,7 +281,7 @@ def tilted(random: Random, surface: Surface, height: int, width: int) -> Picture
     return np.asarray(seen, np.uint8)
 
 
-def lit(random: Random, rgb: Picture) -> Picture:
+def apply_lighting(random: Random, rgb: ImageArray) -> ImageArray:
     """Under a light that comes from one side, with soft shadows, a tint and a contrast of its own."""
     height, width = rgb.shape[:2]
     y, x = np.mgrid[:height, :width].astype(np.float32)
@@ -276,8 +289,8 @@ def lit(random: Random, rgb: Picture) -> Picture:
     slope = (x / width - 0.5) * np.cos(angle) + (y / height - 0.5) * np.sin(angle)
     light = 1 + random.uniform(0, 0.5) * slope
     if random.random() < 0.5:
-        shade = (6 * (noise(random, height, width, cells=2, slope=2.0) - random.uniform(0.3, 0.5))).clip(0, 1)
+        shade = (6 * (fractal_noise(random, height, width, cells=2, slope=2.0) - random.uniform(0.3, 0.5))).clip(0, 1)
         light *= 1 - float(random.uniform(0.1, 0.45)) * (1 - shade)
     tint = np.exp(random.normal(0, 0.06, 3)).astype(np.float32)
     contrast, middle = random.uniform(0.75, 1.1), random.uniform(100, 140)
-    return _rgb(((rgb * light[..., None] * tint) - 128) * contrast + middle)
+    return _to_uint8(((rgb * light[..., None] * tint) - 128) * contrast + middle)

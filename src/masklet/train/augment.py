@@ -1,4 +1,4 @@
-"""Crops, turns, mirrors and colours. A view is one affine map, applied to a picture and to its masks alike.
+"""Crops, turns, mirrors and colors. A view is one affine map, applied to an image and to its masks alike.
 
 Shapes: T frames, N objects, H and W of the original, S side of what the network sees.
 """
@@ -13,38 +13,38 @@ import numpy.typing as npt
 
 from masklet.train.config import AugmentConfig
 
-__all__ = ["Colours", "View", "draw_colours", "draw_view", "recoloured"]
+__all__ = ["AffineView", "ColorJitter", "apply_color_jitter", "sample_color_jitter", "sample_view"]
 
-Picture = npt.NDArray[np.uint8]
+ImageArray = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
-Random = np.random.Generator
+FloatArray = npt.NDArray[np.float64]
+Rng = np.random.Generator
 
-OUTSIDE = (124, 116, 104)
-"""What lies outside the picture: the mean that the networks take off."""
+PAD_COLOR = (124, 116, 104)
+"""What lies outside the image: the mean that the networks take off."""
 
 
 @dataclass(frozen=True)
-class View:
+class AffineView:
     """From original pixels to a square of `size` pixels."""
 
-    matrix: Floats
+    matrix: FloatArray
     """(2, 3)."""
     size: int
 
-    def picture(self, rgb: Picture) -> Picture:
-        """RGB (S, S, 3) of (H, W, 3); what lies outside is grey."""
-        rgb, matrix = self._reduced(rgb)
-        warped = cv2.warpAffine(rgb, matrix, (self.size, self.size), flags=cv2.INTER_LINEAR, borderValue=OUTSIDE)
+    def warp_image(self, rgb: ImageArray) -> ImageArray:
+        """RGB (S, S, 3) of (H, W, 3); what lies outside is gray."""
+        rgb, matrix = self._downscale(rgb)
+        warped = cv2.warpAffine(rgb, matrix, (self.size, self.size), flags=cv2.INTER_LINEAR, borderValue=PAD_COLOR)
         return np.asarray(warped, np.uint8)
 
-    def mask(self, mask: Mask) -> Mask:
+    def warp_mask(self, mask: Mask) -> Mask:
         """(S, S) of (H, W); nothing lies outside."""
-        soft, matrix = self._reduced(mask.astype(np.uint8) * 255)
+        soft, matrix = self._downscale(mask.astype(np.uint8) * 255)
         warped = cv2.warpAffine(soft, matrix, (self.size, self.size), flags=cv2.INTER_LINEAR)
         return np.asarray(warped > 127)
 
-    def _reduced(self, pixels: Picture) -> tuple[Picture, Floats]:
+    def _downscale(self, pixels: ImageArray) -> tuple[ImageArray, FloatArray]:
         """Pixels halved as often as the view shrinks them by two, since warping alone would alias; and the map from
         there.
 
@@ -66,33 +66,36 @@ class View:
         return np.asarray(small, np.uint8), self.matrix @ np.vstack([back, [0, 0, 1]])
 
 
-def draw_view(random: Random, height: int, width: int, size: int, how: AugmentConfig) -> View:
-    """A view of a picture of that size: all of it or a crop, stretched to the square, perhaps mirrored and turned."""
-    crop_h, crop_w, top, left = _crop(random, height, width, how)
+def sample_view(rng: Rng, height: int, width: int, size: int, config: AugmentConfig) -> AffineView:
+    """A view of an image of that size: all of it or a crop, stretched to the square, perhaps mirrored and turned."""
+    crop_h, crop_w, top, left = _sample_crop(rng, height, width, config)
     x, y = size / crop_w, size / crop_h
     matrix = np.array([[x, 0, 0.5 * (x - 1) - left * x], [0, y, 0.5 * (y - 1) - top * y]])
-    if random.random() < how.flip:
+    if rng.random() < config.flip_prob:
         matrix[0] = [-matrix[0, 0], 0, size - 1 - matrix[0, 2]]
-    if random.random() < how.turned:
-        matrix = _turned(random, matrix, size, how)
-    return View(matrix, size)
+    if rng.random() < config.affine_prob:
+        matrix = _rotate_and_shear(rng, matrix, size, config)
+    return AffineView(matrix, size)
 
 
-def _crop(random: Random, height: int, width: int, how: AugmentConfig) -> tuple[float, float, float, float]:
+def _sample_crop(rng: Rng, height: int, width: int, config: AugmentConfig) -> tuple[float, float, float, float]:
     """Height, width, top and left of what is shown."""
-    if random.random() < how.whole:
+    if rng.random() < config.full_image_prob:
         return float(height), float(width), 0.0, 0.0
-    share, stretch = random.uniform(how.crop, 1.0), np.exp(random.uniform(-how.stretch, how.stretch))
+    share, stretch = (
+        rng.uniform(config.min_crop_area, 1.0),
+        np.exp(rng.uniform(-config.aspect_jitter, config.aspect_jitter)),
+    )
     crop_h = float(min(height * np.sqrt(share) * stretch, height))
     crop_w = float(min(width * np.sqrt(share) / stretch, width))
-    return crop_h, crop_w, random.uniform(0, height - crop_h + 1e-6), random.uniform(0, width - crop_w + 1e-6)
+    return crop_h, crop_w, rng.uniform(0, height - crop_h + 1e-6), rng.uniform(0, width - crop_w + 1e-6)
 
 
-def _turned(random: Random, matrix: Floats, size: int, how: AugmentConfig) -> Floats:
+def _rotate_and_shear(rng: Rng, matrix: FloatArray, size: int, config: AugmentConfig) -> FloatArray:
     """Turned and sheared about the middle of the view."""
     angle, slant = (
-        np.deg2rad(random.uniform(-how.degrees, how.degrees)),
-        np.deg2rad(random.uniform(-how.shear, how.shear)),
+        np.deg2rad(rng.uniform(-config.degrees, config.degrees)),
+        np.deg2rad(rng.uniform(-config.shear, config.shear)),
     )
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     map_22 = turn @ np.array([[1, np.tan(slant)], [0, 1]])
@@ -102,27 +105,27 @@ def _turned(random: Random, matrix: Floats, size: int, how: AugmentConfig) -> Fl
 
 
 @dataclass(frozen=True)
-class Colours:
-    """A change of colours: factors of light, contrast and saturation, 1 where nothing changes."""
+class ColorJitter:
+    """A change of colors: factors of light, contrast and saturation, 1 where nothing changes."""
 
     brightness: float = 1.0
     contrast: float = 1.0
     saturation: float = 1.0
 
 
-def draw_colours(random: Random, brightness: float, contrast: float, saturation: float) -> Colours:
+def sample_color_jitter(rng: Rng, brightness: float, contrast: float, saturation: float) -> ColorJitter:
     """Factors that differ from 1 by these at most; saturation 0 now and then is the caller's to set."""
-    return Colours(*(1 + random.uniform(-most, most) for most in (brightness, contrast, saturation)))
+    return ColorJitter(*(1 + rng.uniform(-most, most) for most in (brightness, contrast, saturation)))
 
 
-def recoloured(rgb: Picture, *changes: Colours) -> Picture:
-    """A picture (H, W, 3) through the changes, one after the other."""
-    for change in changes:
-        if change == Colours():
+def apply_color_jitter(rgb: ImageArray, *jitters: ColorJitter) -> ImageArray:
+    """An image (H, W, 3) through the changes, one after the other."""
+    for change in jitters:
+        if change == ColorJitter():
             continue
         pixels = rgb.astype(np.float32) * change.brightness
-        grey_HW = pixels @ np.array([0.299, 0.587, 0.114], np.float32)
-        pixels = (pixels - grey_HW.mean()) * change.contrast + grey_HW.mean()
-        grey_HW1 = (pixels @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
-        rgb = (grey_HW1 + (pixels - grey_HW1) * change.saturation).round().clip(0, 255).astype(np.uint8)
+        gray_HW = pixels @ np.array([0.299, 0.587, 0.114], np.float32)
+        pixels = (pixels - gray_HW.mean()) * change.contrast + gray_HW.mean()
+        gray_HW1 = (pixels @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
+        rgb = (gray_HW1 + (pixels - gray_HW1) * change.saturation).round().clip(0, 255).astype(np.uint8)
     return rgb

@@ -18,75 +18,75 @@ from masklet.models.sam2 import SAM2
 from masklet.models.sam2.convnet import ConvNet
 from masklet.train.config import Stage, TrainConfig
 
-__all__ = ["Average", "Record", "RunState", "read_record", "restore", "save"]
+__all__ = ["EMA", "RunCheckpoint", "TrainState", "load_checkpoint", "read_checkpoint", "save_checkpoint"]
 
-FREE = ("save_every", "report_every", "picture_every")
+RESUMABLE_FIELDS = ("save_every", "report_every", "picture_every")
 """What may change when a run goes on."""
 
 
-class Average:
+class EMA:
     """An exponential moving average of a network's weights, or with decay 0 the network itself; kept in the end."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False) if decay else model
-        self.decay, self.updates = decay, 0
+        self.decay, self.num_updates = decay, 0
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """One step; the first steps count for more, so that the start is forgotten."""
-        self.updates += 1
+        self.num_updates += 1
         if not self.decay:
             return
-        share = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
+        share = 1 - min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
         mine: list[Tensor] = [*self.model.parameters()]
         theirs: list[Tensor] = [*model.parameters()]
         torch._foreach_lerp_(mine, theirs, share)
 
 
 @dataclass
-class RunState:
+class TrainState:
     """What changes while a run goes on."""
 
     model: SAM2
-    average: Average
+    ema: EMA
     optimizer: torch.optim.Optimizer
-    licence: str = "Apache-2.0"
+    license: str = "Apache-2.0"
     """Of the weights that the run goes on from."""
     step: int = 0
 
-    def let_learn(self, config: TrainConfig, stage: Stage) -> None:
+    def set_trainable(self, config: TrainConfig, stage: Stage) -> None:
         """Let learn what the run teaches, but for the first stages of the trunk where the stage says so."""
         for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_(config.learns(name))
+            parameter.requires_grad_(config.is_trainable(name))
         trunk = self.model.image_encoder.trunk
-        if isinstance(trunk, ConvNet) and stage.frozen:
-            for part in (trunk.stem, *trunk.stages[: stage.frozen]):
+        if isinstance(trunk, ConvNet) and stage.frozen_stages:
+            for part in (trunk.stem, *trunk.stages[: stage.frozen_stages]):
                 part.requires_grad_(False)
 
 
 @dataclass(frozen=True)
-class Record:
+class RunCheckpoint:
     """A run's state as it lies on disk: tensors, numbers and text, nothing else."""
 
     model: dict[str, Tensor]
-    average: dict[str, Tensor]
-    average_updates: int
+    ema: dict[str, Tensor]
+    ema_updates: int
     optimizer: dict[str, Any]  # whatever torch's optimizer says it needs
     step: int
     config: str
-    licence: str
+    license: str
 
 
-def save(path: Path, state: RunState, config: TrainConfig) -> None:
+def save_checkpoint(path: Path, state: TrainState, config: TrainConfig) -> None:
     """Write the run's state to `path`, atomically."""
-    record = Record(
+    record = RunCheckpoint(
         model=state.model.state_dict(),
-        average=state.average.model.state_dict(),
-        average_updates=state.average.updates,
+        ema=state.ema.model.state_dict(),
+        ema_updates=state.ema.num_updates,
         optimizer=state.optimizer.state_dict(),
         step=state.step,
         config=json.dumps(asdict(config)),
-        licence=state.licence,
+        license=state.license,
     )
     with atomic_path(path) as temporary:
         try:
@@ -95,43 +95,48 @@ def save(path: Path, state: RunState, config: TrainConfig) -> None:
             raise OutputError(f"{path} could not be written ({error}); make room, then go on with the run") from error
 
 
-def restore(path: Path, state: RunState, config: TrainConfig) -> None:
+def load_checkpoint(path: Path, state: TrainState, config: TrainConfig) -> None:
     """Fill `state` from `path`.
 
     Raises:
         CheckpointError: the file is damaged, or the state of another run.
     """
-    record = read_record(path)
-    _check_same(path, json.loads(record.config), json.loads(json.dumps(asdict(config))))
+    record = read_checkpoint(path)
+    _check_same_config(path, json.loads(record.config), json.loads(json.dumps(asdict(config))))
     try:
         state.model.load_state_dict(record.model)
-        state.average.model.load_state_dict(record.average)
+        state.ema.model.load_state_dict(record.ema)
         state.optimizer.load_state_dict(record.optimizer)
     except (RuntimeError, ValueError, KeyError) as error:
-        raise _not_ours(path, str(error)) from error
-    state.average.updates, state.step = record.average_updates, record.step
+        raise _wrong_checkpoint_error(path, str(error)) from error
+    state.ema.num_updates, state.step = record.ema_updates, record.step
 
 
-def _check_same(path: Path, saved: dict[str, object], wanted: dict[str, object]) -> None:
+def _check_same_config(path: Path, saved: dict[str, object], current: dict[str, object]) -> None:
     """Raise unless the run that was saved is this one, but for how often it reports."""
-    other = [line for name in wanted if name not in FREE for line in _differences(name, saved.get(name), wanted[name])]
+    other = [
+        line
+        for name in current
+        if name not in RESUMABLE_FIELDS
+        for line in _config_differences(name, saved.get(name), current[name])
+    ]
     if other:
         more = f" and {len(other) - 1} more" if other[1:] else ""
-        raise _not_ours(path, f"another {other[0]}{more}")
+        raise _wrong_checkpoint_error(path, f"another {other[0]}{more}")
 
 
-def _differences(name: str, saved: object, wanted: object) -> list[str]:
+def _config_differences(name: str, saved: object, current: object) -> list[str]:
     """Each value that differs, by its way through the config."""
-    if isinstance(saved, dict) and isinstance(wanted, dict):
-        pairs = [(key, saved.get(key), wanted.get(key)) for key in {**saved, **wanted}]
-    elif isinstance(saved, list) and isinstance(wanted, list) and len(saved) == len(wanted):
-        pairs = [(str(i), *pair) for i, pair in enumerate(zip(saved, wanted, strict=True))]
+    if isinstance(saved, dict) and isinstance(current, dict):
+        pairs = [(key, saved.get(key), current.get(key)) for key in {**saved, **current}]
+    elif isinstance(saved, list) and isinstance(current, list) and len(saved) == len(current):
+        pairs = [(str(i), *pair) for i, pair in enumerate(zip(saved, current, strict=True))]
     else:
-        return [] if saved == wanted else [f"{name}: it was {saved!r} and is {wanted!r}"]
-    return [line for key, *both in pairs for line in _differences(f"{name}.{key}", *both)]
+        return [] if saved == current else [f"{name}: it was {saved!r} and is {current!r}"]
+    return [line for key, *both in pairs for line in _config_differences(f"{name}.{key}", *both)]
 
 
-def read_record(path: Path) -> Record:
+def read_checkpoint(path: Path) -> RunCheckpoint:
     """What `save` wrote; nothing in the file may run code.
 
     Raises:
@@ -139,12 +144,12 @@ def read_record(path: Path) -> Record:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        return Record(**content)
+        return RunCheckpoint(**content)
     except (RuntimeError, TypeError, EOFError, OSError, UnpicklingError) as error:
-        raise _not_ours(path, str(error) or type(error).__name__) from error
+        raise _wrong_checkpoint_error(path, str(error) or type(error).__name__) from error
 
 
-def _not_ours(path: Path, reason: str) -> CheckpointError:
+def _wrong_checkpoint_error(path: Path, reason: str) -> CheckpointError:
     return CheckpointError(
         f"{path} is not the state of this run ({reason.splitlines()[0]}); "
         "choose another folder for the run, or remove the file to begin anew"

@@ -18,29 +18,36 @@ from torch import Tensor, nn
 
 from masklet.errors import StateError
 
-__all__ = ["Ranks", "any_rank", "average_gradients", "is_first", "ranks", "spread"]
+__all__ = [
+    "DistributedContext",
+    "any_rank",
+    "average_gradients",
+    "broadcast_model",
+    "init_distributed",
+    "is_main_process",
+]
 
 BUCKET_BYTES = 25 << 20
 """Tensors go together up to this size: one message costs less than many."""
-NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+REQUIRED_ENV = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True)
-class Ranks:
+class DistributedContext:
     """Which process this is: number `rank` of `world`, number `local` on its machine."""
 
     rank: int
-    world: int
-    local: int
+    world_size: int
+    local_rank: int
 
     @property
-    def first(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether it is the one that writes files."""
         return self.rank == 0
 
 
 @contextmanager
-def ranks(device: str = "cpu", *, patience: float = 600.0) -> Iterator[Ranks]:
+def init_distributed(device: str = "cpu", *, timeout_s: float = 600.0) -> Iterator[DistributedContext]:
     """This process among those that torchrun started; alone, where it was started by itself.
 
     On "cuda" the processes talk by NCCL and each gets the graphics card of its local rank; else by Gloo. One that
@@ -53,47 +60,47 @@ def ranks(device: str = "cpu", *, patience: float = 600.0) -> Iterator[Ranks]:
     Raises:
         StateError: half of what torchrun sets is missing, or the other processes are not found.
     """
-    own = _read()
-    if own.world == 1:
+    own = _from_environment()
+    if own.world_size == 1:
         yield own
         return
     cuda = torch.device(device).type == "cuda"
     if cuda:
-        torch.cuda.set_device(own.local)
-    wait = timedelta(seconds=patience)
-    _heard(lambda: dist.init_process_group("nccl" if cuda else "gloo", timeout=wait), own)
+        torch.cuda.set_device(own.local_rank)
+    wait = timedelta(seconds=timeout_s)
+    _call_collective(lambda: dist.init_process_group("nccl" if cuda else "gloo", timeout=wait), own)
     try:
         yield own
     finally:
         dist.destroy_process_group()
 
 
-def _read() -> Ranks:
+def _from_environment() -> DistributedContext:
     """From the environment."""
     if os.environ.get("WORLD_SIZE", "1") == "1":
-        return Ranks(0, 1, 0)
+        return DistributedContext(0, 1, 0)
     world = os.environ["WORLD_SIZE"]
-    missing = [name for name in NEEDED if name not in os.environ]
-    numbers = [os.environ.get(name, "") for name in NEEDED[:2]]
+    missing = [name for name in REQUIRED_ENV if name not in os.environ]
+    numbers = [os.environ.get(name, "") for name in REQUIRED_ENV[:2]]
     if missing or not all(number.isdecimal() for number in (world, *numbers)):
         raise StateError(
             f"WORLD_SIZE is {world!r} but {', '.join(missing) or 'a rank'} is not set to anything that fits; start "
             "several processes by torchrun --nproc-per-node N -m masklet train ..., or unset WORLD_SIZE for one"
         )
-    return Ranks(int(numbers[0]), int(world), int(numbers[1]))
+    return DistributedContext(int(numbers[0]), int(world), int(numbers[1]))
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Whether this process is the one that writes files and speaks; so is one that was started by itself.
 
     Example:
         >>> is_first()
         True
     """
-    return _read().first
+    return _from_environment().is_main_process
 
 
-def average_gradients(parameters: Iterable[nn.Parameter], own: Ranks) -> None:
+def average_gradients(parameters: Iterable[nn.Parameter], context: DistributedContext) -> None:
     """Replace the gradient of every parameter that learns by its mean over all processes.
 
     A process where a parameter got none counts as zero; where none has one it stays without. All processes hand in the
@@ -107,19 +114,19 @@ def average_gradients(parameters: Iterable[nn.Parameter], own: Ranks) -> None:
     Raises:
         StateError: another process has ended or is silent.
     """
-    if own.world == 1:
+    if context.world_size == 1:
         return
     for bucket in _buckets([parameter for parameter in parameters if parameter.requires_grad]):
-        _average(bucket, own)
+        _average_bucket(bucket, context)
 
 
-def _average(bucket: Sequence[Tensor], own: Ranks) -> None:
+def _average_bucket(bucket: Sequence[Tensor], context: DistributedContext) -> None:
     pieces = [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in bucket]
     there = pieces[0].new_tensor([p.grad is not None for p in bucket])
     flat = torch.cat([*pieces, there])
-    _heard(lambda: dist.all_reduce(flat), own)
-    flat /= own.world
-    *means, there = _pieces(flat, [p.numel() for p in bucket] + [len(bucket)])
+    _call_collective(lambda: dist.all_reduce(flat), context)
+    flat /= context.world_size
+    *means, there = _split(flat, [p.numel() for p in bucket] + [len(bucket)])
     for parameter, mean, share in zip(bucket, means, there.tolist(), strict=True):
         if share > 0:
             if parameter.grad is None:
@@ -128,7 +135,7 @@ def _average(bucket: Sequence[Tensor], own: Ranks) -> None:
 
 
 @torch.no_grad()
-def spread(model: nn.Module, own: Ranks) -> None:
+def broadcast_model(model: nn.Module, context: DistributedContext) -> None:
     """Give every process the weights and buffers that the first one has.
 
     Example:
@@ -137,20 +144,20 @@ def spread(model: nn.Module, own: Ranks) -> None:
     Raises:
         StateError: another process has ended or is silent.
     """
-    if own.world == 1:
+    if context.world_size == 1:
         return
     for bucket in _buckets([*model.parameters(), *model.buffers()]):
         flat = torch.cat([tensor.flatten() for tensor in bucket])
-        _broadcast(flat, own)
-        for tensor, piece in zip(bucket, _pieces(flat, [tensor.numel() for tensor in bucket]), strict=True):
+        _broadcast(flat, context)
+        for tensor, piece in zip(bucket, _split(flat, [tensor.numel() for tensor in bucket]), strict=True):
             tensor.copy_(piece.view_as(tensor))
 
 
-def _broadcast(flat: Tensor, own: Ranks) -> None:
-    _heard(lambda: dist.broadcast(flat, src=0), own)
+def _broadcast(flat: Tensor, context: DistributedContext) -> None:
+    _call_collective(lambda: dist.broadcast(flat, src=0), context)
 
 
-def any_rank(flag: bool, own: Ranks) -> bool:
+def any_rank(flag: bool, context: DistributedContext) -> bool:
     """Whether any process says so; all get the same answer, so that all stop at the same step.
 
     Example:
@@ -160,15 +167,15 @@ def any_rank(flag: bool, own: Ranks) -> bool:
     Raises:
         StateError: another process has ended or is silent.
     """
-    if own.world == 1:
+    if context.world_size == 1:
         return flag
-    device = torch.device("cuda", own.local) if dist.get_backend() == "nccl" else torch.device("cpu")
+    device = torch.device("cuda", context.local_rank) if dist.get_backend() == "nccl" else torch.device("cpu")
     flags = torch.tensor([flag], dtype=torch.int32, device=device)
-    _heard(lambda: dist.all_reduce(flags, dist.ReduceOp.MAX), own)
+    _call_collective(lambda: dist.all_reduce(flags, dist.ReduceOp.MAX), context)
     return bool(flags.item())
 
 
-def _pieces(flat: Tensor, sizes: list[int]) -> tuple[Tensor, ...]:
+def _split(flat: Tensor, sizes: list[int]) -> tuple[Tensor, ...]:
     return torch.split_with_sizes(flat, sizes)
 
 
@@ -190,12 +197,12 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         yield bucket
 
 
-def _heard(call: Callable[[], object], own: Ranks) -> None:
+def _call_collective(call: Callable[[], object], context: DistributedContext) -> None:
     try:
         call()
     except RuntimeError as error:  # what torch.distributed raises, of every backend
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise StateError(
-            f"process {own.rank} of {own.world} hears nothing from the others ({reason}); one of them has ended or is "
+            f"process {context.rank} of {context.world_size} hears nothing from the others ({reason}); one of them has ended or is "
             "stuck: its own output says why; the same command goes on from the last checkpoint"
         ) from error

@@ -8,20 +8,20 @@ from tempfile import TemporaryDirectory
 
 from masklet.datasets import DataPaths
 from masklet.train.config import Stage, TrainConfig
-from masklet.train.data import Material, batches, open_material
-from masklet.train.distributed import Ranks
-from masklet.train.loop import HERE, Machine, encoder_for, one_step, start_run
-from masklet.train.memory_budget import measure
+from masklet.train.data import TrainData, make_loader, open_train_data
+from masklet.train.distributed import DistributedContext
+from masklet.train.loop import DEFAULT_RUNTIME, RuntimeConfig, build_context, stage_encoder, train_step
+from masklet.train.memory_budget import measure_step
 
-__all__ = ["Estimate", "StageEstimate", "estimate"]
+__all__ = ["RunEstimate", "StageEstimate", "estimate_run"]
 
 
 @dataclass(frozen=True)
 class StageEstimate:
     """One stage of a run."""
 
-    size: int
-    still_size: int
+    image_size: int
+    still_image_size: int
     steps: int
     seconds: float
     """Of one step, once batches come as fast as they are wanted."""
@@ -30,13 +30,13 @@ class StageEstimate:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class RunEstimate:
     """A whole run; `print(estimate)` shows it."""
 
-    entries: int
-    """Stills and films."""
-    parameters: int
-    learning: int
+    num_samples: int
+    """Stills and videos."""
+    num_parameters: int
+    num_trainable: int
     """Parameters that may change."""
     stages: tuple[StageEstimate, ...]
 
@@ -47,20 +47,26 @@ class Estimate:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.entries} stills and films; {self.parameters / 1e6:.2f} M parameters, of which "
-            f"{self.learning / 1e6:.3f} M learn"
+            f"{self.num_samples} stills and videos; {self.num_parameters / 1e6:.2f} M parameters, of which "
+            f"{self.num_trainable / 1e6:.3f} M learn"
         ]
         for stage in self.stages:
             memory = "unknown" if stage.peak_bytes is None else f"{stage.peak_bytes / 1e9:.2f} GB"
-            stills = "" if stage.still_size == stage.size else f" (stills {stage.still_size} x {stage.still_size})"
-            lines.append(
-                f"{stage.steps} steps at {stage.size} x {stage.size}{stills}: {stage.seconds:.2f} s each, "
-                f"memory {memory}, {_said(stage.steps * stage.seconds)}"
+            stills = (
+                ""
+                if stage.still_image_size == stage.image_size
+                else f" (stills {stage.still_image_size} x {stage.still_image_size})"
             )
-        return "\n".join([*lines, f"in all {sum(s.steps for s in self.stages)} steps, {_said(self.seconds)}"])
+            lines.append(
+                f"{stage.steps} steps at {stage.image_size} x {stage.image_size}{stills}: {stage.seconds:.2f} s each, "
+                f"memory {memory}, {_format_duration(stage.steps * stage.seconds)}"
+            )
+        return "\n".join(
+            [*lines, f"in all {sum(s.steps for s in self.stages)} steps, {_format_duration(self.seconds)}"]
+        )
 
 
-def estimate(config: TrainConfig, data: DataPaths, machine: Machine = HERE) -> Estimate:
+def estimate_run(config: TrainConfig, data: DataPaths, runtime: RuntimeConfig = DEFAULT_RUNTIME) -> RunEstimate:
     """Do two steps of every stage, keep nothing of them, and say what the second one took.
 
     Example:
@@ -69,32 +75,34 @@ def estimate(config: TrainConfig, data: DataPaths, machine: Machine = HERE) -> E
     Raises:
         SourceError, CheckpointError, InputError, StateError: what the run itself would meet.
     """
-    material = open_material(data, config)
+    material = open_train_data(data, config)
     with TemporaryDirectory(prefix="masklet-") as nowhere:
-        found = [_stage(config, stage, material, machine, Path(nowhere)) for stage in config.stages]
-    return Estimate(material.entries, found[0][1], found[0][2], tuple(each for each, _, _ in found))
+        found = [_estimate_stage(config, stage, material, runtime, Path(nowhere)) for stage in config.stages]
+    return RunEstimate(material.num_samples, found[0][1], found[0][2], tuple(each for each, _, _ in found))
 
 
-def _stage(
-    config: TrainConfig, stage: Stage, material: Material, machine: Machine, nowhere: Path
+def _estimate_stage(
+    config: TrainConfig, stage: Stage, data: TrainData, runtime: RuntimeConfig, temp_dir: Path
 ) -> tuple[StageEstimate, int, int]:
     alone = replace(config, stages=(replace(stage, steps=2),))
-    run = start_run(alone, nowhere, machine, Ranks(0, 1, 0))
-    encode = encoder_for(run, alone.stages[0], nowhere / "embeddings")
-    source = batches(material.samples(alone, alone.stages[0], 0, 0, 1), workers=0)
-    source = iter([next(source) for _ in range(2 * alone.accumulate)])
-    one_step(run, encode, source)
-    budget = measure(lambda: one_step(run, encode, source), run.device)
+    run = build_context(alone, temp_dir, runtime, DistributedContext(0, 1, 0))
+    encode = stage_encoder(run, alone.stages[0], temp_dir / "embeddings")
+    source = make_loader(data.clip_dataset(alone, alone.stages[0], 0, 0, 1), workers=0)
+    source = iter([next(source) for _ in range(2 * alone.grad_accum)])
+    train_step(run, encode, source)
+    budget = measure_step(lambda: train_step(run, encode, source), run.device)
     parameters = list(run.state.model.parameters())
     learning = sum(p.numel() for p in parameters if p.requires_grad)
     return (
-        StageEstimate(stage.size, stage.still_size or stage.size, stage.steps, budget.seconds, budget.peak_bytes),
+        StageEstimate(
+            stage.image_size, stage.still_image_size or stage.image_size, stage.steps, budget.seconds, budget.peak_bytes
+        ),
         sum(p.numel() for p in parameters),
         learning,
     )
 
 
-def _said(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     """A time as people say it."""
     if seconds < 90:
         return f"{seconds:.0f} s"

@@ -15,32 +15,32 @@ from masklet.atomic_files import atomic_path
 from masklet.checkpoints import read_tensors
 from masklet.errors import InputError
 from masklet.models.sam2 import CONFIGS, SAM2
-from masklet.models.sam2.state_dict import shapes_of
-from masklet.train.checkpoint import read_record
+from masklet.models.sam2.state_dict import expected_shapes
+from masklet.train.checkpoint import read_checkpoint
 from masklet.train.lora import add_lora, merge_lora
 
-__all__ = ["publish"]
+__all__ = ["export_weights"]
 
 
-KINDS = (".safetensors", ".pt")
-UNBLENDED = "sam_mask_decoder.pred_obj_score_head"
-"""The score of presence: a model of pictures never learnt it."""
+SUFFIXES = (".safetensors", ".pt")
+UNBLENDED_PREFIX = "sam_mask_decoder.pred_obj_score_head"
+"""The score of presence: a model of images never learnt it."""
 
 
-def publish(
+def export_weights(
     state_file: Path,
-    target: Path,
-    licence: str | None = None,
+    path: Path,
+    license: str | None = None,
     *,
-    start: Path | None = None,
-    share: float = 1.0,
+    base_weights: Path | None = None,
+    blend_fraction: float = 1.0,
     half: bool | None = None,
 ) -> Path:
-    """Write the weights of a run in the published naming, with config and licence inside.
+    """Write the weights of a run in the published naming, with config and license inside.
 
-    A `target` that ends in .safetensors has config and licence in its header; one in .pt holds the weights under
+    A `target` that ends in .safetensors has config and license in its header; one in .pt holds the weights under
     `model`, as the published files do, and can be opened by what opens those. `half`: as fp16, by default the built-in
-    model's. Adapters become part of the weights. `licence` None: that of the weights that the run went on from.
+    model's. Adapters become part of the weights. `license` None: that of the weights that the run went on from.
 
     With `start`, the file that the run went on from, weights that both have are `share` of the run's and the rest of
     the start's, but for the score of presence: what the run learnt, without forgetting as much (Wortsman et al. 2022).
@@ -49,49 +49,49 @@ def publish(
         CheckpointError: `state_file` is not the state of a run, or `start` is no file of weights.
         InputError: a share outside 0 to 1, or a target of another kind.
     """
-    if not 0 <= share <= 1:
-        raise InputError(f"share {share!r} must be from 0 (all of the start) to 1 (all of the run)")
-    if target.suffix not in KINDS:
-        raise InputError(f"{target} must end in {' or '.join(KINDS)}")
-    record = read_record(state_file)
+    if not 0 <= blend_fraction <= 1:
+        raise InputError(f"share {blend_fraction!r} must be from 0 (all of the start) to 1 (all of the run)")
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"{path} must end in {' or '.join(SUFFIXES)}")
+    record = read_checkpoint(state_file)
     config = json.loads(record.config)
     config["start"] = Path(config["start"]).name  # where it lay on this machine is nobody's business
-    weights = _plain(record.average, config["model"], config["lora"])
-    if start is not None:
-        weights = _blended(weights, read_tensors(start), share)
-    assert set(shapes_of(CONFIGS[config["model"]])) == set(weights)
+    weights = _merge_adapters(record.ema, config["model"], config["lora"])
+    if base_weights is not None:
+        weights = _blend(weights, read_tensors(base_weights), blend_fraction)
+    assert set(expected_shapes(CONFIGS[config["model"]])) == set(weights)
     header = {
         "format": "pt",
         "model": config["model"],
         "config": json.dumps(asdict(CONFIGS[config["model"]])),
-        "licence": licence or record.licence,
+        "licence": license or record.license,
         "step": str(record.step),
         "run": json.dumps(config),
     }
     small = config["model"] == "builtin" if half is None else half
     out = {name: (t.half() if small else t.float()).contiguous().clone() for name, t in weights.items()}
-    with atomic_path(target) as temporary:
-        if target.suffix == ".pt":
+    with atomic_path(path) as temporary:
+        if path.suffix == ".pt":
             torch.save({"model": out, "masklet": header}, temporary)
         else:
             temporary.write_bytes(to_bytes(out, metadata=header))  # its own writer makes files that others cannot read
-    return target
+    return path
 
 
-def _plain(weights: dict[str, Tensor], name: str, rank: int) -> dict[str, Tensor]:
+def _merge_adapters(weights: dict[str, Tensor], name: str, lora_rank: int) -> dict[str, Tensor]:
     """Weights with their adapters merged."""
-    if not rank:
+    if not lora_rank:
         return weights
     model = SAM2(CONFIGS[name])
-    add_lora(model, rank)
+    add_lora(model, lora_rank)
     model.load_state_dict(weights)
     merge_lora(model)
     return model.state_dict()
 
 
-def _blended(run: Mapping[str, Tensor], start: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
-    out = dict(run)
-    for name, before in start.items():
-        if name in run and run[name].shape == before.shape and not name.startswith(UNBLENDED):
-            out[name] = share * run[name].float() + (1 - share) * before.float()
+def _blend(trained: Mapping[str, Tensor], base: Mapping[str, Tensor], fraction: float) -> dict[str, Tensor]:
+    out = dict(trained)
+    for name, before in base.items():
+        if name in trained and trained[name].shape == before.shape and not name.startswith(UNBLENDED_PREFIX):
+            out[name] = fraction * trained[name].float() + (1 - fraction) * before.float()
     return out

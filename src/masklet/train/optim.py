@@ -1,7 +1,7 @@
-"""What the optimiser is given: which weights learn how fast, and what the learning rate is when.
+"""What the optimizer is given: which weights learn how fast, and what the learning rate is when.
 
 Published fine-tuning of SAM 2 decays the learning rate layer by layer down the trunk, by 0.9 a layer, but for its
-positional embeddings; biases and normalisations are not decayed.
+positional embeddings; biases and normalizations are not decayed.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from torch import nn
 
 from masklet.errors import InputError
 
-__all__ = ["SHAPES", "layer_scales", "learning_rate", "parameter_groups", "warmed"]
+__all__ = ["LR_SCHEDULES", "layer_lr_scales", "linear_warmup", "parameter_groups", "scheduled_lr"]
 
-TRUNK = "image_encoder.trunk."
-LAYER = re.compile(r"blocks\.\d+|stages\.\d+\.\d+|enter|context\.\d+")
+TRUNK_PREFIX = "image_encoder.trunk."
+LAYER_PATTERN = re.compile(r"blocks\.\d+|stages\.\d+\.\d+|enter|context\.\d+")
 """What counts as a layer of a trunk: a block of Hiera; a block, the way in or a context block of the built-in one."""
 
-SHAPES = ("constant", "cosine", "linear")
+LR_SCHEDULES = ("constant", "cosine", "linear")
 """Of the way from the first learning rate to the last."""
 
 
 def parameter_groups(
     model: nn.Module,
     *,
-    share_of: Callable[[str], float],
+    lr_multiplier: Callable[[str], float],
     weight_decay: float,
     layer_decay: float,
-    trunk_share: float = 1.0,
+    trunk_multiplier: float = 1.0,
 ) -> list[dict[str, object]]:
     """Parameter groups for `torch.optim.AdamW`, each with its share of the learning rate as "scale".
 
     A weight's scale is `share_of(name)`; in the trunk, times `trunk_share` and times `layer_decay` once for every
-    layer from it to the trunk's end. Weights of scale 0 are left out. Vectors (biases and normalisations are) are
+    layer from it to the trunk's end. Weights of scale 0 are left out. Vectors (biases and normalizations are) are
     not decayed.
 
     Example:
@@ -45,10 +45,10 @@ def parameter_groups(
         ...     group["lr"] = rate * group["scale"]
     """
     named = dict(model.named_parameters())
-    scales = layer_scales(named, layer_decay)
+    scales = layer_lr_scales(named, layer_decay)
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in named.items():
-        scale = share_of(name) * (trunk_share * scales[name] if name.startswith(TRUNK) else 1.0)
+        scale = lr_multiplier(name) * (trunk_multiplier * scales[name] if name.startswith(TRUNK_PREFIX) else 1.0)
         if scale > 0:
             groups.setdefault((scale, parameter.ndim > 1), []).append(parameter)
     return [
@@ -57,7 +57,7 @@ def parameter_groups(
     ]
 
 
-def layer_scales(names: Iterable[str], layer_decay: float) -> dict[str, float]:
+def layer_lr_scales(names: Iterable[str], layer_decay: float) -> dict[str, float]:
     """What layer-wise decay leaves of each weight's learning rate; `names` in the order of the network.
 
     Block k of n, from 0, gets layer_decay ** (n - k), what comes before the first block layer_decay ** (n + 1);
@@ -68,24 +68,24 @@ def layer_scales(names: Iterable[str], layer_decay: float) -> dict[str, float]:
         [0.9, 1.0]
     """
     names = list(names)
-    order = {layer: number for number, layer in enumerate(dict.fromkeys(filter(None, map(_layer, names))))}
-    return {name: _scale(name, order, layer_decay) for name in names}
+    order = {layer: number for number, layer in enumerate(dict.fromkeys(filter(None, map(_layer_of, names))))}
+    return {name: _lr_scale(name, order, layer_decay) for name in names}
 
 
-def _layer(name: str) -> str | None:
+def _layer_of(name: str) -> str | None:
     """The layer of the trunk that a weight is in."""
-    found = LAYER.match(name, len(TRUNK)) if name.startswith(TRUNK) else None
+    found = LAYER_PATTERN.match(name, len(TRUNK_PREFIX)) if name.startswith(TRUNK_PREFIX) else None
     return found[0] if found else None
 
 
-def _scale(name: str, order: dict[str, int], layer_decay: float) -> float:
-    if not name.startswith(TRUNK) or name.startswith("pos_embed", len(TRUNK)):
+def _lr_scale(name: str, order: dict[str, int], layer_decay: float) -> float:
+    if not name.startswith(TRUNK_PREFIX) or name.startswith("pos_embed", len(TRUNK_PREFIX)):
         return 1.0
-    layer = _layer(name)
+    layer = _layer_of(name)
     return float(layer_decay ** (len(order) + 1 if layer is None else len(order) - order[layer]))
 
 
-def learning_rate(progress: float, *, start: float, end: float, shape: str) -> float:
+def scheduled_lr(progress: float, *, start: float, end: float, schedule: str) -> float:
     """The learning rate after `progress`, 0 to 1, of the way from `start` to `end`; `shape` is one of `SHAPES`.
 
     "constant" stays at `start`.
@@ -98,17 +98,17 @@ def learning_rate(progress: float, *, start: float, end: float, shape: str) -> f
         InputError: a shape that is none of these.
     """
     assert 0 <= progress <= 1, f"progress {progress} lies outside 0 to 1"
-    if shape not in SHAPES:
-        raise InputError(f"shape {shape!r} of the learning rate must be one of {', '.join(SHAPES)}")
-    gone = {"constant": 0.0, "cosine": (1 - math.cos(math.pi * progress)) / 2, "linear": progress}[shape]
+    if schedule not in LR_SCHEDULES:
+        raise InputError(f"shape {schedule!r} of the learning rate must be one of {', '.join(LR_SCHEDULES)}")
+    gone = {"constant": 0.0, "cosine": (1 - math.cos(math.pi * progress)) / 2, "linear": progress}[schedule]
     return start + (end - start) * gone
 
 
-def warmed(rate: float, step: int, steps: int) -> float:
+def linear_warmup(lr: float, step: int, warmup_steps: int) -> float:
     """`rate` at `step`, from 0, of a run that warms up over its first `steps`; the last of them has it whole.
 
     Example:
         >>> warmed(1.0, 0, 4)
         0.25
     """
-    return rate * min(1.0, (step + 1) / max(steps, 1))
+    return lr * min(1.0, (step + 1) / max(warmup_steps, 1))

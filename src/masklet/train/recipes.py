@@ -8,11 +8,11 @@ from dataclasses import replace
 from masklet.errors import InputError
 from masklet.train.config import AugmentConfig, LossConfig, PromptConfig, SourceConfig, Stage, TrainConfig
 
-__all__ = ["RECIPES", "builtin", "builtin_both", "builtin_more", "builtin_video", "finetune", "smoke"]
+__all__ = ["RECIPES", "builtin", "builtin_joint", "builtin_more", "builtin_video", "finetune_config", "smoke"]
 
-Weights = tuple[tuple[str, float], ...]
+SourceWeights = tuple[tuple[str, float], ...]
 
-STILLS: Weights = (
+IMAGE_SOURCES: SourceWeights = (
     ("COCO", 5.0),
     ("EndangeredAnimals", 3.0),
     ("CCP", 2.0),
@@ -35,7 +35,7 @@ STILLS: Weights = (
 """Natural objects and region maps carry the weight; dense sources are held down."""
 
 
-SCENES: Weights = (
+SCENE_SOURCES: SourceWeights = (
     ("COCO", 5.0),
     ("EndangeredAnimals", 3.0),
     ("FeralCats", 2.0),
@@ -54,10 +54,10 @@ SCENES: Weights = (
     ("StrawberryParts", 0.3),
     ("TreePheno", 0.1),
 )
-"""Photographs that a camera moves over: things that could be in a film."""
+"""Photographs that a camera moves over: things that could be in a video."""
 
 
-CUTOUTS: Weights = (
+CUTOUT_SOURCES: SourceWeights = (
     ("COCO", 3.0),
     ("EndangeredAnimals", 3.0),
     ("FeralCats", 2.0),
@@ -71,7 +71,7 @@ CUTOUTS: Weights = (
 """Things that are outlined whole."""
 
 
-PARTS = {
+FREEZE_PREFIXES = {
     "encoder": ("image_encoder", "sam_mask_decoder.conv_s"),
     "memory": ("memory_", "maskmem_", "mask_downsample", "obj_ptr_", "no_obj_", "no_mem_pos_enc"),
     "decoder": ("sam_mask_decoder", "sam_prompt_encoder", "no_mem_embed"),
@@ -79,32 +79,34 @@ PARTS = {
 """Of a network, by the start of their weights' names."""
 
 
-def _sources(weights: Weights) -> tuple[SourceConfig, ...]:
+def _sources(weights: SourceWeights) -> tuple[SourceConfig, ...]:
     return tuple(SourceConfig(name, weight) for name, weight in weights)
 
 
-ASKED = PromptConfig(objects=6, box_share=0.4, mask_share=0.0, rounds=(0.4, 0.35, 0.25), truth_clicks=0.0)
+SCRATCH_PROMPTS = PromptConfig(
+    max_objects=6, box_prob=0.4, mask_prob=0.0, round_probs=(0.4, 0.35, 0.25), gt_click_prob=0.0
+)
 """What a model is asked that begins with nothing."""
 
-LATER = replace(ASKED, box_share=0.4, rough_share=0.1, rounds=(0.25, 0.2, 0.2, 0.2, 0.15))
+IMAGE_PROMPTS = replace(SCRATCH_PROMPTS, box_prob=0.4, rough_mask_prob=0.1, round_probs=(0.25, 0.2, 0.2, 0.2, 0.15))
 """More corrections, and starts from rough masks, once the first answer is about right."""
 
-FOLLOWED = PromptConfig(
-    objects=3,
-    box_share=0.25,
-    mask_share=0.5,
-    rounds=(0.7, 0.2, 0.1),
-    later=0.3,
-    later_rounds=1,
-    truth_clicks=0.0,
-    gaps=0.5,
+VIDEO_PROMPTS = PromptConfig(
+    max_objects=3,
+    box_prob=0.25,
+    mask_prob=0.5,
+    round_probs=(0.7, 0.2, 0.1),
+    correction_frame_prob=0.3,
+    correction_clicks=1,
+    gt_click_prob=0.0,
+    frame_gap_prob=0.5,
 )
 """Half of the objects are handed in as masks, as benchmarks do; now and then a later frame is corrected."""
 
-LOOKED = AugmentConfig(
-    turned=0.2,
+CROP_AUGMENT = AugmentConfig(
+    affine_prob=0.2,
     shear=0.0,
-    whole=0.35,
+    full_image_prob=0.35,
     brightness=0.25,
     contrast=0.2,
     saturation=0.2,
@@ -112,57 +114,76 @@ LOOKED = AugmentConfig(
     frame_contrast=0.0,
     frame_saturation=0.0,
 )
-"""Crops and strong colours: few pictures have to last."""
+"""Crops and strong colors: few images have to last."""
 
-TRUNK = (("image_encoder.trunk.stem", 0.1), ("image_encoder.trunk.stages", 0.1))
+TRUNK_LR_MULTIPLIERS = (("image_encoder.trunk.stem", 0.1), ("image_encoder.trunk.stages", 0.1))
 """What knows photographs already learns slowly."""
 
 _BUILTIN = TrainConfig(
     model="builtin",
     stages=(),
-    sources=_sources(STILLS),
-    losses=LossConfig(focal=10.0, cross_entropy=1.0, iou=0.5, presence=0.05, focal_alpha=-1.0, both=True),
-    augment=LOOKED,
-    reverse=0.0,
-    rates=TRUNK,
+    sources=_sources(IMAGE_SOURCES),
+    losses=LossConfig(
+        focal=10.0, cross_entropy=1.0, iou=0.5, object_score=0.05, focal_alpha=-1.0, supervise_all_masks=True
+    ),
+    augment=CROP_AUGMENT,
+    reverse_prob=0.0,
+    lr_multipliers=TRUNK_LR_MULTIPLIERS,
     layer_decay=1.0,
-    warmup=300,
+    warmup_steps=300,
     weight_decay=0.05,
     betas=(0.9, 0.98),
-    clip=1.0,
+    grad_clip=1.0,
     precision="fp32",
-    ema=0.998,
-    report_every=20,
+    ema_decay=0.998,
+    log_every=20,
 )
-"""Of a small model that begins with little and has seen few pictures."""
+"""Of a small model that begins with little and has seen few images."""
 
 
 def builtin() -> TrainConfig:
-    """The built-in model on stills: small pictures first, the native resolution last."""
+    """The built-in model on stills: small images first, the native resolution last."""
     stage = Stage(
-        size=288, batch=8, steps=950, rate=6e-4, rate_end=1e-5, shape="linear", prompts=LATER, frozen=2, frames=1
+        image_size=288,
+        batch=8,
+        steps=950,
+        lr=6e-4,
+        lr_end=1e-5,
+        lr_schedule="linear",
+        prompts=IMAGE_PROMPTS,
+        frozen_stages=2,
+        clip_length=1,
     )
     return replace(
         _BUILTIN,
         stages=(
-            replace(stage, size=192, batch=16, steps=1500, rate=1e-3, rate_end=7e-4, prompts=ASKED),
+            replace(stage, image_size=192, batch=16, steps=1500, lr=1e-3, lr_end=7e-4, prompts=SCRATCH_PROMPTS),
             stage,
-            replace(stage, steps=360, rate=3e-4, rate_end=0.0),
+            replace(stage, steps=360, lr=3e-4, lr_end=0.0),
         ),
     )
 
 
 def builtin_video() -> TrainConfig:
     """The built-in model learns time: its memory from scratch, the rest a little, the encoder not at all."""
-    stage = Stage(size=288, batch=2, frames=8, steps=960, rate=7e-4, rate_end=0.0, shape="linear", prompts=FOLLOWED)
+    stage = Stage(
+        image_size=288,
+        batch=2,
+        clip_length=8,
+        steps=960,
+        lr=7e-4,
+        lr_end=0.0,
+        lr_schedule="linear",
+        prompts=VIDEO_PROMPTS,
+    )
     return replace(
         _BUILTIN,
-        start="builtin",
-        sources=_sources(SCENES),
-        made=1.0,
-        cutouts=_sources(CUTOUTS),
-        stages=(replace(stage, size=192, batch=4, frames=6, steps=1200, rate=1e-3, rate_end=7e-4), stage),
-        rates=(
+        pretrained="builtin",
+        sources=_sources(SCENE_SOURCES),
+        synthetic_fraction=1.0,
+        cutouts=_sources(CUTOUT_SOURCES),
+        stages=(replace(stage, image_size=192, batch=4, clip_length=6, steps=1200, lr=1e-3, lr_end=7e-4), stage),
+        lr_multipliers=(
             ("image_encoder", 0.0),
             ("sam_mask_decoder.conv_s", 0.0),
             ("sam_mask_decoder.pred_obj_score_head", 1.0),
@@ -170,42 +191,59 @@ def builtin_video() -> TrainConfig:
             ("sam_prompt_encoder", 0.1),
             ("no_mem_embed", 0.1),
         ),
-        losses=replace(_BUILTIN.losses, presence=1.0),
-        warmup=100,
+        losses=replace(_BUILTIN.losses, object_score=1.0),
+        warmup_steps=100,
     )
 
 
 def builtin_more() -> TrainConfig:
-    """The built-in model on stills again, all of its trunk learning, small pictures first, large ones last."""
-    stage = Stage(size=288, batch=8, steps=800, rate=6e-4, rate_end=4e-4, shape="linear", prompts=LATER, frames=1)
+    """The built-in model on stills again, all of its trunk learning, small images first, large ones last."""
+    stage = Stage(
+        image_size=288,
+        batch=8,
+        steps=800,
+        lr=6e-4,
+        lr_end=4e-4,
+        lr_schedule="linear",
+        prompts=IMAGE_PROMPTS,
+        clip_length=1,
+    )
     return replace(
         _BUILTIN,
-        start="builtin",
-        stages=(stage, replace(stage, size=448, batch=6, steps=1500, rate=4e-4, rate_end=0.0)),
-        rates=(
+        pretrained="builtin",
+        stages=(stage, replace(stage, image_size=448, batch=6, steps=1500, lr=4e-4, lr_end=0.0)),
+        lr_multipliers=(
             ("image_encoder.trunk.stem", 0.1),
             ("image_encoder.trunk.stages", 0.25),
-            *((prefix, 0.0) for prefix in PARTS["memory"]),
+            *((prefix, 0.0) for prefix in FREEZE_PREFIXES["memory"]),
         ),
         losses=replace(_BUILTIN.losses, iou=1.0),
-        warmup=100,
+        warmup_steps=100,
         precision="bf16",
     )
 
 
-def builtin_both() -> TrainConfig:
-    """The memory of the built-in model catches up with its encoder, on made films; stills between keep the clicks."""
-    joint = replace(FOLLOWED, rounds=(0.4, 0.2, 0.15, 0.15, 0.1))
+def builtin_joint() -> TrainConfig:
+    """The memory of the built-in model catches up with its encoder, on made videos; stills between keep the clicks."""
+    joint = replace(VIDEO_PROMPTS, round_probs=(0.4, 0.2, 0.15, 0.15, 0.1))
     stage = Stage(
-        size=320, batch=2, frames=8, steps=2700, rate=6e-4, rate_end=0.0, shape="linear", prompts=joint, stills=2
+        image_size=320,
+        batch=2,
+        clip_length=8,
+        steps=2700,
+        lr=6e-4,
+        lr_end=0.0,
+        lr_schedule="linear",
+        prompts=joint,
+        image_batch_multiplier=2,
     )
     return replace(
         builtin_video(),
-        sources=_sources(SCENES),
-        made=0.8,
-        drawn=0.45,
-        stages=(replace(stage, still_size=448),),
-        rates=(
+        sources=_sources(SCENE_SOURCES),
+        synthetic_fraction=0.8,
+        procedural_fraction=0.45,
+        stages=(replace(stage, still_image_size=448),),
+        lr_multipliers=(
             ("image_encoder", 0.0),
             ("sam_mask_decoder.conv_s", 0.0),
             ("sam_mask_decoder.pred_obj_score_head", 1.0),
@@ -213,34 +251,34 @@ def builtin_both() -> TrainConfig:
             ("sam_prompt_encoder", 0.2),
             ("no_mem_embed", 0.2),
         ),
-        losses=replace(_BUILTIN.losses, iou=1.0, presence=1.0),
+        losses=replace(_BUILTIN.losses, iou=1.0, object_score=1.0),
     )
 
 
 def smoke() -> TrainConfig:
     """A few steps, to see that everything runs."""
-    stage = Stage(size=96, batch=2, steps=4, rate=1e-3, rate_end=1e-3, prompts=ASKED, frames=1)
-    return replace(_BUILTIN, stages=(stage,), save_every=2, report_every=1)
+    stage = Stage(image_size=96, batch=2, steps=4, lr=1e-3, lr_end=1e-3, prompts=SCRATCH_PROMPTS, clip_length=1)
+    return replace(_BUILTIN, stages=(stage,), save_every=2, log_every=1)
 
 
 RECIPES = {
     "builtin": builtin,
     "builtin_video": builtin_video,
     "builtin_more": builtin_more,
-    "builtin_both": builtin_both,
+    "builtin_both": builtin_joint,
     "smoke": smoke,
 }
 
 
-def finetune(
+def finetune_config(
     model: str,
-    start: str,
+    pretrained: str,
     *,
     steps: int,
-    size: int,
+    image_size: int,
     batch: int = 1,
-    frames: int = 8,
-    rate: float = 5e-6,
+    clip_length: int = 8,
+    lr: float = 5e-6,
     freeze: tuple[str, ...] = (),
 ) -> TrainConfig:
     """A model that is published goes on learning from somebody's own data, as the paper's authors do it.
@@ -253,18 +291,20 @@ def finetune(
     Raises:
         InputError: something else to freeze, or a number that makes no sense.
     """
-    if not 0 < rate < 1 or not math.isfinite(rate):
-        raise InputError(f"rate={rate} must lie between 0 and 1; 5e-6 is what the published models were tuned with")
-    stay = tuple((prefix, 0.0) for part in freeze for prefix in _parts(part))
+    if not 0 < lr < 1 or not math.isfinite(lr):
+        raise InputError(f"rate={lr} must lie between 0 and 1; 5e-6 is what the published models were tuned with")
+    stay = tuple((prefix, 0.0) for part in freeze for prefix in _freeze_prefixes(part))
     return TrainConfig(
         model=model,
-        start=start,
-        stages=(Stage(size=size, batch=batch, steps=steps, rate=rate, rate_end=rate / 10, frames=frames),),
-        rates=(*stay, ("image_encoder", 0.6)),
+        pretrained=pretrained,
+        stages=(
+            Stage(image_size=image_size, batch=batch, steps=steps, lr=lr, lr_end=lr / 10, clip_length=clip_length),
+        ),
+        lr_multipliers=(*stay, ("image_encoder", 0.6)),
     )
 
 
-def _parts(name: str) -> tuple[str, ...]:
-    if name not in PARTS:
-        raise InputError(f"freeze={name!r} is no part of a network; choose among {', '.join(PARTS)}")
-    return PARTS[name]
+def _freeze_prefixes(name: str) -> tuple[str, ...]:
+    if name not in FREEZE_PREFIXES:
+        raise InputError(f"freeze={name!r} is no part of a network; choose among {', '.join(FREEZE_PREFIXES)}")
+    return FREEZE_PREFIXES[name]

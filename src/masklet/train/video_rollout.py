@@ -12,58 +12,64 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from masklet.models.sam2 import SAM2
-from masklet.models.types import FrameMemory, ImageFeatures, Memories, ObjectMasks, PromptTensors, no_points
+from masklet.models.types import FrameMemory, ImageFeatures, MemoryContext, PromptTensors, SelectedMasks, empty_prompt
 from masklet.train.config import LossConfig, PromptConfig
 from masklet.train.data import ClipBatch
-from masklet.train.losses import Cost, at_stride_4, prediction_cost
-from masklet.train.prompt_simulation import drawn_kinds, drawn_rounds, noisy_boxes, unroll, wanted_click
+from masklet.train.losses import LossTerms, downsample_masks, prediction_loss
+from masklet.train.prompt_simulation import (
+    noisy_boxes,
+    sample_correction_click,
+    sample_num_rounds,
+    sample_prompt_types,
+    simulate_rounds,
+)
 from masklet.transforms import LOGIT_LIMIT
-from masklet.video.memory_selection import History, Recent
+from masklet.video.memory_selection import AvailableMemory, RecentFrames
 
-__all__ = ["follow", "frame_numbers", "shown"]
+__all__ = ["predict_clip", "sample_frame_numbers", "video_forward"]
 
-LONGEST_GAP = 9
+MAX_FRAME_GAP = 9
 """Frames that may lie unseen between two frames of a clip."""
 
 
 @dataclass
-class Bank:
+class TrainMemoryBank:
     """What is remembered of all objects, by frame number."""
 
-    kept: dict[int, FrameMemory] = field(default_factory=dict)
+    frames: dict[int, FrameMemory] = field(default_factory=dict)
     prompted: set[int] = field(default_factory=set)
 
-    def write(self, number: int, memory: FrameMemory, prompted: bool) -> None:
+    def add(self, number: int, memory: FrameMemory, prompted: bool) -> None:
         """Keep a frame."""
-        self.kept[number] = memory
+        self.frames[number] = memory
         if prompted:
             self.prompted.add(number)
 
-    def seen_from(self, number: int) -> Memories:
+    def memory_context(self, number: int) -> MemoryContext:
         """What the published rule looks back at."""
-        history = History(self.prompted, self.kept.keys() - self.prompted)
-        recall = Recent().look(number, history, reverse=False, length=None)
-        return Memories(
-            tuple(self.kept[frame].spatial_BMHW for frame, _ in recall.spatial),
+        history = AvailableMemory(self.prompted, self.frames.keys() - self.prompted)
+        recall = RecentFrames().select(number, history, reverse=False, length=None)
+        return MemoryContext(
+            tuple(self.frames[frame].spatial_BMHW for frame, _ in recall.spatial),
             tuple(age for _, age in recall.spatial),
-            tuple(self.kept[frame].pointer_BC for frame, _ in recall.pointers),
+            tuple(self.frames[frame].pointer_BC for frame, _ in recall.pointers),
             tuple(back for _, back in recall.pointers),
-            recall.horizon,
+            recall.max_pointers,
         )
 
 
-def frame_numbers(frames: int, share: float, generator: torch.Generator) -> list[int]:
-    """Numbers of a clip's frames in its film: in that share of the clips some frames are left out at one place.
+def sample_frame_numbers(frames: int, gap_prob: float, generator: torch.Generator) -> list[int]:
+    """Numbers of a clip's frames in its video: in that share of the clips some frames are left out at one place.
 
     So a short clip also shows what it is to look back farther than it is long.
     """
     lot = torch.rand(3, generator=generator).tolist()
-    gap = 1 + int(lot[0] * LONGEST_GAP) if lot[1] < share else 0
+    gap = 1 + int(lot[0] * MAX_FRAME_GAP) if lot[1] < gap_prob else 0
     place = 1 + int(lot[2] * (frames - 1))
     return [t + (gap if t >= place else 0) for t in range(frames)]
 
 
-def follow(
+def video_forward(
     model: SAM2,
     features: ImageFeatures,
     batch: ClipBatch,
@@ -71,133 +77,139 @@ def follow(
     prompts: PromptConfig,
     losses: LossConfig,
     generator: torch.Generator,
-) -> dict[str, list[Cost]]:
+) -> dict[str, list[LossTerms]]:
     """The costs of the first frame by kind of prompt, of frames that are `tracked`, of one that is `corrected`.
 
     `features` hold every frame of every clip, clip after clip.
     """
-    numbers = frame_numbers(batch.frames, prompts.gaps, generator)
-    correction = _correction(batch, prompts, generator)
-    masks, costs = _start(model, _at(features, batch, 0), batch.masks_NTSS[:, 0], prompts, losses, generator)
-    bank = Bank()
-    bank.write(numbers[0], model.remember(_at(features, batch, 0), masks, prompted=True), prompted=True)
-    for t in range(1, batch.frames):
-        here, truth = _at(features, batch, t), batch.masks_NTSS[:, t]
-        seen = model.condition(here, bank.seen_from(numbers[t]))
-        prediction = model.decode(seen, no_points(len(truth), truth.device))
-        costs.setdefault("tracked", []).append(prediction_cost(prediction, at_stride_4(truth), losses))
-        masks = model.settle(prediction, multimask=True)
+    numbers = sample_frame_numbers(batch.num_frames, prompts.frame_gap_prob, generator)
+    correction = _sample_correction_frame(batch, prompts, generator)
+    masks, costs = _first_frame(
+        model, _frame_features(features, batch, 0), batch.masks_NTSS[:, 0], prompts, losses, generator
+    )
+    bank = TrainMemoryBank()
+    bank.add(numbers[0], model.encode_memory(_frame_features(features, batch, 0), masks, prompted=True), prompted=True)
+    for t in range(1, batch.num_frames):
+        here, truth = _frame_features(features, batch, t), batch.masks_NTSS[:, t]
+        seen = model.condition_on_memory(here, bank.memory_context(numbers[t]))
+        prediction = model.decode(seen, empty_prompt(len(truth), truth.device))
+        costs.setdefault("tracked", []).append(prediction_loss(prediction, downsample_masks(truth), losses))
+        masks = model.select_mask(prediction, multimask=True)
         if t == correction:
-            masks, costs["corrected"] = _corrected(model, seen, masks, truth, prompts, losses, generator)
-        if t + 1 < batch.frames:
-            memory = model.remember(here, masks, prompted=t == correction)
-            bank.write(numbers[t], memory, prompted=t == correction)
+            masks, costs["corrected"] = _correction_rounds(model, seen, masks, truth, prompts, losses, generator)
+        if t + 1 < batch.num_frames:
+            memory = model.encode_memory(here, masks, prompted=t == correction)
+            bank.add(numbers[t], memory, prompted=t == correction)
     return costs
 
 
-def _at(features: ImageFeatures, batch: ClipBatch, t: int) -> ImageFeatures:
+def _frame_features(features: ImageFeatures, batch: ClipBatch, t: int) -> ImageFeatures:
     """Frame `t` as each object has it."""
-    return features.take(batch.clip_N * batch.frames + t)
+    return features.index_select(batch.clip_index_N * batch.num_frames + t)
 
 
-def _correction(batch: ClipBatch, prompts: PromptConfig, generator: torch.Generator) -> int | None:
+def _sample_correction_frame(batch: ClipBatch, prompts: PromptConfig, generator: torch.Generator) -> int | None:
     """A later frame that shows all objects, now and then."""
     lot, which = torch.rand(2, generator=generator).tolist()
     possible = batch.masks_NTSS[:, 1:].flatten(2).any(2).all(0).nonzero()[:, 0] + 1
-    if lot >= prompts.later or not prompts.later_rounds or not len(possible):
+    if lot >= prompts.correction_frame_prob or not prompts.correction_clicks or not len(possible):
         return None
     return int(possible[int(which * len(possible))])
 
 
-def _start(
+def _first_frame(
     model: SAM2,
     features: ImageFeatures,
-    truth_NSS: Tensor,
+    gt_NSS: Tensor,
     prompts: PromptConfig,
     losses: LossConfig,
     generator: torch.Generator,
-) -> tuple[ObjectMasks, dict[str, list[Cost]]]:
+) -> tuple[SelectedMasks, dict[str, list[LossTerms]]]:
     """The first frame: some objects by a mask, some by a box, the others by a click; then clicks that correct."""
-    rounds = drawn_rounds(prompts, generator)
-    kinds = drawn_kinds(len(truth_NSS), prompts, generator)
-    found: list[ObjectMasks] = []
-    costs: dict[str, list[Cost]] = {}
+    rounds = sample_num_rounds(prompts, generator)
+    kinds = sample_prompt_types(len(gt_NSS), prompts, generator)
+    found: list[SelectedMasks] = []
+    costs: dict[str, list[LossTerms]] = {}
     for kind, index_N in kinds.items():
-        index_N = index_N.to(truth_NSS.device)
-        own, truth = features.take(index_N), truth_NSS[index_N]
+        index_N = index_N.to(gt_NSS.device)
+        own, truth = features.index_select(index_N), gt_NSS[index_N]
         if kind == "mask":
-            found.append(model.adopt(own, truth[:, None].float()))
+            found.append(model.use_mask_as_output(own, truth[:, None].float()))
             continue
-        done = unroll(
+        done = simulate_rounds(
             model,
-            model.without_memory(own),
+            model.add_no_memory_embedding(own),
             truth,
-            first=kind,
+            prompt_type=kind,
             rounds=rounds,
             prompts=prompts,
             losses=losses,
             generator=generator,
         )
-        found.append(model.settle(done[-1].prediction, multimask=done[-1].ambiguous))
-        costs[kind] = [each.cost for each in done]
-    return _in_order(found, torch.cat([*kinds.values()]).to(truth_NSS.device)), costs
+        found.append(model.select_mask(done[-1].prediction, multimask=done[-1].ambiguous))
+        costs[kind] = [each.loss for each in done]
+    return _reorder(found, torch.cat([*kinds.values()]).to(gt_NSS.device)), costs
 
 
-def _in_order(found: list[ObjectMasks], index_N: Tensor) -> ObjectMasks:
+def _reorder(parts: list[SelectedMasks], index_N: Tensor) -> SelectedMasks:
     """Parts of a batch as one, each object at its place again."""
     back = index_N.argsort()
-    return ObjectMasks(
-        torch.cat([masks.logits_B1HW for masks in found])[back],
-        torch.cat([masks.iou_B1 for masks in found])[back],
-        torch.cat([masks.object_score_B1 for masks in found])[back],
-        torch.cat([masks.pointer_BC for masks in found])[back],
+    return SelectedMasks(
+        torch.cat([masks.logits_B1HW for masks in parts])[back],
+        torch.cat([masks.iou_B1 for masks in parts])[back],
+        torch.cat([masks.object_score_B1 for masks in parts])[back],
+        torch.cat([masks.pointer_BC for masks in parts])[back],
     )
 
 
-def _corrected(
+def _correction_rounds(
     model: SAM2,
-    seen: ImageFeatures,
-    masks: ObjectMasks,
-    truth_NSS: Tensor,
+    features: ImageFeatures,
+    masks: SelectedMasks,
+    gt_NSS: Tensor,
     prompts: PromptConfig,
     losses: LossConfig,
     generator: torch.Generator,
-) -> tuple[ObjectMasks, list[Cost]]:
+) -> tuple[SelectedMasks, list[LossTerms]]:
     """Clicks on what tracking got wrong; the earlier mask is gone on from."""
-    target = at_stride_4(truth_NSS)
-    points, labels = _none(truth_NSS)
-    costs: list[Cost] = []
-    for turn in range(prompts.later_rounds):
+    target = downsample_masks(gt_NSS)
+    points, labels = _empty_points(gt_NSS)
+    costs: list[LossTerms] = []
+    for turn in range(prompts.correction_clicks):
         before = masks.logits_B1HW.detach().float().clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
-        click, label = wanted_click(before, truth_NSS, prompts, generator)
+        click, label = sample_correction_click(before, gt_NSS, prompts, generator)
         points, labels = torch.cat([points, click], 1), torch.cat([labels, label], 1)
-        prediction = model.decode(seen, PromptTensors(points, labels, before))
-        costs.append(prediction_cost(prediction, target, losses, ambiguous=turn == 0))
-        masks = model.settle(prediction, multimask=turn == 0)
+        prediction = model.decode(features, PromptTensors(points, labels, before))
+        costs.append(prediction_loss(prediction, target, losses, ambiguous=turn == 0))
+        masks = model.select_mask(prediction, multimask=turn == 0)
     return masks, costs
 
 
-def _none(truth_NSS: Tensor) -> tuple[Tensor, Tensor]:
+def _empty_points(gt_NSS: Tensor) -> tuple[Tensor, Tensor]:
     """Points and labels before the first click."""
-    count, device = len(truth_NSS), truth_NSS.device
+    count, device = len(gt_NSS), gt_NSS.device
     return torch.zeros(count, 0, 2, device=device), torch.zeros(count, 0, dtype=torch.long, device=device)
 
 
 @torch.no_grad()
-def shown(model: SAM2, features: ImageFeatures, batch: ClipBatch) -> Tensor:
+def predict_clip(model: SAM2, features: ImageFeatures, batch: ClipBatch) -> Tensor:
     """What a user would get, (N, T, S, S) bool: a tight box on the first frame, then alone."""
-    first, truth_NSS = _at(features, batch, 0), batch.masks_NTSS[:, 0]
+    first, truth_NSS = _frame_features(features, batch, 0), batch.masks_NTSS[:, 0]
     corners = noisy_boxes(truth_NSS, 0.0, torch.Generator())
     labels = torch.tensor([[2, 3]], device=corners.device).expand(len(corners), -1)
-    masks = model.settle(model.decode(model.without_memory(first), PromptTensors(corners, labels)), multimask=False)
-    bank, found = Bank(), [masks.logits_B1HW]
-    if batch.frames > 1:
-        bank.write(0, model.remember(first, masks, prompted=True), prompted=True)
-    for t in range(1, batch.frames):
-        here = _at(features, batch, t)
-        prediction = model.decode(model.condition(here, bank.seen_from(t)), no_points(len(corners), corners.device))
-        masks = model.settle(prediction, multimask=True)
-        bank.write(t, model.remember(here, masks), prompted=False)
+    masks = model.select_mask(
+        model.decode(model.add_no_memory_embedding(first), PromptTensors(corners, labels)), multimask=False
+    )
+    bank, found = TrainMemoryBank(), [masks.logits_B1HW]
+    if batch.num_frames > 1:
+        bank.add(0, model.encode_memory(first, masks, prompted=True), prompted=True)
+    for t in range(1, batch.num_frames):
+        here = _frame_features(features, batch, t)
+        prediction = model.decode(
+            model.condition_on_memory(here, bank.memory_context(t)), empty_prompt(len(corners), corners.device)
+        )
+        masks = model.select_mask(prediction, multimask=True)
+        bank.add(t, model.encode_memory(here, masks), prompted=False)
         found.append(masks.logits_B1HW)
     logits_NTHW = torch.cat([logits.float() for logits in found], 1)
     return interpolate(logits_NTHW, size=truth_NSS.shape[-2:], mode="bilinear") > 0

@@ -1,33 +1,33 @@
-"""Films: follow any number of objects, in memory that does not grow."""
+"""Videos: follow any number of objects, in memory that does not grow."""
 
 from __future__ import annotations
 
-from masklet.video.association import Finder, Found
-from masklet.video.auto_tracker import Follower, Following, follow_everything
-from masklet.video.live import Live
-from masklet.video.memory_selection import History, Recall, RecallRule, Recent
+from masklet.video.association import Detection, FrameDetector
+from masklet.video.auto_tracker import AutoTracker, AutoTrackStream, auto_track
+from masklet.video.live import LiveSession
+from masklet.video.memory_selection import AvailableMemory, MemorySelection, MemorySelector, RecentFrames
 from masklet.video.session import Session
 from masklet.video.session_load import SavedSession
-from masklet.video.track_history import Life, Lives
-from masklet.video.track_options import FollowOptions, TrackOptions
-from masklet.video.tracker import Stepper
+from masklet.video.track_history import Track, TrackHistory
+from masklet.video.track_options import AutoTrackOptions, TrackOptions
+from masklet.video.tracker import ObjectBatcher
 
 __all__ = [
-    "Finder",
-    "FollowOptions",
-    "Follower",
-    "Following",
-    "Found",
-    "History",
-    "Life",
-    "Live",
-    "Lives",
-    "Recall",
-    "RecallRule",
-    "Recent",
+    "AutoTrackOptions",
+    "AutoTrackStream",
+    "AutoTracker",
+    "AvailableMemory",
+    "Detection",
+    "FrameDetector",
+    "LiveSession",
+    "MemorySelection",
+    "MemorySelector",
+    "ObjectBatcher",
+    "RecentFrames",
     "SavedSession",
     "Session",
-    "Stepper",
+    "Track",
+    "TrackHistory",
     "TrackOptions",
-    "follow_everything",
+    "auto_track",
 ]

@@ -1,6 +1,6 @@
 """Frames and their features, held as long as someone may come back to them.
 
-A film is read when a frame is needed; a stream is read once, and its last frames are held.
+A video is read when a frame is needed; a stream is read once, and its last frames are held.
 """
 
 from __future__ import annotations
@@ -12,38 +12,38 @@ from masklet.errors import StateError
 from masklet.media import Frame, Video
 from masklet.models.types import ImageFeatures
 
-__all__ = ["FeatureCache", "FilmFrames", "Frames", "PushedFrames", "StreamFrames"]
+__all__ = ["FeatureCache", "FrameProvider", "PushFrames", "SeekableFrames", "StreamFrames"]
 
-HELD = 4
+DEFAULT_CAPACITY = 4
 """Features of so many frames are held: 17 MB each at 1024."""
-STREAM_FRAMES = 16
-"""Pictures of so many frames of a stream are held, for prompts that come a little late."""
+STREAM_BUFFER_FRAMES = 16
+"""Images of so many frames of a stream are held, for prompts that come a little late."""
 
 
 class FeatureCache:
     """The features of the last few frames that were asked for."""
 
-    def __init__(self, held: int = HELD) -> None:
-        self.held = held
+    def __init__(self, capacity: int = DEFAULT_CAPACITY) -> None:
+        self.capacity = capacity
         self._features: OrderedDict[int, ImageFeatures] = OrderedDict()
 
-    def get(self, frame: int) -> ImageFeatures | None:
+    def get(self, frame_idx: int) -> ImageFeatures | None:
         """Features of `frame`, or None."""
-        if frame in self._features:
-            self._features.move_to_end(frame)
-        return self._features.get(frame)
+        if frame_idx in self._features:
+            self._features.move_to_end(frame_idx)
+        return self._features.get(frame_idx)
 
-    def put(self, frame: int, features: ImageFeatures) -> None:
+    def put(self, frame_idx: int, features: ImageFeatures) -> None:
         """Hold features, and let go of those not asked for the longest."""
-        self._features[frame] = features
-        while len(self._features) > self.held:
+        self._features[frame_idx] = features
+        while len(self._features) > self.capacity:
             self._features.popitem(last=False)
 
-    def widen(self, frames: int, most: int) -> bool:
+    def reserve(self, num_frames: int, max_bytes: int) -> bool:
         """Hold features of so many frames, if they take `most` bytes at the most; there is one to judge by."""
-        size = max(sum(t.nbytes for t in (of.embed_BCHW, *of.fine)) for of in self._features.values())
-        fits = frames * size <= most
-        self.held = max(self.held, frames) if fits else self.held
+        size = max(sum(t.nbytes for t in (of.embed_BCHW, *of.high_res_features)) for of in self._features.values())
+        fits = num_frames * size <= max_bytes
+        self.capacity = max(self.capacity, num_frames) if fits else self.capacity
         return fits
 
     def clear(self) -> None:
@@ -51,7 +51,7 @@ class FeatureCache:
         self._features.clear()
 
 
-class FilmFrames:
+class SeekableFrames:
     """Frames of a source that can be read anywhere."""
 
     def __init__(self, video: Video) -> None:
@@ -60,13 +60,13 @@ class FilmFrames:
     @property
     def length(self) -> int | None:
         """Number of frames, if known."""
-        return self.video.count
+        return self.video.num_frames
 
     def frame(self, index: int) -> Frame:
         """One frame, wherever it is."""
         return self.video[index]
 
-    def walk(self, start: int, stop: int | None, reverse: bool) -> Iterator[Frame]:
+    def iterate(self, start: int, stop: int | None, reverse: bool) -> Iterator[Frame]:
         """Frames in order, `stop` left out."""
         return self.video.frames(start, stop, reverse=reverse)
 
@@ -77,13 +77,13 @@ class StreamFrames:
     def __init__(self, video: Video) -> None:
         self.video = video
         self._source: Iterator[Frame] | None = None
-        self._held: OrderedDict[int, Frame] = OrderedDict()
-        self._next = 0
+        self._buffer: OrderedDict[int, Frame] = OrderedDict()
+        self._next_index = 0
 
     @property
     def length(self) -> int | None:
         """Number of frames, if known."""
-        return self.video.count
+        return self.video.num_frames
 
     def frame(self, index: int) -> Frame:
         """A frame that is still held, or the next one.
@@ -91,25 +91,25 @@ class StreamFrames:
         Raises:
             StateError: it has gone by, or lies ahead.
         """
-        if index in self._held:
-            return self._held[index]
-        if index < self._next:
+        if index in self._buffer:
+            return self._buffer[index]
+        if index < self._next_index:
             raise StateError(
-                f"frame {index} of {self.video.path!r} has gone by: a stream holds its last {STREAM_FRAMES} frames, "
-                f"now {min(self._held, default=0)} to {max(self._held, default=0)}; prompt one of these, or save the "
+                f"frame {index} of {self.video.path!r} has gone by: a stream holds its last {STREAM_BUFFER_FRAMES} frames, "
+                f"now {min(self._buffer, default=0)} to {max(self._buffer, default=0)}; prompt one of these, or save the "
                 "stream to a file and open that"
             )
-        if index > self._next:
+        if index > self._next_index:
             raise StateError(
-                f"frame {index} of {self.video.path!r} has not come yet: the next one is {self._next}; propagate up to "
+                f"frame {index} of {self.video.path!r} has not come yet: the next one is {self._next_index}; propagate up to "
                 "it first, then prompt it"
             )
-        frame = self._pull()
+        frame = self._read_next()
         if frame is None:
-            raise StateError(f"{self.video.path!r} has ended: it had {self._next} frames; prompt one of them")
+            raise StateError(f"{self.video.path!r} has ended: it had {self._next_index} frames; prompt one of them")
         return frame
 
-    def walk(self, start: int, stop: int | None, reverse: bool) -> Iterator[Frame]:
+    def iterate(self, start: int, stop: int | None, reverse: bool) -> Iterator[Frame]:
         """Held frames from `start` on, then those to come.
 
         Raises:
@@ -119,13 +119,13 @@ class StreamFrames:
             raise StateError(f"{self.video.path!r} is a stream and does not run backwards; open a file or a folder")
         index = start
         while stop is None or index < stop:
-            if index in self._held:
-                frame = self._held[index]
-            elif index < self._next:
+            if index in self._buffer:
+                frame = self._buffer[index]
+            elif index < self._next_index:
                 index += 1  # could not be read when it came, or has gone by
                 continue
             else:
-                pulled = self._pull()
+                pulled = self._read_next()
                 if pulled is None:
                     return
                 frame = pulled
@@ -134,19 +134,19 @@ class StreamFrames:
             yield frame
             index = frame.index + 1
 
-    def _pull(self) -> Frame | None:
+    def _read_next(self) -> Frame | None:
         if self._source is None:
             self._source = iter(self.video)
         frame = next(self._source, None)
         if frame is not None:
-            self._held[frame.index] = frame
-            self._next = frame.index + 1
-            while len(self._held) > STREAM_FRAMES:
-                self._held.popitem(last=False)
+            self._buffer[frame.index] = frame
+            self._next_index = frame.index + 1
+            while len(self._buffer) > STREAM_BUFFER_FRAMES:
+                self._buffer.popitem(last=False)
         return frame
 
 
-class PushedFrames:
+class PushFrames:
     """The last frame that somebody pushed in."""
 
     def __init__(self, length: int | None = None) -> None:
@@ -164,7 +164,7 @@ class PushedFrames:
             raise StateError(f"frame {index} is not here: {shown}; only the last frame of a live view can be prompted")
         return self.last
 
-    def walk(self, start: int, stop: int | None, reverse: bool) -> Iterator[Frame]:
+    def iterate(self, start: int, stop: int | None, reverse: bool) -> Iterator[Frame]:
         """Not for a live view.
 
         Raises:
@@ -173,4 +173,4 @@ class PushedFrames:
         raise StateError("a live view is not propagated: hand each frame to live.step(rgb)")
 
 
-Frames = FilmFrames | StreamFrames | PushedFrames
+FrameProvider = SeekableFrames | StreamFrames | PushFrames

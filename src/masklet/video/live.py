@@ -8,17 +8,17 @@ import numpy.typing as npt
 from masklet.errors import PromptError, SourceError
 from masklet.media import Frame
 from masklet.results import Results
-from masklet.video.frame_cache import PushedFrames
-from masklet.video.memory_bank import TrackedObject, checked_id, said
+from masklet.video.frame_cache import PushFrames
+from masklet.video.memory_bank import TrackedObject, parse_object_prompt, validate_object_id
 from masklet.video.track_options import TrackOptions
-from masklet.video.tracker import Engine, Stepper
+from masklet.video.tracker import ObjectBatcher, Tracker
 
-__all__ = ["Live"]
+__all__ = ["LiveSession"]
 
-Prompt = tuple[int, object, object, object, object]
+PendingPrompt = tuple[int, object, object, object, object]
 
 
-class Live:
+class LiveSession:
     """Objects followed through frames that are handed in one by one.
 
     What is said before the first frame holds for the first frame; later, for the last frame that was handed in, which
@@ -31,19 +31,19 @@ class Live:
         ...     frame = live.step(rgb)
     """
 
-    def __init__(self, stepper: Stepper, options: TrackOptions, length: int | None = None) -> None:
-        self.frames = PushedFrames(length)
-        self.engine = Engine(stepper, self.frames, options)
-        self._waiting: list[Prompt] = []
-        self._count = 0
+    def __init__(self, batcher: ObjectBatcher, options: TrackOptions, length: int | None = None) -> None:
+        self.frames = PushFrames(length)
+        self.tracker = Tracker(batcher, self.frames, options)
+        self._pending: list[PendingPrompt] = []
+        self._next_index = 0
 
     @property
-    def ids(self) -> tuple[int, ...]:
+    def object_ids(self) -> tuple[int, ...]:
         """The objects there are, in the order they were added."""
-        return tuple(dict.fromkeys([*self.engine.objects, *(number for number, *_ in self._waiting)]))
+        return tuple(dict.fromkeys([*self.tracker.objects, *(number for number, *_ in self._pending)]))
 
-    def add(
-        self, id: int, *, points: object = None, labels: object = None, box: object = None, mask: object = None
+    def add_prompt(
+        self, object_id: int, *, points: object = None, labels: object = None, box: object = None, mask: object = None
     ) -> Results | None:
         """Say what object `id` is; answers with its mask on the last frame, or None before the first frame.
 
@@ -52,67 +52,67 @@ class Live:
         Raises:
             PromptError: an id or a prompt that cannot be meant; before the first frame, `step` raises it.
         """
-        number = checked_id(id)
+        number = validate_object_id(object_id)
         if points is None and box is None and mask is None:
             raise PromptError("points, box and mask are all None: say what the object is, such as points=[x, y]")
         if self.frames.last is None:
-            self._waiting.append((number, points, labels, box, mask))
+            self._pending.append((number, points, labels, box, mask))
             return None
-        return self._add(self.frames.last, (number, points, labels, box, mask))
+        return self._apply_prompt(self.frames.last, (number, points, labels, box, mask))
 
-    correct = add
+    correct = add_prompt
 
-    def remove(self, id: int) -> None:
+    def remove_object(self, object_id: int) -> None:
         """Forget an object altogether.
 
         Raises:
             PromptError: no such object.
         """
-        number = checked_id(id)
-        if number in self.ids and number not in self.engine.objects:
-            self._waiting = [prompt for prompt in self._waiting if prompt[0] != number]
+        number = validate_object_id(object_id)
+        if number in self.object_ids and number not in self.tracker.objects:
+            self._pending = [prompt for prompt in self._pending if prompt[0] != number]
             return
-        del self.engine.objects[self.engine.known(number).id]
+        del self.tracker.objects[self.tracker.get_object(number).id]
 
     def step(self, rgb: npt.NDArray[np.uint8], *, time: float | None = None) -> Results:
         """The next frame, RGB (H, W, 3) uint8, with all objects on it; `time` in seconds, if there is a clock.
 
         Raises:
-            SourceError: no such picture, or one of another size than the first.
+            SourceError: no such image, or one of another size than the first.
             PromptError: what was said before the first frame does not fit it.
         """
         self._check(rgb)
-        return self.follow(Frame(rgb=rgb, path="live", index=self._count, time=time))
+        return self.step_frame(Frame(rgb=rgb, path="live", index=self._next_index, time=time))
 
-    def follow(self, frame: Frame) -> Results:
-        """The next frame, as a film gives it: its number is above that of the one before, its size the same.
+    def step_frame(self, frame: Frame) -> Results:
+        """The next frame, as a video gives it: its number is above that of the one before, its size the same.
 
         Raises:
             PromptError: what was said before the first frame does not fit it.
         """
-        self.engine.write_prompted(list(self.engine.objects.values()))
+        self.tracker.encode_prompted_frames(list(self.tracker.objects.values()))
         before, self.frames.last = self.frames.last, frame
         try:
-            while self._waiting:
-                self._add(frame, self._waiting[0])
-                del self._waiting[0]
-            objects = [one for one in self.engine.objects.values() if one.prompts]
-            self.engine.anchor = frame.index
-            rows = self.engine.advance(frame, objects, False) if objects else []
+            while self._pending:
+                self._apply_prompt(frame, self._pending[0])
+                del self._pending[0]
+            objects = [one for one in self.tracker.objects.values() if one.prompts]
+            self.tracker.propagation_start = frame.index
+            rows = self.tracker.track_frame(frame, objects, False) if objects else []
         except BaseException:
             self.frames.last = before
             raise
-        self._count = frame.index + 1
-        return self.engine.show(frame, rows, self.engine.speed if objects else None)
+        self._next_index = frame.index + 1
+        return self.tracker.build_results(frame, rows, self.tracker.speed if objects else None)
 
-    def _add(self, frame: Frame, prompt: Prompt) -> Results:
+    def _apply_prompt(self, frame: Frame, prompt: PendingPrompt) -> Results:
         number, points, labels, box, mask = prompt
-        one = self.engine.objects.get(number) or TrackedObject(number)
+        one = self.tracker.objects.get(number) or TrackedObject(number)
         refine = one.bank.get(frame.index) is not None
-        new = said(points, labels, box, mask, size=frame.size, refine=refine)
-        kept = self.engine.prompt(one, frame, new)
-        self.engine.objects[number] = one
-        return self.engine.show(frame, [(one, kept)])
+        new = parse_object_prompt(points, labels, box, mask, size=frame.size, refine=refine)
+        kept = self.tracker.add_prompt(one, frame, new)
+        self.tracker.objects[number] = one
+        return self.tracker.build_results(frame, [(one, kept)])
 
     def _check(self, rgb: object) -> None:
         if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
@@ -123,6 +123,6 @@ class Live:
         last = self.frames.last
         if last is not None and last.size != rgb.shape[:2]:
             raise SourceError(
-                f"frame {self._count} is {rgb.shape[:2]} (height, width) and the first was {last.size}: all frames of "
+                f"frame {self._next_index} is {rgb.shape[:2]} (height, width) and the first was {last.size}: all frames of "
                 "a live view have one size; resize it, or begin another live view"
             )

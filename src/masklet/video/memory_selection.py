@@ -10,48 +10,50 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["History", "Recall", "RecallRule", "Recent"]
+__all__ = ["AvailableMemory", "MemorySelection", "MemorySelector", "RecentFrames"]
 
 
 @dataclass(frozen=True)
-class History:
+class AvailableMemory:
     """What is known of one object, by frame number."""
 
     prompted: Collection[int]
     """Frames on which a person said something."""
     tracked: Collection[int]
     """Other frames it was followed through, of which at least a pointer is left."""
-    whole: Collection[int] | None = None
+    with_spatial: Collection[int] | None = None
     """Those of `tracked` whose whole memory is left; None: all."""
 
 
 @dataclass(frozen=True)
-class Recall:
+class MemorySelection:
     """The frames to look at, from one frame."""
 
     spatial: tuple[tuple[int, int], ...]
     """(frame, age): whole memories; age 0 for prompted frames, n for the n-th frame before."""
     pointers: tuple[tuple[int, int], ...]
     """(frame, offset): object pointers, `offset` frames before."""
-    horizon: int
+    max_pointers: int
     """How many pointers there could be."""
 
 
-class RecallRule(Protocol):
+class MemorySelector(Protocol):
     """Chooses what a frame looks back at, and says what may be forgotten."""
 
     @property
-    def reach(self) -> tuple[int, int]:
+    def max_distance(self) -> tuple[int, int]:
         """Frames back that a whole memory, and that a pointer, can still be looked at."""
         ...
 
-    def look(self, frame: int, history: History, *, reverse: bool, length: int | None) -> Recall:
-        """What to look at from `frame`; time runs backwards if `reverse`; the film has `length` frames, if known."""
+    def select(
+        self, frame_idx: int, available: AvailableMemory, *, reverse: bool, length: int | None
+    ) -> MemorySelection:
+        """What to look at from `frame`; time runs backwards if `reverse`; the video has `length` frames, if known."""
         ...
 
 
 @dataclass(frozen=True)
-class Recent:
+class RecentFrames:
     """SAM 2's own rule: every prompted frame, the six frames before, and the pointers of fifteen.
 
     Example:
@@ -66,34 +68,36 @@ class Recent:
     """Look at no more than so many prompted frames, the nearest; None: at all."""
 
     @property
-    def reach(self) -> tuple[int, int]:
+    def max_distance(self) -> tuple[int, int]:
         """Frames back that a whole memory, and that a pointer, can still be looked at."""
         return self.memories, self.pointers - 1
 
-    def look(self, frame: int, history: History, *, reverse: bool, length: int | None) -> Recall:
+    def select(
+        self, frame_idx: int, available: AvailableMemory, *, reverse: bool, length: int | None
+    ) -> MemorySelection:
         """What to look at from `frame`."""
         sign = -1 if reverse else 1
-        chosen = self._nearest(frame, history.prompted)
-        left_over = set(history.prompted) - set(chosen)
-        others = left_over | set(history.tracked)
-        whole = others if history.whole is None else left_over | set(history.whole)
-        recent = [(frame - sign * age, age) for age in range(self.memories, 0, -1)]
+        chosen = self._nearest(frame_idx, available.prompted)
+        left_over = set(available.prompted) - set(chosen)
+        others = left_over | set(available.tracked)
+        whole = others if available.with_spatial is None else left_over | set(available.with_spatial)
+        recent = [(frame_idx - sign * age, age) for age in range(self.memories, 0, -1)]
         horizon = self.pointers if length is None else min(length, self.pointers)
-        return Recall(
+        return MemorySelection(
             spatial=(*((f, 0) for f in chosen), *((f, age) for f, age in recent if f in whole)),
             pointers=(
-                *((f, sign * (frame - f)) for f in chosen if sign * (frame - f) >= 0),
-                *((frame - sign * back, back) for back in range(1, horizon) if frame - sign * back in others),
+                *((f, sign * (frame_idx - f)) for f in chosen if sign * (frame_idx - f) >= 0),
+                *((frame_idx - sign * back, back) for back in range(1, horizon) if frame_idx - sign * back in others),
             ),
-            horizon=horizon,
+            max_pointers=horizon,
         )
 
-    def _nearest(self, frame: int, prompted: Iterable[int]) -> list[int]:
+    def _nearest(self, frame_idx: int, prompted: Iterable[int]) -> list[int]:
         """The last prompted frame before, the first from here on, then whichever is nearest, in order of time."""
         every = sorted(prompted)
         if self.prompted is None or len(every) <= self.prompted:
             return every
-        before, after = [f for f in every if f < frame], [f for f in every if f >= frame]
+        before, after = [f for f in every if f < frame_idx], [f for f in every if f >= frame_idx]
         first = [*before[-1:], *after[:1]]
-        rest = sorted((f for f in every if f not in first), key=lambda f: abs(f - frame))
+        rest = sorted((f for f in every if f not in first), key=lambda f: abs(f - frame_idx))
         return sorted([*first, *rest][: self.prompted])

@@ -1,38 +1,38 @@
-"""A pass through a film while it is under way: plain values, so that it can be saved and gone on with."""
+"""A pass through a video while it is under way: plain values, so that it can be saved and gone on with."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from masklet.video.memory_bank import TrackedObject
-from masklet.video.postprocess import HeldRows
+from masklet.video.postprocess import CompressedResults
 
-__all__ = ["Pass"]
+__all__ = ["PropagationState"]
 
 
 @dataclass
-class Pass:
+class PropagationState:
     """From `start` to before `stop` (None: the end), and which frame comes next."""
 
     start: int
     stop: int | None
     reverse: bool
-    next: int
-    begun: frozenset[int] = frozenset()
+    next_frame: int
+    initial_ids: frozenset[int] = frozenset()
     """Objects that were known of where it began: they take part at once, the others where they are prompted."""
-    held: dict[int, HeldRows] | None = None
+    backward_results: dict[int, CompressedResults] | None = None
     """By frame, what was found looking back; None: this pass does not look back, or has not yet."""
-    both: bool = False
+    bidirectional: bool = False
     """Every object is followed back from its first prompt too."""
 
-    def takes(self, one: TrackedObject, index: int) -> bool:
+    def includes(self, obj: TrackedObject, frame_idx: int) -> bool:
         """Whether an object is followed on frame `index`."""
-        if not one.prompts:
+        if not obj.prompts:
             return False
-        if one.id in self.begun:
+        if obj.id in self.initial_ids:
             return True
-        return index <= max(one.prompts) if self.reverse else index >= one.first
+        return frame_idx <= max(obj.prompts) if self.reverse else frame_idx >= obj.first_prompt_frame
 
-    def passed(self, index: int) -> None:
+    def advance(self, frame_idx: int) -> None:
         """Frame `index` is done."""
-        self.next = index - 1 if self.reverse else index + 1
+        self.next_frame = frame_idx - 1 if self.reverse else frame_idx + 1

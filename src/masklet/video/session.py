@@ -11,28 +11,28 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from masklet.closing import Closing
+from masklet.closing import Closeable
 from masklet.errors import InputError, PromptError, StateError
 from masklet.media import Frame, Video
 from masklet.prompts import ObjectPrompt
 from masklet.results import Results
-from masklet.video.frame_cache import FilmFrames, StreamFrames
-from masklet.video.memory_bank import TrackedObject, checked_id, said
-from masklet.video.postprocess import HeldRows
-from masklet.video.propagation import Pass
-from masklet.video.repropagate import updated
+from masklet.video.frame_cache import SeekableFrames, StreamFrames
+from masklet.video.memory_bank import TrackedObject, parse_object_prompt, validate_object_id
+from masklet.video.postprocess import CompressedResults
+from masklet.video.propagation import PropagationState
+from masklet.video.repropagate import repropagate_corrections
 from masklet.video.session_load import SavedSession
-from masklet.video.session_save import About, Known, write_session
+from masklet.video.session_save import SessionContext, SessionState, write_session
 from masklet.video.track_options import TrackOptions
-from masklet.video.tracker import Engine, Stepper
+from masklet.video.tracker import ObjectBatcher, Tracker
 
 __all__ = ["Session"]
 
-Watcher = Callable[[int], None]
+ProgressCallback = Callable[[int], None]
 
 
-class Session(Closing):
-    """A film, and the objects that are followed through it; close it, or use it as a context manager.
+class Session(Closeable):
+    """A video, and the objects that are followed through it; close it, or use it as a context manager.
 
     Example:
         >>> with model.session("clip.mp4") as s:
@@ -42,38 +42,38 @@ class Session(Closing):
         ...         print(frame.frame, frame.ids, frame.states)
     """
 
-    def __init__(self, stepper: Stepper, video: Video, options: TrackOptions) -> None:
+    def __init__(self, batcher: ObjectBatcher, video: Video, options: TrackOptions) -> None:
         self.video, self.options = video, options
-        frames = FilmFrames(video) if video.seekable else StreamFrames(video)
-        self.engine = Engine(stepper, frames, options)
-        self.changed: dict[int, list[int]] = {}
+        frames = SeekableFrames(video) if video.seekable else StreamFrames(video)
+        self.tracker = Tracker(batcher, frames, options)
+        self.changed_frames: dict[int, list[int]] = {}
         """After `update`: by id, the frames whose mask is another one now."""
-        self._next: int | None = None
-        self._pass: Pass | None = None
-        self._open = True
+        self._next_frame: int | None = None
+        self._propagation: PropagationState | None = None
+        self._is_open = True
 
     def close(self) -> None:
-        """Let go of the film and of everything that is remembered."""
-        self._open = False
-        self.engine.objects.clear()
-        self.engine.cache.clear()
+        """Let go of the video and of everything that is remembered."""
+        self._is_open = False
+        self.tracker.objects.clear()
+        self.tracker.cache.clear()
         self.video.close()
 
     @property
-    def ids(self) -> tuple[int, ...]:
+    def object_ids(self) -> tuple[int, ...]:
         """The objects there are, in the order they were added."""
-        return tuple(self.engine.objects)
+        return tuple(self.tracker.objects)
 
     @property
-    def last(self) -> int | None:
+    def last_frame(self) -> int | None:
         """The frame that was passed last; None: none was."""
-        return None if self._next is None else self._next - 1
+        return None if self._next_frame is None else self._next_frame - 1
 
-    def add(
+    def add_prompt(
         self,
-        id: int,
+        object_id: int,
         *,
-        frame: int,
+        frame_idx: int,
         points: object = None,
         labels: object = None,
         box: object = None,
@@ -89,26 +89,26 @@ class Session(Closing):
             PromptError: an id or a prompt that cannot be meant.
             SourceError, StateError: a frame that is not there.
         """
-        number = checked_id(id)
-        picture = self.frame(frame)
-        one = self.engine.objects.get(number)
-        refine = one is not None and one.bank.get(picture.index) is not None
-        new = said(points, labels, box, mask, size=picture.size, refine=refine)
-        return self.say(number, picture.index, new)
+        number = validate_object_id(object_id)
+        current_frame = self.frame(frame_idx)
+        one = self.tracker.objects.get(number)
+        refine = one is not None and one.bank.get(current_frame.index) is not None
+        new = parse_object_prompt(points, labels, box, mask, size=current_frame.size, refine=refine)
+        return self._add_object_prompt(number, current_frame.index, new)
 
-    def say(self, id: int, frame: int, prompt: ObjectPrompt) -> Results:
+    def _add_object_prompt(self, object_id: int, frame_idx: int, prompt: ObjectPrompt) -> Results:
         """As `add`, with a prompt that is already typed."""
-        picture = self.frame(frame)
-        one = self.engine.objects.get(checked_id(id)) or TrackedObject(checked_id(id))
-        kept = self.engine.prompt(one, picture, prompt.fit(picture.size))
-        self.engine.objects[one.id] = one
-        return self.engine.show(picture, [(one, kept)])
+        current_frame = self.frame(frame_idx)
+        one = self.tracker.objects.get(validate_object_id(object_id)) or TrackedObject(validate_object_id(object_id))
+        kept = self.tracker.add_prompt(one, current_frame, prompt.fit_to_image(current_frame.size))
+        self.tracker.objects[one.id] = one
+        return self.tracker.build_results(current_frame, [(one, kept)])
 
     def correct(
         self,
-        id: int,
+        object_id: int,
         *,
-        frame: int,
+        frame_idx: int,
         points: object = None,
         labels: object = None,
         box: object = None,
@@ -119,18 +119,18 @@ class Session(Closing):
         Raises:
             PromptError: no such object, or a prompt that cannot be meant.
         """
-        number = self.engine.known(id).id
-        return self.add(number, frame=frame, points=points, labels=labels, box=box, mask=mask)
+        number = self.tracker.get_object(object_id).id
+        return self.add_prompt(number, frame_idx=frame_idx, points=points, labels=labels, box=box, mask=mask)
 
-    def remove(self, id: int) -> None:
+    def remove_object(self, object_id: int) -> None:
         """Forget an object altogether; the others are not touched.
 
         Raises:
             PromptError: no such object.
         """
-        del self.engine.objects[self.engine.known(id).id]
+        del self.tracker.objects[self.tracker.get_object(object_id).id]
 
-    def clear(self, id: int, *, frame: int) -> None:
+    def clear_prompts(self, object_id: int, *, frame_idx: int) -> None:
         """Take back what was said about an object on `frame`.
 
         What it was found to be there stays as a tracked frame, when the frame has been passed. An object about which
@@ -139,15 +139,15 @@ class Session(Closing):
         Raises:
             PromptError: no such object, or nothing was said about it there.
         """
-        one = self.engine.known(id)
-        if frame not in one.prompts:
+        one = self.tracker.get_object(object_id)
+        if frame_idx not in one.prompts:
             where = ", ".join(map(str, sorted(one.prompts))) or "none"
-            raise PromptError(f"object {one.id} has no prompt on frame {frame!r}; it has on frames {where}")
-        del one.prompts[frame]
-        kept = one.bank.prompted.pop(frame)
+            raise PromptError(f"object {one.id} has no prompt on frame {frame_idx!r}; it has on frames {where}")
+        del one.prompts[frame_idx]
+        kept = one.bank.prompted.pop(frame_idx)
         if kept.reverse is not None and kept.spatial_1MHW is not None:
-            one.bank.tracked[frame] = kept
-            one.stale.add(frame)
+            one.bank.tracked[frame_idx] = kept
+            one.corrected_frames.add(frame_idx)
 
     def propagate(
         self,
@@ -155,8 +155,8 @@ class Session(Closing):
         stop: int | None = None,
         *,
         reverse: bool = False,
-        both: bool = False,
-        progress: Watcher | None = None,
+        bidirectional: bool = False,
+        progress: ProgressCallback | None = None,
     ) -> Iterator[Results]:
         """Follow all objects from `start` to before `stop`, a `Results` a frame.
 
@@ -169,11 +169,13 @@ class Session(Closing):
             StateError: nothing to follow, or a stream asked to run backwards.
             InputError: a range that holds no frame.
         """
-        self._check(start, stop, reverse, both)
-        first = start or 0 if both else self._start(start, reverse)
-        return self._begin(Pass(first, stop, reverse, first, both=both), progress)
+        self._check(start, stop, reverse, bidirectional)
+        first = start or 0 if bidirectional else self._start_frame(start, reverse)
+        return self._begin_propagation(
+            PropagationState(first, stop, reverse, first, bidirectional=bidirectional), progress
+        )
 
-    def go_on(self, *, progress: Watcher | None = None) -> Iterator[Results]:
+    def resume(self, *, progress: ProgressCallback | None = None) -> Iterator[Results]:
         """Go on with a `propagate` that was left before its end, here or in the session that was saved.
 
         Bit for bit what it would have given: frames that were handed out are not handed out again.
@@ -187,9 +189,9 @@ class Session(Closing):
             StateError: no pass is under way.
         """
         self._check_open()
-        if self._pass is None:
+        if self._propagation is None:
             raise StateError("no pass is under way that could be gone on with: begin one with propagate()")
-        return self._run(self._pass, progress)
+        return self._propagate(self._propagation, progress)
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write all that this session knows to one .safetensors file, whole or not at all; returns the path.
@@ -207,18 +209,18 @@ class Session(Closing):
             InputError: a recall rule of one's own that has no name to find it by.
         """
         self._check_open()
-        return write_session(path, self._about(), self._known())
+        return write_session(path, self._context(), self._state())
 
-    def restore(self, saved: SavedSession) -> None:
+    def restore_saved(self, saved: SavedSession) -> None:
         """Know what a saved session knew, and nothing else; `model.session(source, resume=path)` calls this.
 
         Raises:
             CheckpointError: damaged, or of another model.
             InputError: saved for another source or with other options.
         """
-        self._take(saved.known(self._about(), self.engine.stepper.device))
+        self._set_state(saved.load_state(self._context(), self.tracker.batcher.device))
 
-    def remembered(self) -> Known:
+    def snapshot(self) -> SessionState:
         """All that is known at this moment, in memory; `go_back` returns to it, as often as one likes.
 
         It may be called between two frames of `propagate`; after `go_back`, `go_on` follows on from there.
@@ -228,13 +230,13 @@ class Session(Closing):
             >>> s.correct(1, frame=7, points=[[210, 350]])
             >>> s.go_back(before)  # as if nothing had been corrected
         """
-        return deepcopy(self._known())
+        return deepcopy(self._state())
 
-    def go_back(self, known: Known) -> None:
+    def restore_snapshot(self, snapshot: SessionState) -> None:
         """Know what this session knew when it answered `remembered()`, and nothing else."""
-        self._take(deepcopy(known))
+        self._set_state(deepcopy(snapshot))
 
-    def hold(self, start: int, stop: int, megabytes: int = 2048) -> bool:
+    def cache_features(self, start: int, stop: int, max_megabytes: int = 2048) -> bool:
         """Encode the frames from `start` to before `stop` once, however often they are passed, where that has room.
 
         False: their features take more than `megabytes` (17 MB a frame at 1024), so only the last few are held.
@@ -244,20 +246,32 @@ class Session(Closing):
             ...     s.hold(0, 80)
             True
         """
-        self.engine.features(self.frame(start))
-        return self.engine.cache.widen(stop - start, megabytes * 10**6)
+        self.tracker.frame_features(self.frame(start))
+        return self.tracker.cache.reserve(stop - start, max_megabytes * 10**6)
 
-    def _take(self, known: Known) -> None:
-        self.engine.objects, self.engine.anchor = known.objects, known.anchor
-        self._next, self._pass, self.changed = known.next, known.under_way, known.changed
+    def _set_state(self, state: SessionState) -> None:
+        self.tracker.objects, self.tracker.propagation_start = state.objects, state.propagation_start
+        self._next_frame, self._propagation, self.changed_frames = (
+            state.next_frame,
+            state.propagation,
+            state.changed_frames,
+        )
 
-    def _about(self) -> About:
-        return About(self.engine.stepper.model, self.video, self.options)
+    def _context(self) -> SessionContext:
+        return SessionContext(self.tracker.batcher.model, self.video, self.options)
 
-    def _known(self) -> Known:
-        return Known(self.engine.objects, self.engine.anchor, self._next, self._pass, self.changed)
+    def _state(self) -> SessionState:
+        return SessionState(
+            self.tracker.objects,
+            self.tracker.propagation_start,
+            self._next_frame,
+            self._propagation,
+            self.changed_frames,
+        )
 
-    def update(self, *, agree: float = 0.99, patience: int = 3, both: bool = False) -> Iterator[Results]:
+    def repropagate(
+        self, *, min_iou: float = 0.99, patience: int = 3, bidirectional: bool = False
+    ) -> Iterator[Results]:
         """After corrections: follow the corrected objects again until `patience` masks in a row agree with the old.
 
         Two masks agree when their IoU is at least `agree`. Goes the way the frames were tracked; `both=True` the other
@@ -267,46 +281,48 @@ class Session(Closing):
         Raises:
             StateError: the session does not keep old frames (keep="all" does).
         """
-        if self.options.keep != "all":
+        if self.options.retain != "all":
             raise StateError(
                 'this session keeps recent frames only, so there is nothing to compare with: open it with keep="all", '
                 "or propagate again from the corrected frame"
             )
-        self.changed = {}
-        return updated(self.engine, self.changed, agree=agree, patience=patience, both=both)
+        self.changed_frames = {}
+        return repropagate_corrections(
+            self.tracker, self.changed_frames, min_iou=min_iou, patience=patience, bidirectional=bidirectional
+        )
 
-    def at(self, frame: int) -> Results:
+    def results_at(self, frame_idx: int) -> Results:
         """What is known of all objects on `frame`.
 
         Raises:
             StateError: nothing any more: open the session with keep="all".
         """
-        return self.engine.known_at(self.frame(frame))
+        return self.tracker.results_at(self.frame(frame_idx))
 
-    def frame(self, index: Any) -> Frame:
-        """The picture of a frame.
+    def frame(self, frame_idx: Any) -> Frame:
+        """The image of a frame.
 
         Raises:
             InputError, SourceError, StateError: a frame that is not there.
         """
         self._check_open()
-        if isinstance(index, bool) or not hasattr(index, "__index__") or index.__index__() < 0:
-            raise InputError(f"frame {index!r} must be a whole number, 0 or more")
-        return self.engine.frames.frame(index.__index__())
+        if isinstance(frame_idx, bool) or not hasattr(frame_idx, "__index__") or frame_idx.__index__() < 0:
+            raise InputError(f"frame {frame_idx!r} must be a whole number, 0 or more")
+        return self.tracker.frames.frame(frame_idx.__index__())
 
     # ---------------------------------------------------------------------------------------------------------------
 
     def _check_open(self) -> None:
-        if not self._open:
+        if not self._is_open:
             raise StateError("this session is closed; open another one with model.session(source)")
 
-    def _check(self, start: int | None, stop: int | None, reverse: bool, both: bool) -> None:
+    def _check(self, start: int | None, stop: int | None, reverse: bool, bidirectional: bool) -> None:
         self._check_open()
-        if not any(one.prompts for one in self.engine.objects.values()):
+        if not any(one.prompts for one in self.tracker.objects.values()):
             raise StateError("there is nothing to follow yet: say what with add(1, frame=0, points=[x, y]) first")
-        if reverse and both:
+        if reverse and bidirectional:
             raise InputError("reverse=True and both=True exclude each other: both goes back and forward")
-        if (reverse or both) and not self.video.seekable:
+        if (reverse or bidirectional) and not self.video.seekable:
             raise StateError(f"{self.video.path!r} is a stream and does not run backwards; open a file or a folder")
         for name, value in (("start", start), ("stop", stop)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
@@ -315,62 +331,68 @@ class Session(Closing):
             way = "below" if reverse else "above"
             raise InputError(f"start={start} and stop={stop} hold no frame: stop must be {way} start")
 
-    def _start(self, start: int | None, reverse: bool) -> int:
+    def _start_frame(self, start: int | None, reverse: bool) -> int:
         """Where a pass begins; on a stream it goes on where the last one ended."""
         if start is not None:
             return start
-        prompted = [frame for one in self.engine.objects.values() for frame in one.prompts]
-        if not self.video.seekable and self._next is not None:
-            return self._next
+        prompted = [frame for one in self.tracker.objects.values() for frame in one.prompts]
+        if not self.video.seekable and self._next_frame is not None:
+            return self._next_frame
         return max(prompted) if reverse else min(prompted)
 
-    def _begin(self, under_way: Pass, progress: Watcher | None) -> Iterator[Results]:
+    def _begin_propagation(self, propagation: PropagationState, progress: ProgressCallback | None) -> Iterator[Results]:
         """Objects that are known of where the pass begins take part at once; which, is seen when it begins."""
-        if not under_way.both:
-            objects = self.engine.objects.values()
-            under_way.begun = frozenset(one.id for one in objects if one.bank.get(under_way.start) is not None)
-        yield from self._run(under_way, progress)
+        if not propagation.bidirectional:
+            objects = self.tracker.objects.values()
+            propagation.initial_ids = frozenset(
+                one.id for one in objects if one.bank.get(propagation.start) is not None
+            )
+        yield from self._propagate(propagation, progress)
 
-    def _run(self, under_way: Pass, progress: Watcher | None) -> Iterator[Results]:
-        self._pass = under_way
-        if under_way.both and under_way.held is None:
-            under_way.held = self._look_back(under_way.start, progress)
-        self.engine.anchor = under_way.start
-        for frame in self._walk(under_way):
-            objects = [one for one in self.engine.objects.values() if under_way.takes(one, frame.index)]
-            shown = self._advance(frame, objects, under_way.reverse)
-            if under_way.both and progress is not None:
+    def _propagate(self, propagation: PropagationState, progress: ProgressCallback | None) -> Iterator[Results]:
+        self._propagation = propagation
+        if propagation.bidirectional and propagation.backward_results is None:
+            propagation.backward_results = self._propagate_backward(propagation.start, progress)
+        self.tracker.propagation_start = propagation.start
+        for frame in self._iterate_frames(propagation):
+            objects = [one for one in self.tracker.objects.values() if propagation.includes(one, frame.index)]
+            shown = self._track_frame(frame, objects, propagation.reverse)
+            if propagation.bidirectional and progress is not None:
                 progress(frame.index)
-            earlier = under_way.held.pop(frame.index, None) if under_way.held else None
-            under_way.passed(frame.index)
-            yield shown if earlier is None else earlier.onto(shown, self.ids)
-        self._pass = None
+            earlier = propagation.backward_results.pop(frame.index, None) if propagation.backward_results else None
+            propagation.advance(frame.index)
+            yield shown if earlier is None else earlier.merge_into(shown, self.object_ids)
+        self._propagation = None
 
-    def _walk(self, under_way: Pass) -> Iterator[Frame]:
-        if under_way.next < 0 or under_way.next == under_way.stop:  # all of it was passed
+    def _iterate_frames(self, propagation: PropagationState) -> Iterator[Frame]:
+        if propagation.next_frame < 0 or propagation.next_frame == propagation.stop:  # all of it was passed
             return iter(())
-        return self.engine.frames.walk(under_way.next, under_way.stop, under_way.reverse)
+        return self.tracker.frames.iterate(propagation.next_frame, propagation.stop, propagation.reverse)
 
-    def _advance(self, frame: Frame, active: list[TrackedObject], reverse: bool) -> Results:
-        rows = self.engine.advance(frame, active, reverse)
-        self._next = frame.index + 1
-        return self.engine.show(frame, rows, self.engine.speed)
+    def _track_frame(self, frame: Frame, active: list[TrackedObject], reverse: bool) -> Results:
+        rows = self.tracker.track_frame(frame, active, reverse)
+        self._next_frame = frame.index + 1
+        return self.tracker.build_results(frame, rows, self.tracker.speed)
 
-    def _look_back(self, start: int, progress: Watcher | None) -> dict[int, HeldRows]:
+    def _propagate_backward(self, start: int, progress: ProgressCallback | None) -> dict[int, CompressedResults]:
         """Every object from its first prompt back to `start`."""
-        held: dict[int, HeldRows] = {}
-        objects = [one for one in self.engine.objects.values() if one.prompts and one.first > start]
+        held: dict[int, CompressedResults] = {}
+        objects = [one for one in self.tracker.objects.values() if one.prompts and one.first_prompt_frame > start]
         if not objects:
             return held
-        last = max(one.first for one in objects)
-        self.engine.anchor = last
-        for frame in self.engine.frames.walk(last, start - 1 if start else None, True):
-            active = [one for one in objects if frame.index <= one.first]
-            rows = [row for row in self.engine.advance(frame, active, True) if frame.index < row[0].first]
+        last = max(one.first_prompt_frame for one in objects)
+        self.tracker.propagation_start = last
+        for frame in self.tracker.frames.iterate(last, start - 1 if start else None, True):
+            active = [one for one in objects if frame.index <= one.first_prompt_frame]
+            rows = [
+                row for row in self.tracker.track_frame(frame, active, True) if frame.index < row[0].first_prompt_frame
+            ]
             if rows:
-                held[frame.index] = HeldRows.of(self.engine.show(frame, rows, self.engine.speed))
+                held[frame.index] = CompressedResults.from_results(
+                    self.tracker.build_results(frame, rows, self.tracker.speed)
+                )
             if progress is not None:
                 progress(frame.index)
         for one in objects:
-            one.hidden = 0
+            one.frames_unseen = 0
         return held

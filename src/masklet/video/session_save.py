@@ -23,34 +23,34 @@ from masklet.masks import rle
 from masklet.media import Video
 from masklet.models.sam2 import CONFIGS, SAM2
 from masklet.prompts import ObjectPrompt
-from masklet.video.memory_bank import Kept, MemoryBank, TrackedObject
-from masklet.video.memory_selection import RecallRule, Recent
-from masklet.video.postprocess import HeldRows
-from masklet.video.propagation import Pass
+from masklet.video.memory_bank import FrameState, MemoryBank, TrackedObject
+from masklet.video.memory_selection import MemorySelector, RecentFrames
+from masklet.video.postprocess import CompressedResults
+from masklet.video.propagation import PropagationState
 from masklet.video.track_options import TrackOptions
 
 __all__ = [
-    "KEY",
-    "VERSION",
-    "About",
-    "HeldDoc",
-    "KeptDoc",
-    "Known",
+    "FORMAT_VERSION",
+    "METADATA_KEY",
+    "CompressedResultsDoc",
+    "FrameStateDoc",
     "ObjectDoc",
-    "PassDoc",
     "PromptDoc",
+    "PropagationDoc",
+    "SessionContext",
     "SessionDoc",
+    "SessionState",
     "SourceDoc",
-    "model_of",
-    "options_doc",
-    "source_doc",
+    "model_fingerprint",
+    "options_to_dict",
+    "source_to_dict",
     "write_session",
 ]
 
-KEY = "masklet-session"
+METADATA_KEY = "masklet-session"
 """Of the JSON in the header."""
-VERSION = 1
-SAMPLED = 16
+FORMAT_VERSION = 1
+WEIGHT_SAMPLES = 16
 """Values of each tensor, from its beginning and its end, that a model is known by."""
 
 
@@ -65,7 +65,7 @@ class PromptDoc(TypedDict):
     refine: bool
 
 
-class KeptDoc(TypedDict):
+class FrameStateDoc(TypedDict):
     """One object on one frame; `tensors` are those that are in the file."""
 
     frame: int
@@ -82,11 +82,11 @@ class ObjectDoc(TypedDict):
     hidden: int
     stale: list[int]
     prompts: list[PromptDoc]
-    prompted: list[KeptDoc]
-    tracked: list[KeptDoc]
+    prompted: list[FrameStateDoc]
+    tracked: list[FrameStateDoc]
 
 
-class HeldDoc(TypedDict):
+class CompressedResultsDoc(TypedDict):
     """What was found of a frame looking back."""
 
     frame: int
@@ -97,7 +97,7 @@ class HeldDoc(TypedDict):
     masks: list[str]
 
 
-class PassDoc(TypedDict):
+class PropagationDoc(TypedDict):
     """A pass that is under way; what it holds is in the tensor `held`, as JSON: it may be long."""
 
     start: int
@@ -110,7 +110,7 @@ class PassDoc(TypedDict):
 
 
 class SourceDoc(TypedDict):
-    """Which film it was."""
+    """Which video it was."""
 
     path: str
     size: list[int]
@@ -127,13 +127,13 @@ class SessionDoc(TypedDict):
     options: dict[str, object]
     anchor: int
     next: int | None
-    under_way: PassDoc | None
+    under_way: PropagationDoc | None
     changed: list[tuple[int, list[int]]]
     objects: list[ObjectDoc]
 
 
 @dataclass(frozen=True)
-class About:
+class SessionContext:
     """What a session belongs to."""
 
     model: SAM2
@@ -142,17 +142,17 @@ class About:
 
 
 @dataclass
-class Known:
+class SessionState:
     """What a session knows."""
 
     objects: dict[int, TrackedObject]
-    anchor: int
-    next: int | None
-    under_way: Pass | None
-    changed: dict[int, list[int]]
+    propagation_start: int
+    next_frame: int | None
+    propagation: PropagationState | None
+    changed_frames: dict[int, list[int]]
 
 
-def write_session(path: str | PathLike[str], about: About, known: Known) -> Path:
+def write_session(path: str | PathLike[str], context: SessionContext, state: SessionState) -> Path:
     """Write `known` to `path`, whole or not at all, and return the path.
 
     Example:
@@ -165,13 +165,13 @@ def write_session(path: str | PathLike[str], about: About, known: Known) -> Path
     """
     from safetensors.torch import save_file
 
-    if not about.video.seekable:
+    if not context.video.seekable:
         raise StateError(
-            f"{about.video.path!r} is a stream whose frames come once, so a saved session could not be gone on with: "
+            f"{context.video.path!r} is a stream whose frames come once, so a saved session could not be gone on with: "
             "save the stream to a file and open that"
         )
-    tensors = dict(_tensors(known))
-    header = {KEY: json.dumps(_session_doc(about, known), separators=(",", ":"), allow_nan=False)}
+    tensors = dict(_tensors(state))
+    header = {METADATA_KEY: json.dumps(_session_doc(context, state), separators=(",", ":"), allow_nan=False)}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata=header)
         with open(temporary, "rb+") as file:
@@ -179,71 +179,71 @@ def write_session(path: str | PathLike[str], about: About, known: Known) -> Path
     return Path(path)
 
 
-def _tensors(known: Known) -> Iterator[tuple[str, Tensor]]:
-    held = known.under_way.held if known.under_way is not None else None
-    text = json.dumps([_held_doc(frame, rows) for frame, rows in (held or {}).items()], allow_nan=False)
+def _tensors(state: SessionState) -> Iterator[tuple[str, Tensor]]:
+    held = state.propagation.backward_results if state.propagation is not None else None
+    text = json.dumps([_compressed_results_doc(frame, rows) for frame, rows in (held or {}).items()], allow_nan=False)
     yield "held", torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
-    for one in known.objects.values():
+    for one in state.objects.values():
         for part, bank in _parts(one.bank):
             for frame, kept in bank.items():
-                for name, tensor in _tensors_of(kept).items():
+                for name, tensor in _frame_state_tensors(kept).items():
                     own = tensor.detach().to("cpu", copy=True).contiguous()
                     yield f"{one.id}.{part}.{frame}.{name}", own
 
 
-def _parts(bank: MemoryBank) -> tuple[tuple[str, dict[int, Kept]], ...]:
+def _parts(bank: MemoryBank) -> tuple[tuple[str, dict[int, FrameState]], ...]:
     return ("prompted", bank.prompted), ("tracked", bank.tracked)
 
 
-def _tensors_of(kept: Kept) -> dict[str, Tensor]:
-    named = {"pointer": kept.pointer_1C, "logits": kept.logits_11HW, "spatial": kept.spatial_1MHW}
+def _frame_state_tensors(frame_state: FrameState) -> dict[str, Tensor]:
+    named = {"pointer": frame_state.pointer_1C, "logits": frame_state.logits_11HW, "spatial": frame_state.spatial_1MHW}
     return {name: tensor for name, tensor in named.items() if tensor is not None}
 
 
-def _session_doc(about: About, known: Known) -> SessionDoc:
-    name, weights = model_of(about.model)
+def _session_doc(context: SessionContext, state: SessionState) -> SessionDoc:
+    name, weights = model_fingerprint(context.model)
     return {
-        "version": VERSION,
+        "version": FORMAT_VERSION,
         "model": name,
         "weights": weights,
-        "source": source_doc(about.video),
-        "options": options_doc(about.options),
-        "anchor": known.anchor,
-        "next": known.next,
-        "under_way": None if known.under_way is None else _pass_doc(known.under_way),
-        "changed": list(known.changed.items()),
-        "objects": [_object_doc(one) for one in known.objects.values()],
+        "source": source_to_dict(context.video),
+        "options": options_to_dict(context.options),
+        "anchor": state.propagation_start,
+        "next": state.next_frame,
+        "under_way": None if state.propagation is None else _propagation_doc(state.propagation),
+        "changed": list(state.changed_frames.items()),
+        "objects": [_object_doc(one) for one in state.objects.values()],
     }
 
 
-def model_of(model: SAM2) -> tuple[str, str]:
+def model_fingerprint(model: SAM2) -> tuple[str, str]:
     """The name of a model's config, and a sample of its weights as a hash."""
     name = next((name for name, config in CONFIGS.items() if config == model.config), "custom")
     state = model.state_dict()
-    samples = [part for t in state.values() for part in (t.flatten()[:SAMPLED], t.flatten()[-SAMPLED:])]
+    samples = [part for t in state.values() for part in (t.flatten()[:WEIGHT_SAMPLES], t.flatten()[-WEIGHT_SAMPLES:])]
     values = torch.cat([part.float() for part in samples]).cpu().numpy()
     named = json.dumps([(key, list(tensor.shape)) for key, tensor in state.items()]).encode()
     return name, hashlib.sha256(named + values.tobytes()).hexdigest()[:16]
 
 
-def source_doc(video: Video) -> SourceDoc:
-    """Which film `video` is."""
+def source_to_dict(video: Video) -> SourceDoc:
+    """Which video `video` is."""
     path = os.path.abspath(video.path) if os.path.exists(video.path) else video.path
-    return {"path": path, "size": list(video.size), "count": video.count}
+    return {"path": path, "size": list(video.size), "count": video.num_frames}
 
 
-def options_doc(options: TrackOptions) -> dict[str, object]:
+def options_to_dict(options: TrackOptions) -> dict[str, object]:
     """Options as plain values."""
-    plain = {field.name: getattr(options, field.name) for field in fields(options) if field.name != "recall"}
-    return {**plain, "recall": _recall_doc(options.recall)}
+    plain = {field.name: getattr(options, field.name) for field in fields(options) if field.name != "memory_selector"}
+    return {**plain, "recall": _selector_doc(options.memory_selector)}
 
 
-def _recall_doc(rule: RecallRule) -> dict[str, object]:
+def _selector_doc(selector: MemorySelector) -> dict[str, object]:
     """A rule of one's own is known by its class and its text; it is handed in again when the session is resumed."""
-    if type(rule) is Recent:
-        return {"rule": "Recent", **asdict(rule)}
-    kind, text = type(rule), repr(rule)
-    if f" at 0x{id(rule):x}" in text.lower() or "<locals>" in kind.__qualname__:
+    if type(selector) is RecentFrames:
+        return {"rule": "Recent", **asdict(selector)}
+    kind, text = type(selector), repr(selector)
+    if f" at 0x{id(selector):x}" in text.lower() or "<locals>" in kind.__qualname__:
         raise InputError(
             f"recall rule {text} cannot be told from others when the session is resumed: make it a dataclass at the "
             "top of a module, or give it a __repr__ that says what it does"
@@ -251,44 +251,44 @@ def _recall_doc(rule: RecallRule) -> dict[str, object]:
     return {"rule": f"{kind.__module__}.{kind.__qualname__}", "text": text}
 
 
-def _pass_doc(under_way: Pass) -> PassDoc:
+def _propagation_doc(propagation: PropagationState) -> PropagationDoc:
     return {
-        "start": under_way.start,
-        "stop": under_way.stop,
-        "reverse": under_way.reverse,
-        "next": under_way.next,
-        "begun": sorted(under_way.begun),
-        "both": under_way.both,
-        "held": under_way.held is not None,
+        "start": propagation.start,
+        "stop": propagation.stop,
+        "reverse": propagation.reverse,
+        "next": propagation.next_frame,
+        "begun": sorted(propagation.initial_ids),
+        "both": propagation.bidirectional,
+        "held": propagation.backward_results is not None,
     }
 
 
-def _held_doc(frame: int, rows: HeldRows) -> HeldDoc:
+def _compressed_results_doc(frame_idx: int, rows: CompressedResults) -> CompressedResultsDoc:
     return {
-        "frame": frame,
+        "frame": frame_idx,
         "ids": rows.ids.tolist(),
         "scores": rows.scores.tolist(),
-        "presence": rows.presence.tolist(),
+        "presence": rows.object_scores.tolist(),
         "states": list(rows.states),
         "masks": [code["counts"] for code in rows.masks],
     }
 
 
-def _object_doc(one: TrackedObject) -> ObjectDoc:
+def _object_doc(obj: TrackedObject) -> ObjectDoc:
     return {
-        "id": one.id,
-        "hidden": one.hidden,
-        "stale": sorted(one.stale),
-        "prompts": [_prompt_doc(frame, prompt) for frame, prompt in one.prompts.items()],
-        "prompted": [_kept_doc(frame, kept) for frame, kept in one.bank.prompted.items()],
-        "tracked": [_kept_doc(frame, kept) for frame, kept in one.bank.tracked.items()],
+        "id": obj.id,
+        "hidden": obj.frames_unseen,
+        "stale": sorted(obj.corrected_frames),
+        "prompts": [_prompt_doc(frame, prompt) for frame, prompt in obj.prompts.items()],
+        "prompted": [_frame_state_doc(frame, kept) for frame, kept in obj.bank.prompted.items()],
+        "tracked": [_frame_state_doc(frame, kept) for frame, kept in obj.bank.tracked.items()],
     }
 
 
-def _prompt_doc(frame: int, prompt: ObjectPrompt) -> PromptDoc:
+def _prompt_doc(frame_idx: int, prompt: ObjectPrompt) -> PromptDoc:
     points, box, mask = prompt.points, prompt.box, prompt.mask
     return {
-        "frame": frame,
+        "frame": frame_idx,
         "points": None if points is None else points.xy.tolist(),
         "labels": None if points is None else points.labels.tolist(),
         "box": None if box is None else [box.x1, box.y1, box.x2, box.y2],
@@ -297,11 +297,11 @@ def _prompt_doc(frame: int, prompt: ObjectPrompt) -> PromptDoc:
     }
 
 
-def _kept_doc(frame: int, kept: Kept) -> KeptDoc:
+def _frame_state_doc(frame_idx: int, frame_state: FrameState) -> FrameStateDoc:
     return {
-        "frame": frame,
-        "iou": kept.iou,
-        "score": kept.score,
-        "reverse": kept.reverse,
-        "tensors": list(_tensors_of(kept)),
+        "frame": frame_idx,
+        "iou": frame_state.iou,
+        "score": frame_state.object_score,
+        "reverse": frame_state.reverse,
+        "tensors": list(_frame_state_tensors(frame_state)),
     }

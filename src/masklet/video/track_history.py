@@ -1,4 +1,4 @@
-"""What became of the objects of a film that nobody pointed at: who was born when, and who died of what."""
+"""What became of the objects of a video that nobody pointed at: who was born when, and who died of what."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypedDict
 
-__all__ = ["END", "NOT_FOUND_AGAIN", "OUT_OF_SIGHT", "Life", "LifeRecord", "Lives"]
+__all__ = ["END_OF_VIDEO", "NOT_FOUND_AGAIN", "OUT_OF_SIGHT", "Track", "TrackHistory", "TrackRecord"]
 
 OUT_OF_SIGHT = "out of sight"
 NOT_FOUND_AGAIN = "not found again"
-END = "end of the film"
-HELD = 10_000
+END_OF_VIDEO = "end of the video"
+MAX_ENDED_TRACKS = 10_000
 """Lives that are over and still reported; a camera that runs for weeks has more, and the oldest are let go of."""
 
 
-class LifeRecord(TypedDict):
+class TrackRecord(TypedDict):
     """One life, ready for JSON; `reason` is null while it lasts."""
 
     id: int
@@ -30,7 +30,7 @@ class LifeRecord(TypedDict):
 
 
 @dataclass
-class Life:
+class Track:
     """One object from its birth on: `first` the frame where it was found, `last` the last one where it was seen."""
 
     id: int
@@ -38,29 +38,29 @@ class Life:
     name: str
     score: float
     """The finder's, when it was born."""
-    first: int
-    last: int
-    visible: int = 1
+    first_frame: int
+    last_frame: int
+    visible_frames: int = 1
     """Frames on which it was seen."""
-    reason: str | None = None
+    end_reason: str | None = None
     """Why it is over; None: it is not."""
-    votes: dict[int, float] = field(default_factory=dict)
+    class_scores: dict[int, float] = field(default_factory=dict)
     """By class, the sum of the finder's scores: a detector may change its mind. The class stays that of the birth."""
-    hidden: int = 0
+    frames_unseen: int = 0
     """Frames in a row, up to now, on which it was not seen."""
-    unfound: int = 0
+    missed_detections: int = 0
     """Looks in a row, up to now, in which the finder did not find it."""
-    cut: bool = False
+    truncated: bool = False
     """It was at the edge of the frame when it was found, and may be larger than what was seen."""
-    grown: int = 0
+    extensions: int = 0
     """Times that it was then seen to be larger."""
 
     @property
     def likely_class(self) -> int:
         """The class that the finder gave it most."""
-        return max(self.votes, key=lambda number: self.votes[number], default=self.class_id)
+        return max(self.class_scores, key=lambda number: self.class_scores[number], default=self.class_id)
 
-    def record(self) -> LifeRecord:
+    def to_dict(self) -> TrackRecord:
         """The same in plain numbers and text.
 
         Example:
@@ -70,91 +70,91 @@ class Life:
         return {
             "id": self.id,
             "name": self.name,
-            "first": self.first,
-            "last": self.last,
-            "visible": self.visible,
-            "reason": self.reason,
+            "first": self.first_frame,
+            "last": self.last_frame,
+            "visible": self.visible_frames,
+            "reason": self.end_reason,
             "class_id": self.class_id,
             "score": self.score,
         }
 
     def __str__(self) -> str:
-        return f"object {self.id}: {self.name}, frames {self.first} to {self.last}, {self.reason or 'still followed'}"
+        return f"object {self.id}: {self.name}, frames {self.first_frame} to {self.last_frame}, {self.end_reason or 'still followed'}"
 
 
-class Lives:
-    """All objects of a film by id, the dead and the living; it grows while the film is followed. `print` shows it.
+class TrackHistory:
+    """All objects of a video by id, the dead and the living; it grows while the video is followed. `print` shows it.
 
     Example:
         >>> following = model.follow("clip.mp4")
         >>> for frame in following:
         ...     following.lives.born, following.lives.died  # ids, on this frame
         >>> print(following.lives)
-        object 1: object, frames 0 to 89, end of the film
+        object 1: object, frames 0 to 89, end of the video
         object 2: object, frames 20 to 44, out of sight
     """
 
     def __init__(self) -> None:
-        self.alive: dict[int, Life] = {}
-        self.ended: deque[Life] = deque(maxlen=HELD)
+        self.active: dict[int, Track] = {}
+        self.finished: deque[Track] = deque(maxlen=MAX_ENDED_TRACKS)
         """In the order in which they ended."""
-        self.born: tuple[int, ...] = ()
+        self.started: tuple[int, ...] = ()
         """Ids that were born on the frame that came last."""
-        self.died: tuple[int, ...] = ()
+        self.ended: tuple[int, ...] = ()
         """Ids that died on the frame that came last."""
-        self.turned_away = 0
+        self.rejected = 0
         """Finds that were not followed, for want of a place; the same thing counts at every look."""
-        self.count = 0
+        self.num_started = 0
         """How many were born; ids are 1 to `count`."""
 
-    def __iter__(self) -> Iterator[Life]:
-        return iter(sorted([*self.ended, *self.alive.values()], key=lambda life: life.id))
+    def __iter__(self) -> Iterator[Track]:
+        return iter(sorted([*self.finished, *self.active.values()], key=lambda life: life.id))
 
     def __len__(self) -> int:
-        return len(self.ended) + len(self.alive)
+        return len(self.finished) + len(self.active)
 
-    def __getitem__(self, id: int) -> Life:
-        if id in self.alive:
-            return self.alive[id]
-        for life in self.ended:
-            if life.id == id:
+    def __getitem__(self, track_id: int) -> Track:
+        if track_id in self.active:
+            return self.active[track_id]
+        for life in self.finished:
+            if life.id == track_id:
                 return life
-        raise KeyError(id)
+        raise KeyError(track_id)
 
     def __str__(self) -> str:
-        waited = [f"turned away for want of a place: {self.turned_away}"] if self.turned_away else []
+        waited = [f"turned away for want of a place: {self.rejected}"] if self.rejected else []
         return "\n".join([*map(str, self), *waited]) or "nothing was found"
 
-    def records(self) -> list[LifeRecord]:
+    def to_dicts(self) -> list[TrackRecord]:
         """Every life in plain numbers and text, by id, ready for JSON.
 
         Example:
             >>> json.dumps(following.lives.records())
         """
-        return [life.record() for life in self]
+        return [life.to_dict() for life in self]
 
     # what happens ------------------------------------------------------------------------------------------------
 
-    def turn(self) -> None:
+    def begin_frame(self) -> None:
         """A new frame: nobody was born or died on it yet."""
-        self.born = self.died = ()
+        self.started = self.ended = ()
 
-    def bear(self, life: Life) -> None:
+    def start_track(self, track: Track) -> None:
         """An object is born."""
-        self.count = max(self.count, life.id)
-        self.alive[life.id] = life
-        self.born += (life.id,)
+        self.num_started = max(self.num_started, track.id)
+        self.active[track.id] = track
+        self.started += (track.id,)
 
-    def end(self, id: int, reason: str) -> None:
+    def end_track(self, track_id: int, reason: str) -> None:
         """An object dies."""
-        life = self.alive.pop(id)
-        life.reason = reason
-        self.ended.append(life)
-        self.died += (id,)
+        life = self.active.pop(track_id)
+        life.end_reason = reason
+        self.finished.append(life)
+        self.ended += (track_id,)
 
     def finish(self) -> None:
-        """The film is over, and with it what lives; nobody dies of it on the last frame."""
-        died = self.died
-        for id in list(self.alive):
-            self.end(id, END)
-        self.died = died
+        """The video is over, and with it what lives; nobody dies of it on the last frame."""
+        died = self.ended
+        for id in list(self.active):
+            self.end_track(id, END_OF_VIDEO)
+        self.ended = died

@@ -20,128 +20,139 @@ from torch import Tensor
 
 from masklet.errors import PromptError, StateError
 from masklet.media import Frame
-from masklet.models.fast_cpu.sam2 import FastVerbs
+from masklet.models.fast_cpu.sam2 import FastSAM2
 from masklet.models.sam2 import SAM2
-from masklet.models.types import FrameMemory, ImageFeatures, Memories, ObjectMasks
+from masklet.models.types import FrameMemory, ImageFeatures, MemoryContext, SelectedMasks
 from masklet.prompts import ObjectPrompt
 from masklet.results import Results
-from masklet.transforms import LOGIT_LIMIT, Fit, hard_mask, prompt_tensors, to_frame_input
-from masklet.video.frame_cache import FeatureCache, Frames
-from masklet.video.memory_bank import Kept, MemoryBank, TrackedObject, checked_id, merged
-from masklet.video.memory_selection import Recall
-from masklet.video.postprocess import shown
+from masklet.transforms import LOGIT_LIMIT, ImageTransform, binary_mask, preprocess_frame, prompt_tensors
+from masklet.video.frame_cache import FeatureCache, FrameProvider
+from masklet.video.memory_bank import FrameState, MemoryBank, TrackedObject, merge_prompts, validate_object_id
+from masklet.video.memory_selection import MemorySelection
+from masklet.video.postprocess import to_results
 from masklet.video.track_options import TrackOptions
 
-__all__ = ["Clock", "Engine", "Row", "Stepper", "exclusive"]
+__all__ = ["ObjectBatcher", "ObjectState", "StageTimer", "Tracker", "apply_non_overlap"]
 
-Encode = Callable[[Tensor], ImageFeatures]
-EXCLUDED = -10.0
+ImageEncoder = Callable[[Tensor], ImageFeatures]
+NON_OVERLAP_LOGIT = -10.0
 """The highest logit that a mask keeps where another object is in front."""
 
 
 @dataclass(frozen=True)
-class Stepper:
+class ObjectBatcher:
     """The network's verbs, for lists of objects; its weights no longer change."""
 
     model: SAM2
-    encode: Encode
+    encode: ImageEncoder
     device: torch.device
     dtype: torch.dtype | None = None
     """Of memory attention's matrix products; None: fp32."""
-    objects_at_once: int = 8
-    fast: FastVerbs = field(init=False, repr=False)
+    objects_per_batch: int = 8
+    fast: FastSAM2 = field(init=False, repr=False)
     """What tracking does to every frame, laid out for this machine."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "fast", FastVerbs(self.model, self.dtype))
+        object.__setattr__(self, "fast", FastSAM2(self.model, self.dtype))
 
-    def features(self, frame: Frame) -> ImageFeatures:
+    def encode_frame(self, frame: Frame) -> ImageFeatures:
         """The frame by itself, before any memory; a batch of one."""
-        pixels = to_frame_input(frame.rgb, self.model.image_size)
+        pixels = preprocess_frame(frame.rgb, self.model.image_size)
         with torch.inference_mode():
             return self.encode(pixels.to(self.device))
 
-    def prompt(
-        self, features: ImageFeatures, asked: ObjectPrompt, size: tuple[int, int], earlier_11HW: Tensor | None
-    ) -> ObjectMasks:
+    def predict_prompt(
+        self, features: ImageFeatures, prompt: ObjectPrompt, size: tuple[int, int], mask_input_11HW: Tensor | None
+    ) -> SelectedMasks:
         """What a prompt means, on features with or without memory; `earlier_11HW` are logits to go on from."""
         side = self.model.image_size
-        before = None if earlier_11HW is None else earlier_11HW.float().clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
+        before = None if mask_input_11HW is None else mask_input_11HW.float().clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
         with torch.inference_mode():
-            tensors = prompt_tensors([asked], Fit(size, side), earlier_B1HW=before, device=self.device)
-            return self.model.settle(self.model.decode(features, tensors), multimask=tensors.points_BN2.shape[1] <= 1)
+            tensors = prompt_tensors([prompt], ImageTransform(size, side), mask_input_B1HW=before, device=self.device)
+            return self.model.select_mask(
+                self.model.decode(features, tensors), multimask=tensors.points_BN2.shape[1] <= 1
+            )
 
-    def adopt(self, features: ImageFeatures, asked: ObjectPrompt) -> ObjectMasks:
+    def use_mask_as_output(self, features: ImageFeatures, prompt: ObjectPrompt) -> SelectedMasks:
         """A mask that a person handed in."""
-        assert asked.mask is not None
+        assert prompt.mask is not None
         with torch.inference_mode():
-            return self.model.adopt(features, hard_mask(asked.mask.mask, self.model.image_size).to(self.device))
+            return self.model.use_mask_as_output(
+                features, binary_mask(prompt.mask.mask, self.model.image_size).to(self.device)
+            )
 
-    def alone(self, features: ImageFeatures) -> ImageFeatures:
+    def add_no_memory_embedding(self, features: ImageFeatures) -> ImageFeatures:
         """Features of a frame that looks back at nothing."""
         with torch.inference_mode():
-            return self.model.without_memory(features)
+            return self.model.add_no_memory_embedding(features)
 
-    def condition(self, features: ImageFeatures, looks: Sequence[tuple[MemoryBank, Recall]]) -> ImageFeatures:
+    def condition_on_memory(
+        self, features: ImageFeatures, selections: Sequence[tuple[MemoryBank, MemorySelection]]
+    ) -> ImageFeatures:
         """The frame in the light of what is remembered; all `looks` have the same ages and offsets."""
         with torch.inference_mode():
-            return self.fast.condition(features, _memories(looks))
+            return self.fast.condition_on_memory(features, _memory_context(selections))
 
-    def track(self, features: ImageFeatures, looks: Sequence[tuple[MemoryBank, Recall]]) -> list[ObjectMasks]:
+    def track(
+        self, features: ImageFeatures, selections: Sequence[tuple[MemoryBank, MemorySelection]]
+    ) -> list[SelectedMasks]:
         """Every object on this frame, from memory alone."""
-        found: list[ObjectMasks | None] = [None] * len(looks)
-        for members in self._batches(looks):
-            seen = self.condition(features, [looks[i] for i in members])
+        found: list[SelectedMasks | None] = [None] * len(selections)
+        for members in self._batches(selections):
+            seen = self.condition_on_memory(features, [selections[i] for i in members])
             with torch.inference_mode():
-                masks = self.model.settle(self.fast.decode(seen), multimask=True)
+                masks = self.model.select_mask(self.fast.decode(seen), multimask=True)
             for row, i in enumerate(members):
                 found[i] = _row(masks, row)
         return [masks for masks in found if masks is not None]
 
-    def remember(self, features: ImageFeatures, found: Sequence[ObjectMasks], *, prompted: bool) -> list[FrameMemory]:
+    def encode_memory(
+        self, features: ImageFeatures, object_masks: Sequence[SelectedMasks], *, prompted: bool
+    ) -> list[FrameMemory]:
         """What to keep of each object on this frame."""
         kept: list[FrameMemory] = []
-        for start in range(0, len(found), self.objects_at_once):
-            some = _stacked(found[start : start + self.objects_at_once])
+        for start in range(0, len(object_masks), self.objects_per_batch):
+            some = _stack_masks(object_masks[start : start + self.objects_per_batch])
             with torch.inference_mode():
-                memory = self.fast.remember(features, some, prompted=prompted)
+                memory = self.fast.encode_memory(features, some, prompted=prompted)
             kept.extend(memory.row(i) for i in range(len(some.iou_B1)))
         return kept
 
-    def _batches(self, looks: Sequence[tuple[MemoryBank, Recall]]) -> list[list[int]]:
+    def _batches(self, selections: Sequence[tuple[MemoryBank, MemorySelection]]) -> list[list[int]]:
         """Objects that look back at the same distances, at most `objects_at_once` together."""
         alike: dict[object, list[int]] = {}
-        for i, (_, recall) in enumerate(looks):
+        for i, (_, recall) in enumerate(selections):
             ages = tuple(age for _, age in recall.spatial)
-            alike.setdefault((ages, tuple(back for _, back in recall.pointers), recall.horizon), []).append(i)
-        size = self.objects_at_once
+            alike.setdefault((ages, tuple(back for _, back in recall.pointers), recall.max_pointers), []).append(i)
+        size = self.objects_per_batch
         return [group[start : start + size] for group in alike.values() for start in range(0, len(group), size)]
 
 
-def exclusive(found: Sequence[ObjectMasks]) -> list[ObjectMasks]:
+def apply_non_overlap(object_masks: Sequence[SelectedMasks]) -> list[SelectedMasks]:
     """The same masks, each place left to the object that is surest of it."""
-    if len(found) < 2:
-        return list(found)
-    logits_N1HW = torch.cat([masks.logits_B1HW.float() for masks in found])
+    if len(object_masks) < 2:
+        return list(object_masks)
+    logits_N1HW = torch.cat([masks.logits_B1HW.float() for masks in object_masks])
     winner_11HW = logits_N1HW.argmax(dim=0, keepdim=True)
-    rank_N111 = torch.arange(len(found), device=logits_N1HW.device)[:, None, None, None]
-    apart = torch.where(winner_11HW == rank_N111, logits_N1HW, logits_N1HW.clamp(max=EXCLUDED))
+    rank_N111 = torch.arange(len(object_masks), device=logits_N1HW.device)[:, None, None, None]
+    apart = torch.where(winner_11HW == rank_N111, logits_N1HW, logits_N1HW.clamp(max=NON_OVERLAP_LOGIT))
     return [
-        ObjectMasks(apart[i : i + 1], masks.iou_B1, masks.object_score_B1, masks.pointer_BC)
-        for i, masks in enumerate(found)
+        SelectedMasks(apart[i : i + 1], masks.iou_B1, masks.object_score_B1, masks.pointer_BC)
+        for i, masks in enumerate(object_masks)
     ]
 
 
-def _memories(looks: Sequence[tuple[MemoryBank, Recall]]) -> Memories:
-    recall = looks[0][1]
+def _memory_context(selections: Sequence[tuple[MemoryBank, MemorySelection]]) -> MemoryContext:
+    recall = selections[0][1]
     spatial = tuple(
-        torch.cat([_spatial(bank, each.spatial[i][0]) for bank, each in looks]) for i in range(len(recall.spatial))
+        torch.cat([_spatial(bank, each.spatial[i][0]) for bank, each in selections]) for i in range(len(recall.spatial))
     )
     pointers = tuple(
-        torch.cat([bank[each.pointers[i][0]].pointer_1C for bank, each in looks]) for i in range(len(recall.pointers))
+        torch.cat([bank[each.pointers[i][0]].pointer_1C for bank, each in selections])
+        for i in range(len(recall.pointers))
     )
     ages, offsets = tuple(age for _, age in recall.spatial), tuple(back for _, back in recall.pointers)
-    return Memories(spatial, ages, pointers, offsets, recall.horizon)
+    return MemoryContext(spatial, ages, pointers, offsets, recall.max_pointers)
 
 
 def _spatial(bank: MemoryBank, frame: int) -> Tensor:
@@ -150,18 +161,18 @@ def _spatial(bank: MemoryBank, frame: int) -> Tensor:
     return memory.float()
 
 
-def _stacked(found: Sequence[ObjectMasks]) -> ObjectMasks:
-    return ObjectMasks(
-        torch.cat([m.logits_B1HW for m in found]),
-        torch.cat([m.iou_B1 for m in found]),
-        torch.cat([m.object_score_B1 for m in found]),
-        torch.cat([m.pointer_BC for m in found]),
+def _stack_masks(object_masks: Sequence[SelectedMasks]) -> SelectedMasks:
+    return SelectedMasks(
+        torch.cat([m.logits_B1HW for m in object_masks]),
+        torch.cat([m.iou_B1 for m in object_masks]),
+        torch.cat([m.object_score_B1 for m in object_masks]),
+        torch.cat([m.pointer_BC for m in object_masks]),
     )
 
 
-def _row(masks: ObjectMasks, i: int) -> ObjectMasks:
+def _row(masks: SelectedMasks, i: int) -> SelectedMasks:
     """Object `i` in storage of its own, so that the batch can be let go of."""
-    return ObjectMasks(
+    return SelectedMasks(
         masks.logits_B1HW[i : i + 1].clone(),
         masks.iou_B1[i : i + 1].clone(),
         masks.object_score_B1[i : i + 1].clone(),
@@ -169,70 +180,72 @@ def _row(masks: ObjectMasks, i: int) -> ObjectMasks:
     )
 
 
-Row = tuple[TrackedObject, Kept]
+ObjectState = tuple[TrackedObject, FrameState]
 
 
-class Engine:
+class Tracker:
     """What a session and a live view have in common."""
 
-    def __init__(self, stepper: Stepper, frames: Frames, options: TrackOptions) -> None:
-        self.stepper, self.frames, self.options = stepper, frames, options
+    def __init__(self, batcher: ObjectBatcher, frames: FrameProvider, options: TrackOptions) -> None:
+        self.batcher, self.frames, self.options = batcher, frames, options
         self.objects: dict[int, TrackedObject] = {}
         self.cache = FeatureCache()
-        self.anchor = 0
+        self.propagation_start = 0
         """Where the present pass began: a pass the other way may begin there too."""
         self.speed: dict[str, float] = {}
 
-    def features(self, frame: Frame) -> ImageFeatures:
+    def frame_features(self, frame: Frame) -> ImageFeatures:
         """Of one frame, encoded once."""
         features = self.cache.get(frame.index)
         if features is None:
-            features = self.stepper.features(frame)
+            features = self.batcher.encode_frame(frame)
             self.cache.put(frame.index, features)
         return features
 
     # prompts ---------------------------------------------------------------------------------------------------
 
-    def prompt(self, one: TrackedObject, frame: Frame, new: ObjectPrompt) -> Kept:
+    def add_prompt(self, obj: TrackedObject, frame: Frame, prompt: ObjectPrompt) -> FrameState:
         """Take in what was said about an object on a frame, and answer at once."""
-        asked = merged(one.prompts.get(frame.index), new)
-        before = one.bank.get(frame.index)
-        features = self.features(frame)
+        asked = merge_prompts(obj.prompts.get(frame.index), prompt)
+        before = obj.bank.get(frame.index)
+        features = self.frame_features(frame)
         if asked.mask is not None and asked.points is None and asked.box is None:
-            masks = self.stepper.adopt(features, asked)
+            masks = self.batcher.use_mask_as_output(features, asked)
         else:
-            earlier = None if before is None or new.mask is not None else before.logits_11HW
-            base = self._base(one, frame.index, before, features)
-            masks = self.stepper.prompt(base, asked, frame.size, earlier)
-        kept = Kept.of(masks)
+            earlier = None if before is None or prompt.mask is not None else before.logits_11HW
+            base = self._prompt_features(obj, frame.index, before, features)
+            masks = self.batcher.predict_prompt(base, asked, frame.size, earlier)
+        kept = FrameState.from_masks(masks)
         tracked = before is not None and before.reverse is not None
         if tracked and before is not None:
             kept = replace(kept, reverse=before.reverse)
-            one.stale.add(frame.index)
-        if tracked and self.options.corrections == "published" and frame.index in one.bank.tracked:
-            one.bank.tracked[frame.index] = self._written(features, [(one, kept)])[0]
+            obj.corrected_frames.add(frame.index)
+        if tracked and self.options.corrections == "published" and frame.index in obj.bank.tracked:
+            obj.bank.tracked[frame.index] = self._encode_memories(features, [(obj, kept)])[0]
         else:
-            one.bank.tracked.pop(frame.index, None)
-            one.bank.prompted[frame.index] = kept
-        one.prompts[frame.index] = asked
-        one.hidden = 0
+            obj.bank.tracked.pop(frame.index, None)
+            obj.bank.prompted[frame.index] = kept
+        obj.prompts[frame.index] = asked
+        obj.frames_unseen = 0
         return kept
 
-    def _base(self, one: TrackedObject, index: int, before: Kept | None, features: ImageFeatures) -> ImageFeatures:
+    def _prompt_features(
+        self, obj: TrackedObject, index: int, previous: FrameState | None, features: ImageFeatures
+    ) -> ImageFeatures:
         """Features that a prompt is read on: with memory on a frame that was tracked, as it was then."""
-        if before is None or before.reverse is None:
-            return self.stepper.alone(features)
-        self.write_prompted([one])
-        recall = self._recall(one, index, before.reverse)
+        if previous is None or previous.reverse is None:
+            return self.batcher.add_no_memory_embedding(features)
+        self.encode_prompted_frames([obj])
+        recall = self._select_memory(obj, index, previous.reverse)
         if not recall.spatial:
-            return self.stepper.alone(features)
-        return self.stepper.condition(features, [(one.bank, recall)])
+            return self.batcher.add_no_memory_embedding(features)
+        return self.batcher.condition_on_memory(features, [(obj.bank, recall)])
 
-    def _recall(self, one: TrackedObject, index: int, reverse: bool) -> Recall:
+    def _select_memory(self, obj: TrackedObject, index: int, reverse: bool) -> MemorySelection:
         length = self.frames.length
-        return self.options.recall.look(index, one.bank.history, reverse=reverse, length=length)
+        return self.options.memory_selector.select(index, obj.bank.available, reverse=reverse, length=length)
 
-    def write_prompted(self, objects: Sequence[TrackedObject]) -> None:
+    def encode_prompted_frames(self, objects: Sequence[TrackedObject]) -> None:
         """Remember prompted frames whose prompts have been said since."""
         missing: dict[int, list[TrackedObject]] = {}
         for one in objects:
@@ -240,65 +253,77 @@ class Engine:
                 if kept.spatial_1MHW is None:
                     missing.setdefault(index, []).append(one)
         for index, some in missing.items():
-            features = self.cache.get(index) or self.features(self.frames.frame(index))
+            features = self.cache.get(index) or self.frame_features(self.frames.frame(index))
             rows = [(one, one.bank.prompted[index]) for one in some]
-            for one, kept in zip(some, self._written(features, rows), strict=True):
+            for one, kept in zip(some, self._encode_memories(features, rows), strict=True):
                 one.bank.prompted[index] = kept
 
-    def _written(self, features: ImageFeatures, rows: Sequence[Row]) -> list[Kept]:
-        memories = self.stepper.remember(features, [kept.masks() for _, kept in rows], prompted=True)
+    def _encode_memories(self, features: ImageFeatures, rows: Sequence[ObjectState]) -> list[FrameState]:
+        memories = self.batcher.encode_memory(features, [kept.to_masks() for _, kept in rows], prompted=True)
         return [kept.with_memory(memory) for (_, kept), memory in zip(rows, memories, strict=True)]
 
     # frames ----------------------------------------------------------------------------------------------------
 
-    def advance(self, frame: Frame, objects: Sequence[TrackedObject], reverse: bool) -> list[Row]:
+    def track_frame(self, frame: Frame, objects: Sequence[TrackedObject], reverse: bool) -> list[ObjectState]:
         """Follow `objects` onto `frame`; those prompted there are taken as they were prompted."""
-        clock = Clock()
-        self.write_prompted(objects)
-        features = self.features(frame)
+        clock = StageTimer()
+        self.encode_prompted_frames(objects)
+        features = self.frame_features(frame)
         clock.tick("encode")
         fresh = [one for one in objects if frame.index not in one.bank.prompted]
         for one in objects:
             one.bank.tracked.pop(frame.index, None)
-        looks = [(one.bank, self._recall(one, frame.index, reverse)) for one in fresh]
-        found = dict(zip((one.id for one in fresh), self.stepper.track(features, looks), strict=True))
+        looks = [(one.bank, self._select_memory(one, frame.index, reverse)) for one in fresh]
+        found = dict(zip((one.id for one in fresh), self.batcher.track(features, looks), strict=True))
         clock.tick("track")
-        if self.options.exclusive:
-            found = self._apart(frame.index, objects, found)
-        memories = self.stepper.remember(features, [found[one.id] for one in fresh], prompted=False)
+        if self.options.non_overlapping:
+            found = self._without_overlap(frame.index, objects, found)
+        memories = self.batcher.encode_memory(features, [found[one.id] for one in fresh], prompted=False)
         for one, memory in zip(fresh, memories, strict=True):
-            kept = Kept.of(found[one.id]).with_memory(memory)
+            kept = FrameState.from_masks(found[one.id]).with_memory(memory)
             one.bank.tracked[frame.index] = replace(kept, reverse=reverse)
         clock.tick("remember")
         self.speed = clock.speed
-        return [(one, self._passed(one, frame.index, reverse)) for one in objects]
+        return [(one, self._finish_frame(one, frame.index, reverse)) for one in objects]
 
-    def _apart(
-        self, index: int, objects: Sequence[TrackedObject], found: dict[int, ObjectMasks]
-    ) -> dict[int, ObjectMasks]:
-        every = [found[one.id] if one.id in found else one.bank.prompted[index].masks() for one in objects]
-        return {one.id: masks for one, masks in zip(objects, exclusive(every), strict=True) if one.id in found}
+    def _without_overlap(
+        self, index: int, objects: Sequence[TrackedObject], object_masks: dict[int, SelectedMasks]
+    ) -> dict[int, SelectedMasks]:
+        every = [
+            object_masks[one.id] if one.id in object_masks else one.bank.prompted[index].to_masks() for one in objects
+        ]
+        return {
+            one.id: masks
+            for one, masks in zip(objects, apply_non_overlap(every), strict=True)
+            if one.id in object_masks
+        }
 
-    def _passed(self, one: TrackedObject, index: int, reverse: bool) -> Kept:
+    def _finish_frame(self, obj: TrackedObject, index: int, reverse: bool) -> FrameState:
         """What is known of an object on a frame, now that it was passed; old frames are let go of."""
-        if index in one.bank.prompted:
-            one.bank.prompted[index] = replace(one.bank.prompted[index], reverse=reverse)
-        kept = one.bank[index]
-        one.hidden = 0 if kept.score > 0 else one.hidden + 1
-        if self.options.keep == "recent":
-            one.bank.forget(self.options.recall, (index, self.anchor))
+        if index in obj.bank.prompted:
+            obj.bank.prompted[index] = replace(obj.bank.prompted[index], reverse=reverse)
+        kept = obj.bank[index]
+        obj.frames_unseen = 0 if kept.object_score > 0 else obj.frames_unseen + 1
+        if self.options.retain == "recent":
+            obj.bank.prune(self.options.memory_selector, (index, self.propagation_start))
         return kept
 
-    def show(self, frame: Frame, rows: Sequence[Row], speed: dict[str, float] | None = None) -> Results:
+    def build_results(
+        self, frame: Frame, rows: Sequence[ObjectState], speed: dict[str, float] | None = None
+    ) -> Results:
         """Rows as people see them."""
-        clock = Clock()
-        results = shown(
-            frame, rows, clean=self.options.clean, lost_after=self.options.lost_after, speed=speed or dict(clock.speed)
+        clock = StageTimer()
+        results = to_results(
+            frame,
+            rows,
+            fill_hole_area=self.options.fill_hole_area,
+            lost_after=self.options.lost_after,
+            speed=speed or dict(clock.speed),
         )
-        results.speed["postprocess"] = clock.since()
+        results.speed["postprocess"] = clock.elapsed_ms()
         return results
 
-    def known_at(self, frame: Frame) -> Results:
+    def results_at(self, frame: Frame) -> Results:
         """All that is known of a frame that was passed.
 
         Raises:
@@ -308,33 +333,33 @@ class Engine:
         rows = [(one, kept) for one, kept in rows if kept.logits_11HW is not None]
         if not rows:
             raise StateError(f'nothing is known of frame {frame.index} (any more): propagate, or open with keep="all"')
-        return self.show(frame, rows)
+        return self.build_results(frame, rows)
 
-    def known(self, value: object) -> TrackedObject:
+    def get_object(self, value: object) -> TrackedObject:
         """The object of an id.
 
         Raises:
             PromptError: there is none.
         """
-        number = checked_id(value)
+        number = validate_object_id(value)
         if number not in self.objects:
             ids = ", ".join(map(str, self.objects)) or "none yet"
             raise PromptError(f"there is no object {number}; objects are {ids}: add it first with add({number}, ...)")
         return self.objects[number]
 
 
-class Clock:
+class StageTimer:
     """Milliseconds between ticks, by name."""
 
     def __init__(self) -> None:
         self.speed = {"encode": 0.0, "track": 0.0, "remember": 0.0, "postprocess": 0.0}
         self._last = time.perf_counter()
 
-    def since(self) -> float:
+    def elapsed_ms(self) -> float:
         """Since the last tick."""
         return 1e3 * (time.perf_counter() - self._last)
 
     def tick(self, name: str) -> None:
         """The time since the last tick belongs to `name`."""
-        self.speed[name] += self.since()
+        self.speed[name] += self.elapsed_ms()
         self._last = time.perf_counter()

@@ -1,6 +1,6 @@
 """Results on disk: one table of writers, each a context manager over a folder.
 
-overlay   STEM_overlay.png          the picture with its masks painted on it
+overlay   STEM_overlay.png          the image with its masks painted on it
 png       STEM.png                  label map in the palette of DAVIS; per_object: STEM_mask_0.png ...
 coco      annotations.coco.json     one file for the run, lossless run-length masks
 yolo      STEM.txt, classes.txt     one line an object, one ring
@@ -9,7 +9,7 @@ cutout    STEM_cutout_0.png ...     each object alone on transparency
 
 And of a video while it is tracked: one table of sinks, to which frames are given one by one.
 
-video     STEM_overlay.mp4          film with the masks painted on it, H.264 with the sound of the source
+video     STEM_overlay.mp4          video with the masks painted on it, H.264 with the sound of the source
 png       STEM/00000.png            label map in the palette of DAVIS, a pixel is the object's id
 masks     STEM/ID/00000.png         black and white, one an object and frame
 coco      STEM_masks.jsonl          run-length masks, a line a frame; `read_tracks` reads it back
@@ -31,7 +31,7 @@ from masklet.writers.frame_images import MaskSink, PngSink
 from masklet.writers.image_base import Writer
 from masklet.writers.mask_images import CutoutWriter, MaskWriter, OverlayWriter, PngWriter
 from masklet.writers.mots import MotsSink
-from masklet.writers.npz import ArraySink
+from masklet.writers.npz import NpzSink
 from masklet.writers.tracks_jsonl import (
     CocoSink,
     FrameRecord,
@@ -77,7 +77,7 @@ SINKS = MappingProxyType[str, type[Sink]](
         "masks": MaskSink,
         "coco": CocoSink,
         "mots": MotsSink,
-        "numpy": ArraySink,
+        "numpy": NpzSink,
     }
 )
 """Every format of a tracked video by its name."""
@@ -86,7 +86,7 @@ SINKS = MappingProxyType[str, type[Sink]](
 def open_writer(name: str, out_dir: str | os.PathLike[str], *, per_object: bool = False) -> Writer:
     """A writer of format `name` into `out_dir`, which is made and tried at once.
 
-    `per_object` is for `png`: one black and white picture an object in place of one label map.
+    `per_object` is for `png`: one black and white image an object in place of one label map.
 
     Example:
         >>> with open_writer("overlay", "out") as writer:
@@ -99,7 +99,7 @@ def open_writer(name: str, out_dir: str | os.PathLike[str], *, per_object: bool 
         InputError: no such format, or an option it does not have.
         OutputError: a folder that cannot be made or written.
     """
-    _check_name(name, WRITERS)
+    _check_format_name(name, WRITERS)
     if per_object and name != "png":
         raise InputError(f"format {name!r} has no option per_object; only 'png' has it: leave it out")
     return MaskWriter(out_dir) if per_object else WRITERS[name](out_dir)
@@ -117,7 +117,7 @@ def open_sink(
 ) -> Sink:
     """A sink of format `name` into `out_dir`, which is made and tried at once; files begin with `stem`.
 
-    `fps` paces frames without a `time` (30.0 unless said), `source` is the film they come from, `append` goes on
+    `fps` paces frames without a `time` (30.0 unless said), `source` is the video they come from, `append` goes on
     with an earlier run. These three are also in `options`, beside what only one format needs; what is given here
     counts.
 
@@ -130,9 +130,9 @@ def open_sink(
 
     Raises:
         InputError: no such format, an option that cannot be meant, or `append` for a format that cannot go on.
-        OutputError: a folder that cannot be made or written, or no encoder for a film.
+        OutputError: a folder that cannot be made or written, or no encoder for a video.
     """
-    _check_name(name, SINKS)
+    _check_format_name(name, SINKS)
     chosen = options or SinkOptions()
     chosen = replace(
         chosen,
@@ -143,8 +143,8 @@ def open_sink(
     return SINKS[name](out_dir, stem, chosen)
 
 
-def _check_name(name: str, known: Iterable[str]) -> None:
-    names = list(known)
+def _check_format_name(name: str, formats: Iterable[str]) -> None:
+    names = list(formats)
     if name not in names:
         near = difflib.get_close_matches(str(name).lower(), names, n=1)
         hint = f"did you mean {near[0]!r}?" if near else "choose one of them"

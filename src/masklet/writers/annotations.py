@@ -16,7 +16,7 @@ __all__ = ["CocoWriter", "JsonWriter", "YoloWriter"]
 
 
 class JsonWriter(Writer):
-    """One JSON a picture: STEM.json, a list of its objects as in `Results.to_json`.
+    """One JSON an image: STEM.json, a list of its objects as in `Results.to_json`.
 
     Example:
         >>> with JsonWriter("out") as writer:
@@ -24,13 +24,13 @@ class JsonWriter(Writer):
     """
 
     def _write(self, results: Results, stem: str) -> None:
-        self._wrote(write_text(self._path(stem, ".json"), results.to_json() + "\n"))
+        self._add_path(write_text(self._path(stem, ".json"), results.to_json() + "\n"))
 
 
 class YoloWriter(Writer):
-    """One text a picture: STEM.txt as in `Results.save_txt`, and classes.txt with the class names at the end.
+    """One text an image: STEM.txt as in `Results.save_txt`, and classes.txt with the class names at the end.
 
-    A picture without objects has an empty file: that is how the format says "nothing here". What one ring an
+    An image without objects has an empty file: that is how the format says "nothing here". What one ring an
     object cannot hold is measured and warned about there.
 
     Example:
@@ -40,21 +40,21 @@ class YoloWriter(Writer):
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         super().__init__(folder)
-        self._names: dict[int, str] = {}
-        self._stems.add("classes")
+        self._class_names: dict[int, str] = {}
+        self._used_stems.add("classes")
 
     def _write(self, results: Results, stem: str) -> None:
-        _join_names(self._names, results)
-        self._wrote(results.save_txt(self._path(stem, ".txt")))
+        _merge_class_names(self._class_names, results)
+        self._add_path(results.save_txt(self._path(stem, ".txt")))
 
-    def _finish(self) -> None:
-        if self._names:
-            names = (self._names.get(number, str(number)) for number in range(max(self._names) + 1))
-            self._wrote(write_text(self.folder / "classes.txt", "".join(f"{name}\n" for name in names)))
+    def _finalize(self) -> None:
+        if self._class_names:
+            names = (self._class_names.get(number, str(number)) for number in range(max(self._class_names) + 1))
+            self._add_path(write_text(self.folder / "classes.txt", "".join(f"{name}\n" for name in names)))
 
 
 class CocoImage(TypedDict):
-    """One picture of a COCO file; `file_name` is below the folder that all pictures share."""
+    """One image of a COCO file; `file_name` is below the folder that all images share."""
 
     id: int
     file_name: str
@@ -65,8 +65,8 @@ class CocoImage(TypedDict):
 class CocoWriter(Writer):
     """One JSON for the whole run, annotations.coco.json, with lossless run-length masks.
 
-    It is written when the block ends, also when it ends with an error: then it holds the pictures that came
-    before. `file_name` is relative to the folder that all pictures share.
+    It is written when the block ends, also when it ends with an error: then it holds the images that came
+    before. `file_name` is relative to the folder that all images share.
 
     Example:
         >>> with CocoWriter("out") as writer:
@@ -82,30 +82,30 @@ class CocoWriter(Writer):
         super().__init__(folder)
         self._images: list[CocoImage] = []
         self._annotations: list[CocoAnnotation] = []
-        self._names: dict[int, str] = {}
+        self._class_names: dict[int, str] = {}
 
     def _write(self, results: Results, stem: str) -> None:
-        _join_names(self._names, results)
+        _merge_class_names(self._class_names, results)
         height, width = results.orig_shape
         number = len(self._images) + 1
         self._images.append({"id": number, "file_name": results.path, "width": width, "height": height})
         self._annotations += results.to_coco(image_id=number, first_id=len(self._annotations) + 1)
 
-    def _finish(self) -> None:
+    def _finalize(self) -> None:
         if not self._images:
             return
-        names = _shared_names([image["file_name"] for image in self._images])
+        names = _relative_file_names([image["file_name"] for image in self._images])
         images = [{**image, "file_name": name} for image, name in zip(self._images, names, strict=True)]
         categories = [
-            {"id": number + 1, "name": name, "supercategory": ""} for number, name in sorted(self._names.items())
+            {"id": number + 1, "name": name, "supercategory": ""} for number, name in sorted(self._class_names.items())
         ]
         content = {"images": images, "annotations": self._annotations, "categories": categories}
-        self._wrote(write_text(self.folder / self.file_name, json.dumps(content)))
+        self._add_path(write_text(self.folder / self.file_name, json.dumps(content)))
 
 
-def _join_names(names: dict[int, str], results: Results) -> None:
+def _merge_class_names(names: dict[int, str], results: Results) -> None:
     """Add the class names of `results`; in one run a class has one name."""
-    used = {int(number): results.name_of(index) for index, number in enumerate(results.classes)}
+    used = {int(number): results.class_name(index) for index, number in enumerate(results.classes)}
     for number, name in (results.names | used).items():
         if names.setdefault(number, name) != name:
             raise InputError(
@@ -114,10 +114,10 @@ def _join_names(names: dict[int, str], results: Results) -> None:
             )
 
 
-def _shared_names(paths: list[str]) -> list[str]:
+def _relative_file_names(paths: list[str]) -> list[str]:
     """Each path relative to the folder all files share, with forward slashes; an address keeps its last part.
 
-    Names of pictures that came without a file (`image0`) stay as they are.
+    Names of images that came without a file (`image0`) stay as they are.
     """
     local = [os.path.abspath(path) for path in paths if _is_file(path)]
     try:

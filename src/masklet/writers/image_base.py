@@ -11,15 +11,15 @@ import tempfile
 from abc import abstractmethod
 from pathlib import Path
 
-from masklet.closing import Closing
+from masklet.closing import Closeable
 from masklet.errors import OutputError, StateError
 from masklet.results import Results
 
-__all__ = ["Writer", "check_folder"]
+__all__ = ["Writer", "ensure_writable_folder"]
 
 
-class Writer(Closing):
-    """Writes the results of many pictures into one folder; a context manager.
+class Writer(Closeable):
+    """Writes the results of many images into one folder; a context manager.
 
     Making one makes the folder and tries it, so that an unusable folder is known before a model runs.
     Files of an earlier run with the same names are replaced.
@@ -33,65 +33,65 @@ class Writer(Closing):
         OutputError: the folder cannot be made or written.
     """
 
-    tag = ""
-    """What the name of a file has after the picture's stem, for example `_overlay`."""
+    name_suffix = ""
+    """What the name of a file has after the image's stem, for example `_overlay`."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
         self.paths: list[Path] = []
-        self._stems: set[str] = set()
-        self._open = True
-        check_folder(self.folder)
+        self._used_stems: set[str] = set()
+        self._is_open = True
+        ensure_writable_folder(self.folder)
 
     def write(self, results: Results) -> list[Path]:
-        """Write what this format says about one picture; returns the new files (also in `paths`).
+        """Write what this format says about one image; returns the new files (also in `paths`).
 
         Raises:
             OutputError: a file cannot be written; what was written before stays.
             StateError: the writer is closed.
         """
-        if not self._open:
+        if not self._is_open:
             raise StateError(
                 f"{type(self).__name__} for {str(self.folder)!r} is closed; results are written inside its "
                 "with block: open a new writer, or move the write into the block"
             )
         before = len(self.paths)
-        self._write(results, self._stem(results))
+        self._write(results, self._unique_stem(results))
         return self.paths[before:]
 
     def close(self) -> None:
         """Write what belongs to the run as a whole; leaving the `with` block does it, also after an error."""
-        if self._open:
-            self._open = False
-            self._finish()
+        if self._is_open:
+            self._is_open = False
+            self._finalize()
 
     @abstractmethod
     def _write(self, results: Results, stem: str) -> None:
-        """Write one picture; `stem` is its name in this folder. Every file goes through `_wrote`."""
+        """Write one image; `stem` is its name in this folder. Every file goes through `_wrote`."""
 
-    def _finish(self) -> None:
+    def _finalize(self) -> None:
         """Write what belongs to the run as a whole; most formats have nothing of the kind."""
         return
 
-    def _path(self, stem: str, suffix: str, number: int | None = None) -> Path:
+    def _path(self, stem: str, suffix: str, index: int | None = None) -> Path:
         """Folder, stem, tag, number and suffix put together."""
-        counted = "" if number is None else f"_{number}"
-        return self.folder / f"{stem}{self.tag}{counted}{suffix}"
+        counted = "" if index is None else f"_{index}"
+        return self.folder / f"{stem}{self.name_suffix}{counted}{suffix}"
 
-    def _wrote(self, path: Path) -> None:
+    def _add_path(self, path: Path) -> None:
         self.paths.append(path)
 
-    def _stem(self, results: Results) -> str:
-        """The picture's stem, with _2, _3 ... when an earlier picture of this run has it (case ignored)."""
+    def _unique_stem(self, results: Results) -> str:
+        """The image's stem, with _2, _3 ... when an earlier image of this run has it (case ignored)."""
         stem, number = results.stem, 1
-        while stem.lower() in self._stems:
+        while stem.lower() in self._used_stems:
             number += 1
             stem = f"{results.stem}_{number}"
-        self._stems.add(stem.lower())
+        self._used_stems.add(stem.lower())
         return stem
 
 
-def check_folder(folder: Path) -> None:
+def ensure_writable_folder(folder: Path) -> None:
     """Make the folder and put a file of no length in it for a moment.
 
     Example:

@@ -1,4 +1,4 @@
-"""Writers whose files are pictures: overlay, label map, one mask an object, cut-outs."""
+"""Writers whose files are images: overlay, label map, one mask an object, cut-outs."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from PIL import Image
 from masklet.atomic_files import atomic_path, write_image
 from masklet.errors import MaskletWarning, OutputError
 from masklet.masks.label_map import davis_palette
-from masklet.results import KEPT_ENOUGH, Results
+from masklet.results import MIN_ROUNDTRIP_IOU, Results
 from masklet.writers.image_base import Writer
 
 __all__ = ["CutoutWriter", "MaskWriter", "OverlayWriter", "PngWriter", "label_map"]
 
-Labels = npt.NDArray[np.uint16]
+LabelMap = npt.NDArray[np.uint16]
 
 
 class OverlayWriter(Writer):
-    """The picture with its masks painted on it: STEM_overlay.png, RGB.
+    """The image with its masks painted on it: STEM_overlay.png, RGB.
 
     Example:
         >>> with OverlayWriter("out") as writer:
         ...     writer.write(results)
     """
 
-    tag = "_overlay"
+    name_suffix = "_overlay"
 
     def _write(self, results: Results, stem: str) -> None:
-        self._wrote(write_image(self._path(stem, ".png"), results.plot()))
+        self._add_path(write_image(self._path(stem, ".png"), results.plot()))
 
 
 class CutoutWriter(Writer):
@@ -45,12 +45,12 @@ class CutoutWriter(Writer):
         ...     writer.write(results)
     """
 
-    tag = "_cutout"
+    name_suffix = "_cutout"
 
     def _write(self, results: Results, stem: str) -> None:
         for index, one in enumerate(results):
             if one.masks is not None and one.masks.data.any():
-                self._wrote(write_image(self._path(stem, ".png", index), one.cutout(0)))
+                self._add_path(write_image(self._path(stem, ".png", index), one.cutout(0)))
 
 
 class MaskWriter(Writer):
@@ -61,18 +61,18 @@ class MaskWriter(Writer):
         ...     writer.write(results)
     """
 
-    tag = "_mask"
+    name_suffix = "_mask"
 
     def _write(self, results: Results, stem: str) -> None:
         for index, mask in enumerate(() if results.masks is None else results.masks.data):
-            self._wrote(write_image(self._path(stem, ".png", index), mask.astype(np.uint8) * 255))
+            self._add_path(write_image(self._path(stem, ".png", index), mask.astype(np.uint8) * 255))
 
 
 class PngWriter(Writer):
-    """One label map a picture: STEM.png, 0 for background, 1, 2 ... for the objects, in the palette of DAVIS.
+    """One label map an image: STEM.png, 0 for background, 1, 2 ... for the objects, in the palette of DAVIS.
 
-    More than 255 objects need 16 bits and are written as a grey 16-bit PNG. In the folder of the picture
-    itself the file is STEM_labels.png, so that no picture is replaced by its labels.
+    More than 255 objects need 16 bits and are written as a gray 16-bit PNG. In the folder of the image
+    itself the file is STEM_labels.png, so that no image is replaced by its labels.
 
     A pixel holds one label, so where masks overlap the smaller one is kept. An object of which less than IoU
     0.95 is left is named in a MaskletWarning; `MaskWriter` (option `per_object`) loses nothing.
@@ -87,16 +87,16 @@ class PngWriter(Writer):
         if len(results) > 65535:
             raise OutputError(f"{len(results)} objects in {results.path!r}; a label map has 65535: use coco")
         labels = label_map(results)
-        _warn_of_overlap(results, labels)
-        name = f"{stem}_labels" if self._beside(results) else stem
-        self._wrote(_write_labels(self._path(name, ".png"), labels, len(results)))
+        _warn_overlap_loss(results, labels)
+        name = f"{stem}_labels" if self._in_source_folder(results) else stem
+        self._add_path(_save_label_map(self._path(name, ".png"), labels, len(results)))
 
-    def _beside(self, results: Results) -> bool:
+    def _in_source_folder(self, results: Results) -> bool:
         source = os.path.dirname(results.path) or "."
         return os.path.exists(results.path) and os.path.samefile(source, self.folder)
 
 
-def label_map(results: Results) -> Labels:
+def label_map(results: Results) -> LabelMap:
     """(H, W) uint16: 0 is background, n + 1 is object n; small objects lie on large ones.
 
     Example:
@@ -112,25 +112,25 @@ def label_map(results: Results) -> Labels:
     return labels
 
 
-def _write_labels(path: Path, labels: Labels, count: int) -> Path:
-    image = Image.fromarray(labels if count > 255 else labels.astype(np.uint8))
-    if count <= 255:
+def _save_label_map(path: Path, labels: LabelMap, num_objects: int) -> Path:
+    image = Image.fromarray(labels if num_objects > 255 else labels.astype(np.uint8))
+    if num_objects <= 255:
         image.putpalette(davis_palette().tobytes())
     with atomic_path(path) as temporary:
         image.save(temporary)
     return path
 
 
-def _warn_of_overlap(results: Results, labels: Labels) -> None:
+def _warn_overlap_loss(results: Results, labels: LabelMap) -> None:
     if results.masks is None:
         return
     left = np.bincount(labels.ravel(), minlength=len(results) + 1)[1:]
     whole = results.masks.data.sum(axis=(1, 2))
     for index, kept in enumerate(left / np.maximum(whole, 1)):  # a part of a mask: its IoU is its share
-        if kept < KEPT_ENOUGH and whole[index]:
+        if kept < MIN_ROUNDTRIP_IOU and whole[index]:
             warnings.warn(
                 f"object {index} of {results.path!r}: the label map keeps IoU {kept:.2f} of its mask (under "
-                f"{KEPT_ENOUGH}), because masks overlap; per_object=True or the coco format keep all of it",
+                f"{MIN_ROUNDTRIP_IOU}), because masks overlap; per_object=True or the coco format keep all of it",
                 MaskletWarning,
                 stacklevel=4,
             )

@@ -14,13 +14,13 @@ from masklet.atomic_files import atomic_path
 from masklet.errors import OutputError
 from masklet.masks import rle
 from masklet.results import Results
-from masklet.writers.append_file import LineFile, copy_spans
+from masklet.writers.append_file import AppendOnlyFile, copy_byte_ranges
 from masklet.writers.mask_images import label_map
-from masklet.writers.video_base import OverlapNotice, Sink, SinkOptions
+from masklet.writers.video_base import OverlapWarner, Sink, SinkOptions
 
 __all__ = ["MotsSink"]
 
-INSTANCES = 1000
+MAX_INSTANCES_PER_CLASS = 1000
 """Objects a class can have in the numbering of MOTS."""
 
 
@@ -38,64 +38,66 @@ class MotsSink(Sink):
         [PosixPath('out/clip_mots.txt')]
     """
 
-    _lines: LineFile | None = None
+    _file: AppendOnlyFile | None = None
 
     def __init__(self, folder: str | os.PathLike[str], stem: str, options: SinkOptions | None = None) -> None:
         super().__init__(folder, stem, options)
-        self._notice = OverlapNotice("MOTS text")
+        self._overlap_warner = OverlapWarner("MOTS text")
         self._spans: dict[int, tuple[int, int]] = {}
-        self._owners: dict[int, tuple[int, int]] = {}
+        self._used_ids: dict[int, tuple[int, int]] = {}
 
-    def _check_id(self, number: int) -> None:
-        if number < 0:
+    def _check_id(self, object_id: int) -> None:
+        if object_id < 0:
             raise OutputError(
-                f"object id {number} has no place in MOTS text: ids are 0 or more; number the objects from 1, or "
+                f"object id {object_id} has no place in MOTS text: ids are 0 or more; number the objects from 1, or "
                 "save coco"
             )
 
-    def _write(self, results: Results, frame: int) -> None:
-        if self._lines is None:
-            self._lines = LineFile(self._path("_mots.part.txt"))
-        text = "\n".join(self._objects(results, frame))
-        self._spans[frame] = self._lines.add(text) if text else (0, 0)
+    def _write(self, results: Results, frame_idx: int) -> None:
+        if self._file is None:
+            self._file = AppendOnlyFile(self._path("_mots.part.txt"))
+        text = "\n".join(self._format_lines(results, frame_idx))
+        self._spans[frame_idx] = self._file.append(text) if text else (0, 0)
 
-    def _objects(self, results: Results, frame: int) -> list[str]:
+    def _format_lines(self, results: Results, frame_idx: int) -> list[str]:
         """The lines of one frame; masks that meet are cut so that each pixel has one owner."""
         labels = label_map(results)
-        self._notice.look(results, labels, frame)
+        self._overlap_warner.check(results, labels, frame_idx)
         height, width = results.orig_shape
         rows = []
         for i, (own, kind) in enumerate(zip(results.ids.tolist(), results.classes.tolist(), strict=True)):
             mask = labels == i + 1
             if mask.any():
                 counts = rle.encode(mask)["counts"]
-                number = frame + self.options.first_frame
-                rows.append(f"{number} {self._number(own, kind)} {kind + 1} {height} {width} {counts}")
+                number = frame_idx + self.options.mots_first_frame
+                rows.append(f"{number} {self._mots_id(own, kind)} {kind + 1} {height} {width} {counts}")
         return rows
 
-    def _number(self, own: int, kind: int) -> int:
+    def _mots_id(self, object_id: int, class_id: int) -> int:
         """The id that the file has for the caller's; two that would meet there are refused."""
-        number = (kind + 1) * INSTANCES + own if own < INSTANCES else own
-        if self._owners.setdefault(number, (own, kind)) != (own, kind):
+        number = (
+            (class_id + 1) * MAX_INSTANCES_PER_CLASS + object_id if object_id < MAX_INSTANCES_PER_CLASS else object_id
+        )
+        if self._used_ids.setdefault(number, (object_id, class_id)) != (object_id, class_id):
             raise OutputError(
-                f"object id {own} of class {kind} and object id {self._owners[number][0]} would both be {number} "
-                f"in MOTS text: use ids under {INSTANCES}, or save coco"
+                f"object id {object_id} of class {class_id} and object id {self._used_ids[number][0]} would both be {number} "
+                f"in MOTS text: use ids under {MAX_INSTANCES_PER_CLASS}, or save coco"
             )
         return number
 
-    def _finish(self) -> None:
-        if self._lines is None:
+    def _finalize(self) -> None:
+        if self._file is None:
             return
-        self._lines.close()
-        path, part = self._path("_mots.txt"), self._lines.path
+        self._file.close()
+        path, part = self._path("_mots.txt"), self._file.path
         spans = [self._spans[frame] for frame in sorted(self._spans)]
         with atomic_path(path) as temporary:
             if _in_order(spans, part.stat().st_size):
                 os.replace(part, temporary)  # needs no room on a disk that is full
             else:
-                copy_spans(part, temporary, spans)
+                copy_byte_ranges(part, temporary, spans)
         part.unlink(missing_ok=True)
-        self._wrote(path)
+        self._add_path(path)
 
 
 def _in_order(spans: list[tuple[int, int]], size: int) -> bool:

@@ -14,18 +14,18 @@ import numpy.typing as npt
 
 from masklet.atomic_files import atomic_path
 from masklet.results import Results
-from masklet.writers.append_file import unwritten
-from masklet.writers.video_base import Sink, SinkOptions, frame_number
+from masklet.writers.append_file import write_error
+from masklet.writers.video_base import Sink, SinkOptions, format_frame_idx
 
-__all__ = ["ArraySink"]
+__all__ = ["NpzSink"]
 
 Array = npt.NDArray[Any]
 
-ENTRY_COST = 256
+ZIP_ENTRY_OVERHEAD = 256
 """Bytes that an entry takes beside its data, header and line of the table of contents together, at most."""
 
 
-class ArraySink(Sink):
+class NpzSink(Sink):
     """NumPy arrays, STEM_masks.npz, for `np.load`, which reads one array at a time.
 
     `frames` (T,) int64 the numbers of the frames, ascending; `times` (T,) float64 seconds, NaN where not known; and
@@ -35,26 +35,26 @@ class ArraySink(Sink):
     Example:
         >>> with ArraySink("out", "clip") as sink:
         ...     sink.write(frame)
-        >>> film = np.load("out/clip_masks.npz")
-        >>> film["masks_00012"][film["ids_00012"] == 7]
+        >>> video = np.load("out/clip_masks.npz")
+        >>> video["masks_00012"][video["ids_00012"] == 7]
     """
 
     def __init__(self, folder: str | os.PathLike[str], stem: str, options: SinkOptions | None = None) -> None:
         super().__init__(folder, stem, options)
         self._times: dict[int, float] = {}
-        self._again = False
+        self._has_duplicates = False
         self._archive: _Archive | None = None
 
-    def _write(self, results: Results, frame: int) -> None:
+    def _write(self, results: Results, frame_idx: int) -> None:
         self._archive = self._archive or _Archive(self._path("_masks.part.npz"))
         height, width = results.orig_shape
         masks = np.zeros((0, height, width), bool) if results.masks is None else results.masks.data
-        number = frame_number(frame)
+        number = format_frame_idx(frame_idx)
         self._archive.add({f"ids_{number}": results.ids, f"masks_{number}": masks, f"scores_{number}": results.scores})
-        self._again |= frame in self._times
-        self._times[frame] = np.nan if results.time is None else results.time
+        self._has_duplicates |= frame_idx in self._times
+        self._times[frame_idx] = np.nan if results.time is None else results.time
 
-    def _finish(self) -> None:
+    def _finalize(self) -> None:
         if self._archive is None:
             return
         frames = sorted(self._times)
@@ -62,12 +62,12 @@ class ArraySink(Sink):
         self._archive.add({"frames": np.array(frames, np.int64), "times": times}, last=True)
         part, path = self._archive.path, self._path("_masks.npz")
         with atomic_path(path) as temporary:
-            if self._again:
+            if self._has_duplicates:
                 _copy_latest(part, temporary)
             else:
                 os.replace(part, temporary)
         part.unlink(missing_ok=True)
-        self._wrote(path)
+        self._add_path(path)
 
 
 class _Archive:
@@ -77,9 +77,9 @@ class _Archive:
         self.path = path
         self._entries = 0
         try:
-            self._file = open(path, "w+b")  # noqa: SIM115
+            self._file = open(path, "w+b")
         except OSError as error:
-            raise unwritten(path, error) from error
+            raise write_error(path, error) from error
         self._zip = zipfile.ZipFile(self._file, "w")
 
     def add(self, arrays: dict[str, Array], *, last: bool = False) -> None:
@@ -95,12 +95,12 @@ class _Archive:
             if last:
                 self._close()
         except OSError as error:
-            raise unwritten(self.path, error) from error
+            raise write_error(self.path, error) from error
 
     def _reserve(self, packed: dict[str, bytes]) -> None:
         """Have the disk set aside what these entries and a table of contents for all can take."""
         self._entries += len(packed)
-        size = sum(len(data) + len(data) // 1000 for data in packed.values()) + ENTRY_COST * (self._entries + 3)
+        size = sum(len(data) + len(data) // 1000 for data in packed.values()) + ZIP_ENTRY_OVERHEAD * (self._entries + 3)
         if hasattr(os, "posix_fallocate"):  # elsewhere a full disk shows only while writing
             self._file.flush()
             os.posix_fallocate(self._file.fileno(), self._file.tell(), size)

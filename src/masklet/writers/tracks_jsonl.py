@@ -24,7 +24,7 @@ from masklet.atomic_files import atomic_path
 from masklet.errors import InputError
 from masklet.masks import rle
 from masklet.results import Masks, Results
-from masklet.writers.append_file import LineFile, copy_spans, unwritten
+from masklet.writers.append_file import AppendOnlyFile, copy_byte_ranges, write_error
 from masklet.writers.video_base import Sink
 
 __all__ = ["CocoSink", "FrameRecord", "TrackRecord", "read_tracks", "tracked_frames", "truncate_tracks"]
@@ -69,7 +69,7 @@ class TrackRecord:
     class_id: int
     name: str
     state: str | None
-    presence: float | None
+    object_score: float | None
     score: float
     bbox: tuple[float, float, float, float]
     area: int
@@ -94,45 +94,45 @@ class FrameRecord:
         ...     record.frame, [track.id for track in record.objects]
     """
 
-    frame: int
+    frame_idx: int
     time: float | None
     size: tuple[int, int]
     objects: tuple[TrackRecord, ...]
 
-    def results(self, rgb: npt.NDArray[np.uint8], path: str | None = None) -> Results:
-        """The same `Results` as were written, over the picture (H, W, 3) RGB of this frame.
+    def to_results(self, rgb: npt.NDArray[np.uint8], path: str | None = None) -> Results:
+        """The same `Results` as were written, over the image (H, W, 3) RGB of this frame.
 
         Example:
-            >>> record.results(picture).plot()
+            >>> record.results(image).plot()
 
         Raises:
-            InputError: a picture of another size, or a code that is no mask of this size.
+            InputError: an image of another size, or a code that is no mask of this size.
         """
         if rgb.shape[:2] != self.size:
             raise InputError(
-                f"the picture is {rgb.shape[1]}x{rgb.shape[0]}, but frame {self.frame} was written for "
-                f"{self.size[1]}x{self.size[0]}: hand in the picture of the same film"
+                f"the image is {rgb.shape[1]}x{rgb.shape[0]}, but frame {self.frame_idx} was written for "
+                f"{self.size[1]}x{self.size[0]}: hand in the image of the same video"
             )
         tracks = self.objects
         masks = [track.mask for track in tracks]
         if any(mask.shape != self.size for mask in masks):
-            raise InputError(f"a mask of frame {self.frame} is not {self.size[1]}x{self.size[0]}: write it anew")
+            raise InputError(f"a mask of frame {self.frame_idx} is not {self.size[1]}x{self.size[0]}: write it anew")
         return Results(
             rgb,
-            path or f"frame{self.frame:05d}",
+            path or f"frame{self.frame_idx:05d}",
             Masks(np.stack(masks)) if masks else None,
             np.array([track.score for track in tracks], np.float32),
             prompt_ids=np.array([track.id for track in tracks], np.int32),
             classes=np.array([track.class_id for track in tracks], np.int32),
             names={track.class_id: track.name for track in tracks} or {0: "object"},
-            frame=self.frame,
+            frame_idx=self.frame_idx,
             time=self.time,
-            presence=self._presence(),
+            object_scores=self._object_scores(),
             states=self._states(),
         )
 
-    def _presence(self) -> npt.NDArray[np.float32] | None:
-        known = [track.presence for track in self.objects]
+    def _object_scores(self) -> npt.NDArray[np.float32] | None:
+        known = [track.object_score for track in self.objects]
         return None if all(p is None for p in known) else np.array(known, np.float32)  # a single None is NaN
 
     def _states(self) -> tuple[str, ...] | None:
@@ -151,19 +151,19 @@ class CocoSink(Sink):
         ...     sink.write(frame)
     """
 
-    appends = True
-    _lines: LineFile | None = None
+    supports_append = True
+    _file: AppendOnlyFile | None = None
 
-    def _write(self, results: Results, frame: int) -> None:
-        if self._lines is None:
+    def _write(self, results: Results, frame_idx: int) -> None:
+        if self._file is None:
             path = self._path("_masks.jsonl")
-            self._lines = LineFile(path, keep=_whole_length(path) if self.options.append else 0)
-            self._wrote(path)
-        self._lines.add(json.dumps(_line(results, frame), separators=(",", ":"), allow_nan=False))
+            self._file = AppendOnlyFile(path, keep_bytes=_complete_length(path) if self.options.append else 0)
+            self._add_path(path)
+        self._file.append(json.dumps(_frame_line(results, frame_idx), separators=(",", ":"), allow_nan=False))
 
-    def _finish(self) -> None:
-        if self._lines is not None:
-            self._lines.close()
+    def _finalize(self) -> None:
+        if self._file is not None:
+            self._file.close()
 
 
 def read_tracks(path: str | os.PathLike[str]) -> Iterator[FrameRecord]:
@@ -173,19 +173,19 @@ def read_tracks(path: str | os.PathLike[str]) -> Iterator[FrameRecord]:
 
     Example:
         >>> for record in read_tracks("out/clip_masks.jsonl"):
-        ...     record.results(picture).save()
+        ...     record.results(image).save()
 
     Raises:
         InputError: no such file, or a line that is not one of these.
     """
-    spans = _last_spans(path)
+    spans = _latest_line_spans(path)
 
     def read() -> Iterator[FrameRecord]:
         with open(path, "rb") as file:
             for frame in sorted(spans):
                 start, length = spans[frame]
                 file.seek(start)
-                yield _record(file.read(length), path, frame)
+                yield _parse_frame(file.read(length), path, frame)
 
     return read()
 
@@ -200,10 +200,10 @@ def tracked_frames(path: str | os.PathLike[str]) -> list[int]:
     Raises:
         InputError: a line that is not one of these.
     """
-    return sorted(_last_spans(path)) if os.path.exists(path) else []
+    return sorted(_latest_line_spans(path)) if os.path.exists(path) else []
 
 
-def truncate_tracks(path: str | os.PathLike[str], frame: int) -> int:
+def truncate_tracks(path: str | os.PathLike[str], frame_idx: int) -> int:
     """Keep the lines of the frames before `frame` and drop all others; returns how many frames are left.
 
     Example:
@@ -214,13 +214,13 @@ def truncate_tracks(path: str | os.PathLike[str], frame: int) -> int:
         InputError: no such file, or a line that is not one of these.
         OutputError: the file cannot be written; it is then as it was.
     """
-    kept = {number: span for number, span in _last_spans(path).items() if number < frame}
+    kept = {number: span for number, span in _latest_line_spans(path).items() if number < frame_idx}
     with atomic_path(path) as temporary:
-        copy_spans(Path(path), temporary, sorted(kept.values()))
+        copy_byte_ranges(Path(path), temporary, sorted(kept.values()))
     return len(kept)
 
 
-def _line(results: Results, frame: int) -> FrameLine:
+def _frame_line(results: Results, frame_idx: int) -> FrameLine:
     objects: list[TrackLine] = []
     for i, found in enumerate(results.to_coco()):
         outline = found["segmentation"]
@@ -229,38 +229,38 @@ def _line(results: Results, frame: int) -> FrameLine:
             {
                 "id": int(results.ids[i]),
                 "class": int(results.classes[i]),
-                "name": results.name_of(i),
+                "name": results.class_name(i),
                 "state": None if results.states is None else results.states[i],
-                "presence": None if results.presence is None else _short(results.presence[i]),
-                "score": _short(results.scores[i]),
+                "presence": None if results.object_scores is None else _shortest_float(results.object_scores[i]),
+                "score": _shortest_float(results.scores[i]),
                 "bbox": found["bbox"],
                 "area": found["area"],
                 "segmentation": outline,
             }
         )
     time = results.time if results.time is not None and math.isfinite(results.time) else None
-    return {"frame": frame, "time": time, "size": list(results.orig_shape), "objects": objects}
+    return {"frame": frame_idx, "time": time, "size": list(results.orig_shape), "objects": objects}
 
 
-def _short(value: np.float32) -> float | None:
+def _shortest_float(value: np.float32) -> float | None:
     """The number with as many digits as a float32 needs to come back the same; JSON has no infinity."""
     return float(str(np.float32(value))) if np.isfinite(value) else None
 
 
-def _record(text: bytes, path: str | os.PathLike[str], frame: int) -> FrameRecord:
+def _parse_frame(text: bytes, path: str | os.PathLike[str], frame_idx: int) -> FrameRecord:
     try:
         line = cast(FrameLine, json.loads(text))
         height, width = line["size"]
-        tracks = tuple(_track(entry) for entry in line["objects"])
+        tracks = tuple(_parse_track(entry) for entry in line["objects"])
         return FrameRecord(line["frame"], line["time"], (int(height), int(width)), tracks)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{os.fspath(path)}: the line of frame {frame} cannot be read ({error}); a line is one JSON with frame, "
+            f"{os.fspath(path)}: the line of frame {frame_idx} cannot be read ({error}); a line is one JSON with frame, "
             "time, size and objects: restore the file, or drop it and what follows with truncate_tracks"
         ) from error
 
 
-def _track(entry: TrackLine) -> TrackRecord:
+def _parse_track(entry: TrackLine) -> TrackRecord:
     x, y, width, height = entry["bbox"]
     score = entry["score"]
     return TrackRecord(
@@ -276,10 +276,10 @@ def _track(entry: TrackLine) -> TrackRecord:
     )
 
 
-def _last_spans(path: str | os.PathLike[str]) -> dict[int, tuple[int, int]]:
+def _latest_line_spans(path: str | os.PathLike[str]) -> dict[int, tuple[int, int]]:
     """Where the last line of each frame begins, and its length; of a cut last line nothing."""
     try:
-        return dict(_spans(path))
+        return dict(_line_spans(path))
     except OSError as error:
         raise InputError(
             f"{os.fspath(path)!r} cannot be read ({error.strerror or error}); give the file STEM_masks.jsonl that "
@@ -287,9 +287,9 @@ def _last_spans(path: str | os.PathLike[str]) -> dict[int, tuple[int, int]]:
         ) from error
 
 
-def _spans(path: str | os.PathLike[str]) -> Iterator[tuple[int, tuple[int, int]]]:
+def _line_spans(path: str | os.PathLike[str]) -> Iterator[tuple[int, tuple[int, int]]]:
     """Frame number, offset and length of every whole line, without reading what is in it."""
-    start, end = 0, _whole_length(path)
+    start, end = 0, _complete_length(path)
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             if start >= end:
@@ -304,7 +304,7 @@ def _spans(path: str | os.PathLike[str]) -> Iterator[tuple[int, tuple[int, int]]
             start += len(line)
 
 
-def _whole_length(path: str | os.PathLike[str]) -> int:
+def _complete_length(path: str | os.PathLike[str]) -> int:
     """The length of a file up to the end of its last whole line; 0 without a file."""
     if not os.path.exists(path):
         return 0
@@ -316,11 +316,11 @@ def _whole_length(path: str | os.PathLike[str]) -> int:
                     whole += len(last)
                 last = line
     except OSError as error:
-        raise unwritten(Path(path), error) from error
-    return whole + (len(last) if _is_whole(last) else 0)
+        raise write_error(Path(path), error) from error
+    return whole + (len(last) if _is_complete_line(last) else 0)
 
 
-def _is_whole(line: bytes) -> bool:
+def _is_complete_line(line: bytes) -> bool:
     """Whether a line was written to its end: after a power cut its place may hold zeros."""
     try:
         return line.endswith(b"\n") and json.loads(line) is not None

@@ -8,9 +8,9 @@ What a format that gives each pixel one object loses where masks overlap, said o
 Sinks: a video's results on disk while it is tracked, one frame at a time, in memory that does not grow.
 
 base      what all sinks share, and their options
-film      video: H.264 in MP4 with the masks painted on it and the sound of the source
-audio     the sound of a film, cut to a span and copied
-pictures  png, masks: a PNG a frame, or one an object and frame
+video      video: H.264 in MP4 with the masks painted on it and the sound of the source
+audio     the sound of a video, cut to a span and copied
+images  png, masks: a PNG a frame, or one an object and frame
 journal   coco: JSON lines that survive a crash and can be read back
 mots      mots: MOTS text
 arrays    numpy: one npz
@@ -36,15 +36,15 @@ import numpy.typing as npt
 
 from masklet.errors import InputError, MaskletWarning, OutputError, StateError
 from masklet.masks.drawing import Style
-from masklet.results import KEPT_ENOUGH, Results
-from masklet.writers.image_base import check_folder
+from masklet.results import MIN_ROUNDTRIP_IOU, Results
+from masklet.writers.image_base import ensure_writable_folder
 
-__all__ = ["OverlapNotice", "Sink", "SinkOptions", "frame_number", "least_kept", "safe_stem"]
+__all__ = ["OverlapWarner", "Sink", "SinkOptions", "format_frame_idx", "min_retained_iou", "safe_stem"]
 
-Labels = npt.NDArray[np.uint16]
+LabelMap = npt.NDArray[np.uint16]
 
 
-class OverlapNotice:
+class OverlapWarner:
     """Warns at the first frame in which a label map keeps less than IoU 0.95 of a mask, and never again.
 
     Example:
@@ -52,29 +52,29 @@ class OverlapNotice:
         >>> notice.look(results, label_map(results), frame=12)
     """
 
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._said = False
+    def __init__(self, format_name: str) -> None:
+        self._format_name = format_name
+        self._warned = False
 
-    def look(self, results: Results, labels: Labels, frame: int) -> None:
+    def check(self, results: Results, labels: LabelMap, frame_idx: int) -> None:
         """Compare the masks with `labels` (H, W), where n + 1 is row n of the results."""
-        if self._said or results.masks is None:
+        if self._warned or results.masks is None:
             return
         if np.count_nonzero(results.masks.data) == np.count_nonzero(labels):  # masks apart: nothing is lost
             return
-        row, kept = least_kept(results.masks.data, labels)
-        if kept < KEPT_ENOUGH:
-            self._said = True
+        row, kept = min_retained_iou(results.masks.data, labels)
+        if kept < MIN_ROUNDTRIP_IOU:
+            self._warned = True
             warnings.warn(
-                f"object {results.ids[row]} of frame {frame}: {self._what} keeps IoU {kept:.2f} of its mask (under "
-                f"{KEPT_ENOUGH}), because masks overlap and the smaller one is kept; masks or coco keep all of it "
+                f"object {results.ids[row]} of frame {frame_idx}: {self._format_name} keeps IoU {kept:.2f} of its mask (under "
+                f"{MIN_ROUNDTRIP_IOU}), because masks overlap and the smaller one is kept; masks or coco keep all of it "
                 "(said once a run)",
                 MaskletWarning,
                 stacklevel=5,
             )
 
 
-def least_kept(masks: npt.NDArray[np.bool_], labels: Labels) -> tuple[int, float]:
+def min_retained_iou(masks: npt.NDArray[np.bool_], labels: LabelMap) -> tuple[int, float]:
     """The row of `masks` (N, H, W), N > 0, of which `labels` keep the smallest share, and that share as IoU.
 
     Example:
@@ -88,9 +88,9 @@ def least_kept(masks: npt.NDArray[np.bool_], labels: Labels) -> tuple[int, float
     return row, float(kept[row])
 
 
-AnySink = TypeVar("AnySink", bound="Sink")
+SinkT = TypeVar("SinkT", bound="Sink")
 
-LONGEST_STEM = 120
+MAX_STEM_BYTES = 120
 """Bytes of a stem that are kept: with tag and suffix it stays under the 255 that file systems allow."""
 
 
@@ -98,8 +98,8 @@ LONGEST_STEM = 120
 class SinkOptions:
     """How sinks write; each reads what concerns it.
 
-    `fps` paces frames that have no `time`; `source` is the film the frames come from, whose audio the video sink
-    keeps and whose pictures no sink replaces; `append` goes on where an earlier run of the same stem stopped.
+    `fps` paces frames that have no `time`; `source` is the video the frames come from, whose audio the video sink
+    keeps and whose images no sink replaces; `append` goes on where an earlier run of the same stem stopped.
     For video: `audio` keeps the sound, `boxes` and `labels` are drawn when asked for, `style` as in
     `Results.plot`, `crf` is the quality (0 best, 51 worst). `first_frame` is what MOTS text calls frame 0: 0 as
     in KITTI MOTS, 1 as in MOTSChallenge.
@@ -119,11 +119,11 @@ class SinkOptions:
     labels: bool = False
     style: Style = field(default_factory=Style)
     crf: int = 20
-    first_frame: int = 0
+    mots_first_frame: int = 0
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.fps) and 0 < self.fps <= 1000):
-            raise InputError(f"fps {self.fps!r} of a film must be over 0 and at most 1000: 30.0 is usual")
+            raise InputError(f"fps {self.fps!r} of a video must be over 0 and at most 1000: 30.0 is usual")
         if not 0 <= self.crf <= 51:
             raise InputError(f"crf {self.crf!r} must be 0 (best) to 51 (worst): 20 is usual")
 
@@ -148,7 +148,7 @@ class Sink(ABC):
         InputError: `append` for a format that cannot go on.
     """
 
-    appends = False
+    supports_append = False
     """Whether an earlier run can be gone on with; the others are written anew from the coco lines."""
 
     def __init__(self, folder: str | os.PathLike[str], stem: str, options: SinkOptions | None = None) -> None:
@@ -156,16 +156,16 @@ class Sink(ABC):
         self.stem = safe_stem(stem)
         self.options = options or SinkOptions()
         self.paths: list[Path] = []
-        self._written = 0
-        self._open = True
-        if self.options.append and not self.appends:
+        self._num_written = 0
+        self._is_open = True
+        if self.options.append and not self.supports_append:
             raise InputError(
                 f"{type(self).__name__} cannot go on with a file of an earlier run: read the coco lines with "
                 "read_tracks and write them again, or leave append out"
             )
-        check_folder(self.folder)
+        ensure_writable_folder(self.folder)
 
-    def __enter__(self: AnySink) -> AnySink:
+    def __enter__(self: SinkT) -> SinkT:
         return self
 
     def __exit__(
@@ -178,7 +178,7 @@ class Sink(ABC):
                 raise
             warnings.warn(f"while another error was on its way: {second}", MaskletWarning, stacklevel=2)
 
-    def check(self, ids: Iterable[int]) -> None:
+    def check_ids(self, object_ids: Iterable[int]) -> None:
         """Whether this format can hold these object ids; better asked before tracking than after an hour.
 
         Example:
@@ -187,7 +187,7 @@ class Sink(ABC):
         Raises:
             OutputError: an id that the format has no room for; the message says which ids it has.
         """
-        for number in ids:
+        for number in object_ids:
             self._check_id(int(number))
 
     def write(self, results: Results) -> None:
@@ -196,41 +196,41 @@ class Sink(ABC):
         Raises:
             OutputError: a file cannot be written, or an id that the format cannot hold; what was written
                 before stays.
-            StateError: the sink is closed, or it is a film and the frame is not after the one before.
+            StateError: the sink is closed, or it is a video and the frame is not after the one before.
         """
-        if not self._open:
+        if not self._is_open:
             raise StateError(
                 f"{type(self).__name__} for {str(self.folder)!r} is closed; frames are written inside its with "
                 "block: open a new sink, or move the write into the block"
             )
-        self.check(results.ids.tolist())
-        frame = self._written if results.frame is None else results.frame
+        self.check_ids(results.ids.tolist())
+        frame = self._num_written if results.frame_idx is None else results.frame_idx
         self._write(results, frame)
-        self._written += 1
+        self._num_written += 1
 
     def close(self) -> None:
         """Finish the files; leaving the `with` block does it, also after an error."""
-        if self._open:
-            self._open = False
-            self._finish()
+        if self._is_open:
+            self._is_open = False
+            self._finalize()
 
     @abstractmethod
-    def _write(self, results: Results, frame: int) -> None:
+    def _write(self, results: Results, frame_idx: int) -> None:
         """Write one frame; the first call replaces what an earlier run left."""
 
-    def _check_id(self, number: int) -> None:
+    def _check_id(self, object_id: int) -> None:
         """Raise OutputError for an object id that this format cannot hold; most hold all."""
         return
 
-    def _finish(self) -> None:
+    def _finalize(self) -> None:
         """Close and name what is still open; most formats have nothing of the kind."""
         return
 
-    def _path(self, tail: str) -> Path:
+    def _path(self, suffix: str) -> Path:
         """Folder, stem and tail put together."""
-        return self.folder / f"{self.stem}{tail}"
+        return self.folder / f"{self.stem}{suffix}"
 
-    def _wrote(self, path: Path) -> None:
+    def _add_path(self, path: Path) -> None:
         if path not in self.paths:
             self.paths.append(path)
 
@@ -242,15 +242,15 @@ def safe_stem(stem: str) -> str:
         >>> safe_stem("rtsp://camera:554/street")
         'rtsp___camera_554_street'
     """
-    name = re.sub(r"[^\w ()+,.=@-]", "_", stem).encode()[:LONGEST_STEM].decode(errors="ignore").strip(". ")
+    name = re.sub(r"[^\w ()+,.=@-]", "_", stem).encode()[:MAX_STEM_BYTES].decode(errors="ignore").strip(". ")
     return name or "video"
 
 
-def frame_number(frame: int) -> str:
+def format_frame_idx(frame_idx: int) -> str:
     """Five digits, more where they are needed: the number of a frame in file names.
 
     Example:
         >>> frame_number(12)
         '00012'
     """
-    return f"{frame:05d}"
+    return f"{frame_idx:05d}"

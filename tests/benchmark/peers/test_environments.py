@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 from masklet.benchmark.peers import environments
-from masklet.benchmark.peers.environments import PEERS, Install, find_peer, folder_of, made_of, make, python_of, remove
+from masklet.benchmark.peers.environments import (
+    PEERS,
+    PipInstall,
+    create_environment,
+    environment_dir,
+    environment_python,
+    find_peer,
+    installed_packages,
+    remove_environments,
+)
 from masklet.cli.main import run
 from masklet.errors import InputError, OutputError, StateError
 
@@ -31,8 +40,8 @@ class Programs:
         self.asked.append(words)
         self.surroundings.append(env)
         if "venv" in words:
-            environments._python(Path(words[-1])).parent.mkdir(parents=True)
-            environments._python(Path(words[-1])).touch()
+            environments._python_path(Path(words[-1])).parent.mkdir(parents=True)
+            environments._python_path(Path(words[-1])).touch()
         failed = bool(self.fails) and any(self.fails in word for word in words)
         return subprocess.CompletedProcess(words, int(failed), LISTED if "list" in words else "", self.said)
 
@@ -51,21 +60,21 @@ def failing(programs: Programs, fails: str, said: str) -> None:
 
 def test_all_are_installed_in_their_order(programs: Programs) -> None:
     steps: list[None] = []
-    folder = make(SAM2, lambda: steps.append(None))
+    folder = create_environment(SAM2, lambda: steps.append(None))
     assert programs.asked[0] == [sys.executable, "-m", "venv", str(folder)]
     installed = [words for words in programs.asked if "install" in words]
-    assert [words[0] for words in installed] == [str(python_of(SAM2))] * len(SAM2.installs)
+    assert [words[0] for words in installed] == [str(environment_python(SAM2))] * len(SAM2.installs)
     (own,) = (words for words in installed if "sam2==1.1.0" in words)
     assert {"--no-build-isolation", "--no-deps"} <= set(own)
     assert programs.surroundings[programs.asked.index(own)]["SAM2_BUILD_CUDA"] == "0"
     assert installed.index(own) > 0, "what it is built with comes first"
     assert len(steps) == len(SAM2.installs) + 1
-    assert made_of(SAM2) == {"sam2": "1.1.0", "torch": "2.13.0"}
+    assert installed_packages(SAM2) == {"sam2": "1.1.0", "torch": "2.13.0"}
 
 
 def test_what_masklet_stands_on_has_the_same_version(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environments, "version", {"torch": "2.9.1+cpu", "numpy": "2.4.6", "pillow": "13.0.0"}.get)
-    make(SAM2)
+    create_environment(SAM2)
     words = {word for asked in programs.asked for word in asked}
     assert {"torch==2.9.1", "numpy==2.4.6", "pillow==13.0.0", "torchvision==0.24.1"} <= words
 
@@ -74,89 +83,89 @@ def test_an_environment_leads_nowhere_else(programs: Programs, monkeypatch: pyte
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
     monkeypatch.setenv("PIP_TARGET", "/elsewhere")
     monkeypatch.setenv("PIP_INDEX_URL", "https://example.org/simple")
-    make(SAM2)
+    create_environment(SAM2)
     assert not any({"PYTHONPATH", "PIP_TARGET"} & set(env) for env in programs.surroundings)
     assert all(env["PIP_INDEX_URL"] == "https://example.org/simple" for env in programs.surroundings)
 
 
 def test_a_whole_one_is_not_made_again(programs: Programs) -> None:
-    make(SAM2)
+    create_environment(SAM2)
     before = len(programs.asked)
-    assert make(SAM2) == folder_of(SAM2)
+    assert create_environment(SAM2) == environment_dir(SAM2)
     assert len(programs.asked) == before
 
 
 def test_other_versions_make_another_one(programs: Programs) -> None:
-    make(SAM2)
-    newer = replace(SAM2, installs=(*SAM2.installs[:-1], Install(("sam2==1.2.0",))))
-    assert folder_of(newer) != folder_of(SAM2)
-    assert made_of(newer) is None
-    make(newer)
-    assert remove(SAM2) == 2
+    create_environment(SAM2)
+    newer = replace(SAM2, installs=(*SAM2.installs[:-1], PipInstall(("sam2==1.2.0",))))
+    assert environment_dir(newer) != environment_dir(SAM2)
+    assert installed_packages(newer) is None
+    create_environment(newer)
+    assert remove_environments(SAM2) == 2
 
 
 def test_a_half_made_one_is_made_again(programs: Programs) -> None:
-    folder = folder_of(SAM2)
+    folder = environment_dir(SAM2)
     (folder / "bin").mkdir(parents=True)
     (folder / "left over").write_text("")
     with pytest.raises(StateError, match="masklet bench peers --make sam2"):
-        python_of(SAM2)
-    make(SAM2)
+        environment_python(SAM2)
+    create_environment(SAM2)
     assert not (folder / "left over").exists()
-    assert python_of(SAM2).parent.parent == folder
+    assert environment_python(SAM2).parent.parent == folder
 
 
 @pytest.mark.parametrize("note", ["", "[1]", "{"])
 def test_a_broken_note_is_none(programs: Programs, note: str) -> None:
-    folder_of(SAM2).mkdir(parents=True)
-    (folder_of(SAM2) / "made.json").write_text(note)
-    assert made_of(SAM2) is None
+    environment_dir(SAM2).mkdir(parents=True)
+    (environment_dir(SAM2) / "made.json").write_text(note)
+    assert installed_packages(SAM2) is None
 
 
 def test_one_whose_python_is_gone_is_made_again(programs: Programs) -> None:
     """The interpreter is a link to the one that it was made with."""
-    python_of_it = environments._python(make(SAM2))
+    python_of_it = environments._python_path(create_environment(SAM2))
     python_of_it.unlink()
-    assert made_of(SAM2) is None
-    make(SAM2)
-    assert python_of(SAM2) == python_of_it
+    assert installed_packages(SAM2) is None
+    create_environment(SAM2)
+    assert environment_python(SAM2) == python_of_it
 
 
 def test_offline_nothing_is_made(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
-    make(SAM2)
+    create_environment(SAM2)
     monkeypatch.setenv("MASKLET_OFFLINE", "1")
-    make(SAM2)
+    create_environment(SAM2)
     with pytest.raises(StateError, match="transformers is not here, and MASKLET_OFFLINE is set"):
-        make(find_peer("transformers"))
+        create_environment(find_peer("transformers"))
 
 
 def test_what_pip_says_is_said_and_nothing_is_left(programs: Programs) -> None:
     failing(programs, "iopath", "Looking in indexes\nERROR: No matching distribution found for iopath==0.1.10\n")
     with pytest.raises(StateError, match=r"iopath.* for sam2 .*\(No matching distribution found for iopath") as told:
-        make(SAM2)
+        create_environment(SAM2)
     assert len(str(told.value).splitlines()) == 1
-    assert not folder_of(SAM2).exists()
+    assert not environment_dir(SAM2).exists()
     failing(programs, "", "")
-    assert make(SAM2).exists()
+    assert create_environment(SAM2).exists()
 
 
 def test_a_full_disk_is_named(programs: Programs) -> None:
     failing(programs, "torch", "ERROR: Could not install: [Errno 28] No space left on device\n\nERROR: later\n")
     with pytest.raises(StateError, match="No space left on device"):
-        make(SAM2)
+        create_environment(SAM2)
 
 
 def test_no_module_venv_is_one_error(programs: Programs) -> None:
     failing(programs, "venv", "The virtual environment was not created successfully because ensurepip is missing")
     with pytest.raises(StateError, match=r"environment of sam2 could not be installed .*ensurepip is missing"):
-        make(SAM2)
+        create_environment(SAM2)
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "home").write_text("a file")
     monkeypatch.setenv("MASKLET_HOME", str(tmp_path / "home"))
     with pytest.raises(OutputError, match="MASKLET_HOME"):
-        make(SAM2)
+        create_environment(SAM2)
 
 
 def test_ctrl_c_leaves_nothing(programs: Programs) -> None:
@@ -164,19 +173,19 @@ def test_ctrl_c_leaves_nothing(programs: Programs) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        make(SAM2, stop)
-    assert not folder_of(SAM2).exists()
+        create_environment(SAM2, stop)
+    assert not environment_dir(SAM2).exists()
 
 
 def test_an_environment_is_an_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The module venv itself, with nothing to install."""
     monkeypatch.setenv("MASKLET_HOME", str(tmp_path))
     bare = replace(SAM2, name="bare", installs=())
-    make(bare)
-    words = [str(python_of(bare)), "-c", "import sys; print(sys.prefix)"]
-    assert Path(subprocess.check_output(words, text=True).strip()).samefile(folder_of(bare))
-    assert "pip" in (made_of(bare) or {})
-    assert remove(bare) == 1
+    create_environment(bare)
+    words = [str(environment_python(bare)), "-c", "import sys; print(sys.prefix)"]
+    assert Path(subprocess.check_output(words, text=True).strip()).samefile(environment_dir(bare))
+    assert "pip" in (installed_packages(bare) or {})
+    assert remove_environments(bare) == 1
     assert list((tmp_path / "peers").iterdir()) == []
 
 
@@ -194,14 +203,14 @@ def masklet(*words: str) -> int | str | None:
 def test_the_command_lists_makes_and_removes(programs: Programs, capsys: pytest.CaptureFixture[str]) -> None:
     assert masklet() == 0
     out = capsys.readouterr().out
-    assert all(name in out and peer.licence in out for name, peer in PEERS.items())
+    assert all(name in out and peer.license in out for name, peer in PEERS.items())
     assert masklet("--make", "sam2,transformers") == 0
     out = capsys.readouterr().out
     assert "1.1.0, torch 2.13.0" in out
-    assert str(folder_of(find_peer("transformers"))) in out
+    assert str(environment_dir(find_peer("transformers"))) in out
     assert masklet("--remove", "all") == 0
     assert "sam2: 1 removed" in capsys.readouterr().out
-    assert made_of(SAM2) is None
+    assert installed_packages(SAM2) is None
 
 
 def test_mistakes_are_one_line(programs: Programs, capsys: pytest.CaptureFixture[str]) -> None:

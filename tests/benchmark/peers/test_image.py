@@ -1,4 +1,4 @@
-"""A picture in several programs by turns, with programs made here; and with the real sam2 where it is here."""
+"""An image in several programs by turns, with programs made here; and with the real sam2 where it is here."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from helpers.peers import SAM2, adapters_in, made_picture_adapter
+from helpers.peers import SAM2, adapters_in, made_image_adapter
 from masklet.benchmark import roofline
 from masklet.benchmark.peers import image, mask_generation, process
-from masklet.benchmark.peers.image import BesideJob, compare_picture
-from masklet.benchmark.peers.interleaved import Compared
-from masklet.benchmark.peers.mask_generation import EverythingJob, compare_everything
-from masklet.benchmark.record import Case
-from masklet.benchmark.roofline import Limits, Work
-from masklet.benchmark.weights import Weights
+from masklet.benchmark.peers.image import ImageComparisonJob, compare_image
+from masklet.benchmark.peers.interleaved import ComparisonResult
+from masklet.benchmark.peers.mask_generation import MaskGenerationComparisonJob, compare_mask_generation
+from masklet.benchmark.record import BenchmarkCase
+from masklet.benchmark.roofline import HardwareLimits, Work
+from masklet.benchmark.weights import ModelWeights
 from masklet.cli.main import run
 
-JOB = BesideJob("tiny", ("fp32", "bf16"), repeats=2, size=(6, 8))
+JOB = ImageComparisonJob("tiny", ("fp32", "bf16"), repeats=2, sample_size=(6, 8))
 OTHERS = "MASKS = MASKS.copy()\nMASKS[0, 3] = True\nLOGITS = LOGITS + LOGITS.std() * (LOGITS > 10)"
 """A row more in the first mask, and one logit that is a deviation off."""
 MORE = "MASKS = MASKS[:1]"
@@ -27,9 +27,9 @@ MORE = "MASKS = MASKS[:1]"
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for module in (image, mask_generation):
-        monkeypatch.setattr(module, "weights_for", lambda model, folder: Weights(model, tmp_path / "w", True))
-    monkeypatch.setattr(image, "_works", lambda weights, rgb, image_size: {"encode": Work(10**9, 0, 0)})
-    monkeypatch.setattr(mask_generation, "_work", lambda weights, rgb, job: Work(job.points**2, 0, 0))
+        monkeypatch.setattr(module, "resolve_weights", lambda model, folder: ModelWeights(model, tmp_path / "w", True))
+    monkeypatch.setattr(image, "_measure_work", lambda weights, rgb, image_size: {"encode": Work(10**9, 0, 0)})
+    monkeypatch.setattr(mask_generation, "_measure_work", lambda weights, rgb, job: Work(job.points**2, 0, 0))
     return adapters_in(tmp_path, monkeypatch)
 
 
@@ -38,58 +38,58 @@ def asked(folder: Path) -> list[list[object]]:
 
 
 def pythons(folder: Path, change: str = OTHERS) -> dict[str, Path]:
-    return {"masklet": made_picture_adapter(folder, "masklet"), "fake": made_picture_adapter(folder, "fake", change)}
+    return {"masklet": made_image_adapter(folder, "masklet"), "fake": made_image_adapter(folder, "fake", change)}
 
 
-def row(found: Compared, name: str, program: str, setting: str = "fp32") -> Case:
+def row(found: ComparisonResult, name: str, program: str, setting: str = "fp32") -> BenchmarkCase:
     (case,) = (c for c in found.cases if (c.name, c.program, c.setting) == (name, program, setting))
     return case
 
 
 def test_programs_take_turns_and_are_compared(folder: Path) -> None:
-    steps: list[Compared] = []
-    found = compare_picture(JOB, pythons(folder), steps.append)
+    steps: list[ComparisonResult] = []
+    found = compare_image(JOB, pythons(folder), steps.append)
     assert [(who, what) for who, precision, what, _ in asked(folder) if precision == "fp32"] == [
         (who, verb) for verb in ("encode", "click") for who in ("masklet", "fake", "fake", "masklet", "masklet", "fake")
     ]
     assert len(row(found, "encode", "masklet").samples) == 2
     assert len(row(found, "load", "fake").samples) == 1
     clicked = row(found, "1 prompt", "fake")
-    assert clicked.ratio is not None
-    assert (clicked.lowest_iou, clicked.logits_error) == (0.75, pytest.approx(1, abs=0.3))
-    assert row(found, "1 prompt", "masklet").lowest_iou is None
+    assert clicked.peer_ratio is not None
+    assert (clicked.min_iou, clicked.max_logits_error) == (0.75, pytest.approx(1, abs=0.3))
+    assert row(found, "1 prompt", "masklet").min_iou is None
     assert found.versions == {"fake": "fake 1"}
     assert [len({case.setting for case in step.cases}) for step in steps] == [1, 2]
 
 
 def test_another_precision_is_compared_with_fp32_too(folder: Path) -> None:
-    found = compare_picture(JOB, pythons(folder), lambda _: None)
+    found = compare_image(JOB, pythons(folder), lambda _: None)
     ours = row(found, "1 prompt", "masklet", "bf16")
-    assert (ours.lowest_iou, ours.logits_error, ours.ratio) == (1, 0, None)
+    assert (ours.min_iou, ours.max_logits_error, ours.peer_ratio) == (1, 0, None)
 
 
 def test_what_a_program_does_not_have_is_an_empty_cell(folder: Path) -> None:
-    found = compare_picture(JOB, pythons(folder), lambda _: None)
+    found = compare_image(JOB, pythons(folder), lambda _: None)
     boxed = row(found, "1 box", "fake")
-    assert (boxed.samples, boxed.ratio, boxed.lowest_iou) == ((), None, None)
+    assert (boxed.samples, boxed.peer_ratio, boxed.min_iou) == ((), None, None)
 
 
 def test_other_numbers_of_masks_are_not_compared(folder: Path) -> None:
-    clicked = row(compare_picture(JOB, pythons(folder, MORE), lambda _: None), "1 prompt", "fake")
-    assert clicked.ratio is not None
-    assert clicked.lowest_iou is None
+    clicked = row(compare_image(JOB, pythons(folder, MORE), lambda _: None), "1 prompt", "fake")
+    assert clicked.peer_ratio is not None
+    assert clicked.min_iou is None
 
 
 def test_everything_is_told_by_the_clock_and_by_the_processor(folder: Path) -> None:
-    job = EverythingJob("tiny", ("small", "crops"), points=4, repeats=2, size=(6, 8))
-    found = compare_everything(job, pythons(folder), lambda _: None)
+    job = MaskGenerationComparisonJob("tiny", ("small", "crops"), points_per_side=4, repeats=2, sample_size=(6, 8))
+    found = compare_mask_generation(job, pythons(folder), lambda _: None)
     assert [who for who, *_ in asked(folder)] == ["masklet", "fake", "fake", "masklet"] * 2
-    assert asked(folder)[-1][3] == {"points_per_side": 4, **mask_generation.CASES["crops"]}
+    assert asked(folder)[-1][3] == {"points_per_side": 4, **mask_generation.OPTION_SETS["crops"]}
     theirs = row(found, "small", "fake", job.setting)
     assert theirs.note == "2 masks, alike 100.0% of masklet's and 100.0% of its own, mean IoU 1.0000"
-    assert (theirs.lowest_iou, len(theirs.samples)) == (1, 2)
+    assert (theirs.min_iou, len(theirs.samples)) == (1, 2)
     processor = row(found, "small, processor", "fake", job.setting)
-    assert processor.ratio is not None
+    assert processor.peer_ratio is not None
     assert (theirs.work, processor.work) == (Work(16, 0, 0), None)
 
 
@@ -103,14 +103,14 @@ def test_everything_is_told_by_the_clock_and_by_the_processor(folder: Path) -> N
             "--compiled cannot go with --peers",
         ),
         ("image --peers sam2 --peer-python sam2={python} --model builtin", "is not one that other programs have"),
-        ("image --peers sam2 --peer-python sam2={python} --picture none.png", "none.png"),
+        ("image --peers sam2 --peer-python sam2={python} --image none.png", "none.png"),
         ("everything --cases most", "cases most: choose from thresholds"),
     ],
 )
 def test_mistakes_are_one_line(
     line: str, why: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(roofline, "measure_limits", lambda device: Limits(1.0, 1.0, 1.0))
+    monkeypatch.setattr(roofline, "measure_hardware_limits", lambda device: HardwareLimits(1.0, 1.0, 1.0))
     with pytest.raises(SystemExit) as left:
         run(["bench", *line.format(python=process.sys.executable).split()])
     assert left.value.code == 2
@@ -122,9 +122,9 @@ def test_mistakes_are_one_line(
 @pytest.mark.slow
 @pytest.mark.skipif(not SAM2.is_file(), reason="no environment with sam2 (MASKLET_SAM2_PYTHON names its interpreter)")
 def test_sam2_finds_the_same() -> None:
-    job = BesideJob("sam2.1_hiera_tiny", repeats=1, image_size=128, size=(60, 80))
-    found = compare_picture(job, process.pythons_of(["sam2"], [f"sam2={SAM2}"]), lambda _: None)
+    job = ImageComparisonJob("sam2.1_hiera_tiny", repeats=1, image_size=128, sample_size=(60, 80))
+    found = compare_image(job, process.resolve_interpreters(["sam2"], [f"sam2={SAM2}"]), lambda _: None)
     asked = [row(found, name, "sam2") for name in ("1 prompt", "1 box", "64 prompts")]
-    assert all(case.lowest_iou == 1 and case.logits_error < 1e-4 for case in asked)
+    assert all(case.min_iou == 1 and case.max_logits_error < 1e-4 for case in asked)
     assert all(case.samples for case in found.cases)
     assert all(case.work for case in (*asked, row(found, "encode", "masklet"), row(found, "encode", "sam2")))

@@ -9,8 +9,15 @@ import numpy as np
 import pytest
 
 from masklet.benchmark.peers import interleaved
-from masklet.benchmark.peers.interleaved import alike, logits_error, lowest_iou, ratio_of, take_turns, versions_of
-from masklet.benchmark.peers.process import Program, Taken
+from masklet.benchmark.peers.interleaved import (
+    mask_agreement,
+    max_logits_error,
+    min_iou,
+    peer_versions,
+    run_interleaved,
+    time_ratio,
+)
+from masklet.benchmark.peers.process import PeerProcess, Timing
 
 
 class Stub:
@@ -25,13 +32,13 @@ class Stub:
     def has(self, verb: str) -> bool:
         return verb in self.verbs
 
-    def do(self, verb: str) -> Taken:
+    def do(self, verb: str) -> Timing:
         self.asked.append(self.name)
-        return Taken(float(next(self.seconds)), 0.5, None, None)
+        return Timing(float(next(self.seconds)), 0.5, None, None)
 
 
-def stubs(*made: Stub) -> list[Program]:
-    return cast(list[Program], list(made))
+def stubs(*made: Stub) -> list[PeerProcess]:
+    return cast(list[PeerProcess], list(made))
 
 
 def packed(*masks: str) -> np.ndarray:
@@ -40,7 +47,7 @@ def packed(*masks: str) -> np.ndarray:
 
 def test_the_last_is_first_in_every_second_round() -> None:
     asked: list[str] = []
-    found = take_turns(stubs(Stub("a", asked), Stub("b", asked), Stub("c", asked, ())), "encode", 2)
+    found = run_interleaved(stubs(Stub("a", asked), Stub("b", asked), Stub("c", asked, ())), "encode", 2)
     assert asked == ["a", "b", "b", "a", "a", "b"]
     assert {name: [each.seconds for each in taken] for name, taken in found.items()} == {"a": [2, 3], "b": [2, 3]}
 
@@ -48,39 +55,44 @@ def test_the_last_is_first_in_every_second_round() -> None:
 def test_another_pytorch_is_told_with_the_version() -> None:
     found = stubs(Stub("masklet", []), Stub("sam2", []), Stub("transformers", []))
     found[2].torch = "2.12"
-    assert versions_of(found) == {"sam2": "1", "transformers": "1 with torch 2.12"}
+    assert peer_versions(found) == {"sam2": "1", "transformers": "1 with torch 2.12"}
 
 
 def test_the_ratio_is_the_median_over_rounds() -> None:
-    ours, theirs = ([Taken(s, s * s, None, None) for s in seconds] for seconds in ((1.0, 2.0, 9.0), (2.0, 2.0, 3.0)))
+    ours, theirs = ([Timing(s, s * s, None, None) for s in seconds] for seconds in ((1.0, 2.0, 9.0), (2.0, 2.0, 3.0)))
     found = {"masklet": ours, "sam2": theirs}
-    assert ratio_of(found, "sam2") == 1
-    assert ratio_of({"masklet": ours[:1], "sam2": theirs[:1]}, "sam2", processor=True) == 0.25
-    assert ratio_of(found, "transformers") is None
+    assert time_ratio(found, "sam2") == 1
+    assert time_ratio({"masklet": ours[:1], "sam2": theirs[:1]}, "sam2", cpu_time=True) == 0.25
+    assert time_ratio(found, "transformers") is None
 
 
 def test_the_lowest_iou_is_of_the_two_that_agree_least() -> None:
-    assert lowest_iou(packed("####----", "##------"), packed("####----", "#-------")) == 0.5
-    assert lowest_iou(packed("--------"), packed("--------")) == 1
-    assert lowest_iou(packed("--------"), packed("-------#")) == 0
-    assert lowest_iou(packed("####----"), packed("####----", "####----")) is None
+    assert min_iou(packed("####----", "##------"), packed("####----", "#-------")) == 0.5
+    assert min_iou(packed("--------"), packed("--------")) == 1
+    assert min_iou(packed("--------"), packed("-------#")) == 0
+    assert min_iou(packed("####----"), packed("####----", "####----")) is None
 
 
 def test_the_error_of_logits_is_in_their_deviations() -> None:
     reference = np.array([-2.0, 2.0], np.float32)
-    assert logits_error(reference + np.float32([0, 1]), reference) == 0.5
-    assert logits_error(reference, reference) == 0
-    assert logits_error(reference[:1], reference) is None
+    assert max_logits_error(reference + np.float32([0, 1]), reference) == 0.5
+    assert max_logits_error(reference, reference) == 0
+    assert max_logits_error(reference[:1], reference) is None
 
 
 @pytest.mark.parametrize("chunk", [1, 8192])
 def test_sets_of_masks_are_matched_by_their_best(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interleaved, "CHUNK", chunk)
+    monkeypatch.setattr(interleaved, "CHUNK_BYTES", chunk)
     theirs = packed("####------------", "--------########")
-    found = alike(theirs[::-1], theirs)
+    found = mask_agreement(theirs[::-1], theirs)
     assert found is not None
-    assert (found.ours, found.theirs, found.mean_iou, found.lowest_iou) == (1, 1, 1, 1)
-    found = alike(packed("####------------", "------------####", "---#------------"), theirs)
+    assert (found.matched_ours, found.matched_theirs, found.mean_iou, found.min_iou) == (1, 1, 1, 1)
+    found = mask_agreement(packed("####------------", "------------####", "---#------------"), theirs)
     assert found is not None
-    assert (found.ours, found.theirs, found.mean_iou, found.lowest_iou) == (pytest.approx(1 / 3), 0.5, 0.75, 0.5)
-    assert alike(theirs[:0], theirs) is None
+    assert (found.matched_ours, found.matched_theirs, found.mean_iou, found.min_iou) == (
+        pytest.approx(1 / 3),
+        0.5,
+        0.75,
+        0.5,
+    )
+    assert mask_agreement(theirs[:0], theirs) is None

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.peers import adapters_in, made_picture_adapter
-from masklet.benchmark.peers.process import Program, pythons_of
+from helpers.peers import adapters_in, made_image_adapter
+from masklet.benchmark.peers.process import PeerProcess, resolve_interpreters
 from masklet.errors import InputError, StateError
 
 
@@ -19,7 +19,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return adapters_in(tmp_path, monkeypatch)
 
 
-def started(folder: Path, change: str = "", name: str = "fake") -> Program:
+def started(folder: Path, change: str = "", name: str = "fake") -> PeerProcess:
     job = {
         "kind": "picture",
         "model": "tiny",
@@ -27,23 +27,28 @@ def started(folder: Path, change: str = "", name: str = "fake") -> Program:
         "precision": "fp32",
         "picture": str(folder / "picture.npy"),
     }
-    return Program(name, made_picture_adapter(folder, name, change), job | {"point": [1, 2]}, folder)
+    return PeerProcess(name, made_image_adapter(folder, name, change), job | {"point": [1, 2]}, folder)
 
 
 def test_a_program_says_what_it_is(folder: Path) -> None:
     with started(folder) as program:
         assert program.version == "fake 1"
         assert program.verbs == ("load", "encode", "click", "everything")
-        assert program.has("click")
-        assert not program.has("box")
+        assert program.supports("click")
+        assert not program.supports("box")
 
 
 def test_what_it_found_is_kept_packed(folder: Path) -> None:
     with started(folder) as program:
-        taken = [program.do("load"), program.do("encode"), program.do("click"), program.do("everything", options={})]
+        taken = [
+            program.run("load"),
+            program.run("encode"),
+            program.run("click"),
+            program.run("everything", options={}),
+        ]
         assert [each.masks for each in taken] == [None, None, 3, 2]
-        assert all(each.seconds >= 0 and each.cpu_s >= 0 for each in taken)
-        with np.load(program.keep(folder / "kept.npz")) as kept:
+        assert all(each.seconds >= 0 and each.cpu_seconds >= 0 for each in taken)
+        with np.load(program.save_results(folder / "kept.npz")) as kept:
             assert set(kept) == {"click.masks", "click.logits", "everything.masks"}
             masks = np.unpackbits(kept["click.masks"], axis=1).reshape(3, 6, 8)
             assert masks[:, :3].all()
@@ -53,19 +58,19 @@ def test_what_it_found_is_kept_packed(folder: Path) -> None:
 
 def test_options_reach_the_program(folder: Path) -> None:
     with started(folder) as program:
-        program.do("load")
-        program.do("everything", options={"points_per_side": 4})
+        program.run("load")
+        program.run("everything", options={"points_per_side": 4})
     assert '"points_per_side": 4' in (folder / "said").read_text()
 
 
 def test_a_program_that_fails_is_named_with_its_last_line(folder: Path) -> None:
     change = "def refuse(self, rgb):\n    raise ValueError('too large')\nPicture.encode = refuse"
     with started(folder, change) as program:
-        program.do("load")
+        program.run("load")
         with pytest.raises(StateError, match=r"fake \(tiny, fp32\) ended with 1 while encode: ValueError: too large"):
-            program.do("encode")
+            program.run("encode")
         with pytest.raises(StateError, match="too large"):
-            program.do("click")
+            program.run("click")
 
 
 def test_a_program_that_does_not_start_is_named_too(folder: Path) -> None:
@@ -74,8 +79,8 @@ def test_a_program_that_does_not_start_is_named_too(folder: Path) -> None:
 
 
 def test_an_interpreter_that_is_none_is_said(folder: Path) -> None:
-    with pytest.raises(StateError, match=r"fake could not be started by .*picture\.npy"):
-        Program("fake", folder / "picture.npy", {}, folder)
+    with pytest.raises(StateError, match=r"fake could not be started by .*image\.npy"):
+        PeerProcess("fake", folder / "picture.npy", {}, folder)
 
 
 def test_processes_end_with_their_block(folder: Path) -> None:
@@ -88,16 +93,16 @@ def test_processes_end_with_their_block(folder: Path) -> None:
 
 
 def test_an_environment_that_was_made_by_hand_is_taken() -> None:
-    found = pythons_of(["sam2"], [f"sam2={sys.executable}"])
+    found = resolve_interpreters(["sam2"], [f"sam2={sys.executable}"])
     assert found == {"masklet": Path(sys.executable), "sam2": Path(sys.executable)}
 
 
 @pytest.mark.parametrize("word", ["sam2", "sam2=/no/such/python", f"transformers={sys.executable}"])
 def test_an_interpreter_that_is_not_there_is_said(word: str) -> None:
     with pytest.raises(InputError, match="must be one of --peers"):
-        pythons_of(["sam2"], [word])
+        resolve_interpreters(["sam2"], [word])
 
 
 def test_an_unknown_peer_is_said() -> None:
     with pytest.raises(InputError, match="'sam7' is no program"):
-        pythons_of(["sam7"])
+        resolve_interpreters(["sam7"])

@@ -1,4 +1,4 @@
-"""Films that programs follow by turns: who is asked what, what is compared, and the real sam2 where it is here."""
+"""Videos that programs follow by turns: who is asked what, what is compared, and the real sam2 where it is here."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pytest
 
 from helpers.peers import SAM2, adapters_in
 from masklet.benchmark.peers import video
-from masklet.benchmark.peers.interleaved import Compared
-from masklet.benchmark.peers.video import FollowJob, compare_followed, prompts_of
-from masklet.benchmark.record import Case
+from masklet.benchmark.peers.interleaved import ComparisonResult
+from masklet.benchmark.peers.video import VideoComparisonJob, compare_videos, sample_prompts
+from masklet.benchmark.record import BenchmarkCase
 from masklet.benchmark.roofline import Work
-from masklet.benchmark.sample_video import made_film, reach
-from masklet.benchmark.video import WARM
-from masklet.benchmark.weights import Weights
+from masklet.benchmark.sample_video import object_radius, sample_video
+from masklet.benchmark.video import WARMUP_FRAMES
+from masklet.benchmark.weights import ModelWeights
 from masklet.errors import InputError, StateError
 
 FAKE = """
@@ -27,17 +27,17 @@ from pathlib import Path
 import numpy as np
 from serving import Seen, serve
 
-class Film:
+class Video:
     version = "{version}"
     frame = -1
 
     def load(self, job):
-        self.job, self.films = job, sorted(Path(job.film).glob("*.jpg"))
+        self.job, self.videos = job, sorted(Path(job.video).glob("*.jpg"))
         if job.precision == "fp16":
             raise ValueError("no fp16 in {version}")
 
     def prompt(self, prompts):
-        Path("{log}").open("a").write(json.dumps([len(self.films), len(prompts), self.job.precision]) + "\\n")
+        Path("{log}").open("a").write(json.dumps([len(self.videos), len(prompts), self.job.precision]) + "\\n")
         self.prompts = prompts
 
     def step(self):
@@ -47,20 +47,20 @@ class Film:
         {change}
         return Seen(masks, logits)
 
-class Picture:
+class Image:
     version = "{version}"
 
 serve({kind})
 """
-LAST = f"if self.frame == {WARM + 2}:"
+LAST = f"if self.frame == {WARMUP_FRAMES + 2}:"
 """The last counted frame of three."""
 
 
 @pytest.fixture
 def adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder for adapters of our own; there is no need of weights."""
-    monkeypatch.setattr(video, "weights_for", lambda model, folder, salt: Weights(model, tmp_path / "w", True))
-    monkeypatch.setattr(video, "_works", lambda weights, job: {n: Work(n * 10**9, 0, 0) for n in job.objects})
+    monkeypatch.setattr(video, "resolve_weights", lambda model, folder, salt: ModelWeights(model, tmp_path / "w", True))
+    monkeypatch.setattr(video, "_measure_work", lambda weights, job: {n: Work(n * 10**9, 0, 0) for n in job.objects})
     return adapters_in(tmp_path, monkeypatch)
 
 
@@ -70,59 +70,61 @@ def fake(folder: Path, name: str, change: str = "pass", kind: str = "film=Film")
     return Path(sys.executable)
 
 
-def rows(cases: tuple[Case, ...], name: str) -> dict[str, Case]:
+def rows(cases: tuple[BenchmarkCase, ...], name: str) -> dict[str, BenchmarkCase]:
     return {case.program: case for case in cases if case.name == name}
 
 
-JOB = FollowJob("tiny", objects=(1, 3), frames=3, picture=(24, 32))
+JOB = VideoComparisonJob("tiny", objects=(1, 3), frames=3, frame_size=(24, 32))
 
 
-def test_programs_follow_the_same_film_and_are_compared(adapters: Path) -> None:
+def test_programs_follow_the_same_video_and_are_compared(adapters: Path) -> None:
     change = f"{LAST} masks[-1, 0, :2] = False; logits[0] += 0.5"
     pythons = {"masklet": fake(adapters, "masklet"), "sam2": fake(adapters, "sam2", change)}
-    told: list[Compared] = []
-    found = compare_followed(JOB, pythons, told.append)
+    told: list[ComparisonResult] = []
+    found = compare_videos(JOB, pythons, told.append)
     assert [len({case.setting for case in some.cases}) for some in told] == [1, 2]  # what is done can be kept
     assert found == told[-1]
     assert found.versions == {"sam2": "of sam2"}
     assert {case.setting for case in found.cases} == {"1 object, fp32", "3 objects, fp32"}
     frames = rows(found.cases, "a frame")
     assert len(frames["masklet"].samples) == len(frames["sam2"].samples) == 3  # and not those that fill the memories
-    assert frames["masklet"].ratio is frames["masklet"].lowest_iou is None
+    assert frames["masklet"].peer_ratio is frames["masklet"].min_iou is None
     ratios = [a / b for a, b in zip(frames["masklet"].samples, frames["sam2"].samples, strict=True)]
-    assert frames["sam2"].ratio == pytest.approx(np.median(ratios))
-    assert frames["sam2"].lowest_iou == pytest.approx(30 / 32)  # of the worst object on the worst frame
-    assert frames["sam2"].logits_error == pytest.approx(0.5 / np.arange(8).std())
+    assert frames["sam2"].peer_ratio == pytest.approx(np.median(ratios))
+    assert frames["sam2"].min_iou == pytest.approx(30 / 32)  # of the worst object on the worst frame
+    assert frames["sam2"].max_logits_error == pytest.approx(0.5 / np.arange(8).std())
     works = {(case.name, case.setting[0], case.work) for case in found.cases if case.work}
     assert works == {("a frame", str(n), Work(n * 10**9, 0, 0)) for n in (1, 3)}
     for program in ("masklet", "sam2"):
-        for name in ("load", "prompts", "memory with weights and film", "peak memory"):
+        for name in ("load", "prompts", "memory with weights and video", "peak memory"):
             assert rows(found.cases, name)[program].samples[0] > 0
         said = [json.loads(line) for line in (adapters / f"{program}.said").read_text().splitlines()]
-        assert said == [[WARM + 3, 1, "fp32"], [WARM + 3, 3, "fp32"]]
+        assert said == [[WARMUP_FRAMES + 3, 1, "fp32"], [WARMUP_FRAMES + 3, 3, "fp32"]]
 
 
 def test_other_numbers_of_masks_are_no_agreement(adapters: Path) -> None:
     pythons = {"masklet": fake(adapters, "masklet"), "sam2": fake(adapters, "sam2", "masks, logits = masks[:0], None")}
     pythons["stills"] = fake(adapters, "stills", kind="picture=Picture")
-    frames = rows(compare_followed(FollowJob("tiny", (1,), 1, picture=(24, 32)), pythons, print).cases, "a frame")
+    frames = rows(
+        compare_videos(VideoComparisonJob("tiny", (1,), 1, frame_size=(24, 32)), pythons, print).cases, "a frame"
+    )
     assert (frames["stills"].samples, frames["stills"].note) == ((), "follows no objects")
     row = frames["sam2"]
-    assert row.ratio is not None
-    assert row.lowest_iou is row.logits_error is None
+    assert row.peer_ratio is not None
+    assert row.min_iou is row.max_logits_error is None
     assert row.note == "other numbers of masks than masklet on some frames"
 
 
 def test_a_program_that_fails_is_named(adapters: Path) -> None:
     pythons = {"masklet": fake(adapters, "masklet")}
     with pytest.raises(StateError, match=r"masklet \(tiny, fp16\) .* no fp16 in of masklet"):
-        compare_followed(FollowJob("tiny", (1,), 1, "fp16", picture=(24, 32)), pythons, print)
+        compare_videos(VideoComparisonJob("tiny", (1,), 1, "fp16", frame_size=(24, 32)), pythons, print)
 
 
 def test_prompts_are_on_the_discs() -> None:
     size = (240, 320)
-    first = next(made_film(size, 5))
-    prompts = prompts_of(size, 5)
+    first = next(sample_video(size, 5))
+    prompts = sample_prompts(size, 5)
     assert [one["id"] for one in prompts] == [1, 2, 3, 4, 5]
     assert [one["box"] is None for one in prompts] == [True, False, True, False, True]
     for one in prompts:
@@ -130,7 +132,7 @@ def test_prompts_are_on_the_discs() -> None:
         assert (point is None) != (box is None)
         x, y = point or ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
         disc = np.zeros(size, np.uint8)
-        cv2.circle(disc, (round(x), round(y)), reach(size, 5), 1, cv2.FILLED)
+        cv2.circle(disc, (round(x), round(y)), object_radius(size, 5), 1, cv2.FILLED)
         assert len(np.unique(first[disc > 0], axis=0)) == 1
         if box is not None:
             ys, xs = disc.nonzero()
@@ -140,19 +142,19 @@ def test_prompts_are_on_the_discs() -> None:
 @pytest.mark.parametrize("wrong", [{"objects": (1, 65)}, {"objects": (0,)}, {"frames": 0}])
 def test_what_cannot_be_followed_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(InputError, match="must be 1 to 64, and 1 or more"):
-        FollowJob("tiny", **wrong)
+        VideoComparisonJob("tiny", **wrong)
 
 
 @pytest.mark.skipif(not SAM2.is_file(), reason=f"sam2's environment is not here: {SAM2}")
 def test_sam2_finds_the_same_masks() -> None:
-    job = FollowJob("sam2.1_hiera_tiny", (2,), 2, image_size=128, picture=(120, 160))
-    found = compare_followed(job, {"masklet": Path(sys.executable), "sam2": SAM2}, print)
+    job = VideoComparisonJob("sam2.1_hiera_tiny", (2,), 2, image_size=128, frame_size=(120, 160))
+    found = compare_videos(job, {"masklet": Path(sys.executable), "sam2": SAM2}, print)
     row = rows(found.cases, "a frame")["sam2"]
     assert found.versions.keys() == {"sam2"}
-    assert row.ratio is not None
-    assert row.lowest_iou is not None
-    assert row.logits_error is not None
-    assert row.lowest_iou > 0.99
-    assert row.logits_error < 0.02
+    assert row.peer_ratio is not None
+    assert row.min_iou is not None
+    assert row.max_logits_error is not None
+    assert row.min_iou > 0.99
+    assert row.max_logits_error < 0.02
     assert row.work is not None
-    assert row.work.operations > 1e9
+    assert row.work.flops > 1e9

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from masklet.benchmark.peers import weight_formats
-from masklet.benchmark.peers.weight_formats import weights_for_program
+from masklet.benchmark.peers.weight_formats import convert_weights
 
 NAME = "sam2.1_hiera_tiny"
 
@@ -21,21 +21,21 @@ def published(tmp_path: Path) -> Path:
 
 
 def test_masklet_and_sam2_open_the_published_file(published: Path, tmp_path: Path) -> None:
-    assert weights_for_program("masklet", NAME, published, tmp_path) == published
-    assert weights_for_program("sam2", NAME, published, tmp_path) == published
+    assert convert_weights("masklet", NAME, published, tmp_path) == published
+    assert convert_weights("sam2", NAME, published, tmp_path) == published
 
 
 def test_transformers_has_its_own_names(published: Path, tmp_path: Path) -> None:
-    path = weights_for_program("transformers", NAME, published, tmp_path)
+    path = convert_weights("transformers", NAME, published, tmp_path)
     found = torch.load(path, weights_only=True)
     assert list(found) == ["no_memory_embedding"]
     assert found["no_memory_embedding"].tolist() == [0, 1, 2, 3]
 
 
 def test_what_was_written_is_taken_again(published: Path, tmp_path: Path) -> None:
-    path = weights_for_program("transformers", NAME, published, tmp_path)
+    path = convert_weights("transformers", NAME, published, tmp_path)
     before = path.stat().st_mtime_ns
-    assert weights_for_program("transformers", NAME, published, tmp_path) == path
+    assert convert_weights("transformers", NAME, published, tmp_path) == path
     assert path.stat().st_mtime_ns == before
 
 
@@ -46,11 +46,11 @@ def test_ultralytics_knows_a_network_by_its_file(
 ) -> None:
     if not links:
         monkeypatch.setattr(weight_formats.Path, "symlink_to", _refused)
-    path = weights_for_program("ultralytics", model, published, tmp_path)
+    path = convert_weights("ultralytics", model, published, tmp_path)
     assert path == tmp_path / file
     assert path.is_symlink() == links
     assert path.read_bytes() == published.read_bytes()
-    assert weights_for_program("ultralytics", model, published, tmp_path) == path
+    assert convert_weights("ultralytics", model, published, tmp_path) == path
 
 
 def _refused(*_: object) -> None:

@@ -8,7 +8,7 @@ import torch
 from helpers.reference import reference_model
 from masklet.models.fast_cpu.convnet import FusedConvNet
 from masklet.models.fast_cpu.hiera import FusedHiera
-from masklet.models.fast_cpu.sam2 import FastEncoder
+from masklet.models.fast_cpu.sam2 import FastSAM2Encoder
 from masklet.models.sam2 import CONFIGS, SAM2
 from masklet.models.types import ImageFeatures
 from masklet.nn.fused_ops import has_fused_operators
@@ -20,7 +20,9 @@ def builtin() -> SAM2:
 
 
 def same(found: ImageFeatures, expected: ImageFeatures) -> None:
-    for a, b in zip((found.embed_BCHW, *found.fine), (expected.embed_BCHW, *expected.fine), strict=True):
+    for a, b in zip(
+        (found.embed_BCHW, *found.high_res_features), (expected.embed_BCHW, *expected.high_res_features), strict=True
+    ):
         assert a.shape == b.shape
         assert float((a - b).abs().max()) < 2e-5 * float(b.std())
 
@@ -28,7 +30,7 @@ def same(found: ImageFeatures, expected: ImageFeatures) -> None:
 @pytest.mark.parametrize("side", [96, 160])
 def test_the_fast_encoder_gives_the_same_features(side: int) -> None:
     model = builtin()
-    fast, pixels = FastEncoder(model), torch.randn(2, 3, side, side + 64)
+    fast, pixels = FastSAM2Encoder(model), torch.randn(2, 3, side, side + 64)
     for _ in range(2):  # the second time with weights that are laid out already
         same(fast(pixels), model.encode_image(pixels))
 
@@ -37,8 +39,8 @@ def test_the_fast_trunk_is_what_runs_here() -> None:
     model = builtin()
     if not has_fused_operators(model.no_mem_embed):
         pytest.skip("this build of torch has no fused oneDNN convolutions")
-    assert isinstance(FastEncoder(model).trunk, FusedConvNet)
-    assert isinstance(FastEncoder(reference_model("sam2.1_hiera_tiny")).trunk, FusedHiera)
+    assert isinstance(FastSAM2Encoder(model).trunk, FusedConvNet)
+    assert isinstance(FastSAM2Encoder(reference_model("sam2.1_hiera_tiny")).trunk, FusedHiera)
 
 
 @pytest.mark.parametrize("limit", [1 << 14, 8 << 20])
@@ -46,7 +48,7 @@ def test_hiera_in_strips_gives_the_same_features(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("masklet.models.fast_cpu.hiera.STRIP_BYTES", limit)
     monkeypatch.setattr("masklet.models.fast_cpu.hiera.HEAD_BYTES", limit)
     model = reference_model("sam2.1_hiera_tiny")
-    fast = FastEncoder(model)
+    fast = FastSAM2Encoder(model)
     for size in ((256, 256), (160, 224)):  # windows that fit, and that are padded on both sides
         pixels = torch.randn(2, 3, *size)
         with torch.inference_mode():
@@ -56,7 +58,7 @@ def test_hiera_in_strips_gives_the_same_features(monkeypatch: pytest.MonkeyPatch
 def test_without_the_operators_the_eager_trunk_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("masklet.models.fast_cpu.sam2.has_fused_operators", lambda _: False)
     for model in (builtin(), reference_model("sam2.1_hiera_tiny")):
-        fast, pixels = FastEncoder(model), torch.randn(1, 3, 64, 64)
+        fast, pixels = FastSAM2Encoder(model), torch.randn(1, 3, 64, 64)
         assert fast.trunk is model.image_encoder.trunk
         with torch.inference_mode():
             same(fast(pixels), model.encode_image(pixels))
@@ -64,19 +66,21 @@ def test_without_the_operators_the_eager_trunk_runs(monkeypatch: pytest.MonkeyPa
 
 def test_the_fast_trunk_in_bf16_is_near_the_slow_one_and_not_the_same() -> None:
     model = builtin()
-    fast, pixels = FastEncoder(model, torch.bfloat16), torch.randn(2, 3, 96, 160)
+    fast, pixels = FastSAM2Encoder(model, torch.bfloat16), torch.randn(2, 3, 96, 160)
     if not isinstance(fast.trunk, FusedConvNet):
         pytest.skip("this processor or build of torch has no fused oneDNN convolutions of bfloat16")
     with torch.inference_mode():
         found, expected = fast(pixels), model.encode_image(pixels)
-    for a, b in zip((found.embed_BCHW, *found.fine), (expected.embed_BCHW, *expected.fine), strict=True):
+    for a, b in zip(
+        (found.embed_BCHW, *found.high_res_features), (expected.embed_BCHW, *expected.high_res_features), strict=True
+    ):
         assert a.dtype == torch.float32
         assert 1e-5 < float((a - b).abs().mean() / b.std()) < 0.02
 
 
 def test_bf16_is_not_answered_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("masklet.models.fast_cpu.sam2.multiplies_bfloat16", lambda: False)
+    monkeypatch.setattr("masklet.models.fast_cpu.sam2.has_bfloat16_matmul", lambda: False)
     model = builtin()
-    assert FastEncoder(model, torch.bfloat16).trunk is model.image_encoder.trunk
+    assert FastSAM2Encoder(model, torch.bfloat16).trunk is model.image_encoder.trunk
     hiera = reference_model("sam2.1_hiera_tiny")
-    assert FastEncoder(hiera, torch.bfloat16).trunk is hiera.image_encoder.trunk
+    assert FastSAM2Encoder(hiera, torch.bfloat16).trunk is hiera.image_encoder.trunk

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from helpers.reference import reference_model
-from masklet.models.fast_cpu.memory_attention import FastMemory, Looked, attend
+from masklet.models.fast_cpu.memory_attention import AttentionKeys, FastMemoryAttention, attend
 from masklet.models.sam2 import CONFIGS, SAM2
-from masklet.models.types import ImageFeatures, Memories
+from masklet.models.types import ImageFeatures, MemoryContext
 from masklet.nn.fused_ops import FusedLinear, has_fused_operators, row_chunks
 
 NAMES = ("sam2.1_hiera_tiny", "sam2_hiera_tiny", "builtin")
@@ -28,8 +28,8 @@ def features(model: SAM2, size: tuple[int, int], batch: int = 1) -> ImageFeature
     return ImageFeatures(embed, (fine[0], fine[1]))
 
 
-def memories(model: SAM2, size: tuple[int, int], objects: int, spatial: int, pointers: int) -> Memories:
-    return Memories(
+def memories(model: SAM2, size: tuple[int, int], objects: int, spatial: int, pointers: int) -> MemoryContext:
+    return MemoryContext(
         tuple(torch.randn(objects, 64, *size) for _ in range(spatial)),
         tuple(range(spatial - 1, -1, -1)),
         tuple(torch.randn(objects, model.config.width) for _ in range(pointers)),
@@ -44,25 +44,25 @@ def close(found: torch.Tensor, expected: torch.Tensor, share: float) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("objects", "spatial", "pointers"), [(1, 1, 0), (3, 7, 16)])
-def test_objects_on_one_picture_are_conditioned_as_by_the_network(
+def test_objects_on_one_image_are_conditioned_as_by_the_network(
     name: str, objects: int, spatial: int, pointers: int
 ) -> None:
     model = network(name)
-    condition = FastMemory(model)
+    condition = FastMemoryAttention(model)
     with torch.inference_mode():
         for size in ((6, 6), (6, 6), (5, 7)):  # another frame of the same size, then another size
             seen, remembered = features(model, size), memories(model, size, objects, spatial, pointers)
-            shared = seen.take(torch.zeros(objects, dtype=torch.long))
-            found, expected = condition(seen, remembered), model.condition(shared, remembered)
+            shared = seen.index_select(torch.zeros(objects, dtype=torch.long))
+            found, expected = condition(seen, remembered), model.condition_on_memory(shared, remembered)
             close(found.embed_BCHW, expected.embed_BCHW, 2e-5)
-            assert found.fine[0].shape == expected.fine[0].shape
+            assert found.high_res_features[0].shape == expected.high_res_features[0].shape
 
 
-def test_objects_on_their_own_pictures_are_conditioned_as_by_the_network() -> None:
+def test_objects_on_their_own_images_are_conditioned_as_by_the_network() -> None:
     model = network("builtin")
     seen, remembered = features(model, (6, 6), batch=2), memories(model, (6, 6), 2, 2, 3)
     with torch.inference_mode():
-        found, expected = FastMemory(model)(seen, remembered), model.condition(seen, remembered)
+        found, expected = FastMemoryAttention(model)(seen, remembered), model.condition_on_memory(seen, remembered)
     close(found.embed_BCHW, expected.embed_BCHW, 2e-5)
 
 
@@ -71,10 +71,10 @@ def test_bf16_strays_no_further_than_the_network_in_bf16(name: str) -> None:
     model = network(name)
     seen, remembered = features(model, (12, 12)), memories(model, (12, 12), 1, 7, 16)
     with torch.inference_mode():
-        expected = model.condition(seen, remembered).embed_BCHW
+        expected = model.condition_on_memory(seen, remembered).embed_BCHW
         with torch.autocast("cpu", torch.bfloat16):
-            rough = model.condition(seen, remembered).embed_BCHW
-        found = FastMemory(model, torch.bfloat16)(seen, remembered).embed_BCHW
+            rough = model.condition_on_memory(seen, remembered).embed_BCHW
+        found = FastMemoryAttention(model, torch.bfloat16)(seen, remembered).embed_BCHW
     assert found.dtype == torch.float32
     assert 0 < float((found - expected).square().mean()) < 1.2 * float((rough - expected).square().mean())
 
@@ -82,11 +82,11 @@ def test_bf16_strays_no_further_than_the_network_in_bf16(name: str) -> None:
 def test_without_the_operators_the_network_itself_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("masklet.models.fast_cpu.memory_attention.has_fused_operators", lambda _: False)
     model = network("builtin")
-    condition = FastMemory(model)
+    condition = FastMemoryAttention(model)
     assert condition.stack is None
     seen, remembered = features(model, (6, 6)), memories(model, (6, 6), 2, 1, 1)
     with torch.inference_mode():
-        expected = model.condition(seen.take(torch.zeros(2, dtype=torch.long)), remembered)
+        expected = model.condition_on_memory(seen.index_select(torch.zeros(2, dtype=torch.long)), remembered)
         assert torch.equal(condition(seen, remembered).embed_BCHW, expected.embed_BCHW)
 
 
@@ -94,7 +94,7 @@ def test_queries_go_through_in_chunks() -> None:
     if not has_fused_operators(torch.zeros(1)):
         pytest.skip("this build of torch has no fused oneDNN products")
     query, key, value = torch.randn(50, 16), torch.randn(300, 16), torch.randn(300, 8)
-    looked = Looked(key, FusedLinear(value.t(), None), limit=4 * 300 * 7)
+    looked = AttentionKeys(key, FusedLinear(value.t(), None), max_bytes=4 * 300 * 7)
     assert len(looked.chunks(50)) == 8
     close(attend(query, looked, torch.empty(50, 8)), (query @ key.t()).softmax(-1) @ value, 1e-5)
 

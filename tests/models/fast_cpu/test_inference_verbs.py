@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from helpers.reference import reference_model
-from masklet.models.fast_cpu.mask_decoder import FastDecoder
-from masklet.models.fast_cpu.memory_encoder import FastWriter
-from masklet.models.fast_cpu.sam2 import FastVerbs
+from masklet.models.fast_cpu.mask_decoder import FastMaskDecoder
+from masklet.models.fast_cpu.memory_encoder import FastMemoryEncoder
+from masklet.models.fast_cpu.sam2 import FastSAM2
 from masklet.models.sam2 import CONFIGS, SAM2
-from masklet.models.types import ImageFeatures, MaskPrediction, ObjectMasks, no_points
+from masklet.models.types import ImageFeatures, MaskPrediction, SelectedMasks, empty_prompt
 
 NAMES = ("sam2.1_hiera_tiny", "sam2_hiera_tiny", "builtin")
 SIZES = ((6, 6), (6, 6), (5, 7))
@@ -34,10 +34,10 @@ def features(model: SAM2, size: tuple[int, int], batch: int) -> ImageFeatures:
     return ImageFeatures(embed, (fine[0], fine[1]))
 
 
-def found(model: SAM2, size: tuple[int, int], objects: int) -> ObjectMasks:
+def found(model: SAM2, size: tuple[int, int], objects: int) -> SelectedMasks:
     logits = 5 * torch.randn(objects, 1, 4 * size[0], 4 * size[1])
     score = torch.tensor([[3.0], [-2.0], [1.0]])[:objects]
-    return ObjectMasks(logits, torch.rand(objects, 1), score, torch.randn(objects, model.config.width))
+    return SelectedMasks(logits, torch.rand(objects, 1), score, torch.randn(objects, model.config.width))
 
 
 def close(ours: torch.Tensor, expected: torch.Tensor) -> None:
@@ -54,12 +54,12 @@ def same(ours: MaskPrediction, expected: MaskPrediction) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_decoder_without_prompts_gives_the_same_candidates(name: str) -> None:
     model = network(name)
-    decode, nothing = FastDecoder(model), no_points(2, torch.device("cpu"))
+    decode, nothing = FastMaskDecoder(model), empty_prompt(2, torch.device("cpu"))
     with torch.inference_mode():
         for size in SIZES:
-            picture, seen = features(model, size, 1), features(model, size, 2)
-            one = ImageFeatures(seen.embed_BCHW, picture.take(torch.zeros(2, dtype=torch.long)).fine)
-            for each in (one, seen):  # finer maps of one picture, and of two
+            image, seen = features(model, size, 1), features(model, size, 2)
+            one = ImageFeatures(seen.embed_BCHW, image.index_select(torch.zeros(2, dtype=torch.long)).high_res_features)
+            for each in (one, seen):  # finer maps of one image, and of two
                 same(decode(each), model.decode(each, nothing))
 
 
@@ -67,15 +67,15 @@ def test_the_decoder_without_prompts_gives_the_same_candidates(name: str) -> Non
 @pytest.mark.parametrize("prompted", [False, True])
 def test_the_memory_encoder_writes_the_same_memories(name: str, prompted: bool) -> None:
     model = network(name)
-    remember = FastWriter(model)
+    remember = FastMemoryEncoder(model)
     with torch.inference_mode():
         for size in SIZES:
             masks, shared, own = found(model, size, 3), features(model, size, 1), features(model, size, 3)
-            both = shared.take(torch.zeros(3, dtype=torch.long))
+            both = shared.index_select(torch.zeros(3, dtype=torch.long))
             for given, plain in ((shared, both), (own, own)):
                 ours, expected = (
                     remember(given, masks, prompted=prompted),
-                    model.remember(plain, masks, prompted=prompted),
+                    model.encode_memory(plain, masks, prompted=prompted),
                 )
                 close(ours.spatial_BMHW, expected.spatial_BMHW)
                 assert torch.equal(ours.pointer_BC, expected.pointer_BC)
@@ -85,11 +85,13 @@ def test_without_the_operators_the_network_itself_runs(monkeypatch: pytest.Monke
     for place in ("memory_attention", "mask_decoder", "memory_encoder"):
         monkeypatch.setattr(f"masklet.models.fast_cpu.{place}.has_fused_operators", lambda _: False)
     model = network("builtin")
-    fast, size = FastVerbs(model), (6, 6)
+    fast, size = FastSAM2(model), (6, 6)
     seen, masks = features(model, size, 1), found(model, size, 3)
-    shared = seen.take(torch.zeros(3, dtype=torch.long))
+    shared = seen.index_select(torch.zeros(3, dtype=torch.long))
     with torch.inference_mode():
         assert torch.equal(
-            fast.decode(shared).logits_BKHW, model.decode(shared, no_points(3, torch.device("cpu"))).logits_BKHW
+            fast.decode(shared).logits_BKHW, model.decode(shared, empty_prompt(3, torch.device("cpu"))).logits_BKHW
         )
-        assert torch.equal(fast.remember(seen, masks).spatial_BMHW, model.remember(shared, masks).spatial_BMHW)
+        assert torch.equal(
+            fast.encode_memory(seen, masks).spatial_BMHW, model.encode_memory(shared, masks).spatial_BMHW
+        )

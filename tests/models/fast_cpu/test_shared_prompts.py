@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from helpers.networks import CONVNET, HIERA, picture, small_network
+from helpers.networks import CONVNET, HIERA, random_image, small_network
 from masklet.models.fast_cpu import shared_prompts
-from masklet.models.fast_cpu.shared_prompts import SharedDecoder
-from masklet.models.heads.mask_decoder import FirstMaskDecoder
+from masklet.models.fast_cpu.shared_prompts import SharedPromptDecoder
+from masklet.models.heads.mask_decoder import SAM1MaskDecoder
 from masklet.models.heads.prompt_encoder import PromptEncoder
 from masklet.models.sam2 import SAM2, SAM2Config
 from masklet.models.types import ImageFeatures, PromptTensors
@@ -21,7 +21,7 @@ PROMPTS = PromptTensors(POINTS, torch.ones(5, 1, dtype=torch.long))
 
 
 def lively(network: SAM2) -> SAM2:
-    """With norms and biases that are not one and nought: what is folded together must be seen."""
+    """With norms and biases that are not one and zero: what is folded together must be seen."""
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -49,18 +49,20 @@ def network(request: pytest.FixtureRequest) -> SAM2:
     return lively(made[request.param]())
 
 
-def shared(network: SAM2) -> SharedDecoder:
-    return SharedDecoder(network.sam_prompt_encoder, network.sam_mask_decoder)
+def shared(network: SAM2) -> SharedPromptDecoder:
+    return SharedPromptDecoder(network.sam_prompt_encoder, network.sam_mask_decoder)
 
 
 @torch.inference_mode()
 def test_the_answer_is_that_of_the_network(network: SAM2) -> None:
-    features = network.encode_image(picture(3))
-    expected = network.decode(features.take(torch.zeros(5, dtype=torch.long)), PROMPTS)
-    answer = shared(network).look(features).ask(PROMPTS)
+    features = network.encode_image(random_image(3))
+    expected = network.decode(features.index_select(torch.zeros(5, dtype=torch.long)), PROMPTS)
+    answer = shared(network).prepare(features).predict(PROMPTS)
     torch.testing.assert_close(answer.iou_BK, expected.iou_BK, atol=1e-5, rtol=1e-4)
     scale = expected.logits_BKHW.std().item()
-    torch.testing.assert_close(answer.all_logits([0, 1, 2, 3, 4]), expected.logits_BKHW, atol=1e-4 * scale, rtol=1e-4)
+    torch.testing.assert_close(
+        answer.logits_of_prompts([0, 1, 2, 3, 4]), expected.logits_BKHW, atol=1e-4 * scale, rtol=1e-4
+    )
     assert expected.logits_BKHW.std(0).mean() > 0.01 * scale  # prompts do differ
 
 
@@ -72,13 +74,13 @@ MAP = replace(CLICKS, mask_B1HW=torch.zeros(1, 1, 16, 16))
 @pytest.mark.parametrize("prompts", [CLICKS, BOX], ids=["clicks", "a box and a click"])
 @torch.inference_mode()
 def test_prompts_of_several_points_share_too(network: SAM2, prompts: PromptTensors) -> None:
-    features = network.encode_image(picture(3))
-    look = shared(network).look(features)
-    if not look.can_be_asked(prompts):  # drawn boxes cover more places than clicks reach
+    features = network.encode_image(random_image(3))
+    look = shared(network).prepare(features)
+    if not look.supports(prompts):  # drawn boxes cover more places than clicks reach
         assert prompts is BOX
         assert network.sam_prompt_encoder.drawing is not None
         return
-    expected, found = network.decode(features, prompts), look.ask(prompts).candidates([0])
+    expected, found = network.decode(features, prompts), look.predict(prompts).candidates([0])
     torch.testing.assert_close(found.iou_BK, expected.iou_BK, atol=1e-5, rtol=1e-4)
     scale = expected.logits_BKHW.std().item()
     torch.testing.assert_close(found.logits_BKHW, expected.logits_BKHW, atol=1e-4 * scale, rtol=1e-4)
@@ -86,18 +88,18 @@ def test_prompts_of_several_points_share_too(network: SAM2, prompts: PromptTenso
 
 @torch.inference_mode()
 def test_maps_are_not_shared(network: SAM2) -> None:
-    assert not shared(network).look(network.encode_image(picture(3))).can_be_asked(MAP)
+    assert not shared(network).prepare(network.encode_image(random_image(3))).supports(MAP)
 
 
 def test_threads_do_not_see_each_others_clicks() -> None:
     network = lively(drawn_network())
     with torch.inference_mode():
-        look = shared(network).look(network.encode_image(picture(3)))
+        look = shared(network).prepare(network.encode_image(random_image(3)))
 
     def asked(number: int) -> torch.Tensor:
         one = PromptTensors(POINTS[number : number + 1], PROMPTS.labels_BN[:1])
         with torch.inference_mode():
-            return look.ask(one).candidates([0]).logits_BKHW
+            return look.predict(one).candidates([0]).logits_BKHW
 
     alone = [asked(number) for number in range(5)]
     with ThreadPoolExecutor(5) as pool:
@@ -107,48 +109,52 @@ def test_threads_do_not_see_each_others_clicks() -> None:
 
 @torch.inference_mode()
 def test_only_what_is_wanted_is_made(network: SAM2) -> None:
-    features = network.encode_image(picture(4))
-    answer = shared(network).look(features).ask(PROMPTS)
-    every = answer.all_logits([0, 1, 2, 3, 4])
-    some = answer.some_logits(torch.tensor([0, 0, 3]), torch.tensor([1, 3, 2]))
+    features = network.encode_image(random_image(4))
+    answer = shared(network).prepare(features).predict(PROMPTS)
+    every = answer.logits_of_prompts([0, 1, 2, 3, 4])
+    some = answer.logits_of_candidates(torch.tensor([0, 0, 3]), torch.tensor([1, 3, 2]))
     torch.testing.assert_close(some, every[[0, 0, 3], [1, 3, 2]])
-    assert answer.some_logits(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long)).shape == (0, 16, 16)
-    assert answer.all_logits([]).shape == (0, 4, 16, 16)
+    assert answer.logits_of_candidates(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long)).shape == (
+        0,
+        16,
+        16,
+    )
+    assert answer.logits_of_prompts([]).shape == (0, 4, 16, 16)
 
 
 @torch.inference_mode()
 def test_one_prompt_leaves_nothing_behind_for_the_next(network: SAM2) -> None:
-    look = shared(network).look(network.encode_image(picture(5)))
-    together = look.ask(PROMPTS)
+    look = shared(network).prepare(network.encode_image(random_image(5)))
+    together = look.predict(PROMPTS)
     kept = look.table.rows_NS.clone()
-    alone = look.ask(PromptTensors(POINTS[2:3], PROMPTS.labels_BN[2:3]))
+    alone = look.predict(PromptTensors(POINTS[2:3], PROMPTS.labels_BN[2:3]))
     torch.testing.assert_close(alone.iou_BK[0], together.iou_BK[2])
-    torch.testing.assert_close(alone.all_logits([0])[0], together.all_logits([2])[0])
+    torch.testing.assert_close(alone.logits_of_prompts([0])[0], together.logits_of_prompts([2])[0])
     torch.testing.assert_close(look.table.rows_NS, kept, atol=0, rtol=0)
 
 
 @torch.inference_mode()
 def test_without_fused_operators_it_is_the_same(network: SAM2, monkeypatch: pytest.MonkeyPatch) -> None:
-    features = network.encode_image(picture(6))
-    fused = shared(network).look(features).ask(PROMPTS)
-    for module in (shared_prompts, shared_prompts.product.__globals__):
+    features = network.encode_image(random_image(6))
+    fused = shared(network).prepare(features).predict(PROMPTS)
+    for module in (shared_prompts, shared_prompts.matmul.__globals__):
         names = module if isinstance(module, dict) else vars(module)
         monkeypatch.setitem(names, "has_fused_operators", lambda weight: False)
-    plain = shared(network).look(features).ask(PROMPTS)
+    plain = shared(network).prepare(features).predict(PROMPTS)
     torch.testing.assert_close(plain.iou_BK, fused.iou_BK, atol=1e-5, rtol=1e-4)
-    logits = fused.all_logits([0, 4])
-    torch.testing.assert_close(plain.all_logits([0, 4]), logits, atol=1e-4 * logits.std().item(), rtol=1e-4)
+    logits = fused.logits_of_prompts([0, 4])
+    torch.testing.assert_close(plain.logits_of_prompts([0, 4]), logits, atol=1e-4 * logits.std().item(), rtol=1e-4)
 
 
 @torch.inference_mode()
 def test_the_decoder_of_the_first_generation_has_no_finer_maps_and_no_presence() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(2)
-        prompts, decoder = PromptEncoder(32, always_stops=False), FirstMaskDecoder(32, 2, 64)
+        prompts, decoder = PromptEncoder(32, always_pad=False), SAM1MaskDecoder(32, 2, 64)
         features = ImageFeatures(torch.randn(1, 32, 4, 4))
     sparse, dense = prompts(PROMPTS, 4, 4)
     each = replace(features, embed_BCHW=features.embed_BCHW.expand(5, -1, -1, -1))
     expected = decoder(each, prompts.pe_layer.grid(4, 4), sparse, dense)
-    answer = SharedDecoder(prompts, decoder).look(features).ask(PROMPTS)
+    answer = SharedPromptDecoder(prompts, decoder).prepare(features).predict(PROMPTS)
     torch.testing.assert_close(answer.iou_BK, expected.iou_BK, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(answer.all_logits([0, 1, 2, 3, 4]), expected.logits_BKHW, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(answer.logits_of_prompts([0, 1, 2, 3, 4]), expected.logits_BKHW, atol=1e-5, rtol=1e-4)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from masklet.models.heads.mask_decoder import choose, stability
-from masklet.models.heads.prompt_encoder import PromptDrawing, PromptEncoder
+from masklet.models.heads.mask_decoder import select_masks, stability_score
+from masklet.models.heads.prompt_encoder import PromptEncoder, PromptMapEncoder
 from masklet.models.types import MaskPrediction, PromptTensors
 
 
 def test_the_drawing_shows_clicks_and_boxes_where_they_are() -> None:
     points = torch.tensor([[[40.0, 20.0], [100.0, 60.0]], [[16.0, 32.0], [64.0, 96.0]]])
     labels = torch.tensor([[1, 0], [2, 3]])
-    drawn = PromptDrawing(8).draw(PromptTensors(points, labels), 32, 32)
+    drawn = PromptMapEncoder(8).render(PromptTensors(points, labels), 32, 32)
     assert drawn.shape == (2, 3, 32, 32)
     inside, outside = drawn[0, 0], drawn[0, 1]
     assert divmod(int(inside.argmax()), 32) in {(4, 9), (4, 10), (5, 9), (5, 10)}
@@ -26,11 +26,11 @@ def test_the_drawing_shows_clicks_and_boxes_where_they_are() -> None:
 
 
 def test_padding_is_not_drawn_and_no_point_is_no_error() -> None:
-    drawing = PromptDrawing(8)
+    drawing = PromptMapEncoder(8)
     padded = PromptTensors(torch.full((1, 2, 2), 30.0), torch.tensor([[-1, -1]]))
-    assert drawing.draw(padded, 16, 16).sum() == 0
+    assert drawing.render(padded, 16, 16).sum() == 0
     nothing = PromptTensors(torch.zeros(2, 0, 2), torch.zeros(2, 0, dtype=torch.long))
-    assert drawing.draw(nothing, 16, 16).shape == (2, 3, 16, 16)
+    assert drawing.render(nothing, 16, 16).shape == (2, 3, 16, 16)
 
 
 def test_a_mask_becomes_the_dense_map_and_its_absence_a_constant() -> None:
@@ -52,12 +52,12 @@ def prediction(first: torch.Tensor) -> MaskPrediction:
 
 def test_stability_is_the_share_that_survives_a_stricter_threshold() -> None:
     logits = torch.tensor([1.0, 1.0, 0.02, -0.02, -1.0])[None, None, None]
-    assert float(stability(logits, 0.05)) == pytest.approx(2 / 4)
-    assert float(stability(torch.full((1, 1, 2, 2), -9.0), 0.05)) == 1.0
+    assert float(stability_score(logits, 0.05)) == pytest.approx(2 / 4)
+    assert float(stability_score(torch.full((1, 1, 2, 2), -9.0), 0.05)) == 1.0
 
 
 def test_an_unstable_single_mask_gives_way_to_the_best_candidate() -> None:
     stable, unstable = torch.full((4, 4), 5.0), torch.zeros(4, 4)
-    assert float(choose(prediction(stable), False).iou_BK) == pytest.approx(0.1)
-    assert float(choose(prediction(unstable), False).iou_BK) == pytest.approx(0.9)
-    assert choose(prediction(unstable), True).iou_BK.tolist() == [pytest.approx([0.9, 0.5, 0.2])]
+    assert float(select_masks(prediction(stable), False).iou_BK) == pytest.approx(0.1)
+    assert float(select_masks(prediction(unstable), False).iou_BK) == pytest.approx(0.9)
+    assert select_masks(prediction(unstable), True).iou_BK.tolist() == [pytest.approx([0.9, 0.5, 0.2])]

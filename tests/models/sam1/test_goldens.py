@@ -1,4 +1,4 @@
-"""SAM and MobileSAM against numbers that the published code gave for the same weights and picture."""
+"""SAM and MobileSAM against numbers that the published code gave for the same weights and image."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from PIL import Image
 
 from helpers.reference import GOLDEN, ask, check_shapes, image_cases, module_at, stored
 from masklet.image import ImagePredictor
-from masklet.models.sam1 import CONFIGS, SAM1, build, config_of
-from masklet.models.sam1.state_dict import shapes_of
+from masklet.models.sam1 import CONFIGS, SAM1, build, infer_config
+from masklet.models.sam1.state_dict import expected_shapes
 
 SHARED = Path(__file__).parents[4] / "shared" / "golden"
 LARGEST, MEAN, OVERLAP = 2e-2, 2e-3, 0.999
@@ -22,7 +22,7 @@ LARGEST, MEAN, OVERLAP = 2e-2, 2e-3, 0.999
 def filled(name: str) -> SAM1:
     """A network filled from its tensors' names."""
     config = CONFIGS[name]
-    return build(config, module_at(GOLDEN / "fill.py").fill_state_dict(shapes_of(config)))
+    return build(config, module_at(GOLDEN / "fill.py").fill_state_dict(expected_shapes(config)))
 
 
 @pytest.mark.golden
@@ -59,16 +59,16 @@ def check(case: str, found: np.ndarray, reference: np.ndarray) -> None:
 
 @pytest.mark.parametrize("name", list(CONFIGS))
 def test_names_and_shapes_are_the_published_ones(name: str) -> None:
-    check_shapes(name, shapes_of(CONFIGS[name]), config_of)
+    check_shapes(name, expected_shapes(CONFIGS[name]), infer_config)
 
 
 def test_what_is_no_sam_is_not_taken_for_one() -> None:
     for other in ("sam2.1_hiera_tiny", "sam2_hiera_large"):
-        assert config_of(json.loads((GOLDEN / "manifests" / f"{other}.json").read_text())) is None
+        assert infer_config(json.loads((GOLDEN / "manifests" / f"{other}.json").read_text())) is None
 
 
 @pytest.mark.parametrize("name", ["sam_vit_b", "mobile_sam"])
-def test_gradients_reach_all_that_a_picture_can_teach(name: str) -> None:
+def test_gradients_reach_all_that_a_image_can_teach(name: str) -> None:
     from helpers.small_sam1 import small_sam1
     from masklet.models.types import PromptTensors
 

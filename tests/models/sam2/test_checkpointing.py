@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from helpers.networks import HIERA, picture, small_network
+from helpers.networks import HIERA, random_image, small_network
 from masklet.models.sam2.hiera import Hiera
 
 
 def trunk(checkpointing: bool) -> Hiera:
     found = small_network(HIERA).image_encoder.trunk
     assert isinstance(found, Hiera)
-    found.checkpointing = checkpointing
+    found.gradient_checkpointing = checkpointing
     return found.train()
 
 
@@ -28,7 +28,7 @@ def loss_of(trunk: Hiera) -> tuple[Tensor, int]:
         return tensor
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = torch.stack([x.square().mean() for x in trunk(picture(count=2))]).sum()
+        loss = torch.stack([x.square().mean() for x in trunk(random_image(count=2))]).sum()
     return loss, sum(kept.values())
 
 
@@ -49,11 +49,11 @@ def test_it_counts_in_training_with_gradients_alone() -> None:
     called: list[int] = []
     model.blocks[0].register_forward_pre_hook(lambda *_: called.append(1))
     with torch.no_grad():
-        maps = model(picture())
+        maps = model(random_image())
     assert len(called) == 1
-    model.eval()(picture())[0].sum().backward()
+    model.eval()(random_image())[0].sum().backward()
     assert len(called) == 2
-    model.train()(picture())[0].sum().backward()
+    model.train()(random_image())[0].sum().backward()
     assert len(called) == 4, "a block is done again on the way back"
     assert not maps[0].requires_grad
 

@@ -1,4 +1,4 @@
-"""Our networks against numbers that the published code gave for the same weights and pictures."""
+"""Our networks against numbers that the published code gave for the same weights and images."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers.reference import SIZES, ask, check_shapes, image_cases, picture, reference_model, stored
+from helpers.reference import SIZES, ask, check_shapes, golden_image, image_cases, reference_model, stored
 from masklet.image import ImagePredictor
-from masklet.models.sam2 import CONFIGS, config_of
-from masklet.models.sam2.state_dict import shapes_of
+from masklet.models.sam2 import CONFIGS, infer_config
+from masklet.models.sam2.state_dict import expected_shapes
 
 SHARED = Path(__file__).parents[4] / "shared" / "golden"
 LARGEST, MEAN, OVERLAP = 2e-2, 2e-3, 0.999
@@ -46,10 +46,10 @@ def check_cases(predictor: ImagePredictor, cases: dict, golden: dict) -> None:
 
 @pytest.mark.golden
 @pytest.mark.parametrize("size", SIZES)
-def test_portable_pictures_agree_with_the_published_code(size: str) -> None:
+def test_portable_images_agree_with_the_published_code(size: str) -> None:
     name = f"sam2.1_hiera_{size}"
     predictor = ImagePredictor(reference_model(name))
-    predictor.set_image(picture())
+    predictor.set_image(golden_image())
     check_cases(predictor, image_cases(), stored(name))
 
 
@@ -57,7 +57,7 @@ def test_portable_pictures_agree_with_the_published_code(size: str) -> None:
 def test_the_embedding_agrees_with_the_published_code() -> None:
     golden = stored("sam2.1_hiera_tiny")
     predictor = ImagePredictor(reference_model("sam2.1_hiera_tiny"))
-    predictor.set_image(picture())
+    predictor.set_image(golden_image())
     embed = predictor._features.embed_BCHW[0]
     assert float(embed.mean()) == pytest.approx(float(golden["embed_mean"]), abs=1e-3)
     assert float(embed.std()) == pytest.approx(float(golden["embed_std"]), rel=1e-3)
@@ -79,7 +79,7 @@ def test_photographs_agree_with_the_published_code(file: str, size: int) -> None
 
 @pytest.mark.parametrize("name", [n for n in CONFIGS if n != "builtin"])
 def test_names_and_shapes_are_the_published_ones(name: str) -> None:
-    check_shapes(name, shapes_of(CONFIGS[name]), config_of)
+    check_shapes(name, expected_shapes(CONFIGS[name]), infer_config)
 
 
 @pytest.mark.golden
@@ -94,7 +94,7 @@ def test_bf16_keeps_the_masks(size: str) -> None:
     answers = []
     for precision in ("fp32", "bf16"):
         predictor = ImagePredictor(model, precision=precision)
-        predictor.set_image(picture())
+        predictor.set_image(golden_image())
         cases = [{**case, "multimask": True} for name, case in image_cases().items() if name != "mask_and_point"]
         answers.append([ask(predictor, case, None) for case in cases])
     overlaps = []
@@ -106,7 +106,7 @@ def test_bf16_keeps_the_masks(size: str) -> None:
 
 
 def test_every_size_trains() -> None:
-    """Gradients reach every tensor that a picture can teach."""
+    """Gradients reach every tensor that an image can teach."""
     from masklet.models.types import PromptTensors
 
     model = reference_model("sam2.1_hiera_tiny").requires_grad_(True)

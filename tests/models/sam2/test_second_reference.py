@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.reference import picture, reference_model
-from masklet.models.fast_cpu.sam2 import FastEncoder
+from helpers.reference import golden_image, reference_model
+from masklet.models.fast_cpu.sam2 import FastSAM2Encoder
 from masklet.models.sam2.state_dict import to_transformers
 from masklet.models.types import PromptTensors
-from masklet.nn.attention import axial_rotation
-from masklet.transforms import to_input
+from masklet.nn.attention import axial_rope
+from masklet.transforms import preprocess_image
 
 transformers = pytest.importorskip("transformers", reason="transformers (extra 'test') is not installed")
 
@@ -40,10 +40,10 @@ def their_model(ours: torch.nn.Module) -> torch.nn.Module:
 def test_transformers_gives_the_same_masks() -> None:
     ours = reference_model("sam2.1_hiera_tiny", SIDE)
     theirs = their_model(ours)
-    pixels = to_input(picture(), SIDE)
+    pixels = preprocess_image(golden_image(), SIDE)
     points, labels = torch.tensor([[[72.0, 138.0], [160.0, 106.0]]]), torch.tensor([[1, 0]])
     with torch.inference_mode():
-        features = ours.without_memory(FastEncoder(ours)(pixels))
+        features = ours.without_memory(FastSAM2Encoder(ours)(pixels))
         mine = ours.decode(features, PromptTensors(points, labels))
         reply = theirs(pixel_values=pixels, input_points=points[None], input_labels=labels[None], multimask_output=True)
     logits, scores = reply.pred_masks.numpy().reshape(3, 64, 64), reply.iou_scores.numpy().ravel()
@@ -80,7 +80,7 @@ def test_transformers_conditions_on_memory_the_same() -> None:
     with torch.inference_mode():
         reply = theirs.memory_attention(present, memory, position, memory_position, 8)
         batched = (t.transpose(0, 1) for t in (present, position, memory, memory_position))
-        mine = ours.memory_attention(*batched, axial_rotation(8, 8, 256), 8)
+        mine = ours.memory_attention(*batched, axial_rope(8, 8, 256), 8)
     reply = reply.reshape(mine.shape)
     assert (mine - reply).abs().max() / reply.std() < 1e-3
 

@@ -11,9 +11,18 @@ import torch
 from torch.nn.functional import max_pool2d
 
 from helpers.reference import GOLDEN, module_at
-from masklet.models.yolo import CONFIGS, RawDetections, YOLOConfig, YOLOv8, build, config_of, name_of, shapes_of
+from masklet.models.yolo import (
+    CONFIGS,
+    RawDetections,
+    YOLOConfig,
+    YOLOv8,
+    build,
+    config_name,
+    expected_shapes,
+    infer_config,
+)
 from masklet.models.yolo.blocks import SPPF, C2f, ConvBlock
-from masklet.models.yolo.head import DistanceExpectation, centres
+from masklet.models.yolo.head import DFL, make_anchors
 
 SHARED = Path(__file__).parents[4] / "shared" / "golden"
 SMALL = YOLOConfig((4, 8, 8, 16, 16), (1, 1, 1, 1), 1, 3, 8, 8, 8, 4, 8)
@@ -25,7 +34,7 @@ PUBLISHED_MILLIONS = {  # of the published tables: what is learnt, without the b
 
 
 def filled(config: YOLOConfig, *, fold: bool) -> YOLOv8:
-    state = module_at(GOLDEN / "fill.py").fill_state_dict(shapes_of(config))
+    state = module_at(GOLDEN / "fill.py").fill_state_dict(expected_shapes(config))
     state["model.22.dfl.conv.weight"] = torch.arange(float(config.bins)).view(1, -1, 1, 1)
     return build(config, state, fold=fold)
 
@@ -38,9 +47,9 @@ def manifest(name: str) -> dict[str, tuple[int, ...]]:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_names_and_shapes_are_the_published_ones(name: str) -> None:
     published = manifest(name)
-    assert shapes_of(CONFIGS[name]) == published
-    assert config_of(published) == CONFIGS[name]
-    assert name_of(CONFIGS[name]) == name
+    assert expected_shapes(CONFIGS[name]) == published
+    assert infer_config(published) == CONFIGS[name]
+    assert config_name(CONFIGS[name]) == name
     learnt = sum(np.prod(s) for n, s in published.items() if n.endswith((".weight", ".bias")))
     assert round(learnt / 1e6, 1) == PUBLISHED_MILLIONS[name]
 
@@ -99,7 +108,7 @@ def test_folding_is_an_affine_map() -> None:
     assert torch.allclose(block(x), wanted, atol=1e-4)
 
 
-def test_shapes_of_a_picture_that_is_not_square() -> None:
+def test_shapes_of_a_image_that_is_not_square() -> None:
     found = run(filled(SMALL, fold=True), torch.rand(2, 3, 64, 96))
     places = 8 * 12 + 4 * 6 + 2 * 3
     assert found.xyxy_BA4.shape == (2, places, 4)
@@ -110,7 +119,7 @@ def test_shapes_of_a_picture_that_is_not_square() -> None:
     assert found.prototypes_BMHW.shape == (2, 4, 16, 24)
 
 
-def test_a_picture_does_not_know_its_neighbours_in_the_batch() -> None:
+def test_a_image_does_not_know_its_neighbors_in_the_batch() -> None:
     pixels = torch.rand(3, 3, 64, 64)
     network = filled(SMALL, fold=True)
     together, alone = run(network, pixels), run(network, pixels[1:2])
@@ -121,12 +130,12 @@ def test_a_distribution_over_bins_is_its_expectation() -> None:
     """Left sure of 3, top sure of 0, right half 4 half 6, bottom undecided over all of 0 to 15."""
     logits = torch.zeros(1, 4, 16, 1)
     logits[0, 0, 3] = logits[0, 1, 0] = logits[0, 2, 4] = logits[0, 2, 6] = 50.0
-    found = DistanceExpectation(16)(logits.view(1, 64, 1))
+    found = DFL(16)(logits.view(1, 64, 1))
     assert found[0, :, 0].tolist() == pytest.approx([3.0, 0.0, 5.0, 7.5], abs=1e-5)
 
 
 def test_places_count_from_the_finest_map_row_by_row() -> None:
-    points, strides = centres([(4, 8), (2, 4), (1, 2)])
+    points, strides = make_anchors([(4, 8), (2, 4), (1, 2)])
     assert points.shape == (42, 2)
     assert points[:2].tolist() == [[0.5, 0.5], [1.5, 0.5]]
     assert points[8].tolist() == [0.5, 1.5]
@@ -155,19 +164,19 @@ def test_bottlenecks_of_the_backbone_keep_their_input() -> None:
 
 
 def test_networks_of_other_classes_are_known_by_their_size() -> None:
-    shapes = shapes_of(CONFIGS["yolov8s-seg"])
+    shapes = expected_shapes(CONFIGS["yolov8s-seg"])
     mine = {name: (7, *shape[1:]) if ".cv3." in name and name.split(".")[4] == "2" else shape
             for name, shape in shapes.items()}  # fmt: skip
-    config = config_of(mine)
+    config = infer_config(mine)
     assert config is not None
     assert config.classes == 7
-    assert shapes_of(config) == mine
-    assert name_of(config) == "yolov8s-seg with 7 classes"
+    assert expected_shapes(config) == mine
+    assert config_name(config) == "yolov8s-seg with 7 classes"
 
 
 @pytest.mark.parametrize("found", [{}, {"model.0.conv.weight": (16, 3, 3, 3)}, {"model.0.conv.weight": ()}])
 def test_what_is_no_yolo_has_no_config(found: dict[str, tuple[int, ...]]) -> None:
-    assert config_of(found) is None
+    assert infer_config(found) is None
 
 
 def test_every_tensor_learns() -> None:

@@ -22,17 +22,27 @@ from masklet.atomic_files import write_text
 from masklet.checkpoints import cache_dir, is_offline
 from masklet.errors import InputError, OutputError, StateError
 
-__all__ = ["PEERS", "Install", "Peer", "find_peer", "folder_of", "made_of", "make", "python_of", "remove"]
+__all__ = [
+    "PEERS",
+    "Peer",
+    "PipInstall",
+    "create_environment",
+    "environment_dir",
+    "environment_python",
+    "find_peer",
+    "installed_packages",
+    "remove_environments",
+]
 
-NOTE = "made.json"
-OURS = ("torch", "numpy", "pillow", "opencv-python-headless", "safetensors")
+MANIFEST_FILE = "made.json"
+PINNED_TO_MASKLET = ("torch", "numpy", "pillow", "opencv-python-headless", "safetensors")
 """Installed in the version that masklet itself runs with, so that programs differ and what they stand on does not."""
-ELSEWHERE = ("PYTHONPATH", "PYTHONHOME", "PIP_USER", "PIP_TARGET", "PIP_PREFIX")
+UNSAFE_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "PIP_USER", "PIP_TARGET", "PIP_PREFIX")
 """Variables that would lead an environment out of itself."""
 
 
 @dataclass(frozen=True)
-class Install:
+class PipInstall:
     """One call of pip; a package without a version has masklet's own, and torchvision the one for its PyTorch."""
 
     packages: tuple[str, ...]
@@ -45,15 +55,15 @@ class Peer:
     """A program to compare with."""
 
     name: str
-    about: str
-    licence: str
+    description: str
+    license: str
     """Of its code; it is run as a program, and no part of masklet."""
-    installs: tuple[Install, ...]
+    installs: tuple[PipInstall, ...]
     """In this order."""
 
 
-_BASE = Install(("torch", "numpy", "pillow"))
-_TORCHVISION = Install(("torchvision",), ("--no-deps",))
+_BASE = PipInstall(("torch", "numpy", "pillow"))
+_TORCHVISION = PipInstall(("torchvision",), ("--no-deps",))
 """Alone, since PyPI's build of it asks for a PyTorch for CUDA; what does not load beside another, the adapters mend."""
 
 PEERS: Mapping[str, Peer] = {
@@ -65,9 +75,9 @@ PEERS: Mapping[str, Peer] = {
             "Apache-2.0",
             (
                 _BASE,
-                Install(("setuptools==84.2.1", "wheel==0.48.0")),
-                Install(("sam2==1.1.0",), ("--no-build-isolation", "--no-deps"), {"SAM2_BUILD_CUDA": "0"}),
-                Install(("hydra-core==1.3.8", "iopath==0.1.10", "tqdm==4.70.1")),
+                PipInstall(("setuptools==84.2.1", "wheel==0.48.0")),
+                PipInstall(("sam2==1.1.0",), ("--no-build-isolation", "--no-deps"), {"SAM2_BUILD_CUDA": "0"}),
+                PipInstall(("hydra-core==1.3.8", "iopath==0.1.10", "tqdm==4.70.1")),
                 _TORCHVISION,
             ),
         ),
@@ -77,7 +87,7 @@ PEERS: Mapping[str, Peer] = {
             "Apache-2.0",
             (
                 _BASE,
-                Install(
+                PipInstall(
                     (
                         "safetensors",
                         "transformers==5.23.0; python_version >= '3.11'",
@@ -92,7 +102,7 @@ PEERS: Mapping[str, Peer] = {
             "AGPL-3.0",
             (
                 _BASE,
-                Install(
+                PipInstall(
                     (
                         "opencv-python-headless",
                         "matplotlib==3.11.2; python_version >= '3.11'",
@@ -103,7 +113,7 @@ PEERS: Mapping[str, Peer] = {
                         "polars==2.1.0",
                     )
                 ),
-                Install(("ultralytics==8.4.190", "ultralytics-thop==2.2.3"), ("--no-deps",)),
+                PipInstall(("ultralytics==8.4.190", "ultralytics-thop==2.2.3"), ("--no-deps",)),
                 _TORCHVISION,
             ),
         ),
@@ -116,7 +126,7 @@ def find_peer(name: str) -> Peer:
     """The peer of that name.
 
     Example:
-        >>> find_peer("sam2").licence
+        >>> find_peer("sam2").license
         'Apache-2.0'
 
     Raises:
@@ -127,36 +137,36 @@ def find_peer(name: str) -> Peer:
     return PEERS[name]
 
 
-def folder_of(peer: Peer) -> Path:
+def environment_dir(peer: Peer) -> Path:
     """Where its environment lies, or would lie.
 
     Example:
         >>> folder_of(find_peer("sam2")).name
         'sam2-0f3d5a21'
     """
-    contents = [[_pinned(install), list(install.options)] for install in peer.installs]
+    contents = [[_pinned_requirements(install), list(install.options)] for install in peer.installs]
     contents.append([[".".join(map(str, sys.version_info[:3]))], [sys.base_prefix]])
     key = hashlib.sha256(json.dumps(contents).encode()).hexdigest()
     return cache_dir() / "peers" / f"{peer.name}-{key[:8]}"
 
 
-def made_of(peer: Peer) -> dict[str, str] | None:
+def installed_packages(peer: Peer) -> dict[str, str] | None:
     """The version of every package in its environment; None where there is no whole one.
 
     Example:
         >>> made_of(find_peer("sam2"))["sam2"]
         '1.1.0'
     """
-    folder = folder_of(peer)
+    folder = environment_dir(peer)
     try:
-        told = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+        told = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
         whole = {str(name): str(number) for name, number in told.items()}
     except (OSError, ValueError, AttributeError):
         return None
-    return whole if _python(folder).exists() else None  # it goes with the Python that it was made with
+    return whole if _python_path(folder).exists() else None  # it goes with the Python that it was made with
 
 
-def python_of(peer: Peer) -> Path:
+def environment_python(peer: Peer) -> Path:
     """The interpreter of its environment.
 
     Example:
@@ -166,14 +176,14 @@ def python_of(peer: Peer) -> Path:
     Raises:
         StateError: the environment is not there; it says how it is made.
     """
-    if made_of(peer) is None:
+    if installed_packages(peer) is None:
         raise StateError(
             f"{peer.name} has no environment here for these versions; make it: masklet bench peers --make {peer.name}"
         )
-    return _python(folder_of(peer))
+    return _python_path(environment_dir(peer))
 
 
-def make(peer: Peer, step: Callable[[], None] = lambda: None) -> Path:
+def create_environment(peer: Peer, on_progress: Callable[[], None] = lambda: None) -> Path:
     """Make its environment, unless a whole one is there, and return its folder.
 
     `step` is called after each of `len(peer.installs) + 1` parts. What an earlier run left half-made is made again.
@@ -188,13 +198,13 @@ def make(peer: Peer, step: Callable[[], None] = lambda: None) -> Path:
     """
     from filelock import FileLock
 
-    folder = folder_of(peer)
+    folder = environment_dir(peer)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(folder.name + ".lock")):
-            if made_of(peer) is None:
+            if installed_packages(peer) is None:
                 _check_online(peer)
-                _fill(peer, folder, step)
+                _build_environment(peer, folder, on_progress)
     except OSError as error:
         raise OutputError(
             f"{folder} could not be written ({error.strerror or error}); make room, or choose another folder by "
@@ -203,16 +213,18 @@ def make(peer: Peer, step: Callable[[], None] = lambda: None) -> Path:
     return folder
 
 
-def remove(peer: Peer) -> int:
+def remove_environments(peer: Peer) -> int:
     """Remove its environments, those of other versions too; how many there were.
 
     Example:
         >>> remove(find_peer("sam2"))
         1
     """
-    found = [path for path in folder_of(peer).parent.glob(f"{peer.name}-*") if path.is_dir()]
+    found = [path for path in environment_dir(peer).parent.glob(f"{peer.name}-*") if path.is_dir()]
     for path in found:
-        (path / NOTE).unlink(missing_ok=True)  # first, so that what an interruption leaves is not taken for whole
+        (path / MANIFEST_FILE).unlink(
+            missing_ok=True
+        )  # first, so that what an interruption leaves is not taken for whole
         shutil.rmtree(path, ignore_errors=True)
         path.with_name(path.name + ".lock").unlink(missing_ok=True)
     return len(found)
@@ -225,68 +237,72 @@ def _check_online(peer: Peer) -> None:
         )
 
 
-def _fill(peer: Peer, folder: Path, step: Callable[[], None]) -> None:
+def _build_environment(peer: Peer, folder: Path, on_progress: Callable[[], None]) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        _run([sys.executable, "-m", "venv", str(folder)], f"the environment of {peer.name}")
-        step()
+        _run_command([sys.executable, "-m", "venv", str(folder)], f"the environment of {peer.name}")
+        on_progress()
         for install in peer.installs:
-            _install(peer, install, _python(folder))
-            step()
-        write_text(folder / NOTE, json.dumps(_contents(peer, _python(folder)), indent=2) + "\n")
+            _install(peer, install, _python_path(folder))
+            on_progress()
+        write_text(folder / MANIFEST_FILE, json.dumps(_list_packages(peer, _python_path(folder)), indent=2) + "\n")
     except BaseException:  # Ctrl-C too: a half-made one is of no use, and large
         shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
-def _install(peer: Peer, install: Install, python: Path) -> None:
+def _install(peer: Peer, install: PipInstall, python: Path) -> None:
     quiet = ["--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
-    words = [str(python), "-m", "pip", "install", *quiet, *install.options, *_pinned(install)]
-    _run(words, f"{', '.join(_pinned(install))} for {peer.name}", install.variables)
+    words = [str(python), "-m", "pip", "install", *quiet, *install.options, *_pinned_requirements(install)]
+    _run_command(words, f"{', '.join(_pinned_requirements(install))} for {peer.name}", install.variables)
 
 
-def _contents(peer: Peer, python: Path) -> dict[str, str]:
+def _list_packages(peer: Peer, python: Path) -> dict[str, str]:
     words = [str(python), "-m", "pip", "list", "--disable-pip-version-check", "--format", "json"]
-    return {entry["name"]: entry["version"] for entry in json.loads(_run(words, f"the packages of {peer.name}"))}
+    return {
+        entry["name"]: entry["version"] for entry in json.loads(_run_command(words, f"the packages of {peer.name}"))
+    }
 
 
-def _run(words: list[str], what: str, variables: Mapping[str, str] | None = None) -> str:
-    surroundings = {name: value for name, value in os.environ.items() if name not in ELSEWHERE} | dict(variables or {})
+def _run_command(command: list[str], description: str, variables: Mapping[str, str] | None = None) -> str:
+    surroundings = {name: value for name, value in os.environ.items() if name not in UNSAFE_VARIABLES} | dict(
+        variables or {}
+    )
     done = subprocess.run(
-        words, env=surroundings, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+        command, env=surroundings, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
     )
     if done.returncode:
         raise StateError(
-            f"{what} could not be installed ({_reason(done.stderr or done.stdout)}); see that pip reaches its package "
+            f"{description} could not be installed ({_failure_reason(done.stderr or done.stdout)}); see that pip reaches its package "
             "index, that there is room, and ask again"
         )
     return done.stdout
 
 
-def _reason(said: str) -> str:
+def _failure_reason(output: str) -> str:
     """The line that tells most of what pip said: full disks come before what follows from them."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     full = [line for line in lines if "No space left" in line]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     return (full or errors or lines or ["without a word"])[-1]
 
 
-def _pinned(install: Install) -> list[str]:
-    return [_pin(name) for name in install.packages]
+def _pinned_requirements(install: PipInstall) -> list[str]:
+    return [_pin_version(name) for name in install.packages]
 
 
-def _pin(name: str) -> str:
-    if name in OURS:
-        return f"{name}=={_public(version(name))}"
-    return f"torchvision=={_torchvision(_public(version('torch')))}" if name == "torchvision" else name
+def _pin_version(name: str) -> str:
+    if name in PINNED_TO_MASKLET:
+        return f"{name}=={_public_version(version(name))}"
+    return f"torchvision=={_matching_torchvision(_public_version(version('torch')))}" if name == "torchvision" else name
 
 
-def _public(number: str) -> str:
+def _public_version(number: str) -> str:
     """Without what names a build, such as +cpu: an index may have another."""
     return number.partition("+")[0]
 
 
-def _torchvision(torch: str) -> str:
+def _matching_torchvision(torch: str) -> str:
     """The torchvision that belongs to a PyTorch: 2.13.0 has 0.28.0."""
     found = re.match(r"2\.(\d+)\.(\d+)", torch)
     if found is None:
@@ -294,5 +310,5 @@ def _torchvision(torch: str) -> str:
     return f"0.{int(found[1]) + 15}.{found[2]}"
 
 
-def _python(folder: Path) -> Path:
+def _python_path(folder: Path) -> Path:
     return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")

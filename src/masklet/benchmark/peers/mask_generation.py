@@ -1,4 +1,4 @@
-"""Everything in a picture, in masklet and in other programs, which take turns."""
+"""Everything in an image, in masklet and in other programs, which take turns."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import numpy.typing as npt
 
-from masklet.benchmark.flops import everything_work
-from masklet.benchmark.image import predictor_of, rgb_of
-from masklet.benchmark.peers.image import picture_job
+from masklet.benchmark.flops import mask_generation_work
+from masklet.benchmark.image import load_image, load_predictor
+from masklet.benchmark.peers.image import image_job
 from masklet.benchmark.peers.interleaved import (
-    Alike,
-    Compared,
-    Turns,
-    alike,
-    ratio_of,
-    running,
-    take_turns,
-    versions_of,
+    ComparisonResult,
+    MaskAgreement,
+    Timings,
+    mask_agreement,
+    peer_versions,
+    run_interleaved,
+    start_programs,
+    time_ratio,
 )
-from masklet.benchmark.peers.process import OURS, Program, Taken
-from masklet.benchmark.record import Case
+from masklet.benchmark.peers.process import MASKLET, PeerProcess, Timing
+from masklet.benchmark.record import BenchmarkCase
 from masklet.benchmark.roofline import Work
-from masklet.benchmark.weights import Weights, weights_for
+from masklet.benchmark.weights import ModelWeights, resolve_weights
 
-__all__ = ["CASES", "PROTOCOL", "USUAL", "EverythingJob", "compare_everything"]
+__all__ = ["DEFAULT_CASES", "OPTION_SETS", "PROTOCOL", "MaskGenerationComparisonJob", "compare_mask_generation"]
 
 PROTOCOL = (
-    "One picture; every program a process of its own with the same picture, weights, threads and options. They take "
+    "One image; every program a process of its own with the same image, weights, threads and options. They take "
     "turns, and every round is counted: from pixels to coded masks, encoding included. Each case is told by the clock "
     "and in processor time, which says the same on a machine that is busy. Scores of weights that follow from names "
     "are lower than those of trained ones, so that the cases have thresholds of their own. Masks are matched by their "
@@ -40,7 +40,7 @@ PROTOCOL = (
     "the longer of what masklet's operations for encoding and for every point take at the measured matrix rate and "
     "what moving the bytes takes at the measured rate of copying; making masks, crops and second passes come on top."
 )
-CASES: Mapping[str, Mapping[str, float | bool]] = {
+OPTION_SETS: Mapping[str, Mapping[str, float | bool]] = {
     "thresholds": {"pred_iou_thresh": 0.45, "stability_score_thresh": 0.85},
     "small": {"pred_iou_thresh": 0.3, "stability_score_thresh": 0.3, "mask_threshold": 25.0},
     "all": {"pred_iou_thresh": 0.4, "stability_score_thresh": 0.88, "box_nms_thresh": 1.0},
@@ -55,36 +55,38 @@ CASES: Mapping[str, Mapping[str, float | bool]] = {
 }
 """Options beside the grid. `thresholds` lets about as many masks through as a trained network does, of which nearly all
 overlap; `small` takes the peaks of the maps, so that many masks stay; `all` drops none that overlap; `crops` looks at
-parts of the picture too, and `second pass` asks again with what was found."""
-USUAL = ("thresholds", "small", "all")
+parts of the image too, and `second pass` asks again with what was found."""
+DEFAULT_CASES = ("thresholds", "small", "all")
 
 
 @dataclass(frozen=True)
-class EverythingJob:
+class MaskGenerationComparisonJob:
     """What programs are compared on."""
 
     model: str
-    cases: tuple[str, ...] = USUAL
+    cases: tuple[str, ...] = DEFAULT_CASES
     """Names in `CASES`."""
-    points: int = 16
+    points_per_side: int = 16
     """A side of the grid."""
     repeats: int = 1
     precision: str = "fp32"
     device: str = "cpu"
     threads: int = 1
     image_size: int | None = 512
-    picture: Path | None = None
-    """A file; None for the made picture."""
-    size: tuple[int, int] = (480, 640)
-    """Height and width of the made picture."""
+    image_path: Path | None = None
+    """A file; None for the made image."""
+    sample_size: tuple[int, int] = (480, 640)
+    """Height and width of the made image."""
 
     @property
     def setting(self) -> str:
         """As tables name it."""
-        return f"{self.points} x {self.points}, {self.precision}"
+        return f"{self.points_per_side} x {self.points_per_side}, {self.precision}"
 
 
-def compare_everything(job: EverythingJob, pythons: Mapping[str, Path], step: Callable[[Compared], None]) -> Compared:
+def compare_mask_generation(
+    job: MaskGenerationComparisonJob, pythons: Mapping[str, Path], on_update: Callable[[ComparisonResult], None]
+) -> ComparisonResult:
     """Seconds and agreement of all programs in each case; `step` gets what is there after each.
 
     Example:
@@ -94,66 +96,74 @@ def compare_everything(job: EverythingJob, pythons: Mapping[str, Path], step: Ca
 
     Raises:
         UnknownModelError, InputError: a model that the programs do not have.
-        SourceError: no such picture.
+        SourceError: no such image.
         StateError: a program ended early.
     """
     with TemporaryDirectory() as name:
         folder = Path(name)
-        rgb, found = rgb_of(job.picture, job.size), Compared(weights_for(job.model, folder))
-        told = picture_job(found.weights, rgb, folder)
-        work = _work(found.weights, rgb, job)
+        rgb, found = load_image(job.image_path, job.sample_size), ComparisonResult(resolve_weights(job.model, folder))
+        told = image_job(found.weights, rgb, folder)
+        work = _measure_work(found.weights, rgb, job)
         told |= {"precision": job.precision, "device": job.device, "threads": job.threads, "image_size": job.image_size}
-        with running(pythons, told, folder) as programs:
-            take_turns(programs, "load", 1, uncounted=0)
+        with start_programs(pythons, told, folder) as programs:
+            run_interleaved(programs, "load", 1, warmup=0)
             for title in job.cases:
-                measured = _cases(programs, title, job, folder)
+                measured = _measure_cases(programs, title, job, folder)
                 cases = tuple(replace(case, work=work) if case.name == title else case for case in measured)
-                found = replace(found, cases=found.cases + cases, versions=versions_of(programs))
-                step(found)
+                found = replace(found, cases=found.cases + cases, versions=peer_versions(programs))
+                on_update(found)
     return found
 
 
-def _work(weights: Weights, rgb: npt.NDArray[np.uint8], job: EverythingJob) -> Work:
+def _measure_work(weights: ModelWeights, rgb: npt.NDArray[np.uint8], job: MaskGenerationComparisonJob) -> Work:
     """Counted here, before there is anything to measure; crops and second passes come on top."""
-    predictor = predictor_of(str(weights.path), job.image_size)
+    predictor = load_predictor(str(weights.path), job.image_size)
     predictor.set_image(rgb)
-    return everything_work(predictor, job.points)
+    return mask_generation_work(predictor, job.points_per_side)
 
 
-def _cases(programs: Sequence[Program], title: str, job: EverythingJob, folder: Path) -> Iterator[Case]:
-    options = {"points_per_side": job.points, **CASES[title]}
-    turns = take_turns(programs, "everything", job.repeats, uncounted=0, options=options)
-    kept = {program.name: program.keep(folder / f"{program.name}.npz") for program in programs if program.name in turns}
+def _measure_cases(
+    programs: Sequence[PeerProcess], title: str, job: MaskGenerationComparisonJob, folder: Path
+) -> Iterator[BenchmarkCase]:
+    options = {"points_per_side": job.points_per_side, **OPTION_SETS[title]}
+    turns = run_interleaved(programs, "everything", job.repeats, warmup=0, options=options)
+    kept = {
+        program.name: program.save_results(folder / f"{program.name}.npz")
+        for program in programs
+        if program.name in turns
+    }
     for program in programs:
-        yield from _rows(turns, title, program.name, job, kept)
+        yield from _case_rows(turns, title, program.name, job, kept)
 
 
-def _rows(turns: Turns, title: str, name: str, job: EverythingJob, kept: Mapping[str, Path]) -> Iterator[Case]:
+def _case_rows(
+    turns: Timings, title: str, name: str, job: MaskGenerationComparisonJob, files: Mapping[str, Path]
+) -> Iterator[BenchmarkCase]:
     taken = turns.get(name, ())
-    case = Case(title, job.setting, "s", tuple(each.seconds for each in taken), program=name)
-    processor = replace(case, name=f"{title}, processor", samples=tuple(each.cpu_s for each in taken))
-    if not taken or name == OURS:
-        yield replace(case, note=_counted(taken[-1]) if taken else None)
+    case = BenchmarkCase(title, job.setting, "s", tuple(each.seconds for each in taken), program=name)
+    processor = replace(case, name=f"{title}, processor", samples=tuple(each.cpu_seconds for each in taken))
+    if not taken or name == MASKLET:
+        yield replace(case, note=_mask_count_note(taken[-1]) if taken else None)
         yield processor
         return
-    found = _alike(kept[OURS], kept[name])
+    found = _compare_masks(files[MASKLET], files[name])
     yield replace(
         case,
-        ratio=ratio_of(turns, name),
-        lowest_iou=found.lowest_iou if found else None,
-        note=_counted(taken[-1]) + (f", {_told(found)}" if found else ""),
+        peer_ratio=time_ratio(turns, name),
+        min_iou=found.min_iou if found else None,
+        note=_mask_count_note(taken[-1]) + (f", {_agreement_note(found)}" if found else ""),
     )
-    yield replace(processor, ratio=ratio_of(turns, name, processor=True))
+    yield replace(processor, peer_ratio=time_ratio(turns, name, cpu_time=True))
 
 
-def _alike(ours: Path, theirs: Path) -> Alike | None:
+def _compare_masks(ours: Path, theirs: Path) -> MaskAgreement | None:
     with np.load(ours) as found, np.load(theirs) as reference:
-        return alike(found["everything.masks"], reference["everything.masks"])
+        return mask_agreement(found["everything.masks"], reference["everything.masks"])
 
 
-def _counted(taken: Taken) -> str:
+def _mask_count_note(taken: Timing) -> str:
     return f"{taken.masks} mask{'' if taken.masks == 1 else 's'}"
 
 
-def _told(found: Alike) -> str:
-    return f"alike {found.ours:.1%} of masklet's and {found.theirs:.1%} of its own, mean IoU {found.mean_iou:.4f}"
+def _agreement_note(agreement: MaskAgreement) -> str:
+    return f"alike {agreement.matched_ours:.1%} of masklet's and {agreement.matched_theirs:.1%} of its own, mean IoU {agreement.mean_iou:.4f}"

@@ -11,25 +11,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from masklet.benchmark.peers.environments import find_peer, python_of
+from masklet.benchmark.peers.environments import environment_python, find_peer
 from masklet.errors import InputError, StateError
 
-__all__ = ["ADAPTERS", "OURS", "Job", "Program", "Taken", "pythons_of"]
+__all__ = ["ADAPTERS_DIR", "MASKLET", "PeerProcess", "ProgramJob", "Timing", "resolve_interpreters"]
 
-ADAPTERS = Path(__file__).parent / "adapters"
-OURS = "masklet"
-Job: TypeAlias = Mapping[str, object]
+ADAPTERS_DIR = Path(__file__).parent / "adapters"
+MASKLET = "masklet"
+ProgramJob: TypeAlias = Mapping[str, object]
 """What a program is to do, by the names in `adapters/serving.py`."""
-PATIENCE = 30.0
+EXIT_TIMEOUT_S = 30.0
 """Seconds that a program has to end when it is asked nothing more."""
 
 
 @dataclass(frozen=True)
-class Taken:
+class Timing:
     """What one verb took."""
 
     seconds: float
-    cpu_s: float
+    cpu_seconds: float
     """Of all its threads."""
     rss_mb: float | None
     """Memory that the process has then; None where it is not known."""
@@ -39,7 +39,7 @@ class Taken:
     """How many were found."""
 
 
-def pythons_of(peers: Sequence[str], given: Sequence[str] = ()) -> dict[str, Path]:
+def resolve_interpreters(peers: Sequence[str], overrides: Sequence[str] = ()) -> dict[str, Path]:
     """The interpreter of each program by name, masklet first; `given` are words such as sam2=/path/to/python.
 
     Example:
@@ -50,26 +50,26 @@ def pythons_of(peers: Sequence[str], given: Sequence[str] = ()) -> dict[str, Pat
         InputError: an unknown peer, or no interpreter where one was said to be.
         StateError: a peer's environment is not here.
     """
-    said = dict(_given(word, peers) for word in given)
-    found = {peer: said[peer] if peer in said else python_of(find_peer(peer)) for peer in peers}
-    return {OURS: Path(sys.executable)} | found
+    said = dict(_parse_interpreter(word, peers) for word in overrides)
+    found = {peer: said[peer] if peer in said else environment_python(find_peer(peer)) for peer in peers}
+    return {MASKLET: Path(sys.executable)} | found
 
 
-def _given(word: str, peers: Sequence[str]) -> tuple[str, Path]:
-    name, _, path = word.partition("=")
+def _parse_interpreter(argument: str, peers: Sequence[str]) -> tuple[str, Path]:
+    name, _, path = argument.partition("=")
     if name not in peers or not Path(path).is_file():
         raise InputError(
-            f"--peer-python {word!r} must be one of --peers ({', '.join(peers) or 'none'}), = and an interpreter that "
+            f"--peer-python {argument!r} must be one of --peers ({', '.join(peers) or 'none'}), = and an interpreter that "
             "is there, such as sam2=/path/to/python"
         )
     return name, Path(path)
 
 
-class Program:
+class PeerProcess:
     """A process that answers one question at a time; leaving its `with` block ends it.
 
     Example:
-        >>> with Program("sam2", python, {"kind": "picture", "model": "sam2.1_hiera_tiny", ...}, folder) as program:
+        >>> with Program("sam2", python, {"kind": "image", "model": "sam2.1_hiera_tiny", ...}, folder) as program:
         ...     program.do("load").seconds
         0.9
 
@@ -77,57 +77,57 @@ class Program:
         StateError: the process ended early; what it said last is in the message.
     """
 
-    def __init__(self, name: str, python: Path, job: Job, folder: Path) -> None:
+    def __init__(self, name: str, python: Path, job: ProgramJob, folder: Path) -> None:
         self.name, self.job = name, job
         self._log = folder / f"{name}.log"
         file = folder / f"{name}.json"
         file.write_text(json.dumps(job), encoding="utf-8")
-        self._process = self._start([str(python), str(ADAPTERS / f"{name}_adapter.py"), str(file)])
+        self._process = self._start([str(python), str(ADAPTERS_DIR / f"{name}_adapter.py"), str(file)])
         try:
-            hello = self._answer("starting")
+            hello = self._read_response("starting")
         except BaseException:
-            self.end(at_once=True)
+            self.stop(kill=True)
             raise
         self.version, self.torch = str(hello["version"]), str(hello["torch"])
         self.verbs = tuple(hello["verbs"])
-        self.before_mb: float | None = hello["rss_mb"]
+        self.startup_mb: float | None = hello["rss_mb"]
         """Memory before there is a model."""
 
-    def __enter__(self) -> Program:
+    def __enter__(self) -> PeerProcess:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.end(at_once=kind is not None)
+        self.stop(kill=kind is not None)
 
-    def has(self, verb: str) -> bool:
+    def supports(self, verb: str) -> bool:
         """Whether the program can be asked this."""
         return verb in self.verbs
 
-    def do(self, verb: str, **more: object) -> Taken:
+    def run(self, verb: str, **payload: object) -> Timing:
         """What `verb` took; the program must have it."""
-        assert self.has(verb), f"{self.name} has no {verb}"
-        told = self._ask(verb, more)
-        return Taken(told["seconds"], told["cpu_s"], told["rss_mb"], told["peak_mb"], told.get("masks"))
+        assert self.supports(verb), f"{self.name} has no {verb}"
+        told = self._request(verb, payload)
+        return Timing(told["seconds"], told["cpu_s"], told["rss_mb"], told["peak_mb"], told.get("masks"))
 
-    def keep(self, path: Path) -> Path:
+    def save_results(self, path: Path) -> Path:
         """Have it write what it saw last of each verb: packed masks and logits, as .npz."""
-        self._ask("keep", {"path": str(path)})
+        self._request("keep", {"path": str(path)})
         return path
 
-    def end(self, *, at_once: bool = False) -> None:
+    def stop(self, *, kill: bool = False) -> None:
         """Let the process end, or have it end at once."""
-        if at_once:
+        if kill:
             self._process.kill()
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
-            self._process.communicate(timeout=PATIENCE)
+            self._process.communicate(timeout=EXIT_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.communicate()
 
     def _start(self, command: list[str]) -> subprocess.Popen[str]:
-        pipe, surroundings = subprocess.PIPE, self._surroundings()
+        pipe, surroundings = subprocess.PIPE, self._environment()
         try:
             with self._log.open("w") as errors:
                 return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, text=True, env=surroundings)
@@ -137,28 +137,28 @@ class Program:
                 "an environment that has it"
             ) from error
 
-    def _ask(self, verb: str, more: Mapping[str, object]) -> dict[str, Any]:
+    def _request(self, verb: str, payload: Mapping[str, object]) -> dict[str, Any]:
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps({"verb": verb, **more}) + "\n")
+            self._process.stdin.write(json.dumps({"verb": verb, **payload}) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # it ended; reading its answer says why
-        return self._answer(verb)
+        return self._read_response(verb)
 
-    def _answer(self, doing: str) -> dict[str, Any]:
+    def _read_response(self, action: str) -> dict[str, Any]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             code = self._process.wait()
             last = ([line for line in self._log.read_text().splitlines() if line.strip()] or ["no word"])[-1]
             what = ", ".join(str(self.job[name]) for name in ("model", "precision") if name in self.job)
-            raise StateError(f"{self.name} ({what}) ended with {code} while {doing}: {last.strip()}")
+            raise StateError(f"{self.name} ({what}) ended with {code} while {action}: {last.strip()}")
         told: dict[str, Any] = json.loads(line)
         return told
 
-    def _surroundings(self) -> dict[str, str]:
+    def _environment(self) -> dict[str, str]:
         """What leads one environment's Python to another's packages is left out; threads are the same for all."""
         threads = str(self.job.get("threads", 1))
-        kept = {name: value for name, value in os.environ.items() if self.name == OURS or name != "PYTHONPATH"}
+        kept = {name: value for name, value in os.environ.items() if self.name == MASKLET or name != "PYTHONPATH"}
         return kept | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}

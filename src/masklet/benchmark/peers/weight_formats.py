@@ -9,12 +9,12 @@ import torch
 
 from masklet.checkpoints import read_tensors
 from masklet.models.sam2.state_dict import to_transformers
-from masklet.registry import find
+from masklet.registry import get_card
 
-__all__ = ["weights_for_program"]
+__all__ = ["convert_weights"]
 
 
-def weights_for_program(program: str, model: str, weights: Path, folder: Path) -> Path:
+def convert_weights(program: str, model: str, weights: Path, folder: Path) -> Path:
     """The file that `program` opens in place of the published `weights` of `model`; what is made goes to `folder`.
 
     transformers has its own names for tensors, and ultralytics knows a network by the name of its file.
@@ -29,16 +29,16 @@ def weights_for_program(program: str, model: str, weights: Path, folder: Path) -
             torch.save(to_transformers(read_tensors(weights)), path)
         return path
     if program == "ultralytics":
-        path = folder / find(model).short
+        path = folder / get_card(model).short_name
         if not path.exists():
-            _same_file(weights, path)
+            _link_or_copy(weights, path)
         return path
     return weights
 
 
-def _same_file(there: Path, here: Path) -> None:
+def _link_or_copy(source: Path, target: Path) -> None:
     """A link, where the system allows one: weights are large."""
     try:
-        here.symlink_to(there.absolute())
+        target.symlink_to(source.absolute())
     except OSError:
-        shutil.copyfile(there, here)
+        shutil.copyfile(source, target)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import typer
 
 from masklet.cli.bench.bench_mask_generation import everything
-from masklet.cli.bench.bench_models import family
+from masklet.cli.bench.bench_models import models
 from masklet.cli.bench.image import image, startup
 from masklet.cli.bench.peers import peers
-from masklet.cli.bench.records import compare, page
+from masklet.cli.bench.records import compare, update_docs
 from masklet.cli.bench.video import video
 
 __all__ = ["app"]
@@ -19,8 +19,8 @@ app.command("everything")(everything)
 app.command("video")(video)
 app.command("startup")(startup)
 app.command("compare")(compare)
-app.command("page")(page)
-app.command("family")(family)
+app.command("page")(update_docs)
+app.command("family")(models)
 app.command("peers")(peers)
 
 

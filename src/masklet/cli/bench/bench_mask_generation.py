@@ -1,4 +1,4 @@
-"""`masklet bench everything`: everything in a picture, beside other programs."""
+"""`masklet bench everything`: everything in an image, beside other programs."""
 
 from __future__ import annotations
 
@@ -8,15 +8,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.bench.bench_tables import listed, show_record, written
-from masklet.cli.bench.peer_options import USUAL_MODEL, PeerPythons, Peers, PictureFile, interpreters, known, measured
-from masklet.cli.shared_options import Device, EvalModel, FigureFile, Precision
+from masklet.cli.bench.bench_tables import make_record, show_record, split_commas
+from masklet.cli.bench.peer_options import (
+    DEFAULT_PEER_MODEL,
+    ImageFile,
+    PeerPythons,
+    Peers,
+    measure_with_progress,
+    peer_interpreters,
+    validate_choices,
+)
+from masklet.cli.shared_options import Device, EvalModel, Precision, ReportFile
 
 if TYPE_CHECKING:
-    from masklet.benchmark.peers.interleaved import Compared
-    from masklet.benchmark.peers.mask_generation import EverythingJob
-    from masklet.benchmark.record import Option, Record
-    from masklet.benchmark.roofline import Limits
+    from masklet.benchmark.peers.interleaved import ComparisonResult
+    from masklet.benchmark.peers.mask_generation import MaskGenerationComparisonJob
+    from masklet.benchmark.record import BenchmarkRecord, OptionValue
+    from masklet.benchmark.roofline import HardwareLimits
 
 __all__ = ["everything"]
 
@@ -33,13 +41,13 @@ def everything(
     device: Device = None,
     precision: Precision = "fp32",
     threads: Annotated[int | None, typer.Option(help="Of PyTorch; default: as it likes.", min=1)] = None,
-    image_size: Annotated[int, typer.Option("--image-size", help="Side that the picture is brought to.")] = 512,
-    picture: PictureFile = None,
-    report_file: FigureFile = None,
+    image_size: Annotated[int, typer.Option("--image-size", help="Side that the image is brought to.")] = 512,
+    image_path: ImageFile = None,
+    report_file: ReportFile = None,
 ) -> None:
-    """How long everything in a picture takes beside other programs, and whether all find the same.
+    """How long everything in an image takes beside other programs, and whether all find the same.
 
-    Programs take turns, by the clock and in processor time, with the same picture, weights, threads and options.
+    Programs take turns, by the clock and in processor time, with the same image, weights, threads and options.
 
     \b
     Examples:
@@ -48,47 +56,49 @@ def everything(
     """
     import torch
 
-    from masklet.benchmark.peers.mask_generation import CASES, EverythingJob
-    from masklet.benchmark.peers.process import pythons_of
+    from masklet.benchmark.peers.mask_generation import OPTION_SETS, MaskGenerationComparisonJob
+    from masklet.benchmark.peers.process import resolve_interpreters
     from masklet.image.predictor import PRECISIONS
-    from masklet.runtime import device_of
+    from masklet.runtime import resolve_device
 
-    known([precision], PRECISIONS, "precision")
-    names = known(listed(cases), CASES, "cases")
-    pythons = interpreters(peers, peer_python) or pythons_of([])
+    validate_choices([precision], PRECISIONS, "precision")
+    names = validate_choices(split_commas(cases), OPTION_SETS, "cases")
+    pythons = peer_interpreters(peers, peer_python) or resolve_interpreters([])
     if threads:
         torch.set_num_threads(threads)
-    job = EverythingJob(
-        model or USUAL_MODEL, names, points, repeats, precision, device_of(device),
-        torch.get_num_threads(), image_size, picture,
+    job = MaskGenerationComparisonJob(
+        model or DEFAULT_PEER_MODEL, names, points, repeats, precision, resolve_device(device),
+        torch.get_num_threads(), image_size, image_path,
     )  # fmt: skip
-    _compared(job, pythons, report_file)
+    _compare_with_peers(job, pythons, report_file)
 
 
-def _compared(job: EverythingJob, pythons: Mapping[str, Path], report_file: Path | None) -> None:
-    from masklet.benchmark.peers.mask_generation import PROTOCOL, compare_everything
-    from masklet.benchmark.roofline import measure_limits
+def _compare_with_peers(
+    job: MaskGenerationComparisonJob, pythons: Mapping[str, Path], report_file: Path | None
+) -> None:
+    from masklet.benchmark.peers.mask_generation import PROTOCOL, compare_mask_generation
+    from masklet.benchmark.roofline import measure_hardware_limits
 
-    def record(found: Compared, limits: Limits) -> Record:
-        options: dict[str, Option] = {
+    def record(found: ComparisonResult, limits: HardwareLimits) -> BenchmarkRecord:
+        options: dict[str, OptionValue] = {
             "peers": list(pythons)[1:],
-            "weights": found.weights.told,
+            "weights": found.weights.source_label,
             "cases": list(job.cases),
-            "points": job.points,
+            "points": job.points_per_side,
             "repeats": job.repeats,
             "precision": job.precision,
             "image_size": job.image_size,
-            "picture": job.picture.name if job.picture else list(job.size),
+            "picture": job.image_path.name if job.image_path else list(job.sample_size),
         }
-        return written(
+        return make_record(
             PROTOCOL, found.weights.model, options, job.device, limits, found.cases, report_file, found.versions
         )
 
-    limits = measure_limits(job.device)
-    found = measured(
+    limits = measure_hardware_limits(job.device)
+    found = measure_with_progress(
         "cases",
         len(job.cases),
-        lambda done: compare_everything(job, pythons, done),
+        lambda done: compare_mask_generation(job, pythons, done),
         lambda found: record(found, limits),
     )
-    show_record(record(found, limits.best(measure_limits(job.device))))
+    show_record(record(found, limits.maximum(measure_hardware_limits(job.device))))

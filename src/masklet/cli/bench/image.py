@@ -1,4 +1,4 @@
-"""`masklet bench image`: encoding, prompts and everything on one picture.
+"""`masklet bench image`: encoding, prompts and everything on one image.
 
 `masklet bench startup`: from a command to its first mask.
 """
@@ -12,26 +12,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.bench.bench_tables import listed, show_record, written
+from masklet.cli.bench.bench_tables import make_record, show_record, split_commas
 from masklet.cli.bench.peer_options import (
-    USUAL_MODEL,
+    DEFAULT_PEER_MODEL,
+    ImageFile,
     PeerPythons,
     Peers,
-    PictureFile,
-    interpreters,
-    known,
-    measured,
-    refuse_with_peers,
+    measure_with_progress,
+    peer_interpreters,
+    reject_with_peers,
+    validate_choices,
 )
-from masklet.cli.console import counting
-from masklet.cli.shared_options import Device, EvalModel, FigureFile, ImageSize
+from masklet.cli.console import progress_bar
+from masklet.cli.shared_options import Device, EvalModel, ImageSize, ReportFile
 
 if TYPE_CHECKING:
-    from masklet.benchmark.image import ImageJob
-    from masklet.benchmark.peers.image import BesideJob
-    from masklet.benchmark.peers.interleaved import Compared
-    from masklet.benchmark.record import Case, Option, Record
-    from masklet.benchmark.roofline import Limits
+    from masklet.benchmark.image import ImageBenchmarkJob
+    from masklet.benchmark.peers.image import ImageComparisonJob
+    from masklet.benchmark.peers.interleaved import ComparisonResult
+    from masklet.benchmark.record import BenchmarkCase, BenchmarkRecord, OptionValue
+    from masklet.benchmark.roofline import HardwareLimits
 
 __all__ = ["image", "startup"]
 
@@ -40,7 +40,7 @@ def startup(
     model: EvalModel = None,
     repeats: Annotated[int, typer.Option(help="Rounds after one that is not counted.", min=1)] = 5,
     device: Device = None,
-    report_file: FigureFile = None,
+    report_file: ReportFile = None,
 ) -> None:
     """How long `import masklet` takes, and a command to its first mask, as whole processes.
 
@@ -50,11 +50,11 @@ def startup(
       masklet bench startup --repeats 3 --device cpu --json startup.json
     """
     from masklet.benchmark.startup import PROTOCOL, measure_startup
-    from masklet.runtime import device_of
+    from masklet.runtime import resolve_device
 
-    place, name = device_of(device), model or "builtin"
+    place, name = resolve_device(device), model or "builtin"
     cases = measure_startup(name, place, repeats)
-    show_record(written(PROTOCOL, name, {"repeats": repeats}, place, None, cases, report_file))
+    show_record(make_record(PROTOCOL, name, {"repeats": repeats}, place, None, cases, report_file))
 
 
 def image(
@@ -68,8 +68,8 @@ def image(
     threads: Annotated[int | None, typer.Option(help="Of PyTorch; default: as it likes.", min=1)] = None,
     compiled: Annotated[bool, typer.Option("--compiled", help="The encoder by torch.compile too.")] = False,
     image_size: ImageSize = None,
-    picture: PictureFile = None,
-    report_file: FigureFile = None,
+    image_path: ImageFile = None,
+    report_file: ReportFile = None,
 ) -> None:
     """How long encoding, one prompt, 64 prompts and everything take, and how much memory.
 
@@ -86,78 +86,87 @@ def image(
     """
     import torch
 
-    from masklet.benchmark.image import ImageJob
-    from masklet.benchmark.peers.image import BesideJob
+    from masklet.benchmark.image import ImageBenchmarkJob
+    from masklet.benchmark.peers.image import ImageComparisonJob
     from masklet.image.predictor import PRECISIONS
-    from masklet.runtime import device_of
+    from masklet.runtime import resolve_device
 
     if peers:
-        refuse_with_peers({"--compiled": compiled})
-    pythons = interpreters(peers, peer_python)
+        reject_with_peers({"--compiled": compiled})
+    pythons = peer_interpreters(peers, peer_python)
     if threads:
         torch.set_num_threads(threads)
-    names, place = known(listed(precisions), PRECISIONS, "precisions"), device_of(device)
+    names, place = validate_choices(split_commas(precisions), PRECISIONS, "precisions"), resolve_device(device)
     if pythons:
-        beside = BesideJob(model or USUAL_MODEL, names, repeats, place, torch.get_num_threads(), image_size, picture)
-        _beside(beside, pythons, report_file)
+        beside = ImageComparisonJob(
+            model or DEFAULT_PEER_MODEL, names, repeats, place, torch.get_num_threads(), image_size, image_path
+        )
+        _compare_with_peers(beside, pythons, report_file)
         return
-    first = ImageJob(
-        model or "builtin", "", place, repeats, points, threads, image_size, file=str(picture) if picture else None
+    first = ImageBenchmarkJob(
+        model or "builtin",
+        "",
+        place,
+        repeats,
+        points,
+        threads,
+        image_size,
+        image_path=str(image_path) if image_path else None,
     )
     ways = (False, True) if compiled else (False,)
-    _alone([replace(first, precision=name, compiled=way) for name in names for way in ways], report_file)
+    _bench_alone([replace(first, precision=name, compiled=way) for name in names for way in ways], report_file)
 
 
-def _alone(jobs: list[ImageJob], report_file: Path | None) -> None:
+def _bench_alone(jobs: list[ImageBenchmarkJob], report_file: Path | None) -> None:
     from masklet.benchmark import subprocess_runner
     from masklet.benchmark.image import PROTOCOL
-    from masklet.benchmark.roofline import measure_limits
+    from masklet.benchmark.roofline import measure_hardware_limits
 
     first = jobs[0]
-    options: dict[str, Option] = {
+    options: dict[str, OptionValue] = {
         "precisions": list(dict.fromkeys(job.precision for job in jobs)),
         "repeats": first.repeats,
-        "points": first.points,
+        "points": first.points_per_side,
         "compiled": any(job.compiled for job in jobs),
         "image_size": first.image_size,
-        "picture": Path(first.file).name if first.file else list(first.picture),
+        "picture": Path(first.image_path).name if first.image_path else list(first.sample_size),
     }
-    cases: list[Case] = []
+    cases: list[BenchmarkCase] = []
 
-    def record(limits: Limits) -> Record:
-        return written(PROTOCOL, first.model, options, first.device, limits, cases, report_file)
+    def record(limits: HardwareLimits) -> BenchmarkRecord:
+        return make_record(PROTOCOL, first.model, options, first.device, limits, cases, report_file)
 
-    limits = measure_limits(first.device)
-    with counting("settings", len(jobs), wanted=True) as step:
+    limits = measure_hardware_limits(first.device)
+    with progress_bar("settings", len(jobs), enabled=True) as step:
         for job in jobs:
-            cases.extend(subprocess_runner.ask(job).cases)
+            cases.extend(subprocess_runner.run_in_subprocess(job).cases)
             record(limits)
             step()
-    show_record(record(limits.best(measure_limits(first.device))))
+    show_record(record(limits.maximum(measure_hardware_limits(first.device))))
 
 
-def _beside(job: BesideJob, pythons: Mapping[str, Path], report_file: Path | None) -> None:
-    from masklet.benchmark.peers.image import PROTOCOL, compare_picture
-    from masklet.benchmark.roofline import measure_limits
+def _compare_with_peers(job: ImageComparisonJob, pythons: Mapping[str, Path], report_file: Path | None) -> None:
+    from masklet.benchmark.peers.image import PROTOCOL, compare_image
+    from masklet.benchmark.roofline import measure_hardware_limits
 
-    def record(found: Compared, limits: Limits) -> Record:
-        options: dict[str, Option] = {
+    def record(found: ComparisonResult, limits: HardwareLimits) -> BenchmarkRecord:
+        options: dict[str, OptionValue] = {
             "peers": list(pythons)[1:],
-            "weights": found.weights.told,
+            "weights": found.weights.source_label,
             "precisions": list(job.precisions),
             "repeats": job.repeats,
             "image_size": job.image_size,
-            "picture": job.picture.name if job.picture else list(job.size),
+            "picture": job.image_path.name if job.image_path else list(job.sample_size),
         }
-        return written(
+        return make_record(
             PROTOCOL, found.weights.model, options, job.device, limits, found.cases, report_file, found.versions
         )
 
-    limits = measure_limits(job.device)
-    found = measured(
+    limits = measure_hardware_limits(job.device)
+    found = measure_with_progress(
         "settings",
         len(job.precisions),
-        lambda done: compare_picture(job, pythons, done),
+        lambda done: compare_image(job, pythons, done),
         lambda found: record(found, limits),
     )
-    show_record(record(found, limits.best(measure_limits(job.device))))
+    show_record(record(found, limits.maximum(measure_hardware_limits(job.device))))

@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.bench.bench_tables import listed
-from masklet.cli.console import counting
+from masklet.cli.bench.bench_tables import split_commas
+from masklet.cli.console import progress_bar
 
 if TYPE_CHECKING:
-    from masklet.benchmark.peers.interleaved import Compared
+    from masklet.benchmark.peers.interleaved import ComparisonResult
 
 __all__ = [
-    "USUAL_MODEL",
+    "DEFAULT_PEER_MODEL",
+    "ImageFile",
     "PeerPythons",
     "Peers",
-    "PictureFile",
-    "interpreters",
-    "known",
-    "measured",
-    "refuse_with_peers",
+    "measure_with_progress",
+    "peer_interpreters",
+    "reject_with_peers",
+    "validate_choices",
 ]
 
-USUAL_MODEL = "sam2.1_hiera_tiny"
+DEFAULT_PEER_MODEL = "sam2.1_hiera_tiny"
 """What is compared where no model is named: the built-in one is masklet's alone."""
 
 Peers = Annotated[
@@ -36,21 +36,21 @@ PeerPythons = Annotated[
     list[str] | None,
     typer.Option("--peer-python", metavar="PEER=FILE", help="The interpreter of an environment that you made."),
 ]
-PictureFile = Annotated[Path | None, typer.Option("--picture", help="A file; default: one that is made.")]
+ImageFile = Annotated[Path | None, typer.Option("--picture", help="A file; default: one that is made.")]
 
 
-def interpreters(peers: str | None, given: list[str] | None) -> Mapping[str, Path]:
+def peer_interpreters(peers: str | None, given: list[str] | None) -> Mapping[str, Path]:
     """The interpreter of each program, masklet first; nothing where there are no peers.
 
     Raises:
         InputError, StateError: what cannot be meant, and a peer whose environment is not here.
     """
-    from masklet.benchmark.peers.process import pythons_of
+    from masklet.benchmark.peers.process import resolve_interpreters
 
-    return pythons_of(listed(peers or ""), given or ()) if peers or given else {}
+    return resolve_interpreters(split_commas(peers or ""), given or ()) if peers or given else {}
 
 
-def known(words: Sequence[str], allowed: Iterable[str], what: str) -> tuple[str, ...]:
+def validate_choices(values: Sequence[str], allowed: Iterable[str], noun: str) -> tuple[str, ...]:
     """The words, each once.
 
     Raises:
@@ -58,13 +58,13 @@ def known(words: Sequence[str], allowed: Iterable[str], what: str) -> tuple[str,
     """
     from masklet.errors import InputError
 
-    unknown = [word for word in words if word not in allowed]
-    if unknown or not words:
-        raise InputError(f"{what} {', '.join(unknown) or 'none'}: choose from {', '.join(allowed)}")
-    return tuple(dict.fromkeys(words))
+    unknown = [word for word in values if word not in allowed]
+    if unknown or not values:
+        raise InputError(f"{noun} {', '.join(unknown) or 'none'}: choose from {', '.join(allowed)}")
+    return tuple(dict.fromkeys(values))
 
 
-def refuse_with_peers(given: Mapping[str, bool]) -> None:
+def reject_with_peers(given: Mapping[str, bool]) -> None:
     """Say which options were given that are of masklet alone.
 
     Raises:
@@ -77,17 +77,17 @@ def refuse_with_peers(given: Mapping[str, bool]) -> None:
         raise InputError(f"{', '.join(wrong)} cannot go with --peers: that is measured of masklet alone; leave one out")
 
 
-def measured(
-    what: str,
+def measure_with_progress(
+    description: str,
     count: int,
-    measure: Callable[[Callable[[Compared], None]], Compared],
-    keep: Callable[[Compared], object],
-) -> Compared:
+    measure: Callable[[Callable[[ComparisonResult], None]], ComparisonResult],
+    on_partial: Callable[[ComparisonResult], object],
+) -> ComparisonResult:
     """What `measure` found; after each of its `count` parts what is there is kept, so that nothing is lost."""
-    with counting(what, count, wanted=True) as step:
+    with progress_bar(description, count, enabled=True) as step:
 
-        def done(found: Compared) -> None:
-            keep(found)
+        def done(found: ComparisonResult) -> None:
+            on_partial(found)
             step()
 
         return measure(done)

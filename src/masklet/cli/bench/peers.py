@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.bench.bench_tables import listed, show_table, tell
-from masklet.cli.console import counting
+from masklet.cli.bench.bench_tables import echo, show_table, split_commas
+from masklet.cli.console import progress_bar
 
 if TYPE_CHECKING:
     from masklet.benchmark.peers.environments import Peer
 
 __all__ = ["peers"]
 
-COLUMNS = ("peer", "what it is", "licence of its code", "here")
+PEER_COLUMNS = ("peer", "what it is", "license of its code", "here")
 
 
 def peers(
@@ -36,28 +36,30 @@ def peers(
       masklet bench peers --remove all
     """
     from masklet.benchmark.peers import environments
-    from masklet.benchmark.peers.environments import PEERS, folder_of
+    from masklet.benchmark.peers.environments import PEERS, environment_dir
 
-    to_remove, to_make = _named(remove), _named(make)
+    to_remove, to_make = _parse_peers(remove), _parse_peers(make)
     for peer in to_remove:
-        tell(f"{peer.name}: {environments.remove(peer)} removed")
+        echo(f"{peer.name}: {environments.remove_environments(peer)} removed")
     for peer in to_make:
-        with counting(f"making {peer.name}, parts", len(peer.installs) + 1, wanted=True) as step:
-            tell(f"{peer.name}: {environments.make(peer, step)}")
-    show_table(COLUMNS, [_row(peer) for peer in PEERS.values()], left=COLUMNS)
-    tell(f"Environments go to {folder_of(next(iter(PEERS.values()))).parent} (MASKLET_HOME chooses another folder).")
+        with progress_bar(f"making {peer.name}, parts", len(peer.installs) + 1, enabled=True) as step:
+            echo(f"{peer.name}: {environments.create_environment(peer, step)}")
+    show_table(PEER_COLUMNS, [_row(peer) for peer in PEERS.values()], left_aligned=PEER_COLUMNS)
+    echo(
+        f"Environments go to {environment_dir(next(iter(PEERS.values()))).parent} (MASKLET_HOME chooses another folder)."
+    )
 
 
-def _named(text: str | None) -> list[Peer]:
+def _parse_peers(text: str | None) -> list[Peer]:
     from masklet.benchmark.peers.environments import PEERS, find_peer
 
-    names = listed(text or "")
+    names = split_commas(text or "")
     return [find_peer(name) for name in (PEERS if names == ["all"] else names)]
 
 
 def _row(peer: Peer) -> tuple[str, ...]:
-    from masklet.benchmark.peers.environments import made_of
+    from masklet.benchmark.peers.environments import installed_packages
 
-    there = made_of(peer)
+    there = installed_packages(peer)
     state = "no" if there is None else f"{there.get(peer.name, '?')}, torch {there.get('torch', '?')}"
-    return (peer.name, peer.about, peer.licence, state)
+    return (peer.name, peer.description, peer.license, state)

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.bench.bench_tables import amount, show_table, tell
+from masklet.cli.bench.bench_tables import echo, format_amount, show_table
 
 if TYPE_CHECKING:
-    from masklet.benchmark.markdown_tables import Comparison
+    from masklet.benchmark.markdown_tables import CaseComparison
 if TYPE_CHECKING:
-    from masklet.benchmark.record import Record
+    from masklet.benchmark.record import BenchmarkRecord
 
-__all__ = ["compare", "page"]
+__all__ = ["compare", "update_docs"]
 
-COLUMNS = ("case", "program", "setting", "A", "B", "B/A", "")
+COMPARISON_COLUMNS = ("case", "program", "setting", "A", "B", "B/A", "")
 
 
 def compare(
@@ -34,28 +34,35 @@ def compare(
     Examples:
       masklet bench compare before.json after.json
     """
-    from masklet.benchmark.markdown_tables import compare as compared
-    from masklet.benchmark.markdown_tables import differences
+    from masklet.benchmark.markdown_tables import compare_records as compared
+    from masklet.benchmark.markdown_tables import setup_differences
     from masklet.benchmark.record import read_record
 
     first, second = read_record(before), read_record(after)
-    show_table(COLUMNS, [_row(pair) for pair in compared(first, second)])
-    tell("* the difference is larger than both spreads")
-    unlike = differences(first, second)
+    show_table(COMPARISON_COLUMNS, [_comparison_row(pair) for pair in compared(first, second)])
+    echo("* the difference is larger than both spreads")
+    unlike = setup_differences(first, second)
     if unlike:
-        tell(f"Not measured alike, so read ratios with care: {'; '.join(unlike)}.")
+        echo(f"Not measured alike, so read ratios with care: {'; '.join(unlike)}.")
 
 
-def _row(pair: Comparison) -> tuple[str, ...]:
+def _comparison_row(pair: CaseComparison) -> tuple[str, ...]:
     before, after = pair.before, pair.after
-    medians = (amount(case.median, case.unit) for case in (before, after))
-    return (before.name, before.program, before.setting, *medians, f"{pair.ratio:.2f}", "*" if pair.differs else "")
+    medians = (format_amount(case.median, case.unit) for case in (before, after))
+    return (
+        before.name,
+        before.program,
+        before.setting,
+        *medians,
+        f"{pair.ratio:.2f}",
+        "*" if pair.is_significant else "",
+    )
 
 
-PAGE_COLUMNS = ("record", "model", "rows", "measured on")
+RECORD_COLUMNS = ("record", "model", "rows", "measured on")
 
 
-def page(
+def update_docs(
     records: Annotated[list[Path], typer.Argument(metavar="RECORD.json...", help="Written by --json.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.md", help="The page; begun where there is none.")],
 ) -> None:
@@ -70,20 +77,20 @@ def page(
       masklet bench page docs/records/*.json --out docs/benchmarks.md
     """
     from masklet.atomic_files import write_text
-    from masklet.benchmark.docs_tables import filled_page, new_page
+    from masklet.benchmark.docs_tables import make_page, update_page
     from masklet.benchmark.record import read_record
 
     found = {path.stem: read_record(path) for path in records}
-    text = _read(out) if out.exists() else new_page(list(found))
-    write_text(out, filled_page(text, found))
-    show_table(PAGE_COLUMNS, [_page_row(name, record) for name, record in found.items()], PAGE_COLUMNS)
+    text = _read_page(out) if out.exists() else make_page(list(found))
+    write_text(out, update_page(text, found))
+    show_table(RECORD_COLUMNS, [_record_row(name, record) for name, record in found.items()], RECORD_COLUMNS)
 
 
-def _page_row(name: str, record: Record) -> tuple[str, ...]:
+def _record_row(name: str, record: BenchmarkRecord) -> tuple[str, ...]:
     return name, record.model, str(len(record.cases) + len(record.models)), record.date[:10]
 
 
-def _read(out: Path) -> str:
+def _read_page(out: Path) -> str:
     from masklet.errors import InputError
 
     try:

@@ -6,21 +6,21 @@ import typer
 
 from masklet.cli.eval.benchmarks import davis16, davis17, lvos, mose, sav, ytvos
 from masklet.cli.eval.clicks import clicks
-from masklet.cli.eval.images import stills
+from masklet.cli.eval.images import images
 from masklet.cli.eval.interactive import interactive
-from masklet.cli.eval.mask_generation import everything
-from masklet.cli.eval.scoring import report, score, sets
+from masklet.cli.eval.mask_generation import mask_generation
+from masklet.cli.eval.scoring import datasets, report, score
 from masklet.cli.eval.scribbles import scribbles
-from masklet.cli.eval.vos import davis, synthetic
+from masklet.cli.eval.vos import synthetic, vos
 
 __all__ = ["app"]
 
 app = typer.Typer(help="Measure how good a model is.", no_args_is_help=True)
 COMMANDS = (
-    stills,
+    images,
     clicks,
-    everything,
-    davis,
+    mask_generation,
+    vos,
     synthetic,
     interactive,
     scribbles,
@@ -32,7 +32,7 @@ COMMANDS = (
     sav,
     score,
     report,
-    sets,
+    datasets,
 )
 for command in COMMANDS:
     app.command(command.__name__)(command)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.eval.runner import Asked, Measurement, measure
-from masklet.cli.shared_options import EvalModel, FigureFile, ImageSize, Precision, Resume, Workers
+from masklet.cli.eval.runner import EvalOptions, EvalTask, run_eval
+from masklet.cli.shared_options import EvalModel, ImageSize, Precision, ReportFile, Resume, Workers
 
 if TYPE_CHECKING:
     from masklet import SAM
-    from masklet.evaluate.image_click_datasets import ClickPicture
-    from masklet.evaluate.image_clicks import ClickedObject, ClicksReport
+    from masklet.evaluate.image_click_datasets import ClickImage
+    from masklet.evaluate.image_clicks import ClickResult, ClicksReport
 
 __all__ = ["clicks"]
 
@@ -26,14 +26,14 @@ def clicks(
     model: EvalModel = None,
     image_size: ImageSize = None,
     precision: Precision = "fp32",
-    kind: Annotated[
+    data_format: Annotated[
         str | None, typer.Option(help="grabcut, berkeley, davis345, sbd or a layout of masklet val; default: seen.")
     ] = None,
     split: Annotated[str | None, typer.Option(help="A part of the data; of SBD: val.")] = None,
-    objects: Annotated[int | None, typer.Option(help="Of each picture, at most; default: all.", min=1)] = None,
-    limit: Annotated[int | None, typer.Option(help="Only so many pictures, spread evenly.", min=1)] = None,
+    objects: Annotated[int | None, typer.Option(help="Of each image, at most; default: all.", min=1)] = None,
+    limit: Annotated[int | None, typer.Option(help="Only so many images, spread evenly.", min=1)] = None,
     workers: Workers = 1,
-    report_file: FigureFile = None,
+    report_file: ReportFile = None,
     resume: Resume = True,
 ) -> None:
     """Clicks that an object needs: NoC@85 and NoC@90 of at most 20, failures, the curve of IoU and its area.
@@ -46,40 +46,45 @@ def clicks(
       masklet eval clicks GrabCut --json grabcut.json
       masklet eval clicks SBD --limit 200
     """
-    from masklet.evaluate.image_click_datasets import click_pictures
-    from masklet.evaluate.image_clicks import ClickedObject, click_report
+    from masklet.evaluate.image_click_datasets import click_images
+    from masklet.evaluate.image_clicks import ClickResult, click_report
 
-    found = click_pictures(root, kind=kind, split=split, limit=limit)
-    work = Measurement(
+    found = click_images(root, data_format=data_format, split=split, limit=limit)
+    work = EvalTask(
         protocol="clicks",
-        what="pictures",
+        unit_label="pictures",
         units=found,
-        names=[picture.name for picture in found],
-        answer=partial(_clicked, objects=objects),
-        row=ClickedObject,
-        figures=lambda rows: asdict(click_report(rows)),
-        lines=lambda rows: _click_lines(click_report(rows)),
-        options={"kind": kind, "split": split, "objects": objects, "limit": limit},
-        steps=[1] * len(found),
+        unit_names=[image.name for image in found],
+        evaluate_unit=partial(_evaluate_image, objects=objects),
+        row_type=ClickResult,
+        summarize=lambda rows: asdict(click_report(rows)),
+        format_summary=lambda rows: _report_lines(click_report(rows)),
+        options={"kind": data_format, "split": split, "objects": objects, "limit": limit},
+        steps_per_unit=[1] * len(found),
     )
-    measure(Asked(model, image_size, precision, workers, report_file, resume), work)
+    run_eval(EvalOptions(model, image_size, precision, workers, report_file, resume), work)
 
 
-def _clicked(
-    sam: SAM, picture: ClickPicture, known: Sequence[ClickedObject], each: Callable[[], None], *, objects: int | None
-) -> list[ClickedObject]:
+def _evaluate_image(
+    sam: SAM,
+    image: ClickImage,
+    previous_rows: Sequence[ClickResult],
+    step: Callable[[], None],
+    *,
+    objects: int | None,
+) -> list[ClickResult]:
     from masklet.evaluate.image_clicks import evaluate_clicks
 
-    return list(evaluate_clicks(sam.predictor, [picture], objects, each))
+    return list(evaluate_clicks(sam.predictor, [image], objects, step))
 
 
-def _click_lines(of: ClicksReport) -> list[str]:
-    from masklet.evaluate.validation_result import counted
+def _report_lines(report: ClicksReport) -> list[str]:
+    from masklet.evaluate.validation_result import pluralize
 
-    head = f"{counted(of.objects, 'object')} in {counted(of.pictures, 'picture')}"
-    lines = [f"{head}; {of.seconds / of.objects:.2f} s an object"]
-    lines += [f"NoC@{target} {clicks:.2f}, not reached {of.nof[target]}" for target, clicks in of.noc.items()]
+    head = f"{pluralize(report.objects, 'object')} in {pluralize(report.images, 'image')}"
+    lines = [f"{head}; {report.seconds / report.objects:.2f} s an object"]
+    lines += [f"NoC@{target} {clicks:.2f}, not reached {report.nof[target]}" for target, clicks in report.noc.items()]
     some = (1, 2, 3, 5, 10, 15, 20)
     lines.append(f"{'clicks':<12}" + "".join(f"{n:>8}" for n in some))
-    lines.append(f"{'mean IoU':<12}" + "".join(f"{of.curve[n - 1]:>8.3f}" for n in some))
-    return [*lines, f"AUC {of.auc:.3f}"]
+    lines.append(f"{'mean IoU':<12}" + "".join(f"{report.iou_curve[n - 1]:>8.3f}" for n in some))
+    return [*lines, f"AUC {report.auc:.3f}"]

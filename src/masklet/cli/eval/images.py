@@ -1,4 +1,4 @@
-"""`masklet eval stills`: held-out pictures, by box and by clicks."""
+"""`masklet eval stills`: held-out images, by box and by clicks."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.eval.runner import Asked, Measurement, measure
-from masklet.cli.shared_options import EvalModel, FigureFile, ImageSize, Precision, Resume, Workers
+from masklet.cli.eval.runner import EvalOptions, EvalTask, run_eval
+from masklet.cli.shared_options import EvalModel, ImageSize, Precision, ReportFile, Resume, Workers
 
 if TYPE_CHECKING:
     from masklet import SAM
-    from masklet.datasets import Entry
-    from masklet.evaluate.image_prompts import StillRow
+    from masklet.datasets import Sample
+    from masklet.evaluate.image_prompts import ImageResult
 
-__all__ = ["stills"]
+__all__ = ["images"]
 
 
-def stills(
+def images(
     root: Annotated[Path, typer.Argument(help="Folder of sources, each with images/ID.jpg and masks/ID.json.")],
     model: EvalModel = None,
     image_size: ImageSize = None,
     precision: Precision = "fp32",
-    objects: Annotated[int, typer.Option(help="Asked for in each picture, at most.", min=1)] = 10,
-    limit: Annotated[int, typer.Option(help="Only every picture number N x this; 1: all.", min=1)] = 1,
+    objects: Annotated[int, typer.Option(help="Asked for in each image, at most.", min=1)] = 10,
+    limit: Annotated[int, typer.Option(help="Only every image number N x this; 1: all.", min=1)] = 1,
     workers: Workers = 1,
-    report_file: FigureFile = None,
+    report_file: ReportFile = None,
     resume: Resume = True,
 ) -> None:
     """Mean IoU by box, by one click, and after three and five corrective clicks, with a line a source.
@@ -40,32 +40,32 @@ def stills(
     Example:
       masklet eval stills heldout --json figures.json
     """
-    from masklet.evaluate import report, stills_under
-    from masklet.evaluate.image_prompts import StillRow
-    from masklet.evaluate.validation_result import still_lines
+    from masklet.evaluate import find_image_samples, image_report
+    from masklet.evaluate.image_prompts import ImageResult
+    from masklet.evaluate.validation_result import image_table
 
-    found = stills_under(root)[::limit]
-    work = Measurement(
+    found = find_image_samples(root)[::limit]
+    work = EvalTask(
         protocol="stills",
-        what="pictures",
+        unit_label="pictures",
         units=found,
-        names=[still.name for still in found],
-        answer=partial(_asked, objects=objects),
-        row=StillRow,
-        figures=lambda rows: asdict(report([row.pair for row in rows])),
-        lines=lambda rows: still_lines(report([row.pair for row in rows])),
+        unit_names=[still.name for still in found],
+        evaluate_unit=partial(_evaluate_image, objects=objects),
+        row_type=ImageResult,
+        summarize=lambda rows: asdict(image_report([row.source_and_ious for row in rows])),
+        format_summary=lambda rows: image_table(image_report([row.source_and_ious for row in rows])),
         options={"objects": objects, "limit": limit},
-        steps=[1] * len(found),
+        steps_per_unit=[1] * len(found),
     )
-    measure(Asked(model, image_size, precision, workers, report_file, resume), work)
+    run_eval(EvalOptions(model, image_size, precision, workers, report_file, resume), work)
 
 
-def _asked(
-    sam: SAM, still: Entry, known: Sequence[StillRow], each: Callable[[], None], *, objects: int
-) -> list[StillRow]:
-    from masklet.evaluate import evaluate_stills
-    from masklet.evaluate.image_prompts import StillRow
+def _evaluate_image(
+    sam: SAM, sample: Sample, previous_rows: Sequence[ImageResult], step: Callable[[], None], *, objects: int
+) -> list[ImageResult]:
+    from masklet.evaluate import evaluate_images
+    from masklet.evaluate.image_prompts import ImageResult
 
-    rows = [StillRow.of(still.name, *pair) for pair in evaluate_stills(sam.predictor, [still], objects)]
-    each()
+    rows = [ImageResult.from_ious(sample.name, *pair) for pair in evaluate_images(sam.predictor, [sample], objects)]
+    step()
     return rows

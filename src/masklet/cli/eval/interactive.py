@@ -1,4 +1,4 @@
-"""`masklet eval interactive`: films that are corrected by clicks, offline and online."""
+"""`masklet eval interactive`: videos that are corrected by clicks, offline and online."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.console import note
-from masklet.cli.eval.runner import Asked, Measurement, measure
-from masklet.cli.shared_options import EvalModel, ImageSize, ObjectFile, Precision, Resume, Workers
+from masklet.cli.console import print_notice
+from masklet.cli.eval.runner import EvalOptions, EvalTask, run_eval
+from masklet.cli.shared_options import EvalModel, ImageSize, ObjectReportFile, Precision, Resume, Workers
 
 if TYPE_CHECKING:
     from masklet import SAM
-    from masklet.datasets import Entry
-    from masklet.evaluate.video_clicks import InteractiveOptions, InteractiveReport, InteractiveRow
+    from masklet.datasets import Sample
+    from masklet.evaluate.video_clicks import InteractiveOptions, InteractiveReport, InteractiveResult
 
 __all__ = ["interactive"]
 
 
 def interactive(
-    root: Annotated[Path, typer.Option(help="Films with masks, in any layout that masklet val reads.")],
+    root: Annotated[Path, typer.Option(help="Videos with masks, in any layout that masklet val reads.")],
     model: EvalModel = None,
     image_size: ImageSize = None,
     precision: Precision = "fp32",
     mode: Annotated[str, typer.Option(help="offline (passes, the worst frame corrected) or online.")] = "offline",
     frames: Annotated[int, typer.Option(help="Interacted with, at most.", min=1)] = 8,
     clicks: Annotated[int, typer.Option(help="On each of these frames, at most.", min=1)] = 3,
-    kind: Annotated[str | None, typer.Option(help="The layout of the data, where it is not recognised.")] = None,
+    data_format: Annotated[str | None, typer.Option(help="The layout of the data, where it is not recognized.")] = None,
     split: Annotated[str | None, typer.Option(help="A part of the data, as 2017/val.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only so many films, the first by name.", min=1)] = None,
+    limit: Annotated[int | None, typer.Option(help="Only so many videos, the first by name.", min=1)] = None,
     workers: Workers = 1,
-    report_file: ObjectFile = None,
+    report_file: ObjectReportFile = None,
     resume: Resume = True,
 ) -> None:
-    """J&F of films whose objects are corrected by clicks on up to 8 frames, as SAM 2 is measured; a line an object.
+    """J&F of videos whose objects are corrected by clicks on up to 8 frames, as SAM 2 is measured; a line an object.
 
-    offline: in every pass the worst frame gets three clicks, and the film is followed anew; online: one pass, halted
+    offline: in every pass the worst frame gets three clicks, and the video is followed anew; online: one pass, halted
     where the IoU falls below 0.75, and the same with fewer frames at most. The figure is the mean over 1 to 8 frames.
     With --json the same command goes on where it was stopped, after the last whole object. The exit code is 2 where
-    films are broken and left out.
+    videos are broken and left out.
 
     \b
     Examples:
@@ -50,50 +50,57 @@ def interactive(
       masklet eval interactive --root DAVIS --mode online --split 2017/val
     """
     from masklet.datasets import open_dataset
-    from masklet.evaluate.video_clicks import InteractiveOptions, InteractiveRow, interactive_report
+    from masklet.evaluate.video_clicks import InteractiveOptions, InteractiveResult, interactive_report
 
     options = InteractiveOptions(mode, frames, clicks)
-    data = open_dataset(root, kind=kind, split=split)
-    for problem in data.problems:
-        note(f"{problem.reason}; left out")
-    films = [entry for entry in data.entries if len(entry.frames) > 1][:limit]
-    work = Measurement(
+    data = open_dataset(root, data_format=data_format, split=split)
+    for problem in data.issues:
+        print_notice(f"{problem.reason}; left out")
+    videos = [entry for entry in data.samples if len(entry.frame_indices) > 1][:limit]
+    work = EvalTask(
         protocol="interactive",
-        what="films",
-        units=films,
-        names=[film.name for film in films],
-        answer=partial(_corrected, options=options),
-        row=InteractiveRow,
-        figures=lambda rows: interactive_report(rows, options).document(),
-        lines=lambda rows: _total_lines(interactive_report(rows, options)),
-        options={**asdict(options), "kind": kind, "split": split, "limit": limit},
-        of="frames",
-        line=_object_line,
+        unit_label="films",
+        units=videos,
+        unit_names=[video.name for video in videos],
+        evaluate_unit=partial(_evaluate_video, options=options),
+        row_type=InteractiveResult,
+        summarize=lambda rows: interactive_report(rows, options).to_dict(),
+        format_summary=lambda rows: _report_lines(interactive_report(rows, options)),
+        options={**asdict(options), "kind": data_format, "split": split, "limit": limit},
+        step_label="frames",
+        format_row=_format_object,
     )
-    measure(Asked(model, image_size, precision, workers, report_file, resume), work)
-    if data.problems:
+    run_eval(EvalOptions(model, image_size, precision, workers, report_file, resume), work)
+    if data.issues:
         raise typer.Exit(2)
 
 
-def _corrected(
-    sam: SAM, film: Entry, known: Sequence[InteractiveRow], each: Callable[[], None], *, options: InteractiveOptions
-) -> Iterator[InteractiveRow]:
+def _evaluate_video(
+    sam: SAM,
+    video: Sample,
+    previous_rows: Sequence[InteractiveResult],
+    step: Callable[[], None],
+    *,
+    options: InteractiveOptions,
+) -> Iterator[InteractiveResult]:
     from masklet.evaluate.video_clicks import evaluate_interactive
 
-    return evaluate_interactive(sam, film, options, each, known)
+    return evaluate_interactive(sam, video, options, step, previous_rows)
 
 
-def _object_line(row: InteractiveRow) -> str:
+def _format_object(row: InteractiveResult) -> str:
     shown = " ".join(f"{value:.3f}" for value in row.curve)
-    return f"{row.film} {row.id}: J&F {shown}; frames {', '.join(map(str, row.interacted))}; {row.clicks} clicks"
+    return (
+        f"{row.video} {row.id}: J&F {shown}; frames {', '.join(map(str, row.interacted_frames))}; {row.clicks} clicks"
+    )
 
 
-def _total_lines(of: InteractiveReport) -> list[str]:
-    from masklet.evaluate.validation_result import counted
+def _report_lines(report: InteractiveReport) -> list[str]:
+    from masklet.evaluate.validation_result import pluralize
 
-    head = f"{of.options.mode}: {counted(of.objects, 'object')} in {counted(of.films, 'film')}; {of.seconds:.1f} s"
-    asked = f"frames interacted with {of.interacted:.2f}, clicks {of.clicks:.2f}"
-    lines = [head, f"{'frames':<8}" + "".join(f"{n + 1:>8}" for n in range(len(of.curve)))]
-    for name, curve in (("J&F", of.curve), ("J", of.j), ("F", of.f)):
+    head = f"{report.options.mode}: {pluralize(report.objects, 'object')} in {pluralize(report.videos, 'video')}; {report.seconds:.1f} s"
+    asked = f"frames interacted with {report.mean_interacted_frames:.2f}, clicks {report.mean_clicks:.2f}"
+    lines = [head, f"{'frames':<8}" + "".join(f"{n + 1:>8}" for n in range(len(report.curve)))]
+    for name, curve in (("J&F", report.curve), ("J", report.j), ("F", report.f)):
         lines.append(f"{name:<8}" + "".join(f"{value:>8.3f}" for value in curve))
-    return [*lines, f"J&F, mean of the curve {of.mean:.3f}; {asked}"]
+    return [*lines, f"J&F, mean of the curve {report.mean_jf:.3f}; {asked}"]

@@ -10,35 +10,35 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.eval.runner import Asked, Measurement, measure
-from masklet.cli.segment_job import PRESET_NAMES, Wanted
-from masklet.cli.shared_options import EvalModel, FigureFile, ImageSize, Precision, Resume, Workers
+from masklet.cli.eval.runner import EvalOptions, EvalTask, run_eval
+from masklet.cli.segment_job import PRESET_NAMES, MaskGeneratorArgs
+from masklet.cli.shared_options import EvalModel, ImageSize, Precision, ReportFile, Resume, Workers
 
 if TYPE_CHECKING:
     from masklet import SAM
-    from masklet.evaluate.average_recall import Proposed, RecallReport
-    from masklet.evaluate.image_click_datasets import ClickPicture
-    from masklet.evaluate.results_file import Option
+    from masklet.evaluate.average_recall import ImageRecall, RecallReport
+    from masklet.evaluate.image_click_datasets import ClickImage
+    from masklet.evaluate.results_file import OptionValue
 
-__all__ = ["everything"]
+__all__ = ["mask_generation"]
 
-UNSAID = ("point_grids", "points_per_batch", "output_mode", "order")
+UNRECORDED_OPTIONS = ("point_grids", "points_per_batch", "output_mode", "order")
 """Options that no figure depends on, or that the command has not."""
 
 
-def everything(
+def mask_generation(
     root: Annotated[Path, typer.Argument(help="Any data with masks that masklet val reads.")],
     model: EvalModel = None,
     image_size: ImageSize = None,
     precision: Precision = "fp32",
     preset: Annotated[str, typer.Option(help=f"{', '.join(PRESET_NAMES)}: how it is looked.")] = "default",
     points: Annotated[int | None, typer.Option(help="A grid of N x N points is asked.", min=1)] = None,
-    kind: Annotated[str | None, typer.Option(help="The layout of the data; default: seen.")] = None,
+    data_format: Annotated[str | None, typer.Option(help="The layout of the data; default: seen.")] = None,
     split: Annotated[str | None, typer.Option(help="A part of the data.")] = None,
-    objects: Annotated[int | None, typer.Option(help="Of each picture, at most; default: all.", min=1)] = None,
-    limit: Annotated[int | None, typer.Option(help="Only so many pictures, spread evenly.", min=1)] = None,
+    objects: Annotated[int | None, typer.Option(help="Of each image, at most; default: all.", min=1)] = None,
+    limit: Annotated[int | None, typer.Option(help="Only so many images, spread evenly.", min=1)] = None,
     workers: Workers = 1,
-    report_file: FigureFile = None,
+    report_file: ReportFile = None,
     resume: Resume = True,
 ) -> None:
     """Average recall of segment everything: AR at 1, 10, 100 and 1000 masks, by size, as COCO has it.
@@ -51,57 +51,62 @@ def everything(
       masklet eval everything photos --json everything.json
       masklet eval everything COCO --split val2017 --preset fine --limit 200
     """
-    from masklet.evaluate.average_recall import PROTOCOL, Proposed, recall_report
-    from masklet.evaluate.image_click_datasets import click_pictures
+    from masklet.evaluate.average_recall import PROTOCOL, ImageRecall, recall_report
+    from masklet.evaluate.image_click_datasets import click_images
 
-    wanted = Wanted(preset, points_per_side=points)
-    found = click_pictures(root, kind=kind, split=split, limit=limit)
-    work = Measurement(
+    wanted = MaskGeneratorArgs(preset, points_per_side=points)
+    found = click_images(root, data_format=data_format, split=split, limit=limit)
+    work = EvalTask(
         protocol=PROTOCOL,
-        what="pictures",
+        unit_label="pictures",
         units=found,
-        names=[picture.name for picture in found],
-        answer=partial(_found, objects=objects, wanted=wanted),
-        row=Proposed,
-        figures=lambda rows: asdict(recall_report(rows)),
-        lines=lambda rows: _lines(recall_report(rows)),
-        options=lambda sam: _said(sam, wanted) | {"preset": preset, "objects": objects, "limit": limit, "split": split},
-        steps=[1] * len(found),
+        unit_names=[image.name for image in found],
+        evaluate_unit=partial(_evaluate_image, objects=objects, generator_args=wanted),
+        row_type=ImageRecall,
+        summarize=lambda rows: asdict(recall_report(rows)),
+        format_summary=lambda rows: _report_lines(recall_report(rows)),
+        options=lambda sam: (
+            _recorded_options(sam, wanted) | {"preset": preset, "objects": objects, "limit": limit, "split": split}
+        ),
+        steps_per_unit=[1] * len(found),
     )
-    measure(Asked(model, image_size, precision, workers, report_file, resume), work)
+    run_eval(EvalOptions(model, image_size, precision, workers, report_file, resume), work)
 
 
-def _found(
+def _evaluate_image(
     sam: SAM,
-    picture: ClickPicture,
-    known: Sequence[Proposed],
-    each: Callable[[], None],
+    image: ClickImage,
+    previous_rows: Sequence[ImageRecall],
+    step: Callable[[], None],
     *,
     objects: int | None,
-    wanted: Wanted,
-) -> list[Proposed]:
-    from masklet.evaluate.average_recall import evaluate_recall, everything_by
+    generator_args: MaskGeneratorArgs,
+) -> list[ImageRecall]:
+    from masklet.evaluate.average_recall import evaluate_recall, mask_generator
 
-    how = wanted.options(sam.predictor.model)
-    return list(evaluate_recall(everything_by(sam.predictor, how), [picture], objects, each))
+    how = generator_args.to_options(sam.predictor.model)
+    return list(evaluate_recall(mask_generator(sam.predictor, how), [image], objects, step))
 
 
-def _said(sam: SAM, wanted: Wanted) -> dict[str, Option]:
+def _recorded_options(sam: SAM, generator_args: MaskGeneratorArgs) -> dict[str, OptionValue]:
     """What the figures hang on, besides the model's name."""
-    chosen = asdict(wanted.options(sam.predictor.model)).items()
-    return {"picture_size": sam.info().picture_size, **{name: value for name, value in chosen if name not in UNSAID}}
+    chosen = asdict(generator_args.to_options(sam.predictor.model)).items()
+    return {
+        "picture_size": sam.info().still_image_size,
+        **{name: value for name, value in chosen if name not in UNRECORDED_OPTIONS},
+    }
 
 
-def _lines(of: RecallReport) -> list[str]:
-    from masklet.evaluate.validation_result import counted
+def _report_lines(report: RecallReport) -> list[str]:
+    from masklet.evaluate.validation_result import pluralize
 
     lines = [
-        f"{counted(of.objects, 'object')} in {counted(of.pictures, 'picture')}; {of.masks:.1f} masks and "
-        f"{of.seconds / of.pictures:.2f} s a picture"
+        f"{pluralize(report.objects, 'object')} in {pluralize(report.images, 'image')}; {report.mean_masks:.1f} masks and "
+        f"{report.seconds / report.images:.2f} s an image"
     ]
-    lines += [f"{f'AR@{limit}':<16}{value:>8.3f}" for limit, value in of.recall.items()]
-    for size, figures in of.by_size.items():
+    lines += [f"{f'AR@{limit}':<16}{value:>8.3f}" for limit, value in report.recall.items()]
+    for size, figures in report.recall_by_size.items():
         value = figures["1000"]
         shown = "-" if value is None else f"{value:.3f}"
-        lines.append(f"{f'AR@1000 {size}':<16}{shown:>8}  {counted(of.sizes[size], 'object')}")
-    return [*lines, f"{'mean best IoU':<16}{of.best_iou:>8.3f}"]
+        lines.append(f"{f'AR@1000 {size}':<16}{shown:>8}  {pluralize(report.objects_by_size[size], 'object')}")
+    return [*lines, f"{'mean best IoU':<16}{report.mean_best_iou:>8.3f}"]

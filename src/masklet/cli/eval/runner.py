@@ -1,4 +1,4 @@
-"""What commands of `masklet eval` share that measure film by film or picture by picture.
+"""What commands of `masklet eval` share that measure video by video or image by image.
 
 Lines as figures come, the same ones whatever order they come in; several processes; a file that is gone on with; and
 after Ctrl-C or an error the figures of what was done.
@@ -14,31 +14,31 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import typer
 
-from masklet.cli.console import counting, note
+from masklet.cli.console import print_notice, progress_bar
 
 if TYPE_CHECKING:
     from masklet import SAM
-    from masklet.evaluate.parallel import Answer
-    from masklet.evaluate.results_file import Kept, Option
+    from masklet.evaluate.parallel import UnitEvaluator
+    from masklet.evaluate.results_file import OptionValue, ResultsFile
 
-__all__ = ["Asked", "Measurement", "measure"]
+__all__ = ["EvalOptions", "EvalTask", "run_eval"]
 
 Unit = TypeVar("Unit")
 Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
-class Asked:
+class EvalOptions:
     """With what is measured, and where the figures go."""
 
     model: str | None
     image_size: int | None
     precision: str
     workers: int = 1
-    file: Path | None = None
+    results_file: Path | None = None
     resume: bool = True
 
-    def opener(self) -> partial[SAM]:
+    def model_factory(self) -> partial[SAM]:
         """Opens the model, here or in a process."""
         from masklet import SAM
 
@@ -46,139 +46,143 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Measurement(Generic[Unit, Row]):
+class EvalTask(Generic[Unit, Row]):
     """What is measured, by which protocol, and how its figures are shown and written.
 
-    `what` says what the units are ("films") and `names` how each is called. `steps` are how often each calls what it
+    `what` says what the units are ("videos") and `names` how each is called. `steps` are how often each calls what it
     is given (None: nobody knows), and `of` are what is counted then ("frames").
     """
 
     protocol: str
     """Another one where it gives something else than an earlier masklet: a file is gone on with by its name."""
-    what: str
+    unit_label: str
     units: Sequence[Unit]
-    names: Sequence[str]
-    answer: Answer[SAM, Unit, Row]
-    row: type[Row]
-    figures: Callable[[Sequence[Row]], Mapping[str, Any]]
+    unit_names: Sequence[str]
+    evaluate_unit: UnitEvaluator[SAM, Unit, Row]
+    row_type: type[Row]
+    summarize: Callable[[Sequence[Row]], Mapping[str, Any]]
     """Of the file."""
-    lines: Callable[[Sequence[Row]], Sequence[str]]
+    format_summary: Callable[[Sequence[Row]], Sequence[str]]
     """Of all rows, at the end."""
-    options: Mapping[str, Option] | Callable[[SAM], Mapping[str, Option]]
+    options: Mapping[str, OptionValue] | Callable[[SAM], Mapping[str, OptionValue]]
     """What the figures hang on besides model, size and precision; the model may be asked for some."""
-    of: str = ""
-    steps: Sequence[int] | None = None
-    line: Callable[[Row], str] | None = None
+    step_label: str = ""
+    steps_per_unit: Sequence[int] | None = None
+    format_row: Callable[[Row], str] | None = None
     """Of a row, as soon as it and those before it are there."""
-    heading: str = ""
+    header: str = ""
     """Above these."""
 
 
-def measure(asked: Asked, work: Measurement[Unit, Row]) -> None:
+def run_eval(options: EvalOptions, task: EvalTask[Unit, Row]) -> None:
     """Measure what is left, and show and write it all.
 
     Raises:
         OutputError: the file holds something else, or cannot be written.
         MaskletError: whatever measuring raises, after the figures of what was done.
     """
-    from masklet.evaluate.parallel import go_through
+    from masklet.evaluate.parallel import run_parallel
 
-    opener = asked.opener()
+    opener = options.model_factory()
     sam = opener()  # in any case: a model that cannot be had is told before anything is begun
-    run = _Run(work, _kept(asked, work, sam))
+    run = _EvalRun(task, _open_results_file(options, task, sam))
     left = run.begin()
     try:
-        with counting(work.of or work.what, run.total, wanted=True) as step:
+        with progress_bar(task.step_label or task.unit_label, run.total, enabled=True) as step:
             run.skip(step)
-            go_through(
-                opener if asked.workers > 1 else lambda: sam,
+            run_parallel(
+                opener if options.workers > 1 else lambda: sam,
                 left,
-                work.answer,
-                run.keep,
-                known=run.kept.by_unit,
-                workers=asked.workers,
-                step=step,
+                task.evaluate_unit,
+                run.add_rows,
+                previous_results=run.results_file.results_by_unit,
+                workers=options.workers,
+                on_progress=step,
             )
     except BaseException:  # Ctrl-C too
-        run.stopped()
+        run.on_interrupt()
         raise
-    run.end()
+    run.finish()
 
 
-def _kept(asked: Asked, work: Measurement[Unit, Row], sam: SAM) -> Kept[Row]:
-    from masklet.evaluate.results_file import Kept, Made, hash_of
+def _open_results_file(eval_options: EvalOptions, task: EvalTask[Unit, Row], sam: SAM) -> ResultsFile[Row]:
+    from masklet.evaluate.results_file import ResultsFile, RunManifest, hash_file
 
     info = sam.info()
-    weights = hash_of(info.path) if asked.file is not None else ""
-    more = work.options(sam) if callable(work.options) else work.options
-    options = {"image_size": asked.image_size, "precision": info.precision, "device": info.device, **more}
-    made = Made(work.protocol, asked.model or info.name, weights, options, tuple(work.names))
-    kept = Kept(asked.file, made, work.row, work.figures)
-    if asked.resume:
-        kept.read()
+    weights = hash_file(info.path) if eval_options.results_file is not None else ""
+    more = task.options(sam) if callable(task.options) else task.options
+    options = {"image_size": eval_options.image_size, "precision": info.precision, "device": info.device, **more}
+    made = RunManifest(task.protocol, eval_options.model or info.name, weights, options, tuple(task.unit_names))
+    kept = ResultsFile(eval_options.results_file, made, task.row_type, task.summarize)
+    if eval_options.resume:
+        kept.load()
     return kept
 
 
 @dataclass
-class _Run(Generic[Unit, Row]):
+class _EvalRun(Generic[Unit, Row]):
     """Rows that are kept, and how many of them have been shown."""
 
-    work: Measurement[Unit, Row]
-    kept: Kept[Row]
-    shown: int = 0
-    earlier: list[int] = field(default_factory=list)
+    task: EvalTask[Unit, Row]
+    results_file: ResultsFile[Row]
+    rows_printed: int = 0
+    done_before: list[int] = field(default_factory=list)
     """Units that an earlier run has done."""
 
     @property
     def total(self) -> int | None:
         """Steps of all units."""
-        steps = self.work.steps
+        steps = self.task.steps_per_unit
         return None if steps is None else sum(steps)
 
     def begin(self) -> dict[int, Unit]:
         """Say what is there of an earlier run; the units that are left."""
-        self.earlier = sorted(self.kept.done)
-        if self.kept.rows and self.kept.left:
-            note(f"going on with {self.kept.file}: {self._share()}")
-        elif self.kept.rows:
-            note(f"{self.kept.file} is finished, {self._share()}: these are its figures; --anew measures again")
-        if self.work.heading:
-            typer.echo(self.work.heading)
-        self._show()
-        return {number: self.work.units[number] for number in self.kept.left}
+        self.done_before = sorted(self.results_file.done_units)
+        if self.results_file.results and self.results_file.remaining_units:
+            print_notice(f"going on with {self.results_file.path}: {self._done_text()}")
+        elif self.results_file.results:
+            print_notice(
+                f"{self.results_file.path} is finished, {self._done_text()}: these are its figures; --anew measures again"
+            )
+        if self.task.header:
+            typer.echo(self.task.header)
+        self._print_rows()
+        return {number: self.task.units[number] for number in self.results_file.remaining_units}
 
     def skip(self, step: Callable[[], None]) -> None:
         """Steps of units that are done."""
-        for _ in range(sum((self.work.steps or [0] * len(self.work.units))[number] for number in self.earlier)):
+        for _ in range(
+            sum((self.task.steps_per_unit or [0] * len(self.task.units))[number] for number in self.done_before)
+        ):
             step()
 
-    def keep(self, number: int, rows: Sequence[Row], whole: bool) -> None:
+    def add_rows(self, number: int, rows: Sequence[Row], complete: bool) -> None:
         """See `masklet.evaluate.parallel.Keep`."""
-        self.kept.keep(number, rows, whole)
-        self._show()
+        self.results_file.add(number, rows, complete)
+        self._print_rows()
 
-    def stopped(self) -> None:
+    def on_interrupt(self) -> None:
         """What was done, where that is anything, and how it is gone on with."""
-        if self.kept.rows:
-            self.end()
-        if self.kept.rows and self.kept.file is not None:
-            note(f"{self._share()}; the same command goes on with {self.kept.file}")
+        if self.results_file.results:
+            self.finish()
+        if self.results_file.results and self.results_file.path is not None:
+            print_notice(f"{self._done_text()}; the same command goes on with {self.results_file.path}")
 
-    def end(self) -> None:
+    def finish(self) -> None:
         """Figures of all rows, shown and written."""
-        for line in self.work.lines(self.kept.rows):
+        for line in self.task.format_summary(self.results_file.results):
             typer.echo(line)
-        self.kept.write()
+        self.results_file.write()
 
-    def _share(self) -> str:
-        return f"{len(self.kept.done)} of {len(self.work.units)} {self.work.what} are done"
+    def _done_text(self) -> str:
+        return f"{len(self.results_file.done_units)} of {len(self.task.units)} {self.task.unit_label} are done"
 
-    def _show(self) -> None:
+    def _print_rows(self) -> None:
         """Lines of rows before which nothing is missing."""
-        if self.work.line is None:
+        if self.task.format_row is None:
             return
-        first = next(iter(self.kept.left), len(self.work.units))
-        rows = [row for number in range(first + 1) for row in self.kept.by_unit.get(number, ())]
-        for row in rows[self.shown :]:
-            print(self.work.line(row), flush=True)  # a bar that is drawn lets this through, and not typer.echo
-        self.shown = max(self.shown, len(rows))
+        first = next(iter(self.results_file.remaining_units), len(self.task.units))
+        rows = [row for number in range(first + 1) for row in self.results_file.results_by_unit.get(number, ())]
+        for row in rows[self.rows_printed :]:
+            print(self.task.format_row(row), flush=True)  # a bar that is drawn lets this through, and not typer.echo
+        self.rows_printed = max(self.rows_printed, len(rows))

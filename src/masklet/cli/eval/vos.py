@@ -10,28 +10,28 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.eval.runner import Asked, Measurement, measure
-from masklet.cli.shared_options import EvalModel, FigureFile, FilmPrompt, ImageSize, Precision, Resume, Workers
+from masklet.cli.eval.runner import EvalOptions, EvalTask, run_eval
+from masklet.cli.shared_options import EvalModel, ImageSize, Precision, ReportFile, Resume, VideoPrompt, Workers
 
 if TYPE_CHECKING:
     from masklet import SAM
-    from masklet.evaluate import DavisSequence, FilmFigures, FilmRow
-    from masklet.evaluate.synthetic import Scene, SyntheticReport
+    from masklet.evaluate import DavisSequence, SequenceResult, VOSMetrics
+    from masklet.evaluate.synthetic import SyntheticClip, SyntheticReport
 
-__all__ = ["davis", "synthetic"]
+__all__ = ["synthetic", "vos"]
 
 
-def davis(
+def vos(
     root: Annotated[Path, typer.Option(help="Folder with JPEGImages/480p and Annotations/480p (DAVIS 2016 or 2017).")],
     model: EvalModel = None,
     image_size: ImageSize = None,
     precision: Precision = "fp32",
-    prompt: FilmPrompt = "mask",
-    subset: Annotated[str | None, typer.Option("--set", help="A list of ImageSets, as 2017/val; default: all.")] = None,
+    prompt: VideoPrompt = "mask",
+    split: Annotated[str | None, typer.Option("--set", help="A list of ImageSets, as 2017/val; default: all.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="A sequence to leave out; may be repeated.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only so many sequences, the first by name.", min=1)] = None,
     workers: Workers = 1,
-    report_file: FigureFile = None,
+    report_file: ReportFile = None,
     resume: Resume = True,
 ) -> None:
     """J, F and frames a second of objects that are followed from their first mask, with a line a sequence.
@@ -43,51 +43,51 @@ def davis(
     Example:
       masklet eval davis --root DAVIS --set 2017/val --json figures.json
     """
-    from masklet.evaluate import FilmRow, davis_under, films_report
-    from masklet.evaluate.semi_supervised_vos import check_prompt
+    from masklet.evaluate import SequenceResult, find_davis_sequences, vos_report
+    from masklet.evaluate.semi_supervised_vos import validate_prompt_type
 
-    check_prompt(prompt)
-    found = davis_under(root, subset, exclude or ())[:limit]
-    work = Measurement(
+    validate_prompt_type(prompt)
+    found = find_davis_sequences(root, split, exclude or ())[:limit]
+    work = EvalTask(
         protocol="davis",
-        what="sequences",
+        unit_label="sequences",
         units=found,
-        names=[sequence.name for sequence in found],
-        answer=partial(_followed, prompt=prompt),
-        row=FilmRow,
-        figures=lambda rows: asdict(films_report(rows)),
-        lines=lambda rows: [_film_line("all objects", films_report(rows).total)] if rows else [],
-        options={"prompt": prompt, "set": subset, "exclude": exclude or [], "limit": limit},
-        of="frames",
-        steps=[len(sequence.frames) for sequence in found],
-        line=lambda row: _film_line(row.name, row.figures),
-        heading=_heading(),
+        unit_names=[sequence.name for sequence in found],
+        evaluate_unit=partial(_evaluate_sequence, prompt=prompt),
+        row_type=SequenceResult,
+        summarize=lambda rows: asdict(vos_report(rows)),
+        format_summary=lambda rows: [_metrics_line("all objects", vos_report(rows).total)] if rows else [],
+        options={"prompt": prompt, "set": split, "exclude": exclude or [], "limit": limit},
+        step_label="frames",
+        steps_per_unit=[len(sequence.frame_paths) for sequence in found],
+        format_row=lambda row: _metrics_line(row.name, row.metrics),
+        header=_header(),
     )
-    measure(Asked(model, image_size, precision, workers, report_file, resume), work)
+    run_eval(EvalOptions(model, image_size, precision, workers, report_file, resume), work)
 
 
-def _followed(
-    sam: SAM, sequence: DavisSequence, known: Sequence[FilmRow], each: Callable[[], None], *, prompt: str
-) -> list[FilmRow]:
-    from masklet.evaluate import evaluate_film
+def _evaluate_sequence(
+    sam: SAM, sequence: DavisSequence, previous_rows: Sequence[SequenceResult], step: Callable[[], None], *, prompt: str
+) -> list[SequenceResult]:
+    from masklet.evaluate import evaluate_sequence
 
-    return [evaluate_film(sam, sequence, prompt, each)]
+    return [evaluate_sequence(sam, sequence, prompt, step)]
 
 
 def synthetic(
     model: EvalModel = None,
     image_size: ImageSize = None,
     precision: Precision = "fp32",
-    difficulty: Annotated[
+    scenario: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
             help="occlusion, twins, reentry, fast, small, long, thin or transparency; may be repeated; default: all.",
         ),
     ] = None,
-    prompt: FilmPrompt = "mask",
+    prompt: VideoPrompt = "mask",
     workers: Workers = 1,
-    report_file: FigureFile = None,
+    report_file: ReportFile = None,
     resume: Resume = True,
 ) -> None:
     """J, F and frames a second on made clips, with a line a difficulty and their mean; nothing is downloaded.
@@ -101,49 +101,49 @@ def synthetic(
       masklet eval synthetic --json figures.json
       masklet eval synthetic --difficulty twins --difficulty occlusion --prompt click
     """
-    from masklet.evaluate import FilmRow
-    from masklet.evaluate.semi_supervised_vos import check_prompt
-    from masklet.evaluate.synthetic import scenes, synthetic_report
+    from masklet.evaluate import SequenceResult
+    from masklet.evaluate.semi_supervised_vos import validate_prompt_type
+    from masklet.evaluate.synthetic import benchmark_clips, synthetic_report
 
-    check_prompt(prompt)
-    found = scenes(difficulty or ())
-    work = Measurement(
+    validate_prompt_type(prompt)
+    found = benchmark_clips(scenario or ())
+    work = EvalTask(
         protocol="synthetic",
-        what="clips",
+        unit_label="clips",
         units=found,
-        names=[scene.name for scene in found],
-        answer=partial(_scene_followed, prompt=prompt),
-        row=FilmRow,
-        figures=lambda rows: asdict(synthetic_report(rows)),
-        lines=lambda rows: _synthetic_lines(synthetic_report(rows)),
-        options={"prompt": prompt, "difficulty": difficulty or []},
-        of="frames",
-        steps=[scene.frames for scene in found],
+        unit_names=[scene.name for scene in found],
+        evaluate_unit=partial(_evaluate_scene, prompt=prompt),
+        row_type=SequenceResult,
+        summarize=lambda rows: asdict(synthetic_report(rows)),
+        format_summary=lambda rows: _synthetic_lines(synthetic_report(rows)),
+        options={"prompt": prompt, "difficulty": scenario or []},
+        step_label="frames",
+        steps_per_unit=[scene.num_frames for scene in found],
     )
-    measure(Asked(model, image_size, precision, workers, report_file, resume), work)
+    run_eval(EvalOptions(model, image_size, precision, workers, report_file, resume), work)
 
 
-def _scene_followed(
-    sam: SAM, scene: Scene, known: Sequence[FilmRow], each: Callable[[], None], *, prompt: str
-) -> list[FilmRow]:
-    from masklet.evaluate.synthetic import evaluate_scene
+def _evaluate_scene(
+    sam: SAM, scene: SyntheticClip, previous_rows: Sequence[SequenceResult], step: Callable[[], None], *, prompt: str
+) -> list[SequenceResult]:
+    from masklet.evaluate.synthetic import evaluate_clip
 
-    return [evaluate_scene(sam, scene, prompt, each)]
+    return [evaluate_clip(sam, scene, prompt, step)]
 
 
-def _synthetic_lines(of: SyntheticReport) -> list[str]:
-    named = {**of.by_difficulty, "mean of difficulties": of.mean}
-    seen = of.presence
+def _synthetic_lines(report: SyntheticReport) -> list[str]:
+    named = {**report.per_scenario, "mean of difficulties": report.mean_metrics}
+    seen = report.presence
     said = (
-        f"in sight or not: said right in {seen.share:.3f} of {seen.frames} frames of objects (always in sight: "
-        f"{seen.always:.3f})"
+        f"in sight or not: said right in {seen.accuracy:.3f} of {seen.frames} frames of objects (always in sight: "
+        f"{seen.majority_baseline:.3f})"
     )
-    return [_heading(), *(_film_line(name, own) for name, own in named.items()), said]
+    return [_header(), *(_metrics_line(name, own) for name, own in named.items()), said]
 
 
-def _heading() -> str:
+def _header() -> str:
     return f"{'':<22}" + "".join(f"{name:>9}" for name in ("objects", "frames", "J", "F", "J&F", "fps"))
 
 
-def _film_line(name: str, of: FilmFigures) -> str:
-    return f"{name:<22}{of.objects:>9}{of.frames:>9}{of.j:>9.3f}{of.f:>9.3f}{of.jf:>9.3f}{of.fps:>9.2f}"
+def _metrics_line(name: str, metrics: VOSMetrics) -> str:
+    return f"{name:<22}{metrics.objects:>9}{metrics.frames:>9}{metrics.j:>9.3f}{metrics.f:>9.3f}{metrics.jf:>9.3f}{metrics.fps:>9.2f}"

@@ -1,9 +1,9 @@
-"""LabelMe: a JSON beside each picture, with outlines and, since its fifth version, masks as PNG in base64.
+"""LabelMe: a JSON beside each image, with outlines and, since its fifth version, masks as PNG in base64.
 
 Shapes that have an area are objects: polygon, rectangle, circle, mask. Shapes of one label and one group_id are one
 object.
 
-LabelMe: a JSON beside each picture, with masks as PNG in base64, outlines, or both.
+LabelMe: a JSON beside each image, with masks as PNG in base64, outlines, or both.
 """
 
 from __future__ import annotations
@@ -26,120 +26,152 @@ import numpy.typing as npt
 from PIL import Image
 
 from masklet.atomic_files import write_text
-from masklet.datasets.dataset import Choice, DataError, Dataset, Finding, Mask, Size, Still, Tag, same_size
-from masklet.datasets.files import PICTURE_SUFFIXES, chosen, in_order, is_split, lines_of
-from masklet.datasets.json_reader import Record, as_list, as_record, keys_of_start, read_bytes, read_json
-from masklet.datasets.labeled_image import LabelledObject, LabelledPicture
-from masklet.datasets.mask_decoding import LazyNames, Shape, painted, pasted, ring_of, united
-from masklet.datasets.write_log import Line, LogRecord
-from masklet.datasets.writer import ShapeLayout, Written, one_line
+from masklet.datasets.dataset import (
+    DataError,
+    DataIssue,
+    Dataset,
+    ImageSample,
+    Mask,
+    ObjectAttributes,
+    ReadOptions,
+    Size,
+    check_same_size,
+)
+from masklet.datasets.files import IMAGE_SUFFIXES, is_split_name, natural_sorted, read_lines, validate_choice
+from masklet.datasets.json_reader import JsonObject, as_json_list, as_json_object, probe_keys, read_bytes, read_json
+from masklet.datasets.labeled_image import LabeledImage, LabeledObject
+from masklet.datasets.mask_decoding import (
+    LazyClassNames,
+    Shape,
+    merge_groups,
+    parse_polygon,
+    paste_mask,
+    rasterize_polygon,
+)
+from masklet.datasets.write_log import LogEntry
+from masklet.datasets.writer import ShapeDatasetWriter, WriteResult, collapse_whitespace
 from masklet.errors import SourceError
 from masklet.masks.polygons import Ring
 from masklet.media.image_source import natural_key
 
-__all__ = ["LabelmeLayout", "LabelmeStill", "is_labelme", "open_labelme"]
+__all__ = ["LabelmeDatasetWriter", "LabelmeImage", "is_labelme", "open_labelme"]
 
-_LABEL = re.compile(rb'"label"\s*:\s*("(?:[^"\\]|\\.)*")')
-_NO_CLASS = ("__ignore__", "_background_")
-_FLAT = ("point", "points", "line", "linestrip", "linestring")
-_CORNERS = 72
+_LABEL_PATTERN = re.compile(rb'"label"\s*:\s*("(?:[^"\\]|\\.)*")')
+_IGNORED_LABELS = ("__ignore__", "_background_")
+_ZERO_AREA_TYPES = ("point", "points", "line", "linestrip", "linestring")
+_CIRCLE_CORNERS = 72
 """Of the polygon that stands for a circle."""
-_TRIED = 20
+_MAX_PROBED_FILES = 20
 
 
 @dataclass(frozen=True)
-class LabelmeStill(Still):
-    """A picture, and the JSON with its shapes."""
+class LabelmeImage(ImageSample):
+    """An image, and the JSON with its shapes."""
 
-    file: Path
+    annotation_file: Path
 
     def masks(self, size: Size) -> Mapping[int, Mask]:
         """See Still."""
-        content = as_record(read_json(self.file), self.file, "the whole file")
+        content = as_json_object(read_json(self.annotation_file), self.annotation_file, "the whole file")
         said = (content.get("imageHeight"), content.get("imageWidth"))
         if isinstance(said[0], int) and isinstance(said[1], int):
-            same_size(self.file, (said[0], said[1]), self.picture, size, "imageHeight and imageWidth")
-        shapes = as_list(content.get("shapes"), self.file, "'shapes'")
-        records = [as_record(shape, self.file, "a shape") for shape in shapes]
-        return united(
-            self._shape(record, f"shape {number}", size)
+            check_same_size(
+                self.annotation_file, (said[0], said[1]), self.image_path, size, "imageHeight and imageWidth"
+            )
+        shapes = as_json_list(content.get("shapes"), self.annotation_file, "'shapes'")
+        records = [as_json_object(shape, self.annotation_file, "a shape") for shape in shapes]
+        return merge_groups(
+            self._parse_shape(record, f"shape {number}", size)
             for number, record in enumerate(records, 1)
-            if record.get("shape_type") not in _FLAT
+            if record.get("shape_type") not in _ZERO_AREA_TYPES
         )
 
-    def _shape(self, record: Record, what: str, size: Size) -> Shape:
+    def _parse_shape(self, record: JsonObject, description: str, size: Size) -> Shape:
         label, group, kind = record.get("label"), record.get("group_id"), record.get("shape_type") or "polygon"
         score, track = record.get("score"), record.get("track_id")
-        tag = Tag(
+        tag = ObjectAttributes(
             label=str(label) if label is not None else None,
             score=float(score) if isinstance(score, (int, float)) and 0 <= score <= 1 else None,
-            track=track if isinstance(track, int) else None,
+            track_id=track if isinstance(track, int) else None,
         )
-        points = self._points(record, what)
+        points = self._parse_points(record, description)
         if kind == "mask":
-            paint = self._mask(record.get("mask"), points, what, size)
+            paint = self._mask_decoder(record.get("mask"), points, description, size)
         else:
-            ring = ring_of(self._outline(str(kind), points, what), (1.0, 1.0), size, self.file, what)
-            paint = partial(painted, ring, size)
+            ring = parse_polygon(
+                self._parse_outline(str(kind), points, description), (1.0, 1.0), size, self.annotation_file, description
+            )
+            paint = partial(rasterize_polygon, ring, size)
         return Shape(paint, tag, None if group is None else str(group))
 
-    def _points(self, record: Record, what: str) -> list[tuple[float, float]]:
+    def _parse_points(self, record: JsonObject, description: str) -> list[tuple[float, float]]:
         found = []
-        for point in as_list(record.get("points"), self.file, f"'points' of {what}"):
+        for point in as_json_list(record.get("points"), self.annotation_file, f"'points' of {description}"):
             if not isinstance(point, list) or len(point) != 2 or not all(_is_number(n) for n in point):
-                raise DataError.of(
-                    self.file, f"({what}) has the point {point!r:.40}; a point is [x, y] in pixels: mend or remove it"
+                raise DataError.for_file(
+                    self.annotation_file,
+                    f"({description}) has the point {point!r:.40}; a point is [x, y] in pixels: mend or remove it",
                 )
             found.append((float(point[0]), float(point[1])))
         return found
 
-    def _outline(self, kind: str, points: Sequence[tuple[float, float]], what: str) -> list[object]:
+    def _parse_outline(self, shape_type: str, points: Sequence[tuple[float, float]], description: str) -> list[object]:
         """x, y, x, y ... of a shape that has an area."""
-        if kind == "polygon":
+        if shape_type == "polygon":
             return [n for point in points for n in point]
-        if kind not in ("rectangle", "circle"):
-            raise DataError.of(
-                self.file,
-                f"({what}) is of type {kind!r:.40}; polygon, rectangle, circle and mask have an area: remove or "
+        if shape_type not in ("rectangle", "circle"):
+            raise DataError.for_file(
+                self.annotation_file,
+                f"({description}) is of type {shape_type!r:.40}; polygon, rectangle, circle and mask have an area: remove or "
                 "redraw it",
             )
         if len(points) != 2:
-            raise DataError.of(self.file, f"({what}) is a {kind} of {len(points)} points; it has two: redraw it")
+            raise DataError.for_file(
+                self.annotation_file,
+                f"({description}) is a {shape_type} of {len(points)} points; it has two: redraw it",
+            )
         (x1, y1), (x2, y2) = points
-        if kind == "rectangle":
+        if shape_type == "rectangle":
             return [x1, y1, x2, y1, x2, y2, x1, y2]
-        reach, turns = math.hypot(x2 - x1, y2 - y1), np.arange(_CORNERS) * (2 * math.pi / _CORNERS)
+        reach, turns = math.hypot(x2 - x1, y2 - y1), np.arange(_CIRCLE_CORNERS) * (2 * math.pi / _CIRCLE_CORNERS)
         ring = np.stack([x1 + reach * np.cos(turns), y1 + reach * np.sin(turns)], axis=1)
         return list(ring.ravel().tolist())
 
-    def _mask(self, code: object, points: Sequence[tuple[float, float]], what: str, size: Size) -> partial[Mask]:
+    def _mask_decoder(
+        self, encoded_mask: object, points: Sequence[tuple[float, float]], description: str, size: Size
+    ) -> partial[Mask]:
         """What decodes a mask: a PNG of the box whose first and last pixels are the two points."""
-        if not isinstance(code, str) or len(points) != 2:
-            raise DataError.of(
-                self.file, f"({what}) is a mask without a picture in 'mask' or without two points: draw it anew"
+        if not isinstance(encoded_mask, str) or len(points) != 2:
+            raise DataError.for_file(
+                self.annotation_file,
+                f"({description}) is a mask without an image in 'mask' or without two points: draw it anew",
             )
         (left, top), (right, bottom) = ((int(x), int(y)) for x, y in points)
         inside = 0 <= left <= right < size[1] and 0 <= top <= bottom < size[0]
         if not inside:
-            raise DataError.of(
-                self.file,
-                f"({what}) has a mask from {left}, {top} to {right}, {bottom}, which is not in a picture of "
-                f"{size[1]} x {size[0]}: is it the right picture?",
+            raise DataError.for_file(
+                self.annotation_file,
+                f"({description}) has a mask from {left}, {top} to {right}, {bottom}, which is not in an image of "
+                f"{size[1]} x {size[0]}: is it the right image?",
             )
-        return partial(_unpacked, code, (left, top, right + 1, bottom + 1), size, self.file, what)
+        return partial(
+            _decode_png_mask, encoded_mask, (left, top, right + 1, bottom + 1), size, self.annotation_file, description
+        )
 
 
 def is_labelme(path: Path) -> bool:
     """Whether a path is a JSON of LabelMe, or a folder with some, at any depth."""
     if path.is_file():
-        return path.suffix.lower() == ".json" and _fits(path)
-    return any(_fits(file) for file, _ in zip(path.rglob("*.json"), range(_TRIED), strict=False))
+        return path.suffix.lower() == ".json" and _looks_like_labelme(path)
+    return any(
+        _looks_like_labelme(file) for file, _ in zip(path.rglob("*.json"), range(_MAX_PROBED_FILES), strict=False)
+    )
 
 
-def open_labelme(path: Path, choice: Choice) -> Dataset:
-    """The pictures of all JSON files below a folder; a split is a folder directly below it.
+def open_labelme(path: Path, options: ReadOptions) -> Dataset:
+    """The images of all JSON files below a folder; a split is a folder directly below it.
 
-    A picture has the name of its JSON, or the one that `imagePath` says. Classes are those of labels.txt, or else all
+    An image has the name of its JSON, or the one that `imagePath` says. Classes are those of labels.txt, or else all
     labels there are, in alphabetical order: they are looked for when `names` is asked first.
 
     Example:
@@ -147,27 +179,31 @@ def open_labelme(path: Path, choice: Choice) -> Dataset:
         'zoo/cat'
 
     Raises:
-        SourceError: no such split, or no JSON with a picture.
+        SourceError: no such split, or no JSON with an image.
     """
     root = path.parent if path.is_file() else path
-    files = [path] if path.is_file() else in_order(_files_below(path))
+    files = [path] if path.is_file() else natural_sorted(_files_below(path))
     tops = {file: file.relative_to(root).parts[0] for file in files if file.parent != root}
-    if choice.split is not None:
-        split = chosen(path, choice.split, sorted(set(tops.values()), key=natural_key), "split")
+    if options.split is not None:
+        split = validate_choice(path, options.split, sorted(set(tops.values()), key=natural_key), "split")
         files = [file for file in files if tops.get(file) == split]
-    entries: list[LabelmeStill] = []
-    problems: list[Finding] = []
+    entries: list[LabelmeImage] = []
+    problems: list[DataIssue] = []
     for file in files:
         name = file.relative_to(root).with_suffix("").as_posix()
         try:
-            entries.append(LabelmeStill(name, _picture_of(file), file))
+            entries.append(LabelmeImage(name, _find_image(file), file))
         except DataError as problem:
-            problems.append(Finding(name, problem.file, str(problem)))
+            problems.append(DataIssue(name, problem.file, str(problem)))
     if not entries:
         first = f": {problems[0].reason}" if problems else ""
         raise SourceError(f"{path} holds no LabelMe data{first}; allowed are ID.jpg with ID.json: check the path")
-    splits = {e.name: tops[e.file] for e in entries if e.file in tops and (choice.split or is_split(tops[e.file]))}
-    names = LazyNames(partial(_labels, root, tuple(entry.file for entry in entries)))
+    splits = {
+        e.name: tops[e.annotation_file]
+        for e in entries
+        if e.annotation_file in tops and (options.split or is_split_name(tops[e.annotation_file]))
+    }
+    names = LazyClassNames(partial(_read_class_names, root, tuple(entry.annotation_file for entry in entries)))
     return Dataset("labelme", path, tuple(entries), tuple(problems), names, splits)
 
 
@@ -175,65 +211,69 @@ def _files_below(root: Path) -> list[Path]:
     return [
         file
         for file in root.rglob("*.json")
-        if not any(part.startswith(".") for part in file.relative_to(root).parts) and _fits(file)
+        if not any(part.startswith(".") for part in file.relative_to(root).parts) and _looks_like_labelme(file)
     ]
 
 
-def _fits(file: Path) -> bool:
-    keys = keys_of_start(file)
+def _looks_like_labelme(file: Path) -> bool:
+    keys = probe_keys(file)
     return "shapes" in keys and bool({"imagePath", "imageHeight"} & keys)
 
 
-def _picture_of(file: Path) -> Path:
-    for suffix in PICTURE_SUFFIXES:
+def _find_image(file: Path) -> Path:
+    for suffix in IMAGE_SUFFIXES:
         for name in (file.with_suffix(suffix), file.with_suffix(suffix.upper())):
             if name.is_file():
                 return name
-    said = as_record(read_json(file), file, "the whole file").get("imagePath")
-    picture = file.parent / str(said or "").replace("\\", "/")
-    if not said or not picture.is_file():
-        raise DataError.of(file, f"is of the picture {str(said)!r:.60}, which is not there; put it beside the JSON")
-    return picture
+    said = as_json_object(read_json(file), file, "the whole file").get("imagePath")
+    image = file.parent / str(said or "").replace("\\", "/")
+    if not said or not image.is_file():
+        raise DataError.for_file(file, f"is of the image {str(said)!r:.60}, which is not there; put it beside the JSON")
+    return image
 
 
-def _labels(root: Path, files: Sequence[Path]) -> list[str]:
+def _read_class_names(root: Path, files: Sequence[Path]) -> list[str]:
     """Class names: the lines of labels.txt, or every label of the files, in alphabetical order."""
     if (root / "labels.txt").is_file():
-        return [name for name in lines_of(root / "labels.txt") if name not in _NO_CLASS]
+        return [name for name in read_lines(root / "labels.txt") if name not in _IGNORED_LABELS]
     found: set[str] = set()
     for file in files:
         with suppress(ValueError):  # one that is broken is named when its entry is read
-            found.update(str(json.loads(label)) for label in _LABEL.findall(read_bytes(file)))
-    return sorted(found - set(_NO_CLASS))
+            found.update(str(json.loads(label)) for label in _LABEL_PATTERN.findall(read_bytes(file)))
+    return sorted(found - set(_IGNORED_LABELS))
 
 
-def _unpacked(code: str, box: tuple[int, int, int, int], size: Size, file: Path, what: str) -> Mask:
+def _decode_png_mask(
+    encoded_mask: str, box: tuple[int, int, int, int], size: Size, file: Path, description: str
+) -> Mask:
     left, top, right, bottom = box
     try:
-        with Image.open(io.BytesIO(base64.b64decode(code, validate=True))) as image:
+        with Image.open(io.BytesIO(base64.b64decode(encoded_mask, validate=True))) as image:
             if image.size != (right - left, bottom - top):
-                raise DataError.of(
+                raise DataError.for_file(
                     file,
-                    f"({what}) has a mask of {image.size[0]} x {image.size[1]} in a box of {right - left} x "
+                    f"({description}) has a mask of {image.size[0]} x {image.size[1]} in a box of {right - left} x "
                     f"{bottom - top}; the two points are its first and last pixel: draw it anew",
                 )
             piece: npt.NDArray[np.bool_] = np.asarray(image.convert("L") if image.mode != "P" else image) > 0
     except (OSError, SyntaxError, ValueError, EOFError, binascii.Error, Image.DecompressionBombError) as problem:
         if isinstance(problem, DataError):
             raise
-        raise DataError.of(file, f"({what}) has a mask that is no PNG in base64 ({problem}): draw it anew") from None
-    return pasted(piece, left, top, size)
+        raise DataError.for_file(
+            file, f"({description}) has a mask that is no PNG in base64 ({problem}): draw it anew"
+        ) from None
+    return paste_mask(piece, left, top, size)
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 
-VERSION = "5.4.1"
+LABELME_VERSION = "5.4.1"
 """The version of LabelMe whose files these are: masks came with the fifth."""
 
 
-class LabelmeLayout(ShapeLayout):
+class LabelmeDatasetWriter(ShapeDatasetWriter):
     """[SPLIT/]NAME.json beside [SPLIT/]NAME.jpg, and labels.txt.
 
     "rle" writes a shape of type `mask` an object, which loses nothing; "polygon" outlines that keep `min_iou`, a shape
@@ -242,53 +282,53 @@ class LabelmeLayout(ShapeLayout):
     are known; LabelMe keeps them.
     """
 
-    layout: ClassVar[str] = "labelme"
-    about: ClassVar[str] = "[SPLIT/]NAME.json beside [SPLIT/]NAME.jpg, labels.txt"
-    holds: ClassVar[frozenset[str]] = frozenset({"overlaps", "holes", "parts", "classes", "scores", "ids"})
+    data_format: ClassVar[str] = "labelme"
+    description: ClassVar[str] = "[SPLIT/]NAME.json beside [SPLIT/]NAME.jpg, labels.txt"
+    supports: ClassVar[frozenset[str]] = frozenset({"overlaps", "holes", "parts", "classes", "scores", "ids"})
 
-    def _picture_file(self, picture: LabelledPicture) -> str:
-        return _stem(picture.name, picture.split)
+    def _image_file(self, image: LabeledImage) -> str:
+        return _file_stem(image.name, image.split)
 
-    def _is_there(self, line: Line) -> bool:
-        return super()._is_there(line) and (self.folder / f"{_stem(line.name, line.split)}.json").exists()
+    def _files_exist(self, entry: LogEntry) -> bool:
+        return super()._files_exist(entry) and (self.folder / f"{_file_stem(entry.name, entry.split)}.json").exists()
 
-    def _write(self, picture: LabelledPicture, file: str) -> Written:
-        written, shapes = Written(), list[LogRecord]()
-        for number, thing in enumerate(picture.objects, 1):
-            shapes += self._shapes(thing, number, written)
-        content: LogRecord = {
-            "version": VERSION,
+    def _write(self, image: LabeledImage, file: str) -> WriteResult:
+        written, shapes = WriteResult(), list[JsonObject]()
+        for number, thing in enumerate(image.objects, 1):
+            shapes += self._object_shapes(thing, number, written)
+        content: JsonObject = {
+            "version": LABELME_VERSION,
             "flags": {},
             "shapes": shapes,
             "imagePath": PurePosixPath(file).name,
             "imageData": None,
-            "imageHeight": picture.size[0],
-            "imageWidth": picture.size[1],
+            "imageHeight": image.size[0],
+            "imageWidth": image.size[1],
         }
-        path = self.folder / f"{_stem(picture.name, picture.split)}.json"
+        path = self.folder / f"{_file_stem(image.name, image.split)}.json"
         self.paths.append(write_text(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n"))
         return written
 
-    def _shapes(self, thing: LabelledObject, number: int, written: Written) -> list[LogRecord]:
+    def _object_shapes(self, obj: LabeledObject, number: int, result: WriteResult) -> list[JsonObject]:
         """The shapes of one object; several are tied together by its number."""
-        windows, rings = self._drawn(thing.mask, written)
+        windows, rings = self._to_shapes(obj.mask, result)
         found = [_mask_shape(*window) for window in windows] + [_outline_shape(ring) for ring in rings]
-        said: LogRecord = {"label": self._name_of(thing.class_id), "group_id": number if len(found) > 1 else None}
+        said: JsonObject = {"label": self._class_name(obj.class_id), "group_id": number if len(found) > 1 else None}
         said |= {"description": "", "flags": {}}
-        said |= {"score": thing.score} if thing.score is not None else {}
-        said |= {"track_id": thing.id} if thing.id is not None else {}
+        said |= {"score": obj.score} if obj.score is not None else {}
+        said |= {"track_id": obj.track_id} if obj.track_id is not None else {}
         return [{**said, **shape} for shape in found]
 
     def _finish(self) -> None:
-        lines = ["__ignore__", "_background_", *map(one_line, self.names.values())]
+        lines = ["__ignore__", "_background_", *map(collapse_whitespace, self.names.values())]
         self.paths.append(write_text(self.folder / "labels.txt", "".join(f"{line}\n" for line in lines)))
 
 
-def _stem(name: str, split: str | None) -> str:
+def _file_stem(name: str, split: str | None) -> str:
     return f"{split}/{name}" if split else name
 
 
-def _mask_shape(crop: npt.NDArray[np.bool_], left: int, top: int) -> LogRecord:
+def _mask_shape(crop: npt.NDArray[np.bool_], left: int, top: int) -> JsonObject:
     """The two points are the first and the last pixel of the box."""
     packed = io.BytesIO()
     Image.fromarray(crop.astype(np.uint8) * 255).convert("1").save(packed, "PNG")
@@ -300,5 +340,5 @@ def _mask_shape(crop: npt.NDArray[np.bool_], left: int, top: int) -> LogRecord:
     }
 
 
-def _outline_shape(ring: Ring) -> LogRecord:
+def _outline_shape(ring: Ring) -> JsonObject:
     return {"points": ring.astype(float).tolist(), "shape_type": "polygon"}

@@ -10,6 +10,6 @@ page       both files
 from __future__ import annotations
 
 from masklet.evaluate.report.html import ReportOptions, write_report
-from masklet.evaluate.report.published_results import PUBLISHED, Published
+from masklet.evaluate.report.published_results import PUBLISHED_RESULTS, PublishedResult
 
-__all__ = ["PUBLISHED", "Published", "ReportOptions", "write_report"]
+__all__ = ["PUBLISHED_RESULTS", "PublishedResult", "ReportOptions", "write_report"]

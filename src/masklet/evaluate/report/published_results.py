@@ -3,7 +3,7 @@
 The figures of SAM 2 are of two families that do not mix: the released weights, which masklet opens, and the models of
 the paper's main tables, which were never released.
 
-Whether a score is of what published figures are of: the same films, groups and prompt.
+Whether a score is of what published figures are of: the same videos, groups and prompt.
 """
 
 from __future__ import annotations
@@ -14,18 +14,27 @@ from pathlib import Path
 from typing import Literal
 
 from masklet.errors import SourceError
-from masklet.evaluate.benchmark_datasets import SETS, Listed, Part
-from masklet.evaluate.benchmark_scoring import Score
+from masklet.evaluate.benchmark_datasets import BENCHMARK_DATASETS, FolderRequirement, ListRequirement
+from masklet.evaluate.benchmark_scoring import BenchmarkScore
 
-__all__ = ["BENCHMARKS", "FAMILIES", "PUBLISHED", "Compared", "Published", "compare", "fits", "same"]
+__all__ = [
+    "MODEL_FAMILIES",
+    "PUBLISHED_BENCHMARKS",
+    "PUBLISHED_RESULTS",
+    "Comparability",
+    "PublishedResult",
+    "check_comparability",
+    "is_same_model",
+    "published_results_for",
+]
 
 Family = Literal["released", "paper", "other"]
-FAMILIES: dict[Family, str] = {
+MODEL_FAMILIES: dict[Family, str] = {
     "released": "Released weights of SAM 2",
     "paper": "The paper's models of SAM 2, never released",
     "other": "Other models",
 }
-BENCHMARKS = {
+PUBLISHED_BENCHMARKS = {
     "davis17": ("DAVIS 2017 val",),
     "davis16": (),
     "sav": ("SA-V val", "SA-V test"),
@@ -37,7 +46,7 @@ BENCHMARKS = {
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedResult:
     """One figure of one model: J&F, of YouTube-VOS the overall one, in hundredths.
 
     `read` is whether it was read in its source, or is second-hand.
@@ -48,24 +57,24 @@ class Published:
 
     model: str
     benchmark: str
-    figure: float
+    value: float
     source: str
-    read: bool
+    is_first_hand: bool
     family: Family
 
 
-_SAM2 = "https://github.com/facebookresearch/sam2#model-description"
-_PAPER = "https://arxiv.org/abs/2408.00714"
-_EDGETAM = "https://github.com/facebookresearch/EdgeTAM#video-object-segmentation-vos"
-_EFFICIENT = "https://arxiv.org/abs/2411.18933"
-_LONG = "https://github.com/Mark12Ding/SAM2Long#-main-results"
+_SAM2_URL = "https://github.com/facebookresearch/sam2#model-description"
+_PAPER_URL = "https://arxiv.org/abs/2408.00714"
+_EDGETAM_URL = "https://github.com/facebookresearch/EdgeTAM#video-object-segmentation-vos"
+_EFFICIENTTAM_URL = "https://arxiv.org/abs/2411.18933"
+_SAM2LONG_URL = "https://github.com/Mark12Ding/SAM2Long#-main-results"
 
 
-def _rows(
-    source: str, read: bool, family: Family, columns: tuple[str, ...], rows: dict[str, tuple[float, ...]]
-) -> list[Published]:
+def _make_results(
+    source: str, is_first_hand: bool, family: Family, columns: tuple[str, ...], rows: dict[str, tuple[float, ...]]
+) -> list[PublishedResult]:
     return [
-        Published(model, benchmark, figure, source, read, family)
+        PublishedResult(model, benchmark, figure, source, is_first_hand, family)
         for model, figures in rows.items()
         for benchmark, figure in zip(columns, figures, strict=True)
     ]
@@ -73,8 +82,8 @@ def _rows(
 
 _EDGETAM_COLUMNS = ("MOSE val", "DAVIS 2017 val", "SA-V val", "SA-V test", "YouTube-VOS 2019 val")
 
-PUBLISHED: tuple[Published, ...] = (
-    *_rows(_SAM2, True, "released", ("SA-V test", "MOSE val", "LVOS v2"), {
+PUBLISHED_RESULTS: tuple[PublishedResult, ...] = (
+    *_make_results(_SAM2_URL, True, "released", ("SA-V test", "MOSE val", "LVOS v2"), {
         "sam2.1_t.pt": (76.5, 71.8, 77.3),
         "sam2.1_s.pt": (76.6, 73.5, 78.3),
         "sam2.1_b.pt": (78.2, 73.7, 78.2),
@@ -84,29 +93,29 @@ PUBLISHED: tuple[Published, ...] = (
         "sam2_b.pt": (74.7, 72.8, 75.8),
         "sam2_l.pt": (76.0, 74.6, 79.8),
     }),
-    *_rows(_PAPER, False, "released", ("DAVIS 2017 val", "YouTube-VOS 2019 val"), {"sam2_b.pt": (88.9, 87.9)}),
-    *_rows(_EDGETAM, True, "paper", _EDGETAM_COLUMNS, {
+    *_make_results(_PAPER_URL, False, "released", ("DAVIS 2017 val", "YouTube-VOS 2019 val"), {"sam2_b.pt": (88.9, 87.9)}),
+    *_make_results(_EDGETAM_URL, True, "paper", _EDGETAM_COLUMNS, {
         "SAM 2 base+": (75.8, 90.9, 73.6, 74.1, 88.4),
         "SAM 2.1 base+": (76.6, 90.2, 76.8, 77.0, 88.6),
     }),
-    *_rows(_EDGETAM, False, "paper", _EDGETAM_COLUMNS, {
+    *_make_results(_EDGETAM_URL, False, "paper", _EDGETAM_COLUMNS, {
         "SAM 2 large": (77.2, 91.6, 75.6, 77.6, 89.1),
         "SAM 2.1 large": (77.9, 90.7, 77.9, 78.4, 89.3),
     }),
-    *_rows(_EDGETAM, True, "other", _EDGETAM_COLUMNS, {
+    *_make_results(_EDGETAM_URL, True, "other", _EDGETAM_COLUMNS, {
         "XMem": (59.6, 86.0, 60.1, 62.3, 85.6),
         "DEVA": (66.0, 87.0, 55.4, 56.2, 85.4),
         "Cutie-base": (69.9, 87.9, 60.7, 62.7, 87.0),
         "Cutie-base+": (71.7, 88.1, 61.3, 62.8, 87.5),
         "EdgeTAM": (70.0, 87.7, 72.3, 71.7, 86.2),
     }),
-    *_rows(_EFFICIENT, False, "other", ("MOSE val", "DAVIS 2017 val", "SA-V test", "YouTube-VOS 2019 val"), {
+    *_make_results(_EFFICIENTTAM_URL, False, "other", ("MOSE val", "DAVIS 2017 val", "SA-V test", "YouTube-VOS 2019 val"), {
         "EfficientTAM Ti/2": (68.4, 88.4, 70.8, 87.1),
         "EfficientTAM Ti": (69.3, 89.1, 70.7, 86.7),
         "EfficientTAM S/2": (70.8, 88.6, 74.0, 87.2),
         "EfficientTAM S": (71.4, 89.2, 74.5, 87.2),
     }),
-    *_rows(_LONG, True, "other", ("SA-V val", "SA-V test", "LVOS v2"), {
+    *_make_results(_SAM2LONG_URL, True, "other", ("SA-V val", "SA-V test", "LVOS v2"), {
         "SAM2Long on 2.1 tiny": (78.9, 79.0, 82.4),
         "SAM2Long on 2.1 small": (79.6, 80.4, 84.3),
         "SAM2Long on 2.1 base+": (80.5, 80.8, 85.2),
@@ -117,17 +126,17 @@ PUBLISHED: tuple[Published, ...] = (
 """Every figure, by family."""
 
 
-def fits(kind: str) -> list[Published]:
+def published_results_for(benchmark: str) -> list[PublishedResult]:
     """The figures that stand beside a score of this kind.
 
     Example:
         >>> fits("davis17")[0].model
         'sam2_b.pt'
     """
-    return [one for one in PUBLISHED if one.benchmark in BENCHMARKS.get(kind, ())]
+    return [one for one in PUBLISHED_RESULTS if one.benchmark in PUBLISHED_BENCHMARKS.get(benchmark, ())]
 
 
-def same(model: str, published: Published) -> bool:
+def is_same_model(model: str, published: PublishedResult) -> bool:
     """Whether a figure is of this very model: published models are named by their files, or as in their papers.
 
     Example:
@@ -137,7 +146,7 @@ def same(model: str, published: Published) -> bool:
     return Path(model).name == published.model
 
 
-SET_OF = {
+DATASET_OF_BENCHMARK = {
     "DAVIS 2017 val": "davis17",
     "SA-V val": "sav_val",
     "SA-V test": "sav_test",
@@ -146,73 +155,77 @@ SET_OF = {
     "LVOS v2": "lvos",
 }
 """The data set of each benchmark, by its name in `SETS`."""
-GROUPED = {"ytvos": "--seen", "lvos": "--unseen"}
+SEEN_OPTIONS = {"ytvos": "--seen", "lvos": "--unseen"}
 """Kinds whose figures are means of seen and unseen, and the option that tells these apart."""
-SHOWN = 5
-"""Names of films that are missing, at most."""
+MAX_NAMES_SHOWN = 5
+"""Names of videos that are missing, at most."""
 
 
 @dataclass(frozen=True)
-class Compared:
+class Comparability:
     """A benchmark, and why a score does not compare with its figures; nothing: it does."""
 
     benchmark: str
-    films: int
-    against: tuple[str, ...]
+    num_videos: int
+    reasons: tuple[str, ...]
 
     def __str__(self) -> str:
-        if self.against:
-            return f"{self.benchmark}: figures do not compare. " + " ".join(f"{why}." for why in self.against)
-        return f"{self.benchmark}: figures compare; all {self.films} films of it were scored."
+        if self.reasons:
+            return f"{self.benchmark}: figures do not compare. " + " ".join(f"{why}." for why in self.reasons)
+        return f"{self.benchmark}: figures compare; all {self.num_videos} videos of it were scored."
 
 
-def compare(found: Score, truth: Path, prompt: str = "") -> list[Compared]:
+def check_comparability(score: BenchmarkScore, truth: Path, prompt: str = "") -> list[Comparability]:
     """For each benchmark that has published figures of this kind, whether the score compares with them.
 
-    Its films are those of its list, where that lies at `truth` or above it, else as many as it has. `prompt` is what
+    Its videos are those of its list, where that lies at `truth` or above it, else as many as it has. `prompt` is what
     objects were told by, if that is known.
 
     Example:
         >>> print(compare(score("davis17", "predictions", "DAVIS"), Path("DAVIS"))[0])
-        DAVIS 2017 val: figures compare; all 30 films of it were scored.
+        DAVIS 2017 val: figures compare; all 30 videos of it were scored.
     """
     against = [] if prompt in ("", "mask") else [f"Objects were told by {prompt}, in published figures by their mask"]
-    if found.kind in GROUPED and any(one.seen is None for one in found.objects):
+    if score.benchmark in SEEN_OPTIONS and any(one.seen is None for one in score.objects):
         against.append(
-            f"It is not known what was seen in training, so that all is one group: name {GROUPED[found.kind]}"
+            f"It is not known what was seen in training, so that all is one group: name {SEEN_OPTIONS[score.benchmark]}"
         )
-    films = {one.sequence for one in found.objects} | {name.rsplit("/", 1)[0] for name in found.left_out}
-    return [_compared(name, films, truth, against) for name in BENCHMARKS.get(found.kind, ())]
+    videos = {one.sequence for one in score.objects} | {name.rsplit("/", 1)[0] for name in score.skipped_objects}
+    return [_check_benchmark(name, videos, truth, against) for name in PUBLISHED_BENCHMARKS.get(score.benchmark, ())]
 
 
-def _compared(benchmark: str, films: Collection[str], truth: Path, against: list[str]) -> Compared:
-    parts = SETS[SET_OF[benchmark]].parts
-    listed = next((part for part in parts if isinstance(part, Listed) and part.places), None)
-    count = listed.count if listed else next(part.count for part in parts if isinstance(part, Part))
-    names = _names(listed, truth) if listed else None
+def _check_benchmark(benchmark: str, videos: Collection[str], truth: Path, reasons: list[str]) -> Comparability:
+    parts = BENCHMARK_DATASETS[DATASET_OF_BENCHMARK[benchmark]].requirements
+    listed = next((part for part in parts if isinstance(part, ListRequirement) and part.path_templates), None)
+    count = listed.count if listed else next(part.count for part in parts if isinstance(part, FolderRequirement))
+    names = _read_list_names(listed, truth) if listed else None
     whole = names is not None and len(names) == count
-    return Compared(benchmark, count, (*(_other(set(names or ()), films) if whole else _fewer(count, films)), *against))
+    return Comparability(
+        benchmark,
+        count,
+        (*(_name_mismatches(set(names or ()), videos) if whole else _count_mismatch(count, videos)), *reasons),
+    )
 
 
-def _names(listed: Listed, truth: Path) -> Collection[str] | None:
+def _read_list_names(listed: ListRequirement, truth: Path) -> Collection[str] | None:
     """What the list says, if it lies at the truth or above it."""
     places = [place / file for place in (truth, *list(truth.resolve().parents)[:3]) for file in listed.files]
     file = next((place for place in places if place.is_file()), None)
     try:
-        return None if file is None else listed.names(file)
+        return None if file is None else listed.read_names(file)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SourceError):
         return None
 
 
-def _other(names: set[str], films: Collection[str]) -> list[str]:
+def _name_mismatches(expected: set[str], videos: Collection[str]) -> list[str]:
     said = []
-    if missing := sorted(names - set(films)):
-        shown = ", ".join(missing[:SHOWN]) + (", ..." if len(missing) > SHOWN else "")
-        said.append(f"Of its {len(names)} films {len(missing)} were not scored ({shown})")
-    if more := set(films) - names:
-        said.append(f"{len(more)} of the films that were scored are not of it")
+    if missing := sorted(expected - set(videos)):
+        shown = ", ".join(missing[:MAX_NAMES_SHOWN]) + (", ..." if len(missing) > MAX_NAMES_SHOWN else "")
+        said.append(f"Of its {len(expected)} videos {len(missing)} were not scored ({shown})")
+    if more := set(videos) - expected:
+        said.append(f"{len(more)} of the videos that were scored are not of it")
     return said
 
 
-def _fewer(count: int, films: Collection[str]) -> list[str]:
-    return [] if len(films) == count else [f"It has {count} films, and {len(films)} were scored"]
+def _count_mismatch(expected: int, videos: Collection[str]) -> list[str]:
+    return [] if len(videos) == expected else [f"It has {expected} videos, and {len(videos)} were scored"]

@@ -12,7 +12,7 @@ from torch.nn.functional import layer_norm, linear, max_pool2d, scaled_dot_produ
 from masklet.models.sam2.convnet import Bottleneck, ContextBlock, ConvNet
 from masklet.nn.attention import merge_heads, split_heads
 from masklet.nn.fused_ops import FusedConvolution, FusedLinear
-from masklet.nn.position import sine_position
+from masklet.nn.position import sine_position_2d
 
 __all__ = ["FusedConvNet"]
 
@@ -25,16 +25,16 @@ class FusedBottleneck:
         self.project = None if block.project is None else FusedConvolution(block.project, shape, dtype)
         self.reduce = FusedConvolution(block.reduce, shape, dtype)
         narrow = self.reduce(x_BCHW, "relu").shape
-        self.look, self.expand = (FusedConvolution(layer, narrow, dtype) for layer in (block.look, block.expand))
+        self.conv3x3, self.expand = (FusedConvolution(layer, narrow, dtype) for layer in (block.look, block.expand))
 
     def __call__(self, x_BCHW: Tensor) -> Tensor:
         """As `Bottleneck`."""
         kept = x_BCHW if self.project is None else self.project(x_BCHW)
-        return self.expand.onto(self.look(self.reduce(x_BCHW, "relu"), "relu"), kept)
+        return self.expand.add_to(self.conv3x3(self.reduce(x_BCHW, "relu"), "relu"), kept)
 
 
 class FusedConvNet:
-    """`ConvNet` with fused convolutions, laid out when the first picture of a size comes.
+    """`ConvNet` with fused convolutions, laid out when the first image of a size comes.
 
     `dtype` is that of the stages and of their maps; the attention at stride 32 is in fp32.
     """
@@ -47,7 +47,7 @@ class FusedConvNet:
         """As `ConvNet`."""
         x = pixels_B3HW.to(self.dtype, memory_format=torch.channels_last)
         if x.shape != self.size:
-            self._lay_out(x)
+            self._prepare(x)
         x = max_pool2d(self.stem(x, "relu"), 3, 2, 1)
         maps = []
         for stage in self.stages:
@@ -56,7 +56,7 @@ class FusedConvNet:
             maps.append(x)
         return [*maps[:3], self.context(maps[3].float())]
 
-    def _lay_out(self, x_B3HW: Tensor) -> None:
+    def _prepare(self, x_B3HW: Tensor) -> None:
         self.stem = FusedConvolution(self.trunk.stem, x_B3HW.shape, self.dtype)
         x = max_pool2d(self.stem(x_B3HW, "relu"), 3, 2, 1)
         self.stages: list[list[FusedBottleneck]] = []
@@ -78,7 +78,7 @@ class FusedContext:
     def __init__(self, trunk: ConvNet, shape: torch.Size) -> None:
         width, height = trunk.enter.out_channels, shape[2]
         self.enter = FusedLinear(trunk.enter.weight.flatten(1), trunk.enter.bias)
-        place_TC = sine_position(height, shape[3], width).flatten(2)[0].t()
+        place_TC = sine_position_2d(height, shape[3], width).flatten(2)[0].t()
         self.blocks = [FusedContextBlock(block, place_TC) for block in trunk.context if isinstance(block, ContextBlock)]
 
     def __call__(self, coarsest_BCHW: Tensor) -> Tensor:
@@ -93,22 +93,24 @@ class FusedContext:
 class FusedContextBlock:
     """`ContextBlock` with one product for queries, keys and values, told of their place by what is added."""
 
-    def __init__(self, block: ContextBlock, place_TC: Tensor) -> None:
+    def __init__(self, block: ContextBlock, position_TC: Tensor) -> None:
         attention, self.norms = block.attn, (block.norm1, block.norm2)
         parts = (attention.q_proj, attention.k_proj, attention.v_proj)
-        self.ask = FusedLinear(torch.cat([part.weight for part in parts]), None)
-        shares = [linear(place_TC * told, part.weight, part.bias) for part, told in zip(parts, (1, 1, 0), strict=True)]
-        self.table_TN, self.heads = torch.cat(shares, dim=1), attention.heads
-        self.out = FusedLinear.of(attention.out_proj)
-        self.mlp = [FusedLinear.of(layer) for layer in block.mlp.layers if isinstance(layer, nn.Linear)]
+        self.qkv = FusedLinear(torch.cat([part.weight for part in parts]), None)
+        shares = [
+            linear(position_TC * told, part.weight, part.bias) for part, told in zip(parts, (1, 1, 0), strict=True)
+        ]
+        self.position_TN, self.heads = torch.cat(shares, dim=1), attention.heads
+        self.out = FusedLinear.from_layer(attention.out_proj)
+        self.mlp = [FusedLinear.from_layer(layer) for layer in block.mlp.layers if isinstance(layer, nn.Linear)]
 
     def __call__(self, x_BTC: Tensor) -> Tensor:
         """(B, T, C) to the same."""
-        asked = self.ask.onto(self._normalised(x_BTC, 0), self.table_TN.expand(len(x_BTC), -1, -1))
+        asked = self.qkv.add_to(self._layer_norm(x_BTC, 0), self.position_TN.expand(len(x_BTC), -1, -1))
         q, k, v = (split_heads(part, self.heads) for part in asked.chunk(3, dim=-1))
-        x_BTC = self.out.onto(merge_heads(scaled_dot_product_attention(q, k, v)), x_BTC)
-        return self.mlp[1].onto(self.mlp[0](self._normalised(x_BTC, 1), "gelu"), x_BTC)
+        x_BTC = self.out.add_to(merge_heads(scaled_dot_product_attention(q, k, v)), x_BTC)
+        return self.mlp[1].add_to(self.mlp[0](self._layer_norm(x_BTC, 1), "gelu"), x_BTC)
 
-    def _normalised(self, x_BTC: Tensor, index: int) -> Tensor:
+    def _layer_norm(self, x_BTC: Tensor, index: int) -> Tensor:
         norm = self.norms[index]
         return layer_norm(x_BTC, norm.normalized_shape, norm.weight, norm.bias, norm.eps)

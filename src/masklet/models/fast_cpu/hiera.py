@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, scaled_dot_product_attention
 
-from masklet.models.fast_cpu.memory_attention import Looked, attend
-from masklet.models.sam2.hiera import Hiera, HieraBlock, pool_by_two
-from masklet.nn.attention import join_windows, split_heads, split_windows
+from masklet.models.fast_cpu.memory_attention import AttentionKeys, attend
+from masklet.models.sam2.hiera import Hiera, HieraBlock, max_pool_2x2
+from masklet.nn.attention import split_heads, window_partition, window_unpartition
 from masklet.nn.fused_ops import FusedLinear, fused_linear, row_chunks
 
 __all__ = ["FusedHiera"]
@@ -26,19 +26,19 @@ HEAD_BYTES = 4 << 20
 
 
 class FusedHiera:
-    """`Hiera` for pictures, in fp32; weights are read as they lie, none is copied."""
+    """`Hiera` for images, in fp32; weights are read as they lie, none is copied."""
 
     def __init__(self, trunk: Hiera) -> None:
         self.trunk = trunk
         self.blocks = [FusedHieraBlock(block) for block in trunk.blocks if isinstance(block, HieraBlock)]
-        self._position: tuple[torch.Size | None, Tensor] = (None, torch.zeros(0))
+        self._cached_position: tuple[torch.Size | None, Tensor] = (None, torch.zeros(0))
 
     def __call__(self, pixels_B3HW: Tensor) -> list[Tensor]:
         """As `Hiera`."""
         x_BHWC = self.trunk.patch_embed(pixels_B3HW)
-        if self._position[0] != x_BHWC.shape[1:3]:
-            self._position = (x_BHWC.shape[1:3], self.trunk.position(*x_BHWC.shape[1:3]))
-        x_BHWC = (x_BHWC + self._position[1]).contiguous()
+        if self._cached_position[0] != x_BHWC.shape[1:3]:
+            self._cached_position = (x_BHWC.shape[1:3], self.trunk.position_embedding(*x_BHWC.shape[1:3]))
+        x_BHWC = (x_BHWC + self._cached_position[1]).contiguous()
         maps = []
         for i, block in enumerate(self.blocks):
             x_BHWC = block(x_BHWC)
@@ -53,68 +53,74 @@ class FusedHieraBlock:
     def __init__(self, block: HieraBlock) -> None:
         self.block, attention = block, block.attn
         self.inputs, self.outputs = attention.qkv.in_features, attention.proj.out_features
-        self.step = 2 if block.pool else 1
+        self.query_stride = 2 if block.pool else 1
         self.mlp = [layer for layer in block.mlp.layers if isinstance(layer, nn.Linear)]
 
     def __call__(self, x_BHWC: Tensor) -> Tensor:
         """(B, H, W, C) to the same, or to half of H and W and more channels."""
         batch, height, width, _ = x_BHWC.shape
         if self.block.window == 0:
-            return torch.cat([self._whole(x_BHWC[i : i + 1]) for i in range(batch)])
-        out_BHWC = x_BHWC.new_empty(batch, height // self.step, width // self.step, self.outputs)
+            return torch.cat([self._global_attention(x_BHWC[i : i + 1]) for i in range(batch)])
+        out_BHWC = x_BHWC.new_empty(batch, height // self.query_stride, width // self.query_stride, self.outputs)
         window = self.block.window
-        bytes_a_window_row = batch * window * width * 4 * max(3 * self.outputs, 4 * self.outputs // self.step**2)
+        bytes_a_window_row = (
+            batch * window * width * 4 * max(3 * self.outputs, 4 * self.outputs // self.query_stride**2)
+        )
         for rows in row_chunks(-(-height // window), bytes_a_window_row, STRIP_BYTES):
             strip = slice(rows.start * window, min(rows.stop * window, height))
-            into = slice(strip.start // self.step, strip.stop // self.step)
-            out_BHWC[:, into] = self._strip(x_BHWC[:, strip])
+            into = slice(strip.start // self.query_stride, strip.stop // self.query_stride)
+            out_BHWC[:, into] = self._windowed_strip(x_BHWC[:, strip])
         return out_BHWC
 
-    def _strip(self, x_BHWC: Tensor) -> Tensor:
-        normed, kept_BHWC = self._enter(x_BHWC)
-        windows, padded = split_windows(normed, self.block.window)
-        padded = (padded[0] // self.step, padded[1] // self.step)
-        seen = join_windows(self._attend(windows), padded, (kept_BHWC.shape[1], kept_BHWC.shape[2]))
-        return self._think((kept_BHWC + seen).contiguous())
+    def _windowed_strip(self, x_BHWC: Tensor) -> Tensor:
+        normed, kept_BHWC = self._norm_and_residual(x_BHWC)
+        windows, padded = window_partition(normed, self.block.window)
+        padded = (padded[0] // self.query_stride, padded[1] // self.query_stride)
+        seen = window_unpartition(self._attend(windows), padded, (kept_BHWC.shape[1], kept_BHWC.shape[2]))
+        return self._add_mlp((kept_BHWC + seen).contiguous())
 
-    def _whole(self, x_1HWC: Tensor) -> Tensor:
+    def _global_attention(self, x_1HWC: Tensor) -> Tensor:
         """Every place looks at the whole map."""
-        normed, kept_1HWC = self._enter(x_1HWC)
+        normed, kept_1HWC = self._norm_and_residual(x_1HWC)
         attention = self.block.attn
         q, k, v = _linear(attention.qkv, normed).chunk(3, dim=-1)
-        q = pool_by_two(q) if self.block.pool else q
+        q = max_pool_2x2(q) if self.block.pool else q
         size, depth = q.shape, self.outputs // attention.heads
         q, k, v = (t.reshape(-1, self.outputs) for t in (q, k, v))
         out_TC = q.new_empty(q.shape)
         for head in range(attention.heads):
             part = slice(head * depth, (head + 1) * depth)
             value = FusedLinear(v[:, part].t(), None)
-            attend(q[:, part] * depth**-0.5, Looked(k[:, part].contiguous(), value, limit=HEAD_BYTES), out_TC[:, part])
-        return self._think((kept_1HWC + _linear(attention.proj, out_TC.view(size))).contiguous())
+            attend(
+                q[:, part] * depth**-0.5,
+                AttentionKeys(k[:, part].contiguous(), value, max_bytes=HEAD_BYTES),
+                out_TC[:, part],
+            )
+        return self._add_mlp((kept_1HWC + _linear(attention.proj, out_TC.view(size))).contiguous())
 
-    def _enter(self, x_BHWC: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised, and what attention is added to."""
+    def _norm_and_residual(self, x_BHWC: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalized, and what attention is added to."""
         block = self.block
-        normed = _normalised(x_BHWC, block.norm1)
+        normed = _layer_norm(x_BHWC, block.norm1)
         if block.proj is None:
             return normed, x_BHWC
         widened = _linear(block.proj, normed)
-        return normed, pool_by_two(widened) if block.pool else widened
+        return normed, max_pool_2x2(widened) if block.pool else widened
 
     def _attend(self, x_NHWC: Tensor) -> Tensor:
         attention = self.block.attn
         q, k, v = _linear(attention.qkv, x_NHWC).chunk(3, dim=-1)
-        q = pool_by_two(q) if self.block.pool else q
+        q = max_pool_2x2(q) if self.block.pool else q
         q_NATD, k_NATD, v_NATD = (split_heads(t.flatten(1, 2), attention.heads) for t in (q, k, v))
         seen = scaled_dot_product_attention(q_NATD, k_NATD, v_NATD).transpose(1, 2).reshape(q.shape)
         return _linear(attention.proj, seen)
 
-    def _think(self, x_BHWC: Tensor) -> Tensor:
+    def _add_mlp(self, x_BHWC: Tensor) -> Tensor:
         """The MLP and its residual, some rows at a time."""
         flat_TC = x_BHWC.view(-1, self.outputs)
         first, second = self.mlp
         for rows in row_chunks(len(flat_TC), first.out_features * 4, STRIP_BYTES):
-            hidden = fused_linear(_normalised(flat_TC[rows], self.block.norm2), first.weight, first.bias, "gelu")
+            hidden = fused_linear(_layer_norm(flat_TC[rows], self.block.norm2), first.weight, first.bias, "gelu")
             flat_TC[rows] += fused_linear(hidden, second.weight, second.bias)
         return x_BHWC
 
@@ -123,5 +129,5 @@ def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
     return fused_linear(x, layer.weight, layer.bias)
 
 
-def _normalised(x: Tensor, norm: nn.LayerNorm) -> Tensor:
+def _layer_norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
     return layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)

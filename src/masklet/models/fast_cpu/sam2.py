@@ -24,19 +24,19 @@ from torch.nn.functional import conv2d, interpolate
 
 from masklet.models.fast_cpu.convnet import FusedConvNet
 from masklet.models.fast_cpu.hiera import FusedHiera
-from masklet.models.fast_cpu.mask_decoder import FastDecoder
-from masklet.models.fast_cpu.memory_attention import FastMemory
-from masklet.models.fast_cpu.memory_encoder import FastWriter
+from masklet.models.fast_cpu.mask_decoder import FastMaskDecoder
+from masklet.models.fast_cpu.memory_attention import FastMemoryAttention
+from masklet.models.fast_cpu.memory_encoder import FastMemoryEncoder
 from masklet.models.sam2.convnet import ConvNet
 from masklet.models.sam2.hiera import Hiera
 from masklet.models.sam2.model import SAM2
 from masklet.models.types import ImageFeatures
-from masklet.nn.fused_ops import fused_linear, has_fused_operators, multiplies_bfloat16
+from masklet.nn.fused_ops import fused_linear, has_bfloat16_matmul, has_fused_operators
 
-__all__ = ["FastEncoder", "FastVerbs"]
+__all__ = ["FastSAM2", "FastSAM2Encoder"]
 
 
-class FastEncoder:
+class FastSAM2Encoder:
     """`model.encode_image` for a model whose weights no longer change.
 
     `dtype` is that of the trunk's matrix products, nearly all of the work; what is summed over its depth (but for the
@@ -65,7 +65,7 @@ class FastEncoder:
         )
 
     def __call__(self, pixels_B3HW: Tensor) -> ImageFeatures:
-        """Normalised RGB to features, as `SAM2.encode_image`."""
+        """Normalized RGB to features, as `SAM2.encode_image`."""
         eager = self.dtype is not None and isinstance(self.trunk, nn.Module)
         with torch.autocast(pixels_B3HW.device.type, self.dtype, enabled=eager):
             maps = self.trunk(pixels_B3HW)
@@ -75,7 +75,7 @@ class FastEncoder:
 
 
 def _fuses(dtype: torch.dtype) -> bool:
-    return dtype == torch.bfloat16 and multiplies_bfloat16()
+    return dtype == torch.bfloat16 and has_bfloat16_matmul()
 
 
 class Projection:
@@ -100,10 +100,10 @@ class Projection:
         return fused_linear(x_BCHW.permute(0, 2, 3, 1), self.weight_OI, self.bias_O).permute(0, 3, 1, 2)
 
 
-class FastVerbs:
+class FastSAM2:
     """`condition`, `decode` without prompts, and `remember` of a model whose weights no longer change.
 
-    One picture may be shared by all objects: then what does not depend on the object is done once.
+    One image may be shared by all objects: then what does not depend on the object is done once.
 
     Example:
         >>> fast = FastVerbs(model)
@@ -112,6 +112,6 @@ class FastVerbs:
     """
 
     def __init__(self, model: SAM2, dtype: torch.dtype | None = None) -> None:
-        self.condition = FastMemory(model, dtype)
-        self.decode = FastDecoder(model)
-        self.remember = FastWriter(model)
+        self.condition_on_memory = FastMemoryAttention(model, dtype)
+        self.decode = FastMaskDecoder(model)
+        self.encode_memory = FastMemoryEncoder(model)

@@ -11,13 +11,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from masklet.models.heads.two_way_transformer import TwoWayTransformer, first_mlp
+from masklet.models.heads.two_way_transformer import TwoWayTransformer, sam1_mlp
 from masklet.models.types import ImageFeatures, MaskPrediction
-from masklet.nn.layers import MLP, ChannelNorm
+from masklet.nn.layers import MLP, LayerNorm2d
 
-__all__ = ["CANDIDATES", "FirstMaskDecoder", "MaskDecoder", "MaskDecoderBase", "choose", "stability"]
+__all__ = ["NUM_MASK_TOKENS", "MaskDecoder", "MaskDecoderBase", "SAM1MaskDecoder", "select_masks", "stability_score"]
 
-CANDIDATES = 4
+NUM_MASK_TOKENS = 4
 """The mask for an unambiguous prompt, then three for an ambiguous one."""
 
 
@@ -31,25 +31,27 @@ class MaskDecoderBase(nn.Module):
     output_hypernetworks_mlps: nn.ModuleList
     iou_prediction_head: MLP
 
-    def own_tokens(self) -> Tensor:
+    def output_tokens(self) -> Tensor:
         """(T, C): tokens that every prompt is asked with."""
         raise NotImplementedError
 
-    def _attend(self, places_BCHW: Tensor, place_pos_1CHW: Tensor, sparse_BTC: Tensor) -> tuple[Tensor, Tensor]:
-        tokens_BTC = torch.cat([self.own_tokens().expand(len(sparse_BTC), -1, -1), sparse_BTC], dim=1)
+    def _attend(self, image_BCHW: Tensor, image_pos_1CHW: Tensor, sparse_BTC: Tensor) -> tuple[Tensor, Tensor]:
+        tokens_BTC = torch.cat([self.output_tokens().expand(len(sparse_BTC), -1, -1), sparse_BTC], dim=1)
         tokens, places_BSC = self.transformer(
-            places_BCHW.flatten(2).transpose(1, 2),
-            place_pos_1CHW.to(places_BCHW.dtype).flatten(2).transpose(1, 2),
+            image_BCHW.flatten(2).transpose(1, 2),
+            image_pos_1CHW.to(image_BCHW.dtype).flatten(2).transpose(1, 2),
             tokens_BTC,
         )
-        return tokens, places_BSC.transpose(1, 2).reshape(places_BCHW.shape)
+        return tokens, places_BSC.transpose(1, 2).reshape(image_BCHW.shape)
 
-    def _masks(self, masks_BKC: Tensor, places_BCHW: Tensor, fine: tuple[Tensor, ...]) -> Tensor:
+    def _predict_masks(
+        self, mask_tokens_BKC: Tensor, image_BCHW: Tensor, high_res_features: tuple[Tensor, ...]
+    ) -> Tensor:
         up1, norm, act1, up2, act2 = self.output_upscaling
-        half = up1(places_BCHW)
-        full = up2(act1(norm(half + fine[0] if fine else half)))
-        detail = act2(full + fine[1] if fine else full)
-        kernels = [mlp(masks_BKC[:, k]) for k, mlp in enumerate(self.output_hypernetworks_mlps)]
+        half = up1(image_BCHW)
+        full = up2(act1(norm(half + high_res_features[0] if high_res_features else half)))
+        detail = act2(full + high_res_features[1] if high_res_features else full)
+        kernels = [mlp(mask_tokens_BKC[:, k]) for k, mlp in enumerate(self.output_hypernetworks_mlps)]
         logits: Tensor = torch.stack(kernels, dim=1) @ detail.flatten(2)
         return logits.reshape(*logits.shape[:2], *detail.shape[-2:])
 
@@ -57,43 +59,43 @@ class MaskDecoderBase(nn.Module):
 def _upscaling(width: int) -> nn.Sequential:
     return nn.Sequential(
         nn.ConvTranspose2d(width, width // 4, 2, 2),
-        ChannelNorm(width // 4),
+        LayerNorm2d(width // 4),
         nn.GELU(),
         nn.ConvTranspose2d(width // 4, width // 8, 2, 2),
         nn.GELU(),
     )
 
 
-def _kernels(width: int) -> nn.ModuleList:
-    return nn.ModuleList(MLP(width, width, width // 8, depth=3) for _ in range(CANDIDATES))
+def _hypernetworks(width: int) -> nn.ModuleList:
+    return nn.ModuleList(MLP(width, width, width // 8, depth=3) for _ in range(NUM_MASK_TOKENS))
 
 
-class FirstMaskDecoder(MaskDecoderBase):
+class SAM1MaskDecoder(MaskDecoderBase):
     """The mask decoder of SAM 1: predicted IoU is not bounded, and every object is held to be there."""
 
     def __init__(self, width: int, heads: int, hidden: int) -> None:
         super().__init__()
-        self.transformer = TwoWayTransformer(width, heads, hidden, mlp=first_mlp)
+        self.transformer = TwoWayTransformer(width, heads, hidden, mlp=sam1_mlp)
         self.iou_token = nn.Embedding(1, width)
-        self.mask_tokens = nn.Embedding(CANDIDATES, width)
+        self.mask_tokens = nn.Embedding(NUM_MASK_TOKENS, width)
         self.output_upscaling = _upscaling(width)
-        self.output_hypernetworks_mlps = _kernels(width)
-        self.iou_prediction_head = MLP(width, width, CANDIDATES, depth=3)
+        self.output_hypernetworks_mlps = _hypernetworks(width)
+        self.iou_prediction_head = MLP(width, width, NUM_MASK_TOKENS, depth=3)
 
     def forward(
-        self, features: ImageFeatures, place_pos_1CHW: Tensor, sparse_BTC: Tensor, dense_BCHW: Tensor
+        self, features: ImageFeatures, image_pos_1CHW: Tensor, sparse_BTC: Tensor, dense_BCHW: Tensor
     ) -> MaskPrediction:
         """All four candidates, K = 4."""
-        tokens, places_BCHW = self._attend(features.embed_BCHW + dense_BCHW, place_pos_1CHW, sparse_BTC)
-        masks_BKC = tokens[:, 1 : 1 + CANDIDATES]
+        tokens, places_BCHW = self._attend(features.embed_BCHW + dense_BCHW, image_pos_1CHW, sparse_BTC)
+        masks_BKC = tokens[:, 1 : 1 + NUM_MASK_TOKENS]
         return MaskPrediction(
-            self._masks(masks_BKC, places_BCHW, ()),
+            self._predict_masks(masks_BKC, places_BCHW, ()),
             self.iou_prediction_head(tokens[:, 0]),
             tokens.new_full((len(tokens), 1), math.inf),
             masks_BKC,
         )
 
-    def own_tokens(self) -> Tensor:
+    def output_tokens(self) -> Tensor:
         """(T, C): tokens that every prompt is asked with."""
         return torch.cat([self.iou_token.weight, self.mask_tokens.weight])
 
@@ -105,41 +107,41 @@ class MaskDecoder(MaskDecoderBase):
         super().__init__()
         self.transformer = TwoWayTransformer(width, heads, hidden)
         self.iou_token = nn.Embedding(1, width)
-        self.mask_tokens = nn.Embedding(CANDIDATES, width)
+        self.mask_tokens = nn.Embedding(NUM_MASK_TOKENS, width)
         self.obj_score_token = nn.Embedding(1, width)
         self.output_upscaling = _upscaling(width)
         self.conv_s0 = nn.Conv2d(width, width // 8, 1)
         self.conv_s1 = nn.Conv2d(width, width // 4, 1)
-        self.output_hypernetworks_mlps = _kernels(width)
-        self.iou_prediction_head = MLP(width, width, CANDIDATES, depth=3)
+        self.output_hypernetworks_mlps = _hypernetworks(width)
+        self.iou_prediction_head = MLP(width, width, NUM_MASK_TOKENS, depth=3)
         self.pred_obj_score_head = MLP(width, width, 1, depth=3)
 
     def forward(
-        self, features: ImageFeatures, place_pos_1CHW: Tensor, sparse_BTC: Tensor, dense_BCHW: Tensor
+        self, features: ImageFeatures, image_pos_1CHW: Tensor, sparse_BTC: Tensor, dense_BCHW: Tensor
     ) -> MaskPrediction:
         """All four candidates, K = 4."""
-        tokens, places_BCHW = self._attend(features.embed_BCHW + dense_BCHW, place_pos_1CHW, sparse_BTC)
-        score, iou, masks_BKC = tokens[:, 0], tokens[:, 1], tokens[:, 2 : 2 + CANDIDATES]
+        tokens, places_BCHW = self._attend(features.embed_BCHW + dense_BCHW, image_pos_1CHW, sparse_BTC)
+        score, iou, masks_BKC = tokens[:, 0], tokens[:, 1], tokens[:, 2 : 2 + NUM_MASK_TOKENS]
         return MaskPrediction(
-            self._masks(masks_BKC, places_BCHW, features.fine),
+            self._predict_masks(masks_BKC, places_BCHW, features.high_res_features),
             self.iou_prediction_head(iou).sigmoid(),
             self.pred_obj_score_head(score),
             masks_BKC,
         )
 
-    def own_tokens(self) -> Tensor:
+    def output_tokens(self) -> Tensor:
         """(T, C): tokens that every prompt is asked with."""
         return torch.cat([self.obj_score_token.weight, self.iou_token.weight, self.mask_tokens.weight])
 
 
-def stability(logits_BKHW: Tensor, delta: float) -> Tensor:
+def stability_score(logits_BKHW: Tensor, delta: float) -> Tensor:
     """(B, K): how little a mask changes when its threshold moves by `delta` either way, 0 to 1."""
     inner = (logits_BKHW > delta).flatten(2).sum(-1).float()
     outer = (logits_BKHW > -delta).flatten(2).sum(-1).float()
     return torch.where(outer > 0, inner / outer.clamp(min=1), 1.0)
 
 
-def choose(
+def select_masks(
     prediction: MaskPrediction, multimask: bool, *, delta: float = 0.05, threshold: float = 0.98
 ) -> MaskPrediction:
     """Three candidates (`multimask`), or one: the unambiguous mask, or the best of three where it is unstable.
@@ -147,8 +149,8 @@ def choose(
     The one has the token of the unambiguous mask in both cases: that is what pointers were trained on.
     """
     if multimask:
-        return prediction.slice(1, CANDIDATES)
+        return prediction.slice_candidates(1, NUM_MASK_TOKENS)
     best_B = 1 + prediction.iou_BK[:, 1:].argmax(1)
-    stable_B = stability(prediction.logits_BKHW[:, :1], delta)[:, 0] >= threshold
-    chosen = prediction.pick(torch.where(stable_B, 0, best_B))
+    stable_B = stability_score(prediction.logits_BKHW[:, :1], delta)[:, 0] >= threshold
+    chosen = prediction.select_candidates(torch.where(stable_B, 0, best_B))
     return replace(chosen, tokens_BKC=prediction.tokens_BKC[:, :1])

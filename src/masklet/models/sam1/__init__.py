@@ -1,9 +1,9 @@
-"""SAM (Kirillov et al. 2023, arXiv 2304.02643) and MobileSAM (Zhang et al. 2023, arXiv 2306.14289): pictures only.
+"""SAM (Kirillov et al. 2023, arXiv 2304.02643) and MobileSAM (Zhang et al. 2023, arXiv 2306.14289): images only.
 
 config   the published sizes, one frozen value each
 vit      the trunk of SAM: a vision transformer with windows and decomposed relative positions
 tiny_vit the trunk of MobileSAM: convolutions, then attention in windows with learned biases
-model    `SAM1`, the verbs of a picture
+model    `SAM1`, the verbs of an image
 inference the image encoder as it runs fastest on a processor
 weights  which size a file holds, and the network filled from it
 naming   the names of the same tensors in `transformers`
@@ -13,6 +13,6 @@ from __future__ import annotations
 
 from masklet.models.sam1.config import CONFIGS, SAM1Config, TinyViTConfig, ViTConfig
 from masklet.models.sam1.model import SAM1
-from masklet.models.sam1.state_dict import build, config_of
+from masklet.models.sam1.state_dict import build, infer_config
 
-__all__ = ["CONFIGS", "SAM1", "SAM1Config", "TinyViTConfig", "ViTConfig", "build", "config_of"]
+__all__ = ["CONFIGS", "SAM1", "SAM1Config", "TinyViTConfig", "ViTConfig", "build", "infer_config"]

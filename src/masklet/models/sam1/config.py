@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["CONFIGS", "PATCH", "SAM1Config", "TinyViTConfig", "ViTConfig"]
+__all__ = ["CONFIGS", "PATCH_SIZE", "SAM1Config", "TinyViTConfig", "ViTConfig"]
 
-PATCH = 16
+PATCH_SIZE = 16
 """Pixels of the input to a cell of the map, in both trunks."""
 
 
@@ -42,7 +42,7 @@ class SAM1Config:
 
     trunk: ViTConfig | TinyViTConfig = ViTConfig()
     image_size: int = 1024
-    """Pixels along the longer side of a picture."""
+    """Pixels along the longer side of an image."""
     width: int = 256
     heads: int = 8
     hidden: int = 2048

@@ -1,4 +1,4 @@
-"""SAM 1 as pure verbs: tensors in, tensors out, no state; pictures only.
+"""SAM 1 as pure verbs: tensors in, tensors out, no state; images only.
 
 Tensor names follow the published files, so that these load strictly.
 Shapes: B batch, C channels, H and W of a map, S side of the square input.
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from masklet.models.heads.mask_decoder import FirstMaskDecoder
+from masklet.models.heads.mask_decoder import SAM1MaskDecoder
 from masklet.models.heads.prompt_encoder import PromptEncoder
-from masklet.models.sam1.config import PATCH, SAM1Config, ViTConfig
+from masklet.models.sam1.config import PATCH_SIZE, SAM1Config, ViTConfig
 from masklet.models.sam1.tiny_vit import TinyViT
 from masklet.models.sam1.vit import ViT
 from masklet.models.types import ImageFeatures, MaskPrediction, PromptTensors
@@ -29,10 +29,10 @@ class SAM1(nn.Module):
         torch.Size([1, 4, 64, 64])
     """
 
-    keeps_ratio = True
+    keeps_aspect_ratio = True
     clamps_logits = False
-    follows_films = False
-    stability = 0.0
+    supports_video = False
+    stability_threshold = 0.0
 
     def __init__(self, config: SAM1Config) -> None:
         super().__init__()
@@ -43,26 +43,26 @@ class SAM1(nn.Module):
             if isinstance(config.trunk, ViTConfig)
             else TinyViT(config.trunk, config.width)
         )
-        self.prompt_encoder = PromptEncoder(config.width, always_stops=False)
-        self.mask_decoder = FirstMaskDecoder(config.width, config.heads, config.hidden)
+        self.prompt_encoder = PromptEncoder(config.width, always_pad=False)
+        self.mask_decoder = SAM1MaskDecoder(config.width, config.heads, config.hidden)
 
     @property
-    def picture_size(self) -> int:
+    def still_image_size(self) -> int:
         """Side of the square input."""
         return self.image_size
 
-    def look_at(self, side: int) -> None:
-        """Pictures are brought into a square of `side` from now on, a multiple of 16."""
-        self.image_size = side
+    def set_image_size(self, image_size: int) -> None:
+        """Images are brought into a square of `side` from now on, a multiple of 16."""
+        self.image_size = image_size
 
     def encode_image(self, pixels_B3SS: Tensor) -> ImageFeatures:
-        """Normalised RGB (B, 3, S, S), sides multiples of 16, to features that do not depend on any prompt."""
-        assert pixels_B3SS.shape[-1] % PATCH == 0, f"width {pixels_B3SS.shape[-1]} is no multiple of {PATCH}"
-        assert pixels_B3SS.shape[-2] % PATCH == 0, f"height {pixels_B3SS.shape[-2]} is no multiple of {PATCH}"
+        """Normalized RGB (B, 3, S, S), sides multiples of 16, to features that do not depend on any prompt."""
+        assert pixels_B3SS.shape[-1] % PATCH_SIZE == 0, f"width {pixels_B3SS.shape[-1]} is no multiple of {PATCH_SIZE}"
+        assert pixels_B3SS.shape[-2] % PATCH_SIZE == 0, f"height {pixels_B3SS.shape[-2]} is no multiple of {PATCH_SIZE}"
         return ImageFeatures(self.image_encoder(pixels_B3SS))
 
-    def without_memory(self, features: ImageFeatures) -> ImageFeatures:
-        """The same: every picture stands alone."""
+    def add_no_memory_embedding(self, features: ImageFeatures) -> ImageFeatures:
+        """The same: every image stands alone."""
         return features
 
     def decode(self, features: ImageFeatures, prompts: PromptTensors) -> MaskPrediction:

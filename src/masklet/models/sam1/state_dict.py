@@ -14,42 +14,49 @@ from functools import cache, lru_cache
 from torch import Tensor
 
 from masklet.errors import CheckpointError
-from masklet.models.hf_keys import Names, Row, decoder, norms, one_matrix, prompts
+from masklet.models.hf_keys import (
+    KeyMapping,
+    KeyPair,
+    deduplicate_matrix,
+    mask_decoder_keys,
+    norm_keys,
+    prompt_encoder_keys,
+)
 from masklet.models.sam1.config import CONFIGS, SAM1Config, ViTConfig
 from masklet.models.sam1.model import SAM1
-from masklet.nn.meta_init import blank
+from masklet.nn.meta_init import meta_init
 
-__all__ = ["build", "config_of", "from_transformers", "is_transformers", "shapes_of", "to_transformers"]
+__all__ = ["build", "expected_shapes", "from_transformers", "infer_config", "is_transformers", "to_transformers"]
 
-_MATRIX = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
-_MATRICES_THERE = (
+_POSITION_MATRIX = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
+_HF_POSITION_MATRICES = (
     "shared_image_embedding.positional_embedding",
     "prompt_encoder.shared_embedding.positional_embedding",
 )
-_BLOCK, _BLOCK_THERE = "image_encoder.blocks.#", "vision_encoder.layers.#"
+_BLOCK, _HF_BLOCK = "image_encoder.blocks.#", "vision_encoder.layers.#"
 
 
-def _image_encoder() -> Iterator[Row]:
+def _image_encoder_keys() -> Iterator[KeyPair]:
     yield "image_encoder.pos_embed", "vision_encoder.pos_embed"
     yield "image_encoder.patch_embed.proj", "vision_encoder.patch_embed.projection"
-    yield from norms(_BLOCK, _BLOCK_THERE, 2)
+    yield from norm_keys(_BLOCK, _HF_BLOCK, 2)
     for leaf in ("attn.rel_pos_h", "attn.rel_pos_w", "attn.qkv", "attn.proj", "mlp.lin1", "mlp.lin2"):
-        yield f"{_BLOCK}.{leaf}", f"{_BLOCK_THERE}.{leaf}"
+        yield f"{_BLOCK}.{leaf}", f"{_HF_BLOCK}.{leaf}"
     for index, name in enumerate(("conv1", "layer_norm1", "conv2", "layer_norm2")):
         yield f"image_encoder.neck.{index}", f"vision_encoder.neck.{name}"
 
 
-def _heads() -> Iterator[Row]:
+def _head_keys() -> Iterator[KeyPair]:
     yield "prompt_encoder.point_embeddings.#", "prompt_encoder.point_embed.#"
-    yield from prompts("prompt_encoder", "prompt_encoder")
-    yield from decoder("mask_decoder", "mask_decoder", out="out_proj")
+    yield from prompt_encoder_keys("prompt_encoder", "prompt_encoder")
+    yield from mask_decoder_keys("mask_decoder", "mask_decoder", out="out_proj")
     for leaf in ("lin1", "lin2"):
         yield f"mask_decoder.transformer.layers.#.mlp.{leaf}", f"mask_decoder.transformer.layers.#.mlp.{leaf}"
 
 
 @lru_cache(maxsize=1)
-def _names() -> Names:
-    return Names.of([*_image_encoder(), *_heads()])
+def _key_mapping() -> KeyMapping:
+    return KeyMapping.from_pairs([*_image_encoder_keys(), *_head_keys()])
 
 
 def is_transformers(names: Iterable[str]) -> bool:
@@ -77,10 +84,12 @@ def from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     published: dict[str, Tensor] = {}
     for name, tensor in state.items():
-        if name in _MATRICES_THERE:
-            published[_MATRIX] = one_matrix(published.get(_MATRIX), tensor, _MATRICES_THERE, "SAM")
+        if name in _HF_POSITION_MATRICES:
+            published[_POSITION_MATRIX] = deduplicate_matrix(
+                published.get(_POSITION_MATRIX), tensor, _HF_POSITION_MATRICES, "SAM"
+            )
         else:
-            published[_names().ours(name) or name] = tensor
+            published[_key_mapping().to_published(name) or name] = tensor
     return published
 
 
@@ -95,9 +104,9 @@ def to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     theirs: dict[str, Tensor] = {}
     for name, tensor in state.items():
-        target = _names().theirs(name)
-        if name == _MATRIX:
-            theirs.update(dict.fromkeys(_MATRICES_THERE, tensor))
+        target = _key_mapping().to_transformers(name)
+        if name == _POSITION_MATRIX:
+            theirs.update(dict.fromkeys(_HF_POSITION_MATRICES, tensor))
         elif target is None:
             raise CheckpointError(
                 f"{name} has no name in transformers: only SAM ViT-B, L and H do. Give the state dict of one of those."
@@ -111,17 +120,17 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 @cache
-def shapes_of(config: SAM1Config) -> dict[str, tuple[int, ...]]:
+def expected_shapes(config: SAM1Config) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor of a network, without building it."""
-    with blank():
+    with meta_init():
         return {name: tuple(t.shape) for name, t in SAM1(config).state_dict().items()}
 
 
-def config_of(found: Shapes) -> tuple[str, SAM1Config] | None:
+def infer_config(shapes: Shapes) -> tuple[str, SAM1Config] | None:
     """Name and config of the published network that these tensors are, or come closest to; None: no SAM 1 at all."""
-    if "image_encoder.patch_embed.seq.0.c.weight" in found:
+    if "image_encoder.patch_embed.seq.0.c.weight" in shapes:
         return "mobile_sam", CONFIGS["mobile_sam"]
-    patches = found.get("image_encoder.patch_embed.proj.weight")
+    patches = shapes.get("image_encoder.patch_embed.proj.weight")
     if patches is None:
         return None
     plain = [(name, c) for name, c in CONFIGS.items() if isinstance(c.trunk, ViTConfig)]
@@ -135,7 +144,7 @@ def _distance(config: SAM1Config, width: int) -> int:
 
 def build(config: SAM1Config, state: Mapping[str, Tensor]) -> SAM1:
     """An fp32 network in evaluation mode, filled from `state`; names and shapes must fit exactly."""
-    with blank():
+    with meta_init():
         model = SAM1(config)
     floats = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
     model.load_state_dict(floats, strict=True, assign=True)

@@ -14,25 +14,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate, scaled_dot_product_attention
 
-from masklet.models.sam1.config import PATCH, ViTConfig
-from masklet.nn.attention import join_windows, split_windows
-from masklet.nn.layers import ChannelNorm, TwoLinear
+from masklet.models.sam1.config import PATCH_SIZE, ViTConfig
+from masklet.nn.attention import window_partition, window_unpartition
+from masklet.nn.layers import LayerNorm2d, MLPBlock
 
-__all__ = ["Block", "RelativeAttention", "ViT", "neck"]
+__all__ = ["RelativeAttention", "ViT", "ViTBlock", "build_neck"]
 
 EPS = 1e-6
-BIAS_AT_ONCE = {"cpu": 1 << 22}
+MAX_BIAS_ELEMENTS = {"cpu": 1 << 22}
 """Values of relative position that are laid out at once: 16 MB, as more are new pages of memory each time."""
-BIAS_ELSEWHERE = 1 << 26
+MAX_BIAS_ELEMENTS_DEFAULT = 1 << 26
 
 
-def neck(channels: int, width: int) -> nn.Sequential:
+def build_neck(channels: int, width: int) -> nn.Sequential:
     """From a trunk's channels to those of the decoder."""
     return nn.Sequential(
         nn.Conv2d(channels, width, 1, bias=False),
-        ChannelNorm(width),
+        LayerNorm2d(width),
         nn.Conv2d(width, width, 3, padding=1, bias=False),
-        ChannelNorm(width),
+        LayerNorm2d(width),
     )
 
 
@@ -49,17 +49,17 @@ class RelativeAttention(nn.Module):
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """(B, H, W, C) to the same shape."""
-        out: Tensor = self.proj(self.look(self.qkv(x_BHWC)))
+        out: Tensor = self.proj(self.attend(self.qkv(x_BHWC)))
         return out
 
-    def look(self, qkv_BHW3C: Tensor) -> Tensor:
+    def attend(self, qkv_BHW3C: Tensor) -> Tensor:
         """Queries, keys and values (B, H, W, 3 C) to what was seen (B, H, W, C)."""
         batch, height, width, _ = qkv_BHW3C.shape
         qkv = qkv_BHW3C.reshape(batch, height * width, 3, self.heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).flatten(1, 2)  # each (B N, T, D)
-        rows, columns = self._terms(q.view(-1, height, width, q.shape[-1]))
+        rows, columns = self._decomposed_rel_pos(q.view(-1, height, width, q.shape[-1]))
         seen = torch.empty_like(q)
-        for some, strip in self._parts(len(q), height, width):
+        for some, strip in self._bias_chunks(len(q), height, width):
             bias = rows[some, strip, ..., None] + columns[some, strip, ..., None, :]
             part = slice(strip.start * width, strip.stop * width)
             mask = bias.flatten(3).flatten(1, 2)[:, None]
@@ -68,25 +68,25 @@ class RelativeAttention(nn.Module):
             ]
         return seen.view(batch, self.heads, height, width, -1).permute(0, 2, 3, 1, 4).flatten(3)
 
-    def _parts(self, count: int, height: int, width: int) -> Iterator[tuple[slice, slice]]:
+    def _bias_chunks(self, count: int, height: int, width: int) -> Iterator[tuple[slice, slice]]:
         """Heads and rows of queries whose relative positions are laid out together."""
-        limit = BIAS_AT_ONCE.get(self.rel_pos_h.device.type, BIAS_ELSEWHERE)
+        limit = MAX_BIAS_ELEMENTS.get(self.rel_pos_h.device.type, MAX_BIAS_ELEMENTS_DEFAULT)
         heads = max(1, limit // (height * width) ** 2)
         strip = max(1, min(height, limit // (height * width * width)))
         for start in range(0, count, heads):
             for row in range(0, height, strip):
                 yield slice(start, start + heads), slice(row, min(row + strip, height))
 
-    def _terms(self, q_NHWD: Tensor) -> tuple[Tensor, Tensor]:
+    def _decomposed_rel_pos(self, q_NHWD: Tensor) -> tuple[Tensor, Tensor]:
         """(N, H, W, H) of rows and (N, H, W, W) of columns: what each query adds for every row and column of keys."""
-        rows_HHD = _between(self.rel_pos_h, q_NHWD.shape[1]).to(q_NHWD.dtype)
-        columns_WWD = _between(self.rel_pos_w, q_NHWD.shape[2]).to(q_NHWD.dtype)
+        rows_HHD = _get_rel_pos(self.rel_pos_h, q_NHWD.shape[1]).to(q_NHWD.dtype)
+        columns_WWD = _get_rel_pos(self.rel_pos_w, q_NHWD.shape[2]).to(q_NHWD.dtype)
         by_row = q_NHWD @ rows_HHD.transpose(1, 2)
         by_column = (q_NHWD.transpose(1, 2) @ columns_WWD.transpose(1, 2)).transpose(1, 2)
         return by_row, by_column
 
 
-def _between(table_JD: Tensor, length: int) -> Tensor:
+def _get_rel_pos(table_JD: Tensor, length: int) -> Tensor:
     """(length, length, D): the entry for every query and key along an axis; another length stretches the table."""
     wanted = 2 * length - 1
     if len(table_JD) != wanted:
@@ -95,7 +95,7 @@ def _between(table_JD: Tensor, length: int) -> Tensor:
     return table_JD[place[:, None] - place[None] + length - 1]
 
 
-class Block(nn.Module):
+class ViTBlock(nn.Module):
     """Attention in windows of a side, or over the whole map where it is 0, then an MLP."""
 
     def __init__(self, config: ViTConfig, window: int, side: int) -> None:
@@ -104,20 +104,20 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(config.width, EPS)
         self.attn = RelativeAttention(config.width, config.heads, window or side)
         self.norm2 = nn.LayerNorm(config.width, EPS)
-        self.mlp = TwoLinear(config.width, 4 * config.width, gelu)
+        self.mlp = MLPBlock(config.width, 4 * config.width, gelu)
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """(B, H, W, C) to the same shape."""
-        x = x_BHWC + self._look(self.norm1(x_BHWC))
+        x = x_BHWC + self._attend(self.norm1(x_BHWC))
         out: Tensor = x + self.mlp(self.norm2(x))
         return out
 
-    def _look(self, x_BHWC: Tensor) -> Tensor:
+    def _attend(self, x_BHWC: Tensor) -> Tensor:
         if not self.window:
             seen: Tensor = self.attn(x_BHWC)
             return seen
-        windows, padded = split_windows(x_BHWC, self.window)
-        return join_windows(self.attn(windows), padded, (x_BHWC.shape[1], x_BHWC.shape[2]))
+        windows, padded = window_partition(x_BHWC, self.window)
+        return window_unpartition(self.attn(windows), padded, (x_BHWC.shape[1], x_BHWC.shape[2]))
 
 
 class PatchEmbed(nn.Module):
@@ -125,7 +125,7 @@ class PatchEmbed(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(3, width, PATCH, PATCH)
+        self.proj = nn.Conv2d(3, width, PATCH_SIZE, PATCH_SIZE)
 
     def forward(self, pixels_B3SS: Tensor) -> Tensor:
         """(B, 3, S, S) to (B, H, W, C)."""
@@ -143,27 +143,27 @@ class ViT(nn.Module):
 
     def __init__(self, config: ViTConfig, image_size: int, width: int) -> None:
         super().__init__()
-        side = image_size // PATCH
+        side = image_size // PATCH_SIZE
         self.patch_embed = PatchEmbed(config.width)
         self.pos_embed = nn.Parameter(torch.zeros(1, side, side, config.width))
         windows = (0 if i in config.global_blocks else config.window for i in range(config.depth))
-        self.blocks = nn.ModuleList(Block(config, window, side) for window in windows)
-        self.neck = neck(config.width, width)
+        self.blocks = nn.ModuleList(ViTBlock(config, window, side) for window in windows)
+        self.neck = build_neck(config.width, width)
 
     def forward(self, pixels_B3SS: Tensor) -> Tensor:
-        """Normalised RGB (B, 3, S, S) to a map (B, C, S / 16, S / 16)."""
-        x_BHWC = self.enter(pixels_B3SS)
+        """Normalized RGB (B, 3, S, S) to a map (B, C, S / 16, S / 16)."""
+        x_BHWC = self.embed_patches(pixels_B3SS)
         for block in self.blocks:
             x_BHWC = block(x_BHWC)
         out: Tensor = self.neck(x_BHWC.permute(0, 3, 1, 2))
         return out
 
-    def enter(self, pixels_B3SS: Tensor) -> Tensor:
+    def embed_patches(self, pixels_B3SS: Tensor) -> Tensor:
         """Patches with their positions, (B, H, W, C)."""
         x_BHWC: Tensor = self.patch_embed(pixels_B3SS)
-        return x_BHWC + self._positions((x_BHWC.shape[1], x_BHWC.shape[2]))
+        return x_BHWC + self._position_embedding((x_BHWC.shape[1], x_BHWC.shape[2]))
 
-    def _positions(self, size: tuple[int, int]) -> Tensor:
+    def _position_embedding(self, size: tuple[int, int]) -> Tensor:
         if self.pos_embed.shape[1:3] == size:
             return self.pos_embed
         table_1CHW = self.pos_embed.permute(0, 3, 1, 2)

@@ -24,7 +24,7 @@ class HieraConfig:
     """Blocks that look at the whole map; the others look at windows."""
     windows: tuple[int, int, int, int] = (8, 4, 14, 7)
     background: tuple[int, int] = (7, 7)
-    """Cells of the position map that is stretched over the picture."""
+    """Cells of the position map that is stretched over the image."""
 
     @property
     def channels(self) -> tuple[int, int, int, int]:
@@ -68,19 +68,19 @@ class SAM2Config:
 
     trunk: HieraConfig | ConvNetConfig
     image_size: int = 1024
-    """Side of the square that the frames of films are brought to, and pictures too unless `picture_size` is said."""
-    picture_size: int | None = None
-    """Side for pictures that stand alone: nobody waits for the next one."""
+    """Side of the square that the frames of videos are brought to, and images too unless `image_size` is said."""
+    still_image_size: int | None = None
+    """Side for images that stand alone: nobody waits for the next one."""
     width: int = 256
     heads: int = 8
     hidden: int = 2048
     """Of the MLPs in the two-way transformer."""
-    stability: float = 0.98
+    stability_threshold: float = 0.98
     """An unambiguous mask less stable than this gives way to the best of three; 0: never."""
     prompt_maps: bool = False
     """Prompts are drawn as maps too (the built-in model)."""
     memory: MemoryConfig | None = MemoryConfig()
-    """None: pictures only."""
+    """None: images only."""
 
 
 _TINY = HieraConfig()
@@ -88,19 +88,19 @@ _SMALL = replace(_TINY, depths=(1, 2, 11, 2), global_blocks=(7, 10, 13))
 _BASE_PLUS = HieraConfig(112, 2, (2, 3, 16, 3), (12, 16, 20), (8, 4, 14, 7), (14, 14))
 _LARGE = HieraConfig(144, 2, (2, 6, 36, 4), (23, 33, 43), (8, 4, 16, 8), (7, 7))
 _TRUNKS = {"tiny": _TINY, "small": _SMALL, "base_plus": _BASE_PLUS, "large": _LARGE}
-_FIRST = MemoryConfig(temporal_pointers=False, absent_embedding=False)
+_MEMORY_2_0 = MemoryConfig(temporal_pointers=False, absent_embedding=False)
 
 CONFIGS: dict[str, SAM2Config] = {
-    **{f"sam2_hiera_{name}": SAM2Config(trunk, memory=_FIRST) for name, trunk in _TRUNKS.items()},
+    **{f"sam2_hiera_{name}": SAM2Config(trunk, memory=_MEMORY_2_0) for name, trunk in _TRUNKS.items()},
     **{f"sam2.1_hiera_{name}": SAM2Config(trunk) for name, trunk in _TRUNKS.items()},
     "builtin": SAM2Config(
         ConvNetConfig(),
         image_size=288,
-        picture_size=512,
+        still_image_size=512,
         width=128,
         heads=4,
         hidden=512,
-        stability=0.0,
+        stability_threshold=0.0,
         prompt_maps=True,
         memory=MemoryConfig(layers=2, hidden=256),
     ),

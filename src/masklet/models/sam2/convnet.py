@@ -1,7 +1,7 @@
 """The small convolutional trunk of the built-in model.
 
-Bottleneck blocks (He et al. 2016) without normalisation of their own: the photograph-trained weights they start
-from have it folded in. Attention at stride 32 gives every place the whole picture.
+Bottleneck blocks (He et al. 2016) without normalization of their own: the photograph-trained weights they start
+from have it folded in. Attention at stride 32 gives every place the whole image.
 Shapes: B batch, C channels, H height, W width, T places.
 """
 
@@ -14,7 +14,7 @@ from torch.nn.functional import gelu, max_pool2d, relu
 from masklet.models.sam2.config import ConvNetConfig
 from masklet.nn.attention import Attention
 from masklet.nn.layers import MLP
-from masklet.nn.position import sine_position
+from masklet.nn.position import sine_position_2d
 
 __all__ = ["ConvNet"]
 
@@ -81,13 +81,13 @@ class ConvNet(nn.Module):
         for stage in self.stages:
             x = stage(x)
             maps.append(x)
-        return [*maps[:3], self.look_around(maps[3])]
+        return [*maps[:3], self.attend_globally(maps[3])]
 
-    def look_around(self, coarsest_BCHW: Tensor) -> Tensor:
+    def attend_globally(self, coarsest_BCHW: Tensor) -> Tensor:
         """The last stage's map, narrowed, with every place told of the others."""
         x_BCHW = self.enter(coarsest_BCHW)
         height, width = x_BCHW.shape[-2:]
-        position = sine_position(height, width, x_BCHW.shape[1], x_BCHW.device).flatten(2).transpose(1, 2)
+        position = sine_position_2d(height, width, x_BCHW.shape[1], x_BCHW.device).flatten(2).transpose(1, 2)
         x_BTC = x_BCHW.flatten(2).transpose(1, 2)
         for block in self.context:
             x_BTC = block(x_BTC, position.to(x_BTC.dtype))

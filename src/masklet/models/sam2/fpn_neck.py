@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-__all__ = ["Neck"]
+__all__ = ["FpnNeck"]
 
 
 class Lateral(nn.Module):
@@ -26,7 +26,7 @@ class Lateral(nn.Module):
         return out
 
 
-class Neck(nn.Module):
+class FpnNeck(nn.Module):
     """Strides 4, 8, 16, 32 in; strides 16, 8, 4 out. Stride 32 lives on in stride 16 only."""
 
     def __init__(self, channels: Sequence[int], width: int) -> None:

@@ -11,13 +11,13 @@ from torch.nn.functional import gelu, interpolate, max_pool2d, scaled_dot_produc
 from torch.utils.checkpoint import checkpoint
 
 from masklet.models.sam2.config import HieraConfig
-from masklet.nn.attention import join_windows, split_windows
+from masklet.nn.attention import window_partition, window_unpartition
 from masklet.nn.layers import MLP
 
 __all__ = ["Hiera"]
 
 
-def pool_by_two(x_BHWC: Tensor) -> Tensor:
+def max_pool_2x2(x_BHWC: Tensor) -> Tensor:
     """Two by two maximum."""
     return max_pool2d(x_BHWC.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
 
@@ -35,7 +35,7 @@ class PatchEmbed(nn.Module):
         return out.permute(0, 2, 3, 1)
 
 
-class PooledAttention(nn.Module):
+class MultiScaleAttention(nn.Module):
     """Self-attention whose queries may be pooled two by two."""
 
     def __init__(self, inputs: int, outputs: int, heads: int, pool: bool) -> None:
@@ -48,7 +48,7 @@ class PooledAttention(nn.Module):
         """(N, H, W, C) to (N, H, W, C'), or half of H and W where pooled."""
         q, k, v = self.qkv(x_NHWC).chunk(3, dim=-1)
         if self.pool:
-            q = pool_by_two(q)
+            q = max_pool_2x2(q)
         q_NATD, k_NATD, v_NATD = (t.flatten(1, 2).unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
         out = scaled_dot_product_attention(q_NATD, k_NATD, v_NATD).transpose(1, 2).reshape(q.shape)
         projected: Tensor = self.proj(out)
@@ -61,7 +61,7 @@ class HieraBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, heads: int, window: int, pool: bool) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(inputs, eps=1e-6)
-        self.attn = PooledAttention(inputs, outputs, heads, pool)
+        self.attn = MultiScaleAttention(inputs, outputs, heads, pool)
         self.norm2 = nn.LayerNorm(outputs, eps=1e-6)
         self.mlp = MLP(outputs, outputs * 4, outputs, depth=2, act=gelu)
         self.proj = nn.Linear(inputs, outputs) if inputs != outputs else None
@@ -72,7 +72,7 @@ class HieraBlock(nn.Module):
         normed = self.norm1(x_BHWC)
         if self.proj is not None:
             widened = self.proj(normed).to(x_BHWC.dtype)  # the residual stays as precise as it came
-            x_BHWC = pool_by_two(widened) if self.pool else widened
+            x_BHWC = max_pool_2x2(widened) if self.pool else widened
         x_BHWC = x_BHWC + self._attend(normed, (x_BHWC.shape[1], x_BHWC.shape[2]))
         out: Tensor = x_BHWC + self.mlp(self.norm2(x_BHWC))
         return out
@@ -81,10 +81,10 @@ class HieraBlock(nn.Module):
         if self.window == 0:
             whole: Tensor = self.attn(x_BHWC)
             return whole
-        windows, padded = split_windows(x_BHWC, self.window)
+        windows, padded = window_partition(x_BHWC, self.window)
         if self.pool:
             padded = (padded[0] // 2, padded[1] // 2)
-        return join_windows(self.attn(windows), padded, size)
+        return window_unpartition(self.attn(windows), padded, size)
 
 
 class Hiera(nn.Module):
@@ -96,7 +96,7 @@ class Hiera(nn.Module):
 
     def __init__(self, config: HieraConfig) -> None:
         super().__init__()
-        self.checkpointing = False
+        self.gradient_checkpointing = False
         self.patch_embed = PatchEmbed(config.width)
         self.pos_embed = nn.Parameter(torch.zeros(1, config.width, *config.background))
         self.pos_embed_window = nn.Parameter(torch.zeros(1, config.width, config.windows[0], config.windows[0]))
@@ -114,9 +114,9 @@ class Hiera(nn.Module):
 
     def forward(self, pixels_B3HW: Tensor) -> list[Tensor]:
         """Maps (B, C, H, W) at strides 4, 8, 16, 32."""
-        again = self.checkpointing and self.training and torch.is_grad_enabled()
+        again = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
         x = self.patch_embed(pixels_B3HW)
-        x = x + self.position(x.shape[1], x.shape[2])
+        x = x + self.position_embedding(x.shape[1], x.shape[2])
         maps = []
         for i, block in enumerate(self.blocks):
             x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False) if again else block(x)
@@ -124,8 +124,8 @@ class Hiera(nn.Module):
                 maps.append(x.permute(0, 3, 1, 2))
         return maps
 
-    def position(self, height: int, width: int) -> Tensor:
-        """(1, height, width, C): a coarse map stretched over the picture, a fine one repeated in each window."""
+    def position_embedding(self, height: int, width: int) -> Tensor:
+        """(1, height, width, C): a coarse map stretched over the image, a fine one repeated in each window."""
         coarse = interpolate(self.pos_embed.float(), size=(height, width), mode="bicubic")
         side = self.pos_embed_window.shape[-1]
         tiled = self.pos_embed_window.repeat(1, 1, -(-height // side), -(-width // side))

@@ -10,20 +10,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu, scaled_dot_product_attention
 
-from masklet.nn.attention import Attention, merge_heads, rotate, split_heads
+from masklet.nn.attention import Attention, apply_rope, merge_heads, split_heads
 
 __all__ = ["MemoryAttention"]
 
 
-class RotaryAttention(Attention):
+class RoPEAttention(Attention):
     """Attention whose queries and keys turn with their place; the last `pointers` keys have none."""
 
-    def rotary(self, q_BTC: Tensor, k_BSC: Tensor, v_BSC: Tensor, rotation_2TP: Tensor, pointers: int) -> Tensor:
+    def attend(self, q_BTC: Tensor, k_BSC: Tensor, v_BSC: Tensor, rope_2TP: Tensor, num_pointers: int) -> Tensor:
         """(B, T, C), (B, S, ·), (B, S, ·) to (B, T, C)."""
-        q = rotate(split_heads(self.q_proj(q_BTC), self.heads), rotation_2TP)
+        q = apply_rope(split_heads(self.q_proj(q_BTC), self.heads), rope_2TP)
         k, v = split_heads(self.k_proj(k_BSC), self.heads), split_heads(self.v_proj(v_BSC), self.heads)
-        placed = k.shape[2] - pointers
-        k = torch.cat([rotate(k[:, :, :placed], rotation_2TP), k[:, :, placed:]], dim=2)
+        placed = k.shape[2] - num_pointers
+        k = torch.cat([apply_rope(k[:, :, :placed], rope_2TP), k[:, :, placed:]], dim=2)
         out: Tensor = self.out_proj(merge_heads(scaled_dot_product_attention(q, k, v)))
         return out
 
@@ -33,8 +33,8 @@ class MemoryAttentionLayer(nn.Module):
 
     def __init__(self, width: int, channels: int, hidden: int) -> None:
         super().__init__()
-        self.self_attn = RotaryAttention(width, heads=1)
-        self.cross_attn_image = RotaryAttention(width, heads=1, kv=channels)
+        self.self_attn = RoPEAttention(width, heads=1)
+        self.cross_attn_image = RoPEAttention(width, heads=1, kv=channels)
         self.linear1 = nn.Linear(width, hidden)
         self.linear2 = nn.Linear(hidden, width)
         self.norm1 = nn.LayerNorm(width)
@@ -42,21 +42,21 @@ class MemoryAttentionLayer(nn.Module):
         self.norm3 = nn.LayerNorm(width)
 
     def forward(
-        self, x_BTC: Tensor, memory_BSM: Tensor, keys_BSM: Tensor, rotation_2TP: Tensor, pointers: int
+        self, x_BTC: Tensor, memory_BSM: Tensor, keys_BSM: Tensor, rope_2TP: Tensor, num_pointers: int
     ) -> Tensor:
         """(B, T, C) to the same."""
         y = self.norm1(x_BTC)
-        x_BTC = x_BTC + self.self_attn.rotary(y, y, y, rotation_2TP, 0)
+        x_BTC = x_BTC + self.self_attn.attend(y, y, y, rope_2TP, 0)
         y = self.norm2(x_BTC)
-        x_BTC = x_BTC + self.cross_attn_image.rotary(y, keys_BSM, memory_BSM, rotation_2TP, pointers)
+        x_BTC = x_BTC + self.cross_attn_image.attend(y, keys_BSM, memory_BSM, rope_2TP, num_pointers)
         out: Tensor = x_BTC + self.linear2(relu(self.linear1(self.norm3(x_BTC))))
         return out
 
 
 class MemoryAttention(nn.Module):
-    """A stack of layers and a last normalisation."""
+    """A stack of layers and a last normalization."""
 
-    POSITION_SHARE = 0.1
+    POSITION_WEIGHT = 0.1
     """How much of the position is added to the present frame before the first layer."""
 
     def __init__(self, width: int, channels: int, hidden: int, layers: int) -> None:
@@ -70,13 +70,13 @@ class MemoryAttention(nn.Module):
         position_BTC: Tensor,
         memory_BSM: Tensor,
         memory_position_BSM: Tensor,
-        rotation_2TP: Tensor,
-        pointers: int,
+        rope_2TP: Tensor,
+        num_pointers: int,
     ) -> Tensor:
         """The present frame (B, T, C), conditioned on its memories."""
-        x_BTC = x_BTC + self.POSITION_SHARE * position_BTC
+        x_BTC = x_BTC + self.POSITION_WEIGHT * position_BTC
         keys = memory_BSM + memory_position_BSM
         for layer in self.layers:
-            x_BTC = layer(x_BTC, memory_BSM, keys, rotation_2TP, pointers)
+            x_BTC = layer(x_BTC, memory_BSM, keys, rope_2TP, num_pointers)
         out: Tensor = self.norm(x_BTC)
         return out

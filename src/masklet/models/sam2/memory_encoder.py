@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
-from masklet.nn.layers import ChannelNorm
+from masklet.nn.layers import LayerNorm2d
 
 __all__ = ["MemoryEncoder"]
 
@@ -22,7 +22,7 @@ class MaskDownsampler(nn.Module):
         layers: list[nn.Module] = []
         channels = 1
         for _ in range(4):
-            layers += [nn.Conv2d(channels, channels * 4, 3, 2, 1), ChannelNorm(channels * 4), nn.GELU()]
+            layers += [nn.Conv2d(channels, channels * 4, 3, 2, 1), LayerNorm2d(channels * 4), nn.GELU()]
             channels *= 4
         self.encoder = nn.Sequential(*layers, nn.Conv2d(channels, width, 1))
 
@@ -38,7 +38,7 @@ class FuserBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.dwconv = nn.Conv2d(width, width, 7, padding=3, groups=width)
-        self.norm = ChannelNorm(width)
+        self.norm = LayerNorm2d(width)
         self.pwconv1 = nn.Linear(width, width * 4)
         self.pwconv2 = nn.Linear(width * 4, width)
         self.gamma = nn.Parameter(torch.full((width,), 1e-6))

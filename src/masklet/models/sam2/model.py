@@ -1,7 +1,7 @@
 """SAM 2 as pure verbs: tensors in, tensors out, no state.
 
-Tensor names follow the published files, so that these load strictly. A picture needs `encode_image`,
-`without_memory` and `decode`; a frame of a film `encode_image`, `condition`, `decode`, `settle` and `remember`, and
+Tensor names follow the published files, so that these load strictly. An image needs `encode_image`,
+`without_memory` and `decode`; a frame of a video `encode_image`, `condition`, `decode`, `settle` and `remember`, and
 where a person hands in a mask, `adopt` in place of `decode`.
 Shapes: B batch, C channels, H and W of a map, S side of the square input.
 """
@@ -12,33 +12,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from masklet.models.heads.mask_decoder import MaskDecoder, choose
+from masklet.models.heads.mask_decoder import MaskDecoder, select_masks
 from masklet.models.heads.prompt_encoder import PromptEncoder
 from masklet.models.sam2.config import ConvNetConfig, SAM2Config
 from masklet.models.sam2.convnet import ConvNet
-from masklet.models.sam2.fpn_neck import Neck
+from masklet.models.sam2.fpn_neck import FpnNeck
 from masklet.models.sam2.hiera import Hiera
 from masklet.models.sam2.memory_attention import MemoryAttention
 from masklet.models.sam2.memory_encoder import MemoryEncoder
-from masklet.models.sam2.memory_tokens import Recollection
+from masklet.models.sam2.memory_tokens import MemoryTokenizer
 from masklet.models.types import (
     FrameMemory,
     ImageFeatures,
     MaskPrediction,
-    Memories,
-    ObjectMasks,
+    MemoryContext,
     PromptTensors,
-    no_points,
+    SelectedMasks,
+    empty_prompt,
 )
-from masklet.nn.attention import axial_rotation
+from masklet.nn.attention import axial_rope
 from masklet.nn.layers import MLP
-from masklet.nn.position import sine_position
+from masklet.nn.position import sine_position_2d
 
 __all__ = ["SAM2"]
 
-ABSENT = -1024.0
-"""The logits of a mask whose object is not in the picture."""
-STEEP, LOW = 20.0, -10.0
+NO_OBJECT_LOGIT = -1024.0
+"""The logits of a mask whose object is not in the image."""
+MEMORY_MASK_SCALE, MEMORY_MASK_BIAS = 20.0, -10.0
 """A memory is written from STEEP * share + LOW, where share is 0 outside and 1 inside."""
 
 
@@ -50,7 +50,7 @@ class ImageEncoder(nn.Module):
         trunk = config.trunk
         self.trunk: Hiera | ConvNet = ConvNet(trunk) if isinstance(trunk, ConvNetConfig) else Hiera(trunk)
         channels = self.trunk.channels if isinstance(self.trunk, ConvNet) else config.trunk.channels
-        self.neck = Neck(channels, config.width)
+        self.neck = FpnNeck(channels, config.width)
 
     def forward(self, pixels_B3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Maps of one width at strides 16, 8 and 4."""
@@ -69,14 +69,14 @@ class SAM2(nn.Module):
         torch.Size([1, 4, 64, 64])
     """
 
-    keeps_ratio = False
+    keeps_aspect_ratio = False
     clamps_logits = True
 
     def __init__(self, config: SAM2Config) -> None:
         super().__init__()
         self.config = config
         self.image_size = config.image_size
-        self.own_picture_size = config.picture_size
+        self.still_image_size_override = config.still_image_size
         self.image_encoder = ImageEncoder(config)
         self.sam_prompt_encoder = PromptEncoder(config.width, config.prompt_maps)
         self.sam_mask_decoder = MaskDecoder(config.width, config.heads, config.hidden)
@@ -85,23 +85,23 @@ class SAM2(nn.Module):
             self._add_memory(config)
 
     @property
-    def picture_size(self) -> int:
-        """Side of the square that a picture is brought to that stands alone."""
-        return self.own_picture_size or self.image_size
+    def still_image_size(self) -> int:
+        """Side of the square that an image is brought to that stands alone."""
+        return self.still_image_size_override or self.image_size
 
     @property
-    def stability(self) -> float:
+    def stability_threshold(self) -> float:
         """An unambiguous mask less stable than this gives way to the best of three."""
-        return self.config.stability
+        return self.config.stability_threshold
 
     @property
-    def follows_films(self) -> bool:
+    def supports_video(self) -> bool:
         """Whether it has a memory of earlier frames."""
         return self.config.memory is not None
 
-    def look_at(self, side: int) -> None:
-        """Pictures and frames are brought to a square of `side` from now on, a multiple of 32."""
-        self.image_size, self.own_picture_size = side, None
+    def set_image_size(self, image_size: int) -> None:
+        """Images and frames are brought to a square of `side` from now on, a multiple of 32."""
+        self.image_size, self.still_image_size_override = image_size, None
 
     def _add_memory(self, config: SAM2Config) -> None:
         memory = config.memory
@@ -120,17 +120,17 @@ class SAM2(nn.Module):
             self.no_obj_embed_spatial = nn.Parameter(torch.zeros(1, channels))
 
     def encode_image(self, pixels_B3HW: Tensor) -> ImageFeatures:
-        """Normalised RGB (B, 3, H, W), sides multiples of 32, to features that do not depend on any prompt."""
+        """Normalized RGB (B, 3, H, W), sides multiples of 32, to features that do not depend on any prompt."""
         assert pixels_B3HW.shape[-1] % 32 == 0, f"width {pixels_B3HW.shape[-1]} is no multiple of 32"
         assert pixels_B3HW.shape[-2] % 32 == 0, f"height {pixels_B3HW.shape[-2]} is no multiple of 32"
         s16, s8, s4 = self.image_encoder(pixels_B3HW)
         decoder = self.sam_mask_decoder
         return ImageFeatures(s16, (decoder.conv_s1(s8), decoder.conv_s0(s4)))
 
-    def without_memory(self, features: ImageFeatures) -> ImageFeatures:
-        """Features of a picture that stands alone, or of a first frame, as the decoder wants them."""
+    def add_no_memory_embedding(self, features: ImageFeatures) -> ImageFeatures:
+        """Features of an image that stands alone, or of a first frame, as the decoder wants them."""
         embed = features.embed_BCHW + self.no_mem_embed.reshape(1, -1, 1, 1)
-        return ImageFeatures(embed, features.fine)
+        return ImageFeatures(embed, features.high_res_features)
 
     def decode(self, features: ImageFeatures, prompts: PromptTensors) -> MaskPrediction:
         """All four candidates an object; `features` hold one entry a prompt (`ImageFeatures.take`)."""
@@ -140,69 +140,75 @@ class SAM2(nn.Module):
         prediction: MaskPrediction = self.sam_mask_decoder(features, place, sparse, dense)
         return prediction
 
-    def condition(self, features: ImageFeatures, memories: Memories) -> ImageFeatures:
+    def condition_on_memory(self, features: ImageFeatures, memory_context: MemoryContext) -> ImageFeatures:
         """Features (B objects) of a frame in the light of what is remembered of each object."""
         height, width = features.embed_BCHW.shape[-2:]
-        look = self.recollection().gather(memories)
+        look = self.memory_tokenizer().tokenize(memory_context)
         device = features.embed_BCHW.device
         x_BTC = features.embed_BCHW.flatten(2).transpose(1, 2)
-        place_1TC = sine_position(height, width, self.config.width, device).flatten(2).transpose(1, 2).to(x_BTC)
+        place_1TC = sine_position_2d(height, width, self.config.width, device).flatten(2).transpose(1, 2).to(x_BTC)
         seen: Tensor = self.memory_attention(
             x_BTC,
             place_1TC,
             look.values_BSM,
             look.positions_1SM,
-            axial_rotation(height, width, self.config.width, device=device),
-            look.pointers,
+            axial_rope(height, width, self.config.width, device=device),
+            look.num_pointers,
         )
-        return ImageFeatures(seen.transpose(1, 2).reshape(features.embed_BCHW.shape), features.fine)
+        return ImageFeatures(seen.transpose(1, 2).reshape(features.embed_BCHW.shape), features.high_res_features)
 
-    def recollection(self) -> Recollection:
+    def memory_tokenizer(self) -> MemoryTokenizer:
         """How memories are laid out before they are looked at."""
         temporal = self.obj_ptr_tpos_proj if hasattr(self, "obj_ptr_tpos_proj") else None
-        return Recollection(self.maskmem_tpos_enc, temporal)
+        return MemoryTokenizer(self.maskmem_tpos_enc, temporal)
 
-    def settle(self, prediction: MaskPrediction, multimask: bool) -> ObjectMasks:
+    def select_mask(self, prediction: MaskPrediction, multimask: bool) -> SelectedMasks:
         """One mask of all candidates: the best of three (`multimask`), or the unambiguous one."""
-        chosen = choose(prediction, multimask, threshold=self.config.stability)
+        chosen = select_masks(prediction, multimask, threshold=self.config.stability_threshold)
         if multimask:
-            chosen = chosen.pick(chosen.iou_BK.argmax(1))
+            chosen = chosen.select_candidates(chosen.iou_BK.argmax(1))
         there_B1 = prediction.object_score_B1 > 0
-        logits = torch.where(there_B1[..., None, None], chosen.logits_BKHW, ABSENT)
-        pointer_BC = self._pointer(chosen.tokens_BKC[:, 0], there_B1)
-        return ObjectMasks(logits, chosen.iou_BK, prediction.object_score_B1, pointer_BC)
+        logits = torch.where(there_B1[..., None, None], chosen.logits_BKHW, NO_OBJECT_LOGIT)
+        pointer_BC = self._object_pointer(chosen.tokens_BKC[:, 0], there_B1)
+        return SelectedMasks(logits, chosen.iou_BK, prediction.object_score_B1, pointer_BC)
 
-    def _pointer(self, token_BC: Tensor, there_B1: Tensor) -> Tensor:
-        there = there_B1.to(token_BC.dtype)
+    def _object_pointer(self, token_BC: Tensor, present_B1: Tensor) -> Tensor:
+        there = present_B1.to(token_BC.dtype)
         out: Tensor = there * self.obj_ptr_proj(token_BC) + (1 - there) * self.no_obj_ptr
         return out
 
-    def adopt(self, features: ImageFeatures, mask_B1SS: Tensor) -> ObjectMasks:
+    def use_mask_as_output(self, features: ImageFeatures, mask_B1SS: Tensor) -> SelectedMasks:
         """A mask of 0 and 1, from a person, as if the network had found it; `features` know of no memory."""
         count = len(mask_B1SS)
         small_B1HW = self.mask_downsample(mask_B1SS.to(features.embed_BCHW.dtype))
-        read = self.settle(self.decode(features, no_points(count, mask_B1SS.device, small_B1HW)), multimask=False)
-        logits = interpolate(mask_B1SS.float() * STEEP + LOW, scale_factor=0.25, mode="bilinear", antialias=True)
+        read = self.select_mask(
+            self.decode(features, empty_prompt(count, mask_B1SS.device, small_B1HW)), multimask=False
+        )
+        logits = interpolate(
+            mask_B1SS.float() * MEMORY_MASK_SCALE + MEMORY_MASK_BIAS, scale_factor=0.25, mode="bilinear", antialias=True
+        )
         there_B1 = mask_B1SS.flatten(1).any(dim=1, keepdim=True)
         there = there_B1.to(read.pointer_BC.dtype)
         pointer_BC = there * read.pointer_BC + (1 - there) * self.no_obj_ptr
-        return ObjectMasks(logits, torch.ones_like(read.iou_B1), there_B1.float() * STEEP + LOW, pointer_BC)
+        return SelectedMasks(
+            logits, torch.ones_like(read.iou_B1), there_B1.float() * MEMORY_MASK_SCALE + MEMORY_MASK_BIAS, pointer_BC
+        )
 
-    def remember(self, features: ImageFeatures, masks: ObjectMasks, *, prompted: bool = False) -> FrameMemory:
+    def encode_memory(self, features: ImageFeatures, masks: SelectedMasks, *, prompted: bool = False) -> FrameMemory:
         """What to keep of a frame, from features of `encode_image`; `prompted` masks are kept with hard edges."""
         height, width = features.embed_BCHW.shape[-2:]
-        share = self.shares(masks, (16 * height, 16 * width), prompted)
+        share = self.mask_for_memory(masks, (16 * height, 16 * width), prompted)
         spatial = self.memory_encoder(features.embed_BCHW, share.to(features.embed_BCHW.dtype))
-        return FrameMemory(self.marked(spatial, masks), masks.pointer_BC)
+        return FrameMemory(self.add_occlusion_embedding(spatial, masks), masks.pointer_BC)
 
     @staticmethod
-    def shares(masks: ObjectMasks, size: tuple[int, int], prompted: bool) -> Tensor:
+    def mask_for_memory(masks: SelectedMasks, size: tuple[int, int], prompted: bool) -> Tensor:
         """(B, 1, height, width): masks as a memory is written from them."""
         full = interpolate(masks.logits_B1HW.float(), size, mode="bilinear", align_corners=False)
         share = (full > 0).float() if prompted else full.sigmoid()
-        return share * STEEP + LOW
+        return share * MEMORY_MASK_SCALE + MEMORY_MASK_BIAS
 
-    def marked(self, spatial_BMHW: Tensor, masks: ObjectMasks) -> Tensor:
+    def add_occlusion_embedding(self, spatial_BMHW: Tensor, masks: SelectedMasks) -> Tensor:
         """Memories that say, since 2.1, when their object was out of sight."""
         if not hasattr(self, "no_obj_embed_spatial"):
             return spatial_BMHW

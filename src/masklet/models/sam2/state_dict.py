@@ -21,67 +21,76 @@ import torch
 from torch import Tensor
 
 from masklet.errors import CheckpointError
-from masklet.models.hf_keys import Names, Row, attention, decoder, mlp, norms, one_matrix, prompts
+from masklet.models.hf_keys import (
+    KeyMapping,
+    KeyPair,
+    attention_keys,
+    deduplicate_matrix,
+    mask_decoder_keys,
+    mlp_keys,
+    norm_keys,
+    prompt_encoder_keys,
+)
 from masklet.models.sam2.config import CONFIGS, HieraConfig, SAM2Config
 from masklet.models.sam2.model import SAM2
-from masklet.nn.meta_init import blank
+from masklet.nn.meta_init import meta_init
 
-__all__ = ["build", "config_of", "from_transformers", "is_transformers", "shapes_of", "to_transformers"]
+__all__ = ["build", "expected_shapes", "from_transformers", "infer_config", "is_transformers", "to_transformers"]
 
 _POINTS = tuple(f"sam_prompt_encoder.point_embeddings.{i}.weight" for i in range(4))
-_POINTS_THERE = "prompt_encoder.point_embed.weight"
-_MATRIX = "sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
-_MATRICES_THERE = (
+_HF_POINTS = "prompt_encoder.point_embed.weight"
+_POSITION_MATRIX = "sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
+_HF_POSITION_MATRICES = (
     "shared_image_embedding.positional_embedding",
     "prompt_encoder.shared_embedding.positional_embedding",
 )
 
-_TRUNK, _TRUNK_THERE = "image_encoder.trunk", "vision_encoder.backbone"
-_DECODER, _DECODER_THERE = "sam_mask_decoder", "mask_decoder"
-_LAYER, _LAYER_THERE = f"{_DECODER}.transformer.layers.#", f"{_DECODER_THERE}.transformer.layers.#"
-_DOWN = "memory_encoder.mask_downsampler"
-_FUSER, _FUSER_THERE = "memory_encoder.fuser.layers.#", "memory_encoder.memory_fuser.layers.#"
+_TRUNK, _HF_TRUNK = "image_encoder.trunk", "vision_encoder.backbone"
+_DECODER, _HF_DECODER = "sam_mask_decoder", "mask_decoder"
+_LAYER, _HF_LAYER = f"{_DECODER}.transformer.layers.#", f"{_HF_DECODER}.transformer.layers.#"
+_DOWNSAMPLER = "memory_encoder.mask_downsampler"
+_FUSER, _HF_FUSER = "memory_encoder.fuser.layers.#", "memory_encoder.memory_fuser.layers.#"
 
 
-def _same(name: str) -> Row:
+def _unchanged(name: str) -> KeyPair:
     return name, name
 
 
-def _image_encoder() -> Iterator[Row]:
-    block, block_there = f"{_TRUNK}.blocks.#", f"{_TRUNK_THERE}.blocks.#"
+def _image_encoder_keys() -> Iterator[KeyPair]:
+    block, block_there = f"{_TRUNK}.blocks.#", f"{_HF_TRUNK}.blocks.#"
     for leaf in ("pos_embed", "pos_embed_window"):
-        yield f"{_TRUNK}.{leaf}", f"{_TRUNK_THERE}.{leaf}"
-    yield f"{_TRUNK}.patch_embed.proj", f"{_TRUNK_THERE}.patch_embed.projection"
+        yield f"{_TRUNK}.{leaf}", f"{_HF_TRUNK}.{leaf}"
+    yield f"{_TRUNK}.patch_embed.proj", f"{_HF_TRUNK}.patch_embed.projection"
     for leaf in ("attn.qkv", "attn.proj", "proj"):
         yield f"{block}.{leaf}", f"{block_there}.{leaf}"
-    yield from norms(block, block_there, 2)
-    yield from mlp(f"{block}.mlp", f"{block_there}.mlp", 2)
+    yield from norm_keys(block, block_there, 2)
+    yield from mlp_keys(f"{block}.mlp", f"{block_there}.mlp", 2)
     yield "image_encoder.neck.convs.#.conv", "vision_encoder.neck.convs.#"
 
 
-def _heads() -> Iterator[Row]:
-    yield from prompts("sam_prompt_encoder", "prompt_encoder")
-    yield from decoder(_DECODER, _DECODER_THERE)
+def _head_keys() -> Iterator[KeyPair]:
+    yield from prompt_encoder_keys("sam_prompt_encoder", "prompt_encoder")
+    yield from mask_decoder_keys(_DECODER, _HF_DECODER)
     for leaf in ("obj_score_token", "conv_s0", "conv_s1"):
-        yield f"{_DECODER}.{leaf}", f"{_DECODER_THERE}.{leaf}"
-    yield from mlp(f"{_LAYER}.mlp", f"{_LAYER_THERE}.mlp", 2)
-    yield from mlp(f"{_DECODER}.pred_obj_score_head", f"{_DECODER_THERE}.pred_obj_score_head", 3)
+        yield f"{_DECODER}.{leaf}", f"{_HF_DECODER}.{leaf}"
+    yield from mlp_keys(f"{_LAYER}.mlp", f"{_HF_LAYER}.mlp", 2)
+    yield from mlp_keys(f"{_DECODER}.pred_obj_score_head", f"{_HF_DECODER}.pred_obj_score_head", 3)
 
 
-def _memory_attention() -> Iterator[Row]:
+def _memory_attention_keys() -> Iterator[KeyPair]:
     layer = "memory_attention.layers.#"
     for part in ("self_attn", "cross_attn_image"):
-        yield from attention(f"{layer}.{part}", f"{layer}.{part}")
-    yield from norms(layer, layer, 3)
-    yield from (_same(f"{layer}.linear{i}") for i in (1, 2))
+        yield from attention_keys(f"{layer}.{part}", f"{layer}.{part}")
+    yield from norm_keys(layer, layer, 3)
+    yield from (_unchanged(f"{layer}.linear{i}") for i in (1, 2))
     yield "memory_attention.norm", "memory_attention.layer_norm"
 
 
-def _memory_encoder() -> Iterator[Row]:
+def _memory_encoder_keys() -> Iterator[KeyPair]:
     for stage in range(4):
-        yield f"{_DOWN}.encoder.{3 * stage}", f"{_DOWN}.layers.{stage}.conv"
-        yield f"{_DOWN}.encoder.{3 * stage + 1}", f"{_DOWN}.layers.{stage}.layer_norm"
-    yield f"{_DOWN}.encoder.12", f"{_DOWN}.final_conv"
+        yield f"{_DOWNSAMPLER}.encoder.{3 * stage}", f"{_DOWNSAMPLER}.layers.{stage}.conv"
+        yield f"{_DOWNSAMPLER}.encoder.{3 * stage + 1}", f"{_DOWNSAMPLER}.layers.{stage}.layer_norm"
+    yield f"{_DOWNSAMPLER}.encoder.12", f"{_DOWNSAMPLER}.final_conv"
     yield "memory_encoder.pix_feat_proj", "memory_encoder.feature_projection"
     yield "memory_encoder.out_proj", "memory_encoder.projection"
     parts = {
@@ -91,26 +100,26 @@ def _memory_encoder() -> Iterator[Row]:
         "pwconv1": "pointwise_conv1",
         "pwconv2": "pointwise_conv2",
     }
-    yield from ((f"{_FUSER}.{here}", f"{_FUSER_THERE}.{there}") for here, there in parts.items())
+    yield from ((f"{_FUSER}.{here}", f"{_HF_FUSER}.{there}") for here, there in parts.items())
 
 
-def _tracking() -> Iterator[Row]:
-    yield _same("mask_downsample")
+def _tracking_keys() -> Iterator[KeyPair]:
+    yield _unchanged("mask_downsample")
     yield "maskmem_tpos_enc", "memory_temporal_positional_encoding"
     yield "no_mem_embed", "no_memory_embedding"
     yield "no_mem_pos_enc", "no_memory_positional_encoding"
     yield "no_obj_ptr", "no_object_pointer"
     yield "no_obj_embed_spatial", "occlusion_spatial_embedding_parameter"
     yield "obj_ptr_tpos_proj", "temporal_positional_encoding_projection_layer"
-    yield from mlp("obj_ptr_proj", "object_pointer_proj", 3)
+    yield from mlp_keys("obj_ptr_proj", "object_pointer_proj", 3)
 
 
-_PARTS = (_image_encoder, _heads, _memory_attention, _memory_encoder, _tracking)
+_KEY_GROUPS = (_image_encoder_keys, _head_keys, _memory_attention_keys, _memory_encoder_keys, _tracking_keys)
 
 
 @lru_cache(maxsize=1)
-def _names() -> Names:
-    return Names.of(row for part in _PARTS for row in part())
+def _key_mapping() -> KeyMapping:
+    return KeyMapping.from_pairs(row for part in _KEY_GROUPS for row in part())
 
 
 def is_transformers(names: Iterable[str]) -> bool:
@@ -122,7 +131,7 @@ def is_transformers(names: Iterable[str]) -> bool:
         >>> is_transformers(["image_encoder.trunk.pos_embed"])
         False
     """
-    marks = tuple(f"{_TRUNK_THERE}.{part}" for part in ("blocks.", "patch_embed.projection.", "pos_embed"))
+    marks = tuple(f"{_HF_TRUNK}.{part}" for part in ("blocks.", "patch_embed.projection.", "pos_embed"))
     return any(name.startswith(marks) for name in names)
 
 
@@ -139,15 +148,17 @@ def from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Errors: CheckpointError where the two copies of the point encoding's matrix differ, or the point
     embeddings are not four.
     """
-    names = _names()
+    names = _key_mapping()
     published: dict[str, Tensor] = {}
     for name, tensor in state.items():
-        if name == _POINTS_THERE:
+        if name == _HF_POINTS:
             published.update(zip(_POINTS, _split_points(tensor), strict=True))
-        elif name in _MATRICES_THERE:
-            published[_MATRIX] = one_matrix(published.get(_MATRIX), tensor, _MATRICES_THERE, "SAM 2")
+        elif name in _HF_POSITION_MATRICES:
+            published[_POSITION_MATRIX] = deduplicate_matrix(
+                published.get(_POSITION_MATRIX), tensor, _HF_POSITION_MATRICES, "SAM 2"
+            )
         else:
-            published[names.ours(name) or name] = tensor
+            published[names.to_published(name) or name] = tensor
     return published
 
 
@@ -160,20 +171,20 @@ def to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Errors: CheckpointError for names that are not of a published SAM 2 (the built-in model's trunk, say).
     """
-    names = _names()
+    names = _key_mapping()
     theirs: dict[str, Tensor] = {}
     for name, tensor in state.items():
-        if name == _MATRIX:
-            theirs.update(dict.fromkeys(_MATRICES_THERE, tensor))
+        if name == _POSITION_MATRIX:
+            theirs.update(dict.fromkeys(_HF_POSITION_MATRICES, tensor))
         elif name not in _POINTS:
-            theirs[_known(name, names)] = tensor
+            theirs[_transformers_key(name, names)] = tensor
     if any(name in state for name in _POINTS):
-        theirs[_POINTS_THERE] = _join_points(state)
+        theirs[_HF_POINTS] = _join_points(state)
     return theirs
 
 
-def _known(name: str, names: Names) -> str:
-    target = names.theirs(name)
+def _transformers_key(name: str, names: KeyMapping) -> str:
+    target = names.to_transformers(name)
     if target is None:
         raise CheckpointError(
             f"{name} has no name in transformers: only the published networks of SAM 2 and SAM 2.1 do. "
@@ -184,7 +195,7 @@ def _known(name: str, names: Names) -> str:
 
 def _split_points(tensor: Tensor) -> tuple[Tensor, ...]:
     if tensor.ndim != 2 or len(tensor) != len(_POINTS):
-        raise CheckpointError(f"{_POINTS_THERE} has shape {tuple(tensor.shape)}; a SAM 2 has (4, channels).")
+        raise CheckpointError(f"{_HF_POINTS} has shape {tuple(tensor.shape)}; a SAM 2 has (4, channels).")
     return tuple(tensor[i : i + 1] for i in range(len(_POINTS)))
 
 
@@ -199,24 +210,24 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 @cache
-def shapes_of(config: SAM2Config) -> dict[str, tuple[int, ...]]:
+def expected_shapes(config: SAM2Config) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor of a network, without building it."""
-    with blank():
+    with meta_init():
         return {name: tuple(t.shape) for name, t in SAM2(config).state_dict().items()}
 
 
-def config_of(found: Shapes) -> tuple[str, SAM2Config] | None:
+def infer_config(shapes: Shapes) -> tuple[str, SAM2Config] | None:
     """Name and config of the published network (or the built-in one) that these tensors are, or come closest to.
 
     None when they are no SAM 2 at all. The trunk's width and depth tell the size; two tensors tell 2.1 from 2.0.
     """
-    if "image_encoder.trunk.stem.weight" in found:
+    if "image_encoder.trunk.stem.weight" in shapes:
         return "builtin", CONFIGS["builtin"]
-    patches = found.get("image_encoder.trunk.patch_embed.proj.weight")
+    patches = shapes.get("image_encoder.trunk.patch_embed.proj.weight")
     if patches is None:
         return None
-    blocks = sum(bool(re.fullmatch(r"image_encoder\.trunk\.blocks\.\d+\.norm1\.weight", name)) for name in found)
-    second = "no_obj_embed_spatial" in found or "obj_ptr_tpos_proj.weight" in found
+    blocks = sum(bool(re.fullmatch(r"image_encoder\.trunk\.blocks\.\d+\.norm1\.weight", name)) for name in shapes)
+    second = "no_obj_embed_spatial" in shapes or "obj_ptr_tpos_proj.weight" in shapes
     version = [(name, c) for name, c in CONFIGS.items() if name.startswith("sam2.1_" if second else "sam2_")]
     return min(version, key=lambda item: _distance(item[1], patches[0], blocks))
 
@@ -229,7 +240,7 @@ def _distance(config: SAM2Config, width: int, blocks: int) -> tuple[int, int]:
 
 def build(config: SAM2Config, state: Mapping[str, Tensor]) -> SAM2:
     """An fp32 network in evaluation mode, filled from `state`; names and shapes must fit exactly."""
-    with blank():
+    with meta_init():
         model = SAM2(config)
     floats = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
     model.load_state_dict(floats, strict=True, assign=True)

@@ -8,6 +8,15 @@ from __future__ import annotations
 from masklet.models.yolo.config import CONFIGS, YOLOConfig
 from masklet.models.yolo.head import RawDetections
 from masklet.models.yolo.model import YOLOv8
-from masklet.models.yolo.state_dict import build, config_of, name_of, shapes_of
+from masklet.models.yolo.state_dict import build, config_name, expected_shapes, infer_config
 
-__all__ = ["CONFIGS", "RawDetections", "YOLOConfig", "YOLOv8", "build", "config_of", "name_of", "shapes_of"]
+__all__ = [
+    "CONFIGS",
+    "RawDetections",
+    "YOLOConfig",
+    "YOLOv8",
+    "build",
+    "config_name",
+    "expected_shapes",
+    "infer_config",
+]

@@ -14,11 +14,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 __all__ = ["SPPF", "C2f", "ConvBlock", "Prototypes"]
 
 EPS = 1e-3
-"""Of every batch normalisation, as the published networks were trained."""
+"""Of every batch normalization, as the published networks were trained."""
 
 
 class ConvBlock(nn.Module):
-    """Convolution, batch normalisation, SiLU."""
+    """Convolution, batch normalization, SiLU."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class ConvBlock(nn.Module):
         return silu(y, inplace=True)
 
     def fold(self) -> None:
-        """Make the normalisation part of the convolution: in evaluation both are one affine map."""
+        """Make the normalization part of the convolution: in evaluation both are one affine map."""
         if self.bn is None:
             return
         bn = self.bn

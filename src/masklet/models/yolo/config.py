@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["CONFIGS", "SIZES", "Size", "YOLOConfig", "of_size"]
+__all__ = ["CONFIGS", "SCALES", "ScaleFactors", "YOLOConfig", "config_for_scale"]
 
 WIDTHS = (64, 128, 256, 512, 1024)
 """Channels at strides 2, 4, 8, 16, 32 before they are multiplied."""
@@ -17,20 +17,20 @@ DEPTHS = (3, 6, 6, 3)
 
 
 @dataclass(frozen=True)
-class Size:
+class ScaleFactors:
     """The published multiples: of depth, of width, and the channels no width starts above."""
 
     depth: float
     width: float
-    cap: int
+    max_channels: int
 
 
-SIZES: dict[str, Size] = {
-    "n": Size(1 / 3, 0.25, 1024),
-    "s": Size(1 / 3, 0.5, 1024),
-    "m": Size(2 / 3, 0.75, 768),
-    "l": Size(1.0, 1.0, 512),
-    "x": Size(1.0, 1.25, 512),
+SCALES: dict[str, ScaleFactors] = {
+    "n": ScaleFactors(1 / 3, 0.25, 1024),
+    "s": ScaleFactors(1 / 3, 0.5, 1024),
+    "m": ScaleFactors(2 / 3, 0.75, 768),
+    "l": ScaleFactors(1.0, 1.0, 512),
+    "x": ScaleFactors(1.0, 1.25, 512),
 }
 
 
@@ -61,15 +61,15 @@ class YOLOConfig:
         return self.mask_channels is not None
 
 
-def of_size(size: Size, *, classes: int = 80, masks: bool = False) -> YOLOConfig:
+def config_for_scale(scale: ScaleFactors, *, classes: int = 80, masks: bool = False) -> YOLOConfig:
     """The network that the published multiples of a size give.
 
     Example:
         >>> of_size(SIZES["n"]).channels
         (16, 32, 64, 128, 256)
     """
-    c2, c4, c8, c16, c32 = (int(min(width, size.cap) * size.width) for width in WIDTHS)
-    d4, d8, d16, d32 = (max(round(depth * size.depth), 1) for depth in DEPTHS)
+    c2, c4, c8, c16, c32 = (int(min(width, scale.max_channels) * scale.width) for width in WIDTHS)
+    d4, d8, d16, d32 = (max(round(depth * scale.depth), 1) for depth in DEPTHS)
     return YOLOConfig(
         channels=(c2, c4, c8, c16, c32),
         depths=(d4, d8, d16, d32),
@@ -83,8 +83,8 @@ def of_size(size: Size, *, classes: int = 80, masks: bool = False) -> YOLOConfig
 
 
 CONFIGS: dict[str, YOLOConfig] = {
-    **{f"yolov8{name}": of_size(size) for name, size in SIZES.items()},
-    **{f"yolov8{name}-seg": of_size(size, masks=True) for name, size in SIZES.items()},
-    **{f"FastSAM-{name}": of_size(SIZES[name], classes=1, masks=True) for name in ("s", "x")},
+    **{f"yolov8{name}": config_for_scale(size) for name, size in SCALES.items()},
+    **{f"yolov8{name}-seg": config_for_scale(size, masks=True) for name, size in SCALES.items()},
+    **{f"FastSAM-{name}": config_for_scale(SCALES[name], classes=1, masks=True) for name in ("s", "x")},
 }
 """By canonical name."""

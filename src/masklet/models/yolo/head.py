@@ -1,7 +1,7 @@
 """The decoupled, anchor-free head: at every place a box, class scores and, for masks, coefficients.
 
-A side of a box is the expectation of a distribution over 16 distances (Li et al. 2020, generalised focal loss), in
-strides from the place's centre. Coordinates are pixels of the network's input, x before y.
+A side of a box is the expectation of a distribution over 16 distances (Li et al. 2020, generalized focal loss), in
+strides from the place's center. Coordinates are pixels of the network's input, x before y.
 Shapes: B batch, C channels, H and W of a map, A places of all maps, finest first, D bins, K classes, M prototypes.
 """
 
@@ -17,7 +17,7 @@ from torch.nn.functional import conv2d
 from masklet.models.yolo.blocks import ConvBlock, Prototypes
 from masklet.models.yolo.config import YOLOConfig
 
-__all__ = ["STRIDES", "DistanceExpectation", "Head", "RawDetections", "centres"]
+__all__ = ["DFL", "STRIDES", "DetectionHead", "RawDetections", "make_anchors"]
 
 STRIDES = (8, 16, 32)
 
@@ -35,7 +35,7 @@ class RawDetections:
     """Stride 4; the sum weighted by a box's coefficients is above 0 inside its mask."""
 
 
-class DistanceExpectation(nn.Module):
+class DFL(nn.Module):
     """Distributions over bins to their expectations; the bins' values 0, 1, ... are a tensor of the file."""
 
     def __init__(self, bins: int) -> None:
@@ -50,7 +50,7 @@ class DistanceExpectation(nn.Module):
         return conv2d(by_side.softmax(1), self.conv.weight)[:, 0]
 
 
-class Head(nn.Module):
+class DetectionHead(nn.Module):
     """What stands on the neck's three maps."""
 
     def __init__(self, config: YOLOConfig) -> None:
@@ -58,7 +58,7 @@ class Head(nn.Module):
         inputs = config.channels[2:]
         self.cv2 = _branches(inputs, config.box_channels, 4 * config.bins)
         self.cv3 = _branches(inputs, config.class_channels, config.classes)
-        self.dfl = DistanceExpectation(config.bins)
+        self.dfl = DFL(config.bins)
         self.proto: Prototypes | None = None
         self.cv4: nn.ModuleList | None = None
         if config.mask_channels is not None:
@@ -67,20 +67,20 @@ class Head(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> RawDetections:
         """Maps (B, C, H, W) at strides 8, 16 and 32."""
-        distances_B4A = self.dfl(_joined(self.cv2, maps))
-        centres_A2, strides_A1 = centres([(m.shape[2], m.shape[3]) for m in maps], maps[0].device)
+        distances_B4A = self.dfl(_run_branches(self.cv2, maps))
+        centers_A2, strides_A1 = make_anchors([(m.shape[2], m.shape[3]) for m in maps], maps[0].device)
         near_BA2, far_BA2 = distances_B4A.transpose(1, 2).chunk(2, dim=-1)
-        corners = torch.cat([centres_A2 - near_BA2, centres_A2 + far_BA2], dim=-1)
+        corners = torch.cat([centers_A2 - near_BA2, centers_A2 + far_BA2], dim=-1)
         return RawDetections(
             corners * strides_A1,
-            _joined(self.cv3, maps).sigmoid().transpose(1, 2),
-            None if self.cv4 is None else _joined(self.cv4, maps).transpose(1, 2),
+            _run_branches(self.cv3, maps).sigmoid().transpose(1, 2),
+            None if self.cv4 is None else _run_branches(self.cv4, maps).transpose(1, 2),
             None if self.proto is None else self.proto(maps[0]),
         )
 
 
-def centres(sizes: Sequence[tuple[int, int]], device: torch.device | None = None) -> tuple[Tensor, Tensor]:
-    """Centres (A, 2) of the places of maps of `sizes` (height, width), in strides, and each one's stride (A, 1)."""
+def make_anchors(sizes: Sequence[tuple[int, int]], device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+    """Centers (A, 2) of the places of maps of `sizes` (height, width), in strides, and each one's stride (A, 1)."""
     points, strides = [], []
     for (height, width), stride in zip(sizes, STRIDES, strict=True):
         y, x = torch.meshgrid(
@@ -98,6 +98,6 @@ def _branches(inputs: Sequence[int], width: int, outputs: int) -> nn.ModuleList:
     )
 
 
-def _joined(branches: nn.ModuleList, maps: Sequence[Tensor]) -> Tensor:
+def _run_branches(branches: nn.ModuleList, maps: Sequence[Tensor]) -> Tensor:
     """What each branch says of its map, (B, outputs, A)."""
     return torch.cat([branch(m).flatten(2) for branch, m in zip(branches, maps, strict=True)], dim=2)

@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 
 from masklet.models.yolo.blocks import SPPF, C2f, ConvBlock
 from masklet.models.yolo.config import YOLOConfig
-from masklet.models.yolo.head import Head, RawDetections
+from masklet.models.yolo.head import DetectionHead, RawDetections
 
 __all__ = ["YOLOv8"]
 
@@ -29,36 +29,36 @@ class YOLOv8(nn.Module):
     def __init__(self, config: YOLOConfig) -> None:
         super().__init__()
         self.config = config
-        self.model = nn.ModuleDict(_backbone(config) | _neck(config) | {"22": Head(config)})
+        self.model = nn.ModuleDict(_backbone(config) | _neck(config) | {"22": DetectionHead(config)})
 
     def forward(self, pixels_B3HW: Tensor) -> RawDetections:
         """RGB in 0..1 whose sides are multiples of 32."""
-        fine, middle, coarse = self.look(pixels_B3HW)
-        found: RawDetections = self.model["22"](self.mix(fine, middle, coarse))
+        fine, middle, coarse = self.backbone(pixels_B3HW)
+        found: RawDetections = self.model["22"](self.neck(fine, middle, coarse))
         return found
 
-    def look(self, pixels_B3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backbone(self, pixels_B3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The backbone's maps at strides 8, 16 and 32."""
-        fine = self._through(pixels_B3HW, "0", "1", "2", "3", "4")
-        middle = self._through(fine, "5", "6")
-        return fine, middle, self._through(middle, "7", "8", "9")
+        fine = self._run_layers(pixels_B3HW, "0", "1", "2", "3", "4")
+        middle = self._run_layers(fine, "5", "6")
+        return fine, middle, self._run_layers(middle, "7", "8", "9")
 
-    def mix(self, fine: Tensor, middle: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def neck(self, fine: Tensor, middle: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """From coarse to fine and back; (B, C, H, W) at strides 8, 16 and 32 to the same."""
-        down16 = self._through(torch.cat([_enlarged(coarse), middle], 1), "12")
-        out8 = self._through(torch.cat([_enlarged(down16), fine], 1), "15")
-        out16 = self._through(torch.cat([self._through(out8, "16"), down16], 1), "18")
-        out32 = self._through(torch.cat([self._through(out16, "19"), coarse], 1), "21")
+        down16 = self._run_layers(torch.cat([_upsample(coarse), middle], 1), "12")
+        out8 = self._run_layers(torch.cat([_upsample(down16), fine], 1), "15")
+        out16 = self._run_layers(torch.cat([self._run_layers(out8, "16"), down16], 1), "18")
+        out32 = self._run_layers(torch.cat([self._run_layers(out16, "19"), coarse], 1), "21")
         return out8, out16, out32
 
     def fold(self) -> YOLOv8:
-        """Fold every batch normalisation into its convolution, for inference; there is no way back."""
+        """Fold every batch normalization into its convolution, for inference; there is no way back."""
         for module in self.modules():
             if isinstance(module, ConvBlock):
                 module.fold()
         return self
 
-    def _through(self, x_BCHW: Tensor, *layers: str) -> Tensor:
+    def _run_layers(self, x_BCHW: Tensor, *layers: str) -> Tensor:
         for layer in layers:
             x_BCHW = self.model[layer](x_BCHW)
         return x_BCHW
@@ -94,5 +94,5 @@ def _neck(config: YOLOConfig) -> dict[str, nn.Module]:
     }
 
 
-def _enlarged(x_BCHW: Tensor) -> Tensor:
+def _upsample(x_BCHW: Tensor) -> Tensor:
     return interpolate(x_BCHW, scale_factor=2.0, mode="nearest")

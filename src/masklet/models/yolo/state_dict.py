@@ -12,29 +12,32 @@ from torch import Tensor
 
 from masklet.models.yolo.config import CONFIGS, YOLOConfig
 from masklet.models.yolo.model import YOLOv8
-from masklet.nn.meta_init import blank
+from masklet.nn.meta_init import meta_init
 
-__all__ = ["build", "config_of", "name_of", "shapes_of"]
+__all__ = ["build", "config_name", "expected_shapes", "infer_config"]
 
 Shapes = Mapping[str, tuple[int, ...]]
-HEAD = "model.22."
+HEAD_PREFIX = "model.22."
 
 
 @lru_cache(maxsize=32)
-def shapes_of(config: YOLOConfig) -> dict[str, tuple[int, ...]]:
+def expected_shapes(config: YOLOConfig) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor of a network, without building it."""
-    with blank():
+    with meta_init():
         return {name: tuple(t.shape) for name, t in YOLOv8(config).state_dict().items()}
 
 
-def config_of(found: Shapes) -> YOLOConfig | None:
+def infer_config(shapes: Shapes) -> YOLOConfig | None:
     """The config these tensors are of, with any number of classes; None when they are no YOLOv8."""
-    widths = [found.get(f"model.{layer}.conv.weight", ()) for layer in (0, 1, 3, 5, 7)]
-    heads = [found.get(f"{HEAD}{name}.weight", ()) for name in ("cv2.0.0.conv", "cv3.0.0.conv", "cv3.0.2", "dfl.conv")]
+    widths = [shapes.get(f"model.{layer}.conv.weight", ()) for layer in (0, 1, 3, 5, 7)]
+    heads = [
+        shapes.get(f"{HEAD_PREFIX}{name}.weight", ())
+        for name in ("cv2.0.0.conv", "cv3.0.0.conv", "cv3.0.2", "dfl.conv")
+    ]
     if any(len(shape) != 4 for shape in (*widths, *heads)):
         return None
     c2, c4, c8, c16, c32 = (shape[0] for shape in widths)
-    d4, d8, d16, d32, neck = (_blocks(found, layer) for layer in (2, 4, 6, 8, 12))
+    d4, d8, d16, d32, neck = (_count_bottlenecks(shapes, layer) for layer in (2, 4, 6, 8, 12))
     box, classes, scores, bins = heads
     config = YOLOConfig(
         (c2, c4, c8, c16, c32),
@@ -45,13 +48,13 @@ def config_of(found: Shapes) -> YOLOConfig | None:
         class_channels=classes[0],
         bins=bins[1],
     )
-    masks = _masks(found)
+    masks = _mask_head_sizes(shapes)
     if masks is None:
         return config
     return replace(config, mask_channels=masks[0], prototypes=masks[1], prototype_channels=masks[2])
 
 
-def name_of(config: YOLOConfig) -> str:
+def config_name(config: YOLOConfig) -> str:
     """The canonical name of a published network, else what it is.
 
     Example:
@@ -69,9 +72,9 @@ def name_of(config: YOLOConfig) -> str:
 def build(config: YOLOConfig, state: Mapping[str, Tensor], *, fold: bool = True) -> YOLOv8:
     """An fp32 network in evaluation mode, filled from `state`; names and shapes must fit exactly.
 
-    With `fold` its batch normalisations are part of its convolutions, which is as exact and faster.
+    With `fold` its batch normalizations are part of its convolutions, which is as exact and faster.
     """
-    with blank():
+    with meta_init():
         model = YOLOv8(config)
     floats = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
     model.load_state_dict(floats, strict=True, assign=True)
@@ -82,14 +85,14 @@ def build(config: YOLOConfig, state: Mapping[str, Tensor], *, fold: bool = True)
     return model
 
 
-def _blocks(found: Shapes, layer: int) -> int:
-    return sum(bool(re.fullmatch(rf"model\.{layer}\.m\.\d+\.cv1\.conv\.weight", name)) for name in found)
+def _count_bottlenecks(shapes: Shapes, layer: int) -> int:
+    return sum(bool(re.fullmatch(rf"model\.{layer}\.m\.\d+\.cv1\.conv\.weight", name)) for name in shapes)
 
 
-def _masks(found: Shapes) -> tuple[int, int, int] | None:
+def _mask_head_sizes(shapes: Shapes) -> tuple[int, int, int] | None:
     """Width of the branch of coefficients, prototypes and their width."""
     branch, out, proto = (
-        found.get(f"{HEAD}{name}.weight", ()) for name in ("cv4.0.0.conv", "cv4.0.2", "proto.cv1.conv")
+        shapes.get(f"{HEAD_PREFIX}{name}.weight", ()) for name in ("cv4.0.0.conv", "cv4.0.2", "proto.cv1.conv")
     )
     return (branch[0], out[0], proto[0]) if len(branch) == len(out) == len(proto) == 4 else None
 

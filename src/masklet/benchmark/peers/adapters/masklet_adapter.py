@@ -7,78 +7,80 @@ from typing import Any
 from serving import Job, Seen, plain, serve
 
 
-class Picture:
+class ImageProgram:
     """A predictor, and everything."""
 
     def __init__(self) -> None:
         import masklet
-        from masklet.image.automatic_mask_generator import EverythingOptions, segment_everything
+        from masklet.image.automatic_mask_generator import MaskGeneratorOptions, generate_masks
         from masklet.image.predictor import ImagePredictor
         from masklet.load_model import load
 
         self.version = masklet.__version__
-        self.open, self.make_predictor = load, ImagePredictor
-        self.make_options, self.segment = EverythingOptions, segment_everything
+        self.load_model, self.predictor_class = load, ImagePredictor
+        self.options_class, self.generate_masks = MaskGeneratorOptions, generate_masks
 
     def load(self, job: Job) -> None:
         """Open the weights."""
-        network = self.open(job.weights).network
+        network = self.load_model(job.weights).network
         if job.image_size is not None:
-            network.look_at(job.image_size)
-        self.predictor = self.make_predictor(network, job.device, job.precision)
+            network.set_image_size(job.image_size)
+        self.predictor = self.predictor_class(network, job.device, job.precision)
 
     def encode(self, rgb: Any) -> None:
-        """Take a picture."""
+        """Take an image."""
         self.predictor.set_image(rgb)
 
     def click(self, point: list[float]) -> Seen:
         """Three candidates for one positive click."""
-        return _seen(self.predictor.predict(points=point, labels=[1], multimask=True))
+        return _to_masks(self.predictor.predict(point_coords=point, point_labels=[1], multimask_output=True))
 
     def box(self, box: list[float]) -> Seen:
         """One mask for one box."""
-        return _seen(self.predictor.predict(boxes=box, multimask=False))
+        return _to_masks(self.predictor.predict(box=box, multimask_output=False))
 
     def prompts(self, points: list[list[float]]) -> Seen:
         """One mask for each of many clicks."""
-        return _seen(self.predictor.predict(points=points, multimask=False))
+        return _to_masks(self.predictor.predict(point_coords=points, multimask_output=False))
 
     def everything(self, rgb: Any, options: dict[str, Any]) -> Seen:
-        """A grid of points, from the picture to coded masks."""
-        wanted = self.make_options(**options, output_mode="uncompressed_rle")
-        return Seen([record["segmentation"] for record in self.segment(self.predictor, rgb, wanted).records()])
+        """A grid of points, from the image to coded masks."""
+        wanted = self.options_class(**options, output_mode="uncompressed_rle")
+        return Seen(
+            [record["segmentation"] for record in self.generate_masks(self.predictor, rgb, wanted).to_annotations()]
+        )
 
 
-class Film:
-    """A session over the film."""
+class VideoProgram:
+    """A session over the video."""
 
     def __init__(self) -> None:
         import masklet
 
-        self.version, self.open = masklet.__version__, masklet.SAM
+        self.version, self.model_class = masklet.__version__, masklet.SAM
 
     def load(self, job: Job) -> None:
-        """Open the weights, then the film; holes are filled as the peers fill them here, not at all."""
-        model = self.open(job.weights, device=job.device, precision=job.precision, image_size=job.image_size)
-        self.session = model.session(job.film, clean=0)
+        """Open the weights, then the video; holes are filled as the peers fill them here, not at all."""
+        model = self.model_class(job.weights, device=job.device, precision=job.precision, image_size=job.image_size)
+        self.session = model.session(job.video, clean=0)
 
     def prompt(self, prompts: list[dict[str, Any]]) -> None:
         """Say what is to be followed, on the first frame."""
         for one in prompts:
-            self.session.add(one["id"], frame=0, points=one["point"], box=one["box"])
+            self.session.add_prompt(one["id"], frame_idx=0, points=one["point"], box=one["box"])
         self.frames = self.session.propagate()
 
     def step(self) -> Seen:
         """The next frame, the first one first."""
         shown: Any = next(self.frames)
-        kept: list[Any] = [one.bank[shown.frame] for one in self.session.engine.objects.values()]
+        kept: list[Any] = [one.bank[shown.frame] for one in self.session.tracker.objects.values()]
         return Seen(shown.masks.data, [plain(one.logits_11HW[0, 0]) for one in kept])
 
 
-def _seen(prediction: Any) -> Seen:
+def _to_masks(prediction: Any) -> Seen:
     masks, logits = prediction.masks, prediction.logits
     return Seen(masks.reshape(-1, *masks.shape[-2:]), logits.reshape(-1, *logits.shape[-2:]))
 
 
 if __name__ == "__main__":
-    serve(picture=Picture, film=Film)
+    serve(image=ImageProgram, video=VideoProgram)

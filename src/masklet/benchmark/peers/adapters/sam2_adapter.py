@@ -15,7 +15,7 @@ CONFIG_FILES = {
 }
 
 
-class Picture:
+class ImageProgram:
     """Its image predictor and its automatic mask generator."""
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Picture:
         from sam2.build_sam import build_sam2
         from sam2.sam2_image_predictor import SAM2ImagePredictor
 
-        self.build, self.make_predictor, self.make_generator = (
+        self.build_model, self.predictor_class, self.generator_class = (
             build_sam2,
             SAM2ImagePredictor,
             SAM2AutomaticMaskGenerator,
@@ -34,13 +34,13 @@ class Picture:
     def load(self, job: Job) -> None:
         """Open the weights."""
         self.job = job
-        model = self.build(
-            CONFIG_FILES[job.model], job.weights, device=job.device, hydra_overrides_extra=overrides(job)
+        model = self.build_model(
+            CONFIG_FILES[job.model], job.weights, device=job.device, hydra_overrides_extra=hydra_overrides(job)
         )
-        self.predictor = fitted(self.make_predictor(model))
+        self.predictor = set_feature_sizes(self.predictor_class(model))
 
     def encode(self, rgb: Any) -> None:
-        """Take a picture."""
+        """Take an image."""
         import torch
 
         with torch.inference_mode(), autocast(self.job):
@@ -48,25 +48,25 @@ class Picture:
 
     def click(self, point: list[float]) -> Seen:
         """Three candidates for one positive click."""
-        return self._ask(point_coords=[point], point_labels=[1], multimask_output=True)
+        return self._predict(point_coords=[point], point_labels=[1], multimask_output=True)
 
     def box(self, box: list[float]) -> Seen:
         """One mask for one box."""
-        return self._ask(box=box, multimask_output=False)
+        return self._predict(box=box, multimask_output=False)
 
     def prompts(self, points: list[list[float]]) -> Seen:
         """One mask for each of many clicks."""
         labels = [[1]] * len(points)
-        return self._ask(point_coords=[[point] for point in points], point_labels=labels, multimask_output=False)
+        return self._predict(point_coords=[[point] for point in points], point_labels=labels, multimask_output=False)
 
     def everything(self, rgb: Any, options: dict[str, Any]) -> Seen:
-        """A grid of points, from the picture to coded masks."""
-        generator = self.make_generator(self.predictor.model, **options, output_mode="uncompressed_rle")
-        fitted(generator.predictor)
+        """A grid of points, from the image to coded masks."""
+        generator = self.generator_class(self.predictor.model, **options, output_mode="uncompressed_rle")
+        set_feature_sizes(generator.predictor)
         with autocast(self.job):
             return Seen([record["segmentation"] for record in generator.generate(rgb)])
 
-    def _ask(self, **prompt: Any) -> Seen:
+    def _predict(self, **prompt: Any) -> Seen:
         import numpy as np
         import torch
 
@@ -76,7 +76,7 @@ class Picture:
         return Seen(masks.reshape(-1, *masks.shape[-2:]), logits.reshape(-1, *logits.shape[-2:]))
 
 
-class Film:
+class VideoProgram:
     """Its video predictor."""
 
     def __init__(self) -> None:
@@ -84,19 +84,19 @@ class Film:
         import_torchvision()
         from sam2.build_sam import build_sam2_video_predictor
 
-        self.build = build_sam2_video_predictor
+        self.build_model = build_sam2_video_predictor
 
     def load(self, job: Job) -> None:
-        """Open the weights and read the film; it fills holes by code for CUDA, which is left out everywhere."""
+        """Open the weights and read the video; it fills holes by code for CUDA, which is left out everywhere."""
         import torch
 
         self.job = job
-        self.predictor = self.build(
-            CONFIG_FILES[job.model], job.weights, device=job.device, hydra_overrides_extra=overrides(job)
+        self.predictor = self.build_model(
+            CONFIG_FILES[job.model], job.weights, device=job.device, hydra_overrides_extra=hydra_overrides(job)
         )
         self.predictor.fill_hole_area = 0
         with torch.inference_mode(), autocast(job):
-            self.state = self.predictor.init_state(job.film)
+            self.state = self.predictor.init_state(job.video)
 
     def prompt(self, prompts: list[dict[str, Any]]) -> None:
         """Say what is to be followed, on the first frame."""
@@ -122,17 +122,17 @@ class Film:
         return found["pred_masks"][0, 0]
 
 
-def overrides(job: Job) -> list[str]:
+def hydra_overrides(job: Job) -> list[str]:
     """What is said to its configs beside the name."""
     return [] if job.image_size is None else [f"++model.image_size={job.image_size}"]
 
 
-def fitted(predictor: Any) -> Any:
-    """The image predictor with the sizes of its features; it takes those of pictures of 1024 for granted."""
+def set_feature_sizes(predictor: Any) -> Any:
+    """The image predictor with the sizes of its features; it takes those of images of 1024 for granted."""
     size = predictor.model.image_size
     predictor._bb_feat_sizes = [(size // stride, size // stride) for stride in (4, 8, 16)]
     return predictor
 
 
 if __name__ == "__main__":
-    serve(picture=Picture, film=Film)
+    serve(image=ImageProgram, video=VideoProgram)

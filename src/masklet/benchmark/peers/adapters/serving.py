@@ -1,16 +1,16 @@
 """The half of a comparison that runs beside a program: answers a question a line until its input ends.
 
 It needs NumPy and PyTorch and nothing else, so that it runs in the environment of any program. An adapter is started
-by its path with a file of its job, finds this module beside itself, and hands `serve` one class for pictures and one
-for films (or only one of them). The verbs that a program has are the methods that its class has:
+by its path with a file of its job, finds this module beside itself, and hands `serve` one class for images and one
+for videos (or only one of them). The verbs that a program has are the methods that its class has:
 
-    pictures   load(job), encode(rgb), click(point), box(box), prompts(points), everything(rgb, options)
-    films      load(job), prompt(prompts), step()
+    images   load(job), encode(rgb), click(point), box(box), prompts(points), everything(rgb, options)
+    videos      load(job), prompt(prompts), step()
 
 Verbs that find masks return `Seen`. Seconds, memory and comparisons are taken here, in the same way for all.
 
 Questions are objects of JSON on standard input, {"verb": "click"}; `everything` has "options" too, and `keep`, which
-every program has, the "path" where what was seen last of each verb (of a film: on each frame from `kept_from` on) is
+every program has, the "path" where what was seen last of each verb (of a video: on each frame from `kept_from` on) is
 written as packed masks and logits. Answers are objects on standard output: {"seconds": ..., "cpu_s": ..., "rss_mb":
 ..., "peak_mb": ..., "masks": ...}; the first line of all says what is there. What a library prints goes to the errors.
 """
@@ -28,14 +28,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-STARTED = time.perf_counter()
-VERBS = {
+IMPORT_START = time.perf_counter()
+VERBS_BY_KIND = {
     "picture": ("load", "encode", "click", "box", "prompts", "everything"),
     "film": ("load", "prompt", "step"),
 }
 
 
-class Seen(NamedTuple):
+class MaskOutput(NamedTuple):
     """What a verb found: N masks, and logits at a low resolution where the program shows them."""
 
     masks: Any
@@ -45,11 +45,11 @@ class Seen(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Job:
+class AdapterJob:
     """What a program is to do; the names in the file of a job. Points are xy and boxes xyxy, in pixels."""
 
     kind: str
-    """picture or film"""
+    """image or video"""
     model: str
     """Canonical name, such as sam2.1_hiera_tiny."""
     weights: str
@@ -59,36 +59,36 @@ class Job:
     threads: int = 1
     image_size: int | None = None
     """Side of the network's input; None: the model's own."""
-    picture: str = ""
+    image_path: str = ""
     """RGB (H, W, 3) uint8 as .npy"""
     point: list[float] = field(default_factory=list)
     box: list[float] = field(default_factory=list)
     points: list[list[float]] = field(default_factory=list)
     """A click each, for as many objects, asked in one call."""
-    film: str = ""
+    video_dir: str = ""
     """A folder of numbered JPEG files."""
     prompts: list[dict[str, Any]] = field(default_factory=list)
     """On frame 0: {"id": 1, "point": [x, y] or None, "box": [x, y, x, y] or None}"""
-    kept_from: int = 0
+    keep_from_frame: int = 0
     """The first frame whose answers are kept."""
 
 
-def serve(picture: Callable[[], Any] | None = None, film: Callable[[], Any] | None = None) -> None:
+def serve(image_program: Callable[[], Any] | None = None, video_program: Callable[[], Any] | None = None) -> None:
     """Answer until standard input ends. A class has `version`, the program's, and methods as the module says."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    job = Job(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    job = AdapterJob(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
     import torch
 
     torch.set_num_threads(job.threads)
-    make = {"picture": picture, "film": film}[job.kind]
-    server = Server(job, None if make is None else make())
-    print(json.dumps(server.hello() | memory_mb()), file=answers)
+    make = {"picture": image_program, "film": video_program}[job.kind]
+    server = ProgramServer(job, None if make is None else make())
+    print(json.dumps(server.describe() | memory_mb()), file=answers)
     for line in sys.stdin:
-        print(json.dumps(server.answer(json.loads(line)) | memory_mb()), file=answers)
+        print(json.dumps(server.handle(json.loads(line)) | memory_mb()), file=answers)
 
 
-def autocast(job: Job) -> AbstractContextManager[object]:
+def autocast(job: AdapterJob) -> AbstractContextManager[object]:
     """The precision asked for, for a program that leaves it to its caller."""
     import torch
 
@@ -117,41 +117,41 @@ def memory_mb() -> dict[str, float | None]:
     return {"rss_mb": None, "peak_mb": peak / (1e6 if sys.platform == "darwin" else 1e3 / 1.024)}
 
 
-class Server:
+class ProgramServer:
     """A job, a program (None: it has nothing of this kind), and what it saw."""
 
-    def __init__(self, job: Job, program: Any) -> None:
+    def __init__(self, job: AdapterJob, program: Any) -> None:
         self.job, self.program = job, program
-        self.seen: dict[str, Seen] = {}
+        self.results: dict[str, MaskOutput] = {}
         self.frame = 0
         self.rgb: Any = None
-        if job.picture:
+        if job.image_path:
             import numpy as np
 
-            self.rgb = np.load(job.picture)
+            self.rgb = np.load(job.image_path)
 
-    def hello(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """What is there."""
         import torch
 
         return {
             "version": getattr(self.program, "version", ""),
-            "verbs": [verb for verb in VERBS[self.job.kind] if hasattr(self.program, verb)],
+            "verbs": [verb for verb in VERBS_BY_KIND[self.job.kind] if hasattr(self.program, verb)],
             "torch": torch.__version__,
-            "import_s": time.perf_counter() - STARTED,
+            "import_s": time.perf_counter() - IMPORT_START,
         }
 
-    def answer(self, question: dict[str, Any]) -> dict[str, Any]:
+    def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         """Do what is asked, and say how long it took."""
-        verb = question["verb"]
-        self._settle()
+        verb = request["verb"]
+        self._synchronize()
         wall, processor = time.perf_counter(), time.process_time()
-        found = self._do(verb, question)
-        self._settle()
+        found = self._call_verb(verb, request)
+        self._synchronize()
         taken = {"seconds": time.perf_counter() - wall, "cpu_s": time.process_time() - processor}
-        if isinstance(found, Seen):
+        if isinstance(found, MaskOutput):
             taken["masks"] = len(found.masks)
-            self._remember(verb, found)
+            self._store(verb, found)
         return taken
 
     def keep(self, path: Path) -> None:
@@ -159,13 +159,13 @@ class Server:
         import numpy as np
 
         arrays: dict[str, Any] = {}
-        for name, seen in self.seen.items():
-            arrays[f"{name}.masks"] = np.packbits(dense(seen.masks), axis=1)
+        for name, seen in self.results.items():
+            arrays[f"{name}.masks"] = np.packbits(unpack_masks(seen.masks), axis=1)
             if seen.logits is not None:
-                arrays[f"{name}.logits"] = plain(seen.logits).astype(np.float32)
+                arrays[f"{name}.logits"] = to_numpy(seen.logits).astype(np.float32)
         np.savez(path, **arrays)
 
-    def _do(self, verb: str, question: dict[str, Any]) -> Any:
+    def _call_verb(self, verb: str, request: dict[str, Any]) -> Any:
         job = self.job
         given = {
             "load": (job,),
@@ -173,22 +173,22 @@ class Server:
             "click": (job.point,),
             "box": (job.box,),
             "prompts": (job.points,),
-            "everything": (self.rgb, question.get("options", {})),
+            "everything": (self.rgb, request.get("options", {})),
             "prompt": (job.prompts,),
             "step": (),
-            "keep": (Path(question.get("path", "")),),
+            "keep": (Path(request.get("path", "")),),
         }
         return getattr(self if verb == "keep" else self.program, verb)(*given[verb])
 
-    def _remember(self, verb: str, seen: Seen) -> None:
+    def _store(self, verb: str, output: MaskOutput) -> None:
         if verb != "step":
-            self.seen[verb] = seen
+            self.results[verb] = output
             return
-        if self.frame >= self.job.kept_from:
-            self.seen[str(self.frame)] = seen
+        if self.frame >= self.job.keep_from_frame:
+            self.results[str(self.frame)] = output
         self.frame += 1
 
-    def _settle(self) -> None:
+    def _synchronize(self) -> None:
         """Wait until what was asked of the device is done, so that a clock read now has all of it."""
         if self.job.device.startswith("cuda"):
             import torch
@@ -196,24 +196,24 @@ class Server:
             torch.cuda.synchronize(self.job.device)
 
 
-def dense(masks: Any) -> Any:
+def unpack_masks(masks: Any) -> Any:
     """(N, HW) bool, row by row, of masks in either form."""
     import numpy as np
 
     if len(masks) and isinstance(masks[0], dict):
-        return np.stack([_decoded(code) for code in masks])
-    found = plain(masks) > 0
+        return np.stack([_decode_rle(code) for code in masks])
+    found = to_numpy(masks) > 0
     return found.reshape(len(found), int(np.prod(found.shape[1:])))  # -1 is not known where there are none
 
 
-def plain(values: Any) -> Any:
+def to_numpy(values: Any) -> Any:
     """A tensor of any device and type, or what is one already, as an array."""
     import numpy as np
 
     return values.detach().float().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
 
 
-def _decoded(code: dict[str, Any]) -> Any:
+def _decode_rle(code: dict[str, Any]) -> Any:
     import numpy as np
 
     height, width = code["size"]

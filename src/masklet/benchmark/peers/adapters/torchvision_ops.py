@@ -7,35 +7,35 @@ from typing import Any
 
 __all__ = ["import_torchvision", "nms"]
 
-OPERATORS = ("nms", "qnms")
-"""Of torchvision's compiled part: asked for when it is imported; only everything in a picture calls one of them."""
-_KEPT: list[Any] = []
+OPERATOR_NAMES = ("nms", "qnms")
+"""Of torchvision's compiled part: asked for when it is imported; only everything in an image calls one of them."""
+_LIBRARIES: list[Any] = []
 """Names of operators last as long as the object that gave them."""
 
 
 def import_torchvision() -> None:
     """Import it; where its compiled part does not fit this PyTorch, name the operators that it asks for."""
     try:
-        import torchvision  # noqa: F401
+        import torchvision
     except RuntimeError as error:
         if "operator torchvision::" not in str(error):
             raise
-        _name_operators()
+        _define_operators()
 
 
-def _name_operators() -> None:
+def _define_operators() -> None:
     import torch
 
     for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
         del sys.modules[name]
     library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
-    for operator in OPERATORS:
+    for operator in OPERATOR_NAMES:
         library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     import torchvision.extension
 
     library.impl("nms", nms, "CPU")
     torchvision.extension._has_ops = lambda: True
-    _KEPT.append(library)
+    _LIBRARIES.append(library)
 
 
 def nms(boxes: Any, scores: Any, threshold: float) -> Any:
