@@ -49,7 +49,7 @@ class YOLOInfo:
     def __str__(self) -> str:
         return (
             f"{self.name}: {self.parameters / 1e6:.1f} M parameters, {self.megabytes:.1f} MB, "
-            f"{'masks' if self.has_masks else 'boxes'} of {self.num_classes} class{'' if self.num_classes == 1 else 'es'}, "
+            f"{'masks' if self.has_masks else 'boxes'} of {self.num_classes} class{'' if self.num_classes == 1 else 'es'}, "  # noqa: E501
             f"on {self.device}\n"
             f"file: {self.path}\n"
             f"license: code {self.license_code}, weights {self.license_weights}"

@@ -66,7 +66,7 @@ def test_transformers_follows_the_same_objects() -> None:
 
 def run(code: str, folder: Path) -> str:
     """What a process says whose modules are the adapters'."""
-    lines = f"import sys; sys.path.insert(0, {str(ADAPTERS_DIR)!r})\nfrom pathlib import Path\nfolder = Path({str(folder)!r})"
+    lines = f"import sys; sys.path.insert(0, {str(ADAPTERS_DIR)!r})\nfrom pathlib import Path\nfolder = Path({str(folder)!r})"  # noqa: E501
     return subprocess.check_output([sys.executable, "-c", f"{lines}\n{code}"], text=True).strip()
 
 

@@ -25,7 +25,7 @@ def rows(shown: str) -> dict[str, list[str]]:
 
 def millions(path: Path) -> str:
     with safe_open(path, "np") as file:
-        return f"{sum(file.get_tensor(name).size for name in file.keys()) / 1e6:.1f}"
+        return f"{sum(file.get_tensor(name).size for name in file.keys()) / 1e6:.1f}"  # noqa: SIM118
 
 
 def test_models_lists_every_model_with_its_terms(masklet: Masklet, folder: Path) -> None:

@@ -131,7 +131,7 @@ def camera(monkeypatch: pytest.MonkeyPatch, small_video: np.ndarray) -> None:
     class Capture:
         number = -1
 
-        def isOpened(self) -> bool:
+        def isOpened(self) -> bool:  # noqa: N802
             return True
 
         def read(self) -> tuple[bool, np.ndarray]:

@@ -131,7 +131,7 @@ def by_masklet(root: Path, seconds: dict[str, tuple[float, ...]]) -> Kept:
         truth = two(("ant", "bee").index(name))
         answers = [worse(truth, "ragged") if n < 2 else np.roll(truth, seed + 6 - n, axis=1 + n % 2) for n in range(8)]
         turns: list[tuple[ScribblesByFrame, np.ndarray]] = []
-        watch = lambda drawn, shown, turns=turns: turns.append((drawn, shown.copy()))
+        watch = lambda drawn, shown, turns=turns: turns.append((drawn, shown.copy()))  # noqa: E731
         clock = ticking(*seconds[sample.name])
         row = evaluate_scribbles(Recorded(answers), sample, ScribbleOptions(), None, clock, watch)
         kept.rows.append(row)

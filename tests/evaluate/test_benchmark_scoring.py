@@ -91,10 +91,10 @@ def test_a_shifted_prediction_has_the_mean_of_its_frames(davis: Path) -> None:
     maps = two(1)[1:-1]
     moved = np.roll(maps, 5, axis=2)
     assert found.objects[2].j.mean == pytest.approx(
-        np.mean([region_similarity(a == 1, b == 1) for a, b in zip(moved, maps)])
+        np.mean([region_similarity(a == 1, b == 1) for a, b in zip(moved, maps)])  # noqa: B905
     )
     assert found.objects[2].f.mean == pytest.approx(
-        np.mean([boundary_f_score(a == 1, b == 1) for a, b in zip(moved, maps)])
+        np.mean([boundary_f_score(a == 1, b == 1) for a, b in zip(moved, maps)])  # noqa: B905
     )
     assert 0.3 < found.metrics["J&F"] < 0.9
 

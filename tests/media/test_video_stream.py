@@ -129,7 +129,7 @@ class Camera:
         self.last, self.opened, self.released, self.given = last, opened, False, 0
         self.enough = threading.Event()
 
-    def isOpened(self) -> bool:
+    def isOpened(self) -> bool:  # noqa: N802
         return self.opened
 
     def get(self, property: int) -> float:

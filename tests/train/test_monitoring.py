@@ -44,7 +44,7 @@ def test_what_was_written_is_there_after_an_accident(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard (extra 'board') is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    with pytest.raises(KeyError), TensorBoardLogger(tmp_path) as board:
+    with pytest.raises(KeyError), TensorBoardLogger(tmp_path) as board:  # noqa: PT012
         board.add_scalars(1, {"loss": 2.0})
         raise KeyError
     seen = EventAccumulator(str(tmp_path))

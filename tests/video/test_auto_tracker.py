@@ -43,7 +43,7 @@ def test_two_objects_keep_their_ids_and_classes() -> None:
         assert [frame.class_name(i) for i in range(2)] == ["kind1", "kind2"]
         assert following.track_history.started == ((1, 2) if index == 0 else ())
         assert following.track_history.ended == ()
-    assert [(life.first_frame, life.last_frame, life.visible_frames, life.end_reason) for life in following.track_history] == [
+    assert [(life.first_frame, life.last_frame, life.visible_frames, life.end_reason) for life in following.track_history] == [  # noqa: E501
         (0, 11, 12, "end of the video"), (0, 11, 12, "end of the video"),
     ]  # fmt: skip
 

@@ -213,7 +213,7 @@ def saved(model: SAM, small_video: np.ndarray, tmp_path: Path) -> Path:
 
 def rewritten(saved: Path, path: Path, change: Callable[[Any, dict[str, torch.Tensor]], object]) -> Path:
     with safe_open(saved, "pt") as file:
-        doc, tensors = json.loads(file.metadata()[METADATA_KEY]), {name: file.get_tensor(name) for name in file.keys()}
+        doc, tensors = json.loads(file.metadata()[METADATA_KEY]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     change(doc, tensors)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, {METADATA_KEY: json.dumps(doc)})
     return path

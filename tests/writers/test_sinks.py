@@ -53,7 +53,7 @@ def test_nothing_written_touches_nothing(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", SINKS)
 def test_an_error_in_the_block_keeps_what_was_written(name: str, tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), open_sink(name, tmp_path, stem="clip") as sink:
+    with pytest.raises(KeyboardInterrupt), open_sink(name, tmp_path, stem="clip") as sink:  # noqa: PT012
         sink.write(frame(0))
         raise KeyboardInterrupt
     assert [path.name for path in sink.paths] == sorted(os.listdir(tmp_path)) == MADE[name]

@@ -42,7 +42,7 @@ def times_up_to_the_cut(path: Path) -> list[float]:
     found: list[float] = []
     with contextlib.suppress(av.FFmpegError), av.open(str(path)) as container:
         for image in container.decode(video=0):
-            found.append(float(image.time))
+            found.append(float(image.time))  # noqa: PERF401
     return found
 
 

@@ -61,7 +61,7 @@ class Models:
         """
         self._load_detector()
         if not self.uses_detector_masks:
-            self.segmenter
+            self.segmenter  # noqa: B018
 
     def detect(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Detections]:
         """What the detector finds in each image.

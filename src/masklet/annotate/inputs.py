@@ -150,7 +150,7 @@ def _expand_source(source: str, exclude: Path | None) -> Iterator[str]:
 def _check_suffix(path: str) -> str:
     if not has_suffix(path, MEDIA_SUFFIXES):
         raise SourceError(
-            f"{path!r} is no image or video by its name; those end in {', '.join(MEDIA_SUFFIXES)}: rename it, or give its "
+            f"{path!r} is no image or video by its name; those end in {', '.join(MEDIA_SUFFIXES)}: rename it, or give its "  # noqa: E501
             "folder"
         )
     return path

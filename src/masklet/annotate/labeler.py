@@ -91,7 +91,7 @@ class Labeler:
         if isinstance(detections, str):
             return _failed_annotation(item, detections)
         if len(detections) and detections.stored_masks is None:
-            self._models.segmenter
+            self._models.segmenter  # noqa: B018
         try:
             return ImageAnnotation(
                 item.name, item.path, image.size, self._annotate_objects(image.rgb, detections), item.split

@@ -131,7 +131,7 @@ class AnnotationLog:
         try:
             if overwrite:
                 self._log_path.unlink(missing_ok=True)
-            self._file = open(self._log_path, "a+b", buffering=0)
+            self._file = open(self._log_path, "a+b", buffering=0)  # noqa: SIM115
             self._load()
         except OSError as error:
             raise OutputError(_write_error_message(self.folder.parent, error)) from error
@@ -177,7 +177,7 @@ class AnnotationLog:
         for number, name in names.items():
             if self.class_names.get(number, name) != name:
                 raise InputError(
-                    f"class {number} is {name!r} now and was {self.class_names[number]!r} before; in one run a class has one "
+                    f"class {number} is {name!r} now and was {self.class_names[number]!r} before; in one run a class has one "  # noqa: E501
                     "name: have the detector number its classes once and for all"
                 )
         if any(number not in self.class_names for number in names):
@@ -230,7 +230,7 @@ class AnnotationLog:
             other = [name for name in {**settings, **before} if before.get(name) != settings.get(name)]
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise InputError(
-                f"{self._settings_path} cannot be read ({error}), so nothing says what the earlier run was asked; {REMEDY}"
+                f"{self._settings_path} cannot be read ({error}), so nothing says what the earlier run was asked; {REMEDY}"  # noqa: E501
             ) from error
         if other:
             said = "; ".join(f"{name} was {before.get(name)!r:.80}, now {settings.get(name)!r:.80}" for name in other)

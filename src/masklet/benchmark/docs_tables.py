@@ -32,7 +32,7 @@ def update_page(page: str, records: Mapping[str, BenchmarkRecord]) -> str:
     missing = [name for name in records if name not in record_names(page)]
     if missing:
         raise InputError(
-            f"the page has no place for {', '.join(missing)}; allowed are {', '.join(record_names(page)) or 'none yet'}: "
+            f"the page has no place for {', '.join(missing)}; allowed are {', '.join(record_names(page)) or 'none yet'}: "  # noqa: E501
             f"write a line `<!-- record: {missing[0]} -->` and a line `<!-- end -->` where its table should be"
         )
     return RECORD_BLOCK.sub(lambda found: _fill_block(found, records), page)

@@ -176,7 +176,7 @@ class FamilyOptions:
     def __post_init__(self) -> None:
         if self.repeats < 1 or self.points_per_side < 1 or self.max_seconds < 0:
             raise InputError(
-                f"repeats {self.repeats}, points {self.points_per_side} and limit {self.max_seconds} must be 1 or more, "
+                f"repeats {self.repeats}, points {self.points_per_side} and limit {self.max_seconds} must be 1 or more, "  # noqa: E501
                 "1 or more, and 0 or more seconds"
             )
 

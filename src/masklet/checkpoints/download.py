@@ -170,7 +170,7 @@ def _check_disk(request: DownloadRequest, start: int, total: int | None) -> None
     free, needed = shutil.disk_usage(request.part_file.parent).free, (total or 0) - start
     if needed + _MIN_FREE_BYTES > free:
         raise FatalDownloadError(
-            f"{request.part_file.parent} has {format_megabytes(free)} free and {format_megabytes(needed + _MIN_FREE_BYTES)} are needed"
+            f"{request.part_file.parent} has {format_megabytes(free)} free and {format_megabytes(needed + _MIN_FREE_BYTES)} are needed"  # noqa: E501
         )
 
 

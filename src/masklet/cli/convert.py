@@ -107,7 +107,7 @@ def _print_summary(
     counts = writer.counts
     before = f" ({n_existing} were there)" if n_existing else ""
     typer.echo(
-        f"{data.root} ({data.data_format}) -> {writer.folder} ({writer.data_format}): {_format_count(n_written, 'image')} written{before}, "
+        f"{data.root} ({data.data_format}) -> {writer.folder} ({writer.data_format}): {_format_count(n_written, 'image')} written{before}, "  # noqa: E501
         f"{_format_count(sum(counts.values()), 'object')} of {_format_count(len(counts), 'class')}"
     )
     for line in writer.loss.summary_lines():

@@ -71,5 +71,5 @@ def _parameters_and_bytes(card: ModelCard, *, downloaded: bool) -> tuple[int | N
 
     path = locate(card)
     with safe_open(path, framework="numpy") as tensors:
-        count = sum(prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())
+        count = sum(prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
     return count, path.stat().st_size

@@ -45,7 +45,7 @@ EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
 
 @dataclass(frozen=True, kw_only=True)
 class VideoJob:
-    """What every run over a video is told: which one, with what, and where the results go. `until` is the last frame."""
+    """What every run over a video is told: which one, with what, and where the results go. `until` is the last frame."""  # noqa: E501
 
     source: str
     formats: tuple[str, ...] = (DEFAULT_TRACK_FORMAT,)
@@ -364,7 +364,7 @@ def _check_options(job: TrackJob) -> None:
     ):
         way, first = "after" if job.reverse else "before", "it begins" if job.start is None else "--start"
         raise InputError(
-            f"--until {job.last_frame} lies {way} frame {job.first_frame}, where {first}, so that no frame is left: choose one "
+            f"--until {job.last_frame} lies {way} frame {job.first_frame}, where {first}, so that no frame is left: choose one "  # noqa: E501
             f"{'up to' if job.reverse else 'from'} {job.first_frame}"
         )
 

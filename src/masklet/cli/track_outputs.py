@@ -147,7 +147,7 @@ def results_from_records(records: Iterable[FrameRecord], video: Video) -> Iterab
         frame = next((each for each in frames if each.index >= record.frame_idx), None)
         if frame is None or frame.index != record.frame_idx:
             raise SourceError(
-                f"{video.path!r}: frame {record.frame_idx}, which was tracked before, cannot be read any more; the source "
+                f"{video.path!r}: frame {record.frame_idx}, which was tracked before, cannot be read any more; the source "  # noqa: E501
                 "has changed: leave --resume out to begin anew"
             )
         yield record.to_results(frame.rgb, frame.path)

@@ -225,7 +225,7 @@ class _PromptParser:
     def _reject_duplicate(self, existing: object, prompt_type: str, token: OptionToken) -> None:
         if existing is not None:
             raise PromptError(
-                f"{token.option} {token.value} is a second {prompt_type} of object {self.object_id} on frame {self.frame_idx}, and "
+                f"{token.option} {token.value} is a second {prompt_type} of object {self.object_id} on frame {self.frame_idx}, and "  # noqa: E501
                 f"one {prompt_type} is one object; write --object {self.object_id + 1} before it"
             )
 

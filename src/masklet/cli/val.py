@@ -80,7 +80,7 @@ def _validate(
     try:
         with progress_bar("frames", validation_plan.num_frames, enabled=True) as step:
             for outcome in iter_outcomes(sam, validation_plan, prompts=prompts, max_objects=objects, on_progress=step):
-                found.append(outcome)
+                found.append(outcome)  # noqa: PERF402
     except KeyboardInterrupt:
         if not any(outcome.is_measured for outcome in found):
             raise

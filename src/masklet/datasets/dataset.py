@@ -198,7 +198,7 @@ class Dataset:
         >>> data = open_dataset("DAVIS", split="2017/val")
         >>> data.kind, len(data.entries), data.entries[0].name
         ('davis', 30, 'bike-packing')
-    """
+    """  # noqa: E501
 
     data_format: str
     root: Path
@@ -310,6 +310,6 @@ def check_same_size(
     if tuple(size) != tuple(expected):
         raise DataError.for_file(
             file,
-            f"{description and f'({description}) '}is {format_size(size)} and {image_path.name} is {format_size(expected)} (upright); a "
+            f"{description and f'({description}) '}is {format_size(size)} and {image_path.name} is {format_size(expected)} (upright); a "  # noqa: E501
             "image and its masks have one size: make the mask anew, or scale the one to the other",
         )

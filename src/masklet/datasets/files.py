@@ -104,7 +104,7 @@ def validate_choice(root: Path, split: str, available: Iterable[str], descriptio
     known = list(available)
     if split not in known:
         raise SourceError(
-            f"{root} has no {description} {split!r}; it has {', '.join(known) or 'none'}: choose among these, or leave split "
+            f"{root} has no {description} {split!r}; it has {', '.join(known) or 'none'}: choose among these, or leave split "  # noqa: E501
             "out to take everything"
         )
     return split

@@ -64,7 +64,7 @@ class LabeledImage:
 
     Example:
         >>> LabeledPicture(Path("photos/zoo/cat.jpg"), "zoo/cat", (480, 640), (cat,), split="train")
-    """
+    """  # noqa: E501
 
     path: Path
     name: str

@@ -53,7 +53,7 @@ def parse_polygon(
     if len(coordinates) < 6 or len(coordinates) % 2:
         raise DataError.for_file(
             file,
-            f"({description}) has an outline of {len(coordinates)} numbers; x and y of three points or more are an even "
+            f"({description}) has an outline of {len(coordinates)} numbers; x and y of three points or more are an even "  # noqa: E501
             "number, six at least: mend or remove this object",
         )
     wrong = [
@@ -76,7 +76,7 @@ def _check_inside(ring: npt.NDArray[np.float64], size: Size, file: Path, descrip
     if beyond or (high <= 0).any() or (low >= sides).any():
         raise DataError.for_file(
             file,
-            f"({description}) lies outside its image: x {low[0]:.1f} to {high[0]:.1f}, y {low[1]:.1f} to {high[1]:.1f} in a "
+            f"({description}) lies outside its image: x {low[0]:.1f} to {high[0]:.1f}, y {low[1]:.1f} to {high[1]:.1f} in a "  # noqa: E501
             f"image of {format_size(size)}; coordinates count its pixels (or, in YOLO files, are shares of 0 to "
             "1): is it the right image, and of the right size?",
         )

@@ -85,7 +85,7 @@ def open_dataset(
     """
     if data_format is not None and data_format not in DATA_FORMATS:
         raise SourceError(
-            f"kind={data_format!r} is unknown; choose {', '.join(map(repr, DATA_FORMATS))}, or None to have it recognized"
+            f"kind={data_format!r} is unknown; choose {', '.join(map(repr, DATA_FORMATS))}, or None to have it recognized"  # noqa: E501
         )
     root = Path(path).expanduser()
     if not root.exists():

@@ -24,7 +24,7 @@ __all__ = ["STATE_FOLDER", "LogEntry", "WriteLog"]
 
 STATE_FOLDER = ".masklet"
 LOG_VERSION = 1
-from masklet.datasets.json_reader import JsonObject
+from masklet.datasets.json_reader import JsonObject  # noqa: E402, F811
 
 
 @dataclass(frozen=True)

@@ -306,7 +306,7 @@ def _config(folder: Path, name_or_path: str) -> PretrainedConfig:
     trunk = getattr(config, "backbone_config", None)
     if getattr(trunk, "model_type", "") == "timm_backbone" and importlib.util.find_spec("timm") is None:
         raise CheckpointError(
-            f"The detector {name_or_path!r} takes its trunk from timm, which is not installed: pip install timm, or take the "
+            f"The detector {name_or_path!r} takes its trunk from timm, which is not installed: pip install timm, or take the "  # noqa: E501
             "branch without it where there is one, such as 'facebook/detr-resnet-50@no_timm'"
         )
     return config
@@ -315,11 +315,11 @@ def _config(folder: Path, name_or_path: str) -> PretrainedConfig:
 def _check_text(name_or_path: str, model_type: str, text: str | None) -> None:
     if model_type in TEXT_MODELS and text is None:
         raise InputError(
-            f"The detector {name_or_path!r} ({model_type}) finds what a text names, and no text was given: {TEXT_EXAMPLE}"
+            f"The detector {name_or_path!r} ({model_type}) finds what a text names, and no text was given: {TEXT_EXAMPLE}"  # noqa: E501
         )
     if model_type not in TEXT_MODELS and text is not None:
         raise InputError(
-            f"The detector {name_or_path!r} ({model_type}) has classes of its own and takes no text={text!r}; choose among them with "
+            f"The detector {name_or_path!r} ({model_type}) has classes of its own and takes no text={text!r}; choose among them with "  # noqa: E501
             "classes=[...], or take a detector by text such as 'IDEA-Research/grounding-dino-tiny'"
         )
 

@@ -68,7 +68,7 @@ def open_detector(
     if callable(source):
         return CallableDetector(source, options)
     raise InputError(
-        f"{source!r} is no detector; give a name, a function rgb -> (boxes, scores, classes), or an object with `names` "
+        f"{source!r} is no detector; give a name, a function rgb -> (boxes, scores, classes), or an object with `names` "  # noqa: E501
         "and `detect(images)`"
     )
 

@@ -212,7 +212,7 @@ def _find_truth_dir(root: Path, benchmark: str) -> Path:
     )
     if found is None:
         raise SourceError(
-            f"{root} holds no truth; allowed is {BENCHMARK_RULES[benchmark].annotation_dir}/ with a folder of *.png for each sequence, "
+            f"{root} holds no truth; allowed is {BENCHMARK_RULES[benchmark].annotation_dir}/ with a folder of *.png for each sequence, "  # noqa: E501
             "or those folders alone: check the path"
         )
     return found
@@ -354,7 +354,7 @@ def _read_pair(predicted: Path, truth: Path) -> tuple[Labels, Labels]:
     shown, true = read_label_map(predicted), read_label_map(truth)
     if shown.shape != true.shape:
         raise SourceError(
-            f"{predicted} is {format_size(shown.shape)} and {truth} is {format_size(true.shape)}; both are of the size of "
+            f"{predicted} is {format_size(shown.shape)} and {truth} is {format_size(true.shape)}; both are of the size of "  # noqa: E501
             "the image: predict at that size"
         )
     return shown, true

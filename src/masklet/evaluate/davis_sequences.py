@@ -113,7 +113,7 @@ def load_ground_truth(sequence: DavisSequence) -> Labels:
     for path, labels in zip(sequence.mask_paths, maps, strict=True):
         if labels.shape != maps[0].shape:
             raise SourceError(
-                f"{path} is {format_size(labels.shape)} and {sequence.mask_paths[0].name} is {format_size(maps[0].shape)}; the "
+                f"{path} is {format_size(labels.shape)} and {sequence.mask_paths[0].name} is {format_size(maps[0].shape)}; the "  # noqa: E501
                 "annotations of a sequence are of one size: mend it, or exclude the sequence"
             )
     truth = np.stack(maps)

@@ -246,7 +246,7 @@ def predict_parallel(
         InputError: no workers, or an unknown prompt.
         OutputError, SourceError, ModelError: as of `predict`, and whatever `opener` raises.
         StateError: a process was ended from outside.
-    """
+    """  # noqa: E501
     _check_workers(workers)
     folder = write_manifest(videos, out, prompt, model_name, options)
     left = {number: video for number, video in enumerate(videos) if not video.is_complete(folder)}

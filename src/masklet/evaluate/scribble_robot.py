@@ -170,7 +170,7 @@ def _clip_stroke(stroke: Scribble) -> Scribble:
 def _validate_stroke(stroke: Scribble, file: Path, objects: int) -> None:
     if not 0 <= stroke.object_id <= objects:
         raise SourceError(
-            f"{file} has a stroke on object {stroke.object_id}; the annotations have objects 1 to {objects}, and 0 is the "
+            f"{file} has a stroke on object {stroke.object_id}; the annotations have objects 1 to {objects}, and 0 is the "  # noqa: E501
             "background: take scribbles and annotations of one edition"
         )
     inside = (np.abs(stroke.path - 0.5) <= 0.5 + BORDER_TOLERANCE).all(1)  # what is not a number is not

@@ -30,7 +30,7 @@ overlap the smaller one is kept, as in the label maps that masklet writes. A vid
 features have room (`Session.hold`).
 
 Shapes: T frames, H height, W width, N points.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -350,7 +350,7 @@ class _ScribbleSession:
             left.discard(results.frame_idx)
         if left:  # the reader leaves a damaged image out and goes on
             raise SourceError(
-                f"{self.target.sequence.frame_paths[min(left)]} is damaged or was not reached; every image counts: mend it"
+                f"{self.target.sequence.frame_paths[min(left)]} is damaged or was not reached; every image counts: mend it"  # noqa: E501
             )
 
 

@@ -306,7 +306,7 @@ class ImagePredictor:
             array = array[:, None]
         if array.shape != (count, 1, side, side) or not np.isfinite(array).all():
             raise PromptError(
-                f"logits of shape {np.shape(mask_input)} do not belong to {count} object(s) of this model; they must be "
+                f"logits of shape {np.shape(mask_input)} do not belong to {count} object(s) of this model; they must be "  # noqa: E501
                 f"finite and ({count}, 1, {side}, {side}), as prediction.best.logits of the same objects are"
             )
         return torch.from_numpy(array)

@@ -92,7 +92,7 @@ def _check_options(channels: object, prefetch_frames: object, on_overflow: objec
         or not 1 <= prefetch_frames <= MAX_PREFETCH_FRAMES
     ):
         raise SourceError(
-            f"read_ahead={prefetch_frames!r}; allowed are 1 to {MAX_PREFETCH_FRAMES} frames: 4 is enough to keep a model busy"
+            f"read_ahead={prefetch_frames!r}; allowed are 1 to {MAX_PREFETCH_FRAMES} frames: 4 is enough to keep a model busy"  # noqa: E501
         )
 
 

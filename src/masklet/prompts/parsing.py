@@ -107,7 +107,7 @@ def _label_message(labels: Any, objects: list[Any], depth: int) -> str:
     if depth == 2 and isinstance(labels, list) and len(labels) == 1 and len(flat) == len(objects):
         return (
             f"labels {format_value(labels)} are of one object, points {format_value([o[0] for o in objects])} of "
-            f"{len(objects)}; did you mean points={format_value([[o[0] for o in objects]])}, labels={format_value(labels)} "
+            f"{len(objects)}; did you mean points={format_value([[o[0] for o in objects]])}, labels={format_value(labels)} "  # noqa: E501
             f"(one object with {len(objects)} points)?"
         )
     values = flat if len(flat) == sum(sizes) else [1] * sum(sizes)

@@ -407,7 +407,7 @@ def _column(values: Ints, default: npt.NDArray[Any]) -> Ints:
 def _warn_of_loss(index: int, roundtrip_iou: float) -> None:
     if roundtrip_iou < MIN_ROUNDTRIP_IOU:
         warnings.warn(
-            f"object {index}: as one ring, YOLO text keeps IoU {roundtrip_iou:.2f} of its mask (under {MIN_ROUNDTRIP_IOU}), "
+            f"object {index}: as one ring, YOLO text keeps IoU {roundtrip_iou:.2f} of its mask (under {MIN_ROUNDTRIP_IOU}), "  # noqa: E501
             "because of separate parts or holes; to_coco() or the png format keep all of it",
             MaskletWarning,
             stacklevel=4,

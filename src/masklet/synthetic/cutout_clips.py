@@ -71,7 +71,7 @@ class CutoutClipGenerator:
             if layers is not None:
                 return self._render_clip(random, layers)
         raise SourceError(
-            f"in {MAX_TRIES} scenes made of these images nothing covered {MIN_AREA_FRACTION:.1%} to {MAX_AREA_FRACTION:.0%} of the "
+            f"in {MAX_TRIES} scenes made of these images nothing covered {MIN_AREA_FRACTION:.1%} to {MAX_AREA_FRACTION:.0%} of the "  # noqa: E501
             "first frame; allowed are images with masks of whole objects: check the data"
         )
 

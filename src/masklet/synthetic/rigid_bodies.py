@@ -71,7 +71,7 @@ class RigidBodies:
             if clip is not None:
                 return clip
         raise InputError(
-            f"bodies number {number} of {frames} frames at {size[1]} x {size[0]}: in {MAX_TRIES} rooms nothing hid behind "
+            f"bodies number {number} of {frames} frames at {size[1]} x {size[0]}: in {MAX_TRIES} rooms nothing hid behind "  # noqa: E501
             "anything; 36 frames of 480 x 270 do: ask for more frames"
         )
 

@@ -104,6 +104,6 @@ def _sample_image(random: Random, mixture: Mixture) -> SourceImage:
 def _nothing_usable_error(mixture: Mixture, what: str) -> SourceError:
     roots = ", ".join(str(dataset.root) for dataset, _ in mixture)
     return SourceError(
-        f"{roots}: {MAX_IMAGES_TRIED} images drawn one after the other held no {what}; allowed are images with masks of "
+        f"{roots}: {MAX_IMAGES_TRIED} images drawn one after the other held no {what}; allowed are images with masks of "  # noqa: E501
         "whole objects: check the data, or make clips without them"
     )

@@ -175,7 +175,7 @@ class ClipDataset(IterableDataset[ClipBatch]):
             except InputError:
                 continue
         raise InputError(
-            f"no scene can be drawn in {stage.clip_length} frames of {stage.image_size} x {stage.image_size}; take 8 frames or more "
+            f"no scene can be drawn in {stage.clip_length} frames of {stage.image_size} x {stage.image_size}; take 8 frames or more "  # noqa: E501
             "of 128 x 128 or more, or drawn=0"
         )
 

@@ -203,6 +203,6 @@ def _call_collective(call: Callable[[], object], context: DistributedContext) ->
     except RuntimeError as error:  # what torch.distributed raises, of every backend
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise StateError(
-            f"process {context.rank} of {context.world_size} hears nothing from the others ({reason}); one of them has ended or is "
+            f"process {context.rank} of {context.world_size} hears nothing from the others ({reason}); one of them has ended or is "  # noqa: E501
             "stuck: its own output says why; the same command goes on from the last checkpoint"
         ) from error

@@ -32,7 +32,7 @@ from masklet.models.types import ImageFeatures
 from masklet.train.config import TrainConfig
 from masklet.train.data import ClipBatch
 
-__all__ = ["BatchEncoder", "EmbeddingCache", "cache_key", "weights_fingerprint", "make_encoder", "normalize_pixels"]
+__all__ = ["BatchEncoder", "EmbeddingCache", "cache_key", "weights_fingerprint", "make_encoder", "normalize_pixels"]  # noqa: RUF022
 
 TENSOR_NAMES = ("embed_BCHW", "fine_8", "fine_4")
 CHECKSUM_KEY = "check"
@@ -196,7 +196,7 @@ def make_encoder(model: SAM2, config: TrainConfig, cache_dir: Path | None = None
     if any(parameter.requires_grad for part in parts for parameter in part.parameters()):
         if cache_dir is not None:
             raise InputError(
-                f"views={config.cached_views} keeps embeddings, but the encoder learns and they would be out of date; freeze "
+                f"views={config.cached_views} keeps embeddings, but the encoder learns and they would be out of date; freeze "  # noqa: E501
                 "it (--freeze encoder; in a recipe, rates with image_encoder and sam_mask_decoder.conv_s at 0), or set "
                 "views to 0"
             )

@@ -252,7 +252,7 @@ def _check_finite(context: TrainContext, loss: Tensor) -> None:
     """Stop all processes before one of them spoils the weights."""
     if any_rank(not bool(torch.isfinite(loss)), context.distributed):
         raise StateError(
-            f"the loss is {float(loss.detach())} at step {context.state.step}; what was saved before it is sound: lower "
+            f"the loss is {float(loss.detach())} at step {context.state.step}; what was saved before it is sound: lower "  # noqa: E501
             "the learning rate, or take precision fp32, in another folder"
         )
 

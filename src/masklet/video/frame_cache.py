@@ -95,13 +95,13 @@ class StreamFrames:
             return self._buffer[index]
         if index < self._next_index:
             raise StateError(
-                f"frame {index} of {self.video.path!r} has gone by: a stream holds its last {STREAM_BUFFER_FRAMES} frames, "
-                f"now {min(self._buffer, default=0)} to {max(self._buffer, default=0)}; prompt one of these, or save the "
+                f"frame {index} of {self.video.path!r} has gone by: a stream holds its last {STREAM_BUFFER_FRAMES} frames, "  # noqa: E501
+                f"now {min(self._buffer, default=0)} to {max(self._buffer, default=0)}; prompt one of these, or save the "  # noqa: E501
                 "stream to a file and open that"
             )
         if index > self._next_index:
             raise StateError(
-                f"frame {index} of {self.video.path!r} has not come yet: the next one is {self._next_index}; propagate up to "
+                f"frame {index} of {self.video.path!r} has not come yet: the next one is {self._next_index}; propagate up to "  # noqa: E501
                 "it first, then prompt it"
             )
         frame = self._read_next()

@@ -123,6 +123,6 @@ class LiveSession:
         last = self.frames.last
         if last is not None and last.size != rgb.shape[:2]:
             raise SourceError(
-                f"frame {self._next_index} is {rgb.shape[:2]} (height, width) and the first was {last.size}: all frames of "
+                f"frame {self._next_index} is {rgb.shape[:2]} (height, width) and the first was {last.size}: all frames of "  # noqa: E501
                 "a live view have one size; resize it, or begin another live view"
             )

@@ -122,7 +122,7 @@ class SavedSession:
         now, was = source_to_dict(video), self.doc.get("source")
         if was != now:
             raise InputError(
-                f"{self.path} was saved for {_describe_source(was)}, and this is {_describe_source(now)}: resume it with the "
+                f"{self.path} was saved for {_describe_source(was)}, and this is {_describe_source(now)}: resume it with the "  # noqa: E501
                 "source it was saved for"
             )
 

@@ -79,7 +79,7 @@ class Track:
         }
 
     def __str__(self) -> str:
-        return f"object {self.id}: {self.name}, frames {self.first_frame} to {self.last_frame}, {self.end_reason or 'still followed'}"
+        return f"object {self.id}: {self.name}, frames {self.first_frame} to {self.last_frame}, {self.end_reason or 'still followed'}"  # noqa: E501
 
 
 class TrackHistory:

@@ -29,7 +29,7 @@ class AppendOnlyFile:
         self.path = path
         self._size = keep_bytes
         try:
-            self._file = open(path, "r+b" if keep_bytes else "wb", buffering=0)
+            self._file = open(path, "r+b" if keep_bytes else "wb", buffering=0)  # noqa: SIM115
             self._file.truncate(keep_bytes)
             self._file.seek(keep_bytes)
         except OSError as error:

@@ -80,7 +80,7 @@ class MotsSink(Sink):
         )
         if self._used_ids.setdefault(number, (object_id, class_id)) != (object_id, class_id):
             raise OutputError(
-                f"object id {object_id} of class {class_id} and object id {self._used_ids[number][0]} would both be {number} "
+                f"object id {object_id} of class {class_id} and object id {self._used_ids[number][0]} would both be {number} "  # noqa: E501
                 f"in MOTS text: use ids under {MAX_INSTANCES_PER_CLASS}, or save coco"
             )
         return number

@@ -77,7 +77,7 @@ class _Archive:
         self.path = path
         self._entries = 0
         try:
-            self._file = open(path, "w+b")
+            self._file = open(path, "w+b")  # noqa: SIM115
         except OSError as error:
             raise write_error(path, error) from error
         self._zip = zipfile.ZipFile(self._file, "w")

@@ -255,7 +255,7 @@ def _parse_frame(text: bytes, path: str | os.PathLike[str], frame_idx: int) -> F
         return FrameRecord(line["frame"], line["time"], (int(height), int(width)), tracks)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{os.fspath(path)}: the line of frame {frame_idx} cannot be read ({error}); a line is one JSON with frame, "
+            f"{os.fspath(path)}: the line of frame {frame_idx} cannot be read ({error}); a line is one JSON with frame, "  # noqa: E501
             "time, size and objects: restore the file, or drop it and what follows with truncate_tracks"
         ) from error
 

@@ -72,7 +72,7 @@ class VideoSink(Sink):
         """Move on to the time of this frame; a clock that stands still or jumps back counts as one frame."""
         if frame_idx <= self._last_frame_idx:
             raise StateError(
-                f"frame {frame_idx} came after frame {self._last_frame_idx}, but a video is written in ascending order: track "
+                f"frame {frame_idx} came after frame {self._last_frame_idx}, but a video is written in ascending order: track "  # noqa: E501
                 "forward, or save coco and write the video from read_tracks afterwards"
             )
         if results.orig_shape != self._frame_size:

@@ -66,8 +66,8 @@ class OverlapWarner:
         if kept < MIN_ROUNDTRIP_IOU:
             self._warned = True
             warnings.warn(
-                f"object {results.ids[row]} of frame {frame_idx}: {self._format_name} keeps IoU {kept:.2f} of its mask (under "
-                f"{MIN_ROUNDTRIP_IOU}), because masks overlap and the smaller one is kept; masks or coco keep all of it "
+                f"object {results.ids[row]} of frame {frame_idx}: {self._format_name} keeps IoU {kept:.2f} of its mask (under "  # noqa: E501
+                f"{MIN_ROUNDTRIP_IOU}), because masks overlap and the smaller one is kept; masks or coco keep all of it "  # noqa: E501
                 "(said once a run)",
                 MaskletWarning,
                 stacklevel=5,

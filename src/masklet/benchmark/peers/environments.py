@@ -273,7 +273,7 @@ def _run_command(command: list[str], description: str, variables: Mapping[str, s
     )
     if done.returncode:
         raise StateError(
-            f"{description} could not be installed ({_failure_reason(done.stderr or done.stdout)}); see that pip reaches its package "
+            f"{description} could not be installed ({_failure_reason(done.stderr or done.stdout)}); see that pip reaches its package "  # noqa: E501
             "index, that there is room, and ask again"
         )
     return done.stdout

@@ -166,4 +166,4 @@ def _mask_count_note(taken: Timing) -> str:
 
 
 def _agreement_note(agreement: MaskAgreement) -> str:
-    return f"alike {agreement.matched_ours:.1%} of masklet's and {agreement.matched_theirs:.1%} of its own, mean IoU {agreement.mean_iou:.4f}"
+    return f"alike {agreement.matched_ours:.1%} of masklet's and {agreement.matched_theirs:.1%} of its own, mean IoU {agreement.mean_iou:.4f}"  # noqa: E501

@@ -59,7 +59,7 @@ def _parse_interpreter(argument: str, peers: Sequence[str]) -> tuple[str, Path]:
     name, _, path = argument.partition("=")
     if name not in peers or not Path(path).is_file():
         raise InputError(
-            f"--peer-python {argument!r} must be one of --peers ({', '.join(peers) or 'none'}), = and an interpreter that "
+            f"--peer-python {argument!r} must be one of --peers ({', '.join(peers) or 'none'}), = and an interpreter that "  # noqa: E501
             "is there, such as sam2=/path/to/python"
         )
     return name, Path(path)

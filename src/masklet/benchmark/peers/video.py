@@ -35,7 +35,7 @@ from masklet.models.sam2 import SAM2
 __all__ = ["PROTOCOL", "VideoComparisonJob", "compare_videos", "sample_prompts"]
 
 PROTOCOL = (
-    "A made video as a folder of JPEG files, a disc for each object, points and boxes in turn on the first frame; every "
+    "A made video as a folder of JPEG files, a disc for each object, points and boxes in turn on the first frame; every "  # noqa: E501
     "program a process of its own with the same video, prompts, weights and threads, all of them anew for every number "
     "of objects. Seven frames are not counted, so that all memories are full; then programs take turns, frame by "
     "frame. a frame: from asking for it to masks at its size; masklet reads the file meanwhile, others have read the "

@@ -46,7 +46,7 @@ def peers(
             echo(f"{peer.name}: {environments.create_environment(peer, step)}")
     show_table(PEER_COLUMNS, [_row(peer) for peer in PEERS.values()], left_aligned=PEER_COLUMNS)
     echo(
-        f"Environments go to {environment_dir(next(iter(PEERS.values()))).parent} (MASKLET_HOME chooses another folder)."
+        f"Environments go to {environment_dir(next(iter(PEERS.values()))).parent} (MASKLET_HOME chooses another folder)."  # noqa: E501
     )
 
 

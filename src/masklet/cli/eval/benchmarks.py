@@ -125,7 +125,7 @@ Each object is followed from the first annotation that shows it (of valid, unles
 \b
 Example:
   masklet eval lvos --root LVOS --json lvos.json
-""",
+""",  # noqa: E501
     omitted=("seen",),
 )
 sav = _benchmark_command(

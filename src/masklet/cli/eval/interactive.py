@@ -98,7 +98,7 @@ def _format_object(row: InteractiveResult) -> str:
 def _report_lines(report: InteractiveReport) -> list[str]:
     from masklet.evaluate.validation_result import pluralize
 
-    head = f"{report.options.mode}: {pluralize(report.objects, 'object')} in {pluralize(report.videos, 'video')}; {report.seconds:.1f} s"
+    head = f"{report.options.mode}: {pluralize(report.objects, 'object')} in {pluralize(report.videos, 'video')}; {report.seconds:.1f} s"  # noqa: E501
     asked = f"frames interacted with {report.mean_interacted_frames:.2f}, clicks {report.mean_clicks:.2f}"
     lines = [head, f"{'frames':<8}" + "".join(f"{n + 1:>8}" for n in range(len(report.curve)))]
     for name, curve in (("J&F", report.curve), ("J", report.j), ("F", report.f)):

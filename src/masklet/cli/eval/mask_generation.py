@@ -101,7 +101,7 @@ def _report_lines(report: RecallReport) -> list[str]:
     from masklet.evaluate.validation_result import pluralize
 
     lines = [
-        f"{pluralize(report.objects, 'object')} in {pluralize(report.images, 'image')}; {report.mean_masks:.1f} masks and "
+        f"{pluralize(report.objects, 'object')} in {pluralize(report.images, 'image')}; {report.mean_masks:.1f} masks and "  # noqa: E501
         f"{report.seconds / report.images:.2f} s an image"
     ]
     lines += [f"{f'AR@{limit}':<16}{value:>8.3f}" for limit, value in report.recall.items()]

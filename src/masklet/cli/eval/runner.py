@@ -142,7 +142,7 @@ class _EvalRun(Generic[Unit, Row]):
             print_notice(f"going on with {self.results_file.path}: {self._done_text()}")
         elif self.results_file.results:
             print_notice(
-                f"{self.results_file.path} is finished, {self._done_text()}: these are its figures; --anew measures again"
+                f"{self.results_file.path} is finished, {self._done_text()}: these are its figures; --anew measures again"  # noqa: E501
             )
         if self.task.header:
             typer.echo(self.task.header)

@@ -61,7 +61,7 @@ def score(
         typer.echo(line)
     if found.skipped_objects:
         print_notice(
-            f"{', '.join(found.skipped_objects)}: the truth shows nothing of them on a measured frame; they do not count"
+            f"{', '.join(found.skipped_objects)}: the truth shows nothing of them on a measured frame; they do not count"  # noqa: E501
         )
     if report_file is not None:
         write_text(report_file, found.to_json())

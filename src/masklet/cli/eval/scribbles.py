@@ -115,5 +115,5 @@ def _report_lines(report: ScribblesReport) -> list[str]:
         lines.append(f"{name:<8}" + "".join(f"{value:>8}" for value in values))
     return [
         *lines,
-        f"AUC {report.auc:.3f}, J&F@60s {report.jf_at_60s:.3f}; of J alone {report.j_auc:.3f} and {report.j_at_60s:.3f}",
+        f"AUC {report.auc:.3f}, J&F@60s {report.jf_at_60s:.3f}; of J alone {report.j_auc:.3f} and {report.j_at_60s:.3f}",  # noqa: E501
     ]

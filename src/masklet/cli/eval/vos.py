@@ -146,4 +146,4 @@ def _header() -> str:
 
 
 def _metrics_line(name: str, metrics: VOSMetrics) -> str:
-    return f"{name:<22}{metrics.objects:>9}{metrics.frames:>9}{metrics.j:>9.3f}{metrics.f:>9.3f}{metrics.jf:>9.3f}{metrics.fps:>9.2f}"
+    return f"{name:<22}{metrics.objects:>9}{metrics.frames:>9}{metrics.j:>9.3f}{metrics.f:>9.3f}{metrics.jf:>9.3f}{metrics.fps:>9.2f}"  # noqa: E501

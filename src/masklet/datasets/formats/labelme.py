@@ -122,7 +122,7 @@ class LabelmeImage(ImageSample):
         if shape_type not in ("rectangle", "circle"):
             raise DataError.for_file(
                 self.annotation_file,
-                f"({description}) is of type {shape_type!r:.40}; polygon, rectangle, circle and mask have an area: remove or "
+                f"({description}) is of type {shape_type!r:.40}; polygon, rectangle, circle and mask have an area: remove or "  # noqa: E501
                 "redraw it",
             )
         if len(points) != 2:

@@ -226,7 +226,7 @@ def _read_folder(folder: Path, prefix: str, annotation_types: Sequence[str]) -> 
     problems: list[DataIssue] = []
     for stem, video in videos.items() if files else ():
         if stem not in files:
-            reason = f"has no {' or '.join(f'{stem}_{part}.json' for part in annotation_types)} beside it; add it, or remove the video"
+            reason = f"has no {' or '.join(f'{stem}_{part}.json' for part in annotation_types)} beside it; add it, or remove the video"  # noqa: E501
             problems.append(DataIssue.for_file(prefix + stem, video, reason))
             continue
         try:

@@ -75,7 +75,7 @@ class YoloImage(ImageSample):
         if len(words) == 5:
             raise DataError.for_file(
                 self.label_path,
-                f"(line {line_number}) is a box, not an outline; masks need class x1 y1 x2 y2 x3 y3 ...: export with masks",
+                f"(line {line_number}) is a box, not an outline; masks need class x1 y1 x2 y2 x3 y3 ...: export with masks",  # noqa: E501
             )
         try:
             numbers = [float(word) for word in words[1:]]

@@ -68,7 +68,7 @@ def draw_comparison(
     rgb = np.full((*size, 3), GRAY, np.uint8) if image_path is None else from_file(str(image_path)).rgb
     if rgb.shape[:2] != size:
         raise SourceError(
-            f"{image_path} is {format_size(rgb.shape[:2])} and its masks are {format_size(size)}; both are of one size: name "
+            f"{image_path} is {format_size(rgb.shape[:2])} and its masks are {format_size(size)}; both are of one size: name "  # noqa: E501
             "the images that were annotated"
         )
     tinted = draw_masks(rgb, predicted, [palette_color(n) for n in objects.values()])

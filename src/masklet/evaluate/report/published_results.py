@@ -93,7 +93,7 @@ PUBLISHED_RESULTS: tuple[PublishedResult, ...] = (
         "sam2_b.pt": (74.7, 72.8, 75.8),
         "sam2_l.pt": (76.0, 74.6, 79.8),
     }),
-    *_make_results(_PAPER_URL, False, "released", ("DAVIS 2017 val", "YouTube-VOS 2019 val"), {"sam2_b.pt": (88.9, 87.9)}),
+    *_make_results(_PAPER_URL, False, "released", ("DAVIS 2017 val", "YouTube-VOS 2019 val"), {"sam2_b.pt": (88.9, 87.9)}),  # noqa: E501
     *_make_results(_EDGETAM_URL, True, "paper", _EDGETAM_COLUMNS, {
         "SAM 2 base+": (75.8, 90.9, 73.6, 74.1, 88.4),
         "SAM 2.1 base+": (76.6, 90.2, 76.8, 77.0, 88.6),
@@ -109,7 +109,7 @@ PUBLISHED_RESULTS: tuple[PublishedResult, ...] = (
         "Cutie-base+": (71.7, 88.1, 61.3, 62.8, 87.5),
         "EdgeTAM": (70.0, 87.7, 72.3, 71.7, 86.2),
     }),
-    *_make_results(_EFFICIENTTAM_URL, False, "other", ("MOSE val", "DAVIS 2017 val", "SA-V test", "YouTube-VOS 2019 val"), {
+    *_make_results(_EFFICIENTTAM_URL, False, "other", ("MOSE val", "DAVIS 2017 val", "SA-V test", "YouTube-VOS 2019 val"), {  # noqa: E501
         "EfficientTAM Ti/2": (68.4, 88.4, 70.8, 87.1),
         "EfficientTAM Ti": (69.3, 89.1, 70.7, 86.7),
         "EfficientTAM S/2": (70.8, 88.6, 74.0, 87.2),

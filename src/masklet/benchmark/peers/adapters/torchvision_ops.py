@@ -16,7 +16,7 @@ _LIBRARIES: list[Any] = []
 def import_torchvision() -> None:
     """Import it; where its compiled part does not fit this PyTorch, name the operators that it asks for."""
     try:
-        import torchvision
+        import torchvision  # noqa: F401
     except RuntimeError as error:
         if "operator torchvision::" not in str(error):
             raise
