@@ -6,10 +6,12 @@ place in one step.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import numpy.typing as npt
 
 from masklet.errors import OutputError
 
-__all__ = ["IMAGE_SUFFIXES", "atomic_path", "write_image", "write_text"]
+__all__ = ["IMAGE_SUFFIXES", "atomic_path", "current_keys", "write_image", "write_text"]
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
@@ -99,3 +101,26 @@ def _discard(temporary: Path) -> None:
         temporary.unlink(missing_ok=True)
     except OSError:  # the folder itself is gone or closed to us: nothing is left behind
         return
+
+
+def current_keys(document: Any, kind: str) -> Any:
+    """Rename the keys of a stored document that an earlier version wrote under other names.
+
+    `kind` names a table in `masklet/old_keys`. Dictionaries inside dictionaries and lists are renamed too; a document
+    with current keys comes back equal.
+
+    Example:
+        >>> current_keys({"licence": "Apache-2.0"}, "weights_header")
+        {'license': 'Apache-2.0'}
+    """
+    renamed = _renamed_keys(kind)
+    if isinstance(document, dict):
+        return {renamed.get(key, key): current_keys(value, kind) for key, value in document.items()}
+    return [current_keys(value, kind) for value in document] if isinstance(document, list) else document
+
+
+@cache
+def _renamed_keys(kind: str) -> dict[str, str]:
+    path = Path(__file__).parent / "old_keys" / f"{kind}.json"
+    table: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    return table
