@@ -45,14 +45,14 @@ def test_a_find_is_the_same_a_part_or_new(mask: np.ndarray, verdict: Match) -> N
 
 
 def test_what_several_explain_together_is_a_part_too() -> None:
-    assert ground(inside=0.65).match_mask(box(10, 10, 70, 30), 0) == PART
+    assert ground(part_overlap=0.65).match_mask(box(10, 10, 70, 30), 0) == PART
 
 
 def test_how_alike_and_how_far_inside_are_options() -> None:
     half = box(10, 10, 30, 20)
     assert ground().match_mask(half, 0) == Match(new=False, id=3)
-    assert ground(same_iou=0.51).match_mask(half, 0) == PART
-    assert ground(same_iou=0.51, parts=True).match_mask(half, 0) == NEW
+    assert ground(match_iou=0.51).match_mask(half, 0) == PART
+    assert ground(match_iou=0.51, parts=True).match_mask(half, 0) == NEW
 
 
 def test_of_two_that_are_alike_the_more_alike_is_meant() -> None:
@@ -159,9 +159,10 @@ def test_a_mask_of_another_size_is_refused() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"every": 0}, {"every": True}, {"max_objects": 0}, {"forget_after": 0}, {"unfound_after": 0},
-        {"every": None}, {"max_objects": None}, {"forget_after": None},
-        {"same_iou": 1.5}, {"inside": -1}, {"first": "age"},
+        {"detect_every": 0}, {"detect_every": True}, {"max_objects": 0}, {"max_missing_frames": 0},
+        {"max_undetected": 0},
+        {"detect_every": None}, {"max_objects": None}, {"max_missing_frames": None},
+        {"match_iou": 1.5}, {"part_overlap": -1}, {"sort_by": "age"},
     ],
 )  # fmt: skip
 def test_options_outside_their_range(wrong: dict[str, object]) -> None:

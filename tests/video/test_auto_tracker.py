@@ -11,7 +11,7 @@ import pytest
 
 from helpers.oracle import Oracle, finder, found, make_video
 from masklet.errors import InputError, SourceError
-from masklet.media import Frame, open_video
+from masklet.media import open_video
 from masklet.results import Results
 from masklet.video import AutoTracker, AutoTrackOptions, AutoTrackStream, Detection, TrackOptions, auto_track
 from masklet.video.track_history import MAX_ENDED_TRACKS, Track, TrackHistory
@@ -24,7 +24,7 @@ def two(t: int) -> dict[int, Any]:
 
 
 def follow(frames: Any, find: Any = None, oracle: Oracle | None = None, **options: Any) -> AutoTrackStream:
-    chosen = AutoTrackOptions(**{"every": 4, "forget_after": 3, **options})
+    chosen = AutoTrackOptions(**{"detect_every": 4, "max_missing_frames": 3, **options})
     return auto_track(oracle or Oracle(), open_video(frames), find or finder(), chosen)  # type: ignore[arg-type]
 
 
@@ -58,7 +58,7 @@ def test_what_enters_later_is_born_once_at_the_next_look() -> None:
 def test_the_finder_is_asked_at_the_first_frame_and_then_at_every_so_many() -> None:
     calls: list[int] = []
     asked = []
-    for frame in follow(make_video(12, two), finder(calls=calls), every=5):
+    for frame in follow(make_video(12, two), finder(calls=calls), detect_every=5):
         asked += [frame.frame_idx] * len(calls)
         calls.clear()
     assert asked == [0, 5, 10]
@@ -103,7 +103,7 @@ def test_parts_and_wholes_of_what_is_followed_are_not_born() -> None:
     following = follow(frames, with_parts)
     assert all(frame.ids.tolist() == [1] for frame in following)
     assert following.track_history.num_started == 1
-    assert follow(frames, with_parts, parts=True, same_iou=0.9).__next__().ids.tolist() == [1, 2]
+    assert follow(frames, with_parts, parts=True, match_iou=0.9).__next__().ids.tolist() == [1, 2]
 
 
 def test_two_that_have_become_one_are_joined() -> None:
@@ -119,7 +119,7 @@ def test_no_two_objects_are_ever_born_on_one_thing() -> None:
     def thrice(rgb: np.ndarray) -> list[Detection]:
         return [one for boxes in (False, True, False) for one in finder(boxes=boxes)(rgb)]
 
-    following = follow(make_video(9, two), thrice, every=1)
+    following = follow(make_video(9, two), thrice, detect_every=1)
     assert all(sorted(numbers(frame)) == [1, 2] for frame in following)
 
 
@@ -139,7 +139,7 @@ def test_a_limit_keeps_those_who_are_there_and_newcomers_wait_for_a_place() -> N
 
 @pytest.mark.parametrize(("first", "kept"), [("score", 1), ("area", 2)])
 def test_who_comes_first_where_there_is_one_place(first: str, kept: int) -> None:
-    following = follow(make_video(2, two), max_objects=1, first=first)
+    following = follow(make_video(2, two), max_objects=1, sort_by=first)
     assert [numbers(frame) for frame in following] == [[kept]] * 2
 
 
@@ -150,13 +150,13 @@ def test_what_the_finder_does_not_find_again_dies_where_that_is_wanted() -> None
         looks.append(1)
         return finder([1, 2] if len(looks) == 1 else [1])(rgb)
 
-    following = follow(make_video(12, two), once, unfound_after=2)
+    following = follow(make_video(12, two), once, max_undetected=2)
     assert [len(frame) for frame in following] == [2] * 8 + [1] * 4
     assert following.track_history[2].end_reason == "not found again"
     assert following.track_history[2].missed_detections == 2
 
 
-@pytest.mark.parametrize("again", [{}, {"parts": True}, {"renew": True}, {"unfound_after": 3}])
+@pytest.mark.parametrize("again", [{}, {"parts": True}, {"reinit_on_match": True}, {"max_undetected": 3}])
 def test_a_finder_that_can_is_asked_beyond_what_is_known(again: dict[str, Any]) -> None:
     asked: list[int | None] = []
 
@@ -165,9 +165,9 @@ def test_a_finder_that_can_is_asked_beyond_what_is_known(again: dict[str, Any]) 
             asked.append(None)
             return finder()(rgb)
 
-        def beyond(self, rgb: np.ndarray, known: np.ndarray) -> Any:
-            asked.append(int(known.sum()))
-            return [one for one in finder()(rgb) if not known[one.mask].all()]
+        def detect_outside(self, rgb: np.ndarray, covered: np.ndarray) -> Any:
+            asked.append(int(covered.sum()))
+            return [one for one in finder()(rgb) if not covered[one.mask].all()]
 
     frames = make_video(9, two, lambda t: {3: (30, 35, 40, 45)} if t >= 5 else {})
     following = follow(frames, Searching(), **again)
@@ -245,7 +245,7 @@ def test_renewing_goes_with_corrections_as_published() -> None:
         return [found(rgb[..., 0] > 0, class_id=0)]
 
     frames = make_video(20, lambda t: {1: (20, 10, 40, 30)} | ({2: (20, 30, 40, 34)} if t >= 4 else {}))
-    track = TrackOptions(corrections="published")
+    track = TrackOptions(corrections="sam2")
     options = AutoTrackOptions(detect_every=4, reinit_on_match=True)
     shown = list(auto_track(Oracle(), open_video(frames), whole, options, track))  # type: ignore[arg-type]
     assert [int(shown[t].masks.data.sum()) for t in (0, 4, 8, 12, 16)] == [400] + [480] * 4  # type: ignore[union-attr]
@@ -274,7 +274,7 @@ def test_without_identities_boxes_become_masks_and_overlaps_stay() -> None:
 
 def test_where_nothing_is_found_frames_are_empty_and_not_encoded() -> None:
     class Blind(Oracle):
-        def features(self, frame: Frame) -> Any:
+        def encode_image(self, pixels_B3HW: Any) -> Any:
             raise AssertionError("no network is needed")
 
     for identities in (True, False):
@@ -283,7 +283,7 @@ def test_where_nothing_is_found_frames_are_empty_and_not_encoded() -> None:
 
 
 def test_time_is_told_of_what_was_done() -> None:
-    following = follow(make_video(7, lambda t: {1: LEFT} if t < 2 else {}), forget_after=1)
+    following = follow(make_video(7, lambda t: {1: LEFT} if t < 2 else {}), max_missing_frames=1)
     spent = [frame.speed["track"] > 0 for frame in following]
     assert spent == [False, True, True, False, False, False, False]
 

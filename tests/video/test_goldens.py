@@ -14,12 +14,12 @@ from torch.nn.functional import interpolate
 
 from helpers.reference import GOLDEN, module_at, reference_model
 from masklet.media import open_video
-from masklet.models.fast_cpu.sam2 import FastSAM2Encoder
-from masklet.video import ObjectBatcher, Session, TrackOptions
+from masklet.models.fast_cpu.sam2 import FastSAM2
+from masklet.video import Session, TrackOptions
 
 PORTABLE = GOLDEN / "portable"
 SHARED = Path(__file__).parents[3] / "shared" / "golden"
-AS_PUBLISHED = TrackOptions(retain="all", corrections="published", fill_hole_area=0)
+AS_PUBLISHED = TrackOptions(retain="all", corrections="sam2", fill_hole_area=0)
 NAMES = ("sam2.1_hiera_tiny", "sam2_hiera_tiny")
 
 
@@ -28,13 +28,13 @@ class Checked:
 
     def __init__(self, name: str, stored: Path, image_size: int, salt: str, clip: np.ndarray) -> None:
         self.model, self.clip = reference_model(name, image_size, salt), clip
-        self.stepper = ObjectBatcher(self.model, FastSAM2Encoder(self.model), torch.device("cpu"))
+        self.network = FastSAM2(self.model)
         with np.load(stored) as file:
             self.stored = dict(file)
         self.seen: set[str] = set()
 
     def play(self, scenario: str, steps: list[list[Any]], options: TrackOptions = AS_PUBLISHED) -> None:
-        with Session(self.stepper, open_video(self.clip), options) as session:
+        with Session(self.network, open_video(self.clip), options) as session:
             for number, step in enumerate(steps):
                 self.one(session, f"{scenario}/{number}", step)
 

@@ -23,12 +23,12 @@ import torch
 
 from helpers.reference import GOLDEN, module_at, reference_model
 from masklet.media import open_video
-from masklet.models.fast_cpu.sam2 import FastSAM2Encoder
+from masklet.models.fast_cpu.sam2 import FastSAM2, FastSAM2Encoder
 from masklet.models.sam2 import SAM2
 from masklet.models.sam2.state_dict import to_transformers
 from masklet.models.types import ImageFeatures
 from masklet.transforms import preprocess_frame
-from masklet.video import ObjectBatcher, Session, TrackOptions
+from masklet.video import Session, TrackOptions
 
 transformers = pytest.importorskip("transformers", reason="transformers (extra 'test') is not installed")
 
@@ -74,8 +74,8 @@ class Both:
 
     def track(self, said: list[Said], *, late: tuple[Said, ...] = (), reverse: bool = False) -> Tracked:
         """Ours; those that are `late` are added when the frame before theirs has come."""
-        stepper = ObjectBatcher(self.ours, self.encode, torch.device("cpu"))
-        with Session(stepper, open_video(list(self.clip)), TrackOptions(fill_hole_area=0)) as session:
+        network = FastSAM2(self.ours, encode_image=self.encode)
+        with Session(network, open_video(list(self.clip)), TrackOptions(fill_hole_area=0)) as session:
             for one in said:
                 one.onto(session)
             found: Tracked = {}

@@ -16,8 +16,9 @@ from safetensors.torch import save_file
 
 from masklet import SAM, Results
 from masklet.errors import CheckpointError, InputError, MaskletError, OutputError, StateError
-from masklet.video import AvailableMemory, MemorySelection, ObjectBatcher, RecentFrames, Session, TrackOptions
+from masklet.video import AvailableMemory, MemorySelection, RecentFrames, Session, TrackOptions
 from masklet.video.session_save import METADATA_KEY
+from masklet.video.tracker import Tracker
 
 
 @pytest.fixture
@@ -53,17 +54,17 @@ WAYS: dict[str, Callable[[Session], Iterator[Results]]] = {
     "part": lambda s: s.propagate(2, 9),
     "back": lambda s: s.propagate(8, 0, reverse=True),
     "both": lambda s: s.propagate(bidirectional=True),
-    "all kept": lambda s: s.propagate(bidirectional=True),
+    "all retained": lambda s: s.propagate(bidirectional=True),
 }
 
 
-@pytest.mark.parametrize("way", ["forward", "both", "all kept"])
+@pytest.mark.parametrize("way", ["forward", "both", "all retained"])
 def test_going_back_in_memory_gives_bit_for_bit_what_there_was_as_often_as_one_likes(
     way: str, model: SAM, small_video: np.ndarray
 ) -> None:
-    with say(model.session(small_video, keep="all" if way == "all kept" else "recent")) as session:
+    with say(model.session(small_video, retain="all" if way == "all retained" else "recent")) as session:
         whole = [seen(frame) for frame in WAYS[way](session)]
-    with say(model.session(small_video, keep="all" if way == "all kept" else "recent")) as session:
+    with say(model.session(small_video, retain="all" if way == "all retained" else "recent")) as session:
         under_way = WAYS[way](session)
         first = [seen(next(under_way)) for _ in range(5)]
         known = session.snapshot()
@@ -81,8 +82,8 @@ def test_frames_that_are_held_are_encoded_once_where_they_have_room(
     model: SAM, small_video: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoded: list[int] = []
-    features = ObjectBatcher.encode_frame
-    monkeypatch.setattr(ObjectBatcher, "encode_frame", lambda self, f: encoded.append(f.index) or features(self, f))
+    features = Tracker.encode_frame
+    monkeypatch.setattr(Tracker, "encode_frame", lambda self, f: encoded.append(f.index) or features(self, f))
     for megabytes, times in ((2048, 1), (0, 2)):
         encoded.clear()
         with say(model.session(small_video)) as session:
@@ -97,17 +98,17 @@ def test_frames_that_are_held_are_encoded_once_where_they_have_room(
 def test_a_resumed_session_gives_bit_for_bit_what_the_other_gives(
     way: str, stopped: int, model: SAM, small_video: np.ndarray, tmp_path: Path
 ) -> None:
-    keep = "all" if way == "all kept" else "recent"
-    with say(model.session(small_video, keep=keep)) as session:
+    retain = "all" if way == "all retained" else "recent"
+    with say(model.session(small_video, retain=retain)) as session:
         whole = [seen(frame) for frame in WAYS[way](session)]
         after = [seen(frame) for frame in session.propagate(bidirectional=True)]
-    with say(model.session(small_video, keep=keep)) as session:
+    with say(model.session(small_video, retain=retain)) as session:
         frames = WAYS[way](session)
         first = [seen(next(frames)) for _ in range(stopped)]
         assert session.save(tmp_path / "s.safetensors") == tmp_path / "s.safetensors"
     with model.session(small_video, resume=tmp_path / "s.safetensors") as session:
         assert session.object_ids == (5, 2, 9)
-        assert session.options.retain == keep
+        assert session.options.retain == retain
         assert first + [seen(frame) for frame in session.resume()] == whole
         assert [seen(frame) for frame in session.propagate(bidirectional=True)] == after
         with pytest.raises(StateError, match="no pass is under way"):
@@ -119,7 +120,7 @@ def test_corrections_that_wait_are_kept(model: SAM, small_video: np.ndarray, tmp
     def work(session: Session) -> list[Any]:
         return [seen(frame) for frame in session.repropagate()] + [session.changed_frames]
 
-    with say(model.session(small_video, keep="all", exclusive=True, lost_after=3)) as session:
+    with say(model.session(small_video, retain="all", non_overlapping=True, lost_after=3)) as session:
         list(session.propagate())
         session.correct(5, frame_idx=6, points=[50, 30], labels=[0])
         session.save(tmp_path / "s.safetensors")
@@ -150,10 +151,12 @@ def test_an_empty_session_and_an_unfinished_one_are_saved(model: SAM, small_vide
 class Short:
     """Looks at the frame before and at prompts."""
 
-    reach: tuple[int, int] = (1, 1)
+    max_distance: tuple[int, int] = (1, 1)
 
-    def look(self, frame: int, history: AvailableMemory, *, reverse: bool, length: int | None) -> MemorySelection:
-        return RecentFrames(1, 2).select(frame, history, reverse=reverse, length=length)
+    def select(
+        self, frame_idx: int, available: AvailableMemory, *, reverse: bool, length: int | None
+    ) -> MemorySelection:
+        return RecentFrames(1, 2).select(frame_idx, available, reverse=reverse, length=length)
 
 
 class Nameless(Short):
@@ -164,13 +167,13 @@ def test_a_rule_of_ones_own_is_handed_in_again(model: SAM, small_video: np.ndarr
     path = tmp_path / "s.safetensors"
     with say(model.session(small_video, options=TrackOptions(memory_selector=Short()))) as session:
         session.save(path)
-    with pytest.raises(InputError, match=r"hand it in again with TrackOptions\(recall="):
+    with pytest.raises(InputError, match=r"hand it in again with TrackOptions\(memory_selector="):
         model.session(small_video, resume=path)
-    with pytest.raises(InputError, match="was saved with recall="):
-        model.session(small_video, resume=path, recall=RecentFrames())
-    with model.session(small_video, resume=path, recall=Short()) as session:
+    with pytest.raises(InputError, match="was saved with memory_selector="):
+        model.session(small_video, resume=path, memory_selector=RecentFrames())
+    with model.session(small_video, resume=path, memory_selector=Short()) as session:
         assert session.options.memory_selector == Short()
-    with model.session(small_video, recall=Nameless()) as session, pytest.raises(InputError, match="__repr__"):
+    with model.session(small_video, memory_selector=Nameless()) as session, pytest.raises(InputError, match="__repr__"):
         session.save(path)
 
 
@@ -196,11 +199,11 @@ def test_another_source_model_or_option_is_one_clear_error(
         session.save(path)
     with pytest.raises(InputError, match=r"saved for 'array' \(96 x 64, 10 frames\), and this is .*9 frames"):
         model.session(small_video[:9], resume=path)
-    with pytest.raises(InputError, match="was saved with keep='recent'"):
-        model.session(small_video, resume=path, keep="all")
+    with pytest.raises(InputError, match="was saved with retain='recent'"):
+        model.session(small_video, resume=path, retain="all")
     with pytest.raises(CheckpointError, match="other weights of 'builtin'"):
         SAM(builtin_file).session(small_video, resume=path)
-    model.session(small_video, resume=path, keep="recent").close()
+    model.session(small_video, resume=path, retain="recent").close()
 
 
 @pytest.fixture
@@ -220,9 +223,9 @@ def rewritten(saved: Path, path: Path, change: Callable[[Any, dict[str, torch.Te
 
 
 def held(tensors: dict[str, torch.Tensor], change: Callable[[Any], object]) -> None:
-    rows = json.loads(bytes(tensors["held"].numpy()))
+    rows = json.loads(bytes(tensors["backward_results"].numpy()))
     change(rows)
-    tensors["held"] = torch.frombuffer(bytearray(json.dumps(rows).encode()), dtype=torch.uint8)
+    tensors["backward_results"] = torch.frombuffer(bytearray(json.dumps(rows).encode()), dtype=torch.uint8)
 
 
 POINTER = "5.prompted.0.pointer"
@@ -247,14 +250,14 @@ HOSTILE: dict[str, Callable[[Any, dict[str, torch.Tensor]], object]] = {
     "a box of three": lambda d, t: d["objects"][1]["prompts"][0].update(box=[1, 2, 3]),
     "a mask too large": lambda d, t: d["objects"][2]["prompts"][0].update(mask="o" * 50),
     "a prompt without a mask": lambda d, t: d["objects"][0]["prompts"][0].update(frame=77),
-    "an option out of range": lambda d, t: d["options"].update(clean=-1),
+    "an option out of range": lambda d, t: d["options"].update(fill_hole_area=-1),
     "an unknown option": lambda d, t: d["options"].update(speed=9),
     "options are a list": lambda d, t: d.update(options=[1]),
-    "no rule": lambda d, t: d["options"].update(recall={}),
-    "a rule of words": lambda d, t: d["options"]["recall"].update(memories="six"),
-    "both and back": lambda d, t: d["under_way"].update(reverse=True),
-    "a pass of words": lambda d, t: d["under_way"].update(next="soon"),
-    "held are no rows": lambda d, t: t.update(held=torch.zeros(7, dtype=torch.uint8)),
+    "no rule": lambda d, t: d["options"].update(memory_selector={}),
+    "a rule of words": lambda d, t: d["options"]["memory_selector"].update(memories="six"),
+    "both and back": lambda d, t: d["propagation"].update(reverse=True),
+    "a pass of words": lambda d, t: d["propagation"].update(next_frame="soon"),
+    "held are no rows": lambda d, t: t.update(backward_results=torch.zeros(7, dtype=torch.uint8)),
     "held rows too few": lambda d, t: held(t, lambda rows: rows[0].update(scores=[])),
     "a held mask cut": lambda d, t: held(t, lambda rows: rows[0].update(masks=["4"] * len(rows[0]["ids"]))),
     "a held state": lambda d, t: held(t, lambda rows: rows[0].update(states=["gone"] * len(rows[0]["ids"]))),
@@ -278,6 +281,57 @@ def test_unchanged_it_is_taken(saved: Path, model: SAM, small_video: np.ndarray,
     path = rewritten(saved, tmp_path / "good.safetensors", lambda d, t: None)
     with model.session(small_video, resume=path) as session:
         assert [frame.frame_idx for frame in session.resume()] == list(range(1, 10))
+
+
+OLD_KEYS = {
+    "propagation_start": "anchor", "initial_ids": "begun", "bidirectional": "both", "changed_frames": "changed",
+    "fill_hole_area": "clean", "non_overlapping": "exclusive", "has_backward_results": "held",
+    "frames_unseen": "hidden", "retain": "keep", "next_frame": "next", "objects_per_batch": "objects_at_once",
+    "object_scores": "presence", "memory_selector": "recall", "corrected_frames": "stale", "propagation": "under_way",
+}  # fmt: skip
+
+
+def as_version_1(doc: Any, tensors: dict[str, torch.Tensor]) -> None:
+    """The document as it was written before its keys were renamed."""
+
+    def old(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {OLD_KEYS.get(key, key): old(each) for key, each in value.items()}
+        return [old(each) for each in value] if isinstance(value, list) else value
+
+    rows = old(json.loads(bytes(tensors.pop("backward_results").numpy())))
+    tensors["held"] = torch.frombuffer(bytearray(json.dumps(rows).encode()), dtype=torch.uint8)
+    now = old(doc)
+    doc.clear()
+    doc.update(now, version=1)
+    doc["options"]["recall"]["rule"] = "Recent"
+    if doc["options"]["corrections"] == "sam2":
+        doc["options"]["corrections"] = "published"
+
+
+@pytest.mark.parametrize("corrections", ["kept", "sam2"])
+def test_a_session_of_an_earlier_version_is_resumed(
+    corrections: str, model: SAM, small_video: np.ndarray, tmp_path: Path
+) -> None:
+    options = {"corrections": corrections, "retain": "all", "fill_hole_area": 3, "non_overlapping": True}
+    with say(model.session(small_video, **options)) as session:
+        under_way = session.propagate(bidirectional=True)
+        first = [seen(next(under_way)) for _ in range(2)]
+        session.add_prompt(2, frame_idx=1, points=[30, 30])
+        new = session.save(tmp_path / "new.safetensors")
+    path = rewritten(new, tmp_path / "old.safetensors", as_version_1)
+    text = path.read_bytes()[:20000].decode("latin-1")
+    assert all(f'\\"{key}\\"' in text for key in set(OLD_KEYS.values()) - {"presence"})
+    with model.session(small_video, resume=new) as session:
+        expected = [seen(frame) for frame in session.resume()]
+    with model.session(small_video, resume=path) as session:
+        for name, value in options.items():
+            assert getattr(session.options, name) == value
+        assert [seen(frame) for frame in session.resume()] == expected
+    assert first
+    assert expected
+    with pytest.raises(InputError, match="was saved with retain='all'"):
+        model.session(small_video, resume=path, retain="recent")
 
 
 def test_a_cut_or_foreign_file_is_one_clear_error(
