@@ -304,7 +304,7 @@ class _PerFrameResults:
             frame.path,
             Masks(np.stack([masks[i] for i in rows])) if rows else None,
             np.array([finds[i].score for i in rows], np.float32),
-            prompt_ids=np.arange(1, len(rows) + 1, dtype=np.int32),
+            ids=np.arange(1, len(rows) + 1, dtype=np.int32),
             classes=np.array([finds[i].class_id for i in rows], np.int32),
             names={int(found.class_id): found.name for found in reversed(finds)} or dict(DEFAULT_NAMES),
             speed={"find": 1e3 * (perf_counter() - began)},
