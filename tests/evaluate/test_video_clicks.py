@@ -100,7 +100,7 @@ class Corrected:
             f"{t:05d}.jpg",
             Masks(self.answer(t, self.now or {})[None]),
             scores,
-            prompt_ids=np.array([id], np.int32),
+            ids=np.array([id], np.int32),
             classes=np.zeros(1, np.int32),
             names={0: "object"},
             speed={},

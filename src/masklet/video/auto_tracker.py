@@ -294,7 +294,7 @@ def _results_per_frame(tracker: Tracker | None, detector: FrameDetector, frame: 
         frame.path,
         Masks(np.stack([masks[i] for i in rows])) if rows else None,
         np.array([detections[i].score for i in rows], np.float32),
-        prompt_ids=np.arange(1, len(rows) + 1, dtype=np.int32),
+        ids=np.arange(1, len(rows) + 1, dtype=np.int32),
         classes=np.array([detections[i].class_id for i in rows], np.int32),
         names={int(one.class_id): one.name for one in reversed(detections)} or dict(DEFAULT_NAMES),
         speed={"find": 1e3 * (perf_counter() - began)},
