@@ -162,7 +162,7 @@ ARRAY_ERRORS = {
     "NaN": (np.full((2, 2), np.nan), ["4 NaN", "0..1", "nan_to_num"]),
     "infinite": (np.full((2, 2), np.inf), ["infinite", "0..1"]),
     "0 to 255 floats": (np.full((2, 2), 255.0), ["255", "0..1", "array / 255"]),
-    "normalised": (np.full((2, 2), -1.5), ["-1.5", "0..1", "normalisation"]),
+    "normalized": (np.full((2, 2), -1.5), ["-1.5", "0..1", "normalization"]),
 }
 
 

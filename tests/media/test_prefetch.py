@@ -148,8 +148,8 @@ def test_close_wakes_the_one_who_waits() -> None:
 
 END = """
 import itertools, sys
-from masklet.media.readahead import ReadAhead
-reader = ReadAhead(itertools.count(), 2)
+from masklet.media.prefetch import Prefetcher
+reader = Prefetcher(itertools.count(), 2)
 print(next(reader))
 if "raise" in sys.argv: raise KeyboardInterrupt
 """

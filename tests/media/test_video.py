@@ -230,13 +230,13 @@ BAD_SOURCES = {
     "no frames": (lambda f: SHADES[:0], ["(0, 4, 6, 3)", "(T, H, W, 3)"]),
     "five dimensions": (lambda f: SHADES[None], ["(1, 12, 4, 6, 3)", "(H, W, 3)"]),
     "wrong pixels": (lambda f: SHADES.astype(np.int32), ["int32", "uint8"]),
-    "none": (lambda f: None, ["NoneType", "film", "camera"]),
+    "none": (lambda f: None, ["NoneType", "video", "camera"]),
     "true": (lambda f: True, ["bool", "camera", "0"]),
     "number": (lambda f: 1.5, ["float", "whole number"]),
     "bytes": (lambda f: b"\x00\x00", ["bytes", "file", "path"]),
     "open file": (lambda f: io.BytesIO(b"x"), ["BytesIO", "path"]),
-    "dict": (lambda f: {"a": 1}, ["dict", "film"]),
-    "set": (lambda f: {"a.png"}, ["set", "film"]),
+    "dict": (lambda f: {"a": 1}, ["dict", "video"]),
+    "set": (lambda f: {"a.png"}, ["set", "video"]),
     "tensor": (lambda f: Tensor(), ["torch.Tensor", "permute(0, 2, 3, 1)"]),
     "scheme": (lambda f: "gopher://x/y", ["gopher", "rtsp", "https"]),
 }
@@ -262,9 +262,9 @@ def test_bad_sources_are_refused_at_once(name: str, folder: Path) -> None:
     ("options", "words"),
     [
         ({"channels": "BGR"}, ["'BGR'", "'rgb' and 'bgr'"]),
-        ({"read_ahead": 0}, ["read_ahead=0", "1 to 64"]),
-        ({"read_ahead": 2.0}, ["read_ahead=2.0", "1 to 64"]),
-        ({"when_late": "skip"}, ["'skip'", "'drop'", "'wait'"]),
+        ({"prefetch_frames": 0}, ["prefetch_frames=0", "1 to 64"]),
+        ({"prefetch_frames": 2.0}, ["prefetch_frames=2.0", "1 to 64"]),
+        ({"on_overflow": "skip"}, ["'skip'", "'drop'", "'wait'"]),
     ],
 )
 def test_bad_options(options: dict[str, object], words: list[str]) -> None:
