@@ -51,7 +51,7 @@ def test_every_mode_becomes_rgb(mode: str) -> None:
     assert photo.rgb.min() >= 254
 
 
-def test_alpha_is_dropped_and_colors_below_it_kept() -> None:
+def test_alpha_is_dropped_and_the_colors_below_it_stay() -> None:
     image = Image.new("RGBA", (2, 2), (10, 200, 30, 0))
     assert from_pil(image).rgb[0, 0].tolist() == [10, 200, 30]
 
@@ -220,7 +220,7 @@ def test_closed_pil_image(tmp_path: Path) -> None:
         from_pil(image, "a.png")
 
 
-def test_too_large_a_image(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_too_large_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(SourceError, match=r"big.png.*4096 pixels.*MAX_IMAGE_PIXELS"):
         from_bytes(encoded(PHOTO), "big.png")

@@ -66,8 +66,8 @@ def open_video(
         raise SourceError(
             f"on_overflow={on_overflow!r}; allowed are 'drop' (oldest first, counted) and 'wait': choose one of these"
         )
-    whole = isinstance(prefetch_frames, int) and not isinstance(prefetch_frames, bool)
-    if not whole or not 1 <= prefetch_frames <= MAX_PREFETCH_FRAMES:
+    is_integer = isinstance(prefetch_frames, int) and not isinstance(prefetch_frames, bool)
+    if not is_integer or not 1 <= prefetch_frames <= MAX_PREFETCH_FRAMES:
         raise SourceError(
             f"prefetch_frames={prefetch_frames!r}; allowed are 1 to {MAX_PREFETCH_FRAMES} frames: "
             "4 is enough to keep a model busy"
@@ -102,8 +102,8 @@ def open_video(
 def _open_path_or_url(name: str, prefetch_frames: int, on_overflow: OverflowPolicy) -> Video:
     if not isinstance(name, str) or not name.strip():
         raise SourceError(f"{name!r} is not a path; give {_ALLOWED}")
-    scheme, found, rest = name.partition("://")
-    if found and scheme.isalnum():
+    scheme, separator, rest = name.partition("://")
+    if separator and scheme.isalnum():
         if scheme.lower() == "file":
             return _open_file(rest, prefetch_frames)
         from masklet.media.video_stream import open_url
