@@ -1,4 +1,4 @@
-"""Small data sets in every layout, of the same two objects, made here for the tests."""
+"""Small data sets in every data_format, of the same two objects, made here for the tests."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def png(path: Path, labels: np.ndarray, *, palette: bool = True) -> Path:
     return path
 
 
-def stills(root: Path, names: Sequence[str] = ("a2", "a10", "b")) -> Path:
+def native(root: Path, names: Sequence[str] = ("a2", "a10", "b")) -> Path:
     for seed, name in enumerate(names):
         write_image(root / "images" / f"{name}.jpg", seed)
         text(root / "masks" / f"{name}.json", codes())

@@ -1,4 +1,4 @@
-"""Images with objects of every difficulty, made here for the tests of layouts."""
+"""Images with objects of every difficulty, made here for the tests of formats."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from helpers.dataset_files import BOX, HEIGHT, RING, WIDTH, write_image
-from masklet.datasets.conversion import LabeledImage, LabeledObject
+from masklet.datasets import LabeledImage, LabeledObject
 
 NAMES = {0: "dog", 1: "a leash", 2: 'tr"ee: <ö>'}
 PARTS = np.zeros((HEIGHT, WIDTH), bool)
@@ -30,12 +30,12 @@ def blobs(seed: int, size: tuple[int, int] = (60, 80), share: float = 0.5) -> np
 def labeled(root: Path, name: str, *things: LabeledObject, split: str | None = None, seed: int = 0) -> LabeledImage:
     """An image of HEIGHT x WIDTH on disk, and its objects; in a folder video/ it is a frame of a video."""
     path = write_image(root / f"{name}.jpg", seed)
-    video = "film" if name.startswith("film/") else None
+    video = "video" if name.startswith("video/") else None
     return LabeledImage(path, name, (HEIGHT, WIDTH), things, video=video, split=split)
 
 
 def plain(root: Path, splits: tuple[str | None, ...] = (None,)) -> list[LabeledImage]:
-    """Images that every layout holds whole: objects apart, no holes, in folders; the last has none."""
+    """Images that every data_format holds whole: objects apart, no holes, in folders; the last has none."""
     made = []
     for number, name in enumerate(("b10", "zoo/b2", "empty")):
         things = [LabeledObject.from_mask(BOX, 1), LabeledObject.from_mask(DISC & ~BOX & ~RING, 0)]

@@ -11,19 +11,19 @@ from PIL import Image
 
 from helpers.dataset_files import HEIGHT, WIDTH
 from helpers.labeled_images import BOX, DISC, NAMES, PARTS, RING, labeled, plain
-from masklet.datasets.conversion import LabeledObject, WriteOptions, open_dataset_writer
+from masklet.datasets import LabeledObject, WriteOptions, open_dataset_writer
 from masklet.masks import iou
 
 MASKS = (RING, PARTS, DISC, BOX)
 
 
-def write(root: Path, layout: str, **options: object) -> Path:
+def write(root: Path, data_format: str, **options: object) -> Path:
     things = [LabeledObject.from_mask(mask, n % 3, 0.5) for n, mask in enumerate(MASKS)]
     chosen = WriteOptions(images="copy", **options)
-    with open_dataset_writer(layout, root / layout, names=NAMES, options=chosen) as writer:
+    with open_dataset_writer(data_format, root / data_format, names=NAMES, options=chosen) as writer:
         writer.write(labeled(root / "in", "a", *things))
         writer.write(labeled(root / "in", "b"))
-    return root / layout
+    return root / data_format
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own
