@@ -21,6 +21,7 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
 }
+BADGE = re.compile(r"^\[!\[.*\n", re.MULTILINE)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
 
@@ -51,5 +52,5 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         up = "/".join([".."] * len(here.parts)) if here.parts else "."
         return f"{image}[{text}]({up}/{inside}{hash_mark}{anchor})"
 
-    markdown = markdown.replace('src="docs/', 'src="')
+    markdown = BADGE.sub("", markdown.replace('src="docs/', 'src="'))
     return LINK.sub(rewritten, markdown)
