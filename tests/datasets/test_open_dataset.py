@@ -138,6 +138,14 @@ def test_errors_are_picklable_with_their_file(tmp_path: Path) -> None:
     assert (str(back), back.file) == (str(problem.value), tmp_path / "images" / "a.jpg")
 
 
+def test_the_earlier_name_of_native_is_still_accepted(tmp_path: Path) -> None:
+    native(tmp_path / "photos")
+    data = open_dataset(tmp_path / "photos", data_format="stills")
+    assert (data.data_format, data.samples) == ("native", open_dataset(tmp_path / "photos").samples)
+    file = text(tmp_path / "mixture.json", [{"path": "photos", "kind": "stills", "weight": 2}])
+    assert [(part.data_format, weight) for part, weight in open_mixture(file)] == [("native", 2.0)]
+
+
 # mixtures ----------------------------------------------------------------------------------------------------------
 
 
@@ -156,7 +164,7 @@ def test_a_mixture_file_counts_from_its_folder(tmp_path: Path, monkeypatch: pyte
     coco(tmp_path / "data" / "coco")
     coco(tmp_path / "data" / "coco", split="train2017")
     videos(tmp_path / "data" / "video")
-    items = [{"path": "coco", "weight": 2, "split": "val2017", "kind": "coco"}, {"path": "video"}]
+    items = [{"path": "coco", "weight": 2, "split": "val2017", "data_format": "coco"}, {"path": "video"}]
     file = text(tmp_path / "data" / "mixture.json", items)
     monkeypatch.chdir(tmp_path)
     (first, two), (second, one) = open_mixture("data/mixture.json")
@@ -178,7 +186,8 @@ def test_weights_are_positive_and_finite(tmp_path: Path, weight: object) -> None
         ([{"weight": 1}], "has no path"),
         ([{"path": "a", "wieght": 1}], "has the key 'wieght'.*; keys are path, weight, data_format, split"),
         ([{"path": "a", "split": 3}], "has split 3"),
-        ([{"path": "a", "kind": "vocc"}], "data_format='vocc' is unknown"),
+        ([{"path": "a", "data_format": "vocc"}], "data_format='vocc' is unknown"),
+        ([{"path": "a", "kind": 3}], "has data_format 3"),
         ([{"path": "a", "weight": -1}], "has weight -1"),
         ([{"path": "b"}], "no such data set: '.*b'"),
     ],

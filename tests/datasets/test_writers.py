@@ -97,6 +97,30 @@ def test_resuming_with_other_options_is_refused(tmp_path: Path) -> None:
         assert dict(writer.names) == {**NAMES, 7: "new"}
 
 
+@pytest.mark.parametrize("data_format", ["coco", "yolo", "davis"])
+def test_a_log_with_earlier_keys_is_resumed(tmp_path: Path, data_format: str) -> None:
+    """Before 0.1.0 the header of the log had the keys layout, pictures and folder."""
+    images = plain(tmp_path / "in")
+    options = WriteOptions(images="copy", resume_options=(("source", "photos"), ("val", "0")))
+    with open_dataset_writer(data_format, tmp_path / "whole", names=NAMES, options=options) as whole:
+        for image in images:
+            whole.write(image)
+    with open_dataset_writer(data_format, tmp_path / "out", names=NAMES, options=options) as writer:
+        writer.write(images[0])
+    log = tmp_path / "out" / ".masklet" / f"{data_format}.jsonl"
+    header, *lines = log.read_text().splitlines(keepends=True)
+    own = {"coco": {"segmentation": "rle", "min_iou": None}, "yolo": {"folder": "labels"}, "davis": {}}[data_format]
+    earlier = {"layout": data_format, "version": 1, "pictures": "copy", "source": "photos", "val": "0", **own}
+    assert header != (old_header := json.dumps(earlier) + "\n")
+    log.write_text(old_header + "".join(lines))
+    with open_dataset_writer(data_format, tmp_path / "out", names=NAMES, options=options) as writer:
+        assert [writer.has(image.name) for image in images] == [True, False, False]
+        for image in images[1:]:
+            writer.write(image)
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+    assert writer.loss == whole.loss
+
+
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
     with open_dataset_writer("coco", tmp_path), pytest.raises(OutputError, match=f"another process writes {tmp_path}"):
         open_dataset_writer("coco", tmp_path)
