@@ -1,4 +1,4 @@
-"""What is message of objects beside their masks: class, score, track; and to which part an sample belongs."""
+"""Attributes of objects (class, score, track id), class names, and the splits of samples."""
 
 from __future__ import annotations
 

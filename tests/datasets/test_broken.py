@@ -1,4 +1,4 @@
-"""Broken data: each kind is named, with its file, and the rest can be read."""
+"""Broken data: each fault is reported with its file, and the rest can be read."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def first_annotation(**values: object) -> Callable[[Path], None]:
     return coco_with(lambda content: content["annotations"][0].update(values))
 
 
-def still_json(content: object) -> Callable[[Path], None]:
+def mask_json(content: object) -> Callable[[Path], None]:
     return lambda root: (text(root / "masks" / "b.json", content), None)[1]
 
 
@@ -71,7 +71,7 @@ SHORT = {"size": [HEIGHT, WIDTH], "counts": "0"}
 OTHER = {"size": [WIDTH, HEIGHT], "counts": "P`]<"}
 BAD = {"size": [HEIGHT, WIDTH], "counts": "~~"}
 
-# what is made, what is done to it, the file that is to blame, what is message of it
+# the dataset, how it is damaged, the file to blame, the message
 CASES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None], str, str]] = {
     "an image is missing": (
         coco,
@@ -92,15 +92,15 @@ CASES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None], str, str]
         "b.jpg",
         "web page",
     ),
-    "image and code differ in size": (native, still_json([OTHER]), "b.json", "40 x 60 and b.jpg is 60 x 40"),
-    "a code covers too little": (native, still_json([SHORT]), "b.json", r"\(mask 1\).* cover 0 pixels"),
-    "a code is no code": (native, still_json([BAD]), "b.json", "not a compressed run-length code"),
-    "a code has no counts": (native, still_json([{"size": [HEIGHT, WIDTH]}]), "b.json", "no counts"),
-    "a code has a size in words": (native, still_json([{"size": "small", "counts": ""}]), "b.json", "has size 'small'"),
-    "a JSON is empty": (native, still_json(""), "b.json", r"is empty \(0 bytes\)"),
+    "image and code differ in size": (native, mask_json([OTHER]), "b.json", "40 x 60 and b.jpg is 60 x 40"),
+    "a code covers too little": (native, mask_json([SHORT]), "b.json", r"\(mask 1\).* cover 0 pixels"),
+    "a code is no code": (native, mask_json([BAD]), "b.json", "not a compressed run-length code"),
+    "a code has no counts": (native, mask_json([{"size": [HEIGHT, WIDTH]}]), "b.json", "no counts"),
+    "a code has a size in words": (native, mask_json([{"size": "small", "counts": ""}]), "b.json", "has size 'small'"),
+    "a JSON is empty": (native, mask_json(""), "b.json", r"is empty \(0 bytes\)"),
     "a JSON is cut short": (native, lambda root: halved(root / "masks" / "b.json"), "b.json", "is no JSON"),
-    "a JSON is another thing": (native, still_json({"a": 1}), "b.json", r"an object .* should be a list"),
-    "a list holds other things": (native, still_json([3]), "b.json", "holds 3 where mask 1 should be an object"),
+    "a JSON is another thing": (native, mask_json({"a": 1}), "b.json", r"an object .* should be a list"),
+    "a list holds other objects": (native, mask_json([3]), "b.json", "holds 3 where mask 1 should be an object"),
     "masks without an image": (native, lambda root: (root / "images" / "b.jpg").unlink(), "b.json", "no image"),
     "an image without masks": (native, lambda root: (root / "masks" / "b.json").unlink(), "b.jpg", "no masks/b.json"),
     "two images of one name": (
@@ -257,7 +257,7 @@ CASES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None], str, str]
         "sav_000001.mp4",
         "has no frame 16; frames are 0 to 12",
     ),
-    "SA-V: fewer masklets than message": (
+    "SA-V: fewer masklets than declared": (
         lambda root: sav(sav(root, rows=3), "sav_2"),
         lambda root: edited(
             root / "sav_000001_manual.json", lambda content: content.update(masklet_frame_count=[4.0, 4])
@@ -327,7 +327,7 @@ def test_split_lists_that_are_not_text_are_named(tmp_path: Path) -> None:
         open_dataset(tmp_path, split="val")
 
 
-# a whole data set --------------------------------------------------------------------------------------------------
+# the dataset as a whole ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -369,10 +369,10 @@ def test_invalid_data_yaml_files_are_refused(tmp_path: Path, content: str, words
         open_dataset(text(tmp_path / "data.yaml", content))
 
 
-@pytest.mark.parametrize("kind", ["native", "davis", "sav", "sa1b", "coco", "yolo", "png"])
-def test_a_folder_of_another_format_is_refused(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("data_format", ["native", "davis", "sav", "sa1b", "coco", "yolo", "png"])
+def test_a_folder_of_another_format_is_refused(tmp_path: Path, data_format: str) -> None:
     with pytest.raises(SourceError, match="allowed") as problem:
-        open_dataset(tmp_path, data_format=kind)
+        open_dataset(tmp_path, data_format=data_format)
     assert str(tmp_path) in str(problem.value)
 
 

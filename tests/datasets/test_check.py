@@ -1,4 +1,4 @@
-"""What a check counts, and the contact sheet."""
+"""Dataset statistics, issues of a check, and the contact sheet."""
 
 from __future__ import annotations
 
@@ -145,8 +145,8 @@ def test_contact_sheets_draw_masks_and_mark_broken_samples_red(tmp_path: Path) -
     text(tmp_path / "masks" / "a.json", [])
     bare = pixels(save_contact_sheet(data, tmp_path / "bare.png"))
     changed = (painted != bare).any(axis=2)
-    share = (BOX | RING).sum() / AREA
-    assert changed[: changed.shape[0] - 40].sum() == pytest.approx(share * 300 * 200, rel=0.1)
+    fraction = (BOX | RING).sum() / AREA
+    assert changed[: changed.shape[0] - 40].sum() == pytest.approx(fraction * 300 * 200, rel=0.1)
     assert not (bare == ERROR_COLOR).all(axis=2).any()
     text(tmp_path / "masks" / "a.json", "")
     assert (pixels(save_contact_sheet(data, tmp_path / "broken.png")) == ERROR_COLOR).all(axis=2).any()

@@ -1,4 +1,4 @@
-"""Round trips between all formats, with the loss that is message compared with what is read back."""
+"""Round trips between all formats; the reported loss is compared with the masks that are read back."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ HARD = (RING, PARTS, DISC, OVER, blobs(1, (HEIGHT, WIDTH)))
 Known = dict[str, list[tuple[str, float | None, int | None, bytes]]]
 
 
-def written(out: Path, data_format: str, many: Iterable[LabeledImage], **options: object) -> DatasetWriter:
+def written(out: Path, data_format: str, images: Iterable[LabeledImage], **options: object) -> DatasetWriter:
     with open_dataset_writer(data_format, out, names=NAMES, options=WriteOptions(images="link", **options)) as writer:
-        for one in many:
+        for one in images:
             writer.write(one)
     return writer
 
@@ -67,7 +67,7 @@ def converted(
 
 def known(data: Dataset, *, more: bool = True) -> Known:
     """Class, score, track and mask of all objects, in any order, by the name of their image."""
-    found: Known = {}
+    known_objects: Known = {}
     for sample in data.samples:
         for frame, annotated in zip(sample.frame_indices, sample.read(sample.frame_indices), strict=True):
             name = sample.name.removeprefix(f"{data.splits.get(sample.name)}/")
@@ -81,13 +81,13 @@ def known(data: Dataset, *, more: bool = True) -> Known:
                 )
                 objects.append((label, tag.score, tag.track_id, annotated.masks[number].tobytes()))
             key = name if len(sample.frame_indices) == 1 else f"{name}/{frame}"
-            found[key] = objects if more else [("", None, None, mask) for *_, mask in objects]
-    return found
+            known_objects[key] = objects if more else [("", None, None, mask) for *_, mask in objects]
+    return known_objects
 
 
 def hard(root: Path) -> list[LabeledImage]:
     """Objects that overlap, have holes and parts, scores and ids; one image has none, one is turned by its EXIF."""
-    things = [
+    objects = [
         LabeledObject.from_mask(mask, n % 3, n / 8 if n else None, track_id=9 - n if n else None)
         for n, mask in enumerate(HARD)
     ]
@@ -97,7 +97,7 @@ def hard(root: Path) -> list[LabeledImage]:
         exif[0x0112] = 6
         image.save(turned.path, exif=exif)
     return [
-        labeled(root, "b10", *things),
+        labeled(root, "b10", *objects),
         labeled(root, "zoo/empty"),
         dataclasses.replace(turned, size=(WIDTH, HEIGHT)),
     ]
@@ -132,27 +132,27 @@ def test_segmentation_both_is_lossless(tmp_path: Path, data_format: str) -> None
 @pytest.mark.parametrize("data_format", ["voc", "davis"])
 @pytest.mark.parametrize("back", LOSSLESS)
 def test_label_maps_store_objects_without_overlap(tmp_path: Path, data_format: str, back: str) -> None:
-    things = [LabeledObject.from_mask(mask, n) for n, mask in enumerate((*FLAT, PARTS & ~BOX & ~RING))]
+    objects = [LabeledObject.from_mask(mask, n) for n, mask in enumerate((*FLAT, PARTS & ~BOX & ~RING))]
     written(
         tmp_path / "0",
         back,
-        [labeled(tmp_path / "in", "pictures/a", *things), labeled(tmp_path / "in", "pictures/b")],
+        [labeled(tmp_path / "in", "images/a", *objects), labeled(tmp_path / "in", "images/b")],
     )
     writer, _ = converted(tmp_path / "0", tmp_path / "1", data_format)
     assert writer.loss.mean == 1.0
     assert writer.loss.is_lossless == (data_format == "voc")
     assert writer.loss.notes == ({} if data_format == "voc" else {"a class left out": 2})
     converted(tmp_path / "1", tmp_path / "2", back)
-    whole, again = open_dataset(tmp_path / "0"), open_dataset(tmp_path / "2")
+    complete, again = open_dataset(tmp_path / "0"), open_dataset(tmp_path / "2")
     if data_format == "voc":  # where a colon stands between a name and its color
         spaced = {
-            name: [(one[0].replace(":", ""), *one[1:]) for one in objects] for name, objects in known(whole).items()
+            name: [(one[0].replace(":", ""), *one[1:]) for one in objects] for name, objects in known(complete).items()
         }
         assert known(again) == spaced
     else:  # videos of one frame
         one_frame = known(again, more=False)
         names = {name.replace("__", "/").removesuffix("/00000"): objects for name, objects in one_frame.items()}
-        assert names == known(whole, more=False)
+        assert names == known(complete, more=False)
 
 
 @pytest.mark.parametrize(("data_format", "segmentation"), [
@@ -160,18 +160,18 @@ def test_label_maps_store_objects_without_overlap(tmp_path: Path, data_format: s
     *((data_format, "polygon") for data_format in LOSSLESS),
 ])  # fmt: skip
 def test_the_reported_loss_is_the_measured_loss(tmp_path: Path, data_format: str, segmentation: str) -> None:
-    masks = {"a": HARD, "b": FLAT, "c": (blobs(3), blobs(4, share=0.7))}
-    things = {name: [LabeledObject.from_mask(mask) for mask in some] for name, some in masks.items()}
-    many = [labeled(tmp_path / "in", f"video/{name}", *some) for name, some in things.items()]
-    many[2] = dataclasses.replace(many[2], path=write_image(tmp_path / "c.jpg", size=(60, 80)), size=(60, 80))
-    writer = written(tmp_path / "out", data_format, many, segmentation=segmentation)
+    masks = {"a": HARD, "b": FLAT, "c": (blobs(3), blobs(4, fraction=0.7))}
+    objects = {name: [LabeledObject.from_mask(mask) for mask in some] for name, some in masks.items()}
+    images = [labeled(tmp_path / "in", f"video/{name}", *some) for name, some in objects.items()]
+    images[2] = dataclasses.replace(images[2], path=write_image(tmp_path / "c.jpg", size=(60, 80)), size=(60, 80))
+    writer = written(tmp_path / "out", data_format, images, segmentation=segmentation)
     data = open_dataset(tmp_path / "out")
-    found = {
+    frames = {
         Path(sample.name).name if len(sample.frame_indices) == 1 else "abc"[frame]: annotated
         for sample in data.samples
         for frame, annotated in zip(sample.frame_indices, sample.read(sample.frame_indices), strict=True)
     }
-    ious = [iou(mask, found[name].masks[n]) for name, some in masks.items() for n, mask in enumerate(some, 1)]
+    ious = [iou(mask, frames[name].masks[n]) for name, some in masks.items() for n, mask in enumerate(some, 1)]
     assert writer.loss.objects == len(ious)
     assert writer.loss.mean == pytest.approx(np.mean(ious), abs=1e-9 if segmentation == "rle" else 2e-3)
     assert writer.loss.worst == pytest.approx(min(ious), abs=1e-9 if segmentation == "rle" else 2e-3)
@@ -203,8 +203,8 @@ def test_every_format_converts_to_every_other(tmp_path: Path, make, data_format:
 
 
 def test_splits_and_names_are_kept(tmp_path: Path) -> None:
-    many = [dataclasses.replace(one, split=split) for split in ("train", "val") for one in plain(tmp_path / "in")]
-    written(tmp_path / "0", "coco", many)
+    images = [dataclasses.replace(one, split=split) for split in ("train", "val") for one in plain(tmp_path / "in")]
+    written(tmp_path / "0", "coco", images)
     for number, data_format in enumerate(("yolo", "cvat", "labelme", "coco"), 1):
         converted(tmp_path / str(number - 1), tmp_path / str(number), data_format)
         data = open_dataset(tmp_path / str(number))
@@ -271,8 +271,8 @@ def test_more_objects_than_a_map_has_labels(tmp_path: Path) -> None:
     for number, mask in enumerate(pixels):
         mask.flat[number] = True
     ids = [LabeledObject.from_mask(mask, track_id=n * 10) for n, mask in enumerate(pixels)]
-    for data_format, things in (("voc", [LabeledObject.from_mask(mask) for mask in pixels]), ("davis", ids)):
-        writer = written(tmp_path / data_format, data_format, [labeled(tmp_path / "in", "video/a", *things)])
+    for data_format, objects in (("voc", [LabeledObject.from_mask(mask) for mask in pixels]), ("davis", ids)):
+        writer = written(tmp_path / data_format, data_format, [labeled(tmp_path / "in", "video/a", *objects)])
         assert (writer.loss.dropped, writer.loss.exact) == (46, 254)
         assert writer.loss.notes["an object left out, because a map has 254 labels"] == 46
         [sample] = open_dataset(tmp_path / data_format).samples

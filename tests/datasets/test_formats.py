@@ -1,4 +1,4 @@
-"""Each data_format, from a small set that is made here, mask by mask."""
+"""Each format, read from a small dataset that is made here, mask by mask."""
 
 from __future__ import annotations
 
@@ -357,9 +357,9 @@ def test_what_masklet_writes_is_read_again(tmp_path: Path) -> None:
     same_masks(first(open_dataset(tmp_path, data_format="png")), BOX, RING)
     with YoloWriter(tmp_path / "labels") as yolo_writer:
         yolo_writer.write(results(path))
-    found = first(open_dataset(tmp_path, data_format="yolo")).masks
-    np.testing.assert_array_equal(found[1], BOX)
-    assert (found[2] ^ RING).sum() <= 4  # the bridge to the hole
+    masks = first(open_dataset(tmp_path, data_format="yolo")).masks
+    np.testing.assert_array_equal(masks[1], BOX)
+    assert (masks[2] ^ RING).sum() <= 4  # the bridge to the hole
     write_image(tmp_path / "apart" / "cat.jpg")
     with MaskWriter(tmp_path / "apart") as mask_writer:
         mask_writer.write(results(path))
@@ -367,7 +367,7 @@ def test_what_masklet_writes_is_read_again(tmp_path: Path) -> None:
 
 
 def test_images_are_upright_before_their_size_is_compared(tmp_path: Path) -> None:
-    """EXIF says: turn it. The masks are those of what people see."""
+    """Masks are those of the upright image, with its EXIF orientation applied."""
     native(tmp_path, ["a"])
     lying = Image.fromarray(np.zeros((WIDTH, HEIGHT, 3), np.uint8))
     exif = Image.Exif()

@@ -1,4 +1,4 @@
-"""LabelMe, Pascal VOC and CVAT: what annotation tools write, and what hostile files would like to be."""
+"""LabelMe, Pascal VOC and CVAT, as annotation tools write them, and hostile files."""
 
 from __future__ import annotations
 
@@ -72,9 +72,9 @@ def test_shapes_of_one_label_and_group_are_one_object(tmp_path: Path) -> None:
         {**part, "points": corners, "shape_type": "mask", "mask": code, "group_id": None},
     )
     annotated = first(shaped(tmp_path, *shapes))
-    whole = np.zeros_like(RING)
-    whole[22:36, 32:52] = True
-    same_masks(annotated, BOX, whole, RING)
+    complete = np.zeros_like(RING)
+    complete[22:36, 32:52] = True
+    same_masks(annotated, BOX, complete, RING)
     assert annotated.attributes(1) == ObjectAttributes(label="dog", score=0.5, track_id=4)
 
 
@@ -297,15 +297,15 @@ def test_voc_is_not_taken_for_davis(tmp_path: Path) -> None:
 @pytest.mark.parametrize("make", [labelme, voc, cvat])
 @pytest.mark.parametrize("seed", range(5))
 def test_randomly_damaged_files_are_refused_or_read(tmp_path: Path, make: Callable[[Path], Path], seed: int) -> None:
-    """A file cut, or with bytes changed: what cannot be read is named, and nothing else ever comes out."""
+    """A file that is cut or has changed bytes raises `SourceError` or reports issues, and nothing else."""
     random = np.random.default_rng(seed)
     make(tmp_path)
     kind = make.__name__
     files = sorted(file for file in tmp_path.rglob("*") if file.is_file() and file.suffix != ".jpg")
     file = files[random.integers(len(files))]
-    whole = file.read_bytes()
+    complete = file.read_bytes()
     for _ in range(6):
-        content = bytearray(whole[: random.integers(len(whole))] if random.random() < 0.3 else whole)
+        content = bytearray(complete[: random.integers(len(complete))] if random.random() < 0.3 else complete)
         for place in random.integers(max(1, len(content)), size=3 if content else 0):
             content[place] = random.integers(256)
         file.write_bytes(content)

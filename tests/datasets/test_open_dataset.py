@@ -1,4 +1,4 @@
-"""Recognizing a data_format, laziness, samples that travel between processes, and mixtures."""
+"""Format detection, laziness, picklable samples, and mixtures."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def test_every_format_is_made_here() -> None:
     assert list(MAKE) == list(DATASET_READERS)
 
 
-@pytest.mark.parametrize("kind", DATASET_READERS)
-def test_formats_are_detected_and_samples_are_small_and_picklable(tmp_path: Path, kind: str) -> None:
-    path = MAKE[kind](tmp_path)
+@pytest.mark.parametrize("data_format", DATASET_READERS)
+def test_formats_are_detected_and_samples_are_small_and_picklable(tmp_path: Path, data_format: str) -> None:
+    path = MAKE[data_format](tmp_path)
     data = open_dataset(str(path))
-    assert (data.data_format, data.root, data.issues) == (kind, path, ())
-    assert [name for name in DATASET_READERS if DATASET_READERS[name].matches(path)] == [kind]
+    assert (data.data_format, data.root, data.issues) == (data_format, path, ())
+    assert [name for name in DATASET_READERS if DATASET_READERS[name].matches(path)] == [data_format]
     sent = pickle.dumps(data)
     assert len(sent) < 3000
     for sample, back in zip(data.samples, pickle.loads(sent).samples, strict=True):
@@ -70,11 +70,11 @@ def test_formats_are_detected_and_samples_are_small_and_picklable(tmp_path: Path
         same(sample, back)
 
 
-@pytest.mark.parametrize("kind", DATASET_READERS)
+@pytest.mark.parametrize("data_format", DATASET_READERS)
 def test_the_order_does_not_depend_on_the_file_system(
-    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, data_format: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = MAKE[kind](tmp_path)
+    path = MAKE[data_format](tmp_path)
     usual = open_dataset(path)
     backwards = Path.glob, Path.rglob
     monkeypatch.setattr(Path, "glob", lambda *given: iter(list(backwards[0](*given))[::-1]))
@@ -97,7 +97,7 @@ def test_unknown_datasets_are_refused_with_the_known_formats(tmp_path: Path) -> 
         open_dataset(tmp_path, data_format="vocc")
     with pytest.raises(SourceError, match="not a dataset of a known format") as problem:
         open_dataset(tmp_path)
-    assert all(kind in str(problem.value) for kind in DATASET_READERS)
+    assert all(data_format in str(problem.value) for data_format in DATASET_READERS)
 
 
 def test_masks_are_decoded_at_access(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What all writers have in common: whole files, runs that are gone on with, and clear refusals."""
+"""All writers: complete files, resumed runs, and clear refusals."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from masklet.errors import InputError, OutputError, StateError
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Every file but those of the log."""
+    """Every file except the log."""
     files = (path for path in folder.rglob("*") if path.is_file() and ".masklet" not in path.parts)
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(files)}
 
 
-def write(out: Path, data_format: str, many: Iterable[LabeledImage], **options) -> DatasetWriter:
+def write(out: Path, data_format: str, samples: Iterable[LabeledImage], **options) -> DatasetWriter:
     with open_dataset_writer(data_format, out, names=NAMES, options=WriteOptions(**options)) as writer:
-        for image in many:
+        for image in samples:
             writer.write(image)
     return writer
 
 
-def broken_off(image: LabeledImage) -> Iterator[LabeledImage]:
+def interrupted(image: LabeledImage) -> Iterator[LabeledImage]:
     yield image
     raise ZeroDivisionError
 
@@ -47,9 +47,9 @@ def broken_off(image: LabeledImage) -> Iterator[LabeledImage]:
 @pytest.mark.parametrize("data_format", DATASET_WRITERS)
 def test_an_interrupted_run_is_resumed(tmp_path: Path, data_format: str) -> None:
     images = plain(tmp_path / "in", ("train", "val"))
-    whole = write(tmp_path / "whole", data_format, images, images="copy")
+    complete = write(tmp_path / "complete", data_format, images, images="copy")
     with pytest.raises(ZeroDivisionError):
-        write(tmp_path / "out", data_format, broken_off(images[1]), images="copy")
+        write(tmp_path / "out", data_format, interrupted(images[1]), images="copy")
     log = tmp_path / "out" / ".masklet" / f"{data_format}.jsonl"
     log.write_bytes(log.read_bytes() + b'{"name": "b10", "fi')  # the power went
     with open_dataset_writer(data_format, tmp_path / "out", names=NAMES, options=WriteOptions(images="copy")) as writer:
@@ -57,8 +57,8 @@ def test_an_interrupted_run_is_resumed(tmp_path: Path, data_format: str) -> None
         for image in images:
             if not writer.has(image.name):
                 writer.write(image)
-    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
-    assert (writer.loss, writer.counts, writer.num_images) == (whole.loss, {0: 2, 1: 2}, 3)
+    assert tree(tmp_path / "out") == tree(tmp_path / "complete")
+    assert (writer.loss, writer.counts, writer.num_images) == (complete.loss, {0: 2, 1: 2}, 3)
 
 
 @pytest.mark.parametrize("data_format", DATASET_WRITERS)
@@ -91,9 +91,7 @@ def test_resuming_with_other_options_is_refused(tmp_path: Path) -> None:
         open_dataset_writer("coco", tmp_path, names=NAMES, options=WriteOptions(segmentation="polygon", min_iou=0.9))
     with pytest.raises(InputError, match=r"class 1 is 'cat' and was 'a leash'.*another folder"):
         open_dataset_writer("coco", tmp_path, names={1: "cat"})
-    with open_dataset_writer(
-        "coco", tmp_path, names={7: "new"}
-    ) as writer:  # and the refusals have let go of the folder
+    with open_dataset_writer("coco", tmp_path, names={7: "new"}) as writer:  # the refusals unlocked the folder
         assert dict(writer.names) == {**NAMES, 7: "new"}
 
 
@@ -102,23 +100,23 @@ def test_a_log_with_earlier_keys_is_resumed(tmp_path: Path, data_format: str) ->
     """Before 0.1.0 the header of the log had the keys layout, pictures and folder."""
     images = plain(tmp_path / "in")
     options = WriteOptions(images="copy", resume_options=(("source", "photos"), ("val", "0")))
-    with open_dataset_writer(data_format, tmp_path / "whole", names=NAMES, options=options) as whole:
+    with open_dataset_writer(data_format, tmp_path / "complete", names=NAMES, options=options) as complete:
         for image in images:
-            whole.write(image)
+            complete.write(image)
     with open_dataset_writer(data_format, tmp_path / "out", names=NAMES, options=options) as writer:
         writer.write(images[0])
     log = tmp_path / "out" / ".masklet" / f"{data_format}.jsonl"
     header, *lines = log.read_text().splitlines(keepends=True)
     own = {"coco": {"segmentation": "rle", "min_iou": None}, "yolo": {"folder": "labels"}, "davis": {}}[data_format]
     earlier = {"layout": data_format, "version": 1, "pictures": "copy", "source": "photos", "val": "0", **own}
-    assert header != (old_header := json.dumps(earlier) + "\n")
-    log.write_text(old_header + "".join(lines))
+    assert json.loads(header) != earlier
+    log.write_text(json.dumps(earlier) + "\n" + "".join(lines))
     with open_dataset_writer(data_format, tmp_path / "out", names=NAMES, options=options) as writer:
         assert [writer.has(image.name) for image in images] == [True, False, False]
         for image in images[1:]:
             writer.write(image)
-    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
-    assert writer.loss == whole.loss
+    assert tree(tmp_path / "out") == tree(tmp_path / "complete")
+    assert writer.loss == complete.loss
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
@@ -147,9 +145,9 @@ def test_invalid_images_and_options_are_refused(tmp_path: Path) -> None:
     image = labeled(tmp_path / "in", "a")
     small, negative = LabeledObject.from_mask(BOX[:5]), LabeledObject.from_mask(BOX, -1)
     with open_dataset_writer("yolo", tmp_path / "out") as writer:
-        for thing in (small, negative):
+        for obj in (small, negative):
             with pytest.raises(InputError, match=r"an object of 'a' has a mask of size .* classes count from 0"):
-                writer.write(dataclasses.replace(image, objects=(thing,)))
+                writer.write(dataclasses.replace(image, objects=(obj,)))
         writer.write(image)
         with pytest.raises(InputError, match=r"there is an image 'a' in .*rename one"):
             writer.write(dataclasses.replace(image, path=tmp_path / "a.png"))
@@ -257,14 +255,16 @@ def test_yolo_without_a_label_folder(tmp_path: Path) -> None:
 
 
 def test_coco_has_all_attributes(tmp_path: Path) -> None:
-    things = (LabeledObject.from_mask(RING, 2, 0.75, track_id=9), LabeledObject.from_mask(NOTHING))
-    images = [labeled(tmp_path / "in", "zoo/a", *things, split="val"), labeled(tmp_path / "in", "b", split="val")]
+    objects = (LabeledObject.from_mask(RING, 2, 0.75, track_id=9), LabeledObject.from_mask(NOTHING))
+    images = [labeled(tmp_path / "in", "zoo/a", *objects, split="val"), labeled(tmp_path / "in", "b", split="val")]
     write(tmp_path / "out", "coco", images)
     read = json.loads((tmp_path / "out" / "annotations" / "instances_val.json").read_text())
     assert [(image["id"], image["file_name"], image["height"], image["width"]) for image in read["images"]] == [
         (1, "b.jpg", HEIGHT, WIDTH), (2, "zoo/a.jpg", HEIGHT, WIDTH),
     ]  # fmt: skip
-    assert [(kind["id"], kind["name"]) for kind in read["categories"]] == [(n + 1, name) for n, name in NAMES.items()]
+    assert [(category["id"], category["name"]) for category in read["categories"]] == [
+        (n + 1, name) for n, name in NAMES.items()
+    ]
     ring, nothing = read["annotations"]
     assert (ring["id"], ring["image_id"], ring["category_id"], ring["score"], ring["track_id"]) == (1, 2, 3, 0.75, 9)
     assert (ring["bbox"], ring["area"], ring["iscrowd"]) == ([32, 22, 20, 14], int(RING.sum()), 0)
@@ -272,8 +272,8 @@ def test_coco_has_all_attributes(tmp_path: Path) -> None:
 
 
 def test_without_a_good_outline_the_code_is_written_and_counted(tmp_path: Path) -> None:
-    things = (LabeledObject.from_mask(RING), LabeledObject.from_mask(NOTHING))
-    writer = write(tmp_path / "out", "coco", [labeled(tmp_path / "in", "a", *things)], segmentation="polygon")
+    objects = (LabeledObject.from_mask(RING), LabeledObject.from_mask(NOTHING))
+    writer = write(tmp_path / "out", "coco", [labeled(tmp_path / "in", "a", *objects)], segmentation="polygon")
     read = json.loads((tmp_path / "out" / "annotations" / "instances_default.json").read_text())
     assert [type(mark["segmentation"]) for mark in read["annotations"]] == [list, dict]
     assert list(writer.loss.notes.values()) == [1]
@@ -295,8 +295,8 @@ def test_a_full_disk_is_reported_and_resumed_from(tmp_path: Path) -> None:
         for image in images:
             if not writer.has(image.name):
                 writer.write(image)
-    write(tmp_path / "whole", "coco", images)
-    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+    write(tmp_path / "complete", "coco", images)
+    assert tree(tmp_path / "out") == tree(tmp_path / "complete")
 
 
 def test_a_damaged_log_is_used_up_to_the_damage(tmp_path: Path) -> None:
