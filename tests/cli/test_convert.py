@@ -93,7 +93,7 @@ def test_what_is_broken_is_named_and_the_exit_code_tells(masklet: Callable[..., 
     ("words", "said"),
     [
         (["nowhere", "out", "--to", "coco"], "nowhere"),
-        (["in", "out", "--to", "cocoa"], "no layout 'cocoa' to write; layouts are yolo, coco.*did you mean coco?"),
+        (["in", "out", "--to", "cocoa"], "no format 'cocoa' to write; formats are yolo, coco.*did you mean coco?"),
         (["in", "out"], "'--to'"),
         (
             ["in", "out", "--to", "coco", "--pictures", "move"],
@@ -101,7 +101,7 @@ def test_what_is_broken_is_named_and_the_exit_code_tells(masklet: Callable[..., 
         ),
         (["in", "out", "--to", "coco", "--segmentation", "boxes"], "segmentation='boxes' is unknown"),
         (["in", "out", "--to", "voc", "--segmentation", "both"], "voc has one way to hold masks"),
-        (["in", "out", "--to", "coco", "--min-iou", "2"], "min_iou=2.0 is no share"),
+        (["in", "out", "--to", "coco", "--min-iou", "2"], "min_iou=2.0 is not an IoU"),
         (["in", "out", "--to", "coco", "--val", "2"], "--val"),
         (["in", "out", "--to", "coco", "--split", "dogs"], "no source 'dogs'"),
         (["in", "in/out", "--to", "coco"], "OUT 'in/out' is in IN 'in'"),
@@ -128,7 +128,7 @@ def test_asked_otherwise_it_does_not_go_on(masklet: Callable[..., Any], folder: 
     assert done.code == 2
     assert "segmentation 'rle', now 'polygon'" in done.err
     native(folder / "other", ["a"])  # of the same name, and not the same
-    assert "/other'): ask the same" in masklet("convert", "other", "out", "--to", "coco").err
+    assert "/other'): use the same options" in masklet("convert", "other", "out", "--to", "coco").err
     assert "val '0', now '0.5'" in masklet("convert", "in", "out", "--to", "coco", "--val", "0.5").err
 
 

@@ -38,7 +38,7 @@ class LogEntry:
     size: tuple[int, int]
     classes: tuple[int, ...]
     loss: ConversionLoss
-    record: JsonObject = field(default_factory=dict)
+    record: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> LogEntry:

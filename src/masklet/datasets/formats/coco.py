@@ -3,8 +3,8 @@
     annotations/instances_SPLIT.json   {"images": [...], "annotations": [...], "categories": [...]}
     images/[SPLIT/]NAME.jpg            or SPLIT/NAME.jpg, and other usual places next to the JSON
 
-An object with several outlines is all of them together. Beside what the format defines, `score` and `track_id` of
-annotations, `video` and `frame_id` of images, and `rle` (a lossless code beside an outline) are read and written.
+An object with several outlines is all of them together. In addition to the format's own keys, annotations may have
+`score`, `track_id` and `rle` (a lossless code next to an outline), and images `video` and `frame_id`.
 
 The file may be huge: a sample stores the byte ranges of its annotations and reads them from there; the writer makes
 the file from its log, one image at a time.
@@ -37,7 +37,6 @@ from masklet.datasets.files import files_in, folders_in, is_split_name, validate
 from masklet.datasets.json_reader import JsonObject, as_json_list, as_json_object, iter_items, probe_keys, read_bytes
 from masklet.datasets.labeled_image import LabeledImage
 from masklet.datasets.mask_decoding import as_score, as_track_id, parse_polygon, rasterize_polygons, rle_decoder
-from masklet.datasets.write_log import LogEntry
 from masklet.datasets.writer import DatasetWriter, WriteResult, join_path, path_in_split
 from masklet.errors import SourceError
 from masklet.masks.polygon_simplify import simplify_mask, tight_crop
@@ -152,7 +151,9 @@ class CocoDatasetReader(DatasetReader):
             video_names |= contents.video_names
             if prefix or options.split is not None or is_split_name(split):
                 splits |= {sample.name: split for sample in file_samples}
-        return Dataset("coco", path, tuple(samples), tuple(issues), dict(sorted(names.items())), splits, video_names)
+        return Dataset(
+            cls.data_format, path, tuple(samples), tuple(issues), dict(sorted(names.items())), splits, video_names
+        )
 
 
 def _find_files(path: Path) -> list[Path]:
@@ -290,7 +291,7 @@ class _FileContents:
 class CocoDatasetWriter(DatasetWriter):
     """Writes annotations/instances_SPLIT.json, with run-length codes (lossless), outlines, or both.
 
-    Outlines are as simple as `min_iou` allows. A part of an object is a polygon of its own; a hole is connected with
+    Outlines are as simple as `min_iou` allows. Each part of an object is a polygon; a hole is connected with
     its part's outer ring by a bridge of no width, which the COCO tools fill as a hole. Where no outline keeps enough,
     as of an empty mask, the run-length code is written, and counted in `loss.notes`. With "both" the outline is the
     `segmentation` and the code is written as `rle`, which other tools ignore. `category_id` is the class number plus
@@ -339,35 +340,31 @@ class CocoDatasetWriter(DatasetWriter):
     def _finish(self) -> None:
         categories = [{"id": number + 1, "name": name, "supercategory": ""} for number, name in self.names.items()]
         for split in self._log.splits:
+            images = (
+                {
+                    "id": image_id,
+                    "file_name": path_in_split(entry),
+                    "width": entry.size[1],
+                    "height": entry.size[0],
+                    **entry.record.get("image", {}),
+                }
+                for image_id, entry in enumerate(self._log_entries(split), 1)
+            )
+            annotations = (
+                {"image_id": image_id, **annotation}
+                for image_id, entry in enumerate(self._log_entries(split), 1)
+                for annotation in entry.record["annotations"]
+            )
             path = self.folder / "annotations" / f"instances_{(split or DEFAULT_SPLIT).replace('/', '_')}.json"
             with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
                 file.write('{"info": {"description": "masklet"},\n"licenses": [],\n"categories": [\n')
                 file.writelines(_json_lines(categories))
                 file.write('\n],\n"images": [\n')
-                file.writelines(_json_lines(_image_records(self._log_entries(split))))
+                file.writelines(_json_lines(images))
                 file.write('\n],\n"annotations": [\n')
-                file.writelines(_json_lines(_annotation_records(self._log_entries(split))))
+                file.writelines(_json_lines({"id": number, **record} for number, record in enumerate(annotations, 1)))
                 file.write("\n]}\n")
             self.paths.append(path)
-
-
-def _image_records(entries: Iterable[LogEntry]) -> Iterator[JsonObject]:
-    """Yield the items of `images`. The COCO tools expect `file_name` below the folder of the images of the split."""
-    for image_id, entry in enumerate(entries, 1):
-        height, width = entry.size
-        origin = entry.record.get("image", {})
-        assert isinstance(origin, dict)
-        yield {"id": image_id, "file_name": path_in_split(entry), "width": width, "height": height, **origin}
-
-
-def _annotation_records(entries: Iterable[LogEntry]) -> Iterator[JsonObject]:
-    number = 0
-    for image_id, entry in enumerate(entries, 1):
-        annotations = entry.record["annotations"]
-        assert isinstance(annotations, list)
-        for annotation in annotations:
-            number += 1
-            yield {"id": number, "image_id": image_id, **annotation}
 
 
 def _json_lines(records: Iterable[JsonObject]) -> Iterator[str]:

@@ -163,7 +163,7 @@ class CvatDatasetReader(DatasetReader):
             subset = image.attributes.get("subset", "")
             splits |= {sample.name: subset} if is_split_name(subset) else {}
         return build_dataset(
-            "cvat",
+            cls.data_format,
             path,
             [(sorted(samples.values(), key=lambda sample: natural_key(sample.name)), issues)],
             missing="no images with masks",
@@ -280,10 +280,8 @@ class CvatDatasetWriter(ShapeDatasetWriter):
                     image.attrib |= {"subset": entry.split} if entry.split else {}
                     image.attrib |= {"width": str(width), "height": str(height)}
                     image.text = "\n"
-                    shapes = entry.record["shapes"]
-                    assert isinstance(shapes, list)
                     start_tag = tostring(image, encoding="unicode").removesuffix("</image>")
-                    file.write("".join([start_tag, *(f"{shape}\n" for shape in shapes), "</image>\n"]))
+                    file.write("".join([start_tag, *(f"{shape}\n" for shape in entry.record["shapes"]), "</image>\n"]))
                     number += 1
             file.write("</annotations>\n")
         self.paths.append(path)

@@ -103,7 +103,9 @@ class DavisDatasetReader(DatasetReader):
     @classmethod
     def open(cls, path: Path, options: ReadOptions) -> Dataset:
         """See `DatasetReader`."""
-        split_lists = _find_split_lists(path)
+        top = path / SPLIT_FOLDER
+        list_files = sorted(top.glob("**/*.txt")) if has_matching_file(top, "**/*.txt") else []
+        split_lists = {file.relative_to(top).with_suffix("").as_posix(): file for file in list_files}  # 2017/val ...
         trees, names = _find_trees(path), None
         subtrees = {tree.name: tree for tree in trees if tree != path}
         if options.split in subtrees:
@@ -120,7 +122,7 @@ class DavisDatasetReader(DatasetReader):
             validate_choice(path, matching[0] if matching else split, [*split_lists, *subtrees], "split")
             names = read_split_list(split_lists[matching[0]])
         data = build_dataset(
-            "davis",
+            cls.data_format,
             path,
             (_read_tree(tree, "" if len(trees) == 1 else f"{tree.name}/", names) for tree in trees),
             missing="no video with masks",
@@ -145,13 +147,6 @@ def read_split_list(file: Path) -> list[str]:
     """
     words = [line.split()[0] for line in read_lines(file)]
     return sorted({Path(word).parent.name if "/" in word else word for word in words}, key=natural_key)
-
-
-def _find_split_lists(path: Path) -> dict[str, Path]:
-    """Find the lists of ImageSets by name, such as 2017/val."""
-    top = path / SPLIT_FOLDER
-    files = sorted(top.glob("**/*.txt")) if has_matching_file(top, "**/*.txt") else []
-    return {file.relative_to(top).with_suffix("").as_posix(): file for file in files}
 
 
 def _find_trees(path: Path) -> list[Path]:
@@ -234,9 +229,8 @@ class DavisDatasetWriter(DatasetWriter):
         if files_exist:
             video = _video_name(entry.file)
             self._source_folders[video] = _source_folder(entry.name, entry.file)
-            labels = entry.record.get("labels")
-            assert isinstance(labels, dict)
-            self._label_by_id.setdefault(video, {}).update((int(key), label) for key, label in labels.items())
+            labels = {int(track_id): label for track_id, label in entry.record["labels"].items()}
+            self._label_by_id.setdefault(video, {}).update(labels)
         return files_exist
 
     def _write(self, image: LabeledImage, file: str, annotation_files: Sequence[Path]) -> WriteResult:

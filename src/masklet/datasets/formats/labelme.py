@@ -108,12 +108,13 @@ class LabelmeSample(ImageSample):
         shape_type = str(record.get("shape_type") or "polygon")
         points = []
         for point in as_json_list(record.get("points"), self.annotation_file, f"'points' of {description}"):
-            if not isinstance(point, list) or len(point) != 2 or not all(map(_is_number, point)):
+            numbers = point if isinstance(point, list) else []
+            if len(numbers) != 2 or not all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers):
                 raise DataError.for_file(
                     self.annotation_file,
                     f"({description}) has the point {point!r:.40}; a point is [x, y] in pixels: fix or remove it",
                 )
-            points.append((float(point[0]), float(point[1])))
+            points.append((float(numbers[0]), float(numbers[1])))
         rasterize: Callable[[], Mask]
         if shape_type == "mask":
             rasterize = self._mask_decoder(record.get("mask"), points, description, size)
@@ -180,10 +181,6 @@ class LabelmeSample(ImageSample):
             return paste_mask(np.asarray(pixels > 0, bool), left, top, size)
 
         return decode
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 class LazyClassNames(Mapping[int, str]):
@@ -258,7 +255,7 @@ class LabelmeDatasetReader(DatasetReader):
             if file in folders and (options.split or is_split_name(folders[file])):
                 splits[name] = folders[file]
         return build_dataset(
-            "labelme",
+            cls.data_format,
             path,
             [(samples, issues)],
             missing="no LabelMe data",

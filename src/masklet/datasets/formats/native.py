@@ -57,7 +57,7 @@ class NativeDatasetReader(DatasetReader):
         """See `DatasetReader`."""
         sources = find_source_folders(path, _is_source, options.split, "source")
         return build_dataset(
-            "native",
+            cls.data_format,
             path,
             read_parts(path, sources, _read_source),
             missing="no images with masks/ID.json",

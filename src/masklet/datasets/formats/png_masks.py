@@ -89,7 +89,7 @@ class PngMaskDatasetReader(DatasetReader):
         """See `DatasetReader`."""
         sources = find_source_folders(path, _is_source, options.split, "split")
         return build_dataset(
-            "png",
+            cls.data_format,
             path,
             read_parts(path, sources, _read_source),
             missing="no images with PNG masks",

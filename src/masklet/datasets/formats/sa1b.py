@@ -68,7 +68,7 @@ class Sa1bDatasetReader(DatasetReader):
         if options.split is not None:
             folders = [path / validate_choice(path, options.split, [folder.name for folder in folders[1:]], "folder")]
         return build_dataset(
-            "sa1b",
+            cls.data_format,
             path,
             read_parts(path, folders, _read_folder),
             missing="no images of SA-1B",

@@ -158,7 +158,7 @@ class SavDatasetReader(DatasetReader):
         if options.split is not None:
             kinds = (validate_choice(path, options.split, ANNOTATION_TYPES, "split"),)
         return build_dataset(
-            "sav",
+            cls.data_format,
             path,
             read_parts(path, (path, *folders_in(path)), partial(_read_folder, annotation_types=kinds)),
             missing="no video of SA-V",

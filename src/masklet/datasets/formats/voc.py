@@ -151,7 +151,7 @@ class VocDatasetReader(DatasetReader):
         lists = {file.stem: read_lines(file) for file in files_in(root / SPLIT_FOLDER, (".txt",))}
         names = None if options.split is None else set(lists[validate_choice(path, options.split, lists, "split")])
         data = build_dataset(
-            "voc",
+            cls.data_format,
             path,
             [_read_tree(root, names)],
             missing="no images with masks",

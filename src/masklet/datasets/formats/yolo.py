@@ -154,7 +154,7 @@ class YoloDatasetReader(DatasetReader):
                 "next to images/, of the same names: check the folders"
             )
         issues += _unmatched_labels(set(label_paths))
-        return Dataset("yolo", path, tuple(samples.values()), tuple(issues), names, splits)
+        return Dataset(cls.data_format, path, tuple(samples.values()), tuple(issues), names, splits)
 
 
 def _find_yaml(folder: Path) -> Path | None:
