@@ -123,7 +123,7 @@ class Results:
         self._set_field("prompt_ids", _column(self.prompt_ids, np.arange(count)))
         self._set_field("classes", _column(self.classes, np.zeros(count)))
         assert len(self.prompt_ids) == len(self.classes) == count, "one prompt id and class for every mask"
-        for name in ("logits", "presence", "states", "xyxy"):
+        for name in ("logits", "object_scores", "states", "xyxy"):
             column = getattr(self, name)
             assert column is None or len(column) == count, f"{name} for every mask"
         if self.xyxy is not None:
