@@ -24,7 +24,7 @@ from masklet.synthetic.compositing import (
 )
 from masklet.synthetic.cutouts import Cutout, jitter_color, random_patch
 from masklet.synthetic.motion import Pose, affine_matrices, drift, out_and_back, random_walk, sample_speed
-from masklet.synthetic.sources import AssetSource, Photograph
+from masklet.synthetic.sources import AssetSource
 
 __all__ = ["MIN_AREA_FRACTION", "CutoutClipGenerator"]
 
@@ -119,7 +119,12 @@ class CutoutClipGenerator:
     def _background_layer(self, rng: Random, tracked: bool) -> Layer:
         """A moving view of a photograph, which may deform a little."""
         photo = self.assets.sample_image(rng)
-        regions = _object_regions(rng, photo) if tracked else np.zeros((0, *photo.rgb.shape[:2]), np.uint8)
+        regions = np.zeros((0, *photo.rgb.shape[:2]), np.uint8)
+        if tracked:
+            numbers = sorted(photo.masks)
+            masks = [photo.masks[numbers[i]] for i in rng.permutation(len(numbers))[:MAX_REGIONS]]
+            planes = [mask.astype(np.uint8) * 255 for mask in masks if mask.any()]
+            regions = np.array(planes, np.uint8).reshape(-1, *photo.rgb.shape[:2])
         pose = self._camera_path(rng, photo.rgb.shape[1], photo.rgb.shape[0], regions)
         view = self.size / float(np.abs(pose.scale_T2[0]).max())
         softness = rng.uniform(0, 0.015) * view if rng.random() < 0.6 else 0.0
@@ -171,9 +176,10 @@ class CutoutClipGenerator:
         home = rng.uniform(0.12, 0.88, 2) * self.size
         lot = rng.random()
         if lot < 0.35:
-            position = home + out_and_back(rng, self.frames)[:, None] * self._exit_offset(
-                home, scale * max(height, width)
-            )
+            borders = np.array([[-home[0], 0], [self.size - home[0], 0], [0, -home[1]], [0, self.size - home[1]]])
+            nearest = borders[np.abs(borders).sum(1).argmin()]
+            exit_offset = nearest + np.sign(nearest) * 0.6 * (scale * max(height, width))
+            position = home + out_and_back(rng, self.frames)[:, None] * exit_offset
         else:
             position = home + random_walk(rng, self.frames, 0.002 if lot < 0.45 else step) * self.size
         stretch = np.exp(rng.normal(0, 0.1) * np.array([0.5, -0.5])) * np.array([rng.choice((-1.0, 1.0)), 1.0])
@@ -181,12 +187,6 @@ class CutoutClipGenerator:
         angle = rng.uniform(-0.3, 0.3) + drift(rng, self.frames, 0.03)
         middle = np.full((self.frames, 2), (width / 2, height / 2))
         return Pose(middle, position, scale * growth[:, None] * stretch, angle)
-
-    def _exit_offset(self, home: Floats, extent: float) -> Floats:
-        """The shortest move that takes a thing of that extent out of the image."""
-        borders = np.array([[-home[0], 0], [self.size - home[0], 0], [0, -home[1]], [0, self.size - home[1]]])
-        nearest = borders[np.abs(borders).sum(1).argmin()]
-        return np.asarray(nearest + np.sign(nearest) * 0.6 * extent)
 
     def _occluder_layer(self, rng: Random, layers: list[Layer]) -> Layer:
         """An untracked occluder that passes in front of a tracked object."""
@@ -233,14 +233,6 @@ class CutoutClipGenerator:
         return resize_to_render_size(
             Layer(rgb, alpha, regions, affine_matrices(pose), deformation, light, np.ones(self.frames, bool))
         )
-
-
-def _object_regions(rng: Random, photograph: Photograph) -> ImageArray:
-    """Masks (R, H, W) of a few objects of a photograph."""
-    numbers = sorted(photograph.masks)
-    masks = [photograph.masks[numbers[i]] for i in rng.permutation(len(numbers))[:MAX_REGIONS]]
-    shown = [mask.astype(np.uint8) * 255 for mask in masks if mask.any()]
-    return np.array(shown, np.uint8).reshape(-1, *photograph.rgb.shape[:2])
 
 
 def _center_and_size(region: ImageArray) -> tuple[Floats, float]:

@@ -200,18 +200,16 @@ class _PhysicsScene:
         )
         visual = world.createVisualShape(visual_geometry, **visual_shape)
         body: int = world.createMultiBody(mass, collision, visual, list(position), list(orientation))
-        world.changeVisualShape(body, -1, textureUniqueId=self._add_texture(size), rgbaColor=[1, 1, 1, 1])
-        world.changeDynamics(body, -1, restitution=0.35, lateralFriction=0.7, rollingFriction=0.002)
-        if mass:
-            self.bodies.append(body)
-        return body
-
-    def _add_texture(self, size: int) -> int:
         surface = TEXTURES[self.rng.integers(len(TEXTURES))](self.rng, size, size)
         path = self.folder / f"{self.num_textures}.png"
         self.num_textures += 1
         cv2.imwrite(str(path), np.ascontiguousarray(surface[..., ::-1]))
-        return int(self.world.loadTexture(str(path)))
+        texture = int(world.loadTexture(str(path)))
+        world.changeVisualShape(body, -1, textureUniqueId=texture, rgbaColor=[1, 1, 1, 1])
+        world.changeDynamics(body, -1, restitution=0.35, lateralFriction=0.7, rollingFriction=0.002)
+        if mass:
+            self.bodies.append(body)
+        return body
 
     def render_clip(self) -> Clip | None:
         """Simulate and render the clip; None without an occlusion of an object that the first frame shows well."""
