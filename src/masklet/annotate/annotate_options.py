@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from masklet.annotate.resume_log import Settings
-from masklet.datasets.conversion import DATASET_WRITERS, WriteOptions
+from masklet.datasets import DATASET_WRITERS, WriteOptions
 from masklet.detect.detector import DetectOptions, Detector, Rgb
 from masklet.errors import InputError
 

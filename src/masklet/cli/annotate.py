@@ -104,7 +104,7 @@ def annotate(
     """
     from masklet.annotate import AnnotateOptions
     from masklet.annotate import annotate as stream
-    from masklet.datasets.conversion import WriteOptions
+    from masklet.datasets import WriteOptions
     from masklet.detect.detector import DetectOptions
 
     options = AnnotateOptions(
