@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from masklet.cli.console import print_notice
@@ -32,6 +31,8 @@ class ProgressReporter:
     """
 
     def __init__(self, *, quiet: bool) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn
+
         self._quiet = quiet
         self._console = Console(stderr=True)
         columns = (BarColumn(bar_width=24), TextColumn("{task.description}", markup=False))
