@@ -93,7 +93,7 @@ def test_ctrl_c_loses_nothing_and_the_same_command_resumes(
     [
         (["nowhere"], "no such image, video or folder"),
         (["photos", "--classes", "blue"], "class 'blue' is unknown"),
-        (["photos", "--train-fraction", "2"], "split 2.0 must be between 0 and 1"),
+        (["photos", "--val-fraction", "2"], "must be between 0 and 1"),
         (["photos", "--format", "coca"], "no format 'coca'"),
         (["photos", "--out", "a.png/labels"], "a.png/labels cannot be written"),
     ],

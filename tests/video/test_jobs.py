@@ -125,7 +125,7 @@ def test_invalid_settings_are_refused_before_the_model_is_needed(video: Path, sm
     model = None  # never opened
     with pytest.raises(PromptError, match="no prompts"):
         track_to_files(model, video, {}, "out")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="no format 'vidoe'.*did you mean 'video'"):
+    with pytest.raises(InputError, match=r"no format 'vidoe'.*did you mean 'video'"):
         track_to_files(model, video, PROMPTS, "out", ["vidoe"])  # type: ignore[arg-type]
     with pytest.raises(SourceError, match=r"gone\.mp4"):
         track_to_files(model, "gone.mp4", PROMPTS, "out")  # type: ignore[arg-type]

@@ -54,8 +54,11 @@ def annotate(
             help="yolo, coco, labelme, davis, voc or cvat, each in OUT/NAME; default: YOLO-seg texts in OUT itself.",
         ),
     ] = None,
-    train_fraction: Annotated[
-        float | None, typer.Option("--train-fraction", metavar="0..1", help="Fraction for training, the rest val: 0.8.")
+    val_fraction: Annotated[
+        float | None,
+        typer.Option(
+            "--val-fraction", metavar="0..1", help="Fraction of the images for val, the rest train; default: no split."
+        ),
     ] = None,
     conf: Annotated[float, typer.Option("--conf", help="Lowest score of a detection.")] = 0.25,
     iou: Annotated[float, typer.Option("--iou", help="IoU above which the weaker of two boxes is removed.")] = 0.45,
@@ -96,7 +99,7 @@ def annotate(
     Examples:
       masklet annotate photos --det-model everything
       masklet annotate photos --det-model yolov8n.pt --sam-model sam2.1_t.pt --classes dog,person
-      masklet annotate photos --det-model everything --format yolo --format coco --train-fraction 0.8 --out data
+      masklet annotate photos --det-model everything --format yolo --format coco --val-fraction 0.2 --out data
       masklet annotate 'shots/**/*.jpg' --det-model IDEA-Research/grounding-dino-tiny --text 'a dog. a leash.'
       masklet annotate clip.mp4 --det-model everything --everything fast --format coco
     """
@@ -115,7 +118,7 @@ def annotate(
         detector_masks=detector_masks,
         formats=tuple(split_commas(format)),
         write_options=WriteOptions(segmentation=segmentation, min_iou=min_iou, images=images),
-        split=train_fraction,
+        split=None if val_fraction is None else 1 - val_fraction,
         batch=batch,
         workers=workers,
         review_fraction=review_fraction,

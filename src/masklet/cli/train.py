@@ -127,10 +127,10 @@ def export_weights(
     target: Annotated[Path, typer.Argument(help="The .safetensors or .pt file to write.")],
     base_weights: Annotated[
         Path | None,
-        typer.Option("--base-weights", metavar="FILE", help="The file the run started from, to blend in."),
+        typer.Option("--base", metavar="FILE", help="The file the run started from, to blend in."),
     ] = None,
     blend_fraction: Annotated[
-        float, typer.Option("--blend-fraction", help="Fraction of the weights of the run in the mixture, 0 to 1.")
+        float, typer.Option("--weight", metavar="0..1", help="Weight of the run in the blend with --base.")
     ] = 0.7,
 ) -> None:
     """Write the weights of a run as a file to use, with config and license inside.
@@ -138,7 +138,7 @@ def export_weights(
     \b
     Examples:
       masklet export-weights runs/builtin mine.safetensors
-      masklet export-weights runs/video mine.safetensors --base-weights before.safetensors --blend-fraction 0.7
+      masklet export-weights runs/video mine.safetensors --base before.safetensors --weight 0.7
       masklet segment dog.jpg --point 150,150 --model mine.safetensors
     """
     from masklet.train.export_weights import export_weights as write

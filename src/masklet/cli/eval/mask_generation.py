@@ -42,7 +42,9 @@ def mask_generation(
     image_size: ImageSize = None,
     precision: Precision = "fp32",
     preset: Annotated[str, typer.Option(help=f"{', '.join(PRESETS)}: options of the mask generator.")] = "default",
-    points_per_side: Annotated[int | None, typer.Option(help="Prompt a grid of N x N points.", min=1)] = None,
+    points_per_side: Annotated[
+        int | None, typer.Option("--points", metavar="N", help="Prompt a grid of N x N points.", min=1)
+    ] = None,
     data_format: DataFormat = None,
     split: Split = None,
     objects: Annotated[int | None, typer.Option(help="Objects per image, at most; default: all.", min=1)] = None,

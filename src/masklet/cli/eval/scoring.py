@@ -77,7 +77,8 @@ def report(
     benchmark: _Benchmark,
     out: Annotated[Path, typer.Option(help="Folder for report.html, report.md and its images.")] = Path("report"),
     images_dir: Annotated[
-        Path | None, typer.Option(help="The data set, or its folder of images; default: masks are shown on gray.")
+        Path | None,
+        typer.Option("--images", help="The data set, or its folder of images; default: masks are shown on gray."),
     ] = None,
     model: Annotated[str, typer.Option(help="Name in the report; default: as stored with the predictions.")] = "",
     worst_frames: Annotated[int, typer.Option(help="Frames to show, the worst first.", min=0)] = 12,
@@ -92,7 +93,7 @@ def report(
 
     \b
     Example:
-      masklet eval report predictions DAVIS --benchmark davis17 --images-dir DAVIS --out report
+      masklet eval report predictions DAVIS --benchmark davis17 --images DAVIS --out report
     """
     from masklet.evaluate.benchmark_scoring import BenchmarkOptions, score_predictions
     from masklet.evaluate.report import ReportOptions, write_report

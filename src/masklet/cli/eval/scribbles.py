@@ -30,7 +30,10 @@ def scribbles(
     interactions: Annotated[int, typer.Option(help="Interactions, at most.", min=1)] = 8,
     seconds: Annotated[float, typer.Option(help="Time limit per object and interaction.")] = 30.0,
     first_scribble: Annotated[
-        str, typer.Option(help="Who draws first: person (the files of Scribbles; robot if there are none) or robot.")
+        str,
+        typer.Option(
+            "--scribbles", help="Who draws first: person (the files of Scribbles; robot if there are none) or robot."
+        ),
     ] = "person",
     points: Annotated[int, typer.Option(help="Points per stroke.", min=1)] = 3,
     max_points: Annotated[int, typer.Option(help="Points on and off an object on a frame, at most.", min=1)] = 8,
@@ -50,7 +53,7 @@ def scribbles(
     \b
     Examples:
       masklet eval scribbles --root DAVIS --split 2017/val --report scribbles.json
-      masklet eval scribbles --root DAVIS --first-scribble robot --interactions 3 --limit 2
+      masklet eval scribbles --root DAVIS --scribbles robot --interactions 3 --limit 2
     """
     from masklet.evaluate.davis_sequences import find_davis_sequences
     from masklet.evaluate.scribble_report import scribbles_report
