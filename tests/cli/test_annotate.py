@@ -35,7 +35,7 @@ def test_a_folder_is_labeled_and_summed_up(masklet: Callable[..., Any], folder: 
             "yolo,coco",
             "--format",
             "yolo",
-            "--train-fraction",
+            "--val-fraction",
             "0.5",
             "--out",
             "out",
@@ -52,7 +52,7 @@ def test_a_folder_is_labeled_and_summed_up(masklet: Callable[..., Any], folder: 
         *(
             "--format",
             "yolo,coco",
-            "--train-fraction",
+            "--val-fraction",
             "0.5",
             "--out",
             "out",

@@ -36,19 +36,21 @@ class ProgressReporter:
         self._quiet = quiet
         self._console = Console(stderr=True)
         columns = (BarColumn(bar_width=24), TextColumn("{task.description}", markup=False))
-        self._bar = Progress(*columns, console=self._console, transient=True, redirect_stdout=False, disable=quiet)
+        self._bar = Progress(*columns, console=self._console, transient=True, redirect_stdout=False)
         self._task = self._bar.add_task("", total=None)
+        self._is_drawn = self._console.is_terminal and not quiet
         self._last_printed = time.monotonic()
 
     def __enter__(self) -> ProgressReporter:
-        if self._console.is_terminal:
+        if self._is_drawn:
             self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if self._is_drawn:  # elsewhere it would print an empty line
+            self._bar.stop()
 
     def show(self, progress: TrackProgress) -> None:
         """Show one event."""
@@ -66,7 +68,7 @@ class ProgressReporter:
         self._show(f"tracking backward, frame {frame_idx}")
 
     def _show(self, text: str, done: int | None = None, total: int | None = None) -> None:
-        if self._console.is_terminal:
+        if self._is_drawn:
             self._bar.update(self._task, completed=done, total=total, description=text)
         elif not self._quiet and time.monotonic() - self._last_printed >= PLAIN_INTERVAL_S:
             self._console.print(Text(f"masklet: {text}"), soft_wrap=True)

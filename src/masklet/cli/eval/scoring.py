@@ -81,7 +81,7 @@ def report(
         typer.Option("--images", help="The data set, or its folder of images; default: masks are shown on gray."),
     ] = None,
     model: Annotated[str, typer.Option(help="Name in the report; default: as stored with the predictions.")] = "",
-    worst_frames: Annotated[int, typer.Option(help="Frames to show, the worst first.", min=0)] = 12,
+    worst_frames: Annotated[int, typer.Option("--worst", help="Frames to show, the worst first.", min=0)] = 12,
     split: _ListSplit = None,
     seen: SeenFile = None,
     unseen: UnseenFile = None,
