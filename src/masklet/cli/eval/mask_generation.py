@@ -68,19 +68,6 @@ def mask_generation(
 
     generator = MaskGeneratorArgs(preset, points_per_side=points_per_side)
     samples = click_images(root, data_format=data_format, split=split, limit=limit)
-
-    def recorded_options(sam: SAM) -> dict[str, OptionValue]:
-        """Return what results depend on, besides the model's name."""
-        chosen = asdict(generator.to_options(sam.predictor.model))
-        return {
-            "picture_size": sam.info().still_image_size,  # the name in stored results
-            **{name: value for name, value in chosen.items() if name not in UNRECORDED_OPTIONS},
-            "preset": preset,
-            "objects": objects,
-            "limit": limit,
-            "split": split,
-        }
-
     task = EvalTask(
         protocol=PROTOCOL,
         unit_label="images",
@@ -90,7 +77,9 @@ def mask_generation(
         row_type=ImageRecall,
         summarize=lambda rows: asdict(recall_report(rows)),
         format_summary=lambda rows: _report_lines(recall_report(rows)),
-        options=recorded_options,
+        options=lambda sam: (
+            _recorded_options(sam, generator) | {"preset": preset, "objects": objects, "limit": limit, "split": split}
+        ),
         steps_per_unit=[1] * len(samples),
     )
     run_eval(EvalOptions(model, image_size, precision, workers, report_file, resume), task)
@@ -103,6 +92,15 @@ def _evaluate_image(
 
     options = generator_args.to_options(sam.predictor.model)
     return evaluate_recall(mask_generator(sam.predictor, options), [image], objects, step)
+
+
+def _recorded_options(sam: SAM, generator_args: MaskGeneratorArgs) -> dict[str, OptionValue]:
+    """Return what results depend on, besides the model's name."""
+    chosen = asdict(generator_args.to_options(sam.predictor.model)).items()
+    return {
+        "picture_size": sam.info().still_image_size,
+        **{name: value for name, value in chosen if name not in UNRECORDED_OPTIONS},
+    }
 
 
 def _report_lines(report: RecallReport) -> list[str]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from masklet.evaluate.parallel import UnitEvaluator
     from masklet.evaluate.results_file import OptionValue, ResultsFile
 
-__all__ = ["EvalOptions", "EvalTask", "complete_units", "one_row_units", "run_eval"]
+__all__ = ["EvalOptions", "EvalTask", "complete_units", "run_eval"]
 
 Unit = TypeVar("Unit")
 Row = TypeVar("Row")
@@ -52,7 +52,7 @@ class EvalTask(Generic[Unit, Row]):
     units: Sequence[Unit]
     unit_names: Sequence[str]
     evaluate_unit: UnitEvaluator[SAM, Unit, Row]
-    """See `complete_units` and `one_row_units` for evaluators that do not resume inside a unit."""
+    """See `complete_units` for an evaluator that does not resume inside a unit."""
     row_type: type[Row]
     summarize: Callable[[Sequence[Row]], Mapping[str, Any]]
     """The summary in the file."""
@@ -77,11 +77,6 @@ def complete_units(
     return partial(_evaluate_again, evaluate)
 
 
-def one_row_units(evaluate: Callable[..., Row], **options: object) -> UnitEvaluator[SAM, Unit, Row]:
-    """Return an evaluator of units with one row each: `evaluate(sam, unit, on_progress=step, **options)`."""
-    return partial(_evaluate_one_row, evaluate, options)
-
-
 def _evaluate_again(
     evaluate: Callable[[SAM, Unit, Callable[[], None]], Iterable[Row]],
     sam: SAM,
@@ -90,17 +85,6 @@ def _evaluate_again(
     step: Callable[[], None],
 ) -> Iterable[Row]:
     return evaluate(sam, unit, step)
-
-
-def _evaluate_one_row(
-    evaluate: Callable[..., Row],
-    options: Mapping[str, object],
-    sam: SAM,
-    unit: Unit,
-    previous_rows: Sequence[Row],
-    step: Callable[[], None],
-) -> list[Row]:
-    return [evaluate(sam, unit, on_progress=step, **options)]
 
 
 def run_eval(options: EvalOptions, task: EvalTask[Unit, Row]) -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from masklet.cli.console import print_notice
-from masklet.cli.eval.runner import EvalOptions, EvalTask, one_row_units, run_eval
+from masklet.cli.eval.runner import EvalOptions, EvalTask, complete_units, run_eval
 from masklet.cli.shared_options import EvalModel, ImageSize, ObjectReportFile, Precision, Resume, Split
 
 if TYPE_CHECKING:
+    from masklet import SAM
     from masklet.evaluate.scribble_report import ScribblesReport
-    from masklet.evaluate.video_scribbles import ScribbleResult
+    from masklet.evaluate.video_scribbles import ScribbleOptions, ScribbleResult, ScribbleSample
 
 __all__ = ["scribbles"]
 
@@ -54,7 +57,7 @@ def scribbles(
     """
     from masklet.evaluate.davis_sequences import find_davis_sequences
     from masklet.evaluate.scribble_report import scribbles_report
-    from masklet.evaluate.video_scribbles import ScribbleOptions, ScribbleResult, evaluate_scribbles, scribble_samples
+    from masklet.evaluate.video_scribbles import ScribbleOptions, ScribbleResult, scribble_samples
 
     options = ScribbleOptions(interactions, seconds, points, max_points)
     samples = scribble_samples(root, find_davis_sequences(root, split)[:limit], starts, first_scribbles=first_scribble)
@@ -69,7 +72,7 @@ def scribbles(
         unit_label="samples",
         units=samples,
         unit_names=[sample.name for sample in samples],
-        evaluate_unit=one_row_units(evaluate_scribbles, options=options),
+        evaluate_unit=complete_units(partial(_evaluate_sample, options=options)),
         row_type=ScribbleResult,
         summarize=lambda rows: scribbles_report(rows, options).to_dict(),
         format_summary=lambda rows: _report_lines(scribbles_report(rows, options)),
@@ -78,6 +81,14 @@ def scribbles(
         format_row=_format_sample,
     )
     run_eval(EvalOptions(model, image_size, precision, results_file=report_file, resume=resume), task)
+
+
+def _evaluate_sample(
+    sam: SAM, sample: ScribbleSample, step: Callable[[], None], *, options: ScribbleOptions
+) -> Iterator[ScribbleResult]:
+    from masklet.evaluate.video_scribbles import evaluate_scribbles
+
+    yield evaluate_scribbles(sam, sample, options, step)
 
 
 def _format_sample(row: ScribbleResult) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.eval.runner import EvalOptions, EvalTask, one_row_units, run_eval
+from masklet.cli.eval.runner import EvalOptions, EvalTask, complete_units, run_eval
 from masklet.cli.shared_options import (
     EvalModel,
     ImageSize,
@@ -22,8 +24,9 @@ from masklet.cli.shared_options import (
 )
 
 if TYPE_CHECKING:
-    from masklet.evaluate import VOSMetrics
-    from masklet.evaluate.synthetic import SyntheticReport
+    from masklet import SAM
+    from masklet.evaluate import DavisSequence, SequenceResult, VOSMetrics
+    from masklet.evaluate.synthetic import SyntheticClip, SyntheticReport
 
 __all__ = ["synthetic", "vos"]
 
@@ -52,7 +55,7 @@ def vos(
     Example:
       masklet eval vos --root DAVIS --split 2017/val --report results.json
     """
-    from masklet.evaluate import SequenceResult, evaluate_sequence, find_davis_sequences, vos_report
+    from masklet.evaluate import SequenceResult, find_davis_sequences, vos_report
     from masklet.evaluate.semi_supervised_vos import validate_prompt_type
 
     validate_prompt_type(prompt)
@@ -62,7 +65,7 @@ def vos(
         unit_label="sequences",
         units=sequences,
         unit_names=[sequence.name for sequence in sequences],
-        evaluate_unit=one_row_units(evaluate_sequence, prompt=prompt),
+        evaluate_unit=complete_units(partial(_evaluate_sequence, prompt=prompt)),
         row_type=SequenceResult,
         summarize=lambda rows: asdict(vos_report(rows)),
         format_summary=lambda rows: [_metrics_line("all objects", vos_report(rows).total)] if rows else [],
@@ -73,6 +76,14 @@ def vos(
         header=METRICS_HEADER,
     )
     run_eval(EvalOptions(model, image_size, precision, workers, report_file, resume), task)
+
+
+def _evaluate_sequence(
+    sam: SAM, sequence: DavisSequence, step: Callable[[], None], *, prompt: str
+) -> Iterator[SequenceResult]:
+    from masklet.evaluate import evaluate_sequence
+
+    yield evaluate_sequence(sam, sequence, prompt, step)
 
 
 def synthetic(
@@ -98,7 +109,7 @@ def synthetic(
     """
     from masklet.evaluate import SequenceResult
     from masklet.evaluate.semi_supervised_vos import validate_prompt_type
-    from masklet.evaluate.synthetic import benchmark_clips, evaluate_clip, synthetic_report
+    from masklet.evaluate.synthetic import benchmark_clips, synthetic_report
 
     validate_prompt_type(prompt)
     clips = benchmark_clips(scenario or ())
@@ -107,7 +118,7 @@ def synthetic(
         unit_label="clips",
         units=clips,
         unit_names=[clip.name for clip in clips],
-        evaluate_unit=one_row_units(evaluate_clip, prompt=prompt),
+        evaluate_unit=complete_units(partial(_evaluate_clip, prompt=prompt)),
         row_type=SequenceResult,
         summarize=lambda rows: asdict(synthetic_report(rows)),
         format_summary=lambda rows: _synthetic_lines(synthetic_report(rows)),
@@ -116,6 +127,12 @@ def synthetic(
         steps_per_unit=[clip.num_frames for clip in clips],
     )
     run_eval(EvalOptions(model, image_size, precision, workers, report_file, resume), task)
+
+
+def _evaluate_clip(sam: SAM, clip: SyntheticClip, step: Callable[[], None], *, prompt: str) -> Iterator[SequenceResult]:
+    from masklet.evaluate.synthetic import evaluate_clip
+
+    yield evaluate_clip(sam, clip, prompt, step)
 
 
 def _synthetic_lines(report: SyntheticReport) -> list[str]:
