@@ -90,7 +90,7 @@ def _examine(data: Dataset, *, sample: bool) -> tuple[DatasetStats, list[DataIss
 
 
 def _print_report(data: Dataset, stats: DatasetStats, issues: Sequence[DataIssue]) -> None:
-    from masklet.datasets import DATA_FORMATS
+    from masklet.datasets import DATASET_READERS
 
     rows = [("images", f"{stats.num_images}"), ("videos", f"{stats.num_videos}")]
     part = f", {stats.num_read} of them read" if stats.num_read != stats.num_annotated else ""
@@ -106,7 +106,7 @@ def _print_report(data: Dataset, stats: DatasetStats, issues: Sequence[DataIssue
     if stats.median_area_fraction is not None:
         rows.append(("median object", f"{100 * stats.median_area_fraction:.2g} % of its image"))
     rows.append(("broken files", f"{stats.num_broken_files}"))
-    typer.echo(f"{data.root}\n{data.data_format}: {DATA_FORMATS[data.data_format].description}\n")
+    typer.echo(f"{data.root}\n{data.data_format}: {DATASET_READERS[data.data_format].description}\n")
     for name, value in rows:
         typer.echo(f"  {name:<20}{value}")
     if issues:
