@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cli.conftest import Outcome
-from helpers.synthetic_truth import Oracle, late, store_still, store_video, two_objects
+from helpers.synthetic_truth import Oracle, late, store_image, store_video, two_objects
 from masklet import SAM
 from masklet.cli import val
 from masklet.evaluate import ValidationResult
@@ -20,7 +20,7 @@ Masklet = Callable[..., Outcome]
 def data(folder: Path) -> Path:
     """photos with three images, videos with one."""
     for name in ("x", "y", "z"):
-        store_still(folder / "photos" / "a", name, two_objects())
+        store_image(folder / "photos" / "a", name, two_objects())
     store_video(folder / "films", "ant", late())
     return folder
 

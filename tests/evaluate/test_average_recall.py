@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.synthetic_truth import store_still, two_objects
+from helpers.synthetic_truth import store_image, two_objects
 from masklet import SAM
 from masklet.cli.main import run
 from masklet.errors import SourceError
@@ -217,8 +217,8 @@ def test_iou_of_codes_is_that_of_masks() -> None:
 
 
 def test_images_without_an_object_are_not_looked_at(tmp_path: Path) -> None:
-    store_still(tmp_path / "a", "x", two_objects())
-    store_still(tmp_path / "a", "y", np.zeros_like(two_objects()))
+    store_image(tmp_path / "a", "x", two_objects())
+    store_image(tmp_path / "a", "y", np.zeros_like(two_objects()))
     looked: list[tuple[int, ...]] = []
     steps: list[None] = []
 
@@ -241,7 +241,7 @@ def test_no_object_is_an_error() -> None:
 def test_the_command_writes_protocol_model_and_options_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: SAM, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store_still(tmp_path / "data" / "a", "x", two_objects())
+    store_image(tmp_path / "data" / "a", "x", two_objects())
     monkeypatch.setattr("masklet.SAM", lambda *_, **__: tracker)
     file = tmp_path / "figures.json"
     with pytest.raises(SystemExit) as left:
@@ -268,7 +268,7 @@ def test_after_ctrl_c_the_figures_of_what_was_done_are_written(
         return found
 
     for name in ("x", "y"):
-        store_still(tmp_path / "data" / "a", name, two_objects())
+        store_image(tmp_path / "data" / "a", name, two_objects())
     monkeypatch.setattr("masklet.SAM", lambda *_, **__: tracker)
     monkeypatch.setattr("masklet.evaluate.average_recall.generate_masks", stops)
     with pytest.raises(SystemExit) as left:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from helpers.dataset_files import png, write_image
-from helpers.synthetic_truth import Oracle, store_still, store_video, two_objects
+from helpers.synthetic_truth import Oracle, store_image, store_video, two_objects
 from masklet import SAM
 from masklet.cli.main import run
 from masklet.errors import MissingExtraError, SourceError
@@ -56,7 +56,7 @@ class Grows:
 
 
 def still(root: Path, masks: np.ndarray) -> Path:
-    store_still(root / "a", "x", masks)
+    store_image(root / "a", "x", masks)
     return root
 
 
@@ -279,7 +279,7 @@ def test_after_ctrl_c_the_figures_of_what_was_done_are_written(
 
     monkeypatch.setattr("masklet.SAM", lambda *_, **__: Stops(two_objects(), NO_VIDEOS))
     for name in ("x", "y"):
-        store_still(tmp_path / "data", name, two_objects())
+        store_image(tmp_path / "data", name, two_objects())
     with pytest.raises(SystemExit) as left:
         run(["eval", "clicks", str(tmp_path / "data"), "--json", str(tmp_path / "clicks.json")])
     assert left.value.code != 0

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers.synthetic_truth import Oracle, store_still
+from helpers.synthetic_truth import Oracle, store_image
 from masklet.errors import SourceError
 from masklet.evaluate import evaluate_images, find_image_samples, image_report
 
@@ -21,7 +21,7 @@ def truth(tmp_path: Path) -> np.ndarray:
     masks = np.zeros((2, 40, 60), bool)
     masks[0, 5:20, 10:30] = True
     masks[1, 22:36, 30:50] = True
-    store_still(tmp_path / "src", "a", masks)
+    store_image(tmp_path / "src", "a", masks)
     return masks
 
 
@@ -53,12 +53,12 @@ def test_a_folder_without_stills_is_an_error(tmp_path: Path) -> None:
 def test_images_come_in_the_plain_order_of_their_names(truth: np.ndarray, tmp_path: Path) -> None:
     """Every tenth of them is the same one in every version, whatever order data sets have."""
     for name in ("a-1", "a2", "a10"):
-        store_still(tmp_path / "src", name, truth)
+        store_image(tmp_path / "src", name, truth)
     assert [still.name for still in find_image_samples(tmp_path)] == ["src/a-1", "src/a", "src/a10", "src/a2"]
 
 
 def test_images_without_objects_are_no_figures(truth: np.ndarray, tmp_path: Path) -> None:
-    store_still(tmp_path / "src", "b", np.zeros_like(truth))
+    store_image(tmp_path / "src", "b", np.zeros_like(truth))
     rows = list(evaluate_images(oracle(truth, 0), find_image_samples(tmp_path)))
     assert [len(iou) for _, iou in rows] == [2, 0]
     assert image_report(rows).total.objects == 2

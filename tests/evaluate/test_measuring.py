@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers.synthetic_truth import late, store_still, store_video, two_objects
+from helpers.synthetic_truth import late, store_image, store_video, two_objects
 from masklet import SAM
 from masklet.cli.eval.runner import EvalOptions, EvalTask, run_eval
 from masklet.cli.main import run
@@ -182,7 +182,7 @@ def lasting(value: Any) -> Any:
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: SAM) -> Path:
     for name in ("x", "y"):
-        store_still(tmp_path / "photos" / "a", name, two_objects())
+        store_image(tmp_path / "photos" / "a", name, two_objects())
     sole = np.repeat((late()[:1] == 1).astype(np.uint8), 3, axis=0)
     for name in ("ant", "bee"):
         store_video(tmp_path / "DAVIS", f"480p/{name}", sole, annotated=range(3))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers.synthetic_truth import FRAMES, Oracle, late, store_still, store_video, two_objects
+from helpers.synthetic_truth import FRAMES, Oracle, late, store_image, store_video, two_objects
 from masklet import SAM
 from masklet.datasets import open_dataset
 from masklet.errors import InputError, MaskletWarning, ModelError, SourceError
@@ -22,8 +22,8 @@ from masklet.evaluate.validate import plan_validation
 def photos(tmp_path: Path) -> Path:
     """Two sources: three images with two objects each, and one with the first alone."""
     for name in ("a1", "a2", "a10"):
-        store_still(tmp_path / "photos" / "a", name, two_objects())
-    store_still(tmp_path / "photos" / "b", "b", two_objects()[:1])
+        store_image(tmp_path / "photos" / "a", name, two_objects())
+    store_image(tmp_path / "photos" / "b", "b", two_objects()[:1])
     return tmp_path / "photos"
 
 
@@ -85,8 +85,8 @@ def test_objects_and_entries_are_limited_evenly(photos: Path) -> None:
 
 def test_images_without_objects_are_counted_and_alone_are_an_error(photos: Path, tmp_path: Path) -> None:
     nothing = np.zeros((1, *two_objects().shape[1:]), bool)
-    store_still(tmp_path / "bare" / "c", "c", nothing)
-    store_still(tmp_path / "bare" / "c", "d", nothing[:0])
+    store_image(tmp_path / "bare" / "c", "c", nothing)
+    store_image(tmp_path / "bare" / "c", "d", nothing[:0])
     found = validate(oracle(), [photos, tmp_path / "bare"], prompts=["box"])
     assert (found.counts.images, found.counts.without_objects) == (4, 2)
     assert "2 more without objects" in str(found)
@@ -265,7 +265,7 @@ def test_a_finding_about_a_video_that_is_whole_enough_is_told_and_the_video_meas
 
 def test_of_very_many_findings_the_first_are_told(photos: Path) -> None:
     for number in range(13):
-        store_still(photos / "a", f"more{number}", two_objects())
+        store_image(photos / "a", f"more{number}", two_objects())
         (photos / "a" / "masks" / f"more{number}.json").unlink()
     with pytest.warns(MaskletWarning) as told:
         found = validate(oracle(), photos)

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from masklet.cli.eval.runner import EvalOptions, EvalTask, run_eval
 from masklet.cli.shared_options import EvalModel, ImageSize, Precision, ReportFile, Resume, Workers
-
-if TYPE_CHECKING:
-    from masklet import SAM
-    from masklet.datasets import Sample
-    from masklet.evaluate.image_prompts import ImageResult
 
 __all__ = ["images"]
 
@@ -40,8 +35,7 @@ def images(
     Example:
       masklet eval stills heldout --json figures.json
     """
-    from masklet.evaluate import find_image_samples, image_report
-    from masklet.evaluate.image_prompts import ImageResult
+    from masklet.evaluate import ImageResult, evaluate_image, find_image_samples, image_report
     from masklet.evaluate.validation_result import image_table
 
     found = find_image_samples(root)[::limit]
@@ -50,22 +44,12 @@ def images(
         unit_label="pictures",
         units=found,
         unit_names=[still.name for still in found],
-        evaluate_unit=partial(_evaluate_image, objects=objects),
+        evaluate_unit=partial(evaluate_image, max_objects=objects),
         row_type=ImageResult,
-        summarize=lambda rows: asdict(image_report([row.source_and_ious for row in rows])),
-        format_summary=lambda rows: image_table(image_report([row.source_and_ious for row in rows])),
+        summarize=lambda rows: asdict(image_report(rows)),
+        format_summary=lambda rows: image_table(image_report(rows)),
         options={"objects": objects, "limit": limit},
         steps_per_unit=[1] * len(found),
+        prepare_model=attrgetter("predictor"),
     )
     run_eval(EvalOptions(model, image_size, precision, workers, report_file, resume), work)
-
-
-def _evaluate_image(
-    sam: SAM, sample: Sample, previous_rows: Sequence[ImageResult], step: Callable[[], None], *, objects: int
-) -> list[ImageResult]:
-    from masklet.evaluate import evaluate_images
-    from masklet.evaluate.image_prompts import ImageResult
-
-    rows = [ImageResult.from_ious(sample.name, *pair) for pair in evaluate_images(sam.predictor, [sample], objects)]
-    step()
-    return rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -15,14 +14,18 @@ from masklet.cli.segment_job import PRESET_NAMES, MaskGeneratorArgs
 from masklet.cli.shared_options import EvalModel, ImageSize, Precision, ReportFile, Resume, Workers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    import numpy.typing as npt
+
     from masklet import SAM
-    from masklet.evaluate.average_recall import ImageRecall, RecallReport
-    from masklet.evaluate.image_click_datasets import ClickImage
+    from masklet.evaluate.average_recall import Proposals, RecallReport
     from masklet.evaluate.results_file import OptionValue
 
 __all__ = ["mask_generation"]
 
-UNRECORDED_OPTIONS = ("point_grids", "points_per_batch", "output_mode", "order")
+UNRECORDED_OPTIONS = ("point_grids", "points_per_batch", "output_mode", "sort_by")
 """Options that no figure depends on, or that the command has not."""
 
 
@@ -51,7 +54,7 @@ def mask_generation(
       masklet eval everything photos --json everything.json
       masklet eval everything COCO --split val2017 --preset fine --limit 200
     """
-    from masklet.evaluate.average_recall import PROTOCOL, ImageRecall, recall_report
+    from masklet.evaluate.average_recall import PROTOCOL, ImageRecall, evaluate_recall, recall_report
     from masklet.evaluate.image_click_datasets import click_images
 
     wanted = MaskGeneratorArgs(preset, points_per_side=points)
@@ -61,7 +64,7 @@ def mask_generation(
         unit_label="pictures",
         units=found,
         unit_names=[image.name for image in found],
-        evaluate_unit=partial(_evaluate_image, objects=objects, generator_args=wanted),
+        evaluate_unit=partial(evaluate_recall, max_objects=objects),
         row_type=ImageRecall,
         summarize=lambda rows: asdict(recall_report(rows)),
         format_summary=lambda rows: _report_lines(recall_report(rows)),
@@ -69,30 +72,22 @@ def mask_generation(
             _recorded_options(sam, wanted) | {"preset": preset, "objects": objects, "limit": limit, "split": split}
         ),
         steps_per_unit=[1] * len(found),
+        prepare_model=partial(_open_generator, wanted),
     )
     run_eval(EvalOptions(model, image_size, precision, workers, report_file, resume), work)
 
 
-def _evaluate_image(
-    sam: SAM,
-    image: ClickImage,
-    previous_rows: Sequence[ImageRecall],
-    step: Callable[[], None],
-    *,
-    objects: int | None,
-    generator_args: MaskGeneratorArgs,
-) -> list[ImageRecall]:
-    from masklet.evaluate.average_recall import evaluate_recall, mask_generator
+def _open_generator(generator_args: MaskGeneratorArgs, sam: SAM) -> Callable[[npt.NDArray[np.uint8]], Proposals]:
+    from masklet.evaluate.average_recall import mask_generator
 
-    how = generator_args.to_options(sam.predictor.model)
-    return list(evaluate_recall(mask_generator(sam.predictor, how), [image], objects, step))
+    return mask_generator(sam.predictor, generator_args.to_options(sam.predictor.model))
 
 
 def _recorded_options(sam: SAM, generator_args: MaskGeneratorArgs) -> dict[str, OptionValue]:
     """What the figures hang on, besides the model's name."""
     chosen = asdict(generator_args.to_options(sam.predictor.model)).items()
     return {
-        "picture_size": sam.info().still_image_size,
+        "still_image_size": sam.info().still_image_size,
         **{name: value for name, value in chosen if name not in UNRECORDED_OPTIONS},
     }
 

@@ -58,7 +58,8 @@ class EvalTask(Generic[Unit, Row]):
     unit_label: str
     units: Sequence[Unit]
     unit_names: Sequence[str]
-    evaluate_unit: UnitEvaluator[SAM, Unit, Row]
+    evaluate_unit: UnitEvaluator[Any, Unit]
+    """One of `masklet.evaluate`, with its options bound by `functools.partial`."""
     row_type: type[Row]
     summarize: Callable[[Sequence[Row]], Mapping[str, Any]]
     """Of the file."""
@@ -72,6 +73,8 @@ class EvalTask(Generic[Unit, Row]):
     """Of a row, as soon as it and those before it are there."""
     header: str = ""
     """Above these."""
+    prepare_model: Callable[[SAM], Any] | None = None
+    """Returns what `evaluate_unit` takes as its model; None: the model itself. A function of a module."""
 
 
 def run_eval(options: EvalOptions, task: EvalTask[Unit, Row]) -> None:
@@ -91,7 +94,7 @@ def run_eval(options: EvalOptions, task: EvalTask[Unit, Row]) -> None:
         with progress_bar(task.step_label or task.unit_label, run.total, enabled=True) as step:
             run.skip(step)
             run_parallel(
-                opener if options.workers > 1 else lambda: sam,
+                partial(_prepare_model, opener if options.workers > 1 else lambda: sam, task.prepare_model),
                 left,
                 task.evaluate_unit,
                 run.add_rows,
@@ -103,6 +106,11 @@ def run_eval(options: EvalOptions, task: EvalTask[Unit, Row]) -> None:
         run.on_interrupt()
         raise
     run.finish()
+
+
+def _prepare_model(model_factory: Callable[[], SAM], prepare: Callable[[SAM], Any] | None) -> Any:
+    model = model_factory()
+    return model if prepare is None else prepare(model)
 
 
 def _open_results_file(eval_options: EvalOptions, task: EvalTask[Unit, Row], sam: SAM) -> ResultsFile[Row]:

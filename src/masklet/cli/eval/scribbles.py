@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -15,9 +15,8 @@ from masklet.cli.eval.runner import EvalOptions, EvalTask, run_eval
 from masklet.cli.shared_options import EvalModel, ImageSize, ObjectReportFile, Precision, Resume
 
 if TYPE_CHECKING:
-    from masklet import SAM
     from masklet.evaluate.scribble_report import ScribblesReport
-    from masklet.evaluate.video_scribbles import ScribbleOptions, ScribbleResult, ScribbleSample
+    from masklet.evaluate.video_scribbles import ScribbleResult, ScribbleSample
 
 __all__ = ["scribbles"]
 
@@ -52,7 +51,7 @@ def scribbles(
     """
     from masklet.evaluate.davis_sequences import find_davis_sequences
     from masklet.evaluate.scribble_report import scribbles_report
-    from masklet.evaluate.video_scribbles import ScribbleOptions, ScribbleResult, scribble_samples
+    from masklet.evaluate.video_scribbles import ScribbleOptions, ScribbleResult, evaluate_scribbles, scribble_samples
 
     options = ScribbleOptions(interactions, seconds, points, max_points)
     samples = scribble_samples(root, find_davis_sequences(root, split)[:limit], starts, first_scribbles=first_scribble)
@@ -62,11 +61,17 @@ def scribbles(
         unit_label="samples",
         units=samples,
         unit_names=[sample.name for sample in samples],
-        evaluate_unit=partial(_evaluate_sample, options=options),
+        evaluate_unit=partial(evaluate_scribbles, options=options),
         row_type=ScribbleResult,
         summarize=lambda rows: scribbles_report(rows, options).to_dict(),
         format_summary=lambda rows: _report_lines(scribbles_report(rows, options)),
-        options={**asdict(options), "first": first_scribble, "set": split, "limit": limit, "starts": starts},
+        options={
+            **asdict(options),
+            "first_scribbles": first_scribble,
+            "split": split,
+            "limit": limit,
+            "starts": starts,
+        },
         step_label="frames",
         format_row=_format_sample,
     )
@@ -79,19 +84,6 @@ def _tell_of_robot(samples: Sequence[ScribbleSample], first: str) -> None:
         print_notice(
             f"Scribbles has none of {', '.join(lacking)}; the robot draws the first ones: no figures of the challenge"
         )
-
-
-def _evaluate_sample(
-    sam: SAM,
-    sample: ScribbleSample,
-    previous_rows: Sequence[ScribbleResult],
-    step: Callable[[], None],
-    *,
-    options: ScribbleOptions,
-) -> Iterator[ScribbleResult]:
-    from masklet.evaluate.video_scribbles import evaluate_scribbles
-
-    yield evaluate_scribbles(sam, sample, options, step)
 
 
 def _format_sample(row: ScribbleResult) -> str:

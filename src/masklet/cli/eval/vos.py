@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -14,9 +13,8 @@ from masklet.cli.eval.runner import EvalOptions, EvalTask, run_eval
 from masklet.cli.shared_options import EvalModel, ImageSize, Precision, ReportFile, Resume, VideoPrompt, Workers
 
 if TYPE_CHECKING:
-    from masklet import SAM
-    from masklet.evaluate import DavisSequence, SequenceResult, VOSMetrics
-    from masklet.evaluate.synthetic import SyntheticClip, SyntheticReport
+    from masklet.evaluate import VOSMetrics
+    from masklet.evaluate.synthetic import SyntheticReport
 
 __all__ = ["synthetic", "vos"]
 
@@ -43,7 +41,7 @@ def vos(
     Example:
       masklet eval davis --root DAVIS --set 2017/val --json figures.json
     """
-    from masklet.evaluate import SequenceResult, find_davis_sequences, vos_report
+    from masklet.evaluate import SequenceResult, evaluate_sequence, find_davis_sequences, vos_report
     from masklet.evaluate.semi_supervised_vos import validate_prompt_type
 
     validate_prompt_type(prompt)
@@ -53,25 +51,17 @@ def vos(
         unit_label="sequences",
         units=found,
         unit_names=[sequence.name for sequence in found],
-        evaluate_unit=partial(_evaluate_sequence, prompt=prompt),
+        evaluate_unit=partial(evaluate_sequence, prompt=prompt),
         row_type=SequenceResult,
         summarize=lambda rows: asdict(vos_report(rows)),
         format_summary=lambda rows: [_metrics_line("all objects", vos_report(rows).total)] if rows else [],
-        options={"prompt": prompt, "set": split, "exclude": exclude or [], "limit": limit},
+        options={"prompt": prompt, "split": split, "exclude": exclude or [], "limit": limit},
         step_label="frames",
         steps_per_unit=[len(sequence.frame_paths) for sequence in found],
         format_row=lambda row: _metrics_line(row.name, row.metrics),
         header=_header(),
     )
     run_eval(EvalOptions(model, image_size, precision, workers, report_file, resume), work)
-
-
-def _evaluate_sequence(
-    sam: SAM, sequence: DavisSequence, previous_rows: Sequence[SequenceResult], step: Callable[[], None], *, prompt: str
-) -> list[SequenceResult]:
-    from masklet.evaluate import evaluate_sequence
-
-    return [evaluate_sequence(sam, sequence, prompt, step)]
 
 
 def synthetic(
@@ -103,7 +93,7 @@ def synthetic(
     """
     from masklet.evaluate import SequenceResult
     from masklet.evaluate.semi_supervised_vos import validate_prompt_type
-    from masklet.evaluate.synthetic import benchmark_clips, synthetic_report
+    from masklet.evaluate.synthetic import benchmark_clips, evaluate_clip, synthetic_report
 
     validate_prompt_type(prompt)
     found = benchmark_clips(scenario or ())
@@ -112,23 +102,15 @@ def synthetic(
         unit_label="clips",
         units=found,
         unit_names=[scene.name for scene in found],
-        evaluate_unit=partial(_evaluate_scene, prompt=prompt),
+        evaluate_unit=partial(evaluate_clip, prompt=prompt),
         row_type=SequenceResult,
         summarize=lambda rows: asdict(synthetic_report(rows)),
         format_summary=lambda rows: _synthetic_lines(synthetic_report(rows)),
-        options={"prompt": prompt, "difficulty": scenario or []},
+        options={"prompt": prompt, "scenario": scenario or []},
         step_label="frames",
         steps_per_unit=[scene.num_frames for scene in found],
     )
     run_eval(EvalOptions(model, image_size, precision, workers, report_file, resume), work)
-
-
-def _evaluate_scene(
-    sam: SAM, scene: SyntheticClip, previous_rows: Sequence[SequenceResult], step: Callable[[], None], *, prompt: str
-) -> list[SequenceResult]:
-    from masklet.evaluate.synthetic import evaluate_clip
-
-    return [evaluate_clip(sam, scene, prompt, step)]
 
 
 def _synthetic_lines(report: SyntheticReport) -> list[str]:
