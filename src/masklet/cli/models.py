@@ -1,7 +1,8 @@
-"""`masklet models`: what there is to choose from."""
+"""`masklet models`: the models to choose from."""
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,15 +11,15 @@ if TYPE_CHECKING:
 __all__ = ["models"]
 
 PIPE_WIDTH = 140
-"""Columns where there is no terminal to ask."""
+"""Columns if the output is not a terminal."""
 
 
 def models() -> None:
-    """List the models there are.
+    """List all models.
 
-    With names, parameters, size of the file, licenses of code and weights, and whether the file is here already.
+    With names, parameters, size of the file, licenses of code and weights, and whether the file is downloaded.
 
-    Any of the names goes after --model; a published file that is not here is downloaded when it is first used.
+    Any of the names goes after --model; a published file is downloaded when it is first used.
 
     \b
     Examples:
@@ -44,10 +45,17 @@ def models() -> None:
 
 
 def _row(card: ModelCard) -> tuple[str, ...]:
-    from masklet.registry import is_downloaded
+    from safetensors import safe_open
+
+    from masklet.registry import is_downloaded, locate
 
     here = is_downloaded(card)
-    parameters, size = _parameters_and_bytes(card, downloaded=here)
+    parameters, size = card.parameters, card.size
+    if card.is_builtin and here:  # as the file in the package has it
+        path = locate(card)
+        with safe_open(path, framework="numpy") as tensors:
+            parameters = sum(prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+        size = path.stat().st_size
     state = ("in the package" if here else "missing") if card.is_builtin else ("yes" if here else "no")
     return (
         card.name,
@@ -57,19 +65,3 @@ def _row(card: ModelCard) -> tuple[str, ...]:
         f"{card.license_code}, {card.license_weights}",
         state,
     )
-
-
-def _parameters_and_bytes(card: ModelCard, *, downloaded: bool) -> tuple[int | None, int | None]:
-    """Parameters and bytes: as published, or as the file in the package says."""
-    if not card.is_builtin or not downloaded:
-        return card.parameters, card.size
-    from math import prod
-
-    from safetensors import safe_open
-
-    from masklet.registry import locate
-
-    path = locate(card)
-    with safe_open(path, framework="numpy") as tensors:
-        count = sum(prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
-    return count, path.stat().st_size
