@@ -216,20 +216,24 @@ def test_iou_of_codes_is_that_of_masks() -> None:
     assert [row.best_iou for row in rows] == pytest.approx([max(iou(m, one) for m in masks) for one in truth], abs=0)
 
 
-def test_images_without_an_object_are_not_looked_at(tmp_path: Path) -> None:
+def test_images_without_an_object_are_not_generated_at(tmp_path: Path) -> None:
     store_image(tmp_path / "a", "x", two_objects())
     store_image(tmp_path / "a", "y", np.zeros_like(two_objects()))
-    looked: list[tuple[int, ...]] = []
+    generated: list[tuple[int, ...]] = []
     steps: list[None] = []
 
     def find(rgb: np.ndarray) -> Made:
-        looked.append(rgb.shape)
+        generated.append(rgb.shape)
         return made(two_objects())
 
-    rows = list(evaluate_recall(find, click_images(tmp_path), on_progress=lambda: steps.append(None)))
-    assert (looked, len(steps)) == ([(60, 80, 3)], 2)
+    rows = [
+        row
+        for image in click_images(tmp_path)
+        for row in evaluate_recall(find, image, on_progress=lambda: steps.append(None))
+    ]
+    assert (generated, len(steps)) == ([(60, 80, 3)], 2)
     assert [(row.image, row.num_masks, len(row.objects)) for row in rows] == [("a/x", 2, 2)]
-    [row] = evaluate_recall(find, click_images(tmp_path), max_objects=1)
+    [row] = evaluate_recall(find, click_images(tmp_path)[0], max_objects=1)
     assert [one.id for one in row.objects] == [1]
 
 
@@ -276,7 +280,7 @@ def test_after_ctrl_c_the_figures_of_what_was_done_are_written(
     assert left.value.code != 0
     assert "2 objects in 1 image" in capsys.readouterr().out
     kept = json.loads((tmp_path / "figures.json").read_text())
-    assert (kept["pictures"], kept["recall"]["10"]) == (1, 1)
+    assert (kept["images"], kept["recall"]["10"]) == (1, 1)
 
 
 def test_an_unknown_preset_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -170,9 +170,9 @@ def test_those_that_are_there_are_scored_if_asked(davis: Path) -> None:
 def test_mistaken_questions(davis: Path) -> None:
     with pytest.raises(InputError, match="'davis18' is unknown"):
         score_predictions("davis18", davis, davis)
-    with pytest.raises(InputError, match="seen means nothing"):
+    with pytest.raises(InputError, match="seen_list has no meaning"):
         score_predictions("davis17", davis, davis, BenchmarkOptions(seen_list=davis))
-    with pytest.raises(SourceError, match="holds no truth"):
+    with pytest.raises(SourceError, match="has no ground truth"):
         score_predictions("davis17", davis, davis.parent / "nowhere")
     with pytest.raises(SourceError, match="no list 'test-dev'"):
         score_predictions("davis17", davis, davis, BenchmarkOptions("test-dev"))
@@ -214,7 +214,7 @@ def test_sa_v_leaves_out_whom_the_truth_does_not_show_and_refuses_two_in_one_fil
     assert found.skipped_objects == ("v/001",)
     assert len(found.objects) == 1
     png(tmp_path / "shown" / "v" / "000" / "00001.png", HALVES[1])
-    with pytest.raises(SourceError, match="holds one object"):
+    with pytest.raises(SourceError, match="has one object"):
         score_predictions("sav", tmp_path / "shown", tmp_path / "truth")
 
 

@@ -32,7 +32,7 @@ def square(size: int = 20) -> np.ndarray:
 
 
 class Grows:
-    """Answers a square of 20 x 20 with one row more a click, as its logits say that it should be."""
+    """Predicts a square of 20 x 20 with one more row for each click; its logits are the number of clicks."""
 
     def __init__(self, rows: int = 1) -> None:
         self.rows = rows
@@ -43,11 +43,13 @@ class Grows:
     def set_image(self, rgb: np.ndarray) -> None:
         self.size = rgb.shape[:2]
 
-    def ask(self, prompts: list[ObjectPrompt], *, logits: Any = None, multimask: bool | None = None) -> Prediction:
+    def predict_prompts(
+        self, prompts: list[ObjectPrompt], *, mask_input: Any = None, multimask_output: bool | None = None
+    ) -> Prediction:
         [prompt] = prompts
         self.prompts.append(prompt)
-        self.logits.append(logits)
-        self.multimask.append(multimask)
+        self.logits.append(mask_input)
+        self.multimask.append(multimask_output)
         assert prompt.points is not None
         count = len(prompt.points.labels)
         mask = square()
@@ -55,21 +57,25 @@ class Grows:
         return Prediction(mask[None, None], np.ones((1, 1), np.float32), np.full((1, 1, 8, 8), count, np.float32))
 
 
-def still(root: Path, masks: np.ndarray) -> Path:
+def clicked(model: Any, root: Path) -> list[ClickResult]:
+    return [row for image in click_images(root) for row in evaluate_clicks(model, image)]
+
+
+def one_image(root: Path, masks: np.ndarray) -> Path:
     store_image(root / "a", "x", masks)
     return root
 
 
 def test_who_knows_the_truth_needs_one_click_and_has_the_whole_area(tmp_path: Path) -> None:
     oracle = Oracle(two_objects(), NO_VIDEOS)
-    found = click_report(list(evaluate_clicks(oracle, click_images(still(tmp_path, two_objects())))))
+    found = click_report(clicked(oracle, one_image(tmp_path, two_objects())))
     assert (found.images, found.objects) == (1, 2)
     assert found.noc == {"85": 1, "90": 1}
     assert found.nof == {"85": 0, "90": 0}
     assert found.iou_curve == (1.0,) * 20
     assert found.auc == 1
     assert oracle.encoded == 1
-    assert oracle.asked == [1]  # what is perfect is not clicked on again
+    assert oracle.click_counts == [1]  # what is perfect is not clicked on again
 
 
 @pytest.mark.parametrize(("shift", "iou"), [(10, 0.5), (300, 0)])
@@ -77,17 +83,17 @@ def test_who_never_gets_there_counts_twenty_and_as_a_failure(tmp_path: Path, shi
     mask = np.zeros((1, 60, 80), bool)
     mask[0, 10:40, 10:40] = True
     oracle = Oracle(mask, NO_VIDEOS, shift=shift, empty=iou == 0)
-    found = click_report(list(evaluate_clicks(oracle, click_images(still(tmp_path, mask)))))
+    found = click_report(clicked(oracle, one_image(tmp_path, mask)))
     assert found.noc == {"85": 20, "90": 20}
     assert found.nof == {"85": 1, "90": 1}
     assert found.iou_curve == pytest.approx((iou,) * 20)
     assert found.auc == pytest.approx(iou)
-    assert oracle.asked == list(range(1, 21))
+    assert oracle.click_counts == list(range(1, 21))
 
 
 def test_a_model_that_gets_better_by_a_row_a_click(tmp_path: Path) -> None:
     model = Grows()
-    [row] = evaluate_clicks(model, click_images(still(tmp_path, square()[None])))
+    [row] = clicked(model, one_image(tmp_path, square()[None]))
     assert row.iou_curve == pytest.approx([n / 20 for n in range(1, 21)])
     found = click_report([row])
     assert found.noc == {"85": 17, "90": 18}
@@ -99,7 +105,7 @@ def test_a_model_that_gets_better_by_a_row_a_click(tmp_path: Path) -> None:
 
 def test_the_first_click_is_the_middle_and_the_next_the_middle_of_what_is_missing(tmp_path: Path) -> None:
     model = Grows(rows=9)
-    list(evaluate_clicks(model, click_images(still(tmp_path, square(19)[None]))))
+    clicked(model, one_image(tmp_path, square(19)[None]))
     assert [prompt.points.xy.tolist() for prompt in model.prompts[:2]] == [  # type: ignore[union-attr]
         [[19, 19]],
         [[19, 19], [14, 23]],  # of rows 19 to 28 the first that is 5 from all sides
@@ -162,7 +168,7 @@ def test_who_is_wrong_where_nobody_judges_is_right(tmp_path: Path) -> None:
     png(tmp_path / "boundary_GT" / "a.bmp", trimap, palette=False)
     seen = np.zeros((1, 60, 80), bool)
     seen[0, 8:32, 8:32] = True
-    [row] = evaluate_clicks(Oracle(seen, NO_VIDEOS), click_images(tmp_path))
+    [row] = clicked(Oracle(seen, NO_VIDEOS), tmp_path)
     assert row.iou_curve == (1.0,) * 20
 
 
@@ -256,7 +262,7 @@ def test_the_command_says_the_figures_and_writes_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tracker: SAM
 ) -> None:
     monkeypatch.setattr("masklet.SAM", lambda *_, **__: tracker)
-    root, report = still(tmp_path / "data", two_objects()), tmp_path / "clicks.json"
+    root, report = one_image(tmp_path / "data", two_objects()), tmp_path / "clicks.json"
     with pytest.raises(SystemExit) as left:
         run(["eval", "clicks", str(root), "--json", str(report)])
     said = capsys.readouterr()

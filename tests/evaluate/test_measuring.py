@@ -39,12 +39,14 @@ class Knows:
         return SimpleNamespace(name="made", path=__file__, precision="fp32", device="cpu")
 
 
-def answer(model: Knows, unit: str, known: Sequence[Row], each: Callable[[], None], *, bad: str = "") -> Iterator[Row]:
+def evaluate(
+    model: Knows, unit: str, *, previous_results: Sequence[Row], on_progress: Callable[[], None], bad: str = ""
+) -> Iterator[Row]:
     for part in range(STEPS):
-        each()
+        on_progress()
         if unit == bad and part:
             raise SourceError(f"{unit} is bad; mend it")
-        yield known[part] if part < len(known) else Row(unit, part, len(unit) / (3 + part))
+        yield previous_results[part] if part < len(previous_results) else Row(unit, part, len(unit) / (3 + part))
 
 
 def whole(rows: Sequence[Row]) -> dict[str, Any]:
@@ -57,7 +59,7 @@ def work(names: Sequence[str] = ("a", "bb", "ccc", "dddd"), **how: Any) -> EvalT
         unit_label="words",
         units=names,
         unit_names=names,
-        evaluate_unit=partial(answer, **how),
+        evaluate_unit=partial(evaluate, **how),
         row_type=Row,
         summarize=whole,
         format_summary=lambda rows: [f"mean {whole(rows)['mean']:.3f}"],
@@ -78,7 +80,7 @@ def stop_after(steps: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C at a step of the next run; None: not at all."""
 
     @contextmanager
-    def counting(*_: object, wanted: bool) -> Iterator[Callable[[], None]]:
+    def counting(*_: object, enabled: bool) -> Iterator[Callable[[], None]]:
         taken: list[int] = []
 
         def step() -> None:
@@ -134,13 +136,13 @@ def test_a_finished_file_is_shown_and_measured_again_only_anew(
 
 def test_an_error_shows_what_was_done_and_is_told(asked: EvalOptions, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SourceError, match="ccc is bad"):
-        run_eval(replace(asked, file=None), work(bad="ccc"))
+        run_eval(replace(asked, results_file=None), work(bad="ccc"))
     said = capsys.readouterr()
     assert said.out.splitlines()[:-1] == ["words", "a 0", "a 1", "bb 0", "bb 1", "ccc 0"]
     assert said.out.splitlines()[-1].startswith("mean 0.")
     assert not said.err
     with pytest.raises(SourceError, match="a is bad"):
-        run_eval(replace(asked, file=None), work(("a",), bad="a"))
+        run_eval(replace(asked, results_file=None), work(("a",), bad="a"))
 
 
 def test_processes_give_the_figures_of_one_and_lose_nothing_by_an_error(

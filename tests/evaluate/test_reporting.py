@@ -208,7 +208,7 @@ def of_videos(kind: str, count: int, *, seen: bool | None = None) -> BenchmarkSc
 
 
 @pytest.mark.parametrize(
-    ("kind", "films", "benchmark", "of"),
+    ("kind", "videos", "benchmark", "of"),
     [
         ("davis17", 30, "DAVIS 2017 val", "30"),
         ("sav", 155, "SA-V val", "155"),
@@ -244,7 +244,7 @@ def test_groups_and_prompts_must_be_those_of_published_figures(tmp_path: Path) -
     [found] = check_comparability(of_videos("lvos", 140), tmp_path)
     assert "name --unseen" in str(found)
     [found] = check_comparability(of_videos("mose", 311), tmp_path, "click")
-    assert "told by click" in str(found)
+    assert "prompted by click" in str(found)
     assert check_comparability(of_videos("davis16", 20), tmp_path) == []
 
 

@@ -78,9 +78,9 @@ def test_no_file_keeps_rows_and_writes_nothing(tmp_path: Path) -> None:
     ("other", "said"),
     [
         ({"protocol": "weighing"}, "protocol 'counting', now 'weighing'"),
-        ({"model": "yours", "weights": "cd"}, r"\(model 'mine', now 'yours'\)"),
-        ({"weights": "cd"}, "other weights"),
-        ({"units": ("bee", "cow")}, "other data"),
+        ({"model": "yours", "weights_hash": "cd"}, r"\(model 'mine', now 'yours'\)"),
+        ({"weights_hash": "cd"}, "other weights"),
+        ({"unit_names": ("bee", "cow")}, "other data"),
         ({"options": {"prompt": "box", "limit": None, "exclude": ["ant"]}}, r"\(prompt 'mask', now 'box'\)"),
         ({"options": {"prompt": "mask", "limit": 3}}, r"exclude \['ant'\], now None; limit None, now 3"),
     ],
@@ -96,8 +96,8 @@ def test_a_file_that_was_made_with_something_else_is_refused(file: Path, other: 
     ("content", "said"),
     [
         ("no figures", "cannot be read"),
-        ("[1]", "cannot be gone on with"),
-        ('{"model": "mine"}', "cannot be gone on with"),
+        ("[1]", "has no results to resume"),
+        ('{"model": "mine"}', "has no results to resume"),
     ],
 )
 def test_a_file_of_something_else_is_refused(tmp_path: Path, content: str, said: str) -> None:

@@ -91,7 +91,7 @@ def test_the_first_frame_shows_every_object_and_a_person_could_tell_them(tmp_pat
 def test_difficulties_are_chosen_by_name() -> None:
     assert [scene.name for scene in benchmark_clips(["twins", "fast"])] == ["twins-0", "twins-1", "fast-0", "fast-1"]
     assert benchmark_clips() == BENCHMARK_CLIPS
-    with pytest.raises(InputError, match="no difficulty 'slow'; the suite has occlusion, twins"):
+    with pytest.raises(InputError, match="scenario 'slow' is unknown; choose among occlusion, twins"):
         benchmark_clips(["slow"])
 
 

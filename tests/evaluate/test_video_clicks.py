@@ -60,34 +60,34 @@ class Corrected:
     def __exit__(self, *problem: object) -> None:
         pass
 
-    def say(self, id: int, frame: int, prompt: ObjectPrompt) -> Results:
+    def _add_object_prompt(self, object_id: int, frame_idx: int, prompt: ObjectPrompt) -> Results:
         assert prompt.points is not None
         clicks = np.column_stack([prompt.points.xy, prompt.points.labels]).astype(int).tolist()
         if self.now is None:
             self.now = {}
             self.sessions.append(self.now)
-        self.now.setdefault(frame, []).extend(map(tuple, clicks))
+        self.now.setdefault(frame_idx, []).extend(map(tuple, clicks))
         self.refined.append(prompt.refine)
-        return self.shown(id, frame)
+        return self.shown(object_id, frame_idx)
 
-    def hold(self, start: int, stop: int) -> None:
+    def cache_features(self, start: int, stop: int) -> None:
         self.stop = stop
 
-    def remove(self, id: int) -> None:
+    def remove_object(self, object_id: int) -> None:
         self.now = None
 
-    def remembered(self) -> tuple[Told | None, int]:
+    def snapshot(self) -> tuple[Told | None, int]:
         return deepcopy(self.now), self.next
 
-    def go_back(self, known: tuple[Told, int]) -> None:
-        self.now, self.next = deepcopy(known)
+    def restore_snapshot(self, snapshot: tuple[Told, int]) -> None:
+        self.now, self.next = deepcopy(snapshot)
 
     def propagate(self, stop: int | None = None) -> Iterator[Results]:
         assert self.now is not None
         self.next = min(self.now)
-        return self.go_on()
+        return self.resume()
 
-    def go_on(self) -> Iterator[Results]:
+    def resume(self) -> Iterator[Results]:
         self.passes.append(range(self.next, self.stop))
         for t in self.passes[-1]:
             self.next = t + 1
@@ -361,7 +361,7 @@ def test_online_with_fewer_frames_is_the_beginning_of_the_curve_to_the_last_bit(
 class Skips(Corrected):
     """A reader that leaves frame 2 out, as it does with a damaged image."""
 
-    def go_on(self) -> Iterator[Results]:
+    def resume(self) -> Iterator[Results]:
         return (results for results in super().go_on() if results.frame_idx != 2)
 
 

@@ -214,7 +214,7 @@ def test_first_scribbles_of_persons_come_before_the_robot(tmp_path: Path) -> Non
     drawn = read_scribbles(tmp_path / "Scribbles" / "bee" / "002.json", "bee", FRAMES, 2)
     assert list(drawn) == [2]
     assert drawn[2][0].path.tolist() == pytest.approx(line(1, 0.2, 0.2, 0.3, 0.3).path)
-    with pytest.raises(InputError, match="first='nobody'"):
+    with pytest.raises(InputError, match="first_scribbles='nobody'"):
         scribble_samples(tmp_path, videos, first_scribbles="nobody")
 
 
