@@ -249,7 +249,7 @@ def test_the_command_writes_protocol_model_and_options_first(
     monkeypatch.setattr("masklet.SAM", lambda *_, **__: tracker)
     file = tmp_path / "figures.json"
     with pytest.raises(SystemExit) as left:
-        run(["eval", "everything", str(tmp_path / "data"), "--points", "4", "--objects", "1", "--json", str(file)])
+        run(["eval", "mask-generation", str(tmp_path / "data"), "--points", "4", "--objects", "1", "--report", str(file)])
     said = capsys.readouterr()
     assert left.value.code == 0, said.err
     kept = json.loads(file.read_text())
@@ -276,7 +276,7 @@ def test_after_ctrl_c_the_figures_of_what_was_done_are_written(
     monkeypatch.setattr("masklet.SAM", lambda *_, **__: tracker)
     monkeypatch.setattr("masklet.evaluate.average_recall.generate_masks", stops)
     with pytest.raises(SystemExit) as left:
-        run(["eval", "everything", str(tmp_path / "data"), "--json", str(tmp_path / "figures.json")])
+        run(["eval", "mask-generation", str(tmp_path / "data"), "--report", str(tmp_path / "figures.json")])
     assert left.value.code != 0
     assert "2 objects in 1 image" in capsys.readouterr().out
     kept = json.loads((tmp_path / "figures.json").read_text())
@@ -285,6 +285,6 @@ def test_after_ctrl_c_the_figures_of_what_was_done_are_written(
 
 def test_an_unknown_preset_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
-        run(["eval", "everything", str(tmp_path), "--preset", "best"])
+        run(["eval", "mask-generation", str(tmp_path), "--preset", "best"])
     assert left.value.code
     assert "fast, default, fine" in capsys.readouterr().err

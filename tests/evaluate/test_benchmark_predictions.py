@@ -222,10 +222,10 @@ def test_the_command_follows_writes_and_scores(
 ) -> None:
     monkeypatch.setattr("masklet.SAM", lambda *_, **__: tracker)
     out, report = tmp_path / "out", tmp_path / "score.json"
-    said = command(capsys, "davis17", "--root", davis, "--out", out, "--limit", "1", "--json", report)
+    said = command(capsys, "davis17", "--root", davis, "--out", out, "--limit", "1", "--report", report)
     assert "davis17: 2 objects in 1 sequences" in said
     assert "out.zip: 1 videos" in said
-    scored = command(capsys, "score", out, davis, "--kind", "davis17", "--partial")
+    scored = command(capsys, "score", out, davis, "--benchmark", "davis17", "--partial")
     figures = json.loads(report.read_text())["metrics"]
     assert all(
         f"{name:<12}{value:8.4f}" in scored and f"{name:<12}{value:8.4f}" in said for name, value in figures.items()
@@ -260,7 +260,7 @@ def test_of_mose_the_first_frame_is_known_and_its_server_has_the_rest(
     assert "no score" in said
     with zipfile.ZipFile(tmp_path / "out.zip") as file:
         assert file.namelist() == [f"ant/{t:05d}.png" for t in range(FRAMES)]
-    said = command(capsys, "mose", "--root", tmp_path / "MOSE", "--set", "train")
+    said = command(capsys, "mose", "--root", tmp_path / "MOSE", "--split", "train")
     assert "mose: 2 objects in 1 sequences" in said
     assert "J&F           1.0000" in said
 

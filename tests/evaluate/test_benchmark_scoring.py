@@ -310,7 +310,7 @@ def test_a_list_of_lvos_that_does_not_fit_is_named(tmp_path: Path) -> None:
 
 def test_the_command_says_and_writes_the_score(davis: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, report = predicted(davis, "ragged"), davis.parent / "score.json"
-    words = [str(folder), str(davis), "--kind", "davis17", "--set", "val", "--json", str(report)]
+    words = [str(folder), str(davis), "--benchmark", "davis17", "--split", "val", "--report", str(report)]
     with pytest.raises(SystemExit) as left:
         run(["eval", "score", *words])
     said = capsys.readouterr()

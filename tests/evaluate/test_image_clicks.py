@@ -264,7 +264,7 @@ def test_the_command_says_the_figures_and_writes_them(
     monkeypatch.setattr("masklet.SAM", lambda *_, **__: tracker)
     root, report = one_image(tmp_path / "data", two_objects()), tmp_path / "clicks.json"
     with pytest.raises(SystemExit) as left:
-        run(["eval", "clicks", str(root), "--json", str(report)])
+        run(["eval", "clicks", str(root), "--report", str(report)])
     said = capsys.readouterr()
     assert left.value.code == 0, said.err
     assert "2 objects in 1 image;" in said.out
@@ -287,7 +287,7 @@ def test_after_ctrl_c_the_figures_of_what_was_done_are_written(
     for name in ("x", "y"):
         store_image(tmp_path / "data", name, two_objects())
     with pytest.raises(SystemExit) as left:
-        run(["eval", "clicks", str(tmp_path / "data"), "--json", str(tmp_path / "clicks.json")])
+        run(["eval", "clicks", str(tmp_path / "data"), "--report", str(tmp_path / "clicks.json")])
     assert left.value.code != 0
     assert "NoC@85 1.00" in capsys.readouterr().out
     assert json.loads((tmp_path / "clicks.json").read_text())["pictures"] == 1

@@ -110,7 +110,7 @@ def test_a_run_that_is_stopped_at_any_step_is_gone_on_with_to_the_same_figures(
         rows = json.loads(asked.results_file.read_text())["rows"]
         assert len(rows) == steps - 1
         assert said.out.splitlines()[-1] == f"mean {whole([Row(**row) for row in rows])['mean']:.3f}"
-        assert "the same command goes on" in said.err
+        assert "the same command resumes" in said.err
     stop_after(None, monkeypatch)
     run_eval(asked, work())
     assert asked.results_file.read_text() == expected
@@ -127,8 +127,8 @@ def test_a_finished_file_is_shown_and_measured_again_only_anew(
     said = capsys.readouterr()
     assert said.out == before
     assert "is finished, 4 of 4 words are done" in said.err
-    assert "--anew" in said.err
-    with pytest.raises(OutputError, match=r"limit None, now 2.*--anew"):
+    assert "--overwrite" in said.err
+    with pytest.raises(OutputError, match=r"limit None, now 2.*--overwrite"):
         run_eval(asked, replace(work(), options={"limit": 2}))
     run_eval(replace(asked, resume=False), replace(work(("a",)), options={"limit": 2}))
     assert len(json.loads(asked.results_file.read_text())["rows"]) == STEPS
@@ -165,11 +165,11 @@ def test_processes_give_the_figures_of_one_and_lose_nothing_by_an_error(
 # the commands ------------------------------------------------------------------------------------------------------
 
 COMMANDS = {
-    "davis": ["--root", "DAVIS"],
+    "vos": ["--root", "DAVIS"],
     "synthetic": ["--prompt", "click"],
     "clicks": ["photos"],
-    "everything": ["photos", "--points", "4"],
-    "stills": ["photos"],
+    "mask-generation": ["photos", "--points", "4"],
+    "images": ["photos"],
     "interactive": ["--root", "films", "--frames", "2"],
 }
 
@@ -200,7 +200,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: SAM) -> Path:
 
 def told(name: str, code: int, *words: str) -> None:
     with pytest.raises(SystemExit) as left:
-        run(["eval", name, *COMMANDS[name], "--json", f"{name}.json", *words])
+        run(["eval", name, *COMMANDS[name], "--report", f"{name}.json", *words])
     assert left.value.code == code
 
 
@@ -213,8 +213,8 @@ def test_a_command_that_was_stopped_goes_on_to_the_same_figures(
     expected = lasting(json.loads(file.read_text()))
     assert list(expected)[:3] == ["protocol", "model", "options"]
     assert list(expected)[-2:] == ["rows", "run"]
-    stop_after({"davis": 5, "synthetic": 10, "interactive": 8}.get(name, 2), monkeypatch)
-    told(name, 130, "--anew")
+    stop_after({"vos": 5, "synthetic": 10, "interactive": 8}.get(name, 2), monkeypatch)
+    told(name, 130, "--overwrite")
     stopped = json.loads(file.read_text())
     assert 0 < len(stopped["rows"]) < len(expected["rows"])
     stop_after(None, monkeypatch)

@@ -74,13 +74,13 @@ def test_two_processes_write_what_one_does_in_one_go_or_two(
     """By the command, with a model that each opens."""
     one, two = tmp_path / "one", tmp_path / "two"
     words = ["--root", two_videos, "--model", tracking_file, "--image-size", SIZE]
-    expected = figures(capsys, *words, "--out", one, "--json", tmp_path / "one.json")
+    expected = figures(capsys, *words, "--out", one, "--report", tmp_path / "one.json")
     assert json.loads(expected)["image_size"] == SIZE
-    assert figures(capsys, *words, "--out", two, "--workers", 2, "--json", tmp_path / "two.json") == expected
+    assert figures(capsys, *words, "--out", two, "--workers", 2, "--report", tmp_path / "two.json") == expected
     assert tree(two) == tree(one)
     for file in ("bee/00003.png", "bee/00004.png"):  # as if it had been stopped within a video
         (two / file).unlink()
-    assert figures(capsys, *words, "--out", two, "--workers", 2, "--json", tmp_path / "two.json") == expected
+    assert figures(capsys, *words, "--out", two, "--workers", 2, "--report", tmp_path / "two.json") == expected
     assert tree(two) == tree(one)
 
 

@@ -268,7 +268,7 @@ def test_the_page_says_whether_figures_compare(made: Path) -> None:
 def test_videos_of_sav_have_a_folder_for_each_object(tmp_path: Path) -> None:
     store_objects(tmp_path / "sav_val" / "Annotations_6fps" / "v", two())
     store_objects(tmp_path / "shown" / "v", np.roll(two(), 3, axis=2))
-    run_report = ["eval", "report", str(tmp_path / "shown"), str(tmp_path / "sav_val"), "--kind", "sav"]
+    run_report = ["eval", "report", str(tmp_path / "shown"), str(tmp_path / "sav_val"), "--benchmark", "sav"]
     with pytest.raises(SystemExit) as left:
         run([*run_report, "--model", "mine", "--out", str(tmp_path / "out"), "--worst", "2"])
     assert left.value.code == 0

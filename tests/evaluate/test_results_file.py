@@ -87,7 +87,7 @@ def test_no_file_keeps_rows_and_writes_nothing(tmp_path: Path) -> None:
 )
 def test_a_file_that_was_made_with_something_else_is_refused(file: Path, other: dict[str, Any], said: str) -> None:
     before = file.read_text()
-    with pytest.raises(OutputError, match=rf"{said}.*--anew"):
+    with pytest.raises(OutputError, match=rf"{said}.*--overwrite"):
         kept(file, replace(MADE, **other))
     assert file.read_text() == before
 

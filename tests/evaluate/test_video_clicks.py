@@ -280,14 +280,14 @@ def test_the_report_counts_every_object_the_same(tmp_path: Path) -> None:
     assert (found.mean_interacted_frames, found.mean_clicks) == (1.5, 3.5)
     stored = json.loads(found.to_json("mine"))
     assert list(stored) == ["protocol", "model", "options", "figures", "rows"]
-    assert stored["options"] == {"mode": "offline", "frames": 2, "clicks": 3, "pause_below": 0.75}
+    assert stored["options"] == {"mode": "offline", "frames": 2, "clicks": 3, "iou_threshold": 0.75}
     assert stored["rows"][0]["curve"] == pytest.approx([0.3, 0.5])
     with pytest.raises(SourceError, match="no video has an object"):
         interactive_report([], options)
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"mode": "both"}, {"frames": 0}, {"clicks": True}, {"clicks": 1.5}, {"pause_below": 2.0}]
+    "wrong", [{"mode": "both"}, {"frames": 0}, {"clicks": True}, {"clicks": 1.5}, {"iou_threshold": 2.0}]
 )
 def test_an_option_that_cannot_be_meant_is_named(wrong: dict[str, Any]) -> None:
     [(name, value)] = wrong.items()
@@ -306,7 +306,7 @@ def test_a_real_session_gives_what_its_clicks_give_by_hand(
     said: list[tuple[int, ObjectPrompt]] = []
     say = Session._add_object_prompt
     monkeypatch.setattr(
-        Session, "say", lambda self, id, frame, prompt: said.append((frame, prompt)) or say(self, id, frame, prompt)
+        Session, "_add_object_prompt", lambda self, id, frame, prompt: said.append((frame, prompt)) or say(self, id, frame, prompt)
     )
     [row] = evaluate_interactive(tracker, entry, InteractiveOptions(frames=2))
     assert len(row.interacted_frames) == 2
@@ -362,7 +362,7 @@ class Skips(Corrected):
     """A reader that leaves frame 2 out, as it does with a damaged image."""
 
     def resume(self) -> Iterator[Results]:
-        return (results for results in super().go_on() if results.frame_idx != 2)
+        return (results for results in super().resume() if results.frame_idx != 2)
 
 
 @pytest.mark.parametrize("mode", ["offline", "online"])
@@ -389,21 +389,21 @@ def test_the_command_prints_a_line_an_object_and_keeps_what_came_before_a_fault(
     out = tmp_path / "out.json"
     words = ["eval", "interactive", "--root", str(tmp_path / "films"), "--mode", mode, "--frames", "2"]
     with pytest.raises(SystemExit) as left:
-        run([*words, "--limit", "1", "--json", str(out)])
+        run([*words, "--limit", "1", "--report", str(out)])
     said = capsys.readouterr()
     assert left.value.code == 0, said.err
     assert [line[:6] for line in said.out.splitlines()[:2]] == ["ant 1:", "ant 2:"]
     assert f"{mode}: 2 objects in 1 video;" in said.out
     whole = json.loads(out.read_text())
     assert (whole["figures"]["objects"], whole["options"]["mode"], whole["options"]["limit"]) == (2, mode, 1)
-    assert f"{whole['figures']['mean']:.3f}" in said.out.splitlines()[-1]
+    assert f"{whole['figures']['mean_jf']:.3f}" in said.out.splitlines()[-1]
 
     (tmp_path / "films" / "Annotations" / "bee" / "00002.png").write_bytes(b"not an image")
     out.unlink()
     with pytest.raises(SystemExit) as left:
-        run([*words, "--json", str(out)])
+        run([*words, "--report", str(out)])
     assert left.value.code == 2
-    assert [(row["film"], row["id"]) for row in json.loads(out.read_text())["rows"]] == [("ant", 1), ("ant", 2)]
+    assert [(row["video"], row["id"]) for row in json.loads(out.read_text())["rows"]] == [("ant", 1), ("ant", 2)]
 
 
 def test_a_video_that_cannot_be_opened_is_named_and_left_out(

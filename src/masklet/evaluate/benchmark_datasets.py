@@ -207,7 +207,7 @@ BENCHMARK_DATASETS: dict[str, BenchmarkDataset] = {
             FolderRequirement("val2017", 5000),
             ListRequirement(("annotations/instances_val2017.json",), _image_names, 5000, ("val2017/{}",)),
         ),
-        ("masklet eval everything {root} --split val2017", "masklet val --data {root} --split val2017"),
+        ("masklet eval mask-generation {root} --split val2017", "masklet val --data {root} --split val2017"),
     ),
     "grabcut": BenchmarkDataset(
         "GrabCut: 50 objects",
@@ -219,7 +219,7 @@ BENCHMARK_DATASETS: dict[str, BenchmarkDataset] = {
         "Berkeley: 100 objects in 96 images",
         _CLICK_SETS_URL,
         _click_requirements("images", "masks", 96),
-        ("masklet eval clicks {root} --kind berkeley",),
+        ("masklet eval clicks {root} --data-format berkeley",),
     ),
     "davis345": BenchmarkDataset(
         "DAVIS-345: frames of DAVIS 2016",
