@@ -249,7 +249,19 @@ def test_the_command_writes_protocol_model_and_options_first(
     monkeypatch.setattr("masklet.SAM", lambda *_, **__: tracker)
     file = tmp_path / "figures.json"
     with pytest.raises(SystemExit) as left:
-        run(["eval", "mask-generation", str(tmp_path / "data"), "--points", "4", "--objects", "1", "--report", str(file)])
+        run(
+            [
+                "eval",
+                "mask-generation",
+                str(tmp_path / "data"),
+                "--points",
+                "4",
+                "--objects",
+                "1",
+                "--report",
+                str(file),
+            ]
+        )
     said = capsys.readouterr()
     assert left.value.code == 0, said.err
     kept = json.loads(file.read_text())

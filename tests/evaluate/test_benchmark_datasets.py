@@ -130,7 +130,7 @@ def test_objects_are_counted_and_another_year_is_known(tmp_path: Path) -> None:
     assert said.endswith("have 291 of 293")
     make("ytvos19", tmp_path / "YouTubeVOS")
     meta = tmp_path / "YouTubeVOS" / "valid" / "meta.json"
-    said_of_both = [f"{meta} names 507; this set has 474", f"{meta} names 1063; this set has 894"]
+    said_of_both = [f"{meta} lists 507; this set has 474", f"{meta} lists 1063; this set has 894"]
     assert missing_files("ytvos18", tmp_path / "YouTubeVOS") == said_of_both
     meta.write_text("no JSON")
     assert all("cannot be read" in line for line in missing_files("ytvos19", tmp_path / "YouTubeVOS"))

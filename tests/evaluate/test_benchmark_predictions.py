@@ -130,7 +130,7 @@ def test_what_was_made_with_something_else_is_refused(davis: Path, tmp_path: Pat
         predict(Knows(steady()), videos, tmp_path / "out", "mask", model_name="two")
     with pytest.raises(OutputError, match="name another folder"):
         predict(Knows(steady()), videos, tmp_path / "out", "box", model_name="one")
-    with pytest.raises(OutputError, match="holds files"):
+    with pytest.raises(OutputError, match="has files"):
         predict(Knows(steady()), videos, davis)
     with pytest.raises(InputError, match="scribble"):
         predict(Knows(steady()), videos, tmp_path / "out", "scribble")

@@ -317,6 +317,6 @@ def test_the_command_says_and_writes_the_score(davis: Path, capsys: pytest.Captu
     assert left.value.code == 0, said.err
     stored = json.loads(report.read_text())
     assert "4 objects in 2 sequences" in said.out
-    for name, value in stored["figures"].items():
+    for name, value in stored["metrics"].items():
         assert f"{name:<12}{value:8.4f}" in said.out
     assert stored["objects"][0]["j"][0] == pytest.approx(score_predictions("davis17", folder, davis).objects[0].j.mean)

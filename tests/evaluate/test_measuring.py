@@ -213,7 +213,7 @@ def test_a_command_that_was_stopped_goes_on_to_the_same_figures(
     expected = lasting(json.loads(file.read_text()))
     assert list(expected)[:3] == ["protocol", "model", "options"]
     assert list(expected)[-2:] == ["rows", "run"]
-    stop_after({"vos": 5, "synthetic": 10, "interactive": 8}.get(name, 2), monkeypatch)
+    stop_after({"vos": 5, "synthetic": 10, "interactive": 8, "clicks": 1}.get(name, 2), monkeypatch)
     told(name, 130, "--overwrite")
     stopped = json.loads(file.read_text())
     assert 0 < len(stopped["rows"]) < len(expected["rows"])

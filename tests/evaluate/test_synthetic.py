@@ -190,7 +190,10 @@ def test_the_command_prints_a_line_a_difficulty_and_writes_the_figures(
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(["--scenario", "slow"], "scenario 'slow' is unknown"), (["--prompt", "scribble"], "prompt='scribble' is unknown")],
+    [
+        (["--scenario", "slow"], "scenario 'slow' is unknown"),
+        (["--prompt", "scribble"], "prompt='scribble' is unknown"),
+    ],
 )
 def test_what_is_not_known_is_said_before_a_model_is_read(
     words: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -302,7 +302,7 @@ def test_a_damaged_image_of_a_video_is_no_figure(videos: Path, tracker: SAM) -> 
         ({"prompts": ["mask"]}, "does not apply to images"),
         ({"limit": 0}, "limit=0 must be a whole number"),
         ({"max_objects": 0}, "max_objects=0 must be a whole number"),
-        ({"data_format": "cards"}, "data_format='cards' is unknown"),
+        ({"data_format": "cards"}, "='cards' is unknown"),
         ({"split": "c"}, "no source 'c'"),
     ],
 )
@@ -320,7 +320,7 @@ def test_a_mask_alone_is_asked_of_videos_and_passes_images_over(photos: Path, vi
 def test_an_open_data_set_takes_no_kind(photos: Path) -> None:
     with pytest.raises(InputError, match="this data set is open"):
         validate(oracle(), open_dataset(photos), data_format="stills")
-    with pytest.raises(InputError, match="data holds no path"):
+    with pytest.raises(InputError, match="data has no path"):
         validate(oracle(), [])
 
 
@@ -337,6 +337,26 @@ def test_figures_survive_json(photos: Path, videos: Path) -> None:
         assert "NaN" not in found.to_json()
     with pytest.raises(InputError, match="is no validation"):
         ValidationResult.from_json('{"stills": null}')
+
+
+def test_json_of_an_earlier_version_is_read() -> None:
+    figures = {"objects": 2, "box": 0.5, "click": None, "click_best": None, "clicks_3": None, "clicks_5": None}
+    tracked = {"objects": 1, "j": 0.25, "f": 0.75, "jf": 0.5}
+    stored = {
+        "stills": {"total": figures, "by_source": {"stills": figures, "films": figures}, "mean_of_sources": figures},
+        "films": {"box": {"total": tracked, "by_film": {"pictures": tracked}}},
+        "counts": {"pictures": 2, "films": 1, "frames": 5, "objects": 3, "without": 4},
+        "left_out": {"films/bee": "is damaged"},
+        "seconds": 1.5,
+    }
+    found = ValidationResult.from_json(json.dumps(stored))
+    assert found.images is not None
+    assert (found.images.total.box, list(found.images.per_source)) == (0.5, ["stills", "films"])  # names are data
+    assert math.isnan(found.images.mean_over_sources.click)
+    assert found.videos["box"].per_video["pictures"].jf == 0.5
+    assert (found.counts.images, found.counts.videos, found.counts.without_objects) == (2, 1, 4)
+    assert (found.skipped, found.seconds) == ({"films/bee": "is damaged"}, 1.5)
+    assert ValidationResult.from_json(found.to_json()).videos == found.videos
 
 
 def test_the_table_says_what_was_measured(photos: Path, videos: Path) -> None:

@@ -306,7 +306,9 @@ def test_a_real_session_gives_what_its_clicks_give_by_hand(
     said: list[tuple[int, ObjectPrompt]] = []
     say = Session._add_object_prompt
     monkeypatch.setattr(
-        Session, "_add_object_prompt", lambda self, id, frame, prompt: said.append((frame, prompt)) or say(self, id, frame, prompt)
+        Session,
+        "_add_object_prompt",
+        lambda self, id, frame, prompt: said.append((frame, prompt)) or say(self, id, frame, prompt),
     )
     [row] = evaluate_interactive(tracker, entry, InteractiveOptions(frames=2))
     assert len(row.interacted_frames) == 2

@@ -246,7 +246,9 @@ def test_scribbles_that_cannot_be_meant_are_named(tmp_path: Path, content: Any, 
     assert str(file) in str(problem.value)
 
 
-@pytest.mark.parametrize("wrong", [{"interactions": 0}, {"points_per_stroke": True}, {"max_points": 1.5}, {"seconds_per_interaction": 0.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"interactions": 0}, {"points_per_stroke": True}, {"max_points": 1.5}, {"seconds_per_interaction": 0.0}]
+)
 def test_an_option_that_cannot_be_meant_is_named(wrong: dict[str, Any]) -> None:
     [(name, value)] = wrong.items()
     with pytest.raises(InputError, match=f"{name}={value!r}"):

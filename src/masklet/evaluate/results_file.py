@@ -172,7 +172,9 @@ class ResultsFile(Generic[Row]):
         return {**head, **{name: figures[name] for name in figures if name not in head}, "rows": rows, "run": run}
 
     def _mismatch_error(self, reason: str) -> OutputError:
-        return OutputError(f"{self.path} {reason}: name another file, give the same options, or overwrite it (--overwrite)")
+        return OutputError(
+            f"{self.path} {reason}: name another file, give the same options, or overwrite it (--overwrite)"
+        )
 
 
 def hash_file(file: str | Path) -> str:
