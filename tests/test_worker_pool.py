@@ -20,7 +20,7 @@ from masklet.worker_pool import WorkerPool
 Emit = Callable[[Any], None]
 
 
-class Unpicklable(Exception):
+class UnpicklableError(Exception):
     def __init__(self, one: int, other: int) -> None:
         super().__init__("both of them")
 
@@ -39,7 +39,7 @@ def work(state: list[str], task: str, emit: Emit) -> None:
         if task == "fails" and part == 1:
             raise SourceError("fails is bad; repair it")
         if task == "raises":
-            raise Unpicklable(1, 2)
+            raise UnpicklableError(1, 2)
         if task == "dies" and part == 1:
             os._exit(3)
         emit((task, part, os.getpid(), len(state)))
@@ -87,28 +87,25 @@ def test_items_keep_their_order_within_a_task_and_a_state_is_made_once() -> None
 
 def test_an_error_comes_after_the_items_before_it_and_leaves_no_process() -> None:
     before = multiprocessing.active_children()
-    items = []
-    with pytest.raises(SourceError, match="fails is bad"), pool(workers=1) as workers:
-        for _, (task, part, *_) in workers.run(["good", "fails", "more"]):
-            items.append((task, part))
+    items: list[tuple[str, int]] = []
+    with pool(workers=1) as workers, pytest.raises(SourceError, match="fails is bad"):
+        items.extend((task, part) for _, (task, part, *_) in workers.run(["good", "fails", "more"]))
     assert items == [("good", 0), ("good", 1), ("good", 2), ("fails", 0)]
     assert multiprocessing.active_children() == before
     with pytest.raises(SourceError, match="no model of that name"), WorkerPool(no_state, work, 2) as workers:
         list(workers.run(["good"]))
-    with pytest.raises(RuntimeError, match="Unpicklable: both of them"), pool() as workers:
+    with pytest.raises(RuntimeError, match="UnpicklableError: both of them"), pool() as workers:
         list(workers.run(["raises"]))
     with pytest.raises(InputError, match="workers=0"):
         pool(workers=0)
 
 
 def test_a_dead_worker_is_named_and_what_arrived_is_kept() -> None:
+    items: list[tuple[str, int]] = []
+    message = r"masklet test 0 ended unexpectedly \(exit code 3\).*__main__.*fewer workers"
     with pool(workers=1) as workers:
-        items = []
-        with pytest.raises(
-            StateError, match=r"masklet test 0 ended unexpectedly \(exit code 3\).*__main__.*fewer workers"
-        ):
-            for _, (task, part, *_) in workers.run(["good", "dies"]):
-                items.append((task, part))
+        with pytest.raises(StateError, match=message):
+            items.extend((task, part) for _, (task, part, *_) in workers.run(["good", "dies"]))
         items += [(task, part) for _, (task, part, *_) in workers.drain()]
     assert items == [("good", 0), ("good", 1), ("good", 2), ("dies", 0)]
 

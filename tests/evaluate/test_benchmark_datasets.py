@@ -133,7 +133,7 @@ def test_objects_are_counted_and_another_year_is_known(tmp_path: Path) -> None:
     said_of_both = [f"{meta} lists 507; this set has 474", f"{meta} lists 1063; this set has 894"]
     assert missing_files("ytvos18", tmp_path / "YouTubeVOS") == said_of_both
     meta.write_text("no JSON")
-    assert all("cannot be read" in line for line in missing_files("ytvos19", tmp_path / "YouTubeVOS"))
+    assert all("is not a list of names" in line for line in missing_files("ytvos19", tmp_path / "YouTubeVOS"))
 
 
 def test_davis_2016_is_also_known_in_the_folder_of_2017(tmp_path: Path) -> None:

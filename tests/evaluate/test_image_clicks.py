@@ -248,7 +248,7 @@ def test_what_is_damaged_or_missing_is_named(tmp_path: Path) -> None:
         click_images(tmp_path, data_format="sbd")
     with pytest.raises(SourceError, match=r"'grabcut'.*'png'"):
         click_images(tmp_path, data_format="grabcuts")
-    with pytest.raises(SourceError, match="leave split out"):
+    with pytest.raises(SourceError, match="remove split"):
         click_images(tmp_path, split="val")
 
 

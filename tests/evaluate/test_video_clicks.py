@@ -303,26 +303,27 @@ def test_a_real_session_gives_what_its_clicks_give_by_hand(
 ) -> None:
     labels = late() * (late() == 1)
     entry = video(tmp_path, labels)
-    said: list[tuple[int, ObjectPrompt]] = []
-    say = Session._add_object_prompt
-    monkeypatch.setattr(
-        Session,
-        "_add_object_prompt",
-        lambda self, id, frame, prompt: said.append((frame, prompt)) or say(self, id, frame, prompt),
-    )
+    prompts: list[tuple[int, ObjectPrompt]] = []
+    add = Session._add_object_prompt
+
+    def record(self: Session, object_id: int, frame_idx: int, prompt: ObjectPrompt) -> Results:
+        prompts.append((frame_idx, prompt))
+        return add(self, object_id, frame_idx, prompt)
+
+    monkeypatch.setattr(Session, "_add_object_prompt", record)
     [row] = evaluate_interactive(tracker, entry, InteractiveOptions(frames=2))
     assert len(row.interacted_frames) == 2
-    assert row.clicks == len(said) == 6
+    assert row.clicks == len(prompts) == 6
     monkeypatch.undo()
     j = []
     with tracker.session(entry.source, keep="all") as session:
-        for part in (said[:3], said[3:]):
+        for part in (prompts[:3], prompts[3:]):
             for frame, prompt in part:
                 session._add_object_prompt(7, frame, prompt)
             shown = {results.frame_idx: results.masks.data[0] for results in session.propagate()}
             j.append(np.mean([region_similarity(shown[t], labels[t] == 1) for t in range(len(labels))]))
             worst = min(shown, key=lambda t: (t == 0, region_similarity(shown[t], labels[t] == 1)))
-            assert worst == row.interacted_frames[1] or part == said[3:]
+            assert worst == row.interacted_frames[1] or part == prompts[3:]
         assert len(session.tracker.objects[7].prompts[row.interacted_frames[1]].points.labels) == 3
     assert row.j == pytest.approx(j)
 

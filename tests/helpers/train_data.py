@@ -93,7 +93,7 @@ def numbers_in(batch: ClipBatch) -> list[list[int]]:
     return (batch.pixels_BT3SS.float().mean((2, 3, 4)) / 5).round().int().tolist()
 
 
-def store_image(folder: Path, name: str, rgb: np.ndarray, masks: Sequence[np.ndarray]) -> Path:
+def store_still(folder: Path, name: str, rgb: np.ndarray, masks: Sequence[np.ndarray]) -> Path:
     """An image of our own layout; returns the image."""
     path = folder / "images" / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +125,7 @@ def store_discs(folder: Path, count: int, seed: int = 0) -> Path:
             place = random.integers(-8, 8, 2)
             masks.append(disc((96, 128), x + place[0], y + place[1], random.integers(12, 24)))
             rgb[masks[-1]] = random.integers(120, 255, 3)
-        store_image(folder, f"{i:02d}", rgb, masks)
+        store_still(folder, f"{i:02d}", rgb, masks)
     return folder
 
 

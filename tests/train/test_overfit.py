@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.train_data import PLAIN, store_squares, store_image
+from helpers.train_data import PLAIN, store_squares, store_still
 from masklet.train.config import LossConfig, PromptConfig, Stage, TrainConfig
 from masklet.train.data import ClipBatch, ClipDataset, make_loader, open_train_data
 from masklet.train.distributed import DistributedContext
@@ -48,7 +48,7 @@ def store_shapes(folder: Path, count: int) -> Path:
             cv2.fillPoly(mask, [np.array([[x - side, y + side], [x + side, y + side], [x, y - side]])], 1)
         colors = random.integers(0, 255, 3), random.integers(0, 255, 3)
         rgb = np.where(mask[..., None] > 0, *colors) + random.integers(-8, 8, (64, 64, 3))
-        store_image(folder, f"{i:02d}", rgb.clip(0, 255).astype(np.uint8), [mask > 0])
+        store_still(folder, f"{i:02d}", rgb.clip(0, 255).astype(np.uint8), [mask > 0])
     return folder
 
 
