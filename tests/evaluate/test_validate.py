@@ -319,7 +319,7 @@ def test_a_mask_alone_is_asked_of_videos_and_passes_images_over(photos: Path, vi
 
 def test_an_open_data_set_takes_no_kind(photos: Path) -> None:
     with pytest.raises(InputError, match="this data set is open"):
-        validate(oracle(), open_dataset(photos), data_format="stills")
+        validate(oracle(), open_dataset(photos), data_format="native")
     with pytest.raises(InputError, match="data has no path"):
         validate(oracle(), [])
 

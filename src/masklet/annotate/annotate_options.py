@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from masklet.annotate.resume_log import Settings
-from masklet.datasets.conversion import DATASET_WRITERS, WriteOptions
+from masklet.datasets import DATASET_WRITERS, WriteOptions
 from masklet.detect.detector import DetectOptions, Detector
 from masklet.errors import InputError
 
@@ -29,7 +29,7 @@ class AnnotateOptions:
 
     `det_model` and `detect` say what to look for and `sam_model` who draws the masks ("": the usual one, and with
     "everything" the model in the package; None: the model in the package). `detector_masks` takes the masks of a
-    detector that draws its own. `formats` are those of `masklet.datasets.conversion`, each in a folder of its own
+    detector that draws its own. `formats` are those of `masklet.datasets`, each in a folder of its own
     below the
     output, written as `layout` says; without any it is one YOLO-seg text an image. `split` is the share of images
     for training. `batch` images go to the detector at once (0: one, or four where detectors gain by it), `workers`

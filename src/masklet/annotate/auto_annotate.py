@@ -27,7 +27,7 @@ from masklet.annotate.summary import Summary, SummaryBuilder
 from masklet.annotate.videos import attach_frames
 from masklet.annotate.worker_pool import run_batches
 from masklet.atomic_files import write_text
-from masklet.datasets.conversion import WriteOptions
+from masklet.datasets import WriteOptions
 from masklet.detect.detector import DetectOptions
 from masklet.errors import MaskletWarning
 from masklet.media.image_source import natural_key

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from masklet.annotate.annotate_options import AnnotateOptions
 from masklet.annotate.annotation_records import ImageAnnotation
-from masklet.datasets.conversion import (
+from masklet.datasets import (
     DATASET_WRITERS,
     DatasetWriter,
     LabeledImage,

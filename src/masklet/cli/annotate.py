@@ -105,7 +105,7 @@ def annotate(
     """
     from masklet.annotate import AnnotateOptions
     from masklet.annotate import annotate as run
-    from masklet.datasets.conversion import WriteOptions
+    from masklet.datasets import WriteOptions
     from masklet.detect.detector import DetectOptions
 
     chosen = tuple(int(word) if word.isdigit() else word for word in split_commas(classes)) or None

@@ -90,19 +90,8 @@ def _examine(data: Dataset, *, sample: bool) -> tuple[DatasetStats, list[DataIss
 
 
 def _print_report(data: Dataset, stats: DatasetStats, issues: Sequence[DataIssue]) -> None:
-    from masklet.datasets import DATA_FORMATS
+    from masklet.datasets import DATASET_READERS
 
-    typer.echo(f"{data.root}\n{data.data_format}: {DATA_FORMATS[data.data_format].description}\n")
-    for name, value in _stats_rows(stats):
-        typer.echo(f"  {name:<20}{value}")
-    if issues:
-        typer.echo(f"\n{stats.num_broken_files} broken {'file' if stats.num_broken_files == 1 else 'files'}:")
-    for issue in issues:
-        typer.echo(f"  {issue.sample}: {issue.reason}")
-    typer.echo("")
-
-
-def _stats_rows(stats: DatasetStats) -> list[tuple[str, str]]:
     rows = [("images", f"{stats.num_images}"), ("videos", f"{stats.num_videos}")]
     part = f", {stats.num_read} of them read" if stats.num_read != stats.num_annotated else ""
     rows.append(("frames", f"{stats.num_frames}, {stats.num_annotated} with masks{part}"))
@@ -117,4 +106,11 @@ def _stats_rows(stats: DatasetStats) -> list[tuple[str, str]]:
     if stats.median_area_fraction is not None:
         rows.append(("median object", f"{100 * stats.median_area_fraction:.2g} % of its image"))
     rows.append(("broken files", f"{stats.num_broken_files}"))
-    return rows
+    typer.echo(f"{data.root}\n{data.data_format}: {DATASET_READERS[data.data_format].description}\n")
+    for name, value in rows:
+        typer.echo(f"  {name:<20}{value}")
+    if issues:
+        typer.echo(f"\n{stats.num_broken_files} broken {'file' if stats.num_broken_files == 1 else 'files'}:")
+    for issue in issues:
+        typer.echo(f"  {issue.sample}: {issue.reason}")
+    typer.echo("")

@@ -50,14 +50,8 @@ def convert(
       masklet convert DAVIS cvat --to cvat --split 2017/val --images copy
     """
     from masklet.atomic_files import defer_interrupt, write_text
-    from masklet.datasets import open_dataset
-    from masklet.datasets.conversion import (
-        WriteOptions,
-        class_names,
-        convert_dataset,
-        list_items,
-        open_dataset_writer,
-    )
+    from masklet.datasets import WriteOptions, class_names, list_items, open_dataset, open_dataset_writer
+    from masklet.datasets import convert as convert_samples
     from masklet.errors import InputError
 
     folder = source.resolve() if source.is_dir() else source.resolve().parent
@@ -81,7 +75,7 @@ def convert(
             split=None if split is None else Path(split).name,
             val_fraction=val_fraction,
         )
-        steps = iter(convert_dataset(data, items, writer))
+        steps = iter(convert_samples(data, items, writer))
         with progress_bar("images", len(items), enabled=True) as advance:
             try:
                 while True:

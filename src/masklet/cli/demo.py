@@ -136,7 +136,10 @@ def demo(
         from skimage import data
     except ImportError as error:
         raise MissingExtraError.for_package("scikit-image", "demo") from error
+    import numpy as np
+
     from masklet.atomic_files import write_image
+    from masklet.results import Masks, Results
     from masklet.writers import open_writer
 
     photograph: npt.NDArray[np.uint8] = getattr(data, SAMPLE_IMAGE)()
@@ -147,8 +150,12 @@ def demo(
     typer.echo(f"image: {source} ({photograph.shape[1]} x {photograph.shape[0]})")
     _write_outputs(by_click, out, "click", f"click at {CLICK[0]},{CLICK[1]}")
     _write_outputs(by_box, out, "box", f"box {','.join(map(str, BOX))}")
+    assert by_click.masks is not None
+    assert by_box.masks is not None
+    masks = Masks(np.concatenate([by_click.masks.data, by_box.masks.data]))
+    both = Results(by_click.orig_img, by_click.path, masks, np.concatenate([by_click.scores, by_box.scores]))
     with open_writer("coco", out) as writer:
-        writer.write(_merge_results(by_click, by_box))
+        writer.write(both)
     typer.echo(f"both, as COCO JSON: {writer.paths[0]}")
     clip = _track_clip(photograph, out, network)
     command = "masklet" if shutil.which("masklet") else os.path.relpath(Path(sys.executable).parent / "masklet")
@@ -163,11 +170,21 @@ Look at the overlays, then try:
 
 def _write_outputs(results: Results, out: Path, prompt_type: str, prompt_text: str) -> None:
     """Write the overlay, cut-out and label map of one result, and print a line for each."""
+    import numpy as np
+    from PIL import Image, ImageDraw
+
     from masklet.atomic_files import write_image
     from masklet.writers import open_writer
 
     typer.echo(f"\n{prompt_text}: score {results.scores[0]:.2f}, {sum(results.speed.values()):.0f} ms")
-    overlay = write_image(out / f"{SAMPLE_IMAGE}_{prompt_type}_overlay.png", _draw_prompt(results.plot(), prompt_type))
+    image = Image.fromarray(results.plot())
+    draw, (x, y) = ImageDraw.Draw(image), CLICK
+    if prompt_type == "box":
+        draw.rectangle(BOX, outline="white", width=2)
+    else:
+        dot = (x - DOT_RADIUS, y - DOT_RADIUS, x + DOT_RADIUS, y + DOT_RADIUS)
+        draw.ellipse(dot, fill="red", outline="white", width=2)
+    overlay = write_image(out / f"{SAMPLE_IMAGE}_{prompt_type}_overlay.png", np.array(image))
     typer.echo(f"  overlay   {overlay}")
     named = replace(results, path=f"{SAMPLE_IMAGE}_{prompt_type}.png")
     for name, title in (("cutout", "cut-out"), ("png", "label map")):
@@ -190,32 +207,3 @@ def _track_clip(photograph: npt.NDArray[np.uint8], out: Path, model: SAM) -> Dem
     job = track_to_files(model, clip.path, prompts, out, ("video", "png"), bidirectional=clip.bidirectional)
     run_tracking_job(job, ProgressReporter(quiet=False))
     return clip
-
-
-def _draw_prompt(overlay: npt.NDArray[np.uint8], prompt_type: str) -> npt.NDArray[np.uint8]:
-    """Draw the prompt on the overlay."""
-    import numpy as np
-    from PIL import Image, ImageDraw
-
-    image = Image.fromarray(overlay)
-    draw = ImageDraw.Draw(image)
-    if prompt_type == "box":
-        draw.rectangle(BOX, outline="white", width=2)
-    else:
-        x, y = CLICK
-        draw.ellipse(
-            (x - DOT_RADIUS, y - DOT_RADIUS, x + DOT_RADIUS, y + DOT_RADIUS), fill="red", outline="white", width=2
-        )
-    return np.array(image)
-
-
-def _merge_results(first: Results, second: Results) -> Results:
-    """Merge two results of one image into one with two objects."""
-    import numpy as np
-
-    from masklet.results import Masks, Results
-
-    assert first.masks is not None
-    assert second.masks is not None
-    masks = Masks(np.concatenate([first.masks.data, second.masks.data]))
-    return Results(first.orig_img, first.path, masks, np.concatenate([first.scores, second.scores]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,6 +33,7 @@ def info(
       masklet info runs/mine.safetensors
     """
     from masklet.registry import get_card, is_downloaded
+    from masklet.yolo import YOLO
 
     card: ModelCard | None = None
     if model is not None and model.strip() and not Path(model).expanduser().is_file():
@@ -42,7 +42,16 @@ def info(
         typer.echo(line)
     typer.echo("")
     if card is None or card.is_builtin or is_downloaded(card):
-        typer.echo(_model_info(model))
+        try:
+            description = str(open_model(model).info())
+        except ModelError as error:  # a detector is a file that no SAM opens
+            if model is None:
+                raise
+            try:
+                description = str(YOLO(model).info())
+            except MaskletError:
+                raise error from None
+        typer.echo(description)
         return
     size = f", {card.size / 1e6:.1f} MB" if card.size else ""
     typer.echo(
@@ -50,20 +59,6 @@ def info(
         f"file: not here; it is downloaded when it is first used, from {card.url}\n"
         f"license: code {card.license_code}, weights {card.license_weights}"
     )
-
-
-def _model_info(model: str | None) -> str:
-    """Describe a model as `SAM` does; of a file that no `SAM` opens, as `YOLO` does."""
-    try:
-        return str(open_model(model).info())
-    except ModelError:
-        from masklet.yolo import YOLO
-
-        if model is None:
-            raise
-        with contextlib.suppress(MaskletError):
-            return str(YOLO(model).info())
-        raise
 
 
 def _environment_lines() -> list[str]:

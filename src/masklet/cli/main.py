@@ -105,7 +105,10 @@ def run(args: list[str] | None = None) -> None:
                 typer.echo(error)
                 code = ExitCode.DONE
             else:
-                print_error(_usage_message(error, words))
+                known = [one.name for one in app.registered_commands] + [one.name for one in app.registered_groups]
+                command = next((f"{word} " for word in words if word in known), "")
+                message = " ".join(str(getattr(error, "format_message", error.__str__)()).split())
+                print_error(f"{message.rstrip('.')}; see masklet {command}--help")
         except (KeyboardInterrupt, typer.Abort):
             print_error("stopped")
             code = ExitCode.INTERRUPTED
@@ -116,14 +119,6 @@ def run(args: list[str] | None = None) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     sys.exit(int(code) if isinstance(code, int) else 0)
-
-
-def _usage_message(error: Exception, args: list[str]) -> str:
-    """Return the error of the command line's parser in one line that says where the help is."""
-    known = [command.name for command in app.registered_commands] + [group.name for group in app.registered_groups]
-    about = next((f"{word} " for word in args if word in known), "")
-    message = str(getattr(error, "format_message", error.__str__)())
-    return f"{' '.join(message.split()).rstrip('.')}; see masklet {about}--help"
 
 
 if __name__ == "__main__":

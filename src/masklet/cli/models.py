@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from masklet.registry import ModelCard
 
 __all__ = ["models"]
 
@@ -28,9 +24,10 @@ def models() -> None:
     """
     from rich.console import Console
     from rich.table import Table
+    from safetensors import safe_open
 
     from masklet.checkpoints import cache_dir
-    from masklet.registry import MODELS
+    from masklet.registry import MODELS, is_downloaded, locate
 
     console = Console()
     if not console.is_terminal:
@@ -39,29 +36,20 @@ def models() -> None:
     for title in ("model", "short name", "parameters", "size", "license (code, weights)", "here"):
         table.add_column(title, justify="right" if title in ("parameters", "size") else "left", no_wrap=True)
     for card in MODELS.values():
-        table.add_row(*_row(card))
+        here = is_downloaded(card)
+        parameters, size = card.parameters, card.size
+        if card.is_builtin and here:  # as the file in the package has it
+            path = locate(card)
+            with safe_open(path, framework="numpy") as tensors:
+                parameters = sum(prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+            size = path.stat().st_size
+        table.add_row(
+            card.name,
+            card.short_name,
+            "?" if parameters is None else f"{parameters / 1e6:.1f} M",
+            "?" if size is None else f"{size / 1e6:.1f} MB",
+            f"{card.license_code}, {card.license_weights}",
+            ("in the package" if here else "missing") if card.is_builtin else ("yes" if here else "no"),
+        )
     console.print(table)
     console.print(f"Downloads go to {cache_dir()} (MASKLET_HOME chooses another folder).", soft_wrap=True)
-
-
-def _row(card: ModelCard) -> tuple[str, ...]:
-    from safetensors import safe_open
-
-    from masklet.registry import is_downloaded, locate
-
-    here = is_downloaded(card)
-    parameters, size = card.parameters, card.size
-    if card.is_builtin and here:  # as the file in the package has it
-        path = locate(card)
-        with safe_open(path, framework="numpy") as tensors:
-            parameters = sum(prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
-        size = path.stat().st_size
-    state = ("in the package" if here else "missing") if card.is_builtin else ("yes" if here else "no")
-    return (
-        card.name,
-        card.short_name,
-        "?" if parameters is None else f"{parameters / 1e6:.1f} M",
-        "?" if size is None else f"{size / 1e6:.1f} MB",
-        f"{card.license_code}, {card.license_weights}",
-        state,
-    )

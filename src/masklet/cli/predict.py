@@ -75,7 +75,11 @@ def parse_key_values(args: Sequence[str]) -> SegmentJob:
     prompts = PromptKeywords()
     for key in ("points", "labels", "bboxes"):
         if key in values:
-            prompts[key] = _parse_literal(values, key)
+            try:  # numbers and lists as Python writes them; bare commas make a list
+                value: object = ast.literal_eval(values[key].replace(" ", "").replace(";", ","))
+            except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+                raise PromptError(f"{key}={values[key]} is not made of numbers; write {key}={KEYS[key]}") from error
+            prompts[key] = list(value) if isinstance(value, tuple) else value
     if "masks" in values:
         prompts["masks"] = read_masks([Path(values["masks"])])
     size = values.get("image_size")
@@ -113,15 +117,6 @@ def _parse_pairs(args: Sequence[str]) -> dict[str, str]:
             raise InputError(f"{key}= has no value; write {key}={KEYS[key].split(' or ')[0]}, or remove it")
         values[key] = value.strip()
     return values
-
-
-def _parse_literal(values: dict[str, str], key: str) -> object:
-    """Read numbers and lists as Python writes them; bare commas make a list."""
-    try:
-        value: object = ast.literal_eval(values[key].replace(" ", "").replace(";", ","))
-    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
-        raise PromptError(f"{key}={values[key]} is not made of numbers; write {key}={KEYS[key]}") from error
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _parse_bool(values: dict[str, str], key: str) -> bool:

@@ -53,15 +53,21 @@ class ProgressReporter:
             self._bar.stop()
 
     def show(self, progress: TrackProgress) -> None:
-        """Show one event."""
+        """Show one event: `12 of 289 frames, 3.1 frames/s, 0:01:29 left, 2 visible, 1 lost`."""
         if progress.stage == "notice":
             print_notice(progress.message)
             return
+        done, total = progress.frames_done, progress.num_frames
         if progress.stage == "restore":
-            text = f"rewriting frame {progress.frame_idx} of the interrupted run"
-        else:
-            text = _frame_text(progress)
-        self._show(text, progress.frames_done, progress.num_frames)
+            self._show(f"rewriting frame {progress.frame_idx} of the interrupted run", done, total)
+            return
+        parts = [f"{done}{'' if total is None else f' of {total}'} frames", f"{progress.fps:.1f} frames/s"]
+        if total is not None:
+            left = max(0, total - done) / progress.fps if progress.fps else 0.0
+            parts.append(f"{format_duration(left)} left")
+        counts = Counter(progress.states)
+        states = [f"{counts[state]} {state}" for state in ("visible", "occluded", "lost") if counts[state]]
+        self._show(", ".join([*parts, *(states or ["no object yet"])]), done, total)
 
     def show_backward_frame(self, frame_idx: int) -> None:
         """Show a frame that is tracked backward, before the first event."""
@@ -84,18 +90,3 @@ def format_duration(seconds: float) -> str:
     """
     rounded = round(seconds)
     return f"{rounded // 3600}:{rounded // 60 % 60:02d}:{rounded % 60:02d}"
-
-
-def _frame_text(progress: TrackProgress) -> str:
-    """`12 of 289 frames, 3.1 frames/s, 0:01:29 left, 2 visible, 1 lost`."""
-    counts = Counter(progress.states)
-    states = [f"{counts[state]} {state}" for state in ("visible", "occluded", "lost") if counts[state]]
-    parts = [
-        f"{progress.frames_done}{'' if progress.num_frames is None else f' of {progress.num_frames}'} frames",
-        f"{progress.fps:.1f} frames/s",
-        *(states or ["no object yet"]),
-    ]
-    if progress.num_frames is not None:
-        left = max(0, progress.num_frames - progress.frames_done) / progress.fps if progress.fps else 0.0
-        parts.insert(2, f"{format_duration(left)} left")
-    return ", ".join(parts)

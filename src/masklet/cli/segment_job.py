@@ -104,9 +104,6 @@ def run_segment(job: SegmentJob) -> None:
         if not job.quiet:
             typer.echo(line)
 
-    def paths() -> list[Path]:
-        return [path for writer in writers for path in writer.paths]
-
     try:
         if queue.is_readable:
             from masklet.writers import open_writer
@@ -122,7 +119,7 @@ def run_segment(job: SegmentJob) -> None:
                         [results] = model(image, **job.prompts, multimask=job.multimask, everything=everything)
                         written = [path for writer in writers for path in writer.write(results)]
                         done += 1
-                        summary = _summary(results) if everything is None else _mask_generation_summary(results)
+                        summary = _summary(results, generated=everything is not None)
                         echo(f"{summary}{' -> ' + format_paths(written) if written else ''}")
                     except PromptError as error:
                         queue.skip(error, f"{image.path}: ")
@@ -131,7 +128,8 @@ def run_segment(job: SegmentJob) -> None:
                 if name in ("coco", "yolo") and writer.paths:
                     echo(f"all {done} image(s) -> {writer.paths[-1]}")
     except KeyboardInterrupt:
-        print_error(f"stopped after {done} of {queue.total} image(s); written: {format_paths(paths())}")
+        paths = [path for writer in writers for path in writer.paths]
+        print_error(f"stopped after {done} of {queue.total} image(s); written: {format_paths(paths)}")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     if queue.failed:
         print_error(f"{queue.failed} of {queue.total} images failed")
@@ -175,19 +173,16 @@ class _ImageQueue:
         print_error(f"{prefix}{error}")
 
 
-def _summary(results: Results) -> str:
-    """`dog.jpg: 2 objects, score 0.93 0.88, 41 ms`."""
+def _summary(results: Results, *, generated: bool) -> str:
+    """`dog.jpg: 2 objects, score 0.93 0.88, 41 ms`, or `dog.jpg: 57 masks, 83 % covered, 3.2 s`."""
+    milliseconds = sum(results.speed.values())
+    if generated:
+        covered = 0.0 if results.masks is None else float(results.masks.data.any(axis=0).mean())
+        count = f"{len(results)} mask{'s' if len(results) != 1 else ''}"
+        return f"{results.path}: {count}, {covered:.0%} covered, {milliseconds / 1e3:.1f} s"
     objects = len(set(results.prompt_ids.tolist()))
-    candidates = f" with {len(results)} candidates" if len(results) > objects else ""
-    scores = " ".join(f"{score:.2f}" for score in results.scores[:MAX_SCORES_SHOWN]) + (
-        " ..." if len(results) > MAX_SCORES_SHOWN else ""
-    )
     count = f"{objects} object{'s' if objects != 1 else ''}"
-    return f"{results.path}: {count}{candidates}, score {scores}, {sum(results.speed.values()):.0f} ms"
-
-
-def _mask_generation_summary(results: Results) -> str:
-    """`dog.jpg: 57 masks, 83 % covered, 3.2 s`."""
-    covered = 0.0 if results.masks is None else float(results.masks.data.any(axis=0).mean())
-    count = f"{len(results)} mask{'s' if len(results) != 1 else ''}"
-    return f"{results.path}: {count}, {covered:.0%} covered, {sum(results.speed.values()) / 1e3:.1f} s"
+    candidates = f" with {len(results)} candidates" if len(results) > objects else ""
+    scores = " ".join(f"{score:.2f}" for score in results.scores[:MAX_SCORES_SHOWN])
+    more = " ..." if len(results) > MAX_SCORES_SHOWN else ""
+    return f"{results.path}: {count}{candidates}, score {scores}{more}, {milliseconds:.0f} ms"

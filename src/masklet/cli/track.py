@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from masklet.media import Video
     from masklet.sam import SAM
     from masklet.video import AutoTrackOptions, AutoTrackStream, Session, TrackOptions
-    from masklet.video.jobs import AutoTrackOpener, TrackingJob, TrackSummary
+    from masklet.video.jobs import AutoTrackOpener, TrackingJob
 
 __all__ = ["run_tracking_job", "track"]
 
@@ -239,8 +239,17 @@ def run_tracking_job(job: TrackingJob, reporter: ProgressReporter, *, quiet: boo
         rate = f", {summary.fps:.1f} frames/s" if summary.fps else ""
         dropped = f", {summary.dropped_frames} dropped because they came too fast" if summary.dropped_frames else ""
         typer.echo(f"{path}: {summary.frames} frames{rate}{dropped} -> {format_paths(summary.paths)}")
-        for line in _object_lines(summary):
-            typer.echo(line)
+        if summary.history is None:
+            for object_id, states in summary.object_states.items():
+                counts = [f"{state} on {states.get(state, 0)}" for state in ("visible", "occluded", "lost")]
+                typer.echo(f"object {object_id}: {counts[0]} frames, {', '.join(counts[1:])}")
+        elif summary.history_path is None:
+            typer.echo(f"{summary.num_masks} objects in {summary.frames} frames, each frame by itself")
+        else:
+            lines = str(summary.history).splitlines()
+            more = f"and {len(lines) - MAX_OBJECTS_LISTED} more, in {summary.history_path}"
+            for line in [*lines[:MAX_OBJECTS_LISTED], *([more] if len(lines) > MAX_OBJECTS_LISTED else [])]:
+                typer.echo(line)
     if reason:
         hint = "; --resume continues" if summary.resumable else ""
         print_error(f"{reason}; written: {format_paths(summary.paths)}{hint}")
@@ -316,18 +325,3 @@ def _check_stop(stop: int | None, first: int, *, start: int | None, reverse: boo
             f"--stop {stop} leaves no frame to track, as tracking begins with frame {first} ({where}) and ends before "
             f"--stop: choose a number {'below' if reverse else 'above'} {first}"
         )
-
-
-def _object_lines(summary: TrackSummary) -> Iterator[str]:
-    """Describe what became of each object; of many, their number."""
-    if summary.history is None:
-        for object_id, states in summary.object_states.items():
-            counts = [f"{state} on {states.get(state, 0)}" for state in ("visible", "occluded", "lost")]
-            yield f"object {object_id}: {counts[0]} frames, {', '.join(counts[1:])}"
-    elif summary.history_path is None:
-        yield f"{summary.num_masks} objects in {summary.frames} frames, each frame by itself"
-    else:
-        lines = str(summary.history).splitlines()
-        yield from lines[:MAX_OBJECTS_LISTED]
-        if len(lines) > MAX_OBJECTS_LISTED:
-            yield f"and {len(lines) - MAX_OBJECTS_LISTED} more, in {summary.history_path}"

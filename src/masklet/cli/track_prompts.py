@@ -75,7 +75,10 @@ def parse_track_prompts(options: Iterable[tuple[str, str]]) -> dict[tuple[int, i
     for option, value in options:
         if option in current:
             _reject_dangling(option, dangling.get(option))
-            dangling[option], current[option] = value, _parse_int(option, value)
+            text = value.strip()
+            if not (text.isascii() and text.isdigit() and len(text) <= 10) or int(text) > MAX_INT:
+                raise PromptError(f"{option} {value!r} must be a whole number from 0 to {MAX_INT}, such as {option} 2")
+            dangling[option], current[option] = value, int(text)
         elif option in PROMPT_OPTIONS:
             dangling.clear()
             object_id, frame_idx = current["--object"], current["--frame"]
@@ -180,10 +183,3 @@ def _reject_dangling(option: str, value: str | None) -> None:
             f"no prompt follows {option} {value}: it is about the prompts after it, so write {option} {value} "
             "--point X,Y, or remove it"
         )
-
-
-def _parse_int(option: str, value: str) -> int:
-    text = value.strip()
-    if not (text.isascii() and text.isdigit() and len(text) <= 10) or int(text) > MAX_INT:
-        raise PromptError(f"{option} {value!r} must be a whole number from 0 to {MAX_INT}, such as {option} 2")
-    return int(text)

@@ -22,9 +22,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from masklet.datasets import DATA_FORMATS, DataError, Sample, open_dataset
+from masklet.datasets import DATASET_READERS, DataError, Sample, open_dataset
 from masklet.datasets.dataset import LazyMasks, check_same_size, read_image
 from masklet.datasets.files import files_by_stem, read_lines, validate_choice
+from masklet.datasets.open_dataset import EARLIER_FORMAT_NAMES
 from masklet.errors import MissingExtraError, SourceError
 from masklet.evaluate.prompts_from_masks import sample_evenly
 
@@ -117,7 +118,7 @@ def click_images(
     """Open the images of a data set, `limit` of them at most, spread evenly.
 
     Args:
-        data_format: a key of `CLICK_FORMATS` or of `masklet.datasets.DATA_FORMATS`; None detects it (except berkeley,
+        data_format: a key of `CLICK_FORMATS` or of `masklet.datasets.DATASET_READERS`; None detects it (except berkeley,
             whose folders have common names).
         split: a list or a part of the data; that of SBD is val by default.
 
@@ -129,8 +130,9 @@ def click_images(
         SourceError: if the path, format or split does not exist, or no image has a mask.
         MissingExtraError: for SBD, if scipy is not installed.
     """
-    if data_format is not None and data_format not in CLICK_FORMATS and data_format not in DATA_FORMATS:
-        choices = ", ".join(map(repr, [*CLICK_FORMATS, *DATA_FORMATS]))
+    known_formats = {*CLICK_FORMATS, *DATASET_READERS, *EARLIER_FORMAT_NAMES}
+    if data_format is not None and data_format not in known_formats:
+        choices = ", ".join(map(repr, [*CLICK_FORMATS, *DATASET_READERS]))
         raise SourceError(f"data_format={data_format!r} is unknown; choose {choices}, or None to detect it")
     folder = Path(root).expanduser()
     detected = (name for name, known in CLICK_FORMATS.items() if known.autodetect and known.find_folders(folder))

@@ -89,7 +89,7 @@ def find_image_samples(root: Path) -> list[Sample]:
     Raises:
         SourceError: if there is none.
     """
-    samples = open_dataset(root, data_format="stills").samples
+    samples = open_dataset(root, data_format="native").samples
     # plain order, not that of numbers in names: every tenth image stays the same one
     return sorted(samples, key=lambda sample: tuple(f"{sample.name}.jpg".split("/")))
 

@@ -166,7 +166,7 @@ def plan_validation(
         name = short_name if names.count(short_name) == 1 else str(dataset.root)
         prefix = f"{name}/" if len(datasets) > 1 else ""
         for sample in dataset.samples:
-            source = source_name(sample, name) if dataset.data_format == "stills" else name
+            source = source_name(sample, name) if dataset.data_format == "native" else name
             items.append(ValidationItem(prefix + sample.name, source, sample))
         issues += [(prefix + issue.sample, issue.reason) for issue in dataset.issues]
     measured = {item.name for item in items}  # only a part of these is broken: they are measured without it

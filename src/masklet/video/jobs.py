@@ -364,14 +364,31 @@ class _PromptedJob(TrackingJob):
     def _track(self) -> Iterator[TrackProgress]:
         yield from self._prepare_resume_folder()
         session = yield from self._open_session()
+        record, folder = self.record, self.resume_folder
+        if self.resuming:
+            results = session.resume(progress=self._on_frame)
+        else:
+            results = session.propagate(
+                record["start"],
+                record["stop"],
+                reverse=record["reverse"],
+                bidirectional=record["bidirectional"],
+                progress=self._on_frame,
+            )
         self._started_at = time.monotonic()
-        for frame in self._results(session):
+        for frame in results:
             with defer_interrupt():
-                self._write(frame, session)
+                if folder is None or not folder.has_frame(frame.frame_idx):
+                    if folder is not None:
+                        folder.write(frame)  # first: the sinks can be made from it
+                    self._count(frame.ids.tolist(), frame.states or ())
+                    self.outputs.write(frame)
+                if folder is not None:
+                    folder.save_if_due(session)
             yield self._frame_event(frame)
             self._add_prompts(session, (frame.frame_idx or 0) + 1)
-        if self.save_session and self.resume_folder is not None:
-            path = self.resume_folder.path.parent / f"{self.resume_folder.stem}_session.safetensors"
+        if self.save_session and folder is not None:
+            path = folder.path.parent / f"{folder.stem}_session.safetensors"
             with defer_interrupt():
                 self._extra_paths = [session.save(path)]
 
@@ -438,17 +455,6 @@ class _PromptedJob(TrackingJob):
             except PromptError as error:
                 raise PromptError(f"object {object_id} on frame {frame_idx}: {error}") from error
 
-    def _results(self, session: Session) -> Iterator[Results]:
-        if self.resuming:
-            return session.resume(progress=self._on_frame)
-        return session.propagate(
-            self.record["start"],
-            self.record["stop"],
-            reverse=self.record["reverse"],
-            bidirectional=self.record["bidirectional"],
-            progress=self._on_frame,
-        )
-
     def _on_frame(self, frame_idx: int) -> None:
         """Report the backward frames of `bidirectional`: they come first, and descend."""
         if self.resuming or (self._last_backward_frame is not None and frame_idx >= self._last_backward_frame):
@@ -463,17 +469,6 @@ class _PromptedJob(TrackingJob):
         self._num_masks += len(object_ids)
         for object_id, state in zip(object_ids, states, strict=True):
             self._state_counts.setdefault(object_id, Counter())[state or "visible"] += 1
-
-    def _write(self, frame: Results, session: Session) -> None:
-        """Write to the resume folder first: the sinks can be made from it."""
-        folder = self.resume_folder
-        if folder is None or not folder.has_frame(frame.frame_idx):
-            if folder is not None:
-                folder.write(frame)
-            self._count(frame.ids.tolist(), frame.states or ())
-            self.outputs.write(frame)
-        if folder is not None:
-            folder.save_if_due(session)
 
     def _finish(self) -> None:
         super()._finish()
