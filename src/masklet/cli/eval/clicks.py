@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.eval.runner import EvalOptions, EvalTask, complete_units, run_eval
+from masklet.cli.eval.runner import EvalOptions, EvalTask, run_eval
 from masklet.cli.shared_options import EvalModel, ImageSize, Precision, ReportFile, Resume, Split, Workers
 
 if TYPE_CHECKING:
-    from masklet import SAM
-    from masklet.evaluate.image_click_datasets import ClickImage
-    from masklet.evaluate.image_clicks import ClickResult, ClicksReport
+    from masklet.evaluate.image_clicks import ClicksReport
 
 __all__ = ["clicks"]
 
@@ -47,7 +45,7 @@ def clicks(
       masklet eval clicks SBD --limit 200
     """
     from masklet.evaluate.image_click_datasets import click_images
-    from masklet.evaluate.image_clicks import ClickResult, click_report
+    from masklet.evaluate.image_clicks import ClickResult, click_report, evaluate_clicks
 
     samples = click_images(root, data_format=data_format, split=split, limit=limit)
     task = EvalTask(
@@ -55,22 +53,15 @@ def clicks(
         unit_label="images",
         units=samples,
         unit_names=[image.name for image in samples],
-        evaluate_unit=complete_units(partial(_evaluate_image, objects=objects)),
+        evaluate_unit=partial(evaluate_clicks, max_objects=objects),
         row_type=ClickResult,
         summarize=lambda rows: asdict(click_report(rows)),
         format_summary=lambda rows: _report_lines(click_report(rows)),
-        options={"kind": data_format, "split": split, "objects": objects, "limit": limit},
+        options={"data_format": data_format, "split": split, "objects": objects, "limit": limit},
         steps_per_unit=[1] * len(samples),
+        prepare_model=attrgetter("predictor"),
     )
     run_eval(EvalOptions(model, image_size, precision, workers, report_file, resume), task)
-
-
-def _evaluate_image(
-    sam: SAM, image: ClickImage, step: Callable[[], None], *, objects: int | None
-) -> Iterator[ClickResult]:
-    from masklet.evaluate.image_clicks import evaluate_clicks
-
-    return evaluate_clicks(sam.predictor, [image], objects, step)
 
 
 def _report_lines(report: ClicksReport) -> list[str]:

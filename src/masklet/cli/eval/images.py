@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from masklet.cli.eval.runner import EvalOptions, EvalTask, complete_units, run_eval
+from masklet.cli.eval.runner import EvalOptions, EvalTask, run_eval
 from masklet.cli.shared_options import EvalModel, ImageSize, Precision, ReportFile, Resume, Workers
-
-if TYPE_CHECKING:
-    from masklet import SAM
-    from masklet.datasets import Sample
-    from masklet.evaluate.image_prompts import ImageResult
 
 __all__ = ["images"]
 
@@ -40,8 +35,7 @@ def images(
     Example:
       masklet eval images heldout --report results.json
     """
-    from masklet.evaluate import find_image_samples, image_report
-    from masklet.evaluate.image_prompts import ImageResult
+    from masklet.evaluate import ImageResult, evaluate_image, find_image_samples, image_report
     from masklet.evaluate.validation_result import image_table
 
     samples = find_image_samples(root)[::limit]
@@ -50,20 +44,12 @@ def images(
         unit_label="images",
         units=samples,
         unit_names=[sample.name for sample in samples],
-        evaluate_unit=complete_units(partial(_evaluate_image, objects=objects)),
+        evaluate_unit=partial(evaluate_image, max_objects=objects),
         row_type=ImageResult,
-        summarize=lambda rows: asdict(image_report([row.source_and_ious for row in rows])),
-        format_summary=lambda rows: image_table(image_report([row.source_and_ious for row in rows])),
+        summarize=lambda rows: asdict(image_report(rows)),
+        format_summary=lambda rows: image_table(image_report(rows)),
         options={"objects": objects, "limit": limit},
         steps_per_unit=[1] * len(samples),
+        prepare_model=attrgetter("predictor"),
     )
     run_eval(EvalOptions(model, image_size, precision, workers, report_file, resume), task)
-
-
-def _evaluate_image(sam: SAM, sample: Sample, step: Callable[[], None], *, objects: int) -> Iterator[ImageResult]:
-    from masklet.evaluate import evaluate_images
-    from masklet.evaluate.image_prompts import ImageResult
-
-    for source, ious in evaluate_images(sam.predictor, [sample], objects):
-        yield ImageResult.from_ious(sample.name, source, ious)
-    step()

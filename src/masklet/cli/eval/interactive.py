@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -24,9 +23,7 @@ from masklet.cli.shared_options import (
 )
 
 if TYPE_CHECKING:
-    from masklet import SAM
-    from masklet.datasets import Sample
-    from masklet.evaluate.video_clicks import InteractiveOptions, InteractiveReport, InteractiveResult
+    from masklet.evaluate.video_clicks import InteractiveReport, InteractiveResult
 
 __all__ = ["interactive"]
 
@@ -59,7 +56,12 @@ def interactive(
       masklet eval interactive --root DAVIS --mode online --split 2017/val
     """
     from masklet.datasets import open_dataset
-    from masklet.evaluate.video_clicks import InteractiveOptions, InteractiveResult, interactive_report
+    from masklet.evaluate.video_clicks import (
+        InteractiveOptions,
+        InteractiveResult,
+        evaluate_interactive,
+        interactive_report,
+    )
 
     options = InteractiveOptions(mode, frames, clicks)
     data = open_dataset(root, data_format=data_format, split=split)
@@ -71,30 +73,17 @@ def interactive(
         unit_label="videos",
         units=videos,
         unit_names=[video.name for video in videos],
-        evaluate_unit=partial(_evaluate_video, options=options),
+        evaluate_unit=partial(evaluate_interactive, options=options),
         row_type=InteractiveResult,
         summarize=lambda rows: interactive_report(rows, options).to_dict(),
         format_summary=lambda rows: _report_lines(interactive_report(rows, options)),
-        options={**asdict(options), "kind": data_format, "split": split, "limit": limit},
+        options={**asdict(options), "data_format": data_format, "split": split, "limit": limit},
         step_label="frames",
         format_row=_format_object,
     )
     run_eval(EvalOptions(model, image_size, precision, workers, report_file, resume), task)
     if data.issues:
         raise typer.Exit(ExitCode.ERROR)
-
-
-def _evaluate_video(
-    sam: SAM,
-    video: Sample,
-    previous_rows: Sequence[InteractiveResult],
-    step: Callable[[], None],
-    *,
-    options: InteractiveOptions,
-) -> Iterator[InteractiveResult]:
-    from masklet.evaluate.video_clicks import evaluate_interactive
-
-    return evaluate_interactive(sam, video, options, step, previous_rows)
 
 
 def _format_object(row: InteractiveResult) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.eval.runner import EvalOptions, EvalTask, complete_units, run_eval
+from masklet.cli.eval.runner import EvalOptions, EvalTask, run_eval
 from masklet.cli.segment_job import MaskGeneratorArgs
 from masklet.cli.shared_options import (
     PRESETS,
@@ -25,9 +24,13 @@ from masklet.cli.shared_options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    import numpy.typing as npt
+
     from masklet import SAM
-    from masklet.evaluate.average_recall import ImageRecall, RecallReport
-    from masklet.evaluate.image_click_datasets import ClickImage
+    from masklet.evaluate.average_recall import Proposals, RecallReport
     from masklet.evaluate.results_file import OptionValue
 
 __all__ = ["mask_generation"]
@@ -63,7 +66,7 @@ def mask_generation(
       masklet eval mask-generation photos --report recall.json
       masklet eval mask-generation COCO --split val2017 --preset fine --limit 200
     """
-    from masklet.evaluate.average_recall import PROTOCOL, ImageRecall, recall_report
+    from masklet.evaluate.average_recall import PROTOCOL, ImageRecall, evaluate_recall, recall_report
     from masklet.evaluate.image_click_datasets import click_images
 
     generator = MaskGeneratorArgs(preset, points_per_side=points_per_side)
@@ -73,7 +76,7 @@ def mask_generation(
         unit_label="images",
         units=samples,
         unit_names=[image.name for image in samples],
-        evaluate_unit=complete_units(partial(_evaluate_image, objects=objects, generator_args=generator)),
+        evaluate_unit=partial(evaluate_recall, max_objects=objects),
         row_type=ImageRecall,
         summarize=lambda rows: asdict(recall_report(rows)),
         format_summary=lambda rows: _report_lines(recall_report(rows)),
@@ -81,24 +84,22 @@ def mask_generation(
             _recorded_options(sam, generator) | {"preset": preset, "objects": objects, "limit": limit, "split": split}
         ),
         steps_per_unit=[1] * len(samples),
+        prepare_model=partial(_open_generator, generator),
     )
     run_eval(EvalOptions(model, image_size, precision, workers, report_file, resume), task)
 
 
-def _evaluate_image(
-    sam: SAM, image: ClickImage, step: Callable[[], None], *, objects: int | None, generator_args: MaskGeneratorArgs
-) -> Iterator[ImageRecall]:
-    from masklet.evaluate.average_recall import evaluate_recall, mask_generator
+def _open_generator(generator_args: MaskGeneratorArgs, sam: SAM) -> Callable[[npt.NDArray[np.uint8]], Proposals]:
+    from masklet.evaluate.average_recall import mask_generator
 
-    options = generator_args.to_options(sam.predictor.model)
-    return evaluate_recall(mask_generator(sam.predictor, options), [image], objects, step)
+    return mask_generator(sam.predictor, generator_args.to_options(sam.predictor.model))
 
 
 def _recorded_options(sam: SAM, generator_args: MaskGeneratorArgs) -> dict[str, OptionValue]:
     """Return what results depend on, besides the model's name."""
     chosen = asdict(generator_args.to_options(sam.predictor.model)).items()
     return {
-        "picture_size": sam.info().still_image_size,
+        "still_image_size": sam.info().still_image_size,
         **{name: value for name, value in chosen if name not in UNRECORDED_OPTIONS},
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from masklet.evaluate.parallel import UnitEvaluator
     from masklet.evaluate.results_file import OptionValue, ResultsFile
 
-__all__ = ["EvalOptions", "EvalTask", "complete_units", "run_eval"]
+__all__ = ["EvalOptions", "EvalTask", "run_eval"]
 
 Unit = TypeVar("Unit")
 Row = TypeVar("Row")
@@ -51,8 +51,8 @@ class EvalTask(Generic[Unit, Row]):
     """Plural, such as "videos"."""
     units: Sequence[Unit]
     unit_names: Sequence[str]
-    evaluate_unit: UnitEvaluator[SAM, Unit, Row]
-    """See `complete_units` for an evaluator that does not resume inside a unit."""
+    evaluate_unit: UnitEvaluator[Any, Unit]
+    """A protocol of `masklet.evaluate`, with its options bound by `functools.partial`."""
     row_type: type[Row]
     summarize: Callable[[Sequence[Row]], Mapping[str, Any]]
     """The summary in the file."""
@@ -68,23 +68,13 @@ class EvalTask(Generic[Unit, Row]):
     """The line of a row, printed when all rows before it are there."""
     header: str = ""
     """Printed above these."""
+    prepare_model: Callable[[SAM], Any] | None = None
+    """Returns what `evaluate_unit` takes as its model; None: the model itself. Sent to the workers."""
 
 
-def complete_units(
-    evaluate: Callable[[SAM, Unit, Callable[[], None]], Iterable[Row]],
-) -> UnitEvaluator[SAM, Unit, Row]:
-    """Return an evaluator that measures an interrupted unit again from its beginning."""
-    return partial(_evaluate_again, evaluate)
-
-
-def _evaluate_again(
-    evaluate: Callable[[SAM, Unit, Callable[[], None]], Iterable[Row]],
-    sam: SAM,
-    unit: Unit,
-    previous_rows: Sequence[Row],
-    step: Callable[[], None],
-) -> Iterable[Row]:
-    return evaluate(sam, unit, step)
+def _prepare_model(model_factory: Callable[[], SAM], prepare: Callable[[SAM], Any] | None) -> Any:
+    model = model_factory()
+    return model if prepare is None else prepare(model)
 
 
 def run_eval(options: EvalOptions, task: EvalTask[Unit, Row]) -> None:
@@ -120,7 +110,7 @@ def run_eval(options: EvalOptions, task: EvalTask[Unit, Row]) -> None:
             for _ in range(sum((steps or [0] * len(task.units))[number] for number in run.done_before)):
                 step()
             run_parallel(
-                model_factory if options.workers > 1 else lambda: sam,
+                partial(_prepare_model, model_factory if options.workers > 1 else lambda: sam, task.prepare_model),
                 remaining,
                 task.evaluate_unit,
                 run.add_rows,

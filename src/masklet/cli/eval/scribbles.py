@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -11,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from masklet.cli.console import print_notice
-from masklet.cli.eval.runner import EvalOptions, EvalTask, complete_units, run_eval
+from masklet.cli.eval.runner import EvalOptions, EvalTask, run_eval
 from masklet.cli.shared_options import EvalModel, ImageSize, ObjectReportFile, Precision, Resume, Split
 
 if TYPE_CHECKING:
-    from masklet import SAM
     from masklet.evaluate.scribble_report import ScribblesReport
-    from masklet.evaluate.video_scribbles import ScribbleOptions, ScribbleResult, ScribbleSample
+    from masklet.evaluate.video_scribbles import ScribbleResult
 
 __all__ = ["scribbles"]
 
@@ -57,7 +55,7 @@ def scribbles(
     """
     from masklet.evaluate.davis_sequences import find_davis_sequences
     from masklet.evaluate.scribble_report import scribbles_report
-    from masklet.evaluate.video_scribbles import ScribbleOptions, ScribbleResult, scribble_samples
+    from masklet.evaluate.video_scribbles import ScribbleOptions, ScribbleResult, evaluate_scribbles, scribble_samples
 
     options = ScribbleOptions(interactions, seconds, points, max_points)
     samples = scribble_samples(root, find_davis_sequences(root, split)[:limit], starts, first_scribbles=first_scribble)
@@ -72,23 +70,21 @@ def scribbles(
         unit_label="samples",
         units=samples,
         unit_names=[sample.name for sample in samples],
-        evaluate_unit=complete_units(partial(_evaluate_sample, options=options)),
+        evaluate_unit=partial(evaluate_scribbles, options=options),
         row_type=ScribbleResult,
         summarize=lambda rows: scribbles_report(rows, options).to_dict(),
         format_summary=lambda rows: _report_lines(scribbles_report(rows, options)),
-        options={**asdict(options), "first": first_scribble, "set": split, "limit": limit, "starts": starts},
+        options={
+            **asdict(options),
+            "first_scribbles": first_scribble,
+            "split": split,
+            "limit": limit,
+            "starts": starts,
+        },
         step_label="frames",
         format_row=_format_sample,
     )
     run_eval(EvalOptions(model, image_size, precision, results_file=report_file, resume=resume), task)
-
-
-def _evaluate_sample(
-    sam: SAM, sample: ScribbleSample, step: Callable[[], None], *, options: ScribbleOptions
-) -> Iterator[ScribbleResult]:
-    from masklet.evaluate.video_scribbles import evaluate_scribbles
-
-    yield evaluate_scribbles(sam, sample, options, step)
 
 
 def _format_sample(row: ScribbleResult) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.eval.runner import EvalOptions, EvalTask, complete_units, run_eval
+from masklet.cli.eval.runner import EvalOptions, EvalTask, run_eval
 from masklet.cli.shared_options import (
     EvalModel,
     ImageSize,
@@ -24,9 +23,8 @@ from masklet.cli.shared_options import (
 )
 
 if TYPE_CHECKING:
-    from masklet import SAM
-    from masklet.evaluate import DavisSequence, SequenceResult, VOSMetrics
-    from masklet.evaluate.synthetic import SyntheticClip, SyntheticReport
+    from masklet.evaluate import VOSMetrics
+    from masklet.evaluate.synthetic import SyntheticReport
 
 __all__ = ["synthetic", "vos"]
 
@@ -55,8 +53,8 @@ def vos(
     Example:
       masklet eval vos --root DAVIS --split 2017/val --report results.json
     """
-    from masklet.evaluate import SequenceResult, find_davis_sequences, vos_report
-    from masklet.evaluate.semi_supervised_vos import validate_prompt_type
+    from masklet.evaluate import SequenceResult, evaluate_sequence, find_davis_sequences, vos_report
+    from masklet.evaluate.prompts_from_masks import validate_prompt_type
 
     validate_prompt_type(prompt)
     sequences = find_davis_sequences(root, split, exclude or ())[:limit]
@@ -65,25 +63,17 @@ def vos(
         unit_label="sequences",
         units=sequences,
         unit_names=[sequence.name for sequence in sequences],
-        evaluate_unit=complete_units(partial(_evaluate_sequence, prompt=prompt)),
+        evaluate_unit=partial(evaluate_sequence, prompt=prompt),
         row_type=SequenceResult,
         summarize=lambda rows: asdict(vos_report(rows)),
         format_summary=lambda rows: [_metrics_line("all objects", vos_report(rows).total)] if rows else [],
-        options={"prompt": prompt, "set": split, "exclude": exclude or [], "limit": limit},
+        options={"prompt": prompt, "split": split, "exclude": exclude or [], "limit": limit},
         step_label="frames",
         steps_per_unit=[len(sequence.frame_paths) for sequence in sequences],
         format_row=lambda row: _metrics_line(row.name, row.metrics),
         header=METRICS_HEADER,
     )
     run_eval(EvalOptions(model, image_size, precision, workers, report_file, resume), task)
-
-
-def _evaluate_sequence(
-    sam: SAM, sequence: DavisSequence, step: Callable[[], None], *, prompt: str
-) -> Iterator[SequenceResult]:
-    from masklet.evaluate import evaluate_sequence
-
-    yield evaluate_sequence(sam, sequence, prompt, step)
 
 
 def synthetic(
@@ -108,8 +98,8 @@ def synthetic(
       masklet eval synthetic --scenario twins --scenario occlusion --prompt click
     """
     from masklet.evaluate import SequenceResult
-    from masklet.evaluate.semi_supervised_vos import validate_prompt_type
-    from masklet.evaluate.synthetic import benchmark_clips, synthetic_report
+    from masklet.evaluate.prompts_from_masks import validate_prompt_type
+    from masklet.evaluate.synthetic import benchmark_clips, evaluate_clip, synthetic_report
 
     validate_prompt_type(prompt)
     clips = benchmark_clips(scenario or ())
@@ -118,21 +108,15 @@ def synthetic(
         unit_label="clips",
         units=clips,
         unit_names=[clip.name for clip in clips],
-        evaluate_unit=complete_units(partial(_evaluate_clip, prompt=prompt)),
+        evaluate_unit=partial(evaluate_clip, prompt=prompt),
         row_type=SequenceResult,
         summarize=lambda rows: asdict(synthetic_report(rows)),
         format_summary=lambda rows: _synthetic_lines(synthetic_report(rows)),
-        options={"prompt": prompt, "difficulty": scenario or []},
+        options={"prompt": prompt, "scenario": scenario or []},
         step_label="frames",
         steps_per_unit=[clip.num_frames for clip in clips],
     )
     run_eval(EvalOptions(model, image_size, precision, workers, report_file, resume), task)
-
-
-def _evaluate_clip(sam: SAM, clip: SyntheticClip, step: Callable[[], None], *, prompt: str) -> Iterator[SequenceResult]:
-    from masklet.evaluate.synthetic import evaluate_clip
-
-    yield evaluate_clip(sam, clip, prompt, step)
 
 
 def _synthetic_lines(report: SyntheticReport) -> list[str]:
