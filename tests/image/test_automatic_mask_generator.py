@@ -142,9 +142,9 @@ def test_prompts_that_share_are_those_that_do_not(predictor: ImagePredictor, rgb
 @pytest.mark.parametrize(
     "prompts",
     [
-        {"points": [[20, 30], [60, 9], [41, 44]]},
-        {"points": [[[20, 30], [60, 9]]], "labels": [[1, 0]]},
-        {"boxes": [[5, 5, 50, 40], [30, 10, 79, 49]]},
+        {"point_coords": [[20, 30], [60, 9], [41, 44]]},
+        {"point_coords": [[[20, 30], [60, 9]]], "point_labels": [[1, 0]]},
+        {"box": [[5, 5, 50, 40], [30, 10, 79, 49]]},
     ],
     ids=["clicks", "two clicks", "boxes"],
 )
@@ -167,7 +167,7 @@ def test_one_prompt_of_a_small_network_makes_nothing_to_share(rgb: np.ndarray) -
     predictor.set_image(rgb)
     predictor.predict(point_coords=[20, 30])
     assert not looks
-    predictor.model.look_at(1024)
+    predictor.model.set_image_size(1024)
     predictor.set_image(rgb)
     predictor.predict(point_coords=[20, 30])
     assert looks
@@ -193,7 +193,7 @@ def test_batches_change_nothing(predictor: ImagePredictor, rgb: np.ndarray) -> N
 
 
 def test_rows_agree_with_their_masks(predictor: ImagePredictor, rgb: np.ndarray) -> None:
-    found = generate_masks(predictor, rgb, replace(LOOSE, order="area"))
+    found = generate_masks(predictor, rgb, replace(LOOSE, sort_by="area"))
     assert isinstance(found, GeneratedMasks)
     assert found.areas.tolist() == [int(mask.sum()) for mask in found.masks]
     assert sorted(found.areas.tolist(), reverse=True) == found.areas.tolist()
@@ -322,7 +322,7 @@ def test_published_defaults() -> None:
         ({"points_per_side": None, "point_grids": [np.zeros((1, 2))], "crop_n_layers": 1}, "each layer: 2"),
         ({"points_per_side": None, "point_grids": [np.zeros((1, 2))], "adaptive": True}, "adaptive"),
         ({"output_mode": "png"}, "binary_mask"),
-        ({"order": "size"}, "score, area"),
+        ({"sort_by": "size"}, "score, area"),
         ({"crop_n_layers": 9}, "0 to 4"),
     ],
 )
