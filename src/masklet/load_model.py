@@ -81,24 +81,19 @@ def load(model: str | PathLike[str] | None = None, progress: Progress | None = N
             f"model {model!r} is empty; give none for the built-in model, or name a .pt or .safetensors file, "
             f"or one of {', '.join(name for name, card in MODELS.items() if card.is_sam)}"
         )
-    path = _resolve_file(BUILTIN if model is None else model, progress)
+    model = BUILTIN if model is None else model
+    path = Path(model).expanduser()
+    if not path.is_file():
+        card = get_card(str(model))
+        if not card.is_sam:  # refused before any download
+            opener = "YOLO" if card.family == "yolo" else "FastSAM"
+            raise ModelError(
+                f"{str(model)!r} is {card.title}, not a SAM: open it with masklet.{opener}({card.file!r}); "
+                "SAM opens sam2.1_t.pt, sam_b.pt, mobile_sam.pt and others that `masklet models` lists"
+            )
+        path = locate(card, progress)
     name, network = _build_network(read_tensors(path), path)
     return LoadedModel(network, name, path, MODELS.get(BUILTIN if name == "builtin" else name))
-
-
-def _resolve_file(model: str | PathLike[str], progress: Progress | None) -> Path:
-    """Return the file as `registry.resolve` does, but refuse names of detectors before any download."""
-    path = Path(model).expanduser()
-    if path.is_file():
-        return path
-    card = get_card(str(model))
-    if not card.is_sam:
-        face = "YOLO" if card.family == "yolo" else "FastSAM"
-        raise ModelError(
-            f"{str(model)!r} is {card.title}, not a SAM: open it with masklet.{face}({card.file!r}); "
-            "SAM opens sam2.1_t.pt, sam_b.pt, mobile_sam.pt and others that `masklet models` lists"
-        )
-    return locate(card, progress)
 
 
 def _build_network(state: Mapping[str, Tensor], path: Path) -> tuple[str, SAM2 | SAM1]:

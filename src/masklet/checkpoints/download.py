@@ -125,7 +125,13 @@ def _send_request(download_request: DownloadRequest) -> bool:
                 start = 0
             elif not (response.headers.get("Content-Range") or "").startswith(f"bytes {start}-"):
                 raise FatalDownloadError("the server resumed at another position than requested")
-            total = _total_size(response, start, download_request)
+            length = response.headers.get("Content-Length")
+            total = start + int(length) if length and length.isdigit() else download_request.size
+            if download_request.size is not None and total != download_request.size:
+                raise FatalDownloadError(
+                    f"the server offers {total} bytes where {download_request.size} are published: "
+                    "a proxy or login page in between, or a new file"
+                )
             free = shutil.disk_usage(download_request.part_file.parent).free
             needed = (total or 0) - start + _MIN_FREE_BYTES
             if needed > free:
@@ -142,18 +148,6 @@ def _send_request(download_request: DownloadRequest) -> bool:
         raise _classify_connection_error(error) from error
     except (TimeoutError, ConnectionError, http.client.HTTPException, ssl.SSLError) as error:
         raise _RetryableDownloadError(f"{type(error).__name__} {error}".strip()) from error
-
-
-def _total_size(response: http.client.HTTPResponse, start: int, request: DownloadRequest) -> int | None:
-    """Return the size of the complete file; raise if it is not the published one."""
-    length = response.headers.get("Content-Length")
-    total = start + int(length) if length and length.isdigit() else None
-    if total is not None and request.size is not None and total != request.size:
-        raise FatalDownloadError(
-            f"the server offers {total} bytes where {request.size} are published: "
-            "a proxy or login page in between, or a new file"
-        )
-    return total if total is not None else request.size
 
 
 def _write_body(

@@ -159,7 +159,13 @@ def _read_torch_file(file: Path, *, mmap: bool) -> dict[str, Tensor]:
         raise unreadable_error(file, "a checkpoint without a single tensor")
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            raise unreadable_error(file, _describe_entry(state, name, value), _RESAVE_HINT)
+            names = ", ".join(str(key)[:40] for key in list(state)[:5])
+            description = f"a file whose entry {str(name)[:40]!r} is of type {type(value).__name__}, not a tensor (it has {names})"
+            if {"optimizer", "epoch", "optimizer_states", "scheduler"} & set(map(str, state)):
+                description = f"a training checkpoint without tensors under 'model' or 'state_dict' (it has {names})"
+            elif not isinstance(name, str):
+                description = f"a file whose tensors have names other than text, such as {name!r}"
+            raise unreadable_error(file, description, _RESAVE_HINT)
     return {name: value.detach() for name, value in state.items()}
 
 
@@ -180,15 +186,6 @@ def _unpickling_error(file: Path, error: BaseException) -> CheckpointError:
     return unreadable_error(
         file, f"a PyTorch file that is damaged or holds more than tensors ({reason})", DOWNLOAD_AGAIN
     )
-
-
-def _describe_entry(state: Mapping[object, object], name: object, value: object) -> str:
-    names = ", ".join(str(key)[:40] for key in list(state)[:5])
-    if {"optimizer", "epoch", "optimizer_states", "scheduler"} & set(map(str, state)):
-        return f"a training checkpoint without tensors under 'model' or 'state_dict' (it has {names})"
-    if not isinstance(name, str):
-        return f"a file whose tensors have names other than text, such as {name!r}"
-    return f"a file whose entry {name[:40]!r} is of type {type(value).__name__}, not a tensor (it has {names})"
 
 
 def check_storage_sizes(tensors: Mapping[str, Tensor], file: Path) -> None:

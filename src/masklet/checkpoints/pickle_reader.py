@@ -2,7 +2,8 @@
 
 A pickle is a small program: it names functions and classes and the arguments to call them with. Here that program is
 evaluated without any call. Containers, numbers and text become themselves; a tensor becomes a `StoredTensor`, which
-only says where its values are; **every other object becomes an `InertObject`** with the name of its class and its arguments.
+only says where its values are; **every other object becomes an `InertObject`** with the name of its class and its
+arguments.
 No function that the file names is called, and nothing that it names is imported.
 
 So networks that were saved with their classes can be read without these classes (`pickled_modules`), and a hostile file

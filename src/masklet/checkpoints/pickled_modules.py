@@ -143,23 +143,19 @@ def _module_state(network: InertObject) -> dict[str, StoredTensor]:
         visited += 1 + sum(map(len, tables))
         if visited > MAX_MODULES or len(prefix) > MAX_NAME:
             raise ValueError("its modules hold each other in a circle, or are more than any network's")
-        non_persistent = _non_persistent_buffers(module)
+        # Buffers that a state dict leaves out: a set, which is an inert object of a list here.
+        listed = module.state.get("_non_persistent_buffers_set")
+        non_persistent: object = []
+        if isinstance(listed, InertObject):
+            non_persistent = listed.arguments[0] if listed.arguments else listed.elements
+        skipped = non_persistent[:MAX_NAME] if isinstance(non_persistent, list) else []
         for name, part in [item for table in tables for item in table.items()]:
             full = f"{prefix}{name[:MAX_NAME]}" if isinstance(name, str) else f"{prefix}?"
-            if isinstance(part, StoredTensor) and name not in non_persistent:
+            if isinstance(part, StoredTensor) and name not in skipped:
                 tensors[full] = part
             elif isinstance(part, InertObject):
                 waiting.append((f"{full}.", part))
     return tensors
-
-
-def _non_persistent_buffers(module: InertObject) -> list[object]:
-    """Return the names of buffers that are not in a state dict: a set, which is an inert object of a list here."""
-    named = module.state.get("_non_persistent_buffers_set")
-    if not isinstance(named, InertObject):
-        return []
-    first = named.arguments[0] if named.arguments else named.elements
-    return first[:MAX_NAME] if isinstance(first, list) else []
 
 
 class _StorageReader:

@@ -153,15 +153,15 @@ def _process_crop(
             covered.add(candidates[-1].logits_NHW)
             points_prompted += len(batch)
 
-    kept, boxes_N4 = concat_candidates(candidates), np.concatenate(boxes)
-    best = nms(boxes_N4, kept.iou_N, options.box_nms_thresh)
+    stable, boxes_N4 = concat_candidates(candidates), np.concatenate(boxes)
+    best = nms(boxes_N4, stable.iou_N, options.box_nms_thresh)
     return _MaskBatch(
-        [upsampler.crop_mask(kept.logits_NHW[i], boxes_N4[i]) for i in best],
+        [upsampler.crop_mask(stable.logits_NHW[i], boxes_N4[i]) for i in best],
         points_prompted,
         boxes_N4[best] + shift,
-        kept.iou_N[best],
+        stable.iou_N[best],
         np.concatenate(stability)[best],
-        kept.points_N2[best] + shift[:2],
+        stable.points_N2[best] + shift[:2],
         np.tile(np.array(crop.xyxy, np.float32), (len(best), 1)),
     )
 

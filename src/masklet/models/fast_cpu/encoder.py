@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import singledispatch
 from typing import Protocol
 
 import torch
@@ -37,17 +36,8 @@ class EagerEncoder:
         return ImageFeatures(features.embed_BCHW.float(), tuple(x.float() for x in features.high_res_features))
 
 
-@singledispatch
 def fast_encoder(model: PromptableModel, dtype: torch.dtype | None) -> Encoder:
     """Return the fastest encoder of `model`, with matrix products in `dtype` (None: fp32)."""
-    return EagerEncoder(model, dtype)
-
-
-@fast_encoder.register
-def _(model: SAM2, dtype: torch.dtype | None) -> Encoder:
-    return FastSAM2Encoder(model, dtype)
-
-
-@fast_encoder.register
-def _(model: SAM1, dtype: torch.dtype | None) -> Encoder:
-    return FastSAM1Encoder(model, dtype)
+    if isinstance(model, SAM2):
+        return FastSAM2Encoder(model, dtype)
+    return FastSAM1Encoder(model, dtype) if isinstance(model, SAM1) else EagerEncoder(model, dtype)

@@ -75,16 +75,13 @@ def _head_keys() -> Iterator[KeyPair]:
     yield from mlp_keys(f"{_DECODER}.pred_obj_score_head", f"{_HF_DECODER}.pred_obj_score_head", 3)
 
 
-def _memory_attention_keys() -> Iterator[KeyPair]:
+def _memory_keys() -> Iterator[KeyPair]:
     layer = "memory_attention.layers.#"
     for part in ("self_attn", "cross_attn_image"):
         yield from attention_keys(f"{layer}.{part}", f"{layer}.{part}")
     yield from norm_keys(layer, layer, 3)
     yield from (_unchanged(f"{layer}.linear{i}") for i in (1, 2))
     yield "memory_attention.norm", "memory_attention.layer_norm"
-
-
-def _memory_encoder_keys() -> Iterator[KeyPair]:
     for stage in range(4):
         yield f"{_DOWNSAMPLER}.encoder.{3 * stage}", f"{_DOWNSAMPLER}.layers.{stage}.conv"
         yield f"{_DOWNSAMPLER}.encoder.{3 * stage + 1}", f"{_DOWNSAMPLER}.layers.{stage}.layer_norm"
@@ -112,7 +109,7 @@ def _tracking_keys() -> Iterator[KeyPair]:
     yield from mlp_keys("obj_ptr_proj", "object_pointer_proj", 3)
 
 
-_KEY_GROUPS = (_image_encoder_keys, _head_keys, _memory_attention_keys, _memory_encoder_keys, _tracking_keys)
+_KEY_GROUPS = (_image_encoder_keys, _head_keys, _memory_keys, _tracking_keys)
 
 
 @lru_cache(maxsize=1)
