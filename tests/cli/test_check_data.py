@@ -10,7 +10,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from helpers.dataset_files import coco, label_map, labeled_video, stills, text
+from helpers.dataset_files import coco, label_map, labeled_video, native, text
 from masklet.cli import check_data
 from masklet.errors import SourceError
 
@@ -26,10 +26,10 @@ def call(*words: object) -> tuple[int, list[str]]:
 
 
 def test_a_sound_set_is_told_in_a_table(tmp_path: Path) -> None:
-    code, lines = call("check", stills(tmp_path))
+    code, lines = call("check", native(tmp_path))
     assert code == 0
     table = {line[:22].strip(): line[22:] for line in lines[2:]}
-    assert lines[1].startswith("stills: ")
+    assert lines[1].startswith("native: ")
     assert table == {
         "pictures": "3",
         "films": "0",
@@ -44,7 +44,7 @@ def test_a_sound_set_is_told_in_a_table(tmp_path: Path) -> None:
 
 
 def test_every_broken_file_has_its_line_and_the_exit_code_is_1(tmp_path: Path) -> None:
-    stills(tmp_path)
+    native(tmp_path)
     (tmp_path / "images" / "b.jpg").write_bytes(b"")
     text(tmp_path / "masks" / "a2.json", {})
     code, lines = call("check", tmp_path, "--json", tmp_path / "found.json", "--sheet", tmp_path / "sheet.png")
@@ -53,7 +53,7 @@ def test_every_broken_file_has_its_line_and_the_exit_code_is_1(tmp_path: Path) -
     assert lines[-2].startswith(f"  a2: {tmp_path / 'masks' / 'a2.json'} holds an object")
     assert lines[-1].startswith("  b: ")
     [report] = json.loads((tmp_path / "found.json").read_text())
-    assert (report["kind"], report["objects"], report["broken"]) == ("stills", 2, 2)
+    assert (report["kind"], report["objects"], report["broken"]) == ("native", 2, 2)
     assert [Path(finding["file"]).name for finding in report["findings"]] == ["a2.json", "b.jpg"]
     with Image.open(tmp_path / "sheet.png") as image:
         assert image.size[0] > 900
@@ -70,7 +70,7 @@ def test_kind_split_and_fast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_mixture_is_checked_part_by_part(tmp_path: Path) -> None:
-    stills(tmp_path / "one")
+    native(tmp_path / "one")
     labeled_video(tmp_path / "two", "dog", {0: label_map()}, 3)
     file = text(tmp_path / "mixture.json", [{"path": "one", "weight": 2}, {"path": "two"}])
     code, lines = call("check", file, "--sheet", tmp_path / "sheet.png")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from helpers.dataset_files import BOX, RING, stills, videos, yolo
+from helpers.dataset_files import BOX, RING, native, videos, yolo
 from helpers.labeled_images import PARTS
 from helpers.labeling_tool_files import labelme
 from masklet.datasets import open_dataset
@@ -24,12 +24,12 @@ def test_it_says_what_was_done_and_lost(masklet: Callable[..., Any], folder: Pat
     labelme(folder / "in")
     code = rle.encode(BOX | PARTS)
     (folder / "more" / "masks").mkdir(parents=True)
-    stills(folder / "more", ["a"])
+    native(folder / "more", ["a"])
     (folder / "more" / "masks" / "a.json").write_text(json.dumps([code, rle.encode(RING)]))
     done = masklet("convert", "more", "out", "--to", "yolo", "--json", "report.json")
     assert (done.code, done.err) == (0, "")
     first, second = done.out.splitlines()
-    assert first == "more (stills) -> out (yolo): 1 image written, 2 objects of 1 class"
+    assert first == "more (native) -> out (yolo): 1 image written, 2 objects of 1 class"
     report = json.loads((folder / "report.json").read_text())
     assert (report["pictures"], report["objects"], report["findings"]) == (1, {"object": 2}, [])
     loss = report["loss"]
@@ -39,7 +39,7 @@ def test_it_says_what_was_done_and_lost(masklet: Callable[..., Any], folder: Pat
     assert second == f"  1 of 2 objects lost something of their masks: {said}"
     again = masklet("convert", "more", "out", "--to", "yolo")
     assert again.out.splitlines()[0] == (
-        "more (stills) -> out (yolo): 0 images written (1 were there), 2 objects of 1 class"
+        "more (native) -> out (yolo): 0 images written (1 were there), 2 objects of 1 class"
     )
     done = masklet("convert", "in", "davis", "--to", "davis")
     assert done.out.splitlines() == [
@@ -49,7 +49,7 @@ def test_it_says_what_was_done_and_lost(masklet: Callable[..., Any], folder: Pat
 
 
 def test_images_are_linked_copied_or_left(masklet: Callable[..., Any], folder: Path) -> None:
-    stills(folder / "in", ["a"])
+    native(folder / "in", ["a"])
     for how in ("link", "copy", "none"):
         assert masklet("convert", "in", how, "--to", "coco", "--pictures", how).code == 0
         there = folder / how / "images" / "a.jpg"
@@ -68,20 +68,20 @@ def test_a_part_is_taken_and_kept(masklet: Callable[..., Any], folder: Path) -> 
     )
     assert [file.name for file in (folder / "out" / "annotations").iterdir()] == ["instances_val.json"]
     assert {entry.name for entry in open_dataset(folder / "out").samples} == {f"bee/{n:05d}" for n in (0, 2, 4)}
-    stills(folder / "mine", [str(n) for n in range(12)])
+    native(folder / "mine", [str(n) for n in range(12)])
     masklet("convert", "mine", "parts", "--to", "yolo", "--val", "0.4")
     assert set(open_dataset(folder / "parts").splits.values()) == {"train", "val"}
 
 
 def test_what_is_broken_is_named_and_the_exit_code_tells(masklet: Callable[..., Any], folder: Path) -> None:
-    stills(folder / "in", [f"{n:02d}" for n in range(30)])
+    native(folder / "in", [f"{n:02d}" for n in range(30)])
     for number in range(25):
         (folder / "in" / "masks" / f"{number:02d}.json").write_text("[{]")
     (folder / "in" / "masks" / "29.json").unlink()
     done = masklet("convert", "in", "out", "--to", "labelme", "--json", "report.json")
     assert done.code == 1
     lines = done.out.splitlines()
-    assert lines[0].startswith("in (stills) -> out (labelme): 4 images written, 8 objects")
+    assert lines[0].startswith("in (native) -> out (labelme): 4 images written, 8 objects")
     assert lines[2:4] == ["", "26 broken and left out:"]
     assert "29.jpg has no masks/29.json" in lines[4]
     assert "00.json is no JSON" in lines[5]
@@ -93,7 +93,7 @@ def test_what_is_broken_is_named_and_the_exit_code_tells(masklet: Callable[..., 
     ("words", "said"),
     [
         (["nowhere", "out", "--to", "coco"], "nowhere"),
-        (["in", "out", "--to", "cocoa"], "no layout 'cocoa' to write; layouts are yolo, coco.*did you mean coco?"),
+        (["in", "out", "--to", "cocoa"], "no format 'cocoa' to write; formats are yolo, coco.*did you mean coco?"),
         (["in", "out"], "'--to'"),
         (
             ["in", "out", "--to", "coco", "--pictures", "move"],
@@ -101,7 +101,7 @@ def test_what_is_broken_is_named_and_the_exit_code_tells(masklet: Callable[..., 
         ),
         (["in", "out", "--to", "coco", "--segmentation", "boxes"], "segmentation='boxes' is unknown"),
         (["in", "out", "--to", "voc", "--segmentation", "both"], "voc has one way to hold masks"),
-        (["in", "out", "--to", "coco", "--min-iou", "2"], "min_iou=2.0 is no share"),
+        (["in", "out", "--to", "coco", "--min-iou", "2"], "min_iou=2.0 is not an IoU"),
         (["in", "out", "--to", "coco", "--val", "2"], "--val"),
         (["in", "out", "--to", "coco", "--split", "dogs"], "no source 'dogs'"),
         (["in", "in/out", "--to", "coco"], "OUT 'in/out' is in IN 'in'"),
@@ -113,7 +113,7 @@ def test_what_is_broken_is_named_and_the_exit_code_tells(masklet: Callable[..., 
 def test_what_cannot_be_meant_is_one_line(
     masklet: Callable[..., Any], folder: Path, words: list[str], said: str
 ) -> None:
-    stills(folder / "in", ["a"])
+    native(folder / "in", ["a"])
     done = masklet("convert", *words)
     assert (done.code, done.out) == (2, "")
     assert len(done.err.splitlines()) == 1
@@ -122,13 +122,13 @@ def test_what_cannot_be_meant_is_one_line(
 
 
 def test_asked_otherwise_it_does_not_go_on(masklet: Callable[..., Any], folder: Path) -> None:
-    stills(folder / "in", ["a"])
+    native(folder / "in", ["a"])
     masklet("convert", "in", "out", "--to", "coco")
     done = masklet("convert", "in", "out", "--to", "coco", "--segmentation", "polygon")
     assert done.code == 2
     assert "segmentation 'rle', now 'polygon'" in done.err
-    stills(folder / "other", ["a"])  # of the same name, and not the same
-    assert "/other'): ask the same" in masklet("convert", "other", "out", "--to", "coco").err
+    native(folder / "other", ["a"])  # of the same name, and not the same
+    assert "/other'): use the same options" in masklet("convert", "other", "out", "--to", "coco").err
     assert "val '0', now '0.5'" in masklet("convert", "in", "out", "--to", "coco", "--val", "0.5").err
 
 
@@ -157,7 +157,7 @@ run(sys.argv[2:])
 
 @pytest.mark.parametrize(("number", "to"), [(signal.SIGINT, "coco"), (signal.SIGKILL, "voc")])
 def test_it_is_stopped_and_goes_on(masklet: Callable[..., Any], folder: Path, number: signal.Signals, to: str) -> None:
-    stills(folder / "in", [f"{n:02d}" for n in range(8)])
+    native(folder / "in", [f"{n:02d}" for n in range(8)])
     words = ("convert", "in", "out", "--to", to, "--pictures", "copy")
     stopped = subprocess.run([sys.executable, "-c", TROUBLED, str(int(number)), *words], capture_output=True, text=True)
     if number is signal.SIGINT:

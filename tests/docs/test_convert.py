@@ -12,8 +12,7 @@ import pytest
 from helpers.labeling_tool_files import labelme
 from masklet.cli.convert import convert
 from masklet.cli.main import run
-from masklet.datasets import open_dataset
-from masklet.datasets.conversion import DATASET_WRITERS
+from masklet.datasets import DATASET_WRITERS, open_dataset
 from masklet.datasets.writer import FORMAT_FEATURES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "convert.md").read_text()
@@ -45,7 +44,7 @@ def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 
 
 def test_the_table_is_what_the_writers_hold() -> None:
-    assert re.findall(r"^\| layout \| (.*) \|$", PAGE, flags=re.MULTILINE) == [" | ".join(FORMAT_FEATURES)]
+    assert re.findall(r"^\| format \| (.*) \|$", PAGE, flags=re.MULTILINE) == [" | ".join(FORMAT_FEATURES)]
     rows = re.findall(r"^\| `(\w+)` \|(.*)\|$", PAGE, flags=re.MULTILINE)
     told = {
         name: {what for what, cell in zip(FORMAT_FEATURES, cells.split("|"), strict=True) if "yes" in cell}
@@ -61,5 +60,5 @@ def test_the_files_are_those_of_the_writers() -> None:
 
 def test_every_option_is_on_the_page() -> None:
     names = set(inspect.signature(convert).parameters) - {"source", "out", "report_file"}
-    for name in (*names, "json"):
+    for name in (*names, "report"):
         assert f"| `--{name.replace('_', '-')}" in PAGE

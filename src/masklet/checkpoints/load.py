@@ -160,7 +160,8 @@ def _read_torch_file(file: Path, *, mmap: bool) -> dict[str, Tensor]:
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             names = ", ".join(str(key)[:40] for key in list(state)[:5])
-            description = f"a file whose entry {str(name)[:40]!r} is of type {type(value).__name__}, not a tensor (it has {names})"
+            kind = type(value).__name__
+            description = f"a file whose entry {str(name)[:40]!r} is of type {kind}, not a tensor (it has {names})"
             if {"optimizer", "epoch", "optimizer_states", "scheduler"} & set(map(str, state)):
                 description = f"a training checkpoint without tensors under 'model' or 'state_dict' (it has {names})"
             elif not isinstance(name, str):

@@ -104,7 +104,7 @@ def annotate(
     """
     from masklet.annotate import AnnotateOptions
     from masklet.annotate import annotate as stream
-    from masklet.datasets.conversion import WriteOptions
+    from masklet.datasets import WriteOptions
     from masklet.detect.detector import DetectOptions
 
     options = AnnotateOptions(
@@ -116,7 +116,7 @@ def annotate(
         detector_masks=detector_masks,
         formats=tuple(_split_commas(format)),
         write_options=WriteOptions(segmentation=segmentation, min_iou=min_iou, images=images),
-        split=train_fraction,
+        val_fraction=None if train_fraction is None else 1 - train_fraction,
         batch=batch,
         workers=workers,
         review_fraction=review_fraction,

@@ -85,9 +85,9 @@ def _examine_dataset(data: Dataset, *, sample: bool) -> tuple[DatasetStats, list
 
 
 def _print_report(data: Dataset, stats: DatasetStats, issues: Sequence[DataIssue]) -> None:
-    from masklet.datasets import DATA_FORMATS
+    from masklet.datasets import DATASET_READERS
 
-    typer.echo(f"{data.root}\n{data.data_format}: {DATA_FORMATS[data.data_format].description}\n")
+    typer.echo(f"{data.root}\n{data.data_format}: {DATASET_READERS[data.data_format].description}\n")
     for name, value in _stats_rows(stats):
         typer.echo(f"  {name:<20}{value}")
     if issues:

@@ -13,8 +13,7 @@ import typer
 from masklet.cli.console import print_notice, progress_bar
 
 if TYPE_CHECKING:
-    from masklet.datasets import DataIssue, Dataset
-    from masklet.datasets.conversion import DatasetWriter, WriteOptions
+    from masklet.datasets import DataIssue, Dataset, DatasetWriter, WriteOptions
 
 __all__ = ["convert"]
 
@@ -52,8 +51,7 @@ def convert(
       masklet convert photos coco --to coco --segmentation polygon --min-iou 0.95 --val 0.1
       masklet convert DAVIS cvat --to cvat --split 2017/val --images copy
     """
-    from masklet.datasets import open_dataset
-    from masklet.datasets.conversion import WriteOptions, class_names, open_dataset_writer
+    from masklet.datasets import WriteOptions, class_names, open_dataset, open_dataset_writer
 
     _check_not_nested(source, out)
     asked = (("source", str(source.resolve())), ("val", f"{val_fraction:g}"))
@@ -74,7 +72,7 @@ def _convert_samples(
 ) -> tuple[int, int, list[DataIssue]]:
     """How many were written, how many were there, and what is broken."""
     from masklet.cli.console import defer_interrupt
-    from masklet.datasets.conversion import convert_dataset, list_items
+    from masklet.datasets import convert, list_items
 
     items = list_items(
         data,
@@ -82,7 +80,7 @@ def _convert_samples(
         split=None if split is None else Path(split).name,
         val_fraction=val_fraction,
     )
-    new, findings, steps = 0, list["DataIssue"](), iter(convert_dataset(data, items, writer))
+    new, findings, steps = 0, list["DataIssue"](), iter(convert(data, items, writer))
     with progress_bar("pictures", len(items), enabled=True) as tick:
         try:
             while True:

@@ -259,7 +259,7 @@ class _SegmentRun:
 
 def _summary(results: Results) -> str:
     """`dog.jpg: 2 objects, scores 0.93 0.88, 41 ms`."""
-    objects = len(set(results.prompt_ids.tolist()))
+    objects = len(set(results.ids.tolist()))
     candidates = f" with {len(results)} candidates" if len(results) > objects else ""
     scores = " ".join(f"{score:.2f}" for score in results.scores[:MAX_SCORES_SHOWN]) + (
         " ..." if len(results) > MAX_SCORES_SHOWN else ""

@@ -87,7 +87,7 @@ def track(
     Coordinates are pixels of the original frame, x to the right and y down; frames count from 0. The order of the
     prompts counts: --object and --frame say what the prompts after them are about. --save is repeatable or a comma
     list. Ctrl-C finishes the files with the frames so far. Without any prompt everything is found and followed, what
-    appears later too, and STEM_lives.json says from when to when each object was there.
+    appears later too, and STEM_tracks.json says from when to when each object was there.
 
     \b
     Examples:

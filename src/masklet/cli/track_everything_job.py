@@ -27,7 +27,7 @@ __all__ = ["TrackEverythingJob", "reject_prompt_options", "run_track_everything"
 
 PRESET_NAMES = ("fast", "default", "fine")
 MAX_OBJECTS_LISTED = 20
-"""Objects that are named one by one; of more, how many there are: STEM_lives.json has them all."""
+"""Objects that are named one by one; of more, how many there are: STEM_tracks.json has them all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +144,7 @@ class _TrackEverythingRun:
 
         if self.stream is not None and self.job.identities and self.frame_count:
             text = json.dumps(self.stream.track_history.to_dicts(), indent=1) + "\n"
-            self.history_paths = [write_text(self.job.out / f"{self.stem}_lives.json", text)]
+            self.history_paths = [write_text(self.job.out / f"{self.stem}_tracks.json", text)]
 
     @property
     def paths(self) -> list[Path]:

@@ -212,14 +212,14 @@ class _TrackRun:
         job = self.job
         if self.resuming and self.resume_log is not None:
             state = self.resume_log.state_path
-            session = model.session(self.video, resume=state, keep=job.retain, exclusive=job.non_overlapping)
+            session = model.session(self.video, resume=state, retain=job.retain, non_overlapping=job.non_overlapping)
             if session.last_frame is not None and self.resume_log.has_frame(session.last_frame):
                 self._restore_previous_run(session.last_frame)
                 return session
             print_notice(f"lines are missing in {self.resume_log.folder}: beginning with the first frame")
             self.resuming = False
             self.resume_log.begin(_job_record(job), overwrite=True)
-        session = model.session(self.video, keep=job.retain, exclusive=job.non_overlapping)
+        session = model.session(self.video, retain=job.retain, non_overlapping=job.non_overlapping)
         for said in job.prompts:
             if self.video.seekable or said.frame_idx == 0:
                 _add_prompt(session, said)

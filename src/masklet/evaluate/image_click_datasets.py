@@ -22,9 +22,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from masklet.datasets import DATA_FORMATS, DataError, Sample, open_dataset
+from masklet.datasets import DATASET_READERS, DataError, Sample, open_dataset
 from masklet.datasets.dataset import LazyMasks, check_same_size, read_image
 from masklet.datasets.files import files_by_stem, read_lines, validate_choice
+from masklet.datasets.open_dataset import EARLIER_FORMAT_NAMES
 from masklet.errors import MissingExtraError, SourceError
 from masklet.evaluate.prompts_from_masks import sample_evenly
 
@@ -122,8 +123,9 @@ def click_images(
         SourceError: no such path, kind or split, or no image with a mask.
         MissingExtraError: SBD, and scipy is not installed.
     """
-    if data_format is not None and data_format not in CLICK_FORMATS and data_format not in DATA_FORMATS:
-        choices = ", ".join(map(repr, [*CLICK_FORMATS, *DATA_FORMATS]))
+    known_formats = {*CLICK_FORMATS, *DATASET_READERS, *EARLIER_FORMAT_NAMES}
+    if data_format is not None and data_format not in known_formats:
+        choices = ", ".join(map(repr, [*CLICK_FORMATS, *DATASET_READERS]))
         raise SourceError(f"kind={data_format!r} is unknown; choose {choices}, or None to have it recognized")
     place = Path(root).expanduser()
     known = data_format or next((n for n, k in CLICK_FORMATS.items() if k.autodetect and k.find_folders(place)), None)

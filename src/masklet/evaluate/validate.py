@@ -159,7 +159,7 @@ def plan_validation(
     for name, dataset in zip(names, several, strict=True):
         prefix = f"{name}/" if len(several) > 1 else ""
         for entry in dataset.samples:
-            source = source_name(entry, name) if dataset.data_format == "stills" else name
+            source = source_name(entry, name) if dataset.data_format == "native" else name
             samples.append(ValidationItem(prefix + entry.name, source, entry))
         found += [(prefix + finding.sample, finding.reason) for finding in dataset.issues]
     known = {sample.name for sample in samples}  # of these a part is broken: they are measured without it

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +20,10 @@ from masklet.models.fast_cpu.encoder import fast_encoder
 from masklet.models.fast_cpu.shared_prompts import SharedPromptContext, make_shared_context
 from masklet.models.heads.mask_decoder import select_masks
 from masklet.models.types import ImageFeatures, PromptableModel, PromptTensors
-from masklet.prompts import ObjectPrompt, parse_prompts
+from masklet.prompts import BoxesLike, LabelsLike, MasksLike, ObjectPrompt, PointsLike, parse_prompts
 from masklet.transforms import LOGIT_LIMIT, ImageTransform, prompt_tensors
 
-__all__ = ["PRECISIONS", "ArrayOrTensor", "ImagePredictor", "Prediction"]
+__all__ = ["PRECISIONS", "ImagePredictor", "Prediction"]
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 MAX_BATCH_OBJECTS = 32
@@ -33,7 +32,6 @@ STRIDE = 16
 """Pixels of the network's input per cell of its features."""
 MIN_SHARED_TOKENS = 1024
 """Image tokens of all prompts of a batch above which preparing the shared context is worth its cost."""
-ArrayOrTensor: TypeAlias = npt.ArrayLike | Tensor
 
 
 @dataclass(frozen=True)
@@ -119,10 +117,10 @@ class ImagePredictor:
     def predict(
         self,
         *,
-        point_coords: ArrayOrTensor | None = None,
-        point_labels: ArrayOrTensor | None = None,
-        box: ArrayOrTensor | None = None,
-        masks: ArrayOrTensor | None = None,
+        point_coords: PointsLike | None = None,
+        point_labels: LabelsLike | None = None,
+        box: BoxesLike | None = None,
+        masks: MasksLike | None = None,
         mask_input: npt.NDArray[np.float32] | None = None,
         multimask_output: bool | None = None,
     ) -> Prediction:
