@@ -37,10 +37,11 @@ def check_shapes(expected: Shapes, found: Shapes, *, path: str | PathLike[str], 
     """Compare the names and shapes of a file with those of a network.
 
     Example:
-        >>> check_shapes({"a": (2, 3)}, {"a": (2, 4)}, path="w.pt", model_name="sam2_hiera_tiny")
+        >>> check_shapes({"a": (2, 3)}, {"a": (2, 3)}, path="w.pt", model_name="sam2_hiera_tiny")
+        >>> check_shapes({"a": (2, 3)}, {"a": (2, 4)}, path="w.pt", model_name="mine")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
             ...
-        masklet.errors.CheckpointError: w.pt does not hold sam2_hiera_tiny: 0 tensors missing, ...
+        masklet.errors.CheckpointError: w.pt does not hold mine: 0 of 1 tensors missing, 0 unexpected, 1 misshapen...
 
     Raises:
         CheckpointError: if they differ. Its first line is complete by itself; the next ones list the first five
