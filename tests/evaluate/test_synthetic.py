@@ -141,7 +141,7 @@ class Knowing:
                 f"{t:05d}.png",
                 Masks(np.stack([labels == number for number in ids])),
                 np.ones(len(ids), np.float32),
-                prompt_ids=ids,
+                ids=ids,
                 classes=np.zeros(len(ids), np.int32),
                 names={0: "object"},
                 speed={},

@@ -28,7 +28,7 @@ from masklet.evaluate.video_clicks import (
 from masklet.prompts import ObjectPrompt
 from masklet.results import Masks, Results
 from masklet.video import Session, TrackOptions
-from masklet.video.tracker import ObjectBatcher
+from masklet.video.tracker import Tracker
 
 Told = dict[int, list[tuple[int, int, int]]]
 Answer = Callable[[int, Told], np.ndarray]
@@ -100,7 +100,7 @@ class Corrected:
             f"{t:05d}.jpg",
             Masks(self.answer(t, self.now or {})[None]),
             scores,
-            prompt_ids=np.array([id], np.int32),
+            ids=np.array([id], np.int32),
             classes=np.zeros(1, np.int32),
             names={0: "object"},
             speed={},
@@ -316,7 +316,7 @@ def test_a_real_session_gives_what_its_clicks_give_by_hand(
     assert row.clicks == len(prompts) == 6
     monkeypatch.undo()
     j = []
-    with tracker.session(entry.source, keep="all") as session:
+    with tracker.session(entry.source, retain="all") as session:
         for part in (prompts[:3], prompts[3:]):
             for frame, prompt in part:
                 session._add_object_prompt(7, frame, prompt)
@@ -334,9 +334,9 @@ def test_objects_of_one_session_are_as_each_in_its_own_and_a_video_is_encoded_on
 ) -> None:
     entry, options = video(tmp_path, late()), InteractiveOptions(mode, frames=2)
     encoded: list[int] = []
-    features = ObjectBatcher.encode_frame
+    features = Tracker.encode_frame
     monkeypatch.setattr(
-        ObjectBatcher, "encode_frame", lambda self, frame: encoded.append(frame.index) or features(self, frame)
+        Tracker, "encode_frame", lambda self, frame: encoded.append(frame.index) or features(self, frame)
     )
     both = list(evaluate_interactive(tracker, entry, options))
     assert sorted(encoded) == list(range(len(late())))

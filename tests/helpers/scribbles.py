@@ -60,7 +60,7 @@ class Recorded:
             f"{t:05d}.jpg",
             Masks(labels[None] == ids[:, None, None]),
             scores,
-            prompt_ids=ids,
+            ids=ids,
             classes=np.zeros(len(ids), np.int32),
             names={0: "object"},
             speed={},

@@ -137,7 +137,7 @@ class Oracle:
             f"{t:05d}.jpg",
             Masks(masks),
             scores,
-            prompt_ids=np.array(list(prompts), np.int32),
+            ids=np.array(list(prompts), np.int32),
             classes=np.zeros(len(prompts), np.int32),
             names={0: "object"},
             speed={},

@@ -118,7 +118,7 @@ def annotate(
         detector_masks=detector_masks,
         formats=tuple(split_commas(format)),
         write_options=WriteOptions(segmentation=segmentation, min_iou=min_iou, images=images),
-        split=None if val_fraction is None else 1 - val_fraction,
+        val_fraction=val_fraction,
         batch=batch,
         workers=workers,
         review_fraction=review_fraction,

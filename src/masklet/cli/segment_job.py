@@ -180,7 +180,7 @@ def _summary(results: Results, *, generated: bool) -> str:
         covered = 0.0 if results.masks is None else float(results.masks.data.any(axis=0).mean())
         count = f"{len(results)} mask{'s' if len(results) != 1 else ''}"
         return f"{results.path}: {count}, {covered:.0%} covered, {milliseconds / 1e3:.1f} s"
-    objects = len(set(results.prompt_ids.tolist()))
+    objects = len(set(results.ids.tolist()))
     count = f"{objects} object{'s' if objects != 1 else ''}"
     candidates = f" with {len(results)} candidates" if len(results) > objects else ""
     scores = " ".join(f"{score:.2f}" for score in results.scores[:MAX_SCORES_SHOWN])

@@ -24,6 +24,7 @@ from masklet.train.prompt_simulation import (
     simulate_rounds,
 )
 from masklet.transforms import LOGIT_LIMIT
+from masklet.video.memory_bank import build_memory_context
 from masklet.video.memory_selection import AvailableMemory, RecentFrames
 
 __all__ = ["predict_clip", "sample_frame_numbers", "video_forward"]
@@ -45,17 +46,18 @@ class TrainMemoryBank:
         if prompted:
             self.prompted.add(number)
 
+    def spatial(self, number: int) -> Tensor:
+        """Return the spatial memories of a frame."""
+        return self.frames[number].spatial_BMHW
+
+    def pointer(self, number: int) -> Tensor:
+        """Return the object pointers of a frame."""
+        return self.frames[number].pointer_BC
+
     def memory_context(self, number: int) -> MemoryContext:
-        """What the published rule looks back at."""
-        history = AvailableMemory(self.prompted, self.frames.keys() - self.prompted)
-        recall = RecentFrames().select(number, history, reverse=False, length=None)
-        return MemoryContext(
-            tuple(self.frames[frame].spatial_BMHW for frame, _ in recall.spatial),
-            tuple(age for _, age in recall.spatial),
-            tuple(self.frames[frame].pointer_BC for frame, _ in recall.pointers),
-            tuple(back for _, back in recall.pointers),
-            recall.max_pointers,
-        )
+        """Collect what the published rule attends to."""
+        available = AvailableMemory(self.prompted, self.frames.keys() - self.prompted)
+        return build_memory_context([(self, RecentFrames().select(number, available, reverse=False, length=None))])
 
 
 def sample_frame_numbers(frames: int, gap_prob: float, generator: torch.Generator) -> list[int]:
@@ -148,18 +150,8 @@ def _first_frame(
         )
         found.append(model.select_mask(done[-1].prediction, multimask=done[-1].ambiguous))
         costs[kind] = [each.loss for each in done]
-    return _reorder(found, torch.cat([*kinds.values()]).to(gt_NSS.device)), costs
-
-
-def _reorder(parts: list[SelectedMasks], index_N: Tensor) -> SelectedMasks:
-    """Parts of a batch as one, each object at its place again."""
-    back = index_N.argsort()
-    return SelectedMasks(
-        torch.cat([masks.logits_B1HW for masks in parts])[back],
-        torch.cat([masks.iou_B1 for masks in parts])[back],
-        torch.cat([masks.object_score_B1 for masks in parts])[back],
-        torch.cat([masks.pointer_BC for masks in parts])[back],
-    )
+    order_N = torch.cat([*kinds.values()]).to(gt_NSS.device).argsort()
+    return SelectedMasks.cat(found).index(order_N), costs
 
 
 def _correction_rounds(

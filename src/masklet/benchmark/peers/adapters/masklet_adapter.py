@@ -62,7 +62,7 @@ class VideoProgram:
     def load(self, job: Job) -> None:
         """Open the weights, then the video; holes are filled as the peers fill them here, not at all."""
         model = self.model_class(job.weights, device=job.device, precision=job.precision, image_size=job.image_size)
-        self.session = model.session(job.video, clean=0)
+        self.session = model.session(job.video, fill_hole_area=0)
 
     def prompt(self, prompts: list[dict[str, Any]]) -> None:
         """Say what is to be followed, on the first frame."""
