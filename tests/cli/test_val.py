@@ -75,7 +75,7 @@ def test_broken_samples_are_named_and_the_code_is_two(masklet: Masklet, data: Pa
     [
         (["--data", "nowhere"], "no such data set"),
         (["--data", "photos", "--prompt", "scribble"], "'scribble' is unknown"),
-        (["--data", "photos", "--prompt", "mask"], "asks nothing of images"),
+        (["--data", "photos", "--prompt", "mask"], "does not apply to images"),
         (["--data", "photos", "--limit", "0"], "--limit"),
         ([], "--data"),
     ],
