@@ -118,8 +118,8 @@ def click_images(
     """Open the images of a data set, `limit` of them at most, spread evenly.
 
     Args:
-        data_format: a key of `CLICK_FORMATS` or of `masklet.datasets.DATASET_READERS`; None detects it (except berkeley,
-            whose folders have common names).
+        data_format: a key of `CLICK_FORMATS` or of `masklet.datasets.DATASET_READERS`; None detects it (except
+            berkeley, whose folders have common names).
         split: a list or a part of the data; that of SBD is val by default.
 
     Example:
