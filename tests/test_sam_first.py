@@ -100,7 +100,7 @@ def test_bf16_keeps_the_masks(mobile_file: Path, model: SAM) -> None:
 VIDEOS: dict[str, Callable[[SAM, np.ndarray], object]] = {
     "track": lambda model, video: list(model.track(video, points=[20, 25])),
     "session": lambda model, video: model.session(video),
-    "follow": lambda model, video: model._track_everything(video),
+    "track everything": lambda model, video: model.track(video),
     "live": lambda model, video: model.live(),
 }
 

@@ -394,7 +394,7 @@ def test_the_built_in_model_follows_what_a_finder_found() -> None:
         return [found(mask, n + 1, boxes=n > 1) for n, mask in enumerate(truth[rgb.tobytes()]) if mask.sum() > 150]
 
     model = SAM(device="cpu")
-    following = model._track_everything(
+    following = model.track(
         iter([rgb for rgb, _ in made]), detector=find, auto_options=AutoTrackOptions(detect_every=5)
     )
     for frame in following:

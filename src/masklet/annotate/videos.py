@@ -95,8 +95,8 @@ def frame_name(item: InputFile, frame_idx: int) -> str:
 
 def _auto_track(models: Models, item: InputFile) -> AutoTrackStream:
     options = models.options
-    return models.segmenter._track_everything(
-        open_video(item.path), detector=lambda rgb: _detect_frame(models, rgb), every=options.detect_every
+    return models.segmenter.track(
+        open_video(item.path), detector=lambda rgb: _detect_frame(models, rgb), detect_every=options.detect_every
     )
 
 

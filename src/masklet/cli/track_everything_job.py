@@ -109,13 +109,13 @@ class _TrackEverythingRun:
         from masklet.video import AutoTrackOptions, TrackOptions
 
         job = self.job
-        self.stream = model._track_everything(
+        self.stream = model.track(
             self.video,
             everything=job.preset,
             auto_options=AutoTrackOptions(
                 detect_every=job.detect_every, max_objects=job.max_objects, identities=job.identities
             ),
-            track_options=TrackOptions(non_overlapping=job.non_overlapping),
+            options=TrackOptions(non_overlapping=job.non_overlapping),
             start=job.start,
             stop=None if job.last_frame is None else job.last_frame + 1,
         )
