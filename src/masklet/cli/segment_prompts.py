@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from masklet.errors import PromptError
 
@@ -43,10 +43,10 @@ class PromptArgs:
 class Prompts:
     """What `SAM` is called with: the nesting of `masklet.prompts.parse_prompts`."""
 
-    points: object = None
-    labels: object = None
-    bboxes: object = None
-    masks: object = None
+    points: Any = None
+    labels: Any = None
+    bboxes: Any = None
+    masks: Any = None
 
 
 @dataclass

@@ -209,17 +209,21 @@ class _TrackRun:
 
     def _open_session(self, model: SAM) -> Session:
         """The interrupted one, or one that was told what to follow."""
+        from masklet.video import TrackOptions
+
         job = self.job
         if self.resuming and self.resume_log is not None:
             state = self.resume_log.state_path
-            session = model.session(self.video, resume=state, retain=job.retain, non_overlapping=job.non_overlapping)
+            options = TrackOptions(job.retain, non_overlapping=job.non_overlapping)  # type: ignore[arg-type]
+            session = model.session(self.video, resume=state, options=options)
             if session.last_frame is not None and self.resume_log.has_frame(session.last_frame):
                 self._restore_previous_run(session.last_frame)
                 return session
             print_notice(f"lines are missing in {self.resume_log.folder}: beginning with the first frame")
             self.resuming = False
             self.resume_log.begin(_job_record(job), overwrite=True)
-        session = model.session(self.video, retain=job.retain, non_overlapping=job.non_overlapping)
+        options = TrackOptions(job.retain, non_overlapping=job.non_overlapping)  # type: ignore[arg-type]
+        session = model.session(self.video, options=options)
         for said in job.prompts:
             if self.video.seekable or said.frame_idx == 0:
                 _add_prompt(session, said)
