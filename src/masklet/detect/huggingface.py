@@ -1,4 +1,4 @@
-"""Run detectors of the `transformers` extra: RT-DETR, RT-DETRv2, D-FINE, DETR, and by text Grounding DINO, OWLv2, OWL-ViT.
+"""Run detectors of the `transformers` extra: RT-DETR, D-FINE, DETR, and by text Grounding DINO, OWLv2, OWL-ViT.
 
 Images are preprocessed by the detector's image processor in its Pillow form, so torchvision is not needed and does not
 change the numbers. Each image is preprocessed alone, and those of one size are one batch: the detections of an image

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import os
 import tempfile
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from masklet.closing import Closeable
 from masklet.errors import OutputError, StateError
 from masklet.results import Results
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Writer", "ensure_writable_folder"]
 
 
-class Writer(Closeable):
+class Writer(ABC):
     """Writes the results of many images into one folder; a context manager.
 
     Making one makes the folder and tries it, so that an unusable folder is known before a model runs.
@@ -58,6 +61,12 @@ class Writer(Closeable):
         before = len(self.paths)
         self._write(results, self._unique_stem(results))
         return self.paths[before:]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Write what belongs to the run as a whole; leaving the `with` block does it, also after an error."""
