@@ -17,12 +17,12 @@ Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def batch(side: int = 40) -> Batch:
-    """Two gray clips of three frames; the first has two objects, the second one, found at other places than it is."""
+    """Two gray clips of three frames; the first has two objects, the second one, predicted elsewhere."""
     pixels = torch.full((2, 3, 3, side, side), 100, dtype=torch.uint8)
     truth = torch.zeros(3, 3, side, side, dtype=torch.bool)
     predicted = truth.clone()
     half = side // 2
-    truth[:, :2, half:, half:] = True  # lower right; out of sight in the last frame
+    truth[:, :2, half:, half:] = True  # lower right; hidden in the last frame
     predicted[:, :, : half - 4, : half - 4] = True
     predicted[1] = False
     return pixels, truth, predicted, torch.tensor([0, 0, 1])
@@ -46,10 +46,10 @@ def test_predictions_are_painted_and_the_truth_is_outlined(clip: int) -> None:
     for tile in frames[:2]:
         assert (tile[20, 30] > 200).all()
         assert (tile[30, 30] == 100).all()
-    assert not (frames[2] > 200).all(-1).any(), "an object out of sight has an outline"
+    assert not (frames[2] > 200).all(-1).any(), "a hidden object has an outline"
 
 
-def test_objects_of_a_clip_have_colors_of_their_own() -> None:
+def test_objects_of_a_clip_have_different_colors() -> None:
     pixels, truth, predicted, clip = batch()
     predicted[1, :, 24:, :16] = True
     sheet = draw_prediction_sheet(pixels, truth, predicted, clip).astype(int)
@@ -57,7 +57,7 @@ def test_objects_of_a_clip_have_colors_of_their_own() -> None:
     assert (sheet[40 + GAP + 32, 8] == 100).all()
 
 
-def test_large_frames_are_made_smaller() -> None:
+def test_large_frames_are_downscaled() -> None:
     assert draw_prediction_sheet(*batch(side=512)).shape == (2 * MAX_TILE_SIZE + GAP, 3 * MAX_TILE_SIZE + 2 * GAP, 3)
 
 
@@ -68,8 +68,8 @@ def test_a_clip_without_objects_is_shown_bare() -> None:
     assert not (sheet[42:, :40] == 100).all()
 
 
-def test_the_sheet_is_written_whole(tmp_path: Path) -> None:
-    path = save_prediction_sheet(*batch(), tmp_path / "pictures" / "step_000100.png")
+def test_the_sheet_is_written_atomically(tmp_path: Path) -> None:
+    path = save_prediction_sheet(*batch(), tmp_path / "predictions" / "step_000100.png")
     assert (np.asarray(Image.open(path)) == draw_prediction_sheet(*batch())).all()
     assert [found.name for found in path.parent.iterdir()] == ["step_000100.png"]
     with pytest.raises(OutputError, match=r"sheet\.txt"):

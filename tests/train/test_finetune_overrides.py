@@ -1,4 +1,4 @@
-"""Single values of a run, as they are typed."""
+"""Overrides of single values of a run, NAME=VALUE."""
 
 from __future__ import annotations
 
@@ -7,17 +7,24 @@ from dataclasses import replace
 import pytest
 
 from masklet.errors import InputError
-from masklet.train.config import SourceConfig, Stage, TrainConfig
+from masklet.train.config import SourceConfig, TrainConfig, TrainStage
 from masklet.train.finetune import apply_overrides
 
-STAGE = Stage(image_size=64, batch=1, steps=3)
+STAGE = TrainStage(image_size=64, batch=1, steps=3)
 CONFIG = TrainConfig(model="tiny", stages=(STAGE, replace(STAGE, steps=5)), sources=(SourceConfig("a"),))
 
 
-def test_names_lead_into_the_parts() -> None:
+def test_names_are_paths_into_the_parts() -> None:
     found = apply_overrides(
         CONFIG,
-        ["losses.focal=10", "augment.flip = 0", "ema=0.99", "start=mine.pt", "checkpointing=True", "betas=[0.9, 0.95]"],
+        [
+            "losses.focal=10",
+            "augment.flip_prob = 0",
+            "ema_decay=0.99",
+            "pretrained=mine.pt",
+            "gradient_checkpointing=True",
+            "betas=[0.9, 0.95]",
+        ],
     )
     assert (found.losses.focal, found.augment.flip_prob, found.ema_decay, found.pretrained) == (
         10.0,
@@ -32,19 +39,19 @@ def test_names_lead_into_the_parts() -> None:
 
 
 def test_one_stage_or_every_stage() -> None:
-    found = apply_overrides(CONFIG, ["stages.1.steps=9", "stage.frames=2", "stage.prompts.objects=1"])
+    found = apply_overrides(CONFIG, ["stages.1.steps=9", "stage.clip_length=2", "stage.prompts.max_objects=1"])
     assert [stage.steps for stage in found.stages] == [3, 9]
     assert [stage.clip_length for stage in found.stages] == [2, 2]
     assert [stage.prompts.max_objects for stage in found.stages] == [1, 1]
-    assert apply_overrides(CONFIG, ["sources.0.kind=coco"]).sources[0].data_format == "coco"
+    assert apply_overrides(CONFIG, ["sources.0.data_format=coco"]).sources[0].data_format == "coco"
 
 
-def test_nothing_said_changes_nothing() -> None:
+def test_no_override_changes_nothing() -> None:
     assert apply_overrides(CONFIG, []) is CONFIG
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("override", "message"),
     [
         ("losses.focal", "NAME=VALUE"),
         ("focal=10", "there is no 'focal'; choose among model, stages"),
@@ -53,15 +60,19 @@ def test_nothing_said_changes_nothing() -> None:
         ("losses.focal=ten", "of the kind of 20.0"),
         ("losses=3", "of the kind of"),
         ("seed=1.5", "of the kind of 0"),
-        ("checkpointing=1", "of the kind of False"),
+        ("gradient_checkpointing=1", "of the kind of False"),
         ("seed=True", "of the kind of 0"),
         ("stages.2.steps=1", "'2' must be a number below 2"),
         ("stages.first.steps=1", "'first' must be a number"),
-        ("stage.size=100", "multiple of 32"),
+        ("stage.image_size=100", "multiple of 32"),
         ("stage=3", "there is no"),
         ("=3", "there is no ''"),
+        ("ema=0.9", "'ema' is now 'ema_decay'"),
+        ("stage.frames=4", "'frames' is now 'clip_length'"),
+        ("losses.both=True", "'both' is now 'supervise_all_masks'"),
+        ("losses.size=3", "there is no 'size'"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(setting: str, said: str) -> None:
-    with pytest.raises(InputError, match=said):
-        apply_overrides(CONFIG, [setting])
+def test_invalid_overrides_are_refused(override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        apply_overrides(CONFIG, [override])
