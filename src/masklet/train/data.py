@@ -25,8 +25,8 @@ from torch.utils.data import DataLoader, IterableDataset
 from masklet.datasets import AnnotatedFrame, DataPaths, Dataset, Mixture, Sample, open_dataset, open_mixture
 from masklet.errors import InputError, SourceError
 from masklet.synthetic import SCENARIOS, CutoutClipGenerator, DatasetSource, ProceduralSource
-from masklet.train.augment import AffineView, ColorJitter, apply_color_jitter, sample_color_jitter, sample_view
-from masklet.train.config import AugmentConfig, SourceConfig, TrainConfig, TrainStage
+from masklet.train.augment import AffineView, apply_color_jitter, sample_color_jitter, sample_view
+from masklet.train.config import SourceConfig, TrainConfig, TrainStage
 
 __all__ = ["ClipBatch", "ClipDataset", "SamplePool", "TrainData", "build_pools", "make_loader", "open_train_data"]
 
@@ -240,13 +240,18 @@ class _ClipSampler:
         """Apply one view to frames and masks; None if the first frame shows no usable object."""
         height, width = frames[0].rgb.shape[:2]
         view = sample_view(rng, height, width, self.image_size, self.config.augment)
-        jitters = _sample_clip_jitters(rng, len(frames), self.config.augment)
+        config = self.config.augment
+        clip_jitter = sample_color_jitter(rng, config.brightness, config.contrast, config.saturation)
+        if rng.random() < config.grayscale_prob:
+            clip_jitter = replace(clip_jitter, saturation=0.0)
+        frame_limits = (config.frame_brightness, config.frame_contrast, config.frame_saturation)
+        frame_jitters = [sample_color_jitter(rng, *frame_limits) for _ in frames]
         first_masks = self._choose_objects(frames[0], view)
         if not first_masks:
             return None
         images = [
-            apply_color_jitter(view.warp_image(frame.rgb), *jitter)
-            for frame, jitter in zip(frames, jitters, strict=True)
+            apply_color_jitter(view.warp_image(frame.rgb), clip_jitter, frame_jitter)
+            for frame, frame_jitter in zip(frames, frame_jitters, strict=True)
         ]
         masks = [[first, *(_view_mask(frame, n, view) for frame in frames[1:])] for n, first in first_masks.items()]
         return _ClipSample(np.stack(images), np.array(masks), key)
@@ -277,15 +282,6 @@ def _view_mask(frame: AnnotatedFrame, object_id: int, view: AffineView) -> Masks
     if object_id not in frame.masks:
         return np.zeros((view.size, view.size), bool)
     return view.warp_mask(frame.masks[object_id])
-
-
-def _sample_clip_jitters(rng: Rng, count: int, config: AugmentConfig) -> list[tuple[ColorJitter, ColorJitter]]:
-    """Sample one color change for the clip, and a small one for each frame."""
-    clip_jitter = sample_color_jitter(rng, config.brightness, config.contrast, config.saturation)
-    if rng.random() < config.grayscale_prob:
-        clip_jitter = replace(clip_jitter, saturation=0.0)
-    limits = (config.frame_brightness, config.frame_contrast, config.frame_saturation)
-    return [(clip_jitter, sample_color_jitter(rng, *limits)) for _ in range(count)]
 
 
 def _collate(clips: Sequence[_ClipSample], warnings: tuple[str, ...] = ()) -> ClipBatch:

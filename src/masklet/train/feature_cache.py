@@ -1,4 +1,4 @@
-"""Encode the images of a run: with gradients if the encoder learns, else fast, and cached on disk if asked for.
+"""Encode the images of a run: with gradients if the encoder learns, else fast, and cached on disk on request.
 
 The cache stores features in half precision, one file per key. Features always come back as half precision holds them,
 also the first time, so that a run does not depend on the content of the cache.

@@ -51,7 +51,10 @@ def prediction_loss(
     mask_loss_NK = _mask_loss(logits, target.expand_as(logits), config)
     best_N = mask_loss_NK[:, 1:].min(dim=1)
     with torch.no_grad():
-        true_iou_NK = _iou(logits > 0, target > 0.5)
+        predicted_NKHW, gt_N1HW = logits > 0, target > 0.5
+        intersection_NK = (predicted_NKHW & gt_N1HW).flatten(2).sum(-1).float()
+        union_NK = (predicted_NKHW | gt_N1HW).flatten(2).sum(-1).float()
+        true_iou_NK = intersection_NK / union_NK.clamp(min=1)
     iou_loss_NK = (prediction.iou_BK.float() - true_iou_NK).abs()
     score_N = prediction.object_score_B1.float()[:, 0]
     score_loss = binary_cross_entropy_with_logits(score_N, visible_N.float())
@@ -92,9 +95,3 @@ def _mask_loss(logits_NKHW: Tensor, target_NKHW: Tensor, config: LossConfig) -> 
     area = probability.sum((-2, -1)) + target_NKHW.sum((-2, -1))
     dice = 1 - (2 * overlap + 1) / (area + 1)
     return config.focal * focal + config.dice * dice + config.cross_entropy * entropy.mean((-2, -1))
-
-
-def _iou(pred_NKHW: Tensor, gt_N1HW: Tensor) -> Tensor:
-    intersection = (pred_NKHW & gt_N1HW).flatten(2).sum(-1).float()
-    union = (pred_NKHW | gt_N1HW).flatten(2).sum(-1).float()
-    return intersection / union.clamp(min=1)

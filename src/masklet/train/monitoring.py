@@ -98,20 +98,19 @@ def draw_prediction_sheet(pixels_BT3SS: Tensor, gt_NTSS: Tensor, pred_NTSS: Tens
     images = pixels_BT3SS.detach().cpu().permute(0, 1, 3, 4, 2).numpy()
     truth, predicted = (masks.detach().cpu().numpy() for masks in (gt_NTSS, pred_NTSS))
     clips = clip_N.detach().cpu().numpy()
+    side = min(MAX_TILE_SIZE, images.shape[2])
     rows = []
     for clip, frames in enumerate(images):
         in_clip = clips == clip
-        tiles = [_draw_tile(rgb, truth[in_clip, t], predicted[in_clip, t]) for t, rgb in enumerate(frames)]
+        colors = [palette_color(index) for index in range(int(in_clip.sum()))]
+        tiles = []
+        for t, rgb in enumerate(frames):
+            tile = cv2.resize(rgb, (side, side), interpolation=cv2.INTER_AREA).astype(np.uint8)
+            tile = draw_masks(tile, _downscale_masks(predicted[in_clip, t], side), colors, PREDICTION_STYLE)
+            gt_colors = [GT_COLOR] * len(colors)
+            tiles.append(draw_masks(tile, _downscale_masks(truth[in_clip, t], side), gt_colors, GT_STYLE))
         rows.append(_concat_with_gap(tiles, axis=1))
     return _concat_with_gap(rows, axis=0)
-
-
-def _draw_tile(rgb_SS3: Pixels, gt_NSS: Masks, pred_NSS: Masks) -> Pixels:
-    side = min(MAX_TILE_SIZE, rgb_SS3.shape[0])
-    small = cv2.resize(rgb_SS3, (side, side), interpolation=cv2.INTER_AREA).astype(np.uint8)
-    colors = [palette_color(index) for index in range(len(gt_NSS))]
-    painted = draw_masks(small, _downscale_masks(pred_NSS, side), colors, PREDICTION_STYLE)
-    return draw_masks(painted, _downscale_masks(gt_NSS, side), [GT_COLOR] * len(gt_NSS), GT_STYLE)
 
 
 def _downscale_masks(masks_NSS: Masks, side: int) -> Masks:
