@@ -44,7 +44,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: SAM, small_vi
     for name in ("fast", "default"):
         monkeypatch.setitem(PRESETS, name, MaskGeneratorOptions(points_per_side=4))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("annotate.making.NAMES", names)
+    monkeypatch.setattr("helpers.annotate_data.NAMES", names)
     monkeypatch.setattr("masklet.sam.SAM", lambda *_, **__: tracker)
     monkeypatch.setattr(
         "masklet.detect.open_detector", lambda what, options, device="": FilteredDetector(blobs, options)
@@ -63,7 +63,7 @@ def test_the_commands_run_one_after_the_other(here: Path, capsys: pytest.Capture
         assert said.out, line
     assert (here / "photos_auto_annotate_labels/deep/p0.txt").exists()
     assert (here / "data/yolo/data.yaml").exists()
-    assert (here / "film/coco/images/clip/000009.jpg").exists()
+    assert (here / "video/coco/images/clip/000009.jpg").exists()
     assert (here / "many/p1.txt").exists()
 
 

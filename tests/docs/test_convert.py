@@ -45,7 +45,7 @@ def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 
 
 def test_the_table_is_what_the_writers_hold() -> None:
-    assert re.findall(r"^\| layout \| (.*) \|$", PAGE, flags=re.MULTILINE) == [" | ".join(FORMAT_FEATURES)]
+    assert re.findall(r"^\| format \| (.*) \|$", PAGE, flags=re.MULTILINE) == [" | ".join(FORMAT_FEATURES)]
     rows = re.findall(r"^\| `(\w+)` \|(.*)\|$", PAGE, flags=re.MULTILINE)
     told = {
         name: {what for what, cell in zip(FORMAT_FEATURES, cells.split("|"), strict=True) if "yes" in cell}
@@ -61,5 +61,5 @@ def test_the_files_are_those_of_the_writers() -> None:
 
 def test_every_option_is_on_the_page() -> None:
     names = set(inspect.signature(convert).parameters) - {"source", "out", "report_file"}
-    for name in (*names, "json"):
+    for name in (*names, "report"):
         assert f"| `--{name.replace('_', '-')}" in PAGE

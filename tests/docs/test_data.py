@@ -16,7 +16,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
 
 def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     stills(tmp_path / "cats")
-    labeled_video(tmp_path / "films", "dog", {0: label_map()}, 3)
+    labeled_video(tmp_path / "videos", "dog", {0: label_map()}, 3)
     monkeypatch.chdir(tmp_path)
     [block] = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
     exec(block, {})
@@ -26,7 +26,7 @@ def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 
 def test_the_mixture_opens(tmp_path: Path) -> None:
     coco(tmp_path / "coco", split="train2017")
-    labeled_video(tmp_path / "my_films", "dog", {0: label_map()}, 3)
+    labeled_video(tmp_path / "my_videos", "dog", {0: label_map()}, 3)
     [block] = re.findall(r"```json\n(.*?)```", PAGE, flags=re.DOTALL)
     json.loads(block)
     (tmp_path / "mixture.json").write_text(block)

@@ -1,4 +1,4 @@
-"""The commands and the Python of docs/evaluation.md run as written, on made data, and the README's that measure."""
+"""The commands and the Python of the pages on evaluation run as written, on synthetic data, and the README's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from masklet.cli.main import run
 from masklet.evaluate.synthetic import SyntheticClip
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "evaluation.md").read_text()
+PAGE = "\n".join(path.read_text() for path in sorted((ROOT / "docs").glob("evaluation*.md")))
 README = (ROOT / "README.md").read_text()
 
 
@@ -66,7 +66,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: SAM) -> Path:
     """The folders that the pages name, one image or video each, and a small model whatever its name."""
     for folder in ("photos", "held_out", "heldout/a"):
         store_still(tmp_path / folder, "x", two_objects())
-    for root in ("films", "YouTubeVOS/valid"):
+    for root in ("videos", "YouTubeVOS/valid"):
         store_video(tmp_path / root, "ant", late())
     sole = np.repeat((late()[:1] == 1).astype(np.uint8), 3, axis=0)
     store_video(tmp_path / "DAVIS", "480p/bear", sole, annotated=range(3))
@@ -91,7 +91,7 @@ def test_a_command_runs(here: Path, line: str, capsys: pytest.CaptureFixture[str
     said = capsys.readouterr()
     assert left.value.code == 0, said.err
     assert said.out
-    written = re.findall(r"--(?:json|sheet|out) (\S+)", line)
+    written = re.findall(r"--(?:report|contact-sheet|out) (\S+)", line)
     assert all((here / name).stat().st_size for name in written)
     if " report " in line:
         assert (here / "report" / "report.html").stat().st_size
@@ -103,13 +103,13 @@ def test_the_readme_and_the_page_have_commands() -> None:
     assert len(MEASURING) == 3
     evaluated = {line.split()[2] for line in commands(PAGE) if line.startswith("masklet eval ")}
     assert evaluated == {
-        "stills",
-        "davis",
+        "images",
+        "vos",
         "synthetic",
         "clicks",
         "interactive",
         "scribbles",
-        "everything",
+        "mask-generation",
         "davis17",
         "davis16",
         "sav",
@@ -118,7 +118,7 @@ def test_the_readme_and_the_page_have_commands() -> None:
         "lvos",
         "score",
         "report",
-        "sets",
+        "datasets",
     }
 
 

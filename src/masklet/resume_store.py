@@ -1,0 +1,193 @@
+"""Remember what a long run has finished, so that a stopped run resumes where it was.
+
+One SQLite file holds the settings of the run, its finished items in order, and the lines that belong to each item. An
+item is stored completely or not at all, whatever stops the process. One process has the store at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from masklet.errors import OutputError
+
+__all__ = ["ResumeStore", "StoredItem"]
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS items (number INTEGER PRIMARY KEY, key TEXT UNIQUE NOT NULL, document TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS lines (item INTEGER NOT NULL, number INTEGER NOT NULL, line TEXT NOT NULL,
+    PRIMARY KEY (item, number)) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True)
+class StoredItem:
+    """A finished item: its key, what is known about it as plain JSON values, and lines that are read on demand."""
+
+    key: str
+    document: Mapping[str, Any]
+    lines: Iterable[str] = field(default=())
+
+
+class ResumeStore:
+    """The finished items of one run in one file.
+
+    `write_error` makes the error to raise when the file cannot be written; it gets the reason.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> with ResumeStore(Path(mkdtemp()) / "run.sqlite", busy="wait for it") as store:
+        ...     store.save_settings({"model": "builtin"})
+        ...     store.add([StoredItem("cats/1", {"objects": 2}, ["first", "second"])])
+        ...     list(store.items()), list(store.lines("cats/1"))
+        ([('cats/1', {'objects': 2})], ['first', 'second'])
+    """
+
+    def __init__(self, path: Path, *, busy: str, write_error: Callable[[str], OutputError] | None = None) -> None:
+        self.path = path
+        self._busy = busy
+        self._write_error = write_error or (
+            lambda reason: OutputError(
+                f"{path} cannot be written ({reason}): choose a folder that is writable and has room"
+            )
+        )
+        self._lock = FileLock(path.with_suffix(".lock"), timeout=0)
+        self._connection: sqlite3.Connection | None = None
+
+    def __enter__(self) -> ResumeStore:
+        """Lock the file for this process.
+
+        Raises:
+            OutputError: if another process has it, or the folder cannot be made or written.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        except Timeout:
+            raise OutputError(self._busy) from None
+        except OSError as error:
+            raise self._write_error(error.strerror or str(error)) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self._lock.release()
+
+    @property
+    def exists(self) -> bool:
+        """Whether an earlier run left its file."""
+        return self.path.exists()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of the earlier run; empty if there is none."""
+        with self._reading() as connection:
+            return {name: json.loads(value) for name, value in connection.execute("SELECT name, value FROM settings")}
+
+    def differences(self, settings: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """Compare with the settings of the earlier run: {name: (before, now)} of those that differ."""
+        before, now = self.settings, json.loads(json.dumps(dict(settings)))
+        return {
+            name: (before.get(name), now.get(name)) for name in {**now, **before} if before.get(name) != now.get(name)
+        }
+
+    def save_settings(self, settings: Mapping[str, Any]) -> None:
+        """Replace the stored settings.
+
+        Raises:
+            OutputError: if the file cannot be written.
+        """
+        with self._writing() as connection:
+            connection.execute("DELETE FROM settings")
+            connection.executemany(
+                "INSERT INTO settings VALUES (?, ?)", [(name, json.dumps(value)) for name, value in settings.items()]
+            )
+
+    def add(self, items: Iterable[StoredItem]) -> None:
+        """Store finished items, all of them or none. An item with a known key replaces the earlier one.
+
+        Raises:
+            OutputError: if the file cannot be written; what was stored before stays.
+        """
+        with self._writing() as connection:
+            for item in items:
+                self._delete(connection, item.key)
+                row = connection.execute(
+                    "INSERT INTO items (key, document) VALUES (?, ?)",
+                    (item.key, json.dumps(dict(item.document), ensure_ascii=False)),
+                )
+                connection.executemany(
+                    "INSERT INTO lines VALUES (?, ?, ?)",
+                    ((row.lastrowid, number, line) for number, line in enumerate(item.lines)),
+                )
+
+    def remove(self, key: str) -> None:
+        """Forget an item.
+
+        Raises:
+            OutputError: if the file cannot be written.
+        """
+        with self._writing() as connection:
+            self._delete(connection, key)
+
+    def items(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield key and document of every item, in the order in which they were stored."""
+        with self._reading() as connection:
+            for key, document in connection.execute("SELECT key, document FROM items ORDER BY number"):
+                yield key, json.loads(document)
+
+    def lines(self, key: str) -> Iterator[str]:
+        """Yield the lines of an item, one in memory at a time."""
+        query = "SELECT line FROM lines WHERE item = (SELECT number FROM items WHERE key = ?) ORDER BY number"
+        with self._reading() as connection:
+            for (line,) in connection.execute(query, (key,)):
+                yield line
+
+    def clear(self) -> None:
+        """Forget everything, and remove the file."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
+
+    def _delete(self, connection: sqlite3.Connection, key: str) -> None:
+        connection.execute("DELETE FROM lines WHERE item = (SELECT number FROM items WHERE key = ?)", (key,))
+        connection.execute("DELETE FROM items WHERE key = ?", (key,))
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        try:
+            yield self._connect()
+        except sqlite3.Error as error:
+            raise OutputError(
+                f"{self.path} cannot be read ({error}): it is damaged or of another program; remove it to start over"
+            ) from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """Run the block as one transaction: on any error, Ctrl-C included, nothing of it is stored."""
+        try:
+            connection = self._connect()
+            with connection:
+                yield connection
+        except (sqlite3.Error, OSError) as error:
+            raise self._write_error(str(error)) from error
+
+    def _connect(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = sqlite3.connect(self.path)
+            self._connection.execute("PRAGMA journal_mode = TRUNCATE")
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+            self._connection.executescript(SCHEMA)
+        return self._connection

@@ -1,0 +1,109 @@
+"""The store of long runs: complete items or none, one process at a time, settings compared."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from masklet.errors import OutputError
+from masklet.resume_store import ResumeStore, StoredItem
+
+
+def store(path: Path) -> ResumeStore:
+    return ResumeStore(path, busy="another run has it: wait for it")
+
+
+def test_items_come_back_in_order_with_their_lines(tmp_path: Path) -> None:
+    with store(tmp_path / "a" / "run.sqlite") as first:
+        first.save_settings({"model": "builtin", "classes": [1, 2]})
+        first.add([StoredItem("b", {"n": 1}, ["x", "y"]), StoredItem("a", {"n": 2})])
+    with store(tmp_path / "a" / "run.sqlite") as again:
+        assert again.settings == {"model": "builtin", "classes": [1, 2]}
+        assert list(again.items()) == [("b", {"n": 1}), ("a", {"n": 2})]
+        assert (list(again.lines("b")), list(again.lines("a")), list(again.lines("none"))) == (["x", "y"], [], [])
+
+
+def test_a_known_key_is_replaced_and_a_removed_one_is_gone(tmp_path: Path) -> None:
+    with store(tmp_path / "run.sqlite") as opened:
+        opened.add([StoredItem("a", {"n": 1}, ["old"]), StoredItem("b", {"n": 2})])
+        opened.add([StoredItem("a", {"n": 3}, ["new"])])
+        assert list(opened.items()) == [("b", {"n": 2}), ("a", {"n": 3})]
+        assert list(opened.lines("a")) == ["new"]
+        opened.remove("a")
+        assert [key for key, _ in opened.items()] == ["b"]
+
+
+def test_an_error_in_the_middle_stores_nothing_of_it(tmp_path: Path) -> None:
+    def lines() -> object:
+        yield "one"
+        raise KeyboardInterrupt
+
+    with store(tmp_path / "run.sqlite") as opened:
+        opened.add([StoredItem("a", {})])
+        with pytest.raises(KeyboardInterrupt):
+            opened.add([StoredItem("b", {}), StoredItem("c", {}, lines())])  # type: ignore[arg-type]
+        assert [key for key, _ in opened.items()] == ["a"]
+
+
+def test_differences_name_what_changed(tmp_path: Path) -> None:
+    with store(tmp_path / "run.sqlite") as opened:
+        opened.save_settings({"conf": 0.25, "classes": [0], "old": 1})
+        assert opened.differences({"conf": 0.5, "classes": (0,), "old": 1, "new": None}) == {"conf": (0.25, 0.5)}
+
+
+def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    with store(tmp_path / "run.sqlite"), pytest.raises(OutputError, match="another run has it"):
+        store(tmp_path / "run.sqlite").__enter__()
+    with store(tmp_path / "run.sqlite"):
+        pass
+
+
+def test_a_full_disk_keeps_what_was_stored(tmp_path: Path) -> None:
+    with store(tmp_path / "run.sqlite") as opened:
+        opened.add([StoredItem("a", {"n": 1})])
+        connection = opened._connect()
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(OutputError, match="full"):
+            opened.add([StoredItem("b", {}, ["x" * 100] * 1000)])
+        assert [key for key, _ in opened.items()] == ["a"]
+
+
+def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run.sqlite").write_bytes(b"not a database" * 100)
+    with store(tmp_path / "run.sqlite") as opened, pytest.raises(OutputError, match="damaged"):
+        list(opened.items())
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from masklet.resume_store import ResumeStore, StoredItem
+
+def lines():
+    for number in range(5000):
+        yield str(number)
+    os.kill(os.getpid(), signal.SIGKILL)
+    yield "never"
+
+with ResumeStore(Path(sys.argv[1]), busy="busy") as store:
+    store.add([StoredItem("a", {"n": 1}, ["x"])])
+    store.add([StoredItem("b", {"n": 2}, lines())])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+def test_a_killed_process_leaves_complete_items(tmp_path: Path) -> None:
+    path = tmp_path / "run.sqlite"
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path)], env=dict(os.environ), check=False)
+    assert done.returncode == -signal.SIGKILL
+    with store(path) as opened:
+        assert list(opened.items()) == [("a", {"n": 1})]
+        assert list(opened.lines("a")) == ["x"]
+    assert sqlite3.connect(path).execute("PRAGMA integrity_check").fetchone() == ("ok",)
