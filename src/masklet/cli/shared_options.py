@@ -54,7 +54,7 @@ ImageSize = Annotated[
 VideoPrompt = Annotated[
     str, typer.Option("--prompt", help="Said of each object on the first frame: mask, box or click.")
 ]
-ReportFile = Annotated[Path | None, typer.Option("--json", help="Write the figures there too.")]
+ReportFile = Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write the results there too.")]
 ObjectReportFile = Annotated[Path | None, typer.Option("--json", help="Write the figures of every object.")]
 Resume = Annotated[
     bool,

@@ -35,7 +35,7 @@ More by hand, and <!-- record: none --> in a sentence.
 def record(seconds: float) -> BenchmarkRecord:
     case = BenchmarkCase("encode", "fp32", "s", (seconds,))
     made = create_record("how", "builtin", {}, MACHINE, HardwareLimits(100.0, 200.0, 10.0), (case,), "0.1.0")
-    return replace(made, command="masklet bench image --json one.json", date="2026-11-23T12:00:00+00:00")
+    return replace(made, command="masklet bench image --report one.json", date="2026-11-23T12:00:00+00:00")
 
 
 def test_records_go_into_their_places_and_words_stay() -> None:
@@ -45,7 +45,7 @@ def test_records_go_into_their_places_and_words_stay() -> None:
     assert "old" not in first
     assert "2.50 s" in first
     assert "3.50 s" in second
-    for word in ("`masklet bench image --json one.json`", "a processor", "masklet 0.1.0", "2026-11-23", "100 G"):
+    for word in ("`masklet bench image --report one.json`", "a processor", "masklet 0.1.0", "2026-11-23", "100 G"):
         assert word in first
     assert max(map(len, page.splitlines())) <= 120
     assert update_page(page, {"one": record(2.5), "two": record(3.5)}) == page
@@ -67,7 +67,7 @@ def test_a_page_that_is_not_there_is_begun(tmp_path: Path, capsys: pytest.Captur
         (tmp_path / f"{name}.json").write_text(record(seconds).to_json())
     out = tmp_path / "page.md"
     with pytest.raises(SystemExit) as left:
-        run(["bench", "page", *(str(tmp_path / f"{name}.json") for name in "ab"), "--out", str(out)])
+        run(["bench", "update-docs", *(str(tmp_path / f"{name}.json") for name in "ab"), "--out", str(out)])
     assert left.value.code == 0
     assert "| a      | builtin | 1    | 2026-11-23  |" in capsys.readouterr().out
     assert out.read_text() == update_page(make_page(["a", "b"]), {"a": record(2.5), "b": record(3.5)})
@@ -81,5 +81,7 @@ def test_the_page_of_this_repository_is_what_the_command_makes() -> None:
 
 
 def test_commands_are_kept_without_the_folders_of_a_machine() -> None:
-    set_command_args(["bench", "image", "--json", "/home/me/a b.json", "--peer-python", "sam2=/peer/bin/python", "x/y"])
-    assert command_line() == "masklet bench image --json 'a b.json' --peer-python sam2=python x/y"
+    set_command_args(
+        ["bench", "image", "--report", "/home/me/a b.json", "--peer-python", "sam2=/peer/bin/python", "x/y"]
+    )
+    assert command_line() == "masklet bench image --report 'a b.json' --peer-python sam2=python x/y"

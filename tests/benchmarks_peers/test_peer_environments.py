@@ -1,4 +1,4 @@
-"""Environments of peers are made whole or not at all, and made again when versions change; pip is a stub here."""
+"""Environments of peers are created completely or not at all, and again for other versions; pip is a stub."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from masklet.benchmark.peers import environments
-from masklet.benchmark.peers.environments import (
+from benchmarks import environments
+from benchmarks.__main__ import run
+from benchmarks.environments import (
     PEERS,
     PipInstall,
     create_environment,
@@ -21,7 +22,6 @@ from masklet.benchmark.peers.environments import (
     installed_packages,
     remove_environments,
 )
-from masklet.cli.main import run
 from masklet.errors import InputError, OutputError, StateError
 
 SAM2 = find_peer("sam2")
@@ -29,21 +29,21 @@ LISTED = json.dumps([{"name": "sam2", "version": "1.1.0"}, {"name": "torch", "ve
 
 
 class Programs:
-    """What would be started, and what it says; a `fails` word in a command makes that one fail."""
+    """Record commands instead of running them; one with the word `fails` fails with `output`."""
 
-    def __init__(self, fails: str = "", said: str = "") -> None:
-        self.fails, self.said = fails, said
-        self.asked: list[list[str]] = []
-        self.surroundings: list[dict[str, str]] = []
+    def __init__(self, fails: str = "", output: str = "") -> None:
+        self.fails, self.output = fails, output
+        self.commands: list[list[str]] = []
+        self.variables: list[dict[str, str]] = []
 
     def __call__(self, words: list[str], *, env: dict[str, str], **_: object) -> subprocess.CompletedProcess[str]:
-        self.asked.append(words)
-        self.surroundings.append(env)
+        self.commands.append(words)
+        self.variables.append(env)
         if "venv" in words:
             environments._python_path(Path(words[-1])).parent.mkdir(parents=True)
             environments._python_path(Path(words[-1])).touch()
         failed = bool(self.fails) and any(self.fails in word for word in words)
-        return subprocess.CompletedProcess(words, int(failed), LISTED if "list" in words else "", self.said)
+        return subprocess.CompletedProcess(words, int(failed), LISTED if "list" in words else "", self.output)
 
 
 @pytest.fixture
@@ -54,48 +54,48 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
     return stub
 
 
-def failing(programs: Programs, fails: str, said: str) -> None:
-    programs.fails, programs.said = fails, said
+def fail(programs: Programs, fails: str, output: str) -> None:
+    programs.fails, programs.output = fails, output
 
 
-def test_all_are_installed_in_their_order(programs: Programs) -> None:
+def test_packages_are_installed_in_order(programs: Programs) -> None:
     steps: list[None] = []
     folder = create_environment(SAM2, lambda: steps.append(None))
-    assert programs.asked[0] == [sys.executable, "-m", "venv", str(folder)]
-    installed = [words for words in programs.asked if "install" in words]
+    assert programs.commands[0] == [sys.executable, "-m", "venv", str(folder)]
+    installed = [words for words in programs.commands if "install" in words]
     assert [words[0] for words in installed] == [str(environment_python(SAM2))] * len(SAM2.installs)
     (own,) = (words for words in installed if "sam2==1.1.0" in words)
     assert {"--no-build-isolation", "--no-deps"} <= set(own)
-    assert programs.surroundings[programs.asked.index(own)]["SAM2_BUILD_CUDA"] == "0"
+    assert programs.variables[programs.commands.index(own)]["SAM2_BUILD_CUDA"] == "0"
     assert installed.index(own) > 0, "what it is built with comes first"
     assert len(steps) == len(SAM2.installs) + 1
     assert installed_packages(SAM2) == {"sam2": "1.1.0", "torch": "2.13.0"}
 
 
-def test_what_masklet_stands_on_has_the_same_version(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shared_packages_have_the_same_version(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environments, "version", {"torch": "2.9.1+cpu", "numpy": "2.4.6", "pillow": "13.0.0"}.get)
     create_environment(SAM2)
-    words = {word for asked in programs.asked for word in asked}
+    words = {word for command in programs.commands for word in command}
     assert {"torch==2.9.1", "numpy==2.4.6", "pillow==13.0.0", "torchvision==0.24.1"} <= words
 
 
-def test_an_environment_leads_nowhere_else(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_is_isolated(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
     monkeypatch.setenv("PIP_TARGET", "/elsewhere")
     monkeypatch.setenv("PIP_INDEX_URL", "https://example.org/simple")
     create_environment(SAM2)
-    assert not any({"PYTHONPATH", "PIP_TARGET"} & set(env) for env in programs.surroundings)
-    assert all(env["PIP_INDEX_URL"] == "https://example.org/simple" for env in programs.surroundings)
+    assert not any({"PYTHONPATH", "PIP_TARGET"} & set(env) for env in programs.variables)
+    assert all(env["PIP_INDEX_URL"] == "https://example.org/simple" for env in programs.variables)
 
 
-def test_a_whole_one_is_not_made_again(programs: Programs) -> None:
+def test_a_complete_one_is_not_created_again(programs: Programs) -> None:
     create_environment(SAM2)
-    before = len(programs.asked)
+    before = len(programs.commands)
     assert create_environment(SAM2) == environment_dir(SAM2)
-    assert len(programs.asked) == before
+    assert len(programs.commands) == before
 
 
-def test_other_versions_make_another_one(programs: Programs) -> None:
+def test_other_versions_get_another_one(programs: Programs) -> None:
     create_environment(SAM2)
     newer = replace(SAM2, installs=(*SAM2.installs[:-1], PipInstall(("sam2==1.2.0",))))
     assert environment_dir(newer) != environment_dir(SAM2)
@@ -104,34 +104,34 @@ def test_other_versions_make_another_one(programs: Programs) -> None:
     assert remove_environments(SAM2) == 2
 
 
-def test_a_half_made_one_is_made_again(programs: Programs) -> None:
+def test_an_incomplete_one_is_created_again(programs: Programs) -> None:
     folder = environment_dir(SAM2)
     (folder / "bin").mkdir(parents=True)
     (folder / "left over").write_text("")
-    with pytest.raises(StateError, match="masklet bench peers --make sam2"):
+    with pytest.raises(StateError, match="python -m benchmarks environments --create sam2"):
         environment_python(SAM2)
     create_environment(SAM2)
     assert not (folder / "left over").exists()
     assert environment_python(SAM2).parent.parent == folder
 
 
-@pytest.mark.parametrize("note", ["", "[1]", "{"])
-def test_a_broken_note_is_none(programs: Programs, note: str) -> None:
+@pytest.mark.parametrize("manifest", ["", "[1]", "{"])
+def test_a_broken_manifest_counts_as_none(programs: Programs, manifest: str) -> None:
     environment_dir(SAM2).mkdir(parents=True)
-    (environment_dir(SAM2) / "made.json").write_text(note)
+    (environment_dir(SAM2) / "made.json").write_text(manifest)
     assert installed_packages(SAM2) is None
 
 
-def test_one_whose_python_is_gone_is_made_again(programs: Programs) -> None:
-    """The interpreter is a link to the one that it was made with."""
-    python_of_it = environments._python_path(create_environment(SAM2))
-    python_of_it.unlink()
+def test_one_without_its_python_is_created_again(programs: Programs) -> None:
+    """The interpreter is a link to the one that created it."""
+    python = environments._python_path(create_environment(SAM2))
+    python.unlink()
     assert installed_packages(SAM2) is None
     create_environment(SAM2)
-    assert environment_python(SAM2) == python_of_it
+    assert environment_python(SAM2) == python
 
 
-def test_offline_nothing_is_made(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_nothing_is_created(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
     create_environment(SAM2)
     monkeypatch.setenv("MASKLET_OFFLINE", "1")
     create_environment(SAM2)
@@ -139,29 +139,29 @@ def test_offline_nothing_is_made(programs: Programs, monkeypatch: pytest.MonkeyP
         create_environment(find_peer("transformers"))
 
 
-def test_what_pip_says_is_said_and_nothing_is_left(programs: Programs) -> None:
-    failing(programs, "iopath", "Looking in indexes\nERROR: No matching distribution found for iopath==0.1.10\n")
-    with pytest.raises(StateError, match=r"iopath.* for sam2 .*\(No matching distribution found for iopath") as told:
+def test_the_error_of_pip_is_reported_and_nothing_is_left(programs: Programs) -> None:
+    fail(programs, "iopath", "Looking in indexes\nERROR: No matching distribution found for iopath==0.1.10\n")
+    with pytest.raises(StateError, match=r"iopath.* for sam2 .*\(No matching distribution found for iopath") as caught:
         create_environment(SAM2)
-    assert len(str(told.value).splitlines()) == 1
+    assert len(str(caught.value).splitlines()) == 1
     assert not environment_dir(SAM2).exists()
-    failing(programs, "", "")
+    fail(programs, "", "")
     assert create_environment(SAM2).exists()
 
 
 def test_a_full_disk_is_named(programs: Programs) -> None:
-    failing(programs, "torch", "ERROR: Could not install: [Errno 28] No space left on device\n\nERROR: later\n")
+    fail(programs, "torch", "ERROR: Could not install: [Errno 28] No space left on device\n\nERROR: later\n")
     with pytest.raises(StateError, match="No space left on device"):
         create_environment(SAM2)
 
 
 def test_no_module_venv_is_one_error(programs: Programs) -> None:
-    failing(programs, "venv", "The virtual environment was not created successfully because ensurepip is missing")
+    fail(programs, "venv", "The virtual environment was not created successfully because ensurepip is missing")
     with pytest.raises(StateError, match=r"environment of sam2 could not be installed .*ensurepip is missing"):
         create_environment(SAM2)
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "home").write_text("a file")
     monkeypatch.setenv("MASKLET_HOME", str(tmp_path / "home"))
     with pytest.raises(OutputError, match="MASKLET_HOME"):
@@ -194,26 +194,26 @@ def test_an_unknown_one_is_refused() -> None:
         find_peer("sam7")
 
 
-def masklet(*words: str) -> int | str | None:
+def command(*words: str) -> int | str | None:
     with pytest.raises(SystemExit) as left:
-        run(["bench", "peers", *words])
+        run(["environments", *words])
     return left.value.code
 
 
-def test_the_command_lists_makes_and_removes(programs: Programs, capsys: pytest.CaptureFixture[str]) -> None:
-    assert masklet() == 0
+def test_the_command_lists_creates_and_removes(programs: Programs, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command() == 0
     out = capsys.readouterr().out
     assert all(name in out and peer.license in out for name, peer in PEERS.items())
-    assert masklet("--make", "sam2,transformers") == 0
+    assert command("--create", "sam2,transformers") == 0
     out = capsys.readouterr().out
     assert "1.1.0, torch 2.13.0" in out
     assert str(environment_dir(find_peer("transformers"))) in out
-    assert masklet("--remove", "all") == 0
+    assert command("--remove", "all") == 0
     assert "sam2: 1 removed" in capsys.readouterr().out
     assert installed_packages(SAM2) is None
 
 
 def test_mistakes_are_one_line(programs: Programs, capsys: pytest.CaptureFixture[str]) -> None:
-    assert masklet("--make", "sam2,sam7") == 2
+    assert command("--create", "sam2,sam7") == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
-    assert programs.asked == [], "names are looked at before anything is made"
+    assert programs.commands == [], "names are checked before anything is created"

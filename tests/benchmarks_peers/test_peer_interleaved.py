@@ -1,4 +1,4 @@
-"""Who is asked when, and what comparisons say of masks and logits that are known."""
+"""The order of requests, and comparisons of known masks and logits."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import cast
 import numpy as np
 import pytest
 
-from masklet.benchmark.peers import interleaved
-from masklet.benchmark.peers.interleaved import (
+from benchmarks import interleaved
+from benchmarks.interleaved import (
     mask_agreement,
     max_logits_error,
     min_iou,
@@ -17,7 +17,7 @@ from masklet.benchmark.peers.interleaved import (
     run_interleaved,
     time_ratio,
 )
-from masklet.benchmark.peers.process import PeerProcess, Timing
+from benchmarks.process import PeerProcess, Timing
 
 
 class Stub:
@@ -25,15 +25,15 @@ class Stub:
 
     version, torch = "1", "2.13"
 
-    def __init__(self, name: str, asked: list[str], verbs: tuple[str, ...] = ("encode",)) -> None:
-        self.name, self.asked, self.verbs = name, asked, verbs
+    def __init__(self, name: str, requests: list[str], verbs: tuple[str, ...] = ("encode",)) -> None:
+        self.name, self.requests, self.verbs = name, requests, verbs
         self.seconds: Iterator[int] = iter(range(1, 100))
 
-    def has(self, verb: str) -> bool:
+    def supports(self, verb: str) -> bool:
         return verb in self.verbs
 
-    def do(self, verb: str) -> Timing:
-        self.asked.append(self.name)
+    def run(self, verb: str) -> Timing:
+        self.requests.append(self.name)
         return Timing(float(next(self.seconds)), 0.5, None, None)
 
 
@@ -45,14 +45,14 @@ def packed(*masks: str) -> np.ndarray:
     return np.packbits([[pixel == "#" for pixel in mask] for mask in masks], axis=1)
 
 
-def test_the_last_is_first_in_every_second_round() -> None:
-    asked: list[str] = []
-    found = run_interleaved(stubs(Stub("a", asked), Stub("b", asked), Stub("c", asked, ())), "encode", 2)
-    assert asked == ["a", "b", "b", "a", "a", "b"]
+def test_every_second_round_is_reversed() -> None:
+    requests: list[str] = []
+    found = run_interleaved(stubs(Stub("a", requests), Stub("b", requests), Stub("c", requests, ())), "encode", 2)
+    assert requests == ["a", "b", "b", "a", "a", "b"]
     assert {name: [each.seconds for each in taken] for name, taken in found.items()} == {"a": [2, 3], "b": [2, 3]}
 
 
-def test_another_pytorch_is_told_with_the_version() -> None:
+def test_another_pytorch_is_part_of_the_version() -> None:
     found = stubs(Stub("masklet", []), Stub("sam2", []), Stub("transformers", []))
     found[2].torch = "2.12"
     assert peer_versions(found) == {"sam2": "1", "transformers": "1 with torch 2.12"}
@@ -66,14 +66,14 @@ def test_the_ratio_is_the_median_over_rounds() -> None:
     assert time_ratio(found, "transformers") is None
 
 
-def test_the_lowest_iou_is_of_the_two_that_agree_least() -> None:
+def test_the_minimum_iou_is_of_the_worst_pair() -> None:
     assert min_iou(packed("####----", "##------"), packed("####----", "#-------")) == 0.5
     assert min_iou(packed("--------"), packed("--------")) == 1
     assert min_iou(packed("--------"), packed("-------#")) == 0
     assert min_iou(packed("####----"), packed("####----", "####----")) is None
 
 
-def test_the_error_of_logits_is_in_their_deviations() -> None:
+def test_the_error_of_logits_is_in_standard_deviations() -> None:
     reference = np.array([-2.0, 2.0], np.float32)
     assert max_logits_error(reference + np.float32([0, 1]), reference) == 0.5
     assert max_logits_error(reference, reference) == 0
@@ -81,7 +81,7 @@ def test_the_error_of_logits_is_in_their_deviations() -> None:
 
 
 @pytest.mark.parametrize("chunk", [1, 8192])
-def test_sets_of_masks_are_matched_by_their_best(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sets_of_masks_are_matched_by_their_best_iou(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interleaved, "CHUNK_BYTES", chunk)
     theirs = packed("####------------", "--------########")
     found = mask_agreement(theirs[::-1], theirs)

@@ -1,4 +1,4 @@
-"""Programs to compare with, each in a process of its own and in an environment of its own."""
+"""Run a program to compare with in its own process and environment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from masklet.benchmark.peers.environments import environment_python, find_peer
+from benchmarks.environments import environment_python, find_peer
 from masklet.errors import InputError, StateError
 
 __all__ = ["ADAPTERS_DIR", "MASKLET", "PeerProcess", "ProgramJob", "Timing", "resolve_interpreters"]
@@ -19,62 +19,60 @@ __all__ = ["ADAPTERS_DIR", "MASKLET", "PeerProcess", "ProgramJob", "Timing", "re
 ADAPTERS_DIR = Path(__file__).parent / "adapters"
 MASKLET = "masklet"
 ProgramJob: TypeAlias = Mapping[str, object]
-"""What a program is to do, by the names in `adapters/serving.py`."""
+"""The job of a program, by the names in `adapters/serving.py`."""
 EXIT_TIMEOUT_S = 30.0
-"""Seconds that a program has to end when it is asked nothing more."""
+"""Seconds that a program has to end after the last request."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What one verb took."""
+    """Time and memory of one request."""
 
     seconds: float
     cpu_seconds: float
-    """Of all its threads."""
+    """Of all threads."""
     rss_mb: float | None
-    """Memory that the process has then; None where it is not known."""
+    """Resident memory afterwards; None if unknown."""
     peak_mb: float | None
-    """The most that it ever had."""
+    """Peak memory so far."""
     masks: int | None = None
-    """How many were found."""
+    """Number of masks found."""
 
 
 def resolve_interpreters(peers: Sequence[str], overrides: Sequence[str] = ()) -> dict[str, Path]:
-    """The interpreter of each program by name, masklet first; `given` are words such as sam2=/path/to/python.
+    """Return the interpreter of each program by name, masklet first; `overrides` are such as sam2=/path/to/python.
 
     Example:
-        >>> pythons_of(["sam2"])
+        >>> resolve_interpreters(["sam2"])
         {'masklet': PosixPath('/usr/bin/python3'), 'sam2': PosixPath('/home/me/.cache/masklet/peers/.../python')}
 
     Raises:
-        InputError: an unknown peer, or no interpreter where one was said to be.
-        StateError: a peer's environment is not here.
+        InputError: if a peer is unknown, or an interpreter is missing.
+        StateError: if the environment of a peer is missing.
     """
-    said = dict(_parse_interpreter(word, peers) for word in overrides)
-    found = {peer: said[peer] if peer in said else environment_python(find_peer(peer)) for peer in peers}
-    return {MASKLET: Path(sys.executable)} | found
-
-
-def _parse_interpreter(argument: str, peers: Sequence[str]) -> tuple[str, Path]:
-    name, _, path = argument.partition("=")
-    if name not in peers or not Path(path).is_file():
-        raise InputError(
-            f"--peer-python {argument!r} must be one of --peers ({', '.join(peers) or 'none'}), = and an interpreter that "  # noqa: E501
-            "is there, such as sam2=/path/to/python"
-        )
-    return name, Path(path)
+    given = {}
+    for override in overrides:
+        name, _, path = override.partition("=")
+        if name not in peers or not Path(path).is_file():
+            raise InputError(
+                f"--peer-python {override!r} must be one of --peers ({', '.join(peers) or 'none'}), = and an "
+                "interpreter that exists, such as sam2=/path/to/python"
+            )
+        given[name] = Path(path)
+    pythons = {peer: given[peer] if peer in given else environment_python(find_peer(peer)) for peer in peers}
+    return {MASKLET: Path(sys.executable)} | pythons
 
 
 class PeerProcess:
-    """A process that answers one question at a time; leaving its `with` block ends it.
+    """A process that answers one request at a time; leaving its `with` block ends it.
 
     Example:
-        >>> with Program("sam2", python, {"kind": "image", "model": "sam2.1_hiera_tiny", ...}, folder) as program:
-        ...     program.do("load").seconds
+        >>> with PeerProcess("sam2", python, {"kind": "image", "model": "sam2.1_hiera_tiny", ...}, folder) as program:
+        ...     program.run("load").seconds
         0.9
 
     Raises:
-        StateError: the process ended early; what it said last is in the message.
+        StateError: if the process ends early; its last message is in the error.
     """
 
     def __init__(self, name: str, python: Path, job: ProgramJob, folder: Path) -> None:
@@ -100,22 +98,24 @@ class PeerProcess:
         self.stop(kill=kind is not None)
 
     def supports(self, verb: str) -> bool:
-        """Whether the program can be asked this."""
+        """Tell whether the program supports this request."""
         return verb in self.verbs
 
     def run(self, verb: str, **payload: object) -> Timing:
-        """What `verb` took; the program must have it."""
+        """Send a request that the program supports, and return its timing."""
         assert self.supports(verb), f"{self.name} has no {verb}"
-        told = self._request(verb, payload)
-        return Timing(told["seconds"], told["cpu_s"], told["rss_mb"], told["peak_mb"], told.get("masks"))
+        response = self._request(verb, payload)
+        return Timing(
+            response["seconds"], response["cpu_s"], response["rss_mb"], response["peak_mb"], response.get("masks")
+        )
 
     def save_results(self, path: Path) -> Path:
-        """Have it write what it saw last of each verb: packed masks and logits, as .npz."""
+        """Have it write the last result of each verb: packed masks and logits, as .npz."""
         self._request("keep", {"path": str(path)})
         return path
 
     def stop(self, *, kill: bool = False) -> None:
-        """Let the process end, or have it end at once."""
+        """Wait for the process to end, or kill it."""
         if kill:
             self._process.kill()
         assert self._process.stdin is not None
@@ -127,10 +127,10 @@ class PeerProcess:
             self._process.communicate()
 
     def _start(self, command: list[str]) -> subprocess.Popen[str]:
-        pipe, surroundings = subprocess.PIPE, self._environment()
+        pipe, variables = subprocess.PIPE, self._environment()
         try:
             with self._log.open("w") as errors:
-                return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, text=True, env=surroundings)
+                return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, text=True, env=variables)
         except OSError as error:
             raise StateError(
                 f"{self.name} could not be started by {command[0]} ({error.strerror or error}); name an interpreter of "
@@ -143,7 +143,7 @@ class PeerProcess:
             self._process.stdin.write(json.dumps({"verb": verb, **payload}) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # it ended; reading its answer says why
+            pass  # it ended; reading its response says why
         return self._read_response(verb)
 
     def _read_response(self, action: str) -> dict[str, Any]:
@@ -151,14 +151,14 @@ class PeerProcess:
         line = self._process.stdout.readline()
         if not line:
             code = self._process.wait()
-            last = ([line for line in self._log.read_text().splitlines() if line.strip()] or ["no word"])[-1]
+            last = ([line for line in self._log.read_text().splitlines() if line.strip()] or ["no message"])[-1]
             what = ", ".join(str(self.job[name]) for name in ("model", "precision") if name in self.job)
             raise StateError(f"{self.name} ({what}) ended with {code} while {action}: {last.strip()}")
-        told: dict[str, Any] = json.loads(line)
-        return told
+        response: dict[str, Any] = json.loads(line)
+        return response
 
     def _environment(self) -> dict[str, str]:
-        """What leads one environment's Python to another's packages is left out; threads are the same for all."""
+        """Return the environment variables: the same threads for all, and no path to other packages."""
         threads = str(self.job.get("threads", 1))
-        kept = {name: value for name, value in os.environ.items() if self.name == MASKLET or name != "PYTHONPATH"}
-        return kept | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        variables = {name: value for name, value in os.environ.items() if self.name == MASKLET or name != "PYTHONPATH"}
+        return variables | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}

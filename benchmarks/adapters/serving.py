@@ -1,18 +1,19 @@
-"""The half of a comparison that runs beside a program: answers a question a line until its input ends.
+"""Serve requests in the environment of a program, one per line, until the input ends.
 
-It needs NumPy and PyTorch and nothing else, so that it runs in the environment of any program. An adapter is started
-by its path with a file of its job, finds this module beside itself, and hands `serve` one class for images and one
-for videos (or only one of them). The verbs that a program has are the methods that its class has:
+It needs only NumPy and PyTorch, so that it runs in the environment of any program. An adapter is started by its path
+with the file of its job, imports this module from its own folder, and passes `serve` a class for images and one for
+videos (or only one of them). The verbs of a program are the methods of its class:
 
     images   load(job), encode(rgb), click(point), box(box), prompts(points), everything(rgb, options)
-    videos      load(job), prompt(prompts), step()
+    videos   load(job), prompt(prompts), step()
 
-Verbs that find masks return `Seen`. Seconds, memory and comparisons are taken here, in the same way for all.
+Verbs that predict masks return a `MaskOutput`. Time and memory are measured here, in the same way for all programs.
 
-Questions are objects of JSON on standard input, {"verb": "click"}; `everything` has "options" too, and `keep`, which
-every program has, the "path" where what was seen last of each verb (of a video: on each frame from `kept_from` on) is
-written as packed masks and logits. Answers are objects on standard output: {"seconds": ..., "cpu_s": ..., "rss_mb":
-..., "peak_mb": ..., "masks": ...}; the first line of all says what is there. What a library prints goes to the errors.
+Requests are JSON objects on standard input, {"verb": "click"}. `everything` also has "options"; `keep`, which every
+program has, a "path" where the last result of each verb (of a video: of each frame from `keep_from_frame` on) is
+written as packed masks and logits. Responses are JSON objects on standard output: {"seconds": ..., "cpu_s": ...,
+"rss_mb": ..., "peak_mb": ..., "masks": ...}; the first line describes the program. What a library prints goes to
+standard error.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ from typing import Any, NamedTuple
 
 IMPORT_START = time.perf_counter()
 VERBS_BY_KIND = {
-    "picture": ("load", "encode", "click", "box", "prompts", "everything"),
-    "film": ("load", "prompt", "step"),
+    "image": ("load", "encode", "click", "box", "prompts", "everything"),
+    "video": ("load", "prompt", "step"),
 }
 
 
 class MaskOutput(NamedTuple):
-    """What a verb found: N masks, and logits at a low resolution where the program shows them."""
+    """The result of a verb: N masks, and low-resolution logits if the program returns them."""
 
     masks: Any
     """(N, H, W), above 0 is inside; or N run-length codes {"size": [H, W], "counts": [...]}, column by column."""
@@ -46,14 +47,14 @@ class MaskOutput(NamedTuple):
 
 @dataclass(frozen=True)
 class AdapterJob:
-    """What a program is to do; the names in the file of a job. Points are xy and boxes xyxy, in pixels."""
+    """The job of a program, as its file has it. Points are xy and boxes xyxy, in pixels."""
 
     kind: str
     """image or video"""
     model: str
     """Canonical name, such as sam2.1_hiera_tiny."""
     weights: str
-    """A file in the published form."""
+    """A file in the published format."""
     precision: str = "fp32"
     device: str = "cpu"
     threads: int = 1
@@ -64,32 +65,32 @@ class AdapterJob:
     point: list[float] = field(default_factory=list)
     box: list[float] = field(default_factory=list)
     points: list[list[float]] = field(default_factory=list)
-    """A click each, for as many objects, asked in one call."""
+    """A click per object, in one call."""
     video_dir: str = ""
     """A folder of numbered JPEG files."""
     prompts: list[dict[str, Any]] = field(default_factory=list)
     """On frame 0: {"id": 1, "point": [x, y] or None, "box": [x, y, x, y] or None}"""
     keep_from_frame: int = 0
-    """The first frame whose answers are kept."""
+    """The first frame whose results are stored."""
 
 
 def serve(image_program: Callable[[], Any] | None = None, video_program: Callable[[], Any] | None = None) -> None:
-    """Answer until standard input ends. A class has `version`, the program's, and methods as the module says."""
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    """Serve requests until standard input ends. A class has the program's `version` and the methods above."""
+    responses = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     job = AdapterJob(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
     import torch
 
     torch.set_num_threads(job.threads)
-    make = {"picture": image_program, "film": video_program}[job.kind]
-    server = ProgramServer(job, None if make is None else make())
-    print(json.dumps(server.describe() | memory_mb()), file=answers)
+    make_program = {"image": image_program, "video": video_program}[job.kind]
+    server = ProgramServer(job, None if make_program is None else make_program())
+    print(json.dumps(server.describe() | memory_mb()), file=responses)
     for line in sys.stdin:
-        print(json.dumps(server.handle(json.loads(line)) | memory_mb()), file=answers)
+        print(json.dumps(server.handle(json.loads(line)) | memory_mb()), file=responses)
 
 
 def autocast(job: AdapterJob) -> AbstractContextManager[object]:
-    """The precision asked for, for a program that leaves it to its caller."""
+    """Set the precision of the job, for a program that leaves it to its caller."""
     import torch
 
     if job.precision == "fp32":
@@ -100,15 +101,14 @@ def autocast(job: AdapterJob) -> AbstractContextManager[object]:
 
 
 def memory_mb() -> dict[str, float | None]:
-    """Resident memory of this process now and at its highest, in MB of 10^6 bytes; None where it is not known.
+    """Return current and peak resident memory of this process, in MB of 10^6 bytes; None if unknown.
 
-    On Linux both come from /proc: the peak that `getrusage` gives there is handed down from the process that started
-    this one.
+    On Linux both come from /proc, since the peak of `getrusage` is inherited from the parent process there.
     """
     status = Path("/proc/self/status")
     if status.exists():
-        found = dict(re.findall(r"^(VmRSS|VmHWM):\s+(\d+) kB", status.read_text(), re.MULTILINE))
-        return {"rss_mb": int(found["VmRSS"]) * 1.024e-3, "peak_mb": int(found["VmHWM"]) * 1.024e-3}
+        values = dict(re.findall(r"^(VmRSS|VmHWM):\s+(\d+) kB", status.read_text(), re.MULTILINE))
+        return {"rss_mb": int(values["VmRSS"]) * 1.024e-3, "peak_mb": int(values["VmHWM"]) * 1.024e-3}
     if sys.platform == "win32":
         return {"rss_mb": None, "peak_mb": None}
     import resource
@@ -118,7 +118,7 @@ def memory_mb() -> dict[str, float | None]:
 
 
 class ProgramServer:
-    """A job, a program (None: it has nothing of this kind), and what it saw."""
+    """A job, a program (None: it does not support this kind of job), and its results."""
 
     def __init__(self, job: AdapterJob, program: Any) -> None:
         self.job, self.program = job, program
@@ -131,7 +131,7 @@ class ProgramServer:
             self.rgb = np.load(job.image_path)
 
     def describe(self) -> dict[str, Any]:
-        """What is there."""
+        """Describe the program."""
         import torch
 
         return {
@@ -142,32 +142,32 @@ class ProgramServer:
         }
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Do what is asked, and say how long it took."""
+        """Handle a request and measure it."""
         verb = request["verb"]
         self._synchronize()
-        wall, processor = time.perf_counter(), time.process_time()
-        found = self._call_verb(verb, request)
+        wall, cpu = time.perf_counter(), time.process_time()
+        output = self._call_verb(verb, request)
         self._synchronize()
-        taken = {"seconds": time.perf_counter() - wall, "cpu_s": time.process_time() - processor}
-        if isinstance(found, MaskOutput):
-            taken["masks"] = len(found.masks)
-            self._store(verb, found)
-        return taken
+        response = {"seconds": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
+        if isinstance(output, MaskOutput):
+            response["masks"] = len(output.masks)
+            self._store(verb, output)
+        return response
 
     def keep(self, path: Path) -> None:
-        """Write what was seen, for comparison."""
+        """Write the results, for comparison."""
         import numpy as np
 
         arrays: dict[str, Any] = {}
-        for name, seen in self.results.items():
-            arrays[f"{name}.masks"] = np.packbits(unpack_masks(seen.masks), axis=1)
-            if seen.logits is not None:
-                arrays[f"{name}.logits"] = to_numpy(seen.logits).astype(np.float32)
+        for name, output in self.results.items():
+            arrays[f"{name}.masks"] = np.packbits(unpack_masks(output.masks), axis=1)
+            if output.logits is not None:
+                arrays[f"{name}.logits"] = to_numpy(output.logits).astype(np.float32)
         np.savez(path, **arrays)
 
     def _call_verb(self, verb: str, request: dict[str, Any]) -> Any:
         job = self.job
-        given = {
+        arguments = {
             "load": (job,),
             "encode": (self.rgb,),
             "click": (job.point,),
@@ -178,7 +178,7 @@ class ProgramServer:
             "step": (),
             "keep": (Path(request.get("path", "")),),
         }
-        return getattr(self if verb == "keep" else self.program, verb)(*given[verb])
+        return getattr(self if verb == "keep" else self.program, verb)(*arguments[verb])
 
     def _store(self, verb: str, output: MaskOutput) -> None:
         if verb != "step":
@@ -189,7 +189,7 @@ class ProgramServer:
         self.frame += 1
 
     def _synchronize(self) -> None:
-        """Wait until what was asked of the device is done, so that a clock read now has all of it."""
+        """Wait until the device has finished its work."""
         if self.job.device.startswith("cuda"):
             import torch
 
@@ -197,17 +197,17 @@ class ProgramServer:
 
 
 def unpack_masks(masks: Any) -> Any:
-    """(N, HW) bool, row by row, of masks in either form."""
+    """Return masks of either form as (N, HW) bool, row by row."""
     import numpy as np
 
     if len(masks) and isinstance(masks[0], dict):
         return np.stack([_decode_rle(code) for code in masks])
-    found = to_numpy(masks) > 0
-    return found.reshape(len(found), int(np.prod(found.shape[1:])))  # -1 is not known where there are none
+    inside = to_numpy(masks) > 0
+    return inside.reshape(len(inside), int(np.prod(inside.shape[1:])))  # -1 is ambiguous without masks
 
 
 def to_numpy(values: Any) -> Any:
-    """A tensor of any device and type, or what is one already, as an array."""
+    """Convert a tensor of any device and type, or an array, to an array."""
     import numpy as np
 
     return values.detach().float().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)

@@ -1,4 +1,4 @@
-"""Every program opens the same numbers, in the form that it knows."""
+"""Every program gets the same numbers, in its own format."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from masklet.benchmark.peers import weight_formats
-from masklet.benchmark.peers.weight_formats import convert_weights
+from benchmarks import weights
+from benchmarks.weights import convert_weights
 
 NAME = "sam2.1_hiera_tiny"
 
@@ -32,7 +32,7 @@ def test_transformers_has_its_own_names(published: Path, tmp_path: Path) -> None
     assert found["no_memory_embedding"].tolist() == [0, 1, 2, 3]
 
 
-def test_what_was_written_is_taken_again(published: Path, tmp_path: Path) -> None:
+def test_a_converted_file_is_reused(published: Path, tmp_path: Path) -> None:
     path = convert_weights("transformers", NAME, published, tmp_path)
     before = path.stat().st_mtime_ns
     assert convert_weights("transformers", NAME, published, tmp_path) == path
@@ -45,7 +45,7 @@ def test_ultralytics_knows_a_network_by_its_file(
     published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, file: str, links: bool
 ) -> None:
     if not links:
-        monkeypatch.setattr(weight_formats.Path, "symlink_to", _refused)
+        monkeypatch.setattr(weights.Path, "symlink_to", _refused)
     path = convert_weights("ultralytics", model, published, tmp_path)
     assert path == tmp_path / file
     assert path.is_symlink() == links

@@ -1,4 +1,4 @@
-"""`masklet bench family`."""
+"""`masklet bench models`."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip().strip("|").split("|")]
 
 
-def test_a_table_with_prompted_and_everything_apart(masklet: Masklet, folder: Path) -> None:
+def test_the_table_separates_prompts_and_mask_generation(masklet: Masklet, folder: Path) -> None:
     outcome = masklet(
-        "bench", "family", "--models", "sam2.1_t.pt, yolov8n-seg", "--everything-points", 2, "--repeats", 1,
-        "--json", "family.json",
+        "bench", "models", "--models", "sam2.1_t.pt, yolov8n-seg", "--points", 2, "--repeats", 1,
+        "--report", "family.json",
     )  # fmt: skip
     assert outcome.code == 0
     heading, dashes, segmenter, detector = (cells(line) for line in outcome.out.splitlines() if "|" in line)
@@ -54,37 +54,37 @@ def test_a_table_with_prompted_and_everything_apart(masklet: Masklet, folder: Pa
     assert detector[4:7] == ["", "", ""]
     assert detector[7].endswith("ms")
     assert "image of 1280 x 720, median of 1, wall time" in outcome.out
-    assert "sam2.1_hiera_tiny: the parameters are not those that were published" in outcome.err
-    told = json.loads(Path("family.json").read_text())
-    assert [row["name"] for row in told["models"]] == ["sam2.1_hiera_tiny", "yolov8n-seg"]
-    assert told["models"][0]["everything"] == {
+    assert "sam2.1_hiera_tiny: the number of parameters is not the published one" in outcome.err
+    stored = json.loads(Path("family.json").read_text())
+    assert [row["name"] for row in stored["models"]] == ["sam2.1_hiera_tiny", "yolov8n-seg"]
+    assert stored["models"][0]["mask_generation"] == {
         "seconds": pytest.approx(0, abs=60),
-        "points": 4,
+        "num_points": 4,
         "estimated": False,
     }
-    assert list(told)[:4] == ["protocol", "model", "options", "machine"]
-    assert told["options"]["picture"] == [1280, 720]
-    assert told["machine"]["threads"] > 0
-    table = "\n".join(record_table(read_record("family.json")))  # as a page has it
+    assert list(stored)[:4] == ["protocol", "model", "options", "machine"]
+    assert stored["options"]["image"] == [1280, 720]
+    assert stored["machine"]["threads"] > 0
+    table = "\n".join(record_table(read_record("family.json")))  # as on a page
     assert table in outcome.out
 
 
-def test_a_image_of_ones_own(masklet: Masklet, folder: Path) -> None:
+def test_another_image(masklet: Masklet, folder: Path) -> None:
     from PIL import Image
 
     Image.new("RGB", (50, 30)).save("small.png")
-    outcome = masklet("bench", "family", "--models", "FastSAM-s", "--picture", "small.png", "--processor-time")
+    outcome = masklet("bench", "models", "--models", "FastSAM-s", "--image", "small.png", "--cpu-time")
     assert outcome.code == 0
-    assert "image of 50 x 30, median of 3, processor time" in outcome.out
+    assert "image of 50 x 30, median of 3, CPU time" in outcome.out
 
 
-def test_what_is_estimated_has_a_sign(masklet: Masklet, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_estimates_are_marked(masklet: Masklet, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_family, "_time_grid", lambda predictor, options, how, side: 2.0 + 0.01 * side**2)
-    outcome = masklet("bench", "family", "--models", "builtin", "--limit", 5, "--repeats", 1)
+    outcome = masklet("bench", "models", "--models", "builtin", "--max-seconds", 5, "--repeats", 1)
     assert re.search(r"~1[2-4]\.\d s", outcome.out)  # 12.24 and encoding
 
 
 def test_an_unknown_model_is_one_line(masklet: Masklet, folder: Path) -> None:
-    outcome = masklet("bench", "family", "--models", "sam7")
+    outcome = masklet("bench", "models", "--models", "sam7")
     assert outcome.code == 2
     assert "'sam7' is not a known model" in outcome.err

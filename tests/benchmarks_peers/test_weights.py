@@ -1,4 +1,4 @@
-"""Weights that follow from names: those that the reference numbers were made with, and the published ones first."""
+"""Synthetic weights: those that the reference numbers were made with; published ones come first."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks import weights
+from benchmarks.weights import resolve_weights, synthetic_weights
 from helpers.networks import small_network
-from masklet.benchmark import weights
-from masklet.benchmark.weights import resolve_weights, synthetic_weights
 from masklet.errors import InputError, UnknownModelError
 
 SHAPES = {
@@ -25,7 +25,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("salt", ["", "c"])
-def test_they_are_those_of_the_reference_numbers(salt: str) -> None:
+def test_they_equal_those_of_the_reference_numbers(salt: str) -> None:
     file = Path(__file__).parents[1] / "golden" / "fill.py"
     spec = importlib.util.spec_from_file_location("fill", file)
     assert spec is not None
@@ -39,21 +39,21 @@ def test_they_are_those_of_the_reference_numbers(salt: str) -> None:
     assert not synthetic_weights({"x.num_batches_tracked": ()})["x.num_batches_tracked"].any()
 
 
-def test_other_salt_other_weights() -> None:
+def test_another_salt_gives_other_weights() -> None:
     assert not torch.equal(synthetic_weights(SHAPES)["a.bias"], synthetic_weights(SHAPES, "c")["a.bias"])
 
 
-def test_a_file_is_made_in_the_published_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_written_in_the_published_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = small_network()
     monkeypatch.setattr(weights, "is_downloaded", lambda card: False)
     monkeypatch.setattr(weights, "CONFIGS", {"sam2.1_hiera_tiny": small.config})
     found = resolve_weights("sam2.1_t.pt", tmp_path)
-    assert (found.model, found.synthetic, found.source_label) == ("sam2.1_hiera_tiny", True, "made from names")
-    kept = torch.load(found.path, weights_only=True)["model"]
-    assert {name: t.shape for name, t in kept.items()} == {name: t.shape for name, t in small.state_dict().items()}
+    assert (found.model, found.synthetic, found.source_label) == ("sam2.1_hiera_tiny", True, "synthetic")
+    stored = torch.load(found.path, weights_only=True)["model"]
+    assert {name: t.shape for name, t in stored.items()} == {name: t.shape for name, t in small.state_dict().items()}
 
 
-def test_published_weights_are_taken_where_they_are_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_published_weights_are_used_if_they_are_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = tmp_path / "here.pt"
     monkeypatch.setattr(weights, "is_downloaded", lambda card: True)
     monkeypatch.setattr(weights, "locate", lambda card: here)
@@ -63,11 +63,11 @@ def test_published_weights_are_taken_where_they_are_here(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("model", ["builtin", "mobile_sam.pt", "yolov8n-seg.pt"])
-def test_models_that_others_do_not_have_are_refused(model: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="with peers choose from sam2_hiera_tiny, sam2_hiera_small"):
+def test_models_of_masklet_alone_are_refused(model: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="choose from sam2_hiera_tiny, sam2_hiera_small"):
         resolve_weights(model, tmp_path)
 
 
-def test_an_unknown_model_is_said(tmp_path: Path) -> None:
+def test_an_unknown_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnknownModelError):
         resolve_weights("sam7", tmp_path)

@@ -1,7 +1,7 @@
-"""huggingface/transformers (`pip install transformers`, Apache-2.0) beside masklet: `Sam2Model` and `Sam2VideoModel`.
+"""huggingface/transformers (`pip install transformers`, Apache-2.0): `Sam2Model` and `Sam2VideoModel`.
 
-Its processors ask for torchvision, so images and frames are resized here, as the published predictors do, and handed
-in as pixel values. Weights come under its own names for them (`masklet.benchmark.peers.weight_formats`).
+Its processors require torchvision, so images and frames are resized here, as the published predictors do. Weights have
+its own tensor names (`benchmarks.weights`).
 """
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from serving import Job, Seen, autocast, serve
+from serving import AdapterJob, MaskOutput, autocast, serve
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 INPUT_SIZE = 1024
 LOGIT_LIMIT = 32.0
-"""Of the logits that the published predictor shows; masks are made of those without it."""
+"""Limit of the logits that the published predictor returns; masks are made of unlimited ones."""
 TRUNKS = {
     "tiny": (96, 1, [1, 2, 7, 2], [5, 7, 9], 7, [8, 4, 14, 7]),
     "small": (96, 1, [1, 2, 11, 2], [7, 10, 13], 7, [8, 4, 14, 7]),
     "base_plus": (112, 2, [2, 3, 16, 3], [12, 16, 20], 14, [8, 4, 14, 7]),
     "large": (144, 2, [2, 6, 36, 4], [23, 33, 43], 7, [8, 4, 16, 8]),
 }
-"""Width, heads, blocks of each stage, blocks that see everything, side of the position map, windows of each stage."""
+"""Width, heads, blocks per stage, blocks with global attention, side of the position map, windows per stage."""
 
 
-class ImageProgram:
-    """`Sam2Model`; it has no everything without torchvision."""
+class TransformersImageProgram:
+    """`Sam2Model`; without torchvision it has no mask generation."""
 
     def __init__(self) -> None:
         import transformers
@@ -34,8 +34,8 @@ class ImageProgram:
         self.model_class, self.config_class = transformers.Sam2Model, transformers.Sam2Config
         self.prompt_config_class = transformers.Sam2PromptEncoderConfig
 
-    def load(self, job: Job) -> None:
-        """Open the weights."""
+    def load(self, job: AdapterJob) -> None:
+        """Load the weights."""
         self.job, self.side = job, job.image_size or INPUT_SIZE
         config = self.config_class(
             vision_config=vision_config(job), prompt_encoder_config=self.prompt_config_class(image_size=self.side)
@@ -43,7 +43,7 @@ class ImageProgram:
         self.model = load_network(self.model_class, config, job)
 
     def encode(self, rgb: Any) -> None:
-        """Take an image."""
+        """Encode an image."""
         import torch
         from torch.nn.functional import interpolate
 
@@ -53,16 +53,16 @@ class ImageProgram:
             square = interpolate(pixels, (self.side, self.side), mode="bilinear", antialias=True)
             self.embeddings = self.model.get_image_embeddings(normalize_pixels(square))
 
-    def click(self, point: list[float]) -> Seen:
-        """Three candidates for one positive click."""
+    def click(self, point: list[float]) -> MaskOutput:
+        """Predict three masks for a click."""
         return self._predict(multimask=True, **self._point_inputs([point]))
 
-    def box(self, box: list[float]) -> Seen:
-        """One mask for one box."""
+    def box(self, box: list[float]) -> MaskOutput:
+        """Predict one mask for a box."""
         return self._predict(multimask=False, input_boxes=self._to_input_coords([box[:2], box[2:]]).reshape(1, 1, 4))
 
-    def prompts(self, points: list[list[float]]) -> Seen:
-        """One mask for each of many clicks."""
+    def prompts(self, points: list[list[float]]) -> MaskOutput:
+        """Predict one mask for each of many clicks."""
         return self._predict(multimask=False, **self._point_inputs(points))
 
     def _point_inputs(self, points: list[list[float]]) -> dict[str, Any]:
@@ -74,16 +74,16 @@ class ImageProgram:
     def _to_input_coords(self, points: list[list[float]]) -> Any:
         return scale_points(points, self.size, self.side).to(self.job.device)
 
-    def _predict(self, *, multimask: bool, **prompt: Any) -> Seen:
+    def _predict(self, *, multimask: bool, **prompt: Any) -> MaskOutput:
         import torch
 
         with torch.inference_mode(), autocast(self.job):
-            reply = self.model(image_embeddings=self.embeddings, multimask_output=multimask, **prompt)
-            logits = reply.pred_masks.flatten(0, 2)
-            return Seen(upsample_masks(logits, self.size), logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT))
+            output = self.model(image_embeddings=self.embeddings, multimask_output=multimask, **prompt)
+            logits = output.pred_masks.flatten(0, 2)
+            return MaskOutput(upsample_masks(logits, self.size), logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT))
 
 
-class VideoProgram:
+class TransformersVideoProgram:
     """`Sam2VideoModel`, frame by frame."""
 
     def __init__(self) -> None:
@@ -94,41 +94,41 @@ class VideoProgram:
         self.model_class, self.config_class = transformers.Sam2VideoModel, transformers.Sam2VideoConfig
         self.session_class = Sam2VideoInferenceSession
 
-    def load(self, job: Job) -> None:
-        """Open the weights and read the video."""
+    def load(self, job: AdapterJob) -> None:
+        """Load the weights and read the video."""
         self.job, self.side = job, job.image_size or INPUT_SIZE
         self.model = load_network(self.model_class, self._config(job), job)
-        frames, self.size = read_video(Path(job.video), self.side)
+        frames, self.size = read_video(Path(job.video_dir), self.side)
         self.session = self.session_class(
             frames, *self.size, inference_device=job.device, inference_state_device=job.device, dtype=frames.dtype
         )
 
     def prompt(self, prompts: list[dict[str, Any]]) -> None:
-        """Say what is to be followed, on the first frame."""
+        """Prompt the objects on the first frame."""
         import torch
 
-        for one in prompts:
-            corners = one.get("box") or []
-            given = [corners[:2], corners[2:]] if corners else [one["point"]]
-            said = {
-                "point_coords": scale_points(given, self.size, self.side)[None, None].to(self.job.device),
+        for prompt in prompts:
+            corners = prompt.get("box") or []
+            points = [corners[:2], corners[2:]] if corners else [prompt["point"]]
+            inputs = {
+                "point_coords": scale_points(points, self.size, self.side)[None, None].to(self.job.device),
                 "point_labels": torch.tensor([[[2, 3] if corners else [1]]], device=self.job.device),
             }
-            self.session.add_point_inputs(self.session.obj_id_to_idx(one["id"]), 0, said)
-        self.session.obj_with_new_inputs = [one["id"] for one in prompts]
+            self.session.add_point_inputs(self.session.obj_id_to_idx(prompt["id"]), 0, inputs)
+        self.session.obj_with_new_inputs = [prompt["id"] for prompt in prompts]
         with torch.inference_mode(), autocast(self.job):
             self.model(self.session, frame_idx=0)
-        self.replies = self.model.propagate_in_video_iterator(self.session, start_frame_idx=0)
+        self.outputs = self.model.propagate_in_video_iterator(self.session, start_frame_idx=0)
 
-    def step(self) -> Seen:
-        """The next frame, the first one first."""
+    def step(self) -> MaskOutput:
+        """Track the next frame, from the first on."""
         import torch
 
         with torch.inference_mode(), autocast(self.job):
-            logits = next(self.replies).pred_masks[:, 0]
-            return Seen(upsample_masks(logits, self.size), logits)
+            logits = next(self.outputs).pred_masks[:, 0]
+            return MaskOutput(upsample_masks(logits, self.size), logits)
 
-    def _config(self, job: Job) -> Any:
+    def _config(self, job: AdapterJob) -> Any:
         newer = job.model.startswith("sam2.1")
         prompts = self.config_class().prompt_encoder_config
         prompts.image_size = self.side
@@ -142,11 +142,11 @@ class VideoProgram:
         )
 
 
-def vision_config(job: Job) -> Any:
-    """How the image encoder of a published size is described there."""
+def vision_config(job: AdapterJob) -> Any:
+    """Describe the image encoder of a published size."""
     from transformers import Sam2HieraDetConfig, Sam2VisionConfig
 
-    width, heads, blocks, wide, background, windows = TRUNKS[job.model.partition("_hiera_")[2]]
+    width, heads, blocks, global_blocks, background, windows = TRUNKS[job.model.partition("_hiera_")[2]]
     side = job.image_size or INPUT_SIZE
     widths = [width * 2**stage for stage in range(4)]
     trunk = Sam2HieraDetConfig(
@@ -156,7 +156,7 @@ def vision_config(job: Job) -> Any:
         blocks_per_stage=blocks,
         embed_dim_per_stage=widths,
         num_attention_heads_per_stage=[heads * 2**stage for stage in range(4)],
-        global_attention_blocks=wide,
+        global_attention_blocks=global_blocks,
         window_positional_embedding_background_size=[background, background],
         window_size_per_stage=windows,
     )
@@ -167,8 +167,8 @@ def vision_config(job: Job) -> Any:
     )
 
 
-def load_network(model_class: Any, config: Any, job: Job) -> Any:
-    """The network with its weights; that of images leaves the memory's alone."""
+def load_network(model_class: Any, config: Any, job: AdapterJob) -> Any:
+    """Build the network with its weights; the image model ignores those of the memory."""
     import torch
 
     model = model_class(config).eval()
@@ -178,14 +178,14 @@ def load_network(model_class: Any, config: Any, job: Job) -> Any:
 
 
 def scale_points(points: list[list[float]], size: tuple[int, int], side: int) -> Any:
-    """Points of an image of that height and width as those of the network's square."""
+    """Scale points of an image of (height, width) to the network's square."""
     import torch
 
     return torch.tensor(points, dtype=torch.float32) * torch.tensor([side / size[1], side / size[0]])
 
 
 def normalize_pixels(pixels: Any) -> Any:
-    """(1, 3, S, S) from 0..1 to what the network has learnt with."""
+    """Normalize (1, 3, S, S) from 0..1 for the network."""
     import torch
 
     mean, deviation = (torch.tensor(v, device=pixels.device).view(1, 3, 1, 1) for v in (MEAN, STD))
@@ -193,14 +193,14 @@ def normalize_pixels(pixels: Any) -> Any:
 
 
 def upsample_masks(logits: Any, size: tuple[int, int]) -> Any:
-    """(N, h, w) to masks (N, H, W), as its processor does."""
+    """Upsample logits (N, h, w) to masks (N, H, W), as its processor does."""
     from torch.nn.functional import interpolate
 
     return (interpolate(logits[:, None].float(), size, mode="bilinear", align_corners=False) > 0)[:, 0]
 
 
 def read_video(folder: Path, side: int) -> tuple[Any, tuple[int, int]]:
-    """Frames (T, 3, S, S) in the order of their names, resized as the published tracker does, and their size."""
+    """Read frames (T, 3, S, S) in the order of their names, resized as the published tracker does, and their size."""
     import numpy as np
     import torch
     from PIL import Image
@@ -215,4 +215,4 @@ def read_video(folder: Path, side: int) -> tuple[Any, tuple[int, int]]:
 
 
 if __name__ == "__main__":
-    serve(image=ImageProgram, video=VideoProgram)
+    serve(image=TransformersImageProgram, video=TransformersVideoProgram)

@@ -1,4 +1,4 @@
-"""Videos that programs follow by turns: who is asked what, what is compared, and the real sam2 where it is here."""
+"""A video in several programs: requests, comparisons, and the real sam2 if it is installed."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ import cv2
 import numpy as np
 import pytest
 
-from helpers.peers import SAM2, adapters_in
-from masklet.benchmark.peers import video
-from masklet.benchmark.peers.interleaved import ComparisonResult
-from masklet.benchmark.peers.video import VideoComparisonJob, compare_videos, sample_prompts
+from benchmarks import video
+from benchmarks.interleaved import ComparisonResult
+from benchmarks.video import VideoComparisonJob, compare_videos, sample_prompts
+from benchmarks.weights import ModelWeights
+from helpers.peers import SAM2, use_adapters_in
 from masklet.benchmark.record import BenchmarkCase
 from masklet.benchmark.roofline import Work
 from masklet.benchmark.sample_video import object_radius, sample_video
 from masklet.benchmark.video import WARMUP_FRAMES
-from masklet.benchmark.weights import ModelWeights
 from masklet.errors import InputError, StateError
 
 FAKE = """
 import json
 from pathlib import Path
 import numpy as np
-from serving import Seen, serve
+from serving import MaskOutput, serve
 
-class Video:
+class FakeVideoProgram:
     version = "{version}"
     frame = -1
 
     def load(self, job):
-        self.job, self.videos = job, sorted(Path(job.video).glob("*.jpg"))
+        self.job, self.frames = job, sorted(Path(job.video_dir).glob("*.jpg"))
         if job.precision == "fp16":
             raise ValueError("no fp16 in {version}")
 
     def prompt(self, prompts):
-        Path("{log}").open("a").write(json.dumps([len(self.videos), len(prompts), self.job.precision]) + "\\n")
+        Path("{log}").open("a").write(json.dumps([len(self.frames), len(prompts), self.job.precision]) + "\\n")
         self.prompts = prompts
 
     def step(self):
@@ -45,9 +45,9 @@ class Video:
         masks = np.ones((len(self.prompts), 4, 8), bool)
         logits = np.arange(float(self.frame), self.frame + 8).reshape(1, 2, 4).repeat(len(masks), 0)
         {change}
-        return Seen(masks, logits)
+        return MaskOutput(masks, logits)
 
-class Image:
+class FakeImageProgram:
     version = "{version}"
 
 serve({kind})
@@ -58,15 +58,15 @@ LAST = f"if self.frame == {WARMUP_FRAMES + 2}:"
 
 @pytest.fixture
 def adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder for adapters of our own; there is no need of weights."""
+    """A folder for fake adapters, without weights."""
     monkeypatch.setattr(video, "resolve_weights", lambda model, folder, salt: ModelWeights(model, tmp_path / "w", True))
     monkeypatch.setattr(video, "_measure_work", lambda weights, job: {n: Work(n * 10**9, 0, 0) for n in job.objects})
-    return adapters_in(tmp_path, monkeypatch)
+    return use_adapters_in(tmp_path, monkeypatch)
 
 
-def fake(folder: Path, name: str, change: str = "pass", kind: str = "film=Film") -> Path:
+def fake(folder: Path, name: str, change: str = "pass", kind: str = "video_program=FakeVideoProgram") -> Path:
     file = folder / f"{name}_adapter.py"
-    file.write_text(FAKE.format(version=f"of {name}", log=folder / f"{name}.said", change=change, kind=kind))
+    file.write_text(FAKE.format(version=f"of {name}", log=folder / f"{name}.requests", change=change, kind=kind))
     return Path(sys.executable)
 
 
@@ -77,17 +77,17 @@ def rows(cases: tuple[BenchmarkCase, ...], name: str) -> dict[str, BenchmarkCase
 JOB = VideoComparisonJob("tiny", objects=(1, 3), frames=3, frame_size=(24, 32))
 
 
-def test_programs_follow_the_same_video_and_are_compared(adapters: Path) -> None:
+def test_programs_track_the_same_video_and_are_compared(adapters: Path) -> None:
     change = f"{LAST} masks[-1, 0, :2] = False; logits[0] += 0.5"
     pythons = {"masklet": fake(adapters, "masklet"), "sam2": fake(adapters, "sam2", change)}
-    told: list[ComparisonResult] = []
-    found = compare_videos(JOB, pythons, told.append)
-    assert [len({case.setting for case in some.cases}) for some in told] == [1, 2]  # what is done can be kept
-    assert found == told[-1]
+    updates: list[ComparisonResult] = []
+    found = compare_videos(JOB, pythons, updates.append)
+    assert [len({case.setting for case in some.cases}) for some in updates] == [1, 2]  # each part can be stored
+    assert found == updates[-1]
     assert found.versions == {"sam2": "of sam2"}
     assert {case.setting for case in found.cases} == {"1 object, fp32", "3 objects, fp32"}
     frames = rows(found.cases, "a frame")
-    assert len(frames["masklet"].samples) == len(frames["sam2"].samples) == 3  # and not those that fill the memories
+    assert len(frames["masklet"].samples) == len(frames["sam2"].samples) == 3  # without the warm-up frames
     assert frames["masklet"].peer_ratio is frames["masklet"].min_iou is None
     ratios = [a / b for a, b in zip(frames["masklet"].samples, frames["sam2"].samples, strict=True)]
     assert frames["sam2"].peer_ratio == pytest.approx(np.median(ratios))
@@ -98,24 +98,24 @@ def test_programs_follow_the_same_video_and_are_compared(adapters: Path) -> None
     for program in ("masklet", "sam2"):
         for name in ("load", "prompts", "memory with weights and video", "peak memory"):
             assert rows(found.cases, name)[program].samples[0] > 0
-        said = [json.loads(line) for line in (adapters / f"{program}.said").read_text().splitlines()]
-        assert said == [[WARMUP_FRAMES + 3, 1, "fp32"], [WARMUP_FRAMES + 3, 3, "fp32"]]
+        requests = [json.loads(line) for line in (adapters / f"{program}.requests").read_text().splitlines()]
+        assert requests == [[WARMUP_FRAMES + 3, 1, "fp32"], [WARMUP_FRAMES + 3, 3, "fp32"]]
 
 
-def test_other_numbers_of_masks_are_no_agreement(adapters: Path) -> None:
+def test_different_numbers_of_masks_are_not_compared(adapters: Path) -> None:
     pythons = {"masklet": fake(adapters, "masklet"), "sam2": fake(adapters, "sam2", "masks, logits = masks[:0], None")}
-    pythons["stills"] = fake(adapters, "stills", kind="picture=Picture")
+    pythons["images"] = fake(adapters, "images", kind="image_program=FakeImageProgram")
     frames = rows(
         compare_videos(VideoComparisonJob("tiny", (1,), 1, frame_size=(24, 32)), pythons, print).cases, "a frame"
     )
-    assert (frames["stills"].samples, frames["stills"].note) == ((), "follows no objects")
+    assert (frames["images"].samples, frames["images"].note) == ((), "does not track objects")
     row = frames["sam2"]
     assert row.peer_ratio is not None
     assert row.min_iou is row.max_logits_error is None
-    assert row.note == "other numbers of masks than masklet on some frames"
+    assert row.note == "not as many masks as masklet on some frames"
 
 
-def test_a_program_that_fails_is_named(adapters: Path) -> None:
+def test_a_failing_program_is_named(adapters: Path) -> None:
     pythons = {"masklet": fake(adapters, "masklet")}
     with pytest.raises(StateError, match=r"masklet \(tiny, fp16\) .* no fp16 in of masklet"):
         compare_videos(VideoComparisonJob("tiny", (1,), 1, "fp16", frame_size=(24, 32)), pythons, print)
@@ -140,13 +140,13 @@ def test_prompts_are_on_the_discs() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"objects": (1, 65)}, {"objects": (0,)}, {"frames": 0}])
-def test_what_cannot_be_followed_is_refused(wrong: dict[str, object]) -> None:
+def test_invalid_numbers_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(InputError, match="must be 1 to 64, and 1 or more"):
         VideoComparisonJob("tiny", **wrong)
 
 
 @pytest.mark.skipif(not SAM2.is_file(), reason=f"sam2's environment is not here: {SAM2}")
-def test_sam2_finds_the_same_masks() -> None:
+def test_sam2_gives_the_same_masks() -> None:
     job = VideoComparisonJob("sam2.1_hiera_tiny", (2,), 2, image_size=128, frame_size=(120, 160))
     found = compare_videos(job, {"masklet": Path(sys.executable), "sam2": SAM2}, print)
     row = rows(found.cases, "a frame")["sam2"]

@@ -1,7 +1,7 @@
-"""Programs to compare with, each in an environment of its own, filled from the package index that pip is set up for.
+"""Create a Python environment for each program to compare with, from the package index that pip is configured for.
 
-An environment lies in the cache folder under a name that follows from all it is made of, so that other versions make
-another one. What is in it is written down last: a folder without that note is a half-made one, and made again.
+An environment is a folder in the cache folder; its name is a hash of its content, so that other versions make another
+one. Its manifest is written last: a folder without it is incomplete, and created again.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ __all__ = [
 
 MANIFEST_FILE = "made.json"
 PINNED_TO_MASKLET = ("torch", "numpy", "pillow", "opencv-python-headless", "safetensors")
-"""Installed in the version that masklet itself runs with, so that programs differ and what they stand on does not."""
+"""Installed in the version that masklet runs with, so that only the programs differ."""
 UNSAFE_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "PIP_USER", "PIP_TARGET", "PIP_PREFIX")
-"""Variables that would lead an environment out of itself."""
+"""Variables that would mix other packages into an environment."""
 
 
 @dataclass(frozen=True)
 class PipInstall:
-    """One call of pip; a package without a version has masklet's own, and torchvision the one for its PyTorch."""
+    """One call of pip. A package without a version gets masklet's, and torchvision the one for its PyTorch."""
 
     packages: tuple[str, ...]
     options: tuple[str, ...] = ()
@@ -57,14 +57,14 @@ class Peer:
     name: str
     description: str
     license: str
-    """Of its code; it is run as a program, and no part of masklet."""
+    """License of its code; it is run as a program, and no part of masklet."""
     installs: tuple[PipInstall, ...]
     """In this order."""
 
 
 _BASE = PipInstall(("torch", "numpy", "pillow"))
 _TORCHVISION = PipInstall(("torchvision",), ("--no-deps",))
-"""Alone, since PyPI's build of it asks for a PyTorch for CUDA; what does not load beside another, the adapters mend."""
+"""Without dependencies: PyPI's build requires PyTorch for CUDA. The adapters replace operators that do not load."""
 
 PEERS: Mapping[str, Peer] = {
     peer.name: peer
@@ -123,14 +123,14 @@ PEERS: Mapping[str, Peer] = {
 
 
 def find_peer(name: str) -> Peer:
-    """The peer of that name.
+    """Return the peer called `name`.
 
     Example:
         >>> find_peer("sam2").license
         'Apache-2.0'
 
     Raises:
-        InputError: there is none.
+        InputError: if it is unknown.
     """
     if name not in PEERS:
         raise InputError(f"{name!r} is no program that is compared with; choose from {', '.join(PEERS)}")
@@ -138,10 +138,10 @@ def find_peer(name: str) -> Peer:
 
 
 def environment_dir(peer: Peer) -> Path:
-    """Where its environment lies, or would lie.
+    """Return the folder of its environment, which may not exist.
 
     Example:
-        >>> folder_of(find_peer("sam2")).name
+        >>> environment_dir(find_peer("sam2")).name
         'sam2-0f3d5a21'
     """
     contents = [[_pinned_requirements(install), list(install.options)] for install in peer.installs]
@@ -151,50 +151,51 @@ def environment_dir(peer: Peer) -> Path:
 
 
 def installed_packages(peer: Peer) -> dict[str, str] | None:
-    """The version of every package in its environment; None where there is no whole one.
+    """Return the version of every package in its environment; None if there is no complete one.
 
     Example:
-        >>> made_of(find_peer("sam2"))["sam2"]
+        >>> installed_packages(find_peer("sam2"))["sam2"]
         '1.1.0'
     """
     folder = environment_dir(peer)
     try:
-        told = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
-        whole = {str(name): str(number) for name, number in told.items()}
+        manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+        packages = {str(name): str(number) for name, number in manifest.items()}
     except (OSError, ValueError, AttributeError):
         return None
-    return whole if _python_path(folder).exists() else None  # it goes with the Python that it was made with
+    return packages if _python_path(folder).exists() else None  # it is gone with the Python it was created with
 
 
 def environment_python(peer: Peer) -> Path:
-    """The interpreter of its environment.
+    """Return the interpreter of its environment.
 
     Example:
-        >>> python_of(find_peer("sam2"))
+        >>> environment_python(find_peer("sam2"))
         PosixPath('/home/me/.cache/masklet/peers/sam2-0f3d5a21/bin/python')
 
     Raises:
-        StateError: the environment is not there; it says how it is made.
+        StateError: if the environment is missing; the message says how to create it.
     """
     if installed_packages(peer) is None:
         raise StateError(
-            f"{peer.name} has no environment here for these versions; make it: masklet bench peers --make {peer.name}"
+            f"{peer.name} has no environment here for these versions; create it: "
+            f"python -m benchmarks environments --create {peer.name}"
         )
     return _python_path(environment_dir(peer))
 
 
 def create_environment(peer: Peer, on_progress: Callable[[], None] = lambda: None) -> Path:
-    """Make its environment, unless a whole one is there, and return its folder.
+    """Create its environment, unless a complete one exists, and return its folder.
 
-    `step` is called after each of `len(peer.installs) + 1` parts. What an earlier run left half-made is made again.
+    `on_progress` is called after each of `len(peer.installs) + 1` parts. An incomplete environment is created again.
 
     Example:
-        >>> make(find_peer("sam2"))
+        >>> create_environment(find_peer("sam2"))
         PosixPath('/home/me/.cache/masklet/peers/sam2-0f3d5a21')
 
     Raises:
-        StateError: pip could not install something, there is no module venv, or `MASKLET_OFFLINE` is set.
-        OutputError: the folder cannot be written.
+        StateError: if pip fails, the module venv is missing, or `MASKLET_OFFLINE` is set.
+        OutputError: if the folder cannot be written.
     """
     from filelock import FileLock
 
@@ -203,7 +204,11 @@ def create_environment(peer: Peer, on_progress: Callable[[], None] = lambda: Non
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(folder.name + ".lock")):
             if installed_packages(peer) is None:
-                _check_online(peer)
+                if is_offline():
+                    raise StateError(
+                        f"the environment of {peer.name} is not here, and MASKLET_OFFLINE is set, which forbids "
+                        "downloads; unset it"
+                    )
                 _build_environment(peer, folder, on_progress)
     except OSError as error:
         raise OutputError(
@@ -214,27 +219,18 @@ def create_environment(peer: Peer, on_progress: Callable[[], None] = lambda: Non
 
 
 def remove_environments(peer: Peer) -> int:
-    """Remove its environments, those of other versions too; how many there were.
+    """Remove its environments, also those of other versions; return their number.
 
     Example:
-        >>> remove(find_peer("sam2"))
+        >>> remove_environments(find_peer("sam2"))
         1
     """
-    found = [path for path in environment_dir(peer).parent.glob(f"{peer.name}-*") if path.is_dir()]
-    for path in found:
-        (path / MANIFEST_FILE).unlink(
-            missing_ok=True
-        )  # first, so that what an interruption leaves is not taken for whole
+    folders = [path for path in environment_dir(peer).parent.glob(f"{peer.name}-*") if path.is_dir()]
+    for path in folders:
+        (path / MANIFEST_FILE).unlink(missing_ok=True)  # first, so that an interruption leaves an incomplete one
         shutil.rmtree(path, ignore_errors=True)
         path.with_name(path.name + ".lock").unlink(missing_ok=True)
-    return len(found)
-
-
-def _check_online(peer: Peer) -> None:
-    if is_offline():
-        raise StateError(
-            f"the environment of {peer.name} is not here, and MASKLET_OFFLINE is set, which forbids downloads; unset it"
-        )
+    return len(folders)
 
 
 def _build_environment(peer: Peer, folder: Path, on_progress: Callable[[], None]) -> None:
@@ -242,72 +238,63 @@ def _build_environment(peer: Peer, folder: Path, on_progress: Callable[[], None]
     try:
         _run_command([sys.executable, "-m", "venv", str(folder)], f"the environment of {peer.name}")
         on_progress()
+        pip = [str(_python_path(folder)), "-m", "pip"]
+        quiet = ["--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
         for install in peer.installs:
-            _install(peer, install, _python_path(folder))
+            requirements = _pinned_requirements(install)
+            command = [*pip, "install", *quiet, *install.options, *requirements]
+            _run_command(command, f"{', '.join(requirements)} for {peer.name}", install.variables)
             on_progress()
-        write_text(folder / MANIFEST_FILE, json.dumps(_list_packages(peer, _python_path(folder)), indent=2) + "\n")
-    except BaseException:  # Ctrl-C too: a half-made one is of no use, and large
+        listed = _run_command(
+            [*pip, "list", "--disable-pip-version-check", "--format", "json"], f"the packages of {peer.name}"
+        )
+        packages = {entry["name"]: entry["version"] for entry in json.loads(listed)}
+        write_text(folder / MANIFEST_FILE, json.dumps(packages, indent=2) + "\n")
+    except BaseException:  # Ctrl-C too: an incomplete one is useless, and large
         shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
-def _install(peer: Peer, install: PipInstall, python: Path) -> None:
-    quiet = ["--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
-    words = [str(python), "-m", "pip", "install", *quiet, *install.options, *_pinned_requirements(install)]
-    _run_command(words, f"{', '.join(_pinned_requirements(install))} for {peer.name}", install.variables)
-
-
-def _list_packages(peer: Peer, python: Path) -> dict[str, str]:
-    words = [str(python), "-m", "pip", "list", "--disable-pip-version-check", "--format", "json"]
-    return {
-        entry["name"]: entry["version"] for entry in json.loads(_run_command(words, f"the packages of {peer.name}"))
-    }
-
-
 def _run_command(command: list[str], description: str, variables: Mapping[str, str] | None = None) -> str:
-    surroundings = {name: value for name, value in os.environ.items() if name not in UNSAFE_VARIABLES} | dict(
-        variables or {}
-    )
+    environment = {name: value for name, value in os.environ.items() if name not in UNSAFE_VARIABLES}
+    environment.update(variables or {})
     done = subprocess.run(
-        command, env=surroundings, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+        command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
     )
     if done.returncode:
         raise StateError(
-            f"{description} could not be installed ({_failure_reason(done.stderr or done.stdout)}); see that pip reaches its package "  # noqa: E501
-            "index, that there is room, and ask again"
+            f"{description} could not be installed ({_failure_reason(done.stderr or done.stdout)}); check that pip "
+            "reaches its package index and that there is room, and try again"
         )
     return done.stdout
 
 
 def _failure_reason(output: str) -> str:
-    """The line that tells most of what pip said: full disks come before what follows from them."""
+    """Return the most informative line of pip's output: a full disk comes before its consequences."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     full = [line for line in lines if "No space left" in line]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-    return (full or errors or lines or ["without a word"])[-1]
+    return (full or errors or lines or ["without a message"])[-1]
 
 
 def _pinned_requirements(install: PipInstall) -> list[str]:
-    return [_pin_version(name) for name in install.packages]
+    requirements = []
+    for name in install.packages:
+        if name in PINNED_TO_MASKLET:
+            name = f"{name}=={_public_version(name)}"
+        elif name == "torchvision":  # PyTorch 2.13.0 has torchvision 0.28.0
+            torch = _public_version("torch")
+            match = re.match(r"2\.(\d+)\.(\d+)", torch)
+            if match is None:
+                raise StateError(f"no torchvision is known for PyTorch {torch}; peers need PyTorch 2")
+            name = f"torchvision==0.{int(match[1]) + 15}.{match[2]}"
+        requirements.append(name)
+    return requirements
 
 
-def _pin_version(name: str) -> str:
-    if name in PINNED_TO_MASKLET:
-        return f"{name}=={_public_version(version(name))}"
-    return f"torchvision=={_matching_torchvision(_public_version(version('torch')))}" if name == "torchvision" else name
-
-
-def _public_version(number: str) -> str:
-    """Without what names a build, such as +cpu: an index may have another."""
-    return number.partition("+")[0]
-
-
-def _matching_torchvision(torch: str) -> str:
-    """The torchvision that belongs to a PyTorch: 2.13.0 has 0.28.0."""
-    found = re.match(r"2\.(\d+)\.(\d+)", torch)
-    if found is None:
-        raise StateError(f"no torchvision is known for PyTorch {torch}; peers are run beside PyTorch 2")
-    return f"0.{int(found[1]) + 15}.{found[2]}"
+def _public_version(package: str) -> str:
+    """Return the version of masklet's own package without a build such as +cpu, which the index may not have."""
+    return version(package).partition("+")[0]
 
 
 def _python_path(folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""torchvision where its compiled part does not fit: PyPI's is built beside PyTorch for CUDA, and needs that one."""
+"""Import torchvision where its compiled part does not load: PyPI's build requires PyTorch for CUDA."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 __all__ = ["import_torchvision", "nms"]
 
 OPERATOR_NAMES = ("nms", "qnms")
-"""Of torchvision's compiled part: asked for when it is imported; only everything in an image calls one of them."""
+"""Operators of the compiled part that the import needs; only mask generation calls one of them."""
 _LIBRARIES: list[Any] = []
-"""Names of operators last as long as the object that gave them."""
+"""Keeps the libraries alive: operators exist as long as their library."""
 
 
 def import_torchvision() -> None:
-    """Import it; where its compiled part does not fit this PyTorch, name the operators that it asks for."""
+    """Import torchvision; if its compiled part does not fit this PyTorch, define the operators that it needs."""
     try:
         import torchvision  # noqa: F401
     except RuntimeError as error:
@@ -39,7 +39,7 @@ def _define_operators() -> None:
 
 
 def nms(boxes: Any, scores: Any, threshold: float) -> Any:
-    """As torchvision's compiled one."""
+    """Apply non-maximum suppression like torchvision's compiled operator."""
     import numpy as np
     import torch
 
@@ -50,7 +50,7 @@ def nms(boxes: Any, scores: Any, threshold: float) -> Any:
     for i in range(len(ranked)):
         if alive[i]:
             low, high = np.maximum(ranked[i, :2], ranked[i + 1 :, :2]), np.minimum(ranked[i, 2:], ranked[i + 1 :, 2:])
-            shared = (high - low).clip(0).prod(1)
+            intersection = (high - low).clip(0).prod(1)
             with np.errstate(all="ignore"):
-                alive[i + 1 :] &= ~(shared / (areas[i] + areas[i + 1 :] - shared) > threshold)
+                alive[i + 1 :] &= ~(intersection / (areas[i] + areas[i + 1 :] - intersection) > threshold)
     return order[torch.from_numpy(alive)]
