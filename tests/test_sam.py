@@ -52,7 +52,7 @@ def test_several_objects_at_once_are_what_each_is_alone(model: SAM) -> None:
     for i, box in enumerate(boxes):
         alone = model(RGB, bboxes=box)[0]
         np.testing.assert_allclose(together.logits[i], alone.logits[0], atol=1e-3)
-        assert together.prompt_ids[i] == i
+        assert together.ids[i] == i
 
 
 def test_objects_with_prompts_of_different_lengths_keep_their_order(model: SAM) -> None:
@@ -66,7 +66,7 @@ def test_objects_with_prompts_of_different_lengths_keep_their_order(model: SAM) 
 
 def test_multimask_gives_three_candidates_best_first(model: SAM) -> None:
     result = model(RGB, points=[[5, 5], [30, 20]], multimask=True)[0]
-    assert list(result.prompt_ids) == [0, 0, 0, 1, 1, 1]
+    assert list(result.ids) == [0, 0, 0, 1, 1, 1]
     assert (np.diff(result.scores[:3]) <= 0).all()
     single = model(RGB, points=[[5, 5], [30, 20]])[0]
     np.testing.assert_allclose(single.scores, result.scores[[0, 3]])

@@ -159,10 +159,10 @@ def test_everything_in_one_pass(fast: FastSAM) -> None:
 def test_boxes_and_points_choose(fast: FastSAM) -> None:
     (found,) = fast(image(), bboxes=[[100, 20, 190, 90], [30, 30, 90, 70]])
     assert [found.class_name(i) for i in range(2)] == ["green", "red"]
-    assert found.prompt_ids.tolist() == [0, 1]
+    assert found.ids.tolist() == [0, 1]
     (found,) = fast(image(), points=[[5, 5], [50, 50]])
     assert [found.class_name(i) for i in range(len(found))] == ["red"]
-    assert found.prompt_ids.tolist() == [1]
+    assert found.ids.tolist() == [1]
     (found,) = fast(image(), points=[[[50, 50], [150, 50]]], labels=[[1, 0]])
     assert len(found) == 1
     assert "prompts" in found.speed
@@ -174,7 +174,7 @@ def test_boxes_and_points_choose(fast: FastSAM) -> None:
 def test_one_object_is_found_twice_where_many_answers_are_wanted(fast: FastSAM) -> None:
     (found,) = fast(image(), points=[50, 50], iou=1.0, multimask=True)
     assert len(found) == 2
-    assert found.prompt_ids.tolist() == [0, 0]
+    assert found.ids.tolist() == [0, 0]
     assert found.scores[0] > found.scores[1]
 
 

@@ -236,7 +236,7 @@ class FastSAM:
         Prompts are spelt as for `SAM`: `bboxes=[x1, y1, x2, y2]`, `points=[x, y]`, `[[x, y], [x, y]]` for two objects
         and `[[[x, y], [x, y]]]` for one with two points, `labels` nested alike, 1 on the object and 0 off it. Each
         prompt is answered by the mask with most of its points and none of its negative ones, and the largest overlap
-        with its box; `multimask=True` answers with all that fit, best first. `prompt_ids` say which prompt a row
+        with its box; `multimask=True` answers with all that fit, best first. `ids` say which prompt a row
         answers; one that nothing answers has no row.
 
         `texts` instead are each answered by the object most like it, whose class then is the text.
@@ -353,7 +353,7 @@ def _results_by_prompts(
     chosen = select_by_prompts(detections, prompts, multimask=multimask)
     numbers = np.array([number for number, _ in chosen], np.int32)
     return _to_results(
-        image, detections[[row for _, row in chosen]], _add_prompt_time(speed, started), prompt_ids=numbers
+        image, detections[[row for _, row in chosen]], _add_prompt_time(speed, started), ids=numbers
     )
 
 
@@ -365,7 +365,7 @@ def _results_by_text(
     numbers = np.array([number for number, _ in chosen], np.int32)
     names: Mapping[int, str] = dict(enumerate(texts))
     meant = replace(detections[[row for _, row in chosen]], classes=numbers, names=names)
-    return _to_results(image, meant, _add_prompt_time(speed, started), prompt_ids=numbers)
+    return _to_results(image, meant, _add_prompt_time(speed, started), ids=numbers)
 
 
 def _add_prompt_time(speed: Speed, started: float) -> Speed:

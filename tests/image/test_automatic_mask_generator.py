@@ -200,7 +200,7 @@ def test_rows_agree_with_their_masks(predictor: ImagePredictor, rgb: np.ndarray)
     assert found.coverage == pytest.approx(found.masks.any(0).mean())
     results = found.to_results(rgb, "x.png")
     np.testing.assert_array_equal(results.boxes.xyxy, found.xyxy)
-    assert results.prompt_ids.tolist() == list(range(len(found)))
+    assert results.ids.tolist() == list(range(len(found)))
     np.testing.assert_array_equal(results.scores, found.predicted_ious)
     for record, mask, code, runs in zip(
         found.to_annotations(),

@@ -7,7 +7,8 @@ import torch
 
 from helpers.networks import CONVNET, HIERA, small_network
 from masklet.errors import InputError
-from masklet.train.optim import layer_lr_scales, linear_warmup, parameter_groups, scheduled_lr
+from masklet.train.config import linear_warmup, scheduled_lr
+from masklet.train.optim import layer_lr_scales, parameter_groups
 
 TRUNK = "image_encoder.trunk."
 

@@ -28,7 +28,7 @@ from masklet.models.heads.mask_decoder import select_masks
 from masklet.models.sam1 import SAM1
 from masklet.models.sam2 import SAM2
 from masklet.models.types import ImageFeatures, MaskPrediction, PromptableModel, PromptTensors
-from masklet.prompts import ObjectPrompt, parse_prompts
+from masklet.prompts import BoxesLike, LabelsLike, MasksLike, ObjectPrompt, PointsLike, parse_prompts
 from masklet.transforms import LOGIT_LIMIT, ImageTransform, prompt_tensors
 
 __all__ = ["Encoder", "ImagePredictor", "Prediction", "fast_encoder", "make_shared_context"]
@@ -212,10 +212,10 @@ class ImagePredictor:
     def predict(
         self,
         *,
-        point_coords: object = None,
-        point_labels: object = None,
-        box: object = None,
-        masks: object = None,
+        point_coords: PointsLike | None = None,
+        point_labels: LabelsLike | None = None,
+        box: BoxesLike | None = None,
+        masks: MasksLike | None = None,
         mask_input: npt.NDArray[np.float32] | None = None,
         multimask_output: bool | None = None,
     ) -> Prediction:

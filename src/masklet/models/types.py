@@ -6,6 +6,7 @@ Shapes: B batch, C channels, H and W of a map, N points, K candidate masks, M me
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -147,12 +148,24 @@ class SelectedMasks:
     pointer_BC: Tensor
     """The object as one vector, for the frames to come."""
 
-    def row(self, index: int) -> SelectedMasks:
-        """Object `index` of the batch, not copied."""
-        part = slice(index, index + 1)
-        return SelectedMasks(
-            self.logits_B1HW[part], self.iou_B1[part], self.object_score_B1[part], self.pointer_BC[part]
+    @classmethod
+    def cat(cls, masks: Sequence[SelectedMasks]) -> SelectedMasks:
+        """Concatenate batches of objects into one."""
+        return cls(
+            torch.cat([each.logits_B1HW for each in masks]),
+            torch.cat([each.iou_B1 for each in masks]),
+            torch.cat([each.object_score_B1 for each in masks]),
+            torch.cat([each.pointer_BC for each in masks]),
         )
+
+    def index(self, i: int | Tensor, *, clone: bool = False) -> SelectedMasks:
+        """Select object `i` as a batch of one, or the objects of an index tensor in its order.
+
+        An integer gives views; `clone` copies them, so that the batch can be released.
+        """
+        rows = slice(i, i + 1) if isinstance(i, int) else i
+        parts = (self.logits_B1HW[rows], self.iou_B1[rows], self.object_score_B1[rows], self.pointer_BC[rows])
+        return SelectedMasks(*(part.clone() for part in parts) if clone else parts)
 
 
 @dataclass(frozen=True)

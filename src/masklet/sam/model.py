@@ -19,6 +19,7 @@ from masklet.image.automatic_mask_generator import MaskGeneratorOptions
 from masklet.image.predictor import PRECISIONS
 from masklet.load_model import LoadedModel, load
 from masklet.media import SourceImage, Video, open_images, open_video
+from masklet.models.fast_cpu.sam2 import FastSAM2
 from masklet.models.types import ImageFeatures
 from masklet.prompts import parse_prompts
 from masklet.results import Results
@@ -46,7 +47,6 @@ from masklet.video import (
     AutoTrackStream,
     FrameDetector,
     LiveSession,
-    ObjectBatcher,
     SavedSession,
     Session,
     TrackOptions,
@@ -298,7 +298,7 @@ class SAM:
         wanted, tracking = merge_auto_track_options(auto_options, overrides), track_options or TrackOptions()
         find = MaskGeneratorDetector(self.predictor, everything) if detector is None else detector
         alone = not wanted.identities and not self._loaded.network.supports_video
-        stepper = None if alone else self._make_batcher(tracking)[0]
+        stepper = None if alone else self._video_network()
         video = source if isinstance(source, Video) else open_video(source, channels=channels)
         return auto_track(stepper, video, find, wanted, tracking, start=start, stop=stop)
 
@@ -332,9 +332,9 @@ class SAM:
         saved = None if resume is None else SavedSession.read(resume)
         if saved is not None:
             given = saved.options(given if options is not None or overrides else None)
-        stepper, chosen = self._make_batcher(given)
+        network = self._video_network()
         video = source if isinstance(source, Video) else open_video(source, channels=channels)
-        session = Session(stepper, video, chosen)
+        session = Session(network, video, given)
         try:
             if saved is not None:
                 session.restore_saved(saved)
@@ -438,17 +438,16 @@ class SAM:
         Raises:
             ModelError: a model for images only.
         """
-        return LiveSession(*self._make_batcher(merge_options(options, overrides)), length)
+        return LiveSession(self._video_network(), merge_options(options, overrides), length)
 
-    def _make_batcher(self, options: TrackOptions) -> tuple[ObjectBatcher, TrackOptions]:
+    def _video_network(self) -> FastSAM2:
         network, predictor = self._loaded.require_sam2("follow objects through videos"), self.predictor
         if network.config.memory is None:
             raise ModelError(
                 f"{self._loaded.name} ({self._loaded.path}) is for images only: its file has no memory; "
                 "choose another model, such as sam2.1_t.pt, to follow objects through videos"
             )
-        dtype = PRECISIONS[predictor.precision]
-        return ObjectBatcher(network, predictor.encode, predictor.device, dtype, options.objects_per_batch), options
+        return FastSAM2(network, PRECISIONS[predictor.precision], predictor.encode)
 
     def _set_image(self, image: SourceImage, timer: StageTimer) -> None:
         """Encode the image, unless it is the one that is encoded already."""

@@ -57,7 +57,7 @@ def results_from_prediction(image: SourceImage, prediction: Prediction, timer: S
         image.path,
         Masks(masks),
         prediction.scores[chosen],
-        prompt_ids=rows,
+        ids=rows,
         classes=np.zeros(len(rows), np.int32),
         names=NAMES,
         speed=timer.speed,

@@ -10,11 +10,21 @@ from dataclasses import dataclass, replace
 
 from masklet.errors import InputError
 from masklet.train.lora import is_adapter
-from masklet.train.optim import LR_SCHEDULES, linear_warmup, scheduled_lr
 
-__all__ = ["AugmentConfig", "LossConfig", "PromptConfig", "SourceConfig", "TrainConfig", "TrainStage"]
+__all__ = [
+    "LR_SCHEDULES",
+    "AugmentConfig",
+    "LossConfig",
+    "PromptConfig",
+    "SourceConfig",
+    "TrainConfig",
+    "TrainStage",
+    "linear_warmup",
+    "scheduled_lr",
+]
 
 PRECISIONS = ("bf16", "fp32")
+LR_SCHEDULES = ("constant", "cosine", "linear")
 
 
 def _require_at_least(part: object, minimum: float, *names: str) -> None:
@@ -263,3 +273,32 @@ class TrainConfig:
         progress = (step - first) / max(stage.steps - 1, 1)
         lr = scheduled_lr(progress, start=stage.lr, end=stage.lr_end, schedule=stage.lr_schedule)
         return linear_warmup(lr, step, self.warmup_steps)
+
+
+def scheduled_lr(progress: float, *, start: float, end: float, schedule: str) -> float:
+    """Return the learning rate at `progress`, 0 to 1, of the way from `start` to `end`.
+
+    `schedule` is one of `LR_SCHEDULES`; "constant" stays at `start`.
+
+    Example:
+        >>> scheduled_lr(0.5, start=1e-3, end=1e-4, schedule="linear")
+        0.00055
+
+    Raises:
+        InputError: if the schedule is unknown.
+    """
+    assert 0 <= progress <= 1, f"progress {progress} lies outside 0 to 1"
+    if schedule not in LR_SCHEDULES:
+        raise InputError(f"lr_schedule {schedule!r} must be one of {', '.join(LR_SCHEDULES)}")
+    fraction = {"constant": 0.0, "cosine": (1 - math.cos(math.pi * progress)) / 2, "linear": progress}[schedule]
+    return start + (end - start) * fraction
+
+
+def linear_warmup(lr: float, step: int, warmup_steps: int) -> float:
+    """Scale `lr` at `step`, from 0, up to its full value at the last of `warmup_steps`.
+
+    Example:
+        >>> linear_warmup(1.0, 0, 4)
+        0.25
+    """
+    return lr * min(1.0, (step + 1) / max(warmup_steps, 1))

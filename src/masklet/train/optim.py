@@ -1,4 +1,4 @@
-"""Build parameter groups and learning rates.
+"""Build the parameter groups of the optimizer.
 
 Published fine-tuning of SAM 2 decays the learning rate layer by layer down the trunk, by 0.9 per layer, except for
 positional embeddings. Biases and normalizations have no weight decay.
@@ -6,21 +6,16 @@ positional embeddings. Biases and normalizations have no weight decay.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable
 
 from torch import nn
 
-from masklet.errors import InputError
-
-__all__ = ["LR_SCHEDULES", "layer_lr_scales", "linear_warmup", "parameter_groups", "scheduled_lr"]
+__all__ = ["layer_lr_scales", "parameter_groups"]
 
 TRUNK_PREFIX = "image_encoder.trunk."
 LAYER_PATTERN = re.compile(r"blocks\.\d+|stages\.\d+\.\d+|enter|context\.\d+")
 """A layer of a trunk: a block of Hiera; a block, the entry or a context block of the built-in trunk."""
-
-LR_SCHEDULES = ("constant", "cosine", "linear")
 
 
 def parameter_groups(
@@ -82,32 +77,3 @@ def layer_lr_scales(names: Iterable[str], layer_decay: float) -> dict[str, float
 def _layer_of(name: str) -> str | None:
     match = LAYER_PATTERN.match(name, len(TRUNK_PREFIX)) if name.startswith(TRUNK_PREFIX) else None
     return match[0] if match else None
-
-
-def scheduled_lr(progress: float, *, start: float, end: float, schedule: str) -> float:
-    """Return the learning rate at `progress`, 0 to 1, of the way from `start` to `end`.
-
-    `schedule` is one of `LR_SCHEDULES`; "constant" stays at `start`.
-
-    Example:
-        >>> scheduled_lr(0.5, start=1e-3, end=1e-4, schedule="linear")
-        0.00055
-
-    Raises:
-        InputError: if the schedule is unknown.
-    """
-    assert 0 <= progress <= 1, f"progress {progress} lies outside 0 to 1"
-    if schedule not in LR_SCHEDULES:
-        raise InputError(f"lr_schedule {schedule!r} must be one of {', '.join(LR_SCHEDULES)}")
-    fraction = {"constant": 0.0, "cosine": (1 - math.cos(math.pi * progress)) / 2, "linear": progress}[schedule]
-    return start + (end - start) * fraction
-
-
-def linear_warmup(lr: float, step: int, warmup_steps: int) -> float:
-    """Scale `lr` at `step`, from 0, up to its full value at the last of `warmup_steps`.
-
-    Example:
-        >>> linear_warmup(1.0, 0, 4)
-        0.25
-    """
-    return lr * min(1.0, (step + 1) / max(warmup_steps, 1))

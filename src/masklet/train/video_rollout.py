@@ -24,6 +24,7 @@ from masklet.train.prompt_simulation import (
     simulate_rounds,
 )
 from masklet.transforms import LOGIT_LIMIT
+from masklet.video.memory_bank import build_memory_context
 from masklet.video.memory_selection import AvailableMemory, RecentFrames
 
 __all__ = ["predict_clip", "sample_frame_numbers", "video_forward"]
@@ -45,17 +46,18 @@ class TrainMemoryBank:
         if prompted:
             self.prompted.add(number)
 
+    def spatial(self, number: int) -> Tensor:
+        """Return the spatial memories of a frame."""
+        return self.frames[number].spatial_BMHW
+
+    def pointer(self, number: int) -> Tensor:
+        """Return the object pointers of a frame."""
+        return self.frames[number].pointer_BC
+
     def memory_context(self, number: int) -> MemoryContext:
-        """Select the memories that frame `number` attends to, by the published rule."""
+        """Collect the memories that frame `number` attends to, by the published rule."""
         available = AvailableMemory(self.prompted, self.frames.keys() - self.prompted)
-        selection = RecentFrames().select(number, available, reverse=False, length=None)
-        return MemoryContext(
-            tuple(self.frames[frame].spatial_BMHW for frame, _ in selection.spatial),
-            tuple(age for _, age in selection.spatial),
-            tuple(self.frames[frame].pointer_BC for frame, _ in selection.pointers),
-            tuple(offset for _, offset in selection.pointers),
-            selection.max_pointers,
-        )
+        return build_memory_context([(self, RecentFrames().select(number, available, reverse=False, length=None))])
 
 
 def video_forward(
@@ -152,13 +154,7 @@ def _prompt_first_frame(
         parts.append(model.select_mask(done[-1].prediction, multimask=done[-1].ambiguous))
         loss_terms[prompt_type] = [each.loss for each in done]
     order = torch.cat([*index_by_type.values()]).to(gt_NSS.device).argsort()
-    masks = SelectedMasks(
-        torch.cat([part.logits_B1HW for part in parts])[order],
-        torch.cat([part.iou_B1 for part in parts])[order],
-        torch.cat([part.object_score_B1 for part in parts])[order],
-        torch.cat([part.pointer_BC for part in parts])[order],
-    )
-    return masks, loss_terms
+    return SelectedMasks.cat(parts).index(order), loss_terms
 
 
 def _correct(

@@ -46,7 +46,7 @@ class FastMemoryEncoder:
         size = features.embed_BCHW.shape[-2:]
         if size != self._size:
             self._prepare(size)
-        rows = [self._encode_object(features.embed_BCHW, masks.row(i), i, prompted) for i in range(count)]
+        rows = [self._encode_object(features.embed_BCHW, masks.index(i), i, prompted) for i in range(count)]
         spatial_BMHW = torch.unflatten(torch.stack(rows).transpose(1, 2), 2, size)
         return FrameMemory(self.model.add_occlusion_embedding(spatial_BMHW, masks), masks.pointer_BC)
 

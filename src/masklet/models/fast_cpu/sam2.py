@@ -30,7 +30,7 @@ from masklet.models.fast_cpu.memory_encoder import FastMemoryEncoder
 from masklet.models.sam2.convnet import ConvNet
 from masklet.models.sam2.hiera import Hiera
 from masklet.models.sam2.model import SAM2
-from masklet.models.types import ImageFeatures
+from masklet.models.types import ImageFeatures, MaskPrediction, PromptTensors
 from masklet.nn.fused_ops import fused_linear, has_bfloat16_matmul, has_fused_operators
 
 __all__ = ["FastSAM2", "FastSAM2Encoder"]
@@ -101,17 +101,37 @@ class Projection:
 
 
 class FastSAM2:
-    """`condition`, `decode` without prompts, and `remember` of a model whose weights no longer change.
+    """The verbs of a SAM 2 whose weights no longer change, each in its fastest implementation.
 
-    One image may be shared by all objects: then what does not depend on the object is done once.
+    One image may be shared by all objects: work that does not depend on the object is then done once. `encode_image`
+    is the encoder to use (None: a `FastSAM2Encoder`); `dtype` is that of memory attention's matrix products.
 
     Example:
-        >>> fast = FastVerbs(model)
-        >>> masks = model.settle(fast.decode(fast.condition(features, memories)), multimask=True)
-        >>> memory = fast.remember(features, masks)
+        >>> fast = FastSAM2(model)
+        >>> features = fast.encode_image(pixels)
+        >>> masks = fast.select_mask(fast.decode(fast.condition_on_memory(features, memory_context)), multimask=True)
+        >>> memory = fast.encode_memory(features, masks)
     """
 
-    def __init__(self, model: SAM2, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        model: SAM2,
+        dtype: torch.dtype | None = None,
+        encode_image: Callable[[Tensor], ImageFeatures] | None = None,
+    ) -> None:
+        self.model, self.device = model, model.no_mem_embed.device
+        self.encode_image = encode_image or FastSAM2Encoder(model, dtype)
         self.condition_on_memory = FastMemoryAttention(model, dtype)
-        self.decode = FastMaskDecoder(model)
+        self.decode_unprompted = FastMaskDecoder(model)
         self.encode_memory = FastMemoryEncoder(model)
+        self.add_no_memory_embedding = model.add_no_memory_embedding
+        self.select_mask, self.use_mask_as_output = model.select_mask, model.use_mask_as_output
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square input, in pixels."""
+        return self.model.image_size
+
+    def decode(self, features: ImageFeatures, prompts: PromptTensors | None = None) -> MaskPrediction:
+        """Predict all four candidates of each object, from memory alone where `prompts` is None."""
+        return self.decode_unprompted(features) if prompts is None else self.model.decode(features, prompts)
