@@ -25,9 +25,7 @@ CASES = ["encode", "1 prompt", "64 prompts", "everything 2 x 2", "encode, plain 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        image, "load_labels", lambda name: SimpleNamespace(network=small_network().requires_grad_(False))
-    )
+    monkeypatch.setattr(image, "load", lambda name: SimpleNamespace(network=small_network().requires_grad_(False)))
 
 
 @pytest.mark.usefixtures("small")
@@ -57,7 +55,7 @@ def test_plain_modules_take_turns_with_the_encoder_as_used(monkeypatch: pytest.M
     predictor = image.load_predictor("small")
     (case,) = image._measure_plain_encoder(predictor, sample_image((60, 90)), SMALL)
     assert (case.name, case.samples) == ("encode, plain modules", (8.0, 8.0))
-    assert case.note == "by turns with encode, which takes 0.25 of it"
+    assert case.note == "interleaved with encode, which takes 0.25 of the time"
     assert torch.allclose(given[0], given[1], atol=1e-4)
     predictor.encode = EagerEncoder(predictor.model, None)
     assert image._measure_plain_encoder(predictor, sample_image((60, 90)), SMALL) == []

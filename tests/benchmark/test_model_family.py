@@ -35,7 +35,7 @@ SMALL = FamilyOptions(sample_image((60, 90)), repeats=1, points_per_side=3, imgs
 def test_parameters_are_those_that_were_published(name: str) -> None:
     row = FamilyRow(name, "", count_parameters(name), PUBLISHED_SIZES[name].millions, 0.0, False, 0)
     assert row.matches_published
-    assert not replace(row, parameters=row.num_parameters + 200_000).matches_published
+    assert not replace(row, num_parameters=row.num_parameters + 200_000).matches_published
 
 
 def test_the_table_has_a_row_for_every_model_that_is_compared() -> None:
@@ -84,10 +84,10 @@ def test_everything_that_would_take_too_long_is_estimated(monkeypatch: pytest.Mo
         return 2.0 + 0.01 * side**2
 
     monkeypatch.setattr(model_family, "_time_grid", takes)
-    row = benchmark_model("sam2.1_l.pt", replace(SMALL, points_per_side=32, limit_s=5.0))
+    row = benchmark_model("sam2.1_l.pt", replace(SMALL, points_per_side=32, max_seconds=5.0))
     assert row.mask_generation == model_family.MaskGenerationSpeed(pytest.approx(12.24 + encode_s(row)), 1024, True)
     assert max(asked) == 16
-    row = benchmark_model("sam2.1_l.pt", replace(SMALL, points_per_side=32, limit_s=20.0))
+    row = benchmark_model("sam2.1_l.pt", replace(SMALL, points_per_side=32, max_seconds=20.0))
     assert row.mask_generation == model_family.MaskGenerationSpeed(pytest.approx(12.24 + encode_s(row)), 1024, False)
     assert max(asked) == 32
 

@@ -43,7 +43,7 @@ def test_frames_behind_the_first_seven_are_counted(steps: list[float]) -> None:
 @pytest.mark.usefixtures("steps")
 def test_the_parts_of_a_frame_and_what_they_leave(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock counts its readings, so that every part takes whole seconds and all of them the frame."""
-    cases = {case.name: case for case in measure_video(replace(SMALL, parts=True)).cases}
+    cases = {case.name: case for case in measure_video(replace(SMALL, breakdown=True)).cases}
     parts = [cases[name] for name in ("encode", "track", "remember", "masks at full size", "rest of a frame")]
     assert {(case.setting, case.unit, len(case.samples)) for case in parts} == {("3 objects, fp32", "s", 2)}
     assert all(value > 0 for case in parts for value in case.samples)
@@ -51,7 +51,7 @@ def test_the_parts_of_a_frame_and_what_they_leave(monkeypatch: pytest.MonkeyPatc
     assert wholes == pytest.approx(cases["a frame"].samples)
 
 
-def lengths_of(monkeypatch: pytest.MonkeyPatch, readings: list[float], **how: object) -> tuple[BenchmarkCase, ...]:
+def memory_cases(monkeypatch: pytest.MonkeyPatch, readings: list[float], **how: object) -> tuple[BenchmarkCase, ...]:
     given = iter(readings)
     monkeypatch.setattr(video, "resident_mb", lambda: next(given))
     return measure_video(replace(SMALL, **how)).cases
@@ -59,7 +59,7 @@ def lengths_of(monkeypatch: pytest.MonkeyPatch, readings: list[float], **how: ob
 
 @pytest.mark.usefixtures("steps")
 def test_memory_is_read_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = lengths_of(monkeypatch, [100.0, 101.0, 99.0], lengths=(2, 8, 10), objects=2)
+    found = memory_cases(monkeypatch, [100.0, 101.0, 99.0], memory_at=(2, 8, 10), objects=2)
     assert [(case.name, case.setting, case.samples) for case in found if case.unit == "MB"] == [
         ("resident memory at frame 2", "2 objects, fp32", (100.0,)),
         ("resident memory at frame 8", "2 objects, fp32", (101.0,)),
@@ -74,7 +74,9 @@ def test_memory_is_read_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(("last", "word"), [(107.5, "flat: at most 7.5 MB"), (108.5, "NOT FLAT: at most 8.5 MB")])
 def test_memory_is_flat_below_the_bound(monkeypatch: pytest.MonkeyPatch, last: float, word: str) -> None:
     """What it rises before `settle` does not count, what it falls later does not help."""
-    case = lengths_of(monkeypatch, [50.0, 100.0, last, 90.0], lengths=(1, 2, 3, 4), settle=2, bound=8)[-1]
+    case = memory_cases(
+        monkeypatch, [50.0, 100.0, last, 90.0], memory_at=(1, 2, 3, 4), memory_from_frame=2, memory_tolerance_mb=8
+    )[-1]
     assert (case.name, case.samples) == (MEMORY_RISE_CASE, (last - 100.0,))
     assert case.note is not None
     assert case.note.startswith(word)
@@ -82,21 +84,21 @@ def test_memory_is_flat_below_the_bound(monkeypatch: pytest.MonkeyPatch, last: f
 
 @pytest.mark.usefixtures("steps")
 def test_what_one_reading_cannot_tell_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    case = lengths_of(monkeypatch, [50.0, 100.0], lengths=(1, 2), settle=2)[-1]
-    assert (case.samples, case.note) == ((), "not told: that takes two readings from frame 2 on")
+    case = memory_cases(monkeypatch, [50.0, 100.0], memory_at=(1, 2), memory_from_frame=2)[-1]
+    assert (case.samples, case.note) == ((), "unknown: that takes two readings from frame 2 on")
 
 
 def test_a_session_sees_what_a_live_view_sees(monkeypatch: pytest.MonkeyPatch, tracker: SAM) -> None:
     """And lets go of its video, which is made on a thread beside."""
-    views = [video.APIS[way](tracker, replace(SMALL, through=way)) for way in ("live", "session")]
+    views = [video.APIS[api](tracker, replace(SMALL, api=api)) for api in ("live", "session")]
     for live, session in islice(zip(*views, strict=True), 4):
         assert live.results.ids.tolist() == [1, 2, 3]
         assert (live.results.masks.data == session.results.masks.data).all()
     for view in views:
         view.close()
-    assert replace(SMALL, through="session").setting == "3 objects, fp32, session"
-    with pytest.raises(InputError, match="through 'hope' is no way in: choose from live, session"):
-        replace(SMALL, through="hope")
+    assert replace(SMALL, api="session").setting == "3 objects, fp32, session"
+    with pytest.raises(InputError, match="api 'hope' is unknown; choose from live, session"):
+        replace(SMALL, api="hope")
 
 
 @pytest.mark.usefixtures("steps")

@@ -14,14 +14,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from masklet.benchmark.peers import environments, interleaved, process
+from masklet.benchmark.peers.process import Timing
 
 from helpers.networks import small_network
 from helpers.yolo_files import TINY_SEG
 from masklet import SAM
 from masklet.benchmark import image, model_family, roofline, startup, subprocess_runner, video, weights
 from masklet.benchmark.image import ImageBenchmarkJob
-from masklet.benchmark.peers import environments, interleaved, process
-from masklet.benchmark.peers.process import Timing
 from masklet.benchmark.record import BenchmarkAnswer, BenchmarkCase, read_record
 from masklet.benchmark.video import VideoBenchmarkJob
 from masklet.cli.main import run
