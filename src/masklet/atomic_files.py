@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -20,7 +22,7 @@ import numpy.typing as npt
 
 from masklet.errors import OutputError
 
-__all__ = ["IMAGE_SUFFIXES", "atomic_path", "current_keys", "write_image", "write_text"]
+__all__ = ["IMAGE_SUFFIXES", "atomic_path", "current_keys", "defer_interrupt", "write_image", "write_text"]
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
@@ -114,3 +116,29 @@ def _renamed_keys(kind: str) -> dict[str, str]:
     path = Path(__file__).parent / "old_keys" / f"{kind}.json"
     table: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
     return table
+
+
+@contextmanager
+def defer_interrupt() -> Iterator[None]:
+    """Delay Ctrl-C until the block has ended, so that what the block writes is complete.
+
+    Outside the main thread, where Python delivers no signals, the block just runs.
+
+    Example:
+        >>> with defer_interrupt():
+        ...     sink.write(frame)
+
+    Raises:
+        KeyboardInterrupt: after the block, if Ctrl-C came inside it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: received.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before if before is not None else signal.default_int_handler)
+    if received:
+        raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Labels for a folder: where they go, what is in them, what is told of them."""
+"""Labels for a folder: where they go, their content, and the summary."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def label(photos: Path, **more: Any) -> Summary:
     return auto_annotate(photos, more.pop("det_model", Blobs()), detector_masks=True, **more)
 
 
-def test_labels_lie_beside_the_data_a_text_a_image(photos: Path) -> None:
+def test_labels_go_next_to_the_data_one_text_per_image(photos: Path) -> None:
     summary = label(photos)
     out = photos.parent / "photos_auto_annotate_labels"
     assert summary.out == out
@@ -44,34 +44,34 @@ def test_labels_lie_beside_the_data_a_text_a_image(photos: Path) -> None:
     assert np.allclose([ring.min(0), ring.max(0)], [(9.5, 10.5), (28.5, 29.5)], atol=1e-3)
 
 
-def test_the_summary_counts_and_names_what_failed(photos: Path) -> None:
+def test_summary_counts_objects_and_lists_failures(photos: Path) -> None:
     summary = label(photos)
     assert (summary.images, summary.empty, summary.objects) == (7, 1, 9)
     assert dict(summary.by_class) == {"red": 6, "green": 3}
     [failure] = summary.failures
     assert Path(failure.path).name == "broken.jpg"
     assert "cut short" in failure.reason
-    said = str(summary)
-    assert "7 make_image(s), 9 object(s), 1 make_image(s) without any" in said
-    assert "broken.jpg" in said
+    text = str(summary)
+    assert "7 image(s), 9 object(s), 1 image(s) without any" in text
+    assert "broken.jpg" in text
     assert json.loads((summary.out / "summary.json").read_text())["by_class"] == {"red": 6, "green": 3}
 
 
-def test_progress_is_yielded_for_everything_once(photos: Path) -> None:
-    told = list(annotate(photos, AnnotateOptions(Blobs(), detector_masks=True, batch=2)))
-    *each, last = told
+def test_progress_is_yielded_once_per_input(photos: Path) -> None:
+    all_progress = list(annotate(photos, AnnotateOptions(Blobs(), detector_masks=True, batch=2)))
+    *each, last = all_progress
     assert sorted(progress.name for progress in each) == sorted(
         ["broken", "nothing", "p0", "p1", "p3", "p4", "deep/er/p2", "deep/er/p5"]
     )
     assert [progress.done for progress in each] == list(range(1, 9))
-    assert {progress.total for progress in told} == {8}
+    assert {progress.total for progress in all_progress} == {8}
     assert [progress.name for progress in each if progress.failure] == ["broken"]
     assert last.summary is not None
     assert isinstance(last, Progress)
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-def test_several_formats_are_opened_again_by_others(photos: Path, tmp_path: Path) -> None:
+def test_other_tools_open_the_formats(photos: Path, tmp_path: Path) -> None:
     supervision = pytest.importorskip("supervision")
     coco_tools = pytest.importorskip("pycocotools.coco")
     out = tmp_path / "out"
@@ -83,9 +83,9 @@ def test_several_formats_are_opened_again_by_others(photos: Path, tmp_path: Path
         str(out / "yolo" / "images"), str(out / "yolo" / "labels"), str(out / "yolo" / "data.yaml"), force_masks=True
     )
     assert yolo.classes == ["red", "green"]
-    [found] = [one for name, _, one in yolo if Path(name).name == "p1.png"]
-    assert sorted(found.class_id.tolist()) == [0, 1]
-    assert abs(int(found.mask[found.class_id.tolist().index(0)].sum()) - 400) <= 40
+    [detections] = [one for name, _, one in yolo if Path(name).name == "p1.png"]
+    assert sorted(detections.class_id.tolist()) == [0, 1]
+    assert abs(int(detections.mask[detections.class_id.tolist().index(0)].sum()) - 400) <= 40
     annotations = out / "coco" / "annotations" / "instances_default.json"
     tools = coco_tools.COCO(str(annotations))
     assert len(tools.getImgIds()) == summary.images
@@ -99,99 +99,99 @@ def test_several_formats_are_opened_again_by_others(photos: Path, tmp_path: Path
         assert len(dataset.samples) >= 1, kind
 
 
-def test_a_split_is_the_same_every_time_and_data_yaml_names_it(photos: Path, tmp_path: Path) -> None:
-    first = label(photos, output_dir=tmp_path / "one", split=0.6)
+def test_split_is_reproducible_and_listed_in_data_yaml(photos: Path, tmp_path: Path) -> None:
+    first = label(photos, output_dir=tmp_path / "one", val_fraction=0.4)
     (photos / "p3.png").unlink()
-    label(photos, output_dir=tmp_path / "two", split=0.6)
-    parts = [
+    label(photos, output_dir=tmp_path / "two", val_fraction=0.4)
+    splits = [
         {path.stem: path.parent.name for path in (tmp_path / out / "yolo/labels").rglob("p[014].txt")}
         for out in ("one", "two")
     ]
-    assert parts[0] == parts[1]
+    assert splits[0] == splits[1]
     assert sum(first.splits.values()) == 7
     assert set(first.splits) == {"train", "val"}
-    said = yaml.safe_load((tmp_path / "one/yolo/data.yaml").read_text())
-    assert said["names"] == NAMES
-    for part in ("train", "val"):
-        images = sorted((tmp_path / "one/yolo" / said[part]).rglob("*.png"))
-        assert len(images) == first.splits[part]
+    data_yaml = yaml.safe_load((tmp_path / "one/yolo/data.yaml").read_text())
+    assert data_yaml["names"] == NAMES
+    for split in ("train", "val"):
+        images = sorted((tmp_path / "one/yolo" / data_yaml[split]).rglob("*.png"))
+        assert len(images) == first.splits[split]
         for image in images:
             assert Path(str(image).replace("/images/", "/labels/")).with_suffix(".txt").exists()
-        assert len(open_dataset(tmp_path / "one/yolo", split=part).samples) == first.splits[part]
+        assert len(open_dataset(tmp_path / "one/yolo", split=split).samples) == first.splits[split]
 
 
-def test_only_the_wanted_classes_are_labeled(photos: Path) -> None:
+def test_only_requested_classes_are_labeled(photos: Path) -> None:
     assert dict(label(photos, classes=["green"]).by_class) == {"green": 3}
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"classes": ["blue"]}, "class 'blue' is unknown to this detector"),
         ({"conf": 2}, "conf 2 must be a number from 0 to 1"),
-        ({"split": 1.5}, "split 1.5 must be between 0 and 1"),
+        ({"val_fraction": 1.5}, "val_fraction 1.5 must be between 0 and 1"),
         ({"workers": 0}, "workers 0 must be from 1"),
         ({"formats": ["yolo", "coca"]}, "no format 'coca' for labels.*did you mean coco"),
         ({"batch": 1000}, "batch 1000 is too many"),
         ({"everything": "quick"}, "everything 'quick' is unknown"),
-        ({"pictures": "move"}, "images='move' is unknown"),
+        ({"images": "move"}, "images='move' is unknown"),
     ],
 )
-def test_what_cannot_be_meant_is_said_at_once(photos: Path, wrong: dict[str, Any], said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_invalid_arguments_are_reported_at_once(photos: Path, wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         label(photos, **wrong)
 
 
-def test_masks_of_another_size_are_the_failure_of_their_image(photos: Path) -> None:
+def test_masks_of_another_size_fail_their_image(photos: Path) -> None:
     class Small(Blobs):
         def detect(self, images: Any) -> Any:
-            found = super().detect(images)
-            return [replace(one, masks=one.masks[:, :40] if self.seen == 2 else one.masks) for one in found]
+            detections = super().detect(images)
+            return [replace(one, masks=one.masks[:, :40] if self.num_images == 2 else one.masks) for one in detections]
 
     summary = label(photos, det_model=Small(), batch=1)
     assert (summary.images, len(summary.failures)) == (6, 2)
     assert "drew a mask of [40, 64] for an image of [48, 64]" in summary.failures[1].reason
 
 
-def test_a_model_that_cannot_be_had_is_an_error_and_no_failure(photos: Path, tmp_path: Path) -> None:
+def test_model_that_cannot_be_loaded_is_an_error_and_no_failure(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownModelError):
         label(photos, det_model="nothing.pt", output_dir=tmp_path / "out")
     with pytest.raises(UnknownModelError):
         auto_annotate(photos, lambda rgb: ([[1, 1, 9, 9]], [1], [0]), "nothing.pt", output_dir=tmp_path / "out")
-    (photos / "film.mp4").write_bytes(b"no video")
+    (photos / "clip.mp4").write_bytes(b"no video")
     with pytest.raises(UnknownModelError):
-        label(photos / "film.mp4", det_model="nothing.pt", output_dir=tmp_path / "out")
+        label(photos / "clip.mp4", det_model="nothing.pt", output_dir=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_an_empty_folder_and_a_missing_one_are_errors(tmp_path: Path) -> None:
+def test_empty_and_missing_folders_are_errors(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").touch()
-    with pytest.raises(SourceError, match="holds no image and no video"):
+    with pytest.raises(SourceError, match="has no image and no video"):
         label(tmp_path / "empty")
     with pytest.raises(SourceError, match="did you mean 'empty'"):
         label(tmp_path / "emtpy")
     assert not (tmp_path / "empty_auto_annotate_labels").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_known_before_anything_is_looked_at(photos: Path, tmp_path: Path) -> None:
+def test_unwritable_folder_is_reported_before_any_detection(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     detector = Blobs()
     with pytest.raises(OutputError, match=r"cannot be written.*choose an output folder"):
         label(photos, det_model=detector, output_dir=tmp_path / "file" / "labels")
-    assert detector.seen == 0
+    assert detector.num_images == 0
 
 
-def test_a_second_run_into_the_same_folder_at_the_same_time_is_refused(photos: Path, tmp_path: Path) -> None:
-    under_way = annotate(photos, AnnotateOptions(Blobs(), detector_masks=True, batch=1), tmp_path / "out")
-    next(under_way)
+def test_concurrent_run_into_the_same_folder_is_refused(photos: Path, tmp_path: Path) -> None:
+    first_run = annotate(photos, AnnotateOptions(Blobs(), detector_masks=True, batch=1), tmp_path / "out")
+    next(first_run)
     with pytest.raises(OutputError, match="another run is annotating into"):
         label(photos, output_dir=tmp_path / "out")
-    under_way.close()
+    first_run.close()
     assert label(photos, output_dir=tmp_path / "out", batch=1).images == 7
 
 
-def test_a_function_of_a_image_is_a_detector_and_a_model_draws(tmp_path: Path, builtin_file: Path) -> None:
+def test_function_is_a_detector_and_the_model_segments(tmp_path: Path, builtin_file: Path) -> None:
     from PIL import Image
 
     (tmp_path / "photos").mkdir()
@@ -208,7 +208,7 @@ def test_a_function_of_a_image_is_a_detector_and_a_model_draws(tmp_path: Path, b
     assert all(0 < one["score"] <= 0.9 for one in json.loads(path.read_text())["annotations"])
 
 
-def test_a_image_is_encoded_once_for_all_its_boxes(
+def test_image_is_encoded_once_for_all_its_boxes(
     tmp_path: Path, builtin_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from PIL import Image
@@ -228,7 +228,7 @@ def test_a_image_is_encoded_once_for_all_its_boxes(
     assert summary.out == tmp_path / "a_auto_annotate_labels"
 
 
-def test_everything_is_labeled_offline_by_the_model_in_the_package(tmp_path: Path) -> None:
+def test_everything_runs_offline_with_the_builtin_model(tmp_path: Path) -> None:
     from PIL import Image
 
     rgb = np.full((96, 128, 3), (70, 120, 60), np.uint8)
@@ -251,20 +251,20 @@ def test_images_are_in_memory_one_batch_at_a_time(tmp_path: Path, monkeypatch: p
 
     from masklet.annotate import labeler
 
-    live = most = 0
+    in_memory = most = 0
     read = labeler.from_file
 
-    def gone() -> None:
-        nonlocal live
-        live -= 1
+    def released() -> None:
+        nonlocal in_memory
+        in_memory -= 1
 
     def counted(path: str) -> Any:
-        nonlocal live, most
-        found = read(path)
-        live += 1
-        most = max(most, live)
-        weakref.finalize(found.rgb, gone)
-        return found
+        nonlocal in_memory, most
+        image = read(path)
+        in_memory += 1
+        most = max(most, in_memory)
+        weakref.finalize(image.rgb, released)
+        return image
 
     monkeypatch.setattr(labeler, "from_file", counted)
     (tmp_path / "many").mkdir()

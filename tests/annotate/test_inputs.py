@@ -1,4 +1,4 @@
-"""Which images and videos there are, what they are called, and which part they belong to."""
+"""Listing inputs, their names, and their splits."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def names(*data: object, **more: object) -> list[str]:
     return [item.name for item in list_inputs(data[0] if len(data) == 1 else list(data), **more)]  # type: ignore[arg-type]
 
 
-def test_a_folder_is_listed_to_any_depth_without_what_is_hidden_and_what_runs_wrote(tree: Path) -> None:
+def test_folder_is_listed_recursively_without_hidden_and_output_folders(tree: Path) -> None:
     assert names("photos") == ["clip", "p2", "p10", "cats/a", "cats/deep/b"]
-    assert names(Path("photos"), leave_out=Path("photos/cats")) == ["clip", "p2", "p10"]
+    assert names(Path("photos"), exclude=Path("photos/cats")) == ["clip", "p2", "p10"]
     assert [item.is_video for item in list_inputs("photos")] == [True, False, False, False, False]
 
 
-def test_links_to_folders_are_followed_but_not_in_circles(tree: Path) -> None:
+def test_links_to_folders_are_followed_without_loops(tree: Path) -> None:
     (tree / "other/back").symlink_to(tree / "other", target_is_directory=True)
     (tree / "other/cats").symlink_to(tree / "photos/cats", target_is_directory=True)
     assert names("other") == ["p2", "cats/a", "cats/deep/b"]
 
 
-def test_globs_files_and_lists_keep_their_folders(tree: Path) -> None:
+def test_globs_files_and_lists_keep_subfolders(tree: Path) -> None:
     assert names("photos/**/*.png") == ["cats/deep/b"]
     assert names("photos/*.jpg") == ["p2", "p10"]
     assert names("photos/p2.jpg") == ["p2"]
@@ -47,16 +47,16 @@ def test_globs_files_and_lists_keep_their_folders(tree: Path) -> None:
     assert names("photos/p2.jpg", "photos/p2.jpg", "photos/p10.jpg") == ["p2", "p10"]
 
 
-def test_two_images_never_share_a_name(tree: Path) -> None:
+def test_names_are_unique(tree: Path) -> None:
     for name in ("p2.png", "p2.webp", "p2_png.gif", "classes.png", "a:b.png"):
         (tree / "other" / name).touch()
-    found = names("other")
-    assert len(set(found)) == len(found) == 6
-    assert {"p2", "p2_png", "p2_webp", "classes_png", "a_b"} < set(found)
+    listed = names("other")
+    assert len(set(listed)) == len(listed) == 6
+    assert {"p2", "p2_png", "p2_webp", "classes_png", "a_b"} < set(listed)
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         ("nowhere", "no such image, video or folder"),
         ("photos/notes.txt", "no image or video by its name"),
@@ -68,13 +68,13 @@ def test_two_images_never_share_a_name(tree: Path) -> None:
         ([None], "is not a path"),
     ],
 )
-def test_what_cannot_be_listed_is_said(tree: Path, data: object, said: str) -> None:
-    with pytest.raises(SourceError, match=said):
+def test_invalid_data_is_reported(tree: Path, data: object, message: str) -> None:
+    with pytest.raises(SourceError, match=message):
         list_inputs(data)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("data", "place"),
+    ("data", "folder"),
     [
         ("photos", "photos_auto_annotate_labels"),
         ("photos/", "photos_auto_annotate_labels"),
@@ -85,19 +85,19 @@ def test_what_cannot_be_listed_is_said(tree: Path, data: object, said: str) -> N
         (".", "../{root}_auto_annotate_labels"),
     ],
 )
-def test_labels_lie_beside_the_data(tree: Path, data: object, place: str) -> None:
-    expected = (tree / place.format(root=tree.name)).resolve()
+def test_default_output_folder_is_next_to_the_data(tree: Path, data: object, folder: str) -> None:
+    expected = (tree / folder.format(root=tree.name)).resolve()
     assert default_output_dir(data).resolve() == expected  # type: ignore[arg-type]
 
 
-def test_a_split_goes_by_names_and_leaves_no_part_empty() -> None:
+def test_splits_depend_on_names_and_are_never_empty() -> None:
     items = [InputFile(f"p{number}", "") for number in range(400)]
-    parts = {item.name: item.split for item in assign_splits(items, 0.8)}
-    assert 290 < list(parts.values()).count("train") < 350
-    assert {item.name: item.split for item in assign_splits(items[50:90], 0.8)} == {
-        f"p{n}": parts[f"p{n}"] for n in range(50, 90)
+    splits = {item.name: item.split for item in assign_splits(items, 0.2)}
+    assert 290 < list(splits.values()).count("train") < 350
+    assert {item.name: item.split for item in assign_splits(items[50:90], 0.2)} == {
+        f"p{n}": splits[f"p{n}"] for n in range(50, 90)
     }
-    for share in (0.001, 0.999):
+    for fraction in (0.001, 0.999):
         for count in (2, 3, 7):
-            assert {item.split for item in assign_splits(items[:count], share)} == {"train", "val"}
+            assert {item.split for item in assign_splits(items[:count], fraction)} == {"train", "val"}
     assert [item.split for item in assign_splits(items[:3], None)] == ["", "", ""]

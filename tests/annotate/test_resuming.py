@@ -1,4 +1,4 @@
-"""Runs that are killed, interrupted, out of room or asked something else, and the ones that follow."""
+"""Runs that are killed, interrupted, out of disk space or restarted with other options, and how they resume."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,95 +32,96 @@ def label(photos: Path, out: Path, **more: Any) -> Summary:
     return auto_annotate(photos, detector, output_dir=out, detector_masks=True, **{"batch": 1, **more})
 
 
-def run(photos: Path, out: Path, log: Path, **trouble: int) -> int:
-    words = [sys.executable, str(DRIVER), str(photos), str(out), str(log), json.dumps(trouble)]
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(words, env=env, timeout=240, capture_output=True).returncode
+def run(photos: Path, out: Path, log: Path, **options: int) -> int:
+    command = [sys.executable, str(DRIVER), str(photos), str(out), str(log), json.dumps(options)]
+    search_path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    env = {**os.environ, "PYTHONPATH": search_path, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=env, timeout=240, capture_output=True).returncode
 
 
 @pytest.fixture
-def undisturbed(photos: Path, tmp_path: Path) -> dict[str, bytes]:
-    """What comes of a run that nothing happens to."""
-    options = {"formats": ("yolo", "coco"), "split": 0.5, "review": 0.5}
-    label(photos, tmp_path / "whole", batch=2, **options)
-    return contents(tmp_path / "whole")
+def uninterrupted(photos: Path, tmp_path: Path) -> dict[str, bytes]:
+    """The files of a run without an interruption."""
+    options = {"formats": ("yolo", "coco"), "val_fraction": 0.5, "review_fraction": 0.5}
+    label(photos, tmp_path / "complete", batch=2, **options)
+    return contents(tmp_path / "complete")
 
 
-@pytest.mark.parametrize("trouble", [{"die_at": 4}, {"die_writing": 6}])
-def test_a_killed_run_goes_on_and_does_nothing_twice(
-    photos: Path, tmp_path: Path, undisturbed: dict[str, bytes], trouble: dict[str, int]
+@pytest.mark.parametrize("options", [{"kill_at": 4}, {"kill_writing": 6}])
+def test_killed_run_resumes_and_annotates_nothing_twice(
+    photos: Path, tmp_path: Path, uninterrupted: dict[str, bytes], options: dict[str, int]
 ) -> None:
     out, log = tmp_path / "out", tmp_path / "log"
-    assert run(photos, out, log, **trouble) == -9
+    assert run(photos, out, log, **options) == -9
     assert not [path for path in out.rglob("*") if path.name.startswith(".") and path.name != ".masklet"]
     assert 0 < len(log.read_text().split()) < 9
     assert run(photos, out, log) == 0
-    assert contents(out) == undisturbed
-    looked = Counter(log.read_text().split())
-    assert len(looked) == 9
-    assert set(looked.values()) == {1}
+    assert contents(out) == uninterrupted
+    counts = Counter(log.read_text().split())
+    assert len(counts) == 9
+    assert set(counts.values()) == {1}
 
 
-def test_several_workers_make_the_same_files(photos: Path, tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+def test_several_workers_write_the_same_files(photos: Path, tmp_path: Path, uninterrupted: dict[str, bytes]) -> None:
     out, log = tmp_path / "out", tmp_path / "log"
     assert run(photos, out, log, workers=2) == 0
-    assert contents(out) == undisturbed
+    assert contents(out) == uninterrupted
     assert set(Counter(log.read_text().split()).values()) == {1}
 
 
-def test_a_worker_that_dies_is_an_error_and_what_was_found_is_kept(photos: Path, tmp_path: Path) -> None:
+def test_killed_worker_is_an_error_and_its_results_are_kept(photos: Path, tmp_path: Path) -> None:
     out, log = tmp_path / "out", tmp_path / "log"
-    with pytest.raises(StateError, match=r"ended without a word.*fewer workers"):
-        label(photos, out, det_model=Blobs(log, die_at=3), workers=2)
+    with pytest.raises(StateError, match=r"ended without an error message.*fewer workers"):
+        label(photos, out, det_model=Blobs(log, kill_at=3), workers=2)
     summary = label(photos, out, det_model=Blobs(log))
     assert summary.images == 9
     assert summary.done_before >= 1
 
 
-def test_what_a_worker_refuses_is_refused_here(photos: Path, tmp_path: Path) -> None:
+def test_error_in_a_worker_is_raised_in_the_main_process(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="class 'blue' is unknown"):
         label(photos, tmp_path / "out", classes=["blue"], workers=2)
     with pytest.raises(InputError, match=r"cannot be sent to other processes.*top of a module"):
         label(photos, tmp_path / "out", det_model=lambda rgb: ([], [], []), workers=2)
-    assert label(photos, tmp_path / "out").images == 9  # what was refused does not stand in the way
+    assert label(photos, tmp_path / "out").images == 9  # a refused run does not block the next
 
 
-def test_ctrl_c_loses_nothing(photos: Path, tmp_path: Path) -> None:
+def test_interrupted_run_loses_nothing(photos: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with pytest.raises(KeyboardInterrupt):
-        label(photos, tmp_path / "out", det_model=Blobs(log, stop_at=4))
+        label(photos, tmp_path / "out", det_model=Blobs(log, interrupt_at=4))
     assert len(list((tmp_path / "out").rglob("p*.txt"))) == 2  # and nothing.png: it comes first
     summary = label(photos, tmp_path / "out", det_model=Blobs(log))
     assert (summary.done_before, summary.images) == (3, 9)
     assert set(Counter(log.read_text().split()).values()) == {1}
 
 
-def test_leaving_the_iterator_is_no_loss_either(photos: Path, tmp_path: Path) -> None:
-    asked = AnnotateOptions(Blobs(), detector_masks=True, batch=1)
-    stream = annotate(photos, asked, tmp_path / "out")
+def test_leaving_the_iterator_loses_nothing(photos: Path, tmp_path: Path) -> None:
+    options = AnnotateOptions(Blobs(), detector_masks=True, batch=1)
+    stream = annotate(photos, options, tmp_path / "out")
     names = [next(stream).name for _ in range(5)]
     stream.close()
-    rest = [progress.name for progress in annotate(photos, asked, tmp_path / "out") if progress.name]
+    rest = [progress.name for progress in annotate(photos, options, tmp_path / "out") if progress.name]
     assert sorted({*names, *rest}) == sorted([*names[1:], *rest])  # broken.jpg is tried again, the others are not
 
 
-def test_a_finished_run_has_nothing_to_do_until_there_is_more(photos: Path, tmp_path: Path) -> None:
+def test_finished_run_annotates_only_new_images(photos: Path, tmp_path: Path) -> None:
     label(photos, tmp_path / "out")
     detector = Blobs()
     assert label(photos, tmp_path / "out", det_model=detector).done_before == 9
-    assert detector.seen == 0
+    assert detector.num_images == 0
     Image.new("RGB", (30, 20), (0, 255, 0)).save(photos / "more.png")
-    Image.new("RGB", (31, 20), (0, 255, 0)).save(photos / "broken.jpg", "PNG")  # mended
+    Image.new("RGB", (31, 20), (0, 255, 0)).save(photos / "broken.jpg", "PNG")  # now readable
     summary = label(photos, tmp_path / "out", det_model=detector)
-    assert detector.seen == 2
+    assert detector.num_images == 2
     assert (summary.images, summary.failures) == (11, ())
 
 
-def test_other_settings_are_refused_with_the_remedy_and_anew_begins_anew(photos: Path, tmp_path: Path) -> None:
+def test_other_options_are_refused_and_can_overwrite(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     label(photos, out)
     (out / "mine.txt").write_text("not of a run")
-    with pytest.raises(InputError, match=r"conf was 0.25, now 0.5.*choose another output folder, or begin anew"):
+    with pytest.raises(InputError, match=r"conf was 0.25, now 0.5.*choose another output folder, or overwrite it"):
         label(photos, out, conf=0.5)
     summary = label(photos, out, classes=["green"], resume=False)
     assert dict(summary.by_class) == {"green": 4}
@@ -132,44 +134,44 @@ def test_other_settings_are_refused_with_the_remedy_and_anew_begins_anew(photos:
     assert not (out / "yolo").exists()
 
 
-def test_how_many_work_at_it_may_change(photos: Path, tmp_path: Path) -> None:
-    label(photos, tmp_path / "out", batch=3, review=0)
+def test_number_of_workers_may_change(photos: Path, tmp_path: Path) -> None:
+    label(photos, tmp_path / "out", batch=3, review_fraction=0)
     assert label(photos, tmp_path / "out", batch=2, workers=2, device="cpu").done_before == 9
 
 
-def test_a_changed_image_is_told_of(photos: Path, tmp_path: Path) -> None:
+def test_changed_image_is_reported(photos: Path, tmp_path: Path) -> None:
     label(photos, tmp_path / "out")
     Image.new("RGB", (30, 20), (0, 255, 0)).save(photos / "p0.png")
     with pytest.warns(MaskletWarning, match=r"1 image\(s\) changed since they were annotated \(p0"):
         label(photos, tmp_path / "out")
 
 
-def test_labels_that_were_removed_are_written_again_without_looking(photos: Path, tmp_path: Path) -> None:
+def test_removed_labels_are_written_again_without_detection(photos: Path, tmp_path: Path) -> None:
     label(photos, tmp_path / "out")
     text = (tmp_path / "out/p1.txt").read_text()
     (tmp_path / "out/p1.txt").unlink()
     detector = Blobs()
     label(photos, tmp_path / "out", det_model=detector)
-    assert detector.seen == 0
+    assert detector.num_images == 0
     assert (tmp_path / "out/p1.txt").read_text() == text
 
 
-def test_a_full_disk_is_said_and_leaves_whole_lines(
+def test_full_disk_is_reported_and_leaves_complete_lines(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    write, room = os.write, 1500
+    write, free_bytes = os.write, 1500
 
     def short(descriptor: int, data: bytes) -> int:
-        nonlocal room
-        if room <= 0:
+        nonlocal free_bytes
+        if free_bytes <= 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        taken = min(room, len(data))
-        room -= taken
-        return write(descriptor, bytes(data[:taken]))
+        count = min(free_bytes, len(data))
+        free_bytes -= count
+        return write(descriptor, bytes(data[:count]))
 
     monkeypatch.setattr(resume_log.os, "write", short)
-    with pytest.raises(OutputError, match=r"No space left on device.*is kept: make room and run the same again"):
+    with pytest.raises(OutputError, match=r"No space left on device.*are kept: free disk space and run the same again"):
         label(photos, out)
     monkeypatch.undo()
     lines = (out / ".masklet/annotate.jsonl").read_text()
@@ -178,10 +180,10 @@ def test_a_full_disk_is_said_and_leaves_whole_lines(
     detector = Blobs()
     summary = label(photos, out, det_model=detector)
     assert summary.images == 9
-    assert 0 < summary.done_before == 9 - detector.seen
+    assert 0 < summary.done_before == 9 - detector.num_images
 
 
-def test_labels_for_which_there_is_no_room_come_with_the_next_run(
+def test_labels_that_did_not_fit_are_written_by_the_next_run(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from masklet.datasets.formats import yolo
@@ -201,5 +203,40 @@ def test_labels_for_which_there_is_no_room_come_with_the_next_run(
     monkeypatch.undo()
     detector = Blobs()
     assert label(photos, tmp_path / "out", det_model=detector).images == 9
-    assert detector.seen == 9 - 4  # the fourth had been found, and is written from what was remembered
+    assert detector.num_images == 9 - 4  # the fourth was annotated, and its labels are written from the log
     assert len(list((tmp_path / "out").rglob("*.txt"))) == 9 + 1
+
+
+def test_log_of_an_earlier_version_is_resumed(photos: Path, tmp_path: Path) -> None:
+    """Earlier versions wrote the keys part, film, frame, pictures, every and split (the fraction for training)."""
+    options = {"formats": ("yolo",), "val_fraction": 0.2}
+    first = label(photos, tmp_path / "out", **options)
+    expected = contents(tmp_path / "out")
+    log, settings = (tmp_path / "out/.masklet" / name for name in ("annotate.jsonl", "annotate.json"))
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    old_keys = {"split": "part", "video": "film", "frame_idx": "frame"}
+    records = [{old_keys.get(key, key): value for key, value in record.items()} for record in records]
+    assert sum("part" in record for record in records) == 10
+    log.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+    document = json.loads(settings.read_text())
+    document["pictures"], document["every"] = document.pop("images"), document.pop("detect_every")
+    document["split"] = 1 - document.pop("val_fraction")
+    settings.write_text(json.dumps(document))
+    detector = Blobs()
+    summary = label(photos, tmp_path / "out", det_model=detector, **options)
+    assert (summary.done_before, detector.num_images) == (9, 0)
+    assert summary.splits == first.splits
+    assert contents(tmp_path / "out") == expected
+
+
+def test_summary_of_an_earlier_version_is_read(photos: Path, tmp_path: Path) -> None:
+    summary = label(photos, tmp_path / "out", val_fraction=0.2)
+    text = (tmp_path / "out/summary.json").read_text()
+    assert Summary.from_json(text) == replace(summary, losses=Summary.from_json(text).losses)
+    document = json.loads(text)
+    for new, old in (("images", "pictures"), ("splits", "parts"), ("done_before", "earlier")):
+        document[old] = document.pop(new)
+    document["by_class"] = {"earlier": 3, **document["by_class"]}
+    assert Summary.from_json(json.dumps(document)) == replace(
+        Summary.from_json(text), by_class={"earlier": 3, **summary.by_class}
+    )

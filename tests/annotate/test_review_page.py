@@ -1,4 +1,4 @@
-"""What a person should look at: doubts, the most doubtful of many, and the sheet that shows them."""
+"""Review: uncertainties, the queue of the most uncertain images, and the page that shows them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from masklet.masks.rle import encode
 
 MASK = np.zeros((48, 64), bool)
 MASK[10:30, 8:28] = True
-SURE = ObjectAnnotation(0, 0.9, (8.0, 10.0, 28.0, 30.0), encode(MASK), 400, (8.0, 10.0, 28.0, 30.0), 0.95)
+CERTAIN = ObjectAnnotation(0, 0.9, (8.0, 10.0, 28.0, 30.0), encode(MASK), 400, (8.0, 10.0, 28.0, 30.0), 0.95)
 
 
 def record(*objects: ObjectAnnotation, name: str = "a", path: str = "a.png") -> ImageAnnotation:
@@ -29,60 +29,68 @@ def record(*objects: ObjectAnnotation, name: str = "a", path: str = "a.png") -> 
 
 
 @pytest.mark.parametrize(
-    ("one", "said"),
+    ("one", "reason"),
     [
-        (replace(SURE, iou=0.4), r"the mask is unsure \(predicted IoU 0.40\)"),
-        (replace(SURE, score=0.28), r"hardly sure \(score 0.28, threshold 0.25\)"),
-        (replace(SURE, area=3), r"tiny \(3 pixels\)"),
-        (replace(SURE, area=3000), "covers 98% of the image"),
-        (replace(SURE, area=0), "the mask is empty"),
-        (replace(SURE, box=(0.0, 0.0, 60.0, 48.0)), r"box and mask disagree \(they overlap by 0.14\)"),
+        (replace(CERTAIN, predicted_iou=0.4), r"the mask is uncertain \(predicted IoU 0.40\)"),
+        (replace(CERTAIN, score=0.28), r"low detector score \(0.28, threshold 0.25\)"),
+        (replace(CERTAIN, area=3), r"tiny \(3 pixels\)"),
+        (replace(CERTAIN, area=3000), "covers 98% of the image"),
+        (replace(CERTAIN, area=0), "the mask is empty"),
+        (replace(CERTAIN, box=(0.0, 0.0, 60.0, 48.0)), r"box and mask disagree \(IoU 0.14\)"),
     ],
 )
-def test_every_reason_is_said_and_nothing_else(one: ObjectAnnotation, said: str) -> None:
-    [doubt] = object_uncertainties(record(SURE, one), 0.25)
-    assert doubt.object_index == 1
-    assert len(doubt.reasons) == 1
-    assert re.search(said, doubt.reasons[0])
-    assert 0 < doubt.value <= 1
+def test_one_reason_per_cause(one: ObjectAnnotation, reason: str) -> None:
+    [uncertainty] = object_uncertainties(record(CERTAIN, one), 0.25)
+    assert uncertainty.object_index == 1
+    assert len(uncertainty.reasons) == 1
+    assert re.search(reason, uncertainty.reasons[0])
+    assert 0 < uncertainty.value <= 1
 
 
-def test_more_doubt_is_a_higher_number_and_comes_first() -> None:
-    values = [object_uncertainties(record(replace(SURE, iou=iou)), None)[0].value for iou in (0.8, 0.5, 0.1)]
+def test_more_uncertain_objects_come_first() -> None:
+    values = [
+        object_uncertainties(record(replace(CERTAIN, predicted_iou=iou)), None)[0].value for iou in (0.8, 0.5, 0.1)
+    ]
     assert values == sorted(values)
-    found = object_uncertainties(record(replace(SURE, iou=0.8), replace(SURE, iou=0.1, score=0.26)), 0.25)
-    assert [doubt.object_index for doubt in found] == [1, 0]
-    assert "unsure" in found[0].reasons[0]
-    assert len(found[0].reasons) == 2
-    assert object_uncertainties(record(replace(SURE, score=0.1, iou=None)), None) == []
+    uncertainties = object_uncertainties(
+        record(replace(CERTAIN, predicted_iou=0.8), replace(CERTAIN, predicted_iou=0.1, score=0.26)), 0.25
+    )
+    assert [one.object_index for one in uncertainties] == [1, 0]
+    assert "uncertain" in uncertainties[0].reasons[0]
+    assert len(uncertainties[0].reasons) == 2
+    assert object_uncertainties(record(replace(CERTAIN, score=0.1, predicted_iou=None)), None) == []
 
 
-def test_of_two_images_with_equal_worst_objects_the_more_doubtful_one_is_that_with_less_else() -> None:
-    bad, fair = replace(SURE, iou=0.35), replace(SURE, iou=0.5)
-    pile = ReviewQueue(1.0, 3, None)
-    for name, objects in (("mostly sure", (SURE, SURE, bad)), ("bad", (bad, bad)), ("mixed", (bad, fair))):
-        pile.add(name, 0, record(*objects))
-    assert [card.name for card in pile.items()] == ["bad", "mixed", "mostly sure"]
+def test_images_with_equal_worst_objects_are_ranked_by_the_others() -> None:
+    bad, fair = replace(CERTAIN, predicted_iou=0.35), replace(CERTAIN, predicted_iou=0.5)
+    queue = ReviewQueue(1.0, 3, None)
+    for name, objects in (("mostly certain", (CERTAIN, CERTAIN, bad)), ("bad", (bad, bad)), ("mixed", (bad, fair))):
+        queue.add(name, 0, record(*objects))
+    assert [item.name for item in queue.items()] == ["bad", "mixed", "mostly certain"]
 
 
-def test_a_pile_keeps_the_most_doubtful_two_per_cent() -> None:
-    pile = ReviewQueue(0.02, 200, None)
+def test_queue_keeps_the_most_uncertain_two_percent() -> None:
+    queue = ReviewQueue(0.02, 200, None)
     for number in range(200):
-        pile.add(f"p{number}", 0, record(replace(SURE, iou=(number * 7 % 200) / 250)))
-    assert [round(card.value, 3) for card in pile.items()] == [1.0, 0.996, 0.992, 0.988]
-    assert len(pile._heap) == 4
+        queue.add(f"p{number}", 0, record(replace(CERTAIN, predicted_iou=(number * 7 % 200) / 250)))
+    assert [round(item.value, 3) for item in queue.items()] == [1.0, 0.996, 0.992, 0.988]
+    assert len(queue._heap) == 4
     few = ReviewQueue(0.02, 3, None)
-    few.add("sure", 0, record(SURE))
+    few.add("certain", 0, record(CERTAIN))
     assert few.items() == []
 
 
-def test_the_sheet_shows_images_and_reasons_and_needs_no_network(tmp_path: Path) -> None:
+def test_page_shows_images_and_reasons_and_needs_no_network(tmp_path: Path) -> None:
     Image.fromarray(make_image(0)).save(tmp_path / "a b.png")
     small = ObjectAnnotation(1, 0.5, (50.0, 30.0, 54.0, 33.0), encode(np.zeros((48, 64), bool)), 0, (0.0,) * 4, 0.2)  # type: ignore[arg-type]
-    shown = record(SURE, small, name="cats/<a>", path=str(tmp_path / "a b.png"))
-    gone = record(replace(SURE, iou=0.1), name="gone", path=str(tmp_path / "gone.png"))
+    shown = record(CERTAIN, small, name="cats/<a>", path=str(tmp_path / "a b.png"))
+    missing = record(replace(CERTAIN, predicted_iou=0.1), name="missing", path=str(tmp_path / "missing.png"))
     path = write_review(
-        tmp_path / "out" / "review.html", [shown, gone], {0: "red", 1: "gr&een"}, 0.25, [Failure("x", "x is <broken>")]
+        tmp_path / "out" / "review.html",
+        [shown, missing],
+        {0: "red", 1: "gr&een"},
+        0.25,
+        [Failure("x", "x is <broken>")],
     )
     text = path.read_text()
     assert "http" not in text
@@ -93,17 +101,24 @@ def test_the_sheet_shows_images_and_reasons_and_needs_no_network(tmp_path: Path)
     assert "x is &lt;broken&gt;" in text
     images = [Image.open(io.BytesIO(base64.b64decode(data))) for data in re.findall(r"base64,([^\"]+)", text)]
     assert [image.size for image in images] == [(420, 315), (220, 220)]
-    whole = np.asarray(images[0]).astype(int)
-    assert whole[130, 110, 2] - make_image(0)[20, 18, 2] > 60  # the red square is tinted with the first color, a blue
+    thumbnail = np.asarray(images[0]).astype(int)
+    assert (
+        thumbnail[130, 110, 2] - make_image(0)[20, 18, 2] > 60
+    )  # the red square is tinted with the first color, a blue
 
 
-def test_of_a_video_the_frame_is_shown(tmp_path: Path) -> None:
+def test_frame_of_a_video_is_shown(tmp_path: Path) -> None:
     from helpers.cli_videos import write_video
 
     frames = np.stack([np.full((48, 64, 3), 40 * number, np.uint8) for number in range(5)])
-    write_video(tmp_path / "film.mp4", frames)
+    write_video(tmp_path / "clip.mp4", frames)
     shown = ImageAnnotation(
-        "film/000003", str(tmp_path / "film.mp4"), (48, 64), (replace(SURE, iou=0.1),), video="film", frame_idx=3
+        "clip/000003",
+        str(tmp_path / "clip.mp4"),
+        (48, 64),
+        (replace(CERTAIN, predicted_iou=0.1),),
+        video="clip",
+        frame_idx=3,
     )
     text = write_review(tmp_path / "review.html", [shown], {}, None, ()).read_text()
     image = Image.open(io.BytesIO(base64.b64decode(re.findall(r"base64,([^\"]+)", text)[0])))

@@ -1,4 +1,4 @@
-"""Videos: found in some frames, followed in the others, labeled in all."""
+"""Videos: detection in some frames, tracking in the others, labels in all."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def reds(rgb: np.ndarray) -> tuple[list[list[int]], list[float], list[int]]:
 
 @pytest.fixture
 def mixed(tmp_path: Path, small_video: np.ndarray, tracker: SAM, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a video of ten frames, one that is broken, and an image; the small tracker draws."""
+    """A folder with a video of ten frames, one that is broken, and an image; the small tracker segments."""
     monkeypatch.setattr("masklet.sam.SAM", lambda *_, **__: tracker)
     folder = tmp_path / "mixed"
     folder.mkdir()
-    write_video(folder / "film.mp4", small_video)
+    write_video(folder / "clip.mp4", small_video)
     (folder / "broken.mp4").write_bytes(b"no video")
-    Image.fromarray(small_video[0]).save(folder / "still.png")
+    Image.fromarray(small_video[0]).save(folder / "photo.png")
     return folder
 
 
@@ -44,42 +44,42 @@ def label(folder: Path, out: Path, **more: Any) -> Summary:
     return auto_annotate(folder, more.pop("det_model", reds), None, output_dir=out, detect_every=4, **more)
 
 
-def test_every_frame_has_labels_and_an_object_keeps_its_number(mixed: Path, tmp_path: Path) -> None:
-    looked: list[int] = []
+def test_every_frame_has_labels_and_objects_keep_their_ids(mixed: Path, tmp_path: Path) -> None:
+    calls: list[int] = []
 
     def counted(rgb: np.ndarray) -> Any:
-        looked.append(1)
+        calls.append(1)
         return reds(rgb)
 
     summary = label(mixed, tmp_path / "out", det_model=counted, formats=("coco", "davis", "yolo"))
-    assert len(looked) == 1 + 3  # the image, and frames 0, 4 and 8
+    assert len(calls) == 1 + 3  # the image, and frames 0, 4 and 8
     assert summary.images == 11
     assert [Path(failure.path).name for failure in summary.failures] == ["broken.mp4"]
     [path] = (tmp_path / "out/coco/annotations").iterdir()
     content = json.loads(path.read_text())
     files = [image["file_name"] for image in content["images"]]
-    assert files[:2] == ["film/000000.jpg", "film/000001.jpg"]
+    assert files[:2] == ["clip/000000.jpg", "clip/000001.jpg"]
     assert len(files) == 11
     frames = {image["id"]: image["file_name"] for image in content["images"]}
-    ids = [one["track_id"] for one in content["annotations"] if frames[one["image_id"]].startswith("film/")]
+    ids = [one["track_id"] for one in content["annotations"] if frames[one["image_id"]].startswith("clip/")]
     assert len(ids) >= 5
     assert set(ids) == {1}
     assert {one["category_id"] for one in content["annotations"]} == {3}
-    frame = np.asarray(Image.open(tmp_path / "out/yolo/images/film/000007.jpg"))
+    frame = np.asarray(Image.open(tmp_path / "out/yolo/images/clip/000007.jpg"))
     assert frame.shape == (64, 96, 3)
     assert frame[25, 40, 0] > 150
     assert len(open_dataset(tmp_path / "out/davis").samples) >= 1
 
 
-def test_frames_are_told_of_as_they_come(mixed: Path, tmp_path: Path) -> None:
+def test_progress_is_yielded_per_frame(mixed: Path, tmp_path: Path) -> None:
     options = AnnotateOptions(reds, None, detect_every=4)
-    told = [progress for progress in annotate(mixed, options, tmp_path / "out") if progress.name == "film"]
-    assert [progress.frame_idx for progress in told] == [*range(10), None]
-    assert {progress.num_frames for progress in told[:-1]} == {10}
+    yielded = [progress for progress in annotate(mixed, options, tmp_path / "out") if progress.name == "clip"]
+    assert [progress.frame_idx for progress in yielded] == [*range(10), None]
+    assert {progress.num_frames for progress in yielded[:-1]} == {10}
 
 
-def test_an_interrupted_video_is_begun_again_and_the_rest_is_not(mixed: Path, tmp_path: Path) -> None:
-    label(mixed, tmp_path / "whole", formats="coco")
+def test_interrupted_video_is_annotated_again_and_the_rest_is_not(mixed: Path, tmp_path: Path) -> None:
+    label(mixed, tmp_path / "complete", formats="coco")
     options = AnnotateOptions(reds, None, detect_every=4, formats=("coco",))
     stream = annotate(mixed, options, tmp_path / "out")
     for progress in stream:
@@ -88,24 +88,22 @@ def test_an_interrupted_video_is_begun_again_and_the_rest_is_not(mixed: Path, tm
     stream.close()
     summary = label(mixed, tmp_path / "out", formats="coco")
     assert summary.done_before == 1
-    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
-    assert not list((tmp_path / "out/.masklet").glob("film-*"))
+    assert contents(tmp_path / "out") == contents(tmp_path / "complete")
+    assert not list((tmp_path / "out/.masklet").glob("video-*"))
 
 
-def test_labels_without_images_are_texts_below_the_video(mixed: Path, tmp_path: Path) -> None:
+def test_labels_without_formats_are_texts_below_the_video(mixed: Path, tmp_path: Path) -> None:
     label(mixed, tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out/film").iterdir()) == [f"{n:06d}.txt" for n in range(10)]
+    assert sorted(path.name for path in (tmp_path / "out/clip").iterdir()) == [f"{n:06d}.txt" for n in range(10)]
 
 
-def test_a_split_keeps_a_video_together(mixed: Path, tmp_path: Path) -> None:
-    summary = label(mixed, tmp_path / "out", split=0.5)
+def test_split_keeps_a_video_together(mixed: Path, tmp_path: Path) -> None:
+    summary = label(mixed, tmp_path / "out", val_fraction=0.5)
     assert sorted(summary.splits.values()) in ([1, 10], [11])
 
 
-def test_a_detector_that_draws_is_taken_at_its_word(
-    tmp_path: Path, tracker: SAM, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_masks_of_the_detector_are_used(tmp_path: Path, tracker: SAM, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("masklet.sam.SAM", lambda *_, **__: tracker)
-    write_video(tmp_path / "film.mp4", np.stack([make_image(1)] * 3))
-    summary = auto_annotate(tmp_path / "film.mp4", Blobs(), None, detector_masks=True, output_dir=tmp_path / "out")
+    write_video(tmp_path / "clip.mp4", np.stack([make_image(1)] * 3))
+    summary = auto_annotate(tmp_path / "clip.mp4", Blobs(), None, detector_masks=True, output_dir=tmp_path / "out")
     assert summary.images == 3

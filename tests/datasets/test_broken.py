@@ -1,4 +1,4 @@
-"""Broken data: each kind is named, with its file, and the rest can be read."""
+"""Broken data: each fault is reported with its file, and the rest can be read."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from helpers.dataset_files import (
     HEIGHT,
     WIDTH,
     coco,
+    native,
     png,
     pngs,
     sa1b,
     sav,
     sav_val,
-    stills,
     text,
     videos,
     write_image,
@@ -49,7 +49,7 @@ def first_annotation(**values: object) -> Callable[[Path], None]:
     return coco_with(lambda content: content["annotations"][0].update(values))
 
 
-def still_json(content: object) -> Callable[[Path], None]:
+def mask_json(content: object) -> Callable[[Path], None]:
     return lambda root: (text(root / "masks" / "b.json", content), None)[1]
 
 
@@ -71,7 +71,7 @@ SHORT = {"size": [HEIGHT, WIDTH], "counts": "0"}
 OTHER = {"size": [WIDTH, HEIGHT], "counts": "P`]<"}
 BAD = {"size": [HEIGHT, WIDTH], "counts": "~~"}
 
-# what is made, what is done to it, the file that is to blame, what is said of it
+# the dataset, how it is damaged, the file to blame, the message
 CASES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None], str, str]] = {
     "an image is missing": (
         coco,
@@ -79,32 +79,32 @@ CASES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None], str, str]
         "000002.jpg",
         "No such file",
     ),
-    "a JPEG is cut short": (stills, lambda root: halved(root / "images" / "b.jpg"), "b.jpg", "cut short"),
+    "a JPEG is cut short": (native, lambda root: halved(root / "images" / "b.jpg"), "b.jpg", "cut short"),
     "an image is empty": (
-        stills,
+        native,
         lambda root: (root / "images" / "b.jpg").write_bytes(b"") and None,
         "b.jpg",
         "empty",
     ),
     "an image is something else": (
-        stills,
+        native,
         lambda root: (text(root / "images" / "b.jpg", "<html>404"), None)[1],
         "b.jpg",
         "web page",
     ),
-    "image and code differ in size": (stills, still_json([OTHER]), "b.json", "40 x 60 and b.jpg is 60 x 40"),
-    "a code covers too little": (stills, still_json([SHORT]), "b.json", r"\(mask 1\).* cover 0 pixels"),
-    "a code is no code": (stills, still_json([BAD]), "b.json", "not a compressed run-length code"),
-    "a code has no counts": (stills, still_json([{"size": [HEIGHT, WIDTH]}]), "b.json", "no counts"),
-    "a code has a size in words": (stills, still_json([{"size": "small", "counts": ""}]), "b.json", "has size 'small'"),
-    "a JSON is empty": (stills, still_json(""), "b.json", r"is empty \(0 bytes\)"),
-    "a JSON is cut short": (stills, lambda root: halved(root / "masks" / "b.json"), "b.json", "is no JSON"),
-    "a JSON is another thing": (stills, still_json({"a": 1}), "b.json", r"an object .* should be a list"),
-    "a list holds other things": (stills, still_json([3]), "b.json", "holds 3 where mask 1 should be an object"),
-    "masks without an image": (stills, lambda root: (root / "images" / "b.jpg").unlink(), "b.json", "no image"),
-    "an image without masks": (stills, lambda root: (root / "masks" / "b.json").unlink(), "b.jpg", "no masks/b.json"),
+    "image and code differ in size": (native, mask_json([OTHER]), "b.json", "40 x 60 and b.jpg is 60 x 40"),
+    "a code covers too little": (native, mask_json([SHORT]), "b.json", r"\(mask 1\).* cover 0 pixels"),
+    "a code is no code": (native, mask_json([BAD]), "b.json", "not a compressed run-length code"),
+    "a code has no counts": (native, mask_json([{"size": [HEIGHT, WIDTH]}]), "b.json", "no counts"),
+    "a code has a size in words": (native, mask_json([{"size": "small", "counts": ""}]), "b.json", "has size 'small'"),
+    "a JSON is empty": (native, mask_json(""), "b.json", r"is empty \(0 bytes\)"),
+    "a JSON is cut short": (native, lambda root: halved(root / "masks" / "b.json"), "b.json", "is no JSON"),
+    "a JSON is another thing": (native, mask_json({"a": 1}), "b.json", r"an object .* should be a list"),
+    "a list holds other objects": (native, mask_json([3]), "b.json", "holds 3 where mask 1 should be an object"),
+    "masks without an image": (native, lambda root: (root / "images" / "b.jpg").unlink(), "b.json", "no image"),
+    "an image without masks": (native, lambda root: (root / "masks" / "b.json").unlink(), "b.jpg", "no masks/b.json"),
     "two images of one name": (
-        stills,
+        native,
         lambda root: (write_image(root / "images" / "b.png"), None)[1],
         "b.png",
         "has the name of b.jpg",
@@ -223,7 +223,7 @@ CASES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None], str, str]
     "a mask without an image": (pngs, lambda root: (root / "images" / "a.jpg").unlink(), "a.png", "no image of its"),
     "YOLO: a box": (yolo, line("0 0.5 0.5 0.2 0.2"), "2.txt", r"\(line 1\) is a box, not an outline"),
     "YOLO: an odd count": (yolo, line("0 .1 .1 .2 .2 .3 .3 .4"), "2.txt", "an outline of 7 numbers"),
-    "YOLO: pixels": (yolo, line("0 10 10 300 10 300 300"), "2.txt", "lies outside its image.* shares of 0 to 1"),
+    "YOLO: pixels": (yolo, line("0 10 10 300 10 300 300"), "2.txt", "lies outside its image.* fractions from 0 to 1"),
     "YOLO: NaN": (yolo, line("0 nan .1 .2 .2 .3 .3"), "2.txt", "nan in its outline"),
     "YOLO: words": (yolo, line("0 a .1 .2 .2 .3 .3"), "2.txt", r"\(line 1\) is no outline"),
     "YOLO: no image": (
@@ -257,7 +257,7 @@ CASES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None], str, str]
         "sav_000001.mp4",
         "has no frame 16; frames are 0 to 12",
     ),
-    "SA-V: fewer masklets than said": (
+    "SA-V: fewer masklets than declared": (
         lambda root: sav(sav(root, rows=3), "sav_2"),
         lambda root: edited(
             root / "sav_000001_manual.json", lambda content: content.update(masklet_frame_count=[4.0, 4])
@@ -295,39 +295,39 @@ CASES["COCO: an unknown image"] = (
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_is_broken_is_named_and_the_rest_is_read(tmp_path: Path, case: str) -> None:
+def test_broken_files_are_named_and_the_rest_is_read(tmp_path: Path, case: str) -> None:
     make, harm, file, words = CASES[case]
     make(tmp_path)
-    sound = {entry.name for entry in open_dataset(tmp_path).samples}
+    sound = {sample.name for sample in open_dataset(tmp_path).samples}
     harm(tmp_path)
     data = open_dataset(tmp_path)
-    findings = list(check_dataset(data))
-    assert len({finding.file for finding in findings}) == 1
-    assert findings[0].file.name == file
+    issues = list(check_dataset(data))
+    assert len({issue.file for issue in issues}) == 1
+    assert issues[0].file.name == file
     with pytest.raises(SourceError, match=words):
-        raise SourceError(findings[0].reason)
-    assert str(findings[0].file) in findings[0].reason
-    assert sound - {finding.sample for finding in findings}
-    for entry in data.samples:
-        if entry.name not in {finding.sample for finding in findings}:
-            for frame in entry.read(entry.frame_indices):
+        raise SourceError(issues[0].reason)
+    assert str(issues[0].file) in issues[0].reason
+    assert sound - {issue.sample for issue in issues}
+    for sample in data.samples:
+        if sample.name not in {issue.sample for issue in issues}:
+            for frame in sample.read(sample.frame_indices):
                 assert all(mask.shape == frame.size for mask in frame.masks.values())
 
 
-def test_the_same_over_and_over_is_said_three_times(tmp_path: Path) -> None:
-    findings = list(check_dataset(open_dataset(sav(tmp_path, rows=12))))
-    assert len(findings) == 3
-    assert "has no frame 16" in findings[0].reason
+def test_one_file_has_at_most_three_issues(tmp_path: Path) -> None:
+    issues = list(check_dataset(open_dataset(sav(tmp_path, rows=12))))
+    assert len(issues) == 3
+    assert "has no frame 16" in issues[0].reason
 
 
-def test_lists_that_are_no_text_are_named(tmp_path: Path) -> None:
+def test_split_lists_that_are_not_text_are_named(tmp_path: Path) -> None:
     videos(tmp_path)
     text(tmp_path / "ImageSets" / "val.txt", "").write_bytes(b"\xff\xfe")
     with pytest.raises(SourceError, match=r"val\.txt cannot be read"):
         open_dataset(tmp_path, split="val")
 
 
-# a whole data set --------------------------------------------------------------------------------------------------
+# the dataset as a whole ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -347,7 +347,7 @@ def test_lists_that_are_no_text_are_named(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_coco_file_that_is_none(tmp_path: Path, content: str, words: str) -> None:
+def test_invalid_coco_files_are_refused(tmp_path: Path, content: str, words: str) -> None:
     write_image(tmp_path / "a.jpg")
     with pytest.raises(SourceError, match=rf"file\.json.*{words}"):
         open_dataset(text(tmp_path / "file.json", content), data_format="coco")
@@ -363,20 +363,20 @@ def test_a_coco_file_that_is_none(tmp_path: Path, content: str, words: str) -> N
         ("train: images/none\nval: images\n", "has 1 images and no label, such as .*labels/a.txt"),
     ],
 )
-def test_a_data_yaml_that_is_none(tmp_path: Path, content: str, words: str) -> None:
+def test_invalid_data_yaml_files_are_refused(tmp_path: Path, content: str, words: str) -> None:
     write_image(tmp_path / "images" / "a.jpg")
     with pytest.raises(SourceError, match=words):
         open_dataset(text(tmp_path / "data.yaml", content))
 
 
-@pytest.mark.parametrize("kind", ["stills", "davis", "sav", "sa1b", "coco", "yolo", "png"])
-def test_a_folder_that_is_not_of_this_kind(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("data_format", ["native", "davis", "sav", "sa1b", "coco", "yolo", "png"])
+def test_a_folder_of_another_format_is_refused(tmp_path: Path, data_format: str) -> None:
     with pytest.raises(SourceError, match="allowed") as problem:
-        open_dataset(tmp_path, data_format=kind)
+        open_dataset(tmp_path, data_format=data_format)
     assert str(tmp_path) in str(problem.value)
 
 
-def test_where_everything_is_broken_the_first_finding_is_told_too(tmp_path: Path) -> None:
+def test_without_samples_the_error_has_the_first_issue(tmp_path: Path) -> None:
     text(pngs(tmp_path) / "masks" / "a.png", "").rename(tmp_path / "masks" / "c.png")
     for path in (tmp_path / "masks" / "b.png", tmp_path / "images" / "b.jpg"):
         path.unlink()
@@ -385,9 +385,9 @@ def test_where_everything_is_broken_the_first_finding_is_told_too(tmp_path: Path
 
 
 def test_frames_without_masks_cannot_be_read(tmp_path: Path) -> None:
-    entry = open_dataset(videos(tmp_path)).samples[0]
+    sample = open_dataset(videos(tmp_path)).samples[0]
     with pytest.raises(
         MaskletError, match=r"'ant' has no masks for frame 1; its annotated frames are 0, 2, 4 \(3 in all\)"
     ):
-        entry.read([0, 1])
-    assert entry.read([]) == []
+        sample.read([0, 1])
+    assert sample.read([]) == []

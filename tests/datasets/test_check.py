@@ -1,4 +1,4 @@
-"""What a check counts, and the contact sheet."""
+"""Dataset statistics, issues of a check, and the contact sheet."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from helpers.dataset_files import (
     codes,
     label_map,
     labeled_video,
+    native,
     sav,
-    stills,
     text,
     write_image,
 )
@@ -35,8 +35,8 @@ from masklet.errors import OutputError
 AREA = HEIGHT * WIDTH
 
 
-def test_a_census_of_stills_counts_by_hand(tmp_path: Path) -> None:
-    stills(tmp_path)
+def test_stats_of_images_match_a_count_by_hand(tmp_path: Path) -> None:
+    native(tmp_path)
     write_image(tmp_path / "images" / "large.jpg", size=(80, 90))
     text(tmp_path / "masks" / "large.json", [])
     text(tmp_path / "masks" / "b.json", codes([BOX, np.zeros_like(BOX), BOX]))
@@ -44,7 +44,7 @@ def test_a_census_of_stills_counts_by_hand(tmp_path: Path) -> None:
     text(tmp_path / "masks" / "alone.json", [])
     data = open_dataset(tmp_path)
     assert compute_stats(data, inspect_frames(data)) == DatasetStats(
-        data_format="stills",
+        data_format="native",
         num_images=4,
         num_videos=0,
         num_frames=4,
@@ -57,62 +57,62 @@ def test_a_census_of_stills_counts_by_hand(tmp_path: Path) -> None:
         num_empty=1,
         num_broken_files=2,
     )
-    assert [finding.sample for finding in check_dataset(data)] == ["alone", "a2"]
+    assert [issue.sample for issue in check_dataset(data)] == ["alone", "a2"]
 
 
 def test_an_object_of_a_video_counts_once(tmp_path: Path) -> None:
     maps = {0: label_map(ids=(1, 0)), 5: label_map(), 10: label_map(ids=(0, 0))}
     labeled_video(tmp_path, "dog", maps, 12)
     data = open_dataset(tmp_path)
-    census = compute_stats(data, inspect_frames(data))
-    assert (census.num_videos, census.num_images, census.num_frames, census.num_annotated, census.num_read) == (
+    stats = compute_stats(data, inspect_frames(data))
+    assert (stats.num_videos, stats.num_images, stats.num_frames, stats.num_annotated, stats.num_read) == (
         1,
         0,
         12,
         3,
         3,
     )
-    assert (census.num_objects, census.objects_per_frame, census.num_empty) == (2, ValueRange(0, 1, 2), 1)
+    assert (stats.num_objects, stats.objects_per_frame, stats.num_empty) == (2, ValueRange(0, 1, 2), 1)
     video = open_dataset(sav(tmp_path / "sav"))
-    census = compute_stats(video, inspect_frames(video))
+    stats = compute_stats(video, inspect_frames(video))
     assert (
-        census.num_videos,
-        census.num_frames,
-        census.num_annotated,
-        census.num_objects,
-        census.num_broken_files,
+        stats.num_videos,
+        stats.num_frames,
+        stats.num_annotated,
+        stats.num_objects,
+        stats.num_broken_files,
     ) == (1, 13, 4, 3, 0)
 
 
-def test_every_third_frame_over_the_whole(tmp_path: Path) -> None:
+def test_frame_stride_counts_over_all_samples(tmp_path: Path) -> None:
     for name in ("ant", "bee"):
         labeled_video(tmp_path, name, {n: label_map() for n in range(5)}, 5)
     data = open_dataset(tmp_path)
-    looked = list(inspect_frames(data, frame_stride=3))
-    assert [(frame.sample, frame.frame_idx) for frame in looked] == [("ant", 0), ("ant", 3), ("bee", 1), ("bee", 4)]
-    assert looked[0].areas == {1: BOX.sum(), 2: RING.sum()}
-    assert looked[0].size == (HEIGHT, WIDTH)
-    assert compute_stats(data, looked).num_annotated == 10
+    reports = list(inspect_frames(data, frame_stride=3))
+    assert [(frame.sample, frame.frame_idx) for frame in reports] == [("ant", 0), ("ant", 3), ("bee", 1), ("bee", 4)]
+    assert reports[0].areas == {1: BOX.sum(), 2: RING.sum()}
+    assert reports[0].size == (HEIGHT, WIDTH)
+    assert compute_stats(data, reports).num_annotated == 10
 
 
-def test_long_videos_are_read_in_stretches_and_only_the_broken_frame_is_missing(
+def test_videos_are_read_in_batches_and_only_the_broken_frame_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("masklet.datasets.check.MAX_BATCH_BYTES", 4 * AREA * 3)
     labeled_video(tmp_path, "ant", {n: label_map() for n in range(10)}, 10)
     (tmp_path / "JPEGImages" / "ant" / "00006.jpg").write_bytes(b"?")
     data = open_dataset(tmp_path)
-    looked = list(inspect_frames(data))
-    assert [frame.frame_idx for frame in looked if frame.size] == [0, 1, 2, 3, 4, 5, 7, 8, 9]
-    assert [finding.file.name for frame in looked for finding in frame.issues] == ["00006.jpg"]
+    reports = list(inspect_frames(data))
+    assert [frame.frame_idx for frame in reports if frame.size] == [0, 1, 2, 3, 4, 5, 7, 8, 9]
+    assert [issue.file.name for frame in reports for issue in frame.issues] == ["00006.jpg"]
 
 
-def test_a_data_set_of_which_nothing_can_be_read(tmp_path: Path) -> None:
-    stills(tmp_path, ["a"])
+def test_stats_without_a_readable_frame(tmp_path: Path) -> None:
+    native(tmp_path, ["a"])
     (tmp_path / "images" / "a.jpg").write_bytes(b"")
     data = open_dataset(tmp_path)
-    census = compute_stats(data, inspect_frames(data))
-    assert (census.sizes, census.median_area_fraction, census.objects_per_frame, census.num_broken_files) == (
+    stats = compute_stats(data, inspect_frames(data))
+    assert (stats.sizes, stats.median_area_fraction, stats.objects_per_frame, stats.num_broken_files) == (
         (),
         None,
         None,
@@ -128,8 +128,8 @@ def pixels(path: Path) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-def test_a_sheet_is_a_grid_of_what_there_is(tmp_path: Path) -> None:
-    data = open_dataset(stills(tmp_path, [f"{n}" for n in range(9)]))
+def test_a_contact_sheet_is_a_grid_of_frames(tmp_path: Path) -> None:
+    data = open_dataset(native(tmp_path, [f"{n}" for n in range(9)]))
     few = pixels(save_contact_sheet(data, tmp_path / "out" / "few.png", count=3))
     more = pixels(save_contact_sheet(data, tmp_path / "more.png"))
     assert few.shape[1] < more.shape[1]
@@ -137,22 +137,22 @@ def test_a_sheet_is_a_grid_of_what_there_is(tmp_path: Path) -> None:
     assert len(np.unique(few.reshape(-1, 3), axis=0)) > 500
 
 
-def test_masks_are_painted_and_what_is_broken_is_said_in_red(tmp_path: Path) -> None:
+def test_contact_sheets_draw_masks_and_mark_broken_samples_red(tmp_path: Path) -> None:
     from masklet.datasets.contact_sheet import ERROR_COLOR
 
-    data = open_dataset(stills(tmp_path, ["a"]))
+    data = open_dataset(native(tmp_path, ["a"]))
     painted = pixels(save_contact_sheet(data, tmp_path / "painted.png"))
     text(tmp_path / "masks" / "a.json", [])
     bare = pixels(save_contact_sheet(data, tmp_path / "bare.png"))
     changed = (painted != bare).any(axis=2)
-    share = (BOX | RING).sum() / AREA
-    assert changed[: changed.shape[0] - 40].sum() == pytest.approx(share * 300 * 200, rel=0.1)
+    fraction = (BOX | RING).sum() / AREA
+    assert changed[: changed.shape[0] - 40].sum() == pytest.approx(fraction * 300 * 200, rel=0.1)
     assert not (bare == ERROR_COLOR).all(axis=2).any()
     text(tmp_path / "masks" / "a.json", "")
     assert (pixels(save_contact_sheet(data, tmp_path / "broken.png")) == ERROR_COLOR).all(axis=2).any()
 
 
-def test_a_video_shows_several_frames_and_a_sheet_is_whole_or_not_there(tmp_path: Path) -> None:
+def test_videos_have_several_frames_and_a_sheet_is_written_atomically(tmp_path: Path) -> None:
     from masklet.datasets.contact_sheet import _even_indices, _select_frames
 
     labeled_video(tmp_path, "ant", {n: label_map() for n in range(10)}, 10)

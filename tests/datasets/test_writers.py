@@ -1,4 +1,4 @@
-"""What all writers have in common: whole files, runs that are gone on with, and clear refusals."""
+"""All writers: complete files, resumed runs, and clear refusals."""
 
 from __future__ import annotations
 
@@ -13,86 +13,110 @@ import pytest
 
 from helpers.dataset_files import HEIGHT, WIDTH
 from helpers.labeled_images import BOX, NAMES, NOTHING, RING, labeled, plain
-from masklet.datasets import open_dataset
-from masklet.datasets.conversion import (
+from masklet.datasets import (
     DATASET_WRITERS,
     ConversionLoss,
     DatasetWriter,
     LabeledImage,
     LabeledObject,
     WriteOptions,
+    open_dataset,
     open_dataset_writer,
 )
 from masklet.errors import InputError, OutputError, StateError
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Every file but those of the journal."""
+    """Every file except the log."""
     files = (path for path in folder.rglob("*") if path.is_file() and ".masklet" not in path.parts)
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(files)}
 
 
-def write(out: Path, layout: str, many: Iterable[LabeledImage], **options) -> DatasetWriter:
-    with open_dataset_writer(layout, out, names=NAMES, options=WriteOptions(**options)) as writer:
-        for image in many:
+def write(out: Path, data_format: str, samples: Iterable[LabeledImage], **options) -> DatasetWriter:
+    with open_dataset_writer(data_format, out, names=NAMES, options=WriteOptions(**options)) as writer:
+        for image in samples:
             writer.write(image)
     return writer
 
 
-def broken_off(image: LabeledImage) -> Iterator[LabeledImage]:
+def interrupted(image: LabeledImage) -> Iterator[LabeledImage]:
     yield image
     raise ZeroDivisionError
 
 
-@pytest.mark.parametrize("layout", DATASET_WRITERS)
-def test_a_run_that_broke_off_is_gone_on_with(tmp_path: Path, layout: str) -> None:
+@pytest.mark.parametrize("data_format", DATASET_WRITERS)
+def test_an_interrupted_run_is_resumed(tmp_path: Path, data_format: str) -> None:
     images = plain(tmp_path / "in", ("train", "val"))
-    whole = write(tmp_path / "whole", layout, images, images="copy")
+    complete = write(tmp_path / "complete", data_format, images, images="copy")
     with pytest.raises(ZeroDivisionError):
-        write(tmp_path / "out", layout, broken_off(images[1]), images="copy")
-    journal = tmp_path / "out" / ".masklet" / f"{layout}.jsonl"
-    journal.write_bytes(journal.read_bytes() + b'{"name": "b10", "fi')  # the power went
-    with open_dataset_writer(layout, tmp_path / "out", names=NAMES, options=WriteOptions(images="copy")) as writer:
+        write(tmp_path / "out", data_format, interrupted(images[1]), images="copy")
+    log = tmp_path / "out" / ".masklet" / f"{data_format}.jsonl"
+    log.write_bytes(log.read_bytes() + b'{"name": "b10", "fi')  # the power went
+    with open_dataset_writer(data_format, tmp_path / "out", names=NAMES, options=WriteOptions(images="copy")) as writer:
         assert [writer.has(image.name) for image in images] == [False, True, False]
         for image in images:
             if not writer.has(image.name):
                 writer.write(image)
-    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
-    assert (writer.loss, writer.counts, writer.num_images) == (whole.loss, {0: 2, 1: 2}, 3)
+    assert tree(tmp_path / "out") == tree(tmp_path / "complete")
+    assert (writer.loss, writer.counts, writer.num_images) == (complete.loss, {0: 2, 1: 2}, 3)
 
 
-@pytest.mark.parametrize("layout", DATASET_WRITERS)
-def test_nothing_more_to_do_changes_nothing(tmp_path: Path, layout: str) -> None:
-    write(tmp_path / "out", layout, plain(tmp_path / "in"), images="link")
+@pytest.mark.parametrize("data_format", DATASET_WRITERS)
+def test_resuming_a_complete_run_changes_nothing(tmp_path: Path, data_format: str) -> None:
+    write(tmp_path / "out", data_format, plain(tmp_path / "in"), images="link")
     before = tree(tmp_path / "out")
-    write(tmp_path / "out", layout, [], images="link")
+    write(tmp_path / "out", data_format, [], images="link")
     assert tree(tmp_path / "out") == before
 
 
-@pytest.mark.parametrize("layout", DATASET_WRITERS)
-def test_a_file_that_is_gone_is_made_again(tmp_path: Path, layout: str) -> None:
+@pytest.mark.parametrize("data_format", DATASET_WRITERS)
+def test_a_missing_file_is_written_again(tmp_path: Path, data_format: str) -> None:
     images = plain(tmp_path / "in")
-    write(tmp_path / "out", layout, images, images="copy")
+    write(tmp_path / "out", data_format, images, images="copy")
     before = tree(tmp_path / "out")
     [lost] = [name for name in before if "b2" in name and name.endswith(".jpg")]
     (tmp_path / "out" / lost).unlink()
-    with open_dataset_writer(layout, tmp_path / "out", names=NAMES, options=WriteOptions(images="copy")) as writer:
+    with open_dataset_writer(data_format, tmp_path / "out", names=NAMES, options=WriteOptions(images="copy")) as writer:
         assert [writer.has(image.name) for image in images] == [True, False, True]
         writer.write(images[1])
     assert tree(tmp_path / "out") == before
     assert writer.num_images == 3
 
 
-def test_asked_otherwise_is_refused(tmp_path: Path) -> None:
+def test_resuming_with_other_options_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "coco", [])
-    with pytest.raises(InputError, match=r"segmentation 'rle', now 'polygon'; min_iou None, now 0\.9\).*ask the same"):
+    with pytest.raises(
+        InputError, match=r"segmentation 'rle', now 'polygon'; min_iou None, now 0\.9\).*use the same options"
+    ):
         open_dataset_writer("coco", tmp_path, names=NAMES, options=WriteOptions(segmentation="polygon", min_iou=0.9))
     with pytest.raises(InputError, match=r"class 1 is 'cat' and was 'a leash'.*another folder"):
         open_dataset_writer("coco", tmp_path, names={1: "cat"})
-    with open_dataset_writer(
-        "coco", tmp_path, names={7: "new"}
-    ) as writer:  # and the refusals have let go of the folder
+    with open_dataset_writer("coco", tmp_path, names={7: "new"}) as writer:  # the refusals unlocked the folder
         assert dict(writer.names) == {**NAMES, 7: "new"}
+
+
+@pytest.mark.parametrize("data_format", ["coco", "yolo", "davis"])
+def test_a_log_with_earlier_keys_is_resumed(tmp_path: Path, data_format: str) -> None:
+    """Before 0.1.0 the header of the log had the keys layout, pictures and folder."""
+    images = plain(tmp_path / "in")
+    options = WriteOptions(images="copy", resume_options=(("source", "photos"), ("val", "0")))
+    with open_dataset_writer(data_format, tmp_path / "complete", names=NAMES, options=options) as complete:
+        for image in images:
+            complete.write(image)
+    with open_dataset_writer(data_format, tmp_path / "out", names=NAMES, options=options) as writer:
+        writer.write(images[0])
+    log = tmp_path / "out" / ".masklet" / f"{data_format}.jsonl"
+    header, *lines = log.read_text().splitlines(keepends=True)
+    own = {"coco": {"segmentation": "rle", "min_iou": None}, "yolo": {"folder": "labels"}, "davis": {}}[data_format]
+    earlier = {"layout": data_format, "version": 1, "pictures": "copy", "source": "photos", "val": "0", **own}
+    assert json.loads(header) != earlier
+    log.write_text(json.dumps(earlier) + "\n" + "".join(lines))
+    with open_dataset_writer(data_format, tmp_path / "out", names=NAMES, options=options) as writer:
+        assert [writer.has(image.name) for image in images] == [True, False, False]
+        for image in images[1:]:
+            writer.write(image)
+    assert tree(tmp_path / "out") == tree(tmp_path / "complete")
+    assert writer.loss == complete.loss
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
@@ -117,27 +141,27 @@ def test_names_stay_in_the_folder(tmp_path: Path, name: str) -> None:
         writer.write(dataclasses.replace(image, name="a", split="../up"))
 
 
-def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+def test_invalid_images_and_options_are_refused(tmp_path: Path) -> None:
     image = labeled(tmp_path / "in", "a")
     small, negative = LabeledObject.from_mask(BOX[:5]), LabeledObject.from_mask(BOX, -1)
     with open_dataset_writer("yolo", tmp_path / "out") as writer:
-        for thing in (small, negative):
+        for obj in (small, negative):
             with pytest.raises(InputError, match=r"an object of 'a' has a mask of size .* classes count from 0"):
-                writer.write(dataclasses.replace(image, objects=(thing,)))
+                writer.write(dataclasses.replace(image, objects=(obj,)))
         writer.write(image)
         with pytest.raises(InputError, match=r"there is an image 'a' in .*rename one"):
             writer.write(dataclasses.replace(image, path=tmp_path / "a.png"))
     with pytest.raises(StateError, match="closed"):
         writer.write(image)
-    with pytest.raises(InputError, match=r"no layout 'cocoo'.*did you mean coco"):
+    with pytest.raises(InputError, match=r"no format 'cocoo'.*did you mean coco"):
         open_dataset_writer("cocoo", tmp_path)
-    for wrong in ({"segmentation": "box"}, {"pictures": "move"}, {"min_iou": 1.2}, {"min_iou": float("nan")}):
+    for wrong in ({"segmentation": "box"}, {"images": "move"}, {"min_iou": 1.2}, {"min_iou": float("nan")}):
         with pytest.raises(InputError, match=next(iter(wrong))):
             WriteOptions(**wrong)
 
 
 @pytest.mark.parametrize("how", ["copy", "link", "none"])
-def test_images_are_copied_linked_or_left(tmp_path: Path, how: str) -> None:
+def test_images_are_copied_linked_or_left_in_place(tmp_path: Path, how: str) -> None:
     image = labeled(tmp_path / "in", "zoo/a", LabeledObject.from_mask(BOX))
     write(tmp_path / "out", "yolo", [image], images=how)
     there = tmp_path / "out" / "images" / "zoo" / "a.jpg"
@@ -147,7 +171,7 @@ def test_images_are_copied_linked_or_left(tmp_path: Path, how: str) -> None:
         assert os.path.samefile(there, image.path) == (how == "link")
 
 
-def test_where_there_are_no_hard_links_symbolic_ones_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_symbolic_links_replace_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(18, "Invalid cross-device link")
 
@@ -162,18 +186,18 @@ def test_where_there_are_no_hard_links_symbolic_ones_do(tmp_path: Path, monkeypa
         write(tmp_path / "other", "coco", [image], images="link")
 
 
-def test_pixels_become_a_image(tmp_path: Path) -> None:
+def test_pixels_become_an_image_file(tmp_path: Path) -> None:
     from PIL import Image
 
-    photo = labeled(tmp_path / "in", "film")
+    photo = labeled(tmp_path / "in", "video")
     rgb = np.full((HEIGHT, WIDTH, 3), 200, np.uint8)
-    frame = dataclasses.replace(photo, path=tmp_path / "film.mp4", name="film/00003", rgb=rgb)
+    frame = dataclasses.replace(photo, path=tmp_path / "video.mp4", name="video/00003", rgb=rgb)
     write(tmp_path / "out", "yolo", [frame], images="link")
-    with Image.open(tmp_path / "out" / "images" / "film" / "00003.jpg") as image:
+    with Image.open(tmp_path / "out" / "images" / "video" / "00003.jpg") as image:
         assert image.size == (WIDTH, HEIGHT)
 
 
-def test_losses_add_up_and_are_said() -> None:
+def test_losses_add_up_and_have_a_summary() -> None:
     loss = (
         ConversionLoss.from_ious("a", [1.0, 0.5])
         + ConversionLoss.from_ious("b", [0.0], {"a score left out": 2})
@@ -225,36 +249,38 @@ def test_data_yaml_names_a_train_and_a_val(tmp_path: Path, splits, train, val) -
     assert (read["train"], read["val"]) == (train, val)
 
 
-def test_yolo_beside_the_data(tmp_path: Path) -> None:
-    write(tmp_path / "labels", "yolo", plain(tmp_path / "in"), folder="")
+def test_yolo_without_a_label_folder(tmp_path: Path) -> None:
+    write(tmp_path / "labels", "yolo", plain(tmp_path / "in"), label_folder="")
     assert list(tree(tmp_path / "labels")) == ["b10.txt", "classes.txt", "empty.txt", "zoo/b2.txt"]
 
 
-def test_coco_says_what_is_known(tmp_path: Path) -> None:
-    things = (LabeledObject.from_mask(RING, 2, 0.75, track_id=9), LabeledObject.from_mask(NOTHING))
-    images = [labeled(tmp_path / "in", "zoo/a", *things, split="val"), labeled(tmp_path / "in", "b", split="val")]
+def test_coco_has_all_attributes(tmp_path: Path) -> None:
+    objects = (LabeledObject.from_mask(RING, 2, 0.75, track_id=9), LabeledObject.from_mask(NOTHING))
+    images = [labeled(tmp_path / "in", "zoo/a", *objects, split="val"), labeled(tmp_path / "in", "b", split="val")]
     write(tmp_path / "out", "coco", images)
     read = json.loads((tmp_path / "out" / "annotations" / "instances_val.json").read_text())
     assert [(image["id"], image["file_name"], image["height"], image["width"]) for image in read["images"]] == [
         (1, "b.jpg", HEIGHT, WIDTH), (2, "zoo/a.jpg", HEIGHT, WIDTH),
     ]  # fmt: skip
-    assert [(kind["id"], kind["name"]) for kind in read["categories"]] == [(n + 1, name) for n, name in NAMES.items()]
+    assert [(category["id"], category["name"]) for category in read["categories"]] == [
+        (n + 1, name) for n, name in NAMES.items()
+    ]
     ring, nothing = read["annotations"]
     assert (ring["id"], ring["image_id"], ring["category_id"], ring["score"], ring["track_id"]) == (1, 2, 3, 0.75, 9)
     assert (ring["bbox"], ring["area"], ring["iscrowd"]) == ([32, 22, 20, 14], int(RING.sum()), 0)
     assert (nothing["bbox"], nothing["area"]) == ([0, 0, 0, 0], 0)
 
 
-def test_where_no_outline_keeps_enough_the_code_is_kept_and_counted(tmp_path: Path) -> None:
-    things = (LabeledObject.from_mask(RING), LabeledObject.from_mask(NOTHING))
-    writer = write(tmp_path / "out", "coco", [labeled(tmp_path / "in", "a", *things)], segmentation="polygon")
+def test_without_a_good_outline_the_code_is_written_and_counted(tmp_path: Path) -> None:
+    objects = (LabeledObject.from_mask(RING), LabeledObject.from_mask(NOTHING))
+    writer = write(tmp_path / "out", "coco", [labeled(tmp_path / "in", "a", *objects)], segmentation="polygon")
     read = json.loads((tmp_path / "out" / "annotations" / "instances_default.json").read_text())
     assert [type(mark["segmentation"]) for mark in read["annotations"]] == [list, dict]
     assert list(writer.loss.notes.values()) == [1]
     assert "rle" not in read["annotations"][0]
 
 
-def test_a_full_disk_is_told_and_gone_on_from(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_resumed_from(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     images = [labeled(tmp_path / "in", name, LabeledObject.from_mask(RING)) for name in ("a", "b", "c", "d", "e")]
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -269,30 +295,32 @@ def test_a_full_disk_is_told_and_gone_on_from(tmp_path: Path) -> None:
         for image in images:
             if not writer.has(image.name):
                 writer.write(image)
-    write(tmp_path / "whole", "coco", images)
-    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+    write(tmp_path / "complete", "coco", images)
+    assert tree(tmp_path / "out") == tree(tmp_path / "complete")
 
 
-def test_a_journal_that_somebody_wrote_into_is_used_as_far_as_it_is_one(tmp_path: Path) -> None:
+def test_a_damaged_log_is_used_up_to_the_damage(tmp_path: Path) -> None:
     images = plain(tmp_path / "in")
     write(tmp_path / "out", "coco", images)
-    journal = tmp_path / "out" / ".masklet" / "coco.jsonl"
-    lines = journal.read_text().splitlines()
+    log = tmp_path / "out" / ".masklet" / "coco.jsonl"
+    lines = log.read_text().splitlines()
     for wrong in ('{"name": "b10"}', "[]", "null", '{"name": 3, "loss": 4, "size": 5, "classes": 6}'):
-        journal.write_text("\n".join([*lines[:3], wrong, *lines[3:]]) + "\n")
+        log.write_text("\n".join([*lines[:3], wrong, *lines[3:]]) + "\n")
         with open_dataset_writer("coco", tmp_path / "out", names=NAMES) as writer:
             assert writer.num_images == 1
-    journal.write_text("nothing of ours\n")
+    log.write_text("nothing of ours\n")
     with open_dataset_writer("coco", tmp_path / "out", names=NAMES) as writer:
         assert writer.num_images == 0
 
 
-def test_names_of_classes_that_a_format_cannot_hold_are_written_as_it_can(tmp_path: Path) -> None:
+def test_class_names_are_adapted_to_the_format(tmp_path: Path) -> None:
     names = {0: "traffic\nlight", 1: "a\0b"}
-    for layout in DATASET_WRITERS:
-        with open_dataset_writer(layout, tmp_path / layout, names=names, options=WriteOptions(images="copy")) as writer:
+    for data_format in DATASET_WRITERS:
+        with open_dataset_writer(
+            data_format, tmp_path / data_format, names=names, options=WriteOptions(images="copy")
+        ) as writer:
             writer.write(labeled(tmp_path / "in", "a", LabeledObject.from_mask(BOX, 1), LabeledObject.from_mask(RING)))
-        data = open_dataset(tmp_path / layout)
+        data = open_dataset(tmp_path / data_format)
         assert len(data.samples[0].read(data.samples[0].frame_indices)[0].masks) == 2
     assert (tmp_path / "yolo" / "classes.txt").read_text() == "traffic light\na\0b\n"
     assert "<name>ab</name>" in (tmp_path / "voc" / "Annotations" / "a.xml").read_text()

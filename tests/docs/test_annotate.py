@@ -17,7 +17,7 @@ from helpers.annotate_data import Blobs, make_image
 from helpers.cli_videos import write_video
 from masklet import auto_annotate
 from masklet.cli.main import app, run
-from masklet.datasets.conversion import DATASET_WRITERS
+from masklet.datasets import DATASET_WRITERS
 from masklet.detect.adapters import FilteredDetector
 from masklet.image.amg_options import PRESETS, MaskGeneratorOptions
 

@@ -12,8 +12,7 @@ import pytest
 from helpers.labeling_tool_files import labelme
 from masklet.cli.convert import convert
 from masklet.cli.main import run
-from masklet.datasets import open_dataset
-from masklet.datasets.conversion import DATASET_WRITERS
+from masklet.datasets import DATASET_WRITERS, open_dataset
 from masklet.datasets.writer import FORMAT_FEATURES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "convert.md").read_text()

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from helpers.dataset_files import coco, label_map, labeled_video, stills
-from masklet.datasets import DATA_FORMATS, open_mixture
+from helpers.dataset_files import coco, label_map, labeled_video, native
+from masklet.datasets import DATASET_READERS, open_mixture
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
 
 
 def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    stills(tmp_path / "cats")
+    native(tmp_path / "cats")
     labeled_video(tmp_path / "videos", "dog", {0: label_map()}, 3)
     monkeypatch.chdir(tmp_path)
     [block] = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
@@ -37,5 +37,5 @@ def test_the_mixture_opens(tmp_path: Path) -> None:
 
 
 def test_every_kind_has_its_row_and_its_section() -> None:
-    assert re.findall(r"^\| `(\w+)` \|", PAGE, flags=re.MULTILINE) == list(DATA_FORMATS)
-    assert set(re.findall(r"^## (\w+)$", PAGE, flags=re.MULTILINE)) == set(DATA_FORMATS)
+    assert re.findall(r"^\| `(\w+)` \|", PAGE, flags=re.MULTILINE) == list(DATASET_READERS)
+    assert set(re.findall(r"^## ([a-z]\w*)$", PAGE, flags=re.MULTILINE)) == set(DATASET_READERS)

@@ -1,4 +1,4 @@
-"""Images that are easy to label, and a detector that labels them: blobs of pure red and pure green."""
+"""Images that are easy to label, and a detector for them: blobs of pure red and pure green."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ COLORS = {0: (255, 0, 0), 1: (0, 255, 0)}
 
 
 class Blobs:
-    """Finds the blobs of an image with their masks, and keeps a log of what it looked at.
+    """Detect the blobs of an image with their masks, and log the images.
 
-    `die_at` and `stop_at` are the numbers of the image (from 1) at which the process is killed or interrupted.
+    `kill_at` and `interrupt_at` are the numbers of the image (from 1) at which the process is killed or interrupted.
     """
 
     names = NAMES
 
-    def __init__(self, log: Path | None = None, *, die_at: int = 0, stop_at: int = 0) -> None:
-        self.log, self.die_at, self.stop_at = log, die_at, stop_at
-        self.seen = 0
+    def __init__(self, log: Path | None = None, *, kill_at: int = 0, interrupt_at: int = 0) -> None:
+        self.log, self.kill_at, self.interrupt_at = log, kill_at, interrupt_at
+        self.num_images = 0
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
         return [self._one(rgb) for rgb in images]
 
     def _one(self, rgb: np.ndarray) -> Detections:
-        self.seen += 1
-        if self.seen == self.die_at:
+        self.num_images += 1
+        if self.num_images == self.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.seen == self.stop_at:
+        if self.num_images == self.interrupt_at:
             raise KeyboardInterrupt
         if self.log is not None:
             with open(self.log, "a") as file:
                 file.write(hashlib.sha256(rgb.tobytes()).hexdigest() + "\n")
-        found = [(number, mask) for number, color in COLORS.items() for mask in blobs(rgb, color)]
-        masks = np.stack([mask for _, mask in found]) if found else np.zeros((0, *rgb.shape[:2]), bool)
-        boxes = [box_of(mask) for _, mask in found]
-        scores = [0.9 - 0.01 * row for row in range(len(found))]
-        return Detections(np.array(boxes).reshape(-1, 4), scores, [number for number, _ in found], NAMES, masks)
+        objects = [(class_id, mask) for class_id, color in COLORS.items() for mask in blobs(rgb, color)]
+        masks = np.stack([mask for _, mask in objects]) if objects else np.zeros((0, *rgb.shape[:2]), bool)
+        boxes = [box_of(mask) for _, mask in objects]
+        scores = [0.9 - 0.01 * row for row in range(len(objects))]
+        return Detections(np.array(boxes).reshape(-1, 4), scores, [class_id for class_id, _ in objects], NAMES, masks)
 
 
 def blobs(rgb: np.ndarray, color: tuple[int, int, int]) -> list[np.ndarray]:
@@ -73,22 +73,22 @@ def make_image(number: int, size: tuple[int, int] = (48, 64)) -> np.ndarray:
 def make_photos(folder: Path, count: int = 6) -> Path:
     """PNGs, every third in a folder below; one is broken, one is empty of objects."""
     for number in range(count):
-        place = folder / ("deep/er" if number % 3 == 2 else "") / f"p{number}.png"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(make_image(number)).save(place)
+        path = folder / ("deep/er" if number % 3 == 2 else "") / f"p{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(make_image(number)).save(path)
     (folder / "broken.jpg").write_bytes(b"\xff\xd8 cut short")
     Image.fromarray(np.full((32, 40, 3), 90, np.uint8)).save(folder / "nothing.png")
     return folder
 
 
 def contents(out: Path) -> dict[str, bytes]:
-    """Every file below `out` but the memory of runs; of the summary, what does not depend on the clock and the run."""
-    found = {
+    """Every file below `out` except the log; the summary without what depends on the clock and the run."""
+    files = {
         str(path.relative_to(out)): path.read_bytes()
         for path in sorted(out.rglob("*"))
         if path.is_file() and ".masklet" not in path.parts
     }
-    summary = json.loads(found["summary.json"])
-    for name in ("seconds", "earlier", "out", "files"):
+    summary = json.loads(files["summary.json"])
+    for name in ("seconds", "done_before", "out", "files"):
         del summary[name]
-    return {**found, "summary.json": json.dumps(summary).encode()}
+    return {**files, "summary.json": json.dumps(summary).encode()}

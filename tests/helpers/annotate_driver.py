@@ -1,6 +1,6 @@
-"""An annotation in a process of its own, with trouble when it is wanted.
+"""Annotate in a separate process, which is killed on request.
 
-python annotate_driver.py DATA OUT LOG '{"die_at": 3, "workers": 2, "die_writing": 4}'
+python annotate_driver.py DATA OUT LOG '{"kill_at": 3, "workers": 2, "kill_writing": 4}'
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from masklet.annotate.output_writers import FormatWriters
 
 
 def main() -> None:
-    data, out, log, trouble = sys.argv[1], sys.argv[2], Path(sys.argv[3]), json.loads(sys.argv[4])
+    data, out, log, options = sys.argv[1], sys.argv[2], Path(sys.argv[3]), json.loads(sys.argv[4])
     write, written = FormatWriters.write, 0
 
-    def troubled(self, *given):  # type: ignore[no-untyped-def]
+    def write_or_die(self, *args):  # type: ignore[no-untyped-def]
         nonlocal written
         written += 1
-        if written == trouble.get("die_writing"):
+        if written == options.get("kill_writing"):
             os.kill(os.getpid(), signal.SIGKILL)
-        write(self, *given)
+        write(self, *args)
 
-    FormatWriters.write = troubled
-    detector = Blobs(log, die_at=trouble.get("die_at", 0))
+    FormatWriters.write = write_or_die
+    detector = Blobs(log, kill_at=options.get("kill_at", 0))
     auto_annotate(
         data,
         detector,
         output_dir=out,
         detector_masks=True,
         formats=("yolo", "coco"),
-        split=0.5,
+        val_fraction=0.5,
         batch=2,
-        workers=trouble.get("workers", 1),
+        workers=options.get("workers", 1),
         review_fraction=0.5,
     )
 

@@ -1,4 +1,4 @@
-"""Small data sets in every layout, of the same two objects, made here for the tests."""
+"""Small datasets in every format, of the same two objects, made for the tests."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def png(path: Path, labels: np.ndarray, *, palette: bool = True) -> Path:
     return path
 
 
-def stills(root: Path, names: Sequence[str] = ("a2", "a10", "b")) -> Path:
+def native(root: Path, names: Sequence[str] = ("a2", "a10", "b")) -> Path:
     for seed, name in enumerate(names):
         write_image(root / "images" / f"{name}.jpg", seed)
         text(root / "masks" / f"{name}.json", codes())
@@ -173,11 +173,11 @@ def yolo(root: Path, *, yaml: bool = True) -> Path:
 
 
 def same_masks(annotated: AnnotatedFrame, *masks: np.ndarray) -> None:
-    """Whether objects 1 to N are there, with these masks."""
+    """Assert that objects 1 to N have these masks."""
     assert list(annotated.masks) == list(range(1, len(masks) + 1))
-    for mask, found in zip(masks, annotated.masks.values(), strict=True):
-        assert found.dtype == np.bool_
-        np.testing.assert_array_equal(found, mask)
+    for mask, actual in zip(masks, annotated.masks.values(), strict=True):
+        assert actual.dtype == np.bool_
+        np.testing.assert_array_equal(actual, mask)
 
 
 def sav_val(root: Path, name: str = "sav_7") -> Path:

@@ -1,4 +1,4 @@
-"""Small data sets as annotation tools write them: LabelMe, Pascal VOC, CVAT; of the same two objects."""
+"""Small datasets as annotation tools write them: LabelMe, Pascal VOC, CVAT; of the same two objects."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def labelme(root: Path, names: Sequence[str] = ("a2", "zoo/a10")) -> Path:
 
 
 def voc(root: Path, names: Sequence[str] = ("2007_000002", "2007_000010")) -> Path:
-    """A cat and a person, with a border that belongs to nobody."""
+    """A cat and a person, with a border that belongs to no object."""
     for seed, name in enumerate(names):
         write_image(root / "JPEGImages" / f"{name}.jpg", seed)
         labels = label_map()

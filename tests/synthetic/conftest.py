@@ -1,4 +1,4 @@
-"""Small images to make scenes of, made here."""
+"""Small annotated images as assets of scenes."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from masklet.synthetic import DatasetSource
 
 @pytest.fixture(scope="session")
 def disc_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six images of two colored discs each, as our own stills are kept."""
+    """Six images of two colored discs each, in the native format for images."""
     root = tmp_path_factory.mktemp("stills")
     folder = root / "discs"
     (folder / "images").mkdir(parents=True)
     (folder / "masks").mkdir()
-    random = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     y, x = np.mgrid[:96, :128]
     for i in range(6):
-        image = random.integers(0, 60, (96, 128, 3)).astype(np.uint8)
+        image = rng.integers(0, 60, (96, 128, 3)).astype(np.uint8)
         codes = []
         for center in ((30, 40), (90, 50)):
-            radius = int(random.integers(12, 24))
+            radius = int(rng.integers(12, 24))
             mask = (x - center[0]) ** 2 + (y - center[1]) ** 2 < radius**2
-            image[mask] = random.integers(120, 255, 3)
+            image[mask] = rng.integers(120, 255, 3)
             codes.append(rle.encode(mask))
         cv2.imwrite(str(folder / "images" / f"{i}.jpg"), image)
         (folder / "masks" / f"{i}.json").write_text(json.dumps(codes))

@@ -1,4 +1,4 @@
-"""Rigid bodies: the same room for the same seed, exact masks, something that hides."""
+"""Rigid bodies: reproducible, with exact masks and an occlusion."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from masklet.synthetic import ProceduralSource
 from masklet.synthetic.rigid_bodies import RigidBodies, _downsample_masks
 
 
-def test_bodies_hide_and_are_the_same_every_time() -> None:
+def test_bodies_are_reproducible_and_occlude_each_other() -> None:
     pytest.importorskip("pybullet", reason="PyBullet is not installed (extra 'bodies')")
     first, again = (RigidBodies()(0, 1, (64, 112), 16, ProceduralSource()) for _ in range(2))
     assert first.frames_THW3.shape == (16, 64, 112, 3)
@@ -27,25 +27,25 @@ def test_bodies_hide_and_are_the_same_every_time() -> None:
     assert (first.frames_THW3[0] != RigidBodies()(1, 1, (64, 112), 16, ProceduralSource()).frames_THW3[0]).any()
 
 
-def test_a_pixel_belongs_to_what_covers_half_of_it() -> None:
+def test_pixel_belongs_to_the_body_that_covers_half_of_it() -> None:
     labels = np.array([[5, 5, 5, 6], [5, 0, 5, 6]], np.int32)
     assert _downsample_masks(labels, [5, 6]).tolist() == [[[True, True]], [[False, False]]]
     assert _downsample_masks(labels, [6, 5]).tolist() == [[[False, True]], [[True, False]]]
 
 
-def test_without_pybullet_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = builtins.__import__
+def test_missing_pybullet_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = builtins.__import__
 
-    def absent(name: str, *rest: Any, **more: Any) -> Any:
+    def import_without_pybullet(name: str, *args: Any, **options: Any) -> Any:
         if name == "pybullet":
             raise ImportError(name)
-        return found(name, *rest, **more)
+        return original(name, *args, **options)
 
-    monkeypatch.setattr(builtins, "__import__", absent)
+    monkeypatch.setattr(builtins, "__import__", import_without_pybullet)
     with pytest.raises(MissingExtraError, match=r"masklet\[bodies\]"):
         RigidBodies()(0, 0, (64, 64), 8, ProceduralSource())
 
 
-def test_no_room_is_named() -> None:
+def test_too_few_frames_are_reported() -> None:
     with pytest.raises(InputError, match="frames=2 is too few"):
         RigidBodies()(0, 0, (64, 64), 2, ProceduralSource())

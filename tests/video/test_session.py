@@ -77,12 +77,12 @@ def test_a_short_video_and_a_live_view_that_knows_its_length_agree(session: Open
     same(from_video, [view.step(rgb) for rgb in short])
 
 
-def test_keeping_little_and_keeping_all_give_the_same(session: Open, video: np.ndarray) -> None:
+def test_retaining_recent_frames_or_all_gives_the_same(session: Open, video: np.ndarray) -> None:
     with prompted(session(video, retain="recent")) as little, prompted(session(video, retain="all")) as everything:
         same(list(little.propagate()), list(everything.propagate()))
 
 
-def test_objects_together_are_what_each_is_alone(session: Open, video: np.ndarray) -> None:
+def test_objects_tracked_together_equal_each_tracked_alone(session: Open, video: np.ndarray) -> None:
     with prompted(session(video, retain="all")) as together:
         together.add_prompt(3, frame_idx=2, **RING)
         list(together.propagate())
@@ -100,7 +100,7 @@ def test_batches_of_one_and_of_many_agree(session: Open, video: np.ndarray) -> N
             np.testing.assert_allclose(a.object_scores, b.object_scores, rtol=1e-4, atol=1e-4)
 
 
-def test_the_bank_does_not_grow(session: Open, video: np.ndarray) -> None:
+def test_the_memory_bank_does_not_grow(session: Open, video: np.ndarray) -> None:
     with prompted(session(np.concatenate([video] * 3))) as s:
         sizes = []
         for _ in s.propagate():
@@ -113,7 +113,7 @@ def test_the_bank_does_not_grow(session: Open, video: np.ndarray) -> None:
     assert len(s.tracker.cache._features) <= s.tracker.cache.capacity
 
 
-def test_an_object_joins_and_another_goes_while_tracking_runs(session: Open, video: np.ndarray) -> None:
+def test_objects_can_be_added_and_removed_while_tracking_runs(session: Open, video: np.ndarray) -> None:
     seen: dict[int, list[int]] = {}
     with session(video) as s:
         s.add_prompt(5, frame_idx=0, **DISC)
@@ -137,15 +137,15 @@ def test_each_object_starts_where_it_was_prompted(session: Open, video: np.ndarr
     assert ids[8] == [1, 2]
 
 
-def test_both_ways_gives_every_frame_once_with_every_object(session: Open, video: np.ndarray) -> None:
-    told: list[int] = []
+def test_a_bidirectional_pass_yields_every_frame_once_with_every_object(session: Open, video: np.ndarray) -> None:
+    reported: list[int] = []
     with session(video) as s:
         s.add_prompt(1, frame_idx=2, **DISC)
         s.add_prompt(2, frame_idx=8, **BOX)
-        frames = list(s.propagate(bidirectional=True, progress=told.append))
+        frames = list(s.propagate(bidirectional=True, progress=reported.append))
     assert [frame.frame_idx for frame in frames] == list(range(24))
     assert all(frame.ids.tolist() == [1, 2] for frame in frames)
-    assert told[:9] == [8, 7, 6, 5, 4, 3, 2, 1, 0]
+    assert reported[:9] == [8, 7, 6, 5, 4, 3, 2, 1, 0]
     with session(video, retain="all") as s:
         s.add_prompt(2, frame_idx=8, **BOX)
         back = {frame.frame_idx: frame.masks.data[0] for frame in s.propagate(reverse=True)}
@@ -165,14 +165,14 @@ def test_part_of_a_video(session: Open, video: np.ndarray) -> None:
         same(at_once, [*parts.propagate(stop=5), *parts.propagate(5, 8)])
 
 
-def test_a_stream_goes_on_where_it_stopped(session: Open, video: np.ndarray) -> None:
+def test_a_stream_continues_where_it_stopped(session: Open, video: np.ndarray) -> None:
     with session(iter(video)) as s:
         prompted(s)
         first = [frame.frame_idx for frame in s.propagate(stop=4)]
         assert [*first, *(frame.frame_idx for frame in s.propagate())] == list(range(24))
 
 
-def test_a_correction_counts_and_names_what_changed(session: Open, video: np.ndarray) -> None:
+def test_repropagating_a_correction_names_the_changed_frames(session: Open, video: np.ndarray) -> None:
     with prompted(session(video, retain="all")) as s:
         before = {f.frame_idx: f.masks.data for f in s.propagate()}
         shown = s.correct(1, frame_idx=10, points=[120, 20], labels=[0])
@@ -189,7 +189,7 @@ def test_a_correction_counts_and_names_what_changed(session: Open, video: np.nda
         assert list(s.repropagate()) == []
 
 
-def test_a_correction_that_changes_nothing_is_over_soon(session: Open, video: np.ndarray) -> None:
+def test_repropagating_stops_where_masks_agree(session: Open, video: np.ndarray) -> None:
     with prompted(session(video, retain="all")) as s:
         list(s.propagate())
         known = s.results_at(10).masks.data[1]
@@ -200,7 +200,7 @@ def test_a_correction_that_changes_nothing_is_over_soon(session: Open, video: np
     assert s.changed_frames == {2: [10]}
 
 
-def test_corrections_as_published_are_lost_when_tracked_again(session: Open, video: np.ndarray) -> None:
+def test_corrections_as_in_sam2_are_lost_when_tracked_again(session: Open, video: np.ndarray) -> None:
     kept, lost = {}, {}
     for corrections, into in (("kept", kept), ("sam2", lost)):
         with session(video, retain="all", corrections=corrections) as s:
@@ -212,7 +212,7 @@ def test_corrections_as_published_are_lost_when_tracked_again(session: Open, vid
     assert any((old != new).any() for old, new in kept.values())
 
 
-def test_clicks_add_up_and_a_box_starts_anew(session: Open, video: np.ndarray) -> None:
+def test_points_accumulate_and_a_box_replaces_them(session: Open, video: np.ndarray) -> None:
     with session(video) as s:
         s.add_prompt(1, frame_idx=0, **DISC)
         s.add_prompt(1, frame_idx=0, points=[120, 20], labels=[0])
@@ -221,7 +221,7 @@ def test_clicks_add_up_and_a_box_starts_anew(session: Open, video: np.ndarray) -
         assert s.tracker.objects[1].prompts[0].points is None
 
 
-def test_clear_takes_a_prompt_back(session: Open, video: np.ndarray) -> None:
+def test_clear_prompts_removes_a_prompt(session: Open, video: np.ndarray) -> None:
     with prompted(session(video, retain="all")) as s:
         s.add_prompt(1, frame_idx=12, **DISC)
         list(s.propagate())
@@ -269,7 +269,7 @@ class Overlapping(FastSAM2):
         return predicted(features, logits, 1.0)
 
 
-def test_objects_that_exclude_each_other_do_not_overlap(network: FastSAM2, video: np.ndarray) -> None:
+def test_non_overlapping_objects_do_not_overlap(network: FastSAM2, video: np.ndarray) -> None:
     overlapping = Overlapping(network.model)
     shown = {}
     for option in (False, True):
@@ -283,7 +283,7 @@ def test_objects_that_exclude_each_other_do_not_overlap(network: FastSAM2, video
     assert written[2][..., :12].max() == -10  # what is remembered is apart too
 
 
-def test_exclusion_leaves_each_place_to_the_surest() -> None:
+def test_non_overlap_assigns_each_position_to_the_highest_logit() -> None:
     one, two = torch.tensor([[[[3.0, 1.0]]]]), torch.tensor([[[[2.0, 5.0]]]])
     rest = (torch.ones(1, 1), torch.ones(1, 1), torch.ones(1, 4))
     first, second = apply_non_overlap([SelectedMasks(one, *rest), SelectedMasks(two, *rest)])
@@ -303,9 +303,7 @@ class Blinking(FastSAM2):
         return predicted(features, torch.full((1, 24, 24), 5.0), -3.0 if 4 <= self.at <= 9 else 3.0)
 
 
-def test_an_object_that_leaves_is_occluded_then_lost_and_its_id_comes_back(
-    network: FastSAM2, video: np.ndarray
-) -> None:
+def test_an_object_out_of_sight_is_occluded_then_lost_and_keeps_its_id(network: FastSAM2, video: np.ndarray) -> None:
     blinking = Blinking(network.model)
     with Session(blinking, open_video(video[:13]), TrackOptions(lost_after=4)) as s:
         s.add_prompt(42, frame_idx=0, **DISC)
@@ -316,7 +314,7 @@ def test_an_object_that_leaves_is_occluded_then_lost_and_its_id_comes_back(
     assert frames[5].object_scores[0] < 0 < frames[11].object_scores[0]
 
 
-def test_holes_and_specks_are_cleared_from_what_is_shown(network: FastSAM2, video: np.ndarray) -> None:
+def test_holes_and_specks_are_cleared_from_results(network: FastSAM2, video: np.ndarray) -> None:
     mask = np.zeros((120, 160), bool)
     mask[20:100, 20:100] = True
     mask[50:65, 50:65] = False
@@ -331,7 +329,7 @@ def test_holes_and_specks_are_cleared_from_what_is_shown(network: FastSAM2, vide
     assert not shown[16][12, 142]
 
 
-def test_a_frame_that_is_missing_is_passed_over(session: Open, video: np.ndarray, network: FastSAM2) -> None:
+def test_a_missing_frame_is_skipped(session: Open, video: np.ndarray, network: FastSAM2) -> None:
     class Gap:
         """A video whose frame 3 cannot be read."""
 
@@ -352,7 +350,7 @@ def test_a_frame_that_is_missing_is_passed_over(session: Open, video: np.ndarray
     assert [f.frame_idx for f in s.propagate()] == [0, 1, 2, 4, 5, 6, 7]
 
 
-def test_live_prompts_hold_for_the_frame_that_is_seen(live: Any, video: np.ndarray) -> None:
+def test_live_prompts_apply_to_the_last_frame(live: Any, video: np.ndarray) -> None:
     view: LiveSession = live()
     assert view.add_prompt(1, **DISC) is None
     assert view.step(video[0]).ids.tolist() == [1]
@@ -367,7 +365,7 @@ def test_live_prompts_hold_for_the_frame_that_is_seen(live: Any, video: np.ndarr
     assert len(view.step(video[4])) == 0
 
 
-def test_a_live_view_refuses_and_goes_on(live: Any, video: np.ndarray) -> None:
+def test_a_live_view_continues_after_an_error(live: Any, video: np.ndarray) -> None:
     view: LiveSession = live()
     view.add_prompt(1, points=[500, 10])
     with pytest.raises(PromptError, match="outside"):

@@ -1,4 +1,4 @@
-"""PNG files of a video: ids and masks come back, nobody else's images are lost."""
+"""PNG files of a video: ids and masks survive the round trip, images of other programs are not lost."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.frame_results import COMING_AND_GOING, box_mask, empty, frame
+from helpers.frame_results import SAMPLE_FRAMES, box_mask, empty, frame
 from masklet.errors import OutputError
 from masklet.masks.label_map import davis_palette
 from masklet.writers import open_sink
 
 
-def test_a_pixel_is_the_id(tmp_path: Path) -> None:
+def test_pixels_are_object_ids(tmp_path: Path) -> None:
     with open_sink("png", tmp_path, stem="clip") as sink:
-        for results in COMING_AND_GOING:
+        for results in SAMPLE_FRAMES:
             sink.write(results)
-    for results in COMING_AND_GOING:
+    for results in SAMPLE_FRAMES:
         with Image.open(sink.paths[0] / f"{results.frame_idx:05d}.png") as image:
             assert image.mode == "P"
             assert image.getpalette() == davis_palette().ravel().tolist()
@@ -29,7 +29,7 @@ def test_a_pixel_is_the_id(tmp_path: Path) -> None:
         assert set(np.unique(pixels)) <= {0, *results.ids.tolist()}
 
 
-def test_ids_over_255_need_sixteen_bits_in_that_frame(tmp_path: Path) -> None:
+def test_frames_with_ids_over_255_are_16_bit(tmp_path: Path) -> None:
     with open_sink("png", tmp_path, stem="clip") as sink:
         sink.write(frame(0, {255: box_mask((1, 1, 4, 4))}))
         sink.write(frame(1, {255: box_mask((1, 1, 4, 4)), 65535: box_mask((8, 8, 9, 9))}))
@@ -40,7 +40,7 @@ def test_ids_over_255_need_sixteen_bits_in_that_frame(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:object 8 of frame 0")
-def test_the_smaller_of_two_is_kept(tmp_path: Path) -> None:
+def test_smaller_of_two_overlapping_masks_is_kept(tmp_path: Path) -> None:
     with open_sink("png", tmp_path, stem="clip") as sink:
         sink.write(frame(0, {2: box_mask((5, 5, 15, 15)), 8: box_mask((0, 0, 20, 20))}))
     pixels = np.array(Image.open(sink.paths[0] / "00000.png"))
@@ -48,7 +48,7 @@ def test_the_smaller_of_two_is_kept(tmp_path: Path) -> None:
     assert (pixels == 8).sum() == 300
 
 
-def test_masks_keep_overlap_and_hidden_objects(tmp_path: Path) -> None:
+def test_mask_files_keep_overlap_and_hidden_objects(tmp_path: Path) -> None:
     objects = {0: box_mask((0, 0, 20, 20)), 12: box_mask((5, 5, 15, 15)), -3: box_mask((0, 0, 0, 0))}
     with open_sink("masks", tmp_path, stem="clip") as sink:
         sink.write(frame(100000, objects))
@@ -62,10 +62,10 @@ def test_masks_keep_overlap_and_hidden_objects(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["png", "masks"])
-def test_an_earlier_run_is_replaced_and_strangers_stay(name: str, tmp_path: Path) -> None:
-    stranger = tmp_path / "clip" / "00077.png"
+def test_only_files_of_an_earlier_run_are_replaced(name: str, tmp_path: Path) -> None:
+    foreign = tmp_path / "clip" / "00077.png"
     note = tmp_path / "clip" / "3" / "note.png"
-    for path in (stranger, note):
+    for path in (foreign, note):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (4, 4)).save(path)
     for number in (5, 9):
@@ -85,23 +85,23 @@ def test_append_keeps_an_earlier_run(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "folder"), [("png", "clip_labels"), ("masks", "clip_masks")])
-@pytest.mark.parametrize("told", [True, False])
-def test_the_images_that_are_tracked_are_not_replaced(name: str, folder: str, told: bool, tmp_path: Path) -> None:
-    """A folder of frames has the stem of its own name, and results may go beside it."""
+@pytest.mark.parametrize("pass_source", [True, False])
+def test_source_images_are_not_replaced(name: str, folder: str, pass_source: bool, tmp_path: Path) -> None:
+    """The stem of a frame folder is its name, and the output folder may be its parent."""
     source = tmp_path / "clip"
     source.mkdir()
     Image.new("RGB", (37, 24)).save(source / "00000.png")
     before = (source / "00000.png").read_bytes()
     results = frame(0)
-    object.__setattr__(results, "path", "elsewhere.png" if told else str(source / "00000.png"))
-    with open_sink(name, tmp_path, stem="clip", source=source if told else None) as sink:
+    object.__setattr__(results, "path", "elsewhere.png" if pass_source else str(source / "00000.png"))
+    with open_sink(name, tmp_path, stem="clip", source=source if pass_source else None) as sink:
         sink.write(results)
     assert sink.paths == [tmp_path / folder]
     assert os.listdir(source) == ["00000.png"]
     assert (source / "00000.png").read_bytes() == before
 
 
-def test_one_tracked_image_among_ours_is_not_replaced(tmp_path: Path) -> None:
+def test_source_image_among_output_files_is_not_replaced(tmp_path: Path) -> None:
     with open_sink("png", tmp_path, stem="clip") as sink:
         sink.write(frame(0))
         Image.new("RGB", (37, 24)).save(tmp_path / "clip" / "00001.png")
@@ -113,7 +113,7 @@ def test_one_tracked_image_among_ours_is_not_replaced(tmp_path: Path) -> None:
         assert image.mode == "RGB"
 
 
-def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
+def test_file_in_place_of_the_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "clip").write_text("")
     with open_sink("png", tmp_path, stem="clip") as sink, pytest.raises(OutputError, match="clip"):
         sink.write(frame(0))

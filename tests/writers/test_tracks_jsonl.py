@@ -1,4 +1,4 @@
-"""Coco lines: lossless, whole after a crash, and gone on with."""
+"""Coco lines: lossless, complete after a crash, and resumed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.frame_results import COMING_AND_GOING, HEIGHT, WIDTH, box_mask, frame
+from helpers.frame_results import HEIGHT, SAMPLE_FRAMES, WIDTH, box_mask, frame
 from masklet.errors import InputError
 from masklet.results import Results
 from masklet.writers import FrameRecord, open_sink, read_tracks, tracked_frames, truncate_tracks
@@ -21,72 +21,76 @@ def write(folder: Path, *frames: Results, append: bool = False) -> Path:
     return sink.paths[0]
 
 
-def numbers(path: Path) -> list[int]:
+def frame_indices(path: Path) -> list[int]:
     return [record.frame_idx for record in read_tracks(path)]
 
 
-def assert_same(found: Results, expected: Results) -> None:
-    assert (found.frame_idx, found.time, found.orig_shape) == (expected.frame_idx, expected.time, expected.orig_shape)
-    assert np.array_equal(found.ids, expected.ids)
-    assert np.array_equal(found.classes, expected.classes)
-    assert np.array_equal(found.scores, expected.scores)
+def assert_equal_results(actual: Results, expected: Results) -> None:
+    assert (actual.frame_idx, actual.time, actual.orig_shape) == (
+        expected.frame_idx,
+        expected.time,
+        expected.orig_shape,
+    )
+    assert np.array_equal(actual.ids, expected.ids)
+    assert np.array_equal(actual.classes, expected.classes)
+    assert np.array_equal(actual.scores, expected.scores)
     if expected.masks is None:
-        assert found.masks is None
+        assert actual.masks is None
         return
-    assert found.masks is not None
-    assert np.array_equal(found.masks.data, expected.masks.data)
-    assert np.array_equal(found.object_scores, expected.object_scores)
-    assert found.states == expected.states
+    assert actual.masks is not None
+    assert np.array_equal(actual.masks.data, expected.masks.data)
+    assert np.array_equal(actual.object_scores, expected.object_scores)
+    assert actual.states == expected.states
 
 
-def test_results_come_back_the_same(tmp_path: Path) -> None:
-    records = list(read_tracks(write(tmp_path, *COMING_AND_GOING)))
-    assert len(records) == len(COMING_AND_GOING)
-    for record, expected in zip(records, COMING_AND_GOING, strict=True):
-        assert_same(record.to_results(expected.orig_img), expected)
+def test_results_round_trip(tmp_path: Path) -> None:
+    records = list(read_tracks(write(tmp_path, *SAMPLE_FRAMES)))
+    assert len(records) == len(SAMPLE_FRAMES)
+    for record, expected in zip(records, SAMPLE_FRAMES, strict=True):
+        assert_equal_results(record.to_results(expected.orig_img), expected)
 
 
-def test_random_floats_masks_and_classes_come_back_the_same(tmp_path: Path) -> None:
+def test_random_floats_masks_and_classes_round_trip(tmp_path: Path) -> None:
     noise = np.random.default_rng(3)
     objects = {number: noise.random((31, 53)) > noise.random() for number in (-5, 0, 70000)}
     expected = frame(
         9,
         objects,
         time=1 / 3,
-        presence=noise.normal(size=3).astype(np.float32) * 1e-7,
+        object_scores=noise.normal(size=3).astype(np.float32) * 1e-7,
         classes=np.array([2, 0, 2], np.int32),
         names={0: "cup", 2: 'a "dog"'},
     )
     [record] = read_tracks(write(tmp_path, expected))
-    found = record.to_results(expected.orig_img, "clip.mp4")
-    assert_same(found, expected)
-    assert (found.names, found.path) == (expected.names, "clip.mp4")
+    actual = record.to_results(expected.orig_img, "clip.mp4")
+    assert_equal_results(actual, expected)
+    assert (actual.names, actual.path) == (expected.names, "clip.mp4")
 
 
-def test_what_is_not_known_stays_so(tmp_path: Path) -> None:
-    expected = frame(0, presence=None, states=None, time=None)
+def test_unknown_values_stay_unknown(tmp_path: Path) -> None:
+    expected = frame(0, object_scores=None, states=None, time=None)
     [record] = read_tracks(write(tmp_path, expected))
-    found = record.to_results(expected.orig_img)
-    assert (found.object_scores, found.states, found.time) == (None, None, None)
+    actual = record.to_results(expected.orig_img)
+    assert (actual.object_scores, actual.states, actual.time) == (None, None, None)
 
 
-def test_numbers_that_json_lacks(tmp_path: Path) -> None:
-    presence = np.array([-np.inf, 2.5], np.float32)
-    path = write(tmp_path, frame(0, presence=presence, time=float("nan")))
+def test_numbers_that_json_cannot_represent(tmp_path: Path) -> None:
+    object_scores = np.array([-np.inf, 2.5], np.float32)
+    path = write(tmp_path, frame(0, object_scores=object_scores, time=float("nan")))
     line = json.loads(path.read_text(), parse_constant=lambda text: pytest.fail(text))
     assert [entry["presence"] for entry in line["objects"]] == [None, 2.5]
     [record] = read_tracks(path)
-    found = record.to_results(frame(0).orig_img)
+    actual = record.to_results(frame(0).orig_img)
     assert record.time is None
-    assert found.object_scores is not None
-    assert np.isnan(found.object_scores[0])
+    assert actual.object_scores is not None
+    assert np.isnan(actual.object_scores[0])
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own
-def test_lines_are_what_other_tools_read(tmp_path: Path) -> None:
+def test_pycocotools_reads_the_lines(tmp_path: Path) -> None:
     reference = pytest.importorskip("pycocotools.mask", reason="pycocotools is not installed")
-    lines = [json.loads(line) for line in write(tmp_path, *COMING_AND_GOING).read_text().splitlines()]
-    for line, expected in zip(lines, COMING_AND_GOING, strict=True):
+    lines = [json.loads(line) for line in write(tmp_path, *SAMPLE_FRAMES).read_text().splitlines()]
+    for line, expected in zip(lines, SAMPLE_FRAMES, strict=True):
         assert list(line) == ["frame", "time", "size", "objects"]
         assert line["size"] == [HEIGHT, WIDTH]
         masks = () if expected.masks is None else expected.masks.data
@@ -99,57 +103,57 @@ def test_lines_are_what_other_tools_read(tmp_path: Path) -> None:
             assert entry["bbox"] == reference.toBbox(code).tolist() or not mask.any()
 
 
-def test_a_line_is_on_disk_when_write_returns(tmp_path: Path) -> None:
+def test_line_is_on_disk_when_write_returns(tmp_path: Path) -> None:
     with open_sink("coco", tmp_path, stem="clip") as sink:
         for number in range(3):
             sink.write(frame(number))
-            assert numbers(sink.paths[0]) == list(range(number + 1))
+            assert frame_indices(sink.paths[0]) == list(range(number + 1))
 
 
-def test_any_order_and_twice(tmp_path: Path) -> None:
+def test_frames_in_any_order_and_written_twice(tmp_path: Path) -> None:
     again = frame(2, {3: box_mask((0, 0, 2, 2))})
     path = write(tmp_path, frame(5), frame(2), frame(0), again)
-    assert numbers(path) == tracked_frames(path) == [0, 2, 5]
+    assert frame_indices(path) == tracked_frames(path) == [0, 2, 5]
     by_number: dict[int, FrameRecord] = {record.frame_idx: record for record in read_tracks(path)}
-    assert_same(by_number[2].to_results(again.orig_img), again)
+    assert_equal_results(by_number[2].to_results(again.orig_img), again)
 
 
 @pytest.mark.parametrize("tail", [b'{"frame":7,"time":0.2,"si', b"\0\0\0\0", b"\0\0\n", b'{"frame":7,\n', b"{"])
-def test_a_cut_last_line_is_passed_over_and_gone_on_from(tail: bytes, tmp_path: Path) -> None:
+def test_truncated_last_line_is_skipped_and_resumed(tail: bytes, tmp_path: Path) -> None:
     path = write(tmp_path, frame(0), frame(1))
     path.write_bytes(path.read_bytes() + tail)
-    assert numbers(path) == [0, 1]
+    assert frame_indices(path) == [0, 1]
     write(tmp_path, frame(2), append=True)
-    assert numbers(path) == [0, 1, 2]
+    assert frame_indices(path) == [0, 1, 2]
     assert [json.loads(line)["frame"] for line in path.read_text().splitlines()] == [0, 1, 2]
 
 
-def test_every_cut_of_a_file_can_be_read(tmp_path: Path) -> None:
+def test_file_truncated_anywhere_can_be_read(tmp_path: Path) -> None:
     path = write(tmp_path, frame(0), frame(1))
-    whole = path.read_bytes()
-    first = whole.index(b"\n") + 1
-    for length in {*range(0, len(whole), 7), first - 1, first, len(whole) - 1}:
-        path.write_bytes(whole[:length])
-        assert numbers(path) == ([0] if length >= first else [])
+    complete = path.read_bytes()
+    first = complete.index(b"\n") + 1
+    for length in {*range(0, len(complete), 7), first - 1, first, len(complete) - 1}:
+        path.write_bytes(complete[:length])
+        assert frame_indices(path) == ([0] if length >= first else [])
 
 
-def test_append_without_a_file_and_anew_without_append(tmp_path: Path) -> None:
+def test_append_without_a_file_and_overwrite_without_append(tmp_path: Path) -> None:
     path = write(tmp_path, frame(4), append=True)
-    assert numbers(path) == [4]
-    assert numbers(write(tmp_path, frame(1))) == [1]
+    assert frame_indices(path) == [4]
+    assert frame_indices(write(tmp_path, frame(1))) == [1]
 
 
 def test_truncate(tmp_path: Path) -> None:
     path = write(tmp_path, frame(4), frame(1), frame(3), frame(0), frame(1, {7: box_mask((1, 1, 3, 3))}))
     path.write_bytes(path.read_bytes() + b'{"frame":')
     assert truncate_tracks(path, 3) == 2
-    assert numbers(path) == [0, 1]
+    assert frame_indices(path) == [0, 1]
     assert [len(record.objects) for record in read_tracks(path)] == [2, 1]
     assert truncate_tracks(path, 0) == 0
     assert path.read_bytes() == b""
 
 
-def test_damage_in_the_middle_is_named(tmp_path: Path) -> None:
+def test_damaged_line_is_reported(tmp_path: Path) -> None:
     path = write(tmp_path, frame(0), frame(1), frame(2))
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + lines[1][:40] + b"\n" + lines[2])
@@ -161,7 +165,7 @@ def test_damage_in_the_middle_is_named(tmp_path: Path) -> None:
         read_tracks(path)
 
 
-def test_bad_files_and_images(tmp_path: Path) -> None:
+def test_invalid_files_and_images(tmp_path: Path) -> None:
     assert tracked_frames(tmp_path / "none.jsonl") == []
     for path in (tmp_path / "none.jsonl", tmp_path):
         with pytest.raises(InputError, match="cannot be read"):

@@ -1,4 +1,4 @@
-"""Each format says what the results say, in files that appear whole, under names that never meet."""
+"""Each format represents the results, in complete files with unique names."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_files_of_every_format(name: str, tmp_path: Path) -> None:
+def test_files_of_all_formats(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "new" / "deep"
     with open_writer(name, folder) as writer:
         written = writer.write(results())
@@ -57,7 +57,7 @@ def test_files_of_every_format(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_image_without_objects(name: str, tmp_path: Path) -> None:
+def test_image_without_objects(name: str, tmp_path: Path) -> None:
     with open_writer(name, tmp_path) as writer:
         writer.write(results(data=NOTHING))
     assert len(writer.paths) == len(FILES[name]) if name != "cutout" else not writer.paths
@@ -72,15 +72,15 @@ def test_overlay_is_the_plot(tmp_path: Path) -> None:
 
 
 def test_label_map(tmp_path: Path) -> None:
-    found = results()
+    sample = results()
     with open_writer("png", tmp_path) as writer:
-        [path] = writer.write(found)
+        [path] = writer.write(sample)
     with Image.open(path) as image:
         assert image.mode == "P"
         labels = np.array(image)
         assert np.array(image.convert("RGB"))[3, 2].tolist() == [128, 0, 0]
     assert set(np.unique(labels)) == {0, 1, 2}
-    for index, mask in enumerate(found.masks.data):
+    for index, mask in enumerate(sample.masks.data):
         assert np.array_equal(labels == index + 1, mask)
 
 
@@ -94,28 +94,28 @@ def test_davis_palette() -> None:
     ]  # fmt: skip
 
 
-def test_small_objects_lie_on_large_ones_and_the_loss_is_said(tmp_path: Path) -> None:
-    found = results(data=masks((5, 5, 15, 15), (0, 0, 20, 20)))
+def test_small_objects_cover_large_ones_and_the_loss_is_reported(tmp_path: Path) -> None:
+    sample = results(data=masks((5, 5, 15, 15), (0, 0, 20, 20)))
     with open_writer("png", tmp_path) as writer, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        [path] = writer.write(found)
+        [path] = writer.write(sample)
     labels = np.array(Image.open(path))
-    assert np.array_equal(labels == 1, found.masks.data[0])
+    assert np.array_equal(labels == 1, sample.masks.data[0])
     assert [warning.category for warning in caught] == [MaskletWarning]
     for word in ("object 1", "cat.jpg", "IoU 0.75", "0.95", "per_object=True", "coco"):
         assert word in str(caught[0].message)
 
 
-def test_one_png_an_object_loses_nothing(tmp_path: Path) -> None:
-    found = results(data=masks((5, 5, 15, 15), (0, 0, 20, 20)))
+def test_one_png_per_object_is_lossless(tmp_path: Path) -> None:
+    sample = results(data=masks((5, 5, 15, 15), (0, 0, 20, 20)))
     with open_writer("png", tmp_path, per_object=True) as writer:
-        paths = writer.write(found)
+        paths = writer.write(sample)
     assert [path.name for path in paths] == ["cat_mask_0.png", "cat_mask_1.png"]
-    for path, mask in zip(paths, found.masks.data, strict=True):
+    for path, mask in zip(paths, sample.masks.data, strict=True):
         assert np.array_equal(np.array(Image.open(path)), mask * 255)
 
 
-def test_many_objects_take_sixteen_bits(tmp_path: Path) -> None:
+def test_many_objects_are_written_with_16_bits(tmp_path: Path) -> None:
     data = np.eye(300, 600, dtype=bool).reshape(300, 20, 30)
     with open_writer("png", tmp_path) as writer:
         [path] = writer.write(results(data=data))
@@ -124,7 +124,7 @@ def test_many_objects_take_sixteen_bits(tmp_path: Path) -> None:
     assert labels.ravel()[:301].tolist() == [*range(1, 301), 0]
 
 
-def test_a_image_is_never_replaced_by_its_labels(tmp_path: Path) -> None:
+def test_image_is_never_replaced_by_its_labels(tmp_path: Path) -> None:
     for name in ("cat.png", "cat.jpg"):
         Image.fromarray(IMAGE).save(tmp_path / name)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -136,7 +136,7 @@ def test_a_image_is_never_replaced_by_its_labels(tmp_path: Path) -> None:
     assert (tmp_path / "cat_labels.png").exists()
 
 
-def test_cutout_has_color_inside_and_nothing_outside(tmp_path: Path) -> None:
+def test_cutout_is_transparent_outside(tmp_path: Path) -> None:
     data = masks((2, 3, 12, 13), (0, 0, 0, 0))
     data[0, 3, 2] = False
     with open_writer("cutout", tmp_path) as writer:
@@ -148,7 +148,7 @@ def test_cutout_has_color_inside_and_nothing_outside(tmp_path: Path) -> None:
     assert rgba[1, 1, 3] == 255
 
 
-def test_json_is_what_the_results_say(tmp_path: Path) -> None:
+def test_json_equals_to_json(tmp_path: Path) -> None:
     with open_writer("json", tmp_path) as writer:
         [path] = writer.write(results())
     assert json.loads(path.read_text()) == json.loads(results().to_json())
@@ -166,14 +166,14 @@ def test_yolo_lines_and_class_names(tmp_path: Path) -> None:
     assert (tmp_path / "classes.txt").read_text().splitlines() == ["dog", "1", "cat"]
 
 
-def test_a_image_called_classes_keeps_its_labels(tmp_path: Path) -> None:
+def test_image_named_classes_keeps_its_labels(tmp_path: Path) -> None:
     with open_writer("yolo", tmp_path) as writer:
         writer.write(results("classes.jpg"))
     assert [path.name for path in writer.paths] == ["classes_2.txt", "classes.txt"]
     assert (tmp_path / "classes.txt").read_text() == "object\n"
 
 
-def test_coco_is_one_lossless_file(tmp_path: Path) -> None:
+def test_coco_is_one_lossless_file_per_run(tmp_path: Path) -> None:
     ring = masks((2, 3, 12, 13))
     ring[0, 6:9, 6:9] = False
     with open_writer("coco", tmp_path) as writer:
@@ -186,10 +186,10 @@ def test_coco_is_one_lossless_file(tmp_path: Path) -> None:
     assert [(image["id"], image["width"], image["height"]) for image in data["images"]] == [
         (1, 30, 20), (2, 30, 20), (3, 30, 20), (4, 30, 20),
     ]  # fmt: skip
-    assert [mark["id"] for mark in data["annotations"]] == [1, 2, 3, 4, 5]
-    assert [mark["image_id"] for mark in data["annotations"]] == [1, 1, 2, 4, 4]
-    assert {mark["category_id"] for mark in data["annotations"]} == {
-        kind["id"] for kind in data["categories"] if kind["name"] == "object"
+    assert [annotation["id"] for annotation in data["annotations"]] == [1, 2, 3, 4, 5]
+    assert [annotation["image_id"] for annotation in data["annotations"]] == [1, 1, 2, 4, 4]
+    assert {annotation["category_id"] for annotation in data["annotations"]} == {
+        category["id"] for category in data["categories"] if category["name"] == "object"
     }
     assert np.array_equal(rle.decode(data["annotations"][2]["segmentation"]), ring[0])
 
@@ -203,23 +203,23 @@ def test_coco_is_read_by_pycocotools(tmp_path: Path) -> None:
     assert np.array_equal(read.annToMask(read.anns[2]), results().masks.data[1])
 
 
-def test_one_name_for_a_class(tmp_path: Path) -> None:
+def test_class_has_one_name_per_run(tmp_path: Path) -> None:
     for name in ("coco", "yolo"):
         with open_writer(name, tmp_path) as writer:
             writer.write(results(names={0: "cat"}))
-            with pytest.raises(InputError, match=r"class 0 is 'dog' in 'b.jpg' and was 'cat'.*folder of its own"):
+            with pytest.raises(InputError, match=r"class 0 is 'dog' in 'b.jpg' and was 'cat'.*separate folder"):
                 writer.write(results("b.jpg", names={0: "dog"}))
 
 
 @pytest.mark.parametrize("name", ["overlay", "png", "yolo", "json"])
-def test_stems_that_meet_get_numbers(name: str, tmp_path: Path) -> None:
+def test_equal_stems_get_numbers(name: str, tmp_path: Path) -> None:
     paths = ["a/cat.jpg", "b/cat.png", "c/CAT.jpg", "d/cat_2.jpg", "a/cat.jpg"]
     with open_writer(name, tmp_path) as writer:
         stems = [writer.write(results(path))[0].stem.removesuffix("_overlay") for path in paths]
     assert stems == ["cat", "cat_2", "CAT_3", "cat_2_2", "cat_4"]
 
 
-def test_a_second_run_replaces_the_first(tmp_path: Path) -> None:
+def test_second_run_replaces_the_first(tmp_path: Path) -> None:
     for data in (None, NOTHING):
         with open_writer("yolo", tmp_path) as writer:
             writer.write(results(data=data))
@@ -227,7 +227,7 @@ def test_a_second_run_replaces_the_first(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["cat.txt", "classes.txt"]
 
 
-def test_a_closed_writer_takes_nothing(tmp_path: Path) -> None:
+def test_closed_writer_refuses_results(tmp_path: Path) -> None:
     with open_writer("coco", tmp_path) as writer:
         writer.write(results())
     writer.close()
@@ -236,18 +236,18 @@ def test_a_closed_writer_takes_nothing(tmp_path: Path) -> None:
         writer.write(results())
 
 
-def test_an_error_in_the_block_keeps_what_came_before(tmp_path: Path) -> None:
-    def stops_half_way() -> None:
+def test_error_in_the_block_keeps_earlier_images(tmp_path: Path) -> None:
+    def fail_after_one_image() -> None:
         with open_writer("coco", tmp_path) as writer:
             writer.write(results())
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        stops_half_way()
+        fail_after_one_image()
     assert len(json.loads((tmp_path / "annotations.coco.json").read_text())["images"]) == 1
 
 
-def test_nothing_written_leaves_no_file(tmp_path: Path) -> None:
+def test_no_results_leave_no_file(tmp_path: Path) -> None:
     for name in WRITERS:
         with open_writer(name, tmp_path):
             pass
@@ -269,13 +269,13 @@ def test_unknown_formats(name: str, tmp_path: Path) -> None:
         assert word in str(caught.value)
 
 
-def test_an_option_of_another_format(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"'coco' has no option per_object.*'png'.*leave it out"):
+def test_option_of_another_format(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"'coco' has no option per_object.*'png'.*remove the option"):
         open_writer("coco", tmp_path, per_object=True)
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_out_is_a_file(name: str, tmp_path: Path) -> None:
+def test_output_folder_is_a_file(name: str, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
     with pytest.raises(OutputError, match=r"out' is a file.*choose another folder"):
         open_writer(name, tmp_path / "out")
@@ -284,19 +284,21 @@ def test_out_is_a_file(name: str, tmp_path: Path) -> None:
     assert (tmp_path / "out").read_text() == "mine"
 
 
-def refuse(*args: object, **options: object) -> None:
+def raise_permission_error(*args: object, **options: object) -> None:
     raise PermissionError(errno.EACCES, "Permission denied")
 
 
 @pytest.mark.parametrize("where", [(Path, "mkdir"), (tempfile, "NamedTemporaryFile")], ids=["make", "try"])
-def test_a_folder_that_refuses(where: tuple[object, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(*where, refuse)
+def test_folder_without_permission_is_reported(
+    where: tuple[object, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(*where, raise_permission_error)
     with pytest.raises(OutputError, match=r"closed.*Permission denied.*check its permissions"):
         open_writer("json", tmp_path / "closed")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_permission(tmp_path: Path) -> None:
+def test_folder_without_permission(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(OutputError, match=r"Permission denied.*check its permissions"):
         open_writer("json", tmp_path)
@@ -309,8 +311,8 @@ def disk_full_after_some_bytes(self: object, target: object, *args: object, **op
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def write_and_close(writer: Writer, found: Results) -> None:
-    writer.write(found)
+def write_and_close(writer: Writer, sample: Results) -> None:
+    writer.write(sample)
     writer.close()
 
 

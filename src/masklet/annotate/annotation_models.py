@@ -1,4 +1,4 @@
-"""The models that one process annotates with: the detector, and the one that draws masks, opened when needed."""
+"""The models of one process: the detector, and the segmentation model, each loaded when it is needed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["Models"]
 
 
 class Models:
-    """A detector and a segmenting model, and what is known of the classes.
+    """A detector, a segmentation model, and the class names known so far.
 
     Example:
         >>> models = Models(AnnotateOptions("everything"))
-        >>> [found] = models.detect([rgb])
-        >>> models.names
+        >>> [detections] = models.detect([rgb])  # doctest: +SKIP
+        >>> models.class_names  # doctest: +SKIP
         {0: 'object'}
     """
 
@@ -35,77 +35,71 @@ class Models:
 
     @property
     def class_names(self) -> dict[int, str]:
-        """Of the classes, as far as they are known."""
+        """The class names known so far; some detectors name a class only when they detect it."""
         return dict(self._class_names)
 
     @property
     def uses_detector_masks(self) -> bool:
-        """Whether the masks of the detector are taken, where it has some."""
+        """Whether the masks of the detector are used, if it has some."""
         return self.options.uses_mask_generator or self.options.detector_masks
 
-    @property
-    def segmenter(self) -> SAM:
-        """The model that draws masks, opened when it is asked for."""
+    def load_segmenter(self) -> SAM:
+        """Return the segmentation model, loaded at the first call."""
         if self._sam is None:
             from masklet.sam import SAM
 
-            asked = self.options
-            self._sam = SAM(asked.sam, device=asked.device or None, precision=asked.precision)
+            options = self.options
+            self._sam = SAM(options.sam, device=options.device or None, precision=options.precision)
         return self._sam
 
     def load(self) -> None:
-        """Have the models there, so that what fails later is about one image or video.
+        """Load the models, so that a later error is about one image or video.
 
         Raises:
-            MaskletError: a model that cannot be had, or a detector without the classes that are wanted.
+            MaskletError: if a model cannot be loaded, or the detector lacks a requested class.
         """
         self._load_detector()
         if not self.uses_detector_masks:
-            self.segmenter  # noqa: B018
+            self.load_segmenter()
 
     def detect(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Detections]:
-        """What the detector finds in each image.
+        """Run the detector on images (H, W, 3) RGB.
 
         Raises:
-            InputError: it lacks a class that is wanted.
+            InputError: if the detector lacks a requested class.
         """
-        found = self._load_detector().detect(images)
-        assert len(found) == len(images), f"{len(found)} answers to {len(images)} images"
-        for one in found:
+        detections = self._load_detector().detect(images)
+        assert len(detections) == len(images), f"{len(detections)} results for {len(images)} images"
+        for one in detections:
             self._add_class_names(one.names)
-        return found
+        return detections
 
     def check_classes(self) -> None:
-        """Raise where the detector, which by now may know its names, lacks a class that is wanted.
+        """Check the requested classes against the names that the detector has by now.
 
         Raises:
-            InputError: it lacks one.
+            InputError: if the detector lacks a requested class.
         """
         self._add_class_names(self._load_detector().names)
 
     def _add_class_names(self, names: Mapping[int, str]) -> None:
-        """Take names in; raise where a detector that knows them lacks a class that is wanted."""
-        if any(number not in self._class_names for number in names):
-            self._class_names.update({int(number): str(name) for number, name in names.items()})
+        if any(class_id not in self._class_names for class_id in names):
+            self._class_names.update({int(class_id): str(name) for class_id, name in names.items()})
             resolve_class_ids(self.options.detect.classes, self._class_names)
 
     def _load_detector(self) -> Detector:
         if self._detector is None:
-            from masklet.detect import open_detector
+            options = self.options
+            if options.uses_mask_generator:
+                from masklet.detect.adapters import SegmentEverythingDetector
+                from masklet.image.automatic_mask_generator import preset
 
-            asked = self.options
-            if asked.uses_mask_generator:
-                self._detector = self._load_mask_generator()
+                predictor = self.load_segmenter().predictor
+                generator_options = preset(predictor.model, options.everything)
+                self._detector = SegmentEverythingDetector(predictor, options.detect, generator_options)
             else:
-                self._detector = open_detector(asked.detector, asked.detect, asked.device)
+                from masklet.detect import open_detector
+
+                self._detector = open_detector(options.detector, options.detect, options.device)
             self._add_class_names(self._detector.names)
         return self._detector
-
-    def _load_mask_generator(self) -> Detector:
-        from masklet.detect.adapters import SegmentEverythingDetector
-        from masklet.image.automatic_mask_generator import preset
-
-        predictor = self.segmenter.predictor
-        return SegmentEverythingDetector(
-            predictor, self.options.detect, preset(predictor.model, self.options.everything)
-        )

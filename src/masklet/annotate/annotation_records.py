@@ -1,4 +1,4 @@
-"""What was found, as plain records that fit a line of JSON: what the journal keeps and what workers send.
+"""The annotations of images and frames as plain records, stored as lines of JSON.
 
 Boxes are xyxy in pixels of the original image, x right and y down; masks are COCO run-length codes, lossless.
 """
@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from masklet.atomic_files import current_keys
 from masklet.errors import InputError
 from masklet.masks.rle import Rle
 
@@ -22,11 +23,19 @@ BoxXyxy = tuple[float, float, float, float]
 class ObjectAnnotation:
     """One object of an image.
 
-    `box` and `score` are the detector's, `iou` is what the segmenting model thinks of its mask (None where no model was
-    asked), `track` the identity in a video.
+    Args:
+        score: Confidence of the detector.
+        box: Box of the detector.
+        rle: The mask.
+        area: Area of the mask in pixels.
+        mask_box: Tight box of the mask.
+        predicted_iou: Mask quality predicted by the segmentation model; None if the mask is the detector's.
+        track_id: Identity in a video.
 
     Example:
-        >>> Found(16, 0.91, (10.0, 20.0, 110.0, 90.0), rle, 5200, (11.0, 20.0, 108.0, 89.0), 0.88)
+        >>> mask = Rle(size=[2, 3], counts="06")
+        >>> ObjectAnnotation(16, 0.91, (0.0, 0.0, 3.0, 2.0), mask, 6, (0.0, 0.0, 3.0, 2.0), 0.88).area
+        6
     """
 
     class_id: int
@@ -34,22 +43,26 @@ class ObjectAnnotation:
     box: BoxXyxy
     rle: Rle
     area: int
-    """Of the mask, in pixels."""
     mask_box: BoxXyxy
-    """The tight box of the mask."""
     predicted_iou: float | None = None
     track_id: int | None = None
 
 
 @dataclass(frozen=True)
 class ImageAnnotation:
-    """One image, or one frame of a video: what was found in it, or why nothing could be.
+    """The annotation of one image, or of one frame of a video, or the reason of its failure.
 
-    `name` is the path below the data without suffix, `size` (height, width), None where the image could not be read;
-    `part` is train, val, or empty where nothing is split.
+    Args:
+        name: Path below the data without suffix.
+        size: (height, width); None if the image could not be read.
+        split: "train", "val", or empty without a split.
+        failure: Why the image could not be annotated.
+        video: Name of the video of a frame.
 
     Example:
-        >>> Record("cats/0001", "photos/cats/0001.jpg", (480, 640), ())
+        >>> record = ImageAnnotation("cats/0001", "photos/cats/0001.jpg", (480, 640))
+        >>> ImageAnnotation.from_line(record.to_line()) == record
+        True
     """
 
     name: str
@@ -62,55 +75,47 @@ class ImageAnnotation:
     frame_idx: int | None = None
 
     def to_line(self) -> str:
-        """One line of JSON, without the line's end.
-
-        Example:
-            >>> Record.from_line(record.to_line()) == record
-            True
-        """
+        """Return the record as one line of JSON, without the newline; numbers are stored without rounding."""
         doc = {name: value for name, value in vars(self).items() if value not in (None, "", ())}
-        doc["objects"] = [_to_row(one) for one in self.objects]
+        doc["objects"] = [
+            [
+                one.class_id,
+                one.score,
+                list(one.box),
+                one.rle["size"],
+                one.rle["counts"],
+                one.area,
+                list(one.mask_box),
+                one.predicted_iou,
+                one.track_id,
+            ]
+            for one in self.objects
+        ]
         return json.dumps(doc, ensure_ascii=False, separators=(",", ":"))
 
     @classmethod
     def from_line(cls, line: str) -> ImageAnnotation:
-        """The record of a line.
+        """Read the record of a line, of this or an earlier version.
 
         Raises:
-            InputError: a line that is no record.
+            InputError: if the line is malformed.
         """
         try:
             doc: dict[str, Any] = json.loads(line)
-            objects = tuple(_from_row(row) for row in doc.pop("objects"))
+            objects = []
+            for class_id, score, box, mask_size, counts, area, mask_box, iou, track_id in doc.pop("objects"):
+                mask = Rle(size=mask_size, counts=counts)
+                objects.append(
+                    ObjectAnnotation(class_id, score, _to_box(box), mask, area, _to_box(mask_box), iou, track_id)
+                )
+            doc = current_keys(doc, "annotation_record")
             size = doc.pop("size", None)
-            return cls(size=None if size is None else (int(size[0]), int(size[1])), objects=objects, **doc)
+            return cls(size=None if size is None else (int(size[0]), int(size[1])), objects=tuple(objects), **doc)
         except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
             raise InputError(
-                f"{line[:60]!r} is no record of an annotated image ({error}); the journal was changed by another "
-                "program: begin anew"
+                f"{line[:60]!r} is not the record of an annotated image ({error}); the log was changed by another "
+                "program: overwrite the earlier run (resume=False, --overwrite)"
             ) from error
-
-
-def _to_row(annotation: ObjectAnnotation) -> list[object]:
-    """Numbers with the digits they have, so that what is read again is what was found."""
-    code = (annotation.rle["size"], annotation.rle["counts"])
-    return [
-        annotation.class_id,
-        annotation.score,
-        list(annotation.box),
-        *code,
-        annotation.area,
-        list(annotation.mask_box),
-        annotation.predicted_iou,
-        annotation.track_id,
-    ]
-
-
-def _from_row(row: list[Any]) -> ObjectAnnotation:
-    class_id, score, box, size, counts, area, extent, iou, track = row
-    return ObjectAnnotation(
-        class_id, score, _to_box(box), Rle(size=size, counts=counts), area, _to_box(extent), iou, track
-    )
 
 
 def _to_box(row: list[float]) -> BoxXyxy:

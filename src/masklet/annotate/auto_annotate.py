@@ -1,9 +1,7 @@
-"""Automatic annotation as a stream of progress: who calls it shows what he likes, and stops when he likes.
+"""Automatic annotation: `annotate` yields progress, `auto_annotate` runs to the end.
 
-What was found is remembered first and written then, so that wherever a run stops, the next one goes on from there: what
-is in the journal is not looked at again, and labels that are missing are written from it.
-
-`auto_annotate`: the function people know.
+Annotations are stored in a log first and written as labels then. Wherever a run stops, the next one resumes: inputs in
+the log are not annotated again, and labels that are missing are written from it.
 """
 
 from __future__ import annotations
@@ -17,17 +15,16 @@ from itertools import islice
 from pathlib import Path
 
 from masklet.annotate.annotate_options import AnnotateOptions, DetectorLike
-from masklet.annotate.annotation_records import ImageAnnotation
-from masklet.annotate.events import BatchDone, FrameDone
+from masklet.annotate.events import FrameDone
 from masklet.annotate.inputs import DataLike, InputFile, assign_splits, default_output_dir, list_inputs
 from masklet.annotate.output_writers import FormatWriters, remove_previous_output
-from masklet.annotate.resume_log import AnnotationLog, AnnotationLogEntry
+from masklet.annotate.resume_log import AnnotationLog
 from masklet.annotate.review_page import ReviewQueue, write_review
 from masklet.annotate.summary import Summary, SummaryBuilder
 from masklet.annotate.videos import attach_frames
 from masklet.annotate.worker_pool import run_batches
 from masklet.atomic_files import write_text
-from masklet.datasets.conversion import WriteOptions
+from masklet.datasets import WriteOptions
 from masklet.detect.detector import DetectOptions
 from masklet.errors import MaskletWarning
 from masklet.media.image_source import natural_key
@@ -39,10 +36,16 @@ REVIEW_FILE, SUMMARY_FILE = "review.html", "summary.json"
 
 @dataclass(frozen=True)
 class Progress:
-    """What was just done: `name` with so many `objects`, or why it failed; how far the run is.
+    """The state of a run after an image, a frame or a video.
 
-    `done` of `total` images and videos are done, `earlier` of them by a run before. `frame` of `frames` (None:
-    unknown) is given for a frame of a video that is not done yet. The last one of a run has the `summary`, and no name.
+    Args:
+        name: The input that is done; empty at the end of the run.
+        objects: Number of its objects.
+        failure: Why it could not be annotated; empty if it was.
+        done: Number of inputs that are done, of `total`.
+        done_before: How many of them an earlier run annotated.
+        frame_idx: Frame number within a video that is in progress, of `num_frames` (None if unknown).
+        summary: The summary, at the end of the run.
     """
 
     name: str
@@ -64,57 +67,70 @@ def annotate(
     *,
     resume: bool = True,
 ) -> Generator[Progress, None, None]:
-    """Label every image and video of `data`; a `Progress` for each one as it is done, and one with the summary.
+    """Annotate every image and video of `data`: yield a `Progress` per input and frame, and the summary at the end.
 
-    `output_dir` None is the folder that `default_output` names. With `resume` an earlier run of the same options into
-    the same folder is gone on with; without, what it wrote is removed first. Nothing is lost when the iterator is left.
+    Labels go to `output_dir`, by default that of `default_output_dir`. With `resume` a run with the same options
+    resumes an earlier run into the same folder; without, the files of the earlier run are removed first. Leaving the
+    iterator early loses nothing.
 
     Example:
-        >>> for progress in annotate("photos", AnnotateOptions("everything"), "labels"):
+        >>> for progress in annotate("photos", AnnotateOptions("everything"), "labels"):  # doctest: +SKIP
         ...     print(progress.done, progress.total, progress.name, progress.objects)
 
     Raises:
-        SourceError: nothing to annotate.
-        InputError: options that cannot be meant, or other ones than those of the earlier run.
-        OutputError: the folder cannot be written, is full, or another run writes it.
-        ModelError: a model that cannot be had.
-        StateError: a worker died.
+        SourceError: if there is nothing to annotate.
+        InputError: if an option is invalid, or differs from that of the earlier run.
+        OutputError: if the folder cannot be written, is full, or another run writes it.
+        ModelError: if a model cannot be loaded.
+        StateError: if a worker process ended unexpectedly.
     """
-    asked = options or AnnotateOptions()
+    options = options or AnnotateOptions()
     out = Path(default_output_dir(data) if output_dir is None else output_dir)
-    items = assign_splits(list_inputs(data, exclude=out), asked.split)
-    return _AnnotationRun(items, asked, out, resume).run()
+    items = assign_splits(list_inputs(data, exclude=out), options.val_fraction)
+    return _AnnotationRun(items, options, out, resume).run()
 
 
 class _AnnotationRun:
-    """A run while it is being done."""
+    """The state of a run."""
 
     def __init__(self, items: Sequence[InputFile], options: AnnotateOptions, out: Path, resume: bool) -> None:
         self.items, self.options, self.out, self.resume = items, options, out, resume
-        self.resume_log = AnnotationLog(out)
+        self.log = AnnotationLog(out)
         self.done = self.done_before = 0
         self.started = time.monotonic()
 
     def run(self) -> Generator[Progress, None, None]:
-        """Everything that is not done yet."""
-        with self.resume_log as journal, FormatWriters(self.out, self.options) as shelf:
-            self._plan_work()
-            self._write_missing_labels(shelf)
-            for step in run_batches(self._batches(), self.options, journal.folder):
-                if isinstance(step, BatchDone):
-                    self._store_batch(step, shelf)
-                yield from self._progress_of_event(step)
-            yield self._finalize(shelf)
+        """Annotate every input that is not done yet."""
+        with self.log as log, FormatWriters(self.out, self.options) as writers:
+            todo = self._plan()
+            for name, entry in log.entries.items():  # annotated by a run that stopped before it wrote the labels
+                labels = [name] if entry.count == 1 else (record.name for record in log.records(name))
+                if not entry.failed and any(writers.is_missing(label, log.class_names) for label in labels):
+                    self._write_labels(writers, name)
+            for event in run_batches(self._batches(todo), self.options, log.folder):
+                if isinstance(event, FrameDone):
+                    yield self._progress(event.item, event.objects, "", event.frame_idx, event.num_frames)
+                    continue
+                log.add_class_names(event.class_names)
+                log.append(one.to_pending_entry() for one in event.done)
+                for one in event.done:
+                    if one.records_file is not None:
+                        one.records_file.unlink(missing_ok=True)
+                    self._write_labels(writers, one.item.name)
+                for one in event.done:
+                    self.done += 1
+                    yield self._progress(one.item, one.objects, one.failure)
+            yield self._finalize(writers)
 
-    def _plan_work(self) -> None:
-        """Find out what is to be done."""
-        journal = self.resume_log
-        if not self.resume and journal.has_previous_run:
-            remove_previous_output(self.out, *journal.previous_run())
-        journal.start(self.options.settings(), overwrite=not self.resume)
-        known = {name: entry for name, entry in journal.entries.items() if not entry.failed}
-        self._todo = [item for item in self.items if item.name not in known]
-        self.done = self.done_before = len(self.items) - len(self._todo)
+    def _plan(self) -> set[InputFile]:
+        """Open the log, and return the inputs that are not in it."""
+        log = self.log
+        if not self.resume and log.has_previous_run:
+            remove_previous_output(self.out, *log.previous_run())
+        log.start(self.options.settings(), overwrite=not self.resume)
+        known = {name: entry for name, entry in log.entries.items() if not entry.failed}
+        todo = {item for item in self.items if item.name not in known}
+        self.done = self.done_before = len(self.items) - len(todo)
         changed = [
             item.name
             for item in self.items
@@ -123,67 +139,36 @@ class _AnnotationRun:
         if changed:
             warnings.warn(
                 f"{len(changed)} image(s) changed since they were annotated ({changed[0]}, ...) and keep their "
-                "labels; begin anew to have them looked at again (resume=False, --anew)",
+                "labels; overwrite the earlier run to annotate them again (resume=False, --overwrite)",
                 MaskletWarning,
                 stacklevel=4,
             )
+        return todo
 
-    def _write_missing_labels(self, writers: FormatWriters) -> None:
-        """Write what was found before and may not have been written."""
-        for name, entry in self.resume_log.entries.items():
-            if not entry.failed and self._is_missing_labels(writers, name, entry):
-                self._write_labels(writers, name)
+    def _batches(self, todo: set[InputFile]) -> Iterator[list[InputFile]]:
+        """Group the images to do, then one video per batch.
 
-    def _is_missing_labels(self, writers: FormatWriters, name: str, entry: AnnotationLogEntry) -> bool:
-        """Whether a format lacks labels of an image, or of a frame of a video."""
-        if entry.count == 1:
-            return writers.is_missing(name, self.resume_log.class_names)
-        return any(
-            writers.is_missing(record.name, self.resume_log.class_names) for record in self.resume_log.records(name)
-        )
-
-    def _store_batch(self, batch: BatchDone, writers: FormatWriters) -> None:
-        """Remember what was found, then write it."""
-        self.resume_log.add_class_names(batch.class_names)
-        self.resume_log.append(one.to_pending_entry() for one in batch.done)
-        for one in batch.done:
-            if one.records_file is not None:
-                one.records_file.unlink(missing_ok=True)
-            self._write_labels(writers, one.item.name)
-
-    def _write_labels(self, writers: FormatWriters, name: str) -> None:
-        records = self.resume_log.records(name)
-        pairs = attach_frames(records) if writers.needs_frames else ((record, None) for record in records)
-        for record, rgb in pairs:
-            writers.write(record, self.resume_log.class_names, rgb)
-
-    def _batches(self) -> Iterator[list[InputFile]]:
-        """What is to be done: images, so many at a time, then videos.
-
-        Images are cut from the list as a whole, so that a batch has the same ones when a run goes on.
+        Batches are cut from all images, so that a batch has the same ones when a run is resumed.
         """
-        size, todo = self.options.batch_size, set(self._todo)
+        size = self.options.batch_size
         images = [item for item in self.items if not item.is_video]
         for start in range(0, len(images), size):
             batch = [item for item in images[start : start + size] if item in todo]
             if batch:
                 yield batch
-        yield from ([item] for item in self._todo if item.is_video)
+        yield from ([item] for item in self.items if item.is_video and item in todo)
 
-    def _progress_of_event(self, event: FrameDone | BatchDone) -> Iterator[Progress]:
-        if isinstance(event, FrameDone):
-            yield self._progress(event.item, event.objects, frame_idx=event.frame_idx, num_frames=event.num_frames)
-            return
-        for one in event.done:
-            self.done += 1
-            yield self._progress(one.item, one.objects, one.failure)
+    def _write_labels(self, writers: FormatWriters, name: str) -> None:
+        records = self.log.records(name)
+        pairs = attach_frames(records) if writers.needs_frames else ((record, None) for record in records)
+        for record, rgb in pairs:
+            writers.write(record, self.log.class_names, rgb)
 
     def _progress(
         self,
         item: InputFile,
         objects: int,
-        failure: str = "",
-        *,
+        failure: str,
         frame_idx: int | None = None,
         num_frames: int | None = None,
     ) -> Progress:
@@ -192,42 +177,36 @@ class _AnnotationRun:
         )
 
     def _finalize(self, writers: FormatWriters) -> Progress:
-        """The end: what belongs to the data as a whole, the review sheet, the summary."""
-        journal, names = self.resume_log, self.resume_log.class_names
+        """Write the files of the entire run: those of the datasets, the review page, the summary."""
+        log, names = self.log, self.log.class_names
         writers.finalize(names)
         conf = None if self.options.uses_mask_generator else self.options.detect.conf
-        images = sum(entry.count for entry in journal.entries.values() if not entry.failed)
-        tally, pile = SummaryBuilder(), ReviewQueue(self.options.review_fraction, images, conf)
-        for name in sorted(journal.entries, key=natural_key):
-            for place, record in enumerate(journal.records(name)):
-                tally.add(record)
-                pile.add(name, place, record)
+        num_images = sum(entry.count for entry in log.entries.values() if not entry.failed)
+        counts, queue = SummaryBuilder(), ReviewQueue(self.options.review_fraction, num_images, conf)
+        for name in sorted(log.entries, key=natural_key):
+            for index, record in enumerate(log.records(name)):
+                counts.add(record)
+                queue.add(name, index, record)
         files = list(writers.files)
         if self.options.review_fraction:
-            doubtful = (self._record(card.name, card.record_index) for card in pile.items())
-            files.append(write_review(self.out / REVIEW_FILE, doubtful, names, conf, tally.failures))
-        summary = self._summary(tally, writers, files)
-        write_text(self.out / SUMMARY_FILE, summary.to_json())
-        return Progress("", "", tally.objects, "", self.done, len(self.items), self.done_before, summary=summary)
-
-    def _record(self, name: str, record_index: int) -> ImageAnnotation:
-        return next(islice(self.resume_log.records(name), record_index, None))
-
-    def _summary(self, builder: SummaryBuilder, writers: FormatWriters, files: list[Path]) -> Summary:
-        return Summary(
+            uncertain = (next(islice(log.records(one.name), one.record_index, None)) for one in queue.items())
+            files.append(write_review(self.out / REVIEW_FILE, uncertain, names, conf, counts.failures))
+        summary = Summary(
             out=self.out,
-            images=builder.images,
-            empty=builder.empty,
-            objects=builder.objects,
-            by_class=builder.by_class(self.resume_log.class_names),
-            splits=dict(sorted(builder.splits.items())),
-            failures=tuple(builder.failures),
-            without_mask=builder.without_mask,
+            images=counts.images,
+            empty=counts.empty,
+            objects=counts.objects,
+            by_class=counts.by_class(names),
+            splits=dict(sorted(counts.splits.items())),
+            failures=tuple(counts.failures),
+            without_mask=counts.without_mask,
             losses=writers.losses,
             done_before=self.done_before,
             seconds=round(time.monotonic() - self.started, 3),
             files=tuple(files),
         )
+        write_text(self.out / SUMMARY_FILE, summary.to_json())
+        return Progress("", "", counts.objects, "", self.done, len(self.items), self.done_before, summary=summary)
 
 
 def auto_annotate(
@@ -244,7 +223,7 @@ def auto_annotate(
     *,
     text: str | None = None,
     formats: Sequence[str] = (),
-    split: float | None = None,
+    val_fraction: float | None = None,
     images: str = "link",
     segmentation: str = "rle",
     min_iou: float = 0.98,
@@ -258,54 +237,65 @@ def auto_annotate(
     resume: bool = True,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Summary:
-    """Label a folder of images and videos: a detector finds objects, a segmenting model draws them.
+    """Label images and videos: a detector finds objects, a segmentation model draws their masks.
 
-    `data` is a folder (with all below it), a glob, a file, or a list of these. `det_model` is the name or file of a
-    detector, "everything" (what is there, without classes; needs no download), any function from an image to (boxes,
-    scores, classes), or a `masklet.detect.Detector`; detectors that take words are asked for `text`. `sam_model` is
-    what `SAM` takes: None is the model in the package, and "" sam2_b.pt, or with "everything" that in the package.
-    Detections have a score of `conf` or more, overlap by less than `iou`, are sought in images of `imgsz` pixels, are
-    at most `max_det`, and only of `classes` (numbers or names).
+    Labels go to `output_dir`: a YOLO-seg text per image, in the same subfolders, or each of `formats` in
+    output_dir/FORMAT. Every frame of a video is labeled: the detector runs on every `detect_every`-th frame, and
+    objects are tracked in between and keep their ids.
 
-    Labels go to `output_dir`, by default a folder beside the data (photos_auto_annotate_labels): a YOLO-seg text for
-    each image, below the same folders. `formats`, of "yolo", "coco", "labelme", "davis", "voc", "cvat", go to
-    output_dir/FORMAT each instead; `split=0.8` puts so many images into train and the rest into val, always the
-    same; `images` is "link", "copy", or "none" to leave them where they are; `segmentation` is "rle", "polygon"
-    (which keeps `min_iou` of each mask) or "both", where a format has the choice. `detector_masks` takes the masks of
-    a detector that draws its own. `everything` is how densely that one asks: "fast", "default" or "fine". `review` is
-    the share of images on the review sheet. Of a video every frame is labeled: the detector looks at each `every`-th,
-    what it finds is followed in between and keeps its number.
+    An image that cannot be read is skipped and listed in the summary. A call with the same arguments resumes a run that
+    was stopped. A script that uses `workers` needs `if __name__ == "__main__":`.
 
-    An image that cannot be read is listed in the summary and skipped. Stopped at any moment, a call with the same
-    arguments goes on (`resume=False` begins anew). `workers` processes need a script with
-    `if __name__ == "__main__":`. `report` is called with each `Progress`.
+    Args:
+        data: A folder (with its subfolders), a glob, a file, or a list of these.
+        det_model: Name or file of a detector, "everything" (automatic mask generation, without classes; needs no
+            download), a function from an image to (boxes, scores, classes), or a `masklet.detect.Detector`.
+        sam_model: The model of the masks, as `SAM` takes it: None is the built-in model, and "" is sam2_b.pt, or the
+            built-in model with "everything".
+        conf: Lowest score of a detection.
+        iou: Overlap above which the weaker of two boxes is removed.
+        imgsz: Image size of the detector in pixels.
+        max_det: Maximum number of detections per image.
+        classes: Numbers or names of the classes to label; None labels all.
+        output_dir: By default next to the data, for example photos_auto_annotate_labels.
+        text: Prompt of detectors that take text.
+        formats: Some of "yolo", "coco", "labelme", "davis", "voc" and "cvat".
+        val_fraction: Fraction of the images for validation, chosen by a hash of their names; None does not split.
+        images: "link", "copy", or "none" to leave the images where they are.
+        segmentation: "rle", "polygon" (which keeps `min_iou` of each mask) or "both", for formats with a choice.
+        detector_masks: Use the masks of a detector that has its own.
+        batch: Images per call of the detector; 0 chooses.
+        workers: Number of processes.
+        review_fraction: Fraction of the images on the review page.
+        everything: Density of "everything": "fast", "default" or "fine".
+        resume: Whether to resume an earlier run; False overwrites it.
+        on_progress: Called with each `Progress`.
 
     Example:
         >>> from masklet import auto_annotate
-        >>> summary = auto_annotate("photos", det_model="everything")
-        >>> print(summary)
+        >>> print(auto_annotate("photos", det_model="everything"))  # doctest: +SKIP
         50 image(s), 412 object(s), 0 image(s) without any
         ...
 
     Raises:
-        SourceError: nothing to annotate.
-        InputError: arguments that cannot be meant, classes the detector does not have, or an output folder in which a
-            run with other arguments was begun.
-        OutputError: the folder cannot be written, is full, or another run writes it.
-        ModelError: a model that cannot be had.
-        MissingExtraError: a detector that needs the extra `transformers`.
+        SourceError: if there is nothing to annotate.
+        InputError: if an argument is invalid, the detector lacks a class, or the output folder has a run with other
+            arguments.
+        OutputError: if the folder cannot be written, is full, or another run writes it.
+        ModelError: if a model cannot be loaded.
+        MissingExtraError: if the detector needs the extra `transformers`.
     """
-    wanted = None if classes is None else (classes,) if isinstance(classes, (int, str)) else tuple(classes)
+    selected = None if classes is None else (classes,) if isinstance(classes, (int, str)) else tuple(classes)
     options = AnnotateOptions(
         det_model=det_model,
         sam_model=sam_model,
         device=device,
         precision=precision,
-        detect=DetectOptions(conf, iou, imgsz, max_det, wanted, text),
+        detect=DetectOptions(conf, iou, imgsz, max_det, selected, text),
         detector_masks=detector_masks,
         formats=(formats,) if isinstance(formats, str) else tuple(formats),
         write_options=WriteOptions(segmentation=segmentation, min_iou=min_iou, images=images),
-        split=split,
+        val_fraction=val_fraction,
         batch=batch,
         workers=workers,
         review_fraction=review_fraction,

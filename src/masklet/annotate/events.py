@@ -1,4 +1,4 @@
-"""What a worker reports: a frame of a video that was looked at, or a batch that is done."""
+"""Events that a worker reports: a frame of a video that is done, or a batch that is done."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["BatchDone", "FrameDone", "InputDone"]
 
 @dataclass(frozen=True)
 class FrameDone:
-    """One frame of a video that is not done yet: its number, how many there are (None: unknown), and its objects."""
+    """A frame of a video in progress; `num_frames` is None if unknown, `objects` is a count."""
 
     item: InputFile
     frame_idx: int
@@ -25,7 +25,7 @@ class FrameDone:
 
 @dataclass(frozen=True)
 class InputDone:
-    """What came of one image or video: lines of records, those of a video in the file `spool`."""
+    """An annotated image or video: `count` records as lines, those of a video in `records_file`."""
 
     item: InputFile
     fingerprint: list[int]
@@ -37,25 +37,25 @@ class InputDone:
 
     @classmethod
     def from_record(cls, item: InputFile, fingerprint: list[int], record: ImageAnnotation) -> InputDone:
-        """An image that is done."""
+        """Make the event of an image, or of a video that failed."""
         objects = sum(one.area > 0 for one in record.objects)
         return cls(item, fingerprint, 1, objects, record.failure, (record.to_line(),))
 
     def to_pending_entry(self) -> PendingEntry:
-        """The same as the journal takes it."""
-        lines = self.lines if self.records_file is None else _lines_of(self.records_file)
+        """Return the entry to append to the log."""
+        lines = self.lines if self.records_file is None else _read_lines(self.records_file)
         return PendingEntry(self.item.name, self.fingerprint, self.count, lines, bool(self.failure))
 
 
 @dataclass(frozen=True)
 class BatchDone:
-    """What came of a batch, and the names of the classes as they are known now."""
+    """An annotated batch, and the class names known by now."""
 
     done: tuple[InputDone, ...]
     class_names: Mapping[int, str]
 
 
-def _lines_of(spool: Path) -> Iterable[str]:
-    with open(spool, encoding="utf-8") as file:
+def _read_lines(path: Path) -> Iterable[str]:
+    with open(path, encoding="utf-8") as file:
         for line in file:
             yield line.rstrip("\n")

@@ -1,4 +1,4 @@
-"""A detector and a segmenting model at work: images in, records out. One of these lives in every worker.
+"""Annotate batches of images and videos with a detector and a segmentation model; every worker has one `Labeler`.
 
 Boxes are xyxy in pixels of the original image. Shapes: N objects, H and W of the image.
 """
@@ -25,22 +25,20 @@ from masklet.media.image import SourceImage, from_file
 
 __all__ = ["Labeler"]
 
-Bools = npt.NDArray[np.bool_]
-
 MAX_MASK_PIXELS = 1 << 26
-"""Of masks at full size in memory at a time."""
+"""Pixels of full-size masks in memory at a time."""
 MAX_BOXES_PER_BATCH = 32
 MIN_BOX_SIDE = 2.0
-"""Pixels; a thinner box is widened, so that it can be asked about."""
+"""Pixels; a thinner box is widened, so that it can be a prompt."""
 
 
 class Labeler:
-    """What one process annotates with, the models opened when the first image has been read.
+    """Annotate batches; the models are loaded when the first image has been read.
 
     Example:
-        >>> finder = Finder(AnnotateOptions("everything"))
-        >>> for step in finder.steps(list_items("photos")[:4], Path("out")):
-        ...     print([done.objects for done in step.done])
+        >>> labeler = Labeler(AnnotateOptions("everything"))
+        >>> for event in labeler.annotate(list_inputs("photos")[:4], Path("out")):  # doctest: +SKIP
+        ...     print([one.objects for one in event.done])
         [12, 3, 0, 7]
     """
 
@@ -48,59 +46,39 @@ class Labeler:
         self._models = Models(options)
 
     def annotate(self, items: Sequence[InputFile], temp_dir: Path) -> Iterator[FrameDone | BatchDone]:
-        """What is in these images, or in this video alone; those that cannot be read say why.
+        """Annotate some images, or one video, whose records go to a file in `temp_dir`.
 
-        `scratch` is a folder for what a video needs on the way.
+        An input that cannot be read becomes a record with a failure.
 
         Raises:
-            MaskletError: a model that cannot be had, or a detector without the classes that are wanted.
+            MaskletError: if a model cannot be loaded, or the detector lacks a requested class.
         """
         if items[0].is_video:
-            assert len(items) == 1, "a video is a batch of its own"
+            assert len(items) == 1, "a batch has one video"
             yield from annotate_video(self._models, items[0], temp_dir)
         else:
             yield self._annotate_images(items)
 
     def _annotate_images(self, items: Sequence[InputFile]) -> BatchDone:
-        stamps = [item.fingerprint() for item in items]
-        read = [_read_image(item) for item in items]
-        images = [image for image in read if isinstance(image, SourceImage)]
-        found = iter(self._detect(images))
-        records = [
-            _failed_annotation(item, one) if isinstance(one, str) else self._annotate_image(item, one, next(found))
-            for item, one in zip(items, read, strict=True)
-        ]
-        done = tuple(InputDone.from_record(*row) for row in zip(items, stamps, records, strict=True))
-        return BatchDone(done, self._models.class_names)
-
-    def _annotate_objects(self, rgb: npt.NDArray[np.uint8], detections: Detections) -> tuple[ObjectAnnotation, ...]:
-        """The detections in an image with their masks."""
-        if not len(detections):
-            return ()
-        codes = detections.rles if self._models.uses_detector_masks else None
-        if codes is None:
-            return tuple(self._segment(rgb, detections))
-        _check_sizes(codes, rgb)
-        ious = detections.scores if self._models.options.uses_mask_generator else None
-        return tuple(
-            _object_annotation(detections, row, code, decode(code), None if ious is None else ious[row])
-            for row, code in enumerate(codes)
-        )
-
-    def _annotate_image(self, item: InputFile, image: SourceImage, detections: Detections | str) -> ImageAnnotation:
-        if isinstance(detections, str):
-            return _failed_annotation(item, detections)
-        if len(detections) and detections.stored_masks is None:
-            self._models.segmenter  # noqa: B018
-        try:
-            return ImageAnnotation(
-                item.name, item.path, image.size, self._annotate_objects(image.rgb, detections), item.split
-            )
-        except InputError as error:
-            return _failed_annotation(item, f"{item.path}: {error}")
+        fingerprints = [item.fingerprint() for item in items]
+        images: list[SourceImage | str] = []
+        for item in items:
+            try:
+                images.append(from_file(item.path))
+            except SourceError as error:
+                images.append(str(error))
+        detections = iter(self._detect([image for image in images if isinstance(image, SourceImage)]))
+        done = []
+        for item, fingerprint, image in zip(items, fingerprints, images, strict=True):
+            if isinstance(image, str):
+                record = ImageAnnotation(item.name, item.path, None, split=item.split, failure=image)
+            else:
+                record = self._annotate_image(item, image, next(detections))
+            done.append(InputDone.from_record(item, fingerprint, record))
+        return BatchDone(tuple(done), self._models.class_names)
 
     def _detect(self, images: Sequence[SourceImage]) -> list[Detections | str]:
-        """What the detector found in each image, or why it could not look at it: one does not spoil the others."""
+        """The detections of each image, or why it failed: one image does not fail the others."""
         if not images:
             return []
         self._models.load()
@@ -110,59 +88,64 @@ class Labeler:
             self._models.check_classes()
             if len(images) == 1:
                 return [f"{images[0].path}: {error}"]
-            return [one for image in images for one in self._detect([image])]
+            return [result for image in images for result in self._detect([image])]
 
-    def _segment(self, rgb: npt.NDArray[np.uint8], detections: Detections) -> Iterator[ObjectAnnotation]:
-        """Masks for the detector's boxes, the image encoded once, some at a time."""
-        predictor = self._models.segmenter.predictor
-        predictor.set_image(rgb)
+    def _annotate_image(self, item: InputFile, image: SourceImage, detections: Detections | str) -> ImageAnnotation:
+        failure = detections if isinstance(detections, str) else ""
+        objects: tuple[ObjectAnnotation, ...] = ()
+        if isinstance(detections, Detections) and len(detections):
+            if detections.stored_masks is None:
+                self._models.load_segmenter()  # outside of the try: a model that cannot be loaded fails the run
+            try:
+                objects = tuple(self._annotate_objects(image.rgb, detections))
+            except InputError as error:
+                failure = f"{item.path}: {error}"
+        if failure:
+            return ImageAnnotation(item.name, item.path, None, split=item.split, failure=failure)
+        return ImageAnnotation(item.name, item.path, image.size, objects, item.split)
+
+    def _annotate_objects(self, rgb: npt.NDArray[np.uint8], detections: Detections) -> Iterator[ObjectAnnotation]:
+        """The detections with their masks: those of the detector, or predicted from the boxes in batches."""
         size = rgb.shape[0], rgb.shape[1]
+        rles = detections.rles if self._models.uses_detector_masks else None
+        if rles is not None:
+            wrong = next((rle["size"] for rle in rles if tuple(rle["size"]) != size), None)
+            if wrong is not None:
+                raise InputError(
+                    f"the detector drew a mask of {wrong} for an image of {list(size)} (height, width): masks have the "
+                    "size of the image; fix the detector, or remove detector_masks to predict the masks"
+                )
+            ious = detections.scores if self._models.options.uses_mask_generator else None
+            for row, rle in enumerate(rles):
+                yield _object_annotation(detections, row, rle, decode(rle), None if ious is None else ious[row])
+            return
+        predictor = self._models.load_segmenter().predictor
+        predictor.set_image(rgb)
         boxes = _clip_boxes(detections.xyxy, size)
-        some = max(1, min(MAX_BOXES_PER_BATCH, MAX_MASK_PIXELS // (size[0] * size[1])))
-        for start in range(0, len(detections), some):
-            answer = predictor.predict(box=boxes[start : start + some]).best
-            for row, mask in enumerate(answer.masks[:, 0]):
-                yield _object_annotation(detections, start + row, encode(mask), mask, answer.scores[row, 0])
+        step = max(1, min(MAX_BOXES_PER_BATCH, MAX_MASK_PIXELS // (size[0] * size[1])))
+        for start in range(0, len(detections), step):
+            prediction = predictor.predict(box=boxes[start : start + step]).best
+            for row, mask in enumerate(prediction.masks[:, 0]):
+                yield _object_annotation(detections, start + row, encode(mask), mask, prediction.scores[row, 0])
         predictor.reset()
 
 
-def _read_image(item: InputFile) -> SourceImage | str:
-    try:
-        return from_file(item.path)
-    except SourceError as error:
-        return str(error)
-
-
-def _failed_annotation(item: InputFile, reason: str) -> ImageAnnotation:
-    return ImageAnnotation(item.name, item.path, None, split=item.split, failure=reason)
-
-
-def _check_sizes(codes: Sequence[Rle], rgb: npt.NDArray[np.uint8]) -> None:
-    wrong = next((code["size"] for code in codes if tuple(code["size"]) != rgb.shape[:2]), None)
-    if wrong is not None:
-        raise InputError(
-            f"the detector drew a mask of {wrong} for an image of {list(rgb.shape[:2])} (height, width): masks are as "
-            "large as the image, or leave detector_masks out to have them drawn"
-        )
-
-
 def _object_annotation(
-    detections: Detections, row: int, rle: Rle, mask: Bools, iou: np.float32 | None
+    detections: Detections, row: int, rle: Rle, mask: npt.NDArray[np.bool_], iou: np.float32 | None
 ) -> ObjectAnnotation:
-    """A detection with its mask (H, W), which `code` holds."""
     return ObjectAnnotation(
         int(detections.classes[row]),
-        _round_score(detections.scores[row]),
+        round(float(detections.scores[row]), 4),
         _rounded_box(detections.xyxy[row]),
         rle,
         int(np.count_nonzero(mask)),
         _rounded_box(masks_to_boxes(mask[None])[0]),
-        None if iou is None else _round_score(iou),
+        None if iou is None else round(float(iou), 4),
     )
 
 
 def _clip_boxes(xyxy: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """Boxes that a segmenting model takes: within the image, and no thinner than a pixel or two."""
+    """Clip boxes to the image, and widen thin ones, so that they are valid prompts."""
     limit = np.array([size[1], size[0]], np.float32)
     first, last = np.clip(xyxy[:, :2], 0, limit), np.clip(xyxy[:, 2:], 0, limit)
     missing = np.maximum(MIN_BOX_SIDE - (last - first), 0) / 2
@@ -174,7 +157,3 @@ def _clip_boxes(xyxy: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDA
 def _rounded_box(row: npt.NDArray[np.float32]) -> BoxXyxy:
     x1, y1, x2, y2 = (round(float(corner), 2) for corner in row)
     return x1, y1, x2, y2
-
-
-def _round_score(score: np.float32) -> float:
-    return round(float(score), 4)

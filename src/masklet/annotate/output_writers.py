@@ -1,18 +1,19 @@
-"""Where labels go: one writer a format, and what an earlier run left there."""
+"""The label files of a run: one writer per format, and the removal of an earlier run."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
 
 from masklet.annotate.annotate_options import AnnotateOptions
 from masklet.annotate.annotation_records import ImageAnnotation
-from masklet.datasets.conversion import (
+from masklet.datasets import (
     DATASET_WRITERS,
     DatasetWriter,
     LabeledImage,
@@ -28,16 +29,16 @@ __all__ = ["FormatWriters", "remove_previous_output"]
 Pixels = npt.NDArray[np.uint8]
 
 PLAIN_YOLO_OPTIONS = WriteOptions(label_folder="")
-"""One text an image and nothing else: what is written where no format is named."""
+"""The default without formats: one YOLO-seg text per image."""
 
 
 class FormatWriters:
-    """The writers of a run, opened when the first image comes and the names of the classes are known.
+    """The writers of a run, opened at the first image, when the class names are known.
 
     Example:
-        >>> with Shelf(Path("out"), options) as shelf:
-        ...     shelf.write(record, {0: "dog"})
-        >>> shelf.files
+        >>> with FormatWriters(Path("out"), options) as writers:  # doctest: +SKIP
+        ...     writers.write(record, {0: "dog"})
+        >>> writers.files  # doctest: +SKIP
         [PosixPath('out/yolo/data.yaml'), ...]
     """
 
@@ -50,112 +51,101 @@ class FormatWriters:
     def __enter__(self) -> FormatWriters:
         return self
 
-    def __exit__(self, *about: object) -> None:
-        self._stack.__exit__(*about)  # type: ignore[arg-type]
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
 
     @property
     def needs_frames(self) -> bool:
-        """Whether frames of videos are written as images beside their labels."""
+        """Whether frames of videos are written as images next to their labels."""
         return bool(self.options.formats)
 
     def write(self, record: ImageAnnotation, names: Mapping[int, str], rgb: Pixels | None = None) -> None:
-        """Write the labels of one image in every format that lacks it; a failure has none. `rgb` is of a frame.
+        """Write the labels of one image in every format that lacks them; a failure has none.
+
+        `rgb` is the image of a video frame, (H, W, 3).
 
         Raises:
-            OutputError: they cannot be written.
+            OutputError: if they cannot be written.
         """
         self._open(names)
         if record.failure or record.size is None:
             return
         for writer in self.writers.values():
             if not writer.has(record.name):
-                writer.write(_to_labeled_image(record, rgb, scores="scores" in writer.supports))
+                has_scores = "scores" in writer.supports
+                objects = tuple(
+                    LabeledObject(one.rle, one.class_id, one.score if has_scores else None, one.track_id)
+                    for one in record.objects
+                    if one.area
+                )
+                path, split = Path(record.path), record.split or None
+                writer.write(
+                    LabeledImage(path, record.name, record.size, objects, record.frame_idx, record.video, split, rgb)
+                )
 
     def is_missing(self, name: str, names: Mapping[int, str]) -> bool:
-        """Whether a format has no labels of the image of this name."""
+        """Whether a format lacks the labels of the image of this name."""
         self._open(names)
         return not all(writer.has(name) for writer in self.writers.values())
 
     def finalize(self, names: Mapping[int, str]) -> None:
-        """Write what belongs to the data as a whole, with the names as they are known now."""
+        """Write the files of each dataset, with the class names known by now."""
         self._open(names)
         for writer in self.writers.values():
-            for number in names.keys() - self._class_names.keys():  # some detectors name a class when they meet it
-                writer.register_class(number, names[number])
+            for class_id in names.keys() - self._class_names.keys():  # named only when first detected
+                writer.register_class(class_id, names[class_id])
         self._stack.close()
 
     @property
     def losses(self) -> dict[str, list[str]]:
-        """What each format could not hold, in sentences."""
+        """Sentences about what each format could not represent."""
         return {
             name: writer.loss.summary_lines() for name, writer in self.writers.items() if not writer.loss.is_lossless
         }
 
     @property
     def files(self) -> list[Path]:
-        """What to open first of each format."""
-        return [path for writer in self.writers.values() for path in _dataset_files(writer)]
+        """The files to open first of each format: those of the entire dataset, or its folder if there are none."""
+        files: list[Path] = []
+        for writer in self.writers.values():
+            of_dataset = [path for path in writer.paths if path.suffix in (".json", ".yaml", ".xml")]
+            files += [path for path in of_dataset if path.parent == writer.folder] or [writer.folder]
+        return files
 
     def _open(self, names: Mapping[int, str]) -> None:
         if self.writers:
             return
         self._class_names = dict(names)
-        for name, folder, layout_options in _format_folders(self.out, self.options):
-            opened = open_dataset_writer(name, folder, names=names, options=layout_options)
-            self.writers[name] = self._stack.enter_context(opened)
+        formats = [(name, self.out / name, self.options.write_options) for name in self.options.formats]
+        for name, folder, write_options in formats or [("yolo", self.out, PLAIN_YOLO_OPTIONS)]:
+            writer = open_dataset_writer(name, folder, names=names, options=write_options)
+            self.writers[name] = self._stack.enter_context(writer)
 
 
 def remove_previous_output(out: Path, formats: Iterable[str], names: Iterable[str]) -> None:
-    """Remove what an earlier run wrote: its folders of formats, or one text for each of `names`.
+    """Remove the labels of an earlier run: the folders of its formats, or one text for each of `names`.
 
-    Only what it is known to have written goes; other files stay.
+    Other files stay.
 
     Raises:
-        OutputError: a folder cannot be removed.
+        OutputError: if a folder cannot be removed.
     """
     formats = [name for name in formats if name in DATASET_WRITERS]
     for name in formats:
-        if (out / name / STATE_FOLDER).is_dir():
-            _remove(out / name)
+        folder = out / name
+        try:
+            if (folder / STATE_FOLDER).is_dir():
+                shutil.rmtree(folder)
+        except OSError as error:
+            raise OutputError(
+                f"{folder} of the earlier run cannot be removed ({error.strerror or error}): check its permissions, or "
+                "choose another output folder"
+            ) from error
     if not formats:
         for name in names:
             with suppress(OSError):
                 (out / f"{name}.txt").unlink()
     with suppress(OSError):
         (out / STATE_FOLDER / "yolo.jsonl").unlink()
-
-
-def _remove(folder: Path) -> None:
-    try:
-        shutil.rmtree(folder)
-    except OSError as error:
-        raise OutputError(
-            f"{folder} of the earlier run cannot be removed ({error.strerror or error}): check its permissions, or "
-            "choose another output folder"
-        ) from error
-
-
-def _format_folders(out: Path, options: AnnotateOptions) -> Iterator[tuple[str, Path, WriteOptions]]:
-    if not options.formats:
-        yield "yolo", out, PLAIN_YOLO_OPTIONS
-    for name in options.formats:
-        yield name, out / name, options.write_options
-
-
-def _to_labeled_image(record: ImageAnnotation, rgb: Pixels | None, *, scores: bool) -> LabeledImage:
-    assert record.size is not None
-    objects = tuple(
-        LabeledObject(one.rle, one.class_id, one.score if scores else None, one.track_id)
-        for one in record.objects
-        if one.area
-    )
-    path, part = Path(record.path), record.split or None
-    return LabeledImage(path, record.name, record.size, objects, record.frame_idx, record.video, part, rgb)
-
-
-def _dataset_files(writer: DatasetWriter) -> list[Path]:
-    """The files that belong to a data set as a whole; its folder where there are none."""
-    whole = [
-        path for path in writer.paths if path.suffix in (".json", ".yaml", ".xml") and path.parent == writer.folder
-    ]
-    return whole or [writer.folder]

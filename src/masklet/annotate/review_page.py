@@ -1,6 +1,6 @@
-"""The review sheet: the images a person should look at, in one HTML file that needs nothing else.
+"""The review page: the most uncertain images in one self-contained HTML file.
 
-Small images with their masks are inside it, so that it can be moved and mailed; it asks no network for anything.
+Thumbnails with masks are inside it, so that it can be moved and mailed, and needs no network.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import html
 import io
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from masklet.annotate.annotation_records import BoxXyxy, ImageAnnotation, ObjectAnnotation
+from masklet.annotate.annotation_records import BoxXyxy, ImageAnnotation
 from masklet.annotate.summary import Failure
 from masklet.annotate.uncertainty import Uncertainty, image_uncertainty, object_uncertainties
 from masklet.atomic_files import atomic_path
@@ -36,23 +36,23 @@ __all__ = ["ReviewItem", "ReviewQueue", "write_review"]
 Pixels = npt.NDArray[np.uint8]
 
 THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT = 420, 320
-"""Pixels that a small image may take."""
+"""Maximum size of a thumbnail in pixels."""
 CLOSEUP_SIZE = 220
-"""Side of the detail that shows the most doubtful object."""
+"""Side of the closeup of the most uncertain object, in pixels."""
 CLOSEUP_MARGIN = 0.6
-"""Of an object's box that is shown on each side of it in the detail."""
+"""Fraction of the object's box that the closeup shows on each side of it."""
 MIN_CLOSEUP_PIXELS = 32
-"""Pixels that the detail shows in each direction."""
+"""Minimum side of the closeup in pixels of the image."""
 MAX_CLOSEUP_AREA_FRACTION = 0.4
-"""A detail of less than this share of the image is worth being shown."""
+"""A closeup of less than this fraction of the image is shown."""
 JPEG_QUALITY = 82
 MAX_LISTED_OBJECTS = 4
-"""Doubtful objects of an image that are spoken of."""
+"""Uncertain objects listed per image."""
 
 _HEAD = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
-<title>masklet: to be reviewed</title>
+<title>masklet: review</title>
 <style>
 body { font: 15px/1.45 system-ui, sans-serif; margin: 24px; color: #18191d; background: #fafaf8; }
 h1 { font-size: 22px; margin: 0 0 4px; }
@@ -71,7 +71,7 @@ li b { font-weight: 600; }
 
 @dataclass(frozen=True)
 class ReviewItem:
-    """A doubtful image: where its record is (`item`, `place` among its records), and how doubtful it is."""
+    """An uncertain image: its uncertainty, the name of its input, and the index of its record."""
 
     value: float
     name: str
@@ -79,13 +79,17 @@ class ReviewItem:
 
 
 class ReviewQueue:
-    """The most doubtful images of many; keeps no more than it will show.
+    """Collect the most uncertain images: a `fraction` of `num_images`, no more are stored.
 
     Example:
-        >>> pile = Pile(0.02, images=10_000, conf=0.25)
-        >>> pile.add("cats/1", 0, record)
-        >>> pile.cards()
-        [Card(value=0.6, item='cats/1', place=0)]
+        >>> from masklet.annotate.annotation_records import ObjectAnnotation
+        >>> from masklet.masks.rle import Rle
+        >>> box = (8.0, 10.0, 28.0, 30.0)
+        >>> one = ObjectAnnotation(0, 0.9, box, Rle(size=[48, 64], counts=""), 400, box, predicted_iou=0.4)
+        >>> queue = ReviewQueue(0.02, num_images=10_000, conf=0.25)
+        >>> queue.add("cats/1", 0, ImageAnnotation("cats/1", "cats/1.jpg", (48, 64), (one,)))
+        >>> queue.items()
+        [ReviewItem(value=0.6, name='cats/1', record_index=0)]
     """
 
     def __init__(self, fraction: float, num_images: int, conf: float | None) -> None:
@@ -95,12 +99,12 @@ class ReviewQueue:
         self._seen = 0
 
     def add(self, name: str, record_index: int, record: ImageAnnotation) -> None:
-        """Look at one image; of equally doubtful ones the first is kept."""
-        found = object_uncertainties(record, self.conf)
-        if not found or not self.capacity:
+        """Rate one image; of equally uncertain images the first is kept."""
+        uncertainties = object_uncertainties(record, self.conf)
+        if not uncertainties or not self.capacity:
             return
         self._seen += 1
-        value = image_uncertainty(record, found)
+        value = image_uncertainty(record, uncertainties)
         entry = (value, -self._seen, ReviewItem(value, name, record_index))
         if len(self._heap) < self.capacity:
             heapq.heappush(self._heap, entry)
@@ -108,8 +112,8 @@ class ReviewQueue:
             heapq.heappushpop(self._heap, entry)
 
     def items(self) -> list[ReviewItem]:
-        """The most doubtful first."""
-        return [card for _, _, card in sorted(self._heap, key=lambda entry: entry[:2], reverse=True)]
+        """The collected images, the most uncertain first."""
+        return [item for _, _, item in sorted(self._heap, key=lambda entry: entry[:2], reverse=True)]
 
 
 def write_review(
@@ -119,132 +123,94 @@ def write_review(
     conf: float | None,
     failures: Sequence[Failure],
 ) -> Path:
-    """Write the sheet of these images and return its path; one image is in memory at a time.
-
-    Example:
-        >>> write_review(Path("out/review.html"), records, {0: "dog"}, 0.25, ())
-        PosixPath('out/review.html')
+    """Write the review page of these images and return its path; one image is in memory at a time.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: if it cannot be written.
     """
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
-        file.write(_HEAD + "<h1>To be reviewed</h1>\n")
-        file.write('<p class="lead">The most doubtful images, and why; boxes are the detector\'s.</p>\n')
+        file.write(_HEAD + "<h1>To review</h1>\n")
+        file.write('<p class="lead">The most uncertain images, and why; boxes are those of the detector.</p>\n')
         for record in records:
             file.write(_article(record, object_uncertainties(record, conf), names, path.parent))
-        file.writelines(_failures_html(failures))
+        if failures:
+            file.write("<h1>Could not be read</h1>\n<ul>\n")
+            file.writelines(f"<li>{html.escape(failure.reason)}</li>\n" for failure in failures)
+            file.write("</ul>\n")
     return path
 
 
 def _article(
     record: ImageAnnotation, uncertainties: Sequence[Uncertainty], names: Mapping[int, str], folder: Path
 ) -> str:
-    told = [
-        _list_item(doubt, record.objects[doubt.object_index], names) for doubt in uncertainties[:MAX_LISTED_OBJECTS]
-    ]
-    more = (
-        f'<p class="more">and {len(uncertainties) - MAX_LISTED_OBJECTS} more of its objects</p>'
-        if len(uncertainties) > MAX_LISTED_OBJECTS
-        else ""
-    )
-    address = quote(Path(os.path.relpath(record.path, folder)).as_posix())
-    shown = html.escape(record.name)
+    items = []
+    for one in uncertainties[:MAX_LISTED_OBJECTS]:
+        class_id = record.objects[one.object_index].class_id
+        name, reasons = html.escape(names.get(class_id, str(class_id))), html.escape("; ".join(one.reasons))
+        items.append(f"<li><b>{name}</b>, object {one.object_index + 1}: {reasons}</li>")
+    more = len(uncertainties) - MAX_LISTED_OBJECTS
+    more_html = f'<p class="more">and {more} more of its objects</p>' if more > 0 else ""
+    href = quote(Path(os.path.relpath(record.path, folder)).as_posix())
     images = "".join(f'<img src="data:image/jpeg;base64,{data}" alt="">' for data in _images(record, uncertainties))
     return (
-        f'<article>{images}<div class="text"><h2><a href="{address}">{shown}</a></h2>'
-        f"<ul>{''.join(told)}</ul>{more}</div></article>\n"
+        f'<article>{images}<div class="text"><h2><a href="{href}">{html.escape(record.name)}</a></h2>'
+        f"<ul>{''.join(items)}</ul>{more_html}</div></article>\n"
     )
-
-
-def _list_item(uncertainty: Uncertainty, annotation: ObjectAnnotation, names: Mapping[int, str]) -> str:
-    name = html.escape(names.get(annotation.class_id, str(annotation.class_id)))
-    return (
-        f"<li><b>{name}</b>, object {uncertainty.object_index + 1}: {html.escape('; '.join(uncertainty.reasons))}</li>"
-    )
-
-
-def _failures_html(failures: Sequence[Failure]) -> Iterator[str]:
-    if failures:
-        yield "<h1>Could not be read</h1>\n<ul>\n"
-        yield from (f"<li>{html.escape(failure.reason)}</li>\n" for failure in failures)
-        yield "</ul>\n"
 
 
 def _images(record: ImageAnnotation, uncertainties: Sequence[Uncertainty]) -> list[str]:
-    """The image with all its masks, and the most doubtful object from near, alone; none where the file is gone."""
+    """A thumbnail with all masks, and a closeup of the most uncertain object; none if the file is gone."""
     try:
-        rgb = _read_image(record)
+        if record.frame_idx is None:
+            rgb = from_file(record.path).rgb
+        else:
+            with open_video(record.path) as video:
+                rgb = video[record.frame_idx].rgb
     except SourceError:
         return []
     if record.size != rgb.shape[:2]:
         return []
-    whole = (0.0, 0.0, float(rgb.shape[1]), float(rgb.shape[0]))
-    doubtful = {doubt.object_index for doubt in uncertainties[:MAX_LISTED_OBJECTS]}
-    shown = [_jpeg(_render_window(rgb, record, doubtful, whole, (THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT)))]
+    full = (0.0, 0.0, float(rgb.shape[1]), float(rgb.shape[0]))
+    boxed = {one.object_index for one in uncertainties[:MAX_LISTED_OBJECTS]}
+    images = [_jpeg(_render_window(rgb, record, boxed, full, (THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT)))]
     if uncertainties:
-        near = _closeup_window(record.objects[uncertainties[0].object_index].box, rgb)
-        if (near[2] - near[0]) * (near[3] - near[1]) < MAX_CLOSEUP_AREA_FRACTION * whole[2] * whole[3]:
-            alone = replace(record, objects=(record.objects[uncertainties[0].object_index],))
-            shown.append(_jpeg(_render_window(rgb, alone, {0}, near, (CLOSEUP_SIZE, CLOSEUP_SIZE))))
-    return shown
-
-
-def _read_image(record: ImageAnnotation) -> Pixels:
-    if record.frame_idx is None:
-        return from_file(record.path).rgb
-    with open_video(record.path) as video:
-        return video[record.frame_idx].rgb
+        worst = record.objects[uncertainties[0].object_index]
+        left, top, right, bottom = worst.box
+        side = math.ceil(max((1 + 2 * CLOSEUP_MARGIN) * max(right - left, bottom - top), MIN_CLOSEUP_PIXELS))
+        x1, x2 = _clamped_span((left + right) / 2, side, rgb.shape[1])
+        y1, y2 = _clamped_span((top + bottom) / 2, side, rgb.shape[0])
+        if (x2 - x1) * (y2 - y1) < MAX_CLOSEUP_AREA_FRACTION * full[2] * full[3]:
+            alone = replace(record, objects=(worst,))
+            images.append(_jpeg(_render_window(rgb, alone, {0}, (x1, y1, x2, y2), (CLOSEUP_SIZE, CLOSEUP_SIZE))))
+    return images
 
 
 def _render_window(
     rgb: Pixels, record: ImageAnnotation, boxed_indices: set[int], window: BoxXyxy, max_size: tuple[int, int]
 ) -> Pixels:
-    """What lies in a window of the image, small, with all masks and the boxes of the objects `boxed`."""
+    """Draw a window of the image in `max_size` (width, height), with all masks and the boxes of some objects."""
     x1, y1, x2, y2 = (round(corner) for corner in window)
     scale = min(max_size[0] / (x2 - x1), max_size[1] / (y2 - y1))
     size = max(1, round((x2 - x1) * scale)), max(1, round((y2 - y1) * scale))
-    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    small = np.asarray(cv2.resize(rgb[y1:y2, x1:x2], size, interpolation=way), np.uint8)
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    small = np.asarray(cv2.resize(rgb[y1:y2, x1:x2], size, interpolation=interpolation), np.uint8)
     style = Style(alpha=0.45, line_width=1)
     for index, one in enumerate(record.objects):
-        mask = _window_mask(one, (x1, y1, x2, y2), size)
+        left, top, right, bottom = one.mask_box
+        if not one.area or left >= x2 or right <= x1 or top >= y2 or bottom <= y1:
+            continue
+        crop = decode(one.rle)[y1:y2, x1:x2].astype(np.float32)
+        mask = np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_AREA) > 1 / 3, bool)  # a third is visible
         if mask.any():
             small = draw_masks(small, mask[None], [palette_color(index)], style)
-    chosen = sorted(boxed_indices)
-    corners = np.array([record.objects[index].box for index in chosen], np.float32).reshape(-1, 4)
-    corners = (corners - np.array([x1, y1, x1, y1], np.float32)) * np.float32(scale)
-    return draw_boxes(small, corners, [palette_color(index) for index in chosen], style)
-
-
-def _window_mask(
-    annotation: ObjectAnnotation, window: tuple[int, int, int, int], size: tuple[int, int]
-) -> npt.NDArray[np.bool_]:
-    """The mask of an object in the window; a third of a pixel is enough to be seen."""
-    x1, y1, x2, y2 = window
-    if (
-        not annotation.area
-        or annotation.mask_box[0] >= x2
-        or annotation.mask_box[2] <= x1
-        or annotation.mask_box[1] >= y2
-        or annotation.mask_box[3] <= y1
-    ):
-        return np.zeros(size[::-1], bool)
-    mask = decode(annotation.rle)[y1:y2, x1:x2]
-    return np.asarray(cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 1 / 3, bool)
-
-
-def _closeup_window(box: BoxXyxy, rgb: Pixels) -> BoxXyxy:
-    """A window about a box, square where the image allows it, and at least a few pixels wide."""
-    height, width = rgb.shape[:2]
-    side = math.ceil(max((1 + 2 * CLOSEUP_MARGIN) * max(box[2] - box[0], box[3] - box[1]), MIN_CLOSEUP_PIXELS))
-    x1, x2 = _clamped_span((box[0] + box[2]) / 2, side, width)
-    y1, y2 = _clamped_span((box[1] + box[3]) / 2, side, height)
-    return x1, y1, x2, y2
+    boxed = sorted(boxed_indices)
+    boxes = np.array([record.objects[index].box for index in boxed], np.float32).reshape(-1, 4)
+    boxes = (boxes - np.array([x1, y1, x1, y1], np.float32)) * np.float32(scale)
+    return draw_boxes(small, boxes, [palette_color(index) for index in boxed], style)
 
 
 def _clamped_span(middle: float, side: int, length: int) -> tuple[int, int]:
-    """`side` pixels about the middle, moved into 0 to `length`."""
+    """`side` pixels around the middle, shifted into 0 to `length`."""
     side = min(side, length)
     start = min(max(round(middle - side / 2), 0), length - side)
     return start, start + side

@@ -1,4 +1,4 @@
-"""What came of a run, in numbers."""
+"""The summary of a run: counts by class, failures, files."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from masklet.annotate.annotation_records import ImageAnnotation
+from masklet.atomic_files import current_keys
 
 __all__ = ["Failure", "Summary", "SummaryBuilder"]
 
@@ -25,14 +27,23 @@ class Failure:
 
 @dataclass(frozen=True)
 class Summary:
-    """Everything that is in the output folder, also from earlier runs into it; `print` it.
+    """The contents of the output folder, including those of earlier runs; `print` it.
 
-    `images` were annotated (frames of videos among them), `empty` of them hold no object, `earlier` images and videos
-    had been done by a run before; `seconds` is the time of this run.
+    Args:
+        images: Number of annotated images and frames.
+        empty: Images without an object.
+        objects: Number of labeled objects.
+        by_class: Number of objects by class name, the most frequent first.
+        splits: Number of images in "train" and "val"; empty without a split.
+        without_mask: Detections with an empty mask, which have no label.
+        losses: Sentences per format about what it could not represent.
+        done_before: Number of images and videos that an earlier run had annotated.
+        seconds: Duration of this run.
+        files: Files to open: folders of labels, data.yaml, the review page.
 
     Example:
-        >>> summary = auto_annotate("photos", det_model="everything")
-        >>> summary.objects, summary.by_class
+        >>> summary = auto_annotate("photos", det_model="everything")  # doctest: +SKIP
+        >>> summary.objects, summary.by_class  # doctest: +SKIP
         (412, {'object': 412})
     """
 
@@ -42,53 +53,56 @@ class Summary:
     objects: int
     by_class: Mapping[str, int]
     splits: Mapping[str, int]
-    """Images by train and val; empty where nothing was split."""
     failures: tuple[Failure, ...]
     without_mask: int
-    """Detections for which no mask was found, so that no label could be written."""
     losses: Mapping[str, Sequence[str]]
-    """By format: what it could not hold, in sentences."""
     done_before: int
     seconds: float
     files: tuple[Path, ...]
-    """What to open: folders of labels, data.yaml, the review sheet."""
 
     def __str__(self) -> str:
-        """A few lines for people."""
+        """A few lines to print."""
         lines = [f"{self.images} image(s), {self.objects} object(s), {self.empty} image(s) without any"]
         lines += [f"  {count:6d}  {name}" for name, count in self.by_class.items()]
         if self.splits:
-            lines.append(", ".join(f"{count} for {part}" for part, count in self.splits.items()))
+            lines.append(", ".join(f"{count} for {split}" for split, count in self.splits.items()))
         if self.without_mask:
             lines.append(f"{self.without_mask} detection(s) without a mask, not labeled")
         lines += [f"{name}: {sentence}" for name, sentences in self.losses.items() for sentence in sentences]
         if self.failures:
             lines.append(f"{len(self.failures)} could not be read:")
             lines += [f"  {failure.reason}" for failure in self.failures[:MAX_LISTED_FAILURES]]
-            lines += (
-                [f"  and {len(self.failures) - MAX_LISTED_FAILURES} more"]
-                if len(self.failures) > MAX_LISTED_FAILURES
-                else []
-            )
+            if len(self.failures) > MAX_LISTED_FAILURES:
+                lines.append(f"  and {len(self.failures) - MAX_LISTED_FAILURES} more")
         done_before = f", {self.done_before} done before" if self.done_before else ""
         lines.append(f"{self.seconds:.1f} s{done_before}")
         return "\n".join([*lines, *(f"-> {path}" for path in self.files)])
 
     def to_json(self) -> str:
-        """All of it as JSON text."""
+        """Return the summary as JSON text, the content of summary.json."""
         doc = asdict(self)
         doc["out"], doc["files"] = str(self.out), [str(path) for path in self.files]
         return json.dumps(doc, indent=2, ensure_ascii=False) + "\n"
 
+    @classmethod
+    def from_json(cls, text: str) -> Summary:
+        """Read the content of a summary.json, of this or an earlier version."""
+        doc: dict[str, Any] = json.loads(text)
+        by_name = {key: doc.pop(key) for key in ("by_class", "losses")}  # their keys are names, not fields
+        doc = current_keys(doc, "annotation_summary") | by_name
+        doc["failures"] = tuple(Failure(**failure) for failure in doc["failures"])
+        doc["out"], doc["files"] = Path(doc["out"]), tuple(Path(path) for path in doc["files"])
+        return cls(**doc)
+
 
 class SummaryBuilder:
-    """Counts over records, which are not kept.
+    """Count records one by one, without storing them.
 
     Example:
-        >>> tally = Tally()
-        >>> tally.add(record)
-        >>> tally.images
-        1
+        >>> builder = SummaryBuilder()
+        >>> builder.add(ImageAnnotation("cats/0001", "photos/cats/0001.jpg", (480, 640)))
+        >>> builder.images, builder.empty
+        (1, 1)
     """
 
     def __init__(self) -> None:
@@ -112,5 +126,5 @@ class SummaryBuilder:
             self.splits[record.split] += 1
 
     def by_class(self, names: Mapping[int, str]) -> dict[str, int]:
-        """Objects by the name of their class, the most frequent first."""
-        return {names.get(number, str(number)): count for number, count in self.class_counts.most_common()}
+        """Number of objects by class name, the most frequent first."""
+        return {names.get(class_id, str(class_id)): count for class_id, count in self.class_counts.most_common()}

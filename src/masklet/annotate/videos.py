@@ -1,7 +1,7 @@
-"""Videos: the detector looks at every so many frames, what it finds is followed in between, and is one where it is one.
+"""Annotate videos: the detector runs on every n-th frame, and its objects are tracked in between.
 
-A video is done as a whole: its records go to a file beside the journal, so that a long one needs no memory, and from
-there into the journal when its last frame is done.
+A video is done in one piece: its records go to a file next to the log, so that a long video needs no memory, and from
+there into the log when its last frame is done.
 """
 
 from __future__ import annotations
@@ -26,125 +26,131 @@ from masklet.media import open_video
 if TYPE_CHECKING:
     from masklet.results import Results
     from masklet.video import AutoTrackStream
-    from masklet.video import Detection as Seen
+    from masklet.video import Detection as FrameDetection
 
 __all__ = ["annotate_video", "attach_frames", "frame_name"]
 
 
 def annotate_video(models: Models, item: InputFile, temp_dir: Path) -> Iterator[FrameDone | BatchDone]:
-    """A step a frame, and one when the video is done; `scratch` is the folder for its records on the way.
+    """Annotate a video: yield an event per frame, and one when the video is done.
 
-    A video that cannot be read, or that this model cannot follow, says why.
+    `temp_dir` gets the file of its records. A video that cannot be read, or that the model cannot track, becomes a
+    record with a failure.
 
     Raises:
-        MaskletError: a model that cannot be had, or a detector without the classes that are wanted.
-        OutputError: the records cannot be written.
+        MaskletError: if a model cannot be loaded, or the detector lacks a requested class.
+        OutputError: if the records cannot be written.
     """
     models.load()
-    stamp = item.fingerprint()
-    spool = temp_dir / f"film-{hashlib.sha256(item.name.encode()).hexdigest()[:16]}.jsonl"
+    fingerprint = item.fingerprint()
+    records_file = temp_dir / f"video-{hashlib.sha256(item.name.encode()).hexdigest()[:16]}.jsonl"
     count = objects = 0
     try:
-        with _auto_track(models, item) as following, open(spool, "w", encoding="utf-8", newline="\n") as file:
-            for results in following:
-                record = _frame_annotation(item, results, following)
+        stream = models.load_segmenter().track(
+            open_video(item.path),
+            detector=lambda rgb: _detect_frame(models, rgb),
+            detect_every=models.options.detect_every,
+        )
+        with stream, open(records_file, "w", encoding="utf-8", newline="\n") as file:
+            for results in stream:
+                record = _frame_annotation(item, results, stream)
                 file.write(record.to_line() + "\n")
                 count, objects = count + 1, objects + len(record.objects)
-                yield FrameDone(item, record.frame_idx or 0, following.video.num_frames, len(record.objects))
-        done = InputDone(item, stamp, count, objects, records_file=spool)
+                yield FrameDone(item, record.frame_idx or 0, stream.video.num_frames, len(record.objects))
+        done = InputDone(item, fingerprint, count, objects, records_file=records_file)
     except OutputError:
         raise
     except (InputError, ModelError) as error:
         failure = ImageAnnotation(item.name, item.path, None, split=item.split, failure=f"{item.path}: {error}")
-        done = InputDone.from_record(item, stamp, failure)
+        done = InputDone.from_record(item, fingerprint, failure)
     except OSError as error:
-        raise OutputError(f"{spool} cannot be written ({error.strerror or error}): make room, and run again") from error
+        raise OutputError(
+            f"{records_file} cannot be written ({error.strerror or error}): free disk space, and run again"
+        ) from error
     yield BatchDone((done,), models.class_names)
 
 
 def attach_frames(records: Iterable[ImageAnnotation]) -> Iterator[tuple[ImageAnnotation, npt.NDArray[np.uint8] | None]]:
-    """Records with the frames they are about, (H, W, 3) RGB, read in one pass; images are files: None.
+    """Attach the frame (H, W, 3) RGB to each record of a video, read in one pass; records of images get None.
 
     Raises:
-        SourceError: the video cannot be read any more.
+        SourceError: if the video cannot be read any more.
     """
-    waiting = iter(records)
-    first = next(waiting, None)
+    remaining = iter(records)
+    first = next(remaining, None)
     if first is None or first.video is None:
-        yield from ((record, None) for record in (first, *waiting) if record is not None)
+        yield from ((record, None) for record in (first, *remaining) if record is not None)
         return
-    wanted: ImageAnnotation | None = first
+    record: ImageAnnotation | None = first
     with open_video(first.path) as video:
         for frame in video:
-            if wanted is not None and frame.index == wanted.frame_idx:
-                yield wanted, frame.rgb
-                wanted = next(waiting, None)
-    if wanted is not None:
-        raise SourceError(f"{first.path} ends before frame {wanted.frame_idx}, which was found in before: begin anew")
+            if record is not None and frame.index == record.frame_idx:
+                yield record, frame.rgb
+                record = next(remaining, None)
+    if record is not None:
+        raise SourceError(
+            f"{first.path} ends before frame {record.frame_idx}, which was annotated before: overwrite the earlier run "
+            "(resume=False, --overwrite)"
+        )
 
 
 def frame_name(item: InputFile, frame_idx: int) -> str:
-    """The name of a frame of a video in labels.
+    """Name the labels of a video frame.
 
     Example:
-        >>> frame_name(Item("clips/dog", "clips/dog.mp4"), 12)
+        >>> frame_name(InputFile("clips/dog", "clips/dog.mp4"), 12)
         'clips/dog/000012'
     """
     return f"{item.name}/{frame_idx:06d}"
 
 
-def _auto_track(models: Models, item: InputFile) -> AutoTrackStream:
-    options = models.options
-    return models.segmenter.track(
-        open_video(item.path), detector=lambda rgb: _detect_frame(models, rgb), detect_every=options.detect_every
-    )
+def _detect_frame(models: Models, rgb: npt.NDArray[np.uint8]) -> Iterable[FrameDetection]:
+    """The detections of a frame as the tracker takes them: with masks if those of the detector are used."""
+    from masklet.video import Detection as FrameDetection
 
-
-def _detect_frame(models: Models, rgb: npt.NDArray[np.uint8]) -> Iterable[Seen]:
-    """What the detector finds in a frame: masks where it draws its own, else boxes."""
-    from masklet.video import Detection as Seen
-
-    [found] = models.detect([rgb])
-    codes = found.rles if models.uses_detector_masks else None
+    [detections] = models.detect([rgb])
+    rles = detections.rles if models.uses_detector_masks else None
     return [
-        Seen(
-            float(found.scores[row]),
-            mask=None if codes is None else codes[row],
-            box=found.xyxy[row],
-            class_id=int(found.classes[row]),
-            name=models.class_names.get(int(found.classes[row]), str(found.classes[row])),
+        FrameDetection(
+            float(detections.scores[row]),
+            mask=None if rles is None else rles[row],
+            box=detections.xyxy[row],
+            class_id=int(detections.classes[row]),
+            name=models.class_names.get(int(detections.classes[row]), str(detections.classes[row])),
         )
-        for row in range(len(found))
+        for row in range(len(detections))
     ]
 
 
 def _frame_annotation(item: InputFile, results: Results, stream: AutoTrackStream) -> ImageAnnotation:
+    """The objects of a tracked frame; their score is that of their detection, their box that of their mask."""
     assert results.frame_idx is not None
-    masks = np.zeros((0, *results.orig_shape), bool) if results.masks is None else results.masks.data
-    numbers = np.arange(1, len(results) + 1) if results.ids is None else results.ids
-    rows = [row for row in range(len(masks)) if masks[row].any()]
-    objects = tuple(_object_annotation(results, stream, row, int(numbers[row]), masks[row]) for row in rows)
-    name = frame_name(item, results.frame_idx)
-    height, width = results.orig_shape
+    objects = []
+    for row, mask in enumerate(() if results.masks is None else results.masks.data):
+        if not mask.any():
+            continue
+        x1, y1, x2, y2 = masks_to_boxes(mask[None])[0].tolist()
+        iou = round(float(results.scores[row]), 4)
+        track_id = row + 1 if results.ids is None else int(results.ids[row])
+        track = stream.track_history.active.get(track_id)
+        objects.append(
+            ObjectAnnotation(
+                class_id=int(results.classes[row]),
+                score=iou if track is None else round(track.score, 4),
+                box=(x1, y1, x2, y2),
+                rle=encode(mask),
+                area=int(np.count_nonzero(mask)),
+                mask_box=(x1, y1, x2, y2),
+                predicted_iou=iou,
+                track_id=track_id,
+            )
+        )
     return ImageAnnotation(
-        name, item.path, (height, width), objects, item.split, video=item.name, frame_idx=results.frame_idx
-    )
-
-
-def _object_annotation(
-    results: Results, stream: AutoTrackStream, row: int, track_id: int, mask: npt.NDArray[np.bool_]
-) -> ObjectAnnotation:
-    """A followed object on one frame: its score is the detector's of when it was found, the box that of its mask."""
-    x1, y1, x2, y2 = masks_to_boxes(mask[None])[0].tolist()
-    iou = round(float(results.scores[row]), 4)
-    life = stream.track_history.active.get(track_id)
-    return ObjectAnnotation(
-        class_id=int(results.classes[row]),
-        score=iou if life is None else round(life.score, 4),
-        box=(x1, y1, x2, y2),
-        rle=encode(mask),
-        area=int(np.count_nonzero(mask)),
-        mask_box=(x1, y1, x2, y2),
-        predicted_iou=iou,
-        track_id=track_id,
+        frame_name(item, results.frame_idx),
+        item.path,
+        results.orig_shape,
+        tuple(objects),
+        item.split,
+        video=item.name,
+        frame_idx=results.frame_idx,
     )

@@ -1,7 +1,7 @@
-"""Batches of images, worked at here or by several processes side by side.
+"""Annotate batches in this process, or in several worker processes.
 
-A process is started afresh (spawned), opens its own models, and is handed one batch after another through a pipe, with
-one more waiting so that it is never idle. What is under way is bounded: one batch a process, and one that waits.
+A worker is spawned, loads its models, and gets one batch after another through a pipe, with one more queued so that it
+is never idle. The work in progress is bounded: one batch per worker, and one queued.
 """
 
 from __future__ import annotations
@@ -31,38 +31,44 @@ __all__ = ["run_batches"]
 
 Batch: TypeAlias = "Sequence[InputFile]"
 BATCHES_PER_WORKER = 2
-"""Batches that a worker has: one at work, one that waits."""
+"""One in progress, one queued."""
 JOIN_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
 class _WorkerError:
-    """An error in a worker, and where it happened."""
+    """An error in a worker, with its traceback."""
 
     error: BaseException
     traceback_text: str
 
 
 def run_batches(batches: Iterable[Batch], options: AnnotateOptions, temp_dir: Path) -> Iterator[FrameDone | BatchDone]:
-    """What came of each batch, as soon as it is done: in the order of the batches with one worker, else in any.
+    """Annotate batches and yield their events: in the order of the batches with one worker, else in any order.
 
-    A batch is some images, or one video; `scratch` is a folder for what videos need on the way.
+    A batch is some images, or one video; `temp_dir` is a folder for the records of videos in progress.
 
     Example:
-        >>> for step in worked([list_items("photos")], AnnotateOptions("everything"), Path("out")):
-        ...     print(len(step.done))
+        >>> for event in run_batches([list_inputs("photos")], options, Path("out")):  # doctest: +SKIP
+        ...     print(len(event.done))
 
     Raises:
-        MaskletError: a model that cannot be had, and the like.
-        InputError: several workers, and a detector that cannot be sent to them.
-        StateError: a worker died.
+        MaskletError: if a model cannot be loaded.
+        InputError: if there are several workers and the detector cannot be pickled.
+        StateError: if a worker process ended unexpectedly.
     """
     if options.workers == 1:
-        finder = Labeler(options)
+        labeler = Labeler(options)
         for batch in batches:
-            yield from finder.annotate(batch, temp_dir)
+            yield from labeler.annotate(batch, temp_dir)
         return
-    _check_picklable(options)
+    try:
+        pickle.dumps(options)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise InputError(
+            f"the detector {options.det_model!r:.80} cannot be sent to other processes ({error}); define it at the top "
+            "of a module, or use one worker"
+        ) from error
     pool = _WorkerPool(options, temp_dir)
     try:
         yield from pool.run(iter(batches))
@@ -71,7 +77,7 @@ def run_batches(batches: Iterable[Batch], options: AnnotateOptions, temp_dir: Pa
 
 
 class _WorkerPool:
-    """Processes and the pipes to them."""
+    """The worker processes, by the pipes to them."""
 
     def __init__(self, options: AnnotateOptions, temp_dir: Path) -> None:
         context = multiprocessing.get_context("spawn")
@@ -87,98 +93,72 @@ class _WorkerPool:
             self._processes[ours], self._num_pending[ours] = process, 0
 
     def run(self, batches: Iterator[Batch]) -> Iterator[FrameDone | BatchDone]:
-        """Hand out batches and collect what comes of them, until there are no more."""
+        """Send batches to the workers and yield their events, until there are no more batches."""
         idle = deque(connection for _ in range(BATCHES_PER_WORKER) for connection in self._processes)
         while True:
             while idle and (batch := next(batches, None)) is not None:
-                self._send(idle.popleft(), batch)
-            busy = [connection for connection, given in self._num_pending.items() if given]
+                connection = idle.popleft()
+                try:
+                    connection.send(batch)
+                except OSError as error:
+                    raise self._worker_died_error(connection) from error
+                self._num_pending[connection] += 1
+            busy = [connection for connection, pending in self._num_pending.items() if pending]
             if not busy:
                 return
             for connection in cast("list[Connection]", wait(busy)):
-                step = self._receive(connection)
-                if isinstance(step, BatchDone):
+                try:
+                    event = connection.recv()
+                except (EOFError, OSError) as error:
+                    raise self._worker_died_error(connection) from error
+                if isinstance(event, _WorkerError):
+                    if isinstance(event.error, MaskletError):
+                        raise event.error
+                    raise event.error from RuntimeError(f"in a worker:\n{event.traceback_text}")
+                assert isinstance(event, (FrameDone, BatchDone))
+                if isinstance(event, BatchDone):
                     self._num_pending[connection] -= 1
                     idle.append(connection)
-                yield step
+                yield event
 
     def stop(self) -> None:
-        """End the processes, at once; what they were at is done again by the next run."""
+        """Terminate the processes; the next run annotates their unfinished batches again."""
         for connection, process in self._processes.items():
             process.terminate()
             connection.close()
         for process in self._processes.values():
             process.join(JOIN_TIMEOUT_S)
 
-    def _send(self, connection: Connection, batch: Batch) -> None:
-        try:
-            connection.send(batch)
-        except OSError as error:
-            raise self._worker_died_error(connection) from error
-        self._num_pending[connection] += 1
-
-    def _receive(self, connection: Connection) -> FrameDone | BatchDone:
-        try:
-            answer = connection.recv()
-        except (EOFError, OSError) as error:
-            raise self._worker_died_error(connection) from error
-        if isinstance(answer, _WorkerError):
-            if isinstance(answer.error, MaskletError):
-                raise answer.error
-            raise answer.error from RuntimeError(f"in a worker:\n{answer.traceback_text}")
-        assert isinstance(answer, (FrameDone, BatchDone))
-        return answer
-
     def _worker_died_error(self, connection: Connection) -> StateError:
         process = self._processes[connection]
         process.join(JOIN_TIMEOUT_S)
         return StateError(
-            f"{process.name} ended without a word (exit code {process.exitcode}); most often memory ran out, or a "
-            "script that calls auto_annotate with workers lacks 'if __name__ == \"__main__\":'. What was found is "
-            "kept: run the same again with fewer workers, it goes on from there"
+            f"{process.name} ended without an error message (exit code {process.exitcode}); most often memory ran out, "
+            "or a script that calls auto_annotate with workers lacks 'if __name__ == \"__main__\":'. All annotations "
+            "so far are kept: run the same again with fewer workers to resume"
         )
 
 
 def _worker_main(connection: Connection, options: AnnotateOptions, temp_dir: Path) -> None:
-    """What a worker does until nobody hands it anything any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that collects
+    """Annotate the batches that come through `connection` until it is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process
     try:
-        _limit_threads(options.workers)
-        finder = Labeler(options)
+        if "OMP_NUM_THREADS" not in os.environ:
+            threads = max(1, (os.cpu_count() or 1) // options.workers)
+            os.environ["OMP_NUM_THREADS"] = str(threads)
+            if "torch" in sys.modules:
+                sys.modules["torch"].set_num_threads(threads)
+        labeler = Labeler(options)
         while True:
-            for step in finder.annotate(connection.recv(), temp_dir):
-                connection.send(step)
+            for event in labeler.annotate(connection.recv(), temp_dir):
+                connection.send(event)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
     except BaseException as error:
-        with suppress(OSError):  # nobody is there to be told
-            connection.send(_WorkerError(_picklable_error(error), traceback.format_exc()))
-
-
-def _limit_threads(workers: int) -> None:
-    """The cores are shared out, unless somebody has said how; torch is not imported for it."""
-    if "OMP_NUM_THREADS" in os.environ:
-        return
-    share = max(1, (os.cpu_count() or 1) // workers)
-    os.environ["OMP_NUM_THREADS"] = str(share)
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(share)
-
-
-def _picklable_error(error: BaseException) -> BaseException:
-    """The error itself, or its words where it does not survive the way to another process."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
-
-
-def _check_picklable(options: AnnotateOptions) -> None:
-    try:
-        pickle.dumps(options)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise InputError(
-            f"the detector {options.det_model!r:.80} cannot be sent to other processes ({error}); define it at the top "
-            "of a module, or leave workers at 1"
-        ) from error
+        text = traceback.format_exc()
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:
+            error = RuntimeError(f"{type(error).__name__}: {error}")
+        with suppress(OSError):  # the main process is gone
+            connection.send(_WorkerError(error, text))

@@ -1,37 +1,67 @@
-"""Images and videos with masks, in the layouts people have, through one interface.
+"""Images and videos with masks, in the formats people use, read and written through one interface.
 
-base      what an entry, a frame and a data set are
-opening   a path becomes a data set: `open_dataset`, and the table `KINDS`
-mixture   several of them with weights: `open_mixture`
-checking  what is broken, and what there is: `check`, `take_census`
-sheet     what it looks like: `contact_sheet`
-stills, davis, coco, yolo, png, sa1b, sav, voc, labelme, cvat   the layouts, a file each
+dataset        samples, frames and datasets; the base of readers
+open_dataset   `open_dataset` and `open_dataset_writer`, and the tables of formats
+formats        one file for each format, with its reader and its writer
+conversion     `convert`: from any format that is read to any that is written
+writer         the base of writers; `labeled_image` has the types it takes, `write_log` resumes it
+mixture        several datasets with weights: `open_mixture`
+check          broken files and statistics: `check_dataset`, `compute_stats`
+contact_sheet  a dataset at a glance: `save_contact_sheet`
 """
 
 from __future__ import annotations
 
-from masklet.datasets.check import DatasetStats, check_dataset, compute_stats, inspect_frames
+from masklet.datasets.check import DatasetStats, FrameReport, check_dataset, compute_stats, inspect_frames
 from masklet.datasets.contact_sheet import save_contact_sheet
-from masklet.datasets.dataset import AnnotatedFrame, DataError, DataIssue, Dataset, Mask, ObjectAttributes, Sample
+from masklet.datasets.conversion import ConversionItem, ConversionStep, class_names, convert, list_items
+from masklet.datasets.dataset import (
+    AnnotatedFrame,
+    DataError,
+    DataIssue,
+    Dataset,
+    DatasetReader,
+    Mask,
+    ObjectAttributes,
+    ReadOptions,
+    Sample,
+)
+from masklet.datasets.labeled_image import ConversionLoss, LabeledImage, LabeledObject, WriteOptions
 from masklet.datasets.mixture import DataPaths, Mixture, open_mixture
-from masklet.datasets.open_dataset import DATA_FORMATS, open_dataset
+from masklet.datasets.open_dataset import DATASET_READERS, DATASET_WRITERS, open_dataset, open_dataset_writer
+from masklet.datasets.writer import DatasetWriter
 
 __all__ = [
-    "DATA_FORMATS",
+    "DATASET_READERS",
+    "DATASET_WRITERS",
     "AnnotatedFrame",
+    "ConversionItem",
+    "ConversionLoss",
+    "ConversionStep",
     "DataError",
     "DataIssue",
     "DataPaths",
     "Dataset",
+    "DatasetReader",
     "DatasetStats",
+    "DatasetWriter",
+    "FrameReport",
+    "LabeledImage",
+    "LabeledObject",
     "Mask",
     "Mixture",
     "ObjectAttributes",
+    "ReadOptions",
     "Sample",
+    "WriteOptions",
     "check_dataset",
+    "class_names",
     "compute_stats",
+    "convert",
     "inspect_frames",
+    "list_items",
     "open_dataset",
+    "open_dataset_writer",
     "open_mixture",
     "save_contact_sheet",
 ]

@@ -1,4 +1,4 @@
-"""What a data set is to those who use it: entries (stills and videos) that are read when they are needed.
+"""The dataset types: samples (images and videos with masks) that are read on demand.
 
 Coordinates are pixels of the upright image, x right and y down. Shapes: H height, W width.
 """
@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ __all__ = [
     "DataError",
     "DataIssue",
     "Dataset",
+    "DatasetReader",
     "FrameFolderVideo",
     "ImageSample",
     "LazyMasks",
@@ -40,37 +41,41 @@ Mask = npt.NDArray[np.bool_]
 Pixels = npt.NDArray[np.uint8]
 Size = tuple[int, int]
 """(height, width)."""
-_DataErrorT = TypeVar("_DataErrorT", bound="DataError")
 
 
 class DataError(SourceError):
-    """An entry that cannot be used as it is; `file` is the one that has to be mended."""
+    """Data of a sample that cannot be used; `file` is the file to fix."""
 
     file: Path = Path()
 
     @classmethod
-    def for_file(cls: type[_DataErrorT], file: Path, reason: str) -> _DataErrorT:
-        """The error for `file`; the reason goes on in the sentence that begins with its name.
+    def for_file(cls, file: Path, reason: str) -> DataError:
+        """Build the error for `file`. The message is the path followed by `reason`.
 
         Example:
-            >>> str(DataError.of(Path("a.json"), "is empty; copy it again"))
+            >>> str(DataError.for_file(Path("a.json"), "is empty; copy it again"))
             'a.json is empty; copy it again'
         """
-        error = cls(f"{file} {reason}")
-        error.file = file
-        return error
+        return cls.from_error(file, SourceError(f"{file} {reason}"))
+
+    @classmethod
+    def from_error(cls, file: Path, error: SourceError) -> DataError:
+        """Build the error for `file` from another one, whose message already names the file."""
+        data_error = cls(str(error))
+        data_error.file = file
+        return data_error
 
 
 @dataclass(frozen=True)
 class ObjectAttributes:
-    """What is said of an object beside its mask; None where nothing is.
+    """The annotations of an object besides its mask; None where the dataset has none.
 
-    Its class is a number (`Dataset.names` has its name) or a `label` that is the name itself, as the format has it.
-    `score` is 0 to 1; `track` is the same for one thing in several images.
+    The class is a number (its name is in `Dataset.names`), or a `label`, the name itself, depending on the format.
+    `score` is 0 to 1. `track_id` is the same for one object in several images.
 
     Example:
-        >>> Tag(class_id=18, score=0.75)
-        Tag(class_id=18, label=None, score=0.75, track=None)
+        >>> ObjectAttributes(class_id=18, score=0.75)
+        ObjectAttributes(class_id=18, label=None, score=0.75, track_id=None)
     """
 
     class_id: int | None = None
@@ -80,9 +85,9 @@ class ObjectAttributes:
 
 
 class LazyMasks(Mapping[int, Mask]):
-    """Ids and their (H, W) masks; a mask is decoded each time it is looked at, and is not kept.
+    """Object ids and their (H, W) masks. A mask is decoded at each access and not cached.
 
-    `tags` says what else is known of objects, by id; one may be missing.
+    `attributes` has the other annotations of objects by id; ids may be missing there.
 
     Example:
         >>> masks = LazyMasks({1: lambda: np.ones((2, 3), bool)})
@@ -116,13 +121,12 @@ class LazyMasks(Mapping[int, Mask]):
 class AnnotatedFrame:
     """One frame: its image, uint8 RGB (H, W, 3), and its masks, object id -> bool (H, W).
 
-    A mask is decoded when it is looked at (and then may raise `SourceError`); the ids are known without decoding.
-    The objects of a still are 1 to N; an object of a video keeps its id, and is missing or empty where it is out of
-    sight.
+    A mask is decoded at each access, which may raise `SourceError`; the ids are known without decoding. The objects
+    of an image are 1 to N. An object of a video keeps its id, and is missing or empty where it is out of sight.
 
     Example:
-        >>> annotated = open_dataset("stills").entries[0].read([0])[0]
-        >>> annotated.rgb.shape, {number: int(mask.sum()) for number, mask in annotated.masks.items()}
+        >>> frame = open_dataset("photos").samples[0].read([0])[0]  # doctest: +SKIP
+        >>> frame.rgb.shape, {object_id: int(mask.sum()) for object_id, mask in frame.masks.items()}  # doctest: +SKIP
         ((480, 640, 3), {1: 5120, 2: 77})
     """
 
@@ -135,43 +139,41 @@ class AnnotatedFrame:
         return int(self.rgb.shape[0]), int(self.rgb.shape[1])
 
     def attributes(self, object_id: int) -> ObjectAttributes:
-        """What is said of the object of this id: its class, score and track, as far as its format knows them."""
-        return (
-            self.masks.attributes.get(object_id, ObjectAttributes())
-            if isinstance(self.masks, LazyMasks)
-            else ObjectAttributes()
-        )
+        """Return the class, score and track id of an object, as far as the format has them."""
+        known = self.masks.attributes if isinstance(self.masks, LazyMasks) else {}
+        return known.get(object_id, ObjectAttributes())
 
 
 class Sample(Protocol):
-    """A still or a video with masks. Small, frozen and picklable: it holds names of files, never pixels."""
+    """An image or a video with masks. Small, frozen and picklable: it holds file names, never pixels."""
 
     @property
     def name(self) -> str:
-        """Unique in its data set."""
+        """Unique in its dataset."""
 
     @property
     def frame_indices(self) -> tuple[int, ...]:
-        """Numbers of the frames that carry masks, ascending, counted in `source` from 0; (0,) for a still."""
+        """Indices of the annotated frames, ascending, counted in `source` from 0; (0,) for an image."""
 
     @property
     def source(self) -> Path | tuple[Path, ...]:
-        """What `masklet.media.open_video` takes: a video file, or all images in order, those without masks too."""
+        """The source that `masklet.media.open_video` takes: a video file, or all images in order, annotated or not."""
 
     def read(self, frame_indices: Sequence[int]) -> list[AnnotatedFrame]:
-        """The frames of these numbers, in the order asked; a video file is decoded in one pass.
+        """Read the frames at these indices, in the order given; a video file is decoded in one pass.
 
         Raises:
-            SourceError: a number that is not in `frames`, or a file that is missing, damaged or does not fit.
+            SourceError: if an index is not in `frame_indices`, or a file is missing, damaged or does not fit.
         """
 
 
 @dataclass(frozen=True)
 class DataIssue:
-    """Something that is broken: in which entry, which file, and why, with the remedy.
+    """Something broken in a dataset: the sample, the file, and the reason with its remedy.
 
     Example:
-        >>> Finding("cat", Path("masks/cat.json"), "masks/cat.json is empty; ...")
+        >>> DataIssue.for_file("cat", Path("masks/cat.json"), "is empty; copy it again").reason
+        'masks/cat.json is empty; copy it again'
     """
 
     sample: str
@@ -180,25 +182,30 @@ class DataIssue:
 
     @classmethod
     def for_file(cls, sample: str, file: Path, reason: str) -> DataIssue:
-        """The finding that `file` is broken; the reason goes on in the sentence that begins with its name."""
+        """Build the issue that `file` is broken. The text is the path followed by `reason`."""
         return cls(sample, file, f"{file} {reason}")
+
+    @classmethod
+    def from_error(cls, sample: str, error: Exception, file: Path = Path()) -> DataIssue:
+        """Build the issue from an error; `file` is used where the error is not a `DataError`."""
+        return cls(sample, error.file if isinstance(error, DataError) else file, str(error))
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Entries in natural order (2 before 10), and what was found broken when it was opened.
+    """Samples in natural order (2 before 10), and the issues found when the dataset was opened.
 
-    What `problems` names is not among the entries; what is inside images and masks shows when they are read
-    (`masklet.datasets.check` reads them all).
+    A sample with an issue is not in `samples`. Errors inside images and masks show when they are read
+    (`masklet.datasets.check_dataset` reads them all).
 
-    `names` are the classes by number; `splits` the parts of the data that entries belong to, such as train, and `videos`
-    the videos that stills are frames of, by the names of entries. All are empty where nothing says it.
+    `names` are the classes by number, `splits` the split of a sample such as train, and `video_names` the video an
+    image is a frame of; the last two by sample name. All are empty where the format has nothing of the kind.
 
     Example:
-        >>> data = open_dataset("DAVIS", split="2017/val")
-        >>> data.kind, len(data.entries), data.entries[0].name
+        >>> data = open_dataset("DAVIS", split="2017/val")  # doctest: +SKIP
+        >>> data.data_format, len(data.samples), data.samples[0].name  # doctest: +SKIP
         ('davis', 30, 'bike-packing')
-    """  # noqa: E501
+    """
 
     data_format: str
     root: Path
@@ -211,105 +218,134 @@ class Dataset:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What of a data set is wanted: one split (None: everything there is), and crowds too or not."""
+    """The part of a dataset to read: one split (None: all of it), and whether to include COCO crowds."""
 
     split: str | None = None
     include_crowds: bool = False
 
 
+class DatasetReader(ABC):
+    """Recognizes and opens one format. `masklet.datasets.DATASET_READERS` lists all of them."""
+
+    data_format: ClassVar[str]
+    description: ClassVar[str]
+    """The files of the format, in one line."""
+
+    @classmethod
+    @abstractmethod
+    def matches(cls, path: Path) -> bool:
+        """Return whether `path` is a dataset of this format."""
+
+    @classmethod
+    @abstractmethod
+    def open(cls, path: Path, options: ReadOptions) -> Dataset:
+        """List the samples below `path` without decoding any.
+
+        Raises:
+            SourceError: if `path` holds no sample of this format, or has no such split.
+        """
+
+
 @dataclass(frozen=True)
 class ImageSample(ABC):
-    """An entry of one image; a format adds where its masks come from."""
+    """A sample of one image; a format adds where the masks come from."""
 
     name: str
     image_path: Path
 
     @property
     def frame_indices(self) -> tuple[int, ...]:
-        """See Entry."""
+        """See `Sample`."""
         return (0,)
 
     @property
     def source(self) -> tuple[Path, ...]:
-        """See Entry."""
+        """See `Sample`."""
         return (self.image_path,)
 
     def read(self, frame_indices: Sequence[int]) -> list[AnnotatedFrame]:
-        """See Entry."""
+        """See `Sample`."""
         check_frame_indices(self, frame_indices)
         if not frame_indices:
             return []
         rgb = read_image(self.image_path)
-        annotated = AnnotatedFrame(rgb, self.masks((rgb.shape[0], rgb.shape[1])))
-        return [annotated] * len(frame_indices)
+        return [AnnotatedFrame(rgb, self.masks((rgb.shape[0], rgb.shape[1])))] * len(frame_indices)
 
     @abstractmethod
     def masks(self, size: Size) -> Mapping[int, Mask]:
-        """The masks of an image of this size."""
+        """Return the masks of the image, which has this size."""
 
 
 @dataclass(frozen=True)
 class FrameFolderVideo(ABC):
-    """An entry whose frames are the images of a folder; a format adds where their masks come from."""
+    """A video whose frames are the images of a folder; a format adds where the masks come from."""
 
     name: str
     folder: Path
     image_names: tuple[str, ...]
-    """Names in `folder`, in order, those without masks too."""
+    """File names in `folder`, in order, annotated or not."""
     frame_indices: tuple[int, ...]
-    """See Entry."""
+    """See `Sample`."""
 
     @property
     def source(self) -> tuple[Path, ...]:
-        """See Entry."""
+        """See `Sample`."""
         return tuple(self.folder / name for name in self.image_names)
 
     def read(self, frame_indices: Sequence[int]) -> list[AnnotatedFrame]:
-        """See Entry."""
+        """See `Sample`."""
         check_frame_indices(self, frame_indices)
-        return [self._read_frame(self.folder / self.image_names[number]) for number in frame_indices]
-
-    def _read_frame(self, image_path: Path) -> AnnotatedFrame:
-        rgb = read_image(image_path)
-        return AnnotatedFrame(rgb, self.masks(image_path, (rgb.shape[0], rgb.shape[1])))
+        frames = []
+        for index in frame_indices:
+            image_path = self.folder / self.image_names[index]
+            rgb = read_image(image_path)
+            frames.append(AnnotatedFrame(rgb, self.masks(image_path, (rgb.shape[0], rgb.shape[1]))))
+        return frames
 
     @abstractmethod
     def masks(self, image_path: Path, size: Size) -> Mapping[int, Mask]:
-        """The masks of this image, which is of this size."""
+        """Return the masks of the frame at `image_path`, which has this size."""
 
 
 def check_frame_indices(sample: Sample, frame_indices: Sequence[int]) -> None:
-    """Raise SourceError where a number is not among the annotated frames of `entry`."""
+    """Check that every index is an annotated frame of `sample`.
+
+    Raises:
+        SourceError: if one is not.
+    """
     unknown = set(frame_indices).difference(sample.frame_indices)
     if unknown:
         some = ", ".join(map(str, sample.frame_indices[:4])) + (" ..." if len(sample.frame_indices) > 4 else "")
         raise SourceError(
             f"{sample.name!r} has no masks for frame {min(unknown)}; its annotated frames are {some} "
-            f"({len(sample.frame_indices)} in all): choose among these (entry.frames)"
+            f"({len(sample.frame_indices)} in all): choose among these (sample.frame_indices)"
         )
 
 
 def read_image(path: Path) -> Pixels:
-    """RGB (H, W, 3), upright (its EXIF orientation applied).
+    """Read an image as RGB (H, W, 3), upright (its EXIF orientation applied).
 
     Raises:
-        DataError: missing, damaged, or no image.
+        DataError: if the file is missing, damaged or not an image.
     """
     try:
         return from_file(str(path)).rgb
     except SourceError as problem:
-        error = DataError(str(problem))
-        error.file = path
-        raise error from problem
+        raise DataError.from_error(path, problem) from problem
 
 
 def check_same_size(
     file: Path, size: Sequence[int], image_path: Path, expected: Sequence[int], description: str = ""
 ) -> None:
-    """Raise DataError where an annotation (`file`, or `what` in it) is not of the size of its image."""
+    """Check that an annotation (`file`, or the `description` in it) has the (height, width) of its image.
+
+    Raises:
+        DataError: if it has another size.
+    """
     if tuple(size) != tuple(expected):
+        part = f"({description}) " if description else ""
         raise DataError.for_file(
             file,
-            f"{description and f'({description}) '}is {format_size(size)} and {image_path.name} is {format_size(expected)} (upright); a "  # noqa: E501
-            "image and its masks have one size: make the mask anew, or scale the one to the other",
+            f"{part}is {format_size(size)} and {image_path.name} is {format_size(expected)} (upright); an image and "
+            "its masks have the same size: redraw the mask, or scale one of the two",
         )

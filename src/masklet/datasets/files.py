@@ -1,13 +1,10 @@
-"""Files of a folder in natural order, and what is doubtful about their names.
-
-From folders to a data set: which of them are sources, and what there is in all of them together.
-"""
+"""Files and folders of a dataset in natural order, and the helpers that make a dataset of several folders."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from masklet.datasets.dataset import DataError, DataIssue, Dataset, Sample
@@ -30,12 +27,15 @@ __all__ = [
     "validate_choice",
 ]
 
+DatasetPart = tuple[Sequence[Sample], Sequence[DataIssue]]
+"""The samples of one folder or file of a dataset, and its issues."""
+
 
 def files_in(folder: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> list[Path]:
-    """Files with one of the (lower case) suffixes, in natural order; hidden ones are left out.
+    """List the files that have one of the (lower case) suffixes, in natural order, without hidden ones.
 
     Example:
-        >>> files_in(Path("images"))
+        >>> files_in(Path("images"))  # doctest: +SKIP
         [PosixPath('images/2.jpg'), PosixPath('images/10.jpg')]
     """
     return natural_sorted(
@@ -44,70 +44,8 @@ def files_in(folder: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> list[P
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """Folders directly below, in natural order; hidden ones are left out."""
+    """List the folders directly below, in natural order, without hidden ones."""
     return natural_sorted(folder / name for name in _list_names(folder, directories=True))
-
-
-def read_lines(file: Path) -> list[str]:
-    """The lines of a text that are not blank, without spaces at their ends.
-
-    Raises:
-        DataError: it cannot be read, or is no text.
-    """
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as problem:
-        raise DataError.for_file(
-            file, f"cannot be read ({problem}); it is a plain text: copy or export it again"
-        ) from problem
-    return [line.strip() for line in lines if line.strip()]
-
-
-def natural_sorted(paths: Iterable[Path]) -> list[Path]:
-    """Natural order: frame2 before frame10."""
-    return sorted(paths, key=lambda path: natural_key(path.as_posix()))
-
-
-def is_split_name(name: str) -> bool:
-    """Whether a name is what parts of a data set are called.
-
-    Example:
-        >>> is_split("val2017"), is_split("zoo")
-        (True, False)
-    """
-    return re.fullmatch(r"(?i:train|valid|val|validation|test|minival)\d*", name) is not None
-
-
-def has_matching_file(folder: Path, pattern: str) -> bool:
-    """Whether a file fits the glob; stops at the first."""
-    return folder.is_dir() and any(not path.name.startswith(".") for path in folder.glob(pattern))
-
-
-def files_by_stem(folder: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> tuple[dict[str, Path], list[DataIssue]]:
-    """Files by their names without suffix; of two with one name the second is a finding."""
-    found: dict[str, Path] = {}
-    twice: list[DataIssue] = []
-    for path in files_in(folder, suffixes):
-        first = found.setdefault(path.stem, path)
-        if first is not path:
-            reason = f"has the name of {first.name}; a name is there once: remove or rename one of the two"
-            twice.append(DataIssue.for_file(path.stem, path, reason))
-    return found, twice
-
-
-def validate_choice(root: Path, split: str, available: Iterable[str], description: str) -> str:
-    """`split`, if it is among those that are there.
-
-    Raises:
-        SourceError: it is not; says which there are.
-    """
-    known = list(available)
-    if split not in known:
-        raise SourceError(
-            f"{root} has no {description} {split!r}; it has {', '.join(known) or 'none'}: choose among these, or leave split "  # noqa: E501
-            "out to take everything"
-        )
-    return split
 
 
 def _list_names(folder: Path, *, directories: bool) -> list[str]:
@@ -122,49 +60,122 @@ def _list_names(folder: Path, *, directories: bool) -> list[str]:
         ) from problem
 
 
-DatasetPart = tuple[Sequence[Sample], Sequence[DataIssue]]
-"""What one folder or file of a data set holds: its entries, and what is broken."""
+def read_lines(file: Path) -> list[str]:
+    """Read the lines of a text file that are not blank, stripped.
+
+    Raises:
+        DataError: if the file cannot be read or is not text.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as problem:
+        raise DataError.for_file(
+            file, f"cannot be read ({problem}); a plain text file is needed: copy or export it again"
+        ) from problem
+    return [line.strip() for line in lines if line.strip()]
+
+
+def natural_sorted(paths: Iterable[Path]) -> list[Path]:
+    """Sort paths in natural order: frame2 before frame10.
+
+    Example:
+        >>> [path.name for path in natural_sorted([Path("frame10"), Path("frame2")])]
+        ['frame2', 'frame10']
+    """
+    return sorted(paths, key=lambda path: natural_key(path.as_posix()))
+
+
+def is_split_name(name: str) -> bool:
+    """Return whether `name` is a usual name of a split.
+
+    Example:
+        >>> is_split_name("val2017"), is_split_name("zoo")
+        (True, False)
+    """
+    return re.fullmatch(r"(?i:train|valid|val|validation|test|minival)\d*", name) is not None
+
+
+def has_matching_file(folder: Path, pattern: str) -> bool:
+    """Return whether a file matches the glob pattern; stops at the first one."""
+    return folder.is_dir() and any(not path.name.startswith(".") for path in folder.glob(pattern))
+
+
+def files_by_stem(folder: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> tuple[dict[str, Path], list[DataIssue]]:
+    """Map file names without suffix to files. A second file of the same name is an issue."""
+    files: dict[str, Path] = {}
+    issues: list[DataIssue] = []
+    for path in files_in(folder, suffixes):
+        first = files.setdefault(path.stem, path)
+        if first is not path:
+            reason = f"has the name of {first.name}; names are unique: remove or rename one of the two"
+            issues.append(DataIssue.for_file(path.stem, path, reason))
+    return files, issues
+
+
+def validate_choice(root: Path, split: str, available: Iterable[str], description: str) -> str:
+    """Return `split` if it is available.
+
+    Raises:
+        SourceError: if it is not; the message lists the `available` ones and calls them `description`.
+    """
+    known = list(available)
+    if split not in known:
+        raise SourceError(
+            f"{root} has no {description} {split!r}; it has {', '.join(known) or 'none'}: choose among these, or "
+            "leave split out to take everything"
+        )
+    return split
 
 
 def find_source_folders(
     path: Path, is_source: Callable[[Path], bool], split: str | None, description: str
 ) -> list[Path]:
-    """`path` itself where it is a source, or else those directly below it; of several, `split` names one.
+    """List the source folders: `path` itself if it is one, else those directly below it; `split` selects one by name.
 
     Example:
-        >>> sources_in(Path("stills"), is_source, "ants", "source")
-        [PosixPath('stills/ants')]
+        >>> find_source_folders(Path("photos"), is_source, "ants", "source")  # doctest: +SKIP
+        [PosixPath('photos/ants')]
 
     Raises:
-        SourceError: no source of that name; says which there are (`what` is what they are called).
+        SourceError: if no source has that name; the message calls sources `description`.
     """
     if split is None and is_source(path):
         return [path]
     below = [folder for folder in folders_in(path) if is_source(folder)]
     if split is None:
         return below
-    named = {folder.name: folder for folder in ([path, *below] if is_source(path) else below)}
-    return [named[validate_choice(path, split, named, description)]]
+    by_name = {folder.name: folder for folder in ([path, *below] if is_source(path) else below)}
+    return [by_name[validate_choice(path, split, by_name, description)]]
 
 
 def read_parts(path: Path, folders: Iterable[Path], read: Callable[[Path, str], DatasetPart]) -> Iterator[DatasetPart]:
-    """What `read` finds in each folder, told what goes before its names: its own name, nothing for `path` itself."""
+    """Call `read(folder, prefix)` for each folder; samples are named after their folder, except in `path` itself."""
     for folder in folders:
         yield read(folder, "" if folder == path else f"{folder.name}/")
 
 
-def build_dataset(data_format: str, path: Path, parts: Iterable[DatasetPart], missing: str, expected: str) -> Dataset:
-    """All parts as one data set, in their order.
+def build_dataset(
+    data_format: str,
+    path: Path,
+    parts: Iterable[DatasetPart],
+    *,
+    missing: str,
+    expected: str,
+    names: Mapping[int, str] | None = None,
+    splits: Mapping[str, str] | None = None,
+    video_names: Mapping[str, str] | None = None,
+) -> Dataset:
+    """Join all parts, in their order, in one dataset.
 
     Raises:
-        SourceError: there is no entry; what `nothing` calls it, the first finding, and what is `allowed`.
+        SourceError: if there is no sample. The message says what is `missing`, the first issue, and what is `expected`.
     """
-    entries: list[Sample] = []
-    problems: list[DataIssue] = []
-    for found, wrong in parts:
-        entries += found
-        problems += wrong
-    if not entries:
-        first = f": {problems[0].reason}" if problems else ""
+    samples: list[Sample] = []
+    issues: list[DataIssue] = []
+    for part_samples, part_issues in parts:
+        samples += part_samples
+        issues += part_issues
+    if not samples:
+        first = f": {issues[0].reason}" if issues else ""
         raise SourceError(f"{path} holds {missing}{first}; allowed are {expected}")
-    return Dataset(data_format, path, tuple(entries), tuple(problems))
+    return Dataset(data_format, path, tuple(samples), tuple(issues), names or {}, splits or {}, video_names or {})

@@ -1,4 +1,4 @@
-"""JSON files that people and tools wrote: read with a name for whatever is wrong with them."""
+"""JSON files written by people and tools, read with errors that name the file and its fault."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from masklet.datasets.dataset import DataError
 __all__ = ["JsonObject", "as_json_list", "as_json_object", "iter_items", "probe_keys", "read_bytes", "read_json"]
 
 JsonObject = dict[str, object]
+PROBED_BYTES = 1 << 16
 _SPACE = re.compile(r"[ \t\r\n]*")
 _BOM = b"\xef\xbb\xbf"
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file that should not be empty.
+    """Read a file that must not be empty.
 
     Raises:
-        DataError: it is missing, closed to us, or empty.
+        DataError: if it is missing, unreadable or empty.
     """
     try:
         content = path.read_bytes()
@@ -37,10 +38,10 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_json(path: Path) -> object:
-    """The content of a JSON file.
+    """Read a JSON file.
 
     Raises:
-        DataError: it is missing, empty, or no JSON; says where it breaks off.
+        DataError: if it is missing, empty or not JSON; the message says where it breaks off.
     """
     content = read_bytes(path)
     try:
@@ -51,74 +52,80 @@ def read_json(path: Path) -> object:
 
 
 def as_json_object(value: object, file: Path, description: str) -> JsonObject:
-    """`value`, if it is an object of JSON ({...}); else raises DataError, with `what` should have been one."""
+    """Return `value` if it is a JSON object ({...}).
+
+    Raises:
+        DataError: if it is not; the message calls it `description`.
+    """
     if isinstance(value, dict):
         return value
-    raise DataError.for_file(file, _wrong_type_message(value, description, "an object {...}"))
+    raise _type_error(value, file, description, "an object {...}")
 
 
 def as_json_list(value: object, file: Path, description: str) -> list[object]:
-    """`value`, if it is a list; else raises DataError, with `what` should have been one."""
+    """Return `value` if it is a list.
+
+    Raises:
+        DataError: if it is not; the message calls it `description`.
+    """
     if isinstance(value, list):
         return value
-    raise DataError.for_file(file, _wrong_type_message(value, description, "a list [...]"))
+    raise _type_error(value, file, description, "a list [...]")
 
 
 def iter_items(content: bytes, file: Path, keys: tuple[str, ...]) -> Iterator[tuple[str, int, int, object]]:
-    """(key, start, end, value) of every item in the lists under the `wanted` keys of one great object.
+    """Yield (key, start, end, value) of every item in the lists under `keys` of one large JSON object.
 
-    Only one item is in memory at a time; `content[start:end]` is its text, in bytes, to come back to. Strings in
-    `value` are Latin-1, whatever the file: decode `content[start:end]` where they matter.
+    Only one item is in memory at a time. `content[start:end]` is its text in bytes, to return to later. Strings in
+    `value` are Latin-1, whatever the file's encoding: decode `content[start:end]` where they matter.
 
     Raises:
-        DataError: no JSON, no object, or something else than a list under a wanted key.
+        DataError: if the content is not JSON, not an object, or has something other than a list under one of `keys`.
+
+    Example:
+        >>> list(iter_items(b'{"images": [{"id": 1}], "info": {}}', Path("a.json"), ("images",)))
+        [('images', 12, 21, {'id': 1})]
     """
     text = content.decode("latin-1")  # so that a character is a byte
+    decode = json.JSONDecoder().raw_decode
     try:
-        yield from _iter_items(text, file, keys, 3 if content.startswith(_BOM) else 0)
+        at = _skip_space(text, 3 if content.startswith(_BOM) else 0)
+        if text[at] != "{":
+            as_json_object(decode(text, at)[0], file, "the whole file")
+        at = _skip_space(text, at + 1)
+        while text[at] != "}":
+            key, at = decode(text, at)
+            at = _skip_space(text, _expect_char(text, _skip_space(text, at), ":"))
+            if key not in keys:
+                at = decode(text, at)[1]
+            elif text[at] != "[":
+                as_json_list(decode(text, at)[0], file, f"{key!r}")
+            else:
+                at = _skip_space(text, at + 1)
+                while text[at] != "]":
+                    start = at
+                    value, at = decode(text, start)
+                    yield key, start, at, value
+                    at = _next_item(text, _skip_space(text, at), "]")
+                at += 1
+            at = _next_item(text, _skip_space(text, at), "}")
+        if _skip_space(text, at + 1) != len(text):
+            raise json.JSONDecodeError("Extra data", text, at + 1)
     except (ValueError, RecursionError, IndexError) as problem:
         if isinstance(problem, DataError):
             raise
         raise _json_error(file, problem) from problem
 
 
-def _iter_items(text: str, file: Path, keys: tuple[str, ...], at: int) -> Iterator[tuple[str, int, int, object]]:
-    decode = json.JSONDecoder().raw_decode
-    at = _skip_space(text, at)
-    if text[at] != "{":
-        as_json_object(decode(text, at)[0], file, "the whole file")
-    at = _skip_space(text, at + 1)
-    while text[at] != "}":
-        key, at = decode(text, at)
-        at = _skip_space(text, _expect_char(text, _skip_space(text, at), ":"))
-        if key not in keys:
-            at = decode(text, at)[1]
-        elif text[at] != "[":
-            as_json_list(decode(text, at)[0], file, f"{key!r}")
-        else:
-            at = _skip_space(text, at + 1)
-            while text[at] != "]":
-                start = at
-                value, at = decode(text, start)
-                yield key, start, at, value
-                at = _next_item(text, _skip_space(text, at), "]")
-            at += 1
-        at = _next_item(text, _skip_space(text, at), "}")
-    if _skip_space(text, at + 1) != len(text):
-        raise json.JSONDecodeError("Extra data", text, at + 1)
-
-
 def _skip_space(text: str, at: int) -> int:
-    found = _SPACE.match(text, at)
-    assert found is not None
-    return found.end()
+    match = _SPACE.match(text, at)
+    assert match is not None
+    return match.end()
 
 
 def _next_item(text: str, at: int, end: str) -> int:
-    """The place of the next item, or of `end`."""
-    if text[at] == end:
-        return at
-    return _skip_space(text, _expect_char(text, at, ","))
+    """Return the position of the next item, or of the character `end`."""
+    return at if text[at] == end else _skip_space(text, _expect_char(text, at, ","))
 
 
 def _expect_char(text: str, at: int, char: str) -> int:
@@ -128,11 +135,11 @@ def _expect_char(text: str, at: int, char: str) -> int:
 
 
 def probe_keys(path: Path) -> set[str]:
-    """Names in quotes before a colon in the first kilobytes and the last: enough to guess what a JSON file is."""
+    """Return the quoted names before a colon in the first and last kilobytes: enough to guess what a JSON file is."""
     try:
         with path.open("rb") as file:
-            head = file.read(1 << 16)
-            file.seek(max(0, path.stat().st_size - (1 << 16)))
+            head = file.read(PROBED_BYTES)
+            file.seek(max(0, path.stat().st_size - PROBED_BYTES))
             tail = file.read()
     except OSError:
         return set()
@@ -145,9 +152,10 @@ def _json_error(file: Path, problem: Exception) -> DataError:
     return DataError.for_file(file, f"is no JSON ({problem}); it is damaged or cut short: copy or export it again")
 
 
-def _wrong_type_message(value: object, description: str, expected: str) -> str:
+def _type_error(value: object, file: Path, description: str, expected: str) -> DataError:
     names = {dict: "an object {...}", list: "a list [...]", str: "a text", type(None): "null"}
-    found = names.get(type(value), f"{value!r:.40}")
-    return (
-        f"holds {found} where {description} should be {expected}; check that it is the right file, or export it again"
+    actual = names.get(type(value), f"{value!r:.40}")
+    return DataError.for_file(
+        file,
+        f"holds {actual} where {description} should be {expected}; check that it is the right file, or export it again",
     )

@@ -1,13 +1,11 @@
-"""Label maps: images whose pixels say which object they belong to.
-
-Label maps: a pixel says which object it is of, so that of objects that overlap one hides the other.
-"""
+"""Label maps: images whose pixel values are object labels. A pixel has one object, so overlaps cannot be stored."""
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +26,7 @@ __all__ = [
     "is_binary_mask",
     "masks_from_files",
     "masks_from_label_map",
+    "open_mask_image",
     "read_image_size",
     "read_label_map",
     "read_label_map_any_depth",
@@ -37,18 +36,47 @@ __all__ = [
 
 LabelMap = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 IGNORE_LABEL = 255
-"""Beside ids of objects: a place that nobody judges, and that belongs to none."""
-_READ_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+"""The label of pixels that belong to no object and are not scored."""
+MAX_LABEL = 254
+"""The highest label of an object."""
+OCCLUDED_NOTE = "an object hidden, in part or whole, by one that overlaps it"
+TOO_MANY_OBJECTS_NOTE = f"an object left out, because a map has {MAX_LABEL} labels"
+
+
+@contextmanager
+def open_mask_image(path: Path) -> Iterator[Image.Image]:
+    """Open an image file with Pillow.
+
+    Raises:
+        DataError: if it is missing, damaged or not an image.
+    """
+    try:
+        with Image.open(path) as image:
+            yield image
+    except DataError:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error) as problem:
+        raise DataError.for_file(path, f"cannot be read as an image ({problem}); copy or unpack it again") from None
+
+
+def read_image_size(path: Path) -> Size:
+    """Read (height, width) from the header of an image file.
+
+    Raises:
+        DataError: if it is missing or not an image.
+    """
+    with open_mask_image(path) as image:
+        return image.height, image.width
 
 
 def read_label_map(path: Path) -> npt.NDArray[np.uint8]:
-    """(H, W) labels of a PNG with a palette, of a gray one, or of a black and white one, in whatever mode.
+    """Read (H, W) labels of a PNG with a palette, of a gray one, or of a black and white one, in any mode.
 
     Raises:
-        DataError: it cannot be read, or is a color image.
+        DataError: if it cannot be read, or is a color image.
 
     Example:
-        >>> np.unique(read_labels(Path("Annotations/480p/dogs/00000.png")))
+        >>> np.unique(read_label_map(Path("Annotations/480p/dogs/00000.png")))  # doctest: +SKIP
         array([0, 1, 2], dtype=uint8)
     """
     mode, pixels = _read_pixels(path)
@@ -62,10 +90,10 @@ def read_label_map(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def read_label_map_any_depth(path: Path) -> LabelMap:
-    """As `read_labels`, and of 16 bits too; a black and white mask with soft edges is refused.
+    """Read (H, W) labels as `read_label_map` does, and of 16 bits too.
 
     Raises:
-        DataError: as there, or a gray image that is almost, but not quite, black and white.
+        DataError: if it cannot be read, is a color image, or is a black and white mask with soft edges.
     """
     mode, pixels = _read_pixels(path)
     if mode.startswith("I"):
@@ -82,122 +110,88 @@ def read_label_map_any_depth(path: Path) -> LabelMap:
     return labels
 
 
-def read_image_size(path: Path) -> Size:
-    """(height, width) of an image file, from its header alone.
-
-    Raises:
-        DataError: it is missing or no image.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except _READ_ERRORS as problem:
-        raise _image_error(path, problem) from None
+def _read_pixels(path: Path) -> tuple[str, npt.NDArray[np.generic]]:
+    """Return mode and pixels. A color image without color has mode L: some tools save black and white so."""
+    with open_mask_image(path) as image:
+        mode = image.mode
+        if mode in ("RGB", "RGBA"):
+            rgb = np.asarray(image)[..., :3]
+            mode = "L" if (rgb == rgb[..., :1]).all() else mode
+        flatten = image.mode in ("1", "LA", "RGB", "RGBA")
+        return mode, np.asarray(image.convert("L") if flatten else image)
 
 
 def unique_ids(label_map: LabelMap) -> list[int]:
-    """The values other than 0, ascending; counting is many times faster than a sort."""
-    return [int(value) for value in np.flatnonzero(np.bincount(label_map.ravel())) if value]
+    """Return the values other than 0, ascending.
+
+    Example:
+        >>> unique_ids(np.array([[0, 7], [3, 7]], np.uint8))
+        [3, 7]
+    """
+    return [int(value) for value in np.flatnonzero(np.bincount(label_map.ravel())) if value]  # faster than a sort
 
 
 def is_binary_mask(ids: list[int]) -> bool:
-    """Whether a map of these ids is of one object, painted white."""
+    """Return whether a map with these ids has one object, painted white."""
     return ids == [IGNORE_LABEL]
 
 
 def masks_from_label_map(label_map: LabelMap, *, binary: bool) -> LazyMasks:
-    """A mask for each id; `sole` says that the map is black and white, of object 1.
+    """Return a mask for each label; a `binary` map is black and white, and white is object 1.
 
     Example:
-        >>> label_masks(np.array([[0, 1, 2, 255]], np.uint8), sole=False)
+        >>> masks_from_label_map(np.array([[0, 1, 2, 255]], np.uint8), binary=False)
         LazyMasks(1, 2)
     """
+
+    def decode(label: int) -> Mask:
+        return np.asarray(label_map == label, bool)
+
     if binary:
-        return LazyMasks({1: partial(_decode_white, label_map)} if label_map.any() else {})
-    deep = label_map.dtype != np.uint8
-    return LazyMasks(
-        {n: partial(_decode_label, label_map, n) for n in unique_ids(label_map) if deep or n != IGNORE_LABEL}
-    )
+        white = partial(np.greater, label_map, IGNORE_LABEL // 2)
+        return LazyMasks({1: white} if label_map.any() else {})
+    has_ignore_label = label_map.dtype == np.uint8
+    labels = [label for label in unique_ids(label_map) if not (has_ignore_label and label == IGNORE_LABEL)]
+    return LazyMasks({label: partial(decode, label) for label in labels})
 
 
 def masks_from_files(files: Iterable[tuple[int, Path]]) -> LazyMasks:
-    """A mask for each (id, file): all that is not black in it."""
-    return LazyMasks({number: partial(_decode_nonzero, file) for number, file in files})
+    """Return a mask for each (object id, file): the pixels that are not black."""
 
+    def decode(file: Path) -> Mask:
+        return np.asarray(read_label_map_any_depth(file) > 0, bool)
 
-def _decode_white(label_map: LabelMap) -> Mask:
-    return np.asarray(label_map > IGNORE_LABEL // 2, bool)
-
-
-def _decode_label(label_map: LabelMap, value: int) -> Mask:
-    return np.asarray(label_map == value, bool)
-
-
-def _decode_nonzero(file: Path) -> Mask:
-    return np.asarray(read_label_map_any_depth(file) > 0, bool)
-
-
-def _read_pixels(path: Path) -> tuple[str, npt.NDArray[np.generic]]:
-    """Mode and pixels; the mode of an image in gray that is stored in colors is L."""
-    try:
-        with Image.open(path) as image:
-            mode = "L" if _is_grayscale(image) else image.mode
-            flat = image.mode in ("1", "LA", "RGB", "RGBA")
-            return mode, np.asarray(image.convert("L") if flat else image)
-    except _READ_ERRORS as problem:
-        raise _image_error(path, problem) from None
-
-
-def _is_grayscale(image: Image.Image) -> bool:
-    """Whether a color image has no color: so some tools save black and white."""
-    if image.mode not in ("RGB", "RGBA"):
-        return False
-    rgb = np.asarray(image)[..., :3]
-    return bool((rgb == rgb[..., :1]).all())
-
-
-def _image_error(path: Path, problem: BaseException) -> DataError:
-    return DataError.for_file(path, f"cannot be read as an image ({problem}); copy or unpack it again")
-
-
-MAX_LABEL = 254
-"""The highest label of an object: 255 is a place that belongs to nobody."""
-OCCLUDED_NOTE = "an object hidden, in part or whole, by one that overlaps it"
-TOO_MANY_OBJECTS_NOTE = f"an object left out, because a map has {MAX_LABEL} labels"
+    return LazyMasks({object_id: partial(decode, file) for object_id, file in files})
 
 
 def draw_label_map(
     objects: Sequence[LabeledObject], label_of_object: Mapping[int, int], size: tuple[int, int], result: WriteResult
 ) -> npt.NDArray[np.uint8]:
-    """(H, W) uint8: object number n is painted with `labels[n]`, small ones on large ones; those without are left out.
+    """Draw (H, W) uint8: object number n has label `label_of_object[n]`, small objects are drawn on top of large ones.
 
-    What each keeps of its mask, and what is lost, is noted in `written`. One mask is in memory at a time.
+    Objects without a label are left out. What each object keeps of its mask is added to `result`. One mask is in
+    memory at a time.
     """
-    areas = [int(np.count_nonzero(thing.mask)) for thing in objects]
+    areas = [int(np.count_nonzero(obj.mask)) for obj in objects]
     canvas = np.zeros(size, np.uint8)
     for number in sorted(label_of_object, key=lambda number: -areas[number]):
         canvas[objects[number].mask] = label_of_object[number]
-    left = np.bincount(canvas.ravel(), minlength=MAX_LABEL + 2)
+    visible_areas = np.bincount(canvas.ravel(), minlength=MAX_LABEL + 2)
     for number, area in enumerate(areas):
-        kept, lost = _iou_and_note(area, int(left[label_of_object[number]]) if number in label_of_object else None)
-        result.ious.append(kept)
-        result.notes.update([lost] if lost else [])
+        if not area:
+            result.add(1.0, EMPTY_MASK_NOTE)
+        elif number not in label_of_object:
+            result.add(0.0, TOO_MANY_OBJECTS_NOTE)
+        else:
+            visible = int(visible_areas[label_of_object[number]])
+            result.add(visible / area, OCCLUDED_NOTE if visible < area else None)
     return canvas
 
 
 def save_label_map(path: Path, label_map: npt.NDArray[np.uint8]) -> Path:
-    """An indexed PNG in the palette of VOC and DAVIS."""
+    """Write an indexed PNG with the palette of VOC and DAVIS."""
     image = Image.fromarray(label_map)
     image.putpalette(davis_palette().tobytes())
     with atomic_path(path) as temporary:
         image.save(temporary)
     return path
-
-
-def _iou_and_note(area: int, visible_area: int | None) -> tuple[float, str]:
-    """IoU of an object's mask with what is left of it (a part of it: its share), and what is to be said."""
-    if not area:
-        return 1.0, EMPTY_MASK_NOTE
-    if visible_area is None:
-        return 0.0, TOO_MANY_OBJECTS_NOTE
-    return visible_area / area, OCCLUDED_NOTE if visible_area < area else ""

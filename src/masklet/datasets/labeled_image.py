@@ -1,4 +1,4 @@
-"""What is written: an image with its objects, how it should be written, and what was lost on the way.
+"""The types of writing: an image with its objects, the options of a writer, and the loss of a conversion.
 
 Coordinates are pixels of the upright image, x right and y down. Shapes: H height, W width.
 """
@@ -26,13 +26,13 @@ EXACT = 1.0
 
 @dataclass(frozen=True)
 class LabeledObject:
-    """One object of an image: its mask as a run-length code, its class, and what else is known of it.
+    """One object of an image: its mask as run-length code, its class, and its other annotations.
 
-    `score` is 0 to 1, None where nobody said one. `id` is the same for one thing in all frames of a video.
+    `score` is 0 to 1, None if unknown. `track_id` is the same for one object in all frames of a video.
 
     Example:
-        >>> LabeledObject.of(np.ones((2, 3), bool), class_id=4)
-        LabeledObject(rle={'size': [2, 3], 'counts': '06'}, class_id=4, score=None, id=None)
+        >>> LabeledObject.from_mask(np.ones((2, 3), bool), class_id=4)
+        LabeledObject(rle={'size': [2, 3], 'counts': '06'}, class_id=4, score=None, track_id=None)
     """
 
     rle: Rle
@@ -44,27 +44,28 @@ class LabeledObject:
     def from_mask(
         cls, mask: BoolArray, class_id: int = 0, score: float | None = None, *, track_id: int | None = None
     ) -> LabeledObject:
-        """The object of a (H, W) boolean mask."""
+        """Build the object of a (H, W) boolean mask."""
         return cls(rle.encode(mask), int(class_id), None if score is None else float(score), track_id)
 
     @property
     def mask(self) -> BoolArray:
-        """(H, W) bool, decoded each time it is looked at."""
+        """(H, W) bool, decoded at each access."""
         return rle.decode({**self.rle})
 
 
 @dataclass(frozen=True, eq=False)
 class LabeledImage:
-    """An image, its name in the data set, and its objects.
+    """An image, its name in the dataset, and its objects.
 
-    `name` is its path without suffix, relative, with forward slashes; folders of any depth are kept. `size` is
-    (height, width). `rgb`, (H, W, 3) uint8, is the image itself where it is no file of its own, such as a frame of
-    a video; `path` is then the video. `video` and `frame` say where in which video it is, `split` which part of the data
-    set it belongs to, such as train.
+    `name` is a relative path without suffix, with forward slashes; folders of any depth are allowed. `size` is
+    (height, width). `video` and `frame_idx` say which frame of which video it is, `split` the split it belongs to, such
+    as train. A frame of a video file has no image file: `rgb`, (H, W, 3) uint8, has its pixels and `path` is the video.
 
     Example:
-        >>> LabeledPicture(Path("photos/zoo/cat.jpg"), "zoo/cat", (480, 640), (cat,), split="train")
-    """  # noqa: E501
+        >>> image = LabeledImage(Path("photos/zoo/cat.jpg"), "zoo/cat", (480, 640), split="train")
+        >>> image.objects
+        ()
+    """
 
     path: Path
     name: str
@@ -78,18 +79,19 @@ class LabeledImage:
 
 @dataclass(frozen=True)
 class WriteOptions:
-    """How a data set is written.
+    """How a dataset is written.
 
-    `segmentation` is "rle" (lossless), "polygon" (outlines that keep at least `min_iou` of each mask) or "both"; only
-    "coco", "labelme" and "cvat" have the choice. `images` says what becomes of the images: "none" (they stay
-    where they are), "copy" or "link". `folder` is where "yolo" puts its texts; "" is beside classes.txt. `asked` is
-    whatever else has to be the same, by name, when a folder is gone on with.
+    `segmentation` is "rle" (lossless), "polygon" (outlines with at least `min_iou` to each mask) or "both"; only
+    "coco", "labelme" and "cvat" have the choice. `images` says what happens to image files: "none" (they stay where
+    they are), "copy" or "link". `label_folder` is the folder of the "yolo" labels; "" puts them next to classes.txt.
+    `resume_options` are further (name, value) pairs that must be equal when a later run resumes the folder.
 
     Example:
-        >>> LayoutOptions(segmentation="polygon", min_iou=0.95, images="copy")
+        >>> WriteOptions(segmentation="polygon", min_iou=0.95, images="copy").label_folder
+        'labels'
 
     Raises:
-        InputError: another word than those, or an IoU that is not in 0 to 1.
+        InputError: if a value is not one of these, or the IoU is not above 0 and at most 1.
     """
 
     segmentation: str = "rle"
@@ -99,23 +101,25 @@ class WriteOptions:
     resume_options: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
-        _check_choice("segmentation", self.segmentation, SEGMENTATION_MODES)
-        _check_choice("pictures", self.images, IMAGE_MODES)
+        for name, value, choices in (
+            ("segmentation", self.segmentation, SEGMENTATION_MODES),
+            ("images", self.images, IMAGE_MODES),
+        ):
+            if value not in choices:
+                raise InputError(f"{name}={value!r} is unknown; choose {', '.join(map(repr, choices))}")
         if not 0 < self.min_iou <= EXACT:
-            raise InputError(
-                f"min_iou={self.min_iou!r} is no share of a mask; it is above 0 and at most 1: 0.98 is usual"
-            )
+            raise InputError(f"min_iou={self.min_iou!r} is not an IoU; it is above 0 and at most 1: 0.98 is usual")
 
 
 @dataclass(frozen=True)
 class ConversionLoss:
-    """How well what was written agrees with the masks: IoU of each object with what a reader gets back.
+    """The IoU of each object's mask with the mask a reader gets back, summed up over a dataset.
 
-    `exact` objects came through whole, `dropped` ones not at all (they count as IoU 0). `notes` counts whatever else
-    could not be held, by a sentence.
+    `exact` objects are unchanged, `dropped` ones are missing (they count as IoU 0). `total` is the sum of all IoUs,
+    `worst` the lowest one, in the image `worst_in`. `notes` counts other losses by their description.
 
     Example:
-        >>> loss = Loss.of("cat", [1.0, 0.9])
+        >>> loss = ConversionLoss.from_ious("cat", [1.0, 0.9])
         >>> loss.mean, loss.worst, loss.worst_in
         (0.95, 0.9, 'cat')
     """
@@ -130,7 +134,7 @@ class ConversionLoss:
 
     @classmethod
     def from_ious(cls, name: str, ious: Sequence[float], notes: Mapping[str, int] | None = None) -> ConversionLoss:
-        """The loss of one image."""
+        """Build the loss of one image."""
         ious = [float(iou) for iou in ious]
         worst = min(ious, default=EXACT)
         return cls(
@@ -145,18 +149,18 @@ class ConversionLoss:
 
     @property
     def mean(self) -> float:
-        """Mean IoU over all objects, 1.0 when there are none."""
+        """Mean IoU over all objects, 1.0 if there are none."""
         return self.total / self.objects if self.objects else EXACT
 
     @property
     def is_lossless(self) -> bool:
-        """Whether everything came through."""
+        """Whether every object is exact and there is no note."""
         return self.exact == self.objects and not self.notes
 
     def __add__(self, other: ConversionLoss) -> ConversionLoss:
-        """Of both together."""
+        """Return the loss of both together."""
         worse = other if other.worst < self.worst else self
-        kinds = [*self.notes, *(note for note in other.notes if note not in self.notes)]
+        names = [*self.notes, *(note for note in other.notes if note not in self.notes)]
         return ConversionLoss(
             self.objects + other.objects,
             self.exact + other.exact,
@@ -164,30 +168,25 @@ class ConversionLoss:
             self.total + other.total,
             worse.worst,
             worse.worst_in,
-            {note: self.notes.get(note, 0) + other.notes.get(note, 0) for note in kinds},
+            {note: self.notes.get(note, 0) + other.notes.get(note, 0) for note in names},
         )
 
     def summary_lines(self) -> list[str]:
-        """What there is to say of it, a sentence each; nothing lost is said in one.
+        """Describe the loss, one sentence a line.
 
         Example:
-            >>> Loss.of("cat", [1.0, 0.9]).lines()
+            >>> ConversionLoss.from_ious("cat", [1.0, 0.9]).summary_lines()
             ['1 of 2 objects lost something of their masks: mean IoU 0.9500, worst 0.9000 (in cat)']
         """
         if self.is_lossless:
             return [f"nothing was lost of {self.objects} objects"]
-        said = []
+        lines = []
         changed = self.objects - self.exact
         if changed:
-            said.append(
+            lines.append(
                 f"{changed} of {self.objects} objects lost something of their masks: mean IoU {self.mean:.4f}, "
                 f"worst {self.worst:.4f} (in {self.worst_in})"
             )
         if self.dropped:
-            said.append(f"{self.dropped} of {self.objects} objects are not there at all")
-        return [*said, *(f"{count} x {note}" for note, count in self.notes.items())]
-
-
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise InputError(f"{name}={value!r} is unknown; choose {', '.join(map(repr, choices))}")
+            lines.append(f"{self.dropped} of {self.objects} objects are not there at all")
+        return [*lines, *(f"{count} x {note}" for note, count in self.notes.items())]

@@ -1,63 +1,65 @@
-"""`open_dataset`: a path becomes a data set, of whatever kind it is."""
+"""The tables of formats, and `open_dataset` and `open_dataset_writer`, which choose one of them."""
 
 from __future__ import annotations
 
+import difflib
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
-from masklet.datasets.dataset import Dataset, ReadOptions
-from masklet.datasets.formats.coco import is_coco, open_coco
-from masklet.datasets.formats.cvat import is_cvat, open_cvat
-from masklet.datasets.formats.davis import is_davis, open_davis
-from masklet.datasets.formats.labelme import is_labelme, open_labelme
-from masklet.datasets.formats.native import is_native, open_native
-from masklet.datasets.formats.png_masks import is_png, open_png
-from masklet.datasets.formats.sa1b import is_sa1b, open_sa1b
-from masklet.datasets.formats.sav import is_sav, open_sav
-from masklet.datasets.formats.voc import is_voc, open_voc
-from masklet.datasets.formats.yolo import is_yolo, open_yolo
-from masklet.errors import SourceError
+from masklet.datasets.dataset import Dataset, DatasetReader, ReadOptions
+from masklet.datasets.formats.coco import CocoDatasetReader, CocoDatasetWriter
+from masklet.datasets.formats.cvat import CvatDatasetReader, CvatDatasetWriter
+from masklet.datasets.formats.davis import DavisDatasetReader, DavisDatasetWriter
+from masklet.datasets.formats.labelme import LabelmeDatasetReader, LabelmeDatasetWriter
+from masklet.datasets.formats.native import NativeDatasetReader
+from masklet.datasets.formats.png_masks import PngMaskDatasetReader
+from masklet.datasets.formats.sa1b import Sa1bDatasetReader
+from masklet.datasets.formats.sav import SavDatasetReader
+from masklet.datasets.formats.voc import VocDatasetReader, VocDatasetWriter
+from masklet.datasets.formats.yolo import YoloDatasetReader, YoloDatasetWriter
+from masklet.datasets.labeled_image import WriteOptions
+from masklet.datasets.writer import DatasetWriter
+from masklet.errors import InputError, SourceError
 from masklet.media.image_source import missing_path_message
 
-__all__ = ["DATA_FORMATS", "DataFormat", "open_dataset"]
+__all__ = ["DATASET_READERS", "DATASET_WRITERS", "open_dataset", "open_dataset_writer"]
 
-
-@dataclass(frozen=True)
-class DataFormat:
-    """A layout: what it looks like in one line, how it is recognized, and how it is opened."""
-
-    description: str
-    matches: Callable[[Path], bool]
-    open: Callable[[Path, ReadOptions], Dataset]
-
-
-DATA_FORMATS: dict[str, DataFormat] = {
-    "stills": DataFormat(
-        "[SOURCE/]images/ID.jpg with masks/ID.json, a list of COCO run-length codes", is_native, open_native
-    ),
-    "davis": DataFormat(
-        "DAVIS, YouTube-VOS, MOSE, LVOS: JPEGImages/[480p/]SEQ/*.jpg with Annotations/[480p/]SEQ/*.png",
-        is_davis,
-        open_davis,
-    ),
-    "sav": DataFormat(
-        "SA-V: ID.mp4 with ID_manual.json or ID_auto.json; JPEGImages_24fps with Annotations_6fps", is_sav, open_sav
-    ),
-    "sa1b": DataFormat("SA-1B: sa_ID.jpg with sa_ID.json", is_sa1b, open_sa1b),
-    "coco": DataFormat("a COCO instance JSON with its images, or a folder with annotations/*.json", is_coco, open_coco),
-    "yolo": DataFormat("YOLO-seg: a data.yaml, or images/ID.jpg with labels/ID.txt (outlines)", is_yolo, open_yolo),
-    "png": DataFormat(
-        "images/ID.jpg with masks/ID.png or masks/ID/*.png, or ID.jpg beside ID_mask.png", is_png, open_png
-    ),
-    "voc": DataFormat(
-        "Pascal VOC: JPEGImages/ID.jpg with SegmentationObject/ID.png and SegmentationClass/ID.png", is_voc, open_voc
-    ),
-    "labelme": DataFormat("LabelMe: ID.jpg with ID.json beside it, folders of any depth", is_labelme, open_labelme),
-    "cvat": DataFormat("CVAT for images 1.1: annotations.xml with images/", is_cvat, open_cvat),
-}
-"""Every layout that is read, by name; where several fit, the first of the table is meant."""
+DATASET_READERS = MappingProxyType[str, type[DatasetReader]](
+    {
+        reader.data_format: reader
+        for reader in (
+            NativeDatasetReader,
+            DavisDatasetReader,
+            SavDatasetReader,
+            Sa1bDatasetReader,
+            CocoDatasetReader,
+            YoloDatasetReader,
+            PngMaskDatasetReader,
+            VocDatasetReader,
+            LabelmeDatasetReader,
+            CvatDatasetReader,
+        )
+    }
+)
+"""Every format that can be read, by name. Where several match a path, the first one is used."""
+DATASET_WRITERS = MappingProxyType[str, type[DatasetWriter]](
+    {
+        writer.data_format: writer
+        for writer in (
+            YoloDatasetWriter,
+            CocoDatasetWriter,
+            LabelmeDatasetWriter,
+            DavisDatasetWriter,
+            VocDatasetWriter,
+            CvatDatasetWriter,
+        )
+    }
+)
+"""Every format that can be written, by name."""
+EARLIER_FORMAT_NAMES = {"stills": "native"}
+"""Names of formats before 0.1.0, which are still accepted."""
 
 
 def open_dataset(
@@ -67,38 +69,69 @@ def open_dataset(
     split: str | None = None,
     include_crowds: bool = False,
 ) -> Dataset:
-    """Stills or videos with masks, in any of the layouts of `KINDS`.
+    """Open images or videos with masks, in any format of `DATASET_READERS`.
 
-    Nothing is decoded: an entry is read when it is asked for. `kind` is a key of `KINDS`; None: recognized by what is
-    there. `split` is a part of the data, such as train; None: everything there is. `crowds` takes the regions
-    that COCO calls crowds too.
+    Nothing is decoded: a sample is read on demand.
 
-    Example:
-        >>> data = open_dataset("coco", split="val2017")
-        >>> annotated = data.entries[0].read([0])[0]
-        >>> annotated.rgb.shape, list(annotated.masks)
-        ((426, 640, 3), [1, 2, 3])
+    Args:
+        path: a folder or file.
+        data_format: a key of `DATASET_READERS`; None: detected from the files. "native" was called "stills" earlier,
+            which is still accepted.
+        split: a part of the data, such as train; None: all of it.
+        include_crowds: read the regions that COCO calls crowds too.
 
     Raises:
-        SourceError: no such path, kind or split, or nothing there that is read. What concerns single entries is
-            not raised here but named in `Dataset.problems`, or raised by `Entry.read`.
+        SourceError: if there is no such path, format or split, or nothing there can be read. Problems of single
+            samples are in `Dataset.issues`, or raised by `Sample.read`.
+
+    Example:
+        >>> data = open_dataset("coco", split="val2017")  # doctest: +SKIP
+        >>> frame = data.samples[0].read([0])[0]  # doctest: +SKIP
+        >>> frame.rgb.shape, list(frame.masks)  # doctest: +SKIP
+        ((426, 640, 3), [1, 2, 3])
     """
-    if data_format is not None and data_format not in DATA_FORMATS:
+    name = EARLIER_FORMAT_NAMES.get(data_format or "", data_format)
+    if name is not None and name not in DATASET_READERS:
         raise SourceError(
-            f"kind={data_format!r} is unknown; choose {', '.join(map(repr, DATA_FORMATS))}, or None to have it recognized"  # noqa: E501
+            f"data_format={data_format!r} is unknown; choose {', '.join(map(repr, DATASET_READERS))}, or None to have "
+            "it detected"
         )
     root = Path(path).expanduser()
     if not root.exists():
         raise SourceError(missing_path_message(str(path), "data set"))
-    known = DATA_FORMATS[data_format or _detect_format(root)]
-    return known.open(root, ReadOptions(split, include_crowds))
+    if name is None:
+        name = next((name for name, reader in DATASET_READERS.items() if reader.matches(root)), None)
+    if name is None:
+        known = "".join(f"\n  {name:<7} {reader.description}" for name, reader in DATASET_READERS.items())
+        raise SourceError(
+            f"{root} is not a dataset of a known format; check the path, or choose one of these (data_format):{known}"
+        )
+    return DATASET_READERS[name].open(root, ReadOptions(split, include_crowds))
 
 
-def _detect_format(root: Path) -> str:
-    for name, kind in DATA_FORMATS.items():
-        if kind.matches(root):
-            return name
-    layouts = "".join(f"\n  {name:<7} {kind.description}" for name, kind in DATA_FORMATS.items())
-    raise SourceError(
-        f"{root} is no data set that is known; check the path, or say which of these it should be (kind):{layouts}"
-    )
+def open_dataset_writer(
+    data_format: str,
+    out_dir: str | os.PathLike[str],
+    *,
+    names: Mapping[int, str] | None = None,
+    options: WriteOptions | None = None,
+) -> DatasetWriter:
+    """Open a writer of a format of `DATASET_WRITERS` into `out_dir`, which is made, or resumed if it was begun.
+
+    `names` are the classes by number, from 0 without gaps.
+
+    Raises:
+        InputError: if there is no such format, or the folder was begun with other options or class names.
+        OutputError: if the folder cannot be made or written, or another process writes it.
+
+    Example:
+        >>> with open_dataset_writer("yolo", "out", names={0: "dog"}) as writer:  # doctest: +SKIP
+        ...     writer.write(LabeledImage(Path("photos/rex.jpg"), "rex", (480, 640), (dog,)))
+        >>> writer.paths  # doctest: +SKIP
+        [PosixPath('out/labels/rex.txt'), PosixPath('out/classes.txt'), PosixPath('out/data.yaml')]
+    """
+    if data_format not in DATASET_WRITERS:
+        near = difflib.get_close_matches(data_format, DATASET_WRITERS, n=1)
+        hint = f"did you mean {near[0]}?" if near else "choose one of them"
+        raise InputError(f"no format {data_format!r} to write; formats are {', '.join(DATASET_WRITERS)}: {hint}")
+    return DATASET_WRITERS[data_format](out_dir, names or {}, options or WriteOptions())

@@ -1,11 +1,4 @@
-"""What the writers of all layouts have in common: images in, files whole, the loss counted, runs gone on with.
-
-Names of classes as a format can hold them, so that what is written can be read.
-
-Images put where a layout has them: copied, linked, or written from pixels.
-
-What the layouts of drawing tools have in common: an object is a mask, outlines, or both, tied together.
-"""
+"""The base of all dataset writers: images are placed, files appear complete, the loss is counted, runs resume."""
 
 from __future__ import annotations
 
@@ -14,7 +7,7 @@ import re
 import shutil
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -26,7 +19,7 @@ import numpy.typing as npt
 
 from masklet.atomic_files import atomic_path, write_image
 from masklet.datasets.json_reader import JsonObject
-from masklet.datasets.labeled_image import ConversionLoss, LabeledImage, LabeledObject, WriteOptions
+from masklet.datasets.labeled_image import ConversionLoss, LabeledImage, WriteOptions
 from masklet.datasets.write_log import LogEntry, WriteLog
 from masklet.errors import InputError, MaskletError, OutputError, StateError
 from masklet.masks.polygon_simplify import simplify_mask, tight_crop
@@ -43,129 +36,64 @@ __all__ = [
     "check_sample_name",
     "collapse_whitespace",
     "image_suffix",
+    "join_path",
+    "path_in_split",
     "place_image",
     "strip_xml_invalid",
 ]
 
-_XML_INVALID = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
-
-
-def strip_xml_invalid(text: str) -> str:
-    """`text` without the characters that XML has no way to write.
-
-    Example:
-        >>> plain("a\\x00b")
-        'ab'
-    """
-    return _XML_INVALID.sub("", text)
-
-
-def collapse_whitespace(text: str) -> str:
-    """`text` without breaks, for lists with a name a line.
-
-    Example:
-        >>> one_line("traffic\\nlight")
-        'traffic light'
-    """
-    return " ".join(text.split())
-
-
-VIDEO_FRAME_SUFFIX = ".jpg"
-
-
-def image_suffix(image: LabeledImage) -> str:
-    """The end of its file's name: that of its file, or .jpg for a frame given as pixels."""
-    return image.path.suffix if image.rgb is None else VIDEO_FRAME_SUFFIX
-
-
-def place_image(image: LabeledImage, target: Path, mode: str) -> None:
-    """Put an image at `target`; `how` is "none", "copy" or "link" (hard where the disk is the same, else symbolic).
-
-    Pixels are written as a JPEG of quality 95 in either case.
-
-    Raises:
-        OutputError: it cannot be written, or there are no links on this disk.
-    """
-    if mode == "none":
-        return
-    if image.rgb is not None:
-        write_image(target, image.rgb)
-    elif not _is_same(image.path, target):
-        with atomic_path(target) as temporary:
-            (shutil.copyfile if mode == "copy" else _link)(image.path, temporary)
-
-
-def check_sample_name(name: str) -> None:
-    """Raise InputError where a name is no relative path inside the data set."""
-    parts = PurePosixPath(name).parts
-    inside = parts and not name.startswith("/") and ".." not in parts and PurePosixPath(name).as_posix() == name
-    if not inside or "\\" in name or "\0" in name or ":" in parts[0]:
-        raise InputError(
-            f"{name!r} is no name of an image; it is a relative path without suffix and without .., such as zoo/cat"
-        )
-
-
-def _link(source: Path, target: Path) -> None:
-    with suppress(OSError):
-        os.link(source.resolve(), target)
-        return
-    try:
-        target.symlink_to(source.resolve())
-    except OSError as error:
-        raise OutputError(
-            f"{source} cannot be linked from {target.parent} ({error.strerror or error}); choose images 'copy'"
-        ) from error
-
-
-def _is_same(source: Path, target: Path) -> bool:
-    with suppress(OSError):
-        return os.path.samefile(source, target)
-    return False
-
-
 FORMAT_FEATURES = ("overlaps", "holes", "parts", "classes", "scores", "ids")
-"""What a layout may be able to hold of objects."""
+"""The properties of objects that a format may be able to store."""
 EMPTY_MASK_NOTE = "an object without any pixel left out"
-"""A note on what was written."""
+UNSUPPORTED_NOTES = {"scores": "a score left out", "ids": "an id left out", "classes": "a class left out"}
+VIDEO_FRAME_SUFFIX = ".jpg"
+BoolArray = npt.NDArray[np.bool_]
+MaskCrop = tuple[BoolArray, int, int]
+"""The pixels in the tight box of a mask, and the box's left and top."""
 DatasetWriterT = TypeVar("DatasetWriterT", bound="DatasetWriter")
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass
 class WriteResult:
-    """What became of the objects of one image: an IoU each, what is worth a note, and what the end needs again."""
+    """What was written of one image: an IoU for each object, notes, and the record that the format needs at the end."""
 
     ious: list[float] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
     record: JsonObject = field(default_factory=dict)
 
+    def add(self, iou: float, note: str | None = None) -> None:
+        """Add one object: the IoU of its mask with what a reader gets back, and a note on what was lost."""
+        self.ious.append(iou)
+        if note is not None:
+            self.notes[note] += 1
+
 
 class DatasetWriter(ABC):
-    """Writes labeled images into one folder, in one layout; a context manager.
+    """Writes labeled images into one folder, in one format; a context manager.
 
-    Files appear whole or not at all. A folder that an earlier run left is gone on with: `has` says what is there. What
-    belongs to the data set as a whole is written when the block ends, also after an error: then of what came before.
+    Files appear complete or not at all. A folder of an earlier run is resumed: `has` says which images are there. The
+    files of the dataset as a whole are written when the block ends, also after an error: then for what came before.
 
     Example:
-        >>> with open_layout("coco", "out", names={0: "dog"}) as writer:
+        >>> with open_dataset_writer("coco", "out", names={0: "dog"}) as writer:  # doctest: +SKIP
         ...     for image in images:
         ...         if not writer.has(image.name):
         ...             writer.write(image)
-        >>> writer.loss.mean
+        >>> writer.loss.mean  # doctest: +SKIP
         1.0
 
     Raises:
-        InputError: the folder was written with other options or class names.
-        OutputError: the folder cannot be made or written, or another process writes it.
+        InputError: if the folder was written with other options or class names.
+        OutputError: if the folder cannot be made or written, or another process writes it.
     """
 
     data_format: ClassVar[str]
     description: ClassVar[str]
-    """Its files in one line."""
+    """The files of the format, in one line."""
     supports: ClassVar[frozenset[str]]
-    """Which of `HOLDABLE` it can hold."""
+    """The `FORMAT_FEATURES` that the format stores."""
     unique_per_split: ClassVar[bool] = True
-    """Whether two parts of the data, such as train and val, may have images of the same name."""
+    """Whether two splits, such as train and val, may have images of the same name."""
 
     def __init__(self, out_dir: str | os.PathLike[str], names: Mapping[int, str], options: WriteOptions) -> None:
         self.folder, self.options = Path(out_dir), options
@@ -174,9 +102,9 @@ class DatasetWriter(ABC):
         self._log = WriteLog(
             self.folder,
             self.data_format,
-            self._output_options(),
+            {"images": options.images, **dict(options.resume_options), **self._format_options()},
             names,
-            self._files_exist,
+            self._resume_entry,
             unique_per_split=self.unique_per_split,
         )
         self._is_open = True
@@ -187,39 +115,39 @@ class DatasetWriter(ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(*((MaskletError,) if error is not None else ())):  # the first reason is the one to tell
+        with suppress(*((MaskletError,) if error is not None else ())):  # the first error is the one to report
             self.close()
 
     @property
     def names(self) -> Mapping[int, str]:
-        """Class names by number; a class that nobody named is called by its number."""
+        """Class names by number; a class without a name is called by its number."""
         named = {number: str(number) for number in self._log.counts} | self._log.names
         return MappingProxyType(dict(sorted(named.items())))
 
     @property
     def counts(self) -> Mapping[int, int]:
-        """Objects by class, those of earlier runs too."""
+        """Number of objects by class, with those of earlier runs."""
         return MappingProxyType(dict(sorted(self._log.counts.items())))
 
     @property
     def num_images(self) -> int:
-        """How many are there, those of earlier runs too."""
+        """Number of images, with those of earlier runs."""
         return len(self._log)
 
     @property
     def loss(self) -> ConversionLoss:
-        """What was lost so far, in earlier runs too."""
+        """The loss so far, with that of earlier runs."""
         return self._log.loss
 
     def has(self, name: str, split: str | None = None) -> bool:
-        """Whether an image of this name is there, from this run or an earlier one; in this split, if one is named."""
+        """Return whether an image of this name is there, from this run or an earlier one; in `split`, if given."""
         return self._log.has(name, split)
 
     def register_class(self, class_id: int, name: str) -> None:
-        """Give a class its name that `names` did not have when the writer was opened.
+        """Name a class that was not in `names` when the writer was opened.
 
         Raises:
-            InputError: the class has another name.
+            InputError: if the class has another name.
         """
         self._log.register_class(class_id, name)
 
@@ -227,29 +155,36 @@ class DatasetWriter(ABC):
         """Write one image with its objects.
 
         Raises:
-            InputError: a name that is there already or cannot be one, a mask of another size, a negative class.
-            OutputError: a file cannot be written; what was written before stays.
-            StateError: the writer is closed.
+            InputError: if the name is taken or invalid, a mask has another size, or a class is negative.
+            OutputError: if a file cannot be written; what was written before stays.
+            StateError: if the writer is closed.
         """
         self._check(image)
         file = self._image_file(image) + image_suffix(image)
-        written = self._write(image, file)
+        result = self._write(image, file, self._annotation_files(image.name, image.split, file))
         place_image(image, self.folder / file, self.options.images)
-        written.notes.update(self._unsupported_attributes(image.objects))
+        unsupported = {
+            "scores": sum(obj.score is not None for obj in image.objects),
+            "ids": sum(obj.track_id is not None for obj in image.objects),
+            "classes": sum(obj.class_id != 0 for obj in image.objects),
+        }
+        for feature, count in unsupported.items():
+            if count and feature not in self.supports:
+                result.notes[UNSUPPORTED_NOTES[feature]] += count
         self._log.append(
             LogEntry(
                 name=image.name,
                 file=file,
                 split=image.split,
                 size=image.size,
-                classes=tuple(thing.class_id for thing in image.objects),
-                loss=ConversionLoss.from_ious(image.name, written.ious, written.notes),
-                record=written.record,
+                classes=tuple(obj.class_id for obj in image.objects),
+                loss=ConversionLoss.from_ious(image.name, result.ious, result.notes),
+                record=result.record,
             )
         )
 
     def close(self) -> None:
-        """Write what belongs to the data set as a whole, and let go of the folder."""
+        """Write the files of the dataset as a whole, and unlock the folder."""
         if not self._is_open:
             return
         self._is_open = False
@@ -261,46 +196,46 @@ class DatasetWriter(ABC):
 
     @abstractmethod
     def _image_file(self, image: LabeledImage) -> str:
-        """Where the image is in this layout, relative to the folder, without suffix."""
+        """Return the path of the image in this format, relative to the folder, without suffix."""
 
     @abstractmethod
-    def _write(self, image: LabeledImage, file: str) -> WriteResult:
-        """Write the files of one image, which is (or would be) at `file`."""
+    def _write(self, image: LabeledImage, file: str, annotation_files: Sequence[Path]) -> WriteResult:
+        """Write the annotations of one image, which is (or would be) at `file`, to its annotation files."""
 
     @abstractmethod
     def _finish(self) -> None:
-        """Write what belongs to the data set as a whole."""
+        """Write the files of the dataset as a whole."""
 
-    def _output_options(self) -> JsonObject:
-        """The options on which the outcome depends."""
-        return {"pictures": self.options.images, **dict(self.options.resume_options)}
+    def _format_options(self) -> JsonObject:
+        """Return the options of this format that must be equal when a run resumes."""
+        return {}
 
-    def _files_exist(self, entry: LogEntry) -> bool:
-        """Whether the files of an image that was done are there still."""
-        return self.options.images == "none" or (self.folder / entry.file).exists()
+    def _annotation_files(self, name: str, split: str | None, file: str) -> Sequence[Path]:
+        """Return the annotation files that one image has, the image being at `file`."""
+        return ()
+
+    def _resume_entry(self, entry: LogEntry) -> bool:
+        """Return whether the files of an image of an earlier run are still there."""
+        image_exists = self.options.images == "none" or (self.folder / entry.file).exists()
+        return image_exists and all(
+            file.exists() for file in self._annotation_files(entry.name, entry.split, entry.file)
+        )
 
     def _log_entries(self, split: str | None) -> Iterator[LogEntry]:
-        """What is known of the images of one part (None: of no part)."""
         return self._log.entries(split)
 
     def _class_name(self, class_id: int) -> str:
         return self._log.names.get(class_id, str(class_id))
 
-    def _unsupported_attributes(self, objects: tuple[LabeledObject, ...]) -> Counter[str]:
-        """What is said of objects and has no place here."""
-        said = {
-            "scores": sum(thing.score is not None for thing in objects),
-            "ids": sum(thing.track_id is not None for thing in objects),
-            "classes": sum(thing.class_id != 0 for thing in objects),
-        }
-        words = {"scores": "a score left out", "ids": "an id left out", "classes": "a class left out"}
-        return Counter({words[what]: n for what, n in said.items() if n and what not in self.supports})
+    def _names_without_gaps(self) -> list[str]:
+        """Class names from 0 to the highest number; one that is not used is called by its number."""
+        return [self.names.get(number, str(number)) for number in range(max(self.names, default=-1) + 1)]
 
     def _check(self, image: LabeledImage) -> None:
         if not self._is_open:
             raise StateError(
                 f"{type(self).__name__} for {str(self.folder)!r} is closed; images are written inside its with "
-                "block: open it again to go on"
+                "block: open it again to resume"
             )
         check_sample_name(image.name)
         if image.split is not None:
@@ -308,42 +243,128 @@ class DatasetWriter(ABC):
         if not self._log.can_add(image.name, image.split):
             raise InputError(
                 f"there is an image {image.name!r} in {self.folder} already; names (without suffix) are unique: "
-                "rename one of the two, or ask `has` before writing"
+                "rename one of the two, or call `has` before writing"
             )
-        for thing in image.objects:
-            if tuple(thing.rle["size"]) != tuple(image.size) or thing.class_id < 0:
+        for obj in image.objects:
+            if tuple(obj.rle["size"]) != tuple(image.size) or obj.class_id < 0:
                 raise InputError(
-                    f"an object of {image.name!r} has a mask of size {thing.rle['size']} and class {thing.class_id}; "
-                    f"the image is {list(image.size)} (height, width) and classes count from 0: hand in such"
+                    f"an object of {image.name!r} has a mask of size {obj.rle['size']} and class {obj.class_id}; "
+                    f"the image is {list(image.size)} (height, width) and classes count from 0: pass such"
                 )
 
 
-MaskCrop = tuple[Bools, int, int]
-"""What is in the tight box of a mask, and the box's left and top."""
-
-
 class ShapeDatasetWriter(DatasetWriter):
-    """Writes shapes: "rle" a mask, "polygon" outlines that keep `min_iou`, "both" a mask and exact outlines."""
+    """A format of shapes for drawing tools.
 
-    def _output_options(self) -> JsonObject:
-        shape = self.options.segmentation
-        promised = self.options.min_iou if shape == "polygon" else None
-        return {**super()._output_options(), "segmentation": shape, "min_iou": promised}
+    "rle" writes a mask, "polygon" outlines that keep `min_iou`, "both" a mask and exact outlines, tied together.
+    """
 
-    def _to_shapes(self, mask: Bools, result: WriteResult) -> tuple[list[MaskCrop], tuple[Ring, ...]]:
-        """The mask (H, W) as a shape, if it is to be one, and its outlines; none of either without any pixel.
+    def _format_options(self) -> JsonObject:
+        mode = self.options.segmentation
+        return {"segmentation": mode, "min_iou": self.options.min_iou if mode == "polygon" else None}
 
-        How much of the mask they keep is noted in `written`.
+    def _to_shapes(self, mask: BoolArray, result: WriteResult) -> tuple[list[MaskCrop], tuple[Ring, ...]]:
+        """Split a mask (H, W) into at most one crop and its outlines; an empty mask has neither.
+
+        What they keep of the mask is added to `result`.
         """
         left, top, crop = tight_crop(mask)
         if not crop.size:
-            result.ious.append(1.0)
-            result.notes[EMPTY_MASK_NOTE] += 1
+            result.add(1.0, EMPTY_MASK_NOTE)
             return [], ()
-        how = self.options.segmentation
-        outline = None if how == "rle" else simplify_mask(mask, self.options.min_iou if how == "polygon" else 1.0)
+        mode = self.options.segmentation
+        outline = None if mode == "rle" else simplify_mask(mask, self.options.min_iou if mode == "polygon" else 1.0)
         if outline is None:
-            result.ious.append(1.0)
+            result.add(1.0)
             return [(crop, left, top)], ()
-        result.ious.append(outline.iou if how == "polygon" else 1.0)
-        return [] if how == "polygon" else [(crop, left, top)], outline.rings
+        result.add(outline.iou if mode == "polygon" else 1.0)
+        return [] if mode == "polygon" else [(crop, left, top)], outline.rings
+
+
+def check_sample_name(name: str) -> None:
+    """Check that `name` is a relative path inside the dataset.
+
+    Raises:
+        InputError: if it is not.
+
+    Example:
+        >>> check_sample_name("zoo/cat")
+    """
+    parts = PurePosixPath(name).parts
+    inside = parts and not name.startswith("/") and ".." not in parts and PurePosixPath(name).as_posix() == name
+    if not inside or "\\" in name or "\0" in name or ":" in parts[0]:
+        raise InputError(
+            f"{name!r} is no name of an image; it is a relative path without suffix and without .., such as zoo/cat"
+        )
+
+
+def image_suffix(image: LabeledImage) -> str:
+    """Return the suffix of the image file: that of its source, or .jpg for a frame given as pixels."""
+    return image.path.suffix if image.rgb is None else VIDEO_FRAME_SUFFIX
+
+
+def place_image(image: LabeledImage, target: Path, mode: str) -> None:
+    """Put an image file at `target`. `mode` is "none", "copy" or "link" (hard on the same disk, else symbolic).
+
+    Pixels are written as a JPEG of quality 95 in either case.
+
+    Raises:
+        OutputError: if it cannot be written, or the disk has no links.
+    """
+    if mode == "none":
+        return
+    if image.rgb is not None:
+        write_image(target, image.rgb)
+        return
+    with suppress(OSError):
+        if os.path.samefile(image.path, target):
+            return
+    with atomic_path(target) as temporary:
+        if mode == "copy":
+            shutil.copyfile(image.path, temporary)
+            return
+        source = image.path.resolve()
+        with suppress(OSError):
+            os.link(source, temporary)
+            return
+        try:
+            temporary.symlink_to(source)
+        except OSError as error:
+            raise OutputError(
+                f"{image.path} cannot be linked from {target.parent} ({error.strerror or error}); choose images 'copy'"
+            ) from error
+
+
+def join_path(*parts: str | None) -> str:
+    """Join the parts of a path that are not empty.
+
+    Example:
+        >>> join_path("images", None, "zoo/cat")
+        'images/zoo/cat'
+    """
+    return "/".join(part for part in parts if part)
+
+
+def path_in_split(entry: LogEntry) -> str:
+    """Return the path of an image relative to images/[SPLIT/], the folder of the images of its split."""
+    return entry.file.removeprefix(f"{join_path('images', entry.split)}/")
+
+
+def strip_xml_invalid(text: str) -> str:
+    r"""Remove the characters that XML cannot store.
+
+    Example:
+        >>> strip_xml_invalid("a\x00b")
+        'ab'
+    """
+    return re.sub("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]", "", text)
+
+
+def collapse_whitespace(text: str) -> str:
+    r"""Replace line breaks and repeated spaces by one space, for lists with one name a line.
+
+    Example:
+        >>> collapse_whitespace("traffic\nlight")
+        'traffic light'
+    """
+    return " ".join(text.split())

@@ -1,12 +1,8 @@
-"""Clips that are made: scenes of moving things with exact masks, without any video.
+"""Synthetic videos: moving scenes with exact masks, made without any video.
 
-clip           frames with the truth
-material       where photographs and things come from: data sets, or
-drawn          what is drawn, without any file (textures, shapes)
-synthesizer    clips to train on: a photograph's own objects, and cut-outs that cross it
-difficulties   scenes that are hard in one way each: occlusion, twins, re-entry and others
-bodies         rigid bodies that fall and roll, rendered by PyBullet (extra 'bodies')
-tree           clips on disk, in the layout of DAVIS 2017
+Scenes are composed of photographs and cutouts, of a dataset (`DatasetSource`) or procedural (`ProceduralSource`).
+`CutoutClipGenerator` makes training clips; each of `SCENARIOS` makes clips with one difficulty, such as occlusion or
+look-alikes; `write_clips` writes them to disk in the format of DAVIS 2017.
 """
 
 from __future__ import annotations
@@ -17,7 +13,7 @@ from masklet.synthetic.cutouts import Cutout
 from masklet.synthetic.export import ExportOptions, write_clips
 from masklet.synthetic.procedural_source import ProceduralSource
 from masklet.synthetic.scenarios import SCENARIOS, Scenario
-from masklet.synthetic.sources import AssetSource, DatasetSource, SourceImage
+from masklet.synthetic.sources import AssetSource, DatasetSource, Photograph
 
 __all__ = [
     "SCENARIOS",
@@ -27,8 +23,8 @@ __all__ = [
     "CutoutClipGenerator",
     "DatasetSource",
     "ExportOptions",
+    "Photograph",
     "ProceduralSource",
     "Scenario",
-    "SourceImage",
     "write_clips",
 ]

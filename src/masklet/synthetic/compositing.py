@@ -1,10 +1,6 @@
-"""A scene is layers, the lowest first; a frame of it is drawn with the visible part of everything that is followed.
+"""Compositing: draw the layers of a scene into frames, with the visible part of every tracked object.
 
-Shapes: T frames, H and W of a layer's own image, R regions of a layer, N objects in all. A size is height, width.
-
-A short video with the truth.
-
-Shapes: T frames, N objects, H and W of a frame.
+Shapes: T frames, H and W of a frame or of a layer's image, R regions of a layer, N objects. A size is (height, width).
 """
 
 from __future__ import annotations
@@ -20,16 +16,16 @@ import numpy.typing as npt
 __all__ = ["HIDDEN_AREA_FRACTION", "Clip", "Deformation", "Layer", "render_frame", "resize_to_render_size"]
 
 HIDDEN_AREA_FRACTION = 2e-4
-"""Share of a frame below which an object counts as hidden: nobody could say what it is."""
+"""Fraction of a frame below which an object counts as hidden: too small to recognize."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """Frames, and where each object is to be seen in them."""
+    """The frames of a synthetic video, and the masks of its objects."""
 
     frames_THW3: npt.NDArray[np.uint8]
     masks_TNHW: npt.NDArray[np.bool_]
-    """The visible part; empty while the object is hidden or out of the image, never in the first frame."""
+    """The visible parts; empty while an object is hidden or out of the frame, but never in the first frame."""
 
 
 ImageArray = npt.NDArray[np.uint8]
@@ -40,15 +36,15 @@ ALPHA_THRESHOLD = 128
 
 @dataclass(frozen=True)
 class Deformation:
-    """A soft thing gives way: two fields of displacement that take turns."""
+    """A periodic soft deformation, composed of two displacement fields."""
 
     displacements: npt.NDArray[np.float32]
-    """(2, 4, 4, 2): at 4 by 4 places of the layer, in its own pixels, x before y."""
+    """(2, 4, 4, 2): xy offsets on a 4 x 4 grid over the layer, in its pixels."""
     angular_speed: float
-    """Radians a frame."""
+    """Radians per frame."""
 
     def displacement_at(self, t: int) -> npt.NDArray[np.float32]:
-        """(4, 4, 2)."""
+        """The displacement field (4, 4, 2) at frame `t`."""
         return np.asarray(
             sin(self.angular_speed * t) * self.displacements[0]
             + (1 - cos(self.angular_speed * t)) * self.displacements[1]
@@ -57,24 +53,24 @@ class Deformation:
 
 @dataclass(frozen=True)
 class Layer:
-    """An image that moves, and what is followed in it."""
+    """A moving image with its tracked regions."""
 
     rgb: ImageArray
     """(H, W, 3)."""
     alpha: ImageArray | None
-    """(H, W); None: the layer is everywhere."""
+    """(H, W); None if the layer fills the frame."""
     regions: ImageArray
-    """(R, H, W): 255 inside."""
+    """(R, H, W): 255 inside a tracked object."""
     matrices: Floats
-    """(T, 2, 3): from its pixels to the frame's."""
+    """(T, 2, 3): affine maps from its pixels to those of the frame."""
     deformation: Deformation
     gain_T3: Floats
-    """Light."""
+    """Gain of the light per channel."""
     visible_T: Masks
 
 
 def resize_to_render_size(layer: Layer) -> Layer:
-    """The layer at about the size at which it is drawn, so that shrinking does not alias."""
+    """Shrink a layer to about the size at which it is drawn, to avoid aliasing."""
     scale = float(np.sqrt(abs(np.linalg.det(layer.matrices[:, :, :2]))).max())
     if scale > 0.75:
         return layer
@@ -95,7 +91,7 @@ def _resize(image: ImageArray, size: tuple[int, int]) -> ImageArray:
 
 
 def render_frame(layers: Sequence[Layer], size: tuple[int, int], t: int) -> tuple[ImageArray, Masks]:
-    """Frame `t`, of `size`, and the visible part of every region (N, *size), in the order of the layers."""
+    """Draw frame `t`; returns its RGB image and the visible parts (N, H, W) of all regions, in the order of layers."""
     image = np.zeros((*size, 3), np.uint8)
     masks = np.zeros((sum(len(layer.regions) for layer in layers), *size), bool)
     count = 0
@@ -103,31 +99,22 @@ def render_frame(layers: Sequence[Layer], size: tuple[int, int], t: int) -> tupl
         window = _visible_window(layer, size, t) if layer.visible_T[t] else None
         if window is not None:
             columns, rows = _sampling_maps(layer, window, t)
-            _composite_layer(layer, image[window], masks[(slice(0, count), *window)], (columns, rows), t)
+            table = (np.arange(256)[:, None] * layer.gain_T3[t]).clip(0, 255).astype(np.uint8)[None]
+            pixels = cv2.remap(layer.rgb, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+            pixels = cv2.LUT(pixels, table)
+            below = image[window]
+            if layer.alpha is None:
+                below[:] = pixels
+                masks[(slice(0, count), *window)] = False
+            else:
+                alpha = _sample(layer.alpha, columns, rows)
+                opacity = alpha.astype(np.float32)[..., None] / 255
+                below[:] = (below + (pixels - below.astype(np.float32)) * opacity + 0.5).astype(np.uint8)
+                masks[(slice(0, count), *window)] &= alpha < ALPHA_THRESHOLD
             for i, region in enumerate(layer.regions):
                 masks[(count + i, *window)] = _sample(region, columns, rows) >= ALPHA_THRESHOLD
         count += len(layer.regions)
     return image, masks
-
-
-def _composite_layer(
-    layer: Layer,
-    image: ImageArray,
-    masks_below: Masks,
-    maps: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
-    t: int,
-) -> None:
-    """Over the part of the image that the layer can reach, and over the masks of what lies below."""
-    table = (np.arange(256)[:, None] * layer.gain_T3[t]).clip(0, 255).astype(np.uint8)[None]
-    own = cv2.LUT(cv2.remap(layer.rgb, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101), table)
-    if layer.alpha is None:
-        image[:] = own
-        masks_below[:] = False
-        return
-    alpha = _sample(layer.alpha, *maps)
-    share = alpha.astype(np.float32)[..., None] / 255
-    image[:] = (image + (own - image.astype(np.float32)) * share + 0.5).astype(np.uint8)
-    masks_below &= alpha < ALPHA_THRESHOLD
 
 
 def _sample(plane: ImageArray, columns: npt.NDArray[np.float32], rows: npt.NDArray[np.float32]) -> ImageArray:
@@ -135,7 +122,7 @@ def _sample(plane: ImageArray, columns: npt.NDArray[np.float32], rows: npt.NDArr
 
 
 def _visible_window(layer: Layer, size: tuple[int, int], t: int) -> tuple[slice, slice] | None:
-    """Rows and columns of the frame that the layer may touch; None: it is out of the image."""
+    """Rows and columns of the frame that the layer may cover; None if it is outside."""
     if layer.alpha is None:
         return slice(0, size[0]), slice(0, size[1])
     height, width = layer.rgb.shape[:2]
@@ -150,7 +137,7 @@ def _visible_window(layer: Layer, size: tuple[int, int], t: int) -> tuple[slice,
 def _sampling_maps(
     layer: Layer, window: tuple[slice, slice], t: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """For each pixel of the window the place in the layer that it shows: columns and rows."""
+    """The columns and rows of the layer that each pixel of the window shows."""
     back = np.linalg.inv(np.vstack([layer.matrices[t], [0, 0, 1]]))[:2].astype(np.float32)
     y = np.arange(window[0].start, window[0].stop, dtype=np.float32)[:, None]
     x = np.arange(window[1].start, window[1].stop, dtype=np.float32)[None]

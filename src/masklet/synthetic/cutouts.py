@@ -1,8 +1,6 @@
-"""Things to paste: whole objects cut out of images along their masks, and plain patches to hide behind.
+"""Cutouts to paste into scenes: objects cut out of images along their masks, and plain patches as occluders.
 
-Shapes: H and W of the image or of the piece.
-
-Colors changed a little, so that one photograph is good for many scenes.
+Shapes: H and W of the image or of the cutout.
 """
 
 from __future__ import annotations
@@ -19,12 +17,12 @@ ImageArray = npt.NDArray[np.uint8]
 Random = np.random.Generator
 
 EDGE_PADDING = 6
-"""Pixels kept around a cut-out, so that its edge fades out inside."""
+"""Pixels around a cutout, so that its edge fades out inside."""
 
 
 @dataclass(frozen=True)
 class Cutout:
-    """An image that is there only in part."""
+    """An image with an alpha channel."""
 
     rgb: ImageArray
     """(H, W, 3)."""
@@ -33,7 +31,7 @@ class Cutout:
 
 
 def is_usable_mask(mask: npt.NDArray[np.bool_]) -> bool:
-    """Of a fair size, in one part, compact, and not cut off by the border of its image."""
+    """Whether a mask is of medium size, connected, compact, and not cut off by the image border."""
     if not 0.004 < mask.mean() < 0.6:
         return False
     height, width = _bounding_box(mask)[2:]
@@ -45,7 +43,7 @@ def is_usable_mask(mask: npt.NDArray[np.bool_]) -> bool:
 
 
 def cut_out(rgb: ImageArray, mask: npt.NDArray[np.bool_]) -> Cutout:
-    """The part of an image under a mask, with an edge that lies a little inside and fades."""
+    """Cut an object out of an image, with a soft edge slightly inside its mask."""
     top, left, height, width = _bounding_box(mask)
     rows = slice(max(top - EDGE_PADDING, 0), top + height + EDGE_PADDING)
     columns = slice(max(left - EDGE_PADDING, 0), left + width + EDGE_PADDING)
@@ -54,41 +52,41 @@ def cut_out(rgb: ImageArray, mask: npt.NDArray[np.bool_]) -> Cutout:
     return Cutout(np.ascontiguousarray(rgb[rows, columns]), np.ascontiguousarray(alpha))
 
 
-def random_patch(random: Random, rgb: ImageArray) -> Cutout:
-    """A rectangle, an ellipse or a bar of an image, or of one color: something to pass in front."""
+def random_patch(rng: Random, rgb: ImageArray) -> Cutout:
+    """Draw a rectangle or an ellipse, of an image or of one color, as an occluder."""
     side = min(rgb.shape[:2])
-    height, width = (int(side * random.uniform(0.2, 0.6)) for _ in range(2))
-    top, left = random.integers(rgb.shape[0] - height + 1), random.integers(rgb.shape[1] - width + 1)
-    piece = rgb[top : top + height, left : left + width]
-    if random.random() < 0.3:
-        piece = np.broadcast_to(piece[height // 2, width // 2], piece.shape)
+    height, width = (int(side * rng.uniform(0.2, 0.6)) for _ in range(2))
+    top, left = rng.integers(rgb.shape[0] - height + 1), rng.integers(rgb.shape[1] - width + 1)
+    crop = rgb[top : top + height, left : left + width]
+    if rng.random() < 0.3:
+        crop = np.broadcast_to(crop[height // 2, width // 2], crop.shape)
     alpha = np.zeros((height, width), np.uint8)
-    if random.random() < 0.4:
+    if rng.random() < 0.4:
         cv2.ellipse(alpha, (width // 2, height // 2), (width // 2 - 2, height // 2 - 2), 0, 0, 360, 255, -1)
     else:
         alpha[2:-2, 2:-2] = 255
-    return Cutout(np.ascontiguousarray(piece), np.asarray(cv2.GaussianBlur(alpha, (3, 3), 0.7), np.uint8))
+    return Cutout(np.ascontiguousarray(crop), np.asarray(cv2.GaussianBlur(alpha, (3, 3), 0.7), np.uint8))
 
 
 def _bounding_box(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    """Top, left, height, width of what is inside; the mask is not empty."""
+    """(top, left, height, width) of a mask that is not empty."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return int(rows[0]), int(columns[0]), int(rows[-1] - rows[0] + 1), int(columns[-1] - columns[0] + 1)
 
 
-def jitter_color(random: np.random.Generator, rgb: ImageArray) -> ImageArray:
-    """Brightness, contrast and color balance of an image (H, W, 3) changed; now and then it is made gray.
+def jitter_color(rng: np.random.Generator, rgb: ImageArray) -> ImageArray:
+    """Change brightness, contrast and color balance of an image (H, W, 3); a few become gray.
 
     Example:
-        >>> jitter_color(np.random.default_rng(0), image).shape == image.shape
-        True
+        >>> jitter_color(np.random.default_rng(0), np.full((2, 3, 3), 90, np.uint8)).shape
+        (2, 3, 3)
     """
-    if random.random() < 0.05:
+    if rng.random() < 0.05:
         rgb = np.repeat(rgb.mean(-1, keepdims=True).astype(np.uint8), 3, axis=-1)
-    if random.random() < 0.3:
+    if rng.random() < 0.3:
         return rgb
-    gain = random.uniform(0.75, 1.25) * random.uniform(0.93, 1.07, 3)
-    shift = random.uniform(-20, 20)
+    gain = rng.uniform(0.75, 1.25) * rng.uniform(0.93, 1.07, 3)
+    shift = rng.uniform(-20, 20)
     table = np.arange(256)[:, None] * gain + shift
     lut = table.clip(0, 255).astype(np.uint8)[None]
     return np.asarray(cv2.LUT(rgb, lut), np.uint8)

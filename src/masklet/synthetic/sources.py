@@ -1,4 +1,4 @@
-"""What scenes are made of: photographs with the masks of what is in them, and things that are cut out.
+"""Sources of assets: photographs with the masks of their objects, and cutouts.
 
 Shapes: H and W of a photograph.
 """
@@ -18,92 +18,89 @@ from masklet.synthetic.cutouts import Cutout, cut_out, is_usable_mask, jitter_co
 if TYPE_CHECKING:
     from masklet.datasets import Dataset
 
-__all__ = ["AssetSource", "DatasetSource", "SourceImage"]
+__all__ = ["AssetSource", "DatasetSource", "Photograph"]
 
 Mask = npt.NDArray[np.bool_]
 Random = np.random.Generator
 Mixture = tuple[tuple["Dataset", float], ...]
 
 MAX_OBJECTS_TRIED = 4
-"""Objects of a still that are looked at for one that can be cut out."""
+"""Objects of a photograph that are tried as cutouts."""
 MAX_IMAGES_TRIED = 1000
-"""Stills in a row that may hold nothing of use."""
+"""Photographs in a row that may have no usable object."""
 
 
 @dataclass(frozen=True)
-class SourceImage:
-    """An image and what is in it."""
+class Photograph:
+    """An image and the masks of its objects."""
 
     rgb: npt.NDArray[np.uint8]
     """(H, W, 3)."""
     masks: Mapping[int, Mask]
-    """By number, (H, W) each; may be decoded only when looked at, and be empty."""
+    """By number, (H, W) each; may be decoded lazily, and be empty."""
 
 
 class AssetSource(Protocol):
-    """Where scenes get their photographs and things from; what is drawn depends on `random` alone."""
+    """A source of photographs and cutouts; samples depend on `rng` alone."""
 
-    def sample_image(self, random: Random) -> SourceImage:
-        """An image to look into, with at least one mask."""
+    def sample_image(self, rng: Random) -> Photograph:
+        """Sample a photograph with at least one mask."""
 
-    def sample_cutout(self, random: Random) -> Cutout:
-        """A whole thing that is cut out."""
+    def sample_cutout(self, rng: Random) -> Cutout:
+        """Sample a complete object as a cutout."""
 
 
 @dataclass(frozen=True)
 class DatasetSource:
-    """Photographs and cut-outs of annotated images: data sets with their weights.
+    """Sample photographs and cutouts from annotated datasets, each with its weight.
 
-    Frames of videos count as images. Without `cutouts` things are cut out of the photographs' data sets.
+    Frames of videos count as images. Without `cutout_datasets` cutouts come from `image_datasets`.
 
     Example:
-        >>> material = Collected(((open_dataset("stills/coco"), 3.0), (open_dataset("stills/ade"), 1.0)))
-        >>> Synthesizer(material, size=288, frames=8, objects=3).clip(seed=0, number=17)
+        >>> source = DatasetSource(((open_dataset("coco"), 3.0), (open_dataset("ade"), 1.0)))  # doctest: +SKIP
+        >>> CutoutClipGenerator(source, size=288, frames=8, objects=3).clip(0, 17)  # doctest: +SKIP
 
     Raises:
-        SourceError: from its methods, an image that cannot be read, or data sets in which there is nothing to use.
+        SourceError: if a method cannot read an image, or finds no usable object.
     """
 
     image_datasets: Mixture
     cutout_datasets: Mixture = ()
 
-    def sample_image(self, random: Random) -> SourceImage:
-        """An image with at least one mask, by the data sets' weights."""
-        return _sample_image(random, self.image_datasets)
+    def sample_image(self, rng: Random) -> Photograph:
+        """Sample a photograph with at least one mask."""
+        return _sample_photograph(rng, self.image_datasets)
 
-    def sample_cutout(self, random: Random) -> Cutout:
-        """A whole, compact thing, the larger ones of an image first."""
+    def sample_cutout(self, rng: Random) -> Cutout:
+        """Sample a complete, compact object, the larger ones of a photograph first."""
         for _ in range(MAX_IMAGES_TRIED):
-            still = _sample_image(random, self.cutout_datasets or self.image_datasets)
-            numbers = sorted(still.masks)
-            masks = [still.masks[numbers[i]] for i in random.permutation(len(numbers))[:MAX_OBJECTS_TRIED]]
+            photo = _sample_photograph(rng, self.cutout_datasets or self.image_datasets)
+            numbers = sorted(photo.masks)
+            masks = [photo.masks[numbers[i]] for i in rng.permutation(len(numbers))[:MAX_OBJECTS_TRIED]]
             for mask in sorted(masks, key=lambda m: -int(m.sum())):
                 if is_usable_mask(mask):
-                    return cut_out(jitter_color(random, still.rgb), mask)
+                    return cut_out(jitter_color(rng, photo.rgb), mask)
         raise _nothing_usable_error(
-            self.cutout_datasets or self.image_datasets, "thing that is whole and large enough to be cut out"
+            self.cutout_datasets or self.image_datasets, "object that is complete and large enough to be cut out"
         )
 
 
-def _sample_image(random: Random, mixture: Mixture) -> SourceImage:
+def _sample_photograph(rng: Random, mixture: Mixture) -> Photograph:
     weights = np.array([weight for _, weight in mixture])
     for _ in range(MAX_IMAGES_TRIED):
-        dataset = mixture[random.choice(len(mixture), p=weights / weights.sum())][0]
-        entry = dataset.samples[random.integers(len(dataset.samples))]
-        frame = (
-            entry.frame_indices[random.integers(len(entry.frame_indices))]
-            if len(entry.frame_indices) > 1
-            else entry.frame_indices[0]
-        )
-        [annotated] = entry.read((frame,))
+        dataset = mixture[rng.choice(len(mixture), p=weights / weights.sum())][0]
+        sample = dataset.samples[rng.integers(len(dataset.samples))]
+        frames = sample.frame_indices
+        frame_idx = frames[rng.integers(len(frames))] if len(frames) > 1 else frames[0]
+        [annotated] = sample.read((frame_idx,))
         if annotated.masks:
-            return SourceImage(annotated.rgb, annotated.masks)
+            return Photograph(annotated.rgb, annotated.masks)
     raise _nothing_usable_error(mixture, "annotated object")
 
 
 def _nothing_usable_error(mixture: Mixture, what: str) -> SourceError:
     roots = ", ".join(str(dataset.root) for dataset, _ in mixture)
     return SourceError(
-        f"{roots}: {MAX_IMAGES_TRIED} images drawn one after the other held no {what}; allowed are images with masks of "  # noqa: E501
-        "whole objects: check the data, or make clips without them"
+        f"{roots}: {MAX_IMAGES_TRIED} sampled images in a row had no {what}; images need masks of complete objects: "
+        "check the data, or make clips without a dataset"
     )

@@ -126,8 +126,8 @@ def candidates(detections: Iterable[Detection], size: tuple[int, int], options: 
 
     Example:
         >>> boxes = [(0, 0, 64, 48), (0, 0, 320, 480)]
-        >>> found = [Detection(0.9, box=box) for box in boxes]
-        >>> [candidate.area for candidate in candidates(found, (480, 640), AutoTrackOptions(sort_by="area"))]
+        >>> detections = [Detection(0.9, box=box) for box in boxes]
+        >>> [candidate.area for candidate in candidates(detections, (480, 640), AutoTrackOptions(sort_by="area"))]
         [0.5, 0.01]
     """
     large = []
@@ -266,14 +266,14 @@ class TrackAssociator:
 
     def duplicates(self) -> frozenset[tuple[int, int]]:
         """Return the pairs of track ids, the lower first, whose masks have become one and the same."""
-        ids, found = sorted(self._track_masks), set()
+        ids, pairs = sorted(self._track_masks), set()
         for i, a in enumerate(ids):
             for b in ids[i + 1 :]:
                 one, other = self._track_masks[a], self._track_masks[b]
                 both = one.intersection(other.mask)
                 if both / (one.area + other.area - both) >= self.options.match_iou:
-                    found.add((a, b))
-        return frozenset(found)
+                    pairs.add((a, b))
+        return frozenset(pairs)
 
 
 def _downsample(mask: BoolArray) -> BoolArray:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 import numpy.typing as npt
 
 from masklet.errors import PromptError, SourceError
 from masklet.media import Frame
+from masklet.prompts import BoxesLike, LabelsLike, MasksLike, PointsLike
 from masklet.results import Results
 from masklet.video.frame_cache import PushFrames
 from masklet.video.memory_bank import (
-    BoxLike,
-    LabelsLike,
-    MaskLike,
-    PointsLike,
     TrackedObject,
     parse_object_prompt,
     validate_object_id,
@@ -23,7 +22,7 @@ from masklet.video.tracker import Tracker, VideoNetwork
 
 __all__ = ["LiveSession"]
 
-PendingPrompt = tuple[int, PointsLike | None, LabelsLike | None, BoxLike | None, MaskLike | None]
+PendingPrompt: TypeAlias = "tuple[int, PointsLike | None, LabelsLike | None, BoxesLike | None, MasksLike | None]"
 
 
 class LiveSession:
@@ -56,8 +55,8 @@ class LiveSession:
         *,
         points: PointsLike | None = None,
         labels: LabelsLike | None = None,
-        box: BoxLike | None = None,
-        mask: MaskLike | None = None,
+        box: BoxesLike | None = None,
+        mask: MasksLike | None = None,
     ) -> Results | None:
         """Prompt an object and return its mask on the last frame, or None before the first frame.
 

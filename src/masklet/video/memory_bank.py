@@ -7,43 +7,29 @@ for logits and at stride 16 for memories; a leading 1 is one object.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from masklet.errors import PromptError
 from masklet.models.types import FrameMemory, MemoryContext, SelectedMasks
-from masklet.prompts import Box, MaskPrompt, ObjectPrompt, Points
+from masklet.prompts import Box, BoxesLike, LabelsLike, MaskPrompt, MasksLike, ObjectPrompt, Points, PointsLike
 from masklet.video.memory_selection import AvailableMemory, MemorySelection, MemorySelector
 
 __all__ = [
-    "BoxLike",
     "FrameState",
-    "LabelsLike",
-    "MaskLike",
     "MemoryBank",
     "MemoryStore",
-    "PointsLike",
     "TrackedObject",
     "build_memory_context",
     "merge_prompts",
     "parse_object_prompt",
     "validate_object_id",
 ]
-
-NumberArray: TypeAlias = npt.NDArray[np.integer[Any]] | npt.NDArray[np.floating[Any]] | Tensor
-PointsLike: TypeAlias = Sequence[float] | Sequence[Sequence[float]] | NumberArray
-"""[x, y] or [[x, y], ...], all on one object, in pixels of the frame."""
-LabelsLike: TypeAlias = int | Sequence[int] | NumberArray
-"""1 on the object and 0 off it, one a point."""
-BoxLike: TypeAlias = Sequence[float] | NumberArray
-"""[x1, y1, x2, y2] in pixels of the frame."""
-MaskLike: TypeAlias = npt.NDArray[np.bool_] | NumberArray
-"""(H, W) of the frame: boolean, 0/1 or 0/255."""
 
 MAX_OBJECT_ID = 2**31 - 1
 
@@ -191,8 +177,8 @@ def validate_object_id(value: object) -> int:
 def parse_object_prompt(
     points: PointsLike | None,
     labels: LabelsLike | None,
-    box: BoxLike | None,
-    mask: MaskLike | None,
+    box: BoxesLike | None,
+    mask: MasksLike | None,
     *,
     size: tuple[int, int],
     refine: bool,
@@ -210,12 +196,11 @@ def parse_object_prompt(
         raise PromptError("points, box and mask are all None: give one, such as points=[x, y]")
     clicks = None
     if points is not None:
-        try:
-            single = np.ndim(points) == 1
-        except ValueError:  # lists of different lengths: Points names the error
-            single = False
-        nested: Any = [points] if single else points
-        clicks = Points(nested, np.atleast_1d([1] * len(nested) if labels is None else labels))
+        nested: Any = points
+        with suppress(ValueError):  # lists of different lengths: Points names the error
+            nested = [points] if np.ndim(nested) == 1 else points
+        given: Any = [1] * len(nested) if labels is None else labels
+        clicks = Points(nested, np.atleast_1d(given))
     corners = None
     if box is not None:
         numbers = np.asarray(box, dtype=object)

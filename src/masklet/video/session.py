@@ -14,14 +14,10 @@ from typing import TYPE_CHECKING, SupportsIndex
 from masklet.errors import InputError, PromptError, StateError
 from masklet.media import Frame, Video
 from masklet.models.fast_cpu.sam2 import FastSAM2
-from masklet.prompts import ObjectPrompt
+from masklet.prompts import BoxesLike, LabelsLike, MasksLike, ObjectPrompt, PointsLike
 from masklet.results import Results
 from masklet.video.frame_cache import SeekableFrames, StreamFrames
 from masklet.video.memory_bank import (
-    BoxLike,
-    LabelsLike,
-    MaskLike,
-    PointsLike,
     TrackedObject,
     parse_object_prompt,
     validate_object_id,
@@ -110,8 +106,8 @@ class Session:
         *,
         points: PointsLike | None = None,
         labels: LabelsLike | None = None,
-        box: BoxLike | None = None,
-        mask: MaskLike | None = None,
+        box: BoxesLike | None = None,
+        mask: MasksLike | None = None,
     ) -> Results:
         """Prompt an object on a frame with points, a box, both, or a mask, and return its mask there.
 
@@ -144,8 +140,8 @@ class Session:
         *,
         points: PointsLike | None = None,
         labels: LabelsLike | None = None,
-        box: BoxLike | None = None,
-        mask: MaskLike | None = None,
+        box: BoxesLike | None = None,
+        mask: MasksLike | None = None,
     ) -> Results:
         """Correct an existing object on a frame, as `add_prompt`; `repropagate` then updates the frames around.
 

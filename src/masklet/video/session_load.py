@@ -18,7 +18,6 @@ from masklet.atomic_files import current_keys
 from masklet.checkpoints import read_metadata, read_tensors
 from masklet.errors import CheckpointError, InputError
 from masklet.masks import rle
-from masklet.models.sam2 import SAM2
 from masklet.prompts import Box, MaskPrompt, ObjectPrompt, Points
 from masklet.video.memory_bank import FrameState, MemoryBank, TrackedObject, validate_object_id
 from masklet.video.memory_selection import RecentFrames
@@ -132,11 +131,7 @@ class SavedSession:
                 f"{self.path} was saved for {_describe_source(was)}, and this is {_describe_source(now)}: "
                 "resume it with the source it was saved for"
             )
-        self._check_model(context.model)
-        return self._parse(lambda: _StateReader(self, context, device).read_state())
-
-    def _check_model(self, model: SAM2) -> None:
-        name, weights = model_fingerprint(model)
+        name, weights = model_fingerprint(context.model)
         if self.doc.get("model") != name:
             raise CheckpointError(
                 f"{self.path} was saved with the model {self.doc.get('model')!r:.60}, and this one is {name!r}: "
@@ -146,6 +141,7 @@ class SavedSession:
             raise CheckpointError(
                 f"{self.path} was saved with other weights of {name!r} than these: resume it with the same model file"
             )
+        return self._parse(lambda: _StateReader(self, context, device).read_state())
 
     def _parse(self, read: Callable[[], Value]) -> Value:
         """Call `read`; whatever error a damaged document causes becomes one clear error."""

@@ -221,7 +221,7 @@ def options_to_dict(options: TrackOptions) -> dict[str, object]:
     kind, text = type(selector), repr(selector)
     if f" at 0x{id(selector):x}" in text.lower() or "<locals>" in kind.__qualname__:
         raise InputError(
-            f"memory selector {text} could not be told from others when the session is resumed: make it a dataclass "
+            f"memory selector {text} could not be recognized when the session is resumed: make it a dataclass "
             "at the top of a module, or give it a __repr__ with its parameters"
         )
     return {**plain, "memory_selector": {"rule": f"{kind.__module__}.{kind.__qualname__}", "text": text}}

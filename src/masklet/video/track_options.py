@@ -48,7 +48,7 @@ class TrackOptions:
 
 @dataclass(frozen=True)
 class AutoTrackOptions:
-    """How objects are found without prompts, matched with those already tracked, and ended.
+    """How objects are detected without prompts, matched with those already tracked, and ended.
 
     Example:
         >>> AutoTrackOptions(detect_every=5, max_objects=12).match_iou

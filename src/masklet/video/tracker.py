@@ -194,7 +194,7 @@ class Tracker:
         unprompted = [one for one in objects if index not in one.bank.prompted]
         for one in objects:
             one.bank.tracked.pop(index, None)
-        masks = {one.id: found for one, found in self._predict_masks(features, unprompted, index, reverse)}
+        masks = {one.id: mask for one, mask in self._predict_masks(features, unprompted, index, reverse)}
         tracked = perf_counter()
         if self.options.non_overlapping:
             every = [masks[one.id] if one.id in masks else one.bank.prompted[index].to_masks() for one in objects]
@@ -225,15 +225,15 @@ class Tracker:
             ages = tuple(age for _, age in selection.spatial)
             offsets = tuple(offset for _, offset in selection.pointers)
             groups.setdefault((ages, offsets, selection.max_pointers), []).append((one, selection))
-        found = []
+        predicted = []
         for group in groups.values():
             for start in range(0, len(group), self.options.objects_per_batch):
                 batch = group[start : start + self.options.objects_per_batch]
                 context = build_memory_context([(one.bank, selection) for one, selection in batch])
                 prediction = self.network.decode(self.network.condition_on_memory(features, context))
                 masks = self.network.select_mask(prediction, multimask=True)
-                found += [(one, masks.index(row, clone=True)) for row, (one, _) in enumerate(batch)]
-        return found
+                predicted += [(one, masks.index(row, clone=True)) for row, (one, _) in enumerate(batch)]
+        return predicted
 
     def _select_memory(self, obj: TrackedObject, frame_idx: int, reverse: bool) -> MemorySelection:
         return self.options.memory_selector.select(

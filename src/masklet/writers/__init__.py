@@ -1,20 +1,22 @@
-"""Results on disk: one table of writers, each a context manager over a folder.
+"""Write results to disk: writers for images, sinks for the frames of a tracked video.
 
-overlay   STEM_overlay.png          the image with its masks painted on it
-png       STEM.png                  label map in the palette of DAVIS; per_object: STEM_mask_0.png ...
-coco      annotations.coco.json     one file for the run, lossless run-length masks
-yolo      STEM.txt, classes.txt     one line an object, one ring
+Writers are context managers over a folder and take the results of many images:
+
+overlay   STEM_overlay.png          the image with its masks drawn on it
+png       STEM.png                  label map in the DAVIS palette; with per_object: STEM_mask_0.png ...
+coco      annotations.coco.json     one file per run, lossless run-length masks
+yolo      STEM.txt, classes.txt     one line and one ring per object
 json      STEM.json                 boxes, scores and outlines as plain data
-cutout    STEM_cutout_0.png ...     each object alone on transparency
+cutout    STEM_cutout_0.png ...     each object alone on a transparent background
 
-And of a video while it is tracked: one table of sinks, to which frames are given one by one.
+Sinks are context managers over one video and take its frames one by one while it is tracked:
 
-video     STEM_overlay.mp4          video with the masks painted on it, H.264 with the sound of the source
-png       STEM/00000.png            label map in the palette of DAVIS, a pixel is the object's id
-masks     STEM/ID/00000.png         black and white, one an object and frame
-coco      STEM_masks.jsonl          run-length masks, a line a frame; `read_tracks` reads it back
+video     STEM_overlay.mp4          video with the masks drawn on it, H.264 with the audio of the source
+png       STEM/00000.png            label map in the DAVIS palette, a pixel is the object id
+masks     STEM/ID/00000.png         black and white, one file per object and frame
+coco      STEM_masks.jsonl          run-length masks, one line per frame; `read_tracks` reads it back
 mots      STEM_mots.txt             MOTS text: frame id class_id height width rle
-numpy     STEM_masks.npz            boolean arrays, a frame at a time
+numpy     STEM_masks.npz            boolean arrays, one frame at a time
 """
 
 from __future__ import annotations
@@ -68,7 +70,7 @@ WRITERS = MappingProxyType[str, type[Writer]](
         "cutout": CutoutWriter,
     }
 )
-"""Every format by its name."""
+"""The writer of each image format, by name."""
 
 SINKS = MappingProxyType[str, type[Sink]](
     {
@@ -80,28 +82,30 @@ SINKS = MappingProxyType[str, type[Sink]](
         "numpy": NpzSink,
     }
 )
-"""Every format of a tracked video by its name."""
+"""The sink of each video format, by name."""
 
 
 def open_writer(name: str, out_dir: str | os.PathLike[str], *, per_object: bool = False) -> Writer:
-    """A writer of format `name` into `out_dir`, which is made and tried at once.
+    """Open a writer of format `name` into `out_dir`, which is created and checked at once.
 
-    `per_object` is for `png`: one black and white image an object in place of one label map.
+    `per_object` is an option of `png`: one black and white image per object instead of one label map.
 
     Example:
-        >>> with open_writer("overlay", "out") as writer:
-        ...     for results in model("shots/"):
-        ...         writer.write(results)
-        >>> writer.paths
-        [PosixPath('out/cat_overlay.png'), PosixPath('out/dog_overlay.png')]
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from masklet.results import Masks, Results
+        >>> results = Results(np.zeros((4, 6, 3), np.uint8), "cat.jpg", Masks(np.ones((1, 4, 6), bool)), [0.9])
+        >>> with tempfile.TemporaryDirectory() as folder, open_writer("overlay", folder) as writer:
+        ...     [path.name for path in writer.write(results)]
+        ['cat_overlay.png']
 
     Raises:
-        InputError: no such format, or an option it does not have.
-        OutputError: a folder that cannot be made or written.
+        InputError: if there is no such format, or it has no option `per_object`.
+        OutputError: if the folder cannot be created or written.
     """
     _check_format_name(name, WRITERS)
     if per_object and name != "png":
-        raise InputError(f"format {name!r} has no option per_object; only 'png' has it: leave it out")
+        raise InputError(f"format {name!r} has no option per_object; only 'png' has it: remove the option")
     return MaskWriter(out_dir) if per_object else WRITERS[name](out_dir)
 
 
@@ -115,32 +119,39 @@ def open_sink(
     append: bool = False,
     options: SinkOptions | None = None,
 ) -> Sink:
-    """A sink of format `name` into `out_dir`, which is made and tried at once; files begin with `stem`.
+    """Open a sink of format `name` into `out_dir`, which is created and checked at once.
 
-    `fps` paces frames without a `time` (30.0 unless said), `source` is the video they come from, `append` goes on
-    with an earlier run. These three are also in `options`, beside what only one format needs; what is given here
-    counts.
+    Args:
+        stem: Beginning of the file names.
+        fps: Frame rate for frames without a `time`, 30.0 by default.
+        source: The video that the frames come from.
+        append: Resume the file of an earlier run.
+        options: These three and the options of single formats; `fps`, `source` and `append` override it.
 
     Example:
-        >>> with open_sink("video", "out", stem="clip", fps=30.0, source="clip.mp4") as sink:
-        ...     for frame in model.track("clip.mp4", points=[210, 350], labels=[1]):
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from masklet.results import Masks, Results
+        >>> frame = Results(np.zeros((4, 6, 3), np.uint8), "clip.mp4", Masks(np.ones((1, 4, 6), bool)), [0.9])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with open_sink("coco", folder, stem="clip") as sink:
         ...         sink.write(frame)
-        >>> sink.paths
-        [PosixPath('out/clip_overlay.mp4')]
+        ...     [(record.frame_idx, record.objects[0].area) for record in read_tracks(sink.paths[0])]
+        [(0, 24)]
 
     Raises:
-        InputError: no such format, an option that cannot be meant, or `append` for a format that cannot go on.
-        OutputError: a folder that cannot be made or written, or no encoder for a video.
+        InputError: if there is no such format, an option is invalid, or the format does not support `append`.
+        OutputError: if the folder cannot be created or written, or a video has no encoder.
     """
     _check_format_name(name, SINKS)
-    chosen = options or SinkOptions()
-    chosen = replace(
-        chosen,
-        fps=chosen.fps if fps is None else fps,
-        source=chosen.source if source is None else source,
-        append=chosen.append or append,
+    options = options or SinkOptions()
+    options = replace(
+        options,
+        fps=options.fps if fps is None else fps,
+        source=options.source if source is None else source,
+        append=options.append or append,
     )
-    return SINKS[name](out_dir, stem, chosen)
+    return SINKS[name](out_dir, stem, options)
 
 
 def _check_format_name(name: str, formats: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""Writers whose files are text for other tools: COCO, YOLO and JSON."""
+"""Writers of annotation files for other tools: COCO, YOLO and JSON."""
 
 from __future__ import annotations
 
@@ -16,26 +16,17 @@ __all__ = ["CocoWriter", "JsonWriter", "YoloWriter"]
 
 
 class JsonWriter(Writer):
-    """One JSON an image: STEM.json, a list of its objects as in `Results.to_json`.
-
-    Example:
-        >>> with JsonWriter("out") as writer:
-        ...     writer.write(results)
-    """
+    """Write STEM.json per image: a list of its objects as in `Results.to_json`."""
 
     def _write(self, results: Results, stem: str) -> None:
-        self._add_path(write_text(self._path(stem, ".json"), results.to_json() + "\n"))
+        self.paths.append(write_text(self._path(stem, ".json"), results.to_json() + "\n"))
 
 
 class YoloWriter(Writer):
-    """One text an image: STEM.txt as in `Results.save_txt`, and classes.txt with the class names at the end.
+    """Write STEM.txt per image as in `Results.save_txt`, and classes.txt with the class names at the end.
 
-    An image without objects has an empty file: that is how the format says "nothing here". What one ring an
-    object cannot hold is measured and warned about there.
-
-    Example:
-        >>> with YoloWriter("labels") as writer:
-        ...     writer.write(results)
+    An image without objects has an empty file, as the format wants it. `save_txt` warns about masks that one ring
+    cannot represent.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -45,16 +36,16 @@ class YoloWriter(Writer):
 
     def _write(self, results: Results, stem: str) -> None:
         _merge_class_names(self._class_names, results)
-        self._add_path(results.save_txt(self._path(stem, ".txt")))
+        self.paths.append(results.save_txt(self._path(stem, ".txt")))
 
     def _finalize(self) -> None:
         if self._class_names:
-            names = (self._class_names.get(number, str(number)) for number in range(max(self._class_names) + 1))
-            self._add_path(write_text(self.folder / "classes.txt", "".join(f"{name}\n" for name in names)))
+            names = (self._class_names.get(class_id, str(class_id)) for class_id in range(max(self._class_names) + 1))
+            self.paths.append(write_text(self.folder / "classes.txt", "".join(f"{name}\n" for name in names)))
 
 
-class CocoImage(TypedDict):
-    """One image of a COCO file; `file_name` is below the folder that all images share."""
+class CocoImageEntry(TypedDict):
+    """An entry of `images` in a COCO file; `file_name` is relative to the folder that all images share."""
 
     id: int
     file_name: str
@@ -63,33 +54,26 @@ class CocoImage(TypedDict):
 
 
 class CocoWriter(Writer):
-    """One JSON for the whole run, annotations.coco.json, with lossless run-length masks.
+    """Write annotations.coco.json for the entire run, with lossless run-length masks.
 
-    It is written when the block ends, also when it ends with an error: then it holds the images that came
-    before. `file_name` is relative to the folder that all images share.
-
-    Example:
-        >>> with CocoWriter("out") as writer:
-        ...     for results in many:
-        ...         writer.write(results)
-        >>> writer.paths
-        [PosixPath('out/annotations.coco.json')]
+    It is written when the block ends, also after an error: then it has the images before the error. `file_name` is
+    relative to the folder that all images share.
     """
 
     file_name = "annotations.coco.json"
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         super().__init__(folder)
-        self._images: list[CocoImage] = []
+        self._images: list[CocoImageEntry] = []
         self._annotations: list[CocoAnnotation] = []
         self._class_names: dict[int, str] = {}
 
     def _write(self, results: Results, stem: str) -> None:
         _merge_class_names(self._class_names, results)
         height, width = results.orig_shape
-        number = len(self._images) + 1
-        self._images.append({"id": number, "file_name": results.path, "width": width, "height": height})
-        self._annotations += results.to_coco(image_id=number, first_id=len(self._annotations) + 1)
+        image_id = len(self._images) + 1
+        self._images.append({"id": image_id, "file_name": results.path, "width": width, "height": height})
+        self._annotations += results.to_coco(image_id=image_id, first_id=len(self._annotations) + 1)
 
     def _finalize(self) -> None:
         if not self._images:
@@ -97,40 +81,41 @@ class CocoWriter(Writer):
         names = _relative_file_names([image["file_name"] for image in self._images])
         images = [{**image, "file_name": name} for image, name in zip(self._images, names, strict=True)]
         categories = [
-            {"id": number + 1, "name": name, "supercategory": ""} for number, name in sorted(self._class_names.items())
+            {"id": class_id + 1, "name": name, "supercategory": ""}
+            for class_id, name in sorted(self._class_names.items())
         ]
         content = {"images": images, "annotations": self._annotations, "categories": categories}
-        self._add_path(write_text(self.folder / self.file_name, json.dumps(content)))
+        self.paths.append(write_text(self.folder / self.file_name, json.dumps(content)))
 
 
 def _merge_class_names(names: dict[int, str], results: Results) -> None:
-    """Add the class names of `results`; in one run a class has one name."""
-    used = {int(number): results.class_name(index) for index, number in enumerate(results.classes)}
-    for number, name in (results.names | used).items():
-        if names.setdefault(number, name) != name:
+    """Add the class names of `results` to `names`; a class has one name per run."""
+    used = {int(class_id): results.class_name(index) for index, class_id in enumerate(results.classes)}
+    for class_id, name in (results.names | used).items():
+        if names.setdefault(class_id, name) != name:
             raise InputError(
-                f"class {number} is {name!r} in {results.path!r} and was {names[number]!r} before; "
-                "in one run a class has one name: write the results of each model into a folder of its own"
+                f"class {class_id} is {name!r} in {results.path!r} and was {names[class_id]!r} before; "
+                "a class has one name per run: write the results of each model into a separate folder"
             )
 
 
 def _relative_file_names(paths: list[str]) -> list[str]:
-    """Each path relative to the folder all files share, with forward slashes; an address keeps its last part.
+    """Make paths relative to the folder that all files share, with forward slashes; a URL keeps its last part.
 
-    Names of images that came without a file (`image0`) stay as they are.
+    Names of images without a file (`image0`) stay as they are.
     """
-    local = [os.path.abspath(path) for path in paths if _is_file(path)]
+
+    def is_file(path: str) -> bool:
+        return "://" not in path and (os.path.dirname(path) != "" or os.path.exists(path))
+
+    local = [os.path.abspath(path) for path in paths if is_file(path)]
     try:
-        shared = os.path.commonpath([os.path.dirname(path) for path in local]) if local else ""
-    except ValueError:  # different drives share no folder
+        parent = os.path.commonpath([os.path.dirname(path) for path in local]) if local else ""
+    except ValueError:  # on different drives
         return [Path(path).as_posix() for path in paths]
     return [
-        Path(os.path.relpath(os.path.abspath(path), shared)).as_posix()
-        if _is_file(path)
+        Path(os.path.relpath(os.path.abspath(path), parent)).as_posix()
+        if is_file(path)
         else path.split("?")[0].rsplit("/", 1)[-1]
         for path in paths
     ]
-
-
-def _is_file(path: str) -> bool:
-    return "://" not in path and (os.path.dirname(path) != "" or os.path.exists(path))

@@ -1,4 +1,4 @@
-"""A text file that grows by whole lines and keeps them whatever happens next."""
+"""A text file that grows by complete lines and keeps them after a crash or on a full disk."""
 
 from __future__ import annotations
 
@@ -12,17 +12,23 @@ __all__ = ["AppendOnlyFile", "copy_byte_ranges", "write_error"]
 
 
 class AppendOnlyFile:
-    """Lines are with the operating system when `add` returns, so a killed program loses none of them.
+    """Append lines to a text file, unbuffered: a killed program loses no line that `append` returned from.
 
-    When a line does not fit on the disk, the part of it that did is taken back and the lines before stay.
+    If a line does not fit on the disk, its partial bytes are removed and the lines before it stay.
+
+    Args:
+        keep_bytes: Length of the part of an existing file to keep; 0 replaces the file.
 
     Example:
-        >>> lines = LineFile(Path("out/clip_masks.jsonl"))
-        >>> lines.add('{"frame":0}')
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = AppendOnlyFile(Path(folder) / "clip_masks.jsonl")
+        ...     file.append('{"frame":0}')
+        ...     file.close()
         (0, 12)
 
     Raises:
-        OutputError: the file cannot be opened.
+        OutputError: if the file cannot be opened.
     """
 
     def __init__(self, path: Path, *, keep_bytes: int = 0) -> None:
@@ -36,16 +42,16 @@ class AppendOnlyFile:
             raise write_error(path, error) from error
 
     def append(self, text: str) -> tuple[int, int]:
-        """Write one or more lines; returns where they begin in the file and their length in bytes.
+        """Write one or more lines and return their (offset, length) in bytes.
 
         Raises:
-            OutputError: they cannot be written; the file ends as it did before.
+            OutputError: if they cannot be written; the file ends as it did before.
         """
-        left = memoryview(f"{text}\n".encode())
-        start, length = self._size, len(left)
+        remaining = memoryview(f"{text}\n".encode())
+        start, length = self._size, len(remaining)
         try:
-            while left:  # a disk that is nearly full takes a part and says so only the next time
-                left = left[self._file.write(left) :]
+            while remaining:  # a nearly full disk takes a part, and fails at the next write
+                remaining = remaining[self._file.write(remaining) :]
         except OSError as error:
             self._file.truncate(start)
             self._file.seek(start)
@@ -54,10 +60,10 @@ class AppendOnlyFile:
         return start, length
 
     def close(self) -> None:
-        """Close the file; what was added is in it already.
+        """Flush the file to disk and close it.
 
         Raises:
-            OutputError: the disk did not take it.
+            OutputError: if the disk did not accept it.
         """
         try:
             os.fsync(self._file.fileno())
@@ -67,21 +73,27 @@ class AppendOnlyFile:
             self._file.close()
 
 
-def copy_byte_ranges(old: Path, new: Path, spans: Iterable[tuple[int, int]]) -> None:
-    """Write the parts of `old` that begin at an offset and have a length, one after the other, to `new`.
+def copy_byte_ranges(source: Path, target: Path, ranges: Iterable[tuple[int, int]]) -> None:
+    """Write the (offset, length) byte ranges of `source` to `target`, one after the other.
 
     Example:
-        >>> copy_spans(Path("old.txt"), Path("new.txt"), [(0, 12)])
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     source, target = Path(folder) / "source.txt", Path(folder) / "target.txt"
+        ...     _ = source.write_text("one two three")
+        ...     copy_byte_ranges(source, target, [(8, 5), (3, 4)])
+        ...     target.read_text()
+        'three two'
     """
-    with open(old, "rb") as source, open(new, "wb") as target:
-        for start, length in spans:
-            source.seek(start)
-            target.write(source.read(length))
+    with open(source, "rb") as reader, open(target, "wb") as writer:
+        for start, length in ranges:
+            reader.seek(start)
+            writer.write(reader.read(length))
 
 
 def write_error(path: Path, error: OSError) -> OutputError:
-    """The OutputError for a file that cannot go on growing."""
+    """Make the OutputError for a growing file that cannot be written further."""
     return OutputError(
-        f"{path} could not be written ({error.strerror or error}); what was written before is kept: make room, "
+        f"{path} could not be written ({error.strerror or error}); what was written before is kept: free disk space, "
         "or choose another folder"
     )

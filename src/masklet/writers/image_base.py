@@ -1,7 +1,6 @@
-"""What all writers share: a folder that is checked before any work, names that never meet, a list of files.
+"""The base of all image writers: a checked folder, unique file names, a list of the files written.
 
-Every file appears whole or not at all. When one cannot be written, OutputError says so and what was written
-before stays where it is.
+Every file is written atomically. If one cannot be written, the files before it stay.
 """
 
 from __future__ import annotations
@@ -22,22 +21,19 @@ __all__ = ["Writer", "ensure_writable_folder"]
 
 
 class Writer(ABC):
-    """Writes the results of many images into one folder; a context manager.
+    """Write the results of many images into one folder; a context manager.
 
-    Making one makes the folder and tries it, so that an unusable folder is known before a model runs.
-    Files of an earlier run with the same names are replaced.
+    The folder is created and checked when the writer is created, so that an unusable folder fails before a model
+    runs. Files of an earlier run with the same names are replaced. `paths` lists the files written so far.
 
-    Example:
-        >>> with OverlayWriter("out") as writer:
-        ...     writer.write(results)
-        [PosixPath('out/cat_overlay.png')]
+    A format implements `_write`, and `_finalize` if it has a file for the entire run.
 
     Raises:
-        OutputError: the folder cannot be made or written.
+        OutputError: if the folder cannot be created or written.
     """
 
     name_suffix = ""
-    """What the name of a file has after the image's stem, for example `_overlay`."""
+    """What follows the stem of the image in a file name, for example `_overlay`."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
@@ -47,11 +43,11 @@ class Writer(ABC):
         ensure_writable_folder(self.folder)
 
     def write(self, results: Results) -> list[Path]:
-        """Write what this format says about one image; returns the new files (also in `paths`).
+        """Write the results of one image and return the new files.
 
         Raises:
-            OutputError: a file cannot be written; what was written before stays.
-            StateError: the writer is closed.
+            OutputError: if a file cannot be written; the files before it stay.
+            StateError: if the writer is closed.
         """
         if not self._is_open:
             raise StateError(
@@ -69,29 +65,24 @@ class Writer(ABC):
         self.close()
 
     def close(self) -> None:
-        """Write what belongs to the run as a whole; leaving the `with` block does it, also after an error."""
+        """Write the files of the entire run; leaving the `with` block does it, also after an error."""
         if self._is_open:
             self._is_open = False
             self._finalize()
 
     @abstractmethod
     def _write(self, results: Results, stem: str) -> None:
-        """Write one image; `stem` is its name in this folder. Every file goes through `_wrote`."""
+        """Write one image under the unique name `stem`, and add every new file to `paths`."""
 
-    def _finalize(self) -> None:
-        """Write what belongs to the run as a whole; most formats have nothing of the kind."""
-        return
+    def _finalize(self) -> None:  # noqa: B027 (an optional hook)
+        """Write the files of the entire run; most formats have none."""
 
     def _path(self, stem: str, suffix: str, index: int | None = None) -> Path:
-        """Folder, stem, tag, number and suffix put together."""
-        counted = "" if index is None else f"_{index}"
-        return self.folder / f"{stem}{self.name_suffix}{counted}{suffix}"
-
-    def _add_path(self, path: Path) -> None:
-        self.paths.append(path)
+        numbered = "" if index is None else f"_{index}"
+        return self.folder / f"{stem}{self.name_suffix}{numbered}{suffix}"
 
     def _unique_stem(self, results: Results) -> str:
-        """The image's stem, with _2, _3 ... when an earlier image of this run has it (case ignored)."""
+        """The stem of the image, with _2, _3 ... if an earlier image of this run has it (ignoring case)."""
         stem, number = results.stem, 1
         while stem.lower() in self._used_stems:
             number += 1
@@ -101,21 +92,22 @@ class Writer(ABC):
 
 
 def ensure_writable_folder(folder: Path) -> None:
-    """Make the folder and put a file of no length in it for a moment.
+    """Create `folder` if it does not exist, and check that files can be created in it.
 
     Example:
-        >>> check_folder(Path("out"))
+        >>> with tempfile.TemporaryDirectory() as parent:
+        ...     ensure_writable_folder(Path(parent) / "out")
 
     Raises:
-        OutputError: it is a file, or cannot be made or written.
+        OutputError: if it is a file, or cannot be created or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".masklet"):
             return
     except OSError as error:
-        what = "is a file" if folder.is_file() else f"cannot be written ({error.strerror or error})"
+        problem = "is a file" if folder.is_file() else f"cannot be written ({error.strerror or error})"
         raise OutputError(
-            f"{str(folder)!r} {what}; results go into a folder that exists or can be made: "
+            f"{str(folder)!r} {problem}; results go into a folder that exists or can be created: "
             "choose another folder, or check its permissions"
         ) from error

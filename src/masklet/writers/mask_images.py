@@ -1,10 +1,9 @@
-"""Writers whose files are images: overlay, label map, one mask an object, cut-outs."""
+"""Writers of image files: overlay, label map, one mask per object, cutouts."""
 
 from __future__ import annotations
 
 import os
 import warnings
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -16,33 +15,24 @@ from masklet.masks.label_map import davis_palette
 from masklet.results import MIN_ROUNDTRIP_IOU, Results
 from masklet.writers.image_base import Writer
 
-__all__ = ["CutoutWriter", "MaskWriter", "OverlayWriter", "PngWriter", "label_map"]
+__all__ = ["CutoutWriter", "MaskWriter", "OverlayWriter", "PngWriter", "label_map", "label_map_image", "retained_ious"]
 
 LabelMap = npt.NDArray[np.uint16]
 
 
 class OverlayWriter(Writer):
-    """The image with its masks painted on it: STEM_overlay.png, RGB.
-
-    Example:
-        >>> with OverlayWriter("out") as writer:
-        ...     writer.write(results)
-    """
+    """Write STEM_overlay.png per image: the image with its masks drawn on it, RGB."""
 
     name_suffix = "_overlay"
 
     def _write(self, results: Results, stem: str) -> None:
-        self._add_path(write_image(self._path(stem, ".png"), results.plot()))
+        self.paths.append(write_image(self._path(stem, ".png"), results.plot()))
 
 
 class CutoutWriter(Writer):
-    """Each object alone on transparency, cropped to its box: STEM_cutout_0.png ..., RGBA.
+    """Write STEM_cutout_0.png ... per image: each object on a transparent background, cropped to its box, RGBA.
 
     An object with an empty mask has no file.
-
-    Example:
-        >>> with CutoutWriter("out") as writer:
-        ...     writer.write(results)
     """
 
     name_suffix = "_cutout"
@@ -50,58 +40,58 @@ class CutoutWriter(Writer):
     def _write(self, results: Results, stem: str) -> None:
         for index, one in enumerate(results):
             if one.masks is not None and one.masks.data.any():
-                self._add_path(write_image(self._path(stem, ".png", index), one.cutout(0)))
+                self.paths.append(write_image(self._path(stem, ".png", index), one.cutout(0)))
 
 
 class MaskWriter(Writer):
-    """One black and white PNG an object, lossless: STEM_mask_0.png ..., 255 inside and 0 outside.
-
-    Example:
-        >>> with MaskWriter("out") as writer:
-        ...     writer.write(results)
-    """
+    """Write STEM_mask_0.png ... per image: a lossless black and white PNG per object, 255 inside and 0 outside."""
 
     name_suffix = "_mask"
 
     def _write(self, results: Results, stem: str) -> None:
         for index, mask in enumerate(() if results.masks is None else results.masks.data):
-            self._add_path(write_image(self._path(stem, ".png", index), mask.astype(np.uint8) * 255))
+            self.paths.append(write_image(self._path(stem, ".png", index), mask.astype(np.uint8) * 255))
 
 
 class PngWriter(Writer):
-    """One label map an image: STEM.png, 0 for background, 1, 2 ... for the objects, in the palette of DAVIS.
+    """Write STEM.png per image: a label map in the DAVIS palette, 0 for background, 1, 2 ... for the objects.
 
-    More than 255 objects need 16 bits and are written as a gray 16-bit PNG. In the folder of the image
-    itself the file is STEM_labels.png, so that no image is replaced by its labels.
+    More than 255 objects are written as a 16-bit grayscale PNG. In the folder of the image itself the file is
+    STEM_labels.png, so that no image is replaced by its labels.
 
-    A pixel holds one label, so where masks overlap the smaller one is kept. An object of which less than IoU
-    0.95 is left is named in a MaskletWarning; `MaskWriter` (option `per_object`) loses nothing.
-
-    Example:
-        >>> with PngWriter("out") as writer:
-        ...     writer.write(results)
-        [PosixPath('out/cat.png')]
+    A pixel has one label, so the smaller of two overlapping masks is kept. A MaskletWarning names each object that
+    keeps less than IoU 0.95; `MaskWriter` (option `per_object`) loses nothing.
     """
 
     def _write(self, results: Results, stem: str) -> None:
         if len(results) > 65535:
             raise OutputError(f"{len(results)} objects in {results.path!r}; a label map has 65535: use coco")
         labels = label_map(results)
-        _warn_overlap_loss(results, labels)
-        name = f"{stem}_labels" if self._in_source_folder(results) else stem
-        self._add_path(_save_label_map(self._path(name, ".png"), labels, len(results)))
-
-    def _in_source_folder(self, results: Results) -> bool:
-        source = os.path.dirname(results.path) or "."
-        return os.path.exists(results.path) and os.path.samefile(source, self.folder)
+        for index, iou in enumerate(retained_ious(results, labels)):
+            if iou < MIN_ROUNDTRIP_IOU:
+                warnings.warn(
+                    f"object {index} of {results.path!r}: the label map keeps IoU {iou:.2f} of its mask (under "
+                    f"{MIN_ROUNDTRIP_IOU}), because masks overlap; per_object=True or the coco format keep all of it",
+                    MaskletWarning,
+                    stacklevel=3,
+                )
+        source_folder = os.path.dirname(results.path) or "."
+        if os.path.exists(results.path) and os.path.samefile(source_folder, self.folder):
+            stem = f"{stem}_labels"
+        path = self._path(stem, ".png")
+        with atomic_path(path) as temporary:
+            label_map_image(labels, len(results)).save(temporary)
+        self.paths.append(path)
 
 
 def label_map(results: Results) -> LabelMap:
-    """(H, W) uint16: 0 is background, n + 1 is object n; small objects lie on large ones.
+    """Draw the masks as labels (H, W) uint16: 0 is background, n + 1 is row n; small masks are drawn over large ones.
 
     Example:
-        >>> label_map(results).max() == len(results)
-        True
+        >>> from masklet.results import Masks
+        >>> image, mask = np.zeros((2, 3, 3), np.uint8), np.array([[1, 1, 0], [0, 0, 0]], bool)
+        >>> label_map(Results(image, "cat.jpg", Masks(np.stack([mask, ~mask])), [0.9, 0.8])).tolist()
+        [[1, 1, 2], [2, 2, 2]]
     """
     labels = np.zeros(results.orig_shape, np.uint16)
     if results.masks is None:
@@ -112,25 +102,22 @@ def label_map(results: Results) -> LabelMap:
     return labels
 
 
-def _save_label_map(path: Path, labels: LabelMap, num_objects: int) -> Path:
-    image = Image.fromarray(labels if num_objects > 255 else labels.astype(np.uint8))
-    if num_objects <= 255:
-        image.putpalette(davis_palette().tobytes())
-    with atomic_path(path) as temporary:
-        image.save(temporary)
-    return path
+def label_map_image(labels: npt.NDArray[np.uint16], max_label: int) -> Image.Image:
+    """Turn labels (H, W) into an indexed image in the DAVIS palette, or 16-bit grayscale if `max_label` is over 255."""
+    if max_label > 255:
+        return Image.fromarray(labels)
+    image = Image.fromarray(labels.astype(np.uint8))
+    image.putpalette(davis_palette().tobytes())
+    return image
 
 
-def _warn_overlap_loss(results: Results, labels: LabelMap) -> None:
+def retained_ious(results: Results, labels: LabelMap) -> npt.NDArray[np.float64]:
+    """Measure the fraction (N,) of each mask that `labels` of `label_map` keep; 1.0 for an empty mask.
+
+    What is kept is a part of the mask, so the fraction is also its IoU.
+    """
     if results.masks is None:
-        return
-    left = np.bincount(labels.ravel(), minlength=len(results) + 1)[1:]
-    whole = results.masks.data.sum(axis=(1, 2))
-    for index, kept in enumerate(left / np.maximum(whole, 1)):  # a part of a mask: its IoU is its share
-        if kept < MIN_ROUNDTRIP_IOU and whole[index]:
-            warnings.warn(
-                f"object {index} of {results.path!r}: the label map keeps IoU {kept:.2f} of its mask (under "
-                f"{MIN_ROUNDTRIP_IOU}), because masks overlap; per_object=True or the coco format keep all of it",
-                MaskletWarning,
-                stacklevel=4,
-            )
+        return np.ones(0)
+    kept = np.bincount(labels.ravel(), minlength=len(results) + 1)[1:]
+    areas = results.masks.data.sum(axis=(1, 2))
+    return np.where(areas > 0, kept / np.maximum(areas, 1), 1.0)

@@ -22,21 +22,19 @@ __all__ = ["NpzSink"]
 Array = npt.NDArray[Any]
 
 ZIP_ENTRY_OVERHEAD = 256
-"""Bytes that an entry takes beside its data, header and line of the table of contents together, at most."""
+"""Upper bound in bytes of what an entry takes besides its data: its header and its line of the directory."""
 
 
 class NpzSink(Sink):
-    """NumPy arrays, STEM_masks.npz, for `np.load`, which reads one array at a time.
+    """Write STEM_masks.npz for `np.load`, which reads one array at a time.
 
-    `frames` (T,) int64 the numbers of the frames, ascending; `times` (T,) float64 seconds, NaN where not known; and
-    for frame 12 `ids_00012` (N,) int32, `masks_00012` (N, H, W) bool and `scores_00012` (N,) float32. N may be 0.
-    While it is written the file is STEM_masks.part.npz; only closing the sink makes it readable.
+    `frames` (T,) int64 are the frame numbers, ascending; `times` (T,) float64 seconds, NaN where unknown; and
+    for frame 12 there are `ids_00012` (N,) int32, `masks_00012` (N, H, W) bool and `scores_00012` (N,) float32. N may
+    be 0. While it is written the file is STEM_masks.part.npz; it is readable only after the sink is closed.
 
     Example:
-        >>> with ArraySink("out", "clip") as sink:
-        ...     sink.write(frame)
-        >>> video = np.load("out/clip_masks.npz")
-        >>> video["masks_00012"][video["ids_00012"] == 7]
+        >>> video = np.load("out/clip_masks.npz")  # doctest: +SKIP
+        >>> video["masks_00012"][video["ids_00012"] == 7]  # doctest: +SKIP
     """
 
     def __init__(self, folder: str | os.PathLike[str], stem: str, options: SinkOptions | None = None) -> None:
@@ -63,19 +61,21 @@ class NpzSink(Sink):
         part, path = self._archive.path, self._path("_masks.npz")
         with atomic_path(path) as temporary:
             if self._has_duplicates:
-                _copy_latest(part, temporary)
+                with zipfile.ZipFile(part) as old, zipfile.ZipFile(temporary, "w") as new:
+                    for name in dict.fromkeys(old.namelist()):  # of several entries with one name the last is read
+                        new.writestr(name, old.read(name), zipfile.ZIP_DEFLATED, compresslevel=1)
             else:
                 os.replace(part, temporary)
         part.unlink(missing_ok=True)
-        self._add_path(path)
+        self.paths.append(path)
 
 
 class _Archive:
-    """A zip that grows by whole frames: room for each, and for the table of contents, is had before it is written."""
+    """A zip that grows by complete frames: disk space for each, and for the directory, is reserved before writing."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._entries = 0
+        self._num_entries = 0
         try:
             self._file = open(path, "w+b")  # noqa: SIM115
         except OSError as error:
@@ -83,44 +83,37 @@ class _Archive:
         self._zip = zipfile.ZipFile(self._file, "w")
 
     def add(self, arrays: dict[str, Array], *, last: bool = False) -> None:
-        """Write arrays and, with `last`, the table of contents; raises OutputError and then nothing was written."""
-        packed = {f"{name}.npy": _npy(array) for name, array in arrays.items()}
+        """Write arrays and, with `last`, the directory of the zip.
+
+        Raises:
+            OutputError: if they cannot be written; then nothing was written.
+        """
+        entries = {}
+        for name, array in arrays.items():
+            buffer = io.BytesIO()
+            np.save(buffer, array, allow_pickle=False)
+            entries[f"{name}.npy"] = buffer.getvalue()
         try:
             if not last:
-                self._reserve(packed)
+                self._reserve_space(entries)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Duplicate name")  # a frame written again: the later one is read
-                for name, data in packed.items():
+                for name, data in entries.items():
                     self._zip.writestr(name, data, zipfile.ZIP_DEFLATED, compresslevel=1)
             if last:
-                self._close()
+                with self._file:
+                    self._zip.close()
+                    self._file.truncate()
+                    self._file.flush()
+                    os.fsync(self._file.fileno())
         except OSError as error:
             raise write_error(self.path, error) from error
 
-    def _reserve(self, packed: dict[str, bytes]) -> None:
-        """Have the disk set aside what these entries and a table of contents for all can take."""
-        self._entries += len(packed)
-        size = sum(len(data) + len(data) // 1000 for data in packed.values()) + ZIP_ENTRY_OVERHEAD * (self._entries + 3)
+    def _reserve_space(self, entries: dict[str, bytes]) -> None:
+        """Reserve the disk space that these entries and the directory of all entries can take."""
+        self._num_entries += len(entries)
+        size = sum(len(data) + len(data) // 1000 for data in entries.values())
+        size += ZIP_ENTRY_OVERHEAD * (self._num_entries + 3)
         if hasattr(os, "posix_fallocate"):  # elsewhere a full disk shows only while writing
             self._file.flush()
             os.posix_fallocate(self._file.fileno(), self._file.tell(), size)
-
-    def _close(self) -> None:
-        with self._file:
-            self._zip.close()
-            self._file.truncate()
-            self._file.flush()
-            os.fsync(self._file.fileno())
-
-
-def _npy(array: Array) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
-
-
-def _copy_latest(old: Path, new: Path) -> None:
-    """Copy a zip, of entries with one name only the last."""
-    with zipfile.ZipFile(old) as source, zipfile.ZipFile(new, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as target:
-        for name in dict.fromkeys(source.namelist()):
-            target.writestr(name, source.read(name))

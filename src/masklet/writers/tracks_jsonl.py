@@ -1,9 +1,9 @@
-"""COCO run-length masks as JSON lines, one a frame: lossless, readable by any tool, and whole after a crash.
+"""COCO run-length masks as JSON lines, one per frame: lossless, readable by any tool, and complete after a crash.
 
 A line is `{"frame": 12, "time": 0.4, "size": [height, width], "objects": [...]}` and an object is `{"id", "class",
-"name", "state", "presence", "score", "bbox", "area", "segmentation"}`: bbox x, y, width, height in original
-pixels, presence a logit, segmentation as pycocotools reads it. What is not known, or not a finite number, is null.
-Logits to refine with are not kept.
+"name", "state", "presence", "score", "bbox", "area", "segmentation"}`: bbox is x, y, width, height in original
+pixels, presence the object score as a logit, segmentation as pycocotools reads it. A value that is unknown or not
+finite is null. Logits to refine with are not stored.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from masklet.errors import InputError
 from masklet.masks import rle
 from masklet.results import Masks, Results
 from masklet.writers.append_file import AppendOnlyFile, copy_byte_ranges, write_error
-from masklet.writers.video_base import Sink
+from masklet.writers.video_base import Sink, SinkOptions
 
 __all__ = ["CocoSink", "FrameRecord", "TrackRecord", "read_tracks", "tracked_frames", "truncate_tracks"]
 
@@ -61,8 +61,9 @@ class TrackRecord:
     """One object of one frame: `bbox` x, y, width, height in original pixels, `segmentation` its COCO mask.
 
     Example:
-        >>> record.objects[0].mask.sum() == record.objects[0].area
-        True
+        >>> segmentation = rle.encode(np.ones((2, 3), bool))
+        >>> TrackRecord(1, 0, "object", None, None, 0.9, (0, 0, 3, 2), 6, segmentation).mask.tolist()
+        [[True, True, True], [True, True, True]]
     """
 
     id: int
@@ -80,19 +81,14 @@ class TrackRecord:
         """The (H, W) mask.
 
         Raises:
-            InputError: a code that is not one.
+            InputError: if `segmentation` is malformed.
         """
         return rle.decode(self.segmentation)
 
 
 @dataclass(frozen=True)
 class FrameRecord:
-    """One frame read back: its number, seconds (or None), (height, width), and its objects.
-
-    Example:
-        >>> for record in read_tracks("out/clip_masks.jsonl"):
-        ...     record.frame, [track.id for track in record.objects]
-    """
+    """One frame read back: its number, seconds (or None), (height, width), and its objects."""
 
     frame_idx: int
     time: float | None
@@ -100,23 +96,24 @@ class FrameRecord:
     objects: tuple[TrackRecord, ...]
 
     def to_results(self, rgb: npt.NDArray[np.uint8], path: str | None = None) -> Results:
-        """The same `Results` as were written, over the image (H, W, 3) RGB of this frame.
-
-        Example:
-            >>> record.results(image).plot()
+        """Return the `Results` that were written, on the image (H, W, 3) RGB of this frame.
 
         Raises:
-            InputError: an image of another size, or a code that is no mask of this size.
+            InputError: if the image has another size, or a mask is malformed.
         """
         if rgb.shape[:2] != self.size:
             raise InputError(
                 f"the image is {rgb.shape[1]}x{rgb.shape[0]}, but frame {self.frame_idx} was written for "
-                f"{self.size[1]}x{self.size[0]}: hand in the image of the same video"
+                f"{self.size[1]}x{self.size[0]}: pass the image of the same video"
             )
         tracks = self.objects
         masks = [track.mask for track in tracks]
         if any(mask.shape != self.size for mask in masks):
-            raise InputError(f"a mask of frame {self.frame_idx} is not {self.size[1]}x{self.size[0]}: write it anew")
+            raise InputError(
+                f"a mask of frame {self.frame_idx} is not {self.size[1]}x{self.size[0]}: track the frame again"
+            )
+        scores = [track.object_score for track in tracks]
+        states = tuple(track.state for track in tracks if track.state is not None)
         return Results(
             rgb,
             path or f"frame{self.frame_idx:05d}",
@@ -127,39 +124,49 @@ class FrameRecord:
             names={track.class_id: track.name for track in tracks} or {0: "object"},
             frame_idx=self.frame_idx,
             time=self.time,
-            object_scores=self._object_scores(),
-            states=self._states(),
+            object_scores=None if all(score is None for score in scores) else np.array(scores, np.float32),
+            states=states if states and len(states) == len(tracks) else None,
         )
-
-    def _object_scores(self) -> npt.NDArray[np.float32] | None:
-        known = [track.object_score for track in self.objects]
-        return None if all(p is None for p in known) else np.array(known, np.float32)  # a single None is NaN
-
-    def _states(self) -> tuple[str, ...] | None:
-        known = tuple(track.state for track in self.objects if track.state is not None)
-        return known if known and len(known) == len(self.objects) else None
 
 
 class CocoSink(Sink):
-    """COCO run-length masks as JSON lines, STEM_masks.jsonl: any order of frames, every finished line is kept.
+    """Write STEM_masks.jsonl, COCO run-length masks as JSON lines: frames in any order, every finished line is kept.
 
-    With `append` an earlier file is gone on with after its last whole line. A frame that is written again gets
-    a second line; `read_tracks` takes the later one.
-
-    Example:
-        >>> with CocoSink("out", "clip") as sink:
-        ...     sink.write(frame)
+    `append` resumes an earlier file after its last complete line. A frame that is written again gets a second line;
+    `read_tracks` reads the later one.
     """
 
     supports_append = True
-    _file: AppendOnlyFile | None = None
+
+    def __init__(self, folder: str | os.PathLike[str], stem: str, options: SinkOptions | None = None) -> None:
+        super().__init__(folder, stem, options)
+        self._file: AppendOnlyFile | None = None
 
     def _write(self, results: Results, frame_idx: int) -> None:
         if self._file is None:
             path = self._path("_masks.jsonl")
             self._file = AppendOnlyFile(path, keep_bytes=_complete_length(path) if self.options.append else 0)
-            self._add_path(path)
-        self._file.append(json.dumps(_frame_line(results, frame_idx), separators=(",", ":"), allow_nan=False))
+            self.paths.append(path)
+        objects: list[TrackLine] = []
+        for row, annotation in enumerate(results.to_coco()):
+            segmentation = annotation["segmentation"]
+            assert not isinstance(segmentation, list), "a tracked object has a mask"
+            objects.append(
+                {
+                    "id": int(results.ids[row]),
+                    "class": int(results.classes[row]),
+                    "name": results.class_name(row),
+                    "state": None if results.states is None else results.states[row],
+                    "presence": None if results.object_scores is None else _shortest_float(results.object_scores[row]),
+                    "score": _shortest_float(results.scores[row]),
+                    "bbox": annotation["bbox"],
+                    "area": annotation["area"],
+                    "segmentation": segmentation,
+                }
+            )
+        time = results.time if results.time is not None and math.isfinite(results.time) else None
+        line: FrameLine = {"frame": frame_idx, "time": time, "size": list(results.orig_shape), "objects": objects}
+        self._file.append(json.dumps(line, separators=(",", ":"), allow_nan=False))
 
     def _finalize(self) -> None:
         if self._file is not None:
@@ -167,83 +174,52 @@ class CocoSink(Sink):
 
 
 def read_tracks(path: str | os.PathLike[str]) -> Iterator[FrameRecord]:
-    """The frames of a file of coco lines in ascending order, each once, as last written.
+    """Read the frames of a file of coco lines in ascending order, each once, as last written.
 
-    A last line that was cut, as a killed program or a full disk leaves it, is passed over.
+    A truncated last line, as a killed program or a full disk leaves it, is skipped.
 
     Example:
-        >>> for record in read_tracks("out/clip_masks.jsonl"):
-        ...     record.results(image).save()
+        >>> for record in read_tracks("out/clip_masks.jsonl"):  # doctest: +SKIP
+        ...     print(record.frame_idx, [track.id for track in record.objects])
 
     Raises:
-        InputError: no such file, or a line that is not one of these.
+        InputError: if there is no such file, or a line is malformed.
     """
-    spans = _latest_line_spans(path)
+    ranges = _latest_line_ranges(path)
 
-    def read() -> Iterator[FrameRecord]:
+    def records() -> Iterator[FrameRecord]:
         with open(path, "rb") as file:
-            for frame in sorted(spans):
-                start, length = spans[frame]
+            for frame_idx, (start, length) in sorted(ranges.items()):
                 file.seek(start)
-                yield _parse_frame(file.read(length), path, frame)
+                yield _parse_frame(file.read(length), path, frame_idx)
 
-    return read()
+    return records()
 
 
 def tracked_frames(path: str | os.PathLike[str]) -> list[int]:
-    """The numbers of the frames in a file of coco lines, ascending; no file has none.
-
-    Example:
-        >>> tracked_frames("out/clip_masks.jsonl")
-        [0, 1, 2]
+    """Return the frame numbers in a file of coco lines, ascending; an empty list if there is no file.
 
     Raises:
-        InputError: a line that is not one of these.
+        InputError: if a line is malformed.
     """
-    return sorted(_latest_line_spans(path)) if os.path.exists(path) else []
+    return sorted(_latest_line_ranges(path)) if os.path.exists(path) else []
 
 
 def truncate_tracks(path: str | os.PathLike[str], frame_idx: int) -> int:
-    """Keep the lines of the frames before `frame` and drop all others; returns how many frames are left.
-
-    Example:
-        >>> truncate_tracks("out/clip_masks.jsonl", 40)
-        40
+    """Remove the lines of `frame_idx` and later frames, and return how many frames are left.
 
     Raises:
-        InputError: no such file, or a line that is not one of these.
-        OutputError: the file cannot be written; it is then as it was.
+        InputError: if there is no such file, or a line is malformed.
+        OutputError: if the file cannot be written; it is then unchanged.
     """
-    kept = {number: span for number, span in _latest_line_spans(path).items() if number < frame_idx}
+    kept = {number: span for number, span in _latest_line_ranges(path).items() if number < frame_idx}
     with atomic_path(path) as temporary:
         copy_byte_ranges(Path(path), temporary, sorted(kept.values()))
     return len(kept)
 
 
-def _frame_line(results: Results, frame_idx: int) -> FrameLine:
-    objects: list[TrackLine] = []
-    for i, found in enumerate(results.to_coco()):
-        outline = found["segmentation"]
-        assert not isinstance(outline, list), "what is tracked has a mask"
-        objects.append(
-            {
-                "id": int(results.ids[i]),
-                "class": int(results.classes[i]),
-                "name": results.class_name(i),
-                "state": None if results.states is None else results.states[i],
-                "presence": None if results.object_scores is None else _shortest_float(results.object_scores[i]),
-                "score": _shortest_float(results.scores[i]),
-                "bbox": found["bbox"],
-                "area": found["area"],
-                "segmentation": outline,
-            }
-        )
-    time = results.time if results.time is not None and math.isfinite(results.time) else None
-    return {"frame": frame_idx, "time": time, "size": list(results.orig_shape), "objects": objects}
-
-
 def _shortest_float(value: np.float32) -> float | None:
-    """The number with as many digits as a float32 needs to come back the same; JSON has no infinity."""
+    """The number with as many digits as a float32 needs to come back equal; JSON has no infinity."""
     return float(str(np.float32(value))) if np.isfinite(value) else None
 
 
@@ -251,78 +227,69 @@ def _parse_frame(text: bytes, path: str | os.PathLike[str], frame_idx: int) -> F
     try:
         line = cast(FrameLine, json.loads(text))
         height, width = line["size"]
-        tracks = tuple(_parse_track(entry) for entry in line["objects"])
-        return FrameRecord(line["frame"], line["time"], (int(height), int(width)), tracks)
+        tracks = []
+        for entry in line["objects"]:
+            x, y, box_width, box_height = entry["bbox"]
+            tracks.append(
+                TrackRecord(
+                    entry["id"],
+                    entry["class"],
+                    entry["name"],
+                    entry["state"],
+                    entry["presence"],
+                    float("nan") if entry["score"] is None else entry["score"],
+                    (x, y, box_width, box_height),
+                    entry["area"],
+                    entry["segmentation"],
+                )
+            )
+        return FrameRecord(line["frame"], line["time"], (int(height), int(width)), tuple(tracks))
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{os.fspath(path)}: the line of frame {frame_idx} cannot be read ({error}); a line is one JSON with frame, "  # noqa: E501
-            "time, size and objects: restore the file, or drop it and what follows with truncate_tracks"
+            f"{os.fspath(path)}: the line of frame {frame_idx} cannot be read ({error}); a line is one JSON with "
+            "frame, time, size and objects: restore the file, or remove it and what follows with truncate_tracks"
         ) from error
 
 
-def _parse_track(entry: TrackLine) -> TrackRecord:
-    x, y, width, height = entry["bbox"]
-    score = entry["score"]
-    return TrackRecord(
-        entry["id"],
-        entry["class"],
-        entry["name"],
-        entry["state"],
-        entry["presence"],
-        float("nan") if score is None else score,
-        (x, y, width, height),
-        entry["area"],
-        entry["segmentation"],
-    )
-
-
-def _latest_line_spans(path: str | os.PathLike[str]) -> dict[int, tuple[int, int]]:
-    """Where the last line of each frame begins, and its length; of a cut last line nothing."""
+def _latest_line_ranges(path: str | os.PathLike[str]) -> dict[int, tuple[int, int]]:
+    """Find the (offset, length) of the last complete line of each frame, without parsing the lines."""
+    ranges: dict[int, tuple[int, int]] = {}
     try:
-        return dict(_line_spans(path))
+        start, end = 0, _complete_length(path)
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                if start >= end:
+                    break
+                head = LINE_START.match(line)
+                if head is None:
+                    raise InputError(
+                        f"{os.fspath(path)}, line {number}: {line[:40]!r} does not begin with a frame number; "
+                        "give a file that the coco sink wrote, unchanged"
+                    )
+                ranges[int(head[1])] = (start, len(line))
+                start += len(line)
     except OSError as error:
         raise InputError(
             f"{os.fspath(path)!r} cannot be read ({error.strerror or error}); give the file STEM_masks.jsonl that "
             "the coco sink wrote"
         ) from error
-
-
-def _line_spans(path: str | os.PathLike[str]) -> Iterator[tuple[int, tuple[int, int]]]:
-    """Frame number, offset and length of every whole line, without reading what is in it."""
-    start, end = 0, _complete_length(path)
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            if start >= end:
-                return
-            head = LINE_START.match(line)
-            if head is None:
-                raise InputError(
-                    f"{os.fspath(path)}, line {number}: {line[:40]!r} does not begin with the number of a frame; "
-                    "give a file that the coco sink wrote, unchanged"
-                )
-            yield int(head[1]), (start, len(line))
-            start += len(line)
+    return ranges
 
 
 def _complete_length(path: str | os.PathLike[str]) -> int:
-    """The length of a file up to the end of its last whole line; 0 without a file."""
+    """The length of a file up to the end of its last complete line; 0 if there is no file."""
     if not os.path.exists(path):
         return 0
-    whole, last = 0, b""
+    length, last = 0, b""
     try:
         with open(path, "rb") as file:
             for line in file:
-                if last:
-                    whole += len(last)
+                length += len(last)
                 last = line
     except OSError as error:
         raise write_error(Path(path), error) from error
-    return whole + (len(last) if _is_complete_line(last) else 0)
-
-
-def _is_complete_line(line: bytes) -> bool:
-    """Whether a line was written to its end: after a power cut its place may hold zeros."""
     try:
-        return line.endswith(b"\n") and json.loads(line) is not None
-    except ValueError:
-        return False
+        is_complete = last.endswith(b"\n") and json.loads(last) is not None
+    except ValueError:  # after a power cut a line may be zeros
+        is_complete = False
+    return length + len(last) if is_complete else length

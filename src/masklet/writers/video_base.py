@@ -1,21 +1,7 @@
-"""What all sinks share: a folder checked before any work, one stem, frames that come one by one.
+"""The base of all sinks: a checked folder, one stem per video, frames that are written one by one.
 
-What was written stays: a file that cannot be written is named in an OutputError, and closing the sink, which
-leaving its `with` block does also after an error or Ctrl-C, finishes the files with the frames that came before.
-
-What a format that gives each pixel one object loses where masks overlap, said once.
-
-Sinks: a video's results on disk while it is tracked, one frame at a time, in memory that does not grow.
-
-base      what all sinks share, and their options
-video      video: H.264 in MP4 with the masks painted on it and the sound of the source
-audio     the sound of a video, cut to a span and copied
-images  png, masks: a PNG a frame, or one an object and frame
-journal   coco: JSON lines that survive a crash and can be read back
-mots      mots: MOTS text
-arrays    numpy: one npz
-lines     a text file that keeps every whole line
-overlap   what is lost where masks overlap, said once
+Closing a sink, which leaving its `with` block does also after an error or Ctrl-C, finishes the files with the frames
+written so far. If a file cannot be written, an OutputError names it and what was written before stays.
 """
 
 from __future__ import annotations
@@ -29,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -38,77 +24,38 @@ from masklet.errors import InputError, MaskletWarning, OutputError, StateError
 from masklet.masks.drawing import Style
 from masklet.results import MIN_ROUNDTRIP_IOU, Results
 from masklet.writers.image_base import ensure_writable_folder
+from masklet.writers.mask_images import retained_ious
 
-__all__ = ["OverlapWarner", "Sink", "SinkOptions", "format_frame_idx", "min_retained_iou", "safe_stem"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
-LabelMap = npt.NDArray[np.uint16]
-
-
-class OverlapWarner:
-    """Warns at the first frame in which a label map keeps less than IoU 0.95 of a mask, and never again.
-
-    Example:
-        >>> notice = OverlapNotice("the label map")
-        >>> notice.look(results, label_map(results), frame=12)
-    """
-
-    def __init__(self, format_name: str) -> None:
-        self._format_name = format_name
-        self._warned = False
-
-    def check(self, results: Results, labels: LabelMap, frame_idx: int) -> None:
-        """Compare the masks with `labels` (H, W), where n + 1 is row n of the results."""
-        if self._warned or results.masks is None:
-            return
-        if np.count_nonzero(results.masks.data) == np.count_nonzero(labels):  # masks apart: nothing is lost
-            return
-        row, kept = min_retained_iou(results.masks.data, labels)
-        if kept < MIN_ROUNDTRIP_IOU:
-            self._warned = True
-            warnings.warn(
-                f"object {results.ids[row]} of frame {frame_idx}: {self._format_name} keeps IoU {kept:.2f} of its mask (under "  # noqa: E501
-                f"{MIN_ROUNDTRIP_IOU}), because masks overlap and the smaller one is kept; masks or coco keep all of it "  # noqa: E501
-                "(said once a run)",
-                MaskletWarning,
-                stacklevel=5,
-            )
-
-
-def min_retained_iou(masks: npt.NDArray[np.bool_], labels: LabelMap) -> tuple[int, float]:
-    """The row of `masks` (N, H, W), N > 0, of which `labels` keep the smallest share, and that share as IoU.
-
-    Example:
-        >>> least_kept(masks, label_map(results))
-        (0, 1.0)
-    """
-    left = np.bincount(labels.ravel(), minlength=len(masks) + 1)[1:]
-    whole = masks.sum(axis=(1, 2))
-    kept = np.where(whole > 0, left / np.maximum(whole, 1), 1.0)  # a part of a mask: its IoU is its share
-    row = int(kept.argmin())
-    return row, float(kept[row])
-
-
-SinkT = TypeVar("SinkT", bound="Sink")
+__all__ = ["OverlapWarner", "Sink", "SinkOptions", "format_frame_idx", "safe_stem"]
 
 MAX_STEM_BYTES = 120
-"""Bytes of a stem that are kept: with tag and suffix it stays under the 255 that file systems allow."""
+"""Longest stem in bytes: with a suffix it stays under the 255 that file systems allow."""
 
 
 @dataclass(frozen=True)
 class SinkOptions:
-    """How sinks write; each reads what concerns it.
+    """The options of all sinks; each sink reads what concerns it.
 
-    `fps` paces frames that have no `time`; `source` is the video the frames come from, whose audio the video sink
-    keeps and whose images no sink replaces; `append` goes on where an earlier run of the same stem stopped.
-    For video: `audio` keeps the sound, `boxes` and `labels` are drawn when asked for, `style` as in
-    `Results.plot`, `crf` is the quality (0 best, 51 worst). `first_frame` is what MOTS text calls frame 0: 0 as
-    in KITTI MOTS, 1 as in MOTSChallenge.
+    Args:
+        fps: Frame rate for frames that have no `time`.
+        source: The video that the frames come from. The video sink keeps its audio, and no sink replaces its images.
+        append: Resume the files of an earlier run with the same stem.
+        audio: Whether the video keeps the audio of the source.
+        boxes: Whether the video shows boxes.
+        labels: Whether the video shows labels.
+        style: How masks are drawn in the video, as in `Results.plot`.
+        crf: Quality of the video, from 0 (best) to 51 (worst).
+        mots_first_frame: Number of frame 0 in MOTS text: 0 as in KITTI MOTS, 1 as in MOTSChallenge.
 
     Example:
-        >>> SinkOptions(fps=25.0, source="clip.mp4", labels=True)
+        >>> SinkOptions(fps=25.0, source="clip.mp4", labels=True).crf
+        20
 
     Raises:
-        InputError: frames a second that are not a positive number, or a quality out of range.
+        InputError: if `fps` or `crf` is out of range.
     """
 
     fps: float = 30.0
@@ -129,27 +76,22 @@ class SinkOptions:
 
 
 class Sink(ABC):
-    """Writes the frames of one video while it is tracked; a context manager.
+    """Write the frames of one video while it is tracked; a context manager.
 
-    Making one makes the folder and tries it, so that an unusable folder is known before a model runs. Files of
-    an earlier run with the same stem are replaced when the first frame is written, not before. Memory does not
-    grow with the number of frames but for a few numbers each. `paths` has the files, or the folder that holds
+    The folder is created and checked when the sink is created, so that an unusable folder fails before a model runs.
+    Files of an earlier run with the same stem are replaced when the first frame is written, not before. Memory does not
+    grow with the number of frames, except for a few numbers per frame. `paths` has the files, or the folder of the
     numbered files.
 
-    Example:
-        >>> with open_sink("coco", "out", stem="clip") as sink:
-        ...     for frame in model.track("clip.mp4", points=[210, 350], labels=[1]):
-        ...         sink.write(frame)
-        >>> sink.paths
-        [PosixPath('out/clip_masks.jsonl')]
+    A format implements `_write`, and `_check_id` and `_finalize` if it needs them.
 
     Raises:
-        OutputError: the folder cannot be made or written.
-        InputError: `append` for a format that cannot go on.
+        OutputError: if the folder cannot be created or written.
+        InputError: if `append` is set for a format that cannot be resumed.
     """
 
     supports_append = False
-    """Whether an earlier run can be gone on with; the others are written anew from the coco lines."""
+    """Whether the files of an earlier run can be resumed; other formats are rewritten from the coco lines."""
 
     def __init__(self, folder: str | os.PathLike[str], stem: str, options: SinkOptions | None = None) -> None:
         self.folder = Path(folder)
@@ -160,12 +102,12 @@ class Sink(ABC):
         self._is_open = True
         if self.options.append and not self.supports_append:
             raise InputError(
-                f"{type(self).__name__} cannot go on with a file of an earlier run: read the coco lines with "
-                "read_tracks and write them again, or leave append out"
+                f"{type(self).__name__} cannot resume the file of an earlier run: read the coco lines with "
+                "read_tracks and write them again, or remove append"
             )
         ensure_writable_folder(self.folder)
 
-    def __enter__(self: SinkT) -> SinkT:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -176,27 +118,24 @@ class Sink(ABC):
         except OutputError as second:
             if error is None:
                 raise
-            warnings.warn(f"while another error was on its way: {second}", MaskletWarning, stacklevel=2)
+            warnings.warn(f"while another error was raised: {second}", MaskletWarning, stacklevel=2)
 
     def check_ids(self, object_ids: Iterable[int]) -> None:
-        """Whether this format can hold these object ids; better asked before tracking than after an hour.
-
-        Example:
-            >>> sink.check([1, 2, 300])
+        """Check that this format can represent these object ids, for example before a long video is tracked.
 
         Raises:
-            OutputError: an id that the format has no room for; the message says which ids it has.
+            OutputError: if an id does not fit; the message has the range of valid ids.
         """
-        for number in object_ids:
-            self._check_id(int(number))
+        for object_id in object_ids:
+            self._check_id(int(object_id))
 
     def write(self, results: Results) -> None:
-        """Write one frame; it is on its way to disk when this returns.
+        """Write one frame to disk.
 
         Raises:
-            OutputError: a file cannot be written, or an id that the format cannot hold; what was written
+            OutputError: if a file cannot be written, or an id does not fit into the format; what was written
                 before stays.
-            StateError: the sink is closed, or it is a video and the frame is not after the one before.
+            StateError: if the sink is closed, or it is a video and the frame is not after the one before.
         """
         if not self._is_open:
             raise StateError(
@@ -204,8 +143,7 @@ class Sink(ABC):
                 "block: open a new sink, or move the write into the block"
             )
         self.check_ids(results.ids.tolist())
-        frame = self._num_written if results.frame_idx is None else results.frame_idx
-        self._write(results, frame)
+        self._write(results, self._num_written if results.frame_idx is None else results.frame_idx)
         self._num_written += 1
 
     def close(self) -> None:
@@ -216,27 +154,46 @@ class Sink(ABC):
 
     @abstractmethod
     def _write(self, results: Results, frame_idx: int) -> None:
-        """Write one frame; the first call replaces what an earlier run left."""
+        """Write one frame; the first call replaces the files of an earlier run."""
 
-    def _check_id(self, object_id: int) -> None:
-        """Raise OutputError for an object id that this format cannot hold; most hold all."""
-        return
+    def _check_id(self, object_id: int) -> None:  # noqa: B027 (an optional hook)
+        """Raise OutputError for an object id that this format cannot represent; most formats accept all."""
 
-    def _finalize(self) -> None:
-        """Close and name what is still open; most formats have nothing of the kind."""
-        return
+    def _finalize(self) -> None:  # noqa: B027 (an optional hook)
+        """Close the files and add them to `paths`."""
 
     def _path(self, suffix: str) -> Path:
-        """Folder, stem and tail put together."""
         return self.folder / f"{self.stem}{suffix}"
 
-    def _add_path(self, path: Path) -> None:
-        if path not in self.paths:
-            self.paths.append(path)
+
+class OverlapWarner:
+    """Warn at the first frame in which a label map keeps less than IoU 0.95 of a mask, once per run."""
+
+    def __init__(self, format_name: str) -> None:
+        self._format_name = format_name
+        self._warned = False
+
+    def check(self, results: Results, labels: npt.NDArray[np.uint16], frame_idx: int) -> None:
+        """Compare the masks of a frame with its label map (H, W), where n + 1 is row n of the results."""
+        if self._warned or results.masks is None:
+            return
+        if np.count_nonzero(results.masks.data) == np.count_nonzero(labels):  # no overlap
+            return
+        ious = retained_ious(results, labels)
+        row = int(ious.argmin())
+        if ious[row] < MIN_ROUNDTRIP_IOU:
+            self._warned = True
+            warnings.warn(
+                f"object {results.ids[row]} of frame {frame_idx}: {self._format_name} keeps IoU {ious[row]:.2f} of its "
+                f"mask (under {MIN_ROUNDTRIP_IOU}), because masks overlap and the smaller one is kept; masks or coco "
+                "keep all of it (reported once per run)",
+                MaskletWarning,
+                stacklevel=4,
+            )
 
 
 def safe_stem(stem: str) -> str:
-    """`stem` as a file name can hold it on any system: no separators, no control characters, not too long.
+    """Make `stem` a file name that is valid on any system: no separators or control characters, not too long.
 
     Example:
         >>> safe_stem("rtsp://camera:554/street")
@@ -247,10 +204,10 @@ def safe_stem(stem: str) -> str:
 
 
 def format_frame_idx(frame_idx: int) -> str:
-    """Five digits, more where they are needed: the number of a frame in file names.
+    """Format a frame number for a file name, with five digits or more.
 
     Example:
-        >>> frame_number(12)
+        >>> format_frame_idx(12)
         '00012'
     """
     return f"{frame_idx:05d}"

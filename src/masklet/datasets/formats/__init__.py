@@ -1,1 +1,1 @@
-"""Dataset formats, one file each: reading and writing side by side."""
+"""One file for each format: what it looks like on disk, its reader and its writer."""

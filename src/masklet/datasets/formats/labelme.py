@@ -1,9 +1,11 @@
-"""LabelMe: a JSON beside each image, with outlines and, since its fifth version, masks as PNG in base64.
+"""LabelMe: a JSON next to each image, with outlines and, since version 5, masks as PNG in base64.
 
-Shapes that have an area are objects: polygon, rectangle, circle, mask. Shapes of one label and one group_id are one
-object.
+    zoo/cat.jpg
+    zoo/cat.json   {"shapes": [{"label": "cat", "points": [[1, 2], ...], "shape_type": "polygon"}, ...], ...}
+    labels.txt     the classes in order; without it, all labels of the files, in alphabetical order
 
-LabelMe: a JSON beside each image, with masks as PNG in base64, outlines, or both.
+Polygons, rectangles, circles and masks are objects; shapes of one label and one `group_id` are one object. Points and
+lines have no area and are ignored.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +32,7 @@ from masklet.datasets.dataset import (
     DataError,
     DataIssue,
     Dataset,
+    DatasetReader,
     ImageSample,
     Mask,
     ObjectAttributes,
@@ -37,93 +40,99 @@ from masklet.datasets.dataset import (
     Size,
     check_same_size,
 )
-from masklet.datasets.files import IMAGE_SUFFIXES, is_split_name, natural_sorted, read_lines, validate_choice
+from masklet.datasets.files import (
+    IMAGE_SUFFIXES,
+    build_dataset,
+    is_split_name,
+    natural_sorted,
+    read_lines,
+    validate_choice,
+)
 from masklet.datasets.json_reader import JsonObject, as_json_list, as_json_object, probe_keys, read_bytes, read_json
-from masklet.datasets.labeled_image import LabeledImage, LabeledObject
+from masklet.datasets.labeled_image import LabeledImage
 from masklet.datasets.mask_decoding import (
-    LazyClassNames,
     Shape,
+    as_score,
+    as_track_id,
     merge_groups,
     parse_polygon,
     paste_mask,
-    rasterize_polygon,
+    rasterize_polygons,
 )
-from masklet.datasets.write_log import LogEntry
-from masklet.datasets.writer import ShapeDatasetWriter, WriteResult, collapse_whitespace
-from masklet.errors import SourceError
-from masklet.masks.polygons import Ring
+from masklet.datasets.writer import ShapeDatasetWriter, WriteResult, collapse_whitespace, join_path
 from masklet.media.image_source import natural_key
 
-__all__ = ["LabelmeDatasetWriter", "LabelmeImage", "is_labelme", "open_labelme"]
+__all__ = ["LabelmeDatasetReader", "LabelmeDatasetWriter", "LabelmeSample", "LazyClassNames"]
 
+Points = Sequence[tuple[float, float]]
+CLASSES_FILE = "labels.txt"
+IGNORED_LABELS = ("__ignore__", "_background_")
+ZERO_AREA_TYPES = ("point", "points", "line", "linestrip", "linestring")
+CIRCLE_CORNERS = 72
+"""Corners of the polygon that approximates a circle."""
+MAX_PROBED_FILES = 20
+WRITTEN_VERSION = "5.4.1"
+"""The version of LabelMe whose files are written."""
 _LABEL_PATTERN = re.compile(rb'"label"\s*:\s*("(?:[^"\\]|\\.)*")')
-_IGNORED_LABELS = ("__ignore__", "_background_")
-_ZERO_AREA_TYPES = ("point", "points", "line", "linestrip", "linestring")
-_CIRCLE_CORNERS = 72
-"""Of the polygon that stands for a circle."""
-_MAX_PROBED_FILES = 20
 
 
 @dataclass(frozen=True)
-class LabelmeImage(ImageSample):
+class LabelmeSample(ImageSample):
     """An image, and the JSON with its shapes."""
 
     annotation_file: Path
 
     def masks(self, size: Size) -> Mapping[int, Mask]:
-        """See Still."""
-        content = as_json_object(read_json(self.annotation_file), self.annotation_file, "the whole file")
-        said = (content.get("imageHeight"), content.get("imageWidth"))
-        if isinstance(said[0], int) and isinstance(said[1], int):
-            check_same_size(
-                self.annotation_file, (said[0], said[1]), self.image_path, size, "imageHeight and imageWidth"
-            )
-        shapes = as_json_list(content.get("shapes"), self.annotation_file, "'shapes'")
-        records = [as_json_object(shape, self.annotation_file, "a shape") for shape in shapes]
+        """See `ImageSample`."""
+        file = self.annotation_file
+        content = as_json_object(read_json(file), file, "the whole file")
+        height, width = content.get("imageHeight"), content.get("imageWidth")
+        if isinstance(height, int) and isinstance(width, int):
+            check_same_size(file, (height, width), self.image_path, size, "imageHeight and imageWidth")
+        records = [
+            as_json_object(shape, file, "a shape") for shape in as_json_list(content.get("shapes"), file, "'shapes'")
+        ]
         return merge_groups(
             self._parse_shape(record, f"shape {number}", size)
             for number, record in enumerate(records, 1)
-            if record.get("shape_type") not in _ZERO_AREA_TYPES
+            if record.get("shape_type") not in ZERO_AREA_TYPES
         )
 
     def _parse_shape(self, record: JsonObject, description: str, size: Size) -> Shape:
-        label, group, kind = record.get("label"), record.get("group_id"), record.get("shape_type") or "polygon"
-        score, track = record.get("score"), record.get("track_id")
-        tag = ObjectAttributes(
-            label=str(label) if label is not None else None,
-            score=float(score) if isinstance(score, (int, float)) and 0 <= score <= 1 else None,
-            track_id=track if isinstance(track, int) else None,
+        label, group = record.get("label"), record.get("group_id")
+        attributes = ObjectAttributes(
+            label=None if label is None else str(label),
+            score=as_score(record.get("score")),
+            track_id=as_track_id(record.get("track_id")),
         )
-        points = self._parse_points(record, description)
-        if kind == "mask":
-            paint = self._mask_decoder(record.get("mask"), points, description, size)
-        else:
-            ring = parse_polygon(
-                self._parse_outline(str(kind), points, description), (1.0, 1.0), size, self.annotation_file, description
-            )
-            paint = partial(rasterize_polygon, ring, size)
-        return Shape(paint, tag, None if group is None else str(group))
-
-    def _parse_points(self, record: JsonObject, description: str) -> list[tuple[float, float]]:
-        found = []
+        shape_type = str(record.get("shape_type") or "polygon")
+        points = []
         for point in as_json_list(record.get("points"), self.annotation_file, f"'points' of {description}"):
-            if not isinstance(point, list) or len(point) != 2 or not all(_is_number(n) for n in point):
+            numbers = point if isinstance(point, list) else []
+            if len(numbers) != 2 or not all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers):
                 raise DataError.for_file(
                     self.annotation_file,
-                    f"({description}) has the point {point!r:.40}; a point is [x, y] in pixels: mend or remove it",
+                    f"({description}) has the point {point!r:.40}; a point is [x, y] in pixels: fix or remove it",
                 )
-            found.append((float(point[0]), float(point[1])))
-        return found
+            points.append((float(numbers[0]), float(numbers[1])))
+        rasterize: Callable[[], Mask]
+        if shape_type == "mask":
+            rasterize = self._mask_decoder(record.get("mask"), points, description, size)
+        else:
+            outline = self._to_outline(shape_type, points, description)
+            ring = parse_polygon(outline, (1.0, 1.0), size, self.annotation_file, description)
+            rasterize = partial(rasterize_polygons, [ring], size)
+        return Shape(rasterize, attributes, None if group is None else str(group))
 
-    def _parse_outline(self, shape_type: str, points: Sequence[tuple[float, float]], description: str) -> list[object]:
-        """x, y, x, y ... of a shape that has an area."""
+    def _to_outline(self, shape_type: str, points: Points, description: str) -> list[float]:
+        """Return x, y, x, y ... of a shape that has an area."""
         if shape_type == "polygon":
-            return [n for point in points for n in point]
+            return [value for point in points for value in point]
         if shape_type not in ("rectangle", "circle"):
             raise DataError.for_file(
                 self.annotation_file,
-                f"({description}) is of type {shape_type!r:.40}; polygon, rectangle, circle and mask have an area: remove or "  # noqa: E501
-                "redraw it",
+                f"({description}) is of type {shape_type!r:.40}; polygon, rectangle, circle and mask have an area: "
+                "remove or redraw it",
             )
         if len(points) != 2:
             raise DataError.for_file(
@@ -133,86 +142,127 @@ class LabelmeImage(ImageSample):
         (x1, y1), (x2, y2) = points
         if shape_type == "rectangle":
             return [x1, y1, x2, y1, x2, y2, x1, y2]
-        reach, turns = math.hypot(x2 - x1, y2 - y1), np.arange(_CIRCLE_CORNERS) * (2 * math.pi / _CIRCLE_CORNERS)
-        ring = np.stack([x1 + reach * np.cos(turns), y1 + reach * np.sin(turns)], axis=1)
+        radius, angles = math.hypot(x2 - x1, y2 - y1), np.arange(CIRCLE_CORNERS) * (2 * math.pi / CIRCLE_CORNERS)
+        ring = np.stack([x1 + radius * np.cos(angles), y1 + radius * np.sin(angles)], axis=1)
         return list(ring.ravel().tolist())
 
-    def _mask_decoder(
-        self, encoded_mask: object, points: Sequence[tuple[float, float]], description: str, size: Size
-    ) -> partial[Mask]:
-        """What decodes a mask: a PNG of the box whose first and last pixels are the two points."""
+    def _mask_decoder(self, encoded_mask: object, points: Points, description: str, size: Size) -> Callable[[], Mask]:
+        """Return a decoder of a PNG of the box whose first and last pixels are the two points."""
+        file = self.annotation_file
         if not isinstance(encoded_mask, str) or len(points) != 2:
             raise DataError.for_file(
-                self.annotation_file,
-                f"({description}) is a mask without an image in 'mask' or without two points: draw it anew",
+                file, f"({description}) is a mask without an image in 'mask' or without two points: redraw it"
             )
         (left, top), (right, bottom) = ((int(x), int(y)) for x, y in points)
-        inside = 0 <= left <= right < size[1] and 0 <= top <= bottom < size[0]
-        if not inside:
+        if not (0 <= left <= right < size[1] and 0 <= top <= bottom < size[0]):
             raise DataError.for_file(
-                self.annotation_file,
+                file,
                 f"({description}) has a mask from {left}, {top} to {right}, {bottom}, which is not in an image of "
                 f"{size[1]} x {size[0]}: is it the right image?",
             )
-        return partial(
-            _decode_png_mask, encoded_mask, (left, top, right + 1, bottom + 1), size, self.annotation_file, description
-        )
+        box_size = (right - left + 1, bottom - top + 1)
+
+        def decode() -> Mask:
+            try:
+                with Image.open(io.BytesIO(base64.b64decode(encoded_mask, validate=True))) as image:
+                    if image.size != box_size:
+                        raise DataError.for_file(
+                            file,
+                            f"({description}) has a mask of {image.size[0]} x {image.size[1]} in a box of "
+                            f"{box_size[0]} x {box_size[1]}; the two points are its first and last pixel: redraw it",
+                        )
+                    pixels = np.asarray(image.convert("L") if image.mode != "P" else image)
+            except DataError:
+                raise
+            except (OSError, SyntaxError, ValueError, EOFError, binascii.Error, Image.DecompressionBombError) as error:
+                raise DataError.for_file(
+                    file, f"({description}) has a mask that is no PNG in base64 ({error}): redraw it"
+                ) from None
+            return paste_mask(np.asarray(pixels > 0, bool), left, top, size)
+
+        return decode
 
 
-def is_labelme(path: Path) -> bool:
-    """Whether a path is a JSON of LabelMe, or a folder with some, at any depth."""
-    if path.is_file():
-        return path.suffix.lower() == ".json" and _looks_like_labelme(path)
-    return any(
-        _looks_like_labelme(file) for file, _ in zip(path.rglob("*.json"), range(_MAX_PROBED_FILES), strict=False)
-    )
-
-
-def open_labelme(path: Path, options: ReadOptions) -> Dataset:
-    """The images of all JSON files below a folder; a split is a folder directly below it.
-
-    An image has the name of its JSON, or the one that `imagePath` says. Classes are those of labels.txt, or else all
-    labels there are, in alphabetical order: they are looked for when `names` is asked first.
+class LazyClassNames(Mapping[int, str]):
+    """Class names by number, read from the files at the first access.
 
     Example:
-        >>> open_labelme(Path("photos"), Choice()).entries[0].name
-        'zoo/cat'
-
-    Raises:
-        SourceError: no such split, or no JSON with an image.
+        >>> names = LazyClassNames(lambda: ["cat", "dog"])
+        >>> names[0]
+        'cat'
     """
-    root = path.parent if path.is_file() else path
-    files = [path] if path.is_file() else natural_sorted(_files_below(path))
-    tops = {file: file.relative_to(root).parts[0] for file in files if file.parent != root}
-    if options.split is not None:
-        split = validate_choice(path, options.split, sorted(set(tops.values()), key=natural_key), "split")
-        files = [file for file in files if tops.get(file) == split]
-    entries: list[LabelmeImage] = []
-    problems: list[DataIssue] = []
-    for file in files:
-        name = file.relative_to(root).with_suffix("").as_posix()
-        try:
-            entries.append(LabelmeImage(name, _find_image(file), file))
-        except DataError as problem:
-            problems.append(DataIssue(name, problem.file, str(problem)))
-    if not entries:
-        first = f": {problems[0].reason}" if problems else ""
-        raise SourceError(f"{path} holds no LabelMe data{first}; allowed are ID.jpg with ID.json: check the path")
-    splits = {
-        e.name: tops[e.annotation_file]
-        for e in entries
-        if e.annotation_file in tops and (options.split or is_split_name(tops[e.annotation_file]))
-    }
-    names = LazyClassNames(partial(_read_class_names, root, tuple(entry.annotation_file for entry in entries)))
-    return Dataset("labelme", path, tuple(entries), tuple(problems), names, splits)
+
+    def __init__(self, find_names: Callable[[], Iterable[str]]) -> None:
+        self._find_names = find_names
+        self._cached_names: dict[int, str] | None = None
+
+    @property
+    def _names(self) -> dict[int, str]:
+        if self._cached_names is None:
+            self._cached_names = dict(enumerate(self._find_names()))
+        return self._cached_names
+
+    def __getitem__(self, class_id: int) -> str:
+        return self._names[class_id]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
-def _files_below(root: Path) -> list[Path]:
-    return [
-        file
-        for file in root.rglob("*.json")
-        if not any(part.startswith(".") for part in file.relative_to(root).parts) and _looks_like_labelme(file)
-    ]
+class LabelmeDatasetReader(DatasetReader):
+    """Reads the images of all JSON files below a folder, or of one; the split is a folder directly below it.
+
+    An image has the name of its JSON, or the one in `imagePath`.
+    """
+
+    data_format: ClassVar[str] = "labelme"
+    description: ClassVar[str] = "LabelMe: ID.jpg with ID.json beside it, folders of any depth"
+
+    @classmethod
+    def matches(cls, path: Path) -> bool:
+        """Return whether a path is a JSON of LabelMe, or a folder with some, at any depth."""
+        if path.is_file():
+            return path.suffix.lower() == ".json" and _looks_like_labelme(path)
+        first_files = zip(path.rglob("*.json"), range(MAX_PROBED_FILES), strict=False)
+        return any(_looks_like_labelme(file) for file, _ in first_files)
+
+    @classmethod
+    def open(cls, path: Path, options: ReadOptions) -> Dataset:
+        """See `DatasetReader`."""
+        root, files = (path.parent, [path]) if path.is_file() else (path, [])
+        for file in path.rglob("*.json"):
+            hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
+            if not hidden and _looks_like_labelme(file):
+                files.append(file)
+        files = natural_sorted(files)
+        folders = {file: file.relative_to(root).parts[0] for file in files if file.parent != root}
+        if options.split is not None:
+            split = validate_choice(path, options.split, sorted(set(folders.values()), key=natural_key), "split")
+            files = [file for file in files if folders.get(file) == split]
+        samples: list[LabelmeSample] = []
+        issues: list[DataIssue] = []
+        splits: dict[str, str] = {}
+        for file in files:
+            name = file.relative_to(root).with_suffix("").as_posix()
+            try:
+                samples.append(LabelmeSample(name, _find_image(file), file))
+            except DataError as problem:
+                issues.append(DataIssue.from_error(name, problem))
+                continue
+            if file in folders and (options.split or is_split_name(folders[file])):
+                splits[name] = folders[file]
+        return build_dataset(
+            cls.data_format,
+            path,
+            [(samples, issues)],
+            missing="no LabelMe data",
+            expected="ID.jpg with ID.json: check the path",
+            names=LazyClassNames(partial(_read_class_names, root, tuple(sample.annotation_file for sample in samples))),
+            splits=splits,
+        )
 
 
 def _looks_like_labelme(file: Path) -> bool:
@@ -222,64 +272,36 @@ def _looks_like_labelme(file: Path) -> bool:
 
 def _find_image(file: Path) -> Path:
     for suffix in IMAGE_SUFFIXES:
-        for name in (file.with_suffix(suffix), file.with_suffix(suffix.upper())):
-            if name.is_file():
-                return name
-    said = as_json_object(read_json(file), file, "the whole file").get("imagePath")
-    image = file.parent / str(said or "").replace("\\", "/")
-    if not said or not image.is_file():
-        raise DataError.for_file(file, f"is of the image {str(said)!r:.60}, which is not there; put it beside the JSON")
+        for candidate in (file.with_suffix(suffix), file.with_suffix(suffix.upper())):
+            if candidate.is_file():
+                return candidate
+    image_path = as_json_object(read_json(file), file, "the whole file").get("imagePath")
+    image = file.parent / str(image_path or "").replace("\\", "/")
+    if not image_path or not image.is_file():
+        raise DataError.for_file(
+            file, f"is of the image {str(image_path)!r:.60}, which is not there; put it next to the JSON"
+        )
     return image
 
 
 def _read_class_names(root: Path, files: Sequence[Path]) -> list[str]:
-    """Class names: the lines of labels.txt, or every label of the files, in alphabetical order."""
-    if (root / "labels.txt").is_file():
-        return [name for name in read_lines(root / "labels.txt") if name not in _IGNORED_LABELS]
-    found: set[str] = set()
+    """Return the lines of labels.txt, or every label of the files, in alphabetical order."""
+    if (root / CLASSES_FILE).is_file():
+        return [name for name in read_lines(root / CLASSES_FILE) if name not in IGNORED_LABELS]
+    names: set[str] = set()
     for file in files:
-        with suppress(ValueError):  # one that is broken is named when its entry is read
-            found.update(str(json.loads(label)) for label in _LABEL_PATTERN.findall(read_bytes(file)))
-    return sorted(found - set(_IGNORED_LABELS))
-
-
-def _decode_png_mask(
-    encoded_mask: str, box: tuple[int, int, int, int], size: Size, file: Path, description: str
-) -> Mask:
-    left, top, right, bottom = box
-    try:
-        with Image.open(io.BytesIO(base64.b64decode(encoded_mask, validate=True))) as image:
-            if image.size != (right - left, bottom - top):
-                raise DataError.for_file(
-                    file,
-                    f"({description}) has a mask of {image.size[0]} x {image.size[1]} in a box of {right - left} x "
-                    f"{bottom - top}; the two points are its first and last pixel: draw it anew",
-                )
-            piece: npt.NDArray[np.bool_] = np.asarray(image.convert("L") if image.mode != "P" else image) > 0
-    except (OSError, SyntaxError, ValueError, EOFError, binascii.Error, Image.DecompressionBombError) as problem:
-        if isinstance(problem, DataError):
-            raise
-        raise DataError.for_file(
-            file, f"({description}) has a mask that is no PNG in base64 ({problem}): draw it anew"
-        ) from None
-    return paste_mask(piece, left, top, size)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
-
-
-LABELME_VERSION = "5.4.1"
-"""The version of LabelMe whose files these are: masks came with the fifth."""
+        with suppress(ValueError):  # a broken file is reported when its sample is read
+            names.update(str(json.loads(label)) for label in _LABEL_PATTERN.findall(read_bytes(file)))
+    return sorted(names - set(IGNORED_LABELS))
 
 
 class LabelmeDatasetWriter(ShapeDatasetWriter):
-    """[SPLIT/]NAME.json beside [SPLIT/]NAME.jpg, and labels.txt.
+    """Writes [SPLIT/]NAME.json next to [SPLIT/]NAME.jpg, and labels.txt.
 
-    "rle" writes a shape of type `mask` an object, which loses nothing; "polygon" outlines that keep `min_iou`, a shape
-    a part, tied together by `group_id`; "both" both, tied together. LabelMe joins what is tied, so that a part of an
-    outline that runs outside its mask counts: "both" outlines are exact. `score` and `track_id` are written where they
-    are known; LabelMe keeps them.
+    "rle" writes a shape of type `mask` for each object, which is lossless; "polygon" outlines that keep `min_iou`, one
+    shape for each part, tied together by `group_id`; "both" both, tied together. LabelMe joins tied shapes, so a part
+    of an outline that runs outside its mask counts: "both" outlines are exact. `score` and `track_id` are written where
+    they are known; LabelMe keeps them.
     """
 
     data_format: ClassVar[str] = "labelme"
@@ -287,17 +309,28 @@ class LabelmeDatasetWriter(ShapeDatasetWriter):
     supports: ClassVar[frozenset[str]] = frozenset({"overlaps", "holes", "parts", "classes", "scores", "ids"})
 
     def _image_file(self, image: LabeledImage) -> str:
-        return _file_stem(image.name, image.split)
+        return join_path(image.split, image.name)
 
-    def _files_exist(self, entry: LogEntry) -> bool:
-        return super()._files_exist(entry) and (self.folder / f"{_file_stem(entry.name, entry.split)}.json").exists()
+    def _annotation_files(self, name: str, split: str | None, file: str) -> tuple[Path]:
+        return (self.folder / f"{join_path(split, name)}.json",)
 
-    def _write(self, image: LabeledImage, file: str) -> WriteResult:
-        written, shapes = WriteResult(), list[JsonObject]()
-        for number, thing in enumerate(image.objects, 1):
-            shapes += self._object_shapes(thing, number, written)
+    def _write(self, image: LabeledImage, file: str, annotation_files: Sequence[Path]) -> WriteResult:
+        result, shapes = WriteResult(), list[JsonObject]()
+        for number, obj in enumerate(image.objects, 1):
+            crops, rings = self._to_shapes(obj.mask, result)
+            parts = [_mask_shape(*crop) for crop in crops]
+            parts += [{"points": ring.astype(float).tolist(), "shape_type": "polygon"} for ring in rings]
+            fields: JsonObject = {
+                "label": self._class_name(obj.class_id),
+                "group_id": number if len(parts) > 1 else None,
+                "description": "",
+                "flags": {},
+            }
+            fields |= {"score": obj.score} if obj.score is not None else {}
+            fields |= {"track_id": obj.track_id} if obj.track_id is not None else {}
+            shapes += [{**fields, **part} for part in parts]
         content: JsonObject = {
-            "version": LABELME_VERSION,
+            "version": WRITTEN_VERSION,
             "flags": {},
             "shapes": shapes,
             "imagePath": PurePosixPath(file).name,
@@ -305,40 +338,22 @@ class LabelmeDatasetWriter(ShapeDatasetWriter):
             "imageHeight": image.size[0],
             "imageWidth": image.size[1],
         }
-        path = self.folder / f"{_file_stem(image.name, image.split)}.json"
-        self.paths.append(write_text(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n"))
-        return written
-
-    def _object_shapes(self, obj: LabeledObject, number: int, result: WriteResult) -> list[JsonObject]:
-        """The shapes of one object; several are tied together by its number."""
-        windows, rings = self._to_shapes(obj.mask, result)
-        found = [_mask_shape(*window) for window in windows] + [_outline_shape(ring) for ring in rings]
-        said: JsonObject = {"label": self._class_name(obj.class_id), "group_id": number if len(found) > 1 else None}
-        said |= {"description": "", "flags": {}}
-        said |= {"score": obj.score} if obj.score is not None else {}
-        said |= {"track_id": obj.track_id} if obj.track_id is not None else {}
-        return [{**said, **shape} for shape in found]
+        text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+        self.paths.append(write_text(annotation_files[0], text))
+        return result
 
     def _finish(self) -> None:
-        lines = ["__ignore__", "_background_", *map(collapse_whitespace, self.names.values())]
-        self.paths.append(write_text(self.folder / "labels.txt", "".join(f"{line}\n" for line in lines)))
-
-
-def _file_stem(name: str, split: str | None) -> str:
-    return f"{split}/{name}" if split else name
+        lines = [*IGNORED_LABELS, *map(collapse_whitespace, self.names.values())]
+        self.paths.append(write_text(self.folder / CLASSES_FILE, "".join(f"{line}\n" for line in lines)))
 
 
 def _mask_shape(crop: npt.NDArray[np.bool_], left: int, top: int) -> JsonObject:
-    """The two points are the first and the last pixel of the box."""
-    packed = io.BytesIO()
-    Image.fromarray(crop.astype(np.uint8) * 255).convert("1").save(packed, "PNG")
+    """Return a shape of type mask; its two points are the first and the last pixel of the box."""
+    png = io.BytesIO()
+    Image.fromarray(crop.astype(np.uint8) * 255).convert("1").save(png, "PNG")
     height, width = crop.shape
     return {
         "points": [[float(left), float(top)], [float(left + width - 1), float(top + height - 1)]],
         "shape_type": "mask",
-        "mask": base64.b64encode(packed.getvalue()).decode("ascii"),
+        "mask": base64.b64encode(png.getvalue()).decode("ascii"),
     }
-
-
-def _outline_shape(ring: Ring) -> JsonObject:
-    return {"points": ring.astype(float).tolist(), "shape_type": "polygon"}

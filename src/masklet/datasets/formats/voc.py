@@ -1,28 +1,33 @@
-"""Pascal VOC: SegmentationObject/ID.png says which object a pixel is of, SegmentationClass/ID.png of which class.
+"""Pascal VOC: label maps of objects and of classes, and boxes in XML.
 
-Images are in JPEGImages, boxes in Annotations/ID.xml, the parts of the data in ImageSets/Segmentation. Both kinds of
-map have a palette, or are colored with it; 0 is background and 255 a border that belongs to nobody.
+    JPEGImages/ID.jpg
+    SegmentationObject/ID.png            0 background, 1, 2 ... the objects, 255 a border that belongs to none
+    SegmentationClass/ID.png             0 background, 1 the first class
+    Annotations/ID.xml                   boxes and class names; object n is the n-th one
+    ImageSets/Segmentation/SPLIT.txt     names of images
+    labelmap.txt                         one line for each class: name:red,green,blue::
 
-Pascal VOC: maps of objects and of classes, and boxes in XML.
+Maps have a palette, or are painted in its colors. Without labelmap.txt, classes are the twenty of the challenge.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from masklet.atomic_files import write_text
 from masklet.datasets.dataset import (
     DataError,
     DataIssue,
     Dataset,
+    DatasetReader,
     ImageSample,
     LazyMasks,
     Mask,
@@ -33,6 +38,7 @@ from masklet.datasets.dataset import (
 )
 from masklet.datasets.files import (
     IMAGE_SUFFIXES,
+    DatasetPart,
     build_dataset,
     files_in,
     find_source_folders,
@@ -42,187 +48,181 @@ from masklet.datasets.files import (
     read_lines,
     validate_choice,
 )
-from masklet.datasets.label_maps import MAX_LABEL, draw_label_map, masks_from_label_map, read_label_map, save_label_map
+from masklet.datasets.label_maps import (
+    IGNORE_LABEL,
+    MAX_LABEL,
+    draw_label_map,
+    masks_from_label_map,
+    open_mask_image,
+    read_label_map,
+    save_label_map,
+)
 from masklet.datasets.labeled_image import LabeledImage
-from masklet.datasets.write_log import LogEntry
 from masklet.datasets.writer import DatasetWriter, WriteResult, collapse_whitespace, strip_xml_invalid
 from masklet.datasets.xml_reader import read_xml
 from masklet.errors import SourceError
 from masklet.masks.label_map import davis_palette
 from masklet.masks.polygon_simplify import tight_crop
 
-__all__ = ["CLASS_NAMES", "VocDatasetWriter", "VocImage", "is_voc", "open_voc"]
+__all__ = ["CLASS_NAMES", "VocDatasetReader", "VocDatasetWriter", "VocSample"]
 
 LabelMap = npt.NDArray[np.uint8]
 IMAGE_FOLDER, OBJECT_FOLDER, CLASS_FOLDER, XML_FOLDER, SPLIT_FOLDER = (
     "JPEGImages", "SegmentationObject", "SegmentationClass", "Annotations", "ImageSets/Segmentation",
 )  # fmt: skip
+CLASSES_FILE = "labelmap.txt"
 CLASS_NAMES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
 """Those of the challenge: 1 is aeroplane, in maps without a labelmap.txt."""
-VOID_LABEL = 255
+CLASS_DROPPED_NOTE = f"a class left out of the map, which has {MAX_LABEL} (the XML has it)"
 
 
 @dataclass(frozen=True)
-class VocImage(ImageSample):
-    """An image, the map of its objects, and (where they are) the map of their classes and the XML."""
+class VocSample(ImageSample):
+    """An image, the map of its objects, and the map of their classes, the XML and the labelmap.txt if they exist."""
 
     object_map: Path
     class_map: Path
     xml_file: Path
-    color_file: Path
-    """The labelmap.txt, which says how classes are colored; it need not be there."""
+    classes_file: Path
 
     def masks(self, size: Size) -> Mapping[int, Mask]:
-        """See Still. Objects keep the order of their values in the map, from 1."""
-        labels = _read_color_map(self.object_map, davis_palette())
-        check_same_size(self.object_map, labels.shape, self.image_path, size)
-        found = masks_from_label_map(labels, binary=False)
-        tags = self._object_attributes(labels, list(found))
+        """See `ImageSample`. Objects keep the order of their values in the map, from 1."""
+        label_map = _read_map(self.object_map, davis_palette())
+        check_same_size(self.object_map, label_map.shape, self.image_path, size)
+        masks = masks_from_label_map(label_map, binary=False)
+        attributes = self._object_attributes(label_map, list(masks))
         return LazyMasks(
-            {n: (lambda value=value: found[value]) for n, value in enumerate(found, 1)},  # type: ignore[misc]
-            {n: tags[value] for n, value in enumerate(found, 1)},
+            {number: partial(masks.__getitem__, label) for number, label in enumerate(masks, 1)},
+            {number: attributes[label] for number, label in enumerate(masks, 1)},
         )
 
-    def _object_attributes(self, label_map: LabelMap, values: list[int]) -> dict[int, ObjectAttributes]:
-        """The class of each object: what most of its pixels are of, or else what the XML says of it."""
-        if self.class_map.exists():
-            kinds = _read_color_map(self.class_map, _read_colors(self.color_file))
-            check_same_size(self.class_map, kinds.shape, self.object_map, label_map.shape)
-            return {value: _majority_class(kinds[label_map == value]) for value in values}
-        said = self._read_xml_names() if self.xml_file.exists() else []
-        return {value: ObjectAttributes(label=said[value - 1] if value <= len(said) else None) for value in values}
-
-    def _read_xml_names(self) -> list[str | None]:
-        return [thing.findtext("name") for thing in read_xml(self.xml_file).iter("object")]
-
-
-def is_voc(path: Path) -> bool:
-    """Whether a folder, or one directly below it, has JPEGImages and SegmentationObject, or boxes in XML."""
-    try:
-        return bool(find_source_folders(path, _is_source, None, "folder"))
-    except SourceError:
-        return False
+    def _object_attributes(self, label_map: LabelMap, labels: list[int]) -> dict[int, ObjectAttributes]:
+        """Return the class of each object: that of most of its pixels, or else that of the XML."""
+        if not self.class_map.exists():
+            objects = read_xml(self.xml_file).iter("object") if self.xml_file.exists() else ()
+            names = [obj.findtext("name") for obj in objects]
+            return {
+                label: ObjectAttributes(label=names[label - 1] if label <= len(names) else None) for label in labels
+            }
+        class_map = _read_map(self.class_map, _read_colors(self.classes_file))
+        check_same_size(self.class_map, class_map.shape, self.object_map, label_map.shape)
+        attributes = {}
+        for label in labels:
+            counts = np.bincount(class_map[label_map == label], minlength=IGNORE_LABEL + 1)
+            counts[[0, IGNORE_LABEL]] = 0
+            attributes[label] = ObjectAttributes(class_id=int(counts.argmax()) - 1 if counts.any() else None)
+        return attributes
 
 
-def open_voc(path: Path, options: ReadOptions) -> Dataset:
-    """The images of a VOC tree that have a map of objects; a split is a list of ImageSets/Segmentation.
+class VocDatasetReader(DatasetReader):
+    """Reads the images of a VOC tree that have a map of objects; the split is a list of ImageSets/Segmentation."""
 
-    Classes are those of labelmap.txt, or else the twenty of the challenge.
+    data_format: ClassVar[str] = "voc"
+    description: ClassVar[str] = (
+        "Pascal VOC: JPEGImages/ID.jpg with SegmentationObject/ID.png and SegmentationClass/ID.png"
+    )
 
-    Example:
-        >>> open_voc(Path("VOCdevkit/VOC2012"), Choice("val")).entries[0].name
-        '2007_000033'
+    @classmethod
+    def matches(cls, path: Path) -> bool:
+        """Return whether a folder, or one directly below it, has JPEGImages and SegmentationObject, or boxes in XML."""
+        try:
+            return bool(find_source_folders(path, _is_tree, None, "folder"))
+        except SourceError:
+            return False
 
-    Raises:
-        SourceError: no map of objects, no image of one, or no such split.
-    """
-    sources = find_source_folders(path, _is_source, None, "folder")
-    if len(sources) > 1:
-        raise SourceError(f"{path} has {len(sources)} VOC trees, such as {sources[0].name}: name one of them")
-    root = sources[0] if sources else path
-    if not has_matching_file(root / OBJECT_FOLDER, "**/*.png"):
-        raise SourceError(
-            f"{path} has boxes only, no masks; allowed are {IMAGE_FOLDER}/ID.jpg with {OBJECT_FOLDER}/ID.png: add them"
+    @classmethod
+    def open(cls, path: Path, options: ReadOptions) -> Dataset:
+        """See `DatasetReader`."""
+        trees = find_source_folders(path, _is_tree, None, "folder")
+        if len(trees) > 1:
+            raise SourceError(f"{path} has {len(trees)} VOC trees, such as {trees[0].name}: name one of them")
+        root = trees[0] if trees else path
+        if not has_matching_file(root / OBJECT_FOLDER, "**/*.png"):
+            raise SourceError(
+                f"{path} has boxes only, no masks; allowed are {IMAGE_FOLDER}/ID.jpg with {OBJECT_FOLDER}/ID.png: add "
+                "them"
+            )
+        classes_file, classes = root / CLASSES_FILE, list(CLASS_NAMES)
+        if classes_file.is_file():
+            classes = [line.split(":")[0] for line in read_lines(classes_file) if not line.startswith("#")]
+        lists = {file.stem: read_lines(file) for file in files_in(root / SPLIT_FOLDER, (".txt",))}
+        names = None if options.split is None else set(lists[validate_choice(path, options.split, lists, "split")])
+        data = build_dataset(
+            cls.data_format,
+            path,
+            [_read_tree(root, names)],
+            missing="no images with masks",
+            expected=f"{IMAGE_FOLDER}/ID.jpg with {OBJECT_FOLDER}/ID.png: check the path",
+            names=dict(enumerate(name for name in classes if name != "background")),
         )
-    lists = {file.stem: read_lines(file) for file in files_in(root / SPLIT_FOLDER, (".txt",))}
-    wanted = None if options.split is None else set(lists[validate_choice(path, options.split, lists, "split")])
-    allowed = f"{IMAGE_FOLDER}/ID.jpg with {OBJECT_FOLDER}/ID.png: check the path"
-    data = build_dataset("voc", path, [_read_tree(root, wanted)], "no images with masks", allowed)
-    parts = {name: part for part, names in lists.items() if is_split_name(part) for name in names}
-    splits = {entry.name: parts[entry.name] for entry in data.samples if entry.name in parts}
-    return Dataset("voc", path, data.samples, data.issues, _read_class_names(root / "labelmap.txt"), splits)
+        split_of = {name: split for split, listed in lists.items() if is_split_name(split) for name in listed}
+        return replace(data, splits={s.name: split_of[s.name] for s in data.samples if s.name in split_of})
 
 
-def _is_source(folder: Path) -> bool:
+def _is_tree(folder: Path) -> bool:
     if not (folder / IMAGE_FOLDER).is_dir():
         return False
     return (folder / OBJECT_FOLDER).is_dir() or has_matching_file(folder / XML_FOLDER, "*.xml")
 
 
-def _read_tree(root: Path, names: set[str] | None) -> tuple[list[VocImage], list[DataIssue]]:
-    entries: list[VocImage] = []
-    problems: list[DataIssue] = []
+def _read_tree(root: Path, names: set[str] | None) -> DatasetPart:
+    """List the images of a tree; `names` are those to take (None: all)."""
+    samples: list[VocSample] = []
+    issues: list[DataIssue] = []
+    map_files = (file for file in (root / OBJECT_FOLDER).rglob("*.png") if not file.name.startswith("."))
     maps = {
-        file.relative_to(root / OBJECT_FOLDER).with_suffix("").as_posix(): file
-        for file in _find_maps(root / OBJECT_FOLDER)
+        file.relative_to(root / OBJECT_FOLDER).with_suffix("").as_posix(): file for file in natural_sorted(map_files)
     }
     for name, file in maps.items():
         if names is not None and name not in names:
             continue
-        image = next((p for s in IMAGE_SUFFIXES if (p := root / IMAGE_FOLDER / f"{name}{s}").is_file()), None)
+        candidates = (root / IMAGE_FOLDER / f"{name}{suffix}" for suffix in IMAGE_SUFFIXES)
+        image = next((path for path in candidates if path.is_file()), None)
         if image is None:
-            problems.append(DataIssue.for_file(name, file, f"has no image of its name in {IMAGE_FOLDER}: add it"))
+            issues.append(DataIssue.for_file(name, file, f"has no image of its name in {IMAGE_FOLDER}: add it"))
         else:
-            kinds, boxes = root / CLASS_FOLDER / f"{name}.png", root / XML_FOLDER / f"{name}.xml"
-            entries.append(VocImage(name, image, file, kinds, boxes, root / "labelmap.txt"))
-    lacking = sorted((names or set()) - set(maps))
-    gone = [
-        DataIssue.for_file(name, root / OBJECT_FOLDER / f"{name}.png", "is listed and not there: add it")
-        for name in lacking
-    ]
-    return entries, problems + gone
-
-
-def _find_maps(folder: Path) -> list[Path]:
-    return natural_sorted(file for file in folder.rglob("*.png") if not file.name.startswith("."))
-
-
-def _read_class_names(file: Path) -> dict[int, str]:
-    """Classes by number, background left out: those of labelmap.txt, or the twenty."""
-    names = (
-        [line.split(":")[0] for line in read_lines(file) if not line.startswith("#")] if file.is_file() else CLASS_NAMES
-    )
-    return dict(enumerate(name for name in names if name != "background"))
+            class_map, xml_file = root / CLASS_FOLDER / f"{name}.png", root / XML_FOLDER / f"{name}.xml"
+            samples.append(VocSample(name, image, file, class_map, xml_file, root / CLASSES_FILE))
+    missing = {name: root / OBJECT_FOLDER / f"{name}.png" for name in sorted((names or set()) - set(maps))}
+    issues += [DataIssue.for_file(name, file, "is listed and not there: add it") for name, file in missing.items()]
+    return samples, issues
 
 
 def _read_colors(file: Path) -> LabelMap:
-    """The color of each value, (N, 3), as labelmap.txt says, or else the palette of VOC."""
+    """Return the color of each value, (N, 3), of labelmap.txt, or else the palette of VOC."""
     if not file.is_file():
         return davis_palette()
-    said = [line.split(":")[1].split(",") for line in read_lines(file) if not line.startswith("#") and ":" in line]
+    colors = [line.split(":")[1].split(",") for line in read_lines(file) if not line.startswith("#") and ":" in line]
     try:
-        return np.array([[int(n) for n in color] for color in said], np.uint8).reshape(-1, 3)
+        return np.array([[int(n) for n in color] for color in colors], np.uint8).reshape(-1, 3)
     except (ValueError, OverflowError) as problem:
         raise DataError.for_file(
-            file, f"has a color that is none ({problem}); a line is name:red,green,blue::: mend it"
+            file, f"has a color that is none ({problem}); a line is name:red,green,blue::: fix it"
         ) from problem
 
 
-def _read_color_map(path: Path, colors: LabelMap) -> LabelMap:
-    """Values of a map with a palette, or of one that is painted in these colors; another color is of nobody."""
-    try:
-        with Image.open(path) as image:
-            if image.mode not in ("RGB", "RGBA"):
-                return read_label_map(path)
-            rgb = np.asarray(image.convert("RGB")).astype(np.int64)
-    except (OSError, SyntaxError, ValueError, EOFError) as problem:
-        raise DataError.for_file(path, f"cannot be read as an image ({problem}); copy or unpack it again") from None
+def _read_map(path: Path, colors: LabelMap) -> LabelMap:
+    """Read a map with a palette, or one that is painted in these colors; another color belongs to no object."""
+    with open_mask_image(path) as image:
+        if image.mode not in ("RGB", "RGBA"):
+            return read_label_map(path)
+        rgb = np.asarray(image.convert("RGB")).astype(np.int64)
     weights = np.array([1 << 16, 1 << 8, 1])
     codes, known = rgb @ weights, colors.astype(np.int64) @ weights
     order = np.argsort(known, kind="stable")
-    place = np.searchsorted(known[order], codes).clip(0, len(known) - 1)
-    return np.where(known[order][place] == codes, order[place], VOID_LABEL).astype(np.uint8)
-
-
-def _majority_class(class_map: LabelMap) -> ObjectAttributes:
-    """The class that most of these pixels are of, the border left out."""
-    counts = np.bincount(class_map, minlength=VOID_LABEL + 1)
-    counts[[0, VOID_LABEL]] = 0
-    return ObjectAttributes(class_id=int(counts.argmax()) - 1 if counts.any() else None)
-
-
-CLASS_DROPPED_NOTE = f"a class left out of the map, which has {MAX_LABEL} (the XML has it)"
+    index = np.searchsorted(known[order], codes).clip(0, len(known) - 1)
+    return np.where(known[order][index] == codes, order[index], IGNORE_LABEL).astype(np.uint8)
 
 
 class VocDatasetWriter(DatasetWriter):
-    """JPEGImages, Annotations (boxes in XML), SegmentationObject, SegmentationClass, ImageSets, labelmap.txt.
+    """Writes JPEGImages, Annotations (boxes in XML), SegmentationObject, SegmentationClass, ImageSets, labelmap.txt.
 
-    A pixel belongs to one object: where masks overlap the smaller one is kept, and what the other loses is counted.
+    A pixel belongs to one object: where masks overlap the smaller one is kept, and the loss of the other is counted.
     Object n of an image, from 1, is the n-th of its XML; the value of a class is its number plus one. Boxes are those
-    of the whole masks; they count pixels from 1, the last one included, as VOC does.
+    of the complete masks; they count pixels from 1, the last one included, as VOC does.
     """
 
     data_format: ClassVar[str] = "voc"
@@ -233,74 +233,63 @@ class VocDatasetWriter(DatasetWriter):
     unique_per_split: ClassVar[bool] = False
 
     def _image_file(self, image: LabeledImage) -> str:
-        return f"JPEGImages/{image.name}"
+        return f"{IMAGE_FOLDER}/{image.name}"
 
-    def _files_exist(self, entry: LogEntry) -> bool:
-        return super()._files_exist(entry) and all(file.exists() for file in self._annotation_files(entry.name))
-
-    def _annotation_files(self, name: str) -> tuple[Path, Path, Path]:
+    def _annotation_files(self, name: str, split: str | None, file: str) -> tuple[Path, Path, Path]:
         return (
             self.folder / OBJECT_FOLDER / f"{name}.png",
             self.folder / CLASS_FOLDER / f"{name}.png",
             self.folder / XML_FOLDER / f"{name}.xml",
         )
 
-    def _write(self, image: LabeledImage, file: str) -> WriteResult:
-        written = WriteResult()
-        numbers = {n: n + 1 for n in range(min(len(image.objects), MAX_LABEL))}
-        objects = draw_label_map(image.objects, numbers, image.size, written)
-        kinds = np.zeros(MAX_LABEL + 2, np.uint8)
-        for number, label in numbers.items():
+    def _write(self, image: LabeledImage, file: str, annotation_files: Sequence[Path]) -> WriteResult:
+        result = WriteResult()
+        labels = {number: number + 1 for number in range(min(len(image.objects), MAX_LABEL))}
+        object_map = draw_label_map(image.objects, labels, image.size, result)
+        class_of_label = np.zeros(MAX_LABEL + 2, np.uint8)
+        for number, label in labels.items():
             value = image.objects[number].class_id + 1
-            kinds[label] = value if value <= MAX_LABEL else 0
-            written.notes.update([CLASS_DROPPED_NOTE] if value > MAX_LABEL else [])
-        map_of_objects, map_of_kinds, boxes = self._annotation_files(image.name)
-        save_label_map(map_of_objects, objects)
-        save_label_map(map_of_kinds, kinds[objects])
-        write_text(boxes, self._annotation_xml(image, file))
-        self.paths += [map_of_objects, map_of_kinds, boxes]
-        return written
+            if value <= MAX_LABEL:
+                class_of_label[label] = value
+            else:
+                result.notes[CLASS_DROPPED_NOTE] += 1
+        object_file, class_file, xml_file = annotation_files
+        self.paths.append(save_label_map(object_file, object_map))
+        self.paths.append(save_label_map(class_file, class_of_label[object_map]))
+        self.paths.append(write_text(xml_file, self._annotation_xml(image, file)))
+        return result
 
     def _annotation_xml(self, image: LabeledImage, file: str) -> str:
         root = Element("annotation")
         _add_element(root, "folder", PurePosixPath(file).parent.name)
         _add_element(root, "filename", PurePosixPath(file).name)
         size = SubElement(root, "size")
-        for what, value in zip(("height", "width", "depth"), (*image.size, 3), strict=True):
-            _add_element(size, what, value)
+        for tag, value in zip(("height", "width", "depth"), (*image.size, 3), strict=True):
+            _add_element(size, tag, value)
         _add_element(root, "segmented", 1)
-        for thing in image.objects:
-            found = SubElement(root, "object")
-            _add_element(found, "name", strip_xml_invalid(self._class_name(thing.class_id)))
-            _add_element(found, "pose", "Unspecified")
-            _add_element(found, "truncated", 0)
-            _add_element(found, "difficult", 0)
-            box = SubElement(found, "bndbox")
-            for what, number in zip(("xmin", "ymin", "xmax", "ymax"), _box_from_mask(thing.mask), strict=True):
-                _add_element(box, what, number)
+        for obj in image.objects:
+            element = SubElement(root, "object")
+            _add_element(element, "name", strip_xml_invalid(self._class_name(obj.class_id)))
+            _add_element(element, "pose", "Unspecified")
+            _add_element(element, "truncated", 0)
+            _add_element(element, "difficult", 0)
+            left, top, crop = tight_crop(obj.mask)
+            corners = (left + 1, top + 1, left + crop.shape[1], top + crop.shape[0]) if crop.size else (0, 0, 0, 0)
+            box = SubElement(element, "bndbox")
+            for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True):
+                _add_element(box, tag, value)
         indent(root)
         return tostring(root, encoding="unicode") + "\n"
 
     def _finish(self) -> None:
-        names = [self.names.get(number, str(number)) for number in range(max(self.names, default=-1) + 1)]
-        self.paths.append(write_text(self.folder / "labelmap.txt", "".join(_labelmap_lines(names))))
-        folder = self.folder / "ImageSets" / "Segmentation"
+        lines = ["# label:color_rgb:parts:actions\n"]
+        for name, color in zip(["background", *self._names_without_gaps()], davis_palette(), strict=False):
+            lines.append(f"{collapse_whitespace(name.replace(':', ' '))}:{','.join(map(str, color))}::\n")
+        self.paths.append(write_text(self.folder / CLASSES_FILE, "".join(lines)))
         for split in self._log.splits:
-            path = folder / f"{(split or 'train').replace('/', '_')}.txt"
-            self.paths.append(write_text(path, "".join(f"{line.name}\n" for line in self._log_entries(split))))
-
-
-def _labelmap_lines(names: list[str]) -> Iterator[str]:
-    yield "# label:color_rgb:parts:actions\n"
-    for name, color in zip(["background", *names], davis_palette(), strict=False):
-        yield f"{collapse_whitespace(name.replace(':', ' '))}:{','.join(map(str, color))}::\n"
+            path = self.folder / SPLIT_FOLDER / f"{(split or 'train').replace('/', '_')}.txt"
+            self.paths.append(write_text(path, "".join(f"{entry.name}\n" for entry in self._log_entries(split))))
 
 
 def _add_element(parent: Element, tag: str, value: object) -> None:
     SubElement(parent, tag).text = str(value)
-
-
-def _box_from_mask(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    """First and last pixel, counted from 1; an empty mask has 0, 0, 0, 0."""
-    left, top, crop = tight_crop(mask)
-    return (left + 1, top + 1, left + crop.shape[1], top + crop.shape[0]) if crop.size else (0, 0, 0, 0)

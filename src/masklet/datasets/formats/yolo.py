@@ -1,15 +1,17 @@
-"""YOLO-seg: a text for each image, a line for each object, `class x1 y1 x2 y2 ...` in shares of width and height.
+"""YOLO-seg: one text file for each image, one line for each object, `class x1 y1 x2 y2 ...`.
 
-Which folders there are says a data.yaml, or the layout itself: images/ with labels/, or train/images with train/labels.
-An image without a text has no objects, as the format has it.
+    data.yaml                      names the folders (or lists) of images of train, val and test, and the classes
+    images/[SPLIT/]NAME.jpg        or SPLIT/images/NAME.jpg
+    labels/[SPLIT/]NAME.txt        or SPLIT/labels/NAME.txt
+    classes.txt                    class names, one a line; read where there is no data.yaml
 
-YOLO-seg: a text an image, a line an object, with data.yaml and classes.txt for the tools that train on it.
+Coordinates are fractions of width and height. An image without a text file has no objects, as the format defines it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +25,7 @@ from masklet.datasets.dataset import (
     DataError,
     DataIssue,
     Dataset,
+    DatasetReader,
     ImageSample,
     LazyMasks,
     Mask,
@@ -34,138 +37,128 @@ from masklet.datasets.files import files_in, folders_in, has_matching_file, natu
 from masklet.datasets.json_reader import JsonObject
 from masklet.datasets.labeled_image import LabeledImage
 from masklet.datasets.mask_decoding import parse_polygon
-from masklet.datasets.write_log import LogEntry
-from masklet.datasets.writer import EMPTY_MASK_NOTE, DatasetWriter, WriteResult, collapse_whitespace
+from masklet.datasets.writer import EMPTY_MASK_NOTE, DatasetWriter, WriteResult, collapse_whitespace, join_path
 from masklet.errors import MissingExtraError, SourceError
 from masklet.masks.polygon_simplify import tight_crop
 from masklet.masks.polygons import Ring, contour_ring, contour_roundtrip_iou
 from masklet.media.image_source import IMAGE_SUFFIXES, has_suffix
 
-__all__ = ["YoloDatasetWriter", "YoloImage", "is_yolo", "open_yolo"]
+__all__ = ["YoloDatasetReader", "YoloDatasetWriter", "YoloSample", "data_yaml"]
 
 SPLITS = ("train", "val", "test")
 YAML_SUFFIXES = (".yaml", ".yml")
+IMAGE_FOLDER, LABEL_FOLDER = "images", "labels"
+CLASSES_FILE = "classes.txt"
 
 
 @dataclass(frozen=True)
-class YoloImage(ImageSample):
-    """An image, and the text with its outlines, which need not be there."""
+class YoloSample(ImageSample):
+    """An image, and the text file with its outlines, which may be missing."""
 
     label_path: Path
 
     def masks(self, size: Size) -> Mapping[int, Mask]:
-        """See Still."""
-        lines = [(number, line) for number, line in enumerate(self._read_lines(), 1) if line.strip()]
-        rings = [self._parse_line(number, line, size) for number, line in lines]
-        decoders = {number: partial(_rasterize, ring, size) for number, ring in enumerate(rings, 1)}
-        return LazyMasks(decoders, {number: _parse_attributes(line) for number, (_, line) in enumerate(lines, 1)})
-
-    def _read_lines(self) -> list[str]:
+        """See `ImageSample`."""
         try:
-            return self.label_path.read_text(encoding="utf-8").splitlines()
+            lines = self.label_path.read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
-            return []
+            lines = []
         except (OSError, ValueError) as problem:
             raise DataError.for_file(
                 self.label_path, f"cannot be read ({problem}); labels are plain text: export it again"
             ) from problem
+        rings: list[Ring] = []
+        attributes: list[ObjectAttributes] = []
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                rings.append(self._parse_line(number, line, size))
+                word = line.split()[0]
+                attributes.append(ObjectAttributes(class_id=int(word) if word.isdecimal() else None))
+        decoders = {object_id: partial(_rasterize, ring, size) for object_id, ring in enumerate(rings, 1)}
+        return LazyMasks(decoders, dict(enumerate(attributes, 1)))
 
-    def _parse_line(self, line_number: int, line: str, size: Size) -> Ring:
+    def _parse_line(self, number: int, line: str, size: Size) -> Ring:
         words = line.split()
         if len(words) == 5:
             raise DataError.for_file(
                 self.label_path,
-                f"(line {line_number}) is a box, not an outline; masks need class x1 y1 x2 y2 x3 y3 ...: export with masks",  # noqa: E501
+                f"(line {number}) is a box, not an outline; masks need class x1 y1 x2 y2 x3 y3 ...: export with masks",
             )
         try:
-            numbers = [float(word) for word in words[1:]]
+            coordinates = [float(word) for word in words[1:]]
         except ValueError as problem:
             raise DataError.for_file(
-                self.label_path, f"(line {line_number}) is no outline ({problem}); export it again"
+                self.label_path, f"(line {number}) is no outline ({problem}); export it again"
             ) from problem
-        return parse_polygon(numbers, (size[1], size[0]), size, self.label_path, f"line {line_number}")
-
-
-def _parse_attributes(line: str) -> ObjectAttributes:
-    word = line.split()[0]
-    return ObjectAttributes(class_id=int(word) if word.isdecimal() else None)
+        return parse_polygon(coordinates, (size[1], size[0]), size, self.label_path, f"line {number}")
 
 
 def _rasterize(ring: Ring, size: Size) -> Mask:
-    """Whole pixels, the edge included: how readers of this format paint it, and what our own writer counts on."""
+    """Fill complete pixels with the edge included, as other readers of the format do and our writer expects."""
     canvas = np.zeros(size, np.uint8)
     cv2.fillPoly(canvas, [np.floor(ring).astype(np.int32)], [1])
     return canvas.view(np.bool_)
 
 
-def is_yolo(path: Path) -> bool:
-    """Whether a path is a data.yaml, or a folder with one, or with images and labels."""
-    if path.is_file():
-        return has_suffix(path.name, YAML_SUFFIXES)
-    return _find_yaml(path) is not None or bool(_split_folders(path))
+class YoloDatasetReader(DatasetReader):
+    """Reads the images of a data.yaml, or of folders images and labels; the split is train, val or test.
 
-
-def open_yolo(path: Path, options: ReadOptions) -> Dataset:
-    """The images of a data.yaml or of folders images and labels; a split is train, val or test.
-
-    Example:
-        >>> open_yolo(Path("coco8-seg/data.yaml"), Choice("train")).entries[0].name
-        'train/000000000009'
-
-    Raises:
-        SourceError: no such split, no data.yaml that can be read, no images, or no label at all.
-        MissingExtraError: a data.yaml is there, and PyYAML is not.
+    A data.yaml needs PyYAML; without it `open` raises `MissingExtraError`.
     """
-    file = path if path.is_file() else _find_yaml(path)
-    parts = _split_folders(path) if file is None else _split_folders_from_yaml(file)
-    if options.split is not None:
-        validate_choice(path, options.split, parts, "split")
-        parts = {options.split: parts[options.split]}
-    elif len(parts) > 1 and len({tuple(places) for places in parts.values()}) == 1:
-        parts = {"": next(iter(parts.values()))}  # train and val are the same images: they are not split
-    splits: dict[str, str] = {}
-    problems: list[DataIssue] = []
-    entries: dict[str, YoloImage] = {}
-    for part, places in parts.items():
-        for image in [image for place in places for image in _list_images(place)]:
-            name = _sample_name(image, part)
-            if name in entries:
-                problems.append(
-                    DataIssue.for_file(name, image, "has a name that is there before; names are unique: rename it")
-                )
-            else:
-                entries[name] = YoloImage(name, image, _label_path(image))
-                splits |= {name: part} if part else {}
-    _check_not_empty(path, [entry.label_path for entry in entries.values()])
-    names = _read_class_names(path if file is None else file)
-    return Dataset("yolo", path, tuple(entries.values()), tuple(problems + _unmatched_labels(entries)), names, splits)
 
+    data_format: ClassVar[str] = "yolo"
+    description: ClassVar[str] = "YOLO-seg: a data.yaml, or images/ID.jpg with labels/ID.txt (outlines)"
 
-def _read_class_names(path: Path) -> dict[int, str]:
-    """Classes by number, of a data.yaml, or of the classes.txt of a folder."""
-    if path.is_dir():
-        file = next((file for file in (path / "classes.txt", path / "labels" / "classes.txt") if file.exists()), None)
-        return dict(enumerate(read_lines(file))) if file is not None else {}
-    said = _read_yaml(path).get("names")
-    items = said.items() if isinstance(said, dict) else enumerate(said if isinstance(said, list) else [])
-    return {number: str(name) for number, name in items if isinstance(number, int)}
+    @classmethod
+    def matches(cls, path: Path) -> bool:
+        """Return whether a path is a data.yaml, or a folder with one, or with images and labels."""
+        if path.is_file():
+            return has_suffix(path.name, YAML_SUFFIXES)
+        return _find_yaml(path) is not None or bool(_find_split_folders(path))
 
-
-def _check_not_empty(path: Path, labels: list[Path]) -> None:
-    if not labels:
-        raise SourceError(
-            f"{path} names no images that are there; allowed is a data.yaml with train and val, or images/ID.jpg "
-            "with labels/ID.txt: check its paths"
-        )
-    if not any(file.exists() for file in labels):
-        raise SourceError(
-            f"{path} has {len(labels)} images and no label, such as {labels[0]}; labels are in labels/ "
-            "beside images/, of the same names: check the folders"
-        )
+    @classmethod
+    def open(cls, path: Path, options: ReadOptions) -> Dataset:
+        """See `DatasetReader`."""
+        yaml_file = path if path.is_file() else _find_yaml(path)
+        if yaml_file is not None:
+            parts, names = _read_yaml(yaml_file)
+        else:
+            parts, lists = _find_split_folders(path), (path / CLASSES_FILE, path / LABEL_FOLDER / CLASSES_FILE)
+            names = dict(enumerate(next((read_lines(file) for file in lists if file.exists()), [])))
+        if options.split is not None:
+            validate_choice(path, options.split, parts, "split")
+            parts = {options.split: parts[options.split]}
+        elif len(parts) > 1 and len({tuple(folders) for folders in parts.values()}) == 1:
+            parts = {"": next(iter(parts.values()))}  # train and val are the same images: there is no split
+        splits: dict[str, str] = {}
+        issues: list[DataIssue] = []
+        samples: dict[str, YoloSample] = {}
+        for split, folders in parts.items():
+            for image in [image for folder in folders for image in _list_images(folder)]:
+                name = _sample_name(image, split)
+                if name in samples:
+                    reason = "has a name that is there before; names are unique: rename it"
+                    issues.append(DataIssue.for_file(name, image, reason))
+                else:
+                    samples[name] = YoloSample(name, image, _label_path(image))
+                    splits |= {name: split} if split else {}
+        label_paths = [sample.label_path for sample in samples.values()]
+        if not label_paths:
+            raise SourceError(
+                f"{path} names no images that are there; allowed is a data.yaml with train and val, or images/ID.jpg "
+                "with labels/ID.txt: check its paths"
+            )
+        if not any(file.exists() for file in label_paths):
+            raise SourceError(
+                f"{path} has {len(label_paths)} images and no label, such as {label_paths[0]}; labels are in labels/ "
+                "next to images/, of the same names: check the folders"
+            )
+        issues += _unmatched_labels(set(label_paths))
+        return Dataset(cls.data_format, path, tuple(samples.values()), tuple(issues), names, splits)
 
 
 def _find_yaml(folder: Path) -> Path | None:
-    """The data.yaml of a folder, whatever its name; one that names a part of the data."""
+    """Find the data.yaml of a folder, whatever its name: a file that names a split."""
     for file in files_in(folder, YAML_SUFFIXES):
         text = file.read_text(encoding="utf-8", errors="replace")
         if any(line.startswith(tuple(f"{split}:" for split in SPLITS)) for line in text.splitlines()):
@@ -173,184 +166,169 @@ def _find_yaml(folder: Path) -> Path | None:
     return None
 
 
-def _split_folders(folder: Path) -> dict[str, list[Path]]:
-    """Parts by name where no data.yaml says it."""
-    if (folder / "images").is_dir() and (folder / "labels").is_dir():
-        below = folders_in(folder / "images")
-        return {sub.name: [sub] for sub in below} if below else {"": [folder / "images"]}
+def _find_split_folders(folder: Path) -> dict[str, list[Path]]:
+    """Find the image folders of each split where there is no data.yaml."""
+    if (folder / IMAGE_FOLDER).is_dir() and (folder / LABEL_FOLDER).is_dir():
+        below = folders_in(folder / IMAGE_FOLDER)
+        return {split.name: [split] for split in below} if below else {"": [folder / IMAGE_FOLDER]}
     return {
-        sub.name: [sub / "images"]
-        for sub in folders_in(folder)
-        if (sub / "images").is_dir() and has_matching_file(sub / "labels", "*.txt")
+        split.name: [split / IMAGE_FOLDER]
+        for split in folders_in(folder)
+        if (split / IMAGE_FOLDER).is_dir() and has_matching_file(split / LABEL_FOLDER, "*.txt")
     }
 
 
-def _split_folders_from_yaml(file: Path) -> dict[str, list[Path]]:
-    record = _read_yaml(file)
-    base = file.parent / str(record.get("path") or ".")
-    base = base if base.is_dir() else file.parent
-    parts: dict[str, list[Path]] = {}
-    for split in SPLITS:
-        said = record.get(split)
-        if said:
-            parts[split] = [_resolve_path(base, str(place)) for place in (said if isinstance(said, list) else [said])]
-    if not parts:
-        raise DataError.for_file(file, "names no images; a data.yaml has train and val, folders of images: add them")
-    there = {split: places for split, places in parts.items() if any(place.exists() for place in places)}
-    if not there:
-        first = next(iter(parts.values()))[0]
-        raise DataError.for_file(
-            file, f"says that images are in {first}, which is not there; mend path, train and val in it"
-        )
-    return there
-
-
-def _read_yaml(file: Path) -> dict[object, object]:
+def _read_yaml(file: Path) -> tuple[dict[str, list[Path]], dict[int, str]]:
+    """Return the image folders (or list files) of each split that has one that exists, and the class names."""
     try:
         import yaml
     except ImportError as problem:
         raise MissingExtraError.for_package("pyyaml", "train") from problem
     try:
-        value = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as problem:
-        raise DataError.for_file(file, f"cannot be read ({' '.join(str(problem).split())}); mend it") from problem
-    if isinstance(value, dict):
-        return value
-    raise DataError.for_file(file, f"holds {value!r:.40}; a data.yaml has lines such as 'train: images/train': mend it")
-
-
-def _resolve_path(base: Path, path: str) -> Path:
-    """A folder or a list; some tools write ../train/images and mean train/images."""
-    place = base / path
-    return base / path.removeprefix("../") if not place.exists() else place
+        raise DataError.for_file(file, f"cannot be read ({' '.join(str(problem).split())}); fix it") from problem
+    if not isinstance(content, dict):
+        raise DataError.for_file(
+            file, f"holds {content!r:.40}; a data.yaml has lines such as 'train: images/train': fix it"
+        )
+    base = file.parent / str(content.get("path") or ".")
+    base = base if base.is_dir() else file.parent
+    parts: dict[str, list[Path]] = {}
+    for split in SPLITS:
+        value = content.get(split)
+        for name in (value if isinstance(value, list) else [value]) if value else ():
+            path = base / str(name)
+            if not path.exists():  # some tools write ../train/images and mean train/images
+                path = base / str(name).removeprefix("../")
+            parts.setdefault(split, []).append(path)
+    if not parts:
+        raise DataError.for_file(file, "names no images; a data.yaml has train and val, folders of images: add them")
+    existing = {split: paths for split, paths in parts.items() if any(path.exists() for path in paths)}
+    if not existing:
+        first = next(iter(parts.values()))[0]
+        raise DataError.for_file(
+            file, f"says that images are in {first}, which is not there; fix path, train and val in it"
+        )
+    names = content.get("names")
+    items = names.items() if isinstance(names, dict) else enumerate(names if isinstance(names, list) else [])
+    return existing, {number: str(name) for number, name in items if isinstance(number, int)}
 
 
 def _list_images(folder_or_list: Path) -> list[Path]:
     if folder_or_list.is_file():
         return [folder_or_list.parent / line for line in read_lines(folder_or_list)]
-    found = [
+    return natural_sorted(
         path
         for path in folder_or_list.rglob("*")
         if has_suffix(path.name, IMAGE_SUFFIXES) and not path.name.startswith(".")
-    ]
-    return natural_sorted(found)
+    )
 
 
 def _label_path(image_path: Path) -> Path:
-    """The text of an image: the last folder `images` of its path is `labels`, or it lies beside it."""
+    """Return the text file of an image: the last folder `images` of its path is `labels`, else it is next to it."""
     parts = list(image_path.parts)
     for index in range(len(parts) - 2, -1, -1):
-        if parts[index] == "images":
-            parts[index] = "labels"
+        if parts[index] == IMAGE_FOLDER:
+            parts[index] = LABEL_FOLDER
             break
     return Path(*parts).with_suffix(".txt")
 
 
 def _sample_name(image_path: Path, split: str) -> str:
-    """The path below the folder images, or else its last name, with the part's name before it."""
+    """Return the path below the last folder `images`, or else the file name, with the split before it."""
     folders = list(image_path.parent.parts)
-    after = folders[len(folders) - folders[::-1].index("images") :] if "images" in folders else []
-    after = after if not split or after[:1] == [split] else [split, *after]
-    return "/".join([*after, image_path.stem])
+    below = folders[len(folders) - folders[::-1].index(IMAGE_FOLDER) :] if IMAGE_FOLDER in folders else []
+    below = below if not split or below[:1] == [split] else [split, *below]
+    return "/".join([*below, image_path.stem])
 
 
-def _unmatched_labels(samples: Mapping[str, YoloImage]) -> list[DataIssue]:
-    """Labels in the folders of the others that have no image."""
-    known = {entry.label_path for entry in samples.values()}
-    found: list[DataIssue] = []
-    for folder in natural_sorted({path.parent for path in known}):
+def _unmatched_labels(label_paths: set[Path]) -> list[DataIssue]:
+    """Return an issue for each text file without an image, in the folders of these."""
+    issues: list[DataIssue] = []
+    for folder in natural_sorted({path.parent for path in label_paths}):
         for file in files_in(folder, (".txt",)):
-            if file not in known and file.stem not in ("classes", *SPLITS) and folder.name != "images":
+            if file not in label_paths and file.stem not in ("classes", *SPLITS) and folder.name != IMAGE_FOLDER:
                 reason = "has no image of its name in images; labels need their image: add it, or remove the file"
-                found.append(DataIssue.for_file(file.stem, file, reason))
-    return found
-
-
-IMAGE_FOLDER = "images"
+                issues.append(DataIssue.for_file(file.stem, file, reason))
+    return issues
 
 
 class YoloDatasetWriter(DatasetWriter):
-    """labels/[SPLIT/]NAME.txt with lines of `class x1 y1 x2 y2 ...` in shares of width and height.
+    """Writes labels/[SPLIT/]NAME.txt, images/[SPLIT/]NAME.jpg, data.yaml and classes.txt.
 
-    The format holds one ring an object: holes and further parts hang on bridges a pixel wide, which readers paint;
-    those to parts lie outside the mask. An image without objects has an empty text. Images go to
-    images/[SPLIT/]NAME.jpg; with `folder=""` they and the texts go to OUT itself, and there is no data.yaml.
+    The format has one ring for each object: holes and further parts are connected by bridges one pixel wide, which
+    readers fill; those to parts lie outside the mask. An image without objects has an empty text file. With
+    `label_folder=""` images and texts are written to the folder itself, without a data.yaml.
     """
 
     data_format: ClassVar[str] = "yolo"
     description: ClassVar[str] = "images/[SPLIT/]NAME.jpg, labels/[SPLIT/]NAME.txt, data.yaml, classes.txt"
     supports: ClassVar[frozenset[str]] = frozenset({"overlaps", "holes", "classes"})
 
-    def _output_options(self) -> JsonObject:
-        return {**super()._output_options(), "folder": self.options.label_folder}
+    def _format_options(self) -> JsonObject:
+        return {"label_folder": self.options.label_folder}
 
     def _image_file(self, image: LabeledImage) -> str:
-        return _join_path(IMAGE_FOLDER if self.options.label_folder else "", image.split, image.name)
+        return join_path(IMAGE_FOLDER if self.options.label_folder else "", image.split, image.name)
 
-    def _label_file(self, name: str, split: str | None) -> str:
-        return _join_path(self.options.label_folder, split, name) + ".txt"
+    def _annotation_files(self, name: str, split: str | None, file: str) -> tuple[Path]:
+        return (self.folder / f"{join_path(self.options.label_folder, split, name)}.txt",)
 
-    def _files_exist(self, entry: LogEntry) -> bool:
-        return super()._files_exist(entry) and (self.folder / self._label_file(entry.name, entry.split)).exists()
-
-    def _write(self, image: LabeledImage, file: str) -> WriteResult:
-        written, lines = WriteResult(), []
-        for thing in image.objects:
-            left, top, crop = tight_crop(thing.mask)
-            ring = contour_ring(crop) if crop.size else np.zeros((0, 2), np.float32)
-            written.ious.append(contour_roundtrip_iou(crop, ring) if crop.size else 1.0)
-            if not len(ring):
-                written.notes[EMPTY_MASK_NOTE] += 1
+    def _write(self, image: LabeledImage, file: str, annotation_files: Sequence[Path]) -> WriteResult:
+        result, lines = WriteResult(), []
+        for obj in image.objects:
+            left, top, crop = tight_crop(obj.mask)
+            if not crop.size:
+                result.add(1.0, EMPTY_MASK_NOTE)
                 continue
-            shares = (ring + np.array([left, top])) / image.size[::-1]
-            lines.append(f"{thing.class_id} " + " ".join(f"{share:.6f}" for share in shares.ravel().tolist()) + "\n")
-        self.paths.append(write_text(self.folder / self._label_file(image.name, image.split), "".join(lines)))
-        return written
+            ring = contour_ring(crop)
+            result.add(contour_roundtrip_iou(crop, ring), None if len(ring) else EMPTY_MASK_NOTE)
+            if len(ring):
+                fractions = (ring + np.array([left, top])) / image.size[::-1]
+                numbers = " ".join(f"{value:.6f}" for value in fractions.ravel().tolist())
+                lines.append(f"{obj.class_id} {numbers}\n")
+        self.paths.append(write_text(annotation_files[0], "".join(lines)))
+        return result
 
     def _finish(self) -> None:
-        names = [self.names.get(number, str(number)) for number in range(max(self.names, default=-1) + 1)]
-        self.paths.append(
-            write_text(self.folder / "classes.txt", "".join(f"{collapse_whitespace(name)}\n" for name in names))
-        )
+        names = self._names_without_gaps()
+        class_list = "".join(f"{collapse_whitespace(name)}\n" for name in names)
+        self.paths.append(write_text(self.folder / CLASSES_FILE, class_list))
         if self.options.label_folder:
             self.paths.append(write_text(self.folder / "data.yaml", data_yaml(self._log.splits, names)))
 
 
 def data_yaml(splits: list[str | None], names: list[str]) -> str:
-    """The text of a data.yaml: where images are, from where it lies itself, and the class names.
+    """Return the text of a data.yaml: image folders relative to the file, and the class names.
 
-    Trainers ask for train and val; where there is no val, train is named twice, and a comment says so.
+    Trainers need train and val; where one is missing, the other is named again, and a comment says so.
 
     Example:
-        >>> print(data_yaml(["train", "val"], ["dog"]))
+        >>> print(data_yaml(["train", "val"], ["dog"]), end="")
         train: images/train
         val: images/val
         names:
           0: "dog"
     """
-    places: dict[str, list[str]] = {}
+    folders: dict[str, list[str]] = {}
     for split in splits:
         part = next((known for known in SPLITS if (split or "").startswith(known)), "train")
-        places.setdefault(part, []).append(_join_path(IMAGE_FOLDER, split, ""))
-    lines = [*_yaml_paths(places), "names:" if names else "names: {}"]
-    return (
-        "\n".join([*lines, *(f"  {n}: {json.dumps(name, ensure_ascii=False)}" for n, name in enumerate(names))]) + "\n"
-    )
-
-
-def _yaml_paths(folders: Mapping[str, list[str]]) -> list[str]:
+        folders.setdefault(part, []).append(join_path(IMAGE_FOLDER, split))
     lines = []
     for part in ("train", "val"):
         if part not in folders:
             lines.append(f"# there is no {part}: these are the other images again")
         lines.append(f"{part}: {_yaml_list(folders.get(part) or next(iter(folders.values())))}")
-    return [*lines, *(f"{part}: {_yaml_list(found)}" for part, found in folders.items() if part == "test")]
+    if "test" in folders:
+        lines.append(f"test: {_yaml_list(folders['test'])}")
+    lines.append("names:" if names else "names: {}")
+    lines += [f"  {number}: {json.dumps(name, ensure_ascii=False)}" for number, name in enumerate(names)]
+    return "\n".join(lines) + "\n"
 
 
 def _yaml_list(folders: list[str]) -> str:
-    quoted = [place if place.replace("/", "").isalnum() else json.dumps(place, ensure_ascii=False) for place in folders]
+    quoted = [
+        folder if folder.replace("/", "").isalnum() else json.dumps(folder, ensure_ascii=False) for folder in folders
+    ]
     return quoted[0] if len(quoted) == 1 else f"[{', '.join(quoted)}]"
-
-
-def _join_path(*parts: str | None) -> str:
-    return "/".join(part for part in parts if part)

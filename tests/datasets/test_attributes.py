@@ -1,4 +1,4 @@
-"""What is said of objects beside their masks: class, score, track; and to which part an entry belongs."""
+"""Attributes of objects (class, score, track id), class names, and the splits of samples."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers.dataset_files import RING, coco, stills, text, videos, write_image, yolo
+from helpers.dataset_files import RING, coco, native, text, videos, write_image, yolo
 from masklet.datasets import ObjectAttributes, check_dataset, open_dataset
 from masklet.masks import rle
 
@@ -30,7 +30,7 @@ def test_coco_keeps_class_score_and_track(tmp_path: Path) -> None:
     assert data.splits == dict.fromkeys(("000002", "000003", "000010"), "val2017")
 
 
-def test_a_lossless_code_beside_an_outline_is_the_mask(tmp_path: Path) -> None:
+def test_coco_prefers_the_lossless_code_to_the_outline(tmp_path: Path) -> None:
     file = coco(tmp_path)
     content = json.loads(file.read_text())
     content["annotations"][0]["rle"] = rle.encode(RING)
@@ -38,11 +38,11 @@ def test_a_lossless_code_beside_an_outline_is_the_mask(tmp_path: Path) -> None:
     np.testing.assert_array_equal(annotated.masks[1], RING)
 
 
-def test_the_parts_of_coco_are_told(tmp_path: Path) -> None:
+def test_coco_files_are_splits(tmp_path: Path) -> None:
     for split in ("zoo", "val2017"):
         coco(tmp_path, split=split)
     data = open_dataset(tmp_path)
-    assert {data.splits[entry.name] for entry in data.samples if entry.name.startswith("zoo/")} == {"zoo"}
+    assert {data.splits[sample.name] for sample in data.samples if sample.name.startswith("zoo/")} == {"zoo"}
     assert set(data.splits.values()) == {"zoo", "val2017"}
     assert set(open_dataset(tmp_path, split="zoo").splits.values()) == {"zoo"}
     (tmp_path / "annotations" / "instances_val2017.json").unlink()
@@ -56,9 +56,9 @@ def test_yolo_keeps_classes_and_their_names(tmp_path: Path) -> None:
     (root / "data.yaml").write_text("train: images/train\nval: images/val\nnames: {0: cat, 7: dog, x: y}\n")
     data = open_dataset(root)
     assert data.names == {0: "cat", 7: "dog"}
-    entry = next(entry for entry in data.samples if entry.name == f"train/{file.stem}")
-    assert entry.read([0])[0].attributes(1) == ObjectAttributes(class_id=7)
-    assert data.splits[entry.name] == "train"
+    sample = next(sample for sample in data.samples if sample.name == f"train/{file.stem}")
+    assert sample.read([0])[0].attributes(1) == ObjectAttributes(class_id=7)
+    assert data.splits[sample.name] == "train"
 
 
 def test_yolo_without_a_yaml_may_have_a_list_of_classes(tmp_path: Path) -> None:
@@ -67,13 +67,13 @@ def test_yolo_without_a_yaml_may_have_a_list_of_classes(tmp_path: Path) -> None:
     assert open_dataset(root).names == {0: "cat", 1: "a dog"}
 
 
-def test_images_that_are_train_and_val_at_once_are_there_once(tmp_path: Path) -> None:
+def test_images_of_train_and_val_are_listed_once(tmp_path: Path) -> None:
     write_image(tmp_path / "images" / "a.jpg")
     text(tmp_path / "labels" / "a.txt", "")
     text(tmp_path / "data.yaml", "train: images\nval: images\nnames: [cat]\n")
     data = open_dataset(tmp_path)
-    assert ([entry.name for entry in data.samples], dict(data.splits)) == (["a"], {})
-    assert [entry.name for entry in open_dataset(tmp_path, split="val").samples] == ["val/a"]
+    assert ([sample.name for sample in data.samples], dict(data.splits)) == (["a"], {})
+    assert [sample.name for sample in open_dataset(tmp_path, split="val").samples] == ["val/a"]
 
 
 def test_videos_are_in_lists_or_in_folders(tmp_path: Path) -> None:
@@ -89,8 +89,8 @@ def test_videos_are_in_lists_or_in_folders(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_where_nothing_is_said_there_are_no_classes(tmp_path: Path) -> None:
-    data = open_dataset(stills(tmp_path, ["a"]))
+def test_a_format_without_classes_has_no_attributes(tmp_path: Path) -> None:
+    data = open_dataset(native(tmp_path, ["a"]))
     assert (dict(data.names), dict(data.splits), data.samples[0].read([0])[0].attributes(1)) == (
         {},
         {},
@@ -98,10 +98,10 @@ def test_where_nothing_is_said_there_are_no_classes(tmp_path: Path) -> None:
     )
 
 
-def test_a_image_without_a_name_is_a_problem_and_no_crash(tmp_path: Path) -> None:
+def test_an_image_without_a_name_is_an_issue_and_no_crash(tmp_path: Path) -> None:
     file = coco(tmp_path)
     content = json.loads(file.read_text())
     content["images"][2]["file_name"] = "."
     data = open_dataset(text(file, content))
-    assert "." in [entry.name for entry in data.samples]
-    assert any("val2017" in finding.reason for finding in check_dataset(data))
+    assert "." in [sample.name for sample in data.samples]
+    assert any("val2017" in issue.reason for issue in check_dataset(data))

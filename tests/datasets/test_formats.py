@@ -1,4 +1,4 @@
-"""Each layout, from a small set that is made here, mask by mask."""
+"""Each format, read from a small dataset that is made here, mask by mask."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from helpers.dataset_files import (
     codes,
     label_map,
     labeled_video,
+    native,
     png,
     sa1b,
     same_masks,
     sav,
     sav_val,
-    stills,
     text,
     write_image,
     yolo,
@@ -41,22 +41,22 @@ FULL_RING[26:30, 38:44] = True
 
 
 def first(data: Dataset, name: str | None = None) -> AnnotatedFrame:
-    entry = next(entry for entry in data.samples if name in (None, entry.name))
-    return entry.read([entry.frame_indices[0]])[0]
+    sample = next(sample for sample in data.samples if name in (None, sample.name))
+    return sample.read([sample.frame_indices[0]])[0]
 
 
 def names(data: Dataset) -> list[str]:
-    return [entry.name for entry in data.samples]
+    return [sample.name for sample in data.samples]
 
 
-# stills ------------------------------------------------------------------------------------------------------------
+# native ------------------------------------------------------------------------------------------------------------
 
 
-def test_stills_are_a_source_or_a_folder_of_sources(tmp_path: Path) -> None:
-    stills(tmp_path / "Cats")
-    stills(tmp_path / "ants", ["c"])
+def test_native_is_a_source_or_a_folder_of_sources(tmp_path: Path) -> None:
+    native(tmp_path / "Cats")
+    native(tmp_path / "ants", ["c"])
     data = open_dataset(tmp_path)
-    assert (data.data_format, names(data)) == ("stills", ["ants/c", "Cats/a2", "Cats/a10", "Cats/b"])
+    assert (data.data_format, names(data)) == ("native", ["ants/c", "Cats/a2", "Cats/a10", "Cats/b"])
     assert names(open_dataset(tmp_path, split="ants")) == ["ants/c"]
     data = open_dataset(tmp_path / "Cats")
     assert names(data) == ["a2", "a10", "b"]
@@ -70,8 +70,8 @@ def test_stills_are_a_source_or_a_folder_of_sources(tmp_path: Path) -> None:
         open_dataset(tmp_path, split="dogs")
 
 
-def test_a_still_without_objects_is_empty(tmp_path: Path) -> None:
-    stills(tmp_path)
+def test_an_image_without_objects_is_empty(tmp_path: Path) -> None:
+    native(tmp_path)
     text(tmp_path / "masks" / "b.json", [])
     assert dict(first(open_dataset(tmp_path), "b").masks) == {}
 
@@ -122,7 +122,7 @@ def test_names_of_coco_images_in_any_alphabet(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("below", ["", "480p"])
-def test_davis_palettes_hold_ids_and_255_is_nobody(tmp_path: Path, below: str) -> None:
+def test_davis_palettes_hold_ids_and_255_is_ignored(tmp_path: Path, below: str) -> None:
     labels = label_map(ids=(3, 7))
     labels[0, :5] = 255
     later = label_map(ids=(3, 0))
@@ -132,12 +132,12 @@ def test_davis_palettes_hold_ids_and_255_is_nobody(tmp_path: Path, below: str) -
         (tmp_path / "made" / top).rename(tmp_path / top / below if below else tmp_path / top)
     data = open_dataset(tmp_path)
     assert (data.data_format, names(data)) == ("davis", ["dogs"])
-    entry = data.samples[0]
-    frames = entry.read([1, 0, 2])
+    sample = data.samples[0]
+    frames = sample.read([1, 0, 2])
     assert [list(frame.masks) for frame in frames] == [[3], [3, 7], []]
     np.testing.assert_array_equal(frames[1].masks[7], RING)
-    assert entry.frame_indices == (0, 1, 2)
-    assert [path.name for path in entry.source] == ["00000.jpg", "00001.jpg", "00002.jpg"]
+    assert sample.frame_indices == (0, 1, 2)
+    assert [path.name for path in sample.source] == ["00000.jpg", "00001.jpg", "00002.jpg"]
 
 
 def test_davis_2016_is_one_object_also_where_it_is_out_of_sight(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_davis_2016_is_one_object_also_where_it_is_out_of_sight(tmp_path: Path) 
     np.testing.assert_array_equal(frames[1].masks[1], BOX)
 
 
-def test_a_frame_of_nothing_but_255_is_nobody_where_the_video_has_ids(tmp_path: Path) -> None:
+def test_a_frame_of_255_alone_is_ignored_if_the_video_has_ids(tmp_path: Path) -> None:
     void = BOX.astype(np.uint8) * 255
     labeled_video(tmp_path, "dogs", {0: label_map(), 1: void}, 2)
     assert [list(frame.masks) for frame in open_dataset(tmp_path).samples[0].read([0, 1])] == [[1, 2], []]
@@ -161,11 +161,11 @@ def test_youtube_vos_has_every_fifth_frame_objects_that_come_late_and_folders_fo
     labeled_video(tmp_path / "valid", "003234408d", {0: label_map()}, 6)
     data = open_dataset(tmp_path, split="train")
     assert names(data) == ["00a23ccf53", "0043f083b5"]  # 0 before 43, as numbers go
-    entry = data.samples[1]
-    assert entry.frame_indices == (0, 5, 10)
-    assert len(entry.source) == 12
-    assert [list(frame.masks) for frame in entry.read([0, 5, 10])] == [[1], [1, 2], [2]]
-    np.testing.assert_array_equal(entry.read([5])[0].rgb, from_file(str(entry.source[5])).rgb)
+    sample = data.samples[1]
+    assert sample.frame_indices == (0, 5, 10)
+    assert len(sample.source) == 12
+    assert [list(frame.masks) for frame in sample.read([0, 5, 10])] == [[1], [1, 2], [2]]
+    np.testing.assert_array_equal(sample.read([5])[0].rgb, from_file(str(sample.source[5])).rgb)
     assert names(open_dataset(tmp_path)) == ["train/00a23ccf53", "train/0043f083b5", "valid/003234408d"]
     assert names(open_dataset(tmp_path / "valid")) == ["003234408d"]
 
@@ -188,7 +188,7 @@ def test_lists_of_image_sets_are_splits(tmp_path: Path) -> None:
 # SA-1B, SA-V -------------------------------------------------------------------------------------------------------
 
 
-def test_sa1b_is_a_json_beside_each_image_in_folders_or_not(tmp_path: Path) -> None:
+def test_sa1b_is_a_json_next_to_each_image_in_folders_or_not(tmp_path: Path) -> None:
     sa1b(tmp_path / "one")
     data = open_dataset(tmp_path / "one")
     assert (data.data_format, names(data)) == ("sa1b", ["sa_2", "sa_10"])
@@ -201,10 +201,10 @@ def test_sa1b_is_a_json_beside_each_image_in_folders_or_not(tmp_path: Path) -> N
 def test_sav_is_annotated_every_fourth_frame(tmp_path: Path) -> None:
     data = open_dataset(sav(tmp_path))
     assert (data.data_format, names(data), data.issues) == ("sav", ["sav_000001"], ())
-    entry = data.samples[0]
-    assert entry.frame_indices == (0, 4, 8, 12)
-    assert entry.source == tmp_path / "sav_000001.mp4"
-    frames = entry.read([8, 0, 8])
+    sample = data.samples[0]
+    assert sample.frame_indices == (0, 4, 8, 12)
+    assert sample.source == tmp_path / "sav_000001.mp4"
+    frames = sample.read([8, 0, 8])
     with open_video(tmp_path / "sav_000001.mp4") as video:
         np.testing.assert_array_equal(frames[0].rgb, video[8].rgb)
         np.testing.assert_array_equal(frames[1].rgb, video[0].rgb)
@@ -224,9 +224,9 @@ def test_sav_in_folders_and_a_json_with_its_keys_in_another_order(tmp_path: Path
 def test_val_of_sav_has_a_folder_for_each_object(tmp_path: Path) -> None:
     data = open_dataset(sav_val(tmp_path))
     assert (data.data_format, names(data), data.issues) == ("sav", ["sav_7"], ())
-    entry = data.samples[0]
-    assert (entry.frame_indices, len(entry.source)) == ((0, 4, 8), 9)
-    frames = entry.read([4, 0])
+    sample = data.samples[0]
+    assert (sample.frame_indices, len(sample.source)) == ((0, 4, 8), 9)
+    frames = sample.read([4, 0])
     same_masks(frames[0], BOX, BOX | RING)
     same_masks(frames[1], BOX)
 
@@ -235,7 +235,7 @@ def test_val_of_sav_has_a_folder_for_each_object(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("yaml", [True, False])
-def test_yolo_outlines_are_shares_and_a_image_without_a_text_is_empty(tmp_path: Path, yaml: bool) -> None:
+def test_yolo_outlines_are_fractions_and_an_image_without_a_text_is_empty(tmp_path: Path, yaml: bool) -> None:
     yolo(tmp_path, yaml=yaml)
     data = open_dataset(tmp_path)
     assert (data.data_format, names(data), data.issues) == ("yolo", ["train/2", "train/10", "val/1"], ())
@@ -307,7 +307,7 @@ def test_png_maps_palettes_black_and_white_and_16_bits(tmp_path: Path) -> None:
     same_masks(first(data, "one"), BOX)
 
 
-def test_png_one_file_an_object_in_a_folder_of_its_own(tmp_path: Path) -> None:
+def test_png_one_file_for_each_object_in_a_folder(tmp_path: Path) -> None:
     write_image(tmp_path / "images" / "cat.jpg")
     both = BOX | RING
     for name, mask in (("2", RING), ("10", both), ("1", BOX)):
@@ -315,7 +315,7 @@ def test_png_one_file_an_object_in_a_folder_of_its_own(tmp_path: Path) -> None:
     same_masks(first(open_dataset(tmp_path)), BOX, RING, both)
 
 
-def test_png_masks_beside_their_images(tmp_path: Path) -> None:
+def test_png_masks_next_to_their_images(tmp_path: Path) -> None:
     write_image(tmp_path / "a.jpg", 1)
     png(tmp_path / "a.png", label_map())
     write_image(tmp_path / "b.png", 2)
@@ -357,18 +357,18 @@ def test_what_masklet_writes_is_read_again(tmp_path: Path) -> None:
     same_masks(first(open_dataset(tmp_path, data_format="png")), BOX, RING)
     with YoloWriter(tmp_path / "labels") as yolo_writer:
         yolo_writer.write(results(path))
-    found = first(open_dataset(tmp_path, data_format="yolo")).masks
-    np.testing.assert_array_equal(found[1], BOX)
-    assert (found[2] ^ RING).sum() <= 4  # the bridge to the hole
+    masks = first(open_dataset(tmp_path, data_format="yolo")).masks
+    np.testing.assert_array_equal(masks[1], BOX)
+    assert (masks[2] ^ RING).sum() <= 4  # the bridge to the hole
     write_image(tmp_path / "apart" / "cat.jpg")
     with MaskWriter(tmp_path / "apart") as mask_writer:
         mask_writer.write(results(path))
     same_masks(first(open_dataset(tmp_path / "apart")), BOX, RING)
 
 
-def test_images_stand_upright_before_they_are_compared(tmp_path: Path) -> None:
-    """EXIF says: turn it. The masks are those of what people see."""
-    stills(tmp_path, ["a"])
+def test_images_are_upright_before_their_size_is_compared(tmp_path: Path) -> None:
+    """Masks are those of the upright image, with its EXIF orientation applied."""
+    native(tmp_path, ["a"])
     lying = Image.fromarray(np.zeros((WIDTH, HEIGHT, 3), np.uint8))
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -1,4 +1,4 @@
-"""What other tools read of what is written."""
+"""Other tools read the datasets that masklet writes."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from PIL import Image
 
 from helpers.dataset_files import HEIGHT, WIDTH
 from helpers.labeled_images import BOX, DISC, NAMES, PARTS, RING, labeled, plain
-from masklet.datasets.conversion import LabeledObject, WriteOptions, open_dataset_writer
+from masklet.datasets import LabeledObject, WriteOptions, open_dataset_writer
 from masklet.masks import iou
 
 MASKS = (RING, PARTS, DISC, BOX)
 
 
-def write(root: Path, layout: str, **options: object) -> Path:
-    things = [LabeledObject.from_mask(mask, n % 3, 0.5) for n, mask in enumerate(MASKS)]
+def write(root: Path, data_format: str, **options: object) -> Path:
+    objects = [LabeledObject.from_mask(mask, n % 3, 0.5) for n, mask in enumerate(MASKS)]
     chosen = WriteOptions(images="copy", **options)
-    with open_dataset_writer(layout, root / layout, names=NAMES, options=chosen) as writer:
-        writer.write(labeled(root / "in", "a", *things))
+    with open_dataset_writer(data_format, root / data_format, names=NAMES, options=chosen) as writer:
+        writer.write(labeled(root / "in", "a", *objects))
         writer.write(labeled(root / "in", "b"))
-    return root / layout
+    return root / data_format
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own
@@ -33,13 +33,13 @@ def test_the_coco_tools_read_coco(tmp_path: Path, segmentation: str) -> None:
     root = write(tmp_path, "coco", segmentation=segmentation, min_iou=0.95)
     read = tools.COCO(str(root / "annotations" / "instances_default.json"))
     assert [read.cats[read.anns[n]["category_id"]]["name"] for n in (1, 2, 3, 4)] == [*NAMES.values(), NAMES[0]]
-    kept = [iou(read.annToMask(read.anns[n]).astype(bool), mask) for n, mask in enumerate(MASKS, 1)]
-    assert min(kept) >= (1.0 if segmentation == "rle" else 0.95)
+    ious = [iou(read.annToMask(read.anns[n]).astype(bool), mask) for n, mask in enumerate(MASKS, 1)]
+    assert min(ious) >= (1.0 if segmentation == "rle" else 0.95)
     assert [read.anns[n]["area"] for n in (1, 2, 3, 4)] == [int(mask.sum()) for mask in MASKS]
     from pycocotools.cocoeval import COCOeval
 
-    found = read.loadRes([dict(read.anns[n]) for n in (1, 2, 3, 4)])  # as if it had been found: all of it is right
-    evaluation = COCOeval(read, found, "segm")
+    detections = read.loadRes([dict(read.anns[n]) for n in (1, 2, 3, 4)])  # perfect detections
+    evaluation = COCOeval(read, detections, "segm")
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()
@@ -48,16 +48,16 @@ def test_the_coco_tools_read_coco(tmp_path: Path, segmentation: str) -> None:
 
 @pytest.mark.parametrize(("segmentation", "least"), [("rle", 1.0), ("polygon", 0.7)])
 def test_supervision_reads_coco(tmp_path: Path, segmentation: str, least: float) -> None:
-    """It rounds outlines to pixels and paints their edge, so that small things grow."""
+    """supervision rounds outlines to pixels and fills their edge, so small objects grow."""
     sv = pytest.importorskip("supervision")
     root = write(tmp_path, "coco", segmentation=segmentation)
     file = root / "annotations" / "instances_default.json"
     data = sv.DetectionDataset.from_coco(str(root / "images"), str(file), force_masks=True)
-    found = {Path(path).name: detections for path, _, detections in data}
+    by_name = {Path(path).name: detections for path, _, detections in data}
     assert data.classes == list(NAMES.values())
-    assert found["a.jpg"].class_id.tolist() == [0, 1, 2, 0]
-    assert min(iou(mask, one) for mask, one in zip(MASKS, found["a.jpg"].mask, strict=True)) >= least
-    assert len(found["b.jpg"]) == 0
+    assert by_name["a.jpg"].class_id.tolist() == [0, 1, 2, 0]
+    assert min(iou(mask, one) for mask, one in zip(MASKS, by_name["a.jpg"].mask, strict=True)) >= least
+    assert len(by_name["b.jpg"]) == 0
 
 
 def test_supervision_reads_yolo(tmp_path: Path) -> None:
@@ -66,28 +66,28 @@ def test_supervision_reads_yolo(tmp_path: Path) -> None:
     data = sv.DetectionDataset.from_yolo(
         str(root / "images"), str(root / "labels"), str(root / "data.yaml"), force_masks=True
     )
-    found = {Path(path).name: detections for path, _, detections in data}
+    by_name = {Path(path).name: detections for path, _, detections in data}
     assert data.classes == list(NAMES.values())
-    assert found["a.jpg"].class_id.tolist() == [0, 1, 2, 0]
-    assert iou(found["a.jpg"].mask[3], BOX) > 0.8  # it rounds where others cut off
+    assert by_name["a.jpg"].class_id.tolist() == [0, 1, 2, 0]
+    assert iou(by_name["a.jpg"].mask[3], BOX) > 0.8  # it rounds where others cut off
 
 
 def test_supervision_reads_the_boxes_of_voc(tmp_path: Path) -> None:
     sv = pytest.importorskip("supervision")
     root = write(tmp_path, "voc")
     data = sv.DetectionDataset.from_pascal_voc(str(root / "JPEGImages"), str(root / "Annotations"))
-    found = {Path(path).name: detections for path, _, detections in data}
-    assert found["a.jpg"].xyxy[3].tolist() == pytest.approx([10, 5, 29, 19], abs=1)
-    assert [data.classes[n] for n in found["a.jpg"].class_id] == [*NAMES.values(), NAMES[0]]
+    by_name = {Path(path).name: detections for path, _, detections in data}
+    assert by_name["a.jpg"].xyxy[3].tolist() == pytest.approx([10, 5, 29, 19], abs=1)
+    assert [data.classes[n] for n in by_name["a.jpg"].class_id] == [*NAMES.values(), NAMES[0]]
 
 
 def test_supervision_reads_labelme(tmp_path: Path) -> None:
     sv = pytest.importorskip("supervision")
     root = write(tmp_path, "labelme", segmentation="polygon")
     data = sv.DetectionDataset.from_labelme(str(root), str(root), force_masks=True)
-    found = {Path(path).name: detections for path, _, detections in data}
-    assert [data.classes[n] for n in found["a.jpg"].class_id] == [*NAMES.values(), NAMES[0]]
-    assert iou(found["a.jpg"].mask[3], BOX) > 0.85
+    by_name = {Path(path).name: detections for path, _, detections in data}
+    assert [data.classes[n] for n in by_name["a.jpg"].class_id] == [*NAMES.values(), NAMES[0]]
+    assert iou(by_name["a.jpg"].mask[3], BOX) > 0.85
 
 
 def test_labelme_masks_are_the_box_of_their_first_and_last_pixel(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""LabelMe, Pascal VOC and CVAT: what annotation tools write, and what hostile files would like to be."""
+"""LabelMe, Pascal VOC and CVAT, as annotation tools write them, and hostile files."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def shaped(root: Path, *shapes: dict[str, object], **other: object) -> Dataset:
 
 def check_both(data: Dataset) -> None:
     """Two images, one of them in a folder, with the same objects of two classes."""
-    assert [entry.name for entry in data.samples] == ["a2", "zoo/a10"]
-    for entry in data.samples:
-        [annotated] = entry.read([0])
+    assert [sample.name for sample in data.samples] == ["a2", "zoo/a10"]
+    for sample in data.samples:
+        [annotated] = sample.read([0])
         same_masks(annotated, *OBJECTS)
         assert [annotated.attributes(n) for n in (1, 2)] == [
             ObjectAttributes(label="dog"),
@@ -53,7 +53,7 @@ def test_labelme_reads_outlines_and_masks(tmp_path: Path) -> None:
     data = open_dataset(labelme(tmp_path))
     check_both(data)
     assert dict(pickle.loads(pickle.dumps(data)).names) == {0: "cat", 1: "dog"}
-    assert [entry.name for entry in open_dataset(tmp_path, split="zoo").samples] == ["zoo/a10"]
+    assert [sample.name for sample in open_dataset(tmp_path, split="zoo").samples] == ["zoo/a10"]
     assert dict(open_dataset(tmp_path, split="zoo").splits) == {"zoo/a10": "zoo"}
     text(tmp_path / "labels.txt", "__ignore__\n_background_\nzebra\ndog\ncat\n")
     assert dict(open_dataset(tmp_path).names) == {0: "zebra", 1: "dog", 2: "cat"}
@@ -72,9 +72,9 @@ def test_shapes_of_one_label_and_group_are_one_object(tmp_path: Path) -> None:
         {**part, "points": corners, "shape_type": "mask", "mask": code, "group_id": None},
     )
     annotated = first(shaped(tmp_path, *shapes))
-    whole = np.zeros_like(RING)
-    whole[22:36, 32:52] = True
-    same_masks(annotated, BOX, whole, RING)
+    complete = np.zeros_like(RING)
+    complete[22:36, 32:52] = True
+    same_masks(annotated, BOX, complete, RING)
     assert annotated.attributes(1) == ObjectAttributes(label="dog", score=0.5, track_id=4)
 
 
@@ -94,7 +94,7 @@ def test_rectangles_and_circles_have_an_area_and_lines_have_none(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("shape", "said"),
+    ("shape", "message"),
     [
         ({"points": [[0, 0], [5, 5]], "shape_type": "ellipse"}, "type 'ellipse'; polygon, rectangle"),
         ({"points": [[0, 0]], "shape_type": "circle"}, "a circle of 1 points"),
@@ -107,17 +107,17 @@ def test_rectangles_and_circles_have_an_area_and_lines_have_none(tmp_path: Path)
         ("dog", "a shape"),
     ],
 )
-def test_what_is_wrong_in_labelme_is_named(tmp_path: Path, shape: object, said: str) -> None:
-    with pytest.raises(DataError, match=rf"a\.json .*{said}"):
+def test_errors_in_labelme_are_named(tmp_path: Path, shape: object, message: str) -> None:
+    with pytest.raises(DataError, match=rf"a\.json .*{message}"):
         first(shaped(tmp_path, shape))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("code", "said"), [("AAAA", "no PNG"), ("*", "no PNG"), (packed(RING)[0], "20 x 14 in a box of 6 x")]
+    ("code", "message"), [("AAAA", "no PNG"), ("*", "no PNG"), (packed(RING)[0], "20 x 14 in a box of 6 x")]
 )
-def test_a_mask_that_is_none_is_named_when_it_is_looked_at(tmp_path: Path, code: str, said: str) -> None:
+def test_an_invalid_mask_is_named_when_it_is_accessed(tmp_path: Path, code: str, message: str) -> None:
     masks = first(shaped(tmp_path, {"points": [[0, 0], [5, 5]], "shape_type": "mask", "mask": code})).masks
-    with pytest.raises(DataError, match=rf"a\.json \(shape 1\) .*{said}"):
+    with pytest.raises(DataError, match=rf"a\.json \(shape 1\) .*{message}"):
         masks[1]
 
 
@@ -128,7 +128,7 @@ def test_labelme_of_another_size_or_without_its_image(tmp_path: Path) -> None:
     [problem] = open_dataset(tmp_path).issues
     assert "c.jpg', which is not there" in problem.reason
     write_image(tmp_path.parent / "there" / "c.jpg")
-    assert [entry.name for entry in open_dataset(tmp_path).samples] == ["a", "b"]
+    assert [sample.name for sample in open_dataset(tmp_path).samples] == ["a", "b"]
     with pytest.raises(SourceError, match="holds no LabelMe data"):
         open_dataset(text(tmp_path / "alone" / "x.json", {"shapes": [], "imagePath": "x.jpg"}), data_format="labelme")
 
@@ -136,12 +136,12 @@ def test_labelme_of_another_size_or_without_its_image(tmp_path: Path) -> None:
 def test_voc_reads_objects_and_their_classes(tmp_path: Path) -> None:
     data = open_dataset(voc(tmp_path / "VOC2012").parent, data_format="voc")
     tmp_path = tmp_path / "VOC2012"
-    assert [entry.name for entry in data.samples] == ["2007_000002", "2007_000010"]
+    assert [sample.name for sample in data.samples] == ["2007_000002", "2007_000010"]
     annotated = first(data)
     same_masks(annotated, *OBJECTS)
     assert [data.names[annotated.attributes(n).class_id or 0] for n in (1, 2)] == ["cat", "person"]
     assert dict(data.splits) == {"2007_000002": "val"}
-    assert [entry.name for entry in open_dataset(tmp_path, split="val").samples] == ["2007_000002"]
+    assert [sample.name for sample in open_dataset(tmp_path, split="val").samples] == ["2007_000002"]
     assert open_dataset(tmp_path, split="trainval").samples == data.samples
     (tmp_path / "SegmentationClass" / "2007_000002.png").unlink()
     assert first(data).attributes(2) == ObjectAttributes(label="person")
@@ -166,7 +166,7 @@ def test_voc_painted_in_colors(tmp_path: Path) -> None:
         first(data)
 
 
-def test_what_is_wrong_in_voc_is_named(tmp_path: Path) -> None:
+def test_errors_in_voc_are_named(tmp_path: Path) -> None:
     voc(tmp_path)
     text(tmp_path / "ImageSets" / "Segmentation" / "val.txt", "2007_000002\nnowhere\n")
     (tmp_path / "JPEGImages" / "2007_000010.jpg").unlink()
@@ -195,7 +195,7 @@ def xml(root: Path, shapes: str, image: str = "", before: str = "") -> Dataset:
     return open_dataset(root, data_format="cvat")
 
 
-def test_shapes_of_cvat_that_are_tied_and_what_is_said_of_them(tmp_path: Path) -> None:
+def test_cvat_groups_and_their_attributes(tmp_path: Path) -> None:
     attributes = '<attribute name="score">0.25</attribute><attribute name="track_id">7</attribute>'
     tied = (
         f'<mask label="a" group_id="1" {rows_of(RING)}>{attributes}</mask><mask label="a" group_id="1" {rows_of(BOX)}/>'
@@ -205,7 +205,7 @@ def test_shapes_of_cvat_that_are_tied_and_what_is_said_of_them(tmp_path: Path) -
     assert annotated.attributes(1) == ObjectAttributes(label="a", score=0.25, track_id=7)
 
 
-def test_the_subsets_of_cvat_are_the_parts_of_the_data(tmp_path: Path) -> None:
+def test_cvat_subsets_are_splits(tmp_path: Path) -> None:
     for split in ("train", "val"):
         write_image(tmp_path / "images" / split / "a.jpg")
     images = [f'<image name="a.jpg" subset="{s}" width="{WIDTH}" height="{HEIGHT}"/>' for s in ("train", "val")]
@@ -213,13 +213,13 @@ def test_the_subsets_of_cvat_are_the_parts_of_the_data(tmp_path: Path) -> None:
     data = open_dataset(tmp_path)
     assert dict(data.splits) == {"train/a": "train", "val/a": "val"}
     assert data.samples[1].source == (tmp_path / "images" / "val" / "a.jpg",)
-    assert [entry.name for entry in open_dataset(tmp_path, split="val").samples] == ["val/a"]
+    assert [sample.name for sample in open_dataset(tmp_path, split="val").samples] == ["val/a"]
     with pytest.raises(SourceError, match="no split 'test'; it has train, val"):
         open_dataset(tmp_path, split="test")
 
 
 @pytest.mark.parametrize(
-    ("shape", "said"),
+    ("shape", "message"),
     [
         ('<mask rle="1, 2" left="0" top="0" width="2" height="2"/>', "do not cover its box of 2 x 2"),
         ('<mask rle="-1, 5" left="0" top="0" width="2" height="2"/>', "do not cover its box"),
@@ -234,12 +234,12 @@ def test_the_subsets_of_cvat_are_the_parts_of_the_data(tmp_path: Path) -> None:
         ('<polygon points="1,2;3,4;500,600"/>', "outside its image"),
     ],
 )
-def test_what_is_wrong_in_cvat_is_named(tmp_path: Path, shape: str, said: str) -> None:
-    with pytest.raises(DataError, match=rf"annotations\.xml \((mask|polygon) 1 of a\.jpg\) .*{said}"):
+def test_errors_in_cvat_are_named(tmp_path: Path, shape: str, message: str) -> None:
+    with pytest.raises(DataError, match=rf"annotations\.xml \((mask|polygon) 1 of a\.jpg\) .*{message}"):
         first(xml(tmp_path, shape))
 
 
-def test_images_of_cvat_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+def test_unusable_images_of_cvat_are_named(tmp_path: Path) -> None:
     sized = f'width="{WIDTH}" height="{HEIGHT}"'
     more = f'<image name="a.jpg" {sized}/><image name="b.jpg" {sized}/><image name="c.jpg"/><image {sized}/>'
     reasons = [problem.reason for problem in xml(tmp_path, "", before=more).issues]
@@ -256,16 +256,16 @@ def test_images_of_cvat_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         xml(tmp_path, "", image=f'<image name="nowhere.jpg" {sized}')
 
 
-def test_an_xml_that_is_damaged_or_hostile_is_refused(tmp_path: Path) -> None:
-    for content, said in (
+def test_damaged_or_hostile_xml_is_refused(tmp_path: Path) -> None:
+    for content, message in (
         (BOMB, "document type"),
         ("<annotations><image", "no XML"),
         ("<annotations>" * 50, "50 deep|41 deep"),
     ):
         file = text(tmp_path / "annotations.xml", content)
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=message):
             open_dataset(tmp_path)
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=message):
             read_xml(file)
     file.write_bytes('<?xml version="1.0" encoding="utf-16"?><annotations/>'.encode("utf-16"))
     with pytest.raises(DataError, match="utf-16; UTF-8 is read"):
@@ -276,7 +276,7 @@ def test_an_xml_that_is_damaged_or_hostile_is_refused(tmp_path: Path) -> None:
         list(iter_elements(tmp_path / "nowhere.xml"))
 
 
-def test_pieces_are_where_they_say_in_any_alphabet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_element_spans_are_exact_in_any_alphabet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("masklet.datasets.xml_reader.CHUNK_BYTES", 7)
     content = "<a>\n<!-- ñ --> <b n='猫'><c/>ü</b><b n='2'/> <d>x</d></a>"
     file = text(tmp_path / "a.xml", content)
@@ -287,7 +287,7 @@ def test_pieces_are_where_they_say_in_any_alphabet(tmp_path: Path, monkeypatch: 
     assert [(root.tag, root.get("n"), len(root)) for root in roots] == [("b", "猫", 1), ("b", "2", 0), ("d", None, 0)]
 
 
-def test_a_video_of_davis_is_no_voc_and_the_other_way_round(tmp_path: Path) -> None:
+def test_voc_is_not_taken_for_davis(tmp_path: Path) -> None:
     voc(tmp_path)
     assert json.dumps(open_dataset(tmp_path).data_format) == '"voc"'
     with pytest.raises(SourceError):
@@ -296,22 +296,20 @@ def test_a_video_of_davis_is_no_voc_and_the_other_way_round(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("make", [labelme, voc, cvat])
 @pytest.mark.parametrize("seed", range(5))
-def test_files_that_are_damaged_at_random_are_refused_or_read(
-    tmp_path: Path, make: Callable[[Path], Path], seed: int
-) -> None:
-    """A file cut, or with bytes changed: what cannot be read is named, and nothing else ever comes out."""
+def test_randomly_damaged_files_are_refused_or_read(tmp_path: Path, make: Callable[[Path], Path], seed: int) -> None:
+    """A file that is cut or has changed bytes raises `SourceError` or reports issues, and nothing else."""
     random = np.random.default_rng(seed)
     make(tmp_path)
     kind = make.__name__
     files = sorted(file for file in tmp_path.rglob("*") if file.is_file() and file.suffix != ".jpg")
     file = files[random.integers(len(files))]
-    whole = file.read_bytes()
+    complete = file.read_bytes()
     for _ in range(6):
-        content = bytearray(whole[: random.integers(len(whole))] if random.random() < 0.3 else whole)
+        content = bytearray(complete[: random.integers(len(complete))] if random.random() < 0.3 else complete)
         for place in random.integers(max(1, len(content)), size=3 if content else 0):
             content[place] = random.integers(256)
         file.write_bytes(content)
         with contextlib.suppress(SourceError):
             data = open_dataset(tmp_path, data_format=kind)
             list(data.names.items())
-            assert all(isinstance(finding.reason, str) for finding in check_dataset(data))
+            assert all(isinstance(issue.reason, str) for issue in check_dataset(data))
