@@ -24,7 +24,8 @@ from masklet.benchmark.flops import (
 from masklet.benchmark.sample_video import object_centers, sample_video
 from masklet.errors import MaskletWarning
 from masklet.image.automatic_mask_generator import generate_masks_for_set_image, preset
-from masklet.image.predictor import EagerEncoder, ImagePredictor
+from masklet.image.predictor import ImagePredictor
+from masklet.models.fast_cpu.encoder import EagerEncoder
 from masklet.models.sam2 import SAM2, ConvNetConfig, HieraConfig
 from masklet.nn.fused_ops import FusedConvolution, FusedLinear, has_fused_operators
 

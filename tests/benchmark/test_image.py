@@ -17,7 +17,7 @@ from masklet.benchmark.image import ImageBenchmarkJob, measure_image
 from masklet.benchmark.model_family import sample_image
 from masklet.benchmark.roofline import measure_hardware_limits
 from masklet.errors import ModelError, StateError
-from masklet.image.predictor import EagerEncoder
+from masklet.models.fast_cpu.encoder import EagerEncoder
 
 SMALL = ImageBenchmarkJob("small", repeats=2, points_per_side=2, sample_size=(60, 90))
 CASES = ["encode", "1 prompt", "64 prompts", "everything 2 x 2", "encode, plain modules"]

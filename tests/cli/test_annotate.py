@@ -62,7 +62,7 @@ def test_a_folder_is_labeled_and_summed_up(masklet: Callable[..., Any], folder: 
             "--quiet",
         ),
     )
-    assert (again.code, again.out, blobs.seen) == (0, "", 7)
+    assert (again.code, again.out, blobs.num_images) == (0, "", 7)
 
 
 def test_a_broken_image_is_named_and_the_code_is_two(masklet: Callable[..., Any], folder: Path, blobs: Blobs) -> None:
@@ -80,12 +80,12 @@ def test_ctrl_c_loses_nothing_and_the_same_command_resumes(
     masklet: Callable[..., Any], folder: Path, blobs: Blobs
 ) -> None:
     make_photos(folder / "photos")
-    blobs.stop_at = 3
+    blobs.interrupt_at = 3
     done = masklet("annotate", "photos", "--detector-masks", "--batch", 1)
     assert done.code == 130
     assert "stopped after 3 of 8; nothing is lost: the same command resumes from there" in done.err
     assert "7 image(s)" in masklet("annotate", "photos", "--detector-masks", "--batch", 1).out
-    assert blobs.seen == 8  # one of seven was interrupted
+    assert blobs.num_images == 8  # one of seven was interrupted
 
 
 @pytest.mark.parametrize(

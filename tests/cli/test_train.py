@@ -22,7 +22,7 @@ SMALL = (
     "--device",
     "cpu",
     "--override",
-    "stage.prompts.rounds=[1.0]",
+    "stage.prompts.round_probs=[1.0]",
 )
 
 
@@ -61,7 +61,7 @@ def test_a_run_prints_progress_and_writes_a_model(masklet: Masklet, data: Path, 
 def test_a_dry_run_writes_nothing(masklet: Masklet, data: Path, words: tuple[object, ...]) -> None:
     done = masklet(*words, "--data", "photos", "--epochs", 5, "--batch", 2, "--dry-run")
     assert (done.code, done.err) == (0, "")
-    assert done.out.startswith("4 stills and videos; ")
+    assert done.out.startswith("4 images and videos; ")
     assert "10 steps at 64 x 64: " in done.out
     assert "in all 10 steps" in done.out
     assert not (data / "runs").exists()

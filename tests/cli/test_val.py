@@ -53,7 +53,7 @@ def test_a_table_comes_out_and_the_figures_are_written(masklet: Masklet, data: P
 
 def test_data_format_split_and_limit_are_passed_on(masklet: Masklet, data: Path, opened: list[Any]) -> None:
     done = masklet(
-        "val", "--data", "photos", "--data-format", "stills", "--split", "a", "--limit", "2", "--objects", "1"
+        "val", "--data", "photos", "--data-format", "native", "--split", "a", "--limit", "2", "--objects", "1"
     )
     assert done.out.startswith("2 images, 2 objects")
     assert masklet("val", "--data", "photos", "--split", "b").code == 2

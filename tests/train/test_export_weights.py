@@ -49,7 +49,7 @@ def test_the_built_in_model_becomes_a_small_file_that_opens(taught: tuple[Path, 
     torch.testing.assert_close(loaded.network.state_dict()[TOKEN], state[TOKEN], atol=1e-3, rtol=1e-3)
     header = read_metadata(target)
     assert header["model"] == "builtin"
-    assert header["licence"] == "Apache-2.0"
+    assert header["license"] == "Apache-2.0"
     assert json.loads(header["config"]) == json.loads(json.dumps(asdict(CONFIGS["builtin"])))
     assert json.loads(header["run"])["model"] == "builtin"
 

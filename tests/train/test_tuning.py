@@ -61,7 +61,7 @@ def test_with_a_frozen_encoder(published: Path, squares: Path, tmp_path: Path) -
     assert matrices <= moved, "all of it"
 
     header = read_metadata(path)
-    assert (header["model"], header["licence"], header["step"]) == (NAME, "Apache-2.0", "1")
+    assert (header["model"], header["license"], header["step"]) == (NAME, "Apache-2.0", "1")
     assert json.loads(header["config"]) == json.loads(json.dumps(asdict(CONFIGS[NAME])))
     assert load(path).name == NAME
 

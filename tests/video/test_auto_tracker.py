@@ -394,9 +394,7 @@ def test_the_built_in_model_tracks_detections() -> None:
         return [found(mask, n + 1, boxes=n > 1) for n, mask in enumerate(truth[rgb.tobytes()]) if mask.sum() > 150]
 
     model = SAM(device="cpu")
-    stream = model._track_everything(
-        iter([rgb for rgb, _ in made]), detector=find, auto_options=AutoTrackOptions(detect_every=5)
-    )
+    stream = model.track(iter([rgb for rgb, _ in made]), detector=find, auto_options=AutoTrackOptions(detect_every=5))
     for frame in stream:
         assert frame.masks is not None
         for mask, id, kind in zip(frame.masks.data, frame.ids, frame.classes, strict=True):

@@ -148,7 +148,7 @@ def test_everything_is_tracked_to_files(tracker: SAM, video: Path) -> None:
         return [Detection(0.9, mask=rgb[..., 0].astype(int) - rgb[..., 1] > 100)]
 
     def open_stream(source: object, *, start: int | None, stop: int | None) -> AutoTrackStream:
-        return tracker._track_everything(source, detector=detect, start=start, stop=stop)
+        return tracker.track(source, detector=detect, start=start, stop=stop)
 
     job = track_everything_to_files(open_stream, video, "out", ["coco"], stop=6)  # type: ignore[arg-type]
     assert run(job) == [0, 1, 2, 3, 4, 5]

@@ -23,8 +23,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from masklet.benchmark.roofline import Work
 from masklet.image.amg_candidates import CandidateSampler
 from masklet.image.amg_options import preset
-from masklet.image.predictor import Encoder, ImagePredictor, Prediction, fast_encoder, make_shared_context
+from masklet.image.predictor import ImagePredictor, Prediction
+from masklet.models.fast_cpu.encoder import Encoder, fast_encoder
 from masklet.models.fast_cpu.sam2 import FastSAM2
+from masklet.models.fast_cpu.shared_prompts import make_shared_context
 from masklet.models.sam2 import SAM2
 from masklet.models.types import MemoryContext, PromptableModel
 from masklet.video.memory_selection import RecentFrames

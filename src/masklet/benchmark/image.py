@@ -19,9 +19,10 @@ from masklet.benchmark.model_family import SAMPLE_IMAGE_SIZE, sample_image
 from masklet.benchmark.record import BenchmarkAnswer, BenchmarkCase
 from masklet.benchmark.roofline import Work
 from masklet.image.automatic_mask_generator import generate_masks, preset
-from masklet.image.predictor import PRECISIONS, EagerEncoder, ImagePredictor
+from masklet.image.predictor import PRECISIONS, ImagePredictor
 from masklet.load_model import load
 from masklet.media.image import from_file
+from masklet.models.fast_cpu.encoder import EagerEncoder
 
 __all__ = [
     "PROTOCOL",

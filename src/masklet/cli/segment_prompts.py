@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from masklet.prompts import BoxesLike, LabelsLike, MasksLike, PointsLike
+
 __all__ = ["PromptKeywords", "parse_box", "parse_point", "parse_segment_prompts", "read_masks"]
 
 EXAMPLE = "--point 150,150, --box 100,100,200,200 or --mask mask.png"
@@ -30,10 +32,10 @@ EXAMPLE = "--point 150,150, --box 100,100,200,200 or --mask mask.png"
 class PromptKeywords(TypedDict, total=False):
     """Keywords that a `SAM` is called with, nested as `masklet.prompts.parse_prompts` reads them."""
 
-    points: object
-    labels: object
-    bboxes: object
-    masks: object
+    points: PointsLike
+    labels: LabelsLike
+    bboxes: BoxesLike
+    masks: MasksLike
 
 
 def parse_segment_prompts(

@@ -287,11 +287,11 @@ class _DeferredModel:
         def open_stream(video: Video, *, start: int | None, stop: int | None) -> AutoTrackStream:
             from masklet.video import TrackOptions
 
-            return self.open()._track_everything(
+            return self.open().track(
                 video,
                 everything=preset,
                 auto_options=options,
-                track_options=TrackOptions(non_overlapping=non_overlapping),
+                options=TrackOptions(non_overlapping=non_overlapping),
                 start=start,
                 stop=stop,
             )

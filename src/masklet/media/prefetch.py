@@ -11,9 +11,10 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from typing import Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
-from masklet.closing import Closeable
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["JOIN_TIMEOUT_S", "OverflowPolicy", "Prefetcher"]
 
@@ -77,7 +78,7 @@ class _Queue(Generic[Item]):
             self.condition.notify_all()
 
 
-class Prefetcher(Closeable, Iterator[Item]):
+class Prefetcher(Iterator[Item]):
     """An iterator that a thread reads at most `capacity` items ahead.
 
     `policy="wait"` blocks the thread while the queue is full; `"drop"` discards the oldest item and counts it in
@@ -106,6 +107,12 @@ class Prefetcher(Closeable, Iterator[Item]):
 
     def __next__(self) -> Item:
         return self._queue.get()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Stop the thread and release what it has read; may be called twice."""

@@ -6,15 +6,18 @@ import operator
 import threading
 import warnings
 import weakref
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from masklet.closing import Closeable
 from masklet.errors import MaskletWarning, SourceError, StateError
 from masklet.media.image import Pixels, format_size
 from masklet.media.prefetch import Prefetcher
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Frame", "FrameRangeError", "FrameWarning", "SeekableVideo", "Video", "frame_size_error"]
 
@@ -61,7 +64,7 @@ class FrameWarning:
 FrameOrWarning = Frame | FrameWarning
 
 
-class Video(Closeable):
+class Video(ABC):
     """An iterable of frames, with what is known about them before they are read.
 
     `path` names it, `live` says whether it continues without waiting for the reader, `seekable` whether any frame can
@@ -126,6 +129,12 @@ class Video(Closeable):
 
     def __iter__(self) -> Iterator[Frame]:
         return self.frames()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Stop reading ahead and release files and devices; may be called twice."""

@@ -130,7 +130,7 @@ def load_pretrained(model: SAM2, name: str) -> str:
     model.load_state_dict(tensors, strict=False)
     if missing:
         init_memory_modules(model)
-    return read_metadata(found.path).get("licence") or (found.card.license_weights if found.card else "unknown")
+    return read_metadata(found.path).get("license") or (found.card.license_weights if found.card else "unknown")
 
 
 def init_memory_modules(model: SAM2) -> None:

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from masklet.closing import Closeable
 from masklet.errors import ModelError
 from masklet.media import Frame, Video
 from masklet.results import Masks, Results
@@ -35,6 +35,9 @@ from masklet.video.track_history import NOT_FOUND_AGAIN, OUT_OF_SIGHT, Track, Tr
 from masklet.video.track_options import AutoTrackOptions, TrackOptions
 from masklet.video.tracker import Tracker, VideoNetwork
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 __all__ = ["AutoTrackStream", "AutoTracker", "auto_track"]
 
 BoolArray = npt.NDArray[np.bool_]
@@ -47,7 +50,7 @@ EDGE_FRACTION = 0.01
 """Fraction of a side of the frame that counts as its edge."""
 
 
-class AutoTrackStream(Closeable, Iterator[Results]):
+class AutoTrackStream(Iterator[Results]):
     """The results of a video, frame by frame, with the history of its tracks; close it to stop before the end.
 
     Example:
@@ -73,6 +76,12 @@ class AutoTrackStream(Closeable, Iterator[Results]):
 
     def __next__(self) -> Results:
         return next(self._results)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Release the video; `track_history` stays as it is."""

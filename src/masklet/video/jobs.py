@@ -20,10 +20,9 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from masklet.atomic_files import defer_interrupt, write_text
-from masklet.closing import Closeable
 from masklet.errors import InputError, MaskletError, MaskletWarning, PromptError
 from masklet.media import Video, open_video
 from masklet.media.video_source import VideoSource
@@ -35,6 +34,9 @@ from masklet.video.session import Session
 from masklet.video.track_history import TrackHistory
 from masklet.video.track_options import TrackOptions
 from masklet.writers.video_base import safe_stem
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = [
     "AutoTrackOpener",
@@ -112,7 +114,7 @@ class TrackSummary:
     history_path: Path | None = None
 
 
-class TrackingJob(Closeable, Iterator[TrackProgress]):
+class TrackingJob(Iterator[TrackProgress]):
     """A tracking job; iterating over it runs it, closing it early finishes the files with the frames so far.
 
     An error or Ctrl-C while the job runs finishes the files too, and is then raised.
@@ -132,6 +134,12 @@ class TrackingJob(Closeable, Iterator[TrackProgress]):
 
     def __next__(self) -> TrackProgress:
         return next(self._events)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Finish the files if the job is under way, and release the video."""

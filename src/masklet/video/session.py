@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from os import PathLike
 from pathlib import Path
-from typing import SupportsIndex
+from typing import TYPE_CHECKING, SupportsIndex
 
-from masklet.closing import Closeable
 from masklet.errors import InputError, PromptError, StateError
 from masklet.media import Frame, Video
 from masklet.models.fast_cpu.sam2 import FastSAM2
@@ -31,12 +30,15 @@ from masklet.video.session_save import SessionContext, SessionState, write_sessi
 from masklet.video.track_options import TrackOptions
 from masklet.video.tracker import Tracker
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 __all__ = ["Session"]
 
 ProgressCallback = Callable[[int], None]
 
 
-class Session(Closeable):
+class Session:
     """A video and the objects tracked through it; close it, or use it as a context manager.
 
     Example:
@@ -55,6 +57,12 @@ class Session(Closeable):
         self._next_frame: int | None = None
         self._propagation: PropagationState | None = None
         self._is_open = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Release the video and all stored memory."""

@@ -10,21 +10,24 @@ import math
 import os
 import re
 import warnings
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from masklet.closing import Closeable
 from masklet.errors import InputError, MaskletWarning, OutputError, StateError
 from masklet.masks.drawing import Style
 from masklet.results import MIN_ROUNDTRIP_IOU, Results
 from masklet.writers.image_base import ensure_writable_folder
 from masklet.writers.mask_images import retained_ious
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["OverlapWarner", "Sink", "SinkOptions", "format_frame_idx", "safe_stem"]
 
@@ -72,7 +75,7 @@ class SinkOptions:
             raise InputError(f"crf {self.crf!r} must be 0 (best) to 51 (worst): 20 is usual")
 
 
-class Sink(Closeable):
+class Sink(ABC):
     """Write the frames of one video while it is tracked; a context manager.
 
     The folder is created and checked when the sink is created, so that an unusable folder fails before a model runs.
@@ -139,6 +142,12 @@ class Sink(Closeable):
         self.check_ids(results.ids.tolist())
         self._write(results, self._num_written if results.frame_idx is None else results.frame_idx)
         self._num_written += 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Finish the files; leaving the `with` block does it, also after an error."""

@@ -11,7 +11,7 @@ from masklet.models.sam2 import CONFIGS, SAM2
 from masklet.nn.meta_init import meta_init
 
 
-def test_a_blank_network_has_the_shapes_and_no_numbers() -> None:
+def test_a_network_on_the_meta_device_has_shapes_and_no_values() -> None:
     config = CONFIGS["builtin"]
     with meta_init():
         found = SAM2(config).state_dict()
@@ -29,5 +29,5 @@ def test_outside_numbers_are_drawn_as_ever() -> None:
 
 
 def test_a_model_opens_without_what_takes_long_to_import() -> None:
-    told = "import sys; from masklet import SAM; SAM(device='cpu'); sys.exit('torch._dynamo' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", told], check=False).returncode == 0
+    script = "import sys; from masklet import SAM; SAM(device='cpu'); sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
