@@ -1,4 +1,4 @@
-"""The commands of docs/benchmarks.md run as written, on a small model and a small image."""
+"""The commands of docs/benchmarks.md and benchmarks/README.md run as written, on a small model and a small image."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from masklet.benchmark.peers import environments, interleaved, process
-from masklet.benchmark.peers.process import Timing
 
 from benchmarks import __main__ as comparisons
 from benchmarks import environments, interleaved, process, weights
@@ -31,7 +29,8 @@ from masklet.cli.main import run
 from masklet.errors import StateError
 from masklet.models.yolo import YOLOv8
 
-PAGE = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text()
+ROOT = Path(__file__).parents[2]
+PAGE = "\n".join((ROOT / page).read_text() for page in ("docs/benchmarks.md", "benchmarks/README.md"))
 LINES = re.findall(r"^(?:masklet bench|python -m benchmarks) .*$", PAGE, re.MULTILINE)
 
 
