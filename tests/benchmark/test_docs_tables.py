@@ -1,4 +1,4 @@
-"""Pages get the tables of records in their places, and the page of this repository is what the command makes."""
+"""Pages get the tables of records, and the page of this repository is what the command writes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def record(seconds: float) -> BenchmarkRecord:
     return replace(made, command="masklet bench image --report one.json", date="2026-11-23T12:00:00+00:00")
 
 
-def test_records_go_into_their_places_and_words_stay() -> None:
+def test_records_fill_their_blocks_and_the_text_stays() -> None:
     page = update_page(PAGE, {"one": record(2.5), "two": record(3.5)})
     first, second = page.split("More by hand, and <!-- record: none --> in a sentence.")
     assert first.startswith("# Speed\n\nBy hand.\n\n<!-- record: one -->\n\n| case ")
@@ -51,18 +51,18 @@ def test_records_go_into_their_places_and_words_stay() -> None:
     assert update_page(page, {"one": record(2.5), "two": record(3.5)}) == page
 
 
-def test_places_without_a_record_are_left() -> None:
+def test_blocks_without_a_record_stay() -> None:
     page = update_page(PAGE, {"two": record(3.5)})
     assert "\nold\n" in page
     assert record_names(page) == ["one", "two"]
 
 
-def test_a_record_without_a_place_is_refused() -> None:
+def test_a_record_without_a_block_is_refused() -> None:
     with pytest.raises(InputError, match="no place for three; allowed are one, two"):
         update_page(PAGE, {"three": record(1.0)})
 
 
-def test_a_page_that_is_not_there_is_begun(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_page_is_created(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, seconds in (("a", 2.5), ("b", 3.5)):
         (tmp_path / f"{name}.json").write_text(record(seconds).to_json())
     out = tmp_path / "page.md"
@@ -73,14 +73,18 @@ def test_a_page_that_is_not_there_is_begun(tmp_path: Path, capsys: pytest.Captur
     assert out.read_text() == update_page(make_page(["a", "b"]), {"a": record(2.5), "b": record(3.5)})
 
 
-def test_the_page_of_this_repository_is_what_the_command_makes() -> None:
-    page = (DOCS / "benchmarks.md").read_text(encoding="utf-8")
+def test_the_pages_of_this_repository_are_what_the_command_makes() -> None:
     records = {path.stem: read_record(path) for path in sorted((DOCS / "records").glob("*.json"))}
-    assert sorted(record_names(page)) == sorted(records) != []
-    assert update_page(page, records) == page
+    shown = []
+    for path in sorted(DOCS.glob("benchmark_*.md")):
+        page = path.read_text(encoding="utf-8")
+        names = record_names(page)
+        assert update_page(page, {name: records[name] for name in names}) == page
+        shown += names
+    assert sorted(shown) == sorted(records) != []
 
 
-def test_commands_are_kept_without_the_folders_of_a_machine() -> None:
+def test_commands_are_stored_without_the_folders_of_a_machine() -> None:
     set_command_args(
         ["bench", "image", "--report", "/home/me/a b.json", "--peer-python", "sam2=/peer/bin/python", "x/y"]
     )

@@ -55,7 +55,7 @@ def update_docs(
     \b
     Examples:
       masklet bench update-docs image.json video.json --out speed.md
-      masklet bench update-docs docs/records/*.json --out docs/benchmarks.md
+      masklet bench update-docs docs/records/image.json --out page.md
     """
     from masklet.atomic_files import write_text
     from masklet.benchmark.docs_tables import make_page, update_page
