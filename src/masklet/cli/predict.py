@@ -76,7 +76,7 @@ def parse_key_values(args: Sequence[str]) -> SegmentJob:
     for key in ("points", "labels", "bboxes"):
         if key in values:
             try:  # numbers and lists as Python writes them; bare commas make a list
-                value: object = ast.literal_eval(values[key].replace(" ", "").replace(";", ","))
+                value = ast.literal_eval(values[key].replace(" ", "").replace(";", ","))
             except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
                 raise PromptError(f"{key}={values[key]} is not made of numbers; write {key}={KEYS[key]}") from error
             prompts[key] = list(value) if isinstance(value, tuple) else value  # type: ignore[typeddict-item]

@@ -249,7 +249,9 @@ def _iou_matrix(rles: Sequence[Rle], masks: Sequence[Mask], valid_mask: Mask | N
     """
     edges = [np.cumsum([0, *rle.run_lengths(code)]) for code in rles]
     counts = np.array([(len(own) - 1) // 2 for own in edges], np.int64)
-    starts, ends = (_concatenate([own[k::2][:n] for own, n in zip(edges, counts, strict=True)]) for k in (1, 2))
+    none = np.zeros(0, np.int64)
+    starts = np.concatenate([none, *(own[1::2][:n] for own, n in zip(edges, counts, strict=True))])
+    ends = np.concatenate([none, *(own[2::2][:n] for own, n in zip(edges, counts, strict=True))])
     owners = np.repeat(np.arange(len(rles)), counts)
 
     def overlap(mask: Mask) -> IouMatrix:
@@ -263,10 +265,6 @@ def _iou_matrix(rles: Sequence[Rle], masks: Sequence[Mask], valid_mask: Mask | N
             intersection = overlap(mask)
             ious[:, g] = intersection / np.maximum(area + np.count_nonzero(mask) - intersection, 1)
     return ious
-
-
-def _concatenate(parts: Sequence[npt.NDArray[np.int64]]) -> IndexArray:
-    return np.concatenate([np.zeros(0, np.int64), *parts])
 
 
 def _match_ranks(ious: IouMatrix, candidates: Mask) -> IndexArray:

@@ -375,10 +375,6 @@ def _score_frame(file: Path, predicted: Mask, truth: Mask) -> FrameScore:
     return FrameScore(file.stem, region_similarity(predicted, truth), boundary_f_score(predicted, truth))
 
 
-def _seen_unknown(root: Path, options: BenchmarkOptions) -> SeenLookup:
-    return lambda sequence, number: None
-
-
 @dataclass(frozen=True)
 class _BenchmarkRules:
     """How a benchmark scores a sequence and summarizes objects, and which options it uses."""
@@ -387,7 +383,7 @@ class _BenchmarkRules:
     score_sequence: Callable[[Path, Path, BenchmarkOptions], FrameScores]
     summarize: Callable[[Sequence[ObjectScore]], dict[str, float]]
     allowed_options: tuple[str, ...]
-    seen_lookup: Callable[[Path, BenchmarkOptions], SeenLookup] = _seen_unknown
+    seen_lookup: Callable[[Path, BenchmarkOptions], SeenLookup] = lambda root, options: lambda sequence, number: None
 
 
 _ANY = ("allow_missing", "workers")

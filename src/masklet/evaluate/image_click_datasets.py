@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -168,14 +169,6 @@ def _pair_images_with_masks(
     return [_ImageMaskPair(stem, path, masks[stem], _read_mask_labels, split_objects) for stem, path in images.items()]
 
 
-def _open_trimap(image_dir: Path, mask_dir: Path, split: str | None) -> list[ClickImage]:
-    return _pair_images_with_masks(image_dir, mask_dir, split, _split_trimap)
-
-
-def _open_binary(image_dir: Path, mask_dir: Path, split: str | None) -> list[ClickImage]:
-    return _pair_images_with_masks(image_dir, mask_dir, split, _split_nonzero)
-
-
 def _open_sbd(image_dir: Path, mask_dir: Path, split: str | None) -> list[ClickImage]:
     lists = {file.stem: file for file in sorted(image_dir.parent.glob("*.txt"))}
     names = read_lines(lists[validate_choice(image_dir.parent, split or "val", lists, "list")])
@@ -222,10 +215,12 @@ def _split_instances(labels: LabelMap) -> tuple[Mapping[int, Mask], Mask | None]
     return LazyMasks({int(number): decoder(int(number)) for number in np.unique(labels) if number}), None
 
 
+_open_trimaps = partial(_pair_images_with_masks, split_objects=_split_trimap)
+_open_binary_masks = partial(_pair_images_with_masks, split_objects=_split_nonzero)
 CLICK_FORMATS: dict[str, _ClickFormat] = {
-    "grabcut": _ClickFormat((("data_GT", "boundary_GT"),), _open_trimap),
-    "berkeley": _ClickFormat((("images", "masks"),), _open_trimap, autodetect=False),
-    "davis345": _ClickFormat((("img", "gt"), ("img", "masks")), _open_binary),
+    "grabcut": _ClickFormat((("data_GT", "boundary_GT"),), _open_trimaps),
+    "berkeley": _ClickFormat((("images", "masks"),), _open_trimaps, autodetect=False),
+    "davis345": _ClickFormat((("img", "gt"), ("img", "masks")), _open_binary_masks),
     "sbd": _ClickFormat((("img", "inst"),), _open_sbd),
 }
 """The special formats by name."""

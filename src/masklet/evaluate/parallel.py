@@ -119,7 +119,8 @@ def _evaluate_unit(
     on_progress: Callable[[], None],
 ) -> Iterator[_Update]:
     """Yield each result of a generator as it comes, and other results at once."""
-    resuming = {"previous_results": previous_results} if _can_resume(evaluate) else {}
+    resumable = "previous_results" in inspect.signature(evaluate).parameters
+    resuming = {"previous_results": previous_results} if resumable else {}
     found = evaluate(model, unit, on_progress=on_progress, **resuming)
     if isinstance(found, Iterator):
         for result in found:
@@ -129,10 +130,6 @@ def _evaluate_unit(
         yield _Update((), complete=True)
     else:
         yield _Update(tuple(found) if isinstance(found, Iterable) else (found,), complete=True)
-
-
-def _can_resume(evaluate: UnitEvaluator[Any, Any]) -> bool:
-    return "previous_results" in inspect.signature(evaluate).parameters
 
 
 def _evaluate_in_worker(

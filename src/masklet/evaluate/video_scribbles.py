@@ -293,19 +293,17 @@ class _ScribbleTracker:
 
     def add_scribbles(self, scribbles: ScribblesByFrame) -> None:
         """Update the prediction after further scribbles; without a new prompt it stays as it is."""
-        session = self.session = self.session or self._open_session()
+        paths, session = self.target.sequence.frame_paths, self.session
+        if session is None:
+            session = self.session = self.model.session(list(paths), options=TrackOptions(retain="all"))
+            truth_HW, where = self.target.truth_THW[0] > 0, f"{self.target.sequence.mask_paths[0]}"
+            validate_mask_size(truth_HW, session.video.size, where)
+            session.cache_features(0, self.target.frames)
         prompted = [self._add_prompts(session, frame, strokes) for frame, strokes in scribbles.items()]
         if any(prompted):
             passing = session.propagate(bidirectional=True, progress=lambda _: self.on_progress())
-            paths = self.target.sequence.frame_paths
             for results in require_frames(passing, range(self.target.frames), paths.__getitem__):
                 self.predicted_THW[results.frame_idx] = id_label_map(results)
-
-    def _open_session(self) -> Session:
-        session = self.model.session(list(self.target.sequence.frame_paths), options=TrackOptions(retain="all"))
-        validate_mask_size(self.target.truth_THW[0] > 0, session.video.size, f"{self.target.sequence.mask_paths[0]}")
-        session.cache_features(0, self.target.frames)
-        return session
 
     def _add_prompts(self, session: Session, frame: int, strokes: Sequence[Scribble]) -> bool:
         """Prompt the objects that the strokes of a frame concern; False if there is none."""

@@ -74,7 +74,7 @@ class Writer(ABC):
     def _write(self, results: Results, stem: str) -> None:
         """Write one image under the unique name `stem`, and add every new file to `paths`."""
 
-    def _finalize(self) -> None:  # noqa: B027 (an optional hook)
+    def _finalize(self) -> None:  # noqa: B027
         """Write the files of the entire run; most formats have none."""
 
     def _path(self, stem: str, suffix: str, index: int | None = None) -> Path:

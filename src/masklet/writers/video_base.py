@@ -156,10 +156,10 @@ class Sink(ABC):
     def _write(self, results: Results, frame_idx: int) -> None:
         """Write one frame; the first call replaces the files of an earlier run."""
 
-    def _check_id(self, object_id: int) -> None:  # noqa: B027 (an optional hook)
+    def _check_id(self, object_id: int) -> None:  # noqa: B027
         """Raise OutputError for an object id that this format cannot represent; most formats accept all."""
 
-    def _finalize(self) -> None:  # noqa: B027 (an optional hook)
+    def _finalize(self) -> None:  # noqa: B027
         """Close the files and add them to `paths`."""
 
     def _path(self, suffix: str) -> Path:
