@@ -79,7 +79,7 @@ def parse_key_values(args: Sequence[str]) -> SegmentJob:
                 value = ast.literal_eval(values[key].replace(" ", "").replace(";", ","))
             except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
                 raise PromptError(f"{key}={values[key]} is not made of numbers; write {key}={KEYS[key]}") from error
-            prompts[key] = list(value) if isinstance(value, tuple) else value  # type: ignore[typeddict-item]
+            prompts[key] = list(value) if isinstance(value, tuple) else value
     if "masks" in values:
         prompts["masks"] = read_masks([Path(values["masks"])])
     size = values.get("image_size")
