@@ -13,7 +13,7 @@ from masklet.errors import CheckpointError, InputError
 from masklet.train.loop import TrainProgress
 
 RGB = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
-FAST = ("stage.prompts.rounds=[1.0]", "report_every=1", "picture_every=1")
+FAST = ("stage.prompts.round_probs=[1.0]", "log_every=1", "image_every=1")
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_the_model_continues_with_the_trained_weights(
     before = model(RGB, bboxes=[10, 10, 50, 50])[0].logits
     reports: list[TrainProgress] = []
     path = model.train(
-        data=photos, steps=2, out=tmp_path / "run", overrides=FAST, workers=0, rate=1e-3, on_progress=reports.append
+        data=photos, steps=2, out=tmp_path / "run", overrides=FAST, workers=0, lr=1e-3, on_progress=reports.append
     )
     assert path == tmp_path / "run" / "model.safetensors"
     assert [progress.step for progress in reports] == [1, 2]

@@ -107,6 +107,9 @@ class Sink(ABC):
             )
         ensure_writable_folder(self.folder)
 
+    def __enter__(self) -> Self:
+        return self
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -143,12 +146,6 @@ class Sink(ABC):
         self._write(results, self._num_written if results.frame_idx is None else results.frame_idx)
         self._num_written += 1
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
     def close(self) -> None:
         """Finish the files; leaving the `with` block does it, also after an error."""
         if self._is_open:
@@ -159,10 +156,10 @@ class Sink(ABC):
     def _write(self, results: Results, frame_idx: int) -> None:
         """Write one frame; the first call replaces the files of an earlier run."""
 
-    def _check_id(self, object_id: int) -> None:
+    def _check_id(self, object_id: int) -> None:  # noqa: B027
         """Raise OutputError for an object id that this format cannot represent; most formats accept all."""
 
-    def _finalize(self) -> None:
+    def _finalize(self) -> None:  # noqa: B027
         """Close the files and add them to `paths`."""
 
     def _path(self, suffix: str) -> Path:
