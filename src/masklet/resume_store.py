@@ -205,7 +205,7 @@ class ResumeStore:
                 self._connection = connection
             yield self._connection
         except (sqlite3.OperationalError, OSError) as error:
-            raise self._write_error(str(error)) from error
+            raise self._write_error(getattr(error, "strerror", None) or str(error)) from error
         except sqlite3.Error as error:
             raise OutputError(
                 f"{self.path} cannot be read ({error}): it is damaged or of another program; remove it to start over"

@@ -21,7 +21,7 @@ from masklet.errors import InputError, OutputError
 from masklet.media.image_source import natural_key
 from masklet.resume_store import ResumeStore, StoredItem, read_json_lines
 
-__all__ = ["STATE_FOLDER", "LogEntry", "WriteLog"]
+__all__ = ["CLASS_NAMES", "STATE_FOLDER", "LogEntry", "WriteLog"]
 
 STATE_FOLDER = ".masklet"
 LOG_VERSION = 1
