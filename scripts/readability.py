@@ -101,7 +101,9 @@ def markdown() -> list[Path]:
 def commit_subject() -> Iterator[str]:
     if not (ROOT / ".git").exists():
         return
-    subject = subprocess.run(["git", "log", "-1", "--format=%s"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    subject = subprocess.run(
+        ["git", "log", "-1", "--format=%s"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
     if len(subject) > MAX_SUBJECT:
         yield f"the last commit's subject has {len(subject)} characters, at most {MAX_SUBJECT}"
 

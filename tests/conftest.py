@@ -1,4 +1,4 @@
-"""What several test files share."""
+"""Fixtures that several test files use."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def builtin_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tracking_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As `builtin_file`, with weights under which objects are seen and their masks change from frame to frame."""
+    """As `builtin_file`, with weights that predict objects whose masks change from frame to frame."""
     import torch
     from safetensors.torch import save_file
 
@@ -51,7 +51,7 @@ def tracking_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tracker(tracking_file: Path) -> SAM:
-    """A model of `tracking_file` that looks at 96 x 96 pixels: a frame takes it a tenth of the time."""
+    """A model of `tracking_file` at 96 x 96 pixels, which takes a tenth of the time."""
     from masklet import SAM
 
     model = SAM(tracking_file)

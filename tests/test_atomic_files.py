@@ -10,7 +10,7 @@ from masklet.atomic_files import atomic_path, write_image, write_text
 from masklet.errors import OutputError
 
 
-def test_a_file_appears_whole(tmp_path: Path) -> None:
+def test_a_file_appears_complete(tmp_path: Path) -> None:
     target = tmp_path / "new" / "a.txt"
     with atomic_path(target) as temporary:
         temporary.write_text("all of it")

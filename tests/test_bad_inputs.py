@@ -1,6 +1,6 @@
-"""Thirty and more things that cannot be meant, through the face that people use: one clear error each.
+"""Thirty and more invalid inputs to the public API: one clear error each.
 
-A row is what was done, the error's class, and words its message must hold: the value, the rule, the remedy.
+A row is a name, the call, the error's class, and words its message must have: the value, the rule, the remedy.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def text_file(folder: Path, name: str, content: bytes) -> Path:
 ROWS: list[tuple[str, Act, type[Exception], list[str]]] = [
     # prompts
     ("labels of nothing", lambda m, d: m(RGB, labels=[1]), errors.PromptError, ["points=", "bboxes=", "masks"]),
-    ("everything and a point", lambda m, d: m(RGB, points=[9, 9], everything="fast"), errors.PromptError, ["leave"]),
+    ("everything and a point", lambda m, d: m(RGB, points=[9, 9], everything="fast"), errors.PromptError, ["remove"]),
     ("unknown preset", lambda m, d: m(RGB, everything="best"), errors.InputError, ["'best'", "fast", "fine"]),
-    ("everything of no kind", lambda m, d: m(RGB, everything=3), errors.InputError, ["3", "EverythingOptions"]),
+    ("everything of no kind", lambda m, d: m(RGB, everything=3), errors.InputError, ["3", "MaskGeneratorOptions"]),
     ("x right of it", lambda m, d: m(RGB, points=[60, 10]), errors.PromptError, ["60", "40"]),
     ("y below it", lambda m, d: m(RGB, points=[10, 400]), errors.PromptError, ["400", "40"]),
     ("negative x", lambda m, d: m(RGB, points=[-1, 10]), errors.PromptError, ["-1"]),
@@ -85,7 +85,7 @@ ROWS: list[tuple[str, Act, type[Exception], list[str]]] = [
     ("unknown device", lambda m, d: SAM(m.info().path, device="tpu9"), errors.InputError, ["tpu9", "cpu"]),
     ("unknown precision", lambda m, d: SAM(m.info().path, precision="int2"), errors.InputError, ["int2", "bf16"]),
     # order
-    ("asked before set", lambda m, d: fresh(m).predict(point_coords=[1, 1]), errors.StateError, ["set_image"]),
+    ("predict before set_image", lambda m, d: fresh(m).predict(point_coords=[1, 1]), errors.StateError, ["set_image"]),
     ("float image", lambda m, d: fresh(m).set_image(RGB / 255), errors.InputError, ["float64", "uint8"]),
 ]
 

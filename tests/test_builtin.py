@@ -52,7 +52,7 @@ def test_a_rough_mask_is_made_better(model: SAM) -> None:
     assert iou(better, disc()) > iou(rough, disc())
 
 
-def test_it_follows_a_cat_while_the_camera_moves(model: SAM) -> None:
+def test_it_tracks_a_cat_while_the_camera_moves(model: SAM) -> None:
     data = pytest.importorskip("skimage.data")
     photograph = data.chelsea()
     video = [photograph[:, 5 * t : 5 * t + 360] for t in range(12)]
@@ -65,7 +65,7 @@ def test_it_follows_a_cat_while_the_camera_moves(model: SAM) -> None:
         assert frame.states == ("visible",)
 
 
-def test_an_empty_image_after_the_object_is_told(model: SAM) -> None:
+def test_an_empty_image_after_the_object_lowers_its_score(model: SAM) -> None:
     """The score of presence is read: an object that was cut away is no longer as surely there."""
     clip = module_at(GOLDEN / "portable" / "scene.py").clip(8)
     clip[4:] = 90

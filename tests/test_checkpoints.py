@@ -7,6 +7,7 @@ import json
 import pickle
 import struct
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,36 @@ def test_safetensors_open_with_their_words(tmp_path: Path) -> None:
     save_file(STATE, file, metadata={"format": "pt", "steps": "12"})
     assert torch.equal(read_tensors(file)["a.weight"], STATE["a.weight"])
     assert read_metadata(file) == {"format": "pt", "steps": "12"}
+
+
+def test_headers_of_earlier_versions_have_current_keys(tmp_path: Path) -> None:
+    file = tmp_path / "w.safetensors"
+    config = {"image_size": 288, "picture_size": 512, "stability": 0.0, "memory": {"channels": 64}}
+    save_file(STATE, file, metadata={"format": "pt", "licence": "Apache-2.0", "config": json.dumps(config)})
+    metadata = read_metadata(file)
+    assert metadata["license"] == "Apache-2.0"
+    assert "licence" not in metadata
+    assert json.loads(metadata["config"]) == {
+        "image_size": 288,
+        "still_image_size": 512,
+        "stability_threshold": 0.0,
+        "memory": {"channels": 64},
+    }
+
+
+def test_the_header_of_the_builtin_model_describes_its_network() -> None:
+    from masklet.models.sam2 import CONFIGS
+    from masklet.registry import BUILTIN, MODELS, locate
+
+    metadata = read_metadata(locate(MODELS[BUILTIN]))
+    assert metadata["license"] == "Apache-2.0"
+    assert json.loads(metadata["config"]) == json.loads(json.dumps(asdict(CONFIGS["builtin"])))
+
+
+def test_a_config_that_is_not_json_stays_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "w.safetensors"
+    save_file(STATE, file, metadata={"config": "no json"})
+    assert read_metadata(file) == {"config": "no json"}
 
 
 def test_torch_files_carry_no_words(tmp_path: Path) -> None:
@@ -152,7 +183,7 @@ REFUSED: dict[str, tuple[Maker, tuple[str, ...]]] = {
     "lone tensor": (lambda _: saved(torch.ones(2)), ("one Tensor, not names",)),
     "no tensors": (lambda _: saved({"model": {}}), ("without a single tensor",)),
     "values that are no tensors": (lambda _: saved({"a": torch.ones(1), "b": 3}), ("'b' is of type int",)),
-    "names that are no words": (lambda _: saved({1: torch.ones(1)}), ("other things than words, such as 1",)),
+    "names that are no words": (lambda _: saved({1: torch.ones(1)}), ("names other than text, such as 1",)),
     "training checkpoint": (
         lambda _: saved({"net": STATE, "optimizer": {}, "epoch": 7}),
         ("a training checkpoint", "net, optimizer, epoch"),
@@ -289,7 +320,7 @@ YOLO = {"model.22.cv3.0.2.weight": (80, 80, 1, 1)}
         ),
         ({"model.0.conv.weight": (16, 3, 3, 3)}, "a YOLO network, not a version 8 one"),
         ({"roi_heads.box_head.fc6.weight": (1024, 12544)}, "a torchvision detector (Mask R-CNN or kin)"),
-        ({"sam_mask_decoder.iou_token.weight": (1, 256)}, "a SAM 2 with an image encoder of its own"),
+        ({"sam_mask_decoder.iou_token.weight": (1, 256)}, "a SAM 2 with a custom image encoder"),
         ({"weird": (1,)}, None),
         ({}, None),
     ],

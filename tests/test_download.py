@@ -1,9 +1,10 @@
-"""Fetching a file from a server on this machine: whole, checked, resumed, or an error that helps."""
+"""Download a file from a local server: complete, checked, resumed, or an error that helps."""
 
 from __future__ import annotations
 
 import hashlib
 import socket
+import sys
 import threading
 from collections import namedtuple
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from masklet.errors import DownloadError
 
 pytestmark = pytest.mark.network
 
+MODULE = sys.modules["masklet.checkpoints.download"]  # the package has a function of that name
 BODY = bytes(range(256)) * 4096  # 1 MiB
 SHA = hashlib.sha256(BODY).hexdigest()
 
@@ -72,7 +74,7 @@ def direct(monkeypatch: pytest.MonkeyPatch) -> None:
     """No proxy, no waiting between tries, no leftovers of the environment."""
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.delenv("MASKLET_OFFLINE", raising=False)
-    monkeypatch.setattr(download, "_RETRY_DELAYS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(MODULE, "_RETRY_DELAYS", (0.0, 0.0, 0.0))
 
 
 @pytest.fixture
@@ -107,13 +109,13 @@ def refused(call: Callable[[], object], target: Path, *words: str) -> None:
     assert not target.exists()
 
 
-def test_a_file_arrives_whole_and_progress_is_told(server: Server, target: Path) -> None:
-    told: list[tuple[int, int | None]] = []
-    found = download(server.url, target, size=len(BODY), sha256=SHA.upper(), progress=lambda *now: told.append(now))
-    assert found == target
+def test_a_file_arrives_complete_and_progress_is_reported(server: Server, target: Path) -> None:
+    reported: list[tuple[int, int | None]] = []
+    path = download(server.url, target, size=len(BODY), sha256=SHA.upper(), progress=lambda *now: reported.append(now))
+    assert path == target
     assert target.read_bytes() == BODY
-    assert told[0] == (0, len(BODY))
-    assert told[-1] == (len(BODY), len(BODY))
+    assert reported[0] == (0, len(BODY))
+    assert reported[-1] == (len(BODY), len(BODY))
     assert not part_of(target).exists()
 
 
@@ -143,7 +145,7 @@ def test_a_part_without_a_hash_is_not_trusted(server: Server, target: Path) -> N
     assert target.read_bytes() == BODY
 
 
-def test_a_whole_part_is_only_checked(server: Server, target: Path) -> None:
+def test_a_complete_part_is_only_checked(server: Server, target: Path) -> None:
     put_part(target, BODY)
     download(server.url, target, size=len(BODY), sha256=SHA)
     assert server.requests == []
@@ -183,7 +185,7 @@ def test_a_transfer_that_always_breaks_is_given_up_and_kept(server: Server, targ
         target,
         "broke off 3 times",
         f"3000 of {len(BODY)} bytes",
-        "are kept; ask again",
+        "are kept; download again",
         server.url,
     )
     assert part_of(target).read_bytes() == BODY[:3000]
@@ -195,7 +197,7 @@ def test_a_cut_without_a_stated_length_is_noticed(server: Server, target: Path) 
     refused(lambda: download(server.url, target, size=len(BODY)), target, f"1000 of {len(BODY)} bytes")
 
 
-def test_a_busy_server_is_asked_again(server: Server, target: Path) -> None:
+def test_a_busy_server_is_tried_again(server: Server, target: Path) -> None:
     server.statuses = [503, 429]
     assert download(server.url, target, sha256=SHA).read_bytes() == BODY
 
@@ -245,7 +247,7 @@ def test_no_such_host(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("value", ["1", "true", "YES"])
-def test_offline_asks_nobody(server: Server, target: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_offline_sends_no_request(server: Server, target: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("MASKLET_OFFLINE", value)
     refused(lambda: download(server.url, target), target, "MASKLET_OFFLINE", server.url)
     assert server.requests == []
@@ -260,7 +262,7 @@ def test_offline_can_be_switched_off(server: Server, target: Path, monkeypatch: 
 
 def test_a_full_disk_is_noticed_first(server: Server, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: usage(10, 0, 5_000_000))
+    monkeypatch.setattr(MODULE.shutil, "disk_usage", lambda _: usage(10, 0, 5_000_000))
     refused(lambda: download(server.url, target), target, "has 5.0 MB free and 68.2 MB are needed")
     assert not part_of(target).exists()
 
@@ -299,7 +301,7 @@ def test_the_cache_folder_is_the_platforms(
     for name in ("MASKLET_HOME", "XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    monkeypatch.setattr(download.sys, "platform", platform)
+    monkeypatch.setattr(MODULE.sys, "platform", platform)
     if variable:
         monkeypatch.setenv(variable, str(tmp_path / "chosen"))
     assert cache_dir() == tmp_path / expected

@@ -1,4 +1,4 @@
-"""What people type as prompts: what it means, and what the answer is when it cannot be meant."""
+"""Prompts as callers write them: how they are parsed, and the message for those that are malformed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def marked() -> np.ndarray:
     return mask
 
 
-def meant(**words: Any) -> list[tuple[Any, Any, Any]]:
+def parsed(**arguments: Any) -> list[tuple[Any, Any, Any]]:
     """Points, labels and box of each object, as plain lists."""
     return [
         (
@@ -28,12 +28,12 @@ def meant(**words: Any) -> list[tuple[Any, Any, Any]]:
             one.points and one.points.labels.tolist(),
             one.box and one.box.xyxy.tolist(),
         )
-        for one in parse_prompts(**words, size=SIZE)
+        for one in parse_prompts(**arguments, size=SIZE)
     ]
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("arguments", "expected"),
     [
         ({"points": [5, 6]}, [([[5, 6]], [1], None)]),
         ({"points": (5, 6), "labels": 1}, [([[5, 6]], [1], None)]),
@@ -55,8 +55,8 @@ def meant(**words: Any) -> list[tuple[Any, Any, Any]]:
         ({"points": [639.9, 479.9]}, [([[np.float32(639.9), np.float32(479.9)]], [1], None)]),
     ],
 )  # fmt: skip
-def test_spellings(words: dict[str, Any], expected: Any) -> None:
-    assert meant(**words) == expected
+def test_spellings(arguments: dict[str, Any], expected: Any) -> None:
+    assert parsed(**arguments) == expected
 
 
 @pytest.mark.parametrize("scale", [1, 255])
@@ -73,7 +73,7 @@ def test_a_mask_with_points_and_box_is_one_object() -> None:
 
 
 BAD: list[tuple[dict[str, Any], list[str]]] = [
-    # what was given, and what the message must hold: the value, the rule, the remedy
+    # the arguments, and what the message must hold: the value, the rule, the remedy
     ({}, ["None", "give one", "points=[x, y]"]),
     ({"labels": [1]}, ["labels [1]", "without points", "give points"]),
     ({"points": []}, ["points []", "empty list", "leave points out"]),
@@ -143,10 +143,12 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("words", "needed"), BAD, ids=lambda value: str(value)[:60] if isinstance(value, list) else "")
-def test_bad_input_is_answered_with_value_rule_and_remedy(words: dict[str, Any], needed: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "needed"), BAD, ids=lambda value: str(value)[:60] if isinstance(value, list) else ""
+)
+def test_bad_input_is_answered_with_value_rule_and_remedy(arguments: dict[str, Any], needed: list[str]) -> None:
     with pytest.raises(PromptError) as caught:
-        parse_prompts(**words, size=SIZE)
+        parse_prompts(**arguments, size=SIZE)
     message = str(caught.value)
     assert [part for part in needed if part not in message] == [], message
     assert "\n" not in message
@@ -154,26 +156,26 @@ def test_bad_input_is_answered_with_value_rule_and_remedy(words: dict[str, Any],
 
 
 def test_every_suggested_spelling_is_accepted() -> None:
-    assert len(meant(points=[[[5, 6], [7, 8]]], labels=[[1, 0]])) == 1
-    assert len(meant(bboxes=[1, 1, 9, 9], points=[[[5, 6], [7, 8]]])) == 1
-    assert len(meant(bboxes=[0, 0, 90, 80])) == 1
-    assert len(meant(bboxes=[64, 48, 320, 240])) == 1
+    assert len(parsed(points=[[[5, 6], [7, 8]]], labels=[[1, 0]])) == 1
+    assert len(parsed(bboxes=[1, 1, 9, 9], points=[[[5, 6], [7, 8]]])) == 1
+    assert len(parsed(bboxes=[0, 0, 90, 80])) == 1
+    assert len(parsed(bboxes=[64, 48, 320, 240])) == 1
 
 
 def test_a_tensor_is_read_like_an_array() -> None:
     torch = pytest.importorskip("torch")
-    assert meant(points=torch.tensor([5.0, 6.0], requires_grad=True)) == meant(points=[5, 6])
+    assert parsed(points=torch.tensor([5.0, 6.0], requires_grad=True)) == parsed(points=[5, 6])
     assert len(parse_prompts(masks=torch.from_numpy(marked()), size=SIZE)) == 1
 
 
-def test_long_values_are_cut_in_messages() -> None:
+def test_long_values_are_truncated_in_messages() -> None:
     points = [[[float(i), 1.0] for i in range(1000)]]
     with pytest.raises(PromptError) as caught:
         parse_prompts(points=points, labels=[[1]], size=SIZE)
     assert len(str(caught.value)) < 600
 
 
-def test_cues_cannot_be_changed_afterwards() -> None:
+def test_prompts_are_read_only() -> None:
     given = np.array([[1.0, 2.0]], np.float32)
     points = Points(given, np.array([1], np.int32))
     given[:] = 99
@@ -184,7 +186,7 @@ def test_cues_cannot_be_changed_afterwards() -> None:
         Box(0, 0, 1, 1).x1 = 5.0  # type: ignore[misc]
 
 
-def test_a_mask_prompt_keeps_its_own_copy() -> None:
+def test_a_mask_prompt_is_a_copy() -> None:
     given = marked()
     prompt = MaskPrompt(given)
     given[:] = False
@@ -199,6 +201,6 @@ def test_an_object_needs_something_positive() -> None:
 
 
 @pytest.mark.parametrize(("xy", "labels"), [([1, 2], [1]), ([], []), ([[1, 2]], [[1]]), ([[1, 2, 3]], [1])])
-def test_points_made_by_hand_are_checked(xy: Any, labels: Any) -> None:
+def test_points_are_validated_when_created(xy: Any, labels: Any) -> None:
     with pytest.raises(PromptError):
         Points(xy, labels)

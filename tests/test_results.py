@@ -27,8 +27,8 @@ def three_masks() -> np.ndarray:
 
 
 def some_results(**changes: Any) -> Results:
-    words: dict[str, Any] = {
-        "prompt_ids": np.array([4, 7, 9], np.int32),
+    fields: dict[str, Any] = {
+        "ids": np.array([4, 7, 9], np.int32),
         "classes": np.array([0, 1, 0], np.int32),
         "names": {0: "object", 1: "ring"},
         "speed": {"encode": 12.5},
@@ -36,15 +36,15 @@ def some_results(**changes: Any) -> Results:
     }
     image = np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)
     scores = np.array([0.9, 0.8, 0.7], np.float32)
-    return Results(image, "folder/cat.jpg", Masks(three_masks()), scores, **{**words, **changes})
+    return Results(image, "folder/cat.jpg", Masks(three_masks()), scores, **{**fields, **changes})
 
 
-def nothing_found() -> Results:
+def empty_results() -> Results:
     return Results(np.zeros((HEIGHT, WIDTH, 3), np.uint8), "cat.jpg", None, np.zeros(0, np.float32))
 
 
 def read_yolo(line: str) -> np.ndarray:
-    """What a reader of the format paints: whole pixels, edge included."""
+    """Fill the ring as readers of the format do: whole pixels, edge included."""
     ring = np.array(line.split()[1:], float).reshape(-1, 2) * (WIDTH, HEIGHT)
     canvas = np.zeros((HEIGHT, WIDTH), np.uint8)
     cv2.fillPoly(canvas, [ring.astype(np.int32)], 1)
@@ -59,9 +59,9 @@ def read_yolo(line: str) -> np.ndarray:
         (np.zeros(3, bool), []),
     ],
 )  # fmt: skip
-def test_indexing_takes_everything_along(index: Any, ids: list[int]) -> None:
+def test_indexing_selects_rows_of_every_field(index: Any, ids: list[int]) -> None:
     part = some_results()[index]
-    assert part.prompt_ids.tolist() == ids
+    assert part.ids.tolist() == ids
     assert len(part) == len(ids)
     rows = [[4, 7, 9].index(i) for i in ids]
     assert part.scores.tolist() == pytest.approx([0.9 - 0.1 * row for row in rows])
@@ -81,12 +81,12 @@ def test_an_index_too_far_is_named(index: int) -> None:
 
 
 def test_iteration_gives_one_object_at_a_time() -> None:
-    assert [(len(one), int(one.prompt_ids[0])) for one in some_results()] == [(1, 4), (1, 7), (1, 9)]
+    assert [(len(one), int(one.ids[0])) for one in some_results()] == [(1, 4), (1, 7), (1, 9)]
 
 
 def test_filtering_by_score() -> None:
     results = some_results()
-    assert results[results.scores > 0.75].prompt_ids.tolist() == [4, 7]
+    assert results[results.scores > 0.75].ids.tolist() == [4, 7]
 
 
 def test_boxes() -> None:
@@ -115,8 +115,8 @@ def test_masks_as_polygons() -> None:
         np.testing.assert_array_equal(polygons.polygons_to_mask([polygons.Polygon(ring)], (HEIGHT, WIDTH)), mask)
 
 
-def test_nothing_found_is_a_result_too(tmp_path: Path) -> None:
-    empty = nothing_found()
+def test_results_may_be_empty(tmp_path: Path) -> None:
+    empty = empty_results()
     assert len(empty) == 0
     assert empty.masks is None
     assert list(empty) == []
@@ -137,7 +137,7 @@ def test_results_that_do_not_fit_together_are_a_mistake_of_ours() -> None:
         some_results().path = "other"  # type: ignore[misc]
 
 
-def test_plot_paints_masks_and_leaves_the_image_alone() -> None:
+def test_plot_draws_masks_on_a_copy_of_the_image() -> None:
     results = some_results()
     before = results.orig_img.copy()
     painted = results.plot(boxes=True, labels=True)
@@ -156,7 +156,7 @@ def test_an_object_keeps_its_color_when_filtered() -> None:
 
 def test_candidates_of_one_prompt_differ_in_color() -> None:
     gray = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
-    results = Results(gray, "", Masks(three_masks()), np.ones(3, np.float32), prompt_ids=np.zeros(3, np.int32))
+    results = Results(gray, "", Masks(three_masks()), np.ones(3, np.float32), ids=np.zeros(3, np.int32))
     painted = results.plot()
     assert painted[20, 20].tolist() != painted[48, 64].tolist()
 
@@ -234,7 +234,7 @@ def test_json_and_table() -> None:
     table = some_results().to_df()
     assert list(table.columns) == ["prompt", "name", "class", "confidence", "area", "x1", "y1", "x2", "y2"]
     assert table["area"].tolist() == [800, 300, 448]
-    assert list(nothing_found().to_df().columns) == list(table.columns)
+    assert list(empty_results().to_df().columns) == list(table.columns)
 
 
 def test_coco_keeps_every_pixel() -> None:
@@ -254,7 +254,7 @@ def test_supervision() -> None:
     np.testing.assert_array_equal(detections.mask, three_masks())
     assert detections.data["class_name"].tolist() == ["object", "ring", "object"]
     assert detections.data["prompt_id"].tolist() == [4, 7, 9]
-    assert len(nothing_found().to_supervision()) == 0
+    assert len(empty_results().to_supervision()) == 0
 
 
 @pytest.mark.parametrize(("package", "verb"), [("pandas", "to_df"), ("supervision", "to_supervision")])
@@ -264,7 +264,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, package: str,
         getattr(some_results(), verb)()
 
 
-def test_words_about_a_result() -> None:
+def test_repr_stem_and_class_name() -> None:
     assert repr(some_results()) == "Results('folder/cat.jpg', 80x60 pixels, 3 objects, scores [0.90, 0.80, 0.70])"
     assert some_results().stem == "cat"
     assert some_results(names={}).class_name(1) == "1"
@@ -296,7 +296,7 @@ def test_a_box_has_nothing_to_cut_out():
         boxes_alone().cutout(1)
 
 
-def test_a_detectors_boxes_go_before_those_of_the_masks():
+def test_a_detectors_boxes_replace_those_of_the_masks():
     boxes = np.array([[4, 9, 46, 31], [9, 34, 31, 56], [39, 39, 79, 57]], np.float32)
     results = some_results(xyxy=boxes)
     assert results.boxes.xyxy.tolist() == boxes.tolist()

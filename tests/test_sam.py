@@ -1,4 +1,4 @@
-"""The face that people know, on a small network with random weights."""
+"""`SAM` on images, with a small network of random weights."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def files(tmp_path: Path) -> list[Path]:
     return paths
 
 
-def test_one_click_is_one_object_with_everything_people_read(model: SAM) -> None:
+def test_one_click_is_one_object_with_all_fields(model: SAM) -> None:
     (result,) = model(RGB, points=[30, 20], labels=[1])
     assert len(result) == 1
     assert result.masks.data.shape == (1, 48, 64)
@@ -46,13 +46,13 @@ def test_two_points_flat_are_two_objects_and_nested_are_one(model: SAM) -> None:
     assert len(model(RGB, points=[[[5, 5], [30, 20]]], labels=[[1, 0]])[0]) == 1
 
 
-def test_several_objects_at_once_are_what_each_is_alone(model: SAM) -> None:
+def test_several_objects_have_the_results_of_each_alone(model: SAM) -> None:
     boxes = [[2, 2, 20, 20], [10, 5, 40, 40], [30, 8, 60, 44]]
     together = model(RGB, bboxes=boxes)[0]
     for i, box in enumerate(boxes):
         alone = model(RGB, bboxes=box)[0]
         np.testing.assert_allclose(together.logits[i], alone.logits[0], atol=1e-3)
-        assert together.prompt_ids[i] == i
+        assert together.ids[i] == i
 
 
 def test_objects_with_prompts_of_different_lengths_keep_their_order(model: SAM) -> None:
@@ -66,7 +66,7 @@ def test_objects_with_prompts_of_different_lengths_keep_their_order(model: SAM) 
 
 def test_multimask_gives_three_candidates_best_first(model: SAM) -> None:
     result = model(RGB, points=[[5, 5], [30, 20]], multimask=True)[0]
-    assert list(result.prompt_ids) == [0, 0, 0, 1, 1, 1]
+    assert list(result.ids) == [0, 0, 0, 1, 1, 1]
     assert (np.diff(result.scores[:3]) <= 0).all()
     single = model(RGB, points=[[5, 5], [30, 20]])[0]
     np.testing.assert_allclose(single.scores, result.scores[[0, 3]])
@@ -82,7 +82,7 @@ def test_box_with_points_and_a_mask_are_prompts_too(model: SAM) -> None:
     assert len(model(RGB, masks=mask)[0]) == 1
 
 
-def test_logits_fed_back_change_the_answer(model: SAM) -> None:
+def test_logits_fed_back_change_the_result(model: SAM) -> None:
     first = model(RGB, points=[[[30, 20]]])[0]
     again = model(RGB, points=[[[30, 20], [5, 5]]], labels=[[1, 0]], logits=first.logits)[0]
     plain = model(RGB, points=[[[30, 20], [5, 5]]], labels=[[1, 0]])[0]
@@ -97,7 +97,7 @@ def test_the_same_image_is_encoded_once(model: SAM) -> None:
     assert model(RGB[:, ::-1], points=[5, 5])[0].speed["preprocess"] > 0
 
 
-def test_a_image_set_on_the_predictor_does_not_answer_for_another(model: SAM) -> None:
+def test_an_image_set_on_the_predictor_is_not_used_for_another(model: SAM) -> None:
     expected = model(RGB, points=[30, 20])[0].logits
     model.predictor.set_image(np.ascontiguousarray(RGB[::-1, :32]))
     np.testing.assert_array_equal(model(RGB, points=[30, 20])[0].logits, expected)
@@ -118,7 +118,7 @@ def test_folders_and_globs_come_in_natural_order(model: SAM, files: list[Path]) 
         assert [Path(r.path).name for r in found] == ["picture1.png", "picture2.png", "picture10.png"]
 
 
-def test_a_stream_asks_for_a_image_when_it_is_wanted(model: SAM, files: list[Path]) -> None:
+def test_a_stream_reads_an_image_when_it_is_needed(model: SAM, files: list[Path]) -> None:
     stream = model.stream(files, points=[30, 20])
     next(stream)
     files[1].unlink()
@@ -127,7 +127,7 @@ def test_a_stream_asks_for_a_image_when_it_is_wanted(model: SAM, files: list[Pat
         next(stream)
 
 
-def test_info_says_what_it_is(model: SAM, builtin_file: Path) -> None:
+def test_info_has_name_size_file_and_license(model: SAM, builtin_file: Path) -> None:
     info = model.info()
     assert info.name == "builtin"
     assert info.parameters > 1e6
@@ -136,12 +136,12 @@ def test_info_says_what_it_is(model: SAM, builtin_file: Path) -> None:
 
 
 @pytest.mark.parametrize("side", [0, 33, 32, 8192, 100.0, True, "512"])
-def test_a_side_that_no_network_takes_is_named(side: object) -> None:
+def test_an_invalid_image_size_is_named(side: object) -> None:
     with pytest.raises(InputError, match="multiple of 32"):
         SAM(image_size=side)  # type: ignore[arg-type]
 
 
-def test_a_smaller_input_is_taken() -> None:
+def test_a_smaller_input_works() -> None:
     model = SAM(image_size=192)
     assert model.info().image_size == 192
     assert model(golden_image(), bboxes=[45, 85, 135, 175])[0].masks.data[0, 130, 90]

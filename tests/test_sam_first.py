@@ -1,4 +1,4 @@
-"""SAM and MobileSAM through the face that people know: the same prompts, the same results, images only."""
+"""SAM and MobileSAM by `SAM`: the same prompts, the same results, images only."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def model(mobile_file: Path) -> SAM:
     return SAM(mobile_file, image_size=128)
 
 
-def test_it_is_told_by_its_tensors(model: SAM) -> None:
+def test_it_is_recognized_by_its_tensors(model: SAM) -> None:
     info = model.info()
     assert info.name == "mobile_sam"
     assert (info.license_code, info.license_weights) == ("Apache-2.0", "Apache-2.0")
@@ -59,32 +59,36 @@ def test_masks_have_the_images_size_whatever_its_shape(model: SAM, size: tuple[i
     assert list(found.scores) == sorted(found.scores, reverse=True)
 
 
-def test_every_kind_of_prompt_is_answered(model: SAM) -> None:
+def test_every_prompt_type_works(model: SAM) -> None:
     mask = np.zeros(RGB.shape[:2], bool)
     mask[20:60, 30:90] = True
-    for asked in ({"points": CENTER}, {"points": [[CENTER, [3, 3]]], "labels": [[1, 0]]}, {"bboxes": [10, 10, 90, 80]}):
-        assert len(model(RGB, **asked)[0]) == 1
+    for prompts in (
+        {"points": CENTER},
+        {"points": [[CENTER, [3, 3]]], "labels": [[1, 0]]},
+        {"bboxes": [10, 10, 90, 80]},
+    ):
+        assert len(model(RGB, **prompts)[0]) == 1
     assert len(model(RGB, masks=mask)[0]) == 1
     assert len(model(RGB, bboxes=[[10, 10, 90, 80], [5, 5, 50, 50]], points=[CENTER, CENTER], labels=[1, 0])[0]) == 2
 
 
-def test_objects_asked_by_box_and_by_two_points_are_each_what_they_are_alone(model: SAM) -> None:
-    """Both are two tokens, but only clicks without a box are followed by one that says nothing."""
+def test_objects_prompted_by_box_and_by_two_points_have_the_results_of_each_alone(model: SAM) -> None:
+    """Both are two tokens, but only clicks without a box are followed by a padding token."""
     from masklet.prompts import parse_prompts
 
     predictor = model.predictor
     predictor.set_image(RGB)
     size = RGB.shape[:2]
-    asked = [
+    prompts = [
         *parse_prompts(bboxes=[10, 10, 90, 80], size=size),
         *parse_prompts([[CENTER, [9, 9]]], [[1, 0]], size=size),
     ]
-    together = predictor.predict_prompts(asked)
-    for i, one in enumerate(asked):
+    together = predictor.predict_prompts(prompts)
+    for i, one in enumerate(prompts):
         np.testing.assert_allclose(together.logits[i], predictor.predict_prompts([one]).logits[0], atol=1e-4)
 
 
-def test_an_earlier_answer_is_refined_and_not_cut(model: SAM) -> None:
+def test_an_earlier_result_is_refined(model: SAM) -> None:
     first = model(RGB, points=CENTER)[0]
     assert not np.array_equal(model(RGB, points=CENTER, logits=first.logits)[0].logits, first.logits)
     with pytest.raises(PromptError, match=r"\(1, 1, 32, 32\)"):
@@ -100,7 +104,7 @@ def test_bf16_keeps_the_masks(mobile_file: Path, model: SAM) -> None:
 VIDEOS: dict[str, Callable[[SAM, np.ndarray], object]] = {
     "track": lambda model, video: list(model.track(video, points=[20, 25])),
     "session": lambda model, video: model.session(video),
-    "follow": lambda model, video: model._track_everything(video),
+    "track everything": lambda model, video: model.track(video),
     "live": lambda model, video: model.live(),
 }
 
@@ -148,6 +152,6 @@ def test_a_file_of_transformers_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "face"), [("yolov8n.pt", "YOLO"), ("YOLOv8x-seg", "YOLO"), ("FastSAM-s.pt", "FastSAM")]
 )
-def test_a_detector_by_name_is_sent_elsewhere(name: str, face: str) -> None:
+def test_the_name_of_a_detector_is_refused_with_the_class_to_use(name: str, face: str) -> None:
     with pytest.raises(ModelError, match=rf"open it with masklet\.{face}\("):
         SAM(name)

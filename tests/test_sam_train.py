@@ -1,4 +1,4 @@
-"""SAM.train: the model becomes what it learnt, and is measured on the same data."""
+"""`SAM.train`: the model continues with the trained weights, and is measured on the same data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from masklet.errors import CheckpointError, InputError
 from masklet.train.loop import TrainProgress
 
 RGB = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
-FAST = ("stage.prompts.rounds=[1.0]", "report_every=1", "picture_every=1")
+FAST = ("stage.prompts.round_probs=[1.0]", "log_every=1", "image_every=1")
 
 
 @pytest.fixture
@@ -26,14 +26,16 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store_discs(tmp_path_factory.mktemp("photos") / "discs", 4)
 
 
-def test_the_model_is_what_it_has_become(model: SAM, builtin_file: Path, photos: Path, tmp_path: Path) -> None:
+def test_the_model_continues_with_the_trained_weights(
+    model: SAM, builtin_file: Path, photos: Path, tmp_path: Path
+) -> None:
     before = model(RGB, bboxes=[10, 10, 50, 50])[0].logits
-    told: list[TrainProgress] = []
+    reports: list[TrainProgress] = []
     path = model.train(
-        data=photos, steps=2, out=tmp_path / "run", overrides=FAST, workers=0, rate=1e-3, on_progress=told.append
+        data=photos, steps=2, out=tmp_path / "run", overrides=FAST, workers=0, lr=1e-3, on_progress=reports.append
     )
     assert path == tmp_path / "run" / "model.safetensors"
-    assert [progress.step for progress in told] == [1, 2]
+    assert [progress.step for progress in reports] == [1, 2]
     assert model.info().path == str(path)
     after = model(RGB, bboxes=[10, 10, 50, 50])[0].logits
     expected = SAM(path, device="cpu", image_size=64)(RGB, bboxes=[10, 10, 50, 50])[0].logits
@@ -41,25 +43,25 @@ def test_the_model_is_what_it_has_become(model: SAM, builtin_file: Path, photos:
     assert np.abs(after - before).max() > 1e-3
     np.testing.assert_allclose(after, expected, atol=1e-5)
     assert len(list((tmp_path / "run" / "pictures").iterdir())) == 2
-    found = model.val(photos, prompts=("box",))
-    assert found.images is not None
-    assert 0 <= found.images.total.box <= 1
+    result = model.val(photos, prompts=("box",))
+    assert result.images is not None
+    assert 0 <= result.images.total.box <= 1
 
 
-def test_it_goes_on_when_it_is_called_again(model: SAM, builtin_file: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_second_call_resumes_the_run(model: SAM, builtin_file: Path, photos: Path, tmp_path: Path) -> None:
     model.train(data=photos, steps=1, out=tmp_path, overrides=FAST, workers=0)
-    told: list[TrainProgress] = []
+    reports: list[TrainProgress] = []
     SAM(builtin_file, device="cpu", image_size=64).train(
-        data=photos, steps=1, out=tmp_path, overrides=FAST, workers=0, on_progress=told.append
+        data=photos, steps=1, out=tmp_path, overrides=FAST, workers=0, on_progress=reports.append
     )
-    assert told == []
+    assert reports == []
     with pytest.raises(CheckpointError, match="stages"):
         SAM(builtin_file, device="cpu", image_size=64).train(
             data=photos, steps=2, out=tmp_path, overrides=FAST, workers=0
         )
 
 
-def test_what_cannot_be_meant_is_refused(model: SAM, photos: Path, tmp_path: Path) -> None:
+def test_invalid_options_are_refused(model: SAM, photos: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no epoch of a training run; there are epochs, steps, batch"):
         model.train(data=photos, epoch=3, out=tmp_path)
     with pytest.raises(InputError, match="say how long"):

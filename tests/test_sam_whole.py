@@ -27,7 +27,7 @@ def test_everything_is_what_the_generator_finds(model: SAM, small_video: np.ndar
     assert results.masks is not None
     np.testing.assert_array_equal(results.masks.data, found.masks)
     np.testing.assert_array_equal(results.scores, found.predicted_ious)
-    assert results.prompt_ids.tolist() == list(range(len(found)))
+    assert results.ids.tolist() == list(range(len(found)))
     assert (np.diff(results.scores) <= 0).all()
     assert results.names == {0: "object"}
     assert results.speed["decode"] > 0

@@ -1,4 +1,4 @@
-"""Where an image lies in a network's square input, and the way back."""
+"""The transform of an image to a network's square input, and back."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_what_is_not_image_is_zero_after_normalizing() -> None:
     assert not pixels[0, :, 16:].any()
 
 
-def test_squashed_images_fill_all_of_it() -> None:
+def test_stretched_images_fill_the_input() -> None:
     pixels = ImageTransform((30, 60), 32).preprocess(np.full((30, 60, 3), 255, np.uint8))
     torch.testing.assert_close(pixels[0, 0], torch.full((32, 32), (1 - PIXEL_MEAN[0]) / PIXEL_STD[0]))
 
@@ -44,11 +44,11 @@ def test_points_go_where_the_image_went(keep: bool, expected: tuple[float, float
 def test_a_mask_comes_back_from_where_it_was_put(keep: bool, size: tuple[int, int]) -> None:
     mask = np.zeros(size, bool)
     mask[10:40, 20:44] = True
-    fit = ImageTransform(size, 64, keep)
-    logits = fit.mask_logits(mask, 64)
+    transform = ImageTransform(size, 64, keep)
+    logits = transform.mask_logits(mask, 64)
     assert logits.shape == (1, 1, 64, 64)
     assert float(logits.max()) == MASK_PROMPT_LOGIT
-    found = fit.postprocess_masks(logits)[0, 0]
-    assert found.shape == size
-    assert (found & mask).sum() / (found | mask).sum() > 0.9
-    assert fit.upsample_logits(logits).shape == (1, 1, *size)
+    restored = transform.postprocess_masks(logits)[0, 0]
+    assert restored.shape == size
+    assert (restored & mask).sum() / (restored | mask).sum() > 0.9
+    assert transform.upsample_logits(logits).shape == (1, 1, *size)

@@ -1,4 +1,4 @@
-"""The faces `YOLO` and `FastSAM`."""
+"""`YOLO` and `FastSAM`."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def model(file: Path) -> YOLO:
     """With a network that is known to be right."""
-    made = YOLO(file)
-    made.detector = YOLODetector(loaded(), rle_masks=False)
-    return made
+    yolo = YOLO(file)
+    yolo.detector = YOLODetector(loaded(), rle_masks=False)
+    return yolo
 
 
 @pytest.fixture
 def fast(file: Path) -> FastSAM:
-    made = FastSAM(file)
-    made._yolo.detector = YOLODetector(loaded(), rle_masks=False)
-    return made
+    fastsam = FastSAM(file)
+    fastsam._yolo.detector = YOLODetector(loaded(), rle_masks=False)
+    return fastsam
 
 
 def image() -> np.ndarray:
@@ -49,7 +49,7 @@ def image() -> np.ndarray:
     return rgb
 
 
-def test_a_image_has_boxes_masks_and_names(model: YOLO) -> None:
+def test_an_image_has_boxes_masks_and_names(model: YOLO) -> None:
     (found,) = model(image())
     assert len(found) == 2
     assert [found.class_name(i) for i in range(2)] == ["red", "green"]
@@ -135,7 +135,7 @@ def test_the_file_says_what_it_is(file: Path) -> None:
     assert model.info().parameters == sum(p.numel() for p in network().parameters())
 
 
-def test_mistakes_are_said_at_once(model: YOLO) -> None:
+def test_mistakes_are_raised_at_once(model: YOLO) -> None:
     with pytest.raises(InputError, match="conf 2 must be"):
         model.stream(image(), conf=2)
     with pytest.raises(InputError, match="batch=0 must be"):
@@ -159,10 +159,10 @@ def test_everything_in_one_pass(fast: FastSAM) -> None:
 def test_boxes_and_points_choose(fast: FastSAM) -> None:
     (found,) = fast(image(), bboxes=[[100, 20, 190, 90], [30, 30, 90, 70]])
     assert [found.class_name(i) for i in range(2)] == ["green", "red"]
-    assert found.prompt_ids.tolist() == [0, 1]
+    assert found.ids.tolist() == [0, 1]
     (found,) = fast(image(), points=[[5, 5], [50, 50]])
     assert [found.class_name(i) for i in range(len(found))] == ["red"]
-    assert found.prompt_ids.tolist() == [1]
+    assert found.ids.tolist() == [1]
     (found,) = fast(image(), points=[[[50, 50], [150, 50]]], labels=[[1, 0]])
     assert len(found) == 1
     assert "prompts" in found.speed
@@ -171,10 +171,10 @@ def test_boxes_and_points_choose(fast: FastSAM) -> None:
     assert found.boxes.xyxy.shape == (0, 4)
 
 
-def test_one_object_is_found_twice_where_many_answers_are_wanted(fast: FastSAM) -> None:
+def test_multimask_returns_all_matches(fast: FastSAM) -> None:
     (found,) = fast(image(), points=[50, 50], iou=1.0, multimask=True)
     assert len(found) == 2
-    assert found.prompt_ids.tolist() == [0, 0]
+    assert found.ids.tolist() == [0, 0]
     assert found.scores[0] > found.scores[1]
 
 
@@ -195,7 +195,7 @@ def test_texts_choose_and_name(file: Path) -> None:
     assert len(found) == 0
 
 
-def test_prompts_that_cannot_be_meant(fast: FastSAM, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_prompts_are_refused(fast: FastSAM, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PromptError, match="texts were given with points or bboxes"):
         fast(image(), texts="a dog", bboxes=[0, 0, 9, 9])
     with pytest.raises(PromptError, match="texts"):
@@ -223,8 +223,8 @@ def test_the_page_runs_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     save(Path("FastSAM-s.pt"), network(small), ["object"])
     page = (Path(__file__).parents[1] / "docs" / "models.md").read_text().partition("## YOLOv8 and FastSAM")[2]
     (block,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    said: dict[str, Any] = {}
-    exec(block, said)
-    assert said["model"].info().name == "yolov8n-seg"
-    assert said["model"].info().license_weights == "AGPL-3.0"
-    assert said["everything"][0].masks is not None
+    namespace: dict[str, Any] = {}
+    exec(block, namespace)
+    assert namespace["model"].info().name == "yolov8n-seg"
+    assert namespace["model"].info().license_weights == "AGPL-3.0"
+    assert namespace["everything"][0].masks is not None

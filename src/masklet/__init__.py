@@ -3,9 +3,9 @@
 Example:
     >>> from masklet import SAM
     >>> model = SAM()  # the small model inside the package
-    >>> results = model("dog.jpg", points=[150, 150], labels=[1])
+    >>> results = model("dog.jpg", points=[150, 150], labels=[1])  # doctest: +SKIP
 
-Importing the package defines names and nothing else; the network's libraries are loaded when `SAM` is first used.
+Importing the package only defines names; torch and NumPy are loaded when a name is first used.
 """
 
 from __future__ import annotations

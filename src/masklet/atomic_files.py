@@ -1,7 +1,7 @@
-"""Writing files whole or not at all.
+"""Write files atomically, and read stored documents of earlier versions.
 
-A reader never sees half an image: what is written goes to a hidden file in the same folder and takes its
-place in one step.
+A file is written to a hidden file in the same folder, which then replaces it in one step, so a reader never sees a
+partial one.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import signal
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,23 +22,23 @@ import numpy.typing as npt
 
 from masklet.errors import OutputError
 
-__all__ = ["IMAGE_SUFFIXES", "atomic_path", "current_keys", "write_image", "write_text"]
+__all__ = ["IMAGE_SUFFIXES", "atomic_path", "current_keys", "defer_interrupt", "write_image", "write_text"]
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; when the block ends well it becomes `path`, else it is removed.
+    """Yield a temporary path in the folder of `path`; without an error it then becomes `path`, else it is removed.
 
-    Missing folders are made. The temporary path has the suffix of `path`.
+    Missing folders are created. The temporary path has the suffix of `path`.
 
     Example:
-        >>> with atomic_path("out/mask.png") as temporary:
+        >>> with atomic_path("out/mask.png") as temporary:  # doctest: +SKIP
         ...     image.save(temporary)
 
     Raises:
-        OutputError: the folder or the file cannot be written.
+        OutputError: if the folder or the file cannot be written.
     """
     target = Path(path)
     temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}{target.suffix}")
@@ -52,14 +54,15 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             "choose a file name in a folder that exists or can be made, is writable and has room"
         ) from error
     finally:
-        _discard(temporary)
+        with suppress(OSError):  # if the folder is gone or closed to us, nothing is left behind
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
     """Write `text` as UTF-8 to `path`, atomically, and return the path.
 
     Example:
-        >>> write_text("out/labels.txt", "0 0.1 0.2")
+        >>> write_text("out/labels.txt", "0 0.1 0.2")  # doctest: +SKIP
     """
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
@@ -67,40 +70,29 @@ def write_text(path: str | os.PathLike[str], text: str) -> Path:
 
 
 def write_image(path: str | os.PathLike[str], pixels: npt.NDArray[np.uint8]) -> Path:
-    """Write (H, W), (H, W, 3) RGB or (H, W, 4) RGBA uint8 pixels; the suffix of `path` chooses the format.
+    """Write (H, W), (H, W, 3) RGB or (H, W, 4) RGBA uint8 pixels in the format of the suffix of `path`.
 
     Example:
-        >>> write_image("out/cat.png", results.plot())
+        >>> write_image("out/cat.png", results.plot())  # doctest: +SKIP
 
     Raises:
-        OutputError: a suffix that names no image format, transparency in a JPEG or BMP, or
-            a folder that cannot be written.
+        OutputError: if the suffix names no image format or one without transparency that is needed, or the folder
+            cannot be written.
     """
     from PIL import Image
 
-    _check_suffix(Path(path), transparent=pixels.ndim == 3 and pixels.shape[2] == 4)
-    options: dict[str, Any] = {"quality": 95} if Path(path).suffix.lower() != ".png" else {}
-    with atomic_path(path) as temporary:
-        Image.fromarray(np.ascontiguousarray(pixels)).save(temporary, **options)
-    return Path(path)
-
-
-def _check_suffix(path: Path, *, transparent: bool) -> None:
-    suffix = path.suffix.lower()
+    suffix = Path(path).suffix.lower()
     if suffix not in IMAGE_SUFFIXES:
         raise OutputError(
             f"{path} ends in {suffix or 'no suffix'!r}, which is no image format; "
             f"end it in one of {', '.join(IMAGE_SUFFIXES)}"
         )
-    if transparent and suffix in (".bmp", ".jpeg", ".jpg"):
+    if pixels.ndim == 3 and pixels.shape[2] == 4 and suffix in (".bmp", ".jpeg", ".jpg"):
         raise OutputError(f"{path}: a {suffix} file holds no transparency; end it in .png or .webp")
-
-
-def _discard(temporary: Path) -> None:
-    try:
-        temporary.unlink(missing_ok=True)
-    except OSError:  # the folder itself is gone or closed to us: nothing is left behind
-        return
+    options: dict[str, Any] = {"quality": 95} if suffix != ".png" else {}
+    with atomic_path(path) as temporary:
+        Image.fromarray(np.ascontiguousarray(pixels)).save(temporary, **options)
+    return Path(path)
 
 
 def current_keys(document: Any, kind: str) -> Any:
@@ -124,3 +116,29 @@ def _renamed_keys(kind: str) -> dict[str, str]:
     path = Path(__file__).parent / "old_keys" / f"{kind}.json"
     table: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
     return table
+
+
+@contextmanager
+def defer_interrupt() -> Iterator[None]:
+    """Delay Ctrl-C until the block has ended, so that what the block writes is complete.
+
+    Outside the main thread, where Python delivers no signals, the block just runs.
+
+    Example:
+        >>> with defer_interrupt():
+        ...     sink.write(frame)
+
+    Raises:
+        KeyboardInterrupt: after the block, if Ctrl-C came inside it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: received.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before if before is not None else signal.default_int_handler)
+    if received:
+        raise KeyboardInterrupt

@@ -1,18 +1,18 @@
 """Everything masklet raises on purpose.
 
     MaskletError
-    ├── InputError (also ValueError)      what the caller handed in cannot be meant
+    ├── InputError (also ValueError)      an argument is invalid
     │   ├── PromptError                   points, labels, boxes or masks
     │   └── SourceError                   an image, folder, URL or array that cannot be read
     ├── ModelError
     │   ├── UnknownModelError             a name that is in no table
-    │   ├── CheckpointError               a file that is not the network it should be
-    │   └── DownloadError                 a published file that could not be fetched
+    │   ├── CheckpointError               a file that is not the expected network
+    │   └── DownloadError                 a published file that could not be downloaded
     ├── OutputError (also OSError)        a result that could not be written
-    ├── StateError (also RuntimeError)    verbs called in an order that has no meaning
+    ├── StateError (also RuntimeError)    methods called in an invalid order
     └── MissingExtraError (also ImportError)  an optional package is not installed
 
-    MaskletWarning (UserWarning)          something was done, but not quite what was asked
+    MaskletWarning (UserWarning)          something was done differently than requested
 
 Every message holds three things: the value, what was allowed, and the remedy.
 """
@@ -36,58 +36,58 @@ __all__ = [
 
 
 class MaskletError(Exception):
-    """Root of the tree: `except MaskletError` catches every mistake masklet can name."""
+    """The base class of all errors that masklet raises on purpose."""
 
 
 class InputError(MaskletError, ValueError):
-    """What the caller handed in cannot be meant."""
+    """An argument is invalid."""
 
 
 class PromptError(InputError):
-    """Points, labels, boxes or masks that do not describe an object in this image."""
+    """Points, labels, boxes or masks are malformed, or do not fit the image."""
 
 
 class SourceError(InputError):
-    """An image, folder, URL or array that cannot be read as images."""
+    """An image, folder, URL or array cannot be read as images."""
 
 
 class ModelError(MaskletError):
-    """A model that cannot be had."""
+    """A model cannot be opened."""
 
 
 class UnknownModelError(ModelError):
-    """A name that is neither a known model nor a file."""
+    """A name is neither a known model nor a file."""
 
 
 class CheckpointError(ModelError):
-    """A file that does not hold the network it should."""
+    """A file is not the expected network."""
 
 
 class DownloadError(ModelError):
-    """A published file that could not be fetched whole."""
+    """A published file could not be downloaded completely."""
 
 
 class OutputError(MaskletError, OSError):
-    """A result that could not be written."""
+    """A result could not be written."""
 
 
 class StateError(MaskletError, RuntimeError):
-    """Verbs called in an order that has no meaning, such as `predict` before `set_image`."""
+    """Methods are called in an invalid order, such as `predict` before `set_image`."""
 
 
 class MissingExtraError(MaskletError, ImportError):
     """An optional package is not installed.
 
     Example:
-        >>> str(MissingExtraError.of("pandas", "table"))
+        >>> str(MissingExtraError.for_package("pandas", "table"))
         "pandas is not installed; it comes with the extra 'table': pip install 'masklet[table]'"
     """
 
     @classmethod
     def for_package(cls, package: str, extra: str) -> MissingExtraError:
-        """The error for `package`, which the extra `extra` of masklet brings."""
+        """Make the error for `package`, which comes with masklet's extra `extra`."""
         return cls(f"{package} is not installed; it comes with the extra '{extra}': pip install 'masklet[{extra}]'")
 
 
 class MaskletWarning(UserWarning):
-    """Something was done, but not quite what was asked; the message says how far off."""
+    """Something was done differently than requested; the message says how much."""

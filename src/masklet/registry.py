@@ -1,14 +1,14 @@
-"""The models masklet knows by name: where they come from, what they weigh, under which license.
+"""The models that masklet knows by name: where they come from, their size, and their licenses.
 
-    >>> find("sam2.1_b.pt").name
+    >>> get_card("sam2.1_b.pt").name
     'sam2.1_hiera_base_plus'
-    >>> resolve("sam2.1_b.pt")            # a file of that name here, else the cache, else a download
+    >>> resolve("sam2.1_b.pt")  # doctest: +SKIP
     PosixPath('/home/me/.cache/masklet/sam2.1_hiera_base_plus.pt')
 
-SHA-256 and size are those of the hub's Git LFS records (huggingface.co/facebook/sam2*-hiera-*), whose
-`.pt` files are the publisher's; those of SAM and MobileSAM are what many public projects that check
-their downloads agree on. `parameters` counts every value of every tensor in the published file,
-buffers included; for YOLOv8 and FastSAM, as in their published tables, what is learnt.
+SHA-256 and size are those of the hub's Git LFS records (huggingface.co/facebook/sam2*-hiera-*), whose `.pt` files are
+the publisher's; those of SAM and MobileSAM are the ones that many public projects check their downloads against.
+`parameters` counts every value of every tensor in the published file, buffers included; for YOLOv8 and FastSAM only
+learned values, as in their published tables.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from masklet.errors import CheckpointError, UnknownModelError
 __all__ = ["BUILTIN", "MODELS", "ModelCard", "get_card", "is_downloaded", "locate", "resolve"]
 
 BUILTIN = "masklet-builtin"
-"""The name of the model inside the package, which `SAM()` takes when no name is given."""
+"""Name of the model inside the package, which `SAM()` opens by default."""
 
 _SUFFIXES = (".pt", ".pth", ".safetensors")
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """One model: its names, its file and its terms.
+    """One model: its names, its file and its licenses.
 
-    `url` is None for the model inside the package; `size` is in bytes; `parameters`, `size` and `sha256`
-    are None where nobody published them.
+    `url` is None for the model inside the package. `size` is in bytes. `parameters`, `size` and `sha256` are None if
+    nobody published them.
     """
 
     name: str
@@ -49,7 +49,7 @@ class ModelCard:
     license_weights: str
     source: str
     family: str = "sam2"
-    """Which networks it is of: sam2, sam1, yolo or fastsam."""
+    """Family of the network: sam2, sam1, yolo or fastsam."""
 
     @property
     def parameters_in_millions(self) -> float | None:
@@ -58,7 +58,7 @@ class ModelCard:
 
     @property
     def is_builtin(self) -> bool:
-        """Whether the weights come inside the package."""
+        """Whether the weights are inside the package."""
         return self.url is None
 
     @property
@@ -68,7 +68,7 @@ class ModelCard:
 
     @property
     def short_name(self) -> str:
-        """What people type; of a file, its name or a shorter one."""
+        """The shortest usual name: an alias, or the name of the file."""
         if self.is_builtin:
             return self.aliases[0]
         return f"{self.aliases[0]}.pt" if self.name.startswith("sam") else self.file
@@ -81,7 +81,7 @@ class _PublishedFile:
     parameters: int
 
 
-# version and size -> the published file. Spellings of a size, the first one being the file's.
+# Spellings of each size.
 _SAM2_SIZE_ALIASES: dict[str, tuple[str, ...]] = {
     "tiny": ("t",),
     "small": ("s",),
@@ -118,7 +118,7 @@ _SAM2_FILES: dict[tuple[str, str], _PublishedFile] = {
 
 
 def _aliases(version: str, size: str) -> tuple[str, ...]:
-    """Every spelling but the canonical one, in the form `_key` brings names to."""
+    """Return every spelling except the canonical one, normalized as by `_normalize_name`."""
     versions = ("sam2", "sam2.0", "sam_2") if version == "2" else ("sam2.1", "sam_2.1")
     spellings = dict.fromkeys((*_SAM2_SIZE_ALIASES[size], size))
     names = [f"{v}_{infix}{s}" for v in versions for infix in ("", "hiera_") for s in spellings]
@@ -157,7 +157,7 @@ _BUILTIN_CARD = ModelCard(
     source="trained for masklet; the model card is in the package's builtin folder",
 )
 
-# size -> its letter, the end of the file's name and the file; the first alias is what people type.
+# Size -> its letter, the suffix of the file's name, and the file.
 _SAM1_FILES: dict[str, tuple[str, str, _PublishedFile]] = {
     "base": (
         "b",
@@ -212,7 +212,7 @@ _MOBILE_CARD = ModelCard(
 )
 
 _YOLO_RELEASE = "https://github.com/ultralytics/assets/releases/download/v8.3.0"
-# name -> parameters; of the files only the smallest one's size and hash are known from elsewhere.
+# Name -> parameters. Size and hash are published for the smallest file only.
 _YOLO_PARAMETERS: dict[str, int] = {
     "yolov8n": 3_157_200,
     "yolov8s": 11_166_560,
@@ -264,31 +264,44 @@ MODELS: dict[str, ModelCard] = {
 
 
 def get_card(name: str) -> ModelCard:
-    """The card of a model by any of its names, with or without `.pt`, in upper or lower case.
+    """Return the card of a model by any of its names, with or without `.pt`, in upper or lower case.
 
     Example:
-        >>> find("facebook/sam2-hiera-tiny").file
+        >>> get_card("facebook/sam2-hiera-tiny").file
         'sam2_hiera_tiny.pt'
 
-    Errors: UnknownModelError, which prints the names there are and the nearest one.
+    Raises:
+        UnknownModelError: if no model has this name; it lists all names and suggests the nearest one.
     """
-    names = _cards_by_name()
-    card = names.get(_normalize_name(name))
-    if card is None:
-        raise UnknownModelError(_unknown_model_message(name, list(names)))
-    return card
+    by_name = {_normalize_name(alias): card for card in MODELS.values() for alias in (card.name, *card.aliases)}
+    if _normalize_name(name) in by_name:
+        return by_name[_normalize_name(name)]
+    near = difflib.get_close_matches(_normalize_name(name.rpartition("/")[2]), list(by_name), n=1, cutoff=0.5)
+    is_path = "/" in name or "\\" in name or name.lower().endswith(_SUFFIXES)
+    what = "neither a file that exists nor a known model" if is_path else "not a known model"
+    hint = f" Did you mean {_alias_spelling(near[0])!r}?" if near else ""
+    rows = [f"  {card.name:<24} {_names_to_type(card)}" for card in MODELS.values()]
+    message = f"{name!r} is {what}.{hint} Give the path of a file or one of these names:"
+    raise UnknownModelError("\n".join([message, *rows]))
 
 
 def locate(card: ModelCard, progress: Progress | None = None) -> Path:
-    """The file of a card: in the current folder, else in the cache, else downloaded into the cache.
+    """Return the file of a card: in the current folder, else in the cache, else downloaded into the cache.
 
-    `progress` is called with (bytes there, bytes in all) during a download.
+    `progress` is called with (bytes so far, total bytes) during a download.
 
-    Errors: DownloadError, which says what to fetch, from where, and where to put it; CheckpointError
-    where an installation lost the built-in model's file.
+    Raises:
+        DownloadError: if the download fails; it says what to download, from where, and where to put it.
+        CheckpointError: if the installation lost the file of the built-in model.
     """
     if card.url is None:
-        return _builtin_file(card)
+        path = _builtin_path(card)
+        if path.is_file():
+            return path
+        raise CheckpointError(
+            f"{path} is missing: this installation of masklet lost its built-in model. "
+            "Install masklet again, or name a model: SAM('sam2.1_t.pt')."
+        )
     here = Path(card.file)
     if here.is_file():
         return here.absolute()
@@ -296,13 +309,14 @@ def locate(card: ModelCard, progress: Progress | None = None) -> Path:
 
 
 def resolve(name: str | PathLike[str], progress: Progress | None = None) -> Path:
-    """The weight file for a path or a known name. A file that exists wins over a name.
+    """Return the weight file for a path or a known name; an existing file takes precedence.
 
     Example:
-        >>> resolve("runs/mine.safetensors")
+        >>> resolve("runs/mine.safetensors")  # doctest: +SKIP
         PosixPath('runs/mine.safetensors')
 
-    Errors: UnknownModelError for what is neither; else as `locate`.
+    Raises:
+        UnknownModelError: if it is neither; further errors as in `locate`.
     """
     path = Path(name).expanduser()
     if path.is_file():
@@ -311,12 +325,12 @@ def resolve(name: str | PathLike[str], progress: Progress | None = None) -> Path
 
 
 def is_downloaded(card: ModelCard) -> bool:
-    """Whether the card's file is here already, so that `locate` needs no network."""
+    """Return whether the card's file is on this machine, so that `locate` needs no network."""
     if card.is_builtin:
         return _builtin_path(card).is_file()
     cached = cache_dir() / card.file
-    whole = cached.is_file() and card.size in {None, cached.stat().st_size}
-    return whole or Path(card.file).is_file()
+    complete = cached.is_file() and card.size in {None, cached.stat().st_size}
+    return complete or Path(card.file).is_file()
 
 
 def _normalize_name(name: str) -> str:
@@ -326,35 +340,12 @@ def _normalize_name(name: str) -> str:
     return key.replace("-", "_").replace(" ", "_")
 
 
-def _cards_by_name() -> dict[str, ModelCard]:
-    return {_normalize_name(name): card for card in MODELS.values() for name in (card.name, *card.aliases)}
-
-
 def _builtin_path(card: ModelCard) -> Path:
     return Path(__file__).parent / "builtin" / card.file
 
 
-def _builtin_file(card: ModelCard) -> Path:
-    path = _builtin_path(card)
-    if not path.is_file():
-        raise CheckpointError(
-            f"{path} is missing: this installation of masklet lost its built-in model. "
-            "Install masklet again, or name a model: SAM('sam2.1_t.pt')."
-        )
-    return path
-
-
-def _unknown_model_message(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(_normalize_name(name.rpartition("/")[2]), known, n=1, cutoff=0.5)
-    is_path = "/" in name or "\\" in name or name.lower().endswith(_SUFFIXES)
-    what = "neither a file that exists nor a known model" if is_path else "not a known model"
-    hint = f" Did you mean {_alias_spelling(near[0])!r}?" if near else ""
-    rows = [f"  {card.name:<24} {_names_to_type(card)}" for card in MODELS.values()]
-    return "\n".join([f"{name!r} is {what}.{hint} Give the path of a file or one of these names:", *rows])
-
-
 def _alias_spelling(key: str) -> str:
-    """A key in the spelling of the place it comes from."""
+    """Spell a normalized alias as its origin does: with dashes on the hub."""
     return key.replace("_", "-") if "/" in key else key
 
 

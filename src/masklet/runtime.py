@@ -1,4 +1,4 @@
-"""Where a network runs."""
+"""The device that networks run on."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ __all__ = ["resolve_device"]
 
 
 def resolve_device(name: str | None) -> str:
-    """The device that was named; without a name the best there is.
+    """Return the named device, or without a name the best of this machine.
 
     Example:
-        >>> device_of("cpu")
+        >>> resolve_device("cpu")
         'cpu'
 
     Raises:
-        InputError: a device that this machine does not have.
+        InputError: if this machine does not have the device.
     """
     if not name:
         if torch.cuda.is_available():

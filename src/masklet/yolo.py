@@ -1,4 +1,4 @@
-"""`YOLO` and `FastSAM`: models called with an image, as people know them.
+"""`YOLO` and `FastSAM`: detection and segmentation models called with images.
 
 Boxes and points are in pixels of the original image, x to the right and y down.
 """
@@ -6,71 +6,88 @@ Boxes and points are in pixels of the original image, x to the right and y down.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from os import PathLike
-from typing import Any, Literal
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
+import numpy.typing as npt
 
 from masklet.checkpoints import Progress
 from masklet.detect.clip import DEFAULT_CLIP_MODEL, TextScorer, load_clip
-from masklet.detect.detector import Detections, DetectOptions
+from masklet.detect.detector import ClassesLike, Detections, DetectOptions
 from masklet.detect.fastsam import select_by_prompts, select_by_text
 from masklet.detect.yolo import YOLODetector
 from masklet.errors import InputError, PromptError
-from masklet.media import ImageIterator, SourceImage, open_images
-from masklet.prompts import ObjectPrompt, parse_prompts
+from masklet.media import SourceImage, SourceLike, open_images
+from masklet.media.image import Channels
+from masklet.prompts import BoxesLike, LabelsLike, PointsLike, parse_prompts
 from masklet.results import Masks, Results
 
-__all__ = ["YOLO", "FastSAM", "YOLOInfo"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
-Channels = Literal["rgb", "bgr"]
+__all__ = ["YOLO", "FastSAM", "FastSAMKeywords", "YOLOInfo", "YOLOKeywords"]
+
 Speed = dict[str, float]
 
 
 @dataclass(frozen=True)
 class YOLOInfo:
-    """What a model is and under which terms; `print(model.info())` shows it."""
+    """Name, size, file and licenses of a model; `print(model.info())` shows them."""
 
     name: str
     path: str
     parameters: int
     num_classes: int
     has_masks: bool
-    """Whether it draws masks, or finds boxes alone."""
+    """Whether it predicts masks, or boxes alone."""
     megabytes: float
-    """Of the file."""
+    """Size of the file."""
     license_code: str
     license_weights: str
     device: str
 
     def __str__(self) -> str:
+        classes = f"{self.num_classes} class{'' if self.num_classes == 1 else 'es'}"
         return (
             f"{self.name}: {self.parameters / 1e6:.1f} M parameters, {self.megabytes:.1f} MB, "
-            f"{'masks' if self.has_masks else 'boxes'} of {self.num_classes} class{'' if self.num_classes == 1 else 'es'}, "  # noqa: E501
-            f"on {self.device}\n"
+            f"{'masks' if self.has_masks else 'boxes'} of {classes}, on {self.device}\n"
             f"file: {self.path}\n"
             f"license: code {self.license_code}, weights {self.license_weights}"
         )
 
 
+class YOLOKeywords(TypedDict, total=False):
+    """The keywords of `YOLO.__call__`, documented at `YOLO.stream`."""
+
+    conf: float
+    iou: float
+    imgsz: int
+    max_det: int
+    classes: ClassesLike | None
+    agnostic_nms: bool
+    batch: int
+    channels: Channels
+
+
 class YOLO:
-    """YOLOv8: boxes and classes of what is in an image, and masks with the models whose names end in -seg.
+    """YOLOv8: boxes and classes of the objects in an image, and masks with the models whose names end in -seg.
 
     `model` is a published name (`yolov8n.pt` to `yolov8x.pt`, `yolov8n-seg.pt` to `yolov8x-seg.pt`) or a file of the
-    same architecture with any classes. The weights have a license of their own, which is logged once for each file.
+    same architecture with any classes. The weights have another license than masklet, which is logged once per file.
 
     Example:
-        >>> model = YOLO("yolov8n-seg.pt")
-        >>> results = model("street.jpg", conf=0.4, classes=["person", "dog"])
-        >>> results[0].boxes.xyxy.shape, results[0].masks.data.shape
+        >>> model = YOLO("yolov8n-seg.pt")  # doctest: +SKIP
+        >>> results = model("street.jpg", conf=0.4, classes=["person", "dog"])  # doctest: +SKIP
+        >>> results[0].boxes.xyxy.shape, results[0].masks.data.shape  # doctest: +SKIP
         ((3, 4), (3, 480, 640))
 
     Raises:
-        UnknownModelError, DownloadError, CheckpointError: the model cannot be had.
-        InputError: a model of another kind, an unknown device.
+        UnknownModelError, DownloadError, CheckpointError: if the model cannot be opened.
+        InputError: if it is a model of another kind, or the device is unknown.
     """
 
     def __init__(
@@ -88,7 +105,7 @@ class YOLO:
         return dict(self.detector.names)
 
     def info(self) -> YOLOInfo:
-        """Name, size, file and licenses."""
+        """Return name, size, file and licenses."""
         loaded = self.detector.loaded
         return YOLOInfo(
             name=loaded.name,
@@ -102,91 +119,90 @@ class YOLO:
             device=str(self.detector.device),
         )
 
-    def __call__(
-        self,
-        source: object,
-        *,
-        conf: float = 0.25,
-        iou: float = 0.7,
-        imgsz: int = 640,
-        max_det: int = 300,
-        classes: object = None,
-        agnostic_nms: bool = False,
-        batch: int = 1,
-        channels: Channels = "rgb",
-    ) -> list[Results]:
-        """Find what is in every image of `source`: a `Results` an image, best score first.
-
-        `source` is a path, URL, folder, glob, PIL image, NumPy array (RGB unless `channels` says bgr) or a list of
-        these. `conf` is the lowest score; of two boxes of a class (`agnostic`: of any) that overlap by more than `iou`
-        the weaker is dropped; `imgsz` is the longer side the network sees, `max_det` the most objects an image,
-        `classes` names or numbers of the wanted classes, `batch` how many images share a pass.
-
-        Raises:
-            SourceError: a source that cannot be read.
-            InputError: an option that cannot be meant, a class the model does not have.
-        """
-        return list(
-            self.stream(
-                source,
-                conf=conf,
-                iou=iou,
-                imgsz=imgsz,
-                max_det=max_det,
-                classes=classes,
-                agnostic_nms=agnostic_nms,
-                batch=batch,
-                channels=channels,
-            )
-        )
+    def __call__(self, source: SourceLike, **request: Unpack[YOLOKeywords]) -> list[Results]:
+        """Detect the objects of each image of `source`, best score first; the keywords are those of `stream`."""
+        return list(self.stream(source, **request))
 
     predict = __call__
 
     def stream(
         self,
-        source: object,
+        source: SourceLike,
         *,
         conf: float = 0.25,
         iou: float = 0.7,
         imgsz: int = 640,
         max_det: int = 300,
-        classes: object = None,
+        classes: ClassesLike | None = None,
         agnostic_nms: bool = False,
         batch: int = 1,
         channels: Channels = "rgb",
     ) -> Iterator[Results]:
-        """As calling the model, but one `Results` at a time: a long folder needs the memory of `batch` images."""
-        options = DetectOptions(conf, iou, imgsz, max_det, classes, agnostic_nms=agnostic_nms)  # type: ignore[arg-type]
+        """Detect the objects of the images of `source`, in the memory of `batch` images; one `Results` per image.
+
+        Args:
+            source: path, URL, folder, glob, PIL image, NumPy array or a list of these.
+            conf: lowest score.
+            iou: overlap above which the weaker of two boxes of a class (`agnostic_nms`: of any) is dropped.
+            imgsz: longer side that images are resized to.
+            max_det: most objects per image.
+            classes: names or numbers of the classes to detect; None: all.
+            batch: images per forward pass.
+            channels: "bgr" if arrays are in OpenCV's order.
+
+        Raises:
+            SourceError: if the source cannot be read.
+            InputError: if an option is invalid, or the model lacks a class.
+        """
+        selected = (classes,) if isinstance(classes, int) else classes
+        options = DetectOptions(conf, iou, imgsz, max_det, selected, agnostic_nms=agnostic_nms)
         self.detector.options = options
-        _check_batch(batch)
-        images = open_images(source, channels=channels)  # type: ignore[arg-type]
+        if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+            raise InputError(f"batch={batch!r} must be 1 or more: the images that share a pass")
+        images = open_images(source, channels=channels)
 
         def results() -> Iterator[Results]:
-            for some in _batches(images, batch):
-                self.detector.options = options
-                for image, (found, speed) in zip(some, self.detector.detect_timed([p.rgb for p in some]), strict=True):
-                    yield _to_results(image, found, speed)
+            while members := list(islice(images, batch)):
+                self.detector.options = options  # another stream may have replaced them
+                detected = self.detector.detect_timed([image.rgb for image in members])
+                for image, (detections, speed) in zip(members, detected, strict=True):
+                    yield _to_results(image, detections, speed)
 
         return results()
 
 
-class FastSAM:
-    """FastSAM: everything in an image in one pass, and of that what boxes, points or texts mean.
+class FastSAMKeywords(TypedDict, total=False):
+    """The keywords of `FastSAM.__call__`, documented at `FastSAM.stream`."""
 
-    `model` is `FastSAM-s.pt`, `FastSAM-x.pt`, or a file of a YOLOv8 segmenter. `clip` answers texts: a name on the hub
-    or a folder of a CLIP model (extra `transformers`), or a function of images and texts that says how alike they
-    are, (N, T). The weights have a license of their own, which is logged once for each file.
+    bboxes: BoxesLike | None
+    points: PointsLike | None
+    labels: LabelsLike | None
+    texts: str | Sequence[str] | None
+    conf: float
+    iou: float
+    imgsz: int
+    max_det: int
+    multimask: bool
+    channels: Channels
+
+
+class FastSAM:
+    """FastSAM: segment everything in an image in one pass, and select from it by boxes, points or texts.
+
+    `model` is `FastSAM-s.pt`, `FastSAM-x.pt`, or a file of a YOLOv8 segmenter. `clip` scores texts: a name on the hub
+    or a folder of a CLIP model (extra `transformers`), or a function of images and texts that returns scores (N, T).
+    The weights have another license than masklet, which is logged once per file.
 
     Example:
-        >>> model = FastSAM("FastSAM-s.pt")
-        >>> everything = model("dog.jpg")
-        >>> dog = model("dog.jpg", bboxes=[100, 100, 300, 400])
-        >>> same = model("dog.jpg", points=[[[150, 200], [20, 20]]], labels=[[1, 0]])
-        >>> dogs = model("dog.jpg", texts="a dog")
+        >>> model = FastSAM("FastSAM-s.pt")  # doctest: +SKIP
+        >>> everything = model("dog.jpg")  # doctest: +SKIP
+        >>> dog = model("dog.jpg", bboxes=[100, 100, 300, 400])  # doctest: +SKIP
+        >>> same = model("dog.jpg", points=[[[150, 200], [20, 20]]], labels=[[1, 0]])  # doctest: +SKIP
+        >>> dogs = model("dog.jpg", texts="a dog")  # doctest: +SKIP
 
     Raises:
-        UnknownModelError, DownloadError, CheckpointError: the model cannot be had.
-        InputError: a model that draws no masks, an unknown device.
+        UnknownModelError, DownloadError, CheckpointError: if the model cannot be opened.
+        InputError: if the model has no masks, or the device is unknown.
     """
 
     def __init__(
@@ -213,64 +229,22 @@ class FastSAM:
         return self._yolo.names
 
     def info(self) -> YOLOInfo:
-        """Name, size, file and licenses."""
+        """Return name, size, file and licenses."""
         return self._yolo.info()
 
-    def __call__(
-        self,
-        source: object,
-        *,
-        bboxes: object = None,
-        points: object = None,
-        labels: object = None,
-        texts: str | Sequence[str] | None = None,
-        conf: float = 0.4,
-        iou: float = 0.9,
-        imgsz: int = 1024,
-        max_det: int = 300,
-        multimask: bool = False,
-        channels: Channels = "rgb",
-    ) -> list[Results]:
-        """Everything in every image of `source`, or what the prompts mean: a `Results` an image.
-
-        Prompts are spelt as for `SAM`: `bboxes=[x1, y1, x2, y2]`, `points=[x, y]`, `[[x, y], [x, y]]` for two objects
-        and `[[[x, y], [x, y]]]` for one with two points, `labels` nested alike, 1 on the object and 0 off it. Each
-        prompt is answered by the mask with most of its points and none of its negative ones, and the largest overlap
-        with its box; `multimask=True` answers with all that fit, best first. `prompt_ids` say which prompt a row
-        answers; one that nothing answers has no row.
-
-        `texts` instead are each answered by the object most like it, whose class then is the text.
-
-        Raises:
-            SourceError: a source that cannot be read.
-            PromptError: prompts that cannot be meant, or texts and other prompts at once.
-            MissingExtraError, DownloadError: texts, and no CLIP model to be had.
-        """
-        return list(
-            self.stream(
-                source,
-                bboxes=bboxes,
-                points=points,
-                labels=labels,
-                texts=texts,
-                conf=conf,
-                iou=iou,
-                imgsz=imgsz,
-                max_det=max_det,
-                multimask=multimask,
-                channels=channels,
-            )
-        )
+    def __call__(self, source: SourceLike, **request: Unpack[FastSAMKeywords]) -> list[Results]:
+        """Segment everything, or the prompted objects, in each image of `source`; keywords as of `stream`."""
+        return list(self.stream(source, **request))
 
     predict = __call__
 
     def stream(
         self,
-        source: object,
+        source: SourceLike,
         *,
-        bboxes: object = None,
-        points: object = None,
-        labels: object = None,
+        bboxes: BoxesLike | None = None,
+        points: PointsLike | None = None,
+        labels: LabelsLike | None = None,
         texts: str | Sequence[str] | None = None,
         conf: float = 0.4,
         iou: float = 0.9,
@@ -279,94 +253,69 @@ class FastSAM:
         multimask: bool = False,
         channels: Channels = "rgb",
     ) -> Iterator[Results]:
-        """As calling the model, but one `Results` at a time: a long folder needs the memory of one image."""
+        """Segment the images of `source` one by one, in the memory of one image; one `Results` per image.
+
+        Prompts are written as for `SAM`. Each prompt selects the mask with most of its positive points, none of its
+        negative ones, and the largest overlap with its box. `ids` are the indices of the prompts; a prompt without a
+        match has no row. Each text selects the object that matches it best, whose class then is the text.
+
+        Args:
+            bboxes, points, labels: as for `SAM.stream`.
+            texts: descriptions of objects; not together with other prompts.
+            conf, iou, imgsz, max_det: as for `YOLO.stream`.
+            multimask: return all masks that match a prompt, best first.
+
+        Raises:
+            SourceError: if the source cannot be read.
+            PromptError: if a prompt is malformed, or texts are combined with other prompts.
+            MissingExtraError, DownloadError: if there are texts and the CLIP model cannot be opened.
+        """
         options = DetectOptions(conf, iou, imgsz, max_det)
-        wanted = _texts(texts)
+        phrases = [] if texts is None else [texts] if isinstance(texts, str) else list(texts)
+        if texts is not None and not (phrases and all(isinstance(text, str) and text.strip() for text in phrases)):
+            raise PromptError(f"texts {texts!r} must be words for one object or more: texts=['a dog', 'a leash']")
         prompted = bboxes is not None or points is not None or labels is not None
-        if wanted and prompted:
-            raise PromptError("texts were given with points or bboxes; ask for texts by themselves")
-        likeness = self._text_scorer() if wanted else None
-        images = open_images(source, channels=channels)  # type: ignore[arg-type]
+        if phrases and prompted:
+            raise PromptError("texts were given with points or bboxes; pass texts alone")
+        if phrases and isinstance(self._clip, str):
+            self._clip = load_clip(self._clip, str(self.detector.device))
+        images = open_images(source, channels=channels)
 
         def results() -> Iterator[Results]:
             for image in images:
-                asked = parse_prompts(points, labels, bboxes, None, size=image.size) if prompted else []
-                found, speed = self._detect(image, options, rle_masks=bool(prompted or wanted))
-                if likeness is not None:
-                    yield _results_by_text(image, found, speed, wanted, likeness)
-                elif prompted:
-                    yield _results_by_prompts(image, found, speed, asked, multimask=multimask)
+                prompts = parse_prompts(points, labels, bboxes, None, size=image.size) if prompted else ()
+                self.detector.options, self.detector.rle_masks = options, bool(prompted or phrases)
+                ((detections, speed),) = self.detector.detect_timed([image.rgb])
+                if not prompted and not phrases:
+                    yield _to_results(image, detections, speed)
+                    continue
+                started = time.perf_counter()
+                if phrases:
+                    assert not isinstance(self._clip, str)
+                    matches = select_by_text(detections, image.rgb, phrases, self._clip)
                 else:
-                    yield _to_results(image, found, speed)
+                    matches = select_by_prompts(detections, prompts, multimask=multimask)
+                ids = np.array([index for index, _ in matches], np.int32)
+                selected = detections[[row for _, row in matches]]
+                if phrases:
+                    selected = replace(selected, classes=ids, names=dict(enumerate(phrases)))
+                yield _to_results(image, selected, {**speed, "prompts": 1e3 * (time.perf_counter() - started)}, ids)
 
         return results()
 
-    def _detect(self, image: SourceImage, options: DetectOptions, *, rle_masks: bool) -> tuple[Detections, Speed]:
-        self.detector.options, self.detector.rle_masks = options, rle_masks
-        ((found, speed),) = self.detector.detect_timed([image.rgb])
-        return found, speed
 
-    def _text_scorer(self) -> TextScorer:
-        if isinstance(self._clip, str):
-            self._clip = load_clip(self._clip, str(self.detector.device))
-        return self._clip
-
-
-def _check_batch(count: object) -> None:
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise InputError(f"batch={count!r} must be 1 or more: the images that share a pass")
-
-
-def _batches(images: ImageIterator, count: int) -> Iterator[list[SourceImage]]:
-    while some := list(islice(images, count)):
-        yield some
-
-
-def _texts(texts: str | Sequence[str] | None) -> list[str]:
-    if texts is None:
-        return []
-    wanted = [texts] if isinstance(texts, str) else list(texts)
-    if not wanted or not all(isinstance(text, str) and text.strip() for text in wanted):
-        raise PromptError(f"texts {texts!r} must be words for one object or more: texts=['a dog', 'a leash']")
-    return wanted
-
-
-def _to_results(image: SourceImage, detections: Detections, speed: Speed, **extra_fields: Any) -> Results:
-    """A detector's answer as the one type of results; `more` are further fields."""
+def _to_results(
+    image: SourceImage, detections: Detections, speed: Speed, ids: npt.NDArray[np.int32] | None = None
+) -> Results:
     masks = detections.masks
-    fields: dict[str, Any] = {"classes": detections.classes, "names": dict(detections.names), **extra_fields}
     return Results(
         image.rgb,
         image.path,
         None if masks is None or not len(detections) else Masks(masks),
         detections.scores,
+        ids=np.zeros(0, np.int32) if ids is None else ids,
+        classes=detections.classes,
+        names=dict(detections.names),
         speed=speed,
         xyxy=detections.xyxy,
-        **fields,
     )
-
-
-def _results_by_prompts(
-    image: SourceImage, detections: Detections, speed: Speed, prompts: Sequence[ObjectPrompt], *, multimask: bool
-) -> Results:
-    started = time.perf_counter()
-    chosen = select_by_prompts(detections, prompts, multimask=multimask)
-    numbers = np.array([number for number, _ in chosen], np.int32)
-    return _to_results(
-        image, detections[[row for _, row in chosen]], _add_prompt_time(speed, started), prompt_ids=numbers
-    )
-
-
-def _results_by_text(
-    image: SourceImage, detections: Detections, speed: Speed, texts: Sequence[str], scorer: TextScorer
-) -> Results:
-    started = time.perf_counter()
-    chosen = select_by_text(detections, image.rgb, texts, scorer)
-    numbers = np.array([number for number, _ in chosen], np.int32)
-    names: Mapping[int, str] = dict(enumerate(texts))
-    meant = replace(detections[[row for _, row in chosen]], classes=numbers, names=names)
-    return _to_results(image, meant, _add_prompt_time(speed, started), prompt_ids=numbers)
-
-
-def _add_prompt_time(speed: Speed, started: float) -> Speed:
-    return {**speed, "prompts": 1e3 * (time.perf_counter() - started)}

@@ -1,4 +1,4 @@
-"""Operations are counted whichever operator makes them, and bytes are what must be moved."""
+"""Operations are counted for every operator, and bytes are those that must be moved."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from masklet.benchmark.flops import (
 from masklet.benchmark.sample_video import object_centers, sample_video
 from masklet.errors import MaskletWarning
 from masklet.image.automatic_mask_generator import generate_masks_for_set_image, preset
-from masklet.image.predictor import EagerEncoder, ImagePredictor
+from masklet.image.predictor import ImagePredictor
+from masklet.models.fast_cpu.encoder import EagerEncoder
 from masklet.models.sam2 import SAM2, ConvNetConfig, HieraConfig
 from masklet.nn.fused_ops import FusedConvolution, FusedLinear, has_fused_operators
 
@@ -34,13 +35,13 @@ fused = pytest.mark.skipif(not has_fused_operators(torch.zeros(1)), reason="no o
 
 @pytest.fixture
 def predictor() -> ImagePredictor:
-    made = ImagePredictor(small_network().requires_grad_(False))
-    made.set_image(np.zeros((*SIZE, 3), np.uint8))
-    return made
+    predictor = ImagePredictor(small_network().requires_grad_(False))
+    predictor.set_image(np.zeros((*SIZE, 3), np.uint8))
+    return predictor
 
 
 @fused
-def test_fused_operators_count_as_what_they_do() -> None:
+def test_fused_operators_count_like_plain_ones() -> None:
     x_NI, x_BCHW = torch.zeros(300, 8), torch.zeros(1, 4, 16, 16)
     layer = FusedLinear.from_layer(nn.Linear(8, 16))
     assert count_flops(lambda: layer(x_NI)) == 2 * 300 * 8 * 16
@@ -71,34 +72,34 @@ def test_every_weight_is_read_by_one_of_encoder_and_heads(predictor: ImagePredic
     assert isinstance(network, SAM2)
     features = predictor.features
     assert features is not None
-    kept = sum(part.numel() for part in (features.embed_BCHW, *features.high_res_features))
-    encoder, heads = encoding_work(predictor).elements - kept, prompts_work(predictor).elements - kept
+    num_features = sum(part.numel() for part in (features.embed_BCHW, *features.high_res_features))
+    encoder, heads = encoding_work(predictor).elements - num_features, prompts_work(predictor).elements - num_features
     memory = ("memory_", "obj_ptr", "no_", "maskmem", "mask_downsample")
     rest = [value for name, value in network.named_parameters() if not name.startswith(memory)]
     assert encoder + heads == sum(value.numel() for value in rest)
 
 
-def test_prompts_cost_as_much_as_asking_them(predictor: ImagePredictor) -> None:
+def test_the_work_of_prompts_is_that_of_predicting_them(predictor: ImagePredictor) -> None:
     points = [[10, 10], [40, 30], [80, 50]]
-    predictor._shared_context()  # what they share is of the image
-    asked = count_flops(lambda: predictor.predict(point_coords=points, multimask_output=False))
-    assert prompts_work(predictor, 3).flops == pytest.approx(asked, rel=0.01)  # positions are shared
+    predictor._shared_context()  # the shared part belongs to the image
+    counted = count_flops(lambda: predictor.predict(point_coords=points, multimask_output=False))
+    assert prompts_work(predictor, 3).flops == pytest.approx(counted, rel=0.01)  # positions are shared
     masks = prod(SIZE) + 4 * (predictor.model.still_image_size // 4) ** 2
     assert prompts_work(predictor, 3).bytes == 3 * masks
     assert prompts_work(predictor, 1, multimask=True).bytes == 3 * masks
 
 
-def test_everything_costs_what_it_does_less_the_masks(predictor: ImagePredictor) -> None:
+def test_the_work_of_mask_generation_is_without_the_masks(predictor: ImagePredictor) -> None:
     options = replace(preset(predictor.model), points_per_side=4, pred_iou_thresh=1.0, stability_score_thresh=0.0)
     rgb = np.zeros((*SIZE, 3), np.uint8)
     with pytest.warns(MaskletWarning, match="nothing was found"):
-        asked = count_flops(lambda: generate_masks_for_set_image(predictor, rgb, options))
+        counted = count_flops(lambda: generate_masks_for_set_image(predictor, rgb, options))
     found = mask_generation_work(predictor, 4)
-    assert found.flops == pytest.approx(asked + encoding_work(predictor).flops, rel=0.01)
+    assert found.flops == pytest.approx(counted + encoding_work(predictor).flops, rel=0.01)
     assert mask_generation_work(predictor, 8).flops > 2 * found.flops
 
 
-def test_a_frame_costs_what_a_frame_of_a_video_does(tracker: SAM) -> None:
+def test_the_work_of_a_frame_is_that_of_tracking_it(tracker: SAM) -> None:
     network, size, counts = tracker.predictor.model, (48, 64), [1, 3]
     assert isinstance(network, SAM2)
     found = frame_work_by_objects(network, size, counts)
@@ -106,7 +107,7 @@ def test_a_frame_costs_what_a_frame_of_a_video_does(tracker: SAM) -> None:
         view, video = tracker.live(), sample_video(size, count)
         for number, (x, y) in enumerate(object_centers(size, count, 0), start=1):
             view.add_prompt(number, points=[x, y])
-        for _ in range(17):  # until all pointers are there too
+        for _ in range(17):  # until all pointers are stored too
             view.step(next(video))
         rgb = next(video)
         assert work.flops == pytest.approx(count_flops(partial(view.step, rgb)), rel=0.01)

@@ -1,4 +1,4 @@
-"""What `masklet bench image` measures, on networks that take milliseconds, and the process it does so in."""
+"""`masklet bench image` on networks of milliseconds, and its separate process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from masklet.benchmark.image import ImageBenchmarkJob, measure_image
 from masklet.benchmark.model_family import sample_image
 from masklet.benchmark.roofline import measure_hardware_limits
 from masklet.errors import ModelError, StateError
-from masklet.image.predictor import EagerEncoder
+from masklet.models.fast_cpu.encoder import EagerEncoder
 
 SMALL = ImageBenchmarkJob("small", repeats=2, points_per_side=2, sample_size=(60, 90))
 CASES = ["encode", "1 prompt", "64 prompts", "everything 2 x 2", "encode, plain modules"]
@@ -25,9 +25,7 @@ CASES = ["encode", "1 prompt", "64 prompts", "everything 2 x 2", "encode, plain 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        image, "load_labels", lambda name: SimpleNamespace(network=small_network().requires_grad_(False))
-    )
+    monkeypatch.setattr(image, "load", lambda name: SimpleNamespace(network=small_network().requires_grad_(False)))
 
 
 @pytest.mark.usefixtures("small")
@@ -43,39 +41,39 @@ def test_every_case_has_its_samples(precision: str) -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_plain_modules_take_turns_with_the_encoder_as_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Encoding takes two seconds as used, and by plain modules eight; both give what the other gives."""
-    given: list[torch.Tensor] = []
+def test_plain_modules_are_interleaved_with_the_encoder_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Encoding takes two seconds, and by plain modules eight; both give the same features."""
+    features: list[torch.Tensor] = []
 
     def timed(work: Callable[[], None], device: str) -> float:
         work()
         predictor = work.func.__self__  # type: ignore[attr-defined]
-        given.append(predictor.features.embed_BCHW)
+        features.append(predictor.features.embed_BCHW)
         return 8.0 if isinstance(predictor.encode, EagerEncoder) else 2.0
 
     monkeypatch.setattr(image, "time_call", timed)
     predictor = image.load_predictor("small")
     (case,) = image._measure_plain_encoder(predictor, sample_image((60, 90)), SMALL)
     assert (case.name, case.samples) == ("encode, plain modules", (8.0, 8.0))
-    assert case.note == "by turns with encode, which takes 0.25 of it"
-    assert torch.allclose(given[0], given[1], atol=1e-4)
+    assert case.note == "interleaved with encode, which takes 0.25 of the time"
+    assert torch.allclose(features[0], features[1], atol=1e-4)
     predictor.encode = EagerEncoder(predictor.model, None)
     assert image._measure_plain_encoder(predictor, sample_image((60, 90)), SMALL) == []
 
 
 @pytest.mark.usefixtures("small")
-def test_64_prompts_are_asked_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-    usual = image.ImagePredictor.predict
+def test_64_prompts_are_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    mask_counts: list[int] = []
+    original = image.ImagePredictor.predict
 
-    def predict(self: image.ImagePredictor, **how: object) -> image.ImagePredictor:
-        found = usual(self, **how)  # type: ignore[arg-type]
-        asked.append(found.masks.shape[0] * found.masks.shape[1])
+    def predict(self: image.ImagePredictor, **options: object) -> image.ImagePredictor:
+        found = original(self, **options)  # type: ignore[arg-type]
+        mask_counts.append(found.masks.shape[0] * found.masks.shape[1])
         return found  # type: ignore[return-value]
 
     monkeypatch.setattr(image.ImagePredictor, "predict", predict)
     measure_image(SMALL)
-    assert asked[:6] == [3] * 3 + [64] * 3  # of each one that is not counted, and two; then work is counted
+    assert mask_counts[:6] == [3] * 3 + [64] * 3  # a warm-up round and two more of each; then work is counted
 
 
 @pytest.mark.usefixtures("small")
@@ -87,7 +85,7 @@ def test_only_the_encoder_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_where_no_compiler_works_the_row_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_compiler_the_row_has_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(work: object) -> object:
         raise RuntimeError("no C++ compiler\nand more")
 
@@ -110,7 +108,7 @@ def test_the_faster_of_two_products_is_the_limit(monkeypatch: pytest.MonkeyPatch
     assert (found.fp32_gflops, found.bf16_gflops) == (1.0, pytest.approx(2 / 3))
 
 
-def test_a_process_of_its_own_answers(builtin_file: Path) -> None:
+def test_a_separate_process_answers(builtin_file: Path) -> None:
     job = ImageBenchmarkJob(
         str(builtin_file), repeats=1, points_per_side=2, threads=1, image_size=96, sample_size=(60, 90)
     )
@@ -119,13 +117,13 @@ def test_a_process_of_its_own_answers(builtin_file: Path) -> None:
     assert found.cases[0].work is not None
 
 
-def test_what_the_process_refuses_is_said() -> None:
+def test_an_error_of_the_process_is_reported() -> None:
     with pytest.raises(ModelError, match="'sam7' is not a known model"):
         subprocess_runner.run_in_subprocess(ImageBenchmarkJob("sam7"))
     assert "sam7" in json.loads(subprocess_runner.answer_request('{"image": {"model": "sam7"}}'))["error"]
 
 
-def test_a_process_that_dies_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_process_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess_runner.sys, "executable", "/bin/false")
     with pytest.raises(StateError, match="ended with 1"):
         subprocess_runner.run_in_subprocess(SMALL)

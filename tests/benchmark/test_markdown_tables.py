@@ -1,4 +1,4 @@
-"""Tables are Markdown that lines up, and have columns of peers only where there are peers."""
+"""Tables are aligned Markdown, with columns of peers only if there are peers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def test_a_table_lines_up() -> None:
+def test_a_table_is_aligned() -> None:
     lines = markdown_table(("model", "a|b"), [("x", "1"), ("longer", "20000")], left_aligned=("model",))
     assert lines == ["| model  |  a\\|b |", "| ------ | ----: |", "| x      |     1 |", "| longer | 20000 |"]
 
@@ -35,27 +35,27 @@ def test_a_table_without_rows_has_its_titles() -> None:
 
 def test_masklet_alone_has_no_columns_of_peers() -> None:
     title, _, row = record_table(record(ENCODE))
-    assert cells(title) == ["case", "setting", "median", "lowest", "spread", "floor", "bound", "share"]
+    assert cells(title) == ["case", "setting", "median", "min", "IQR", "lower bound", "limited by", "of limit"]
     assert cells(row) == ["encode", "fp32", "100.0 ms", "100.0 ms", "0.0 ms", "50.0 ms", "bytes", "50%"]
 
 
-def test_rows_of_peers_say_how_masklet_compares() -> None:
-    title, _, ours, theirs = record_table(record(ENCODE, PEER))
+def test_rows_of_peers_compare_masklet() -> None:
+    title, _, own_row, peer_row = record_table(record(ENCODE, PEER))
     assert cells(title)[:3] == ["case", "program", "setting"]
-    assert cells(title)[-3:] == ["ratio", "lowest IoU", "logits error"]
-    assert cells(ours)[1] == "masklet"
-    assert cells(ours)[-3:] == ["", "", ""]
-    assert cells(theirs)[1:4] == ["sam2", "fp32", "200.0 ms"]
-    assert cells(theirs)[-3:] == ["0.50", "0.9999", "3.1e-06"]
+    assert cells(title)[-3:] == ["ratio", "min IoU", "logits error"]
+    assert cells(own_row)[1] == "masklet"
+    assert cells(own_row)[-3:] == ["", "", ""]
+    assert cells(peer_row)[1:4] == ["sam2", "fp32", "200.0 ms"]
+    assert cells(peer_row)[-3:] == ["0.50", "0.9999", "3.1e-06"]
 
 
-def test_what_was_not_measured_has_a_note() -> None:
+def test_a_missing_measurement_has_a_note() -> None:
     without = record(ENCODE, replace(PEER, samples=(), note="no such verb"))
     assert cells(record_table(without)[-1])[3:9] == ["not here", "", "", "", "", ""]
     assert "encode, sam2, fp32: no such verb" in record_notes(without)
 
 
-def test_sentences_name_machine_versions_and_limits() -> None:
+def test_notes_name_machine_versions_and_limits() -> None:
     first, second = record_notes(
         replace(record(ENCODE), versions={"sam2": "1.1.0"}, commit="abc", date="2026-11-23T12:00:00+00:00")
     )

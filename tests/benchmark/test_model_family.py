@@ -1,4 +1,4 @@
-"""The comparison table of the family: parameters as published, and speeds that are those of what was done."""
+"""The table of the model family: published parameters and speeds."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ SMALL = FamilyOptions(sample_image((60, 90)), repeats=1, points_per_side=3, imgs
 
 
 @pytest.mark.parametrize("name", PUBLISHED_SIZES)
-def test_parameters_are_those_that_were_published(name: str) -> None:
+def test_parameters_are_the_published_ones(name: str) -> None:
     row = FamilyRow(name, "", count_parameters(name), PUBLISHED_SIZES[name].millions, 0.0, False, 0)
     assert row.matches_published
-    assert not replace(row, parameters=row.num_parameters + 200_000).matches_published
+    assert not replace(row, num_parameters=row.num_parameters + 200_000).matches_published
 
 
 def test_the_table_has_a_row_for_every_model_that_is_compared() -> None:
     assert {*MODEL_FAMILY} == {*PUBLISHED_SIZES, "masklet-builtin"}
     assert {*MODEL_FAMILY} <= {*MODELS}
-    assert count_parameters("builtin") == get_card("builtin").parameters - 128  # a buffer that is not learnt
+    assert count_parameters("builtin") == get_card("builtin").parameters - 128  # a buffer that is not trained
 
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Networks of the family's kinds that take milliseconds; no file is here."""
+    """Networks of milliseconds for every kind of model; no file is here."""
 
     def network(card: Any) -> Any:
         return YOLOv8(TINY_SEG) if card.family in ("yolo", "fastsam") else small_network()
@@ -57,9 +57,9 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("tiny")
 def test_a_segmenter_is_timed_prompted_and_everything() -> None:
-    told: list[int] = []
-    row = benchmark_model("sam2.1_t.pt", SMALL, lambda: told.append(1))
-    assert len(told) == STEPS_PER_MODEL
+    steps: list[int] = []
+    row = benchmark_model("sam2.1_t.pt", SMALL, lambda: steps.append(1))
+    assert len(steps) == STEPS_PER_MODEL
     assert (row.name, row.trained, row.input_size, row.inference_ms) == ("sam2.1_hiera_tiny", False, 64, None)
     assert row.file_megabytes == pytest.approx(156.008466)
     assert row.prompted is not None
@@ -76,20 +76,20 @@ def encode_s(row: FamilyRow) -> float:
 
 
 @pytest.mark.usefixtures("tiny")
-def test_everything_that_would_take_too_long_is_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
+def test_mask_generation_that_takes_too_long_is_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
+    grids: list[int] = []
 
-    def takes(predictor: object, options: object, how: object, side: int) -> float:
-        asked.append(side)
+    def time_grid(predictor: object, options: object, settings: object, side: int) -> float:
+        grids.append(side)
         return 2.0 + 0.01 * side**2
 
-    monkeypatch.setattr(model_family, "_time_grid", takes)
-    row = benchmark_model("sam2.1_l.pt", replace(SMALL, points_per_side=32, limit_s=5.0))
+    monkeypatch.setattr(model_family, "_time_grid", time_grid)
+    row = benchmark_model("sam2.1_l.pt", replace(SMALL, points_per_side=32, max_seconds=5.0))
     assert row.mask_generation == model_family.MaskGenerationSpeed(pytest.approx(12.24 + encode_s(row)), 1024, True)
-    assert max(asked) == 16
-    row = benchmark_model("sam2.1_l.pt", replace(SMALL, points_per_side=32, limit_s=20.0))
+    assert max(grids) == 16
+    row = benchmark_model("sam2.1_l.pt", replace(SMALL, points_per_side=32, max_seconds=20.0))
     assert row.mask_generation == model_family.MaskGenerationSpeed(pytest.approx(12.24 + encode_s(row)), 1024, False)
-    assert max(asked) == 32
+    assert max(grids) == 32
 
 
 @pytest.mark.usefixtures("tiny")
@@ -108,7 +108,7 @@ def test_a_detector_makes_one_pass() -> None:
 
 
 @pytest.mark.usefixtures("tiny")
-def test_with_random_weights_as_much_passes_as_in_life() -> None:
+def test_with_random_weights_about_half_of_the_masks_pass() -> None:
     predictor = ImagePredictor(small_network())
     predictor.set_image(SMALL.image)
     options = model_family._mask_generator_options(predictor, SMALL, trained=False)
@@ -119,8 +119,8 @@ def test_with_random_weights_as_much_passes_as_in_life() -> None:
     assert 0.1 < np.mean(scores > options.pred_iou_thresh) < 0.9
     detector = YOLODetector(model_family._random_yolo(get_card("yolov8n-seg")), DetectOptions(imgsz=64, iou=1.0), "cpu")
     detector.options = replace(detector.options, conf=model_family._score_threshold(detector, SMALL, 10))
-    places = 8 * 6 + 4 * 3 + 2 * 2  # of an input of 64 x 64, less what is not looked at; some tie
-    assert 5 <= len(detector.detect([SMALL.image])[0]) <= places / 2
+    candidates = 8 * 6 + 4 * 3 + 2 * 2  # of an input of 64 x 64; some scores tie
+    assert 5 <= len(detector.detect([SMALL.image])[0]) <= candidates / 2
 
 
 def test_the_built_in_model_is_timed_with_its_own_weights() -> None:
@@ -136,7 +136,7 @@ def test_images_are_the_same_in_every_run() -> None:
     assert len(np.unique(sample_image().reshape(-1, 3), axis=0)) > 1000
 
 
-def test_what_cannot_be_measured_is_named() -> None:
+def test_invalid_options_are_refused() -> None:
     with pytest.raises(InputError, match="repeats 0"):
         FamilyOptions(SMALL.image, repeats=0)
     with pytest.raises(UnknownModelError):

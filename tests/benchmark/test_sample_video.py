@@ -1,4 +1,4 @@
-"""The made video: every object is a disc where the click is."""
+"""The benchmark video: every object is a disc at its click."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from masklet.benchmark.sample_video import object_centers, sample_video
 
 
 @pytest.mark.parametrize("objects", [1, 2, 5, 64])
-def test_every_object_is_a_disc_where_the_click_is(objects: int) -> None:
+def test_every_object_is_a_disc_at_its_click(objects: int) -> None:
     size = (240, 320)
     first, second = islice(sample_video(size, objects), 2)
     assert (first == next(sample_video(size, objects))).all()
@@ -20,4 +20,4 @@ def test_every_object_is_a_disc_where_the_click_is(objects: int) -> None:
     assert len(set(middles)) == objects
     for x, y in middles:
         disc = first[y - 2 : y + 3, x - 2 : x + 3].reshape(-1, 3)
-        assert len(np.unique(disc, axis=0)) == 1  # the ground is noise
+        assert len(np.unique(disc, axis=0)) == 1  # the background is noise

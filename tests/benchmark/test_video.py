@@ -1,4 +1,4 @@
-"""Frames of a made video, seconds of those behind the first seven, memory at the lengths that are asked for."""
+"""Frames of the benchmark video: seconds after the warm-up, memory over time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SMALL = VideoBenchmarkJob("small", objects=3, frames=2, frame_size=(48, 64))
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch, tracker: SAM) -> list[float]:
-    """The clock is one second later at each reading; the model is the small one."""
+    """A clock that advances one second at each reading; the model is the small one."""
     readings: list[float] = []
 
     def clock() -> float:
@@ -31,7 +31,7 @@ def steps(monkeypatch: pytest.MonkeyPatch, tracker: SAM) -> list[float]:
     return readings
 
 
-def test_frames_behind_the_first_seven_are_counted(steps: list[float]) -> None:
+def test_frames_after_the_warm_up_are_counted(steps: list[float]) -> None:
     found = [case for case in measure_video(SMALL).cases if case.unit == "s"]
     assert [(case.name, case.setting) for case in found] == [("a frame", "3 objects, fp32")]
     assert len(found[0].samples) == 2
@@ -41,9 +41,9 @@ def test_frames_behind_the_first_seven_are_counted(steps: list[float]) -> None:
 
 
 @pytest.mark.usefixtures("steps")
-def test_the_parts_of_a_frame_and_what_they_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_parts_of_a_frame_and_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock counts its readings, so that every part takes whole seconds and all of them the frame."""
-    cases = {case.name: case for case in measure_video(replace(SMALL, parts=True)).cases}
+    cases = {case.name: case for case in measure_video(replace(SMALL, breakdown=True)).cases}
     parts = [cases[name] for name in ("encode", "track", "remember", "masks at full size", "rest of a frame")]
     assert {(case.setting, case.unit, len(case.samples)) for case in parts} == {("3 objects, fp32", "s", 2)}
     assert all(value > 0 for case in parts for value in case.samples)
@@ -51,15 +51,17 @@ def test_the_parts_of_a_frame_and_what_they_leave(monkeypatch: pytest.MonkeyPatc
     assert wholes == pytest.approx(cases["a frame"].samples)
 
 
-def lengths_of(monkeypatch: pytest.MonkeyPatch, readings: list[float], **how: object) -> tuple[BenchmarkCase, ...]:
+def memory_cases(
+    monkeypatch: pytest.MonkeyPatch, readings: list[float], **options: object
+) -> tuple[BenchmarkCase, ...]:
     given = iter(readings)
     monkeypatch.setattr(video, "resident_mb", lambda: next(given))
-    return measure_video(replace(SMALL, **how)).cases
+    return measure_video(replace(SMALL, **options)).cases
 
 
 @pytest.mark.usefixtures("steps")
-def test_memory_is_read_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = lengths_of(monkeypatch, [100.0, 101.0, 99.0], lengths=(2, 8, 10), objects=2)
+def test_memory_is_read_at_these_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = memory_cases(monkeypatch, [100.0, 101.0, 99.0], memory_at=(2, 8, 10), objects=2)
     assert [(case.name, case.setting, case.samples) for case in found if case.unit == "MB"] == [
         ("resident memory at frame 2", "2 objects, fp32", (100.0,)),
         ("resident memory at frame 8", "2 objects, fp32", (101.0,)),
@@ -67,40 +69,42 @@ def test_memory_is_read_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -
         (MEMORY_RISE_CASE, "2 objects, fp32", ()),
     ]
     frames = {case.name: len(case.samples) for case in found if case.unit == "s"}
-    assert frames == {"a frame up to frame 8": 1, "a frame up to frame 10": 3}  # the first seven do not count
+    assert frames == {"a frame up to frame 8": 1, "a frame up to frame 10": 3}  # the warm-up frames do not count
 
 
 @pytest.mark.usefixtures("steps")
 @pytest.mark.parametrize(("last", "word"), [(107.5, "flat: at most 7.5 MB"), (108.5, "NOT FLAT: at most 8.5 MB")])
-def test_memory_is_flat_below_the_bound(monkeypatch: pytest.MonkeyPatch, last: float, word: str) -> None:
-    """What it rises before `settle` does not count, what it falls later does not help."""
-    case = lengths_of(monkeypatch, [50.0, 100.0, last, 90.0], lengths=(1, 2, 3, 4), settle=2, bound=8)[-1]
+def test_memory_is_flat_below_the_tolerance(monkeypatch: pytest.MonkeyPatch, last: float, word: str) -> None:
+    """A rise before `memory_from_frame` does not count, and a later fall does not help."""
+    case = memory_cases(
+        monkeypatch, [50.0, 100.0, last, 90.0], memory_at=(1, 2, 3, 4), memory_from_frame=2, memory_tolerance_mb=8
+    )[-1]
     assert (case.name, case.samples) == (MEMORY_RISE_CASE, (last - 100.0,))
     assert case.note is not None
     assert case.note.startswith(word)
 
 
 @pytest.mark.usefixtures("steps")
-def test_what_one_reading_cannot_tell_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    case = lengths_of(monkeypatch, [50.0, 100.0], lengths=(1, 2), settle=2)[-1]
-    assert (case.samples, case.note) == ((), "not told: that takes two readings from frame 2 on")
+def test_one_reading_gives_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = memory_cases(monkeypatch, [50.0, 100.0], memory_at=(1, 2), memory_from_frame=2)[-1]
+    assert (case.samples, case.note) == ((), "unknown: that takes two readings from frame 2 on")
 
 
-def test_a_session_sees_what_a_live_view_sees(monkeypatch: pytest.MonkeyPatch, tracker: SAM) -> None:
-    """And lets go of its video, which is made on a thread beside."""
-    views = [video.APIS[way](tracker, replace(SMALL, through=way)) for way in ("live", "session")]
+def test_a_session_gives_the_same_results_as_a_live_view(monkeypatch: pytest.MonkeyPatch, tracker: SAM) -> None:
+    """It also releases its video, which is generated in another thread."""
+    views = [video.APIS[api](tracker, replace(SMALL, api=api)) for api in ("live", "session")]
     for live, session in islice(zip(*views, strict=True), 4):
         assert live.results.ids.tolist() == [1, 2, 3]
         assert (live.results.masks.data == session.results.masks.data).all()
     for view in views:
         view.close()
-    assert replace(SMALL, through="session").setting == "3 objects, fp32, session"
-    with pytest.raises(InputError, match="through 'hope' is no way in: choose from live, session"):
-        replace(SMALL, through="hope")
+    assert replace(SMALL, api="session").setting == "3 objects, fp32, session"
+    with pytest.raises(InputError, match="api 'hope' is unknown; choose from live, session"):
+        replace(SMALL, api="hope")
 
 
 @pytest.mark.usefixtures("steps")
-def test_where_memory_is_not_known_the_row_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_memory_has_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video, "resident_mb", lambda: None)
     case, rise = measure_video(VideoBenchmarkJob("small", memory_at=(1,), frame_size=(48, 64))).cases
     assert rise.samples == ()
@@ -109,17 +113,17 @@ def test_where_memory_is_not_known_the_row_says_so(monkeypatch: pytest.MonkeyPat
     assert case.note.startswith("not here: ")
 
 
-def test_a_process_of_its_own_answers(tracking_file: Path) -> None:
+def test_a_separate_process_answers(tracking_file: Path) -> None:
     job = VideoBenchmarkJob(str(tracking_file), frames=1, image_size=96, threads=1, frame_size=(48, 64))
-    told: list[BenchmarkCase] = []
-    found = subprocess_runner.run_in_subprocess(job, told.append)
+    reported: list[BenchmarkCase] = []
+    found = subprocess_runner.run_in_subprocess(job, reported.append)
     assert found.cases[0].name == "a frame"
-    assert told == list(found.cases)
+    assert reported == list(found.cases)
     with pytest.raises(ModelError, match="sam7"):
         subprocess_runner.run_in_subprocess(VideoBenchmarkJob("sam7"))
 
 
-def test_what_cannot_be_followed_is_refused() -> None:
+def test_invalid_numbers_are_refused() -> None:
     for wrong in ({"objects": 0}, {"objects": 65}, {"frames": 0}):
         with pytest.raises(InputError, match="must be 1 to 64"):
             VideoBenchmarkJob("builtin", **wrong)

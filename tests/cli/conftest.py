@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,8 @@ import pytest
 from PIL import Image
 
 from helpers.cli_videos import write_video
-from masklet.cli import track_job, track_resume
 from masklet.cli.main import run
+from masklet.video import job_files
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,9 @@ def masklet(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
         capsys.readouterr()
         with pytest.raises(SystemExit) as left:
             run([str(arg) for arg in args])
-        said = capsys.readouterr()
+        printed = capsys.readouterr()
         assert isinstance(left.value.code, int)
-        return Outcome(left.value.code, said.out, said.err)
+        return Outcome(left.value.code, printed.out, printed.err)
 
     return call
 
@@ -58,13 +59,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def video(folder: Path, small_video: np.ndarray) -> Path:
     """video.mp4 in the current folder: ten frames of 96 x 64."""
-    write_video(folder / "film.mp4", small_video)
-    return Path("film.mp4")
+    write_video(folder / "video.mp4", small_video)
+    return Path("video.mp4")
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch, tracker: Any) -> None:
-    """The command gets the small tracker, whatever model is asked for, and saves its state every second frame."""
-    monkeypatch.setattr(track_job, "open_model", lambda *_: tracker)
-    monkeypatch.setattr(track_resume, "SAVE_EVERY_FRAMES", 2)
-    monkeypatch.setattr(track_resume, "SAVE_INTERVAL_FACTOR", 0)
+    """The command gets the small tracker, whatever the model option, and saves its state every second frame."""
+    monkeypatch.setattr(sys.modules["masklet.cli.track"], "open_model", lambda *_: tracker)
+    monkeypatch.setattr(job_files, "SAVE_EVERY_FRAMES", 2)
+    monkeypatch.setattr(job_files, "SAVE_INTERVAL_FACTOR", 0)

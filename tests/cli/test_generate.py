@@ -1,4 +1,4 @@
-"""`masklet auto`: files, the line an image, options that reach the network, and what is refused."""
+"""`masklet generate`: files, the line per image, options that reach the network, and invalid options."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LINE = re.compile(r"a\.png: (\d+) masks?, \d+% covered, \d+\.\d s -> masklet-out
 
 
 def test_a_line_says_how_many_masks_and_how_much_is_covered(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
-    outcome = masklet("auto", "a.png", *ANY, "--model", builtin_file)
+    outcome = masklet("generate", "a.png", *ANY, "--model", builtin_file)
     assert (outcome.code, outcome.err) == (0, "")
     found = LINE.fullmatch(outcome.out)
     assert found, outcome.out
@@ -25,7 +25,7 @@ def test_a_line_says_how_many_masks_and_how_much_is_covered(masklet: Masklet, fo
 
 
 def test_formats_hold_every_mask(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
-    outcome = masklet("auto", "a.png", "b.png", *ANY, "--box-nms-thresh", 1, "-m", builtin_file, "-f", "coco,json")
+    outcome = masklet("generate", "a.png", "b.png", *ANY, "--box-nms-thresh", 1, "-m", builtin_file, "-f", "coco,json")
     assert outcome.code == 0, outcome.err
     document = json.loads(Path("masklet-out/annotations.coco.json").read_text())
     assert len(document["images"]) == 2
@@ -35,33 +35,38 @@ def test_formats_hold_every_mask(masklet: Masklet, folder: Path, builtin_file: P
 
 
 @pytest.mark.filterwarnings("ignore::masklet.errors.MaskletWarning")
-def test_nothing_found_is_a_image_like_any_other(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
+def test_an_image_without_masks_is_like_any_other(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
     outcome = masklet(
-        "auto", "a.png", *ANY, "--pred-iou-thresh", 1, "-m", builtin_file, "-f", "overlay,coco,yolo,json,png"
+        "generate", "a.png", *ANY, "--pred-iou-thresh", 1, "-m", builtin_file, "-f", "overlay,coco,yolo,json,png"
     )
     assert outcome.code == 0, outcome.err
     assert outcome.out.startswith("a.png: 0 masks, 0% covered")
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "parts"),
     [
         (("--preset", "best"), ["'best'", "fast, default, fine"]),
         (("--pred-iou-thresh", "2"), ["pred_iou_thresh=2.0", "0 to 1"]),
         (("--points-per-side", "0"), ["points_per_side=0", "1 to 512"]),
-        (("--order", "size"), ["'size'", "score, area"]),
+        (("--sort-by", "size"), ["'size'", "score, area"]),
     ],
 )
 def test_an_option_without_meaning_is_one_clear_line(
-    masklet: Masklet, folder: Path, builtin_file: Path, words: tuple[str, str], said: list[str]
+    masklet: Masklet, folder: Path, builtin_file: Path, words: tuple[str, str], parts: list[str]
 ) -> None:
-    outcome = masklet("auto", "a.png", *words, "--model", builtin_file)
+    outcome = masklet("generate", "a.png", *words, "--model", builtin_file)
     assert outcome.code == 2
     assert outcome.err.count("\n") == 1
-    assert all(word in outcome.err for word in said), outcome.err
+    assert all(word in outcome.err for word in parts), outcome.err
 
 
-def test_segment_without_prompts_names_auto(masklet: Masklet, folder: Path) -> None:
+def test_segment_without_prompts_names_generate(masklet: Masklet, folder: Path) -> None:
     outcome = masklet("segment", "a.png")
     assert outcome.code == 2
-    assert "masklet auto" in outcome.err
+    assert "masklet generate" in outcome.err
+
+
+def test_auto_is_a_hidden_alias(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
+    assert masklet("auto", "a.png", *ANY, "--model", builtin_file, "--quiet").code == 0
+    assert "\n  auto " not in masklet("--help").out

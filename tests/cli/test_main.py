@@ -16,7 +16,7 @@ from masklet.cli import main
 from masklet.cli.main import app
 
 Masklet = Callable[..., Any]
-COMMANDS = ["segment", "track", "predict", "models", "info", "demo"]
+COMMANDS = ["segment", "generate", "track", "predict", "models", "info", "demo", "export-weights"]
 
 
 def process(*args: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -47,7 +47,7 @@ def test_no_command_is_help(masklet: Masklet) -> None:
 def test_a_group_without_a_command_is_its_help(masklet: Masklet) -> None:
     outcome = masklet("eval")
     assert (outcome.code, outcome.err) == (0, "")
-    assert "\n  stills " in outcome.out
+    assert "\n  mask-generation " in outcome.out
 
 
 def test_version(masklet: Masklet) -> None:
@@ -55,7 +55,7 @@ def test_version(masklet: Masklet) -> None:
     assert (outcome.code, outcome.out) == (0, f"masklet {__version__}\n")
 
 
-def test_help_is_there_without_loading_a_network_library() -> None:
+def test_help_loads_no_network_library() -> None:
     code = "import sys, masklet.cli.main; print(sorted({'torch', 'numpy', 'PIL', 'cv2', 'av'} & set(sys.modules)))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert shown.stdout.strip() == "[]", shown.stderr
@@ -64,22 +64,22 @@ def test_help_is_there_without_loading_a_network_library() -> None:
 # command line -> words its one line on standard error must have
 BAD: list[tuple[str, list[str]]] = [
     ("segmnt a.png", ["segmnt", "segment", "masklet --help"]),
-    ("segment", ["PICTURE", "masklet segment --help"]),
+    ("segment", ["IMAGE", "masklet segment --help"]),
     ("segment a.png --pont 1,1", ["--pont", "--point", "masklet segment --help"]),
     ("segment a.png --point", ["--point", "masklet segment --help"]),
-    ("segment a.png", ["nothing says what to segment", "--point 150,150", "--box"]),
+    ("segment a.png", ["nothing to segment", "--point 150,150", "--box"]),
     ("segment a.png --point 1", ["'1'", "X,Y"]),
     ("segment a.png --point one,two", ["one,two", "not made of numbers", "150,150"]),
     ("segment a.png --point nan,3", ["nan", "not finite"]),
     ("segment a.png --point 1,2,3", ["label 3", "1 (on the object) and 0 (off it)"]),
     ("segment a.png --point 1,2,30,40", ["four numbers", "--box 1,2,30,40"]),
-    ("segment a.png --negative 1,2,1", ["two things", "--point 1,2,1"]),
+    ("segment a.png --negative 1,2,1", ["two contrary labels", "--point 1,2,1"]),
     ("segment a.png --negative 1,2", ["only negative", "--point"]),
     ("segment a.png --box 1,2,3", ["3 number(s)", "X1,Y1,X2,Y2"]),
     ("segment a.png --box 30,2,10,20", ["x2 <= x1", "[10, 2, 30, 20]"]),
-    ("segment a.png --point 5,5 --negative 1,1 --each", ["--each", "negative"]),
-    ("segment a.png --point 5,5 --box 1,1,9,9 --box 20,20,30,30", ["--each", "2 objects"]),
-    ("segment a.png --point 5,5 --box 1,1,9,9 --box 20,20,30,30 --each", ["1 point(s)", "2 box(es)"]),
+    ("segment a.png --point 5,5 --negative 1,1 --point-per-object", ["--point-per-object", "negative"]),
+    ("segment a.png --point 5,5 --box 1,1,9,9 --box 20,20,30,30", ["--point-per-object", "2 objects"]),
+    ("segment a.png --point 5,5 --box 1,1,9,9 --box 20,20,30,30 --point-per-object", ["1 point(s)", "2 box(es)"]),
     ("segment a.png --box 1,1,9,9 --mask rough.png --mask rough.png", ["1 --box", "2 --mask"]),
     ("segment a.png --mask gone.png", ["gone.png", "no such image"]),
     ("segment a.png --mask rough.png --mask b.png", ["different sizes", "64x48", "40x40"]),
@@ -96,9 +96,10 @@ BAD: list[tuple[str, list[str]]] = [
     ("predict", ["KEY=VALUE", "masklet predict --help"]),
     ("predict a.png", ["'a.png'", "source=a.png"]),
     ("predict points=1,1", ["no source"]),
-    ("predict source=a.png", ["nothing says what to segment", "points=150,150"]),
+    ("predict source=a.png", ["nothing to segment", "points=150,150"]),
     ("predict source=a.png box=1,1,9,9", ["no key 'box'", "bboxes"]),
-    ("predict source=a.png imgsz=640 points=1,1", ["no key 'imgsz'", "source, model, points"]),
+    ("predict source=a.png size=640 points=1,1", ["no key 'size'", "source, model, points"]),
+    ("predict source=a.png imgsz=wide points=1,1", ["image_size=wide", "image_size=1024"]),
     ("predict source=a.png points=1,1 points=2,2", ["points= was given twice"]),
     ("predict source=a.png points=here", ["points=here", "150,150"]),
     ("predict source=a.png points= ", ["points= has no value"]),
@@ -117,7 +118,7 @@ def test_bad_command_line(line: str, words: list[str], masklet: Masklet, folder:
     assert [word for word in words if word not in outcome.err] == [], outcome.err
 
 
-def test_verbose_tells_all_wherever_it_stands(masklet: Masklet, folder: Path) -> None:
+def test_verbose_prints_all_lines_wherever_it_stands(masklet: Masklet, folder: Path) -> None:
     for line in (["--verbose", "info", "sam2_x.pt"], ["info", "sam2_x.pt", "--verbose"]):
         outcome = masklet(*line)
         assert outcome.code == 2
@@ -133,15 +134,15 @@ def test_a_real_process_leaves_with_the_code_and_no_traceback(folder: Path) -> N
     assert failed.stderr.count("\n") == 1
 
 
-def test_a_reader_that_has_gone_is_no_fault(folder: Path) -> None:
+def test_a_closed_pipe_is_not_an_error(folder: Path) -> None:
     command = [sys.executable, "-m", "masklet.cli.main", "models"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
         assert running.stderr is not None
         running.stdout.close()
-        said = running.stderr.read()
+        errors = running.stderr.read()
         assert running.wait(60) in (0, 1)
-    assert said == ""
+    assert errors == ""
 
 
 def test_ctrl_c_leaves_with_130(masklet: Masklet, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,7 @@ def test_models_lists_every_model_with_its_terms(masklet: Masklet, folder: Path)
     assert str(folder / "cache") in outcome.out
 
 
-def test_models_sees_what_is_here(
+def test_models_sees_downloaded_files(
     masklet: Masklet, folder: Path, builtin_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "sam2_hiera_tiny.pt").write_bytes(b"some bytes")
@@ -65,12 +65,12 @@ def test_info_names_versions_and_the_model(masklet: Masklet, folder: Path, built
     assert table["masklet"][1] == __version__
     assert table["torch"][1] == torch.__version__
     assert table["numpy"][1] == np.__version__
-    assert {"python", "device", "cache", "licence:"} <= set(table)
+    assert {"python", "device", "cache", "license:"} <= set(table)
     assert table["file:"] == ["file:", "mine.safetensors"]
     assert f"{millions(builtin_file)} M parameters" in outcome.out
 
 
-def test_info_describes_what_is_not_here_and_fetches_nothing(masklet: Masklet, folder: Path) -> None:
+def test_info_describes_a_missing_file_and_downloads_nothing(masklet: Masklet, folder: Path) -> None:
     outcome = masklet("info", "sam2_b.pt")
     assert outcome.code == 0, outcome.err
     assert "sam2_hiera_base_plus: 80.83 M parameters, 323.5 MB" in outcome.out

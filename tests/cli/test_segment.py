@@ -1,4 +1,4 @@
-"""`masklet segment` and `masklet predict`: which files come out, and what is said about them."""
+"""`masklet segment` and `masklet predict`: the files they write, and the lines they print."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Masklet = Callable[..., Any]
 LINE = re.compile(r"a\.png: 1 object, score 0\.\d\d, \d+ ms -> masklet-out/a_overlay\.png\n")
 
 
-def test_a_click_writes_an_overlay_and_says_where(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
+def test_a_click_writes_an_overlay_and_names_it(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
     outcome = masklet("segment", "a.png", "--point", "30,20", "--model", builtin_file)
     assert (outcome.code, outcome.err) == (0, "")
     assert LINE.fullmatch(outcome.out), outcome.out
@@ -41,26 +41,29 @@ def test_every_format_writes_its_files(masklet: Masklet, folder: Path, builtin_f
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "summary"),
     [
         (["--point", "30,20", "--negative", "2,2"], "1 object,"),
         (["--point", "30,20", "--point", "2,2,0"], "1 object,"),
-        (["--point", "30,20", "--point", "2,2", "--each"], "2 objects,"),
+        (["--point", "30,20", "--point", "2,2", "--point-per-object"], "2 objects,"),
         (["--box", "20,10,50,30", "--point", "30,20"], "1 object,"),
         (["--box", "20,10,50,30", "--negative", "2,2"], "1 object,"),
         (["--box", "20,10,50,30", "--box", "1,1,9,9"], "2 objects,"),
-        (["--box", "20,10,50,30", "--box", "1,1,9,9", "--point", "30,20", "--point", "3,3", "--each"], "2 objects,"),
+        (
+            ["--box", "20,10,50,30", "--box", "1,1,9,9", "--point", "30,20", "--point", "3,3", "--point-per-object"],
+            "2 objects,",
+        ),
         (["--mask", "rough.png"], "1 object,"),
         (["--mask", "rough.png", "--box", "20,10,50,30"], "1 object,"),
         (["--point", "30,20", "--multimask"], "1 object with 3 candidates,"),
     ],
 )
 def test_the_grammar_counts_objects(
-    words: list[str], said: str, masklet: Masklet, folder: Path, builtin_file: Path
+    words: list[str], summary: str, masklet: Masklet, folder: Path, builtin_file: Path
 ) -> None:
     outcome = masklet("segment", "a.png", *words, "--model", builtin_file)
     assert outcome.code == 0, outcome.err
-    assert outcome.out.startswith(f"a.png: {said}")
+    assert outcome.out.startswith(f"a.png: {summary}")
 
 
 def test_quiet_prints_nothing(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
@@ -101,11 +104,11 @@ def test_ctrl_c_names_what_was_written(
     masklet: Masklet, folder: Path, builtin_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Impatient(SAM):
-        asked = 0
+        calls = 0
 
         def __call__(self, *args: Any, **options: Any) -> Any:
-            self.asked += 1
-            if self.asked > 1:
+            self.calls += 1
+            if self.calls > 1:
                 raise KeyboardInterrupt
             return super().__call__(*args, **options)
 
@@ -124,10 +127,10 @@ def test_a_warning_is_one_line(masklet: Masklet, folder: Path, builtin_file: Pat
     outcome = masklet(*line)
     assert outcome.code == 0
     assert "label map keeps IoU" in outcome.err
-    assert all(said.startswith("masklet: object ") for said in outcome.err.splitlines())
+    assert all(line.startswith("masklet: object ") for line in outcome.err.splitlines())
 
 
-def test_predict_says_the_same_as_segment(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
+def test_predict_is_the_same_as_segment(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
     options = ["--box", "20,10,50,30", "--point", "30,20", "--point", "2,2,0", "--out", "o1", "--format", "png"]
     assert masklet("segment", "a.png", *options, "--model", builtin_file).code == 0
     words = ["source=a.png", "bboxes=[20,10,50,30]", "points=[[[30,20],[2,2]]]", "labels=[[1,0]]"]

@@ -1,8 +1,9 @@
-"""`masklet track`: the files that come out, videos and streams, and what cannot be meant."""
+"""`masklet track`: the files it writes, videos and streams, and invalid options."""
 
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,31 +14,28 @@ import pytest
 from PIL import Image
 
 from helpers.cli_videos import FRAMES, PROMPTS, played, written
-from masklet.cli import progress, segment_job, track_job
-from masklet.cli.track_outputs import TRACK_FORMATS
-from masklet.writers import SINKS, read_tracks
+from masklet.cli import progress, segment_job
+from masklet.cli.shared_options import VIDEO_FORMATS
+from masklet.video import Session
+from masklet.writers import read_tracks
 
 pytestmark = pytest.mark.filterwarnings("default::masklet.errors.MaskletWarning")
 
 Masklet = Callable[..., Any]
 
 
-def test_the_names_of_formats_are_those_of_the_sinks() -> None:
-    assert sorted(TRACK_FORMATS) == sorted(SINKS)
-
-
-def test_a_whole_run(masklet: Masklet, small: None, video: Path) -> None:
-    outcome = masklet("track", video, *PROMPTS, "--out", "o", "--save", ",".join(TRACK_FORMATS), "--both")
+def test_a_complete_run(masklet: Masklet, small: None, video: Path) -> None:
+    outcome = masklet("track", video, *PROMPTS, "--out", "o", "--format", ",".join(VIDEO_FORMATS), "--bidirectional")
     assert outcome.code == 0, outcome.err
     files = written(Path("o"))
-    assert files["film_overlay.mp4"] == FRAMES
+    assert files["video_overlay.mp4"] == FRAMES
     assert {name for name in files if name.endswith(".png")} == {
-        f"film/{folder}{n:05d}.png" for n in range(FRAMES) for folder in ("", "1/", "2/")
+        f"video/{folder}{n:05d}.png" for n in range(FRAMES) for folder in ("", "1/", "2/")
     }
     assert {name for name in files if not name.endswith(".png")} == {
-        "film_overlay.mp4", "film_masks.jsonl", "film_masks.npz", "film_mots.txt",
+        "video_overlay.mp4", "video_masks.jsonl", "video_masks.npz", "video_mots.txt",
     }  # fmt: skip
-    records = list(read_tracks("o/film_masks.jsonl"))
+    records = list(read_tracks("o/video_masks.jsonl"))
     assert [record.frame_idx for record in records] == list(range(FRAMES))
     assert all([track.id for track in record.objects] == [1, 2] for record in records)
     first, *objects = outcome.out.splitlines()
@@ -53,20 +51,20 @@ def test_a_whole_run(masklet: Masklet, small: None, video: Path) -> None:
     ("words", "frames"),
     [
         ([], [*range(FRAMES)]),
-        (["--until", "6"], [*range(7)]),
-        (["--start", "2", "--until", "2"], [2]),
+        (["--stop", "7"], [*range(7)]),
+        (["--start", "2", "--stop", "3"], [2]),
         (["--reverse"], [3, 2, 1, 0]),
-        (["--reverse", "--until", "2"], [3, 2]),
-        (["--reverse", "--start", "5", "--until", "0"], [5, 4, 3, 2, 1, 0]),
-        (["--both", "--start", "1", "--until", "5"], [1, 2, 3, 4, 5]),
+        (["--reverse", "--stop", "1"], [3, 2]),
+        (["--reverse", "--start", "5"], [5, 4, 3, 2, 1, 0]),
+        (["--bidirectional", "--start", "1", "--stop", "6"], [1, 2, 3, 4, 5]),
     ],
 )
 def test_a_part_of_a_video(words: list[str], frames: list[int], masklet: Masklet, small: None, video: Path) -> None:
-    outcome = masklet("track", video, *PROMPTS, *words, "--save", "video,coco", "--out", "o")
+    outcome = masklet("track", video, *PROMPTS, *words, "--format", "video,coco", "--out", "o")
     assert outcome.code == 0, outcome.err
-    lines = Path("o/film_masks.jsonl").read_text().splitlines()
+    lines = Path("o/video_masks.jsonl").read_text().splitlines()
     assert [json.loads(line)["frame"] for line in lines] == frames
-    assert played(Path("o/film_overlay.mp4")) == len(frames)
+    assert played(Path("o/video_overlay.mp4")) == len(frames)
 
 
 def test_folders_and_globs_are_videos(masklet: Masklet, small: None, folder: Path, small_video: np.ndarray) -> None:
@@ -75,11 +73,11 @@ def test_folders_and_globs_are_videos(masklet: Masklet, small: None, folder: Pat
     for number, frame in enumerate(small_video[:3]):
         Image.fromarray(frame).save(shots / f"{number}.png")
     for source in ("shots", "shots/", "shots/*.png", "./shots"):
-        outcome = masklet("track", source, "--point", "20,25", "--save", "png", "--out", f"o{len(source)}")
+        outcome = masklet("track", source, "--point", "20,25", "--format", "png", "--out", f"o{len(source)}")
         assert outcome.code == 0, outcome.err
         assert len(list(Path(f"o{len(source)}/shots").glob("*.png"))) == 3
     before = [path.read_bytes() for path in sorted(shots.iterdir())]
-    assert masklet("track", "shots", "--point", "20,25", "--save", "png", "--out", ".").code == 0
+    assert masklet("track", "shots", "--point", "20,25", "--format", "png", "--out", ".").code == 0
     assert [path.read_bytes() for path in sorted(shots.iterdir())] == before, "images that were tracked are kept"
     assert len(list(Path("shots_labels").glob("*.png"))) == 3
 
@@ -87,16 +85,16 @@ def test_folders_and_globs_are_videos(masklet: Masklet, small: None, folder: Pat
 def test_quiet_prints_nothing(masklet: Masklet, small: None, video: Path) -> None:
     outcome = masklet("track", video, "--point", "20,25", "--quiet")
     assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
-    assert played(Path("masklet-out/film_overlay.mp4")) == FRAMES
+    assert played(Path("masklet-out/video_overlay.mp4")) == FRAMES
 
 
 def test_progress_is_a_plain_line_where_there_is_no_terminal(
     masklet: Masklet, small: None, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "PLAIN_INTERVAL_S", 0.0)
-    outcome = masklet("track", video, *PROMPTS, "--both")
+    outcome = masklet("track", video, *PROMPTS, "--bidirectional")
     lines = outcome.err.splitlines()
-    assert lines[0] == "masklet: looking back, at frame 3"
+    assert lines[0] == "masklet: tracking backward, frame 3"
     assert lines[-1].startswith(f"masklet: {FRAMES} of {FRAMES} frames, ")
     assert "frames/s, 0:00:00 left, " in lines[-1]
     assert lines[-1].endswith("visible")
@@ -113,11 +111,23 @@ def test_progress_is_drawn_on_a_terminal(
     assert "━" in outcome.err
 
 
-def test_a_session_is_left_to_edit(masklet: Masklet, small: None, video: Path, tracker: Any) -> None:
-    assert masklet("track", video, *PROMPTS, "--keep", "all", "--out", "o").code == 0
-    with tracker.session(video, resume="o/film_session.safetensors") as session:
-        session.correct(2, frame=6, points=[50, 30], labels=[0])
-        assert len(list(session.update())) > 0
+def test_a_saved_session_can_be_edited(masklet: Masklet, small: None, video: Path, tracker: Any) -> None:
+    assert masklet("track", video, *PROMPTS, "--save-session", "--out", "o").code == 0
+    with tracker.session(video, resume="o/video_session.safetensors") as session:
+        session.correct(2, frame_idx=6, points=[50, 30], labels=[0])
+        assert len(list(session.repropagate())) > 0
+
+
+def test_prompts_from_a_file_are_those_of_the_options(masklet: Masklet, small: None, video: Path) -> None:
+    entries = [{"points": [[20, 25]]}, {"object": 2, "frame": 3, "box": [30, 10, 70, 50]}]
+    Path("prompts.json").write_text(json.dumps(entries))
+    assert masklet("track", video, *PROMPTS, "--format", "coco", "--out", "typed").code == 0
+    outcome = masklet("track", video, "--prompts", "prompts.json", "--format", "coco", "--out", "file")
+    assert outcome.code == 0, outcome.err
+    assert written(Path("file")) == written(Path("typed"))
+    both = masklet("track", video, "--point", "5,5", "--prompts", "prompts.json")
+    assert both.code == 2
+    assert "--point and --prompts exclude each other" in both.err
 
 
 # streams -----------------------------------------------------------------------------------------------------------
@@ -150,10 +160,10 @@ def camera(monkeypatch: pytest.MonkeyPatch, small_video: np.ndarray) -> None:
     monkeypatch.setattr(video_stream, "open_camera", lambda number, ahead, _: opened(number, ahead, "wait"))
 
 
-def test_a_camera_is_followed_up_to_a_frame_and_prompted_late(
+def test_a_camera_is_tracked_up_to_a_frame_and_prompted_late(
     masklet: Masklet, small: None, folder: Path, camera: None
 ) -> None:
-    outcome = masklet("track", "0", *PROMPTS, "--until", "11", "--save", "video,coco", "--out", "o")
+    outcome = masklet("track", "0", *PROMPTS, "--stop", "12", "--format", "video,coco", "--out", "o")
     assert outcome.code == 0, outcome.err
     assert outcome.out.startswith("camera 0: 12 frames, ")
     records = list(read_tracks("o/camera 0_masks.jsonl"))
@@ -164,15 +174,16 @@ def test_a_camera_is_followed_up_to_a_frame_and_prompted_late(
 def test_ctrl_c_ends_an_endless_source(
     masklet: Masklet, small: None, folder: Path, camera: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keep = track_job._TrackRun._record_frame
+    propagate = Session.propagate
 
-    def interrupted(self: Any, frame: Any, session: Any) -> None:
-        keep(self, frame, session)
-        if frame.frame == 13:
-            raise KeyboardInterrupt
+    def interrupted(self: Session, *given: Any, **options: Any) -> Any:
+        for number, frame in enumerate(propagate(self, *given, **options)):
+            if number == 14:
+                raise KeyboardInterrupt
+            yield frame
 
-    monkeypatch.setattr(track_job._TrackRun, "_record_frame", interrupted)
-    outcome = masklet("track", "0", "--point", "20,25", "--save", "video,coco", "--out", "o")
+    monkeypatch.setattr(Session, "propagate", interrupted)
+    outcome = masklet("track", "0", "--point", "20,25", "--format", "video,coco", "--out", "o")
     assert outcome.code == 130
     files = "o/camera 0_overlay.mp4, o/camera 0_masks.jsonl"
     assert outcome.err == f"masklet: stopped after 14 frame(s); written: {files}\n"
@@ -182,24 +193,24 @@ def test_ctrl_c_ends_an_endless_source(
 
 # command line -> words its one line on standard error must have
 BAD: list[tuple[str, list[str]]] = [
-    ("track", ["FILM", "masklet track --help"]),
+    ("track", ["VIDEO", "masklet track --help"]),
     ("track video.mp4 --point 5,5 --object", ["--object", "masklet track --help"]),
-    ("track video.mp4 --point 5,5 --object 2", ["nothing is said after --object 2"]),
-    ("track video.mp4 --point 5,5 --save mp4", ["'mp4'", "video, masks, png"]),
-    ("track video.mp4 --point 5,5 --save vidoe", ["did you mean video"]),
-    ("track video.mp4 --point 5,5 --both --reverse", ["--both and --reverse"]),
-    ("track video.mp4 --point 5,5 --keep none", ["--keep 'none'", "recent or all"]),
+    ("track video.mp4 --point 5,5 --object 2", ["no prompt follows --object 2"]),
+    ("track video.mp4 --point 5,5 --format mp4", ["'mp4'", "video, masks, png"]),
+    ("track video.mp4 --point 5,5 --format vidoe", ["did you mean video"]),
+    ("track video.mp4 --point 5,5 --bidirectional --reverse", ["--bidirectional and --reverse"]),
+    ("track video.mp4 --point 5,5 --until 4", ["--until", "masklet track --help"]),
     ("track video.mp4 --point 5,5 --start -1", ["--start", "masklet track --help"]),
-    ("track video.mp4 --frame 5 --point 5,5 --until 4", ["--until 4", "before frame 5"]),
-    ("track video.mp4 --start 3 --point 5,5 --until 2", ["--until 2", "before frame 3", "--start"]),
-    ("track video.mp4 --frame 5 --point 5,5 --until 6 --reverse", ["--until 6", "after frame 5"]),
+    ("track video.mp4 --frame 5 --point 5,5 --stop 5", ["--stop 5", "with frame 5", "above 5"]),
+    ("track video.mp4 --start 3 --point 5,5 --stop 3", ["--stop 3", "with frame 3", "--start"]),
+    ("track video.mp4 --frame 5 --point 5,5 --stop 5 --reverse", ["--stop 5", "with frame 5", "below 5"]),
     ("track video.mp4 --frame 50 --point 5,5", ["no frame 50", "0 to 9"]),
     ("track video.mp4 --start 50 --point 5,5", ["no frame 50", "0 to 9"]),
     ("track video.mp4 --object 3 --frame 2 --point 500,5", ["object 3 on frame 2", "[500, 5]", "96 wide"]),
     ("track video.mp4 --mask rough.png", ["object 1 on frame 0", "(48, 64)", "(64, 96)"]),
     ("track video.mp4 --mask gone.png", ["gone.png"]),
-    ("track video.mp4 --object 0 --point 5,5 --save png", ["object id 0", "1 to 65535"]),
-    ("track video.mp4 --point 5,5 --out video.mp4", ["film.mp4", "is a file"]),
+    ("track video.mp4 --object 0 --point 5,5 --format png", ["object id 0", "1 to 65535"]),
+    ("track video.mp4 --point 5,5 --out video.mp4", ["video.mp4", "is a file"]),
     ("track gone.mp4 --point 5,5", ["gone.mp4"]),
     ("track empty.mp4 --point 5,5", ["empty.mp4"]),
     ("track nothing/ --point 5,5", ["nothing"]),
@@ -208,7 +219,7 @@ BAD: list[tuple[str, list[str]]] = [
     ("track http://127.0.0.1:9/a.mp4 --point 5,5", ["cannot open", "127.0.0.1:9"]),
     ("track 7 --point 5,5", ["camera 7", "cannot be opened"]),
     ("track 0 --point 5,5 --resume", ["--resume", "camera 0", "come once"]),
-    ("track 0 --point 5,5 --both", ["--both", "come once"]),
+    ("track 0 --point 5,5 --bidirectional", ["--bidirectional", "come once"]),
     ("track 0 --point 5,5 --start 4", ["--start", "come once"]),
     ("track 0 --frame 4 --point 5,5", ["first prompt is on frame 4", "frame 0"]),
 ]
@@ -239,7 +250,7 @@ def test_bad_command_line(
 
 
 def test_bad_options_of_the_model_are_one_line(masklet: Masklet, video: Path, builtin_file: Path) -> None:
-    for words, told in (
+    for words, message in (
         (["--device", "gpu"], "'gpu'"),
         (["--precision", "int8"], "int8"),
         (["--model", "x.pt"], "x.pt"),
@@ -247,7 +258,7 @@ def test_bad_options_of_the_model_are_one_line(masklet: Masklet, video: Path, bu
         model = [] if "--model" in words else ["--model", builtin_file]
         outcome = masklet("track", video, "--point", "5,5", *model, *words)
         assert outcome.code == 2
-        assert told in outcome.err
+        assert message in outcome.err
         assert outcome.err.count("\n") == 1
         assert not list(Path("masklet-out").iterdir())
 
@@ -257,6 +268,6 @@ def test_a_model_is_not_loaded_for_nothing(masklet: Masklet, video: Path, monkey
         raise AssertionError("loaded")
 
     monkeypatch.setattr(segment_job, "open_model", must_not)
-    monkeypatch.setattr(track_job, "open_model", must_not)
-    for line in (["gone.mp4"], [video, "--out", video], [video, "--save", "jpg"], [video, "--object", "x"]):
+    monkeypatch.setattr(sys.modules["masklet.cli.track"], "open_model", must_not)
+    for line in (["gone.mp4"], [video, "--out", video], [video, "--format", "jpg"], [video, "--object", "x"]):
         assert masklet("track", *line, "--point", "5,5").code == 2

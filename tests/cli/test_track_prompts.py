@@ -1,47 +1,50 @@
-"""The order of words in `masklet track`: which prompt belongs to which object on which frame."""
+"""The prompts of `masklet track`: which belongs to which object on which frame, by the order of options or by JSON."""
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
-from masklet.cli.track_prompts import OptionToken, parse_track_prompts, tokenize_options
-from masklet.errors import PromptError
+from masklet.cli.main import app
+from masklet.cli.track_prompts import parse_track_prompts, read_prompts_file
+from masklet.errors import MaskletError, PromptError
+from masklet.prompts import ObjectPrompt
 
-NAMES = {
-    "--object": "--object",
-    "--frame": "--frame",
-    "--point": "--point",
-    "-p": "--point",
-    "--negative": "--negative",
-    "-n": "--negative",
-    "--box": "--box",
-    "-b": "--box",
-    "--mask": "--mask",
-    "--out": "--out",
-    "-o": "--out",
-    "--both": None,
-    "--quiet": None,
-    "-q": None,
-}
+Row = tuple[int, int, list[list[float]], list[int], "list[float] | None"]
 
 
-def said(line: str) -> list[tuple[Any, ...]]:
-    words = tokenize_options(shlex.split(line), NAMES)
-    return [(s.object_id, s.frame_idx, s.points, s.labels, s.box) for s in parse_track_prompts(words)]
+def rows(prompts: dict[tuple[int, int], ObjectPrompt]) -> list[Row]:
+    return [
+        (
+            *key,
+            [] if prompt.points is None else prompt.points.xy.tolist(),
+            [] if prompt.points is None else prompt.points.labels.tolist(),
+            None if prompt.box is None else prompt.box.xyxy.tolist(),
+        )
+        for key, prompt in prompts.items()
+    ]
 
 
-GOOD: list[tuple[str, list[tuple[Any, ...]]]] = [
+def parsed(line: str) -> list[Row]:
+    """The prompts of a command line, through the parser of the command."""
+    group: Any = typer.main.get_command(app)
+    context = group.commands["track"].make_context("track", ["a.mp4", *shlex.split(line)])
+    return rows(parse_track_prompts(context.obj))
+
+
+GOOD: list[tuple[str, list[Row]]] = [
     ("--point 5,6", [(1, 0, [[5, 6]], [1], None)]),
-    ("a.mp4 -p5,6 -qp 7,8 --out --point", [(1, 0, [[5, 6], [7, 8]], [1, 1], None)]),
-    ("--point=5,6 -o --box --negative 1,2", [(1, 0, [[5, 6], [1, 2]], [1, 0], None)]),
+    ("-p5,6 -qp 7,8 --out=--point", [(1, 0, [[5, 6], [7, 8]], [1, 1], None)]),
+    ("--point=5,6 -o./--box --negative 1,2", [(1, 0, [[5, 6], [1, 2]], [1, 0], None)]),
     ("--point 5,6,0 --box 0,0,9,9", [(1, 0, [[5, 6]], [0], [0, 0, 9, 9])]),
-    ("--box 0,0,9,9 -- --box 1,1,2,2", [(1, 0, [], [], [0, 0, 9, 9])]),
+    ("--box 0,0,9,9 --model -p", [(1, 0, [], [], [0, 0, 9, 9])]),
     (
-        "--point 210,350 --object 2 --frame 40 --box 300,0,500,400 --both",
+        "--point 210,350 --object 2 --frame 40 --box 300,0,500,400 --bidirectional",
         [(1, 0, [[210, 350]], [1], None), (2, 40, [], [], [300, 0, 500, 400])],
     ),
     (
@@ -57,20 +60,20 @@ GOOD: list[tuple[str, list[tuple[Any, ...]]]] = [
 ]
 
 
-@pytest.mark.parametrize(("line", "meant"), GOOD, ids=[line for line, _ in GOOD])
-def test_what_a_line_means(line: str, meant: list[tuple[Any, ...]]) -> None:
-    assert said(line) == meant
+@pytest.mark.parametrize(("line", "prompts"), GOOD, ids=[line for line, _ in GOOD])
+def test_the_order_of_options_counts(line: str, prompts: list[Row]) -> None:
+    assert parsed(line) == prompts
 
 
 BAD: list[tuple[str, list[str]]] = [
-    ("", ["nothing says what to follow", "--point 210,350"]),
-    ("--object 2 --frame 4", ["nothing is said after --object 2", "--object 2 --point X,Y"]),
-    ("--point 1,1 --object 2", ["nothing is said after --object 2"]),
-    ("--point 1,1 --frame 2", ["nothing is said after --frame 2"]),
-    ("--object 2 --object 3 --point 1,1", ["nothing is said after --object 2"]),
-    ("--frame 2 --frame 3 --point 1,1", ["nothing is said after --frame 2"]),
+    ("", ["nothing to track", "--point 210,350"]),
+    ("--object 2 --frame 4", ["no prompt follows --object 2", "--object 2 --point X,Y"]),
+    ("--point 1,1 --object 2", ["no prompt follows --object 2"]),
+    ("--point 1,1 --frame 2", ["no prompt follows --frame 2"]),
+    ("--object 2 --object 3 --point 1,1", ["no prompt follows --object 2"]),
+    ("--frame 2 --frame 3 --point 1,1", ["no prompt follows --frame 2"]),
     ("--object one --point 1,1", ["--object 'one'", "whole number", "2147483647"]),
-    ("--object -1 --point 1,1", ["--object '-1'", "whole number"]),
+    ("--object=-1 --point 1,1", ["--object '-1'", "whole number"]),
     ("--object 2147483648 --point 1,1", ["--object '2147483648'"]),
     ("--frame 1.5 --point 1,1", ["--frame '1.5'", "whole number"]),
     (f"--frame {'9' * 5000} --point 1,1", ["whole number"]),
@@ -80,23 +83,70 @@ BAD: list[tuple[str, list[str]]] = [
     ("--point 1,1 --object 3 --frame 8 --negative 5,5", ["only negative", "object 3", "frame 8"]),
     ("--point 1", ["'1'", "X,Y"]),
     ("--point 1,2,30,40", ["four numbers", "--box 1,2,30,40"]),
-    ("--negative 1,2,1", ["two things"]),
+    ("--negative 1,2,1", ["two contrary labels"]),
     ("--box 9,9,1,1", ["x2 <= x1"]),
 ]
 
 
 @pytest.mark.parametrize(("line", "words"), BAD, ids=[line[:60] for line, _ in BAD])
-def test_what_cannot_be_meant_is_said(line: str, words: list[str]) -> None:
+def test_an_invalid_line_is_refused(line: str, words: list[str]) -> None:
     with pytest.raises(PromptError) as caught:
-        said(line)
+        parsed(line)
     assert [word for word in words if word not in str(caught.value)] == [], str(caught.value)
 
 
-def test_a_mask_is_read_and_told_from_others(folder: Path) -> None:
-    [first] = parse_track_prompts([OptionToken("--mask", "rough.png")])
-    [second] = parse_track_prompts([OptionToken("--mask", "a.png")])
-    assert first.mask is not None
-    assert first.mask.shape == (48, 64)
-    assert first.to_dict()["mask"] != second.to_dict()["mask"]
+def test_a_mask_is_read(folder: Path) -> None:
+    [prompt] = parse_track_prompts([("--mask", "rough.png")]).values()
+    assert prompt.mask is not None
+    assert prompt.mask.mask.shape == (48, 64)
     with pytest.raises(PromptError, match="second mask of object 1"):
-        parse_track_prompts([OptionToken("--mask", "rough.png"), OptionToken("--mask", "rough.png")])
+        parse_track_prompts([("--mask", "rough.png"), ("--mask", "rough.png")])
+
+
+def test_prompts_from_json(folder: Path) -> None:
+    (folder / "data").mkdir()
+    (folder / "rough.png").rename(folder / "data" / "rough.png")
+    entries = [
+        {"points": [[210, 350], [30, 40]], "labels": [1, 0]},
+        {"object": 2, "frame": 40, "points": [[5, 6]], "box": [300, 0, 500, 400]},
+        {"object": 3, "mask": "rough.png"},
+    ]
+    (folder / "data" / "prompts.json").write_text(json.dumps(entries))
+    prompts = read_prompts_file(Path("data/prompts.json"))
+    assert rows(prompts) == [
+        (1, 0, [[210, 350], [30, 40]], [1, 0], None),
+        (2, 40, [[5, 6]], [1], [300, 0, 500, 400]),
+        (3, 0, [], [], None),
+    ]
+    mask = prompts[3, 0].mask
+    assert mask is not None
+    assert mask.mask.shape == (48, 64)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("[", ["cannot be read as JSON", '[{"object": 1']),
+        ("{}", ["must hold a list of prompts"]),
+        ("[]", ["must hold a list of prompts"]),
+        ("[3]", ["must hold a list of prompts"]),
+        ('[{"points": [[1, 2]], "id": 3}]', ["entry 0", "unknown key 'id'", "object, frame, points"]),
+        ('[{"object": -1, "points": [[1, 2]]}]', ["entry 0", "object -1", "whole numbers"]),
+        ('[{"frame": true, "points": [[1, 2]]}]', ["entry 0", "frame True", "whole numbers"]),
+        ('[{"points": [[1, 2]]}, {"box": [1, 1, 5, 5]}]', ["entry 1", "second prompt of object 1 on frame 0"]),
+        ('[{"labels": [1]}]', ["entry 0", "labels came without points"]),
+        ('[{"points": [[1, 2]], "labels": [0]}]', ["entry 0", "add a point on it"]),
+        ('[{"points": 3}]', ["entry 0", "points 3 must be a list"]),
+        ('[{"points": [["a", 2]]}]', ["entry 0", "must be numbers"]),
+        ('[{"box": [1, 2, 3]}]', ["entry 0", "four numbers"]),
+        ('[{"box": [9, 9, 1, 1]}]', ["entry 0", "x2 <= x1"]),
+        ('[{"mask": 3}]', ["entry 0", "path of an image"]),
+        ('[{"mask": "gone.png"}]', ["gone.png"]),
+        ('[{"object": 2}]', ["entry 0", "give points, a box or a mask"]),
+    ],
+)
+def test_invalid_json_is_refused(text: str, parts: list[str], folder: Path) -> None:
+    Path("prompts.json").write_text(text)
+    with pytest.raises(MaskletError) as caught:
+        read_prompts_file(Path("prompts.json"))
+    assert [part for part in parts if part not in str(caught.value)] == [], str(caught.value)

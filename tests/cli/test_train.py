@@ -12,14 +12,25 @@ from helpers.train_data import store_discs, store_squares
 from masklet.load_model import load
 
 Masklet = Callable[..., Outcome]
-SMALL = ("--size", 64, "--frames", 2, "--workers", 0, "--device", "cpu", "--set", "stage.prompts.rounds=[1.0]")
+SMALL = (
+    "--image-size",
+    64,
+    "--clip-length",
+    2,
+    "--workers",
+    0,
+    "--device",
+    "cpu",
+    "--override",
+    "stage.prompts.round_probs=[1.0]",
+)
 
 
 @pytest.fixture
 def data(folder: Path, builtin_file: Path) -> Path:
     """photos with four images, videos with one, and a run of two steps in `words`."""
     store_discs(folder / "photos", 4)
-    store_squares(folder / "films", 1, frames=3)
+    store_squares(folder / "videos", 1, frames=3)
     return folder
 
 
@@ -28,17 +39,17 @@ def words(builtin_file: Path) -> tuple[object, ...]:
     return ("train", "--out", "runs/mine", "--model", builtin_file, *SMALL)
 
 
-def test_a_run_says_how_it_goes_and_leaves_a_model(masklet: Masklet, data: Path, words: tuple[object, ...]) -> None:
-    often = ("--set", "report_every=1", "--set", "save_every=1")
-    done = masklet(*words, "--data", "photos", "--data", "films=0.5", "--steps", 2, *often)
+def test_a_run_prints_progress_and_writes_a_model(masklet: Masklet, data: Path, words: tuple[object, ...]) -> None:
+    often = ("--override", "log_every=1", "--override", "save_every=1")
+    done = masklet(*words, "--data", "photos", "--data", "videos=0.5", "--steps", 2, *often)
     assert (done.code, done.err) == (0, "")
-    said = done.out.splitlines()
-    assert said[0].startswith("step 1/2  loss ")
-    assert said[1].startswith("step 2/2  loss ")
-    assert said[1].endswith("00:00:00 left")
-    assert said[2].startswith("done: runs/mine/model.safetensors (")
+    lines = done.out.splitlines()
+    assert lines[0].startswith("step 1/2  loss ")
+    assert lines[1].startswith("step 2/2  loss ")
+    assert lines[1].endswith("00:00:00 left")
+    assert lines[2].startswith("done: runs/mine/model.safetensors (")
     assert load(data / "runs" / "mine" / "model.safetensors").name == "builtin"
-    again = masklet(*words, "--data", "photos", "--data", "films=0.5", "--steps", 2, *often)
+    again = masklet(*words, "--data", "photos", "--data", "videos=0.5", "--steps", 2, *often)
     assert again.code == 0
     assert again.out.startswith("done: ")
     other = masklet(*words, "--data", "photos", "--steps", 3)
@@ -50,14 +61,14 @@ def test_a_run_says_how_it_goes_and_leaves_a_model(masklet: Masklet, data: Path,
 def test_a_dry_run_writes_nothing(masklet: Masklet, data: Path, words: tuple[object, ...]) -> None:
     done = masklet(*words, "--data", "photos", "--epochs", 5, "--batch", 2, "--dry-run")
     assert (done.code, done.err) == (0, "")
-    assert done.out.startswith("4 stills and videos; ")
+    assert done.out.startswith("4 images and videos; ")
     assert "10 steps at 64 x 64: " in done.out
     assert "in all 10 steps" in done.out
     assert not (data / "runs").exists()
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         (["--data", "nowhere", "--steps", 1], "nowhere"),
         (["--data", "photos=lots", "--steps", 1], "must be PATH or PATH=WEIGHT"),
@@ -65,37 +76,37 @@ def test_a_dry_run_writes_nothing(masklet: Masklet, data: Path, words: tuple[obj
         (["--data", "photos"], "say how long"),
         (["--data", "photos", "--steps", 1, "--epochs", 1], "say how long"),
         (["--data", "photos", "--steps", 0], "--steps"),
-        (["--data", "photos", "--steps", 1, "--size", 100], "size=100 must be a multiple of 32"),
+        (["--data", "photos", "--steps", 1, "--image-size", 100], "size=100 must be a multiple of 32"),
         (["--data", "photos", "--steps", 1, "--freeze", "trunk"], "'trunk' is no part of a network"),
         (["--data", "photos", "--steps", 1, "--precision", "fp8"], "bf16 or fp32"),
-        (["--data", "photos", "--steps", 1, "--rate", -1], "rate=-1.0"),
+        (["--data", "photos", "--steps", 1, "--lr", -1], "lr=-1.0"),
         (["--data", "photos", "--steps", 1, "--lora", 9999], "rank 9999"),
-        (["--data", "photos", "--steps", 1, "--set", "losses.vocal=1"], "there is no 'vocal'"),
-        (["--data", "photos", "--steps", 1, "--set", "views=2"], "the encoder learns"),
+        (["--data", "photos", "--steps", 1, "--override", "losses.vocal=1"], "there is no 'vocal'"),
+        (["--data", "photos", "--steps", 1, "--override", "cached_views=2"], "the encoder learns"),
         (["--data", "photos", "--steps", 1, "--device", "toaster"], "device 'toaster' cannot be used"),
         (["--data", "photos", "--steps", 1, "--model", "sam9.pt"], "sam9.pt"),
-        (["--data", "photos", "--recipe", "smoke"], "--recipe smoke says all of this itself"),
+        (["--data", "photos", "--recipe", "smoke"], "--recipe smoke has all of these settings itself"),
         (["--steps", 1], "--data"),
     ],
 )
-def test_what_is_wrong_is_one_line(
-    masklet: Masklet, data: Path, words: tuple[object, ...], given: list[object], said: str
+def test_an_invalid_option_is_one_line(
+    masklet: Masklet, data: Path, words: tuple[object, ...], given: list[object], message: str
 ) -> None:
     done = masklet(*words, *given)
     assert done.code == 2
-    assert said in done.err
+    assert message in done.err
     assert done.err.count("\n") == 1
     assert done.out == ""
     assert not (data / "runs" / "mine" / "state.pt").exists()
 
 
-def test_a_recipe_that_is_unknown_is_told_those_there_are(masklet: Masklet, data: Path) -> None:
+def test_an_unknown_recipe_gets_the_known_ones(masklet: Masklet, data: Path) -> None:
     done = masklet("train", "--data", "photos", "--out", "a", "--recipe", "soup")
     assert done.code == 2
     assert "'soup' is unknown; choose one of builtin, builtin_video" in done.err
 
 
-def test_a_file_in_the_place_of_the_folder(masklet: Masklet, data: Path, words: tuple[object, ...]) -> None:
+def test_a_file_where_the_folder_should_be(masklet: Masklet, data: Path, words: tuple[object, ...]) -> None:
     (data / "runs").write_text("mine")
     done = masklet(*words, "--data", "photos", "--steps", 1)
     assert done.code == 2
@@ -119,10 +130,10 @@ def test_all_broken_is_one_line(masklet: Masklet, data: Path, words: tuple[objec
     assert "masklet data check" in done.err
 
 
-def test_a_run_becomes_a_file_of_another_name(masklet: Masklet, data: Path, words: tuple[object, ...]) -> None:
+def test_a_run_is_exported_under_another_name(masklet: Masklet, data: Path, words: tuple[object, ...]) -> None:
     assert masklet(*words, "--data", "photos", "--steps", 1).code == 0
-    done = masklet("publish", "runs/mine", "mine.pt")
+    done = masklet("export-weights", "runs/mine", "mine.pt")
     assert done.code == 0
     assert done.out.startswith("mine.pt: ")
     assert load(data / "mine.pt").name == "builtin"
-    assert masklet("publish", "runs/nobody", "mine.pt").code == 2
+    assert masklet("export-weights", "runs/nobody", "mine.pt").code == 2

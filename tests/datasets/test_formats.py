@@ -340,7 +340,7 @@ def results(path: Path) -> Results:
         str(path),
         Masks(np.stack([BOX, RING])),
         scores,
-        prompt_ids=np.arange(2, dtype=np.int32),
+        ids=np.arange(2, dtype=np.int32),
         classes=np.zeros(2, np.int32),
         names={0: "thing"},
         speed={},

@@ -88,7 +88,7 @@ def test_names_with_an_owner_are_looked_for_on_the_hub(name: str, monkeypatch: p
 def test_names_of_the_table_are_looked_for_where_they_are_published(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MASKLET_OFFLINE", "1")
     monkeypatch.setenv("MASKLET_HOME", "/nowhere")
-    with pytest.raises(DownloadError, match=r"Fetch it by other means from https://\S+/(yolov8|FastSAM)"):
+    with pytest.raises(DownloadError, match=r"Download it by other means from https://\S+/(yolov8|FastSAM)"):
         open_detector(name)
 
 

@@ -14,7 +14,7 @@ from evaluate.test_image_clicks import store_sbd
 from helpers.dataset_files import png, write_image
 from helpers.predictions import store_maps, store_meta, store_objects
 from helpers.scribbles import line, store_scribbles
-from helpers.synthetic_truth import HEIGHT, WIDTH, late, store_still, store_video, two_objects
+from helpers.synthetic_truth import HEIGHT, WIDTH, late, store_image, store_video, two_objects
 from masklet import SAM
 from masklet.cli.main import run
 from masklet.evaluate.synthetic import SyntheticClip
@@ -65,7 +65,7 @@ MEASURING = [line for line in commands(README) if line.startswith(("masklet val 
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: SAM) -> Path:
     """The folders that the pages name, one image or video each, and a small model whatever its name."""
     for folder in ("photos", "held_out", "heldout/a"):
-        store_still(tmp_path / folder, "x", two_objects())
+        store_image(tmp_path / folder, "x", two_objects())
     for root in ("videos", "YouTubeVOS/valid"):
         store_video(tmp_path / root, "ant", late())
     sole = np.repeat((late()[:1] == 1).astype(np.uint8), 3, axis=0)

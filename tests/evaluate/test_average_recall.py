@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.synthetic_truth import store_still, two_objects
+from helpers.synthetic_truth import store_image, two_objects
 from masklet import SAM
 from masklet.cli.main import run
 from masklet.errors import SourceError
@@ -216,20 +216,24 @@ def test_iou_of_codes_is_that_of_masks() -> None:
     assert [row.best_iou for row in rows] == pytest.approx([max(iou(m, one) for m in masks) for one in truth], abs=0)
 
 
-def test_images_without_an_object_are_not_looked_at(tmp_path: Path) -> None:
-    store_still(tmp_path / "a", "x", two_objects())
-    store_still(tmp_path / "a", "y", np.zeros_like(two_objects()))
-    looked: list[tuple[int, ...]] = []
+def test_images_without_an_object_are_not_generated_at(tmp_path: Path) -> None:
+    store_image(tmp_path / "a", "x", two_objects())
+    store_image(tmp_path / "a", "y", np.zeros_like(two_objects()))
+    generated: list[tuple[int, ...]] = []
     steps: list[None] = []
 
     def find(rgb: np.ndarray) -> Made:
-        looked.append(rgb.shape)
+        generated.append(rgb.shape)
         return made(two_objects())
 
-    rows = list(evaluate_recall(find, click_images(tmp_path), on_progress=lambda: steps.append(None)))
-    assert (looked, len(steps)) == ([(60, 80, 3)], 2)
+    rows = [
+        row
+        for image in click_images(tmp_path)
+        for row in evaluate_recall(find, image, on_progress=lambda: steps.append(None))
+    ]
+    assert (generated, len(steps)) == ([(60, 80, 3)], 2)
     assert [(row.image, row.num_masks, len(row.objects)) for row in rows] == [("a/x", 2, 2)]
-    [row] = evaluate_recall(find, click_images(tmp_path), max_objects=1)
+    [row] = evaluate_recall(find, click_images(tmp_path)[0], max_objects=1)
     assert [one.id for one in row.objects] == [1]
 
 
@@ -241,11 +245,23 @@ def test_no_object_is_an_error() -> None:
 def test_the_command_writes_protocol_model_and_options_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: SAM, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store_still(tmp_path / "data" / "a", "x", two_objects())
+    store_image(tmp_path / "data" / "a", "x", two_objects())
     monkeypatch.setattr("masklet.SAM", lambda *_, **__: tracker)
     file = tmp_path / "figures.json"
     with pytest.raises(SystemExit) as left:
-        run(["eval", "everything", str(tmp_path / "data"), "--points", "4", "--objects", "1", "--json", str(file)])
+        run(
+            [
+                "eval",
+                "mask-generation",
+                str(tmp_path / "data"),
+                "--points",
+                "4",
+                "--objects",
+                "1",
+                "--report",
+                str(file),
+            ]
+        )
     said = capsys.readouterr()
     assert left.value.code == 0, said.err
     kept = json.loads(file.read_text())
@@ -268,19 +284,19 @@ def test_after_ctrl_c_the_figures_of_what_was_done_are_written(
         return found
 
     for name in ("x", "y"):
-        store_still(tmp_path / "data" / "a", name, two_objects())
+        store_image(tmp_path / "data" / "a", name, two_objects())
     monkeypatch.setattr("masklet.SAM", lambda *_, **__: tracker)
     monkeypatch.setattr("masklet.evaluate.average_recall.generate_masks", stops)
     with pytest.raises(SystemExit) as left:
-        run(["eval", "everything", str(tmp_path / "data"), "--json", str(tmp_path / "figures.json")])
+        run(["eval", "mask-generation", str(tmp_path / "data"), "--report", str(tmp_path / "figures.json")])
     assert left.value.code != 0
     assert "2 objects in 1 image" in capsys.readouterr().out
     kept = json.loads((tmp_path / "figures.json").read_text())
-    assert (kept["pictures"], kept["recall"]["10"]) == (1, 1)
+    assert (kept["images"], kept["recall"]["10"]) == (1, 1)
 
 
 def test_an_unknown_preset_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
-        run(["eval", "everything", str(tmp_path), "--preset", "best"])
+        run(["eval", "mask-generation", str(tmp_path), "--preset", "best"])
     assert left.value.code
     assert "fast, default, fine" in capsys.readouterr().err

@@ -114,7 +114,7 @@ def test_what_is_half_there_is_counted(tmp_path: Path) -> None:
     make("grabcut", tmp_path)
     (tmp_path / "data_GT" / "n3").unlink()
     (tmp_path / "data_GT" / ".hidden").touch()
-    assert missing_files("grabcut", tmp_path) == [f"{tmp_path / 'data_GT'} holds 49 of 50"]
+    assert missing_files("grabcut", tmp_path) == [f"{tmp_path / 'data_GT'} has 49 of 50"]
     shutil.rmtree(tmp_path / "data_GT")
     (tmp_path / "data_GT").mkdir()
     assert missing_files("grabcut", tmp_path) == [f"{tmp_path / 'data_GT'} is empty"]
@@ -127,13 +127,13 @@ def test_objects_are_counted_and_another_year_is_known(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "sav_val" / "Annotations_6fps" / "n1")
     (tmp_path / "sav_val" / "Annotations_6fps" / "n1").mkdir()
     [said] = missing_files("sav_val", tmp_path / "sav_val")
-    assert said.endswith("hold 291 of 293")
+    assert said.endswith("have 291 of 293")
     make("ytvos19", tmp_path / "YouTubeVOS")
     meta = tmp_path / "YouTubeVOS" / "valid" / "meta.json"
-    said_of_both = [f"{meta} names 507; this set has 474", f"{meta} names 1063; this set has 894"]
+    said_of_both = [f"{meta} lists 507; this set has 474", f"{meta} lists 1063; this set has 894"]
     assert missing_files("ytvos18", tmp_path / "YouTubeVOS") == said_of_both
     meta.write_text("no JSON")
-    assert all("cannot be read" in line for line in missing_files("ytvos19", tmp_path / "YouTubeVOS"))
+    assert all("is not a list of names" in line for line in missing_files("ytvos19", tmp_path / "YouTubeVOS"))
 
 
 def test_davis_2016_is_also_known_in_the_folder_of_2017(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_davis_2016_is_also_known_in_the_folder_of_2017(tmp_path: Path) -> None:
 
 def said(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, str]:
     with pytest.raises(SystemExit) as left:
-        run(["eval", "sets", *map(str, words)])
+        run(["eval", "datasets", *map(str, words)])
     assert isinstance(left.value.code, int)
     captured = capsys.readouterr()
     return left.value.code, captured.out + captured.err
@@ -219,7 +219,7 @@ def smaller(name: str) -> tuple[FolderRequirement | ListRequirement, ...]:
     made: list[FolderRequirement | ListRequirement] = []
     for part in BENCHMARK_DATASETS[name].requirements:
         if isinstance(part, FolderRequirement):
-            made.append(replace(part, count=1, inside=2 if part.nested_count else 0))
+            made.append(replace(part, count=1, nested_count=2 if part.nested_count else 0))
         else:
             made.append(replace(part, count=1 if part.path_templates else 2))
     return tuple(made)
@@ -231,7 +231,7 @@ def test_what_is_whole_can_be_measured_as_it_is_said(
 ) -> None:
     """Every command that is named runs as it is printed, by a model that knows the truth."""
     store(name, tmp_path / "DATA")
-    monkeypatch.setitem(BENCHMARK_DATASETS, name, replace(BENCHMARK_DATASETS[name], parts=smaller(name)))
+    monkeypatch.setitem(BENCHMARK_DATASETS, name, replace(BENCHMARK_DATASETS[name], requirements=smaller(name)))
     monkeypatch.chdir(tmp_path)
     knows = Info(np.minimum(late(), 1) if name == "davis16" else late())
     knows.images = late()[:1] == 1
@@ -244,7 +244,7 @@ def test_what_is_whole_can_be_measured_as_it_is_said(
     lines = [line.strip() for line in checked.splitlines() if line.startswith("  masklet ")]
     assert len(lines) == len(BENCHMARK_DATASETS[name].commands)
     for line in lines:
-        if "everything" in line:  # which needs a network
+        if "mask-generation" in line:  # which needs a network
             assert len(click_images("DATA", split="val2017")) == 1
             continue
         with pytest.raises(SystemExit) as left:
@@ -280,12 +280,12 @@ def test_videos_are_told_by_mask_box_or_click_and_zipped_for_their_server(
         run(["eval", kind, *words])
     captured = capsys.readouterr()
     assert left.value.code == 0, captured.err
-    for _, told in knows.said.values():
+    for _, told in knows.prompts.values():
         assert [kind for kind in ("mask", "box", "points") if getattr(told, kind) is not None] == [
             {"click": "points"}.get(prompt, prompt)
         ]
     seen = {1: 0} if name in ("davis16", "davis17", "mose") else {1: 0, 2: 2}
-    assert {number: frame for number, (frame, _) in knows.said.items()} == seen
+    assert {number: frame for number, (frame, _) in knows.prompts.items()} == seen
     assert (tmp_path / "out.zip").is_file() is (first is not None)
     if first is not None:
         with zipfile.ZipFile(tmp_path / "out.zip") as file:

@@ -24,7 +24,7 @@ NO_IMAGES = np.zeros((0, HEIGHT, WIDTH), bool)
 
 
 class Knows(Oracle):
-    """As Oracle; `left` videos may be followed before it is stopped."""
+    """An Oracle that is stopped after `left` videos."""
 
     def __init__(self, videos: np.ndarray, left: int = 99, shift: int = 0) -> None:
         super().__init__(NO_IMAGES, videos, shift=shift)
@@ -84,7 +84,7 @@ def test_of_davis_2016_all_objects_are_told_as_one(davis: Path, tmp_path: Path) 
     videos, model = benchmark_videos("davis16", davis), Knows(np.minimum(steady(), 1))
     assert [video.name for video in videos] == ["cow"]
     out = predict(model, videos, tmp_path / "out")
-    [(number, (frame, said))] = model.said.items()
+    [(number, (frame, said))] = model.prompts.items()
     assert (number, frame) == (1, 0)
     assert said.mask is not None
     np.testing.assert_array_equal(said.mask.mask, steady()[0] > 0)
@@ -130,7 +130,7 @@ def test_what_was_made_with_something_else_is_refused(davis: Path, tmp_path: Pat
         predict(Knows(steady()), videos, tmp_path / "out", "mask", model_name="two")
     with pytest.raises(OutputError, match="name another folder"):
         predict(Knows(steady()), videos, tmp_path / "out", "box", model_name="one")
-    with pytest.raises(OutputError, match="holds files"):
+    with pytest.raises(OutputError, match="has files"):
         predict(Knows(steady()), videos, davis)
     with pytest.raises(InputError, match="scribble"):
         predict(Knows(steady()), videos, tmp_path / "out", "scribble")
@@ -153,7 +153,7 @@ def test_youtube_vos_has_the_images_that_its_list_names(tmp_path: Path) -> None:
     assert [file.name for file in files] == ["00000.png", "00002.png", "00004.png"]
     for file, t in zip(files, (0, 2, 4), strict=True):
         np.testing.assert_array_equal(labels_in(file), late()[t])
-    assert {number: frame for number, (frame, _) in model.said.items()} == {1: 0, 2: 2}
+    assert {number: frame for number, (frame, _) in model.prompts.items()} == {1: 0, 2: 2}
     with zipfile.ZipFile(zip_predictions(videos, out)) as file:
         assert file.namelist()[0] == "Annotations/ape/00000.png"
 
@@ -197,11 +197,11 @@ def test_what_has_no_video_or_no_mask_is_named(davis: Path, tmp_path: Path) -> N
 
 
 class Box(Knows):
-    """Remembers what was said."""
+    """An Oracle that accepts boxes only."""
 
-    def say(self, id: int, frame: int, prompt: ObjectPrompt) -> None:
+    def _add_object_prompt(self, object_id: int, frame_idx: int, prompt: ObjectPrompt) -> None:
         assert prompt.box is not None
-        super().say(id, frame, prompt)
+        super()._add_object_prompt(object_id, frame_idx, prompt)
 
 
 def test_objects_can_be_told_by_their_boxes(davis: Path, tmp_path: Path) -> None:
@@ -222,11 +222,11 @@ def test_the_command_follows_writes_and_scores(
 ) -> None:
     monkeypatch.setattr("masklet.SAM", lambda *_, **__: tracker)
     out, report = tmp_path / "out", tmp_path / "score.json"
-    said = command(capsys, "davis17", "--root", davis, "--out", out, "--limit", "1", "--json", report)
+    said = command(capsys, "davis17", "--root", davis, "--out", out, "--limit", "1", "--report", report)
     assert "davis17: 2 objects in 1 sequences" in said
     assert "out.zip: 1 videos" in said
-    scored = command(capsys, "score", out, davis, "--kind", "davis17", "--partial")
-    figures = json.loads(report.read_text())["figures"]
+    scored = command(capsys, "score", out, davis, "--benchmark", "davis17", "--partial")
+    figures = json.loads(report.read_text())["metrics"]
     assert all(
         f"{name:<12}{value:8.4f}" in scored and f"{name:<12}{value:8.4f}" in said for name, value in figures.items()
     )
@@ -260,7 +260,7 @@ def test_of_mose_the_first_frame_is_known_and_its_server_has_the_rest(
     assert "no score" in said
     with zipfile.ZipFile(tmp_path / "out.zip") as file:
         assert file.namelist() == [f"ant/{t:05d}.png" for t in range(FRAMES)]
-    said = command(capsys, "mose", "--root", tmp_path / "MOSE", "--set", "train")
+    said = command(capsys, "mose", "--root", tmp_path / "MOSE", "--split", "train")
     assert "mose: 2 objects in 1 sequences" in said
     assert "J&F           1.0000" in said
 
@@ -272,7 +272,7 @@ def test_of_lvos_an_object_is_told_and_measured_from_where_it_comes(tmp_path: Pa
     store_video(tmp_path / "valid", "ant", late(), annotated=range(FRAMES))
     videos, model = benchmark_videos("lvos", tmp_path), Knows(late(), shift=4)
     out = predict(model, videos, tmp_path / "out")
-    assert {number: frame for number, (frame, _) in model.said.items()} == {1: 0, 2: 2}
+    assert {number: frame for number, (frame, _) in model.prompts.items()} == {1: 0, 2: 2}
     found = score_predictions("lvos", out, videos[0].truth_dir)
     assert [(one.id, one.frames) for one in found.objects] == [("1", FRAMES - 2), ("2", FRAMES - 4)]
     expected = [

@@ -170,9 +170,9 @@ def test_those_that_are_there_are_scored_if_asked(davis: Path) -> None:
 def test_mistaken_questions(davis: Path) -> None:
     with pytest.raises(InputError, match="'davis18' is unknown"):
         score_predictions("davis18", davis, davis)
-    with pytest.raises(InputError, match="seen means nothing"):
+    with pytest.raises(InputError, match="seen_list has no meaning"):
         score_predictions("davis17", davis, davis, BenchmarkOptions(seen_list=davis))
-    with pytest.raises(SourceError, match="holds no truth"):
+    with pytest.raises(SourceError, match="has no ground truth"):
         score_predictions("davis17", davis, davis.parent / "nowhere")
     with pytest.raises(SourceError, match="no list 'test-dev'"):
         score_predictions("davis17", davis, davis, BenchmarkOptions("test-dev"))
@@ -214,7 +214,7 @@ def test_sa_v_leaves_out_whom_the_truth_does_not_show_and_refuses_two_in_one_fil
     assert found.skipped_objects == ("v/001",)
     assert len(found.objects) == 1
     png(tmp_path / "shown" / "v" / "000" / "00001.png", HALVES[1])
-    with pytest.raises(SourceError, match="holds one object"):
+    with pytest.raises(SourceError, match="has one object"):
         score_predictions("sav", tmp_path / "shown", tmp_path / "truth")
 
 
@@ -310,13 +310,13 @@ def test_a_list_of_lvos_that_does_not_fit_is_named(tmp_path: Path) -> None:
 
 def test_the_command_says_and_writes_the_score(davis: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, report = predicted(davis, "ragged"), davis.parent / "score.json"
-    words = [str(folder), str(davis), "--kind", "davis17", "--set", "val", "--json", str(report)]
+    words = [str(folder), str(davis), "--benchmark", "davis17", "--split", "val", "--report", str(report)]
     with pytest.raises(SystemExit) as left:
         run(["eval", "score", *words])
     said = capsys.readouterr()
     assert left.value.code == 0, said.err
     stored = json.loads(report.read_text())
     assert "4 objects in 2 sequences" in said.out
-    for name, value in stored["figures"].items():
+    for name, value in stored["metrics"].items():
         assert f"{name:<12}{value:8.4f}" in said.out
     assert stored["objects"][0]["j"][0] == pytest.approx(score_predictions("davis17", folder, davis).objects[0].j.mean)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from helpers.dataset_files import png, write_image
-from helpers.synthetic_truth import Oracle, store_still, store_video, two_objects
+from helpers.synthetic_truth import Oracle, store_image, store_video, two_objects
 from masklet import SAM
 from masklet.cli.main import run
 from masklet.errors import MissingExtraError, SourceError
@@ -32,7 +32,7 @@ def square(size: int = 20) -> np.ndarray:
 
 
 class Grows:
-    """Answers a square of 20 x 20 with one row more a click, as its logits say that it should be."""
+    """Predicts a square of 20 x 20 with one more row for each click; its logits are the number of clicks."""
 
     def __init__(self, rows: int = 1) -> None:
         self.rows = rows
@@ -43,11 +43,13 @@ class Grows:
     def set_image(self, rgb: np.ndarray) -> None:
         self.size = rgb.shape[:2]
 
-    def ask(self, prompts: list[ObjectPrompt], *, logits: Any = None, multimask: bool | None = None) -> Prediction:
+    def predict_prompts(
+        self, prompts: list[ObjectPrompt], *, mask_input: Any = None, multimask_output: bool | None = None
+    ) -> Prediction:
         [prompt] = prompts
         self.prompts.append(prompt)
-        self.logits.append(logits)
-        self.multimask.append(multimask)
+        self.logits.append(mask_input)
+        self.multimask.append(multimask_output)
         assert prompt.points is not None
         count = len(prompt.points.labels)
         mask = square()
@@ -55,21 +57,25 @@ class Grows:
         return Prediction(mask[None, None], np.ones((1, 1), np.float32), np.full((1, 1, 8, 8), count, np.float32))
 
 
-def still(root: Path, masks: np.ndarray) -> Path:
-    store_still(root / "a", "x", masks)
+def clicked(model: Any, root: Path) -> list[ClickResult]:
+    return [row for image in click_images(root) for row in evaluate_clicks(model, image)]
+
+
+def one_image(root: Path, masks: np.ndarray) -> Path:
+    store_image(root / "a", "x", masks)
     return root
 
 
 def test_who_knows_the_truth_needs_one_click_and_has_the_whole_area(tmp_path: Path) -> None:
     oracle = Oracle(two_objects(), NO_VIDEOS)
-    found = click_report(list(evaluate_clicks(oracle, click_images(still(tmp_path, two_objects())))))
+    found = click_report(clicked(oracle, one_image(tmp_path, two_objects())))
     assert (found.images, found.objects) == (1, 2)
     assert found.noc == {"85": 1, "90": 1}
     assert found.nof == {"85": 0, "90": 0}
     assert found.iou_curve == (1.0,) * 20
     assert found.auc == 1
     assert oracle.encoded == 1
-    assert oracle.asked == [1]  # what is perfect is not clicked on again
+    assert oracle.click_counts == [1]  # what is perfect is not clicked on again
 
 
 @pytest.mark.parametrize(("shift", "iou"), [(10, 0.5), (300, 0)])
@@ -77,17 +83,17 @@ def test_who_never_gets_there_counts_twenty_and_as_a_failure(tmp_path: Path, shi
     mask = np.zeros((1, 60, 80), bool)
     mask[0, 10:40, 10:40] = True
     oracle = Oracle(mask, NO_VIDEOS, shift=shift, empty=iou == 0)
-    found = click_report(list(evaluate_clicks(oracle, click_images(still(tmp_path, mask)))))
+    found = click_report(clicked(oracle, one_image(tmp_path, mask)))
     assert found.noc == {"85": 20, "90": 20}
     assert found.nof == {"85": 1, "90": 1}
     assert found.iou_curve == pytest.approx((iou,) * 20)
     assert found.auc == pytest.approx(iou)
-    assert oracle.asked == list(range(1, 21))
+    assert oracle.click_counts == list(range(1, 21))
 
 
 def test_a_model_that_gets_better_by_a_row_a_click(tmp_path: Path) -> None:
     model = Grows()
-    [row] = evaluate_clicks(model, click_images(still(tmp_path, square()[None])))
+    [row] = clicked(model, one_image(tmp_path, square()[None]))
     assert row.iou_curve == pytest.approx([n / 20 for n in range(1, 21)])
     found = click_report([row])
     assert found.noc == {"85": 17, "90": 18}
@@ -99,7 +105,7 @@ def test_a_model_that_gets_better_by_a_row_a_click(tmp_path: Path) -> None:
 
 def test_the_first_click_is_the_middle_and_the_next_the_middle_of_what_is_missing(tmp_path: Path) -> None:
     model = Grows(rows=9)
-    list(evaluate_clicks(model, click_images(still(tmp_path, square(19)[None]))))
+    clicked(model, one_image(tmp_path, square(19)[None]))
     assert [prompt.points.xy.tolist() for prompt in model.prompts[:2]] == [  # type: ignore[union-attr]
         [[19, 19]],
         [[19, 19], [14, 23]],  # of rows 19 to 28 the first that is 5 from all sides
@@ -162,7 +168,7 @@ def test_who_is_wrong_where_nobody_judges_is_right(tmp_path: Path) -> None:
     png(tmp_path / "boundary_GT" / "a.bmp", trimap, palette=False)
     seen = np.zeros((1, 60, 80), bool)
     seen[0, 8:32, 8:32] = True
-    [row] = evaluate_clicks(Oracle(seen, NO_VIDEOS), click_images(tmp_path))
+    [row] = clicked(Oracle(seen, NO_VIDEOS), tmp_path)
     assert row.iou_curve == (1.0,) * 20
 
 
@@ -230,7 +236,7 @@ def test_sbd_without_scipy_names_the_extra(tmp_path: Path, monkeypatch: pytest.M
 def test_what_is_damaged_or_missing_is_named(tmp_path: Path) -> None:
     write_image(tmp_path / "data_GT" / "a.jpg", size=(60, 80))
     (tmp_path / "boundary_GT").mkdir()
-    with pytest.raises(SourceError, match=r"a\.jpg has no mask of its own"):
+    with pytest.raises(SourceError, match=r"a\.jpg has no mask"):
         click_images(tmp_path)
     (tmp_path / "boundary_GT" / "a.bmp").write_bytes(b"no image")
     with pytest.raises(SourceError, match=r"a\.bmp cannot be read"):
@@ -242,7 +248,7 @@ def test_what_is_damaged_or_missing_is_named(tmp_path: Path) -> None:
         click_images(tmp_path, data_format="sbd")
     with pytest.raises(SourceError, match=r"'grabcut'.*'png'"):
         click_images(tmp_path, data_format="grabcuts")
-    with pytest.raises(SourceError, match="leave split out"):
+    with pytest.raises(SourceError, match="remove split"):
         click_images(tmp_path, split="val")
 
 
@@ -256,16 +262,16 @@ def test_the_command_says_the_figures_and_writes_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tracker: SAM
 ) -> None:
     monkeypatch.setattr("masklet.SAM", lambda *_, **__: tracker)
-    root, report = still(tmp_path / "data", two_objects()), tmp_path / "clicks.json"
+    root, report = one_image(tmp_path / "data", two_objects()), tmp_path / "clicks.json"
     with pytest.raises(SystemExit) as left:
-        run(["eval", "clicks", str(root), "--json", str(report)])
+        run(["eval", "clicks", str(root), "--report", str(report)])
     said = capsys.readouterr()
     assert left.value.code == 0, said.err
     assert "2 objects in 1 image;" in said.out
     stored = json.loads(report.read_text())
     assert f"NoC@90 {stored['noc']['90']:.2f}, not reached {stored['nof']['90']}" in said.out
     assert len(stored["rows"]) == 2
-    assert len(stored["rows"][0]["curve"]) == 20
+    assert len(stored["rows"][0]["iou_curve"]) == 20
 
 
 def test_after_ctrl_c_the_figures_of_what_was_done_are_written(
@@ -279,9 +285,9 @@ def test_after_ctrl_c_the_figures_of_what_was_done_are_written(
 
     monkeypatch.setattr("masklet.SAM", lambda *_, **__: Stops(two_objects(), NO_VIDEOS))
     for name in ("x", "y"):
-        store_still(tmp_path / "data", name, two_objects())
+        store_image(tmp_path / "data", name, two_objects())
     with pytest.raises(SystemExit) as left:
-        run(["eval", "clicks", str(tmp_path / "data"), "--json", str(tmp_path / "clicks.json")])
+        run(["eval", "clicks", str(tmp_path / "data"), "--report", str(tmp_path / "clicks.json")])
     assert left.value.code != 0
     assert "NoC@85 1.00" in capsys.readouterr().out
-    assert json.loads((tmp_path / "clicks.json").read_text())["pictures"] == 1
+    assert json.loads((tmp_path / "clicks.json").read_text())["images"] == 1

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers.synthetic_truth import late, store_still, store_video, two_objects
+from helpers.synthetic_truth import late, store_image, store_video, two_objects
 from masklet import SAM
 from masklet.cli.eval.runner import EvalOptions, EvalTask, run_eval
 from masklet.cli.main import run
@@ -39,12 +39,14 @@ class Knows:
         return SimpleNamespace(name="made", path=__file__, precision="fp32", device="cpu")
 
 
-def answer(model: Knows, unit: str, known: Sequence[Row], each: Callable[[], None], *, bad: str = "") -> Iterator[Row]:
+def evaluate(
+    model: Knows, unit: str, *, previous_results: Sequence[Row], on_progress: Callable[[], None], bad: str = ""
+) -> Iterator[Row]:
     for part in range(STEPS):
-        each()
+        on_progress()
         if unit == bad and part:
             raise SourceError(f"{unit} is bad; mend it")
-        yield known[part] if part < len(known) else Row(unit, part, len(unit) / (3 + part))
+        yield previous_results[part] if part < len(previous_results) else Row(unit, part, len(unit) / (3 + part))
 
 
 def whole(rows: Sequence[Row]) -> dict[str, Any]:
@@ -57,7 +59,7 @@ def work(names: Sequence[str] = ("a", "bb", "ccc", "dddd"), **how: Any) -> EvalT
         unit_label="words",
         units=names,
         unit_names=names,
-        evaluate_unit=partial(answer, **how),
+        evaluate_unit=partial(evaluate, **how),
         row_type=Row,
         summarize=whole,
         format_summary=lambda rows: [f"mean {whole(rows)['mean']:.3f}"],
@@ -78,7 +80,7 @@ def stop_after(steps: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C at a step of the next run; None: not at all."""
 
     @contextmanager
-    def counting(*_: object, wanted: bool) -> Iterator[Callable[[], None]]:
+    def counting(*_: object, enabled: bool) -> Iterator[Callable[[], None]]:
         taken: list[int] = []
 
         def step() -> None:
@@ -108,7 +110,7 @@ def test_a_run_that_is_stopped_at_any_step_is_gone_on_with_to_the_same_figures(
         rows = json.loads(asked.results_file.read_text())["rows"]
         assert len(rows) == steps - 1
         assert said.out.splitlines()[-1] == f"mean {whole([Row(**row) for row in rows])['mean']:.3f}"
-        assert "the same command goes on" in said.err
+        assert "the same command resumes" in said.err
     stop_after(None, monkeypatch)
     run_eval(asked, work())
     assert asked.results_file.read_text() == expected
@@ -125,8 +127,8 @@ def test_a_finished_file_is_shown_and_measured_again_only_anew(
     said = capsys.readouterr()
     assert said.out == before
     assert "is finished, 4 of 4 words are done" in said.err
-    assert "--anew" in said.err
-    with pytest.raises(OutputError, match=r"limit None, now 2.*--anew"):
+    assert "--overwrite" in said.err
+    with pytest.raises(OutputError, match=r"limit None, now 2.*--overwrite"):
         run_eval(asked, replace(work(), options={"limit": 2}))
     run_eval(replace(asked, resume=False), replace(work(("a",)), options={"limit": 2}))
     assert len(json.loads(asked.results_file.read_text())["rows"]) == STEPS
@@ -134,13 +136,13 @@ def test_a_finished_file_is_shown_and_measured_again_only_anew(
 
 def test_an_error_shows_what_was_done_and_is_told(asked: EvalOptions, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SourceError, match="ccc is bad"):
-        run_eval(replace(asked, file=None), work(bad="ccc"))
+        run_eval(replace(asked, results_file=None), work(bad="ccc"))
     said = capsys.readouterr()
     assert said.out.splitlines()[:-1] == ["words", "a 0", "a 1", "bb 0", "bb 1", "ccc 0"]
     assert said.out.splitlines()[-1].startswith("mean 0.")
     assert not said.err
     with pytest.raises(SourceError, match="a is bad"):
-        run_eval(replace(asked, file=None), work(("a",), bad="a"))
+        run_eval(replace(asked, results_file=None), work(("a",), bad="a"))
 
 
 def test_processes_give_the_figures_of_one_and_lose_nothing_by_an_error(
@@ -163,11 +165,11 @@ def test_processes_give_the_figures_of_one_and_lose_nothing_by_an_error(
 # the commands ------------------------------------------------------------------------------------------------------
 
 COMMANDS = {
-    "davis": ["--root", "DAVIS"],
+    "vos": ["--root", "DAVIS"],
     "synthetic": ["--prompt", "click"],
     "clicks": ["photos"],
-    "everything": ["photos", "--points", "4"],
-    "stills": ["photos"],
+    "mask-generation": ["photos", "--points", "4"],
+    "images": ["photos"],
     "interactive": ["--root", "films", "--frames", "2"],
 }
 
@@ -182,7 +184,7 @@ def lasting(value: Any) -> Any:
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: SAM) -> Path:
     for name in ("x", "y"):
-        store_still(tmp_path / "photos" / "a", name, two_objects())
+        store_image(tmp_path / "photos" / "a", name, two_objects())
     sole = np.repeat((late()[:1] == 1).astype(np.uint8), 3, axis=0)
     for name in ("ant", "bee"):
         store_video(tmp_path / "DAVIS", f"480p/{name}", sole, annotated=range(3))
@@ -198,7 +200,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: SAM) -> Path:
 
 def told(name: str, code: int, *words: str) -> None:
     with pytest.raises(SystemExit) as left:
-        run(["eval", name, *COMMANDS[name], "--json", f"{name}.json", *words])
+        run(["eval", name, *COMMANDS[name], "--report", f"{name}.json", *words])
     assert left.value.code == code
 
 
@@ -211,8 +213,8 @@ def test_a_command_that_was_stopped_goes_on_to_the_same_figures(
     expected = lasting(json.loads(file.read_text()))
     assert list(expected)[:3] == ["protocol", "model", "options"]
     assert list(expected)[-2:] == ["rows", "run"]
-    stop_after({"davis": 5, "synthetic": 10, "interactive": 8}.get(name, 2), monkeypatch)
-    told(name, 130, "--anew")
+    stop_after({"vos": 5, "synthetic": 10, "interactive": 8, "clicks": 1}.get(name, 2), monkeypatch)
+    told(name, 130, "--overwrite")
     stopped = json.loads(file.read_text())
     assert 0 < len(stopped["rows"]) < len(expected["rows"])
     stop_after(None, monkeypatch)

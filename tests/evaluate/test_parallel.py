@@ -74,13 +74,13 @@ def test_two_processes_write_what_one_does_in_one_go_or_two(
     """By the command, with a model that each opens."""
     one, two = tmp_path / "one", tmp_path / "two"
     words = ["--root", two_videos, "--model", tracking_file, "--image-size", SIZE]
-    expected = figures(capsys, *words, "--out", one, "--json", tmp_path / "one.json")
+    expected = figures(capsys, *words, "--out", one, "--report", tmp_path / "one.json")
     assert json.loads(expected)["image_size"] == SIZE
-    assert figures(capsys, *words, "--out", two, "--workers", 2, "--json", tmp_path / "two.json") == expected
+    assert figures(capsys, *words, "--out", two, "--workers", 2, "--report", tmp_path / "two.json") == expected
     assert tree(two) == tree(one)
     for file in ("bee/00003.png", "bee/00004.png"):  # as if it had been stopped within a video
         (two / file).unlink()
-    assert figures(capsys, *words, "--out", two, "--workers", 2, "--json", tmp_path / "two.json") == expected
+    assert figures(capsys, *words, "--out", two, "--workers", 2, "--report", tmp_path / "two.json") == expected
     assert tree(two) == tree(one)
 
 
@@ -122,7 +122,7 @@ def test_a_stopped_run_leaves_no_process_and_is_gone_on_with(tmp_path: Path) -> 
     assert tree(predict(knows(), videos, tmp_path / "out")) == tree(predict(knows(), videos, tmp_path / "whole"))
 
 
-def ends(model: Knows, unit: str, known: Sequence[str], each: Callable[[], None]) -> list[str]:
+def dies(model: Knows, unit: str, *, on_progress: Callable[[], None]) -> list[str]:
     if unit == "bad":
         os._exit(3)
     return [unit * 2]
@@ -131,8 +131,8 @@ def ends(model: Knows, unit: str, known: Sequence[str], each: Callable[[], None]
 def test_a_process_that_is_ended_from_outside_is_said_and_what_was_done_is_kept() -> None:
     kept: dict[int, tuple[Sequence[str], bool]] = {}
     units = {3: "ant", 5: "bee", 8: "bad"}
-    with pytest.raises(StateError, match="one of 2 processes was ended from outside"):
-        run_parallel(knows, units, ends, lambda n, rows, whole: kept.update({n: (rows, whole)}), workers=2)
+    with pytest.raises(StateError, match=r"masklet evaluate \d ended unexpectedly \(exit code 3\).*fewer workers"):
+        run_parallel(knows, units, dies, lambda n, rows, whole: kept.update({n: (rows, whole)}), workers=2)
     assert 8 not in kept
     assert all(whole and list(rows) == [units[n] * 2] for n, (rows, whole) in kept.items())
 

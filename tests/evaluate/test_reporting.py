@@ -208,7 +208,7 @@ def of_videos(kind: str, count: int, *, seen: bool | None = None) -> BenchmarkSc
 
 
 @pytest.mark.parametrize(
-    ("kind", "films", "benchmark", "of"),
+    ("kind", "videos", "benchmark", "of"),
     [
         ("davis17", 30, "DAVIS 2017 val", "30"),
         ("sav", 155, "SA-V val", "155"),
@@ -244,7 +244,7 @@ def test_groups_and_prompts_must_be_those_of_published_figures(tmp_path: Path) -
     [found] = check_comparability(of_videos("lvos", 140), tmp_path)
     assert "name --unseen" in str(found)
     [found] = check_comparability(of_videos("mose", 311), tmp_path, "click")
-    assert "told by click" in str(found)
+    assert "prompted by click" in str(found)
     assert check_comparability(of_videos("davis16", 20), tmp_path) == []
 
 
@@ -268,7 +268,7 @@ def test_the_page_says_whether_figures_compare(made: Path) -> None:
 def test_videos_of_sav_have_a_folder_for_each_object(tmp_path: Path) -> None:
     store_objects(tmp_path / "sav_val" / "Annotations_6fps" / "v", two())
     store_objects(tmp_path / "shown" / "v", np.roll(two(), 3, axis=2))
-    run_report = ["eval", "report", str(tmp_path / "shown"), str(tmp_path / "sav_val"), "--kind", "sav"]
+    run_report = ["eval", "report", str(tmp_path / "shown"), str(tmp_path / "sav_val"), "--benchmark", "sav"]
     with pytest.raises(SystemExit) as left:
         run([*run_report, "--model", "mine", "--out", str(tmp_path / "out"), "--worst", "2"])
     assert left.value.code == 0

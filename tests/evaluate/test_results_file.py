@@ -8,12 +8,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from masklet.errors import OutputError
 from masklet.evaluate.average_recall import ImageRecall, ObjectRecall
+from masklet.evaluate.image_clicks import ClickResult
+from masklet.evaluate.image_prompts import ImageResult
 from masklet.evaluate.results_file import ResultsFile, RunManifest, from_dict, hash_file
 from masklet.evaluate.semi_supervised_vos import PresenceAccuracy, SequenceResult
+from masklet.evaluate.video_clicks import InteractiveResult
+from masklet.evaluate.video_scribbles import Interaction, ScribbleOptions, ScribbleResult
 
 MADE = RunManifest(
     "counting", "mine", "ab", {"prompt": "mask", "limit": None, "exclude": ["ant"]}, ("bee", "cow", "dog")
@@ -78,16 +83,16 @@ def test_no_file_keeps_rows_and_writes_nothing(tmp_path: Path) -> None:
     ("other", "said"),
     [
         ({"protocol": "weighing"}, "protocol 'counting', now 'weighing'"),
-        ({"model": "yours", "weights": "cd"}, r"\(model 'mine', now 'yours'\)"),
-        ({"weights": "cd"}, "other weights"),
-        ({"units": ("bee", "cow")}, "other data"),
+        ({"model": "yours", "weights_hash": "cd"}, r"\(model 'mine', now 'yours'\)"),
+        ({"weights_hash": "cd"}, "other weights"),
+        ({"unit_names": ("bee", "cow")}, "other data"),
         ({"options": {"prompt": "box", "limit": None, "exclude": ["ant"]}}, r"\(prompt 'mask', now 'box'\)"),
         ({"options": {"prompt": "mask", "limit": 3}}, r"exclude \['ant'\], now None; limit None, now 3"),
     ],
 )
 def test_a_file_that_was_made_with_something_else_is_refused(file: Path, other: dict[str, Any], said: str) -> None:
     before = file.read_text()
-    with pytest.raises(OutputError, match=rf"{said}.*--anew"):
+    with pytest.raises(OutputError, match=rf"{said}.*--overwrite"):
         kept(file, replace(MADE, **other))
     assert file.read_text() == before
 
@@ -96,8 +101,8 @@ def test_a_file_that_was_made_with_something_else_is_refused(file: Path, other: 
     ("content", "said"),
     [
         ("no figures", "cannot be read"),
-        ("[1]", "cannot be gone on with"),
-        ('{"model": "mine"}', "cannot be gone on with"),
+        ("[1]", "has no results to resume"),
+        ('{"model": "mine"}', "has no results to resume"),
     ],
 )
 def test_a_file_of_something_else_is_refused(tmp_path: Path, content: str, said: str) -> None:
@@ -129,3 +134,114 @@ def test_a_hash_is_of_the_content(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
     a, b, c = (hash_file(tmp_path / name) for name in "abc")
     assert a == b != c
+
+
+def test_an_image_result_has_nan_where_json_has_null() -> None:
+    row = from_dict(ImageResult, {"picture": "a/x", "source": "a", "ious": [[0.5, None]]}, "results_rows")
+    assert row.image == "a/x"
+    assert np.isnan(row.ious[0][1])
+
+
+OLD_ROWS: list[tuple[Any, dict[str, Any]]] = [
+    (
+        ClickResult("x", 1, (0.5, 0.75), 0.5),
+        {"picture": "x", "id": 1, "curve": [0.5, 0.75], "seconds": 0.5},
+    ),
+    (
+        SequenceResult("ant", {1: 0.5}, {1: 0.25}, 9, 1.5, PresenceAccuracy(9, 8, 7)),
+        {
+            "name": "ant",
+            "j": {"1": 0.5},
+            "f": {"1": 0.25},
+            "frames": 9,
+            "seconds": 1.5,
+            "presence": {"frames": 9, "in_sight": 8, "right": 7},
+        },
+    ),
+    (
+        ImageRecall("x", 3, (ObjectRecall("x", 1, 9, 0.5, {"all": (1, None)}),), 0.25),
+        {
+            "picture": "x",
+            "masks": 3,
+            "objects": [{"picture": "x", "id": 1, "area": 9, "best_iou": 0.5, "taken": {"all": [1, None]}}],
+            "seconds": 0.25,
+        },
+    ),
+    (
+        ImageResult("a/x", "a", ((0.5, 0.25),)),
+        {"picture": "a/x", "source": "a", "ious": [[0.5, 0.25]]},
+    ),
+    (
+        InteractiveResult("ant", 1, 4, (0.25,), (0.75,), (0, 3), 6, 1.0),
+        {
+            "film": "ant",
+            "id": 1,
+            "frames": 4,
+            "j": [0.25],
+            "f": [0.75],
+            "interacted": [0, 3],
+            "clicks": 6,
+            "seconds": 1.0,
+            "curve": [0.5],
+        },
+    ),
+    (
+        ScribbleResult("ant", 2, 9, 1, (Interaction(3, 2, 1.5, (0.5,), (0.25,)),), True),
+        {
+            "sequence": "ant",
+            "scribble": 2,
+            "frames": 9,
+            "objects": 1,
+            "interactions": [{"frame": 3, "strokes": 2, "seconds": 1.5, "j": [0.5], "f": [0.25]}],
+            "out_of_time": True,
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("row", "stored"), OLD_ROWS, ids=[type(row).__name__ for row, _ in OLD_ROWS])
+def test_a_file_of_an_earlier_version_is_resumed(tmp_path: Path, row: Any, stored: dict[str, Any]) -> None:
+    path = tmp_path / "results.json"
+    manifest = replace(MADE, unit_names=("bee", "cow"))
+    run = {"weights": "ab", "data": manifest.data_hash, "of": 2, "units": [[1, 1, True]]}
+    head = {"protocol": manifest.protocol, "model": manifest.model, "options": dict(manifest.options)}
+    path.write_text(json.dumps({**head, "rows": [stored], "run": run}))
+    results_file = ResultsFile(path, manifest, type(row), lambda rows: {})
+    results_file.load()
+    assert results_file.results == [row]
+    assert results_file.remaining_units == [0]
+    results_file.write()
+    again = ResultsFile(path, manifest, type(row), lambda rows: {})
+    again.load()
+    assert again.results == [row]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (
+            {"mode": "online", "frames": 8, "clicks": 3, "pause_below": 0.75, "kind": None},
+            {"mode": "online", "frames": 8, "clicks": 3, "iou_threshold": 0.75, "data_format": None},
+        ),
+        (
+            {"interactions": 8, "seconds": 30.0, "points": 3, "most": 8, "first": "person", "set": "2017/val"},
+            {
+                **asdict(ScribbleOptions()),
+                "first_scribbles": "person",
+                "split": "2017/val",
+            },
+        ),
+        ({"prompt": "mask", "difficulty": ["twins"]}, {"prompt": "mask", "scenario": ["twins"]}),
+        (
+            {"picture_size": 1024, "points_per_side": 32, "split": None},
+            {"still_image_size": 1024, "points_per_side": 32, "split": None},
+        ),
+    ],
+)
+def test_options_of_an_earlier_version_are_the_same_options(old: dict[str, Any], new: dict[str, Any]) -> None:
+    manifest = replace(MADE, options=new)
+    stored = {"protocol": "counting", "model": "mine", "options": old}
+    run = {"weights": "ab", "data": manifest.data_hash}
+    assert manifest.differences({**stored, "run": run}) == []
+    changed = {**old, next(iter(old)): "other"}
+    assert len(manifest.differences({**stored, "options": changed, "run": run})) == 1

@@ -19,7 +19,7 @@ def test_the_command_shows_figures_keeps_what_was_done_and_refuses_other_options
     for name in ("ant", "bee"):
         store_video(tmp_path / "DAVIS", f"480p/{name}", late()[::2], annotated=range(3))
     out = tmp_path / "out.json"
-    words = ["eval", "scribbles", "--root", str(tmp_path / "DAVIS"), "--interactions", "2", "--json", str(out)]
+    words = ["eval", "scribbles", "--root", str(tmp_path / "DAVIS"), "--interactions", "2", "--report", str(out)]
     broken = tmp_path / "DAVIS" / "Annotations" / "480p" / "bee" / "00001.png"
     whole = broken.read_bytes()
     broken.write_bytes(b"not an image")

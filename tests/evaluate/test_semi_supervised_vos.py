@@ -56,7 +56,7 @@ class Oracle(synthetic_truth.Oracle):
 
 def said(tracker: Oracle, number: int) -> ObjectPrompt:
     """What the tracker was told about an object."""
-    return tracker.said[number][1]
+    return tracker.prompts[number][1]
 
 
 def test_the_truth_scores_one(tmp_path: Path) -> None:
@@ -110,10 +110,10 @@ def test_an_object_that_leaves_and_is_said_to_have_left_is_right(tmp_path: Path)
 class Honest(Oracle):
     """Says of what has no mask that it is out of sight."""
 
-    def shown(self, t: int, told: dict[int, tuple[int, ObjectPrompt]]) -> Results:
-        found = super().shown(t, told)
+    def results(self, t: int, prompts: dict[int, tuple[int, ObjectPrompt]]) -> Results:
+        found = super().results(t, prompts)
         assert found.masks is not None
-        return replace(found, presence=np.where(found.masks.data.any((1, 2)), 3, -3).astype(np.float32))
+        return replace(found, object_scores=np.where(found.masks.data.any((1, 2)), 3, -3).astype(np.float32))
 
 
 def test_what_is_said_to_be_out_of_sight_and_is_counts_as_right(tmp_path: Path) -> None:
@@ -264,8 +264,8 @@ def colors(root: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
-        (no_annotation, r"00003\.png is missing \(1 of the 5 annotations of video\)"),
-        (few_images, r"video has 2 images .* 3 are needed"),
+        (no_annotation, r"00003\.png is missing \(1 of the 5 annotations of film\)"),
+        (few_images, r"film has 2 images .* 3 are needed"),
         (other_annotation, r"00002\.png is 40 x 60 and 00000\.png is 80 x 60"),
         (other_images, r"00000\.jpg is 80 x 60 and .*00000\.png is 40 x 30"),
         (empty_first, r"00000\.png has no object"),
@@ -323,7 +323,7 @@ def test_the_command_prints_a_line_a_sequence_and_writes_the_figures(
     monkeypatch.setattr("masklet.SAM", lambda model, **_: asked.append(model) or tracker)
     words = ["--model", "mine.pt", "--prompt", "box", "--exclude", "ant", "--limit", "1"]
     with pytest.raises(SystemExit) as left:
-        run(["eval", "davis", "--root", str(three), "--json", str(three / "out.json"), *words])
+        run(["eval", "vos", "--root", str(three), "--report", str(three / "out.json"), *words])
     said = capsys.readouterr()
     assert left.value.code == 0, said.err
     lines = said.out.splitlines()
@@ -342,12 +342,12 @@ def test_the_command_keeps_the_figures_of_what_came_before_a_fault(
     monkeypatch.setattr("masklet.SAM", lambda model, **_: tracker)
     Image.new("P", (WIDTH, HEIGHT)).save(three / "Annotations" / "480p" / "bee" / "00000.png")
     with pytest.raises(SystemExit) as left:
-        run(["eval", "davis", "--root", str(three), "--json", str(three / "out.json")])
+        run(["eval", "vos", "--root", str(three), "--report", str(three / "out.json")])
     said = capsys.readouterr()
     assert left.value.code == 2
     assert "has no object" in said.err
     assert "\nant " in said.out
-    assert list(json.loads((three / "out.json").read_text())["by_sequence"]) == ["ant"]
+    assert list(json.loads((three / "out.json").read_text())["per_sequence"]) == ["ant"]
 
 
 @pytest.mark.skipif(not DAVIS.is_dir(), reason="../shared/data/davis is not here")

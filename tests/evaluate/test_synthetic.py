@@ -91,7 +91,7 @@ def test_the_first_frame_shows_every_object_and_a_person_could_tell_them(tmp_pat
 def test_difficulties_are_chosen_by_name() -> None:
     assert [scene.name for scene in benchmark_clips(["twins", "fast"])] == ["twins-0", "twins-1", "fast-0", "fast-1"]
     assert benchmark_clips() == BENCHMARK_CLIPS
-    with pytest.raises(InputError, match="no difficulty 'slow'; the suite has occlusion, twins"):
+    with pytest.raises(InputError, match="scenario 'slow' is unknown; choose among occlusion, twins"):
         benchmark_clips(["slow"])
 
 
@@ -112,7 +112,7 @@ class Knowing:
     """A tracker that answers with the truth of whatever clip it is shown, found by its first frame."""
 
     def __init__(self) -> None:
-        self.said: dict[int, Any] = {}
+        self.prompts: dict[int, Any] = {}
 
     def session(self, source: list[Path]) -> Knowing:
         from masklet.evaluate.davis_sequences import DavisSequence, load_ground_truth
@@ -126,22 +126,22 @@ class Knowing:
         return self
 
     def __exit__(self, *problem: object) -> None:
-        self.said.clear()
+        self.prompts.clear()
 
-    def say(self, id: int, frame: int, prompt: Any) -> None:
-        self.said[id] = prompt
+    def _add_object_prompt(self, object_id: int, frame_idx: int, prompt: Any) -> None:
+        self.prompts[object_id] = prompt
 
     def propagate(self) -> Any:
         from masklet.results import Masks, Results
 
-        ids = np.array(sorted(self.said), np.int32)
+        ids = np.array(sorted(self.prompts), np.int32)
         for t, labels in enumerate(self.labels):
             yield Results(
                 np.zeros((*labels.shape, 3), np.uint8),
                 f"{t:05d}.png",
                 Masks(np.stack([labels == number for number in ids])),
                 np.ones(len(ids), np.float32),
-                prompt_ids=ids,
+                ids=ids,
                 classes=np.zeros(len(ids), np.int32),
                 names={0: "object"},
                 speed={},
@@ -169,28 +169,31 @@ def test_the_command_prints_a_line_a_difficulty_and_writes_the_figures(
     monkeypatch.setattr("masklet.SAM", lambda model, **_: asked.append(model) or tracker)
     monkeypatch.setattr("masklet.evaluate.synthetic.NUM_FRAMES", 8)
     with pytest.raises(SystemExit) as left:
-        run(["eval", "synthetic", "--difficulty", "small", "--model", "mine.pt", "--json", str(tmp_path / "out.json")])
+        run(["eval", "synthetic", "--scenario", "small", "--model", "mine.pt", "--report", str(tmp_path / "out.json")])
     said = capsys.readouterr()
     assert left.value.code == 0, said.err
     lines = said.out.splitlines()
-    assert [line[:22].strip() for line in lines] == ["", "small", "mean of difficulties", "in sight or not: said"]
+    assert [line[:22].strip() for line in lines] == ["", "small", "mean of scenarios", "visible or not: correc"]
     assert asked == ["mine.pt"]
     stored = json.loads((tmp_path / "out.json").read_text())
     assert (stored["model"], stored["options"]["prompt"], stored["version"]) == ("mine.pt", "mask", VERSION)
     assert lines[2].split()[3:] == lines[1].split()[1:]
     seen = stored["presence"]
-    assert seen["frames"] == 6 * stored["mean"]["objects"]
+    assert seen["frames"] == 6 * stored["mean_metrics"]["objects"]
     shares = (
-        f"{seen['right'] / seen['frames']:.3f} of {seen['frames']} frames",
-        f"{seen['in_sight'] / seen['frames']:.3f})",
+        f"{seen['correct'] / seen['frames']:.3f} of {seen['frames']} frames",
+        f"{seen['visible'] / seen['frames']:.3f})",
     )
     assert all(share in lines[3] for share in shares)
-    assert stored["mean"]["jf"] == stored["by_difficulty"]["small"]["jf"]
+    assert stored["mean_metrics"]["jf"] == stored["per_scenario"]["small"]["jf"]
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(["--difficulty", "slow"], "no difficulty 'slow'"), (["--prompt", "scribble"], "prompt='scribble' is unknown")],
+    [
+        (["--scenario", "slow"], "scenario 'slow' is unknown"),
+        (["--prompt", "scribble"], "prompt='scribble' is unknown"),
+    ],
 )
 def test_what_is_not_known_is_said_before_a_model_is_read(
     words: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers.synthetic_truth import FRAMES, Oracle, late, store_still, store_video, two_objects
+from helpers.synthetic_truth import FRAMES, Oracle, late, store_image, store_video, two_objects
 from masklet import SAM
 from masklet.datasets import open_dataset
 from masklet.errors import InputError, MaskletWarning, ModelError, SourceError
@@ -22,8 +22,8 @@ from masklet.evaluate.validate import plan_validation
 def photos(tmp_path: Path) -> Path:
     """Two sources: three images with two objects each, and one with the first alone."""
     for name in ("a1", "a2", "a10"):
-        store_still(tmp_path / "photos" / "a", name, two_objects())
-    store_still(tmp_path / "photos" / "b", "b", two_objects()[:1])
+        store_image(tmp_path / "photos" / "a", name, two_objects())
+    store_image(tmp_path / "photos" / "b", "b", two_objects()[:1])
     return tmp_path / "photos"
 
 
@@ -55,7 +55,7 @@ def test_a_image_is_encoded_once_for_all_its_objects_and_prompts(photos: Path) -
     model = oracle()
     validate(model, photos)
     assert model.encoded == 4
-    assert model.asked == [0, 1, 2, 3, 4, 5] * 4
+    assert model.click_counts == [0, 1, 2, 3, 4, 5] * 4
 
 
 def test_nothing_found_scores_zero(photos: Path, videos: Path) -> None:
@@ -69,7 +69,7 @@ def test_what_is_not_asked_for_is_not_a_number_and_prints_as_a_dash(photos: Path
     model = oracle(shift=15)
     found = validate(model, photos, prompts=["box"])
     assert found.images is not None
-    assert model.asked == [0] * 4
+    assert model.click_counts == [0] * 4
     assert found.images.per_source["b"].box == pytest.approx(1 / 3)
     assert math.isnan(found.images.total.click)
     last = str(found).splitlines()[-1].split()
@@ -85,8 +85,8 @@ def test_objects_and_entries_are_limited_evenly(photos: Path) -> None:
 
 def test_images_without_objects_are_counted_and_alone_are_an_error(photos: Path, tmp_path: Path) -> None:
     nothing = np.zeros((1, *two_objects().shape[1:]), bool)
-    store_still(tmp_path / "bare" / "c", "c", nothing)
-    store_still(tmp_path / "bare" / "c", "d", nothing[:0])
+    store_image(tmp_path / "bare" / "c", "c", nothing)
+    store_image(tmp_path / "bare" / "c", "d", nothing[:0])
     found = validate(oracle(), [photos, tmp_path / "bare"], prompts=["box"])
     assert (found.counts.images, found.counts.without_objects) == (4, 2)
     assert "2 more without objects" in str(found)
@@ -105,8 +105,8 @@ def test_an_object_that_comes_late_is_told_late_and_measured_after(videos: Path)
         (1, "mask", 1, 1, 2),
         (2, "mask", 1, 1, 1),
     ]
-    assert [frame for frame, _ in model.said.values()] == [0, 2]
-    assert [path.stem for path in model.followed] == [f"{t:05d}" for t in range(FRAMES)]
+    assert [frame for frame, _ in model.prompts.values()] == [0, 2]
+    assert [path.stem for path in model.opened_images] == [f"{t:05d}" for t in range(FRAMES)]
 
 
 def test_every_annotated_frame_after_the_prompt_is_measured_the_last_too(tmp_path: Path) -> None:
@@ -144,12 +144,12 @@ def test_prompts_are_followed_together_and_measured_apart(videos: Path) -> None:
     model = oracle(shift=5)
     entry = open_dataset(videos).samples[0]
     rows = evaluate_video(model, entry, ["box", "click", "mask"])
-    assert len(model.followed) == FRAMES  # one pass
+    assert len(model.opened_images) == FRAMES  # one pass
     assert [(row.id, row.prompt) for row in rows] == [
         (n, prompt) for n in (1, 2) for prompt in ("box", "click", "mask")
     ]
     assert [row.j for row in rows] == pytest.approx([0.6] * 6)
-    box, click, mask = (model.said[n][1] for n in range(3))
+    box, click, mask = (model.prompts[n][1] for n in range(3))
     assert box.box is not None
     assert (box.box.x1, box.box.y1, box.box.x2, box.box.y2) == (5, 10, 25, 30)
     assert click.points is not None
@@ -210,7 +210,7 @@ def test_a_mixture_has_both_and_its_names_say_where_they_are_from(photos: Path, 
 
 class ImagesOnly(Oracle):
     def session(self, source: Any) -> Oracle:
-        self.followed += source
+        self.opened_images += source
         raise ModelError("mine.pt is for images only; choose another model")
 
 
@@ -220,14 +220,14 @@ def test_a_model_for_images_only_is_measured_on_the_images_of_a_mixture(
 ) -> None:
     model, steps = ImagesOnly(two_objects(), late()), []
     data = [videos, photos] if turned else [photos, videos]
-    with pytest.warns(MaskletWarning, match="videos/ant is left out: .*images only") as told:
+    with pytest.warns(MaskletWarning, match="films/ant is left out: .*images only") as told:
         found = validate(model, data, on_progress=lambda: steps.append(None))
     assert len(told) == 1
     assert found.images is not None
     assert (found.images.total.box, found.images.total.objects, found.videos) == (1, 7, {})
     assert list(found.skipped) == ["films/ant", "films/bee"]
     assert len(steps) == plan_validation(data).num_frames
-    assert {path.parent.name for path in model.followed} == {"ant"}
+    assert {path.parent.name for path in model.opened_images} == {"ant"}
     with pytest.raises(ModelError, match="images only"):
         validate(model, videos)
     with pytest.raises(ModelError, match="images only"):
@@ -265,7 +265,7 @@ def test_a_finding_about_a_video_that_is_whole_enough_is_told_and_the_video_meas
 
 def test_of_very_many_findings_the_first_are_told(photos: Path) -> None:
     for number in range(13):
-        store_still(photos / "a", f"more{number}", two_objects())
+        store_image(photos / "a", f"more{number}", two_objects())
         (photos / "a" / "masks" / f"more{number}.json").unlink()
     with pytest.warns(MaskletWarning) as told:
         found = validate(oracle(), photos)
@@ -298,11 +298,11 @@ def test_a_damaged_image_of_a_video_is_no_figure(videos: Path, tracker: SAM) -> 
     ("how", "words"),
     [
         ({"prompts": ["scribble"]}, r"'scribble'.*'mask', 'box', 'click'"),
-        ({"prompts": []}, "asks nothing; choose at least one"),
-        ({"prompts": ["mask"]}, "asks nothing of images"),
+        ({"prompts": []}, "is empty; choose at least one"),
+        ({"prompts": ["mask"]}, "does not apply to images"),
         ({"limit": 0}, "limit=0 must be a whole number"),
-        ({"objects": 0}, "objects=0 must be a whole number"),
-        ({"kind": "cards"}, "kind='cards' is unknown"),
+        ({"max_objects": 0}, "max_objects=0 must be a whole number"),
+        ({"data_format": "cards"}, "='cards' is unknown"),
         ({"split": "c"}, "no source 'c'"),
     ],
 )
@@ -319,8 +319,8 @@ def test_a_mask_alone_is_asked_of_videos_and_passes_images_over(photos: Path, vi
 
 def test_an_open_data_set_takes_no_kind(photos: Path) -> None:
     with pytest.raises(InputError, match="this data set is open"):
-        validate(oracle(), open_dataset(photos), data_format="stills")
-    with pytest.raises(InputError, match="data holds no path"):
+        validate(oracle(), open_dataset(photos), data_format="native")
+    with pytest.raises(InputError, match="data has no path"):
         validate(oracle(), [])
 
 
@@ -337,6 +337,26 @@ def test_figures_survive_json(photos: Path, videos: Path) -> None:
         assert "NaN" not in found.to_json()
     with pytest.raises(InputError, match="is no validation"):
         ValidationResult.from_json('{"stills": null}')
+
+
+def test_json_of_an_earlier_version_is_read() -> None:
+    figures = {"objects": 2, "box": 0.5, "click": None, "click_best": None, "clicks_3": None, "clicks_5": None}
+    tracked = {"objects": 1, "j": 0.25, "f": 0.75, "jf": 0.5}
+    stored = {
+        "stills": {"total": figures, "by_source": {"stills": figures, "films": figures}, "mean_of_sources": figures},
+        "films": {"box": {"total": tracked, "by_film": {"pictures": tracked}}},
+        "counts": {"pictures": 2, "films": 1, "frames": 5, "objects": 3, "without": 4},
+        "left_out": {"films/bee": "is damaged"},
+        "seconds": 1.5,
+    }
+    found = ValidationResult.from_json(json.dumps(stored))
+    assert found.images is not None
+    assert (found.images.total.box, list(found.images.per_source)) == (0.5, ["stills", "films"])  # names are data
+    assert math.isnan(found.images.mean_over_sources.click)
+    assert found.videos["box"].per_video["pictures"].jf == 0.5
+    assert (found.counts.images, found.counts.videos, found.counts.without_objects) == (2, 1, 4)
+    assert (found.skipped, found.seconds) == ({"films/bee": "is damaged"}, 1.5)
+    assert ValidationResult.from_json(found.to_json()).videos == found.videos
 
 
 def test_the_table_says_what_was_measured(photos: Path, videos: Path) -> None:

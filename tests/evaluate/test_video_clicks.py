@@ -28,7 +28,7 @@ from masklet.evaluate.video_clicks import (
 from masklet.prompts import ObjectPrompt
 from masklet.results import Masks, Results
 from masklet.video import Session, TrackOptions
-from masklet.video.tracker import ObjectBatcher
+from masklet.video.tracker import Tracker
 
 Told = dict[int, list[tuple[int, int, int]]]
 Answer = Callable[[int, Told], np.ndarray]
@@ -60,34 +60,34 @@ class Corrected:
     def __exit__(self, *problem: object) -> None:
         pass
 
-    def say(self, id: int, frame: int, prompt: ObjectPrompt) -> Results:
+    def _add_object_prompt(self, object_id: int, frame_idx: int, prompt: ObjectPrompt) -> Results:
         assert prompt.points is not None
         clicks = np.column_stack([prompt.points.xy, prompt.points.labels]).astype(int).tolist()
         if self.now is None:
             self.now = {}
             self.sessions.append(self.now)
-        self.now.setdefault(frame, []).extend(map(tuple, clicks))
+        self.now.setdefault(frame_idx, []).extend(map(tuple, clicks))
         self.refined.append(prompt.refine)
-        return self.shown(id, frame)
+        return self.shown(object_id, frame_idx)
 
-    def hold(self, start: int, stop: int) -> None:
+    def cache_features(self, start: int, stop: int) -> None:
         self.stop = stop
 
-    def remove(self, id: int) -> None:
+    def remove_object(self, object_id: int) -> None:
         self.now = None
 
-    def remembered(self) -> tuple[Told | None, int]:
+    def snapshot(self) -> tuple[Told | None, int]:
         return deepcopy(self.now), self.next
 
-    def go_back(self, known: tuple[Told, int]) -> None:
-        self.now, self.next = deepcopy(known)
+    def restore_snapshot(self, snapshot: tuple[Told, int]) -> None:
+        self.now, self.next = deepcopy(snapshot)
 
     def propagate(self, stop: int | None = None) -> Iterator[Results]:
         assert self.now is not None
         self.next = min(self.now)
-        return self.go_on()
+        return self.resume()
 
-    def go_on(self) -> Iterator[Results]:
+    def resume(self) -> Iterator[Results]:
         self.passes.append(range(self.next, self.stop))
         for t in self.passes[-1]:
             self.next = t + 1
@@ -100,7 +100,7 @@ class Corrected:
             f"{t:05d}.jpg",
             Masks(self.answer(t, self.now or {})[None]),
             scores,
-            prompt_ids=np.array([id], np.int32),
+            ids=np.array([id], np.int32),
             classes=np.zeros(1, np.int32),
             names={0: "object"},
             speed={},
@@ -280,14 +280,14 @@ def test_the_report_counts_every_object_the_same(tmp_path: Path) -> None:
     assert (found.mean_interacted_frames, found.mean_clicks) == (1.5, 3.5)
     stored = json.loads(found.to_json("mine"))
     assert list(stored) == ["protocol", "model", "options", "figures", "rows"]
-    assert stored["options"] == {"mode": "offline", "frames": 2, "clicks": 3, "pause_below": 0.75}
+    assert stored["options"] == {"mode": "offline", "frames": 2, "clicks": 3, "iou_threshold": 0.75}
     assert stored["rows"][0]["curve"] == pytest.approx([0.3, 0.5])
     with pytest.raises(SourceError, match="no video has an object"):
         interactive_report([], options)
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"mode": "both"}, {"frames": 0}, {"clicks": True}, {"clicks": 1.5}, {"pause_below": 2.0}]
+    "wrong", [{"mode": "both"}, {"frames": 0}, {"clicks": True}, {"clicks": 1.5}, {"iou_threshold": 2.0}]
 )
 def test_an_option_that_cannot_be_meant_is_named(wrong: dict[str, Any]) -> None:
     [(name, value)] = wrong.items()
@@ -303,24 +303,27 @@ def test_a_real_session_gives_what_its_clicks_give_by_hand(
 ) -> None:
     labels = late() * (late() == 1)
     entry = video(tmp_path, labels)
-    said: list[tuple[int, ObjectPrompt]] = []
-    say = Session._add_object_prompt
-    monkeypatch.setattr(
-        Session, "say", lambda self, id, frame, prompt: said.append((frame, prompt)) or say(self, id, frame, prompt)
-    )
+    prompts: list[tuple[int, ObjectPrompt]] = []
+    add = Session._add_object_prompt
+
+    def record(self: Session, object_id: int, frame_idx: int, prompt: ObjectPrompt) -> Results:
+        prompts.append((frame_idx, prompt))
+        return add(self, object_id, frame_idx, prompt)
+
+    monkeypatch.setattr(Session, "_add_object_prompt", record)
     [row] = evaluate_interactive(tracker, entry, InteractiveOptions(frames=2))
     assert len(row.interacted_frames) == 2
-    assert row.clicks == len(said) == 6
+    assert row.clicks == len(prompts) == 6
     monkeypatch.undo()
     j = []
-    with tracker.session(entry.source, keep="all") as session:
-        for part in (said[:3], said[3:]):
+    with tracker.session(entry.source, retain="all") as session:
+        for part in (prompts[:3], prompts[3:]):
             for frame, prompt in part:
                 session._add_object_prompt(7, frame, prompt)
             shown = {results.frame_idx: results.masks.data[0] for results in session.propagate()}
             j.append(np.mean([region_similarity(shown[t], labels[t] == 1) for t in range(len(labels))]))
             worst = min(shown, key=lambda t: (t == 0, region_similarity(shown[t], labels[t] == 1)))
-            assert worst == row.interacted_frames[1] or part == said[3:]
+            assert worst == row.interacted_frames[1] or part == prompts[3:]
         assert len(session.tracker.objects[7].prompts[row.interacted_frames[1]].points.labels) == 3
     assert row.j == pytest.approx(j)
 
@@ -331,9 +334,9 @@ def test_objects_of_one_session_are_as_each_in_its_own_and_a_video_is_encoded_on
 ) -> None:
     entry, options = video(tmp_path, late()), InteractiveOptions(mode, frames=2)
     encoded: list[int] = []
-    features = ObjectBatcher.encode_frame
+    features = Tracker.encode_frame
     monkeypatch.setattr(
-        ObjectBatcher, "encode_frame", lambda self, frame: encoded.append(frame.index) or features(self, frame)
+        Tracker, "encode_frame", lambda self, frame: encoded.append(frame.index) or features(self, frame)
     )
     both = list(evaluate_interactive(tracker, entry, options))
     assert sorted(encoded) == list(range(len(late())))
@@ -361,8 +364,8 @@ def test_online_with_fewer_frames_is_the_beginning_of_the_curve_to_the_last_bit(
 class Skips(Corrected):
     """A reader that leaves frame 2 out, as it does with a damaged image."""
 
-    def go_on(self) -> Iterator[Results]:
-        return (results for results in super().go_on() if results.frame_idx != 2)
+    def resume(self) -> Iterator[Results]:
+        return (results for results in super().resume() if results.frame_idx != 2)
 
 
 @pytest.mark.parametrize("mode", ["offline", "online"])
@@ -389,21 +392,21 @@ def test_the_command_prints_a_line_an_object_and_keeps_what_came_before_a_fault(
     out = tmp_path / "out.json"
     words = ["eval", "interactive", "--root", str(tmp_path / "films"), "--mode", mode, "--frames", "2"]
     with pytest.raises(SystemExit) as left:
-        run([*words, "--limit", "1", "--json", str(out)])
+        run([*words, "--limit", "1", "--report", str(out)])
     said = capsys.readouterr()
     assert left.value.code == 0, said.err
     assert [line[:6] for line in said.out.splitlines()[:2]] == ["ant 1:", "ant 2:"]
     assert f"{mode}: 2 objects in 1 video;" in said.out
     whole = json.loads(out.read_text())
     assert (whole["figures"]["objects"], whole["options"]["mode"], whole["options"]["limit"]) == (2, mode, 1)
-    assert f"{whole['figures']['mean']:.3f}" in said.out.splitlines()[-1]
+    assert f"{whole['figures']['mean_jf']:.3f}" in said.out.splitlines()[-1]
 
     (tmp_path / "films" / "Annotations" / "bee" / "00002.png").write_bytes(b"not an image")
     out.unlink()
     with pytest.raises(SystemExit) as left:
-        run([*words, "--json", str(out)])
+        run([*words, "--report", str(out)])
     assert left.value.code == 2
-    assert [(row["film"], row["id"]) for row in json.loads(out.read_text())["rows"]] == [("ant", 1), ("ant", 2)]
+    assert [(row["video"], row["id"]) for row in json.loads(out.read_text())["rows"]] == [("ant", 1), ("ant", 2)]
 
 
 def test_a_video_that_cannot_be_opened_is_named_and_left_out(

@@ -137,7 +137,7 @@ def test_what_scribbles_say_of_each_object(tmp_path: Path) -> None:
     model = Recorded([wrong, truth])
     options = ScribbleOptions(interactions=2, points_per_stroke=2, max_points=3)
     found = evaluate_scribbles(model, sample, options, clock=ticking(1))
-    (one, frame, first, refine), (other, _, second, _), *more = model.said
+    (one, frame, first, refine), (other, _, second, _), *more = model.prompts
     assert (one, other, frame, refine) == (1, 2, 2, False)
     on_1, on_2 = [(12, 12), (20, 12)], [(47, 47), (63, 47)]
     assert first == [(*xy, 1) for xy in on_1] + [(*on_2[0], 0), (*on_2[1], 0), (40, 0, 0)]
@@ -156,7 +156,7 @@ def test_an_object_that_is_right_is_left_alone(tmp_path: Path) -> None:
     shown[4][shown[4] == 2] = 0
     model = Recorded([shown, two()])
     found = evaluate_scribbles(model, sample, ScribbleOptions(interactions=2), clock=ticking(1))
-    assert [(id, at) for id, at, *_ in model.said] == [(1, 7), (2, 7), (2, 4)]
+    assert [(id, at) for id, at, *_ in model.prompts] == [(1, 7), (2, 7), (2, 4)]
     assert found.interactions[1].jf == 1
 
 
@@ -214,7 +214,7 @@ def test_first_scribbles_of_persons_come_before_the_robot(tmp_path: Path) -> Non
     drawn = read_scribbles(tmp_path / "Scribbles" / "bee" / "002.json", "bee", FRAMES, 2)
     assert list(drawn) == [2]
     assert drawn[2][0].path.tolist() == pytest.approx(line(1, 0.2, 0.2, 0.3, 0.3).path)
-    with pytest.raises(InputError, match="first='nobody'"):
+    with pytest.raises(InputError, match="first_scribbles='nobody'"):
         scribble_samples(tmp_path, videos, first_scribbles="nobody")
 
 
@@ -230,7 +230,7 @@ def test_a_hand_that_slips_stays_on_the_image(tmp_path: Path) -> None:
         ("not json", "cannot be read as scribbles"),
         ({"scribbles": [[]]}, "cannot be read as scribbles"),
         ({"scribbles": [[{"path": [0.5], "object_id": 1}]], "sequence": "ant"}, "cannot be read as scribbles"),
-        ({"scribbles": [[]], "sequence": "ant"}, "'ant' with 1 frames; needed is 'ant' with 2"),
+        ({"scribbles": [[]], "sequence": "ant"}, "'ant' with 1 frames; expected 'ant' with 2"),
         ({"scribbles": [[], []], "sequence": "bee"}, "'bee' with 2 frames"),
         ({"scribbles": [[{"path": [[0, 0]], "object_id": 3}], []], "sequence": "ant"}, "a stroke on object 3"),
         (
@@ -246,7 +246,9 @@ def test_scribbles_that_cannot_be_meant_are_named(tmp_path: Path, content: Any, 
     assert str(file) in str(problem.value)
 
 
-@pytest.mark.parametrize("wrong", [{"interactions": 0}, {"points": True}, {"most": 1.5}, {"seconds": 0.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"interactions": 0}, {"points_per_stroke": True}, {"max_points": 1.5}, {"seconds_per_interaction": 0.0}]
+)
 def test_an_option_that_cannot_be_meant_is_named(wrong: dict[str, Any]) -> None:
     [(name, value)] = wrong.items()
     with pytest.raises(InputError, match=f"{name}={value!r}"):

@@ -1,4 +1,4 @@
-"""The command in a process of its own, with a model that looks at 96 x 96 pixels and trouble when it is wanted.
+"""The command in its own process, with a model of 96 x 96 pixels, killed when a frame is on disk.
 
 python cli_driver.py '{"kill": 6}' track video.mp4 --point 20,25 ...
 """
@@ -13,27 +13,26 @@ from typing import Any
 
 
 def main() -> None:
-    from masklet.cli import track_job, track_resume
     from masklet.cli.main import run
     from masklet.sam import model as sam_model
+    from masklet.video import job_files
 
     trouble: dict[str, Any] = json.loads(sys.argv[1])
-    load, keep = sam_model.load, track_job._TrackRun._record_frame
-    track_resume.SAVE_EVERY_FRAMES, track_resume.SAVE_INTERVAL_FACTOR = trouble.get("every", 2), 0
+    load, save = sam_model.load, job_files.ResumeFolder.save_if_due
+    job_files.SAVE_EVERY_FRAMES, job_files.SAVE_INTERVAL_FACTOR = trouble.get("every", 2), 0
 
     def small(*given: Any) -> Any:
         loaded = load(*given)
         loaded.network.image_size = 96
         return loaded
 
-    def troubled(self: Any, frame: Any, session: Any) -> None:
-        keep(self, frame, session)
-        for name, number in (("kill", signal.SIGKILL), ("interrupt", signal.SIGINT)):
-            if frame.frame == trouble.get(name):
-                os.kill(os.getpid(), number)
+    def troubled(self: Any, session: Any) -> None:
+        save(self, session)
+        if session.last_frame == trouble["kill"]:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     sam_model.load = small  # type: ignore[attr-defined]
-    track_job._TrackRun._record_frame = troubled  # type: ignore[method-assign]
+    job_files.ResumeFolder.save_if_due = troubled  # type: ignore[method-assign]
     run(sys.argv[2:])
 
 

@@ -33,7 +33,7 @@ def frame(frame_idx: int | None, objects: dict[int, np.ndarray] | None = None, *
         "clips/clip.mp4",
         Masks(np.stack(list(objects.values()))) if objects else None,
         np.linspace(0.9, 0.1, count).astype(np.float32),
-        prompt_ids=np.array(list(objects), np.int32),
+        ids=np.array(list(objects), np.int32),
         frame_idx=frame_idx,
         **{**rows, **options},
     )

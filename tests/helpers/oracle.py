@@ -6,17 +6,26 @@ With it births, deaths and duplicates are tested by themselves, in milliseconds.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from masklet.models.types import FrameMemory, ImageFeatures, SelectedMasks
+from masklet.models.types import (
+    PIXEL_MEAN,
+    PIXEL_STD,
+    FrameMemory,
+    ImageFeatures,
+    MaskPrediction,
+    MemoryContext,
+    PromptTensors,
+    SelectedMasks,
+)
 from masklet.video import Detection, FrameDetector
 from masklet.video.association import RgbArray
 
-SIZE = (48, 64)
+SIZE = (64, 64)
 Spot = tuple[int, int, int, int]
 """x1, y1, x2, y2 of an upright rectangle."""
 
@@ -58,55 +67,62 @@ def found(mask: np.ndarray, number: int = 1, *, boxes: bool = False, class_id: i
 
 
 class Oracle:
-    """The verbs of `Stepper`, answered from the painted numbers; a pointer is the object's number.
+    """The verbs of a `VideoNetwork`, answered from the painted numbers; a pointer is the object's number.
 
-    `lost` are numbers that are not followed: they are out of sight on every frame after the one they were found on.
+    Frames are as large as its input, so that their numbers come through `preprocess_frame` unchanged. `lost` are
+    numbers that cannot be tracked: they are out of sight on every frame after the one they were prompted on.
     """
+
+    image_size, device = SIZE[0], torch.device("cpu")
 
     def __init__(self, lost: Iterable[int] = (), swaps: dict[int, int] | None = None) -> None:
         self.lost, self.swaps = set(lost), swaps or {}
         self.tracked: list[int] = []
         """Objects on each frame."""
 
-    def features(self, frame: Any) -> ImageFeatures:
-        return ImageFeatures(torch.from_numpy(frame.rgb[None, None, ..., 0].astype(np.float32)))
+    def encode_image(self, pixels_B3HW: Tensor) -> ImageFeatures:
+        numbers = (pixels_B3HW[:, :1] * PIXEL_STD[0] + PIXEL_MEAN[0]) * 255
+        return ImageFeatures(numbers.round())
 
-    def alone(self, features: ImageFeatures) -> ImageFeatures:
+    def add_no_memory_embedding(self, features: ImageFeatures) -> ImageFeatures:
         return features
 
-    def adopt(self, features: ImageFeatures, asked: Any) -> SelectedMasks:
-        inside = torch.tensor(asked.mask.mask)
-        masks = self._seen(features, self._commonest(features, inside))
-        return SelectedMasks(torch.where(inside, 5.0, -5.0)[None, None], *list(vars(masks).values())[1:])
+    def condition_on_memory(self, features: ImageFeatures, memory_context: MemoryContext) -> ImageFeatures:
+        return ImageFeatures(features.embed_BCHW, (memory_context.pointers[0],))
 
-    def prompt(
-        self, features: ImageFeatures, asked: Any, size: tuple[int, int], earlier: Tensor | None
-    ) -> SelectedMasks:
-        x1, y1, x2, y2 = asked.box.xyxy.astype(int).tolist()
-        inside = torch.zeros(size, dtype=torch.bool)
-        inside[y1:y2, x1:x2] = True
-        return self._seen(features, self._commonest(features, inside))
-
-    def track(self, features: ImageFeatures, looks: Sequence[tuple[Any, Any]]) -> list[SelectedMasks]:
-        self.tracked.append(len(looks))
-        numbers = [int(bank[recall.pointers[0][0]].pointer_1C) for bank, recall in looks]
+    def decode(self, features: ImageFeatures, prompts: PromptTensors | None = None) -> MaskPrediction:
+        if prompts is not None:
+            x1, y1, x2, y2 = prompts.points_BN2.round().int().flatten().tolist()
+            inside = torch.zeros(SIZE, dtype=torch.bool)
+            inside[y1:y2, x1:x2] = True
+            return self._predict(features, [self._commonest(features, inside)])
+        numbers = [int(number) for number in features.high_res_features[0].flatten()]
+        self.tracked.append(len(numbers))
         numbers = [self.swaps.get(n, n) for n in numbers]
-        return [self._seen(features, 0 if n in self.lost else n, pointer=n) for n in numbers]
+        return self._predict(features, [0 if n in self.lost else n for n in numbers], pointers=numbers)
 
-    def remember(self, features: ImageFeatures, found: Sequence[SelectedMasks], *, prompted: bool) -> list[FrameMemory]:
-        return [FrameMemory(torch.zeros(1, 1, 1, 1), masks.pointer_BC) for masks in found]
+    def select_mask(self, prediction: MaskPrediction, multimask: bool) -> SelectedMasks:
+        return SelectedMasks(
+            prediction.logits_BKHW, prediction.iou_BK, prediction.object_score_B1, prediction.tokens_BKC[:, 0]
+        )
+
+    def use_mask_as_output(self, features: ImageFeatures, mask_B1SS: Tensor) -> SelectedMasks:
+        inside = mask_B1SS[0, 0] > 0
+        masks = self.select_mask(self._predict(features, [self._commonest(features, inside)]), multimask=False)
+        return replace(masks, logits_B1HW=torch.where(inside, 5.0, -5.0)[None, None])
+
+    def encode_memory(self, features: ImageFeatures, masks: SelectedMasks, *, prompted: bool = False) -> FrameMemory:
+        return FrameMemory(torch.zeros(len(masks.iou_B1), 1, 1, 1), masks.pointer_BC)
 
     def _commonest(self, features: ImageFeatures, inside: Tensor) -> int:
         numbers = features.embed_BCHW[0, 0][inside].long()
         counts = torch.bincount(numbers[numbers > 0], minlength=1)
         return int(counts.argmax()) if counts.any() else 0
 
-    def _seen(self, features: ImageFeatures, number: int, pointer: int | None = None) -> SelectedMasks:
-        inside = features.embed_BCHW == number if number else torch.zeros_like(features.embed_BCHW, dtype=torch.bool)
-        there = float(inside.any())
-        return SelectedMasks(
-            torch.where(inside, 5.0, -5.0),
-            torch.full((1, 1), 0.9),
-            torch.full((1, 1), 10 * there - 5),
-            torch.full((1, 1), float(number if pointer is None else pointer)),
-        )
+    def _predict(
+        self, features: ImageFeatures, numbers: Sequence[int], pointers: Sequence[int] | None = None
+    ) -> MaskPrediction:
+        inside = torch.cat([(features.embed_BCHW == number) & (number > 0) for number in numbers])
+        there = inside.flatten(1).any(1, keepdim=True).float()
+        tokens = torch.tensor(numbers if pointers is None else pointers).float().view(-1, 1, 1)
+        return MaskPrediction(torch.where(inside, 5.0, -5.0), torch.full_like(there, 0.9), 10 * there - 5, tokens)

@@ -70,9 +70,9 @@ def ask(predictor: Any, case: dict[str, Any], previous: np.ndarray | None) -> An
     """One case of the reference set through our predictor's public face."""
     points, labels = case.get("point_coords"), case.get("point_labels")
     return predictor.predict(
-        points=None if points is None else [points],
-        labels=None if labels is None else [labels],
-        boxes=case.get("box"),
-        logits=previous if case.get("use_prev") else None,
-        multimask=case["multimask"],
+        point_coords=None if points is None else [points],
+        point_labels=None if labels is None else [labels],
+        box=case.get("box"),
+        mask_input=previous if case.get("use_prev") else None,
+        multimask_output=case["multimask"],
     )

@@ -1,4 +1,4 @@
-"""A model that answers scribbles with label maps that were made before, a clock that was set, and first scribbles."""
+"""A model that answers scribbles with given label maps, a fake clock, and files of first scribbles."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from masklet.results import Masks, Results
 
 
 class Recorded:
-    """Shows in its n-th pass the n-th of `answers` (T, H, W), of those objects that it was told; its own session."""
+    """Predicts in its n-th pass the n-th of `answers` (T, H, W), for the prompted objects; it is its own session."""
 
     def __init__(self, answers: Sequence[np.ndarray]) -> None:
         self.answers = answers
         self.video = SimpleNamespace(size=answers[0].shape[1:])
-        self.said: list[tuple[int, int, list[tuple[int, int, int]], bool]] = []
+        self.prompts: list[tuple[int, int, list[tuple[int, int, int]], bool]] = []
         """Object, frame, points with their labels, whether it is refined."""
         self.passes = 0
         self.open = 0
 
     def session(self, source: Any, *, options: Any = None) -> Recorded:
         assert len(source) == len(self.answers[0])
-        assert options.keep == "all"
+        assert options.retain == "all"
         self.open += 1
         return self
 
     def close(self) -> None:
         self.open -= 1
 
-    def hold(self, start: int, stop: int) -> bool:
+    def cache_features(self, start: int, stop: int) -> bool:
         assert (start, stop) == (0, len(self.answers[0]))
         return True
 
-    def say(self, id: int, frame: int, prompt: ObjectPrompt) -> None:
+    def _add_object_prompt(self, object_id: int, frame_idx: int, prompt: ObjectPrompt) -> None:
         assert prompt.points is not None
         points = np.column_stack([prompt.points.xy, prompt.points.labels]).astype(int).tolist()
-        self.said.append((id, frame, [tuple(point) for point in points], prompt.refine))
+        self.prompts.append((object_id, frame_idx, [tuple(point) for point in points], prompt.refine))
 
-    def propagate(self, *, both: bool, progress: Callable[[int], None]) -> Iterator[Results]:
-        assert both
+    def propagate(self, *, bidirectional: bool, progress: Callable[[int], None]) -> Iterator[Results]:
+        assert bidirectional
         shown = self.answers[min(self.passes, len(self.answers) - 1)]
         self.passes += 1
         for t, labels in enumerate(shown):
@@ -53,14 +53,14 @@ class Recorded:
             yield self.results(t, labels)
 
     def results(self, t: int, labels: np.ndarray) -> Results:
-        ids = np.array(sorted({id for id, *_ in self.said}), np.int32)
+        ids = np.array(sorted({id for id, *_ in self.prompts}), np.int32)
         scores = np.ones(len(ids), np.float32)
         return Results(
             np.zeros((*labels.shape, 3), np.uint8),
             f"{t:05d}.jpg",
             Masks(labels[None] == ids[:, None, None]),
             scores,
-            prompt_ids=ids,
+            ids=ids,
             classes=np.zeros(len(ids), np.int32),
             names={0: "object"},
             speed={},
@@ -71,7 +71,7 @@ class Recorded:
 
 
 def ticking(*seconds: float) -> Callable[[], float]:
-    """A clock by which each interaction takes as long as it is said here; the last one goes on for ever."""
+    """A clock by which the interactions take the given seconds, further ones as long as the last."""
 
     def times() -> Iterator[float]:
         now = 0.0
@@ -79,7 +79,7 @@ def ticking(*seconds: float) -> Callable[[], float]:
             yield now
             now += seconds[min(n, len(seconds) - 1)]
             yield now
-            now += 1000.0  # nobody counts what lies between two interactions
+            now += 1000.0  # the time between two interactions does not count
 
     return times().__next__
 
@@ -87,7 +87,7 @@ def ticking(*seconds: float) -> Callable[[], float]:
 def store_scribbles(
     root: Path, sequence: str, frames: int, drawn: dict[int, Sequence[Scribble]], number: int = 1
 ) -> Path:
-    """As a person's file."""
+    """Write the file of a person."""
     whole = scribbles_to_json({frame: tuple(strokes) for frame, strokes in drawn.items()}, sequence, frames)
     return text(root / "Scribbles" / sequence / f"{number:03d}.json", whole)
 

@@ -1,4 +1,4 @@
-"""Images and videos with masks, made in a folder, and a model that knows the truth."""
+"""Images and videos with masks, written to a folder, and a model that knows the truth."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def two_objects() -> np.ndarray:
     return masks
 
 
-def store_still(source: Path, name: str, masks: np.ndarray) -> None:
-    """An image of our own layout, all black."""
+def store_image(source: Path, name: str, masks: np.ndarray) -> None:
+    """An image of the native format, all black."""
     (source / "images").mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(source / "images" / f"{name}.jpg"), np.zeros((*masks.shape[1:], 3), np.uint8))
     text(source / "masks" / f"{name}.json", codes(masks))
@@ -64,7 +64,7 @@ def store_video(
 
 
 class Oracle:
-    """Answers with the truth, moved to the right by some pixels, or with nothing; objects are known by their prompts.
+    """Predicts the truth, moved to the right by some pixels, or nothing; prompts identify the objects.
 
     `images` (N, H, W) are the objects of every image, `videos` label maps (T, H, W) of every video.
     """
@@ -73,15 +73,16 @@ class Oracle:
         self.images, self.videos, self.shift, self.empty = images, videos, shift, empty
         self.predictor = self
         self.encoded = 0
-        self.asked: list[int] = []
-        self.followed: list[Path] = []
-        self.said: dict[int, tuple[int, ObjectPrompt]] = {}
+        self.click_counts: list[int] = []
+        """Points of the first prompt of each prediction; 0 for a box."""
+        self.opened_images: list[Path] = []
+        self.prompts: dict[int, tuple[int, ObjectPrompt]] = {}
         self.video = SimpleNamespace(size=videos.shape[1:])
 
     def info(self) -> SimpleNamespace:
         return SimpleNamespace(name="oracle", path=__file__, precision="fp32", device="cpu")
 
-    def answer(self, mask: np.ndarray) -> np.ndarray:
+    def moved(self, mask: np.ndarray) -> np.ndarray:
         return np.zeros_like(mask) if self.empty else np.roll(mask, self.shift, axis=-1)
 
     # a predictor
@@ -90,23 +91,25 @@ class Oracle:
         assert rgb.shape == (*self.images.shape[1:], 3)
         self.encoded += 1
 
-    def ask(self, prompts: list[ObjectPrompt], *, logits: Any = None, multimask: bool | None = None) -> Prediction:
-        count = 3 if multimask else 1
-        self.asked.append(0 if prompts[0].points is None else len(prompts[0].points.labels))
-        masks = np.stack([self.answer(self.meant(prompt, self.images)) for prompt in prompts])
+    def predict_prompts(
+        self, prompts: list[ObjectPrompt], *, mask_input: Any = None, multimask_output: bool | None = None
+    ) -> Prediction:
+        count = 3 if multimask_output else 1
+        self.click_counts.append(0 if prompts[0].points is None else len(prompts[0].points.labels))
+        masks = np.stack([self.moved(self.object_at(prompt, self.images)) for prompt in prompts])
         masks = np.repeat(masks[:, None], count, axis=1)
         masks[:, : count - 1] = False  # the last candidate is the good one, and scored as such
         scores = np.tile(np.linspace(0.1, 0.9, count, dtype=np.float32), (len(prompts), 1))
         return Prediction(masks, scores, np.zeros((*masks.shape[:2], 8, 8), np.float32))
 
-    def meant(self, prompt: ObjectPrompt, objects: np.ndarray) -> np.ndarray:
+    def object_at(self, prompt: ObjectPrompt, objects: np.ndarray) -> np.ndarray:
         return max(objects, key=lambda mask: mask[middle(prompt)])
 
     # a tracker
 
     def session(self, source: Any) -> Oracle:
-        self.followed += source
-        self.said = {}
+        self.opened_images += source
+        self.prompts = {}
         return self
 
     def __enter__(self) -> Oracle:
@@ -115,32 +118,32 @@ class Oracle:
     def __exit__(self, *problem: object) -> None:
         pass
 
-    def say(self, id: int, frame: int, prompt: ObjectPrompt) -> None:
-        self.said[id] = frame, prompt
+    def _add_object_prompt(self, object_id: int, frame_idx: int, prompt: ObjectPrompt) -> None:
+        self.prompts[object_id] = frame_idx, prompt
 
     def propagate(self, stop: int | None = None) -> Iterator[Results]:
-        for t in range(min(frame for frame, _ in self.said.values()), stop or len(self.videos)):
-            yield self.shown(t, {number: told for number, told in self.said.items() if told[0] <= t})
+        for t in range(min(frame for frame, _ in self.prompts.values()), stop or len(self.videos)):
+            yield self.results(t, {number: one for number, one in self.prompts.items() if one[0] <= t})
 
     def label(self, number: int, frame: int, prompt: ObjectPrompt) -> int:
         return int(self.videos[frame][middle(prompt)])
 
-    def shown(self, t: int, told: dict[int, tuple[int, ObjectPrompt]]) -> Results:
-        labels = [self.label(number, frame, prompt) for number, (frame, prompt) in told.items()]
-        masks = np.stack([self.answer(self.videos[t] == label) for label in labels])
-        scores = np.ones(len(told), np.float32)
+    def results(self, t: int, prompts: dict[int, tuple[int, ObjectPrompt]]) -> Results:
+        labels = [self.label(number, frame, prompt) for number, (frame, prompt) in prompts.items()]
+        masks = np.stack([self.moved(self.videos[t] == label) for label in labels])
+        scores = np.ones(len(prompts), np.float32)
         return Results(
             np.zeros((*self.videos.shape[1:], 3), np.uint8),
             f"{t:05d}.jpg",
             Masks(masks),
             scores,
-            prompt_ids=np.array(list(told), np.int32),
-            classes=np.zeros(len(told), np.int32),
+            ids=np.array(list(prompts), np.int32),
+            classes=np.zeros(len(prompts), np.int32),
             names={0: "object"},
             speed={},
             frame_idx=t,
             object_scores=scores,
-            states=("visible",) * len(told),
+            states=("visible",) * len(prompts),
         )
 
 

@@ -1,4 +1,4 @@
-"""Data sets and runs to train on, made here: entries that tell what was read of them, discs, squares that move."""
+"""Small data sets and runs to train on: samples that show which frames were read, discs, moving squares."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from helpers.dataset_files import codes, png, text
 from masklet.datasets import AnnotatedFrame
 from masklet.errors import SourceError
-from masklet.train.config import AugmentConfig, PromptConfig, Stage, TrainConfig
+from masklet.train.config import AugmentConfig, PromptConfig, TrainConfig, TrainStage
 from masklet.train.data import ClipBatch, SamplePool
 
 PLAIN = AugmentConfig(
@@ -28,12 +28,12 @@ PLAIN = AugmentConfig(
     frame_contrast=0.0,
     frame_saturation=0.0,
 )
-"""Images as they are."""
+"""No augmentation."""
 
 QUICK = PromptConfig(max_objects=2, round_probs=(0.5, 0.5), correction_clicks=1)
 TINY = TrainConfig(
     model="tiny",
-    stages=(Stage(image_size=64, batch=1, steps=4, lr=1e-3, lr_end=1e-4, prompts=QUICK, clip_length=3),),
+    stages=(TrainStage(image_size=64, batch=1, steps=4, lr=1e-3, lr_end=1e-4, prompts=QUICK, clip_length=3),),
     augment=PLAIN,
     precision="fp32",
     grad_clip=1.0,
@@ -41,21 +41,21 @@ TINY = TrainConfig(
     log_every=1,
     image_every=0,
 )
-"""A run of the network that the fixture `tiny` makes; it takes a second."""
+"""A run of the network of the fixture `tiny_network`; it takes a second."""
 
 
 def tiny(**changes: object) -> TrainConfig:
-    """TINY with other values; those of a stage too."""
-    stage = {name: changes.pop(name) for name in list(changes) if name in Stage.__dataclass_fields__}
+    """Return TINY with other values, also those of its stage."""
+    stage = {name: changes.pop(name) for name in list(changes) if name in TrainStage.__dataclass_fields__}
     return replace(TINY, stages=(replace(TINY.stages[0], **stage),), **changes)
 
 
 @dataclass(frozen=True)
-class FakeEntry:
-    """Frame k is 5 k bright; objects are squares side by side, 1 to `objects`."""
+class FakeSample:
+    """A sample whose frame k has brightness 5 k; its objects, 1 to `objects`, are adjacent squares."""
 
     name: str
-    frames: tuple[int, ...] = (0,)
+    frame_indices: tuple[int, ...] = (0,)
     objects: int = 1
     hidden: tuple[tuple[int, int], ...] = ()
     """(frame, object)."""
@@ -65,10 +65,10 @@ class FakeEntry:
     def source(self) -> tuple[Path, ...]:
         return ()
 
-    def read(self, numbers: Sequence[int]) -> list[AnnotatedFrame]:
+    def read(self, frame_indices: Sequence[int]) -> list[AnnotatedFrame]:
         if self.broken:
             raise SourceError(f"{self.name}.jpg is no image")
-        return [self.frame(number) for number in numbers]
+        return [self.frame(number) for number in frame_indices]
 
     def frame(self, number: int) -> AnnotatedFrame:
         masks = {}
@@ -80,21 +80,21 @@ class FakeEntry:
         return AnnotatedFrame(np.full((64, 64, 3), 5 * number, np.uint8), masks)
 
 
-def videos(*entries: FakeEntry, weight: float = 1.0) -> SamplePool:
+def video_pool(*entries: FakeSample, weight: float = 1.0) -> SamplePool:
     return SamplePool(entries, weight, is_video=True)
 
 
-def stills_of(*entries: FakeEntry, weight: float = 1.0) -> SamplePool:
+def image_pool(*entries: FakeSample, weight: float = 1.0) -> SamplePool:
     return SamplePool(entries, weight, is_video=False)
 
 
-def numbers_in(batch: ClipBatch) -> list[list[int]]:
-    """Which frames of a `FakeEntry` each clip shows."""
+def frame_numbers(batch: ClipBatch) -> list[list[int]]:
+    """Return the frames of a `FakeSample` that each clip shows."""
     return (batch.pixels_BT3SS.float().mean((2, 3, 4)) / 5).round().int().tolist()
 
 
 def store_still(folder: Path, name: str, rgb: np.ndarray, masks: Sequence[np.ndarray]) -> Path:
-    """An image of our own layout; returns the image."""
+    """Write an image in the native format; return its path."""
     path = folder / "images" / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(rgb).save(path)
@@ -103,7 +103,7 @@ def store_still(folder: Path, name: str, rgb: np.ndarray, masks: Sequence[np.nda
 
 
 def store_video(root: Path, name: str, frames: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> None:
-    """A video of DAVIS, every frame with its label map."""
+    """Write a DAVIS video with a label map for every frame."""
     (root / "JPEGImages" / name).mkdir(parents=True, exist_ok=True)
     for t, (rgb, own) in enumerate(zip(frames, labels, strict=True)):
         cv2.imwrite(str(root / "JPEGImages" / name / f"{t:05d}.jpg"), rgb[..., ::-1])
@@ -116,7 +116,7 @@ def disc(shape: tuple[int, int], x: float, y: float, radius: float) -> np.ndarra
 
 
 def store_discs(folder: Path, count: int, seed: int = 0) -> Path:
-    """Images (96 x 128) of two colored discs on dark ground each."""
+    """Write images (96 x 128) of two colored discs on a dark background."""
     random = np.random.default_rng(seed)
     for i in range(count):
         rgb = random.integers(0, 60, (96, 128, 3)).astype(np.uint8)
@@ -130,7 +130,7 @@ def store_discs(folder: Path, count: int, seed: int = 0) -> Path:
 
 
 def store_squares(root: Path, count: int, frames: int = 8, seed: int = 0) -> Path:
-    """Videos (64 x 96) of a bright square that moves to the right over noise."""
+    """Write videos (64 x 96) of a bright square that moves to the right over noise."""
     random = np.random.default_rng(seed)
     for i in range(count):
         ground, color = random.integers(0, 80, (64, 96, 3)), random.integers(140, 255, 3)
@@ -141,12 +141,12 @@ def store_squares(root: Path, count: int, frames: int = 8, seed: int = 0) -> Pat
             label[top : top + 26, left + step * t : left + step * t + 28] = 1
             images.append(np.where(label[..., None] > 0, color, ground).astype(np.uint8))
             labels.append(label)
-        store_video(root, f"film{i}", images, labels)
+        store_video(root, f"video{i}", images, labels)
     return root
 
 
 def moving_square(frames: int = 4, hidden: int | None = None) -> ClipBatch:
-    """A bright square that moves to the right over noise; on frame `hidden` it is not there."""
+    """Return a clip of a bright square that moves to the right over noise; it is hidden on frame `hidden`."""
     random = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 60, (1, frames, 3, 64, 64), generator=random, dtype=torch.uint8)
     masks = torch.zeros(1, frames, 64, 64, dtype=torch.bool)
@@ -157,11 +157,11 @@ def moving_square(frames: int = 4, hidden: int | None = None) -> ClipBatch:
     return ClipBatch(pixels, masks, torch.zeros(1, dtype=torch.long))
 
 
-def weights_of(run: Path, which: str = "average") -> dict[str, torch.Tensor]:
+def weights_of(run: Path, which: str = "ema") -> dict[str, torch.Tensor]:
     return torch.load(run / "state.pt", weights_only=True)[which]
 
 
 def different(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> set[str]:
-    """Names of tensors that are not the same bit for bit."""
+    """Return the names of tensors that are not equal bit for bit."""
     assert one.keys() == other.keys()
     return {name for name in one if not torch.equal(one[name], other[name])}

@@ -45,7 +45,7 @@ def test_crops_cover_the_image_and_overlap() -> None:
     assert crops[1].xyxy == (0, 0, 97, 67)  # ceil((34 + 160) / 2), ceil((34 + 100) / 2)
 
 
-def test_a_image_of_one_pixel_has_crops_with_something_in_them() -> None:
+def test_an_image_of_one_pixel_has_crops_with_something_in_them() -> None:
     assert all(min(crop.shape) >= 1 for crop in generate_crop_boxes((1, 1), 3, 0.3))
     assert all(min(crop.shape) >= 1 for crop in generate_crop_boxes((2, 900), 3, 0.3))
 

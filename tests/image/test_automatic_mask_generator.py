@@ -142,9 +142,9 @@ def test_prompts_that_share_are_those_that_do_not(predictor: ImagePredictor, rgb
 @pytest.mark.parametrize(
     "prompts",
     [
-        {"points": [[20, 30], [60, 9], [41, 44]]},
-        {"points": [[[20, 30], [60, 9]]], "labels": [[1, 0]]},
-        {"boxes": [[5, 5, 50, 40], [30, 10, 79, 49]]},
+        {"point_coords": [[20, 30], [60, 9], [41, 44]]},
+        {"point_coords": [[[20, 30], [60, 9]]], "point_labels": [[1, 0]]},
+        {"box": [[5, 5, 50, 40], [30, 10, 79, 49]]},
     ],
     ids=["clicks", "two clicks", "boxes"],
 )
@@ -167,7 +167,7 @@ def test_one_prompt_of_a_small_network_makes_nothing_to_share(rgb: np.ndarray) -
     predictor.set_image(rgb)
     predictor.predict(point_coords=[20, 30])
     assert not looks
-    predictor.model.look_at(1024)
+    predictor.model.set_image_size(1024)
     predictor.set_image(rgb)
     predictor.predict(point_coords=[20, 30])
     assert looks
@@ -193,14 +193,14 @@ def test_batches_change_nothing(predictor: ImagePredictor, rgb: np.ndarray) -> N
 
 
 def test_rows_agree_with_their_masks(predictor: ImagePredictor, rgb: np.ndarray) -> None:
-    found = generate_masks(predictor, rgb, replace(LOOSE, order="area"))
+    found = generate_masks(predictor, rgb, replace(LOOSE, sort_by="area"))
     assert isinstance(found, GeneratedMasks)
     assert found.areas.tolist() == [int(mask.sum()) for mask in found.masks]
     assert sorted(found.areas.tolist(), reverse=True) == found.areas.tolist()
     assert found.coverage == pytest.approx(found.masks.any(0).mean())
     results = found.to_results(rgb, "x.png")
     np.testing.assert_array_equal(results.boxes.xyxy, found.xyxy)
-    assert results.prompt_ids.tolist() == list(range(len(found)))
+    assert results.ids.tolist() == list(range(len(found)))
     np.testing.assert_array_equal(results.scores, found.predicted_ious)
     for record, mask, code, runs in zip(
         found.to_annotations(),
@@ -221,7 +221,7 @@ def _sides(mask: np.ndarray) -> list[tuple[int, int]]:
     return [(x.min(), x.max() + 1), (y.min(), y.max() + 1)] if len(x) else [(0, 0), (0, 0)]
 
 
-def test_crops_are_looked_at_and_their_masks_lie_in_them(predictor: ImagePredictor, rgb: np.ndarray) -> None:
+def test_crops_are_prompted_and_their_masks_lie_in_them(predictor: ImagePredictor, rgb: np.ndarray) -> None:
     big = np.kron(rgb, np.ones((2, 2, 1), np.uint8))
     options = replace(LOOSE, crop_n_layers=1, crop_n_points_downscale_factor=2, points_per_side=4, crop_nms_thresh=1.0)
     found = generate_masks(predictor, big, options)
@@ -257,7 +257,7 @@ def _parts(mask: np.ndarray) -> np.ndarray:
     return cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)[1]
 
 
-def test_adaptively_fewer_points_are_asked_and_all_masks_are_among_the_others(
+def test_adaptive_prompting_uses_fewer_points_and_finds_a_subset_of_masks(
     predictor: ImagePredictor, rgb: np.ndarray
 ) -> None:
     every = replace(LOOSE, points_per_side=8, box_nms_thresh=1.0, points_per_batch=4)
@@ -278,7 +278,7 @@ def test_nothing_found_is_no_error(predictor: ImagePredictor, rgb: np.ndarray) -
     assert len(found.to_results(rgb)) == 0
 
 
-def test_thresholds_that_a_network_never_reaches_are_told() -> None:
+def test_thresholds_that_a_network_never_reaches_raise_a_warning() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         predictor = ImagePredictor(SAM2(CONFIGS["builtin"]).eval())
@@ -288,12 +288,12 @@ def test_thresholds_that_a_network_never_reaches_are_told() -> None:
         generate_masks(predictor, image, MaskGeneratorOptions(points_per_side=1, pred_iou_thresh=0.99))
 
 
-def test_a_image_of_one_pixel_is_a_image(predictor: ImagePredictor) -> None:
+def test_an_image_of_one_pixel_is_an_image(predictor: ImagePredictor) -> None:
     found = generate_masks(predictor, np.zeros((1, 1, 3), np.uint8), replace(LOOSE, crop_n_layers=1))
     assert found.size == (1, 1)
 
 
-def test_points_of_ones_own_are_asked(predictor: ImagePredictor, rgb: np.ndarray) -> None:
+def test_custom_points_are_prompted(predictor: ImagePredictor, rgb: np.ndarray) -> None:
     own = replace(LOOSE, points_per_side=None, point_grids=[np.array([[0.25, 0.5], [0.75, 0.5]])])
     found = generate_masks(predictor, rgb, own)
     assert found.points_prompted == 2
@@ -310,7 +310,7 @@ def test_published_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ({"pred_iou_thresh": 2}, "pred_iou_thresh=2 .* 0 to 1"),
         ({"stability_score_thresh": float("nan")}, "nan"),
@@ -322,12 +322,12 @@ def test_published_defaults() -> None:
         ({"points_per_side": None, "point_grids": [np.zeros((1, 2))], "crop_n_layers": 1}, "each layer: 2"),
         ({"points_per_side": None, "point_grids": [np.zeros((1, 2))], "adaptive": True}, "adaptive"),
         ({"output_mode": "png"}, "binary_mask"),
-        ({"order": "size"}, "score, area"),
+        ({"sort_by": "size"}, "score, area"),
         ({"crop_n_layers": 9}, "0 to 4"),
     ],
 )
-def test_options_without_meaning_are_refused(words: dict, said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_options_without_meaning_are_refused(words: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         MaskGeneratorOptions(**words)
 
 

@@ -17,7 +17,7 @@ def square() -> np.ndarray:
     return mask
 
 
-def test_inside_is_tinted_the_border_colored_and_the_rest_untouched() -> None:
+def test_masks_are_tinted_and_outlined_and_the_rest_is_untouched() -> None:
     color = drawing.palette_color(0)
     painted = drawing.draw_masks(gray(), square(), [color], Style(alpha=0.5, line_width=2))
     assert painted[100, 150].tolist() == [round((128 + c) / 2 + 1e-6) for c in color]
@@ -73,6 +73,6 @@ def test_cutout_is_transparent_outside() -> None:
     assert drawing.cutout(gray(), mask & False).shape == (1, 1, 4)
 
 
-def test_colors_come_round_again() -> None:
+def test_the_palette_repeats() -> None:
     assert len(set(drawing.PALETTE)) == 12
     assert drawing.palette_color(13) == drawing.palette_color(1)

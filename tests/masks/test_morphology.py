@@ -29,7 +29,7 @@ def test_background_at_the_edge_is_no_hole() -> None:
     np.testing.assert_array_equal(morphology.fill_holes(mask, 100), mask)
 
 
-def test_small_islands_go() -> None:
+def test_small_islands_are_removed() -> None:
     mask = disc_with_dirt()
     cleared = morphology.remove_islands(mask, 1)
     assert not cleared[0, 29]

@@ -1,4 +1,4 @@
-"""Of boxes that are nearly the same, the best one: by hand, by definition and by OpenCV."""
+"""Non-maximum suppression: by hand, by definition and by OpenCV."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.mark.parametrize("threshold", [0.1, 0.45, 0.7, 0.9])
 @pytest.mark.parametrize("by_class", [False, True])
-def test_a_box_goes_when_a_better_one_that_stays_overlaps_it(threshold: float, by_class: bool) -> None:
+def test_a_box_is_suppressed_by_a_better_selected_one(threshold: float, by_class: bool) -> None:
     xyxy, scores, classes = boxes(150)
-    kept: list[int] = []
+    selected: list[int] = []
     for i in np.argsort(-scores):
-        if not any(iou(xyxy[i], xyxy[j]) > threshold and not (by_class and classes[i] != classes[j]) for j in kept):
-            kept.append(i)
-    found = nms(xyxy, scores, threshold, classes=classes if by_class else None)
-    assert found.tolist() == kept
-    assert nms(xyxy, scores, threshold, classes=classes if by_class else None, max_count=7).tolist() == kept[:7]
+        if not any(iou(xyxy[i], xyxy[j]) > threshold and not (by_class and classes[i] != classes[j]) for j in selected):
+            selected.append(i)
+    result = nms(xyxy, scores, threshold, classes=classes if by_class else None)
+    assert result.tolist() == selected
+    assert nms(xyxy, scores, threshold, classes=classes if by_class else None, max_count=7).tolist() == selected[:7]
 
 
-def test_opencv_keeps_the_same() -> None:
+def test_opencv_selects_the_same() -> None:
     xyxy, scores, _ = boxes(300, seed=1)
     xywh = np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], 1)
     assert nms(xyxy, scores, 0.5).tolist() == list(cv2.dnn.NMSBoxes(xywh.tolist(), scores.tolist(), 0.0, 0.5))

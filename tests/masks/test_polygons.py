@@ -45,7 +45,7 @@ def test_one_ring_still_fills_to_the_mask(seed: int) -> None:
     )
 
 
-def test_holes_and_parts_are_kept() -> None:
+def test_holes_and_parts_are_preserved() -> None:
     parts = polygons.mask_to_polygons(ring_with_island())
     assert [(part.area, len(part.holes)) for part in parts] == [(400 - 144, 1), (13 * 18 - 5, 1), (16, 0)]
 
@@ -61,7 +61,7 @@ def test_pixels_that_touch_at_a_corner_are_one_part() -> None:
     assert len(polygons.mask_to_polygons(np.eye(5, dtype=bool)[::-1])) == 1
 
 
-def test_join_keeps_the_area() -> None:
+def test_bridging_holes_preserves_the_area() -> None:
     frame = polygons.mask_to_polygons(ring_with_island())[0]
     ring = polygons.bridge_holes(frame)
     assert Polygon(ring).area == frame.area
@@ -75,7 +75,7 @@ def test_fractional_corners_take_pixels_by_their_center() -> None:
     )
 
 
-def test_polygons_outside_are_cut_and_overlaps_stay_filled() -> None:
+def test_polygons_outside_are_clipped_and_overlaps_stay_filled() -> None:
     big = Polygon(np.array([[-5, -5], [3, -5], [3, 9], [-5, 9]], np.float32))
     away = Polygon(np.array([[50, 50], [60, 50], [60, 60]], np.float32))
     assert polygons.polygons_to_mask([big, big, away], (4, 6)).sum() == 12
@@ -105,5 +105,5 @@ def test_a_text_ring_gives_a_plain_object_back(shape: tuple[int, int]) -> None:
 
 def test_a_text_ring_loses_only_its_bridges() -> None:
     mask = ring_with_island()
-    kept = polygons.contour_roundtrip_iou(mask, polygons.contour_ring(mask))
-    assert 0.9 < kept < 1.0
+    iou = polygons.contour_roundtrip_iou(mask, polygons.contour_ring(mask))
+    assert 0.9 < iou < 1.0

@@ -67,16 +67,16 @@ def test_a_broken_code_is_refused(code: dict[str, Any], needed: str) -> None:
         rle.decode(code)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 1.0])
-def test_a_piece_in_its_place_has_the_code_of_the_whole(share: float) -> None:
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.5, 0.9, 1.0])
+def test_a_crop_has_the_code_of_the_full_mask(fraction: float) -> None:
     generator = np.random.default_rng(8)
     for _ in range(60):
         height, width = generator.integers(1, 7, 2).tolist()
         (top, bottom), (left, right) = (np.sort(generator.integers(0, n + 1, 2)) for n in (height, width))
-        whole = np.zeros((height, width), bool)
-        piece = generator.random((bottom - top, right - left)) < share
-        whole[top:bottom, left:right] = piece
-        assert rle.encode_crop(piece, (int(left), int(top)), (height, width)) == rle.encode(whole)
+        full = np.zeros((height, width), bool)
+        crop = generator.random((bottom - top, right - left)) < fraction
+        full[top:bottom, left:right] = crop
+        assert rle.encode_crop(crop, (int(left), int(top)), (height, width)) == rle.encode(full)
 
 
 def test_runs_are_those_of_the_code() -> None:

@@ -51,7 +51,7 @@ def test_every_mode_becomes_rgb(mode: str) -> None:
     assert photo.rgb.min() >= 254
 
 
-def test_alpha_is_dropped_and_colors_below_it_kept() -> None:
+def test_alpha_is_dropped_and_the_colors_below_it_stay() -> None:
     image = Image.new("RGBA", (2, 2), (10, 200, 30, 0))
     assert from_pil(image).rgb[0, 0].tolist() == [10, 200, 30]
 
@@ -162,7 +162,7 @@ ARRAY_ERRORS = {
     "NaN": (np.full((2, 2), np.nan), ["4 NaN", "0..1", "nan_to_num"]),
     "infinite": (np.full((2, 2), np.inf), ["infinite", "0..1"]),
     "0 to 255 floats": (np.full((2, 2), 255.0), ["255", "0..1", "array / 255"]),
-    "normalised": (np.full((2, 2), -1.5), ["-1.5", "0..1", "normalisation"]),
+    "normalized": (np.full((2, 2), -1.5), ["-1.5", "0..1", "normalization"]),
 }
 
 
@@ -220,7 +220,7 @@ def test_closed_pil_image(tmp_path: Path) -> None:
         from_pil(image, "a.png")
 
 
-def test_too_large_a_image(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_too_large_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(SourceError, match=r"big.png.*4096 pixels.*MAX_IMAGE_PIXELS"):
         from_bytes(encoded(PHOTO), "big.png")

@@ -74,7 +74,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("path", ["/good.png", "/no length é.png", "/no%20length%20%C3%A9.png", "/moved"])
-def test_a_image_is_fetched(server: str, path: str) -> None:
+def test_an_image_is_fetched(server: str, path: str) -> None:
     images = open_images(server + path)
     assert len(images) == 1
     image = next(images)
@@ -108,7 +108,7 @@ def test_the_limit_is_two_hundred_megabytes() -> None:
     assert image.MAX_DOWNLOAD_BYTES == 200 * 1024 * 1024
 
 
-def test_nobody_listens() -> None:
+def test_no_server_at_the_address() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/a.png"
@@ -126,7 +126,7 @@ def test_a_server_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://", "https:///a.png", "http://[::1/a.png", "http://127.0.0.1:port/a.png"])
-def test_addresses_that_are_none(url: str) -> None:
+def test_malformed_addresses(url: str) -> None:
     with pytest.raises(SourceError, match="reachable http or https address"):
         next(open_images(url))
 

@@ -147,7 +147,7 @@ BAD_SOURCES = {
     "stream": (lambda f: "rtsp://camera/1", ["rtsp://", "http or https", "model.track"]),
     "empty text": (lambda f: "", ["''", "path", "URL"]),
     "empty list": (lambda f: [], ["[]", "at least one"]),
-    "none": (lambda f: None, ["NoneType", "path", "picture"]),
+    "none": (lambda f: None, ["NoneType", "path", "image"]),
     "camera": (lambda f: 0, ["int", "model.track", "'0.jpg'"]),
     "bytes": (lambda f: b"\x89PNG", ["bytes", "io.BytesIO"]),
     "dict": (lambda f: {"image": 1}, ["dict", "NumPy array"]),

@@ -66,7 +66,7 @@ def test_it_reads_ahead_but_no_further() -> None:
         assert soon(lambda: numbers.taken == 6)
 
 
-def test_what_comes_too_fast_is_dropped_and_counted() -> None:
+def test_items_that_come_too_fast_are_dropped_and_counted() -> None:
     numbers = Numbers(10)
     with Prefetcher(numbers, capacity=3, policy="drop") as reader:
         assert soon(lambda: threads() == 0)
@@ -88,7 +88,7 @@ def test_errors_come_after_what_was_read() -> None:
             next(reader)
 
 
-def test_closing_half_way_closes_the_source_on_its_own_thread() -> None:
+def test_closing_half_way_closes_the_source_on_its_thread() -> None:
     closed: list[str] = []
 
     def source() -> Iterator[int]:
@@ -105,7 +105,7 @@ def test_closing_half_way_closes_the_source_on_its_own_thread() -> None:
     assert list(reader) == []
 
 
-def test_a_forgotten_reader_ends_its_thread() -> None:
+def test_an_unreferenced_reader_stops_its_thread() -> None:
     reader = Prefetcher(Numbers(), capacity=2)
     next(reader)
     assert threads() == 1
@@ -114,7 +114,7 @@ def test_a_forgotten_reader_ends_its_thread() -> None:
     assert soon(lambda: threads() == 0)
 
 
-def test_a_reader_in_a_circle_ends_its_thread() -> None:
+def test_a_reader_in_a_reference_cycle_stops_its_thread() -> None:
     circle: list[object] = [Prefetcher(Numbers(), capacity=2)]
     circle.append(circle)
     del circle
@@ -122,7 +122,7 @@ def test_a_reader_in_a_circle_ends_its_thread() -> None:
     assert soon(lambda: threads() == 0)
 
 
-def test_a_source_that_never_answers_does_not_hold_up_close(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_that_never_answers_does_not_block_close(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prefetch, "JOIN_TIMEOUT_S", 0.05)
     answer = threading.Event()
 
@@ -138,7 +138,7 @@ def test_a_source_that_never_answers_does_not_hold_up_close(monkeypatch: pytest.
     answer.set()
 
 
-def test_close_wakes_the_one_who_waits() -> None:
+def test_close_wakes_a_waiting_reader() -> None:
     answer = threading.Event()
     reader: Prefetcher[int] = Prefetcher(iter(lambda: answer.wait(10) and 0, 1), capacity=2)
     threading.Timer(0.05, answer.set).start()
@@ -148,8 +148,8 @@ def test_close_wakes_the_one_who_waits() -> None:
 
 END = """
 import itertools, sys
-from masklet.media.readahead import ReadAhead
-reader = ReadAhead(itertools.count(), 2)
+from masklet.media.prefetch import Prefetcher
+reader = Prefetcher(itertools.count(), 2)
 print(next(reader))
 if "raise" in sys.argv: raise KeyboardInterrupt
 """

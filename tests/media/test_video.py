@@ -100,14 +100,14 @@ def test_opencv_order() -> None:
     assert open_video(list(blue), channels="bgr")[1].rgb[0, 0].tolist() == [0, 0, 255]
 
 
-def test_what_is_handed_out_belongs_to_the_caller(folder: Path) -> None:
+def test_frames_belong_to_the_caller(folder: Path) -> None:
     with open_video(folder) as video:
         video[2].rgb[:] = 255
         assert np.array_equal(video[2].rgb, SHADES[2])
         assert video[2].rgb.flags.writeable
 
 
-def test_a_damaged_image_is_named_and_left_out(folder: Path) -> None:
+def test_a_damaged_image_is_skipped_with_a_warning(folder: Path) -> None:
     (folder / "shot0.png").write_bytes(b"no image")
     (folder / "shot4.png").write_bytes(b"")
     with open_video(folder) as video:
@@ -132,7 +132,7 @@ def test_warnings_as_errors_stop_the_video_and_its_thread(folder: Path) -> None:
     assert quiet()
 
 
-def test_a_image_of_another_size(folder: Path) -> None:
+def test_an_image_of_another_size(folder: Path) -> None:
     Image.new("RGB", (9, 8)).save(folder / "shot5.png")
     frames: list[Frame] = []
     with open_video(folder) as video:
@@ -154,7 +154,7 @@ def test_a_image_of_another_size(folder: Path) -> None:
         lambda v: v.frames(12, reverse=True),
     ],
 )
-def test_frames_that_are_not_there(call: object) -> None:
+def test_frames_that_do_not_exist(call: object) -> None:
     with open_video(SHADES) as video:
         with pytest.raises(SourceError, match=r"has no frame -?\d+; frames are 0 to 11") as caught:
             call(video)  # type: ignore[operator]
@@ -172,7 +172,7 @@ def test_frames_beyond_the_end_of_a_video_of_unknown_length(tmp_path: Path) -> N
         assert video[2].index == 2
 
 
-def test_closed_means_closed(tmp_path: Path) -> None:
+def test_a_closed_video_reads_nothing(tmp_path: Path) -> None:
     for source in (SHADES, make_video(tmp_path / "a.mp4")):
         with open_video(source) as video:
             running = iter(video)
@@ -202,7 +202,7 @@ def test_an_abandoned_video_ends_its_thread(tmp_path: Path) -> None:
     assert quiet()
 
 
-def test_two_readers_and_looking_up_at_once(tmp_path: Path) -> None:
+def test_two_readers_and_random_access_at_once(tmp_path: Path) -> None:
     with open_video(make_video(tmp_path / "a.mp4", Shot(count=40))) as video:
         for one, other, again in zip(video, video, video.frames(reverse=True), strict=True):
             assert np.array_equal(one.rgb, other.rgb)
@@ -230,13 +230,13 @@ BAD_SOURCES = {
     "no frames": (lambda f: SHADES[:0], ["(0, 4, 6, 3)", "(T, H, W, 3)"]),
     "five dimensions": (lambda f: SHADES[None], ["(1, 12, 4, 6, 3)", "(H, W, 3)"]),
     "wrong pixels": (lambda f: SHADES.astype(np.int32), ["int32", "uint8"]),
-    "none": (lambda f: None, ["NoneType", "film", "camera"]),
+    "none": (lambda f: None, ["NoneType", "video", "camera"]),
     "true": (lambda f: True, ["bool", "camera", "0"]),
     "number": (lambda f: 1.5, ["float", "whole number"]),
     "bytes": (lambda f: b"\x00\x00", ["bytes", "file", "path"]),
     "open file": (lambda f: io.BytesIO(b"x"), ["BytesIO", "path"]),
-    "dict": (lambda f: {"a": 1}, ["dict", "film"]),
-    "set": (lambda f: {"a.png"}, ["set", "film"]),
+    "dict": (lambda f: {"a": 1}, ["dict", "video"]),
+    "set": (lambda f: {"a.png"}, ["set", "video"]),
     "tensor": (lambda f: Tensor(), ["torch.Tensor", "permute(0, 2, 3, 1)"]),
     "scheme": (lambda f: "gopher://x/y", ["gopher", "rtsp", "https"]),
 }
@@ -262,9 +262,9 @@ def test_bad_sources_are_refused_at_once(name: str, folder: Path) -> None:
     ("options", "words"),
     [
         ({"channels": "BGR"}, ["'BGR'", "'rgb' and 'bgr'"]),
-        ({"read_ahead": 0}, ["read_ahead=0", "1 to 64"]),
-        ({"read_ahead": 2.0}, ["read_ahead=2.0", "1 to 64"]),
-        ({"when_late": "skip"}, ["'skip'", "'drop'", "'wait'"]),
+        ({"prefetch_frames": 0}, ["prefetch_frames=0", "1 to 64"]),
+        ({"prefetch_frames": 2.0}, ["prefetch_frames=2.0", "1 to 64"]),
+        ({"on_overflow": "skip"}, ["'skip'", "'drop'", "'wait'"]),
     ],
 )
 def test_bad_options(options: dict[str, object], words: list[str]) -> None:

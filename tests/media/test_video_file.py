@@ -70,7 +70,7 @@ def same(found: list[Frame], expected: list[Frame]) -> bool:
 
 
 def test_hidden_frames_do_not_count(tmp_path: Path) -> None:
-    """VP8 has frames that are only looked back at; a packet of their own carries them, and shows nothing."""
+    """VP8 has frames that are only references; a separate packet carries them, and shows nothing."""
     plain, hidden = make_video(tmp_path / "plain.mkv", Shot(codec="libvpx", group=10)), tmp_path / "hidden.mkv"
     with av.open(str(plain)) as source, av.open(str(hidden), "w") as target:
         stream = target.add_stream_from_template(source.streams.video[0])
@@ -89,14 +89,14 @@ def test_hidden_frames_do_not_count(tmp_path: Path) -> None:
         assert same(list(other), list(one))
 
 
-def test_lossless_pixels_are_the_ones_that_were_recorded(tmp_path: Path) -> None:
+def test_lossless_pixels_equal_the_recorded_ones(tmp_path: Path) -> None:
     shot = Shot(codec="ffv1", pixels="bgr0", between=0, size=(63, 47))
     for frame in open_video(make_video(tmp_path / "a.mkv", shot)):
         assert np.array_equal(frame.rgb, make_image(frame.index, shot.size))
         assert frame.path == str(tmp_path / "a.mkv")
 
 
-def test_backwards_in_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_backward_in_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make_video(tmp_path / "a.mp4", Shot(group=250))
     expected = [frame.rgb for frame in open_video(path)][::-1]
     monkeypatch.setattr(video_module, "BUFFER_BYTES", 7 * 64 * 48 * 3)
@@ -183,7 +183,7 @@ def test_an_animation_cut_short(tmp_path: Path) -> None:
     [("a.mp4", slice(0, 100)), ("a.mp4", slice(40, 60)), ("a.mkv", slice(40, 60))],
     ids=["all of it", "its middle", "in matroska"],
 )
-def test_a_damaged_frame_is_named_and_left_out(name: str, part: slice, tmp_path: Path) -> None:
+def test_a_damaged_frame_is_skipped_with_a_warning(name: str, part: slice, tmp_path: Path) -> None:
     path = make_video(tmp_path / name, Shot(count=40, size=(320, 240)))
     whole = [frame.rgb for frame in open_video(path)]
     number = 16
@@ -337,13 +337,13 @@ def test_an_unreadable_video(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["take 1: dog.mp4", "ünï.mp4", "50%03d.mp4", "a[1].mp4", "dog.film", "dog"])
-def test_names_are_names(name: str, tmp_path: Path) -> None:
+def test_special_file_names(name: str, tmp_path: Path) -> None:
     made = make_video(tmp_path / "made.mp4", Shot(count=2))
     made.rename(tmp_path / name)
     assert open_video(tmp_path / name).num_frames == 2
 
 
-def test_a_video_named_like_a_image_and_a_image_named_like_a_video(tmp_path: Path) -> None:
+def test_a_video_named_like_an_image_and_an_image_named_like_a_video(tmp_path: Path) -> None:
     make_video(tmp_path / "made.mp4", Shot(count=3)).rename(tmp_path / "a.jpg")
     assert open_video(tmp_path / "a.jpg").num_frames == 3
     Image.fromarray(make_image(0, (64, 48))).save(tmp_path / "b.png")
@@ -351,7 +351,7 @@ def test_a_video_named_like_a_image_and_a_image_named_like_a_video(tmp_path: Pat
     assert [frame.size for frame in open_video(tmp_path / "b.mp4")] == [(48, 64)]
 
 
-def test_images_still_refuse_videos_and_say_where_they_go(tmp_path: Path) -> None:
+def test_open_images_refuses_videos_and_names_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"a\.mp4.*video.*model\.track"):
         open_images(make_video(tmp_path / "a.mp4", Shot(count=2)))
 

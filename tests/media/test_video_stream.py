@@ -35,7 +35,7 @@ def test_a_generator() -> None:
             False,
             False,
         )
-        assert video.size == (4, 6)  # the frame that told it is not lost
+        assert video.size == (4, 6)  # the frame it was read from is not lost
         frames = list(video)
         assert [(frame.index, int(frame.rgb[0, 0, 0]), frame.time) for frame in frames] == [
             (value, value, None) for value in range(6)
@@ -69,7 +69,7 @@ def test_an_endless_generator_is_read_a_little_ahead() -> None:
         video.frames()
 
 
-def test_an_abandoned_loop_goes_on_where_it_stopped() -> None:
+def test_an_abandoned_loop_continues_where_it_stopped() -> None:
     video = open_video(shades(9))
     for frame in video:
         if frame.index == 3:
@@ -86,7 +86,7 @@ def test_going_back_is_refused() -> None:
                 call()
 
 
-def test_errors_of_a_generator_come_through() -> None:
+def test_errors_of_a_generator_are_raised() -> None:
     def broken() -> Iterator[np.ndarray]:
         yield GRAY
         yield GRAY
@@ -123,7 +123,7 @@ def test_a_damaged_image_of_a_generator(tmp_path: Path) -> None:
 
 
 class Camera:
-    """Stands for OpenCV's VideoCapture: `last` frames, as fast as they are asked for."""
+    """Stands for OpenCV's VideoCapture: `last` frames, as fast as they are read."""
 
     def __init__(self, last: int = 10**9, opened: bool = True) -> None:
         self.last, self.opened, self.released, self.given = last, opened, False, 0
@@ -192,7 +192,7 @@ def test_a_camera_that_stops(camera: Camera) -> None:
     assert camera.released
 
 
-def test_a_camera_that_was_never_read_is_let_go(camera: Camera) -> None:
+def test_a_camera_that_was_never_read_is_released(camera: Camera) -> None:
     open_video(0).close()
     assert camera.released
 

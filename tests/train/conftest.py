@@ -14,22 +14,22 @@ from masklet.models.sam2 import CONFIGS
 @pytest.fixture(scope="session")
 def stills(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six images of two colored discs each, in the source `discs`."""
-    return store_discs(tmp_path_factory.mktemp("stills") / "discs", 6).parent
+    return store_discs(tmp_path_factory.mktemp("images") / "discs", 6).parent
 
 
 @pytest.fixture(scope="session")
 def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two videos of a square that moves."""
-    return store_squares(tmp_path_factory.mktemp("films"), 2)
+    """Two videos of a moving square."""
+    return store_squares(tmp_path_factory.mktemp("videos"), 2)
 
 
 @pytest.fixture
 def tiny_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network called "tiny", of Hiera's kind."""
+    """Register a Hiera network called "tiny"."""
     monkeypatch.setitem(CONFIGS, "tiny", small_network().config)
 
 
 @pytest.fixture(autouse=True)
 def no_download(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Random weights for the built-in trunk, so that no other package is needed."""
+    """Keep random weights in the built-in trunk, so that no other package is needed."""
     monkeypatch.setattr("masklet.train.initialization.load_pretrained_trunk", lambda trunk: None)

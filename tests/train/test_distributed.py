@@ -16,7 +16,7 @@ from torch import nn
 from masklet.errors import StateError
 from masklet.train.distributed import DistributedContext, any_rank, average_gradients, broadcast_model, init_distributed
 
-PATIENCE = 60.0
+TIMEOUT_S = 60.0
 
 
 def small_model(seed: int) -> nn.Module:
@@ -28,59 +28,59 @@ def small_model(seed: int) -> nn.Module:
     return model.to(memory_format=torch.channels_last)
 
 
-def cost(model: nn.Module, rank: int) -> torch.Tensor:
-    """The second process does not use the second layer."""
+def loss_of(model: nn.Module, rank: int) -> torch.Tensor:
+    """Return a loss; the second process does not use the second layer."""
     torch.manual_seed(rank)
     seen = model["conv"](torch.randn(2, 3, 5, 5)).mean((2, 3))
     return (model["mine"](seen) if rank == 0 else seen).square().sum()
 
 
-def averaged(own: DistributedContext) -> None:
-    """Weights of the first, gradients as the mean of both."""
-    model = small_model(seed=own.rank)
-    broadcast_model(model, own)
+def average(context: DistributedContext) -> None:
+    """Check that weights are those of the first process, and gradients the mean of both."""
+    model = small_model(seed=context.rank)
+    broadcast_model(model, context)
     first = small_model(seed=0)
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), first.state_dict().values(), strict=True))
     expected: dict[str, torch.Tensor] = {}
-    for rank in range(own.world_size):
+    for rank in range(context.world_size):
         first.zero_grad()
-        cost(first, rank).backward()
+        loss_of(first, rank).backward()
         for name, parameter in first.named_parameters():
             if parameter.grad is not None:
-                expected[name] = expected.get(name, torch.zeros_like(parameter)) + parameter.grad / own.world_size
-    cost(model, own.rank).backward()
-    average_gradients(model.parameters(), own)
+                expected[name] = expected.get(name, torch.zeros_like(parameter)) + parameter.grad / context.world_size
+    loss_of(model, context.rank).backward()
+    average_gradients(model.parameters(), context)
     found = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
-    assert found.keys() == expected.keys(), "what nobody uses stays without a gradient"
+    assert found.keys() == expected.keys(), "an unused parameter stays without a gradient"
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=0, atol=1e-6)
-    assert any_rank(own.rank == 1, own)
-    assert not any_rank(False, own)
+    assert any_rank(context.rank == 1, context)
+    assert not any_rank(False, context)
 
 
-def left_alone(own: DistributedContext) -> None:
-    """The second process ends; the first one is told."""
-    if own.rank == 1:
+def failed(context: DistributedContext) -> None:
+    """End the second process; the first one raises."""
+    if context.rank == 1:
         raise KeyError("an accident")
     with pytest.raises(StateError, match="process 0 of 2"):
-        any_rank(False, own)
+        any_rank(False, context)
 
 
-def silent(own: DistributedContext) -> None:
-    """The second process is stuck; the first one waits no longer than it was told."""
-    if own.rank == 1:
+def silent(context: DistributedContext) -> None:
+    """Block the second process; the first one raises after its timeout."""
+    if context.rank == 1:
         time.sleep(30)
         return
     clock = time.monotonic()
     with pytest.raises(StateError):
-        any_rank(False, own)
+        any_rank(False, context)
     assert time.monotonic() - clock < 20
 
 
 def start(job: str, port: int, rank: int) -> subprocess.Popen[str]:
     numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
-    told = {name: str(number) for name, number in numbers.items()}
-    environment = {**os.environ, **told, "MASTER_ADDR": "127.0.0.1", "PYTHONWARNINGS": "ignore"}
+    variables = {name: str(number) for name, number in numbers.items()}
+    environment = {**os.environ, **variables, "MASTER_ADDR": "127.0.0.1", "PYTHONWARNINGS": "ignore"}
     command = [sys.executable, str(Path(__file__)), job]
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
@@ -91,37 +91,37 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def ended(job: str, count: int = 2) -> list[tuple[int, str]]:
-    """Exit status and complaints of the first `count` processes."""
+def run_job(job: str, count: int = 2) -> list[tuple[int, str]]:
+    """Return exit status and error output of the first `count` processes."""
     port = free_port()
     processes = [start(job, port, rank) for rank in range(2)]
     try:
-        complaints = [process.communicate(timeout=PATIENCE)[1] for process in processes[:count]]
+        errors = [process.communicate(timeout=TIMEOUT_S)[1] for process in processes[:count]]
     finally:
         for process in processes:
             process.kill()
             process.communicate()
-    return [(process.returncode, text) for process, text in zip(processes, complaints, strict=False)]
+    return [(process.returncode, text) for process, text in zip(processes, errors, strict=False)]
 
 
 def test_two_processes_take_the_same_step() -> None:
-    found = ended("averaged")
+    found = run_job("average")
     assert [status for status, _ in found] == [0, 0], found
 
 
-def test_one_that_failed_does_not_keep_the_other() -> None:
-    (first, said), (second, why) = ended("left_alone")
-    assert first == 0, said
+def test_a_failed_process_does_not_block_the_other() -> None:
+    (first, error), (second, why) = run_job("failed")
+    assert first == 0, error
     assert second == 1
     assert "an accident" in why
 
 
-def test_one_that_is_silent_does_not_keep_the_other() -> None:
-    ((first, said),) = ended("silent", count=1)
-    assert first == 0, said
+def test_a_silent_process_does_not_block_the_other() -> None:
+    ((first, error),) = run_job("silent", count=1)
+    assert first == 0, error
 
 
-def test_large_tensors_go_in_several_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_tensors_are_split_into_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     from masklet.train import distributed
 
     monkeypatch.setattr(distributed, "BUCKET_BYTES", 100)
@@ -130,24 +130,24 @@ def test_large_tensors_go_in_several_buckets(monkeypatch: pytest.MonkeyPatch) ->
     assert [[t.numel() for t in bucket] for bucket in buckets] == [[10, 10], [10], [200], [1], [3]]
 
 
-def test_alone_nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_process_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     layer = nn.Linear(2, 2)
     layer(torch.ones(1, 2)).sum().backward()
     before = layer.weight.grad.clone()
-    with init_distributed() as own:
-        assert own == DistributedContext(0, 1, 0)
-        assert own.is_main_process
+    with init_distributed() as context:
+        assert context == DistributedContext(0, 1, 0)
+        assert context.is_main_process
         assert not torch.distributed.is_initialized()
-        average_gradients(layer.parameters(), own)
-        broadcast_model(layer, own)
-        assert any_rank(True, own)
-        assert not any_rank(False, own)
+        average_gradients(layer.parameters(), context)
+        broadcast_model(layer, context)
+        assert any_rank(True, context)
+        assert not any_rank(False, context)
     assert torch.equal(layer.weight.grad, before)
 
 
 @pytest.mark.parametrize("missing", ["RANK", "MASTER_ADDR"])
-def test_half_of_what_torchrun_sets_is_named(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+def test_a_missing_variable_of_torchrun_is_named(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     for name, value in {
         "WORLD_SIZE": "2",
         "RANK": "0",
@@ -162,6 +162,6 @@ def test_half_of_what_torchrun_sets_is_named(monkeypatch: pytest.MonkeyPatch, mi
 
 
 if __name__ == "__main__":
-    jobs = {"averaged": averaged, "left_alone": left_alone, "silent": silent}
-    with init_distributed(patience=4.0 if sys.argv[1] == "silent" else 30.0) as this:
+    jobs = {"average": average, "failed": failed, "silent": silent}
+    with init_distributed(timeout_s=4.0 if sys.argv[1] == "silent" else 30.0) as this:
         jobs[sys.argv[1]](this)

@@ -1,4 +1,4 @@
-"""What a run will take is said before it begins, and nothing is left of it."""
+"""The estimate of a run, which leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from masklet.train.loop import RuntimeConfig
 CPU = RuntimeConfig("cpu", workers=0)
 
 
-def test_steps_memory_and_time_are_said_and_nothing_is_written(
+def test_steps_memory_and_time_are_reported_and_nothing_is_written(
     tiny_network: None, stills: Path, squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dry_run, "TemporaryDirectory", partial(TemporaryDirectory, dir=tmp_path))
-    config = replace(TINY, stages=(replace(TINY.stages[0], size=96, frames=1, steps=30), *TINY.stages), save_every=1)
+    config = replace(
+        TINY, stages=(replace(TINY.stages[0], image_size=96, clip_length=1, steps=30), *TINY.stages), save_every=1
+    )
     found = estimate_run(config, [stills, squares], CPU)
     assert found.num_samples == 8
     assert found.num_parameters == sum(p.numel() for p in small_network().parameters()) == found.num_trainable
@@ -31,25 +33,25 @@ def test_steps_memory_and_time_are_said_and_nothing_is_written(
     assert all(stage.seconds > 0 for stage in found.stages)
     assert found.seconds == pytest.approx(30 * found.stages[0].seconds + 4 * found.stages[1].seconds)
     assert list(tmp_path.iterdir()) == []
-    said = str(found).splitlines()
-    assert said[0].startswith("8 stills and videos; ")
-    assert said[1].startswith("30 steps at 96 x 96: ")
-    assert "memory" in said[1]
-    assert said[3].startswith("in all 34 steps, ")
+    lines = str(found).splitlines()
+    assert lines[0].startswith("8 images and videos; ")
+    assert lines[1].startswith("30 steps at 96 x 96: ")
+    assert "memory" in lines[1]
+    assert lines[3].startswith("in all 34 steps, ")
 
 
-def test_how_much_learns_is_counted(tiny_network: None, stills: Path) -> None:
+def test_trainable_parameters_are_counted(tiny_network: None, stills: Path) -> None:
     found = estimate_run(tiny(lora=2), stills, CPU)
     assert 0 < found.num_trainable < 0.5 * found.num_parameters
 
 
-def test_what_the_run_would_meet_is_met(tiny_network: None, stills: Path) -> None:
-    with pytest.raises(InputError, match=r"views=2 .*--freeze encoder"):
-        estimate_run(tiny(views=2), stills, CPU)
+def test_errors_of_the_run_are_raised(tiny_network: None, stills: Path) -> None:
+    with pytest.raises(InputError, match=r"cached_views=2 .*--freeze encoder"):
+        estimate_run(tiny(cached_views=2), stills, CPU)
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(12.4, "12 s"), (600, "10 min"), (9000, "2.5 h")])
-def test_times_are_said_as_people_do(seconds: float, said: str) -> None:
+@pytest.mark.parametrize(("seconds", "expected"), [(12.4, "12 s"), (600, "10 min"), (9000, "2.5 h")])
+def test_durations_are_readable(seconds: float, expected: str) -> None:
     found = RunEstimate(3, 10, 5, (StageEstimate(64, 64, 10, seconds / 10, None),))
-    assert str(found).endswith(f"in all 10 steps, {said}")
+    assert str(found).endswith(f"in all 10 steps, {expected}")
     assert "memory unknown" in str(found)

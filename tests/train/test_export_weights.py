@@ -1,4 +1,4 @@
-"""From the state of a run to a file that opens: names, precision, adapters, mixtures."""
+"""Exporting a run to a file that opens: names, precision, adapters, interpolation."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from masklet.train.initialization import build_state
 from masklet.train.lora import is_adapter
 
 TOKEN = "sam_mask_decoder.iou_token.weight"
-PRESENCE = "sam_mask_decoder.pred_obj_score_head.layers.0.weight"
+OBJECT_SCORE = "sam_mask_decoder.pred_obj_score_head.layers.0.weight"
 
 
 @pytest.fixture(scope="module")
-def taught(builtin_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainState]:
-    """A run of the built-in model that moved every weight by 1/64."""
-    config = tiny(model="builtin", start=str(builtin_file))
+def trained(builtin_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainState]:
+    """The state of a run of the built-in model that moved every weight by 1/64."""
+    config = tiny(model="builtin", pretrained=str(builtin_file))
     state = build_state(config)
     with torch.no_grad():
         for parameter in state.model.parameters():
@@ -40,45 +40,48 @@ def taught(builtin_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
     return path, state
 
 
-def test_the_built_in_model_becomes_a_small_file_that_opens(taught: tuple[Path, TrainState], tmp_path: Path) -> None:
-    target = export_weights(taught[0], tmp_path / "mine.safetensors")
-    loaded, state = load(target), taught[1].model.state_dict()
+def test_the_built_in_model_is_exported_as_a_small_file(trained: tuple[Path, TrainState], tmp_path: Path) -> None:
+    target = export_weights(trained[0], tmp_path / "mine.safetensors")
+    loaded, state = load(target), trained[1].model.state_dict()
     assert loaded.name == "builtin"
     assert target.stat().st_size < 20e6
     assert {name: tuple(t.shape) for name, t in read_tensors(target).items()} == expected_shapes(CONFIGS["builtin"])
     torch.testing.assert_close(loaded.network.state_dict()[TOKEN], state[TOKEN], atol=1e-3, rtol=1e-3)
     header = read_metadata(target)
     assert header["model"] == "builtin"
-    assert header["licence"] == "Apache-2.0"
+    assert header["license"] == "Apache-2.0"
     assert json.loads(header["config"]) == json.loads(json.dumps(asdict(CONFIGS["builtin"])))
     assert json.loads(header["run"])["model"] == "builtin"
 
 
-def test_a_pt_file_opens_too_and_holds_the_same(taught: tuple[Path, TrainState], tmp_path: Path) -> None:
-    whole = export_weights(taught[0], tmp_path / "mine.pt", half=False, license="MIT")
-    assert SAM(whole).info().name == "builtin"
-    content = torch.load(whole, weights_only=True)
-    assert content["masklet"]["licence"] == "MIT"
-    state = taught[1].model.state_dict()
+def test_a_pt_file_holds_the_same_weights(trained: tuple[Path, TrainState], tmp_path: Path) -> None:
+    path = export_weights(trained[0], tmp_path / "mine.pt", half=False, license="MIT")
+    assert SAM(path).info().name == "builtin"
+    content = torch.load(path, weights_only=True)
+    assert content["masklet"]["license"] == "MIT"
+    state = trained[1].model.state_dict()
     assert all(torch.equal(content["model"][name], tensor) for name, tensor in state.items())
 
 
-def test_mixed_with_the_start_it_lies_between(
-    taught: tuple[Path, TrainState], builtin_file: Path, tmp_path: Path
+def test_blending_interpolates_with_the_base_weights(
+    trained: tuple[Path, TrainState], builtin_file: Path, tmp_path: Path
 ) -> None:
-    mixed = export_weights(
-        taught[0], tmp_path / "mixed.safetensors", base_weights=builtin_file, blend_fraction=0.25, half=False
+    blended = export_weights(
+        trained[0], tmp_path / "blended.safetensors", base_weights=builtin_file, blend_fraction=0.25, half=False
     )
-    own, before, between = taught[1].model.state_dict(), *(load(p).network.state_dict() for p in (builtin_file, mixed))
+    own, before, between = (
+        trained[1].model.state_dict(),
+        *(load(p).network.state_dict() for p in (builtin_file, blended)),
+    )
     torch.testing.assert_close(between[TOKEN], 0.25 * own[TOKEN] + 0.75 * before[TOKEN])
-    assert torch.equal(between[PRESENCE], own[PRESENCE]), "the score of presence is the run's"
+    assert torch.equal(between[OBJECT_SCORE], own[OBJECT_SCORE]), "the object score head is the run's"
 
 
-def test_what_cannot_be_meant_is_refused(taught: tuple[Path, TrainState], builtin_file: Path, tmp_path: Path) -> None:
+def test_invalid_arguments_are_refused(trained: tuple[Path, TrainState], builtin_file: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="from 0"):
-        export_weights(taught[0], tmp_path / "a.safetensors", base_weights=builtin_file, blend_fraction=2.0)
+        export_weights(trained[0], tmp_path / "a.safetensors", base_weights=builtin_file, blend_fraction=2.0)
     with pytest.raises(InputError, match=r"must end in \.safetensors or \.pt"):
-        export_weights(taught[0], tmp_path / "a.onnx")
+        export_weights(trained[0], tmp_path / "a.onnx")
     with pytest.raises(CheckpointError, match=r"state\.pt"):
         export_weights(tmp_path / "state.pt", tmp_path / "a.pt")
     assert not list(tmp_path.iterdir())

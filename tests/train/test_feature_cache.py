@@ -1,4 +1,4 @@
-"""Features of a frozen encoder on disk."""
+"""The cache of a frozen encoder's features on disk."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from masklet.models.types import ImageFeatures
 from masklet.train.feature_cache import EmbeddingCache, cache_key, weights_fingerprint
 from masklet.train.lora import add_lora
 
-PLENTY = 1 << 30
+MAX_BYTES = 1 << 30
 
 
 def features(seed: int = 0) -> ImageFeatures:
-    made = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     sizes = ((1, 32, 4, 4), (1, 8, 8, 8), (1, 4, 16, 16))
-    embed, fine_8, fine_4 = (torch.randn(size, generator=made) for size in sizes)
+    embed, fine_8, fine_4 = (torch.randn(size, generator=generator) for size in sizes)
     return ImageFeatures(embed.to(memory_format=torch.channels_last), (fine_8, fine_4))
 
 
@@ -29,11 +29,11 @@ def equal(a: ImageFeatures, b: ImageFeatures) -> bool:
     return all(torch.equal(x, y) and x.stride() == y.stride() and x.dtype == y.dtype for x, y in pairs)
 
 
-def test_what_is_put_comes_back_from_another_process_too(tmp_path: Path) -> None:
-    cache = EmbeddingCache(tmp_path / "cache", PLENTY)
+def test_features_come_back_in_another_process_too(tmp_path: Path) -> None:
+    cache = EmbeddingCache(tmp_path / "cache", MAX_BYTES)
     assert cache.get("a1") is None
     first = cache.put("a1", features())
-    for again in (cache, EmbeddingCache(tmp_path / "cache", PLENTY)):
+    for again in (cache, EmbeddingCache(tmp_path / "cache", MAX_BYTES)):
         found = again.get("a1")
         assert found is not None
         assert equal(found, first), "the first time and later times differ"
@@ -42,20 +42,20 @@ def test_what_is_put_comes_back_from_another_process_too(tmp_path: Path) -> None
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["a1.safetensors"]
 
 
-def test_features_are_made_once(tmp_path: Path) -> None:
-    cache, made = EmbeddingCache(tmp_path, PLENTY), []
+def test_features_are_computed_once(tmp_path: Path) -> None:
+    cache, calls = EmbeddingCache(tmp_path, MAX_BYTES), []
 
-    def make() -> ImageFeatures:
-        made.append(1)
+    def compute() -> ImageFeatures:
+        calls.append(1)
         return features()
 
-    assert equal(cache.get_or_compute("a", make), cache.get_or_compute("a", make))
-    assert made == [1]
+    assert equal(cache.get_or_compute("a", compute), cache.get_or_compute("a", compute))
+    assert calls == [1]
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "another"])
-def test_a_damaged_file_is_dropped_and_made_anew(tmp_path: Path, damage: str) -> None:
-    cache = EmbeddingCache(tmp_path, PLENTY)
+def test_a_damaged_file_is_removed_and_computed_again(tmp_path: Path, damage: str) -> None:
+    cache = EmbeddingCache(tmp_path, MAX_BYTES)
     right = cache.put("a", features())
     path = tmp_path / "a.safetensors"
     content = bytearray(path.read_bytes())
@@ -68,8 +68,8 @@ def test_a_damaged_file_is_dropped_and_made_anew(tmp_path: Path, damage: str) ->
     assert path.exists()
 
 
-def test_the_oldest_make_room(tmp_path: Path) -> None:
-    size = len_of(tmp_path)
+def test_the_oldest_are_evicted(tmp_path: Path) -> None:
+    size = file_size(tmp_path)
     cache = EmbeddingCache(tmp_path / "small", 3 * size + size // 2)
     for number, key in enumerate("abcde"):
         cache.put(key, features())
@@ -81,14 +81,14 @@ def test_the_oldest_make_room(tmp_path: Path) -> None:
     assert [key for key in "abcdef" if later.get(key)] == ["e", "f"]
 
 
-def len_of(tmp_path: Path) -> int:
-    EmbeddingCache(tmp_path / "one", PLENTY).put("a", features())
+def file_size(tmp_path: Path) -> int:
+    EmbeddingCache(tmp_path / "one", MAX_BYTES).put("a", features())
     return (tmp_path / "one" / "a.safetensors").stat().st_size
 
 
-def test_what_other_processes_wrote_is_counted_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_other_processes_are_counted_at_each_rescan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("masklet.train.feature_cache.RESCAN_EVERY", 2)
-    size = len_of(tmp_path)
+    size = file_size(tmp_path)
     first, second = (EmbeddingCache(tmp_path / "shared", 4 * size) for _ in range(2))
     for number in range(3):
         first.put(f"a{number}", features())
@@ -97,28 +97,28 @@ def test_what_other_processes_wrote_is_counted_now_and_then(tmp_path: Path, monk
     assert len(list((tmp_path / "shared").iterdir())) <= 4
 
 
-def test_what_half_precision_cannot_hold_is_not_kept(tmp_path: Path) -> None:
-    cache, large = EmbeddingCache(tmp_path, PLENTY), features()
+def test_features_beyond_half_precision_are_not_stored(tmp_path: Path) -> None:
+    cache, large = EmbeddingCache(tmp_path, MAX_BYTES), features()
     large.embed_BCHW[0, 0, 0, 0] = 1e6
     assert cache.put("a", large) is large
     assert cache.get("a") is None
 
 
-def test_a_folder_that_cannot_be_written_is_told_once(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_warns_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    cache = EmbeddingCache(tmp_path / "file" / "cache", PLENTY)
-    with pytest.warns(MaskletWarning, match="no longer kept"):
+    cache = EmbeddingCache(tmp_path / "file" / "cache", MAX_BYTES)
+    with pytest.warns(MaskletWarning, match="no longer cached"):
         found = cache.put("a", features())
     cache.put("b", features())  # a second warning would be an error
     assert torch.equal(found.embed_BCHW, features().embed_BCHW.half().float())
 
 
-def test_a_limit_that_holds_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="limit_bytes 0"):
+def test_a_limit_of_zero_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="max_bytes 0"):
         EmbeddingCache(tmp_path, 0)
 
 
-def test_keys_differ_where_anything_differs() -> None:
+def test_keys_differ_if_anything_differs() -> None:
     keys = [
         cache_key("f", "bear", 1, "64"),
         cache_key("g", "bear", 1, "64"),
@@ -131,7 +131,7 @@ def test_keys_differ_where_anything_differs() -> None:
     assert all(key.isalnum() for key in keys)
 
 
-def test_the_fingerprint_is_of_what_features_depend_on() -> None:
+def test_the_fingerprint_covers_the_weights_that_features_depend_on() -> None:
     model = small_network(HIERA)
     before = weights_fingerprint(model)
     assert before == weights_fingerprint(small_network(HIERA))
@@ -152,8 +152,8 @@ def test_the_fingerprint_is_of_what_features_depend_on() -> None:
 def test_real_features_survive(tmp_path: Path) -> None:
     model = small_network(HIERA).eval()
     with torch.no_grad():
-        made = model.encode_image(random_image(count=2))
-    cache = EmbeddingCache(tmp_path, PLENTY)
-    found = cache.put(cache_key(weights_fingerprint(model), "still", 0, "64"), made)
-    torch.testing.assert_close(found.embed_BCHW, made.embed_BCHW, rtol=1e-3, atol=1e-4)
-    assert equal(found, cache.get(cache_key(weights_fingerprint(model), "still", 0, "64")))
+        encoded = model.encode_image(random_image(count=2))
+    cache = EmbeddingCache(tmp_path, MAX_BYTES)
+    found = cache.put(cache_key(weights_fingerprint(model), "image", 0, "64"), encoded)
+    torch.testing.assert_close(found.embed_BCHW, encoded.embed_BCHW, rtol=1e-3, atol=1e-4)
+    assert equal(found, cache.get(cache_key(weights_fingerprint(model), "image", 0, "64")))

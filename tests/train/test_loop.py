@@ -1,4 +1,4 @@
-"""The loop on a network of milliseconds: resuming, what learns, what is told when something is wrong."""
+"""The loop on a network of milliseconds: resuming, trainable weights, errors."""
 
 from __future__ import annotations
 
@@ -46,25 +46,27 @@ def both(stills: Path, squares: Path) -> list[Path]:
     return [stills, squares]
 
 
-# -- going on
+# -- resuming
 
 
 RUNS = {
     "plain": TINY,
-    "two stages": replace(TINY, stages=(replace(TINY.stages[0], size=96, steps=2, frames=1), *tiny(steps=3).stages)),
-    "average": tiny(ema=0.9),
-    "accumulated": tiny(accumulate=2),
+    "two stages": replace(
+        TINY, stages=(replace(TINY.stages[0], image_size=96, steps=2, clip_length=1), *tiny(steps=3).stages)
+    ),
+    "EMA": tiny(ema_decay=0.9),
+    "accumulated": tiny(grad_accum=2),
     "adapters": tiny(lora=2),
-    "made": tiny(made=0.5),
-    "kept embeddings": tiny(rates=frozen("encoder"), views=2, batch=2),
+    "synthetic": tiny(synthetic_fraction=0.5),
+    "cached embeddings": tiny(lr_multipliers=frozen("encoder"), cached_views=2, batch=2),
     "bf16": tiny(precision="bf16"),
-    "checkpointing": tiny(checkpointing=True),
+    "checkpointing": tiny(gradient_checkpointing=True),
     "augmented": tiny(augment=TrainConfig("tiny", ()).augment),
 }
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_run_that_was_cut_off_ends_with_the_same_weights(both: list[Path], tmp_path: Path, name: str) -> None:
+def test_an_interrupted_run_ends_with_the_same_weights(both: list[Path], tmp_path: Path, name: str) -> None:
     config, whole, cut = RUNS[name], tmp_path / "whole", tmp_path / "cut"
     steps = list(range(1, config.total_steps + 1))
     assert [progress.step for progress in run(config, both, whole)] == steps
@@ -80,7 +82,7 @@ def test_a_run_that_was_cut_off_ends_with_the_same_weights(both: list[Path], tmp
     assert all(tensor.isfinite().all() for tensor in weights_of(whole).values())
 
 
-def test_a_run_that_is_over_has_nothing_left_to_do(stills: Path, tmp_path: Path) -> None:
+def test_a_finished_run_has_nothing_left_to_do(stills: Path, tmp_path: Path) -> None:
     run(TINY, stills, tmp_path)
     before = weights_of(tmp_path)
     assert run(TINY, stills, tmp_path) == []
@@ -88,7 +90,7 @@ def test_a_run_that_is_over_has_nothing_left_to_do(stills: Path, tmp_path: Path)
     assert logged(tmp_path) == [1, 2, 3, 4]
 
 
-def test_whoever_stops_at_the_last_report_has_the_whole_run(stills: Path, tmp_path: Path) -> None:
+def test_stopping_at_the_last_report_loses_nothing(stills: Path, tmp_path: Path) -> None:
     for progress in train(TINY, stills, tmp_path, HERE):
         if progress.step == progress.steps:
             break
@@ -96,8 +98,8 @@ def test_whoever_stops_at_the_last_report_has_the_whole_run(stills: Path, tmp_pa
 
 
 @pytest.mark.parametrize("log", ["", "step,lo", "step,loss\n1,0.5\n2,0.4\n3,0.", "step,loss\n7,0.5\n"])
-def test_a_log_that_was_cut_off_is_mended(stills: Path, tmp_path: Path, log: str) -> None:
-    """Killed before its first checkpoint, a run begins anew."""
+def test_a_truncated_log_is_repaired(stills: Path, tmp_path: Path, log: str) -> None:
+    """A run that was killed before its first checkpoint starts over."""
     (tmp_path / "log.csv").write_text(log)
     run(TINY, stills, tmp_path)
     lines = (tmp_path / "log.csv").read_text().splitlines()
@@ -105,7 +107,7 @@ def test_a_log_that_was_cut_off_is_mended(stills: Path, tmp_path: Path, log: str
     assert [line.split(",")[0] for line in lines[1:]] == ["1", "2", "3", "4"]
 
 
-def test_how_often_it_reports_may_change_and_nothing_else(stills: Path, tmp_path: Path) -> None:
+def test_only_reporting_intervals_may_change(stills: Path, tmp_path: Path) -> None:
     for progress in train(TINY, stills, tmp_path, HERE):
         if progress.step == 3:
             break
@@ -113,18 +115,18 @@ def test_how_often_it_reports_may_change_and_nothing_else(stills: Path, tmp_path
         ({"seed": 1}, "another seed: it was 0 and is 1"),
         ({"steps": 5}, r"stages\.0\.steps: it was 4 and is 5"),
         ({"losses": replace(TINY.losses, focal=1.0)}, r"losses\.focal: it was 20\.0 and is 1\.0"),
-        ({"clip": 2.0, "seed": 3}, "seed: it was 0 and is 3 and 1 more"),
+        ({"grad_clip": 2.0, "seed": 3}, "seed: it was 0 and is 3 and 1 more"),
     ):
         with pytest.raises(CheckpointError, match=named):
             run(tiny(**changes), stills, tmp_path)
-    assert [progress.step for progress in run(replace(TINY, report_every=2, save_every=9), stills, tmp_path)] == [4]
+    assert [progress.step for progress in run(replace(TINY, log_every=2, save_every=9), stills, tmp_path)] == [4]
 
 
-# -- what learns
+# -- trainable weights
 
 
 def changed(config: TrainConfig, data: DataPaths, out: Path) -> set[str]:
-    """Names of the weights that are not what they were at the start."""
+    """Return the names of the weights that differ from the initial ones."""
     from masklet.train.initialization import build_state
 
     before = build_state(config).model.state_dict()
@@ -133,9 +135,9 @@ def changed(config: TrainConfig, data: DataPaths, out: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("part", FREEZE_PREFIXES)
-def test_what_is_frozen_stays_and_the_rest_learns(both: list[Path], tmp_path: Path, part: str) -> None:
-    prompts = replace(QUICK, mask_share=0.3, later=1.0)
-    found = changed(tiny(rates=frozen(part), prompts=prompts), both, tmp_path)
+def test_frozen_parts_stay_and_the_rest_learns(both: list[Path], tmp_path: Path, part: str) -> None:
+    prompts = replace(QUICK, mask_prob=0.3, correction_frame_prob=1.0)
+    found = changed(tiny(lr_multipliers=frozen(part), prompts=prompts), both, tmp_path)
     still = [name for name, _ in small_network().named_parameters() if name.startswith(FREEZE_PREFIXES[part])]
     own = {
         "encoder": "image_encoder.trunk.blocks.0.attn.qkv.weight",
@@ -147,7 +149,7 @@ def test_what_is_frozen_stays_and_the_rest_learns(both: list[Path], tmp_path: Pa
     assert {name for key, name in own.items() if key != part} <= found
 
 
-def test_of_adapters_nothing_else_learns(both: list[Path], tmp_path: Path) -> None:
+def test_only_adapters_learn(both: list[Path], tmp_path: Path) -> None:
     found = changed(tiny(lora=2), both, tmp_path)
     assert found
     assert all(is_adapter(name) for name in found)
@@ -155,44 +157,42 @@ def test_of_adapters_nothing_else_learns(both: list[Path], tmp_path: Path) -> No
         assert any(name.startswith(part) for name in found), part
 
 
-def test_adapters_of_a_frozen_part_stay(both: list[Path], tmp_path: Path) -> None:
-    found = changed(tiny(lora=2, rates=frozen("encoder")), both, tmp_path)
+def test_adapters_of_a_frozen_part_are_frozen(both: list[Path], tmp_path: Path) -> None:
+    found = changed(tiny(lora=2, lr_multipliers=frozen("encoder")), both, tmp_path)
     assert any(name.startswith("memory_attention") for name in found)
     assert not any(name.startswith("image_encoder") for name in found)
 
 
 def test_checkpointing_gives_the_same_weights(both: list[Path], tmp_path: Path) -> None:
     run(TINY, both, tmp_path / "plain")
-    run(tiny(checkpointing=True), both, tmp_path / "again")
+    run(tiny(gradient_checkpointing=True), both, tmp_path / "again")
     assert not different(weights_of(tmp_path / "plain"), weights_of(tmp_path / "again"))
 
 
-def test_the_average_follows_the_weights(stills: Path, tmp_path: Path) -> None:
+def test_the_average_tracks_the_weights(stills: Path, tmp_path: Path) -> None:
     run(TINY, stills, tmp_path / "plain")
-    run(tiny(ema=0.5), stills, tmp_path / "ema")
-    learnt, averaged = weights_of(tmp_path / "ema", "model"), weights_of(tmp_path / "ema")
-    assert not different(weights_of(tmp_path / "plain", "model"), learnt), "learning does not depend on it"
-    moved = different(learnt, averaged)
+    run(tiny(ema_decay=0.5), stills, tmp_path / "ema")
+    trained, averaged = weights_of(tmp_path / "ema", "model"), weights_of(tmp_path / "ema")
+    assert not different(weights_of(tmp_path / "plain", "model"), trained), "training does not depend on it"
+    moved = different(trained, averaged)
     assert "sam_mask_decoder.iou_token.weight" in moved
     assert not different(weights_of(tmp_path / "plain", "model"), weights_of(tmp_path / "plain"))
 
 
-def test_a_step_takes_as_many_batches_as_it_accumulates(
-    stills: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_step_takes_grad_accum_batches(stills: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers: list[int] = []
     costs_of = loop.compute_losses
     monkeypatch.setattr(loop, "compute_losses", lambda *given: numbers.append(given[-1]) or costs_of(*given))
-    run(tiny(accumulate=3, steps=2), stills, tmp_path)
+    run(tiny(grad_accum=3, steps=2), stills, tmp_path)
     assert numbers == [0, 1, 2, 3, 4, 5]
 
 
-# -- embeddings that are kept
+# -- cached embeddings
 
 
 @pytest.fixture
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many images a frozen encoder was given, call by call."""
+    """Numbers of images in each call of a frozen encoder."""
     counts: list[int] = []
 
     class Counting(feature_cache.FastSAM2Encoder):
@@ -205,7 +205,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_a_view_is_encoded_once(stills: Path, tmp_path: Path, encoded: list[int]) -> None:
-    config = tiny(rates=frozen("encoder"), views=1, batch=3, steps=8)
+    config = tiny(lr_multipliers=frozen("encoder"), cached_views=1, batch=3, steps=8)
     run(config, stills, tmp_path)
     assert sum(encoded) <= 6
     assert sum(encoded) == len(list((tmp_path / "embeddings").glob("*.safetensors")))
@@ -216,31 +216,31 @@ def test_a_view_is_encoded_once(stills: Path, tmp_path: Path, encoded: list[int]
     assert not different(first, weights_of(tmp_path)), "the first time gives what the second gives"
 
 
-def test_without_views_every_image_is_encoded(stills: Path, tmp_path: Path, encoded: list[int]) -> None:
-    run(tiny(rates=frozen("encoder"), batch=3, steps=4), stills, tmp_path)
+def test_without_cached_views_every_image_is_encoded(stills: Path, tmp_path: Path, encoded: list[int]) -> None:
+    run(tiny(lr_multipliers=frozen("encoder"), batch=3, steps=4), stills, tmp_path)
     assert sum(encoded) == 12
     assert not (tmp_path / "embeddings").exists()
 
 
-def test_embeddings_of_an_encoder_that_learns_are_not_kept(stills: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"views=2 .* the encoder learns"):
-        run(tiny(views=2), stills, tmp_path)
+def test_embeddings_of_a_trainable_encoder_are_not_cached(stills: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cached_views=2 .* the encoder learns"):
+        run(tiny(cached_views=2), stills, tmp_path)
 
 
-# -- what is written
+# -- files
 
 
-def test_a_image_of_predictions_is_drawn_and_changes_nothing(both: list[Path], tmp_path: Path) -> None:
+def test_sheets_of_predictions_are_drawn_and_change_nothing(both: list[Path], tmp_path: Path) -> None:
     run(TINY, both, tmp_path / "plain")
     run(tiny(image_every=2), both, tmp_path / "drawn")
-    sheets = sorted((tmp_path / "drawn" / "pictures").iterdir())
+    sheets = sorted((tmp_path / "drawn" / "predictions").iterdir())
     assert [sheet.name for sheet in sheets] == ["step_000002.png", "step_000004.png"]
     assert all(np.array(Image.open(sheet)).shape[0] == 64 for sheet in sheets)
     assert not different(weights_of(tmp_path / "plain"), weights_of(tmp_path / "drawn"))
 
 
-def test_the_log_holds_what_was_reported(both: list[Path], tmp_path: Path) -> None:
-    reported = run(tiny(report_every=2), both, tmp_path)
+def test_the_log_holds_the_reported_values(both: list[Path], tmp_path: Path) -> None:
+    reported = run(tiny(log_every=2), both, tmp_path)
     with (tmp_path / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [int(row["step"]) for row in rows] == [2, 4]
@@ -253,7 +253,7 @@ def test_the_log_holds_what_was_reported(both: list[Path], tmp_path: Path) -> No
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_board_is_written(stills: Path, tmp_path: Path) -> None:
+def test_tensorboard_is_written(stills: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard (extra 'board') is not installed")
     list(train(tiny(image_every=4), stills, tmp_path, RuntimeConfig("cpu", workers=0, tensorboard=True)))
     events = list((tmp_path / "board").glob("events*"))
@@ -263,10 +263,10 @@ def test_a_board_is_written(stills: Path, tmp_path: Path) -> None:
     assert b"predictions" in content
 
 
-# -- what goes wrong
+# -- errors
 
 
-def test_a_broken_image_is_named_and_the_run_goes_on(tmp_path: Path) -> None:
+def test_a_broken_image_is_named_and_the_run_continues(tmp_path: Path) -> None:
     store_discs(tmp_path / "discs", 3)
     torn = tmp_path / "discs" / "images" / "01.png"
     torn.write_bytes(torn.read_bytes()[:500])
@@ -274,15 +274,15 @@ def test_a_broken_image_is_named_and_the_run_goes_on(tmp_path: Path) -> None:
         assert len(run(tiny(batch=4), tmp_path / "discs", tmp_path / "out")) == 4
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_spares_what_was_saved(stills: Path, tmp_path: Path) -> None:
-    config = tiny(rate=1e18, rate_end=1e18, shape="constant", save_every=1, steps=20)
+def test_a_non_finite_loss_stops_the_run_and_keeps_the_checkpoint(stills: Path, tmp_path: Path) -> None:
+    config = tiny(lr=1e18, lr_end=1e18, lr_schedule="constant", save_every=1, steps=20)
     with pytest.raises(StateError, match=r"the loss is (nan|inf) at step \d+.*lower the learning rate"):
         run(config, stills, tmp_path)
     assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] >= 1
 
 
-@pytest.mark.parametrize("where", ["costs_of", "average_gradients"])
-def test_where_memory_runs_out_it_says_what_to_lower(
+@pytest.mark.parametrize("where", ["compute_losses", "average_gradients"])
+def test_out_of_memory_says_what_to_lower(
     stills: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     def full(*_: object) -> None:
@@ -290,15 +290,15 @@ def test_where_memory_runs_out_it_says_what_to_lower(
 
     monkeypatch.setattr(loop, where, full)
     with pytest.raises(StateError, match=r"not enough memory for step 1; [\s\S]*batch 4 -> 2[\s\S]*checkpointing"):
-        run(tiny(batch=4, size=96), stills, tmp_path)
+        run(tiny(batch=4, image_size=96), stills, tmp_path)
 
 
-def test_checkpointing_is_advised_where_the_network_has_it() -> None:
+def test_only_hiera_supports_checkpointing() -> None:
     assert supports_gradient_checkpointing(small_network())
     assert not supports_gradient_checkpointing(SAM2(CONFIGS["builtin"]))
 
 
-def test_other_errors_stay_what_they_are(stills: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_errors_pass_through(stills: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(*_: object) -> None:
         raise RuntimeError("shapes do not fit")
 
@@ -308,7 +308,7 @@ def test_other_errors_stay_what_they_are(stills: Path, tmp_path: Path, monkeypat
     assert not isinstance(caught.value, StateError)
 
 
-def test_a_folder_that_cannot_be_is_refused_before_the_first_step(
+def test_an_invalid_folder_is_refused_before_the_first_step(
     stills: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "train_step", pytest.fail)
@@ -320,20 +320,20 @@ def test_a_folder_that_cannot_be_is_refused_before_the_first_step(
 
 
 def test_a_log_that_cannot_be_written_is_named(stills: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "_truncate_log", lambda *_: None)
+    monkeypatch.setattr(loop, "truncate_log", lambda *_: None)
     (tmp_path / "log.csv").mkdir()
     with pytest.raises(OutputError, match=r"log\.csv could not be written"):
         run(TINY, stills, tmp_path)
 
 
 @pytest.mark.parametrize("device", ["toaster", "cuda:77"])
-def test_a_device_that_is_not_there_is_refused(stills: Path, tmp_path: Path, device: str) -> None:
+def test_a_missing_device_is_refused(stills: Path, tmp_path: Path, device: str) -> None:
     with pytest.raises(InputError, match=rf"device '{device}' cannot be used here"):
         next(train(TINY, stills, tmp_path, RuntimeConfig(device, workers=0)))
 
 
 @pytest.fixture
-def half_a_state(stills: Path, tmp_path: Path) -> Path:
+def truncated_state(stills: Path, tmp_path: Path) -> Path:
     run(tiny(steps=1), stills, tmp_path / "sound")
     content = (tmp_path / "sound" / "state.pt").read_bytes()
     shutil.rmtree(tmp_path / "sound")
@@ -341,15 +341,15 @@ def half_a_state(stills: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_half_a_state_is_refused_and_kept(stills: Path, half_a_state: Path) -> None:
-    before = (half_a_state / "state.pt").read_bytes()
+def test_a_truncated_state_is_refused_and_not_deleted(stills: Path, truncated_state: Path) -> None:
+    before = (truncated_state / "state.pt").read_bytes()
     with pytest.raises(CheckpointError, match=r"state\.pt is not the state of this run"):
-        run(tiny(steps=1), stills, half_a_state)
-    assert (half_a_state / "state.pt").read_bytes() == before
+        run(tiny(steps=1), stills, truncated_state)
+    assert (truncated_state / "state.pt").read_bytes() == before
 
 
 @pytest.mark.parametrize("content", [b"", b"not a state", b"PK\x03\x04"])
-def test_what_is_no_state_is_refused_and_kept(stills: Path, tmp_path: Path, content: bytes) -> None:
+def test_another_file_is_refused_and_not_deleted(stills: Path, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "state.pt").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"state\.pt"):
         run(TINY, stills, tmp_path)

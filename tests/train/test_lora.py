@@ -1,4 +1,4 @@
-"""Adapters of low rank: nothing changes at first, they alone learn, and they can be made part of the weights."""
+"""LoRA adapters: they start without effect, they alone learn, and they can be merged into the weights."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from masklet.models.sam2 import SAM2
 from masklet.train.lora import adapter_state, add_lora, is_adapter, merge_lora
 
 
-def taught(model: SAM2) -> SAM2:
-    """Adapters that do something, as after some steps."""
+def randomized(model: SAM2) -> SAM2:
+    """Set the adapters to random values, as after some steps."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if is_adapter(name):
@@ -32,19 +32,19 @@ def test_every_projection_of_attention_is_adapted() -> None:
         f"memory_attention.layers.0.{x}" for x in attention
     ]
     decoder = [name for name in names if name.startswith("sam_mask_decoder.transformer.")]
-    assert len(decoder) == 4 * (2 * 3 + 1)  # two layers of three attentions, and the last look
+    assert len(decoder) == 4 * (2 * 3 + 1)  # two layers of three attentions, and the final attention
     assert len(names) == len(blocks) + 8 + len(decoder)
     context = [f"image_encoder.trunk.context.{k}.attn.{x}_proj" for k in range(2) for x in ("q", "k", "v", "out")]
     assert [name for name in add_lora(small_network(CONVNET), 2) if name.startswith("image_encoder")] == context
 
 
 @pytest.mark.parametrize("trunk", [HIERA, CONVNET])
-def test_at_first_nothing_changes_bit_for_bit(trunk: object) -> None:
+def test_new_adapters_change_nothing_bit_for_bit(trunk: object) -> None:
     model = small_network(trunk)
     expected = two_frames(model)
     add_lora(model, 4, alpha=16)
     assert torch.equal(two_frames(model), expected)
-    assert not torch.equal(two_frames(taught(model)), expected)
+    assert not torch.equal(two_frames(randomized(model)), expected)
 
 
 def test_the_scale_is_alpha_by_rank() -> None:
@@ -59,38 +59,38 @@ def test_the_scale_is_alpha_by_rank() -> None:
     assert set(adapter_state(layers)) == {f"a.parametrizations.weight.0.{x}" for x in ("down_RI", "up_OR")}
 
 
-def test_gradient_reaches_adapters_alone() -> None:
+def test_only_adapters_get_gradients() -> None:
     model = small_network(HIERA)
     add_lora(model, 2)
-    for name, parameter in taught(model).named_parameters():
+    for name, parameter in randomized(model).named_parameters():
         parameter.requires_grad_(is_adapter(name))
     two_frames(model).square().sum().backward()
     learning = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
     assert learning == set(adapter_state(model))
-    still = [name for name in learning if not model.get_parameter(name).grad.any()]
-    assert still == []
+    without_gradient = [name for name in learning if not model.get_parameter(name).grad.any()]
+    assert without_gradient == []
 
 
 @pytest.mark.parametrize("trunk", [HIERA, CONVNET])
-def test_merged_it_is_an_ordinary_network_again(trunk: object) -> None:
+def test_merging_restores_an_ordinary_network(trunk: object) -> None:
     model = small_network(trunk)
     names, parameters = list(model.state_dict()), [name for name, _ in model.named_parameters()]
     adapted = add_lora(model, 4)
-    expected = two_frames(taught(model)).detach()
+    expected = two_frames(randomized(model)).detach()
     assert merge_lora(model) == adapted
     assert list(model.state_dict()) == names
     assert [name for name, _ in model.named_parameters()] == parameters
     assert {type(module) for module in model.modules()} == {type(module) for module in small_network(trunk).modules()}
     torch.testing.assert_close(two_frames(model), expected, rtol=0, atol=1e-5)
     assert merge_lora(model) == []
-    add_lora(model, 4)  # and may be adapted anew
+    add_lora(model, 4)  # adapters can be added again
 
 
-def test_merging_a_copy_leaves_the_original_as_it_is() -> None:
+def test_merging_a_copy_leaves_the_original_unchanged() -> None:
     """A copied layer shares the class that holds its weight as a property."""
     model = small_network(HIERA)
     add_lora(model, 2)
-    expected = two_frames(taught(model)).detach()
+    expected = two_frames(randomized(model)).detach()
     copied = copy.deepcopy(model)
     assert torch.equal(two_frames(copied), expected)
     assert copied.get_parameter(name := next(iter(adapter_state(model)))) is not model.get_parameter(name)
@@ -100,11 +100,11 @@ def test_merging_a_copy_leaves_the_original_as_it_is() -> None:
     merge_lora(model)
 
 
-def test_adapters_go_through_a_state_dict() -> None:
+def test_adapters_load_from_a_state_dict() -> None:
     model, other = small_network(HIERA), small_network(HIERA)
     for each in (model, other):
         add_lora(each, 2)
-    expected = two_frames(taught(model)).detach()
+    expected = two_frames(randomized(model)).detach()
     other.load_state_dict(adapter_state(model), strict=False)
     assert torch.equal(two_frames(other), expected)
     third = small_network(HIERA, seed=1)
@@ -120,14 +120,14 @@ def test_fast_inference_sees_adapters_and_merged_weights(trunk: object) -> None:
     with torch.inference_mode():
         before = model.encode_image(random_image()).embed_BCHW
         add_lora(model, 4)
-        expected = taught(model).encode_image(random_image()).embed_BCHW
+        expected = randomized(model).encode_image(random_image()).embed_BCHW
         assert float((expected - before).abs().max()) > 1e-3
         torch.testing.assert_close(FastSAM2Encoder(model)(random_image()).embed_BCHW, expected, rtol=0, atol=1e-5)
         merge_lora(model)
         torch.testing.assert_close(FastSAM2Encoder(model)(random_image()).embed_BCHW, expected, rtol=0, atol=1e-5)
 
 
-def test_what_cannot_be_meant_is_refused() -> None:
+def test_invalid_ranks_and_patterns_are_refused() -> None:
     model = small_network(HIERA)
     for rank in (0, -3, 17):  # the first block has 16 channels
         with pytest.raises(InputError, match=rf"rank {rank} must be from 1 to 16.*blocks\.0\.attn"):

@@ -1,4 +1,4 @@
-"""What a step needs, and what to lower where there is not enough."""
+"""Time and memory of a step, and advice if memory runs out."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ MEBI = 1 << 20
 
 def test_time_and_peak_of_a_step_are_measured() -> None:
     def step() -> None:
-        np.ones(200 * MEBI // 8)  # touched, and given back at once
+        np.ones(200 * MEBI // 8)  # touched, and released at once
         time.sleep(0.05)
 
     idle, busy = measure_step(lambda: None, CPU), measure_step(step, CPU)
     assert 0.05 <= busy.seconds < 5
     if idle.peak_bytes is None or busy.peak_bytes is None:
-        pytest.skip("this system does not let a process count its memory anew")
+        pytest.skip("this system does not let a process reset its peak memory")
     assert 150 * MEBI < busy.peak_bytes - idle.peak_bytes < 300 * MEBI
     assert measure_step(lambda: None, CPU).peak_bytes < busy.peak_bytes - 150 * MEBI, "an earlier peak was counted"
 
 
-def test_where_counting_cannot_begin_anew_only_a_new_peak_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_the_peak_cannot_be_reset_only_a_new_peak_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_budget, "PROC_SELF", Path("/nowhere"))
     peaks = iter([500, 500])
     monkeypatch.setattr(memory_budget, "_peak_resident_bytes", lambda: next(peaks))
@@ -40,7 +40,7 @@ def test_where_counting_cannot_begin_anew_only_a_new_peak_is_told(monkeypatch: p
     assert measure_step(lambda: None, CPU).peak_bytes is None
 
 
-def test_without_proc_the_system_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_proc_the_resource_module_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("resource", reason="Windows has no resource module")
     monkeypatch.setattr(memory_budget, "PROC_SELF", Path("/nowhere"))
     most = memory_budget._peak_resident_bytes()
@@ -78,14 +78,14 @@ def test_other_errors_are_not_taken_for_it(error: BaseException) -> None:
     assert not is_out_of_memory(error)
 
 
-def test_advice_names_the_next_values_and_what_gains_most_first() -> None:
+def test_advice_names_the_next_values_with_the_largest_gain_first() -> None:
     text = memory_advice(4, 3, 8, 1024, 2, gradient_checkpointing=False, frozen_encoder=False)
     assert text.splitlines() == [
-        "out of memory with batch 4, frames 8, objects 3, size 1024",
-        "Lower one of these, what gains most first:",
-        "  batch 4 -> 2, with accumulate 2 -> 4 (the same steps)",
-        "  frames 8 -> 4",
-        "  size 1024 -> 768",
+        "out of memory with batch 4, clip_length 8, objects 3, image_size 1024",
+        "Lower one of these, largest gain first:",
+        "  batch 4 -> 2, with grad_accum 2 -> 4 (the same steps)",
+        "  clip_length 8 -> 4",
+        "  image_size 1024 -> 768",
         "  objects 3 -> 1",
         "Or keep them, and:",
         "  turn gradient checkpointing on (the same steps, a third more time)",
@@ -94,15 +94,15 @@ def test_advice_names_the_next_values_and_what_gains_most_first() -> None:
     ]
 
 
-def test_objects_come_first_where_the_encoder_keeps_nothing() -> None:
+def test_objects_come_first_if_the_encoder_is_frozen() -> None:
     lines = memory_advice(1, 5, 1, 512, 1, gradient_checkpointing=False, frozen_encoder=True).splitlines()
-    assert lines[2:] == ["  objects 5 -> 2", "  size 512 -> 384"]
+    assert lines[2:] == ["  objects 5 -> 2", "  image_size 512 -> 384"]
 
 
-def test_what_was_done_is_not_advised() -> None:
+def test_options_in_use_are_not_advised() -> None:
     text = memory_advice(1, 1, 2, 64, 1, gradient_checkpointing=True, frozen_encoder=False)
-    assert "frames 2 -> 1" in text
-    assert not any(word in text for word in ("batch 1 ->", "objects 1 ->", "size 64 ->", "checkpointing"))
+    assert "clip_length 2 -> 1" in text
+    assert not any(word in text for word in ("batch 1 ->", "objects 1 ->", "image_size 64 ->", "checkpointing"))
     assert "checkpointing" not in memory_advice(4, 3, 8, 1024, 2, gradient_checkpointing=None, frozen_encoder=False)
     assert "smaller model" in memory_advice(1, 1, 1, 64, 1, gradient_checkpointing=True, frozen_encoder=True)
     assert "freeze" in memory_advice(1, 1, 1, 64, 1, gradient_checkpointing=True, frozen_encoder=False)
@@ -110,9 +110,9 @@ def test_what_was_done_is_not_advised() -> None:
 
 def test_sizes_stay_multiples_of_the_coarsest_stride() -> None:
     size, seen = 1024, []
-    while f"size {size} -> " in (
+    while f"image_size {size} -> " in (
         text := memory_advice(1, 1, 1, size, 1, gradient_checkpointing=True, frozen_encoder=True)
     ):
-        size = int(text.split(f"size {size} -> ")[1].split()[0])
+        size = int(text.split(f"image_size {size} -> ")[1].split()[0])
         seen.append(size)
     assert seen == [768, 576, 416, 288, 192, 128, 96, 64]

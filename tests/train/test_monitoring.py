@@ -1,4 +1,4 @@
-"""Curves and images for TensorBoard."""
+"""The log, and curves and images for TensorBoard."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_resumed_run_hides_what_it_writes_again(tmp_path: Path) -> None:
     assert (image.step, image.width, image.height) == (2, 6, 4)
 
 
-def test_what_was_written_is_there_after_an_accident(tmp_path: Path) -> None:
+def test_curves_are_stored_after_an_exception(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard (extra 'board') is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -1,4 +1,4 @@
-"""Runs as they are in life: killed at any moment and called again; and shared by two processes."""
+"""Real runs: killed at any moment and resumed; and in two processes."""
 
 from __future__ import annotations
 
@@ -21,14 +21,41 @@ from masklet.load_model import load
 
 pytestmark = pytest.mark.slow
 
-PATIENCE = 240.0
-SMALL = ["--size", "64", "--frames", "2", "--rate", "1e-3", "--workers", "0", "--device", "cpu", "--threads", "1"]
-OFTEN = ["--set", "save_every=2", "--set", "report_every=1", "--set", "stage.prompts.rounds=[0.5,0.5]"]
+TIMEOUT_S = 240.0
+SMALL = [
+    "--image-size",
+    "64",
+    "--clip-length",
+    "2",
+    "--lr",
+    "1e-3",
+    "--workers",
+    "0",
+    "--device",
+    "cpu",
+    "--threads",
+    "1",
+]
+OFTEN = ["--override", "save_every=2", "--override", "log_every=1"]
+ROUNDS = ["--override", "stage.prompts.round_probs=[0.5,0.5]"]
 
 
 def command(model: Path, data: list[Path], out: Path, *more: str) -> list[str]:
-    given = [word for path in data for word in ("--data", str(path))]
-    return ["-m", "masklet", "train", *given, "--out", str(out), "--model", str(model), *SMALL, *OFTEN, *more]
+    arguments = [word for path in data for word in ("--data", str(path))]
+    return [
+        "-m",
+        "masklet",
+        "train",
+        *arguments,
+        "--out",
+        str(out),
+        "--model",
+        str(model),
+        *SMALL,
+        *OFTEN,
+        *ROUNDS,
+        *more,
+    ]
 
 
 def start(words: list[str]) -> subprocess.Popen[str]:
@@ -45,20 +72,20 @@ def start(words: list[str]) -> subprocess.Popen[str]:
 
 
 def kill(process: subprocess.Popen[str]) -> None:
-    """It and all that it started."""
+    """Kill the process and its children."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def ended(words: list[str]) -> str:
-    """What a command says that goes well."""
+def output_of(words: list[str]) -> str:
+    """Return the output of a command that succeeds."""
     process = start(words)
     try:
-        said, complaints = process.communicate(timeout=PATIENCE)
+        output, errors = process.communicate(timeout=TIMEOUT_S)
     finally:
         kill(process)
-    assert process.returncode == 0, complaints
-    return said
+    assert process.returncode == 0, errors
+    return output
 
 
 def logged(out: Path) -> list[int]:
@@ -66,14 +93,14 @@ def logged(out: Path) -> list[int]:
         return [int(row["step"]) for row in csv.DictReader(file)]
 
 
-def killed(words: list[str], out: Path, steps: int, moment: float) -> None:
-    """Kill -9 at some moment of a step, once the log holds so many."""
+def run_and_kill(words: list[str], out: Path, steps: int, moment: float) -> None:
+    """Kill the run `moment` seconds after the log holds `steps` steps."""
     process = start(words)
     try:
         clock = time.monotonic()
         while not (out / "log.csv").exists() or (out / "log.csv").read_text().count("\n") <= steps:
             assert process.poll() is None, process.communicate()
-            assert time.monotonic() - clock < PATIENCE
+            assert time.monotonic() - clock < TIMEOUT_S
             time.sleep(0.02)
         time.sleep(moment)
     finally:
@@ -81,7 +108,7 @@ def killed(words: list[str], out: Path, steps: int, moment: float) -> None:
         process.communicate()
 
 
-def test_killed_at_any_moment_and_called_again_gives_the_same_weights(
+def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(
     stills: Path, squares: Path, builtin_file: Path, tmp_path: Path
 ) -> None:
     seed = random.SystemRandom().randrange(10**6)
@@ -89,11 +116,11 @@ def test_killed_at_any_moment_and_called_again_gives_the_same_weights(
     whole, cut = (
         command(builtin_file, [stills, squares], tmp_path / name, "--steps", "8") for name in ("whole", "cut")
     )
-    ended(whole)
+    output_of(whole)
     for steps in (moments.randrange(1, 4), moments.randrange(4, 7)):
-        killed(cut, tmp_path / "cut", steps, moments.uniform(0, 0.6))
-    ended(cut)
-    for which in ("average", "model"):
+        run_and_kill(cut, tmp_path / "cut", steps, moments.uniform(0, 0.6))
+    output_of(cut)
+    for which in ("ema", "model"):
         assert not different(weights_of(tmp_path / "whole", which), weights_of(tmp_path / "cut", which)), seed
     assert logged(tmp_path / "whole") == logged(tmp_path / "cut") == list(range(1, 9)), seed
     files = [tmp_path / name / "model.safetensors" for name in ("whole", "cut")]
@@ -101,17 +128,17 @@ def test_killed_at_any_moment_and_called_again_gives_the_same_weights(
     assert read_metadata(files[0]) == read_metadata(files[1])
 
 
-def test_two_processes_do_what_one_does_in_two_passes(
+def test_two_processes_equal_one_with_two_passes(
     stills: Path, squares: Path, builtin_file: Path, tmp_path: Path
 ) -> None:
-    """The same batches by construction, so the same weights but for rounding."""
+    """The same batches by construction, so the same weights except for rounding."""
     data = [stills, squares]
-    alone = command(builtin_file, data, tmp_path / "alone", "--steps", "3", "--accumulate", "2")
-    ended(alone)
+    alone = command(builtin_file, data, tmp_path / "alone", "--steps", "3", "--grad-accum", "2")
+    output_of(alone)
     together = command(builtin_file, data, tmp_path / "together", "--steps", "3")
-    said = ended(["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *together])
-    assert [line.split()[1] for line in said.splitlines() if line.startswith("step")] == ["1/3", "2/3", "3/3"]
-    assert said.count("done: ") == 1
+    output = output_of(["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *together])
+    assert [line.split()[1] for line in output.splitlines() if line.startswith("step")] == ["1/3", "2/3", "3/3"]
+    assert output.count("done: ") == 1
     assert logged(tmp_path / "together") == [1, 2, 3]
     assert load(tmp_path / "together" / "model.safetensors").name == "builtin"
     before = load(builtin_file).network.state_dict()

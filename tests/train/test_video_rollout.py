@@ -1,4 +1,4 @@
-"""Training through time: what is looked back at, what is taught, what an image of predictions shows."""
+"""Training on videos: memory selection, supervision, predictions of a clip."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from masklet.train.feature_cache import make_encoder, normalize_pixels
 from masklet.train.initialization import MEMORY_PREFIXES
 from masklet.train.video_rollout import TrainMemoryBank, predict_clip, sample_frame_numbers, video_forward
 
-FOLLOWED = PromptConfig(
+TRACKED = PromptConfig(
     max_objects=2, box_prob=0.3, mask_prob=0.4, round_probs=(1.0,), correction_frame_prob=0.5, correction_clicks=1
 )
 
 
-def test_frames_are_left_out_at_one_place_at_most() -> None:
+def test_frame_numbers_have_at_most_one_gap() -> None:
     random = torch.Generator().manual_seed(0)
     several = [sample_frame_numbers(6, 0.5, random) for _ in range(100)]
     steps = np.diff(several)
@@ -35,15 +35,15 @@ def test_frames_are_left_out_at_one_place_at_most() -> None:
     assert sample_frame_numbers(6, 0.0, random) == list(range(6))
 
 
-def test_a_frame_looks_back_at_the_prompted_one_and_at_six_more() -> None:
+def test_a_frame_attends_to_the_prompted_one_and_to_six_more() -> None:
     bank = TrainMemoryBank()
     for number in range(9):
         memory = FrameMemory(torch.full((1, 2, 1, 1), float(number)), torch.full((1, 2), float(number)))
         bank.add(number, memory, prompted=number == 0)
-    seen = bank.memory_context(9)
-    assert [int(memory[0, 0, 0, 0]) for memory in seen.spatial] == [0, 3, 4, 5, 6, 7, 8]
-    assert seen.temporal_positions == (0, 6, 5, 4, 3, 2, 1)
-    assert sorted(int(pointer[0, 0]) for pointer in seen.pointers) == list(range(9))
+    context = bank.memory_context(9)
+    assert [int(memory[0, 0, 0, 0]) for memory in context.spatial] == [0, 3, 4, 5, 6, 7, 8]
+    assert context.temporal_positions == (0, 6, 5, 4, 3, 2, 1)
+    assert sorted(int(pointer[0, 0]) for pointer in context.pointers) == list(range(9))
 
 
 @pytest.fixture(params=[None, CONVNET], ids=["hiera", "convnet"])
@@ -51,11 +51,11 @@ def model(request: pytest.FixtureRequest) -> SAM2:
     return small_network() if request.param is None else small_network(request.param)
 
 
-def test_every_weight_of_the_memory_is_taught(model: SAM2) -> None:
+def test_every_weight_of_the_memory_gets_a_gradient(model: SAM2) -> None:
     batch = moving_square(hidden=2)
-    prompts = replace(FOLLOWED, mask_share=1.0, box_share=0.0, later=0.0)
+    prompts = replace(TRACKED, mask_prob=1.0, box_prob=0.0, correction_frame_prob=0.0)
     seen: set[str] = set()
-    for seed in range(2):  # the pointer of what is gone only counts where it is thought to be gone
+    for seed in range(2):  # the no-object pointer only counts if the object is predicted as hidden
         with torch.no_grad():
             model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(20.0 if seed else -20.0)
         features = model.encode_image(normalize_pixels(batch.flat_pixels))
@@ -68,11 +68,11 @@ def test_every_weight_of_the_memory_is_taught(model: SAM2) -> None:
     assert wanted - {"no_mem_pos_enc"} <= seen
 
 
-def test_each_kind_of_prompt_starts_a_video(model: SAM2) -> None:
+def test_each_prompt_type_starts_a_video(model: SAM2) -> None:
     batch = moving_square(3)
     features = model.encode_image(normalize_pixels(batch.flat_pixels))
     for kind, (box, mask) in (("box", (1.0, 0.0)), ("click", (0.0, 0.0)), ("mask", (0.0, 1.0))):
-        prompts = replace(FOLLOWED, box_share=box, mask_share=mask, later=1.0)
+        prompts = replace(TRACKED, box_prob=box, mask_prob=mask, correction_frame_prob=1.0)
         random = torch.Generator().manual_seed(0)
         with torch.no_grad():
             costs = video_forward(model, features, batch, prompts=prompts, losses=LossConfig(), generator=random)
@@ -89,24 +89,24 @@ def test_a_frame_that_hides_an_object_is_not_corrected(model: SAM2) -> None:
             model,
             features,
             batch,
-            prompts=replace(FOLLOWED, later=1.0),
+            prompts=replace(TRACKED, correction_frame_prob=1.0),
             losses=LossConfig(),
             generator=torch.Generator().manual_seed(0),
         )
     assert "corrected" not in costs
 
 
-def test_objects_of_several_videos_do_not_touch_each_other(model: SAM2) -> None:
-    """Two videos in one batch cost what each costs alone."""
+def test_videos_of_a_batch_are_independent(model: SAM2) -> None:
+    """The loss of two videos in one batch is the mean of each alone."""
     one, other = moving_square(3), moving_square(3, hidden=2)
     other = replace(other, pixels_BT3SS=other.pixels_BT3SS.flip(-1), masks_NTSS=other.masks_NTSS.flip(-1))
     both = replace(
         one,
         pixels_BT3SS=torch.cat([one.pixels_BT3SS, other.pixels_BT3SS]),
         masks_NTSS=torch.cat([one.masks_NTSS, other.masks_NTSS]),
-        clip_N=torch.tensor([0, 1]),
+        clip_index_N=torch.tensor([0, 1]),
     )
-    prompts = replace(FOLLOWED, box_share=0.0, mask_share=1.0, later=0.0)
+    prompts = replace(TRACKED, box_prob=0.0, mask_prob=1.0, correction_frame_prob=0.0)
     totals = []
     for batch in (one, other, both):
         features = model.encode_image(normalize_pixels(batch.flat_pixels))
@@ -118,9 +118,9 @@ def test_objects_of_several_videos_do_not_touch_each_other(model: SAM2) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_an_encoder_that_stays_runs_without_gradients(model: SAM2, precision: str) -> None:
+def test_a_frozen_encoder_runs_without_gradients(model: SAM2, precision: str) -> None:
     rates = (("image_encoder", 0.0), ("sam_mask_decoder.conv_s", 0.0))
-    config = tiny(rates=rates, precision=precision)
+    config = tiny(lr_multipliers=rates, precision=precision)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(config.is_trainable(name))
     batch = moving_square(2)
@@ -133,7 +133,7 @@ def test_an_encoder_that_stays_runs_without_gradients(model: SAM2, precision: st
     )
 
 
-def test_a_image_shows_every_frame_of_every_object(model: SAM2) -> None:
+def test_a_prediction_has_every_frame_of_every_object(model: SAM2) -> None:
     for frames in (1, 3):
         batch = moving_square(frames)
         found = predict_clip(model, model.encode_image(normalize_pixels(batch.flat_pixels)), batch)
@@ -141,13 +141,13 @@ def test_a_image_shows_every_frame_of_every_object(model: SAM2) -> None:
         assert found.dtype == torch.bool
 
 
-def test_the_first_stages_of_the_built_in_trunk_stay_where_a_stage_says_so() -> None:
-    model, config = small_network(CONVNET), tiny(frozen=2)
+def test_a_stage_can_freeze_the_first_stages_of_the_built_in_trunk() -> None:
+    model, config = small_network(CONVNET), tiny(frozen_stages=2)
     state = TrainState(model, EMA(model, 0.0), torch.optim.SGD(model.parameters()))
     state.set_trainable(config, config.stages[0])
     trunk = "image_encoder.trunk."
-    still = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     wanted = tuple(f"{trunk}{part}." for part in ("stem", "stages.0", "stages.1"))
-    assert still == {name for name, _ in model.named_parameters() if name.startswith(wanted)}
+    assert frozen == {name for name, _ in model.named_parameters() if name.startswith(wanted)}
     state.set_trainable(tiny(), tiny().stages[0])
     assert all(parameter.requires_grad for parameter in model.parameters())

@@ -7,18 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from helpers.reference import GOLDEN, module_at, reference_model
 from masklet.media import open_video
-from masklet.models.fast_cpu.sam2 import FastSAM2Encoder
-from masklet.video import LiveSession, ObjectBatcher, Session, TrackOptions
+from masklet.models.fast_cpu.sam2 import FastSAM2
+from masklet.video import LiveSession, Session, TrackOptions
 
 
 @pytest.fixture
-def stepper() -> ObjectBatcher:
-    model = reference_model("builtin", 96, "v")
-    return ObjectBatcher(model, FastSAM2Encoder(model), torch.device("cpu"))
+def network() -> FastSAM2:
+    return FastSAM2(reference_model("builtin", 96, "v"))
 
 
 @pytest.fixture(scope="session")
@@ -28,13 +26,13 @@ def video() -> np.ndarray:
 
 
 @pytest.fixture
-def session(stepper: ObjectBatcher) -> Callable[..., Session]:
+def session(network: FastSAM2) -> Callable[..., Session]:
     def opened(source: Any, **options: Any) -> Session:
-        return Session(stepper, open_video(source), TrackOptions(**{"clean": 0, **options}))
+        return Session(network, open_video(source), TrackOptions(**{"fill_hole_area": 0, **options}))
 
     return opened
 
 
 @pytest.fixture
-def live(stepper: ObjectBatcher) -> Callable[..., LiveSession]:
-    return lambda length=None, **options: LiveSession(stepper, TrackOptions(**{"clean": 0, **options}), length)
+def live(network: FastSAM2) -> Callable[..., LiveSession]:
+    return lambda length=None, **options: LiveSession(network, TrackOptions(**{"fill_hole_area": 0, **options}), length)

@@ -1,4 +1,4 @@
-"""What is new, what is known, and what is a part, on made masks."""
+"""Match detections that are new, known, or parts of tracks, on synthetic masks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def box(x1: int, y1: int, x2: int, y2: int, size: tuple[int, int] = SIZE) -> np.
     return mask
 
 
-def ground(**options: object) -> TrackAssociator:
+def associator(**options: object) -> TrackAssociator:
     made = TrackAssociator(AutoTrackOptions(**options))  # type: ignore[arg-type]
     made.add(3, box(10, 10, 30, 30), class_id=0)
     made.add(5, box(50, 10, 70, 30), class_id=0)
@@ -40,36 +40,36 @@ def ground(**options: object) -> TrackAssociator:
         (box(14, 10, 66, 30), NEW),  # 32 of 52 columns
     ],
 )
-def test_a_find_is_the_same_a_part_or_new(mask: np.ndarray, verdict: Match) -> None:
-    assert ground().match_mask(mask, 0) == verdict
+def test_a_detection_is_a_track_a_part_or_new(mask: np.ndarray, verdict: Match) -> None:
+    assert associator().match_mask(mask, 0) == verdict
 
 
-def test_what_several_explain_together_is_a_part_too() -> None:
-    assert ground(inside=0.65).match_mask(box(10, 10, 70, 30), 0) == PART
+def test_a_detection_covered_by_several_tracks_is_a_part() -> None:
+    assert associator(part_overlap=0.65).match_mask(box(10, 10, 70, 30), 0) == PART
 
 
-def test_how_alike_and_how_far_inside_are_options() -> None:
+def test_match_iou_and_part_overlap_are_options() -> None:
     half = box(10, 10, 30, 20)
-    assert ground().match_mask(half, 0) == Match(new=False, id=3)
-    assert ground(same_iou=0.51).match_mask(half, 0) == PART
-    assert ground(same_iou=0.51, parts=True).match_mask(half, 0) == NEW
+    assert associator().match_mask(half, 0) == Match(new=False, id=3)
+    assert associator(match_iou=0.51).match_mask(half, 0) == PART
+    assert associator(match_iou=0.51, parts=True).match_mask(half, 0) == NEW
 
 
-def test_of_two_that_are_alike_the_more_alike_is_meant() -> None:
-    made = ground()
+def test_the_track_with_the_highest_iou_matches() -> None:
+    made = associator()
     made.add(7, box(12, 10, 32, 30), class_id=0)
     assert made.match_mask(box(13, 10, 33, 30), 0).id == 7
     assert made.match_mask(box(9, 10, 29, 30), 0).id == 3
     assert made.match_mask(box(10, 10, 30, 25), 0).iou == 0.75
 
 
-def test_a_part_of_another_class_is_no_part_but_the_same_is_the_same() -> None:
-    made = ground()
+def test_a_part_has_the_class_of_its_track_but_a_match_may_differ() -> None:
+    made = associator()
     assert made.match_mask(box(12, 12, 20, 20), 1) == NEW
     assert made.match_mask(box(10, 10, 30, 29), 1) == Match(new=False, id=3)
 
 
-def test_a_background_has_no_parts_and_swallows_nothing() -> None:
+def test_a_background_has_no_parts_and_contains_no_tracks() -> None:
     made = TrackAssociator(AutoTrackOptions())
     made.add(1, box(0, 0, 80, 40), class_id=0)
     assert made.match_mask(box(10, 10, 20, 20), 0) == NEW
@@ -79,21 +79,21 @@ def test_a_background_has_no_parts_and_swallows_nothing() -> None:
     assert made.contained_tracks(box(0, 0, 80, 60), 0) == []
 
 
-def test_an_object_that_is_out_of_sight_explains_nothing() -> None:
+def test_an_object_out_of_sight_covers_nothing() -> None:
     made = TrackAssociator(AutoTrackOptions())
     made.add(1, np.zeros(SIZE, bool), class_id=0)
     assert made.match_mask(box(0, 0, 20, 20), 0) == NEW
     assert made.duplicates() == frozenset()
 
 
-def test_what_is_dropped_is_nobody() -> None:
-    made = ground()
+def test_a_removed_track_matches_nothing() -> None:
+    made = associator()
     made.remove(3)
     assert made.match_mask(box(10, 10, 30, 30), 1) == NEW
 
 
-def test_boxes_are_told_apart_by_class_and_each_object_is_met_once() -> None:
-    made = ground()
+def test_boxes_match_by_class_and_each_track_once() -> None:
+    made = associator()
     near = np.array([10, 10, 32, 32], np.float32)
     assert made.match_box(near, 0, ()) == Match(new=False, id=3)
     assert made.match_box(near, 1, ()) == NEW
@@ -101,8 +101,8 @@ def test_boxes_are_told_apart_by_class_and_each_object_is_met_once() -> None:
     assert made.match_box(np.array([0, 40, 10, 50], np.float32), 0, ()) == NEW
 
 
-def test_twins_are_pairs_that_are_one_and_the_same() -> None:
-    made = ground()
+def test_duplicates_are_pairs_with_the_same_mask() -> None:
+    made = associator()
     made.add(9, box(10, 10, 30, 28), class_id=2)
     assert made.duplicates() == {(3, 9)}
 
@@ -118,21 +118,26 @@ def test_a_large_frame_is_compared_on_a_grid_with_the_same_outcome() -> None:
 
 def test_candidates_come_by_score_or_by_area_and_specks_do_not_come() -> None:
     small, large, speck = box(0, 0, 10, 10), box(20, 20, 60, 50), box(70, 50, 71, 51)
-    finds = [Detection(0.5, mask=large), Detection(0.9, mask=rle.encode(small)), Detection(0.99, mask=speck)]
-    finds.append(Detection(0.7, box=(0, 0, 5, 5)))
+    detections = [Detection(0.5, mask=large), Detection(0.9, mask=rle.encode(small)), Detection(0.99, mask=speck)]
+    detections.append(Detection(0.7, box=(0, 0, 5, 5)))
     options = AutoTrackOptions(min_area=2 / 4800)
-    assert [c.detection.score for c in candidates(finds, SIZE, options)] == [0.9, 0.7, 0.5]
-    by_area = candidates(finds, SIZE, AutoTrackOptions(sort_by="area", min_area=2 / 4800))
+    assert [c.detection.score for c in candidates(detections, SIZE, options)] == [0.9, 0.7, 0.5]
+    by_area = candidates(detections, SIZE, AutoTrackOptions(sort_by="area", min_area=2 / 4800))
     assert [c.detection.score for c in by_area] == [0.5, 0.9, 0.7]
     assert [round(c.area * 4800) for c in by_area] == [1200, 100, 25]
     assert by_area[1].box.tolist() == [0, 0, 10, 10]
-    assert [c.detection.score for c in candidates(finds, SIZE, AutoTrackOptions(min_area=0))] == [0.99, 0.9, 0.7, 0.5]
+    assert [c.detection.score for c in candidates(detections, SIZE, AutoTrackOptions(min_area=0))] == [
+        0.99,
+        0.9,
+        0.7,
+        0.5,
+    ]
 
 
-def test_a_box_is_cut_to_the_frame_and_one_beside_it_is_nothing() -> None:
-    inside, beside = Detection(0.9, box=(-10, -5, 30, 20)), Detection(0.9, box=(90, 10, 120, 30))
+def test_a_box_is_clipped_to_the_frame_and_one_outside_it_is_dropped() -> None:
+    inside, outside = Detection(0.9, box=(-10, -5, 30, 20)), Detection(0.9, box=(90, 10, 120, 30))
     assert inside.clipped_box(SIZE).tolist() == [0, 0, 30, 20]
-    assert len(candidates([inside, beside], SIZE, AutoTrackOptions(min_area=0))) == 1
+    assert len(candidates([inside, outside], SIZE, AutoTrackOptions(min_area=0))) == 1
 
 
 @pytest.mark.parametrize(
@@ -146,7 +151,7 @@ def test_a_box_is_cut_to_the_frame_and_one_beside_it_is_nothing() -> None:
         {"score": 0.5, "box": (1, 2, 3, 4), "class_id": 0.5},
     ],
 )
-def test_a_find_that_cannot_be_meant(wrong: dict[str, object]) -> None:
+def test_a_malformed_detection_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(InputError):
         Detection(**wrong)  # type: ignore[arg-type]
 
@@ -159,9 +164,10 @@ def test_a_mask_of_another_size_is_refused() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"every": 0}, {"every": True}, {"max_objects": 0}, {"forget_after": 0}, {"unfound_after": 0},
-        {"every": None}, {"max_objects": None}, {"forget_after": None},
-        {"same_iou": 1.5}, {"inside": -1}, {"first": "age"},
+        {"detect_every": 0}, {"detect_every": True}, {"max_objects": 0}, {"max_missing_frames": 0},
+        {"max_undetected": 0},
+        {"detect_every": None}, {"max_objects": None}, {"max_missing_frames": None},
+        {"match_iou": 1.5}, {"part_overlap": -1}, {"sort_by": "age"},
     ],
 )  # fmt: skip
 def test_options_outside_their_range(wrong: dict[str, object]) -> None:

@@ -1,4 +1,4 @@
-"""A video without prompts: births, deaths, no duplicates; with a tracker that cannot err, then with the real one."""
+"""A video without prompts: starts, ends, no duplicates; with a tracker that cannot err, then with the real one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from helpers.oracle import Oracle, finder, found, make_video
 from masklet.errors import InputError, SourceError
-from masklet.media import Frame, open_video
+from masklet.media import open_video
 from masklet.results import Results
 from masklet.video import AutoTracker, AutoTrackOptions, AutoTrackStream, Detection, TrackOptions, auto_track
 from masklet.video.track_history import MAX_ENDED_TRACKS, Track, TrackHistory
@@ -23,76 +23,76 @@ def two(t: int) -> dict[int, Any]:
     return {1: (5 + t, 10, 20 + t, 25), 2: (40, 10 + t // 2, 60, 30 + t // 2)}
 
 
-def follow(frames: Any, find: Any = None, oracle: Oracle | None = None, **options: Any) -> AutoTrackStream:
-    chosen = AutoTrackOptions(**{"every": 4, "forget_after": 3, **options})
+def track_all(frames: Any, find: Any = None, oracle: Oracle | None = None, **options: Any) -> AutoTrackStream:
+    chosen = AutoTrackOptions(**{"detect_every": 4, "max_missing_frames": 3, **options})
     return auto_track(oracle or Oracle(), open_video(frames), find or finder(), chosen)  # type: ignore[arg-type]
 
 
-def numbers(frame: Results) -> list[int]:
-    """What is painted where each object is said to be; 0: it is out of sight."""
+def painted_numbers(frame: Results) -> list[int]:
+    """What is painted where each object is reported to be; 0: it is out of sight."""
     assert frame.masks is not None
     return [int(frame.orig_img[..., 0][mask].max(initial=0)) for mask in frame.masks.data]
 
 
 def test_two_objects_keep_their_ids_and_classes() -> None:
-    following = follow(make_video(12, two))
-    for index, frame in enumerate(following):
+    stream = track_all(make_video(12, two))
+    for index, frame in enumerate(stream):
         assert frame.frame_idx == index
-        assert frame.ids.tolist() == numbers(frame) == [1, 2]
+        assert frame.ids.tolist() == painted_numbers(frame) == [1, 2]
         assert frame.states == ("visible", "visible")
         assert [frame.class_name(i) for i in range(2)] == ["kind1", "kind2"]
-        assert following.track_history.started == ((1, 2) if index == 0 else ())
-        assert following.track_history.ended == ()
-    assert [(life.first_frame, life.last_frame, life.visible_frames, life.end_reason) for life in following.track_history] == [  # noqa: E501
+        assert stream.track_history.started == ((1, 2) if index == 0 else ())
+        assert stream.track_history.ended == ()
+    assert [(track.first_frame, track.last_frame, track.visible_frames, track.end_reason) for track in stream.track_history] == [  # noqa: E501
         (0, 11, 12, "end of the video"), (0, 11, 12, "end of the video"),
     ]  # fmt: skip
 
 
-def test_what_enters_later_is_born_once_at_the_next_look() -> None:
-    following = follow(make_video(13, two, lambda t: {3: (30, 35, 40, 45)} if t >= 5 else {}))
-    born = {frame.frame_idx: following.track_history.started for frame in following if following.track_history.started}
-    assert born == {0: (1, 2), 8: (3,)}
-    assert following.track_history[3].first_frame == 8
+def test_an_object_that_enters_later_starts_at_the_next_detection() -> None:
+    stream = track_all(make_video(13, two, lambda t: {3: (30, 35, 40, 45)} if t >= 5 else {}))
+    started = {frame.frame_idx: stream.track_history.started for frame in stream if stream.track_history.started}
+    assert started == {0: (1, 2), 8: (3,)}
+    assert stream.track_history[3].first_frame == 8
 
 
-def test_the_finder_is_asked_at_the_first_frame_and_then_at_every_so_many() -> None:
+def test_the_detector_runs_on_the_first_frame_and_at_every_so_many() -> None:
     calls: list[int] = []
-    asked = []
-    for frame in follow(make_video(12, two), finder(calls=calls), every=5):
-        asked += [frame.frame_idx] * len(calls)
+    detected = []
+    for frame in track_all(make_video(12, two), finder(calls=calls), detect_every=5):
+        detected += [frame.frame_idx] * len(calls)
         calls.clear()
-    assert asked == [0, 5, 10]
+    assert detected == [0, 5, 10]
 
 
-def test_an_object_that_leaves_dies_and_is_followed_no_longer() -> None:
+def test_a_track_of_an_object_that_leaves_ends() -> None:
     oracle = Oracle()
-    following = follow(make_video(12, lambda t: {1: LEFT} | ({2: RIGHT} if t < 4 else {})), oracle=oracle)
-    ids = [frame.ids.tolist() for frame in following]
-    died = following.track_history[2]
+    stream = track_all(make_video(12, lambda t: {1: LEFT} | ({2: RIGHT} if t < 4 else {})), oracle=oracle)
+    ids = [frame.ids.tolist() for frame in stream]
+    ended = stream.track_history[2]
     assert ids == [[1, 2]] * 6 + [[1]] * 6  # out of sight on 4, 5 and 6, the third of which ends it
-    assert (died.first_frame, died.last_frame, died.visible_frames, died.end_reason) == (0, 3, 4, "out of sight")
+    assert (ended.first_frame, ended.last_frame, ended.visible_frames, ended.end_reason) == (0, 3, 4, "out of sight")
     assert oracle.tracked == [2] * 6 + [1] * 5
 
 
-def test_who_is_hidden_for_a_while_lives_on() -> None:
-    following = follow(make_video(10, lambda t: {1: LEFT} | ({} if 3 <= t < 5 else {2: RIGHT})))
-    states = [frame.states[1] for frame in following if frame.states is not None]
+def test_an_occluded_object_keeps_its_track() -> None:
+    stream = track_all(make_video(10, lambda t: {1: LEFT} | ({} if 3 <= t < 5 else {2: RIGHT})))
+    states = [frame.states[1] for frame in stream if frame.states is not None]
     assert states == ["visible"] * 3 + ["occluded"] * 2 + ["visible"] * 5
-    assert following.track_history.num_started == 2
+    assert stream.track_history.num_started == 2
 
 
-def test_who_comes_back_after_death_has_a_new_id() -> None:
-    following = follow(make_video(20, lambda t: {1: LEFT} | ({} if 3 <= t < 14 else {2: RIGHT})))
-    ids = [frame.ids.tolist() for frame in following]
+def test_an_object_that_returns_after_its_track_ended_has_a_new_id() -> None:
+    stream = track_all(make_video(20, lambda t: {1: LEFT} | ({} if 3 <= t < 14 else {2: RIGHT})))
+    ids = [frame.ids.tolist() for frame in stream]
     assert ids[-1] == [1, 3]
-    assert str(following.track_history).splitlines() == [
+    assert str(stream.track_history).splitlines() == [
         "object 1: kind1, frames 0 to 19, end of the video",
         "object 2: kind2, frames 0 to 2, out of sight",
         "object 3: kind2, frames 16 to 19, end of the video",
     ]
 
 
-def test_parts_and_wholes_of_what_is_followed_are_not_born() -> None:
+def test_parts_of_a_track_start_no_track() -> None:
     def with_parts(rgb: np.ndarray) -> list[Detection]:
         whole = rgb[..., 0] > 0
         part = whole.copy()
@@ -100,197 +100,197 @@ def test_parts_and_wholes_of_what_is_followed_are_not_born() -> None:
         return [found(whole, 1, class_id=0), found(part, 9, class_id=0), found(whole, 8, class_id=0)]
 
     frames = make_video(9, lambda t: {1: LEFT})
-    following = follow(frames, with_parts)
-    assert all(frame.ids.tolist() == [1] for frame in following)
-    assert following.track_history.num_started == 1
-    assert follow(frames, with_parts, parts=True, same_iou=0.9).__next__().ids.tolist() == [1, 2]
+    stream = track_all(frames, with_parts)
+    assert all(frame.ids.tolist() == [1] for frame in stream)
+    assert stream.track_history.num_started == 1
+    assert track_all(frames, with_parts, parts=True, match_iou=0.9).__next__().ids.tolist() == [1, 2]
 
 
-def test_two_that_have_become_one_are_joined() -> None:
+def test_duplicate_tracks_are_joined() -> None:
     oracle = Oracle(swaps={2: 1})  # from its second frame on, 2 is taken for 1
-    following = follow(make_video(10, two), finder([1, 2]), oracle)
-    ids = [frame.ids.tolist() for frame in following]
+    stream = track_all(make_video(10, two), finder([1, 2]), oracle)
+    ids = [frame.ids.tolist() for frame in stream]
     assert ids[:8] == [[1, 2]] * 4 + [[1, 2, 3]] * 4
     assert ids[8] == [1, 3, 4]
-    assert following.track_history[2].end_reason == "joined with 1"
+    assert stream.track_history[2].end_reason == "joined with 1"
 
 
-def test_no_two_objects_are_ever_born_on_one_thing() -> None:
+def test_repeated_detections_start_one_track() -> None:
     def thrice(rgb: np.ndarray) -> list[Detection]:
         return [one for boxes in (False, True, False) for one in finder(boxes=boxes)(rgb)]
 
-    following = follow(make_video(9, two), thrice, every=1)
-    assert all(sorted(numbers(frame)) == [1, 2] for frame in following)
+    stream = track_all(make_video(9, two), thrice, detect_every=1)
+    assert all(sorted(painted_numbers(frame)) == [1, 2] for frame in stream)
 
 
-def test_a_limit_keeps_those_who_are_there_and_newcomers_wait_for_a_place() -> None:
+def test_max_objects_keeps_active_tracks_and_new_objects_wait() -> None:
     def spots(t: int) -> dict[int, Any]:
         early = {2: (0, 0, 10, 10)} if t < 4 else {}
         return early | {3: (20, 0, 40, 20)} | ({1: (45, 20, 60, 40)} if t >= 2 else {})
 
-    following = follow(make_video(13, spots), max_objects=2)
-    shown = {frame.frame_idx: numbers(frame) for frame in following}
+    stream = track_all(make_video(13, spots), max_objects=2)
+    shown = {frame.frame_idx: painted_numbers(frame) for frame in stream}
     assert shown[0] == [2, 3]
     assert shown[4] == [0, 3]  # 2 is hidden and has its place still
     assert shown[8] == [3, 1]
-    assert following.track_history.rejected == 1
-    assert str(following.track_history).splitlines()[-1] == "turned away for want of a place: 1"
+    assert stream.track_history.rejected == 1
+    assert str(stream.track_history).splitlines()[-1] == "turned away for want of a place: 1"
 
 
 @pytest.mark.parametrize(("first", "kept"), [("score", 1), ("area", 2)])
-def test_who_comes_first_where_there_is_one_place(first: str, kept: int) -> None:
-    following = follow(make_video(2, two), max_objects=1, first=first)
-    assert [numbers(frame) for frame in following] == [[kept]] * 2
+def test_sort_by_decides_which_object_is_tracked(first: str, kept: int) -> None:
+    stream = track_all(make_video(2, two), max_objects=1, sort_by=first)
+    assert [painted_numbers(frame) for frame in stream] == [[kept]] * 2
 
 
-def test_what_the_finder_does_not_find_again_dies_where_that_is_wanted() -> None:
-    looks: list[int] = []
+def test_max_undetected_ends_tracks_without_detections() -> None:
+    runs: list[int] = []
 
     def once(rgb: np.ndarray) -> list[Detection]:
-        looks.append(1)
-        return finder([1, 2] if len(looks) == 1 else [1])(rgb)
+        runs.append(1)
+        return finder([1, 2] if len(runs) == 1 else [1])(rgb)
 
-    following = follow(make_video(12, two), once, unfound_after=2)
-    assert [len(frame) for frame in following] == [2] * 8 + [1] * 4
-    assert following.track_history[2].end_reason == "not found again"
-    assert following.track_history[2].missed_detections == 2
+    stream = track_all(make_video(12, two), once, max_undetected=2)
+    assert [len(frame) for frame in stream] == [2] * 8 + [1] * 4
+    assert stream.track_history[2].end_reason == "not found again"
+    assert stream.track_history[2].missed_detections == 2
 
 
-@pytest.mark.parametrize("again", [{}, {"parts": True}, {"renew": True}, {"unfound_after": 3}])
-def test_a_finder_that_can_is_asked_beyond_what_is_known(again: dict[str, Any]) -> None:
-    asked: list[int | None] = []
+@pytest.mark.parametrize("again", [{}, {"parts": True}, {"reinit_on_match": True}, {"max_undetected": 3}])
+def test_a_region_detector_searches_outside_the_tracks(again: dict[str, Any]) -> None:
+    searched: list[int | None] = []
 
     class Searching:
         def __call__(self, rgb: np.ndarray) -> Any:
-            asked.append(None)
+            searched.append(None)
             return finder()(rgb)
 
-        def beyond(self, rgb: np.ndarray, known: np.ndarray) -> Any:
-            asked.append(int(known.sum()))
-            return [one for one in finder()(rgb) if not known[one.mask].all()]
+        def detect_outside(self, rgb: np.ndarray, covered: np.ndarray) -> Any:
+            searched.append(int(covered.sum()))
+            return [one for one in finder()(rgb) if not covered[one.mask].all()]
 
     frames = make_video(9, two, lambda t: {3: (30, 35, 40, 45)} if t >= 5 else {})
-    following = follow(frames, Searching(), **again)
-    assert [frame.ids.tolist() for frame in following][-1] == [1, 2, 3]
-    assert asked == ([None] * 3 if again else [None, 15 * 15 + 20 * 20, 15 * 15 + 20 * 20])
-    assert following.track_history.num_started == 3
+    stream = track_all(frames, Searching(), **again)
+    assert [frame.ids.tolist() for frame in stream][-1] == [1, 2, 3]
+    assert searched == ([None] * 3 if again else [None, 15 * 15 + 20 * 20, 15 * 15 + 20 * 20])
+    assert stream.track_history.num_started == 3
 
 
-def test_boxes_are_followed_as_masks_are() -> None:
+def test_boxes_are_tracked_as_masks_are() -> None:
     frames = make_video(9, two, lambda t: {3: (30, 35, 40, 45)} if t >= 3 else {})
-    by_mask, by_box = (list(follow(frames, finder(boxes=boxes))) for boxes in (False, True))
+    by_mask, by_box = (list(track_all(frames, finder(boxes=boxes))) for boxes in (False, True))
     for one, other in zip(by_mask, by_box, strict=True):
         assert one.ids.tolist() == other.ids.tolist()
         assert one.classes.tolist() == other.classes.tolist()
         np.testing.assert_array_equal(one.masks.data, other.masks.data)  # type: ignore[union-attr]
 
 
-def test_a_box_around_nothing_is_not_born() -> None:
-    following = follow(make_video(3, lambda t: {}), lambda rgb: [Detection(0.9, box=(1, 1, 20, 20))])
-    assert [len(frame) for frame in following] == [0, 0, 0]
-    assert str(following.track_history) == "nothing was found"
+def test_a_box_around_nothing_starts_no_track() -> None:
+    stream = track_all(make_video(3, lambda t: {}), lambda rgb: [Detection(0.9, box=(1, 1, 20, 20))])
+    assert [len(frame) for frame in stream] == [0, 0, 0]
+    assert str(stream.track_history) == "nothing was found"
 
 
 def test_a_detector_may_change_its_mind_and_the_class_of_an_id_stays() -> None:
     classes = iter([1, 4, 4])
-    following = follow(
+    stream = track_all(
         make_video(9, lambda t: {1: LEFT}), lambda rgb: [found(rgb[..., 0] == 1, class_id=next(classes))]
     )
-    assert {frame.class_name(0) for frame in following} == {"kind1"}
-    assert following.track_history[1].class_scores == {
+    assert {frame.class_name(0) for frame in stream} == {"kind1"}
+    assert stream.track_history[1].class_scores == {
         1: pytest.approx(0.996, abs=1e-3),
         4: pytest.approx(1.992, abs=1e-3),
     }
-    assert following.track_history[1].likely_class == 4
+    assert stream.track_history[1].likely_class == 4
 
 
-def test_who_enters_cut_by_the_edge_is_one_object_when_more_is_seen() -> None:
-    """What was cut is number 1, the rest of it number 2; the oracle sees the whole where it is shown the whole."""
+def test_a_truncated_object_stays_one_track_when_more_of_it_enters() -> None:
+    """What was cut is number 1, the rest of it number 2; prompted with all of it, the oracle sees it all."""
 
-    def whole(rgb: np.ndarray) -> list[Detection]:
+    def everything(rgb: np.ndarray) -> list[Detection]:
         return [found(rgb[..., 0] > 0, class_id=0)]
 
     frames = make_video(9, lambda t: {2: (0, 10, 40, 40), 1: (0, 10, 15, 40)} if t >= 4 else {1: (0, 10, 15, 40)})
-    following = follow(frames, whole)
-    shown = list(following)
+    stream = track_all(frames, everything)
+    shown = list(stream)
     assert all(frame.ids.tolist() == [1] for frame in shown)
     assert [int(shown[t].masks.data.sum()) for t in (0, 3, 4)] == [450, 450, 1200]  # type: ignore[union-attr]
-    assert following.track_history.num_started == 1
-    assert following.track_history[1].extensions == 2
+    assert stream.track_history.num_started == 1
+    assert stream.track_history[1].extensions == 2
 
 
 @pytest.mark.parametrize("renew", [False, True])
-def test_an_object_is_followed_on_from_what_was_found_where_that_is_wanted(renew: bool) -> None:
+def test_reinit_on_match_restarts_a_track_from_its_detection(renew: bool) -> None:
     """Number 1 becomes 2 rows wider on frame 4, of number 2: the oracle does not see that by itself."""
 
-    def whole(rgb: np.ndarray) -> list[Detection]:
+    def everything(rgb: np.ndarray) -> list[Detection]:
         return [found(rgb[..., 0] > 0, class_id=0)]
 
     frames = make_video(30, lambda t: {1: (20, 10, 40, 30)} | ({2: (20, 30, 40, 34)} if t >= 4 else {}))
-    follower = AutoTracker(Oracle(), whole, AutoTrackOptions(detect_every=4, reinit_on_match=renew))  # type: ignore[arg-type]
+    tracker = AutoTracker(Oracle(), everything, AutoTrackOptions(detect_every=4, reinit_on_match=renew))  # type: ignore[arg-type]
     shown = []
     for frame in open_video(frames):
-        shown.append(follower.step(frame))
-        one = follower.live.tracker.objects[1]
+        shown.append(tracker.step(frame))
+        one = tracker.live.tracker.objects[1]
         assert set(one.prompts) == set(one.bank.prompted) <= {0, 4 * (frame.index // 4)}
     assert int(shown[3].masks.data.sum()) == 400
     assert int(shown[4].masks.data.sum()) == (480 if renew else 400)
     assert all(frame.ids.tolist() == [1] for frame in shown)
 
 
-def test_renewing_goes_with_corrections_as_published() -> None:
-    """A renewed frame is then a tracked one: from the third on there was nothing prompted to be let go of."""
+def test_reinit_on_match_works_with_corrections_as_in_sam2() -> None:
+    """A renewed frame is then a tracked one: from the third on there was nothing prompted to be released."""
 
-    def whole(rgb: np.ndarray) -> list[Detection]:
+    def everything(rgb: np.ndarray) -> list[Detection]:
         return [found(rgb[..., 0] > 0, class_id=0)]
 
     frames = make_video(20, lambda t: {1: (20, 10, 40, 30)} | ({2: (20, 30, 40, 34)} if t >= 4 else {}))
-    track = TrackOptions(corrections="published")
+    track = TrackOptions(corrections="sam2")
     options = AutoTrackOptions(detect_every=4, reinit_on_match=True)
-    shown = list(auto_track(Oracle(), open_video(frames), whole, options, track))  # type: ignore[arg-type]
+    shown = list(auto_track(Oracle(), open_video(frames), everything, options, track))  # type: ignore[arg-type]
     assert [int(shown[t].masks.data.sum()) for t in (0, 4, 8, 12, 16)] == [400] + [480] * 4  # type: ignore[union-attr]
 
 
 def test_without_identities_every_frame_stands_alone() -> None:
     calls: list[int] = []
     frames = make_video(5, lambda t: {2: RIGHT} | ({1: LEFT} if t in (1, 3) else {}))
-    following = follow(frames, finder(calls=calls), identities=False)
-    shown = list(following)
+    stream = track_all(frames, finder(calls=calls), identities=False)
+    shown = list(stream)
     assert len(calls) == 5
     assert [frame.ids.tolist() for frame in shown] == [[1], [1, 2], [1], [1, 2], [1]]
-    assert [numbers(frame) for frame in shown] == [[2], [1, 2], [2], [1, 2], [2]]
+    assert [painted_numbers(frame) for frame in shown] == [[2], [1, 2], [2], [1, 2], [2]]
     assert shown[1].names == {1: "kind1", 2: "kind2"}
     assert shown[1].classes.tolist() == [1, 2]
     assert shown[1].states == ("visible", "visible")
-    assert len(following.track_history) == 0
+    assert len(stream.track_history) == 0
 
 
 def test_without_identities_boxes_become_masks_and_overlaps_stay() -> None:
     frames = make_video(2, two)
-    assert [numbers(frame) for frame in follow(frames, finder(boxes=True), identities=False)] == [[1, 2]] * 2
-    twice = follow(frames, lambda rgb: finder()(rgb) * 2, identities=False)
-    assert [numbers(frame) for frame in twice] == [[1, 2, 1, 2]] * 2
+    assert [painted_numbers(frame) for frame in track_all(frames, finder(boxes=True), identities=False)] == [[1, 2]] * 2
+    twice = track_all(frames, lambda rgb: finder()(rgb) * 2, identities=False)
+    assert [painted_numbers(frame) for frame in twice] == [[1, 2, 1, 2]] * 2
 
 
-def test_where_nothing_is_found_frames_are_empty_and_not_encoded() -> None:
+def test_without_detections_frames_are_empty_and_not_encoded() -> None:
     class Blind(Oracle):
-        def features(self, frame: Frame) -> Any:
+        def encode_image(self, pixels_B3HW: Any) -> Any:
             raise AssertionError("no network is needed")
 
     for identities in (True, False):
-        following = follow(make_video(6, two), lambda rgb: [], Blind(), identities=identities)
-        assert [(len(frame), frame.masks, frame.states) for frame in following] == [(0, None, ())] * 6
+        stream = track_all(make_video(6, two), lambda rgb: [], Blind(), identities=identities)
+        assert [(len(frame), frame.masks, frame.states) for frame in stream] == [(0, None, ())] * 6
 
 
-def test_time_is_told_of_what_was_done() -> None:
-    following = follow(make_video(7, lambda t: {1: LEFT} if t < 2 else {}), forget_after=1)
-    spent = [frame.speed["track"] > 0 for frame in following]
+def test_speed_counts_the_stages_that_ran() -> None:
+    stream = track_all(make_video(7, lambda t: {1: LEFT} if t < 2 else {}), max_missing_frames=1)
+    spent = [frame.speed["track"] > 0 for frame in stream]
     assert spent == [False, True, True, False, False, False, False]
 
 
 def test_a_video_without_frames_says_so_as_ever() -> None:
     with pytest.raises(SourceError, match="without a frame"):
-        list(follow(iter([])))
+        list(track_all(iter([])))
 
 
 def test_a_stream_gives_what_the_video_gives_and_is_read_once_frame_by_frame() -> None:
@@ -302,26 +302,26 @@ def test_a_stream_gives_what_the_video_gives_and_is_read_once_frame_by_frame() -
             given.append(index)
             yield frame
 
-    with follow(camera()) as following:
-        next(following)
+    with track_all(camera()) as stream:
+        next(stream)
         assert len(given) < 9  # a few are read ahead
-        rest = list(following)
+        rest = list(stream)
     assert [frame.frame_idx for frame in rest] == list(range(1, 9))
     assert given == list(range(9))
     assert [frame.ids.tolist() for frame in rest] == [[1, 2]] * 8
 
 
-def test_a_part_of_a_video_begins_with_a_look() -> None:
-    following = auto_track(Oracle(), open_video(make_video(9, two)), finder(), start=3, stop=7)  # type: ignore[arg-type]
-    assert [(frame.frame_idx, frame.ids.tolist()) for frame in following] == [(t, [1, 2]) for t in range(3, 7)]
+def test_a_part_of_a_video_begins_with_a_detection() -> None:
+    stream = auto_track(Oracle(), open_video(make_video(9, two)), finder(), start=3, stop=7)  # type: ignore[arg-type]
+    assert [(frame.frame_idx, frame.ids.tolist()) for frame in stream] == [(t, [1, 2]) for t in range(3, 7)]
 
 
-def test_stopping_early_closes_the_video_and_ends_nobody() -> None:
-    with follow(make_video(9, two)) as following:
-        next(following)
-    assert [life.end_reason for life in following.track_history] == [None, None]
-    assert list(following) == []
-    assert following.video._closed
+def test_stopping_early_closes_the_video_and_ends_no_track() -> None:
+    with track_all(make_video(9, two)) as stream:
+        next(stream)
+    assert [track.end_reason for track in stream.track_history] == [None, None]
+    assert list(stream) == []
+    assert stream.video._closed
 
 
 def test_memory_does_not_grow_with_the_video() -> None:
@@ -329,43 +329,43 @@ def test_memory_does_not_grow_with_the_video() -> None:
         """Every ten frames another one comes by, for five."""
         return {1 + t // 10: LEFT} if t % 10 < 5 else {}
 
-    follower = AutoTracker(Oracle(), finder(), AutoTrackOptions(detect_every=1, max_missing_frames=3))  # type: ignore[arg-type]
+    tracker = AutoTracker(Oracle(), finder(), AutoTrackOptions(detect_every=1, max_missing_frames=3))  # type: ignore[arg-type]
     sizes = []
     for frame in open_video(make_video(200, passers)):
-        follower.step(frame)
-        objects = follower.live.tracker.objects.values()
+        tracker.step(frame)
+        objects = tracker.live.tracker.objects.values()
         sizes.append((len(objects), max((len(one.bank.tracked) for one in objects), default=0)))
-    assert follower.track_history.num_started == 20
+    assert tracker.track_history.num_started == 20
     assert max(count for count, _ in sizes) == 1
     assert max(kept for _, kept in sizes) <= 16
 
 
-def test_a_wrong_find_stops_it_and_closes_the_video() -> None:
-    following = follow(make_video(3, two), lambda rgb: [Detection(0.5, mask=np.ones((2, 2), bool))])
+def test_a_malformed_detection_stops_it_and_closes_the_video() -> None:
+    stream = track_all(make_video(3, two), lambda rgb: [Detection(0.5, mask=np.ones((2, 2), bool))])
     with pytest.raises(InputError, match="frame"):
-        next(following)
-    assert following.video._closed
+        next(stream)
+    assert stream.video._closed
 
 
-def test_lives_in_plain_numbers() -> None:
-    following = follow(make_video(3, two))
-    list(following)
-    records = json.loads(json.dumps(following.track_history.to_dicts()))
+def test_track_history_in_plain_numbers() -> None:
+    stream = track_all(make_video(3, two))
+    list(stream)
+    records = json.loads(json.dumps(stream.track_history.to_dicts()))
     assert records[1] == {
         "id": 2, "name": "kind2", "first": 0, "last": 2, "visible": 3, "reason": "end of the video", "class_id": 2,
         "score": 1 - 2 / 256,
     }  # fmt: skip
     with pytest.raises(KeyError):
-        following.track_history[3]
+        stream.track_history[3]
 
 
-def test_the_report_of_a_video_without_end_stays_bounded() -> None:
-    lives = TrackHistory()
+def test_the_history_of_an_endless_video_stays_bounded() -> None:
+    history = TrackHistory()
     for id in range(1, MAX_ENDED_TRACKS + 10):
-        lives.start_track(Track(id, 0, "object", 0.5, 0, 0))
-        lives.end_track(id, "out of sight")
-    assert len(lives) == MAX_ENDED_TRACKS
-    assert lives.num_started == MAX_ENDED_TRACKS + 9
+        history.start_track(Track(id, 0, "object", 0.5, 0, 0))
+        history.end_track(id, "out of sight")
+    assert len(history) == MAX_ENDED_TRACKS
+    assert history.num_started == MAX_ENDED_TRACKS + 9
 
 
 # the real tracker ---------------------------------------------------------------------------------------------------
@@ -383,7 +383,7 @@ def scene(t: int) -> tuple[np.ndarray, list[np.ndarray]]:
     return rgb, [red, green, blue]
 
 
-def test_the_built_in_model_follows_what_a_finder_found() -> None:
+def test_the_built_in_model_tracks_detections() -> None:
     """What it is shown by masks first, and what comes later by boxes."""
     from masklet import SAM
 
@@ -394,13 +394,11 @@ def test_the_built_in_model_follows_what_a_finder_found() -> None:
         return [found(mask, n + 1, boxes=n > 1) for n, mask in enumerate(truth[rgb.tobytes()]) if mask.sum() > 150]
 
     model = SAM(device="cpu")
-    following = model._track_everything(
-        iter([rgb for rgb, _ in made]), detector=find, auto_options=AutoTrackOptions(detect_every=5)
-    )
-    for frame in following:
+    stream = model.track(iter([rgb for rgb, _ in made]), detector=find, auto_options=AutoTrackOptions(detect_every=5))
+    for frame in stream:
         assert frame.masks is not None
         for mask, id, kind in zip(frame.masks.data, frame.ids, frame.classes, strict=True):
             true = made[frame.frame_idx or 0][1][kind - 1]
             assert id == kind
             assert (mask & true).sum() / (mask | true).sum() > 0.7, (frame.frame_idx, id)
-    assert [life.first_frame for life in following.track_history] == [0, 0, 5]
+    assert [track.first_frame for track in stream.track_history] == [0, 0, 5]

@@ -14,27 +14,27 @@ from torch.nn.functional import interpolate
 
 from helpers.reference import GOLDEN, module_at, reference_model
 from masklet.media import open_video
-from masklet.models.fast_cpu.sam2 import FastSAM2Encoder
-from masklet.video import ObjectBatcher, Session, TrackOptions
+from masklet.models.fast_cpu.sam2 import FastSAM2
+from masklet.video import Session, TrackOptions
 
 PORTABLE = GOLDEN / "portable"
 SHARED = Path(__file__).parents[3] / "shared" / "golden"
-AS_PUBLISHED = TrackOptions(retain="all", corrections="published", fill_hole_area=0)
+AS_IN_SAM2 = TrackOptions(retain="all", corrections="sam2", fill_hole_area=0)
 NAMES = ("sam2.1_hiera_tiny", "sam2_hiera_tiny")
 
 
-class Checked:
+class ScenarioPlayer:
     """Plays scenarios on a session and compares every stored number."""
 
     def __init__(self, name: str, stored: Path, image_size: int, salt: str, clip: np.ndarray) -> None:
         self.model, self.clip = reference_model(name, image_size, salt), clip
-        self.stepper = ObjectBatcher(self.model, FastSAM2Encoder(self.model), torch.device("cpu"))
+        self.network = FastSAM2(self.model)
         with np.load(stored) as file:
             self.stored = dict(file)
         self.seen: set[str] = set()
 
-    def play(self, scenario: str, steps: list[list[Any]], options: TrackOptions = AS_PUBLISHED) -> None:
-        with Session(self.stepper, open_video(self.clip), options) as session:
+    def play(self, scenario: str, steps: list[list[Any]], options: TrackOptions = AS_IN_SAM2) -> None:
+        with Session(self.network, open_video(self.clip), options) as session:
             for number, step in enumerate(steps):
                 self.one(session, f"{scenario}/{number}", step)
 
@@ -49,10 +49,10 @@ class Checked:
                 self.compare(session, f"{where}-propagate{'-reverse' * reverse}", frame.frame_idx)
         else:
             _, frame, number, *prompt = step
-            session.add_prompt(number, frame_idx=frame, **self.spelt(kind, prompt))
+            session.add_prompt(number, frame_idx=frame, **self.prompt_arguments(kind, prompt))
             self.compare(session, f"{where}-{kind}", frame)
 
-    def spelt(self, kind: str, prompt: list[Any]) -> dict[str, Any]:
+    def prompt_arguments(self, kind: str, prompt: list[Any]) -> dict[str, Any]:
         if kind == "points":
             return {"points": prompt[0], "labels": prompt[1]}
         if kind == "box":
@@ -95,7 +95,7 @@ def overlap(found: np.ndarray, expected: np.ndarray, size: tuple[int, ...]) -> f
 @pytest.mark.parametrize("name", NAMES)
 def test_every_portable_scenario(name: str) -> None:
     scenarios = json.loads((PORTABLE / "video_scenarios.json").read_text())
-    checked = Checked(name, PORTABLE / f"video_{name}.npz", 256, "c", module_at(PORTABLE / "scene.py").clip())
+    checked = ScenarioPlayer(name, PORTABLE / f"video_{name}.npz", 256, "c", module_at(PORTABLE / "scene.py").clip())
     for scenario, steps in scenarios.items():
         checked.play(scenario, steps)
     checked.all_seen()
@@ -108,18 +108,18 @@ def test_every_portable_scenario(name: str) -> None:
 def test_every_scenario_on_photographs(name: str) -> None:
     clip = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in sorted((SHARED / "frames").iterdir())])
     scenarios = json.loads((SHARED / "video_scenarios.json").read_text())
-    checked = Checked(name, SHARED / f"video_{name}_512.npz", 512, "", clip)
+    checked = ScenarioPlayer(name, SHARED / f"video_{name}_512.npz", 512, "", clip)
     for scenario, steps in scenarios.items():
         checked.play(scenario, steps)
     checked.all_seen()
 
 
 @pytest.mark.golden
-def test_a_session_that_keeps_little_agrees_too() -> None:
-    """Forward, then back from the same frame: what the second pass looks at has been kept."""
+def test_a_session_that_retains_recent_frames_agrees_too() -> None:
+    """Forward, then back from the same frame: what the second pass attends to is still stored."""
     name = NAMES[0]
     scenarios = json.loads((PORTABLE / "video_scenarios.json").read_text())
-    checked = Checked(name, PORTABLE / f"video_{name}.npz", 256, "c", module_at(PORTABLE / "scene.py").clip())
+    checked = ScenarioPlayer(name, PORTABLE / f"video_{name}.npz", 256, "c", module_at(PORTABLE / "scene.py").clip())
     little = TrackOptions(retain="recent", fill_hole_area=0)
     for scenario in ("two_objects_forward", "late_prompt_both_ways", "add_and_remove", "mask_prompt"):
         checked.play(scenario, scenarios[scenario], little)

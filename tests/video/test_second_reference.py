@@ -3,7 +3,7 @@
 Its `Sam2VideoModel` knows nothing of ours but the tensors' names. Of what it does by itself, these things are not what
 the published tracker does; the cases here keep clear of them:
 - it gives the memory of every object hard edges on a frame on which any object is prompted;
-- it does not go on from the earlier mask when a tracked frame is corrected;
+- it does not start from the earlier mask when a tracked frame is corrected;
 - it reads the pointer of a mask prompt from the best of three candidates, not from the unambiguous one;
 - it cannot pass frames that lie before an object's first prompt.
 So a late object has a session of its own there. It fills no holes, so ours fills none either.
@@ -23,12 +23,12 @@ import torch
 
 from helpers.reference import GOLDEN, module_at, reference_model
 from masklet.media import open_video
-from masklet.models.fast_cpu.sam2 import FastSAM2Encoder
+from masklet.models.fast_cpu.sam2 import FastSAM2, FastSAM2Encoder
 from masklet.models.sam2 import SAM2
 from masklet.models.sam2.state_dict import to_transformers
 from masklet.models.types import ImageFeatures
 from masklet.transforms import preprocess_frame
-from masklet.video import ObjectBatcher, Session, TrackOptions
+from masklet.video import Session, TrackOptions
 
 transformers = pytest.importorskip("transformers", reason="transformers (extra 'test') is not installed")
 
@@ -40,7 +40,7 @@ pytestmark = [pytest.mark.golden, pytest.mark.slow, pytest.mark.filterwarnings("
 
 
 @dataclass(frozen=True)
-class Said:
+class PromptSpec:
     """One prompt, in pixels of the video; a box is two points with labels 2 and 3."""
 
     id: int
@@ -55,8 +55,8 @@ class Said:
         session.add_prompt(self.id, frame_idx=self.frame, points=points or None, labels=labels or None, box=box)
 
 
-DISC = Said(1, 0, ((90, 130),), (1,))
-BOX = Said(2, 0, ((150, 60), (250, 150)), (2, 3))
+DISC = PromptSpec(1, 0, ((90, 130),), (1,))
+BOX = PromptSpec(2, 0, ((150, 60), (250, 150)), (2, 3))
 Tracked = dict[int, dict[int, tuple[np.ndarray, float]]]
 """Id to frame to logits and score of presence."""
 
@@ -72,11 +72,11 @@ class Both:
         self.pixels = torch.cat([preprocess_frame(frame, SIDE) for frame in self.clip])
         self.cache = self._session().cache
 
-    def track(self, said: list[Said], *, late: tuple[Said, ...] = (), reverse: bool = False) -> Tracked:
+    def track(self, prompts: list[PromptSpec], *, late: tuple[PromptSpec, ...] = (), reverse: bool = False) -> Tracked:
         """Ours; those that are `late` are added when the frame before theirs has come."""
-        stepper = ObjectBatcher(self.ours, self.encode, torch.device("cpu"))
-        with Session(stepper, open_video(list(self.clip)), TrackOptions(fill_hole_area=0)) as session:
-            for one in said:
+        network = FastSAM2(self.ours, encode_image=self.encode)
+        with Session(network, open_video(list(self.clip)), TrackOptions(fill_hole_area=0)) as session:
+            for one in prompts:
                 one.onto(session)
             found: Tracked = {}
             for shown in session.propagate(reverse=reverse):
@@ -89,16 +89,16 @@ class Both:
                         one.onto(session)
         return found
 
-    def reference(self, said: list[Said], *, reverse: bool = False) -> Tracked:
+    def reference(self, prompts: list[PromptSpec], *, reverse: bool = False) -> Tracked:
         """Theirs, all objects in one session."""
         session = self._session()
-        for frame in sorted({one.frame for one in said}):
-            now = [one for one in said if one.frame == frame]
+        for frame in sorted({one.frame for one in prompts}):
+            now = [one for one in prompts if one.frame == frame]
             for one in now:
                 session.add_point_inputs(session.obj_id_to_idx(one.id), frame, self._tensors(one))
             session.obj_with_new_inputs = [one.id for one in now]
             self.theirs(session, frame_idx=frame)
-        start = max(one.frame for one in said) if reverse else min(one.frame for one in said)
+        start = max(one.frame for one in prompts) if reverse else min(one.frame for one in prompts)
         found: Tracked = {}
         for reply in self.theirs.propagate_in_video_iterator(session, start_frame_idx=start, reverse=reverse):
             scores = reply.object_score_logits.ravel().tolist()
@@ -116,7 +116,7 @@ class Both:
         session.cache = getattr(self, "cache_dir", session.cache)
         return session
 
-    def _tensors(self, one: Said) -> dict[str, torch.Tensor]:
+    def _tensors(self, one: PromptSpec) -> dict[str, torch.Tensor]:
         height, width = self.clip.shape[1:3]
         points = torch.tensor(one.points, dtype=torch.float32) * torch.tensor([SIDE / width, SIDE / height])
         return {"point_coords": points[None, None], "point_labels": torch.tensor(one.labels)[None, None]}
@@ -217,19 +217,19 @@ def test_two_objects_through_seven_memories_and_sixteen_pointers(both: Both, two
 
 
 def test_an_object_that_is_added_while_another_is_tracked(both: Both, two: Tracked) -> None:
-    late = Said(2, 5, ((150, 110),), (1,))
+    late = PromptSpec(2, 5, ((150, 110),), (1,))
     agree(both.track([DISC], late=(late,)), {1: two[1]} | both.reference([late]))
 
 
 def test_backwards_from_the_last_frame(both: Both) -> None:
-    said = [Said(7, FRAMES - 1, ((240, 168), (60, 60)), (1, 0))]
-    agree(both.track(said, reverse=True), both.reference(said, reverse=True))
+    prompts = [PromptSpec(7, FRAMES - 1, ((240, 168), (60, 60)), (1, 0))]
+    agree(both.track(prompts, reverse=True), both.reference(prompts, reverse=True))
 
 
 def test_an_object_that_is_prompted_on_two_frames(both: Both) -> None:
     """On the way to the second, its memory is looked at and its pointer, which lies ahead, is not."""
-    said = [DISC, Said(1, 10, ((170, 150), (20, 20)), (1, 0))]
-    agree(both.track(said), both.reference(said))
+    prompts = [DISC, PromptSpec(1, 10, ((170, 150), (20, 20)), (1, 0))]
+    agree(both.track(prompts), both.reference(prompts))
 
 
 def test_an_object_that_gets_out_of_sight(both: Both) -> None:

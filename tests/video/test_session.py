@@ -12,9 +12,10 @@ import torch
 
 from masklet.errors import InputError, MaskletError, PromptError, StateError
 from masklet.media import open_video
-from masklet.models.types import SelectedMasks
+from masklet.models.fast_cpu.sam2 import FastSAM2
+from masklet.models.types import ImageFeatures, MaskPrediction, PromptTensors, SelectedMasks
 from masklet.results import Results
-from masklet.video import LiveSession, ObjectBatcher, Session, TrackOptions
+from masklet.video import LiveSession, Session, TrackOptions
 from masklet.video.tracker import apply_non_overlap
 
 Open = Callable[..., Session]
@@ -76,17 +77,17 @@ def test_a_short_video_and_a_live_view_that_knows_its_length_agree(session: Open
     same(from_video, [view.step(rgb) for rgb in short])
 
 
-def test_keeping_little_and_keeping_all_give_the_same(session: Open, video: np.ndarray) -> None:
-    with prompted(session(video, keep="recent")) as little, prompted(session(video, keep="all")) as everything:
+def test_retaining_recent_frames_or_all_gives_the_same(session: Open, video: np.ndarray) -> None:
+    with prompted(session(video, retain="recent")) as little, prompted(session(video, retain="all")) as everything:
         same(list(little.propagate()), list(everything.propagate()))
 
 
-def test_objects_together_are_what_each_is_alone(session: Open, video: np.ndarray) -> None:
-    with prompted(session(video, keep="all")) as together:
+def test_objects_tracked_together_equal_each_tracked_alone(session: Open, video: np.ndarray) -> None:
+    with prompted(session(video, retain="all")) as together:
         together.add_prompt(3, frame_idx=2, **RING)
         list(together.propagate())
         for number, prompt, frame in ((1, DISC, 0), (2, BOX, 0), (3, RING, 2)):
-            with session(video, keep="all") as alone:
+            with session(video, retain="all") as alone:
                 alone.add_prompt(number, frame_idx=frame, **prompt)
                 for shown in alone.propagate():
                     a, b = (logits(s, number, shown.frame_idx).float() for s in (together, alone))
@@ -94,12 +95,12 @@ def test_objects_together_are_what_each_is_alone(session: Open, video: np.ndarra
 
 
 def test_batches_of_one_and_of_many_agree(session: Open, video: np.ndarray) -> None:
-    with prompted(session(video[:6], objects_at_once=1)) as one, prompted(session(video[:6])) as many:
+    with prompted(session(video[:6], objects_per_batch=1)) as one, prompted(session(video[:6])) as many:
         for a, b in zip(one.propagate(), many.propagate(), strict=True):
             np.testing.assert_allclose(a.object_scores, b.object_scores, rtol=1e-4, atol=1e-4)
 
 
-def test_the_bank_does_not_grow(session: Open, video: np.ndarray) -> None:
+def test_the_memory_bank_does_not_grow(session: Open, video: np.ndarray) -> None:
     with prompted(session(np.concatenate([video] * 3))) as s:
         sizes = []
         for _ in s.propagate():
@@ -112,7 +113,7 @@ def test_the_bank_does_not_grow(session: Open, video: np.ndarray) -> None:
     assert len(s.tracker.cache._features) <= s.tracker.cache.capacity
 
 
-def test_an_object_joins_and_another_goes_while_tracking_runs(session: Open, video: np.ndarray) -> None:
+def test_objects_can_be_added_and_removed_while_tracking_runs(session: Open, video: np.ndarray) -> None:
     seen: dict[int, list[int]] = {}
     with session(video) as s:
         s.add_prompt(5, frame_idx=0, **DISC)
@@ -136,16 +137,16 @@ def test_each_object_starts_where_it_was_prompted(session: Open, video: np.ndarr
     assert ids[8] == [1, 2]
 
 
-def test_both_ways_gives_every_frame_once_with_every_object(session: Open, video: np.ndarray) -> None:
-    told: list[int] = []
+def test_a_bidirectional_pass_yields_every_frame_once_with_every_object(session: Open, video: np.ndarray) -> None:
+    reported: list[int] = []
     with session(video) as s:
         s.add_prompt(1, frame_idx=2, **DISC)
         s.add_prompt(2, frame_idx=8, **BOX)
-        frames = list(s.propagate(bidirectional=True, progress=told.append))
+        frames = list(s.propagate(bidirectional=True, progress=reported.append))
     assert [frame.frame_idx for frame in frames] == list(range(24))
     assert all(frame.ids.tolist() == [1, 2] for frame in frames)
-    assert told[:9] == [8, 7, 6, 5, 4, 3, 2, 1, 0]
-    with session(video, keep="all") as s:
+    assert reported[:9] == [8, 7, 6, 5, 4, 3, 2, 1, 0]
+    with session(video, retain="all") as s:
         s.add_prompt(2, frame_idx=8, **BOX)
         back = {frame.frame_idx: frame.masks.data[0] for frame in s.propagate(reverse=True)}
     alone = [frame for frame in frames if frame.frame_idx in (3, 4, 5)]
@@ -154,7 +155,7 @@ def test_both_ways_gives_every_frame_once_with_every_object(session: Open, video
 
 
 def test_part_of_a_video(session: Open, video: np.ndarray) -> None:
-    with prompted(session(video, keep="all")) as s:
+    with prompted(session(video, retain="all")) as s:
         assert [f.frame_idx for f in s.propagate(stop=5)] == [0, 1, 2, 3, 4]
         assert [f.frame_idx for f in s.propagate(5, 8)] == [5, 6, 7]
         assert [f.frame_idx for f in s.propagate(7, 4, reverse=True)] == [7, 6, 5]
@@ -164,15 +165,15 @@ def test_part_of_a_video(session: Open, video: np.ndarray) -> None:
         same(at_once, [*parts.propagate(stop=5), *parts.propagate(5, 8)])
 
 
-def test_a_stream_goes_on_where_it_stopped(session: Open, video: np.ndarray) -> None:
+def test_a_stream_continues_where_it_stopped(session: Open, video: np.ndarray) -> None:
     with session(iter(video)) as s:
         prompted(s)
         first = [frame.frame_idx for frame in s.propagate(stop=4)]
         assert [*first, *(frame.frame_idx for frame in s.propagate())] == list(range(24))
 
 
-def test_a_correction_counts_and_names_what_changed(session: Open, video: np.ndarray) -> None:
-    with prompted(session(video, keep="all")) as s:
+def test_repropagating_a_correction_names_the_changed_frames(session: Open, video: np.ndarray) -> None:
+    with prompted(session(video, retain="all")) as s:
         before = {f.frame_idx: f.masks.data for f in s.propagate()}
         shown = s.correct(1, frame_idx=10, points=[120, 20], labels=[0])
         assert shown.ids.tolist() == [1]
@@ -188,8 +189,8 @@ def test_a_correction_counts_and_names_what_changed(session: Open, video: np.nda
         assert list(s.repropagate()) == []
 
 
-def test_a_correction_that_changes_nothing_is_over_soon(session: Open, video: np.ndarray) -> None:
-    with prompted(session(video, keep="all")) as s:
+def test_repropagating_stops_where_masks_agree(session: Open, video: np.ndarray) -> None:
+    with prompted(session(video, retain="all")) as s:
         list(s.propagate())
         known = s.results_at(10).masks.data[1]
         assert known.any()
@@ -199,10 +200,10 @@ def test_a_correction_that_changes_nothing_is_over_soon(session: Open, video: np
     assert s.changed_frames == {2: [10]}
 
 
-def test_corrections_as_published_are_lost_when_tracked_again(session: Open, video: np.ndarray) -> None:
+def test_corrections_as_in_sam2_are_lost_when_tracked_again(session: Open, video: np.ndarray) -> None:
     kept, lost = {}, {}
-    for corrections, into in (("kept", kept), ("published", lost)):
-        with session(video, keep="all", corrections=corrections) as s:
+    for corrections, into in (("kept", kept), ("sam2", lost)):
+        with session(video, retain="all", corrections=corrections) as s:
             s.add_prompt(1, frame_idx=0, **DISC)
             before = {f.frame_idx: f.masks.data for f in s.propagate(stop=8)}
             s.correct(1, frame_idx=4, points=[120, 20], labels=[0])
@@ -211,7 +212,7 @@ def test_corrections_as_published_are_lost_when_tracked_again(session: Open, vid
     assert any((old != new).any() for old, new in kept.values())
 
 
-def test_clicks_add_up_and_a_box_starts_anew(session: Open, video: np.ndarray) -> None:
+def test_points_accumulate_and_a_box_replaces_them(session: Open, video: np.ndarray) -> None:
     with session(video) as s:
         s.add_prompt(1, frame_idx=0, **DISC)
         s.add_prompt(1, frame_idx=0, points=[120, 20], labels=[0])
@@ -220,8 +221,8 @@ def test_clicks_add_up_and_a_box_starts_anew(session: Open, video: np.ndarray) -
         assert s.tracker.objects[1].prompts[0].points is None
 
 
-def test_clear_takes_a_prompt_back(session: Open, video: np.ndarray) -> None:
-    with prompted(session(video, keep="all")) as s:
+def test_clear_prompts_removes_a_prompt(session: Open, video: np.ndarray) -> None:
+    with prompted(session(video, retain="all")) as s:
         s.add_prompt(1, frame_idx=12, **DISC)
         list(s.propagate())
         s.clear_prompts(1, frame_idx=12)
@@ -231,7 +232,7 @@ def test_clear_takes_a_prompt_back(session: Open, video: np.ndarray) -> None:
         assert [f.frame_idx for f in s.propagate()] == list(range(24))
         s.clear_prompts(1, frame_idx=0)
         s.clear_prompts(2, frame_idx=0)
-        with pytest.raises(StateError, match="nothing to follow"):
+        with pytest.raises(StateError, match="nothing to track"):
             s.propagate()
 
 
@@ -246,20 +247,30 @@ def test_a_failed_prompt_leaves_everything_as_it_was(session: Open, video: np.nd
         assert s.tracker.objects[1].prompts[0].box is None
 
 
-class Overlapping(ObjectBatcher):
-    """Finds object number i sure by i + 1 everywhere, and the first one surer on the left."""
-
-    def track(self, features: Any, looks: Any) -> list[SelectedMasks]:
-        found = []
-        for i in range(len(looks)):
-            logits = torch.full((1, 1, 24, 24), i + 1.0)
-            logits[..., :12] = 9.0 - i
-            found.append(SelectedMasks(logits, torch.ones(1, 1), torch.ones(1, 1), torch.zeros(1, 128)))
-        return found
+def predicted(features: ImageFeatures, logits_NHW: torch.Tensor, score: float) -> MaskPrediction:
+    count, channels = len(logits_NHW), features.embed_BCHW.shape[1]
+    return MaskPrediction(
+        logits_NHW[:, None].expand(-1, 4, -1, -1),
+        torch.ones(count, 4),
+        torch.full((count, 1), score),
+        torch.zeros(count, 4, channels),
+    )
 
 
-def test_objects_that_exclude_each_other_do_not_overlap(stepper: ObjectBatcher, video: np.ndarray) -> None:
-    overlapping = Overlapping(stepper.model, stepper.encode, stepper.device)
+class Overlapping(FastSAM2):
+    """Predicts for object number i a logit of i + 1 everywhere, and the highest of the first one on the left."""
+
+    def decode(self, features: ImageFeatures, prompts: PromptTensors | None = None) -> MaskPrediction:
+        if prompts is not None:
+            return super().decode(features, prompts)
+        logits = torch.stack([torch.full((24, 24), i + 1.0) for i in range(len(features.embed_BCHW))])
+        for i, rows in enumerate(logits):
+            rows[:, :12] = 9.0 - i
+        return predicted(features, logits, 1.0)
+
+
+def test_non_overlapping_objects_do_not_overlap(network: FastSAM2, video: np.ndarray) -> None:
+    overlapping = Overlapping(network.model)
     shown = {}
     for option in (False, True):
         with prompted(Session(overlapping, open_video(video[:2]), TrackOptions(non_overlapping=option))) as s:
@@ -272,7 +283,7 @@ def test_objects_that_exclude_each_other_do_not_overlap(stepper: ObjectBatcher, 
     assert written[2][..., :12].max() == -10  # what is remembered is apart too
 
 
-def test_exclusion_leaves_each_place_to_the_surest() -> None:
+def test_non_overlap_assigns_each_position_to_the_highest_logit() -> None:
     one, two = torch.tensor([[[[3.0, 1.0]]]]), torch.tensor([[[[2.0, 5.0]]]])
     rest = (torch.ones(1, 1), torch.ones(1, 1), torch.ones(1, 4))
     first, second = apply_non_overlap([SelectedMasks(one, *rest), SelectedMasks(two, *rest)])
@@ -280,21 +291,20 @@ def test_exclusion_leaves_each_place_to_the_surest() -> None:
     assert second.logits_B1HW.tolist() == [[[[-10.0, 5.0]]]]
 
 
-class Blinking(ObjectBatcher):
-    """Finds nothing on frames 4 to 9."""
+class Blinking(FastSAM2):
+    """Predicts nothing on frames 4 to 9."""
 
-    def track(self, features: Any, looks: Any) -> list[SelectedMasks]:
-        object.__setattr__(self, "at", getattr(self, "at", 0) + len(looks))
-        there = not 4 <= self.at <= 9
-        logits = torch.full((1, 1, 24, 24), 5.0 if there else -1024.0)
-        score = torch.tensor([[3.0 if there else -3.0]])
-        return [SelectedMasks(logits, torch.ones(1, 1), score, torch.zeros(1, 128)) for _ in looks]
+    at = 0
+
+    def decode(self, features: ImageFeatures, prompts: PromptTensors | None = None) -> MaskPrediction:
+        if prompts is not None:
+            return super().decode(features, prompts)
+        self.at += 1
+        return predicted(features, torch.full((1, 24, 24), 5.0), -3.0 if 4 <= self.at <= 9 else 3.0)
 
 
-def test_an_object_that_leaves_is_occluded_then_lost_and_its_id_comes_back(
-    stepper: ObjectBatcher, video: np.ndarray
-) -> None:
-    blinking = Blinking(stepper.model, stepper.encode, stepper.device)
+def test_an_object_out_of_sight_is_occluded_then_lost_and_keeps_its_id(network: FastSAM2, video: np.ndarray) -> None:
+    blinking = Blinking(network.model)
     with Session(blinking, open_video(video[:13]), TrackOptions(lost_after=4)) as s:
         s.add_prompt(42, frame_idx=0, **DISC)
         frames = list(s.propagate())
@@ -304,14 +314,14 @@ def test_an_object_that_leaves_is_occluded_then_lost_and_its_id_comes_back(
     assert frames[5].object_scores[0] < 0 < frames[11].object_scores[0]
 
 
-def test_holes_and_specks_are_cleared_from_what_is_shown(stepper: ObjectBatcher, video: np.ndarray) -> None:
+def test_holes_and_specks_are_cleared_from_results(network: FastSAM2, video: np.ndarray) -> None:
     mask = np.zeros((120, 160), bool)
     mask[20:100, 20:100] = True
     mask[50:65, 50:65] = False
     mask[5:20, 135:150] = True
     shown = {}
     for clean in (0, 16):
-        with Session(stepper, open_video(video[:2]), TrackOptions(fill_hole_area=clean)) as s:
+        with Session(network, open_video(video[:2]), TrackOptions(fill_hole_area=clean)) as s:
             shown[clean] = s.add_prompt(1, frame_idx=0, mask=mask).masks.data[0]
     assert not shown[0][57, 57]
     assert shown[0][12, 142]
@@ -319,7 +329,7 @@ def test_holes_and_specks_are_cleared_from_what_is_shown(stepper: ObjectBatcher,
     assert not shown[16][12, 142]
 
 
-def test_a_frame_that_is_missing_is_passed_over(session: Open, video: np.ndarray, stepper: ObjectBatcher) -> None:
+def test_a_missing_frame_is_skipped(session: Open, video: np.ndarray, network: FastSAM2) -> None:
     class Gap:
         """A video whose frame 3 cannot be read."""
 
@@ -335,12 +345,12 @@ def test_a_frame_that_is_missing_is_passed_over(session: Open, video: np.ndarray
         def frames(self, *args: Any, **how: Any) -> Iterator[Any]:
             return (f for f in self.inner.frames(*args, **how) if f.index != 3)
 
-    s = Session(stepper, Gap(), TrackOptions())  # type: ignore[arg-type]
+    s = Session(network, Gap(), TrackOptions())  # type: ignore[arg-type]
     s.add_prompt(1, frame_idx=0, **DISC)
     assert [f.frame_idx for f in s.propagate()] == [0, 1, 2, 4, 5, 6, 7]
 
 
-def test_live_prompts_hold_for_the_frame_that_is_seen(live: Any, video: np.ndarray) -> None:
+def test_live_prompts_apply_to_the_last_frame(live: Any, video: np.ndarray) -> None:
     view: LiveSession = live()
     assert view.add_prompt(1, **DISC) is None
     assert view.step(video[0]).ids.tolist() == [1]
@@ -355,7 +365,7 @@ def test_live_prompts_hold_for_the_frame_that_is_seen(live: Any, video: np.ndarr
     assert len(view.step(video[4])) == 0
 
 
-def test_a_live_view_refuses_and_goes_on(live: Any, video: np.ndarray) -> None:
+def test_a_live_view_continues_after_an_error(live: Any, video: np.ndarray) -> None:
     view: LiveSession = live()
     view.add_prompt(1, points=[500, 10])
     with pytest.raises(PromptError, match="outside"):
@@ -406,8 +416,8 @@ BAD: list[tuple[str, Callable[[Session], Any], type[MaskletError], str]] = [
     ("correcting nobody", lambda s: s.correct(8, frame_idx=0, **DISC), PromptError, "no object 8"),
     ("removing nobody", lambda s: s.remove_object(8), PromptError, "no object 8"),
     ("clearing nobody", lambda s: s.clear_prompts(8, frame_idx=0), PromptError, "no object 8"),
-    ("propagating nothing", lambda s: s.propagate(), StateError, "nothing to follow"),
-    ("update without memory", lambda s: s.repropagate(), StateError, "keep"),
+    ("propagating nothing", lambda s: s.propagate(), StateError, "nothing to track"),
+    ("update without memory", lambda s: s.repropagate(), StateError, "retain"),
     ("what is not known", lambda s: s.results_at(3), StateError, "nothing is known"),
 ]
 
@@ -425,7 +435,7 @@ def test_bad_ranges_and_order_are_named(session: Open, video: np.ndarray) -> Non
         for how, says in (
             ({"start": 5, "stop": 5}, "hold no frame"),
             ({"start": 5, "stop": 9, "reverse": True}, "hold no frame"),
-            ({"reverse": True, "both": True}, "exclude"),
+            ({"reverse": True, "bidirectional": True}, "exclude"),
             ({"start": -2}, "0 or more"),
             ({"stop": 2.5}, "0 or more"),
         ):
@@ -455,7 +465,14 @@ def test_what_a_stream_cannot_do_is_named(session: Open, video: np.ndarray) -> N
 
 
 @pytest.mark.parametrize(
-    "option", [{"keep": "most"}, {"clean": -1}, {"objects_at_once": 0}, {"lost_after": 1.5}, {"corrections": "no"}]
+    "option",
+    [
+        {"retain": "most"},
+        {"fill_hole_area": -1},
+        {"objects_per_batch": 0},
+        {"lost_after": 1.5},
+        {"corrections": "no"},
+    ],
 )
 def test_options_are_checked(option: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(option))):

@@ -16,8 +16,9 @@ from safetensors.torch import save_file
 
 from masklet import SAM, Results
 from masklet.errors import CheckpointError, InputError, MaskletError, OutputError, StateError
-from masklet.video import AvailableMemory, MemorySelection, ObjectBatcher, RecentFrames, Session, TrackOptions
+from masklet.video import AvailableMemory, MemorySelection, RecentFrames, Session, TrackOptions
 from masklet.video.session_save import METADATA_KEY
+from masklet.video.tracker import Tracker
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def model(tracker: SAM) -> SAM:
     return tracker
 
 
-def say(session: Session) -> Session:
+def prompt(session: Session) -> Session:
     """Two objects, one known from a mask, a box and points, and later than the other."""
     mask = np.zeros((64, 96), bool)
     mask[30:50, 60:90] = True
@@ -35,7 +36,7 @@ def say(session: Session) -> Session:
     return session
 
 
-def seen(frame: Results) -> tuple[Any, ...]:
+def frame_key(frame: Results) -> tuple[Any, ...]:
     assert frame.object_scores is not None
     masks = b"" if frame.masks is None else frame.masks.data.tobytes()
     return (
@@ -53,39 +54,37 @@ WAYS: dict[str, Callable[[Session], Iterator[Results]]] = {
     "part": lambda s: s.propagate(2, 9),
     "back": lambda s: s.propagate(8, 0, reverse=True),
     "both": lambda s: s.propagate(bidirectional=True),
-    "all kept": lambda s: s.propagate(bidirectional=True),
+    "all retained": lambda s: s.propagate(bidirectional=True),
 }
 
 
-@pytest.mark.parametrize("way", ["forward", "both", "all kept"])
-def test_going_back_in_memory_gives_bit_for_bit_what_there_was_as_often_as_one_likes(
-    way: str, model: SAM, small_video: np.ndarray
-) -> None:
-    with say(model.session(small_video, keep="all" if way == "all kept" else "recent")) as session:
-        whole = [seen(frame) for frame in WAYS[way](session)]
-    with say(model.session(small_video, keep="all" if way == "all kept" else "recent")) as session:
+@pytest.mark.parametrize("way", ["forward", "both", "all retained"])
+def test_a_snapshot_restores_bit_for_bit_as_often_as_needed(way: str, model: SAM, small_video: np.ndarray) -> None:
+    with prompt(model.session(small_video, retain="all" if way == "all retained" else "recent")) as session:
+        complete = [frame_key(frame) for frame in WAYS[way](session)]
+    with prompt(model.session(small_video, retain="all" if way == "all retained" else "recent")) as session:
         under_way = WAYS[way](session)
-        first = [seen(next(under_way)) for _ in range(5)]
+        first = [frame_key(next(under_way)) for _ in range(5)]
         known = session.snapshot()
         session.add_prompt(2, frame_idx=4, points=[5, 5], labels=0)
         session.remove_object(5)
-        rest = [[seen(frame) for frame in under_way]]
+        rest = [[frame_key(frame) for frame in under_way]]
         for _ in range(2):
             session.restore_snapshot(known)
-            rest.append([seen(frame) for frame in session.resume()])
-    assert first + rest[1] == whole
+            rest.append([frame_key(frame) for frame in session.resume()])
+    assert first + rest[1] == complete
     assert rest[0] != rest[1] == rest[2]
 
 
-def test_frames_that_are_held_are_encoded_once_where_they_have_room(
+def test_cached_frames_are_encoded_once_where_they_fit(
     model: SAM, small_video: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoded: list[int] = []
-    features = ObjectBatcher.encode_frame
-    monkeypatch.setattr(ObjectBatcher, "encode_frame", lambda self, f: encoded.append(f.index) or features(self, f))
+    features = Tracker.encode_frame
+    monkeypatch.setattr(Tracker, "encode_frame", lambda self, f: encoded.append(f.index) or features(self, f))
     for megabytes, times in ((2048, 1), (0, 2)):
         encoded.clear()
-        with say(model.session(small_video)) as session:
+        with prompt(model.session(small_video)) as session:
             assert session.cache_features(0, 10, megabytes) == bool(megabytes)
             for _ in range(2):
                 list(session.propagate())
@@ -94,32 +93,32 @@ def test_frames_that_are_held_are_encoded_once_where_they_have_room(
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("stopped", [1, 5])
-def test_a_resumed_session_gives_bit_for_bit_what_the_other_gives(
+def test_a_resumed_session_equals_an_uninterrupted_one_bit_for_bit(
     way: str, stopped: int, model: SAM, small_video: np.ndarray, tmp_path: Path
 ) -> None:
-    keep = "all" if way == "all kept" else "recent"
-    with say(model.session(small_video, keep=keep)) as session:
-        whole = [seen(frame) for frame in WAYS[way](session)]
-        after = [seen(frame) for frame in session.propagate(bidirectional=True)]
-    with say(model.session(small_video, keep=keep)) as session:
+    retain = "all" if way == "all retained" else "recent"
+    with prompt(model.session(small_video, retain=retain)) as session:
+        complete = [frame_key(frame) for frame in WAYS[way](session)]
+        after = [frame_key(frame) for frame in session.propagate(bidirectional=True)]
+    with prompt(model.session(small_video, retain=retain)) as session:
         frames = WAYS[way](session)
-        first = [seen(next(frames)) for _ in range(stopped)]
+        first = [frame_key(next(frames)) for _ in range(stopped)]
         assert session.save(tmp_path / "s.safetensors") == tmp_path / "s.safetensors"
     with model.session(small_video, resume=tmp_path / "s.safetensors") as session:
         assert session.object_ids == (5, 2, 9)
-        assert session.options.retain == keep
-        assert first + [seen(frame) for frame in session.resume()] == whole
-        assert [seen(frame) for frame in session.propagate(bidirectional=True)] == after
+        assert session.options.retain == retain
+        assert first + [frame_key(frame) for frame in session.resume()] == complete
+        assert [frame_key(frame) for frame in session.propagate(bidirectional=True)] == after
         with pytest.raises(StateError, match="no pass is under way"):
             session.resume()
-    assert len({masks for *_, masks in whole}) > 3, "a video in which nothing changes shows nothing"
+    assert len({masks for *_, masks in complete}) > 3, "a video in which nothing changes shows nothing"
 
 
-def test_corrections_that_wait_are_kept(model: SAM, small_video: np.ndarray, tmp_path: Path) -> None:
+def test_pending_corrections_are_saved(model: SAM, small_video: np.ndarray, tmp_path: Path) -> None:
     def work(session: Session) -> list[Any]:
-        return [seen(frame) for frame in session.repropagate()] + [session.changed_frames]
+        return [frame_key(frame) for frame in session.repropagate()] + [session.changed_frames]
 
-    with say(model.session(small_video, keep="all", exclusive=True, lost_after=3)) as session:
+    with prompt(model.session(small_video, retain="all", non_overlapping=True, lost_after=3)) as session:
         list(session.propagate())
         session.correct(5, frame_idx=6, points=[50, 30], labels=[0])
         session.save(tmp_path / "s.safetensors")
@@ -138,43 +137,45 @@ def test_an_empty_session_and_an_unfinished_one_are_saved(model: SAM, small_vide
         session.save(tmp_path / "s.safetensors")
     with model.session(small_video, resume=tmp_path / "s.safetensors") as session:
         assert session.object_ids == ()
-        say(session).save(tmp_path / "s.safetensors")
+        prompt(session).save(tmp_path / "s.safetensors")
     with (
-        say(model.session(small_video)) as fresh,
+        prompt(model.session(small_video)) as fresh,
         model.session(small_video, resume=tmp_path / "s.safetensors") as again,
     ):
-        assert [seen(f) for f in again.propagate()] == [seen(f) for f in fresh.propagate()]
+        assert [frame_key(f) for f in again.propagate()] == [frame_key(f) for f in fresh.propagate()]
 
 
 @dataclass(frozen=True)
 class Short:
     """Looks at the frame before and at prompts."""
 
-    reach: tuple[int, int] = (1, 1)
+    max_distance: tuple[int, int] = (1, 1)
 
-    def look(self, frame: int, history: AvailableMemory, *, reverse: bool, length: int | None) -> MemorySelection:
-        return RecentFrames(1, 2).select(frame, history, reverse=reverse, length=length)
+    def select(
+        self, frame_idx: int, available: AvailableMemory, *, reverse: bool, length: int | None
+    ) -> MemorySelection:
+        return RecentFrames(1, 2).select(frame_idx, available, reverse=reverse, length=length)
 
 
-class Nameless(Short):
+class Unnamed(Short):
     __repr__ = object.__repr__
 
 
-def test_a_rule_of_ones_own_is_handed_in_again(model: SAM, small_video: np.ndarray, tmp_path: Path) -> None:
+def test_a_custom_memory_selector_is_passed_again(model: SAM, small_video: np.ndarray, tmp_path: Path) -> None:
     path = tmp_path / "s.safetensors"
-    with say(model.session(small_video, options=TrackOptions(memory_selector=Short()))) as session:
+    with prompt(model.session(small_video, options=TrackOptions(memory_selector=Short()))) as session:
         session.save(path)
-    with pytest.raises(InputError, match=r"hand it in again with TrackOptions\(recall="):
+    with pytest.raises(InputError, match=r"pass it again with TrackOptions\(memory_selector="):
         model.session(small_video, resume=path)
-    with pytest.raises(InputError, match="was saved with recall="):
-        model.session(small_video, resume=path, recall=RecentFrames())
-    with model.session(small_video, resume=path, recall=Short()) as session:
+    with pytest.raises(InputError, match="was saved with memory_selector="):
+        model.session(small_video, resume=path, memory_selector=RecentFrames())
+    with model.session(small_video, resume=path, memory_selector=Short()) as session:
         assert session.options.memory_selector == Short()
-    with model.session(small_video, recall=Nameless()) as session, pytest.raises(InputError, match="__repr__"):
+    with model.session(small_video, memory_selector=Unnamed()) as session, pytest.raises(InputError, match="__repr__"):
         session.save(path)
 
 
-def test_what_cannot_be_gone_on_with_is_not_saved(model: SAM, small_video: np.ndarray, tmp_path: Path) -> None:
+def test_a_session_that_cannot_be_resumed_is_not_saved(model: SAM, small_video: np.ndarray, tmp_path: Path) -> None:
     path = tmp_path / "s.safetensors"
     with model.session(iter(small_video)) as session, pytest.raises(StateError, match="stream whose frames come once"):
         session.save(path)
@@ -192,21 +193,21 @@ def test_another_source_model_or_option_is_one_clear_error(
     model: SAM, builtin_file: Path, small_video: np.ndarray, tmp_path: Path
 ) -> None:
     path = tmp_path / "s.safetensors"
-    with say(model.session(small_video)) as session:
+    with prompt(model.session(small_video)) as session:
         session.save(path)
     with pytest.raises(InputError, match=r"saved for 'array' \(96 x 64, 10 frames\), and this is .*9 frames"):
         model.session(small_video[:9], resume=path)
-    with pytest.raises(InputError, match="was saved with keep='recent'"):
-        model.session(small_video, resume=path, keep="all")
+    with pytest.raises(InputError, match="was saved with retain='recent'"):
+        model.session(small_video, resume=path, retain="all")
     with pytest.raises(CheckpointError, match="other weights of 'builtin'"):
         SAM(builtin_file).session(small_video, resume=path)
-    model.session(small_video, resume=path, keep="recent").close()
+    model.session(small_video, resume=path, retain="recent").close()
 
 
 @pytest.fixture
 def saved(model: SAM, small_video: np.ndarray, tmp_path: Path) -> Path:
     """A session in the middle of looking forward, after looking back."""
-    with say(model.session(small_video)) as session:
+    with prompt(model.session(small_video)) as session:
         next(session.propagate(bidirectional=True))
         return session.save(tmp_path / "saved.safetensors")
 
@@ -219,10 +220,10 @@ def rewritten(saved: Path, path: Path, change: Callable[[Any, dict[str, torch.Te
     return path
 
 
-def held(tensors: dict[str, torch.Tensor], change: Callable[[Any], object]) -> None:
-    rows = json.loads(bytes(tensors["held"].numpy()))
+def edit_backward(tensors: dict[str, torch.Tensor], change: Callable[[Any], object]) -> None:
+    rows = json.loads(bytes(tensors["backward_results"].numpy()))
     change(rows)
-    tensors["held"] = torch.frombuffer(bytearray(json.dumps(rows).encode()), dtype=torch.uint8)
+    tensors["backward_results"] = torch.frombuffer(bytearray(json.dumps(rows).encode()), dtype=torch.uint8)
 
 
 POINTER = "5.prompted.0.pointer"
@@ -247,17 +248,17 @@ HOSTILE: dict[str, Callable[[Any, dict[str, torch.Tensor]], object]] = {
     "a box of three": lambda d, t: d["objects"][1]["prompts"][0].update(box=[1, 2, 3]),
     "a mask too large": lambda d, t: d["objects"][2]["prompts"][0].update(mask="o" * 50),
     "a prompt without a mask": lambda d, t: d["objects"][0]["prompts"][0].update(frame=77),
-    "an option out of range": lambda d, t: d["options"].update(clean=-1),
+    "an option out of range": lambda d, t: d["options"].update(fill_hole_area=-1),
     "an unknown option": lambda d, t: d["options"].update(speed=9),
     "options are a list": lambda d, t: d.update(options=[1]),
-    "no rule": lambda d, t: d["options"].update(recall={}),
-    "a rule of words": lambda d, t: d["options"]["recall"].update(memories="six"),
-    "both and back": lambda d, t: d["under_way"].update(reverse=True),
-    "a pass of words": lambda d, t: d["under_way"].update(next="soon"),
-    "held are no rows": lambda d, t: t.update(held=torch.zeros(7, dtype=torch.uint8)),
-    "held rows too few": lambda d, t: held(t, lambda rows: rows[0].update(scores=[])),
-    "a held mask cut": lambda d, t: held(t, lambda rows: rows[0].update(masks=["4"] * len(rows[0]["ids"]))),
-    "a held state": lambda d, t: held(t, lambda rows: rows[0].update(states=["gone"] * len(rows[0]["ids"]))),
+    "no rule": lambda d, t: d["options"].update(memory_selector={}),
+    "a rule of words": lambda d, t: d["options"]["memory_selector"].update(memories="six"),
+    "both and back": lambda d, t: d["propagation"].update(reverse=True),
+    "a pass of text": lambda d, t: d["propagation"].update(next_frame="soon"),
+    "backward results are no rows": lambda d, t: t.update(backward_results=torch.zeros(7, dtype=torch.uint8)),
+    "backward rows too few": lambda d, t: edit_backward(t, lambda rows: rows[0].update(scores=[])),
+    "a backward mask cut": lambda d, t: edit_backward(t, lambda r: r[0].update(masks=["4"] * len(r[0]["ids"]))),
+    "a backward state": lambda d, t: edit_backward(t, lambda r: r[0].update(states=["gone"] * len(r[0]["ids"]))),
     "a later version": lambda d, t: d.update(version=99),
     "no version": lambda d, t: d.pop("version"),
 }  # fmt: skip
@@ -274,10 +275,61 @@ def test_a_hostile_file_is_one_clear_error(
     assert "\n" not in str(caught.value)
 
 
-def test_unchanged_it_is_taken(saved: Path, model: SAM, small_video: np.ndarray, tmp_path: Path) -> None:
+def test_an_unchanged_file_is_accepted(saved: Path, model: SAM, small_video: np.ndarray, tmp_path: Path) -> None:
     path = rewritten(saved, tmp_path / "good.safetensors", lambda d, t: None)
     with model.session(small_video, resume=path) as session:
         assert [frame.frame_idx for frame in session.resume()] == list(range(1, 10))
+
+
+OLD_KEYS = {
+    "propagation_start": "anchor", "initial_ids": "begun", "bidirectional": "both", "changed_frames": "changed",
+    "fill_hole_area": "clean", "non_overlapping": "exclusive", "has_backward_results": "held",
+    "frames_unseen": "hidden", "retain": "keep", "next_frame": "next", "objects_per_batch": "objects_at_once",
+    "object_scores": "presence", "memory_selector": "recall", "corrected_frames": "stale", "propagation": "under_way",
+}  # fmt: skip
+
+
+def as_version_1(doc: Any, tensors: dict[str, torch.Tensor]) -> None:
+    """The document as it was written before its keys were renamed."""
+
+    def old(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {OLD_KEYS.get(key, key): old(each) for key, each in value.items()}
+        return [old(each) for each in value] if isinstance(value, list) else value
+
+    rows = old(json.loads(bytes(tensors.pop("backward_results").numpy())))
+    tensors["held"] = torch.frombuffer(bytearray(json.dumps(rows).encode()), dtype=torch.uint8)
+    now = old(doc)
+    doc.clear()
+    doc.update(now, version=1)
+    doc["options"]["recall"]["rule"] = "Recent"
+    if doc["options"]["corrections"] == "sam2":
+        doc["options"]["corrections"] = "published"
+
+
+@pytest.mark.parametrize("corrections", ["kept", "sam2"])
+def test_a_session_of_an_earlier_version_is_resumed(
+    corrections: str, model: SAM, small_video: np.ndarray, tmp_path: Path
+) -> None:
+    options = {"corrections": corrections, "retain": "all", "fill_hole_area": 3, "non_overlapping": True}
+    with prompt(model.session(small_video, **options)) as session:
+        under_way = session.propagate(bidirectional=True)
+        first = [frame_key(next(under_way)) for _ in range(2)]
+        session.add_prompt(2, frame_idx=1, points=[30, 30])
+        new = session.save(tmp_path / "new.safetensors")
+    path = rewritten(new, tmp_path / "old.safetensors", as_version_1)
+    text = path.read_bytes()[:20000].decode("latin-1")
+    assert all(f'\\"{key}\\"' in text for key in set(OLD_KEYS.values()) - {"presence"})
+    with model.session(small_video, resume=new) as session:
+        expected = [frame_key(frame) for frame in session.resume()]
+    with model.session(small_video, resume=path) as session:
+        for name, value in options.items():
+            assert getattr(session.options, name) == value
+        assert [frame_key(frame) for frame in session.resume()] == expected
+    assert first
+    assert expected
+    with pytest.raises(InputError, match="was saved with retain='all'"):
+        model.session(small_video, resume=path, retain="recent")
 
 
 def test_a_cut_or_foreign_file_is_one_clear_error(
@@ -285,7 +337,7 @@ def test_a_cut_or_foreign_file_is_one_clear_error(
 ) -> None:
     content = saved.read_bytes()
     texts = {"empty": b"", "half": content[: len(content) // 2], "no end": content[:-1], "head": content[:40]}
-    texts |= {"words": b"hello there", "picture": b"\x89PNG\r\n\x1a\n" + bytes(50), "noise": content[:9] + bytes(500)}
+    texts |= {"words": b"hello there", "image": b"\x89PNG\r\n\x1a\n" + bytes(50), "noise": content[:9] + bytes(500)}
     for name, text in texts.items():
         (tmp_path / name).write_bytes(text)
     torch.save({"a": torch.zeros(3)}, tmp_path / "weights.pt")

@@ -46,7 +46,7 @@ def annotate_video(models: Models, item: InputFile, temp_dir: Path) -> Iterator[
     records_file = temp_dir / f"video-{hashlib.sha256(item.name.encode()).hexdigest()[:16]}.jsonl"
     count = objects = 0
     try:
-        stream = models.load_segmenter()._track_everything(
+        stream = models.load_segmenter().track(
             open_video(item.path),
             detector=lambda rgb: _detect_frame(models, rgb),
             detect_every=models.options.detect_every,

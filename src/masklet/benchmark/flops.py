@@ -1,9 +1,8 @@
-"""What a question to a network costs at the very least: operations of its products, and bytes that have to be moved.
+"""Count the least work of a task: operations of its products, and bytes that must be moved.
 
-Operations are counted while masklet answers, fused operators with the rest: a product and a sum are two. They can be
-fewer than those of the network as it is published (values of memories that stay narrow, prompts that share an image).
-Bytes are a bound from below: every weight that is used is read once, and what goes in and comes out is read or written
-once; whatever else a program moves comes on top.
+Operations are counted while masklet runs, fused operators included: a product and a sum are two. They can be fewer than
+those of the published network (values of memories stay narrow, prompts share an image). Bytes are a lower bound: every
+weight that is used is read once, and inputs and outputs are read or written once.
 Shapes: O and I a layer's outputs and inputs, k the side of a kernel.
 """
 
@@ -23,8 +22,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from masklet.benchmark.roofline import Work
 from masklet.image.amg_candidates import CandidateSampler
 from masklet.image.amg_options import preset
-from masklet.image.predictor import Encoder, ImagePredictor, Prediction, fast_encoder, make_shared_context
+from masklet.image.predictor import ImagePredictor, Prediction
+from masklet.models.fast_cpu.encoder import Encoder, fast_encoder
 from masklet.models.fast_cpu.sam2 import FastSAM2
+from masklet.models.fast_cpu.shared_prompts import make_shared_context
 from masklet.models.sam2 import SAM2
 from masklet.models.types import MemoryContext, PromptableModel
 from masklet.video.memory_selection import RecentFrames
@@ -32,28 +33,27 @@ from masklet.video.memory_selection import RecentFrames
 __all__ = [
     "count_flops",
     "encoding_work",
-    "frame_work",
     "frame_work_by_objects",
     "mask_generation_work",
     "prompts_work",
 ]
 
 ENCODER_PREFIXES = ("image_encoder.", "sam_mask_decoder.conv_s")
-"""How weights are called that an image needs before there is a prompt."""
+"""Weights that are used before there is a prompt."""
 PROMPT_ENCODER_PREFIXES = ("sam_prompt_encoder.", "prompt_encoder.")
 HEAD_PREFIXES = (*PROMPT_ENCODER_PREFIXES, "sam_mask_decoder.", "mask_decoder.")
 Shape: TypeAlias = tuple[int, ...]
 MEMORY_STRIDE = 16
-"""Pixels of the input by places of a memory."""
+"""Input pixels per position of a memory."""
 MEMORY_BYTES_PER_VALUE = 2
-"""Bytes of a value in a memory of an earlier frame."""
+"""Bytes per value in the memory of an earlier frame."""
 
 
 def count_flops(function: Callable[[], object]) -> int:
-    """Operations of the products that a call makes in this thread.
+    """Count the operations of the products in a call, in this thread.
 
     Example:
-        >>> operations_of(lambda: torch.ones(2, 3) @ torch.ones(3, 4))
+        >>> count_flops(lambda: torch.ones(2, 3) @ torch.ones(3, 4))
         48
     """
     with FlopCounterMode(display=False, custom_mapping=_flop_formulas()) as counter:
@@ -62,116 +62,96 @@ def count_flops(function: Callable[[], object]) -> int:
 
 
 def encoding_work(predictor: ImagePredictor, encode: Encoder | None = None) -> Work:
-    """Of encoding the image that the predictor holds; `encode` is asked in place of its own encoder.
+    """Count the work of encoding the predictor's image; `encode` replaces its encoder.
 
     Example:
-        >>> encoding_work(predictor).operations / 1e9
+        >>> encoding_work(predictor).flops / 1e9
         11.8
     """
     network = predictor.model
     pixels = torch.zeros(1, 3, network.still_image_size, network.still_image_size, device=predictor.device)
     with torch.inference_mode():
-        operations = count_flops(lambda: (encode or predictor.encode)(pixels))
+        flops = count_flops(lambda: (encode or predictor.encode)(pixels))
     weights = _count_weights(network, lambda name: name.startswith(ENCODER_PREFIXES))
-    return Work(operations, weights + _count_features(predictor), 3 * prod(predictor.size))
+    return Work(flops, weights + _count_features(predictor), 3 * prod(predictor.size))
 
 
 def prompts_work(predictor: ImagePredictor, prompts: int = 1, *, multimask: bool = False) -> Work:
-    """Of as many prompts about the image that the predictor holds, with one mask each or, `multimask`, three.
+    """Count the work of prompts on the predictor's image, with one mask each or, with `multimask`, three.
 
-    Every prompt costs the same, so that one is counted.
+    Every prompt costs the same, so one is counted.
 
     Example:
-        >>> prompts_work(predictor, 64).operations / 1e9
+        >>> prompts_work(predictor, 64).flops / 1e9
         17.0
     """
     height, width = predictor.size
-    predictor._shared_context()  # made once an image, and not with every prompt
-    one: list[Prediction] = []
-    operations = count_flops(
-        lambda: one.append(predictor.predict(point_coords=[width // 2, height // 2], multimask_output=multimask))
-    )
-    written = one[0].masks.nbytes + one[0].logits.nbytes
-    return Work(
-        prompts * operations, _count_features(predictor) + _count_head_weights(predictor.model), prompts * written
-    )
+    predictor._shared_context()  # made once per image, not per prompt
+    predictions: list[Prediction] = []
+    center = [width // 2, height // 2]
+    flops = count_flops(lambda: predictions.append(predictor.predict(point_coords=center, multimask_output=multimask)))
+    written = predictions[0].masks.nbytes + predictions[0].logits.nbytes
+    return Work(prompts * flops, _count_features(predictor) + _count_head_weights(predictor.model), prompts * written)
 
 
 def mask_generation_work(predictor: ImagePredictor, points_per_side: int) -> Work:
-    """Of a grid of points a side on the image that the predictor holds: encoding included, making masks not.
+    """Count the work of a grid of points on the predictor's image: encoding included, making masks not.
 
-    Every point costs the same, so that one is counted; how many masks are made depends on what is found.
+    Every point costs the same, so one is counted. The number of masks depends on the image.
 
     Example:
-        >>> everything_work(predictor, 32).operations / 1e9
+        >>> mask_generation_work(predictor, 32).flops / 1e9
         87.4
     """
     height, width = predictor.size
-    # Hardly an answer is surer than this, so that no mask is made.
+    # Almost no mask reaches this threshold, so that none is made.
     options = replace(preset(predictor.model), pred_iou_thresh=1.0)
-    middle = np.array([[width / 2, height / 2]], np.float32)
+    center = np.array([[width / 2, height / 2]], np.float32)
     assert predictor.features is not None
     with torch.inference_mode():
         shared = count_flops(partial(make_shared_context, predictor.model, predictor.features, predictor.device))
-        point = count_flops(partial(CandidateSampler(predictor, options).sample, middle))
+        point = count_flops(partial(CandidateSampler(predictor, options).sample, center))
     encoding = encoding_work(predictor)
-    operations = encoding.flops + shared + points_per_side**2 * point
-    return Work(operations, encoding.elements + _count_head_weights(predictor.model), encoding.bytes)
-
-
-def frame_work(network: SAM2, track_frame: Callable[[], object], frame_size: tuple[int, int], num_objects: int) -> Work:
-    """Of a frame of (height, width) on which so many objects are followed, all memories full; `step` does one.
-
-    Example:
-        >>> frame_work(network, lambda: view.step(rgb), (480, 854), objects=1).operations / 1e9
-        4.9
-    """
-    return _frame_work(network, count_flops(track_frame), frame_size, num_objects)
+    flops = encoding.flops + shared + points_per_side**2 * point
+    return Work(flops, encoding.elements + _count_head_weights(predictor.model), encoding.bytes)
 
 
 def frame_work_by_objects(network: SAM2, frame_size: tuple[int, int], object_counts: Sequence[int]) -> list[Work]:
-    """As `frame_work`, for each of these numbers of objects, without a video.
+    """Count the work of a frame for several numbers of objects, without a video.
 
-    Every object costs the same, so that one and two are counted, by memories of nothing.
+    Every object costs the same, so one and two are counted, with empty memories.
 
     Example:
-        >>> frame_works(load("builtin").network, (480, 854), [1])[0].operations / 1e9
+        >>> frame_work_by_objects(load("builtin").network, (480, 854), [1])[0].flops / 1e9
         4.9
     """
-    step = _make_step(network)
-    step(1)  # what is laid out once is not of every frame
-    one, two = (count_flops(partial(step, count)) for count in (1, 2))
-    return [_frame_work(network, one + (count - 1) * (two - one), frame_size, count) for count in object_counts]
-
-
-def _frame_work(network: SAM2, flops: int, frame_size: tuple[int, int], objects: int) -> Work:
-    """An object's memories are read and one is written; so is its mask, at the video's size."""
-    memory = network.config.memory
-    assert memory is not None
-    each = MEMORY_BYTES_PER_VALUE * (memory.slots + 1) * memory.channels * (
-        network.image_size // MEMORY_STRIDE
-    ) ** 2 + prod(frame_size)
-    weights = _count_weights(network, lambda name: not name.startswith(PROMPT_ENCODER_PREFIXES))
-    return Work(flops, weights, 3 * prod(frame_size) + objects * each)
-
-
-def _make_step(network: SAM2) -> Callable[[int], None]:
-    """A frame without what is outside the network: encode, look back, decode and remember, for so many objects."""
     device, side = next(network.parameters()).device, network.image_size
     encode, fast = fast_encoder(network, None), FastSAM2(network)
     pixels_13SS = torch.zeros(1, 3, side, side, device=device)
 
     def step(count: int) -> None:
+        """Encode, attend to memories, decode and encode a memory, without anything outside the network."""
         with torch.inference_mode():
             features = encode(pixels_13SS)
-            seen = fast.condition_on_memory(features, _empty_memory_context(network, count, device))
-            fast.encode_memory(features, network.select_mask(fast.decode(seen), multimask=True))
+            conditioned = fast.condition_on_memory(features, _empty_memory_context(network, count, device))
+            fast.encode_memory(features, network.select_mask(fast.decode(conditioned), multimask=True))
 
-    return step
+    step(1)  # weights are laid out once, not per frame
+    one, two = (count_flops(partial(step, count)) for count in (1, 2))
+    memory = network.config.memory
+    assert memory is not None
+    # the memories of an object are read and one is written; so is its mask, at the size of the video
+    memory_values = (memory.slots + 1) * memory.channels * (side // MEMORY_STRIDE) ** 2
+    object_bytes = MEMORY_BYTES_PER_VALUE * memory_values + prod(frame_size)
+    weights = _count_weights(network, lambda name: not name.startswith(PROMPT_ENCODER_PREFIXES))
+    return [
+        Work(one + (count - 1) * (two - one), weights, 3 * prod(frame_size) + count * object_bytes)
+        for count in object_counts
+    ]
 
 
 def _empty_memory_context(network: SAM2, count: int, device: torch.device) -> MemoryContext:
-    """As many as the usual rule looks back at, with nothing in them."""
+    """Return as many memories as the default rule selects, filled with zeros."""
     memory, rule = network.config.memory, RecentFrames()
     assert memory is not None
     side = network.image_size // MEMORY_STRIDE
@@ -198,15 +178,15 @@ def _count_head_weights(network: PromptableModel) -> int:
 
 
 def _flop_formulas() -> dict[object, Callable[..., int]]:
-    """How operators are counted that PyTorch's counter does not know: those of oneDNN, and attention on processors."""
-    known: dict[object, Callable[..., int]] = {
+    """Return formulas for operators that PyTorch's counter does not know: those of oneDNN, and attention on CPUs."""
+    formulas: dict[object, Callable[..., int]] = {
         torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
     }
     if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        known[torch.ops.mkldnn._linear_pointwise] = _linear_flops
+        formulas[torch.ops.mkldnn._linear_pointwise] = _linear_flops
     if hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
-        known[torch.ops.mkldnn._convolution_pointwise] = _convolution_flops
-    return known
+        formulas[torch.ops.mkldnn._convolution_pointwise] = _convolution_flops
+    return formulas
 
 
 def _attention_flops(query: Shape, key: Shape, value: Shape, *_: object, **__: object) -> int:
@@ -218,6 +198,6 @@ def _linear_flops(x: Shape, *_: object, out_shape: Shape, **__: object) -> int:
 
 
 def _convolution_flops(x: Shape, first: Shape, second: Shape | None, *_: object, out_shape: Shape, **__: object) -> int:
-    """A weight is (O, I / groups, k, k); what is added to the outcome may stand before it."""
+    """The weight is (O, I / groups, k, k); a tensor that is added to the output may come before it."""
     weight = second if second is not None and len(second) == 4 else first
     return 2 * prod(out_shape) * prod(weight[1:])

@@ -1,4 +1,4 @@
-"""What figures depend on beside the model: the machine, the versions, and what is left of its memory."""
+"""Describe the machine that figures depend on, and read its clock and memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class MachineInfo:
-    """Where something was measured."""
+    """The machine, the device and the versions of a measurement."""
 
     processor: str
     cores: int
@@ -40,10 +40,10 @@ class MachineInfo:
 
 
 def describe_machine(device: str = "cpu") -> MachineInfo:
-    """This machine, and what computes on it.
+    """Describe this machine and the device.
 
     Example:
-        >>> this_machine().processor
+        >>> describe_machine().processor
         'AMD EPYC'
     """
     return MachineInfo(
@@ -58,79 +58,79 @@ def describe_machine(device: str = "cpu") -> MachineInfo:
 
 
 def processor_name() -> str:
-    """The processor as it calls itself.
+    """Return the name of the processor.
 
     Example:
         >>> processor_name()
         'AMD EPYC'
     """
     try:
-        told = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        told = []
-    names = [line.partition(":")[2].strip() for line in told if line.startswith("model name")]
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
 
 def git_commit(folder: Path) -> str | None:
-    """The commit of the checkout that keeps `folder`, with -dirty where tracked files differ; None outside of one.
+    """Return the commit of the checkout that tracks `folder`, with -dirty if files were changed; None without one.
 
     Example:
-        >>> commit_of(Path(masklet.__file__).parent)
+        >>> git_commit(Path(masklet.__file__).parent)
         '9d146d7b...'
     """
-    # A package installed into an environment that lies within somebody's checkout is not of that checkout.
-    kept = _git(folder, "ls-files", "--error-unmatch", "__init__.py")
-    return _git(folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") if kept else None
+    # A package installed into an environment that lies within another checkout is not part of that checkout.
+    is_tracked = _git(folder, "ls-files", "--error-unmatch", "__init__.py")
+    return _git(folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") if is_tracked else None
 
 
 def resident_mb() -> float | None:
-    """Memory that this process has now, in MB of 10^6 bytes; None where it is not known (all but Linux)."""
+    """Return the resident memory of this process in MB of 10^6 bytes; None except on Linux."""
     return _proc_status_mb("VmRSS")
 
 
 def peak_mb() -> float | None:
-    """The most memory that this process ever had, in MB of 10^6 bytes; None on Windows.
+    """Return the peak memory of this process in MB of 10^6 bytes; None on Windows.
 
-    On Linux it is read from /proc: what `getrusage` gives there is handed down from the process that started this one.
+    On Linux it is read from /proc, since the peak of `getrusage` is inherited from the parent process there.
     """
-    found = _proc_status_mb("VmHWM")
-    if found is not None or sys.platform == "win32":
-        return found
+    peak = _proc_status_mb("VmHWM")
+    if peak is not None or sys.platform == "win32":
+        return peak
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3 / 1.024)
 
 
 def synchronize(device: str) -> None:
-    """Wait until what was asked of the device is done, so that a clock read now has all of it."""
+    """Wait until the device has finished its work."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
 
 
 def time_call(function: Callable[[], object], device: str = "cpu", clock: Callable[[], float] | None = None) -> float:
-    """Seconds of a call, with all that it asks of the device and nothing of what was asked before.
+    """Measure the seconds of a call, including its work on the device.
 
-    `clock` tells seconds; without one it is what hangs on the wall.
+    `clock` returns seconds; None: wall time.
 
     Example:
-        >>> timed(lambda: predictor.set_image(rgb))
+        >>> time_call(lambda: predictor.set_image(rgb))
         0.039
     """
     clock = clock or time.perf_counter
     synchronize(device)
-    began = clock()
+    start = clock()
     function()
     synchronize(device)
-    return clock() - began
+    return clock() - start
 
 
 def _proc_status_mb(name: str) -> float | None:
     try:
-        found = re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+        match = re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
     except OSError:
         return None
-    return int(found[1]) * 1.024e-3 if found else None
+    return int(match[1]) * 1.024e-3 if match else None
 
 
 def _git(folder: Path, *words: str) -> str | None:

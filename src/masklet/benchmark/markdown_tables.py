@@ -1,18 +1,11 @@
-"""What was measured as tables and sentences in Markdown: the same on a terminal and in a page.
-
-Two runs of `masklet bench` side by side: before and after.
-"""
+"""Format the results of a run as Markdown tables and notes, and compare two runs."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from masklet.benchmark.model_family import FamilyRow
-    from masklet.benchmark.record import BenchmarkCase, BenchmarkRecord
 from dataclasses import asdict, dataclass
 
+from masklet.benchmark.model_family import FamilyRow
 from masklet.benchmark.record import BenchmarkCase, BenchmarkRecord
 from masklet.errors import InputError
 
@@ -27,13 +20,13 @@ __all__ = [
     "setup_differences",
 ]
 
-TEXT_COLUMNS = ("case", "program", "setting", "bound")
-"""Columns of words; those of figures are aligned to the right."""
-CASE_COLUMNS = ("case", "program", "setting", "median", "lowest", "spread")
-LIMIT_COLUMNS = ("floor", "bound", "share")
-"""Columns where there are floors."""
-PEER_COLUMNS = ("ratio", "lowest IoU", "logits error")
-"""Columns of a run with peers, which has that of programs too."""
+TEXT_COLUMNS = ("case", "program", "setting", "limited by")
+"""Columns of text; the others are aligned to the right."""
+CASE_COLUMNS = ("case", "program", "setting", "median", "min", "IQR")
+LIMIT_COLUMNS = ("lower bound", "limited by", "of limit")
+"""Columns of runs with lower bounds."""
+PEER_COLUMNS = ("ratio", "min IoU", "logits error")
+"""Columns of runs with peers."""
 FAMILY_COLUMNS = ("model", "parameters", "published", "file", "encode", "click", "everything", "one pass", "weights")
 FAMILY_TEXT_COLUMNS = ("model", "weights")
 
@@ -41,30 +34,30 @@ FAMILY_TEXT_COLUMNS = ("model", "weights")
 def markdown_table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], left_aligned: Collection[str] = TEXT_COLUMNS
 ) -> list[str]:
-    r"""The lines of a table; `left` are the columns that are aligned to the left.
+    r"""Return the lines of a table.
 
     Example:
-        >>> markdown(("case", "median"), [("encode", "39.1 ms")])
+        >>> markdown_table(("case", "median"), [("encode", "39.1 ms")])
         ['| case   |  median |', '| ------ | ------: |', '| encode | 39.1 ms |']
     """
     cells = [[cell.replace("|", "\\|") for cell in row] for row in (columns, *rows)]
     widths = [max(3, *(len(cell) for cell in column)) for column in zip(*cells, strict=True)]
-    sides = [str.ljust if title in left_aligned else str.rjust for title in columns]
+    justify = [str.ljust if title in left_aligned else str.rjust for title in columns]
     rules = [
         "-" * width if title in left_aligned else "-" * (width - 1) + ":"
         for title, width in zip(columns, widths, strict=True)
     ]
-    padded = [[side(cell, width) for side, cell, width in zip(sides, row, widths, strict=True)] for row in cells]
+    padded = [[side(cell, width) for side, cell, width in zip(justify, row, widths, strict=True)] for row in cells]
     return [f"| {' | '.join(row)} |" for row in (padded[0], rules, *padded[1:])]
 
 
 def record_table(record: BenchmarkRecord) -> list[str]:
-    """A row a case, or a model of the family.
+    """Return a table with one row per case, or per model of the family.
 
-    Floors, and programs and how masklet compares with them, are only there where there are any.
+    Columns of lower bounds and of peers are left out if the record has none.
 
     Example:
-        >>> print("\n".join(record_table(read_record("before.json"))))
+        >>> print("\\n".join(record_table(read_record("before.json"))))
     """
     if record.models:
         return markdown_table(FAMILY_COLUMNS, [_family_row(row) for row in record.models], FAMILY_TEXT_COLUMNS)
@@ -74,42 +67,48 @@ def record_table(record: BenchmarkRecord) -> list[str]:
         absent |= {"program", *PEER_COLUMNS}
     if all(case.lower_bound is None for case in record.cases):
         absent |= set(LIMIT_COLUMNS)
-    kept = [number for number, title in enumerate(columns) if title not in absent]
+    present = [number for number, title in enumerate(columns) if title not in absent]
     rows = [_case_row(case) for case in record.cases]
-    return markdown_table([columns[i] for i in kept], [[row[i] for i in kept] for row in rows])
+    return markdown_table([columns[i] for i in present], [[row[i] for i in present] for row in rows])
 
 
 def record_notes(record: BenchmarkRecord) -> list[str]:
-    """Sentences that go with the table: machine, versions, limits, notes.
+    """Return the sentences below the table: machine, versions, limits, notes.
 
     Example:
-        >>> record_lines(read_record("before.json"))[0]
+        >>> record_notes(read_record("before.json"))[0]
         'builtin; AMD EPYC, 2 cores, 2 thread(s), cpu, torch 2.13.0, Python 3.11.7; masklet 0.1.0, 9d146d7b...'
     """
-    machine, limits = record.machine, record.limits
+    machine, limits, options = record.machine, record.limits, record.options
     versions = ", ".join(
         f"{name} {version}" for name, version in {"masklet": record.masklet_version, **record.versions}.items()
     )
-    lines = [
+    notes = [
         f"{record.model}; {machine.processor}, {machine.cores} cores, {machine.threads} thread(s), {machine.device}, "
         f"torch {machine.torch}, Python {machine.python}; {versions}, "
         f"{record.commit or 'no checkout'}; {record.date[:10]}."
     ]
     if limits is not None:
-        lines.append(
+        notes.append(
             f"Measured limits: {limits.fp32_gflops:.0f} G operations/s in fp32, {limits.bf16_gflops:.0f} in bf16, "
             f"copying {limits.copy_gbytes:.1f} GB/s."
         )
     if record.models:
-        lines.append(_family_note(record))
-    return lines + [f"{_case_label(case)}: {case.note}" for case in record.cases if case.note]
+        size = options["image"]
+        sides = " x ".join(map(str, size)) if isinstance(size, list) else size
+        notes.append(f"An image of {sides}, median of {options['repeats']}, {options['clock']}.")
+    for case in record.cases:
+        if case.note:
+            words = (case.name, case.setting) if case.program == "masklet" else (case.name, case.program, case.setting)
+            notes.append(f"{', '.join(words)}: {case.note}")
+    return notes
 
 
 def format_amount(value: float | None, unit: str) -> str:
-    """A figure with its unit, seconds below one in milliseconds; nothing for None.
+    """Format a figure with its unit, seconds below one in milliseconds; nothing for None.
 
     Example:
-        >>> amount(0.0391, "s")
+        >>> format_amount(0.0391, "s")
         '39.1 ms'
     """
     if value is None:
@@ -120,7 +119,7 @@ def format_amount(value: float | None, unit: str) -> str:
 
 
 def _case_row(case: BenchmarkCase) -> tuple[str, ...]:
-    """Of all columns."""
+    """Return the cells of all columns."""
     amounts = [format_amount(value, case.unit) for value in (case.median, case.minimum, case.iqr, case.lower_bound)]
     if not case.samples:
         amounts[0] = "not here"
@@ -130,69 +129,57 @@ def _case_row(case: BenchmarkCase) -> tuple[str, ...]:
         (case.min_iou, ".4f"),
         (case.max_logits_error, ".1e"),
     )
-    told = ("" if value is None else format(value, way) for value, way in figures)
-    return (case.name, case.program, case.setting, *amounts, case.limited_by or "", *told)
-
-
-def _case_label(case: BenchmarkCase) -> str:
-    return ", ".join(
-        (case.name, case.setting) if case.program == "masklet" else (case.name, case.program, case.setting)
-    )
+    cells = ("" if value is None else format(value, form) for value, form in figures)
+    return (case.name, case.program, case.setting, *amounts, case.limited_by or "", *cells)
 
 
 def _family_row(row: FamilyRow) -> tuple[str, ...]:
-    asked, everything = row.prompted, row.mask_generation
+    prompted, generation = row.prompted, row.mask_generation
     return (
         row.title,
         f"{row.num_parameters / 1e6:.2f} M",
         "" if row.published_millions is None else f"{row.published_millions:g} M",
         f"{row.file_megabytes:.1f} MB",
-        "" if asked is None else f"{asked.encode_ms:.0f} ms",
-        "" if asked is None else f"{asked.click_ms:.0f} ms",
-        "" if everything is None else f"{'~' if everything.estimated else ''}{everything.seconds:.1f} s",
+        "" if prompted is None else f"{prompted.encode_ms:.0f} ms",
+        "" if prompted is None else f"{prompted.click_ms:.0f} ms",
+        "" if generation is None else f"{'~' if generation.estimated else ''}{generation.seconds:.1f} s",
         "" if row.inference_ms is None else f"{row.inference_ms:.0f} ms",
-        "its own" if row.trained else "random",
+        "trained" if row.trained else "random",
     )
-
-
-def _family_note(record: BenchmarkRecord) -> str:
-    told, size = record.options, record.options["picture"]
-    sides = " x ".join(map(str, size)) if isinstance(size, list) else size
-    return f"An image of {sides}, median of {told['repeats']}, {told['clock']}."
 
 
 @dataclass(frozen=True)
 class CaseComparison:
-    """One case that both runs have."""
+    """A case that both runs have."""
 
     before: BenchmarkCase
     after: BenchmarkCase
 
     @property
     def ratio(self) -> float:
-        """The second median by the first: below 1 is faster, or less memory."""
+        """The second median divided by the first; below 1 is faster, or less memory."""
         assert self.before.median
         assert self.after.median is not None
         return self.after.median / self.before.median
 
     @property
     def is_significant(self) -> bool:
-        """Whether the medians lie further apart than either run spreads; single samples say nothing of that."""
-        spreads = (self.before.iqr, self.after.iqr)
-        if None in spreads or self.before.median is None or self.after.median is None:
+        """Whether the medians differ by more than both interquartile ranges; never for single samples."""
+        ranges = (self.before.iqr, self.after.iqr)
+        if None in ranges or self.before.median is None or self.after.median is None:
             return False
-        return abs(self.after.median - self.before.median) > max(value for value in spreads if value is not None)
+        return abs(self.after.median - self.before.median) > max(value for value in ranges if value is not None)
 
 
 def compare_records(baseline: BenchmarkRecord, candidate: BenchmarkRecord) -> list[CaseComparison]:
-    """The cases that were measured in both runs, in the order of the first.
+    """Pair the cases that both runs have, in the order of the first.
 
     Example:
-        >>> [(row.before.name, row.ratio) for row in compare(read_record("a.json"), read_record("b.json"))]
+        >>> [(row.before.name, row.ratio) for row in compare_records(read_record("a.json"), read_record("b.json"))]
         [('encode', 0.93)]
 
     Raises:
-        InputError: they have none in common.
+        InputError: if they have none in common.
     """
     later = {_case_key(case): case for case in candidate.cases if case.median is not None}
     pairs = [
@@ -206,15 +193,17 @@ def compare_records(baseline: BenchmarkRecord, candidate: BenchmarkRecord) -> li
 
 
 def setup_differences(before: BenchmarkRecord, after: BenchmarkRecord) -> list[str]:
-    """What a comparison has to be read with: other machines, models, peers or options, a line each.
+    """List the differences of machine, model, peers and options, one per line.
 
     Example:
-        >>> differences(read_record("a.json"), read_record("b.json"))
+        >>> setup_differences(read_record("a.json"), read_record("b.json"))
         ['threads: 1 and 2']
     """
-    ours, theirs = ({"model": r.model, **asdict(r.machine), **r.versions, **r.options} for r in (before, after))
-    names = list(dict.fromkeys((*ours, *theirs)))
-    return [f"{name}: {ours.get(name)} and {theirs.get(name)}" for name in names if ours.get(name) != theirs.get(name)]
+    first, second = ({"model": r.model, **asdict(r.machine), **r.versions, **r.options} for r in (before, after))
+    names = list(dict.fromkeys((*first, *second)))
+    return [
+        f"{name}: {first.get(name)} and {second.get(name)}" for name in names if first.get(name) != second.get(name)
+    ]
 
 
 def _case_key(case: BenchmarkCase) -> tuple[str, str, str, str]:

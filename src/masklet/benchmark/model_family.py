@@ -1,10 +1,8 @@
-"""What the models of the family weigh and how fast they are: one table, prompted and everything apart.
+"""Compare the models of the family: parameters, file size, speed of prompts and of automatic mask generation.
 
-Speed does not ask what weights mean, so that a model whose file is not here is timed with random ones; how many answers
-get past the thresholds does depend on them, so that with random weights thresholds are set such that half of the
-answers pass (of a detector's places, as many as images have objects).
-
-Rows of the table of the family.
+Speed does not depend on the values of weights, so a model whose file is missing is timed with random ones. The number
+of masks above the thresholds does depend on them, so with random weights the thresholds are set such that half of the
+masks pass (of a detector's candidates, as many as images usually have objects).
 """
 
 from __future__ import annotations
@@ -30,7 +28,6 @@ from masklet.image.automatic_mask_generator import MaskGeneratorOptions, generat
 from masklet.image.predictor import ImagePredictor
 from masklet.load_model import load
 from masklet.models import sam1, sam2, yolo
-from masklet.models.types import PromptableModel
 from masklet.nn.meta_init import meta_init
 from masklet.registry import ModelCard, get_card, is_downloaded
 
@@ -51,7 +48,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class PromptedSpeed:
-    """Milliseconds of one prompted answer."""
+    """Milliseconds of encoding and of one click."""
 
     encode_ms: float
     click_ms: float
@@ -59,7 +56,7 @@ class PromptedSpeed:
 
 @dataclass(frozen=True)
 class MaskGenerationSpeed:
-    """Seconds of segmenting everything."""
+    """Seconds of automatic mask generation."""
 
     seconds: float
     num_points: int
@@ -68,39 +65,39 @@ class MaskGenerationSpeed:
 
 @dataclass(frozen=True)
 class FamilyRow:
-    """One model. Speeds that it does not have are None: a detector answers no prompts, a segmenter makes no pass."""
+    """One model. A detector has no prompts, a segmenter no single pass: these speeds are None."""
 
     name: str
     title: str
     num_parameters: int
     published_millions: float | None
     file_megabytes: float
-    """As published, else of the file that its tensors would make in fp32."""
+    """Of the published file, else of its tensors in fp32."""
     trained: bool
-    """Whether it was timed with its own weights, not random ones."""
+    """Whether it was timed with trained weights."""
     input_size: int
-    """Of what the network sees, in pixels."""
+    """Side of the network's input, pixels."""
     prompted: PromptedSpeed | None = None
     mask_generation: MaskGenerationSpeed | None = None
     inference_ms: float | None = None
 
     @property
     def matches_published(self) -> bool:
-        """Whether the parameters are those that were published, to the digit that was."""
+        """Whether the number of parameters is the published one, up to rounding."""
         return self.published_millions is None or abs(self.num_parameters / 1e6 - self.published_millions) < 0.1
 
 
 def row_from_dict(data: Mapping[str, Any]) -> FamilyRow:
-    """A row as `asdict` tells it.
+    """Build a row from its `asdict`.
 
     Example:
-        >>> row_of(asdict(row)) == row
+        >>> row_from_dict(asdict(row)) == row
         True
     """
-    asked, everything = data["prompted"], data["everything"]
+    prompted, generation = data["prompted"], data["mask_generation"]
     speeds = {
-        "prompted": None if asked is None else PromptedSpeed(**asked),
-        "everything": None if everything is None else MaskGenerationSpeed(**everything),
+        "prompted": None if prompted is None else PromptedSpeed(**prompted),
+        "mask_generation": None if generation is None else MaskGenerationSpeed(**generation),
     }
     return FamilyRow(**{**data, **speeds})
 
@@ -108,11 +105,11 @@ def row_from_dict(data: Mapping[str, Any]) -> FamilyRow:
 ImageArray = npt.NDArray[np.uint8]
 
 PROTOCOL = (
-    "One image; every figure is the median of some rounds after one that is not counted. encode: from an image to a "
+    "One image; every figure is the median of several rounds after a warm-up round. encode: from an image to a "
     "predictor that holds it. click: three candidate masks at the image's size for one click. everything: a grid of "
-    "points, masks included, once, and encoding; where it would take longer than limit_s, grids of 8 x 8 and 16 x 16 "
-    "are measured, what a point costs more is extrapolated, and the row says so. one pass: a detector from image to "
-    "boxes and masks."
+    "points, masks included, once, and encoding; if it would take longer than max_seconds, grids of 8 x 8 and 16 x 16 "
+    "are measured, the cost of a point is extrapolated, and the row says so. one pass: a detector from image to boxes "
+    "and masks."
 )
 
 MODEL_FAMILY = (
@@ -128,14 +125,14 @@ MODEL_FAMILY = (
 )
 """The rows of the table, by canonical name."""
 STEPS_PER_MODEL = 3
-"""How often `bench_model` says that it is a step further."""
+"""Calls of `on_progress` in `benchmark_model`."""
 
 
 @dataclass(frozen=True)
 class _PublishedSize:
     millions: float
     megabytes: float | None = None
-    """Of the file, where the table of models does not know it."""
+    """Of the file, if the table of models does not have it."""
 
 
 PUBLISHED_SIZES = {
@@ -152,44 +149,45 @@ DETECTIONS_BY_FAMILY = {"yolo": 30, "fastsam": 100}
 """Detections that pass with random weights."""
 SAMPLE_IMAGE_SIZE = (720, 1280)
 COARSE_GRID, FINE_GRID = 8, 16
-"""Points a side of the grids an estimate is made from."""
+"""Points per side of the grids for an estimate."""
 
 
 @dataclass(frozen=True)
 class FamilyOptions:
-    """What is measured: the image, rounds, the side of the grid, how long everything may take, and by which clock.
+    """Options of the comparison.
 
-    `time.process_time` counts what the processor did for this process: with one thread it says on a busy machine about
-    what the clock says on an idle one.
+    `time.process_time` as `clock` counts the CPU time of this process: with one thread it gives on a busy machine about
+    the wall time of an idle one.
 
     Raises:
-        InputError: a value outside what is allowed.
+        InputError: if a value is out of range.
     """
 
     image: ImageArray
     repeats: int = 3
     points_per_side: int = 32
     max_seconds: float = 60.0
+    """Automatic mask generation that takes longer is estimated."""
     imgsz: int = 640
     clock: Callable[[], float] = time.perf_counter
 
     def __post_init__(self) -> None:
         if self.repeats < 1 or self.points_per_side < 1 or self.max_seconds < 0:
             raise InputError(
-                f"repeats {self.repeats}, points {self.points_per_side} and limit {self.max_seconds} must be 1 or more, "  # noqa: E501
-                "1 or more, and 0 or more seconds"
+                f"repeats {self.repeats}, points {self.points_per_side} and max_seconds {self.max_seconds} must be "
+                "1 or more, 1 or more, and 0 or more"
             )
 
 
 def benchmark_model(name: str, settings: FamilyOptions, on_progress: Callable[[], None] = lambda: None) -> FamilyRow:
-    """Measure one model of the family, by any of its names; `step` is called `PHASES` times.
+    """Measure one model of the family, by any of its names; `on_progress` is called `STEPS_PER_MODEL` times.
 
     Example:
-        >>> row = bench_model("masklet-builtin", How(made_image(), repeats=1, points_per_side=8))
-        >>> row.prompted.encode_ms, row.everything.seconds
+        >>> row = benchmark_model("masklet-builtin", FamilyOptions(sample_image(), repeats=1, points_per_side=8))
+        >>> row.prompted.encode_ms, row.mask_generation.seconds
 
     Raises:
-        UnknownModelError: no such model.
+        UnknownModelError: if the model is unknown.
     """
     card = get_card(name)
     measure = _detector_row if card.family in DETECTIONS_BY_FAMILY else _segmenter_row
@@ -197,10 +195,10 @@ def benchmark_model(name: str, settings: FamilyOptions, on_progress: Callable[[]
 
 
 def count_parameters(name: str) -> int:
-    """Values that are learnt, counted from the network without making it.
+    """Count the parameters of a network without allocating it.
 
     Example:
-        >>> parameters_of("sam_vit_b")
+        >>> count_parameters("sam_vit_b")
         93735472
     """
     with meta_init():
@@ -208,41 +206,46 @@ def count_parameters(name: str) -> int:
 
 
 def sample_image(size: tuple[int, int] = SAMPLE_IMAGE_SIZE) -> ImageArray:
-    """An image of (height, width) with discs and boxes of many sizes, the same in every run.
+    """Draw an image of (height, width) with discs and boxes of many sizes, the same in every run.
 
     Example:
-        >>> made_image().shape
+        >>> sample_image().shape
         (720, 1280, 3)
     """
     height, width = size
-    numbers = np.random.default_rng(0)
-    rgb = numbers.integers(90, 120, (height, width, 3), dtype=np.uint8)
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(90, 120, (height, width, 3), dtype=np.uint8)
     for i in range(24):
-        x, y = int(numbers.integers(0, width)), int(numbers.integers(0, height))
-        reach = int(numbers.integers(height // 30, height // 6))
-        color = tuple(int(value) for value in numbers.integers(0, 256, 3))
+        x, y = int(rng.integers(0, width)), int(rng.integers(0, height))
+        radius = int(rng.integers(height // 30, height // 6))
+        color = tuple(int(value) for value in rng.integers(0, 256, 3))
         if i % 2:
-            cv2.circle(rgb, (x, y), reach, color, -1, cv2.LINE_AA)
+            cv2.circle(rgb, (x, y), radius, color, -1, cv2.LINE_AA)
         else:
-            cv2.rectangle(rgb, (x - reach, y - reach // 2), (x + reach, y + reach // 2), color, -1)
+            cv2.rectangle(rgb, (x - radius, y - radius // 2), (x + radius, y + radius // 2), color, -1)
     return rgb
 
 
 def _segmenter_row(card: ModelCard, settings: FamilyOptions, on_progress: Callable[[], None]) -> FamilyRow:
     trained = is_downloaded(card)
-    network: PromptableModel = load(card.name).network if trained else _random_segmenter(card)
-    assert isinstance(network, nn.Module)
+    network = load(card.name).network if trained else _random_network(card)
+    assert isinstance(network, (sam1.SAM1, sam2.SAM2))
     predictor = ImagePredictor(network)
     on_progress()
-    prompted = _time_prompted(predictor, settings)
+    height, width = settings.image.shape[:2]
+    center = [width // 2, height // 2]
+    encode_s = _median_seconds(lambda: predictor.set_image(settings.image), settings)
+    click_s = _median_seconds(lambda: predictor.predict(point_coords=center, multimask_output=True), settings)
     on_progress()
-    everything = _time_mask_generation(
-        predictor, _mask_generator_options(predictor, settings, trained=trained), settings
-    )
-    everything = replace(everything, seconds=everything.seconds + prompted.encode_ms / 1e3)
+    options = _mask_generator_options(predictor, settings, trained=trained)
+    generation = _time_mask_generation(predictor, options, settings)
     on_progress()
     row = _base_row(card, network, trained=trained, side=network.still_image_size)
-    return replace(row, prompted=prompted, mask_generation=everything)
+    return replace(
+        row,
+        prompted=PromptedSpeed(encode_s * 1e3, click_s * 1e3),
+        mask_generation=replace(generation, seconds=generation.seconds + encode_s),
+    )
 
 
 def _detector_row(card: ModelCard, settings: FamilyOptions, on_progress: Callable[[], None]) -> FamilyRow:
@@ -277,15 +280,6 @@ def _base_row(card: ModelCard, network: nn.Module, *, trained: bool, side: int) 
     )
 
 
-def _time_prompted(predictor: ImagePredictor, settings: FamilyOptions) -> PromptedSpeed:
-    height, width = settings.image.shape[:2]
-    encode = _median_seconds(lambda: predictor.set_image(settings.image), settings)
-    click = _median_seconds(
-        lambda: predictor.predict(point_coords=[width // 2, height // 2], multimask_output=True), settings
-    )
-    return PromptedSpeed(encode * 1e3, click * 1e3)
-
-
 def _mask_generator_options(
     predictor: ImagePredictor, settings: FamilyOptions, *, trained: bool
 ) -> MaskGeneratorOptions:
@@ -295,20 +289,19 @@ def _mask_generator_options(
     height, width = settings.image.shape[:2]
     points = [[x * width // 4, y * height // 4] for y in (1, 2, 3) for x in (1, 2, 3)]
     scores = predictor.predict(point_coords=points, multimask_output=True).scores
-    middle = float(np.median(scores).clip(0, 1))
-    return replace(options, pred_iou_thresh=middle, stability_score_thresh=0.0)
+    return replace(options, pred_iou_thresh=float(np.median(scores).clip(0, 1)), stability_score_thresh=0.0)
 
 
 def _time_mask_generation(
     predictor: ImagePredictor, options: MaskGeneratorOptions, settings: FamilyOptions
 ) -> MaskGenerationSpeed:
-    """The full grid on the image that is set, where it is expected within the limit; else an estimate from others."""
+    """Time the complete grid on the image that is set; if it is expected to take too long, estimate it from others."""
     side, points = settings.points_per_side, settings.points_per_side**2
     if side > FINE_GRID:
-        _time_grid(predictor, options, settings, COARSE_GRID)  # the first one is slower
-        coarse, finer = (_time_grid(predictor, options, settings, some) for some in (COARSE_GRID, FINE_GRID))
-        a_point = max(finer - coarse, 0.0) / (FINE_GRID**2 - COARSE_GRID**2)
-        expected = finer + (points - FINE_GRID**2) * a_point
+        _time_grid(predictor, options, settings, COARSE_GRID)  # warm-up
+        coarse_s, fine_s = (_time_grid(predictor, options, settings, grid) for grid in (COARSE_GRID, FINE_GRID))
+        seconds_per_point = max(fine_s - coarse_s, 0.0) / (FINE_GRID**2 - COARSE_GRID**2)
+        expected = fine_s + (points - FINE_GRID**2) * seconds_per_point
         if expected > settings.max_seconds:
             return MaskGenerationSpeed(expected, points, estimated=True)
     return MaskGenerationSpeed(_time_grid(predictor, options, settings, side), points, estimated=False)
@@ -317,16 +310,16 @@ def _time_mask_generation(
 def _time_grid(
     predictor: ImagePredictor, options: MaskGeneratorOptions, settings: FamilyOptions, points_per_side: int
 ) -> float:
-    wanted = replace(options, points_per_side=points_per_side)
-    return time_call(lambda: generate_masks_for_set_image(predictor, settings.image, wanted), clock=settings.clock)
+    options = replace(options, points_per_side=points_per_side)
+    return time_call(lambda: generate_masks_for_set_image(predictor, settings.image, options), clock=settings.clock)
 
 
 def _score_threshold(detector: YOLODetector, settings: FamilyOptions, count: int) -> float:
-    """The score that `count` places reach."""
+    """Return the score that `count` candidates reach."""
     from masklet.detect.letterbox import Letterbox
 
-    box = Letterbox.from_size((settings.image.shape[0], settings.image.shape[1]), settings.imgsz)
-    best_A = detector.run(torch.from_numpy(box.apply(settings.image))[None]).scores_BAK[0].amax(1)
+    letterbox = Letterbox.from_size((settings.image.shape[0], settings.image.shape[1]), settings.imgsz)
+    best_A = detector.run(torch.from_numpy(letterbox.apply(settings.image))[None]).scores_BAK[0].amax(1)
     return float(best_A.sort(descending=True).values[: count + 1][-1].clamp(0, 1))
 
 
@@ -336,12 +329,6 @@ def _build_network(card: ModelCard) -> nn.Module:
     if card.family in DETECTIONS_BY_FAMILY:
         return yolo.YOLOv8(yolo.CONFIGS[card.name])
     return sam2.SAM2(sam2.CONFIGS["builtin" if card.is_builtin else card.name])
-
-
-def _random_segmenter(card: ModelCard) -> PromptableModel:
-    network = _random_network(card)
-    assert isinstance(network, (sam1.SAM1, sam2.SAM2))
-    return network
 
 
 def _random_yolo(card: ModelCard) -> LoadedYOLO:

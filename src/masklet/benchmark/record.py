@@ -1,4 +1,4 @@
-"""What one run of `masklet bench` found, as it is kept: one JSON, written whole, read with care."""
+"""Store the results of one run of `masklet bench` as JSON."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any, TypeAlias
 
+from masklet.atomic_files import current_keys
 from masklet.benchmark.machine import MachineInfo, git_commit
 from masklet.benchmark.model_family import FamilyRow, row_from_dict
 from masklet.benchmark.roofline import HardwareLimits, Work
@@ -31,7 +32,7 @@ OptionValue: TypeAlias = str | int | float | bool | list[int] | list[str] | None
 
 @dataclass(frozen=True)
 class BenchmarkCase:
-    """One thing that was measured, in one setting: seconds or MB."""
+    """The measurements of one task in one setting, in seconds or MB."""
 
     name: str
     setting: str
@@ -39,34 +40,33 @@ class BenchmarkCase:
     unit: str
     samples: tuple[float, ...] = ()
     lower_bound: float | None = None
-    """What the machine's limit implies, in the same unit."""
+    """What the limits of the machine imply, in the same unit."""
     note: str | None = None
-    """Why there are no samples, or what is to be said of them."""
+    """Why there are no samples, or a remark on them."""
     program: str = "masklet"
     peer_ratio: float | None = None
-    """On a peer's row: masklet's time by its, in the same setting; below 1 masklet is faster."""
+    """On a peer's row: masklet's time divided by the peer's; below 1 masklet is faster."""
     min_iou: float | None = None
-    """On a peer's row: of its masks and masklet's, the two that agree least."""
+    """On a peer's row: the lowest IoU between a mask of the peer and masklet's."""
     max_logits_error: float | None = None
     """On a peer's row: the largest difference of a logit, in standard deviations of the peer's logits."""
     work: Work | None = None
-    """What it takes at the very least."""
     limited_by: str | None = None
-    """Which limit the floor is of: "operations" or "bytes"."""
+    """The limit that sets the lower bound: "operations" or "bytes"."""
 
     @property
     def median(self) -> float | None:
-        """The middle of the samples."""
+        """Median of the samples."""
         return median(self.samples) if self.samples else None
 
     @property
     def minimum(self) -> float | None:
-        """The least of the samples."""
+        """Smallest sample."""
         return min(self.samples, default=None)
 
     @property
     def iqr(self) -> float | None:
-        """From the first to the third quarter of the samples; None of a single one."""
+        """Interquartile range of the samples; None for a single one."""
         if len(self.samples) < 2:
             return None
         first, _, third = quantiles(self.samples, method="inclusive")
@@ -74,32 +74,32 @@ class BenchmarkCase:
 
     @property
     def fraction_of_limit(self) -> float | None:
-        """How much of the machine's limit is reached: 1 is all of it."""
+        """Fraction of the machine's limit that is reached, up to 1."""
         return self.lower_bound / self.median if self.lower_bound is not None and self.median else None
 
     def with_lower_bound(self, limits: HardwareLimits) -> BenchmarkCase:
-        """The same with the floor that its work has by these limits.
+        """Add the lower bound of the work under these limits.
 
         Example:
-            >>> case.with_floor(measure_limits()).share
+            >>> case.with_lower_bound(measure_hardware_limits()).fraction_of_limit
             0.43
         """
         if self.work is None or not self.samples:
             return self
-        floor = limits.lower_bound(self.work, parse_precision(self.setting))
-        return replace(self, lower_bound=floor.seconds, limited_by=floor.limited_by)
+        bound = limits.lower_bound(self.work, parse_precision(self.setting))
+        return replace(self, lower_bound=bound.seconds, limited_by=bound.limited_by)
 
 
 @dataclass(frozen=True)
 class BenchmarkAnswer:
-    """What one process found."""
+    """The results of one process."""
 
     cases: tuple[BenchmarkCase, ...]
 
 
 @dataclass(frozen=True)
 class BenchmarkRecord:
-    """One run: how, where, by what, and what was found."""
+    """One run: protocol, options, machine, versions and results."""
 
     protocol: str
     model: str
@@ -111,20 +111,29 @@ class BenchmarkRecord:
     limits: HardwareLimits | None
     cases: tuple[BenchmarkCase, ...] = field(default=())
     versions: Mapping[str, str] = field(default_factory=dict)
-    """Of peers, by program."""
+    """Versions of the peers, by program."""
     command: str | None = None
-    """The command line that made it."""
+    """The command line of the run."""
     models: tuple[FamilyRow, ...] = ()
-    """Of a table of the family, which has no cases."""
+    """Rows of a table of the model family, which has no cases."""
 
     def to_json(self) -> str:
-        """The record as text; figures that follow from the samples are written too.
+        """Return the record as JSON, with the figures that follow from the samples.
 
         Example:
             >>> write_text("before.json", record.to_json())
         """
-        told = asdict(self) | {"cases": [_case_to_dict(case) for case in self.cases]}
-        return json.dumps(told, indent=2) + "\n"
+        cases = [
+            asdict(case)
+            | {
+                "median": case.median,
+                "minimum": case.minimum,
+                "iqr": case.iqr,
+                "fraction_of_limit": case.fraction_of_limit,
+            }
+            for case in self.cases
+        ]
+        return json.dumps(asdict(self) | {"cases": cases}, indent=2) + "\n"
 
 
 def create_record(
@@ -136,10 +145,10 @@ def create_record(
     cases: tuple[BenchmarkCase, ...],
     version: str,
 ) -> BenchmarkRecord:
-    """A record of now; `version` is that of the masklet that runs.
+    """Build a record with the current date and commit; `version` is that of the running masklet.
 
     Example:
-        >>> new_record(PROTOCOL, "builtin", {}, this_machine(), None, (), "0.1.0").date
+        >>> create_record(PROTOCOL, "builtin", {}, describe_machine(), None, (), "0.1.0").date
         '2026-11-23T12:22:00+00:00'
     """
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -148,69 +157,61 @@ def create_record(
 
 
 def read_record(path: str | Path) -> BenchmarkRecord:
-    """The record that `masklet bench` wrote to `path`.
+    """Read a record that `masklet bench` wrote, also one of an earlier version.
 
     Example:
         >>> read_record("before.json").cases[0].median
         0.039
 
     Raises:
-        InputError: no such file, or one that holds something else.
+        InputError: if the file is missing or no record.
     """
     try:
-        told = json.loads(Path(path).read_text(encoding="utf-8"))
-        return _record_from_dict(told)
+        stored = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = current_keys(stored, "benchmark_record")
+        data["options"] = current_keys(stored["options"], "benchmark_options")
+        data["cases"] = tuple(map(case_from_dict, data["cases"]))
+        data["models"] = tuple(map(row_from_dict, data.get("models", ())))
+        data["machine"] = MachineInfo(**data["machine"])
+        data["limits"] = None if data["limits"] is None else HardwareLimits(**data["limits"])
+        return BenchmarkRecord(**data)
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error}); name a file that --json wrote") from error
+        raise InputError(
+            f"{path} cannot be read ({error.strerror or error}); name a file that --report wrote"
+        ) from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{path} is no record of masklet bench; name a file that masklet bench image, video or another wrote with "
-            "--json"
+            "--report"
         ) from error
 
 
-def _case_to_dict(case: BenchmarkCase) -> dict[str, Any]:
-    figures = {"median": case.median, "lowest": case.minimum, "spread": case.iqr, "share": case.fraction_of_limit}
-    return asdict(case) | figures
-
-
-def _record_from_dict(data: dict[str, Any]) -> BenchmarkRecord:
-    limits = None if data["limits"] is None else HardwareLimits(**data["limits"])
-    rows = {
-        "cases": tuple(map(case_from_dict, data["cases"])),
-        "models": tuple(map(row_from_dict, data.get("models", ()))),
-    }
-    return BenchmarkRecord(**(data | rows | {"machine": MachineInfo(**data["machine"]), "limits": limits}))
-
-
 def case_from_dict(data: Mapping[str, Any]) -> BenchmarkCase:
-    """A case as `asdict` or a record in JSON tells it; figures that follow from others are not read.
+    """Build a case from `asdict` or a record; figures that follow from the samples are ignored.
 
     Example:
-        >>> case_of({"name": "encode", "setting": "fp32", "unit": "s", "samples": [0.04]}).median
+        >>> case_from_dict({"name": "encode", "setting": "fp32", "unit": "s", "samples": [0.04]}).median
         0.04
     """
     given: dict[str, Any] = {name: str(data[name]) for name in ("name", "setting", "unit", "program") if name in data}
-    given |= {name: _float_or_none(data.get(name)) for name in ("floor", "ratio", "lowest_iou", "logits_error")}
-    work = None if data.get("work") is None else Work(**data["work"])
+    given |= {
+        name: None if data.get(name) is None else float(data[name])
+        for name in ("lower_bound", "peer_ratio", "min_iou", "max_logits_error")
+    }
     return BenchmarkCase(
         samples=tuple(map(float, data["samples"])),
         note=data.get("note"),
-        work=work,
-        limited_by=data.get("bound"),
+        work=None if data.get("work") is None else Work(**data["work"]),
+        limited_by=data.get("limited_by"),
         **given,
     )
 
 
 def parse_precision(setting: str) -> str:
-    """The precision that a setting names, fp32 where it names none.
+    """Return the precision that a setting names, fp32 by default.
 
     Example:
-        >>> precision_of("8 objects, bf16")
+        >>> parse_precision("8 objects, bf16")
         'bf16'
     """
     return next((word for word in setting.split(", ") if word in ("bf16", "fp16")), "fp32")
-
-
-def _float_or_none(value: float | None) -> float | None:
-    return None if value is None else float(value)

@@ -1,4 +1,4 @@
-"""The video that everybody follows: made, the same in every run, without end."""
+"""Generate the benchmark video: endless, and the same in every run."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ __all__ = ["SAMPLE_VIDEO_SIZE", "object_centers", "object_radius", "sample_video
 
 ImageArray = npt.NDArray[np.uint8]
 SAMPLE_VIDEO_SIZE = (480, 854)
-"""Height and width of its frames."""
+"""Height and width of the frames."""
 
 
 def sample_video(size: tuple[int, int], objects: int) -> Iterator[ImageArray]:
-    """Frames (height, width, 3) without end: discs that circle, on a ground that drifts; the same in every run.
+    """Yield RGB frames (height, width, 3) without end: circling discs on a drifting background.
 
     Example:
-        >>> next(made_video((480, 854), 4)).shape
+        >>> next(sample_video((480, 854), 4)).shape
         (480, 854, 3)
     """
-    ground = np.random.default_rng(0).integers(60, 120, (*size, 3)).astype(np.uint8)
+    background = np.random.default_rng(0).integers(60, 120, (*size, 3)).astype(np.uint8)
     frame, radius = 0, object_radius(size, objects)
     while True:
-        rgb = np.roll(ground, (frame // 3, frame // 2), axis=(0, 1))
+        rgb = np.roll(background, (frame // 3, frame // 2), axis=(0, 1))
         for number, (x, y) in enumerate(object_centers(size, objects, frame)):
             color = (60 + 45 * number % 196, 230 - 40 * number % 200, 90 * number % 256)
             cv2.circle(rgb, (round(x), round(y)), radius, color, cv2.FILLED)
@@ -35,26 +35,26 @@ def sample_video(size: tuple[int, int], objects: int) -> Iterator[ImageArray]:
 
 
 def object_centers(size: tuple[int, int], objects: int, frame: int) -> list[tuple[float, float]]:
-    """Where the centers of the objects are on a frame, xy: each circles in a cell of its own.
+    """Return the xy centers of the objects on a frame; each circles in its own grid cell.
 
     Example:
-        >>> places((480, 854), 1, 0)
+        >>> object_centers((480, 854), 1, 0)
         [(512.4, 240.0)]
     """
-    across = _grid_size(objects)
-    height, width = size[0] / across, size[1] / across
+    columns = _grid_size(objects)
+    height, width = size[0] / columns, size[1] / columns
     angles = [0.05 * frame + number for number in range(objects)]
     return [
-        ((i % across + 0.5 + 0.1 * math.cos(angle)) * width, (i // across + 0.5 + 0.1 * math.sin(angle)) * height)
+        ((i % columns + 0.5 + 0.1 * math.cos(angle)) * width, (i // columns + 0.5 + 0.1 * math.sin(angle)) * height)
         for i, angle in enumerate(angles)
     ]
 
 
 def object_radius(size: tuple[int, int], objects: int) -> int:
-    """The radius of the discs.
+    """Return the radius of the discs, pixels.
 
     Example:
-        >>> reach((480, 854), 1)
+        >>> object_radius((480, 854), 1)
         120
     """
     return max(min(size) // (4 * _grid_size(objects)), 1)

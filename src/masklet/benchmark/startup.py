@@ -1,4 +1,4 @@
-"""How long it takes until something is there: whole processes, from being started to their end."""
+"""Measure startup: complete processes, from start to end."""
 
 from __future__ import annotations
 
@@ -16,27 +16,26 @@ from masklet.errors import StateError
 __all__ = ["PROTOCOL", "measure_startup"]
 
 PROTOCOL = (
-    "Whole processes by the clock, from being started to their end; of each one round that is not counted (files are "
-    "then in the cache), then repeats. nothing: the interpreter alone. import masklet: and no more. first mask: the "
-    "command `masklet segment` with one click on a made image, to the file that it writes. Spread: from the first "
-    "to the third quarter."
+    "Complete processes in wall time, from start to end; one warm-up round each (files are then in the disk cache), "
+    "then repeats. nothing: the interpreter alone. import masklet: only the import. first mask: the command "
+    "`masklet segment` with one click on a synthetic image, until it has written its file."
 )
 
 
 def measure_startup(
     model: str = "builtin", device: str = "cpu", repeats: int = 5, image_size: tuple[int, int] = SAMPLE_IMAGE_SIZE
 ) -> tuple[BenchmarkCase, ...]:
-    """Seconds of the interpreter alone, of `import masklet`, and of a command to its first mask.
+    """Time the interpreter alone, `import masklet`, and a command to its first mask.
 
     Example:
         >>> [(case.name, case.median) for case in measure_startup(repeats=3)]
         [('nothing', 0.02), ('import masklet', 0.05), ('first mask', 2.1)]
 
     Raises:
-        StateError: a process failed, such as for want of the model.
+        StateError: if a process failed, for instance without the model.
     """
     with TemporaryDirectory() as folder:
-        source, out = Path(folder, "made.png"), Path(folder, "out")
+        source, out = Path(folder, "image.png"), Path(folder, "out")
         write_image(source, sample_image(image_size))
         click = f"{image_size[1] // 2},{image_size[0] // 2}"
         segment = ["segment", str(source), "--point", click, "--out", str(out), "--model", model, "--device", device]
@@ -46,19 +45,16 @@ def measure_startup(
             "first mask": ["-m", "masklet", *segment],
         }
         return tuple(
-            BenchmarkCase(name, device, "s", _time_samples(words, repeats)) for name, words in commands.items()
+            BenchmarkCase(name, device, "s", tuple(_time_process(command) for _ in range(repeats + 1))[1:])
+            for name, command in commands.items()
         )
 
 
-def _time_samples(command: list[str], repeats: int) -> tuple[float, ...]:
-    return tuple(_time_process(command) for _ in range(repeats + 1))[1:]
-
-
 def _time_process(command: list[str]) -> float:
-    began = time.perf_counter()
+    start = time.perf_counter()
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - start
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no word"])[-1]
-        raise StateError(f"a process that was to be timed ended with {done.returncode}: {last}")
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise StateError(f"the timed process ended with {done.returncode}: {last}")
     return seconds

@@ -1,4 +1,4 @@
-"""Measuring in a process of its own, so that its peak of memory is what the model took.
+"""Measure in a separate process, so that its peak memory is that of the model.
 
 `python -m masklet.benchmark.subprocess_runner` reads a job as JSON from standard input and writes the answer as JSON.
 """
@@ -22,85 +22,69 @@ from masklet.errors import MaskletError, ModelError, StateError
 __all__ = ["answer_request", "run_in_subprocess"]
 
 CASE_PREFIX = "a case: "
-"""What lines begin with that tell a case before the answer."""
+"""Prefix of lines that report a case before the answer."""
 CaseCallback: TypeAlias = Callable[[BenchmarkCase], None]
 
 
 def run_in_subprocess(
     job: ImageBenchmarkJob | VideoBenchmarkJob, on_case: CaseCallback = lambda _: None
 ) -> BenchmarkAnswer:
-    """`measure_image(job)` or `measure_video(job)` in a process of its own; `step` gets each case of a video at once.
+    """Run `measure_image(job)` or `measure_video(job)` in a separate process; `on_case` gets each case of a video.
 
     Example:
-        >>> ask(ImageJob("builtin", "bf16")).cases[-1].name
+        >>> run_in_subprocess(ImageBenchmarkJob("builtin", "bf16")).cases[-1].name
         'peak memory'
 
     Raises:
-        ModelError: what the process refused.
-        StateError: the process ended without an answer.
+        ModelError: if the process reported an error.
+        StateError: if the process ended without an answer.
     """
-    told = _run_subprocess({"image" if isinstance(job, ImageBenchmarkJob) else "video": asdict(job)}, on_case)
-    return BenchmarkAnswer(tuple(map(case_from_dict, told["cases"])))
-
-
-def answer_request(request: str, on_case: CaseCallback = lambda _: None) -> str:
-    """The answer to a job as a process gives it; what a user did wrong is an answer too. `step` is as for `ask`.
-
-    Example:
-        >>> answer('{"image": {"model": "sam7"}}')
-        '{"error": "..."}'
-    """
-    try:
-        return json.dumps(asdict(_run_job(json.loads(request), on_case)))
-    except MaskletError as error:
-        return json.dumps({"error": str(error)})
-
-
-def _run_job(request: dict[str, Any], on_case: CaseCallback) -> BenchmarkAnswer:
-    ((kind, job),) = request.items()
-    given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in job.items()}
-    return (
-        measure_image(ImageBenchmarkJob(**given))
-        if kind == "image"
-        else measure_video(VideoBenchmarkJob(**given), on_case)
-    )
-
-
-def _run_subprocess(request: dict[str, Any], on_case: CaseCallback) -> dict[str, Any]:
+    request = {"image" if isinstance(job, ImageBenchmarkJob) else "video": asdict(job)}
     command = [sys.executable, "-m", "masklet.benchmark.subprocess_runner"]
-    with TemporaryFile("w+") as asked, TemporaryFile("w+") as errors:
-        asked.write(json.dumps(request))
-        asked.seek(0)
-        with subprocess.Popen(command, stdin=asked, stdout=PIPE, stderr=errors, text=True) as process:
+    last = ""
+    with TemporaryFile("w+") as stdin, TemporaryFile("w+") as stderr:
+        stdin.write(json.dumps(request))
+        stdin.seek(0)
+        with subprocess.Popen(command, stdin=stdin, stdout=PIPE, stderr=stderr, text=True) as process:
+            assert process.stdout is not None
             try:
-                last = _read_lines(process, on_case)
+                for line in filter(str.strip, process.stdout):
+                    last = line
+                    if line.startswith(CASE_PREFIX):
+                        on_case(case_from_dict(json.loads(line.removeprefix(CASE_PREFIX))))
             except BaseException:
                 process.kill()
                 raise
-        errors.seek(0)
-        said = (errors.read().strip().splitlines() or ["no word"])[-1]
+        stderr.seek(0)
+        error = (stderr.read().strip().splitlines() or ["no message"])[-1]
     if process.returncode or not last:
-        raise StateError(f"the process that measures ended with {process.returncode} ({said}); is there memory enough?")
-    told: dict[str, Any] = json.loads(last)
-    if "error" in told:
-        raise ModelError(told["error"])
-    return told
+        raise StateError(
+            f"the process that measures ended with {process.returncode} ({error}); is there memory enough?"
+        )
+    answer: dict[str, Any] = json.loads(last)
+    if "error" in answer:
+        raise ModelError(answer["error"])
+    return BenchmarkAnswer(tuple(map(case_from_dict, answer["cases"])))
 
 
-def _read_lines(process: subprocess.Popen[str], on_case: CaseCallback) -> str:
-    """The last line that the process writes; cases come before it."""
-    assert process.stdout is not None
-    last = ""
-    for line in filter(str.strip, process.stdout):
-        last = line
-        if line.startswith(CASE_PREFIX):
-            on_case(case_from_dict(json.loads(line.removeprefix(CASE_PREFIX))))
-    return last
+def answer_request(request: str, on_case: CaseCallback = lambda _: None) -> str:
+    """Answer a job as the process does; an error of the user is an answer too.
 
-
-def _print_case(case: BenchmarkCase) -> None:
-    print(CASE_PREFIX + json.dumps(asdict(case)), flush=True)
+    Example:
+        >>> answer_request('{"image": {"model": "sam7"}}')
+        '{"error": "..."}'
+    """
+    ((kind, job),) = json.loads(request).items()
+    options: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in job.items()}
+    try:
+        if kind == "image":
+            answer = measure_image(ImageBenchmarkJob(**options))
+        else:
+            answer = measure_video(VideoBenchmarkJob(**options), on_case)
+    except MaskletError as error:
+        return json.dumps({"error": str(error)})
+    return json.dumps(asdict(answer))
 
 
 if __name__ == "__main__":
-    print(answer_request(sys.stdin.read(), _print_case))
+    print(answer_request(sys.stdin.read(), lambda case: print(CASE_PREFIX + json.dumps(asdict(case)), flush=True)))

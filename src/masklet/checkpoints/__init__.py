@@ -1,9 +1,9 @@
-"""Weight files: fetched whole, opened without running anything in them, compared before they are loaded.
+"""Weight files: downloaded completely, opened without running anything in them, compared before they are loaded.
 
-- `fetch`: one published file into the cache, resumed, checked, renamed into place.
-- `reading`: a file's tensors and metadata, or an error that says what the file is instead.
-- `modules`: a network that was saved whole, class and all, its classes as inert records (`records`).
-- `diff`: whether tensors fit a network, and what they look like if they do not.
+- `download`: one published file into the cache, resumed, checked, renamed into place.
+- `load`: a file's tensors and metadata, or an error that says what the file is instead.
+- `pickled_modules`: a network that was saved with its classes, read as inert objects (`pickle_reader`).
+- `compare`: whether tensors fit a network, and what they look like if they do not.
 
 Nothing here imports torch until a file is opened.
 """

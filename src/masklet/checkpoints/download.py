@@ -1,18 +1,8 @@
-"""Fill a part file from a server: one request after another, until it is whole or nothing helps.
+"""Download one published file into the cache, completely or not at all.
 
-Imported when something is fetched, because the standard library's HTTP client takes longer to import than
-all of the registry.
-
-What is to be fetched, as the parts of `fetch` and `transfer` hand it on.
-
-Fetch one published file into the cache, whole or not at all.
-
-The bytes go to `NAME.part` beside the target, are checked for size and SHA-256, and are then renamed into
-place, so that a file under its own name is always complete. An interrupted fetch is taken up again where
-it stopped, by this call's own retries or by the next call. One process fetches; others wait for its lock.
-
-Every model comes by this one path, whatever spelling of its name was asked for: one cache folder, one
-check, one set of errors. Nothing here prints; progress is a callback.
+The bytes go to `NAME.part` in the same folder, are checked for size and SHA-256, and are then renamed, so that a file
+under its own name is always complete. An interrupted download is resumed by this call's own attempts or by the next
+call. One process downloads; others wait for its lock. Nothing here prints; progress is a callback.
 """
 
 from __future__ import annotations
@@ -47,12 +37,12 @@ __all__ = [
 ]
 
 Progress = Callable[[int, int | None], None]
-"""Called with (bytes there, bytes in all or None) after every block."""
+"""Called with (bytes so far, total bytes or None) after every block."""
 
 
 @dataclass(frozen=True)
 class DownloadRequest:
-    """What to fetch, where to, and what it must be."""
+    """What to download, to which file, and how to check it."""
 
     url: str
     target: Path
@@ -62,22 +52,22 @@ class DownloadRequest:
 
     @property
     def part_file(self) -> Path:
-        """Where the bytes go until they are whole and checked."""
+        """File for the bytes until they are complete and checked."""
         return self.target.with_name(self.target.name + ".part")
 
     @property
     def resumable(self) -> bool:
-        """Only a hash would notice that the publisher changed the file between two pieces."""
+        """Whether to resume: only a hash detects that the publisher changed the file in between."""
         return self.sha256 is not None
 
     def report(self, done: int, total: int | None) -> None:
-        """Tell the caller how far it is."""
+        """Report progress to the caller."""
         if self.progress:
             self.progress(done, total)
 
 
 def file_size(path: Path) -> int:
-    """Bytes of a file; 0 where there is none."""
+    """Return the size of a file in bytes; 0 if there is none."""
     try:
         return path.stat().st_size
     except OSError:
@@ -85,27 +75,27 @@ def file_size(path: Path) -> int:
 
 
 def format_megabytes(count: int) -> str:
-    """Bytes in words."""
+    """Format a number of bytes."""
     return f"{count / 1e6:.1f} MB"
 
 
 _CHUNK_SIZE = 1 << 20
 _TIMEOUT = 30.0  # seconds without a byte
-_RETRY_DELAYS = (0.0, 0.5, 1.0, 2.0, 4.0)  # seconds before each try
-_MIN_FREE_BYTES = 64 << 20  # bytes of the disk that are left alone
+_RETRY_DELAYS = (0.0, 0.5, 1.0, 2.0, 4.0)  # seconds before each attempt
+_MIN_FREE_BYTES = 64 << 20  # bytes of the disk that stay free
 _STATUS_WORTH_RETRYING = {408, 429, 500, 502, 503, 504}
 
 
 class _RetryableDownloadError(Exception):
-    """The transfer stopped early; what arrived is kept and trying again makes sense."""
+    """The transfer stopped early; the part file stays, and another attempt makes sense."""
 
 
 class FatalDownloadError(Exception):
-    """Trying again would fail again."""
+    """Another attempt would fail again."""
 
 
 def download_part(request: DownloadRequest) -> None:
-    """Fill and check the part file, trying again while that makes sense."""
+    """Download and check the part file, with several attempts where that makes sense."""
     reason: Exception | None = None
     for pause in _RETRY_DELAYS:
         time.sleep(pause)
@@ -116,14 +106,13 @@ def download_part(request: DownloadRequest) -> None:
             reason = error
         else:
             return
-    times = len(_RETRY_DELAYS)
-    raise FatalDownloadError(
-        f"the transfer broke off {times} times, last: {reason}{_partial_note(request)}"
-    ) from reason
+    done = file_size(request.part_file)
+    note = f" ({format_megabytes(done)} are kept; download again to resume)" if request.resumable and done else ""
+    raise FatalDownloadError(f"the transfer broke off {len(_RETRY_DELAYS)} times, last: {reason}{note}") from reason
 
 
 def _send_request(download_request: DownloadRequest) -> bool:
-    """One request: append to the part file whatever arrives; return whether there was a part before."""
+    """Send one request and append the response to the part file; return whether it resumed an earlier part."""
     start = file_size(download_request.part_file) if download_request.resumable else 0
     if download_request.size is not None and start >= download_request.size:
         return True
@@ -132,46 +121,33 @@ def _send_request(download_request: DownloadRequest) -> bool:
         request.add_header("Range", f"bytes={start}-")
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
-            start = _resume_offset(response, start)
-            total = _total_size(response, start, download_request)
-            _check_disk(download_request, start, total)
+            if response.status != 206:  # the server ignores the range and sends everything
+                start = 0
+            elif not (response.headers.get("Content-Range") or "").startswith(f"bytes {start}-"):
+                raise FatalDownloadError("the server resumed at another position than requested")
+            length = response.headers.get("Content-Length")
+            total = start + int(length) if length and length.isdigit() else download_request.size
+            if download_request.size is not None and total != download_request.size:
+                raise FatalDownloadError(
+                    f"the server offers {total} bytes where {download_request.size} are published: "
+                    "a proxy or login page in between, or a new file"
+                )
+            free = shutil.disk_usage(download_request.part_file.parent).free
+            needed = (total or 0) - start + _MIN_FREE_BYTES
+            if needed > free:
+                raise FatalDownloadError(
+                    f"{download_request.part_file.parent} has {format_megabytes(free)} free and "
+                    f"{format_megabytes(needed)} are needed"
+                )
             with download_request.part_file.open("ab" if start else "wb") as part:
                 _write_body(response, part, start, total, download_request)
             return start > 0
     except urllib.error.HTTPError as error:
-        raise _http_error(error, download_request) from error
+        raise _classify_http_error(error, download_request) from error
     except urllib.error.URLError as error:
-        raise _connection_error(error) from error
+        raise _classify_connection_error(error) from error
     except (TimeoutError, ConnectionError, http.client.HTTPException, ssl.SSLError) as error:
         raise _RetryableDownloadError(f"{type(error).__name__} {error}".strip()) from error
-
-
-def _resume_offset(response: http.client.HTTPResponse, start: int) -> int:
-    """Where the answer begins: a server may ignore a wish to resume, and sends everything."""
-    if response.status != 206:
-        return 0
-    if not (response.headers.get("Content-Range") or "").startswith(f"bytes {start}-"):
-        raise FatalDownloadError("the server resumed at another place than it was asked to")
-    return start
-
-
-def _total_size(response: http.client.HTTPResponse, start: int, request: DownloadRequest) -> int | None:
-    length = response.headers.get("Content-Length")
-    total = start + int(length) if length and length.isdigit() else None
-    if total is not None and request.size is not None and total != request.size:
-        raise FatalDownloadError(
-            f"the server offers {total} bytes where {request.size} are published: "
-            "a proxy or login page in between, or a new file"
-        )
-    return total if total is not None else request.size
-
-
-def _check_disk(request: DownloadRequest, start: int, total: int | None) -> None:
-    free, needed = shutil.disk_usage(request.part_file.parent).free, (total or 0) - start
-    if needed + _MIN_FREE_BYTES > free:
-        raise FatalDownloadError(
-            f"{request.part_file.parent} has {format_megabytes(free)} free and {format_megabytes(needed + _MIN_FREE_BYTES)} are needed"  # noqa: E501
-        )
 
 
 def _write_body(
@@ -189,17 +165,17 @@ def _write_body(
         raise _RetryableDownloadError(f"{done} of {total} bytes arrived")
 
 
-def _http_error(error: urllib.error.HTTPError, request: DownloadRequest) -> Exception:
+def _classify_http_error(error: urllib.error.HTTPError, request: DownloadRequest) -> Exception:
     error.close()
     if error.code in _STATUS_WORTH_RETRYING:
         return _RetryableDownloadError(f"the server answers {error.code} {error.reason}")
     if error.code == 416:  # the part file is longer than the file
         request.part_file.unlink(missing_ok=True)
-        return _RetryableDownloadError("the part that was there does not belong to the file")
+        return _RetryableDownloadError("the earlier part does not belong to the file")
     return FatalDownloadError(f"the server answers {error.code} {error.reason}")
 
 
-def _connection_error(error: urllib.error.URLError) -> Exception:
+def _classify_connection_error(error: urllib.error.URLError) -> Exception:
     if isinstance(error.reason, ssl.SSLCertVerificationError):
         return FatalDownloadError(
             f"the server's certificate was refused ({error.reason.verify_message}): "
@@ -211,35 +187,27 @@ def _connection_error(error: urllib.error.URLError) -> Exception:
 
 
 def _verify_part(request: DownloadRequest, resumed: bool) -> None:
-    """Compare the part file with what is published; one that differs is removed."""
-    found = file_size(request.part_file)
-    if request.size is not None and found != request.size:
+    """Check size and SHA-256 of the part file; remove it if they differ from the published ones."""
+    size = file_size(request.part_file)
+    if request.size is not None and size != request.size:
         request.part_file.unlink()
-        raise _RetryableDownloadError(f"{found} bytes arrived where {request.size} are published")
-    if not found:
+        raise _RetryableDownloadError(f"{size} bytes arrived where {request.size} are published")
+    if not size:
         raise _RetryableDownloadError("nothing arrived")
-    digest = _digest(request.part_file) if request.sha256 else None
-    if request.sha256 and digest != request.sha256.lower():
+    if not request.sha256:
+        return
+    digest = hashlib.sha256()
+    with request.part_file.open("rb") as file:
+        while block := file.read(_CHUNK_SIZE):
+            digest.update(block)
+    if digest.hexdigest() != request.sha256.lower():
         request.part_file.unlink()
-        problem = f"its SHA-256 is {digest} where {request.sha256} is published; it was removed"
+        problem = f"its SHA-256 is {digest.hexdigest()} where {request.sha256} is published; it was removed"
         raise _RetryableDownloadError(problem) if resumed else FatalDownloadError(problem)
 
 
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_CHUNK_SIZE):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _partial_note(request: DownloadRequest) -> str:
-    there = file_size(request.part_file)
-    return f" ({format_megabytes(there)} are kept; ask again to go on)" if request.resumable and there else ""
-
-
 def cache_dir() -> Path:
-    """The folder that holds downloaded weights: `MASKLET_HOME`, else the platform's cache folder.
+    """Return the folder of downloaded weights: `MASKLET_HOME`, else the platform's cache folder.
 
     Example:
         >>> os.environ["MASKLET_HOME"] = "/data/weights"
@@ -257,7 +225,7 @@ def cache_dir() -> Path:
 
 
 def is_offline() -> bool:
-    """Whether `MASKLET_OFFLINE` forbids the network.
+    """Return whether `MASKLET_OFFLINE` forbids the network.
 
     Example:
         >>> os.environ["MASKLET_OFFLINE"] = "1"
@@ -275,57 +243,51 @@ def download(
     sha256: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Fetch `url` to the file `target`, checked and complete; return `target`.
+    """Download `url` to the file `target`, checked and complete; return `target`.
 
-    `size` in bytes and `sha256` (hex) are checked where given. A target that is there already, with the
-    right size, is returned as it is. Fetches are resumed only where `sha256` is given.
-    `MASKLET_OFFLINE=1` forbids the network.
+    `size` in bytes and `sha256` (hex) are checked if given. An existing target of the right size is returned as it is.
+    Downloads are resumed only if `sha256` is given. `MASKLET_OFFLINE=1` forbids the network.
 
     Example:
         >>> download("https://example.org/weights.pt", cache_dir() / "weights.pt", size=155906050)
         PosixPath('/home/me/.cache/masklet/weights.pt')
 
-    Errors: DownloadError (no network, offline, not found, wrong size or hash, disk full, folder not
-    writable); it says what to fetch by other means, from where, and where to put it.
+    Raises:
+        DownloadError: if there is no network, the file is not found or has another size or hash, the disk is full, or
+            the folder is not writable. It says what to download by other means, from where, and where to put it.
     """
-    assert url.startswith(("https://", "http://")), f"only web addresses are fetched, not {url}"
-    order = DownloadRequest(url, Path(target).expanduser().absolute(), size, sha256, progress)
-    if _is_complete(order):
-        return order.target
+    assert url.startswith(("https://", "http://")), f"only web addresses can be downloaded, not {url}"
+    request = DownloadRequest(url, Path(target).expanduser().absolute(), size, sha256, progress)
+    if _is_complete(request):
+        return request.target
     if is_offline():
-        raise _download_error(order, f"MASKLET_OFFLINE is set, which forbids downloads{_size_mismatch(order)}")
+        existing = file_size(request.target)
+        mismatch = f", and the file there has {existing} bytes, not {size}" if existing else ""
+        raise _download_error(request, f"MASKLET_OFFLINE is set, which forbids downloads{mismatch}")
     from filelock import FileLock
 
     try:
-        order.target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(order.target.with_name(order.target.name + ".lock")):
-            if not _is_complete(order):
-                download_part(order)
-                os.replace(order.part_file, order.target)
+        request.target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(request.target.with_name(request.target.name + ".lock")):
+            if not _is_complete(request):
+                download_part(request)
+                os.replace(request.part_file, request.target)
     except FatalDownloadError as error:
-        raise _download_error(order, str(error)) from error.__cause__
+        raise _download_error(request, str(error)) from error.__cause__
     except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
-        raise _download_error(order, f"{order.target.parent} cannot be written ({error})") from error
-    return order.target
+        raise _download_error(request, f"{request.target.parent} cannot be written ({error})") from error
+    return request.target
 
 
 def _is_complete(request: DownloadRequest) -> bool:
-    try:
-        there = request.target.stat().st_size
-    except OSError:
-        return False
-    return there > 0 and request.size in {None, there}
-
-
-def _size_mismatch(request: DownloadRequest) -> str:
-    there = file_size(request.target)
-    return f", and the file there has {there} bytes, not {request.size}" if there else ""
+    size = file_size(request.target)
+    return size > 0 and request.size in {None, size}
 
 
 def _download_error(request: DownloadRequest, reason: str) -> DownloadError:
     size = f" ({format_megabytes(request.size)})" if request.size else ""
     return DownloadError(
         f"Could not download {request.target.name}{size}: {reason}. "
-        f"Fetch it by other means from {request.url} and put it at {request.target} "
+        f"Download it by other means from {request.url} and put it at {request.target} "
         "(MASKLET_HOME chooses another folder)."
     )

@@ -1,4 +1,4 @@
-"""What a file is, from its first bytes: no suffix is trusted and nothing is unpacked or run."""
+"""Detect what a file is by its first bytes: no suffix is trusted, and nothing is unpacked or run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
 
 @dataclass(frozen=True)
 class FileType:
-    """What a file is: `kind` picks the reader; a "foreign" file has `found` and `remedy` in words."""
+    """What a file is: `kind` selects the reader; a "foreign" file has `description` and `remedy` in words."""
 
     kind: FileKind
     description: str = ""
@@ -45,17 +45,20 @@ class FileType:
 
 
 def unreadable_error(path: Path, description: str, remedy: str = EXPECTED_FILE) -> CheckpointError:
-    """The error for a file that is something else; `found` says what, `remedy` what to do."""
+    """Build the error for a file that is something else: `description` says what, `remedy` what to do."""
     return CheckpointError(f"{path} cannot be read as a checkpoint: it is {description}. {remedy}")
 
 
 def detect_file_type(path: Path) -> FileType:
-    """Look at the first bytes of `path`.
+    """Detect the type of a file by its first bytes.
 
-    Errors: CheckpointError where there is no file, or a folder, or no permission.
+    Raises:
+        CheckpointError: if there is no file, or a folder, or no permission.
     """
     if path.is_dir():
-        raise unreadable_error(path, "a folder", _folder_remedy(path))
+        inside = sorted(p.name for p in path.iterdir() if p.suffix in {".pt", ".pth", ".safetensors"})
+        listed = f"{', '.join(inside[:5])}{', ...' if len(inside) > 5 else ''}"
+        raise unreadable_error(path, "a folder", f"Give a file in it: {listed}." if inside else EXPECTED_FILE)
     try:
         with path.open("rb") as file:
             head = file.read(512)
@@ -64,16 +67,16 @@ def detect_file_type(path: Path) -> FileType:
         raise CheckpointError(f"{path} does not exist. Give the path of a weight file.") from None
     except OSError as error:
         raise CheckpointError(f"{path} cannot be opened: {error.strerror}. Check its permissions.") from None
-    return _type_from_head(path, head, size)
-
-
-def _type_from_head(path: Path, head: bytes, size: int) -> FileType:
     if not head.strip(b"\0"):
         return FileType("foreign", "empty" if not size else "nothing but zeros", DOWNLOAD_AGAIN)
     if head.startswith(b"PK"):
         return _type_from_zip(path, size)
     if head[8:9] == b"{":
-        return _type_from_header_length(int.from_bytes(head[:8], "little"), size)
+        length = int.from_bytes(head[:8], "little")
+        if length + 8 <= size:
+            return FileType("safetensors")
+        cut = f"a safetensors file cut short, or not one: its header claims {length} bytes, the file has {size}"
+        return FileType("foreign", cut, DOWNLOAD_AGAIN)
     if head.startswith(b"\x80\x02"):
         return FileType("torch-legacy")
     if head[:1] == b"\x80" and head[1:2] in b"\3\4\5":
@@ -82,13 +85,6 @@ def _type_from_head(path: Path, head: bytes, size: int) -> FileType:
     if known:
         return FileType("foreign", known)
     return _type_from_text(head, size)
-
-
-def _type_from_header_length(length: int, size: int) -> FileType:
-    if length + 8 <= size:
-        return FileType("safetensors")
-    found = f"a safetensors file cut short, or not one: its header claims {length} bytes, the file has {size}"
-    return FileType("foreign", found, DOWNLOAD_AGAIN)
 
 
 def _type_from_zip(path: Path, size: int) -> FileType:
@@ -125,10 +121,3 @@ def _type_from_text(head: bytes, size: int) -> FileType:
         remedy = "The download ended at an error or a login page: open its address in a browser."
         return FileType("foreign", "an HTML page", remedy)
     return FileType("foreign", f"a text file (it starts with {text[:40]!r})")
-
-
-def _folder_remedy(path: Path) -> str:
-    inside = sorted(p.name for p in path.iterdir() if p.suffix in {".pt", ".pth", ".safetensors"})
-    if not inside:
-        return EXPECTED_FILE
-    return f"Give a file in it: {', '.join(inside[:5])}{', ...' if len(inside) > 5 else ''}."

@@ -1,12 +1,14 @@
 """Open a checkpoint without running anything in it.
 
-A pickle may hold programs, so `.pt` files go through PyTorch's weights-only unpickler, which builds
-tensors, containers and numbers and nothing else; a `.safetensors` file cannot hold a program at all.
-Every way of failing ends in a CheckpointError that says what the file is instead.
+A pickle may contain programs, so `.pt` files go through PyTorch's weights-only unpickler, which builds tensors,
+containers and numbers and nothing else. A `.safetensors` file cannot contain a program. Every failure ends in a
+CheckpointError that says what the file is instead.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import pickle
 import re
 import struct
@@ -48,76 +50,83 @@ _RESAVE_HINT = (
     "torch.save({'model': network.state_dict()}, 'weights.pt'), and give that file."
 )
 _FRESH_COPY_HINT = "Take a fresh copy from its publisher."
-# Tensors may share storage (tied weights); this many times the file is no longer sharing.
 _MAX_STORAGE_SHARING = 4
+"""Tensors may share storage (tied weights), up to this many times the size of the file."""
 
 
 def read_tensors(path: str | PathLike[str]) -> dict[str, Tensor]:
-    """The named tensors of a `.pt`, `.pth` or `.safetensors` file, on the CPU, mapped from disk if possible.
+    """Read the named tensors of a `.pt`, `.pth` or `.safetensors` file, on the CPU, mapped from disk if possible.
 
-    Takes `{"model": {...}}`, `{"state_dict": {...}}` and a bare state dict. The format is read from the
-    content, not from the suffix. Names and shapes come back as they stand in the file.
+    Accepts `{"model": {...}}`, `{"state_dict": {...}}` and a bare state dict. The format is detected from the content,
+    not from the suffix. Names and shapes are those of the file.
 
     Example:
         >>> tensors = read_tensors("sam2.1_hiera_tiny.pt")
         >>> tensors["no_mem_embed"].shape
         torch.Size([1, 1, 256])
 
-    Errors: CheckpointError for anything that is not such a file: missing, a folder, empty, cut short,
-    an image or a web page, a pickle that asks for more than tensors, a tensor that claims more values
-    than the file holds, NaN or infinity.
+    Raises:
+        CheckpointError: if this is not such a file: missing, a folder, empty, cut short, an image or a web page, a
+            pickle that needs more than tensors, a tensor that claims more values than the file has, NaN or infinity.
     """
     file = Path(path).expanduser()
-    sniffed = detect_file_type(file)
-    if sniffed.kind == "foreign":
-        raise unreadable_error(file, sniffed.description, sniffed.remedy)
-    if sniffed.kind == "safetensors":
+    file_type = detect_file_type(file)
+    if file_type.kind == "foreign":
+        raise unreadable_error(file, file_type.description, file_type.remedy)
+    if file_type.kind == "safetensors":
         tensors = _read_safetensors(file)
     else:
-        tensors = _unwrap(_unpickle(file, mmap=sniffed.kind == "torch-zip"), file)
+        tensors = _read_torch_file(file, mmap=file_type.kind == "torch-zip")
     check_storage_sizes(tensors, file)
     check_finite(tensors, path=file)
     return tensors
 
 
 def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
-    """The words a `.safetensors` file carries in its header; empty for every other checkpoint.
+    """Read the metadata in the header of a `.safetensors` file; empty for every other checkpoint.
+
+    Keys of earlier versions are renamed, in the JSON of `config` too.
 
     Example:
         >>> read_metadata("masklet-builtin.safetensors")["format"]
         'pt'
 
-    Errors: CheckpointError as for `read_tensors`, as far as the header shows them.
+    Raises:
+        CheckpointError: as `read_tensors`, as far as the header shows it.
     """
+    from masklet.atomic_files import current_keys  # imports NumPy
+
     file = Path(path).expanduser()
-    sniffed = detect_file_type(file)
-    if sniffed.kind == "foreign":
-        raise unreadable_error(file, sniffed.description, sniffed.remedy)
-    if sniffed.kind != "safetensors":
+    file_type = detect_file_type(file)
+    if file_type.kind == "foreign":
+        raise unreadable_error(file, file_type.description, file_type.remedy)
+    if file_type.kind != "safetensors":
         return {}
     try:
         with safe_open(file, framework="numpy") as opened:
-            return dict(opened.metadata() or {})
+            metadata: dict[str, str] = current_keys(dict(opened.metadata() or {}), "weights_header")
     except (SafetensorError, OSError) as error:
         raise unreadable_error(file, f"a damaged safetensors file ({error})", DOWNLOAD_AGAIN) from error
+    if "config" in metadata:
+        with contextlib.suppress(ValueError, RecursionError):  # a foreign file's config need not be JSON
+            metadata["config"] = json.dumps(current_keys(json.loads(metadata["config"]), "weights_header"))
+    return metadata
 
 
 def check_finite(tensors: Mapping[str, Tensor], *, path: str | PathLike[str]) -> None:
-    """Raise CheckpointError naming the first tensor of `path` that holds NaN or infinity."""
+    """Raise CheckpointError that names the first tensor of `path` with NaN or infinity."""
+    import torch
+
     for name, tensor in tensors.items():
-        if tensor.numel() and tensor.is_floating_point() and not _is_finite(tensor):
+        if not tensor.numel() or not tensor.is_floating_point():
+            continue
+        wide = tensor.float() if tensor.element_size() == 1 else tensor
+        low, high = torch.aminmax(wide)
+        if not bool(torch.isfinite(low) & torch.isfinite(high)):
             raise CheckpointError(
                 f"{path} holds NaN or infinity in the tensor {name}; every value must be finite. "
                 "Either its training diverged or the file is damaged: take an earlier or a fresh copy."
             )
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    import torch
-
-    wide = tensor.float() if tensor.element_size() == 1 else tensor
-    low, high = torch.aminmax(wide)
-    return bool(torch.isfinite(low) & torch.isfinite(high))
 
 
 def _read_safetensors(file: Path) -> dict[str, Tensor]:
@@ -131,7 +140,8 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _unpickle(file: Path, *, mmap: bool) -> object:
+def _read_torch_file(file: Path, *, mmap: bool) -> dict[str, Tensor]:
+    """Unpickle a file by PyTorch's weights-only unpickler, and find the state dict in it."""
     import torch
 
     try:
@@ -140,64 +150,47 @@ def _unpickle(file: Path, *, mmap: bool) -> object:
             content: object = torch.load(str(file), map_location="cpu", weights_only=True, mmap=mmap)
     except LOAD_ERRORS as error:
         raise _unpickling_error(file, error) from error
-    return content
-
-
-def _unpickling_error(file: Path, error: BaseException) -> CheckpointError:
-    asked = re.search(r"GLOBAL ([\w.]+)", str(error))
-    if asked:
-        whole = f"a pickle that asks for {asked[1]}, which is more than tensors; nothing in it was run"
-        return unreadable_error(file, whole, f"{_guess_origin(asked[1])}{_RESAVE_HINT}")
-    said = str(error).rpartition("WeightsUnpickler error:")[2].strip()
-    reason = re.split(r"\. | \(Could|\n", said)[0][:120] or type(error).__name__
-    return unreadable_error(
-        file, f"a PyTorch file that is damaged or holds more than tensors ({reason})", DOWNLOAD_AGAIN
-    )
-
-
-def _guess_origin(global_name: str) -> str:
-    if global_name.startswith("ultralytics."):
-        return "It looks like a network that Ultralytics saved whole, class and all: masklet.YOLO opens YOLOv8. "
-    if global_name.startswith(("torch.nn.", "torchvision.", "timm.")):
-        return "It looks like a network saved whole instead of its state dict. "
-    if global_name.startswith(("numpy.", "omegaconf.", "argparse.", "pytorch_lightning.", "lightning.")):
-        return "It looks like a training checkpoint. "
-    return ""
-
-
-def _unwrap(content: object, file: Path) -> dict[str, Tensor]:
-    from torch import Tensor
-
-    state = _unwrap_state_dict(content)
+    state = content
+    if isinstance(content, Mapping):
+        state = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), content)
     if not isinstance(state, Mapping):
         raise unreadable_error(file, f"one {type(state).__name__}, not names with tensors", _RESAVE_HINT)
     if not state:
         raise unreadable_error(file, "a checkpoint without a single tensor")
     for name, value in state.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise unreadable_error(file, _describe_entry(state, name, value), _RESAVE_HINT)
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            names = ", ".join(str(key)[:40] for key in list(state)[:5])
+            kind = type(value).__name__
+            description = f"a file whose entry {str(name)[:40]!r} is of type {kind}, not a tensor (it has {names})"
+            if {"optimizer", "epoch", "optimizer_states", "scheduler"} & set(map(str, state)):
+                description = f"a training checkpoint without tensors under 'model' or 'state_dict' (it has {names})"
+            elif not isinstance(name, str):
+                description = f"a file whose tensors have names other than text, such as {name!r}"
+            raise unreadable_error(file, description, _RESAVE_HINT)
     return {name: value.detach() for name, value in state.items()}
 
 
-def _unwrap_state_dict(content: object) -> object:
-    if isinstance(content, Mapping):
-        for key in _WRAPPERS:
-            if isinstance(content.get(key), Mapping):
-                return content[key]
-    return content
-
-
-def _describe_entry(state: Mapping[object, object], name: object, value: object) -> str:
-    names = ", ".join(str(key)[:40] for key in list(state)[:5])
-    if {"optimizer", "epoch", "optimizer_states", "scheduler"} & set(map(str, state)):
-        return f"a training checkpoint without tensors under 'model' or 'state_dict' (it has {names})"
-    if not isinstance(name, str):
-        return f"a file whose tensors are named by other things than words, such as {name!r}"
-    return f"a file whose entry {name[:40]!r} is of type {type(value).__name__}, not a tensor (it has {names})"
+def _unpickling_error(file: Path, error: BaseException) -> CheckpointError:
+    global_name = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if global_name:
+        name, origin = global_name[1], ""
+        if name.startswith("ultralytics."):
+            origin = "It looks like a network that Ultralytics saved with its classes: masklet.YOLO opens YOLOv8. "
+        elif name.startswith(("torch.nn.", "torchvision.", "timm.")):
+            origin = "It looks like a network that was saved whole instead of its state dict. "
+        elif name.startswith(("numpy.", "omegaconf.", "argparse.", "pytorch_lightning.", "lightning.")):
+            origin = "It looks like a training checkpoint. "
+        description = f"a pickle that needs {name}, which is more than tensors; nothing in it was run"
+        return unreadable_error(file, description, f"{origin}{_RESAVE_HINT}")
+    message = str(error).rpartition("WeightsUnpickler error:")[2].strip()
+    reason = re.split(r"\. | \(Could|\n", message)[0][:120] or type(error).__name__
+    return unreadable_error(
+        file, f"a PyTorch file that is damaged or holds more than tensors ({reason})", DOWNLOAD_AGAIN
+    )
 
 
 def check_storage_sizes(tensors: Mapping[str, Tensor], file: Path) -> None:
-    """A few bytes may claim to be a tensor of any size (stride 0), or be repeated under many names."""
+    """Raise CheckpointError if tensors claim more bytes than the file has: by stride 0, or under many names."""
     import torch
 
     size, total = file.stat().st_size, 0

@@ -1,13 +1,14 @@
-"""Read a pickle without building anything it asks for.
+"""Read a pickle without building the objects it names.
 
-A pickle is a little program: it names functions and classes and says what to call them with. Here that program is
-followed on paper. Containers, numbers and words become what they are; a tensor becomes a `StoredTensor`, which only
-says where its values lie; **every other object becomes a `Record`**, which holds the name of its class and what it was
-to be made of. No function of the file's choosing is called, nothing it names is imported.
+A pickle is a small program: it names functions and classes and the arguments to call them with. Here that program is
+evaluated without any call. Containers, numbers and text become themselves; a tensor becomes a `StoredTensor`, which
+only says where its values are; **every other object becomes an `InertObject`** with the name of its class and its
+arguments.
+No function that the file names is called, and nothing that it names is imported.
 
-So whole networks that were saved with their classes can be read without these classes (`modules`), and a hostile file
-is a tree of records that nobody acts on. Steps are bounded in number, and none of them copies what it is given: a few
-bytes that name a large thing often would take all memory.
+So networks that were saved with their classes can be read without these classes (`pickled_modules`), and a hostile file
+is a tree of inert objects. The number of steps is limited, and none copies its operands: a few bytes that name a large
+object often would take all memory.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from typing import Any
 __all__ = ["MAX_STEPS", "GlobalName", "InertObject", "StoredTensor", "read_pickle"]
 
 MAX_STEPS = 2_000_000
-"""Steps of a pickle before it is given up; the largest published network takes fewer than a hundred thousand."""
+"""Limit on the steps of a pickle; the largest published network takes fewer than a hundred thousand."""
 MAX_DIMS = 8
 MAX_NAME = 300
 MAX_KEY = 1000
-"""Letters of a key; longer ones name nothing that is looked for."""
+"""Limit on the characters of a key; no key of a network is longer."""
 MAX_ARGUMENTS = 64
-"""Of a call that is followed; those of tensors are fewer than ten."""
+"""Limit on the arguments of an allowed call; those of tensors have fewer than ten."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +39,15 @@ class GlobalName:
 
 @dataclass(eq=False)
 class InertObject:
-    """An object that was not built: the name of what was to make it, and what it was to be made of."""
+    """An object that was not built: the name of its class or function, and the arguments and state for it."""
 
     path: str
     arguments: tuple[Any, ...] = ()
     state: dict[Any, Any] = field(default_factory=dict)
     entries: dict[Any, Any] = field(default_factory=dict)
-    """Where it was to be a kind of dictionary."""
+    """Items, if it is a kind of dictionary."""
     elements: list[Any] = field(default_factory=list)
-    """Where it was to be a kind of list or set."""
+    """Elements, if it is a kind of list or set."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,25 +57,26 @@ class StoredTensor:
     storage: str
     """Name of the array within the file."""
     storage_type: str
-    """Of its numbers, such as `torch.HalfStorage`."""
+    """Type of its numbers, such as `torch.HalfStorage`."""
     count: int
-    """Numbers it says it has."""
+    """Numbers in the array, as claimed by the file."""
     offset: int = 0
     size: tuple[int, ...] = ()
     stride: tuple[int, ...] = ()
 
 
 def read_pickle(data: bytes) -> object:
-    """What the pickle `data` describes, nothing of it run.
+    """Read the content of the pickle `data` without running anything in it.
 
     Example:
-        >>> follow(pickle.dumps({"a": [1, 2]}))
+        >>> read_pickle(pickle.dumps({"a": [1, 2]}))
         {'a': [1, 2]}
-        >>> follow(pickle.dumps(os.system))
-        Name(path='posix.system')
+        >>> read_pickle(pickle.dumps(os.system))
+        GlobalName(path='posix.system')
 
-    Errors: ValueError, IndexError, KeyError, TypeError or AttributeError for data that is damaged, takes too many
-    steps, or uses what pickles of networks never do.
+    Raises:
+        ValueError, IndexError, KeyError, TypeError, AttributeError: if the data is damaged, takes too many steps, or
+            uses operations that pickles of networks never use.
     """
     machine = _PickleMachine()
     for number, (operation, argument, _) in enumerate(pickletools.genops(data)):
@@ -87,7 +89,7 @@ def read_pickle(data: bytes) -> object:
 
 
 class _PickleMachine:
-    """A stack, where marks lie on it, and what is remembered by number."""
+    """The state of a pickle program: a stack, the positions of marks on it, and the memo."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -95,7 +97,7 @@ class _PickleMachine:
         self.memo: dict[int, Any] = {}
 
     def step(self, name: str, argument: Any) -> None:
-        """One operation."""
+        """Run one operation."""
         if name in _LITERALS:
             self.stack.append(argument)
         elif name in _CONSTANTS:
@@ -106,49 +108,50 @@ class _PickleMachine:
             raise ValueError(f"it uses {name}")
 
     def pop(self, count: int) -> list[Any]:
-        """The `count` topmost, which leave the stack."""
+        """Remove and return the `count` topmost values."""
         if count > len(self.stack):
-            raise IndexError("it takes more than there is")
-        taken = self.stack[len(self.stack) - count :]
+            raise IndexError("it pops more values than the stack has")
+        values = self.stack[len(self.stack) - count :]
         del self.stack[len(self.stack) - count :]
-        return taken
+        return values
 
     def pop_to_mark(self) -> list[Any]:
-        """All above the last mark, which leave the stack."""
+        """Remove and return all values above the last mark."""
         return self.pop(len(self.stack) - self.marks.pop())
 
     def memoize(self, number: int) -> None:
-        """Keep the topmost."""
+        """Store the topmost value in the memo."""
         self.memo[number] = self.stack[-1]
 
     def set_items(self, items: list[Any]) -> None:
-        """Keys and values in turn, into the topmost."""
+        """Put alternating keys and values into the topmost value."""
         target = self.stack[-1]
         table = target.entries if isinstance(target, InertObject) else target
         if not isinstance(table, dict):
-            raise TypeError("it puts entries into what is no dictionary")
+            raise TypeError("it puts items into a value that is no dictionary")
         table.update(_pairs(items))
 
     def append_elements(self, elements: list[Any]) -> None:
-        """Into the list or the record that is topmost."""
+        """Append elements to the topmost list or inert object."""
         target = self.stack[-1]
         row = target.elements if isinstance(target, InertObject) else target
         if not isinstance(row, list):
-            raise TypeError("it puts parts into what is no list")
+            raise TypeError("it puts elements into a value that is no list")
         row.extend(elements)
 
-    def reduce(self, arguments: object = None) -> None:
-        """What a name and its arguments would make."""
-        maker, given = self.pop(2)
-        self.stack.append(_construct(maker, given))
+    def reduce(self) -> None:
+        """Replace a name and its arguments by the result of the call."""
+        callee, arguments = self.pop(2)
+        self.stack.append(_construct(callee, arguments))
 
     def reduce_with_kwargs(self) -> None:
-        """The same with arguments by name, which only records have."""
-        maker, given, named = self.pop(3)
-        self.stack.append(InertObject(maker.path if isinstance(maker, GlobalName) else "?", (given, named)))
+        """Replace a name, its arguments and its keyword arguments by an inert object."""
+        callee, arguments, keywords = self.pop(3)
+        path = callee.path if isinstance(callee, GlobalName) else "?"
+        self.stack.append(InertObject(path, (arguments, keywords)))
 
     def set_state(self) -> None:
-        """The state of a record; containers need none."""
+        """Set the state of an inert object; other values ignore it."""
         (state,) = self.pop(1)
         target = self.stack[-1]
         if isinstance(state, tuple):  # that of a class with slots
@@ -157,14 +160,14 @@ class _PickleMachine:
             target.state = state
 
     def stack_global(self) -> None:
-        """Module and name as two words."""
+        """Replace module and name by a `GlobalName`."""
         module, name = self.pop(2)
         known = isinstance(module, str) and isinstance(name, str) and len(module) + len(name) < MAX_NAME
         self.stack.append(GlobalName(f"{module}.{name}" if known else "?"))
 
 
 def _construct(callee: object, args: object) -> object:
-    """What calling `maker` gives: an admitted kind, or a record of the call."""
+    """Return the result of an allowed call, or an inert object in place of any other."""
     arguments = args if isinstance(args, tuple) else (args,)
     if not isinstance(callee, GlobalName):
         return InertObject("?", arguments)
@@ -188,14 +191,14 @@ def _int_tuple(numbers: object) -> tuple[int, ...]:
     if not isinstance(numbers, (tuple, list)) or len(numbers) > MAX_DIMS:
         raise TypeError("a tensor of no known shape")
     if not all(isinstance(n, int) and 0 <= n < 2**62 for n in numbers):
-        raise ValueError("a tensor whose shape is no row of whole numbers")
+        raise ValueError("a tensor whose shape is no sequence of integers")
     return tuple(numbers)
 
 
 def _persistent_load(identity: object) -> StoredTensor:
-    """The stored array that a file's persistent id names: ("storage", kind, name, device, count)."""
+    """Return the stored array of a persistent id ("storage", kind, name, device, count)."""
     if not isinstance(identity, tuple) or len(identity) < 5 or identity[0] != "storage":
-        raise ValueError("it points outside of itself to something other than a stored array")
+        raise ValueError("it refers to an external object that is no stored array")
     _, kind, name, _, count = identity[:5]
     if not isinstance(kind, GlobalName) or not isinstance(name, str) or not isinstance(count, int):
         raise TypeError("a stored array without kind, name and length")
@@ -203,7 +206,7 @@ def _persistent_load(identity: object) -> StoredTensor:
 
 
 def _ordered_dict(*pairs: object) -> object:
-    """Empty, as all are pickled; entries follow."""
+    """Return an empty dictionary, as all are pickled; items follow."""
     return InertObject("collections.OrderedDict", pairs) if pairs else {}
 
 
@@ -212,24 +215,24 @@ def _size(numbers: object = ()) -> tuple[int, ...]:
 
 
 def _rebuild_parameter(value: object = None, *_: object) -> object:
-    """A parameter is its tensor."""
+    """Return the tensor of a parameter."""
     return value
 
 
 def _rebuild_from_type(callee: object = None, _: object = None, args: object = (), *__: object) -> object:
-    """A tensor of a class of its own is a tensor."""
+    """Return the tensor of a tensor subclass."""
     return _construct(callee, args)
 
 
 def _pairs(items: list[Any]) -> dict[Any, Any]:
-    """Entries from keys and values in turn; what is no plain key is left out."""
+    """Pair alternating keys and values; drop pairs whose key is not plain."""
     if len(items) % 2:
         raise ValueError("a key without a value")
-    return {key: value for key, value in zip(items[::2], items[1::2], strict=True) if _is_key(key)}
+    return {key: value for key, value in zip(items[::2], items[1::2], strict=True) if _is_plain_key(key)}
 
 
-def _is_key(key: object) -> bool:
-    """Short words and numbers: hashing anything nested could exhaust the stack, and long numbers take their time."""
+def _is_plain_key(key: object) -> bool:
+    """Return whether a key is short text or a number: hashing nested values or long numbers may take forever."""
     if isinstance(key, int):
         return key.bit_length() <= 64
     return key is None or isinstance(key, float) or (isinstance(key, (str, bytes)) and len(key) <= MAX_KEY)
@@ -242,7 +245,7 @@ _ALLOWED_CALLS: dict[str, Callable[..., object]] = {
     "torch._utils._rebuild_parameter": _rebuild_parameter,
     "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
 }
-"""Names that are followed, by functions of this file; no other name is anything but text."""
+"""Calls that are evaluated, by functions of this file; every other name is only text."""
 
 _LITERALS = frozenset({
     "BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "BINSTRING", "SHORT_BINSTRING", "BINBYTES",

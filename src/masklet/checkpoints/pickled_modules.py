@@ -1,12 +1,15 @@
-"""A network that was saved whole, class and all: its tensors, its class names and what it says of itself.
+"""Read a network that was pickled with its classes: tensors, class names and metadata.
 
-YOLO files are such: a pickle of a tree of foreign modules. The tree is read as inert records (`records`), from which
-tensors come under the names that a state dict would have.
+YOLO files are such: a pickle of a tree of foreign modules. The tree is read as inert objects (`pickle_reader`), and
+its tensors get the names that a state dict would have.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,17 +22,16 @@ from masklet.checkpoints.load import LOAD_ERRORS, check_finite, check_storage_si
 from masklet.checkpoints.pickle_reader import GlobalName, InertObject, StoredTensor, read_pickle
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 __all__ = ["SavedNetwork", "read_network"]
 
 MAX_MODULES = 20_000
-"""Modules and tensors of a network; the largest published one has some 2000."""
+"""Limit on modules and tensors; the largest published network has some 2000."""
 MAX_NAME = 300
-"""Letters of a tensor's name, and of a class's."""
+"""Limit on the characters of a tensor's name, and of a class's."""
 MAX_PICKLE = 1 << 24
-"""Bytes of the description; that of the largest published network has 153 thousand."""
+"""Limit on the bytes of the pickle; that of the largest published network has 153 thousand."""
 MAX_CLASSES = 100_000
 
 Tree = InertObject | dict[str, StoredTensor]
@@ -37,36 +39,42 @@ Tree = InertObject | dict[str, StoredTensor]
 
 @dataclass(frozen=True)
 class SavedNetwork:
-    """What a file holds of a network."""
+    """The network in a file."""
 
     tensors: dict[str, Tensor]
     names: dict[int, str] = field(default_factory=dict)
-    """Of classes; empty where the file does not say."""
+    """Class names by number; empty if the file has none."""
     metadata: dict[str, str] = field(default_factory=dict)
-    """What the file says of itself in words: version, date, license, task."""
+    """Version, date, license and task, as far as the file has them."""
     image_size: int | None = None
-    """Side it was trained at, where the file says."""
+    """Image size it was trained at, if the file has it."""
 
 
 def read_network(path: str | PathLike[str]) -> SavedNetwork:
-    """The tensors of a `.pt` or `.safetensors` file, be it a state dict or a network saved whole. Nothing in it is run.
+    """Read the tensors of a `.pt` or `.safetensors` file, a state dict or a pickled network, without running anything.
 
-    Of a training checkpoint the averaged network (`ema`) is taken where there is one. Numbers come back as they stand
-    in the file (half precision stays half).
+    From a training checkpoint the averaged network (`ema`) is read if there is one. Numbers keep the type that they
+    have in the file.
 
     Example:
         >>> saved = read_network("yolov8n.pt")
         >>> saved.names[0], saved.tensors["model.0.conv.weight"].shape
         ('person', torch.Size([16, 3, 3, 3]))
 
-    Errors: CheckpointError as for `read_tensors`; classes are no reason, but a file without a network in it is.
+    Raises:
+        CheckpointError: as `read_tensors`, except that pickled classes are no error; also if there is no network.
     """
     file = Path(path).expanduser()
-    sniffed = detect_file_type(file)
-    if sniffed.kind == "foreign":
-        raise unreadable_error(file, sniffed.description, sniffed.remedy)
-    if sniffed.kind != "torch-zip":
-        return SavedNetwork(read_tensors(file), _class_names_from_json(read_metadata(file).get("names", "")))
+    file_type = detect_file_type(file)
+    if file_type.kind == "foreign":
+        raise unreadable_error(file, file_type.description, file_type.remedy)
+    if file_type.kind != "torch-zip":
+        names: object = None
+        with contextlib.suppress(ValueError, RecursionError):
+            names = json.loads(read_metadata(file).get("names", ""))
+        if isinstance(names, dict):
+            names = {int(key): value for key, value in names.items() if key.isdecimal() and len(key) < 9}
+        return SavedNetwork(read_tensors(file), _clean_class_names(names))
     try:
         with zipfile.ZipFile(file) as archive:
             root, content = _read_content(archive)
@@ -82,11 +90,21 @@ def read_network(path: str | PathLike[str]) -> SavedNetwork:
         raise unreadable_error(file, "a checkpoint without a single tensor")
     check_storage_sizes(tensors, file)
     check_finite(tensors, path=file)
-    return SavedNetwork(tensors, _class_names(tree), _file_metadata(content), _image_size(content))
+    fields = content if isinstance(content, dict) else {}
+    words = {key: fields.get(key) for key in ("version", "date", "license", "task")}
+    metadata = {key: _printable(text) for key, text in words.items() if isinstance(text, str)}
+    arguments = fields.get("train_args")
+    side = arguments.get("imgsz") if isinstance(arguments, dict) else None
+    return SavedNetwork(
+        tensors,
+        _clean_class_names(tree.state.get("names") if isinstance(tree, InertObject) else None),
+        metadata,
+        side if type(side) is int and 32 <= side <= 8192 else None,
+    )
 
 
 def _read_content(archive: zipfile.ZipFile) -> tuple[str, object]:
-    """The folder within the archive, and what its pickle describes."""
+    """Read the pickle of an archive; return the folder within the archive, and the content."""
     entry = next(name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl")
     root = entry.rpartition("/")[0]
     order = f"{root}/byteorder"
@@ -94,56 +112,50 @@ def _read_content(archive: zipfile.ZipFile) -> tuple[str, object]:
         raise ValueError("its numbers are stored with the highest byte first; save it on another machine")
     if archive.getinfo(entry).file_size > MAX_PICKLE:
         raise ValueError("its description is larger than any network's")
-    return root, read_pickle(archive.read(entry))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about escape sequences in strings of damaged files
+        return root, read_pickle(archive.read(entry))
 
 
 def _find_network(content: object) -> Tree:
-    """The averaged network, else the network, else the state dict of a file."""
-    held = content if isinstance(content, dict) else {}
-    for candidate in (held.get("ema"), held.get("model"), held.get("state_dict"), content):
+    """Return the averaged network of a file, else the network, else the state dict."""
+    fields = content if isinstance(content, dict) else {}
+    for candidate in (fields.get("ema"), fields.get("model"), fields.get("state_dict"), content):
         if isinstance(candidate, InertObject) and isinstance(candidate.state.get("_modules"), dict):
             return candidate
         if isinstance(candidate, dict):
-            found = {k: v for k, v in candidate.items() if isinstance(k, str) and isinstance(v, StoredTensor)}
-            if found:
-                return found
-    known = content.path if isinstance(content, (InertObject, GlobalName)) else ", ".join(map(str, list(held)[:5]))
+            tensors = {k: v for k, v in candidate.items() if isinstance(k, str) and isinstance(v, StoredTensor)}
+            if tensors:
+                return tensors
+    known = content.path if isinstance(content, (InertObject, GlobalName)) else ", ".join(map(str, list(fields)[:5]))
     raise ValueError(f"in it: {known or type(content).__name__}")
 
 
 def _module_state(network: InertObject) -> dict[str, StoredTensor]:
-    """Names and tensors of a tree of modules, as its state dict would have them."""
-    found: dict[str, StoredTensor] = {}
+    """Return the tensors of a tree of modules under the names of its state dict."""
+    tensors: dict[str, StoredTensor] = {}
     waiting: list[tuple[str, InertObject]] = [("", network)]
     visited = 0
     while waiting:
         prefix, module = waiting.pop()
-        tables = [_module_table(module, name) for name in ("_parameters", "_buffers", "_modules")]
+        states = (module.state.get(name) for name in ("_parameters", "_buffers", "_modules"))
+        tables = [table for table in states if isinstance(table, dict)]
         visited += 1 + sum(map(len, tables))
         if visited > MAX_MODULES or len(prefix) > MAX_NAME:
             raise ValueError("its modules hold each other in a circle, or are more than any network's")
-        passing = _non_persistent_buffers(module)
+        # Buffers that a state dict leaves out: a set, which is an inert object of a list here.
+        listed = module.state.get("_non_persistent_buffers_set")
+        non_persistent: object = []
+        if isinstance(listed, InertObject):
+            non_persistent = listed.arguments[0] if listed.arguments else listed.elements
+        skipped = non_persistent[:MAX_NAME] if isinstance(non_persistent, list) else []
         for name, part in [item for table in tables for item in table.items()]:
             full = f"{prefix}{name[:MAX_NAME]}" if isinstance(name, str) else f"{prefix}?"
-            if isinstance(part, StoredTensor) and name not in passing:
-                found[full] = part
+            if isinstance(part, StoredTensor) and name not in skipped:
+                tensors[full] = part
             elif isinstance(part, InertObject):
                 waiting.append((f"{full}.", part))
-    return found
-
-
-def _module_table(module: InertObject, name: str) -> dict[object, object]:
-    table = module.state.get(name)
-    return table if isinstance(table, dict) else {}
-
-
-def _non_persistent_buffers(module: InertObject) -> list[object]:
-    """Names of buffers that a state dict leaves out: a set, which stands in the file as a record of a list."""
-    named = module.state.get("_non_persistent_buffers_set")
-    if not isinstance(named, InertObject):
-        return []
-    first = named.arguments[0] if named.arguments else named.elements
-    return first[:MAX_NAME] if isinstance(first, list) else []
+    return tensors
 
 
 class _StorageReader:
@@ -154,11 +166,11 @@ class _StorageReader:
         self.cache: dict[tuple[str, str], Tensor] = {}
 
     def tensors(self, stored: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
-        """All of them, by name."""
-        return {name: self.tensor(one) for name, one in stored.items()}
+        """Read all tensors."""
+        return {name: self.tensor(tensor) for name, tensor in stored.items()}
 
     def tensor(self, stored: StoredTensor) -> Tensor:
-        """One, viewing its array; it never reaches beyond it."""
+        """Read one tensor as a view of its array, within the array's bounds."""
         values = self.values(stored)
         size, stride, numbers = stored.size, stored.stride, math.prod([int(n) for n in stored.size])
         if len(size) != len(stride):
@@ -169,12 +181,17 @@ class _StorageReader:
         return values.as_strided(size, stride, stored.offset) if numbers else values.new_empty(size)
 
     def values(self, stored: StoredTensor) -> Tensor:
-        """The whole array."""
+        """Read the array of a tensor."""
         import torch
 
         key = (stored.storage, stored.storage_type)
         if key not in self.cache:
-            dtype = _dtypes().get(stored.storage_type)
+            kinds = {
+                "Half": torch.float16, "BFloat16": torch.bfloat16, "Float": torch.float32, "Double": torch.float64,
+                "Char": torch.int8, "Byte": torch.uint8, "Short": torch.int16, "Int": torch.int32, "Long": torch.int64,
+                "Bool": torch.bool,
+            }  # fmt: skip
+            dtype = {f"torch.{name}Storage": dtype for name, dtype in kinds.items()}.get(stored.storage_type)
             if dtype is None:
                 raise ValueError(f"numbers of the kind {stored.storage_type[:60]}")
             data = bytearray(self.archive.read(f"{self.root}/data/{stored.storage}"))
@@ -185,37 +202,9 @@ class _StorageReader:
         return self.cache[key]
 
 
-def _dtypes() -> dict[str, torch.dtype]:
-    import torch
-
-    kinds = {
-        "Half": torch.float16, "BFloat16": torch.bfloat16, "Float": torch.float32, "Double": torch.float64,
-        "Char": torch.int8, "Byte": torch.uint8, "Short": torch.int16, "Int": torch.int32, "Long": torch.int64,
-        "Bool": torch.bool,
-    }  # fmt: skip
-    return {f"torch.{name}Storage": dtype for name, dtype in kinds.items()}
-
-
-def _class_names(tree: Tree) -> dict[int, str]:
-    """Class names that the network carries, as a list or by number."""
-    held = tree.state.get("names") if isinstance(tree, InertObject) else None
-    return _clean_class_names(held)
-
-
-def _class_names_from_json(text: str) -> dict[int, str]:
-    import json
-
-    try:
-        held = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    if isinstance(held, dict):
-        held = {int(key): value for key, value in held.items() if key.isdecimal() and len(key) < 9}
-    return _clean_class_names(held)
-
-
-def _clean_class_names(held: object) -> dict[int, str]:
-    entries = dict(enumerate(held)) if isinstance(held, list) else held if isinstance(held, dict) else {}
+def _clean_class_names(names: object) -> dict[int, str]:
+    """Return printable class names by number, from a list or a dictionary of untrusted values."""
+    entries = dict(enumerate(names)) if isinstance(names, list) else names if isinstance(names, dict) else {}
     return {
         number: _printable(name)
         for number, name in list(entries.items())[:MAX_CLASSES]
@@ -223,19 +212,7 @@ def _clean_class_names(held: object) -> dict[int, str]:
     }
 
 
-def _file_metadata(content: object) -> dict[str, str]:
-    held = content if isinstance(content, dict) else {}
-    wanted = ("version", "date", "license", "task")
-    return {name: _printable(held[name]) for name in wanted if isinstance(held.get(name), str)}
-
-
 def _printable(text: str) -> str:
-    """Text that can be shown: of one line, of bounded length, without halves of letters."""
+    """Make text safe to print: one line, bounded length, no lone surrogates."""
     clean = text[:MAX_NAME].encode("utf-8", "replace").decode()
     return "".join(letter if letter.isprintable() else " " for letter in clean).strip()
-
-
-def _image_size(content: object) -> int | None:
-    arguments = content.get("train_args") if isinstance(content, dict) else None
-    side = arguments.get("imgsz") if isinstance(arguments, dict) else None
-    return side if type(side) is int and 32 <= side <= 8192 else None

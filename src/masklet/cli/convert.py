@@ -1,160 +1,127 @@
-"""`masklet convert`: labeled images and videos from one layout into another."""
+"""`masklet convert`: labeled images and videos from one format to another."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.console import print_notice, progress_bar
+from masklet.cli.console import ExitCode, print_notice, progress_bar
+from masklet.cli.shared_options import DataFormat, ReportFile, Split
 
 if TYPE_CHECKING:
-    from masklet.datasets import DataIssue, Dataset, DatasetWriter, WriteOptions
+    from masklet.datasets import DataIssue
 
 __all__ = ["convert"]
 
-EXIT_BROKEN = 1
 MAX_ISSUES_LISTED = 20
-"""So many broken entries are told; all of them are in the file of --json."""
+"""Broken images that are named; all of them are in the file of --report."""
 
 
 def convert(
     source: Annotated[Path, typer.Argument(metavar="IN", help="Folder or file of a data set.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; one that was begun is gone on with.")],
-    to: Annotated[str, typer.Option(help="Layout to write: yolo, coco, labelme, davis, voc or cvat.")],
-    data_format: Annotated[
-        str | None, typer.Option(help="The layout of IN; default: recognized (see docs/data.md).")
-    ] = None,
-    split: Annotated[str | None, typer.Option(help="One part of IN, such as train; default: all of it.")] = None,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Output folder; an interrupted conversion resumes.")],
+    to: Annotated[str, typer.Option(help="Format to write: yolo, coco, labelme, davis, voc or cvat.")],
+    data_format: DataFormat = None,
+    split: Split = None,
     val_fraction: Annotated[
-        float, typer.Option(help="Share of the images without a part to make val of, the rest train.", min=0, max=1)
+        float,
+        typer.Option(help="Fraction of the images without a split that become val, the rest train.", min=0, max=1),
     ] = 0.0,
     segmentation: Annotated[
         str, typer.Option(help="In coco, labelme and cvat: rle (lossless), polygon or both.")
     ] = "rle",
-    min_iou: Annotated[float, typer.Option(help="What polygons keep of each mask at least.")] = 0.98,
-    image_mode: Annotated[str, typer.Option(help="What becomes of them: link, copy or none.")] = "link",
-    report_file: Annotated[Path | None, typer.Option("--json", help="Write what was done and lost there too.")] = None,
+    min_iou: Annotated[float, typer.Option(help="Lowest IoU of a polygon with its mask.")] = 0.98,
+    image_mode: Annotated[str, typer.Option("--images", help="Images in OUT: link, copy or none.")] = "link",
+    report_file: ReportFile = None,
 ) -> None:
-    """Write a data set in another layout, without loss where the layout allows it; say what was lost where not.
+    """Write a data set in another format, without loss if the format allows it; print what was lost otherwise.
 
-    Stop it and call it again to go on. The exit code is 0 when all is well and 1 when something in IN is broken and was
-    left out.
+    Stopped, the same command resumes. The exit code is 0 if all is well, and 1 if something in IN is broken and was
+    skipped.
 
     \b
     Examples:
       masklet convert coco yolo --to yolo
-      masklet convert photos coco --to coco --segmentation polygon --min-iou 0.95 --val 0.1
+      masklet convert photos coco --to coco --segmentation polygon --min-iou 0.95 --val-fraction 0.1
       masklet convert DAVIS cvat --to cvat --split 2017/val --images copy
     """
-    from masklet.datasets import WriteOptions, class_names, open_dataset, open_dataset_writer
+    from masklet.atomic_files import defer_interrupt, write_text
+    from masklet.datasets import WriteOptions, class_names, list_items, open_dataset, open_dataset_writer
+    from masklet.datasets import convert as convert_samples
+    from masklet.errors import InputError
 
-    _check_not_nested(source, out)
-    asked = (("source", str(source.resolve())), ("val", f"{val_fraction:g}"))
-    options = WriteOptions(segmentation=segmentation, min_iou=min_iou, images=image_mode, resume_options=asked)
-    _check_options(to, options)
+    folder = source.resolve() if source.is_dir() else source.resolve().parent
+    if folder in (out.resolve(), *out.resolve().parents) and source.exists():
+        raise InputError(
+            f"OUT {str(out)!r} is in IN {str(source)!r}, and would be read as a part of it: choose another"
+        )
+    settings = (("source", str(source.resolve())), ("val", f"{val_fraction:g}"))
+    options = WriteOptions(segmentation=segmentation, min_iou=min_iou, images=image_mode, resume_options=settings)
+    if options.segmentation != "rle" and to in ("yolo", "davis", "voc"):
+        raise InputError(
+            f"--segmentation {options.segmentation} is for coco, labelme and cvat; {to} has one way to hold masks: "
+            "remove it"
+        )
     data = open_dataset(source, data_format=data_format, split=split)
+    written, issues = 0, list["DataIssue"](data.issues)
     with open_dataset_writer(to, out, names=class_names(data), options=options) as writer:
-        new, there, findings = _convert_samples(data, writer, split, val_fraction)
-    _print_summary(data, writer, new, there, [*data.issues, *findings])
-    if report_file is not None:
-        _write_report(report_file, data, writer, [*data.issues, *findings])
-    if data.issues or findings:
-        raise typer.Exit(EXIT_BROKEN)
-
-
-def _convert_samples(
-    data: Dataset, writer: DatasetWriter, split: str | None, val_fraction: float
-) -> tuple[int, int, list[DataIssue]]:
-    """How many were written, how many were there, and what is broken."""
-    from masklet.cli.console import defer_interrupt
-    from masklet.datasets import convert, list_items
-
-    items = list_items(
-        data,
-        unique_per_split=writer.unique_per_split,
-        split=None if split is None else Path(split).name,
-        val_fraction=val_fraction,
-    )
-    new, findings, steps = 0, list["DataIssue"](), iter(convert(data, items, writer))
-    with progress_bar("pictures", len(items), enabled=True) as tick:
-        try:
-            while True:
-                with defer_interrupt():
-                    step = next(steps, None)
-                if step is None:
-                    break
-                new += step.is_new
-                findings += [step.issue] if step.issue is not None else []
-                tick()
-        except KeyboardInterrupt:
-            print_notice(
-                f"{writer.num_images} of {len(items)} images are in {writer.folder}; the same command goes on with it"
-            )
-            raise
-    return new, len(items) - new - len(findings), findings
-
-
-def _print_summary(
-    data: Dataset, writer: DatasetWriter, n_written: int, n_existing: int, issues: Iterable[DataIssue]
-) -> None:
+        items = list_items(
+            data,
+            unique_per_split=writer.unique_per_split,
+            split=None if split is None else Path(split).name,
+            val_fraction=val_fraction,
+        )
+        steps = iter(convert_samples(data, items, writer))
+        with progress_bar("images", len(items), enabled=True) as advance:
+            try:
+                while True:
+                    with defer_interrupt():
+                        step = next(steps, None)
+                    if step is None:
+                        break
+                    written += step.is_new
+                    issues += [step.issue] if step.issue is not None else []
+                    advance()
+            except KeyboardInterrupt:
+                print_notice(
+                    f"{writer.num_images} of {len(items)} images are in {writer.folder}; the same command resumes"
+                )
+                raise
+    existing = len(items) - written - (len(issues) - len(data.issues))
     counts = writer.counts
-    before = f" ({n_existing} were there)" if n_existing else ""
     typer.echo(
-        f"{data.root} ({data.data_format}) -> {writer.folder} ({writer.data_format}): {_format_count(n_written, 'image')} written{before}, "  # noqa: E501
+        f"{data.root} ({data.data_format}) -> {writer.folder} ({writer.data_format}): "
+        f"{_format_count(written, 'image')} written{f' ({existing} existed)' if existing else ''}, "
         f"{_format_count(sum(counts.values()), 'object')} of {_format_count(len(counts), 'class')}"
     )
     for line in writer.loss.summary_lines():
         typer.echo(f"  {line}")
-    found = list(issues)
-    if found:
-        typer.echo(f"\n{len(found)} broken and left out:")
-    for finding in found[:MAX_ISSUES_LISTED]:
-        typer.echo(f"  {finding.sample}: {finding.reason}")
-    if len(found) > MAX_ISSUES_LISTED:
-        typer.echo(f"  ... and {len(found) - MAX_ISSUES_LISTED} more (--json FILE names all of them)")
+    if issues:
+        typer.echo(f"\n{len(issues)} broken and skipped:")
+    for issue in issues[:MAX_ISSUES_LISTED]:
+        typer.echo(f"  {issue.sample}: {issue.reason}")
+    if len(issues) > MAX_ISSUES_LISTED:
+        typer.echo(f"  ... and {len(issues) - MAX_ISSUES_LISTED} more (--report FILE names all of them)")
+    if report_file is not None:
+        report = {
+            "source": str(data.root),
+            "data_format": data.data_format,
+            "out": str(writer.folder),
+            "out_format": writer.data_format,
+            "images": writer.num_images,
+            "objects": {writer.names[number]: count for number, count in counts.items()},
+            "loss": {**asdict(writer.loss), "mean": writer.loss.mean},
+            "findings": [{"entry": one.sample, "file": str(one.file), "reason": one.reason} for one in issues],
+        }
+        write_text(report_file, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    if issues:
+        raise typer.Exit(ExitCode.BROKEN)
 
 
 def _format_count(number: int, noun: str) -> str:
     ending = "es" if noun.endswith("s") else "s"
     return f"{number} {noun}{'' if number == 1 else ending}"
-
-
-def _write_report(path: Path, data: Dataset, writer: DatasetWriter, issues: Iterable[DataIssue]) -> None:
-    from masklet.atomic_files import write_text
-
-    report = {
-        "source": str(data.root),
-        "kind": data.data_format,
-        "out": str(writer.folder),
-        "layout": writer.data_format,
-        "pictures": writer.num_images,
-        "objects": {writer.names[number]: count for number, count in writer.counts.items()},
-        "loss": {**asdict(writer.loss), "mean": writer.loss.mean},
-        "findings": [{"entry": f.sample, "file": str(f.file), "reason": f.reason} for f in issues],
-    }
-    write_text(path, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-
-
-def _check_not_nested(source: Path, out: Path) -> None:
-    from masklet.errors import InputError
-
-    inside = source.resolve() if source.is_dir() else source.resolve().parent
-    if inside in (out.resolve(), *out.resolve().parents) and source.exists():
-        raise InputError(
-            f"OUT {str(out)!r} is in IN {str(source)!r}, and would be read as a part of it: choose another"
-        )
-
-
-def _check_options(to: str, options: WriteOptions) -> None:
-    from masklet.errors import InputError
-
-    if options.segmentation != "rle" and to in ("yolo", "davis", "voc"):
-        raise InputError(
-            f"--segmentation {options.segmentation} is for coco, labelme and cvat; {to} has one way to hold masks: "
-            "leave it out"
-        )

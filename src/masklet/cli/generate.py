@@ -1,4 +1,4 @@
-"""`masklet auto`: everything in an image, without pointing at anything."""
+"""`masklet generate`: every object of an image, without prompts."""
 
 from __future__ import annotations
 
@@ -7,9 +7,20 @@ from typing import Annotated
 
 import typer
 
-from masklet.cli.segment_job import PRESET_NAMES, MaskGeneratorArgs, SegmentJob, parse_formats, run_segment
-from masklet.cli.segment_prompts import Prompts
-from masklet.cli.shared_options import Device, Formats, ImageSources, Model, Out, Precision, Quiet
+from masklet.cli.segment_job import MaskGeneratorArgs, SegmentJob, run_segment
+from masklet.cli.shared_options import (
+    IMAGE_FORMATS,
+    PRESETS,
+    Device,
+    Formats,
+    ImageSize,
+    ImageSources,
+    Model,
+    Out,
+    Precision,
+    Quiet,
+    parse_formats,
+)
 
 __all__ = ["generate"]
 
@@ -17,13 +28,13 @@ __all__ = ["generate"]
 def generate(
     images: ImageSources,
     preset: Annotated[
-        str, typer.Option("--preset", help=f"{', '.join(PRESET_NAMES)}: what the options below start from.")
+        str, typer.Option("--preset", help=f"{', '.join(PRESETS)}: the values that the options below change.")
     ] = "default",
     points_per_side: Annotated[
-        int | None, typer.Option("--points-per-side", metavar="N", help="A grid of N x N points is asked.")
+        int | None, typer.Option("--points-per-side", metavar="N", help="Prompt a grid of N x N points.")
     ] = None,
     pred_iou_thresh: Annotated[
-        float | None, typer.Option("--pred-iou-thresh", metavar="0..1", help="Drop masks the model thinks less of.")
+        float | None, typer.Option("--pred-iou-thresh", metavar="0..1", help="Drop masks with a lower predicted IoU.")
     ] = None,
     stability_score_thresh: Annotated[
         float | None, typer.Option("--stability-score-thresh", metavar="0..1", help="Drop masks less stable than this.")
@@ -32,38 +43,39 @@ def generate(
         float | None, typer.Option("--box-nms-thresh", metavar="0..1", help="Boxes that overlap by more are the same.")
     ] = None,
     crop_n_layers: Annotated[
-        int | None, typer.Option("--crop-n-layers", metavar="N", help="Look at crops too: 2 x 2, then 4 x 4, ...")
+        int | None, typer.Option("--crop-n-layers", metavar="N", help="Segment crops too: 2 x 2, then 4 x 4, ...")
     ] = None,
     min_mask_region_area: Annotated[
         int | None, typer.Option("--min-mask-region-area", metavar="PIXELS", help="Clear smaller holes and islands.")
     ] = None,
     use_m2m: Annotated[bool, typer.Option("--use-m2m", help="Refine every mask by a second pass (slow).")] = False,
     adaptive: Annotated[
-        bool | None, typer.Option("--adaptive/--no-adaptive", help="Ask only where nothing has been found yet.")
+        bool | None, typer.Option("--adaptive/--no-adaptive", help="Prompt only where no mask is yet.")
     ] = None,
     sort_by: Annotated[
-        str | None, typer.Option("--order", metavar="NAME", help="score (default) or area: what comes first.")
+        str | None, typer.Option("--sort-by", metavar="NAME", help="score (default) or area: what comes first.")
     ] = None,
     model: Model = None,
     out: Out = Path("masklet-out"),
     format: Formats = None,
+    image_size: ImageSize = None,
     device: Device = None,
     precision: Precision = "fp32",
     quiet: Quiet = False,
 ) -> None:
-    """Segment everything in one image or many, and say how much of each was covered.
+    """Segment everything in one image or many, and print how much of each is covered.
 
-    What is not said is as the preset has it; the presets' thresholds suit the model. --format is repeatable or a comma
+    Options that are not given are as in the preset, whose thresholds suit the model. --format is repeatable or a comma
     list.
 
     \b
     Examples:
-      masklet auto dog.jpg
-      masklet auto dog.jpg --preset fast
-      masklet auto photos/ --preset fine --format coco --out masks
-      masklet auto dog.jpg --points-per-side 16 --pred-iou-thresh 0.5 --order area
+      masklet generate dog.jpg
+      masklet generate dog.jpg --preset fast
+      masklet generate photos/ --preset fine --format coco --out masks
+      masklet generate dog.jpg --points-per-side 16 --pred-iou-thresh 0.5 --sort-by area
     """
-    wanted = MaskGeneratorArgs(
+    options = MaskGeneratorArgs(
         preset,
         points_per_side=points_per_side,
         pred_iou_thresh=pred_iou_thresh,
@@ -78,13 +90,13 @@ def generate(
     run_segment(
         SegmentJob(
             sources=tuple(images),
-            prompts=Prompts(),
-            everything=wanted,
-            formats=parse_formats(format),
+            everything=options,
+            formats=parse_formats(format, IMAGE_FORMATS),
             out=out,
             model=model,
             device=device,
             precision=precision,
+            image_size=image_size,
             quiet=quiet,
         )
     )

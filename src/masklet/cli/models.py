@@ -1,24 +1,21 @@
-"""`masklet models`: what there is to choose from."""
+"""`masklet models`: the models to choose from."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from masklet.registry import ModelCard
+from math import prod
 
 __all__ = ["models"]
 
 PIPE_WIDTH = 140
-"""Columns where there is no terminal to ask."""
+"""Columns if the output is not a terminal."""
 
 
 def models() -> None:
-    """List the models there are.
+    """List all models.
 
-    With names, parameters, size of the file, licenses of code and weights, and whether the file is here already.
+    With names, parameters, size of the file, licenses of code and weights, and whether the file is downloaded.
 
-    Any of the names goes after --model; a published file that is not here is downloaded when it is first used.
+    Any of the names goes after --model; a published file is downloaded when it is first used.
 
     \b
     Examples:
@@ -27,9 +24,10 @@ def models() -> None:
     """
     from rich.console import Console
     from rich.table import Table
+    from safetensors import safe_open
 
     from masklet.checkpoints import cache_dir
-    from masklet.registry import MODELS
+    from masklet.registry import MODELS, is_downloaded, locate
 
     console = Console()
     if not console.is_terminal:
@@ -38,38 +36,20 @@ def models() -> None:
     for title in ("model", "short name", "parameters", "size", "license (code, weights)", "here"):
         table.add_column(title, justify="right" if title in ("parameters", "size") else "left", no_wrap=True)
     for card in MODELS.values():
-        table.add_row(*_row(card))
+        here = is_downloaded(card)
+        parameters, size = card.parameters, card.size
+        if card.is_builtin and here:  # as the file in the package has it
+            path = locate(card)
+            with safe_open(path, framework="numpy") as tensors:
+                parameters = sum(prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+            size = path.stat().st_size
+        table.add_row(
+            card.name,
+            card.short_name,
+            "?" if parameters is None else f"{parameters / 1e6:.1f} M",
+            "?" if size is None else f"{size / 1e6:.1f} MB",
+            f"{card.license_code}, {card.license_weights}",
+            ("in the package" if here else "missing") if card.is_builtin else ("yes" if here else "no"),
+        )
     console.print(table)
     console.print(f"Downloads go to {cache_dir()} (MASKLET_HOME chooses another folder).", soft_wrap=True)
-
-
-def _row(card: ModelCard) -> tuple[str, ...]:
-    from masklet.registry import is_downloaded
-
-    here = is_downloaded(card)
-    parameters, size = _parameters_and_bytes(card, downloaded=here)
-    state = ("in the package" if here else "missing") if card.is_builtin else ("yes" if here else "no")
-    return (
-        card.name,
-        card.short_name,
-        "?" if parameters is None else f"{parameters / 1e6:.1f} M",
-        "?" if size is None else f"{size / 1e6:.1f} MB",
-        f"{card.license_code}, {card.license_weights}",
-        state,
-    )
-
-
-def _parameters_and_bytes(card: ModelCard, *, downloaded: bool) -> tuple[int | None, int | None]:
-    """Parameters and bytes: as published, or as the file in the package says."""
-    if not card.is_builtin or not downloaded:
-        return card.parameters, card.size
-    from math import prod
-
-    from safetensors import safe_open
-
-    from masklet.registry import locate
-
-    path = locate(card)
-    with safe_open(path, framework="numpy") as tensors:
-        count = sum(prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
-    return count, path.stat().st_size

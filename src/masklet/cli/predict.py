@@ -1,4 +1,4 @@
-"""`masklet predict key=value ...`: for those whose fingers know the `yolo` command."""
+"""`masklet predict key=value ...`: segmentation in the style of the `yolo` command."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
-from masklet.cli.segment_job import DEFAULT_FORMAT, SegmentJob, parse_formats, run_segment
-from masklet.cli.segment_prompts import Prompts, read_masks
+from masklet.cli.segment_job import SegmentJob, run_segment
+from masklet.cli.segment_prompts import PromptKeywords, read_masks
+from masklet.cli.shared_options import IMAGE_FORMATS, parse_formats
 from masklet.errors import InputError, PromptError
 
 __all__ = ["KEYS", "parse_key_values", "predict"]
@@ -25,21 +26,23 @@ KEYS = {
     "masks": "a mask image",
     "out": "masklet-out",
     "format": "overlay,png,coco,yolo,json,cutout",
+    "image_size": "1024",
     "multimask": "true or false",
     "device": "cpu",
     "precision": "fp32",
     "quiet": "true or false",
 }
 """Every key with an example of its value."""
+ALIASES = {"imgsz": "image_size"}
 
 
 def predict(
     args: Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", help=f"Keys: {', '.join(KEYS)}.")],
 ) -> None:
-    """As segment, in the key=value words of yolo.
+    """Segment as `masklet segment` does, with the key=value arguments of yolo.
 
     Points and boxes are nested as in Python: points=150,150 is one object, points=[[150,150],[310,90]] two objects,
-    points=[[[150,150],[30,40]]] labels=[[1,0]] one object with two points.
+    points=[[[150,150],[30,40]]] labels=[[1,0]] one object with two points. imgsz is another name of image_size.
 
     \b
     Examples:
@@ -51,78 +54,73 @@ def predict(
 
 
 def parse_key_values(args: Sequence[str]) -> SegmentJob:
-    """The job that key=value words mean.
+    """Read key=value arguments as a job.
 
     Example:
-        >>> job_of(["source=dog.jpg", "points=150,150"]).prompts.points
+        >>> parse_key_values(["source=dog.jpg", "points=150,150"]).prompts["points"]
         [150, 150]
 
     Raises:
-        InputError: a word without =, an unknown key, a key given twice, or no source.
-        PromptError: points, labels or boxes that are no numbers, or nothing to segment.
+        InputError: if an argument has no =, a key is unknown or given twice, or there is no source.
+        PromptError: if points, labels or boxes are not numbers, or there is nothing to segment.
     """
-    given = _parse_pairs(args)
-    if "source" not in given:
+    values = _parse_pairs(args)
+    if "source" not in values:
         raise InputError("no source was given; write source=dog.jpg (a file, folder, glob or URL)")
+    if not {"points", "bboxes", "masks"} & values.keys():
+        raise PromptError(
+            "there is nothing to segment; give points=150,150, bboxes=100,100,200,200 or masks=mask.png "
+            "(pixels of the original image)"
+        )
+    prompts = PromptKeywords()
+    for key in ("points", "labels", "bboxes"):
+        if key in values:
+            try:  # numbers and lists as Python writes them; bare commas make a list
+                value = ast.literal_eval(values[key].replace(" ", "").replace(";", ","))
+            except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+                raise PromptError(f"{key}={values[key]} is not made of numbers; write {key}={KEYS[key]}") from error
+            prompts[key] = list(value) if isinstance(value, tuple) else value
+    if "masks" in values:
+        prompts["masks"] = read_masks([Path(values["masks"])])
+    size = values.get("image_size")
+    if size is not None and not size.isdecimal():
+        raise InputError(f"image_size={size} must be a whole number of pixels; write image_size=1024")
     return SegmentJob(
-        sources=(given["source"],),
-        prompts=_parse_prompts(given),
-        formats=parse_formats([given.get("format", DEFAULT_FORMAT)]),
-        out=Path(given.get("out", "masklet-out")),
-        model=given.get("model"),
-        device=given.get("device"),
-        precision=given.get("precision", "fp32"),
-        multimask=_parse_bool(given, "multimask") or None,
-        quiet=_parse_bool(given, "quiet"),
+        sources=(values["source"],),
+        prompts=prompts,
+        formats=parse_formats([values.get("format", "")], IMAGE_FORMATS),
+        out=Path(values.get("out", "masklet-out")),
+        model=values.get("model"),
+        device=values.get("device"),
+        precision=values.get("precision", "fp32"),
+        image_size=None if size is None else int(size),
+        multimask=_parse_bool(values, "multimask") or None,
+        quiet=_parse_bool(values, "quiet"),
     )
 
 
 def _parse_pairs(args: Sequence[str]) -> dict[str, str]:
-    given: dict[str, str] = {}
+    values: dict[str, str] = {}
     for word in args:
         key, equals, value = word.partition("=")
         key = key.strip().lstrip("-").lower()
+        key = ALIASES.get(key, key)
         if not equals:
             raise InputError(f"{word!r} is not key=value; write source={word} for an image; keys: {', '.join(KEYS)}")
         if key not in KEYS:
             near = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}=...?" if near else "leave it out"
+            hint = f"did you mean {near[0]}=...?" if near else "remove it"
             raise InputError(f"no key {key!r}; keys are {', '.join(KEYS)}: {hint}")
-        if key in given:
-            raise InputError(f"{key}= was given twice ({given[key]!r} and {value!r}); give it once, or a list")
+        if key in values:
+            raise InputError(f"{key}= was given twice ({values[key]!r} and {value!r}); give it once, or a list")
         if not value.strip():
-            raise InputError(f"{key}= has no value; write {key}={KEYS[key].split(' or ')[0]}, or leave it out")
-        given[key] = value.strip()
-    return given
-
-
-def _parse_prompts(values: dict[str, str]) -> Prompts:
-    if not {"points", "bboxes", "masks"} & values.keys():
-        raise PromptError(
-            "nothing says what to segment; give points=150,150, bboxes=100,100,200,200 or masks=mask.png "
-            "(pixels of the original image)"
-        )
-    return Prompts(
-        points=_parse_literal(values, "points"),
-        labels=_parse_literal(values, "labels"),
-        bboxes=_parse_literal(values, "bboxes"),
-        masks=read_masks([Path(values["masks"])]) if "masks" in values else None,
-    )
-
-
-def _parse_literal(values: dict[str, str], key: str) -> object:
-    """Numbers and lists as Python writes them; bare commas make a list."""
-    if key not in values:
-        return None
-    try:
-        value: object = ast.literal_eval(values[key].replace(" ", "").replace(";", ","))
-    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
-        raise PromptError(f"{key}={values[key]} is not made of numbers; write {key}={KEYS[key]}") from error
-    return list(value) if isinstance(value, tuple) else value
+            raise InputError(f"{key}= has no value; write {key}={KEYS[key].split(' or ')[0]}, or remove it")
+        values[key] = value.strip()
+    return values
 
 
 def _parse_bool(values: dict[str, str], key: str) -> bool:
     word = values.get(key, "false").lower()
     if word not in ("true", "false", "1", "0", "yes", "no"):
-        raise InputError(f"{key}={values[key]} is neither true nor false; write {key}=true or leave it out")
+        raise InputError(f"{key}={values[key]} is neither true nor false; write {key}=true or remove it")
     return word in ("true", "1", "yes")

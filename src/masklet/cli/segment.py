@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-from masklet.cli.segment_job import SegmentJob, parse_formats, run_segment
-from masklet.cli.segment_prompts import PromptArgs, parse_segment_prompts
+from masklet.cli.segment_job import SegmentJob, run_segment
+from masklet.cli.segment_prompts import parse_segment_prompts
 from masklet.cli.shared_options import (
+    IMAGE_FORMATS,
     Device,
     Formats,
+    ImageSize,
     ImageSources,
     Model,
     NegativePoints,
@@ -19,6 +21,7 @@ from masklet.cli.shared_options import (
     Points,
     Precision,
     Quiet,
+    parse_formats,
 )
 
 __all__ = ["segment"]
@@ -36,20 +39,23 @@ def segment(
         list[Path] | None,
         typer.Option("--mask", metavar="FILE", help="A rough mask: an image that is bright on the object."),
     ] = None,
-    point_per_object: Annotated[bool, typer.Option("--each", help="Every point is an object of its own.")] = False,
-    multimask: Annotated[bool, typer.Option("--multimask", help="Three candidates an object, best first.")] = False,
+    point_per_object: Annotated[
+        bool, typer.Option("--point-per-object", help="Every point is an object by itself.")
+    ] = False,
+    multimask: Annotated[bool, typer.Option("--multimask", help="Three candidates per object, best first.")] = False,
     model: Model = None,
     out: Out = Path("masklet-out"),
     format: Formats = None,
+    image_size: ImageSize = None,
     device: Device = None,
     precision: Precision = "fp32",
     quiet: Quiet = False,
 ) -> None:
-    """Segment what you point at, in one image or many.
+    """Segment the objects you point at, in one image or many.
 
     Coordinates are pixels of the original image, x to the right and y down. All points describe one object,
-    unless --each makes every point an object; every box is an object. One box and points together describe one
-    object. --format is repeatable or a comma list.
+    unless --point-per-object makes every point an object; every box is an object. One box and points together describe
+    one object. --format is repeatable or a comma list.
 
     \b
     Examples:
@@ -57,20 +63,22 @@ def segment(
       masklet segment dog.jpg --point 150,150 --negative 300,40
       masklet segment dog.jpg --box 100,100,200,200 --box 300,80,420,200
       masklet segment dog.jpg --box 100,100,200,200 --point 150,150 --model sam2.1_b.pt
-      masklet segment dog.jpg --point 150,150 --point 310,90 --each --format png,coco
+      masklet segment dog.jpg --point 150,150 --point 310,90 --point-per-object --format png,coco
       masklet segment photos/ --box 0,0,640,480 --out masks --format cutout
       masklet segment dog.jpg --mask rough.png --multimask
     """
-    words = PromptArgs(point or (), negative or (), box or (), mask or (), point_per_object)
     run_segment(
         SegmentJob(
             sources=tuple(images),
-            prompts=parse_segment_prompts(words),
-            formats=parse_formats(format),
+            prompts=parse_segment_prompts(
+                point or (), negative or (), box or (), mask or (), point_per_object=point_per_object
+            ),
+            formats=parse_formats(format, IMAGE_FORMATS),
             out=out,
             model=model,
             device=device,
             precision=precision,
+            image_size=image_size,
             multimask=multimask or None,
             quiet=quiet,
         )

@@ -1,13 +1,25 @@
-"""Options and arguments that several commands have, each spelt and explained in one place."""
+"""Options and arguments that several commands have, each spelled and explained in one place, and how they are read."""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from masklet.cli.console import loading_progress
+from masklet.errors import InputError
+
+if TYPE_CHECKING:
+    from masklet.sam import SAM
+
 __all__ = [
+    "IMAGE_FORMATS",
+    "PRESETS",
+    "VIDEO_FORMATS",
+    "DataFormat",
     "Device",
     "EvalModel",
     "Formats",
@@ -22,11 +34,23 @@ __all__ = [
     "Quiet",
     "ReportFile",
     "Resume",
+    "Scenarios",
+    "Split",
     "VideoPrompt",
     "Workers",
+    "open_model",
+    "parse_formats",
+    "split_commas",
 ]
 
-ImageSources = Annotated[list[str], typer.Argument(metavar="PICTURE...", help="Files, folders, globs or URLs.")]
+IMAGE_FORMATS = ("overlay", "png", "coco", "yolo", "json", "cutout")
+"""As `masklet.writers.WRITERS`, which takes a second to import; the first is the default."""
+VIDEO_FORMATS = ("video", "masks", "png", "coco", "mots", "numpy")
+"""As `masklet.writers.SINKS`; the first is the default."""
+PRESETS = ("fast", "default", "fine")
+"""As `masklet.image.automatic_mask_generator.PRESETS`."""
+
+ImageSources = Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Files, folders, globs or URLs.")]
 Points = Annotated[
     list[str] | None, typer.Option("--point", "-p", metavar="X,Y", help="A point on the object (X,Y,0: off it).")
 ]
@@ -37,29 +61,84 @@ Model = Annotated[
     str | None,
     typer.Option("--model", "-m", metavar="NAME|FILE", help="See `masklet models`; default: the built-in one."),
 ]
-Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for what is written.")]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Output folder.")]
 Formats = Annotated[
     list[str] | None,
     typer.Option("--format", "-f", metavar="NAME", help="overlay (default), png, coco, yolo, json, cutout."),
 ]
-Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; default: the best.")]
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; default: the best available.")]
 Precision = Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
-
-EvalModel = Annotated[str | None, typer.Option("--model", help="A name or a file; default: the built-in model.")]
 ImageSize = Annotated[
     int | None,
-    typer.Option("--image-size", help="Side that images and frames are brought to; default: the model's own."),
+    typer.Option(
+        "--image-size", "--imgsz", metavar="N", help="Side that images are scaled to; default: that of the model."
+    ),
 ]
+
+EvalModel = Annotated[str | None, typer.Option("--model", help="A name or a file; default: the built-in model.")]
 VideoPrompt = Annotated[
-    str, typer.Option("--prompt", help="Said of each object on the first frame: mask, box or click.")
+    str, typer.Option("--prompt", help="Prompt of each object on the first frame: mask, box or click.")
 ]
-ReportFile = Annotated[Path | None, typer.Option("--json", help="Write the figures there too.")]
-ObjectReportFile = Annotated[Path | None, typer.Option("--json", help="Write the figures of every object.")]
+DataFormat = Annotated[
+    str | None, typer.Option("--data-format", help="Format of the data set; default: recognized (see docs/data.md).")
+]
+Split = Annotated[str | None, typer.Option("--split", help="One split, such as val or 2017/val; default: all.")]
+Scenarios = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--scenario",
+        metavar="NAME",
+        help="occlusion, twins, reentry, fast, small, long, thin or transparency; repeatable; default: all of them.",
+    ),
+]
+ReportFile = Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write the results there too.")]
+ObjectReportFile = Annotated[
+    Path | None, typer.Option("--report", metavar="FILE", help="Write the results of every object there too.")
+]
 Resume = Annotated[
     bool,
-    typer.Option("--resume/--anew", help="Go on with the file of --json that an earlier run left, or measure anew."),
+    typer.Option("--resume/--overwrite", help="Resume the --report file of an earlier run, or measure again."),
 ]
 Workers = Annotated[
-    int, typer.Option("--workers", help="At once, each in a process with a model of its own; the same figures.", min=1)
+    int, typer.Option("--workers", help="Parallel processes, each with its own model; the same results.", min=1)
 ]
+
+
+def split_commas(values: Iterable[str] | None) -> list[str]:
+    """Split repeated options and comma lists into words.
+
+    Example:
+        >>> split_commas(["png, coco", "json"])
+        ['png', 'coco', 'json']
+    """
+    return [word.strip() for value in values or () for word in value.split(",") if word.strip()]
+
+
+def parse_formats(values: Iterable[str] | None, formats: Sequence[str]) -> tuple[str, ...]:
+    """Read format names, each once; without any, the first of `formats`.
+
+    Example:
+        >>> parse_formats(["png,COCO", "png"], IMAGE_FORMATS)
+        ('png', 'coco')
+
+    Raises:
+        InputError: if a name is not one of `formats`.
+    """
+    names = [name.lower() for word in split_commas(values) for name in word.split()]
+    for name in names:
+        if name not in formats:
+            near = difflib.get_close_matches(name, formats, n=1)
+            hint = f"did you mean {near[0]}?" if near else "choose one of them"
+            raise InputError(f"no format {name!r}; formats are {', '.join(formats)}: {hint}")
+    return tuple(dict.fromkeys(names)) or (formats[0],)
+
+
+def open_model(
+    model: str | None, device: str | None = None, precision: str = "fp32", image_size: int | None = None
+) -> SAM:
+    """Open the model, with progress on a terminal while it is downloaded and read."""
+    with loading_progress(model or "the built-in model") as progress:
+        from masklet.sam import SAM
+
+        return SAM(model, device=device, precision=precision, image_size=image_size, progress=progress)

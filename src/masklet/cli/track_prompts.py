@@ -1,239 +1,185 @@
-"""From the words of `masklet track` to what is said about each object on each frame. The grammar, in full:
+"""From the options of `masklet track` to the prompts of each object on each frame. The grammar:
 
     --object ID          the prompts that follow are about object ID, until the next --object (first: 1)
-    --frame N            the prompts that follow hold for frame N, until the next --frame (first: 0)
+    --frame N            the prompts that follow are on frame N, until the next --frame (first: 0)
     --point X,Y          a point on the object; X,Y,0 or --negative X,Y: a point off it; several add up
-    --box X1,Y1,X2,Y2    a box around the object, one an object and frame
-    --mask FILE          a rough mask of it, one an object and frame
+    --box X1,Y1,X2,Y2    a box around the object, one per object and frame
+    --mask FILE          a rough mask of it, one per object and frame
 
-So the order of these words is what counts: `--point 5,5 --object 2 --frame 40 --box 0,0,9,9` is a point on object 1
-of frame 0, and a box around object 2 of frame 40.
+So their order counts: `--point 5,5 --object 2 --frame 40 --box 0,0,9,9` is a point on object 1 of frame 0, and a box
+around object 2 on frame 40.
 
-The options of a command line in the order they were typed, which the parser of the command line does not keep.
+--prompts FILE.json is the same as a list of prompts, for scripts:
+
+    [{"object": 1, "frame": 0, "points": [[210, 350], [30, 40]], "labels": [1, 0]},
+     {"object": 2, "frame": 40, "box": [300, 0, 500, 400]},
+     {"object": 3, "mask": "third.png"}]
+
+object is 1, frame 0 and every label 1 unless given; the path of a mask is relative to the folder of the file.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any
 
-from masklet.cli.segment_prompts import Clicks, parse_box, read_masks
-from masklet.errors import PromptError
+from typer.core import TyperCommand
+
+from masklet.cli.segment_prompts import parse_box, parse_point, read_masks
+from masklet.errors import InputError, PromptError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = [
-    "PROMPT_OPTIONS",
-    "OptionToken",
-    "Parameter",
-    "PromptSpec",
-    "PromptSpecDict",
-    "option_spellings",
-    "parse_track_prompts",
-    "tokenize_options",
-]
+    from masklet.prompts import ObjectPrompt
 
-
-class Parameter(Protocol):
-    """What is used of a parameter of a command; `opts` are the spellings of an option, longest habit last."""
-
-    opts: list[str]
-    param_type_name: str
-
-
-@dataclass(frozen=True)
-class OptionToken:
-    """One option that takes a value, by its long name, and the value."""
-
-    option: str
-    value: str
-
-
-def option_spellings(parameters: Iterable[Parameter]) -> dict[str, str | None]:
-    """Every spelling of every option: the long name of those that take a value, None for the others.
-
-    Example:
-        >>> spellings(context.command.params)["-p"]
-        '--point'
-    """
-    found: dict[str, str | None] = {}
-    for parameter in parameters:
-        if parameter.param_type_name == "option":
-            long = max(parameter.opts, key=len)
-            takes = not getattr(parameter, "is_flag", False) and not getattr(parameter, "count", False)
-            found |= dict.fromkeys(parameter.opts, long if takes else None)
-    return found
-
-
-def tokenize_options(args: Sequence[str], long_names: Mapping[str, str | None]) -> list[OptionToken]:
-    """The options among `args` that take a value, in order; `args` have been accepted by the parser already.
-
-    Example:
-        >>> in_order(["clip.mp4", "--object=2", "-p", "5,5"], {"--object": "--object", "-p": "--point"})
-        [Word(option='--object', value='2'), Word(option='--point', value='5,5')]
-    """
-    words: list[OptionToken] = []
-    rest = deque(args)
-    while rest:
-        arg = rest.popleft()
-        if arg == "--":
-            break
-        if arg.startswith("--"):
-            name, equals, value = arg.partition("=")
-            long = long_names.get(name)
-            if long is not None:
-                words.append(OptionToken(long, value if equals else rest.popleft()))
-        elif arg.startswith("-"):
-            words.extend(_tokenize_short(arg[1:], rest, long_names))
-    return words
-
-
-def _tokenize_short(letters: str, rest: deque[str], long_names: Mapping[str, str | None]) -> list[OptionToken]:
-    """`-qp 5,5` and `-p5,5`: flags, then perhaps one option with its value."""
-    for i, letter in enumerate(letters):
-        long = long_names.get(f"-{letter}")
-        if long is not None:
-            return [OptionToken(long, letters[i + 1 :] or rest.popleft())]
-    return []
-
+__all__ = ["PROMPT_OPTIONS", "OrderedOptionsCommand", "parse_track_prompts", "read_prompts_file"]
 
 PROMPT_OPTIONS = ("--object", "--frame", "--point", "--negative", "--box", "--mask")
+PROMPT_KEYS = ("object", "frame", "points", "labels", "box", "mask")
 MAX_INT = 2**31 - 1
 EXAMPLE = "--point 210,350, --box 300,0,500,400 or --mask mask.png"
+JSON_EXAMPLE = '[{"object": 1, "frame": 0, "points": [[210, 350]]}]'
 
 
-class PromptSpecDict(TypedDict):
-    """As `Said`, in JSON; a mask by its hash."""
+class OrderedOptionsCommand(TyperCommand):
+    """A command that hands its repeatable options on in the order they were typed, as `context.obj`."""
 
-    object: int
-    frame: int
-    points: list[list[float]]
-    labels: list[int]
-    box: list[float] | None
-    mask: str | None
-
-
-@dataclass(frozen=True)
-class PromptSpec:
-    """What is said about one object on one frame: pixels of the original frame, labels 1 on it and 0 off it."""
-
-    object_id: int
-    frame_idx: int
-    points: list[list[float]] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    box: list[float] | None = None
-    mask: npt.NDArray[np.bool_] | None = None
-
-    def to_dict(self) -> PromptSpecDict:
-        """To compare one command line with another.
-
-        Example:
-            >>> Said(1, 0, box=[0.0, 0.0, 9.0, 9.0]).doc()["box"]
-            [0.0, 0.0, 9.0, 9.0]
-        """
-        mask = None if self.mask is None else hashlib.sha256(repr(self.mask.shape).encode() + self.mask.tobytes())
-        digest = None if mask is None else mask.hexdigest()[:16]
-        return {
-            "object": self.object_id,
-            "frame": self.frame_idx,
-            "points": self.points,
-            "labels": self.labels,
-            "box": self.box,
-            "mask": digest,
-        }
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse as usual, then pair each occurrence of an option with its value."""
+        typed = list(args)
+        rest: list[str] = super().parse_args(ctx, args)
+        values, _, order = self.make_parser(ctx).parse_args(typed)
+        lists = {name: iter(value) for name, value in values.items() if isinstance(value, list)}
+        ctx.obj = [(max(option.opts, key=len), next(lists[option.name])) for option in order if option.name in lists]
+        return rest
 
 
-@dataclass
-class _ObjectPrompts:
-    clicks: Clicks = field(default_factory=Clicks)
-    box: list[float] | None = None
-    mask: npt.NDArray[np.bool_] | None = None
-
-
-def parse_track_prompts(tokens: Iterable[OptionToken]) -> tuple[PromptSpec, ...]:
-    """What the words mean; the grammar is that of this module, other words are passed over.
+def parse_track_prompts(options: Iterable[tuple[str, str]]) -> dict[tuple[int, int], ObjectPrompt]:
+    """Read prompts by (object id, frame index); the grammar is that of this module, other options are skipped.
 
     Example:
-        >>> say([Word("--point", "5,5"), Word("--object", "2"), Word("--box", "0,0,9,9")])[1].object
-        2
+        >>> list(parse_track_prompts([("--point", "5,5"), ("--object", "2"), ("--box", "0,0,9,9")]))
+        [(1, 0), (2, 0)]
 
     Raises:
-        PromptError: nothing to follow, words that are no numbers, or what cannot be meant together.
-        SourceError: a mask that is no image.
+        PromptError: if there is no prompt, a value is not made of numbers, or prompts exclude each other.
+        SourceError: if a mask is not an image.
     """
-    speaker = _PromptParser()
-    for word in tokens:
-        if word.option in PROMPT_OPTIONS:
-            speaker.feed(word)
-    return speaker.finish()
-
-
-class _PromptParser:
-    """Where the words stand, and what they have said so far."""
-
-    def __init__(self) -> None:
-        self.object_id, self.frame_idx = 1, 0
-        self.pending: dict[str, OptionToken] = {}
-        self.prompts: dict[tuple[int, int], _ObjectPrompts] = {}
-
-    def feed(self, token: OptionToken) -> None:
-        if token.option in ("--object", "--frame"):
-            self._reject_dangling(self.pending.get(token.option))
-            self.pending[token.option] = token
-            setattr(self, token.option[2:], _parse_int(token))
-            return
-        self.pending.clear()
-        cues = self.prompts.setdefault((self.object_id, self.frame_idx), _ObjectPrompts())
-        if token.option in ("--point", "--negative"):
-            cues.clicks.add(token.value, 0 if token.option == "--negative" else None, token.option)
-        elif token.option == "--box":
-            self._reject_duplicate(cues.box, "box", token)
-            cues.box = parse_box(token.value)
-        else:
-            self._reject_duplicate(cues.mask, "mask", token)
-            cues.mask = read_masks([Path(token.value)])[0]
-
-    def finish(self) -> tuple[PromptSpec, ...]:
-        for word in self.pending.values():
-            self._reject_dangling(word)
-        if not self.prompts:
-            raise PromptError(f"nothing says what to follow; give {EXAMPLE} (pixels of the original frame)")
-        for (number, frame), cues in self.prompts.items():
-            if cues.box is None and cues.mask is None and 1 not in cues.clicks.labels:
+    current = {"--object": 1, "--frame": 0}
+    dangling: dict[str, str] = {}
+    cues: dict[tuple[int, int], dict[str, Any]] = {}
+    for option, value in options:
+        if option in current:
+            _reject_dangling(option, dangling.get(option))
+            text = value.strip()
+            if not (text.isascii() and text.isdigit() and len(text) <= 10) or int(text) > MAX_INT:
+                raise PromptError(f"{option} {value!r} must be a whole number from 0 to {MAX_INT}, such as {option} 2")
+            dangling[option], current[option] = value, int(text)
+        elif option in PROMPT_OPTIONS:
+            dangling.clear()
+            object_id, frame_idx = current["--object"], current["--frame"]
+            own, name = cues.setdefault((object_id, frame_idx), {}), option[2:]
+            if name in ("point", "negative"):
+                point, label = parse_point(value, 0 if name == "negative" else None, option)
+                own.setdefault("points", []).append(point)
+                own.setdefault("labels", []).append(label)
+            elif name in own:
                 raise PromptError(
-                    f"only negative points say what object {number} is not on frame {frame}; add --point X,Y on it, "
-                    "a --box or a --mask"
+                    f"{option} {value} is a second {name} of object {object_id} on frame {frame_idx}, and one {name} "
+                    f"is one object; write --object {object_id + 1} before it"
                 )
-        return tuple(
-            PromptSpec(number, frame, cues.clicks.xy, cues.clicks.labels, cues.box, cues.mask)
-            for (number, frame), cues in self.prompts.items()
-        )
-
-    def _reject_dangling(self, token: OptionToken | None) -> None:
-        if token is not None:
+            else:
+                own[name] = parse_box(value) if name == "box" else read_masks([Path(value)])[0]
+    for option, value in dangling.items():
+        _reject_dangling(option, value)
+    if not cues:
+        raise PromptError(f"there is nothing to track; give {EXAMPLE} (pixels of the original frame)")
+    for (object_id, frame_idx), own in cues.items():
+        if not own.keys() & {"box", "mask"} and 1 not in own["labels"]:
             raise PromptError(
-                f"nothing is said after {token.option} {token.value}: it is about the prompts that follow it, so write "
-                f"{token.option} {token.value} --point X,Y, or leave it out"
+                f"there are only negative points of object {object_id} on frame {frame_idx}; add --point X,Y on it, "
+                "a --box or a --mask"
             )
+    return {key: _to_prompt(**own) for key, own in cues.items()}
 
-    def _reject_duplicate(self, existing: object, prompt_type: str, token: OptionToken) -> None:
-        if existing is not None:
+
+def read_prompts_file(path: Path) -> dict[tuple[int, int], ObjectPrompt]:
+    """Read prompts by (object id, frame index) from JSON; the format is that of this module.
+
+    Raises:
+        InputError: if the file cannot be read, or is not a list of prompts.
+        PromptError: if a prompt is invalid.
+        SourceError: if a mask is not an image.
+    """
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"--prompts {path} cannot be read as JSON ({error}); write {JSON_EXAMPLE}") from error
+    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
+        raise InputError(f"--prompts {path} must hold a list of prompts; write {JSON_EXAMPLE}")
+    prompts: dict[tuple[int, int], ObjectPrompt] = {}
+    for number, entry in enumerate(entries):
+        unknown = [name for name in entry if name not in PROMPT_KEYS]
+        if unknown:
+            raise InputError(
+                f"--prompts {path}: entry {number} has the unknown key {unknown[0]!r}; keys are "
+                f"{', '.join(PROMPT_KEYS)}"
+            )
+        key = entry.get("object", 1), entry.get("frame", 0)
+        if not all(type(value) is int and 0 <= value <= MAX_INT for value in key):
             raise PromptError(
-                f"{token.option} {token.value} is a second {prompt_type} of object {self.object_id} on frame {self.frame_idx}, and "  # noqa: E501
-                f"one {prompt_type} is one object; write --object {self.object_id + 1} before it"
+                f"--prompts {path}: entry {number} has object {key[0]!r} and frame {key[1]!r}; both must be whole "
+                f"numbers from 0 to {MAX_INT}"
             )
+        if key in prompts:
+            raise PromptError(
+                f"--prompts {path}: entry {number} is a second prompt of object {key[0]} on frame {key[1]}: put all "
+                "cues of an object on a frame into one entry"
+            )
+        try:
+            prompts[key] = _parse_json_cues(entry, path.parent)
+        except PromptError as error:
+            raise PromptError(f"--prompts {path}: entry {number}: {error}") from error
+    return prompts
 
 
-def _parse_int(token: OptionToken) -> int:
-    text = token.value.strip()
-    if not (text.isascii() and text.isdigit() and len(text) <= 10) or int(text) > MAX_INT:
+def _parse_json_cues(entry: dict[str, Any], folder: Path) -> ObjectPrompt:
+    points, labels, box, mask = (entry.get(name) for name in PROMPT_KEYS[2:])
+    if points is None and labels is not None:
+        raise PromptError("labels came without points: give one label per point")
+    if box is not None and not (isinstance(box, list) and len(box) == 4):
+        raise PromptError(f"box {box!r} must be four numbers, [x1, y1, x2, y2]")
+    if mask is not None and not isinstance(mask, str):
+        raise PromptError(f"mask {mask!r} must be the path of an image")
+    if points is not None:
+        if not isinstance(points, list):
+            raise PromptError(f"points {points!r} must be a list such as [[210, 350]]")
+        labels = [1] * len(points) if labels is None else labels
+    return _to_prompt(points, labels, box, None if mask is None else read_masks([folder / mask])[0])
+
+
+def _to_prompt(
+    points: list[list[float]] | None = None,
+    labels: list[int] | None = None,
+    box: list[float] | None = None,
+    mask: npt.NDArray[np.bool_] | None = None,
+) -> ObjectPrompt:
+    from masklet.prompts import Box, MaskPrompt, ObjectPrompt, Points
+
+    return ObjectPrompt(
+        None if points is None else Points(points, labels),  # type: ignore[arg-type]  # it reads lists, holds arrays
+        None if box is None else Box(*box),
+        None if mask is None else MaskPrompt(mask),
+    )
+
+
+def _reject_dangling(option: str, value: str | None) -> None:
+    if value is not None:
         raise PromptError(
-            f"{token.option} {token.value!r} must be a whole number from 0 to {MAX_INT}, such as {token.option} 2"
+            f"no prompt follows {option} {value}: it is about the prompts after it, so write {option} {value} "
+            "--point X,Y, or remove it"
         )
-    return int(text)

@@ -1,4 +1,4 @@
-"""`masklet train`: teach a model with one's own data; `masklet publish`: a run's weights as a file to use."""
+"""`masklet train`: train a model on your own data; `masklet export-weights`: the weights of a run as a file."""
 
 from __future__ import annotations
 
@@ -10,53 +10,59 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.cli.console import print_error
+from masklet.cli.console import ExitCode, print_error
 
 if TYPE_CHECKING:
     from masklet.datasets import DataPaths
-    from masklet.train.config import TrainConfig
-    from masklet.train.loop import RuntimeConfig, TrainProgress
+    from masklet.train.loop import TrainProgress
 
 __all__ = ["export_weights", "train"]
 
 
 def train(
-    data: Annotated[list[str], typer.Option(help="What to learn from: PATH or PATH=WEIGHT; may be repeated.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run; a run that is there already is resumed.")],
+    data: Annotated[list[str], typer.Option(help="Training data: PATH or PATH=WEIGHT; repeatable.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; an interrupted run in it resumes.")],
     model: Annotated[
-        str | None, typer.Option(help="A name or a file to go on from; default: the built-in one.")
+        str | None, typer.Option(help="A name or a file to start from; default: the built-in model.")
     ] = None,
-    epochs: Annotated[float | None, typer.Option(help="How often everything is seen; or say --steps.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Changes of the weights.", min=1)] = None,
-    batch: Annotated[int, typer.Option(help="Videos or stills at once.", min=1)] = 1,
-    clip_length: Annotated[int, typer.Option(help="Of a video.", min=1)] = 8,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the data; or give --steps.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps.", min=1)] = None,
+    batch: Annotated[int, typer.Option(help="Videos or images per batch.", min=1)] = 1,
+    clip_length: Annotated[int, typer.Option(help="Frames per clip of a video.", min=1)] = 8,
     image_size: Annotated[
-        int | None, typer.Option(help="Side of the input; default: what the model was made for.")
+        int | None,
+        typer.Option("--image-size", "--imgsz", help="Side of the input in pixels; default: that of the model."),
     ] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate; it falls to a tenth. Default: by the model.")] = None,
-    freeze: Annotated[list[str] | None, typer.Option(help="What stays as it is: encoder, memory or decoder.")] = None,
-    lora: Annotated[int, typer.Option(help="Rank of adapters on attention, which then are all that learns.")] = 0,
-    grad_accum: Annotated[int, typer.Option(help="Passes before the weights change.", min=1)] = 1,
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate; it decays to a tenth. Default: by the model.")
+    ] = None,
+    freeze: Annotated[list[str] | None, typer.Option(help="Frozen parts: encoder, memory or decoder.")] = None,
+    lora: Annotated[
+        int, typer.Option(help="Rank of LoRA adapters on attention, which then are all that is trained.")
+    ] = 0,
+    grad_accum: Annotated[int, typer.Option(help="Batches per optimizer step.", min=1)] = 1,
     precision: Annotated[str | None, typer.Option(help="bf16 or fp32; default: bf16 on cuda, else fp32.")] = None,
     gradient_checkpointing: Annotated[
-        bool, typer.Option("--checkpointing", help="Less memory, a third more time.")
+        bool, typer.Option("--gradient-checkpointing", help="Less memory, a third more time.")
     ] = False,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="Any field: losses.focal=10, stage.frozen=2.")
+        list[str] | None, typer.Option("--override", help="Any field: losses.focal=10, stage.frozen=2; repeatable.")
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="A run of ours instead, such as builtin (masklet/train/recipes.py).")
+        str | None, typer.Option(help="A built-in recipe instead, such as builtin (masklet/train/recipes.py).")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps; default: the best there is.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps; default: the best available.")] = None,
     workers: Annotated[int, typer.Option(help="Processes that prepare images.", min=0)] = 1,
-    threads: Annotated[int, typer.Option(help="Processor threads; 0: what torch chooses.")] = 0,
-    tensorboard: Annotated[bool, typer.Option("--board", help="Write for TensorBoard too (extra board).")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it will take, and stop.")] = False,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0: chosen by torch.")] = 0,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write TensorBoard logs too (extra board).")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print time and memory, and stop.")] = False,
 ) -> None:
-    """Teach a model with your own images and videos; stop it and call it again to go on.
+    """Train a model on your own images and videos; stopped, the same command resumes.
 
-    The data is COCO, YOLO-seg, masks beside images, DAVIS, YouTube-VOS, MOSE, LVOS, SA-1B or SA-V: see
-    masklet data check. The result is OUT/model.safetensors. Several cards: torchrun --nproc-per-node 2 -m masklet
+    The data is COCO, YOLO-seg, image masks, DAVIS, YouTube-VOS, MOSE, LVOS, SA-1B or SA-V: see
+    masklet data check. The result is OUT/model.safetensors. Several GPUs: torchrun --nproc-per-node 2 -m masklet
     train ...
 
     \b
@@ -65,20 +71,22 @@ def train(
       masklet train --data photos --out runs/photos --epochs 20
       masklet train --data videos --data photos=0.5 --model sam2.1_t.pt --out runs/mine --steps 2000 --freeze encoder
       masklet train --data photos --model sam2.1_t.pt --out runs/lora --epochs 10 --lora 8
-      masklet train --data stills --out runs/builtin --recipe builtin
+      masklet train --data images --out runs/builtin --recipe builtin
     """
     import torch
 
     from masklet.errors import InputError, StateError
     from masklet.train.distributed import is_main_process
+    from masklet.train.dry_run import estimate_run
     from masklet.train.finetune import FinetuneOptions, apply_overrides, build_config, default_device, export_result
     from masklet.train.loop import RuntimeConfig
+    from masklet.train.loop import train as run
 
     if threads > 0:
         torch.set_num_threads(threads)
-    machine = RuntimeConfig(device or default_device(), workers, tensorboard)
-    wanted = _parse_weighted_data(data)
-    wish = FinetuneOptions(
+    runtime = RuntimeConfig(device or default_device(), workers, tensorboard)
+    paths = _parse_weighted_data(data)
+    options = FinetuneOptions(
         epochs=epochs,
         steps=steps,
         batch=batch,
@@ -91,88 +99,81 @@ def train(
         precision=precision,
         gradient_checkpointing=gradient_checkpointing,
     )
-    if recipe and (model or wish != FinetuneOptions()):
-        raise InputError(f"--recipe {recipe} says all of this itself; change single values by --set, as stage.batch=4")
-    config = build_config(recipe or wish, model, wanted, machine)
-    config = apply_overrides(config, overrides or ())
+    if recipe and (model or options != FinetuneOptions()):
+        raise InputError(
+            f"--recipe {recipe} has all of these settings itself; change single values by --override, as stage.batch=4"
+        )
+    config = apply_overrides(build_config(recipe or options, model, paths, runtime), overrides or ())
     try:
         if dry_run:
-            from masklet.train.dry_run import estimate_run
-
-            typer.echo(estimate_run(config, wanted, machine))
+            typer.echo(estimate_run(config, paths, runtime))
             return
-        _run_training(config, wanted, out, machine)
-    except StateError as error:  # what to lower where memory is short takes lines, and all of them are wanted
+        for number, progress in enumerate(run(config, paths, out, runtime)):
+            if is_main_process():
+                if number == 0 and progress.step > config.log_every:
+                    typer.echo(f"resumed from step {progress.step - config.log_every}")
+                typer.echo(_format_progress(progress))
+    except StateError as error:  # the remedies for too little memory take several lines
         print_error(str(error), verbose=True)
-        raise typer.Exit(2) from None
+        raise typer.Exit(ExitCode.ERROR) from None
     if not is_main_process():
         return
     path = export_result(out)
     typer.echo(f"done: {path} ({path.stat().st_size / 1e6:.1f} MB); masklet val --data ... --model {path} measures it")
 
 
+def export_weights(
+    run_dir: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    target: Annotated[Path, typer.Argument(help="The .safetensors or .pt file to write.")],
+    base_weights: Annotated[
+        Path | None,
+        typer.Option("--base", metavar="FILE", help="The file the run started from, to blend in."),
+    ] = None,
+    blend_fraction: Annotated[
+        float, typer.Option("--weight", metavar="0..1", help="Weight of the run in the blend with --base.")
+    ] = 0.7,
+) -> None:
+    """Write the weights of a run as a file to use, with config and license inside.
+
+    \b
+    Examples:
+      masklet export-weights runs/builtin mine.safetensors
+      masklet export-weights runs/video mine.safetensors --base before.safetensors --weight 0.7
+      masklet segment dog.jpg --point 150,150 --model mine.safetensors
+    """
+    from masklet.train.export_weights import export_weights as write
+
+    path = write(run_dir / "state.pt", target, base_weights=base_weights, blend_fraction=blend_fraction)
+    typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+
 def _parse_weighted_data(data: list[str]) -> DataPaths:
-    """A path, or paths with their weights."""
+    """Read a path, or paths with their weights."""
     from masklet.errors import InputError
 
     if len(data) == 1 and ("=" not in data[0] or Path(data[0]).exists()):
         return data[0]
-    found: dict[str | PathLike[str], float] = {}
+    weights: dict[str | PathLike[str], float] = {}
     for item in data:
         path, equals, weight = (item, "", "1") if Path(item).exists() else item.rpartition("=")
         try:
-            found[path or item] = float(weight) if equals or path == item else 1.0
+            weights[path or item] = float(weight) if equals or path == item else 1.0
         except ValueError:
             raise InputError(f"--data {item!r} must be PATH or PATH=WEIGHT, such as photos=0.5") from None
-    return found
-
-
-def _run_training(config: TrainConfig, data: DataPaths, out: Path, runtime: RuntimeConfig) -> None:
-    from masklet.train.distributed import is_main_process
-    from masklet.train.loop import train as run
-
-    first = True
-    for progress in run(config, data, out, runtime):
-        if first and is_main_process() and progress.step > config.log_every:
-            typer.echo(f"went on from step {progress.step - config.log_every}")
-        first = False
-        if is_main_process():
-            typer.echo(_format_progress(progress))
+    return weights
 
 
 def _format_progress(progress: TrainProgress) -> str:
-    """One line of progress; what there was none of is left out."""
+    """Format one line of progress, without the metrics that are unknown."""
     left = "" if isnan(progress.seconds_left) else time.strftime("%H:%M:%S", time.gmtime(progress.seconds_left))
-    shown = {
+    metrics = {
         "box": progress.first_box_iou,
         "click": progress.first_click_iou,
         "tracked": progress.tracked_iou,
         "presence": progress.object_score_accuracy,
     }
-    figures = "".join(f"{name} {value:.3f}  " for name, value in shown.items() if not isnan(value))
+    text = "".join(f"{name} {value:.3f}  " for name, value in metrics.items() if not isnan(value))
     return (
-        f"step {progress.step}/{progress.steps}  loss {progress.loss:.3f}  {figures and 'IoU '}{figures}"
+        f"step {progress.step}/{progress.steps}  loss {progress.loss:.3f}  {text and 'IoU '}{text}"
         f"{progress.steps_per_second:.2f} steps/s  {left} left"
     )
-
-
-def export_weights(
-    run_dir: Annotated[Path, typer.Argument(help="Folder of a run.")],
-    target: Annotated[Path, typer.Argument(help="The .safetensors or .pt file to write.")],
-    base_weights: Annotated[
-        Path | None, typer.Option("--start", metavar="FILE", help="The file the run went on from, to be mixed in.")
-    ] = None,
-    fraction: Annotated[float, typer.Option("--share", help="Of the run's weights in the mixture, 0 to 1.")] = 0.7,
-) -> None:
-    """Write a run's weights as a file to use, with config and license inside.
-
-    \b
-    Example:
-      masklet publish runs/builtin mine.safetensors
-      masklet publish runs/video mine.safetensors --start before.safetensors --share 0.7
-      masklet segment dog.jpg --point 150,150 --model mine.safetensors
-    """
-    from masklet.train.export_weights import export_weights as write
-
-    path = write(run_dir / "state.pt", target, base_weights=base_weights, blend_fraction=fraction)
-    typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")

@@ -1,10 +1,11 @@
-"""What finds objects in images: boxes with classes and scores, behind one protocol.
+"""Detect objects in images: boxes with classes and scores, behind one protocol.
 
-base        Detections, Detector, DetectOptions
-opening     from a name or an object to a detector
-plain       any function of an image
-everything  whatever a segmentation model finds without being asked
-hub         detectors of the `transformers` extra
+detector             Detections, Detector, DetectOptions
+open_detector        from a name, a function or an object to a detector
+yolo, letterbox, proto_masks    YOLOv8 and FastSAM
+fastsam, clip        select FastSAM's masks by points, boxes and texts
+huggingface, huggingface_files  detectors of the `transformers` extra
+adapters             functions, filters and automatic mask generation as detectors
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Any function of an image as a detector, and any detector under the options that were asked for.
-
-The detector that needs no download: whatever a segmentation model finds when it is asked everywhere.
-"""
+"""Make detectors of functions, of other detectors with options, and of automatic mask generation."""
 
 from __future__ import annotations
 
@@ -26,27 +23,28 @@ from masklet.image.predictor import ImagePredictor
 
 __all__ = ["CallableDetector", "FilteredDetector", "SegmentEverythingDetector"]
 
+NAMES = {0: "object"}
 EXPECTED_RETURN = "(boxes (N, 4) xyxy in pixels, scores (N,), classes (N,))"
 
 
 class CallableDetector:
-    """A function from an image (H, W, 3) uint8 RGB to (boxes, scores, classes), asked image by image.
+    """A detector made of a function from an image (H, W, 3) uint8 RGB to (boxes, scores, classes).
 
-    Boxes are (N, 4) xyxy in pixels of that image, scores (N,), classes (N,) whole numbers; lists, arrays and tensors
-    will do, and a ready `Detections` too. `names` gives the classes names; else the function's own `names`, if it has
-    any. Boxes are cut to the image, those outside are left out; of the options, `conf`, `classes` and `max_det` hold.
+    Boxes are (N, 4) xyxy in pixels of that image, scores (N,), classes (N,) whole numbers, as lists, arrays or
+    tensors; a `Detections` is accepted too. `names` are the class names, by default the function's attribute `names`.
+    Boxes are clipped to the image, those outside are removed. Of the options, `conf`, `classes` and `max_det` apply.
 
     Example:
         >>> def middle(rgb):
         ...     height, width = rgb.shape[:2]
         ...     return [[width / 4, height / 4, width * 3 / 4, height * 3 / 4]], [1.0], [0]
-        >>> detector = PlainDetector(middle, names={0: "middle"})
-        >>> detector.detect([rgb])[0].name_of(0)
-        'middle'
+        >>> detector = CallableDetector(middle, names={0: "middle"})
+        >>> detector.detect([np.zeros((8, 8, 3), np.uint8)])
+        [Detections(1: middle 1.00)]
 
     Raises:
-        InputError: wanted classes that are not among the names; an answer that is no such tuple, has other shapes, a
-            NaN, boxes inside out or in fractions of the image.
+        InputError: if a class in the options is not among the names; if the function returns anything else, other
+            shapes, a NaN, or boxes inside out or in fractions of the image.
     """
 
     def __init__(
@@ -58,29 +56,31 @@ class CallableDetector:
         resolve_class_ids(self.options.classes, self.names)
 
     def detect(self, images: Sequence[Rgb]) -> list[Detections]:
-        """What the function finds in each image."""
+        """Call the function for each image."""
         return [self._detect_image(rgb) for rgb in images]
 
     def _detect_image(self, rgb: Rgb) -> Detections:
-        answer = self.function(rgb)
-        found = answer if isinstance(answer, Detections) else self._parse_output(answer)
-        if len(found) and found.xyxy.max() <= 1 < max(rgb.shape[:2]):
+        output = self.function(rgb)
+        detections = output if isinstance(output, Detections) else self._parse_output(output)
+        if len(detections) and detections.xyxy.max() <= 1 < max(rgb.shape[:2]):
             raise InputError(
-                f"{self._description} answered boxes like {found.xyxy[0].tolist()}, which are fractions of the image; "
-                "multiply x by its width and y by its height"
+                f"{self._description} answered boxes like {detections.xyxy[0].tolist()}, which are fractions of the "
+                "image; multiply x by its width and y by its height"
             )
-        return filter_detections(clip_to_image(found, (rgb.shape[0], rgb.shape[1])), self.options)
+        return filter_detections(clip_to_image(detections, (rgb.shape[0], rgb.shape[1])), self.options)
 
     def _parse_output(self, output: object) -> Detections:
         if not isinstance(output, (tuple, list)) or len(output) != 3:
-            raise InputError(
-                f"{self._description} answered {_describe_output(output)}; it must return {EXPECTED_RETURN}"
-            )
-        boxes, scores, classes = (_to_array(part) for part in output)
+            one = "nothing" if output is None else f"one value of type {type(output).__name__}"
+            shown = f"{len(output)} values" if isinstance(output, (tuple, list)) else one
+            raise InputError(f"{self._description} answered {shown}; it must return {EXPECTED_RETURN}")
+        boxes, scores, classes = (
+            np.asarray(part.detach().cpu()) if hasattr(part, "detach") else part for part in output
+        )  # tensors from any device
         try:
             return Detections(boxes, scores, classes, self.names)
         except InputError as error:
-            raise InputError(f"{self._description} answered what cannot be: {error}") from error
+            raise InputError(f"{self._description} answered invalid detections: {error}") from error
 
     @property
     def _description(self) -> str:
@@ -88,13 +88,13 @@ class CallableDetector:
 
 
 class FilteredDetector:
-    """A detector of which only what `options` ask for is taken: `conf`, `classes` and `max_det` hold.
+    """A detector whose detections are filtered by the options `conf`, `classes` and `max_det`.
 
     Example:
-        >>> ChosenFrom(detector, DetectOptions(conf=0.5, classes=["dog"])).detect([rgb])
+        >>> FilteredDetector(detector, DetectOptions(conf=0.5, classes=["dog"])).detect([rgb])  # doctest: +SKIP
 
     Raises:
-        InputError: wanted classes that are not among the detector's names.
+        InputError: if a class is not among the detector's names.
     """
 
     def __init__(self, detector: Detector, options: DetectOptions) -> None:
@@ -104,42 +104,27 @@ class FilteredDetector:
 
     @property
     def names(self) -> Names:
-        """Those of the detector."""
+        """The names of the detector."""
         return self.detector.names
 
     def detect(self, images: Sequence[Rgb]) -> list[Detections]:
-        """What of the detector's answers is asked for."""
-        return [filter_detections(found, self.options) for found in self.detector.detect(images)]
-
-
-def _to_array(part: Any) -> Any:
-    """A tensor, wherever it lives, as an array; anything else as it is."""
-    return np.asarray(part.detach().cpu()) if hasattr(part, "detach") else part
-
-
-def _describe_output(output: object) -> str:
-    if isinstance(output, (tuple, list)):
-        return f"{len(output)} values"
-    return "nothing" if output is None else f"one value of type {type(output).__name__}"
-
-
-NAMES = {0: "object"}
+        """Detect the objects of each image and filter them."""
+        return [filter_detections(detections, self.options) for detections in self.detector.detect(images)]
 
 
 class SegmentEverythingDetector:
-    """Everything in an image, as detections of the one class "object", with their masks as run-length codes.
+    """Automatic mask generation as a detector of the one class "object", with masks as run-length codes.
 
-    `everything` says how densely the model is asked and which answers are good; None: the default preset for the
-    model. Scores are the model's own guess at the IoU of its mask. Of the options `conf`, `classes` and `max_det` hold.
+    `generator_options` set how densely to segment and which masks to keep; None: the default preset for the model.
+    Scores are the predicted IoU. Of the options `conf`, `classes` and `max_det` apply.
 
     Example:
-        >>> detector = EverythingDetector(SAM().predictor)
-        >>> found = detector.detect([rgb])[0]
-        >>> found.masks.shape
+        >>> detector = SegmentEverythingDetector(SAM().predictor)  # doctest: +SKIP
+        >>> detector.detect([rgb])[0].masks.shape  # doctest: +SKIP
         (57, 480, 640)
 
     Raises:
-        InputError: a text, or a class other than "object".
+        InputError: if the options have a text, or a class other than "object".
     """
 
     def __init__(
@@ -152,16 +137,17 @@ class SegmentEverythingDetector:
         self.names: Names = NAMES
         if self.options.text is not None:
             raise InputError(
-                f"the detector 'everything' takes no text={self.options.text!r}: it does not know what things are; "
+                f"the detector 'everything' takes no text={self.options.text!r}: it has no names for objects; "
                 "take a detector by text such as 'IDEA-Research/grounding-dino-tiny'"
             )
         resolve_class_ids(self.options.classes, self.names)
 
     def detect(self, images: Sequence[Rgb]) -> list[Detections]:
-        """What is in each image, best score first."""
-        return [self._detect_image(rgb) for rgb in images]
-
-    def _detect_image(self, rgb: Rgb) -> Detections:
-        found = generate_masks(self.predictor, rgb, self.generator_options)
-        classes = np.zeros(len(found), np.int32)
-        return filter_detections(Detections(found.xyxy, found.predicted_ious, classes, NAMES, found.rles), self.options)
+        """Segment everything in each image, best score first."""
+        results = []
+        for rgb in images:
+            masks = generate_masks(self.predictor, rgb, self.generator_options)
+            classes = np.zeros(len(masks), np.int32)
+            detections = Detections(masks.xyxy, masks.predicted_ious, classes, NAMES, masks.rles)
+            results.append(filter_detections(detections, self.options))
+        return results

@@ -1,4 +1,4 @@
-"""Which image is most like a text, by a CLIP model of the `transformers` extra.
+"""Score how well images match texts, by a CLIP model of the `transformers` extra.
 
 Shapes: N images, T texts.
 """
@@ -22,15 +22,15 @@ from masklet.runtime import resolve_device
 __all__ = ["DEFAULT_CLIP_MODEL", "TextScorer", "load_clip"]
 
 DEFAULT_CLIP_MODEL = "openai/clip-vit-base-patch32"
-"""The model that is taken where none is named."""
+"""The default model."""
 MAX_BATCH_SIZE = 32
 
 TextScorer = Callable[[Sequence[Rgb], Sequence[str]], npt.NDArray[np.float32]]
-"""How much each of N images is like each of T texts: (N, T), the more the larger."""
+"""A function of N images and T texts to scores (N, T), larger for a better match."""
 
 
 class ClipScorer:
-    """A CLIP model, made by `open_clip`."""
+    """A CLIP model, opened by `load_clip`."""
 
     def __init__(self, network: Any, processor: Any, tokenizer: Any, device: str) -> None:
         self.network, self.device = network.to(device).eval(), device
@@ -38,34 +38,34 @@ class ClipScorer:
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[Rgb], texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """(N, T): cosines of images and texts, times the model's own scale."""
+        """Compute the cosines of images and texts, (N, T), times the model's scale."""
         words = self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt").to(self.device)
         parts = [np.zeros((0, len(texts)), np.float32)]
         for start in range(0, len(images), MAX_BATCH_SIZE):
-            some = [Image.fromarray(rgb) for rgb in images[start : start + MAX_BATCH_SIZE]]
-            pixels = self.processor(images=some, return_tensors="pt")["pixel_values"].to(self.device)
-            answer = self.network(
+            batch = [Image.fromarray(rgb) for rgb in images[start : start + MAX_BATCH_SIZE]]
+            pixels = self.processor(images=batch, return_tensors="pt")["pixel_values"].to(self.device)
+            output = self.network(
                 input_ids=words["input_ids"], attention_mask=words["attention_mask"], pixel_values=pixels
             )
-            parts.append(answer.logits_per_image.float().cpu().numpy())
+            parts.append(output.logits_per_image.float().cpu().numpy())
         return np.concatenate(parts)
 
 
 def load_clip(name_or_path: str = DEFAULT_CLIP_MODEL, device: str = "") -> ClipScorer:
-    """A CLIP model by its name on the hub, or by the folder that holds it.
+    """Load a CLIP model by its name on the hub, or from a folder.
 
     Example:
-        >>> open_clip()([crop], ["a dog", "a cat"]).shape
+        >>> load_clip()([crop], ["a dog", "a cat"]).shape  # doctest: +SKIP
         (1, 2)
 
     Raises:
-        MissingExtraError: the extra `transformers` is not installed.
-        DownloadError: a published model that is not here and could not be fetched.
-        CheckpointError: a folder that holds no CLIP model, or a damaged one.
+        MissingExtraError: if the extra `transformers` is not installed.
+        DownloadError: if a published model is not cached and cannot be downloaded.
+        CheckpointError: if the folder has no CLIP model, or a damaged one.
     """
     if importlib.util.find_spec("transformers") is None:
         raise MissingExtraError.for_package("transformers", TRANSFORMERS_EXTRA)
-    place, folder = resolve_device(device), resolve_model_dir(name_or_path)
+    resolved_device, folder = resolve_device(device), resolve_model_dir(name_or_path)
     from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
     try:
@@ -83,4 +83,4 @@ def load_clip(name_or_path: str = DEFAULT_CLIP_MODEL, device: str = "") -> ClipS
             f"{name_or_path!r} lacks {len(info['missing_keys'])} of a CLIP model's tensors, the first is "
             f"{min(info['missing_keys'])}; name another, such as {DEFAULT_CLIP_MODEL!r}"
         )
-    return ClipScorer(network, processor, tokenizer, place)
+    return ClipScorer(network, processor, tokenizer, resolved_device)

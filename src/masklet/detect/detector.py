@@ -1,4 +1,4 @@
-"""What every detector gives, and what every detector is asked.
+"""`Detections`, the result of every detector; `Detector`, their protocol; `DetectOptions`.
 
 Boxes are xyxy in pixels of the original image, x to the right and y down.
 Shapes: N detections, H and W of the image.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from masklet.masks.ops import nms
 from masklet.masks.rle import Rle
 
 __all__ = [
+    "ClassesLike",
     "DetectOptions",
     "Detections",
     "Detector",
@@ -33,43 +34,46 @@ __all__ = [
 Rgb = npt.NDArray[np.uint8]
 """An image, (H, W, 3), red first."""
 Names = Mapping[int, str]
+"""Class number to name."""
+ClassesLike: TypeAlias = "int | str | Sequence[int | str]"
+"""Numbers or names of classes."""
 
 MAX_LISTED_NAMES = 20
-"""Names a message shows before it says how many more there are."""
+"""Class names that a message lists before it counts the rest."""
 
 
 class _MaskField:
     """The field `masks`: set to an array or to run-length codes, read as an array."""
 
     def __get__(self, detections: Detections | None, owner: type | None = None) -> npt.NDArray[np.bool_] | None:
-        if detections is None:  # asked for the field's default
+        if detections is None:  # the dataclass reads the field's default
             return None
-        kept = detections.stored_masks
-        if kept is None or isinstance(kept, np.ndarray):
-            return kept
-        return np.stack([rle.decode(code) for code in kept]) if kept else np.zeros((0, 0, 0), bool)
+        stored = detections.stored_masks
+        if stored is None or isinstance(stored, np.ndarray):
+            return stored
+        return np.stack([rle.decode(code) for code in stored]) if stored else np.zeros((0, 0, 0), bool)
 
     def __set__(self, detections: Detections, masks: npt.NDArray[np.bool_] | Sequence[Rle] | None) -> None:
-        detections.__dict__["kept"] = masks
+        detections.__dict__["stored_masks"] = masks
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Detections:
-    """What a detector found in one image.
+    """The detections of one image.
 
-    `xyxy` (N, 4) float32 original pixels, `scores` (N,) float32, `classes` (N,) int32, numbers into `names`; `masks`
-    (N, H, W) bool where the detector draws them. Masks may be given as COCO run-length codes, a hundredth of the
-    memory: `rles` hands them out as they are, and `masks` draws them at every reading. Indexing with a number, a
-    slice, or an array of numbers or bools picks rows.
+    `xyxy` (N, 4) float32 original pixels, `scores` (N,) float32, `classes` (N,) int32, the keys of `names`; `masks`
+    (N, H, W) bool if the detector predicts them. Masks may be given as COCO run-length codes, which take a hundredth
+    of the memory: `rles` returns them unchanged, and `masks` decodes them at every access. Indexing with a number, a
+    slice, or an array of numbers or bools selects rows.
 
     Example:
-        >>> found = Detections([[10, 20, 110, 90]], [0.9], [16], {16: "dog"})
-        >>> len(found), found.name_of(0)
+        >>> detections = Detections([[10, 20, 110, 90]], [0.9], [16], {16: "dog"})
+        >>> len(detections), detections.class_name(0)
         (1, 'dog')
 
     Raises:
-        InputError: shapes that do not match each other, a number that is not finite, a box with x2 < x1 or y2 < y1, a
-            class that is no whole number from 0 on.
+        InputError: if shapes do not match, a number is not finite, a box has x2 < x1 or y2 < y1, or a class is no
+            whole number from 0 on.
     """
 
     xyxy: npt.NDArray[np.float32]
@@ -89,53 +93,51 @@ class Detections:
         classes = _to_float_array(self.classes, "classes")
         if (classes < 0).any() or (classes != np.floor(classes)).any():
             raise InputError(f"classes {_format_value(classes)} must be whole numbers from 0 on, the keys of names")
-        _freeze(self, "xyxy", xyxy.astype(np.float32))
-        _freeze(
-            self,
-            "scores",
-            _check_column(_to_float_array(self.scores, "scores"), len(xyxy), "scores").astype(np.float32),
-        )
-        _freeze(self, "classes", _check_column(classes, len(xyxy), "classes").astype(np.int32))
+        scores = _to_float_array(self.scores, "scores")
+        for name, values in (("scores", scores), ("classes", classes)):
+            if values.shape != (len(xyxy),) and not values.size == len(xyxy) == 0:
+                raise InputError(
+                    f"{len(xyxy)} box(es) and {name} of shape {values.shape} do not match: give one for each box"
+                )
+        object.__setattr__(self, "xyxy", xyxy.astype(np.float32))
+        object.__setattr__(self, "scores", scores.reshape(len(xyxy)).astype(np.float32))
+        object.__setattr__(self, "classes", classes.reshape(len(xyxy)).astype(np.int32))
         if self.stored_masks is not None:
-            _freeze(self, "masks", _checked_masks(self.stored_masks, len(xyxy)))
+            object.__setattr__(self, "masks", _validated_masks(self.stored_masks, len(xyxy)))
 
     def __len__(self) -> int:
         return len(self.xyxy)
 
     def __repr__(self) -> str:
-        found = ", ".join(f"{self.class_name(i)} {self.scores[i]:.2f}" for i in range(min(len(self), 5)))
-        return f"Detections({len(self)}: {found}{', ...' if len(self) > 5 else ''})"
+        listed = ", ".join(f"{self.class_name(i)} {self.scores[i]:.2f}" for i in range(min(len(self), 5)))
+        return f"Detections({len(self)}: {listed}{', ...' if len(self) > 5 else ''})"
 
     def __getitem__(self, index: int | slice | npt.ArrayLike) -> Detections:
-        rows = np.atleast_1d(np.arange(len(self))[index if isinstance(index, (int, slice)) else _picked(index)])
-        masks = (
-            self.stored_masks[rows]
-            if isinstance(self.stored_masks, np.ndarray)
-            else self.stored_masks and [self.stored_masks[i] for i in rows]
-        )
+        if not isinstance(index, (int, slice)):
+            array = np.asarray(index)
+            index = array if array.size else array.astype(np.intp)
+        rows = np.atleast_1d(np.arange(len(self))[index])
+        masks = self.stored_masks
+        if masks is not None:
+            masks = masks[rows] if isinstance(masks, np.ndarray) else [masks[i] for i in rows]
         return Detections(self.xyxy[rows], self.scores[rows], self.classes[rows], self.names, masks)
 
     @property
     def stored_masks(self) -> npt.NDArray[np.bool_] | Sequence[Rle] | None:
         """The masks as they were given: an array, run-length codes, or None."""
-        kept: npt.NDArray[np.bool_] | Sequence[Rle] | None = self.__dict__["kept"]
-        return kept
+        stored: npt.NDArray[np.bool_] | Sequence[Rle] | None = self.__dict__["stored_masks"]
+        return stored
 
     @property
     def rles(self) -> tuple[Rle, ...] | None:
-        """The masks as COCO run-length codes, lossless.
-
-        Example:
-            >>> found.rles[0]["size"]
-            [480, 640]
-        """
+        """The masks as COCO run-length codes, lossless."""
         if isinstance(self.stored_masks, np.ndarray):
             return tuple(rle.encode(mask) for mask in self.stored_masks)
         return None if self.stored_masks is None else tuple(self.stored_masks)
 
     @classmethod
     def empty(cls, names: Names | None = None) -> Detections:
-        """Nothing found.
+        """Return detections of length zero.
 
         Example:
             >>> len(Detections.empty({0: "dog"}))
@@ -144,17 +146,17 @@ class Detections:
         return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32), names or {})
 
     def class_name(self, index: int) -> str:
-        """The name of detection `index`; its class number where the detector has no name for it."""
+        """Return the class name of detection `index`, or its class number if `names` lacks it."""
         number = int(self.classes[index])
         return self.names.get(number, str(number))
 
 
 @runtime_checkable
 class Detector(Protocol):
-    """What finds objects in images; anything with these two is one.
+    """The protocol of detectors: anything with `names` and `detect` is one.
 
     Example:
-        >>> class Nothing:
+        >>> class EmptyDetector:
         ...     names = {0: "object"}
         ...     def detect(self, images):
         ...         return [Detections.empty(self.names) for _ in images]
@@ -162,36 +164,38 @@ class Detector(Protocol):
 
     @property
     def names(self) -> Names:
-        """Class number to name; may be empty until the first image was looked at."""
+        """Class number to name; may be empty before the first image."""
 
     def detect(self, images: Sequence[Rgb]) -> list[Detections]:
-        """What is in each image, (H, W, 3) uint8 RGB of any size, best score first."""
+        """Detect the objects of each image, (H, W, 3) uint8 RGB of any size, best score first."""
 
 
 @dataclass(frozen=True)
 class DetectOptions:
-    """What is asked of a detector, under the names people know.
-
-    `conf` is the lowest score, `iou` the overlap from which on the weaker of two boxes is dropped (detectors that need
-    no such step ignore it), `imgsz` the longer side that images are brought to (detectors with a size of their own
-    ignore it), `max_det` the most detections an image, `classes` numbers or names of the wanted classes (None: all),
-    `text` phrases ended by full stops for detectors that take text, `agnostic` whether boxes of different classes count
-    as the same object too.
+    """The options of a detector, under their usual names.
 
     Example:
-        >>> DetectOptions(conf=0.4, classes=["dog", 0])
+        >>> DetectOptions(conf=0.4, classes=["dog", 0]).classes
+        ('dog', 0)
 
     Raises:
-        InputError: a value outside what is allowed.
+        InputError: if a value is outside its range.
     """
 
     conf: float = 0.25
+    """Lowest score."""
     iou: float = 0.45
+    """Overlap above which the weaker of two boxes is dropped; ignored by detectors without non-maximum suppression."""
     imgsz: int = 640
+    """Longer side that images are resized to; ignored by detectors with a fixed size."""
     max_det: int = 300
-    classes: tuple[int | str, ...] | None = None
+    """Most detections per image."""
+    classes: Sequence[int | str] | None = None
+    """Numbers or names of the classes to detect; None: all."""
     text: str | None = None
+    """Phrases ended by full stops, for detectors that take text."""
     agnostic_nms: bool = False
+    """Whether boxes of different classes can be the same object."""
 
     def __post_init__(self) -> None:
         for name in ("conf", "iou"):
@@ -201,53 +205,72 @@ class DetectOptions:
             raise InputError(f"imgsz {self.imgsz!r} must be a side in pixels, 32 or more; usual is 640")
         if self.max_det < 1:
             raise InputError(f"max_det {self.max_det!r} must be 1 or more: the most detections an image")
-        _freeze(self, "classes", _normalize_classes(self.classes))
+        object.__setattr__(self, "classes", _normalize_classes(self.classes))
         if self.text is not None and not self.text.strip(" .\t\n"):
             raise InputError(f"text {self.text!r} names nothing; write phrases ended by full stops: 'a dog. a leash.'")
 
 
-def resolve_class_ids(classes: Sequence[int | str] | None, names: Names) -> frozenset[int] | None:
-    """The wanted classes as numbers; None when all are wanted. Names are compared without regard to case.
+def resolve_class_ids(classes: ClassesLike | None, names: Names) -> frozenset[int] | None:
+    """Resolve class numbers and names to numbers, names regardless of case; None (all classes) stays None.
 
-    A number is let through where a detector has no names.
+    If the detector has no names, any number is valid.
 
     Example:
-        >>> class_numbers(["dog", 0], {0: "person", 16: "dog"})
-        frozenset({0, 16})
+        >>> sorted(resolve_class_ids(["dog", 0], {0: "person", 16: "dog"}))
+        [0, 16]
 
     Raises:
-        InputError: a class the detector does not have; it lists those there are.
+        InputError: if the detector does not have a class; the message lists those it has.
     """
     if classes is None:
         return None
-    return frozenset(number for wanted in classes for number in _resolve_class_id(wanted, names))
+    shown = ", ".join(f"{number} {name}" for number, name in list(names.items())[:MAX_LISTED_NAMES])
+    more = f" and {len(names) - MAX_LISTED_NAMES} more" if len(names) > MAX_LISTED_NAMES else ""
+    known = f"It has {shown}{more}." if names else "It has no class names; give numbers."
+    ids: set[int] = set()
+    for requested in (classes,) if isinstance(classes, (int, str)) else classes:
+        if isinstance(requested, int):
+            if names and requested not in names:
+                raise InputError(f"class {requested} is unknown to this detector. {known}")
+            ids.add(requested)
+            continue
+        matches = [number for number, name in names.items() if name.casefold() == requested.strip().casefold()]
+        if not matches:
+            near = difflib.get_close_matches(requested.casefold(), [name.casefold() for name in names.values()], n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise InputError(f"class {requested!r} is unknown to this detector.{hint} {known}")
+        ids.update(matches)
+    return frozenset(ids)
 
 
 def filter_detections(detections: Detections, options: DetectOptions, *, apply_nms: bool = False) -> Detections:
-    """Detections of the wanted classes with a score of at least `conf`, best first, at most `max_det`.
+    """Select detections by the options: `classes`, a score of at least `conf`, best first, at most `max_det`.
 
-    With `apart`, of two of the same class (`agnostic`: of any) that overlap by more than `iou` the better one.
+    With `apply_nms`, also suppress the weaker of two boxes of one class (`agnostic_nms`: of any) with an IoU above
+    `iou`.
 
     Example:
-        >>> select(found, DetectOptions(conf=0.5, classes=["dog"]))
+        >>> detections = Detections([[0, 0, 9, 9], [5, 5, 9, 9]], [0.9, 0.4], [0, 1], {0: "dog", 1: "cat"})
+        >>> filter_detections(detections, DetectOptions(conf=0.5, classes=["dog"]))
+        Detections(1: dog 0.90)
     """
     keep = detections.scores >= options.conf
-    numbers = resolve_class_ids(options.classes, detections.names)
-    if numbers is not None:
-        keep &= np.isin(detections.classes, list(numbers))
+    class_ids = resolve_class_ids(options.classes, detections.names)
+    if class_ids is not None:
+        keep &= np.isin(detections.classes, list(class_ids))
     rows = np.flatnonzero(keep)
     rows = rows[np.argsort(-detections.scores[rows], kind="stable")]
     if apply_nms:
-        kinds = None if options.agnostic_nms else detections.classes[rows]
-        rows = rows[nms(detections.xyxy[rows], detections.scores[rows], options.iou, classes=kinds)]
+        classes = None if options.agnostic_nms else detections.classes[rows]
+        rows = rows[nms(detections.xyxy[rows], detections.scores[rows], options.iou, classes=classes)]
     return detections[rows[: options.max_det]]
 
 
 def clip_to_image(detections: Detections, size: tuple[int, int]) -> Detections:
-    """Detections with their boxes cut to an image of (height, width); what lies outside altogether is left out.
+    """Clip boxes to an image of (height, width); detections outside the image are removed.
 
     Example:
-        >>> clipped(Detections([[-5, -5, 10, 10]], [0.9], [0]), (480, 640)).xyxy.tolist()
+        >>> clip_to_image(Detections([[-5, -5, 10, 10]], [0.9], [0]), (480, 640)).xyxy.tolist()
         [[0.0, 0.0, 10.0, 10.0]]
     """
     height, width = size
@@ -256,29 +279,8 @@ def clip_to_image(detections: Detections, size: tuple[int, int]) -> Detections:
     return Detections(xyxy, detections.scores, detections.classes, detections.names, detections.stored_masks)[inside]
 
 
-def _resolve_class_id(requested: int | str, names: Names) -> list[int]:
-    if isinstance(requested, int):
-        if names and requested not in names:
-            raise InputError(f"class {requested} is unknown to this detector. {_format_names(names)}")
-        return [requested]
-    found = [number for number, name in names.items() if name.casefold() == requested.strip().casefold()]
-    if not found:
-        near = difflib.get_close_matches(requested.casefold(), [name.casefold() for name in names.values()], n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise InputError(f"class {requested!r} is unknown to this detector.{hint} {_format_names(names)}")
-    return found
-
-
-def _format_names(names: Names) -> str:
-    if not names:
-        return "It has no class names; give numbers."
-    shown = ", ".join(f"{number} {name}" for number, name in list(names.items())[:MAX_LISTED_NAMES])
-    more = f" and {len(names) - MAX_LISTED_NAMES} more" if len(names) > MAX_LISTED_NAMES else ""
-    return f"It has {shown}{more}."
-
-
 def _normalize_classes(classes: object) -> tuple[int | str, ...] | None:
-    """`classes` as a tuple of ints and names; one alone is meant as a list of one."""
+    """Return `classes` as a tuple of ints and names; a single class is a list of one."""
     if classes is None:
         return None
     given: tuple[Any, ...] = (classes,) if isinstance(classes, (int, str, np.integer)) else tuple(classes)  # type: ignore[arg-type]
@@ -286,7 +288,7 @@ def _normalize_classes(classes: object) -> tuple[int | str, ...] | None:
         if isinstance(one, bool) or not isinstance(one, (int, str, np.integer)) or one == "":
             raise InputError(f"class {one!r} must be a number or a name: classes=[0, 'dog']")
     if not given:
-        raise InputError("classes is empty, which asks for nothing; leave it out to have every class")
+        raise InputError("classes is empty, which selects nothing; leave it out to have every class")
     return tuple(one if isinstance(one, str) else int(one) for one in given)
 
 
@@ -300,13 +302,9 @@ def _to_float_array(values: object, name: str) -> npt.NDArray[np.float64]:
     return numbers
 
 
-def _check_column(values: npt.NDArray[np.float64], count: int, name: str) -> npt.NDArray[np.float64]:
-    if values.shape != (count,) and not values.size == count == 0:
-        raise InputError(f"{count} box(es) and {name} of shape {values.shape} do not match: give one for each box")
-    return values.reshape(count)
-
-
-def _checked_masks(masks: npt.NDArray[np.bool_] | Sequence[Rle], count: int) -> npt.NDArray[np.bool_] | tuple[Rle, ...]:
+def _validated_masks(
+    masks: npt.NDArray[np.bool_] | Sequence[Rle], count: int
+) -> npt.NDArray[np.bool_] | tuple[Rle, ...]:
     if isinstance(masks, Sequence):
         if len(masks) != count or not all(isinstance(code, dict) for code in masks):
             raise InputError(f"{count} box(es) and {len(masks)} mask(s) do not match: give a run-length code for each")
@@ -319,15 +317,6 @@ def _checked_masks(masks: npt.NDArray[np.bool_] | Sequence[Rle], count: int) -> 
     return masks
 
 
-def _picked(index: npt.ArrayLike) -> npt.NDArray[Any]:
-    rows = np.asarray(index)
-    return rows if rows.size else rows.astype(np.intp)
-
-
 def _format_value(value: object) -> str:
     text = str(value.tolist() if isinstance(value, np.ndarray) else value)
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _freeze(record: object, name: str, value: object) -> None:
-    object.__setattr__(record, name, value)

@@ -1,18 +1,11 @@
-"""Detectors of the `transformers` extra: RT-DETR, RT-DETRv2, D-FINE, DETR and their kin, and by text Grounding DINO,
-OWLv2 and OWL-ViT.
+"""Run detectors of the `transformers` extra: RT-DETR, D-FINE, DETR, and by text Grounding DINO, OWLv2, OWL-ViT.
 
-Images are prepared by the detector's own image processor in its Pillow form, so that torchvision is not needed and
-the numbers are the same where it is. Every image is prepared alone, and those that come out alike share a pass: what
-is found in an image does not depend on its neighbors.
+Images are preprocessed by the detector's image processor in its Pillow form, so torchvision is not needed and does not
+change the numbers. Each image is preprocessed alone, and those of one size are one batch: the detections of an image
+do not depend on the others.
 
-Shapes: B images of a pass, Q queries, H and W of the prepared image, L tokens.
-
-What is looked for, in words.
-
-From what the networks of the hub answer to boxes, scores and classes.
-
-Shapes: Q queries, C classes, T tokens of the text, P phrases, K answers kept. Boxes here are center x, center y, width
-and height as shares of the image that the network saw.
+Shapes: B images of a batch, Q queries, C classes, T or L tokens of the text, P phrases, K detections. The networks'
+boxes are center x, center y, width and height as fractions of their input image.
 """
 
 from __future__ import annotations
@@ -61,14 +54,14 @@ TEXT_EXAMPLE = "text='a dog. a leash.'"
 
 
 def split_phrases(text: str) -> tuple[str, ...]:
-    """The phrases of a text, each ended by a full stop or a line's end; one that comes twice counts once.
+    """Split a text into phrases, each ended by a full stop or a line's end; duplicates count once.
 
     Example:
-        >>> phrases_of("a dog. a leash.")
+        >>> split_phrases("a dog. a leash.")
         ('a dog', 'a leash')
 
     Raises:
-        InputError: a text without a phrase.
+        InputError: if there is no phrase.
     """
     parts = (" ".join(part.split()) for line in text.splitlines() for part in line.split("."))
     phrases = tuple({part.casefold(): part for part in parts if part}.values())
@@ -78,21 +71,21 @@ def split_phrases(text: str) -> tuple[str, ...]:
 
 
 def token_phrase_ids(tokens: Sequence[int], separator_id: int, special_ids: Sequence[int]) -> list[int]:
-    """The number of the phrase each token belongs to, -1 for full stops and other special tokens.
+    """Return the index of each token's phrase, -1 for full stops and other special tokens.
 
     Example:
-        >>> phrases_of_tokens([101, 7, 8, 1012, 9, 1012, 102], stop=1012, special=[101, 102])
+        >>> token_phrase_ids([101, 7, 8, 1012, 9, 1012, 102], separator_id=1012, special_ids=[101, 102])
         [-1, 0, 0, -1, 1, -1, -1]
     """
-    phrase, found = 0, []
+    phrase, ids = 0, []
     for token in tokens:
-        found.append(-1 if token == separator_id or token in special_ids else phrase)
+        ids.append(-1 if token == separator_id or token in special_ids else phrase)
         phrase += token == separator_id
-    return found
+    return ids
 
 
 class QueryDetections(NamedTuple):
-    """Boxes with what they are, in no order."""
+    """Boxes with scores and classes, in no order."""
 
     boxes_K4: Tensor
     scores_K: Tensor
@@ -100,10 +93,10 @@ class QueryDetections(NamedTuple):
 
 
 def decode_class_logits(logits_QC: Tensor, boxes_Q4: Tensor, num_classes: int) -> QueryDetections:
-    """Answers of a network with a fixed list of `classes` classes.
+    """Decode the output of a network with a fixed list of classes.
 
-    One column more than classes is the "nothing here" of DETR: a softmax, one class a query. Else, as in RT-DETR, every
-    class is a yes or no of its own, and the Q best of all pairs of query and class are kept.
+    One column more than classes is DETR's "no object": a softmax, one class per query. Otherwise, as in RT-DETR, every
+    class has its own sigmoid, and the Q best pairs of query and class are selected.
     """
     if logits_QC.shape[1] == num_classes + 1:
         scores_Q, classes_Q = logits_QC.softmax(-1)[:, :-1].max(-1)
@@ -114,16 +107,16 @@ def decode_class_logits(logits_QC: Tensor, boxes_Q4: Tensor, num_classes: int) -
 
 
 def decode_phrase_logits(logits_QP: Tensor, boxes_Q4: Tensor) -> QueryDetections:
-    """Answers of a network that compares each query with whole phrases (OWL-ViT, OWLv2)."""
+    """Decode the output of a network that compares each query with phrases (OWL-ViT, OWLv2)."""
     scores_Q, classes_Q = logits_QP.sigmoid().max(-1)
     return QueryDetections(boxes_Q4, scores_Q, classes_Q)
 
 
 def decode_token_logits(logits_QT: Tensor, boxes_Q4: Tensor, phrases_T: Sequence[int]) -> QueryDetections:
-    """Answers of a network that compares each query with the tokens of one text (Grounding DINO).
+    """Decode the output of a network that compares each query with the tokens of one text (Grounding DINO).
 
-    `phrases_T` is the phrase each token belongs to, -1 for none. The score is that of the best token, as was published;
-    the class is the phrase with the best token.
+    `phrases_T` is the phrase of each token, -1 for none. The score is that of the best token, as published; the class
+    is the phrase with the best token.
     """
     phrases = torch.tensor(phrases_T, device=logits_QT.device)
     probability_QT = logits_QT.sigmoid()[:, : len(phrases)]
@@ -132,7 +125,7 @@ def decode_token_logits(logits_QT: Tensor, boxes_Q4: Tensor, phrases_T: Sequence
 
 
 def cxcywh_to_xyxy(boxes_K4: Tensor, width: float, height: float) -> Tensor:
-    """Boxes as x1, y1, x2, y2 in pixels of an image of this width and height."""
+    """Convert boxes to x1, y1, x2, y2 in pixels of an image of this width and height."""
     center_K2, half_K2 = boxes_K4[:, :2], boxes_K4[:, 2:] / 2
     scale = boxes_K4.new_tensor([width, height, width, height])
     return torch.cat([center_K2 - half_K2, center_K2 + half_K2], -1) * scale
@@ -142,18 +135,18 @@ TOKEN_MODELS = ("grounding-dino", "mm-grounding-dino")
 PHRASE_MODELS = ("owlv2", "owlvit")
 TEXT_MODELS = (*TOKEN_MODELS, *PHRASE_MODELS)
 SQUARE_MODELS = ("owlv2",)
-"""These see the image in the upper left of a square, and mean shares of that."""
+"""These pad the image to a square, to the right and below, and return fractions of that."""
 
 
 class _DetectionHead(Protocol):
-    """What to say to a network beside the images, and how to read what it answers about one."""
+    """The text inputs of a network, and the decoding of its output for one image."""
 
     @property
     def names(self) -> Names: ...
 
     @property
     def needs_nms(self) -> bool:
-        """Whether one object may be answered many times over."""
+        """Whether one object may be detected many times."""
 
     def text_inputs(self, batch_size: int) -> dict[str, Tensor]: ...
 
@@ -176,7 +169,7 @@ class _ClassHead:
 
 @dataclass(frozen=True)
 class _TokenHead:
-    """One text of all phrases, compared token by token."""
+    """All phrases in one text, compared token by token."""
 
     names: Names
     text_1L: dict[str, Tensor]
@@ -192,7 +185,7 @@ class _TokenHead:
 
 @dataclass(frozen=True)
 class _PhraseHead:
-    """Each phrase a text of its own."""
+    """One text per phrase."""
 
     names: Names
     text_PL: dict[str, Tensor]
@@ -206,10 +199,10 @@ class _PhraseHead:
 
 
 class HubDetector:
-    """A detector of the `transformers` library, made by `open_hub`.
+    """A detector of the `transformers` library, opened by `open_hub_detector`.
 
-    Of the options, `conf`, `classes` and `max_det` hold; `text` for detectors that take text, and `iou` for those too,
-    since they may answer one object many times; the size of images is the detector's own.
+    Of the options, `conf`, `classes` and `max_det` apply, and for detectors by text `text` and `iou`, because they may
+    detect one object many times. The image size is fixed by the detector.
     """
 
     def __init__(self, network: Any, processor: Any, head: _DetectionHead, options: DetectOptions, device: str) -> None:
@@ -221,17 +214,17 @@ class HubDetector:
         resolve_class_ids(options.classes, self.names)
 
     def detect(self, images: Sequence[Rgb]) -> list[Detections]:
-        """What is in each image, best score first."""
+        """Detect the objects of each image, best score first."""
         prepared = [self._preprocess(rgb) for rgb in images]
-        alike: dict[tuple[int, ...], list[int]] = {}
+        by_shape: dict[tuple[int, ...], list[int]] = {}
         for i, inputs in enumerate(prepared):
-            alike.setdefault(tuple(inputs["pixel_values"].shape), []).append(i)
-        found: dict[int, Detections] = {}
-        for members in alike.values():
-            answers = self._forward([prepared[i] for i in members])
-            for i, (logits, boxes_Q4) in zip(members, answers, strict=True):
-                found[i] = self._postprocess(logits, boxes_Q4, images[i].shape[:2])
-        return [found[i] for i in range(len(images))]
+            by_shape.setdefault(tuple(inputs["pixel_values"].shape), []).append(i)
+        detections: dict[int, Detections] = {}
+        for members in by_shape.values():
+            outputs = self._forward([prepared[i] for i in members])
+            for i, (logits, boxes_Q4) in zip(members, outputs, strict=True):
+                detections[i] = self._postprocess(logits, boxes_Q4, images[i].shape[:2])
+        return [detections[i] for i in range(len(images))]
 
     def _preprocess(self, rgb: Rgb) -> dict[str, Tensor]:
         inputs = self.processor(images=Image.fromarray(rgb), return_tensors="pt")
@@ -240,53 +233,57 @@ class HubDetector:
     @torch.inference_mode()
     def _forward(self, inputs: list[dict[str, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
         batch = {name: torch.cat([one[name] for one in inputs]) for name in inputs[0]}
-        said = {name: part.to(self.device) for name, part in {**batch, **self._head.text_inputs(len(inputs))}.items()}
-        answer = self.network(**said)
-        return zip(answer.logits.float().cpu(), answer.pred_boxes.float().cpu(), strict=True)
+        batch |= self._head.text_inputs(len(inputs))
+        output = self.network(**{name: part.to(self.device) for name, part in batch.items()})
+        return zip(output.logits.float().cpu(), output.pred_boxes.float().cpu(), strict=True)
 
     def _postprocess(self, logits: Tensor, boxes_Q4: Tensor, size: tuple[int, ...]) -> Detections:
         height, width = size
-        answer = self._head.decode(logits, boxes_Q4)
+        decoded = self._head.decode(logits, boxes_Q4)
         extent = (max(size), max(size)) if self._pads_to_square else (width, height)
-        xyxy = cxcywh_to_xyxy(answer.boxes_K4, *extent).numpy()
-        found = Detections(xyxy, answer.scores_K.numpy(), answer.classes_K.numpy().astype(np.int32), self.names)
-        return filter_detections(clip_to_image(found, (height, width)), self.options, apply_nms=self._head.needs_nms)
+        xyxy = cxcywh_to_xyxy(decoded.boxes_K4, *extent).numpy()
+        classes = decoded.classes_K.numpy().astype(np.int32)
+        detections = clip_to_image(Detections(xyxy, decoded.scores_K.numpy(), classes, self.names), (height, width))
+        return filter_detections(detections, self.options, apply_nms=self._head.needs_nms)
 
 
 def open_hub_detector(name_or_path: str | Path, options: DetectOptions | None = None, device: str = "") -> HubDetector:
-    """A detector by its name on the hub (`owner/name`, `owner/name@branch`) or by the folder that holds it.
+    """Open a detector by its name on the hub (`owner/name`, `owner/name@branch`) or from a folder.
 
-    Detectors with classes of their own: whatever `AutoModelForObjectDetection` knows, among it RT-DETR, RT-DETRv2,
-    D-FINE, DETR. Detectors by text, `options.text`: Grounding DINO, OWLv2, OWL-ViT; the phrases are the classes then.
+    Detectors with fixed classes: all that `AutoModelForObjectDetection` knows, such as RT-DETR, RT-DETRv2, D-FINE,
+    DETR. Detectors by text, `options.text`: Grounding DINO, OWLv2, OWL-ViT, whose classes are the phrases.
 
     Example:
-        >>> detector = open_hub("PekingU/rtdetr_r50vd", DetectOptions(conf=0.5))
-        >>> dogs = open_hub("IDEA-Research/grounding-dino-tiny", DetectOptions(text="a dog. a leash."))
-        >>> dogs.names
+        >>> detector = open_hub_detector("PekingU/rtdetr_r50vd", DetectOptions(conf=0.5))  # doctest: +SKIP
+        >>> options = DetectOptions(text="a dog. a leash.")
+        >>> open_hub_detector("IDEA-Research/grounding-dino-tiny", options).names  # doctest: +SKIP
         {0: 'a dog', 1: 'a leash'}
 
     Raises:
-        MissingExtraError: the extra `transformers` is not installed.
-        DownloadError: a published detector that is not here and could not be fetched.
-        CheckpointError: a folder that holds no detector, or one that is damaged or not of these kinds.
-        InputError: text for a detector that takes none, no text for one that needs it, an unknown class or device.
+        MissingExtraError: if the extra `transformers` is not installed.
+        DownloadError: if a published detector is not cached and cannot be downloaded.
+        CheckpointError: if the folder has no detector, or one that is damaged or of another kind.
+        InputError: if a text is given to a detector that takes none, or missing for one that needs it, or a class or
+            the device does not exist.
     """
     if importlib.util.find_spec("transformers") is None:
         raise MissingExtraError.for_package("transformers", TRANSFORMERS_EXTRA)
-    options, place = options or DetectOptions(), resolve_device(device)
+    options, resolved_device = options or DetectOptions(), resolve_device(device)
     folder = resolve_model_dir(str(name_or_path))
     with silence_transformers(), _as_checkpoint_error(str(name_or_path)):
         config = _config(folder, str(name_or_path))
         _check_text(str(name_or_path), config.model_type, options.text)
-        processor = _processor(folder)
+        from transformers import AutoImageProcessor
+
+        processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
         head = _head(config, folder, options.text)
         network = _network(config, folder)
-    return HubDetector(network, processor, head, options, place)
+    return HubDetector(network, processor, head, options, resolved_device)
 
 
 @contextmanager
 def _as_checkpoint_error(name_or_path: str) -> Iterator[None]:
-    """Whatever the library has to say about files it cannot use, as one kind of error."""
+    """Raise the library's errors about unusable files as CheckpointError."""
     try:
         yield
     except (CheckpointError, InputError, MissingExtraError):
@@ -306,8 +303,8 @@ def _config(folder: Path, name_or_path: str) -> PretrainedConfig:
     trunk = getattr(config, "backbone_config", None)
     if getattr(trunk, "model_type", "") == "timm_backbone" and importlib.util.find_spec("timm") is None:
         raise CheckpointError(
-            f"The detector {name_or_path!r} takes its trunk from timm, which is not installed: pip install timm, or take the "  # noqa: E501
-            "branch without it where there is one, such as 'facebook/detr-resnet-50@no_timm'"
+            f"The detector {name_or_path!r} takes its trunk from timm, which is not installed: pip install timm, or "
+            "take the branch without it where there is one, such as 'facebook/detr-resnet-50@no_timm'"
         )
     return config
 
@@ -315,23 +312,18 @@ def _config(folder: Path, name_or_path: str) -> PretrainedConfig:
 def _check_text(name_or_path: str, model_type: str, text: str | None) -> None:
     if model_type in TEXT_MODELS and text is None:
         raise InputError(
-            f"The detector {name_or_path!r} ({model_type}) finds what a text names, and no text was given: {TEXT_EXAMPLE}"  # noqa: E501
+            f"The detector {name_or_path!r} ({model_type}) finds what a text names, and no text was given: "
+            f"{TEXT_EXAMPLE}"
         )
     if model_type not in TEXT_MODELS and text is not None:
         raise InputError(
-            f"The detector {name_or_path!r} ({model_type}) has classes of its own and takes no text={text!r}; choose among them with "  # noqa: E501
-            "classes=[...], or take a detector by text such as 'IDEA-Research/grounding-dino-tiny'"
+            f"The detector {name_or_path!r} ({model_type}) has fixed classes and takes no text={text!r}; choose among "
+            "them with classes=[...], or take a detector by text such as 'IDEA-Research/grounding-dino-tiny'"
         )
 
 
-def _processor(folder: Path) -> Any:
-    from transformers import AutoImageProcessor
-
-    return AutoImageProcessor.from_pretrained(folder, backend="pil")
-
-
 def _network(config: PretrainedConfig, folder: Path) -> Any:
-    """The network with every weight from its file; the library fills what lacks with noise and only says so."""
+    """Load the network; the library fills missing weights with noise and only lists them, so that is checked."""
     from transformers import AutoModelForObjectDetection, AutoModelForZeroShotObjectDetection
 
     family = AutoModelForZeroShotObjectDetection if config.model_type in TEXT_MODELS else AutoModelForObjectDetection
@@ -353,15 +345,15 @@ def _head(config: PretrainedConfig, folder: Path, text: str | None) -> _Detectio
     phrases, tokenizer = split_phrases(text), AutoTokenizer.from_pretrained(folder)
     names = dict(enumerate(phrases))
     if config.model_type in PHRASE_MODELS:
-        most = config.text_config.max_position_embeddings
-        text_PL = tokenizer(list(phrases), padding="max_length", max_length=most, return_tensors="pt")
-        _check_length(text, text_PL["input_ids"].shape[1], most, "a phrase")
+        max_tokens = config.text_config.max_position_embeddings
+        text_PL = tokenizer(list(phrases), padding="max_length", max_length=max_tokens, return_tensors="pt")
+        _check_length(text, text_PL["input_ids"].shape[1], max_tokens, "a phrase")
         return _PhraseHead(names, {name: text_PL[name] for name in ("input_ids", "attention_mask")})
     text_1L = tokenizer(" ".join(f"{phrase}." for phrase in phrases).lower(), return_tensors="pt")
     tokens = text_1L["input_ids"][0].tolist()
     _check_length(text, len(tokens), config.max_text_len, "all phrases together")
-    numbers = token_phrase_ids(tokens, tokenizer.convert_tokens_to_ids("."), tokenizer.all_special_ids)
-    return _TokenHead(names, dict(text_1L), numbers)
+    phrase_ids = token_phrase_ids(tokens, tokenizer.convert_tokens_to_ids("."), tokenizer.all_special_ids)
+    return _TokenHead(names, dict(text_1L), phrase_ids)
 
 
 def _check_length(text: str, length: int, max_length: int, where: str) -> None:

@@ -1,7 +1,7 @@
-"""From the name of a published detector, or a folder, to a folder with its files.
+"""Resolve the name of a published detector, or a folder, to a folder with its files.
 
-Only numbers and settings are taken (JSON, word lists, safetensors), whoever published them, and no code. Where there
-are no safetensors, the older pytorch_model.bin is taken, which is read by torch's restricted reader: tensors only.
+Only numbers and settings are downloaded (JSON, word lists, safetensors), and no code. Without safetensors the older
+pytorch_model.bin is used, which torch's restricted reader opens: tensors only.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
 def is_hub_name(name: str) -> bool:
-    """Whether this is written as names on the hub are.
+    """Return whether this is spelled like a name on the hub.
 
     Example:
         >>> is_hub_name("facebook/detr-resnet-50@no_timm"), is_hub_name("yolov8n.pt")
@@ -36,18 +36,18 @@ def is_hub_name(name: str) -> bool:
 
 
 def resolve_model_dir(name_or_path: str) -> Path:
-    """The folder that holds a detector: `what` itself, else what the hub has under that name, fetched once.
+    """Return the folder of a model: `name_or_path` itself, else the hub's files of that name, downloaded once.
 
-    `MASKLET_OFFLINE=1` forbids the network; what was fetched earlier is then still found.
+    `MASKLET_OFFLINE=1` forbids the network; files in the cache are still used.
 
     Example:
-        >>> folder_of("PekingU/rtdetr_r50vd")
+        >>> resolve_model_dir("PekingU/rtdetr_r50vd")  # doctest: +SKIP
         PosixPath('/home/me/.cache/huggingface/hub/models--PekingU--rtdetr_r50vd/snapshots/...')
 
     Raises:
-        CheckpointError: a folder without a config.json.
-        DownloadError: files that are not here and could not be fetched.
-        MissingExtraError: the extra `transformers` is not installed.
+        CheckpointError: if the folder has no config.json.
+        DownloadError: if files are not cached and cannot be downloaded.
+        MissingExtraError: if the extra `transformers` is not installed.
     """
     folder = Path(name_or_path).expanduser()
     if not folder.is_dir():
@@ -62,7 +62,7 @@ def resolve_model_dir(name_or_path: str) -> Path:
 
 @contextmanager
 def silence_transformers() -> Iterator[None]:
-    """The libraries of the hub show no progress bars and log no warnings meanwhile."""
+    """Hide the progress bars and warnings of the hub's libraries."""
     from transformers.utils import logging
 
     shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
@@ -85,18 +85,19 @@ def _download_snapshot(requested: str) -> Path:
     offline = os.environ.get("MASKLET_OFFLINE", "").lower() not in {"", "0", "false", "no"}
     try:
         with silence_transformers():
-            how = {"revision": revision or None, "local_files_only": offline}
-            found = Path(snapshot_download(name, allow_patterns=FILE_PATTERNS, **how))
-            if not _has_weights(found):
-                found = Path(snapshot_download(name, allow_patterns=[*FILE_PATTERNS, *LEGACY_PATTERNS], **how))
-    except Exception as error:  # whatever the network, the hub's answer or the disk had to say
-        reason = "MASKLET_OFFLINE is set, which forbids downloads" if offline else _first_line(error)
+            options = {"revision": revision or None, "local_files_only": offline}
+            folder = Path(snapshot_download(name, allow_patterns=FILE_PATTERNS, **options))
+            if not _has_weights(folder):
+                folder = Path(snapshot_download(name, allow_patterns=[*FILE_PATTERNS, *LEGACY_PATTERNS], **options))
+    except Exception as error:  # the network, the hub and the disk raise many kinds
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        reason = "MASKLET_OFFLINE is set, which forbids downloads" if offline else first_line
         raise DownloadError(_download_hint(requested, name, revision, reason)) from error
-    if not (found / CONFIG).is_file() or not _has_weights(found):
+    if not (folder / CONFIG).is_file() or not _has_weights(folder):
         raise DownloadError(
             _download_hint(requested, name, revision, f"it has no {CONFIG} or no model.safetensors there")
         )
-    return found
+    return folder
 
 
 def _has_weights(folder: Path) -> bool:
@@ -110,8 +111,3 @@ def _download_hint(requested: str, name: str, revision: str, reason: str) -> str
         f"hf download {name}{which} --local-dir DIR, then name the folder DIR instead. "
         "'everything' is the detector that needs no download."
     )
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

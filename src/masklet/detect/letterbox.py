@@ -1,4 +1,4 @@
-"""An image within the network's input: scaled as it is, centered, with gray around it.
+"""Letterbox an image into the network's input: scaled with its aspect ratio, centered, padded with gray.
 
 Coordinates are pixels, x to the right and y down; pixel (row, column) covers [column, column + 1) x [row, row + 1).
 Shapes: N boxes, H and W of the image.
@@ -15,7 +15,7 @@ import numpy.typing as npt
 __all__ = ["STRIDE", "Letterbox"]
 
 PAD_COLOR = (114, 114, 114)
-"""What the networks were trained to see beside images."""
+"""The gray of the padding that the networks were trained with."""
 STRIDE = 32
 """Sides of the input are multiples of this."""
 
@@ -24,26 +24,24 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Letterbox:
-    """Where an image lies in the input; all sizes are (height, width).
+    """Position and scale of an image in the input; all sizes are (height, width).
 
     Example:
-        >>> box = Letterbox.of((480, 640), 640)
-        >>> box.outer, box.top, box.left
+        >>> box = Letterbox.from_size((480, 640), 640)
+        >>> box.input_size, box.top, box.left
         ((480, 640), 0, 0)
     """
 
     original_size: Size
-    """Of the image."""
     resized_size: Size
     """Of the image within the input."""
     input_size: Size
-    """Of the input."""
 
     @classmethod
     def from_size(cls, size: Size, input_side: int) -> Letterbox:
-        """For an image of `size` whose longer side is brought to `side`, rounded up to a multiple of 32.
+        """Fit an image of `size` whose longer side becomes `input_side`, rounded up to a multiple of 32.
 
-        The input is no larger than it needs to be: the shorter side is rounded up to a multiple of 32 too.
+        The shorter side is rounded up to a multiple of 32 too, so the input is no larger than necessary.
         """
         input_side = _round_up_to_stride(input_side)
         ratio = input_side / max(size)
@@ -62,11 +60,11 @@ class Letterbox:
 
     @property
     def scale(self) -> tuple[float, float]:
-        """Pixels of the input for one of the image, (x, y); the two differ by what rounding to pixels does."""
+        """Pixels of the input per pixel of the image, (x, y); the two differ by rounding."""
         return self.resized_size[1] / self.original_size[1], self.resized_size[0] / self.original_size[0]
 
     def apply(self, rgb_HW3: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """The input, uint8, for an image (H, W, 3) uint8."""
+        """Convert an image (H, W, 3) uint8 to the input, uint8."""
         assert rgb_HW3.shape[:2] == self.original_size, f"an image of {self.original_size}, got {rgb_HW3.shape}"
         (height, width), (rows, columns) = self.resized_size, self.input_size
         scaled = rgb_HW3 if self.resized_size == self.original_size else cv2.resize(rgb_HW3, (width, height))
@@ -75,14 +73,14 @@ class Letterbox:
         return np.asarray(framed, np.uint8)
 
     def boxes_to_original(self, xyxy_N4: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-        """Boxes in pixels of the input to pixels of the image, cut to it."""
+        """Convert boxes from pixels of the input to pixels of the image, clipped to it."""
         scale, corner = np.array(self.scale * 2), np.array([self.left, self.top] * 2)
         limits = np.array([self.original_size[1], self.original_size[0]] * 2)
-        cut: npt.NDArray[np.float32] = np.clip((xyxy_N4 - corner) / scale, 0, limits).astype(np.float32)
-        return cut
+        clipped: npt.NDArray[np.float32] = np.clip((xyxy_N4 - corner) / scale, 0, limits).astype(np.float32)
+        return clipped
 
     def boxes_to_input(self, xyxy_N4: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-        """Boxes in pixels of the image to pixels of the input."""
+        """Convert boxes from pixels of the image to pixels of the input."""
         moved: npt.NDArray[np.float32] = (xyxy_N4 * np.array(self.scale * 2) + [self.left, self.top] * 2).astype(
             np.float32
         )

@@ -1,4 +1,4 @@
-"""From what people write to a detector."""
+"""Open a detector from a name, a file, a function or an object."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ HUB_EXAMPLES = (
     "IDEA-Research/grounding-dino-tiny",
     "google/owlv2-base-patch16-ensemble",
 )
-"""Published detectors of the `transformers` extra, one of each kind; the last two go by text."""
+"""Published detectors of the `transformers` extra, one of each kind; the last two take text."""
 DETECTOR_FAMILIES = ("yolo", "fastsam")
-"""Of the table of models, those that detect."""
+"""The families of the model table that are detectors."""
 
 
 class _HasPredictor(Protocol):
@@ -43,39 +43,47 @@ def open_detector(
     device: str = "",
     sam: _HasPredictor | ImagePredictor | None = None,
 ) -> Detector:
-    """The detector that `what` means.
+    """Open the detector that `source` names.
 
-    `what` is one of
+    `source` is one of
     - the name or file of a YOLOv8 or FastSAM model: "yolov8n.pt", "runs/mine.pt";
-    - "everything": whatever `sam` finds, a `SAM` or its predictor; None: the model inside the package;
+    - "everything": automatic mask generation by `sam`, a `SAM` or its predictor; None: the model inside the package;
     - a name on the hub or a folder of a detector of the extra `transformers`: "PekingU/rtdetr_r50vd";
-    - a function from an image (H, W, 3) uint8 RGB to (boxes, scores, classes), see `PlainDetector`;
-    - a `Detector`: it is given back, and where there are `options`, what it finds is chosen from by them.
+    - a function from an image (H, W, 3) uint8 RGB to (boxes, scores, classes), see `CallableDetector`;
+    - a `Detector`: it is returned, with its detections filtered by `options`, if there are any.
 
     Example:
-        >>> detector = open_detector("everything", DetectOptions(max_det=50))
-        >>> detector.detect([rgb])[0].xyxy
+        >>> detector = open_detector("everything", DetectOptions(max_det=50))  # doctest: +SKIP
+        >>> detector.detect([rgb])[0].xyxy  # doctest: +SKIP
 
     Raises:
-        UnknownModelError: a name that means none of these; it lists what there is.
-        InputError: a segmentation model by name, options the detector cannot follow, a device that is not here.
-        DownloadError, CheckpointError, MissingExtraError: the detector cannot be had.
+        UnknownModelError: if the name is none of these; the message lists the known ones.
+        InputError: if the name is that of a segmentation model, or an option or the device does not exist.
+        DownloadError, CheckpointError, MissingExtraError: if the detector cannot be opened.
     """
     if isinstance(source, (str, Path)):
-        return _by_name(str(source).strip(), options or DetectOptions(), device, sam)
+        return _open_named(str(source).strip(), options or DetectOptions(), device, sam)
     if isinstance(source, Detector):
         return source if options is None else FilteredDetector(source, options)
     if callable(source):
         return CallableDetector(source, options)
     raise InputError(
-        f"{source!r} is no detector; give a name, a function rgb -> (boxes, scores, classes), or an object with `names` "  # noqa: E501
-        "and `detect(images)`"
+        f"{source!r} is no detector; give a name, a function rgb -> (boxes, scores, classes), or an object with "
+        "`names` and `detect(images)`"
     )
 
 
-def _by_name(name: str, options: DetectOptions, device: str, sam: _HasPredictor | ImagePredictor | None) -> Detector:
+def _open_named(name: str, options: DetectOptions, device: str, sam: _HasPredictor | ImagePredictor | None) -> Detector:
     if name.lower() == EVERYTHING:
-        return _open_segment_everything(options, device, sam)
+        from masklet.detect.adapters import SegmentEverythingDetector
+        from masklet.image.predictor import ImagePredictor
+
+        if sam is None:
+            from masklet.load_model import load
+            from masklet.runtime import resolve_device
+
+            sam = ImagePredictor(load().network, resolve_device(device))
+        return SegmentEverythingDetector(sam if isinstance(sam, ImagePredictor) else sam.predictor, options)
     path = Path(name).expanduser()
     if path.is_dir() or (is_hub_name(name) and not path.exists() and _get_card(name) is None):
         from masklet.detect.huggingface import open_hub_detector
@@ -83,29 +91,15 @@ def _by_name(name: str, options: DetectOptions, device: str, sam: _HasPredictor 
         return open_hub_detector(name, options, device)
     card = _get_card(name)
     if not path.is_file() and card is None:
-        raise UnknownModelError(_unknown(name))
+        raise UnknownModelError(_unknown_message(name))
     if not path.is_file() and card is not None and card.family not in DETECTOR_FAMILIES:
         raise InputError(
-            f"{name!r} is a segmentation model, which does not detect by itself; it can be asked everywhere: "
-            f"open_detector({EVERYTHING!r}, sam=SAM({name!r})), or {EVERYTHING!r} as det_model beside it as sam_model"
+            f"{name!r} is a segmentation model, which does not detect by itself; it can segment everything: "
+            f"open_detector({EVERYTHING!r}, sam=SAM({name!r})), or det_model={EVERYTHING!r} with it as sam_model"
         )
     from masklet.detect.yolo import YOLODetector
 
     return YOLODetector(name, options, device)
-
-
-def _open_segment_everything(
-    options: DetectOptions, device: str, sam: _HasPredictor | ImagePredictor | None
-) -> Detector:
-    from masklet.detect.adapters import SegmentEverythingDetector
-    from masklet.image.predictor import ImagePredictor
-
-    if sam is None:
-        from masklet.load_model import load
-        from masklet.runtime import resolve_device
-
-        return SegmentEverythingDetector(ImagePredictor(load().network, resolve_device(device)), options)
-    return SegmentEverythingDetector(sam if isinstance(sam, ImagePredictor) else sam.predictor, options)
 
 
 def _get_card(name: str) -> ModelCard | None:
@@ -115,20 +109,20 @@ def _get_card(name: str) -> ModelCard | None:
         return None
 
 
-def _unknown(what: str) -> str:
+def _unknown_message(name: str) -> str:
     cards = [card for card in MODELS.values() if card.family in DETECTOR_FAMILIES]
-    ours = [name for card in cards for name in (card.file, *card.aliases)]
+    ours = [spelling for card in cards for spelling in (card.file, *card.aliases)]
     known = [EVERYTHING, *ours, *HUB_EXAMPLES]
-    short = {name.rpartition("/")[2].removesuffix(".pt").casefold(): name for name in reversed(known)}
-    key = what.rpartition("/")[2].removesuffix(".pt").casefold()
+    short = {other.rpartition("/")[2].removesuffix(".pt").casefold(): other for other in reversed(known)}
+    key = name.rpartition("/")[2].removesuffix(".pt").casefold()
     near = difflib.get_close_matches(key, short, n=1, cutoff=0.5)
     hint = f" Did you mean {short[near[0]]!r}?" if near else ""
     return "\n".join(
         [
-            f"{what!r} is neither a detector known by name nor a file or folder that exists.{hint} There are:",
+            f"{name!r} is neither a detector known by name nor a file or folder that exists.{hint} There are:",
             f"  {EVERYTHING:<36} needs no download, one class",
             *(f"  {card.file:<36} {card.title}" for card in cards),
-            *(f"  {name:<36} extra transformers" for name in HUB_EXAMPLES),
+            *(f"  {example:<36} extra transformers" for example in HUB_EXAMPLES),
             "  or any other detector on the hub as owner/name, a folder with one, a function rgb -> (boxes, scores, "
             "classes)",
         ]

@@ -1,4 +1,4 @@
-"""Masks out of prototypes: each a weighted sum of the same few maps, cut to its box.
+"""Decode masks from prototypes: each is a weighted sum of the same few maps, cropped to its box.
 
 Shapes: N objects, M prototypes, h and w of the prototypes, H and W of the image.
 """
@@ -22,24 +22,24 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class MaskCrop:
-    """The part of a mask that its box holds; outside of it the mask is empty."""
+    """The part of a mask inside its box, with its upper left corner; outside of it the mask is empty."""
 
     mask: npt.NDArray[np.bool_]
     left: int
     top: int
 
     def to_rle(self, size: tuple[int, int]) -> rle.Rle:
-        """The run-length code of the whole mask in an image of (height, width)."""
+        """Encode the full mask in an image of (height, width) as run lengths."""
         return rle.encode_crop(self.mask, (self.left, self.top), size)
 
 
 def decode_proto_masks(
     coefficients_NM: Floats, prototypes_Mhw: Floats, xyxy_N4: Floats, letterbox: Letterbox
 ) -> list[MaskCrop]:
-    """A mask for every box (original pixels), in the image's own resolution.
+    """Decode a mask for every box (xyxy, original pixels) at the resolution of the image.
 
-    The sums are enlarged to the image's pixels without going through the input's, and are inside above 0. A pixel
-    belongs to a box that holds its center.
+    The sums are upsampled to the image directly, not through the input; a mask is where they are above 0. A pixel is
+    in a box if its center is.
     """
     prototypes, height, width = prototypes_Mhw.shape
     sums_Nhw = (coefficients_NM @ prototypes_Mhw.reshape(prototypes, -1)).reshape(-1, height, width)
@@ -47,16 +47,16 @@ def decode_proto_masks(
 
 
 def paste_masks(crops: Sequence[MaskCrop], size: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """The masks as one (N, H, W) array for an image of (height, width)."""
+    """Paste crops into one (N, H, W) array for an image of (height, width)."""
     masks = np.zeros((len(crops), *size), bool)
-    for mask, piece in zip(masks, crops, strict=True):
-        rows, columns = piece.mask.shape
-        mask[piece.top : piece.top + rows, piece.left : piece.left + columns] = piece.mask
+    for mask, crop in zip(masks, crops, strict=True):
+        rows, columns = crop.mask.shape
+        mask[crop.top : crop.top + rows, crop.left : crop.left + columns] = crop.mask
     return masks
 
 
 def _upsample_crop(sums_hw: Floats, xyxy_4: Floats, letterbox: Letterbox) -> MaskCrop:
-    """The sums at the centers of the pixels whose centers lie in the box, bilinear."""
+    """Sample the sums bilinearly at the centers of the pixels in the box."""
     x1, y1, x2, y2 = (int(edge) for edge in np.ceil(xyxy_4 - 0.5))
     if x2 <= x1 or y2 <= y1:
         return MaskCrop(np.zeros((0, 0), bool), 0, 0)

@@ -1,9 +1,7 @@
-"""YOLOv8 and FastSAM as detectors: letterbox, network, the best boxes, their masks.
+"""YOLOv8 and FastSAM as detectors: load, letterbox, network, non-maximum suppression, masks.
 
 Boxes are xyxy in pixels of the original image, x to the right and y down.
-Shapes: B images of a pass, A places, N objects, M prototypes, H and W of an image.
-
-From a name or a file to a YOLOv8 network: found, read, recognized, checked, filled.
+Shapes: B images of a batch, A anchors, N objects, M prototypes, H and W of an image.
 """
 
 from __future__ import annotations
@@ -20,10 +18,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from masklet.checkpoints import Progress, SavedNetwork, check_shapes, read_network
+from masklet.checkpoints import Progress, check_shapes, read_network
 from masklet.detect.detector import Detections, DetectOptions, Names, Rgb, resolve_class_ids
 from masklet.detect.letterbox import Letterbox
-from masklet.detect.proto_masks import MaskCrop, decode_proto_masks, paste_masks
+from masklet.detect.proto_masks import decode_proto_masks, paste_masks
 from masklet.errors import InputError, UnknownModelError
 from masklet.masks.ops import nms
 from masklet.masks.rle import Rle
@@ -35,65 +33,78 @@ __all__ = ["LoadedYOLO", "YOLODetector", "load_yolo", "select_boxes"]
 
 DETECTOR_FAMILIES = ("yolo", "fastsam")
 DEFAULT_MODEL = "yolov8n"
+MAX_BATCH_SIZE = 16
+MAX_CANDIDATES = 30_000
+"""Most boxes in non-maximum suppression, best first."""
+Speed = dict[str, float]
 log = logging.getLogger("masklet")
 _license_logged: set[Path] = set()
 
 
 @dataclass(frozen=True)
 class LoadedYOLO:
-    """A network with where it came from."""
+    """A YOLOv8 network with its name, file, classes and license."""
 
     network: YOLOv8
     name: str
-    """Canonical name of the config its tensors have, such as `yolov8n-seg`, with its classes where they are others."""
+    """Canonical name of the config of its tensors, such as `yolov8n-seg`, with the number of classes if it differs."""
     path: Path
     card: ModelCard | None
     """The published model of that name; a fine-tuned file has the same card."""
     names: Mapping[int, str]
-    """One for every class."""
+    """Class number to name."""
     parameters: int
-    """Values that were learnt, as published tables count them."""
+    """Learned values, counted as in published tables."""
     license_weights: str
     image_size: int | None
-    """Side the file says it was trained at."""
+    """The training size stored in the file."""
 
 
 def load_yolo(model: str | PathLike[str], progress: Progress | None = None) -> LoadedYOLO:
-    """The detector or segmenter that `model` names: a published name, or a file of published or own making.
+    """Load a detector or segmenter by its published name or from a file.
 
     The license of its weights is logged once for each file, as a warning of the logger "masklet".
 
     Example:
-        >>> load_yolo("yolov8n-seg.pt").names[16]
+        >>> load_yolo("yolov8n-seg.pt").names[16]  # doctest: +SKIP
         'dog'
 
     Raises:
-        UnknownModelError: neither a known name nor a file.
-        InputError: a known model of another kind.
-        DownloadError: a published file that is not here and could not be fetched.
-        CheckpointError: a file that is damaged, hostile, or another network.
+        UnknownModelError: if it is neither a known name nor a file.
+        InputError: if it is a known model of another kind.
+        DownloadError: if a published file is not cached and cannot be downloaded.
+        CheckpointError: if the file is damaged, hostile, or another network.
     """
-    path = _path(model, progress)
+    path = _resolve_file(model, progress)
     saved = read_network(path)
-    found = {name: tuple(tensor.shape) for name, tensor in saved.tensors.items()}
-    config = infer_config(found) or CONFIGS[DEFAULT_MODEL]
+    shapes = {name: tuple(tensor.shape) for name, tensor in saved.tensors.items()}
+    config = infer_config(shapes) or CONFIGS[DEFAULT_MODEL]
     name = config_name(config)
-    check_shapes(expected_shapes(config), found, path=path, model_name=name)
+    check_shapes(expected_shapes(config), shapes, path=path, model_name=name)
+    card = MODELS.get(name)
+    default_name = "object" if config.classes == 1 else "class{}"
     loaded = LoadedYOLO(
         network=build(config, saved.tensors),
         name=name,
         path=path,
-        card=MODELS.get(name),
-        names=_names(saved, config.classes),
+        card=card,
+        names={n: saved.names.get(n, default_name.format(n)) for n in range(config.classes)},
         parameters=sum(t.numel() for n, t in saved.tensors.items() if n.endswith((".weight", ".bias"))),
-        license_weights=_license(saved, MODELS.get(name)),
+        license_weights=saved.metadata.get("license", "") or (card.license_weights if card else "unknown"),
         image_size=saved.image_size,
     )
-    _log_license_once(loaded)
+    if path.resolve() not in _license_logged:
+        _license_logged.add(path.resolve())
+        log.warning(
+            "%s: its weights (%s) have the license %s, which is another than masklet's own Apache-2.0",
+            path,
+            name,
+            loaded.license_weights,
+        )
     return loaded
 
 
-def _path(model: str | PathLike[str], progress: Progress | None) -> Path:
+def _resolve_file(model: str | PathLike[str], progress: Progress | None) -> Path:
     path = Path(model).expanduser()
     if path.is_file():
         return path
@@ -107,49 +118,21 @@ def _path(model: str | PathLike[str], progress: Progress | None) -> Path:
     return locate(card, progress)
 
 
-def _names(saved: SavedNetwork, count: int) -> dict[int, str]:
-    usual = "object" if count == 1 else "class{}"
-    return {number: saved.names.get(number, usual.format(number)) for number in range(count)}
-
-
-def _license(saved: SavedNetwork, card: ModelCard | None) -> str:
-    said = saved.metadata.get("license", "")
-    return said or (card.license_weights if card else "unknown")
-
-
-def _log_license_once(loaded: LoadedYOLO) -> None:
-    key = loaded.path.resolve()
-    if key not in _license_logged:
-        _license_logged.add(key)
-        log.warning(
-            "%s: its weights (%s) have the license %s, which is another than masklet's own Apache-2.0",
-            loaded.path,
-            loaded.name,
-            loaded.license_weights,
-        )
-
-
-MAX_BATCH_SIZE = 16
-Speed = dict[str, float]
-MAX_CANDIDATES = 30_000
-"""Boxes that are compared with each other at most, best first."""
-
-
 class YOLODetector:
-    """A YOLOv8 or FastSAM model that detects, and draws masks where it is a segmenter.
+    """A YOLOv8 or FastSAM model that detects objects, and their masks if it is a segmenter.
 
-    `model` is a published name, a file, or what `load_yolo` gave. Of the options all hold but `text`. With `masks` off
-    a segmenter gives boxes alone, which is faster; `codes` gives masks as run-length codes, which take a hundredth of
-    the memory, instead of arrays. What is found in an image does not depend on the others it is given with.
+    `model` is a published name, a file, or a `LoadedYOLO`. All options but `text` apply. Without `with_masks` a
+    segmenter returns boxes alone, which is faster; with `rle_masks` masks are run-length codes, which take a
+    hundredth of the memory of arrays. The detections of an image do not depend on the other images of the call.
 
     Example:
-        >>> detector = YOLODetector("yolov8n-seg.pt", DetectOptions(conf=0.4, classes=["dog"]))
-        >>> found = detector.detect([rgb])[0]
-        >>> found.xyxy, found.scores, found.masks
+        >>> detector = YOLODetector("yolov8n-seg.pt", DetectOptions(conf=0.4, classes=["dog"]))  # doctest: +SKIP
+        >>> detections = detector.detect([rgb])[0]  # doctest: +SKIP
+        >>> detections.xyxy, detections.scores, detections.masks  # doctest: +SKIP
 
     Raises:
-        UnknownModelError, DownloadError, CheckpointError: the model cannot be had.
-        InputError: a class the model does not have, a text, a device that is not here.
+        UnknownModelError, DownloadError, CheckpointError: if the model cannot be opened.
+        InputError: if the model lacks a class, a text is given, or the device does not exist.
     """
 
     def __init__(
@@ -171,7 +154,7 @@ class YOLODetector:
 
     @property
     def options(self) -> DetectOptions:
-        """What is asked for; may be set anew."""
+        """The options; they may be replaced at any time."""
         return self._options
 
     @options.setter
@@ -182,80 +165,67 @@ class YOLODetector:
         self._options = options
 
     def detect(self, images: Sequence[Rgb]) -> list[Detections]:
-        """What is in each image, (H, W, 3) uint8 RGB of any size, best score first."""
-        return [found for found, _ in self.detect_timed(images)]
+        """Detect the objects of each image, (H, W, 3) uint8 RGB of any size, best score first."""
+        return [detections for detections, _ in self.detect_timed(images)]
 
     def detect_timed(self, images: Sequence[Rgb]) -> list[tuple[Detections, Speed]]:
-        """As `detect`, each with the milliseconds of its stages: preprocess, inference, postprocess."""
+        """Detect, and time each image: milliseconds of preprocess, inference and postprocess."""
         boxes = [Letterbox.from_size((rgb.shape[0], rgb.shape[1]), self.options.imgsz) for rgb in images]
-        found: dict[int, tuple[Detections, Speed]] = {}
+        results: dict[int, tuple[Detections, Speed]] = {}
         for members in _group_batches(boxes):
             started = time.perf_counter()
-            drawn = np.stack([boxes[i].apply(images[i]) for i in members])
+            inputs = np.stack([boxes[i].apply(images[i]) for i in members])
             ready = time.perf_counter()
-            raw = self.run(torch.from_numpy(drawn))
+            raw = self.run(torch.from_numpy(inputs))
             last = time.perf_counter()
-            shared = {"preprocess": 1e3 * (ready - started), "inference": 1e3 * (last - ready)}
-            speed = {name: took / len(members) for name, took in shared.items()}
+            stages = {"preprocess": 1e3 * (ready - started), "inference": 1e3 * (last - ready)}
+            speed = {name: took / len(members) for name, took in stages.items()}
             for row, i in enumerate(members):
-                one, now = self.postprocess(raw, row, boxes[i]), time.perf_counter()
-                found[i], last = (one, {**speed, "postprocess": 1e3 * (now - last)}), now
-        return [found[i] for i in range(len(images))]
+                detections, now = self.postprocess(raw, row, boxes[i]), time.perf_counter()
+                results[i], last = (detections, {**speed, "postprocess": 1e3 * (now - last)}), now
+        return [results[i] for i in range(len(images))]
 
     def run(self, inputs_BHW3: Tensor) -> RawDetections:
-        """The network's answer to uint8 inputs."""
+        """Run the network on uint8 inputs."""
         with torch.inference_mode():
             pixels = inputs_BHW3.to(self.device).permute(0, 3, 1, 2).float().div_(255)
             raw: RawDetections = self.network(pixels)
         return raw
 
     def postprocess(self, raw: RawDetections, row: int, letterbox: Letterbox) -> Detections:
-        """The detections of one image of a pass, in pixels of the image."""
-        scores, classes, places = (
+        """Return the detections of image `row` of a batch, in pixels of the image."""
+        scores, classes, anchors = (
             part.cpu().numpy() for part in filter_candidates(raw.scores_BAK[row], self.options.conf, self._class_ids)
         )
-        framed = raw.xyxy_BA4[row].cpu().numpy()[places]
-        real = np.flatnonzero(np.isfinite(framed).all(1))
-        kept = real[select_boxes(framed[real], scores[real], classes[real], self.options)]
-        xyxy = letterbox.boxes_to_original(framed[kept])
+        input_xyxy = raw.xyxy_BA4[row].cpu().numpy()[anchors]
+        finite = np.flatnonzero(np.isfinite(input_xyxy).all(1))
+        rows = finite[select_boxes(input_xyxy[finite], scores[finite], classes[finite], self.options)]
+        xyxy = letterbox.boxes_to_original(input_xyxy[rows])
         inside = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
-        kept, xyxy = kept[inside], xyxy[inside]
-        masks = self._decode_masks(raw, row, places[kept], xyxy, letterbox) if self.with_masks else None
-        return Detections(xyxy, scores[kept], classes[kept].astype(np.int32), self.names, masks)
-
-    def _decode_masks(
-        self,
-        raw: RawDetections,
-        row: int,
-        anchors: npt.NDArray[np.int64],
-        xyxy: npt.NDArray[np.float32],
-        letterbox: Letterbox,
-    ) -> npt.NDArray[np.bool_] | list[Rle]:
-        assert raw.coefficients_BAM is not None
-        assert raw.prototypes_BMHW is not None
-        coefficients = raw.coefficients_BAM[row].cpu().numpy()[anchors]
-        pieces: list[MaskCrop] = decode_proto_masks(
-            coefficients, raw.prototypes_BMHW[row].cpu().numpy(), xyxy, letterbox
-        )
-        return (
-            [piece.to_rle(letterbox.original_size) for piece in pieces]
-            if self.rle_masks
-            else paste_masks(pieces, letterbox.original_size)
-        )
+        rows, xyxy = rows[inside], xyxy[inside]
+        masks: npt.NDArray[np.bool_] | list[Rle] | None = None
+        if self.with_masks:
+            assert raw.coefficients_BAM is not None
+            assert raw.prototypes_BMHW is not None
+            coefficients, prototypes = raw.coefficients_BAM[row].cpu().numpy(), raw.prototypes_BMHW[row].cpu().numpy()
+            crops = decode_proto_masks(coefficients[anchors[rows]], prototypes, xyxy, letterbox)
+            size = letterbox.original_size
+            masks = [crop.to_rle(size) for crop in crops] if self.rle_masks else paste_masks(crops, size)
+        return Detections(xyxy, scores[rows], classes[rows].astype(np.int32), self.names, masks)
 
 
 def filter_candidates(
     scores_AK: Tensor, conf: float, class_ids: frozenset[int] | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Score, class and place of every place whose best class is wanted and reaches `conf`, best first."""
+    """Return score, class and index of the anchors whose best class is selected and reaches `conf`, best first."""
     best_A, classes_A = scores_AK.max(1)
     keep_A = best_A >= conf
     if class_ids is not None:
         keep_A &= torch.isin(classes_A, torch.tensor(sorted(class_ids), device=classes_A.device))
-    places = keep_A.nonzero()[:, 0]
-    order = best_A[places].argsort(descending=True, stable=True)[:MAX_CANDIDATES]
-    places = places[order]
-    return best_A[places], classes_A[places], places
+    anchors = keep_A.nonzero()[:, 0]
+    order = best_A[anchors].argsort(descending=True, stable=True)[:MAX_CANDIDATES]
+    anchors = anchors[order]
+    return best_A[anchors], classes_A[anchors], anchors
 
 
 def select_boxes(
@@ -264,16 +234,16 @@ def select_boxes(
     classes_N: npt.NDArray[np.int64],
     options: DetectOptions,
 ) -> npt.NDArray[np.intp]:
-    """Rows to keep, best first: of boxes of one class (`agnostic`: of any) that overlap by more than `iou` the best."""
-    kinds = None if options.agnostic_nms else classes_N
-    return nms(xyxy_N4, scores_N, options.iou, classes=kinds, max_count=options.max_det)
+    """Select rows by non-maximum suppression within each class (`agnostic_nms`: across all), best first."""
+    classes = None if options.agnostic_nms else classes_N
+    return nms(xyxy_N4, scores_N, options.iou, classes=classes, max_count=options.max_det)
 
 
 def _group_batches(letterboxes: Sequence[Letterbox]) -> Iterator[list[int]]:
-    """Numbers of images whose inputs are alike, so many at once."""
-    alike: dict[tuple[int, int], list[int]] = {}
+    """Yield batches of the indices of images whose inputs have one size."""
+    by_size: dict[tuple[int, int], list[int]] = {}
     for i, box in enumerate(letterboxes):
-        alike.setdefault(box.input_size, []).append(i)
-    for members in alike.values():
+        by_size.setdefault(box.input_size, []).append(i)
+    for members in by_size.values():
         for start in range(0, len(members), MAX_BATCH_SIZE):
             yield members[start : start + MAX_BATCH_SIZE]

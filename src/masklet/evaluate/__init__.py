@@ -1,29 +1,16 @@
-"""How good a model is, by protocols that are written down.
+"""Evaluate models by published protocols.
 
-validation  data of one's own, stills and videos: `validate`
-stills      images, asked by box and by clicks
-clicks      clicks that an object needs: NoC, and the curve of IoU by clicks
-click_data  images to be clicked on: GrabCut, Berkeley, DAVIS-345, SBD, and any data set
-recall      what segment everything finds: average recall, as COCO has it
-following   videos of any data set, followed from where their objects appear
-davis       folders in the layout of DAVIS
-videos       their sequences, followed from the first mask
-interactive videos that are corrected by clicks, offline and online
-scribbles   videos segmented by scribbles against the clock: DAVIS interactive
-scribble_report  its curve and figures
-scribble_robot   who draws where an answer is wrong
-scribble_data    scribbles in the files of the challenge
-skeleton    middle lines of regions
-scoring     folders of predictions, by the rules of DAVIS, SA-V and YouTube-VOS
-scored      objects that were scored, and the figures of all of them
-listed      what the lists of a benchmark say: categories seen, videos unseen, ranges of frames
-predicting  predictions in the layouts of these
-parallel    units of work in several processes: these, and what the commands measure
-keeping     figures in a file that is gone on with
-reporting   a score as a page, in HTML and Markdown, beside published figures (`write_report`, imported from there)
-sets        the data sets of benchmarks, where to get them, and what a folder lacks of one
-prompting   what is said of an object whose mask is known
-metrics     J and F of a mask
+A protocol is a function `evaluate_x(model, unit, ...)`, which measures one image, video or sequence, and a function
+`x_report(results)`, which averages the results.
+
+your own data       validate, validation_result
+images              image_prompts (box and clicks), image_clicks (NoC), average_recall (automatic mask generation)
+videos              semi_supervised_vos (DAVIS and any data set), synthetic (no download)
+interactive videos  video_clicks (offline and online), video_scribbles (DAVIS interactive) with scribble_report
+benchmarks          benchmark_predictions, benchmark_scoring with metrics and benchmark_lists, benchmark_datasets
+reports             report (a score as HTML and Markdown; import `write_report` from there)
+running             parallel (several processes), results_file (resuming)
+shared              prompts_from_masks, tracking, davis_sequences, image_click_datasets, scribble_robot, skeletonize
 """
 
 from __future__ import annotations
@@ -34,7 +21,14 @@ from masklet.evaluate.benchmark_scoring import BenchmarkOptions, BenchmarkScore,
 from masklet.evaluate.davis_sequences import DavisSequence, find_davis_sequences
 from masklet.evaluate.image_click_datasets import click_images
 from masklet.evaluate.image_clicks import ClickResult, ClicksReport, click_report, evaluate_clicks
-from masklet.evaluate.image_prompts import ImageMetrics, ImageReport, evaluate_images, find_image_samples, image_report
+from masklet.evaluate.image_prompts import (
+    ImageMetrics,
+    ImageReport,
+    ImageResult,
+    evaluate_image,
+    find_image_samples,
+    image_report,
+)
 from masklet.evaluate.metrics import ObjectScore, Statistics, boundary_f_score, davis_statistics, region_similarity
 from masklet.evaluate.parallel import predict_parallel
 from masklet.evaluate.scribble_report import ScribblesReport, scribbles_report
@@ -67,6 +61,7 @@ __all__ = [
     "DavisSequence",
     "ImageMetrics",
     "ImageReport",
+    "ImageResult",
     "InteractiveOptions",
     "InteractiveReport",
     "InteractiveResult",
@@ -91,7 +86,7 @@ __all__ = [
     "click_report",
     "davis_statistics",
     "evaluate_clicks",
-    "evaluate_images",
+    "evaluate_image",
     "evaluate_interactive",
     "evaluate_recall",
     "evaluate_scribbles",

@@ -1,7 +1,7 @@
-"""The data sets that figures are published on: where their owners give them out, and whether a folder holds one whole.
+"""The data sets of published benchmarks: where to get them, and whether a folder has one completely.
 
-Nothing is downloaded: most of them ask for a form or for a use that is not commercial. Counts are those that the owners
-or the users of a set publish.
+Nothing is downloaded: most of them require a form or allow only non-commercial use. Counts are those that the owners or
+the users of a data set publish.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ __all__ = ["BENCHMARK_DATASETS", "BenchmarkDataset", "FolderRequirement", "ListR
 
 @dataclass(frozen=True)
 class FolderRequirement:
-    """A folder or file that a set has, how many entries there are in it, and in these together; 0: any."""
+    """A folder or file of a data set; `count` entries in it and `nested_count` entries in these, 0: any number."""
 
     path_name: str
     count: int = 0
     nested_count: int = 0
 
     def missing(self, root: Path) -> list[str]:
-        """What is wrong with it below `root`, a sentence each."""
+        """Return what is wrong below `root`, a sentence each."""
         path = root / self.path_name
         if not path.exists():
             return [f"{path} is missing"]
@@ -37,14 +37,14 @@ class FolderRequirement:
         if not entries:
             return [f"{path} is empty"]
         if len(entries) < self.count:
-            return [f"{path} holds {len(entries)} of {self.count}"]
+            return [f"{path} has {len(entries)} of {self.count}"]
         inside = sum(len(_visible_entries(entry)) for entry in entries) if self.nested_count else 0
-        return [f"the folders of {path} hold {inside} of {self.nested_count}"] if inside < self.nested_count else []
+        return [f"the folders of {path} have {inside} of {self.nested_count}"] if inside < self.nested_count else []
 
 
 @dataclass(frozen=True)
 class ListRequirement:
-    """A list of a set, `count` names long: one of `files`, and the places that have each name; {} is the name."""
+    """A list of `count` names in one of `files`, and the paths that exist for each name; {} stands for the name."""
 
     files: tuple[str, ...]
     read_names: Callable[[Path], Collection[str]]
@@ -52,22 +52,20 @@ class ListRequirement:
     path_templates: tuple[str, ...] = ()
 
     def missing(self, root: Path) -> list[str]:
-        """What is wrong with it below `root`, a sentence each."""
+        """Return what is wrong below `root`, a sentence each."""
         file = next((root / file for file in self.files if (root / file).is_file()), None)
         if file is None:
             return [f"{' or '.join(str(root / file) for file in self.files)} is missing"]
         try:
             names = self.read_names(file)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SourceError) as problem:
-            return [f"{file} cannot be read as the list that it should be ({problem!r})"]
-        wrong = [] if len(names) == self.count else [f"{file} names {len(names)}; this set has {self.count}"]
-        return wrong + [said for place in self.path_templates if (said := _missing_entries(root, place, names, file))]
-
-
-def _missing_entries(root: Path, path_template: str, names: Collection[str], file: Path) -> str | None:
-    """The first of the names that has nothing at this place, and how many have not."""
-    gone = [path for name in names if not (path := root / path_template.format(name)).exists()]
-    return f"{gone[0]} is missing ({len(gone)} of the {len(names)} that {file.name} names)" if gone else None
+            return [f"{file} is not a list of names ({problem!r})"]
+        problems = [] if len(names) == self.count else [f"{file} lists {len(names)}; this set has {self.count}"]
+        for template in self.path_templates:
+            gone = [path for name in names if not (path := root / template.format(name)).exists()]
+            if gone:
+                problems.append(f"{gone[0]} is missing ({len(gone)} of the {len(names)} that {file.name} lists)")
+        return problems
 
 
 def _visible_entries(path: Path) -> list[Path]:
@@ -76,7 +74,7 @@ def _visible_entries(path: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class BenchmarkDataset:
-    """A data set, its page, its parts, and the commands that measure on it; {root} is its folder."""
+    """A data set, its page, what its folder must have, and the commands that evaluate on it; {root} is its folder."""
 
     description: str
     url: str
@@ -85,18 +83,19 @@ class BenchmarkDataset:
 
 
 def missing_files(name: str, root: str | Path) -> list[str]:
-    """What a folder lacks of a set, a sentence each; nothing: it is whole, as far as its folders and lists show.
+    """Return what a folder lacks of a data set, a sentence each; nothing if its folders and lists are complete.
 
     Example:
-        >>> lacking("davis17", "DAVIS")
+        >>> missing_files("davis17", "DAVIS")
         ['DAVIS/ImageSets/2017/val.txt is missing']
 
     Raises:
-        InputError: an unknown set.
+        InputError: if the data set is unknown.
     """
     if name not in BENCHMARK_DATASETS:
-        raise InputError(f"no data set {name!r} is known; choose among {', '.join(BENCHMARK_DATASETS)}")
-    return [wrong for part in BENCHMARK_DATASETS[name].requirements for wrong in part.missing(Path(root).expanduser())]
+        raise InputError(f"data set {name!r} is unknown; choose among {', '.join(BENCHMARK_DATASETS)}")
+    requirements = BENCHMARK_DATASETS[name].requirements
+    return [problem for part in requirements for problem in part.missing(Path(root).expanduser())]
 
 
 def _video_names(file: Path) -> list[str]:
@@ -105,11 +104,11 @@ def _video_names(file: Path) -> list[str]:
 
 def _object_names(file: Path) -> list[str]:
     videos = json.loads(file.read_text())["videos"]
-    return [f"{video}/{number}" for video, own in videos.items() for number in own["objects"]]
+    return [f"{name}/{number}" for name, video in videos.items() for number in video["objects"]]
 
 
 def _image_names(file: Path) -> list[str]:
-    return [one["file_name"] for one in json.loads(file.read_text())["images"]]
+    return [image["file_name"] for image in json.loads(file.read_text())["images"]]
 
 
 _DAVIS_PATHS = ("JPEGImages/480p/{}", "Annotations/480p/{}")
@@ -127,9 +126,9 @@ def _youtube_vos_requirements(videos: int, objects: int) -> tuple[FolderRequirem
 
 
 def _sav_requirements(split: str, videos: int, objects: int) -> tuple[FolderRequirement | ListRequirement, ...]:
-    places = ("JPEGImages_24fps/{}", "Annotations_6fps/{}")
-    listed = ListRequirement((f"sav_{split}.txt",), read_lines, videos, places)
-    return FolderRequirement("JPEGImages_24fps", videos), FolderRequirement("Annotations_6fps", videos, objects), listed
+    folders = (FolderRequirement("JPEGImages_24fps", videos), FolderRequirement("Annotations_6fps", videos, objects))
+    paths = ("JPEGImages_24fps/{}", "Annotations_6fps/{}")
+    return (*folders, ListRequirement((f"sav_{split}.txt",), read_lines, videos, paths))
 
 
 def _click_requirements(image_dir: str, mask_dir: str, count: int) -> tuple[FolderRequirement, ...]:
@@ -142,7 +141,7 @@ _SAV_URL = "https://ai.meta.com/datasets/segment-anything-video-downloads/"
 _CLICK_SETS_URL = "https://github.com/SamsungLabs/ritm_interactive_segmentation#datasets"
 BENCHMARK_DATASETS: dict[str, BenchmarkDataset] = {
     "davis16": BenchmarkDataset(
-        "DAVIS 2016, val: 20 videos of one object, of its own folder or of that of DAVIS 2017",
+        "DAVIS 2016, val: 20 videos of one object, from the folder of DAVIS 2016 or of DAVIS 2017",
         f"{_DAVIS_URL}/davis2016/code.html",
         (
             FolderRequirement("JPEGImages/480p", 20),
@@ -162,19 +161,19 @@ BENCHMARK_DATASETS: dict[str, BenchmarkDataset] = {
         ("masklet eval davis17 --root {root}",),
     ),
     "ytvos18": BenchmarkDataset(
-        "YouTube-VOS 2018, valid: 474 videos, 894 objects; the truth is with its server",
+        "YouTube-VOS 2018, valid: 474 videos, 894 objects; its server has the ground truth",
         _YTVOS_URL,
         _youtube_vos_requirements(474, 894),
         ("masklet eval ytvos --root {root} --out ytvos18",),
     ),
     "ytvos19": BenchmarkDataset(
-        "YouTube-VOS 2019, valid: 507 videos, 1063 objects; the truth is with its server",
+        "YouTube-VOS 2019, valid: 507 videos, 1063 objects; its server has the ground truth",
         _YTVOS_URL,
         _youtube_vos_requirements(507, 1063),
         ("masklet eval ytvos --root {root} --out ytvos19",),
     ),
     "mose": BenchmarkDataset(
-        "MOSE, valid: 311 videos, the truth is with its server",
+        "MOSE, valid: 311 videos, its server has the ground truth",
         "https://henghuiding.github.io/MOSE/",
         (FolderRequirement("valid/JPEGImages", 311), FolderRequirement("valid/Annotations", 311)),
         ("masklet eval mose --root {root} --out mose",),
@@ -208,7 +207,7 @@ BENCHMARK_DATASETS: dict[str, BenchmarkDataset] = {
             FolderRequirement("val2017", 5000),
             ListRequirement(("annotations/instances_val2017.json",), _image_names, 5000, ("val2017/{}",)),
         ),
-        ("masklet eval everything {root} --split val2017", "masklet val --data {root} --split val2017"),
+        ("masklet eval mask-generation {root} --split val2017", "masklet val --data {root} --split val2017"),
     ),
     "grabcut": BenchmarkDataset(
         "GrabCut: 50 objects",
@@ -220,7 +219,7 @@ BENCHMARK_DATASETS: dict[str, BenchmarkDataset] = {
         "Berkeley: 100 objects in 96 images",
         _CLICK_SETS_URL,
         _click_requirements("images", "masks", 96),
-        ("masklet eval clicks {root} --kind berkeley",),
+        ("masklet eval clicks {root} --data-format berkeley",),
     ),
     "davis345": BenchmarkDataset(
         "DAVIS-345: frames of DAVIS 2016",
@@ -239,4 +238,4 @@ BENCHMARK_DATASETS: dict[str, BenchmarkDataset] = {
         ("masklet eval clicks {root}",),
     ),
 }
-"""Data sets, by name."""
+"""The data sets by name."""

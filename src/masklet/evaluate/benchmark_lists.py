@@ -1,9 +1,4 @@
-"""What the lists of a benchmark say of its videos and objects.
-
-seen_categories  of which objects of YouTube-VOS the category was trained on
-unseen_videos     which videos of LVOS are of categories that its training set has not
-frames_of_lvos   on which frames each object of a video of LVOS is measured
-"""
+"""Read the lists of a benchmark: categories seen in training, unseen videos, and ranges of measured frames."""
 
 from __future__ import annotations
 
@@ -18,111 +13,108 @@ from masklet.errors import SourceError
 __all__ = ["SeenLookup", "lvos_measured_frames", "seen_categories", "unseen_videos"]
 
 SeenLookup = Callable[[str, str], bool | None]
-"""By sequence and object, whether it is of a category that was trained on; None: that is not known."""
+"""Takes a sequence and an object; whether it was seen in training, None if that is unknown."""
 UNSEEN_LIST_NAME = "unseen_videos.txt"
 LVOS_FRAME_STEP = 5
-"""LVOS has each fifth frame of its videos."""
+"""LVOS has every fifth frame of its videos."""
+ACCESS_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError)
+"""What reading a file of another structure raises."""
 
 
 def seen_categories(root: Path, file: Path | None) -> SeenLookup:
-    """By the categories of meta.json beside the truth; `file` is that of the training set, or a text of names.
+    """Look up seen categories of YouTube-VOS: those in `file`, for the objects of meta.json beside the ground truth.
+
+    `file` is the meta.json of the training set, or a text file with a category a line; None: unknown.
 
     Example:
         >>> seen_categories(Path("valid"), Path("train/meta.json"))("0062f687f1", "1")
         False
 
     Raises:
-        SourceError: a file that is missing or damaged.
+        SourceError: if a file is missing or damaged.
     """
     if file is None:
         return lambda sequence, number: None
     try:
-        if file.suffix != ".json":
-            names = set(read_lines(file))
+        if file.suffix == ".json":
+            names = {item["category"] for video in _read_videos(file).values() for item in video["objects"].values()}
         else:
-            names = {own["category"] for video in _read_videos(file).values() for own in video["objects"].values()}
-        meta = next((place / "meta.json" for place in (root, root.parent) if (place / "meta.json").is_file()), root)
-        objects = {
-            (v, n): o["category"] in names
-            for v, video in _read_videos(meta).items()
-            for n, o in video["objects"].items()
+            names = set(read_lines(file))
+        meta = next((path for path in (root / "meta.json", root.parent / "meta.json") if path.is_file()), root)
+        seen = {
+            (name, number): item["category"] in names
+            for name, video in _read_videos(meta).items()
+            for number, item in video["objects"].items()
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+    except ACCESS_ERRORS as problem:
         raise SourceError(
-            f"the categories cannot be read of {file} and of meta.json beside {root} ({problem!r}); both are the "
-            "meta.json of YouTube-VOS with a category for each object, or the first a text of names: check them, or "
-            "leave seen out"
+            f"the categories of {file} and of meta.json beside {root} cannot be read ({problem!r}); both are the "
+            "meta.json of YouTube-VOS with a category for each object, or the first is a text file of names: check "
+            "them, or remove seen"
         ) from None
-    return lambda sequence, number: objects.get((sequence, number))
+    return lambda sequence, number: seen.get((sequence, number))
 
 
 def unseen_videos(root: Path, file: Path | None) -> SeenLookup:
-    """By the list of unseen videos, a name a line; without `file` that of unseen_videos.txt beside the truth, if any.
+    """Look up unseen videos of LVOS in a list, a name a line; by default unseen_videos.txt beside the ground truth.
 
     Example:
         >>> unseen_videos(Path("valid"), Path("unseen_videos.txt"))("0tCWPOrc", "1")
         True
 
     Raises:
-        SourceError: a file that cannot be read.
+        SourceError: if the file is unreadable.
     """
-    there = (place / UNSEEN_LIST_NAME for place in (root, root.parent) if (place / UNSEEN_LIST_NAME).is_file())
-    found = file or next(there, None)
-    if found is None:
+    candidates = (root / UNSEEN_LIST_NAME, root.parent / UNSEEN_LIST_NAME)
+    file = file or next((path for path in candidates if path.is_file()), None)
+    if file is None:
         return lambda sequence, number: None
-    names = set(read_lines(found))
+    names = set(read_lines(file))
     return lambda sequence, number: sequence not in names
 
 
 def lvos_measured_frames(truth: Path, names: Sequence[str]) -> dict[str, list[str]] | None:
-    """Of the video whose annotations are in `truth`, by object, those frames of `names` that are measured.
+    """Return, by object, which frames of an LVOS video are measured; `names` are those that exist.
 
-    They are those of its range in valid_meta.json (or another SET_meta.json) beside the annotations, but the first and
-    the last of it. None: there is no such list.
+    They are the range of the object in valid_meta.json (or another SET_meta.json) beside the annotations, without its
+    first and last frame. None: there is no such list.
 
     Example:
-        >>> frames_of_lvos(Path("valid/Annotations/0tCWPOrc"), ["00000001", "00000006", "00000011"])
+        >>> lvos_measured_frames(Path("valid/Annotations/0tCWPOrc"), ["00000001", "00000006", "00000011"])
         {'1': ['00000006']}
 
     Raises:
-        SourceError: a list that is damaged or does not have the video, or a frame of a range that is not there.
+        SourceError: if the list is damaged or lacks the video, or a frame of a range does not exist.
     """
     top = truth.parent.parent
-    file = next(
-        (place for place in (top / f"{top.name}_meta.json", *sorted(top.glob("*_meta.json"))) if place.is_file()), None
-    )
+    candidates = (top / f"{top.name}_meta.json", *sorted(top.glob("*_meta.json")))
+    file = next((path for path in candidates if path.is_file()), None)
     if file is None:
         return None
+    frames: dict[str, list[str]] = {}
     try:
-        objects = _read_videos(file)[truth.name]["objects"]
-        ranges = {number: own["frame_range"] for number, own in objects.items()}
-        found = {
-            number: _inner_frame_names(int(own["start"]), int(own["end"]), int(own["frame_nums"]))
-            for number, own in ranges.items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        for number, item in _read_videos(file)[truth.name]["objects"].items():
+            start, end, count = (int(item["frame_range"][key]) for key in ("start", "end", "frame_nums"))
+            inner = range(start, end, LVOS_FRAME_STEP)[1 : max(count - 1, 1)]  # end: the last frame, or behind it
+            frames[number] = [f"{frame:08d}" for frame in inner]
+    except ACCESS_ERRORS as problem:
         raise SourceError(
-            f"{file} says no range of frames of each object of {truth.name} ({problem!r}); it is a meta.json of LVOS: "
-            "get it again, or take it away to have each object measured to the end of its video"
+            f"{file} has no range of frames of each object of {truth.name} ({problem!r}); it is a meta.json of LVOS: "
+            "get it again, or remove it to measure each object to the end of its video"
         ) from None
-    lacking = [name for own in found.values() for name in own if name not in names]
-    if lacking:
-        raise SourceError(f"{truth / lacking[0]}.png is missing; {file.name} has it in a range: complete the truth")
-    return found
-
-
-def _inner_frame_names(start: int, end: int, count: int) -> list[str]:
-    """The frames of a range but its first and its last; `end` may be the last one or lie behind it."""
-    return [f"{number:08d}" for n, number in enumerate(range(start, end, LVOS_FRAME_STEP)) if 0 < n < count - 1]
+    missing = [name for listed in frames.values() for name in listed if name not in names]
+    if missing:
+        raise SourceError(f"{truth / missing[0]}.png is missing; {file.name} has it in a range: complete the truth")
+    return frames
 
 
 class _ObjectEntry(TypedDict, total=False):
-    """What is listed of an object: by YouTube-VOS its category, by LVOS its range."""
+    """An object of a list: YouTube-VOS has its category, LVOS its range."""
 
     category: str
     frame_range: dict[str, str | int]
 
 
 def _read_videos(file: Path) -> dict[str, dict[str, dict[str, _ObjectEntry]]]:
-    found: dict[str, dict[str, dict[str, _ObjectEntry]]] = json.loads(file.read_text())["videos"]
-    return found
+    videos: dict[str, dict[str, dict[str, _ObjectEntry]]] = json.loads(file.read_text())["videos"]
+    return videos

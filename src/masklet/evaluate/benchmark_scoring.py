@@ -1,26 +1,26 @@
-"""Folders of predictions beside the truth, scored as the authors of each benchmark score them.
+"""Score folders of predictions against the ground truth, by the rules of each benchmark's authors.
 
-davis17  PREDICTIONS/SEQ/00000.png, label maps; the truth in the layout of DAVIS 2017, or SEQ/*.png alone. The objects
-         of a sequence are 1 to the largest id of its first annotation; the first and the last frame are not measured;
-         255 in the truth is background; an id above those of the objects is an error. J and F have mean, recall and
-         decay, each a mean over objects (davis2017-evaluation, semi-supervised).
-davis16  As davis17, but all that is annotated is one object, and all that is predicted: white, or ids of any number.
-sav      PREDICTIONS/VIDEO/000/00000.png, black and white, a folder an object; or label maps as davis17. The first and
-         the last annotated frame are not measured, and an object is measured from the first of the others on that
-         shows it, in the truth or in the prediction. An object that the truth shows on none of them is left out. J and
-         F are means over objects (sav_evaluator of facebookresearch/sam2).
-ytvos    PREDICTIONS/VIDEO/00000.png, label maps; the truth Annotations/VIDEO/*.png with meta.json. An object is
+davis17  PREDICTIONS/SEQ/00000.png, label maps; the truth is a DAVIS 2017 folder, or SEQ/*.png alone. The objects of a
+         sequence are 1 to the largest id of its first annotation; the first and the last frame are not measured; 255 in
+         the truth is background; a larger id is an error. J and F have mean, recall and decay, each a mean over objects
+         (davis2017-evaluation, semi-supervised).
+davis16  As davis17, but everything annotated is one object, and everything predicted: white, or ids of any number.
+sav      PREDICTIONS/VIDEO/000/00000.png, black and white, a folder for each object; or label maps as davis17. The first
+         and the last annotated frame are not measured, and an object is measured from the first of the others that
+         shows it, in the truth or in the prediction. An object that the truth shows on none of them is skipped. J and F
+         are means over objects (sav_evaluator of facebookresearch/sam2).
+ytvos    PREDICTIONS/VIDEO/00000.png, label maps; the truth is Annotations/VIDEO/*.png with meta.json. An object is
          measured on every annotated frame after the first that shows it. J and F are means over the objects of
-         categories that were seen in training and over those that were not, and the overall figure is the mean of the
-         four (Xu et al. 2018). The code of the benchmark's server is not public: this is its definition as published.
-mose     As davis17, whose definition MOSE took over.
-lvos     The truth Annotations/VIDEO/*.png with valid_meta.json, which has a range of frames for each object. An object
-         is measured on each of them but the first, on which it is told, and the last; without that list, on the frames
-         behind the first that shows it, but the last. V is how far its J&F is from its mean over time, the square of
-         that rounded to four places. J, F and V are means over objects; where it is known which videos are unseen, the
-         mean of the figures of seen and of unseen ones (lvos-evaluation, semi-supervised).
+         categories seen in training and over those of unseen ones; the overall figure is the mean of the four (Xu et
+         al. 2018). The code of the benchmark's server is not public: this is the definition as published.
+mose     As davis17, whose definition MOSE uses.
+lvos     The truth is Annotations/VIDEO/*.png with valid_meta.json, which has a range of frames for each object. An
+         object is measured on each of them except the first, which has its prompt, and the last; without that list, on
+         the frames after the first that shows it, except the last. V is how far its J&F is from its mean over time; its
+         square is rounded to four digits. J, F and V are means over objects; if it is known which videos are unseen,
+         the mean of the figures of seen and of unseen ones (lvos-evaluation, semi-supervised).
 
-Figures are 0 to 1. In none of them does masklet settle overlaps or leave out places that nobody judges: that is how
+Figures are 0 to 1. No rule resolves overlaps or skips pixels that are not evaluated: in this
 `masklet.evaluate.semi_supervised_vos` differs.
 
 Shapes: T frames, H height, W width.
@@ -78,13 +78,16 @@ FrameScores = Mapping[str, Sequence[FrameScore]]
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """What of a benchmark is scored.
+    """Which part of a benchmark is scored, and by which lists.
 
-    `subset` is a list of ImageSets (davis17, davis16). `seen` names the categories that were trained on (ytvos): the
-    meta.json of the training set, or a text of names. `unseen` is a text with the names of unseen videos (lvos), by
-    default unseen_videos.txt beside the truth. `partial` scores those sequences that are predicted, where all are
-    needed otherwise, and `names` only those named. `every_frame` measures the first and the last frame too (sav).
-    `workers` are sequences at once.
+    Args:
+        subset: a list of ImageSets (davis17, davis16).
+        seen_list: the categories seen in training (ytvos): the meta.json of the training set, or a text file of names.
+        allow_missing: score only the predicted sequences; otherwise all are required.
+        include_first_last: measure the first and the last frame, too (sav).
+        workers: sequences at once.
+        sequences: score only these.
+        unseen_list: a text file with the names of unseen videos (lvos); default: unseen_videos.txt beside the truth.
     """
 
     subset: str | None = None
@@ -98,10 +101,10 @@ class BenchmarkOptions:
 
 @dataclass(frozen=True)
 class BenchmarkScore:
-    """The figures of a benchmark by their names, and what they are made of.
+    """The metrics of a benchmark by name, and the scores of its objects.
 
     Example:
-        >>> score("davis17", "predictions", "DAVIS").figures["J&F"]
+        >>> score_predictions("davis17", "predictions", "DAVIS").metrics["J&F"]
         0.889
     """
 
@@ -112,7 +115,7 @@ class BenchmarkScore:
     """Objects that the truth shows on no measured frame."""
 
     def to_json(self) -> str:
-        """All of it as JSON."""
+        """Return everything as JSON."""
         return json.dumps(asdict(self), indent=2, allow_nan=False)
 
 
@@ -125,217 +128,225 @@ def score_predictions(
 ) -> BenchmarkScore:
     """Score a folder of predictions by the rules of "davis17", "davis16", "sav", "ytvos", "mose" or "lvos".
 
-    `step` is called after every sequence.
+    `on_progress` is called after every sequence.
 
     Example:
-        >>> score("sav", "predictions", "sav_val").figures
+        >>> score_predictions("sav", "predictions", "sav_val").metrics
         {'J&F': 0.777, 'J': 0.742, 'F': 0.812}
 
     Raises:
-        InputError: an unknown kind, or options that it has no use for.
-        SourceError: a prediction or a truth that is missing, damaged, of another size, or has ids it must not have.
+        InputError: if the benchmark is unknown, or does not use one of the options.
+        SourceError: if a prediction or annotation is missing, damaged, of another size, or has an invalid id.
     """
-    found = _get_rules(benchmark, options)
-    shown, true = sequence_dirs(benchmark, predictions, truth)
-    names = list(options.sequences or _sequence_names(Path(truth).expanduser(), true, options.subset))
-    wanted = [name for name in names if (shown / name).is_dir()] if options.allow_missing else names
-    if not wanted:
-        raise SourceError(f"{shown} has no folder of the {len(names)} sequences of {truth}; name each like its truth")
+    rules, root = _get_rules(benchmark, options), Path(truth).expanduser()
+    predicted_dir, truth_dir = sequence_dirs(benchmark, predictions, truth)
+    names = list(options.sequences or _sequence_names(root, truth_dir, options.subset))
+    scored = [name for name in names if (predicted_dir / name).is_dir()] if options.allow_missing else names
+    if not scored:
+        raise SourceError(
+            f"{predicted_dir} has no folder of the {len(names)} sequences of {truth}; name each like its truth"
+        )
 
-    def one(name: str) -> FrameScores:
-        measures = found.score_sequence(_prediction_dir(shown, name, len(wanted)), true / name, options)
+    def score_sequence(name: str) -> FrameScores:
+        if not (predicted_dir / name).is_dir():
+            raise SourceError(
+                f"{predicted_dir / name} is missing; each of the {len(scored)} sequences has a folder: predict it, or "
+                "score only those that exist (partial)"
+            )
+        scores = rules.score_sequence(predicted_dir / name, truth_dir / name, options)
         if on_progress is not None:
             on_progress()
-        return measures
+        return scores
 
     with ThreadPoolExecutor(max(1, options.workers)) as pool:
-        every = list(pool.map(one, wanted))
-    return _summarize(benchmark, Path(truth).expanduser(), dict(zip(wanted, every, strict=True)), options)
+        scores_by_sequence = dict(zip(scored, pool.map(score_sequence, scored), strict=True))
+    seen = rules.seen_lookup(root, options)
+    objects, skipped = [], []
+    for name, scores in scores_by_sequence.items():
+        for number, frames in scores.items():
+            if frames:
+                j, f = davis_statistics([frame.j for frame in frames]), davis_statistics([frame.f for frame in frames])
+                objects.append(ObjectScore(name, number, len(frames), j, f, seen(name, number), tuple(frames)))
+            else:
+                skipped.append(f"{name}/{number}")
+    if not objects:
+        raise SourceError(f"{root} shows no object on a measured frame, so there is nothing to score")
+    return BenchmarkScore(benchmark, rules.summarize(objects), tuple(objects), tuple(skipped))
 
 
 def sequence_dirs(benchmark: str, predictions: str | Path, truth: str | Path) -> tuple[Path, Path]:
-    """Where the sequences are, of the predictions and of the truth.
+    """Find the folders with the sequences, of the predictions and of the truth.
 
     Example:
-        >>> folders("davis17", "predictions", "DAVIS")
+        >>> sequence_dirs("davis17", "predictions", "DAVIS")
         (PosixPath('predictions'), PosixPath('DAVIS/Annotations/480p'))
 
     Raises:
-        SourceError: there is no truth of this kind.
+        SourceError: if the truth of this benchmark is not there.
     """
-    shown = Path(predictions).expanduser()
-    below = shown / "Annotations"
-    return below if below.is_dir() else shown, _find_truth_dir(Path(truth).expanduser(), benchmark)
+    predicted, root = Path(predictions).expanduser(), Path(truth).expanduser()
+    if (predicted / "Annotations").is_dir():
+        predicted = predicted / "Annotations"
+    name = BENCHMARK_RULES[benchmark].annotation_dir
+    for folder in (root / name / "480p", root / name, root):
+        if folder.is_dir() and any(has_matching_file(sequence, "**/*.png") for sequence in folders_in(folder)):
+            return predicted, folder
+    raise SourceError(
+        f"{root} has no ground truth; allowed is {name}/ with a folder of *.png for each sequence, or those folders "
+        "alone: check the path"
+    )
 
 
 def read_object_mask(folder: Path, object_id: str, frame: str) -> Mask:
-    """One object (H, W) on one frame, of the `folder` of a sequence of either layout; as `score` sees it.
+    """Read the mask (H, W) of one object on one frame from the folder of a sequence, as `score_predictions` does.
 
     Example:
-        >>> masks_on(Path("DAVIS/Annotations/480p/bear"), "1", "00004").sum()
+        >>> read_object_mask(Path("DAVIS/Annotations/480p/bear"), "1", "00004").sum()
         32154
 
     Raises:
-        SourceError: there is no such file, or it is damaged.
+        SourceError: if the file is missing or damaged.
     """
     if (folder / object_id).is_dir():
         return np.asarray(read_label_map(folder / object_id / f"{frame}.png") > 0)
     labels = read_label_map(folder / f"{frame}.png")
+    binary = is_binary_mask(unique_ids(labels))
     if object_id == ALL_OBJECTS_ID:
-        return _foreground(labels, white=is_binary_mask(unique_ids(labels)))
-    if object_id == "1" and is_binary_mask(unique_ids(labels)):  # DAVIS 2016
+        return _foreground(labels, binary=binary)
+    if object_id == "1" and binary:  # DAVIS 2016
         return np.asarray(labels == IGNORE_LABEL)
     return np.asarray(labels == int(object_id))
 
 
 def _get_rules(benchmark: str, options: BenchmarkOptions) -> _BenchmarkRules:
     if benchmark not in BENCHMARK_RULES:
-        raise InputError(f"kind={benchmark!r} is unknown; choose {', '.join(map(repr, BENCHMARK_RULES))}")
-    given = [name for name in ("subset", "seen", "unseen") if getattr(options, name) is not None]
-    given += ["every_frame"] if options.include_first_last else []
-    wrong = [name for name in given if name not in BENCHMARK_RULES[benchmark].allowed_options]
-    if wrong:
-        allowed = ", ".join(BENCHMARK_RULES[benchmark].allowed_options)
-        raise InputError(f"{wrong[0]} means nothing for {benchmark!r}, which takes {allowed}: leave it out")
+        raise InputError(f"benchmark={benchmark!r} is unknown; choose {', '.join(map(repr, BENCHMARK_RULES))}")
+    allowed = BENCHMARK_RULES[benchmark].allowed_options
+    given = [name for name in ("subset", "seen_list", "unseen_list") if getattr(options, name) is not None]
+    given += ["include_first_last"] if options.include_first_last else []
+    unused = [name for name in given if name not in allowed]
+    if unused:
+        raise InputError(f"{unused[0]} has no meaning for {benchmark!r}, which takes {', '.join(allowed)}: remove it")
     return BENCHMARK_RULES[benchmark]
 
 
-def _find_truth_dir(root: Path, benchmark: str) -> Path:
-    """The folder of the sequences."""
-    tops = [
-        root / BENCHMARK_RULES[benchmark].annotation_dir / "480p",
-        root / BENCHMARK_RULES[benchmark].annotation_dir,
-        root,
-    ]
-    found = next(
-        (top for top in tops if top.is_dir() and any(has_matching_file(f, "**/*.png") for f in folders_in(top))), None
-    )
-    if found is None:
-        raise SourceError(
-            f"{root} holds no truth; allowed is {BENCHMARK_RULES[benchmark].annotation_dir}/ with a folder of *.png for each sequence, "  # noqa: E501
-            "or those folders alone: check the path"
-        )
-    return found
-
-
-def _sequence_names(root: Path, truth: Path, subset: str | None) -> list[str]:
-    there = [folder.name for folder in folders_in(truth)]
+def _sequence_names(root: Path, truth_dir: Path, subset: str | None) -> list[str]:
+    available = [folder.name for folder in folders_in(truth_dir)]
     if subset is None:
-        return there
-    fitting = [root / "ImageSets" / f"{subset}.txt", root / "ImageSets" / "2017" / f"{subset}.txt"]
-    file = next((file for file in fitting if file.is_file()), None)
+        return available
+    candidates = [root / "ImageSets" / f"{subset}.txt", root / "ImageSets" / "2017" / f"{subset}.txt"]
+    file = next((path for path in candidates if path.is_file()), None)
     if file is None:
-        raise SourceError(f"{root} has no list {subset!r} (looked for {fitting[1]}); name another, or none for all")
+        raise SourceError(f"{root} has no list {subset!r} ({candidates[1]} is missing); name another, or none for all")
     listed = read_split_list(file)
-    lacking = [name for name in listed if name not in there]
-    if lacking:
-        raise SourceError(f"{truth / lacking[0]} is missing; {file.name} names it: complete the truth")
+    missing = [name for name in listed if name not in available]
+    if missing:
+        raise SourceError(f"{truth_dir / missing[0]} is missing; {file.name} lists it: complete the truth")
     return listed
-
-
-def _prediction_dir(predictions: Path, name: str, count: int) -> Path:
-    if not (predictions / name).is_dir():
-        raise SourceError(
-            f"{predictions / name} is missing; each of the {count} sequences has a folder: predict it, or score those "
-            "that are there (partial)"
-        )
-    return predictions / name
 
 
 def _score_davis(predicted: Path, truth: Path, options: BenchmarkOptions) -> FrameScores:
     files = _annotation_files(truth)
     first = read_label_map(files[0])
     if is_binary_mask(unique_ids(first)):  # DAVIS 2016
-        return {"1": _score_single_object(predicted, files)}
-    count = int(max((n for n in unique_ids(first) if n != IGNORE_LABEL), default=0))
-    measures: dict[str, list[FrameScore]] = {str(n): [] for n in range(1, count + 1)}
+        return {"1": _score_foreground(predicted, files)}
+    count = int(max((number for number in unique_ids(first) if number != IGNORE_LABEL), default=0))
+    scores: dict[str, list[FrameScore]] = {str(number): [] for number in range(1, count + 1)}
     for file in files[1:-1]:
-        shown, true = _read_pair(predicted / file.name, file)
-        if shown.max() > count:
+        found, true = _read_pair(predicted / file.name, file)
+        if found.max() > count:
             raise SourceError(
-                f"{predicted / file.name} has the id {shown.max()}; the objects of {truth.name} are 1 to {count}: "
+                f"{predicted / file.name} has the id {found.max()}; the objects of {truth.name} are 1 to {count}: "
                 "write no other"
             )
-        for n in range(1, count + 1):
-            measures[str(n)].append(_score_frame(file, shown == n, true == n))
-    return measures
+        for number in range(1, count + 1):
+            scores[str(number)].append(_score_frame(file, found == number, true == number))
+    return scores
 
 
 def _score_davis_merged(predicted: Path, truth: Path, options: BenchmarkOptions) -> FrameScores:
-    return {ALL_OBJECTS_ID: _score_single_object(predicted, _annotation_files(truth))}
+    return {ALL_OBJECTS_ID: _score_foreground(predicted, _annotation_files(truth))}
 
 
-def _score_single_object(predicted: Path, files: Sequence[Path]) -> list[FrameScore]:
-    white = is_binary_mask(unique_ids(read_label_map(files[0])))
+def _score_foreground(predicted: Path, files: Sequence[Path]) -> list[FrameScore]:
+    binary = is_binary_mask(unique_ids(read_label_map(files[0])))
     pairs = ((file, *_read_pair(predicted / file.name, file)) for file in files[1:-1])
-    return [_score_frame(file, shown > 0, _foreground(true, white=white)) for file, shown, true in pairs]
+    return [_score_frame(file, found > 0, _foreground(true, binary=binary)) for file, found, true in pairs]
 
 
-def _foreground(labels: Labels, *, white: bool) -> Mask:
-    """What is of an object: white, or any id but 255."""
-    return np.asarray(labels > IGNORE_LABEL // 2 if white else (labels > 0) & (labels != IGNORE_LABEL))
+def _foreground(labels: Labels, *, binary: bool) -> Mask:
+    """Return where an object is: white, or any id but 255."""
+    return np.asarray(labels > IGNORE_LABEL // 2 if binary else (labels > 0) & (labels != IGNORE_LABEL))
 
 
 def _score_sav(predicted: Path, truth: Path, options: BenchmarkOptions) -> FrameScores:
-    if not folders_in(truth):
+    folders = folders_in(truth)
+    if not folders:
         return _score_sav_label_maps(predicted, truth, options)
-    measures: dict[str, Sequence[FrameScore]] = {}
-    for folder in folders_in(truth):
-        one = _score_sav_label_maps(predicted / folder.name, folder, options, single_object=True)
-        measures[folder.name] = one.get("1", ())
-    return measures
+    return {
+        folder.name: _score_sav_label_maps(predicted / folder.name, folder, options, single_object=True).get("1", ())
+        for folder in folders
+    }
 
 
 def _score_sav_label_maps(
     predicted: Path, truth: Path, options: BenchmarkOptions, *, single_object: bool = False
 ) -> FrameScores:
     files = _annotation_files(truth)
-    measures: dict[int, list[FrameScore]] = {}
+    scores: dict[int, list[FrameScore]] = {}
     in_truth: set[int] = set()
     for file in files if options.include_first_last else files[1:-1]:
-        shown, true = _read_pair(predicted / file.name, file)
+        found, true = _read_pair(predicted / file.name, file)
         if single_object:
-            shown, true = _single_object_map(shown, predicted / file.name), _single_object_map(true, file)
+            found, true = _single_object_map(found, predicted / file.name), _single_object_map(true, file)
         in_truth.update(unique_ids(true))
-        for number in {*measures, *unique_ids(true), *unique_ids(shown)}:
-            measures.setdefault(number, []).append(_score_frame(file, shown == number, true == number))
-    return {str(number): measures[number] for number in sorted(in_truth)}
+        for number in {*scores, *unique_ids(true), *unique_ids(found)}:
+            scores.setdefault(number, []).append(_score_frame(file, found == number, true == number))
+    return {str(number): scores[number] for number in sorted(in_truth)}
+
+
+def _single_object_map(labels: Labels, file: Path) -> Labels:
+    """Return a map of 0 and one value as a map of 0 and 1."""
+    ids = unique_ids(labels)
+    if len(ids) > 1:
+        raise SourceError(f"{file} has ids {ids}; a file of SA-V has one object: write a folder for each")
+    return (labels > 0).astype(np.uint8)
 
 
 def _score_ytvos(predicted: Path, truth: Path, options: BenchmarkOptions) -> FrameScores:
-    measures: dict[str, list[FrameScore]] = {}
+    scores: dict[str, list[FrameScore]] = {}
     for file in _annotation_files(truth):
         true = read_label_map(file)
-        if measures:
-            shown, true = _read_pair(predicted / file.name, file)
-            for number, own in measures.items():
-                own.append(_score_frame(file, shown == int(number), true == int(number)))
-        for n in unique_ids(true):
-            if n != IGNORE_LABEL:
-                measures.setdefault(str(n), [])
-    return measures
+        if scores:
+            found, true = _read_pair(predicted / file.name, file)
+            for number, frames in scores.items():
+                frames.append(_score_frame(file, found == int(number), true == int(number)))
+        for new in unique_ids(true):
+            if new != IGNORE_LABEL:
+                scores.setdefault(str(new), [])
+    return scores
 
 
 def _score_lvos(predicted: Path, truth: Path, options: BenchmarkOptions) -> FrameScores:
     files = _annotation_files(truth)
-    frames = lvos_measured_frames(truth, [file.stem for file in files]) or _frames_after_first(files)
-    measures: dict[str, list[FrameScore]] = {number: [] for number in frames}
+    measured = lvos_measured_frames(truth, [file.stem for file in files]) or _frames_after_first(files)
+    scores: dict[str, list[FrameScore]] = {number: [] for number in measured}
     for file in files:
-        numbers = [number for number, own in frames.items() if file.stem in own]
+        numbers = [number for number, frames in measured.items() if file.stem in frames]
         if numbers:
-            shown, true = _read_pair(predicted / file.name, file)
+            found, true = _read_pair(predicted / file.name, file)
         for number in numbers:
-            measures[number].append(_score_frame(file, shown == int(number), true == int(number)))
-    return measures
+            scores[number].append(_score_frame(file, found == int(number), true == int(number)))
+    return scores
 
 
 def _frames_after_first(files: Sequence[Path]) -> dict[str, list[str]]:
-    """By object, the frames behind the first that shows it, but the last."""
+    """Return, by object, the frames after the first that shows it, without the last."""
     frames: dict[str, list[str]] = {}
-    for place, file in enumerate(files):
+    for index, file in enumerate(files):
         for number in unique_ids(read_label_map(file)):
             if number != IGNORE_LABEL:
-                frames.setdefault(str(number), [behind.stem for behind in files[place + 1 : -1]])
+                frames.setdefault(str(number), [later.stem for later in files[index + 1 : -1]])
     return dict(sorted(frames.items()))
 
 
@@ -351,78 +362,49 @@ def _annotation_files(truth: Path) -> list[Path]:
 def _read_pair(predicted: Path, truth: Path) -> tuple[Labels, Labels]:
     if not predicted.is_file():
         raise SourceError(f"{predicted} is missing; {truth} is measured: every measured frame needs its prediction")
-    shown, true = read_label_map(predicted), read_label_map(truth)
-    if shown.shape != true.shape:
+    found, true = read_label_map(predicted), read_label_map(truth)
+    if found.shape != true.shape:
         raise SourceError(
-            f"{predicted} is {format_size(shown.shape)} and {truth} is {format_size(true.shape)}; both are of the size of "  # noqa: E501
-            "the image: predict at that size"
+            f"{predicted} is {format_size(found.shape)} and {truth} is {format_size(true.shape)}; both must have the "
+            "size of the image: predict at that size"
         )
-    return shown, true
-
-
-def _single_object_map(labels: Labels, file: Path) -> Labels:
-    """A map of 0 and one value as 0 and 1."""
-    if len(unique_ids(labels)) > 1:
-        raise SourceError(
-            f"{file} has ids {unique_ids(labels)}; a file of SA-V holds one object: write a folder for each"
-        )
-    return (labels > 0).astype(np.uint8)
+    return found, true
 
 
 def _score_frame(file: Path, predicted: Mask, truth: Mask) -> FrameScore:
     return FrameScore(file.stem, region_similarity(predicted, truth), boundary_f_score(predicted, truth))
 
 
-def _summarize(
-    benchmark: str, root: Path, measures_by_sequence: Mapping[str, FrameScores], options: BenchmarkOptions
-) -> BenchmarkScore:
-    seen = BENCHMARK_RULES[benchmark].seen_lookup(root, options)
-    objects, left_out = [], []
-    for name, measures in measures_by_sequence.items():
-        for number, own in measures.items():
-            if not own:
-                left_out.append(f"{name}/{number}")
-                continue
-            j, f = davis_statistics([one.j for one in own]), davis_statistics([one.f for one in own])
-            objects.append(ObjectScore(name, number, len(own), j, f, seen(name, number), tuple(own)))
-    if not objects:
-        raise SourceError(f"no object of {root} is seen on a measured frame, so there is nothing to score")
-    return BenchmarkScore(benchmark, BENCHMARK_RULES[benchmark].summarize(objects), tuple(objects), tuple(left_out))
-
-
-def _seen_unknown(root: Path, options: BenchmarkOptions) -> SeenLookup:
-    return lambda sequence, number: None
-
-
 @dataclass(frozen=True)
 class _BenchmarkRules:
-    """A benchmark: how a sequence is measured, objects become figures, and which options mean something."""
+    """How a benchmark scores a sequence and summarizes objects, and which options it uses."""
 
     annotation_dir: str
     score_sequence: Callable[[Path, Path, BenchmarkOptions], FrameScores]
     summarize: Callable[[Sequence[ObjectScore]], dict[str, float]]
     allowed_options: tuple[str, ...]
-    seen_lookup: Callable[[Path, BenchmarkOptions], SeenLookup] = _seen_unknown
+    seen_lookup: Callable[[Path, BenchmarkOptions], SeenLookup] = lambda root, options: lambda sequence, number: None
 
 
+_ANY = ("allow_missing", "workers")
 BENCHMARK_RULES = {
-    "davis17": _BenchmarkRules("Annotations", _score_davis, summarize_davis, ("subset", "partial", "workers")),
-    "davis16": _BenchmarkRules("Annotations", _score_davis_merged, summarize_davis, ("subset", "partial", "workers")),
-    "sav": _BenchmarkRules("Annotations_6fps", _score_sav, summarize_sav, ("every_frame", "partial", "workers")),
+    "davis17": _BenchmarkRules("Annotations", _score_davis, summarize_davis, ("subset", *_ANY)),
+    "davis16": _BenchmarkRules("Annotations", _score_davis_merged, summarize_davis, ("subset", *_ANY)),
+    "sav": _BenchmarkRules("Annotations_6fps", _score_sav, summarize_sav, ("include_first_last", *_ANY)),
     "ytvos": _BenchmarkRules(
         "Annotations",
         _score_ytvos,
         summarize_ytvos,
-        ("seen", "partial", "workers"),
+        ("seen_list", *_ANY),
         lambda root, options: seen_categories(root, options.seen_list),
     ),
-    "mose": _BenchmarkRules("Annotations", _score_davis, summarize_davis, ("partial", "workers")),
+    "mose": _BenchmarkRules("Annotations", _score_davis, summarize_davis, _ANY),
     "lvos": _BenchmarkRules(
         "Annotations",
         _score_lvos,
         summarize_lvos,
-        ("unseen", "partial", "workers"),
+        ("unseen_list", *_ANY),
         lambda root, options: unseen_videos(root, options.unseen_list),
     ),
 }
-"""Benchmarks, by name."""
+"""The rules of each benchmark by its name."""

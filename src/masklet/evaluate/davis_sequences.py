@@ -1,7 +1,7 @@
-"""Folders in the layout of DAVIS: which sequences there are, and what their annotations say.
+"""Find the sequences of a DAVIS folder and load their annotations.
 
-Both layouts are read: DAVIS 2016 (black and white, one object) and DAVIS 2017 (a palette, a pixel is the id of its
-object). In an annotation that has other objects, 255 is a place that nobody judges.
+Both formats are read: DAVIS 2016 (black and white, one object) and DAVIS 2017 (a palette; a pixel is the id of its
+object). In an annotation that has other objects, pixels of 255 are not evaluated.
 
 Shapes: T frames, H height, W width.
 """
@@ -25,12 +25,12 @@ __all__ = ["IGNORE_LABEL", "DavisSequence", "Labels", "find_davis_sequences", "l
 Labels = npt.NDArray[np.uint8]
 RESOLUTION = "480p"
 MIN_FRAMES = 3
-"""Frames of a video; the first and the last are not measured."""
+"""Minimum number of frames: the first and the last are not measured."""
 
 
 @dataclass(frozen=True)
 class DavisSequence:
-    """One sequence: its images, and one annotation for each, in order."""
+    """A sequence: its images, and one annotation for each, in order."""
 
     name: str
     frame_paths: tuple[Path, ...]
@@ -38,51 +38,48 @@ class DavisSequence:
 
 
 def find_davis_sequences(root: Path, subset: str | None = None, exclude: Iterable[str] = ()) -> list[DavisSequence]:
-    """The sequences of a folder in the layout of DAVIS 2016 or 2017, in order of their names.
+    """Find the sequences of a DAVIS 2016 or 2017 folder, in the order of their names.
 
-    They are `JPEGImages/480p/NAME/*.jpg` with `Annotations/480p/NAME/*.png` of the same stems. `subset` is a list of
-    `ImageSets`, such as `val` or, where there are several of that name, `2017/val`; None: every folder. Sequences
-    named in `exclude` are left out.
+    A sequence is `JPEGImages/480p/NAME/*.jpg` with `Annotations/480p/NAME/*.png` of the same stems. `subset` is a list
+    of `ImageSets`, such as `val` or, where several have that name, `2017/val`; None: every folder. Sequences named in
+    `exclude` are skipped.
 
     Example:
-        >>> [sequence.name for sequence in davis_under(Path("DAVIS"), "2017/val")]
+        >>> [sequence.name for sequence in find_davis_sequences(Path("DAVIS"), "2017/val")]
         ['bike-packing', 'blackswan', ...]
 
     Raises:
-        SourceError: no sequences, a list or a sequence that is not there, or an image without its annotation.
+        SourceError: if there is no sequence, a list or a sequence is missing, or an image has no annotation.
     """
     folder = root / "JPEGImages" / RESOLUTION
-    there = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    if not there:
+    available = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    if not available:
         raise SourceError(
-            f"{root} holds no videos of DAVIS; allowed is a folder with JPEGImages/{RESOLUTION}/NAME/*.jpg and "
+            f"{root} has no videos of DAVIS; allowed is a folder with JPEGImages/{RESOLUTION}/NAME/*.jpg and "
             f"Annotations/{RESOLUTION}/NAME/*.png: unpack the archive there, or name another folder"
         )
-    left_out = set(exclude)
-    wanted = there if subset is None else _read_image_set(root, subset)
-    for name in [*wanted, *left_out]:
-        if name not in there:
-            raise SourceError(f"{root} has no sequence {name!r}; it has {', '.join(there)}: choose among these")
-    found = [_open_sequence(root, name) for name in wanted if name not in left_out]
-    if not found:
-        raise SourceError(f"no sequence of {root} is left ({', '.join(wanted)} excluded); leave at least one")
-    return found
+    excluded = set(exclude)
+    names = available if subset is None else _read_image_set(root, subset)
+    for name in [*names, *excluded]:
+        if name not in available:
+            raise SourceError(f"{root} has no sequence {name!r}; it has {', '.join(available)}: choose among these")
+    sequences = [_open_sequence(root, name) for name in names if name not in excluded]
+    if not sequences:
+        raise SourceError(f"no sequence of {root} is left ({', '.join(names)} excluded); leave at least one")
+    return sequences
 
 
 def _read_image_set(root: Path, subset: str) -> list[str]:
-    """Names in a list: one a line (DAVIS 2017), or pairs of paths (DAVIS 2016)."""
-    lists = {path.relative_to(root / "ImageSets").with_suffix("").as_posix(): path for path in _image_set_files(root)}
-    fitting = [name for name in lists if name == subset or name.endswith(f"/{subset}")]
-    if len(fitting) != 1:
+    """Read names from a list: one a line (DAVIS 2017), or pairs of paths (DAVIS 2016)."""
+    files = sorted((root / "ImageSets").glob("**/*.txt"))
+    lists = {path.relative_to(root / "ImageSets").with_suffix("").as_posix(): path for path in files}
+    matching = [name for name in lists if name == subset or name.endswith(f"/{subset}")]
+    if len(matching) != 1:
         raise SourceError(
-            f"{root} has {len(fitting)} lists {subset!r}; its lists are {', '.join(lists) or 'none'}: "
-            "name one of them whole, or none to take every sequence"
+            f"{root} has {len(matching)} lists {subset!r}; its lists are {', '.join(lists) or 'none'}: "
+            "give the full name of one of them, or none to take every sequence"
         )
-    return sorted(read_split_list(lists[fitting[0]]))
-
-
-def _image_set_files(root: Path) -> list[Path]:
-    return sorted((root / "ImageSets").glob("**/*.txt"))
+    return sorted(read_split_list(lists[matching[0]]))
 
 
 def _open_sequence(root: Path, name: str) -> DavisSequence:
@@ -104,17 +101,18 @@ def _open_sequence(root: Path, name: str) -> DavisSequence:
 
 
 def load_ground_truth(sequence: DavisSequence) -> Labels:
-    """Ids (T, H, W) of the objects of a sequence, 0 elsewhere, `UNJUDGED` where nobody judges.
+    """Return object ids (T, H, W) of a sequence: 0 is background, `IGNORE_LABEL` is not evaluated.
 
     Raises:
-        SourceError: an annotation that cannot be read, is no label map, or has another size than the first.
+        SourceError: if an annotation is unreadable, is not a label map, or has another size than the first.
     """
     maps = [read_label_map(path) for path in sequence.mask_paths]
     for path, labels in zip(sequence.mask_paths, maps, strict=True):
         if labels.shape != maps[0].shape:
             raise SourceError(
-                f"{path} is {format_size(labels.shape)} and {sequence.mask_paths[0].name} is {format_size(maps[0].shape)}; the "  # noqa: E501
-                "annotations of a sequence are of one size: mend it, or exclude the sequence"
+                f"{path} is {format_size(labels.shape)} and {sequence.mask_paths[0].name} is "
+                f"{format_size(maps[0].shape)}; the annotations of a sequence must have the same size: repair it, or "
+                "exclude the sequence"
             )
     truth = np.stack(maps)
     if set(np.unique(truth[0])) - {0} == {IGNORE_LABEL}:  # 2016: black and white

@@ -1,12 +1,12 @@
-"""Images to be clicked on: the sets that interactive segmentation is measured on, and any other data set.
+"""Open images to click on: the data sets of interactive segmentation, and any other data set with masks.
 
-grabcut   data_GT/ID.* with boundary_GT/ID.*: 255 is the object, 128 a place that nobody judges (50 images)
+grabcut   data_GT/ID.* with boundary_GT/ID.*: 255 is the object, 128 is not evaluated (50 images)
 berkeley  images/ID.* with masks/ID.*: as grabcut (100 objects)
-davis345  img/ID.* with gt/ID.* or masks/ID.*: all that is not black is the object (345 frames of DAVIS 2016)
+davis345  img/ID.* with gt/ID.* or masks/ID.*: everything that is not black is the object (345 frames of DAVIS 2016)
 sbd       img/ID.jpg with inst/ID.mat and lists such as val.txt: each instance is an object (needs scipy)
 
-These are the folders in which they are handed round among the authors of such methods. Of everything else that
-`open_dataset` reads each annotated frame is an image, and each of its masks an object.
+These are the folders that the authors of such methods distribute. Of everything else that `open_dataset` reads, each
+annotated frame is an image, and each of its masks an object.
 
 Shapes: H height, W width.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -35,12 +36,13 @@ Mask = npt.NDArray[np.bool_]
 Pixels = npt.NDArray[np.uint8]
 LabelMap = npt.NDArray[np.int32]
 SBD_EXTRA = "sbd"
-IGNORE_LABEL = 128
+UNKNOWN_LABEL = 128
+"""Pixels of a trimap that are not evaluated."""
 
 
 @dataclass(frozen=True, eq=False)
 class AnnotatedImage:
-    """RGB uint8 (H, W, 3), masks bool (H, W) by number, and where they are judged; None: everywhere."""
+    """RGB uint8 (H, W, 3), masks bool (H, W) by number, and where they are evaluated; None: everywhere."""
 
     rgb: Pixels
     masks: Mapping[int, Mask]
@@ -48,61 +50,65 @@ class AnnotatedImage:
 
 
 class ClickImage(Protocol):
-    """An image with objects, read when it is asked for."""
+    """An image with objects; `read` loads it."""
 
     @property
     def name(self) -> str:
-        """Unique in its set."""
+        """Unique in its data set."""
 
     def read(self) -> AnnotatedImage:
-        """The image and its objects.
+        """Read the image and its objects.
 
         Raises:
-            SourceError: a file that is missing, damaged or does not fit.
+            SourceError: if a file is missing, damaged or of another size.
         """
 
 
 @dataclass(frozen=True)
 class _VideoFrameImage:
-    """An annotated frame of an entry of a data set."""
+    """An annotated frame of a data set's sample."""
 
     name: str
     sample: Sample
     frame_idx: int
 
     def read(self) -> AnnotatedImage:
-        """See ClickPicture."""
+        """See `ClickImage`."""
         [frame] = self.sample.read([self.frame_idx])
         return AnnotatedImage(frame.rgb, frame.masks)
 
 
+_ObjectSplitter = Callable[[LabelMap], tuple[Mapping[int, Mask], Mask | None]]
+"""Splits labels (H, W) into masks by number, and where they are evaluated."""
+
+
 @dataclass(frozen=True)
 class _ImageMaskPair:
-    """An image and the file of its masks, which `split` tells apart."""
+    """An image and the file of its labels, with functions that read and split these."""
 
     name: str
     image_path: Path
     mask_path: Path
     load_labels: Callable[[Path], LabelMap]
-    split_objects: Callable[[LabelMap], tuple[Mapping[int, Mask], Mask | None]] = field(repr=False)
+    split_objects: _ObjectSplitter = field(repr=False)
 
     def read(self) -> AnnotatedImage:
-        """See ClickPicture."""
-        rgb, codes = read_image(self.image_path), self.load_labels(self.mask_path)
-        check_same_size(self.mask_path, codes.shape, self.image_path, rgb.shape[:2])
-        return AnnotatedImage(rgb, *self.split_objects(codes))
+        """See `ClickImage`."""
+        rgb, labels = read_image(self.image_path), self.load_labels(self.mask_path)
+        check_same_size(self.mask_path, labels.shape, self.image_path, rgb.shape[:2])
+        return AnnotatedImage(rgb, *self.split_objects(labels))
 
 
 @dataclass(frozen=True)
 class _ClickFormat:
-    """The folders of a set, the one of images first, and how it is opened."""
+    """The folders of a data set, images first, and how it is opened."""
 
     folder_pairs: tuple[tuple[str, str], ...]
     open_images: Callable[[Path, Path, str | None], Sequence[ClickImage]]
     autodetect: bool = True
 
     def find_folders(self, root: Path) -> tuple[Path, Path] | None:
-        """The folders, where they are there."""
+        """Return the folders if they exist."""
         pairs = [(root / images, root / masks) for images, masks in self.folder_pairs]
         return next((pair for pair in pairs if pair[0].is_dir() and pair[1].is_dir()), None)
 
@@ -110,67 +116,57 @@ class _ClickFormat:
 def click_images(
     root: str | Path, *, data_format: str | None = None, split: str | None = None, limit: int | None = None
 ) -> Sequence[ClickImage]:
-    """The images of a set, `limit` of them at most, spread evenly.
+    """Open the images of a data set, `limit` of them at most, spread evenly.
 
-    `kind` is a key of `CLICK_KINDS` or of `masklet.datasets.KINDS`; None: recognized by what is there (but for
-    berkeley, whose folders have the names of any others). `split` is a list or a part of the data; SBD's is val.
+    Args:
+        data_format: a key of `CLICK_FORMATS` or of `masklet.datasets.DATASET_READERS`; None detects it (except
+            berkeley, whose folders have common names).
+        split: a list or a part of the data; that of SBD is val by default.
 
     Example:
         >>> [image.name for image in click_images("GrabCut", limit=2)]
         ['106024', 'teddy']
 
     Raises:
-        SourceError: no such path, kind or split, or no image with a mask.
-        MissingExtraError: SBD, and scipy is not installed.
+        SourceError: if the path, format or split does not exist, or no image has a mask.
+        MissingExtraError: for SBD, if scipy is not installed.
     """
     known_formats = {*CLICK_FORMATS, *DATASET_READERS, *EARLIER_FORMAT_NAMES}
     if data_format is not None and data_format not in known_formats:
         choices = ", ".join(map(repr, [*CLICK_FORMATS, *DATASET_READERS]))
-        raise SourceError(f"kind={data_format!r} is unknown; choose {choices}, or None to have it recognized")
-    place = Path(root).expanduser()
-    known = data_format or next((n for n, k in CLICK_FORMATS.items() if k.autodetect and k.find_folders(place)), None)
-    if known in CLICK_FORMATS:
-        folders = CLICK_FORMATS[known].find_folders(place)
-        if folders is None:
-            layouts = " or ".join(f"{a}/ID.* with {b}/ID.*" for a, b in CLICK_FORMATS[known].folder_pairs)
-            raise SourceError(f"{root} is no folder of {known}, which has {layouts}: check the path, or the kind")
-        found = CLICK_FORMATS[known].open_images(*folders, split)
+        raise SourceError(f"data_format={data_format!r} is unknown; choose {choices}, or None to detect it")
+    folder = Path(root).expanduser()
+    detected = (name for name, known in CLICK_FORMATS.items() if known.autodetect and known.find_folders(folder))
+    name = data_format or next(detected, None)
+    if name in CLICK_FORMATS:
+        pair = CLICK_FORMATS[name].find_folders(folder)
+        if pair is None:
+            allowed = " or ".join(f"{a}/ID.* with {b}/ID.*" for a, b in CLICK_FORMATS[name].folder_pairs)
+            raise SourceError(f"{root} is no folder of {name}, which has {allowed}: check the path, or the format")
+        images = CLICK_FORMATS[name].open_images(*pair, split)
     else:
-        found = _open_annotated_frames(place, data_format, split)
-    return found if limit is None else [found[i] for i in sample_evenly(len(found), limit)]
-
-
-def _open_annotated_frames(root: Path, data_format: str | None, split: str | None) -> list[ClickImage]:
-    entries = open_dataset(root, data_format=data_format, split=split).samples
-    names = {entry.name: len(entry.frame_indices) > 1 for entry in entries}
-    return [
-        _VideoFrameImage(f"{e.name}:{n}" if names[e.name] else e.name, e, n) for e in entries for n in e.frame_indices
-    ]
+        images = []
+        for sample in open_dataset(folder, data_format=data_format, split=split).samples:
+            frames = sample.frame_indices
+            names = [f"{sample.name}:{n}" for n in frames] if len(frames) > 1 else [sample.name]
+            images += [_VideoFrameImage(name, sample, n) for name, n in zip(names, frames, strict=True)]
+    return images if limit is None else [images[i] for i in sample_evenly(len(images), limit)]
 
 
 def _pair_images_with_masks(
     image_dir: Path, mask_dir: Path, split: str | None, split_objects: _ObjectSplitter
 ) -> list[ClickImage]:
-    """Images with the masks of their names."""
     if split is not None:
-        raise SourceError(f"{image_dir.parent} has no split {split!r}, it is one set: leave split out")
-    (shown, twice), (files, _) = files_by_stem(image_dir), files_by_stem(mask_dir)
-    lacking = [path for stem, path in shown.items() if stem not in files]
-    if lacking or twice or not shown:
-        what = f"{(lacking or [twice[0].file])[0]} has no mask of its own" if shown else "there is no image"
+        raise SourceError(f"{image_dir.parent} has no split {split!r}, it is one set: remove split")
+    (images, duplicates), (masks, _) = files_by_stem(image_dir), files_by_stem(mask_dir)
+    unpaired = [path for stem, path in images.items() if stem not in masks]
+    if unpaired or duplicates or not images:
+        problem = f"{(unpaired or [duplicates[0].file])[0]} has no mask" if images else "there is no image"
         raise SourceError(
-            f"{image_dir}: {what} ({len(shown)} images, {len(files)} masks); every image has one in {mask_dir}: "
-            "unpack the set again"
+            f"{image_dir}: {problem} ({len(images)} images, {len(masks)} masks); every image has its own mask in "
+            f"{mask_dir}: unpack the set again"
         )
-    return [_ImageMaskPair(stem, path, files[stem], _read_mask_labels, split_objects) for stem, path in shown.items()]
-
-
-def _open_trimap(image_dir: Path, mask_dir: Path, split: str | None) -> list[ClickImage]:
-    return _pair_images_with_masks(image_dir, mask_dir, split, _split_trimap)
-
-
-def _open_binary(image_dir: Path, mask_dir: Path, split: str | None) -> list[ClickImage]:
-    return _pair_images_with_masks(image_dir, mask_dir, split, _split_nonzero)
+    return [_ImageMaskPair(stem, path, masks[stem], _read_mask_labels, split_objects) for stem, path in images.items()]
 
 
 def _open_sbd(image_dir: Path, mask_dir: Path, split: str | None) -> list[ClickImage]:
@@ -183,7 +179,7 @@ def _open_sbd(image_dir: Path, mask_dir: Path, split: str | None) -> list[ClickI
 
 
 def _read_mask_labels(file: Path) -> LabelMap:
-    """The largest channel of a mask in any mode; a label of a palette is the color that is seen."""
+    """Read the largest channel of a mask of any mode; a palette counts by its visible colors."""
     try:
         with Image.open(file) as image:
             pixels = np.asarray(image.convert("RGB")).astype(np.int32)
@@ -193,7 +189,7 @@ def _read_mask_labels(file: Path) -> LabelMap:
 
 
 def _read_sbd_instances(file: Path) -> LabelMap:
-    """The numbers of the instances of SBD, of a MATLAB file."""
+    """Read the instance numbers of SBD from a MATLAB file."""
     try:
         from scipy.io import loadmat
     except ImportError:
@@ -204,11 +200,8 @@ def _read_sbd_instances(file: Path) -> LabelMap:
         raise DataError.for_file(file, f"is no list of instances of SBD ({problem}); copy or unpack it again") from None
 
 
-_ObjectSplitter = Callable[[LabelMap], tuple[Mapping[int, Mask], Mask | None]]
-
-
 def _split_trimap(labels: LabelMap) -> tuple[Mapping[int, Mask], Mask | None]:
-    return {1: labels > IGNORE_LABEL}, labels != IGNORE_LABEL
+    return {1: labels > UNKNOWN_LABEL}, labels != UNKNOWN_LABEL
 
 
 def _split_nonzero(labels: LabelMap) -> tuple[Mapping[int, Mask], Mask | None]:
@@ -216,16 +209,18 @@ def _split_nonzero(labels: LabelMap) -> tuple[Mapping[int, Mask], Mask | None]:
 
 
 def _split_instances(labels: LabelMap) -> tuple[Mapping[int, Mask], Mask | None]:
-    def one(number: int) -> Callable[[], Mask]:
+    def decoder(number: int) -> Callable[[], Mask]:
         return lambda: np.asarray(labels == number, bool)
 
-    return LazyMasks({int(n): one(int(n)) for n in np.unique(labels) if n}), None
+    return LazyMasks({int(number): decoder(int(number)) for number in np.unique(labels) if number}), None
 
 
+_open_trimaps = partial(_pair_images_with_masks, split_objects=_split_trimap)
+_open_binary_masks = partial(_pair_images_with_masks, split_objects=_split_nonzero)
 CLICK_FORMATS: dict[str, _ClickFormat] = {
-    "grabcut": _ClickFormat((("data_GT", "boundary_GT"),), _open_trimap),
-    "berkeley": _ClickFormat((("images", "masks"),), _open_trimap, autodetect=False),
-    "davis345": _ClickFormat((("img", "gt"), ("img", "masks")), _open_binary),
+    "grabcut": _ClickFormat((("data_GT", "boundary_GT"),), _open_trimaps),
+    "berkeley": _ClickFormat((("images", "masks"),), _open_trimaps, autodetect=False),
+    "davis345": _ClickFormat((("img", "gt"), ("img", "masks")), _open_binary_masks),
     "sbd": _ClickFormat((("img", "inst"),), _open_sbd),
 }
-"""The sets that have a layout of their own, by name."""
+"""The special formats by name."""

@@ -1,22 +1,21 @@
-"""How many clicks an object needs: interactive segmentation of images, NoC and the curve of IoU by clicks.
+"""Count the clicks that an object needs: interactive segmentation of images, NoC and the curve of IoU by clicks.
 
-The protocol is the one of Sofiiuk et al. (2022) and of those before, which published figures share. An object of
-known mask is clicked on up to 20 times. A click is on the pixel that lies deepest inside what is wrong with the answer
-before it (nothing, at first), missed and excess parts looked at separately: Euclidean distance to the next pixel that
-is right or beyond the border. It is positive on a missed part and negative on an excess one, which is taken where both
-are as deep; no pixel is clicked twice. Every answer has all clicks so far, and the logits of the answer before it. The
-first click is answered by the candidate that the model scores highest of its three, every later one by its single
-answer. IoU is that of masks at the size of the image; places that nobody judges are neither clicked nor counted.
+The protocol is that of Sofiiuk et al. (2022) and of those before, which published figures follow. An object of known
+mask gets up to 20 clicks. A click is on the pixel deepest inside the error of the last prediction (empty, at first);
+missed and excess regions are separate, and depth is the Euclidean distance to the next pixel that is right or outside
+the image. It is positive on a missed region and negative on an excess one, which wins a tie; no pixel is clicked twice.
+Every prediction has all clicks so far, and the logits of the prediction before it. The first click is answered by the
+candidate that the model scores highest of its three, every later one by its single output. IoU is that of masks at the
+size of the image; pixels that are not evaluated are neither clicked nor counted.
 
 * **NoC@85**, NoC@90: the number of the first click after which the IoU is at least 0.85 (0.90), mean over objects; an
-  object that does not get there within 20 clicks counts as 20. **NoF**: how many do not get there. (The count that
-  Sofiiuk et al. call ">=20" holds those that get there with the very 20th click, too.)
-* The **curve** is the mean IoU over objects after 1, 2, ... 20 clicks. An object with nothing left to click on keeps
-  its IoU.
-* **AUC** is the area under the curve from 1 to 20 clicks, by trapezoids, divided by 19: 1 where every object is
-  perfect after one click.
+  object that does not reach it within 20 clicks counts as 20. **NoF**: how many do not reach it. (The count that
+  Sofiiuk et al. call ">=20" includes those that reach it with the 20th click.)
+* The **curve** is the mean IoU over objects after 1, 2, ... 20 clicks. An object with no error left keeps its IoU.
+* **AUC** is the area under the curve from 1 to 20 clicks, by trapezoids, divided by 19: 1 if every object is perfect
+  after one click.
 
-Figures of one set are comparable with published ones where the set is the same; objects are counted, not images.
+Figures are comparable with published ones of the same data set; objects are counted, not images.
 
 Shapes: N objects, C clicks, H height, W width.
 """
@@ -34,15 +33,16 @@ import numpy.typing as npt
 
 from masklet.errors import SourceError
 from masklet.evaluate.image_click_datasets import AnnotatedImage, ClickImage
-from masklet.evaluate.prompts_from_masks import Click, next_correction_click, sample_evenly
+from masklet.evaluate.prompts_from_masks import Click, clicks_prompt, next_correction_click, sample_evenly
 from masklet.image import Prediction
 from masklet.masks import iou
-from masklet.prompts import ObjectPrompt, Points
+from masklet.prompts import ObjectPrompt
 
 __all__ = [
     "MAX_CLICKS",
     "ClickResult",
     "ClicksReport",
+    "ImageModel",
     "area_under_curve",
     "click_report",
     "evaluate_clicks",
@@ -52,27 +52,27 @@ __all__ = [
 Mask = npt.NDArray[np.bool_]
 Logits = npt.NDArray[np.float32]
 MAX_CLICKS = 20
-"""Clicks that an object has at most."""
+"""Clicks on an object, at most."""
 IOU_TARGETS = (0.85, 0.90)
 BATCH_SIZE = 16
-"""Objects whose answers are held at once."""
+"""Objects predicted at once."""
 
 
 class ImageModel(Protocol):
-    """What is clicked on: `SAM().predictor`, or anything that answers about the image it was given."""
+    """A model that segments images: `SAM().predictor`, or anything that predicts masks of the image it was given."""
 
     def set_image(self, rgb: npt.NDArray[np.uint8]) -> None:
-        """The image that is asked about."""
+        """Set the image (H, W, 3)."""
 
     def predict_prompts(
         self, prompts: Sequence[ObjectPrompt], *, mask_input: Logits | None = None, multimask_output: bool | None = None
     ) -> Prediction:
-        """Masks for the objects."""
+        """Predict masks of the objects."""
 
 
 @dataclass(frozen=True)
 class ClickResult:
-    """One object: the image it is in, its number there, and its IoU after each of `CLICKS` clicks."""
+    """One object: its image, its number there, and its IoU after each of `MAX_CLICKS` clicks."""
 
     image: str
     id: int
@@ -82,10 +82,10 @@ class ClickResult:
 
 @dataclass(frozen=True)
 class ClicksReport:
-    """Figures over all objects; keys of `noc` and `nof` are targets in hundredths.
+    """Figures over all objects; keys of `noc` and `nof` are IoU targets in percent.
 
     Example:
-        >>> print(click_report(rows).noc["90"])
+        >>> print(click_report(results).noc["90"])
         3.25
     """
 
@@ -102,81 +102,117 @@ class ClicksReport:
     rows: tuple[ClickResult, ...] = ()
 
     def to_json(self) -> str:
-        """All figures as JSON, the curve of every object too."""
+        """Return all figures as JSON, with the curve of every object."""
         return json.dumps(asdict(self), indent=2, allow_nan=False)
+
+
+class _ClickedObject:
+    """An object that gets clicks: its truth, clicks, current prediction and IoUs so far."""
+
+    def __init__(self, truth: Mask, valid_mask: Mask | None) -> None:
+        self.valid_mask = np.True_ if valid_mask is None else valid_mask
+        self.truth = truth & self.valid_mask
+        self.predicted = np.zeros_like(truth)
+        self.logits: Logits | None = None
+        self.clicks: list[Click] = []
+        self.iou_curve: list[float] = []
+
+    def add_click(self) -> bool:
+        """Add the next click; False if nothing is wrong."""
+        click = next_correction_click(self.predicted, self.truth, self.clicks)
+        if click is not None:
+            self.clicks.append(click)
+        return click is not None
+
+    def update(self, mask: Mask, logits: Logits) -> None:
+        """Set the prediction after the last click."""
+        self.predicted, self.logits = mask & self.valid_mask, logits
+        self.iou_curve.append(iou(self.predicted, self.truth))
 
 
 def evaluate_clicks(
     predictor: ImageModel,
-    images: Sequence[ClickImage],
+    image: ClickImage,
     max_objects: int | None = None,
     on_progress: Callable[[], None] | None = None,
 ) -> Iterator[ClickResult]:
-    """Click on the objects of each image, `objects` of each at most, spread evenly, and yield what each had.
+    """Click on the objects of an image, `max_objects` at most, spread evenly, and yield the result of each.
 
-    An image is encoded once. `step` is called after every image.
+    `on_progress` is called after the image.
 
     Example:
-        >>> rows = list(evaluate_clicks(SAM().predictor, click_images("GrabCut")))
-        >>> click_report(rows).noc
+        >>> predictor = SAM().predictor
+        >>> results = [one for image in click_images("GrabCut") for one in evaluate_clicks(predictor, image)]
+        >>> click_report(results).noc
         {'85': 2.1, '90': 3.2}
 
     Raises:
-        SourceError: an image or its masks cannot be read.
+        SourceError: if the image or its masks are unreadable.
     """
-    for image in images:
-        shown = image.read()
-        numbers = sorted(number for number in shown.masks if shown.masks[number].any())
-        kept = (
-            numbers
-            if max_objects is None
-            else [numbers[i] for i in sample_evenly(len(numbers), max_objects)]
-            if numbers
-            else []
-        )
+    annotated = image.read()
+    numbers = sorted(number for number in annotated.masks if annotated.masks[number].any())
+    if max_objects is not None:
+        numbers = [numbers[i] for i in sample_evenly(len(numbers), max_objects)]
+    started = time.perf_counter()
+    if numbers:
+        predictor.set_image(annotated.rgb)
+    for start in range(0, len(numbers), BATCH_SIZE):
+        batch = numbers[start : start + BATCH_SIZE]
+        curves = _click_curves(predictor, annotated, batch)
+        seconds = (time.perf_counter() - started) / len(batch)
+        yield from (ClickResult(image.name, n, curve, seconds) for n, curve in zip(batch, curves, strict=True))
         started = time.perf_counter()
-        if kept:
-            predictor.set_image(shown.rgb)
-        for start in range(0, len(kept), BATCH_SIZE):
-            some = kept[start : start + BATCH_SIZE]
-            curves = _click_curves(predictor, shown, some)
-            seconds = (time.perf_counter() - started) / len(some)
-            yield from (ClickResult(image.name, n, curve, seconds) for n, curve in zip(some, curves, strict=True))
-            started = time.perf_counter()
-        if on_progress is not None:
-            on_progress()
+    if on_progress is not None:
+        on_progress()
 
 
-def click_report(rows: Sequence[ClickResult]) -> ClicksReport:
-    """Means of what `evaluate_clicks` yielded.
+def _click_curves(predictor: ImageModel, image: AnnotatedImage, object_ids: Sequence[int]) -> list[tuple[float, ...]]:
+    """Return the IoUs after each click on some objects of the image that was set."""
+    objects = [_ClickedObject(np.asarray(image.masks[number], bool), image.valid_mask) for number in object_ids]
+    active = objects
+    for turn in range(MAX_CLICKS):
+        active = [one for one in active if one.add_click()]
+        if not active:
+            break
+        mask_input = np.stack([one.logits for one in active if one.logits is not None]) if turn else None
+        best = predictor.predict_prompts(
+            [clicks_prompt(one.clicks) for one in active], mask_input=mask_input, multimask_output=turn == 0
+        ).best
+        for one, mask, logits in zip(active, best.masks[:, 0], best.logits, strict=True):
+            one.update(mask, logits)
+    curves = [one.iou_curve or [1.0] for one in objects]
+    return [tuple(curve + curve[-1:] * (MAX_CLICKS - len(curve))) for curve in curves]
+
+
+def click_report(results: Sequence[ClickResult]) -> ClicksReport:
+    """Average the results of `evaluate_clicks`.
 
     Raises:
-        SourceError: no object.
+        SourceError: if there is no object.
     """
-    if not rows:
+    if not results:
         raise SourceError("no image has an object, so there is nothing to click on; name data with masks")
-    curves = np.array([row.iou_curve for row in rows])
-    curve = curves.mean(0)
+    curves = np.array([one.iou_curve for one in results])
+    mean_curve = curves.mean(0)
+    targets = {f"{target * 100:.0f}": target for target in IOU_TARGETS}
+    noc = {key: np.mean([number_of_clicks(curve, target) for curve in curves]) for key, target in targets.items()}
     return ClicksReport(
-        images=len({row.image for row in rows}),
-        objects=len(rows),
-        noc={
-            _target_key(target): float(np.mean([number_of_clicks(own, target) for own in curves]))
-            for target in IOU_TARGETS
-        },
-        nof={_target_key(target): int((curves < target).all(1).sum()) for target in IOU_TARGETS},
-        iou_curve=tuple(map(float, curve)),
-        auc=area_under_curve(curve),
-        seconds=sum(row.seconds for row in rows),
-        rows=tuple(rows),
+        images=len({one.image for one in results}),
+        objects=len(results),
+        noc={key: float(mean) for key, mean in noc.items()},
+        nof={key: int((curves < target).all(1).sum()) for key, target in targets.items()},
+        iou_curve=tuple(map(float, mean_curve)),
+        auc=area_under_curve(mean_curve),
+        seconds=sum(one.seconds for one in results),
+        rows=tuple(results),
     )
 
 
 def number_of_clicks(curve: Sequence[float] | npt.NDArray[np.float64], target: float) -> int:
-    """The number of the first click after which the IoU is at least `target`; `CLICKS` where there is none.
+    """Return the number of the first click after which the IoU is at least `target`; `MAX_CLICKS` if none is.
 
     Example:
-        >>> noc([0.5, 0.86, 0.84], 0.85)
+        >>> number_of_clicks([0.5, 0.86, 0.84], 0.85)
         2
     """
     reached = np.asarray(curve) >= target
@@ -184,72 +220,11 @@ def number_of_clicks(curve: Sequence[float] | npt.NDArray[np.float64], target: f
 
 
 def area_under_curve(curve: Sequence[float] | npt.NDArray[np.float64]) -> float:
-    """The area under a curve from its first click to its last, by trapezoids, over its length; 0 to 1.
+    """Return the area under a curve from its first click to its last, by trapezoids, over its length; 0 to 1.
 
     Example:
-        >>> area([0.0, 1.0, 1.0])
+        >>> area_under_curve([0.0, 1.0, 1.0])
         0.75
     """
     values = np.asarray(curve, float)
     return float((values[1:] + values[:-1]).sum() / 2 / (len(values) - 1)) if len(values) > 1 else float(values[0])
-
-
-def _target_key(target: float) -> str:
-    return f"{target * 100:.0f}"
-
-
-class _ClickSession:
-    """An object that is clicked on: its truth, clicks, present answer and IoUs so far."""
-
-    def __init__(self, truth: Mask, valid_mask: Mask | None) -> None:
-        self.valid_mask = valid_mask
-        self.truth = self._apply_valid_mask(truth)
-        self.predicted_mask = np.zeros_like(truth)
-        self.logits: Logits | None = None
-        self.clicks: list[Click] = []
-        self.iou_curve: list[float] = []
-
-    def add_click(self) -> bool:
-        """One more click; False, and no change for good, where there is nothing to click on."""
-        click = next_correction_click(self.predicted_mask, self.truth, self.clicks)
-        if click is None:
-            return False
-        self.clicks.append(click)
-        return True
-
-    @property
-    def prompt(self) -> ObjectPrompt:
-        xy = np.array([(click.x, click.y) for click in self.clicks], np.float32)
-        return ObjectPrompt(points=Points(xy, np.array([click.label for click in self.clicks], np.int32)))
-
-    def update(self, mask: Mask, logits: Logits) -> None:
-        """The answer to the last click."""
-        self.predicted_mask, self.logits = self._apply_valid_mask(mask), logits
-        self.iou_curve.append(iou(self.predicted_mask, self.truth))
-
-    def _apply_valid_mask(self, mask: Mask) -> Mask:
-        return mask if self.valid_mask is None else mask & self.valid_mask
-
-
-def _click_curves(predictor: ImageModel, image: AnnotatedImage, object_ids: Sequence[int]) -> list[tuple[float, ...]]:
-    """IoUs after each click, for some objects of the image that was set."""
-    every = [_ClickSession(np.asarray(image.masks[number], bool), image.valid_mask) for number in object_ids]
-    left = every
-    for turn in range(MAX_CLICKS):
-        left = [one for one in left if one.add_click()]
-        if not left:
-            break
-        _predict_next(predictor, left, first_click=turn == 0)
-    return [
-        tuple(one.iou_curve + [one.iou_curve[-1] if one.iou_curve else 1.0] * (MAX_CLICKS - len(one.iou_curve)))
-        for one in every
-    ]
-
-
-def _predict_next(predictor: ImageModel, sessions: Sequence[_ClickSession], *, first_click: bool) -> None:
-    earlier = None if first_click else np.stack([one.logits for one in sessions if one.logits is not None])
-    answer = predictor.predict_prompts(
-        [one.prompt for one in sessions], mask_input=earlier, multimask_output=first_click
-    ).best
-    for one, mask, logits in zip(sessions, answer.masks[:, 0], answer.logits, strict=True):
-        one.update(mask, logits)

@@ -1,19 +1,18 @@
-"""Images with known masks, asked by box and by clicks.
+"""Evaluate a model on images with known masks, prompted by box and by clicks.
 
-The protocol. From each image at most `objects` masks are asked for, spread evenly over its list. A box is the tight
-box of the mask. The first click is the pixel of the mask that lies deepest inside it, every further click the deepest
-pixel of what is wrong (`masklet.evaluate.prompts_from_masks`), with the earlier logits fed back. One click is
-answered by
-the candidate that the model itself scores highest; `click_best` is the best of its three candidates, chosen by the
-truth. IoU is measured at the size of the stored image; a figure is the mean over objects. An image is encoded once,
-and all its objects are asked for together.
+From each image at most `max_objects` masks are evaluated, spread evenly over its list. A box is the tight box of the
+mask. The first click is the pixel deepest inside the mask, every further click the deepest pixel of the error
+(`masklet.evaluate.prompts_from_masks`), with the previous logits as input. One click is answered by the candidate that
+the model itself scores highest; `click_best` is the best of its three candidates, chosen by the truth. IoU is measured
+at the size of the stored image; a figure is the mean over objects. An image is encoded once, and all its objects are
+predicted together.
 
 Shapes: N objects, H height, W width, K candidates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -22,17 +21,17 @@ import numpy.typing as npt
 
 from masklet.datasets import AnnotatedFrame, Sample, open_dataset
 from masklet.errors import SourceError
-from masklet.evaluate.prompts_from_masks import Click, deepest_error_click, sample_evenly, tight_box
-from masklet.image import ImagePredictor
+from masklet.evaluate.image_clicks import ImageModel
+from masklet.evaluate.prompts_from_masks import Click, clicks_prompt, deepest_error_click, sample_evenly, tight_box
 from masklet.masks import iou
-from masklet.prompts import ObjectPrompt, Points
+from masklet.prompts import ObjectPrompt
 
 __all__ = [
     "ImageMetrics",
     "ImageReport",
     "ImageResult",
     "IouArray",
-    "evaluate_images",
+    "evaluate_image",
     "find_image_samples",
     "image_ious",
     "image_report",
@@ -41,19 +40,19 @@ __all__ = [
 
 Masks = npt.NDArray[np.bool_]
 IouArray = npt.NDArray[np.float64]
-"""(N, 5): a row an object, columns as `Figures` has them behind `objects`."""
+"""(N, 5): a row for each object, with the columns of `ImageMetrics` after `objects`."""
 
 NUM_CLICKS = 5
 
 
 @dataclass(frozen=True)
 class ImageMetrics:
-    """Mean IoU over objects, 0 to 1; nan where it was not asked for."""
+    """Mean IoU over objects, 0 to 1; nan for prompts that were not evaluated."""
 
     objects: int
     box: float
     click: float
-    """One click, the candidate that the model prefers."""
+    """One click, the candidate that the model scores highest."""
     click_best: float
     """One click, the best of three candidates."""
     clicks_3: float
@@ -62,102 +61,95 @@ class ImageMetrics:
 
 @dataclass(frozen=True)
 class ImageResult:
-    """One image as a row of plain values: IoUs of each object, as `Ious` has them."""
+    """The IoUs of each object of one image, with the columns of `IouArray`."""
 
     image: str
     source: str
     ious: tuple[tuple[float, ...], ...]
 
-    @classmethod
-    def from_ious(cls, image: str, source: str, iou_N5: IouArray) -> ImageResult:
-        """Of what `evaluate_stills` yielded."""
-        return cls(image, source, tuple(map(tuple, iou_N5.tolist())))
-
     @property
-    def source_and_ious(self) -> tuple[str, IouArray]:
-        """As `report` takes it."""
-        return self.source, np.array(self.ious).reshape(-1, 5)
+    def iou_array(self) -> IouArray:
+        """The IoUs as an array (N, 5)."""
+        return np.array(self.ious).reshape(-1, 5)
 
 
 @dataclass(frozen=True)
 class ImageReport:
-    """Figures over all objects, and by source."""
+    """Metrics over all objects, and by source."""
 
     total: ImageMetrics
     per_source: dict[str, ImageMetrics]
     mean_over_sources: ImageMetrics
-    """Every source counts the same, however many objects it has."""
+    """Every source has the same weight, however many objects it has."""
 
 
 def find_image_samples(root: Path) -> list[Sample]:
-    """Every `SOURCE/images/ID.jpg` with its `SOURCE/masks/ID.json` (a list of COCO RLE), in the order of their names.
+    """Find every `SOURCE/images/ID.jpg` with its `SOURCE/masks/ID.json` (a list of COCO RLE), sorted by name.
 
     Raises:
-        SourceError: there is none.
+        SourceError: if there is none.
     """
-    entries = open_dataset(root, data_format="stills").samples
-    return sorted(entries, key=_sort_key)  # plain order, where data sets count: every tenth image stays the same one
+    samples = open_dataset(root, data_format="native").samples
+    # plain order, not that of numbers in names: every tenth image stays the same one
+    return sorted(samples, key=lambda sample: tuple(f"{sample.name}.jpg".split("/")))
 
 
-def _sort_key(sample: Sample) -> tuple[str, ...]:
-    return tuple(f"{sample.name}.jpg".split("/"))
-
-
-def evaluate_images(
-    predictor: ImagePredictor, samples: Sequence[Sample], max_objects: int = 10
-) -> Iterator[tuple[str, IouArray]]:
-    """Yield the source and the IoUs (N, 5) of each image's objects; N is 0 for an image without any.
+def evaluate_image(
+    predictor: ImageModel, sample: Sample, max_objects: int = 10, on_progress: Callable[[], None] | None = None
+) -> ImageResult:
+    """Measure the objects of one image; `on_progress` is called after it.
 
     Example:
-        >>> rows = list(evaluate_stills(SAM().predictor, stills_under(Path("heldout"))))
-        >>> report(rows).total.box
+        >>> predictor = SAM().predictor
+        >>> results = [evaluate_image(predictor, sample) for sample in find_image_samples(Path("heldout"))]
+        >>> image_report(results).total.box
 
     Raises:
-        SourceError: an image or its masks cannot be read.
+        SourceError: if the image or its masks are unreadable.
     """
-    for still in samples:
-        [image] = still.read(still.frame_indices)
-        yield source_name(still, "stills"), image_ious(predictor, image, max_objects)
+    [frame] = sample.read(sample.frame_indices)
+    ious = image_ious(predictor, frame, max_objects)
+    if on_progress is not None:
+        on_progress()
+    return ImageResult(sample.name, source_name(sample, "stills"), tuple(map(tuple, ious.tolist())))
 
 
 def source_name(sample: Sample, default: str) -> str:
-    """The source that a still of our own layout is counted with; `alone` where the data set is no more than one."""
-    source, inside, _ = sample.name.partition("/")
-    return source if inside else default
+    """Return the source of an image of the native format; `default` if the data set is a single source."""
+    source, separator, _ = sample.name.partition("/")
+    return source if separator else default
 
 
-def image_report(results: Sequence[tuple[str, IouArray]]) -> ImageReport:
-    """Means of what `evaluate_stills` yielded.
+def image_report(results: Sequence[ImageResult]) -> ImageReport:
+    """Average the results of `evaluate_image`.
 
     Raises:
-        SourceError: no image had an object.
+        SourceError: if no image has an object.
     """
-    results = [(source, iou_N5) for source, iou_N5 in results if len(iou_N5)]
+    results = [one for one in results if one.ious]
     if not results:
         raise SourceError("no image has an object, so there is nothing to measure; name data with masks")
-    sources = sorted({source for source, _ in results})
-    by_source = {s: _mean_metrics(np.concatenate([iou_N5 for name, iou_N5 in results if name == s])) for s in sources}
-    total = _mean_metrics(np.concatenate([iou_N5 for _, iou_N5 in results]))
+    sources = sorted({one.source for one in results})
+    per_source = {source: _mean_metrics([one for one in results if one.source == source]) for source in sources}
+    total = _mean_metrics(results)
     columns = [f.name for f in fields(ImageMetrics) if f.name != "objects"]
-    means = {c: float(np.mean([getattr(f, c) for f in by_source.values()])) for c in columns}
-    return ImageReport(total, by_source, ImageMetrics(total.objects, **means))
+    means = {name: float(np.mean([getattr(metrics, name) for metrics in per_source.values()])) for name in columns}
+    return ImageReport(total, per_source, ImageMetrics(total.objects, **means))
 
 
-def _mean_metrics(iou_N5: IouArray) -> ImageMetrics:
-    return ImageMetrics(len(iou_N5), *(float(v) for v in iou_N5.mean(0)))
+def _mean_metrics(results: Sequence[ImageResult]) -> ImageMetrics:
+    iou_N5 = np.concatenate([one.iou_array for one in results])
+    return ImageMetrics(len(iou_N5), *map(float, iou_N5.mean(0)))
 
 
 def image_ious(
-    predictor: ImagePredictor,
-    frame: AnnotatedFrame,
-    max_objects: int = 10,
-    prompts: Collection[str] = ("box", "click"),
+    predictor: ImageModel, frame: AnnotatedFrame, max_objects: int = 10, prompts: Collection[str] = ("box", "click")
 ) -> IouArray:
-    """IoUs (N, 5) of at most `objects` objects of one image; nan where `prompts` does not name the way of asking.
+    """Return the IoUs (N, 5) of at most `max_objects` objects of one image; nan for prompts that are not given.
 
     Example:
-        >>> [image] = entry.read(entry.frames)
-        >>> still_ious(model.predictor, image, prompts=["box"])[:, 0]
+        >>> [frame] = sample.read(sample.frame_indices)
+        >>> image_ious(model.predictor, frame, prompts=["box"])[:, 0]
         array([0.93, 0.88])
     """
     numbers = sorted(frame.masks)
@@ -176,28 +168,24 @@ def image_ious(
     return iou_N5
 
 
-def _simulate_clicks(predictor: ImagePredictor, truth: list[Masks]) -> tuple[list[IouArray], IouArray]:
-    """The IoU after each click, and the best of three after the first."""
-    shown = [np.zeros_like(mask) for mask in truth]
+def _simulate_clicks(predictor: ImageModel, truth: Sequence[Masks]) -> tuple[list[IouArray], IouArray]:
+    """Return the IoUs after each click, and the best of three candidates after the first."""
+    predicted: Sequence[Masks] = [np.zeros_like(mask) for mask in truth]
     clicks: list[list[Click]] = [[] for _ in truth]
     logits, curve, best = None, [], np.zeros(len(truth))
     for turn in range(NUM_CLICKS):
-        for own, found, mask in zip(clicks, shown, truth, strict=True):
-            own.append(deepest_error_click(found, mask))
-        answer = predictor.predict_prompts(
-            [_click_prompt(own) for own in clicks], mask_input=logits, multimask_output=turn == 0
+        for own_clicks, mask, true_mask in zip(clicks, predicted, truth, strict=True):
+            own_clicks.append(deepest_error_click(mask, true_mask))
+        prediction = predictor.predict_prompts(
+            [clicks_prompt(own_clicks) for own_clicks in clicks], mask_input=logits, multimask_output=turn == 0
         )
         if turn == 0:
-            best = np.stack([_mask_ious(answer.masks[:, k], truth) for k in range(answer.masks.shape[1])]).max(0)
-        shown, logits = list(answer.best.masks[:, 0]), answer.best.logits
-        curve.append(_mask_ious(shown, truth))
+            masks_NKHW = prediction.masks
+            best = np.stack([_mask_ious(masks_NKHW[:, k], truth) for k in range(masks_NKHW.shape[1])]).max(0)
+        predicted, logits = list(prediction.best.masks[:, 0]), prediction.best.logits
+        curve.append(_mask_ious(predicted, truth))
     return curve, best
 
 
-def _click_prompt(clicks: list[Click]) -> ObjectPrompt:
-    xy = np.array([(click.x, click.y) for click in clicks], np.float32)
-    return ObjectPrompt(points=Points(xy, np.array([click.label for click in clicks], np.int32)))
-
-
 def _mask_ious(predicted: Iterable[Masks], truth: Iterable[Masks]) -> IouArray:
-    return np.array([iou(found, mask) for found, mask in zip(predicted, truth, strict=True)])
+    return np.array([iou(mask, true_mask) for mask, true_mask in zip(predicted, truth, strict=True)])

@@ -1,15 +1,15 @@
-"""What a model is told about an object whose mask is known: the mask itself, its tight box, or clicks.
+"""Simulate the prompts of an object whose mask is known: the mask itself, its tight box, or clicks.
 
-A box is the tight box of the mask. The first click is the pixel that lies deepest inside the mask, every further one
-the deepest pixel of what is wrong, which is how interactive segmentation is scored (Sofiiuk et al. 2022). Training
-draws its clicks from the same places at random (`masklet.train.prompt_simulation`).
+The first click is the pixel deepest inside the mask, every further one the deepest pixel of the error, as interactive
+segmentation is scored (Sofiiuk et al. 2022). Training samples its clicks at random from the same regions
+(`masklet.train.prompt_simulation`).
 
-Coordinates are pixels of the image, x before y.
+Coordinates are pixels of the image, x before y. Shapes: H height, W width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -23,6 +23,7 @@ from masklet.prompts import Box, MaskPrompt, ObjectPrompt, Points
 __all__ = [
     "PROMPT_TYPES",
     "Click",
+    "clicks_prompt",
     "deepest_error_click",
     "next_correction_click",
     "parse_prompt_types",
@@ -46,54 +47,61 @@ class Click(NamedTuple):
 
 
 def validate_prompt_type(prompt_type: str) -> None:
-    """Raise InputError when nothing is known of such a first prompt."""
+    """Check that a prompt is one of `PROMPT_TYPES`.
+
+    Raises:
+        InputError: if it is not.
+    """
     if prompt_type not in PROMPT_TYPES:
         raise InputError(f"prompt={prompt_type!r} is unknown; choose {', '.join(map(repr, PROMPT_TYPES))}")
 
 
 def parse_prompt_types(prompts: Iterable[str]) -> tuple[str, ...]:
-    """Prompts, each once, in the order given.
+    """Return prompts without duplicates, in the order given.
 
     Example:
-        >>> checked_prompts(["box", "click", "box"])
+        >>> parse_prompt_types(["box", "click", "box"])
         ('box', 'click')
 
     Raises:
-        InputError: none, or an unknown one.
+        InputError: if there is none, or one is unknown.
     """
-    asked = tuple(dict.fromkeys([prompts] if isinstance(prompts, str) else prompts))
-    for prompt in asked:
+    unique = tuple(dict.fromkeys([prompts] if isinstance(prompts, str) else prompts))
+    for prompt in unique:
         validate_prompt_type(prompt)
-    if not asked:
-        raise InputError(
-            f"prompts={prompts!r} asks nothing; choose at least one of {', '.join(map(repr, PROMPT_TYPES))}"
-        )
-    return asked
+    if not unique:
+        raise InputError(f"prompts={prompts!r} is empty; choose at least one of {', '.join(map(repr, PROMPT_TYPES))}")
+    return unique
 
 
 def prompt_from_mask(mask: Mask, prompt_type: str) -> ObjectPrompt:
-    """What is said of an object (H, W), not empty, by its "mask", its tight "box" or a "click" in its middle."""
+    """Return the prompt of an object (H, W), not empty: its "mask", its tight "box", or a "click" in its middle."""
     validate_prompt_type(prompt_type)
     if prompt_type == "mask":
         return ObjectPrompt(mask=MaskPrompt(mask))
     if prompt_type == "box":
         return ObjectPrompt(box=tight_box(mask))
-    click = deepest_error_click(np.zeros_like(mask), mask)
-    return ObjectPrompt(points=Points(np.array([[click.x, click.y]], np.float32), np.array([click.label], np.int32)))
+    return clicks_prompt([deepest_error_click(np.zeros_like(mask), mask)])
 
 
 def tight_box(mask: Mask) -> Box:
-    """The box around the pixels of a mask (H, W) that is not empty."""
+    """Return the box around the pixels of a mask (H, W) that is not empty."""
     return Box(*map(float, ops.masks_to_boxes(mask[None])[0]))
 
 
-def deepest_error_click(predicted: Mask, truth: Mask) -> Click:
-    """The pixel deepest inside what is wrong with a mask (H, W), missed and excess regions looked at separately.
+def clicks_prompt(clicks: Sequence[Click], *, refine: bool = False) -> ObjectPrompt:
+    """Return clicks as the point prompt of one object."""
+    xy = np.array([(click.x, click.y) for click in clicks], np.float32)
+    return ObjectPrompt(points=Points(xy, np.array([click.label for click in clicks], np.int32)), refine=refine)
 
-    Where nothing is wrong, the deepest pixel of the truth.
+
+def deepest_error_click(predicted: Mask, truth: Mask) -> Click:
+    """Return the pixel deepest inside the error of a mask (H, W); missed and excess regions are separate.
+
+    If there is no error, it is the deepest pixel of the truth.
 
     Example:
-        >>> corrective_click(np.zeros((3, 5), bool), np.ones((3, 5), bool))
+        >>> deepest_error_click(np.zeros((3, 5), bool), np.ones((3, 5), bool))
         Click(x=1, y=1, label=1)
     """
     wrong = predicted ^ truth
@@ -103,18 +111,16 @@ def deepest_error_click(predicted: Mask, truth: Mask) -> Click:
 
 
 def next_correction_click(predicted: Mask, truth: Mask, previous_clicks: Collection[Click] = ()) -> Click | None:
-    """As `corrective_click`, by the letter of how clicks are counted (Sofiiuk et al. 2022); None: nothing to click.
+    """Return the next click exactly as clicks are counted (Sofiiuk et al. 2022); None if nothing is wrong.
 
-    No pixel is clicked twice, and where the missed and the excess region are equally deep the excess one is clicked.
+    No pixel is clicked twice, and if the missed and the excess region are equally deep, the excess one is clicked.
 
     Example:
-        >>> next_click(np.zeros((3, 5), bool), np.ones((3, 5), bool))
+        >>> next_correction_click(np.zeros((3, 5), bool), np.ones((3, 5), bool))
         Click(x=1, y=1, label=1)
     """
-    missed, excess = (
-        _deepest_pixel(truth & ~predicted, previous_clicks),
-        _deepest_pixel(predicted & ~truth, previous_clicks),
-    )
+    missed = _deepest_pixel(truth & ~predicted, previous_clicks)
+    excess = _deepest_pixel(predicted & ~truth, previous_clicks)
     if not missed.depth and not excess.depth:
         return None
     return Click(*missed[:2], 1) if missed.depth > excess.depth else Click(*excess[:2], 0)
@@ -127,9 +133,9 @@ class _DeepestPixel(NamedTuple):
 
 
 def _deepest_pixel(mask: Mask, previous_clicks: Collection[Click] = ()) -> _DeepestPixel:
-    """The pixel farthest from what is outside a mask and from the border; only the part that holds it is looked at.
+    """Return the pixel farthest from what is outside a mask and from the border; depth 0 if there is none.
 
-    Depth 0 where there is none; pixels of `taken` are passed over.
+    Only the bounding box of the mask is computed. Pixels of `previous_clicks` are skipped.
     """
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
@@ -145,10 +151,10 @@ def _deepest_pixel(mask: Mask, previous_clicks: Collection[Click] = ()) -> _Deep
 
 
 def sample_evenly(count: int, max_count: int) -> list[int]:
-    """At most `most` of the numbers 0 to `count` - 1, spread evenly, first and last among them.
+    """Return at most `max_count` of the numbers 0 to `count` - 1, spread evenly, with the first and the last.
 
     Example:
-        >>> spread(10, 3)
+        >>> sample_evenly(10, 3)
         [0, 4, 9]
     """
     return [int(i) for i in np.unique(np.linspace(0, count - 1, min(max_count, count)).round())]

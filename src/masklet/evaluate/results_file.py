@@ -1,8 +1,8 @@
-"""Figures in a file that is gone on with: the rows of what was measured so far, and what they were measured with.
+"""Store the results of an evaluation in a file that a later run can resume.
 
-The file is JSON. It begins with protocol, model and options, then come the figures of the rows so far, the rows, and
-under "run" what it takes to go on: which units (videos, images) are done, how many rows each has, and hashes of the
-weights and of the list of units. It is written whole or not at all, after every unit (less often where that would take
+The file is JSON. It begins with protocol, model and options; then come the figures of the results so far, the results
+("rows"), and under "run" what resuming needs: which units (videos, images) are done, how many results each has, and
+hashes of the weights and of the list of units. It is written atomically after every unit (less often if that would take
 more than a twentieth of the time) and at the end. A file that was made with something else is refused.
 """
 
@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any, Generic, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
-from masklet.atomic_files import write_text
+from masklet.atomic_files import current_keys, write_text
 from masklet.errors import OutputError
 
 __all__ = ["OptionValue", "ResultsFile", "RunManifest", "from_dict", "hash_file"]
@@ -24,16 +26,14 @@ __all__ = ["OptionValue", "ResultsFile", "RunManifest", "from_dict", "hash_file"
 Row = TypeVar("Row")
 OptionValue: TypeAlias = "int | float | str | bool | list[str] | None"
 WRITE_INTERVAL_FACTOR = 20
-"""Writing waits for so many times as long as it took the last time."""
+"""Between two writes pass at least this many times as long as the last one took."""
 HASH_DIGITS = 16
-"""Digits of a hash."""
 READ_BLOCK_BYTES = 1 << 20
-"""Bytes of a file that are read at once."""
 
 
 @dataclass(frozen=True)
 class RunManifest:
-    """What figures are made with; `units` are the names of what is measured, in order."""
+    """What results are made with; `unit_names` are the names of the units, in order."""
 
     protocol: str
     model: str
@@ -42,48 +42,44 @@ class RunManifest:
     unit_names: tuple[str, ...]
 
     def differences(self, stored: Mapping[str, Any]) -> list[str]:
-        """What of a file's content was made with something else.
+        """Return what the content of a file was made with, where that differs.
 
         Example:
-            >>> made.differences({"protocol": "davis", ...})
+            >>> manifest.differences({"protocol": "davis", ...})
             ["prompt 'mask', now 'box'"]
         """
-        options, run = _as_dict(stored.get("options")), _as_dict(stored.get("run"))
+        before, run = current_keys(_as_dict(stored.get("options")), "results_options"), _as_dict(stored.get("run"))
+        options = json.loads(json.dumps(dict(self.options)))  # as JSON returns them
         pairs: list[tuple[str, Any, Any]] = [("protocol", stored.get("protocol"), self.protocol)]
         other_weights, model = run.get("weights") != self.weights_hash, stored.get("model")
         if other_weights:  # one model may have several names, as paths have
             pairs.append(("model", model, self.model))
-        pairs += [
-            (name, options.get(name), self._json_options.get(name)) for name in sorted({*options, *self._json_options})
-        ]
-        found = [f"{name} {before!r}, now {now!r}" for name, before, now in pairs if before != now]
-        found += ["other weights"] * (other_weights and model == self.model)
-        return found or ["other data"] * (run.get("data") != self.data_hash)  # other options have other data
+        pairs += [(name, before.get(name), options.get(name)) for name in sorted({*before, *options})]
+        changed = [f"{name} {old!r}, now {new!r}" for name, old, new in pairs if old != new]
+        changed += ["other weights"] * (other_weights and model == self.model)
+        return changed or ["other data"] * (run.get("data") != self.data_hash)  # other options have other data
 
     @property
     def data_hash(self) -> str:
-        """The list of units, as a hash."""
+        """A hash of the list of units."""
         return hashlib.sha256(json.dumps(self.unit_names).encode()).hexdigest()[:HASH_DIGITS]
-
-    @property
-    def _json_options(self) -> dict[str, Any]:
-        """Options as JSON gives them back."""
-        plain: dict[str, Any] = json.loads(json.dumps(dict(self.options)))
-        return plain
 
 
 class ResultsFile(Generic[Row]):
-    """The rows of a run by the number of their unit, and the file that keeps them; None: they are not kept.
+    """The results of a run by the number of their unit, and the file that stores them.
 
-    `row` is the class of the rows, a dataclass; `figures` sums rows up, as something `json` can write.
+    Args:
+        path: the file; None stores nothing.
+        result_type: the class of the results, a dataclass.
+        summarize: returns the figures of results, as `json` can write them.
 
     Example:
-        >>> kept = Kept(Path("clicks.json"), made, ClickedObject, lambda rows: asdict(click_report(rows)))
-        >>> kept.read()
-        >>> kept.keep(0, rows, True)
+        >>> file = ResultsFile(Path("clicks.json"), manifest, ClickResult, lambda rows: asdict(click_report(rows)))
+        >>> file.load()
+        >>> file.add(0, results, complete=True)
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: if the file cannot be written.
     """
 
     def __init__(
@@ -100,38 +96,45 @@ class ResultsFile(Generic[Row]):
 
     @property
     def results(self) -> list[Row]:
-        """All there are, in the order of their units."""
+        """All results, in the order of their units."""
         return [row for number in sorted(self.results_by_unit) for row in self.results_by_unit[number]]
 
     @property
     def remaining_units(self) -> list[int]:
-        """Units that are not done."""
+        """The numbers of the units that are not done."""
         return [number for number in range(len(self.manifest.unit_names)) if number not in self.done_units]
 
     def load(self) -> None:
-        """Take over what the file has of an earlier run, where there is one.
+        """Read the results of an earlier run, if the file exists.
 
         Raises:
-            OutputError: it holds something else.
+            OutputError: if the file has something else.
         """
         if self.path is None or not self.path.exists():
             return
         try:
-            told = _as_dict(json.loads(self.path.read_text(encoding="utf-8")))
+            stored = _as_dict(json.loads(self.path.read_text(encoding="utf-8")))
         except (OSError, ValueError) as problem:
             raise self._mismatch_error(f"cannot be read ({problem})") from problem
-        if "run" not in told:
-            raise self._mismatch_error("holds something that cannot be gone on with")
-        other = self.manifest.differences(told)
-        if other:
-            raise self._mismatch_error(f"holds figures of something else ({'; '.join(other)})")
+        if "run" not in stored:
+            raise self._mismatch_error("has no results to resume")
+        if changed := self.manifest.differences(stored):
+            raise self._mismatch_error(f"has the figures of something else ({'; '.join(changed)})")
         try:
-            self._restore(told)
-        except (AttributeError, KeyError, LookupError, TypeError, ValueError) as problem:
+            rows = [from_dict(self._result_type, row, "results_rows") for row in stored["rows"]]
+            start = 0
+            for number, count, complete in stored["run"]["units"]:
+                self.results_by_unit[number] = tuple(rows[start : start + count])
+                start += count
+                if complete:
+                    self.done_units.add(number)
+            if start != len(rows):
+                raise ValueError(f"{len(rows)} rows, expected {start}")
+        except (AttributeError, LookupError, TypeError, ValueError) as problem:
             raise self._mismatch_error(f"is damaged ({problem!r})") from problem
 
     def add(self, unit: int, results: Sequence[Row], complete: bool) -> None:
-        """The rows of a unit, and whether these are all; see `masklet.evaluate.parallel.Keep`."""
+        """Add the results of a unit; a `masklet.evaluate.parallel.ResultCallback`."""
         if complete or len(results) > len(self.results_by_unit.get(unit, ())):  # not fewer than an earlier run left
             self.results_by_unit[unit] = tuple(results)
         if complete:
@@ -140,87 +143,84 @@ class ResultsFile(Generic[Row]):
             self.write()
 
     def write(self) -> None:
-        """Write the file, where there is one and something to write.
+        """Write the file, if there is one and there are results.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: if it cannot be written.
         """
-        begun = time.monotonic()
+        started = time.monotonic()
         if self.path is not None and self.results:
             write_text(self.path, json.dumps(self._to_dict(), indent=2, allow_nan=False))
-            self._next_write = time.monotonic() + WRITE_INTERVAL_FACTOR * (time.monotonic() - begun)
+            self._next_write = time.monotonic() + WRITE_INTERVAL_FACTOR * (time.monotonic() - started)
 
     def _to_dict(self) -> dict[str, Any]:
-        head = {
-            "protocol": self.manifest.protocol,
-            "model": self.manifest.model,
-            "options": dict(self.manifest.options),
-        }
+        manifest = self.manifest
+        head = {"protocol": manifest.protocol, "model": manifest.model, "options": dict(manifest.options)}
         figures = dict(self._summarize(self.results))
-        rows = figures.pop("rows", None) or [asdict(row) for row in self.results]  # type: ignore[call-overload]
-        counts = [
+        rows = figures.pop("rows", None) or figures.pop("results", None)
+        rows = rows or [asdict(row) for row in self.results]  # type: ignore[call-overload]
+        units = [
             [number, len(self.results_by_unit[number]), number in self.done_units]
             for number in sorted(self.results_by_unit)
         ]
         run = {
-            "weights": self.manifest.weights_hash,
-            "data": self.manifest.data_hash,
-            "of": len(self.manifest.unit_names),
-            "units": counts,
+            "weights": manifest.weights_hash,
+            "data": manifest.data_hash,
+            "of": len(manifest.unit_names),
+            "units": units,
         }
         return {**head, **{name: figures[name] for name in figures if name not in head}, "rows": rows, "run": run}
 
-    def _restore(self, stored: Mapping[str, Any]) -> None:
-        rows = [from_dict(self._result_type, row) for row in stored["rows"]]
-        start = 0
-        for number, count, whole in stored["run"]["units"]:
-            self.results_by_unit[number] = tuple(rows[start : start + count])
-            start += count
-            if whole:
-                self.done_units.add(number)
-        if start != len(rows):
-            raise ValueError(f"{len(rows)} rows, where {start} are said")
-
     def _mismatch_error(self, reason: str) -> OutputError:
         return OutputError(
-            f"{self.path} {reason}: name another file, give the same options, or measure anew with --anew"
+            f"{self.path} {reason}: name another file, give the same options, or overwrite it (--overwrite)"
         )
 
 
 def hash_file(file: str | Path) -> str:
-    """Some digits that are others when the content of a file is another.
+    """Return a hash of the content of a file.
 
     Example:
-        >>> hash_of("mine.safetensors")
+        >>> hash_file("mine.safetensors")
         'e3b0c44298fc1c14'
     """
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     with open(file, "rb") as content:
         while block := content.read(READ_BLOCK_BYTES):
-            found.update(block)
-    return found.hexdigest()[:HASH_DIGITS]
+            digest.update(block)
+    return digest.hexdigest()[:HASH_DIGITS]
 
 
-def from_dict(cls: Any, raw: Any) -> Any:
-    """What `dataclasses.asdict` and JSON made of a dataclass of plain values, tuples, mappings and such dataclasses.
+def from_dict(cls: Any, raw: Any, old_keys: str | None = None) -> Any:
+    """Restore what `dataclasses.asdict` and JSON made of a dataclass.
 
-    Fields that are not there have their defaults, further ones are passed over.
+    Fields may be plain values, tuples, mappings, optional values and such dataclasses. Missing fields have their
+    defaults, other keys are ignored, and null is nan in a field of floats. `old_keys` names a table of
+    `masklet/old_keys`; only names of fields are looked up there, never keys of mappings, which are data.
 
     Example:
-        >>> restored(Presence, {"frames": 3, "in_sight": 2, "right": 1})
-        Presence(frames=3, in_sight=2, right=1)
+        >>> from_dict(PresenceAccuracy, {"frames": 3, "visible": 2, "correct": 1})
+        PresenceAccuracy(frames=3, visible=2, correct=1)
 
     Raises:
-        TypeError, ValueError, AttributeError: it is not that.
+        TypeError, ValueError, AttributeError: if it is something else.
     """
-    if is_dataclass(cls):
-        hints = get_type_hints(cls)
-        return cls(**{f.name: from_dict(hints[f.name], raw[f.name]) for f in fields(cls) if f.name in raw})  # type: ignore[operator]
     origin, args = get_origin(cls), get_args(cls)
+    if NoneType in args:
+        [cls] = (one for one in args if one is not NoneType)
+        return None if raw is None else from_dict(cls, raw, old_keys)
+    if is_dataclass(cls):
+        names = raw if old_keys is None else current_keys(dict.fromkeys(raw), old_keys)
+        values = dict(zip(names, raw.values(), strict=True))
+        hints = get_type_hints(cls)
+        known = {f.name: from_dict(hints[f.name], values[f.name], old_keys) for f in fields(cls) if f.name in values}
+        return cls(**known)  # type: ignore[operator]
     if origin is tuple:
-        return tuple(from_dict(args[0], item) for item in raw)
+        return tuple(from_dict(args[0], item, old_keys) for item in raw)
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return {from_dict(args[0], key): from_dict(args[1], value) for key, value in raw.items()}
+        return {from_dict(args[0], key): from_dict(args[1], value, old_keys) for key, value in raw.items()}
+    if cls is float and raw is None:
+        return math.nan
     return cls(raw) if cls in (int, float) else raw
 
 

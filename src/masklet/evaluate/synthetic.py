@@ -1,10 +1,9 @@
-"""The benchmark of made clips: what a tracker does with each difficulty, without any download.
+"""The synthetic benchmark: how a tracker handles each scenario, without any download.
 
-The suite is fixed: two clips a difficulty of `masklet.synthetic`, drawn from `SEED`, and what they show is known by a
-fingerprint in the tests. A change of the suite is another `VERSION`, and figures of two versions are not compared.
-Clips are followed as `masklet.evaluate.semi_supervised_vos` follows videos of DAVIS. A difficulty's figures are means
-over its
-objects; the figure of the suite is the mean over difficulties, so that each counts the same.
+The benchmark is fixed: two clips of each scenario of `masklet.synthetic`, drawn from `SEED`; a fingerprint in the tests
+identifies their content. A changed benchmark is another `VERSION`, and figures of two versions are not comparable.
+Clips are tracked as `masklet.evaluate.semi_supervised_vos` tracks sequences of DAVIS. The figures of a scenario are
+means over its objects; the total is the mean over scenarios, so that each has the same weight.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ import numpy as np
 
 from masklet.errors import InputError
 from masklet.evaluate.davis_sequences import DavisSequence
+from masklet.evaluate.prompts_from_masks import validate_prompt_type
 from masklet.evaluate.semi_supervised_vos import (
     PresenceAccuracy,
     SequenceResult,
-    VideoModel,
     VOSMetrics,
     evaluate_sequence,
-    validate_prompt_type,
     vos_report,
 )
+from masklet.evaluate.tracking import VideoModel
 from masklet.synthetic import SCENARIOS, Clip, ProceduralSource
 from masklet.synthetic.export import save_clip
 
@@ -51,23 +50,23 @@ LONG_NUM_FRAMES = 120
 
 @dataclass(frozen=True)
 class SyntheticClip:
-    """One clip of the suite."""
+    """One clip of the benchmark."""
 
     scenario: str
     number: int
 
     @property
     def name(self) -> str:
-        """As its row is called."""
+        """The name of its result."""
         return f"{self.scenario}-{self.number}"
 
     @property
     def num_frames(self) -> int:
-        """How long it is."""
+        """Its length."""
         return LONG_NUM_FRAMES if self.scenario == "long" else NUM_FRAMES
 
     def render(self) -> Clip:
-        """Its frames and masks, the same on every machine."""
+        """Render its frames and masks, the same on every machine."""
         return SCENARIOS[self.scenario](SEED, self.number, FRAME_SIZE, self.num_frames, ProceduralSource())
 
 
@@ -77,27 +76,27 @@ BENCHMARK_CLIPS = tuple(SyntheticClip(name, number) for name in SCENARIOS for nu
 
 @dataclass(frozen=True)
 class SyntheticReport:
-    """Figures of the suite, or of some difficulties of it."""
+    """Figures of the benchmark, or of some of its scenarios."""
 
     version: int
     mean_metrics: VOSMetrics
-    """J, F and J&F are means over difficulties; objects and frames are sums."""
+    """J, F and J&F are means over scenarios; objects and frames are sums."""
     per_scenario: dict[str, VOSMetrics]
     presence: PresenceAccuracy
-    """How often it was said right whether an object is in sight, over all of them."""
+    """Over all scenarios."""
     results: tuple[SequenceResult, ...]
 
 
 def benchmark_clips(scenarios: Sequence[str] = ()) -> tuple[SyntheticClip, ...]:
-    """The clips of some difficulties; of none: all.
+    """Return the clips of some scenarios; of all without any.
 
     Raises:
-        InputError: an unknown difficulty.
+        InputError: if a scenario is unknown.
     """
     for name in scenarios:
         if name not in SCENARIOS:
-            raise InputError(f"no difficulty {name!r}; the suite has {', '.join(SCENARIOS)}: choose among them")
-    return tuple(scene for scene in BENCHMARK_CLIPS if not scenarios or scene.scenario in scenarios)
+            raise InputError(f"scenario {name!r} is unknown; choose among {', '.join(SCENARIOS)}")
+    return tuple(clip for clip in BENCHMARK_CLIPS if not scenarios or clip.scenario in scenarios)
 
 
 def evaluate_synthetic(
@@ -106,29 +105,29 @@ def evaluate_synthetic(
     scenarios: Sequence[str] = (),
     on_progress: Callable[[], None] | None = None,
 ) -> Iterator[SequenceResult]:
-    """Follow the objects of each clip from what is said of them in its first frame, and yield what it gave.
+    """Track the objects of each clip from the prompts on its first frame, and yield the results.
 
-    `prompt` is "mask", "box" or "click". `step` is called after every frame.
+    `prompt` is "mask", "box" or "click". `on_progress` is called after every frame.
 
     Example:
-        >>> synthetic_report(list(evaluate_synthetic(SAM(), difficulties=["twins"]))).mean.jf
+        >>> synthetic_report(list(evaluate_synthetic(SAM(), scenarios=["twins"]))).mean_metrics.jf
 
     Raises:
-        InputError: an unknown prompt or difficulty.
-        ModelError: a model for images only.
+        InputError: if the prompt or a scenario is unknown.
+        ModelError: if the model does not track.
     """
     validate_prompt_type(prompt)
-    for scene in benchmark_clips(scenarios):
-        yield evaluate_clip(model, scene, prompt, on_progress)
+    for clip in benchmark_clips(scenarios):
+        yield evaluate_clip(model, clip, prompt, on_progress)
 
 
 def evaluate_clip(
     model: VideoModel, clip: SyntheticClip, prompt: str = "mask", on_progress: Callable[[], None] | None = None
 ) -> SequenceResult:
-    """As `evaluate_synthetic`, of one clip.
+    """Track the objects of one clip; see `evaluate_synthetic`.
 
     Example:
-        >>> evaluate_scene(SAM(), SUITE[0]).figures.jf
+        >>> evaluate_clip(SAM(), BENCHMARK_CLIPS[0]).metrics.jf
     """
     with tempfile.TemporaryDirectory(prefix="masklet-synthetic-") as folder:
         stored = save_clip(Path(folder), clip.name, clip.render(), lossless=True)
@@ -136,13 +135,13 @@ def evaluate_clip(
 
 
 def synthetic_report(results: Sequence[SequenceResult]) -> SyntheticReport:
-    """Means of what `evaluate_synthetic` yielded, at least one row."""
-    by_difficulty: dict[str, list[SequenceResult]] = {}
-    for row in results:
-        by_difficulty.setdefault(row.name.rsplit("-", 1)[0], []).append(row)
-    figures = {name: vos_report(own).total for name, own in by_difficulty.items()}
+    """Average the results of `evaluate_synthetic`, at least one."""
+    by_scenario: dict[str, list[SequenceResult]] = {}
+    for one in results:
+        by_scenario.setdefault(one.name.rsplit("-", 1)[0], []).append(one)
+    per_scenario = {name: vos_report(own).total for name, own in by_scenario.items()}
     total = vos_report(results).total
-    j, f, jf = (float(np.mean([getattr(own, name) for own in figures.values()])) for name in ("j", "f", "jf"))
-    mean = VOSMetrics(total.objects, total.frames, j, f, jf, total.fps)
-    presence = sum((row.presence for row in results), PresenceAccuracy())
-    return SyntheticReport(VERSION, mean, figures, presence, tuple(results))
+    j, f, jf = (float(np.mean([getattr(own, name) for own in per_scenario.values()])) for name in ("j", "f", "jf"))
+    mean_metrics = VOSMetrics(total.objects, total.frames, j, f, jf, total.fps)
+    presence = sum((one.presence for one in results), PresenceAccuracy())
+    return SyntheticReport(VERSION, mean_metrics, per_scenario, presence, tuple(results))

@@ -1,14 +1,16 @@
-"""`Validation`: what a validation found, as a value that can be printed, stored and read again."""
+"""`ValidationResult`: the figures of a validation, as a value that can be printed, stored and read again."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from masklet.errors import InputError
 from masklet.evaluate.image_prompts import ImageMetrics, ImageReport
+from masklet.evaluate.results_file import from_dict
 
 __all__ = ["SampleCounts", "TrackingMetrics", "TrackingReport", "ValidationResult", "image_table", "pluralize"]
 
@@ -19,7 +21,7 @@ MAX_VIDEO_ROWS = 30
 
 @dataclass(frozen=True)
 class TrackingMetrics:
-    """Means over objects that were followed, 0 to 1."""
+    """Means over tracked objects, 0 to 1."""
 
     objects: int
     j: float
@@ -29,7 +31,7 @@ class TrackingMetrics:
 
 @dataclass(frozen=True)
 class TrackingReport:
-    """Figures over all objects of all videos, and by video."""
+    """Metrics over all objects of all videos, and by video."""
 
     total: TrackingMetrics
     per_video: dict[str, TrackingMetrics]
@@ -37,7 +39,7 @@ class TrackingReport:
 
 @dataclass(frozen=True)
 class SampleCounts:
-    """How many were measured; `without` are entries without an object, `frames` those of the videos."""
+    """How many images, videos, frames of videos and objects were measured, and how many samples have no object."""
 
     images: int
     videos: int
@@ -48,150 +50,112 @@ class SampleCounts:
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """What `validate` found; `print` shows a table.
+    """The result of `validate`; `print` shows a table.
 
     Example:
-        >>> found = model.val("photos")
-        >>> found.stills.total.box, found.videos["box"].total.jf
+        >>> result = model.val("photos")
+        >>> result.images.total.box, result.videos["box"].total.jf
         (0.87, 0.74)
     """
 
     images: ImageReport | None
     """None: there were none."""
     videos: dict[str, TrackingReport]
-    """By what was said of each object first: "box", "click", "mask"; empty: there were no videos."""
+    """By the first prompt of each object: "box", "click", "mask"; empty: there were no videos."""
     counts: SampleCounts
     skipped: dict[str, str]
-    """Broken entries, by name: why."""
+    """Broken samples, with the reasons."""
     seconds: float
 
     def __str__(self) -> str:
-        lines = [self._summary_line()]
+        counts = self.counts
+        measured = [pluralize(counts.images, "image")] if counts.images else []
+        measured += [f"{pluralize(counts.videos, 'video')} ({counts.frames} frames)"] if counts.videos else []
+        more = f", {counts.without_objects} more without objects" if counts.without_objects else ""
+        more += f", {len(self.skipped)} left out as broken" if self.skipped else ""
+        objects = pluralize(counts.objects, "object")
+        lines = [f"{' and '.join(measured)}, {objects}{more}; {self.seconds:.1f} s"]
         if self.images is not None:
             lines += ["", "images: mean IoU", *image_table(self.images)]
         if self.videos:
             lines += ["", "videos: J, F and J&F after the first prompt", *_video_table(self.videos)]
         return "\n".join(lines)
 
-    def _summary_line(self) -> str:
-        counts = self.counts
-        of = [pluralize(counts.images, "picture")] if counts.images else []
-        of += [f"{pluralize(counts.videos, 'video')} ({counts.frames} frames)"] if counts.videos else []
-        more = f", {counts.without_objects} more without objects" if counts.without_objects else ""
-        more += f", {len(self.skipped)} left out as broken" if self.skipped else ""
-        return f"{' and '.join(of)}, {pluralize(counts.objects, 'object')}{more}; {self.seconds:.1f} s"
-
     def to_json(self) -> str:
-        """All figures as JSON; null where something was not asked for.
+        """Return all figures as JSON; null for prompts that were not evaluated.
 
         Example:
-            >>> Validation.from_json(found.to_json()).counts == found.counts
+            >>> ValidationResult.from_json(result.to_json()).counts == result.counts
             True
         """
         return json.dumps(_nan_to_none(asdict(self)), indent=2, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> ValidationResult:
-        """What `to_json` wrote; further keys are passed over.
+        """Read what `to_json` wrote; unknown keys are ignored.
 
         Raises:
-            InputError: it is not that.
+            InputError: if the text is something else.
         """
         try:
-            raw = json.loads(text)
-            return cls(
-                images=None if raw["stills"] is None else _image_report_from_dict(raw["stills"]),
-                videos={prompt: _tracking_report_from_dict(report) for prompt, report in raw["films"].items()},
-                counts=SampleCounts(**raw["counts"]),
-                skipped=dict(raw["left_out"]),
-                seconds=float(raw["seconds"]),
-            )
+            result: ValidationResult = from_dict(cls, json.loads(text), "validation")
         except (AttributeError, KeyError, TypeError, ValueError) as problem:
             raise InputError(
-                f"{text[:40]!r} ... is no validation ({problem}); give what Validation.to_json or "
+                f"{text[:40]!r} ... is no validation ({problem}); give what ValidationResult.to_json or "
                 "masklet val --json wrote"
             ) from problem
+        return result
 
 
 def _nan_to_none(value: Any) -> Any:
-    """As JSON can say it."""
+    """Replace nan, which JSON does not have."""
     if isinstance(value, dict):
         return {key: _nan_to_none(item) for key, item in value.items()}
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _image_report_from_dict(raw: Any) -> ImageReport:
-    by_source = {name: _image_metrics_from_dict(figures) for name, figures in raw["by_source"].items()}
-    return ImageReport(
-        _image_metrics_from_dict(raw["total"]), by_source, _image_metrics_from_dict(raw["mean_of_sources"])
-    )
-
-
-def _image_metrics_from_dict(raw: Any) -> ImageMetrics:
-    known: dict[str, Any] = {name: math.nan if value is None else value for name, value in raw.items()}
-    return ImageMetrics(**known)
-
-
-def _tracking_report_from_dict(raw: Any) -> TrackingReport:
-    by_video = {name: TrackingMetrics(**figures) for name, figures in raw["by_film"].items()}
-    return TrackingReport(TrackingMetrics(**raw["total"]), by_video)
-
-
 def image_table(report: ImageReport) -> list[str]:
-    """A table: a line a source, their mean, and all objects.
+    """Return the lines of a table: a line for each source, their mean, and all objects.
 
     Example:
-        >>> print("\\n".join(still_lines(report(rows))))
+        >>> print("\\n".join(image_table(image_report(results))))
     """
     rows = {**report.per_source, "mean of sources": report.mean_over_sources, "all objects": report.total}
     names = [f.name for f in fields(ImageMetrics)]
-    lines = [
-        f"{_shorten(name):<{NAME_WIDTH}}" + _format_cells([getattr(of, n) for n in names], 12)
-        for name, of in rows.items()
-    ]
-    return [" " * NAME_WIDTH + _format_cells(names, 12), *lines]
+    lines = [_table_row(name, [getattr(metrics, n) for n in names], 12) for name, metrics in rows.items()]
+    return [_table_row("", names, 12), *lines]
 
 
 def _video_table(by_prompt: dict[str, TrackingReport]) -> list[str]:
-    """A table: a line a video, and all objects; three columns a prompt."""
-    first = next(iter(by_prompt.values()))
+    """Return the lines of a table: a line for each video, and all objects; three columns for each prompt."""
+    reports = list(by_prompt.values())
+    rows = {name: [report.per_video[name] for report in reports] for name in reports[0].per_video}
+    lines = [_video_row(name, metrics) for name, metrics in list(rows.items())[:MAX_VIDEO_ROWS]]
+    if len(rows) > MAX_VIDEO_ROWS:
+        lines.append(f"... and {pluralize(len(rows) - MAX_VIDEO_ROWS, 'video')} more")
     heading = ["objects", *(f"{prompt} {name}" for prompt in by_prompt for name in ("J", "F", "J&F"))]
-    videos = list(first.per_video)
-    lines = [
-        _video_row(name, [report.per_video[name] for report in by_prompt.values()]) for name in videos[:MAX_VIDEO_ROWS]
+    return [_table_row("", heading, 10), *lines, _video_row("all objects", [report.total for report in reports])]
+
+
+def _video_row(name: str, by_prompt: Sequence[TrackingMetrics]) -> str:
+    values = [value for metrics in by_prompt for value in (metrics.j, metrics.f, metrics.jf)]
+    return _table_row(name, [by_prompt[0].objects, *values], 10)
+
+
+def _table_row(name: str, values: Sequence[str | int | float], width: int) -> str:
+    """Return a name, of a long one its end (videos of one data set begin alike), and values in columns."""
+    shown = name if len(name) < NAME_WIDTH else f"...{name[-NAME_WIDTH + 4 :]}"
+    cells = [
+        str(value) if not isinstance(value, float) else "-" if math.isnan(value) else f"{value:.3f}" for value in values
     ]
-    if len(videos) > MAX_VIDEO_ROWS:
-        lines.append(f"... and {pluralize(len(videos) - MAX_VIDEO_ROWS, 'video')} more")
-    total = _video_row("all objects", [report.total for report in by_prompt.values()])
-    return [" " * NAME_WIDTH + _format_cells(heading, 10), *lines, total]
-
-
-def _video_row(name: str, metrics: list[TrackingMetrics]) -> str:
-    return f"{_shorten(name):<{NAME_WIDTH}}" + _format_cells(
-        [metrics[0].objects, *(v for o in metrics for v in (o.j, o.f, o.jf))], 10
-    )
+    return f"{shown:<{NAME_WIDTH}}" + "".join(f"{cell:>{width}}" for cell in cells)
 
 
 def pluralize(number: int, noun: str) -> str:
-    """A number and what it counts.
+    """Return a number with a noun.
 
     Example:
-        >>> counted(2, "video")
+        >>> pluralize(2, "video")
         '2 videos'
     """
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _format_cells(values: list[Any], width: int) -> str:
-    return "".join(f"{_format_cell(value):>{width}}" for value in values)
-
-
-def _format_cell(value: object) -> str:
-    if isinstance(value, float):
-        return "-" if math.isnan(value) else f"{value:.3f}"
-    return str(value)
-
-
-def _shorten(name: str) -> str:
-    """The end of a long name: videos of one data set begin alike."""
-    return name if len(name) < NAME_WIDTH else f"...{name[-NAME_WIDTH + 4 :]}"

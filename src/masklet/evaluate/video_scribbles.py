@@ -1,49 +1,50 @@
-"""DAVIS interactive: videos segmented by scribbles, against the clock, as the challenge measured it.
+"""DAVIS interactive: segment videos from scribbles against the clock, as the challenge measures it.
 
 The protocol is that of the interactive track of the DAVIS challenges of 2018 to 2020 (Caelles et al. 2018, and the
 evaluation code of its authors, version 1.0.4). A **sample** is a sequence of DAVIS 2017 and one of its first scribbles,
-which persons drew on a frame of their choice; where there are none the robot draws the first one on the frame that
-shows the most objects, the one nearest to the middle of several.
+which people drew on a frame of their choice; without any, the robot draws the first one on the frame that shows the
+most objects, the one nearest to the middle of several.
 
-**An interaction**: the model is given scribbles, and answers with a label map of every frame. J and F of each object
-are measured on all frames, the first, the last and those with scribbles included, as they are. Then the robot draws on
-the frame with the lowest J&F it has not drawn on in this sample (`masklet.evaluate.scribble_robot`), and these
-scribbles begin the next interaction; 8 in all.
+**An interaction**: the model gets scribbles and answers with a label map of every frame. J and F of each object are
+measured on all frames, the first, the last and those with scribbles included, as they are. Then the robot draws on the
+frame with the lowest J&F on which it has not drawn yet in this sample (`masklet.evaluate.scribble_robot`), and these
+scribbles start the next interaction; 8 in all.
 
 **The clock** runs while the model has the scribbles and has not answered: from opening the video (in the first
 interaction) to the last frame. It does not run while the answer is measured and the robot draws. A sample has 30
-seconds for each object and interaction, 240 seconds an object in all; an interaction that ends later is not counted and
-is the last. Interactions that were not reached are taken as the last one that was, at no time; without any, as 0.
+seconds for each object and interaction, 240 seconds per object in all; an interaction that ends later does not count
+and is the last. Interactions that were not reached have the scores of the last one that was, and take no time; if none
+was, the scores are 0.
 
 **Figures** (`masklet.evaluate.scribble_report`): the curve has a point for each interaction: its mean J&F over the
-objects of all samples, at the time that the interactions up to it took, mean over samples. It begins with 0 at 0
-seconds and is drawn on at its last height to the mean time that samples have. J&F@60s is read off the curve, straight
+objects of all samples, at the time that the interactions up to it took, mean over samples. It starts with 0 at 0
+seconds and continues at its last height to the mean time limit of the samples. J&F@60s is read off the curve, linearly
 from point to point; AUC is the area below it over its length.
 
-**How scribbles become prompts** is the model's affair in the challenge; here it is this. A stroke becomes `points`
-points, in the middle of as many parts of equal length. They are positive for the stroke's object and negative for all
-others; at most `most` of each kind for an object on a frame, of the longest strokes first, negative ones that lie on
-its present mask before others. An object is told where it has a stroke of its own on that frame, or its present mask
-holds a point that is not its; else it is left alone. Points add to those that it was told on that frame before, and the
-mask it has there is refined. Then all objects are followed anew in both directions, from all they were told; where they
-overlap the smaller one is kept, as in the label maps that masklet writes. A video is encoded once in a sample, where its
-features have room (`Session.hold`).
+**How scribbles become prompts** is up to the model in the challenge; here it is this. A stroke becomes
+`points_per_stroke` points, in the middle of as many parts of equal length. They are positive for the stroke's object
+and negative for all others; at most `max_points` of each kind for an object on a frame, of the longest strokes first,
+negative ones on its current mask before others. An object is prompted if it has a stroke on that frame, or if its
+current mask contains a point of another; otherwise it is left alone. Points add to the earlier prompts of the object on
+that frame, and refine its mask there. Then all objects are tracked again in both directions from all prompts; where
+they overlap, the smaller one is on top, as in the label maps that masklet writes. Within a sample a video is encoded
+once, if its features fit into memory (`Session.cache_features`).
 
-Shapes: T frames, H height, W width, N points.
-"""  # noqa: E501
+Shapes: T frames, N points, H height, W width.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from masklet.errors import InputError, SourceError
+from masklet.evaluate.argument_checks import validate_positive_int
 from masklet.evaluate.davis_sequences import IGNORE_LABEL, DavisSequence, Labels, load_ground_truth
 from masklet.evaluate.metrics import boundary_f_score, region_similarity
 from masklet.evaluate.scribble_robot import (
@@ -55,19 +56,19 @@ from masklet.evaluate.scribble_robot import (
     read_scribbles,
     scribble_files,
 )
-from masklet.evaluate.semi_supervised_vos import validate_mask_size
+from masklet.evaluate.tracking import ScribbleModel, id_label_map, require_frames, validate_mask_size
 from masklet.prompts import ObjectPrompt, Points
-from masklet.results import Results
 from masklet.video import Session, TrackOptions
-from masklet.writers.mask_images import label_map
 
 __all__ = [
     "FIRST_SCRIBBLE_SOURCES",
     "Interaction",
+    "ScribbleModel",
     "ScribbleOptions",
     "ScribbleResult",
     "ScribbleSample",
     "evaluate_scribbles",
+    "sample_stroke_points",
     "scribble_samples",
 ]
 
@@ -75,13 +76,6 @@ Pixels = npt.NDArray[np.int64]
 """(N, 2)."""
 FIRST_SCRIBBLE_SOURCES = ("person", "robot")
 """Who draws the first scribbles."""
-
-
-class ScribbleModel(Protocol):
-    """What is evaluated: `SAM`, or anything that opens a session in which frames can be corrected."""
-
-    def session(self, source: Any, *, options: TrackOptions | None = None) -> Session:
-        """A video to work on."""
 
 
 @dataclass(frozen=True)
@@ -92,29 +86,28 @@ class ScribbleOptions:
         >>> ScribbleOptions(interactions=3)
 
     Raises:
-        InputError: a value outside its range.
+        InputError: if a value is out of its range.
     """
 
     interactions: int = 8
     seconds_per_interaction: float = 30.0
-    """That a sample has for each object and interaction."""
+    """The time for each object and interaction."""
     points_per_stroke: int = 3
-    """Of a stroke."""
     max_points: int = 8
     """Positive points, and negative ones, of an object on a frame."""
 
     def __post_init__(self) -> None:
-        for name in ("interactions", "points", "most"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"{name}={value!r} must be a whole number, 1 or more")
+        for name in ("interactions", "points_per_stroke", "max_points"):
+            validate_positive_int(name, getattr(self, name))
         if not 0 < self.seconds_per_interaction < float("inf"):
-            raise InputError(f"seconds={self.seconds_per_interaction!r} must be a number of seconds above 0")
+            raise InputError(
+                f"seconds_per_interaction={self.seconds_per_interaction!r} must be a number of seconds above 0"
+            )
 
 
 @dataclass(frozen=True)
 class ScribbleSample:
-    """A sequence and one of its first scribbles: the `number`-th file, or, where it is None, the robot's."""
+    """A sequence and one of its first scribbles: the file of that number, or, if it is None, the robot's."""
 
     sequence: DavisSequence
     scribble_number: int
@@ -122,16 +115,16 @@ class ScribbleSample:
 
     @property
     def name(self) -> str:
-        """As in reports."""
+        """The name in reports."""
         return f"{self.sequence.name}/{self.scribble_number:03d}" if self.file else f"{self.sequence.name}/robot"
 
 
 @dataclass(frozen=True)
 class Interaction:
-    """What one interaction gave: J and F of objects 1, 2, ..., means over all frames, 0 to 1."""
+    """The result of one interaction: J and F of objects 1, 2, ..., means over all frames, 0 to 1."""
 
     frame_idx: int
-    """The first that the scribbles were on, counted from 0."""
+    """The first frame with scribbles."""
     strokes: int
     seconds: float
     j: tuple[float, ...]
@@ -145,7 +138,7 @@ class Interaction:
 
 @dataclass(frozen=True)
 class ScribbleResult:
-    """What a sample gave; `interactions` are those that ended in time."""
+    """The result of a sample; `interactions` are those that ended in time."""
 
     sequence: str
     scribble_number: int
@@ -163,28 +156,27 @@ def scribble_samples(
     *,
     first_scribbles: str = "person",
 ) -> list[ScribbleSample]:
-    """Each sequence with each of its first scribbles, `most` of each at most; `first` says who draws them.
+    """Pair each sequence with each of its first scribbles, at most `max_per_sequence`.
 
-    "person": the files of `root`, and the robot where a sequence has none; "robot": always the robot.
+    `first_scribbles` is "person": the files of `root`, and the robot for sequences without any; or "robot": always the
+    robot.
 
     Example:
-        >>> samples_of(Path("DAVIS"), davis_under(Path("DAVIS"), "2017/val"))
-        [Sample(...), ...]
+        >>> scribble_samples(Path("DAVIS"), find_davis_sequences(Path("DAVIS"), "2017/val"))
+        [ScribbleSample(...), ...]
 
     Raises:
-        InputError: another `first`.
+        InputError: if `first_scribbles` is unknown.
     """
     if first_scribbles not in FIRST_SCRIBBLE_SOURCES:
-        raise InputError(
-            f"first={first_scribbles!r} is unknown; choose {' or '.join(map(repr, FIRST_SCRIBBLE_SOURCES))}"
-        )
-    found: list[ScribbleSample] = []
+        choices = " or ".join(map(repr, FIRST_SCRIBBLE_SOURCES))
+        raise InputError(f"first_scribbles={first_scribbles!r} is unknown; choose {choices}")
+    samples: list[ScribbleSample] = []
     for sequence in sequences:
         files = [] if first_scribbles == "robot" else scribble_files(root, sequence.name)[:max_per_sequence]
-        found += [ScribbleSample(sequence, n + 1, file) for n, file in enumerate(files)] or [
-            ScribbleSample(sequence, 0, None)
-        ]
-    return found
+        numbered = [ScribbleSample(sequence, number, file) for number, file in enumerate(files, 1)]
+        samples += numbered or [ScribbleSample(sequence, 0, None)]
+    return samples
 
 
 def evaluate_scribbles(
@@ -197,52 +189,56 @@ def evaluate_scribbles(
 ) -> ScribbleResult:
     """Interact with one sample, and measure each answer.
 
-    `step` is called after every frame that is followed, `watch` with the scribbles of each interaction and the label
-    maps (T, H, W) that answered them. `clock` is read when an interaction begins and when it ends.
+    Args:
+        on_progress: called after every tracked frame.
+        clock: read when an interaction starts and when it ends.
+        on_interaction: called with the scribbles of each interaction and the label maps (T, H, W) that answer them.
 
     Example:
-        >>> [sample, *_] = samples_of(root, davis_under(root))
+        >>> [sample, *_] = scribble_samples(root, find_davis_sequences(root))
         >>> evaluate_scribbles(SAM(), sample, ScribbleOptions(interactions=3)).interactions[-1].jf
         0.71
 
     Raises:
-        SourceError: an image, an annotation or scribbles that cannot be read or do not fit, or no object.
-        ModelError: a model for images only.
+        SourceError: if an image, an annotation or scribbles are unreadable or do not fit, or there is no object.
+        ModelError: if the model does not track.
     """
-    asked, video = options or ScribbleOptions(), _ScribbleSequence(sample)
-    drawn, used = video.first_scribbles(), set[int]()
-    left = asked.seconds_per_interaction * asked.interactions * video.objects
-    found: list[Interaction] = []
-    answers = _ScribbleSession(model, video, asked, on_progress or (lambda: None))
+    options, target = options or ScribbleOptions(), _ScribbleSequence(sample)
+    scribbles, used = target.first_scribbles(), set[int]()
+    seconds_left = options.seconds_per_interaction * options.interactions * target.objects
+    interactions: list[Interaction] = []
+    tracker = _ScribbleTracker(model, target, options, on_progress or (lambda: None))
     try:
-        while len(found) < asked.interactions:
+        while len(interactions) < options.interactions:
             started = clock()
-            answers.add_scribbles(drawn)
+            tracker.add_scribbles(scribbles)
             seconds = clock() - started
-            left -= seconds
-            if left < 0:
+            seconds_left -= seconds
+            if seconds_left < 0:
                 break
-            j, f = video.score(answers.predicted_THW)
-            found.append(
-                Interaction(min(drawn, default=-1), sum(map(len, drawn.values())), seconds, *_object_means(j, f))
-            )
+            j_TN, f_TN = target.score(tracker.predicted_THW)
+            j, f = (tuple(map(float, score_TN.mean(0))) for score_TN in (j_TN, f_TN))
+            strokes = sum(map(len, scribbles.values()))
+            interactions.append(Interaction(min(scribbles, default=-1), strokes, seconds, j, f))
             if on_interaction is not None:
-                on_interaction(drawn, answers.predicted_THW)
-            drawn = video.next_scribbles(answers.predicted_THW, ((j + f) / 2).mean(1).tolist(), used)
+                on_interaction(scribbles, tracker.predicted_THW)
+            frame = choose_correction_frame(((j_TN + f_TN) / 2).mean(1).tolist(), used)
+            used.add(frame)
+            scribbles = target.robot_scribbles(frame, tracker.predicted_THW[frame])
     finally:
-        answers.close()
+        tracker.close()
     return ScribbleResult(
-        sample.sequence.name, sample.scribble_number, video.frames, video.objects, tuple(found), left < 0
+        sample.sequence.name,
+        sample.scribble_number,
+        target.frames,
+        target.objects,
+        tuple(interactions),
+        seconds_left < 0,
     )
 
 
-def _object_means(*measures_TN: npt.NDArray[np.float64]) -> list[tuple[float, ...]]:
-    """Of each object, over the frames."""
-    return [tuple(map(float, measure_TN.mean(0))) for measure_TN in measures_TN]
-
-
 class _ScribbleSequence:
-    """The sequence of a sample, its truth, and who draws on it."""
+    """The sequence of a sample: its truth and its scribbles."""
 
     def __init__(self, sample: ScribbleSample) -> None:
         self.sample, self.sequence = sample, sample.sequence
@@ -251,77 +247,72 @@ class _ScribbleSequence:
         self.objects = int(self.truth_THW[self.truth_THW != IGNORE_LABEL].max(initial=0))
         if not self.objects:
             raise SourceError(
-                f"no annotation of {self.sequence.name} has an object; a sequence to scribble on has one at least: "
-                "leave it out"
+                f"no annotation of {self.sequence.name} has an object; a sequence needs at least one: exclude it"
             )
 
     def first_scribbles(self) -> ScribblesByFrame:
-        """Those of a person, else the robot's, who sees nothing shown."""
+        """Return those of a person, or the robot's for an empty prediction."""
         if self.sample.file is not None:
             return read_scribbles(self.sample.file, self.sequence.name, self.frames, self.objects)
         frame = choose_first_frame(self.truth_THW, self.objects)
-        return self._robot_scribbles(frame, np.zeros_like(self.truth_THW[frame]))
+        return self.robot_scribbles(frame, np.zeros_like(self.truth_THW[frame]))
 
-    def next_scribbles(self, predicted_THW: Labels, jf: Sequence[float], used: set[int]) -> ScribblesByFrame:
-        """The robot's, on the worst frame that is not used, which then is."""
-        frame = choose_correction_frame(jf, used)
-        used.add(frame)
-        return self._robot_scribbles(frame, predicted_THW[frame])
-
-    def _robot_scribbles(self, frame: int, predicted_HW: Labels) -> ScribblesByFrame:
+    def robot_scribbles(self, frame: int, predicted_HW: Labels) -> ScribblesByFrame:
+        """Return the robot's strokes through the error of a frame."""
         return {frame: draw_scribbles(predicted_HW, self.truth_THW[frame], self.objects)}
 
     def score(self, predicted_THW: Labels) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """J and F, by frame and object."""
+        """Return J and F by frame and object."""
         pairs = [
-            [(shown == id, truth == id) for id in range(1, self.objects + 1)]
-            for shown, truth in zip(predicted_THW, self.truth_THW, strict=True)
+            [(predicted == id, truth == id) for id in range(1, self.objects + 1)]
+            for predicted, truth in zip(predicted_THW, self.truth_THW, strict=True)
         ]
-        j = np.array([[region_similarity(*pair) for pair in of] for of in pairs])
-        return j, np.array([[boundary_f_score(*pair) for pair in of] for of in pairs])
+        j = np.array([[region_similarity(*pair) for pair in frame] for frame in pairs])
+        return j, np.array([[boundary_f_score(*pair) for pair in frame] for frame in pairs])
 
 
-@dataclass
-class _ScribbleSession:
-    """A model at work on a video: what it was told, and what it shows."""
+class _ScribbleTracker:
+    """A model at work on a sequence: its session, the prompted objects, and the current prediction."""
 
-    model: ScribbleModel
-    target: _ScribbleSequence
-    options: ScribbleOptions
-    on_progress: Callable[[], None]
-    session: Session | None = None
-    prompted_ids: set[int] = field(default_factory=set)
-    """Objects that the session knows."""
-
-    def __post_init__(self) -> None:
-        self.predicted_THW = np.zeros_like(self.target.truth_THW)
+    def __init__(
+        self,
+        model: ScribbleModel,
+        target: _ScribbleSequence,
+        options: ScribbleOptions,
+        on_progress: Callable[[], None],
+    ) -> None:
+        self.model, self.target, self.options, self.on_progress = model, target, options, on_progress
+        self.session: Session | None = None
+        self.prompted_ids: set[int] = set()
+        self.predicted_THW = np.zeros_like(target.truth_THW)
 
     def close(self) -> None:
-        """Let go of the video."""
+        """Release the video."""
         if self.session is not None:
             self.session.close()
 
     def add_scribbles(self, scribbles: ScribblesByFrame) -> None:
-        """Answer to some more scribbles; where they say nothing new the answer stays."""
-        session = self.session = self.session or self._open_session()
-        told = [self._add_prompts(session, frame, strokes) for frame, strokes in scribbles.items()]
-        if any(told):
-            self._propagate(session)
-
-    def _open_session(self) -> Session:
-        session = self.model.session(list(self.target.sequence.frame_paths), options=TrackOptions(retain="all"))
-        validate_mask_size(self.target.truth_THW[0] > 0, session.video.size, f"{self.target.sequence.mask_paths[0]}")
-        session.cache_features(0, self.target.frames)
-        return session
+        """Update the prediction after further scribbles; without a new prompt it stays as it is."""
+        paths, session = self.target.sequence.frame_paths, self.session
+        if session is None:
+            session = self.session = self.model.session(list(paths), options=TrackOptions(retain="all"))
+            truth_HW, where = self.target.truth_THW[0] > 0, f"{self.target.sequence.mask_paths[0]}"
+            validate_mask_size(truth_HW, session.video.size, where)
+            session.cache_features(0, self.target.frames)
+        prompted = [self._add_prompts(session, frame, strokes) for frame, strokes in scribbles.items()]
+        if any(prompted):
+            passing = session.propagate(bidirectional=True, progress=lambda _: self.on_progress())
+            for results in require_frames(passing, range(self.target.frames), paths.__getitem__):
+                self.predicted_THW[results.frame_idx] = id_label_map(results)
 
     def _add_prompts(self, session: Session, frame: int, strokes: Sequence[Scribble]) -> bool:
-        """Tell each object what the strokes on a frame say of it; False: nothing."""
-        shown_HW = self.predicted_THW[frame]
+        """Prompt the objects that the strokes of a frame concern; False if there is none."""
+        predicted_HW = self.predicted_THW[frame]
         points = [
-            (one.object_id, sample_stroke_points(one, shown_HW.shape, self.options.points_per_stroke))
-            for one in _longest_first(strokes)
+            (stroke.object_id, sample_stroke_points(stroke, predicted_HW.shape, self.options.points_per_stroke))
+            for stroke in sorted(strokes, key=lambda stroke: -_path_lengths(stroke.path)[-1])
         ]
-        prompts = {id: self._make_prompt(id, points, shown_HW) for id in range(1, self.target.objects + 1)}
+        prompts = {id: self._make_prompt(id, points, predicted_HW) for id in range(1, self.target.objects + 1)}
         for id, prompt in prompts.items():
             if prompt is not None:
                 session._add_object_prompt(id, frame, prompt)
@@ -331,7 +322,7 @@ class _ScribbleSession:
     def _make_prompt(
         self, object_id: int, points: Sequence[tuple[int, Pixels]], predicted_HW: Labels
     ) -> ObjectPrompt | None:
-        """What some points say of an object; None: nothing that it needs, or can begin with."""
+        """Return the prompt of an object from the points of all strokes; None if it needs none, or cannot start."""
         own = [tuple(xy) for other, path in points if other == object_id for xy in path.tolist()]
         off = [tuple(xy) for other, path in points if other != object_id for xy in path.tolist()]
         wrong = [(x, y) for x, y in off if predicted_HW[y, x] == object_id]
@@ -342,42 +333,23 @@ class _ScribbleSession:
         xy, labels = np.array([*on, *off], np.float32), np.array([1] * len(on) + [0] * len(off), np.int32)
         return ObjectPrompt(points=Points(xy, labels), refine=object_id in self.prompted_ids)
 
-    def _propagate(self, session: Session) -> None:
-        left = set(range(self.target.frames))
-        for results in session.propagate(bidirectional=True, progress=lambda _: self.on_progress()):
-            assert results.frame_idx is not None
-            self.predicted_THW[results.frame_idx] = _result_label_map(results)
-            left.discard(results.frame_idx)
-        if left:  # the reader leaves a damaged image out and goes on
-            raise SourceError(
-                f"{self.target.sequence.frame_paths[min(left)]} is damaged or was not reached; every image counts: mend it"  # noqa: E501
-            )
-
-
-def _result_label_map(results: Results) -> Labels:
-    return np.concatenate([[0], results.ids]).astype(np.uint8)[label_map(results)]
-
-
-def _longest_first(strokes: Sequence[Scribble]) -> list[Scribble]:
-    return sorted(strokes, key=lambda one: -_path_lengths(one.path)[-1])
-
 
 def _path_lengths(path: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """How far along a path each of its points is."""
+    """Return how far along a path (N, 2) each of its points is."""
     return np.concatenate([[0.0], np.hypot(*np.diff(path, axis=0).T).cumsum()])
 
 
 def sample_stroke_points(stroke: Scribble, size: tuple[int, ...], count: int) -> Pixels:
-    """Pixels (N, 2) of a stroke in an image of (height, width), in the middle of `points` parts of equal length.
+    """Return pixels (N, 2) of a stroke in an image (H, W), in the middle of `count` parts of equal length.
 
-    Pixels that fall together are one.
+    Pixels that coincide are one.
 
     Example:
-        >>> points_on(Scribble(1, np.array([[0.0, 0.5], [1.0, 0.5]])), (11, 101), 2).tolist()
+        >>> sample_stroke_points(Scribble(1, np.array([[0.0, 0.5], [1.0, 0.5]])), (11, 101), 2).tolist()
         [[25, 5], [75, 5]]
     """
     xy = stroke.path * (np.array(size[::-1]) - 1)
     along = _path_lengths(xy)
-    places = (np.arange(count) + 0.5) / count * along[-1]
-    pixels = np.rint(np.stack([np.interp(places, along, axis) for axis in xy.T], 1)).astype(np.int64)
+    middles = (np.arange(count) + 0.5) / count * along[-1]
+    pixels = np.rint(np.stack([np.interp(middles, along, axis) for axis in xy.T], 1)).astype(np.int64)
     return np.array(list(dict.fromkeys(map(tuple, pixels.tolist()))), np.int64)

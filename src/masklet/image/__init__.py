@@ -1,4 +1,4 @@
-"""Images: set once, ask many times."""
+"""Image segmentation: a predictor for prompts, and an automatic mask generator."""
 
 from __future__ import annotations
 

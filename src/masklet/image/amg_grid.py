@@ -1,8 +1,6 @@
-"""Pieces of an image that overlap, to find in each what is too small in the whole.
+"""Point grids and overlapping crops for the automatic mask generator.
 
 Boxes are xyxy, original pixels, right and bottom exclusive.
-
-Where an image is asked when nobody says where: points that are evenly spread.
 """
 
 from __future__ import annotations
@@ -17,12 +15,14 @@ import numpy.typing as npt
 __all__ = ["Crop", "coarse_to_fine", "generate_crop_boxes", "layer_grids", "point_grid"]
 
 Floats = npt.NDArray[np.float64]
+EDGE_TOLERANCE = 20.0
+"""Pixels within which a box touches an edge."""
 
 
 def point_grid(side: int) -> Floats:
-    """`side` x `side` points (side * side, 2), xy as shares of width and height, row by row.
+    """Return a grid of `side` x `side` points (side * side, 2), xy as fractions of width and height, row by row.
 
-    Every point is in the middle of its cell.
+    Every point is the center of its cell.
 
     Example:
         >>> point_grid(2)
@@ -31,14 +31,14 @@ def point_grid(side: int) -> Floats:
                [0.25, 0.75],
                [0.75, 0.75]])
     """
-    assert side >= 1, f"a grid of {side} points a side"
+    assert side >= 1, f"a grid of {side} points per side"
     along = np.linspace(1 / (2 * side), 1 - 1 / (2 * side), side)
     x, y = np.meshgrid(along, along)
     return np.stack([x.ravel(), y.ravel()], axis=1)
 
 
 def layer_grids(side: int, layers: int, downscale: int) -> list[Floats]:
-    """The grid of the whole image and of a crop in each of `layers` layers: each `downscale` times as coarse.
+    """Return the grid of the full image, then that of a crop in each layer, each `downscale` times as coarse.
 
     Example:
         >>> [len(grid) for grid in layer_grids(8, 2, 2)]
@@ -48,30 +48,26 @@ def layer_grids(side: int, layers: int, downscale: int) -> list[Floats]:
 
 
 def coarse_to_fine(count: int) -> list[npt.NDArray[np.intp]]:
-    """The indices of a square grid of `count` points in rounds: every fourth along each side, every second, the rest.
+    """Split the indices of a square grid into rounds: every fourth point along each side, every second, the rest.
 
     Example:
-        >>> [len(some) for some in coarse_to_fine(64)]
+        >>> [len(indices) for indices in coarse_to_fine(64)]
         [4, 12, 48]
     """
     side = round(count**0.5)
     assert side * side == count, f"{count} points are no square grid"
     row, column = np.divmod(np.arange(count), side)
-    left, rounds = np.ones(count, bool), []
+    remaining, rounds = np.ones(count, bool), []
     for step in (4, 2, 1):
-        now = left & ((row - 2) % step == 0) & ((column - 2) % step == 0)
-        left &= ~now
-        rounds.append(np.flatnonzero(now))
+        selected = remaining & ((row - 2) % step == 0) & ((column - 2) % step == 0)
+        remaining &= ~selected
+        rounds.append(np.flatnonzero(selected))
     return rounds
-
-
-EDGE_TOLERANCE = 20.0
-"""Pixels within which a box is at an edge."""
 
 
 @dataclass(frozen=True)
 class Crop:
-    """A piece of an image of `size` (height, width); layer 0 is the whole image.
+    """A crop of an image of `size` (height, width); layer 0 is the full image.
 
     Example:
         >>> Crop(0, (0, 0, 640, 480), (480, 640)).shape
@@ -84,22 +80,22 @@ class Crop:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Its own height and width."""
+        """Height and width of the crop."""
         left, top, right, bottom = self.xyxy
         return bottom - top, right - left
 
     @property
     def origin(self) -> tuple[int, int]:
-        """Its upper left corner, xy."""
+        """Upper left corner, xy."""
         return self.xyxy[:2]
 
     def crop_image(self, rgb_HW3: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """The piece of this image."""
+        """Crop the image, without a copy."""
         left, top, right, bottom = self.xyxy
         return rgb_HW3[top:bottom, left:right]
 
     def touches_crop_edge(self, xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-        """(N,): whether a box, in the image's pixels, is at an edge of the crop that is no edge of the image."""
+        """Return (N,): whether a box, in pixels of the image, touches an edge of the crop inside the image."""
         height, width = self.size
         at_crop = np.abs(xyxy - np.array(self.xyxy, np.float32)) <= EDGE_TOLERANCE
         at_image = np.abs(xyxy - np.array([0, 0, width, height], np.float32)) <= EDGE_TOLERANCE
@@ -107,12 +103,12 @@ class Crop:
 
 
 def generate_crop_boxes(size: tuple[int, int], layers: int, overlap_ratio: float) -> list[Crop]:
-    """The whole image of `size` (height, width), then 2 x 2 crops, 4 x 4 and so on, for `layers` layers.
+    """Return the full image of `size` (height, width), then 2 x 2 crops, 4 x 4 and so on, for `layers` layers.
 
     Neighbors overlap by `overlap_ratio` of the shorter side in the first layer, by half as much in the next.
 
     Example:
-        >>> [crop.xyxy for crop in crops_of((100, 100), 1, 0.2)][1:3]
+        >>> [crop.xyxy for crop in generate_crop_boxes((100, 100), 1, 0.2)][1:3]
         [(0, 0, 60, 60), (0, 40, 60, 100)]
     """
     height, width = size

@@ -1,4 +1,4 @@
-"""How everything in an image is looked for: the published options with their published defaults, and presets."""
+"""Options of the automatic mask generator: the published ones with their published defaults, and presets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FRACTION_FIELDS = (
     "crop_overlap_ratio",
 )
 BUILTIN_IOU, BUILTIN_STABILITY, BUILTIN_AREA = 0.35, 0.2, 64
-"""Thresholds and least region of the built-in model, whose scores are lower than those of the published ones and whose
+"""Thresholds and smallest region of the built-in model, whose scores are lower than those of published models and whose
 masks have more specks; measured in docs/everything.md."""
 SAM1_IOU = 0.88
 """Threshold of the published generator for SAM 1."""
@@ -35,51 +35,51 @@ SAM1_IOU = 0.88
 
 @dataclass(frozen=True)
 class MaskGeneratorOptions:
-    """Names and defaults are those of the published automatic mask generator; the last two are ours.
+    """Options of the published automatic mask generator, with its names and defaults; the last two are new.
 
     Example:
-        >>> EverythingOptions(points_per_side=16, crop_n_layers=1)
+        >>> MaskGeneratorOptions(points_per_side=16, crop_n_layers=1)
 
     Raises:
-        InputError: a value that has no meaning.
+        InputError: if a value is invalid.
     """
 
     points_per_side: int | None = 32
-    """A grid of this many points along each side is asked; None where `point_grids` says where."""
+    """Points along each side of the grid; None with `point_grids`."""
     points_per_batch: int = 64
-    """Points that are answered together: memory, and nothing else, depends on it."""
+    """Points that are decoded together; only memory depends on it."""
     pred_iou_thresh: float = 0.8
-    """Masks that the network itself thinks no better than this are dropped, 0..1."""
+    """Predicted IoU up to which masks are dropped, 0..1."""
     stability_score_thresh: float = 0.95
-    """Masks that change more than this when their threshold is moved are dropped, 0..1."""
+    """Stability score below which masks are dropped, 0..1."""
     stability_score_offset: float = 1.0
-    """By how much the threshold is moved either way, in logits."""
+    """Offset of the two thresholds of the stability score, in logits."""
     mask_threshold: float = 0.0
     """Logits above it are inside."""
     box_nms_thresh: float = 0.7
-    """Of masks whose boxes have a larger IoU than this, the best one stays, 0..1."""
+    """Box IoU above which only the best of two masks stays, 0..1."""
     crop_n_layers: int = 0
-    """Layers of crops that are looked at too: 2 x 2 crops in the first, 4 x 4 in the second, and so on."""
+    """Layers of crops in addition to the full image: 2 x 2 crops in the first, 4 x 4 in the second, and so on."""
     crop_nms_thresh: float = 0.7
     """As `box_nms_thresh`, between masks of different crops; that of the smaller crop stays."""
     crop_overlap_ratio: float = 512 / 1500
-    """How far crops of the first layer overlap, as a share of the shorter side."""
+    """Overlap of crops in the first layer, as a fraction of the shorter side."""
     crop_n_points_downscale_factor: int = 1
     """Grids become coarser by this factor with every layer."""
     point_grids: Sequence[npt.NDArray[np.floating]] | None = field(default=None, compare=False)
-    """(N, 2) points of one's own for every layer, as shares of width and height; with `points_per_side=None`."""
+    """Custom points (N, 2) for every layer, as fractions of width and height; needs `points_per_side=None`."""
     min_mask_region_area: int = 0
-    """Holes and islands smaller than this many pixels are cleared away; 0: none."""
+    """Pixels below which holes are filled and islands removed; 0: never."""
     output_mode: OutputMode = "binary_mask"
-    """How `Everything.records` gives masks."""
+    """Encoding of masks in `GeneratedMasks.to_annotations`."""
     use_m2m: bool = False
-    """Every mask is handed back to the network once, to be refined."""
+    """Refine every mask once by the network."""
     multimask_output: bool = True
-    """Three masks a point, or one."""
+    """Three masks per point, or one."""
     adaptive: bool = False
-    """The grid is asked from coarse to fine, and only where nothing has been found yet."""
+    """Prompt from coarse to fine, and only points that no mask covers yet."""
     sort_by: SortBy = "score"
-    """What comes first: the best mask, or the largest."""
+    """Order of the masks: best first, or largest first."""
 
     def __post_init__(self) -> None:
         for name in FRACTION_FIELDS:
@@ -91,37 +91,36 @@ class MaskGeneratorOptions:
         _check_int("crop_n_points_downscale_factor", self.crop_n_points_downscale_factor, 1, 64)
         _check_int("min_mask_region_area", self.min_mask_region_area, 0, 1 << 31)
         _check_choice("output_mode", self.output_mode, get_args(OutputMode))
-        _check_choice("order", self.sort_by, get_args(SortBy))
-        self._check_grid()
-
-    def _check_grid(self) -> None:
+        _check_choice("sort_by", self.sort_by, get_args(SortBy))
         if (self.points_per_side is None) == (self.point_grids is None):
+            grids = "None" if self.point_grids is None else "given"
             raise InputError(
-                f"points_per_side={self.points_per_side!r} and point_grids="
-                f"{'None' if self.point_grids is None else 'given'}: exactly one of them says where to ask; "
+                f"points_per_side={self.points_per_side!r} and point_grids={grids}: exactly one of them is needed; "
                 "with point_grids write points_per_side=None"
             )
         if self.points_per_side is not None:
             _check_int("points_per_side", self.points_per_side, 1, 512)
         if self.adaptive and self.point_grids is not None:
-            raise InputError("adaptive=True asks a grid from coarse to fine; with point_grids, leave it out")
+            raise InputError(
+                "adaptive=True needs a regular grid, which it prompts from coarse to fine; with point_grids, remove it"
+            )
         for grid in self.point_grids or ():
             points = np.asarray(grid)
             if points.ndim != 2 or points.shape[1] != 2 or not ((points >= 0) & (points <= 1)).all():
                 raise InputError(
-                    f"point_grids holds an array {points.shape}; each must be (N, 2) xy as shares of width and height, "
-                    "0 to 1"
+                    f"point_grids holds an array {points.shape}; each must be (N, 2) xy as fractions of width and "
+                    "height, 0 to 1"
                 )
         if self.point_grids is not None and len(self.point_grids) != self.crop_n_layers + 1:
             raise InputError(
                 f"point_grids holds {len(self.point_grids)} grid(s) and crop_n_layers is {self.crop_n_layers}; give "
-                f"one for the whole image and one for each layer: {self.crop_n_layers + 1}"
+                f"one for the full image and one for each layer: {self.crop_n_layers + 1}"
             )
 
 
 def _check_number(name: str, value: object, low: float, high: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise InputError(f"{name}={value!r} must be a number from {low} to {high}; leave it out for what is usual")
+        raise InputError(f"{name}={value!r} must be a number from {low} to {high}; remove it for the default")
 
 
 def _check_int(name: str, value: object, low: int, high: int) -> None:
@@ -139,22 +138,21 @@ PRESETS: dict[str, MaskGeneratorOptions] = {
     "default": MaskGeneratorOptions(),
     "fine": MaskGeneratorOptions(crop_n_layers=1, crop_n_points_downscale_factor=2, min_mask_region_area=64),
 }
-"""By name, with the thresholds of the published SAM 2; `preset` gives them with those that suit a network."""
+"""By name, with the thresholds of the published SAM 2; `preset` adapts them to a network."""
 
 
 def preset(model: PromptableModel, name: str = "default") -> MaskGeneratorOptions:
-    """The options of a preset (fast, default, fine) for a network: which thresholds leave neither too much nor too
-    little differs with what its scores were trained on.
+    """Return the options of a preset (fast, default, fine) with thresholds that suit the scores of a network.
 
     Example:
         >>> preset(predictor.model, "fast").points_per_side
         16
 
     Raises:
-        InputError: an unknown name.
+        InputError: if the name is unknown.
     """
     if name not in PRESETS:
-        raise InputError(f"no preset {name!r} of segmenting everything; choose one of {', '.join(PRESETS)}")
+        raise InputError(f"preset {name!r} of the mask generator is unknown; choose one of {', '.join(PRESETS)}")
     options = PRESETS[name]
     if isinstance(model, SAM1):
         return replace(options, pred_iou_thresh=SAM1_IOU)

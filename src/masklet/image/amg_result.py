@@ -1,4 +1,4 @@
-"""Everything that was found in an image, compactly; arrays and `Results` are made when they are asked for."""
+"""The result of the automatic mask generator: run-length codes, converted to arrays or `Results` on demand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 class UncompressedRle(TypedDict):
-    """A run-length code with its runs as numbers: down the columns, background first."""
+    """A run-length code with its runs as integers: down the columns, background first."""
 
     size: list[int]
     counts: list[int]
@@ -44,11 +44,10 @@ class GeneratedMasks:
     """N masks of one image of `size` (height, width).
 
     Example:
-        >>> found = segment_everything(predictor, rgb)
-        >>> len(found), found.coverage
-        >>> found.masks.shape
+        >>> generated = generate_masks(predictor, rgb)
+        >>> generated.masks.shape
         (57, 480, 640)
-        >>> found.results(rgb, "dog.jpg").save("dog_everything.png")
+        >>> generated.to_results(rgb, "dog.jpg").save("dog_masks.png")
     """
 
     size: tuple[int, int]
@@ -59,17 +58,17 @@ class GeneratedMasks:
     areas: npt.NDArray[np.int64]
     """(N,): pixels of each mask."""
     predicted_ious: Floats
-    """(N,): what the network thinks of each mask, 0 to 1."""
+    """(N,): predicted IoU of each mask, 0 to 1."""
     stability_scores: Floats
-    """(N,): how little each mask changes when its threshold is moved, 0 to 1."""
+    """(N,): IoU of each mask at a higher and a lower threshold, 0 to 1."""
     points: Floats
-    """(N, 2): the point that was asked, xy, original pixels."""
+    """(N, 2): the point of each prompt, xy, original pixels."""
     crop_boxes: Floats
-    """(N, 4): the crop it was asked in, xyxy, original pixels."""
+    """(N, 4): the crop of each prompt, xyxy, original pixels."""
     coverage: float
-    """Share of the image's pixels that lie in a mask, 0 to 1."""
+    """Fraction of the image's pixels that lie in a mask, 0 to 1."""
     points_prompted: int
-    """Points that were asked."""
+    """Number of points prompted."""
     options: MaskGeneratorOptions = field(default_factory=MaskGeneratorOptions)
 
     def __len__(self) -> int:
@@ -77,53 +76,51 @@ class GeneratedMasks:
 
     def __repr__(self) -> str:
         height, width = self.size
-        return f"Everything({len(self)} masks in {width}x{height} pixels, {self.coverage:.0%} covered)"
+        return f"GeneratedMasks({len(self)} masks in {width}x{height} pixels, {self.coverage:.0%} covered)"
 
     @cached_property
     def masks(self) -> Bools:
-        """(N, H, W) bool, made when it is first asked for."""
+        """All masks (N, H, W) bool, decoded on first access."""
         masks = np.zeros((len(self), *self.size), bool)
         for i, code in enumerate(self.rles):
             masks[i] = rle.decode(code)
         return masks
 
     def to_results(self, rgb: npt.NDArray[np.uint8], path: str = "", speed: dict[str, float] | None = None) -> Results:
-        """As a `Results` of the image `rgb`; the scores are the predicted IoUs, the ids 0, 1, ... in order.
+        """Convert to a `Results` of the image `rgb`; scores are the predicted IoUs, ids are 0, 1, ... in order.
 
         Example:
-            >>> found.results(rgb, "dog.jpg").boxes.xyxy
+            >>> generated.to_results(rgb, "dog.jpg").boxes.xyxy
         """
         return Results(rgb, path, Masks(self.masks), self.predicted_ious, speed=speed or {})
 
     def to_annotations(self, output_mode: OutputMode | None = None) -> list[MaskAnnotation]:
-        """A mapping a mask, with the published names; `output_mode` None: as in the options.
+        """Convert to one dictionary per mask, with the published keys; `output_mode` None: as in the options.
 
         Example:
-            >>> found.records("coco_rle")[0]["segmentation"]["size"]
+            >>> generated.to_annotations("coco_rle")[0]["segmentation"]["size"]
             [480, 640]
         """
         mode = output_mode or self.options.output_mode
-        return [self._annotation(i, mode) for i in range(len(self))]
-
-    def _annotation(self, i: int, mode: OutputMode) -> MaskAnnotation:
-        return {
-            "segmentation": self._segmentation(i, mode),
-            "area": int(self.areas[i]),
-            "bbox": _xywh(self.xyxy[i]),
-            "predicted_iou": float(self.predicted_ious[i]),
-            "point_coords": [self.points[i].tolist()],
-            "stability_score": float(self.stability_scores[i]),
-            "crop_box": _xywh(self.crop_boxes[i]),
-        }
-
-    def _segmentation(self, i: int, mode: OutputMode) -> Bools | Rle | UncompressedRle:
-        if mode == "coco_rle":
-            return self.rles[i]
-        return (
-            self.masks[i]
-            if mode == "binary_mask"
-            else {"size": list(self.size), "counts": rle.run_lengths(self.rles[i])}
-        )
+        annotations: list[MaskAnnotation] = []
+        for i, code in enumerate(self.rles):
+            segmentation: Bools | Rle | UncompressedRle = code
+            if mode == "binary_mask":
+                segmentation = self.masks[i]
+            elif mode == "uncompressed_rle":
+                segmentation = {"size": list(self.size), "counts": rle.run_lengths(code)}
+            annotations.append(
+                {
+                    "segmentation": segmentation,
+                    "area": int(self.areas[i]),
+                    "bbox": _xywh(self.xyxy[i]),
+                    "predicted_iou": float(self.predicted_ious[i]),
+                    "point_coords": [self.points[i].tolist()],
+                    "stability_score": float(self.stability_scores[i]),
+                    "crop_box": _xywh(self.crop_boxes[i]),
+                }
+            )
+        return annotations
 
 
 def _xywh(xyxy_4: Floats) -> list[float]:

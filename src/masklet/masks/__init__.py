@@ -1,14 +1,15 @@
-"""What can be done with a boolean mask in plain NumPy and OpenCV; no network needed.
+"""Operations on boolean masks in NumPy and OpenCV; no network is needed.
 
-    rle       COCO run-length codes, lossless
-    polygons  outlines with holes and separate parts, and how much a simpler outline would lose
-    boxes     the tight box of each mask
-    regions   small holes filled, small islands removed
-    overlap   intersection over union
-    drawing   masks, boxes and labels painted on an image
+    rle               COCO run-length encoding, lossless
+    polygons          outlines with holes and separate parts
+    polygon_simplify  outlines with fewer points that keep a given IoU
+    ops               IoU, tight boxes, non-maximum suppression
+    morphology        fill small holes, remove small islands
+    label_map         label maps as indexed PNG files
+    drawing           masks, boxes and labels drawn on an image
 
-Coordinates are original pixels, x right and y down; pixel (row, column) covers the square
-[column, column + 1) x [row, row + 1), so a mask's box and outline reach its last column plus one.
+Coordinates are original pixels, x right and y down. Pixel (row, column) covers the square
+[column, column + 1) x [row, row + 1), so the box and the outline of a mask end at its last column plus one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Clearing up a mask: small holes filled, small islands removed."""
+"""Clean up a mask: fill small holes, remove small islands."""
 
 from __future__ import annotations
 
@@ -12,29 +12,32 @@ Bools = npt.NDArray[np.bool_]
 
 
 def fill_holes(mask: Bools, area: int) -> Bools:
-    """Fill the holes of a (H, W) mask that are at most `area` pixels large; returns a new mask.
+    """Fill the holes of a (H, W) mask that have at most `area` pixels; returns a new mask.
 
-    A hole is background (joined also diagonally) that does not reach the edge of the image.
+    A hole is an 8-connected part of the background that does not reach the edge of the image.
 
     Example:
-        >>> fill_holes(mask, area=64)
+        >>> ring = np.pad(np.zeros((1, 1), bool), 1, constant_values=True)
+        >>> bool(fill_holes(ring, area=1).all())
+        True
     """
-    labels, areas = _components(~mask)
+    labels, areas = _connected_components(~mask)
     small = areas <= area
-    small[_border_labels(labels)] = False
+    small[np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = False
     small[0] = False
     return mask | small[labels]
 
 
 def remove_islands(mask: Bools, area: int) -> Bools:
-    """Remove the separate parts of a (H, W) mask that are at most `area` pixels large; returns a new mask.
+    """Remove the 8-connected parts of a (H, W) mask that have at most `area` pixels; returns a new mask.
 
-    When every part is that small, the largest stays: clearing up never loses the object.
+    If every part is that small, the largest one stays: the object is never lost.
 
     Example:
-        >>> remove_islands(mask, area=64)
+        >>> remove_islands(np.array([[True, False, True, True]]), area=1).tolist()
+        [[False, False, True, True]]
     """
-    labels, areas = _components(mask)
+    labels, areas = _connected_components(mask)
     keep = areas > area
     keep[0] = False
     if len(areas) > 1 and not keep.any():
@@ -42,12 +45,8 @@ def remove_islands(mask: Bools, area: int) -> Bools:
     return keep[labels]
 
 
-def _components(mask: Bools) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """Label image (0 = not in the mask) and the area of each label."""
+def _connected_components(mask: Bools) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """Return the label image (0 outside the mask) and the area of each label."""
     count, labels = cv2.connectedComponents(np.ascontiguousarray(mask).view(np.uint8), connectivity=8)
-    found = np.asarray(labels, np.int32)
-    return found, np.bincount(found.ravel(), minlength=count).astype(np.int64)
-
-
-def _border_labels(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    return np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    label_image = np.asarray(labels, np.int32)
+    return label_image, np.bincount(label_image.ravel(), minlength=count).astype(np.int64)

@@ -1,9 +1,9 @@
-"""Outlines of masks that lose nothing: holes and separate parts are kept.
+"""Convert masks to polygons and back without loss: holes and separate parts are preserved.
 
-An outline runs along the edges of pixels (not through their centers), so its area is the number of pixels,
-and filling it again gives the same mask. Outer rings turn clockwise on the screen, holes the other way round.
-Formats that know one ring only get it from `join` and `one_ring` (edges) or `contour_ring` (pixel centers);
-`loss` and `contour_loss` say how well the outcome still agrees with the mask.
+An outline runs along the edges of pixels (not through their centers), so its area is the number of pixels, and filling
+it again gives the same mask. Outer rings turn clockwise on the screen, holes the other way.
+Formats with a single ring get it from `bridge_holes` and `merge_to_ring` (edges) or `contour_ring` (pixel centers);
+`roundtrip_iou` and `contour_roundtrip_iou` measure what is lost.
 """
 
 from __future__ import annotations
@@ -47,19 +47,21 @@ class Polygon:
 
     @property
     def area(self) -> float:
-        """Enclosed area in square pixels, holes taken off."""
+        """Enclosed area in square pixels, without the holes."""
         return abs(_signed_area(self.outer)) - sum(abs(_signed_area(hole)) for hole in self.holes)
 
 
 def mask_to_polygons(mask: Bools) -> list[Polygon]:
-    """The outlines of a (H, W) mask, one `Polygon` a connected part (also diagonally), largest first.
+    """Trace a (H, W) mask: one `Polygon` per 8-connected part, largest first.
 
-    Lossless: `to_mask(from_mask(mask), mask.shape)` equals `mask`. An empty mask has no outline.
+    Lossless: `polygons_to_mask(mask_to_polygons(mask), mask.shape)` equals `mask`. An empty mask has no polygon.
 
     Example:
-        >>> [polygon] = from_mask(mask)
-        >>> polygon.outer
-        array([[1., 2.], [7., 2.], [7., 4.], [1., 4.]], dtype=float32)
+        >>> mask = np.zeros((5, 8), bool)
+        >>> mask[2:4, 1:7] = True
+        >>> [polygon] = mask_to_polygons(mask)
+        >>> polygon.outer.tolist()
+        [[1.0, 2.0], [7.0, 2.0], [7.0, 4.0], [1.0, 4.0]]
     """
     left, top, right, bottom = masks_to_boxes(mask[None])[0].astype(int)
     crop = mask[top:bottom, left:right]
@@ -75,28 +77,31 @@ def mask_to_polygons(mask: Bools) -> list[Polygon]:
         if crop[row, column]:
             outer[int(labels[row, column])] = shifted
         else:
-            holes.setdefault(int(labels[row - 1, column]), []).append(_reversed(shifted))
+            holes.setdefault(int(labels[row - 1, column]), []).append(np.ascontiguousarray(shifted[::-1]))
     parts = [Polygon(ring, tuple(holes.get(label, ()))) for label, ring in outer.items()]
     return sorted(parts, key=lambda part: -part.area)
 
 
 def polygons_to_mask(polygons: Sequence[Polygon], size: tuple[int, int]) -> Bools:
-    """The (H, W) mask of all pixels whose center lies in one of the polygons; `size` is (height, width).
+    """Fill polygons: return the (H, W) mask of the pixels whose center lies in one of them; `size` is (height, width).
 
     Example:
-        >>> to_mask([Polygon(ring)], size=(480, 640)).sum()
+        >>> triangle = Polygon(np.array([[0, 0], [4, 0], [0, 4]], np.float32))
+        >>> int(polygons_to_mask([triangle], size=(6, 6)).sum())
+        6
     """
     mask = np.zeros(size, bool)
     for polygon in polygons:
-        _fill((polygon.outer, *polygon.holes), mask)
+        _fill_even_odd((polygon.outer, *polygon.holes), mask)
     return mask
 
 
 def bridge_holes(polygon: Polygon) -> Ring:
-    """One ring (K, 2) for a polygon with holes: each hole hangs on the outer ring by a bridge of no width.
+    """Merge a polygon with holes into one ring (K, 2): each hole is joined to the outer ring by a zero-width bridge.
 
     Example:
-        >>> join(polygon).shape
+        >>> square = np.array([[0, 0], [6, 0], [6, 6], [0, 6]], np.float32)
+        >>> bridge_holes(Polygon(square, (square[::-1] / 3 + 2,))).shape
         (10, 2)
     """
     ring = polygon.outer
@@ -106,22 +111,27 @@ def bridge_holes(polygon: Polygon) -> Ring:
 
 
 def merge_to_ring(polygons: Sequence[Polygon]) -> Ring:
-    """One ring (K, 2) for a whole mask: holes and further parts hang on the first by bridges of no width.
+    """Merge all parts and holes of a mask into one ring (K, 2), joined by zero-width bridges.
 
     Filling it (even-odd or nonzero) gives the mask back; drawing it also shows the bridges.
     No polygons give a (0, 2) ring.
 
     Example:
-        >>> ring = one_ring(from_mask(mask))
+        >>> merge_to_ring(mask_to_polygons(np.array([[True, False, True]]))).shape
+        (10, 2)
     """
-    return _merge_rings([bridge_holes(polygon) for polygon in polygons])
+    rings = [bridge_holes(polygon) for polygon in polygons]
+    merged = rings[0] if rings else np.zeros((0, 2), np.float32)
+    for ring in rings[1:]:
+        merged = _bridge_rings(merged, ring)
+    return merged
 
 
 def roundtrip_iou(mask: Bools, polygons: Sequence[Polygon]) -> float:
-    """How much of the mask the polygons keep: the IoU of their mask with `mask` (1.0 = nothing lost).
+    """Measure what polygons keep of a mask: the IoU of the filled polygons with `mask` (1.0 = nothing is lost).
 
     Example:
-        >>> loss(mask, from_mask(mask))
+        >>> roundtrip_iou(np.eye(3, dtype=bool), mask_to_polygons(np.eye(3, dtype=bool)))
         1.0
     """
     height, width = mask.shape
@@ -129,13 +139,16 @@ def roundtrip_iou(mask: Bools, polygons: Sequence[Polygon]) -> float:
 
 
 def contour_ring(mask: Bools) -> Ring:
-    """One ring (K, 2), K >= 3 or 0, through the centers of a mask's border pixels, for YOLO text files.
+    """Trace one ring (K, 2), K >= 3 or 0, through the centers of a mask's border pixels, for YOLO text files.
 
-    Readers of those files cut each coordinate to a whole pixel and paint the ring with its edge; through
-    centers nothing grows by this. Bridges between parts are painted too: measure it with `contour_loss`.
+    Readers of those files truncate each coordinate to a whole pixel and fill the ring including its edge; through
+    pixel centers nothing grows by this. They fill the bridges between parts too: measure the loss with
+    `contour_roundtrip_iou`.
 
     Example:
-        >>> contour_ring(mask) / (width, height)  # as the file holds it
+        >>> ring = contour_ring(np.ones((3, 4), bool)) / (4, 3)  # fractions of width and height, as in the file
+        >>> ring[0].tolist()
+        [0.125, 0.16666666666666666]
     """
     contours, tree = cv2.findContours(
         np.ascontiguousarray(mask).view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
@@ -151,11 +164,12 @@ def contour_ring(mask: Bools) -> Ring:
 
 
 def contour_roundtrip_iou(mask: Bools, ring: Ring) -> float:
-    """IoU of the mask with what a reader of YOLO text paints for `ring` (whole pixels, edge included).
+    """Measure the IoU of the mask with what a reader of YOLO text fills for `ring` (whole pixels, edge included).
 
     Example:
-        >>> contour_loss(mask, contour_ring(mask))
-        0.998
+        >>> mask = np.pad(np.ones((3, 4), bool), 1)
+        >>> contour_roundtrip_iou(mask, contour_ring(mask))
+        1.0
     """
     canvas = np.zeros(mask.shape, np.uint8)
     if len(ring):
@@ -164,51 +178,43 @@ def contour_roundtrip_iou(mask: Bools, ring: Ring) -> float:
 
 
 def _trace_rings(mask: Bools) -> Iterator[Index]:
-    """Closed rings of (column, row) corners around every part and hole; each starts at its top left corner.
+    """Trace closed rings of (column, row) corners around every part and hole; each starts at its top left corner.
 
     Every corner has one neighbor in its row and one in its column: sorted along the line, corners pair up.
-    Where four pixels meet as on a chessboard there are two corners in one place, paired so that the two
+    Where four pixels meet as on a chessboard there are two corners at one position, paired so that the two
     object pixels stay connected.
     """
-    rows, columns, falling = _corners(mask)
-    again = np.zeros(len(rows), bool)
-    again[1:] = (rows[1:] == rows[:-1]) & (columns[1:] == columns[:-1])
-    order = np.lexsort((again ^ falling, rows, columns))
-    vertical = np.empty(len(rows), np.intp)
-    vertical[order[0::2]], vertical[order[1::2]] = order[1::2], order[0::2]
-    points = np.stack([columns, rows], axis=1)
-    for cycle in _cycles(vertical.tolist()):
-        yield points[cycle]
-
-
-def _corners(mask: Bools) -> tuple[Index, Index, Bools]:
-    """Rows and columns of all corners in reading order, and whether object pixels meet there as in a '\\'."""
     field = np.pad(mask, 1)
     a, b, c, d = field[:-1, :-1], field[:-1, 1:], field[1:, :-1], field[1:, 1:]
     chess = (a == d) & (b == c) & (a != b)
-    rows, columns = np.nonzero((a ^ b ^ c ^ d) | chess)
+    rows, columns = np.nonzero((a ^ b ^ c ^ d) | chess)  # in reading order
     times = 1 + chess[rows, columns]
-    falling = chess[rows, columns] & a[rows, columns]
-    return np.repeat(rows, times), np.repeat(columns, times), np.repeat(falling, times)
+    falling = np.repeat(chess[rows, columns] & a[rows, columns], times)  # object pixels meet as in a backslash
+    rows, columns = np.repeat(rows, times), np.repeat(columns, times)
 
+    second = np.zeros(len(rows), bool)
+    second[1:] = (rows[1:] == rows[:-1]) & (columns[1:] == columns[:-1])
+    order = np.lexsort((second ^ falling, rows, columns))
+    vertical = np.empty(len(rows), np.intp)
+    vertical[order[0::2]], vertical[order[1::2]] = order[1::2], order[0::2]
 
-def _cycles(vertical: list[int]) -> Iterator[list[int]]:
-    """Walk row neighbor (index xor 1), column neighbor, row neighbor ... until the walk closes."""
-    seen = bytearray(len(vertical))
-    for start in range(0, len(vertical), 2):
-        if seen[start]:
+    points = np.stack([columns, rows], axis=1)
+    column_neighbor: list[int] = vertical.tolist()
+    visited = bytearray(len(points))
+    for start in range(0, len(points), 2):
+        if visited[start]:
             continue
-        cycle, here = [], start
-        while not seen[here]:
-            there = here ^ 1
-            seen[here] = seen[there] = 1
-            cycle += [here, there]
-            here = vertical[there]
-        yield cycle
+        cycle, corner = [], start
+        while not visited[corner]:
+            row_neighbor = corner ^ 1
+            visited[corner] = visited[row_neighbor] = 1
+            cycle += [corner, row_neighbor]
+            corner = column_neighbor[row_neighbor]
+        yield points[cycle]
 
 
-def _fill(rings: Sequence[Ring], mask: Bools) -> None:
-    """Set the pixels of `mask` whose centers lie inside the rings (even-odd)."""
+def _fill_even_odd(rings: Sequence[Ring], mask: Bools) -> None:
+    """Set the pixels of `mask` whose centers have an odd number of ring edges to their left."""
     height, width = mask.shape
     points = np.concatenate(rings).astype(np.float64)
     if not len(points):
@@ -216,35 +222,25 @@ def _fill(rings: Sequence[Ring], mask: Bools) -> None:
     left, top = np.clip(np.floor(points.min(axis=0)), 0, (width, height)).astype(int)
     right, bottom = np.clip(np.ceil(points.max(axis=0)), 0, (width, height)).astype(int)
     window = mask[top:bottom, left:right]
-    if window.size:
-        follow = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings]).astype(np.float64)
-        window |= _even_odd(points - (left, top), follow - (left, top), window.shape)
-
-
-def _even_odd(start: npt.NDArray[np.float64], end: npt.NDArray[np.float64], size: tuple[int, ...]) -> Bools:
-    """Pixels of a (height, width) window that have an odd number of edges to the left of their center."""
-    height, width = size
+    if not window.size:
+        return
+    height, width = window.shape
+    start = points - (left, top)
+    end = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings]).astype(np.float64) - (left, top)
     low, high = np.minimum(start[:, 1], end[:, 1]), np.maximum(start[:, 1], end[:, 1])
     first = np.clip(np.ceil(low - 0.5), 0, height).astype(np.int64)
-    crossed = np.clip(np.ceil(high - 0.5), 0, height).astype(np.int64) - first
-    edge = np.repeat(np.arange(len(start)), crossed)
-    row = np.arange(len(edge)) - np.repeat(np.cumsum(crossed) - crossed, crossed) + first[edge]
+    crossed_rows = np.clip(np.ceil(high - 0.5), 0, height).astype(np.int64) - first
+    edge = np.repeat(np.arange(len(start)), crossed_rows)
+    row = np.arange(len(edge)) - np.repeat(np.cumsum(crossed_rows) - crossed_rows, crossed_rows) + first[edge]
     slope = (end[edge, 0] - start[edge, 0]) / (end[edge, 1] - start[edge, 1])
     x = start[edge, 0] + (row + 0.5 - start[edge, 1]) * slope
     column = np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)
-    turns = np.bincount(row * (width + 1) + column, minlength=height * (width + 1))
-    return (np.cumsum(turns.reshape(height, width + 1), axis=1)[:, :width] & 1).astype(bool)
-
-
-def _merge_rings(rings: Sequence[Ring]) -> Ring:
-    joined = rings[0] if rings else np.zeros((0, 2), np.float32)
-    for ring in rings[1:]:
-        joined = _bridge_rings(joined, ring)
-    return joined
+    toggles = np.bincount(row * (width + 1) + column, minlength=height * (width + 1))
+    window |= (np.cumsum(toggles.reshape(height, width + 1), axis=1)[:, :width] & 1).astype(bool)
 
 
 def _bridge_rings(ring: Ring, other: Ring) -> Ring:
-    """`ring` with a way to `other`, around it, and the same way back."""
+    """Return `ring` with a bridge to `other`, around it, and back."""
     near = _nearest_index(ring, other[0])
     entry = _nearest_index(other, ring[near])
     tour = np.concatenate([other[entry:], other[: entry + 1]])
@@ -254,10 +250,6 @@ def _bridge_rings(ring: Ring, other: Ring) -> Ring:
 def _nearest_index(ring: Ring, point: Ring) -> int:
     across, down = ring[:, 0] - point[0], ring[:, 1] - point[1]
     return int((across * across + down * down).argmin())
-
-
-def _reversed(ring: Ring) -> Ring:
-    return np.ascontiguousarray(ring[::-1])
 
 
 def _signed_area(ring: Ring) -> float:

@@ -1,8 +1,8 @@
-"""COCO run-length codes: the lossless and compact way to keep a mask in text.
+"""COCO run-length encoding: the lossless and compact way to store a mask as text.
 
-A mask is read down its columns, from the left column to the right one, as alternating runs of background and
-object pixels, background first. Each run length after the third is stored as its difference to the run before
-the previous one, in groups of five bits (lowest first, two's complement), each group one printable character.
+A mask is read down its columns, from the left column to the right one, as alternating runs of background and object
+pixels, background first. Each run length after the third is stored as its difference to the run before the previous
+one, in groups of five bits (lowest first, two's complement), each group one printable character.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ CONTINUATION_BIT, SIGN_BIT, FIRST_CHAR = 0x20, 0x10, 48
 
 
 class Rle(TypedDict):
-    """A run-length code as COCO files hold it: `size` is [height, width]."""
+    """A run-length encoding as in COCO files: `size` is [height, width]."""
 
     size: list[int]
     counts: str
 
 
 def encode(mask: npt.NDArray[np.bool_]) -> Rle:
-    """The COCO run-length code of a (H, W) boolean mask.
+    """Encode a (H, W) boolean mask as COCO run lengths.
 
     Example:
         >>> encode(np.ones((2, 3), bool))
@@ -38,19 +38,20 @@ def encode(mask: npt.NDArray[np.bool_]) -> Rle:
     """
     assert mask.ndim == 2, f"a mask is (H, W), got {mask.shape}"
     height, width = mask.shape
-    return {
-        "size": [int(height), int(width)],
-        "counts": _compress_counts(_mask_run_lengths(mask.astype(bool, copy=False))),
-    }
+    flat = mask.astype(bool, copy=False).T.ravel()
+    turns = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    start = [0, 0] if flat.size and flat[0] else [0]  # the first run is background, even if it is 0 long
+    edges = np.concatenate([np.array(start, np.int64), turns, np.array([flat.size])])
+    return {"size": [int(height), int(width)], "counts": _compress_counts(edges[1:] - edges[:-1])}
 
 
 def encode_crop(crop: npt.NDArray[np.bool_], origin: tuple[int, int], size: tuple[int, int]) -> Rle:
-    """The code of a mask of `size` (height, width) that has only `piece` in it, its upper left corner at `origin` (xy).
+    """Encode a mask of `size` (height, width) that is empty outside `crop`, whose upper left corner is `origin` (xy).
 
-    Takes the time of the piece, not of the image.
+    The time depends on the crop, not on the image.
 
     Example:
-        >>> encode_at(np.ones((1, 2), bool), (1, 0), (2, 3)) == encode(np.array([[False, True, True], [False] * 3]))
+        >>> encode_crop(np.ones((1, 2), bool), (1, 0), (2, 3)) == encode(np.array([[False, True, True], [False] * 3]))
         True
     """
     (left, top), (height, width), (rows, columns) = origin, size, crop.shape
@@ -62,7 +63,7 @@ def encode_crop(crop: npt.NDArray[np.bool_], origin: tuple[int, int], size: tupl
     column, row = np.divmod(np.flatnonzero(flat[1:] != flat[:-1]), rows + 1)
     turns = (column + left) * height + row + top
     ends, starts = turns[1::2], turns[0::2]
-    apart = starts[1:] != ends[:-1]  # unless columns are whole, and the next goes on where this one ends
+    apart = starts[1:] != ends[:-1]  # False where full columns make one run of two
     starts, ends = starts[np.append(True, apart)[: len(starts)]], ends[np.append(apart, True)[: len(ends)]]
     edges = np.concatenate([[0], np.stack([starts, ends], axis=1).ravel(), [height * width]])
     runs = np.diff(edges)
@@ -73,44 +74,37 @@ def encode_crop(crop: npt.NDArray[np.bool_], origin: tuple[int, int], size: tupl
 
 
 def decode(rle: Rle | dict[str, object]) -> npt.NDArray[np.bool_]:
-    """The (H, W) boolean mask of a COCO run-length code; `counts` may be text, bytes or a list of runs.
+    """Decode COCO run lengths to a (H, W) boolean mask; `counts` may be text, bytes or a list of run lengths.
 
     Example:
-        >>> decode({"size": [2, 3], "counts": "06"}).all()
+        >>> bool(decode({"size": [2, 3], "counts": "06"}).all())
         True
 
     Raises:
-        InputError: `size` or `counts` is missing, unreadable, or the two do not fit each other.
+        InputError: if `size` or `counts` is missing or malformed, or the two do not match.
     """
-    height, width = _size(rle.get("size"))
+    size = rle.get("size")
+    if not (isinstance(size, Sequence) and len(size) == 2 and all(isinstance(s, (int, np.integer)) for s in size)):
+        raise InputError(f"size {size!r} of a run-length code must be [height, width] in pixels")
+    height, width = int(size[0]), int(size[1])
     runs = _parse_counts(rle.get("counts"))
     if (runs < 0).any() or int(runs.sum()) != height * width:
         raise InputError(
             f"the runs of this code cover {int(runs.sum())} pixels, but size [{height}, {width}] needs "
-            f"{height * width}; size is [height, width], and counts must come unshortened from the same mask"
+            f"{height * width}; size is [height, width], and counts must come uncut from the same mask"
         )
     values = np.arange(len(runs)) % 2 == 1
     return np.repeat(values, runs).reshape(width, height).T.copy()
 
 
 def run_lengths(rle: Rle) -> list[int]:
-    """The run lengths of a code that `encode` made, background first.
+    """Return the run lengths of a code from `encode`, background first.
 
     Example:
-        >>> runs({"size": [2, 3], "counts": "06"})
+        >>> run_lengths({"size": [2, 3], "counts": "06"})
         [0, 6]
     """
     return [int(run) for run in _parse_counts(rle["counts"])]
-
-
-def _mask_run_lengths(mask: npt.NDArray[np.bool_]) -> Ints:
-    """Run lengths down the columns, background first (0 long when the first pixel is in the mask)."""
-    flat = mask.T.ravel()
-    turns = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    start = [0, 0] if flat.size and flat[0] else [0]
-    edges = np.concatenate([np.array(start, np.int64), turns, np.array([flat.size])])
-    runs: Ints = edges[1:] - edges[:-1]
-    return runs
 
 
 def _compress_counts(runs: Ints) -> str:
@@ -133,19 +127,13 @@ def _decompress_counts(text: bytes) -> Ints:
             "pass it as COCO stores it, or a list of run lengths"
         )
     starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)
-    place = np.arange(characters.size) - np.repeat(starts, ends - starts + 1)[: characters.size]
-    values = np.add.reduceat((characters & 0x1F) << (5 * np.minimum(place, 11)), starts)
+    position = np.arange(characters.size) - np.repeat(starts, ends - starts + 1)[: characters.size]
+    values = np.add.reduceat((characters & 0x1F) << (5 * np.minimum(position, 11)), starts)
     negative = (characters[ends] & SIGN_BIT) != 0
     values -= np.where(negative, np.int64(1) << np.minimum(5 * (ends - starts + 1), 62), 0)
     values[1::2] = np.cumsum(values[1::2])
     values[2::2] = np.cumsum(values[2::2])
     return values
-
-
-def _size(size: object) -> tuple[int, int]:
-    if isinstance(size, Sequence) and len(size) == 2 and all(isinstance(s, (int, np.integer)) for s in size):
-        return int(size[0]), int(size[1])
-    raise InputError(f"size {size!r} of a run-length code must be [height, width] in pixels")
 
 
 def _parse_counts(counts: object) -> Ints:

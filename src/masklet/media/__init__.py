@@ -1,4 +1,14 @@
-"""Where images and videos come from: `open_source` gives images, `open_video` the frames of a video."""
+"""Open images and videos from any source: `open_images` reads images, `open_video` the frames of a video.
+
+image           one image in memory
+image_source    paths, folders, globs, arrays and lists as an iterator of images
+video           the interface of videos
+video_source    the same names as a video
+video_file, video_decoder     files that FFmpeg reads
+image_sequence  folders, lists, arrays, GIF and WebP as videos
+video_stream    iterators, cameras and network streams, which only go forward
+prefetch        reading ahead on a thread
+"""
 
 from __future__ import annotations
 

@@ -1,14 +1,12 @@
-"""One image in memory, from whatever carries one: a file, bytes, a PIL image or an array.
+"""Read one image into memory: from a file, a URL, bytes, a PIL image or an array.
 
-Inside masklet an image is RGB uint8 (H, W, 3), upright. What that takes:
+Inside masklet an image is RGB uint8 (H, W, 3), upright. Other images are converted:
 
-    EXIF orientation    applied, for files and for PIL images alike
-    alpha               dropped, the colors below it are kept
+    EXIF orientation    applied, for files and for PIL images
+    alpha               dropped, the colors below it stay
     gray, palette, CMYK converted to RGB
     16 bit a channel    scaled from 0..65535 to 0..255
     animations, pages   the first one
-
-Images behind http and https addresses.
 """
 
 from __future__ import annotations
@@ -48,66 +46,6 @@ DOWNLOAD_TIMEOUT_S = 30.0
 _DOWNLOAD_CHUNK = 1 << 16
 _URL_SAFE = "/:?#[]@!$&'()*+,;=%~-._"
 
-
-def fetch_image(url: str) -> SourceImage:
-    """Download the image at `url` (http or https, at most 200 MB) and decode it.
-
-    Raises SourceError when there is no network or no such address, the server refuses, the body is
-    larger than the limit or cut short, or it is not an image.
-
-    Example:
-        >>> fetch_image("https://example.org/dog.jpg").path  # doctest: +SKIP
-        'https://example.org/dog.jpg'
-    """
-    return from_bytes(_download(url), url)
-
-
-def _download(url: str) -> bytes:
-    try:
-        request = urllib.request.Request(
-            urllib.parse.quote(url, safe=_URL_SAFE), headers={"User-Agent": "masklet (Python urllib)"}
-        )
-        with urllib.request.urlopen(request, timeout=DOWNLOAD_TIMEOUT_S) as response:
-            return _read_body(response, url)
-    except SourceError:
-        raise
-    except urllib.error.HTTPError as cause:
-        cause.close()
-        raise SourceError(
-            f"the server answered {cause.code} {cause.reason} for {url!r}; a public address of an image is "
-            "needed: open it in a browser to check it, or download the image and give its path"
-        ) from cause
-    except (OSError, http.client.HTTPException, ValueError) as cause:
-        raise SourceError(
-            f"cannot fetch {url!r}: {getattr(cause, 'reason', cause)}; a reachable http or https address is "
-            "needed: check the address and the network, or download the image and give its path"
-        ) from cause
-
-
-def _read_body(response: http.client.HTTPResponse, url: str) -> bytes:
-    stated = response.headers.get("Content-Length", "")
-    expected = int(stated) if stated.isdecimal() else None
-    _check_download_size(expected or 0, url)
-    body = bytearray()
-    while chunk := response.read(_DOWNLOAD_CHUNK):
-        body += chunk
-        _check_download_size(len(body), url)
-    if expected is not None and len(body) < expected:
-        raise SourceError(
-            f"{url!r} was cut short: {len(body)} of {expected} bytes came; the whole image is needed: "
-            "try again, or download it and give its path"
-        )
-    return bytes(body)
-
-
-def _check_download_size(count: int, url: str) -> None:
-    if count > MAX_DOWNLOAD_BYTES:
-        raise SourceError(
-            f"{url!r} holds at least {count} bytes; at most {MAX_DOWNLOAD_BYTES} are fetched for one image: "
-            "download it, make it smaller and give its path"
-        )
-
-
 Channels = Literal["rgb", "bgr"]
 Pixels = npt.NDArray[np.uint8]
 AnyArray = npt.NDArray[np.generic]
@@ -138,13 +76,13 @@ _CONVERT_VIA = {"P": "RGBA", "PA": "RGBA", "RGBa": "RGBA", "La": "LA"}
 
 @dataclass(frozen=True, eq=False)
 class SourceImage:
-    """Pixels and where they came from.
+    """An image in memory, with the name of its source.
 
     `rgb` is uint8 (H, W, 3), red first, upright, contiguous and not shared with the caller's array.
-    `path` is the file, the URL, or `image0`, `image1` ... for images that have no name of their own.
+    `path` is the file, the URL, or `image0`, `image1` ... for images without a name.
 
     Example:
-        >>> Image(np.zeros((480, 640, 3), np.uint8), "image0").size
+        >>> SourceImage(np.zeros((480, 640, 3), np.uint8), "image0").size
         (480, 640)
     """
 
@@ -162,17 +100,78 @@ class SourceImage:
         return int(self.rgb.shape[0]), int(self.rgb.shape[1])
 
 
-def from_array(array: AnyArray, path: str = "image0", *, channels: Channels = "rgb") -> SourceImage:
-    """An image from an array (H, W, 3), (H, W, 4), (H, W, 1) or (H, W): uint8, or float within 0..1.
+def fetch_image(url: str) -> SourceImage:
+    """Download the image at an http or https address, at most 200 MB, and decode it.
 
-    `channels="bgr"` is for arrays in OpenCV's order. The pixels are copied, so a frame buffer can be
-    used again. Raises SourceError for any other shape or type, for NaN and for floats outside 0..1.
+    Example:
+        >>> fetch_image("https://example.org/dog.jpg").path  # doctest: +SKIP
+        'https://example.org/dog.jpg'
+
+    Raises:
+        SourceError: if the server cannot be reached or refuses, or the body is too large, cut short or no image.
+    """
+    body = bytearray()
+    try:
+        quoted = urllib.parse.quote(url, safe=_URL_SAFE)
+        request = urllib.request.Request(quoted, headers={"User-Agent": "masklet (Python urllib)"})
+        with urllib.request.urlopen(request, timeout=DOWNLOAD_TIMEOUT_S) as response:
+            length = response.headers.get("Content-Length", "")
+            expected = int(length) if length.isdecimal() else 0
+            _check_download_size(expected, url)
+            while chunk := response.read(_DOWNLOAD_CHUNK):
+                body += chunk
+                _check_download_size(len(body), url)
+    except SourceError:
+        raise
+    except urllib.error.HTTPError as cause:
+        cause.close()
+        raise SourceError(
+            f"the server answered {cause.code} {cause.reason} for {url!r}; a public address of an image is "
+            "needed: open it in a browser to check it, or download the image and give its path"
+        ) from cause
+    except (OSError, http.client.HTTPException, ValueError) as cause:
+        raise SourceError(
+            f"cannot fetch {url!r}: {getattr(cause, 'reason', cause)}; a reachable http or https address is "
+            "needed: check the address and the network, or download the image and give its path"
+        ) from cause
+    if len(body) < expected:
+        raise SourceError(
+            f"{url!r} was cut short: {len(body)} of {expected} bytes came; the complete image is needed: "
+            "try again, or download it and give its path"
+        )
+    return from_bytes(bytes(body), url)
+
+
+def _check_download_size(count: int, url: str) -> None:
+    if count > MAX_DOWNLOAD_BYTES:
+        raise SourceError(
+            f"{url!r} has at least {count} bytes; at most {MAX_DOWNLOAD_BYTES} are fetched for one image: "
+            "download it, make it smaller and give its path"
+        )
+
+
+def from_array(array: AnyArray, path: str = "image0", *, channels: Channels = "rgb") -> SourceImage:
+    """Copy an array (H, W, 3), (H, W, 4), (H, W, 1) or (H, W): uint8, or float within 0..1.
+
+    `channels="bgr"` is for arrays in OpenCV's order. A frame buffer can be used again.
 
     Example:
         >>> from_array(np.zeros((2, 3), np.float32)).rgb.shape
         (2, 3, 3)
+
+    Raises:
+        SourceError: if the shape or type is another one, or floats are NaN or outside 0..1.
     """
-    _check_shape(array, path)
+    shape = array.shape
+    allowed = f"{path}: array of shape {shape}; an image is (H, W, 3), (H, W, 4), (H, W, 1) or (H, W)"
+    if array.size == 0:
+        raise SourceError(_empty_message(path, f"array of shape {shape}"))
+    if array.ndim == 4:
+        raise SourceError(f"{allowed}: for a batch of images pass list(array)")
+    if array.ndim == 3 and shape[2] not in (1, 3, 4) and shape[0] in (1, 3, 4):
+        raise SourceError(f"{allowed}: channels come last, use array.transpose(1, 2, 0)")
+    if array.ndim not in (2, 3) or (array.ndim == 3 and shape[2] not in (1, 3, 4)):
+        raise SourceError(f"{allowed}: pick the channels to show, for example array[..., :3]")
     pixels = _as_uint8(array, path)
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
@@ -182,34 +181,81 @@ def from_array(array: AnyArray, path: str = "image0", *, channels: Channels = "r
     return SourceImage(np.array(colors, order="C"), path)
 
 
-def from_pil(image: Image.Image, path: str = "image0") -> SourceImage:
-    """An image from a PIL image of any mode; its EXIF orientation is applied.
+def _as_uint8(array: AnyArray, path: str) -> Pixels:
+    if array.dtype == np.uint8:
+        return array.astype(np.uint8, copy=False)
+    if not np.issubdtype(array.dtype, np.floating):
+        remedy = {"u": "(array >> 8).astype(np.uint8) if it has 16 bits", "b": "array * np.uint8(255)"}
+        raise SourceError(
+            f"{path}: array of type {array.dtype}; an image is uint8 in 0..255 or float in 0..1: "
+            f"use {remedy.get(array.dtype.kind, 'array.astype(np.uint8) if its values are 0..255')}"
+        )
+    values = array.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise SourceError(
+            f"{path}: array with {int((~np.isfinite(values)).sum())} NaN or infinite values; "
+            "float images are within 0..1: use np.nan_to_num(array) or find where they come from"
+        )
+    low, high = float(values.min()), float(values.max())
+    if low < 0 or high > 1:
+        raise SourceError(
+            f"{path}: float array with values from {low:g} to {high:g}; float images are within 0..1: "
+            "use array / 255 if they are 0..255, and undo any normalization"
+        )
+    return np.rint(values * 255).astype(np.uint8)
 
-    Raises SourceError when it has no pixels, or when a lazily opened file turns out damaged.
+
+def from_pil(image: Image.Image, path: str = "image0") -> SourceImage:
+    """Convert a PIL image of any mode, with its EXIF orientation applied.
 
     Example:
         >>> from_pil(Image.new("L", (3, 2))).rgb.shape
         (2, 3, 3)
+
+    Raises:
+        SourceError: if it has no pixels, or a lazily opened file turns out damaged.
     """
     if 0 in image.size:
         raise SourceError(_empty_message(path, f"size {image.size[0]} x {image.size[1]}"))
     try:
         image.load()
-        return SourceImage(_to_rgb(_apply_exif_orientation(image), path), path)
+        try:
+            transpose = _EXIF_TRANSPOSE.get(image.getexif().get(_ORIENTATION_TAG, 1))
+        except (*_DECODE_ERRORS, KeyError, TypeError):
+            transpose = None  # a broken EXIF block says nothing about the pixels
+        return SourceImage(_to_rgb(image if transpose is None else image.transpose(transpose), path), path)
     except SourceError:
         raise
     except _DECODE_ERRORS as cause:
-        raise SourceError(_damaged_message(path, cause)) from cause
+        raise SourceError(
+            f"{path!r} is damaged or cut short ({cause}); a complete image is needed: copy or download it again"
+        ) from cause
+
+
+def _to_rgb(image: Image.Image, path: str) -> Pixels:
+    if image.mode.startswith("I"):
+        values = np.array(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise SourceError(
+                f"{path!r} has integers from {values.min()} to {values.max()}; images have 8 or 16 bits a "
+                "channel: scale it to 0..255 and save it as 8 bit"
+            )
+        return np.repeat(((values + 128) // 257).astype(np.uint8)[:, :, None], 3, axis=2)
+    if image.mode == "F":
+        return from_array(np.array(image), path).rgb
+    via = _CONVERT_VIA.get(image.mode)
+    return np.array((image.convert(via) if via else image).convert("RGB"))
 
 
 def from_file(path: str) -> SourceImage:
-    """An image from a file, recognized by its content and not by its suffix.
-
-    Raises SourceError when the file is missing, unreadable, empty, cut short or not an image.
+    """Read an image file, recognized by its content and not by its suffix.
 
     Example:
         >>> from_file("truck.jpg").size  # doctest: +SKIP
         (1200, 1800)
+
+    Raises:
+        SourceError: if the file is missing, unreadable, empty, cut short or not an image.
     """
     try:
         with open(path, "rb") as file:
@@ -222,26 +268,17 @@ def from_file(path: str) -> SourceImage:
 
 
 def from_bytes(data: bytes, path: str) -> SourceImage:
-    """An image from the content of a file, such as a response body; `path` names it in errors.
-
-    Raises SourceError when the bytes are empty, cut short or not an image.
+    """Decode the content of an image file, such as a response body; `path` names it in errors.
 
     Example:
         >>> from_bytes(b"", "https://example.org/a.jpg")
         Traceback (most recent call last):
         masklet.errors.SourceError: ...
+
+    Raises:
+        SourceError: if the bytes are empty, cut short or not an image.
     """
     return _decode(io.BytesIO(data), path)
-
-
-def format_size(size: Sequence[int]) -> str:
-    """A (height, width) as people say it.
-
-    Example:
-        >>> said_size((480, 854))
-        '854 x 480'
-    """
-    return f"{size[1]} x {size[0]}"
 
 
 def _decode(file: IO[bytes], path: str) -> SourceImage:
@@ -263,12 +300,12 @@ def _decode(file: IO[bytes], path: str) -> SourceImage:
 
 
 def _format_hint(head: bytes) -> str:
-    """What the first bytes say the file is, with what to do about it."""
+    """Name the kind of file by its first bytes, with the remedy."""
     start = head.lstrip().lower()
     if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"hevc", b"msf1"):
         return "it is HEIC, which Pillow reads only with pillow-heif; convert it to JPEG or PNG"
     if head[4:8] == b"ftyp" or head[:4] == b"\x1aE\xdf\xa3" or head[8:12] == b"AVI ":
-        return "it is a video; model.track(...) follows objects through it, here give an image of one frame"
+        return "it is a video; model.track(...) tracks objects through it, here give an image of one frame"
     if start.startswith((b"<!doctype", b"<html")):
         return "it is a web page; give the address of the image itself (Copy image address)"
     if head.startswith(b"version https://git-lfs"):
@@ -285,77 +322,15 @@ def _format_hint(head: bytes) -> str:
     )
 
 
-def _apply_exif_orientation(image: Image.Image) -> Image.Image:
-    try:
-        turn = _EXIF_TRANSPOSE.get(image.getexif().get(_ORIENTATION_TAG, 1))
-    except (*_DECODE_ERRORS, KeyError, TypeError):
-        return image  # a broken EXIF block says nothing about the pixels
-    return image if turn is None else image.transpose(turn)
+def format_size(size: Sequence[int]) -> str:
+    """Format a (height, width) as width x height.
 
-
-def _to_rgb(image: Image.Image, path: str) -> Pixels:
-    if image.mode.startswith("I"):
-        return _from_16_bit(np.array(image), path)
-    if image.mode == "F":
-        return from_array(np.array(image), path).rgb
-    via = _CONVERT_VIA.get(image.mode)
-    return np.array((image.convert(via) if via else image).convert("RGB"))
-
-
-def _from_16_bit(gray: AnyArray, path: str) -> Pixels:
-    values = gray.astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
-        raise SourceError(
-            f"{path!r} has integers from {values.min()} to {values.max()}; images have 8 or 16 bits a "
-            "channel: scale it to 0..255 and save it as 8 bit"
-        )
-    pixels = ((values + 128) // 257).astype(np.uint8)
-    return np.repeat(pixels[:, :, None], 3, axis=2)
-
-
-def _check_shape(array: AnyArray, path: str) -> None:
-    shape = array.shape
-    allowed = f"{path}: array of shape {shape}; an image is (H, W, 3), (H, W, 4), (H, W, 1) or (H, W)"
-    if array.size == 0:
-        raise SourceError(_empty_message(path, f"array of shape {shape}"))
-    if array.ndim == 4:
-        raise SourceError(f"{allowed}: for a batch of images pass list(array)")
-    if array.ndim == 3 and shape[2] not in (1, 3, 4) and shape[0] in (1, 3, 4):
-        raise SourceError(f"{allowed}: channels come last, use array.transpose(1, 2, 0)")
-    if array.ndim not in (2, 3) or (array.ndim == 3 and shape[2] not in (1, 3, 4)):
-        raise SourceError(f"{allowed}: pick the channels to show, for example array[..., :3]")
-
-
-def _as_uint8(array: AnyArray, path: str) -> Pixels:
-    if array.dtype == np.uint8:
-        return array.astype(np.uint8, copy=False)
-    if np.issubdtype(array.dtype, np.floating):
-        return _from_unit_floats(array.astype(np.float32), path)
-    remedy = {"u": "(array >> 8).astype(np.uint8) if it has 16 bits", "b": "array * np.uint8(255)"}
-    raise SourceError(
-        f"{path}: array of type {array.dtype}; an image is uint8 in 0..255 or float in 0..1: "
-        f"use {remedy.get(array.dtype.kind, 'array.astype(np.uint8) if its values are 0..255')}"
-    )
-
-
-def _from_unit_floats(values: npt.NDArray[np.float32], path: str) -> Pixels:
-    if not np.isfinite(values).all():
-        raise SourceError(
-            f"{path}: array with {int((~np.isfinite(values)).sum())} NaN or infinite values; "
-            "float images are within 0..1: use np.nan_to_num(array) or find where they come from"
-        )
-    low, high = float(values.min()), float(values.max())
-    if low < 0 or high > 1:
-        raise SourceError(
-            f"{path}: float array with values from {low:g} to {high:g}; float images are within 0..1: "
-            "use array / 255 if they are 0..255, and undo any normalization"
-        )
-    return np.rint(values * 255).astype(np.uint8)
+    Example:
+        >>> format_size((480, 854))
+        '854 x 480'
+    """
+    return f"{size[1]} x {size[0]}"
 
 
 def _empty_message(path: str, what: str) -> str:
     return f"{path}: {what} has no pixels; an image is at least 1 x 1: check how it was cropped or read"
-
-
-def _damaged_message(path: str, cause: BaseException) -> str:
-    return f"{path!r} is damaged or cut short ({cause}); a whole image is needed: copy or download it again"

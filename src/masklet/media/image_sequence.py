@@ -1,4 +1,4 @@
-"""Videos made of images: folders, globs, lists and arrays (`Slides`), animated GIF and WebP (`Animation`)."""
+"""Videos made of images: folders, globs, lists and arrays (`ImageSequence`), GIF and WebP (`AnimatedImage`)."""
 
 from __future__ import annotations
 
@@ -18,20 +18,29 @@ _ANIMATED = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")
 
 
 class ImageSequence(SeekableVideo):
-    """One frame an image, in the order given; images of a folder have no times.
-
-    Raises SourceError when no image can be read, here; an image of another size raises when reached.
+    """A video of one frame per image, in the order given; frames have no times.
 
     Example:
-        >>> Slides([partial(from_file, "1.jpg"), partial(from_file, "2.jpg")], "shots", 4).count  # doctest: +SKIP
+        >>> readers = [partial(from_file, "1.jpg"), partial(from_file, "2.jpg")]
+        >>> ImageSequence(readers, "shots", 4).num_frames  # doctest: +SKIP
         2
+
+    Raises:
+        SourceError: if no image can be read; an image of another size raises when it is reached.
     """
 
     def __init__(self, readers: Sequence[ImageReader], path: str, prefetch_frames: int) -> None:
         super().__init__(path, prefetch_frames)
         assert readers
         self._frame_readers = readers
-        self._size = self._first_size()
+        problem = ""
+        for reader in readers:
+            image = read_image_or_warning(reader, 0)
+            if isinstance(image, SourceImage):
+                self._size = image.size
+                return
+            problem = problem or image.message
+        raise SourceError(problem)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -48,28 +57,19 @@ class ImageSequence(SeekableVideo):
         """See Video."""
         return len(self._frame_readers)
 
-    def _first_size(self) -> tuple[int, int]:
-        problem = ""
-        for reader in self._frame_readers:
-            found = read_image_or_warning(reader, 0)
-            if isinstance(found, SourceImage):
-                return found.size
-            problem = problem or found.message
-        raise SourceError(problem)
-
     def _read(self, start: int, stop: int | None) -> Generator[FrameOrWarning, None, None]:
         for number in range(start, self.num_frames if stop is None else min(stop, self.num_frames)):
-            found = read_image_or_warning(self._frame_readers[number], number)
-            if isinstance(found, FrameWarning):
-                yield found
+            image = read_image_or_warning(self._frame_readers[number], number)
+            if isinstance(image, FrameWarning):
+                yield image
                 continue
-            if found.size != self._size:
-                raise frame_size_error(found.path, number, self._size, found.size)
-            yield Frame(found.rgb, found.path, number)
+            if image.size != self._size:
+                raise frame_size_error(image.path, number, self._size, image.size)
+            yield Frame(image.rgb, image.path, number)
 
 
 def read_image_or_warning(reader: ImageReader, number: int) -> SourceImage | FrameWarning:
-    """The image, or for a file that is damaged what to tell; what the caller made himself raises."""
+    """Read an image; a damaged file gives a `FrameWarning`, while a malformed array or PIL image raises."""
     try:
         return reader()
     except SourceError as problem:
@@ -81,11 +81,12 @@ def read_image_or_warning(reader: ImageReader, number: int) -> SourceImage | Fra
 class AnimatedImage(SeekableVideo):
     """An image file with several frames, read with Pillow; times are sums of the durations in the file.
 
-    Raises SourceError when it is damaged before the first frame.
-
     Example:
-        >>> Animation("dog.gif", 4).count  # doctest: +SKIP
+        >>> AnimatedImage("dog.gif", 4).num_frames  # doctest: +SKIP
         24
+
+    Raises:
+        SourceError: if it is damaged before the first frame.
     """
 
     def __init__(self, path: str, prefetch_frames: int) -> None:
@@ -105,7 +106,7 @@ class AnimatedImage(SeekableVideo):
 
     @property
     def fps(self) -> float | None:
-        """See Video; of the first frame's duration."""
+        """See Video; from the first frame's duration."""
         return self._fps
 
     @property
@@ -116,7 +117,7 @@ class AnimatedImage(SeekableVideo):
     def _read(self, start: int, stop: int | None) -> Generator[FrameOrWarning, None, None]:
         end = self._count if stop is None else min(stop, self._count)
         with Image.open(self.path) as image:
-            # Times before `start` must be known, and only showing a frame tells how long it lasts.
+            # The time of `start` is the sum of all durations before it, and only decoding a frame tells its duration.
             for number in range(min(start, len(self._start_times) - 1), end):
                 try:
                     image.seek(number)
@@ -124,26 +125,21 @@ class AnimatedImage(SeekableVideo):
                 except (EOFError, SourceError):
                     yield FrameWarning(
                         f"{self.path!r} ends early: {self._count} frames expected, {number} found; "
-                        "those that are there were read: copy or download it again for the rest"
+                        "the frames present were read: copy or download it again for the rest"
                     )
                     return
-                time = self._time(number, image)
+                time, seconds = self._start_times[number], _frame_duration(image)
+                if number + 1 == len(self._start_times):
+                    self._start_times.append(None if time is None or seconds is None else time + seconds)
                 if number < start:
                     continue
                 if frame_image.size != self._size:
                     raise frame_size_error(self.path, number, self._size, frame_image.size)
                 yield Frame(frame_image.rgb, self.path, number, time)
 
-    def _time(self, number: int, image: Image.Image) -> float | None:
-        begins = self._start_times[number]
-        seconds = _frame_duration(image)
-        if number + 1 == len(self._start_times):
-            self._start_times.append(None if begins is None or seconds is None else begins + seconds)
-        return begins
-
 
 def is_animation(path: str) -> bool | None:
-    """Whether the image file `path` has several frames; None where it is no image Pillow knows.
+    """Whether the image file `path` has several frames; None: it is no image that Pillow knows.
 
     Example:
         >>> is_animation("clip.mp4") is None  # doctest: +SKIP

@@ -1,7 +1,7 @@
-"""`open_source`: every way to name images, as one iterator of `Image`.
+"""Open images by any name a caller may use: paths, URLs, folders, globs, arrays, PIL images, and lists of these.
 
-What can be checked without decoding (does the path exist, does the folder hold images) is checked at
-once, before anyone waits for a model; pixels are read one image at a time.
+Names are checked at once, before anyone waits for a model: does the path exist, does the folder hold images. Pixels are
+read one image at a time.
 """
 
 from __future__ import annotations
@@ -47,16 +47,15 @@ VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts"
 
 _ALLOWED = "a path, URL, folder, glob, PIL image, NumPy array, or a list or iterator of these"
 _VIDEO_HINT = (
-    "model.track(...) follows objects through a video, given alone; here give images, for example single frames"
+    "model.track(...) tracks objects through a video, given alone; here give images, for example single frames"
 )
 
 
 class ImageIterator(Iterator[SourceImage]):
-    """An iterator of `Image` that knows how many there are, where that can be known.
+    """An iterator of `SourceImage` with the total number of images.
 
-    `total` is that number, or None for an iterator; `len()` is `total` and raises TypeError for None.
-    It counts all of them, also those already taken. An image that raises SourceError does not end the
-    others: `next` goes on behind it.
+    `total` counts all of them, also those already read, and is None for an iterator; `len()` is `total` and raises
+    TypeError for None. An image that raises SourceError does not end the iteration: `next` continues after it.
 
     Example:
         >>> images = open_source(["a.jpg", "b.jpg"])  # doctest: +SKIP
@@ -78,19 +77,20 @@ class ImageIterator(Iterator[SourceImage]):
 
 
 def open_images(source: SourceLike, *, channels: Channels = "rgb") -> ImageIterator:
-    """The images that `source` names, one after the other, RGB uint8 (H, W, 3) and upright.
+    """Open images for reading one after the other, RGB uint8 (H, W, 3) and upright.
 
     `source` is a path, an http(s) URL, a folder (its images in natural order: 2 before 10), a glob
-    (`"shots/**/*.jpg"`), a PIL image, a NumPy array (H, W, 3) or (H, W) in uint8 or float 0..1, or a
-    list or iterator of these. `channels="bgr"` says that arrays are in OpenCV's order.
-
-    Raises SourceError, naming the value, what is allowed and the remedy. Missing paths and folders
-    without images raise here; unreadable images raise when they are reached.
+    (`"shots/**/*.jpg"`), a PIL image, a NumPy array (H, W, 3) or (H, W) in uint8 or float 0..1, or a list or iterator
+    of these. `channels="bgr"` says that arrays are in OpenCV's order.
 
     Example:
-        >>> for image in open_source("shots/"):  # doctest: +SKIP
+        >>> for image in open_images("shots/"):  # doctest: +SKIP
         ...     print(image.path, image.size)
         shots/1.jpg (480, 640)
+
+    Raises:
+        SourceError: if a path is missing, a folder holds no image or a type is wrong; for an unreadable image, when it
+            is reached.
     """
     if channels not in ("rgb", "bgr"):
         raise SourceError(f"channels={channels!r}; allowed are 'rgb' and 'bgr': OpenCV's order is 'bgr'")
@@ -109,7 +109,7 @@ def open_images(source: SourceLike, *, channels: Channels = "rgb") -> ImageItera
 
 
 def natural_key(path: str) -> tuple[list[str | int], str]:
-    """Sort key that counts: `frame2` before `frame10`, case ignored.
+    """Return a sort key in natural order: `frame2` before `frame10`, case ignored.
 
     Example:
         >>> sorted(["b10.png", "b2.png", "A.png"], key=natural_key)
@@ -120,7 +120,7 @@ def natural_key(path: str) -> tuple[list[str | int], str]:
 
 
 def _is_single_item(source: object) -> bool:
-    """Whether `source` is one item; what can be neither item nor collection is refused here."""
+    """Whether `source` is one item, not a collection; raises SourceError if it is neither."""
     if isinstance(source, (str, os.PathLike, Image.Image, np.ndarray, SourceImage)):
         return True
     refused = isinstance(source, (Mapping, bytes, bytearray)) or type(source).__module__.startswith("torch")
@@ -130,10 +130,10 @@ def _is_single_item(source: object) -> bool:
 
 
 def image_readers(item: ImageLike, numbers: Iterator[int], channels: Channels) -> list[ImageReader]:
-    """One reader for each image that an item of a list names; `numbers` names those without a name.
+    """Return one reader for each image that an item of a list names; `numbers` names arrays and PIL images.
 
     Example:
-        >>> item_readers(np.zeros((2, 3, 3), np.uint8), count(), "rgb")[0]().path
+        >>> image_readers(np.zeros((2, 3, 3), np.uint8), count(), "rgb")[0]().path
         'image0'
     """
     if isinstance(item, (int, float, list, tuple)):
@@ -147,10 +147,9 @@ def image_readers(item: ImageLike, numbers: Iterator[int], channels: Channels) -
 
 
 def _readers(item: object, numbers: Iterator[int], channels: Channels) -> list[ImageReader]:
-    """One reader an image; `numbers` names those that have no name."""
     number = next(numbers)
     if isinstance(item, SourceImage):
-        return [partial(_same, item)]
+        return [lambda: item]
     if isinstance(item, np.ndarray):
         return [partial(from_array, item, f"image{number}", channels=channels)]
     if isinstance(item, Image.Image):
@@ -160,31 +159,26 @@ def _readers(item: object, numbers: Iterator[int], channels: Channels) -> list[I
     return _path_readers(os.fspath(item))
 
 
-def _same(image: SourceImage) -> SourceImage:
-    return image
-
-
 def _path_readers(name: str) -> list[ImageReader]:
     if not isinstance(name, str) or not name.strip():
         raise SourceError(f"{name!r} is not a path; give {_ALLOWED}")
-    scheme, found, _ = name.partition("://")
-    if found and scheme.lower() in ("http", "https"):
+    scheme, separator, _ = name.partition("://")
+    if separator and scheme.lower() in ("http", "https"):
         return [partial(fetch_image, name)]
-    if found and scheme.isalpha():
+    if separator and scheme.isalpha():
         raise SourceError(f"{name!r}: {scheme}:// is not read; images come over http or https: {_VIDEO_HINT}")
     path = os.path.expanduser(name)
-    return [partial(from_file, file) for file in _expand_path(path)]
-
-
-def _expand_path(path: str) -> list[str]:
     if os.path.isdir(path):
-        return _list_folder(path)
-    if os.path.exists(path):
-        _refuse_video(path)
-        return [path]
-    if glob.has_magic(path):
-        return _expand_glob(path)
-    raise SourceError(missing_path_message(path, "picture"))
+        files = _list_folder(path)
+    elif os.path.exists(path):
+        if has_suffix(path, VIDEO_SUFFIXES):
+            raise SourceError(f"{path!r} is a video file; an image is needed: {_VIDEO_HINT}")
+        files = [path]
+    elif glob.has_magic(path):
+        files = _expand_glob(path)
+    else:
+        raise SourceError(missing_path_message(path, "image"))
+    return [partial(from_file, file) for file in files]
 
 
 def _list_folder(folder: str) -> list[str]:
@@ -201,15 +195,15 @@ def _list_folder(folder: str) -> list[str]:
 
 
 def _expand_glob(pattern: str) -> list[str]:
-    found = sorted(glob.glob(pattern, recursive=True), key=natural_key)
-    if not found:
+    paths = sorted(glob.glob(pattern, recursive=True), key=natural_key)
+    if not paths:
         raise SourceError(
             f"the glob {pattern!r} matches nothing in {os.getcwd()!r}; it must match at least one image: "
             "check its folder, its suffix and upper and lower case"
         )
-    images = _image_files(found)
+    images = _image_files(paths)
     if not images:
-        raise SourceError(_no_images_message(f"glob {pattern!r}", found, "**/*.jpg"))
+        raise SourceError(_no_images_message(f"glob {pattern!r}", paths, "**/*.jpg"))
     return images
 
 
@@ -219,34 +213,29 @@ def _image_files(paths: list[str]) -> list[str]:
 
 def _no_images_message(where: str, names: list[str], recursive: str) -> str:
     some = ", ".join(map(repr, names[:3])) + (" ..." if len(names) > 3 else "")
-    held = f"it holds {some}" if names else "it is empty"
+    content = f"it holds {some}" if names else "it is empty"
     hint = f"for images in folders below use the glob {recursive!r}"
     if any(has_suffix(name, VIDEO_SUFFIXES) for name in names):
         hint = _VIDEO_HINT
-    return f"no images in {where} ({held}); images end in {', '.join(IMAGE_SUFFIXES)}: {hint}"
+    return f"no images in {where} ({content}); images end in {', '.join(IMAGE_SUFFIXES)}: {hint}"
 
 
 def missing_path_message(path: str, what: str) -> str:
-    """Says which part of the path is missing and which names near it exist; `what` should have been there.
+    """Explain which part of a path is missing and which similar names exist; `what` was expected there.
 
     Example:
-        >>> missing("dgo.jpg", "image")  # doctest: +SKIP
+        >>> missing_path_message("dgo.jpg", "image")  # doctest: +SKIP
         "no such image: 'dgo.jpg'; there is no 'dgo.jpg' in '/home/me': did you mean 'dog.jpg'?"
     """
     absent = Path(path)
     while absent.parent != absent and not os.path.exists(absent.parent):
         absent = absent.parent
-    beside = os.listdir(absent.parent) if os.path.isdir(absent.parent) and os.access(absent.parent, os.R_OK) else []
-    near = difflib.get_close_matches(absent.name, beside, n=3, cutoff=0.6)
+    readable = os.path.isdir(absent.parent) and os.access(absent.parent, os.R_OK)
+    near = difflib.get_close_matches(absent.name, os.listdir(absent.parent) if readable else [], n=3, cutoff=0.6)
     where = f"there is no {absent.name!r} in {str(absent.parent.resolve())!r}"
     if near:
         return f"no such {what}: {path!r}; {where}: did you mean {' or '.join(map(repr, near))}?"
     return f"no such {what}: {path!r}; {where}: check the spelling, or give the full path"
-
-
-def _refuse_video(path: str) -> None:
-    if has_suffix(path, VIDEO_SUFFIXES):
-        raise SourceError(f"{path!r} is a video file; an image is needed: {_VIDEO_HINT}")
 
 
 def has_suffix(name: str, suffixes: tuple[str, ...]) -> bool:

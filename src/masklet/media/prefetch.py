@@ -1,8 +1,8 @@
-"""Reading ahead on a thread: bounded, and gone when nobody reads any more.
+"""Read an iterator ahead on a thread: bounded, and stopped when nobody reads any more.
 
-The thread knows the iterator it reads and the queue, never the reader: so a reader that is forgotten half
-way is collected, and that stops the thread. Only the thread touches the iterator, also to close it, because
-a decoder must not be closed while another thread is inside it.
+The thread knows the iterator and the queue, never the reader: a reader that is no longer referenced is collected, and
+that stops the thread. Only the thread touches the iterator, also to close it, because a decoder must not be closed
+while another thread is inside it.
 """
 
 from __future__ import annotations
@@ -11,22 +11,25 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from typing import Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
-from masklet.closing import Closeable
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["JOIN_TIMEOUT_S", "OverflowPolicy", "Prefetcher"]
 
 OverflowPolicy = Literal["drop", "wait"]
 Item = TypeVar("Item")
 
-# How long close() waits for the thread. A source that never answers must not hold up the caller; the thread
-# is a daemon and ends by itself as soon as the source gives it back.
 JOIN_TIMEOUT_S = 2.0
+"""How long close() waits for the thread.
+
+A source that never answers must not block the caller; the thread is a daemon and ends as soon as the source returns.
+"""
 
 
 class _Queue(Generic[Item]):
-    """What the thread and the reader share. The lock is re-entrant: a collection may run while it is held."""
+    """The state that thread and reader share. The lock is re-entrant: the garbage collector may run inside it."""
 
     def __init__(self, capacity: int, policy: OverflowPolicy) -> None:
         self.items: deque[Item] = deque()
@@ -39,7 +42,7 @@ class _Queue(Generic[Item]):
         self.dropped = 0
 
     def put(self, item: Item) -> bool:
-        """Queue one item; False when the reader is gone."""
+        """Queue one item; False: the reader is gone."""
         with self.condition:
             while len(self.items) >= self.capacity and not self.stopped:
                 if self.policy == "drop":
@@ -75,15 +78,15 @@ class _Queue(Generic[Item]):
             self.condition.notify_all()
 
 
-class Prefetcher(Closeable, Iterator[Item]):
-    """An iterator that a thread reads at most `room` items ahead.
+class Prefetcher(Iterator[Item]):
+    """An iterator that a thread reads at most `capacity` items ahead.
 
-    `policy="wait"` holds the thread back while the queue is full; `"drop"` throws the oldest item away
-    and counts it in `dropped`, for sources that do not wait. An exception of the source is raised here,
-    after the items before it. `close()`, the end of a `with` block and being collected end the thread.
+    `policy="wait"` blocks the thread while the queue is full; `"drop"` discards the oldest item and counts it in
+    `dropped`, for sources that do not wait. An exception of the source is raised here, after the items before it.
+    `close()`, the end of a `with` block and garbage collection stop the thread.
 
     Example:
-        >>> with ReadAhead(range(3), room=2) as numbers:
+        >>> with Prefetcher(range(3), capacity=2) as numbers:
         ...     list(numbers)
         [0, 1, 2]
     """
@@ -99,14 +102,20 @@ class Prefetcher(Closeable, Iterator[Item]):
 
     @property
     def dropped(self) -> int:
-        """How many items were thrown away because they came too fast."""
+        """Number of items discarded because they came too fast."""
         return self._queue.dropped
 
     def __next__(self) -> Item:
         return self._queue.get()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def close(self) -> None:
-        """Stop the thread and forget what it read; may be called twice."""
+        """Stop the thread and release what it has read; may be called twice."""
         self._close()
 
 
@@ -115,16 +124,12 @@ def _read_items(queue: _Queue[Item], items: Iterable[Item]) -> None:
         for item in items:
             if not queue.put(item):
                 break
-        _close_source(items)
-    except BaseException as error:  # whatever it is, it belongs to the one who reads
+        if isinstance(items, Generator):
+            items.close()
+    except BaseException as error:  # whatever it is, the reader has to see it
         queue.end(error)
     else:
         queue.end(None)
-
-
-def _close_source(items: object) -> None:
-    if isinstance(items, Generator):
-        items.close()
 
 
 def _stop_thread(queue: _Queue[Item], thread: threading.Thread) -> None:

@@ -1,4 +1,4 @@
-"""What a video is to those who watch it: `Frame`, `Video`, and `Recorded` for videos one can go back in."""
+"""The interface of videos: `Frame`, `Video`, and `SeekableVideo` for videos whose frames can be read in any order."""
 
 from __future__ import annotations
 
@@ -6,36 +6,39 @@ import operator
 import threading
 import warnings
 import weakref
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from masklet.closing import Closeable
 from masklet.errors import MaskletWarning, SourceError, StateError
 from masklet.media.image import Pixels, format_size
 from masklet.media.prefetch import Prefetcher
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 __all__ = ["Frame", "FrameRangeError", "FrameWarning", "SeekableVideo", "Video", "frame_size_error"]
 
-# Frames decoded ahead of their turn, for going backwards and for random access, take at most this much.
 BUFFER_BYTES = 128 * 1024 * 1024
+"""Memory for frames decoded before their turn, to read backward and at random."""
 CACHED_FRAMES = 16
 
 
 class FrameRangeError(SourceError, IndexError):
-    """A frame number that the video does not have."""
+    """The video has no frame of this number."""
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
     """One image of a video.
 
-    `rgb` is uint8 (H, W, 3), red first, upright. `path` is the video, or the image of a folder; `index`
-    counts from 0 and keeps counting over frames that could not be read; `time` is in seconds since the
-    video's beginning, or None where nothing says it.
+    `rgb` is uint8 (H, W, 3), red first, upright. `path` is the video, or the image of a folder; `index` counts from 0
+    and includes frames that could not be read; `time` is in seconds since the video's beginning, or None if unknown.
 
     Example:
+        >>> import numpy as np
         >>> Frame(np.zeros((480, 640, 3), np.uint8), "clip.mp4", 12, 0.4).size
         (480, 640)
     """
@@ -53,7 +56,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class FrameWarning:
-    """Travels between frames: something was lost here; it becomes a MaskletWarning for the one who reads."""
+    """A loss between two frames; it becomes a MaskletWarning on the thread that reads."""
 
     message: str
 
@@ -61,13 +64,11 @@ class FrameWarning:
 FrameOrWarning = Frame | FrameWarning
 
 
-class Video(Closeable):
-    """A video: an iterator of frames that knows what can be known before they are read.
+class Video(ABC):
+    """An iterable of frames, with what is known about them before they are read.
 
-    `path` names it, `fps` is its frames a second on average (None: not known), `count` its exact number
-    of frames (None: not known), `expected` the best estimate of it, `live` whether it goes on without
-    waiting, `seekable` whether any frame can be had at any time, `dropped` how many frames of a live
-    source came too fast.
+    `path` names it, `live` says whether it continues without waiting for the reader, `seekable` whether any frame can
+    be read at any time.
 
     Example:
         >>> with open_video("clip.mp4") as video:  # doctest: +SKIP
@@ -92,43 +93,51 @@ class Video(Closeable):
     @property
     @abstractmethod
     def fps(self) -> float | None:
-        """Frames a second on average, or None."""
+        """Average frames per second; None: unknown."""
 
     @property
     @abstractmethod
     def num_frames(self) -> int | None:
-        """The number of frames, lost ones included; None where it is not known."""
+        """Exact number of frames, lost ones included; None: unknown."""
 
     @property
     def expected_num_frames(self) -> int | None:
-        """`count`, or an estimate of it from the video's header; None where there is neither."""
+        """`num_frames`, or an estimate of it from the video's header; None: unknown."""
         return self.num_frames
 
     @property
     def dropped(self) -> int:
-        """How many frames of a live source were thrown away because they came too fast."""
+        """Number of frames of a live source discarded because they came too fast."""
         return 0
 
     @abstractmethod
     def frames(self, start: int | None = None, stop: int | None = None, *, reverse: bool = False) -> Iterator[Frame]:
-        """The frames from `start` (default: the first) to before `stop` (default: the end), read ahead.
+        """Read the frames from `start` (default: the first) to before `stop` (default: the end), ahead on a thread.
 
-        `reverse=True` goes `start` (default: the last), `start - 1` ... to after `stop` (default: to 0).
+        `reverse=True` reads `start` (default: the last), `start - 1` ... to after `stop` (default: to 0). Frames that
+        cannot be read are left out with a MaskletWarning; later ones keep their numbers.
 
-        Raises FrameRangeError (a SourceError) for a start that is not there, StateError after `close()`
-        and for going back in a source that only goes forward, SourceError where reading ends early.
-        Frames that cannot be read are left out with a MaskletWarning; later ones keep their numbers.
+        Raises:
+            FrameRangeError: if there is no frame `start`.
+            StateError: after `close()`, or if a forward-only source has to go back.
+            SourceError: if reading ends early.
         """
 
     @abstractmethod
     def __getitem__(self, index: int) -> Frame:
-        """Frame `index`, the same pixels as in order; raises FrameRangeError, SourceError or StateError."""
+        """Read frame `index`, with the same pixels as in order."""
 
     def __iter__(self) -> Iterator[Frame]:
         return self.frames()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def close(self) -> None:
-        """Stop reading ahead and let go of files and devices; may be called twice."""
+        """Stop reading ahead and release files and devices; may be called twice."""
         self._closed = True
         for reader in list(self._prefetchers):
             reader.close()
@@ -138,7 +147,7 @@ class Video(Closeable):
             raise StateError(f"{self.path!r} is closed; frames come while it is open: open it again with open_video")
 
     def _prefetch(self, items: Iterator[FrameOrWarning]) -> Generator[Frame, None, None]:
-        """Frames of `items`, read ahead on a thread; notices become warnings on the thread that reads."""
+        """Read `items` ahead on a thread; a `FrameWarning` becomes a warning on the thread that reads."""
         with Prefetcher(items, self._prefetch_frames) as reader:
             self._prefetchers.add(reader)
             yield from self._with_warnings(reader)
@@ -154,7 +163,7 @@ class Video(Closeable):
 
 
 class SeekableVideo(Video):
-    """A video whose frames can be had in any order, over one method that reads forward from anywhere."""
+    """A video whose frames can be read in any order, over one method that reads forward from anywhere."""
 
     seekable = True
 
@@ -167,17 +176,22 @@ class SeekableVideo(Video):
 
     @abstractmethod
     def _read(self, start: int, stop: int | None) -> Generator[FrameOrWarning, None, None]:
-        """Frames from `start` to before `stop`, on the calling thread; must not depend on `self` staying."""
+        """Read frames from `start` to before `stop` on the calling thread."""
 
     def _decode_start(self, index: int) -> int:
-        """The frame from which reading `index` costs least."""
+        """Return the frame from which decoding frame `index` costs least."""
         return index
 
     def frames(self, start: int | None = None, stop: int | None = None, *, reverse: bool = False) -> Iterator[Frame]:
         """See Video."""
         self._check_open()
         if reverse:
-            first = self._last_index() if start is None else self._validate_index(start)
+            if start is not None:
+                first = self._validate_index(start)
+            elif self.num_frames is not None:
+                first = self.num_frames - 1
+            else:
+                first = max((item.index for item in self._read(0, None) if isinstance(item, Frame)), default=-1)
             return self._prefetch(self._read_backward(first, 0 if stop is None else max(0, stop + 1)))
         first = 0 if start is None else start
         if first < 0 or first > (first if self.num_frames is None else self.num_frames):
@@ -191,7 +205,16 @@ class SeekableVideo(Video):
         if number < 0 and self.num_frames is not None:
             number += self.num_frames
         with self._lock:
-            frame = self._cached_frame(self._validate_index(number, requested=index))
+            number = self._validate_index(number, requested=index)
+            if number not in self._cache:
+                self._fill_cache(number)
+            if number not in self._cache:
+                raise SourceError(
+                    f"{self.path!r}: frame {number} cannot be decoded, it is damaged or missing; "
+                    "undamaged frames are needed: choose another frame, or copy the video again"
+                )
+            self._cache.move_to_end(number)
+            frame = self._cache[number]
         return replace(frame, rgb=frame.rgb.copy())
 
     def close(self) -> None:
@@ -200,14 +223,6 @@ class SeekableVideo(Video):
         with self._lock:
             self._cache.clear()
             self._close_cursor()
-
-    def _last_index(self) -> int:
-        if self.num_frames is not None:
-            return self.num_frames - 1
-        last = -1
-        for item in self._read(0, None):
-            last = item.index if isinstance(item, Frame) else last
-        return last
 
     def _validate_index(self, number: int, requested: int | None = None) -> int:
         if number < 0 or (self.num_frames is not None and number >= self.num_frames):
@@ -225,7 +240,7 @@ class SeekableVideo(Video):
         return max(2, BUFFER_BYTES // (height * width * 3))
 
     def _read_backward(self, first: int, last: int) -> Generator[FrameOrWarning, None, None]:
-        """From `first` down to `last`, in stretches that fit the memory set aside for them."""
+        """Read from `first` down to `last`, in stretches that fit into `BUFFER_BYTES`."""
         high = first
         while high >= last:
             low = max(last, self._decode_start(high), high - self._max_buffered_frames() + 1)
@@ -234,48 +249,31 @@ class SeekableVideo(Video):
                 yield stretch.pop()
             high = low - 1
 
-    def _cached_frame(self, number: int) -> Frame:
-        if number not in self._cache:
-            self._fill_cache(number)
-        if number not in self._cache:
-            raise SourceError(
-                f"{self.path!r}: frame {number} cannot be decoded, it is damaged or missing; "
-                "whole frames are needed: choose another frame, or copy the video again"
-            )
-        self._cache.move_to_end(number)
-        return self._cache[number]
-
     def _fill_cache(self, number: int) -> None:
-        """Read on from where the last look-up stopped, or from the nearest start, keeping what comes just before."""
-        kept = min(CACHED_FRAMES, self._max_buffered_frames())
+        """Read on from where the last access stopped, or from the nearest start, and cache the frames just before."""
+        capacity = min(CACHED_FRAMES, self._max_buffered_frames())
         nearest = self._decode_start(number)
         if self._cursor is None or not nearest <= self._cursor_index <= number:
             self._close_cursor()
-            self._cursor_index = max(nearest, number - kept // 2)
+            self._cursor_index = max(nearest, number - capacity // 2)
             self._cursor = self._read(self._cursor_index, None)
         try:
-            if self._cache_up_to(number, kept, self._cursor):
-                return
+            for item in self._cursor:
+                if isinstance(item, FrameWarning):
+                    continue
+                self._cursor_index = item.index + 1
+                self._cache[item.index] = item
+                self._cache.move_to_end(item.index)
+                if len(self._cache) > capacity:
+                    self._cache.popitem(last=False)
+                if item.index >= number:
+                    return
         except BaseException:
             self._close_cursor()
             raise
         self._close_cursor()
         if self.num_frames is None:
             raise self._frame_range_error(number)
-
-    def _cache_up_to(self, number: int, capacity: int, items: Iterator[FrameOrWarning]) -> bool:
-        """Whether a frame at or after `number` came."""
-        for item in items:
-            if isinstance(item, FrameWarning):
-                continue
-            self._cursor_index = item.index + 1
-            self._cache[item.index] = item
-            self._cache.move_to_end(item.index)
-            if len(self._cache) > capacity:
-                self._cache.popitem(last=False)
-            if item.index >= number:
-                return True
-        return False
 
     def _close_cursor(self) -> None:
         if self._cursor is not None:
@@ -284,7 +282,7 @@ class SeekableVideo(Video):
 
 
 def frame_size_error(path: str, number: int, expected: tuple[int, int], found: tuple[int, int]) -> SourceError:
-    """The error for a video whose images do not keep their size."""
+    """Return the error for a video whose frames differ in size."""
     return SourceError(
         f"{path!r}: frame {number} is {format_size(found)}, the frames before it are {format_size(expected)}; "
         f"all frames of a video have one size: stop before frame {number}, or scale or cut the video to one size"

@@ -1,11 +1,7 @@
-"""What video files and streams share: opening with FFmpeg, choosing the image stream, upright RGB pixels.
+"""Decode videos with FFmpeg: open them, index their frames from packets alone, and decode from any frame.
 
-Which frames a video file holds, from its packets alone: no image is decoded.
-
-Frame numbers are positions in presentation order. So a frame has the same number whether the video is read
-from the beginning, from the middle or backwards, and frames that cannot be decoded keep theirs.
-
-Decoding a video file from any frame, with the pixels it has when decoded from the beginning.
+Frame numbers are positions in presentation order. A frame has the same number and the same pixels whether the video is
+read from the beginning, from the middle or backward, and frames that cannot be decoded keep their number.
 """
 
 from __future__ import annotations
@@ -44,63 +40,76 @@ __all__ = [
     "upright_rgb",
 ]
 
-# Formats whose header states how long the video is; elsewhere FFmpeg only guesses from what is there.
+# Formats whose header states the duration; in others FFmpeg estimates it from the packets.
 _FORMATS_WITH_DURATION = ("matroska", "webm", "flv")
 _DURATION_TOLERANCE = 0.02
+# FFmpeg shows plain text as a video of a terminal, which is never intended.
+_TEXT_FORMATS = frozenset({"tty", "bin", "xbin", "adf", "idf"})
+_ATTACHED_PIC = 0x400
+
+OpenedVideo = tuple[InputContainer, VideoStream]
+VideoOpener = Callable[[], AbstractContextManager[OpenedVideo]]
+NumberedFrame = tuple[int, VideoFrame | None]
 
 
 @dataclass(frozen=True)
 class FrameIndex:
-    """Presentation times of all frames, in ticks, and those from which decoding can begin.
+    """Presentation times of all frames, in ticks of the stream.
 
     Example:
-        >>> Timeline((0, 512, 1024), (0,), 3).number(512)
+        >>> FrameIndex((0, 512, 1024), (0,), 3).frame_number(512)
         1
     """
 
     pts: tuple[int, ...]
     keyframe_pts: tuple[int, ...]
+    """Times at which decoding can begin."""
     declared_frames: int | None
+    """The number of frames stated by the header of a video that is cut short; None: it is complete."""
 
     def frame_number(self, pts: int) -> int:
-        """The number of the frame shown at `pts`; -1 before the first."""
+        """Return the number of the frame shown at `pts`; -1 before the first."""
         return bisect_right(self.pts, pts) - 1
 
     def decode_start(self, number: int, earlier: int = 0) -> int:
-        """The frame to begin decoding at to see frame `number`; `earlier` goes back by that many more."""
+        """Return the key frame at which to begin decoding for frame `number`, or one `earlier` key frames before."""
         at = bisect_right(self.keyframe_pts, self.pts[number]) - 1 - earlier
         return self.frame_number(self.keyframe_pts[at]) if at > 0 else 0
 
     def next_keyframe(self, number: int) -> int:
-        """The first frame after `number` at which decoding begins anew; the number of frames if there is none."""
+        """Return the first key frame after `number`; the number of frames if there is none."""
         at = bisect_right(self.keyframe_pts, self.pts[number])
         return self.frame_number(self.keyframe_pts[at]) if at < len(self.keyframe_pts) else len(self.pts)
 
 
 def iter_packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream] | None]:
-    """Packets with data in decoding order, then None to flush; where reading breaks off the rest is None too."""
+    """Read packets with data in decoding order, then None to flush, also where reading fails."""
     try:
         for packet in container.demux(stream):
             if packet.size:
                 yield packet
-    except av.FFmpegError:  # what is missing shows in the count of frames
+    except av.FFmpegError:  # the missing frames show in the count
         pass
     yield None
 
 
 def build_frame_index(container: InputContainer, stream: VideoStream) -> tuple[FrameIndex | None, int | None]:
-    """The timeline, and how many frames the header states; no timeline where packets carry no usable times.
+    """Index the frames from packets, and return the number of frames that the header states.
 
-    Reads the file once. A recording that begins in the middle of a group begins at its first key frame.
+    Reads the file once. The index is None where packets carry no usable times. A recording that begins in the middle
+    of a group begins at its first key frame.
     """
-    stated = _declared_frames(container, stream)
+    declared = stream.frames or None
+    entries = getattr(stream, "index_entries", None) if "mp4" in container.format.name else None
+    if entries is not None and len(entries):  # an MP4 knows its frames after its edit list is applied
+        declared = len(entries)
     times: list[int] = []
     keys: list[int] = []
     total = 0
     end = 0
     hidden_vp8 = stream.codec_context.name == "vp8"
     if "avi" in container.format.name and stream.codec_context.has_b_frames:
-        return None, stated  # AVI stores no times, only an order, and that is the decoder's
+        return None, declared  # AVI stores no times, only an order, and that is the decoder's
     for packet in iter_packets(container, stream):
         if packet is None:
             break
@@ -108,43 +117,28 @@ def build_frame_index(container: InputContainer, stream: VideoStream) -> tuple[F
         if packet.is_discard or (hidden_vp8 and not memoryview(packet)[0] & 0x10):
             continue
         if packet.pts is None:
-            return None, stated
+            return None, declared
         if packet.is_keyframe:
             keys.append(packet.pts)
         times.append(packet.pts)
         end = max(end, packet.pts + (packet.duration or 0))
     shown = sorted(time for time in times if not keys or time >= keys[0])
     if not shown or len(set(shown)) < len(shown):
-        return None, stated
-    missing = (
-        _truncated_by_duration(container, stream, end, total)
-        if stated is None
-        else _truncated_by_count(container, total, stated)
-    )
-    return FrameIndex(tuple(shown), tuple(sorted(keys)), missing), stated
+        return None, declared
+    missing = _missing_frames(container, stream, end, total, declared)
+    return FrameIndex(tuple(shown), tuple(sorted(keys)), missing), declared
 
 
-def _declared_frames(container: InputContainer, stream: VideoStream) -> int | None:
-    """From the header alone. An MP4 knows its samples after its edit list is applied; ask it first."""
-    if "mp4" in container.format.name:
-        entries = getattr(stream, "index_entries", None)
-        if entries is not None and len(entries):
-            return len(entries)
-    return stream.frames or None
+def _missing_frames(
+    container: InputContainer, stream: VideoStream, end: int, total: int, declared: int | None
+) -> int | None:
+    """Return how many frames there should be, if the header states clearly more than the `total` packets read.
 
-
-def _truncated_by_count(container: InputContainer, total: int, declared_frames: int) -> int | None:
-    """The number of frames stated, if it is clearly more than the `total` packets there are."""
-    exact = "mp4" in container.format.name
-    return (
-        declared_frames
-        if declared_frames - total > (0 if exact else max(1, _DURATION_TOLERANCE * declared_frames))
-        else None
-    )
-
-
-def _truncated_by_duration(container: InputContainer, stream: VideoStream, end: int, total: int) -> int | None:
-    """About how many frames there should be, if the header states a time clearly after the last one's end."""
+    It states a number of frames, or else a duration, which is compared with the `end` of the last packet.
+    """
+    if declared is not None:
+        tolerance = 0 if "mp4" in container.format.name else max(1, _DURATION_TOLERANCE * declared)
+        return declared if declared - total > tolerance else None
     seconds, rate = _declared_duration(container, stream), stream.average_rate
     if seconds is None or not rate or stream.time_base is None:
         return None
@@ -167,22 +161,19 @@ def _declared_duration(container: InputContainer, stream: VideoStream) -> float 
     return container.duration / av.time_base
 
 
-OpenedVideo = tuple[InputContainer, VideoStream]
-
-# FFmpeg shows plain text as a video of a terminal; nobody means that.
-_TEXT_FORMATS = frozenset({"tty", "bin", "xbin", "adf", "idf"})
-_ATTACHED_PIC = 0x400
-
-
 def open_container(name: str, timeout: tuple[float, float] | None = None, **options: str) -> InputContainer:
-    """FFmpeg's reader for `name`, a path after `file:` or an address; raises av.FFmpegError."""
+    """Open FFmpeg's reader for `name`, a path after `file:` or a URL; raises av.FFmpegError."""
     container = av.open(name, metadata_errors="replace", timeout=timeout, options=options)
     assert isinstance(container, InputContainer)
     return container
 
 
 def select_video_stream(container: InputContainer, path: str) -> VideoStream:
-    """The stream with the images; raises SourceError where there is none, or no decoder for it."""
+    """Return the stream that holds the video.
+
+    Raises:
+        SourceError: if there is none, or no decoder for it.
+    """
     if container.format.name in _TEXT_FORMATS:
         raise SourceError(f"{path!r} is text, not a video; give a video such as MP4, MKV, MOV, AVI or WebM")
     # A song's cover is a video stream of one image for FFmpeg.
@@ -199,13 +190,13 @@ def select_video_stream(container: InputContainer, path: str) -> VideoStream:
             f"{path!r} is packed in a way this FFmpeg has no decoder for; "
             "convert it: ffmpeg -i VIDEO -c:v libx264 video.mp4"
         )
-    # Only then is a frame whose damage was painted over marked as such, and errors belong to their packet.
+    # With threads, concealed damage is not reported, and errors do not belong to their packet.
     stream.thread_type = "NONE"
     return stream
 
 
 def decode_packet(stream: VideoStream, packet: Packet[VideoStream] | None) -> Iterator[VideoFrame | None]:
-    """The frames that come out when `packet` (None: the flush) goes in; None for one that is damaged."""
+    """Decode a packet (None: flush the decoder); a damaged frame is None."""
     try:
         frames = stream.decode(packet)
     except av.FFmpegError:
@@ -216,44 +207,32 @@ def decode_packet(stream: VideoStream, packet: Packet[VideoStream] | None) -> It
 
 
 def upright_rgb(frame: VideoFrame) -> Pixels:
-    """Pixels as they are to be shown: RGB uint8 (H, W, 3), the video's rotation and mirroring applied."""
+    """Convert a frame to RGB uint8 (H, W, 3), with the video's rotation and mirroring applied.
+
+    Only quarter turns are applied: a tilt between them is rounded to the nearest.
+    """
     rgb = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
-    return np.ascontiguousarray(_apply_display_matrix(rgb, _display_matrix(frame)))
-
-
-def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int] | None:
-    """(a, b, c, d) of x' = a x + c y, y' = b x + d y, y downwards; None where the video stands upright."""
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
-        return None
-    a, b, _, c, d = struct.unpack_from("5i", memoryview(cast(Buffer, data)))
-    return a, b, c, d
-
-
-def _apply_display_matrix(rgb: Pixels, matrix: tuple[int, int, int, int] | None) -> Pixels:
-    """By quarter turns and mirrors; a tilt between them has no pixels of its own and goes to the nearest."""
-    if matrix is None:
-        return rgb
-    a, b, c, d = matrix
+        return np.ascontiguousarray(rgb)
+    a, b, _, c, d = struct.unpack_from("5i", memoryview(cast(Buffer, data)))  # x' = a x + c y, y' = b x + d y
     if abs(a) + abs(d) < abs(b) + abs(c):
         rgb = rgb.transpose(1, 0, 2)
         flip_x, flip_y = c < 0, b < 0
     else:
         flip_x, flip_y = a < 0, d < 0
-    return rgb[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
-
-
-def _ffmpeg_path(path: str) -> str:
-    """A path as FFmpeg takes it: without this `take 1: dog.mp4` would be an address."""
-    return "file:" + os.path.abspath(path)
+    return np.ascontiguousarray(rgb[:: -1 if flip_y else 1, :: -1 if flip_x else 1])
 
 
 @contextmanager
 def open_video_file(path: str) -> Iterator[OpenedVideo]:
-    """The video file `path`, open while the block lasts; raises SourceError where it cannot be read.
+    """Open a video file while the block lasts.
+
+    Raises:
+        SourceError: if it cannot be read.
 
     Example:
-        >>> with opened_video("clip.mp4") as (container, stream):  # doctest: +SKIP
+        >>> with open_video_file("clip.mp4") as (container, stream):  # doctest: +SKIP
         ...     print(stream.average_rate)
     """
     try:
@@ -266,7 +245,8 @@ def open_video_file(path: str) -> Iterator[OpenedVideo]:
     if not head:
         raise SourceError(f"{path!r} is empty (0 bytes); a video is needed: copy or download it again")
     try:
-        container = open_container(_ffmpeg_path(path))
+        # without "file:", a path such as `take 1: dog.mp4` would be a URL
+        container = open_container("file:" + os.path.abspath(path))
     except (av.FFmpegError, UnicodeError) as cause:
         raise SourceError(f"{path!r} cannot be read as a video: {_open_error_hint(head, cause)}") from cause
     with container:
@@ -290,18 +270,14 @@ def _open_error_hint(head: bytes, cause: Exception) -> str:
     )
 
 
-NumberedFrame = tuple[int, VideoFrame | None]
-VideoOpener = Callable[[], AbstractContextManager[OpenedVideo]]
-
-
 def decode_from(opener: VideoOpener, frame_index: FrameIndex, start: int) -> Generator[NumberedFrame, None, None]:
-    """Frames from `start` to the end with their numbers; damaged ones are left out.
+    """Decode the frames from `start` to the end with their numbers; damaged ones are left out.
 
-    Some key frames heal the image over several frames and show none of them. So where `start` does not
-    come, decoding begins again at the key frame before.
+    Some key frames refresh the image over several frames and show none of them. So if `start` does not come, decoding
+    begins again at the key frame before.
 
     Example:
-        >>> next(frames_from(opener, timeline, 250))[0]  # doctest: +SKIP
+        >>> next(decode_from(opener, frame_index, 250))[0]  # doctest: +SKIP
         250
     """
     key = frame_index.decode_start(start)
@@ -320,22 +296,22 @@ def decode_from(opener: VideoOpener, frame_index: FrameIndex, start: int) -> Gen
 def _decode_from_keyframe(
     opener: VideoOpener, frame_index: FrameIndex, key: int
 ) -> Generator[NumberedFrame, None, None]:
-    """What comes out when decoding begins at the key frame `key` (0: at the beginning of the file)."""
+    """Decode from the key frame `key` on (0: from the beginning of the file)."""
     begin = frame_index.pts[key]
     for jump in (True, False) if key > 0 else (False,):
         with opener() as (container, stream):
             if jump:
                 container.seek(begin, stream=stream, backward=True)
-            found = key == 0
+            started = key == 0
             for packet in iter_packets(container, stream):
-                if not found and packet is not None and packet.pts is not None:
-                    found = packet.pts == begin
+                if not started and packet is not None and packet.pts is not None:
+                    started = packet.pts == begin
                     if packet.is_keyframe and packet.pts > begin:
                         break  # too far: this container has no index, so read it from the beginning
-                if not found:
+                if not started:
                     continue
                 for frame in decode_packet(stream, packet):
                     if frame is not None and frame.pts is not None:
                         yield frame_index.frame_number(frame.pts), frame
-            if found:
+            if started:
                 return

@@ -1,21 +1,18 @@
-"""`Video`: a video file that FFmpeg reads, with every frame at hand in any order."""
+"""Video files that FFmpeg reads, with frames in any order."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from contextlib import AbstractContextManager, closing
+from contextlib import closing
 from fractions import Fraction
+from functools import partial
 
 import av
-from av.container import InputContainer
-from av.video.frame import VideoFrame
 
 from masklet.errors import SourceError
 from masklet.media.video import Frame, FrameOrWarning, FrameWarning, SeekableVideo, frame_size_error
 from masklet.media.video_decoder import (
-    FrameIndex,
     NumberedFrame,
-    OpenedVideo,
     build_frame_index,
     decode_from,
     decode_packet,
@@ -28,15 +25,16 @@ __all__ = ["VideoFile"]
 
 
 class VideoFile(SeekableVideo):
-    """A video file. It is read once without decoding, so that its frames are known and numbered.
+    """A video file, read once without decoding so that its frames are known and numbered.
 
-    Times are seconds on the clock players show: the file begins at 0, whatever its first time stamp.
-
-    Raises SourceError when the file is empty, no video, without a video stream or without one good frame.
+    Times are in seconds on the clock that players show: the file begins at 0, whatever its first time stamp.
 
     Example:
-        >>> Video("clip.mp4").count  # doctest: +SKIP
+        >>> VideoFile("clip.mp4", 4).num_frames  # doctest: +SKIP
         289
+
+    Raises:
+        SourceError: if the file is empty, no video, without a video stream or without one undamaged frame.
     """
 
     def __init__(self, path: str, prefetch_frames: int) -> None:
@@ -45,11 +43,13 @@ class VideoFile(SeekableVideo):
             self._frame_index, self._declared_frames = build_frame_index(container, stream)
             rate = stream.average_rate or stream.guessed_rate
             self._fps = float(rate) if rate else None
-            # Where only an order is stored, the times FFmpeg makes up follow the decoder's.
-            made_up = self._frame_index is None and "avi" in container.format.name
-            self._time_base: Fraction | None = None if made_up else stream.time_base
+            # AVI stores an order and no times: those of FFmpeg follow the order of the decoder.
+            synthesized = self._frame_index is None and "avi" in container.format.name
+            self._time_base: Fraction | None = None if synthesized else stream.time_base
             self._start_time = (container.start_time or 0) / av.time_base
-            self._estimated_frames = _estimate_num_frames(container, self._fps)
+            self._estimated_frames: int | None = None
+            if container.duration is not None and self._fps:
+                self._estimated_frames = max(1, round(container.duration / av.time_base * self._fps))
         self._size: tuple[int, int] | None = None
         with closing(self._read(0, None)) as items:
             first = next((item for item in items if isinstance(item, Frame)), None)
@@ -79,7 +79,7 @@ class VideoFile(SeekableVideo):
 
     @property
     def expected_num_frames(self) -> int | None:
-        """See Video; for a video that is cut short, the number its header states."""
+        """See Video; for a video that is cut short, the number that its header states."""
         return (
             (self._frame_index and self._frame_index.declared_frames)
             or self.num_frames
@@ -94,21 +94,19 @@ class VideoFile(SeekableVideo):
         if self._frame_index is None:
             yield from self._in_range(self._numbered_frames(), start, stop)
         elif start < len(self._frame_index.pts):
-            yield from self._in_range(decode_from(self._open, self._frame_index, start), start, stop)
-            yield from self._truncation_warning(self._frame_index, stop)
-
-    def _truncation_warning(self, frame_index: FrameIndex, stop: int | None) -> Iterator[FrameWarning]:
-        found = len(frame_index.pts)
-        if frame_index.declared_frames is not None and (stop is None or stop > found):
-            yield FrameWarning(
-                f"{self.path!r} ends early: {frame_index.declared_frames} frames expected, {found} found; "
-                "those that are there were read: copy or download it again for the rest"
-            )
+            opener = partial(open_video_file, self.path)
+            yield from self._in_range(decode_from(opener, self._frame_index, start), start, stop)
+            declared, found = self._frame_index.declared_frames, len(self._frame_index.pts)
+            if declared is not None and (stop is None or stop > found):
+                yield FrameWarning(
+                    f"{self.path!r} ends early: {declared} frames expected, {found} found; "
+                    "the frames present were read: copy or download it again for the rest"
+                )
 
     def _in_range(
         self, frames: Iterator[NumberedFrame], start: int, stop: int | None
     ) -> Generator[FrameOrWarning, None, None]:
-        """Frames from `start` to before `stop`; where numbers are missing, one notice before the next frame."""
+        """Yield frames from `start` to before `stop`; where numbers are missing, one warning before the next frame."""
         known = self.num_frames
         end = stop if known is None else min(known, known if stop is None else stop)
         due = seen = start
@@ -122,7 +120,13 @@ class VideoFile(SeekableVideo):
                 break
             if number > due:
                 yield self._missing_frames_warning(due, number)
-            yield self._to_frame(number, frame)
+            time = self._time(frame.pts)
+            if time is None and self._fps:
+                time = number / self._fps
+            image = Frame(upright_rgb(frame), self.path, number, time)
+            if self._size is not None and image.size != self._size:
+                raise frame_size_error(self.path, number, self._size, image.size)
+            yield image
             due = number + 1
             if due == end:
                 return
@@ -140,27 +144,14 @@ class VideoFile(SeekableVideo):
         marked = f", those up to {traces - 1} may show traces of it" if traces > end else ""
         return FrameWarning(
             f"{self.path!r}: {which}{at} cannot be decoded and {'are' if many else 'is'} left out; "
-            f"the frames after keep their numbers{marked}: copy the video again if it should be whole"
+            f"the frames after keep their numbers{marked}: copy the video again if it should be complete"
         )
 
     def _time(self, pts: int | None) -> float | None:
         return None if pts is None or self._time_base is None else float(pts * self._time_base) - self._start_time
 
-    def _to_frame(self, number: int, frame: VideoFrame) -> Frame:
-        rgb = upright_rgb(frame)
-        time = self._time(frame.pts)
-        if time is None and self._fps:
-            time = number / self._fps
-        shown = Frame(rgb, self.path, number, time)
-        if self._size is not None and shown.size != self._size:
-            raise frame_size_error(self.path, number, self._size, shown.size)
-        return shown
-
-    def _open(self) -> AbstractContextManager[OpenedVideo]:
-        return open_video_file(self.path)
-
     def _numbered_frames(self) -> Generator[NumberedFrame, None, None]:
-        """Without usable times frames are numbered as they come, damaged ones after the first included."""
+        """Number frames without usable times as they come, including damaged ones after the first."""
         number = 0
         with open_video_file(self.path) as (container, stream):
             for packet in iter_packets(container, stream):
@@ -168,9 +159,3 @@ class VideoFile(SeekableVideo):
                     if frame is not None or number:
                         yield number, frame
                         number += 1
-
-
-def _estimate_num_frames(container: InputContainer, fps: float | None) -> int | None:
-    if container.duration is None or not fps:
-        return None
-    return max(1, round(container.duration / av.time_base * fps))

@@ -1,10 +1,11 @@
-"""`open_video`: every way to name a video, as one `Video`."""
+"""Open a video by any name a caller may use: files, folders, arrays, iterators, cameras and network streams."""
 
 from __future__ import annotations
 
 import glob
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from typing import TypeAlias
@@ -41,23 +42,36 @@ MAX_PREFETCH_FRAMES = 64
 def open_video(
     source: VideoSource, *, channels: Channels = "rgb", prefetch_frames: int = 4, on_overflow: OverflowPolicy = "drop"
 ) -> Video:
-    """The video that `source` names: frames in order, read ahead on a thread, RGB uint8 (H, W, 3), upright.
+    """Open a video: frames in order, read ahead on a thread, RGB uint8 (H, W, 3), upright.
 
-    `source` is a video file FFmpeg reads, an animated GIF or WebP, a folder or glob of images (in natural
-    order), a list of images, paths or arrays, an array (T, H, W, 3), an iterator of images, a camera's
-    number, or an rtsp, http or https address. One image is a video of one frame. `channels="bgr"` says
-    that arrays are in OpenCV's order. `read_ahead` frames wait at most. `when_late` is for cameras and live
-    streams whose frames come faster than they are used: "drop" the oldest and count them, or "wait".
+    `source` is a video file that FFmpeg reads, an animated GIF or WebP, a folder or glob of images (in natural order),
+    a list of images, paths or arrays, an array (T, H, W, 3), an iterator of images, a camera's number, or an rtsp, http
+    or https address. One image is a video of one frame. `channels="bgr"` says that arrays are in OpenCV's order. At
+    most `prefetch_frames` frames are read ahead. `on_overflow` is for cameras and live streams whose frames come
+    faster than they are used: "drop" the oldest and count them, or "wait".
 
-    Raises SourceError, naming the value, what is allowed and the remedy. Frames that cannot be read later
-    are left out with a MaskletWarning.
+    Frames that cannot be read later are left out with a MaskletWarning.
 
     Example:
         >>> with open_video("clip.mp4") as video:  # doctest: +SKIP
-        ...     print(video.count, video.size, video[10].time)
+        ...     print(video.num_frames, video.size, video[10].time)
         289 (720, 1280) 0.3336
+
+    Raises:
+        SourceError: if there is no such video, or an option is invalid.
     """
-    _check_options(channels, prefetch_frames, on_overflow)
+    if channels not in ("rgb", "bgr"):
+        raise SourceError(f"channels={channels!r}; allowed are 'rgb' and 'bgr': OpenCV's order is 'bgr'")
+    if on_overflow not in ("drop", "wait"):
+        raise SourceError(
+            f"on_overflow={on_overflow!r}; allowed are 'drop' (oldest first, counted) and 'wait': choose one of these"
+        )
+    is_integer = isinstance(prefetch_frames, int) and not isinstance(prefetch_frames, bool)
+    if not is_integer or not 1 <= prefetch_frames <= MAX_PREFETCH_FRAMES:
+        raise SourceError(
+            f"prefetch_frames={prefetch_frames!r}; allowed are 1 to {MAX_PREFETCH_FRAMES} frames: "
+            "4 is enough to keep a model busy"
+        )
     if isinstance(source, Video):
         return source
     if isinstance(source, int) and not isinstance(source, bool):
@@ -69,38 +83,27 @@ def open_video(
     if isinstance(source, np.ndarray):
         return _video_from_array(source, channels, prefetch_frames)
     if isinstance(source, (Image.Image, SourceImage, Frame)):
-        return ImageSequence(_frame_readers([source], channels), _source_name(source), prefetch_frames)
+        name = source.path if not isinstance(source, Image.Image) else getattr(source, "filename", "") or "image0"
+        return ImageSequence(_frame_readers([source], channels), os.fspath(name), prefetch_frames)
     if isinstance(source, (list, tuple)):
-        return _video_from_list(source, channels, prefetch_frames)
-    if _is_unsupported(source) or not isinstance(source, Iterable):
+        readers = _frame_readers(source, channels)
+        if not readers:
+            raise SourceError(f"{source!r} holds no frames; a video has at least one: give {_ALLOWED}")
+        return ImageSequence(readers, "list", prefetch_frames)
+    kinds = (Mapping, bytes, bytearray, set, frozenset)
+    is_tensor_or_file = type(source).__module__.startswith("torch") or hasattr(source, "read")
+    if isinstance(source, kinds) or is_tensor_or_file or not isinstance(source, Iterable):
         raise SourceError(_wrong_type(source))
     from masklet.media.video_stream import open_iterator
 
     return open_iterator(source, channels, prefetch_frames)
 
 
-def _check_options(channels: object, prefetch_frames: object, on_overflow: object) -> None:
-    if channels not in ("rgb", "bgr"):
-        raise SourceError(f"channels={channels!r}; allowed are 'rgb' and 'bgr': OpenCV's order is 'bgr'")
-    if on_overflow not in ("drop", "wait"):
-        raise SourceError(
-            f"when_late={on_overflow!r}; allowed are 'drop' (oldest first, counted) and 'wait': choose one of these"
-        )
-    if (
-        not isinstance(prefetch_frames, int)
-        or isinstance(prefetch_frames, bool)
-        or not 1 <= prefetch_frames <= MAX_PREFETCH_FRAMES
-    ):
-        raise SourceError(
-            f"read_ahead={prefetch_frames!r}; allowed are 1 to {MAX_PREFETCH_FRAMES} frames: 4 is enough to keep a model busy"  # noqa: E501
-        )
-
-
 def _open_path_or_url(name: str, prefetch_frames: int, on_overflow: OverflowPolicy) -> Video:
     if not isinstance(name, str) or not name.strip():
         raise SourceError(f"{name!r} is not a path; give {_ALLOWED}")
-    scheme, found, rest = name.partition("://")
-    if found and scheme.isalnum():
+    scheme, separator, rest = name.partition("://")
+    if separator and scheme.isalnum():
         if scheme.lower() == "file":
             return _open_file(rest, prefetch_frames)
         from masklet.media.video_stream import open_url
@@ -118,20 +121,15 @@ def _open_file(path: str, prefetch_frames: int) -> Video:
     animated = None if has_suffix(path, VIDEO_SUFFIXES) else is_animation(path)
     if animated:
         return AnimatedImage(path, prefetch_frames)
-    if animated is False or (has_suffix(path, IMAGE_SUFFIXES) and not _has_video_signature(path)):
+    head = b""
+    with suppress(OSError), open(path, "rb") as file:
+        head = file.read(12)
+    is_video = head[4:8] == b"ftyp" or head[:4] == b"\x1aE\xdf\xa3" or head[8:12] == b"AVI "
+    if animated is False or (has_suffix(path, IMAGE_SUFFIXES) and not is_video):
         return _image_sequence(path, prefetch_frames)
     from masklet.media.video_file import VideoFile
 
     return VideoFile(path, prefetch_frames)
-
-
-def _has_video_signature(path: str) -> bool:
-    try:
-        with open(path, "rb") as file:
-            head = file.read(12)
-    except OSError:
-        return False
-    return head[4:8] == b"ftyp" or head[:4] == b"\x1aE\xdf\xa3" or head[8:12] == b"AVI "
 
 
 def _image_sequence(path: str, prefetch_frames: int) -> ImageSequence:
@@ -146,21 +144,8 @@ def _video_from_array(array: AnyArray, channels: Channels, prefetch_frames: int)
             f"array of shape {array.shape} has no frames or no pixels; a video is (T, H, W, 3) with T, H and W "
             "of at least 1: check how it was read"
         )
-    readers = [partial(_array_frame, array, number, channels) for number in range(len(array))]
+    readers = [partial(from_array, rgb, f"image{number}", channels=channels) for number, rgb in enumerate(array)]
     return ImageSequence(readers, "array", prefetch_frames)
-
-
-def _array_frame(array: AnyArray, number: int, channels: Channels) -> SourceImage:
-    return from_array(array[number], f"image{number}", channels=channels)
-
-
-def _video_from_list(
-    items: list[object] | tuple[object, ...], channels: Channels, prefetch_frames: int
-) -> ImageSequence:
-    readers = _frame_readers(items, channels)
-    if not readers:
-        raise SourceError(f"{items!r} holds no frames; a video has at least one: give {_ALLOWED}")
-    return ImageSequence(readers, "list", prefetch_frames)
 
 
 def _frame_readers(items: Iterable[object], channels: Channels) -> list[ImageReader]:
@@ -174,17 +159,6 @@ def _frame_readers(items: Iterable[object], channels: Channels) -> list[ImageRea
             channels,
         )
     ]
-
-
-def _source_name(source: Image.Image | SourceImage | Frame) -> str:
-    if isinstance(source, Image.Image):
-        return os.fspath(getattr(source, "filename", "") or "image0")
-    return source.path
-
-
-def _is_unsupported(source: object) -> bool:
-    kinds = (Mapping, bytes, bytearray, set, frozenset)
-    return isinstance(source, kinds) or type(source).__module__.startswith("torch") or hasattr(source, "read")
 
 
 def _wrong_type(source: object) -> str:

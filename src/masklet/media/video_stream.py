@@ -11,7 +11,6 @@ from typing import Protocol, cast
 
 import av
 from av.container import InputContainer
-from av.video.frame import VideoFrame
 
 from masklet.errors import SourceError, StateError
 from masklet.media.image import AnyArray, Channels, SourceImage, from_array
@@ -25,14 +24,15 @@ __all__ = ["StreamInfo", "StreamedVideo", "open_camera", "open_iterator", "open_
 
 OPEN_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 10.0
-# These servers send at their own pace, whether anyone keeps up or not.
+# These servers send at their own pace, whether the reader keeps up or not.
 _LIVE = ("rtmp", "rtmps", "rtp", "rtsp", "rtsps", "srt", "tcp", "udp")
 _SCHEMES = ("http", "https", *_LIVE)
+_CAP_PROP_FPS = 5
 _PASSWORD = re.compile(r"(://[^/@:]*:)[^/@]*@")
 
 
 class Capture(Protocol):
-    """What is used of a camera; OpenCV's VideoCapture is one."""
+    """The methods of OpenCV's VideoCapture that are used."""
 
     def isOpened(self) -> bool: ...  # noqa: N802
     def read(self) -> tuple[bool, AnyArray]: ...
@@ -42,7 +42,7 @@ class Capture(Protocol):
 
 @dataclass(frozen=True)
 class StreamInfo:
-    """What is known of a video that goes forward only; `release` lets go of it if it was never read."""
+    """Properties of a video that only goes forward; `release` closes it if it was never read."""
 
     live: bool = False
     fps: float | None = None
@@ -51,10 +51,10 @@ class StreamInfo:
 
 
 class StreamedVideo(Video):
-    """A video whose frames come once. Asking again for `frames()` goes on where reading stopped.
+    """A video whose frames come once; `frames()` continues where reading stopped.
 
     Example:
-        >>> OnceVideo(iter([]), "iterator", 4).seekable
+        >>> StreamedVideo(iter([]), "iterator", 4).seekable
         False
     """
 
@@ -78,7 +78,7 @@ class StreamedVideo(Video):
 
     @property
     def size(self) -> tuple[int, int]:
-        """See Video; waits for the first frame, which is kept for `frames()`."""
+        """See Video; waits for the first frame, which `frames()` then yields."""
         if self._size is None:
             self._buffered_frame = self._read_next()
             if self._buffered_frame is None:
@@ -93,7 +93,7 @@ class StreamedVideo(Video):
 
     @property
     def num_frames(self) -> None:
-        """Not known before the end."""
+        """Unknown before the end."""
         return
 
     @property
@@ -107,7 +107,7 @@ class StreamedVideo(Video):
         return 0 if self._prefetcher is None else self._prefetcher.dropped
 
     def frames(self, start: int | None = None, stop: int | None = None, *, reverse: bool = False) -> Iterator[Frame]:
-        """See Video; frames before `start` are read and left out."""
+        """See Video; frames before `start` are read and skipped."""
         self._check_open()
         if reverse:
             raise self._forward_only_error("going backwards")
@@ -116,7 +116,7 @@ class StreamedVideo(Video):
         return self._iterate(start or 0, stop)
 
     def __getitem__(self, index: int) -> Frame:
-        """Always StateError: any frame at any time is for videos that are stored."""
+        """Refuse: raises StateError, as frames come once and in order."""
         raise self._forward_only_error(f"frame {index} by its number")
 
     def close(self) -> None:
@@ -129,7 +129,7 @@ class StreamedVideo(Video):
 
     def _forward_only_error(self, what: str) -> StateError:
         return StateError(
-            f"{self.path!r}: {what} cannot be had; the frames of an iterator, a camera or a stream come once "
+            f"{self.path!r}: {what} is not available; the frames of an iterator, a camera or a stream come once "
             "and in order: save it as a video first, or pass a file, a folder, a list or an array"
         )
 
@@ -165,22 +165,38 @@ class StreamedVideo(Video):
 
 
 def open_iterator(source: Iterable[object], channels: Channels, prefetch_frames: int) -> StreamedVideo:
-    """A video from an iterator of images, paths, arrays or frames; it is asked for one item at a time.
+    """Open an iterator of images, paths, arrays or frames; it is read one item at a time.
 
     Example:
+        >>> import numpy as np
         >>> next(iter(open_iterator((np.zeros((2, 3, 3), np.uint8) for _ in range(9)), "rgb", 4))).index
         0
     """
-    return StreamedVideo(_frames_from_items(source, channels), "iterator", prefetch_frames)
+
+    def read() -> Generator[FrameOrWarning, None, None]:
+        names = count()
+        number = 0
+        for item in source:
+            if isinstance(item, Frame):
+                yield Frame(item.rgb, item.path, number, item.time)
+                number += 1
+                continue
+            for reader in image_readers(cast(ImageLike, item), names, channels):
+                image = read_image_or_warning(reader, number)
+                yield Frame(image.rgb, image.path, number) if isinstance(image, SourceImage) else image
+                number += 1
+
+    return StreamedVideo(read(), "iterator", prefetch_frames)
 
 
 def open_camera(number: int, prefetch_frames: int, on_overflow: OverflowPolicy) -> StreamedVideo:
-    """A camera by its number, the first is 0; times are seconds since its first frame.
-
-    Raises SourceError when there is no such camera; later, when it stops giving frames.
+    """Open a camera by its number, the first is 0; times are seconds since its first frame.
 
     Example:
         >>> camera = open_camera(0, 4, "drop")  # doctest: +SKIP
+
+    Raises:
+        SourceError: if there is no such camera; later, if it stops giving frames.
     """
     path = f"camera {number}"
     capture = open_capture(number) if number >= 0 else None
@@ -192,27 +208,42 @@ def open_camera(number: int, prefetch_frames: int, on_overflow: OverflowPolicy) 
             "check that it is connected, that no other program uses it and that this one may"
         )
     rate = capture.get(_CAP_PROP_FPS)
-    traits = StreamInfo(live=True, fps=rate if 0 < rate < 1000 else None, release=capture.release)
-    return StreamedVideo(_frames_from_camera(capture, path), path, prefetch_frames, on_overflow, traits)
+    info = StreamInfo(live=True, fps=rate if 0 < rate < 1000 else None, release=capture.release)
+    return StreamedVideo(_frames_from_camera(capture, path), path, prefetch_frames, on_overflow, info)
 
 
-_CAP_PROP_FPS = 5
+def _frames_from_camera(capture: Capture, path: str) -> Generator[FrameOrWarning, None, None]:
+    begin: float | None = None
+    try:
+        for number in count():
+            good, pixels = capture.read()
+            now = monotonic()
+            if not good:
+                raise SourceError(
+                    f"{path} stopped after {number} frames; a camera runs until it is closed: "
+                    "check its cable and that no other program took it"
+                )
+            begin = now if begin is None else begin
+            yield Frame(from_array(pixels, path, channels="bgr").rgb, path, number, now - begin)
+    finally:
+        capture.release()
 
 
 def open_capture(number: int) -> Capture:
-    """The camera, opened with OpenCV; the one place that touches a device."""
+    """Open a camera with OpenCV; nothing else touches a device."""
     import cv2
 
     return cast(Capture, cv2.VideoCapture(number))
 
 
 def open_url(url: str, prefetch_frames: int, on_overflow: OverflowPolicy) -> StreamedVideo:
-    """A video or live stream behind rtsp, http, https and the like; passwords are left out of its `path`.
-
-    Raises SourceError when it cannot be reached or holds no video; later, when it breaks.
+    """Open a video or live stream behind rtsp, http, https and the like; passwords are left out of its `path`.
 
     Example:
-        >>> stream = open_address("rtsp://camera.local/1", 4, "drop")  # doctest: +SKIP
+        >>> stream = open_url("rtsp://camera.local/1", 4, "drop")  # doctest: +SKIP
+
+    Raises:
+        SourceError: if it cannot be reached or holds no video; later, if it breaks off.
     """
     scheme = url.partition("://")[0].lower()
     path = _PASSWORD.sub(r"\1***@", url)
@@ -232,52 +263,21 @@ def open_url(url: str, prefetch_frames: int, on_overflow: OverflowPolicy) -> Str
         container.close()
         raise
     rate = stream.average_rate or stream.guessed_rate
-    traits = StreamInfo(
+    info = StreamInfo(
         live=scheme in _LIVE or container.duration is None,
         fps=float(rate) if rate else None,
         expected_num_frames=stream.frames or None,
         release=container.close,
     )
     return StreamedVideo(
-        _frames_from_container(container, path, traits.expected_num_frames), path, prefetch_frames, on_overflow, traits
+        _frames_from_container(container, path, info.expected_num_frames), path, prefetch_frames, on_overflow, info
     )
-
-
-def _frames_from_items(source: Iterable[object], channels: Channels) -> Generator[FrameOrWarning, None, None]:
-    names = count()
-    number = 0
-    for item in source:
-        if isinstance(item, Frame):
-            yield Frame(item.rgb, item.path, number, item.time)
-            number += 1
-            continue
-        for reader in image_readers(cast(ImageLike, item), names, channels):
-            found = read_image_or_warning(reader, number)
-            yield Frame(found.rgb, found.path, number) if isinstance(found, SourceImage) else found
-            number += 1
-
-
-def _frames_from_camera(capture: Capture, path: str) -> Generator[FrameOrWarning, None, None]:
-    begin: float | None = None
-    try:
-        for number in count():
-            good, pixels = capture.read()
-            now = monotonic()
-            if not good:
-                raise SourceError(
-                    f"{path} stopped after {number} frames; a camera goes on until it is closed: "
-                    "check its cable and that no other program took it"
-                )
-            begin = now if begin is None else begin
-            yield Frame(from_array(pixels, path, channels="bgr").rgb, path, number, now - begin)
-    finally:
-        capture.release()
 
 
 def _frames_from_container(
     container: InputContainer, path: str, expected_num_frames: int | None
 ) -> Generator[FrameOrWarning, None, None]:
-    """Frames numbered as they come; damaged ones count, but not those before the first key frame."""
+    """Number frames as they come; damaged ones count, but not those before the first key frame."""
     number = 0
     origin: float | None = None
     with container:
@@ -298,10 +298,11 @@ def _frames_from_container(
                 if frame is not None:
                     time = None if frame.pts is None or tick is None else frame.pts * tick
                     origin = time if origin is None else origin
-                    yield _make_frame(frame, path, number, None if time is None else time - (origin or 0.0))
+                    elapsed = None if time is None else time - (origin or 0.0)
+                    yield Frame(upright_rgb(frame), path, number, elapsed)
                 elif number:
                     yield FrameWarning(
-                        f"{path!r}: frame {number} cannot be decoded and is left out; the stream goes on"
+                        f"{path!r}: frame {number} cannot be decoded and is left out; the stream continues"
                     )
                 number += frame is not None or number > 0
     if expected_num_frames is not None and number < expected_num_frames:
@@ -309,10 +310,6 @@ def _frames_from_container(
             f"{path!r} ends early: {expected_num_frames} frames expected, {number} found; "
             "those that came were read: open it again for the rest"
         )
-
-
-def _make_frame(frame: VideoFrame, path: str, number: int, time: float | None) -> Frame:
-    return Frame(upright_rgb(frame), path, number, time)
 
 
 def _no_frames_error(path: str) -> SourceError:

@@ -1,1 +1,1 @@
-"""The networks: one folder a family, `heads` for what families share, `base` for the records between them."""
+"""Networks: SAM 1, SAM 2 and YOLOv8 with the parts they share, and faster second implementations in `fast_cpu`."""

@@ -1,7 +1,7 @@
-"""Tensor names as published and as `transformers` has them: what the families have in common.
+"""Tensor names as published and as in `transformers`: the part that SAM 1 and SAM 2 share.
 
-A table of rows `(published, transformers)` serves both directions; `#` stands for a number that is the same on both
-sides, and weight and bias go with their stem.
+A table of rows `(published, transformers)` serves both directions. `#` stands for a number that is the same on both
+sides; weight and bias follow their stem.
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ KeyPair = tuple[str, str]
 
 @dataclass(frozen=True)
 class KeyMapping:
-    """A table of names, read either way.
+    """A table of tensor names that is read in both directions.
 
     Example:
-        >>> names = Names.of([("neck.#", "vision.neck.layers.#")])
-        >>> names.theirs("neck.3.weight"), names.ours("vision.neck.layers.3.weight"), names.ours("head.weight")
-        ('vision.neck.layers.3.weight', 'neck.3.weight', None)
+        >>> keys = KeyMapping.from_pairs([("neck.#", "vision.neck.layers.#")])
+        >>> keys.to_transformers("neck.3.weight")
+        'vision.neck.layers.3.weight'
+        >>> keys.to_published("vision.neck.layers.3.weight"), keys.to_published("head.weight")
+        ('neck.3.weight', None)
     """
 
     published_to_transformers: Mapping[str, str]
@@ -44,18 +46,18 @@ class KeyMapping:
 
     @classmethod
     def from_pairs(cls, pairs: Iterable[KeyPair]) -> KeyMapping:
-        """The table of these rows."""
+        """Build the table of these rows; no name may occur twice."""
         pairs = list(pairs)
-        forward, backward = dict(pairs), {there: here for here, there in pairs}
+        forward, backward = dict(pairs), {theirs: published for published, theirs in pairs}
         assert len(forward) == len(backward) == len(pairs), "two rows share a name"
         return cls(forward, backward)
 
     def to_transformers(self, name: str) -> str | None:
-        """A published name in transformers; None where no row fits."""
+        """Translate a published name; None if no row matches."""
         return _translate(name, self.published_to_transformers)
 
     def to_published(self, name: str) -> str | None:
-        """A name of transformers as it was published; None where no row fits."""
+        """Translate a name of transformers; None if no row matches."""
         return _translate(name, self.transformers_to_published)
 
 
@@ -71,25 +73,25 @@ def _translate(name: str, table: Mapping[str, str]) -> str | None:
 
 
 def attention_keys(published: str, transformers: str, out: str = "o_proj") -> Iterator[KeyPair]:
-    """Queries, keys and values; `out` is what transformers calls the last projection."""
+    """Yield the rows of an attention layer; `out` is transformers' name of the output projection."""
     yield from ((f"{published}.{x}_proj", f"{transformers}.{x}_proj") for x in "qkv")
     yield f"{published}.out_proj", f"{transformers}.{out}"
 
 
 def mlp_keys(published: str, transformers: str, depth: int) -> Iterator[KeyPair]:
-    """An MLP's linear layers: first, middle ones and last have names of their own in transformers."""
+    """Yield the rows of an MLP; transformers names its first, middle and last layers differently."""
     yield f"{published}.layers.0", f"{transformers}.proj_in"
     yield from ((f"{published}.layers.{i}", f"{transformers}.layers.{i - 1}") for i in range(1, depth - 1))
     yield f"{published}.layers.{depth - 1}", f"{transformers}.proj_out"
 
 
 def norm_keys(published: str, transformers: str, count: int) -> Iterator[KeyPair]:
-    """Normalizations, counted from one."""
+    """Yield the rows of `count` normalizations, numbered from one."""
     yield from ((f"{published}.norm{i}", f"{transformers}.layer_norm{i}") for i in range(1, count + 1))
 
 
 def prompt_encoder_keys(published: str, transformers: str) -> Iterator[KeyPair]:
-    """The prompt encoder, but for points and the matrix of positions."""
+    """Yield the rows of the prompt encoder, except for points and the positional matrix."""
     for leaf in ("not_a_point_embed", "no_mask_embed"):
         yield f"{published}.{leaf}", f"{transformers}.{leaf}"
     stages = {0: "conv1", 1: "layer_norm1", 3: "conv2", 4: "layer_norm2", 6: "conv3"}
@@ -98,13 +100,13 @@ def prompt_encoder_keys(published: str, transformers: str) -> Iterator[KeyPair]:
 
 
 def mask_decoder_keys(published: str, transformers: str, out: str = "o_proj") -> Iterator[KeyPair]:
-    """The mask decoder, but for the MLPs of its transformer and what only SAM 2 has."""
-    layer, layer_there = f"{published}.transformer.layers.#", f"{transformers}.transformer.layers.#"
+    """Yield the rows of the mask decoder, except for its transformer's MLPs and what only SAM 2 has."""
+    layer, hf_layer = f"{published}.transformer.layers.#", f"{transformers}.transformer.layers.#"
     for leaf in ("iou_token", "mask_tokens"):
         yield f"{published}.{leaf}", f"{transformers}.{leaf}"
     for part in ("self_attn", "cross_attn_token_to_image", "cross_attn_image_to_token"):
-        yield from attention_keys(f"{layer}.{part}", f"{layer_there}.{part}", out)
-    yield from norm_keys(layer, layer_there, 4)
+        yield from attention_keys(f"{layer}.{part}", f"{hf_layer}.{part}", out)
+    yield from norm_keys(layer, hf_layer, 4)
     final = "transformer.final_attn_token_to_image"
     yield from attention_keys(f"{published}.{final}", f"{transformers}.{final}", out)
     yield f"{published}.transformer.norm_final_attn", f"{transformers}.transformer.layer_norm_final_attn"
@@ -116,10 +118,11 @@ def mask_decoder_keys(published: str, transformers: str, out: str = "o_proj") ->
 
 
 def deduplicate_matrix(previous: Tensor | None, tensor: Tensor, names: tuple[str, str], family: str) -> Tensor:
-    """The matrix of positions, published once and kept twice in transformers.
+    """Return the positional matrix, which is published once and stored twice in transformers.
 
-    Errors: CheckpointError where the two copies differ.
+    Raises:
+        CheckpointError: if the two copies differ.
     """
     if previous is not None and not (previous.is_meta or torch.equal(previous, tensor)):
-        raise CheckpointError(f"{names[0]} and {names[1]} differ; a {family} has one. Save it anew.")
+        raise CheckpointError(f"{names[0]} and {names[1]} differ; a {family} has one. Save the file again.")
     return tensor

@@ -1,4 +1,4 @@
-"""Records of tensors that pass between the verbs of a segmentation network.
+"""Tensors that pass between the verbs of a segmentation network.
 
 Coordinates are pixels of the network's own square input, x before y.
 Shapes: B batch, C channels, H and W of a map, N points, K candidate masks, M memory channels.
@@ -6,6 +6,7 @@ Shapes: B batch, C channels, H and W of a map, N points, K candidate masks, M me
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -27,20 +28,20 @@ __all__ = [
 
 PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_STD = (0.229, 0.224, 0.225)
-"""Of RGB in 0..1: every network, of either family, sees (pixel - mean) / deviation."""
+"""Normalization of RGB in 0..1: every network of SAM's family takes (pixel - mean) / deviation."""
 
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """What the image encoder says of an image."""
+    """Features of a batch of images, from the image encoder."""
 
     embed_BCHW: Tensor
     """Stride 16."""
     high_res_features: tuple[Tensor, ...] = ()
-    """Strides 8 and 4, (B, C/4, 2H, 2W) and (B, C/8, 4H, 4W); nothing where the family has none."""
+    """Strides 8 and 4, (B, C/4, 2H, 2W) and (B, C/8, 4H, 4W); empty for SAM 1."""
 
     def index_select(self, index_N: Tensor) -> ImageFeatures:
-        """The images that `index_N` names, one entry a prompt; a single image is shared, not copied."""
+        """Select one image per prompt; a single image is expanded, not copied."""
         if self.embed_BCHW.shape[0] == 1:
             count = len(index_N)
             return ImageFeatures(
@@ -52,30 +53,30 @@ class ImageFeatures:
 
 @dataclass(frozen=True)
 class PromptTensors:
-    """One prompt an object."""
+    """Prompts of B objects; each has the same number of points."""
 
     points_BN2: Tensor
     labels_BN: Tensor
     """1 inside, 0 outside, 2 and 3 the upper left and lower right corner of a box, -1 padding."""
     mask_B1HW: Tensor | None = None
-    """Logits at stride 4 of the input, from an earlier round or from a mask."""
+    """Logits at stride 4 of the input: an earlier prediction to refine, or a mask."""
 
 
 @dataclass(frozen=True)
 class MaskPrediction:
-    """Candidate masks with what the network thinks of them."""
+    """K candidate masks per object, with their predicted quality."""
 
     logits_BKHW: Tensor
     """Stride 4; above 0 is inside."""
     iou_BK: Tensor
-    """Predicted overlap with the true mask, 0 to 1."""
+    """Predicted IoU with the true mask, 0 to 1; not bounded in SAM 1."""
     object_score_B1: Tensor
-    """Above 0: the object is in the image; infinite where the family cannot say otherwise."""
+    """Above 0: the object is in the image; infinite in SAM 1, which has no such score."""
     tokens_BKC: Tensor
-    """What the decoder knows of each candidate; object pointers are made from it."""
+    """Output token of each candidate; object pointers are projected from it."""
 
     def select_candidates(self, index_B: Tensor) -> MaskPrediction:
-        """One candidate an object, by its index; K becomes 1."""
+        """Select one candidate per object by its index; K becomes 1."""
         rows = torch.arange(len(index_B), device=index_B.device)
         return MaskPrediction(
             self.logits_BKHW[rows, index_B][:, None],
@@ -85,7 +86,7 @@ class MaskPrediction:
         )
 
     def slice_candidates(self, start: int, stop: int) -> MaskPrediction:
-        """Candidates `start` to `stop`."""
+        """Return the candidates `start` to `stop` (exclusive) of each object."""
         return MaskPrediction(
             self.logits_BKHW[:, start:stop],
             self.iou_BK[:, start:stop],
@@ -98,73 +99,86 @@ ModelT = TypeVar("ModelT", bound="PromptableModel")
 
 
 class PromptableModel(Protocol):
-    """What a predictor of images asks of a network, whichever its family.
+    """The verbs and constants that an image predictor needs of a network, SAM 1 or SAM 2.
 
-    How an image lies in the network's square input is said by `image_size` and `keeps_ratio`; `pixels.Fit` does it.
+    `still_image_size` and `keeps_aspect_ratio` determine how an image is placed in the network's square input
+    (`masklet.transforms.ImageTransform`).
     """
 
     @property
     def still_image_size(self) -> int:
-        """Side of the square that an image is brought to."""
+        """Side of the square that an image is resized to."""
 
     @property
     def keeps_aspect_ratio(self) -> bool:
-        """Whether its longer side fills the square, with nothing below or to the right, or it is squashed into it."""
+        """Whether images are resized by the longer side and padded right and below, instead of stretched."""
 
     @property
     def stability_threshold(self) -> float:
-        """An unambiguous mask less stable than this gives way to the best of three; 0: never."""
+        """Stability below which the best of three masks replaces the single mask; 0: never."""
 
     @property
     def clamps_logits(self) -> bool:
-        """Whether logits to go on from are kept within `pixels.LOGIT_LIMIT`, as the published predictor has it."""
+        """Whether returned logits are clamped to `masklet.transforms.LOGIT_LIMIT`, as in the published predictor."""
 
     @property
     def supports_video(self) -> bool:
-        """Whether it has a memory of earlier frames."""
+        """Whether the network has a memory of earlier frames."""
 
     def encode_image(self, pixels_B3HW: Tensor) -> ImageFeatures:
-        """Normalized RGB to features that do not depend on any prompt."""
+        """Encode normalized RGB; features do not depend on prompts."""
 
     def add_no_memory_embedding(self, features: ImageFeatures) -> ImageFeatures:
-        """Features of an image that stands alone, as the decoder wants them."""
+        """Prepare features of a single image for the decoder."""
 
     def decode(self, features: ImageFeatures, prompts: PromptTensors) -> MaskPrediction:
-        """All four candidates an object; `features` hold one entry a prompt."""
+        """Decode all four candidates per object; `features` have one row per prompt."""
 
     def to(self: ModelT, device: torch.device) -> ModelT:
-        """The same network on a device."""
+        """Move the network to a device."""
 
 
 @dataclass(frozen=True)
 class SelectedMasks:
-    """One mask an object: the candidate that was settled on, and what points back at it."""
+    """One selected mask per object, and the object pointer."""
 
     logits_B1HW: Tensor
-    """Stride 4; far below 0 everywhere when the object is not in the image."""
+    """Stride 4; far below 0 everywhere if the object is not in the image."""
     iou_B1: Tensor
     object_score_B1: Tensor
     pointer_BC: Tensor
-    """The object as one vector, for the frames to come."""
+    """The object as one vector, for later frames."""
 
-    def row(self, index: int) -> SelectedMasks:
-        """Object `index` of the batch, not copied."""
-        part = slice(index, index + 1)
-        return SelectedMasks(
-            self.logits_B1HW[part], self.iou_B1[part], self.object_score_B1[part], self.pointer_BC[part]
+    @classmethod
+    def cat(cls, masks: Sequence[SelectedMasks]) -> SelectedMasks:
+        """Concatenate batches of objects into one."""
+        return cls(
+            torch.cat([each.logits_B1HW for each in masks]),
+            torch.cat([each.iou_B1 for each in masks]),
+            torch.cat([each.object_score_B1 for each in masks]),
+            torch.cat([each.pointer_BC for each in masks]),
         )
+
+    def index(self, i: int | Tensor, *, clone: bool = False) -> SelectedMasks:
+        """Select object `i` as a batch of one, or the objects of an index tensor in its order.
+
+        An integer gives views; `clone` copies them, so that the batch can be released.
+        """
+        rows = slice(i, i + 1) if isinstance(i, int) else i
+        parts = (self.logits_B1HW[rows], self.iou_B1[rows], self.object_score_B1[rows], self.pointer_BC[rows])
+        return SelectedMasks(*(part.clone() for part in parts) if clone else parts)
 
 
 @dataclass(frozen=True)
 class FrameMemory:
-    """What is kept of an object on one frame."""
+    """Memory of B objects on one frame."""
 
     spatial_BMHW: Tensor
     """Stride 16."""
     pointer_BC: Tensor
 
     def row(self, index: int) -> FrameMemory:
-        """Object `index` of the batch, in storage of its own."""
+        """Return object `index` as a batch of one, in separate storage."""
         return FrameMemory(
             self.spatial_BMHW[index : index + 1].contiguous(), self.pointer_BC[index : index + 1].contiguous()
         )
@@ -172,21 +186,21 @@ class FrameMemory:
 
 @dataclass(frozen=True)
 class MemoryContext:
-    """What a frame looks back at: the same frames, as seen from it, for all objects of a batch."""
+    """Memories that a frame attends to: the same frames for all objects of a batch."""
 
     spatial: tuple[Tensor, ...]
     """Each (B, M, H, W)."""
     temporal_positions: tuple[int, ...]
-    """Of each spatial memory: 0 where a person prompted, n for the n-th frame before (in the direction of tracking)."""
+    """Of each spatial memory: 0 for a prompted frame, n for the n-th frame before (in the direction of tracking)."""
     pointers: tuple[Tensor, ...] = ()
     """Each (B, C)."""
     pointer_offsets: tuple[int, ...] = ()
-    """Of each pointer: frames back, negative when it lies ahead."""
+    """Of each pointer: distance in frames, negative for a later frame."""
     max_pointers: int = 16
-    """Pointers that could be looked at; their offsets are measured against it."""
+    """Largest number of pointers; their offsets are normalized by it."""
 
 
 def empty_prompt(count: int, device: torch.device, mask_B1HW: Tensor | None = None) -> PromptTensors:
-    """Prompts that say nothing, or a mask alone, for `count` objects: one point of padding, as was trained."""
+    """Return prompts without points or boxes for `count` objects: one padding point each, as in training."""
     points, labels = torch.zeros(count, 1, 2, device=device), torch.full((count, 1), -1, device=device)
     return PromptTensors(points, labels, mask_B1HW)

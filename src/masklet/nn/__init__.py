@@ -1,1 +1,1 @@
-"""The small parts that every network of the family is made of: tensors in, tensors out, no state."""
+"""Small building blocks that the networks share: tensors in, tensors out, no state."""

@@ -1,15 +1,7 @@
-"""Attention with separate projections, on top of PyTorch's fused kernel.
+"""Multi-head attention, rotary positions and window partitioning.
 
-Shapes: B batch, T queries, S keys, C channels, H heads, D channels a head.
-
-Rotary position encoding over the two axes of a map (Heo et al. 2024), in real arithmetic.
-
-The first half of a head's channels turns with x, the second with y; neighbors 2i, 2i + 1 form a plane.
-Shapes: B batch, H heads, T places, D channels a head, P = D / 2 planes.
-
-Cutting a map into square windows and putting it together again.
-
-Shapes: B batch, N windows in all, H height, W width, K window side, C channels.
+Shapes: B batch, T queries, S keys, C channels, H heads, D channels per head, P = D / 2 rotation planes.
+Of maps cut into windows: N windows, H height, W width, K side of a window.
 """
 
 from __future__ import annotations
@@ -32,25 +24,29 @@ __all__ = [
 def axial_rope(
     height: int, width: int, channels: int, theta: float = 10000.0, device: torch.device | None = None
 ) -> Tensor:
-    """Cosine and sine (2, height * width, channels / 2) of every place and plane, row by row, fp32."""
-    speeds = 1.0 / theta ** (torch.arange(0, channels, 4, device=device)[: channels // 4].float() / channels)
-    place = torch.arange(height * width, device=device)
-    x, y = (place % width).float(), (place // width).float()
-    angle_TP = torch.cat([torch.outer(x, speeds), torch.outer(y, speeds)], dim=-1)
+    """Compute rotary position encodings over the two axes of a map (Heo et al. 2024), in real arithmetic.
+
+    The first half of a head's channels rotates with x, the second with y; channels 2i and 2i + 1 form a plane.
+    Returns cosine and sine, (2, height * width, channels / 2), fp32, tokens row by row.
+    """
+    frequencies = 1.0 / theta ** (torch.arange(0, channels, 4, device=device)[: channels // 4].float() / channels)
+    token = torch.arange(height * width, device=device)
+    x, y = (token % width).float(), (token // width).float()
+    angle_TP = torch.cat([torch.outer(x, frequencies), torch.outer(y, frequencies)], dim=-1)
     return torch.stack([angle_TP.cos(), angle_TP.sin()])
 
 
 def apply_rope(x_BHTD: Tensor, rope_2TP: Tensor) -> Tensor:
-    """Turn every plane of (B, H, T, D) by its place's angle; longer T repeats the map."""
+    """Rotate every plane of (B, H, T, D) by the angle of its token; where T is longer, the map repeats."""
     repeats = x_BHTD.shape[-2] // rope_2TP.shape[1]
     cos, sin = rope_2TP.repeat(1, repeats, 1) if repeats > 1 else rope_2TP
     even, odd = x_BHTD.float().reshape(*x_BHTD.shape[:-1], -1, 2).unbind(-1)
-    turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
-    return turned.flatten(-2).to(x_BHTD.dtype)
+    rotated = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
+    return rotated.flatten(-2).to(x_BHTD.dtype)
 
 
 def window_partition(x_BHWC: Tensor, side: int) -> tuple[Tensor, tuple[int, int]]:
-    """(B, H, W, C) to (N, K, K, C) and the padded height and width; zeros fill right and below."""
+    """Cut (B, H, W, C), zero-padded right and below, into windows (N, K, K, C); also return the padded size."""
     batch, height, width, channels = x_BHWC.shape
     below, right = -height % side, -width % side
     if below or right:
@@ -61,7 +57,7 @@ def window_partition(x_BHWC: Tensor, side: int) -> tuple[Tensor, tuple[int, int]
 
 
 def window_unpartition(x_NKKC: Tensor, padded: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """(N, K, K, C) back to (B, H, W, C), with the padding cut off."""
+    """Join windows (N, K, K, C) to (B, H, W, C) and crop the padding."""
     side, channels = x_NKKC.shape[1], x_NKKC.shape[-1]
     rows, columns = padded[0] // side, padded[1] // side
     x = x_NKKC.view(-1, rows, columns, side, side, channels).transpose(2, 3)
@@ -69,19 +65,19 @@ def window_unpartition(x_NKKC: Tensor, padded: tuple[int, int], size: tuple[int,
 
 
 def split_heads(x_BTC: Tensor, heads: int) -> Tensor:
-    """(B, T, C) to (B, H, T, D)."""
+    """Reshape (B, T, C) to (B, H, T, D)."""
     return x_BTC.reshape(*x_BTC.shape[:-1], heads, -1).transpose(1, 2)
 
 
 def merge_heads(x_BHTD: Tensor) -> Tensor:
-    """(B, H, T, D) to (B, T, C)."""
+    """Reshape (B, H, T, D) to (B, T, C)."""
     return x_BHTD.transpose(1, 2).flatten(2)
 
 
 class Attention(nn.Module):
-    """Multi-head attention whose inner width may be narrower than its outer one.
+    """Multi-head attention with separate projections, on top of PyTorch's fused kernel.
 
-    `inner` is the width of queries, keys and values; `kv` the width of what keys and values are made from.
+    `inner` is the width of queries, keys and values, by default `width`; `kv` is the input width of keys and values.
     """
 
     def __init__(self, width: int, heads: int, inner: int | None = None, kv: int | None = None) -> None:
@@ -95,7 +91,7 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(inner, width)
 
     def forward(self, q_BTC: Tensor, k_BSC: Tensor, v_BSC: Tensor) -> Tensor:
-        """(B, T, C), (B, S, C), (B, S, C) to (B, T, C)."""
+        """Attend from queries (B, T, C) to keys and values (B, S, C); returns (B, T, C)."""
         q, k, v = (
             split_heads(proj(x), self.heads)
             for proj, x in ((self.q_proj, q_BTC), (self.k_proj, k_BSC), (self.v_proj, v_BSC))

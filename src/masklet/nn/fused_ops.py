@@ -1,9 +1,9 @@
-"""oneDNN's operators with what comes after a product in the same pass, as `torch.compile` calls them.
+"""oneDNN products and convolutions with bias, activation or residual in the same pass, as `torch.compile` calls them.
 
-They need no compiler, and in fp32 they are up to twice as fast as what eager PyTorch calls on processors that are not
-Intel's. Every caller has an eager way for builds, devices and precisions without them.
-Overloads are called by name: to try one after the other, torch writes out all arguments for an error nobody sees.
-Shapes: B batch, C channels, H height, W width, N rows, I and O inputs and outputs of a layer.
+They need no compiler. In fp32 they are up to twice as fast as eager PyTorch on processors that are not Intel's.
+Every caller has an eager path for builds, devices and precisions without them.
+Overloads are called by name: otherwise torch tries one after the other and formats all arguments for a hidden error.
+Shapes: B batch, C channels, H height, W width, N rows, I inputs and O outputs of a layer.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 __all__ = [
     "FusedConvolution",
     "FusedLinear",
+    "fused_layer",
     "fused_linear",
     "has_bfloat16_matmul",
     "has_fused_operators",
@@ -28,12 +29,10 @@ OPERATORS = (
     "_reorder_convolution_weight",
     "_reorder_linear_weight",
 )
-FEW_ROWS = 16
-"""For products of so few rows the ordinary operator starts sooner."""
 
 
 def has_fused_operators(weight: Tensor) -> bool:
-    """Whether oneDNN's fused convolutions and products are there for this weight."""
+    """Return whether the fused operators can run with `weight`: an fp32 tensor on the CPU of a build that has them."""
     return weight.device.type == "cpu" and weight.dtype == torch.float32 and _operators_available()
 
 
@@ -44,15 +43,15 @@ def _operators_available() -> bool:
 
 
 def has_bfloat16_matmul() -> bool:
-    """Whether this processor has oneDNN's products of bfloat16; without them they are slower than those of fp32."""
+    """Return whether this processor has oneDNN's bfloat16 products; emulated ones are slower than fp32."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def row_chunks(rows: int, bytes_per_row: int, limit: int = 1 << 24) -> list[slice]:
-    """Slices of `rows` whose results stay within `limit` bytes.
+    """Split `rows` into slices whose results stay within `limit` bytes.
 
-    Results above 32 MiB are new pages each time, and touching these costs more than the product; below 16 MiB they
-    also stay in the processor's cache until they are read again.
+    A result above 32 MiB is newly mapped each time, and touching its pages costs more than the product. Below 16 MiB
+    it also stays in the processor's cache until it is read again.
     """
     step = max(limit // bytes_per_row, 1)
     if step > 64:
@@ -61,14 +60,19 @@ def row_chunks(rows: int, bytes_per_row: int, limit: int = 1 << 24) -> list[slic
 
 
 def fused_linear(x_NI: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None, activation: str = "none") -> Tensor:
-    """x @ weight.T + bias, then `activation` (none, relu or gelu)."""
+    """Compute activation(x @ weight.T + bias); `activation` is none, relu or gelu."""
     algorithm = "none" if activation == "gelu" else ""
     out: Tensor = torch.ops.mkldnn._linear_pointwise.default(x_NI, weight_OI, bias_O, activation, [], algorithm)
     return out
 
 
+def fused_layer(layer: nn.Linear, x_NI: Tensor, activation: str = "none") -> Tensor:
+    """Run a linear layer by `fused_linear`, its weight as it is stored."""
+    return fused_linear(x_NI, layer.weight, layer.bias, activation)
+
+
 class FusedLinear:
-    """A linear layer with its weight laid out once."""
+    """A linear layer whose weight is packed once, for inputs of about `rows` rows."""
 
     def __init__(self, weight_OI: Tensor, bias_O: Tensor | None, rows: int = 256) -> None:
         self.unpacked_weight, self.bias = weight_OI.detach(), None if bias_O is None else bias_O.detach()
@@ -76,21 +80,21 @@ class FusedLinear:
 
     @classmethod
     def from_layer(cls, layer: nn.Linear) -> FusedLinear:
-        """From a layer."""
+        """Pack the weight of `layer`."""
         return cls(layer.weight, layer.bias)
 
     def __call__(self, x_NI: Tensor, activation: str = "none") -> Tensor:
-        """The product, then `activation` (none, relu or gelu)."""
+        """Compute activation(x @ weight.T + bias); `activation` is none, relu or gelu."""
         return fused_linear(x_NI, self.weight, self.bias, activation)
 
     def add_to(self, x_NI: Tensor, residual_NO: Tensor) -> Tensor:
-        """The product + kept."""
+        """Compute x @ weight.T + bias + residual."""
         out: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x_NI, residual_NO, self.weight, self.bias, "add")
         return out
 
 
 class FusedConvolution:
-    """A convolution with its weights laid out once, for inputs of about one size and of the type of these weights."""
+    """A convolution whose weights are packed once, for inputs of about `shape` and of type `dtype`."""
 
     def __init__(self, layer: nn.Conv2d, shape: torch.Size, dtype: torch.dtype = torch.float32) -> None:
         self.conv_args = (layer.padding, layer.stride, layer.dilation, layer.groups)
@@ -99,14 +103,14 @@ class FusedConvolution:
         self.bias = None if layer.bias is None else layer.bias.detach().to(dtype)
 
     def __call__(self, x_BCHW: Tensor, activation: str = "none") -> Tensor:
-        """Convolution, then `activation` (none or relu)."""
+        """Compute activation(convolution); `activation` is none or relu."""
         out: Tensor = torch.ops.mkldnn._convolution_pointwise.default(
             x_BCHW, self.weight, self.bias, *self.conv_args, activation, [], ""
         )
         return out
 
     def add_to(self, x_BCHW: Tensor, residual_BCHW: Tensor) -> Tensor:
-        """relu(convolution + kept)."""
+        """Compute relu(convolution + residual)."""
         out: Tensor = torch.ops.mkldnn._convolution_pointwise.binary(
             x_BCHW, residual_BCHW, self.weight, self.bias, *self.conv_args, "add", 1.0, "relu", [], ""
         )

@@ -1,6 +1,4 @@
-"""Stacks of linear layers with an activation between them.
-
-Normalization over channels.
+"""Normalization over channels, and stacks of linear layers.
 
 Shapes: B batch, C channels, H height, W width.
 """
@@ -17,10 +15,10 @@ __all__ = ["MLP", "LayerNorm2d", "MLPBlock"]
 
 
 class LayerNorm2d(nn.Module):
-    """Layer normalization over the channels of a channel-first map, at each place by itself.
+    """Layer normalization over the channels of a channel-first map, at each position by itself.
 
     Example:
-        >>> ChannelNorm(8)(torch.zeros(1, 8, 4, 4)).shape
+        >>> LayerNorm2d(8)(torch.zeros(1, 8, 4, 4)).shape
         torch.Size([1, 8, 4, 4])
     """
 
@@ -31,17 +29,17 @@ class LayerNorm2d(nn.Module):
         self.eps = eps
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """(B, C, H, W) to the same shape."""
+        """Normalize (B, C, H, W)."""
         x_BHWC = x_BCHW.permute(0, 2, 3, 1)
         return nn.functional.layer_norm(x_BHWC, self.weight.shape, self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
 
 
 class MLP(nn.Module):
-    """`depth` linear layers, `act` between them and nothing after the last.
+    """`depth` linear layers with `act` between them and nothing after the last.
 
     Example:
-        >>> MLP(4, 8, 2, depth=3)
-        MLP(...)
+        >>> MLP(4, 8, 2, depth=3)(torch.zeros(1, 4)).shape
+        torch.Size([1, 2])
     """
 
     def __init__(
@@ -58,7 +56,7 @@ class MLP(nn.Module):
         self.act = act
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., inputs) to (..., outputs)."""
+        """Map (..., inputs) to (..., outputs)."""
         for layer in self.layers[:-1]:
             x = self.act(layer(x))
         last: Tensor = self.layers[-1](x)
@@ -66,12 +64,7 @@ class MLP(nn.Module):
 
 
 class MLPBlock(nn.Module):
-    """`MLP` of depth two by the names that it has in SAM 1.
-
-    Example:
-        >>> TwoLinear(4, 8)
-        TwoLinear(...)
-    """
+    """An `MLP` of depth two whose tensors have the names of SAM 1."""
 
     def __init__(self, width: int, hidden: int, act: Callable[[Tensor], Tensor] = nn.functional.relu) -> None:
         super().__init__()
@@ -80,6 +73,6 @@ class MLPBlock(nn.Module):
         self.act = act
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., width) to the same shape."""
+        """Map (..., width) to the same shape."""
         out: Tensor = self.lin2(self.act(self.lin1(x)))
         return out

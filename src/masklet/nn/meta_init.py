@@ -1,6 +1,6 @@
-"""Networks as shapes alone: nothing is stored, and nothing is drawn to fill what is not there.
+"""Build networks on the meta device: shapes without storage, and without running initializers.
 
-Drawing numbers for tensors of the meta device goes through parts of PyTorch that take a second to import.
+Initializing tensors of the meta device goes through parts of PyTorch that take a second to import.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ INIT_FUNCTIONS = frozenset(
         Tensor.uniform_,
     }
 )
-"""What gives back the tensor that it is given first."""
+"""Functions that return their first argument, the tensor to initialize."""
 
 
 class _SkipInit(TorchFunctionMode):
@@ -36,18 +36,18 @@ class _SkipInit(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        given = dict(kwargs or {})
+        named = dict(kwargs or {})
         if func in INIT_FUNCTIONS:
-            return args[0] if args else given["tensor"]
-        return (torch.empty if func is torch.randn else func)(*args, **given)
+            return args[0] if args else named["tensor"]
+        return (torch.empty if func is torch.randn else func)(*args, **named)
 
 
 @contextmanager
 def meta_init() -> Iterator[None]:
-    """Modules that are made within have parameters and buffers of the meta device.
+    """Create the parameters and buffers of all modules built in this block on the meta device.
 
     Example:
-        >>> with blank():
+        >>> with meta_init():
         ...     nn.Linear(2, 3).weight
         Parameter containing:
         tensor(..., device='meta', size=(3, 2), requires_grad=True)

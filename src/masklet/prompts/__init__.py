@@ -1,21 +1,36 @@
-"""What the caller points at: points, boxes and masks, in original-image pixels, checked when they are made.
+"""Prompts: points, boxes and masks in original-image pixels, validated when they are created.
 
+    ObjectPrompt  everything that prompts one object: points, a box, a mask
     Points        clicks on (label 1) and off (label 0) an object
     Box           the corners of a box around it
     MaskPrompt    a rough mask of it
-    ObjectPrompt  everything said about one object
 
-`parse_prompts` reads the spellings people use and answers what cannot be meant with the spelling that
-probably was. x runs to the right, y down; pixel (row, column) covers [column, column + 1) x [row, row + 1).
-
-cues      points, boxes, masks, and what is said of one object
-parsing   the spellings that callers use
-values    numbers out of lists, arrays and tensors, and how they are shown in messages
+`parse_prompts` reads lists, arrays and tensors in the usual nestings; a malformed prompt is answered with the spelling
+that was probably intended. x runs right, y down; pixel (row, column) covers [column, column + 1) x [row, row + 1).
 """
 
 from __future__ import annotations
 
 from masklet.prompts.parsing import parse_prompts
-from masklet.prompts.prompt_types import Box, MaskPrompt, ObjectPrompt, Points
+from masklet.prompts.prompt_types import (
+    Box,
+    BoxesLike,
+    LabelsLike,
+    MaskPrompt,
+    MasksLike,
+    ObjectPrompt,
+    Points,
+    PointsLike,
+)
 
-__all__ = ["Box", "MaskPrompt", "ObjectPrompt", "Points", "parse_prompts"]
+__all__ = [
+    "Box",
+    "BoxesLike",
+    "LabelsLike",
+    "MaskPrompt",
+    "MasksLike",
+    "ObjectPrompt",
+    "Points",
+    "PointsLike",
+    "parse_prompts",
+]

@@ -1,21 +1,24 @@
-"""`parse_prompts`: from the spellings people use to what is said of each object.
+"""Parse the prompts that callers write as lists, arrays or tensors into one `ObjectPrompt` per object.
 
-What cannot be meant is answered with the spelling that probably was.
+A malformed prompt is answered with the spelling that was probably intended.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from masklet.errors import PromptError
 from masklet.prompts.prompt_types import (
     Box,
+    BoxesLike,
+    LabelsLike,
     MaskPrompt,
+    MasksLike,
     ObjectPrompt,
     Points,
+    PointsLike,
     Size,
     flatten,
     format_value,
@@ -25,7 +28,6 @@ from masklet.prompts.prompt_types import (
 
 __all__ = ["parse_prompts"]
 
-T = TypeVar("T")
 EMPTY_LIST = -1
 MAX_DEPTH = {"points": 3, "labels": 2, "bboxes": 2}
 NESTING_HINTS = {
@@ -36,17 +38,25 @@ NESTING_HINTS = {
 
 
 def parse_prompts(
-    points: Any = None, labels: Any = None, bboxes: Any = None, masks: Any = None, *, size: Size
+    points: PointsLike | None = None,
+    labels: LabelsLike | None = None,
+    bboxes: BoxesLike | None = None,
+    masks: MasksLike | None = None,
+    *,
+    size: Size,
 ) -> tuple[ObjectPrompt, ...]:
-    """One `ObjectPrompt` an object, from the spellings people use; `size` is (height, width) of the image.
+    """Parse prompts in original-image pixels into one `ObjectPrompt` per object.
 
-    points  [x, y] one object; [[x, y], [x, y]] two objects; [[[x, y], [x, y]]] one object with two points
-    labels  nested as the points are, 1 on the object and 0 off it; None means all 1
-    bboxes  [x1, y1, x2, y2] or a list of such
-    masks   (H, W) or (N, H, W), boolean, 0/1 or 0/255
-
-    Arrays and tensors are read like lists. What is given together belongs together in order: object i gets
+    Arrays and tensors are read like lists. Points, boxes and masks given together are matched in order: object i gets
     points i, box i and mask i.
+
+    Args:
+        points: [x, y] for one object; [[x, y], [x, y]] for two objects; [[[x, y], [x, y]]] for one object with two
+            points.
+        labels: nested as the points are, 1 on the object and 0 off it; None: all 1.
+        bboxes: [x1, y1, x2, y2] or a list of such.
+        masks: (H, W) or (N, H, W), boolean, 0/1 or 0/255.
+        size: (height, width) of the image.
 
     Example:
         >>> [cat] = parse_prompts(points=[[[150, 150], [30, 40]]], labels=[[1, 0]], size=(480, 640))
@@ -54,89 +64,89 @@ def parse_prompts(
         array([1, 0], dtype=int32)
 
     Raises:
-        PromptError: with the value, the rule, and the spelling that was probably meant.
+        PromptError: if a prompt is malformed or outside the image; the message has the value, the rule, and the
+            spelling that was probably intended.
     """
     if points is None and labels is not None:
         raise PromptError(f"labels {format_value(labels)} came without points: give points=[...] of the same nesting")
     clicks = None if points is None else _parse_points(points, labels, points_only=bboxes is None and masks is None)
     boxes = None if bboxes is None else _parse_boxes(bboxes)
-    rough = None if masks is None else _parse_masks(masks, size)
-    count = _common_count(clicks, boxes, rough, points)
-    objects = zip(
-        _pad_with_none(clicks, count), _pad_with_none(boxes, count), _pad_with_none(rough, count), strict=True
-    )
-    return tuple(ObjectPrompt(*cues).fit_to_image(size) for cues in objects)
+    rough_masks = None if masks is None else _parse_masks(masks, size)
+    given = {"points": clicks, "bboxes": boxes, "masks": rough_masks}
+    counts = {name: len(parsed) for name, parsed in given.items() if parsed is not None}
+    if not counts:
+        raise PromptError("points, bboxes and masks are all None: give one, such as points=[x, y]")
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{name} for {count} object(s)" for name, count in counts.items())
+        hint, nested = "", to_nested_list(points)
+        others = {count for name, count in counts.items() if name != "points"}
+        if counts.get("points", 0) > 1 and others == {1} and _nesting_depth(nested, "points") == 2:
+            hint = f"; did you mean points={format_value([nested])} (one object with {len(nested)} points)?"
+        raise PromptError(
+            f"counts differ: {listed}; object i takes entry i of each, so give every one the same number of "
+            f"objects{hint}"
+        )
+    absent = [None] * max(counts.values())
+    objects = zip(clicks or absent, boxes or absent, rough_masks or absent, strict=True)
+    return tuple(ObjectPrompt(*parts).fit_to_image(size) for parts in objects)
 
 
-def _parse_points(points: Any, labels: Any, *, points_only: bool) -> list[Points]:
+def _parse_points(points: PointsLike, labels: LabelsLike | None, *, points_only: bool) -> list[Points]:
     nested = to_nested_list(points)
     depth = _nesting_depth(nested, "points")
     if depth == 0:
         raise PromptError(f"points {format_value(points)} must be a list: {NESTING_HINTS['points']}")
     objects = [[nested]] if depth == 1 else [[point] for point in nested] if depth == 2 else nested
-    for point in (point for one in objects for point in one):
+    for point in (point for points_of_one in objects for point in points_of_one):
         if len(point) != 2:
             raise PromptError(
                 f"point {format_value(point)} has {len(point)} numbers, a point is [x, y]"
                 + ("; for a box write bboxes=[x1, y1, x2, y2]" if len(point) == 4 else "; labels go in labels=[...]")
             )
-    given = _labels_by_object(labels, objects, depth)
-    if points_only and depth == 2:
-        _refuse_flat_negative(objects, given)
-    return [Points(one, own) for one, own in zip(objects, given, strict=True)]
+    rows = [[1] * len(one) for one in objects] if labels is None else _parse_labels(labels, objects, depth)
+    flat = [row[0] for row in rows]
+    if points_only and depth == 2 and 0 in flat and 1 in flat:
+        # flat points are one object each: a negative one among them was intended for its neighbor
+        raise PromptError(
+            f"points={format_value(nested)}, labels={format_value(flat)} are {len(nested)} objects of one point each, "
+            "and a point with label 0 alone is no object; did you mean "
+            f"points={format_value([nested])}, labels={format_value([flat])} (one object with {len(nested)} points)?"
+        )
+    return [Points(one, own_labels) for one, own_labels in zip(objects, rows, strict=True)]
 
 
-def _labels_by_object(labels: Any, objects: list[Any], depth: int) -> list[Any]:
-    """Labels as one list an object; the message shows them nested as the points are."""
-    if labels is None:
-        return [[1] * len(one) for one in objects]
+def _parse_labels(labels: LabelsLike, objects: list[Any], depth: int) -> list[Any]:
+    """Return one list of labels per object; `depth` is the nesting of the points as they were written."""
     nested = to_nested_list(labels)
     level = _nesting_depth(nested, "labels")
     if level == 0 and depth == 1:
         nested, level = [nested], 1
     rows = nested if level == 2 else [[label] for label in nested] if level == 1 and depth < 3 else None
-    if rows is None or [len(row) for row in rows] != [len(one) for one in objects]:
-        raise PromptError(_label_message(nested, objects, depth))
-    return list(rows)
-
-
-def _label_message(labels: Any, objects: list[Any], depth: int) -> str:
-    """What to say about labels that are not nested as the points are."""
     sizes = [len(one) for one in objects]
-    flat = flatten(labels)
-    if depth == 2 and isinstance(labels, list) and len(labels) == 1 and len(flat) == len(objects):
-        return (
-            f"labels {format_value(labels)} are of one object, points {format_value([o[0] for o in objects])} of "
-            f"{len(objects)}; did you mean points={format_value([[o[0] for o in objects]])}, labels={format_value(labels)} "  # noqa: E501
+    if rows is not None and [len(row) for row in rows] == sizes:
+        return list(rows)
+    values = flatten(nested)
+    if depth == 2 and isinstance(nested, list) and len(nested) == 1 and len(values) == len(objects):
+        flat_points = [one[0] for one in objects]
+        raise PromptError(
+            f"labels {format_value(nested)} are of one object, points {format_value(flat_points)} of {len(objects)}; "
+            f"did you mean points={format_value([flat_points])}, labels={format_value(nested)} "
             f"(one object with {len(objects)} points)?"
         )
-    values = flat if len(flat) == sum(sizes) else [1] * sum(sizes)
-    source = iter(values)
-    wanted = [[next(source) for _ in range(n)] for n in sizes]
-    shown: Any = wanted if depth == 3 else [row[0] for row in wanted]
-    return (
-        f"labels {format_value(labels)} must be nested as the points are, one label a point, which are "
-        f"{sum(sizes)} on {len(sizes)} object(s); did you mean labels={format_value(shown)}?"
+    source = iter(values if len(values) == sum(sizes) else [1] * sum(sizes))
+    by_object = [[next(source) for _ in range(n)] for n in sizes]
+    suggested: list[Any] = by_object if depth == 3 else [row[0] for row in by_object]
+    raise PromptError(
+        f"labels {format_value(nested)} must be nested as the points are, one label a point, which are "
+        f"{sum(sizes)} on {len(sizes)} object(s); did you mean labels={format_value(suggested)}?"
     )
 
 
-def _refuse_flat_negative(objects: list[Any], labels: list[Any]) -> None:
-    """Flat points are one object each: a negative one among them was meant for its neighbor."""
-    flat = [row[0] for row in labels]
-    if 0 in flat and 1 in flat:
-        points = [one[0] for one in objects]
-        raise PromptError(
-            f"points={format_value(points)}, labels={format_value(flat)} are {len(points)} objects of one point each, "
-            "and a point with label 0 alone is no object; did you mean "
-            f"points={format_value([points])}, labels={format_value([flat])} (one object with {len(points)} points)?"
-        )
-
-
-def _parse_boxes(bboxes: Any) -> list[Box]:
+def _parse_boxes(bboxes: BoxesLike) -> list[Box]:
     nested = to_nested_list(bboxes)
     depth = _nesting_depth(nested, "bboxes")
-    rows = nested if depth == 2 else [nested] if depth == 1 else []
-    for row in rows or [nested]:
+    rows = nested if depth == 2 else [nested]
+    for row in rows:
         if not isinstance(row, list) or len(row) != 4:
             raise PromptError(
                 f"box {format_value(row)} must be four numbers: bboxes=[x1, y1, x2, y2] for one, "
@@ -146,7 +156,7 @@ def _parse_boxes(bboxes: Any) -> list[Box]:
 
 
 def _parse_masks(masks: Any, size: Size) -> list[MaskPrompt]:
-    if hasattr(masks, "detach"):  # a tensor, wherever it lives
+    if hasattr(masks, "detach"):  # a tensor on any device
         masks = masks.detach().cpu()
     try:
         stack = np.asarray(masks)
@@ -165,39 +175,16 @@ def _parse_masks(masks: Any, size: Size) -> list[MaskPrompt]:
     return [MaskPrompt(mask) for mask in (stack[None] if stack.ndim == 2 else stack)]
 
 
-def _common_count(
-    points: list[Points] | None, boxes: list[Box] | None, masks: list[MaskPrompt] | None, given: Any
-) -> int:
-    """How many objects are meant; all that is given must agree."""
-    counts = {
-        name: len(cues) for name, cues in (("points", points), ("bboxes", boxes), ("masks", masks)) if cues is not None
-    }
-    if not counts:
-        raise PromptError("points, bboxes and masks are all None: give one, such as points=[x, y]")
-    if len(set(counts.values())) > 1:
-        said = ", ".join(f"{name} for {count} object(s)" for name, count in counts.items())
-        raise PromptError(
-            f"counts differ: {said}; object i takes entry i of each, so give every one the same number of "
-            f"objects{_one_object_hint(counts, given)}"
-        )
-    return next(iter(counts.values()))
+def _nesting_depth(value: object, name: str) -> int:
+    """Return how deep lists are nested: the same depth everywhere, no list empty, none deeper than allowed."""
 
+    def depths_of(value: object) -> set[int]:
+        if not isinstance(value, list):
+            return {0}
+        below = {depth for item in value for depth in depths_of(item)} or {EMPTY_LIST}
+        return {depth if depth == EMPTY_LIST else depth + 1 for depth in below}
 
-def _one_object_hint(counts: dict[str, int], given: Any) -> str:
-    nested = to_nested_list(given)
-    others = [count for name, count in counts.items() if name != "points"]
-    if counts.get("points", 0) > 1 and set(others) == {1} and _nesting_depth(nested, "points") == 2:
-        return f"; did you mean points={format_value([nested])} (one object with {len(nested)} points)?"
-    return ""
-
-
-def _pad_with_none(cues: Sequence[T] | None, count: int) -> Sequence[T | None]:
-    return [None] * count if cues is None else cues
-
-
-def _nesting_depth(value: Any, name: str) -> int:
-    """How many lists lie in one another: the same number everywhere, none empty, none deeper than allowed."""
-    depths = _nesting_depths(value)
+    depths = depths_of(value)
     if EMPTY_LIST in depths:
         raise PromptError(
             f"{name} {format_value(value)} holds an empty list: {NESTING_HINTS[name]}, or leave {name} out"
@@ -205,11 +192,3 @@ def _nesting_depth(value: Any, name: str) -> int:
     if len(depths) > 1 or max(depths) > MAX_DEPTH[name]:
         raise PromptError(f"{name} {format_value(value)} is nested unevenly or too deep: {NESTING_HINTS[name]}")
     return depths.pop()
-
-
-def _nesting_depths(value: Any) -> set[int]:
-    """The depth of every number in nested lists; `EMPTY` stands for a list without any."""
-    if not isinstance(value, list):
-        return {0}
-    below = {depth for item in value for depth in _nesting_depths(item)} or {EMPTY_LIST}
-    return {depth if depth == EMPTY_LIST else depth + 1 for depth in below}

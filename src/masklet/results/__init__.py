@@ -1,10 +1,10 @@
-"""What a model found in one image: masks, boxes, scores, and every way to take them along.
+"""Results: the masks, boxes and scores of one image, and their exports.
 
-Results   everything about one image; indexable, iterable, never changed in place
-Masks     the masks, as arrays and as polygons
-Boxes     their boxes with score and class
+    Results   one image with its objects; indexable, iterable, immutable
+    Masks     the masks, as arrays and as polygons
+    Boxes     their boxes with score and class
 
-All coordinates are original pixels unless a name ends in `n` (then fractions of width and height, 0..1).
+Coordinates are original pixels unless a name ends in `n` (then fractions of width and height, 0..1).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Masks and boxes of one image, in original pixels (names ending in `n`: fractions of width and height)."""
+"""The masks and boxes of one image, in original pixels (names ending in `n`: fractions of width and height)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IndexLike = int | slice | Sequence[int] | Sequence[bool] | npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Masks:
-    """N masks of one image.
+    """N masks of one image: `data` (N, H, W) bool.
 
     Example:
         >>> masks = Masks(np.zeros((2, 480, 640), bool))
@@ -56,12 +56,12 @@ class Masks:
 
     @cached_property
     def polygons(self) -> list[list[polygons.Polygon]]:
-        """The outlines of each mask with holes and separate parts, largest part first; nothing is lost."""
+        """The outlines of each mask with holes and separate parts, largest part first, lossless."""
         return [polygons.mask_to_polygons(mask) for mask in self.data]
 
     @cached_property
     def xy(self) -> list[Floats]:
-        """One ring (K, 2) a mask, original pixels; holes and further parts hang on bridges of no width."""
+        """One ring (K, 2) per mask, original pixels; holes and further parts are joined by zero-width bridges."""
         return [polygons.merge_to_ring(parts) for parts in self.polygons]
 
     @property
@@ -77,8 +77,9 @@ class Boxes:
     """N boxes of one image: `xyxy` (N, 4) with `conf` (N,) and `cls` (N,), all float32.
 
     Example:
-        >>> results.boxes.xyxy
-        array([[ 98., 101., 199., 203.]], dtype=float32)
+        >>> xyxy, one = np.array([[10, 20, 30, 60]], np.float32), np.ones(1, np.float32)
+        >>> Boxes(xyxy, conf=one, cls=one, orig_shape=(80, 100)).xywhn.round(2).tolist()
+        [[0.20000000298023224, 0.5, 0.20000000298023224, 0.5]]
     """
 
     xyxy: Floats
@@ -124,7 +125,7 @@ class Boxes:
 
 
 def resolve_index(index: IndexLike, count: int) -> npt.NDArray[np.intp]:
-    """Row numbers meant by an int, a slice, or a list or array of ints or bools; always one-dimensional."""
+    """Convert an int, a slice, or a list or array of ints or bools to row numbers, always one-dimensional."""
     if isinstance(index, (int, np.integer)) and not -count <= index < count:
         raise IndexError(f"object {index} of {count}: there are objects 0 to {count - 1}")
     if isinstance(index, Sequence) and not len(index):

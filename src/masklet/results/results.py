@@ -1,7 +1,4 @@
-"""Everything about one image, and every way to take it along.
-
-Objects as plain data, for JSON and for COCO.
-"""
+"""`Results`: the objects of one image, and their exports to images, YOLO text, JSON, COCO and data frames."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ import numpy.typing as npt
 from masklet.atomic_files import write_image, write_text
 from masklet.errors import InputError, MaskletWarning, MissingExtraError
 from masklet.masks import drawing, polygons, rle
-from masklet.masks import ops as tight
+from masklet.masks.ops import masks_to_boxes
 from masklet.results.boxes_masks import Boxes, IndexLike, Masks, resolve_index
 
 if TYPE_CHECKING:
@@ -50,7 +47,7 @@ ObjectRecord = TypedDict(
         "segments": Segments,
     },
 )
-"""One object as plain data: an entry of `to_json` (box x1, y1, x2, y2 in original pixels, area in pixels)."""
+"""One object as plain data: an entry of `to_json` (`prompt` is its id; box x1, y1, x2, y2 in original pixels)."""
 
 
 class CocoAnnotation(TypedDict):
@@ -70,45 +67,48 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 
 MIN_ROUNDTRIP_IOU = 0.95
-"""A text line that keeps less of a mask than this IoU is worth a warning."""
+"""A YOLO line that keeps less of a mask than this IoU causes a warning."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Results:
-    """What was found in one image.
-
-    `orig_img` (H, W, 3) RGB uint8; `path` where it came from; `masks` (N, H, W) bool, or None when there are
-    none; `scores` (N,) predicted IoU, 0..1; `prompt_ids` (N,) which object each mask answers (its number in
-    the prompt, in video its id); `classes` (N,) keys of `names`; `speed` milliseconds by stage; `logits`
-    (N, h, w) low-resolution logits to feed back for refinement, or None.
-
-    Of a frame of a video there is more: `frame` its number from 0, `time` in seconds (None where the source has
-    no clock), `presence` (N,) the logit that the object is in the image, `states` "visible", "occluded" or
-    "lost" for each row, and `ids`, the caller's own numbers. They are None for an image.
-
-    A detector has boxes of its own, `xyxy` (N, 4), and may have no masks; else `boxes` are the tight ones of the masks.
+    """The objects of one image.
 
     Example:
-        >>> r = Results(image, "cat.jpg", Masks(masks), scores)
-        >>> best = r[r.scores > 0.8]
-        >>> best.plot().shape == image.shape
-        True
+        >>> image, masks = np.zeros((4, 6, 3), np.uint8), np.ones((2, 4, 6), bool)
+        >>> results = Results(image, "cat.jpg", Masks(masks), np.array([0.9, 0.7]))
+        >>> best = results[results.scores > 0.8]
+        >>> len(best), best.plot().shape
+        (1, (4, 6, 3))
     """
 
     orig_img: npt.NDArray[np.uint8]
+    """The image, (H, W, 3) RGB."""
     path: str
+    """Where the image came from."""
     masks: Masks | None
+    """(N, H, W) bool; None without objects, or if a detector has boxes alone."""
     scores: Floats
-    prompt_ids: Ints = field(default_factory=lambda: np.zeros(0, np.int32), kw_only=True)
+    """(N,) predicted IoU of each mask, 0..1; of a detector, its confidence."""
+    ids: Ints = field(default_factory=lambda: np.zeros(0, np.int32), kw_only=True)
+    """(N,) on a frame of a video the object's id; on an image the index of the prompt that the row answers."""
     classes: Ints = field(default_factory=lambda: np.zeros(0, np.int32), kw_only=True)
+    """(N,) keys of `names`."""
     names: dict[int, str] = field(default_factory=lambda: {0: "object"}, kw_only=True)
     speed: dict[str, float] = field(default_factory=dict, kw_only=True)
+    """Milliseconds by stage."""
     logits: Floats | None = field(default=None, kw_only=True)
+    """(N, h, w) low-resolution logits; pass them back with further prompts to refine the masks."""
     frame_idx: int | None = field(default=None, kw_only=True)
+    """The frame's number from 0; None for an image, as are the next three."""
     time: float | None = field(default=None, kw_only=True)
+    """In seconds; None if the source has no clock."""
     object_scores: Floats | None = field(default=None, kw_only=True)
+    """(N,) the logit that the object is in the frame."""
     states: tuple[str, ...] | None = field(default=None, kw_only=True)
+    """For each row "visible", "occluded" or "lost"."""
     xyxy: Floats | None = field(default=None, kw_only=True)
+    """(N, 4) boxes of a detector; None: `boxes` are the tight ones of the masks."""
 
     def __post_init__(self) -> None:
         count = len(self.scores)
@@ -118,16 +118,19 @@ class Results:
         assert not count or self.masks is None or self.masks.orig_shape == self.orig_shape, (
             f"masks {self.masks} are not of the image's size {self.orig_shape}"
         )
-        self._set_field("scores", np.asarray(self.scores, np.float32).reshape(-1))
-        self._set_field("masks", self.masks if count else None)
-        self._set_field("prompt_ids", _column(self.prompt_ids, np.arange(count)))
-        self._set_field("classes", _column(self.classes, np.zeros(count)))
-        assert len(self.prompt_ids) == len(self.classes) == count, "one prompt id and class for every mask"
+        columns: dict[str, object] = {
+            "scores": np.asarray(self.scores, np.float32).reshape(-1),
+            "masks": self.masks if count else None,
+            "ids": np.asarray(self.ids if len(self.ids) else np.arange(count), np.int32),
+            "classes": np.asarray(self.classes if len(self.classes) else np.zeros(count), np.int32),
+            "xyxy": None if self.xyxy is None else np.asarray(self.xyxy, np.float32).reshape(-1, 4),
+        }
+        for name, column in columns.items():
+            object.__setattr__(self, name, column)
+        assert len(self.ids) == len(self.classes) == count, "one id and class for every mask"
         for name in ("logits", "object_scores", "states", "xyxy"):
             column = getattr(self, name)
             assert column is None or len(column) == count, f"{name} for every mask"
-        if self.xyxy is not None:
-            self._set_field("xyxy", np.asarray(self.xyxy, np.float32).reshape(-1, 4))
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -139,7 +142,7 @@ class Results:
             self.path,
             None if self.masks is None else self.masks[rows],
             self.scores[rows],
-            prompt_ids=self.prompt_ids[rows],
+            ids=self.ids[rows],
             classes=self.classes[rows],
             names=self.names,
             speed=self.speed,
@@ -164,21 +167,21 @@ class Results:
         """(height, width) of the image."""
         return int(self.orig_img.shape[0]), int(self.orig_img.shape[1])
 
+    @property
+    def stem(self) -> str:
+        """The name of the image without folder and suffix; `image` if it has none."""
+        return Path(self.path.split("?")[0]).stem or "image"
+
     @cached_property
     def boxes(self) -> Boxes:
         """The detector's boxes, else the tight boxes of the masks, with score and class."""
         xyxy = self.xyxy
         if xyxy is None:
-            xyxy = np.zeros((0, 4), np.float32) if self.masks is None else tight.masks_to_boxes(self.masks.data)
+            xyxy = np.zeros((0, 4), np.float32) if self.masks is None else masks_to_boxes(self.masks.data)
         return Boxes(xyxy, self.scores, self.classes.astype(np.float32), self.orig_shape)
 
-    @property
-    def ids(self) -> Ints:
-        """(N,) the caller's own id of each object: another name for `prompt_ids`."""
-        return self.prompt_ids
-
     def class_name(self, index: int) -> str:
-        """The class name of object `index`; a class that `names` lacks is called by its number."""
+        """Return the class name of object `index`, or its class number if `names` lacks it."""
         number = int(self.classes[index])
         return self.names.get(number, str(number))
 
@@ -190,15 +193,13 @@ class Results:
         labels: bool = False,
         style: drawing.Style | None = None,
     ) -> npt.NDArray[np.uint8]:
-        """A copy of the image, (H, W, 3) RGB uint8, with masks and, if wanted, boxes and labels.
+        """Draw masks, boxes and labels on a copy of the image, (H, W, 3) RGB uint8.
 
-        Colors follow `prompt_ids` where these differ (one object keeps its color through a video).
-
-        Example:
-            >>> image = results.plot(boxes=True, labels=True)
+        Colors follow `ids` if these differ, so an object keeps its color through a video.
         """
         image = self.orig_img.copy()
-        colors = self._colors()
+        ids = self.ids.tolist()
+        colors = [drawing.palette_color(n) for n in (ids if len(set(ids)) == len(ids) else range(len(ids)))]
         if masks and self.masks is not None:
             image = drawing.draw_masks(image, self.masks.data, colors, style)
         if boxes:
@@ -209,31 +210,31 @@ class Results:
         return image
 
     def save(self, path: str | os.PathLike[str] | None = None, *, boxes: bool = False, labels: bool = False) -> Path:
-        """Write `plot()` to `path`, by default STEM_masks.png in the current folder; returns where.
+        """Write `plot()` to `path`, by default STEM_masks.png in the current folder, and return the path.
 
         Example:
-            >>> results.save("out/cat.jpg", labels=True)
+            >>> results.save("out/cat.jpg", labels=True)  # doctest: +SKIP
             PosixPath('out/cat.jpg')
 
         Raises:
-            OutputError: a suffix that names no image format, or a folder that cannot be written.
+            OutputError: if the suffix names no image format or the folder cannot be written.
         """
         return write_image(path or f"{self.stem}_masks.png", self.plot(boxes=boxes, labels=labels))
 
     def show(self) -> None:
-        """Open `plot()` in the viewer of this computer (Pillow chooses it)."""
+        """Open `plot()` in this computer's image viewer (Pillow chooses it)."""
         from PIL import Image
 
         Image.fromarray(self.plot(boxes=True, labels=True)).show(title=self.path)
 
     def cutout(self, index: int) -> npt.NDArray[np.uint8]:
-        """Object `index` alone on transparency: (h, w, 4) RGBA uint8, cropped to its box.
+        """Cut out object `index` as (h, w, 4) RGBA uint8, cropped to its box, transparent outside the mask.
 
         Example:
-            >>> write_image("cat.png", results.cutout(0))
+            >>> write_image("cat.png", results.cutout(0))  # doctest: +SKIP
 
         Raises:
-            InputError: boxes without masks, as a detector finds them.
+            InputError: if the results are boxes without masks.
         """
         one = self[index]
         if one.masks is None:
@@ -241,12 +242,12 @@ class Results:
         return drawing.cutout(self.orig_img, one.masks.data[0])
 
     def save_crop(self, save_dir: str | os.PathLike[str]) -> list[Path]:
-        """Write the box of each object, cut from the image, to save_dir/NAME/STEM_NUMBER.png.
+        """Write the box of each object, cropped from the image, to save_dir/NAME/STEM_NUMBER.png.
 
-        An object with an empty mask has nothing to crop and is left out.
+        An object with an empty mask is skipped.
 
         Example:
-            >>> results.save_crop("crops")
+            >>> results.save_crop("crops")  # doctest: +SKIP
             [PosixPath('crops/object/cat_0.png')]
         """
         written = []
@@ -258,29 +259,37 @@ class Results:
         return written
 
     def save_txt(self, path: str | os.PathLike[str], *, save_conf: bool = False) -> Path:
-        """Write YOLO segmentation text: a line an object, `class x1 y1 x2 y2 ...` as fractions 0..1.
+        """Write YOLO segmentation text: one line per object, `class x1 y1 x2 y2 ...` as fractions 0..1.
 
-        The format holds one ring an object, so holes and further parts hang on bridges one pixel wide. What a
-        reader gets back is compared with the mask: a `MaskletWarning` names each object that keeps an IoU
-        under 0.95. `to_coco` loses nothing. An empty mask has no line. Boxes without masks have lines of
-        `class x y width height`, as YOLO's detectors are trained on.
+        The format has one ring per object, so holes and further parts are joined by bridges one pixel wide. What a
+        reader gets back is compared with the mask: a `MaskletWarning` names each object that keeps an IoU under 0.95.
+        `to_coco` is lossless. An empty mask has no line. Boxes without masks give lines of `class x y width height`,
+        as YOLO's detectors are trained on.
 
         Example:
-            >>> results.save_txt("labels/cat.txt")
+            >>> results.save_txt("labels/cat.txt")  # doctest: +SKIP
             PosixPath('labels/cat.txt')
         """
         return write_text(path, "".join(line + "\n" for line in self.yolo_lines(save_conf=save_conf)))
 
     def yolo_lines(self, *, save_conf: bool = False) -> list[str]:
-        """The lines of `save_txt`, with the same warnings."""
+        """Return the lines of `save_txt`, with the same warnings."""
         if self.masks is None:
             return [self._yolo_line(i, box, save_conf) for i, box in enumerate(self.boxes.xywhn)]
         lines = []
         for i, mask in enumerate(self.masks.data):
             ring = polygons.contour_ring(mask)
-            if len(ring):
-                _warn_of_loss(i, polygons.contour_roundtrip_iou(mask, ring))
-                lines.append(self._yolo_line(i, ring / self.orig_shape[::-1], save_conf))
+            if not len(ring):
+                continue
+            iou = polygons.contour_roundtrip_iou(mask, ring)
+            if iou < MIN_ROUNDTRIP_IOU:
+                warnings.warn(
+                    f"object {i}: as one ring, YOLO text keeps IoU {iou:.2f} of its mask (under {MIN_ROUNDTRIP_IOU}), "
+                    "because of separate parts or holes; to_coco() or the png format keep all of it",
+                    MaskletWarning,
+                    stacklevel=3,
+                )
+            lines.append(self._yolo_line(i, ring / self.orig_shape[::-1], save_conf))
         return lines
 
     def _yolo_line(self, i: int, fractions: npt.NDArray[np.floating[Any]], save_conf: bool) -> str:
@@ -288,28 +297,39 @@ class Results:
         return f"{self.classes[i]} {numbers}" + (f" {self.scores[i]:.6f}" if save_conf else "")
 
     def summary(self) -> list[ObjectRecord]:
-        """Every object as plain numbers and text, ready for JSON.
+        """Convert every object to plain numbers and text, ready for JSON.
 
         Example:
-            >>> results.summary()[0]["box"]
-            {'x1': 98.0, 'y1': 101.0, 'x2': 199.0, 'y2': 203.0}
+            >>> masks = Masks(np.eye(4, 6, dtype=bool)[None])
+            >>> Results(np.zeros((4, 6, 3), np.uint8), "cat.jpg", masks, np.ones(1)).summary()[0]["box"]
+            {'x1': 0.0, 'y1': 0.0, 'x2': 4.0, 'y2': 4.0}
         """
-        return [self._record(i) for i in range(len(self))]
+        rings = [np.zeros((0, 2), np.float32)] * len(self) if self.masks is None else self.masks.xy
+        records: list[ObjectRecord] = []
+        for i, ring in enumerate(rings):
+            x, y = ring.T.tolist()
+            records.append(
+                {
+                    "prompt": int(self.ids[i]),
+                    "name": self.class_name(i),
+                    "class": int(self.classes[i]),
+                    "confidence": round(float(self.scores[i]), 6),
+                    "area": self._area(i),
+                    "box": dict(zip(("x1", "y1", "x2", "y2"), self.boxes.xyxy[i].tolist(), strict=True)),
+                    "segments": {"x": x, "y": y},
+                }
+            )
+        return records
 
     def to_json(self, *, indent: int | None = 2) -> str:
-        """`summary()` as JSON text.
-
-        Example:
-            >>> json.loads(results.to_json())[0]["name"]
-            'object'
-        """
+        """Convert `summary()` to JSON text."""
         return json.dumps(self.summary(), indent=indent)
 
     def to_df(self) -> pandas.DataFrame:
-        """One row an object: prompt, name, class, confidence, area, x1, y1, x2, y2 (original pixels).
+        """Convert to one row per object: prompt, name, class, confidence, area, x1, y1, x2, y2 (original pixels).
 
         Raises:
-            MissingExtraError: pandas is not installed (extra `table`).
+            MissingExtraError: if pandas is not installed (extra `table`).
         """
         try:
             import pandas
@@ -319,33 +339,34 @@ class Results:
         return pandas.DataFrame([{**record, **record["box"]} for record in self.summary()], columns=columns)
 
     def to_coco(self, *, image_id: int = 1, first_id: int = 1) -> list[CocoAnnotation]:
-        """COCO annotations with run-length masks: lossless, holes and parts included.
+        """Convert to COCO annotations with run-length masks: lossless, holes and parts included.
 
-        `category_id` is the class plus one, because COCO tools keep 0 for the background. Boxes without masks have
+        `category_id` is the class plus one, because COCO tools reserve 0 for the background. Boxes without masks have
         an empty segmentation.
 
         Example:
-            >>> results.to_coco()[0]["segmentation"]["size"]
-            [480, 640]
+            >>> masks = Masks(np.eye(4, 6, dtype=bool)[None])
+            >>> Results(np.zeros((4, 6, 3), np.uint8), "cat.jpg", masks, np.ones(1)).to_coco()[0]["segmentation"]
+            {'size': [4, 6], 'counts': '014000004'}
         """
-        return [self._annotation(i, image_id, first_id + i) for i in range(len(self))]
-
-    def _annotation(self, i: int, image_id: int, number: int) -> CocoAnnotation:
-        x1, y1, x2, y2 = self.boxes.xyxy[i].tolist()
-        mask = None if self.masks is None else self.masks.data[i]
-        return {
-            "id": number,
-            "image_id": image_id,
-            "category_id": int(self.classes[i]) + 1,
-            "bbox": [x1, y1, x2 - x1, y2 - y1],
-            "area": self._area(i),
-            "segmentation": [] if mask is None else rle.encode(mask),
-            "iscrowd": 0,
-            "score": float(self.scores[i]),
-        }
+        annotations: list[CocoAnnotation] = []
+        for i, (x1, y1, x2, y2) in enumerate(self.boxes.xyxy.tolist()):
+            annotations.append(
+                {
+                    "id": first_id + i,
+                    "image_id": image_id,
+                    "category_id": int(self.classes[i]) + 1,
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "area": self._area(i),
+                    "segmentation": [] if self.masks is None else rle.encode(self.masks.data[i]),
+                    "iscrowd": 0,
+                    "score": float(self.scores[i]),
+                }
+            )
+        return annotations
 
     def _area(self, i: int) -> int:
-        """Pixels of the mask, or of the box where there is none."""
+        """Return the pixels of the mask, or of the box if there is no mask."""
         if self.masks is not None:
             return int(np.count_nonzero(self.masks.data[i]))
         x1, y1, x2, y2 = self.boxes.xyxy[i].tolist()
@@ -353,10 +374,10 @@ class Results:
         return area
 
     def to_supervision(self) -> supervision.Detections:
-        """The same as `supervision.Detections`; `prompt_id` and `class_name` are in its `data`.
+        """Convert to `supervision.Detections`; `prompt_id` and `class_name` are in its `data`.
 
         Raises:
-            MissingExtraError: supervision is not installed (extra `supervision`).
+            MissingExtraError: if supervision is not installed (extra `supervision`).
         """
         try:
             import supervision
@@ -370,45 +391,5 @@ class Results:
             mask=None if self.masks is None else self.masks.data,
             confidence=self.scores,
             class_id=self.classes.astype(int),
-            data={"class_name": names, "prompt_id": self.prompt_ids},
-        )
-
-    @property
-    def stem(self) -> str:
-        """The name of the image without folder and suffix; `image` when it has none."""
-        return Path(self.path.split("?")[0]).stem or "image"
-
-    def _record(self, i: int) -> ObjectRecord:
-        ring = self.masks.xy[i] if self.masks is not None else np.zeros((0, 2), np.float32)
-        x, y = ring.T.tolist()
-        return {
-            "prompt": int(self.prompt_ids[i]),
-            "name": self.class_name(i),
-            "class": int(self.classes[i]),
-            "confidence": round(float(self.scores[i]), 6),
-            "area": self._area(i),
-            "box": dict(zip(("x1", "y1", "x2", "y2"), self.boxes.xyxy[i].tolist(), strict=True)),
-            "segments": {"x": x, "y": y},
-        }
-
-    def _colors(self) -> list[drawing.Color]:
-        ids = self.prompt_ids.tolist()
-        return [drawing.palette_color(n) for n in (ids if len(set(ids)) == len(ids) else range(len(ids)))]
-
-    def _set_field(self, name: str, value: object) -> None:
-        object.__setattr__(self, name, value)
-
-
-def _column(values: Ints, default: npt.NDArray[Any]) -> Ints:
-    """`values` as int32, or `default` when nothing was given."""
-    return np.asarray(values if len(values) else default, np.int32)
-
-
-def _warn_of_loss(index: int, roundtrip_iou: float) -> None:
-    if roundtrip_iou < MIN_ROUNDTRIP_IOU:
-        warnings.warn(
-            f"object {index}: as one ring, YOLO text keeps IoU {roundtrip_iou:.2f} of its mask (under {MIN_ROUNDTRIP_IOU}), "  # noqa: E501
-            "because of separate parts or holes; to_coco() or the png format keep all of it",
-            MaskletWarning,
-            stacklevel=4,
+            data={"class_name": names, "prompt_id": self.ids},
         )

@@ -1,9 +1,11 @@
-"""`SAM`: the face that people know. One object for a model, called with an image and what to look for in it.
+"""`SAM`: one object per model, called with images or videos and prompts.
 
-face     `SAM` itself: images, videos, training, validation
-answers  from what the network found to `Results`, with the time each stage took
-said     what a caller said about device, size, options and ids, checked
-info     `ModelInfo`
+model        `SAM`, the facade: images, videos, training, validation
+arguments    keywords and options of its methods, and their checks
+prediction   images: from prompts, or none, to `Results`
+tracking     videos: networks, sessions and the detector of tracking without prompts
+finetuning   training of a loaded model
+model_info   `ModelInfo`
 """
 
 from __future__ import annotations

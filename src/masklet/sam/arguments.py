@@ -1,132 +1,192 @@
-"""A video in which nobody points at anything: what is looked for, how, and that the two ways are not mixed up.
-
-What a caller said about device, size, options and ids, checked.
-"""
+"""The keywords and options of `SAM`'s methods, and their checks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, Literal, TypedDict, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from masklet.errors import InputError, PromptError
-from masklet.image import ImagePredictor
-from masklet.image.amg_grid import point_grid
-from masklet.image.automatic_mask_generator import MaskGeneratorOptions, generate_masks, preset
-from masklet.video import AutoTrackOptions, Detection, FrameDetector, TrackOptions
-from masklet.video.association import RgbArray
+from masklet.image.automatic_mask_generator import MaskGeneratorOptions
+from masklet.media.image import Channels
+from masklet.prompts import BoxesLike, LabelsLike, MasksLike, PointsLike
+from masklet.video import AutoTrackOptions, FrameDetector, MemorySelector, TrackOptions
 
 __all__ = [
-    "MaskGeneratorDetector",
-    "merge_auto_track_options",
+    "AutoTrackKeywords",
+    "AutoTrackRequest",
+    "FinetuneKeywords",
+    "PredictKeywords",
+    "PromptedTrackRequest",
+    "TrackKeywords",
+    "check_prompt_use",
     "merge_options",
-    "reject_auto_track_options",
-    "reject_prompt_options",
     "resolve_object_ids",
     "validate_image_size",
 ]
 
+Options = TypeVar("Options", TrackOptions, AutoTrackOptions)
 
-def merge_options(options: TrackOptions | None, overrides: dict[str, Any]) -> TrackOptions:
-    """Options given as a value, by name, or both."""
+
+class PredictKeywords(TypedDict, total=False):
+    """The keywords of `SAM.__call__`, documented at `SAM.stream`."""
+
+    points: PointsLike | None
+    labels: LabelsLike | None
+    bboxes: BoxesLike | None
+    masks: MasksLike | None
+    logits: npt.NDArray[np.float32] | None
+    multimask: bool | None
+    everything: MaskGeneratorOptions | str | None
+    channels: Channels
+
+
+class TrackKeywords(TypedDict, total=False):
+    """The fields of `TrackOptions` by name."""
+
+    retain: Literal["recent", "all"]
+    memory_selector: MemorySelector
+    corrections: Literal["kept", "sam2"]
+    non_overlapping: bool
+    fill_hole_area: int
+    objects_per_batch: int
+    lost_after: int
+
+
+class AutoTrackKeywords(TypedDict, total=False):
+    """The fields of `AutoTrackOptions` by name."""
+
+    detect_every: int
+    identities: bool
+    max_objects: int
+    sort_by: Literal["score", "area"]
+    max_missing_frames: int
+    max_undetected: int | None
+    reinit_on_match: bool
+    match_iou: float
+    part_overlap: float
+    parts: bool
+    background_area: float
+    min_area: float
+
+
+class AutoTrackRequest(AutoTrackKeywords, total=False):
+    """The keywords of `SAM.track` without prompts."""
+
+    detector: FrameDetector | None
+    everything: MaskGeneratorOptions | str | None
+    start: int | None
+    stop: int | None
+    channels: Channels
+    options: TrackOptions | None
+    auto_options: AutoTrackOptions | None
+
+
+class PromptedTrackRequest(TypedDict, total=False):
+    """The keywords of `SAM.track` with prompts."""
+
+    points: PointsLike | None
+    labels: LabelsLike | None
+    bboxes: BoxesLike | None
+    masks: MasksLike | None
+    object_ids: Sequence[int] | None
+    frame_idx: int
+    bidirectional: bool
+    channels: Channels
+    options: TrackOptions | None
+
+
+class FinetuneKeywords(TypedDict, total=False):
+    """The fields of `masklet.train.finetune.FinetuneOptions` by name, except epochs and steps."""
+
+    batch: int
+    clip_length: int
+    image_size: int | None
+    lr: float | None
+    freeze: tuple[str, ...]
+    lora: int
+    grad_accum: int
+    precision: str | None
+    gradient_checkpointing: bool
+
+
+USED_WITH: dict[str, Literal["prompted", "unprompted"]] = {
+    "labels": "prompted",
+    "logits": "prompted",
+    "multimask": "prompted",
+    "object_ids": "prompted",
+    "frame_idx": "prompted",
+    "bidirectional": "prompted",
+    "everything": "unprompted",
+    "detector": "unprompted",
+    "auto_options": "unprompted",
+    "start": "unprompted",
+    "stop": "unprompted",
+    **dict.fromkeys((field.name for field in fields(AutoTrackOptions)), "unprompted"),
+}
+"""Whether an option goes with prompts, or with none."""
+
+
+def check_prompt_use(prompted: bool, given: Mapping[str, object]) -> None:
+    """Check that each option that was given (is not None) goes with prompts if there are some, else without.
+
+    Raises:
+        PromptError: if an option is given in the other case.
+    """
+    for name, value in given.items():
+        wanted = USED_WITH.get(name, "unprompted")
+        if value is None or wanted == ("prompted" if prompted else "unprompted"):
+            continue
+        shown = f"{name}={value!r:.60}"
+        if prompted:
+            raise PromptError(f"{shown} is for use without prompts, and prompts were given: remove one of the two")
+        raise PromptError(
+            f"{shown} needs prompts, and there are none: give points=[x, y], bboxes=[x1, y1, x2, y2] or masks, or "
+            f"leave {name} out to segment or track everything"
+        )
+
+
+def merge_options(cls: type[Options], given: Options | None, overrides: Mapping[str, Any]) -> Options:
+    """Merge options given as a value (None: the defaults of `cls`) with fields given by name.
+
+    Raises:
+        InputError: if `cls` has no field of a name, or a value is invalid.
+    """
+    known = [field.name for field in fields(cls)]
+    unknown = [name for name in overrides if name not in known]
+    if unknown:
+        raise InputError(f"no option {', '.join(unknown)}; {cls.__name__} has {', '.join(known)}")
     try:
-        return replace(options or TrackOptions(), **overrides)
-    except TypeError:
-        known = [field.name for field in fields(TrackOptions)]
-        unknown = ", ".join(name for name in overrides if name not in known)
-        raise InputError(f"no option {unknown}; options of tracking are {', '.join(known)}") from None
+        return replace(given or cls(), **overrides)
+    except TypeError as error:
+        raise InputError(f"a value of {cls.__name__} has the wrong type: {error}") from None
 
 
 def resolve_object_ids(object_ids: Sequence[int] | None, count: int) -> Sequence[int]:
-    """The ids of `count` objects."""
+    """Return the ids of `count` objects: those given, else 1, 2, ...
+
+    Raises:
+        PromptError: if ids repeat, or their number differs.
+    """
     if object_ids is None:
         return range(1, count + 1)
     if len(set(object_ids)) != count or len(object_ids) != count:
-        raise PromptError(f"ids {list(object_ids)!r} must be {count} different number(s), one for each object")
+        raise PromptError(f"object_ids {list(object_ids)!r} must be {count} different number(s), one for each object")
     return object_ids
 
 
 def validate_image_size(image_size: object) -> None:
-    """Raise unless `side` is None or a side that the networks take."""
-    if image_size is None:
-        return
-    if (
-        isinstance(image_size, bool)
-        or not isinstance(image_size, int)
-        or image_size % 32
-        or not 64 <= image_size <= 4096
-    ):
-        raise InputError(
-            f"image_size={image_size!r} must be a multiple of 32 from 64 to 4096, such as 512; or leave it out"
-        )
-
-
-class MaskGeneratorDetector:
-    """Finds whatever the network answers when it is asked everywhere; `everything` is a preset or options.
-
-    Example:
-        >>> find = EverythingFinder(model.predictor, "fast")
-        >>> [found.score for found in find(rgb)]
+    """Check that `image_size` is None or a side that the networks accept.
 
     Raises:
-        InputError: an unknown preset.
+        InputError: if it is anything else.
     """
-
-    def __init__(self, predictor: ImagePredictor, everything: MaskGeneratorOptions | str) -> None:
-        self.predictor = predictor
-        self.options = preset(predictor.model, everything) if isinstance(everything, str) else everything
-
-    def __call__(self, rgb: RgbArray) -> list[Detection]:
-        """What there is in a frame."""
-        return self._detect(rgb, self.options)
-
-    def detect_outside(self, rgb: RgbArray, covered: npt.NDArray[np.bool_]) -> list[Detection]:
-        """The same, asking only at points outside `known`; with crops or points of one's own, everywhere."""
-        side = self.options.points_per_side
-        if side is None or self.options.crop_n_layers:
-            return self(rgb)
-        points = point_grid(side)
-        height, width = covered.shape
-        x, y = (points * [width, height]).astype(int).T
-        rest = points[~covered[y, x]]
-        if not len(rest):
-            return []
-        return self._detect(rgb, replace(self.options, points_per_side=None, point_grids=[rest], adaptive=False))
-
-    def _detect(self, rgb: RgbArray, options: MaskGeneratorOptions) -> list[Detection]:
-        found = generate_masks(self.predictor, rgb, options)
-        return [
-            Detection(float(score), mask=code) for score, code in zip(found.predicted_ious, found.rles, strict=True)
-        ]
-
-
-def merge_auto_track_options(options: AutoTrackOptions | None, overrides: dict[str, Any]) -> AutoTrackOptions:
-    """Options given as a value, by name, or both."""
-    try:
-        return replace(options or AutoTrackOptions(), **overrides)
-    except TypeError:
-        known = [field.name for field in fields(AutoTrackOptions)]
-        unknown = ", ".join(name for name in overrides if name not in known)
-        raise InputError(f"no option {unknown}; options of following everything are {', '.join(known)}") from None
-
-
-def reject_prompt_options(**given: object) -> None:
-    """Raise where something was said that is about prompts, and there are none."""
-    for name, value in given.items():
-        if value not in (None, False, 0):
-            raise PromptError(
-                f"{name}={value!r} is about prompts, and there are none: say what to follow with points=[x, y], "
-                "bboxes=[x1, y1, x2, y2] or masks, or leave it out to follow everything"
-            )
-
-
-def reject_auto_track_options(detector: FrameDetector | None, overrides: dict[str, Any]) -> None:
-    """Raise where something was said that is about a video without prompts, and there are some."""
-    given = [*([] if detector is None else ["finder"]), *overrides]
-    if given:
-        raise PromptError(
-            f"{', '.join(given)} is for videos without prompts, and prompts were given: leave one of the two out"
-        )
+    is_integer = isinstance(image_size, int) and not isinstance(image_size, bool)
+    if image_size is None or (is_integer and image_size % 32 == 0 and 64 <= image_size <= 4096):  # type: ignore[operator]
+        return
+    raise InputError(
+        f"image_size={image_size!r} must be a multiple of 32 from 64 to 4096, such as 512; or leave it out"
+    )

@@ -1,30 +1,50 @@
-"""What a model is and under which terms."""
+"""`ModelInfo`: size, file and licenses of a model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from masklet.image import ImagePredictor
+from masklet.load_model import LoadedModel
 
 __all__ = ["ModelInfo"]
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a model is and under which terms; `print(model.info())` shows it."""
+    """Name, size, file and licenses of a model; `print(model.info())` shows them."""
 
     name: str
     path: str
     parameters: int
     image_size: int
-    """Side of the square that frames of videos are brought to."""
+    """Side of the square that frames of videos are resized to."""
     still_image_size: int
-    """The same of images that stand alone."""
+    """The same for single images."""
     megabytes: float
-    """Of the file."""
+    """Size of the file."""
     license_code: str
     license_weights: str
     device: str
     precision: str
     supports_video: bool = True
+
+    @classmethod
+    def from_loaded(cls, loaded: LoadedModel, predictor: ImagePredictor) -> ModelInfo:
+        """Describe a loaded model that runs in `predictor`."""
+        return cls(
+            name=loaded.name,
+            path=str(loaded.path),
+            parameters=loaded.parameters,
+            image_size=loaded.network.image_size,
+            still_image_size=loaded.network.still_image_size,
+            megabytes=loaded.path.stat().st_size / 1e6,
+            license_code=loaded.card.license_code if loaded.card else "unknown",
+            license_weights=loaded.card.license_weights if loaded.card else "unknown",
+            device=str(predictor.device),
+            precision=predictor.precision,
+            supports_video=loaded.network.supports_video,
+        )
 
     def __str__(self) -> str:
         frames = f", frames of {self.image_size} x {self.image_size}" if self.supports_video else ", no videos"

@@ -1,108 +1,129 @@
-"""An image in which nobody points at anything: how everything is looked for, and what does not go with it.
-
-From what the network found to `Results`, with the time each stage took.
-"""
+"""Segment images: from prompts, or without any, to `Results`, with the time of each stage."""
 
 from __future__ import annotations
 
+import hashlib
 import time
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
+import numpy.typing as npt
 
-from masklet.errors import InputError, PromptError
+from masklet.errors import InputError
 from masklet.image import Prediction
 from masklet.image.automatic_mask_generator import MaskGeneratorOptions, generate_masks_for_set_image, preset
 from masklet.image.predictor import ImagePredictor
 from masklet.media import SourceImage
-from masklet.models.types import PromptableModel
+from masklet.models.types import ImageFeatures, PromptableModel
+from masklet.prompts import ObjectPrompt
 from masklet.results import Masks, Results
 
-__all__ = [
-    "NAMES",
-    "StageTimer",
-    "generate_masks",
-    "reject_mask_generator",
-    "reject_prompt_arguments",
-    "resolve_generator_options",
-    "results_from_prediction",
-]
+__all__ = ["CachedEncoder", "SpeedTimer", "results_from_prediction", "segment_everything", "segment_prompts"]
 
 NAMES = {0: "object"}
 
 
-class StageTimer:
-    """Milliseconds between ticks, by name."""
+class SpeedTimer:
+    """Milliseconds between ticks, by stage."""
 
     def __init__(self) -> None:
         self.speed = {"preprocess": 0.0, "encode": 0.0, "decode": 0.0, "postprocess": 0.0}
         self._last = time.perf_counter()
 
-    def tick(self, name: str) -> None:
-        """The time since the last tick belongs to `name`."""
+    def tick(self, stage: str) -> None:
+        """Add the time since the last tick to `stage`."""
         now = time.perf_counter()
-        self.speed[name] += 1e3 * (now - self._last)
+        self.speed[stage] += 1e3 * (now - self._last)
         self._last = now
 
 
-def results_from_prediction(image: SourceImage, prediction: Prediction, timer: StageTimer) -> Results:
-    """One row a mask: objects in the order of their prompts, candidates from the best to the worst."""
+class CachedEncoder:
+    """A predictor that does not encode the image it holds a second time."""
+
+    def __init__(self, predictor: ImagePredictor) -> None:
+        self.predictor = predictor
+        self._key = b""
+        self._features: ImageFeatures | None = None
+
+    def set_image(self, image: SourceImage, timer: SpeedTimer) -> None:
+        """Encode the image, unless it is the one encoded last."""
+        shape = np.array(image.rgb.shape, np.int64).tobytes()
+        key = hashlib.blake2b(np.ascontiguousarray(image.rgb).data, key=shape).digest()
+        if key != self._key or self._features is not self.predictor.features:  # the predictor may have another image
+            pixels = self.predictor._image_transform(image.size).preprocess(image.rgb)
+            timer.tick("preprocess")
+            self.predictor._set_preprocessed(pixels, image.size)
+            self._key, self._features = key, self.predictor.features
+        timer.tick("encode")
+
+
+def segment_prompts(
+    encoder: CachedEncoder,
+    images: Iterable[SourceImage],
+    parse: Callable[[tuple[int, int]], tuple[ObjectPrompt, ...]],
+    logits: npt.NDArray[np.float32] | None,
+    multimask: bool | None,
+) -> Iterator[Results]:
+    """Segment the prompted objects in each image; `parse` reads the prompts for an image of (height, width)."""
+    for image in images:
+        prompts = parse(image.size)
+        timer = SpeedTimer()
+        encoder.set_image(image, timer)
+        prediction = encoder.predictor.predict_prompts(prompts, mask_input=logits, multimask_output=multimask)
+        timer.tick("decode")
+        yield results_from_prediction(image, prediction, timer)
+
+
+def segment_everything(
+    encoder: CachedEncoder, images: Iterable[SourceImage], everything: MaskGeneratorOptions | str | None
+) -> Iterator[Results]:
+    """Segment everything in each image; `everything` is options, the name of a preset, or None: the default preset.
+
+    Raises:
+        InputError: if it is anything else, or the preset is unknown, before the first image.
+    """
+    options = _resolve_generator_options(encoder.predictor.model, everything)
+
+    def results() -> Iterator[Results]:
+        for image in images:
+            timer = SpeedTimer()
+            encoder.set_image(image, timer)
+            generated = generate_masks_for_set_image(encoder.predictor, image.rgb, options)
+            timer.tick("decode")
+            converted = generated.to_results(image.rgb, image.path, timer.speed)
+            timer.tick("postprocess")
+            yield converted
+
+    return results()
+
+
+def results_from_prediction(image: SourceImage, prediction: Prediction, timer: SpeedTimer) -> Results:
+    """Convert a prediction to one row per mask: objects in the order of their prompts, best candidates first."""
     objects, candidates = prediction.scores.shape
     order = np.argsort(-prediction.scores, axis=1, kind="stable")
-    rows = np.repeat(np.arange(objects, dtype=np.int32), candidates)
-    chosen = (rows, order.ravel())
-    masks = np.ascontiguousarray(prediction.masks[chosen])
+    prompt_indices = np.repeat(np.arange(objects, dtype=np.int32), candidates)
+    rows = (prompt_indices, order.ravel())
+    masks = np.ascontiguousarray(prediction.masks[rows])
     timer.tick("postprocess")
     return Results(
         image.rgb,
         image.path,
         Masks(masks),
-        prediction.scores[chosen],
-        prompt_ids=rows,
-        classes=np.zeros(len(rows), np.int32),
+        prediction.scores[rows],
+        ids=prompt_indices,
+        classes=np.zeros(len(prompt_indices), np.int32),
         names=NAMES,
         speed=timer.speed,
-        logits=prediction.logits[chosen],
+        logits=prediction.logits[rows],
     )
 
 
-def resolve_generator_options(network: PromptableModel, given: object) -> MaskGeneratorOptions:
-    """Options given as a value, as the name of a preset, or not at all.
-
-    Raises:
-        InputError: anything else, or an unknown preset.
-    """
-    if isinstance(given, MaskGeneratorOptions):
-        return given
-    if given is None or isinstance(given, str):
-        return preset(network, given or "default")
+def _resolve_generator_options(network: PromptableModel, everything: object) -> MaskGeneratorOptions:
+    if isinstance(everything, MaskGeneratorOptions):
+        return everything
+    if everything is None or isinstance(everything, str):
+        return preset(network, everything or "default")
     raise InputError(
-        f"everything={given!r:.60} must be the name of a preset, such as 'fast', or "
-        "EverythingOptions(points_per_side=16, ...)"
+        f"everything={everything!r:.60} must be the name of a preset, such as 'fast', or "
+        "MaskGeneratorOptions(points_per_side=16, ...)"
     )
-
-
-def reject_prompt_arguments(**given: object) -> None:
-    """Raise where something was said that is about prompts, and there are none."""
-    for name, value in given.items():
-        if value is not None:
-            raise PromptError(
-                f"{name} is about prompts, and there are none: say what to segment with points=[x, y], "
-                f"bboxes=[x1, y1, x2, y2] or masks, or leave {name} out to segment everything"
-            )
-
-
-def reject_mask_generator(everything: object) -> None:
-    """Raise where something was said about everything, and there are prompts."""
-    if everything is not None:
-        raise PromptError("everything is for images without prompts, and prompts were given: leave one of the two out")
-
-
-def generate_masks(
-    predictor: ImagePredictor, image: SourceImage, options: MaskGeneratorOptions, timer: StageTimer
-) -> Results:
-    """Everything in the image that the predictor holds, in the order that the options say."""
-    found = generate_masks_for_set_image(predictor, image.rgb, options)
-    timer.tick("decode")
-    results = found.to_results(image.rgb, image.path, timer.speed)
-    timer.tick("postprocess")
-    return results

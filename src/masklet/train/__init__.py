@@ -1,5 +1,5 @@
-"""Training: one visible loop (`loop.py`), a run is a value (`recipes.py`), everything it did is resumable.
+"""Train SAM 2: one visible loop (`loop.py`), a run is a frozen value (`config.py`), every run can be resumed.
 
 Example:
-    masklet train --data stills/ --out runs/first
+    masklet train --data images/ --out runs/first --epochs 20
 """

@@ -1,4 +1,4 @@
-"""The state of a run on disk: whole or not at all, and exactly what the next step needs."""
+"""Save and load the state of a run: written atomically, with exactly what the next step needs."""
 
 from __future__ import annotations
 
@@ -12,20 +12,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from masklet.atomic_files import atomic_path
+from masklet.atomic_files import atomic_path, current_keys
 from masklet.errors import CheckpointError, OutputError
 from masklet.models.sam2 import SAM2
 from masklet.models.sam2.convnet import ConvNet
-from masklet.train.config import Stage, TrainConfig
+from masklet.train.config import TrainConfig, TrainStage
 
 __all__ = ["EMA", "RunCheckpoint", "TrainState", "load_checkpoint", "read_checkpoint", "save_checkpoint"]
 
-RESUMABLE_FIELDS = ("save_every", "report_every", "picture_every")
-"""What may change when a run goes on."""
+RESUMABLE_FIELDS = ("save_every", "log_every", "image_every")
+"""Fields of the config that may change when a run is resumed."""
 
 
 class EMA:
-    """An exponential moving average of a network's weights, or with decay 0 the network itself; kept in the end."""
+    """An exponential moving average of a network's weights; with decay 0 it is the network itself.
+
+    `torch.optim.swa_utils.AveragedModel` is not used: it copies the weights in its first update and prefixes the names
+    of its tensors, so that runs would give other numbers and earlier states would not open.
+    """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False) if decay else model
@@ -33,29 +37,29 @@ class EMA:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """One step; the first steps count for more, so that the start is forgotten."""
+        """Add the weights of one step; early steps count for more, so that the initial weights fade."""
         self.num_updates += 1
         if not self.decay:
             return
-        share = 1 - min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
-        mine: list[Tensor] = [*self.model.parameters()]
-        theirs: list[Tensor] = [*model.parameters()]
-        torch._foreach_lerp_(mine, theirs, share)
+        weight = 1 - min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
+        averages: list[Tensor] = [*self.model.parameters()]
+        latest: list[Tensor] = [*model.parameters()]
+        torch._foreach_lerp_(averages, latest, weight)
 
 
 @dataclass
 class TrainState:
-    """What changes while a run goes on."""
+    """Everything that changes during a run."""
 
     model: SAM2
     ema: EMA
     optimizer: torch.optim.Optimizer
     license: str = "Apache-2.0"
-    """Of the weights that the run goes on from."""
+    """License of the weights that the run starts from."""
     step: int = 0
 
-    def set_trainable(self, config: TrainConfig, stage: Stage) -> None:
-        """Let learn what the run teaches, but for the first stages of the trunk where the stage says so."""
+    def set_trainable(self, config: TrainConfig, stage: TrainStage) -> None:
+        """Set which weights learn in `stage`."""
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(config.is_trainable(name))
         trunk = self.model.image_encoder.trunk
@@ -66,20 +70,21 @@ class TrainState:
 
 @dataclass(frozen=True)
 class RunCheckpoint:
-    """A run's state as it lies on disk: tensors, numbers and text, nothing else."""
+    """The content of `state.pt`: tensors, numbers and text only."""
 
     model: dict[str, Tensor]
     ema: dict[str, Tensor]
     ema_updates: int
-    optimizer: dict[str, Any]  # whatever torch's optimizer says it needs
+    optimizer: dict[str, Any]  # whatever torch's optimizer stores
     step: int
     config: str
+    """JSON."""
     license: str
 
 
 def save_checkpoint(path: Path, state: TrainState, config: TrainConfig) -> None:
-    """Write the run's state to `path`, atomically."""
-    record = RunCheckpoint(
+    """Write the state of a run to `path`, atomically."""
+    checkpoint = RunCheckpoint(
         model=state.model.state_dict(),
         ema=state.ema.model.state_dict(),
         ema_updates=state.ema.num_updates,
@@ -90,43 +95,39 @@ def save_checkpoint(path: Path, state: TrainState, config: TrainConfig) -> None:
     )
     with atomic_path(path) as temporary:
         try:
-            torch.save(vars(record), temporary)
-        except RuntimeError as error:  # how torch says that the disk is full
-            raise OutputError(f"{path} could not be written ({error}); make room, then go on with the run") from error
+            torch.save(vars(checkpoint), temporary)
+        except RuntimeError as error:  # torch's error for a full disk
+            raise OutputError(f"{path} could not be written ({error}); make room, then resume the run") from error
 
 
 def load_checkpoint(path: Path, state: TrainState, config: TrainConfig) -> None:
     """Fill `state` from `path`.
 
     Raises:
-        CheckpointError: the file is damaged, or the state of another run.
+        CheckpointError: if the file is damaged, or belongs to a run with another config.
     """
-    record = read_checkpoint(path)
-    _check_same_config(path, json.loads(record.config), json.loads(json.dumps(asdict(config))))
-    try:
-        state.model.load_state_dict(record.model)
-        state.ema.model.load_state_dict(record.ema)
-        state.optimizer.load_state_dict(record.optimizer)
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise _wrong_checkpoint_error(path, str(error)) from error
-    state.ema.num_updates, state.step = record.ema_updates, record.step
-
-
-def _check_same_config(path: Path, saved: dict[str, object], current: dict[str, object]) -> None:
-    """Raise unless the run that was saved is this one, but for how often it reports."""
-    other = [
+    checkpoint = read_checkpoint(path)
+    saved, current = json.loads(checkpoint.config), json.loads(json.dumps(asdict(config)))
+    differences = [
         line
         for name in current
         if name not in RESUMABLE_FIELDS
         for line in _config_differences(name, saved.get(name), current[name])
     ]
-    if other:
-        more = f" and {len(other) - 1} more" if other[1:] else ""
-        raise _wrong_checkpoint_error(path, f"another {other[0]}{more}")
+    if differences:
+        more = f" and {len(differences) - 1} more" if differences[1:] else ""
+        raise _wrong_checkpoint_error(path, f"another {differences[0]}{more}")
+    try:
+        state.model.load_state_dict(checkpoint.model)
+        state.ema.model.load_state_dict(checkpoint.ema)
+        state.optimizer.load_state_dict(checkpoint.optimizer)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise _wrong_checkpoint_error(path, str(error)) from error
+    state.ema.num_updates, state.step = checkpoint.ema_updates, checkpoint.step
 
 
 def _config_differences(name: str, saved: object, current: object) -> list[str]:
-    """Each value that differs, by its way through the config."""
+    """Describe each value that differs, by its path in the config."""
     if isinstance(saved, dict) and isinstance(current, dict):
         pairs = [(key, saved.get(key), current.get(key)) for key in {**saved, **current}]
     elif isinstance(saved, list) and isinstance(current, list) and len(saved) == len(current):
@@ -137,20 +138,23 @@ def _config_differences(name: str, saved: object, current: object) -> list[str]:
 
 
 def read_checkpoint(path: Path) -> RunCheckpoint:
-    """What `save` wrote; nothing in the file may run code.
+    """Read a `state.pt`, also one of an earlier version; nothing in the file may run code.
 
     Raises:
-        CheckpointError: the file is damaged or something else.
+        CheckpointError: if the file is damaged or something else.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+        names = current_keys(dict.fromkeys(content), "train_state")
+        content = dict(zip(names, content.values(), strict=True))
+        content["config"] = json.dumps(current_keys(json.loads(content["config"]), "train_config"))
         return RunCheckpoint(**content)
-    except (RuntimeError, TypeError, EOFError, OSError, UnpicklingError) as error:
+    except (AttributeError, EOFError, KeyError, OSError, RuntimeError, TypeError, UnpicklingError, ValueError) as error:
         raise _wrong_checkpoint_error(path, str(error) or type(error).__name__) from error
 
 
 def _wrong_checkpoint_error(path: Path, reason: str) -> CheckpointError:
     return CheckpointError(
         f"{path} is not the state of this run ({reason.splitlines()[0]}); "
-        "choose another folder for the run, or remove the file to begin anew"
+        "choose another folder for the run, or remove the file to start over"
     )

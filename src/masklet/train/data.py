@@ -1,10 +1,8 @@
-"""What a run learns from: batches of stills, of videos and of videos made out of stills, endlessly.
+"""Sample training batches from images, from videos, and from videos synthesized from images, endlessly.
 
-Batch number k of a run depends on the seed and on k alone: it is the same on every machine, after every resume and
-whatever came before it. A batch is drawn from one data set: videos of T frames, or stills, which are videos of one.
-Shapes: B clips, T frames, N objects in all, S side.
-
-The data sets of a run, opened and weighed.
+Batch number k of a run depends on the seed and on k alone: it is the same on every machine and after every resume.
+A batch comes from one data set: clips of T video frames, or images, which are clips of one frame.
+Shapes: B clips, T frames, N objects in all, S side, H and W of the original.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
@@ -27,9 +25,8 @@ from torch.utils.data import DataLoader, IterableDataset
 from masklet.datasets import AnnotatedFrame, DataPaths, Dataset, Mixture, Sample, open_dataset, open_mixture
 from masklet.errors import InputError, SourceError
 from masklet.synthetic import SCENARIOS, CutoutClipGenerator, DatasetSource, ProceduralSource
-from masklet.synthetic import Clip as MadeClip
-from masklet.train.augment import AffineView, ColorJitter, apply_color_jitter, sample_color_jitter, sample_view
-from masklet.train.config import AugmentConfig, SourceConfig, Stage, TrainConfig
+from masklet.train.augment import AffineView, apply_color_jitter, sample_color_jitter, sample_view
+from masklet.train.config import SourceConfig, TrainConfig, TrainStage
 
 __all__ = ["ClipBatch", "ClipDataset", "SamplePool", "TrainData", "build_pools", "make_loader", "open_train_data"]
 
@@ -38,31 +35,31 @@ Masks = npt.NDArray[np.bool_]
 Rng = np.random.Generator
 
 MIN_OBJECT_AREA, MAX_OBJECT_AREA = 8e-4, 0.95
-"""Share of the first frame that an object has to cover to be asked for."""
+"""Fractions of the first frame that an object must cover."""
 CANDIDATES_PER_OBJECT = 4
-"""Objects of an image that are looked at for each one that is wanted."""
+"""Objects of an image that are tried for each object wanted."""
 MAX_ATTEMPTS = 50
-"""Entries that may be without any such object, or broken, one after the other."""
+"""Samples in a row that may be broken or without a usable object."""
 PROCEDURAL_SEED_OFFSET = 1_000_000
-"""Added to the seed of drawn scenes, so that none is one of the benchmark's."""
+"""Added to the seed of procedural scenes, so that none is a scene of the benchmark."""
 RETRY_SEED_OFFSET = 1_000_003
-"""Added to the seed for another video in the place of one that could not be made."""
+"""Added to the seed of a synthetic clip that replaces one with a broken image."""
 
 
 @dataclass(frozen=True)
 class ClipBatch:
-    """Clips with the truth; a still is a clip of one frame."""
+    """Clips with ground truth; an image is a clip of one frame."""
 
     pixels_BT3SS: Tensor
     """uint8."""
     masks_NTSS: Tensor
-    """bool, the visible part; empty while the object is out of sight, never in the first frame."""
+    """bool, the visible part; empty while the object is hidden, never in the first frame."""
     clip_index_N: Tensor
-    """Which clip each object is in."""
+    """The clip of each object."""
     cache_keys: tuple[str, ...] = ()
-    """Names of the images under which their embeddings are kept; empty: they are not."""
+    """Names under which the embeddings of the images are cached; empty: no cache."""
     warnings: tuple[str, ...] = ()
-    """What was broken and left out."""
+    """Descriptions of broken samples that were skipped."""
 
     @property
     def num_frames(self) -> int:
@@ -75,46 +72,46 @@ class ClipBatch:
         return self.pixels_BT3SS.flatten(0, 1)
 
     def to(self, device: torch.device) -> ClipBatch:
-        """The same on another device."""
-        return ClipBatch(
-            self.pixels_BT3SS.to(device),
-            self.masks_NTSS.to(device),
-            self.clip_index_N.to(device),
-            self.cache_keys,
-            self.warnings,
+        """Copy the tensors to `device`."""
+        return replace(
+            self,
+            pixels_BT3SS=self.pixels_BT3SS.to(device),
+            masks_NTSS=self.masks_NTSS.to(device),
+            clip_index_N=self.clip_index_N.to(device),
         )
 
 
 @dataclass(frozen=True)
 class SamplePool:
-    """Entries of one kind out of one data set."""
+    """The images, or the videos, of one data set."""
 
     samples: tuple[Sample, ...]
     weight: float
     is_video: bool
     root: str = ""
-    """Where they are."""
+    """Folder of the data set."""
 
 
 def build_pools(mixture: Sequence[tuple[Dataset, float]]) -> tuple[SamplePool, ...]:
-    """A mixture with the videos and the stills of each data set apart; they share its weight by their number."""
+    """Split each data set into images and videos; they divide its weight in proportion to their number."""
     pools = []
     for dataset, weight in mixture:
-        for videos in (False, True):
-            chosen = tuple(entry for entry in dataset.samples if (len(entry.frame_indices) > 1) == videos)
-            if chosen:
-                pools.append(SamplePool(chosen, weight * len(chosen) / len(dataset.samples), videos, str(dataset.root)))
+        for is_video in (False, True):
+            samples = tuple(sample for sample in dataset.samples if (len(sample.frame_indices) > 1) == is_video)
+            if samples:
+                part = len(samples) / len(dataset.samples)
+                pools.append(SamplePool(samples, weight * part, is_video, str(dataset.root)))
     return tuple(pools)
 
 
 class ClipDataset(IterableDataset[ClipBatch]):
-    """Batches `first`, `first + stride`, ... of one stage; several loading processes share them out."""
+    """Batches `first_batch`, `first_batch + batch_stride`, ... of one stage, dealt out among loader processes."""
 
     def __init__(
         self,
         pools: tuple[SamplePool, ...],
         config: TrainConfig,
-        stage: Stage,
+        stage: TrainStage,
         *,
         generator: CutoutClipGenerator | None = None,
         first_batch: int = 0,
@@ -125,47 +122,44 @@ class ClipDataset(IterableDataset[ClipBatch]):
         self.first_batch, self.batch_stride = first_batch, batch_stride
 
     def __iter__(self) -> Iterator[ClipBatch]:
-        """Never ends."""
+        """Yield batches without end."""
         cv2.setNumThreads(1)
         worker = torch.utils.data.get_worker_info()
-        mine, workers = (worker.id, worker.num_workers) if worker is not None else (0, 1)
-        number = self.first_batch + mine * self.batch_stride
+        worker_id, num_workers = (worker.id, worker.num_workers) if worker is not None else (0, 1)
+        number = self.first_batch + worker_id * self.batch_stride
         while True:
             yield self.make_batch(number)
-            number += self.batch_stride * workers
+            number += self.batch_stride * num_workers
 
     def make_batch(self, number: int) -> ClipBatch:
-        """Batch `number` of the run.
+        """Sample batch `number` of the run.
 
         Raises:
-            SourceError: entry after entry is broken or shows no object.
+            SourceError: if many samples in a row are broken or show no usable object.
         """
-        random = np.random.default_rng((self.config.seed, number))
+        config, stage = self.config, self.stage
+        rng = np.random.default_rng((config.seed, number))
         weights = np.array([pool.weight for pool in self.pools])
-        pool = self.pools[random.choice(len(weights), p=weights / weights.sum())]
-        if not pool.is_video and self.generator is not None and random.random() < self.config.synthetic_fraction:
-            return (
-                self._procedural_batch(number)
-                if random.random() < self.config.procedural_fraction
-                else self._synthetic_batch(number)
-            )
-        clips = _ClipSampler(pool, self.config, self.stage, random)
-        count = self.stage.batch if pool.is_video else self.stage.batch * self.stage.image_batch_multiplier
-        return _collate([clips.sample() for _ in range(count)], tuple(clips.errors))
+        pool = self.pools[rng.choice(len(weights), p=weights / weights.sum())]
+        errors: list[str] = []
+        if not pool.is_video and self.generator is not None and rng.random() < config.synthetic_fraction:
+            clip_numbers = range(number * stage.batch, (number + 1) * stage.batch)
+            if rng.random() < config.procedural_fraction:
+                return _collate([self._procedural_clip(clip) for clip in clip_numbers])
+            clips = [self._synthetic_clip(self.generator, clip, errors) for clip in clip_numbers]
+        else:
+            sampler = _ClipSampler(pool, config, stage, rng, errors)
+            count = stage.batch if pool.is_video else stage.batch * stage.image_batch_multiplier
+            clips = [sampler.sample() for _ in range(count)]
+        return _collate(clips, tuple(errors))
 
-    def _procedural_batch(self, number: int) -> ClipBatch:
-        """Videos that are hard in one way, each way in turn."""
-        clips = [self._procedural_clip(number * self.stage.batch + i) for i in range(self.stage.batch)]
-        wanted = self.stage.prompts.max_objects
-        return _collate([_ClipSample(clip.frames_THW3, clip.masks_TNHW[:, :wanted].swapaxes(0, 1)) for clip in clips])
-
-    def _procedural_clip(self, number: int) -> MadeClip:
-        """Clip `number`; a scene that cannot be shown in so small or short a video gives way to the next one."""
+    def _procedural_clip(self, number: int) -> _ClipSample:
+        """Draw clip `number`, the scenarios in turn; one that cannot be shown at this size yields to the next."""
         stage, names = self.stage, list(SCENARIOS)
         for attempt in range(len(names)):
-            scene = SCENARIOS[names[(number + attempt) % len(names)]]
+            scenario = SCENARIOS[names[(number + attempt) % len(names)]]
             try:
-                return scene(
+                clip = scenario(
                     self.config.seed + PROCEDURAL_SEED_OFFSET,
                     number,
                     (stage.image_size, stage.image_size),
@@ -174,28 +168,22 @@ class ClipDataset(IterableDataset[ClipBatch]):
                 )
             except InputError:
                 continue
+            return _ClipSample(clip.frames_THW3, clip.masks_TNHW[:, : stage.prompts.max_objects].swapaxes(0, 1))
         raise InputError(
-            f"no scene can be drawn in {stage.clip_length} frames of {stage.image_size} x {stage.image_size}; take 8 frames or more "  # noqa: E501
-            "of 128 x 128 or more, or drawn=0"
+            f"no scene can be drawn in {stage.clip_length} frames of {stage.image_size} x {stage.image_size}; "
+            "take 8 frames or more of 128 x 128 or more, or procedural_fraction=0"
         )
 
-    def _synthetic_batch(self, number: int) -> ClipBatch:
-        broken: list[str] = []
-        made = [self._synthetic_clip(number * self.stage.batch + i, broken) for i in range(self.stage.batch)]
-        clips = [_ClipSample(clip.frames_THW3, clip.masks_TNHW.swapaxes(0, 1)) for clip in made]
-        return _collate(clips, tuple(broken))
-
-    def _synthetic_clip(self, number: int, broken: list[str]) -> MadeClip:
-        """Clip `number`; where an image that it takes is broken, another one in its place."""
-        assert self.generator is not None
+    def _synthetic_clip(self, generator: CutoutClipGenerator, number: int, errors: list[str]) -> _ClipSample:
+        """Generate clip `number`; if an image is broken, another clip takes its place."""
         for attempt in range(MAX_ATTEMPTS):
             try:
-                return self.generator.clip(self.config.seed + attempt * RETRY_SEED_OFFSET, number)
+                clip = generator.clip(self.config.seed + attempt * RETRY_SEED_OFFSET, number)
             except SourceError as error:
-                broken.append(str(error))
-        raise SourceError(
-            f"{MAX_ATTEMPTS} videos that were to be made one after the other met broken images ({broken[-1]})"
-        )
+                errors.append(str(error))
+                continue
+            return _ClipSample(clip.frames_THW3, clip.masks_TNHW.swapaxes(0, 1))
+        raise SourceError(f"{MAX_ATTEMPTS} synthetic videos in a row met broken images ({errors[-1]})")
 
 
 @dataclass(frozen=True)
@@ -206,18 +194,19 @@ class _ClipSample:
 
 
 class _ClipSampler:
-    """Draws clips out of a pool, and keeps what was broken."""
+    """Sample augmented clips from a pool; `errors` collects descriptions of broken samples."""
 
-    def __init__(self, pool: SamplePool, config: TrainConfig, stage: Stage, rng: Rng) -> None:
-        self.pool, self.config, self.stage, self.rng = pool, config, stage, rng
-        self.errors: list[str] = []
+    def __init__(self, pool: SamplePool, config: TrainConfig, stage: TrainStage, rng: Rng, errors: list[str]) -> None:
+        self.pool, self.config, self.prompts, self.rng, self.errors = pool, config, stage.prompts, rng, errors
+        self.clip_length = stage.clip_length
+        self.image_size = stage.image_size if pool.is_video else stage.still_image_size or stage.image_size
 
     def sample(self) -> _ClipSample:
-        """One clip with at least one object."""
+        """Return a clip with at least one object."""
         for _ in range(MAX_ATTEMPTS):
-            entry = self.pool.samples[self.rng.integers(len(self.pool.samples))]
+            sample = self.pool.samples[self.rng.integers(len(self.pool.samples))]
             try:
-                clip = self._sample_video(entry) if self.pool.is_video else self._sample_image(entry)
+                clip = self._read_clip(sample)
             except SourceError as error:
                 self.errors.append(str(error))
                 continue
@@ -225,78 +214,74 @@ class _ClipSampler:
                 return clip
         reason = self.errors[-1] if self.errors else "no object is large enough in the first frame"
         raise SourceError(
-            f"{MAX_ATTEMPTS} entries drawn one after the other, the last {entry.name}, gave nothing to learn from "
-            f"({reason}); look at the data with masklet data check"
+            f"{MAX_ATTEMPTS} samples drawn one after the other, the last {sample.name}, gave nothing to learn from "
+            f"({reason}); check the data with masklet data check"
         )
 
-    @property
-    def _image_size(self) -> int:
-        return self.stage.image_size if self.pool.is_video else self.stage.still_image_size or self.stage.image_size
+    def _read_clip(self, sample: Sample) -> _ClipSample | None:
+        """Read frames of `sample` in one view: a random one, or one of a few whose embeddings are cached.
 
-    def _sample_video(self, entry: Sample) -> _ClipSample | None:
-        numbers = _sample_consecutive(self.rng, entry.frame_indices, self.stage.clip_length)
-        if self.rng.random() < self.config.reverse_prob:
-            numbers = numbers[::-1]
-        return self._make_clip(entry.read(numbers), self.rng)
-
-    def _sample_image(self, entry: Sample) -> _ClipSample | None:
-        """In one of endlessly many views, or in one of few whose embeddings are kept."""
+        The cache key holds the fields of the augmentation by name: embeddings that a version with other field names
+        cached are not found again, they only take up room until they are evicted.
+        """
+        if self.pool.is_video:
+            frame_indices = _sample_consecutive(self.rng, sample.frame_indices, self.clip_length)
+            if self.rng.random() < self.config.reverse_prob:
+                frame_indices = frame_indices[::-1]
+            return self._augment(sample.read(frame_indices), self.rng)
         if not self.config.cached_views:
-            return self._make_clip(entry.read(entry.frame_indices), self.rng)
+            return self._augment(sample.read(sample.frame_indices), self.rng)
         view = int(self.rng.integers(self.config.cached_views))
-        own = np.random.default_rng((self.config.seed, zlib.crc32(entry.name.encode()), view))
-        key = f"{self.pool.root}/{entry.name}#{view} {self._image_size} {self.config.seed} {self.config.augment}"
-        return self._make_clip(entry.read(entry.frame_indices), own, key)
+        view_rng = np.random.default_rng((self.config.seed, zlib.crc32(sample.name.encode()), view))
+        key = f"{self.pool.root}/{sample.name}#{view} {self.image_size} {self.config.seed} {self.config.augment}"
+        return self._augment(sample.read(sample.frame_indices), view_rng, key)
 
-    def _make_clip(self, frames: Sequence[AnnotatedFrame], rng: Rng, key: str = "") -> _ClipSample | None:
-        """Frames and masks through one view; None where the first frame shows nothing to ask for."""
+    def _augment(self, frames: Sequence[AnnotatedFrame], rng: Rng, key: str = "") -> _ClipSample | None:
+        """Apply one view to frames and masks; None if the first frame shows no usable object."""
         height, width = frames[0].rgb.shape[:2]
-        view = sample_view(rng, height, width, self._image_size, self.config.augment)
-        colors = _sample_clip_colors(rng, len(frames), self.config.augment)
-        chosen = self._choose_objects(frames[0], view)
-        if not chosen:
+        view = sample_view(rng, height, width, self.image_size, self.config.augment)
+        config = self.config.augment
+        clip_jitter = sample_color_jitter(rng, config.brightness, config.contrast, config.saturation)
+        if rng.random() < config.grayscale_prob:
+            clip_jitter = replace(clip_jitter, saturation=0.0)
+        frame_limits = (config.frame_brightness, config.frame_contrast, config.frame_saturation)
+        frame_jitters = [sample_color_jitter(rng, *frame_limits) for _ in frames]
+        first_masks = self._choose_objects(frames[0], view)
+        if not first_masks:
             return None
         images = [
-            apply_color_jitter(view.warp_image(frame.rgb), *own) for frame, own in zip(frames, colors, strict=True)
+            apply_color_jitter(view.warp_image(frame.rgb), clip_jitter, frame_jitter)
+            for frame, frame_jitter in zip(frames, frame_jitters, strict=True)
         ]
-        masks = [[first, *(_view_mask(frame, n, view) for frame in frames[1:])] for n, first in chosen.items()]
+        masks = [[first, *(_view_mask(frame, n, view) for frame in frames[1:])] for n, first in first_masks.items()]
         return _ClipSample(np.stack(images), np.array(masks), key)
 
     def _choose_objects(self, first: AnnotatedFrame, view: AffineView) -> dict[int, Masks]:
-        """Objects that the first frame shows well, and what it shows of them."""
-        ids, wanted = sorted(first.masks), self.stage.prompts.max_objects
+        """Choose objects that the first frame shows well, with their masks in it."""
+        ids, max_objects = sorted(first.masks), self.prompts.max_objects
         chosen: dict[int, Masks] = {}
-        for index in self.rng.permutation(len(ids))[: CANDIDATES_PER_OBJECT * wanted]:
+        for index in self.rng.permutation(len(ids))[: CANDIDATES_PER_OBJECT * max_objects]:
             mask = _view_mask(first, ids[index], view)
             if MIN_OBJECT_AREA < mask.mean() < MAX_OBJECT_AREA:
                 chosen[ids[index]] = mask
-            if len(chosen) == wanted:
+            if len(chosen) == max_objects:
                 break
         return chosen
 
 
-def _sample_consecutive(rng: Rng, frames: tuple[int, ...], count: int) -> list[int]:
-    """Numbers of `count` frames that follow each other; a shorter video is played to and fro."""
-    if len(frames) >= count:
-        start = int(rng.integers(len(frames) - count + 1))
-        return list(frames[start : start + count])
-    there_and_back = [*frames, *frames[-2:0:-1]]
-    return [there_and_back[i % len(there_and_back)] for i in range(count)]
+def _sample_consecutive(rng: Rng, frame_indices: tuple[int, ...], count: int) -> list[int]:
+    """Sample `count` consecutive frames; a shorter video is played back and forth."""
+    if len(frame_indices) >= count:
+        start = int(rng.integers(len(frame_indices) - count + 1))
+        return list(frame_indices[start : start + count])
+    back_and_forth = [*frame_indices, *frame_indices[-2:0:-1]]
+    return [back_and_forth[i % len(back_and_forth)] for i in range(count)]
 
 
-def _view_mask(frame: AnnotatedFrame, number: int, view: AffineView) -> Masks:
-    if number not in frame.masks:
+def _view_mask(frame: AnnotatedFrame, object_id: int, view: AffineView) -> Masks:
+    if object_id not in frame.masks:
         return np.zeros((view.size, view.size), bool)
-    return view.warp_mask(frame.masks[number])
-
-
-def _sample_clip_colors(rng: Rng, count: int, config: AugmentConfig) -> list[tuple[ColorJitter, ColorJitter]]:
-    """How colors change for the whole clip, and a little from frame to frame."""
-    whole = sample_color_jitter(rng, config.brightness, config.contrast, config.saturation)
-    if rng.random() < config.grayscale_prob:
-        whole = ColorJitter(whole.brightness, whole.contrast, 0.0)
-    own = (config.frame_brightness, config.frame_contrast, config.frame_saturation)
-    return [(whole, sample_color_jitter(rng, *own)) for _ in range(count)]
+    return view.warp_mask(frame.masks[object_id])
 
 
 def _collate(clips: Sequence[_ClipSample], warnings: tuple[str, ...] = ()) -> ClipBatch:
@@ -313,27 +298,27 @@ def _collate(clips: Sequence[_ClipSample], warnings: tuple[str, ...] = ()) -> Cl
 
 
 class _ErrorsAsValues(IterableDataset[Any]):
-    """The same batches; an error travels as a value, since the loader would bury it in another one."""
+    """The same batches; an error is yielded as a value, because the loader would wrap it in another one."""
 
-    def __init__(self, samples: ClipDataset) -> None:
+    def __init__(self, clips: ClipDataset) -> None:
         super().__init__()
-        self.samples = samples
+        self.clips = clips
 
     def __iter__(self) -> Iterator[ClipBatch | SourceError]:
         try:
-            yield from self.samples
+            yield from self.clips
         except SourceError as error:
             yield error
 
 
-def make_loader(samples: ClipDataset, workers: int = 1) -> Iterator[ClipBatch]:
-    """The same batches, made in processes of their own so that the network never waits for an image.
+def make_loader(clips: ClipDataset, workers: int = 1) -> Iterator[ClipBatch]:
+    """Yield the same batches, made in worker processes so that the network never waits for an image.
 
     Raises:
-        SourceError: as `Samples.batch`.
+        SourceError: as `ClipDataset.make_batch`.
     """
     loader: DataLoader[ClipBatch | SourceError] = DataLoader(
-        _ErrorsAsValues(samples),
+        _ErrorsAsValues(clips),
         batch_size=None,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
@@ -347,47 +332,53 @@ def make_loader(samples: ClipDataset, workers: int = 1) -> Iterator[ClipBatch]:
 
 
 def _exit_without_cleanup(worker: int) -> None:
-    """A process that ends does so when its queues are flushed: native threads that are left may abort it after that."""
+    """End a worker process once its queues are flushed: native threads that are left may abort it after that."""
     Finalize(None, os._exit, args=(0,), exitpriority=-100)
 
 
 @dataclass(frozen=True)
 class TrainData:
-    """What a run learns from."""
+    """The opened data of a run."""
 
     pools: tuple[SamplePool, ...]
     image_sources: DatasetSource | None
-    """What videos are made out of; None: none are."""
+    """Images for synthetic videos; None: there are none."""
 
     @property
     def num_samples(self) -> int:
-        """Stills and videos, all of them: an epoch."""
+        """Number of images and videos in an epoch."""
         return sum(len(pool.samples) for pool in self.pools)
 
-    def clip_dataset(self, config: TrainConfig, stage: Stage, step: int, rank: int, world_size: int) -> ClipDataset:
-        """The batches of process number `rank` of `world`, from `step` on."""
-        maker = None
+    def clip_dataset(
+        self, config: TrainConfig, stage: TrainStage, step: int, rank: int, world_size: int
+    ) -> ClipDataset:
+        """Return the batches of process `rank` of `world_size`, from `step` on."""
+        generator = None
         if self.image_sources is not None and stage.clip_length > 1:
-            maker = CutoutClipGenerator(
+            generator = CutoutClipGenerator(
                 self.image_sources, size=stage.image_size, frames=stage.clip_length, objects=stage.prompts.max_objects
             )
         first = step * config.grad_accum * world_size + rank
-        return ClipDataset(self.pools, config, stage, generator=maker, first_batch=first, batch_stride=world_size)
+        return ClipDataset(self.pools, config, stage, generator=generator, first_batch=first, batch_stride=world_size)
 
 
 def open_train_data(data: DataPaths, config: TrainConfig) -> TrainData:
-    """Open the sources of a run; `data` is the folder they are in, or, where the run names none, what to open.
+    """Open the sources of a run; `data` is their folder or, where the run names no sources, the data itself.
 
     Raises:
-        SourceError: a data set is missing or holds nothing.
-        InputError: a weight that is no positive number.
+        SourceError: if a data set is missing or empty.
+        InputError: if a weight is no positive number.
     """
     mixture = _open_sources(data, config.sources)
     if not config.synthetic_fraction:
         return TrainData(build_pools(mixture), None)
-    stills = tuple((dataset, weight) for dataset, weight in mixture if _has_images(dataset))
+    with_images = tuple(
+        (dataset, weight)
+        for dataset, weight in mixture
+        if any(len(sample.frame_indices) == 1 for sample in dataset.samples)
+    )
     cutouts = _open_sources(data, config.cutouts) if config.cutouts else ()
-    return TrainData(build_pools(mixture), DatasetSource(stills, cutouts) if stills else None)
+    return TrainData(build_pools(mixture), DatasetSource(with_images, cutouts) if with_images else None)
 
 
 def _open_sources(data: DataPaths, sources: Sequence[SourceConfig]) -> Mixture:
@@ -400,7 +391,3 @@ def _open_sources(data: DataPaths, sources: Sequence[SourceConfig]) -> Mixture:
         (open_dataset(root / source.path, data_format=source.data_format, split=source.split), source.weight)
         for source in sources
     )
-
-
-def _has_images(dataset: Dataset) -> bool:
-    return any(len(entry.frame_indices) == 1 for entry in dataset.samples)

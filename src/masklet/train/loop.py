@@ -1,8 +1,7 @@
-"""The training loop: one, visible, from the first step to the last, in one process or in many."""
+"""Train: one visible loop from the first step to the last, in one process or in several."""
 
 from __future__ import annotations
 
-import csv
 import math
 import time
 import warnings
@@ -10,23 +9,22 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
 
-from masklet.atomic_files import write_image, write_text
+from masklet.atomic_files import write_image
 from masklet.datasets import DataPaths
 from masklet.errors import InputError, MaskletWarning, OutputError, StateError
 from masklet.train.checkpoint import TrainState, load_checkpoint, save_checkpoint
-from masklet.train.config import Stage, TrainConfig
+from masklet.train.config import TrainConfig, TrainStage
 from masklet.train.data import ClipBatch, make_loader, open_train_data
 from masklet.train.distributed import DistributedContext, any_rank, average_gradients, broadcast_model, init_distributed
 from masklet.train.feature_cache import BatchEncoder, make_encoder
 from masklet.train.initialization import build_state, supports_gradient_checkpointing
 from masklet.train.losses import LossTerms
 from masklet.train.memory_budget import is_out_of_memory, memory_advice
-from masklet.train.monitoring import TensorBoardLogger, draw_prediction_sheet
+from masklet.train.monitoring import TensorBoardLogger, append_log, draw_prediction_sheet, truncate_log
 from masklet.train.prompt_simulation import image_forward
 from masklet.train.video_rollout import predict_clip, video_forward
 
@@ -42,59 +40,56 @@ __all__ = [
     "train_step",
 ]
 
-STATE_FILE, LOG_FILE, IMAGES_DIR, EMBEDDINGS_DIR, TENSORBOARD_DIR = (
-    "state.pt",
-    "log.csv",
-    "pictures",
-    "embeddings",
-    "board",
-)
+STATE_FILE, LOG_FILE = "state.pt", "log.csv"
+IMAGES_DIR, EMBEDDINGS_DIR, TENSORBOARD_DIR = "predictions", "embeddings", "board"
+
+StepLosses = list[dict[str, list[LossTerms]]]
+"""For each pass of a step, the loss terms of each round by type of prompt."""
 
 
 @dataclass(frozen=True)
 class RuntimeConfig:
-    """Where a run takes place; what is learnt does not depend on it, but for rounding."""
+    """Where a run takes place; its results do not depend on it, except for rounding."""
 
     device: str = "cpu"
     workers: int = 1
-    """Processes that make batches."""
+    """Loader processes."""
     tensorboard: bool = False
-    """Write for TensorBoard too (extra `board`)."""
+    """Also write for TensorBoard (extra `board`)."""
 
 
 DEFAULT_RUNTIME = RuntimeConfig()
-"""The processor."""
 
 
 @dataclass(frozen=True)
 class TrainProgress:
-    """What is reported every so often. IoU is of the best of three, 0 to 1; NaN: there was none."""
+    """What is reported every `log_every` steps; IoU is from 0 to 1, NaN where there was no such prompt."""
 
     step: int
     steps: int
     loss: float
     first_box_iou: float
-    """First round."""
+    """Best of three masks, first round."""
     first_click_iou: float
-    """First round."""
+    """Best of three masks, first round."""
     single_mask_iou: float
-    """Unambiguous mask, last round."""
+    """Single mask, last round."""
     lr: float
     steps_per_second: float
     tracked_iou: float
-    """Of what a tracker goes on with, on frames without a prompt where the object is in sight."""
+    """The mask that a tracker uses, on frames without a prompt where the object is visible."""
     object_score_accuracy: float
-    """Share of objects and frames, the same, of which it is known whether the object is in sight."""
+    """Fraction of objects whose visibility is predicted correctly, on frames without a prompt."""
 
     @property
     def seconds_left(self) -> float:
-        """Were every remaining step as fast as the last ones."""
+        """Seconds to the end, at the speed of the last steps."""
         return math.nan if self.steps_per_second == 0 else (self.steps - self.step) / self.steps_per_second
 
 
 @dataclass
 class TrainContext:
-    """What a step needs."""
+    """Everything that a step needs."""
 
     config: TrainConfig
     state: TrainState
@@ -105,233 +100,201 @@ class TrainContext:
 def train(
     config: TrainConfig, data: DataPaths, run_dir: Path, runtime: RuntimeConfig = DEFAULT_RUNTIME
 ) -> Iterator[TrainProgress]:
-    """Run or resume `config` on `data` (what `masklet.datasets.open_mixture` takes); the state lives in `out`.
+    """Run or resume `config` on `data` (anything that `masklet.datasets.open_mixture` takes) in the folder `run_dir`.
 
-    Yields a `Progress` every `report_every` steps. Stop the iteration, or the process, at any moment: the next call
-    goes on from the last checkpoint and gives what an uninterrupted run gives. Started by torchrun, every process
-    learns from its own share of the batches.
+    Yields a `TrainProgress` every `log_every` steps. Stop the iteration, or the process, at any moment: the next call
+    resumes from the last checkpoint and gives what an uninterrupted run gives. If torchrun started several processes,
+    each learns from its own part of the batches.
 
     Example:
-        >>> for progress in train(recipes.finetune("sam2.1_t.pt", steps=1000), "photos", Path("runs/photos")):
+        >>> for progress in train(config, "photos", Path("runs/photos")):
         ...     print(progress.step, progress.loss)
 
     Raises:
-        SourceError: a data set is missing, or so damaged that nothing can be learnt from it.
-        CheckpointError: `out` holds the state of another run.
-        StateError: the loss is no longer a number, or there is not enough memory.
+        SourceError: if a data set is missing, or so damaged that nothing can be learned from it.
+        CheckpointError: if `run_dir` holds the state of another run.
+        StateError: if the loss is no longer a number, or memory runs out.
     """
-    material = open_train_data(data, config)
-    with init_distributed(runtime.device) as own:
-        run = build_context(config, run_dir, runtime, own)
-        state = run.state
+    train_data = open_train_data(data, config)
+    with init_distributed(runtime.device) as distributed:
+        context = build_context(config, run_dir, runtime, distributed)
+        state, is_main = context.state, distributed.is_main_process
         with (
             TensorBoardLogger(run_dir / TENSORBOARD_DIR, resume_step=state.step)
-            if runtime.tensorboard and own.is_main_process
-            else nullcontext() as board
+            if runtime.tensorboard and is_main
+            else nullcontext() as logger
         ):
             while state.step < config.total_steps:
                 stage, first = config.stage_at(state.step)
-                encode = stage_encoder(run, stage, run_dir / EMBEDDINGS_DIR)
-                source = make_loader(
-                    material.clip_dataset(config, stage, state.step, own.rank, own.world_size), runtime.workers
-                )
-                clock, before = time.perf_counter(), state.step
+                encode = stage_encoder(context, stage, run_dir / EMBEDDINGS_DIR)
+                clips = train_data.clip_dataset(config, stage, state.step, distributed.rank, distributed.world_size)
+                batches = make_loader(clips, runtime.workers)
+                clock, logged_step = time.perf_counter(), state.step
                 while state.step < first + stage.steps:
-                    batch, costs = train_step(run, encode, source)
+                    batch, losses = train_step(context, encode, batches)
                     progress = None
                     if state.step % config.log_every == 0:
-                        speed = (state.step - before) / (time.perf_counter() - clock)
-                        clock, before = time.perf_counter(), state.step
-                        progress = _make_progress(config, state.step, costs, speed)
-                        if own.is_main_process:
-                            _write_log(run_dir / LOG_FILE, board, progress)
-                    if config.image_every and state.step % config.image_every == 0 and own.is_main_process:
-                        _save_predictions(run, encode, batch, run_dir / IMAGES_DIR, board)
-                    if (
-                        state.step % config.save_every == 0 or state.step == first + stage.steps
-                    ) and own.is_main_process:
+                        speed = (state.step - logged_step) / (time.perf_counter() - clock)
+                        clock, logged_step = time.perf_counter(), state.step
+                        progress = _summarize(config, state.step, losses, speed)
+                        if is_main:
+                            append_log(run_dir / LOG_FILE, vars(progress), logger)
+                    if config.image_every and state.step % config.image_every == 0 and is_main:
+                        _save_predictions(context, encode, batch, run_dir / IMAGES_DIR, logger)
+                    if (state.step % config.save_every == 0 or state.step == first + stage.steps) and is_main:
                         save_checkpoint(run_dir / STATE_FILE, state, config)
-                    if progress is not None:  # last: whoever stops here loses nothing
+                    if progress is not None:  # last: a caller that stops here loses nothing
                         yield progress
-        any_rank(False, own)  # all wait until the last state is on disk
+        any_rank(False, distributed)  # all wait until the last state is on disk
 
 
 def build_context(
     config: TrainConfig, run_dir: Path, runtime: RuntimeConfig, distributed: DistributedContext
 ) -> TrainContext:
-    """The state before the first step, or as it was left; the same in all processes."""
-    device = _check_device(f"cuda:{distributed.local_rank}" if runtime.device == "cuda" else runtime.device)
-    _create_run_dir(run_dir)
-    state = build_state(config, device)
-    if (run_dir / STATE_FILE).exists():
-        load_checkpoint(run_dir / STATE_FILE, state, config)
-    if distributed.is_main_process:
-        _truncate_log(run_dir / LOG_FILE, state.step)
-    broadcast_model(state.model, distributed)
-    return TrainContext(config, state, distributed, device)
+    """Build the state before the first step, or load it from `run_dir`; the same in all processes.
 
-
-def _check_device(name: str) -> torch.device:
+    Raises:
+        InputError: if the device cannot be used.
+        OutputError: if `run_dir` cannot be created.
+        CheckpointError: if `run_dir` holds the state of another run.
+    """
+    name = f"cuda:{distributed.local_rank}" if runtime.device == "cuda" else runtime.device
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"device {name!r} cannot be used here ({reason}); name cpu, or leave it out") from error
-    return device
-
-
-def _create_run_dir(out: Path) -> None:
-    """Find out before the first step whether there is a place to write to."""
+        raise InputError(f"device {name!r} cannot be used here ({reason}); name cpu, or omit it") from error
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"{out} cannot be the folder of a run ({error.strerror or error}); name a folder that exists or can be made"
+            f"{run_dir} cannot be the folder of a run ({error.strerror or error}); "
+            "name a folder that exists or can be made"
         ) from error
+    state = build_state(config, device)
+    if (run_dir / STATE_FILE).exists():
+        load_checkpoint(run_dir / STATE_FILE, state, config)
+    if distributed.is_main_process:
+        truncate_log(run_dir / LOG_FILE, state.step)
+    broadcast_model(state.model, distributed)
+    return TrainContext(config, state, distributed, device)
 
 
-def stage_encoder(context: TrainContext, stage: Stage, cache_dir: Path) -> BatchEncoder:
-    """How images are encoded in this stage; sets which weights learn in it."""
+def stage_encoder(context: TrainContext, stage: TrainStage, cache_dir: Path) -> BatchEncoder:
+    """Set which weights learn in `stage`, and return the encoder that fits."""
     context.state.set_trainable(context.config, stage)
     return make_encoder(context.state.model, context.config, cache_dir if context.config.cached_views else None)
 
 
 def train_step(
     context: TrainContext, encode: BatchEncoder, batches: Iterator[ClipBatch]
-) -> tuple[ClipBatch, list[dict[str, list[LossTerms]]]]:
-    """One update of the weights."""
-    config, state = context.config, context.state
-    rate = config.lr_at(state.step)
+) -> tuple[ClipBatch, StepLosses]:
+    """Update the weights once, from `grad_accum` batches. Returns the last batch and the losses of each.
+
+    Raises:
+        StateError: if the loss is no longer a number, or memory runs out.
+    """
+    config, state, distributed = context.config, context.state, context.distributed
+    lr = config.lr_at(state.step)
     for group in state.optimizer.param_groups:
-        group["lr"] = rate * group["scale"]
+        group["lr"] = lr * group["scale"]
     state.optimizer.zero_grad(set_to_none=True)
-    found = []
+    step_losses: StepLosses = []
     try:
-        for turn in range(config.grad_accum):
-            batch = _to_device(next(batches), context.device)
-            number = (state.step * config.grad_accum + turn) * context.distributed.world_size + context.distributed.rank
-            costs = compute_losses(context, encode, batch, number)
-            loss = torch.stack([cost.total for rounds in costs.values() for cost in rounds]).mean()
-            _check_finite(context, loss)
+        for i in range(config.grad_accum):
+            batch = next(batches)
+            for warning in batch.warnings:
+                warnings.warn(f"left out: {warning}", MaskletWarning, stacklevel=2)
+            batch = batch.to(context.device)
+            index = (state.step * config.grad_accum + i) * distributed.world_size + distributed.rank
+            losses = compute_losses(context, encode, batch, index)
+            loss = torch.stack([terms.total for rounds in losses.values() for terms in rounds]).mean()
+            if any_rank(not bool(torch.isfinite(loss)), distributed):  # all stop before one of them spoils the weights
+                raise StateError(
+                    f"the loss is {float(loss.detach())} at step {state.step}; earlier checkpoints are sound: lower "
+                    "the learning rate, or take precision fp32, in another folder"
+                )
             (loss / config.grad_accum).backward()  # type: ignore[no-untyped-call]
-            found.append(costs)
-        average_gradients(state.model.parameters(), context.distributed)
+            step_losses.append(losses)
+        average_gradients(state.model.parameters(), distributed)
         nn.utils.clip_grad_norm_((p for p in state.model.parameters() if p.grad is not None), config.grad_clip)
         state.optimizer.step()
     except (RuntimeError, MemoryError) as error:
-        _raise_memory_error(context, error)
+        if isinstance(error, StateError) or not is_out_of_memory(error):
+            raise
+        raise _out_of_memory_error(context) from error
     state.ema.update(state.model)
     state.step += 1
-    return batch, found
+    return batch, step_losses
 
 
 def compute_losses(
     context: TrainContext, encode: BatchEncoder, batch: ClipBatch, batch_index: int
 ) -> dict[str, list[LossTerms]]:
-    """Encode each image once, then ask for its objects; in videos, follow them. `number` is that of the batch."""
+    """Encode each image once, then prompt its objects; track them through videos.
+
+    Returns the loss terms of each round by type of prompt. `batch_index` counts the batches of the run.
+    """
     config, model = context.config, context.state.model
     prompts = config.stage_at(context.state.step)[0].prompts
-    dice = torch.Generator().manual_seed(config.seed * 1_000_003 + batch_index)
+    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + batch_index)
     with torch.autocast(context.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         features = encode(batch)
         if batch.num_frames == 1:
-            alone = model.add_no_memory_embedding(features)
-            return image_forward(model, alone, batch, prompts=prompts, losses=config.losses, generator=dice)
-        return video_forward(model, features, batch, prompts=prompts, losses=config.losses, generator=dice)
+            features = model.add_no_memory_embedding(features)
+            return image_forward(model, features, batch, prompts=prompts, losses=config.losses, generator=generator)
+        return video_forward(model, features, batch, prompts=prompts, losses=config.losses, generator=generator)
 
 
-def _to_device(batch: ClipBatch, device: torch.device) -> ClipBatch:
-    """The batch on its device, and what was broken told."""
-    for note in batch.warnings:
-        warnings.warn(f"left out: {note}", MaskletWarning, stacklevel=2)
-    return batch.to(device)
-
-
-def _check_finite(context: TrainContext, loss: Tensor) -> None:
-    """Stop all processes before one of them spoils the weights."""
-    if any_rank(not bool(torch.isfinite(loss)), context.distributed):
-        raise StateError(
-            f"the loss is {float(loss.detach())} at step {context.state.step}; what was saved before it is sound: lower "  # noqa: E501
-            "the learning rate, or take precision fp32, in another folder"
-        )
-
-
-def _raise_memory_error(context: TrainContext, error: RuntimeError | MemoryError) -> NoReturn:
-    """Say what would need less memory, where that was the matter."""
-    if isinstance(error, StateError) or not is_out_of_memory(error):
-        raise error
-    stage = context.config.stage_at(context.state.step)[0]
-    hint = memory_advice(
+def _out_of_memory_error(context: TrainContext) -> StateError:
+    config, state = context.config, context.state
+    stage = config.stage_at(state.step)[0]
+    has_checkpointing = supports_gradient_checkpointing(state.model)
+    advice = memory_advice(
         batch=stage.batch,
         objects=stage.prompts.max_objects,
         clip_length=stage.clip_length,
         image_size=stage.image_size,
-        grad_accum=context.config.grad_accum,
-        gradient_checkpointing=context.config.gradient_checkpointing
-        if supports_gradient_checkpointing(context.state.model)
-        else None,
-        frozen_encoder=context.config.lr_multiplier("image_encoder") == 0,
+        grad_accum=config.grad_accum,
+        gradient_checkpointing=config.gradient_checkpointing if has_checkpointing else None,
+        frozen_encoder=config.lr_multiplier("image_encoder") == 0,
     )
-    raise StateError(f"there is not enough memory for step {context.state.step + 1}; {hint}") from error
+    return StateError(f"there is not enough memory for step {state.step + 1}; {advice}")
 
 
-def _make_progress(
-    config: TrainConfig, step: int, step_losses: list[dict[str, list[LossTerms]]], steps_per_second: float
-) -> TrainProgress:
-    every = [cost for costs in step_losses for rounds in costs.values() for cost in rounds]
-    prompted = [costs[kind] for costs in step_losses for kind in costs if kind not in ("tracked", "corrected")]
-    tracked = [cost for costs in step_losses for cost in costs.get("tracked", [])]
+def _summarize(config: TrainConfig, step: int, step_losses: StepLosses, steps_per_second: float) -> TrainProgress:
+    all_terms = [terms for losses in step_losses for rounds in losses.values() for terms in rounds]
+    prompted = [rounds for losses in step_losses for kind, rounds in losses.items() if kind in ("box", "click", "mask")]
+    tracked = [terms for losses in step_losses for terms in losses.get("tracked", [])]
     return TrainProgress(
         step=step,
         steps=config.total_steps,
-        loss=sum(float(cost.total.detach()) for cost in every) / len(every),
-        first_box_iou=_nan_mean([costs["box"][0].best_iou for costs in step_losses if "box" in costs]),
-        first_click_iou=_nan_mean([costs["click"][0].best_iou for costs in step_losses if "click" in costs]),
+        loss=sum(float(terms.total.detach()) for terms in all_terms) / len(all_terms),
+        first_box_iou=_nan_mean([losses["box"][0].best_iou for losses in step_losses if "box" in losses]),
+        first_click_iou=_nan_mean([losses["click"][0].best_iou for losses in step_losses if "click" in losses]),
         single_mask_iou=_nan_mean([rounds[-1].single_mask_iou for rounds in prompted]),
         lr=config.lr_at(step - 1),
         steps_per_second=steps_per_second,
-        tracked_iou=_nan_mean([cost.selected_iou for cost in tracked]),
-        object_score_accuracy=_nan_mean([cost.object_score_accuracy for cost in tracked]),
+        tracked_iou=_nan_mean([terms.selected_iou for terms in tracked]),
+        object_score_accuracy=_nan_mean([terms.object_score_accuracy for terms in tracked]),
     )
 
 
 def _nan_mean(values: list[float]) -> float:
-    """Of those that are numbers."""
+    """Return the mean of the values that are numbers."""
     numbers = [value for value in values if not math.isnan(value)]
     return sum(numbers) / len(numbers) if numbers else math.nan
-
-
-def _write_log(path: Path, logger: TensorBoardLogger | None, progress: TrainProgress) -> None:
-    """A line in the CSV file, and the same for TensorBoard."""
-    try:
-        with path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            if file.tell() == 0:
-                writer.writerow(TrainProgress.__dataclass_fields__)
-            writer.writerow([value if isinstance(value, int) else f"{value:.6g}" for value in vars(progress).values()])
-    except OSError as error:
-        raise OutputError(f"{path} could not be written ({error.strerror or error}); make room, then go on") from error
-    if logger is not None:
-        logger.add_scalars(progress.step, {n: v for n, v in vars(progress).items() if n not in ("step", "steps")})
-
-
-def _truncate_log(path: Path, step: int) -> None:
-    """Take from the log what lies behind `step`, which is about to be done again, and what was cut off."""
-    if not path.exists():
-        return
-    lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-    write_text(path, "".join(lines[:1] + [line for line in lines[1:] if int(line.split(",")[0]) <= step]))
 
 
 @torch.no_grad()
 def _save_predictions(
     context: TrainContext, encode: BatchEncoder, batch: ClipBatch, folder: Path, logger: TensorBoardLogger | None
 ) -> None:
-    """What the model makes of the last batch, as a user would get it: a box on the first frame, then alone."""
+    """Draw what a user would get for the last batch: a box on the first frame, then tracking."""
     with torch.autocast(context.device.type, torch.bfloat16, enabled=context.config.precision == "bf16"):
-        found_NTSS = predict_clip(context.state.model, encode(batch), batch)
-    tensors = (batch.pixels_BT3SS, batch.masks_NTSS, found_NTSS, batch.clip_index_N)
+        predicted_NTSS: Tensor = predict_clip(context.state.model, encode(batch), batch)
+    tensors = (batch.pixels_BT3SS, batch.masks_NTSS, predicted_NTSS, batch.clip_index_N)
     sheet = draw_prediction_sheet(*(tensor.cpu() for tensor in tensors))
     write_image(folder / f"step_{context.state.step:06d}.png", sheet)
     if logger is not None:

@@ -1,4 +1,4 @@
-"""What a step needs of time and memory, and what to lower where there is not enough."""
+"""Measure time and memory of a step, and advise what to lower if memory runs out."""
 
 from __future__ import annotations
 
@@ -15,90 +15,83 @@ __all__ = ["StepUsage", "is_out_of_memory", "measure_step", "memory_advice"]
 
 PROC_SELF = Path("/proc/self")
 OOM_PATTERN = re.compile(r"out of memory|can't allocate memory|not enough memory|alloc_failed", re.IGNORECASE)
-"""What allocators say, of processors, of graphics cards, of the libraries between."""
+"""Messages of the allocators of CPUs, GPUs and the libraries between."""
 
 MIN_IMAGE_SIZE = 64
-"""Pixels a side that something can be learnt from."""
+"""Smallest useful side, pixels."""
 ENCODER_COST, CHECKPOINTED_ENCODER_COST, OBJECT_COST = 1.0, 0.1, 0.25
-"""What a frame keeps for the way back: in its encoder, without and with checkpointing, and for each object.
+"""Relative memory that a frame keeps for the backward pass: in its encoder without and with checkpointing, and for
+each object.
 
-Counted (bytes that autograd holds, published tiny and base plus, 256 and 512 pixels): 0.06 to 0.10 of the encoder's
-are left by checkpointing, an object takes 0.12 to 0.42 of them.
+Counted (bytes that autograd holds, published tiny and base plus, 256 and 512 pixels): checkpointing leaves 0.06 to 0.10
+of the encoder's, an object takes 0.12 to 0.42 of them.
 """
 
 
 @dataclass(frozen=True)
 class StepUsage:
-    """What one step took."""
+    """Time and memory of one step."""
 
     seconds: float
     peak_bytes: int | None
-    """Of tensors on a graphics card, else of the whole process; None where the system does not tell."""
+    """Of tensors on a GPU, else of the process; None where the system does not report it."""
 
 
 def measure_step(step: Callable[[], object], device: torch.device) -> StepUsage:
-    """Do `step` once and say what it took; a step before it should have warmed everything up.
+    """Run `step` once and measure it; a step before it should have warmed everything up.
 
     Example:
-        >>> measure(lambda: model(pixels).sum().backward(), torch.device("cpu"))
-        Budget(seconds=1.9, peak_bytes=1431655765)
+        >>> measure_step(lambda: model(pixels).sum().backward(), torch.device("cpu"))
+        StepUsage(seconds=1.9, peak_bytes=1431655765)
     """
-    before = _reset_peak(device)
+    before: int | None = 0  # the peak so far, where counting cannot start from zero
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+    if device.type == "cpu":
+        try:
+            (PROC_SELF / "clear_refs").write_text("5")
+        except OSError:
+            before = _peak_resident_bytes()
     clock = time.perf_counter()
     step()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
-    return StepUsage(time.perf_counter() - clock, _peak_bytes(device, before))
-
-
-def _reset_peak(device: torch.device) -> int | None:
-    """Begin counting anew; where that cannot be, the peak so far, which the step's hides behind."""
+    seconds = time.perf_counter() - clock
     if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-    if device.type != "cpu":
-        return 0
-    try:
-        (PROC_SELF / "clear_refs").write_text("5")
-    except OSError:
-        return _peak_resident_bytes()
-    return 0
-
-
-def _peak_bytes(device: torch.device, before: int | None) -> int | None:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    if device.type == "mps":  # what the driver handed out stays with the process, so this is the peak
-        return int(torch.mps.driver_allocated_memory())
+        return StepUsage(seconds, torch.cuda.max_memory_allocated(device))
+    if device.type == "mps":  # the process keeps what the driver allocated, so this is the peak
+        return StepUsage(seconds, int(torch.mps.driver_allocated_memory()))
     after = _peak_resident_bytes() if device.type == "cpu" else None
-    return after if after is not None and before is not None and after > before else None
+    is_new_peak = after is not None and before is not None and after > before
+    return StepUsage(seconds, after if is_new_peak else None)
 
 
 def _peak_resident_bytes() -> int | None:
-    """Bytes of this process that were in memory at once, at most."""
+    """Return the peak resident memory of this process."""
     try:
-        found = re.search(r"VmHWM:\s*(\d+) kB", (PROC_SELF / "status").read_text())
+        match = re.search(r"VmHWM:\s*(\d+) kB", (PROC_SELF / "status").read_text())
     except OSError:
-        found = None
-    if found:
-        return int(found[1]) << 10
+        match = None
+    if match:
+        return int(match[1]) << 10
     try:
         import resource
     except ImportError:  # Windows
         return None
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most << 10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak << 10
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there was not enough memory, of whatever device or library.
+    """Tell whether an error reports a lack of memory, for any device or library.
 
     Example:
-        >>> out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"))
+        >>> is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"))
         True
-        >>> out_of_memory(RuntimeError("shape mismatch"))
+        >>> is_out_of_memory(RuntimeError("shape mismatch"))
         False
     """
     if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
@@ -108,7 +101,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @dataclass(frozen=True)
 class _StepSize:
-    """What memory grows with."""
+    """The options that memory grows with."""
 
     batch: int
     clip_length: int
@@ -116,19 +109,19 @@ class _StepSize:
     image_size: int
 
     def smaller_options(self) -> dict[str, _StepSize]:
-        """The next value down of each that has one."""
-        size = max(int(self.image_size * 0.75) // 32 * 32, MIN_IMAGE_SIZE)
-        down = {
+        """Return the next smaller value of each option that has one, by name."""
+        image_size = max(int(self.image_size * 0.75) // 32 * 32, MIN_IMAGE_SIZE)
+        smaller = {
             "batch": replace(self, batch=self.batch // 2),
-            "frames": replace(self, clip_length=self.clip_length // 2),
+            "clip_length": replace(self, clip_length=self.clip_length // 2),
             "objects": replace(self, objects=self.objects // 2),
-            "size": replace(self, image_size=size),
+            "image_size": replace(self, image_size=image_size),
         }
-        return {name: step for name, step in down.items() if 0 < getattr(step, name) < getattr(self, name)}
+        return {name: step for name, step in smaller.items() if 0 < getattr(step, name) < getattr(self, name)}
 
-    def memory_cost(self, encoder: float) -> float:
-        """Memory, up to a factor."""
-        return self.batch * self.clip_length * self.image_size**2 * (encoder + OBJECT_COST * self.objects)
+    def memory_cost(self, encoder_cost: float) -> float:
+        """Estimate the memory, up to a factor."""
+        return self.batch * self.clip_length * self.image_size**2 * (encoder_cost + OBJECT_COST * self.objects)
 
 
 def memory_advice(
@@ -140,47 +133,43 @@ def memory_advice(
     gradient_checkpointing: bool | None,
     frozen_encoder: bool,
 ) -> str:
-    """What to change where memory ran out, what gains most first, with the next values to try.
+    """Advise what to change if memory runs out, largest gain first, with the next values to try.
 
-    `checkpointing` is None where the network has none.
+    `gradient_checkpointing` is None if the network has none.
 
     Example:
-        >>> print(advice(2, 3, 8, 1024, 1, checkpointing=True, frozen_encoder=False))
-        out of memory with batch 2, frames 8, objects 3, size 1024
-        Lower one of these, what gains most first:
+        >>> print(memory_advice(2, 3, 8, 1024, 1, gradient_checkpointing=True, frozen_encoder=False))
+        out of memory with batch 2, clip_length 8, objects 3, image_size 1024
+        Lower one of these, largest gain first:
           objects 3 -> 1
-          batch 2 -> 1, with accumulate 1 -> 2 (the same steps)
-          frames 8 -> 4
-          size 1024 -> 768
+          batch 2 -> 1, with grad_accum 1 -> 2 (the same steps)
+          clip_length 8 -> 4
+          image_size 1024 -> 768
         Or keep them, and:
           train adapters of low rank (LoRA): less for the optimizer
           freeze the encoder: it keeps nothing
     """
-    now = _StepSize(batch, clip_length, objects, image_size)
-    encoder = 0.0 if frozen_encoder else CHECKPOINTED_ENCODER_COST if gradient_checkpointing else ENCODER_COST
-    steps = now.smaller_options()
-    order = sorted(steps, key=lambda name: steps[name].memory_cost(encoder))  # a stable sort: a tie stays as listed
-    lines = [_advice_line(name, now, steps[name], grad_accum) for name in order]
-    others = _other_advice(gradient_checkpointing, frozen_encoder)
-    head = f"out of memory with batch {batch}, frames {clip_length}, objects {objects}, size {image_size}"
-    parts = [head, "Lower one of these, what gains most first:" if lines else "Nothing of these can be lowered."]
-    parts += [f"  {line}" for line in lines]
+    current = _StepSize(batch, clip_length, objects, image_size)
+    encoder_cost = 0.0 if frozen_encoder else CHECKPOINTED_ENCODER_COST if gradient_checkpointing else ENCODER_COST
+    smaller = current.smaller_options()
+    lines = []
+    for name in sorted(smaller, key=lambda name: smaller[name].memory_cost(encoder_cost)):  # stable: a tie stays as is
+        line = f"  {name} {getattr(current, name)} -> {getattr(smaller[name], name)}"
+        if name == "batch" and batch % 2 == 0:
+            line += f", with grad_accum {grad_accum} -> {2 * grad_accum} (the same steps)"
+        lines.append(line)
+    others = []
+    if not frozen_encoder:  # a frozen encoder keeps nothing
+        if gradient_checkpointing is False:
+            others.append("turn gradient checkpointing on (the same steps, a third more time)")
+        others.append("train adapters of low rank (LoRA): less for the optimizer")
+        others.append("freeze the encoder: it keeps nothing")
+    advice = [
+        f"out of memory with batch {batch}, clip_length {clip_length}, objects {objects}, image_size {image_size}"
+    ]
+    advice += ["Lower one of these, largest gain first:" if lines else "Nothing of these can be lowered.", *lines]
     if others:
-        parts += ["Or keep them, and:" if lines else "What is left:", *(f"  {line}" for line in others)]
+        advice += ["Or keep them, and:" if lines else "What is left:", *(f"  {line}" for line in others)]
     elif not lines:
-        parts.append("Take a smaller model, or a device with more memory.")
-    return "\n".join(parts)
-
-
-def _advice_line(name: str, current: _StepSize, smaller: _StepSize, accumulate: int) -> str:
-    line = f"{name} {getattr(current, name)} -> {getattr(smaller, name)}"
-    if name == "batch" and current.batch % 2 == 0:
-        return f"{line}, with accumulate {accumulate} -> {2 * accumulate} (the same steps)"
-    return line
-
-
-def _other_advice(checkpointing: bool | None, frozen_encoder: bool) -> list[str]:
-    if frozen_encoder:  # nothing is kept of it
-        return []
-    ways = [] if checkpointing is not False else ["turn gradient checkpointing on (the same steps, a third more time)"]
-    return [*ways, "train adapters of low rank (LoRA): less for the optimizer", "freeze the encoder: it keeps nothing"]
+        advice.append("Take a smaller model, or a device with more memory.")
+    return "\n".join(advice)

@@ -1,12 +1,11 @@
-"""Sheets of predictions: what the network makes of the images it learns from, to be looked at.
+"""Monitor a run: the log (`log.csv`), sheets of predictions, and TensorBoard where it is installed.
 
-Shapes: B clips (of stills: T is 1), T frames, N objects in all, S side.
-
-A run's curves and images for TensorBoard, where it is installed.
+Shapes: B clips (of images: T is 1), T frames, N objects in all, S side.
 """
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,14 +17,14 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from masklet.atomic_files import write_image
-from masklet.errors import MissingExtraError
+from masklet.atomic_files import current_keys, write_image, write_text
+from masklet.errors import MissingExtraError, OutputError
 from masklet.masks.drawing import Style, draw_masks, palette_color
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-__all__ = ["TensorBoardLogger", "draw_prediction_sheet", "save_prediction_sheet"]
+__all__ = ["TensorBoardLogger", "append_log", "draw_prediction_sheet", "save_prediction_sheet", "truncate_log"]
 
 Pixels = npt.NDArray[np.uint8]
 Masks = npt.NDArray[np.bool_]
@@ -40,55 +39,87 @@ PREDICTION_STYLE = Style(alpha=0.5, line_width=1)
 GT_STYLE = Style(alpha=0.0, line_width=1)
 
 
+def append_log(path: Path, values: Mapping[str, float], logger: TensorBoardLogger | None = None) -> None:
+    """Add a row to the CSV file, and the same values to TensorBoard; `values` hold `step` and `steps`.
+
+    Raises:
+        OutputError: if the file cannot be written.
+    """
+    try:
+        with path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if file.tell() == 0:
+                writer.writerow(values)
+            writer.writerow([value if isinstance(value, int) else f"{value:.6g}" for value in values.values()])
+    except OSError as error:
+        raise OutputError(f"{path} could not be written ({error.strerror or error}); make room, then resume") from error
+    if logger is not None:
+        logger.add_scalars(
+            int(values["step"]), {name: value for name, value in values.items() if name not in ("step", "steps")}
+        )
+
+
+def truncate_log(path: Path, step: int) -> None:
+    """Remove rows after `step`, which the run will do again, and a last line that was cut off.
+
+    A header of an earlier version gets the current names.
+    """
+    if not path.exists():
+        return
+    lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    header = [",".join(current_keys(dict.fromkeys(line.strip().split(",")), "train_log")) + "\n" for line in lines[:1]]
+    write_text(path, "".join(header + [line for line in lines[1:] if int(line.split(",")[0]) <= step]))
+
+
 def save_prediction_sheet(
     pixels_BT3SS: Tensor, gt_NTSS: Tensor, pred_NTSS: Tensor, clip_N: Tensor, path: str | Path
 ) -> Path:
-    """Write `draw_sheet` of the same tensors to `path`, atomically, and return the path.
+    """Write the image of `draw_prediction_sheet` to `path`, atomically, and return the path.
 
     Example:
-        >>> prediction_sheet(batch.pixels_BT3SS, batch.masks_NTSS, logits > 0, batch.clip_N, "step_000100.png")
+        >>> save_prediction_sheet(batch.pixels_BT3SS, batch.masks_NTSS, logits > 0, batch.clip_index_N, "step_100.png")
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: if the file cannot be written.
     """
     return write_image(path, draw_prediction_sheet(pixels_BT3SS, gt_NTSS, pred_NTSS, clip_N))
 
 
 def draw_prediction_sheet(pixels_BT3SS: Tensor, gt_NTSS: Tensor, pred_NTSS: Tensor, clip_N: Tensor) -> Pixels:
-    """One row a clip, one column a frame: predictions painted, the truth as white outlines; RGB (H, W, 3).
+    """Draw one row per clip, one column per frame: predictions filled, ground truth as white outlines.
 
-    Pixels are uint8, masks bool, `clip_N` says which clip each object is in; large frames are made smaller.
+    Pixels are uint8, masks bool, `clip_N` is the clip of each object. Large frames are downscaled. Returns RGB
+    (H, W, 3).
 
     Example:
-        >>> draw_sheet(batch.pixels_BT3SS, batch.masks_NTSS, logits > 0, batch.clip_N).shape
+        >>> draw_prediction_sheet(batch.pixels_BT3SS, batch.masks_NTSS, logits > 0, batch.clip_index_N).shape
         (320, 1286, 3)
     """
     images = pixels_BT3SS.detach().cpu().permute(0, 1, 3, 4, 2).numpy()
     truth, predicted = (masks.detach().cpu().numpy() for masks in (gt_NTSS, pred_NTSS))
     clips = clip_N.detach().cpu().numpy()
+    side = min(MAX_TILE_SIZE, images.shape[2])
     rows = []
     for clip, frames in enumerate(images):
-        own = clips == clip
-        tiles = [_draw_tile(rgb, truth[own, t], predicted[own, t]) for t, rgb in enumerate(frames)]
+        in_clip = clips == clip
+        colors = [palette_color(index) for index in range(int(in_clip.sum()))]
+        tiles = []
+        for t, rgb in enumerate(frames):
+            tile = cv2.resize(rgb, (side, side), interpolation=cv2.INTER_AREA).astype(np.uint8)
+            tile = draw_masks(tile, _downscale_masks(predicted[in_clip, t], side), colors, PREDICTION_STYLE)
+            gt_colors = [GT_COLOR] * len(colors)
+            tiles.append(draw_masks(tile, _downscale_masks(truth[in_clip, t], side), gt_colors, GT_STYLE))
         rows.append(_concat_with_gap(tiles, axis=1))
     return _concat_with_gap(rows, axis=0)
 
 
-def _draw_tile(rgb_SS3: Pixels, gt_NSS: Masks, pred_NSS: Masks) -> Pixels:
-    side = min(MAX_TILE_SIZE, rgb_SS3.shape[0])
-    small = cv2.resize(rgb_SS3, (side, side), interpolation=cv2.INTER_AREA).astype(np.uint8)
-    colors = [palette_color(index) for index in range(len(gt_NSS))]
-    painted = draw_masks(small, _downscale_masks(pred_NSS, side), colors, PREDICTION_STYLE)
-    return draw_masks(painted, _downscale_masks(gt_NSS, side), [GT_COLOR] * len(gt_NSS), GT_STYLE)
-
-
 def _downscale_masks(masks_NSS: Masks, side: int) -> Masks:
-    shrunk = [cv2.resize(mask.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA) for mask in masks_NSS]
-    return np.stack(shrunk) >= 0.5 if shrunk else np.zeros((0, side, side), np.bool_)
+    small = [cv2.resize(mask.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA) for mask in masks_NSS]
+    return np.stack(small) >= 0.5 if small else np.zeros((0, side, side), np.bool_)
 
 
 def _concat_with_gap(tiles: list[Pixels], axis: int) -> Pixels:
-    """Side by side (axis 1) or one below the other (axis 0), with a gap after each but the last."""
+    """Join tiles in a row (axis 1) or a column (axis 0), with a gap after each but the last."""
     shape = list(tiles[0].shape)
     shape[axis] = GAP
     gap = np.full(shape, GAP_COLOR, np.uint8)
@@ -97,17 +128,17 @@ def _concat_with_gap(tiles: list[Pixels], axis: int) -> Pixels:
 
 
 class TensorBoardLogger:
-    """A context manager that writes to a folder which `tensorboard --logdir FOLDER` shows.
+    """A context manager that writes curves and images to a folder for `tensorboard --logdir FOLDER`.
 
-    With `resumed`, the last step that is gone on from, what an earlier process wrote of later steps is hidden.
+    If the run was resumed at `resume_step`, what an earlier process wrote of later steps is hidden.
 
     Example:
-        >>> with Board("runs/mine/board", resumed=500) as board:
-        ...     board.scalars(520, {"loss": 0.31, "iou/box": 0.82})
-        ...     board.image(520, "predictions", sheet)
+        >>> with TensorBoardLogger("runs/mine/board", resume_step=500) as logger:
+        ...     logger.add_scalars(520, {"loss": 0.31, "iou/box": 0.82})
+        ...     logger.add_image(520, "predictions", sheet)
 
     Raises:
-        MissingExtraError: tensorboard is not installed.
+        MissingExtraError: if tensorboard is not installed.
     """
 
     def __init__(self, folder: str | Path, *, resume_step: int | None = None) -> None:
@@ -128,11 +159,11 @@ class TensorBoardLogger:
         self.writer.close()
 
     def add_scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Numbers by name, `/` in a name makes groups; those that are not known (NaN) are left out."""
+        """Add numbers by name; `/` in a name makes groups. NaN is skipped."""
         for name, value in values.items():
             if not math.isnan(value):
                 self.writer.add_scalar(name, value, step)
 
     def add_image(self, step: int, name: str, rgb: npt.NDArray[np.uint8]) -> None:
-        """An image (H, W, 3), RGB."""
+        """Add an RGB image (H, W, 3)."""
         self.writer.add_image(name, rgb, step, dataformats="HWC")

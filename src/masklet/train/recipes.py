@@ -1,14 +1,12 @@
-"""Runs that were made, each a function that returns its config."""
+"""The training runs of the built-in model, each a function that returns its config."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
-from masklet.errors import InputError
-from masklet.train.config import AugmentConfig, LossConfig, PromptConfig, SourceConfig, Stage, TrainConfig
+from masklet.train.config import AugmentConfig, LossConfig, PromptConfig, SourceConfig, TrainConfig, TrainStage
 
-__all__ = ["RECIPES", "builtin", "builtin_joint", "builtin_more", "builtin_video", "finetune_config", "smoke"]
+__all__ = ["FREEZE_PREFIXES", "RECIPES", "builtin", "builtin_joint", "builtin_more", "builtin_video", "smoke"]
 
 SourceWeights = tuple[tuple[str, float], ...]
 
@@ -32,8 +30,7 @@ IMAGE_SOURCES: SourceWeights = (
     ("TreePheno", 0.2),
     ("Kudzu", 0.1),
 )
-"""Natural objects and region maps carry the weight; dense sources are held down."""
-
+"""Natural objects and region maps weigh most, dense sources least."""
 
 SCENE_SOURCES: SourceWeights = (
     ("COCO", 5.0),
@@ -54,8 +51,7 @@ SCENE_SOURCES: SourceWeights = (
     ("StrawberryParts", 0.3),
     ("TreePheno", 0.1),
 )
-"""Photographs that a camera moves over: things that could be in a video."""
-
+"""Photographs that serve as backgrounds of synthetic videos."""
 
 CUTOUT_SOURCES: SourceWeights = (
     ("COCO", 3.0),
@@ -68,15 +64,14 @@ CUTOUT_SOURCES: SourceWeights = (
     ("SmallObjects5", 0.3),
     ("StrawberryParts", 0.2),
 )
-"""Things that are outlined whole."""
-
+"""Objects with complete outlines."""
 
 FREEZE_PREFIXES = {
     "encoder": ("image_encoder", "sam_mask_decoder.conv_s"),
     "memory": ("memory_", "maskmem_", "mask_downsample", "obj_ptr_", "no_obj_", "no_mem_pos_enc"),
     "decoder": ("sam_mask_decoder", "sam_prompt_encoder", "no_mem_embed"),
 }
-"""Of a network, by the start of their weights' names."""
+"""Parts of a network that can be frozen, by the prefixes of their weights' names."""
 
 
 def _sources(weights: SourceWeights) -> tuple[SourceConfig, ...]:
@@ -86,10 +81,10 @@ def _sources(weights: SourceWeights) -> tuple[SourceConfig, ...]:
 SCRATCH_PROMPTS = PromptConfig(
     max_objects=6, box_prob=0.4, mask_prob=0.0, round_probs=(0.4, 0.35, 0.25), gt_click_prob=0.0
 )
-"""What a model is asked that begins with nothing."""
+"""Prompts for a model with random weights."""
 
 IMAGE_PROMPTS = replace(SCRATCH_PROMPTS, box_prob=0.4, rough_mask_prob=0.1, round_probs=(0.25, 0.2, 0.2, 0.2, 0.15))
-"""More corrections, and starts from rough masks, once the first answer is about right."""
+"""More corrections, and rough masks as first prompts, once first predictions are about right."""
 
 VIDEO_PROMPTS = PromptConfig(
     max_objects=3,
@@ -101,7 +96,7 @@ VIDEO_PROMPTS = PromptConfig(
     gt_click_prob=0.0,
     frame_gap_prob=0.5,
 )
-"""Half of the objects are handed in as masks, as benchmarks do; now and then a later frame is corrected."""
+"""Half of the objects start from masks, as in benchmarks; some clips get a correction on a later frame."""
 
 CROP_AUGMENT = AugmentConfig(
     affine_prob=0.2,
@@ -114,10 +109,10 @@ CROP_AUGMENT = AugmentConfig(
     frame_contrast=0.0,
     frame_saturation=0.0,
 )
-"""Crops and strong colors: few images have to last."""
+"""Crops and strong color jitter, because there are few images."""
 
 TRUNK_LR_MULTIPLIERS = (("image_encoder.trunk.stem", 0.1), ("image_encoder.trunk.stages", 0.1))
-"""What knows photographs already learns slowly."""
+"""The pretrained trunk learns slowly."""
 
 _BUILTIN = TrainConfig(
     model="builtin",
@@ -138,12 +133,12 @@ _BUILTIN = TrainConfig(
     ema_decay=0.998,
     log_every=20,
 )
-"""Of a small model that begins with little and has seen few images."""
+"""Base config of a small model that starts from few pretrained weights and sees few images."""
 
 
 def builtin() -> TrainConfig:
-    """The built-in model on stills: small images first, the native resolution last."""
-    stage = Stage(
+    """Train the built-in model on images: small ones first, the native resolution last."""
+    stage = TrainStage(
         image_size=288,
         batch=8,
         steps=950,
@@ -165,8 +160,8 @@ def builtin() -> TrainConfig:
 
 
 def builtin_video() -> TrainConfig:
-    """The built-in model learns time: its memory from scratch, the rest a little, the encoder not at all."""
-    stage = Stage(
+    """Train the memory of the built-in model from scratch; the decoder learns slowly, the encoder is frozen."""
+    stage = TrainStage(
         image_size=288,
         batch=2,
         clip_length=8,
@@ -197,8 +192,8 @@ def builtin_video() -> TrainConfig:
 
 
 def builtin_more() -> TrainConfig:
-    """The built-in model on stills again, all of its trunk learning, small images first, large ones last."""
-    stage = Stage(
+    """Continue the built-in model on images with its complete trunk, small images first, large ones last."""
+    stage = TrainStage(
         image_size=288,
         batch=8,
         steps=800,
@@ -224,9 +219,9 @@ def builtin_more() -> TrainConfig:
 
 
 def builtin_joint() -> TrainConfig:
-    """The memory of the built-in model catches up with its encoder, on made videos; stills between keep the clicks."""
+    """Adapt the memory of the built-in model to its new encoder on synthetic videos; images preserve click quality."""
     joint = replace(VIDEO_PROMPTS, round_probs=(0.4, 0.2, 0.15, 0.15, 0.1))
-    stage = Stage(
+    stage = TrainStage(
         image_size=320,
         batch=2,
         clip_length=8,
@@ -256,8 +251,8 @@ def builtin_joint() -> TrainConfig:
 
 
 def smoke() -> TrainConfig:
-    """A few steps, to see that everything runs."""
-    stage = Stage(image_size=96, batch=2, steps=4, lr=1e-3, lr_end=1e-3, prompts=SCRATCH_PROMPTS, clip_length=1)
+    """Run a few steps, to check the setup."""
+    stage = TrainStage(image_size=96, batch=2, steps=4, lr=1e-3, lr_end=1e-3, prompts=SCRATCH_PROMPTS, clip_length=1)
     return replace(_BUILTIN, stages=(stage,), save_every=2, log_every=1)
 
 
@@ -268,43 +263,3 @@ RECIPES = {
     "builtin_both": builtin_joint,
     "smoke": smoke,
 }
-
-
-def finetune_config(
-    model: str,
-    pretrained: str,
-    *,
-    steps: int,
-    image_size: int,
-    batch: int = 1,
-    clip_length: int = 8,
-    lr: float = 5e-6,
-    freeze: tuple[str, ...] = (),
-) -> TrainConfig:
-    """A model that is published goes on learning from somebody's own data, as the paper's authors do it.
-
-    `model` is its network's name, `start` its name or file, `freeze` what stays as it is: encoder, memory, decoder.
-
-    Example:
-        >>> finetune("sam2.1_hiera_tiny", "sam2.1_t.pt", steps=1000, size=1024, freeze=("encoder",))
-
-    Raises:
-        InputError: something else to freeze, or a number that makes no sense.
-    """
-    if not 0 < lr < 1 or not math.isfinite(lr):
-        raise InputError(f"rate={lr} must lie between 0 and 1; 5e-6 is what the published models were tuned with")
-    stay = tuple((prefix, 0.0) for part in freeze for prefix in _freeze_prefixes(part))
-    return TrainConfig(
-        model=model,
-        pretrained=pretrained,
-        stages=(
-            Stage(image_size=image_size, batch=batch, steps=steps, lr=lr, lr_end=lr / 10, clip_length=clip_length),
-        ),
-        lr_multipliers=(*stay, ("image_encoder", 0.6)),
-    )
-
-
-def _freeze_prefixes(name: str) -> tuple[str, ...]:
-    if name not in FREEZE_PREFIXES:
-        raise InputError(f"freeze={name!r} is no part of a network; choose among {', '.join(FREEZE_PREFIXES)}")
-    return FREEZE_PREFIXES[name]

@@ -1,6 +1,6 @@
-"""Through a clip as a tracker goes: the first frame is prompted, the others are found from memory; what each costs.
+"""Track through a clip as a tracker does: prompt the first frame, find the others from memory, and compute the losses.
 
-Gradients run through all frames. Shapes: N objects, T frames, S side, H and W at stride 4.
+Gradients flow through all frames. Shapes: N objects, T frames, S side, H and W at stride 4.
 """
 
 from __future__ import annotations
@@ -24,49 +24,40 @@ from masklet.train.prompt_simulation import (
     simulate_rounds,
 )
 from masklet.transforms import LOGIT_LIMIT
+from masklet.video.memory_bank import build_memory_context
 from masklet.video.memory_selection import AvailableMemory, RecentFrames
 
 __all__ = ["predict_clip", "sample_frame_numbers", "video_forward"]
 
 MAX_FRAME_GAP = 9
-"""Frames that may lie unseen between two frames of a clip."""
+"""Largest number of frames skipped between two frames of a clip."""
 
 
 @dataclass
 class TrainMemoryBank:
-    """What is remembered of all objects, by frame number."""
+    """The memories of all objects, by frame number."""
 
     frames: dict[int, FrameMemory] = field(default_factory=dict)
     prompted: set[int] = field(default_factory=set)
 
     def add(self, number: int, memory: FrameMemory, prompted: bool) -> None:
-        """Keep a frame."""
+        """Store the memory of a frame."""
         self.frames[number] = memory
         if prompted:
             self.prompted.add(number)
 
+    def spatial(self, number: int) -> Tensor:
+        """Return the spatial memories of a frame."""
+        return self.frames[number].spatial_BMHW
+
+    def pointer(self, number: int) -> Tensor:
+        """Return the object pointers of a frame."""
+        return self.frames[number].pointer_BC
+
     def memory_context(self, number: int) -> MemoryContext:
-        """What the published rule looks back at."""
-        history = AvailableMemory(self.prompted, self.frames.keys() - self.prompted)
-        recall = RecentFrames().select(number, history, reverse=False, length=None)
-        return MemoryContext(
-            tuple(self.frames[frame].spatial_BMHW for frame, _ in recall.spatial),
-            tuple(age for _, age in recall.spatial),
-            tuple(self.frames[frame].pointer_BC for frame, _ in recall.pointers),
-            tuple(back for _, back in recall.pointers),
-            recall.max_pointers,
-        )
-
-
-def sample_frame_numbers(frames: int, gap_prob: float, generator: torch.Generator) -> list[int]:
-    """Numbers of a clip's frames in its video: in that share of the clips some frames are left out at one place.
-
-    So a short clip also shows what it is to look back farther than it is long.
-    """
-    lot = torch.rand(3, generator=generator).tolist()
-    gap = 1 + int(lot[0] * MAX_FRAME_GAP) if lot[1] < gap_prob else 0
-    place = 1 + int(lot[2] * (frames - 1))
-    return [t + (gap if t >= place else 0) for t in range(frames)]
+        """Collect the memories that frame `number` attends to, by the published rule."""
+        available = AvailableMemory(self.prompted, self.frames.keys() - self.prompted)
+        return build_memory_context([(self, RecentFrames().select(number, available, reverse=False, length=None))])
 
 
 def video_forward(
@@ -78,46 +69,60 @@ def video_forward(
     losses: LossConfig,
     generator: torch.Generator,
 ) -> dict[str, list[LossTerms]]:
-    """The costs of the first frame by kind of prompt, of frames that are `tracked`, of one that is `corrected`.
+    """Prompt the first frame and track through the others.
 
-    `features` hold every frame of every clip, clip after clip.
+    Returns the loss of the first frame by type of prompt, of the `tracked` frames, and of the rounds on the `corrected`
+    frame. `features` hold every frame of every clip, clip after clip.
     """
     numbers = sample_frame_numbers(batch.num_frames, prompts.frame_gap_prob, generator)
-    correction = _sample_correction_frame(batch, prompts, generator)
-    masks, costs = _first_frame(
-        model, _frame_features(features, batch, 0), batch.masks_NTSS[:, 0], prompts, losses, generator
-    )
+    correction_frame = _sample_correction_frame(batch, prompts, generator)
+    first_features, first_gt_NSS = _frame_features(features, batch, 0), batch.masks_NTSS[:, 0]
+    masks, loss_terms = _prompt_first_frame(model, first_features, first_gt_NSS, prompts, losses, generator)
     bank = TrainMemoryBank()
-    bank.add(numbers[0], model.encode_memory(_frame_features(features, batch, 0), masks, prompted=True), prompted=True)
+    # features are selected again, not reused: the order in which gradients are summed stays that of earlier versions
+    memory = model.encode_memory(_frame_features(features, batch, 0), masks, prompted=True)
+    bank.add(numbers[0], memory, prompted=True)
     for t in range(1, batch.num_frames):
-        here, truth = _frame_features(features, batch, t), batch.masks_NTSS[:, t]
-        seen = model.condition_on_memory(here, bank.memory_context(numbers[t]))
-        prediction = model.decode(seen, empty_prompt(len(truth), truth.device))
-        costs.setdefault("tracked", []).append(prediction_loss(prediction, downsample_masks(truth), losses))
+        frame_features, gt_NSS = _frame_features(features, batch, t), batch.masks_NTSS[:, t]
+        conditioned = model.condition_on_memory(frame_features, bank.memory_context(numbers[t]))
+        prediction = model.decode(conditioned, empty_prompt(len(gt_NSS), gt_NSS.device))
+        loss_terms.setdefault("tracked", []).append(prediction_loss(prediction, downsample_masks(gt_NSS), losses))
         masks = model.select_mask(prediction, multimask=True)
-        if t == correction:
-            masks, costs["corrected"] = _correction_rounds(model, seen, masks, truth, prompts, losses, generator)
+        is_corrected = t == correction_frame
+        if is_corrected:
+            masks, loss_terms["corrected"] = _correct(model, conditioned, masks, gt_NSS, prompts, losses, generator)
         if t + 1 < batch.num_frames:
-            memory = model.encode_memory(here, masks, prompted=t == correction)
-            bank.add(numbers[t], memory, prompted=t == correction)
-    return costs
+            memory = model.encode_memory(frame_features, masks, prompted=is_corrected)
+            bank.add(numbers[t], memory, prompted=is_corrected)
+    return loss_terms
+
+
+def sample_frame_numbers(frames: int, gap_prob: float, generator: torch.Generator) -> list[int]:
+    """Sample the frame numbers of a clip; a fraction `gap_prob` of the clips skips some frames at one position.
+
+    So a short clip also teaches to attend further back than it is long.
+    """
+    draw = torch.rand(3, generator=generator).tolist()
+    gap = 1 + int(draw[0] * MAX_FRAME_GAP) if draw[1] < gap_prob else 0
+    position = 1 + int(draw[2] * (frames - 1))
+    return [t + (gap if t >= position else 0) for t in range(frames)]
 
 
 def _frame_features(features: ImageFeatures, batch: ClipBatch, t: int) -> ImageFeatures:
-    """Frame `t` as each object has it."""
+    """Return the features of frame `t`, one entry per object."""
     return features.index_select(batch.clip_index_N * batch.num_frames + t)
 
 
 def _sample_correction_frame(batch: ClipBatch, prompts: PromptConfig, generator: torch.Generator) -> int | None:
-    """A later frame that shows all objects, now and then."""
-    lot, which = torch.rand(2, generator=generator).tolist()
-    possible = batch.masks_NTSS[:, 1:].flatten(2).any(2).all(0).nonzero()[:, 0] + 1
-    if lot >= prompts.correction_frame_prob or not prompts.correction_clicks or not len(possible):
+    """Sample a later frame in which all objects are visible; None for clips without correction."""
+    draw, position = torch.rand(2, generator=generator).tolist()
+    all_visible = batch.masks_NTSS[:, 1:].flatten(2).any(2).all(0).nonzero()[:, 0] + 1
+    if draw >= prompts.correction_frame_prob or not prompts.correction_clicks or not len(all_visible):
         return None
-    return int(possible[int(which * len(possible))])
+    return int(all_visible[int(position * len(all_visible))])
 
 
-def _first_frame(
+def _prompt_first_frame(
     model: SAM2,
     features: ImageFeatures,
     gt_NSS: Tensor,
@@ -125,44 +130,34 @@ def _first_frame(
     losses: LossConfig,
     generator: torch.Generator,
 ) -> tuple[SelectedMasks, dict[str, list[LossTerms]]]:
-    """The first frame: some objects by a mask, some by a box, the others by a click; then clicks that correct."""
+    """Prompt some objects by a mask, some by a box, the others by a click; then correct box and click."""
     rounds = sample_num_rounds(prompts, generator)
-    kinds = sample_prompt_types(len(gt_NSS), prompts, generator)
-    found: list[SelectedMasks] = []
-    costs: dict[str, list[LossTerms]] = {}
-    for kind, index_N in kinds.items():
+    index_by_type = sample_prompt_types(len(gt_NSS), prompts, generator)
+    parts: list[SelectedMasks] = []
+    loss_terms: dict[str, list[LossTerms]] = {}
+    for prompt_type, index_N in index_by_type.items():
         index_N = index_N.to(gt_NSS.device)
-        own, truth = features.index_select(index_N), gt_NSS[index_N]
-        if kind == "mask":
-            found.append(model.use_mask_as_output(own, truth[:, None].float()))
+        object_features, object_gt = features.index_select(index_N), gt_NSS[index_N]
+        if prompt_type == "mask":
+            parts.append(model.use_mask_as_output(object_features, object_gt[:, None].float()))
             continue
         done = simulate_rounds(
             model,
-            model.add_no_memory_embedding(own),
-            truth,
-            prompt_type=kind,
+            model.add_no_memory_embedding(object_features),
+            object_gt,
+            prompt_type=prompt_type,
             rounds=rounds,
             prompts=prompts,
             losses=losses,
             generator=generator,
         )
-        found.append(model.select_mask(done[-1].prediction, multimask=done[-1].ambiguous))
-        costs[kind] = [each.loss for each in done]
-    return _reorder(found, torch.cat([*kinds.values()]).to(gt_NSS.device)), costs
+        parts.append(model.select_mask(done[-1].prediction, multimask=done[-1].ambiguous))
+        loss_terms[prompt_type] = [each.loss for each in done]
+    order = torch.cat([*index_by_type.values()]).to(gt_NSS.device).argsort()
+    return SelectedMasks.cat(parts).index(order), loss_terms
 
 
-def _reorder(parts: list[SelectedMasks], index_N: Tensor) -> SelectedMasks:
-    """Parts of a batch as one, each object at its place again."""
-    back = index_N.argsort()
-    return SelectedMasks(
-        torch.cat([masks.logits_B1HW for masks in parts])[back],
-        torch.cat([masks.iou_B1 for masks in parts])[back],
-        torch.cat([masks.object_score_B1 for masks in parts])[back],
-        torch.cat([masks.pointer_BC for masks in parts])[back],
-    )
-
-
-def _correction_rounds(
+def _correct(
     model: SAM2,
     features: ImageFeatures,
     masks: SelectedMasks,
@@ -171,45 +166,38 @@ def _correction_rounds(
     losses: LossConfig,
     generator: torch.Generator,
 ) -> tuple[SelectedMasks, list[LossTerms]]:
-    """Clicks on what tracking got wrong; the earlier mask is gone on from."""
+    """Click on tracking errors, round by round; each round refines the mask before."""
     target = downsample_masks(gt_NSS)
-    points, labels = _empty_points(gt_NSS)
-    costs: list[LossTerms] = []
-    for turn in range(prompts.correction_clicks):
-        before = masks.logits_B1HW.detach().float().clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
-        click, label = sample_correction_click(before, gt_NSS, prompts, generator)
+    points = torch.zeros(len(gt_NSS), 0, 2, device=gt_NSS.device)
+    labels = torch.zeros(len(gt_NSS), 0, dtype=torch.long, device=gt_NSS.device)
+    loss_terms: list[LossTerms] = []
+    for i in range(prompts.correction_clicks):
+        mask = masks.logits_B1HW.detach().float().clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
+        click, label = sample_correction_click(mask, gt_NSS, prompts, generator)
         points, labels = torch.cat([points, click], 1), torch.cat([labels, label], 1)
-        prediction = model.decode(features, PromptTensors(points, labels, before))
-        costs.append(prediction_loss(prediction, target, losses, ambiguous=turn == 0))
-        masks = model.select_mask(prediction, multimask=turn == 0)
-    return masks, costs
-
-
-def _empty_points(gt_NSS: Tensor) -> tuple[Tensor, Tensor]:
-    """Points and labels before the first click."""
-    count, device = len(gt_NSS), gt_NSS.device
-    return torch.zeros(count, 0, 2, device=device), torch.zeros(count, 0, dtype=torch.long, device=device)
+        prediction = model.decode(features, PromptTensors(points, labels, mask))
+        loss_terms.append(prediction_loss(prediction, target, losses, ambiguous=i == 0))
+        masks = model.select_mask(prediction, multimask=i == 0)
+    return masks, loss_terms
 
 
 @torch.no_grad()
 def predict_clip(model: SAM2, features: ImageFeatures, batch: ClipBatch) -> Tensor:
-    """What a user would get, (N, T, S, S) bool: a tight box on the first frame, then alone."""
-    first, truth_NSS = _frame_features(features, batch, 0), batch.masks_NTSS[:, 0]
-    corners = noisy_boxes(truth_NSS, 0.0, torch.Generator())
+    """Track from a tight box on the first frame, as a user would; returns bool masks (N, T, S, S)."""
+    first_features, gt_NSS = _frame_features(features, batch, 0), batch.masks_NTSS[:, 0]
+    corners = noisy_boxes(gt_NSS, 0.0, torch.Generator())
     labels = torch.tensor([[2, 3]], device=corners.device).expand(len(corners), -1)
-    masks = model.select_mask(
-        model.decode(model.add_no_memory_embedding(first), PromptTensors(corners, labels)), multimask=False
-    )
-    bank, found = TrainMemoryBank(), [masks.logits_B1HW]
+    prediction = model.decode(model.add_no_memory_embedding(first_features), PromptTensors(corners, labels))
+    masks = model.select_mask(prediction, multimask=False)
+    bank, logits = TrainMemoryBank(), [masks.logits_B1HW]
     if batch.num_frames > 1:
-        bank.add(0, model.encode_memory(first, masks, prompted=True), prompted=True)
+        bank.add(0, model.encode_memory(first_features, masks, prompted=True), prompted=True)
     for t in range(1, batch.num_frames):
-        here = _frame_features(features, batch, t)
-        prediction = model.decode(
-            model.condition_on_memory(here, bank.memory_context(t)), empty_prompt(len(corners), corners.device)
-        )
+        frame_features = _frame_features(features, batch, t)
+        conditioned = model.condition_on_memory(frame_features, bank.memory_context(t))
+        prediction = model.decode(conditioned, empty_prompt(len(corners), corners.device))
         masks = model.select_mask(prediction, multimask=True)
-        bank.add(t, model.encode_memory(here, masks), prompted=False)
-        found.append(masks.logits_B1HW)
-    logits_NTHW = torch.cat([logits.float() for logits in found], 1)
-    return interpolate(logits_NTHW, size=truth_NSS.shape[-2:], mode="bilinear") > 0
+        bank.add(t, model.encode_memory(frame_features, masks), prompted=False)
+        logits.append(masks.logits_B1HW)
+    logits_NTHW = torch.cat([frame_logits.float() for frame_logits in logits], 1)
+    return interpolate(logits_NTHW, size=gt_NSS.shape[-2:], mode="bilinear") > 0

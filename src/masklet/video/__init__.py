@@ -1,4 +1,24 @@
-"""Videos: follow any number of objects, in memory that does not grow."""
+"""Track objects through videos, in memory that does not grow with the video's length.
+
+Tracking with prompts: you say where each object is, on any frame.
+
+    session             the verbs: prompt, propagate, correct, remove, save
+    live                the same for frames that are handed in one by one
+    tracker             one frame for all objects
+    memory_bank         what is stored of each object, as plain records
+    memory_selection    which stored frames the next frame attends to
+    propagation         the state of a pass through the video
+    repropagate         track again after corrections, as far as masks change
+    frame_cache         frames and their features
+    postprocess         masks at the frame's size
+    session_save, session_load    a session on disk
+
+Tracking without prompts: a detector finds the objects, and they keep their ids.
+
+    auto_tracker        detect, match, track
+    association         match detections with tracks
+    track_history       when each track started and ended, and why
+"""
 
 from __future__ import annotations
 
@@ -10,7 +30,7 @@ from masklet.video.session import Session
 from masklet.video.session_load import SavedSession
 from masklet.video.track_history import Track, TrackHistory
 from masklet.video.track_options import AutoTrackOptions, TrackOptions
-from masklet.video.tracker import ObjectBatcher
+from masklet.video.tracker import VideoNetwork
 
 __all__ = [
     "AutoTrackOptions",
@@ -22,12 +42,12 @@ __all__ = [
     "LiveSession",
     "MemorySelection",
     "MemorySelector",
-    "ObjectBatcher",
     "RecentFrames",
     "SavedSession",
     "Session",
     "Track",
     "TrackHistory",
     "TrackOptions",
+    "VideoNetwork",
     "auto_track",
 ]

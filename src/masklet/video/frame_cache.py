@@ -1,6 +1,6 @@
-"""Frames and their features, held as long as someone may come back to them.
+"""Read frames and cache their features, as long as someone may come back to them.
 
-A video is read when a frame is needed; a stream is read once, and its last frames are held.
+A video is read when a frame is needed; a stream is read once, and its last frames are buffered.
 """
 
 from __future__ import annotations
@@ -15,39 +15,39 @@ from masklet.models.types import ImageFeatures
 __all__ = ["FeatureCache", "FrameProvider", "PushFrames", "SeekableFrames", "StreamFrames"]
 
 DEFAULT_CAPACITY = 4
-"""Features of so many frames are held: 17 MB each at 1024."""
+"""Frames whose features are cached: 17 MB each at 1024."""
 STREAM_BUFFER_FRAMES = 16
-"""Images of so many frames of a stream are held, for prompts that come a little late."""
+"""Frames of a stream whose images are buffered, for prompts that come a little late."""
 
 
 class FeatureCache:
-    """The features of the last few frames that were asked for."""
+    """The features of the most recently used frames."""
 
     def __init__(self, capacity: int = DEFAULT_CAPACITY) -> None:
         self.capacity = capacity
         self._features: OrderedDict[int, ImageFeatures] = OrderedDict()
 
     def get(self, frame_idx: int) -> ImageFeatures | None:
-        """Features of `frame`, or None."""
+        """Return the features of a frame, or None."""
         if frame_idx in self._features:
             self._features.move_to_end(frame_idx)
         return self._features.get(frame_idx)
 
     def put(self, frame_idx: int, features: ImageFeatures) -> None:
-        """Hold features, and let go of those not asked for the longest."""
+        """Cache features, and release the least recently used ones."""
         self._features[frame_idx] = features
         while len(self._features) > self.capacity:
             self._features.popitem(last=False)
 
     def reserve(self, num_frames: int, max_bytes: int) -> bool:
-        """Hold features of so many frames, if they take `most` bytes at the most; there is one to judge by."""
+        """Raise the capacity to `num_frames` if they fit into `max_bytes`, judged by the frames in the cache."""
         size = max(sum(t.nbytes for t in (of.embed_BCHW, *of.high_res_features)) for of in self._features.values())
         fits = num_frames * size <= max_bytes
         self.capacity = max(self.capacity, num_frames) if fits else self.capacity
         return fits
 
     def clear(self) -> None:
-        """Let go of all."""
+        """Release everything."""
         self._features.clear()
 
 
@@ -63,11 +63,11 @@ class SeekableFrames:
         return self.video.num_frames
 
     def frame(self, index: int) -> Frame:
-        """One frame, wherever it is."""
+        """Read one frame."""
         return self.video[index]
 
     def iterate(self, start: int, stop: int | None, reverse: bool) -> Iterator[Frame]:
-        """Frames in order, `stop` left out."""
+        """Read frames in order, without `stop`."""
         return self.video.frames(start, stop, reverse=reverse)
 
 
@@ -86,34 +86,35 @@ class StreamFrames:
         return self.video.num_frames
 
     def frame(self, index: int) -> Frame:
-        """A frame that is still held, or the next one.
+        """Return a buffered frame, or read the next one.
 
         Raises:
-            StateError: it has gone by, or lies ahead.
+            StateError: if it has left the buffer, or has not come yet.
         """
         if index in self._buffer:
             return self._buffer[index]
+        path = self.video.path
         if index < self._next_index:
+            first, last = min(self._buffer, default=0), max(self._buffer, default=0)
             raise StateError(
-                f"frame {index} of {self.video.path!r} has gone by: a stream holds its last {STREAM_BUFFER_FRAMES} frames, "  # noqa: E501
-                f"now {min(self._buffer, default=0)} to {max(self._buffer, default=0)}; prompt one of these, or save the "  # noqa: E501
-                "stream to a file and open that"
+                f"frame {index} of {path!r} has gone by: a stream buffers its last {STREAM_BUFFER_FRAMES} frames, "
+                f"now {first} to {last}; prompt one of these, or save the stream to a file and open that"
             )
         if index > self._next_index:
             raise StateError(
-                f"frame {index} of {self.video.path!r} has not come yet: the next one is {self._next_index}; propagate up to "  # noqa: E501
-                "it first, then prompt it"
+                f"frame {index} of {path!r} has not come yet: the next one is {self._next_index}; "
+                "propagate up to it first, then prompt it"
             )
         frame = self._read_next()
         if frame is None:
-            raise StateError(f"{self.video.path!r} has ended: it had {self._next_index} frames; prompt one of them")
+            raise StateError(f"{path!r} has ended: it had {self._next_index} frames; prompt one of them")
         return frame
 
     def iterate(self, start: int, stop: int | None, reverse: bool) -> Iterator[Frame]:
-        """Held frames from `start` on, then those to come.
+        """Return buffered frames from `start` on, then read those to come.
 
         Raises:
-            StateError: a stream does not run backwards.
+            StateError: if `reverse`.
         """
         if reverse:
             raise StateError(f"{self.video.path!r} is a stream and does not run backwards; open a file or a folder")
@@ -122,7 +123,7 @@ class StreamFrames:
             if index in self._buffer:
                 frame = self._buffer[index]
             elif index < self._next_index:
-                index += 1  # could not be read when it came, or has gone by
+                index += 1  # could not be read when it came, or has left the buffer
                 continue
             else:
                 pulled = self._read_next()
@@ -147,25 +148,25 @@ class StreamFrames:
 
 
 class PushFrames:
-    """The last frame that somebody pushed in."""
+    """The last frame that was handed in."""
 
     def __init__(self, length: int | None = None) -> None:
         self.length = length
         self.last: Frame | None = None
 
     def frame(self, index: int) -> Frame:
-        """The last frame.
+        """Return the last frame.
 
         Raises:
-            StateError: another one.
+            StateError: if `index` is another one.
         """
         if self.last is None or self.last.index != index:
-            shown = "none came yet" if self.last is None else f"the last one is {self.last.index}"
-            raise StateError(f"frame {index} is not here: {shown}; only the last frame of a live view can be prompted")
+            now = "none came yet" if self.last is None else f"the last one is {self.last.index}"
+            raise StateError(f"frame {index} is not here: {now}; only the last frame of a live view can be prompted")
         return self.last
 
     def iterate(self, start: int, stop: int | None, reverse: bool) -> Iterator[Frame]:
-        """Not for a live view.
+        """Refuse: a live view is not propagated.
 
         Raises:
             StateError: always.

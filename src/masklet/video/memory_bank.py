@@ -1,25 +1,35 @@
-"""What is known of the objects that are followed: plain records, keyed by the caller's own ids.
+"""Store what is known of each tracked object: plain records, keyed by the caller's own ids.
 
-Removing an object is one `del`. Shapes: C channels of a pointer, M of a memory, H and W at stride 4 for logits and at
-stride 16 for memories; the leading 1 is the object.
+Removing an object is one `del`. Shapes: B objects, C channels of a pointer, M of a spatial memory, H and W at stride 4
+for logits and at stride 16 for memories; a leading 1 is one object.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from masklet.errors import PromptError
-from masklet.models.types import FrameMemory, SelectedMasks
-from masklet.prompts import Box, MaskPrompt, ObjectPrompt, Points
-from masklet.video.memory_selection import AvailableMemory, MemorySelector
+from masklet.models.types import FrameMemory, MemoryContext, SelectedMasks
+from masklet.prompts import Box, BoxesLike, LabelsLike, MaskPrompt, MasksLike, ObjectPrompt, Points, PointsLike
+from masklet.video.memory_selection import AvailableMemory, MemorySelection, MemorySelector
 
-__all__ = ["FrameState", "MemoryBank", "TrackedObject", "merge_prompts", "parse_object_prompt", "validate_object_id"]
+__all__ = [
+    "FrameState",
+    "MemoryBank",
+    "MemoryStore",
+    "TrackedObject",
+    "build_memory_context",
+    "merge_prompts",
+    "parse_object_prompt",
+    "validate_object_id",
+]
 
 MAX_OBJECT_ID = 2**31 - 1
 
@@ -30,21 +40,21 @@ class FrameState:
 
     iou: float
     object_score: float
-    """Of presence; above 0 the object is in the image."""
+    """Above 0 the object is in the image."""
     pointer_1C: Tensor
     logits_11HW: Tensor | None
     spatial_1MHW: Tensor | None = None
-    """In bfloat16, as published; None: not written yet, or forgotten."""
+    """In bfloat16, as sam2 stores it; None: not encoded yet, or released."""
     reverse: bool | None = None
-    """The direction in which the frame was passed; None: it has only been prompted."""
+    """The direction in which the frame was tracked; None: it has only been prompted."""
 
     @classmethod
     def from_masks(cls, masks: SelectedMasks) -> FrameState:
-        """What the network found of one object."""
+        """Store the mask that the network selected for one object."""
         return cls(float(masks.iou_B1), float(masks.object_score_B1), masks.pointer_BC, masks.logits_B1HW)
 
     def to_masks(self) -> SelectedMasks:
-        """As the network's verbs take it."""
+        """Return the mask as the network's verbs take it."""
         assert self.logits_11HW is not None
         device = self.pointer_1C.device
         return SelectedMasks(
@@ -55,13 +65,13 @@ class FrameState:
         )
 
     def with_memory(self, memory: FrameMemory) -> FrameState:
-        """The same, remembered."""
+        """Return the same state with its encoded memory."""
         return replace(self, spatial_1MHW=memory.spatial_BMHW.to(torch.bfloat16), pointer_1C=memory.pointer_BC)
 
 
 @dataclass
 class MemoryBank:
-    """What is remembered of one object, by frame number."""
+    """The stored frames of one object, by frame number."""
 
     prompted: dict[int, FrameState] = field(default_factory=dict)
     tracked: dict[int, FrameState] = field(default_factory=dict)
@@ -70,28 +80,69 @@ class MemoryBank:
         return self.prompted[frame_idx] if frame_idx in self.prompted else self.tracked[frame_idx]
 
     def get(self, frame_idx: int) -> FrameState | None:
-        """What is known of `frame`, or None."""
+        """Return the state of a frame, or None."""
         return self.prompted.get(frame_idx) or self.tracked.get(frame_idx)
 
     def __iter__(self) -> Iterator[int]:
         return iter(sorted({*self.prompted, *self.tracked}))
 
+    def spatial(self, frame_idx: int) -> Tensor:
+        """Return the spatial memory of a frame, (1, M, H, W) in fp32."""
+        memory_1MHW = self[frame_idx].spatial_1MHW
+        assert memory_1MHW is not None, f"frame {frame_idx} has no spatial memory"
+        return memory_1MHW.float()
+
+    def pointer(self, frame_idx: int) -> Tensor:
+        """Return the object pointer of a frame, (1, C)."""
+        return self[frame_idx].pointer_1C
+
     @property
     def available(self) -> AvailableMemory:
-        """As a rule of recall sees it: prompted frames that are remembered, and the others."""
-        written = tuple(f for f, kept in self.prompted.items() if kept.spatial_1MHW is not None)
-        whole = tuple(f for f, kept in self.tracked.items() if kept.spatial_1MHW is not None)
-        return AvailableMemory(written, self.tracked.keys(), whole)
+        """The frames that a `MemorySelector` may choose from."""
+        encoded = tuple(f for f, state in self.prompted.items() if state.spatial_1MHW is not None)
+        with_spatial = tuple(f for f, state in self.tracked.items() if state.spatial_1MHW is not None)
+        return AvailableMemory(encoded, self.tracked.keys(), with_spatial)
 
     def prune(self, selector: MemorySelector, centers: tuple[int, ...]) -> None:
-        """Drop what cannot be looked at from the frames `centers` any more; prompted frames stay."""
+        """Release what can no longer be selected from any frame of `centers`; prompted frames stay."""
         memories, pointers = selector.max_distance
-        for frame, kept in list(self.tracked.items()):
+        for frame, state in list(self.tracked.items()):
             distance = min(abs(frame - center) for center in centers)
             if distance > pointers:
                 del self.tracked[frame]
-            elif distance > memories and kept.spatial_1MHW is not None:
-                self.tracked[frame] = replace(kept, spatial_1MHW=None, logits_11HW=None)
+            elif distance > memories and state.spatial_1MHW is not None:
+                self.tracked[frame] = replace(state, spatial_1MHW=None, logits_11HW=None)
+
+
+class MemoryStore(Protocol):
+    """Stored memories by frame number: a `MemoryBank` of one object, or a batch in training."""
+
+    def spatial(self, frame_idx: int, /) -> Tensor:
+        """Return the spatial memory of a frame, (B, M, H, W)."""
+
+    def pointer(self, frame_idx: int, /) -> Tensor:
+        """Return the object pointers of a frame, (B, C)."""
+
+
+def build_memory_context(memory: Sequence[tuple[MemoryStore, MemorySelection]]) -> MemoryContext:
+    """Collect the selected memories of several stores into one batch.
+
+    All selections have the same ages and offsets; the frames themselves may differ.
+    """
+    first = memory[0][1]
+    spatial = [
+        [store.spatial(selection.spatial[i][0]) for store, selection in memory] for i in range(len(first.spatial))
+    ]
+    pointers = [
+        [store.pointer(selection.pointers[i][0]) for store, selection in memory] for i in range(len(first.pointers))
+    ]
+    return MemoryContext(
+        tuple(torch.cat(rows) if len(rows) > 1 else rows[0] for rows in spatial),
+        tuple(age for _, age in first.spatial),
+        tuple(torch.cat(rows) if len(rows) > 1 else rows[0] for rows in pointers),
+        tuple(offset for _, offset in first.pointers),
+        first.max_pointers,
+    )
 
 
 @dataclass
@@ -102,68 +153,66 @@ class TrackedObject:
     prompts: dict[int, ObjectPrompt] = field(default_factory=dict)
     bank: MemoryBank = field(default_factory=MemoryBank)
     frames_unseen: int = 0
-    """Frames in a row on which it was not seen."""
+    """Consecutive frames, up to now, on which it was not visible."""
     corrected_frames: set[int] = field(default_factory=set)
-    """Frames that were corrected after the frames around them had been tracked."""
+    """Frames corrected after the frames around them had been tracked."""
 
     @property
     def first_prompt_frame(self) -> int:
-        """Where it was first prompted."""
+        """The first frame with a prompt."""
         return min(self.prompts)
 
 
-def validate_object_id(value: Any) -> int:
-    """A caller's id as a number.
+def validate_object_id(value: object) -> int:
+    """Return a caller's object id as an int.
 
     Raises:
-        PromptError: no whole number from 0 to 2147483647.
+        PromptError: if it is no whole number from 0 to 2147483647.
     """
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
-    if not whole or not 0 <= int(value) <= MAX_OBJECT_ID:
-        raise PromptError(f"object id {value!r} must be a whole number from 0 to {MAX_OBJECT_ID}, such as 1")
-    return int(value)
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and 0 <= int(value) <= MAX_OBJECT_ID:
+        return int(value)
+    raise PromptError(f"object id {value!r} must be a whole number from 0 to {MAX_OBJECT_ID}, such as 1")
 
 
 def parse_object_prompt(
-    points: Any, labels: Any, box: Any, mask: Any, *, size: tuple[int, int], refine: bool
+    points: PointsLike | None,
+    labels: LabelsLike | None,
+    box: BoxesLike | None,
+    mask: MasksLike | None,
+    *,
+    size: tuple[int, int],
+    refine: bool,
 ) -> ObjectPrompt:
-    """What was said about one object on one frame, checked against the frame's (height, width).
+    """Check the prompt of one object on one frame of `size` (height, width).
 
-    `points` is [x, y] or [[x, y], ...], all of this object; `refine`: there is a mask already, so that a point off the
-    object can stand alone.
+    `refine`: a mask exists already, so that a point off the object may stand alone.
 
     Raises:
-        PromptError: nothing, or something that cannot be meant.
+        PromptError: if nothing is given, or something is malformed or outside the frame.
     """
     if points is None and labels is not None:
         raise PromptError(f"labels {labels!r} came without points: give points=[x, y] or [[x, y], ...] with them")
-    clicks = None if points is None else _parse_points(points, labels)
-    corners = None if box is None else _parse_box(box)
-    rough = None if mask is None else MaskPrompt(mask)
-    if clicks is None and corners is None and rough is None:
-        raise PromptError("points, box and mask are all None: say what the object is, such as points=[x, y]")
+    if points is None and box is None and mask is None:
+        raise PromptError("points, box and mask are all None: give one, such as points=[x, y]")
+    clicks = None
+    if points is not None:
+        nested: Any = points
+        with suppress(ValueError):  # lists of different lengths: Points names the error
+            nested = [points] if np.ndim(nested) == 1 else points
+        given: Any = [1] * len(nested) if labels is None else labels
+        clicks = Points(nested, np.atleast_1d(given))
+    corners = None
+    if box is not None:
+        numbers = np.asarray(box, dtype=object)
+        if numbers.shape != (4,):
+            raise PromptError(f"box {box!r} must be four numbers, x1, y1, x2, y2 in pixels of the frame")
+        corners = Box(*numbers.tolist())
+    rough = None if mask is None else MaskPrompt(cast(Any, mask))
     return ObjectPrompt(clicks, corners, rough, refine=refine).fit_to_image(size)
 
 
-def _parse_points(points: Any, labels: Any) -> Points:
-    try:
-        single = np.ndim(points) == 1
-    except ValueError:  # lists of different lengths: Points says so
-        single = False
-    nested: Any = [points] if single else points
-    given = [1] * len(nested) if labels is None else labels
-    return Points(nested, np.atleast_1d(given))
-
-
-def _parse_box(box: Any) -> Box:
-    numbers = np.asarray(box, dtype=object)
-    if numbers.shape != (4,):
-        raise PromptError(f"box {box!r} must be four numbers, x1, y1, x2, y2 in pixels of the frame")
-    return Box(*numbers.tolist())
-
-
 def merge_prompts(previous: ObjectPrompt | None, new: ObjectPrompt) -> ObjectPrompt:
-    """What is now said about an object on a frame: points add up; a box or a mask starts anew."""
+    """Add a prompt to those already given on a frame: points accumulate, a box or a mask replaces everything."""
     if previous is None or new.box is not None or new.mask is not None:
         return new
     if previous.points is None or new.points is None:

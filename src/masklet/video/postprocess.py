@@ -1,4 +1,4 @@
-"""From what the network found on a frame to what people see: masks at the frame's size, in one `Results`."""
+"""Turn tracked logits into `Results`: masks at the frame's size, without small holes and specks."""
 
 from __future__ import annotations
 
@@ -31,45 +31,36 @@ def to_results(
     lost_after: int,
     speed: dict[str, float],
 ) -> Results:
-    """The objects of `rows` on `frame`, masks at its size, cleared of holes and specks up to `clean` cells."""
+    """Return the objects of `rows` on `frame`, one row each.
+
+    Holes and specks of at most `fill_hole_area` cells are cleared at stride 4, before masks are upsampled. An object
+    without a mask is "occluded", and "lost" after `lost_after` frames.
+    """
     masks = np.zeros((0, *frame.size), bool)
     if rows:
-        logits = torch.cat([_logits(kept) for _, kept in rows])
+        logits_N1HW = torch.cat([state.logits_11HW.float() for _, state in rows if state.logits_11HW is not None])
         with torch.inference_mode():
-            full = interpolate(
-                _fill_holes_and_specks(logits, fill_hole_area), frame.size, mode="bilinear", align_corners=False
-            )
-            masks = (full[:, 0] > 0).cpu().numpy()
+            cleaned_N1HW = _fill_holes_and_specks(logits_N1HW, fill_hole_area)
+            full_N1HW = interpolate(cleaned_N1HW, frame.size, mode="bilinear", align_corners=False)
+            masks = (full_N1HW[:, 0] > 0).cpu().numpy()
+    unseen = ["lost" if one.frames_unseen >= lost_after else "occluded" for one, _ in rows]
     return Results(
         frame.rgb,
         frame.path,
         Masks(masks) if rows else None,
-        np.array([kept.iou for _, kept in rows], np.float32),
-        prompt_ids=np.array([one.id for one, _ in rows], np.int32),
+        np.array([state.iou for _, state in rows], np.float32),
+        ids=np.array([one.id for one, _ in rows], np.int32),
         classes=np.zeros(len(rows), np.int32),
         names=DEFAULT_NAMES,
         speed=speed,
         frame_idx=frame.index,
         time=frame.time,
-        object_scores=np.array([kept.object_score for _, kept in rows], np.float32),
-        states=tuple(_object_state(one, bool(masks[i].any()), lost_after) for i, (one, _) in enumerate(rows)),
+        object_scores=np.array([state.object_score for _, state in rows], np.float32),
+        states=tuple("visible" if mask.any() else state for mask, state in zip(masks, unseen, strict=True)),
     )
 
 
-def _logits(frame_state: FrameState) -> Tensor:
-    assert frame_state.logits_11HW is not None
-    return frame_state.logits_11HW.float()
-
-
-def _object_state(obj: TrackedObject, seen: bool, lost_after: int) -> str:
-    """What to call an object that is seen, or has not been for a while."""
-    if seen:
-        return "visible"
-    return "lost" if obj.frames_unseen >= lost_after else "occluded"
-
-
 def _fill_holes_and_specks(logits_N1HW: Tensor, max_area: int) -> Tensor:
-    """Holes filled and specks removed, as far as they are at most `clean` cells large."""
     if not max_area:
         return logits_N1HW
     out = logits_N1HW.clone()
@@ -86,7 +77,7 @@ def _fill_holes_and_specks(logits_N1HW: Tensor, max_area: int) -> Tensor:
 
 @dataclass(frozen=True)
 class CompressedResults:
-    """What was shown of a frame, in little room: without its image, masks as run lengths."""
+    """The results of one frame in little memory: without its image, masks as run lengths."""
 
     ids: npt.NDArray[np.int32]
     scores: npt.NDArray[np.float32]
@@ -96,7 +87,7 @@ class CompressedResults:
 
     @classmethod
     def from_results(cls, results: Results) -> CompressedResults:
-        """From what was shown of one object or more."""
+        """Compress results of one object or more."""
         assert results.masks is not None
         assert results.object_scores is not None
         assert results.states is not None
@@ -104,19 +95,19 @@ class CompressedResults:
         return cls(results.ids, results.scores, results.object_scores, results.states, codes)
 
     def merge_into(self, results: Results, object_ids: Sequence[int]) -> Results:
-        """`shown`, the same frame with other objects, and these, rows in the `order` of ids."""
-        held = np.stack([rle.decode(code) for code in self.masks])
-        masks = held if results.masks is None else np.concatenate([results.masks.data, held])
+        """Add these rows to `results` of the same frame with other objects, rows in the order of `object_ids`."""
+        earlier = np.stack([rle.decode(code) for code in self.masks])
+        masks = earlier if results.masks is None else np.concatenate([results.masks.data, earlier])
         assert results.object_scores is not None
         assert results.states is not None
         both = replace(
             results,
             masks=Masks(masks),
             scores=np.concatenate([results.scores, self.scores]),
-            prompt_ids=np.concatenate([results.ids, self.ids]),
+            ids=np.concatenate([results.ids, self.ids]),
             classes=np.zeros(len(masks), np.int32),
             object_scores=np.concatenate([results.object_scores, self.object_scores]),
             states=results.states + self.states,
         )
-        place = {number: i for i, number in enumerate(object_ids)}
-        return both[sorted(range(len(both)), key=lambda row: place.get(int(both.ids[row]), len(place)))]
+        order = {number: i for i, number in enumerate(object_ids)}
+        return both[sorted(range(len(both)), key=lambda row: order.get(int(both.ids[row]), len(order)))]

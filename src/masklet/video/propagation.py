@@ -1,4 +1,4 @@
-"""A pass through a video while it is under way: plain values, so that it can be saved and gone on with."""
+"""The state of a pass through a video: plain values, so that it can be saved and resumed."""
 
 from __future__ import annotations
 
@@ -12,27 +12,26 @@ __all__ = ["PropagationState"]
 
 @dataclass
 class PropagationState:
-    """From `start` to before `stop` (None: the end), and which frame comes next."""
+    """A pass from `start` to before `stop` (None: the end), and the frame that comes next."""
 
     start: int
     stop: int | None
     reverse: bool
     next_frame: int
-    initial_ids: frozenset[int] = frozenset()
-    """Objects that were known of where it began: they take part at once, the others where they are prompted."""
-    backward_results: dict[int, CompressedResults] | None = None
-    """By frame, what was found looking back; None: this pass does not look back, or has not yet."""
     bidirectional: bool = False
-    """Every object is followed back from its first prompt too."""
+    """Every object is tracked back from its first prompt too."""
+    initial_ids: frozenset[int] | None = None
+    """Objects known on the first frame: they take part at once, the others from their prompts on.
+
+    None until the pass begins.
+    """
+    backward_results: dict[int, CompressedResults] | None = None
+    """By frame, the results of the backward part of a bidirectional pass; None until it is done."""
 
     def includes(self, obj: TrackedObject, frame_idx: int) -> bool:
-        """Whether an object is followed on frame `index`."""
+        """Whether an object is tracked on a frame."""
         if not obj.prompts:
             return False
-        if obj.id in self.initial_ids:
+        if self.initial_ids is not None and obj.id in self.initial_ids:
             return True
         return frame_idx <= max(obj.prompts) if self.reverse else frame_idx >= obj.first_prompt_frame
-
-    def advance(self, frame_idx: int) -> None:
-        """Frame `index` is done."""
-        self.next_frame = frame_idx - 1 if self.reverse else frame_idx + 1

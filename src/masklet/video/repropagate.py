@@ -1,11 +1,9 @@
-"""After a correction: follow the corrected objects again, only as far as anything changes."""
+"""Track corrected objects again, only as far as their masks change."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-
-from torch import Tensor
 
 from masklet.errors import InputError
 from masklet.results import Results
@@ -17,86 +15,73 @@ __all__ = ["repropagate_corrections"]
 
 @dataclass
 class Refinement:
-    """One object being followed again, from one corrected frame in one direction."""
+    """One object tracked again, from one corrected frame in one direction."""
 
     obj: TrackedObject
     matching_frames: int = 0
-    """Masks in a row that came out as they were."""
+    """Consecutive masks that agree with the earlier ones."""
     changed_frames: list[int] = field(default_factory=list)
 
 
 def repropagate_corrections(
     tracker: Tracker, changed_frames: dict[int, list[int]], *, min_iou: float, patience: int, bidirectional: bool
 ) -> Iterator[Results]:
-    """Frames that are gone through again; `changed` is filled with the frames whose mask is another one now."""
+    """Track from every corrected frame, in both directions, and yield the frames that are tracked again.
+
+    `changed_frames` is filled: by object id, the corrected frames and those whose mask has changed.
+    """
     if not 0 < min_iou <= 1 or patience < 1:
         raise InputError(
-            f"agree={min_iou!r} must be above 0 and at most 1, patience={patience!r} a whole number from 1"
+            f"min_iou={min_iou!r} must be above 0 and at most 1, patience={patience!r} a whole number from 1"
         )
-    return _repropagate(tracker, changed_frames, min_iou, patience, bidirectional)
+
+    def run() -> Iterator[Results]:
+        for origin in sorted({frame for one in tracker.objects.values() for frame in one.corrected_frames}):
+            objects = [one for one in tracker.objects.values() if origin in one.corrected_frames]
+            for one in objects:
+                changed_frames.setdefault(one.id, []).append(origin)
+            for reverse in (False, True):
+                neighbor, refinements = origin + (-1 if reverse else 1), []
+                for one in objects:  # frames that were tracked from the corrected one, or all that were tracked
+                    state = one.bank.get(neighbor)
+                    if state is not None and (bidirectional or state.reverse == reverse):
+                        refinements.append(Refinement(one))
+                for results in _track_until_stable(tracker, refinements, neighbor, reverse, min_iou, patience):
+                    for each in refinements:
+                        known = changed_frames[each.obj.id]
+                        changed_frames[each.obj.id] = sorted({*known, *each.changed_frames})
+                    yield results
+            for one in objects:
+                one.corrected_frames.discard(origin)
+
+    return run()
 
 
-def _repropagate(
-    tracker: Tracker, changed_frames: dict[int, list[int]], min_iou: float, patience: int, bidirectional: bool
+def _track_until_stable(
+    tracker: Tracker, refinements: list[Refinement], start: int, reverse: bool, min_iou: float, patience: int
 ) -> Iterator[Results]:
-    for origin in sorted({frame for one in tracker.objects.values() for frame in one.corrected_frames}):
-        objects = [one for one in tracker.objects.values() if origin in one.corrected_frames]
-        for one in objects:
-            changed_frames.setdefault(one.id, []).append(origin)
-        for reverse in (False, True):
-            for mending, results in _repropagate_from(
-                tracker, objects, origin, reverse, min_iou, patience, bidirectional
-            ):
-                for each in mending:
-                    changed_frames[each.obj.id] = sorted({*changed_frames[each.obj.id], *each.changed_frames})
-                yield results
-        for one in objects:
-            one.corrected_frames.discard(origin)
-
-
-def _repropagate_from(
-    tracker: Tracker,
-    objects: list[TrackedObject],
-    origin: int,
-    reverse: bool,
-    min_iou: float,
-    patience: int,
-    bidirectional: bool,
-) -> Iterator[tuple[list[Refinement], Results]]:
-    """One direction from one corrected frame."""
-    step = -1 if reverse else 1
-    active = [Refinement(one) for one in objects if _needs_update(one, origin + step, reverse, bidirectional)]
-    every = list(active)
+    """Track in one direction, each object until its masks agree with the earlier ones."""
+    active = refinements
     if not active:
         return
-    for frame in tracker.frames.iterate(origin + step, None, reverse):
-        active = [m for m in active if m.matching_frames < patience and m.obj.bank.get(frame.index) is not None]
+    for frame in tracker.frames.iterate(start, None, reverse):
+        active = [r for r in active if r.matching_frames < patience and r.obj.bank.get(frame.index) is not None]
         if not active:
             return
-        before = {m.obj.id: m.obj.bank[frame.index] for m in active}
-        rows = {one.id: kept for one, kept in tracker.track_frame(frame, [m.obj for m in active], reverse)}
-        for m in active:
-            same = _mask_iou(before[m.obj.id], rows[m.obj.id]) >= min_iou
-            m.matching_frames = m.matching_frames + 1 if same else 0
+        before = {r.obj.id: r.obj.bank[frame.index] for r in active}
+        after = {one.id: state for one, state in tracker.track_frame(frame, [r.obj for r in active], reverse)}
+        for r in active:
+            same = _mask_iou(before[r.obj.id], after[r.obj.id]) >= min_iou
+            r.matching_frames = r.matching_frames + 1 if same else 0
             if not same:
-                m.changed_frames.append(frame.index)
-        yield every, tracker.results_at(frame)
-
-
-def _needs_update(obj: TrackedObject, neighbor: int, reverse: bool, bidirectional: bool) -> bool:
-    """Whether the frame beside the corrected one was tracked from it, or is wanted anyway."""
-    kept = obj.bank.get(neighbor)
-    return kept is not None and (bidirectional or kept.reverse == reverse)
+                r.changed_frames.append(frame.index)
+        yield tracker.results_at(frame)
 
 
 def _mask_iou(before: FrameState, after: FrameState) -> float:
-    """IoU of what was there and what is there now; two empty masks agree."""
+    """IoU of two masks of one object; two empty masks agree."""
     assert before.logits_11HW is not None
     assert after.logits_11HW is not None
-    old, new = _foreground(before.logits_11HW), _foreground(after.logits_11HW)
+    old, new = before.logits_11HW > 0, after.logits_11HW > 0
     either = int((old | new).sum())
     return 1.0 if either == 0 else int((old & new).sum()) / either
-
-
-def _foreground(logits_11HW: Tensor) -> Tensor:
-    return logits_11HW > 0

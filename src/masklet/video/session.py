@@ -1,4 +1,4 @@
-"""The verbs of tracking: prompt any object on any frame, follow all of them, correct, remove.
+"""Track objects through a video with prompts: prompt on any frame, propagate, correct, remove, save and resume.
 
 Coordinates are pixels of the original frame, x to the right and y down; boxes are xyxy; frames count from 0.
 """
@@ -9,51 +9,63 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, SupportsIndex
 
-from masklet.closing import Closeable
 from masklet.errors import InputError, PromptError, StateError
 from masklet.media import Frame, Video
-from masklet.prompts import ObjectPrompt
+from masklet.models.fast_cpu.sam2 import FastSAM2
+from masklet.prompts import BoxesLike, LabelsLike, MasksLike, ObjectPrompt, PointsLike
 from masklet.results import Results
 from masklet.video.frame_cache import SeekableFrames, StreamFrames
-from masklet.video.memory_bank import TrackedObject, parse_object_prompt, validate_object_id
+from masklet.video.memory_bank import (
+    TrackedObject,
+    parse_object_prompt,
+    validate_object_id,
+)
 from masklet.video.postprocess import CompressedResults
 from masklet.video.propagation import PropagationState
 from masklet.video.repropagate import repropagate_corrections
 from masklet.video.session_load import SavedSession
 from masklet.video.session_save import SessionContext, SessionState, write_session
 from masklet.video.track_options import TrackOptions
-from masklet.video.tracker import ObjectBatcher, Tracker
+from masklet.video.tracker import Tracker
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Session"]
 
 ProgressCallback = Callable[[int], None]
 
 
-class Session(Closeable):
-    """A video, and the objects that are followed through it; close it, or use it as a context manager.
+class Session:
+    """A video and the objects tracked through it; close it, or use it as a context manager.
 
     Example:
-        >>> with model.session("clip.mp4") as s:
-        ...     s.add(1, frame=0, points=[[210, 350]])
-        ...     s.add(2, frame=40, box=[300, 0, 500, 400])
-        ...     for frame in s.propagate(both=True):
-        ...         print(frame.frame, frame.ids, frame.states)
+        >>> with model.session("clip.mp4") as s:  # doctest: +SKIP
+        ...     s.add_prompt(1, frame_idx=0, points=[[210, 350]])
+        ...     s.add_prompt(2, frame_idx=40, box=[300, 0, 500, 400])
+        ...     for results in s.propagate(bidirectional=True):
+        ...         print(results.frame_idx, results.ids, results.states)
     """
 
-    def __init__(self, batcher: ObjectBatcher, video: Video, options: TrackOptions) -> None:
-        self.video, self.options = video, options
-        frames = SeekableFrames(video) if video.seekable else StreamFrames(video)
-        self.tracker = Tracker(batcher, frames, options)
+    def __init__(self, network: FastSAM2, video: Video, options: TrackOptions) -> None:
+        self.network, self.video, self.options = network, video, options
+        self.tracker = Tracker(network, SeekableFrames(video) if video.seekable else StreamFrames(video), options)
         self.changed_frames: dict[int, list[int]] = {}
-        """After `update`: by id, the frames whose mask is another one now."""
+        """After `repropagate`: by object id, the frames whose mask has changed."""
         self._next_frame: int | None = None
         self._propagation: PropagationState | None = None
         self._is_open = True
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def close(self) -> None:
-        """Let go of the video and of everything that is remembered."""
+        """Release the video and all stored memory."""
         self._is_open = False
         self.tracker.objects.clear()
         self.tracker.cache.clear()
@@ -61,93 +73,111 @@ class Session(Closeable):
 
     @property
     def object_ids(self) -> tuple[int, ...]:
-        """The objects there are, in the order they were added."""
+        """The ids of all objects, in the order they were added."""
         return tuple(self.tracker.objects)
 
     @property
     def last_frame(self) -> int | None:
-        """The frame that was passed last; None: none was."""
+        """The frame that was tracked last; None: none was."""
         return None if self._next_frame is None else self._next_frame - 1
+
+    def frame(self, frame_idx: SupportsIndex) -> Frame:
+        """Read a frame.
+
+        Raises:
+            InputError: if the number is no frame number.
+            SourceError, StateError: if the frame does not exist or cannot be read.
+        """
+        self._check_open()
+        if isinstance(frame_idx, bool) or not hasattr(frame_idx, "__index__") or frame_idx.__index__() < 0:
+            raise InputError(f"frame {frame_idx!r} must be a whole number, 0 or more")
+        return self.tracker.frames.frame(frame_idx.__index__())
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise StateError("this session is closed; open another one with model.session(source)")
+
+    # prompts ----------------------------------------------------------------------------------------------------
 
     def add_prompt(
         self,
         object_id: int,
-        *,
         frame_idx: int,
-        points: object = None,
-        labels: object = None,
-        box: object = None,
-        mask: object = None,
+        *,
+        points: PointsLike | None = None,
+        labels: LabelsLike | None = None,
+        box: BoxesLike | None = None,
+        mask: MasksLike | None = None,
     ) -> Results:
-        """Say what object `id` is on `frame`: points, a box, both, or a mask; answers with its mask there at once.
+        """Prompt an object on a frame with points, a box, both, or a mask, and return its mask there.
 
         `points` is [x, y] or [[x, y], ...], `labels` 1 on the object and 0 off it, `box` [x1, y1, x2, y2], `mask`
-        (H, W). An object that is there already is told more: points add up, a box or a mask starts this frame anew.
-        May be called while `propagate` runs; the object then joins with the next frame.
+        (H, W). On a frame that has prompts of this object, points accumulate; a box or a mask replaces them. You may
+        call this while `propagate` runs; the object then joins on the next frame.
 
         Raises:
-            PromptError: an id or a prompt that cannot be meant.
-            SourceError, StateError: a frame that is not there.
+            PromptError: if the id or the prompt is malformed, or lies outside the frame.
+            InputError, SourceError, StateError: if the frame does not exist or cannot be read.
         """
-        number = validate_object_id(object_id)
-        current_frame = self.frame(frame_idx)
-        one = self.tracker.objects.get(number)
-        refine = one is not None and one.bank.get(current_frame.index) is not None
-        new = parse_object_prompt(points, labels, box, mask, size=current_frame.size, refine=refine)
-        return self._add_object_prompt(number, current_frame.index, new)
+        number, frame = validate_object_id(object_id), self.frame(frame_idx)
+        obj = self.tracker.objects.get(number)
+        refine = obj is not None and obj.bank.get(frame.index) is not None
+        prompt = parse_object_prompt(points, labels, box, mask, size=frame.size, refine=refine)
+        return self._add_object_prompt(number, frame.index, prompt)
 
     def _add_object_prompt(self, object_id: int, frame_idx: int, prompt: ObjectPrompt) -> Results:
-        """As `add`, with a prompt that is already typed."""
-        current_frame = self.frame(frame_idx)
-        one = self.tracker.objects.get(validate_object_id(object_id)) or TrackedObject(validate_object_id(object_id))
-        kept = self.tracker.add_prompt(one, current_frame, prompt.fit_to_image(current_frame.size))
-        self.tracker.objects[one.id] = one
-        return self.tracker.build_results(current_frame, [(one, kept)])
+        """Add a prompt that is already parsed."""
+        number, frame = validate_object_id(object_id), self.frame(frame_idx)
+        obj = self.tracker.objects.get(number) or TrackedObject(number)
+        state = self.tracker.add_prompt(obj, frame, prompt.fit_to_image(frame.size))
+        self.tracker.objects[number] = obj
+        return self.tracker.build_results(frame, [(obj, state)])
 
     def correct(
         self,
         object_id: int,
-        *,
         frame_idx: int,
-        points: object = None,
-        labels: object = None,
-        box: object = None,
-        mask: object = None,
+        *,
+        points: PointsLike | None = None,
+        labels: LabelsLike | None = None,
+        box: BoxesLike | None = None,
+        mask: MasksLike | None = None,
     ) -> Results:
-        """Put an object right on `frame`; as `add`, for one that is there. `update` then mends the frames around.
+        """Correct an existing object on a frame, as `add_prompt`; `repropagate` then updates the frames around.
 
         Raises:
-            PromptError: no such object, or a prompt that cannot be meant.
+            PromptError: if there is no such object, or the prompt is malformed.
         """
         number = self.tracker.get_object(object_id).id
-        return self.add_prompt(number, frame_idx=frame_idx, points=points, labels=labels, box=box, mask=mask)
+        return self.add_prompt(number, frame_idx, points=points, labels=labels, box=box, mask=mask)
 
-    def remove_object(self, object_id: int) -> None:
-        """Forget an object altogether; the others are not touched.
+    def clear_prompts(self, object_id: int, frame_idx: int) -> None:
+        """Remove the prompts of an object on a frame.
+
+        Its mask stays as a tracked frame if the frame was tracked. An object without any prompt is no longer tracked.
 
         Raises:
-            PromptError: no such object.
+            PromptError: if there is no such object, or it has no prompt on the frame.
+        """
+        obj = self.tracker.get_object(object_id)
+        if frame_idx not in obj.prompts:
+            where = ", ".join(map(str, sorted(obj.prompts))) or "none"
+            raise PromptError(f"object {obj.id} has no prompt on frame {frame_idx!r}; it has on frames {where}")
+        del obj.prompts[frame_idx]
+        state = obj.bank.prompted.pop(frame_idx)
+        if state.reverse is not None and state.spatial_1MHW is not None:
+            obj.bank.tracked[frame_idx] = state
+            obj.corrected_frames.add(frame_idx)
+
+    def remove_object(self, object_id: int) -> None:
+        """Remove an object with its memory; the others are not affected.
+
+        Raises:
+            PromptError: if there is no such object.
         """
         del self.tracker.objects[self.tracker.get_object(object_id).id]
 
-    def clear_prompts(self, object_id: int, *, frame_idx: int) -> None:
-        """Take back what was said about an object on `frame`.
-
-        What it was found to be there stays as a tracked frame, when the frame has been passed. An object about which
-        nothing is said any more is no longer followed.
-
-        Raises:
-            PromptError: no such object, or nothing was said about it there.
-        """
-        one = self.tracker.get_object(object_id)
-        if frame_idx not in one.prompts:
-            where = ", ".join(map(str, sorted(one.prompts))) or "none"
-            raise PromptError(f"object {one.id} has no prompt on frame {frame_idx!r}; it has on frames {where}")
-        del one.prompts[frame_idx]
-        kept = one.bank.prompted.pop(frame_idx)
-        if kept.reverse is not None and kept.spatial_1MHW is not None:
-            one.bank.tracked[frame_idx] = kept
-            one.corrected_frames.add(frame_idx)
+    # tracking ---------------------------------------------------------------------------------------------------
 
     def propagate(
         self,
@@ -158,107 +188,180 @@ class Session(Closeable):
         bidirectional: bool = False,
         progress: ProgressCallback | None = None,
     ) -> Iterator[Results]:
-        """Follow all objects from `start` to before `stop`, a `Results` a frame.
+        """Track all objects from `start` to before `stop` and yield one `Results` a frame.
 
-        Forward, `start` is the first prompted frame unless it is given, and each object joins where it was first
-        prompted. `reverse=True` goes back from `start` (the last prompted frame) to after `stop` (to frame 0).
-        `both=True` gives every frame from `start` (0) to `stop`, in order, with each object followed back from its
-        first prompt too: it looks back first, holding masks as run lengths, and tells `progress` which frame it is at.
+        Forward, `start` defaults to the first prompted frame, on a stream to the frame after the last pass, and each
+        object joins where it was first prompted. `reverse=True` tracks back from `start` (the last prompted frame) to
+        after `stop` (to frame 0). `bidirectional=True` yields every frame from `start` (0) to `stop`, in order, with
+        each object tracked back from its first prompt too: the backward part runs first and stores its masks as run
+        lengths; `progress` is called with the number of every frame of both parts.
 
         Raises:
-            StateError: nothing to follow, or a stream asked to run backwards.
-            InputError: a range that holds no frame.
+            StateError: if there is nothing to track, or a stream has to run backward.
+            InputError: if the range holds no frame.
         """
-        self._check(start, stop, reverse, bidirectional)
-        first = start or 0 if bidirectional else self._start_frame(start, reverse)
-        return self._begin_propagation(
-            PropagationState(first, stop, reverse, first, bidirectional=bidirectional), progress
-        )
+        self._check_open()
+        prompted = [frame for one in self.tracker.objects.values() for frame in one.prompts]
+        if not prompted:
+            raise StateError("there is nothing to track yet: add a prompt first, add_prompt(1, 0, points=[x, y])")
+        if reverse and bidirectional:
+            raise InputError("reverse=True and bidirectional=True exclude each other: bidirectional goes both ways")
+        if (reverse or bidirectional) and not self.video.seekable:
+            raise StateError(f"{self.video.path!r} is a stream and does not run backwards; open a file or a folder")
+        for name, value in (("start", start), ("stop", stop)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+                raise InputError(f"{name}={value!r} must be a frame number, 0 or more")
+        if start is not None and stop is not None and (start <= stop if reverse else start >= stop):
+            way = "below" if reverse else "above"
+            raise InputError(f"start={start} and stop={stop} hold no frame: stop must be {way} start")
+        if start is None:
+            start = 0 if bidirectional else max(prompted) if reverse else min(prompted)
+            if not self.video.seekable and self._next_frame is not None:
+                start = self._next_frame
+        return self._propagate(PropagationState(start, stop, reverse, start, bidirectional), progress)
 
     def resume(self, *, progress: ProgressCallback | None = None) -> Iterator[Results]:
-        """Go on with a `propagate` that was left before its end, here or in the session that was saved.
+        """Resume a `propagate` that was left before its end, in this session or in the one that was saved.
 
-        Bit for bit what it would have given: frames that were handed out are not handed out again.
+        The remaining frames are bit for bit those of an uninterrupted pass; frames already yielded are not repeated.
 
         Example:
-            >>> with model.session("clip.mp4", resume="clip.safetensors") as s:
-            ...     for frame in s.go_on():
-            ...         print(frame.frame)
+            >>> with model.session("clip.mp4", resume="clip.safetensors") as s:  # doctest: +SKIP
+            ...     for results in s.resume():
+            ...         print(results.frame_idx)
 
         Raises:
-            StateError: no pass is under way.
+            StateError: if no pass is unfinished.
         """
         self._check_open()
         if self._propagation is None:
-            raise StateError("no pass is under way that could be gone on with: begin one with propagate()")
+            raise StateError("no pass is under way that could be resumed: begin one with propagate()")
         return self._propagate(self._propagation, progress)
 
-    def save(self, path: str | PathLike[str]) -> Path:
-        """Write all that this session knows to one .safetensors file, whole or not at all; returns the path.
+    def _propagate(self, state: PropagationState, progress: ProgressCallback | None) -> Iterator[Results]:
+        """Run a pass, or the rest of it; `state` alone says how far it is."""
+        tracker, self._propagation = self.tracker, state
+        if state.initial_ids is None:
+            known = [one.id for one in tracker.objects.values() if one.bank.get(state.start) is not None]
+            state.initial_ids = frozenset(() if state.bidirectional else known)
 
-        Objects with their prompts and memories, options, and the pass that is under way. It may be called between
-        two frames of `propagate`; `model.session(source, resume=path)` goes on from there with `go_on`.
+        if state.bidirectional and state.backward_results is None:  # every object back from its first prompt
+            backward: dict[int, CompressedResults] = {}
+            late = [one for one in tracker.objects.values() if one.prompts and one.first_prompt_frame > state.start]
+            if late:
+                tracker.propagation_start = last = max(one.first_prompt_frame for one in late)
+                for frame in tracker.frames.iterate(last, state.start - 1 if state.start else None, True):
+                    active = [one for one in late if frame.index <= one.first_prompt_frame]
+                    rows = tracker.track_frame(frame, active, True)
+                    rows = [row for row in rows if frame.index < row[0].first_prompt_frame]
+                    if rows:
+                        results = tracker.build_results(frame, rows, tracker.speed)
+                        backward[frame.index] = CompressedResults.from_results(results)
+                    if progress is not None:
+                        progress(frame.index)
+            for one in late:
+                one.frames_unseen = 0
+            state.backward_results = backward
 
-        Example:
-            >>> s.save("clip.safetensors")
-            PosixPath('clip.safetensors')
+        tracker.propagation_start = state.start
+        finished = state.next_frame < 0 or state.next_frame == state.stop
+        for frame in () if finished else tracker.frames.iterate(state.next_frame, state.stop, state.reverse):
+            active = [one for one in tracker.objects.values() if state.includes(one, frame.index)]
+            results = tracker.build_results(frame, tracker.track_frame(frame, active, state.reverse), tracker.speed)
+            self._next_frame = frame.index + 1
+            if state.bidirectional and progress is not None:
+                progress(frame.index)
+            earlier = state.backward_results.pop(frame.index, None) if state.backward_results else None
+            state.next_frame = frame.index - 1 if state.reverse else frame.index + 1
+            yield results if earlier is None else earlier.merge_into(results, self.object_ids)
+        self._propagation = None
+
+    def repropagate(
+        self, *, min_iou: float = 0.99, patience: int = 3, bidirectional: bool = False
+    ) -> Iterator[Results]:
+        """Track corrected objects again, until `patience` masks in a row agree with the earlier ones.
+
+        Two masks agree when their IoU is at least `min_iou`. Frames are tracked in the direction in which they were
+        tracked before, with `bidirectional=True` in both; frames never tracked are left out. Yields a `Results` with
+        all objects for each frame; `changed_frames` then names the frames whose mask has changed.
 
         Raises:
-            OutputError: the file cannot be written.
-            StateError: the session is closed, or of a stream, whose frames come only once.
-            InputError: a recall rule of one's own that has no name to find it by.
+            StateError: if the session does not retain old frames; retain="all" does.
         """
-        self._check_open()
-        return write_session(path, self._context(), self._state())
+        if self.options.retain != "all":
+            raise StateError(
+                "this session retains recent frames only, so there is nothing to compare with: open it with "
+                'retain="all", or propagate again from the corrected frame'
+            )
+        self.changed_frames = {}
+        return repropagate_corrections(
+            self.tracker, self.changed_frames, min_iou=min_iou, patience=patience, bidirectional=bidirectional
+        )
 
-    def restore_saved(self, saved: SavedSession) -> None:
-        """Know what a saved session knew, and nothing else; `model.session(source, resume=path)` calls this.
+    def results_at(self, frame_idx: int) -> Results:
+        """Return the stored masks of all objects on a frame.
 
         Raises:
-            CheckpointError: damaged, or of another model.
-            InputError: saved for another source or with other options.
+            StateError: if nothing is stored (any more): open the session with retain="all".
         """
-        self._set_state(saved.load_state(self._context(), self.tracker.batcher.device))
-
-    def snapshot(self) -> SessionState:
-        """All that is known at this moment, in memory; `go_back` returns to it, as often as one likes.
-
-        It may be called between two frames of `propagate`; after `go_back`, `go_on` follows on from there.
-
-        Example:
-            >>> before = s.remembered()
-            >>> s.correct(1, frame=7, points=[[210, 350]])
-            >>> s.go_back(before)  # as if nothing had been corrected
-        """
-        return deepcopy(self._state())
-
-    def restore_snapshot(self, snapshot: SessionState) -> None:
-        """Know what this session knew when it answered `remembered()`, and nothing else."""
-        self._set_state(deepcopy(snapshot))
+        return self.tracker.results_at(self.frame(frame_idx))
 
     def cache_features(self, start: int, stop: int, max_megabytes: int = 2048) -> bool:
-        """Encode the frames from `start` to before `stop` once, however often they are passed, where that has room.
+        """Cache the features of the frames from `start` to before `stop`, so that each is encoded only once.
 
-        False: their features take more than `megabytes` (17 MB a frame at 1024), so only the last few are held.
+        False: they take more than `max_megabytes` (17 MB a frame at 1024), so only the last few are cached.
 
         Example:
-            >>> with model.session("clip.mp4", keep="all") as s:
-            ...     s.hold(0, 80)
+            >>> with model.session("clip.mp4", retain="all") as s:  # doctest: +SKIP
+            ...     s.cache_features(0, 80)
             True
         """
         self.tracker.frame_features(self.frame(start))
         return self.tracker.cache.reserve(stop - start, max_megabytes * 10**6)
 
-    def _set_state(self, state: SessionState) -> None:
-        self.tracker.objects, self.tracker.propagation_start = state.objects, state.propagation_start
-        self._next_frame, self._propagation, self.changed_frames = (
-            state.next_frame,
-            state.propagation,
-            state.changed_frames,
-        )
+    # state ------------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write the state of this session to a .safetensors file, atomically, and return the path.
+
+        It holds the objects with their prompts and memories, the options, and the unfinished pass. You may call it
+        between two frames of `propagate`; `model.session(source, resume=path)` then resumes with `resume`.
+
+        Raises:
+            OutputError: if the file cannot be written.
+            StateError: if the session is closed, or of a stream, whose frames come only once.
+            InputError: if a custom memory selector has no name by which it can be recognized.
+        """
+        self._check_open()
+        return write_session(path, self._context(), self._state())
+
+    def restore_saved(self, saved: SavedSession) -> None:
+        """Replace the state by that of a saved session; `model.session(source, resume=path)` calls this.
+
+        Raises:
+            CheckpointError: if the file is damaged, or of another model.
+            InputError: if it was saved for another source or with other options.
+        """
+        self._set_state(saved.load_state(self._context(), self.network.device))
+
+    def snapshot(self) -> SessionState:
+        """Return a copy of the state in memory; `restore_snapshot` returns to it, as often as you like.
+
+        You may call it between two frames of `propagate`; after `restore_snapshot`, `resume` continues from there.
+
+        Example:
+            >>> before = s.snapshot()  # doctest: +SKIP
+            >>> s.correct(1, frame_idx=7, points=[[210, 350]])  # doctest: +SKIP
+            >>> s.restore_snapshot(before)  # doctest: +SKIP
+        """
+        return deepcopy(self._state())
+
+    def restore_snapshot(self, snapshot: SessionState) -> None:
+        """Replace the state by a snapshot of this session."""
+        self._set_state(deepcopy(snapshot))
 
     def _context(self) -> SessionContext:
-        return SessionContext(self.tracker.batcher.model, self.video, self.options)
+        return SessionContext(self.network.model, self.video, self.options)
 
     def _state(self) -> SessionState:
         return SessionState(
@@ -269,130 +372,7 @@ class Session(Closeable):
             self.changed_frames,
         )
 
-    def repropagate(
-        self, *, min_iou: float = 0.99, patience: int = 3, bidirectional: bool = False
-    ) -> Iterator[Results]:
-        """After corrections: follow the corrected objects again until `patience` masks in a row agree with the old.
-
-        Two masks agree when their IoU is at least `agree`. Goes the way the frames were tracked; `both=True` the other
-        way too. Only frames that were tracked before are gone through. A `Results` with all objects for each frame;
-        `changed` then names the frames whose mask changed.
-
-        Raises:
-            StateError: the session does not keep old frames (keep="all" does).
-        """
-        if self.options.retain != "all":
-            raise StateError(
-                'this session keeps recent frames only, so there is nothing to compare with: open it with keep="all", '
-                "or propagate again from the corrected frame"
-            )
-        self.changed_frames = {}
-        return repropagate_corrections(
-            self.tracker, self.changed_frames, min_iou=min_iou, patience=patience, bidirectional=bidirectional
-        )
-
-    def results_at(self, frame_idx: int) -> Results:
-        """What is known of all objects on `frame`.
-
-        Raises:
-            StateError: nothing any more: open the session with keep="all".
-        """
-        return self.tracker.results_at(self.frame(frame_idx))
-
-    def frame(self, frame_idx: Any) -> Frame:
-        """The image of a frame.
-
-        Raises:
-            InputError, SourceError, StateError: a frame that is not there.
-        """
-        self._check_open()
-        if isinstance(frame_idx, bool) or not hasattr(frame_idx, "__index__") or frame_idx.__index__() < 0:
-            raise InputError(f"frame {frame_idx!r} must be a whole number, 0 or more")
-        return self.tracker.frames.frame(frame_idx.__index__())
-
-    # ---------------------------------------------------------------------------------------------------------------
-
-    def _check_open(self) -> None:
-        if not self._is_open:
-            raise StateError("this session is closed; open another one with model.session(source)")
-
-    def _check(self, start: int | None, stop: int | None, reverse: bool, bidirectional: bool) -> None:
-        self._check_open()
-        if not any(one.prompts for one in self.tracker.objects.values()):
-            raise StateError("there is nothing to follow yet: say what with add(1, frame=0, points=[x, y]) first")
-        if reverse and bidirectional:
-            raise InputError("reverse=True and both=True exclude each other: both goes back and forward")
-        if (reverse or bidirectional) and not self.video.seekable:
-            raise StateError(f"{self.video.path!r} is a stream and does not run backwards; open a file or a folder")
-        for name, value in (("start", start), ("stop", stop)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-                raise InputError(f"{name}={value!r} must be a frame number, 0 or more")
-        if start is not None and stop is not None and (start <= stop if reverse else start >= stop):
-            way = "below" if reverse else "above"
-            raise InputError(f"start={start} and stop={stop} hold no frame: stop must be {way} start")
-
-    def _start_frame(self, start: int | None, reverse: bool) -> int:
-        """Where a pass begins; on a stream it goes on where the last one ended."""
-        if start is not None:
-            return start
-        prompted = [frame for one in self.tracker.objects.values() for frame in one.prompts]
-        if not self.video.seekable and self._next_frame is not None:
-            return self._next_frame
-        return max(prompted) if reverse else min(prompted)
-
-    def _begin_propagation(self, propagation: PropagationState, progress: ProgressCallback | None) -> Iterator[Results]:
-        """Objects that are known of where the pass begins take part at once; which, is seen when it begins."""
-        if not propagation.bidirectional:
-            objects = self.tracker.objects.values()
-            propagation.initial_ids = frozenset(
-                one.id for one in objects if one.bank.get(propagation.start) is not None
-            )
-        yield from self._propagate(propagation, progress)
-
-    def _propagate(self, propagation: PropagationState, progress: ProgressCallback | None) -> Iterator[Results]:
-        self._propagation = propagation
-        if propagation.bidirectional and propagation.backward_results is None:
-            propagation.backward_results = self._propagate_backward(propagation.start, progress)
-        self.tracker.propagation_start = propagation.start
-        for frame in self._iterate_frames(propagation):
-            objects = [one for one in self.tracker.objects.values() if propagation.includes(one, frame.index)]
-            shown = self._track_frame(frame, objects, propagation.reverse)
-            if propagation.bidirectional and progress is not None:
-                progress(frame.index)
-            earlier = propagation.backward_results.pop(frame.index, None) if propagation.backward_results else None
-            propagation.advance(frame.index)
-            yield shown if earlier is None else earlier.merge_into(shown, self.object_ids)
-        self._propagation = None
-
-    def _iterate_frames(self, propagation: PropagationState) -> Iterator[Frame]:
-        if propagation.next_frame < 0 or propagation.next_frame == propagation.stop:  # all of it was passed
-            return iter(())
-        return self.tracker.frames.iterate(propagation.next_frame, propagation.stop, propagation.reverse)
-
-    def _track_frame(self, frame: Frame, active: list[TrackedObject], reverse: bool) -> Results:
-        rows = self.tracker.track_frame(frame, active, reverse)
-        self._next_frame = frame.index + 1
-        return self.tracker.build_results(frame, rows, self.tracker.speed)
-
-    def _propagate_backward(self, start: int, progress: ProgressCallback | None) -> dict[int, CompressedResults]:
-        """Every object from its first prompt back to `start`."""
-        held: dict[int, CompressedResults] = {}
-        objects = [one for one in self.tracker.objects.values() if one.prompts and one.first_prompt_frame > start]
-        if not objects:
-            return held
-        last = max(one.first_prompt_frame for one in objects)
-        self.tracker.propagation_start = last
-        for frame in self.tracker.frames.iterate(last, start - 1 if start else None, True):
-            active = [one for one in objects if frame.index <= one.first_prompt_frame]
-            rows = [
-                row for row in self.tracker.track_frame(frame, active, True) if frame.index < row[0].first_prompt_frame
-            ]
-            if rows:
-                held[frame.index] = CompressedResults.from_results(
-                    self.tracker.build_results(frame, rows, self.tracker.speed)
-                )
-            if progress is not None:
-                progress(frame.index)
-        for one in objects:
-            one.frames_unseen = 0
-        return held
+    def _set_state(self, state: SessionState) -> None:
+        self.tracker.objects, self.tracker.propagation_start = state.objects, state.propagation_start
+        self._next_frame, self._propagation = state.next_frame, state.propagation
+        self.changed_frames = state.changed_frames

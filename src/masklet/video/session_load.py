@@ -1,4 +1,4 @@
-"""A saved session read back: nothing in the file can run, and all of it is checked before any of it is believed."""
+"""Load a saved session: nothing in the file can run, and all of it is checked before it is used."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from masklet.atomic_files import current_keys
 from masklet.checkpoints import read_metadata, read_tensors
 from masklet.errors import CheckpointError, InputError
 from masklet.masks import rle
-from masklet.media import Video
-from masklet.models.sam2 import SAM2
 from masklet.prompts import Box, MaskPrompt, ObjectPrompt, Points
 from masklet.video.memory_bank import FrameState, MemoryBank, TrackedObject, validate_object_id
 from masklet.video.memory_selection import RecentFrames
@@ -51,11 +50,11 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class SavedSession:
-    """A file that `write_session` wrote, read but not yet believed.
+    """A file that `Session.save` wrote, read but not checked yet.
 
     Example:
-        >>> saved = SavedSession.read("clip.safetensors")
-        >>> saved.options(None).keep
+        >>> saved = SavedSession.read("clip.safetensors")  # doctest: +SKIP
+        >>> saved.options(None).retain  # doctest: +SKIP
         'recent'
     """
 
@@ -65,10 +64,10 @@ class SavedSession:
 
     @classmethod
     def read(cls, path: str | PathLike[str]) -> SavedSession:
-        """Read a file.
+        """Read a file; keys and values of earlier versions become the current ones.
 
         Raises:
-            CheckpointError: missing, damaged, something else, or of a later version.
+            CheckpointError: if it is missing, damaged, no saved session, or of a later version.
         """
         file = Path(path).expanduser()
         text = read_metadata(file).get(METADATA_KEY)
@@ -77,57 +76,62 @@ class SavedSession:
         try:
             doc = json.loads(text, parse_constant=_reject_constant)
             version = doc["version"]
-        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            if version == 1:
+                doc = _update_version_1(doc)
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise _damaged_error(file, error) from error
-        if version != FORMAT_VERSION:
+        if version not in (1, FORMAT_VERSION):
             raise CheckpointError(
-                f"{file} is a saved session of version {version!r:.20}, this masklet reads {FORMAT_VERSION}: "
+                f"{file} is a saved session of version {version!r:.20}, this masklet reads up to {FORMAT_VERSION}: "
                 "resume it with the masklet that saved it"
             )
-        return cls(file, cast(SessionDoc, doc), read_tensors(file))
+        tensors = read_tensors(file)
+        if "held" in tensors:  # its name in version 1
+            tensors = {**tensors, "backward_results": tensors["held"]}
+        return cls(file, cast(SessionDoc, doc), tensors)
 
     def options(self, given: TrackOptions | None) -> TrackOptions:
-        """The options it was saved with; `given` must agree, and bring a recall rule of one's own.
+        """Return the options it was saved with; `given` must agree, and bring a custom memory selector.
 
         Raises:
-            InputError: they differ.
-            CheckpointError: they are none.
+            InputError: if they differ.
+            CheckpointError: if the file holds no valid options.
         """
         saved: dict[str, Any] = self._parse(lambda: dict(self.doc["options"].items()))
         if given is not None:
             now = options_to_dict(given)
             other = [f"{name}={saved.get(name)!r:.80}" for name in now if saved.get(name) != now[name]]
             if other:
-                raise InputError(f"{self.path} was saved with {', '.join(other)}: leave options out, or give the same")
+                raise InputError(f"{self.path} was saved with {', '.join(other)}: omit the options, or give the same")
             return given
-        if self._parse(lambda: saved["recall"]["rule"]) != "Recent":
+        if self._parse(lambda: saved["memory_selector"]["rule"]) != "RecentFrames":
             raise InputError(
-                f"{self.path} was saved with a recall rule of your own, {saved['recall'].get('text')!r:.80}: "
-                "hand it in again with TrackOptions(recall=...)"
+                f"{self.path} was saved with a custom memory selector, {saved['memory_selector'].get('text')!r:.80}: "
+                "pass it again with TrackOptions(memory_selector=...)"
             )
-        return self._parse(lambda: _parse_options(saved))
+
+        def parse_options() -> TrackOptions:
+            rule = {name: value for name, value in saved["memory_selector"].items() if name != "rule"}
+            for value in rule.values():
+                _require(value is None or _is_integer(value), "memory_selector")
+            return TrackOptions(**{**saved, "memory_selector": RecentFrames(**rule)})
+
+        return self._parse(parse_options)
 
     def load_state(self, context: SessionContext, device: torch.device) -> SessionState:
-        """What the session knew, for the model and source of `about`.
+        """Return the state of the session, for the model and the source of `context`.
 
         Raises:
-            InputError: it was saved for another source.
-            CheckpointError: damaged, or of another model.
+            InputError: if it was saved for another source.
+            CheckpointError: if it is damaged, or of another model.
         """
-        self._check_source(context.video)
-        self._check_model(context.model)
-        return self._parse(lambda: _StateReader(self, context, device).read_state())
-
-    def _check_source(self, video: Video) -> None:
-        now, was = source_to_dict(video), self.doc.get("source")
+        now, was = source_to_dict(context.video), self.doc.get("source")
         if was != now:
             raise InputError(
-                f"{self.path} was saved for {_describe_source(was)}, and this is {_describe_source(now)}: resume it with the "  # noqa: E501
-                "source it was saved for"
+                f"{self.path} was saved for {_describe_source(was)}, and this is {_describe_source(now)}: "
+                "resume it with the source it was saved for"
             )
-
-    def _check_model(self, model: SAM2) -> None:
-        name, weights = model_fingerprint(model)
+        name, weights = model_fingerprint(context.model)
         if self.doc.get("model") != name:
             raise CheckpointError(
                 f"{self.path} was saved with the model {self.doc.get('model')!r:.60}, and this one is {name!r}: "
@@ -137,17 +141,18 @@ class SavedSession:
             raise CheckpointError(
                 f"{self.path} was saved with other weights of {name!r} than these: resume it with the same model file"
             )
+        return self._parse(lambda: _StateReader(self, context, device).read_state())
 
     def _parse(self, read: Callable[[], Value]) -> Value:
-        """What `read` gives; whatever a damaged document can make it stumble over is one clear error."""
+        """Call `read`; whatever error a damaged document causes becomes one clear error."""
         try:
             return read()
-        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             raise _damaged_error(self.path, error) from error
 
 
 class _StateReader:
-    """Checks and builds what a session knew."""
+    """Checks a document and its tensors, and builds the state of a session from them."""
 
     def __init__(self, saved: SavedSession, context: SessionContext, device: torch.device) -> None:
         self.doc, self.tensors, self.device = saved.doc, saved.tensors, device
@@ -160,24 +165,29 @@ class _StateReader:
         }
 
     def read_state(self) -> SessionState:
-        """All of it."""
-        objects = [self._object(doc) for doc in self.doc["objects"]]
+        """Build the complete state."""
+        doc = self.doc
+        objects = [self._object(each) for each in doc["objects"]]
         _require(len({one.id for one in objects}) == len(objects), "two objects of one id")
-        _require(self.doc["next"] is None or _is_integer(self.doc["next"]), "next")
-        changed = {validate_object_id(number): _frame_indices(frames) for number, frames in self.doc["changed"]}
-        going = None if self.doc["under_way"] is None else self._propagation_state(self.doc["under_way"])
-        anchor = _frame_index(self.doc["anchor"])
-        return SessionState({one.id: one for one in objects}, anchor, self.doc["next"], going, changed)
+        _require(doc["next_frame"] is None or _is_integer(doc["next_frame"]), "next_frame")
+        return SessionState(
+            {one.id: one for one in objects},
+            _frame_index(doc["propagation_start"]),
+            doc["next_frame"],
+            None if doc["propagation"] is None else self._propagation_state(doc["propagation"]),
+            {validate_object_id(number): list(map(_frame_index, frames)) for number, frames in doc["changed_frames"]},
+        )
 
     def _object(self, doc: ObjectDoc) -> TrackedObject:
         number = validate_object_id(doc["id"])
         prompts = {_frame_index(each["frame"]): self._prompt(each) for each in doc["prompts"]}
         bank = MemoryBank(
-            {_frame_index(kept["frame"]): self._frame_state(kept, f"{number}.prompted") for kept in doc["prompted"]},
-            {_frame_index(kept["frame"]): self._frame_state(kept, f"{number}.tracked") for kept in doc["tracked"]},
+            {_frame_index(each["frame"]): self._frame_state(each, f"{number}.prompted") for each in doc["prompted"]},
+            {_frame_index(each["frame"]): self._frame_state(each, f"{number}.tracked") for each in doc["tracked"]},
         )
         _require(all(frame in bank.prompted or frame in bank.tracked for frame in prompts), "a prompt without a mask")
-        return TrackedObject(number, prompts, bank, _frame_index(doc["hidden"]), set(_frame_indices(doc["stale"])))
+        corrected = set(map(_frame_index, doc["corrected_frames"]))
+        return TrackedObject(number, prompts, bank, _frame_index(doc["frames_unseen"]), corrected)
 
     def _prompt(self, doc: PromptDoc) -> ObjectPrompt:
         _require(isinstance(doc["refine"], bool), "refine")
@@ -194,13 +204,13 @@ class _StateReader:
         _require(doc["reverse"] is None or isinstance(doc["reverse"], bool), "reverse")
         names = doc["tensors"]
         _require("pointer" in names and set(names) <= set(self.shapes), "tensors")
-        found = {name: self._tensor(f"{prefix}.{doc['frame']}.{name}", name) for name in names}
+        tensors = {name: self._tensor(f"{prefix}.{doc['frame']}.{name}", name) for name in names}
         return FrameState(
             _finite_float(doc["iou"]),
             _finite_float(doc["score"]),
-            found["pointer"],
-            found.get("logits"),
-            found.get("spatial"),
+            tensors["pointer"],
+            tensors.get("logits"),
+            tensors.get("spatial"),
             doc["reverse"],
         )
 
@@ -211,25 +221,30 @@ class _StateReader:
         return tensor.to(self.device, copy=True)
 
     def _propagation_state(self, doc: PropagationDoc) -> PropagationState:
-        flags = (doc["reverse"], doc["both"], doc["held"])
-        _require(all(isinstance(flag, bool) for flag in flags) and not (doc["reverse"] and doc["both"]), "a pass")
-        _require(_is_integer(doc["next"]) and (doc["stop"] is None or _is_integer(doc["stop"])), "next or stop")
-        held = json.loads(bytes(self.tensors["held"].numpy()), parse_constant=_reject_constant) if doc["held"] else None
+        flags = (doc["reverse"], doc["bidirectional"], doc["has_backward_results"])
+        _require(all(isinstance(flag, bool) for flag in flags), "propagation")
+        _require(not (doc["reverse"] and doc["bidirectional"]), "propagation")
+        _require(_is_integer(doc["next_frame"]) and (doc["stop"] is None or _is_integer(doc["stop"])), "propagation")
+        backward = None
+        if doc["has_backward_results"]:
+            text = bytes(self.tensors["backward_results"].numpy())
+            rows = current_keys(json.loads(text, parse_constant=_reject_constant), "saved_session")
+            backward = {_frame_index(each["frame"]): self._compressed_results(each) for each in rows}
         return PropagationState(
             _frame_index(doc["start"]),
             doc["stop"],
             doc["reverse"],
-            doc["next"],
-            frozenset(map(validate_object_id, doc["begun"])),
-            None if held is None else {_frame_index(each["frame"]): self._compressed_results(each) for each in held},
-            doc["both"],
+            doc["next_frame"],
+            doc["bidirectional"],
+            frozenset(map(validate_object_id, doc["initial_ids"])),
+            backward,
         )
 
     def _compressed_results(self, doc: CompressedResultsDoc) -> CompressedResults:
         rows = CompressedResults(
             np.array([validate_object_id(number) for number in doc["ids"]], np.int32),
             np.array([_finite_float(score) for score in doc["scores"]], np.float32),
-            np.array([_finite_float(score) for score in doc["presence"]], np.float32),
+            np.array([_finite_float(score) for score in doc["object_scores"]], np.float32),
             tuple(doc["states"]),
             tuple(self._rle(counts) for counts in doc["masks"]),
         )
@@ -241,16 +256,20 @@ class _StateReader:
         return rows
 
 
-def _parse_options(saved: dict[str, Any]) -> TrackOptions:
-    recall = {name: value for name, value in saved["recall"].items() if name != "rule"}
-    for value in recall.values():
-        _require(value is None or _is_integer(value), "recall")
-    return TrackOptions(**{**saved, "recall": RecentFrames(**recall)})
+def _update_version_1(doc: dict[str, Any]) -> dict[str, Any]:
+    """Rename the keys, the memory selector and the choice of corrections of version 1."""
+    renamed: dict[str, Any] = current_keys(doc, "saved_session")
+    options = renamed["options"]
+    if options["memory_selector"].get("rule") == "Recent":
+        options["memory_selector"]["rule"] = "RecentFrames"
+    if options.get("corrections") == "published":
+        options["corrections"] = "sam2"
+    return renamed
 
 
 def _damaged_error(path: Path, error: Exception) -> CheckpointError:
     reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-    return CheckpointError(f"{path} is a damaged saved session ({reason}): begin anew, or take an earlier copy")
+    return CheckpointError(f"{path} is a damaged saved session ({reason}): start over, or take an earlier copy")
 
 
 def _describe_source(source: object) -> str:
@@ -269,7 +288,7 @@ def _reject_constant(constant: str) -> NoReturn:
 
 def _require(condition: bool, what: str) -> None:
     if not condition:
-        raise ValueError(f"{what} cannot be meant")
+        raise ValueError(f"{what} is invalid")
 
 
 def _is_integer(value: object) -> bool:
@@ -279,10 +298,6 @@ def _is_integer(value: object) -> bool:
 def _frame_index(value: object) -> int:
     _require(isinstance(value, int) and not isinstance(value, bool) and value >= 0, f"frame {value!r:.40}")
     return cast(int, value)
-
-
-def _frame_indices(values: list[int]) -> list[int]:
-    return [_frame_index(value) for value in values]
 
 
 def _finite_float(value: object) -> float:

@@ -1,6 +1,6 @@
-"""A session on disk: everything it knows in one safetensors file, tensors as tensors and the rest as JSON beside them.
+"""Save a session to one safetensors file: tensors as tensors, everything else as JSON in the header.
 
-The file names the model (and a sample of its weights) and the source it belongs to; `restoring` reads it.
+The file names the model (with a fingerprint of its weights) and the source it belongs to; `session_load` reads it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from masklet.masks import rle
 from masklet.media import Video
 from masklet.models.sam2 import CONFIGS, SAM2
 from masklet.prompts import ObjectPrompt
-from masklet.video.memory_bank import FrameState, MemoryBank, TrackedObject
-from masklet.video.memory_selection import MemorySelector, RecentFrames
+from masklet.video.memory_bank import FrameState, TrackedObject
+from masklet.video.memory_selection import RecentFrames
 from masklet.video.postprocess import CompressedResults
 from masklet.video.propagation import PropagationState
 from masklet.video.track_options import TrackOptions
@@ -48,14 +48,15 @@ __all__ = [
 ]
 
 METADATA_KEY = "masklet-session"
-"""Of the JSON in the header."""
-FORMAT_VERSION = 1
+"""The header entry that holds the JSON."""
+FORMAT_VERSION = 2
+"""Version 1 has other keys (`old_keys/saved_session.json`) and other names of options."""
 WEIGHT_SAMPLES = 16
-"""Values of each tensor, from its beginning and its end, that a model is known by."""
+"""Values of each tensor, from its beginning and its end, that go into the fingerprint of a model."""
 
 
 class PromptDoc(TypedDict):
-    """What was said about an object on a frame; `mask` is run lengths."""
+    """The prompt of an object on a frame; `mask` is run lengths."""
 
     frame: int
     points: list[list[float]] | None
@@ -66,7 +67,7 @@ class PromptDoc(TypedDict):
 
 
 class FrameStateDoc(TypedDict):
-    """One object on one frame; `tensors` are those that are in the file."""
+    """One object on one frame; `tensors` names those that are in the file."""
 
     frame: int
     iou: float
@@ -79,38 +80,38 @@ class ObjectDoc(TypedDict):
     """One object."""
 
     id: int
-    hidden: int
-    stale: list[int]
+    frames_unseen: int
+    corrected_frames: list[int]
     prompts: list[PromptDoc]
     prompted: list[FrameStateDoc]
     tracked: list[FrameStateDoc]
 
 
 class CompressedResultsDoc(TypedDict):
-    """What was found of a frame looking back."""
+    """The results of one frame of the backward part of a pass."""
 
     frame: int
     ids: list[int]
     scores: list[float]
-    presence: list[float]
+    object_scores: list[float]
     states: list[str]
     masks: list[str]
 
 
 class PropagationDoc(TypedDict):
-    """A pass that is under way; what it holds is in the tensor `held`, as JSON: it may be long."""
+    """An unfinished pass; its backward results are JSON in the tensor `backward_results`, as they may be long."""
 
     start: int
     stop: int | None
     reverse: bool
-    next: int
-    begun: list[int]
-    both: bool
-    held: bool
+    next_frame: int
+    initial_ids: list[int]
+    bidirectional: bool
+    has_backward_results: bool
 
 
 class SourceDoc(TypedDict):
-    """Which video it was."""
+    """The video."""
 
     path: str
     size: list[int]
@@ -125,10 +126,10 @@ class SessionDoc(TypedDict):
     weights: str
     source: SourceDoc
     options: dict[str, object]
-    anchor: int
-    next: int | None
-    under_way: PropagationDoc | None
-    changed: list[tuple[int, list[int]]]
+    propagation_start: int
+    next_frame: int | None
+    propagation: PropagationDoc | None
+    changed_frames: list[tuple[int, list[int]]]
     objects: list[ObjectDoc]
 
 
@@ -143,7 +144,7 @@ class SessionContext:
 
 @dataclass
 class SessionState:
-    """What a session knows."""
+    """The complete state of a session."""
 
     objects: dict[int, TrackedObject]
     propagation_start: int
@@ -153,71 +154,44 @@ class SessionState:
 
 
 def write_session(path: str | PathLike[str], context: SessionContext, state: SessionState) -> Path:
-    """Write `known` to `path`, whole or not at all, and return the path.
-
-    Example:
-        >>> write_session("clip.safetensors", about, known)
+    """Write `state` to `path`, atomically, and return the path.
 
     Raises:
-        OutputError: the file cannot be written.
-        StateError: frames of this source come only once, so nothing could be gone on with.
-        InputError: a recall rule that cannot be named.
+        OutputError: if the file cannot be written.
+        StateError: if frames of this source come only once, so that nothing could be resumed.
+        InputError: if a custom memory selector cannot be recognized by its name.
     """
     from safetensors.torch import save_file
 
     if not context.video.seekable:
         raise StateError(
-            f"{context.video.path!r} is a stream whose frames come once, so a saved session could not be gone on with: "
+            f"{context.video.path!r} is a stream whose frames come once, so a saved session could not be resumed: "
             "save the stream to a file and open that"
         )
-    tensors = dict(_tensors(state))
-    header = {METADATA_KEY: json.dumps(_session_doc(context, state), separators=(",", ":"), allow_nan=False)}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=header)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())  # a name must never come to stand for a file whose content is not there yet
-    return Path(path)
-
-
-def _tensors(state: SessionState) -> Iterator[tuple[str, Tensor]]:
-    held = state.propagation.backward_results if state.propagation is not None else None
-    text = json.dumps([_compressed_results_doc(frame, rows) for frame, rows in (held or {}).items()], allow_nan=False)
-    yield "held", torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
-    for one in state.objects.values():
-        for part, bank in _parts(one.bank):
-            for frame, kept in bank.items():
-                for name, tensor in _frame_state_tensors(kept).items():
-                    own = tensor.detach().to("cpu", copy=True).contiguous()
-                    yield f"{one.id}.{part}.{frame}.{name}", own
-
-
-def _parts(bank: MemoryBank) -> tuple[tuple[str, dict[int, FrameState]], ...]:
-    return ("prompted", bank.prompted), ("tracked", bank.tracked)
-
-
-def _frame_state_tensors(frame_state: FrameState) -> dict[str, Tensor]:
-    named = {"pointer": frame_state.pointer_1C, "logits": frame_state.logits_11HW, "spatial": frame_state.spatial_1MHW}
-    return {name: tensor for name, tensor in named.items() if tensor is not None}
-
-
-def _session_doc(context: SessionContext, state: SessionState) -> SessionDoc:
     name, weights = model_fingerprint(context.model)
-    return {
+    doc: SessionDoc = {
         "version": FORMAT_VERSION,
         "model": name,
         "weights": weights,
         "source": source_to_dict(context.video),
         "options": options_to_dict(context.options),
-        "anchor": state.propagation_start,
-        "next": state.next_frame,
-        "under_way": None if state.propagation is None else _propagation_doc(state.propagation),
-        "changed": list(state.changed_frames.items()),
+        "propagation_start": state.propagation_start,
+        "next_frame": state.next_frame,
+        "propagation": None if state.propagation is None else _propagation_doc(state.propagation),
+        "changed_frames": list(state.changed_frames.items()),
         "objects": [_object_doc(one) for one in state.objects.values()],
     }
+    tensors = dict(_tensors(state))
+    header = {METADATA_KEY: json.dumps(doc, separators=(",", ":"), allow_nan=False)}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata=header)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())  # the name must never stand for a file whose content is not on the disk yet
+    return Path(path)
 
 
 def model_fingerprint(model: SAM2) -> tuple[str, str]:
-    """The name of a model's config, and a sample of its weights as a hash."""
+    """Return the name of a model's config, and a hash over a sample of its weights."""
     name = next((name for name, config in CONFIGS.items() if config == model.config), "custom")
     state = model.state_dict()
     samples = [part for t in state.values() for part in (t.flatten()[:WEIGHT_SAMPLES], t.flatten()[-WEIGHT_SAMPLES:])]
@@ -227,28 +201,47 @@ def model_fingerprint(model: SAM2) -> tuple[str, str]:
 
 
 def source_to_dict(video: Video) -> SourceDoc:
-    """Which video `video` is."""
+    """Return the path, size and number of frames of a video."""
     path = os.path.abspath(video.path) if os.path.exists(video.path) else video.path
     return {"path": path, "size": list(video.size), "count": video.num_frames}
 
 
 def options_to_dict(options: TrackOptions) -> dict[str, object]:
-    """Options as plain values."""
+    """Return options as plain values.
+
+    A custom memory selector is stored by its class and its text; you pass it again when you resume the session.
+
+    Raises:
+        InputError: if a custom memory selector cannot be recognized by its text.
+    """
     plain = {field.name: getattr(options, field.name) for field in fields(options) if field.name != "memory_selector"}
-    return {**plain, "recall": _selector_doc(options.memory_selector)}
-
-
-def _selector_doc(selector: MemorySelector) -> dict[str, object]:
-    """A rule of one's own is known by its class and its text; it is handed in again when the session is resumed."""
+    selector = options.memory_selector
     if type(selector) is RecentFrames:
-        return {"rule": "Recent", **asdict(selector)}
+        return {**plain, "memory_selector": {"rule": "RecentFrames", **asdict(selector)}}
     kind, text = type(selector), repr(selector)
     if f" at 0x{id(selector):x}" in text.lower() or "<locals>" in kind.__qualname__:
         raise InputError(
-            f"recall rule {text} cannot be told from others when the session is resumed: make it a dataclass at the "
-            "top of a module, or give it a __repr__ that says what it does"
+            f"memory selector {text} could not be recognized when the session is resumed: make it a dataclass "
+            "at the top of a module, or give it a __repr__ with its parameters"
         )
-    return {"rule": f"{kind.__module__}.{kind.__qualname__}", "text": text}
+    return {**plain, "memory_selector": {"rule": f"{kind.__module__}.{kind.__qualname__}", "text": text}}
+
+
+def _tensors(state: SessionState) -> Iterator[tuple[str, Tensor]]:
+    backward = state.propagation.backward_results if state.propagation is not None else None
+    docs = [_compressed_results_doc(frame, results) for frame, results in (backward or {}).items()]
+    text = json.dumps(docs, allow_nan=False)
+    yield "backward_results", torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+    for one in state.objects.values():
+        for part, frames in (("prompted", one.bank.prompted), ("tracked", one.bank.tracked)):
+            for frame, frame_state in frames.items():
+                for name, tensor in _frame_state_tensors(frame_state).items():
+                    yield f"{one.id}.{part}.{frame}.{name}", tensor.detach().to("cpu", copy=True).contiguous()
+
+
+def _frame_state_tensors(frame_state: FrameState) -> dict[str, Tensor]:
+    named = {"pointer": frame_state.pointer_1C, "logits": frame_state.logits_11HW, "spatial": frame_state.spatial_1MHW}
+    return {name: tensor for name, tensor in named.items() if tensor is not None}
 
 
 def _propagation_doc(propagation: PropagationState) -> PropagationDoc:
@@ -256,32 +249,32 @@ def _propagation_doc(propagation: PropagationState) -> PropagationDoc:
         "start": propagation.start,
         "stop": propagation.stop,
         "reverse": propagation.reverse,
-        "next": propagation.next_frame,
-        "begun": sorted(propagation.initial_ids),
-        "both": propagation.bidirectional,
-        "held": propagation.backward_results is not None,
+        "next_frame": propagation.next_frame,
+        "initial_ids": sorted(propagation.initial_ids or ()),
+        "bidirectional": propagation.bidirectional,
+        "has_backward_results": propagation.backward_results is not None,
     }
 
 
-def _compressed_results_doc(frame_idx: int, rows: CompressedResults) -> CompressedResultsDoc:
+def _compressed_results_doc(frame_idx: int, results: CompressedResults) -> CompressedResultsDoc:
     return {
         "frame": frame_idx,
-        "ids": rows.ids.tolist(),
-        "scores": rows.scores.tolist(),
-        "presence": rows.object_scores.tolist(),
-        "states": list(rows.states),
-        "masks": [code["counts"] for code in rows.masks],
+        "ids": results.ids.tolist(),
+        "scores": results.scores.tolist(),
+        "object_scores": results.object_scores.tolist(),
+        "states": list(results.states),
+        "masks": [code["counts"] for code in results.masks],
     }
 
 
 def _object_doc(obj: TrackedObject) -> ObjectDoc:
     return {
         "id": obj.id,
-        "hidden": obj.frames_unseen,
-        "stale": sorted(obj.corrected_frames),
+        "frames_unseen": obj.frames_unseen,
+        "corrected_frames": sorted(obj.corrected_frames),
         "prompts": [_prompt_doc(frame, prompt) for frame, prompt in obj.prompts.items()],
-        "prompted": [_frame_state_doc(frame, kept) for frame, kept in obj.bank.prompted.items()],
-        "tracked": [_frame_state_doc(frame, kept) for frame, kept in obj.bank.tracked.items()],
+        "prompted": [_frame_state_doc(frame, state) for frame, state in obj.bank.prompted.items()],
+        "tracked": [_frame_state_doc(frame, state) for frame, state in obj.bank.tracked.items()],
     }
 
 

@@ -1,4 +1,4 @@
-"""What became of the objects of a video that nobody pointed at: who was born when, and who died of what."""
+"""Record when each object of a video tracked without prompts started and ended, and why."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypedDict
 
-__all__ = ["END_OF_VIDEO", "NOT_FOUND_AGAIN", "OUT_OF_SIGHT", "Track", "TrackHistory", "TrackRecord"]
+__all__ = ["END_OF_VIDEO", "NOT_FOUND_AGAIN", "OUT_OF_SIGHT", "Track", "TrackHistory", "TrackSpan"]
 
 OUT_OF_SIGHT = "out of sight"
 NOT_FOUND_AGAIN = "not found again"
 END_OF_VIDEO = "end of the video"
 MAX_ENDED_TRACKS = 10_000
-"""Lives that are over and still reported; a camera that runs for weeks has more, and the oldest are let go of."""
+"""Ended tracks that are still reported; a camera that runs for weeks has more, and the oldest are released."""
 
 
-class TrackRecord(TypedDict):
-    """One life, ready for JSON; `reason` is null while it lasts."""
+class TrackSpan(TypedDict):
+    """One track, ready for JSON; `reason` is null while it is active."""
 
     id: int
     name: str
@@ -31,40 +31,39 @@ class TrackRecord(TypedDict):
 
 @dataclass
 class Track:
-    """One object from its birth on: `first` the frame where it was found, `last` the last one where it was seen."""
+    """One object, from the frame of its first detection to the last frame on which it was visible."""
 
     id: int
     class_id: int
     name: str
     score: float
-    """The finder's, when it was born."""
+    """Of its first detection."""
     first_frame: int
     last_frame: int
     visible_frames: int = 1
-    """Frames on which it was seen."""
     end_reason: str | None = None
-    """Why it is over; None: it is not."""
+    """None: it is active."""
     class_scores: dict[int, float] = field(default_factory=dict)
-    """By class, the sum of the finder's scores: a detector may change its mind. The class stays that of the birth."""
+    """By class, the sum of its detection scores: a detector may change its mind. `class_id` stays the first one."""
     frames_unseen: int = 0
-    """Frames in a row, up to now, on which it was not seen."""
+    """Consecutive frames, up to now, on which it was not visible."""
     missed_detections: int = 0
-    """Looks in a row, up to now, in which the finder did not find it."""
+    """Consecutive detector runs, up to now, without a match."""
     truncated: bool = False
-    """It was at the edge of the frame when it was found, and may be larger than what was seen."""
+    """It touched the edge of the frame when it was detected, and may be larger than what was visible."""
     extensions: int = 0
-    """Times that it was then seen to be larger."""
+    """How often it then turned out to be larger."""
 
     @property
     def likely_class(self) -> int:
-        """The class that the finder gave it most."""
+        """The class with the highest sum of scores."""
         return max(self.class_scores, key=lambda number: self.class_scores[number], default=self.class_id)
 
-    def to_dict(self) -> TrackRecord:
-        """The same in plain numbers and text.
+    def to_dict(self) -> TrackSpan:
+        """Return the track as plain numbers and text.
 
         Example:
-            >>> life.record()["reason"]
+            >>> Track(1, 0, "dog", 0.9, first_frame=0, last_frame=44, end_reason=OUT_OF_SIGHT).to_dict()["reason"]
             'out of sight'
         """
         return {
@@ -79,19 +78,19 @@ class Track:
         }
 
     def __str__(self) -> str:
-        return f"object {self.id}: {self.name}, frames {self.first_frame} to {self.last_frame}, {self.end_reason or 'still followed'}"  # noqa: E501
+        frames = f"frames {self.first_frame} to {self.last_frame}"
+        return f"object {self.id}: {self.name}, {frames}, {self.end_reason or 'still tracked'}"
 
 
 class TrackHistory:
-    """All objects of a video by id, the dead and the living; it grows while the video is followed. `print` shows it.
+    """All tracks of a video by id, active and ended; it grows while the video is tracked. `print` shows it.
 
     Example:
-        >>> following = model.follow("clip.mp4")
-        >>> for frame in following:
-        ...     following.lives.born, following.lives.died  # ids, on this frame
-        >>> print(following.lives)
-        object 1: object, frames 0 to 89, end of the video
-        object 2: object, frames 20 to 44, out of sight
+        >>> history = TrackHistory()
+        >>> history.start_track(Track(1, 0, "dog", 0.9, first_frame=0, last_frame=44))
+        >>> history.end_track(1, OUT_OF_SIGHT)
+        >>> print(history)
+        object 1: dog, frames 0 to 44, out of sight
     """
 
     def __init__(self) -> None:
@@ -99,16 +98,16 @@ class TrackHistory:
         self.finished: deque[Track] = deque(maxlen=MAX_ENDED_TRACKS)
         """In the order in which they ended."""
         self.started: tuple[int, ...] = ()
-        """Ids that were born on the frame that came last."""
+        """Ids that started on the last frame."""
         self.ended: tuple[int, ...] = ()
-        """Ids that died on the frame that came last."""
+        """Ids that ended on the last frame."""
         self.rejected = 0
-        """Finds that were not followed, for want of a place; the same thing counts at every look."""
+        """Detections not tracked because `max_objects` were active; the same object counts at every detector run."""
         self.num_started = 0
-        """How many were born; ids are 1 to `count`."""
+        """Number of tracks so far; ids are 1 to `num_started`."""
 
     def __iter__(self) -> Iterator[Track]:
-        return iter(sorted([*self.finished, *self.active.values()], key=lambda life: life.id))
+        return iter(sorted([*self.finished, *self.active.values()], key=lambda track: track.id))
 
     def __len__(self) -> int:
         return len(self.finished) + len(self.active)
@@ -116,45 +115,39 @@ class TrackHistory:
     def __getitem__(self, track_id: int) -> Track:
         if track_id in self.active:
             return self.active[track_id]
-        for life in self.finished:
-            if life.id == track_id:
-                return life
+        for track in self.finished:
+            if track.id == track_id:
+                return track
         raise KeyError(track_id)
 
     def __str__(self) -> str:
-        waited = [f"turned away for want of a place: {self.rejected}"] if self.rejected else []
-        return "\n".join([*map(str, self), *waited]) or "nothing was found"
+        rejected = [f"turned away for want of a place: {self.rejected}"] if self.rejected else []
+        return "\n".join([*map(str, self), *rejected]) or "nothing was found"
 
-    def to_dicts(self) -> list[TrackRecord]:
-        """Every life in plain numbers and text, by id, ready for JSON.
-
-        Example:
-            >>> json.dumps(following.lives.records())
-        """
-        return [life.to_dict() for life in self]
-
-    # what happens ------------------------------------------------------------------------------------------------
+    def to_dicts(self) -> list[TrackSpan]:
+        """Return every track as plain numbers and text, by id, ready for JSON."""
+        return [track.to_dict() for track in self]
 
     def begin_frame(self) -> None:
-        """A new frame: nobody was born or died on it yet."""
+        """Begin a frame, on which no track has started or ended yet."""
         self.started = self.ended = ()
 
     def start_track(self, track: Track) -> None:
-        """An object is born."""
+        """Add a track."""
         self.num_started = max(self.num_started, track.id)
         self.active[track.id] = track
         self.started += (track.id,)
 
     def end_track(self, track_id: int, reason: str) -> None:
-        """An object dies."""
-        life = self.active.pop(track_id)
-        life.end_reason = reason
-        self.finished.append(life)
+        """End an active track."""
+        track = self.active.pop(track_id)
+        track.end_reason = reason
+        self.finished.append(track)
         self.ended += (track_id,)
 
     def finish(self) -> None:
-        """The video is over, and with it what lives; nobody dies of it on the last frame."""
-        died = self.ended
-        for id in list(self.active):
-            self.end_track(id, END_OF_VIDEO)
-        self.ended = died
+        """End all active tracks at the end of the video; they do not count as ended on the last frame."""
+        ended = self.ended
+        for track_id in list(self.active):
+            self.end_track(track_id, END_OF_VIDEO)
+        self.ended = ended

@@ -1,8 +1,9 @@
-"""How to follow, as one frozen value."""
+"""The options of tracking, as frozen values."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from masklet.errors import InputError
 from masklet.video.memory_selection import MemorySelector, RecentFrames
@@ -12,87 +13,91 @@ __all__ = ["AutoTrackOptions", "TrackOptions"]
 
 @dataclass(frozen=True)
 class TrackOptions:
-    """How objects are followed through a video.
+    """How objects are tracked through a video.
 
     Example:
-        >>> model.session("clip.mp4", options=TrackOptions(keep="all", exclusive=True))
+        >>> TrackOptions(retain="all", non_overlapping=True).fill_hole_area
+        8
 
     Raises:
-        InputError: a value outside its range.
+        InputError: if a value is outside its range.
     """
 
-    retain: str = "recent"
-    """recent: what can still be looked at, memory does not grow. all: everything, to come back and edit."""
+    retain: Literal["recent", "all"] = "recent"
+    """recent: frames that can still be attended to, so that memory does not grow. all: every frame, to edit later."""
     memory_selector: MemorySelector = field(default_factory=RecentFrames)
-    """Which earlier frames to look at."""
-    corrections: str = "kept"
-    """kept: a corrected frame counts as a prompted one from then on. published: as facebookresearch/sam2 1.1 does, it
-    is looked at only until it is tracked again."""
+    """Which earlier frames a frame attends to."""
+    corrections: Literal["kept", "sam2"] = "kept"
+    """kept: a corrected frame counts as a prompted one from then on. sam2: as in facebookresearch/sam2 1.1, it is
+    attended to only until it is tracked again."""
     non_overlapping: bool = False
-    """Objects do not overlap: each place belongs to the one that is surest, before memory is written."""
+    """Objects do not overlap: each position belongs to the most certain one, before memory is encoded."""
     fill_hole_area: int = 8
-    """Holes and specks of at most so many cells of the mask map are cleared from what is shown; 0: none."""
+    """Holes and specks of at most this many cells at stride 4 are cleared from the results; 0: none."""
     objects_per_batch: int = 8
-    """Objects in one batch; more take turns, so that memory stays bounded."""
+    """Objects in one batch; more of them take turns, so that memory stays bounded."""
     lost_after: int = 25
-    """Frames out of sight after which an object is called lost, no longer occluded."""
+    """Frames out of sight after which an object is "lost", no longer "occluded"."""
 
     def __post_init__(self) -> None:
-        for name, choices in (("keep", ("recent", "all")), ("corrections", ("kept", "published"))):
-            if getattr(self, name) not in choices:
-                raise InputError(f"{name}={getattr(self, name)!r} is unknown; choose {' or '.join(map(repr, choices))}")
-        for name, least in (("clean", 0), ("objects_at_once", 1), ("lost_after", 1)):
-            _check_integer(name, getattr(self, name), least)
+        _check_choice("retain", self.retain, ("recent", "all"))
+        _check_choice("corrections", self.corrections, ("kept", "sam2"))
+        for name, minimum in (("fill_hole_area", 0), ("objects_per_batch", 1), ("lost_after", 1)):
+            _check_integer(name, getattr(self, name), minimum)
 
 
 @dataclass(frozen=True)
 class AutoTrackOptions:
-    """How objects that nobody pointed at are found, joined with those that are followed, and let go of.
+    """How objects are detected without prompts, matched with those already tracked, and ended.
 
     Example:
-        >>> model.follow("clip.mp4", options=FollowOptions(every=5, max_objects=12))
+        >>> AutoTrackOptions(detect_every=5, max_objects=12).match_iou
+        0.5
 
     Raises:
-        InputError: a value outside its range.
+        InputError: if a value is outside its range.
     """
 
     detect_every: int = 10
-    """The finder looks at the first frame and at every so many-th after it."""
+    """The detector runs on the first frame and on every so many-th after it."""
     identities: bool = True
-    """Objects keep their ids through the video. False: every frame is looked at by itself and numbered anew."""
+    """Objects keep their ids through the video. False: every frame stands alone, its objects are 1, 2, ..."""
     max_objects: int = 32
-    """So many are followed at once. Those that are keep their places; newcomers wait until one has gone."""
-    sort_by: str = "score"
-    """Who comes first where places are few, and who is the whole and who the part: "score", the surest, or "area",
-    the largest."""
+    """Objects tracked at the same time. Those that are tracked stay; new ones wait until a track has ended."""
+    sort_by: Literal["score", "area"] = "score"
+    """The order of detections where only some can be tracked, and which of two is the object and which the part:
+    "score", the most certain first, or "area", the largest first."""
     max_missing_frames: int = 25
-    """Frames in a row out of sight after which an object dies."""
+    """Consecutive frames out of sight after which a track ends."""
     max_undetected: int | None = None
-    """Looks in a row in which the finder did not find an object that is in sight, after which it dies; None: never."""
+    """Consecutive detector runs without a match, while it is visible, after which a track ends; None: never."""
     reinit_on_match: bool = False
-    """An object that is found again is followed on from what was found: as it is to be with a tracker that drifts and
-    a finder that does not."""
+    """A track restarts from each detection that matches it: for a tracker that drifts and a detector that does not."""
     match_iou: float = 0.5
-    """Two masks that agree so far are one object."""
+    """IoU from which two masks are one object."""
     part_overlap: float = 0.7
-    """A find of which so much lies on followed objects of its class is a part of them, and not born."""
+    """Fraction of a detection that has to lie on tracks of its class for it to be a part, and not a new object."""
     parts: bool = False
-    """Parts are objects too: only what is the same as a followed object is not born."""
+    """Track parts too: only a detection that matches a track is not new."""
     background_area: float = 0.5
-    """What covers so much of the frame is a background: what lies in it is no part of it."""
+    """Fraction of the frame from which an object is a background: what lies in it is no part of it."""
     min_area: float = 2e-4
-    """Share of the frame under which nothing is born."""
+    """Fraction of the frame below which a detection is ignored."""
 
     def __post_init__(self) -> None:
-        for name in ("every", "max_objects", "forget_after"):
+        for name in ("detect_every", "max_objects", "max_missing_frames"):
             _check_integer(name, getattr(self, name), 1)
         if self.max_undetected is not None:
-            _check_integer("unfound_after", self.max_undetected, 1)
-        for name in ("same_iou", "inside", "background", "smallest"):
+            _check_integer("max_undetected", self.max_undetected, 1)
+        for name in ("match_iou", "part_overlap", "background_area", "min_area"):
             if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name}={getattr(self, name)!r} must be a share, from 0 to 1")
-        if self.sort_by not in ("score", "area"):
-            raise InputError(f"first={self.sort_by!r} is unknown; choose 'score' or 'area'")
+                raise InputError(f"{name}={getattr(self, name)!r} must be a fraction, from 0 to 1")
+        _check_choice("sort_by", self.sort_by, ("score", "area"))
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"{name}={value!r} is unknown; choose {' or '.join(map(repr, choices))}")
 
 
 def _check_integer(name: str, value: object, minimum: int) -> None:

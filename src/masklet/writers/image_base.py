@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import os
 import tempfile
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from masklet.closing import Closeable
 from masklet.errors import OutputError, StateError
 from masklet.results import Results
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Writer", "ensure_writable_folder"]
 
 
-class Writer(Closeable):
+class Writer(ABC):
     """Write the results of many images into one folder; a context manager.
 
     The folder is created and checked when the writer is created, so that an unusable folder fails before a model
@@ -55,6 +58,12 @@ class Writer(Closeable):
         self._write(results, self._unique_stem(results))
         return self.paths[before:]
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Write the files of the entire run; leaving the `with` block does it, also after an error."""
         if self._is_open:
@@ -65,7 +74,7 @@ class Writer(Closeable):
     def _write(self, results: Results, stem: str) -> None:
         """Write one image under the unique name `stem`, and add every new file to `paths`."""
 
-    def _finalize(self) -> None:
+    def _finalize(self) -> None:  # noqa: B027
         """Write the files of the entire run; most formats have none."""
 
     def _path(self, stem: str, suffix: str, index: int | None = None) -> Path:

@@ -119,7 +119,7 @@ class FrameRecord:
             path or f"frame{self.frame_idx:05d}",
             Masks(np.stack(masks)) if masks else None,
             np.array([track.score for track in tracks], np.float32),
-            prompt_ids=np.array([track.id for track in tracks], np.int32),
+            ids=np.array([track.id for track in tracks], np.int32),
             classes=np.array([track.class_id for track in tracks], np.int32),
             names={track.class_id: track.name for track in tracks} or {0: "object"},
             frame_idx=self.frame_idx,

@@ -10,21 +10,24 @@ import math
 import os
 import re
 import warnings
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from masklet.closing import Closeable
 from masklet.errors import InputError, MaskletWarning, OutputError, StateError
 from masklet.masks.drawing import Style
 from masklet.results import MIN_ROUNDTRIP_IOU, Results
 from masklet.writers.image_base import ensure_writable_folder
 from masklet.writers.mask_images import retained_ious
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["OverlapWarner", "Sink", "SinkOptions", "format_frame_idx", "safe_stem"]
 
@@ -72,7 +75,7 @@ class SinkOptions:
             raise InputError(f"crf {self.crf!r} must be 0 (best) to 51 (worst): 20 is usual")
 
 
-class Sink(Closeable):
+class Sink(ABC):
     """Write the frames of one video while it is tracked; a context manager.
 
     The folder is created and checked when the sink is created, so that an unusable folder fails before a model runs.
@@ -103,6 +106,9 @@ class Sink(Closeable):
                 "read_tracks and write them again, or remove append"
             )
         ensure_writable_folder(self.folder)
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -150,10 +156,10 @@ class Sink(Closeable):
     def _write(self, results: Results, frame_idx: int) -> None:
         """Write one frame; the first call replaces the files of an earlier run."""
 
-    def _check_id(self, object_id: int) -> None:
+    def _check_id(self, object_id: int) -> None:  # noqa: B027
         """Raise OutputError for an object id that this format cannot represent; most formats accept all."""
 
-    def _finalize(self) -> None:
+    def _finalize(self) -> None:  # noqa: B027
         """Close the files and add them to `paths`."""
 
     def _path(self, suffix: str) -> Path:

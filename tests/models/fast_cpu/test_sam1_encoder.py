@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from helpers.small_sam1 import small_sam1
-from masklet.image.predictor import fast_encoder
+from masklet.models.fast_cpu.encoder import fast_encoder
 from masklet.models.fast_cpu.sam1_encoder import FastSAM1Encoder, FusedTinyViT, FusedViT
 from masklet.models.sam1 import vit
 from masklet.nn.fused_ops import has_fused_operators
@@ -46,10 +46,10 @@ def test_bf16_is_near(name: str) -> None:
     assert float((found - expected).abs().mean()) < 0.05 * float(expected.std())
 
 
-def test_relative_positions_laid_out_in_parts_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_position_biases_in_chunks_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     attention = small_sam1("sam_vit_b").image_encoder.blocks[1].attn
     qkv = torch.randn(2, 4, 4, 72, generator=torch.Generator().manual_seed(4))
-    whole = attention.look(qkv)
+    whole = attention.attend(qkv)
     for limit in (1, 16 * 8, 16 * 16 * 3):  # a row of one head, two rows, three heads
         monkeypatch.setitem(vit.MAX_BIAS_ELEMENTS, "cpu", limit)
-        torch.testing.assert_close(attention.look(qkv), whole, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(attention.attend(qkv), whole, atol=1e-6, rtol=1e-5)

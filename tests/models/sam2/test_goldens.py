@@ -111,7 +111,7 @@ def test_every_size_trains() -> None:
 
     model = reference_model("sam2.1_hiera_tiny").requires_grad_(True)
     prompts = PromptTensors(torch.tensor([[[30.0, 40.0]]]), torch.tensor([[1]]))
-    features = model.without_memory(model.encode_image(torch.randn(1, 3, 64, 64)))
+    features = model.add_no_memory_embedding(model.encode_image(torch.randn(1, 3, 64, 64)))
     found = model.decode(features, prompts)
     (found.logits_BKHW.mean() + found.iou_BK.mean() + found.object_score_B1.mean()).backward()
     untaught = {n.split(".")[0] for n, p in model.named_parameters() if p.grad is None}

@@ -43,7 +43,7 @@ def test_transformers_gives_the_same_masks() -> None:
     pixels = preprocess_image(golden_image(), SIDE)
     points, labels = torch.tensor([[[72.0, 138.0], [160.0, 106.0]]]), torch.tensor([[1, 0]])
     with torch.inference_mode():
-        features = ours.without_memory(FastSAM2Encoder(ours)(pixels))
+        features = ours.add_no_memory_embedding(FastSAM2Encoder(ours)(pixels))
         mine = ours.decode(features, PromptTensors(points, labels))
         reply = theirs(pixel_values=pixels, input_points=points[None], input_labels=labels[None], multimask_output=True)
     logits, scores = reply.pred_masks.numpy().reshape(3, 64, 64), reply.iou_scores.numpy().ravel()
@@ -73,7 +73,7 @@ def test_transformers_gives_the_same_memory() -> None:
 def test_transformers_conditions_on_memory_the_same() -> None:
     """Three frames of memory and eight pointer tokens, on a map of 8 by 8."""
     ours = reference_model("sam2.1_hiera_tiny", SIDE)
-    theirs = their_memory(ours, places=8)
+    theirs = their_memory(ours, side=8)
     random = torch.Generator().manual_seed(0)
     present, position = torch.randn(2, 64, 1, 256, generator=random)
     memory, memory_position = torch.randn(2, 3 * 64 + 8, 1, 64, generator=random)
@@ -85,8 +85,8 @@ def test_transformers_conditions_on_memory_the_same() -> None:
     assert (mine - reply).abs().max() / reply.std() < 1e-3
 
 
-def their_memory(ours: torch.nn.Module, places: int = 64) -> torch.nn.Module:
-    config = transformers.Sam2VideoConfig(memory_attention_rope_feat_sizes=[places, places])
+def their_memory(ours: torch.nn.Module, side: int = 64) -> torch.nn.Module:
+    config = transformers.Sam2VideoConfig(memory_attention_rope_feat_sizes=[side, side])
     theirs = transformers.Sam2VideoModel(config).eval()
     theirs.load_state_dict(to_transformers(ours.state_dict()), strict=True)
     return theirs

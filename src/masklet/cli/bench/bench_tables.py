@@ -1,10 +1,12 @@
-"""Tables that the commands of `masklet bench` share."""
+"""Make, show and write the records of the commands of `masklet bench`."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from masklet.benchmark.markdown_tables import TEXT_COLUMNS, format_amount, markdown_table, record_notes, record_table
 from masklet.cli.console import command_line
@@ -13,7 +15,21 @@ if TYPE_CHECKING:
     from masklet.benchmark.record import BenchmarkCase, BenchmarkRecord, OptionValue
     from masklet.benchmark.roofline import HardwareLimits
 
-__all__ = ["echo", "format_amount", "make_record", "parse_positive_ints", "show_record", "show_table", "split_commas"]
+__all__ = [
+    "ImageFile",
+    "Threads",
+    "format_amount",
+    "make_record",
+    "parse_positive_ints",
+    "show_record",
+    "show_table",
+    "split_commas",
+    "validate_choices",
+    "with_limits",
+]
+
+ImageFile = Annotated[Path | None, typer.Option("--image", metavar="FILE", help="An image; default: a synthetic one.")]
+Threads = Annotated[int | None, typer.Option("--threads", help="Threads of PyTorch; default: its own choice.", min=1)]
 
 
 def make_record(
@@ -25,8 +41,13 @@ def make_record(
     cases: Sequence[BenchmarkCase],
     report_file: Path | None,
     versions: Mapping[str, str] | None = None,
+    command: str | None = None,
 ) -> BenchmarkRecord:
-    """A record of what was measured at `place` till now, written where a file was asked for; floors are by `limits`."""
+    """Build the record of the cases so far, with lower bounds by `limits`, and write it if a file is given.
+
+    Args:
+        command: The command line; None: that of `masklet`.
+    """
     from dataclasses import replace
 
     from masklet import __version__
@@ -34,45 +55,49 @@ def make_record(
     from masklet.benchmark.machine import describe_machine
     from masklet.benchmark.record import create_record
 
-    floored = tuple(case.with_lower_bound(limits) if limits else case for case in cases)
-    record = create_record(protocol, model, options, describe_machine(device), limits, floored, __version__)
-    record = replace(record, versions=dict(versions or {}), command=command_line())
+    bounded = tuple(case.with_lower_bound(limits) if limits else case for case in cases)
+    record = create_record(protocol, model, options, describe_machine(device), limits, bounded, __version__)
+    record = replace(record, versions=dict(versions or {}), command=command or command_line())
     if report_file is not None:
         write_text(report_file, record.to_json())
     return record
 
 
+def with_limits(
+    device: str, measure: Callable[[HardwareLimits], object], record: Callable[[HardwareLimits], BenchmarkRecord]
+) -> BenchmarkRecord:
+    """Measure the limits of the machine before and after `measure`; return the record with the higher of both."""
+    from masklet.benchmark import roofline
+
+    limits = roofline.measure_hardware_limits(device)
+    measure(limits)
+    return record(limits.maximum(roofline.measure_hardware_limits(device)))
+
+
 def show_record(record: BenchmarkRecord) -> None:
-    """Machine and limits, and a row a case."""
+    """Print the table of a record and its notes."""
     for line in (*record_table(record), "", *record_notes(record)):
-        echo(line)
+        typer.echo(line)
 
 
 def show_table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], left_aligned: Collection[str] = TEXT_COLUMNS
 ) -> None:
-    """A Markdown table; `left` are the columns that are aligned to the left."""
+    """Print a Markdown table."""
     for line in markdown_table(columns, list(rows), left_aligned):
-        echo(line)
-
-
-def echo(line: str) -> None:
-    """A line below a table, as it is."""
-    import typer
-
-    typer.echo(line)
+        typer.echo(line)
 
 
 def split_commas(text: str) -> list[str]:
-    """Words with commas between them."""
+    """Split words that are separated by commas."""
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def parse_positive_ints(text: str, option: str) -> list[int]:
-    """Whole numbers from 1 with commas between them.
+    """Parse whole numbers from 1, separated by commas.
 
     Raises:
-        InputError: something else.
+        InputError: if `text` is something else.
     """
     from masklet.errors import InputError
 
@@ -80,3 +105,17 @@ def parse_positive_ints(text: str, option: str) -> list[int]:
     if not words or not all(word.isdecimal() and int(word) > 0 for word in words):
         raise InputError(f"{option} {text!r} must be whole numbers from 1 with commas between them, such as 1,2,4")
     return [int(word) for word in words]
+
+
+def validate_choices(values: Sequence[str], allowed: Iterable[str], noun: str) -> tuple[str, ...]:
+    """Return the words, each once.
+
+    Raises:
+        InputError: if there are none, or one is not allowed.
+    """
+    from masklet.errors import InputError
+
+    unknown = [word for word in values if word not in allowed]
+    if unknown or not values:
+        raise InputError(f"{noun} {', '.join(unknown) or 'none'}: choose from {', '.join(allowed)}")
+    return tuple(dict.fromkeys(values))

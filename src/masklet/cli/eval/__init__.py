@@ -1,4 +1,4 @@
-"""`masklet eval`: a command a protocol, one file each; the protocols are in `masklet.evaluate`."""
+"""`masklet eval`: a command per protocol; the protocols are in `masklet.evaluate`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from masklet.cli.eval.vos import synthetic, vos
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Measure how good a model is.", no_args_is_help=True)
+app = typer.Typer(help="Measure the accuracy of a model.", no_args_is_help=True)
 COMMANDS = (
     images,
     clicks,
@@ -35,9 +35,9 @@ COMMANDS = (
     datasets,
 )
 for command in COMMANDS:
-    app.command(command.__name__)(command)
+    app.command(command.__name__.replace("_", "-"))(command)
 
 
 @app.callback()
 def _group() -> None:
-    """Measure how good a model is."""
+    """Measure the accuracy of a model."""

@@ -1,22 +1,17 @@
-"""`masklet eval stills`: held-out images, by box and by clicks."""
+"""`masklet eval images`: held-out images, prompted by boxes and clicks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from masklet.cli.eval.runner import EvalOptions, EvalTask, run_eval
 from masklet.cli.shared_options import EvalModel, ImageSize, Precision, ReportFile, Resume, Workers
-
-if TYPE_CHECKING:
-    from masklet import SAM
-    from masklet.datasets import Sample
-    from masklet.evaluate.image_prompts import ImageResult
 
 __all__ = ["images"]
 
@@ -26,46 +21,35 @@ def images(
     model: EvalModel = None,
     image_size: ImageSize = None,
     precision: Precision = "fp32",
-    objects: Annotated[int, typer.Option(help="Asked for in each image, at most.", min=1)] = 10,
-    limit: Annotated[int, typer.Option(help="Only every image number N x this; 1: all.", min=1)] = 1,
+    objects: Annotated[int, typer.Option(help="Objects per image, at most.", min=1)] = 10,
+    limit: Annotated[int, typer.Option(help="Only every N-th image; 1: all.", min=1)] = 1,
     workers: Workers = 1,
     report_file: ReportFile = None,
     resume: Resume = True,
 ) -> None:
-    """Mean IoU by box, by one click, and after three and five corrective clicks, with a line a source.
+    """Measure mean IoU by box, by one click, and after three and five corrective clicks, with a line per source.
 
-    After Ctrl-C the figures of what was done are shown and written; with --json the same command goes on.
+    After Ctrl-C the results so far are printed and written; with --report the same command resumes.
 
     \b
     Example:
-      masklet eval stills heldout --json figures.json
+      masklet eval images heldout --report results.json
     """
-    from masklet.evaluate import find_image_samples, image_report
-    from masklet.evaluate.image_prompts import ImageResult
+    from masklet.evaluate import ImageResult, evaluate_image, find_image_samples, image_report
     from masklet.evaluate.validation_result import image_table
 
-    found = find_image_samples(root)[::limit]
-    work = EvalTask(
+    samples = find_image_samples(root)[::limit]
+    task = EvalTask(
         protocol="stills",
-        unit_label="pictures",
-        units=found,
-        unit_names=[still.name for still in found],
-        evaluate_unit=partial(_evaluate_image, objects=objects),
+        unit_label="images",
+        units=samples,
+        unit_names=[sample.name for sample in samples],
+        evaluate_unit=partial(evaluate_image, max_objects=objects),
         row_type=ImageResult,
-        summarize=lambda rows: asdict(image_report([row.source_and_ious for row in rows])),
-        format_summary=lambda rows: image_table(image_report([row.source_and_ious for row in rows])),
+        summarize=lambda rows: asdict(image_report(rows)),
+        format_summary=lambda rows: image_table(image_report(rows)),
         options={"objects": objects, "limit": limit},
-        steps_per_unit=[1] * len(found),
+        steps_per_unit=[1] * len(samples),
+        prepare_model=attrgetter("predictor"),
     )
-    run_eval(EvalOptions(model, image_size, precision, workers, report_file, resume), work)
-
-
-def _evaluate_image(
-    sam: SAM, sample: Sample, previous_rows: Sequence[ImageResult], step: Callable[[], None], *, objects: int
-) -> list[ImageResult]:
-    from masklet.evaluate import evaluate_images
-    from masklet.evaluate.image_prompts import ImageResult
-
-    rows = [ImageResult.from_ious(sample.name, *pair) for pair in evaluate_images(sam.predictor, [sample], objects)]
-    step()
-    return rows
+    run_eval(EvalOptions(model, image_size, precision, workers, report_file, resume), task)

@@ -1,8 +1,7 @@
-"""`masklet eval everything`: average recall of masks that nobody asked for."""
+"""`masklet eval mask-generation`: average recall of masks generated without prompts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -11,88 +10,96 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from masklet.cli.eval.runner import EvalOptions, EvalTask, run_eval
-from masklet.cli.segment_job import PRESET_NAMES, MaskGeneratorArgs
-from masklet.cli.shared_options import EvalModel, ImageSize, Precision, ReportFile, Resume, Workers
+from masklet.cli.segment_job import MaskGeneratorArgs
+from masklet.cli.shared_options import (
+    PRESETS,
+    DataFormat,
+    EvalModel,
+    ImageSize,
+    Precision,
+    ReportFile,
+    Resume,
+    Split,
+    Workers,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    import numpy.typing as npt
+
     from masklet import SAM
-    from masklet.evaluate.average_recall import ImageRecall, RecallReport
-    from masklet.evaluate.image_click_datasets import ClickImage
+    from masklet.evaluate.average_recall import Proposals, RecallReport
     from masklet.evaluate.results_file import OptionValue
 
 __all__ = ["mask_generation"]
 
-UNRECORDED_OPTIONS = ("point_grids", "points_per_batch", "output_mode", "order")
-"""Options that no figure depends on, or that the command has not."""
+UNRECORDED_OPTIONS = ("point_grids", "points_per_batch", "output_mode", "sort_by")
+"""Options that no result depends on, or that the command does not have."""
 
 
 def mask_generation(
-    root: Annotated[Path, typer.Argument(help="Any data with masks that masklet val reads.")],
+    root: Annotated[Path, typer.Argument(help="Any data set with masks that masklet val reads.")],
     model: EvalModel = None,
     image_size: ImageSize = None,
     precision: Precision = "fp32",
-    preset: Annotated[str, typer.Option(help=f"{', '.join(PRESET_NAMES)}: how it is looked.")] = "default",
-    points: Annotated[int | None, typer.Option(help="A grid of N x N points is asked.", min=1)] = None,
-    data_format: Annotated[str | None, typer.Option(help="The layout of the data; default: seen.")] = None,
-    split: Annotated[str | None, typer.Option(help="A part of the data.")] = None,
-    objects: Annotated[int | None, typer.Option(help="Of each image, at most; default: all.", min=1)] = None,
-    limit: Annotated[int | None, typer.Option(help="Only so many images, spread evenly.", min=1)] = None,
+    preset: Annotated[str, typer.Option(help=f"{', '.join(PRESETS)}: options of the mask generator.")] = "default",
+    points_per_side: Annotated[
+        int | None, typer.Option("--points", metavar="N", help="Prompt a grid of N x N points.", min=1)
+    ] = None,
+    data_format: DataFormat = None,
+    split: Split = None,
+    objects: Annotated[int | None, typer.Option(help="Objects per image, at most; default: all.", min=1)] = None,
+    limit: Annotated[int | None, typer.Option(help="Only N images, spread evenly.", min=1)] = None,
     workers: Workers = 1,
     report_file: ReportFile = None,
     resume: Resume = True,
 ) -> None:
-    """Average recall of segment everything: AR at 1, 10, 100 and 1000 masks, by size, as COCO has it.
+    """Measure average recall of mask generation: AR at 1, 10, 100 and 1000 masks, by size, as COCO defines it.
 
-    What class objects are of plays no part. After Ctrl-C the figures of what was done are shown and written;
-    with --json the same command goes on.
+    Classes are ignored. After Ctrl-C the results so far are printed and written; with --report the same command
+    resumes.
 
     \b
     Examples:
-      masklet eval everything photos --json everything.json
-      masklet eval everything COCO --split val2017 --preset fine --limit 200
+      masklet eval mask-generation photos --report recall.json
+      masklet eval mask-generation COCO --split val2017 --preset fine --limit 200
     """
-    from masklet.evaluate.average_recall import PROTOCOL, ImageRecall, recall_report
+    from masklet.evaluate.average_recall import PROTOCOL, ImageRecall, evaluate_recall, recall_report
     from masklet.evaluate.image_click_datasets import click_images
 
-    wanted = MaskGeneratorArgs(preset, points_per_side=points)
-    found = click_images(root, data_format=data_format, split=split, limit=limit)
-    work = EvalTask(
+    generator = MaskGeneratorArgs(preset, points_per_side=points_per_side)
+    samples = click_images(root, data_format=data_format, split=split, limit=limit)
+    task = EvalTask(
         protocol=PROTOCOL,
-        unit_label="pictures",
-        units=found,
-        unit_names=[image.name for image in found],
-        evaluate_unit=partial(_evaluate_image, objects=objects, generator_args=wanted),
+        unit_label="images",
+        units=samples,
+        unit_names=[image.name for image in samples],
+        evaluate_unit=partial(evaluate_recall, max_objects=objects),
         row_type=ImageRecall,
         summarize=lambda rows: asdict(recall_report(rows)),
         format_summary=lambda rows: _report_lines(recall_report(rows)),
         options=lambda sam: (
-            _recorded_options(sam, wanted) | {"preset": preset, "objects": objects, "limit": limit, "split": split}
+            _recorded_options(sam, generator) | {"preset": preset, "objects": objects, "limit": limit, "split": split}
         ),
-        steps_per_unit=[1] * len(found),
+        steps_per_unit=[1] * len(samples),
+        prepare_model=partial(_open_generator, generator),
     )
-    run_eval(EvalOptions(model, image_size, precision, workers, report_file, resume), work)
+    run_eval(EvalOptions(model, image_size, precision, workers, report_file, resume), task)
 
 
-def _evaluate_image(
-    sam: SAM,
-    image: ClickImage,
-    previous_rows: Sequence[ImageRecall],
-    step: Callable[[], None],
-    *,
-    objects: int | None,
-    generator_args: MaskGeneratorArgs,
-) -> list[ImageRecall]:
-    from masklet.evaluate.average_recall import evaluate_recall, mask_generator
+def _open_generator(generator_args: MaskGeneratorArgs, sam: SAM) -> Callable[[npt.NDArray[np.uint8]], Proposals]:
+    from masklet.evaluate.average_recall import mask_generator
 
-    how = generator_args.to_options(sam.predictor.model)
-    return list(evaluate_recall(mask_generator(sam.predictor, how), [image], objects, step))
+    return mask_generator(sam.predictor, generator_args.to_options(sam.predictor.model))
 
 
 def _recorded_options(sam: SAM, generator_args: MaskGeneratorArgs) -> dict[str, OptionValue]:
-    """What the figures hang on, besides the model's name."""
+    """Return what results depend on, besides the model's name."""
     chosen = asdict(generator_args.to_options(sam.predictor.model)).items()
     return {
-        "picture_size": sam.info().still_image_size,
+        "still_image_size": sam.info().still_image_size,
         **{name: value for name, value in chosen if name not in UNRECORDED_OPTIONS},
     }
 
@@ -101,8 +108,8 @@ def _report_lines(report: RecallReport) -> list[str]:
     from masklet.evaluate.validation_result import pluralize
 
     lines = [
-        f"{pluralize(report.objects, 'object')} in {pluralize(report.images, 'image')}; {report.mean_masks:.1f} masks and "  # noqa: E501
-        f"{report.seconds / report.images:.2f} s an image"
+        f"{pluralize(report.objects, 'object')} in {pluralize(report.images, 'image')}; "
+        f"{report.mean_masks:.1f} masks and {report.seconds / report.images:.2f} s an image"
     ]
     lines += [f"{f'AR@{limit}':<16}{value:>8.3f}" for limit, value in report.recall.items()]
     for size, figures in report.recall_by_size.items():

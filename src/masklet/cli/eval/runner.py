@@ -1,8 +1,4 @@
-"""What commands of `masklet eval` share that measure video by video or image by image.
-
-Lines as figures come, the same ones whatever order they come in; several processes; a file that is gone on with; and
-after Ctrl-C or an error the figures of what was done.
-"""
+"""Run a protocol of `masklet eval` unit by unit (video or image): in parallel, resumable, in the order of units."""
 
 from __future__ import annotations
 
@@ -29,7 +25,7 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True)
 class EvalOptions:
-    """With what is measured, and where the figures go."""
+    """The model and its settings, and where the results go."""
 
     model: str | None
     image_size: int | None
@@ -39,7 +35,7 @@ class EvalOptions:
     resume: bool = True
 
     def model_factory(self) -> partial[SAM]:
-        """Opens the model, here or in a process."""
+        """Return what opens the model, here or in a worker process."""
         from masklet import SAM
 
         return partial(SAM, self.model, image_size=self.image_size, precision=self.precision)
@@ -47,142 +43,136 @@ class EvalOptions:
 
 @dataclass(frozen=True)
 class EvalTask(Generic[Unit, Row]):
-    """What is measured, by which protocol, and how its figures are shown and written.
-
-    `what` says what the units are ("videos") and `names` how each is called. `steps` are how often each calls what it
-    is given (None: nobody knows), and `of` are what is counted then ("frames").
-    """
+    """The units of a protocol, how each is evaluated, and how results are shown and written."""
 
     protocol: str
-    """Another one where it gives something else than an earlier masklet: a file is gone on with by its name."""
+    """A new name if results differ from those of an earlier version: a file is resumed by it."""
     unit_label: str
+    """Plural, such as "videos"."""
     units: Sequence[Unit]
     unit_names: Sequence[str]
-    evaluate_unit: UnitEvaluator[SAM, Unit, Row]
+    evaluate_unit: UnitEvaluator[Any, Unit]
+    """A protocol of `masklet.evaluate`, with its options bound by `functools.partial`."""
     row_type: type[Row]
     summarize: Callable[[Sequence[Row]], Mapping[str, Any]]
-    """Of the file."""
+    """The summary in the file."""
     format_summary: Callable[[Sequence[Row]], Sequence[str]]
-    """Of all rows, at the end."""
+    """Lines printed at the end."""
     options: Mapping[str, OptionValue] | Callable[[SAM], Mapping[str, OptionValue]]
-    """What the figures hang on besides model, size and precision; the model may be asked for some."""
+    """What results depend on besides model, size and precision; a function if some depend on the model."""
     step_label: str = ""
+    """What progress counts, if not units, such as "frames"."""
     steps_per_unit: Sequence[int] | None = None
+    """Steps in each unit; None: unknown."""
     format_row: Callable[[Row], str] | None = None
-    """Of a row, as soon as it and those before it are there."""
+    """The line of a row, printed when all rows before it are there."""
     header: str = ""
-    """Above these."""
+    """Printed above these."""
+    prepare_model: Callable[[SAM], Any] | None = None
+    """Returns what `evaluate_unit` takes as its model; None: the model itself. Sent to the workers."""
+
+
+def _prepare_model(model_factory: Callable[[], SAM], prepare: Callable[[SAM], Any] | None) -> Any:
+    model = model_factory()
+    return model if prepare is None else prepare(model)
 
 
 def run_eval(options: EvalOptions, task: EvalTask[Unit, Row]) -> None:
-    """Measure what is left, and show and write it all.
+    """Evaluate the remaining units; print and write the results of all.
 
     Raises:
-        OutputError: the file holds something else, or cannot be written.
-        MaskletError: whatever measuring raises, after the figures of what was done.
+        OutputError: if the file holds another evaluation, or cannot be written.
+        MaskletError: whatever the evaluation raises, after the results so far.
     """
     from masklet.evaluate.parallel import run_parallel
+    from masklet.evaluate.results_file import ResultsFile, RunManifest, hash_file
 
-    opener = options.model_factory()
-    sam = opener()  # in any case: a model that cannot be had is told before anything is begun
-    run = _EvalRun(task, _open_results_file(options, task, sam))
-    left = run.begin()
+    model_factory = options.model_factory()
+    sam = model_factory()  # also with workers: a model that cannot be opened fails before anything begins
+    info = sam.info()
+    more = task.options(sam) if callable(task.options) else task.options
+    manifest = RunManifest(
+        task.protocol,
+        options.model or info.name,
+        hash_file(info.path) if options.results_file is not None else "",
+        {"image_size": options.image_size, "precision": info.precision, "device": info.device, **more},
+        tuple(task.unit_names),
+    )
+    results_file = ResultsFile(options.results_file, manifest, task.row_type, task.summarize)
+    if options.resume:
+        results_file.load()
+    run = _EvalRun(task, results_file)
+    remaining = run.begin()
+    steps = task.steps_per_unit
     try:
-        with progress_bar(task.step_label or task.unit_label, run.total, enabled=True) as step:
-            run.skip(step)
+        total = None if steps is None else sum(steps)
+        with progress_bar(task.step_label or task.unit_label, total, enabled=True) as step:
+            for _ in range(sum((steps or [0] * len(task.units))[number] for number in run.done_before)):
+                step()
             run_parallel(
-                opener if options.workers > 1 else lambda: sam,
-                left,
+                partial(_prepare_model, model_factory if options.workers > 1 else lambda: sam, task.prepare_model),
+                remaining,
                 task.evaluate_unit,
                 run.add_rows,
-                previous_results=run.results_file.results_by_unit,
+                previous_results=results_file.results_by_unit,
                 workers=options.workers,
                 on_progress=step,
             )
     except BaseException:  # Ctrl-C too
-        run.on_interrupt()
+        if results_file.results:
+            run.finish()
+        if results_file.results and results_file.path is not None:
+            print_notice(f"{run.done_text()}; the same command resumes {results_file.path}")
         raise
     run.finish()
 
 
-def _open_results_file(eval_options: EvalOptions, task: EvalTask[Unit, Row], sam: SAM) -> ResultsFile[Row]:
-    from masklet.evaluate.results_file import ResultsFile, RunManifest, hash_file
-
-    info = sam.info()
-    weights = hash_file(info.path) if eval_options.results_file is not None else ""
-    more = task.options(sam) if callable(task.options) else task.options
-    options = {"image_size": eval_options.image_size, "precision": info.precision, "device": info.device, **more}
-    made = RunManifest(task.protocol, eval_options.model or info.name, weights, options, tuple(task.unit_names))
-    kept = ResultsFile(eval_options.results_file, made, task.row_type, task.summarize)
-    if eval_options.resume:
-        kept.load()
-    return kept
-
-
 @dataclass
 class _EvalRun(Generic[Unit, Row]):
-    """Rows that are kept, and how many of them have been shown."""
+    """The rows of a run, and how many of them have been printed."""
 
     task: EvalTask[Unit, Row]
     results_file: ResultsFile[Row]
     rows_printed: int = 0
     done_before: list[int] = field(default_factory=list)
-    """Units that an earlier run has done."""
-
-    @property
-    def total(self) -> int | None:
-        """Steps of all units."""
-        steps = self.task.steps_per_unit
-        return None if steps is None else sum(steps)
+    """Units that an earlier run completed."""
 
     def begin(self) -> dict[int, Unit]:
-        """Say what is there of an earlier run; the units that are left."""
-        self.done_before = sorted(self.results_file.done_units)
-        if self.results_file.results and self.results_file.remaining_units:
-            print_notice(f"going on with {self.results_file.path}: {self._done_text()}")
-        elif self.results_file.results:
+        """Print the rows of an earlier run; returns the remaining units."""
+        results = self.results_file
+        self.done_before = sorted(results.done_units)
+        if results.results and results.remaining_units:
+            print_notice(f"resuming {results.path}: {self.done_text()}")
+        elif results.results:
             print_notice(
-                f"{self.results_file.path} is finished, {self._done_text()}: these are its figures; --anew measures again"  # noqa: E501
+                f"{results.path} is finished, {self.done_text()}: these are its results; --overwrite measures again"
             )
         if self.task.header:
             typer.echo(self.task.header)
         self._print_rows()
-        return {number: self.task.units[number] for number in self.results_file.remaining_units}
-
-    def skip(self, step: Callable[[], None]) -> None:
-        """Steps of units that are done."""
-        for _ in range(
-            sum((self.task.steps_per_unit or [0] * len(self.task.units))[number] for number in self.done_before)
-        ):
-            step()
+        return {number: self.task.units[number] for number in results.remaining_units}
 
     def add_rows(self, number: int, rows: Sequence[Row], complete: bool) -> None:
-        """See `masklet.evaluate.parallel.Keep`."""
+        """Store the rows of a unit; see `masklet.evaluate.parallel.ResultCallback`."""
         self.results_file.add(number, rows, complete)
         self._print_rows()
 
-    def on_interrupt(self) -> None:
-        """What was done, where that is anything, and how it is gone on with."""
-        if self.results_file.results:
-            self.finish()
-        if self.results_file.results and self.results_file.path is not None:
-            print_notice(f"{self._done_text()}; the same command goes on with {self.results_file.path}")
-
     def finish(self) -> None:
-        """Figures of all rows, shown and written."""
+        """Print and write the summary of all rows."""
         for line in self.task.format_summary(self.results_file.results):
             typer.echo(line)
         self.results_file.write()
 
-    def _done_text(self) -> str:
+    def done_text(self) -> str:
+        """Return the number of completed units as a sentence has it."""
         return f"{len(self.results_file.done_units)} of {len(self.task.units)} {self.task.unit_label} are done"
 
     def _print_rows(self) -> None:
-        """Lines of rows before which nothing is missing."""
+        """Print the rows before which none is missing."""
         if self.task.format_row is None:
             return
         first = next(iter(self.results_file.remaining_units), len(self.task.units))
         rows = [row for number in range(first + 1) for row in self.results_file.results_by_unit.get(number, ())]
         for row in rows[self.rows_printed :]:
-            print(self.task.format_row(row), flush=True)  # a bar that is drawn lets this through, and not typer.echo
+            print(self.task.format_row(row), flush=True)  # goes above a drawn bar; typer.echo does not
         self.rows_printed = max(self.rows_printed, len(rows))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -12,12 +11,11 @@ import typer
 
 from masklet.cli.console import print_notice
 from masklet.cli.eval.runner import EvalOptions, EvalTask, run_eval
-from masklet.cli.shared_options import EvalModel, ImageSize, ObjectReportFile, Precision, Resume
+from masklet.cli.shared_options import EvalModel, ImageSize, ObjectReportFile, Precision, Resume, Split
 
 if TYPE_CHECKING:
-    from masklet import SAM
     from masklet.evaluate.scribble_report import ScribblesReport
-    from masklet.evaluate.video_scribbles import ScribbleOptions, ScribbleResult, ScribbleSample
+    from masklet.evaluate.video_scribbles import ScribbleResult
 
 __all__ = ["scribbles"]
 
@@ -27,71 +25,66 @@ def scribbles(
     model: EvalModel = None,
     image_size: ImageSize = None,
     precision: Precision = "fp32",
-    interactions: Annotated[int, typer.Option(help="At most.", min=1)] = 8,
-    seconds: Annotated[float, typer.Option(help="There are for each object and interaction.")] = 30.0,
+    interactions: Annotated[int, typer.Option(help="Interactions, at most.", min=1)] = 8,
+    seconds: Annotated[float, typer.Option(help="Time limit per object and interaction.")] = 30.0,
     first_scribble: Annotated[
-        str, typer.Option(help="Who draws first: person (the files of Scribbles; robot where there are none) or robot.")
+        str,
+        typer.Option(
+            "--scribbles", help="Who draws first: person (the files of Scribbles; robot if there are none) or robot."
+        ),
     ] = "person",
-    points: Annotated[int, typer.Option(help="A stroke is told by so many points.", min=1)] = 3,
-    max_points: Annotated[int, typer.Option(help="Points on and off an object on a frame.", min=1)] = 8,
-    split: Annotated[str | None, typer.Option("--set", help="A list of ImageSets, as 2017/val; default: all.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only so many sequences, the first by name.", min=1)] = None,
-    starts: Annotated[int | None, typer.Option(help="First scribbles of each, at most; default: all.", min=1)] = None,
+    points: Annotated[int, typer.Option(help="Points per stroke.", min=1)] = 3,
+    max_points: Annotated[int, typer.Option(help="Points on and off an object on a frame, at most.", min=1)] = 8,
+    split: Split = None,
+    limit: Annotated[int | None, typer.Option(help="Only N sequences, the first by name.", min=1)] = None,
+    starts: Annotated[
+        int | None, typer.Option(help="First scribbles per sequence, at most; default: all.", min=1)
+    ] = None,
     report_file: ObjectReportFile = None,
     resume: Resume = True,
 ) -> None:
-    """DAVIS interactive: J&F at 60 seconds and the area below J&F over time, of videos segmented by scribbles.
+    """Run DAVIS interactive: J&F at 60 seconds and the area below J&F over time, of videos segmented by scribbles.
 
     A person's scribble begins; then the robot of the challenge draws on the frame with the lowest J&F, 8 times at most.
-    The clock is on, so nothing else should run beside it. With --json the same command goes on where it was stopped.
+    Time is measured, so nothing else should run on the machine. With --report the same command resumes.
 
     \b
     Examples:
-      masklet eval scribbles --root DAVIS --set 2017/val --json scribbles.json
-      masklet eval scribbles --root DAVIS --first robot --interactions 3 --limit 2
+      masklet eval scribbles --root DAVIS --split 2017/val --report scribbles.json
+      masklet eval scribbles --root DAVIS --scribbles robot --interactions 3 --limit 2
     """
     from masklet.evaluate.davis_sequences import find_davis_sequences
     from masklet.evaluate.scribble_report import scribbles_report
-    from masklet.evaluate.video_scribbles import ScribbleOptions, ScribbleResult, scribble_samples
+    from masklet.evaluate.video_scribbles import ScribbleOptions, ScribbleResult, evaluate_scribbles, scribble_samples
 
     options = ScribbleOptions(interactions, seconds, points, max_points)
     samples = scribble_samples(root, find_davis_sequences(root, split)[:limit], starts, first_scribbles=first_scribble)
-    _tell_of_robot(samples, first_scribble)
-    work = EvalTask(
+    missing = [sample.sequence.name for sample in samples if sample.file is None]
+    if missing and first_scribble == "person":
+        print_notice(
+            f"Scribbles has none of {', '.join(missing)}; the robot draws the first ones: not comparable with the "
+            "results of the challenge"
+        )
+    task = EvalTask(
         protocol="davis-interactive",
         unit_label="samples",
         units=samples,
         unit_names=[sample.name for sample in samples],
-        evaluate_unit=partial(_evaluate_sample, options=options),
+        evaluate_unit=partial(evaluate_scribbles, options=options),
         row_type=ScribbleResult,
         summarize=lambda rows: scribbles_report(rows, options).to_dict(),
         format_summary=lambda rows: _report_lines(scribbles_report(rows, options)),
-        options={**asdict(options), "first": first_scribble, "set": split, "limit": limit, "starts": starts},
+        options={
+            **asdict(options),
+            "first_scribbles": first_scribble,
+            "split": split,
+            "limit": limit,
+            "starts": starts,
+        },
         step_label="frames",
         format_row=_format_sample,
     )
-    run_eval(EvalOptions(model, image_size, precision, results_file=report_file, resume=resume), work)
-
-
-def _tell_of_robot(samples: Sequence[ScribbleSample], first: str) -> None:
-    lacking = [sample.sequence.name for sample in samples if sample.file is None]
-    if lacking and first == "person":
-        print_notice(
-            f"Scribbles has none of {', '.join(lacking)}; the robot draws the first ones: no figures of the challenge"
-        )
-
-
-def _evaluate_sample(
-    sam: SAM,
-    sample: ScribbleSample,
-    previous_rows: Sequence[ScribbleResult],
-    step: Callable[[], None],
-    *,
-    options: ScribbleOptions,
-) -> Iterator[ScribbleResult]:
-    from masklet.evaluate.video_scribbles import evaluate_scribbles
-
-    yield evaluate_scribbles(sam, sample, options, step)
+    run_eval(EvalOptions(model, image_size, precision, results_file=report_file, resume=resume), task)
 
 
 def _format_sample(row: ScribbleResult) -> str:
@@ -115,5 +108,6 @@ def _report_lines(report: ScribblesReport) -> list[str]:
         lines.append(f"{name:<8}" + "".join(f"{value:>8}" for value in values))
     return [
         *lines,
-        f"AUC {report.auc:.3f}, J&F@60s {report.jf_at_60s:.3f}; of J alone {report.j_auc:.3f} and {report.j_at_60s:.3f}",  # noqa: E501
+        f"AUC {report.auc:.3f}, J&F@60s {report.jf_at_60s:.3f}; "
+        f"of J alone {report.j_auc:.3f} and {report.j_at_60s:.3f}",
     ]

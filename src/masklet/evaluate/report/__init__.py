@@ -1,10 +1,9 @@
-"""What a score is made of, as a page to read: `report.html` and `report.md`.
+"""Write a score as a page to read: `report.html` and `report.md`.
 
-comparing  whether a score is of what these are of
-published  figures that others published, to lay beside ours
-rows       sequences, their curves, and the frames that went worst
-painting   a frame with what was predicted and what is true
-page       both files
+html                both files
+sequence_tables     sequences, their curves, and the worst frames
+frame_overlays      a frame with prediction and ground truth
+published_results   published figures, and whether a score compares with them
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A frame of a video with what was predicted, tinted, and what is true, outlined in white.
+"""Draw a frame of a video with the prediction, tinted, and the ground truth, outlined in white.
 
 Shapes: H height, W width.
 """
@@ -24,24 +24,24 @@ Pixels = npt.NDArray[np.uint8]
 WHITE = (255, 255, 255)
 GRAY = 112
 MAX_SIDE = 640
-"""The longer side of what is shown, at most."""
+"""The longer side of an image, at most."""
 _IMAGE_DIRS = ("", "JPEGImages/480p", "JPEGImages", "JPEGImages_24fps", "valid/JPEGImages")
 
 
 def find_frame_image(image_root: Path, sequence: str, frame: str) -> Path:
-    """The file of a frame below the images of a data set, or below its root.
+    """Find the file of a frame in a data set, or in its folder of images.
 
     Example:
-        >>> image_of(Path("DAVIS"), "bear", "00004")
+        >>> find_frame_image(Path("DAVIS"), "bear", "00004")
         PosixPath('DAVIS/JPEGImages/480p/bear/00004.jpg')
 
     Raises:
-        SourceError: there is none.
+        SourceError: if there is none.
     """
-    for place in (image_root / below / sequence for below in _IMAGE_DIRS):
+    for folder in (image_root / below / sequence for below in _IMAGE_DIRS):
         for suffix in (".jpg", ".jpeg", ".png"):
-            if (place / f"{frame}{suffix}").is_file():
-                return place / f"{frame}{suffix}"
+            if (folder / f"{frame}{suffix}").is_file():
+                return folder / f"{frame}{suffix}"
     raise SourceError(
         f"{image_root} has no {sequence}/{frame}.jpg; allowed is a data set, or its folder of images with a folder for "
         "each sequence: name another, or none for masks on gray"
@@ -51,16 +51,16 @@ def find_frame_image(image_root: Path, sequence: str, frame: str) -> Path:
 def draw_comparison(
     image_path: Path | None, predicted_dir: Path, truth_dir: Path, objects: Mapping[str, int], frame: str
 ) -> Pixels:
-    """(H, W, 3) RGB of a frame, from the folders of a sequence; without an image its masks are on gray.
+    """Return a frame as RGB (H, W, 3) from the folders of a sequence; without an image its masks are on gray.
 
-    `objects` are their names with the numbers of their colors.
+    `objects` maps names of objects to numbers of colors.
 
     Example:
-        >>> paint(None, Path("predictions/bear"), Path("Annotations/bear"), {"1": 0}, "00004").shape
+        >>> draw_comparison(None, Path("predictions/bear"), Path("Annotations/bear"), {"1": 0}, "00004").shape
         (480, 854, 3)
 
     Raises:
-        SourceError: a file is missing, damaged, or of another size.
+        SourceError: if a file is missing, damaged, or of another size.
     """
     predicted = np.stack([read_object_mask(predicted_dir, number, frame) for number in objects])
     truth = np.stack([read_object_mask(truth_dir, number, frame) for number in objects])
@@ -68,22 +68,22 @@ def draw_comparison(
     rgb = np.full((*size, 3), GRAY, np.uint8) if image_path is None else from_file(str(image_path)).rgb
     if rgb.shape[:2] != size:
         raise SourceError(
-            f"{image_path} is {format_size(rgb.shape[:2])} and its masks are {format_size(size)}; both are of one size: name "  # noqa: E501
-            "the images that were annotated"
+            f"{image_path} is {format_size(rgb.shape[:2])} and its masks are {format_size(size)}; they must have the "
+            "same size: name the images that were annotated"
         )
     tinted = draw_masks(rgb, predicted, [palette_color(n) for n in objects.values()])
     return draw_masks(tinted, truth, [WHITE] * len(objects), Style(alpha=0))
 
 
 def encode_jpeg(pixels: Pixels) -> bytes:
-    """A JPEG of (H, W, 3) pixels, made smaller where it is large.
+    """Encode pixels (H, W, 3) as a JPEG, scaled down if they are large.
 
     Example:
-        >>> as_jpeg(np.zeros((4, 4, 3), np.uint8))[:2]
+        >>> encode_jpeg(np.zeros((4, 4, 3), np.uint8))[:2]
         b'\\xff\\xd8'
     """
     image = Image.fromarray(pixels)
     image.thumbnail((MAX_SIDE, MAX_SIDE))
-    held = io.BytesIO()
-    image.save(held, "JPEG", quality=82)
-    return held.getvalue()
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=82)
+    return buffer.getvalue()

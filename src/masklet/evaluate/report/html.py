@@ -1,15 +1,14 @@
-"""`report.html`, one file that needs nothing else, and `report.md` with its images in a folder beside it.
+"""Render `report.html`, a single file, and `report.md` with its images in a folder.
 
-Names of videos, objects and models are only ever text: Jinja2 escapes what it puts into the HTML, and `_plain` what it
-puts into the Markdown.
-"""
+Names of videos, objects and models are untrusted text: Jinja2 escapes what it puts into the HTML, and
+`_escape_markdown` what it puts into the Markdown."""
 
 from __future__ import annotations
 
 import base64
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +34,7 @@ __all__ = ["ReportOptions", "write_report"]
 
 SCORING_RULES = {
     "davis17": "davis2017-evaluation, semi-supervised: all frames but the first and the last",
-    "davis16": "DAVIS 2016: all that is annotated is one object; all frames but the first and the last",
+    "davis16": "DAVIS 2016: everything annotated is one object; all frames but the first and the last",
     "sav": "the SA-V evaluator: annotated frames but the first and the last, from the object's first on",
     "ytvos": "YouTube-VOS as published: annotated frames after the object's first",
     "mose": "as DAVIS 2017: all frames but the first and the last",
@@ -45,10 +44,12 @@ SCORING_RULES = {
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """What a report says and shows.
+    """What a report shows.
 
-    `images` is the data set or its folder of images; without it masks are on gray. `model` is the name to be said,
-    by default that of the predictions' record. `worst` is how many frames are shown.
+    Args:
+        image_dir: the data set or its folder of images; None draws masks on gray.
+        model_name: the name of the model; by default that in the record of the predictions.
+        num_worst_frames: frames to show.
     """
 
     image_dir: Path | None = None
@@ -58,7 +59,7 @@ class ReportOptions:
 
 @dataclass(frozen=True)
 class _PublishedRow:
-    """A published model: a cell for each set, empty where nothing is known."""
+    """A published model: a cell for each data set, None if it is unknown."""
 
     model: str
     cells: tuple[PublishedResult | None, ...]
@@ -67,7 +68,7 @@ class _PublishedRow:
 
 @dataclass(frozen=True)
 class _FrameImage:
-    """A frame with its image: in the HTML as data, beside the Markdown as a file."""
+    """A frame with its image: data in the HTML, a file for the Markdown."""
 
     frame: ScoredFrame
     jpeg: bytes
@@ -80,7 +81,7 @@ class _FrameImage:
 
 @dataclass(frozen=True)
 class _ReportContext:
-    """All that the templates print."""
+    """Everything that the templates print."""
 
     model: str
     prompt: str
@@ -102,91 +103,83 @@ def write_report(
     out: str | Path,
     options: ReportOptions = ReportOptions(),
 ) -> tuple[Path, Path]:
-    """Write OUT/report.html and OUT/report.md about a score of `predictions` by `truth`; both paths are returned.
+    """Write OUT/report.html and OUT/report.md about a score of `predictions`, and return both paths.
 
     Example:
-        >>> write_report(score("davis17", "predictions", "DAVIS"), "predictions", "DAVIS", "report")
+        >>> score = score_predictions("davis17", "predictions", "DAVIS")
+        >>> write_report(score, "predictions", "DAVIS", "report")
         (PosixPath('report/report.html'), PosixPath('report/report.md'))
 
     Raises:
-        SourceError: an image or mask of a frame that is shown is missing or damaged.
-        OutputError: `out` cannot be written.
+        SourceError: if an image or mask of a shown frame is missing or damaged.
+        OutputError: if `out` cannot be written.
     """
-    page, place = _build_context(score, Path(predictions).expanduser(), Path(truth), options), Path(out).expanduser()
-    for shown in page.worst_frames:
-        with atomic_path(place / shown.file) as temporary:
-            temporary.write_bytes(shown.jpeg)
-    html, markdown = (_render(page, name) for name in ("report.html", "report.md"))
-    return write_text(place / "report.html", html), write_text(place / "report.md", markdown)
-
-
-def _build_context(score: BenchmarkScore, predictions: Path, truth: Path, options: ReportOptions) -> _ReportContext:
-    made = _read_manifest(predictions)
-    model, rows = options.model_name or made.get("model", "") or "this model", summarize_sequences(score)
-    return _ReportContext(
+    predictions, truth, out = (Path(path).expanduser() for path in (predictions, truth, out))
+    manifest = _read_manifest(predictions)
+    model, prompt = options.model_name or manifest.get("model", "") or "this model", manifest.get("prompt", "")
+    sequences = summarize_sequences(score)
+    published = {name: _published_rows(score.benchmark, family, model) for family, name in MODEL_FAMILIES.items()}
+    context = _ReportContext(
         model=model,
-        prompt=made.get("prompt", ""),
+        prompt=prompt,
         rules=SCORING_RULES.get(score.benchmark, score.benchmark),
         score=score,
         main_metric=next(iter(score.metrics.values())),
-        num_videos=len(rows),
-        comparability=check_comparability(score, truth.expanduser(), made.get("prompt", "")),
-        published_by_family={
-            name: peers
-            for family, name in MODEL_FAMILIES.items()
-            if (peers := _published_rows(score.benchmark, family, model))
-        },
-        sequences=rows,
-        worst_frames=list(
-            _render_worst_frames(score, rows, sequence_dirs(score.benchmark, predictions, truth), options)
-        ),
+        num_videos=len(sequences),
+        comparability=check_comparability(score, truth, prompt),
+        published_by_family={name: rows for name, rows in published.items() if rows},
+        sequences=sequences,
+        worst_frames=list(_draw_worst_frames(score, sequences, predictions, truth, options)),
         without_images=options.image_dir is None,
     )
+    for shown in context.worst_frames:
+        with atomic_path(out / shown.file) as temporary:
+            temporary.write_bytes(shown.jpeg)
+    html, markdown = (_render(context, name) for name in ("report.html", "report.md"))
+    return write_text(out / "report.html", html), write_text(out / "report.md", markdown)
 
 
 def _read_manifest(predictions: Path) -> dict[str, str]:
-    """What the predictions were made with, where masklet made them."""
+    """Read what the predictions were made with, if masklet made them."""
     try:
-        made = json.loads((predictions / MANIFEST_NAME).read_text())
+        manifest = json.loads((predictions / MANIFEST_NAME).read_text())
     except (OSError, ValueError):
         return {}
-    return {str(key): str(value) for key, value in made.items()} if isinstance(made, dict) else {}
+    return {str(key): str(value) for key, value in manifest.items()} if isinstance(manifest, dict) else {}
 
 
 def _published_rows(score_benchmark: str, family: str, model: str) -> list[_PublishedRow]:
-    """A row for each published model of a family, in the order in which they are listed."""
+    """Return a row for each published model of a family, in the order of the list."""
     by_model: dict[str, dict[str, PublishedResult]] = {}
     for one in published_results_for(score_benchmark):
         if one.family == family:
             by_model.setdefault(one.model, {})[one.benchmark] = one
-    rows = []
-    for name, own in by_model.items():
-        ours = any(is_same_model(model, one) for one in own.values())
-        rows.append(
-            _PublishedRow(name, tuple(own.get(benchmark) for benchmark in PUBLISHED_BENCHMARKS[score_benchmark]), ours)
+    return [
+        _PublishedRow(
+            name,
+            tuple(results.get(benchmark) for benchmark in PUBLISHED_BENCHMARKS[score_benchmark]),
+            any(is_same_model(model, one) for one in results.values()),
         )
-    return rows
+        for name, results in by_model.items()
+    ]
 
 
-def _render_worst_frames(
-    score: BenchmarkScore, rows: list[SequenceSummary], sequence_dirs: tuple[Path, Path], options: ReportOptions
-) -> Iterable[_FrameImage]:
-    colors = {row.name: {curve.id: n for n, curve in enumerate(row.curves)} for row in rows}
-    shown, true = sequence_dirs
+def _draw_worst_frames(
+    score: BenchmarkScore, sequences: Sequence[SequenceSummary], predictions: Path, truth: Path, options: ReportOptions
+) -> Iterator[_FrameImage]:
+    colors = {row.name: {curve.id: n for n, curve in enumerate(row.curves)} for row in sequences}
+    predicted_dir, truth_dir = sequence_dirs(score.benchmark, predictions, truth)
     for number, frame in enumerate(worst_frames(score, options.num_worst_frames), 1):
-        image = options.image_dir and find_frame_image(options.image_dir.expanduser(), frame.sequence, frame.frame_name)
-        objects = {name: colors[frame.sequence][name] for name, _ in frame.objects}
-        painted = draw_comparison(image, shown / frame.sequence, true / frame.sequence, objects, frame.frame_name)
-        yield _FrameImage(frame, encode_jpeg(painted), f"worst/{number:02d}.jpg")
+        name = frame.sequence
+        image = options.image_dir and find_frame_image(options.image_dir.expanduser(), name, frame.frame_name)
+        objects = {id: colors[name][id] for id, _ in frame.objects}
+        pixels = draw_comparison(image, predicted_dir / name, truth_dir / name, objects, frame.frame_name)
+        yield _FrameImage(frame, encode_jpeg(pixels), f"worst/{number:02d}.jpg")
 
 
-def _render(page: _ReportContext, name: str) -> str:
-    text = _make_environment(html=name.endswith("html")).get_template(f"{name}.j2").render(page=page)
-    return text.encode("utf-8", "replace").decode()  # a file's name may be of bytes that are no text
-
-
-def _make_environment(*, html: bool) -> Environment:
-    made = Environment(
+def _render(context: _ReportContext, name: str) -> str:
+    html = name.endswith("html")
+    environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=html,
         undefined=StrictUndefined,
@@ -195,20 +188,13 @@ def _make_environment(*, html: bool) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters.update(figure=_format_score, hundredths=_format_percent)
-    return made
-
-
-def _format_score(value: float) -> Markup:
-    return Markup(f"{value:.3f}")
-
-
-def _format_percent(value: float) -> Markup:
-    return Markup(f"{value:.1f}")
+    environment.filters.update(score=lambda value: Markup(f"{value:.3f}"), percent=lambda value: Markup(f"{value:.1f}"))
+    text = environment.get_template(f"{name}.j2").render(page=context)
+    return text.encode("utf-8", "replace").decode()  # the name of a file may be bytes that are not text
 
 
 def _escape_markdown(value: object) -> object:
-    """Text that Markdown shows as it is; what a filter has made, and numbers, are left."""
+    """Escape text for Markdown; the output of filters, and numbers, are unchanged."""
     if isinstance(value, Markup) or not isinstance(value, str):
         return value
     flat = "".join(char if char.isprintable() else " " for char in value)

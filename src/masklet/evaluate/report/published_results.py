@@ -1,14 +1,13 @@
-"""Published figures, as docs/published.md has them, with their sources; none was measured by masklet.
+"""Published figures with their sources, as in docs/published.md, and whether a score compares with them.
 
-The figures of SAM 2 are of two families that do not mix: the released weights, which masklet opens, and the models of
-the paper's main tables, which were never released.
-
-Whether a score is of what published figures are of: the same videos, groups and prompt.
+None was measured by masklet. The figures of SAM 2 belong to two families that must not be mixed: the released weights,
+which masklet opens, and the models of the paper's main tables, which were never released. A score compares with
+published figures if it has the same videos, groups and prompt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -42,17 +41,17 @@ PUBLISHED_BENCHMARKS = {
     "mose": ("MOSE val",),
     "lvos": ("LVOS v2",),
 }
-"""By kind of score, the sets that figures are published on."""
+"""By benchmark, the data sets with published figures."""
 
 
 @dataclass(frozen=True)
 class PublishedResult:
-    """One figure of one model: J&F, of YouTube-VOS the overall one, in hundredths.
+    """One figure of one model: J&F in percent, of YouTube-VOS the overall figure.
 
-    `read` is whether it was read in its source, or is second-hand.
+    `is_first_hand` is whether it was read in its source; otherwise it is second-hand.
 
     Example:
-        >>> xmem = Published("XMem", "MOSE val", 59.6, "https://github.com/facebookresearch/EdgeTAM", True, "other")
+        >>> xmem = PublishedResult("XMem", "MOSE val", 59.6, "https://github.com/org/paper", True, "other")
     """
 
     model: str
@@ -81,6 +80,7 @@ def _make_results(
 
 
 _EDGETAM_COLUMNS = ("MOSE val", "DAVIS 2017 val", "SA-V val", "SA-V test", "YouTube-VOS 2019 val")
+_EFFICIENTTAM_COLUMNS = ("MOSE val", "DAVIS 2017 val", "SA-V test", "YouTube-VOS 2019 val")
 
 PUBLISHED_RESULTS: tuple[PublishedResult, ...] = (
     *_make_results(_SAM2_URL, True, "released", ("SA-V test", "MOSE val", "LVOS v2"), {
@@ -93,7 +93,9 @@ PUBLISHED_RESULTS: tuple[PublishedResult, ...] = (
         "sam2_b.pt": (74.7, 72.8, 75.8),
         "sam2_l.pt": (76.0, 74.6, 79.8),
     }),
-    *_make_results(_PAPER_URL, False, "released", ("DAVIS 2017 val", "YouTube-VOS 2019 val"), {"sam2_b.pt": (88.9, 87.9)}),  # noqa: E501
+    *_make_results(_PAPER_URL, False, "released", ("DAVIS 2017 val", "YouTube-VOS 2019 val"), {
+        "sam2_b.pt": (88.9, 87.9),
+    }),
     *_make_results(_EDGETAM_URL, True, "paper", _EDGETAM_COLUMNS, {
         "SAM 2 base+": (75.8, 90.9, 73.6, 74.1, 88.4),
         "SAM 2.1 base+": (76.6, 90.2, 76.8, 77.0, 88.6),
@@ -109,7 +111,7 @@ PUBLISHED_RESULTS: tuple[PublishedResult, ...] = (
         "Cutie-base+": (71.7, 88.1, 61.3, 62.8, 87.5),
         "EdgeTAM": (70.0, 87.7, 72.3, 71.7, 86.2),
     }),
-    *_make_results(_EFFICIENTTAM_URL, False, "other", ("MOSE val", "DAVIS 2017 val", "SA-V test", "YouTube-VOS 2019 val"), {  # noqa: E501
+    *_make_results(_EFFICIENTTAM_URL, False, "other", _EFFICIENTTAM_COLUMNS, {
         "EfficientTAM Ti/2": (68.4, 88.4, 70.8, 87.1),
         "EfficientTAM Ti": (69.3, 89.1, 70.7, 86.7),
         "EfficientTAM S/2": (70.8, 88.6, 74.0, 87.2),
@@ -127,20 +129,20 @@ PUBLISHED_RESULTS: tuple[PublishedResult, ...] = (
 
 
 def published_results_for(benchmark: str) -> list[PublishedResult]:
-    """The figures that stand beside a score of this kind.
+    """Return the published figures for a benchmark.
 
     Example:
-        >>> fits("davis17")[0].model
+        >>> published_results_for("davis17")[0].model
         'sam2_b.pt'
     """
     return [one for one in PUBLISHED_RESULTS if one.benchmark in PUBLISHED_BENCHMARKS.get(benchmark, ())]
 
 
 def is_same_model(model: str, published: PublishedResult) -> bool:
-    """Whether a figure is of this very model: published models are named by their files, or as in their papers.
+    """Whether a figure is of this model: published models are named by their files, or as in their papers.
 
     Example:
-        >>> same("weights/sam2_b.pt", fits("davis17")[0])
+        >>> is_same_model("weights/sam2_b.pt", published_results_for("davis17")[0])
         True
     """
     return Path(model).name == published.model
@@ -154,16 +156,15 @@ DATASET_OF_BENCHMARK = {
     "MOSE val": "mose",
     "LVOS v2": "lvos",
 }
-"""The data set of each benchmark, by its name in `SETS`."""
+"""The keys of `BENCHMARK_DATASETS`."""
 SEEN_OPTIONS = {"ytvos": "--seen", "lvos": "--unseen"}
-"""Kinds whose figures are means of seen and unseen, and the option that tells these apart."""
+"""Benchmarks whose figures are means of seen and unseen groups, and the option that defines these."""
 MAX_NAMES_SHOWN = 5
-"""Names of videos that are missing, at most."""
 
 
 @dataclass(frozen=True)
 class Comparability:
-    """A benchmark, and why a score does not compare with its figures; nothing: it does."""
+    """A data set with published figures, and why a score does not compare with them; no reasons: it does."""
 
     benchmark: str
     num_videos: int
@@ -171,61 +172,53 @@ class Comparability:
 
     def __str__(self) -> str:
         if self.reasons:
-            return f"{self.benchmark}: figures do not compare. " + " ".join(f"{why}." for why in self.reasons)
+            return f"{self.benchmark}: figures do not compare. " + " ".join(f"{reason}." for reason in self.reasons)
         return f"{self.benchmark}: figures compare; all {self.num_videos} videos of it were scored."
 
 
 def check_comparability(score: BenchmarkScore, truth: Path, prompt: str = "") -> list[Comparability]:
-    """For each benchmark that has published figures of this kind, whether the score compares with them.
+    """Check for each data set with published figures whether a score compares with them.
 
-    Its videos are those of its list, where that lies at `truth` or above it, else as many as it has. `prompt` is what
-    objects were told by, if that is known.
+    Its videos are those of its list, if that is at `truth` or above it; otherwise only their number is compared.
+    `prompt` is the prompt of the objects, if it is known.
 
     Example:
-        >>> print(compare(score("davis17", "predictions", "DAVIS"), Path("DAVIS"))[0])
+        >>> print(check_comparability(score_predictions("davis17", "predictions", "DAVIS"), Path("DAVIS"))[0])
         DAVIS 2017 val: figures compare; all 30 videos of it were scored.
     """
-    against = [] if prompt in ("", "mask") else [f"Objects were told by {prompt}, in published figures by their mask"]
+    reasons = (
+        [] if prompt in ("", "mask") else [f"Objects were prompted by {prompt}, in published figures by their mask"]
+    )
     if score.benchmark in SEEN_OPTIONS and any(one.seen is None for one in score.objects):
-        against.append(
-            f"It is not known what was seen in training, so that all is one group: name {SEEN_OPTIONS[score.benchmark]}"
-        )
+        option = SEEN_OPTIONS[score.benchmark]
+        reasons.append(f"It is unknown what was seen in training, so everything is one group: name {option}")
     videos = {one.sequence for one in score.objects} | {name.rsplit("/", 1)[0] for name in score.skipped_objects}
-    return [_check_benchmark(name, videos, truth, against) for name in PUBLISHED_BENCHMARKS.get(score.benchmark, ())]
+    return [_check_videos(name, videos, truth, reasons) for name in PUBLISHED_BENCHMARKS.get(score.benchmark, ())]
 
 
-def _check_benchmark(benchmark: str, videos: Collection[str], truth: Path, reasons: list[str]) -> Comparability:
+def _check_videos(benchmark: str, videos: set[str], truth: Path, reasons: Sequence[str]) -> Comparability:
     parts = BENCHMARK_DATASETS[DATASET_OF_BENCHMARK[benchmark]].requirements
     listed = next((part for part in parts if isinstance(part, ListRequirement) and part.path_templates), None)
     count = listed.count if listed else next(part.count for part in parts if isinstance(part, FolderRequirement))
     names = _read_list_names(listed, truth) if listed else None
-    whole = names is not None and len(names) == count
-    return Comparability(
-        benchmark,
-        count,
-        (*(_name_mismatches(set(names or ()), videos) if whole else _count_mismatch(count, videos)), *reasons),
-    )
+    mismatches = []
+    if names is None or len(names) != count:
+        if len(videos) != count:
+            mismatches.append(f"It has {count} videos, and {len(videos)} were scored")
+    else:
+        if missing := sorted(set(names) - videos):
+            shown = ", ".join(missing[:MAX_NAMES_SHOWN]) + (", ..." if len(missing) > MAX_NAMES_SHOWN else "")
+            mismatches.append(f"Of its {len(set(names))} videos {len(missing)} were not scored ({shown})")
+        if others := videos - set(names):
+            mismatches.append(f"{len(others)} of the videos that were scored are not of it")
+    return Comparability(benchmark, count, (*mismatches, *reasons))
 
 
 def _read_list_names(listed: ListRequirement, truth: Path) -> Collection[str] | None:
-    """What the list says, if it lies at the truth or above it."""
-    places = [place / file for place in (truth, *list(truth.resolve().parents)[:3]) for file in listed.files]
-    file = next((place for place in places if place.is_file()), None)
+    """Read the names of a list, if it is at the truth or above it."""
+    folders = (truth, *list(truth.resolve().parents)[:3])
+    file = next((folder / name for folder in folders for name in listed.files if (folder / name).is_file()), None)
     try:
         return None if file is None else listed.read_names(file)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SourceError):
         return None
-
-
-def _name_mismatches(expected: set[str], videos: Collection[str]) -> list[str]:
-    said = []
-    if missing := sorted(expected - set(videos)):
-        shown = ", ".join(missing[:MAX_NAMES_SHOWN]) + (", ..." if len(missing) > MAX_NAMES_SHOWN else "")
-        said.append(f"Of its {len(expected)} videos {len(missing)} were not scored ({shown})")
-    if more := set(videos) - expected:
-        said.append(f"{len(more)} of the videos that were scored are not of it")
-    return said
-
-
-def _count_mismatch(expected: int, videos: Collection[str]) -> list[str]:
-    return [] if len(videos) == expected else [f"It has {expected} videos, and {len(videos)} were scored"]

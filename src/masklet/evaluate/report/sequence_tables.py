@@ -1,4 +1,4 @@
-"""What a report shows of a score: a bar a sequence, a curve an object, and the frames that went worst.
+"""Tables of a score: the sequences with their bars, a curve for each object, and the worst frames.
 
 Figures are 0 to 1; J&F is the mean of J and F.
 """
@@ -6,7 +6,7 @@ Figures are 0 to 1; J&F is the mean of J and F.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,14 +17,16 @@ from masklet.masks.drawing import palette_color
 __all__ = ["MIN_FRAME_DISTANCE", "ObjectCurve", "ScoredFrame", "SequenceSummary", "summarize_sequences", "worst_frames"]
 
 MIN_FRAME_DISTANCE = 5
-"""Of one sequence, frames that are shown lie at least so many measured frames apart: neighbors look the same."""
+"""Shown frames of one sequence are at least so many measured frames apart, since neighbors are alike."""
 CURVE_WIDTH, CURVE_HEIGHT = 640, 100
-"""Of a curve, in its own units."""
+"""Of a curve, in SVG units."""
+SPARKLINE_WIDTH = 40
+"""Blocks, at most."""
 
 
 @dataclass(frozen=True)
 class ObjectCurve:
-    """J&F of one object over time: `points` are of an SVG polyline, `bars` is the same as a line of text."""
+    """J&F of one object over time: the points of an SVG polyline, and a sparkline as text."""
 
     id: str
     color: str
@@ -35,7 +37,7 @@ class ObjectCurve:
 
 @dataclass(frozen=True)
 class SequenceSummary:
-    """One sequence: means over its objects, and their curves between its first and its last measured frame."""
+    """One sequence: means over its objects, and their curves from the first to the last measured frame."""
 
     name: str
     jf: float
@@ -57,81 +59,71 @@ class ScoredFrame:
 
 
 def summarize_sequences(score: BenchmarkScore) -> list[SequenceSummary]:
-    """The sequences of a score, the worst first.
+    """Summarize the sequences of a score, the worst first.
 
     Example:
-        >>> [row.name for row in sequences(score)]
+        >>> [row.name for row in summarize_sequences(score)]
         ['motorbike', 'lucia']
     """
-    rows = [_summarize_sequence(name, own) for name, own in _group_by_sequence(score).items()]
+    rows = []
+    for name, objects in _group_by_sequence(score).items():
+        j, f = float(np.mean([one.j.mean for one in objects])), float(np.mean([one.f.mean for one in objects]))
+        frames = _frame_names(objects)
+        times = {frame: n / max(1, len(frames) - 1) for n, frame in enumerate(frames)}
+        curves = tuple(_make_curve(one, times, n) for n, one in enumerate(objects))
+        rows.append(SequenceSummary(name, (j + f) / 2, j, f, curves, frames[0], frames[-1]))
     return sorted(rows, key=lambda row: (row.jf, row.name))
 
 
-def worst_frames(score: BenchmarkScore, count: int) -> list[ScoredFrame]:
-    """At most `count` frames of the lowest J&F, the worst first; of frames of a sequence near each other only one.
-
-    Example:
-        >>> worst_frames(score, 12)[0].frame
-        '00021'
-    """
-    shown: list[ScoredFrame] = []
-    taken: dict[str, list[int]] = defaultdict(list)
-    for place, frame in sorted(_iter_scored_frames(score), key=lambda one: (one[1].jf, one[1].sequence, one[0])):
-        if len(shown) == count:
-            break
-        if all(abs(place - other) >= MIN_FRAME_DISTANCE for other in taken[frame.sequence]):
-            taken[frame.sequence].append(place)
-            shown.append(frame)
-    return shown
-
-
-def _group_by_sequence(score: BenchmarkScore) -> dict[str, list[ObjectScore]]:
-    found: dict[str, list[ObjectScore]] = defaultdict(list)
-    for one in score.objects:
-        found[one.sequence].append(one)
-    return found
-
-
-def _frame_names(objects: Sequence[ObjectScore]) -> list[str]:
-    """The measured frames of a sequence, in order."""
-    return sorted({one.frame for own in objects for one in own.per_frame})
-
-
-def _summarize_sequence(name: str, objects: Sequence[ObjectScore]) -> SequenceSummary:
-    j, f = (float(np.mean([getattr(one, measure).mean for one in objects])) for measure in ("j", "f"))
-    frames = _frame_names(objects)
-    places = {frame: n / max(1, len(frames) - 1) for n, frame in enumerate(frames)}
-    curves = tuple(_make_curve(one, places, n) for n, one in enumerate(objects))
-    return SequenceSummary(name, (j + f) / 2, j, f, curves, frames[0], frames[-1])
-
-
-def _make_curve(scored_object: ObjectScore, places: dict[str, float], number: int) -> ObjectCurve:
-    values = [((one.j + one.f) / 2, places[one.frame]) for one in scored_object.per_frame]
-    drawn = values if len(values) > 1 else [(values[0][0], 0.0), (values[0][0], 1.0)]  # one frame is a level line
-    points = " ".join(f"{x * CURVE_WIDTH:.1f},{(1 - y) * CURVE_HEIGHT:.1f}" for y, x in drawn)
-    color = "#{:02x}{:02x}{:02x}".format(*palette_color(number))
+def _make_curve(scored_object: ObjectScore, times: Mapping[str, float], number: int) -> ObjectCurve:
+    values = [(one.j + one.f) / 2 for one in scored_object.per_frame]
+    corners = list(zip([times[one.frame] for one in scored_object.per_frame], values, strict=True))
+    if len(corners) == 1:  # one frame is a level line
+        corners = [(0.0, values[0]), (1.0, values[0])]
+    blocks = np.array_split(np.asarray(values), min(SPARKLINE_WIDTH, len(values)))
     return ObjectCurve(
-        scored_object.id,
-        color,
-        (scored_object.j.mean + scored_object.f.mean) / 2,
-        points,
-        _sparkline([value for value, _ in values]),
+        id=scored_object.id,
+        color="#{:02x}{:02x}{:02x}".format(*palette_color(number)),
+        jf=(scored_object.j.mean + scored_object.f.mean) / 2,
+        points=" ".join(f"{x * CURVE_WIDTH:.1f},{(1 - y) * CURVE_HEIGHT:.1f}" for x, y in corners),
+        sparkline="".join("▁▂▃▄▅▆▇█"[min(7, int(block.mean() * 8))] for block in blocks),
     )
 
 
-def _sparkline(values: Sequence[float], width: int = 40) -> str:
-    """At most `width` blocks, each as high as the mean of its part."""
-    parts = np.array_split(np.asarray(values), min(width, len(values)))
-    return "".join("▁▂▃▄▅▆▇█"[min(7, int(part.mean() * 8))] for part in parts)
+def worst_frames(score: BenchmarkScore, count: int) -> list[ScoredFrame]:
+    """Return at most `count` frames of the lowest J&F, the worst first, without neighbors in a sequence.
 
-
-def _iter_scored_frames(score: BenchmarkScore) -> Iterator[tuple[int, ScoredFrame]]:
-    """Every measured frame, with its place among those of its sequence."""
+    Example:
+        >>> worst_frames(score, 12)[0].frame_name
+        '00021'
+    """
+    frames: list[tuple[int, ScoredFrame]] = []
     for name, objects in _group_by_sequence(score).items():
-        found: dict[str, list[tuple[str, float]]] = defaultdict(list)
-        for own in objects:
-            for one in own.per_frame:
-                found[one.frame].append((own.id, (one.j + one.f) / 2))
-        for place, frame in enumerate(_frame_names(objects)):
-            own_frame = tuple(found[frame])
-            yield place, ScoredFrame(name, frame, float(np.mean([jf for _, jf in own_frame])), own_frame)
+        jf_by_frame: dict[str, list[tuple[str, float]]] = defaultdict(list)
+        for one in objects:
+            for frame in one.per_frame:
+                jf_by_frame[frame.frame].append((one.id, (frame.j + frame.f) / 2))
+        for index, frame_name in enumerate(_frame_names(objects)):
+            jf = float(np.mean([jf for _, jf in jf_by_frame[frame_name]]))
+            frames.append((index, ScoredFrame(name, frame_name, jf, tuple(jf_by_frame[frame_name]))))
+    worst: list[ScoredFrame] = []
+    shown: dict[str, list[int]] = defaultdict(list)
+    for index, scored in sorted(frames, key=lambda frame: (frame[1].jf, frame[1].sequence, frame[0])):
+        if len(worst) == count:
+            break
+        if all(abs(index - other) >= MIN_FRAME_DISTANCE for other in shown[scored.sequence]):
+            shown[scored.sequence].append(index)
+            worst.append(scored)
+    return worst
+
+
+def _group_by_sequence(score: BenchmarkScore) -> dict[str, list[ObjectScore]]:
+    groups: dict[str, list[ObjectScore]] = defaultdict(list)
+    for one in score.objects:
+        groups[one.sequence].append(one)
+    return groups
+
+
+def _frame_names(objects: Sequence[ObjectScore]) -> list[str]:
+    """Return the measured frames of a sequence, in order."""
+    return sorted({frame.frame for one in objects for frame in one.per_frame})

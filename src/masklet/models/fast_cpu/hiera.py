@@ -1,40 +1,41 @@
-"""Hiera with its products by oneDNN, a few rows of windows at a time.
+"""Hiera with oneDNN's products, one strip of windows at a time.
 
-Windows know nothing of each other, so that a strip of the map one or more windows high goes through a whole block by
-itself; its intermediate results stay small, and the processor spends its time on products instead of new pages of
-memory. Blocks that look at the whole map attend in chunks of queries.
-Shapes: B batch, N windows, H height, W width, C channels, A heads, D channels a head, T places.
+Windows do not depend on each other, so a strip of the map that is one or more windows high passes through a complete
+block by itself. Its intermediate results stay small, and the processor spends its time on products instead of mapping
+new memory. Blocks with global attention attend in chunks of queries.
+Shapes: B batch, N windows, H height, W width, C channels, A heads, D channels per head, T tokens.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import layer_norm, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 
 from masklet.models.fast_cpu.memory_attention import AttentionKeys, attend
 from masklet.models.sam2.hiera import Hiera, HieraBlock, max_pool_2x2
 from masklet.nn.attention import split_heads, window_partition, window_unpartition
-from masklet.nn.fused_ops import FusedLinear, fused_linear, row_chunks
+from masklet.nn.fused_ops import FusedLinear, fused_layer, row_chunks
 
 __all__ = ["FusedHiera"]
 
 STRIP_BYTES = 8 << 20
-"""Of a strip's widest intermediate result."""
+"""Limit on a strip's widest intermediate result."""
 HEAD_BYTES = 4 << 20
-"""Of the scores of a chunk of queries that look at the whole map."""
+"""Limit on the scores of a chunk of queries in global attention."""
 
 
 class FusedHiera:
-    """`Hiera` for images, in fp32; weights are read as they lie, none is copied."""
+    """`Hiera` in inference, fp32; weights are read as they are stored, none is copied."""
 
     def __init__(self, trunk: Hiera) -> None:
         self.trunk = trunk
         self.blocks = [FusedHieraBlock(block) for block in trunk.blocks if isinstance(block, HieraBlock)]
         self._cached_position: tuple[torch.Size | None, Tensor] = (None, torch.zeros(0))
+        """Map size, and the position embedding of that size."""
 
     def __call__(self, pixels_B3HW: Tensor) -> list[Tensor]:
-        """As `Hiera`."""
+        """Return maps (B, C, H, W) at strides 4, 8, 16, 32, as `Hiera`."""
         x_BHWC = self.trunk.patch_embed(pixels_B3HW)
         if self._cached_position[0] != x_BHWC.shape[1:3]:
             self._cached_position = (x_BHWC.shape[1:3], self.trunk.position_embedding(*x_BHWC.shape[1:3]))
@@ -48,7 +49,7 @@ class FusedHiera:
 
 
 class FusedHieraBlock:
-    """`HieraBlock`, strip by strip."""
+    """`HieraBlock`, one strip of windows at a time."""
 
     def __init__(self, block: HieraBlock) -> None:
         self.block, attention = block, block.attn
@@ -57,33 +58,29 @@ class FusedHieraBlock:
         self.mlp = [layer for layer in block.mlp.layers if isinstance(layer, nn.Linear)]
 
     def __call__(self, x_BHWC: Tensor) -> Tensor:
-        """(B, H, W, C) to the same, or to half of H and W and more channels."""
+        """Map (B, H, W, C) to the same shape, or to half of H and W and more channels."""
         batch, height, width, _ = x_BHWC.shape
         if self.block.window == 0:
             return torch.cat([self._global_attention(x_BHWC[i : i + 1]) for i in range(batch)])
         out_BHWC = x_BHWC.new_empty(batch, height // self.query_stride, width // self.query_stride, self.outputs)
         window = self.block.window
-        bytes_a_window_row = (
-            batch * window * width * 4 * max(3 * self.outputs, 4 * self.outputs // self.query_stride**2)
-        )
-        for rows in row_chunks(-(-height // window), bytes_a_window_row, STRIP_BYTES):
+        widest = max(3 * self.outputs, 4 * self.outputs // self.query_stride**2)  # of qkv and of the MLP
+        for rows in row_chunks(-(-height // window), batch * window * width * 4 * widest, STRIP_BYTES):
             strip = slice(rows.start * window, min(rows.stop * window, height))
+            normed, residual_BHWC = self._norm_and_residual(x_BHWC[:, strip])
+            windows, padded = window_partition(normed, window)
+            padded = (padded[0] // self.query_stride, padded[1] // self.query_stride)
+            attended = self._window_attention(windows)
+            attended = window_unpartition(attended, padded, (residual_BHWC.shape[1], residual_BHWC.shape[2]))
             into = slice(strip.start // self.query_stride, strip.stop // self.query_stride)
-            out_BHWC[:, into] = self._windowed_strip(x_BHWC[:, strip])
+            out_BHWC[:, into] = self._add_mlp((residual_BHWC + attended).contiguous())
         return out_BHWC
 
-    def _windowed_strip(self, x_BHWC: Tensor) -> Tensor:
-        normed, kept_BHWC = self._norm_and_residual(x_BHWC)
-        windows, padded = window_partition(normed, self.block.window)
-        padded = (padded[0] // self.query_stride, padded[1] // self.query_stride)
-        seen = window_unpartition(self._attend(windows), padded, (kept_BHWC.shape[1], kept_BHWC.shape[2]))
-        return self._add_mlp((kept_BHWC + seen).contiguous())
-
     def _global_attention(self, x_1HWC: Tensor) -> Tensor:
-        """Every place looks at the whole map."""
-        normed, kept_1HWC = self._norm_and_residual(x_1HWC)
+        """Run the block with attention over the full map, one head at a time."""
+        normed, residual_1HWC = self._norm_and_residual(x_1HWC)
         attention = self.block.attn
-        q, k, v = _linear(attention.qkv, normed).chunk(3, dim=-1)
+        q, k, v = fused_layer(attention.qkv, normed).chunk(3, dim=-1)
         q = max_pool_2x2(q) if self.block.pool else q
         size, depth = q.shape, self.outputs // attention.heads
         q, k, v = (t.reshape(-1, self.outputs) for t in (q, k, v))
@@ -96,38 +93,30 @@ class FusedHieraBlock:
                 AttentionKeys(k[:, part].contiguous(), value, max_bytes=HEAD_BYTES),
                 out_TC[:, part],
             )
-        return self._add_mlp((kept_1HWC + _linear(attention.proj, out_TC.view(size))).contiguous())
+        return self._add_mlp((residual_1HWC + fused_layer(attention.proj, out_TC.view(size))).contiguous())
 
     def _norm_and_residual(self, x_BHWC: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalized, and what attention is added to."""
+        """Return the normalized input, and the residual that attention is added to."""
         block = self.block
-        normed = _layer_norm(x_BHWC, block.norm1)
+        normed = block.norm1(x_BHWC)
         if block.proj is None:
             return normed, x_BHWC
-        widened = _linear(block.proj, normed)
+        widened = fused_layer(block.proj, normed)
         return normed, max_pool_2x2(widened) if block.pool else widened
 
-    def _attend(self, x_NHWC: Tensor) -> Tensor:
+    def _window_attention(self, x_NHWC: Tensor) -> Tensor:
         attention = self.block.attn
-        q, k, v = _linear(attention.qkv, x_NHWC).chunk(3, dim=-1)
+        q, k, v = fused_layer(attention.qkv, x_NHWC).chunk(3, dim=-1)
         q = max_pool_2x2(q) if self.block.pool else q
         q_NATD, k_NATD, v_NATD = (split_heads(t.flatten(1, 2), attention.heads) for t in (q, k, v))
-        seen = scaled_dot_product_attention(q_NATD, k_NATD, v_NATD).transpose(1, 2).reshape(q.shape)
-        return _linear(attention.proj, seen)
+        attended = scaled_dot_product_attention(q_NATD, k_NATD, v_NATD).transpose(1, 2).reshape(q.shape)
+        return fused_layer(attention.proj, attended)
 
     def _add_mlp(self, x_BHWC: Tensor) -> Tensor:
-        """The MLP and its residual, some rows at a time."""
+        """Add the MLP in place, a chunk of rows at a time."""
         flat_TC = x_BHWC.view(-1, self.outputs)
         first, second = self.mlp
         for rows in row_chunks(len(flat_TC), first.out_features * 4, STRIP_BYTES):
-            hidden = fused_linear(_layer_norm(flat_TC[rows], self.block.norm2), first.weight, first.bias, "gelu")
-            flat_TC[rows] += fused_linear(hidden, second.weight, second.bias)
+            hidden = fused_layer(first, self.block.norm2(flat_TC[rows]), "gelu")
+            flat_TC[rows] += fused_layer(second, hidden)
         return x_BHWC
-
-
-def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    return fused_linear(x, layer.weight, layer.bias)
-
-
-def _layer_norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
-    return layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)

@@ -1,8 +1,9 @@
-"""The decoder on a tracked frame, where nobody has said anything: what does not depend on the image, done once.
+"""The mask decoder on a tracked frame, which has no prompts: what does not depend on the image is computed once.
 
-Transposed convolutions of two by two with stride two are linear layers whose outputs are the four cells; these stay
-side by side to the end, so that maps are only put in order when the masks are there.
-Shapes: B objects, K candidates, T tokens, S places at stride 16, H and W their rows and columns, C channels.
+Transposed convolutions of two by two with stride two are linear layers whose outputs are the four cells. These stay
+side by side to the end, so that maps are put in order only when the masks are there.
+Shapes: B objects, K candidates, T tokens, S image tokens at stride 16, H and W their rows and columns, C channels,
+N rows or outputs, I inputs and O outputs of a layer.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ __all__ = ["FastMaskDecoder"]
 
 
 class FastMaskDecoder:
-    """`model.decode` with prompts that say nothing, for a model whose weights no longer change.
+    """`SAM2.decode` with empty prompts, for a model with frozen weights.
 
     Example:
-        >>> decode = FastDecoder(model)
-        >>> prediction = decode(seen)
+        >>> decode = FastMaskDecoder(model)
+        >>> prediction = decode(conditioned)
     """
 
     def __init__(self, model: SAM2) -> None:
@@ -37,6 +38,7 @@ class FastMaskDecoder:
             None,
             (torch.zeros(0), torch.zeros(0)),
         )
+        """High-resolution features of an image that all objects share, and the same cell by cell."""
         if self.fused:
             decoder = model.sam_mask_decoder
             self.layers = [
@@ -45,63 +47,57 @@ class FastMaskDecoder:
             self.upscale, self.heads = FusedUpscaling(decoder), StackedHeads(decoder)
 
     def __call__(self, features: ImageFeatures) -> MaskPrediction:
-        """All four candidates of B objects."""
+        """Decode all four candidates of B objects, one object at a time."""
         count, size = len(features.embed_BCHW), features.embed_BCHW.shape[-2:]
         if not self.fused:
             return self.model.decode(features, empty_prompt(count, features.embed_BCHW.device))
         if size != self._size:
             self._prepare(size)
-        found = [self._decode_object(features, i) for i in range(count)]
-        logits, iou, score, tokens = (torch.stack(part) for part in zip(*found, strict=True))
+        objects = [self._decode_object(features, i) for i in range(count)]
+        logits, iou, score, tokens = (torch.stack(part) for part in zip(*objects, strict=True))
         return MaskPrediction(logits, iou, score, tokens)
 
     def _prepare(self, size: torch.Size) -> None:
-        """What is known of every image of a size: tokens, and the maps that are added to it."""
+        """Compute what depends on the map size alone: tokens, and the maps that are added to an image."""
         prompts, decoder = self.model.sam_prompt_encoder, self.model.sam_mask_decoder
         sparse_1TC, dense_1CHW = prompts(empty_prompt(1, torch.device("cpu")), *size)
-        own = (decoder.obj_score_token.weight, decoder.iou_token.weight, decoder.mask_tokens.weight)
-        self.tokens_TC = torch.cat([*own, sparse_1TC[0]])
+        self.tokens_TC = torch.cat([decoder.output_tokens(), sparse_1TC[0]])
         self.dense_SC = dense_1CHW[0].flatten(1).t().contiguous()
-        place_SC = prompts.pe_layer.grid(*size)[0].flatten(1).t().contiguous()
+        position_SC = prompts.pe_layer.grid(*size)[0].flatten(1).t().contiguous()
         for layer in self.layers:
-            layer.prepare(place_SC, self.tokens_TC)
+            layer.prepare(position_SC, self.tokens_TC)
         self.final_attention = FusedCrossAttention(decoder.transformer.final_attn_token_to_image, None)
-        self.final_attention.prepare(place_SC)
+        self.final_attention.prepare(position_SC)
         self._size = size
 
     def _decode_object(self, features: ImageFeatures, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Logits (K, 4 H, 4 W), IoU (K,), score (1,) and tokens (K, C) of one object."""
-        places_SC = features.embed_BCHW[index].flatten(1).t() + self.dense_SC
+        """Return logits (K, 4 H, 4 W), IoU (K,), score (1,) and tokens (K, C) of one object."""
+        image_SC = features.embed_BCHW[index].flatten(1).t() + self.dense_SC
         tokens_TC = self.tokens_TC
         for layer in self.layers:
-            tokens_TC, places_SC = layer(tokens_TC, places_SC)
-        look = self.final_attention.attend_from_tokens(
-            tokens_TC + self.tokens_TC, self.final_attention.project(places_SC)
-        )
-        tokens_TC = _layer_norm(tokens_TC + look, self.model.sam_mask_decoder.transformer.norm_final_attn)
+            tokens_TC, image_SC = layer(tokens_TC, image_SC)
+        projected = self.final_attention.project(image_SC)
+        attended = self.final_attention.attend_from_tokens(tokens_TC + self.tokens_TC, projected)
+        tokens_TC = self.model.sam_mask_decoder.transformer.norm_final_attn(tokens_TC + attended)
         score_1, iou_K, kernels_KC = self.heads(tokens_TC)
-        logits_KHW = self.upscale(
-            places_SC, self._arrange_high_res_features(features, index), kernels_KC, features.embed_BCHW.shape
-        )
+        cells = self._arrange_high_res_features(features, index)
+        logits_KHW = self.upscale(image_SC, cells, kernels_KC, features.embed_BCHW.shape)
         return logits_KHW, iou_K, score_1, tokens_TC[2 : 2 + NUM_MASK_TOKENS]
 
     def _arrange_high_res_features(self, features: ImageFeatures, index: int) -> tuple[Tensor, Tensor]:
-        """Finer maps cell by cell; of an image that all objects share, once."""
+        """Return the high-resolution features cell by cell; for an image that all objects share, only once."""
         fine = features.high_res_features
         shared = len(fine[0]) == 1 or fine[0].stride(0) == 0
         if not shared:
             return _to_cells(fine[0][index], 1), _to_cells(fine[1][index], 2)
-        held = self._cached_high_res_features[0]
-        if held is None or held.data_ptr() != fine[0].data_ptr() or held.shape[1:] != fine[0].shape[1:]:
+        cached = self._cached_high_res_features[0]
+        if cached is None or cached.data_ptr() != fine[0].data_ptr() or cached.shape[1:] != fine[0].shape[1:]:
             self._cached_high_res_features = (fine[0], (_to_cells(fine[0][0], 1), _to_cells(fine[1][0], 2)))
         return self._cached_high_res_features[1]
 
 
 class FusedCrossAttention:
-    """A pair of attentions between tokens and places, their projections of places in one product.
-
-    `there` is tokens at places, `back` places at tokens.
-    """
+    """Attention from tokens to the image and, optionally, back, with all projections of the image in one product."""
 
     def __init__(self, token_to_image: Attention, image_to_token: Attention | None) -> None:
         self.token_to_image, self.image_to_token = token_to_image, image_to_token
@@ -112,22 +108,22 @@ class FusedCrossAttention:
         self.weight = FusedLinear(torch.cat([layer.weight for layer in layers]), None)
 
     def prepare(self, position_SC: Tensor) -> None:
-        """The share of positions in keys and queries, and the biases, for maps of one size."""
-        shares = [linear(position_SC, layer.weight, layer.bias) for layer in self.projections]
-        shares[1] = self.projections[1].bias.expand_as(shares[1])  # values are told nothing of their place
-        self.table_SN = torch.cat(shares, dim=1)
+        """Compute the summand of positions and biases to keys, values and queries, for maps of one size."""
+        summands = [linear(position_SC, layer.weight, layer.bias) for layer in self.projections]
+        summands[1] = self.projections[1].bias.expand_as(summands[1])  # values have no position
+        self.table_SN = torch.cat(summands, dim=1)
 
     def project(self, image_SC: Tensor) -> tuple[Tensor, ...]:
-        """Keys, values and, if places look back, queries; each (S, inner)."""
+        """Project the image to keys, values and, if it attends back, queries; each (S, inner)."""
         return self.weight.add_to(image_SC, self.table_SN).chunk(len(self.projections), dim=1)
 
     def attend_from_tokens(self, query_TC: Tensor, projected: tuple[Tensor, ...]) -> Tensor:
-        """What tokens see."""
+        """Attend from tokens (T, C) to the image."""
         query = linear(query_TC, self.token_to_image.q_proj.weight, self.token_to_image.q_proj.bias)
         return _attention(query, projected[0], projected[1], self.token_to_image)
 
     def attend_from_image(self, keys_TC: Tensor, values_TC: Tensor, projected: tuple[Tensor, ...]) -> Tensor:
-        """What places see."""
+        """Attend from the image (S, C) to tokens."""
         back = self.image_to_token
         assert back is not None
         key = linear(keys_TC, back.k_proj.weight, back.k_proj.bias)
@@ -143,35 +139,35 @@ class FusedTwoWayBlock:
         self.cross_attention = FusedCrossAttention(block.cross_attn_token_to_image, block.cross_attn_image_to_token)
 
     def prepare(self, position_SC: Tensor, tokens_TC: Tensor) -> None:
-        """For maps of one size and the tokens that there always are."""
+        """Prepare for maps of one size and the initial tokens."""
         self.cross_attention.prepare(position_SC)
         self.token_pos_TC = tokens_TC
         self.initial_tokens_TC = self._self_attention(tokens_TC) if self.block.is_first else None
 
     def __call__(self, tokens_TC: Tensor, image_SC: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens and places, each updated once."""
-        block, own_TC = self.block, self.token_pos_TC
+        """Update tokens (T, C) and image (S, C)."""
+        block, token_pos_TC = self.block, self.token_pos_TC
         tokens_TC = self._self_attention(tokens_TC) if self.initial_tokens_TC is None else self.initial_tokens_TC
         projected = self.cross_attention.project(image_SC)
-        tokens_TC = _layer_norm(
-            tokens_TC + self.cross_attention.attend_from_tokens(tokens_TC + own_TC, projected), block.norm2
-        )
-        tokens_TC = _layer_norm(tokens_TC + block.mlp(tokens_TC), block.norm3)
-        seen_SC = self.cross_attention.attend_from_image(tokens_TC + own_TC, tokens_TC, projected)
-        return tokens_TC, _layer_norm(seen_SC.add_(image_SC), block.norm4)
+        attended_TC = self.cross_attention.attend_from_tokens(tokens_TC + token_pos_TC, projected)
+        tokens_TC = block.norm2(tokens_TC + attended_TC)
+        tokens_TC = block.norm3(tokens_TC + block.mlp(tokens_TC))
+        attended_SC = self.cross_attention.attend_from_image(tokens_TC + token_pos_TC, tokens_TC, projected)
+        return tokens_TC, block.norm4(attended_SC.add_(image_SC))
 
     def _self_attention(self, tokens_TC: Tensor) -> Tensor:
         attention = self.block.self_attn
-        if self.block.is_first:
-            seen_1TC = attention(*[tokens_TC[None]] * 3)
-            return _layer_norm(seen_1TC[0], self.block.norm1)
-        asking_1TC = (tokens_TC + self.token_pos_TC)[None]
-        seen_1TC = attention(asking_1TC, asking_1TC, tokens_TC[None])
-        return _layer_norm(tokens_TC + seen_1TC[0], self.block.norm1)
+        if self.block.is_first:  # the tokens are their own positions
+            updated_TC = attention(*[tokens_TC[None]] * 3)[0]
+        else:
+            query_1TC = (tokens_TC + self.token_pos_TC)[None]
+            updated_TC = tokens_TC + attention(query_1TC, query_1TC, tokens_TC[None])[0]
+        out_TC: Tensor = self.block.norm1(updated_TC)
+        return out_TC
 
 
 class FusedUpscaling:
-    """From places to masks: two doublings with finer maps added, then one product with the kernels."""
+    """From the image to masks: two doublings with high-resolution features added, then a product with the kernels."""
 
     def __init__(self, decoder: MaskDecoder) -> None:
         first, norm, _, second, _ = decoder.output_upscaling.children()
@@ -183,7 +179,7 @@ class FusedUpscaling:
     def __call__(
         self, image_SC: Tensor, high_res_features: tuple[Tensor, Tensor], kernels_KC: Tensor, shape: torch.Size
     ) -> Tensor:
-        """(K, 4 H, 4 W)."""
+        """Return masks (K, 4 H, 4 W)."""
         channels = self.norm.weight.shape
         x = self.first.add_to(image_SC, high_res_features[0]).view(-1, *channels)
         x = gelu(layer_norm(x, channels, self.norm.weight, self.norm.bias, self.norm.eps))
@@ -194,16 +190,16 @@ class FusedUpscaling:
 
 
 class StackedHeads:
-    """Presence, IoU and the kernels of the masks: six small networks of three layers as one."""
+    """Object score, IoU and mask kernels: six small MLPs of three layers as one batched product."""
 
     def __init__(self, decoder: MaskDecoder) -> None:
         kernels = [mlp for mlp in decoder.output_hypernetworks_mlps if isinstance(mlp, MLP)]
         heads = [decoder.pred_obj_score_head, decoder.iou_prediction_head, *kernels]
-        self.layers = [_stack_linears([head.layers[i] for head in heads]) for i in range(3)]
+        self.layers = [stack_linears([head.layers[i] for head in heads]) for i in range(3)]
         self.kernel_channels = kernels[0].layers[2].out_features
 
     def __call__(self, tokens_TC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Score (1,), IoU (K,) and kernels (K, C / 8), each from its own token."""
+        """Return score (1,), IoU (K,) and kernels (K, C / 8), each from its token."""
         x = tokens_TC[: 2 + NUM_MASK_TOKENS, None]
         for i, (weight, bias) in enumerate(self.layers):
             x = torch.baddbmm(bias, x, weight)
@@ -213,22 +209,18 @@ class StackedHeads:
 
 def _attention(query_TC: Tensor, key_SC: Tensor, value_SC: Tensor, attention: Attention) -> Tensor:
     q, k, v = (split_heads(x[None], attention.heads) for x in (query_TC, key_SC, value_SC))
-    seen_1TC = merge_heads(scaled_dot_product_attention(q, k, v))
-    return linear(seen_1TC[0], attention.out_proj.weight, attention.out_proj.bias)
-
-
-def _layer_norm(x_TC: Tensor, norm: nn.LayerNorm) -> Tensor:
-    return layer_norm(x_TC, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+    attended_1TC = merge_heads(scaled_dot_product_attention(q, k, v))
+    return linear(attended_1TC[0], attention.out_proj.weight, attention.out_proj.bias)
 
 
 def _transposed_conv_as_linear(layer: nn.ConvTranspose2d) -> FusedLinear:
-    """As a product whose outputs are the four cells of a place, row by row, channels last."""
+    """Write a 2 x 2 transposed convolution as a product whose outputs are the four cells of a token, row by row."""
     assert layer.bias is not None
     return FusedLinear(layer.weight.permute(2, 3, 1, 0).flatten(0, 2), layer.bias.repeat(4))
 
 
 def _to_cells(map_CHW: Tensor, doublings: int) -> Tensor:
-    """A finer map in the order of `_doubling`: (S, 4 C) for one, (4 S, 4 C) for two."""
+    """Order a finer map as `_transposed_conv_as_linear` does: (S, 4 C) for one doubling, (4 S, 4 C) for two."""
     channels, height, width = map_CHW.shape
     step = 1 << doublings
     x = map_CHW.reshape(channels, height // step, *[2] * doublings, width // step, *[2] * doublings)
@@ -236,8 +228,8 @@ def _to_cells(map_CHW: Tensor, doublings: int) -> Tensor:
     return x.permute(order).reshape(-1, 4 * channels)
 
 
-def _stack_linears(layers: list[nn.Module]) -> tuple[Tensor, Tensor]:
-    """Weights (N, I, O) and biases (N, 1, O), narrower ones filled up with zeros."""
+def stack_linears(layers: list[nn.Module]) -> tuple[Tensor, Tensor]:
+    """Stack N layers as weights (N, I, O) and biases (N, 1, O), narrower ones padded with zeros."""
     plain = [layer for layer in layers if isinstance(layer, nn.Linear)]
     most = max(layer.out_features for layer in plain)
     weight = plain[0].weight.new_zeros(len(plain), plain[0].in_features, most)

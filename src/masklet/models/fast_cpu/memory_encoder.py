@@ -1,6 +1,6 @@
-"""The memory encoder: maps with channels last all the way, convolutions by oneDNN, the image's share once a frame.
+"""The memory encoder: channels-last maps throughout, convolutions by oneDNN, the image projected once per frame.
 
-Shapes: B objects, C channels, M memory channels, H and W at stride 16, S places of that map.
+Shapes: B objects, C channels, M memory channels, H and W at stride 16, S tokens of that map.
 """
 
 from __future__ import annotations
@@ -21,36 +21,38 @@ __all__ = ["FastMemoryEncoder"]
 
 
 class FastMemoryEncoder:
-    """`model.remember` for a model whose weights no longer change; an image may be shared by all objects.
+    """`SAM2.encode_memory` for a model with frozen weights; all objects may share one image.
 
     Example:
-        >>> remember = FastWriter(model)
-        >>> memory = remember(features, masks, prompted=True)
+        >>> encode_memory = FastMemoryEncoder(model)
+        >>> memory = encode_memory(features, masks, prompted=True)
     """
 
     def __init__(self, model: SAM2) -> None:
         self.model, self.fused = model, has_fused_operators(model.no_mem_embed)
         self._size: torch.Size | None = None
         self._cached_projection: tuple[Tensor | None, Tensor] = (None, torch.zeros(0))
+        """An image that all objects share, and its projection (S, C)."""
         if self.fused:
             encoder = model.memory_encoder
             self.project = FusedLinear(encoder.pix_feat_proj.weight.flatten(1), encoder.pix_feat_proj.bias)
             self.narrow = FusedLinear(encoder.out_proj.weight.flatten(1), encoder.out_proj.bias)
 
     def __call__(self, features: ImageFeatures, masks: SelectedMasks, *, prompted: bool = False) -> FrameMemory:
-        """What to keep of a frame, as `SAM2.remember`."""
+        """Encode a frame's memory, as `SAM2.encode_memory`, one object at a time."""
         count = len(masks.iou_B1)
-        shared = features.index_select(torch.zeros(count, dtype=torch.long, device=features.embed_BCHW.device))
         if not self.fused:
-            return self.model.encode_memory(shared, masks, prompted=prompted)
+            index = torch.zeros(count, dtype=torch.long, device=features.embed_BCHW.device)
+            return self.model.encode_memory(features.index_select(index), masks, prompted=prompted)
         size = features.embed_BCHW.shape[-2:]
         if size != self._size:
             self._prepare(size)
-        rows = [self._encode_object(features.embed_BCHW, masks.row(i), i, prompted) for i in range(count)]
+        rows = [self._encode_object(features.embed_BCHW, masks.index(i), i, prompted) for i in range(count)]
         spatial_BMHW = torch.unflatten(torch.stack(rows).transpose(1, 2), 2, size)
         return FrameMemory(self.model.add_occlusion_embedding(spatial_BMHW, masks), masks.pointer_BC)
 
     def _prepare(self, size: torch.Size) -> None:
+        """Pack all weights for maps of `size`."""
         encoder = self.model.memory_encoder
         x = torch.zeros(1, 1, 16 * size[0], 16 * size[1])
         self.downsample_layers: list[FusedDownsampleLayer] = []
@@ -68,18 +70,18 @@ class FastMemoryEncoder:
         self._size = size
 
     def _encode_object(self, embed_BCHW: Tensor, masks: SelectedMasks, index: int, prompted: bool) -> Tensor:
-        """(S, M) of one object."""
+        """Encode the memory (S, M) of one object."""
         height, width = embed_BCHW.shape[-2:]
         x_BCHW = self.model.mask_for_memory(masks, (16 * height, 16 * width), prompted)
-        for halving in self.downsample_layers:
-            x_BCHW = halving(x_BCHW)
+        for layer in self.downsample_layers:
+            x_BCHW = layer(x_BCHW)
         x_SC = self.widen.add_to(_to_rows(x_BCHW), self._project_image(embed_BCHW, index))
         for block in self.blocks:
             x_SC = block(x_SC, (height, width))
         return self.narrow(x_SC)
 
     def _project_image(self, embed_BCHW: Tensor, index: int) -> Tensor:
-        """(S, C): the image's share; of an image that all objects share, once."""
+        """Project the image to (S, C); an image that all objects share, only once."""
         if len(embed_BCHW) > 1:
             return self.project(_to_rows(embed_BCHW[index : index + 1]))
         if self._cached_projection[0] is not embed_BCHW:
@@ -88,31 +90,31 @@ class FastMemoryEncoder:
 
 
 class FusedDownsampleLayer:
-    """A convolution with stride two, normalization and GELU, of one object.
+    """A strided convolution, normalization and GELU, for one object.
 
-    Normalizing a few channels place by place is slow: there, centring is folded into the convolution, and what is
-    left is done plane by plane.
+    Normalizing few channels at each position is slow. There, the mean is folded into the convolution, and the rest is
+    computed channel by channel.
     """
 
     FEW_CHANNELS = 8
 
     def __init__(self, layer: nn.Conv2d, norm: LayerNorm2d, shape: torch.Size) -> None:
         self.norm, self.has_few_channels = norm, layer.out_channels <= self.FEW_CHANNELS
-        self.convolution = FusedConvolution(_zero_mean_conv(layer) if self.has_few_channels else layer, shape)
+        self.convolution = FusedConvolution(zero_mean_conv(layer) if self.has_few_channels else layer, shape)
         self.weight, self.bias = (t.detach()[:, None, None] for t in (norm.weight, norm.bias))
 
     def __call__(self, x_1CHW: Tensor) -> Tensor:
-        """(1, C, H, W) to (1, C', H / 2, W / 2)."""
+        """Map (1, C, H, W) to (1, C', H / 2, W / 2)."""
         x_1CHW = self.convolution(x_1CHW)
         if not self.has_few_channels:
             return gelu(self.norm(x_1CHW))
         x_1CHW = x_1CHW.contiguous()
-        share_11HW = (x_1CHW * x_1CHW).mean(dim=1, keepdim=True).add_(self.norm.eps).rsqrt_()
-        return gelu(torch.addcmul(self.bias, x_1CHW * share_11HW, self.weight))
+        scale_11HW = (x_1CHW * x_1CHW).mean(dim=1, keepdim=True).add_(self.norm.eps).rsqrt_()
+        return gelu(torch.addcmul(self.bias, x_1CHW * scale_11HW, self.weight))
 
 
 class FusedFuserBlock:
-    """`FuserBlock` for one object, its scale folded into the last layer."""
+    """`FuserBlock` for one object, with its residual scale folded into the last layer."""
 
     def __init__(self, block: FuserBlock, shape: torch.Size) -> None:
         self.depthwise_conv, self.norm = FusedConvolution(block.dwconv, shape), block.norm
@@ -122,25 +124,24 @@ class FusedFuserBlock:
         self.narrow = FusedLinear(weight.float(), bias.float())
 
     def __call__(self, x_SC: Tensor, size: tuple[int, int]) -> Tensor:
-        """(S, C) to the same."""
-        looked_1CHW = self.depthwise_conv(torch.unflatten(x_SC.t(), 1, size)[None])
-        y_SC = layer_norm(
-            _to_rows(looked_1CHW), self.norm.weight.shape, self.norm.weight, self.norm.bias, self.norm.eps
-        )
+        """Update (S, C), the tokens of a map of `size`."""
+        y_1CHW = self.depthwise_conv(torch.unflatten(x_SC.t(), 1, size)[None])
+        norm = self.norm
+        y_SC = layer_norm(_to_rows(y_1CHW), norm.weight.shape, norm.weight, norm.bias, norm.eps)
         return self.narrow.add_to(self.widen(y_SC, "gelu"), x_SC)
 
 
 def _to_rows(map_1CHW: Tensor) -> Tensor:
-    """(S, C)."""
+    """Flatten a map (1, C, H, W) to rows (S, C)."""
     return map_1CHW[0].permute(1, 2, 0).flatten(0, 1)
 
 
-def _zero_mean_conv(layer: nn.Conv2d) -> nn.Conv2d:
-    """A convolution whose results have the same differences between channels, and a mean of zero."""
+def zero_mean_conv(layer: nn.Conv2d) -> nn.Conv2d:
+    """Return a convolution with the mean over output channels subtracted from its results."""
     assert layer.bias is not None
     centered = copy.deepcopy(layer)
-    for ours, theirs in ((centered.weight, layer.weight), (centered.bias, layer.bias)):
-        assert ours is not None
-        precise = theirs.detach().double()
-        ours.data = (precise - precise.mean(dim=0, keepdim=True)).to(theirs.dtype)
+    for target, source in ((centered.weight, layer.weight), (centered.bias, layer.bias)):
+        assert target is not None
+        precise = source.detach().double()
+        target.data = (precise - precise.mean(dim=0, keepdim=True)).to(source.dtype)
     return centered

@@ -1,17 +1,8 @@
-"""The image encoder as it runs fastest on a processor, with the same numbers.
+"""The seams of SAM 2: its image encoder, and its verbs of a tracked frame.
 
-Two things eager PyTorch does not do by itself: one by one convolutions that follow each other without anything
-between (neck, then decoder) become one, and the trunks run over oneDNN's operators, with activations and residuals
-in the same pass; the built-in model's trunk in bfloat16 too. Where these operators are missing, on another device or
-in another precision, the eager modules run.
-
-Shapes: B batch, C channels, H height, W width.
-
-What a tracked frame needs after its features, as it runs fastest.
-
-The network's verbs as they run fastest on a processor, with the same numbers.
-
-Each is made once from frozen weights; the eager modules stay the truth, and run where oneDNN's operators are missing.
+Each is built once from frozen weights. The eager modules are the reference, and run where oneDNN's operators are
+missing, on other devices and in other precisions.
+Shapes: B batch, C channels, H height, W width, I inputs and O outputs of a layer.
 """
 
 from __future__ import annotations
@@ -30,21 +21,20 @@ from masklet.models.fast_cpu.memory_encoder import FastMemoryEncoder
 from masklet.models.sam2.convnet import ConvNet
 from masklet.models.sam2.hiera import Hiera
 from masklet.models.sam2.model import SAM2
-from masklet.models.types import ImageFeatures
+from masklet.models.types import ImageFeatures, MaskPrediction, PromptTensors
 from masklet.nn.fused_ops import fused_linear, has_bfloat16_matmul, has_fused_operators
 
 __all__ = ["FastSAM2", "FastSAM2Encoder"]
 
 
 class FastSAM2Encoder:
-    """`model.encode_image` for a model whose weights no longer change.
+    """`SAM2.encode_image` for a model with frozen weights.
 
-    `dtype` is that of the trunk's matrix products, nearly all of the work; what is summed over its depth (but for the
-    few blocks of the built-in model), the neck and the decoder stay in fp32, because rounding there moves the edges of
-    masks.
+    `dtype` is the type of the trunk's matrix products, nearly all of the work (None: fp32). The residual stream (except
+    in the few blocks of the built-in model), the neck and the decoder stay in fp32: rounding there moves mask edges.
 
     Example:
-        >>> encode = FastEncoder(model, torch.bfloat16)
+        >>> encode = FastSAM2Encoder(model, torch.bfloat16)
         >>> features = encode(torch.zeros(1, 3, 288, 288))
     """
 
@@ -53,7 +43,8 @@ class FastSAM2Encoder:
         trunk, neck, decoder = model.image_encoder.trunk, model.image_encoder.neck, model.sam_mask_decoder
         self.trunk: Callable[[Tensor], list[Tensor]] = trunk
         fused = has_fused_operators(model.no_mem_embed)
-        if fused and isinstance(trunk, ConvNet) and (dtype is None or _fuses(dtype)):
+        convnet_fuses = dtype is None or (dtype == torch.bfloat16 and has_bfloat16_matmul())
+        if fused and isinstance(trunk, ConvNet) and convnet_fuses:
             self.trunk = FusedConvNet(trunk, dtype or torch.float32)
         elif fused and isinstance(trunk, Hiera) and dtype is None:
             self.trunk = FusedHiera(trunk)
@@ -65,7 +56,7 @@ class FastSAM2Encoder:
         )
 
     def __call__(self, pixels_B3HW: Tensor) -> ImageFeatures:
-        """Normalized RGB to features, as `SAM2.encode_image`."""
+        """Encode normalized RGB, as `SAM2.encode_image`."""
         eager = self.dtype is not None and isinstance(self.trunk, nn.Module)
         with torch.autocast(pixels_B3HW.device.type, self.dtype, enabled=eager):
             maps = self.trunk(pixels_B3HW)
@@ -74,12 +65,8 @@ class FastSAM2Encoder:
         return ImageFeatures(self.middle(s16) + up, (self.fine[0](s8), self.fine[1](s4)))
 
 
-def _fuses(dtype: torch.dtype) -> bool:
-    return dtype == torch.bfloat16 and has_bfloat16_matmul()
-
-
 class Projection:
-    """One by one convolutions that follow each other, as one: with oneDNN a product over rows of channels."""
+    """Successive 1 x 1 convolutions composed into one; with oneDNN a product over rows of channels."""
 
     def __init__(self, layers: Sequence[nn.Module], fused: bool) -> None:
         self.fused = fused
@@ -87,31 +74,52 @@ class Projection:
         for layer in layers:
             assert isinstance(layer, nn.Conv2d)
             assert layer.bias is not None
-            outer, shift = (t.detach().cpu().double() for t in (layer.weight.flatten(1), layer.bias))  # no fp64 on all
+            # on the CPU, because some devices have no fp64
+            outer, shift = (t.detach().cpu().double() for t in (layer.weight.flatten(1), layer.bias))
             merged = (outer, shift) if merged is None else (outer @ merged[0], outer @ merged[1] + shift)
         assert merged is not None
         like = next(layers[0].parameters())
         self.weight_OI, self.bias_O = (t.to(like) for t in merged)
 
     def __call__(self, x_BCHW: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C', H, W)."""
+        """Map (B, C, H, W) to (B, C', H, W)."""
         if not self.fused:
             return conv2d(x_BCHW, self.weight_OI[..., None, None], self.bias_O)
         return fused_linear(x_BCHW.permute(0, 2, 3, 1), self.weight_OI, self.bias_O).permute(0, 3, 1, 2)
 
 
 class FastSAM2:
-    """`condition`, `decode` without prompts, and `remember` of a model whose weights no longer change.
+    """The verbs of a SAM 2 with frozen weights, each in its fastest implementation.
 
-    One image may be shared by all objects: then what does not depend on the object is done once.
+    One image may be shared by all objects: work that does not depend on the object is then done once. `encode_image`
+    is the encoder to use (None: a `FastSAM2Encoder`); `dtype` is that of memory attention's matrix products.
 
     Example:
-        >>> fast = FastVerbs(model)
-        >>> masks = model.settle(fast.decode(fast.condition(features, memories)), multimask=True)
-        >>> memory = fast.remember(features, masks)
+        >>> fast = FastSAM2(model)
+        >>> features = fast.encode_image(pixels)
+        >>> masks = fast.select_mask(fast.decode(fast.condition_on_memory(features, memory_context)), multimask=True)
+        >>> memory = fast.encode_memory(features, masks)
     """
 
-    def __init__(self, model: SAM2, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        model: SAM2,
+        dtype: torch.dtype | None = None,
+        encode_image: Callable[[Tensor], ImageFeatures] | None = None,
+    ) -> None:
+        self.model, self.device = model, model.no_mem_embed.device
+        self.encode_image = encode_image or FastSAM2Encoder(model, dtype)
         self.condition_on_memory = FastMemoryAttention(model, dtype)
-        self.decode = FastMaskDecoder(model)
+        self.decode_unprompted = FastMaskDecoder(model)
         self.encode_memory = FastMemoryEncoder(model)
+        self.add_no_memory_embedding = model.add_no_memory_embedding
+        self.select_mask, self.use_mask_as_output = model.select_mask, model.use_mask_as_output
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square input, in pixels."""
+        return self.model.image_size
+
+    def decode(self, features: ImageFeatures, prompts: PromptTensors | None = None) -> MaskPrediction:
+        """Predict all four candidates of each object, from memory alone if `prompts` is None."""
+        return self.decode_unprompted(features) if prompts is None else self.model.decode(features, prompts)

@@ -1,7 +1,8 @@
-"""What many prompts about one image share: products of weights with each other, and with the image.
+"""Products of weights with each other and with one image, which all prompts about the image share.
 
-The mathematics is told in `sharing`. Shapes: H heads, I channels inside attention, D = I / H, S places (n of them), C
-channels, N rows or outputs.
+`README.md` in this folder derives the formulas. A number says which state of the image a name belongs to: 0 as it
+comes from the encoder, 1 after the first two-way block, 2 after the second.
+Shapes: H heads, I channels inside attention, D = I / H, S image tokens (n of them), C channels, N rows or outputs.
 """
 
 from __future__ import annotations
@@ -19,130 +20,133 @@ __all__ = ["ProjectionTable", "SharedPromptWeights", "matmul"]
 TABLE_ROWS = (
     *("key0", "value0", "query0"),
     *("square1", "cross1", "key1", "value1", "query1"),
-    *("square2", "cross20", "cross21", "beta", "key2", "value2", "up"),
+    *("square2", "cross2_first", "cross2_second", "cross2_bias", "key2", "value2", "up2"),
 )
-"""Of a table, in order; a number tells after which layer a row is read."""
+"""Row groups of a `ProjectionTable`, in order."""
 
 
 def matmul(left_NK: Tensor, right_KS: Tensor) -> Tensor:
-    """(N, S), by oneDNN where it is there: faster than what eager PyTorch calls on processors that are not Intel's."""
+    """Compute (N, S) by oneDNN if available, which is faster than eager PyTorch on processors that are not Intel's."""
     if has_fused_operators(left_NK):
         return fused_linear(left_NK, right_KS.t())
     return left_NK @ right_KS
 
 
-class SharedPromptWeights:
-    """Products of weights: what reads the image, and what reads the update that a prompt has made to it.
+def subtract_channel_mean(x_CN: Tensor) -> Tensor:
+    """Subtract the mean over channels."""
+    return x_CN - x_CN.mean(0, keepdim=True)
 
-    `up_NC` and `up_bias_N` are the first layer of the way up.
+
+class SharedPromptWeights:
+    """Weights that read the image and the low-rank update of a prompt, composed once per decoder.
+
+    `up_NC` and `up_bias_N` are the first layer of the upscaling.
     """
 
     def __init__(self, decoder: MaskDecoderBase, up_NC: Tensor, up_bias_N: Tensor) -> None:
         first, second = (block for block in decoder.transformer.layers if isinstance(block, TwoWayBlock))
         last = decoder.transformer.final_attn_token_to_image
-        there, back = first.cross_attn_token_to_image, first.cross_attn_image_to_token
-        then, behind = second.cross_attn_token_to_image, second.cross_attn_image_to_token
-        self.heads, self.width = back.heads, back.q_proj.in_features
-        self.inner = back.q_proj.out_features
-        self.scale = (self.inner / self.heads) ** -0.5
+        first_to_image, first_from_image = first.cross_attn_token_to_image, first.cross_attn_image_to_token
+        second_to_image, second_from_image = second.cross_attn_token_to_image, second.cross_attn_image_to_token
+        self.heads, self.width = first_from_image.heads, first_from_image.q_proj.in_features
+        self.inner = inner = first_from_image.q_proj.out_features
+        scale: float = (inner / self.heads) ** -0.5
+        self.scale = scale
+        self.epsilon = (first.norm4.eps, second.norm4.eps)
         gain1_C, shift1_C = first.norm4.weight, first.norm4.bias
         gain2_C, shift2_C = second.norm4.weight, second.norm4.bias
-        self.epsilon = (first.norm4.eps, second.norm4.eps)
 
-        self.raw_NC = torch.cat([there.k_proj.weight, there.v_proj.weight, back.q_proj.weight * self.scale])
-        self.raw_bias_N = torch.cat([there.k_proj.bias, there.v_proj.bias, back.q_proj.bias * self.scale])
-        self.bias_C1, self.gain_C1 = back.out_proj.bias[:, None], gain1_C[:, None]
-        out0_CI, out1_CI = subtract_channel_mean(back.out_proj.weight), subtract_channel_mean(behind.out_proj.weight)
-        gained_CI = subtract_channel_mean(self.gain_C1 * out0_CI)
-        beta_C1 = subtract_channel_mean((shift1_C + behind.out_proj.bias)[:, None])
+        # State 0: keys, values and queries of the image itself.
+        layers = (first_to_image.k_proj, first_to_image.v_proj, first_from_image.q_proj)
+        self.read0_NC = torch.cat([layers[0].weight, layers[1].weight, layers[2].weight * scale])
+        self.read0_bias_N = torch.cat([layers[0].bias, layers[1].bias, layers[2].bias * scale])
 
-        once_NC = torch.cat([then.k_proj.weight, then.v_proj.weight, behind.q_proj.weight * self.scale]) * gain1_C
-        twice_NC = torch.cat([last.k_proj.weight, last.v_proj.weight, up_NC]) * gain2_C
-        self.after_first_NC = torch.cat([out0_CI.t(), once_NC])
-        self.after_second_NC = torch.cat([gained_CI.t(), out1_CI.t(), beta_C1.t(), twice_NC])
+        # Updates: W1, center(g1 W1), W2, and the constant b2; every one centered, as layer normalization does.
+        self.bias1_C1, self.gain1_C1 = first_from_image.out_proj.bias[:, None], gain1_C[:, None]
+        update1_CI = subtract_channel_mean(first_from_image.out_proj.weight)
+        update2_CI = subtract_channel_mean(second_from_image.out_proj.weight)
+        gained_CI = subtract_channel_mean(self.gain1_C1 * update1_CI)
+        bias2_C1 = subtract_channel_mean((shift1_C + second_from_image.out_proj.bias)[:, None])
+
+        # States 1 and 2: what reads them, with the gains of the normalizations folded in.
+        layers = (second_to_image.k_proj, second_to_image.v_proj, second_from_image.q_proj)
+        read1_NC = torch.cat([layers[0].weight, layers[1].weight, layers[2].weight * scale]) * gain1_C
+        read2_NC = torch.cat([last.k_proj.weight, last.v_proj.weight, up_NC]) * gain2_C
+        self.state1_NC = torch.cat([update1_CI.t(), read1_NC])
+        self.state2_NC = torch.cat([gained_CI.t(), update2_CI.t(), bias2_C1.t(), read2_NC])
+
+        # What a prompt's values become: the updates themselves, and their products with what reads them.
         self.updates = (
-            self._by_head(torch.cat([out0_CI, once_NC @ out0_CI, gained_CI, twice_NC @ gained_CI])),
-            self._by_head(torch.cat([out1_CI, twice_NC @ out1_CI])),
+            self._by_head(torch.cat([update1_CI, read1_NC @ update1_CI, gained_CI, read2_NC @ gained_CI])),
+            self._by_head(torch.cat([update2_CI, read2_NC @ update2_CI])),
         )
-        inner, width = self.inner, self.width
-        late = {"key2": inner, "value2": inner, "up": len(up_NC)}
+        state2 = {"update2": self.width, "key2": inner, "value2": inner, "up2": len(up_NC)}
         self.output_sizes = (
-            {"first": width, "key1": inner, "value1": inner, "query1": inner, "gained": width, **late},
-            {"gained": width, **late},
+            {"update1": self.width, "key1": inner, "value1": inner, "query1": inner, **state2},
+            state2,
         )
-        self.beta_square = float(beta_C1.square().sum())
-        self.beta_updates = (self._by_head(beta_C1.t() @ gained_CI), self._by_head(beta_C1.t() @ out1_CI))
-        self.beta_key_HD1, self.beta_value_H1D, self.beta_up_N1 = self._split_beta(twice_NC @ beta_C1)
+        self.bias2_updates = (self._by_head(bias2_C1.t() @ gained_CI), self._by_head(bias2_C1.t() @ update2_CI))
+        self.bias2_square = float(bias2_C1.square().sum())
+        key_I1, value_I1, self.bias2_up_N1 = torch.split(read2_NC @ bias2_C1, [inner, inner, len(up_NC)])
+        self.bias2_key_HD1, self.bias2_value_H1D = key_I1.view(self.heads, -1, 1), value_I1.view(self.heads, 1, -1)
 
+        # The shifts of the normalizations, as seen by what reads the states.
         self.position_projections = (
-            (then.k_proj, shift1_C, 1.0),
-            (behind.q_proj, shift1_C, self.scale),
+            (second_to_image.k_proj, shift1_C, 1.0),
+            (second_from_image.q_proj, shift1_C, scale),
             (last.k_proj, shift2_C, 1.0),
         )
-        self.value1_I = linear(shift1_C, then.v_proj.weight, then.v_proj.bias)
+        self.value1_I = linear(shift1_C, second_to_image.v_proj.weight, second_to_image.v_proj.bias)
         self.value2_I = linear(shift2_C, last.v_proj.weight, last.v_proj.bias)
         self.up_shift_N = linear(shift2_C, up_NC, up_bias_N)
 
     def _by_head(self, weight_NI: Tensor) -> Tensor:
-        """(H, D, N)."""
+        """Return (H, D, N)."""
         return torch.unflatten(weight_NI, 1, (self.heads, -1)).permute(1, 2, 0).contiguous()
 
-    def _split_beta(self, beta_N1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        key, value, up = torch.split(beta_N1, [self.inner, self.inner, len(beta_N1) - 2 * self.inner])
-        return key.view(self.heads, -1, 1), value.view(self.heads, 1, -1), up
-
     def by_position(self, position_CS: Tensor) -> list[Tensor]:
-        """(H, D, S) each: what adds to keys and queries of later layers by place alone."""
-        found = []
+        """Return the summands of positions to key1, query1 and key2, each (H, D, S)."""
+        summands = []
         for layer, shift_C, scale in self.position_projections:
             rows_IS = matmul(layer.weight, position_CS + shift_C[:, None]) + layer.bias[:, None]
-            found.append((rows_IS * scale).view(self.heads, -1, rows_IS.shape[1]))
-        return found
+            summands.append((rows_IS * scale).view(self.heads, -1, rows_IS.shape[1]))
+        return summands
 
-    def raw_by_position(self, position_CS: Tensor) -> Tensor:
-        """(3 I, S): what adds to the raw rows; values are told nothing of their place."""
-        share_NS = matmul(self.raw_NC, position_CS)
-        share_NS[self.inner : 2 * self.inner] = 0
-        return share_NS + self.raw_bias_N[:, None]
+    def read0_by_position(self, position_CS: Tensor) -> Tensor:
+        """Return the summand (3 I, S) of positions to key0, value0 and query0; values have no position."""
+        summand_NS = matmul(self.read0_NC, position_CS)
+        summand_NS[self.inner : 2 * self.inner] = 0
+        return summand_NS + self.read0_bias_N[:, None]
 
-    def table_columns(self, image_Cn: Tensor, raw_by_position_Nn: Tensor) -> Tensor:
-        """The columns of a `Table` for some places."""
-        raw_Nn = matmul(self.raw_NC, image_Cn) + raw_by_position_Nn
-        once_Cn = subtract_channel_mean(image_Cn + self.bias_C1)
-        twice_Cn = subtract_channel_mean(once_Cn * self.gain_C1)
-        squares = [x.square().sum(0, keepdim=True) for x in (once_Cn, twice_Cn)]
-        return torch.cat(
-            [
-                raw_Nn,
-                squares[0],
-                matmul(self.after_first_NC, once_Cn),
-                squares[1],
-                matmul(self.after_second_NC, twice_Cn),
-            ]
-        )
+    def table_columns(self, image_Cn: Tensor, read0_by_position_Nn: Tensor) -> Tensor:
+        """Compute the columns of a `ProjectionTable` for some tokens of an image."""
+        state0_Nn = matmul(self.read0_NC, image_Cn) + read0_by_position_Nn
+        centered1_Cn = subtract_channel_mean(image_Cn + self.bias1_C1)
+        centered2_Cn = subtract_channel_mean(centered1_Cn * self.gain1_C1)
+        square1, square2 = (x.square().sum(0, keepdim=True) for x in (centered1_Cn, centered2_Cn))
+        state1_Nn, state2_Nn = matmul(self.state1_NC, centered1_Cn), matmul(self.state2_NC, centered2_Cn)
+        return torch.cat([state0_Nn, square1, state1_Nn, square2, state2_Nn])
 
     @property
     def row_counts(self) -> list[int]:
-        """Rows of each of `ROWS`."""
-        single = {"square1", "square2", "beta"}
-        return [1 if name in single else len(self.up_shift_N) if name == "up" else self.inner for name in TABLE_ROWS]
+        """Rows of each of `TABLE_ROWS`."""
+        counts = {"square1": 1, "square2": 1, "cross2_bias": 1, "up2": len(self.up_shift_N)}
+        return [counts.get(name, self.inner) for name in TABLE_ROWS]
 
 
 class ProjectionTable:
-    """Rows over the places of one image; every column is made from that place alone."""
+    """Everything that is read of one image: rows over its tokens; a column depends on that token alone.
+
+    Row groups are views of `rows_NS`: (H, D, S) by head, except for the squares, `cross2_bias` and `up_NS`.
+    """
 
     def __init__(self, weights: SharedPromptWeights, rows_NS: Tensor) -> None:
         self.rows_NS = rows_NS
         parts = dict(zip(TABLE_ROWS, torch.split(rows_NS, weights.row_counts), strict=True))
+        self.square1, self.square2, self.cross2_bias = (parts[n] for n in ("square1", "square2", "cross2_bias"))
+        self.up_NS = parts["up2"]
         heads = {name: torch.unflatten(part, 0, (weights.heads, -1)) for name, part in parts.items() if len(part) > 1}
         self.key0, self.value0, self.query0 = (heads[name] for name in ("key0", "value0", "query0"))
         self.cross1, self.key1, self.value1, self.query1 = (heads[n] for n in ("cross1", "key1", "value1", "query1"))
-        self.cross20, self.cross21 = heads["cross20"], heads["cross21"]
+        self.cross2_first, self.cross2_second = heads["cross2_first"], heads["cross2_second"]
         self.key2, self.value2 = heads["key2"], heads["value2"]
-        self.square1, self.square2, self.beta = (parts[name] for name in ("square1", "square2", "beta"))
-        self.up_NS = parts["up"]
-
-
-def subtract_channel_mean(x_CN: Tensor) -> Tensor:
-    """Without its mean over channels."""
-    return x_CN - x_CN.mean(0, keepdim=True)

@@ -1,21 +1,22 @@
-"""Many prompts about one image: what they share is done once, and what is a prompt's own stays small.
+"""The mask decoder for many prompts about one image: what prompts share is computed once, the rest has low rank.
 
-A prompt writes to the places of an image only through their attention to its few tokens: with H heads and T tokens,
-the update of all places has rank H T. So the places of a prompt are never made. With r for the scales of normalization,
+A prompt changes the tokens of an image only through their attention to its few tokens. With H heads and T tokens, the
+update of all image tokens has rank H T. With s1 and s2 for the scales of the two layer normalizations,
 
-    after the first layer   places = norm(X + U z),            z = A
-    after the second        places = norm(r X' + b + U' z'),   z' = [r A; A']
+    state 1 = norm(X + b1 + U1 A1)                         before s1
+    state 2 = norm(s1 X2 + b2 + U2 z),  z = [s1 A1; A2]    before s2
 
-where X (C, S) is the image, A and A' (H T, S) are attention weights, and U is made from the prompt's values. All that
-reads places is linear once they are normalized: its product with X is made once an image (`Table`), that with U once
-a prompt, over tokens, and only z is as large as the map. The sum of squares that normalization needs is a quadratic
-form in z. This is the function of `MaskDecoder`, to the last digits of fp32, with about a fifth of its products.
+where X (C, S) is the image, A1 and A2 (H T, S) are attention weights, and U1, U2 come from the prompt's values.
+Everything that reads the image is linear after its normalization: its product with X is computed once per image
+(`ProjectionTable`), its product with U once per prompt over tokens, and only A1 and A2 are as large as the map. The sum
+of squares that a normalization needs is a quadratic form in them. The result is that of `MaskDecoder` to the last
+digits of fp32, with about a fifth of its products. `README.md` in this folder derives every formula.
 
-Where prompts are drawn as maps too (the built-in model), X differs near the click, and only there: these columns of
-the table are the prompt's own.
+Where prompts are also rendered as maps (the built-in model), X differs near a click, and only there: these columns of
+the table belong to the prompt.
 
-Shapes: B prompts, T tokens, H heads, I channels inside attention, D = I / H, S places, C channels, R = H T rows of A,
-K candidates, N outputs.
+Shapes: B prompts, T tokens, H heads, I channels inside attention, D = I / H, S image tokens, C channels, R = H T rows
+of A1 or A2, Z = 2 R rows of z, K candidates, N outputs of the first upscaling layer.
 """
 
 from __future__ import annotations
@@ -32,29 +33,50 @@ from torch import Tensor, nn
 from masklet.models.fast_cpu.shared_prompt_upscaling import SharedPromptUpscaling
 from masklet.models.fast_cpu.shared_prompt_weights import ProjectionTable, SharedPromptWeights, matmul
 from masklet.models.heads.mask_decoder import NUM_MASK_TOKENS, MaskDecoder, MaskDecoderBase
-from masklet.models.heads.prompt_encoder import STRIDE, PromptEncoder
+from masklet.models.heads.prompt_encoder import FIRST_BOX_LABEL, STRIDE, PromptEncoder
 from masklet.models.heads.two_way_transformer import TwoWayBlock
-from masklet.models.types import ImageFeatures, MaskPrediction, PromptTensors
+from masklet.models.sam1 import SAM1
+from masklet.models.sam2 import SAM2
+from masklet.models.types import ImageFeatures, MaskPrediction, PromptableModel, PromptTensors, empty_prompt
 from masklet.nn.attention import Attention, merge_heads, split_heads
-from masklet.nn.fused_ops import fused_linear, has_fused_operators
+from masklet.nn.fused_ops import fused_layer, has_fused_operators
 from masklet.nn.layers import MLP
 
-__all__ = ["SharedPrediction", "SharedPromptContext", "SharedPromptDecoder"]
+__all__ = ["SharedPrediction", "SharedPromptContext", "SharedPromptDecoder", "make_shared_context"]
 
 MAX_ATTENTION_BYTES = 1 << 25
-"""Of the attention weights that are kept of prompts answered together."""
+"""Limit on the stored attention weights of prompts that are decoded together."""
 CLICK_REACH = 48
-"""Pixels of the input beyond which the drawing of a click is lost in rounding: exp(-(REACH / 4)^2 / 8) < 2e-8."""
+"""Pixels of the input beyond which a rendered click is lost in rounding: exp(-(reach / 4)^2 / 8) < 2e-8."""
 T = TypeVar("T")
 
 
-class SharedPromptDecoder:
-    """`PromptEncoder` and `MaskDecoder`, of weights that no longer change, for many points about one image.
+def make_shared_context(
+    model: PromptableModel, features: ImageFeatures, device: torch.device
+) -> SharedPromptContext | None:
+    """Prepare one image for prompts that share their work; None on devices other than a CPU.
 
     Example:
-        >>> decode = SharedDecoder(model.sam_prompt_encoder, model.sam_mask_decoder)
-        >>> answer = decode.look(features).ask(prompts)
-        >>> answer.logits(0, torch.tensor([1, 3])).shape
+        >>> context = make_shared_context(model, predictor.features, predictor.device)
+        >>> context.predict(prompts).iou_BK.shape
+        torch.Size([1, 4])
+    """
+    if device.type != "cpu":
+        return None
+    if isinstance(model, SAM2):
+        return SharedPromptDecoder(model.sam_prompt_encoder, model.sam_mask_decoder).prepare(features)
+    if isinstance(model, SAM1):
+        return SharedPromptDecoder(model.prompt_encoder, model.mask_decoder).prepare(features)
+    return None
+
+
+class SharedPromptDecoder:
+    """`PromptEncoder` and `MaskDecoder` with frozen weights, for many prompts about one image.
+
+    Example:
+        >>> decoder = SharedPromptDecoder(model.sam_prompt_encoder, model.sam_mask_decoder)
+        >>> prediction = decoder.prepare(features).predict(prompts)
+        >>> prediction.logits(0, torch.tensor([1, 3])).shape
         torch.Size([2, 256, 256])
     """
 
@@ -66,50 +88,50 @@ class SharedPromptDecoder:
         self.weights = SharedPromptWeights(mask_decoder, self.upscale.first_NC, self.upscale.first_bias_N)
 
     def prepare(self, features: ImageFeatures) -> SharedPromptContext:
-        """What all prompts share of one image; `features` as `decode` takes them."""
+        """Compute what all prompts about one image share; `features` as `decode` takes them."""
         assert len(features.embed_BCHW) == 1, "one image"
         return SharedPromptContext(self, features)
 
 
 @dataclass(frozen=True)
 class LowRankUpdate:
-    """What one prompt has made of all places, without making them."""
+    """The change of all image tokens by one prompt, as factors."""
 
     z_ZS: Tensor
-    """Attention weights of both layers, those of the first scaled as below."""
-    first_1S: Tensor
-    second_1S: Tensor
-    """Scales of normalization after either layer."""
+    """Attention weights of both blocks, [s1 A1; A2]."""
+    scale1_1S: Tensor
+    scale2_1S: Tensor
+    """Scales of the normalizations after either block."""
     up_ZN: Tensor
-    """What z adds to the first layer of the way up."""
+    """What z adds to the first upscaling layer."""
 
 
 @dataclass(frozen=True)
 class SharedPrediction:
-    """What the network thinks of the candidates of B prompts; masks are made of those that are wanted."""
+    """Predictions for B prompts; masks are computed only for the candidates that are wanted."""
 
     context: SharedPromptContext
     iou_BK: Tensor
-    """All four candidates, as `MaskPrediction`."""
+    """Of all four candidates, as in `MaskPrediction`."""
     kernels_BKC: Tensor
     updates: list[LowRankUpdate]
     prompt_map_columns: list[PromptMapColumns | None]
 
     def logits_of_prompts(self, prompts: list[int]) -> Tensor:
-        """(len(prompts), K, 4 H, 4 W): all candidates of some prompts."""
+        """Compute all candidates (len(prompts), K, 4 H, 4 W) of some prompts."""
         every = torch.arange(NUM_MASK_TOKENS)
-        made = [self.logits(prompt, every) for prompt in prompts]
-        return torch.stack(made) if made else self._empty_logits.expand(0, NUM_MASK_TOKENS, -1, -1)
+        logits = [self.logits(prompt, every) for prompt in prompts]
+        return torch.stack(logits) if logits else self._empty_logits.expand(0, NUM_MASK_TOKENS, -1, -1)
 
     def logits_of_candidates(self, prompts_N: Tensor, candidates_N: Tensor) -> Tensor:
-        """(N, 4 H, 4 W): some candidates, those of one prompt next to each other."""
-        found, counts = torch.unique_consecutive(prompts_N, return_counts=True)
+        """Compute some candidates (N, 4 H, 4 W), those of one prompt next to each other."""
+        prompts, counts = torch.unique_consecutive(prompts_N, return_counts=True)
         parts = torch.split(candidates_N, counts.tolist())
-        made = [self.logits(prompt, some) for prompt, some in zip(found.tolist(), parts, strict=True)]
-        return torch.cat(made) if made else self._empty_logits[0, :0]
+        logits = [self.logits(prompt, some) for prompt, some in zip(prompts.tolist(), parts, strict=True)]
+        return torch.cat(logits) if logits else self._empty_logits[0, :0]
 
     def candidates(self, prompts: list[int]) -> MaskPrediction:
-        """All candidates of some prompts, as `choose` takes them; they have no tokens, and say nothing of presence."""
+        """Return all candidates of some prompts, as `select_masks` takes them: without tokens or object scores."""
         logits_BKHW, iou_BK = self.logits_of_prompts(prompts), self.iou_BK[prompts]
         return MaskPrediction(logits_BKHW, iou_BK, iou_BK.new_zeros(len(prompts), 1), iou_BK[..., None][..., :0])
 
@@ -119,19 +141,19 @@ class SharedPrediction:
         return self.iou_BK.new_zeros(1, 1, 4 * height, 4 * width)
 
     def logits(self, prompt: int, candidates: Tensor) -> Tensor:
-        """(len(candidates), 4 H, 4 W): the masks of some candidates of one prompt."""
-        image, update = self.context, self.updates[prompt]
-        with image.with_prompt_map_columns(self.prompt_map_columns[prompt]):
+        """Compute some candidates (len(candidates), 4 H, 4 W) of one prompt."""
+        context, update = self.context, self.updates[prompt]
+        with context.with_prompt_map_columns(self.prompt_map_columns[prompt]):
             half_NS = matmul(update.up_ZN.t(), update.z_ZS)
-            half_NS.addcmul_(image.table.up_NS, update.first_1S).add_(image.weights.beta_up_N1)
-            half_NS.mul_(update.second_1S).add_(image.half_NS)
+            half_NS.addcmul_(context.table.up_NS, update.scale1_1S).add_(context.weights.bias2_up_N1)
+            half_NS.mul_(update.scale2_1S).add_(context.half_NS)
         kernels_KC = self.kernels_BKC[prompt, candidates]
-        return image.shared_decoder.upscale(half_NS, image.finest, kernels_KC, image.size)
+        return context.shared_decoder.upscale(half_NS, context.stride4, kernels_KC, context.size)
 
 
 @dataclass(frozen=True)
 class PromptMapColumns:
-    """Columns of the table that are a prompt's own."""
+    """Columns of the table that a prompt's map changes."""
 
     index_n: Tensor
     rows_Nn: Tensor
@@ -139,100 +161,100 @@ class PromptMapColumns:
 
 @dataclass(frozen=True)
 class ImageUpdate:
-    """A prompt's values on the way to all places, by head, and what later products make of them."""
+    """The values that prompts write to all image tokens in one block, and their products with what reads them."""
 
     value_BHTD: Tensor
     parts: dict[str, Tensor]
-    """(B, R, N) each: the update itself, with the next norm's gain and without, and what reads it, as in a `Table`."""
-    beta_BR: Tensor
+    """(B, R, N) each, by the names of `SharedPromptWeights.output_sizes`."""
+    bias2_BR: Tensor
+    """Products of the update with the constant b2."""
 
 
 class SharedPromptContext:
-    """One image, ready for many prompts."""
+    """One image, prepared for many prompts."""
 
     def __init__(self, shared_decoder: SharedPromptDecoder, features: ImageFeatures) -> None:
         self.shared_decoder, self.weights = shared_decoder, shared_decoder.weights
         self._table_lock = Lock()
-        """One thread at a time has its prompt's columns in the table."""
+        """Held while the table has the columns of one prompt."""
         height, width = features.embed_BCHW.shape[-2:]
         self.size = (height, width)
         self.embed_CS = features.embed_BCHW[0].flatten(1)
-        place_CS = shared_decoder.prompt_encoder.pe_layer.grid(height, width)[0].flatten(1)
-        self.raw_by_position_NS = self.weights.raw_by_position(place_CS)
-        self.key1, self.query1, self.key2 = self.weights.by_position(place_CS)
-        nothing = PromptTensors(place_CS.new_zeros(1, 1, 2), torch.full((1, 1), -1, device=place_CS.device))
-        dense_CS = shared_decoder.prompt_encoder(nothing, height, width)[1][0].flatten(1)
+        position_CS = shared_decoder.prompt_encoder.pe_layer.grid(height, width)[0].flatten(1)
+        self.read0_by_position_NS = self.weights.read0_by_position(position_CS)
+        self.key1, self.query1, self.key2 = self.weights.by_position(position_CS)
+        dense_CS = shared_decoder.prompt_encoder(empty_prompt(1, position_CS.device), height, width)[1][0].flatten(1)
         self.table = ProjectionTable(
-            self.weights, self.weights.table_columns(self.embed_CS + dense_CS, self.raw_by_position_NS)
+            self.weights, self.weights.table_columns(self.embed_CS + dense_CS, self.read0_by_position_NS)
         )
         arranged = shared_decoder.upscale.arrange_high_res_features(features.high_res_features)
         shift_N1 = self.weights.up_shift_N[:, None]
         self.half_NS = shift_N1 if arranged is None else arranged[0] + shift_N1
-        self.finest = None if arranged is None else arranged[1]
+        self.stride4 = None if arranged is None else arranged[1]
 
     @property
     def batch_size(self) -> int:
-        """Prompts that are best answered together."""
+        """Number of prompts that are best decoded together."""
         rows = 2 * self.weights.heads * (2 + NUM_MASK_TOKENS + 2)
         return max(1, MAX_ATTENTION_BYTES // (rows * self.size[0] * self.size[1] * 4))
 
     def supports(self, prompts: PromptTensors) -> bool:
-        """Whether they share an image: points and boxes do, masks do not, nor boxes that are drawn as maps."""
+        """Return whether prompts can share the image: not if they have masks, or boxes that are rendered as maps."""
         if prompts.mask_B1HW is not None:
             return False
-        return self.shared_decoder.prompt_encoder.drawing is None or not bool((prompts.labels_BN > 1).any())
+        return self.shared_decoder.prompt_encoder.drawing is None or not bool(
+            (prompts.labels_BN >= FIRST_BOX_LABEL).any()
+        )
 
     def predict(self, prompts: PromptTensors) -> SharedPrediction:
-        """All four candidates of B prompts that `can_be_asked`."""
-        assert self.supports(prompts), "masks, and boxes that are drawn, make an image of their own"
-        own_BTC, drawn = self._tokens(prompts)
-        first, second = self.shared_decoder.blocks
-        tokens = first.norm1(first.self_attn(own_BTC, own_BTC, own_BTC))
-        asked = self._project_heads(first.cross_attn_token_to_image.q_proj, tokens + own_BTC) * self.weights.scale
-        seen = self._for_each_prompt(drawn, lambda b: self._attend_image(asked[b]))
-        tokens = self._update_tokens(first, tokens, torch.stack(seen))
-        keys0, layer0 = self._image_update(first, tokens, own_BTC, 0)
+        """Decode all four candidates of B prompts that `supports` accepts."""
+        assert self.supports(prompts), "masks and rendered boxes change every token of the image"
+        (first, second), transformer = self.shared_decoder.blocks, self.shared_decoder.mask_decoder.transformer
+        token_pos_BTC, columns = self._tokens(prompts)
 
-        asking = tokens + own_BTC
-        tokens = second.norm1(tokens + second.self_attn(asking, asking, tokens))
-        asked = self._project_heads(second.cross_attn_token_to_image.q_proj, tokens + own_BTC) * self.weights.scale
-        found = self._for_each_prompt(drawn, lambda b: self._attend_after_first(b, keys0[b], layer0, asked[b]))
-        tokens = self._update_tokens(second, tokens, torch.stack([look for _, _, look in found]))
-        keys1, layer1 = self._image_update(second, tokens, own_BTC, 1)
+        tokens = first.norm1(first.self_attn(token_pos_BTC, token_pos_BTC, token_pos_BTC))
+        query = self._scaled_query(first.cross_attn_token_to_image, tokens + token_pos_BTC)
+        attended = self._for_each_prompt(columns, lambda b: self._attend_image(query[b]))
+        tokens = self._update_tokens(first, tokens, torch.stack(attended))
+        keys1, layer1 = self._image_update(first, tokens, token_pos_BTC, 0)
 
-        transformer = self.shared_decoder.mask_decoder.transformer
+        q = tokens + token_pos_BTC
+        tokens = second.norm1(tokens + second.self_attn(q, q, tokens))
+        query1 = self._scaled_query(second.cross_attn_token_to_image, tokens + token_pos_BTC)
+        states = self._for_each_prompt(columns, lambda b: self._attend_after_first(b, keys1[b], layer1, query1[b]))
+        tokens = self._update_tokens(second, tokens, torch.stack([attended for _, _, attended in states]))
+        keys2, layer2 = self._image_update(second, tokens, token_pos_BTC, 1)
+
         last = transformer.final_attn_token_to_image
-        asked = self._project_heads(last.q_proj, tokens + own_BTC) * self.weights.scale
+        query2 = self._scaled_query(last, tokens + token_pos_BTC)
         ends = self._for_each_prompt(
-            drawn, lambda b: self._attend_after_second(b, found[b][:2], keys1[b], (layer0, layer1), asked[b])
+            columns, lambda b: self._attend_after_second(b, states[b][:2], keys2[b], (layer1, layer2), query2[b])
         )
-        tokens = transformer.norm_final_attn(tokens + last.out_proj(torch.stack([look for _, look in ends])))
+        tokens = transformer.norm_final_attn(tokens + last.out_proj(torch.stack([attended for _, attended in ends])))
         iou_BK, kernels_BKC = self._run_output_heads(tokens)
-        return SharedPrediction(self, iou_BK, kernels_BKC, [update for update, _ in ends], drawn)
+        return SharedPrediction(self, iou_BK, kernels_BKC, [update for update, _ in ends], columns)
 
     def _tokens(self, prompts: PromptTensors) -> tuple[Tensor, list[PromptMapColumns | None]]:
-        """The tokens of every prompt, and where it is drawn."""
+        """Return the tokens (B, T, C) of every prompt, and the columns of the table that its map changes."""
         encoder, count = self.shared_decoder.prompt_encoder, len(prompts.points_BN2)
         sparse_BTC, dense_BCHW = encoder(prompts, *self.size)
-        own_TC = self.shared_decoder.mask_decoder.output_tokens()
-        tokens_BTC = torch.cat([own_TC.expand(count, -1, -1), sparse_BTC], dim=1)
+        output_TC = self.shared_decoder.mask_decoder.output_tokens()
+        tokens_BTC = torch.cat([output_TC.expand(count, -1, -1), sparse_BTC], dim=1)
         if encoder.drawing is None:
             return tokens_BTC, [None] * count
-        return tokens_BTC, [
-            self._prompt_map_columns(prompts.points_BN2[b], dense_BCHW[b].flatten(1)) for b in range(count)
-        ]
-
-    def _prompt_map_columns(self, points_N2: Tensor, dense_CS: Tensor) -> PromptMapColumns:
-        y, x = (torch.arange(side, device=points_N2.device) * STRIDE + STRIDE / 2 for side in self.size)
-        reach = CLICK_REACH + STRIDE / 2
-        near_NHW = ((x - points_N2[:, :1]).abs() < reach)[:, None] & ((y - points_N2[:, 1:]).abs() < reach)[..., None]
-        index_n = near_NHW.any(0).flatten().nonzero()[:, 0]
-        places_Cn = (self.embed_CS[:, index_n] + dense_CS[:, index_n]).contiguous()
-        return PromptMapColumns(index_n, self.weights.table_columns(places_Cn, self.raw_by_position_NS[:, index_n]))
+        y, x = (torch.arange(side, device=tokens_BTC.device) * STRIDE + STRIDE / 2 for side in self.size)
+        reach, columns = CLICK_REACH + STRIDE / 2, []
+        for points_N2, dense_CHW in zip(prompts.points_BN2, dense_BCHW, strict=True):
+            near_x_NW, near_y_NH = (x - points_N2[:, :1]).abs() < reach, (y - points_N2[:, 1:]).abs() < reach
+            index_n = (near_x_NW[:, None] & near_y_NH[..., None]).any(0).flatten().nonzero()[:, 0]
+            image_Cn = (self.embed_CS[:, index_n] + dense_CHW.flatten(1)[:, index_n]).contiguous()
+            rows_Nn = self.weights.table_columns(image_Cn, self.read0_by_position_NS[:, index_n])
+            columns.append(PromptMapColumns(index_n, rows_Nn))
+        return tokens_BTC, [*columns]
 
     @contextmanager
     def with_prompt_map_columns(self, columns: PromptMapColumns | None) -> Iterator[None]:
-        """The table with a prompt's own columns in it."""
+        """Replace columns of the table by those of one prompt during a block."""
         if columns is None:
             yield
             return
@@ -246,139 +268,131 @@ class SharedPromptContext:
                 rows_NS[:, columns.index_n] = shared_Nn
 
     def _for_each_prompt(self, columns: list[PromptMapColumns | None], step: Callable[[int], T]) -> list[T]:
-        """One prompt after the other: what it needs stays in the processor's cache."""
-        found = []
-        for b, own in enumerate(columns):
-            with self.with_prompt_map_columns(own):
-                found.append(step(b))
-        return found
+        """Run `step` for one prompt after the other, so that its maps stay in the processor's cache."""
+        results = []
+        for b, of_prompt in enumerate(columns):
+            with self.with_prompt_map_columns(of_prompt):
+                results.append(step(b))
+        return results
 
-    def _project_heads(self, layer: nn.Module, x_BTC: Tensor) -> Tensor:
-        return split_heads(layer(x_BTC), self.weights.heads)
+    def _scaled_query(self, attention: Attention, x_BTC: Tensor) -> Tensor:
+        """Return the queries (B, H, T, D) of tokens, scaled."""
+        return split_heads(attention.q_proj(x_BTC), self.weights.heads) * self.weights.scale
 
     def _update_tokens(self, block: TwoWayBlock, tokens_BTC: Tensor, attended_BTI: Tensor) -> Tensor:
-        """Tokens after they have looked at the image, and thought about it."""
+        """Finish a block's tokens after their attention to the image: projection, norms and MLP."""
         tokens_BTC = block.norm2(tokens_BTC + block.cross_attn_token_to_image.out_proj(attended_BTI))
-        out: Tensor = block.norm3(tokens_BTC + _fused_mlp(block.mlp, tokens_BTC))
+        layers = [layer for layer in block.mlp.modules() if isinstance(layer, nn.Linear)]
+        if has_fused_operators(layers[0].weight):
+            hidden = fused_layer(layers[1], fused_layer(layers[0], tokens_BTC, "relu"))
+        else:
+            hidden = block.mlp(tokens_BTC)
+        out: Tensor = block.norm3(tokens_BTC + hidden)
         return out
 
     def _image_update(
         self, block: TwoWayBlock, tokens_BTC: Tensor, token_pos_BTC: Tensor, layer_index: int
     ) -> tuple[Tensor, ImageUpdate]:
-        """(B, H, T, D) keys for places that look back, and what they will see."""
-        attention: Attention = block.cross_attn_image_to_token
-        keys_BHTD = self._project_heads(attention.k_proj, tokens_BTC + token_pos_BTC)
-        value_BHTD = self._project_heads(attention.v_proj, tokens_BTC)
+        """Return the keys (B, H, T, D) that the image attends to, and the update that it receives."""
+        attention, heads = block.cross_attn_image_to_token, self.weights.heads
+        keys_BHTD = split_heads(attention.k_proj(tokens_BTC + token_pos_BTC), heads)
+        value_BHTD = split_heads(attention.v_proj(tokens_BTC), heads)
         flat_HXD = value_BHTD.transpose(0, 1).flatten(1, 2)
         count = len(value_BHTD)
-        made, beta = (
-            _unflatten(flat_HXD @ update, 1, count).transpose(0, 1).flatten(1, 2)
-            for update in (self.weights.updates[layer_index], self.weights.beta_updates[layer_index])
+        products_BRN, bias2_BR1 = (
+            torch.unflatten(flat_HXD @ update, 1, (count, -1)).transpose(0, 1).flatten(1, 2)
+            for update in (self.weights.updates[layer_index], self.weights.bias2_updates[layer_index])
         )
-        counts = self.weights.output_sizes[layer_index]
-        parts = dict(zip(counts, torch.split(made, list(counts.values()), dim=-1), strict=True))
-        return keys_BHTD, ImageUpdate(value_BHTD, parts, beta[..., 0])
+        sizes = self.weights.output_sizes[layer_index]
+        parts = dict(zip(sizes, torch.split(products_BRN, list(sizes.values()), dim=-1), strict=True))
+        return keys_BHTD, ImageUpdate(value_BHTD, parts, bias2_BR1[..., 0])
 
     def _attend_image(self, query_HTD: Tensor) -> Tensor:
-        """(T, I): tokens at the image as it is."""
+        """Attend from tokens to the image as it is; returns (T, I)."""
         weights_HTS = (query_HTD @ self.table.key0).softmax(-1)
-        return _merge_heads_unbatched(weights_HTS @ self.table.value0.transpose(1, 2))
+        return merge_heads((weights_HTS @ self.table.value0.transpose(1, 2))[None])[0]
 
     def _attend_after_first(
         self, b: int, keys_HTD: Tensor, layer: ImageUpdate, query_HTD: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The first layer's attention weights (R, S) and scale (1, S), and (T, I), what tokens see in the second."""
+        """Compute A1 (R, S) and s1 (1, S) of prompt `b`, then the attention (T, I) of its tokens to state 1."""
         table = self.table
-        a_RS = (keys_HTD @ table.query0).softmax(1).flatten(0, 1)
-        u_RC, key_RI, value_RI = (layer.parts[name][b] for name in ("first", "key1", "value1"))
-        inner_RS = matmul(u_RC @ u_RC.t(), a_RS).add_((layer.value_BHTD[b] @ table.cross1).flatten(0, 1), alpha=2)
-        scale_1S = self._norm_scale(table.square1 + (inner_RS.mul_(a_RS)).sum(0, keepdim=True), 0)
-        scores_RS = matmul(self._head_products(query_HTD, key_RI), a_RS).add_((query_HTD @ table.key1).flatten(0, 1))
-        weights_RS = _softmax(scores_RS.mul_(scale_1S).add_((query_HTD @ self.key1).flatten(0, 1)))
-        weights_RS *= scale_1S
-        seen_HTD = self._split_rows(weights_RS) @ table.value1.transpose(1, 2)
-        seen_HTD += self._split_rows(matmul(weights_RS, a_RS.t())) @ self._by_head(value_RI)
-        return a_RS, scale_1S, _merge_heads_unbatched(seen_HTD) + self.weights.value1_I
+        a1_RS = (keys_HTD @ table.query0).softmax(1).flatten(0, 1)
+        u_RC, key_RI, value_RI = (layer.parts[name][b] for name in ("update1", "key1", "value1"))
+        inner_RS = matmul(u_RC @ u_RC.t(), a1_RS).add_((layer.value_BHTD[b] @ table.cross1).flatten(0, 1), alpha=2)
+        scale1_1S = self._norm_scale(table.square1 + (inner_RS.mul_(a1_RS)).sum(0, keepdim=True), 0)
+
+        scores_RS = matmul(self._head_products(query_HTD, key_RI), a1_RS)
+        scores_RS.add_((query_HTD @ table.key1).flatten(0, 1))
+        weights_RS = torch.softmax(scores_RS.mul_(scale1_1S).add_((query_HTD @ self.key1).flatten(0, 1)), -1)
+        weights_RS *= scale1_1S
+        attended_HTD = self._split_rows(weights_RS) @ table.value1.transpose(1, 2)
+        attended_HTD += self._split_rows(matmul(weights_RS, a1_RS.t())) @ self._by_head(value_RI)
+        return a1_RS, scale1_1S, merge_heads(attended_HTD[None])[0] + self.weights.value1_I
 
     def _attend_after_second(
         self,
         b: int,
-        first_state: tuple[Tensor, Tensor],
+        state1: tuple[Tensor, Tensor],
         keys_HTD: Tensor,
         layers: tuple[ImageUpdate, ImageUpdate],
         query_HTD: Tensor,
     ) -> tuple[LowRankUpdate, Tensor]:
-        """The outcome of both layers, and (T, I), what tokens see at last."""
-        (a_RS, first_1S), (layer0, layer1), table, weights = first_state, layers, self.table, self.weights
-        asked_RR = self._head_products(keys_HTD, layer0.parts["query1"][b])
-        scores_RS = matmul(asked_RR, a_RS).add_((keys_HTD @ table.query1).flatten(0, 1))
-        scores_RS.mul_(first_1S).add_((keys_HTD @ self.query1).flatten(0, 1))
-        a1_RS = self._split_rows(scores_RS).softmax(1).flatten(0, 1)
-        z_ZS = torch.cat([a_RS * first_1S, a1_RS])
+        """Compute z and s2 of prompt `b` from A1 and s1, then the attention (T, I) of its tokens to state 2."""
+        (a1_RS, scale1_1S), (layer1, layer2), table, weights = state1, layers, self.table, self.weights
+        query_RR = self._head_products(keys_HTD, layer1.parts["query1"][b])
+        scores_RS = matmul(query_RR, a1_RS).add_((keys_HTD @ table.query1).flatten(0, 1))
+        scores_RS.mul_(scale1_1S).add_((keys_HTD @ self.query1).flatten(0, 1))
+        a2_RS = self._split_rows(scores_RS).softmax(1).flatten(0, 1)
+        z_ZS = torch.cat([a1_RS * scale1_1S, a2_RS])
+
         u_ZC, key_ZI, value_ZI, up_ZN = (
-            torch.cat([layer0.parts[name][b], layer1.parts[name][b]]) for name in ("gained", "key2", "value2", "up")
+            torch.cat([layer1.parts[name][b], layer2.parts[name][b]]) for name in ("update2", "key2", "value2", "up2")
         )
-        cross_ZS = torch.cat([layer0.value_BHTD[b] @ table.cross20, layer1.value_BHTD[b] @ table.cross21]).flatten(0, 1)
-        cross_ZS.mul_(first_1S).add_(torch.cat([layer0.beta_BR[b], layer1.beta_BR[b]])[:, None])
+        cross_first, cross_second = (
+            layer1.value_BHTD[b] @ table.cross2_first,
+            layer2.value_BHTD[b] @ table.cross2_second,
+        )
+        cross_ZS = torch.cat([cross_first, cross_second]).flatten(0, 1)
+        cross_ZS.mul_(scale1_1S).add_(torch.cat([layer1.bias2_BR[b], layer2.bias2_BR[b]])[:, None])
         inner_ZS = matmul(u_ZC @ u_ZC.t(), z_ZS).add_(cross_ZS, alpha=2).mul_(z_ZS)
-        square_1S = (table.square2 * first_1S + 2 * table.beta) * first_1S + weights.beta_square
-        second_1S = self._norm_scale(square_1S + inner_ZS.sum(0, keepdim=True), 1)
+        square_1S = (table.square2 * scale1_1S + 2 * table.cross2_bias) * scale1_1S + weights.bias2_square
+        scale2_1S = self._norm_scale(square_1S + inner_ZS.sum(0, keepdim=True), 1)
+
         scores_RS = matmul(self._head_products(query_HTD, key_ZI), z_ZS)
-        scores_RS.addcmul_((query_HTD @ table.key2).flatten(0, 1), first_1S)
-        scores_RS.add_((query_HTD @ weights.beta_key_HD1).flatten(0, 1)).mul_(second_1S)
-        weights_RS = _softmax(scores_RS.add_((query_HTD @ self.key2).flatten(0, 1)))
-        weights_RS *= second_1S
-        seen_HTD = self._split_rows(matmul(weights_RS, z_ZS.t())) @ self._by_head(value_ZI)
-        seen_HTD += self._split_rows(weights_RS.sum(1, keepdim=True)) * weights.beta_value_H1D
-        seen_HTD += self._split_rows(weights_RS * first_1S) @ table.value2.transpose(1, 2)
-        return LowRankUpdate(z_ZS, first_1S, second_1S, up_ZN), _merge_heads_unbatched(seen_HTD) + weights.value2_I
+        scores_RS.addcmul_((query_HTD @ table.key2).flatten(0, 1), scale1_1S)
+        scores_RS.add_((query_HTD @ weights.bias2_key_HD1).flatten(0, 1)).mul_(scale2_1S)
+        weights_RS = torch.softmax(scores_RS.add_((query_HTD @ self.key2).flatten(0, 1)), -1)
+        weights_RS *= scale2_1S
+        attended_HTD = self._split_rows(matmul(weights_RS, z_ZS.t())) @ self._by_head(value_ZI)
+        attended_HTD += self._split_rows(weights_RS.sum(1, keepdim=True)) * weights.bias2_value_H1D
+        attended_HTD += self._split_rows(weights_RS * scale1_1S) @ table.value2.transpose(1, 2)
+        attended_TI = merge_heads(attended_HTD[None])[0] + weights.value2_I
+        return LowRankUpdate(z_ZS, scale1_1S, scale2_1S, up_ZN), attended_TI
 
     def _norm_scale(self, square_1S: Tensor, layer_index: int) -> Tensor:
+        """Return 1 / sqrt(variance + epsilon) from sums of squares, which are overwritten."""
         variance = square_1S.clamp_(min=0) / self.weights.width
         return variance.add_(self.weights.epsilon[layer_index]).rsqrt_()
 
     def _head_products(self, query_HTD: Tensor, rows_ZI: Tensor) -> Tensor:
-        """(R, Z): products of what is asked with an update's rows, head by head."""
-        return (query_HTD @ _unflatten(rows_ZI, 1, self.weights.heads).permute(1, 2, 0)).flatten(0, 1)
+        """Multiply queries with the rows of an update, head by head; returns (R, Z)."""
+        return (query_HTD @ torch.unflatten(rows_ZI, 1, (self.weights.heads, -1)).permute(1, 2, 0)).flatten(0, 1)
 
     def _by_head(self, rows_ZI: Tensor) -> Tensor:
-        """(H, Z, D)."""
-        return _unflatten(rows_ZI, 1, self.weights.heads).transpose(0, 1)
+        """Return (H, Z, D)."""
+        return torch.unflatten(rows_ZI, 1, (self.weights.heads, -1)).transpose(0, 1)
 
     def _split_rows(self, rows_RS: Tensor) -> Tensor:
-        """(H, T, S)."""
-        return _unflatten(rows_RS, 0, self.weights.heads)
+        """Return (H, T, S)."""
+        return torch.unflatten(rows_RS, 0, (self.weights.heads, -1))
 
     def _run_output_heads(self, tokens_BTC: Tensor) -> tuple[Tensor, Tensor]:
-        """Predicted IoU (B, K) and the kernels of the masks (B, K, C / 8)."""
+        """Return predicted IoU (B, K) and mask kernels (B, K, C / 8)."""
         decoder = self.shared_decoder.mask_decoder
-        later = isinstance(decoder, MaskDecoder)  # since SAM 2 the score of presence comes first, and IoU is bounded
-        tokens_BTC = tokens_BTC[:, int(later) :]
+        is_sam2 = isinstance(decoder, MaskDecoder)  # its object score token comes first, and its IoU is bounded
+        tokens_BTC = tokens_BTC[:, int(is_sam2) :]
         iou_BK: Tensor = decoder.iou_prediction_head(tokens_BTC[:, 0])
         heads = [head for head in decoder.output_hypernetworks_mlps if isinstance(head, MLP)]
         kernels_BKC = torch.stack([head(tokens_BTC[:, 1 + k]) for k, head in enumerate(heads)], dim=1)
-        return iou_BK.sigmoid() if later else iou_BK, kernels_BKC
-
-
-def _unflatten(x: Tensor, dim: int, count: int) -> Tensor:
-    """`dim` as `count` by what is left."""
-    return torch.unflatten(x, dim, (count, -1))
-
-
-def _softmax(scores_RS: Tensor) -> Tensor:
-    return torch.softmax(scores_RS, -1)
-
-
-def _merge_heads_unbatched(seen_HTD: Tensor) -> Tensor:
-    """(T, I)."""
-    return merge_heads(seen_HTD[None])[0]
-
-
-def _fused_mlp(mlp: nn.Module, x_BTC: Tensor) -> Tensor:
-    """An MLP of two layers, its activation in the same pass."""
-    layers = [layer for layer in mlp.modules() if isinstance(layer, nn.Linear)]
-    if not has_fused_operators(layers[0].weight):
-        out: Tensor = mlp(x_BTC)
-        return out
-    hidden = fused_linear(x_BTC, layers[0].weight, layers[0].bias, "relu")
-    return fused_linear(hidden, layers[1].weight, layers[1].bias)
+        return iou_BK.sigmoid() if is_sam2 else iou_BK, kernels_BKC

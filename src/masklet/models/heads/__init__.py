@@ -1,1 +1,1 @@
-"""Prompt encoder, two-way transformer and mask decoder, shared by SAM 1 and SAM 2."""
+"""Prompt encoder and mask decoder, which SAM 1 and SAM 2 share."""

@@ -1,6 +1,6 @@
-"""From features and prompts to four candidate masks, their predicted IoU and, since SAM 2, the score of presence.
+"""The mask decoder: from features and prompts to four candidate masks, their predicted IoU and an object score.
 
-Shapes: B objects, K candidates, T tokens, C channels, H and W of the stride-16 map.
+Shapes: B objects, K candidates, T tokens, S = H W image tokens, C channels, H and W of the stride-16 map.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from masklet.nn.layers import MLP, LayerNorm2d
 __all__ = ["NUM_MASK_TOKENS", "MaskDecoder", "MaskDecoderBase", "SAM1MaskDecoder", "select_masks", "stability_score"]
 
 NUM_MASK_TOKENS = 4
-"""The mask for an unambiguous prompt, then three for an ambiguous one."""
+"""One for an unambiguous prompt, then three for an ambiguous one."""
 
 
 class MaskDecoderBase(nn.Module):
-    """What the mask decoders of SAM 1 and SAM 2 have in common; tensors are named as published."""
+    """The common part of the mask decoders of SAM 1 and SAM 2; tensors are named as published."""
 
     transformer: TwoWayTransformer
     iou_token: nn.Embedding
@@ -32,21 +32,23 @@ class MaskDecoderBase(nn.Module):
     iou_prediction_head: MLP
 
     def output_tokens(self) -> Tensor:
-        """(T, C): tokens that every prompt is asked with."""
+        """Return the learned tokens (T, C) that precede every prompt's tokens."""
         raise NotImplementedError
 
     def _attend(self, image_BCHW: Tensor, image_pos_1CHW: Tensor, sparse_BTC: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the two-way transformer; return tokens (B, T, C) and image (B, C, H, W)."""
         tokens_BTC = torch.cat([self.output_tokens().expand(len(sparse_BTC), -1, -1), sparse_BTC], dim=1)
-        tokens, places_BSC = self.transformer(
+        tokens, image_BSC = self.transformer(
             image_BCHW.flatten(2).transpose(1, 2),
             image_pos_1CHW.to(image_BCHW.dtype).flatten(2).transpose(1, 2),
             tokens_BTC,
         )
-        return tokens, places_BSC.transpose(1, 2).reshape(image_BCHW.shape)
+        return tokens, image_BSC.transpose(1, 2).reshape(image_BCHW.shape)
 
     def _predict_masks(
         self, mask_tokens_BKC: Tensor, image_BCHW: Tensor, high_res_features: tuple[Tensor, ...]
     ) -> Tensor:
+        """Upscale the image to stride 4 and apply one kernel per mask token; returns (B, K, 4 H, 4 W)."""
         up1, norm, act1, up2, act2 = self.output_upscaling
         half = up1(image_BCHW)
         full = up2(act1(norm(half + high_res_features[0] if high_res_features else half)))
@@ -71,7 +73,7 @@ def _hypernetworks(width: int) -> nn.ModuleList:
 
 
 class SAM1MaskDecoder(MaskDecoderBase):
-    """The mask decoder of SAM 1: predicted IoU is not bounded, and every object is held to be there."""
+    """The mask decoder of SAM 1: predicted IoU is not bounded, and objects count as present."""
 
     def __init__(self, width: int, heads: int, hidden: int) -> None:
         super().__init__()
@@ -85,23 +87,23 @@ class SAM1MaskDecoder(MaskDecoderBase):
     def forward(
         self, features: ImageFeatures, image_pos_1CHW: Tensor, sparse_BTC: Tensor, dense_BCHW: Tensor
     ) -> MaskPrediction:
-        """All four candidates, K = 4."""
-        tokens, places_BCHW = self._attend(features.embed_BCHW + dense_BCHW, image_pos_1CHW, sparse_BTC)
+        """Decode all four candidates, K = 4."""
+        tokens, image_BCHW = self._attend(features.embed_BCHW + dense_BCHW, image_pos_1CHW, sparse_BTC)
         masks_BKC = tokens[:, 1 : 1 + NUM_MASK_TOKENS]
         return MaskPrediction(
-            self._predict_masks(masks_BKC, places_BCHW, ()),
+            self._predict_masks(masks_BKC, image_BCHW, ()),
             self.iou_prediction_head(tokens[:, 0]),
             tokens.new_full((len(tokens), 1), math.inf),
             masks_BKC,
         )
 
     def output_tokens(self) -> Tensor:
-        """(T, C): tokens that every prompt is asked with."""
+        """Return the learned tokens (T, C): IoU, then masks."""
         return torch.cat([self.iou_token.weight, self.mask_tokens.weight])
 
 
 class MaskDecoder(MaskDecoderBase):
-    """The mask decoder of SAM 2: SAM's, with finer features on the way up and a score of presence."""
+    """The mask decoder of SAM 2: with high-resolution features in the upscaling, and an object score."""
 
     def __init__(self, width: int, heads: int, hidden: int) -> None:
         super().__init__()
@@ -119,23 +121,23 @@ class MaskDecoder(MaskDecoderBase):
     def forward(
         self, features: ImageFeatures, image_pos_1CHW: Tensor, sparse_BTC: Tensor, dense_BCHW: Tensor
     ) -> MaskPrediction:
-        """All four candidates, K = 4."""
-        tokens, places_BCHW = self._attend(features.embed_BCHW + dense_BCHW, image_pos_1CHW, sparse_BTC)
+        """Decode all four candidates, K = 4."""
+        tokens, image_BCHW = self._attend(features.embed_BCHW + dense_BCHW, image_pos_1CHW, sparse_BTC)
         score, iou, masks_BKC = tokens[:, 0], tokens[:, 1], tokens[:, 2 : 2 + NUM_MASK_TOKENS]
         return MaskPrediction(
-            self._predict_masks(masks_BKC, places_BCHW, features.high_res_features),
+            self._predict_masks(masks_BKC, image_BCHW, features.high_res_features),
             self.iou_prediction_head(iou).sigmoid(),
             self.pred_obj_score_head(score),
             masks_BKC,
         )
 
     def output_tokens(self) -> Tensor:
-        """(T, C): tokens that every prompt is asked with."""
+        """Return the learned tokens (T, C): object score, IoU, then masks."""
         return torch.cat([self.obj_score_token.weight, self.iou_token.weight, self.mask_tokens.weight])
 
 
 def stability_score(logits_BKHW: Tensor, delta: float) -> Tensor:
-    """(B, K): how little a mask changes when its threshold moves by `delta` either way, 0 to 1."""
+    """Return the IoU (B, K) of each mask at the thresholds `delta` and `-delta`: 1 is stable, 0 is not."""
     inner = (logits_BKHW > delta).flatten(2).sum(-1).float()
     outer = (logits_BKHW > -delta).flatten(2).sum(-1).float()
     return torch.where(outer > 0, inner / outer.clamp(min=1), 1.0)
@@ -144,9 +146,13 @@ def stability_score(logits_BKHW: Tensor, delta: float) -> Tensor:
 def select_masks(
     prediction: MaskPrediction, multimask: bool, *, delta: float = 0.05, threshold: float = 0.98
 ) -> MaskPrediction:
-    """Three candidates (`multimask`), or one: the unambiguous mask, or the best of three where it is unstable.
+    """Select the three ambiguous candidates (`multimask`), or one: the single mask, or the best of three if unstable.
 
-    The one has the token of the unambiguous mask in both cases: that is what pointers were trained on.
+    The one candidate has the token of the single mask in both cases, because object pointers were trained on it.
+
+    Args:
+        delta: Logit offset of the stability score.
+        threshold: Stability below which the best of three replaces the single mask.
     """
     if multimask:
         return prediction.slice_candidates(1, NUM_MASK_TOKENS)

@@ -1,6 +1,7 @@
-"""Prompts become tokens (points, box corners) and a map (an earlier mask), after SAM (Kirillov et al. 2023).
+"""The prompt encoder of SAM (Kirillov et al. 2023): points and boxes become tokens, a mask becomes a dense map.
 
-Shapes: B objects, N points, C channels, H and W of the stride-16 map.
+Coordinates are pixels of the network's input, x before y.
+Shapes: B objects, N points, C channels, H and W of the stride-16 map (h and w of the stride-4 map).
 """
 
 from __future__ import annotations
@@ -12,17 +13,18 @@ from masklet.models.types import PromptTensors
 from masklet.nn.layers import LayerNorm2d
 from masklet.nn.position import FourierPositionEncoding
 
-__all__ = ["PromptEncoder"]
+__all__ = ["STRIDE", "PromptEncoder", "PromptMapEncoder"]
 
 STRIDE = 16
+"""Pixels of the input per cell of the dense map."""
 NUM_POINT_EMBEDDINGS = 4
-"""Outside, inside, upper left corner, lower right corner: the labels 0 to 3."""
+"""Off the object, on it, upper left corner, lower right corner: the labels 0 to 3."""
 FIRST_BOX_LABEL = 2
-"""Labels from here on are of boxes."""
+"""Labels from here on are box corners."""
 
 
 def _downscaling(inputs: int, narrow: int, middle: int, width: int) -> nn.Sequential:
-    """A stride-4 map with `inputs` channels to `width` channels at stride 16."""
+    """Build layers from a stride-4 map with `inputs` channels to `width` channels at stride 16."""
     return nn.Sequential(
         nn.Conv2d(inputs, narrow, 2, 2),
         LayerNorm2d(narrow),
@@ -35,11 +37,12 @@ def _downscaling(inputs: int, narrow: int, middle: int, width: int) -> nn.Sequen
 
 
 class PromptEncoder(nn.Module):
-    """Sparse tokens and a dense map of what was asked.
+    """Sparse tokens and a dense map of each object's prompt.
 
-    `maps` also draws points and boxes as a map and adds it to the dense one: a small network learns far
-    sooner from a drawing than from tokens (the built-in model; published models have none).
-    `always_stops`: a token that says nothing follows whatever was asked (SAM 2), or only clicks without a box (SAM 1).
+    Args:
+        prompt_maps: Also render points and boxes as a map and add it to the dense one. A small network learns much
+            sooner from such a map than from tokens (the built-in model; published models have none).
+        always_pad: Append a padding token to every prompt (SAM 2), or only to points without a box (SAM 1).
     """
 
     def __init__(self, width: int, prompt_maps: bool = False, always_pad: bool = True) -> None:
@@ -53,69 +56,60 @@ class PromptEncoder(nn.Module):
         self.drawing = PromptMapEncoder(width) if prompt_maps else None
 
     def forward(self, prompts: PromptTensors, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Tokens (B, N + 1, C) or (B, N, C) and map (B, C, H, W) for a stride-16 map of `height` by `width` cells."""
-        tokens_BNC = self._tokens(prompts, (width * STRIDE, height * STRIDE))
-        return tokens_BNC, self._dense(prompts, height, width)
+        """Encode prompts for a stride-16 map of `height` by `width` cells.
 
-    def _tokens(self, prompts: PromptTensors, size: tuple[int, int]) -> Tensor:
-        batch = len(prompts.points_BN2)
-        place = (prompts.points_BN2.float() + 0.5) / prompts.points_BN2.new_tensor(size, dtype=torch.float32)
-        labels = prompts.labels_BN
+        Returns tokens (B, N + 1, C), or (B, N, C) without padding, and the dense map (B, C, H, W).
+        """
+        batch, labels = len(prompts.points_BN2), prompts.labels_BN
+        size = prompts.points_BN2.new_tensor((width * STRIDE, height * STRIDE), dtype=torch.float32)
+        xy = (prompts.points_BN2.float() + 0.5) / size
         if self.always_pad or (labels.shape[1] and not bool((labels >= FIRST_BOX_LABEL).any())):
-            place = torch.cat([place, place.new_zeros(batch, 1, 2)], dim=1)
+            xy = torch.cat([xy, xy.new_zeros(batch, 1, 2)], dim=1)
             labels = torch.cat([labels, labels.new_full((batch, 1), -1)], dim=1)
-        kinds = torch.cat([self.not_a_point_embed.weight, *self.point_embeddings.parameters()])
-        position = self.pe_layer(place) * (labels >= 0)[..., None]
-        tokens: Tensor = position.to(kinds.dtype) + kinds[labels.long() + 1]
-        return tokens
+        embeddings = torch.cat([self.not_a_point_embed.weight, *self.point_embeddings.parameters()])
+        position = self.pe_layer(xy) * (labels >= 0)[..., None]
+        tokens_BNC: Tensor = position.to(embeddings.dtype) + embeddings[labels.long() + 1]
 
-    def _dense(self, prompts: PromptTensors, height: int, width: int) -> Tensor:
         if prompts.mask_B1HW is None:
-            dense = self.no_mask_embed.weight[..., None, None].expand(len(prompts.points_BN2), -1, height, width)
+            dense_BCHW = self.no_mask_embed.weight[..., None, None].expand(batch, -1, height, width)
         else:
-            dense = self.mask_downscaling(prompts.mask_B1HW.to(self.no_mask_embed.weight.dtype))
+            dense_BCHW = self.mask_downscaling(prompts.mask_B1HW.to(self.no_mask_embed.weight.dtype))
         if self.drawing is not None:
-            dense = dense + self.drawing(prompts, height, width)
-        return dense
+            dense_BCHW = dense_BCHW + self.drawing(prompts, height, width)
+        return tokens_BNC, dense_BCHW
 
 
 class PromptMapEncoder(nn.Module):
-    """Clicks inside, clicks outside and box interiors as three images at stride 4, brought to stride 16."""
+    """Points on the object, points off it and box interiors, rendered as three maps at stride 4 and encoded."""
 
     CLICK_SIGMA = 2.0
-    """Standard deviation of a click, in cells of stride 4."""
+    """Standard deviation of a rendered point, in cells of stride 4."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.layers = _downscaling(3, 16, 64, width)
 
     def forward(self, prompts: PromptTensors, height: int, width: int) -> Tensor:
-        """(B, C, H, W)."""
+        """Encode prompts as a map (B, C, H, W) at stride 16."""
         out: Tensor = self.layers(self.render(prompts, height * 4, width * 4))
         return out
 
     def render(self, prompts: PromptTensors, height: int, width: int) -> Tensor:
-        """(B, 3, height, width) in 0..1, at stride 4 of the input."""
-        cells_BN2 = prompts.points_BN2.float() / (STRIDE // 4)
-        labels = prompts.labels_BN
-        x = torch.arange(width, device=cells_BN2.device) + 0.5
-        y = torch.arange(height, device=cells_BN2.device) + 0.5
-        near_x = torch.exp(-((x - cells_BN2[..., :1]) ** 2) / (2 * self.CLICK_SIGMA**2))
-        near_y = torch.exp(-((y - cells_BN2[..., 1:]) ** 2) / (2 * self.CLICK_SIGMA**2))
-        clicks = [self._render_clicks(near_x, near_y, labels == kind) for kind in (1, 0)]
-        return torch.stack([*clicks, self._render_boxes(x, y, cells_BN2, labels)], dim=1)
+        """Render prompts as (B, 3, h, w) in 0..1 at stride 4: points on, points off, box interiors with soft edges."""
+        cells_BN2, labels_BN = prompts.points_BN2.float() / (STRIDE // 4), prompts.labels_BN
+        x_w = torch.arange(width, device=cells_BN2.device) + 0.5
+        y_h = torch.arange(height, device=cells_BN2.device) + 0.5
+        near_x_BNw = torch.exp(-((x_w - cells_BN2[..., :1]) ** 2) / (2 * self.CLICK_SIGMA**2))
+        near_y_BNh = torch.exp(-((y_h - cells_BN2[..., 1:]) ** 2) / (2 * self.CLICK_SIGMA**2))
+        maps = []
+        for label in (1, 0):
+            spots = near_y_BNh[..., :, None] * near_x_BNw[..., None, :] * (labels_BN == label)[..., None, None]
+            maps.append(spots.amax(dim=1) if spots.shape[1] else spots.sum(dim=1))  # a mask alone has no points
 
-    @staticmethod
-    def _render_clicks(near_x_BNW: Tensor, near_y_BNH: Tensor, selected_BN: Tensor) -> Tensor:
-        spots = near_y_BNH[..., :, None] * near_x_BNW[..., None, :] * selected_BN[..., None, None]
-        return spots.amax(dim=1) if spots.shape[1] else spots.sum(dim=1)  # a mask may be all there is
-
-    @staticmethod
-    def _render_boxes(x_W: Tensor, y_H: Tensor, cells_BN2: Tensor, labels_BN: Tensor) -> Tensor:
-        """Ones inside the box of each object, with soft edges; zeros for an object without one."""
-        low = torch.where((labels_BN == 2)[..., None], cells_BN2, 0).sum(1)
-        high = torch.where((labels_BN == 3)[..., None], cells_BN2, 0).sum(1)
-        inside_x = torch.sigmoid(4 * (x_W - low[:, :1])) * torch.sigmoid(4 * (high[:, :1] - x_W))
-        inside_y = torch.sigmoid(4 * (y_H - low[:, 1:])) * torch.sigmoid(4 * (high[:, 1:] - y_H))
-        shown_B = (labels_BN == 3).any(1)
-        return inside_y[..., None] * inside_x[:, None] * shown_B[:, None, None]
+        low_B2 = torch.where((labels_BN == 2)[..., None], cells_BN2, 0).sum(1)
+        high_B2 = torch.where((labels_BN == 3)[..., None], cells_BN2, 0).sum(1)
+        inside_x = torch.sigmoid(4 * (x_w - low_B2[:, :1])) * torch.sigmoid(4 * (high_B2[:, :1] - x_w))
+        inside_y = torch.sigmoid(4 * (y_h - low_B2[:, 1:])) * torch.sigmoid(4 * (high_B2[:, 1:] - y_h))
+        has_box_B = (labels_BN == 3).any(1)
+        maps.append(inside_y[..., None] * inside_x[:, None] * has_box_B[:, None, None])
+        return torch.stack(maps, dim=1)

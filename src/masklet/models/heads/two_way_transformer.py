@@ -1,6 +1,6 @@
-"""The two-way transformer: tokens look at the image, the image looks back at the tokens (SAM, 2023).
+"""The two-way transformer of SAM: tokens attend to the image, and the image attends to the tokens.
 
-Shapes: B objects, T tokens, S places of the map, C channels.
+Shapes: B objects, T tokens, S image tokens, C channels.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from masklet.nn.layers import MLP, MLPBlock
 __all__ = ["TwoWayBlock", "TwoWayTransformer", "sam1_mlp", "sam2_mlp"]
 
 MLPFactory = Callable[[int, int], nn.Module]
-"""From width and hidden width."""
+"""Builds an MLP from its width and hidden width."""
 
 
 def sam1_mlp(width: int, hidden: int) -> MLPBlock:
-    """As it is named in the files of SAM 1."""
+    """Build the MLP with the tensor names of SAM 1."""
     return MLPBlock(width, hidden)
 
 
 def sam2_mlp(width: int, hidden: int) -> MLP:
-    """As it is named in the files of SAM 2."""
+    """Build the MLP with the tensor names of SAM 2."""
     return MLP(width, hidden, width, depth=2)
 
 
 class TwoWayBlock(nn.Module):
-    """Tokens among themselves, tokens at the image, tokens through an MLP, the image at the tokens."""
+    """Self-attention of tokens, attention to the image, an MLP, and attention of the image to the tokens."""
 
     def __init__(self, width: int, heads: int, hidden: int, is_first: bool, mlp: MLPFactory = sam2_mlp) -> None:
         super().__init__()
@@ -46,8 +46,8 @@ class TwoWayBlock(nn.Module):
     def forward(
         self, tokens_BTC: Tensor, image_BSC: Tensor, token_pos_BTC: Tensor, image_pos_BSC: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Tokens and places, each updated once."""
-        if self.is_first:  # the tokens still are their own positions
+        """Update tokens (B, T, C) and image (B, S, C)."""
+        if self.is_first:  # the tokens are their own positions
             tokens = self.self_attn(tokens_BTC, tokens_BTC, tokens_BTC)
         else:
             q = tokens_BTC + token_pos_BTC
@@ -61,7 +61,7 @@ class TwoWayBlock(nn.Module):
 
 
 class TwoWayTransformer(nn.Module):
-    """`depth` two-way blocks and a last look of the tokens at the image."""
+    """`depth` two-way blocks and a final attention of the tokens to the image."""
 
     def __init__(self, width: int, heads: int, hidden: int, depth: int = 2, mlp: MLPFactory = sam2_mlp) -> None:
         super().__init__()
@@ -70,9 +70,9 @@ class TwoWayTransformer(nn.Module):
         self.norm_final_attn = nn.LayerNorm(width)
 
     def forward(self, image_BSC: Tensor, image_pos_BSC: Tensor, token_pos_BTC: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens (B, T, C) and places (B, S, C)."""
+        """Return the updated tokens (B, T, C) and image (B, S, C)."""
         tokens = token_pos_BTC
         for layer in self.layers:
             tokens, image_BSC = layer(tokens, image_BSC, token_pos_BTC, image_pos_BSC)
-        look = self.final_attn_token_to_image(tokens + token_pos_BTC, image_BSC + image_pos_BSC, image_BSC)
-        return self.norm_final_attn(tokens + look), image_BSC
+        attended = self.final_attn_token_to_image(tokens + token_pos_BTC, image_BSC + image_pos_BSC, image_BSC)
+        return self.norm_final_attn(tokens + attended), image_BSC

@@ -1,12 +1,10 @@
 """SAM (Kirillov et al. 2023, arXiv 2304.02643) and MobileSAM (Zhang et al. 2023, arXiv 2306.14289): images only.
 
-config   the published sizes, one frozen value each
-vit      the trunk of SAM: a vision transformer with windows and decomposed relative positions
-tiny_vit the trunk of MobileSAM: convolutions, then attention in windows with learned biases
-model    `SAM1`, the verbs of an image
-inference the image encoder as it runs fastest on a processor
-weights  which size a file holds, and the network filled from it
-naming   the names of the same tensors in `transformers`
+config      the published sizes, one frozen value each
+vit         the trunk of SAM: a vision transformer with windows and decomposed relative positions
+tiny_vit    the trunk of MobileSAM: convolutions, then attention in windows with learned biases
+model       `SAM1`, the verbs of an image
+state_dict  the size of the network in a file, names in `transformers`, and the network built from it
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One frozen value a network, and the table of the sizes that were published."""
+"""Frozen configurations, one value per network, and the table of published sizes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 __all__ = ["CONFIGS", "PATCH_SIZE", "SAM1Config", "TinyViTConfig", "ViTConfig"]
 
 PATCH_SIZE = 16
-"""Pixels of the input to a cell of the map, in both trunks."""
+"""Pixels of the input per cell of the map, in both trunks."""
 
 
 @dataclass(frozen=True)
@@ -18,27 +18,27 @@ class ViTConfig:
     depth: int = 12
     heads: int = 12
     global_blocks: tuple[int, ...] = (2, 5, 8, 11)
-    """Blocks that look at the whole map; the others look at windows."""
+    """Blocks that attend to the full map; the others attend within windows."""
     window: int = 14
 
 
 @dataclass(frozen=True)
 class TinyViTConfig:
-    """The trunk of MobileSAM: TinyViT-5M (Wu et al. 2022, arXiv 2207.10666) whose last stage stays at stride 16."""
+    """The trunk of MobileSAM: TinyViT-5M (Wu et al. 2022, arXiv 2207.10666) with its last stage at stride 16."""
 
     channels: tuple[int, int, int, int] = (64, 128, 160, 320)
     depths: tuple[int, int, int, int] = (2, 2, 6, 2)
     heads: tuple[int, int, int, int] = (2, 4, 5, 10)
-    """Of the last three stages; the first one is convolutions."""
+    """Of the last three stages; the first is convolutional and ignores its entry."""
     windows: tuple[int, int, int, int] = (7, 7, 14, 7)
     expansion: int = 4
     classes: int = 1000
-    """Of the classifier that was trained with it: nothing here asks it, but the published file holds it."""
+    """Of the classifier in the published file, which is not used here."""
 
 
 @dataclass(frozen=True)
 class SAM1Config:
-    """A whole network. `SAM1(CONFIGS["mobile_sam"])` builds one."""
+    """A complete network. `SAM1(CONFIGS["mobile_sam"])` builds one."""
 
     trunk: ViTConfig | TinyViTConfig = ViTConfig()
     image_size: int = 1024
@@ -46,7 +46,7 @@ class SAM1Config:
     width: int = 256
     heads: int = 8
     hidden: int = 2048
-    """Of the MLPs in the two-way transformer."""
+    """Hidden width of the MLPs in the two-way transformer."""
 
 
 CONFIGS: dict[str, SAM1Config] = {

@@ -1,7 +1,7 @@
-"""SAM 1 as pure verbs: tensors in, tensors out, no state; images only.
+"""SAM 1 as pure verbs for images: `encode_image`, then `decode`; tensors in, tensors out, no state.
 
 Tensor names follow the published files, so that these load strictly.
-Shapes: B batch, C channels, H and W of a map, S side of the square input.
+Shapes: B batch, C channels, H and W of a map, S side of the square input, K candidates.
 """
 
 from __future__ import annotations
@@ -52,23 +52,23 @@ class SAM1(nn.Module):
         return self.image_size
 
     def set_image_size(self, image_size: int) -> None:
-        """Images are brought into a square of `side` from now on, a multiple of 16."""
+        """Set the side of the square input, a multiple of 16."""
         self.image_size = image_size
 
     def encode_image(self, pixels_B3SS: Tensor) -> ImageFeatures:
-        """Normalized RGB (B, 3, S, S), sides multiples of 16, to features that do not depend on any prompt."""
+        """Encode normalized RGB (B, 3, S, S), sides multiples of 16; features do not depend on prompts."""
         assert pixels_B3SS.shape[-1] % PATCH_SIZE == 0, f"width {pixels_B3SS.shape[-1]} is no multiple of {PATCH_SIZE}"
         assert pixels_B3SS.shape[-2] % PATCH_SIZE == 0, f"height {pixels_B3SS.shape[-2]} is no multiple of {PATCH_SIZE}"
         return ImageFeatures(self.image_encoder(pixels_B3SS))
 
     def add_no_memory_embedding(self, features: ImageFeatures) -> ImageFeatures:
-        """The same: every image stands alone."""
+        """Return the features unchanged: SAM 1 has no memory."""
         return features
 
     def decode(self, features: ImageFeatures, prompts: PromptTensors) -> MaskPrediction:
-        """All four candidates an object; `features` hold one entry a prompt (`ImageFeatures.take`)."""
+        """Decode all four candidates per object; `features` have one row per prompt (`ImageFeatures.index_select`)."""
         height, width = features.embed_BCHW.shape[-2:]
         sparse, dense = self.prompt_encoder(prompts, height, width)
-        place = self.prompt_encoder.pe_layer.grid(height, width)
-        prediction: MaskPrediction = self.mask_decoder(features, place, sparse, dense)
+        position = self.prompt_encoder.pe_layer.grid(height, width)
+        prediction: MaskPrediction = self.mask_decoder(features, position, sparse, dense)
         return prediction

@@ -1,9 +1,7 @@
-"""The published tensor names of SAM and those of `transformers`' `SamModel`, mapped both ways.
+"""State dicts of SAM 1: names in `transformers`, the size of the network in a file, and the network built from it.
 
-One thing is more than a change of name: the random matrix of the point encoding is published once and kept twice in
+One thing is more than a change of name: the random matrix of the point encoding is published once and stored twice in
 transformers. MobileSAM has no names there.
-
-Which network a file holds, read from its tensors, and the network filled from them.
 """
 
 from __future__ import annotations
@@ -60,7 +58,7 @@ def _key_mapping() -> KeyMapping:
 
 
 def is_transformers(names: Iterable[str]) -> bool:
-    """Whether tensor names are those of transformers' `SamModel`.
+    """Return whether tensor names are those of transformers' `SamModel`.
 
     Example:
         >>> is_transformers(["vision_encoder.pos_embed", "mask_decoder.iou_token.weight"])
@@ -69,18 +67,19 @@ def is_transformers(names: Iterable[str]) -> bool:
         False
     """
     marks = ("vision_encoder.layers.", "vision_encoder.patch_embed.projection.", "vision_encoder.pos_embed")
-    found = list(names)
-    return any(n.startswith(marks) for n in found) and any(n.startswith("mask_decoder.") for n in found)
+    names = list(names)
+    return any(n.startswith(marks) for n in names) and any(n.startswith("mask_decoder.") for n in names)
 
 
 def from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict in transformers' naming under the published names; a name in no row stays as it is.
+    """Rename a state dict of transformers to the published names; an unknown name stays as it is.
 
     Example:
         >>> list(from_transformers({"vision_encoder.pos_embed": torch.zeros(1, 64, 64, 768)}))
         ['image_encoder.pos_embed']
 
-    Errors: CheckpointError where the two copies of the point encoding's matrix differ.
+    Raises:
+        CheckpointError: if the two copies of the positional matrix differ.
     """
     published: dict[str, Tensor] = {}
     for name, tensor in state.items():
@@ -94,13 +93,14 @@ def from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A published state dict under the names of transformers' `SamModel`, ready for a strict load.
+    """Rename a published state dict to the names of transformers' `SamModel`, for a strict load.
 
     Example:
         >>> list(to_transformers({"image_encoder.pos_embed": torch.zeros(1, 64, 64, 768)}))
         ['vision_encoder.pos_embed']
 
-    Errors: CheckpointError for names that are not of a published SAM (MobileSAM's trunk, say).
+    Raises:
+        CheckpointError: if a name is not of a published SAM ViT (MobileSAM's trunk, for example).
     """
     theirs: dict[str, Tensor] = {}
     for name, tensor in state.items():
@@ -121,29 +121,28 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @cache
 def expected_shapes(config: SAM1Config) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of a network, without building it."""
+    """Return the name and shape of every tensor of a network, without allocating it."""
     with meta_init():
         return {name: tuple(t.shape) for name, t in SAM1(config).state_dict().items()}
 
 
 def infer_config(shapes: Shapes) -> tuple[str, SAM1Config] | None:
-    """Name and config of the published network that these tensors are, or come closest to; None: no SAM 1 at all."""
+    """Infer which published network these tensors belong to, or are closest to.
+
+    Returns its name and config; None if they are not a SAM 1.
+    """
     if "image_encoder.patch_embed.seq.0.c.weight" in shapes:
         return "mobile_sam", CONFIGS["mobile_sam"]
     patches = shapes.get("image_encoder.patch_embed.proj.weight")
     if patches is None:
         return None
-    plain = [(name, c) for name, c in CONFIGS.items() if isinstance(c.trunk, ViTConfig)]
-    return min(plain, key=lambda item: _distance(item[1], patches[0]))
-
-
-def _distance(config: SAM1Config, width: int) -> int:
-    assert isinstance(config.trunk, ViTConfig)
-    return abs(config.trunk.width - width)
+    distances = {n: abs(c.trunk.width - patches[0]) for n, c in CONFIGS.items() if isinstance(c.trunk, ViTConfig)}
+    nearest = min(distances, key=distances.__getitem__)
+    return nearest, CONFIGS[nearest]
 
 
 def build(config: SAM1Config, state: Mapping[str, Tensor]) -> SAM1:
-    """An fp32 network in evaluation mode, filled from `state`; names and shapes must fit exactly."""
+    """Build an fp32 network in evaluation mode from `state`, whose names and shapes must match exactly."""
     with meta_init():
         model = SAM1(config)
     floats = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}

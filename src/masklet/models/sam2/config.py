@@ -1,7 +1,7 @@
-"""One frozen value a network, and the table of the sizes that were published.
+"""Frozen configurations, one value per network, and the table of published sizes.
 
-A size is a value of `SAM2Config`, never a subclass; which one a file holds is read from its tensors
-(`weights.config_of`).
+A size is a value of `SAM2Config`, never a subclass. Which one a file holds is read from its tensors
+(`masklet.models.sam2.state_dict.infer_config`).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class HieraConfig:
     heads: int = 1
     depths: tuple[int, int, int, int] = (1, 2, 7, 2)
     global_blocks: tuple[int, ...] = (5, 7, 9)
-    """Blocks that look at the whole map; the others look at windows."""
+    """Blocks that attend to the full map; the others attend within windows."""
     windows: tuple[int, int, int, int] = (8, 4, 14, 7)
     background: tuple[int, int] = (7, 7)
-    """Cells of the position map that is stretched over the image."""
+    """Height and width of the position map that is interpolated to the image."""
 
     @property
     def channels(self) -> tuple[int, int, int, int]:
@@ -48,37 +48,37 @@ class ConvNetConfig:
 
 @dataclass(frozen=True)
 class MemoryConfig:
-    """What a tracker remembers and how it looks at it."""
+    """Memory encoder and memory attention."""
 
     channels: int = 64
     layers: int = 4
     hidden: int = 2048
     slots: int = 7
-    """Frames with a place in time: the prompted one and the six most recent."""
+    """Learned temporal positions: the prompted frame and the six most recent ones."""
     fuser_blocks: int = 2
     temporal_pointers: bool = True
-    """2.1: object pointers carry their distance in time."""
+    """SAM 2.1: object pointers encode their distance in time."""
     absent_embedding: bool = True
-    """2.1: a memory says when its object was out of sight."""
+    """SAM 2.1: a memory encodes that its object was not visible."""
 
 
 @dataclass(frozen=True)
 class SAM2Config:
-    """A whole network. `SAM2(CONFIGS["sam2.1_hiera_tiny"])` builds one."""
+    """A complete network. `SAM2(CONFIGS["sam2.1_hiera_tiny"])` builds one."""
 
     trunk: HieraConfig | ConvNetConfig
     image_size: int = 1024
-    """Side of the square that the frames of videos are brought to, and images too unless `image_size` is said."""
+    """Side of the square that video frames are resized to, and images too unless `still_image_size` is given."""
     still_image_size: int | None = None
-    """Side for images that stand alone: nobody waits for the next one."""
+    """Side of the square for single images, which have more time than frames of a video; None: as `image_size`."""
     width: int = 256
     heads: int = 8
     hidden: int = 2048
-    """Of the MLPs in the two-way transformer."""
+    """Hidden width of the MLPs in the two-way transformer."""
     stability_threshold: float = 0.98
-    """An unambiguous mask less stable than this gives way to the best of three; 0: never."""
+    """Stability below which the best of three masks replaces the single mask; 0: never."""
     prompt_maps: bool = False
-    """Prompts are drawn as maps too (the built-in model)."""
+    """Prompts are also rendered as maps (the built-in model)."""
     memory: MemoryConfig | None = MemoryConfig()
     """None: images only."""
 

@@ -1,8 +1,8 @@
 """The small convolutional trunk of the built-in model.
 
-Bottleneck blocks (He et al. 2016) without normalization of their own: the photograph-trained weights they start
-from have it folded in. Attention at stride 32 gives every place the whole image.
-Shapes: B batch, C channels, H height, W width, T places.
+Bottleneck blocks (He et al. 2016) have no normalization layers: the ImageNet weights they start from have them folded
+in. Self-attention at stride 32 adds global context.
+Shapes: B batch, C channels, H height, W width, T tokens at stride 32.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from masklet.nn.position import sine_position_2d
 __all__ = ["ConvNet"]
 
 
-class Bottleneck(nn.Module):
-    """Narrow, look around, widen; the first block of a stage projects and strides."""
+class ConvNetBottleneck(nn.Module):
+    """Residual block of 1 x 1, 3 x 3 (`look`) and 1 x 1 convolutions; the first of a stage projects and strides."""
 
     def __init__(self, inputs: int, inner: int, outputs: int, stride: int, first: bool) -> None:
         super().__init__()
@@ -30,13 +30,13 @@ class Bottleneck(nn.Module):
         self.expand = nn.Conv2d(inner, outputs, 1)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C', H / stride, W / stride)."""
-        kept = x_BCHW if self.project is None else self.project(x_BCHW)
-        return relu(kept + self.expand(relu(self.look(relu(self.reduce(x_BCHW))))))
+        """Map (B, C, H, W) to (B, C', H / stride, W / stride)."""
+        residual = x_BCHW if self.project is None else self.project(x_BCHW)
+        return relu(residual + self.expand(relu(self.look(relu(self.reduce(x_BCHW))))))
 
 
 class ContextBlock(nn.Module):
-    """Pre-norm self-attention and MLP over all places of a map."""
+    """Pre-norm self-attention and MLP over all tokens of a map."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class ContextBlock(nn.Module):
         self.mlp = MLP(width, width * 2, width, depth=2, act=gelu)
 
     def forward(self, x_BTC: Tensor, position_1TC: Tensor) -> Tensor:
-        """(B, T, C) to the same."""
+        """Update (B, T, C)."""
         y = self.norm1(x_BTC)
         x_BTC = x_BTC + self.attn(y + position_1TC, y + position_1TC, y)
         out: Tensor = x_BTC + self.mlp(self.norm2(x_BTC))
@@ -65,7 +65,7 @@ class ConvNet(nn.Module):
             blocks = []
             for i in range(config.depths[stage]):
                 stride = 2 if i == 0 and stage > 0 else 1
-                blocks.append(Bottleneck(inputs, inner, outputs, stride, first=i == 0))
+                blocks.append(ConvNetBottleneck(inputs, inner, outputs, stride, first=i == 0))
                 inputs = outputs
             self.stages.append(nn.Sequential(*blocks))
         self.enter = nn.Conv2d(inputs, config.context_width, 1)
@@ -75,7 +75,7 @@ class ConvNet(nn.Module):
         self.channels = (*config.channels[:3], config.context_width)
 
     def forward(self, pixels_B3HW: Tensor) -> list[Tensor]:
-        """Maps (B, C, H, W) at strides 4, 8, 16, 32."""
+        """Return maps (B, C, H, W) at strides 4, 8, 16, 32."""
         x = max_pool2d(relu(self.stem(pixels_B3HW)), 3, 2, 1)
         maps = []
         for stage in self.stages:
@@ -84,7 +84,7 @@ class ConvNet(nn.Module):
         return [*maps[:3], self.attend_globally(maps[3])]
 
     def attend_globally(self, coarsest_BCHW: Tensor) -> Tensor:
-        """The last stage's map, narrowed, with every place told of the others."""
+        """Narrow the last stage's map and run the context blocks over all of its tokens."""
         x_BCHW = self.enter(coarsest_BCHW)
         height, width = x_BCHW.shape[-2:]
         position = sine_position_2d(height, width, x_BCHW.shape[1], x_BCHW.device).flatten(2).transpose(1, 2)

@@ -1,7 +1,7 @@
-"""The present frame looks at itself and at what is remembered.
+"""Memory attention: the current frame attends to itself and to its memories.
 
-Shapes: B objects, T places of the present frame, S places of the memories, P pointer tokens (the last P of S),
-C channels, M memory channels.
+Shapes: B objects, T tokens of the current frame, S tokens of the memories (the last ones are pointers), C channels,
+M memory channels, P rotation planes.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ __all__ = ["MemoryAttention"]
 
 
 class RoPEAttention(Attention):
-    """Attention whose queries and keys turn with their place; the last `pointers` keys have none."""
+    """Attention with rotary positions; the last `num_pointers` keys have no position."""
 
     def attend(self, q_BTC: Tensor, k_BSC: Tensor, v_BSC: Tensor, rope_2TP: Tensor, num_pointers: int) -> Tensor:
-        """(B, T, C), (B, S, ·), (B, S, ·) to (B, T, C)."""
+        """Attend from (B, T, C) to keys and values (B, S, ·); returns (B, T, C)."""
         q = apply_rope(split_heads(self.q_proj(q_BTC), self.heads), rope_2TP)
         k, v = split_heads(self.k_proj(k_BSC), self.heads), split_heads(self.v_proj(v_BSC), self.heads)
-        placed = k.shape[2] - num_pointers
-        k = torch.cat([apply_rope(k[:, :, :placed], rope_2TP), k[:, :, placed:]], dim=2)
+        spatial = k.shape[2] - num_pointers
+        k = torch.cat([apply_rope(k[:, :, :spatial], rope_2TP), k[:, :, spatial:]], dim=2)
         out: Tensor = self.out_proj(merge_heads(scaled_dot_product_attention(q, k, v)))
         return out
 
 
 class MemoryAttentionLayer(nn.Module):
-    """Pre-norm: itself, the memories, an MLP."""
+    """Pre-norm self-attention, cross-attention to the memories, and an MLP."""
 
     def __init__(self, width: int, channels: int, hidden: int) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class MemoryAttentionLayer(nn.Module):
     def forward(
         self, x_BTC: Tensor, memory_BSM: Tensor, keys_BSM: Tensor, rope_2TP: Tensor, num_pointers: int
     ) -> Tensor:
-        """(B, T, C) to the same."""
+        """Update the frame (B, T, C)."""
         y = self.norm1(x_BTC)
         x_BTC = x_BTC + self.self_attn.attend(y, y, y, rope_2TP, 0)
         y = self.norm2(x_BTC)
@@ -54,10 +54,10 @@ class MemoryAttentionLayer(nn.Module):
 
 
 class MemoryAttention(nn.Module):
-    """A stack of layers and a last normalization."""
+    """A stack of layers and a final normalization."""
 
     POSITION_WEIGHT = 0.1
-    """How much of the position is added to the present frame before the first layer."""
+    """Factor of the position that is added to the frame before the first layer."""
 
     def __init__(self, width: int, channels: int, hidden: int, layers: int) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class MemoryAttention(nn.Module):
         rope_2TP: Tensor,
         num_pointers: int,
     ) -> Tensor:
-        """The present frame (B, T, C), conditioned on its memories."""
+        """Condition the frame (B, T, C) on its memories."""
         x_BTC = x_BTC + self.POSITION_WEIGHT * position_BTC
         keys = memory_BSM + memory_position_BSM
         for layer in self.layers:

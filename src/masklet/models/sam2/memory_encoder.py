@@ -1,4 +1,4 @@
-"""A frame's features and its mask become one memory.
+"""The memory encoder: a frame's features and its mask become one memory.
 
 Shapes: B objects, C channels, H and W of the stride-16 map, M memory channels.
 """
@@ -15,7 +15,7 @@ __all__ = ["MemoryEncoder"]
 
 
 class MaskDownsampler(nn.Module):
-    """A mask at full size to `width` channels at stride 16, in four halvings."""
+    """Four strided convolutions from a mask to `width` channels at stride 16."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class MaskDownsampler(nn.Module):
         self.encoder = nn.Sequential(*layers, nn.Conv2d(channels, width, 1))
 
     def forward(self, mask_B1HW: Tensor) -> Tensor:
-        """(B, 1, 16 H, 16 W) to (B, C, H, W)."""
+        """Map a mask (B, 1, 16 H, 16 W) to (B, C, H, W)."""
         out: Tensor = self.encoder(mask_B1HW)
         return out
 
@@ -44,28 +44,28 @@ class FuserBlock(nn.Module):
         self.gamma = nn.Parameter(torch.full((width,), 1e-6))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """(B, C, H, W) to the same."""
+        """Update (B, C, H, W)."""
         y_BHWC: Tensor = self.norm(self.dwconv(x_BCHW)).permute(0, 2, 3, 1)
         y_BHWC = self.gamma * self.pwconv2(gelu(self.pwconv1(y_BHWC)))
         return x_BCHW + y_BHWC.permute(0, 3, 1, 2)
 
 
 class Fuser(nn.Module):
-    """A stack of fuser blocks, under the name the published files give it."""
+    """A stack of fuser blocks under its published name."""
 
     def __init__(self, width: int, blocks: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(FuserBlock(width) for _ in range(blocks))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """(B, C, H, W) to the same."""
+        """Update (B, C, H, W)."""
         for layer in self.layers:
             x_BCHW = layer(x_BCHW)
         return x_BCHW
 
 
 class MemoryEncoder(nn.Module):
-    """Features plus mask, fused and narrowed to what a memory holds."""
+    """Features plus mask, fused and projected to the channels of a memory."""
 
     def __init__(self, width: int, channels: int, blocks: int) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class MemoryEncoder(nn.Module):
         self.out_proj = nn.Conv2d(width, channels, 1)
 
     def forward(self, features_BCHW: Tensor, mask_B1HW: Tensor) -> Tensor:
-        """(B, C, H, W) and a mask (B, 1, 16 H, 16 W), scaled by the caller, to (B, M, H, W)."""
+        """Encode features (B, C, H, W) and a mask (B, 1, 16 H, 16 W), scaled by the caller, as (B, M, H, W)."""
         mixed = self.pix_feat_proj(features_BCHW) + self.mask_downsampler(mask_B1HW)
         out: Tensor = self.out_proj(self.fuser(mixed))
         return out

@@ -1,9 +1,11 @@
 """SAM 2 as pure verbs: tensors in, tensors out, no state.
 
-Tensor names follow the published files, so that these load strictly. An image needs `encode_image`,
-`without_memory` and `decode`; a frame of a video `encode_image`, `condition`, `decode`, `settle` and `remember`, and
-where a person hands in a mask, `adopt` in place of `decode`.
-Shapes: B batch, C channels, H and W of a map, S side of the square input.
+- An image needs `encode_image`, `add_no_memory_embedding` and `decode`.
+- A frame of a video needs `encode_image`, `condition_on_memory`, `decode`, `select_mask` and `encode_memory`;
+  `use_mask_as_output` replaces `decode` where a mask is given.
+
+Tensor names follow the published files, so that these load strictly.
+Shapes: B batch, C channels, H and W of a map, S side of the square input, K candidates, T tokens, M memory channels.
 """
 
 from __future__ import annotations
@@ -37,9 +39,9 @@ from masklet.nn.position import sine_position_2d
 __all__ = ["SAM2"]
 
 NO_OBJECT_LOGIT = -1024.0
-"""The logits of a mask whose object is not in the image."""
+"""Logits of a mask whose object is not in the image."""
 MEMORY_MASK_SCALE, MEMORY_MASK_BIAS = 20.0, -10.0
-"""A memory is written from STEEP * share + LOW, where share is 0 outside and 1 inside."""
+"""The memory encoder reads scale * mask + bias, where the mask is 0 outside and 1 inside."""
 
 
 class ImageEncoder(nn.Module):
@@ -53,7 +55,7 @@ class ImageEncoder(nn.Module):
         self.neck = FpnNeck(channels, config.width)
 
     def forward(self, pixels_B3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Maps of one width at strides 16, 8 and 4."""
+        """Encode (B, 3, H, W) as maps of one width at strides 16, 8 and 4."""
         maps: tuple[Tensor, Tensor, Tensor] = self.neck(self.trunk(pixels_B3HW))
         return maps
 
@@ -81,31 +83,9 @@ class SAM2(nn.Module):
         self.sam_prompt_encoder = PromptEncoder(config.width, config.prompt_maps)
         self.sam_mask_decoder = MaskDecoder(config.width, config.heads, config.hidden)
         self.no_mem_embed = nn.Parameter(torch.zeros(1, 1, config.width))
-        if config.memory is not None:
-            self._add_memory(config)
-
-    @property
-    def still_image_size(self) -> int:
-        """Side of the square that an image is brought to that stands alone."""
-        return self.still_image_size_override or self.image_size
-
-    @property
-    def stability_threshold(self) -> float:
-        """An unambiguous mask less stable than this gives way to the best of three."""
-        return self.config.stability_threshold
-
-    @property
-    def supports_video(self) -> bool:
-        """Whether it has a memory of earlier frames."""
-        return self.config.memory is not None
-
-    def set_image_size(self, image_size: int) -> None:
-        """Images and frames are brought to a square of `side` from now on, a multiple of 32."""
-        self.image_size, self.still_image_size_override = image_size, None
-
-    def _add_memory(self, config: SAM2Config) -> None:
         memory = config.memory
-        assert memory is not None
+        if memory is None:
+            return
         width, channels = config.width, memory.channels
         self.memory_encoder = MemoryEncoder(width, channels, memory.fuser_blocks)
         self.memory_attention = MemoryAttention(width, channels, memory.hidden, memory.layers)
@@ -119,8 +99,27 @@ class SAM2(nn.Module):
         if memory.absent_embedding:
             self.no_obj_embed_spatial = nn.Parameter(torch.zeros(1, channels))
 
+    @property
+    def still_image_size(self) -> int:
+        """Side of the square that a single image is resized to."""
+        return self.still_image_size_override or self.image_size
+
+    @property
+    def stability_threshold(self) -> float:
+        """Stability below which the best of three masks replaces the single mask; 0: never."""
+        return self.config.stability_threshold
+
+    @property
+    def supports_video(self) -> bool:
+        """Whether the network has a memory of earlier frames."""
+        return self.config.memory is not None
+
+    def set_image_size(self, image_size: int) -> None:
+        """Set the side of the square for images and frames, a multiple of 32."""
+        self.image_size, self.still_image_size_override = image_size, None
+
     def encode_image(self, pixels_B3HW: Tensor) -> ImageFeatures:
-        """Normalized RGB (B, 3, H, W), sides multiples of 32, to features that do not depend on any prompt."""
+        """Encode normalized RGB (B, 3, H, W), sides multiples of 32; features do not depend on prompts."""
         assert pixels_B3HW.shape[-1] % 32 == 0, f"width {pixels_B3HW.shape[-1]} is no multiple of 32"
         assert pixels_B3HW.shape[-2] % 32 == 0, f"height {pixels_B3HW.shape[-2]} is no multiple of 32"
         s16, s8, s4 = self.image_encoder(pixels_B3HW)
@@ -128,89 +127,86 @@ class SAM2(nn.Module):
         return ImageFeatures(s16, (decoder.conv_s1(s8), decoder.conv_s0(s4)))
 
     def add_no_memory_embedding(self, features: ImageFeatures) -> ImageFeatures:
-        """Features of an image that stands alone, or of a first frame, as the decoder wants them."""
+        """Prepare features of a single image, or of a first frame, for the decoder."""
         embed = features.embed_BCHW + self.no_mem_embed.reshape(1, -1, 1, 1)
         return ImageFeatures(embed, features.high_res_features)
 
     def decode(self, features: ImageFeatures, prompts: PromptTensors) -> MaskPrediction:
-        """All four candidates an object; `features` hold one entry a prompt (`ImageFeatures.take`)."""
+        """Decode all four candidates per object; `features` have one row per prompt (`ImageFeatures.index_select`)."""
         height, width = features.embed_BCHW.shape[-2:]
         sparse, dense = self.sam_prompt_encoder(prompts, height, width)
-        place = self.sam_prompt_encoder.pe_layer.grid(height, width)
-        prediction: MaskPrediction = self.sam_mask_decoder(features, place, sparse, dense)
+        position = self.sam_prompt_encoder.pe_layer.grid(height, width)
+        prediction: MaskPrediction = self.sam_mask_decoder(features, position, sparse, dense)
         return prediction
 
     def condition_on_memory(self, features: ImageFeatures, memory_context: MemoryContext) -> ImageFeatures:
-        """Features (B objects) of a frame in the light of what is remembered of each object."""
+        """Condition the features of a frame, one row per object, on the memories of each object."""
         height, width = features.embed_BCHW.shape[-2:]
-        look = self.memory_tokenizer().tokenize(memory_context)
+        memory = self.memory_tokenizer().tokenize(memory_context)
         device = features.embed_BCHW.device
         x_BTC = features.embed_BCHW.flatten(2).transpose(1, 2)
-        place_1TC = sine_position_2d(height, width, self.config.width, device).flatten(2).transpose(1, 2).to(x_BTC)
-        seen: Tensor = self.memory_attention(
+        position_1TC = sine_position_2d(height, width, self.config.width, device).flatten(2).transpose(1, 2).to(x_BTC)
+        conditioned: Tensor = self.memory_attention(
             x_BTC,
-            place_1TC,
-            look.values_BSM,
-            look.positions_1SM,
+            position_1TC,
+            memory.values_BSM,
+            memory.positions_1SM,
             axial_rope(height, width, self.config.width, device=device),
-            look.num_pointers,
+            memory.num_pointers,
         )
-        return ImageFeatures(seen.transpose(1, 2).reshape(features.embed_BCHW.shape), features.high_res_features)
+        embed_BCHW = conditioned.transpose(1, 2).reshape(features.embed_BCHW.shape)
+        return ImageFeatures(embed_BCHW, features.high_res_features)
 
     def memory_tokenizer(self) -> MemoryTokenizer:
-        """How memories are laid out before they are looked at."""
-        temporal = self.obj_ptr_tpos_proj if hasattr(self, "obj_ptr_tpos_proj") else None
-        return MemoryTokenizer(self.maskmem_tpos_enc, temporal)
+        """Return the tokenizer of memories, with this network's encodings of time."""
+        return MemoryTokenizer(self.maskmem_tpos_enc, getattr(self, "obj_ptr_tpos_proj", None))
 
     def select_mask(self, prediction: MaskPrediction, multimask: bool) -> SelectedMasks:
-        """One mask of all candidates: the best of three (`multimask`), or the unambiguous one."""
+        """Select one mask per object: the best of three (`multimask`), or the single one."""
         chosen = select_masks(prediction, multimask, threshold=self.config.stability_threshold)
         if multimask:
             chosen = chosen.select_candidates(chosen.iou_BK.argmax(1))
-        there_B1 = prediction.object_score_B1 > 0
-        logits = torch.where(there_B1[..., None, None], chosen.logits_BKHW, NO_OBJECT_LOGIT)
-        pointer_BC = self._object_pointer(chosen.tokens_BKC[:, 0], there_B1)
+        present_B1 = prediction.object_score_B1 > 0
+        logits = torch.where(present_B1[..., None, None], chosen.logits_BKHW, NO_OBJECT_LOGIT)
+        token_BC, present = chosen.tokens_BKC[:, 0], present_B1.to(chosen.tokens_BKC.dtype)
+        pointer_BC = present * self.obj_ptr_proj(token_BC) + (1 - present) * self.no_obj_ptr
         return SelectedMasks(logits, chosen.iou_BK, prediction.object_score_B1, pointer_BC)
 
-    def _object_pointer(self, token_BC: Tensor, present_B1: Tensor) -> Tensor:
-        there = present_B1.to(token_BC.dtype)
-        out: Tensor = there * self.obj_ptr_proj(token_BC) + (1 - there) * self.no_obj_ptr
-        return out
-
     def use_mask_as_output(self, features: ImageFeatures, mask_B1SS: Tensor) -> SelectedMasks:
-        """A mask of 0 and 1, from a person, as if the network had found it; `features` know of no memory."""
+        """Use a given mask of 0 and 1 as the network's output; `features` are not conditioned on memory.
+
+        The decoder runs with the mask as a prompt to obtain the object pointer.
+        """
         count = len(mask_B1SS)
         small_B1HW = self.mask_downsample(mask_B1SS.to(features.embed_BCHW.dtype))
-        read = self.select_mask(
-            self.decode(features, empty_prompt(count, mask_B1SS.device, small_B1HW)), multimask=False
-        )
+        prompts = empty_prompt(count, mask_B1SS.device, small_B1HW)
+        decoded = self.select_mask(self.decode(features, prompts), multimask=False)
         logits = interpolate(
             mask_B1SS.float() * MEMORY_MASK_SCALE + MEMORY_MASK_BIAS, scale_factor=0.25, mode="bilinear", antialias=True
         )
-        there_B1 = mask_B1SS.flatten(1).any(dim=1, keepdim=True)
-        there = there_B1.to(read.pointer_BC.dtype)
-        pointer_BC = there * read.pointer_BC + (1 - there) * self.no_obj_ptr
-        return SelectedMasks(
-            logits, torch.ones_like(read.iou_B1), there_B1.float() * MEMORY_MASK_SCALE + MEMORY_MASK_BIAS, pointer_BC
-        )
+        present_B1 = mask_B1SS.flatten(1).any(dim=1, keepdim=True)
+        present = present_B1.to(decoded.pointer_BC.dtype)
+        pointer_BC = present * decoded.pointer_BC + (1 - present) * self.no_obj_ptr
+        score_B1 = present_B1.float() * MEMORY_MASK_SCALE + MEMORY_MASK_BIAS
+        return SelectedMasks(logits, torch.ones_like(decoded.iou_B1), score_B1, pointer_BC)
 
     def encode_memory(self, features: ImageFeatures, masks: SelectedMasks, *, prompted: bool = False) -> FrameMemory:
-        """What to keep of a frame, from features of `encode_image`; `prompted` masks are kept with hard edges."""
+        """Encode a frame's memory from features of `encode_image` and masks; `prompted` masks are binarized."""
         height, width = features.embed_BCHW.shape[-2:]
-        share = self.mask_for_memory(masks, (16 * height, 16 * width), prompted)
-        spatial = self.memory_encoder(features.embed_BCHW, share.to(features.embed_BCHW.dtype))
+        mask_B1SS = self.mask_for_memory(masks, (16 * height, 16 * width), prompted)
+        spatial = self.memory_encoder(features.embed_BCHW, mask_B1SS.to(features.embed_BCHW.dtype))
         return FrameMemory(self.add_occlusion_embedding(spatial, masks), masks.pointer_BC)
 
     @staticmethod
     def mask_for_memory(masks: SelectedMasks, size: tuple[int, int], prompted: bool) -> Tensor:
-        """(B, 1, height, width): masks as a memory is written from them."""
+        """Return masks (B, 1, height, width) as the memory encoder reads them."""
         full = interpolate(masks.logits_B1HW.float(), size, mode="bilinear", align_corners=False)
-        share = (full > 0).float() if prompted else full.sigmoid()
-        return share * MEMORY_MASK_SCALE + MEMORY_MASK_BIAS
+        inside = (full > 0).float() if prompted else full.sigmoid()
+        return inside * MEMORY_MASK_SCALE + MEMORY_MASK_BIAS
 
     def add_occlusion_embedding(self, spatial_BMHW: Tensor, masks: SelectedMasks) -> Tensor:
-        """Memories that say, since 2.1, when their object was out of sight."""
+        """Mark memories whose object is not visible (SAM 2.1; unchanged in SAM 2.0)."""
         if not hasattr(self, "no_obj_embed_spatial"):
             return spatial_BMHW
-        gone_B1 = (masks.object_score_B1 <= 0).to(spatial_BMHW.dtype)
-        return spatial_BMHW + (gone_B1 * self.no_obj_embed_spatial)[..., None, None]
+        absent_B1 = (masks.object_score_B1 <= 0).to(spatial_BMHW.dtype)
+        return spatial_BMHW + (absent_B1 * self.no_obj_embed_spatial)[..., None, None]

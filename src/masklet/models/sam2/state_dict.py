@@ -1,14 +1,12 @@
-"""The published tensor names of SAM 2 and those of `transformers`, mapped both ways.
+"""State dicts of SAM 2: names in `transformers`, the size of the network in a file, and the network built from it.
 
 Two things are more than a change of name:
 
 - the four point embeddings are four tensors (1, C) when published and one (4, C) in transformers;
-- the random matrix of the point encoding is published once and kept twice in transformers.
+- the random matrix of the point encoding is published once and stored twice in transformers.
 
-There is nothing in either naming that the other lacks. transformers' `Sam2Model` holds only the image part
-(without memory encoder, memory attention and object pointers); its files give the image part here.
-
-Which network a file holds, read from its tensors, and the network filled from them.
+Both namings hold the same tensors. transformers' `Sam2Model` holds only the image part (no memory encoder, memory
+attention or object pointers); its files give the image part here.
 """
 
 from __future__ import annotations
@@ -57,14 +55,14 @@ def _unchanged(name: str) -> KeyPair:
 
 
 def _image_encoder_keys() -> Iterator[KeyPair]:
-    block, block_there = f"{_TRUNK}.blocks.#", f"{_HF_TRUNK}.blocks.#"
+    block, hf_block = f"{_TRUNK}.blocks.#", f"{_HF_TRUNK}.blocks.#"
     for leaf in ("pos_embed", "pos_embed_window"):
         yield f"{_TRUNK}.{leaf}", f"{_HF_TRUNK}.{leaf}"
     yield f"{_TRUNK}.patch_embed.proj", f"{_HF_TRUNK}.patch_embed.projection"
     for leaf in ("attn.qkv", "attn.proj", "proj"):
-        yield f"{block}.{leaf}", f"{block_there}.{leaf}"
-    yield from norm_keys(block, block_there, 2)
-    yield from mlp_keys(f"{block}.mlp", f"{block_there}.mlp", 2)
+        yield f"{block}.{leaf}", f"{hf_block}.{leaf}"
+    yield from norm_keys(block, hf_block, 2)
+    yield from mlp_keys(f"{block}.mlp", f"{hf_block}.mlp", 2)
     yield "image_encoder.neck.convs.#.conv", "vision_encoder.neck.convs.#"
 
 
@@ -77,16 +75,13 @@ def _head_keys() -> Iterator[KeyPair]:
     yield from mlp_keys(f"{_DECODER}.pred_obj_score_head", f"{_HF_DECODER}.pred_obj_score_head", 3)
 
 
-def _memory_attention_keys() -> Iterator[KeyPair]:
+def _memory_keys() -> Iterator[KeyPair]:
     layer = "memory_attention.layers.#"
     for part in ("self_attn", "cross_attn_image"):
         yield from attention_keys(f"{layer}.{part}", f"{layer}.{part}")
     yield from norm_keys(layer, layer, 3)
     yield from (_unchanged(f"{layer}.linear{i}") for i in (1, 2))
     yield "memory_attention.norm", "memory_attention.layer_norm"
-
-
-def _memory_encoder_keys() -> Iterator[KeyPair]:
     for stage in range(4):
         yield f"{_DOWNSAMPLER}.encoder.{3 * stage}", f"{_DOWNSAMPLER}.layers.{stage}.conv"
         yield f"{_DOWNSAMPLER}.encoder.{3 * stage + 1}", f"{_DOWNSAMPLER}.layers.{stage}.layer_norm"
@@ -100,7 +95,7 @@ def _memory_encoder_keys() -> Iterator[KeyPair]:
         "pwconv1": "pointwise_conv1",
         "pwconv2": "pointwise_conv2",
     }
-    yield from ((f"{_FUSER}.{here}", f"{_HF_FUSER}.{there}") for here, there in parts.items())
+    yield from ((f"{_FUSER}.{published}", f"{_HF_FUSER}.{theirs}") for published, theirs in parts.items())
 
 
 def _tracking_keys() -> Iterator[KeyPair]:
@@ -114,16 +109,16 @@ def _tracking_keys() -> Iterator[KeyPair]:
     yield from mlp_keys("obj_ptr_proj", "object_pointer_proj", 3)
 
 
-_KEY_GROUPS = (_image_encoder_keys, _head_keys, _memory_attention_keys, _memory_encoder_keys, _tracking_keys)
+_KEY_GROUPS = (_image_encoder_keys, _head_keys, _memory_keys, _tracking_keys)
 
 
 @lru_cache(maxsize=1)
 def _key_mapping() -> KeyMapping:
-    return KeyMapping.from_pairs(row for part in _KEY_GROUPS for row in part())
+    return KeyMapping.from_pairs(row for group in _KEY_GROUPS for row in group())
 
 
 def is_transformers(names: Iterable[str]) -> bool:
-    """Whether tensor names are those of transformers' `Sam2Model` or `Sam2VideoModel`.
+    """Return whether tensor names are those of transformers' `Sam2Model` or `Sam2VideoModel`.
 
     Example:
         >>> is_transformers(["vision_encoder.backbone.pos_embed"])
@@ -136,74 +131,63 @@ def is_transformers(names: Iterable[str]) -> bool:
 
 
 def from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict in transformers' naming under the published names.
+    """Rename a state dict of transformers to the published names.
 
-    What `state` lacks (the memory part of a `Sam2Model` file) is lacking in the answer too; a name that
-    is in no row stays as it is, so that a strict load reports it.
+    A missing part (the memory in a `Sam2Model` file) stays missing; an unknown name stays as it is, so that a strict
+    load reports it.
 
     Example:
         >>> list(from_transformers({"no_memory_embedding": torch.zeros(1, 1, 256)}))
         ['no_mem_embed']
 
-    Errors: CheckpointError where the two copies of the point encoding's matrix differ, or the point
-    embeddings are not four.
+    Raises:
+        CheckpointError: if the two copies of the positional matrix differ, or if there are not four point embeddings.
     """
-    names = _key_mapping()
+    keys = _key_mapping()
     published: dict[str, Tensor] = {}
     for name, tensor in state.items():
         if name == _HF_POINTS:
-            published.update(zip(_POINTS, _split_points(tensor), strict=True))
+            if tensor.ndim != 2 or len(tensor) != len(_POINTS):
+                raise CheckpointError(f"{_HF_POINTS} has shape {tuple(tensor.shape)}; a SAM 2 has (4, channels).")
+            published.update(zip(_POINTS, torch.split(tensor, 1), strict=True))
         elif name in _HF_POSITION_MATRICES:
             published[_POSITION_MATRIX] = deduplicate_matrix(
                 published.get(_POSITION_MATRIX), tensor, _HF_POSITION_MATRICES, "SAM 2"
             )
         else:
-            published[names.to_published(name) or name] = tensor
+            published[keys.to_published(name) or name] = tensor
     return published
 
 
 def to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A published state dict under the names of transformers' `Sam2VideoModel`, ready for a strict load.
+    """Rename a published state dict to the names of transformers' `Sam2VideoModel`, for a strict load.
 
     Example:
         >>> list(to_transformers({"no_mem_embed": torch.zeros(1, 1, 256)}))
         ['no_memory_embedding']
 
-    Errors: CheckpointError for names that are not of a published SAM 2 (the built-in model's trunk, say).
+    Raises:
+        CheckpointError: if a name is not of a published SAM 2 (the built-in model's trunk, for example).
     """
-    names = _key_mapping()
+    keys = _key_mapping()
     theirs: dict[str, Tensor] = {}
     for name, tensor in state.items():
         if name == _POSITION_MATRIX:
             theirs.update(dict.fromkeys(_HF_POSITION_MATRICES, tensor))
         elif name not in _POINTS:
-            theirs[_transformers_key(name, names)] = tensor
-    if any(name in state for name in _POINTS):
-        theirs[_HF_POINTS] = _join_points(state)
-    return theirs
-
-
-def _transformers_key(name: str, names: KeyMapping) -> str:
-    target = names.to_transformers(name)
-    if target is None:
-        raise CheckpointError(
-            f"{name} has no name in transformers: only the published networks of SAM 2 and SAM 2.1 do. "
-            "Give the state dict of one of those."
-        )
-    return target
-
-
-def _split_points(tensor: Tensor) -> tuple[Tensor, ...]:
-    if tensor.ndim != 2 or len(tensor) != len(_POINTS):
-        raise CheckpointError(f"{_HF_POINTS} has shape {tuple(tensor.shape)}; a SAM 2 has (4, channels).")
-    return tuple(tensor[i : i + 1] for i in range(len(_POINTS)))
-
-
-def _join_points(state: Mapping[str, Tensor]) -> Tensor:
+            target = keys.to_transformers(name)
+            if target is None:
+                raise CheckpointError(
+                    f"{name} has no name in transformers: only the published networks of SAM 2 and SAM 2.1 do. "
+                    "Give the state dict of one of those."
+                )
+            theirs[target] = tensor
     missing = [name for name in _POINTS if name not in state]
-    if missing:
+    if not missing:
+        theirs[_HF_POINTS] = torch.cat([state[name] for name in _POINTS])
+    elif len(missing) < len(_POINTS):
         raise CheckpointError(f"{missing[0]} is missing; transformers joins all four point embeddings.")
-    return torch.cat([state[name] for name in _POINTS])
+    return theirs
 
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -211,15 +195,16 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @cache
 def expected_shapes(config: SAM2Config) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of a network, without building it."""
+    """Return the name and shape of every tensor of a network, without allocating it."""
     with meta_init():
         return {name: tuple(t.shape) for name, t in SAM2(config).state_dict().items()}
 
 
 def infer_config(shapes: Shapes) -> tuple[str, SAM2Config] | None:
-    """Name and config of the published network (or the built-in one) that these tensors are, or come closest to.
+    """Infer which published network (or the built-in one) these tensors belong to, or are closest to.
 
-    None when they are no SAM 2 at all. The trunk's width and depth tell the size; two tensors tell 2.1 from 2.0.
+    Returns its name and config; None if they are not a SAM 2. The trunk's width and depth determine the size, two
+    tensors distinguish SAM 2.1 from 2.0.
     """
     if "image_encoder.trunk.stem.weight" in shapes:
         return "builtin", CONFIGS["builtin"]
@@ -227,19 +212,19 @@ def infer_config(shapes: Shapes) -> tuple[str, SAM2Config] | None:
     if patches is None:
         return None
     blocks = sum(bool(re.fullmatch(r"image_encoder\.trunk\.blocks\.\d+\.norm1\.weight", name)) for name in shapes)
-    second = "no_obj_embed_spatial" in shapes or "obj_ptr_tpos_proj.weight" in shapes
-    version = [(name, c) for name, c in CONFIGS.items() if name.startswith("sam2.1_" if second else "sam2_")]
-    return min(version, key=lambda item: _distance(item[1], patches[0], blocks))
+    is_2_1 = "no_obj_embed_spatial" in shapes or "obj_ptr_tpos_proj.weight" in shapes
 
+    def distance(item: tuple[str, SAM2Config]) -> tuple[int, int]:
+        trunk = item[1].trunk
+        assert isinstance(trunk, HieraConfig)
+        return abs(trunk.width - patches[0]), abs(sum(trunk.depths) - blocks)
 
-def _distance(config: SAM2Config, width: int, blocks: int) -> tuple[int, int]:
-    """How far a Hiera trunk is from one with so many channels and blocks."""
-    assert isinstance(config.trunk, HieraConfig)
-    return abs(config.trunk.width - width), abs(sum(config.trunk.depths) - blocks)
+    version = [(name, c) for name, c in CONFIGS.items() if name.startswith("sam2.1_" if is_2_1 else "sam2_")]
+    return min(version, key=distance)
 
 
 def build(config: SAM2Config, state: Mapping[str, Tensor]) -> SAM2:
-    """An fp32 network in evaluation mode, filled from `state`; names and shapes must fit exactly."""
+    """Build an fp32 network in evaluation mode from `state`, whose names and shapes must match exactly."""
     with meta_init():
         model = SAM2(config)
     floats = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}

@@ -1,6 +1,5 @@
-"""What YOLOv8 is built from.
+"""Building blocks of YOLOv8, with attributes named as published, so that published tensors load by name.
 
-Attributes have the published names, so that published tensors load by name.
 Shapes: B batch, C channels, H height, W width, M prototypes.
 """
 
@@ -14,11 +13,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 __all__ = ["SPPF", "C2f", "ConvBlock", "Prototypes"]
 
 EPS = 1e-3
-"""Of every batch normalization, as the published networks were trained."""
+"""Epsilon of every batch normalization, as the published networks were trained."""
 
 
 class ConvBlock(nn.Module):
-    """Convolution, batch normalization, SiLU."""
+    """Convolution, batch normalization and SiLU."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1) -> None:
         super().__init__()
@@ -26,14 +25,14 @@ class ConvBlock(nn.Module):
         self.bn: nn.BatchNorm2d | None = nn.BatchNorm2d(outputs, eps=EPS, momentum=0.03)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C', H / stride, W / stride)."""
+        """Map (B, C, H, W) to (B, C', H / stride, W / stride)."""
         y = self.conv(x_BCHW)
         if self.bn is not None:
             y = self.bn(y)
         return silu(y, inplace=True)
 
     def fold(self) -> None:
-        """Make the normalization part of the convolution: in evaluation both are one affine map."""
+        """Fold the normalization into the convolution; in evaluation mode both are one affine map."""
         if self.bn is None:
             return
         bn = self.bn
@@ -45,8 +44,8 @@ class ConvBlock(nn.Module):
         self.bn = None
 
 
-class Bottleneck(nn.Module):
-    """Two 3 x 3 blocks, around which the input may be added."""
+class YOLOBottleneck(nn.Module):
+    """Two 3 x 3 blocks with an optional residual."""
 
     def __init__(self, channels: int, shortcut: bool) -> None:
         super().__init__()
@@ -55,23 +54,23 @@ class Bottleneck(nn.Module):
         self.shortcut = shortcut
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """(B, C, H, W) to the same."""
+        """Map (B, C, H, W) to the same shape."""
         y: Tensor = self.cv2(self.cv1(x_BCHW))
         return x_BCHW + y if self.shortcut else y
 
 
 class C2f(nn.Module):
-    """Half of the channels go through bottlenecks one after the other; all that came by the way is joined."""
+    """Half of the channels pass through successive bottlenecks; all intermediate results are concatenated."""
 
     def __init__(self, inputs: int, outputs: int, depth: int, shortcut: bool) -> None:
         super().__init__()
         half = outputs // 2
         self.cv1 = ConvBlock(inputs, 2 * half)
         self.cv2 = ConvBlock((2 + depth) * half, outputs)
-        self.m = nn.ModuleList(Bottleneck(half, shortcut) for _ in range(depth))
+        self.m = nn.ModuleList(YOLOBottleneck(half, shortcut) for _ in range(depth))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C', H, W)."""
+        """Map (B, C, H, W) to (B, C', H, W)."""
         parts = list(self.cv1(x_BCHW).chunk(2, dim=1))
         for bottleneck in self.m:
             parts.append(bottleneck(parts[-1]))
@@ -80,7 +79,7 @@ class C2f(nn.Module):
 
 
 class SPPF(nn.Module):
-    """The map beside its maxima over windows of 5, 9 and 13: one pooling done three times over."""
+    """The map concatenated with its maxima over windows of 5, 9 and 13, by one pooling applied three times."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -88,7 +87,7 @@ class SPPF(nn.Module):
         self.cv2 = ConvBlock(channels // 2 * 4, channels)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """(B, C, H, W) to the same."""
+        """Map (B, C, H, W) to the same shape."""
         parts = [self.cv1(x_BCHW)]
         for _ in range(3):
             parts.append(max_pool2d(parts[-1], 5, stride=1, padding=2))
@@ -97,7 +96,7 @@ class SPPF(nn.Module):
 
 
 class Prototypes(nn.Module):
-    """Maps of which every mask is a weighted sum, at stride 4."""
+    """Prototype maps at stride 4; every mask is a weighted sum of them."""
 
     def __init__(self, inputs: int, channels: int, prototypes: int) -> None:
         super().__init__()
@@ -107,6 +106,6 @@ class Prototypes(nn.Module):
         self.cv3 = ConvBlock(channels, prototypes)
 
     def forward(self, fine_BCHW: Tensor) -> Tensor:
-        """The map at stride 8, (B, C, H, W), to (B, M, 2H, 2W)."""
+        """Map stride 8, (B, C, H, W), to prototypes (B, M, 2H, 2W)."""
         out: Tensor = self.cv3(self.cv2(self.upsample(self.cv1(fine_BCHW))))
         return out

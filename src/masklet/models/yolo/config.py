@@ -1,7 +1,7 @@
-"""One frozen value a network, and the table of the sizes that were published.
+"""Frozen configurations, one value per network, and the table of published sizes.
 
-A size is a value of `YOLOConfig`, derived from the published multiples of depth and width; which one a file holds is
-read from its tensors (`weights.config_of`).
+A size is a value of `YOLOConfig`, derived from the published factors of depth and width. Which one a file holds is
+read from its tensors (`masklet.models.yolo.state_dict.infer_config`).
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 __all__ = ["CONFIGS", "SCALES", "ScaleFactors", "YOLOConfig", "config_for_scale"]
 
 WIDTHS = (64, 128, 256, 512, 1024)
-"""Channels at strides 2, 4, 8, 16, 32 before they are multiplied."""
+"""Unscaled channels at strides 2, 4, 8, 16, 32."""
 DEPTHS = (3, 6, 6, 3)
-"""Bottlenecks at strides 4, 8, 16, 32 before they are multiplied; the neck has as many as the first."""
+"""Unscaled numbers of bottlenecks at strides 4, 8, 16, 32; the neck has as many as the first."""
 
 
 @dataclass(frozen=True)
 class ScaleFactors:
-    """The published multiples: of depth, of width, and the channels no width starts above."""
+    """Published factors of depth and width, and the limit on unscaled channels."""
 
     depth: float
     width: float
@@ -36,7 +36,7 @@ SCALES: dict[str, ScaleFactors] = {
 
 @dataclass(frozen=True)
 class YOLOConfig:
-    """A whole network. `YOLOv8(CONFIGS["yolov8n-seg"])` builds one."""
+    """A complete network. `YOLOv8(CONFIGS["yolov8n-seg"])` builds one."""
 
     channels: tuple[int, int, int, int, int] = (16, 32, 64, 128, 256)
     """At strides 2, 4, 8, 16, 32."""
@@ -45,27 +45,27 @@ class YOLOConfig:
     neck_depth: int = 1
     classes: int = 80
     box_channels: int = 64
-    """Width of the branch that finds boxes."""
+    """Width of the box branch."""
     class_channels: int = 80
-    """Width of the branch that finds classes."""
+    """Width of the class branch."""
     mask_channels: int | None = None
-    """Width of the branch that finds mask coefficients; None: boxes only."""
+    """Width of the branch of mask coefficients; None: boxes only."""
     prototypes: int = 32
     prototype_channels: int = 64
     bins: int = 16
-    """A side of a box is a distribution over so many distances, in strides."""
+    """Each side of a box is a distribution over this many distances, in strides."""
 
     @property
     def is_segmenter(self) -> bool:
-        """Whether it draws masks."""
+        """Whether the network predicts masks."""
         return self.mask_channels is not None
 
 
 def config_for_scale(scale: ScaleFactors, *, classes: int = 80, masks: bool = False) -> YOLOConfig:
-    """The network that the published multiples of a size give.
+    """Return the network of a published scale.
 
     Example:
-        >>> of_size(SIZES["n"]).channels
+        >>> config_for_scale(SCALES["n"]).channels
         (16, 32, 64, 128, 256)
     """
     c2, c4, c8, c16, c32 = (int(min(width, scale.max_channels) * scale.width) for width in WIDTHS)
@@ -83,8 +83,8 @@ def config_for_scale(scale: ScaleFactors, *, classes: int = 80, masks: bool = Fa
 
 
 CONFIGS: dict[str, YOLOConfig] = {
-    **{f"yolov8{name}": config_for_scale(size) for name, size in SCALES.items()},
-    **{f"yolov8{name}-seg": config_for_scale(size, masks=True) for name, size in SCALES.items()},
+    **{f"yolov8{name}": config_for_scale(scale) for name, scale in SCALES.items()},
+    **{f"yolov8{name}-seg": config_for_scale(scale, masks=True) for name, scale in SCALES.items()},
     **{f"FastSAM-{name}": config_for_scale(SCALES[name], classes=1, masks=True) for name in ("s", "x")},
 }
 """By canonical name."""

@@ -1,8 +1,8 @@
-"""The decoupled, anchor-free head: at every place a box, class scores and, for masks, coefficients.
+"""The decoupled, anchor-free head of YOLOv8: at every cell a box, class scores and, for masks, coefficients.
 
-A side of a box is the expectation of a distribution over 16 distances (Li et al. 2020, generalized focal loss), in
-strides from the place's center. Coordinates are pixels of the network's input, x before y.
-Shapes: B batch, C channels, H and W of a map, A places of all maps, finest first, D bins, K classes, M prototypes.
+Each side of a box is the expectation of a distribution over 16 distances from the cell's center (Li et al. 2020,
+generalized focal loss), in strides. Coordinates are pixels of the network's input, x before y.
+Shapes: B batch, C channels, H and W of a map, A cells of all maps, finest first, D bins, K classes, M prototypes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STRIDES = (8, 16, 32)
 
 @dataclass(frozen=True)
 class RawDetections:
-    """A box at every place, before anything is chosen."""
+    """One box per anchor, before any selection."""
 
     xyxy_BA4: Tensor
     """Pixels of the input."""
@@ -32,11 +32,11 @@ class RawDetections:
     """0 to 1."""
     coefficients_BAM: Tensor | None = None
     prototypes_BMHW: Tensor | None = None
-    """Stride 4; the sum weighted by a box's coefficients is above 0 inside its mask."""
+    """Stride 4; the sum weighted by a box's coefficients is positive inside its mask."""
 
 
 class DFL(nn.Module):
-    """Distributions over bins to their expectations; the bins' values 0, 1, ... are a tensor of the file."""
+    """Expectation of distributions over bins; the bins' values 0, 1, ... are a tensor of the file."""
 
     def __init__(self, bins: int) -> None:
         super().__init__()
@@ -45,13 +45,13 @@ class DFL(nn.Module):
             self.conv.weight.copy_(torch.arange(bins).view(1, bins, 1, 1))
 
     def forward(self, logits_BDA: Tensor) -> Tensor:
-        """(B, 4 D, A), left, top, right, bottom one after the other, to (B, 4, A)."""
+        """Map logits (B, 4 D, A), ordered left, top, right, bottom, to distances (B, 4, A)."""
         by_side = torch.unflatten(logits_BDA, 1, (4, -1)).transpose(1, 2)
         return conv2d(by_side.softmax(1), self.conv.weight)[:, 0]
 
 
 class DetectionHead(nn.Module):
-    """What stands on the neck's three maps."""
+    """Branches for boxes, classes and, in segmenters, mask coefficients, on three maps."""
 
     def __init__(self, config: YOLOConfig) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class DetectionHead(nn.Module):
             self.cv4 = _branches(inputs, config.mask_channels, config.prototypes)
 
     def forward(self, maps: Sequence[Tensor]) -> RawDetections:
-        """Maps (B, C, H, W) at strides 8, 16 and 32."""
+        """Predict from maps (B, C, H, W) at strides 8, 16 and 32."""
         distances_B4A = self.dfl(_run_branches(self.cv2, maps))
         centers_A2, strides_A1 = make_anchors([(m.shape[2], m.shape[3]) for m in maps], maps[0].device)
         near_BA2, far_BA2 = distances_B4A.transpose(1, 2).chunk(2, dim=-1)
@@ -80,7 +80,7 @@ class DetectionHead(nn.Module):
 
 
 def make_anchors(sizes: Sequence[tuple[int, int]], device: torch.device | None = None) -> tuple[Tensor, Tensor]:
-    """Centers (A, 2) of the places of maps of `sizes` (height, width), in strides, and each one's stride (A, 1)."""
+    """Return the cell centers (A, 2), in strides, of maps of `sizes` (height, width), and each cell's stride (A, 1)."""
     points, strides = [], []
     for (height, width), stride in zip(sizes, STRIDES, strict=True):
         y, x = torch.meshgrid(
@@ -92,12 +92,12 @@ def make_anchors(sizes: Sequence[tuple[int, int]], device: torch.device | None =
 
 
 def _branches(inputs: Sequence[int], width: int, outputs: int) -> nn.ModuleList:
-    """For each map two 3 x 3 blocks and a projection."""
+    """Build two 3 x 3 blocks and a projection for each map."""
     return nn.ModuleList(
         nn.Sequential(ConvBlock(c, width, 3), ConvBlock(width, width, 3), nn.Conv2d(width, outputs, 1)) for c in inputs
     )
 
 
 def _run_branches(branches: nn.ModuleList, maps: Sequence[Tensor]) -> Tensor:
-    """What each branch says of its map, (B, outputs, A)."""
+    """Run each branch on its map; returns (B, outputs, A)."""
     return torch.cat([branch(m).flatten(2) for branch, m in zip(branches, maps, strict=True)], dim=2)

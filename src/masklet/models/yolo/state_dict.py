@@ -1,4 +1,4 @@
-"""Which network a file holds, read from its tensors, and the network filled from them."""
+"""State dicts of YOLOv8: the size of the network in a file, and the network built from it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ HEAD_PREFIX = "model.22."
 
 @lru_cache(maxsize=32)
 def expected_shapes(config: YOLOConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of a network, without building it."""
+    """Return the name and shape of every tensor of a network, without allocating it."""
     with meta_init():
         return {name: tuple(t.shape) for name, t in YOLOv8(config).state_dict().items()}
 
 
 def infer_config(shapes: Shapes) -> YOLOConfig | None:
-    """The config these tensors are of, with any number of classes; None when they are no YOLOv8."""
+    """Infer the config of these tensors, with any number of classes; None if they are not a YOLOv8."""
     widths = [shapes.get(f"model.{layer}.conv.weight", ()) for layer in (0, 1, 3, 5, 7)]
     heads = [
         shapes.get(f"{HEAD_PREFIX}{name}.weight", ())
@@ -37,7 +37,10 @@ def infer_config(shapes: Shapes) -> YOLOConfig | None:
     if any(len(shape) != 4 for shape in (*widths, *heads)):
         return None
     c2, c4, c8, c16, c32 = (shape[0] for shape in widths)
-    d4, d8, d16, d32, neck = (_count_bottlenecks(shapes, layer) for layer in (2, 4, 6, 8, 12))
+    d4, d8, d16, d32, neck = (
+        sum(bool(re.fullmatch(rf"model\.{layer}\.m\.\d+\.cv1\.conv\.weight", name)) for name in shapes)
+        for layer in (2, 4, 6, 8, 12)
+    )
     box, classes, scores, bins = heads
     config = YOLOConfig(
         (c2, c4, c8, c16, c32),
@@ -48,31 +51,34 @@ def infer_config(shapes: Shapes) -> YOLOConfig | None:
         class_channels=classes[0],
         bins=bins[1],
     )
-    masks = _mask_head_sizes(shapes)
-    if masks is None:
+    branch, out, proto = (
+        shapes.get(f"{HEAD_PREFIX}{name}.weight", ()) for name in ("cv4.0.0.conv", "cv4.0.2", "proto.cv1.conv")
+    )
+    if not len(branch) == len(out) == len(proto) == 4:
         return config
-    return replace(config, mask_channels=masks[0], prototypes=masks[1], prototype_channels=masks[2])
+    return replace(config, mask_channels=branch[0], prototypes=out[0], prototype_channels=proto[0])
 
 
 def config_name(config: YOLOConfig) -> str:
-    """The canonical name of a published network, else what it is.
+    """Return the canonical name of a published network, else its size and number of classes.
 
     Example:
-        >>> name_of(CONFIGS["yolov8n-seg"])
+        >>> config_name(CONFIGS["yolov8n-seg"])
         'yolov8n-seg'
     """
     known = next((name for name, published in CONFIGS.items() if published == config), None)
     if known:
         return known
-    sizes = (name for name, published in CONFIGS.items() if _same_size(published, config))
+    size = (config.channels, config.depths, config.neck_depth)
+    sizes = (name for name, other in CONFIGS.items() if (other.channels, other.depths, other.neck_depth) == size)
     kind = f"-seg with {config.classes} classes" if config.is_segmenter else f" with {config.classes} classes"
     return next(sizes, f"yolov8 of width {config.channels[0]}").removesuffix("-seg") + kind
 
 
 def build(config: YOLOConfig, state: Mapping[str, Tensor], *, fold: bool = True) -> YOLOv8:
-    """An fp32 network in evaluation mode, filled from `state`; names and shapes must fit exactly.
+    """Build an fp32 network in evaluation mode from `state`, whose names and shapes must match exactly.
 
-    With `fold` its batch normalizations are part of its convolutions, which is as exact and faster.
+    With `fold`, batch normalizations are folded into the convolutions, which is faster and as exact.
     """
     with meta_init():
         model = YOLOv8(config)
@@ -83,19 +89,3 @@ def build(config: YOLOConfig, state: Mapping[str, Tensor], *, fold: bool = True)
         model.fold().requires_grad_(False)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on processors
     return model
-
-
-def _count_bottlenecks(shapes: Shapes, layer: int) -> int:
-    return sum(bool(re.fullmatch(rf"model\.{layer}\.m\.\d+\.cv1\.conv\.weight", name)) for name in shapes)
-
-
-def _mask_head_sizes(shapes: Shapes) -> tuple[int, int, int] | None:
-    """Width of the branch of coefficients, prototypes and their width."""
-    branch, out, proto = (
-        shapes.get(f"{HEAD_PREFIX}{name}.weight", ()) for name in ("cv4.0.0.conv", "cv4.0.2", "proto.cv1.conv")
-    )
-    return (branch[0], out[0], proto[0]) if len(branch) == len(out) == len(proto) == 4 else None
-
-
-def _same_size(one: YOLOConfig, other: YOLOConfig) -> bool:
-    return (one.channels, one.depths, one.neck_depth) == (other.channels, other.depths, other.neck_depth)

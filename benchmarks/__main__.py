@@ -1,0 +1,318 @@
+"""`python -m benchmarks`: compare masklet with other programs.
+
+Each command measures the limits of the machine before and after, prints a table, and writes its report after every
+part, so that a run that is stopped leaves what it has measured.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks import environments as peer_environments
+from benchmarks import image as image_comparison
+from benchmarks import mask_generation as mask_comparison
+from benchmarks import video as video_comparison
+from benchmarks.environments import PEERS, Peer, environment_dir, find_peer, installed_packages
+from benchmarks.interleaved import ComparisonResult
+from benchmarks.process import resolve_interpreters
+from masklet.benchmark.record import BenchmarkRecord, OptionValue
+from masklet.benchmark.roofline import HardwareLimits
+from masklet.cli.bench.bench_tables import (
+    ImageFile,
+    Threads,
+    make_record,
+    parse_positive_ints,
+    show_record,
+    show_table,
+    split_commas,
+    validate_choices,
+    with_limits,
+)
+from masklet.cli.console import command_line, one_line_warnings, print_error, progress_bar, set_command_args
+from masklet.cli.shared_options import Device, EvalModel, ImageSize, Precision, ReportFile
+from masklet.errors import MaskletError
+
+__all__ = ["app", "run"]
+
+PROGRAM = "python -m benchmarks"
+DEFAULT_MODEL = "sam2.1_hiera_tiny"
+"""The default model: other programs do not have the built-in one."""
+PEER_COLUMNS = ("peer", "description", "license of its code", "installed")
+
+app = typer.Typer(help="Compare masklet with other programs.", no_args_is_help=True)
+
+Peers = Annotated[
+    str, typer.Option(help=f"Programs to compare with, separated by commas; `{PROGRAM} environments` lists them.")
+]
+PeerPythons = Annotated[
+    list[str] | None,
+    typer.Option("--peer-python", metavar="PEER=FILE", help="The interpreter of an environment that you made."),
+]
+
+Compare = Callable[[Callable[[ComparisonResult], None]], ComparisonResult]
+
+
+@app.command()
+def image(
+    peers: Peers = "sam2",
+    peer_python: PeerPythons = None,
+    model: EvalModel = None,
+    precisions: Annotated[str, typer.Option(help="fp32, bf16, fp16, separated by commas.")] = "fp32",
+    repeats: Annotated[int, typer.Option(help="Rounds after a warm-up round.", min=1)] = 5,
+    device: Device = None,
+    threads: Threads = None,
+    image_size: ImageSize = None,
+    image_path: ImageFile = None,
+    report_file: ReportFile = None,
+) -> None:
+    """Compare encoding, one prompt and 64 prompts on one image.
+
+    \b
+    Examples:
+      python -m benchmarks image --peers sam2,transformers --threads 2 --report beside.json
+    """
+    from masklet.image.predictor import PRECISIONS
+    from masklet.runtime import resolve_device
+
+    names = validate_choices(split_commas(precisions), PRECISIONS, "precisions")
+    pythons = resolve_interpreters(split_commas(peers), peer_python or ())
+    job = image_comparison.ImageComparisonJob(
+        model or DEFAULT_MODEL, names, repeats, resolve_device(device), _set_threads(threads), image_size, image_path
+    )
+    options: dict[str, OptionValue] = {
+        "precisions": list(names),
+        "repeats": repeats,
+        "image_size": image_size,
+        "image": image_path.name if image_path else list(job.sample_size),
+    }
+    _run_comparison(
+        ("settings", len(names)),
+        lambda on_update: image_comparison.compare_image(job, pythons, on_update),
+        image_comparison.PROTOCOL,
+        options,
+        pythons,
+        job.device,
+        report_file,
+    )
+
+
+@app.command()
+def video(
+    peers: Peers = "sam2",
+    peer_python: PeerPythons = None,
+    model: EvalModel = None,
+    objects: Annotated[str, typer.Option(help="Numbers of objects, 1 to 64, separated by commas.")] = "1,2,4,8",
+    frames: Annotated[int, typer.Option(help="Timed frames, after seven warm-up frames.", min=1)] = 20,
+    device: Device = None,
+    precision: Precision = "fp32",
+    threads: Threads = None,
+    image_size: ImageSize = None,
+    report_file: ReportFile = None,
+) -> None:
+    """Compare tracking by number of objects, frame by frame.
+
+    \b
+    Examples:
+      python -m benchmarks video --peers sam2 --objects 1,2 --frames 3
+    """
+    from masklet.runtime import resolve_device
+
+    counts = list(dict.fromkeys(parse_positive_ints(objects, "--objects")))
+    pythons = resolve_interpreters(split_commas(peers), peer_python or ())
+    job = video_comparison.VideoComparisonJob(
+        model or DEFAULT_MODEL,
+        tuple(counts),
+        frames,
+        precision,
+        resolve_device(device),
+        _set_threads(threads),
+        image_size,
+    )
+    options: dict[str, OptionValue] = {
+        "objects": counts,
+        "frames": frames,
+        "precision": precision,
+        "image_size": image_size,
+        "image": list(job.frame_size),
+    }
+    _run_comparison(
+        ("numbers of objects", len(counts)),
+        lambda on_update: video_comparison.compare_videos(job, pythons, on_update),
+        video_comparison.PROTOCOL,
+        options,
+        pythons,
+        job.device,
+        report_file,
+    )
+
+
+@app.command("mask-generation")
+def mask_generation(
+    peers: Peers = "sam2",
+    peer_python: PeerPythons = None,
+    model: EvalModel = None,
+    cases: Annotated[
+        str, typer.Option(help="thresholds, small, all, crops, second pass; separated by commas.")
+    ] = "thresholds,small,all",
+    points: Annotated[int, typer.Option(help="Points per side of the grid.", min=1)] = 16,
+    repeats: Annotated[int, typer.Option(help="Rounds; every one is counted.", min=1)] = 1,
+    device: Device = None,
+    precision: Precision = "fp32",
+    threads: Threads = None,
+    image_size: Annotated[int, typer.Option("--image-size", metavar="N", help="Side of the scaled image.")] = 512,
+    image_path: ImageFile = None,
+    report_file: ReportFile = None,
+) -> None:
+    """Compare automatic mask generation: speed in wall time and CPU time, and whether the masks are the same.
+
+    \b
+    Examples:
+      python -m benchmarks mask-generation --peers sam2 --threads 1 --report everything.json
+      python -m benchmarks mask-generation --peers sam2 --points 6 --cases "crops,second pass"
+    """
+    from masklet.image.predictor import PRECISIONS
+    from masklet.runtime import resolve_device
+
+    validate_choices([precision], PRECISIONS, "precision")
+    names = validate_choices(split_commas(cases), mask_comparison.OPTION_SETS, "cases")
+    pythons = resolve_interpreters(split_commas(peers), peer_python or ())
+    job = mask_comparison.MaskGenerationComparisonJob(
+        model or DEFAULT_MODEL,
+        names,
+        points,
+        repeats,
+        precision,
+        resolve_device(device),
+        _set_threads(threads),
+        image_size,
+        image_path,
+    )
+    options: dict[str, OptionValue] = {
+        "cases": list(names),
+        "points_per_side": points,
+        "repeats": repeats,
+        "precision": precision,
+        "image_size": image_size,
+        "image": image_path.name if image_path else list(job.sample_size),
+    }
+    _run_comparison(
+        ("cases", len(names)),
+        lambda on_update: mask_comparison.compare_mask_generation(job, pythons, on_update),
+        mask_comparison.PROTOCOL,
+        options,
+        pythons,
+        job.device,
+        report_file,
+    )
+
+
+@app.command()
+def environments(
+    create: Annotated[
+        str | None, typer.Option("--create", metavar="NAMES", help="Create these, separated by commas, or all.")
+    ] = None,
+    remove: Annotated[
+        str | None, typer.Option("--remove", metavar="NAMES", help="Remove these, of all versions.")
+    ] = None,
+) -> None:
+    """List the programs that masklet is compared with; create or remove their environments.
+
+    Each is a folder of one to two GB in the cache folder, filled by pip with pinned versions.
+
+    \b
+    Examples:
+      python -m benchmarks environments
+      python -m benchmarks environments --create sam2,transformers
+      python -m benchmarks environments --remove all
+    """
+    to_remove, to_create = _parse_peers(remove), _parse_peers(create)
+    for peer in to_remove:
+        typer.echo(f"{peer.name}: {peer_environments.remove_environments(peer)} removed")
+    for peer in to_create:
+        with progress_bar(f"creating {peer.name}, parts", len(peer.installs) + 1, enabled=True) as step:
+            typer.echo(f"{peer.name}: {peer_environments.create_environment(peer, step)}")
+    rows = []
+    for peer in PEERS.values():
+        packages = installed_packages(peer)
+        state = "no" if packages is None else f"{packages.get(peer.name, '?')}, torch {packages.get('torch', '?')}"
+        rows.append((peer.name, peer.description, peer.license, state))
+    show_table(PEER_COLUMNS, rows, left_aligned=PEER_COLUMNS)
+    folder = environment_dir(next(iter(PEERS.values()))).parent
+    typer.echo(f"Environments go to {folder} (MASKLET_HOME chooses another folder).")
+
+
+def _parse_peers(text: str | None) -> list[Peer]:
+    names = split_commas(text or "")
+    return [find_peer(name) for name in (PEERS if names == ["all"] else names)]
+
+
+def _set_threads(threads: int | None) -> int:
+    """Set the number of threads of PyTorch, if given; return the current number."""
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+    return torch.get_num_threads()
+
+
+def _run_comparison(
+    progress: tuple[str, int],
+    compare: Compare,
+    protocol: str,
+    options: Mapping[str, OptionValue],
+    pythons: Mapping[str, Path],
+    device: str,
+    report_file: Path | None,
+) -> None:
+    """Run a comparison, write its report after each part, and show it."""
+    results: list[ComparisonResult] = []
+
+    def record(limits: HardwareLimits) -> BenchmarkRecord:
+        result = results[-1]
+        all_options = {"peers": list(pythons)[1:], "weights": result.weights.source_label, **options}
+        words = command_line()
+        command = words.replace("masklet", PROGRAM, 1) if words else None
+        return make_record(
+            protocol,
+            result.weights.model,
+            all_options,
+            device,
+            limits,
+            result.cases,
+            report_file,
+            result.versions,
+            command,
+        )
+
+    def measure(limits: HardwareLimits) -> None:
+        with progress_bar(*progress, enabled=True) as step:
+
+            def on_update(result: ComparisonResult) -> None:
+                results.append(result)
+                record(limits)
+                step()
+
+            results.append(compare(on_update))
+
+    show_record(with_limits(device, measure, record))
+
+
+def run(args: Sequence[str] | None = None) -> None:
+    """Run one command line and exit with its code; errors of masklet are one line."""
+    words = list(sys.argv[1:] if args is None else args)
+    set_command_args(words)
+    with one_line_warnings():
+        try:
+            app(words, prog_name=PROGRAM)
+        except MaskletError as error:
+            print_error(str(error))
+            sys.exit(2)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,1 +1,0 @@
-"""Other programs, measured beside masklet."""

@@ -1,0 +1,43 @@
+"""The seam of `encode_image`: one encoder for each family, chosen by the type of the network."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from masklet.models.fast_cpu.sam1_encoder import FastSAM1Encoder
+from masklet.models.fast_cpu.sam2 import FastSAM2Encoder
+from masklet.models.sam1 import SAM1
+from masklet.models.sam2 import SAM2
+from masklet.models.types import ImageFeatures, PromptableModel
+
+__all__ = ["EagerEncoder", "Encoder", "fast_encoder"]
+
+
+class Encoder(Protocol):
+    """`encode_image` of a network with frozen weights."""
+
+    def __call__(self, pixels_B3HW: Tensor) -> ImageFeatures:
+        """Encode normalized RGB."""
+
+
+class EagerEncoder:
+    """The network's own `encode_image`, with matrix products in `dtype` (None: fp32)."""
+
+    def __init__(self, model: PromptableModel, dtype: torch.dtype | None) -> None:
+        self.model, self.dtype = model, dtype
+
+    def __call__(self, pixels_B3HW: Tensor) -> ImageFeatures:
+        """Encode normalized RGB; features are fp32."""
+        with torch.autocast(pixels_B3HW.device.type, self.dtype, enabled=self.dtype is not None):
+            features = self.model.encode_image(pixels_B3HW)
+        return ImageFeatures(features.embed_BCHW.float(), tuple(x.float() for x in features.high_res_features))
+
+
+def fast_encoder(model: PromptableModel, dtype: torch.dtype | None) -> Encoder:
+    """Return the fastest encoder of `model`, with matrix products in `dtype` (None: fp32)."""
+    if isinstance(model, SAM2):
+        return FastSAM2Encoder(model, dtype)
+    return FastSAM1Encoder(model, dtype) if isinstance(model, SAM1) else EagerEncoder(model, dtype)

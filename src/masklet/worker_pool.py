@@ -1,0 +1,274 @@
+"""Run tasks in worker processes and stream their items back.
+
+Each worker is a fresh (spawned) process. It makes its state (a model, for example) once, when its first task arrives,
+and sends every item of a task as soon as it exists. The processes belong to `concurrent.futures`; items travel through
+one pipe, because a future carries only a final value. Tasks are pulled lazily: each worker has one task at work and one
+that waits.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnContext, SpawnProcess
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from masklet.errors import InputError, StateError
+
+__all__ = ["WorkerPool"]
+
+State = TypeVar("State")
+Task = TypeVar("Task")
+Item = TypeVar("Item")
+
+TASKS_PER_WORKER = 2
+"""Tasks that a worker has: one at work, one that waits."""
+POLL_INTERVAL_S = 0.2
+"""Waiting is cut into parts of this length, because Ctrl-C does not interrupt a wait on every system."""
+EXIT_TIMEOUT_S = 5.0
+"""How long to wait for the exit code of a process that has ended."""
+
+
+class WorkerPool(Generic[State, Task, Item]):
+    """Processes that work on tasks side by side and send back items as they come.
+
+    `work(state, task, emit)` does one task and calls `emit(item)` for each item. `make_state()` makes the state of a
+    worker. Both are sent to the processes: they are functions or classes of a module, or a `functools.partial` of one,
+    and a script that uses a pool does so below `if __name__ == "__main__":`.
+
+    When the pool closes early, each worker stops at its next `emit`; workers that need longer than `stop_timeout_s`
+    (None: no limit) are terminated. Workers ignore Ctrl-C, which is for the process that collects, and end when that
+    process ends.
+
+    Args:
+        name: what the processes are called, followed by a number; an error names the process that died.
+        threads_per_worker: threads of each worker; None divides the cores, unless OMP_NUM_THREADS is set.
+
+    Example:
+        >>> with WorkerPool(open_model, annotate, workers=4) as pool:  # doctest: +SKIP
+        ...     for number, item in pool.run(tasks):
+        ...         print(number, item)
+
+    Raises:
+        InputError: if `workers` is less than 1.
+    """
+
+    def __init__(
+        self,
+        make_state: Callable[[], State],
+        work: Callable[[State, Task, Callable[[Item], None]], object],
+        workers: int,
+        *,
+        name: str = "masklet worker",
+        threads_per_worker: int | None = None,
+        stop_timeout_s: float | None = None,
+    ) -> None:
+        if workers < 1:
+            raise InputError(f"workers={workers} is too few; use 1 or more")
+        if threads_per_worker is None and "OMP_NUM_THREADS" not in os.environ:
+            threads_per_worker = max(1, (os.cpu_count() or 1) // workers)
+        context = _NamingContext(name)
+        self._reader, self._writer = context.Pipe(duplex=False)
+        self._stop = context.Event()
+        worker = _Worker(make_state, work, self._writer, context.Lock(), self._stop)
+        self._executor = ProcessPoolExecutor(workers, context, _start_worker, (worker, threads_per_worker))
+        self._workers, self._processes, self._stop_timeout_s = workers, context.processes, stop_timeout_s
+        self._futures: dict[int, Future[None]] = {}
+        self._messages: queue.SimpleQueue[_Message | Exception] = queue.SimpleQueue()
+        self._receiver = threading.Thread(target=self._receive, daemon=True)
+        self._receiver.start()
+
+    def __enter__(self) -> WorkerPool[State, Task, Item]:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[tuple[int, Item]]:
+        """Yield (number of the task, item) as items come, until every task is done. A pool runs once.
+
+        Items of one task keep their order; items of different tasks interleave.
+
+        Raises:
+            StateError: if a worker dies.
+            Exception: whatever `make_state` or `work` raises.
+        """
+        numbered = enumerate(tasks)
+        self._submit(islice(numbered, TASKS_PER_WORKER * self._workers))
+        while self._futures:
+            message = self._next_message()
+            if isinstance(message, Exception):
+                raise message
+            if message.is_item:
+                yield message.number, message.item
+            else:
+                self._futures.pop(message.number).result()
+                self._submit(islice(numbered, 1))
+
+    def drain(self) -> Iterator[tuple[int, Item]]:
+        """Close the pool and yield the items that arrived meanwhile, after an error or Ctrl-C."""
+        self.close()
+        while not self._messages.empty():
+            message = self._messages.get()
+            if not isinstance(message, Exception) and message.is_item:
+                yield message.number, message.item
+
+    def close(self) -> None:
+        """Stop the workers and wait until they have ended."""
+        self._stop.set()
+        timer = threading.Timer(self._stop_timeout_s or 0, self._terminate)
+        if self._stop_timeout_s is not None:
+            timer.start()
+        self._executor.shutdown(cancel_futures=True)
+        timer.cancel()
+        self._writer.close()  # nobody writes any more, so the receiver reaches the end
+        self._receiver.join()
+        self._reader.close()
+
+    def _submit(self, tasks: Iterable[tuple[int, Task]]) -> None:
+        for number, task in tasks:
+            try:
+                future = self._executor.submit(_run_task, number, pickle.dumps(task))
+            except BrokenProcessPool:
+                raise self._death_error() from None
+            self._futures[number] = future
+            future.add_done_callback(self._report_death)
+
+    def _receive(self) -> None:
+        """Move messages from the pipe into the queue; a thread, since a killed worker may leave half a message."""
+        while True:
+            try:
+                self._messages.put(self._reader.recv())
+            except (EOFError, OSError):
+                return
+            except Exception as error:  # an item that cannot be unpickled
+                self._messages.put(error)
+
+    def _next_message(self) -> _Message | Exception:
+        while True:
+            try:
+                return self._messages.get(timeout=POLL_INTERVAL_S)
+            except queue.Empty:
+                continue
+
+    def _report_death(self, future: Future[None]) -> None:
+        """Runs before the executor terminates the other processes, so that only the dead one has ended."""
+        if not future.cancelled() and isinstance(future.exception(), BrokenProcessPool):
+            self._messages.put(self._death_error())
+
+    def _death_error(self) -> StateError:
+        ended = wait([process.sentinel for process in self._processes], timeout=0)
+        process = next((process for process in self._processes if process.sentinel in ended), self._processes[0])
+        process.join(EXIT_TIMEOUT_S)
+        return StateError(
+            f"{process.name} ended unexpectedly (exit code {process.exitcode}); usually memory ran out, or a script "
+            "that starts workers lacks 'if __name__ == \"__main__\":'. Finished work is stored: run the same again "
+            "with fewer workers to resume"
+        )
+
+    def _terminate(self) -> None:
+        for process in self._processes:
+            process.terminate()
+
+
+class _NamingContext(SpawnContext):
+    """A spawn context that names its processes and lists them."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name, self.processes = name, list[SpawnProcess]()
+
+    def Process(self, **kwargs: Any) -> SpawnProcess:  # type: ignore[override]  # noqa: N802
+        process = SpawnProcess(name=f"{self.name} {len(self.processes)}", **kwargs)
+        self.processes.append(process)
+        return process
+
+
+@dataclass(frozen=True)
+class _Message:
+    """An item of a task, or the end of the task."""
+
+    number: int
+    is_item: bool
+    item: Any = None
+
+
+@dataclass
+class _Worker(Generic[State, Task, Item]):
+    """What a worker process holds from task to task."""
+
+    make_state: Callable[[], State]
+    work: Callable[[State, Task, Callable[[Item], None]], object]
+    writer: Connection[Any, Any]
+    lock: Any
+    stop: Any
+    states: list[State] = field(default_factory=list)
+    """The state, once it is made."""
+
+    def run(self, number: int, task: Task) -> None:
+        if self.stop.is_set():
+            raise KeyboardInterrupt
+        if not self.states:  # here rather than when the process starts: an error of it comes out as it is
+            self.states.append(self.make_state())
+        self.work(self.states[0], task, partial(self.emit, number))
+
+    def emit(self, number: int, item: Item) -> None:
+        """Send an item. Raises KeyboardInterrupt if the pool was closed."""
+        self.send(_Message(number, True, item))
+        if self.stop.is_set():
+            raise KeyboardInterrupt
+
+    def send(self, message: _Message) -> None:
+        with self.lock:
+            self.writer.send(message)
+
+
+_process_worker: list[_Worker[Any, Any, Any]] = []
+"""The worker of this process, in a process of a pool."""
+
+
+def _start_worker(worker: _Worker[Any, Any, Any], threads: int | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    if threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # for a torch that is imported later
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(threads)
+    _process_worker.append(worker)
+
+
+def _exit_with_parent() -> None:
+    """End this process when its parent was killed: an executor's processes would wait for tasks forever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _run_task(number: int, pickled_task: bytes) -> None:
+    worker = _process_worker[0]
+    try:
+        worker.run(number, pickle.loads(pickled_task))
+    except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:  # it would not survive the way to the other process
+            raise RuntimeError(f"{type(error).__name__}: {error}") from error
+        raise
+    finally:
+        worker.send(_Message(number, False))

@@ -1,0 +1,106 @@
+"""The state of a run, also as earlier versions stored it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from helpers.train_data import TINY, different, tiny, weights_of
+from masklet.checkpoints import read_tensors
+from masklet.errors import CheckpointError
+from masklet.load_model import load
+from masklet.models.sam2 import CONFIGS, SAM2
+from masklet.train.checkpoint import read_checkpoint
+from masklet.train.export_weights import export_weights
+from masklet.train.initialization import load_pretrained
+from masklet.train.loop import RuntimeConfig, train
+
+CPU = RuntimeConfig("cpu", workers=0)
+
+OLD_CONFIG = (
+    '{"model": "tiny", "stages": [{"size": 64, "batch": 1, "steps": 4, "rate": 0.001, "rate_end": 0.0001, '
+    '"shape": "cosine", "prompts": {"objects": 2, "mask_share": 0.5, "box_share": 0.25, "rough_share": 0.0, '
+    '"box_noise": 0.1, "rounds": [0.5, 0.5], "later": 0.5, "later_rounds": 1, "truth_clicks": 0.1, "gaps": 0.0}, '
+    '"frozen": 0, "frames": 3, "stills": 1, "still_size": 0}], "start": "", "sources": [{"path": "", "weight": 1.0, '
+    '"kind": null, "split": null}], "made": 0.0, "drawn": 0.0, "cutouts": [], "losses": {"focal": 20.0, "dice": 1.0, '
+    '"iou": 1.0, "presence": 1.0, "cross_entropy": 0.0, "focal_gamma": 2.0, "focal_alpha": 0.25, "both": false}, '
+    '"augment": {"flip": 0.0, "turned": 0.0, "degrees": 25.0, "shear": 20.0, "whole": 1.0, "crop": 0.33, '
+    '"stretch": 0.2, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "grayscale": 0.0, '
+    '"frame_brightness": 0.0, "frame_contrast": 0.0, "frame_saturation": 0.0}, "reverse": 0.5, "seed": 0, '
+    '"rates": [["image_encoder", 0.6]], "layer_decay": 0.9, "lora": 0, "warmup": 0, "weight_decay": 0.1, '
+    '"betas": [0.9, 0.999], "clip": 1.0, "accumulate": 1, "precision": "fp32", "checkpointing": false, "views": 0, '
+    '"ema": 0.0, "save_every": 2, "report_every": 1, "picture_every": 0}'
+)
+"""The config of `TINY` in the state of an earlier version."""
+OLD_LOG_HEADER = "step,steps,loss,box_iou,click_iou,single_iou,rate,steps_per_second,tracked_iou,presence"
+
+
+@pytest.fixture
+def old_run(tiny_network: None, stills: Path, tmp_path: Path) -> Path:
+    """A run that an earlier version left after step 2."""
+    for progress in train(TINY, stills, tmp_path / "old", CPU):
+        if progress.step == 3:  # the last checkpoint is of step 2
+            break
+    path = tmp_path / "old" / "state.pt"
+    state = torch.load(path, weights_only=True)
+    old_names = {"ema": "average", "ema_updates": "average_updates", "license": "licence"}
+    old_state = {old_names.get(name, name): value for name, value in state.items()} | {"config": OLD_CONFIG}
+    torch.save(old_state, path)
+    log = tmp_path / "old" / "log.csv"
+    _, *rows = log.read_text().splitlines()
+    log.write_text("\n".join([OLD_LOG_HEADER, *rows]) + "\n")
+    return tmp_path / "old"
+
+
+def test_a_state_of_an_earlier_version_resumes_to_the_same_weights(old_run: Path, stills: Path, tmp_path: Path) -> None:
+    assert [progress.step for progress in train(TINY, stills, old_run, CPU)] == [3, 4]
+    assert len(list(train(TINY, stills, tmp_path / "new", CPU))) == 4
+    for part in ("ema", "model"):
+        assert not different(weights_of(old_run, part), weights_of(tmp_path / "new", part))
+    new_state = torch.load(old_run / "state.pt", weights_only=True)
+    assert new_state.keys() == torch.load(tmp_path / "new" / "state.pt", weights_only=True).keys()
+    assert json.loads(new_state["config"])["log_every"] == 1
+
+
+def test_a_log_of_an_earlier_version_is_continued_with_current_names(old_run: Path, stills: Path) -> None:
+    progress = list(train(TINY, stills, old_run, CPU))
+    with (old_run / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == [1, 2, 3, 4]
+    assert list(rows[0]) == list(vars(progress[-1]))
+    assert float(rows[3]["lr"]) == pytest.approx(progress[-1].lr, rel=1e-4)
+
+
+def test_a_state_of_an_earlier_version_is_exported(old_run: Path, tmp_path: Path) -> None:
+    assert read_checkpoint(old_run / "state.pt").license == "Apache-2.0"
+    path = export_weights(old_run / "state.pt", tmp_path / "mine.safetensors")
+    assert not different(read_tensors(path), weights_of(old_run, "average"))
+
+
+def test_intervals_may_change_and_other_differences_have_current_names(old_run: Path, stills: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"another stages\.0\.lr: it was 0\.001 and is 0\.5"):
+        list(train(tiny(lr=0.5), stills, old_run, CPU))
+    changed = replace(TINY, log_every=2, image_every=3, save_every=9)
+    assert [progress.step for progress in train(changed, stills, old_run, CPU)] == [4]
+
+
+@pytest.mark.parametrize("content", [[1, 2], torch.zeros(2), {"config": "{"}, {"config": "{}", "more": 1}, {}])
+def test_another_content_is_refused(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "state.pt")
+    with pytest.raises(CheckpointError, match=r"state\.pt is not the state of this run"):
+        read_checkpoint(tmp_path / "state.pt")
+
+
+def test_weights_with_a_header_of_an_earlier_version_start_a_run(builtin_file: Path, tmp_path: Path) -> None:
+    tensors = load(builtin_file).network.state_dict()
+    header = {"format": "pt", "model": "builtin", "licence": "MIT", "run": OLD_CONFIG}
+    save_file(tensors, tmp_path / "old.safetensors", metadata=header)
+    model = SAM2(CONFIGS["builtin"])
+    assert load_pretrained(model, str(tmp_path / "old.safetensors")) == "MIT"
+    assert not different(model.state_dict(), tensors)
