@@ -178,20 +178,23 @@ class AnnotationLog:
 
     def _import(self, settings_path: Path, path: Path) -> None:
         """Store the log of an earlier version: JSON lines, in which records follow the header of their image."""
-        lines, names = read_json_lines(path), dict[str, str]()
+        lines, names, last = read_json_lines(path), dict[str, str](), ("", 0)
 
         def items() -> Iterator[StoredItem]:
+            nonlocal last
             with suppress(KeyError, TypeError, ValueError):  # the log ends before a malformed line
                 for document in lines:
                     if "names" in document:
                         names.update(document["names"])
                         continue
                     entry = AnnotationLogEntry(document["records"], document["stamp"], document["failed"])
-                    records = [json.dumps(record, ensure_ascii=False) for record in islice(lines, entry.count)]
-                    if len(records) == entry.count:  # else it is the incomplete end
-                        yield StoredItem(document["item"], asdict(entry), records)
+                    last = document["item"], entry.count
+                    records = (json.dumps(record, ensure_ascii=False) for record in islice(lines, entry.count))
+                    yield StoredItem(document["item"], asdict(entry), records)
 
         self._store.add(items())
+        if sum(1 for _ in self._store.lines(last[0])) < last[1]:  # a crash left it incomplete
+            self._store.remove(last[0])
         with suppress(OSError, ValueError, TypeError, AttributeError):  # without its options, a run cannot be resumed
             settings: dict[str, Any] = json.loads(settings_path.read_text(encoding="utf-8"))
             if "split" in settings:  # an earlier version stored the fraction for training
