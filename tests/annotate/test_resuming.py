@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import multiprocessing
 import os
+import sqlite3
 import subprocess
 import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.annotate_data import Blobs, contents, make_photos
-from masklet.annotate import AnnotateOptions, Summary, annotate, auto_annotate, resume_log
+from helpers.annotate_data import Blobs, contents, downgrade_log, make_photos
+from masklet.annotate import AnnotateOptions, Summary, annotate, auto_annotate
 from masklet.annotate.events import BatchDone, FrameDone
 from masklet.annotate.inputs import InputFile, list_inputs
 from masklet.annotate.labeler import annotate_batches
@@ -201,23 +202,25 @@ def test_full_disk_is_reported_and_leaves_complete_lines(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    write, free_bytes = os.write, 1500
+    connect = sqlite3.connect
 
-    def short(descriptor: int, data: bytes) -> int:
-        nonlocal free_bytes
-        if free_bytes <= 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        count = min(free_bytes, len(data))
-        free_bytes -= count
-        return write(descriptor, bytes(data[:count]))
+    def connect_small(path: Path, **options: Any) -> sqlite3.Connection:
+        connection = connect(path, **options)
+        if path.name == "annotate.sqlite":
+            connection.execute("PRAGMA page_size = 512")
+            connection.execute("PRAGMA max_page_count = 14")
+        return connection
 
-    monkeypatch.setattr(resume_log.os, "write", short)
+    monkeypatch.setattr(sqlite3, "connect", connect_small)
     with pytest.raises(OutputError, match=r"No space left on device.*are kept: free disk space and run the same again"):
         label(photos, out)
     monkeypatch.undo()
-    lines = (out / ".masklet/annotate.jsonl").read_text()
-    assert lines.endswith("\n")
-    assert all(json.loads(line) for line in lines.splitlines())
+    with closing(sqlite3.connect(out / ".masklet/annotate.sqlite")) as connection:
+        lines = [line for (line,) in connection.execute("SELECT line FROM lines")]
+        (items,) = connection.execute("SELECT count(*) FROM items").fetchone()
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert len(lines) == items > 0
+    assert all(json.loads(line) for line in lines)
     detector = Blobs()
     summary = label(photos, out, det_model=detector)
     assert summary.images == 9
@@ -253,7 +256,7 @@ def test_log_of_an_earlier_version_is_resumed(photos: Path, tmp_path: Path) -> N
     options = {"formats": ("yolo",), "val_fraction": 0.2}
     first = label(photos, tmp_path / "out", **options)
     expected = contents(tmp_path / "out")
-    log, settings = (tmp_path / "out/.masklet" / name for name in ("annotate.jsonl", "annotate.json"))
+    settings, log = downgrade_log(tmp_path / "out")
     records = [json.loads(line) for line in log.read_text().splitlines()]
     old_keys = {"split": "part", "video": "film", "frame_idx": "frame"}
     records = [{old_keys.get(key, key): value for key, value in record.items()} for record in records]
