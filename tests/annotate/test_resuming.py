@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import errno
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
+import warnings
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from helpers.annotate_data import Blobs, contents, make_photos
 from masklet.annotate import AnnotateOptions, Summary, annotate, auto_annotate, resume_log
+from masklet.annotate.events import BatchDone, FrameDone
+from masklet.annotate.inputs import InputFile, list_inputs
+from masklet.annotate.labeler import annotate_batches
+from masklet.detect import Detections
 from masklet.errors import InputError, MaskletWarning, OutputError, StateError
 
 DRIVER = Path(__file__).parents[1] / "helpers" / "annotate_driver.py"
@@ -71,7 +79,7 @@ def test_several_workers_write_the_same_files(photos: Path, tmp_path: Path, unin
 
 def test_killed_worker_is_an_error_and_its_results_are_kept(photos: Path, tmp_path: Path) -> None:
     out, log = tmp_path / "out", tmp_path / "log"
-    with pytest.raises(StateError, match=r"ended without an error message.*fewer workers"):
+    with pytest.raises(StateError, match=r"masklet annotate \d .*ended without an error message.*fewer workers"):
         label(photos, out, det_model=Blobs(log, kill_at=3), workers=2)
     summary = label(photos, out, det_model=Blobs(log))
     assert summary.images == 9
@@ -84,6 +92,39 @@ def test_error_in_a_worker_is_raised_in_the_main_process(photos: Path, tmp_path:
     with pytest.raises(InputError, match=r"cannot be sent to other processes.*top of a module"):
         label(photos, tmp_path / "out", det_model=lambda rgb: ([], [], []), workers=2)
     assert label(photos, tmp_path / "out").images == 9  # a refused run does not block the next
+
+
+def test_models_are_made_once_per_worker_and_a_warning_reaches_the_main_process(photos: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with pytest.warns(MaskletWarning, match="image 1 of a worker") as caught:
+        summary = label(photos, tmp_path / "out", det_model=WarningBlobs(log), workers=2)
+    assert 1 <= len(caught) <= 2  # each detector counts its images from 1
+    assert (summary.images, len(summary.failures)) == (9, 1)  # broken.jpg fails alone
+    assert set(Counter(log.read_text().split()).values()) == {1}
+
+
+class WarningBlobs(Blobs):
+    def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        found = super().detect(images)
+        if self.num_images == 1:
+            warnings.warn("image 1 of a worker", MaskletWarning, stacklevel=2)
+        return found
+
+
+def test_interrupted_workers_hand_over_what_is_done_and_end(photos: Path, tmp_path: Path) -> None:
+    options = AnnotateOptions(Blobs(), detector_masks=True, workers=2)
+    inputs = [item for item in list_inputs(photos) if item.name != "broken"]
+
+    def batches() -> Iterator[list[InputFile]]:
+        yield from ([item] for item in inputs[:4])
+        raise KeyboardInterrupt  # as the fifth is pulled: the first of the four is done
+
+    events: list[FrameDone | BatchDone] = []
+    with pytest.raises(KeyboardInterrupt):
+        events.extend(annotate_batches(batches(), options, tmp_path))
+    names = [done.item.name for event in events if isinstance(event, BatchDone) for done in event.done]
+    assert 1 <= len(names) == len(set(names)) <= 4
+    assert not multiprocessing.active_children()
 
 
 def test_interrupted_run_loses_nothing(photos: Path, tmp_path: Path) -> None:
