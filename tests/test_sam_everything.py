@@ -14,7 +14,7 @@ from masklet.errors import InputError, PromptError
 from masklet.image.automatic_mask_generator import MaskGeneratorOptions
 from masklet.masks.rle import encode
 from masklet.sam import model as sam_model
-from masklet.sam import tracking
+from masklet.sam import video
 from masklet.sam.arguments import USED_WITH, AutoTrackKeywords, FinetuneKeywords, TrackKeywords
 from masklet.video import AutoTrackOptions, AutoTrackStream, Detection, TrackOptions
 

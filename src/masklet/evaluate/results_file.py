@@ -196,7 +196,7 @@ def from_dict(cls: Any, raw: Any, old_keys: str | None = None) -> Any:
 
     Fields may be plain values, tuples, mappings, optional values and such dataclasses. Missing fields have their
     defaults, other keys are ignored, and null is nan in a field of floats. `old_keys` names a table of
-    `masklet/old_keys`; only names of fields are looked up there, never keys of mappings, which are data.
+    `masklet/old_keys`; only names of fields are renamed, never keys of mappings, which are data.
 
     Example:
         >>> from_dict(PresenceAccuracy, {"frames": 3, "visible": 2, "correct": 1})
