@@ -115,7 +115,11 @@ def write_report(
         OutputError: if `out` cannot be written.
     """
     predictions, truth, out = (Path(path).expanduser() for path in (predictions, truth, out))
-    manifest = _read_manifest(predictions)
+    try:  # what the predictions were made with, if masklet made them
+        stored = json.loads((predictions / MANIFEST_NAME).read_text())
+    except (OSError, ValueError):
+        stored = {}
+    manifest = {str(key): str(value) for key, value in stored.items()} if isinstance(stored, dict) else {}
     model, prompt = options.model_name or manifest.get("model", "") or "this model", manifest.get("prompt", "")
     sequences = summarize_sequences(score)
     published = {name: _published_rows(score.benchmark, family, model) for family, name in MODEL_FAMILIES.items()}
@@ -137,15 +141,6 @@ def write_report(
             temporary.write_bytes(shown.jpeg)
     html, markdown = (_render(context, name) for name in ("report.html", "report.md"))
     return write_text(out / "report.html", html), write_text(out / "report.md", markdown)
-
-
-def _read_manifest(predictions: Path) -> dict[str, str]:
-    """Read what the predictions were made with, if masklet made them."""
-    try:
-        manifest = json.loads((predictions / MANIFEST_NAME).read_text())
-    except (OSError, ValueError):
-        return {}
-    return {str(key): str(value) for key, value in manifest.items()} if isinstance(manifest, dict) else {}
 
 
 def _published_rows(score_benchmark: str, family: str, model: str) -> list[_PublishedRow]:

@@ -8,6 +8,7 @@ published figures if it has the same videos, groups and prompt.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -200,7 +201,12 @@ def _check_videos(benchmark: str, videos: set[str], truth: Path, reasons: Sequen
     parts = BENCHMARK_DATASETS[DATASET_OF_BENCHMARK[benchmark]].requirements
     listed = next((part for part in parts if isinstance(part, ListRequirement) and part.path_templates), None)
     count = listed.count if listed else next(part.count for part in parts if isinstance(part, FolderRequirement))
-    names = _read_list_names(listed, truth) if listed else None
+    names: Collection[str] | None = None
+    if listed:  # its list may be at the truth or above it
+        folders = (truth, *list(truth.resolve().parents)[:3])
+        file = next((folder / name for folder in folders for name in listed.files if (folder / name).is_file()), None)
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, SourceError):
+            names = None if file is None else listed.read_names(file)
     mismatches = []
     if names is None or len(names) != count:
         if len(videos) != count:
@@ -212,13 +218,3 @@ def _check_videos(benchmark: str, videos: set[str], truth: Path, reasons: Sequen
         if others := videos - set(names):
             mismatches.append(f"{len(others)} of the videos that were scored are not of it")
     return Comparability(benchmark, count, (*mismatches, *reasons))
-
-
-def _read_list_names(listed: ListRequirement, truth: Path) -> Collection[str] | None:
-    """Read the names of a list, if it is at the truth or above it."""
-    folders = (truth, *list(truth.resolve().parents)[:3])
-    file = next((folder / name for folder in folders for name in listed.files if (folder / name).is_file()), None)
-    try:
-        return None if file is None else listed.read_names(file)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SourceError):
-        return None

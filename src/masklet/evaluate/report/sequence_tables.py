@@ -6,7 +6,7 @@ Figures are 0 to 1; J&F is the mean of J and F.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,9 +66,8 @@ def summarize_sequences(score: BenchmarkScore) -> list[SequenceSummary]:
         ['motorbike', 'lucia']
     """
     rows = []
-    for name, objects in _group_by_sequence(score).items():
+    for name, objects, frames in _sequences(score):
         j, f = float(np.mean([one.j.mean for one in objects])), float(np.mean([one.f.mean for one in objects]))
-        frames = _frame_names(objects)
         times = {frame: n / max(1, len(frames) - 1) for n, frame in enumerate(frames)}
         curves = tuple(_make_curve(one, times, n) for n, one in enumerate(objects))
         rows.append(SequenceSummary(name, (j + f) / 2, j, f, curves, frames[0], frames[-1]))
@@ -98,12 +97,12 @@ def worst_frames(score: BenchmarkScore, count: int) -> list[ScoredFrame]:
         '00021'
     """
     frames: list[tuple[int, ScoredFrame]] = []
-    for name, objects in _group_by_sequence(score).items():
+    for name, objects, frame_names in _sequences(score):
         jf_by_frame: dict[str, list[tuple[str, float]]] = defaultdict(list)
         for one in objects:
             for frame in one.per_frame:
                 jf_by_frame[frame.frame].append((one.id, (frame.j + frame.f) / 2))
-        for index, frame_name in enumerate(_frame_names(objects)):
+        for index, frame_name in enumerate(frame_names):
             jf = float(np.mean([jf for _, jf in jf_by_frame[frame_name]]))
             frames.append((index, ScoredFrame(name, frame_name, jf, tuple(jf_by_frame[frame_name]))))
     worst: list[ScoredFrame] = []
@@ -117,13 +116,10 @@ def worst_frames(score: BenchmarkScore, count: int) -> list[ScoredFrame]:
     return worst
 
 
-def _group_by_sequence(score: BenchmarkScore) -> dict[str, list[ObjectScore]]:
+def _sequences(score: BenchmarkScore) -> Iterator[tuple[str, list[ObjectScore], list[str]]]:
+    """Yield each sequence with its objects and its measured frames, in order."""
     groups: dict[str, list[ObjectScore]] = defaultdict(list)
     for one in score.objects:
         groups[one.sequence].append(one)
-    return groups
-
-
-def _frame_names(objects: Sequence[ObjectScore]) -> list[str]:
-    """Return the measured frames of a sequence, in order."""
-    return sorted({frame.frame for one in objects for frame in one.per_frame})
+    for name, objects in groups.items():
+        yield name, objects, sorted({frame.frame for one in objects for frame in one.per_frame})
