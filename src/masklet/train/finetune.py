@@ -201,8 +201,14 @@ def apply_overrides(config: Config, overrides: Iterable[str]) -> Config:
 
 
 def _override(part: Any, path: list[str], value: object, override: str) -> Any:
-    if not path:
-        return _coerce(part, value, override)
+    if not path:  # a value of the type of the one it replaces
+        if isinstance(part, float) and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if isinstance(part, tuple) and isinstance(value, list):
+            return tuple(value)
+        if is_dataclass(part) or (part is not None and type(value) is not type(part)):
+            raise InputError(f"override {override!r}: the value must be of the kind of {part!r}")
+        return value
     name, rest = path[0], path[1:]
     if isinstance(part, tuple):
         if not name.isdecimal() or int(name) >= len(part):
@@ -223,17 +229,6 @@ def _current_name(name: str) -> str:
     """Return the current name of a config field that was renamed."""
     (current,) = current_keys({name: None}, "train_config")
     return str(current)
-
-
-def _coerce(current: object, value: object, override: str) -> object:
-    """Convert `value` to the type of the value it replaces."""
-    if isinstance(current, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(current, tuple) and isinstance(value, list):
-        return tuple(value)
-    if is_dataclass(current) or (current is not None and type(value) is not type(current)):
-        raise InputError(f"override {override!r}: the value must be of the kind of {current!r}")
-    return value
 
 
 def run(
