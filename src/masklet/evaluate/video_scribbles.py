@@ -48,13 +48,13 @@ from masklet.evaluate.argument_checks import validate_positive_int
 from masklet.evaluate.davis_sequences import IGNORE_LABEL, DavisSequence, Labels, load_ground_truth
 from masklet.evaluate.metrics import boundary_f_score, region_similarity
 from masklet.evaluate.scribble_robot import (
+    SCRIBBLES_DIR,
     Scribble,
     ScribblesByFrame,
     choose_correction_frame,
     choose_first_frame,
     draw_scribbles,
     read_scribbles,
-    scribble_files,
 )
 from masklet.evaluate.tracking import ScribbleModel, id_label_map, require_frames, validate_mask_size
 from masklet.prompts import ObjectPrompt, Points
@@ -173,7 +173,8 @@ def scribble_samples(
         raise InputError(f"first_scribbles={first_scribbles!r} is unknown; choose {choices}")
     samples: list[ScribbleSample] = []
     for sequence in sequences:
-        files = [] if first_scribbles == "robot" else scribble_files(root, sequence.name)[:max_per_sequence]
+        files = sorted((root / SCRIBBLES_DIR / sequence.name).glob("*.json"))  # one for each person who drew
+        files = [] if first_scribbles == "robot" else files[:max_per_sequence]
         numbered = [ScribbleSample(sequence, number, file) for number, file in enumerate(files, 1)]
         samples += numbered or [ScribbleSample(sequence, 0, None)]
     return samples

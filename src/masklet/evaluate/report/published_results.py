@@ -24,8 +24,6 @@ __all__ = [
     "Comparability",
     "PublishedResult",
     "check_comparability",
-    "is_same_model",
-    "published_results_for",
 ]
 
 Family = Literal["released", "paper", "other"]
@@ -127,26 +125,6 @@ PUBLISHED_RESULTS: tuple[PublishedResult, ...] = (
     }),
 )  # fmt: skip
 """Every figure, by family."""
-
-
-def published_results_for(benchmark: str) -> list[PublishedResult]:
-    """Return the published figures for a benchmark.
-
-    Example:
-        >>> published_results_for("davis17")[0].model
-        'sam2_b.pt'
-    """
-    return [one for one in PUBLISHED_RESULTS if one.benchmark in PUBLISHED_BENCHMARKS.get(benchmark, ())]
-
-
-def is_same_model(model: str, published: PublishedResult) -> bool:
-    """Whether a figure is of this model: published models are named by their files, or as in their papers.
-
-    Example:
-        >>> is_same_model("weights/sam2_b.pt", published_results_for("davis17")[0])
-        True
-    """
-    return Path(model).name == published.model
 
 
 DATASET_OF_BENCHMARK = {

@@ -6,7 +6,7 @@ Figures are 0 to 1; J&F is the mean of J and F.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,24 +69,23 @@ def summarize_sequences(score: BenchmarkScore) -> list[SequenceSummary]:
     for name, objects, frames in _sequences(score):
         j, f = float(np.mean([one.j.mean for one in objects])), float(np.mean([one.f.mean for one in objects]))
         times = {frame: n / max(1, len(frames) - 1) for n, frame in enumerate(frames)}
-        curves = tuple(_make_curve(one, times, n) for n, one in enumerate(objects))
-        rows.append(SequenceSummary(name, (j + f) / 2, j, f, curves, frames[0], frames[-1]))
+        curves = []
+        for number, one in enumerate(objects):
+            values = [(frame.j + frame.f) / 2 for frame in one.per_frame]
+            corners = list(zip([times[frame.frame] for frame in one.per_frame], values, strict=True))
+            if len(corners) == 1:  # one frame is a level line
+                corners = [(0.0, values[0]), (1.0, values[0])]
+            blocks = np.array_split(np.asarray(values), min(SPARKLINE_WIDTH, len(values)))
+            curve = ObjectCurve(
+                id=one.id,
+                color="#{:02x}{:02x}{:02x}".format(*palette_color(number)),
+                jf=(one.j.mean + one.f.mean) / 2,
+                points=" ".join(f"{x * CURVE_WIDTH:.1f},{(1 - y) * CURVE_HEIGHT:.1f}" for x, y in corners),
+                sparkline="".join("▁▂▃▄▅▆▇█"[min(7, int(block.mean() * 8))] for block in blocks),
+            )
+            curves.append(curve)
+        rows.append(SequenceSummary(name, (j + f) / 2, j, f, tuple(curves), frames[0], frames[-1]))
     return sorted(rows, key=lambda row: (row.jf, row.name))
-
-
-def _make_curve(scored_object: ObjectScore, times: Mapping[str, float], number: int) -> ObjectCurve:
-    values = [(one.j + one.f) / 2 for one in scored_object.per_frame]
-    corners = list(zip([times[one.frame] for one in scored_object.per_frame], values, strict=True))
-    if len(corners) == 1:  # one frame is a level line
-        corners = [(0.0, values[0]), (1.0, values[0])]
-    blocks = np.array_split(np.asarray(values), min(SPARKLINE_WIDTH, len(values)))
-    return ObjectCurve(
-        id=scored_object.id,
-        color="#{:02x}{:02x}{:02x}".format(*palette_color(number)),
-        jf=(scored_object.j.mean + scored_object.f.mean) / 2,
-        points=" ".join(f"{x * CURVE_WIDTH:.1f},{(1 - y) * CURVE_HEIGHT:.1f}" for x, y in corners),
-        sparkline="".join("▁▂▃▄▅▆▇█"[min(7, int(block.mean() * 8))] for block in blocks),
-    )
 
 
 def worst_frames(score: BenchmarkScore, count: int) -> list[ScoredFrame]:
