@@ -11,8 +11,6 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-
 from masklet.atomic_files import current_keys
 from masklet.datasets import DataPaths
 from masklet.errors import InputError
@@ -29,7 +27,6 @@ __all__ = [
     "FinetuneOptions",
     "apply_overrides",
     "build_config",
-    "default_device",
     "export_result",
     "finetune_config",
     "parse_options",
@@ -90,13 +87,6 @@ def require_single_process() -> None:
             f"WORLD_SIZE is {world_size}, but SAM.train is one process; several are started by "
             "torchrun --standalone --nproc-per-node N -m masklet train ..."
         )
-
-
-def default_device() -> str:
-    """Return the fastest device of this machine."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def finetune_config(model: str, pretrained: str, options: FinetuneOptions) -> TrainConfig:
