@@ -42,7 +42,7 @@ def test_the_model_continues_with_the_trained_weights(
     assert after.shape == before.shape
     assert np.abs(after - before).max() > 1e-3
     np.testing.assert_allclose(after, expected, atol=1e-5)
-    assert len(list((tmp_path / "run" / "pictures").iterdir())) == 2
+    assert len(list((tmp_path / "run" / "predictions").iterdir())) == 2
     result = model.val(photos, prompts=("box",))
     assert result.images is not None
     assert 0 <= result.images.total.box <= 1

@@ -331,7 +331,9 @@ class Recorded:
     def set_image(self, rgb: np.ndarray) -> None:
         pass
 
-    def ask(self, prompts: Any, *, logits: Any = None, multimask: bool | None = None) -> Prediction:
+    def predict_prompts(
+        self, prompts: Any, *, mask_input: Any = None, multimask_output: bool | None = None
+    ) -> Prediction:
         [self.prompts] = prompts
         mask = self.answers[len(self.prompts.points.labels) - 1]
         return Prediction(mask[None, None], np.ones((1, 1), np.float32), np.zeros((1, 1, 8, 8), np.float32))
