@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from masklet.errors import OutputError
-from masklet.resume_store import ResumeStore, StoredItem
+from masklet.resume_store import ResumeStore, StoredItem, read_json_lines
 
 
 def store(path: Path) -> ResumeStore:
@@ -35,8 +35,20 @@ def test_a_known_key_is_replaced_and_a_removed_one_is_gone(tmp_path: Path) -> No
         opened.add([StoredItem("a", {"n": 3}, ["new"])])
         assert list(opened.items()) == [("b", {"n": 2}), ("a", {"n": 3})]
         assert list(opened.lines("a")) == ["new"]
+        assert opened.document("a") == {"n": 3}
         opened.remove("a")
         assert [key for key, _ in opened.items()] == ["b"]
+        with pytest.raises(KeyError):
+            opened.document("a")
+
+
+def test_a_cleared_store_is_gone(tmp_path: Path) -> None:
+    with store(tmp_path / "run.sqlite") as opened:
+        opened.add([StoredItem("a", {})])
+        opened.clear()
+        assert not opened.exists
+        assert list(opened.items()) == []
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".lock") == ["run.sqlite"]
 
 
 def test_an_error_in_the_middle_stores_nothing_of_it(tmp_path: Path) -> None:
@@ -67,9 +79,9 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
 def test_a_full_disk_keeps_what_was_stored(tmp_path: Path) -> None:
     with store(tmp_path / "run.sqlite") as opened:
         opened.add([StoredItem("a", {"n": 1})])
-        connection = opened._connect()
-        (pages,) = connection.execute("PRAGMA page_count").fetchone()
-        connection.execute(f"PRAGMA max_page_count = {pages}")
+        with opened._connected() as connection:
+            (pages,) = connection.execute("PRAGMA page_count").fetchone()
+            connection.execute(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(OutputError, match="full"):
             opened.add([StoredItem("b", {}, ["x" * 100] * 1000)])
         assert [key for key, _ in opened.items()] == ["a"]
@@ -79,6 +91,15 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run.sqlite").write_bytes(b"not a database" * 100)
     with store(tmp_path / "run.sqlite") as opened, pytest.raises(OutputError, match="damaged"):
         list(opened.items())
+
+
+def test_json_lines_end_before_the_first_incomplete_one(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    for end in ('{"c": 3', "[]\n", "null\n", "{\n", "\xff\n"):
+        path.write_bytes(b'{"a": 1}\n{"b": 2}\n' + end.encode("latin-1"))
+        assert list(read_json_lines(path)) == [{"a": 1}, {"b": 2}]
+    with pytest.raises(OutputError, match="cannot be read"):
+        list(read_json_lines(tmp_path))
 
 
 KILLED = """
@@ -92,16 +113,17 @@ def lines():
     os.kill(os.getpid(), signal.SIGKILL)
     yield "never"
 
-with ResumeStore(Path(sys.argv[1]), busy="busy") as store:
+with ResumeStore(Path(sys.argv[1]), busy="busy", durable=sys.argv[2] == "True") as store:
     store.add([StoredItem("a", {"n": 1}, ["x"])])
     store.add([StoredItem("b", {"n": 2}, lines())])
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
-def test_a_killed_process_leaves_complete_items(tmp_path: Path) -> None:
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_killed_process_leaves_complete_items(tmp_path: Path, durable: bool) -> None:
     path = tmp_path / "run.sqlite"
-    done = subprocess.run([sys.executable, "-c", KILLED, str(path)], env=dict(os.environ), check=False)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path), str(durable)], env=dict(os.environ), check=False)
     assert done.returncode == -signal.SIGKILL
     with store(path) as opened:
         assert list(opened.items()) == [("a", {"n": 1})]

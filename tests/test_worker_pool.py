@@ -1,4 +1,4 @@
-"""Worker processes: items as they come, states made once, errors, dead workers and early ends."""
+"""Worker processes: items as they come, states made once, errors, warnings, dead workers and early ends."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from masklet.errors import InputError, SourceError, StateError
+from masklet.errors import InputError, MaskletWarning, SourceError, StateError
 from masklet.worker_pool import WorkerPool
 
 Emit = Callable[[Any], None]
@@ -49,6 +50,20 @@ def work_slowly(state: list[str], task: str, emit: Emit) -> None:
     for part in range(3000):
         emit(part)
         time.sleep(0.01)
+
+
+def warns(state: list[str], task: str, emit: Emit) -> None:
+    for part in range(2):
+        warnings.warn(f"{task} is odd", MaskletWarning, stacklevel=1)
+        emit(part)
+    warnings.warn("of another library", UserWarning, stacklevel=1)
+
+
+def dies_among_others(state: list[str], task: str, emit: Emit) -> None:
+    if task == "dies":
+        time.sleep(0.5)
+        os._exit(3)
+    work_slowly(state, task, emit)
 
 
 def ignores_stop(state: list[str], task: str, emit: Emit) -> None:
@@ -108,6 +123,46 @@ def test_a_dead_worker_is_named_and_what_arrived_is_kept() -> None:
             items.extend((task, part) for _, (task, part, *_) in workers.run(["good", "dies"]))
         items += [(task, part) for _, (task, part, *_) in workers.drain()]
     assert items == [("good", 0), ("good", 1), ("good", 2), ("dies", 0)]
+
+
+def test_the_dead_worker_is_named_not_those_that_its_death_ends() -> None:
+    tasks = ["slow", "slow", "dies", "slow"]
+    with pool(dies_among_others, workers=4) as workers, pytest.raises(StateError, match=r"test \d .*\(exit code 3\)"):
+        list(workers.run(tasks))
+    assert not multiprocessing.active_children()
+
+
+def test_no_more_tasks_are_pulled_than_the_consumer_keeps_up_with() -> None:
+    pulled: list[int] = []
+
+    def tasks() -> Iterator[str]:
+        for number in range(12):
+            pulled.append(number)
+            yield f"task {number}"
+
+    with pool() as workers:
+        stream = workers.run(tasks())
+        next(stream)
+        time.sleep(1)  # the workers could do all tasks by now
+        assert pulled == [0, 1, 2, 3]
+        assert len(list(stream)) == 12 * 3 - 1
+
+
+def test_warnings_of_masklet_reach_the_process_that_collects(capfd: pytest.CaptureFixture[str]) -> None:
+    tasks = ["a", "b", "c"]
+    with pool(warns) as workers, pytest.warns(MaskletWarning) as every:
+        assert len(list(workers.run(tasks))) == 6
+    assert sorted(str(one.message) for one in every) == sorted(f"{task} is odd" for task in tasks * 2)
+    assert {Path(one.filename).name for one in every} == {Path(__file__).name}
+    with pool(warns) as workers, warnings.catch_warnings(record=True) as once:
+        warnings.simplefilter("default")  # a repeated warning is shown once, also if several workers raise it
+        list(workers.run(["a"] * 3))
+    assert [str(one.message) for one in once] == ["a is odd"]
+    with pool(warns) as workers, pytest.raises(MaskletWarning, match="a is odd"):  # pytest makes it an error
+        list(workers.run(["a"]))
+    errors = capfd.readouterr().err
+    assert "UserWarning: of another library" in errors
+    assert "is odd" not in errors
 
 
 def test_a_closed_pool_stops_its_workers_at_the_next_item() -> None:

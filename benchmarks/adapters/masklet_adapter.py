@@ -82,4 +82,4 @@ def _to_masks(prediction: Any) -> MaskOutput:
 
 
 if __name__ == "__main__":
-    serve(image=MaskletImageProgram, video=MaskletVideoProgram)
+    serve(image_program=MaskletImageProgram, video_program=MaskletVideoProgram)

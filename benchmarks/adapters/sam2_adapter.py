@@ -135,4 +135,4 @@ def set_feature_sizes(predictor: Any) -> Any:
 
 
 if __name__ == "__main__":
-    serve(image=SAM2ImageProgram, video=SAM2VideoProgram)
+    serve(image_program=SAM2ImageProgram, video_program=SAM2VideoProgram)

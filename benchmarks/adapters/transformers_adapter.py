@@ -215,4 +215,4 @@ def read_video(folder: Path, side: int) -> tuple[Any, tuple[int, int]]:
 
 
 if __name__ == "__main__":
-    serve(image=TransformersImageProgram, video=TransformersVideoProgram)
+    serve(image_program=TransformersImageProgram, video_program=TransformersVideoProgram)

@@ -88,4 +88,4 @@ def refuse_network(event: str, _: tuple[Any, ...]) -> None:
 
 
 if __name__ == "__main__":
-    serve(image=UltralyticsImageProgram)
+    serve(image_program=UltralyticsImageProgram)

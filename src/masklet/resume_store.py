@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from masklet.errors import OutputError
 
-__all__ = ["ResumeStore", "StoredItem"]
+__all__ = ["ResumeStore", "StoredItem", "read_json_lines"]
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -40,7 +40,9 @@ class StoredItem:
 class ResumeStore:
     """The finished items of one run in one file.
 
-    `write_error` makes the error to raise when the file cannot be written; it gets the reason.
+    A finished item survives the end of the process, however it ends; where the store is `durable`, it survives a power
+    failure as well, and storing it waits for the disk. `write_error` makes the error to raise when the file cannot be
+    written; it gets the reason.
 
     Example:
         >>> from tempfile import mkdtemp
@@ -51,8 +53,15 @@ class ResumeStore:
         ([('cats/1', {'objects': 2})], ['first', 'second'])
     """
 
-    def __init__(self, path: Path, *, busy: str, write_error: Callable[[str], OutputError] | None = None) -> None:
-        self.path = path
+    def __init__(
+        self,
+        path: Path,
+        *,
+        busy: str,
+        write_error: Callable[[str], OutputError] | None = None,
+        durable: bool = True,
+    ) -> None:
+        self.path, self.durable = path, durable
         self._busy = busy
         self._write_error = write_error or (
             lambda reason: OutputError(
@@ -78,9 +87,7 @@ class ResumeStore:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._disconnect()
         self._lock.release()
 
     @property
@@ -91,7 +98,7 @@ class ResumeStore:
     @property
     def settings(self) -> dict[str, Any]:
         """The settings of the earlier run; empty if there is none."""
-        with self._reading() as connection:
+        with self._connected() as connection:
             return {name: json.loads(value) for name, value in connection.execute("SELECT name, value FROM settings")}
 
     def differences(self, settings: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -142,33 +149,63 @@ class ResumeStore:
 
     def items(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield key and document of every item, in the order in which they were stored."""
-        with self._reading() as connection:
+        with self._connected() as connection:
             for key, document in connection.execute("SELECT key, document FROM items ORDER BY number"):
                 yield key, json.loads(document)
+
+    def document(self, key: str) -> dict[str, Any]:
+        """Return the document of an item.
+
+        Raises:
+            KeyError: if there is no such item.
+        """
+        with self._connected() as connection:
+            row = connection.execute("SELECT document FROM items WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            raise KeyError(key)
+        document: dict[str, Any] = json.loads(row[0])
+        return document
 
     def lines(self, key: str) -> Iterator[str]:
         """Yield the lines of an item, one in memory at a time."""
         query = "SELECT line FROM lines WHERE item = (SELECT number FROM items WHERE key = ?) ORDER BY number"
-        with self._reading() as connection:
+        with self._connected() as connection:
             for (line,) in connection.execute(query, (key,)):
                 yield line
 
     def clear(self) -> None:
         """Forget everything, and remove the file."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._disconnect()
         with suppress(OSError):
-            self.path.unlink(missing_ok=True)
+            for path in (self.path, Path(f"{self.path}-wal")):  # a killed process leaves the write-ahead log
+                path.unlink(missing_ok=True)
 
     def _delete(self, connection: sqlite3.Connection, key: str) -> None:
-        connection.execute("DELETE FROM lines WHERE item = (SELECT number FROM items WHERE key = ?)", (key,))
-        connection.execute("DELETE FROM items WHERE key = ?", (key,))
+        row = connection.execute("SELECT number FROM items WHERE key = ?", (key,)).fetchone()
+        if row is not None:
+            connection.execute("DELETE FROM lines WHERE item = ?", row)
+            connection.execute("DELETE FROM items WHERE number = ?", row)
 
     @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        """Open the database at its first use.
+
+        A write-ahead log makes a transaction cheap: it is one write, without a sync unless the store is durable.
+        """
         try:
-            yield self._connect()
+            if self._connection is None:
+                connection = sqlite3.connect(self.path, check_same_thread=False)
+                with ExitStack() as stack:
+                    stack.callback(connection.close)
+                    connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # then it needs no shared memory
+                    connection.execute("PRAGMA journal_mode = WAL")
+                    connection.execute(f"PRAGMA synchronous = {'FULL' if self.durable else 'NORMAL'}")
+                    connection.executescript(SCHEMA)
+                    stack.pop_all()
+                self._connection = connection
+            yield self._connection
+        except (sqlite3.OperationalError, OSError) as error:
+            raise self._write_error(getattr(error, "strerror", None) or str(error)) from error
         except sqlite3.Error as error:
             raise OutputError(
                 f"{self.path} cannot be read ({error}): it is damaged or of another program; remove it to start over"
@@ -177,17 +214,31 @@ class ResumeStore:
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         """Run the block as one transaction: on any error, Ctrl-C included, nothing of it is stored."""
-        try:
-            connection = self._connect()
-            with connection:
-                yield connection
-        except (sqlite3.Error, OSError) as error:
-            raise self._write_error(str(error)) from error
+        with self._connected() as connection, connection:
+            yield connection
 
-    def _connect(self) -> sqlite3.Connection:
-        if self._connection is None:
-            self._connection = sqlite3.connect(self.path)
-            self._connection.execute("PRAGMA journal_mode = TRUNCATE")
-            self._connection.execute("PRAGMA synchronous = NORMAL")
-            self._connection.executescript(SCHEMA)
-        return self._connection
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a file of JSON lines, as earlier versions stored runs, up to the first incomplete line.
+
+    Raises:
+        OutputError: if the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                document = json.loads(line) if line.endswith(b"\n") else None
+                if not isinstance(document, dict):
+                    return
+                yield document
+    except ValueError:
+        return
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be read ({error.strerror or error}): make it readable, or choose another folder"
+        ) from error

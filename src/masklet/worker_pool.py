@@ -3,7 +3,7 @@
 Each worker is a fresh (spawned) process. It makes its state (a model, for example) once, when its first task arrives,
 and sends every item of a task as soon as it exists. The processes belong to `concurrent.futures`; items travel through
 one pipe, because a future carries only a final value. Tasks are pulled lazily: each worker has one task at work and one
-that waits.
+that waits. The next task is pulled when the items of an earlier one are consumed, so the items in memory are bounded.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import queue
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -24,9 +25,9 @@ from itertools import islice
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext, SpawnProcess
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TextIO, TypeAlias, TypeVar
 
-from masklet.errors import InputError, StateError
+from masklet.errors import InputError, MaskletWarning, StateError
 
 __all__ = ["WorkerPool"]
 
@@ -51,7 +52,7 @@ class WorkerPool(Generic[State, Task, Item]):
 
     When the pool closes early, each worker stops at its next `emit`; workers that need longer than `stop_timeout_s`
     (None: no limit) are terminated. Workers ignore Ctrl-C, which is for the process that collects, and end when that
-    process ends.
+    process ends. A `MaskletWarning` of a worker is raised in the process that collects, whose filters decide about it.
 
     Args:
         name: what the processes are called, followed by a number; an error names the process that died.
@@ -85,8 +86,10 @@ class WorkerPool(Generic[State, Task, Item]):
         self._stop = context.Event()
         worker = _Worker(make_state, work, self._writer, context.Lock(), self._stop)
         self._executor = ProcessPoolExecutor(workers, context, _start_worker, (worker, threads_per_worker))
-        self._workers, self._processes, self._stop_timeout_s = workers, context.processes, stop_timeout_s
+        self._workers, self._context, self._stop_timeout_s = workers, context, stop_timeout_s
         self._futures: dict[int, Future[None]] = {}
+        self._death: StateError | None = None
+        self._warning_registry: dict[str | tuple[str, type[Warning], int], int] = {}
         self._messages: queue.SimpleQueue[_Message | Exception] = queue.SimpleQueue()
         self._receiver = threading.Thread(target=self._receive, daemon=True)
         self._receiver.start()
@@ -106,6 +109,7 @@ class WorkerPool(Generic[State, Task, Item]):
 
         Raises:
             StateError: if a worker dies.
+            MaskletWarning: if a worker warns and the filters make it an error.
             Exception: whatever `make_state` or `work` raises.
         """
         numbered = enumerate(tasks)
@@ -114,10 +118,16 @@ class WorkerPool(Generic[State, Task, Item]):
             message = self._next_message()
             if isinstance(message, Exception):
                 raise message
-            if message.is_item:
+            if isinstance(message, _TaskItem):
                 yield message.number, message.item
+            elif isinstance(message, _WorkerWarning):
+                warnings.warn_explicit(*message, registry=self._warning_registry)
             else:
-                self._futures.pop(message.number).result()
+                try:
+                    self._futures[message.number].result()
+                except BrokenProcessPool:  # another worker died just now; the error that names it is on its way
+                    continue
+                del self._futures[message.number]
                 self._submit(islice(numbered, 1))
 
     def drain(self) -> Iterator[tuple[int, Item]]:
@@ -125,7 +135,7 @@ class WorkerPool(Generic[State, Task, Item]):
         self.close()
         while not self._messages.empty():
             message = self._messages.get()
-            if not isinstance(message, Exception) and message.is_item:
+            if isinstance(message, _TaskItem):
                 yield message.number, message.item
 
     def close(self) -> None:
@@ -145,6 +155,7 @@ class WorkerPool(Generic[State, Task, Item]):
             try:
                 future = self._executor.submit(_run_task, number, pickle.dumps(task))
             except BrokenProcessPool:
+                self._executor.shutdown()  # after it, every callback of a future has run
                 raise self._death_error() from None
             self._futures[number] = future
             future.add_done_callback(self._report_death)
@@ -164,25 +175,35 @@ class WorkerPool(Generic[State, Task, Item]):
             try:
                 return self._messages.get(timeout=POLL_INTERVAL_S)
             except queue.Empty:
-                continue
+                if self._ended_processes():  # the executor does not watch the process that it started last
+                    return self._death_error()
 
     def _report_death(self, future: Future[None]) -> None:
-        """Runs before the executor terminates the other processes, so that only the dead one has ended."""
+        """Its first call precedes the end of the other processes by the executor: only the dead one has ended then."""
         if not future.cancelled() and isinstance(future.exception(), BrokenProcessPool):
             self._messages.put(self._death_error())
 
+    def _ended_processes(self) -> list[SpawnProcess]:
+        processes = self._context.started_processes()
+        ended = wait([process.sentinel for process in processes], timeout=0)
+        return [process for process in processes if process.sentinel in ended]
+
     def _death_error(self) -> StateError:
-        ended = wait([process.sentinel for process in self._processes], timeout=0)
-        process = next((process for process in self._processes if process.sentinel in ended), self._processes[0])
-        process.join(EXIT_TIMEOUT_S)
-        return StateError(
-            f"{process.name} ended unexpectedly (exit code {process.exitcode}); usually memory ran out, or a script "
-            "that starts workers lacks 'if __name__ == \"__main__\":'. Finished work is stored: run the same again "
-            "with fewer workers to resume"
-        )
+        """Return the error that names the process that ended first, the same at each call."""
+        ended = self._ended_processes()  # before the test: once the executor ends other processes, the error exists
+        if self._death is None:
+            process = (ended or self._context.processes)[0]
+            process.join(EXIT_TIMEOUT_S)
+            self._death = StateError(
+                f"{process.name} ended unexpectedly (exit code {process.exitcode}). When a worker ended without an "
+                "error message, usually memory ran out, or a script that starts workers lacks "
+                "'if __name__ == \"__main__\":'. Finished work is stored: run the same again with fewer workers to "
+                "resume"
+            )
+        return self._death
 
     def _terminate(self) -> None:
-        for process in self._processes:
+        for process in self._context.started_processes():
             process.terminate()
 
 
@@ -198,14 +219,28 @@ class _NamingContext(SpawnContext):
         self.processes.append(process)
         return process
 
+    def started_processes(self) -> list[SpawnProcess]:
+        """Return the processes without one that another thread is starting at this moment."""
+        return [process for process in self.processes if process.pid is not None]
 
-@dataclass(frozen=True)
-class _Message:
-    """An item of a task, or the end of the task."""
 
+class _TaskItem(NamedTuple):
     number: int
-    is_item: bool
-    item: Any = None
+    item: Any
+
+
+class _TaskEnd(NamedTuple):
+    number: int
+
+
+class _WorkerWarning(NamedTuple):
+    text: str
+    category: type[MaskletWarning]
+    filename: str
+    lineno: int
+
+
+_Message: TypeAlias = "_TaskItem | _TaskEnd | _WorkerWarning"
 
 
 @dataclass
@@ -229,13 +264,33 @@ class _Worker(Generic[State, Task, Item]):
 
     def emit(self, number: int, item: Item) -> None:
         """Send an item. Raises KeyboardInterrupt if the pool was closed."""
-        self.send(_Message(number, True, item))
+        self.send(_TaskItem(number, item))
         if self.stop.is_set():
             raise KeyboardInterrupt
 
     def send(self, message: _Message) -> None:
         with self.lock:
             self.writer.send(message)
+
+    def forward_warnings(self) -> None:
+        """Send the warnings of masklet; other ones are shown by this process."""
+        show_warning = warnings.showwarning
+
+        def send_warning(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, MaskletWarning):
+                self.send(_WorkerWarning(str(message), category, filename, lineno))
+            else:
+                show_warning(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = send_warning
+        warnings.simplefilter("always", MaskletWarning)  # repetitions are for the filters of the other process
 
 
 _process_worker: list[_Worker[Any, Any, Any]] = []
@@ -249,6 +304,7 @@ def _start_worker(worker: _Worker[Any, Any, Any], threads: int | None) -> None:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # for a torch that is imported later
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(threads)
+    worker.forward_warnings()
     _process_worker.append(worker)
 
 
@@ -271,4 +327,4 @@ def _run_task(number: int, pickled_task: bytes) -> None:
             raise RuntimeError(f"{type(error).__name__}: {error}") from error
         raise
     finally:
-        worker.send(_Message(number, False))
+        worker.send(_TaskEnd(number))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from helpers.annotate_data import downgrade_log
 from masklet.annotate.annotation_records import ImageAnnotation, ObjectAnnotation
 from masklet.annotate.resume_log import AnnotationLog, PendingEntry
 from masklet.errors import InputError, OutputError
@@ -53,15 +55,16 @@ def test_entries_are_read_again(tmp_path: Path) -> None:
 
 def test_truncated_anywhere_complete_entries_remain(tmp_path: Path) -> None:
     filled(tmp_path / "complete")
-    path = Path(".masklet") / "annotate.jsonl"
-    content = (tmp_path / "complete" / path).read_bytes()
+    settings, log_path = downgrade_log(tmp_path / "complete")
+    content = log_path.read_bytes()
     seen = set()
     ends = [offset + 1 for offset, byte in enumerate(content) if byte == ord("\n")]
     for size in sorted({0, *range(5, len(content), 61), *(end - near for end in ends for near in (0, 1))}):
         out = tmp_path / "truncated"
-        (out / path).parent.mkdir(parents=True, exist_ok=True)
-        (out / path).write_bytes(content[:size])
-        (out / ".masklet/annotate.json").write_bytes((tmp_path / "complete/.masklet/annotate.json").read_bytes())
+        shutil.rmtree(out, ignore_errors=True)
+        (out / ".masklet").mkdir(parents=True)
+        (out / ".masklet/annotate.jsonl").write_bytes(content[:size])
+        (out / ".masklet/annotate.json").write_bytes(settings.read_bytes())
         with AnnotationLog(out) as log:
             log.start({"conf": 0.5}, overwrite=False)
             names = list(log.entries)
@@ -72,8 +75,30 @@ def test_truncated_anywhere_complete_entries_remain(tmp_path: Path) -> None:
         with AnnotationLog(out) as log:
             log.start({"conf": 0.5}, overwrite=False)
             assert list(log.entries) == [*names, "new"]
+        assert sorted(path.name for path in (out / ".masklet").iterdir()) == ["annotate.lock", "annotate.sqlite"]
         seen.add(len(names))
     assert seen == {0, 1, 2, 3}
+
+
+def test_log_of_an_earlier_version_is_imported_once(tmp_path: Path) -> None:
+    filled(tmp_path)
+    downgrade_log(tmp_path)
+    with AnnotationLog(tmp_path) as log:
+        assert log.has_previous_run
+        with pytest.raises(InputError, match=r"conf was 0.5, now 0.7"):
+            log.start({"conf": 0.7}, overwrite=False)
+    for _ in range(2):
+        with AnnotationLog(tmp_path) as log:
+            log.start({"conf": 0.5}, overwrite=False)
+            assert list(log.entries) == ["a", "clip", "b/c"]
+            assert log.class_names == {4: "dog"}
+            assert list(log.records("clip")) == [RECORDS[2]] * 2
+    filled(tmp_path / "again")
+    downgrade_log(tmp_path / "again")
+    with AnnotationLog(tmp_path / "again") as log:
+        assert log.previous_run() == ([], [])  # this run stored no formats
+        log.start({"conf": 0.7}, overwrite=True)
+        assert not log.entries
 
 
 def test_error_while_appending_leaves_the_log_unchanged(tmp_path: Path) -> None:
@@ -84,10 +109,11 @@ def test_error_while_appending_leaves_the_log_unchanged(tmp_path: Path) -> None:
     with AnnotationLog(tmp_path) as log:
         log.start({}, overwrite=False)
         log.append([PendingEntry("a", [1, 2], 1, [RECORDS[0].to_line()])])
-        size = (tmp_path / ".masklet/annotate.jsonl").stat().st_size
+        stored = list(log._store.items())
         with pytest.raises(RuntimeError):
             log.append([PendingEntry("b", [1, 2], 2, broken())])  # type: ignore[arg-type]
-        assert (tmp_path / ".masklet/annotate.jsonl").stat().st_size == size
+        assert list(log._store.items()) == stored
+        assert (list(log._store.lines("a")), list(log._store.lines("b"))) == ([RECORDS[0].to_line()], [])
         assert list(log.entries) == ["a"]
 
 
@@ -103,7 +129,8 @@ def test_one_process_at_a_time_and_missing_settings_are_reported(tmp_path: Path)
     filled(tmp_path)
     with AnnotationLog(tmp_path), pytest.raises(OutputError, match="another run"), AnnotationLog(tmp_path):
         pass
-    (tmp_path / ".masklet/annotate.json").unlink()
+    settings, _ = downgrade_log(tmp_path)
+    settings.unlink()
     with (
         AnnotationLog(tmp_path) as log,
         pytest.raises(InputError, match="the options of the earlier run are unknown"),

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-import errno
 import json
+import multiprocessing
 import os
+import sqlite3
 import subprocess
 import sys
+import warnings
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.annotate_data import Blobs, contents, make_photos
-from masklet.annotate import AnnotateOptions, Summary, annotate, auto_annotate, resume_log
+from helpers.annotate_data import Blobs, contents, downgrade_log, make_photos
+from masklet.annotate import AnnotateOptions, Summary, annotate, auto_annotate
+from masklet.annotate.events import BatchDone, FrameDone
+from masklet.annotate.inputs import InputFile, list_inputs
+from masklet.annotate.labeler import annotate_batches
+from masklet.detect import Detections
 from masklet.errors import InputError, MaskletWarning, OutputError, StateError
 
 DRIVER = Path(__file__).parents[1] / "helpers" / "annotate_driver.py"
@@ -71,7 +80,7 @@ def test_several_workers_write_the_same_files(photos: Path, tmp_path: Path, unin
 
 def test_killed_worker_is_an_error_and_its_results_are_kept(photos: Path, tmp_path: Path) -> None:
     out, log = tmp_path / "out", tmp_path / "log"
-    with pytest.raises(StateError, match=r"ended without an error message.*fewer workers"):
+    with pytest.raises(StateError, match=r"masklet annotate \d .*ended without an error message.*fewer workers"):
         label(photos, out, det_model=Blobs(log, kill_at=3), workers=2)
     summary = label(photos, out, det_model=Blobs(log))
     assert summary.images == 9
@@ -84,6 +93,39 @@ def test_error_in_a_worker_is_raised_in_the_main_process(photos: Path, tmp_path:
     with pytest.raises(InputError, match=r"cannot be sent to other processes.*top of a module"):
         label(photos, tmp_path / "out", det_model=lambda rgb: ([], [], []), workers=2)
     assert label(photos, tmp_path / "out").images == 9  # a refused run does not block the next
+
+
+def test_models_are_made_once_per_worker_and_a_warning_reaches_the_main_process(photos: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with pytest.warns(MaskletWarning, match="image 1 of a worker") as caught:
+        summary = label(photos, tmp_path / "out", det_model=WarningBlobs(log), workers=2)
+    assert 1 <= len(caught) <= 2  # each detector counts its images from 1
+    assert (summary.images, len(summary.failures)) == (9, 1)  # broken.jpg fails alone
+    assert set(Counter(log.read_text().split()).values()) == {1}
+
+
+class WarningBlobs(Blobs):
+    def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        found = super().detect(images)
+        if self.num_images == 1:
+            warnings.warn("image 1 of a worker", MaskletWarning, stacklevel=2)
+        return found
+
+
+def test_interrupted_workers_hand_over_what_is_done_and_end(photos: Path, tmp_path: Path) -> None:
+    options = AnnotateOptions(Blobs(), detector_masks=True, workers=2)
+    inputs = [item for item in list_inputs(photos) if item.name != "broken"]
+
+    def batches() -> Iterator[list[InputFile]]:
+        yield from ([item] for item in inputs[:4])
+        raise KeyboardInterrupt  # as the fifth is pulled: the first of the four is done
+
+    events: list[FrameDone | BatchDone] = []
+    with pytest.raises(KeyboardInterrupt):
+        events.extend(annotate_batches(batches(), options, tmp_path))
+    names = [done.item.name for event in events if isinstance(event, BatchDone) for done in event.done]
+    assert 1 <= len(names) == len(set(names)) <= 4
+    assert not multiprocessing.active_children()
 
 
 def test_interrupted_run_loses_nothing(photos: Path, tmp_path: Path) -> None:
@@ -160,23 +202,25 @@ def test_full_disk_is_reported_and_leaves_complete_lines(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    write, free_bytes = os.write, 1500
+    connect = sqlite3.connect
 
-    def short(descriptor: int, data: bytes) -> int:
-        nonlocal free_bytes
-        if free_bytes <= 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        count = min(free_bytes, len(data))
-        free_bytes -= count
-        return write(descriptor, bytes(data[:count]))
+    def connect_small(path: Path, **options: Any) -> sqlite3.Connection:
+        connection = connect(path, **options)
+        if path.name == "annotate.sqlite":
+            connection.execute("PRAGMA page_size = 512")
+            connection.execute("PRAGMA max_page_count = 14")
+        return connection
 
-    monkeypatch.setattr(resume_log.os, "write", short)
+    monkeypatch.setattr(sqlite3, "connect", connect_small)
     with pytest.raises(OutputError, match=r"No space left on device.*are kept: free disk space and run the same again"):
         label(photos, out)
     monkeypatch.undo()
-    lines = (out / ".masklet/annotate.jsonl").read_text()
-    assert lines.endswith("\n")
-    assert all(json.loads(line) for line in lines.splitlines())
+    with closing(sqlite3.connect(out / ".masklet/annotate.sqlite")) as connection:
+        lines = [line for (line,) in connection.execute("SELECT line FROM lines")]
+        (items,) = connection.execute("SELECT count(*) FROM items").fetchone()
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert len(lines) == items > 0
+    assert all(json.loads(line) for line in lines)
     detector = Blobs()
     summary = label(photos, out, det_model=detector)
     assert summary.images == 9
@@ -212,7 +256,7 @@ def test_log_of_an_earlier_version_is_resumed(photos: Path, tmp_path: Path) -> N
     options = {"formats": ("yolo",), "val_fraction": 0.2}
     first = label(photos, tmp_path / "out", **options)
     expected = contents(tmp_path / "out")
-    log, settings = (tmp_path / "out/.masklet" / name for name in ("annotate.jsonl", "annotate.json"))
+    settings, log = downgrade_log(tmp_path / "out")
     records = [json.loads(line) for line in log.read_text().splitlines()]
     old_keys = {"split": "part", "video": "film", "frame_idx": "frame"}
     records = [{old_keys.get(key, key): value for key, value in record.items()} for record in records]

@@ -101,78 +101,9 @@ def test_records_without_peers_are_read(tmp_path: Path) -> None:
     assert (dict(found.versions), found.command) == ({}, None)
 
 
-OLD_RECORD = {
-    "protocol": "how",
-    "model": "builtin",
-    "options": {
-        "objects": [1],
-        "image_size": None,
-        "picture": [480, 854],
-        "points": 16,
-        "lengths": [100],
-        "parts": True,
-        "through": "live",
-        "settle": 100,
-        "bound": 24.0,
-        "limit_s": 60.0,
-    },
-    "machine": {
-        "processor": "a processor",
-        "cores": 2,
-        "threads": 1,
-        "device": "cpu",
-        "torch": "2.13",
-        "python": "3.11",
-        "platform": "here",
-    },
-    "masklet": "0.1.0",
-    "commit": None,
-    "date": "2026-11-23T12:00:00+00:00",
-    "limits": {"fp32_gflops": 100.0, "bf16_gflops": 200.0, "copy_gbytes": 10.0},
-    "cases": [
-        {
-            "name": "encode",
-            "setting": "fp32",
-            "unit": "s",
-            "samples": [2.0],
-            "floor": 0.5,
-            "note": None,
-            "program": "sam2",
-            "ratio": 0.5,
-            "lowest_iou": 0.999,
-            "logits_error": 3e-6,
-            "work": {"operations": 3, "values": 2, "bytes": 1},
-            "bound": "bytes",
-            "median": 2.0,
-            "lowest": 2.0,
-            "spread": None,
-            "share": 0.25,
-        }
-    ],
-    "versions": {"sam2": "1.1.0"},
-    "command": "masklet bench image",
-    "models": [
-        {
-            "name": "sam_vit_b",
-            "title": "SAM ViT-B",
-            "parameters": 93735472,
-            "published_millions": 93.7,
-            "file_megabytes": 375.0,
-            "trained": False,
-            "side": 1024,
-            "prompted": {"encode_ms": 4485.6, "click_ms": 15.6},
-            "everything": {"seconds": 14.5, "points": 1024, "estimated": False},
-            "pass_ms": None,
-        }
-    ],
-}
-"""A record with the keys of an earlier version."""
-
-
 def test_records_of_earlier_versions_are_read(tmp_path: Path) -> None:
-    path = tmp_path / "old.json"
-    path.write_text(json.dumps(OLD_RECORD))
-    old = read_record(path)
+    """With the keys of an earlier version."""
+    old = read_record(Path(__file__).parent / "old_record.json")
     assert old.masklet_version == "0.1.0"
     case = BenchmarkCase(
         "encode", "fp32", "s", (2.0,), 0.5, program="sam2", peer_ratio=0.5, min_iou=0.999, max_logits_error=3e-6
@@ -203,6 +134,7 @@ def test_records_of_earlier_versions_are_read(tmp_path: Path) -> None:
         "memory_tolerance_mb": 24.0,
         "max_seconds": 60.0,
     }
+    path = tmp_path / "new.json"
     path.write_text(old.to_json())
     assert read_record(path) == old
 

@@ -140,7 +140,7 @@ def test_offline_nothing_is_created(programs: Programs, monkeypatch: pytest.Monk
 
 
 def test_the_error_of_pip_is_reported_and_nothing_is_left(programs: Programs) -> None:
-    fail(programs, "iopath", "Looking in indexes\nERROR: No matching distribution found for iopath==0.1.10\n")
+    fail(programs, "iopath", "Using an index\nERROR: No matching distribution found for iopath==0.1.10\n")
     with pytest.raises(StateError, match=r"iopath.* for sam2 .*\(No matching distribution found for iopath") as caught:
         create_environment(SAM2)
     assert len(str(caught.value).splitlines()) == 1

@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -24,6 +27,7 @@ from masklet.datasets import (
     open_dataset_writer,
 )
 from masklet.errors import InputError, OutputError, StateError
+from masklet.resume_store import ResumeStore
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -44,14 +48,29 @@ def interrupted(image: LabeledImage) -> Iterator[LabeledImage]:
     raise ZeroDivisionError
 
 
+def downgrade_log(out: Path, data_format: str) -> Path:
+    """Replace the log by that of an earlier version: JSON lines of the header, the class names and the images."""
+    path = out / ".masklet" / f"{data_format}.sqlite"
+    with ResumeStore(path, busy="") as store:
+        header = store.settings
+        names = {"names": header.pop("class_names")}
+        lines = [header, names, *(document for _, document in store.items())]
+    path.unlink()
+    earlier = path.with_suffix(".jsonl")
+    earlier.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return earlier
+
+
+@pytest.mark.parametrize("earlier_version", [False, True])
 @pytest.mark.parametrize("data_format", DATASET_WRITERS)
-def test_an_interrupted_run_is_resumed(tmp_path: Path, data_format: str) -> None:
+def test_an_interrupted_run_is_resumed(tmp_path: Path, data_format: str, earlier_version: bool) -> None:
     images = plain(tmp_path / "in", ("train", "val"))
     complete = write(tmp_path / "complete", data_format, images, images="copy")
     with pytest.raises(ZeroDivisionError):
         write(tmp_path / "out", data_format, interrupted(images[1]), images="copy")
-    log = tmp_path / "out" / ".masklet" / f"{data_format}.jsonl"
-    log.write_bytes(log.read_bytes() + b'{"name": "b10", "fi')  # the power went
+    if earlier_version:
+        log = downgrade_log(tmp_path / "out", data_format)
+        log.write_bytes(log.read_bytes() + b'{"name": "b10", "fi')  # the power went
     with open_dataset_writer(data_format, tmp_path / "out", names=NAMES, options=WriteOptions(images="copy")) as writer:
         assert [writer.has(image.name) for image in images] == [False, True, False]
         for image in images:
@@ -59,6 +78,40 @@ def test_an_interrupted_run_is_resumed(tmp_path: Path, data_format: str) -> None
                 writer.write(image)
     assert tree(tmp_path / "out") == tree(tmp_path / "complete")
     assert (writer.loss, writer.counts, writer.num_images) == (complete.loss, {0: 2, 1: 2}, 3)
+    assert not list((tmp_path / "out").rglob("*.jsonl"))
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from helpers.labeled_images import NAMES, plain
+from masklet.datasets import WriteOptions, open_dataset_writer
+
+root = Path(sys.argv[1])
+with open_dataset_writer("coco", root / "out", names=NAMES, options=WriteOptions(images="copy")) as writer:
+    writer.register_class(7, "late")
+    for image in plain(root / "in")[:2]:
+        writer.write(image)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+def test_a_killed_run_loses_no_image(tmp_path: Path) -> None:
+    search_path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": search_path}
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], env=environment, check=False)
+    assert done.returncode == -signal.SIGKILL
+    images = plain(tmp_path / "in")
+    with open_dataset_writer("coco", tmp_path / "out", names=NAMES, options=WriteOptions(images="copy")) as writer:
+        assert [writer.has(image.name) for image in images] == [True, True, False]
+        assert dict(writer.names) == {**NAMES, 7: "late"}
+        writer.write(images[2])
+    with open_dataset_writer("coco", tmp_path / "complete", names={**NAMES, 7: "late"}) as writer:
+        for image in images:
+            writer.write(image)
+    annotations = Path("annotations") / "instances_default.json"
+    assert (tmp_path / "out" / annotations).read_bytes() == (tmp_path / "complete" / annotations).read_bytes()
 
 
 @pytest.mark.parametrize("data_format", DATASET_WRITERS)
@@ -105,7 +158,7 @@ def test_a_log_with_earlier_keys_is_resumed(tmp_path: Path, data_format: str) ->
             complete.write(image)
     with open_dataset_writer(data_format, tmp_path / "out", names=NAMES, options=options) as writer:
         writer.write(images[0])
-    log = tmp_path / "out" / ".masklet" / f"{data_format}.jsonl"
+    log = downgrade_log(tmp_path / "out", data_format)
     header, *lines = log.read_text().splitlines(keepends=True)
     own = {"coco": {"segmentation": "rle", "min_iou": None}, "yolo": {"folder": "labels"}, "davis": {}}[data_format]
     earlier = {"layout": data_format, "version": 1, "pictures": "copy", "source": "photos", "val": "0", **own}
@@ -285,8 +338,8 @@ def test_a_full_disk_is_reported_and_resumed_from(tmp_path: Path) -> None:
     images = [labeled(tmp_path / "in", name, LabeledObject.from_mask(RING)) for name in ("a", "b", "c", "d", "e")]
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # what a disk with room for 1000 bytes says
-        with pytest.raises(OutputError, match=r"coco\.jsonl could not be written .*has room"):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (70_000, before[1]))  # no file can be larger than this
+        with pytest.raises(OutputError, match=r"coco\.sqlite could not be written .*has room"):
             write(tmp_path / "out", "coco", images)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -302,12 +355,13 @@ def test_a_full_disk_is_reported_and_resumed_from(tmp_path: Path) -> None:
 def test_a_damaged_log_is_used_up_to_the_damage(tmp_path: Path) -> None:
     images = plain(tmp_path / "in")
     write(tmp_path / "out", "coco", images)
-    log = tmp_path / "out" / ".masklet" / "coco.jsonl"
+    log = downgrade_log(tmp_path / "out", "coco")
     lines = log.read_text().splitlines()
     for wrong in ('{"name": "b10"}', "[]", "null", '{"name": 3, "loss": 4, "size": 5, "classes": 6}'):
         log.write_text("\n".join([*lines[:3], wrong, *lines[3:]]) + "\n")
         with open_dataset_writer("coco", tmp_path / "out", names=NAMES) as writer:
             assert writer.num_images == 1
+        log.with_suffix(".sqlite").unlink()
     log.write_text("nothing of ours\n")
     with open_dataset_writer("coco", tmp_path / "out", names=NAMES) as writer:
         assert writer.num_images == 0

@@ -76,7 +76,7 @@ def test_the_python_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_the_tables_name_what_there_is() -> None:
-    arguments = set(inspect.signature(auto_annotate).parameters) - {"data", "report"}
+    arguments = set(inspect.signature(auto_annotate).parameters) - {"data", "on_progress"}
     assert arguments == set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`[^|]*) \| (?:`--|the)", PAGE, re.M))))
     assert set(re.findall(r"^\| `(\w+)` \| [`a]", PAGE, re.M)) >= set(DATASET_WRITERS)
     command = typer.main.get_command(app).commands["annotate"]  # type: ignore[attr-defined]

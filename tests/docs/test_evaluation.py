@@ -100,7 +100,7 @@ def test_a_command_runs(here: Path, line: str, capsys: pytest.CaptureFixture[str
 
 
 def test_the_readme_and_the_page_have_commands() -> None:
-    assert len(MEASURING) == 3
+    assert len(MEASURING) == 2
     evaluated = {line.split()[2] for line in commands(PAGE) if line.startswith("masklet eval ")}
     assert evaluated == {
         "images",

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from masklet.detect import Detections
+from masklet.resume_store import ResumeStore
 
 NAMES = {0: "red", 1: "green"}
 COLORS = {0: (255, 0, 0), 1: (0, 255, 0)}
@@ -79,6 +80,21 @@ def make_photos(folder: Path, count: int = 6) -> Path:
     (folder / "broken.jpg").write_bytes(b"\xff\xd8 cut short")
     Image.fromarray(np.full((32, 40, 3), 90, np.uint8)).save(folder / "nothing.png")
     return folder
+
+
+def downgrade_log(out: Path) -> tuple[Path, Path]:
+    """Replace the log by that of an earlier version: a JSON document of the options, and JSON lines."""
+    path = out / ".masklet" / "annotate.sqlite"
+    with ResumeStore(path, busy="") as store:
+        settings = store.settings
+        lines = [json.dumps({"names": settings.pop("class_names")})]
+        for name, entry in store.items():
+            header = {"item": name, "stamp": entry["fingerprint"], "records": entry["count"], "failed": entry["failed"]}
+            lines += [json.dumps(header), *store.lines(name)]
+    path.unlink()
+    path.with_suffix(".json").write_text(json.dumps(settings, indent=1) + "\n")
+    path.with_suffix(".jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return path.with_suffix(".json"), path.with_suffix(".jsonl")
 
 
 def contents(out: Path) -> dict[str, bytes]:

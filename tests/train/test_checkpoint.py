@@ -23,22 +23,8 @@ from masklet.train.loop import RuntimeConfig, train
 
 CPU = RuntimeConfig("cpu", workers=0)
 
-OLD_CONFIG = (
-    '{"model": "tiny", "stages": [{"size": 64, "batch": 1, "steps": 4, "rate": 0.001, "rate_end": 0.0001, '
-    '"shape": "cosine", "prompts": {"objects": 2, "mask_share": 0.5, "box_share": 0.25, "rough_share": 0.0, '
-    '"box_noise": 0.1, "rounds": [0.5, 0.5], "later": 0.5, "later_rounds": 1, "truth_clicks": 0.1, "gaps": 0.0}, '
-    '"frozen": 0, "frames": 3, "stills": 1, "still_size": 0}], "start": "", "sources": [{"path": "", "weight": 1.0, '
-    '"kind": null, "split": null}], "made": 0.0, "drawn": 0.0, "cutouts": [], "losses": {"focal": 20.0, "dice": 1.0, '
-    '"iou": 1.0, "presence": 1.0, "cross_entropy": 0.0, "focal_gamma": 2.0, "focal_alpha": 0.25, "both": false}, '
-    '"augment": {"flip": 0.0, "turned": 0.0, "degrees": 25.0, "shear": 20.0, "whole": 1.0, "crop": 0.33, '
-    '"stretch": 0.2, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "grayscale": 0.0, '
-    '"frame_brightness": 0.0, "frame_contrast": 0.0, "frame_saturation": 0.0}, "reverse": 0.5, "seed": 0, '
-    '"rates": [["image_encoder", 0.6]], "layer_decay": 0.9, "lora": 0, "warmup": 0, "weight_decay": 0.1, '
-    '"betas": [0.9, 0.999], "clip": 1.0, "accumulate": 1, "precision": "fp32", "checkpointing": false, "views": 0, '
-    '"ema": 0.0, "save_every": 2, "report_every": 1, "picture_every": 0}'
-)
-"""The config of `TINY` in the state of an earlier version."""
-OLD_LOG_HEADER = "step,steps,loss,box_iou,click_iou,single_iou,rate,steps_per_second,tracked_iou,presence"
+OLD = json.loads((Path(__file__).parent / "old_state.json").read_text(encoding="utf-8"))
+"""What an earlier version stored of `TINY`: keys of its state, its config, and the header of its log."""
 
 
 @pytest.fixture
@@ -49,12 +35,12 @@ def old_run(tiny_network: None, stills: Path, tmp_path: Path) -> Path:
             break
     path = tmp_path / "old" / "state.pt"
     state = torch.load(path, weights_only=True)
-    old_names = {"ema": "average", "ema_updates": "average_updates", "license": "licence"}
-    old_state = {old_names.get(name, name): value for name, value in state.items()} | {"config": OLD_CONFIG}
+    old_state = {OLD["old_names"].get(name, name): value for name, value in state.items()}
+    old_state["config"] = json.dumps(OLD["config"])
     torch.save(old_state, path)
     log = tmp_path / "old" / "log.csv"
     _, *rows = log.read_text().splitlines()
-    log.write_text("\n".join([OLD_LOG_HEADER, *rows]) + "\n")
+    log.write_text("\n".join([OLD["log_header"], *rows]) + "\n")
     return tmp_path / "old"
 
 
@@ -99,7 +85,8 @@ def test_another_content_is_refused(tmp_path: Path, content: object) -> None:
 
 def test_weights_with_a_header_of_an_earlier_version_start_a_run(builtin_file: Path, tmp_path: Path) -> None:
     tensors = load(builtin_file).network.state_dict()
-    header = {"format": "pt", "model": "builtin", "licence": "MIT", "run": OLD_CONFIG}
+    license_key = OLD["old_names"]["license"]
+    header = {"format": "pt", "model": "builtin", license_key: "MIT", "run": json.dumps(OLD["config"])}
     save_file(tensors, tmp_path / "old.safetensors", metadata=header)
     model = SAM2(CONFIGS["builtin"])
     assert load_pretrained(model, str(tmp_path / "old.safetensors")) == "MIT"

@@ -1,4 +1,4 @@
-"""From a wish to a run: how long, what is frozen, the defaults of a model; and invalid options."""
+"""From options to a run: how long, what is frozen, the defaults of a model; and invalid options."""
 
 from __future__ import annotations
 

@@ -17,12 +17,12 @@ from pathlib import Path
 from masklet.annotate.annotate_options import AnnotateOptions, DetectorLike
 from masklet.annotate.events import FrameDone
 from masklet.annotate.inputs import DataLike, InputFile, assign_splits, default_output_dir, list_inputs
+from masklet.annotate.labeler import annotate_batches
 from masklet.annotate.output_writers import FormatWriters, remove_previous_output
 from masklet.annotate.resume_log import AnnotationLog
 from masklet.annotate.review_page import ReviewQueue, write_review
 from masklet.annotate.summary import Summary, SummaryBuilder
 from masklet.annotate.videos import attach_frames
-from masklet.annotate.worker_pool import run_batches
 from masklet.atomic_files import write_text
 from masklet.datasets import WriteOptions
 from masklet.detect.detector import DetectOptions
@@ -107,7 +107,7 @@ class _AnnotationRun:
                 labels = [name] if entry.count == 1 else (record.name for record in log.records(name))
                 if not entry.failed and any(writers.is_missing(label, log.class_names) for label in labels):
                     self._write_labels(writers, name)
-            for event in run_batches(self._batches(todo), self.options, log.folder):
+            for event in annotate_batches(self._batches(todo), self.options, log.folder):
                 if isinstance(event, FrameDone):
                     yield self._progress(event.item, event.objects, "", event.frame_idx, event.num_frames)
                     continue

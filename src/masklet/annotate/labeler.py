@@ -1,11 +1,13 @@
-"""Annotate batches of images and videos with a detector and a segmentation model; every worker has one `Labeler`.
+"""Annotate batches of images and videos with a detector and a segmentation model, in one process or several.
 
 Boxes are xyxy in pixels of the original image. Shapes: N objects, H and W of the image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +24,69 @@ from masklet.errors import InputError, SourceError
 from masklet.masks.ops import masks_to_boxes
 from masklet.masks.rle import Rle, decode, encode
 from masklet.media.image import SourceImage, from_file
+from masklet.worker_pool import WorkerPool
 
-__all__ = ["Labeler"]
+__all__ = ["Labeler", "annotate_batches"]
 
 MAX_MASK_PIXELS = 1 << 26
 """Pixels of full-size masks in memory at a time."""
 MAX_BOXES_PER_BATCH = 32
 MIN_BOX_SIDE = 2.0
 """Pixels; a thinner box is widened, so that it can be a prompt."""
+STOP_TIMEOUT_S = 1.0
+"""Time for workers to finish a frame or batch when a run ends early; the next run annotates other ones again."""
+
+
+def annotate_batches(
+    batches: Iterable[Sequence[InputFile]], options: AnnotateOptions, temp_dir: Path
+) -> Iterator[FrameDone | BatchDone]:
+    """Annotate batches and yield their events: in the order of the batches with one worker, else in any order.
+
+    A batch is some images, or one video; `temp_dir` is a folder for the records of videos in progress. Each worker is a
+    process with its own models. After an error or Ctrl-C, the events that workers sent by then are yielded first.
+
+    Example:
+        >>> for event in annotate_batches([list_inputs("photos")], options, Path("out")):  # doctest: +SKIP
+        ...     print(len(event.done))
+
+    Raises:
+        MaskletError: if a model cannot be loaded, or the detector lacks a requested class.
+        InputError: if there are several workers and the detector cannot be pickled.
+        StateError: if a worker process ended unexpectedly.
+    """
+    if options.workers == 1:
+        labeler = Labeler(options)
+        for batch in batches:
+            yield from labeler.annotate(batch, temp_dir)
+        return
+    try:
+        pickle.dumps(options)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise InputError(
+            f"the detector {options.det_model!r:.80} cannot be sent to other processes ({error}); define it at the top "
+            "of a module, or use one worker"
+        ) from error
+    with WorkerPool(
+        partial(Labeler, options),
+        partial(_annotate_in_worker, temp_dir),
+        options.workers,
+        name="masklet annotate",
+        stop_timeout_s=STOP_TIMEOUT_S,
+    ) as pool:
+        try:
+            for _, event in pool.run(batches):
+                yield event
+        except (Exception, KeyboardInterrupt):
+            for _, event in pool.drain():
+                yield event
+            raise
+
+
+def _annotate_in_worker(
+    temp_dir: Path, labeler: Labeler, batch: Sequence[InputFile], emit: Callable[[FrameDone | BatchDone], None]
+) -> None:
+    for event in labeler.annotate(batch, temp_dir):
+        emit(event)
 
 
 class Labeler:

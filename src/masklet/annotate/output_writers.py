@@ -148,4 +148,5 @@ def remove_previous_output(out: Path, formats: Iterable[str], names: Iterable[st
             with suppress(OSError):
                 (out / f"{name}.txt").unlink()
     with suppress(OSError):
-        (out / STATE_FOLDER / "yolo.jsonl").unlink()
+        for path in (out / STATE_FOLDER).glob("yolo.*"):  # the log of the writer
+            path.unlink()

@@ -1,12 +1,7 @@
 """The log of a run, from which it resumes: a crash loses no annotation, and no input is annotated twice.
 
-OUT/.masklet/annotate.json     the options of the run, compared with those of a run that resumes it
-OUT/.masklet/annotate.jsonl    for each image or video a header line and a line per record (a video has one per frame);
-                               a line with the class names whenever there are new ones
-OUT/.masklet/annotate.lock     locked by the process that annotates
-
-Annotations are in the log before labels are written from it. The log only grows; an incomplete end, as a crash leaves
-it, is removed when it is read again.
+OUT/.masklet/annotate.sqlite has the options of the run, the class names known by now, and for each image or video its
+records as lines (a video has one per frame). Annotations are in the log before labels are written from it.
 """
 
 from __future__ import annotations
@@ -16,16 +11,16 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
-
-from filelock import FileLock, Timeout
+from typing import Any
 
 from masklet.annotate.annotation_records import ImageAnnotation
-from masklet.atomic_files import current_keys, write_text
-from masklet.datasets.write_log import STATE_FOLDER
+from masklet.atomic_files import current_keys
+from masklet.datasets.write_log import CLASS_NAMES, STATE_FOLDER
 from masklet.errors import InputError, OutputError
+from masklet.resume_store import ResumeStore, StoredItem, read_json_lines
 
 __all__ = ["AnnotationLog", "AnnotationLogEntry", "ClassNames", "PendingEntry", "Settings"]
 
@@ -33,8 +28,6 @@ Settings = Mapping[str, "str | int | float | bool | list[str] | list[int] | None
 ClassNames = dict[int, str]
 
 REMEDY = "use the same options to resume it, choose another output folder, or overwrite it (resume=False, --overwrite)"
-WRITE_BUFFER_BYTES = 1 << 20
-"""Bytes that are buffered before they are written."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +43,8 @@ class PendingEntry:
 
 @dataclass(frozen=True)
 class AnnotationLogEntry:
-    """The byte offset and the number of the records of one image or video in the log."""
+    """The number of the records of one image or video in the log."""
 
-    offset: int
     count: int
     fingerprint: list[int]
     failed: bool = False
@@ -68,14 +60,18 @@ class AnnotationLog:
     """
 
     def __init__(self, out: Path) -> None:
-        self.folder = out / STATE_FOLDER
+        self.out, self.folder = out, out / STATE_FOLDER
         self.entries: dict[str, AnnotationLogEntry] = {}
         """By name of image or video, in the order in which they were annotated."""
         self.class_names: ClassNames = {}
         """This mapping grows in place, as some detectors name a class only when they detect it."""
-        self._settings_path, self._log_path = self.folder / "annotate.json", self.folder / "annotate.jsonl"
-        self._lock = FileLock(self.folder / "annotate.lock", timeout=0)
-        self._file: BinaryIO | None = None
+        self._started = False
+        self._earlier = [self.folder / "annotate.json", self.folder / "annotate.jsonl"]
+        self._store = ResumeStore(
+            self.folder / "annotate.sqlite",
+            busy=f"another run is annotating into {out} at this moment: wait for it, or choose another output folder",
+            write_error=self._write_error,
+        )
 
     def __enter__(self) -> AnnotationLog:
         """Lock the folder.
@@ -83,46 +79,32 @@ class AnnotationLog:
         Raises:
             OutputError: if another process annotates into it, or it cannot be created or written.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
-        except Timeout:
-            raise OutputError(
-                f"another run is annotating into {self.folder.parent} at this moment: wait for it, or choose another "
-                "output folder"
-            ) from None
-        except OSError as error:
-            raise OutputError(_write_error_message(self.folder.parent, error)) from error
+        self._store.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        empty = self._file is not None and self._file_size() == 0
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-        self._lock.release()
-        if empty:  # remove the files of a run that did nothing, and the folders if they are then empty
+    def __exit__(self, *error: object) -> None:
+        unused = self._started and not self.entries and not self.class_names
+        if unused:
+            self._store.clear()
+        self._store.__exit__(*error)
+        if unused:  # remove the folders if they are then empty
             with suppress(OSError):
-                for path in (self._log_path, self._settings_path, self.folder / "annotate.lock"):
-                    path.unlink(missing_ok=True)
+                (self.folder / "annotate.lock").unlink(missing_ok=True)
                 self.folder.rmdir()
-                self.folder.parent.rmdir()
+                self.out.rmdir()
 
     @property
     def has_previous_run(self) -> bool:
         """Whether there is an earlier run, finished or not."""
-        return self._log_path.exists()
+        return self._store.exists or self._earlier[1].exists()
 
     def previous_run(self) -> tuple[list[str], list[str]]:
         """The formats that an earlier run wrote, and the names of its images and videos."""
         try:
-            formats = json.loads(self._settings_path.read_text(encoding="utf-8"))["formats"]
-            with open(self._log_path, "rb") as file:
-                while self._load_entry(file):
-                    pass
-        except (OSError, ValueError, KeyError, TypeError):
+            self._load()
+            return list(self._store.settings["formats"]), list(self.entries)
+        except (OutputError, KeyError, TypeError):
             return [], []
-        return list(formats), list(self.entries)
 
     def start(self, settings: Settings, *, overwrite: bool) -> None:
         """Resume the log of an earlier run, or overwrite it.
@@ -131,23 +113,20 @@ class AnnotationLog:
             InputError: if the earlier run had other options; the message lists them.
             OutputError: if the log cannot be written.
         """
-        try:
-            if overwrite:
-                self._log_path.unlink(missing_ok=True)
-            self._file = open(self._log_path, "a+b", buffering=0)  # noqa: SIM115
-            self.entries.clear()
-            self.class_names.clear()
-            with open(self._log_path, "rb") as file:
-                complete = 0
-                while self._load_entry(file):
-                    complete = file.tell()
-            if complete != self._file_size():
-                os.ftruncate(self._fd, complete)
-        except OSError as error:
-            raise OutputError(_write_error_message(self.folder.parent, error)) from error
+        if overwrite:
+            self._store.clear()
+            self._remove_earlier()
+        self._load()
+        self._started = True
         if not all(entry.failed for entry in self.entries.values()):  # a run without a result does not bind
-            self._check_settings(settings)
-        write_text(self._settings_path, json.dumps(dict(settings), indent=1) + "\n")
+            if not self._store.settings:
+                raise InputError(f"the options of the earlier run are unknown in {self.out}; {REMEDY}")
+            changed = self._store.differences({**settings, CLASS_NAMES: self.class_names})
+            if changed:
+                changes = "; ".join(f"{key} was {old!r:.80}, now {new!r:.80}" for key, (old, new) in changed.items())
+                raise InputError(f"{self.out} has a run with other options ({changes}): {REMEDY}")
+        self._store.save_settings({**settings, CLASS_NAMES: self.class_names})
+        self._remove_earlier()
 
     def append(self, new_entries: Iterable[PendingEntry]) -> None:
         """Append the records of some images or videos: all of them or none.
@@ -155,25 +134,14 @@ class AnnotationLog:
         Raises:
             OutputError: if the disk is full or the log not writable; the earlier entries stay.
         """
-        start = size = self._file_size()
         entries: dict[str, AnnotationLogEntry] = {}
-        pending = bytearray()
-        try:
+
+        def items() -> Iterator[StoredItem]:
             for new in new_entries:
-                header = {"item": new.name, "stamp": new.fingerprint, "records": new.count, "failed": new.failed}
-                pending += _json_line(header)
-                entries[new.name] = AnnotationLogEntry(size + len(pending), new.count, new.fingerprint, new.failed)
-                for line in new.lines:
-                    pending += line.encode() + b"\n"
-                    if len(pending) > WRITE_BUFFER_BYTES:
-                        size += self._write(pending)
-            self._write(pending)
-            os.fsync(self._fd)
-        except BaseException as error:
-            os.ftruncate(self._fd, start)
-            if isinstance(error, OSError):
-                raise OutputError(_write_error_message(self.folder.parent, error)) from error
-            raise
+                entries[new.name] = AnnotationLogEntry(new.count, new.fingerprint, new.failed)
+                yield StoredItem(new.name, asdict(entries[new.name]), new.lines)
+
+        self._store.add(items())
         for name, entry in entries.items():
             self.entries.pop(name, None)
             self.entries[name] = entry
@@ -191,82 +159,63 @@ class AnnotationLog:
                     "name per run: let the detector number its classes the same way for all images"
                 )
         if any(class_id not in self.class_names for class_id in names):
-            start = self._file_size()
-            line = _json_line({"names": {str(class_id): name for class_id, name in names.items()}})
-            try:
-                self._write(bytearray(line))
-            except OSError as error:
-                os.ftruncate(self._fd, start)
-                raise OutputError(_write_error_message(self.folder.parent, error)) from error
+            self._store.save_settings({**self._store.settings, CLASS_NAMES: {**self.class_names, **names}})
             self.class_names.update(names)
 
     def records(self, name: str) -> Iterator[ImageAnnotation]:
         """Read the records of one image or video, one at a time."""
-        entry = self.entries[name]
-        with open(self._log_path, "rb") as file:
-            file.seek(entry.offset)
-            for _ in range(entry.count):
-                yield ImageAnnotation.from_line(file.readline().decode())
+        return map(ImageAnnotation.from_line, self._store.lines(name))
 
-    @property
-    def _fd(self) -> int:
-        assert self._file is not None, "call start first"
-        return self._file.fileno()
+    def _load(self) -> None:
+        """Read the entries and class names of the earlier run."""
+        if self._earlier[1].exists() and not self._store.settings:
+            self._import(*self._earlier)
+        names = self._store.settings.get(CLASS_NAMES, {})
+        self.class_names.clear()
+        self.class_names.update({int(class_id): name for class_id, name in names.items()})
+        self.entries.clear()
+        self.entries.update({key: AnnotationLogEntry(**document) for key, document in self._store.items()})
 
-    def _file_size(self) -> int:
-        return os.fstat(self._fd).st_size
+    def _import(self, settings_path: Path, path: Path) -> None:
+        """Store the log of an earlier version: JSON lines, in which records follow the header of their image."""
+        lines, names, last = read_json_lines(path), dict[str, str](), ("", 0)
 
-    def _write(self, pending: bytearray) -> int:
-        """Write and clear `pending`; returns its size."""
-        size, view = len(pending), bytes(pending)
-        while view:
-            view = view[os.write(self._fd, view) :]
-        pending.clear()
-        return size
+        def items() -> Iterator[StoredItem]:
+            nonlocal last
+            with suppress(KeyError, TypeError, ValueError):  # the log ends before a malformed line
+                for document in lines:
+                    if "names" in document:
+                        names.update(document["names"])
+                        continue
+                    entry = AnnotationLogEntry(document["records"], document["stamp"], document["failed"])
+                    last = document["item"], entry.count
+                    records = (json.dumps(record, ensure_ascii=False) for record in islice(lines, entry.count))
+                    yield StoredItem(document["item"], asdict(entry), records)
 
-    def _check_settings(self, settings: Settings) -> None:
-        try:
-            before = json.loads(self._settings_path.read_text(encoding="utf-8"))
-            if "split" in before:  # an earlier version stored the fraction for training
-                train = before.pop("split")
-                before["val_fraction"] = None if train is None else round(1 - train, 9)
-            before = current_keys(before, "annotation_settings")
-            changed = [name for name in {**settings, **before} if before.get(name) != settings.get(name)]
-        except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise InputError(
-                f"{self._settings_path} cannot be read ({error}), so the options of the earlier run are unknown; "
-                f"{REMEDY}"
-            ) from error
-        if changed:
-            changes = "; ".join(f"{key} was {before.get(key)!r:.80}, now {settings.get(key)!r:.80}" for key in changed)
-            raise InputError(f"{self.folder.parent} has a run with other options ({changes}): {REMEDY}")
+        self._store.add(items())
+        if sum(1 for _ in self._store.lines(last[0])) < last[1]:  # a crash left it incomplete
+            self._store.remove(last[0])
+        with suppress(OSError, ValueError, TypeError, AttributeError):  # without its options, a run cannot be resumed
+            settings: dict[str, Any] = json.loads(settings_path.read_text(encoding="utf-8"))
+            if "split" in settings:  # an earlier version stored the fraction for training
+                train = settings.pop("split")
+                settings["val_fraction"] = None if train is None else round(1 - train, 9)
+            self._store.save_settings({**current_keys(settings, "annotation_settings"), CLASS_NAMES: names})
 
-    def _load_entry(self, file: BinaryIO) -> bool:
-        """Read the next entry or class names; False at the end, or if the rest is incomplete."""
-        line = file.readline()
-        if not line.endswith(b"\n"):
-            return False
-        try:
-            doc = json.loads(line)
-        except ValueError:
-            return False
-        if "item" in doc:
-            entry = AnnotationLogEntry(file.tell(), int(doc["records"]), list(doc["stamp"]), bool(doc["failed"]))
-            if not all(file.readline().endswith(b"\n") for _ in range(entry.count)):
-                return False
-            self.entries.pop(doc["item"], None)
-            self.entries[doc["item"]] = entry
-        else:
-            self.class_names.update({int(class_id): name for class_id, name in doc["names"].items()})
-        return True
+    def _remove_earlier(self) -> None:
+        with suppress(OSError):
+            for path in self._earlier:
+                path.unlink(missing_ok=True)
 
-
-def _json_line(doc: Mapping[str, object]) -> bytes:
-    return json.dumps(doc, ensure_ascii=False).encode() + b"\n"
-
-
-def _write_error_message(out: Path, error: OSError) -> str:
-    reason = error.strerror or str(error)
-    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
-        return f"{out}: {reason}; all earlier annotations are kept: free disk space and run the same again to resume"
-    return f"{out} cannot be written ({reason}): choose an output folder that exists or can be created, and is writable"
+    def _write_error(self, reason: str) -> OutputError:
+        no_space = os.strerror(errno.ENOSPC)
+        reason = no_space if reason == "database or disk is full" else reason
+        if reason in (no_space, os.strerror(getattr(errno, "EDQUOT", errno.ENOSPC))):
+            return OutputError(
+                f"{self.out}: {reason}; all earlier annotations are kept: free disk space and run the same again to "
+                "resume"
+            )
+        return OutputError(
+            f"{self.out} cannot be written ({reason}): choose an output folder that exists or can be created, and is "
+            "writable"
+        )

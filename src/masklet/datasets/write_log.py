@@ -1,7 +1,7 @@
-"""The log of a dataset writer: one line for each image, so that an interrupted run can be resumed.
+"""The log of a dataset writer: one entry for each image, so that an interrupted run can be resumed.
 
-OUT/.masklet/FORMAT.jsonl begins with a header of the options; a line follows when all files of its image are on disk.
-An incomplete last line is cut off when the log is opened again. OUT/.masklet may be removed when nothing will be added.
+OUT/.masklet/FORMAT.sqlite has the options of the run, its class names, and an entry for each image whose files are all
+written. OUT/.masklet may be removed when nothing will be added.
 """
 
 from __future__ import annotations
@@ -9,23 +9,24 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from masklet.atomic_files import current_keys
 from masklet.datasets.json_reader import JsonObject
 from masklet.datasets.labeled_image import ConversionLoss
 from masklet.errors import InputError, OutputError
 from masklet.media.image_source import natural_key
+from masklet.resume_store import ResumeStore, StoredItem, read_json_lines
 
-__all__ = ["STATE_FOLDER", "LogEntry", "WriteLog"]
+__all__ = ["CLASS_NAMES", "STATE_FOLDER", "LogEntry", "WriteLog"]
 
 STATE_FOLDER = ".masklet"
 LOG_VERSION = 1
+CLASS_NAMES = "class_names"
+"""The setting that has the class names; the others are the options of the run."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class LogEntry:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> LogEntry:
-        """Build the entry of a line.
+        """Build the entry of a document.
 
         Raises:
             KeyError, TypeError: if the content is not an entry.
@@ -78,38 +79,33 @@ class WriteLog:
         *,
         unique_per_split: bool = True,
     ) -> None:
-        self.path = out / STATE_FOLDER / f"{data_format}.jsonl"
-        self.names = dict(names)
+        self.path, self.names = out / STATE_FOLDER / f"{data_format}.sqlite", dict(names)
         self.counts: Counter[int] = Counter()
         self.loss = ConversionLoss()
-        self._header: JsonObject = {"format": data_format, "version": LOG_VERSION, **options}
-        self._unique_per_split = unique_per_split
-        self._offsets: dict[tuple[str, str | None], tuple[str | None, int]] = {}
+        self._out, self._unique_per_split = out, unique_per_split
+        self._images: dict[str, tuple[str, str | None]] = {}
         self._image_names: set[str] = set()
-        self._lock = FileLock(out / STATE_FOLDER / f"{data_format}.lock", timeout=0)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
-        except Timeout:
-            raise OutputError(
-                f"another process writes {self.path.parent.parent} at this moment: wait for it, or choose another "
-                "folder"
-            ) from None
-        except OSError as error:
-            raise self._write_error(error) from error
-        try:
-            self._open(files_exist)
-        except BaseException:
-            self._lock.release()
-            raise
+        self._store = ResumeStore(
+            self.path,
+            busy=f"another process writes {out} at this moment: wait for it, or choose another folder",
+            write_error=lambda reason: OutputError(
+                f"{self.path} could not be written ({reason}); choose a folder that can be made, is writable and has "
+                "room"
+            ),
+            durable=False,  # a sync per image costs more than the image, whose files are not synced either
+        )
+        with ExitStack() as stack:
+            stack.enter_context(self._store)
+            self._resume({"format": data_format, "version": LOG_VERSION, **options}, files_exist)
+            self._open_store = stack.pop_all()
 
     def has(self, name: str, split: str | None) -> bool:
         """Return whether an image of this name was written to this split (None: to any)."""
-        return name in self._image_names if split is None else self._key(name, split) in self._offsets
+        return name in self._image_names if split is None else not self.can_add(name, split)
 
     def can_add(self, name: str, split: str | None) -> bool:
         """Return whether an image of this name can be added to this split (None: to no split)."""
-        return self._key(name, split) not in self._offsets
+        return self._key(name, split) not in self._images
 
     def register_class(self, class_id: int, name: str) -> None:
         """Name a class that has no name.
@@ -117,16 +113,16 @@ class WriteLog:
         Raises:
             InputError: if it has another name.
         """
-        self._merge_class_names({str(class_id): name})
-        self._write_line({"names": {str(class_id): name}})
+        self._merge_class_names({class_id: name})
+        self._store.save_settings({**self._store.settings, CLASS_NAMES: self.names})
 
     def __len__(self) -> int:
-        return len(self._offsets)
+        return len(self._images)
 
     @property
     def splits(self) -> list[str | None]:
         """The splits with images, in natural order."""
-        return sorted({split for split, _ in self._offsets.values()}, key=lambda split: natural_key(split or ""))
+        return sorted({split for _, split in self._images.values()}, key=lambda split: natural_key(split or ""))
 
     def append(self, entry: LogEntry) -> None:
         """Add an image whose files are all written.
@@ -134,101 +130,70 @@ class WriteLog:
         Raises:
             OutputError: if the log cannot be written.
         """
-        offset = self._end_offset
-        self._write_line(asdict(entry))
-        self._register(entry, offset)
+        self._store.add([StoredItem(self._key(entry.name, entry.split), asdict(entry))])
+        self._register(entry)
 
     def entries(self, split: str | None) -> Iterator[LogEntry]:
         """Yield the images of a split (None: of no split), one at a time, in natural order of their names."""
-        offsets = [(natural_key(name), at) for (name, _), (part, at) in self._offsets.items() if part == split]
-        with self.path.open("rb") as file:
-            for _, at in sorted(offsets):
-                file.seek(at)
-                yield LogEntry.from_json(json.loads(file.readline()))
+        for name in sorted((name for name, part in self._images.values() if part == split), key=natural_key):
+            yield LogEntry.from_json(self._store.document(self._key(name, split)))
 
     def close(self) -> None:
         """Unlock the folder; the log file stays."""
-        self._file.close()
-        self._lock.release()
+        self._open_store.close()
 
-    def _key(self, name: str, split: str | None) -> tuple[str, str | None]:
-        return (name, split if self._unique_per_split else None)
+    def _key(self, name: str, split: str | None) -> str:
+        return json.dumps([name, split if self._unique_per_split else None])
 
-    def _open(self, files_exist: Callable[[LogEntry], bool]) -> None:
-        """Replay the lines of earlier runs up to the first one that is not ours, and cut off the rest."""
-        self._end_offset = 0
-        try:
-            if self.path.exists():
-                with self.path.open("rb") as file:
-                    for raw in file:
-                        if not self._replay(raw, files_exist):
-                            break
-                        self._end_offset += len(raw)
-            self._file = self.path.open("ab", buffering=0)  # a line counts as written only when it is on disk
-            self._file.truncate(self._end_offset)
-        except OSError as error:
-            raise self._write_error(error) from error
-        if self._end_offset == 0:
-            self._write_line(self._header)
-        self._write_line({"names": {str(number): name for number, name in self.names.items()}})
-
-    def _replay(self, raw: bytes, files_exist: Callable[[LogEntry], bool]) -> bool:
-        """Apply one line of an earlier run; return False if it is incomplete or not ours."""
-        try:
-            content = json.loads(raw) if raw.endswith(b"\n") else None
-        except ValueError:
-            return False
-        if not isinstance(content, dict):
-            return False
-        if self._end_offset == 0:
-            stored = current_keys(content, "dataset_log")
-            different = [key for key in self._header if stored.get(key) != self._header[key]]
-            if different:
-                changes = "; ".join(f"{key} {stored.get(key)!r}, now {self._header[key]!r}" for key in different)
-                raise InputError(
-                    f"{self.path.parent.parent} holds {self._header['format']!r} that was written with other options "
-                    f"({changes}): use the same options to resume, or choose another folder"
-                )
-        elif "names" in content:
-            self._merge_class_names(content["names"])
-        else:
-            try:
-                entry = LogEntry.from_json(content)
-            except (KeyError, TypeError, ValueError):
-                return False
-            if self.can_add(entry.name, entry.split) and files_exist(entry):
-                self._register(entry, self._end_offset)
-        return True
-
-    def _merge_class_names(self, names: Mapping[str, str]) -> None:
-        for key, name in names.items():
-            number, known = int(key), self.names.setdefault(int(key), str(name))
-            if known != name:
-                raise InputError(
-                    f"class {number} is {known!r} and was {name!r} in the earlier run that wrote "
-                    f"{self.path.parent.parent}; in one dataset a class has one name: choose another folder"
-                )
-
-    def _register(self, entry: LogEntry, offset: int) -> None:
-        self._offsets[self._key(entry.name, entry.split)] = (entry.split, offset)
+    def _register(self, entry: LogEntry) -> None:
+        self._images[self._key(entry.name, entry.split)] = (entry.name, entry.split)
         self._image_names.add(entry.name)
         self.counts.update(entry.classes)
         self.loss += entry.loss
 
-    def _write_line(self, content: JsonObject) -> None:
-        raw = json.dumps(content, ensure_ascii=False).encode() + b"\n"
-        try:
-            left = raw
-            while left:
-                left = left[self._file.write(left) :]
-        except OSError as error:
-            with suppress(OSError):
-                self._file.truncate(self._end_offset)
-            raise self._write_error(error) from error
-        self._end_offset += len(raw)
+    def _merge_class_names(self, names: Mapping[int, str]) -> None:
+        for number, name in names.items():
+            known = self.names.setdefault(number, name)
+            if known != name:
+                raise InputError(
+                    f"class {number} is {known!r} and was {name!r} in the earlier run that wrote {self._out}; in one "
+                    "dataset a class has one name: choose another folder"
+                )
 
-    def _write_error(self, error: OSError) -> OutputError:
-        return OutputError(
-            f"{self.path} could not be written ({error.strerror or error}); choose a folder that can be made, is "
-            "writable and has room"
-        )
+    def _resume(self, header: JsonObject, files_exist: Callable[[LogEntry], bool]) -> None:
+        """Compare the options with those of the earlier run, if there is one, and register its images."""
+        earlier_log = self.path.with_suffix(".jsonl")
+        if not self._store.settings and earlier_log.exists():
+            self._import(earlier_log)
+        before = self._store.settings
+        different = [name for name in header if before and before.get(name) != header[name]]
+        if different:
+            changes = "; ".join(f"{name} {before.get(name)!r}, now {header[name]!r}" for name in different)
+            raise InputError(
+                f"{self._out} holds {header['format']!r} that was written with other options ({changes}): use the same "
+                "options to resume, or choose another folder"
+            )
+        self._merge_class_names({int(number): name for number, name in before.get(CLASS_NAMES, {}).items()})
+        for entry in (LogEntry.from_json(document) for _, document in self._store.items()):
+            if files_exist(entry):
+                self._register(entry)
+        self._store.save_settings({**before, **header, CLASS_NAMES: self.names})
+        with suppress(OSError):
+            earlier_log.unlink()
+
+    def _import(self, path: Path) -> None:
+        """Store the log of an earlier version, whose lines are the options, then class names and entries."""
+        lines = read_json_lines(path)
+        header, names = current_keys(next(lines, {}), "dataset_log"), dict[str, str]()
+
+        def read_items() -> Iterator[StoredItem]:
+            with suppress(KeyError, TypeError, ValueError):  # the log ends before a malformed line
+                for document in lines:
+                    if "names" in document:
+                        names.update(document["names"])
+                    else:
+                        entry = LogEntry.from_json(document)
+                        yield StoredItem(self._key(entry.name, entry.split), document)
+
+        self._store.add(read_items())
+        self._store.save_settings({**header, CLASS_NAMES: names} if header else {})

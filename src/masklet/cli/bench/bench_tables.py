@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masklet.benchmark.markdown_tables import TEXT_COLUMNS, format_amount, markdown_table, record_notes, record_table
 from masklet.cli.console import command_line
 
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = [
     "ImageFile",
     "Threads",
-    "format_amount",
     "make_record",
     "parse_positive_ints",
     "show_record",
@@ -76,15 +74,19 @@ def with_limits(
 
 def show_record(record: BenchmarkRecord) -> None:
     """Print the table of a record and its notes."""
+    from masklet.benchmark.markdown_tables import record_notes, record_table
+
     for line in (*record_table(record), "", *record_notes(record)):
         typer.echo(line)
 
 
 def show_table(
-    columns: Sequence[str], rows: Iterable[Sequence[str]], left_aligned: Collection[str] = TEXT_COLUMNS
+    columns: Sequence[str], rows: Iterable[Sequence[str]], left_aligned: Collection[str] | None = None
 ) -> None:
     """Print a Markdown table."""
-    for line in markdown_table(columns, list(rows), left_aligned):
+    from masklet.benchmark.markdown_tables import TEXT_COLUMNS, markdown_table
+
+    for line in markdown_table(columns, list(rows), TEXT_COLUMNS if left_aligned is None else left_aligned):
         typer.echo(line)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from masklet.cli.bench.bench_tables import format_amount, show_table
+from masklet.cli.bench.bench_tables import show_table
 
 __all__ = ["compare", "update_docs"]
 
@@ -27,7 +27,7 @@ def compare(
     Examples:
       masklet bench compare before.json after.json
     """
-    from masklet.benchmark.markdown_tables import compare_records, setup_differences
+    from masklet.benchmark.markdown_tables import compare_records, format_amount, setup_differences
     from masklet.benchmark.record import read_record
 
     first, second = read_record(before), read_record(after)
