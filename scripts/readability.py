@@ -75,8 +75,10 @@ def words() -> Iterator[str]:
     pattern = re.compile(rf"\b({'|'.join(WORDS)})\b")
     files = [*PACKAGE.rglob("*.py"), *(ROOT / "tests").rglob("*.py"), *markdown()]
     for path in files:
+        in_record = False
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            if any(allowed in line for allowed in ALLOWED):
+            in_record = line.startswith("<!-- record:") or (in_record and line != "<!-- end -->")
+            if in_record or any(allowed in line for allowed in ALLOWED):  # tables of earlier records keep their words
                 continue
             low = re.sub(r"[_\W]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", line)).lower()
             for match in pattern.finditer(low):
@@ -88,10 +90,10 @@ def pages() -> Iterator[str]:
         lines = len(path.read_text(encoding="utf-8").splitlines())
         if lines > MAX_PAGE_LINES:
             yield f"{path.relative_to(ROOT)} has {lines} lines, at most {MAX_PAGE_LINES}: split it"
-    top = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:25]
+    top = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:15]
     for needed in ("<img", "pip install masklet", "```python"):
         if not any(needed in line for line in top):
-            yield f"README.md shows no {needed!r} in its first 25 lines"
+            yield f"README.md shows no {needed!r} in its first 15 lines"
 
 
 def markdown() -> list[Path]:

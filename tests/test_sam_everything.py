@@ -14,7 +14,7 @@ from masklet.errors import InputError, PromptError
 from masklet.image.automatic_mask_generator import MaskGeneratorOptions
 from masklet.masks.rle import encode
 from masklet.sam import model as sam_model
-from masklet.sam import tracking
+from masklet.sam import video
 from masklet.sam.arguments import USED_WITH, AutoTrackKeywords, FinetuneKeywords, TrackKeywords
 from masklet.video import AutoTrackOptions, AutoTrackStream, Detection, TrackOptions
 
@@ -108,8 +108,8 @@ def test_later_detections_use_only_points_outside_tracks(
         used.append(options)
         return SimpleNamespace(predicted_ious=[0.9], rles=[encode(rgb[..., 0] > 200)])
 
-    monkeypatch.setattr(tracking, "generate_masks", recorded)
-    detector = tracking.MaskGeneratorDetector(tracker.predictor, MaskGeneratorOptions(points_per_side=4))
+    monkeypatch.setattr(video, "generate_masks", recorded)
+    detector = video.MaskGeneratorDetector(tracker.predictor, MaskGeneratorOptions(points_per_side=4))
     half = np.zeros((2, 4), bool)
     half[:, :2] = True
     assert [detection.score for detection in detector(small_video[0])] == [0.9]
@@ -119,7 +119,7 @@ def test_later_detections_use_only_points_outside_tracks(
     [grid] = used[1].point_grids or ()
     assert sorted(map(tuple, grid.tolist())) == [(x, y) for x in (0.625, 0.875) for y in (0.125, 0.375, 0.625, 0.875)]
     assert len(used) == 2
-    with_crops = tracking.MaskGeneratorDetector(tracker.predictor, MaskGeneratorOptions(crop_n_layers=1))
+    with_crops = video.MaskGeneratorDetector(tracker.predictor, MaskGeneratorOptions(crop_n_layers=1))
     with_crops.detect_outside(small_video[0], half)
     assert used[2].crop_n_layers == 1
     assert used[2].points_per_side == 32

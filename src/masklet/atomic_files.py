@@ -102,8 +102,8 @@ def current_keys(document: Any, kind: str) -> Any:
     with current keys comes back equal.
 
     Example:
-        >>> current_keys({"licence": "Apache-2.0"}, "weights_header")
-        {'license': 'Apache-2.0'}
+        >>> current_keys({"stability": 0.95}, "weights_header")
+        {'stability_threshold': 0.95}
     """
     renamed = _renamed_keys(kind)
     if isinstance(document, dict):

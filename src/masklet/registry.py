@@ -117,22 +117,17 @@ _SAM2_FILES: dict[tuple[str, str], _PublishedFile] = {
 }
 
 
-def _aliases(version: str, size: str) -> tuple[str, ...]:
-    """Return every spelling except the canonical one, normalized as by `_normalize_name`."""
-    versions = ("sam2", "sam2.0", "sam_2") if version == "2" else ("sam2.1", "sam_2.1")
-    spellings = dict.fromkeys((*_SAM2_SIZE_ALIASES[size], size))
-    names = [f"{v}_{infix}{s}" for v in versions for infix in ("", "hiera_") for s in spellings]
-    names.append(f"facebook/sam{version}_hiera_{size}")
-    return tuple(name for name in dict.fromkeys(names) if name != f"sam{version}_hiera_{size}")
-
-
 def _sam2_card(version: str, size: str, published: _PublishedFile) -> ModelCard:
     name = f"sam{version}_hiera_{size}"
+    versions = ("sam2", "sam2.0", "sam_2") if version == "2" else ("sam2.1", "sam_2.1")
+    spellings = dict.fromkeys((*_SAM2_SIZE_ALIASES[size], size))
+    aliases = [f"{v}_{infix}{s}" for v in versions for infix in ("", "hiera_") for s in spellings]
+    aliases.append(f"facebook/{name}")
     return ModelCard(
         name=name,
         title=f"SAM {version} {size.replace('_plus', '+')}",
         file=f"{name}.pt",
-        aliases=_aliases(version, size),
+        aliases=tuple(alias for alias in dict.fromkeys(aliases) if alias != name),  # as `_normalize_name` spells them
         url=f"https://dl.fbaipublicfiles.com/segment_anything_2/{_DATES[version]}/{name}.pt",
         size=published.size,
         sha256=published.sha256,

@@ -91,8 +91,9 @@ class ImageTransform:
         logits_BKHW = logits_BKHW.float()
         if self.keep_aspect_ratio:
             rows, columns = self.valid_size
-            logits_BKHW = _resize_logits(logits_BKHW, (self.input_size, self.input_size))[..., :rows, :columns]
-        return _resize_logits(logits_BKHW, self.original_size)
+            square = (self.input_size, self.input_size)
+            logits_BKHW = interpolate(logits_BKHW, square, mode="bilinear", align_corners=False)[..., :rows, :columns]
+        return interpolate(logits_BKHW, self.original_size, mode="bilinear", align_corners=False)
 
     def interpolation_weights(self, cells: int) -> tuple[Tensor, Tensor]:
         """Return matrices (H, cells) and (W, cells): `upsample_logits` is rows @ logits @ columns.T."""
@@ -108,10 +109,6 @@ class ImageTransform:
     def postprocess_masks(self, logits_BKHW: Tensor) -> npt.NDArray[np.bool_]:
         """Convert logits of the full input, at any stride, to masks (B, K, H, W) of the image's size."""
         return (self.upsample_logits(logits_BKHW) > 0).cpu().numpy()
-
-
-def _resize_logits(logits_BKHW: Tensor, size: tuple[int, int]) -> Tensor:
-    return interpolate(logits_BKHW, size, mode="bilinear", align_corners=False)
 
 
 def preprocess_image(rgb_HW3: npt.NDArray[np.uint8], side: int) -> Tensor:

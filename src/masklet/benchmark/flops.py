@@ -56,7 +56,17 @@ def count_flops(function: Callable[[], object]) -> int:
         >>> count_flops(lambda: torch.ones(2, 3) @ torch.ones(3, 4))
         48
     """
-    with FlopCounterMode(display=False, custom_mapping=_flop_formulas()) as counter:
+    # operators that PyTorch's counter does not know: attention on CPUs, and those of oneDNN
+    formulas: dict[object, Callable[..., int]] = {
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda query, key, value, *_, **__: (
+            2 * prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+        ),
+    }
+    if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        formulas[torch.ops.mkldnn._linear_pointwise] = lambda x, *_, out_shape, **__: 2 * prod(out_shape) * x[-1]
+    if hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
+        formulas[torch.ops.mkldnn._convolution_pointwise] = _convolution_flops
+    with FlopCounterMode(display=False, custom_mapping=formulas) as counter:
         function()
     return int(counter.get_total_flops())
 
@@ -126,39 +136,33 @@ def frame_work_by_objects(network: SAM2, frame_size: tuple[int, int], object_cou
         4.9
     """
     device, side = next(network.parameters()).device, network.image_size
+    memory, rule = network.config.memory, RecentFrames()
+    assert memory is not None
+    grid = side // MEMORY_STRIDE
     encode, fast = fast_encoder(network, None), FastSAM2(network)
     pixels_13SS = torch.zeros(1, 3, side, side, device=device)
+    ages, offsets = tuple(range(rule.memories, -1, -1)), tuple(range(1, rule.pointers + 1))  # as many as by default
 
     def step(count: int) -> None:
         """Encode, attend to memories, decode and encode a memory, without anything outside the network."""
+        spatial = torch.zeros(count, memory.channels, grid, grid, device=device)
+        pointer = torch.zeros(count, network.config.width, device=device)
+        context = MemoryContext((spatial,) * len(ages), ages, (pointer,) * len(offsets), offsets, rule.pointers)
         with torch.inference_mode():
             features = encode(pixels_13SS)
-            conditioned = fast.condition_on_memory(features, _empty_memory_context(network, count, device))
+            conditioned = fast.condition_on_memory(features, context)
             fast.encode_memory(features, network.select_mask(fast.decode(conditioned), multimask=True))
 
     step(1)  # weights are laid out once, not per frame
     one, two = (count_flops(partial(step, count)) for count in (1, 2))
-    memory = network.config.memory
-    assert memory is not None
     # the memories of an object are read and one is written; so is its mask, at the size of the video
-    memory_values = (memory.slots + 1) * memory.channels * (side // MEMORY_STRIDE) ** 2
+    memory_values = (memory.slots + 1) * memory.channels * grid**2
     object_bytes = MEMORY_BYTES_PER_VALUE * memory_values + prod(frame_size)
     weights = _count_weights(network, lambda name: not name.startswith(PROMPT_ENCODER_PREFIXES))
     return [
         Work(one + (count - 1) * (two - one), weights, 3 * prod(frame_size) + count * object_bytes)
         for count in object_counts
     ]
-
-
-def _empty_memory_context(network: SAM2, count: int, device: torch.device) -> MemoryContext:
-    """Return as many memories as the default rule selects, filled with zeros."""
-    memory, rule = network.config.memory, RecentFrames()
-    assert memory is not None
-    side = network.image_size // MEMORY_STRIDE
-    spatial = torch.zeros(count, memory.channels, side, side, device=device)
-    pointer = torch.zeros(count, network.config.width, device=device)
-    ages, offsets = tuple(range(rule.memories, -1, -1)), tuple(range(1, rule.pointers + 1))
-    return MemoryContext((spatial,) * len(ages), ages, (pointer,) * len(offsets), offsets, rule.pointers)
 
 
 def _count_features(predictor: ImagePredictor) -> int:
@@ -175,26 +179,6 @@ def _count_head_weights(network: PromptableModel) -> int:
     return _count_weights(
         network, lambda name: name.startswith(HEAD_PREFIXES) and not name.startswith(ENCODER_PREFIXES)
     )
-
-
-def _flop_formulas() -> dict[object, Callable[..., int]]:
-    """Return formulas for operators that PyTorch's counter does not know: those of oneDNN, and attention on CPUs."""
-    formulas: dict[object, Callable[..., int]] = {
-        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
-    }
-    if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        formulas[torch.ops.mkldnn._linear_pointwise] = _linear_flops
-    if hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
-        formulas[torch.ops.mkldnn._convolution_pointwise] = _convolution_flops
-    return formulas
-
-
-def _attention_flops(query: Shape, key: Shape, value: Shape, *_: object, **__: object) -> int:
-    return 2 * prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
-
-
-def _linear_flops(x: Shape, *_: object, out_shape: Shape, **__: object) -> int:
-    return 2 * prod(out_shape) * x[-1]
 
 
 def _convolution_flops(x: Shape, first: Shape, second: Shape | None, *_: object, out_shape: Shape, **__: object) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
-from masklet.benchmark.model_family import FamilyRow
-from masklet.benchmark.record import BenchmarkCase, BenchmarkRecord
 from masklet.errors import InputError
+
+if TYPE_CHECKING:  # the command line imports this module for its help, which needs no torch
+    from masklet.benchmark.record import BenchmarkCase, BenchmarkRecord
 
 __all__ = [
     "TEXT_COLUMNS",
@@ -60,7 +62,22 @@ def record_table(record: BenchmarkRecord) -> list[str]:
         >>> print("\\n".join(record_table(read_record("before.json"))))
     """
     if record.models:
-        return markdown_table(FAMILY_COLUMNS, [_family_row(row) for row in record.models], FAMILY_TEXT_COLUMNS)
+        family = []
+        for row in record.models:
+            prompted, generation = row.prompted, row.mask_generation
+            cells = (
+                row.title,
+                f"{row.num_parameters / 1e6:.2f} M",
+                "" if row.published_millions is None else f"{row.published_millions:g} M",
+                f"{row.file_megabytes:.1f} MB",
+                "" if prompted is None else f"{prompted.encode_ms:.0f} ms",
+                "" if prompted is None else f"{prompted.click_ms:.0f} ms",
+                "" if generation is None else f"{'~' if generation.estimated else ''}{generation.seconds:.1f} s",
+                "" if row.inference_ms is None else f"{row.inference_ms:.0f} ms",
+                "trained" if row.trained else "random",
+            )
+            family.append(cells)
+        return markdown_table(FAMILY_COLUMNS, family, FAMILY_TEXT_COLUMNS)
     columns = (*CASE_COLUMNS, *LIMIT_COLUMNS, *PEER_COLUMNS)
     absent = set[str]()
     if all(case.program == "masklet" for case in record.cases):
@@ -68,8 +85,8 @@ def record_table(record: BenchmarkRecord) -> list[str]:
     if all(case.lower_bound is None for case in record.cases):
         absent |= set(LIMIT_COLUMNS)
     present = [number for number, title in enumerate(columns) if title not in absent]
-    rows = [_case_row(case) for case in record.cases]
-    return markdown_table([columns[i] for i in present], [[row[i] for i in present] for row in rows])
+    rows = [[cells[i] for i in present] for cells in map(_case_row, record.cases)]
+    return markdown_table([columns[i] for i in present], rows)
 
 
 def record_notes(record: BenchmarkRecord) -> list[str]:
@@ -131,21 +148,6 @@ def _case_row(case: BenchmarkCase) -> tuple[str, ...]:
     )
     cells = ("" if value is None else format(value, form) for value, form in figures)
     return (case.name, case.program, case.setting, *amounts, case.limited_by or "", *cells)
-
-
-def _family_row(row: FamilyRow) -> tuple[str, ...]:
-    prompted, generation = row.prompted, row.mask_generation
-    return (
-        row.title,
-        f"{row.num_parameters / 1e6:.2f} M",
-        "" if row.published_millions is None else f"{row.published_millions:g} M",
-        f"{row.file_megabytes:.1f} MB",
-        "" if prompted is None else f"{prompted.encode_ms:.0f} ms",
-        "" if prompted is None else f"{prompted.click_ms:.0f} ms",
-        "" if generation is None else f"{'~' if generation.estimated else ''}{generation.seconds:.1f} s",
-        "" if row.inference_ms is None else f"{row.inference_ms:.0f} ms",
-        "trained" if row.trained else "random",
-    )
 
 
 @dataclass(frozen=True)

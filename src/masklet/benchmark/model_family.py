@@ -238,13 +238,21 @@ def _segmenter_row(card: ModelCard, settings: FamilyOptions, on_progress: Callab
     click_s = _median_seconds(lambda: predictor.predict(point_coords=center, multimask_output=True), settings)
     on_progress()
     options = _mask_generator_options(predictor, settings, trained=trained)
-    generation = _time_mask_generation(predictor, options, settings)
+    side, points = settings.points_per_side, settings.points_per_side**2
+    expected_s = 0.0  # of a grid that may take too long and then is estimated from two small ones
+    if side > FINE_GRID:
+        _time_grid(predictor, options, settings, COARSE_GRID)  # warm-up
+        coarse_s, fine_s = (_time_grid(predictor, options, settings, grid) for grid in (COARSE_GRID, FINE_GRID))
+        seconds_per_point = max(fine_s - coarse_s, 0.0) / (FINE_GRID**2 - COARSE_GRID**2)
+        expected_s = fine_s + (points - FINE_GRID**2) * seconds_per_point
+    estimated = expected_s > settings.max_seconds
+    generation_s = expected_s if estimated else _time_grid(predictor, options, settings, side)
     on_progress()
     row = _base_row(card, network, trained=trained, side=network.still_image_size)
     return replace(
         row,
         prompted=PromptedSpeed(encode_s * 1e3, click_s * 1e3),
-        mask_generation=replace(generation, seconds=generation.seconds + encode_s),
+        mask_generation=MaskGenerationSpeed(generation_s + encode_s, points, estimated),
     )
 
 
@@ -290,21 +298,6 @@ def _mask_generator_options(
     points = [[x * width // 4, y * height // 4] for y in (1, 2, 3) for x in (1, 2, 3)]
     scores = predictor.predict(point_coords=points, multimask_output=True).scores
     return replace(options, pred_iou_thresh=float(np.median(scores).clip(0, 1)), stability_score_thresh=0.0)
-
-
-def _time_mask_generation(
-    predictor: ImagePredictor, options: MaskGeneratorOptions, settings: FamilyOptions
-) -> MaskGenerationSpeed:
-    """Time the complete grid on the image that is set; if it is expected to take too long, estimate it from others."""
-    side, points = settings.points_per_side, settings.points_per_side**2
-    if side > FINE_GRID:
-        _time_grid(predictor, options, settings, COARSE_GRID)  # warm-up
-        coarse_s, fine_s = (_time_grid(predictor, options, settings, grid) for grid in (COARSE_GRID, FINE_GRID))
-        seconds_per_point = max(fine_s - coarse_s, 0.0) / (FINE_GRID**2 - COARSE_GRID**2)
-        expected = fine_s + (points - FINE_GRID**2) * seconds_per_point
-        if expected > settings.max_seconds:
-            return MaskGenerationSpeed(expected, points, estimated=True)
-    return MaskGenerationSpeed(_time_grid(predictor, options, settings, side), points, estimated=False)
 
 
 def _time_grid(

@@ -23,7 +23,6 @@ __all__ = [
     "OptionValue",
     "case_from_dict",
     "create_record",
-    "parse_precision",
     "read_record",
 ]
 
@@ -86,7 +85,8 @@ class BenchmarkCase:
         """
         if self.work is None or not self.samples:
             return self
-        bound = limits.lower_bound(self.work, parse_precision(self.setting))
+        precision = next((word for word in self.setting.split(", ") if word in ("bf16", "fp16")), "fp32")
+        bound = limits.lower_bound(self.work, precision)
         return replace(self, lower_bound=bound.seconds, limited_by=bound.limited_by)
 
 
@@ -205,13 +205,3 @@ def case_from_dict(data: Mapping[str, Any]) -> BenchmarkCase:
         limited_by=data.get("limited_by"),
         **given,
     )
-
-
-def parse_precision(setting: str) -> str:
-    """Return the precision that a setting names, fp32 by default.
-
-    Example:
-        >>> parse_precision("8 objects, bf16")
-        'bf16'
-    """
-    return next((word for word in setting.split(", ") if word in ("bf16", "fp16")), "fp32")

@@ -29,15 +29,6 @@ class Work:
     bytes: int
     """Bytes moved in any precision: pixels, masks, memories."""
 
-    def bytes_moved(self, precision: str) -> int:
-        """Return the total number of bytes moved.
-
-        Example:
-            >>> Work(0, 1000, 24).bytes_moved("bf16")
-            2024
-        """
-        return (4 if precision == "fp32" else 2) * self.elements + self.bytes
-
 
 class LowerBound(NamedTuple):
     """The time that no program can beat, by the measured limits."""
@@ -75,10 +66,12 @@ class HardwareLimits:
             >>> HardwareLimits(100.0, 200.0, 10.0).lower_bound(Work(10**9, 10**9, 0), "fp32")
             LowerBound(seconds=0.4, limited_by='bytes')
         """
-        rate = self.fp32_gflops if precision == "fp32" else max(self.fp32_gflops, self.bf16_gflops)
+        is_fp32 = precision == "fp32"
+        rate = self.fp32_gflops if is_fp32 else max(self.fp32_gflops, self.bf16_gflops)
+        bytes_moved = (4 if is_fp32 else 2) * work.elements + work.bytes
         return max(
             LowerBound(work.flops / (rate * 1e9), "operations"),
-            LowerBound(work.bytes_moved(precision) / (self.copy_gbytes * 1e9), "bytes"),
+            LowerBound(bytes_moved / (self.copy_gbytes * 1e9), "bytes"),
         )
 
 

@@ -41,7 +41,7 @@ def object_centers(size: tuple[int, int], objects: int, frame: int) -> list[tupl
         >>> object_centers((480, 854), 1, 0)
         [(512.4, 240.0)]
     """
-    columns = _grid_size(objects)
+    columns = math.ceil(math.sqrt(objects))
     height, width = size[0] / columns, size[1] / columns
     angles = [0.05 * frame + number for number in range(objects)]
     return [
@@ -57,8 +57,4 @@ def object_radius(size: tuple[int, int], objects: int) -> int:
         >>> object_radius((480, 854), 1)
         120
     """
-    return max(min(size) // (4 * _grid_size(objects)), 1)
-
-
-def _grid_size(objects: int) -> int:
-    return math.ceil(math.sqrt(objects))
+    return max(min(size) // (4 * math.ceil(math.sqrt(objects))), 1)

@@ -142,10 +142,8 @@ def _send_request(download_request: DownloadRequest) -> bool:
             with download_request.part_file.open("ab" if start else "wb") as part:
                 _write_body(response, part, start, total, download_request)
             return start > 0
-    except urllib.error.HTTPError as error:
-        raise _classify_http_error(error, download_request) from error
     except urllib.error.URLError as error:
-        raise _classify_connection_error(error) from error
+        raise _classify_error(error, download_request) from error
     except (TimeoutError, ConnectionError, http.client.HTTPException, ssl.SSLError) as error:
         raise _RetryableDownloadError(f"{type(error).__name__} {error}".strip()) from error
 
@@ -165,17 +163,16 @@ def _write_body(
         raise _RetryableDownloadError(f"{done} of {total} bytes arrived")
 
 
-def _classify_http_error(error: urllib.error.HTTPError, request: DownloadRequest) -> Exception:
-    error.close()
-    if error.code in _STATUS_WORTH_RETRYING:
-        return _RetryableDownloadError(f"the server answers {error.code} {error.reason}")
-    if error.code == 416:  # the part file is longer than the file
-        request.part_file.unlink(missing_ok=True)
-        return _RetryableDownloadError("the earlier part does not belong to the file")
-    return FatalDownloadError(f"the server answers {error.code} {error.reason}")
-
-
-def _classify_connection_error(error: urllib.error.URLError) -> Exception:
+def _classify_error(error: urllib.error.URLError, request: DownloadRequest) -> Exception:
+    """Return the error to raise, which says whether another attempt makes sense."""
+    if isinstance(error, urllib.error.HTTPError):
+        error.close()
+        if error.code in _STATUS_WORTH_RETRYING:
+            return _RetryableDownloadError(f"the server answers {error.code} {error.reason}")
+        if error.code == 416:  # the part file is longer than the file
+            request.part_file.unlink(missing_ok=True)
+            return _RetryableDownloadError("the earlier part does not belong to the file")
+        return FatalDownloadError(f"the server answers {error.code} {error.reason}")
     if isinstance(error.reason, ssl.SSLCertVerificationError):
         return FatalDownloadError(
             f"the server's certificate was refused ({error.reason.verify_message}): "

@@ -74,7 +74,13 @@ def read_tensors(path: str | PathLike[str]) -> dict[str, Tensor]:
     if file_type.kind == "foreign":
         raise unreadable_error(file, file_type.description, file_type.remedy)
     if file_type.kind == "safetensors":
-        tensors = _read_safetensors(file)
+        try:
+            with safe_open(file, framework="pt", device="cpu") as opened:
+                tensors: dict[str, Tensor] = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        except (SafetensorError, *LOAD_ERRORS) as error:
+            raise unreadable_error(file, f"a damaged safetensors file ({error})", DOWNLOAD_AGAIN) from error
+        if not tensors:
+            raise unreadable_error(file, "a safetensors file without a single tensor")
     else:
         tensors = _read_torch_file(file, mmap=file_type.kind == "torch-zip")
     check_storage_sizes(tensors, file)
@@ -127,17 +133,6 @@ def check_finite(tensors: Mapping[str, Tensor], *, path: str | PathLike[str]) ->
                 f"{path} holds NaN or infinity in the tensor {name}; every value must be finite. "
                 "Either its training diverged or the file is damaged: take an earlier or a fresh copy."
             )
-
-
-def _read_safetensors(file: Path) -> dict[str, Tensor]:
-    try:
-        with safe_open(file, framework="pt", device="cpu") as opened:
-            tensors: dict[str, Tensor] = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, *LOAD_ERRORS) as error:
-        raise unreadable_error(file, f"a damaged safetensors file ({error})", DOWNLOAD_AGAIN) from error
-    if not tensors:
-        raise unreadable_error(file, "a safetensors file without a single tensor")
-    return tensors
 
 
 def _read_torch_file(file: Path, *, mmap: bool) -> dict[str, Tensor]:

@@ -187,7 +187,7 @@ def _rebuild_tensor(storage: object, offset: object, size: object, stride: objec
     )
 
 
-def _int_tuple(numbers: object) -> tuple[int, ...]:
+def _int_tuple(numbers: object = ()) -> tuple[int, ...]:
     if not isinstance(numbers, (tuple, list)) or len(numbers) > MAX_DIMS:
         raise TypeError("a tensor of no known shape")
     if not all(isinstance(n, int) and 0 <= n < 2**62 for n in numbers):
@@ -205,25 +205,6 @@ def _persistent_load(identity: object) -> StoredTensor:
     return StoredTensor(name, kind.path, count)
 
 
-def _ordered_dict(*pairs: object) -> object:
-    """Return an empty dictionary, as all are pickled; items follow."""
-    return InertObject("collections.OrderedDict", pairs) if pairs else {}
-
-
-def _size(numbers: object = ()) -> tuple[int, ...]:
-    return _int_tuple(numbers)
-
-
-def _rebuild_parameter(value: object = None, *_: object) -> object:
-    """Return the tensor of a parameter."""
-    return value
-
-
-def _rebuild_from_type(callee: object = None, _: object = None, args: object = (), *__: object) -> object:
-    """Return the tensor of a tensor subclass."""
-    return _construct(callee, args)
-
-
 def _pairs(items: list[Any]) -> dict[Any, Any]:
     """Pair alternating keys and values; drop pairs whose key is not plain."""
     if len(items) % 2:
@@ -239,13 +220,13 @@ def _is_plain_key(key: object) -> bool:
 
 
 _ALLOWED_CALLS: dict[str, Callable[..., object]] = {
-    "collections.OrderedDict": _ordered_dict,
-    "torch.Size": _size,
-    "torch._tensor._rebuild_from_type_v2": _rebuild_from_type,
-    "torch._utils._rebuild_parameter": _rebuild_parameter,
+    "collections.OrderedDict": lambda *pairs: InertObject("collections.OrderedDict", pairs) if pairs else {},
+    "torch.Size": _int_tuple,
+    "torch._tensor._rebuild_from_type_v2": lambda callee=None, _=None, args=(), *__: _construct(callee, args),
+    "torch._utils._rebuild_parameter": lambda value=None, *_: value,
     "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
 }
-"""Calls that are evaluated, by functions of this file; every other name is only text."""
+"""Calls that are evaluated, by functions of this file; every other name is only text. Items of a dictionary follow."""
 
 _LITERALS = frozenset({
     "BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "BINSTRING", "SHORT_BINSTRING", "BINBYTES",

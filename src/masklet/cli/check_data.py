@@ -52,7 +52,14 @@ def check(
       masklet data check DAVIS --sample
     """
     from masklet.atomic_files import write_text
-    from masklet.datasets import Dataset, open_dataset, open_mixture, save_contact_sheet
+    from masklet.datasets import (
+        Dataset,
+        compute_stats,
+        inspect_frames,
+        open_dataset,
+        open_mixture,
+        save_contact_sheet,
+    )
     from masklet.datasets.mixture import is_mixture
 
     if data_format is None and split is None and is_mixture(path):
@@ -61,7 +68,15 @@ def check(
         datasets = [open_dataset(path, data_format=data_format, split=split)]
     reports = []
     for data in datasets:
-        stats, issues = _examine(data, sample=sample)
+        num_frames = sum(len(entry.frame_indices) for entry in data.samples)
+        every = max(1, num_frames // SAMPLED_FRAMES) if sample else 1
+        frames = []
+        with progress_bar("frames", -(-num_frames // every), enabled=True) as step:
+            for frame in inspect_frames(data, every):
+                frames.append(frame)
+                step()
+        stats = compute_stats(data, frames)
+        issues = [*data.issues, *(issue for frame in frames for issue in frame.issues)]
         _print_report(data, stats, issues)
         findings = [{"entry": one.sample, "file": str(one.file), "reason": one.reason} for one in issues]
         reports.append({"root": str(data.root), **asdict(stats), "findings": findings})
@@ -73,20 +88,6 @@ def check(
         print_notice(f"{contact_sheet} shows examples")
     if any(report["findings"] for report in reports):
         raise typer.Exit(ExitCode.BROKEN)
-
-
-def _examine(data: Dataset, *, sample: bool) -> tuple[DatasetStats, list[DataIssue]]:
-    """Read the frames of a data set, or some of them."""
-    from masklet.datasets import compute_stats, inspect_frames
-
-    num_frames = sum(len(entry.frame_indices) for entry in data.samples)
-    every = max(1, num_frames // SAMPLED_FRAMES) if sample else 1
-    frames = []
-    with progress_bar("frames", -(-num_frames // every), enabled=True) as step:
-        for frame in inspect_frames(data, every):
-            frames.append(frame)
-            step()
-    return compute_stats(data, frames), [*data.issues, *(issue for frame in frames for issue in frame.issues)]
 
 
 def _print_report(data: Dataset, stats: DatasetStats, issues: Sequence[DataIssue]) -> None:

@@ -40,7 +40,7 @@ PROGRESS_DELAY_S = 2.0
 
 _COMMAND_ARGS: ContextVar[tuple[str, ...]] = ContextVar("command_args", default=())
 _ABSOLUTE_FOLDER = re.compile(r"(?:(?<=^)|(?<==))(?:/|[A-Za-z]:[\\/])\S*[\\/](?=[^\\/]+$)")
-"""The folder of an absolute path, which is a word of its own or stands behind =."""
+"""The folder of an absolute path, which is one argument or follows =."""
 
 ProgressCallback = Callable[[int, "int | None"], None]
 """Called with (bytes done, bytes in total or None)."""

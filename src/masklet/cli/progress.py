@@ -15,7 +15,7 @@ from masklet.cli.console import print_notice
 if TYPE_CHECKING:
     from masklet.video.jobs import TrackProgress
 
-__all__ = ["PLAIN_INTERVAL_S", "ProgressReporter", "format_duration"]
+__all__ = ["PLAIN_INTERVAL_S", "ProgressReporter"]
 
 PLAIN_INTERVAL_S = 10.0
 """Between two lines where there is no terminal."""
@@ -63,8 +63,8 @@ class ProgressReporter:
             return
         parts = [f"{done}{'' if total is None else f' of {total}'} frames", f"{progress.fps:.1f} frames/s"]
         if total is not None:
-            left = max(0, total - done) / progress.fps if progress.fps else 0.0
-            parts.append(f"{format_duration(left)} left")
+            left = round(max(0, total - done) / progress.fps) if progress.fps else 0
+            parts.append(f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left")
         counts = Counter(progress.states)
         states = [f"{counts[state]} {state}" for state in ("visible", "occluded", "lost") if counts[state]]
         self._show(", ".join([*parts, *(states or ["no object yet"])]), done, total)
@@ -79,14 +79,3 @@ class ProgressReporter:
         elif not self._quiet and time.monotonic() - self._last_printed >= PLAIN_INTERVAL_S:
             self._console.print(Text(f"masklet: {text}"), soft_wrap=True)
             self._last_printed = time.monotonic()
-
-
-def format_duration(seconds: float) -> str:
-    """Return hours, minutes and seconds.
-
-    Example:
-        >>> format_duration(75)
-        '0:01:15'
-    """
-    rounded = round(seconds)
-    return f"{rounded // 3600}:{rounded // 60 % 60:02d}:{rounded % 60:02d}"

@@ -76,15 +76,16 @@ def train(
     import torch
 
     from masklet.errors import InputError, StateError
+    from masklet.runtime import resolve_device
     from masklet.train.distributed import is_main_process
     from masklet.train.dry_run import estimate_run
-    from masklet.train.finetune import FinetuneOptions, apply_overrides, build_config, default_device, export_result
+    from masklet.train.finetune import FinetuneOptions, apply_overrides, build_config, export_result
     from masklet.train.loop import RuntimeConfig
     from masklet.train.loop import train as run
 
     if threads > 0:
         torch.set_num_threads(threads)
-    runtime = RuntimeConfig(device or default_device(), workers, tensorboard)
+    runtime = RuntimeConfig(device or resolve_device(None), workers, tensorboard)
     paths = _parse_weighted_data(data)
     options = FinetuneOptions(
         epochs=epochs,

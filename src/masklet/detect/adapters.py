@@ -51,23 +51,24 @@ class CallableDetector:
         self, function: Callable[[Rgb], Any], options: DetectOptions | None = None, names: Names | None = None
     ) -> None:
         self.function = function
+        self._description = f"the detector {getattr(function, '__name__', type(function).__name__)}"
         self.options = options or DetectOptions()
         self.names: Names = dict(getattr(function, "names", {}) if names is None else names)
         resolve_class_ids(self.options.classes, self.names)
 
     def detect(self, images: Sequence[Rgb]) -> list[Detections]:
         """Call the function for each image."""
-        return [self._detect_image(rgb) for rgb in images]
-
-    def _detect_image(self, rgb: Rgb) -> Detections:
-        output = self.function(rgb)
-        detections = output if isinstance(output, Detections) else self._parse_output(output)
-        if len(detections) and detections.xyxy.max() <= 1 < max(rgb.shape[:2]):
-            raise InputError(
-                f"{self._description} answered boxes like {detections.xyxy[0].tolist()}, which are fractions of the "
-                "image; multiply x by its width and y by its height"
-            )
-        return filter_detections(clip_to_image(detections, (rgb.shape[0], rgb.shape[1])), self.options)
+        results = []
+        for rgb in images:
+            output = self.function(rgb)
+            detections = output if isinstance(output, Detections) else self._parse_output(output)
+            if len(detections) and detections.xyxy.max() <= 1 < max(rgb.shape[:2]):
+                raise InputError(
+                    f"{self._description} answered boxes like {detections.xyxy[0].tolist()}, which are fractions of "
+                    "the image; multiply x by its width and y by its height"
+                )
+            results.append(filter_detections(clip_to_image(detections, (rgb.shape[0], rgb.shape[1])), self.options))
+        return results
 
     def _parse_output(self, output: object) -> Detections:
         if not isinstance(output, (tuple, list)) or len(output) != 3:
@@ -81,10 +82,6 @@ class CallableDetector:
             return Detections(boxes, scores, classes, self.names)
         except InputError as error:
             raise InputError(f"{self._description} answered invalid detections: {error}") from error
-
-    @property
-    def _description(self) -> str:
-        return f"the detector {getattr(self.function, '__name__', type(self.function).__name__)}"
 
 
 class FilteredDetector:

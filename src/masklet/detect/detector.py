@@ -102,8 +102,21 @@ class Detections:
         object.__setattr__(self, "xyxy", xyxy.astype(np.float32))
         object.__setattr__(self, "scores", scores.reshape(len(xyxy)).astype(np.float32))
         object.__setattr__(self, "classes", classes.reshape(len(xyxy)).astype(np.int32))
-        if self.stored_masks is not None:
-            object.__setattr__(self, "masks", _validated_masks(self.stored_masks, len(xyxy)))
+        masks, count = self.stored_masks, len(xyxy)
+        if isinstance(masks, Sequence):
+            if len(masks) != count or not all(isinstance(code, dict) for code in masks):
+                raise InputError(
+                    f"{count} box(es) and {len(masks)} mask(s) do not match: give a run-length code for each"
+                )
+            object.__setattr__(self, "masks", tuple(masks))
+        elif masks is not None:
+            masks = np.asarray(masks)
+            if masks.ndim != 3 or len(masks) != count or masks.dtype != np.bool_:
+                raise InputError(
+                    f"masks of shape {masks.shape} and type {masks.dtype} must be ({count}, H, W) bool, one for each "
+                    "box"
+                )
+            object.__setattr__(self, "masks", masks)
 
     def __len__(self) -> int:
         return len(self.xyxy)
@@ -205,7 +218,15 @@ class DetectOptions:
             raise InputError(f"imgsz {self.imgsz!r} must be a side in pixels, 32 or more; usual is 640")
         if self.max_det < 1:
             raise InputError(f"max_det {self.max_det!r} must be 1 or more: the most detections an image")
-        object.__setattr__(self, "classes", _normalize_classes(self.classes))
+        if self.classes is not None:
+            single = isinstance(self.classes, (int, str, np.integer))
+            classes: tuple[Any, ...] = (self.classes,) if single else tuple(self.classes)
+            for one in classes:
+                if isinstance(one, bool) or not isinstance(one, (int, str, np.integer)) or one == "":
+                    raise InputError(f"class {one!r} must be a number or a name: classes=[0, 'dog']")
+            if not classes:
+                raise InputError("classes is empty, which selects nothing; leave it out to have every class")
+            object.__setattr__(self, "classes", tuple(one if isinstance(one, str) else int(one) for one in classes))
         if self.text is not None and not self.text.strip(" .\t\n"):
             raise InputError(f"text {self.text!r} names nothing; write phrases ended by full stops: 'a dog. a leash.'")
 
@@ -279,19 +300,6 @@ def clip_to_image(detections: Detections, size: tuple[int, int]) -> Detections:
     return Detections(xyxy, detections.scores, detections.classes, detections.names, detections.stored_masks)[inside]
 
 
-def _normalize_classes(classes: object) -> tuple[int | str, ...] | None:
-    """Return `classes` as a tuple of ints and names; a single class is a list of one."""
-    if classes is None:
-        return None
-    given: tuple[Any, ...] = (classes,) if isinstance(classes, (int, str, np.integer)) else tuple(classes)  # type: ignore[arg-type]
-    for one in given:
-        if isinstance(one, bool) or not isinstance(one, (int, str, np.integer)) or one == "":
-            raise InputError(f"class {one!r} must be a number or a name: classes=[0, 'dog']")
-    if not given:
-        raise InputError("classes is empty, which selects nothing; leave it out to have every class")
-    return tuple(one if isinstance(one, str) else int(one) for one in given)
-
-
 def _to_float_array(values: object, name: str) -> npt.NDArray[np.float64]:
     try:
         numbers = np.asarray(values, np.float64)
@@ -300,21 +308,6 @@ def _to_float_array(values: object, name: str) -> npt.NDArray[np.float64]:
     if not np.isfinite(numbers).all():
         raise InputError(f"{name} {_format_value(numbers)} must be finite numbers, without NaN or infinity")
     return numbers
-
-
-def _validated_masks(
-    masks: npt.NDArray[np.bool_] | Sequence[Rle], count: int
-) -> npt.NDArray[np.bool_] | tuple[Rle, ...]:
-    if isinstance(masks, Sequence):
-        if len(masks) != count or not all(isinstance(code, dict) for code in masks):
-            raise InputError(f"{count} box(es) and {len(masks)} mask(s) do not match: give a run-length code for each")
-        return tuple(masks)
-    masks = np.asarray(masks)
-    if masks.ndim != 3 or len(masks) != count or masks.dtype != np.bool_:
-        raise InputError(
-            f"masks of shape {masks.shape} and type {masks.dtype} must be ({count}, H, W) bool, one for each box"
-        )
-    return masks
 
 
 def _format_value(value: object) -> str:

@@ -43,7 +43,6 @@ __all__ = [
     "QueryDetections",
     "cxcywh_to_xyxy",
     "decode_class_logits",
-    "decode_phrase_logits",
     "decode_token_logits",
     "open_hub_detector",
     "split_phrases",
@@ -104,12 +103,6 @@ def decode_class_logits(logits_QC: Tensor, boxes_Q4: Tensor, num_classes: int) -
     scores_K, pairs_K = logits_QC.sigmoid().flatten().topk(len(logits_QC))
     columns = logits_QC.shape[1]
     return QueryDetections(boxes_Q4[pairs_K // columns], scores_K, pairs_K % columns)
-
-
-def decode_phrase_logits(logits_QP: Tensor, boxes_Q4: Tensor) -> QueryDetections:
-    """Decode the output of a network that compares each query with phrases (OWL-ViT, OWLv2)."""
-    scores_Q, classes_Q = logits_QP.sigmoid().max(-1)
-    return QueryDetections(boxes_Q4, scores_Q, classes_Q)
 
 
 def decode_token_logits(logits_QT: Tensor, boxes_Q4: Tensor, phrases_T: Sequence[int]) -> QueryDetections:
@@ -185,7 +178,7 @@ class _TokenHead:
 
 @dataclass(frozen=True)
 class _PhraseHead:
-    """One text per phrase."""
+    """One text per phrase, compared with each query (OWL-ViT, OWLv2)."""
 
     names: Names
     text_PL: dict[str, Tensor]
@@ -195,7 +188,8 @@ class _PhraseHead:
         return {name: part.repeat(batch_size, 1) for name, part in self.text_PL.items()}
 
     def decode(self, logits: Tensor, boxes_Q4: Tensor) -> QueryDetections:
-        return decode_phrase_logits(logits, boxes_Q4)
+        scores_Q, classes_Q = logits.sigmoid().max(-1)
+        return QueryDetections(boxes_Q4, scores_Q, classes_Q)
 
 
 class HubDetector:
@@ -215,20 +209,26 @@ class HubDetector:
 
     def detect(self, images: Sequence[Rgb]) -> list[Detections]:
         """Detect the objects of each image, best score first."""
-        prepared = [self._preprocess(rgb) for rgb in images]
+        prepared: list[dict[str, Tensor]] = []
         by_shape: dict[tuple[int, ...], list[int]] = {}
-        for i, inputs in enumerate(prepared):
+        for i, rgb in enumerate(images):
+            inputs = self.processor(images=Image.fromarray(rgb), return_tensors="pt")
+            prepared.append({name: inputs[name] for name in ("pixel_values", "pixel_mask") if name in inputs})
             by_shape.setdefault(tuple(inputs["pixel_values"].shape), []).append(i)
         detections: dict[int, Detections] = {}
         for members in by_shape.values():
             outputs = self._forward([prepared[i] for i in members])
             for i, (logits, boxes_Q4) in zip(members, outputs, strict=True):
-                detections[i] = self._postprocess(logits, boxes_Q4, images[i].shape[:2])
+                height, width = images[i].shape[:2]
+                side = max(height, width)
+                extent = (side, side) if self._pads_to_square else (width, height)
+                decoded = self._head.decode(logits, boxes_Q4)
+                xyxy = cxcywh_to_xyxy(decoded.boxes_K4, *extent).numpy()
+                classes = decoded.classes_K.numpy().astype(np.int32)
+                found = Detections(xyxy, decoded.scores_K.numpy(), classes, self.names)
+                found = clip_to_image(found, (height, width))
+                detections[i] = filter_detections(found, self.options, apply_nms=self._head.needs_nms)
         return [detections[i] for i in range(len(images))]
-
-    def _preprocess(self, rgb: Rgb) -> dict[str, Tensor]:
-        inputs = self.processor(images=Image.fromarray(rgb), return_tensors="pt")
-        return {name: inputs[name] for name in ("pixel_values", "pixel_mask") if name in inputs}
 
     @torch.inference_mode()
     def _forward(self, inputs: list[dict[str, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -236,15 +236,6 @@ class HubDetector:
         batch |= self._head.text_inputs(len(inputs))
         output = self.network(**{name: part.to(self.device) for name, part in batch.items()})
         return zip(output.logits.float().cpu(), output.pred_boxes.float().cpu(), strict=True)
-
-    def _postprocess(self, logits: Tensor, boxes_Q4: Tensor, size: tuple[int, ...]) -> Detections:
-        height, width = size
-        decoded = self._head.decode(logits, boxes_Q4)
-        extent = (max(size), max(size)) if self._pads_to_square else (width, height)
-        xyxy = cxcywh_to_xyxy(decoded.boxes_K4, *extent).numpy()
-        classes = decoded.classes_K.numpy().astype(np.int32)
-        detections = clip_to_image(Detections(xyxy, decoded.scores_K.numpy(), classes, self.names), (height, width))
-        return filter_detections(detections, self.options, apply_nms=self._head.needs_nms)
 
 
 def open_hub_detector(name_or_path: str | Path, options: DetectOptions | None = None, device: str = "") -> HubDetector:
@@ -272,11 +263,22 @@ def open_hub_detector(name_or_path: str | Path, options: DetectOptions | None = 
     folder = resolve_model_dir(str(name_or_path))
     with silence_transformers(), _as_checkpoint_error(str(name_or_path)):
         config = _config(folder, str(name_or_path))
-        _check_text(str(name_or_path), config.model_type, options.text)
+        kind, text = config.model_type, options.text
+        if kind in TEXT_MODELS and text is None:
+            raise InputError(
+                f"The detector {str(name_or_path)!r} ({kind}) finds what a text names, and no text was given: "
+                f"{TEXT_EXAMPLE}"
+            )
+        if kind not in TEXT_MODELS and text is not None:
+            raise InputError(
+                f"The detector {str(name_or_path)!r} ({kind}) has fixed classes and takes no text={text!r}; choose "
+                "among them with classes=[...], or take a detector by text such as "
+                "'IDEA-Research/grounding-dino-tiny'"
+            )
         from transformers import AutoImageProcessor
 
         processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
-        head = _head(config, folder, options.text)
+        head = _head(config, folder, text)
         network = _network(config, folder)
     return HubDetector(network, processor, head, options, resolved_device)
 
@@ -307,19 +309,6 @@ def _config(folder: Path, name_or_path: str) -> PretrainedConfig:
             "take the branch without it where there is one, such as 'facebook/detr-resnet-50@no_timm'"
         )
     return config
-
-
-def _check_text(name_or_path: str, model_type: str, text: str | None) -> None:
-    if model_type in TEXT_MODELS and text is None:
-        raise InputError(
-            f"The detector {name_or_path!r} ({model_type}) finds what a text names, and no text was given: "
-            f"{TEXT_EXAMPLE}"
-        )
-    if model_type not in TEXT_MODELS and text is not None:
-        raise InputError(
-            f"The detector {name_or_path!r} ({model_type}) has fixed classes and takes no text={text!r}; choose among "
-            "them with classes=[...], or take a detector by text such as 'IDEA-Research/grounding-dino-tiny'"
-        )
 
 
 def _network(config: PretrainedConfig, folder: Path) -> Any:

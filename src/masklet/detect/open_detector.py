@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,7 +12,7 @@ from masklet.detect.adapters import CallableDetector, FilteredDetector
 from masklet.detect.detector import DetectOptions, Detector, Rgb
 from masklet.detect.huggingface_files import is_hub_name
 from masklet.errors import InputError, UnknownModelError
-from masklet.registry import MODELS, ModelCard, get_card
+from masklet.registry import MODELS, get_card
 
 if TYPE_CHECKING:
     from masklet.image.predictor import ImagePredictor
@@ -84,12 +85,13 @@ def _open_named(name: str, options: DetectOptions, device: str, sam: _HasPredict
 
             sam = ImagePredictor(load().network, resolve_device(device))
         return SegmentEverythingDetector(sam if isinstance(sam, ImagePredictor) else sam.predictor, options)
-    path = Path(name).expanduser()
-    if path.is_dir() or (is_hub_name(name) and not path.exists() and _get_card(name) is None):
+    path, card = Path(name).expanduser(), None
+    with suppress(UnknownModelError):
+        card = get_card(name)
+    if path.is_dir() or (is_hub_name(name) and not path.exists() and card is None):
         from masklet.detect.huggingface import open_hub_detector
 
         return open_hub_detector(name, options, device)
-    card = _get_card(name)
     if not path.is_file() and card is None:
         raise UnknownModelError(_unknown_message(name))
     if not path.is_file() and card is not None and card.family not in DETECTOR_FAMILIES:
@@ -100,13 +102,6 @@ def _open_named(name: str, options: DetectOptions, device: str, sam: _HasPredict
     from masklet.detect.yolo import YOLODetector
 
     return YOLODetector(name, options, device)
-
-
-def _get_card(name: str) -> ModelCard | None:
-    try:
-        return get_card(name)
-    except UnknownModelError:
-        return None
 
 
 def _unknown_message(name: str) -> str:

@@ -107,10 +107,6 @@ def _object_names(file: Path) -> list[str]:
     return [f"{name}/{number}" for name, video in videos.items() for number in video["objects"]]
 
 
-def _image_names(file: Path) -> list[str]:
-    return [image["file_name"] for image in json.loads(file.read_text())["images"]]
-
-
 _DAVIS_PATHS = ("JPEGImages/480p/{}", "Annotations/480p/{}")
 _VALID_PATHS = ("valid/JPEGImages/{}", "valid/Annotations/{}")
 
@@ -129,10 +125,6 @@ def _sav_requirements(split: str, videos: int, objects: int) -> tuple[FolderRequ
     folders = (FolderRequirement("JPEGImages_24fps", videos), FolderRequirement("Annotations_6fps", videos, objects))
     paths = ("JPEGImages_24fps/{}", "Annotations_6fps/{}")
     return (*folders, ListRequirement((f"sav_{split}.txt",), read_lines, videos, paths))
-
-
-def _click_requirements(image_dir: str, mask_dir: str, count: int) -> tuple[FolderRequirement, ...]:
-    return FolderRequirement(image_dir, count), FolderRequirement(mask_dir, count)
 
 
 _DAVIS_URL = "https://davischallenge.org"
@@ -205,26 +197,31 @@ BENCHMARK_DATASETS: dict[str, BenchmarkDataset] = {
         "https://cocodataset.org/#download",
         (
             FolderRequirement("val2017", 5000),
-            ListRequirement(("annotations/instances_val2017.json",), _image_names, 5000, ("val2017/{}",)),
+            ListRequirement(
+                ("annotations/instances_val2017.json",),
+                lambda file: [image["file_name"] for image in json.loads(file.read_text())["images"]],
+                5000,
+                ("val2017/{}",),
+            ),
         ),
         ("masklet eval mask-generation {root} --split val2017", "masklet val --data {root} --split val2017"),
     ),
     "grabcut": BenchmarkDataset(
         "GrabCut: 50 objects",
         _CLICK_SETS_URL,
-        _click_requirements("data_GT", "boundary_GT", 50),
+        (FolderRequirement("data_GT", 50), FolderRequirement("boundary_GT", 50)),
         ("masklet eval clicks {root}",),
     ),
     "berkeley": BenchmarkDataset(
         "Berkeley: 100 objects in 96 images",
         _CLICK_SETS_URL,
-        _click_requirements("images", "masks", 96),
+        (FolderRequirement("images", 96), FolderRequirement("masks", 96)),
         ("masklet eval clicks {root} --data-format berkeley",),
     ),
     "davis345": BenchmarkDataset(
         "DAVIS-345: frames of DAVIS 2016",
         _CLICK_SETS_URL,
-        _click_requirements("img", "gt", 345),
+        (FolderRequirement("img", 345), FolderRequirement("gt", 345)),
         ("masklet eval clicks {root}",),
     ),
     "sbd": BenchmarkDataset(

@@ -56,7 +56,6 @@ __all__ = [
     "zip_predictions",
 ]
 
-Labels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 BENCHMARKS = ("davis17", "davis16", "ytvos", "sav", "mose", "lvos")
 ALL_OBJECTS_ON_FIRST_FRAME = ("davis17", "davis16", "mose")
@@ -106,7 +105,7 @@ class BenchmarkVideo:
 
     def output_files(self, out: Path) -> list[Path]:
         """Every file that is written below `out`."""
-        stems = [self._stem(frame_idx) for frame_idx in self.output_frames]
+        stems = [Path(self.sample.image_names[frame_idx]).stem for frame_idx in self.output_frames]
         return [folder / f"{stem}.png" for folder in self._output_dirs(out).values() for stem in stems]
 
     def _output_dirs(self, out: Path) -> dict[int, Path]:
@@ -116,25 +115,18 @@ class BenchmarkVideo:
             return {0: top}
         return {number: top / folder.name for number, folder in enumerate(self.sample.mask_folders, 1)}
 
-    def _stem(self, frame_idx: int) -> str:
-        return Path(self.sample.image_names[frame_idx]).stem
-
-    def write(self, out: Path, results: Results) -> None:
-        """Write the file or files of one frame."""
-        assert results.frame_idx is not None
-        masks = masks_by_id(results)
+    def write(self, out: Path, frame_idx: int, size: tuple[int, int], results: Results | None = None) -> None:
+        """Write the file or files of one frame (H, W); without results it has no objects."""
+        stem = Path(self.sample.image_names[frame_idx]).stem
+        masks = {} if results is None else masks_by_id(results)
         for number, folder in self._output_dirs(out).items():
-            file = folder / f"{self._stem(results.frame_idx)}.png"
             if number:
-                mask = masks.get(number, np.zeros(results.orig_shape, bool))
-                _save_png(file, mask * np.uint8(255), palette=False)
+                image = Image.fromarray(masks.get(number, np.zeros(size, bool)) * np.uint8(255))
             else:
-                _save_png(file, id_label_map(results), palette=True)
-
-    def write_empty(self, out: Path, frame_idx: int, size: tuple[int, int]) -> None:
-        """Write the file or files of a frame (H, W) without objects."""
-        for number, folder in self._output_dirs(out).items():
-            _save_png(folder / f"{self._stem(frame_idx)}.png", np.zeros(size, np.uint8), palette=not number)
+                image = Image.fromarray(np.zeros(size, np.uint8) if results is None else id_label_map(results))
+                image.putpalette(davis_palette().tobytes())
+            with atomic_path(folder / f"{stem}.png") as temporary:
+                image.save(temporary)
 
 
 def benchmark_videos(
@@ -296,10 +288,10 @@ def predict_video(
         for results in require_frames(session.propagate(start=first), required, paths.__getitem__):
             on_progress()
             if results.frame_idx in output_frames:
-                video.write(out, results)
+                video.write(out, results.frame_idx, results.orig_shape, results)
         for frame in video.output_frames:
             if frame < first:
-                video.write_empty(out, frame, size)
+                video.write(out, frame, size)
 
 
 def _object_prompts(video: BenchmarkVideo, prompt: str) -> dict[int, tuple[int, tuple[int, ...], ObjectPrompt]]:
@@ -342,11 +334,3 @@ def zip_predictions(videos: Sequence[BenchmarkVideo], out: str | Path) -> Path:
             info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
             file.writestr(info, path.read_bytes())
     return archive
-
-
-def _save_png(file: Path, labels: Labels, *, palette: bool) -> None:
-    image = Image.fromarray(labels)
-    if palette:
-        image.putpalette(davis_palette().tobytes())
-    with atomic_path(file) as temporary:
-        image.save(temporary)

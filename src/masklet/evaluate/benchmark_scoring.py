@@ -249,7 +249,7 @@ def _score_davis(predicted: Path, truth: Path, options: BenchmarkOptions) -> Fra
     files = _annotation_files(truth)
     first = read_label_map(files[0])
     if is_binary_mask(unique_ids(first)):  # DAVIS 2016
-        return {"1": _score_foreground(predicted, files)}
+        return {"1": _score_davis_merged(predicted, truth, options)[ALL_OBJECTS_ID]}
     count = int(max((number for number in unique_ids(first) if number != IGNORE_LABEL), default=0))
     scores: dict[str, list[FrameScore]] = {str(number): [] for number in range(1, count + 1)}
     for file in files[1:-1]:
@@ -265,13 +265,11 @@ def _score_davis(predicted: Path, truth: Path, options: BenchmarkOptions) -> Fra
 
 
 def _score_davis_merged(predicted: Path, truth: Path, options: BenchmarkOptions) -> FrameScores:
-    return {ALL_OBJECTS_ID: _score_foreground(predicted, _annotation_files(truth))}
-
-
-def _score_foreground(predicted: Path, files: Sequence[Path]) -> list[FrameScore]:
+    files = _annotation_files(truth)
     binary = is_binary_mask(unique_ids(read_label_map(files[0])))
     pairs = ((file, *_read_pair(predicted / file.name, file)) for file in files[1:-1])
-    return [_score_frame(file, found > 0, _foreground(true, binary=binary)) for file, found, true in pairs]
+    scores = [_score_frame(file, found > 0, _foreground(true, binary=binary)) for file, found, true in pairs]
+    return {ALL_OBJECTS_ID: scores}
 
 
 def _foreground(labels: Labels, *, binary: bool) -> Mask:
@@ -329,7 +327,13 @@ def _score_ytvos(predicted: Path, truth: Path, options: BenchmarkOptions) -> Fra
 
 def _score_lvos(predicted: Path, truth: Path, options: BenchmarkOptions) -> FrameScores:
     files = _annotation_files(truth)
-    measured = lvos_measured_frames(truth, [file.stem for file in files]) or _frames_after_first(files)
+    measured = lvos_measured_frames(truth, [file.stem for file in files]) or {}
+    if not measured:  # the frames after the first that shows an object, without the last
+        for index, file in enumerate(files):
+            for new in unique_ids(read_label_map(file)):
+                if new != IGNORE_LABEL:
+                    measured.setdefault(str(new), [later.stem for later in files[index + 1 : -1]])
+        measured = dict(sorted(measured.items()))
     scores: dict[str, list[FrameScore]] = {number: [] for number in measured}
     for file in files:
         numbers = [number for number, frames in measured.items() if file.stem in frames]
@@ -338,16 +342,6 @@ def _score_lvos(predicted: Path, truth: Path, options: BenchmarkOptions) -> Fram
         for number in numbers:
             scores[number].append(_score_frame(file, found == int(number), true == int(number)))
     return scores
-
-
-def _frames_after_first(files: Sequence[Path]) -> dict[str, list[str]]:
-    """Return, by object, the frames after the first that shows it, without the last."""
-    frames: dict[str, list[str]] = {}
-    for index, file in enumerate(files):
-        for number in unique_ids(read_label_map(file)):
-            if number != IGNORE_LABEL:
-                frames.setdefault(str(number), [later.stem for later in files[index + 1 : -1]])
-    return dict(sorted(frames.items()))
 
 
 def _annotation_files(truth: Path) -> list[Path]:

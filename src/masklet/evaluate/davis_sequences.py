@@ -59,7 +59,17 @@ def find_davis_sequences(root: Path, subset: str | None = None, exclude: Iterabl
             f"Annotations/{RESOLUTION}/NAME/*.png: unpack the archive there, or name another folder"
         )
     excluded = set(exclude)
-    names = available if subset is None else _read_image_set(root, subset)
+    names = available
+    if subset is not None:
+        files = sorted((root / "ImageSets").glob("**/*.txt"))
+        lists = {path.relative_to(root / "ImageSets").with_suffix("").as_posix(): path for path in files}
+        matching = [name for name in lists if name == subset or name.endswith(f"/{subset}")]
+        if len(matching) != 1:
+            raise SourceError(
+                f"{root} has {len(matching)} lists {subset!r}; its lists are {', '.join(lists) or 'none'}: "
+                "give the full name of one of them, or none to take every sequence"
+            )
+        names = sorted(read_split_list(lists[matching[0]]))
     for name in [*names, *excluded]:
         if name not in available:
             raise SourceError(f"{root} has no sequence {name!r}; it has {', '.join(available)}: choose among these")
@@ -67,19 +77,6 @@ def find_davis_sequences(root: Path, subset: str | None = None, exclude: Iterabl
     if not sequences:
         raise SourceError(f"no sequence of {root} is left ({', '.join(names)} excluded); leave at least one")
     return sequences
-
-
-def _read_image_set(root: Path, subset: str) -> list[str]:
-    """Read names from a list: one a line (DAVIS 2017), or pairs of paths (DAVIS 2016)."""
-    files = sorted((root / "ImageSets").glob("**/*.txt"))
-    lists = {path.relative_to(root / "ImageSets").with_suffix("").as_posix(): path for path in files}
-    matching = [name for name in lists if name == subset or name.endswith(f"/{subset}")]
-    if len(matching) != 1:
-        raise SourceError(
-            f"{root} has {len(matching)} lists {subset!r}; its lists are {', '.join(lists) or 'none'}: "
-            "give the full name of one of them, or none to take every sequence"
-        )
-    return sorted(read_split_list(lists[matching[0]]))
 
 
 def _open_sequence(root: Path, name: str) -> DavisSequence:

@@ -67,11 +67,6 @@ class ImageResult:
     source: str
     ious: tuple[tuple[float, ...], ...]
 
-    @property
-    def iou_array(self) -> IouArray:
-        """The IoUs as an array (N, 5)."""
-        return np.array(self.ious).reshape(-1, 5)
-
 
 @dataclass(frozen=True)
 class ImageReport:
@@ -138,7 +133,7 @@ def image_report(results: Sequence[ImageResult]) -> ImageReport:
 
 
 def _mean_metrics(results: Sequence[ImageResult]) -> ImageMetrics:
-    iou_N5 = np.concatenate([one.iou_array for one in results])
+    iou_N5 = np.array([row for one in results for row in one.ious])
     return ImageMetrics(len(iou_N5), *map(float, iou_N5.mean(0)))
 
 

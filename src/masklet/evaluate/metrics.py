@@ -164,11 +164,11 @@ def summarize_ytvos(objects: Sequence[ObjectScore]) -> dict[str, float]:
 def summarize_lvos(objects: Sequence[ObjectScore]) -> dict[str, float]:
     """Average J&F, J, F and V over objects, or over the means of seen and of unseen videos."""
     groups = _split_seen_unseen(objects)
-    values = {
-        "J": {name: _mean_statistic(group, "j") for name, group in groups.items()},
-        "F": {name: _mean_statistic(group, "f") for name, group in groups.items()},
-        "V": {name: _temporal_deviation(group) for name, group in groups.items()},
-    }
+    values = {m.upper(): {name: _mean_statistic(group, m) for name, group in groups.items()} for m in ("j", "f")}
+    values["V"] = {}
+    for name, group in groups.items():  # how far J&F is from its mean over time, rounded as LVOS's authors do
+        jf_per_object = [np.mean([(frame.j, frame.f) for frame in one.per_frame], axis=1) for one in group]
+        values["V"][name] = float(np.mean([math.sqrt(round(float(np.var(jf)), 4)) for jf in jf_per_object]))
     parts: dict[str, float] = {}
     for metric, by_group in values.items():
         parts[metric] = float(np.mean(list(by_group.values())))
@@ -178,12 +178,6 @@ def summarize_lvos(objects: Sequence[ObjectScore]) -> dict[str, float]:
 
 def _mean_statistic(objects: Iterable[ObjectScore], metric: str, statistic: str = "mean") -> float:
     return float(np.mean([getattr(getattr(one, metric), statistic) for one in objects]))
-
-
-def _temporal_deviation(objects: Sequence[ObjectScore]) -> float:
-    """Return how far an object's J&F is from its mean over time, averaged; rounded as LVOS's authors do."""
-    jf_per_object = [np.mean([(frame.j, frame.f) for frame in one.per_frame], axis=1) for one in objects]
-    return float(np.mean([math.sqrt(round(float(np.var(jf)), 4)) for jf in jf_per_object]))
 
 
 def _split_seen_unseen(objects: Sequence[ObjectScore]) -> dict[str, Sequence[ObjectScore]]:

@@ -148,13 +148,9 @@ class ResultsFile(Generic[Row]):
         Raises:
             OutputError: if it cannot be written.
         """
-        started = time.monotonic()
-        if self.path is not None and self.results:
-            write_text(self.path, json.dumps(self._to_dict(), indent=2, allow_nan=False))
-            self._next_write = time.monotonic() + WRITE_INTERVAL_FACTOR * (time.monotonic() - started)
-
-    def _to_dict(self) -> dict[str, Any]:
-        manifest = self.manifest
+        started, manifest = time.monotonic(), self.manifest
+        if self.path is None or not self.results:
+            return
         head = {"protocol": manifest.protocol, "model": manifest.model, "options": dict(manifest.options)}
         figures = dict(self._summarize(self.results))
         rows = figures.pop("rows", None) or figures.pop("results", None)
@@ -169,7 +165,9 @@ class ResultsFile(Generic[Row]):
             "of": len(manifest.unit_names),
             "units": units,
         }
-        return {**head, **{name: figures[name] for name in figures if name not in head}, "rows": rows, "run": run}
+        figures = {name: figures[name] for name in figures if name not in head}
+        write_text(self.path, json.dumps({**head, **figures, "rows": rows, "run": run}, indent=2, allow_nan=False))
+        self._next_write = time.monotonic() + WRITE_INTERVAL_FACTOR * (time.monotonic() - started)
 
     def _mismatch_error(self, reason: str) -> OutputError:
         return OutputError(
@@ -196,7 +194,7 @@ def from_dict(cls: Any, raw: Any, old_keys: str | None = None) -> Any:
 
     Fields may be plain values, tuples, mappings, optional values and such dataclasses. Missing fields have their
     defaults, other keys are ignored, and null is nan in a field of floats. `old_keys` names a table of
-    `masklet/old_keys`; only names of fields are looked up there, never keys of mappings, which are data.
+    `masklet/old_keys`; only names of fields are renamed, never keys of mappings, which are data.
 
     Example:
         >>> from_dict(PresenceAccuracy, {"frames": 3, "visible": 2, "correct": 1})

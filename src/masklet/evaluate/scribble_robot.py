@@ -33,13 +33,13 @@ from masklet.errors import SourceError
 from masklet.evaluate.skeletonize import bezier_curve, binary_opening, longest_paths, medial_axis
 
 __all__ = [
+    "SCRIBBLES_DIR",
     "Scribble",
     "ScribblesByFrame",
     "choose_correction_frame",
     "choose_first_frame",
     "draw_scribbles",
     "read_scribbles",
-    "scribble_files",
     "scribbles_to_json",
 ]
 
@@ -67,16 +67,6 @@ class Scribble:
 
 ScribblesByFrame = dict[int, tuple[Scribble, ...]]
 """Strokes by frame, without empty frames."""
-
-
-def scribble_files(root: Path, sequence: str) -> list[Path]:
-    """Return the files of a sequence, one for each person who drew.
-
-    Example:
-        >>> scribble_files(Path("DAVIS"), "bear")
-        [PosixPath('DAVIS/Scribbles/bear/001.json'), ...]
-    """
-    return sorted((root / SCRIBBLES_DIR / sequence).glob("*.json"))
 
 
 def read_scribbles(file: Path, sequence: str, frames: int, objects: int) -> ScribblesByFrame:

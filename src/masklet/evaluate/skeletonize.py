@@ -64,14 +64,10 @@ def medial_axis(mask: Mask) -> Mask:
     """
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     axis = np.zeros_like(mask)
-    if len(rows):
-        part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        axis[part] = _thin(np.pad(mask[part], 1).astype(np.uint8))[1:-1, 1:-1]
-    return axis
-
-
-def _thin(region: npt.NDArray[np.uint8]) -> Mask:
-    """Thin a region with an empty border."""
+    if not len(rows):
+        return axis
+    part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    region = np.pad(mask[part], 1).astype(np.uint8)  # with an empty border
     depth = cv2.distanceTransform(region, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     around = cv2.boxFilter(region, cv2.CV_16S, (3, 3), normalize=False)
     inside = np.flatnonzero(region)
@@ -91,7 +87,8 @@ def _thin(region: npt.NDArray[np.uint8]) -> Mask:
             | pixels[at + h] << 7
         )
         pixels[at] = stays[code]
-    return np.frombuffer(bytes(pixels), np.uint8).reshape(region.shape).astype(bool)
+    axis[part] = np.frombuffer(bytes(pixels), np.uint8).reshape(region.shape)[1:-1, 1:-1]
+    return axis
 
 
 @cache

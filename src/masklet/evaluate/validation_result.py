@@ -129,17 +129,17 @@ def image_table(report: ImageReport) -> list[str]:
 def _video_table(by_prompt: dict[str, TrackingReport]) -> list[str]:
     """Return the lines of a table: a line for each video, and all objects; three columns for each prompt."""
     reports = list(by_prompt.values())
-    rows = {name: [report.per_video[name] for report in reports] for name in reports[0].per_video}
-    lines = [_video_row(name, metrics) for name, metrics in list(rows.items())[:MAX_VIDEO_ROWS]]
-    if len(rows) > MAX_VIDEO_ROWS:
-        lines.append(f"... and {pluralize(len(rows) - MAX_VIDEO_ROWS, 'video')} more")
+    names = list(reports[0].per_video)
+    rows = [(name, [report.per_video[name] for report in reports]) for name in names[:MAX_VIDEO_ROWS]]
+    rows.append(("all objects", [report.total for report in reports]))
     heading = ["objects", *(f"{prompt} {name}" for prompt in by_prompt for name in ("J", "F", "J&F"))]
-    return [_table_row("", heading, 10), *lines, _video_row("all objects", [report.total for report in reports])]
-
-
-def _video_row(name: str, by_prompt: Sequence[TrackingMetrics]) -> str:
-    values = [value for metrics in by_prompt for value in (metrics.j, metrics.f, metrics.jf)]
-    return _table_row(name, [by_prompt[0].objects, *values], 10)
+    lines = [_table_row("", heading, 10)]
+    for name, by_report in rows:
+        values = [value for metrics in by_report for value in (metrics.j, metrics.f, metrics.jf)]
+        lines.append(_table_row(name, [by_report[0].objects, *values], 10))
+    if len(names) > MAX_VIDEO_ROWS:
+        lines.insert(-1, f"... and {pluralize(len(names) - MAX_VIDEO_ROWS, 'video')} more")
+    return lines
 
 
 def _table_row(name: str, values: Sequence[str | int | float], width: int) -> str:

@@ -280,7 +280,8 @@ class _InteractiveRun:
         """Return the scores for each number of interacted frames."""
         scores: list[_MeanScores] = []
         while len(scores) < self.options.frames and self._correct_worst_frame():
-            for _ in self._pass_over(self._propagate(), self.target.frames):
+            passing = self.session.propagate(stop=self.target.frames[-1] + 1)
+            for _ in self._pass_over(passing, self.target.frames):
                 pass
             scores.append(self._mean_scores())
         return scores + scores[-1:] * (self.options.frames - len(scores))
@@ -289,7 +290,8 @@ class _InteractiveRun:
         """Return the scores for each maximum number of interacted frames."""
         paused: dict[int, _PausedPass] = {}
         self._correct_frame(self.first_frame)
-        for frame in self._pass_over(self._propagate(), self.target.frames):
+        passing = self.session.propagate(stop=self.target.frames[-1] + 1)
+        for frame in self._pass_over(passing, self.target.frames):
             fails = region_similarity(self.predicted[frame], self.target[frame]) < self.options.iou_threshold
             if fails and frame not in self.clicks and len(self.interacted_frames) < self.options.frames:
                 paused[len(self.interacted_frames)] = _PausedPass(frame, self.session.snapshot(), dict(self.predicted))
@@ -306,9 +308,6 @@ class _InteractiveRun:
                 pass
             scores.append(self._mean_scores())
         return scores
-
-    def _propagate(self) -> Iterator[Results]:
-        return self.session.propagate(stop=self.target.frames[-1] + 1)
 
     def _pass_over(self, frame_results: Iterable[Results], frames: Sequence[int]) -> Iterator[int]:
         """Store the predictions of a pass and yield the annotated `frames`; a yielded frame may be corrected."""

@@ -48,13 +48,13 @@ from masklet.evaluate.argument_checks import validate_positive_int
 from masklet.evaluate.davis_sequences import IGNORE_LABEL, DavisSequence, Labels, load_ground_truth
 from masklet.evaluate.metrics import boundary_f_score, region_similarity
 from masklet.evaluate.scribble_robot import (
+    SCRIBBLES_DIR,
     Scribble,
     ScribblesByFrame,
     choose_correction_frame,
     choose_first_frame,
     draw_scribbles,
     read_scribbles,
-    scribble_files,
 )
 from masklet.evaluate.tracking import ScribbleModel, id_label_map, require_frames, validate_mask_size
 from masklet.prompts import ObjectPrompt, Points
@@ -173,7 +173,8 @@ def scribble_samples(
         raise InputError(f"first_scribbles={first_scribbles!r} is unknown; choose {choices}")
     samples: list[ScribbleSample] = []
     for sequence in sequences:
-        files = [] if first_scribbles == "robot" else scribble_files(root, sequence.name)[:max_per_sequence]
+        files = sorted((root / SCRIBBLES_DIR / sequence.name).glob("*.json"))  # one for each person who drew
+        files = [] if first_scribbles == "robot" else files[:max_per_sequence]
         numbered = [ScribbleSample(sequence, number, file) for number, file in enumerate(files, 1)]
         samples += numbered or [ScribbleSample(sequence, 0, None)]
     return samples
@@ -299,25 +300,23 @@ class _ScribbleTracker:
             truth_HW, where = self.target.truth_THW[0] > 0, f"{self.target.sequence.mask_paths[0]}"
             validate_mask_size(truth_HW, session.video.size, where)
             session.cache_features(0, self.target.frames)
-        prompted = [self._add_prompts(session, frame, strokes) for frame, strokes in scribbles.items()]
-        if any(prompted):
+        is_prompted = False
+        for frame, strokes in scribbles.items():
+            predicted_HW = self.predicted_THW[frame]
+            points = [
+                (stroke.object_id, sample_stroke_points(stroke, predicted_HW.shape, self.options.points_per_stroke))
+                for stroke in sorted(strokes, key=lambda stroke: -_path_lengths(stroke.path)[-1])
+            ]
+            for id in range(1, self.target.objects + 1):
+                prompt = self._make_prompt(id, points, predicted_HW)
+                if prompt is not None:
+                    session._add_object_prompt(id, frame, prompt)
+                    self.prompted_ids.add(id)
+                    is_prompted = True
+        if is_prompted:
             passing = session.propagate(bidirectional=True, progress=lambda _: self.on_progress())
             for results in require_frames(passing, range(self.target.frames), paths.__getitem__):
                 self.predicted_THW[results.frame_idx] = id_label_map(results)
-
-    def _add_prompts(self, session: Session, frame: int, strokes: Sequence[Scribble]) -> bool:
-        """Prompt the objects that the strokes of a frame concern; False if there is none."""
-        predicted_HW = self.predicted_THW[frame]
-        points = [
-            (stroke.object_id, sample_stroke_points(stroke, predicted_HW.shape, self.options.points_per_stroke))
-            for stroke in sorted(strokes, key=lambda stroke: -_path_lengths(stroke.path)[-1])
-        ]
-        prompts = {id: self._make_prompt(id, points, predicted_HW) for id in range(1, self.target.objects + 1)}
-        for id, prompt in prompts.items():
-            if prompt is not None:
-                session._add_object_prompt(id, frame, prompt)
-                self.prompted_ids.add(id)
-        return any(prompts.values())
 
     def _make_prompt(
         self, object_id: int, points: Sequence[tuple[int, Pixels]], predicted_HW: Labels

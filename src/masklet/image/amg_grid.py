@@ -89,11 +89,6 @@ class Crop:
         """Upper left corner, xy."""
         return self.xyxy[:2]
 
-    def crop_image(self, rgb_HW3: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """Crop the image, without a copy."""
-        left, top, right, bottom = self.xyxy
-        return rgb_HW3[top:bottom, left:right]
-
     def touches_crop_edge(self, xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
         """Return (N,): whether a box, in pixels of the image, touches an edge of the crop inside the image."""
         height, width = self.size

@@ -77,7 +77,8 @@ def generate_masks_for_set_image(
             crop_predictor = predictor
             if crop.layer > 0:  # the given predictor keeps the full image
                 crop_predictor = copy.copy(predictor)
-                crop_predictor.set_image(np.ascontiguousarray(crop.crop_image(rgb)))
+                left, top, right, bottom = crop.xyxy
+                crop_predictor.set_image(np.ascontiguousarray(rgb[top:bottom, left:right]))
             parts.append(_process_crop(crop_predictor, crop, grids[crop.layer], options))
 
     batch = parts[0]

@@ -169,46 +169,32 @@ def _path_readers(name: str) -> list[ImageReader]:
         raise SourceError(f"{name!r}: {scheme}:// is not read; images come over http or https: {_VIDEO_HINT}")
     path = os.path.expanduser(name)
     if os.path.isdir(path):
-        files = _list_folder(path)
+        try:
+            names = sorted((name for name in os.listdir(path) if not name.startswith(".")), key=natural_key)
+        except OSError as cause:
+            raise SourceError(
+                f"cannot list {path!r}: {cause.strerror}; a readable folder is needed: check its permissions"
+            ) from cause
+        where, recursive = f"folder {path!r}", os.path.join(path, "**", "*.jpg")
+        paths = [os.path.join(path, name) for name in names]
     elif os.path.exists(path):
         if has_suffix(path, VIDEO_SUFFIXES):
             raise SourceError(f"{path!r} is a video file; an image is needed: {_VIDEO_HINT}")
-        files = [path]
+        return [partial(from_file, path)]
     elif glob.has_magic(path):
-        files = _expand_glob(path)
+        names = paths = sorted(glob.glob(path, recursive=True), key=natural_key)
+        where, recursive = f"glob {path!r}", "**/*.jpg"
+        if not paths:
+            raise SourceError(
+                f"the glob {path!r} matches nothing in {os.getcwd()!r}; it must match at least one image: "
+                "check its folder, its suffix and upper and lower case"
+            )
     else:
         raise SourceError(missing_path_message(path, "image"))
-    return [partial(from_file, file) for file in files]
-
-
-def _list_folder(folder: str) -> list[str]:
-    try:
-        names = sorted((name for name in os.listdir(folder) if not name.startswith(".")), key=natural_key)
-    except OSError as cause:
-        raise SourceError(
-            f"cannot list {folder!r}: {cause.strerror}; a readable folder is needed: check its permissions"
-        ) from cause
-    images = _image_files([os.path.join(folder, name) for name in names])
+    images = [image for image in paths if has_suffix(image, IMAGE_SUFFIXES) and os.path.isfile(image)]
     if not images:
-        raise SourceError(_no_images_message(f"folder {folder!r}", names, os.path.join(folder, "**", "*.jpg")))
-    return images
-
-
-def _expand_glob(pattern: str) -> list[str]:
-    paths = sorted(glob.glob(pattern, recursive=True), key=natural_key)
-    if not paths:
-        raise SourceError(
-            f"the glob {pattern!r} matches nothing in {os.getcwd()!r}; it must match at least one image: "
-            "check its folder, its suffix and upper and lower case"
-        )
-    images = _image_files(paths)
-    if not images:
-        raise SourceError(_no_images_message(f"glob {pattern!r}", paths, "**/*.jpg"))
-    return images
-
-
-def _image_files(paths: list[str]) -> list[str]:
-    return [path for path in paths if has_suffix(path, IMAGE_SUFFIXES) and os.path.isfile(path)]
+        raise SourceError(_no_images_message(where, names, recursive))
+    return [partial(from_file, image) for image in images]
 
 
 def _no_images_message(where: str, names: list[str], recursive: str) -> str:

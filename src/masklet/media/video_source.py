@@ -111,7 +111,7 @@ def _open_path_or_url(name: str, prefetch_frames: int, on_overflow: OverflowPoli
         return open_url(name, prefetch_frames, on_overflow)
     path = os.path.expanduser(name)
     if os.path.isdir(path) or (not os.path.exists(path) and glob.has_magic(path)):
-        return _image_sequence(path, prefetch_frames)
+        return ImageSequence(image_readers(path, count(), "rgb"), path, prefetch_frames)
     return _open_file(path, prefetch_frames)
 
 
@@ -126,14 +126,10 @@ def _open_file(path: str, prefetch_frames: int) -> Video:
         head = file.read(12)
     is_video = head[4:8] == b"ftyp" or head[:4] == b"\x1aE\xdf\xa3" or head[8:12] == b"AVI "
     if animated is False or (has_suffix(path, IMAGE_SUFFIXES) and not is_video):
-        return _image_sequence(path, prefetch_frames)
+        return ImageSequence(image_readers(path, count(), "rgb"), path, prefetch_frames)
     from masklet.media.video_file import VideoFile
 
     return VideoFile(path, prefetch_frames)
-
-
-def _image_sequence(path: str, prefetch_frames: int) -> ImageSequence:
-    return ImageSequence(image_readers(path, count(), "rgb"), path, prefetch_frames)
 
 
 def _video_from_array(array: AnyArray, channels: Channels, prefetch_frames: int) -> ImageSequence:

@@ -254,8 +254,8 @@ def open_url(url: str, prefetch_frames: int, on_overflow: OverflowPolicy) -> Str
         container = open_container(url, (OPEN_TIMEOUT_S, READ_TIMEOUT_S), **options)
     except (av.FFmpegError, UnicodeError) as cause:
         raise SourceError(
-            f"cannot open {path!r}: {_error_reason(cause)}; a reachable stream or video is needed: "
-            "check the address, the password and the network, or play it with ffplay"
+            f"cannot open {path!r}: {getattr(cause, 'strerror', None) or cause}; a reachable stream or video is "
+            "needed: check the address, the password and the network, or play it with ffplay"
         ) from cause
     try:
         stream = select_video_stream(container, path)
@@ -289,8 +289,8 @@ def _frames_from_container(
                 packet = next(packets, None)
             except av.FFmpegError as cause:
                 raise SourceError(
-                    f"{path!r} broke off after {number} frames: {_error_reason(cause)}; what came before was read: "
-                    "check the network and open it again"
+                    f"{path!r} broke off after {number} frames: {getattr(cause, 'strerror', None) or cause}; "
+                    "what came before was read: check the network and open it again"
                 ) from cause
             if packet is None:
                 break
@@ -314,7 +314,3 @@ def _frames_from_container(
 
 def _no_frames_error(path: str) -> SourceError:
     return SourceError(f"{path!r} ended without a frame; a video has at least one: check where its frames come from")
-
-
-def _error_reason(cause: Exception) -> str:
-    return str(getattr(cause, "strerror", None) or cause)

@@ -3,7 +3,7 @@
 model        `SAM`, the facade: images, videos, training, validation
 arguments    keywords and options of its methods, and their checks
 prediction   images: from prompts, or none, to `Results`
-tracking     videos: networks, sessions and the detector of tracking without prompts
+video        videos: networks, sessions and the detector of tracking without prompts
 finetuning   training of a loaded model
 model_info   `ModelInfo`
 """

@@ -32,7 +32,7 @@ from masklet.sam.arguments import (
 )
 from masklet.sam.model_info import ModelInfo
 from masklet.sam.prediction import CachedEncoder, segment_everything, segment_prompts
-from masklet.sam.tracking import MaskGeneratorDetector, make_video_network, open_session, track_prompts
+from masklet.sam.video import MaskGeneratorDetector, make_video_network, open_session, track_prompts
 from masklet.video import (
     AutoTrackOptions,
     AutoTrackStream,

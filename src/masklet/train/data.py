@@ -221,11 +221,19 @@ class _ClipSampler:
     def _read_clip(self, sample: Sample) -> _ClipSample | None:
         """Read frames of `sample` in one view: a random one, or one of a few whose embeddings are cached.
 
+        Frames of a video are consecutive; a video that is shorter than a clip is played back and forth.
+
         The cache key holds the fields of the augmentation by name: embeddings that a version with other field names
         cached are not found again, they only take up room until they are evicted.
         """
         if self.pool.is_video:
-            frame_indices = _sample_consecutive(self.rng, sample.frame_indices, self.clip_length)
+            every_frame, count = sample.frame_indices, self.clip_length
+            if len(every_frame) >= count:
+                start = int(self.rng.integers(len(every_frame) - count + 1))
+                frame_indices = list(every_frame[start : start + count])
+            else:
+                back_and_forth = [*every_frame, *every_frame[-2:0:-1]]
+                frame_indices = [back_and_forth[i % len(back_and_forth)] for i in range(count)]
             if self.rng.random() < self.config.reverse_prob:
                 frame_indices = frame_indices[::-1]
             return self._augment(sample.read(frame_indices), self.rng)
@@ -267,15 +275,6 @@ class _ClipSampler:
             if len(chosen) == max_objects:
                 break
         return chosen
-
-
-def _sample_consecutive(rng: Rng, frame_indices: tuple[int, ...], count: int) -> list[int]:
-    """Sample `count` consecutive frames; a shorter video is played back and forth."""
-    if len(frame_indices) >= count:
-        start = int(rng.integers(len(frame_indices) - count + 1))
-        return list(frame_indices[start : start + count])
-    back_and_forth = [*frame_indices, *frame_indices[-2:0:-1]]
-    return [back_and_forth[i % len(back_and_forth)] for i in range(count)]
 
 
 def _view_mask(frame: AnnotatedFrame, object_id: int, view: AffineView) -> Masks:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from safetensors.torch import save as to_bytes
-from torch import Tensor
 
 from masklet.atomic_files import atomic_path
 from masklet.checkpoints import read_tensors
@@ -61,7 +59,7 @@ def export_weights(
     checkpoint = read_checkpoint(state_file)
     config = json.loads(checkpoint.config)
     config["pretrained"] = Path(config["pretrained"]).name  # without the folders of this machine
-    weights = checkpoint.ema
+    weights = dict(checkpoint.ema)
     if config["lora"]:
         model = SAM2(CONFIGS[config["model"]])
         add_lora(model, config["lora"])
@@ -69,7 +67,9 @@ def export_weights(
         merge_lora(model)
         weights = model.state_dict()
     if base_weights is not None:
-        weights = _blend(weights, read_tensors(base_weights), blend_fraction)
+        for name, base in read_tensors(base_weights).items():
+            if name in weights and weights[name].shape == base.shape and not name.startswith(UNBLENDED_PREFIX):
+                weights[name] = blend_fraction * weights[name].float() + (1 - blend_fraction) * base.float()
     assert set(expected_shapes(CONFIGS[config["model"]])) == set(weights)
     header = {
         "format": "pt",
@@ -88,11 +88,3 @@ def export_weights(
         else:
             temporary.write_bytes(to_bytes(tensors, metadata=header))  # safetensors' save_file sets private permissions
     return path
-
-
-def _blend(trained: Mapping[str, Tensor], base: Mapping[str, Tensor], fraction: float) -> dict[str, Tensor]:
-    blended = dict(trained)
-    for name, before in base.items():
-        if name in trained and trained[name].shape == before.shape and not name.startswith(UNBLENDED_PREFIX):
-            blended[name] = fraction * trained[name].float() + (1 - fraction) * before.float()
-    return blended

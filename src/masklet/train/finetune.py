@@ -11,8 +11,6 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-
 from masklet.atomic_files import current_keys
 from masklet.datasets import DataPaths
 from masklet.errors import InputError
@@ -29,7 +27,6 @@ __all__ = [
     "FinetuneOptions",
     "apply_overrides",
     "build_config",
-    "default_device",
     "export_result",
     "finetune_config",
     "parse_options",
@@ -90,13 +87,6 @@ def require_single_process() -> None:
             f"WORLD_SIZE is {world_size}, but SAM.train is one process; several are started by "
             "torchrun --standalone --nproc-per-node N -m masklet train ..."
         )
-
-
-def default_device() -> str:
-    """Return the fastest device of this machine."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def finetune_config(model: str, pretrained: str, options: FinetuneOptions) -> TrainConfig:
@@ -201,8 +191,14 @@ def apply_overrides(config: Config, overrides: Iterable[str]) -> Config:
 
 
 def _override(part: Any, path: list[str], value: object, override: str) -> Any:
-    if not path:
-        return _coerce(part, value, override)
+    if not path:  # a value of the type of the one it replaces
+        if isinstance(part, float) and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if isinstance(part, tuple) and isinstance(value, list):
+            return tuple(value)
+        if is_dataclass(part) or (part is not None and type(value) is not type(part)):
+            raise InputError(f"override {override!r}: the value must be of the kind of {part!r}")
+        return value
     name, rest = path[0], path[1:]
     if isinstance(part, tuple):
         if not name.isdecimal() or int(name) >= len(part):
@@ -223,17 +219,6 @@ def _current_name(name: str) -> str:
     """Return the current name of a config field that was renamed."""
     (current,) = current_keys({name: None}, "train_config")
     return str(current)
-
-
-def _coerce(current: object, value: object, override: str) -> object:
-    """Convert `value` to the type of the value it replaces."""
-    if isinstance(current, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(current, tuple) and isinstance(value, list):
-        return tuple(value)
-    if is_dataclass(current) or (current is not None and type(value) is not type(current)):
-        raise InputError(f"override {override!r}: the value must be of the kind of {current!r}")
-    return value
 
 
 def run(

@@ -164,8 +164,13 @@ def open_nsfw_file() -> Path:
 def load_pretrained_trunk(trunk: ConvNet, path: Path | None = None) -> None:
     """Copy the pretrained convolutions into `trunk`; its context blocks stay as they are."""
     convolutions = iter(_read_convolutions(path or open_nsfw_file()))
+    stem = next(convolutions)
+    # from BGR of 0..255 with its mean to RGB with the mean and deviation of SAM 2
+    weight = stem.weight.flip(1)
+    scale = 255 * torch.tensor(PIXEL_STD).view(1, 3, 1, 1)
+    shift = (255 * torch.tensor(PIXEL_MEAN) - torch.tensor(NSFW_PIXEL_MEAN)).view(1, 3, 1, 1)
     with torch.no_grad():
-        _copy_convolution(trunk.stem, _adapt_stem(next(convolutions)))
+        _copy_convolution(trunk.stem, ConvWeights(weight * scale, stem.bias + (weight * shift).sum((1, 2, 3))))
         for stage, depth in zip(trunk.stages, RESNET50_DEPTHS, strict=True):
             assert isinstance(stage, nn.Sequential)
             for i in range(depth):
@@ -193,11 +198,3 @@ def _copy_convolution(layer: nn.Conv2d, convolution: ConvWeights) -> None:
     assert layer.weight.shape == convolution.weight.shape, f"{layer} takes no {convolution.weight.shape}"
     layer.weight.copy_(convolution.weight)
     layer.bias.copy_(convolution.bias)
-
-
-def _adapt_stem(stem: ConvWeights) -> ConvWeights:
-    """Convert the stem from BGR of 0..255 with its mean to RGB with the mean and deviation of SAM 2."""
-    weight = stem.weight.flip(1)
-    scale = 255 * torch.tensor(PIXEL_STD).view(1, 3, 1, 1)
-    shift = (255 * torch.tensor(PIXEL_MEAN) - torch.tensor(NSFW_PIXEL_MEAN)).view(1, 3, 1, 1)
-    return ConvWeights(weight * scale, stem.bias + (weight * shift).sum((1, 2, 3)))

@@ -61,7 +61,11 @@ def add_lora(
     """
     if any(True for _ in _adapted_layers(model)):
         raise StateError("the model has adapters already; merge_lora(model) first, or load it again")
-    layers = {name: layer for name, layer in _linear_layers(model) if any(fnmatchcase(name, glob) for glob in targets)}
+    layers = {
+        name: layer
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Linear) and any(fnmatchcase(name, glob) for glob in targets)
+    }
     if not layers:
         raise InputError(
             f"no linear layer of the network fits {', '.join(map(repr, targets)) or 'an empty list of patterns'}; "
@@ -80,12 +84,10 @@ def add_lora(
     return list(layers)
 
 
-def _linear_layers(model: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
-    return ((name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Linear))
-
-
 def _adapted_layers(model: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
-    return ((name, layer) for name, layer in _linear_layers(model) if is_parametrized(layer, "weight"))
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.Linear) and is_parametrized(layer, "weight"):
+            yield name, layer
 
 
 def is_adapter(name: str) -> bool:

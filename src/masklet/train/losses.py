@@ -67,8 +67,9 @@ def prediction_loss(
     total = (object_loss_N * visible_N).sum() / visible_N.sum().clamp(min=1) + config.object_score * score_loss
     with torch.no_grad():
         predicted_visible_N = score_N > 0
-        selected_iou_N = _gather(true_iou_NK, prediction.iou_BK[:, 1:].argmax(1) + 1) * predicted_visible_N
-        best_iou_N = _gather(true_iou_NK, best_N.indices + 1)
+        selected_N = prediction.iou_BK[:, 1:].argmax(1) + 1
+        selected_iou_N = true_iou_NK.gather(1, selected_N[:, None])[:, 0] * predicted_visible_N
+        best_iou_N = true_iou_NK.gather(1, best_N.indices[:, None] + 1)[:, 0]
     return LossTerms(
         total,
         best_iou=float(best_iou_N[visible_N].mean()),
@@ -76,10 +77,6 @@ def prediction_loss(
         selected_iou=float(selected_iou_N[visible_N].mean()),
         object_score_accuracy=float((predicted_visible_N == visible_N).float().mean()),
     )
-
-
-def _gather(values_NK: Tensor, index_N: Tensor) -> Tensor:
-    return values_NK.gather(1, index_N[:, None])[:, 0]
 
 
 def _mask_loss(logits_NKHW: Tensor, target_NKHW: Tensor, config: LossConfig) -> Tensor:

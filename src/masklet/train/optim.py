@@ -62,7 +62,10 @@ def layer_lr_scales(names: Iterable[str], layer_decay: float) -> dict[str, float
         [0.9, 1.0]
     """
     names = list(names)
-    layers = {name: _layer_of(name) for name in names}
+    layers = {}
+    for name in names:
+        match = LAYER_PATTERN.match(name, len(TRUNK_PREFIX)) if name.startswith(TRUNK_PREFIX) else None
+        layers[name] = match[0] if match else None
     order = {layer: number for number, layer in enumerate(dict.fromkeys(filter(None, layers.values())))}
     scales = {}
     for name, layer in layers.items():
@@ -72,8 +75,3 @@ def layer_lr_scales(names: Iterable[str], layer_decay: float) -> dict[str, float
             depth = len(order) + 1 if layer is None else len(order) - order[layer]
             scales[name] = float(layer_decay**depth)
     return scales
-
-
-def _layer_of(name: str) -> str | None:
-    match = LAYER_PATTERN.match(name, len(TRUNK_PREFIX)) if name.startswith(TRUNK_PREFIX) else None
-    return match[0] if match else None

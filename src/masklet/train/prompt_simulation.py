@@ -114,18 +114,12 @@ def simulate_rounds(
         loss = prediction_loss(prediction, target, losses, ambiguous=ambiguous)
         done.append(PromptRound(prediction, ambiguous, loss))
         if i + 1 < rounds:
-            mask = _mask_input(prediction, ambiguous)
+            # the logits that a user refines: the best of three masks after a single click, else the single mask
+            best = 1 + prediction.iou_BK[:, 1:].argmax(1) if ambiguous else prediction.iou_BK[:, :1].argmax(1)
+            mask = prediction.select_candidates(best).logits_BKHW.detach().float().clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
             click, label = sample_correction_click(mask, gt_NSS, prompts, generator)
             points, labels = torch.cat([points, click], 1), torch.cat([labels, label], 1)
     return done
-
-
-def _mask_input(prediction: MaskPrediction, ambiguous: bool) -> Tensor:
-    """Return the logits that a user refines: the best of three masks after a single click, else the single mask."""
-    first = 1 if ambiguous else 0
-    iou = prediction.iou_BK[:, first:] if ambiguous else prediction.iou_BK[:, :1]
-    logits = prediction.select_candidates(first + iou.argmax(1)).logits_BKHW
-    return logits.detach().float().clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
 
 
 def sample_click(pred_BHW: Tensor, gt_BHW: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:

@@ -75,7 +75,11 @@ def video_forward(
     frame. `features` hold every frame of every clip, clip after clip.
     """
     numbers = sample_frame_numbers(batch.num_frames, prompts.frame_gap_prob, generator)
-    correction_frame = _sample_correction_frame(batch, prompts, generator)
+    draw, position = torch.rand(2, generator=generator).tolist()
+    all_visible = batch.masks_NTSS[:, 1:].flatten(2).any(2).all(0).nonzero()[:, 0] + 1
+    correction_frame = None  # a later frame in which all objects are visible
+    if draw < prompts.correction_frame_prob and prompts.correction_clicks and len(all_visible):
+        correction_frame = int(all_visible[int(position * len(all_visible))])
     first_features, first_gt_NSS = _frame_features(features, batch, 0), batch.masks_NTSS[:, 0]
     masks, loss_terms = _prompt_first_frame(model, first_features, first_gt_NSS, prompts, losses, generator)
     bank = TrainMemoryBank()
@@ -111,15 +115,6 @@ def sample_frame_numbers(frames: int, gap_prob: float, generator: torch.Generato
 def _frame_features(features: ImageFeatures, batch: ClipBatch, t: int) -> ImageFeatures:
     """Return the features of frame `t`, one entry per object."""
     return features.index_select(batch.clip_index_N * batch.num_frames + t)
-
-
-def _sample_correction_frame(batch: ClipBatch, prompts: PromptConfig, generator: torch.Generator) -> int | None:
-    """Sample a later frame in which all objects are visible; None for clips without correction."""
-    draw, position = torch.rand(2, generator=generator).tolist()
-    all_visible = batch.masks_NTSS[:, 1:].flatten(2).any(2).all(0).nonzero()[:, 0] + 1
-    if draw >= prompts.correction_frame_prob or not prompts.correction_clicks or not len(all_visible):
-        return None
-    return int(all_visible[int(position * len(all_visible))])
 
 
 def _prompt_first_frame(

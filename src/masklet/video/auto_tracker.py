@@ -7,7 +7,7 @@ detector; `association` matches detections with tracks, and `track_history` reco
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -207,7 +207,13 @@ class AutoTracker:
         self._duplicates = duplicates
 
         matched_ids: set[int] = set()
-        for candidate in candidates(self._detect(frame, associator), frame.size, self.options):
+        covered, options = associator.covered_mask, self.options
+        needs_all = options.parts or options.reinit_on_match or options.max_undetected is not None
+        if covered is None or needs_all or not isinstance(self.detector, RegionDetector):
+            detections = self.detector(frame.rgb)
+        else:  # no option depends on detecting the tracked objects again
+            detections = self.detector.detect_outside(frame.rgb, covered)
+        for candidate in candidates(detections, frame.size, options):
             matched = self._match_or_start(frame, candidate, associator, matched_ids)
             if matched is not None:
                 matched_ids.add(matched)
@@ -222,14 +228,6 @@ class AutoTracker:
             track.missed_detections += 1
             if self.options.max_undetected is not None and track.missed_detections >= self.options.max_undetected:
                 self._end_track(id, NOT_FOUND_AGAIN)
-
-    def _detect(self, frame: Frame, associator: TrackAssociator) -> Iterable[Detection]:
-        """Run the detector, only outside the tracks where no option depends on detecting them again."""
-        covered, options = associator.covered_mask, self.options
-        needs_all = options.parts or options.reinit_on_match or options.max_undetected is not None
-        if covered is None or needs_all or not isinstance(self.detector, RegionDetector):
-            return self.detector(frame.rgb)
-        return self.detector.detect_outside(frame.rgb, covered)
 
     def _match_or_start(
         self, frame: Frame, candidate: Candidate, associator: TrackAssociator, matched_ids: set[int]

@@ -112,11 +112,6 @@ class ResumeFolder:
         """Whether an earlier run stopped before its end."""
         return self._job_path.exists()
 
-    @property
-    def can_resume(self) -> bool:
-        """Whether that run got as far as saving its state."""
-        return self.is_interrupted and self.state_path.exists() and self.jsonl_path.exists()
-
     def check(self, record: JobRecord) -> None:
         """Compare the settings of the interrupted run with those of this one.
 
@@ -196,15 +191,6 @@ class ResumeFolder:
     def records(self) -> Iterator[FrameRecord]:
         """Yield the frames tracked so far, in ascending order."""
         return read_tracks(self.jsonl_path) if self.jsonl_path.exists() else iter(())
-
-    def copy_jsonl(self, path: Path) -> None:
-        """Copy the lines to a file.
-
-        Raises:
-            OutputError: if it cannot be written; the lines stay where they are.
-        """
-        with atomic_path(path) as temporary:
-            shutil.copyfile(self.jsonl_path, temporary)
 
     def close(self) -> None:
         """Release the folder and keep it."""
@@ -305,7 +291,8 @@ class TrackOutputs:
                 errors.append(error)
         try:
             if self._jsonl_path is not None and self.resume_folder is not None and not self._empty:
-                self.resume_folder.copy_jsonl(self._jsonl_path)
+                with atomic_path(self._jsonl_path) as temporary:
+                    shutil.copyfile(self.resume_folder.jsonl_path, temporary)
                 self._copied_paths = [self._jsonl_path]
         except OutputError as error:
             errors.append(error)

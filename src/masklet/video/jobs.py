@@ -409,7 +409,8 @@ class _PromptedJob(TrackingJob):
         interrupted = folder.is_interrupted
         if self.resume and interrupted:
             folder.check(self.record)
-        self.resuming = self.resume and folder.can_resume
+        has_state = interrupted and folder.state_path.exists() and folder.jsonl_path.exists()
+        self.resuming = self.resume and has_state
         folder.begin(self.record, overwrite=not self.resuming)
         if self.resume and not self.resuming:
             why = "the interrupted run had saved no state yet" if interrupted else "there is no interrupted run"

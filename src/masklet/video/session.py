@@ -333,7 +333,7 @@ class Session:
             InputError: if a custom memory selector has no name by which it can be recognized.
         """
         self._check_open()
-        return write_session(path, self._context(), self._state())
+        return write_session(path, SessionContext(self.network.model, self.video, self.options), self._state())
 
     def restore_saved(self, saved: SavedSession) -> None:
         """Replace the state by that of a saved session; `model.session(source, resume=path)` calls this.
@@ -342,7 +342,8 @@ class Session:
             CheckpointError: if the file is damaged, or of another model.
             InputError: if it was saved for another source or with other options.
         """
-        self._set_state(saved.load_state(self._context(), self.network.device))
+        context = SessionContext(self.network.model, self.video, self.options)
+        self._set_state(saved.load_state(context, self.network.device))
 
     def snapshot(self) -> SessionState:
         """Return a copy of the state in memory; `restore_snapshot` returns to it, as often as you like.
@@ -359,9 +360,6 @@ class Session:
     def restore_snapshot(self, snapshot: SessionState) -> None:
         """Replace the state by a snapshot of this session."""
         self._set_state(deepcopy(snapshot))
-
-    def _context(self) -> SessionContext:
-        return SessionContext(self.network.model, self.video, self.options)
 
     def _state(self) -> SessionState:
         return SessionState(

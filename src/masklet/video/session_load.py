@@ -204,7 +204,14 @@ class _StateReader:
         _require(doc["reverse"] is None or isinstance(doc["reverse"], bool), "reverse")
         names = doc["tensors"]
         _require("pointer" in names and set(names) <= set(self.shapes), "tensors")
-        tensors = {name: self._tensor(f"{prefix}.{doc['frame']}.{name}", name) for name in names}
+        tensors = {}
+        for name in names:
+            key, (shape, dtype) = f"{prefix}.{doc['frame']}.{name}", self.shapes[name]
+            tensor = self.tensors[key]
+            right = tensor.dtype == dtype if dtype is not None else tensor.is_floating_point()
+            what = f"{key} is {tensor.dtype} {tuple(tensor.shape)}, not {shape}"
+            _require(tuple(tensor.shape) == shape and right, what)
+            tensors[name] = tensor.to(self.device, copy=True)
         return FrameState(
             _finite_float(doc["iou"]),
             _finite_float(doc["score"]),
@@ -213,12 +220,6 @@ class _StateReader:
             tensors.get("spatial"),
             doc["reverse"],
         )
-
-    def _tensor(self, key: str, name: str) -> Tensor:
-        tensor, (shape, dtype) = self.tensors[key], self.shapes[name]
-        right = tensor.dtype == dtype if dtype is not None else tensor.is_floating_point()
-        _require(tuple(tensor.shape) == shape and right, f"{key} is {tensor.dtype} {tuple(tensor.shape)}, not {shape}")
-        return tensor.to(self.device, copy=True)
 
     def _propagation_state(self, doc: PropagationDoc) -> PropagationState:
         flags = (doc["reverse"], doc["bidirectional"], doc["has_backward_results"])

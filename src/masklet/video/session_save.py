@@ -25,7 +25,6 @@ from masklet.models.sam2 import CONFIGS, SAM2
 from masklet.prompts import ObjectPrompt
 from masklet.video.memory_bank import FrameState, TrackedObject
 from masklet.video.memory_selection import RecentFrames
-from masklet.video.postprocess import CompressedResults
 from masklet.video.propagation import PropagationState
 from masklet.video.track_options import TrackOptions
 
@@ -229,7 +228,17 @@ def options_to_dict(options: TrackOptions) -> dict[str, object]:
 
 def _tensors(state: SessionState) -> Iterator[tuple[str, Tensor]]:
     backward = state.propagation.backward_results if state.propagation is not None else None
-    docs = [_compressed_results_doc(frame, results) for frame, results in (backward or {}).items()]
+    docs: list[CompressedResultsDoc] = [
+        {
+            "frame": frame_idx,
+            "ids": results.ids.tolist(),
+            "scores": results.scores.tolist(),
+            "object_scores": results.object_scores.tolist(),
+            "states": list(results.states),
+            "masks": [code["counts"] for code in results.masks],
+        }
+        for frame_idx, results in (backward or {}).items()
+    ]
     text = json.dumps(docs, allow_nan=False)
     yield "backward_results", torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
     for one in state.objects.values():
@@ -253,17 +262,6 @@ def _propagation_doc(propagation: PropagationState) -> PropagationDoc:
         "initial_ids": sorted(propagation.initial_ids or ()),
         "bidirectional": propagation.bidirectional,
         "has_backward_results": propagation.backward_results is not None,
-    }
-
-
-def _compressed_results_doc(frame_idx: int, results: CompressedResults) -> CompressedResultsDoc:
-    return {
-        "frame": frame_idx,
-        "ids": results.ids.tolist(),
-        "scores": results.scores.tolist(),
-        "object_scores": results.object_scores.tolist(),
-        "states": list(results.states),
-        "masks": [code["counts"] for code in results.masks],
     }
 
 

@@ -18,8 +18,3 @@ app.command("models")(models)
 app.command("startup")(startup)
 app.command("compare")(compare)
 app.command("update-docs")(update_docs)
-
-
-@app.callback()
-def _group() -> None:
-    """Measure the speed of models on this machine."""

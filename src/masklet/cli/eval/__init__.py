@@ -36,8 +36,3 @@ COMMANDS = (
 )
 for command in COMMANDS:
     app.command(command.__name__.replace("_", "-"))(command)
-
-
-@app.callback()
-def _group() -> None:
-    """Measure the accuracy of a model."""

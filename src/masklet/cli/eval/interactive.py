@@ -23,7 +23,7 @@ from masklet.cli.shared_options import (
 )
 
 if TYPE_CHECKING:
-    from masklet.evaluate.video_clicks import InteractiveReport, InteractiveResult
+    from masklet.evaluate.video_clicks import InteractiveReport
 
 __all__ = ["interactive"]
 
@@ -79,18 +79,14 @@ def interactive(
         format_summary=lambda rows: _report_lines(interactive_report(rows, options)),
         options={**asdict(options), "data_format": data_format, "split": split, "limit": limit},
         step_label="frames",
-        format_row=_format_object,
+        format_row=lambda row: (
+            f"{row.video} {row.id}: J&F {' '.join(map('{:.3f}'.format, row.curve))}; "
+            f"frames {', '.join(map(str, row.interacted_frames))}; {row.clicks} clicks"
+        ),
     )
     run_eval(EvalOptions(model, image_size, precision, workers, report_file, resume), task)
     if data.issues:
         raise typer.Exit(ExitCode.ERROR)
-
-
-def _format_object(row: InteractiveResult) -> str:
-    shown = " ".join(f"{value:.3f}" for value in row.curve)
-    return (
-        f"{row.video} {row.id}: J&F {shown}; frames {', '.join(map(str, row.interacted_frames))}; {row.clicks} clicks"
-    )
 
 
 def _report_lines(report: InteractiveReport) -> list[str]:

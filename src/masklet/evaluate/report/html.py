@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,11 +21,10 @@ from masklet.evaluate.report.frame_overlays import draw_comparison, encode_jpeg,
 from masklet.evaluate.report.published_results import (
     MODEL_FAMILIES,
     PUBLISHED_BENCHMARKS,
+    PUBLISHED_RESULTS,
     Comparability,
     PublishedResult,
     check_comparability,
-    is_same_model,
-    published_results_for,
 )
 from masklet.evaluate.report.sequence_tables import ScoredFrame, SequenceSummary, summarize_sequences, worst_frames
 
@@ -115,9 +113,22 @@ def write_report(
         OutputError: if `out` cannot be written.
     """
     predictions, truth, out = (Path(path).expanduser() for path in (predictions, truth, out))
-    manifest = _read_manifest(predictions)
+    try:  # what the predictions were made with, if masklet made them
+        stored = json.loads((predictions / MANIFEST_NAME).read_text())
+    except (OSError, ValueError):
+        stored = {}
+    manifest = {str(key): str(value) for key, value in stored.items()} if isinstance(stored, dict) else {}
     model, prompt = options.model_name or manifest.get("model", "") or "this model", manifest.get("prompt", "")
     sequences = summarize_sequences(score)
+    colors = {row.name: {curve.id: n for n, curve in enumerate(row.curves)} for row in sequences}
+    predicted_dir, truth_dir = sequence_dirs(score.benchmark, predictions, truth)
+    frames = []
+    for number, frame in enumerate(worst_frames(score, options.num_worst_frames), 1):
+        name = frame.sequence
+        image = options.image_dir and find_frame_image(options.image_dir.expanduser(), name, frame.frame_name)
+        objects = {id: colors[name][id] for id, _ in frame.objects}
+        pixels = draw_comparison(image, predicted_dir / name, truth_dir / name, objects, frame.frame_name)
+        frames.append(_FrameImage(frame, encode_jpeg(pixels), f"worst/{number:02d}.jpg"))
     published = {name: _published_rows(score.benchmark, family, model) for family, name in MODEL_FAMILIES.items()}
     context = _ReportContext(
         model=model,
@@ -129,52 +140,30 @@ def write_report(
         comparability=check_comparability(score, truth, prompt),
         published_by_family={name: rows for name, rows in published.items() if rows},
         sequences=sequences,
-        worst_frames=list(_draw_worst_frames(score, sequences, predictions, truth, options)),
+        worst_frames=frames,
         without_images=options.image_dir is None,
     )
-    for shown in context.worst_frames:
+    for shown in frames:
         with atomic_path(out / shown.file) as temporary:
             temporary.write_bytes(shown.jpeg)
     html, markdown = (_render(context, name) for name in ("report.html", "report.md"))
     return write_text(out / "report.html", html), write_text(out / "report.md", markdown)
 
 
-def _read_manifest(predictions: Path) -> dict[str, str]:
-    """Read what the predictions were made with, if masklet made them."""
-    try:
-        manifest = json.loads((predictions / MANIFEST_NAME).read_text())
-    except (OSError, ValueError):
-        return {}
-    return {str(key): str(value) for key, value in manifest.items()} if isinstance(manifest, dict) else {}
-
-
 def _published_rows(score_benchmark: str, family: str, model: str) -> list[_PublishedRow]:
-    """Return a row for each published model of a family, in the order of the list."""
+    """Return a row for each published model of a family, in the order of the list.
+
+    Published models are named by their files, or as in their papers.
+    """
+    columns = PUBLISHED_BENCHMARKS.get(score_benchmark, ())
     by_model: dict[str, dict[str, PublishedResult]] = {}
-    for one in published_results_for(score_benchmark):
-        if one.family == family:
+    for one in PUBLISHED_RESULTS:
+        if one.family == family and one.benchmark in columns:
             by_model.setdefault(one.model, {})[one.benchmark] = one
     return [
-        _PublishedRow(
-            name,
-            tuple(results.get(benchmark) for benchmark in PUBLISHED_BENCHMARKS[score_benchmark]),
-            any(is_same_model(model, one) for one in results.values()),
-        )
+        _PublishedRow(name, tuple(map(results.get, columns)), Path(model).name == name)
         for name, results in by_model.items()
     ]
-
-
-def _draw_worst_frames(
-    score: BenchmarkScore, sequences: Sequence[SequenceSummary], predictions: Path, truth: Path, options: ReportOptions
-) -> Iterator[_FrameImage]:
-    colors = {row.name: {curve.id: n for n, curve in enumerate(row.curves)} for row in sequences}
-    predicted_dir, truth_dir = sequence_dirs(score.benchmark, predictions, truth)
-    for number, frame in enumerate(worst_frames(score, options.num_worst_frames), 1):
-        name = frame.sequence
-        image = options.image_dir and find_frame_image(options.image_dir.expanduser(), name, frame.frame_name)
-        objects = {id: colors[name][id] for id, _ in frame.objects}
-        pixels = draw_comparison(image, predicted_dir / name, truth_dir / name, objects, frame.frame_name)
-        yield _FrameImage(frame, encode_jpeg(pixels), f"worst/{number:02d}.jpg")
 
 
 def _render(context: _ReportContext, name: str) -> str:

@@ -8,6 +8,7 @@ published figures if it has the same videos, groups and prompt.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,8 +24,6 @@ __all__ = [
     "Comparability",
     "PublishedResult",
     "check_comparability",
-    "is_same_model",
-    "published_results_for",
 ]
 
 Family = Literal["released", "paper", "other"]
@@ -128,26 +127,6 @@ PUBLISHED_RESULTS: tuple[PublishedResult, ...] = (
 """Every figure, by family."""
 
 
-def published_results_for(benchmark: str) -> list[PublishedResult]:
-    """Return the published figures for a benchmark.
-
-    Example:
-        >>> published_results_for("davis17")[0].model
-        'sam2_b.pt'
-    """
-    return [one for one in PUBLISHED_RESULTS if one.benchmark in PUBLISHED_BENCHMARKS.get(benchmark, ())]
-
-
-def is_same_model(model: str, published: PublishedResult) -> bool:
-    """Whether a figure is of this model: published models are named by their files, or as in their papers.
-
-    Example:
-        >>> is_same_model("weights/sam2_b.pt", published_results_for("davis17")[0])
-        True
-    """
-    return Path(model).name == published.model
-
-
 DATASET_OF_BENCHMARK = {
     "DAVIS 2017 val": "davis17",
     "SA-V val": "sav_val",
@@ -200,7 +179,12 @@ def _check_videos(benchmark: str, videos: set[str], truth: Path, reasons: Sequen
     parts = BENCHMARK_DATASETS[DATASET_OF_BENCHMARK[benchmark]].requirements
     listed = next((part for part in parts if isinstance(part, ListRequirement) and part.path_templates), None)
     count = listed.count if listed else next(part.count for part in parts if isinstance(part, FolderRequirement))
-    names = _read_list_names(listed, truth) if listed else None
+    names: Collection[str] | None = None
+    if listed:  # its list may be at the truth or above it
+        folders = (truth, *list(truth.resolve().parents)[:3])
+        file = next((folder / name for folder in folders for name in listed.files if (folder / name).is_file()), None)
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, SourceError):
+            names = None if file is None else listed.read_names(file)
     mismatches = []
     if names is None or len(names) != count:
         if len(videos) != count:
@@ -212,13 +196,3 @@ def _check_videos(benchmark: str, videos: set[str], truth: Path, reasons: Sequen
         if others := videos - set(names):
             mismatches.append(f"{len(others)} of the videos that were scored are not of it")
     return Comparability(benchmark, count, (*mismatches, *reasons))
-
-
-def _read_list_names(listed: ListRequirement, truth: Path) -> Collection[str] | None:
-    """Read the names of a list, if it is at the truth or above it."""
-    folders = (truth, *list(truth.resolve().parents)[:3])
-    file = next((folder / name for folder in folders for name in listed.files if (folder / name).is_file()), None)
-    try:
-        return None if file is None else listed.read_names(file)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SourceError):
-        return None

@@ -6,7 +6,7 @@ Figures are 0 to 1; J&F is the mean of J and F.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,28 +66,26 @@ def summarize_sequences(score: BenchmarkScore) -> list[SequenceSummary]:
         ['motorbike', 'lucia']
     """
     rows = []
-    for name, objects in _group_by_sequence(score).items():
+    for name, objects, frames in _sequences(score):
         j, f = float(np.mean([one.j.mean for one in objects])), float(np.mean([one.f.mean for one in objects]))
-        frames = _frame_names(objects)
         times = {frame: n / max(1, len(frames) - 1) for n, frame in enumerate(frames)}
-        curves = tuple(_make_curve(one, times, n) for n, one in enumerate(objects))
-        rows.append(SequenceSummary(name, (j + f) / 2, j, f, curves, frames[0], frames[-1]))
+        curves = []
+        for number, one in enumerate(objects):
+            values = [(frame.j + frame.f) / 2 for frame in one.per_frame]
+            corners = list(zip([times[frame.frame] for frame in one.per_frame], values, strict=True))
+            if len(corners) == 1:  # one frame is a level line
+                corners = [(0.0, values[0]), (1.0, values[0])]
+            blocks = np.array_split(np.asarray(values), min(SPARKLINE_WIDTH, len(values)))
+            curve = ObjectCurve(
+                id=one.id,
+                color="#{:02x}{:02x}{:02x}".format(*palette_color(number)),
+                jf=(one.j.mean + one.f.mean) / 2,
+                points=" ".join(f"{x * CURVE_WIDTH:.1f},{(1 - y) * CURVE_HEIGHT:.1f}" for x, y in corners),
+                sparkline="".join("▁▂▃▄▅▆▇█"[min(7, int(block.mean() * 8))] for block in blocks),
+            )
+            curves.append(curve)
+        rows.append(SequenceSummary(name, (j + f) / 2, j, f, tuple(curves), frames[0], frames[-1]))
     return sorted(rows, key=lambda row: (row.jf, row.name))
-
-
-def _make_curve(scored_object: ObjectScore, times: Mapping[str, float], number: int) -> ObjectCurve:
-    values = [(one.j + one.f) / 2 for one in scored_object.per_frame]
-    corners = list(zip([times[one.frame] for one in scored_object.per_frame], values, strict=True))
-    if len(corners) == 1:  # one frame is a level line
-        corners = [(0.0, values[0]), (1.0, values[0])]
-    blocks = np.array_split(np.asarray(values), min(SPARKLINE_WIDTH, len(values)))
-    return ObjectCurve(
-        id=scored_object.id,
-        color="#{:02x}{:02x}{:02x}".format(*palette_color(number)),
-        jf=(scored_object.j.mean + scored_object.f.mean) / 2,
-        points=" ".join(f"{x * CURVE_WIDTH:.1f},{(1 - y) * CURVE_HEIGHT:.1f}" for x, y in corners),
-        sparkline="".join("▁▂▃▄▅▆▇█"[min(7, int(block.mean() * 8))] for block in blocks),
-    )
 
 
 def worst_frames(score: BenchmarkScore, count: int) -> list[ScoredFrame]:
@@ -98,12 +96,12 @@ def worst_frames(score: BenchmarkScore, count: int) -> list[ScoredFrame]:
         '00021'
     """
     frames: list[tuple[int, ScoredFrame]] = []
-    for name, objects in _group_by_sequence(score).items():
+    for name, objects, frame_names in _sequences(score):
         jf_by_frame: dict[str, list[tuple[str, float]]] = defaultdict(list)
         for one in objects:
             for frame in one.per_frame:
                 jf_by_frame[frame.frame].append((one.id, (frame.j + frame.f) / 2))
-        for index, frame_name in enumerate(_frame_names(objects)):
+        for index, frame_name in enumerate(frame_names):
             jf = float(np.mean([jf for _, jf in jf_by_frame[frame_name]]))
             frames.append((index, ScoredFrame(name, frame_name, jf, tuple(jf_by_frame[frame_name]))))
     worst: list[ScoredFrame] = []
@@ -117,13 +115,10 @@ def worst_frames(score: BenchmarkScore, count: int) -> list[ScoredFrame]:
     return worst
 
 
-def _group_by_sequence(score: BenchmarkScore) -> dict[str, list[ObjectScore]]:
+def _sequences(score: BenchmarkScore) -> Iterator[tuple[str, list[ObjectScore], list[str]]]:
+    """Yield each sequence with its objects and its measured frames, in order."""
     groups: dict[str, list[ObjectScore]] = defaultdict(list)
     for one in score.objects:
         groups[one.sequence].append(one)
-    return groups
-
-
-def _frame_names(objects: Sequence[ObjectScore]) -> list[str]:
-    """Return the measured frames of a sequence, in order."""
-    return sorted({frame.frame for one in objects for frame in one.per_frame})
+    for name, objects in groups.items():
+        yield name, objects, sorted({frame.frame for one in objects for frame in one.per_frame})

@@ -63,15 +63,20 @@ class FusedHieraBlock:
         if self.block.window == 0:
             return torch.cat([self._global_attention(x_BHWC[i : i + 1]) for i in range(batch)])
         out_BHWC = x_BHWC.new_empty(batch, height // self.query_stride, width // self.query_stride, self.outputs)
-        window = self.block.window
+        window, attention = self.block.window, self.block.attn
         widest = max(3 * self.outputs, 4 * self.outputs // self.query_stride**2)  # of qkv and of the MLP
         for rows in row_chunks(-(-height // window), batch * window * width * 4 * widest, STRIP_BYTES):
             strip = slice(rows.start * window, min(rows.stop * window, height))
             normed, residual_BHWC = self._norm_and_residual(x_BHWC[:, strip])
             windows, padded = window_partition(normed, window)
             padded = (padded[0] // self.query_stride, padded[1] // self.query_stride)
-            attended = self._window_attention(windows)
-            attended = window_unpartition(attended, padded, (residual_BHWC.shape[1], residual_BHWC.shape[2]))
+            q, k, v = fused_layer(attention.qkv, windows).chunk(3, dim=-1)
+            q = max_pool_2x2(q) if self.block.pool else q
+            q_NATD, k_NATD, v_NATD = (split_heads(t.flatten(1, 2), attention.heads) for t in (q, k, v))
+            attended = scaled_dot_product_attention(q_NATD, k_NATD, v_NATD).transpose(1, 2).reshape(q.shape)
+            attended = window_unpartition(
+                fused_layer(attention.proj, attended), padded, (residual_BHWC.shape[1], residual_BHWC.shape[2])
+            )
             into = slice(strip.start // self.query_stride, strip.stop // self.query_stride)
             out_BHWC[:, into] = self._add_mlp((residual_BHWC + attended).contiguous())
         return out_BHWC
@@ -103,14 +108,6 @@ class FusedHieraBlock:
             return normed, x_BHWC
         widened = fused_layer(block.proj, normed)
         return normed, max_pool_2x2(widened) if block.pool else widened
-
-    def _window_attention(self, x_NHWC: Tensor) -> Tensor:
-        attention = self.block.attn
-        q, k, v = fused_layer(attention.qkv, x_NHWC).chunk(3, dim=-1)
-        q = max_pool_2x2(q) if self.block.pool else q
-        q_NATD, k_NATD, v_NATD = (split_heads(t.flatten(1, 2), attention.heads) for t in (q, k, v))
-        attended = scaled_dot_product_attention(q_NATD, k_NATD, v_NATD).transpose(1, 2).reshape(q.shape)
-        return fused_layer(attention.proj, attended)
 
     def _add_mlp(self, x_BHWC: Tensor) -> Tensor:
         """Add the MLP in place, a chunk of rows at a time."""

@@ -82,7 +82,7 @@ class FastMemoryAttention:
         if has_fused_operators(model.no_mem_embed):
             self.stack = FusedMemoryAttention(model.memory_attention, dtype or torch.float32)
         self._cached_positions: tuple[object, Tensor] = (None, torch.zeros(0))
-        """What the positions of tokens depend on, and the positions."""
+        """What the positions of tokens depend on, and the positions (S, M)."""
 
     def __call__(self, features: ImageFeatures, memory_context: MemoryContext) -> ImageFeatures:
         """Condition features (B objects, or one image for all) on memories.
@@ -95,7 +95,16 @@ class FastMemoryAttention:
             with torch.autocast(device.type, self.dtype, enabled=self.dtype is not None):
                 conditioned = self.model.condition_on_memory(expanded, memory_context)
             return ImageFeatures(conditioned.embed_BCHW.float(), conditioned.high_res_features)
-        positions_SM = self._token_positions(memory_context)
+        key = (  # the same from frame to frame once the memory is full
+            memory_context.temporal_positions,
+            memory_context.pointer_offsets,
+            memory_context.max_pointers,
+            len(memory_context.pointers),
+            memory_context.spatial[0].shape[1:],
+        )
+        if self._cached_positions[0] != key:
+            self._cached_positions = (key, self.model.memory_tokenizer().positions(memory_context)[0])
+        positions_SM = self._cached_positions[1]
         channels, rows = positions_SM.shape[-1], []
         for i in range(count):
             embed_BCHW = features.embed_BCHW  # a shared image is passed as it is, which the cache recognizes
@@ -106,19 +115,6 @@ class FastMemoryAttention:
             rows.append(self.stack(embed_1CHW, value_MS, positions_SM, sum(part.shape[1] for part in pointers)))
         embed_BCHW = torch.stack(rows).transpose(1, 2).reshape(expanded.embed_BCHW.shape)
         return ImageFeatures(embed_BCHW, expanded.high_res_features)
-
-    def _token_positions(self, memory_context: MemoryContext) -> Tensor:
-        """Return the positions (S, M) of all tokens, which are the same from frame to frame once the memory is full."""
-        key = (
-            memory_context.temporal_positions,
-            memory_context.pointer_offsets,
-            memory_context.max_pointers,
-            len(memory_context.pointers),
-            memory_context.spatial[0].shape[1:],
-        )
-        if self._cached_positions[0] != key:
-            self._cached_positions = (key, self.model.memory_tokenizer().positions(memory_context)[0])
-        return self._cached_positions[1]
 
 
 @dataclass(frozen=True)
@@ -195,7 +191,9 @@ class FusedMemoryAttentionLayer:
         self.self_out = FusedLinear.from_layer(this.out_proj)
         self.query_proj = FusedLinear(*_split_rope_pairs(cross.q_proj, scale))
         self.key_proj = FusedLinear(*_split_rope_pairs(cross.k_proj))
-        self.cross_out = FusedLinear(*_compose_linears(cross.v_proj, cross.out_proj))
+        outer, inner = (part.weight.detach().double() for part in (cross.out_proj, cross.v_proj))
+        bias = outer @ cross.v_proj.bias.detach().double() + cross.out_proj.bias.detach().double()
+        self.cross_out = FusedLinear((outer @ inner).float(), bias.float())  # both layers, composed in fp64
         self.widen, self.narrow = FusedLinear.from_layer(layer.linear1), FusedLinear.from_layer(layer.linear2)
         self.norms = (layer.norm1, layer.norm2, layer.norm3)
         self.hidden, self.width = layer.linear1.out_features, width
@@ -248,10 +246,3 @@ def _split_rope_pairs(layer: nn.Linear, scale: float = 1.0) -> tuple[Tensor, Ten
     """
     weight, bias = layer.weight.detach() * scale, layer.bias.detach() * scale
     return torch.cat([weight[0::2], weight[1::2]]), torch.cat([bias[0::2], bias[1::2]])
-
-
-def _compose_linears(first: nn.Linear, second: nn.Linear) -> tuple[Tensor, Tensor]:
-    """Return weight and bias of `second` after `first`, composed in fp64."""
-    outer, inner = second.weight.detach().double(), first.weight.detach().double()
-    bias = outer @ first.bias.detach().double() + second.bias.detach().double()
-    return (outer @ inner).float(), bias.float()

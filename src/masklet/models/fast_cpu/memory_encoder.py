@@ -75,18 +75,16 @@ class FastMemoryEncoder:
         x_BCHW = self.model.mask_for_memory(masks, (16 * height, 16 * width), prompted)
         for layer in self.downsample_layers:
             x_BCHW = layer(x_BCHW)
-        x_SC = self.widen.add_to(_to_rows(x_BCHW), self._project_image(embed_BCHW, index))
+        if len(embed_BCHW) > 1:
+            image_SC = self.project(_to_rows(embed_BCHW[index : index + 1]))
+        else:  # an image that all objects share is projected only once
+            if self._cached_projection[0] is not embed_BCHW:
+                self._cached_projection = (embed_BCHW, self.project(_to_rows(embed_BCHW)))
+            image_SC = self._cached_projection[1]
+        x_SC = self.widen.add_to(_to_rows(x_BCHW), image_SC)
         for block in self.blocks:
             x_SC = block(x_SC, (height, width))
         return self.narrow(x_SC)
-
-    def _project_image(self, embed_BCHW: Tensor, index: int) -> Tensor:
-        """Project the image to (S, C); an image that all objects share, only once."""
-        if len(embed_BCHW) > 1:
-            return self.project(_to_rows(embed_BCHW[index : index + 1]))
-        if self._cached_projection[0] is not embed_BCHW:
-            self._cached_projection = (embed_BCHW, self.project(_to_rows(embed_BCHW)))
-        return self._cached_projection[1]
 
 
 class FusedDownsampleLayer:

@@ -127,12 +127,6 @@ class SharedPromptWeights:
         state1_Nn, state2_Nn = matmul(self.state1_NC, centered1_Cn), matmul(self.state2_NC, centered2_Cn)
         return torch.cat([state0_Nn, square1, state1_Nn, square2, state2_Nn])
 
-    @property
-    def row_counts(self) -> list[int]:
-        """Rows of each of `TABLE_ROWS`."""
-        counts = {"square1": 1, "square2": 1, "cross2_bias": 1, "up2": len(self.up_shift_N)}
-        return [counts.get(name, self.inner) for name in TABLE_ROWS]
-
 
 class ProjectionTable:
     """Everything that is read of one image: rows over its tokens; a column depends on that token alone.
@@ -142,7 +136,9 @@ class ProjectionTable:
 
     def __init__(self, weights: SharedPromptWeights, rows_NS: Tensor) -> None:
         self.rows_NS = rows_NS
-        parts = dict(zip(TABLE_ROWS, torch.split(rows_NS, weights.row_counts), strict=True))
+        counts = {"square1": 1, "square2": 1, "cross2_bias": 1, "up2": len(weights.up_shift_N)}
+        sizes = [counts.get(name, weights.inner) for name in TABLE_ROWS]
+        parts = dict(zip(TABLE_ROWS, torch.split(rows_NS, sizes), strict=True))
         self.square1, self.square2, self.cross2_bias = (parts[n] for n in ("square1", "square2", "cross2_bias"))
         self.up_NS = parts["up2"]
         heads = {name: torch.unflatten(part, 0, (weights.heads, -1)) for name, part in parts.items() if len(part) > 1}

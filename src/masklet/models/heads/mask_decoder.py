@@ -11,9 +11,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from masklet.models.heads.two_way_transformer import TwoWayTransformer, sam1_mlp
+from masklet.models.heads.two_way_transformer import TwoWayTransformer
 from masklet.models.types import ImageFeatures, MaskPrediction
-from masklet.nn.layers import MLP, LayerNorm2d
+from masklet.nn.layers import MLP, LayerNorm2d, MLPBlock
 
 __all__ = ["NUM_MASK_TOKENS", "MaskDecoder", "MaskDecoderBase", "SAM1MaskDecoder", "select_masks", "stability_score"]
 
@@ -77,7 +77,7 @@ class SAM1MaskDecoder(MaskDecoderBase):
 
     def __init__(self, width: int, heads: int, hidden: int) -> None:
         super().__init__()
-        self.transformer = TwoWayTransformer(width, heads, hidden, mlp=sam1_mlp)
+        self.transformer = TwoWayTransformer(width, heads, hidden, mlp=MLPBlock)
         self.iou_token = nn.Embedding(1, width)
         self.mask_tokens = nn.Embedding(NUM_MASK_TOKENS, width)
         self.output_upscaling = _upscaling(width)

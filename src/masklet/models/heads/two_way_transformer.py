@@ -10,17 +10,12 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from masklet.nn.attention import Attention
-from masklet.nn.layers import MLP, MLPBlock
+from masklet.nn.layers import MLP
 
-__all__ = ["TwoWayBlock", "TwoWayTransformer", "sam1_mlp", "sam2_mlp"]
+__all__ = ["TwoWayBlock", "TwoWayTransformer", "sam2_mlp"]
 
 MLPFactory = Callable[[int, int], nn.Module]
-"""Builds an MLP from its width and hidden width."""
-
-
-def sam1_mlp(width: int, hidden: int) -> MLPBlock:
-    """Build the MLP with the tensor names of SAM 1."""
-    return MLPBlock(width, hidden)
+"""Builds an MLP from its width and hidden width: `MLPBlock` has the tensor names of SAM 1, `sam2_mlp` of SAM 2."""
 
 
 def sam2_mlp(width: int, hidden: int) -> MLP:

@@ -34,7 +34,9 @@ _HF_POSITION_MATRICES = (
 _BLOCK, _HF_BLOCK = "image_encoder.blocks.#", "vision_encoder.layers.#"
 
 
-def _image_encoder_keys() -> Iterator[KeyPair]:
+def _key_pairs() -> Iterator[KeyPair]:
+    """Yield the rows of the table."""
+    # the image encoder
     yield "image_encoder.pos_embed", "vision_encoder.pos_embed"
     yield "image_encoder.patch_embed.proj", "vision_encoder.patch_embed.projection"
     yield from norm_keys(_BLOCK, _HF_BLOCK, 2)
@@ -43,8 +45,7 @@ def _image_encoder_keys() -> Iterator[KeyPair]:
     for index, name in enumerate(("conv1", "layer_norm1", "conv2", "layer_norm2")):
         yield f"image_encoder.neck.{index}", f"vision_encoder.neck.{name}"
 
-
-def _head_keys() -> Iterator[KeyPair]:
+    # prompt encoder and mask decoder
     yield "prompt_encoder.point_embeddings.#", "prompt_encoder.point_embed.#"
     yield from prompt_encoder_keys("prompt_encoder", "prompt_encoder")
     yield from mask_decoder_keys("mask_decoder", "mask_decoder", out="out_proj")
@@ -54,7 +55,7 @@ def _head_keys() -> Iterator[KeyPair]:
 
 @lru_cache(maxsize=1)
 def _key_mapping() -> KeyMapping:
-    return KeyMapping.from_pairs([*_image_encoder_keys(), *_head_keys()])
+    return KeyMapping.from_pairs(_key_pairs())
 
 
 def is_transformers(names: Iterable[str]) -> bool:

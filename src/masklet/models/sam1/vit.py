@@ -8,7 +8,7 @@ batch, D channels per head, J distances along an axis.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from itertools import product
 
 import torch
 from torch import Tensor, nn
@@ -63,22 +63,17 @@ class RelativeAttention(nn.Module):
         by_row_NHWH = q_NHWD @ rows_HHD.transpose(1, 2)
         by_column_NHWW = (q_NHWD.transpose(1, 2) @ columns_WWD.transpose(1, 2)).transpose(1, 2)
         out = torch.empty_like(q)
-        for heads, strip in self._bias_chunks(len(q), height, width):
+        limit = MAX_BIAS_ELEMENTS.get(self.rel_pos_h.device.type, MAX_BIAS_ELEMENTS_DEFAULT)
+        heads_per_chunk = max(1, limit // (height * width) ** 2)
+        rows_per_chunk = max(1, min(height, limit // (height * width * width)))
+        for start, row in product(range(0, len(q), heads_per_chunk), range(0, height, rows_per_chunk)):
+            heads, strip = slice(start, start + heads_per_chunk), slice(row, min(row + rows_per_chunk, height))
             bias = by_row_NHWH[heads, strip, ..., None] + by_column_NHWW[heads, strip, ..., None, :]
             rows = slice(strip.start * width, strip.stop * width)
             mask = bias.flatten(3).flatten(1, 2)[:, None]
             attended = scaled_dot_product_attention(q[heads, None, rows], k[heads, None], v[heads, None], mask)
             out[heads, rows] = attended[:, 0]
         return out.view(batch, self.heads, height, width, -1).permute(0, 2, 3, 1, 4).flatten(3)
-
-    def _bias_chunks(self, count: int, height: int, width: int) -> Iterator[tuple[slice, slice]]:
-        """Yield the heads and the rows of queries whose biases are computed together."""
-        limit = MAX_BIAS_ELEMENTS.get(self.rel_pos_h.device.type, MAX_BIAS_ELEMENTS_DEFAULT)
-        heads = max(1, limit // (height * width) ** 2)
-        strip = max(1, min(height, limit // (height * width * width)))
-        for start in range(0, count, heads):
-            for row in range(0, height, strip):
-                yield slice(start, start + heads), slice(row, min(row + strip, height))
 
 
 def _get_rel_pos(table_JD: Tensor, length: int) -> Tensor:

@@ -58,16 +58,14 @@ class MemoryTokenizer:
             position + self.temporal_embed_S11M[age - 1][0] for age in memory_context.temporal_positions
         ]
         if memory_context.pointers:
-            parts.append(self._pointer_positions(memory_context))
+            pointer = memory_context.pointers[0]
+            channels = self.temporal_embed_S11M.shape[-1]
+            tokens_per_pointer = pointer.shape[-1] // channels
+            if self.pointer_time_proj is None:
+                parts.append(pointer.new_zeros(1, len(memory_context.pointers) * tokens_per_pointer, channels))
+            else:
+                offsets = torch.tensor(memory_context.pointer_offsets, device=pointer.device).float()
+                offsets = offsets / max(memory_context.max_pointers - 1, 1)
+                encoded_PM = self.pointer_time_proj(sine_position_1d(offsets, pointer.shape[-1]).to(pointer.dtype))
+                parts.append(encoded_PM.repeat_interleave(tokens_per_pointer, dim=0)[None])
         return torch.cat(parts, dim=1)
-
-    def _pointer_positions(self, memory_context: MemoryContext) -> Tensor:
-        pointer = memory_context.pointers[0]
-        channels = self.temporal_embed_S11M.shape[-1]
-        tokens_per_pointer = pointer.shape[-1] // channels
-        if self.pointer_time_proj is None:
-            return pointer.new_zeros(1, len(memory_context.pointers) * tokens_per_pointer, channels)
-        offsets = torch.tensor(memory_context.pointer_offsets, device=pointer.device).float()
-        offsets = offsets / max(memory_context.max_pointers - 1, 1)
-        encoded_PM: Tensor = self.pointer_time_proj(sine_position_1d(offsets, pointer.shape[-1]).to(pointer.dtype))
-        return encoded_PM.repeat_interleave(tokens_per_pointer, dim=0)[None]

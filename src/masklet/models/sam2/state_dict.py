@@ -50,11 +50,9 @@ _DOWNSAMPLER = "memory_encoder.mask_downsampler"
 _FUSER, _HF_FUSER = "memory_encoder.fuser.layers.#", "memory_encoder.memory_fuser.layers.#"
 
 
-def _unchanged(name: str) -> KeyPair:
-    return name, name
-
-
-def _image_encoder_keys() -> Iterator[KeyPair]:
+def _key_pairs() -> Iterator[KeyPair]:
+    """Yield the rows of the table."""
+    # the image encoder
     block, hf_block = f"{_TRUNK}.blocks.#", f"{_HF_TRUNK}.blocks.#"
     for leaf in ("pos_embed", "pos_embed_window"):
         yield f"{_TRUNK}.{leaf}", f"{_HF_TRUNK}.{leaf}"
@@ -65,8 +63,7 @@ def _image_encoder_keys() -> Iterator[KeyPair]:
     yield from mlp_keys(f"{block}.mlp", f"{hf_block}.mlp", 2)
     yield "image_encoder.neck.convs.#.conv", "vision_encoder.neck.convs.#"
 
-
-def _head_keys() -> Iterator[KeyPair]:
+    # prompt encoder and mask decoder
     yield from prompt_encoder_keys("sam_prompt_encoder", "prompt_encoder")
     yield from mask_decoder_keys(_DECODER, _HF_DECODER)
     for leaf in ("obj_score_token", "conv_s0", "conv_s1"):
@@ -74,13 +71,12 @@ def _head_keys() -> Iterator[KeyPair]:
     yield from mlp_keys(f"{_LAYER}.mlp", f"{_HF_LAYER}.mlp", 2)
     yield from mlp_keys(f"{_DECODER}.pred_obj_score_head", f"{_HF_DECODER}.pred_obj_score_head", 3)
 
-
-def _memory_keys() -> Iterator[KeyPair]:
+    # memory attention and memory encoder
     layer = "memory_attention.layers.#"
     for part in ("self_attn", "cross_attn_image"):
         yield from attention_keys(f"{layer}.{part}", f"{layer}.{part}")
     yield from norm_keys(layer, layer, 3)
-    yield from (_unchanged(f"{layer}.linear{i}") for i in (1, 2))
+    yield from ((f"{layer}.linear{i}", f"{layer}.linear{i}") for i in (1, 2))
     yield "memory_attention.norm", "memory_attention.layer_norm"
     for stage in range(4):
         yield f"{_DOWNSAMPLER}.encoder.{3 * stage}", f"{_DOWNSAMPLER}.layers.{stage}.conv"
@@ -97,9 +93,8 @@ def _memory_keys() -> Iterator[KeyPair]:
     }
     yield from ((f"{_FUSER}.{published}", f"{_HF_FUSER}.{theirs}") for published, theirs in parts.items())
 
-
-def _tracking_keys() -> Iterator[KeyPair]:
-    yield _unchanged("mask_downsample")
+    # embeddings for tracking
+    yield "mask_downsample", "mask_downsample"
     yield "maskmem_tpos_enc", "memory_temporal_positional_encoding"
     yield "no_mem_embed", "no_memory_embedding"
     yield "no_mem_pos_enc", "no_memory_positional_encoding"
@@ -109,12 +104,9 @@ def _tracking_keys() -> Iterator[KeyPair]:
     yield from mlp_keys("obj_ptr_proj", "object_pointer_proj", 3)
 
 
-_KEY_GROUPS = (_image_encoder_keys, _head_keys, _memory_keys, _tracking_keys)
-
-
 @lru_cache(maxsize=1)
 def _key_mapping() -> KeyMapping:
-    return KeyMapping.from_pairs(row for group in _KEY_GROUPS for row in group())
+    return KeyMapping.from_pairs(_key_pairs())
 
 
 def is_transformers(names: Iterable[str]) -> bool:

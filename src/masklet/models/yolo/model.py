@@ -69,8 +69,8 @@ class YOLOv8(nn.Module):
 
     def neck(self, fine: Tensor, middle: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Fuse maps (B, C, H, W) at strides 8, 16 and 32 from coarse to fine and back."""
-        down16 = self._run_layers(torch.cat([_upsample(coarse), middle], 1), "12")
-        out8 = self._run_layers(torch.cat([_upsample(down16), fine], 1), "15")
+        down16 = self._run_layers(torch.cat([interpolate(coarse, scale_factor=2.0, mode="nearest"), middle], 1), "12")
+        out8 = self._run_layers(torch.cat([interpolate(down16, scale_factor=2.0, mode="nearest"), fine], 1), "15")
         out16 = self._run_layers(torch.cat([self._run_layers(out8, "16"), down16], 1), "18")
         out32 = self._run_layers(torch.cat([self._run_layers(out16, "19"), coarse], 1), "21")
         return out8, out16, out32
@@ -86,7 +86,3 @@ class YOLOv8(nn.Module):
         for layer in layers:
             x_BCHW = self.model[layer](x_BCHW)
         return x_BCHW
-
-
-def _upsample(x_BCHW: Tensor) -> Tensor:
-    return interpolate(x_BCHW, scale_factor=2.0, mode="nearest")
