@@ -197,7 +197,9 @@ class _AnnotationRun:
             images=counts.images,
             empty=counts.empty,
             objects=counts.objects,
-            by_class={names.get(class_id, str(class_id)): count for class_id, count in counts.class_counts.most_common()},
+            by_class={
+                names.get(class_id, str(class_id)): count for class_id, count in counts.class_counts.most_common()
+            },
             splits=dict(sorted(counts.splits.items())),
             failures=tuple(counts.failures),
             without_mask=counts.without_mask,
