@@ -71,6 +71,7 @@ _MAGIC = {
     b"II*\x00": "TIFF",
     b"MM\x00*": "TIFF",
 }
+_NO_PIXELS = "has no pixels; an image is at least 1 x 1: check how it was cropped or read"
 _CONVERT_VIA = {"P": "RGBA", "PA": "RGBA", "RGBa": "RGBA", "La": "LA"}
 
 
@@ -117,10 +118,16 @@ def fetch_image(url: str) -> SourceImage:
         with urllib.request.urlopen(request, timeout=DOWNLOAD_TIMEOUT_S) as response:
             length = response.headers.get("Content-Length", "")
             expected = int(length) if length.isdecimal() else 0
-            _check_download_size(expected, url)
-            while chunk := response.read(_DOWNLOAD_CHUNK):
+            while (count := max(expected, len(body))) <= MAX_DOWNLOAD_BYTES:
+                chunk = response.read(_DOWNLOAD_CHUNK)
+                if not chunk:
+                    break
                 body += chunk
-                _check_download_size(len(body), url)
+            else:
+                raise SourceError(
+                    f"{url!r} has at least {count} bytes; at most {MAX_DOWNLOAD_BYTES} are fetched for one image: "
+                    "download it, make it smaller and give its path"
+                )
     except SourceError:
         raise
     except urllib.error.HTTPError as cause:
@@ -142,14 +149,6 @@ def fetch_image(url: str) -> SourceImage:
     return from_bytes(bytes(body), url)
 
 
-def _check_download_size(count: int, url: str) -> None:
-    if count > MAX_DOWNLOAD_BYTES:
-        raise SourceError(
-            f"{url!r} has at least {count} bytes; at most {MAX_DOWNLOAD_BYTES} are fetched for one image: "
-            "download it, make it smaller and give its path"
-        )
-
-
 def from_array(array: AnyArray, path: str = "image0", *, channels: Channels = "rgb") -> SourceImage:
     """Copy an array (H, W, 3), (H, W, 4), (H, W, 1) or (H, W): uint8, or float within 0..1.
 
@@ -165,7 +164,7 @@ def from_array(array: AnyArray, path: str = "image0", *, channels: Channels = "r
     shape = array.shape
     allowed = f"{path}: array of shape {shape}; an image is (H, W, 3), (H, W, 4), (H, W, 1) or (H, W)"
     if array.size == 0:
-        raise SourceError(_empty_message(path, f"array of shape {shape}"))
+        raise SourceError(f"{path}: array of shape {shape} {_NO_PIXELS}")
     if array.ndim == 4:
         raise SourceError(f"{allowed}: for a batch of images pass list(array)")
     if array.ndim == 3 and shape[2] not in (1, 3, 4) and shape[0] in (1, 3, 4):
@@ -216,7 +215,7 @@ def from_pil(image: Image.Image, path: str = "image0") -> SourceImage:
         SourceError: if it has no pixels, or a lazily opened file turns out damaged.
     """
     if 0 in image.size:
-        raise SourceError(_empty_message(path, f"size {image.size[0]} x {image.size[1]}"))
+        raise SourceError(f"{path}: size {image.size[0]} x {image.size[1]} {_NO_PIXELS}")
     try:
         image.load()
         try:
@@ -330,7 +329,3 @@ def format_size(size: Sequence[int]) -> str:
         '854 x 480'
     """
     return f"{size[1]} x {size[0]}"
-
-
-def _empty_message(path: str, what: str) -> str:
-    return f"{path}: {what} has no pixels; an image is at least 1 x 1: check how it was cropped or read"

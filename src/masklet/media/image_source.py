@@ -193,17 +193,13 @@ def _path_readers(name: str) -> list[ImageReader]:
         raise SourceError(missing_path_message(path, "image"))
     images = [image for image in paths if has_suffix(image, IMAGE_SUFFIXES) and os.path.isfile(image)]
     if not images:
-        raise SourceError(_no_images_message(where, names, recursive))
+        some = ", ".join(map(repr, names[:3])) + (" ..." if len(names) > 3 else "")
+        content = f"it holds {some}" if names else "it is empty"
+        hint = f"for images in folders below use the glob {recursive!r}"
+        if any(has_suffix(name, VIDEO_SUFFIXES) for name in names):
+            hint = _VIDEO_HINT
+        raise SourceError(f"no images in {where} ({content}); images end in {', '.join(IMAGE_SUFFIXES)}: {hint}")
     return [partial(from_file, image) for image in images]
-
-
-def _no_images_message(where: str, names: list[str], recursive: str) -> str:
-    some = ", ".join(map(repr, names[:3])) + (" ..." if len(names) > 3 else "")
-    content = f"it holds {some}" if names else "it is empty"
-    hint = f"for images in folders below use the glob {recursive!r}"
-    if any(has_suffix(name, VIDEO_SUFFIXES) for name in names):
-        hint = _VIDEO_HINT
-    return f"no images in {where} ({content}); images end in {', '.join(IMAGE_SUFFIXES)}: {hint}"
 
 
 def missing_path_message(path: str, what: str) -> str:

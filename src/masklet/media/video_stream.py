@@ -81,8 +81,6 @@ class StreamedVideo(Video):
         """See Video; waits for the first frame, which `frames()` then yields."""
         if self._size is None:
             self._buffered_frame = self._read_next()
-            if self._buffered_frame is None:
-                raise _no_frames_error(self.path)
         assert self._size is not None
         return self._size
 
@@ -137,8 +135,6 @@ class StreamedVideo(Video):
         while stop is None or self._position < stop:
             frame, self._buffered_frame = self._buffered_frame or self._read_next(), None
             if frame is None:
-                if self._size is None:
-                    raise _no_frames_error(self.path)
                 return
             if stop is not None and frame.index >= stop:
                 self._buffered_frame = frame
@@ -155,6 +151,10 @@ class StreamedVideo(Video):
             self._prefetchers.add(self._prefetcher)
             self._items = None
         frame = next(self._with_warnings(self._prefetcher), None)
+        if frame is None and self._size is None:
+            raise SourceError(
+                f"{self.path!r} ended without a frame; a video has at least one: check where its frames come from"
+            )
         if frame is None:
             return None
         if self._size is not None and frame.size != self._size:
@@ -310,7 +310,3 @@ def _frames_from_container(
             f"{path!r} ends early: {expected_num_frames} frames expected, {number} found; "
             "those that came were read: open it again for the rest"
         )
-
-
-def _no_frames_error(path: str) -> SourceError:
-    return SourceError(f"{path!r} ended without a frame; a video has at least one: check where its frames come from")

@@ -274,10 +274,10 @@ class Results:
 
     def yolo_lines(self, *, save_conf: bool = False) -> list[str]:
         """Return the lines of `save_txt`, with the same warnings."""
+        rows: list[tuple[int, npt.NDArray[np.floating[Any]]]] = []
         if self.masks is None:
-            return [self._yolo_line(i, box, save_conf) for i, box in enumerate(self.boxes.xywhn)]
-        lines = []
-        for i, mask in enumerate(self.masks.data):
+            rows += enumerate(self.boxes.xywhn)
+        for i, mask in enumerate(self.masks.data if self.masks is not None else ()):
             ring = polygons.contour_ring(mask)
             if not len(ring):
                 continue
@@ -289,12 +289,12 @@ class Results:
                     MaskletWarning,
                     stacklevel=3,
                 )
-            lines.append(self._yolo_line(i, ring / self.orig_shape[::-1], save_conf))
+            rows.append((i, ring / self.orig_shape[::-1]))
+        lines = []
+        for i, fractions in rows:
+            numbers = " ".join(f"{n:.6f}" for n in fractions.ravel().tolist())
+            lines.append(f"{self.classes[i]} {numbers}" + (f" {self.scores[i]:.6f}" if save_conf else ""))
         return lines
-
-    def _yolo_line(self, i: int, fractions: npt.NDArray[np.floating[Any]], save_conf: bool) -> str:
-        numbers = " ".join(f"{n:.6f}" for n in fractions.ravel().tolist())
-        return f"{self.classes[i]} {numbers}" + (f" {self.scores[i]:.6f}" if save_conf else "")
 
     def summary(self) -> list[ObjectRecord]:
         """Convert every object to plain numbers and text, ready for JSON.

@@ -24,7 +24,6 @@ __all__ = [
     "TrackKeywords",
     "check_prompt_use",
     "merge_options",
-    "resolve_object_ids",
     "validate_image_size",
 ]
 
@@ -163,19 +162,6 @@ def merge_options(cls: type[Options], given: Options | None, overrides: Mapping[
         return replace(given or cls(), **overrides)
     except TypeError as error:
         raise InputError(f"a value of {cls.__name__} has the wrong type: {error}") from None
-
-
-def resolve_object_ids(object_ids: Sequence[int] | None, count: int) -> Sequence[int]:
-    """Return the ids of `count` objects: those given, else 1, 2, ...
-
-    Raises:
-        PromptError: if ids repeat, or their number differs.
-    """
-    if object_ids is None:
-        return range(1, count + 1)
-    if len(set(object_ids)) != count or len(object_ids) != count:
-        raise PromptError(f"object_ids {list(object_ids)!r} must be {count} different number(s), one for each object")
-    return object_ids
 
 
 def validate_image_size(image_size: object) -> None:

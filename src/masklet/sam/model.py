@@ -16,7 +16,7 @@ from masklet.image.automatic_mask_generator import MaskGeneratorOptions
 from masklet.load_model import LoadedModel, load
 from masklet.media import SourceLike, Video, VideoSource, open_images, open_video
 from masklet.media.image import Channels
-from masklet.prompts import BoxesLike, LabelsLike, MasksLike, ObjectPrompt, PointsLike, parse_prompts
+from masklet.prompts import BoxesLike, LabelsLike, MasksLike, PointsLike, parse_prompts
 from masklet.results import Results
 from masklet.runtime import resolve_device
 from masklet.sam.arguments import (
@@ -156,11 +156,13 @@ class SAM:
         images = open_images(source, channels=channels)
         if not prompted:
             return segment_everything(self._encoder, images, everything)
-
-        def parse(size: tuple[int, int]) -> tuple[ObjectPrompt, ...]:
-            return parse_prompts(points, labels, bboxes, masks, size=size)
-
-        return segment_prompts(self._encoder, images, parse, logits, multimask)
+        return segment_prompts(
+            self._encoder,
+            images,
+            lambda size: parse_prompts(points, labels, bboxes, masks, size=size),
+            logits,
+            multimask,
+        )
 
     @overload
     def track(self, source: VideoSource, **request: Unpack[AutoTrackRequest]) -> AutoTrackStream: ...
@@ -228,17 +230,18 @@ class SAM:
         for_none = {"detector": detector, "everything": everything, "start": start, "stop": stop}
         check_prompt_use(prompted, {**for_prompts, **for_none, "auto_options": auto_options, **overrides})
         if prompted:
-
-            def parse(size: tuple[int, int]) -> tuple[ObjectPrompt, ...]:
-                return parse_prompts(points, labels, bboxes, masks, size=size)
-
-            session = self.session(source, channels=channels, options=options)
-            return track_prompts(session, parse, frame_idx, object_ids, bidirectional)
+            return track_prompts(
+                self.session(source, channels=channels, options=options),
+                lambda size: parse_prompts(points, labels, bboxes, masks, size=size),
+                frame_idx,
+                object_ids,
+                bidirectional,
+            )
         merged = merge_options(AutoTrackOptions, auto_options, overrides)
         find = detector or MaskGeneratorDetector(self.predictor, everything or "fast")
         needs_network = merged.identities or self._loaded.network.supports_video
         network = make_video_network(self._loaded, self.predictor) if needs_network else None
-        video = _open_video(source, channels)
+        video = source if isinstance(source, Video) else open_video(source, channels=channels)
         return auto_track(network, video, find, merged, options or TrackOptions(), start=start, stop=stop)
 
     def session(
@@ -272,7 +275,8 @@ class SAM:
         if saved is not None:
             merged = saved.options(merged if options is not None or overrides else None)
         network = make_video_network(self._loaded, self.predictor)
-        return open_session(network, _open_video(source, channels), merged, saved)
+        video = source if isinstance(source, Video) else open_video(source, channels=channels)
+        return open_session(network, video, merged, saved)
 
     def live(
         self, *, length: int | None = None, options: TrackOptions | None = None, **overrides: Unpack[TrackKeywords]
@@ -371,7 +375,3 @@ class SAM:
         from masklet.evaluate.validate import validate
 
         return validate(self, data, data_format=data_format, split=split, prompts=prompts, limit=limit)
-
-
-def _open_video(source: VideoSource, channels: Channels) -> Video:
-    return source if isinstance(source, Video) else open_video(source, channels=channels)

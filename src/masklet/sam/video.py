@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from masklet.errors import ModelError
+from masklet.errors import ModelError, PromptError
 from masklet.image import ImagePredictor
 from masklet.image.amg_grid import point_grid
 from masklet.image.automatic_mask_generator import MaskGeneratorOptions, generate_masks, preset
@@ -18,7 +18,6 @@ from masklet.media import Video
 from masklet.models.fast_cpu.sam2 import FastSAM2
 from masklet.prompts import ObjectPrompt
 from masklet.results import Results
-from masklet.sam.arguments import resolve_object_ids
 from masklet.video import Detection, SavedSession, Session, TrackOptions
 from masklet.video.association import RgbArray
 
@@ -103,14 +102,19 @@ def track_prompts(
 ) -> Iterator[Results]:
     """Track prompted objects through the session's video, which is closed at the end.
 
-    `parse` reads the prompts for a frame of (height, width).
+    `parse` reads the prompts for a frame of (height, width); ids are `object_ids`, else 1, 2, ...
 
     Raises:
-        PromptError, SourceError: if the prompts or the frame are invalid, before the first result.
+        PromptError, SourceError: if the prompts, their ids or the frame are invalid, before the first result.
     """
     try:
         prompts = parse(session.frame(frame_idx).size)
-        for object_id, prompt in zip(resolve_object_ids(object_ids, len(prompts)), prompts, strict=True):
+        ids, count = object_ids, len(prompts)
+        if ids is None:
+            ids = range(1, count + 1)
+        elif len(set(ids)) != count or len(ids) != count:
+            raise PromptError(f"object_ids {list(ids)!r} must be {count} different number(s), one for each object")
+        for object_id, prompt in zip(ids, prompts, strict=True):
             session._add_object_prompt(object_id, frame_idx, prompt)
     except BaseException:
         session.close()

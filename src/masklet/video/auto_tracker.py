@@ -252,13 +252,16 @@ class AutoTracker:
         if not match.new:
             return self._reinit_if_better(match, frame, detection)
 
+        edge_y, edge_x = (max(1, round(side * EDGE_FRACTION)) for side in mask.shape)
+        touches_edge = bool(
+            mask[:edge_y].any() or mask[-edge_y:].any() or mask[:, :edge_x].any() or mask[:, -edge_x:].any()
+        )
         contained = associator.contained_tracks(mask, detection.class_id)
         known = history.active[contained[0]] if len(contained) == 1 else None
         if known is not None and known.truncated and known.extensions < MAX_EXTENSIONS:
             associator.add(known.id, mask, detection.class_id)
-            self.live.add_prompt(known.id, mask=mask)
-            _keep_first_and_last_prompt(self.live.tracker.objects[known.id])
-            known.extensions, known.truncated = known.extensions + 1, _touches_frame_edge(mask)
+            self._prompt_again(known.id, mask, None)
+            known.extensions, known.truncated = known.extensions + 1, touches_edge
             return known.id
         if full:
             history.rejected += 1
@@ -267,7 +270,7 @@ class AutoTracker:
         self.live.tracker.objects[obj.id] = obj
         class_id, score, index = int(detection.class_id), float(detection.score), frame.index
         track = Track(obj.id, class_id, detection.name, score, first_frame=index, last_frame=index)
-        track.truncated = _touches_frame_edge(mask)
+        track.truncated = touches_edge
         history.start_track(track)
         return track.id
 
@@ -276,9 +279,17 @@ class AutoTracker:
         if match.id is not None and self.options.reinit_on_match and match.iou < REINIT_IOU:
             mask = detection.full_mask(frame.size)
             box = None if mask is not None else detection.clipped_box(frame.size)
-            self.live.add_prompt(match.id, mask=mask, box=box)
-            _keep_first_and_last_prompt(self.live.tracker.objects[match.id])
+            self._prompt_again(match.id, mask, box)
         return match.id
+
+    def _prompt_again(self, id: int, mask: BoolArray | None, box: npt.NDArray[np.float32] | None) -> None:
+        """Prompt a track on the last frame, and release its prompts but the first and the last, to bound memory."""
+        self.live.add_prompt(id, mask=mask, box=box)
+        obj = self.live.tracker.objects[id]
+        for index in sorted(obj.prompts)[1:-1]:
+            del obj.prompts[index]
+            obj.bank.prompted.pop(index, None)  # with corrections as in sam2 it is among the tracked frames
+        obj.corrected_frames.clear()
 
 
 def _results_per_frame(tracker: Tracker | None, detector: FrameDetector, frame: Frame) -> Results:
@@ -323,16 +334,3 @@ def _prompt_object(
     results = tracker.build_results(frame, [(obj, tracker.add_prompt(obj, frame, prompt))])
     assert results.masks is not None
     return obj, results.masks.data[0]
-
-
-def _keep_first_and_last_prompt(obj: TrackedObject) -> None:
-    """Release all prompted frames but the first and the last, so that memory does not grow."""
-    for index in sorted(obj.prompts)[1:-1]:
-        del obj.prompts[index]
-        obj.bank.prompted.pop(index, None)  # with corrections as in sam2 it is among the tracked frames
-    obj.corrected_frames.clear()
-
-
-def _touches_frame_edge(mask: BoolArray) -> bool:
-    y, x = (max(1, round(side * EDGE_FRACTION)) for side in mask.shape)
-    return bool(mask[:y].any() or mask[-y:].any() or mask[:, :x].any() or mask[:, -x:].any())

@@ -486,15 +486,13 @@ class _PromptedJob(TrackingJob):
 
     def _finish_early(self) -> None:
         super()._finish_early()
-        self._release_resume_folder(keep=self._resumable())
+        if self.resume_folder is not None and not self._finished:
+            self.resume_folder.close() if self._resumable() else self.resume_folder.remove()
 
     def _abort(self) -> None:
         super()._abort()
-        self._release_resume_folder(keep=self.resume_folder is not None and self.resume_folder.jsonl_path.exists())
-
-    def _release_resume_folder(self, *, keep: bool) -> None:
         if self.resume_folder is not None and not self._finished:
-            self.resume_folder.close() if keep else self.resume_folder.remove()
+            self.resume_folder.close() if self.resume_folder.jsonl_path.exists() else self.resume_folder.remove()
 
     def _resumable(self) -> bool:
         return self.resume_folder is not None and not self._finished and (self._frames > 0 or self.resuming)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from masklet.errors import InputError
 from masklet.results import Results
-from masklet.video.memory_bank import FrameState, TrackedObject
+from masklet.video.memory_bank import TrackedObject
 from masklet.video.tracker import Tracker
 
 __all__ = ["repropagate_corrections"]
@@ -71,17 +71,13 @@ def _track_until_stable(
         before = {r.obj.id: r.obj.bank[frame.index] for r in active}
         after = {one.id: state for one, state in tracker.track_frame(frame, [r.obj for r in active], reverse)}
         for r in active:
-            same = _mask_iou(before[r.obj.id], after[r.obj.id]) >= min_iou
+            old_11HW, new_11HW = before[r.obj.id].logits_11HW, after[r.obj.id].logits_11HW
+            assert old_11HW is not None
+            assert new_11HW is not None
+            both = int(((old_11HW > 0) & (new_11HW > 0)).sum())
+            either = int(((old_11HW > 0) | (new_11HW > 0)).sum())
+            same = either == 0 or both / either >= min_iou  # two empty masks agree
             r.matching_frames = r.matching_frames + 1 if same else 0
             if not same:
                 r.changed_frames.append(frame.index)
         yield tracker.results_at(frame)
-
-
-def _mask_iou(before: FrameState, after: FrameState) -> float:
-    """IoU of two masks of one object; two empty masks agree."""
-    assert before.logits_11HW is not None
-    assert after.logits_11HW is not None
-    old, new = before.logits_11HW > 0, after.logits_11HW > 0
-    either = int((old | new).sum())
-    return 1.0 if either == 0 else int((old & new).sum()) / either

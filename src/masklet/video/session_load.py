@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import torch
@@ -45,8 +46,6 @@ __all__ = ["SavedSession"]
 
 OBJECT_STATES = ("visible", "occluded", "lost")
 
-Value = TypeVar("Value")
-
 
 @dataclass(frozen=True)
 class SavedSession:
@@ -73,13 +72,11 @@ class SavedSession:
         text = read_metadata(file).get(METADATA_KEY)
         if text is None:
             raise CheckpointError(f"{file} is no saved session: give a file that session.save(path) wrote")
-        try:
+        with _report_damage(file):
             doc = json.loads(text, parse_constant=_reject_constant)
             version = doc["version"]
             if version == 1:
                 doc = _update_version_1(doc)
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise _damaged_error(file, error) from error
         if version not in (1, FORMAT_VERSION):
             raise CheckpointError(
                 f"{file} is a saved session of version {version!r:.20}, this masklet reads up to {FORMAT_VERSION}: "
@@ -97,26 +94,26 @@ class SavedSession:
             InputError: if they differ.
             CheckpointError: if the file holds no valid options.
         """
-        saved: dict[str, Any] = self._parse(lambda: dict(self.doc["options"].items()))
+        with _report_damage(self.path):
+            saved: dict[str, Any] = dict(self.doc["options"].items())
         if given is not None:
             now = options_to_dict(given)
             other = [f"{name}={saved.get(name)!r:.80}" for name in now if saved.get(name) != now[name]]
             if other:
                 raise InputError(f"{self.path} was saved with {', '.join(other)}: omit the options, or give the same")
             return given
-        if self._parse(lambda: saved["memory_selector"]["rule"]) != "RecentFrames":
+        with _report_damage(self.path):
+            selector_class = saved["memory_selector"]["rule"]
+        if selector_class != "RecentFrames":
             raise InputError(
                 f"{self.path} was saved with a custom memory selector, {saved['memory_selector'].get('text')!r:.80}: "
                 "pass it again with TrackOptions(memory_selector=...)"
             )
-
-        def parse_options() -> TrackOptions:
+        with _report_damage(self.path):
             rule = {name: value for name, value in saved["memory_selector"].items() if name != "rule"}
             for value in rule.values():
                 _require(value is None or _is_integer(value), "memory_selector")
             return TrackOptions(**{**saved, "memory_selector": RecentFrames(**rule)})
-
-        return self._parse(parse_options)
 
     def load_state(self, context: SessionContext, device: torch.device) -> SessionState:
         """Return the state of the session, for the model and the source of `context`.
@@ -141,14 +138,8 @@ class SavedSession:
             raise CheckpointError(
                 f"{self.path} was saved with other weights of {name!r} than these: resume it with the same model file"
             )
-        return self._parse(lambda: _StateReader(self, context, device).read_state())
-
-    def _parse(self, read: Callable[[], Value]) -> Value:
-        """Call `read`; whatever error a damaged document causes becomes one clear error."""
-        try:
-            return read()
-        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-            raise _damaged_error(self.path, error) from error
+        with _report_damage(self.path):
+            return _StateReader(self, context, device).read_state()
 
 
 class _StateReader:
@@ -268,9 +259,16 @@ def _update_version_1(doc: dict[str, Any]) -> dict[str, Any]:
     return renamed
 
 
-def _damaged_error(path: Path, error: Exception) -> CheckpointError:
-    reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-    return CheckpointError(f"{path} is a damaged saved session ({reason}): start over, or take an earlier copy")
+@contextmanager
+def _report_damage(path: Path) -> Generator[None, None, None]:
+    """Turn whatever error a damaged document causes into one clear error."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path} is a damaged saved session ({reason}): start over, or take an earlier copy"
+        ) from error
 
 
 def _describe_source(source: object) -> str:

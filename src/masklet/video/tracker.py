@@ -165,7 +165,8 @@ class Tracker:
         """Condition features for a prompt: on memory where the frame was tracked, in the same direction."""
         if before is not None and before.reverse is not None:
             self.encode_prompted_frames([obj])
-            selection = self._select_memory(obj, frame_idx, before.reverse)
+            select, length = self.options.memory_selector.select, self.frames.length
+            selection = select(frame_idx, obj.bank.available, reverse=before.reverse, length=length)
             if selection.spatial:
                 return self.network.condition_on_memory(features, build_memory_context([(obj.bank, selection)]))
         return self.network.add_no_memory_embedding(features)
@@ -220,8 +221,9 @@ class Tracker:
     ) -> list[tuple[TrackedObject, SelectedMasks]]:
         """Predict the mask of each object from memory, in batches of those that attend at the same distances."""
         groups: dict[object, list[tuple[TrackedObject, MemorySelection]]] = {}
+        select, length = self.options.memory_selector.select, self.frames.length
         for one in objects:
-            selection = self._select_memory(one, frame_idx, reverse)
+            selection = select(frame_idx, one.bank.available, reverse=reverse, length=length)
             ages = tuple(age for _, age in selection.spatial)
             offsets = tuple(offset for _, offset in selection.pointers)
             groups.setdefault((ages, offsets, selection.max_pointers), []).append((one, selection))
@@ -234,11 +236,6 @@ class Tracker:
                 masks = self.network.select_mask(prediction, multimask=True)
                 predicted += [(one, masks.index(row, clone=True)) for row, (one, _) in enumerate(batch)]
         return predicted
-
-    def _select_memory(self, obj: TrackedObject, frame_idx: int, reverse: bool) -> MemorySelection:
-        return self.options.memory_selector.select(
-            frame_idx, obj.bank.available, reverse=reverse, length=self.frames.length
-        )
 
     def _encode_memories(
         self, features: ImageFeatures, masks: Sequence[SelectedMasks], *, prompted: bool
