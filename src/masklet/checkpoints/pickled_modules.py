@@ -11,7 +11,6 @@ import json
 import math
 import warnings
 import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -80,7 +79,8 @@ def read_network(path: str | PathLike[str]) -> SavedNetwork:
             root, content = _read_content(archive)
             tree = _find_network(content)
             stored = _module_state(tree) if isinstance(tree, InertObject) else tree
-            tensors = _StorageReader(archive, root).tensors(stored)
+            reader = _StorageReader(archive, root)
+            tensors = {name: reader.tensor(part) for name, part in stored.items()}
     except (*LOAD_ERRORS, zipfile.BadZipFile, RecursionError) as error:
         reason = str(error)[:120] or type(error).__name__
         raise unreadable_error(
@@ -164,10 +164,6 @@ class _StorageReader:
     def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
         self.archive, self.root = archive, root
         self.cache: dict[tuple[str, str], Tensor] = {}
-
-    def tensors(self, stored: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
-        """Read all tensors."""
-        return {name: self.tensor(tensor) for name, tensor in stored.items()}
 
     def tensor(self, stored: StoredTensor) -> Tensor:
         """Read one tensor as a view of its array, within the array's bounds."""
