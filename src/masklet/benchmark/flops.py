@@ -82,7 +82,7 @@ def encoding_work(predictor: ImagePredictor, encode: Encoder | None = None) -> W
     pixels = torch.zeros(1, 3, network.still_image_size, network.still_image_size, device=predictor.device)
     with torch.inference_mode():
         flops = count_flops(lambda: (encode or predictor.encode)(pixels))
-    weights = _count_weights(network, lambda name: name.startswith(ENCODER_PREFIXES))
+    weights = _count_weights(network, ENCODER_PREFIXES)
     return Work(flops, weights + _count_features(predictor), 3 * prod(predictor.size))
 
 
@@ -101,7 +101,8 @@ def prompts_work(predictor: ImagePredictor, prompts: int = 1, *, multimask: bool
     center = [width // 2, height // 2]
     flops = count_flops(lambda: predictions.append(predictor.predict(point_coords=center, multimask_output=multimask)))
     written = predictions[0].masks.nbytes + predictions[0].logits.nbytes
-    return Work(prompts * flops, _count_features(predictor) + _count_head_weights(predictor.model), prompts * written)
+    weights = _count_weights(predictor.model, HEAD_PREFIXES, exclude=ENCODER_PREFIXES)
+    return Work(prompts * flops, _count_features(predictor) + weights, prompts * written)
 
 
 def mask_generation_work(predictor: ImagePredictor, points_per_side: int) -> Work:
@@ -123,7 +124,8 @@ def mask_generation_work(predictor: ImagePredictor, points_per_side: int) -> Wor
         point = count_flops(partial(CandidateSampler(predictor, options).sample, center))
     encoding = encoding_work(predictor)
     flops = encoding.flops + shared + points_per_side**2 * point
-    return Work(flops, encoding.elements + _count_head_weights(predictor.model), encoding.bytes)
+    weights = _count_weights(predictor.model, HEAD_PREFIXES, exclude=ENCODER_PREFIXES)
+    return Work(flops, encoding.elements + weights, encoding.bytes)
 
 
 def frame_work_by_objects(network: SAM2, frame_size: tuple[int, int], object_counts: Sequence[int]) -> list[Work]:
@@ -158,7 +160,7 @@ def frame_work_by_objects(network: SAM2, frame_size: tuple[int, int], object_cou
     # the memories of an object are read and one is written; so is its mask, at the size of the video
     memory_values = (memory.slots + 1) * memory.channels * grid**2
     object_bytes = MEMORY_BYTES_PER_VALUE * memory_values + prod(frame_size)
-    weights = _count_weights(network, lambda name: not name.startswith(PROMPT_ENCODER_PREFIXES))
+    weights = _count_weights(network, ("",), exclude=PROMPT_ENCODER_PREFIXES)
     return [
         Work(one + (count - 1) * (two - one), weights, 3 * prod(frame_size) + count * object_bytes)
         for count in object_counts
@@ -170,15 +172,11 @@ def _count_features(predictor: ImagePredictor) -> int:
     return sum(part.numel() for part in (predictor.features.embed_BCHW, *predictor.features.high_res_features))
 
 
-def _count_weights(network: PromptableModel, include: Callable[[str], bool]) -> int:
+def _count_weights(network: PromptableModel, prefixes: tuple[str, ...], exclude: tuple[str, ...] = ()) -> int:
+    """Count the weights whose names start with one of `prefixes`, and with none of `exclude`."""
     assert isinstance(network, nn.Module)
-    return sum(value.numel() for name, value in network.named_parameters() if include(name))
-
-
-def _count_head_weights(network: PromptableModel) -> int:
-    return _count_weights(
-        network, lambda name: name.startswith(HEAD_PREFIXES) and not name.startswith(ENCODER_PREFIXES)
-    )
+    names = network.named_parameters()
+    return sum(value.numel() for name, value in names if name.startswith(prefixes) and not name.startswith(exclude))
 
 
 def _convolution_flops(x: Shape, first: Shape, second: Shape | None, *_: object, out_shape: Shape, **__: object) -> int:

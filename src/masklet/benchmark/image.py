@@ -45,6 +45,8 @@ PROTOCOL = (
 )
 NUM_PROMPTS = 64
 PROMPTS_PER_ROW = 8
+MASK_GENERATION_CASE = "everything {0} x {0}"
+"""The name of its case, by points per side."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def _case_functions(
     return encode | {
         "1 prompt": lambda: predictor.predict(point_coords=[width // 2, height // 2], multimask_output=True),
         f"{NUM_PROMPTS} prompts": lambda: predictor.predict(point_coords=clicks, multimask_output=False),
-        _mask_generation_case_name(job.points_per_side): lambda: generate_masks(predictor, rgb, options),
+        MASK_GENERATION_CASE.format(job.points_per_side): lambda: generate_masks(predictor, rgb, options),
     }
 
 
@@ -159,12 +161,8 @@ def estimate_work(predictor: ImagePredictor, points_per_side: int | None = None)
         f"{NUM_PROMPTS} prompts": prompts_work(predictor, NUM_PROMPTS),
     }
     if points_per_side is not None:
-        works[_mask_generation_case_name(points_per_side)] = mask_generation_work(predictor, points_per_side)
+        works[MASK_GENERATION_CASE.format(points_per_side)] = mask_generation_work(predictor, points_per_side)
     return works
-
-
-def _mask_generation_case_name(points_per_side: int) -> str:
-    return f"everything {points_per_side} x {points_per_side}"
 
 
 def load_image(path: str | Path | None, size: tuple[int, int]) -> npt.NDArray[np.uint8]:

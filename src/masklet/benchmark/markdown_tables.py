@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from masklet.errors import InputError
@@ -183,12 +184,9 @@ def compare_records(baseline: BenchmarkRecord, candidate: BenchmarkRecord) -> li
     Raises:
         InputError: if they have none in common.
     """
-    later = {_case_key(case): case for case in candidate.cases if case.median is not None}
-    pairs = [
-        CaseComparison(case, later[_case_key(case)])
-        for case in baseline.cases
-        if case.median and _case_key(case) in later
-    ]
+    key = attrgetter("name", "program", "setting", "unit")
+    later = {key(case): case for case in candidate.cases if case.median is not None}
+    pairs = [CaseComparison(case, later[key(case)]) for case in baseline.cases if case.median and key(case) in later]
     if not pairs:
         raise InputError("the two records have no case in common; compare two runs of the same command and options")
     return pairs
@@ -206,7 +204,3 @@ def setup_differences(before: BenchmarkRecord, after: BenchmarkRecord) -> list[s
     return [
         f"{name}: {first.get(name)} and {second.get(name)}" for name in names if first.get(name) != second.get(name)
     ]
-
-
-def _case_key(case: BenchmarkCase) -> tuple[str, str, str, str]:
-    return case.name, case.program, case.setting, case.unit

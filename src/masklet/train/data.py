@@ -261,7 +261,11 @@ class _ClipSampler:
             apply_color_jitter(view.warp_image(frame.rgb), clip_jitter, frame_jitter)
             for frame, frame_jitter in zip(frames, frame_jitters, strict=True)
         ]
-        masks = [[first, *(_view_mask(frame, n, view) for frame in frames[1:])] for n, first in first_masks.items()]
+        empty = np.zeros((view.size, view.size), bool)
+        masks = [
+            [first, *(view.warp_mask(frame.masks[n]) if n in frame.masks else empty for frame in frames[1:])]
+            for n, first in first_masks.items()
+        ]
         return _ClipSample(np.stack(images), np.array(masks), key)
 
     def _choose_objects(self, first: AnnotatedFrame, view: AffineView) -> dict[int, Masks]:
@@ -269,18 +273,12 @@ class _ClipSampler:
         ids, max_objects = sorted(first.masks), self.prompts.max_objects
         chosen: dict[int, Masks] = {}
         for index in self.rng.permutation(len(ids))[: CANDIDATES_PER_OBJECT * max_objects]:
-            mask = _view_mask(first, ids[index], view)
+            mask = view.warp_mask(first.masks[ids[index]])
             if MIN_OBJECT_AREA < mask.mean() < MAX_OBJECT_AREA:
                 chosen[ids[index]] = mask
             if len(chosen) == max_objects:
                 break
         return chosen
-
-
-def _view_mask(frame: AnnotatedFrame, object_id: int, view: AffineView) -> Masks:
-    if object_id not in frame.masks:
-        return np.zeros((view.size, view.size), bool)
-    return view.warp_mask(frame.masks[object_id])
 
 
 def _collate(clips: Sequence[_ClipSample], warnings: tuple[str, ...] = ()) -> ClipBatch:
