@@ -58,9 +58,9 @@ def test_the_commands_run_one_after_the_other(here: Path, capsys: pytest.Capture
     for line in COMMANDS:
         with pytest.raises(SystemExit) as left:
             run(shlex.split(line)[1:])
-        said = capsys.readouterr()
-        assert left.value.code == 0, f"{line}: {said.err}"
-        assert said.out, line
+        output = capsys.readouterr()
+        assert left.value.code == 0, f"{line}: {output.err}"
+        assert output.out, line
     assert (here / "photos_auto_annotate_labels/deep/p0.txt").exists()
     assert (here / "data/yolo/data.yaml").exists()
     assert (here / "video/coco/images/clip/000009.jpg").exists()

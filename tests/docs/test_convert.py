@@ -22,13 +22,13 @@ def test_the_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.chdir(tmp_path)
     commands = re.findall(r"^masklet (.*)$", PAGE, flags=re.MULTILINE)
     assert len(commands) == 2
-    said = []
+    printed = []
     for command in commands:
         with pytest.raises(SystemExit) as left:
             run(shlex.split(command))
         assert left.value.code == 0
-        said.append(capsys.readouterr().out)
-    assert f"```\n{said[0]}```" in PAGE
+        printed.append(capsys.readouterr().out)
+    assert f"```\n{printed[0]}```" in PAGE
     assert (tmp_path / "lost.json").exists()
     assert [open_dataset(tmp_path / name).data_format for name in ("coco", "maps")] == ["coco", "davis"]
 
@@ -45,11 +45,11 @@ def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 def test_the_table_is_what_the_writers_hold() -> None:
     assert re.findall(r"^\| format \| (.*) \|$", PAGE, flags=re.MULTILINE) == [" | ".join(FORMAT_FEATURES)]
     rows = re.findall(r"^\| `(\w+)` \|(.*)\|$", PAGE, flags=re.MULTILINE)
-    told = {
+    documented = {
         name: {what for what, cell in zip(FORMAT_FEATURES, cells.split("|"), strict=True) if "yes" in cell}
         for name, cells in rows
     }
-    assert told == {name: set(writer.supports) for name, writer in DATASET_WRITERS.items()}
+    assert documented == {name: set(writer.supports) for name, writer in DATASET_WRITERS.items()}
 
 
 def test_the_files_are_those_of_the_writers() -> None:

@@ -88,9 +88,9 @@ def test_a_command_runs(here: Path, line: str, capsys: pytest.CaptureFixture[str
         line = line.replace("synth videos", "synth made")
     with pytest.raises(SystemExit) as left:
         run(shlex.split(line, comments=True)[1:])
-    said = capsys.readouterr()
-    assert left.value.code == 0, said.err
-    assert said.out
+    output = capsys.readouterr()
+    assert left.value.code == 0, output.err
+    assert output.out
     written = re.findall(r"--(?:report|contact-sheet|out) (\S+)", line)
     assert all((here / name).stat().st_size for name in written)
     if " report " in line:
@@ -129,6 +129,6 @@ def test_the_python_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None
     for block in blocks:
         exec(block, names)
     assert names["again"].to_json() == names["found"].to_json()
-    said = capsys.readouterr().out
-    assert "1 image, 2 objects" in said
-    assert "mine.zip 0." in said
+    output = capsys.readouterr().out
+    assert "1 image, 2 objects" in output
+    assert "mine.zip 0." in output

@@ -2,7 +2,7 @@
 
 That code is no part of masklet. Where MASKLET_AUTHORS names a folder with checkouts of davis2017-evaluation, of sam2
 (facebookresearch), of lvos-evaluation, of ritm_interactive_segmentation, and of what others measure with (vos-benchmark
-of hkchengrex, frtm-vos of andr345), it is run there, in a process of its own; else these tests are skipped. It needs
+of hkchengrex, frtm-vos of andr345), it is run there, in a separate process; else these tests are skipped. It needs
 scikit-image, scipy and tqdm.
 """
 
@@ -48,8 +48,8 @@ import json, sys
 sys.path.insert(0, sys.argv[1])
 from davis2017.evaluation import DAVISEvaluation
 found = DAVISEvaluation(sys.argv[2], "semi-supervised", "val").evaluate(sys.argv[3])
-said = {m: {k: list(map(float, found[m][k])) for k in "MRD"} for m in "JF"}
-print(json.dumps({**said, "names": list(found["J"]["M_per_object"])}))
+figures = {m: {k: list(map(float, found[m][k])) for k in "MRD"} for m in "JF"}
+print(json.dumps({**figures, "names": list(found["J"]["M_per_object"])}))
 """
 OF_SAV = """
 import json, sys
@@ -143,7 +143,7 @@ def authors(name: str) -> Path:
     return place
 
 
-def said(code: str, *words: str | Path) -> Any:
+def printed_json(code: str, *words: str | Path) -> Any:
     """What the last line of a program's output says as JSON."""
     done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -153,7 +153,7 @@ def said(code: str, *words: str | Path) -> Any:
 def agree_with_davis(root: Path, shown: Path, place: Path) -> BenchmarkScore:
     """Every figure of every object, and the means."""
     theirs, ours = (
-        said(OF_DAVIS, place, root, shown),
+        printed_json(OF_DAVIS, place, root, shown),
         score_predictions("davis17", shown, root, BenchmarkOptions(subset="val")),
     )
     for name, of in (("J", [one.j for one in ours.objects]), ("F", [one.f for one in ours.objects])):
@@ -201,7 +201,7 @@ def test_davis_2016_of_merged_objects(tmp_path: Path, how: str) -> None:
 
 
 def agree_with_sav(truth: Path, shown: Path, place: Path, *, skip: bool = True) -> BenchmarkScore:
-    theirs = said(OF_SAV, place / "sav_dataset", truth, shown, "skip" if skip else "all")
+    theirs = printed_json(OF_SAV, place / "sav_dataset", truth, shown, "skip" if skip else "all")
     ours = score_predictions("sav", shown, truth, BenchmarkOptions(include_first_last=not skip))
     assert [ours.metrics[n] * 100 for n in ("J&F", "J", "F")] == pytest.approx(theirs[:3], abs=CLOSE)
     for one in ours.objects:
@@ -238,7 +238,7 @@ def test_lvos(tmp_path: Path, how: str) -> None:
     place = authors("lvos-evaluation")
     for name, maps in store_lvos(tmp_path / "valid").items():
         named_as_lvos(tmp_path / "shown" / name, worse(maps, how))
-    means, *every = said(OF_LVOS, place, tmp_path / "valid", tmp_path / "shown")
+    means, *every = printed_json(OF_LVOS, place, tmp_path / "valid", tmp_path / "shown")
     ours = score_predictions("lvos", tmp_path / "shown", tmp_path / "valid")
     assert {name: ours.metrics[name] for name in means} == pytest.approx(means, abs=CLOSE)
     for measure in "JFV":
@@ -258,7 +258,7 @@ def test_videos_that_others_measure(tmp_path: Path, how: str, kind: str) -> None
     for name, maps in store_davis(tmp_path / "DAVIS").items():
         store_maps(tmp_path / "shown" / name, worse(maps, how))
     truth = tmp_path / "DAVIS" / "Annotations" / "480p"
-    theirs = said(OF_OTHERS, place, truth, tmp_path / "shown")
+    theirs = printed_json(OF_OTHERS, place, truth, tmp_path / "shown")
     ours = score_predictions(kind, tmp_path / "shown", truth)
     assert [ours.metrics[n] * 100 for n in ("J&F", "J mean", "F mean")] == pytest.approx(theirs[:3], abs=CLOSE)
     for one in ours.objects:
@@ -277,7 +277,7 @@ def test_objects_of_youtube_vos_as_others_measure_them(tmp_path: Path, how: str)
         store_maps(tmp_path / "shown" / name, worse(late, how))
     store_meta(tmp_path / "valid", {"a": {"1": "ape", "2": "gnu"}, "b": {"1": "gnu", "2": "ape"}})
     (tmp_path / "seen.txt").write_text("ape\n")
-    theirs = said(OF_YTVOS, place, tmp_path / "valid" / "Annotations", tmp_path / "shown")
+    theirs = printed_json(OF_YTVOS, place, tmp_path / "valid" / "Annotations", tmp_path / "shown")
     ours = score_predictions(
         "ytvos", tmp_path / "shown", tmp_path / "valid", BenchmarkOptions(seen_list=tmp_path / "seen.txt")
     )
@@ -354,7 +354,7 @@ def test_clicks(tmp_path: Path) -> None:
             truth[:, :9] = -1
         truths.append(truth)
     np.savez(tmp_path / "made.npz", truths=np.array(truths), answers=np.array(answers))
-    theirs = said(OF_CLICKS, place, tmp_path / "made.npz")
+    theirs = printed_json(OF_CLICKS, place, tmp_path / "made.npz")
     rows = []
     for n, (truth, own) in enumerate(zip(truths, answers, strict=True)):
         model = Recorded(np.array(own))

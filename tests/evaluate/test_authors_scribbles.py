@@ -1,7 +1,7 @@
 """Scribbles, frames and figures of DAVIS interactive beside those of its authors' own code, on the same answers.
 
 Where MASKLET_AUTHORS names a folder with a checkout of davis-interactive (albertomontesg, 1.0.4), it is run there, in a
-process of its own, with the names put back that its libraries have given up since; else these tests are skipped. It
+separate process, with the names put back that its libraries have given up since; else these tests are skipped. It
 needs scikit-image, scikit-learn, networkx, pandas, absl-py and six. Its medial axis takes equally deep pixels in an
 order drawn at random, so its strokes are compared with themselves too, from another seed.
 """
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from evaluate.test_authors import CLOSE, REAL, authors, said
+from evaluate.test_authors import CLOSE, REAL, authors, printed_json
 from helpers.predictions import FRAMES, store_davis, two, worse
 from helpers.scribbles import Recorded, line, store_scribbles, ticking
 from masklet.datasets.label_maps import read_label_map
@@ -124,7 +124,7 @@ class Kept(NamedTuple):
 
 
 def by_masklet(root: Path, seconds: dict[str, tuple[float, ...]]) -> Kept:
-    """Answers that get better from one interaction to the next; each sample by a clock of its own."""
+    """Answers that get better from one interaction to the next; each sample by a separate clock."""
     kept = Kept([], [], [], {})
     for sample in scribble_samples(root, find_davis_sequences(root)):
         name, seed = sample.sequence.name, sample.scribble_number
@@ -156,9 +156,9 @@ def test_the_whole_protocol(tmp_path: Path) -> None:
     seconds = {"ant/001": (3.5,), "ant/002": (170, 100, 60, 300), "bee/001": (20, 1), "bee/002": (9.25, 30)}
     ours = by_masklet(root, seconds)
     assert [row.timed_out for row in ours.rows] == [False, True, False, False]
-    told = [{**asked(row), "seconds": [turn.seconds for turn in row.interactions]} for row in ours.rows]
-    np.savez(tmp_path / "made.npz", rows=json.dumps(told), **truth, **ours.shown)
-    theirs = said(OF_PROTOCOL, place, tmp_path, "0")
+    recorded = [{**sample_key(row), "seconds": [turn.seconds for turn in row.interactions]} for row in ours.rows]
+    np.savez(tmp_path / "made.npz", rows=json.dumps(recorded), **truth, **ours.shown)
+    theirs = printed_json(OF_PROTOCOL, place, tmp_path, "0")
     each = {tuple(row[:4]): row[4:] for row in theirs["each"]}
     for row in ours.rows:
         for n, turn in enumerate(row.interactions):
@@ -181,7 +181,7 @@ def test_the_whole_protocol(tmp_path: Path) -> None:
     assert (found.mean < 0.5, found.most < 2) == (True, True)  # of many small ragged regions
 
 
-def asked(row: ScribbleResult) -> dict[str, Any]:
+def sample_key(row: ScribbleResult) -> dict[str, Any]:
     return {"sequence": row.sequence, "scribble": row.scribble_number}
 
 
@@ -209,7 +209,7 @@ def test_the_robot_on_real_masks(tmp_path: Path) -> None:
         shown += [np.zeros_like(maps[0]), np.roll(maps[1], (6, 15), (0, 1)), maps[0]]
     np.savez(tmp_path / "made.npz", truth=truth, shown=shown)
     ours = [[(one.object_id, one.path) for one in draw_scribbles(s, t, 2)] for s, t in zip(shown, truth, strict=True)]
-    one, other = ([as_strokes(s) for s in said(OF_ROBOT, place, tmp_path / "made.npz", n)] for n in "01")
+    one, other = ([as_strokes(s) for s in printed_json(OF_ROBOT, place, tmp_path / "made.npz", n)] for n in "01")
     found, among_themselves = compare(ours, one, truth[0].shape), compare(other, one, truth[0].shape)
     assert found.mean < among_themselves.mean < 0.5
     assert found.most < 0.5

@@ -1,4 +1,4 @@
-"""Average recall of masks that nobody asked for, beside COCO's own and where the answer is known."""
+"""Average recall of masks generated without prompts, beside COCO's own and where the answer is known."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ def blob(random: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(mask)
 
 
-def scene(random: np.random.Generator, crowd: bool) -> tuple[np.ndarray, Made]:
+def scene(random: np.random.Generator, overlapping: bool) -> tuple[np.ndarray, Made]:
     """Objects, some of them twice or inside each other, and proposals near them, elsewhere, and empty ones."""
     size = (int(random.integers(110, 200)), int(random.integers(110, 260)))
     truth = [blob(random, size) for _ in range(random.integers(1, 9))]
-    if crowd:
+    if overlapping:
         truth.append(truth[0].copy())
         truth.append(truth[0] & blob(random, size) | truth[-1])
     square, large = np.zeros((2, *size), bool)
@@ -80,7 +80,7 @@ def scene(random: np.random.Generator, crowd: bool) -> tuple[np.ndarray, Made]:
 
 
 def by_coco(pairs: list[tuple[np.ndarray, Made]]) -> dict[tuple[str, str], float]:
-    """AR by size and limit, as pycocotools has it; a crowd is added to each image, which must not matter."""
+    """AR by size and limit, as pycocotools has it; a COCO crowd is added to each image, which must not matter."""
     coco = pytest.importorskip("pycocotools.coco")
     from pycocotools.cocoeval import COCOeval
 
@@ -88,8 +88,8 @@ def by_coco(pairs: list[tuple[np.ndarray, Made]]) -> dict[tuple[str, str], float
     found: list[dict[str, object]] = []
     for image, (masks, proposals) in enumerate(pairs):
         for mask in masks:
-            truth.append(annotation(len(truth) + 1, image, mask, crowd=0))
-        truth.append(annotation(len(truth) + 1, image, np.ones_like(masks[0]), crowd=1))
+            truth.append(annotation(len(truth) + 1, image, mask, iscrowd=0))
+        truth.append(annotation(len(truth) + 1, image, np.ones_like(masks[0]), iscrowd=1))
         for code, score in zip(proposals.rles, proposals.predicted_ious, strict=True):
             found.append({"image_id": image, "category_id": 1, "segmentation": code, "score": float(score)})
     data = coco.COCO()
@@ -109,7 +109,7 @@ def by_coco(pairs: list[tuple[np.ndarray, Made]]) -> dict[tuple[str, str], float
     return {(size, limit): float(recall[s, k]) for s, size in enumerate(sizes) for k, limit in enumerate(LIMITS)}
 
 
-def annotation(number: int, image: int, mask: np.ndarray, crowd: int) -> dict[str, object]:
+def annotation(number: int, image: int, mask: np.ndarray, iscrowd: int) -> dict[str, object]:
     return {
         "id": number,
         "image_id": image,
@@ -117,7 +117,7 @@ def annotation(number: int, image: int, mask: np.ndarray, crowd: int) -> dict[st
         "segmentation": rle.encode(mask),
         "area": int(mask.sum()),
         "bbox": [0, 0, 1, 1],
-        "iscrowd": crowd,
+        "iscrowd": iscrowd,
     }
 
 
@@ -125,7 +125,7 @@ def annotation(number: int, image: int, mask: np.ndarray, crowd: int) -> dict[st
 @pytest.mark.parametrize("seed", range(4))
 def test_recall_is_that_of_coco(seed: int) -> None:
     random = np.random.default_rng(seed)
-    pairs = [scene(random, crowd=bool(i % 2)) for i in range(6)]
+    pairs = [scene(random, overlapping=bool(i % 2)) for i in range(6)]
     pairs.append((pairs[0][0], made([np.zeros_like(pairs[0][0][0])])))  # nothing found
     found, coco = report_of(pairs), by_coco(pairs)
     ours: dict[tuple[str, str], float | None] = {("all", limit): found.recall[limit] for limit in LIMITS}
@@ -210,7 +210,7 @@ def test_what_nobody_judges_counts_for_nobody() -> None:
 
 
 def test_iou_of_codes_is_that_of_masks() -> None:
-    truth, proposals = scene(np.random.default_rng(9), crowd=True)
+    truth, proposals = scene(np.random.default_rng(9), overlapping=True)
     rows = match_objects("x", proposals, numbered(truth))
     masks = [rle.decode(code) for code in proposals.rles]
     assert [row.best_iou for row in rows] == pytest.approx([max(iou(m, one) for m in masks) for one in truth], abs=0)
@@ -262,14 +262,14 @@ def test_the_command_writes_protocol_model_and_options_first(
                 str(file),
             ]
         )
-    said = capsys.readouterr()
-    assert left.value.code == 0, said.err
+    output = capsys.readouterr()
+    assert left.value.code == 0, output.err
     kept = json.loads(file.read_text())
     assert list(kept)[:3] == ["protocol", "model", "options"]
     assert (kept["options"]["points_per_side"], kept["options"]["objects"]) == (4, 1)
     assert kept["objects"] == len(kept["rows"][0]["objects"]) == 1
-    assert "1 object in 1 image" in said.out
-    assert "AR@1000" in said.out
+    assert "1 object in 1 image" in output.out
+    assert "AR@1000" in output.out
 
 
 def test_after_ctrl_c_the_figures_of_what_was_done_are_written(

@@ -105,8 +105,8 @@ def test_what_a_list_names_and_is_not_there_is_missed(name: str, tmp_path: Path)
     for place in part.path_templates:
         path = tmp_path / place.format("n7")
         path.rename(path.with_name("other"))  # the count is as before
-        said = [line for line in missing_files(name, tmp_path) if "that" in line]
-        assert said == [f"{path} is missing (1 of the {part.count} that {Path(part.files[0]).name} names)"]
+        missing = [line for line in missing_files(name, tmp_path) if "that" in line]
+        assert missing == [f"{path} is missing (1 of the {part.count} that {Path(part.files[0]).name} names)"]
         path.with_name("other").rename(path)
 
 
@@ -126,12 +126,12 @@ def test_objects_are_counted_and_another_year_is_known(tmp_path: Path) -> None:
     make("sav_val", tmp_path / "sav_val")
     shutil.rmtree(tmp_path / "sav_val" / "Annotations_6fps" / "n1")
     (tmp_path / "sav_val" / "Annotations_6fps" / "n1").mkdir()
-    [said] = missing_files("sav_val", tmp_path / "sav_val")
-    assert said.endswith("have 291 of 293")
+    [missing] = missing_files("sav_val", tmp_path / "sav_val")
+    assert missing.endswith("have 291 of 293")
     make("ytvos19", tmp_path / "YouTubeVOS")
     meta = tmp_path / "YouTubeVOS" / "valid" / "meta.json"
-    said_of_both = [f"{meta} lists 507; this set has 474", f"{meta} lists 1063; this set has 894"]
-    assert missing_files("ytvos18", tmp_path / "YouTubeVOS") == said_of_both
+    other_years = [f"{meta} lists 507; this set has 474", f"{meta} lists 1063; this set has 894"]
+    assert missing_files("ytvos18", tmp_path / "YouTubeVOS") == other_years
     meta.write_text("no JSON")
     assert all("is not a list of names" in line for line in missing_files("ytvos19", tmp_path / "YouTubeVOS"))
 
@@ -144,7 +144,7 @@ def test_davis_2016_is_also_known_in_the_folder_of_2017(tmp_path: Path) -> None:
     assert missing_files("davis16", tmp_path) == []
 
 
-def said(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, str]:
+def run_datasets(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, str]:
     with pytest.raises(SystemExit) as left:
         run(["eval", "datasets", *map(str, words)])
     assert isinstance(left.value.code, int)
@@ -153,18 +153,18 @@ def said(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, s
 
 
 def test_the_command_lists_checks_and_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, listed = said(capsys)
+    code, listed = run_datasets(capsys)
     assert code == 0
     assert all(name in listed and one.url in listed for name, one in BENCHMARK_DATASETS.items())
-    code, checked = said(capsys, "davis17", "--root", tmp_path)
+    code, checked = run_datasets(capsys, "davis17", "--root", tmp_path)
     assert code == 2
     assert f"{tmp_path / 'ImageSets' / '2017' / 'val.txt'} is missing" in checked
     assert BENCHMARK_DATASETS["davis17"].url in checked
     make("davis17", tmp_path)
-    code, checked = said(capsys, "davis17", "--root", tmp_path)
+    code, checked = run_datasets(capsys, "davis17", "--root", tmp_path)
     assert code == 0
     assert f"masklet eval davis17 --root {tmp_path}" in checked
-    assert "--root is missing" in said(capsys, "davis17")[1]
+    assert "--root is missing" in run_datasets(capsys, "davis17")[1]
 
 
 def store(name: str, root: Path) -> None:
@@ -226,7 +226,7 @@ def smaller(name: str) -> tuple[FolderRequirement | ListRequirement, ...]:
 
 
 @pytest.mark.parametrize("name", BENCHMARK_DATASETS)
-def test_what_is_whole_can_be_measured_as_it_is_said(
+def test_the_commands_printed_for_a_complete_dataset_run(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every command that is named runs as it is printed, by a model that knows the truth."""
@@ -235,11 +235,11 @@ def test_what_is_whole_can_be_measured_as_it_is_said(
     monkeypatch.chdir(tmp_path)
     knows = Info(np.minimum(late(), 1) if name == "davis16" else late())
     knows.images = late()[:1] == 1
-    for said_of_it in ("precision", "device", "path"):
-        setattr(knows, said_of_it, "")
+    for attribute in ("precision", "device", "path"):
+        setattr(knows, attribute, "")
     monkeypatch.setattr("masklet.SAM", lambda *_, **__: knows)
     monkeypatch.setattr("masklet.cli.val.open_model", lambda *_: knows)
-    code, checked = said(capsys, name, "--root", "DATA")
+    code, checked = run_datasets(capsys, name, "--root", "DATA")
     assert code == 0, checked
     lines = [line.strip() for line in checked.splitlines() if line.startswith("  masklet ")]
     assert len(lines) == len(BENCHMARK_DATASETS[name].commands)
@@ -269,7 +269,7 @@ VIDEOS = {
 
 @pytest.mark.parametrize("prompt", ["mask", "box", "click"])
 @pytest.mark.parametrize("name", VIDEOS)
-def test_videos_are_told_by_mask_box_or_click_and_zipped_for_their_server(
+def test_videos_are_prompted_by_mask_box_or_click_and_zipped_for_their_server(
     name: str, prompt: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store(name, tmp_path / "DATA")
@@ -280,8 +280,8 @@ def test_videos_are_told_by_mask_box_or_click_and_zipped_for_their_server(
         run(["eval", kind, *words])
     captured = capsys.readouterr()
     assert left.value.code == 0, captured.err
-    for _, told in knows.prompts.values():
-        assert [kind for kind in ("mask", "box", "points") if getattr(told, kind) is not None] == [
+    for _, prompted in knows.prompts.values():
+        assert [kind for kind in ("mask", "box", "points") if getattr(prompted, kind) is not None] == [
             {"click": "points"}.get(prompt, prompt)
         ]
     seen = {1: 0} if name in ("davis16", "davis17", "mose") else {1: 0, 2: 2}

@@ -1,4 +1,4 @@
-"""Predictions of benchmarks in their layouts: what is written, gone on with, zipped and scored."""
+"""Predictions of benchmarks in their layouts: what is written, resumed, zipped and scored."""
 
 from __future__ import annotations
 
@@ -78,16 +78,16 @@ def test_davis_has_every_frame_in_its_palette_and_size(davis: Path, tmp_path: Pa
             np.testing.assert_array_equal(np.asarray(image), expected)
 
 
-def test_of_davis_2016_all_objects_are_told_as_one(davis: Path, tmp_path: Path) -> None:
+def test_of_davis_2016_all_objects_are_prompted_as_one(davis: Path, tmp_path: Path) -> None:
     (davis / "ImageSets" / "2016").mkdir()
     (davis / "ImageSets" / "2016" / "val.txt").write_text("cow\n")
     videos, model = benchmark_videos("davis16", davis), Knows(np.minimum(steady(), 1))
     assert [video.name for video in videos] == ["cow"]
     out = predict(model, videos, tmp_path / "out")
-    [(number, (frame, said))] = model.prompts.items()
+    [(number, (frame, prompt))] = model.prompts.items()
     assert (number, frame) == (1, 0)
-    assert said.mask is not None
-    np.testing.assert_array_equal(said.mask.mask, steady()[0] > 0)
+    assert prompt.mask is not None
+    np.testing.assert_array_equal(prompt.mask.mask, steady()[0] > 0)
     np.testing.assert_array_equal(labels_in(out / "cow" / "00003.png"), steady()[3] > 0)
 
 
@@ -108,7 +108,7 @@ def test_a_zip_has_the_sequences_at_its_top_and_is_the_same_twice(davis: Path, t
     assert archive.read_bytes() == before
 
 
-def test_a_stopped_run_is_gone_on_with(davis: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_is_resumed(davis: Path, tmp_path: Path) -> None:
     videos, out = benchmark_videos("davis17", davis), tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
         predict(Knows(steady(), left=1), videos, out)
@@ -137,7 +137,7 @@ def test_what_was_made_with_something_else_is_refused(davis: Path, tmp_path: Pat
 
 
 def youtube(root: Path) -> None:
-    """A video of every frame, of which each second one is asked for; objects are given where they come."""
+    """A video of every frame, of which each second one is requested; objects are given where they come."""
     store_video(root / "valid", "ape", late(), annotated=(0, 2))
     frames = {"1": ["00000", "00002", "00004"], "2": ["00002", "00004"]}
     objects = {number: {"category": "ape", "frames": own} for number, own in frames.items()}
@@ -204,7 +204,7 @@ class Box(Knows):
         super()._add_object_prompt(object_id, frame_idx, prompt)
 
 
-def test_objects_can_be_told_by_their_boxes(davis: Path, tmp_path: Path) -> None:
+def test_objects_can_be_prompted_by_their_boxes(davis: Path, tmp_path: Path) -> None:
     predict(Box(steady()), benchmark_videos("davis17", davis, limit=1), tmp_path / "out", "box")
     assert not (tmp_path / "out" / "bee").exists()
 
@@ -212,9 +212,9 @@ def test_objects_can_be_told_by_their_boxes(davis: Path, tmp_path: Path) -> None
 def command(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
     with pytest.raises(SystemExit) as left:
         run(["eval", *map(str, words)])
-    said = capsys.readouterr()
-    assert left.value.code == 0, said.err
-    return said.out + said.err
+    output = capsys.readouterr()
+    assert left.value.code == 0, output.err
+    return output.out + output.err
 
 
 def test_the_command_follows_writes_and_scores(
@@ -222,13 +222,13 @@ def test_the_command_follows_writes_and_scores(
 ) -> None:
     monkeypatch.setattr("masklet.SAM", lambda *_, **__: tracker)
     out, report = tmp_path / "out", tmp_path / "score.json"
-    said = command(capsys, "davis17", "--root", davis, "--out", out, "--limit", "1", "--report", report)
-    assert "davis17: 2 objects in 1 sequences" in said
-    assert "out.zip: 1 videos" in said
+    output = command(capsys, "davis17", "--root", davis, "--out", out, "--limit", "1", "--report", report)
+    assert "davis17: 2 objects in 1 sequences" in output
+    assert "out.zip: 1 videos" in output
     scored = command(capsys, "score", out, davis, "--benchmark", "davis17", "--partial")
     figures = json.loads(report.read_text())["metrics"]
     assert all(
-        f"{name:<12}{value:8.4f}" in scored and f"{name:<12}{value:8.4f}" in said for name, value in figures.items()
+        f"{name:<12}{value:8.4f}" in scored and f"{name:<12}{value:8.4f}" in output for name, value in figures.items()
     )
 
 
@@ -240,11 +240,11 @@ def test_without_the_truth_there_is_no_score(
     labels[:3] = late()[:3]
     store_video(tmp_path / "test", "ape", labels, annotated=(0,))
     monkeypatch.setattr("masklet.SAM", lambda *_, **__: Info(late()))
-    said = command(capsys, "davis17", "--root", tmp_path / "test", "--out", tmp_path / "out")
-    assert "no score" in said
+    output = command(capsys, "davis17", "--root", tmp_path / "test", "--out", tmp_path / "out")
+    assert "no score" in output
     assert (tmp_path / "out.zip").is_file()
-    said = command(capsys, "ytvos", "--root", tmp_path)  # here two annotations: a truth
-    assert "overall       1.0000" in said
+    output = command(capsys, "ytvos", "--root", tmp_path)  # here two annotations: a truth
+    assert "overall       1.0000" in output
     sav_tree(tmp_path / "sav_val")
     monkeypatch.setattr("masklet.SAM", lambda *_, **__: Info(steady()))
     assert "J&F           1.0000" in command(capsys, "sav", "--root", tmp_path / "sav_val")
@@ -256,16 +256,16 @@ def test_of_mose_the_first_frame_is_known_and_its_server_has_the_rest(
     store_video(tmp_path / "MOSE" / "valid", "ant", steady(), annotated=(0,))
     store_video(tmp_path / "MOSE" / "train", "bee", steady(), annotated=range(FRAMES))
     monkeypatch.setattr("masklet.SAM", lambda *_, **__: Info(steady()))
-    said = command(capsys, "mose", "--root", tmp_path / "MOSE", "--out", tmp_path / "out")
-    assert "no score" in said
+    output = command(capsys, "mose", "--root", tmp_path / "MOSE", "--out", tmp_path / "out")
+    assert "no score" in output
     with zipfile.ZipFile(tmp_path / "out.zip") as file:
         assert file.namelist() == [f"ant/{t:05d}.png" for t in range(FRAMES)]
-    said = command(capsys, "mose", "--root", tmp_path / "MOSE", "--split", "train")
-    assert "mose: 2 objects in 1 sequences" in said
-    assert "J&F           1.0000" in said
+    output = command(capsys, "mose", "--root", tmp_path / "MOSE", "--split", "train")
+    assert "mose: 2 objects in 1 sequences" in output
+    assert "J&F           1.0000" in output
 
 
-def test_of_lvos_an_object_is_told_and_measured_from_where_it_comes(tmp_path: Path) -> None:
+def test_of_lvos_an_object_is_prompted_and_measured_from_where_it_comes(tmp_path: Path) -> None:
     from masklet.evaluate.benchmark_scoring import score_predictions
     from masklet.evaluate.metrics import region_similarity
 

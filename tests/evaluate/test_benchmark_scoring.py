@@ -160,7 +160,7 @@ def test_what_cannot_be_scored_is_named(davis: Path, spoil: object, message: str
         score_predictions("davis17", folder, davis)
 
 
-def test_those_that_are_there_are_scored_if_asked(davis: Path) -> None:
+def test_allow_missing_scores_the_predictions_that_are_there(davis: Path) -> None:
     folder = predicted(davis, "perfect")
     (folder / "ant").rename(folder / "eel")
     found = score_predictions("davis17", folder, davis, BenchmarkOptions(allow_missing=True))
@@ -313,10 +313,10 @@ def test_the_command_says_and_writes_the_score(davis: Path, capsys: pytest.Captu
     words = [str(folder), str(davis), "--benchmark", "davis17", "--split", "val", "--report", str(report)]
     with pytest.raises(SystemExit) as left:
         run(["eval", "score", *words])
-    said = capsys.readouterr()
-    assert left.value.code == 0, said.err
+    output = capsys.readouterr()
+    assert left.value.code == 0, output.err
     stored = json.loads(report.read_text())
-    assert "4 objects in 2 sequences" in said.out
+    assert "4 objects in 2 sequences" in output.out
     for name, value in stored["metrics"].items():
-        assert f"{name:<12}{value:8.4f}" in said.out
+        assert f"{name:<12}{value:8.4f}" in output.out
     assert stored["objects"][0]["j"][0] == pytest.approx(score_predictions("davis17", folder, davis).objects[0].j.mean)

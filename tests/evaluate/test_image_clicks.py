@@ -265,11 +265,11 @@ def test_the_command_says_the_figures_and_writes_them(
     root, report = one_image(tmp_path / "data", two_objects()), tmp_path / "clicks.json"
     with pytest.raises(SystemExit) as left:
         run(["eval", "clicks", str(root), "--report", str(report)])
-    said = capsys.readouterr()
-    assert left.value.code == 0, said.err
-    assert "2 objects in 1 image;" in said.out
+    output = capsys.readouterr()
+    assert left.value.code == 0, output.err
+    assert "2 objects in 1 image;" in output.out
     stored = json.loads(report.read_text())
-    assert f"NoC@90 {stored['noc']['90']:.2f}, not reached {stored['nof']['90']}" in said.out
+    assert f"NoC@90 {stored['noc']['90']:.2f}, not reached {stored['nof']['90']}" in output.out
     assert len(stored["rows"]) == 2
     assert len(stored["rows"][0]["iou_curve"]) == 20
 

@@ -1,4 +1,4 @@
-"""Measuring unit by unit: stopped anywhere and gone on with, or by several processes, the figures are the same."""
+"""Measuring unit by unit: stopped anywhere and resumed, or by several processes, the figures are the same."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Row:
 
 
 class Knows:
-    """As little of a model as is asked for."""
+    """The part of a model that `run_eval` needs."""
 
     def info(self) -> SimpleNamespace:
         return SimpleNamespace(name="made", path=__file__, precision="fp32", device="cpu")
@@ -71,7 +71,7 @@ def work(names: Sequence[str] = ("a", "bb", "ccc", "dddd"), **how: Any) -> EvalT
 
 
 @pytest.fixture
-def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EvalOptions:
+def eval_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EvalOptions:
     monkeypatch.setattr(EvalOptions, "model_factory", lambda _: Knows)
     return EvalOptions(None, None, "fp32", results_file=tmp_path / "figures.json")
 
@@ -94,71 +94,73 @@ def stop_after(steps: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("steps", range(1, 4 * STEPS + 1))
-def test_a_run_that_is_stopped_at_any_step_is_gone_on_with_to_the_same_figures(
-    asked: EvalOptions, steps: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_run_that_is_stopped_at_any_step_resumes_to_the_same_figures(
+    eval_options: EvalOptions, steps: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert asked.results_file is not None
-    run_eval(asked, work())
-    expected, lines = asked.results_file.read_text(), capsys.readouterr().out
-    asked.results_file.unlink()
+    assert eval_options.results_file is not None
+    run_eval(eval_options, work())
+    expected, lines = eval_options.results_file.read_text(), capsys.readouterr().out
+    eval_options.results_file.unlink()
     stop_after(steps, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        run_eval(asked, work())
-    said = capsys.readouterr()
-    assert asked.results_file.exists() == (steps > 1)  # before the first row there is nothing to keep
+        run_eval(eval_options, work())
+    output = capsys.readouterr()
+    assert eval_options.results_file.exists() == (steps > 1)  # before the first row there is nothing to keep
     if steps > 1:
-        rows = json.loads(asked.results_file.read_text())["rows"]
+        rows = json.loads(eval_options.results_file.read_text())["rows"]
         assert len(rows) == steps - 1
-        assert said.out.splitlines()[-1] == f"mean {whole([Row(**row) for row in rows])['mean']:.3f}"
-        assert "the same command resumes" in said.err
+        assert output.out.splitlines()[-1] == f"mean {whole([Row(**row) for row in rows])['mean']:.3f}"
+        assert "the same command resumes" in output.err
     stop_after(None, monkeypatch)
-    run_eval(asked, work())
-    assert asked.results_file.read_text() == expected
+    run_eval(eval_options, work())
+    assert eval_options.results_file.read_text() == expected
     assert capsys.readouterr().out == lines
 
 
-def test_a_finished_file_is_shown_and_measured_again_only_anew(
-    asked: EvalOptions, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_finished_file_is_shown_and_measured_again_only_without_resume(
+    eval_options: EvalOptions, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert asked.results_file is not None
-    run_eval(asked, work())
+    assert eval_options.results_file is not None
+    run_eval(eval_options, work())
     before = capsys.readouterr().out
-    run_eval(asked, work(bad="a"))  # which nobody asks
-    said = capsys.readouterr()
-    assert said.out == before
-    assert "is finished, 4 of 4 words are done" in said.err
-    assert "--overwrite" in said.err
+    run_eval(eval_options, work(bad="a"))  # which is not called
+    output = capsys.readouterr()
+    assert output.out == before
+    assert "is finished, 4 of 4 words are done" in output.err
+    assert "--overwrite" in output.err
     with pytest.raises(OutputError, match=r"limit None, now 2.*--overwrite"):
-        run_eval(asked, replace(work(), options={"limit": 2}))
-    run_eval(replace(asked, resume=False), replace(work(("a",)), options={"limit": 2}))
-    assert len(json.loads(asked.results_file.read_text())["rows"]) == STEPS
+        run_eval(eval_options, replace(work(), options={"limit": 2}))
+    run_eval(replace(eval_options, resume=False), replace(work(("a",)), options={"limit": 2}))
+    assert len(json.loads(eval_options.results_file.read_text())["rows"]) == STEPS
 
 
-def test_an_error_shows_what_was_done_and_is_told(asked: EvalOptions, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_prints_what_was_done_and_is_raised(
+    eval_options: EvalOptions, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SourceError, match="ccc is bad"):
-        run_eval(replace(asked, results_file=None), work(bad="ccc"))
-    said = capsys.readouterr()
-    assert said.out.splitlines()[:-1] == ["words", "a 0", "a 1", "bb 0", "bb 1", "ccc 0"]
-    assert said.out.splitlines()[-1].startswith("mean 0.")
-    assert not said.err
+        run_eval(replace(eval_options, results_file=None), work(bad="ccc"))
+    output = capsys.readouterr()
+    assert output.out.splitlines()[:-1] == ["words", "a 0", "a 1", "bb 0", "bb 1", "ccc 0"]
+    assert output.out.splitlines()[-1].startswith("mean 0.")
+    assert not output.err
     with pytest.raises(SourceError, match="a is bad"):
-        run_eval(replace(asked, results_file=None), work(("a",), bad="a"))
+        run_eval(replace(eval_options, results_file=None), work(("a",), bad="a"))
 
 
 def test_processes_give_the_figures_of_one_and_lose_nothing_by_an_error(
-    asked: EvalOptions, capsys: pytest.CaptureFixture[str]
+    eval_options: EvalOptions, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert asked.results_file is not None
-    run_eval(asked, work())
-    expected, lines = asked.results_file.read_text(), capsys.readouterr().out
-    asked.results_file.unlink()
+    assert eval_options.results_file is not None
+    run_eval(eval_options, work())
+    expected, lines = eval_options.results_file.read_text(), capsys.readouterr().out
+    eval_options.results_file.unlink()
     with pytest.raises(SourceError, match="bb is bad"):
-        run_eval(replace(asked, workers=2), work(bad="bb"))
+        run_eval(replace(eval_options, workers=2), work(bad="bb"))
     capsys.readouterr()
-    kept = json.loads(asked.results_file.read_text())["rows"]
+    kept = json.loads(eval_options.results_file.read_text())["rows"]
     assert {"name": "bb", "part": 0, "share": 2 / 3} in kept  # what the process had of it
-    run_eval(replace(asked, workers=2), work())
-    assert asked.results_file.read_text() == expected
+    run_eval(replace(eval_options, workers=2), work())
+    assert eval_options.results_file.read_text() == expected
     assert capsys.readouterr().out == lines  # in the order of the units
 
 
@@ -170,7 +172,7 @@ COMMANDS = {
     "clicks": ["photos"],
     "mask-generation": ["photos", "--points", "4"],
     "images": ["photos"],
-    "interactive": ["--root", "films", "--frames", "2"],
+    "interactive": ["--root", "videos", "--frames", "2"],
 }
 
 
@@ -188,7 +190,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: SAM) -> Path:
     sole = np.repeat((late()[:1] == 1).astype(np.uint8), 3, axis=0)
     for name in ("ant", "bee"):
         store_video(tmp_path / "DAVIS", f"480p/{name}", sole, annotated=range(3))
-        store_video(tmp_path / "films", name, late()[1:4], annotated=range(3))
+        store_video(tmp_path / "videos", name, late()[1:4], annotated=range(3))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("masklet.SAM", lambda *_, **__: tracker)
     monkeypatch.setattr(
@@ -198,7 +200,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: SAM) -> Path:
     return tmp_path
 
 
-def told(name: str, code: int, *words: str) -> None:
+def run_command(name: str, code: int, *words: str) -> None:
     with pytest.raises(SystemExit) as left:
         run(["eval", name, *COMMANDS[name], "--report", f"{name}.json", *words])
     assert left.value.code == code
@@ -208,18 +210,18 @@ def told(name: str, code: int, *words: str) -> None:
 def test_a_command_that_was_stopped_goes_on_to_the_same_figures(
     here: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told(name, 0)
+    run_command(name, 0)
     file = here / f"{name}.json"
     expected = lasting(json.loads(file.read_text()))
     assert list(expected)[:3] == ["protocol", "model", "options"]
     assert list(expected)[-2:] == ["rows", "run"]
     stop_after({"vos": 5, "synthetic": 10, "interactive": 8, "clicks": 1}.get(name, 2), monkeypatch)
-    told(name, 130, "--overwrite")
+    run_command(name, 130, "--overwrite")
     stopped = json.loads(file.read_text())
     assert 0 < len(stopped["rows"]) < len(expected["rows"])
     stop_after(None, monkeypatch)
-    told(name, 0)
+    run_command(name, 0)
     assert lasting(json.loads(file.read_text())) == expected
     capsys.readouterr()
-    told(name, 2, "--image-size", "128")
+    run_command(name, 2, "--image-size", "128")
     assert "image_size None, now 128" in capsys.readouterr().err

@@ -84,7 +84,7 @@ def test_two_processes_write_what_one_does_in_one_go_or_two(
     assert tree(two) == tree(one)
 
 
-def test_what_is_there_is_not_followed_and_every_video_is_told(two_videos: Path, tmp_path: Path) -> None:
+def test_predicted_videos_are_not_tracked_again_and_every_video_is_a_step(two_videos: Path, tmp_path: Path) -> None:
     videos, steps = benchmark_videos("davis17", two_videos), []
     out = predict(knows(), videos[:1], tmp_path / "out")
     predict_parallel(
@@ -101,14 +101,14 @@ def no_process() -> Knows:
     return Fails(np.zeros_like(steady()))
 
 
-def test_the_error_of_one_ends_the_run_and_what_is_written_is_gone_on_with(tmp_path: Path) -> None:
+def test_the_error_of_one_video_ends_the_run_and_what_is_written_is_resumed(tmp_path: Path) -> None:
     videos = benchmark_videos("davis17", davis(tmp_path / "DAVIS", "ant", "bad", "bee", "cow"))
     with pytest.raises(SourceError, match="bad is bad"):
         predict_parallel(fails, videos, tmp_path / "out", workers=2)
     assert tree(predict(knows(), videos, tmp_path / "out")) == tree(predict(knows(), videos, tmp_path / "whole"))
 
 
-def test_a_stopped_run_leaves_no_process_and_is_gone_on_with(tmp_path: Path) -> None:
+def test_a_stopped_run_leaves_no_process_and_is_resumed(tmp_path: Path) -> None:
     videos = benchmark_videos("davis17", davis(tmp_path / "DAVIS", "ant", "bee", "cow"))
 
     def stop() -> None:
@@ -128,7 +128,7 @@ def dies(model: Knows, unit: str, *, on_progress: Callable[[], None]) -> list[st
     return [unit * 2]
 
 
-def test_a_process_that_is_ended_from_outside_is_said_and_what_was_done_is_kept() -> None:
+def test_a_process_ended_from_outside_raises_and_what_was_done_is_kept() -> None:
     kept: dict[int, tuple[Sequence[str], bool]] = {}
     units = {3: "ant", 5: "bee", 8: "bad"}
     with pytest.raises(StateError, match=r"masklet evaluate \d ended unexpectedly \(exit code 3\).*fewer workers"):
@@ -137,7 +137,7 @@ def test_a_process_that_is_ended_from_outside_is_said_and_what_was_done_is_kept(
     assert all(whole and list(rows) == [units[n] * 2] for n, (rows, whole) in kept.items())
 
 
-def test_what_cannot_be_is_said(two_videos: Path, tmp_path: Path) -> None:
+def test_invalid_arguments_are_named(two_videos: Path, tmp_path: Path) -> None:
     videos = benchmark_videos("davis17", two_videos)
     with pytest.raises(InputError, match="workers=0"):
         predict_parallel(knows, videos, tmp_path / "out", workers=0)
@@ -147,7 +147,7 @@ def test_what_cannot_be_is_said(two_videos: Path, tmp_path: Path) -> None:
         predict_parallel(no_model, videos, tmp_path / "out", workers=2)
 
 
-def test_an_old_folder_is_gone_on_with_and_other_options_are_refused(two_videos: Path, tmp_path: Path) -> None:
+def test_an_old_folder_is_resumed_and_other_options_are_refused(two_videos: Path, tmp_path: Path) -> None:
     videos = benchmark_videos("davis17", two_videos)
     predict(knows(), videos, tmp_path / "out")
     assert set(json.loads((tmp_path / "out" / "predictions.json").read_text())) == {"model", "prompt", "kind"}

@@ -58,7 +58,7 @@ def test_a_missed_part_an_excess_and_a_mask_that_is_right() -> None:
 
 @pytest.mark.parametrize("missed", [True, False])
 def test_clicks_of_training_fall_around_those_of_evaluation(missed: bool) -> None:
-    """The larger of two wrong regions is asked for by both: by one in its center, by the other around it."""
+    """The larger of two wrong regions is clicked by both: by one in its center, by the other around it."""
     rows, columns = np.mgrid[:64, :96]
     large, small = (columns - 60) ** 2 + (rows - 30) ** 2 < 20**2, (columns - 12) ** 2 + (rows - 50) ** 2 < 6**2
     truth, shown = (large, small) if missed else (small, large)

@@ -171,7 +171,7 @@ def test_families_are_apart_and_second_hand_figures_are_starred(made: Path) -> N
     assert "as published" not in report_of(made, model="mine")[0]
 
 
-def said_of(model: str) -> list[str]:
+def statements_about(model: str) -> list[str]:
     """The rows, clauses and paragraphs of the page about a model."""
     row = re.sub(r"^(EfficientTAM|SAM2Long on) ", "", model)
     paragraphs = [part.replace("\n", " ") for part in PAGE.split("\n\n") if not part.startswith("|")]
@@ -183,8 +183,8 @@ def said_of(model: str) -> list[str]:
 
 def test_every_published_figure_stands_in_the_page() -> None:
     for one in PUBLISHED_RESULTS:
-        said = said_of(one.model)
-        assert any(str(one.value) in re.findall(r"\d+\.\d+", part) for part in said), (one, said)
+        statements = statements_about(one.model)
+        assert any(str(one.value) in re.findall(r"\d+\.\d+", part) for part in statements), (one, statements)
         assert one.source in PAGE, one
 
 
@@ -223,7 +223,7 @@ def test_figures_compare_where_all_videos_of_the_set_were_scored(
 ) -> None:
     found = {one.benchmark: str(one) for one in check_comparability(of_videos(kind, videos, seen=True), tmp_path)}
     assert found[benchmark] == f"{benchmark}: figures compare; all {of} videos of it were scored."
-    assert all("do not compare. It has" in said for name, said in found.items() if name != benchmark)
+    assert all("do not compare. It has" in verdict for name, verdict in found.items() if name != benchmark)
     fewer = {one.benchmark: str(one) for one in check_comparability(of_videos(kind, videos - 1, seen=True), tmp_path)}
     assert fewer[benchmark].endswith(f"do not compare. It has {of} videos, and {videos - 1} were scored.")
 
@@ -250,9 +250,9 @@ def test_groups_and_prompts_must_be_those_of_published_figures(tmp_path: Path) -
 
 def test_the_page_says_whether_figures_compare(made: Path) -> None:
     html, markdown = report_of(made)
-    said = "figures do not compare. It has 30 videos, and 2 were scored"
-    assert said in Read(html).text
-    assert said in markdown
+    verdict = "figures do not compare. It has 30 videos, and 2 were scored"
+    assert verdict in Read(html).text
+    assert verdict in markdown
     assert '<td class="n">(95.0)</td>' in html
     names = [f"n{n}" for n in range(28)] + ["bee", HOSTILE]
     for name in names[:28]:  # as good as what is there

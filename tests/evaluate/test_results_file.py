@@ -1,4 +1,4 @@
-"""A file of figures that is gone on with: what it holds, and what it refuses."""
+"""A file of figures that is resumed: what it holds, and what it refuses."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from masklet.evaluate.semi_supervised_vos import PresenceAccuracy, SequenceResul
 from masklet.evaluate.video_clicks import InteractiveResult
 from masklet.evaluate.video_scribbles import Interaction, ScribbleOptions, ScribbleResult
 
+EARLIER = json.loads(Path(__file__).with_name("earlier_results.json").read_text(encoding="utf-8"))
+"""Rows and options as versions before 0.1.0 stored them."""
 MADE = RunManifest(
     "counting", "mine", "ab", {"prompt": "mask", "limit": None, "exclude": ["ant"]}, ("bee", "cow", "dog")
 )
@@ -80,7 +82,7 @@ def test_no_file_keeps_rows_and_writes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("other", "said"),
+    ("other", "message"),
     [
         ({"protocol": "weighing"}, "protocol 'counting', now 'weighing'"),
         ({"model": "yours", "weights_hash": "cd"}, r"\(model 'mine', now 'yours'\)"),
@@ -90,24 +92,24 @@ def test_no_file_keeps_rows_and_writes_nothing(tmp_path: Path) -> None:
         ({"options": {"prompt": "mask", "limit": 3}}, r"exclude \['ant'\], now None; limit None, now 3"),
     ],
 )
-def test_a_file_that_was_made_with_something_else_is_refused(file: Path, other: dict[str, Any], said: str) -> None:
+def test_a_file_that_was_made_with_something_else_is_refused(file: Path, other: dict[str, Any], message: str) -> None:
     before = file.read_text()
-    with pytest.raises(OutputError, match=rf"{said}.*--overwrite"):
+    with pytest.raises(OutputError, match=rf"{message}.*--overwrite"):
         kept(file, replace(MADE, **other))
     assert file.read_text() == before
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("no figures", "cannot be read"),
         ("[1]", "has no results to resume"),
         ('{"model": "mine"}', "has no results to resume"),
     ],
 )
-def test_a_file_of_something_else_is_refused(tmp_path: Path, content: str, said: str) -> None:
+def test_a_file_of_something_else_is_refused(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "figures.json").write_text(content)
-    with pytest.raises(OutputError, match=said):
+    with pytest.raises(OutputError, match=message):
         kept(tmp_path / "figures.json")
 
 
@@ -137,70 +139,25 @@ def test_a_hash_is_of_the_content(tmp_path: Path) -> None:
 
 
 def test_an_image_result_has_nan_where_json_has_null() -> None:
-    row = from_dict(ImageResult, {"picture": "a/x", "source": "a", "ious": [[0.5, None]]}, "results_rows")
+    row = from_dict(ImageResult, EARLIER["row_with_null"], "results_rows")
     assert row.image == "a/x"
     assert np.isnan(row.ious[0][1])
 
 
-OLD_ROWS: list[tuple[Any, dict[str, Any]]] = [
-    (
-        ClickResult("x", 1, (0.5, 0.75), 0.5),
-        {"picture": "x", "id": 1, "curve": [0.5, 0.75], "seconds": 0.5},
-    ),
-    (
-        SequenceResult("ant", {1: 0.5}, {1: 0.25}, 9, 1.5, PresenceAccuracy(9, 8, 7)),
-        {
-            "name": "ant",
-            "j": {"1": 0.5},
-            "f": {"1": 0.25},
-            "frames": 9,
-            "seconds": 1.5,
-            "presence": {"frames": 9, "in_sight": 8, "right": 7},
-        },
-    ),
-    (
-        ImageRecall("x", 3, (ObjectRecall("x", 1, 9, 0.5, {"all": (1, None)}),), 0.25),
-        {
-            "picture": "x",
-            "masks": 3,
-            "objects": [{"picture": "x", "id": 1, "area": 9, "best_iou": 0.5, "taken": {"all": [1, None]}}],
-            "seconds": 0.25,
-        },
-    ),
-    (
-        ImageResult("a/x", "a", ((0.5, 0.25),)),
-        {"picture": "a/x", "source": "a", "ious": [[0.5, 0.25]]},
-    ),
-    (
-        InteractiveResult("ant", 1, 4, (0.25,), (0.75,), (0, 3), 6, 1.0),
-        {
-            "film": "ant",
-            "id": 1,
-            "frames": 4,
-            "j": [0.25],
-            "f": [0.75],
-            "interacted": [0, 3],
-            "clicks": 6,
-            "seconds": 1.0,
-            "curve": [0.5],
-        },
-    ),
-    (
-        ScribbleResult("ant", 2, 9, 1, (Interaction(3, 2, 1.5, (0.5,), (0.25,)),), True),
-        {
-            "sequence": "ant",
-            "scribble": 2,
-            "frames": 9,
-            "objects": 1,
-            "interactions": [{"frame": 3, "strokes": 2, "seconds": 1.5, "j": [0.5], "f": [0.25]}],
-            "out_of_time": True,
-        },
-    ),
-]
+OLD_ROWS: tuple[Any, ...] = (
+    ClickResult("x", 1, (0.5, 0.75), 0.5),
+    SequenceResult("ant", {1: 0.5}, {1: 0.25}, 9, 1.5, PresenceAccuracy(9, 8, 7)),
+    ImageRecall("x", 3, (ObjectRecall("x", 1, 9, 0.5, {"all": (1, None)}),), 0.25),
+    ImageResult("a/x", "a", ((0.5, 0.25),)),
+    InteractiveResult("ant", 1, 4, (0.25,), (0.75,), (0, 3), 6, 1.0),
+    ScribbleResult("ant", 2, 9, 1, (Interaction(3, 2, 1.5, (0.5,), (0.25,)),), True),
+)
+"""What the rows of `earlier_results.json` are read as."""
 
 
-@pytest.mark.parametrize(("row", "stored"), OLD_ROWS, ids=[type(row).__name__ for row, _ in OLD_ROWS])
-def test_a_file_of_an_earlier_version_is_resumed(tmp_path: Path, row: Any, stored: dict[str, Any]) -> None:
+@pytest.mark.parametrize("row", OLD_ROWS, ids=lambda row: type(row).__name__)
+def test_a_file_of_an_earlier_version_is_resumed(tmp_path: Path, row: Any) -> None:
+    stored = EARLIER["rows"][type(row).__name__]
     path = tmp_path / "results.json"
     manifest = replace(MADE, unit_names=("bee", "cow"))
     run = {"weights": "ab", "data": manifest.data_hash, "of": 2, "units": [[1, 1, True]]}
@@ -217,28 +174,16 @@ def test_a_file_of_an_earlier_version_is_resumed(tmp_path: Path, row: Any, store
 
 
 @pytest.mark.parametrize(
-    ("old", "new"),
+    ("protocol", "new"),
     [
-        (
-            {"mode": "online", "frames": 8, "clicks": 3, "pause_below": 0.75, "kind": None},
-            {"mode": "online", "frames": 8, "clicks": 3, "iou_threshold": 0.75, "data_format": None},
-        ),
-        (
-            {"interactions": 8, "seconds": 30.0, "points": 3, "most": 8, "first": "person", "set": "2017/val"},
-            {
-                **asdict(ScribbleOptions()),
-                "first_scribbles": "person",
-                "split": "2017/val",
-            },
-        ),
-        ({"prompt": "mask", "difficulty": ["twins"]}, {"prompt": "mask", "scenario": ["twins"]}),
-        (
-            {"picture_size": 1024, "points_per_side": 32, "split": None},
-            {"still_image_size": 1024, "points_per_side": 32, "split": None},
-        ),
+        ("interactive", {"mode": "online", "frames": 8, "clicks": 3, "iou_threshold": 0.75, "data_format": None}),
+        ("scribbles", {**asdict(ScribbleOptions()), "first_scribbles": "person", "split": "2017/val"}),
+        ("synthetic", {"prompt": "mask", "scenario": ["twins"]}),
+        ("mask-generation", {"still_image_size": 1024, "points_per_side": 32, "split": None}),
     ],
 )
-def test_options_of_an_earlier_version_are_the_same_options(old: dict[str, Any], new: dict[str, Any]) -> None:
+def test_options_of_an_earlier_version_are_the_same_options(protocol: str, new: dict[str, Any]) -> None:
+    old = EARLIER["options"][protocol]
     manifest = replace(MADE, options=new)
     stored = {"protocol": "counting", "model": "mine", "options": old}
     run = {"weights": "ab", "data": manifest.data_hash}

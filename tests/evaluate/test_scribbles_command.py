@@ -30,15 +30,15 @@ def test_the_command_shows_figures_keeps_what_was_done_and_refuses_other_options
     assert ran([*words[:-4], "--interactions", "3", *words[-2:]]) == 2
     assert "interactions" in capsys.readouterr().err
     assert ran(words) == 0
-    said = capsys.readouterr()
-    assert "Scribbles has none of ant, bee" in said.err
-    assert "2 samples of 2 sequences, 2 begun by the robot" in said.out
+    output = capsys.readouterr()
+    assert "Scribbles has none of ant, bee" in output.err
+    assert "2 samples of 2 sequences, 2 begun by the robot" in output.out
     stored = json.loads(out.read_text())
     assert list(stored)[:3] == ["protocol", "model", "options"]
     assert stored["rows"][0] == first  # its seconds too: it was not measured again
     assert [one["sequence"] for one in stored["rows"]] == ["ant", "bee"]
     assert len(stored["curve"]) == 4
-    assert f"AUC {stored['figures']['auc']:.3f}" in said.out
+    assert f"AUC {stored['figures']['auc']:.3f}" in output.out
 
 
 def ran(words: list[str]) -> int:

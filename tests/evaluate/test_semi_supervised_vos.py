@@ -54,8 +54,8 @@ class Oracle(synthetic_truth.Oracle):
         return number
 
 
-def said(tracker: Oracle, number: int) -> ObjectPrompt:
-    """What the tracker was told about an object."""
+def prompt_of(tracker: Oracle, number: int) -> ObjectPrompt:
+    """The prompt that the tracker got for an object."""
     return tracker.prompts[number][1]
 
 
@@ -94,7 +94,7 @@ def test_the_first_and_the_last_frame_are_not_measured(tmp_path: Path) -> None:
     assert evaluate_sequence(Oracle(wrong), find_davis_sequences(tmp_path)[0]).j == pytest.approx({1: 2 / 3, 2: 2 / 3})
 
 
-def test_an_object_that_leaves_and_is_said_to_have_left_is_right(tmp_path: Path) -> None:
+def test_an_object_that_leaves_and_has_no_mask_from_then_on_scores_one(tmp_path: Path) -> None:
     labels = two_squares()
     labels[2:][labels[2:] == 2] = 0
     store(tmp_path, "leaves", labels)
@@ -116,7 +116,7 @@ class Honest(Oracle):
         return replace(found, object_scores=np.where(found.masks.data.any((1, 2)), 3, -3).astype(np.float32))
 
 
-def test_what_is_said_to_be_out_of_sight_and_is_counts_as_right(tmp_path: Path) -> None:
+def test_an_object_out_of_sight_with_a_negative_score_counts_as_correct(tmp_path: Path) -> None:
     labels = two_squares()
     labels[2:][labels[2:] == 2] = 0
     store(tmp_path, "leaves", labels)
@@ -131,8 +131,8 @@ def test_black_and_white_is_one_object_and_255_beside_ids_is_judged_by_nobody(tm
     store(tmp_path, "sole", sole * 255, palette=False)
     tracker = Oracle(sole)
     assert evaluate_sequence(tracker, find_davis_sequences(tmp_path)[0]).j == {1: 1}
-    assert said(tracker, 1).mask is not None
-    np.testing.assert_array_equal(said(tracker, 1).mask.mask, sole[0] == 1)
+    assert prompt_of(tracker, 1).mask is not None
+    np.testing.assert_array_equal(prompt_of(tracker, 1).mask.mask, sole[0] == 1)
 
     unsure = two_squares()
     unsure[:, :, 24:35] = 255  # the last column of object 1, and where it is moved to
@@ -155,11 +155,11 @@ def test_prompts_are_the_mask_its_tight_box_or_a_click_in_its_middle(tmp_path: P
     video = find_davis_sequences(tmp_path)[0]
     tracker = Oracle(two_squares())
     evaluate_sequence(tracker, video, "box")
-    box = said(tracker, 2).box
+    box = prompt_of(tracker, 2).box
     assert box is not None
     assert (box.x1, box.y1, box.x2, box.y2) == (45, 20, 65, 30)
     evaluate_sequence(tracker, video, "click")
-    points = said(tracker, 1).points
+    points = prompt_of(tracker, 1).points
     assert points is not None
     assert points.labels.tolist() == [1]
     assert points.xy.tolist() == [[14, 19]]
@@ -231,41 +231,41 @@ def test_a_folder_without_videos_is_named(tmp_path: Path) -> None:
 
 
 def no_annotation(root: Path) -> None:
-    (root / "Annotations" / "480p" / "film" / "00003.png").unlink()
+    (root / "Annotations" / "480p" / "clip" / "00003.png").unlink()
 
 
 def few_images(root: Path) -> None:
-    for path in sorted((root / "JPEGImages" / "480p" / "film").iterdir())[2:]:
+    for path in sorted((root / "JPEGImages" / "480p" / "clip").iterdir())[2:]:
         path.unlink()
 
 
 def other_annotation(root: Path) -> None:
-    Image.new("P", (40, 60)).save(root / "Annotations" / "480p" / "film" / "00002.png")
+    Image.new("P", (40, 60)).save(root / "Annotations" / "480p" / "clip" / "00002.png")
 
 
 def other_images(root: Path) -> None:
-    for path in (root / "Annotations" / "480p" / "film").iterdir():
+    for path in (root / "Annotations" / "480p" / "clip").iterdir():
         Image.fromarray(np.eye(30, 40, dtype=np.uint8)).save(path)
 
 
 def empty_first(root: Path) -> None:
-    Image.new("P", (WIDTH, HEIGHT)).save(root / "Annotations" / "480p" / "film" / "00000.png")
+    Image.new("P", (WIDTH, HEIGHT)).save(root / "Annotations" / "480p" / "clip" / "00000.png")
 
 
 def cut_annotation(root: Path) -> None:
-    path = root / "Annotations" / "480p" / "film" / "00001.png"
+    path = root / "Annotations" / "480p" / "clip" / "00001.png"
     path.write_bytes(path.read_bytes()[:60])
 
 
 def colors(root: Path) -> None:
-    Image.new("RGB", (WIDTH, HEIGHT), (128, 0, 0)).save(root / "Annotations" / "480p" / "film" / "00001.png")
+    Image.new("RGB", (WIDTH, HEIGHT), (128, 0, 0)).save(root / "Annotations" / "480p" / "clip" / "00001.png")
 
 
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
-        (no_annotation, r"00003\.png is missing \(1 of the 5 annotations of film\)"),
-        (few_images, r"film has 2 images .* 3 are needed"),
+        (no_annotation, r"00003\.png is missing \(1 of the 5 annotations of clip\)"),
+        (few_images, r"clip has 2 images .* 3 are needed"),
         (other_annotation, r"00002\.png is 40 x 60 and 00000\.png is 80 x 60"),
         (other_images, r"00000\.jpg is 80 x 60 and .*00000\.png is 40 x 30"),
         (empty_first, r"00000\.png has no object"),
@@ -274,7 +274,7 @@ def colors(root: Path) -> None:
     ],
 )
 def test_what_is_wrong_with_a_sequence_is_named(tmp_path: Path, harm: Callable[[Path], None], words: str) -> None:
-    store(tmp_path, "film", two_squares())
+    store(tmp_path, "clip", two_squares())
     harm(tmp_path)
     with pytest.raises(SourceError, match=words):
         evaluate_sequence(Oracle(two_squares()), find_davis_sequences(tmp_path)[0])
@@ -284,7 +284,7 @@ def test_what_is_wrong_with_a_sequence_is_named(tmp_path: Path, harm: Callable[[
 
 
 @pytest.mark.parametrize(
-    ("prompt", "said"),
+    ("prompt", "arguments"),
     [
         ("mask", {"mask": two_squares()[0] == 1}),
         ("box", {"box": [5, 10, 25, 30]}),
@@ -292,14 +292,14 @@ def test_what_is_wrong_with_a_sequence_is_named(tmp_path: Path, harm: Callable[[
     ],
 )
 def test_a_tracked_mask_scores_one_against_itself(
-    tmp_path: Path, tracker: SAM, prompt: str, said: dict[str, Any]
+    tmp_path: Path, tracker: SAM, prompt: str, arguments: dict[str, Any]
 ) -> None:
     """What a session shows is stored as the truth behind the first frame, and found again."""
     store(tmp_path, "square", (two_squares() == 1).astype(np.uint8))
     video = find_davis_sequences(tmp_path)[0]
     assert evaluate_sequence(tracker, video, prompt).j[1] < 1
     with tracker.session(list(video.frame_paths)) as session:
-        session.add_prompt(1, frame_idx=0, **said)
+        session.add_prompt(1, frame_idx=0, **arguments)
         shown = [results.masks.data[0] for results in session.propagate()]
     assert all(mask.any() for mask in shown[1:-1])
     for path, mask in list(zip(video.mask_paths, shown, strict=True))[1:]:
@@ -319,17 +319,17 @@ def test_a_damaged_image_is_no_figure(tmp_path: Path, tracker: SAM) -> None:
 def test_the_command_prints_a_line_a_sequence_and_writes_the_figures(
     three: Path, tracker: SAM, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked: list[object] = []
-    monkeypatch.setattr("masklet.SAM", lambda model, **_: asked.append(model) or tracker)
+    loaded: list[object] = []
+    monkeypatch.setattr("masklet.SAM", lambda model, **_: loaded.append(model) or tracker)
     words = ["--model", "mine.pt", "--prompt", "box", "--exclude", "ant", "--limit", "1"]
     with pytest.raises(SystemExit) as left:
         run(["eval", "vos", "--root", str(three), "--report", str(three / "out.json"), *words])
-    said = capsys.readouterr()
-    assert left.value.code == 0, said.err
-    lines = said.out.splitlines()
+    output = capsys.readouterr()
+    assert left.value.code == 0, output.err
+    lines = output.out.splitlines()
     assert [line[:22].strip() for line in lines] == ["", "bee", "all objects"]
     assert lines[0].split() == ["objects", "frames", "J", "F", "J&F", "fps"]
-    assert asked == ["mine.pt"]
+    assert loaded == ["mine.pt"]
     stored = json.loads((three / "out.json").read_text())
     assert (stored["protocol"], stored["model"], stored["options"]["prompt"]) == ("davis", "mine.pt", "box")
     assert lines[1].split()[1:6] == ["2", "5", *(f"{stored['total'][name]:.3f}" for name in ("j", "f", "jf"))]
@@ -343,10 +343,10 @@ def test_the_command_keeps_the_figures_of_what_came_before_a_fault(
     Image.new("P", (WIDTH, HEIGHT)).save(three / "Annotations" / "480p" / "bee" / "00000.png")
     with pytest.raises(SystemExit) as left:
         run(["eval", "vos", "--root", str(three), "--report", str(three / "out.json")])
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     assert left.value.code == 2
-    assert "has no object" in said.err
-    assert "\nant " in said.out
+    assert "has no object" in output.err
+    assert "\nant " in output.out
     assert list(json.loads((three / "out.json").read_text())["per_sequence"]) == ["ant"]
 
 

@@ -1,7 +1,7 @@
 """The benchmark of made clips: which clips they are, and that they are measured as videos of DAVIS are.
 
 The fingerprint of a clip is a thumbnail of its first, middle and last frame and the areas of its objects there, in
-`synthetic_v1.json`. It is written anew, with another version, by: python tests/evaluate/test_synthetic.py
+`synthetic_v1.json`. It is written again, with another version, by: python tests/evaluate/test_synthetic.py
 """
 
 from __future__ import annotations
@@ -165,16 +165,16 @@ def test_the_truth_scores_one() -> None:
 def test_the_command_prints_a_line_a_difficulty_and_writes_the_figures(
     tmp_path: Path, tracker: SAM, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked: list[object] = []
-    monkeypatch.setattr("masklet.SAM", lambda model, **_: asked.append(model) or tracker)
+    loaded: list[object] = []
+    monkeypatch.setattr("masklet.SAM", lambda model, **_: loaded.append(model) or tracker)
     monkeypatch.setattr("masklet.evaluate.synthetic.NUM_FRAMES", 8)
     with pytest.raises(SystemExit) as left:
         run(["eval", "synthetic", "--scenario", "small", "--model", "mine.pt", "--report", str(tmp_path / "out.json")])
-    said = capsys.readouterr()
-    assert left.value.code == 0, said.err
-    lines = said.out.splitlines()
+    output = capsys.readouterr()
+    assert left.value.code == 0, output.err
+    lines = output.out.splitlines()
     assert [line[:22].strip() for line in lines] == ["", "small", "mean of scenarios", "visible or not: correc"]
-    assert asked == ["mine.pt"]
+    assert loaded == ["mine.pt"]
     stored = json.loads((tmp_path / "out.json").read_text())
     assert (stored["model"], stored["options"]["prompt"], stored["version"]) == ("mine.pt", "mask", VERSION)
     assert lines[2].split()[3:] == lines[1].split()[1:]
@@ -189,20 +189,20 @@ def test_the_command_prints_a_line_a_difficulty_and_writes_the_figures(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--scenario", "slow"], "scenario 'slow' is unknown"),
         (["--prompt", "scribble"], "prompt='scribble' is unknown"),
     ],
 )
-def test_what_is_not_known_is_said_before_a_model_is_read(
-    words: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_an_unknown_option_is_named_before_a_model_is_read(
+    words: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("masklet.SAM", lambda model, **_: pytest.fail("a model was read"))
     with pytest.raises(SystemExit) as left:
         run(["eval", "synthetic", *words])
     assert left.value.code == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ def photos(tmp_path: Path) -> Path:
 @pytest.fixture
 def videos(tmp_path: Path) -> Path:
     for name in ("ant", "bee"):
-        store_video(tmp_path / "films", name, late())
-    return tmp_path / "films"
+        store_video(tmp_path / "videos", name, late())
+    return tmp_path / "videos"
 
 
 def oracle(**how: Any) -> Any:
@@ -65,7 +65,7 @@ def test_nothing_found_scores_zero(photos: Path, videos: Path) -> None:
     assert [report.total.jf for report in found.videos.values()] == [0, 0, 0]
 
 
-def test_what_is_not_asked_for_is_not_a_number_and_prints_as_a_dash(photos: Path) -> None:
+def test_figures_not_requested_are_nan_and_print_as_a_dash(photos: Path) -> None:
     model = oracle(shift=15)
     found = validate(model, photos, prompts=["box"])
     assert found.images is not None
@@ -97,7 +97,7 @@ def test_images_without_objects_are_counted_and_alone_are_an_error(photos: Path,
 # videos -------------------------------------------------------------------------------------------------------------
 
 
-def test_an_object_that_comes_late_is_told_late_and_measured_after(videos: Path) -> None:
+def test_an_object_that_comes_late_is_prompted_late_and_measured_after(videos: Path) -> None:
     model = oracle()
     entry = open_dataset(videos).samples[0]
     rows = evaluate_video(model, entry, ["mask"])
@@ -112,7 +112,7 @@ def test_an_object_that_comes_late_is_told_late_and_measured_after(videos: Path)
 def test_every_annotated_frame_after_the_prompt_is_measured_the_last_too(tmp_path: Path) -> None:
     wrong = late()
     wrong[4] = 0
-    store_video(tmp_path, "film", late())
+    store_video(tmp_path, "clip", late())
     entry = open_dataset(tmp_path).samples[0]
     rows = evaluate_video(Oracle(two_objects(), wrong), entry, ["mask"])
     assert [row.j for row in rows] == [0.5, 0]
@@ -124,19 +124,19 @@ def test_every_annotated_frame_after_the_prompt_is_measured_the_last_too(tmp_pat
 def test_an_object_out_of_sight_must_not_be_shown(tmp_path: Path) -> None:
     labels = late()
     labels[4:][labels[4:] == 1] = 0
-    store_video(tmp_path, "film", labels)
+    store_video(tmp_path, "clip", labels)
     entry = open_dataset(tmp_path).samples[0]
     assert [row.j for row in evaluate_video(oracle(), entry, ["mask"])] == [0.5, 1]
 
 
-def test_an_object_of_the_last_annotated_frame_alone_is_not_asked_for(tmp_path: Path) -> None:
+def test_an_object_of_the_last_annotated_frame_alone_is_not_measured(tmp_path: Path) -> None:
     labels = late()
     labels[:4][labels[:4] == 2] = 0
-    store_video(tmp_path, "film", labels)
+    store_video(tmp_path, "clip", labels)
     rows = evaluate_video(Oracle(two_objects(), labels), open_dataset(tmp_path).samples[0])
     assert {row.id for row in rows} == {1}
     labels[:4] = 0
-    store_video(tmp_path / "none", "film", labels)
+    store_video(tmp_path / "none", "clip", labels)
     assert evaluate_video(oracle(), open_dataset(tmp_path / "none").samples[0]) == ()
 
 
@@ -173,7 +173,7 @@ def test_videos_have_a_report_a_prompt_over_all_their_objects(videos: Path) -> N
 
 def test_a_tracked_mask_scores_one_against_itself_also_when_it_comes_late(tmp_path: Path, tracker: SAM) -> None:
     """What a session shows is stored as the truth behind the first frames, and found again."""
-    store_video(tmp_path / "first", "film", late())
+    store_video(tmp_path / "first", "clip", late())
     entry = open_dataset(tmp_path / "first").samples[0]
     assert max(row.j for row in evaluate_video(tracker, entry, ["box"])) < 1
     with tracker.session(entry.source) as session:
@@ -187,8 +187,8 @@ def test_a_tracked_mask_scores_one_against_itself_also_when_it_comes_late(tmp_pa
             one[t] = masks[1]
         if t > 2:
             two[t] = np.where(masks[2], 2, 0)
-    store_video(tmp_path / "one", "film", one, shown=late())
-    store_video(tmp_path / "two", "film", two, shown=late())
+    store_video(tmp_path / "one", "clip", one, shown=late())
+    store_video(tmp_path / "two", "clip", two, shown=late())
     assert evaluate_video(tracker, open_dataset(tmp_path / "one").samples[0], ["box"])[0].j == 1
     assert evaluate_video(tracker, open_dataset(tmp_path / "two").samples[0], ["box"])[1].j == 1
 
@@ -201,8 +201,8 @@ def test_a_mixture_has_both_and_its_names_say_where_they_are_from(photos: Path, 
         found = validate(oracle(), data, prompts=["box"])
         assert found.images is not None
         assert list(found.images.per_source) == ["a", "b"]
-        assert list(found.videos["box"].per_video) == ["films/ant", "films/bee"]
-    (videos.parent / "mine.json").write_text(json.dumps([{"path": "photos"}, {"path": "films", "weight": 2}]))
+        assert list(found.videos["box"].per_video) == ["videos/ant", "videos/bee"]
+    (videos.parent / "mine.json").write_text(json.dumps([{"path": "photos"}, {"path": "videos", "weight": 2}]))
     assert plan_validation(videos.parent / "mine.json") == plan_validation([photos, videos])
     opened = validate(oracle(), open_dataset(videos), prompts=["mask"])
     assert list(opened.videos["mask"].per_video) == ["ant", "bee"]
@@ -220,12 +220,12 @@ def test_a_model_for_images_only_is_measured_on_the_images_of_a_mixture(
 ) -> None:
     model, steps = ImagesOnly(two_objects(), late()), []
     data = [videos, photos] if turned else [photos, videos]
-    with pytest.warns(MaskletWarning, match="films/ant is left out: .*images only") as told:
+    with pytest.warns(MaskletWarning, match="videos/ant is left out: .*images only") as warned:
         found = validate(model, data, on_progress=lambda: steps.append(None))
-    assert len(told) == 1
+    assert len(warned) == 1
     assert found.images is not None
     assert (found.images.total.box, found.images.total.objects, found.videos) == (1, 7, {})
-    assert list(found.skipped) == ["films/ant", "films/bee"]
+    assert list(found.skipped) == ["videos/ant", "videos/bee"]
     assert len(steps) == plan_validation(data).num_frames
     assert {path.parent.name for path in model.opened_images} == {"ant"}
     with pytest.raises(ModelError, match="images only"):
@@ -238,11 +238,11 @@ def test_broken_entries_are_named_left_out_and_counted(photos: Path, videos: Pat
     (photos / "a" / "images" / "a2.jpg").write_bytes(b"not an image")
     (videos / "Annotations" / "bee" / "00004.png").write_bytes(b"not a map")
     steps: list[None] = []
-    with pytest.warns(MaskletWarning, match="left out") as told:
+    with pytest.warns(MaskletWarning, match="left out") as warned:
         found = validate(oracle(), [photos, videos], on_progress=lambda: steps.append(None))
-    assert [str(one.message).split(" is ")[0] for one in told] == ["photos/a/a2", "films/bee"]
+    assert [str(one.message).split(" is ")[0] for one in warned] == ["photos/a/a2", "videos/bee"]
     assert "a2.jpg" in found.skipped["photos/a/a2"]
-    assert "00004.png" in found.skipped["films/bee"]
+    assert "00004.png" in found.skipped["videos/bee"]
     assert (found.counts.images, found.counts.videos) == (3, 1)
     assert len(steps) == plan_validation([photos, videos]).num_frames == 14
     assert "2 left out as broken" in str(found)
@@ -255,7 +255,7 @@ def test_what_is_broken_before_anything_is_read_counts_too(photos: Path) -> None
     assert list(found.skipped) == ["a/a2"]
 
 
-def test_a_finding_about_a_video_that_is_whole_enough_is_told_and_the_video_measured(videos: Path) -> None:
+def test_a_video_with_a_surplus_annotation_is_measured_with_a_warning(videos: Path) -> None:
     maps = videos / "Annotations" / "ant"
     (maps / "00099.png").write_bytes((maps / "00004.png").read_bytes())
     with pytest.warns(MaskletWarning, match=r"ant: .*00099\.png"):
@@ -263,14 +263,14 @@ def test_a_finding_about_a_video_that_is_whole_enough_is_told_and_the_video_meas
     assert (found.skipped, found.counts.videos) == ({}, 2)
 
 
-def test_of_very_many_findings_the_first_are_told(photos: Path) -> None:
+def test_of_very_many_findings_the_first_are_warned_of(photos: Path) -> None:
     for number in range(13):
         store_image(photos / "a", f"more{number}", two_objects())
         (photos / "a" / "masks" / f"more{number}.json").unlink()
-    with pytest.warns(MaskletWarning) as told:
+    with pytest.warns(MaskletWarning) as warned:
         found = validate(oracle(), photos)
     assert len(found.skipped) == 13
-    assert [str(one.message).split(";")[0] for one in told][10:] == ["3 more findings of that kind"]
+    assert [str(one.message).split(";")[0] for one in warned][10:] == ["3 more findings of that kind"]
 
 
 def test_a_damaged_image_that_nobody_annotated_is_passed_over(videos: Path, tracker: SAM) -> None:
@@ -311,7 +311,7 @@ def test_a_choice_that_means_nothing_is_named(photos: Path, how: dict[str, Any],
         validate(oracle(), photos, **how)
 
 
-def test_a_mask_alone_is_asked_of_videos_and_passes_images_over(photos: Path, videos: Path) -> None:
+def test_the_mask_prompt_alone_measures_videos_and_passes_images_over(photos: Path, videos: Path) -> None:
     found = validate(oracle(), [photos, videos], prompts=["mask"])
     assert found.images is None
     assert found.videos["mask"].total.j == 1
@@ -340,22 +340,15 @@ def test_figures_survive_json(photos: Path, videos: Path) -> None:
 
 
 def test_json_of_an_earlier_version_is_read() -> None:
-    figures = {"objects": 2, "box": 0.5, "click": None, "click_best": None, "clicks_3": None, "clicks_5": None}
-    tracked = {"objects": 1, "j": 0.25, "f": 0.75, "jf": 0.5}
-    stored = {
-        "stills": {"total": figures, "by_source": {"stills": figures, "films": figures}, "mean_of_sources": figures},
-        "films": {"box": {"total": tracked, "by_film": {"pictures": tracked}}},
-        "counts": {"pictures": 2, "films": 1, "frames": 5, "objects": 3, "without": 4},
-        "left_out": {"films/bee": "is damaged"},
-        "seconds": 1.5,
-    }
-    found = ValidationResult.from_json(json.dumps(stored))
+    """Names of data that equal an earlier key stay as they are."""
+    fixture = json.loads(Path(__file__).with_name("earlier_validation.json").read_text(encoding="utf-8"))
+    found, names = ValidationResult.from_json(json.dumps(fixture["stored"])), fixture["names"]
     assert found.images is not None
-    assert (found.images.total.box, list(found.images.per_source)) == (0.5, ["stills", "films"])  # names are data
+    assert (found.images.total.box, list(found.images.per_source)) == (0.5, names["sources"])
     assert math.isnan(found.images.mean_over_sources.click)
-    assert found.videos["box"].per_video["pictures"].jf == 0.5
+    assert found.videos["box"].per_video[names["video"]].jf == 0.5
     assert (found.counts.images, found.counts.videos, found.counts.without_objects) == (2, 1, 4)
-    assert (found.skipped, found.seconds) == ({"films/bee": "is damaged"}, 1.5)
+    assert (found.skipped, found.seconds) == ({names["skipped"]: "is damaged"}, 1.5)
     assert ValidationResult.from_json(found.to_json()).videos == found.videos
 
 

@@ -30,8 +30,8 @@ from masklet.results import Masks, Results
 from masklet.video import Session, TrackOptions
 from masklet.video.tracker import Tracker
 
-Told = dict[int, list[tuple[int, int, int]]]
-Answer = Callable[[int, Told], np.ndarray]
+ClicksByFrame = dict[int, list[tuple[int, int, int]]]
+Answer = Callable[[int, ClicksByFrame], np.ndarray]
 
 
 class Corrected:
@@ -40,10 +40,10 @@ class Corrected:
     def __init__(self, frames: int, answer: Answer) -> None:
         self.frames, self.answer = frames, answer
         self.video = SimpleNamespace(size=(HEIGHT, WIDTH))
-        self.now: Told | None = None
+        self.now: ClicksByFrame | None = None
         self.next = 0
-        self.sessions: list[Told] = []
-        """By object, all that was said of it."""
+        self.sessions: list[ClicksByFrame] = []
+        """By object, all its clicks."""
         self.kept: list[str] = []
         self.passes: list[range] = []
         self.refined: list[bool] = []
@@ -76,10 +76,10 @@ class Corrected:
     def remove_object(self, object_id: int) -> None:
         self.now = None
 
-    def snapshot(self) -> tuple[Told | None, int]:
+    def snapshot(self) -> tuple[ClicksByFrame | None, int]:
         return deepcopy(self.now), self.next
 
-    def restore_snapshot(self, snapshot: tuple[Told, int]) -> None:
+    def restore_snapshot(self, snapshot: tuple[ClicksByFrame, int]) -> None:
         self.now, self.next = deepcopy(snapshot)
 
     def propagate(self, stop: int | None = None) -> Iterator[Results]:
@@ -129,7 +129,7 @@ def played(model: Corrected | SAM, entry: Any, mode: str = "offline", **how: Any
 
 
 @pytest.mark.parametrize("mode", ["offline", "online"])
-def test_who_knows_the_truth_is_asked_on_one_frame_by_one_click(tmp_path: Path, mode: str) -> None:
+def test_a_model_that_knows_the_truth_gets_one_click_on_one_frame(tmp_path: Path, mode: str) -> None:
     labels = sole(5)
     model = Corrected(5, lambda t, _: labels[t] == 1)
     row = played(model, video(tmp_path, labels), mode)
@@ -141,7 +141,7 @@ def test_who_knows_the_truth_is_asked_on_one_frame_by_one_click(tmp_path: Path, 
     assert (report.mean_jf, report.mean_interacted_frames, report.mean_clicks) == (1, 1, 1)
 
 
-def test_who_ignores_prompts_is_asked_on_eight_frames_the_worst_first(tmp_path: Path) -> None:
+def test_a_model_that_ignores_prompts_is_clicked_on_eight_frames_the_worst_first(tmp_path: Path) -> None:
     labels = sole(10)
     model = Corrected(10, lambda t, _: np.roll(labels[t] == 1, 1 + t, axis=1))
     row = played(model, video(tmp_path, labels))
@@ -163,9 +163,9 @@ def test_online_corrects_at_most_eight_frames_in_one_pass(tmp_path: Path) -> Non
     assert model.passes == [range(10), *(range(n, 10) for n in range(2, 9))]  # with 1 frame at most, 2, ... 7
 
 
-def test_the_curve_of_who_is_right_where_it_was_asked_and_shows_nothing_elsewhere(tmp_path: Path) -> None:
+def test_the_curve_of_a_model_that_is_right_on_clicked_frames_and_empty_elsewhere(tmp_path: Path) -> None:
     labels = sole(6)
-    model = Corrected(6, lambda t, told: (labels[t] == 1) & (t in told))
+    model = Corrected(6, lambda t, clicks: (labels[t] == 1) & (t in clicks))
     row = played(model, video(tmp_path, labels))
     expected = [1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1, 1, 1]
     assert row.curve == pytest.approx(expected)
@@ -180,9 +180,9 @@ def test_clicks_of_a_frame_see_the_answer_to_those_before(tmp_path: Path) -> Non
     """After one click only the upper 8 rows are shown, after two all; the frames take over what the first has."""
     labels = sole(3)
 
-    def answer(t: int, told: Told) -> np.ndarray:
+    def answer(t: int, clicks: ClicksByFrame) -> np.ndarray:
         mask = labels[t] == 1
-        mask[18 if len(told[0]) == 1 else 30 :] = False
+        mask[18 if len(clicks[0]) == 1 else 30 :] = False
         return mask
 
     model = Corrected(3, answer)
@@ -198,9 +198,9 @@ def test_clicks_of_a_frame_see_the_answer_to_those_before(tmp_path: Path) -> Non
 def test_online_halts_below_three_quarters(tmp_path: Path, rows: int, paused: bool) -> None:
     labels = sole(4)
 
-    def answer(t: int, told: Told) -> np.ndarray:
+    def answer(t: int, clicks: ClicksByFrame) -> np.ndarray:
         mask = labels[t] == 1
-        if t == 2 and t not in told:
+        if t == 2 and t not in clicks:
             mask[10 + rows :] = False
         return mask
 
@@ -213,7 +213,7 @@ def test_online_halts_below_three_quarters(tmp_path: Path, rows: int, paused: bo
 def test_online_goes_on_from_the_corrected_frame_and_does_not_look_behind(tmp_path: Path) -> None:
     """Right on frame 0 and from the first corrected frame on; frame 1 is not annotated, so nobody sees it."""
     labels = sole(6)
-    model = Corrected(6, lambda t, told: (labels[t] == 1) & (t == 0 or any(0 < frame <= t for frame in told)))
+    model = Corrected(6, lambda t, clicks: (labels[t] == 1) & (t == 0 or any(0 < frame <= t for frame in clicks)))
     row = played(model, video(tmp_path, labels, annotated=(0, 2, 3, 5)), "online")
     assert (row.interacted_frames, row.frames, row.j) == ((0, 2), 4, (1 / 4, *[1.0] * 7))
     assert model.passes == [range(6), range(3, 6)]
@@ -226,9 +226,9 @@ def test_each_object_is_by_itself_from_where_it_comes(tmp_path: Path) -> None:
     labels = late()
     entry = video(tmp_path, labels, annotated=(0, 2, 4))
 
-    def answer(t: int, told: Told) -> np.ndarray:
-        x, y, _ = told[min(told)][0]
-        return labels[t] == labels[min(told), y, x]
+    def answer(t: int, clicks: ClicksByFrame) -> np.ndarray:
+        x, y, _ = clicks[min(clicks)][0]
+        return labels[t] == labels[min(clicks), y, x]
 
     model = Corrected(len(labels), answer)
     rows = list(evaluate_interactive(model, entry))
@@ -236,7 +236,7 @@ def test_each_object_is_by_itself_from_where_it_comes(tmp_path: Path) -> None:
         (1, (0,), 3, 1),
         (2, (2,), 2, 1),
     ]
-    assert [list(told) for told in model.sessions] == [[0], [2]]
+    assert [list(clicks) for clicks in model.sessions] == [[0], [2]]
     assert model.passes == [range(5), range(2, 5)]
 
 
@@ -245,8 +245,8 @@ def test_what_is_shown_where_the_object_is_not_is_clicked_away(tmp_path: Path, m
     labels = sole(4)
     labels[2] = 0
 
-    def answer(t: int, told: Told) -> np.ndarray:
-        return (sole(1)[0] == 1) & ~((t == 2) & (2 in told))
+    def answer(t: int, clicks: ClicksByFrame) -> np.ndarray:
+        return (sole(1)[0] == 1) & ~((t == 2) & (2 in clicks))
 
     model = Corrected(4, answer)
     row = played(model, video(tmp_path, labels), mode)
@@ -255,11 +255,11 @@ def test_what_is_shown_where_the_object_is_not_is_clicked_away(tmp_path: Path, m
     assert row.curve == (0.75, *[1.0] * 7)
 
 
-def test_a_frame_is_asked_again_only_where_no_other_one_is_wrong(tmp_path: Path) -> None:
+def test_a_frame_is_clicked_again_only_where_no_other_one_is_wrong(tmp_path: Path) -> None:
     labels = sole(3)
 
-    def answer(t: int, told: Told) -> np.ndarray:
-        return np.roll(labels[t] == 1, 10 if t == 0 else 2 * (t not in told), axis=1)
+    def answer(t: int, clicks: ClicksByFrame) -> np.ndarray:
+        return np.roll(labels[t] == 1, 10 if t == 0 else 2 * (t not in clicks), axis=1)
 
     model = Corrected(3, answer)
     row = played(model, video(tmp_path, labels), frames=5)
@@ -289,7 +289,7 @@ def test_the_report_counts_every_object_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "wrong", [{"mode": "both"}, {"frames": 0}, {"clicks": True}, {"clicks": 1.5}, {"iou_threshold": 2.0}]
 )
-def test_an_option_that_cannot_be_meant_is_named(wrong: dict[str, Any]) -> None:
+def test_an_invalid_option_is_named(wrong: dict[str, Any]) -> None:
     [(name, value)] = wrong.items()
     with pytest.raises(InputError, match=f"{name}={value!r}"):
         InteractiveOptions(**wrong)
@@ -388,20 +388,20 @@ def test_the_command_prints_a_line_an_object_and_keeps_what_came_before_a_fault(
 ) -> None:
     monkeypatch.setattr("masklet.SAM", lambda *_, **__: tracker)
     for name in ("ant", "bee"):
-        store_video(tmp_path / "films", name, late())
+        store_video(tmp_path / "videos", name, late())
     out = tmp_path / "out.json"
-    words = ["eval", "interactive", "--root", str(tmp_path / "films"), "--mode", mode, "--frames", "2"]
+    words = ["eval", "interactive", "--root", str(tmp_path / "videos"), "--mode", mode, "--frames", "2"]
     with pytest.raises(SystemExit) as left:
         run([*words, "--limit", "1", "--report", str(out)])
-    said = capsys.readouterr()
-    assert left.value.code == 0, said.err
-    assert [line[:6] for line in said.out.splitlines()[:2]] == ["ant 1:", "ant 2:"]
-    assert f"{mode}: 2 objects in 1 video;" in said.out
+    output = capsys.readouterr()
+    assert left.value.code == 0, output.err
+    assert [line[:6] for line in output.out.splitlines()[:2]] == ["ant 1:", "ant 2:"]
+    assert f"{mode}: 2 objects in 1 video;" in output.out
     whole = json.loads(out.read_text())
     assert (whole["figures"]["objects"], whole["options"]["mode"], whole["options"]["limit"]) == (2, mode, 1)
-    assert f"{whole['figures']['mean_jf']:.3f}" in said.out.splitlines()[-1]
+    assert f"{whole['figures']['mean_jf']:.3f}" in output.out.splitlines()[-1]
 
-    (tmp_path / "films" / "Annotations" / "bee" / "00002.png").write_bytes(b"not an image")
+    (tmp_path / "videos" / "Annotations" / "bee" / "00002.png").write_bytes(b"not an image")
     out.unlink()
     with pytest.raises(SystemExit) as left:
         run([*words, "--report", str(out)])
@@ -419,7 +419,7 @@ def test_a_video_that_cannot_be_opened_is_named_and_left_out(
         path.unlink()
     with pytest.raises(SystemExit) as left:
         run(["eval", "interactive", "--root", str(tmp_path), "--mode", "online", "--frames", "1"])
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     assert left.value.code == 2
-    assert "bee" in said.err
-    assert "online: 1 object in 1 video;" in said.out
+    assert "bee" in output.err
+    assert "online: 1 object in 1 video;" in output.out

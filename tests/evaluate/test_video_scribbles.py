@@ -144,7 +144,7 @@ def test_what_scribbles_say_of_each_object(tmp_path: Path) -> None:
     assert second == [(*xy, 1) for xy in on_2] + [(*on_1[0], 0), (*on_1[1], 0), (40, 0, 0)]
     worst = found.interactions[1].frame_idx
     assert [(id, at, refine) for id, at, _, refine in more] == [(1, worst, True), (2, worst, True)]
-    assert {label for *_, label in more[0][2]} == {0}  # object 1 is only told where it is not
+    assert {label for *_, label in more[0][2]} == {0}  # object 1 gets background clicks only
     assert all(wrong[worst, y, x] == 1 for x, y, _ in more[0][2])
     assert (model.passes, model.open) == (2, 0)
     assert [turn.strokes for turn in found.interactions] == [3, 1]
@@ -173,7 +173,7 @@ def test_figures_are_those_of_all_frames(tmp_path: Path) -> None:
     assert turn.jf == pytest.approx(np.mean([turn.j, turn.f]))
 
 
-def test_each_frame_is_drawn_on_once_and_who_is_right_is_asked_nothing_more(tmp_path: Path) -> None:
+def test_each_frame_is_drawn_on_once_and_a_right_answer_gets_no_more_strokes(tmp_path: Path) -> None:
     sample = sample_of(tmp_path)
     model = Recorded([worse(two(), "shifted")])
     found = evaluate_scribbles(model, sample, clock=ticking(1))
@@ -225,7 +225,7 @@ def test_a_hand_that_slips_stays_on_the_image(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("not json", "cannot be read as scribbles"),
         ({"scribbles": [[]]}, "cannot be read as scribbles"),
@@ -239,9 +239,9 @@ def test_a_hand_that_slips_stays_on_the_image(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_scribbles_that_cannot_be_meant_are_named(tmp_path: Path, content: Any, said: str) -> None:
+def test_a_file_of_invalid_scribbles_is_named(tmp_path: Path, content: Any, message: str) -> None:
     file = text(tmp_path / "001.json", content)
-    with pytest.raises(SourceError, match=said) as problem:
+    with pytest.raises(SourceError, match=message) as problem:
         read_scribbles(file, "ant", 2, 2)
     assert str(file) in str(problem.value)
 
@@ -249,7 +249,7 @@ def test_scribbles_that_cannot_be_meant_are_named(tmp_path: Path, content: Any, 
 @pytest.mark.parametrize(
     "wrong", [{"interactions": 0}, {"points_per_stroke": True}, {"max_points": 1.5}, {"seconds_per_interaction": 0.0}]
 )
-def test_an_option_that_cannot_be_meant_is_named(wrong: dict[str, Any]) -> None:
+def test_an_invalid_option_is_named(wrong: dict[str, Any]) -> None:
     [(name, value)] = wrong.items()
     with pytest.raises(InputError, match=f"{name}={value!r}"):
         ScribbleOptions(**wrong)
@@ -265,7 +265,7 @@ def test_a_sequence_without_objects_is_named(tmp_path: Path) -> None:
 # the tracker -------------------------------------------------------------------------------------------------------
 
 
-def test_the_tracker_is_told_and_follows_both_ways(tmp_path: Path, tracker: SAM) -> None:
+def test_the_tracker_is_prompted_and_propagates_both_ways(tmp_path: Path, tracker: SAM) -> None:
     store_video(tmp_path, "480p/ant", late(), annotated=range(6))
     [sample] = scribble_samples(tmp_path, find_davis_sequences(tmp_path))
     answers: list[np.ndarray] = []
