@@ -48,6 +48,7 @@ def test_the_model_continues_with_the_trained_weights(
     assert 0 <= result.images.total.box <= 1
 
 
+@pytest.mark.slow
 def test_a_second_call_resumes_the_run(model: SAM, builtin_file: Path, photos: Path, tmp_path: Path) -> None:
     model.train(data=photos, steps=1, out=tmp_path, overrides=FAST, workers=0)
     reports: list[TrainProgress] = []

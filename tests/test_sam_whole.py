@@ -33,6 +33,7 @@ def test_everything_is_what_the_generator_finds(model: SAM, small_video: np.ndar
     assert results.speed["decode"] > 0
 
 
+@pytest.mark.slow
 def test_crops_leave_the_image_that_the_model_knows(model: SAM, small_video: np.ndarray) -> None:
     before = model(small_video[1], points=[20, 25])[0]
     crops = MaskGeneratorOptions(points_per_side=1, crop_n_layers=1, pred_iou_thresh=0, stability_score_thresh=0)
@@ -51,6 +52,7 @@ def test_several_images_come_one_by_one(model: SAM, small_video: np.ndarray, tmp
     assert [Path(results.path).name for results in stream] == ["a.png", "b.png"]
 
 
+@pytest.mark.slow
 def test_presets_are_known_by_name(model: SAM, small_video: np.ndarray) -> None:
     [results] = model(small_video[0][:16, :16], everything="fast")
     assert results.orig_shape == (16, 16)

@@ -214,6 +214,7 @@ def test_models_without_masks_are_refused(tmp_path: Path) -> None:
         FastSAM(save(tmp_path / "boxes.pt", network(TINY)))
 
 
+@pytest.mark.slow
 def test_the_page_runs_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With random weights in files of the published names."""
     monkeypatch.chdir(tmp_path)

@@ -56,6 +56,7 @@ def uninterrupted(photos: Path, tmp_path: Path) -> dict[str, bytes]:
     return contents(tmp_path / "complete")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"kill_at": 4}, {"kill_writing": 6}])
 def test_killed_run_resumes_and_annotates_nothing_twice(
     photos: Path, tmp_path: Path, uninterrupted: dict[str, bytes], options: dict[str, int]
@@ -71,6 +72,7 @@ def test_killed_run_resumes_and_annotates_nothing_twice(
     assert set(counts.values()) == {1}
 
 
+@pytest.mark.slow
 def test_several_workers_write_the_same_files(photos: Path, tmp_path: Path, uninterrupted: dict[str, bytes]) -> None:
     out, log = tmp_path / "out", tmp_path / "log"
     assert run(photos, out, log, workers=2) == 0
@@ -78,6 +80,7 @@ def test_several_workers_write_the_same_files(photos: Path, tmp_path: Path, unin
     assert set(Counter(log.read_text().split()).values()) == {1}
 
 
+@pytest.mark.slow
 def test_killed_worker_is_an_error_and_its_results_are_kept(photos: Path, tmp_path: Path) -> None:
     out, log = tmp_path / "out", tmp_path / "log"
     with pytest.raises(StateError, match=r"masklet annotate \d .*ended without an error message.*fewer workers"):
@@ -87,6 +90,7 @@ def test_killed_worker_is_an_error_and_its_results_are_kept(photos: Path, tmp_pa
     assert summary.done_before >= 1
 
 
+@pytest.mark.slow
 def test_error_in_a_worker_is_raised_in_the_main_process(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="class 'blue' is unknown"):
         label(photos, tmp_path / "out", classes=["blue"], workers=2)
@@ -176,6 +180,7 @@ def test_other_options_are_refused_and_can_overwrite(photos: Path, tmp_path: Pat
     assert not (out / "yolo").exists()
 
 
+@pytest.mark.slow
 def test_number_of_workers_may_change(photos: Path, tmp_path: Path) -> None:
     label(photos, tmp_path / "out", batch=3, review_fraction=0)
     assert label(photos, tmp_path / "out", batch=2, workers=2, device="cpu").done_before == 9

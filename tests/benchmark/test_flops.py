@@ -99,6 +99,7 @@ def test_the_work_of_mask_generation_is_without_the_masks(predictor: ImagePredic
     assert mask_generation_work(predictor, 8).flops > 2 * found.flops
 
 
+@pytest.mark.slow
 def test_the_work_of_a_frame_is_that_of_tracking_it(tracker: SAM) -> None:
     network, size, counts = tracker.predictor.model, (48, 64), [1, 3]
     assert isinstance(network, SAM2)

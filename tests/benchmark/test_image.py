@@ -108,6 +108,7 @@ def test_the_faster_of_two_products_is_the_limit(monkeypatch: pytest.MonkeyPatch
     assert (found.fp32_gflops, found.bf16_gflops) == (1.0, pytest.approx(2 / 3))
 
 
+@pytest.mark.slow
 def test_a_separate_process_answers(builtin_file: Path) -> None:
     job = ImageBenchmarkJob(
         str(builtin_file), repeats=1, points_per_side=2, threads=1, image_size=96, sample_size=(60, 90)
@@ -117,6 +118,7 @@ def test_a_separate_process_answers(builtin_file: Path) -> None:
     assert found.cases[0].work is not None
 
 
+@pytest.mark.slow
 def test_an_error_of_the_process_is_reported() -> None:
     with pytest.raises(ModelError, match="'sam7' is not a known model"):
         subprocess_runner.run_in_subprocess(ImageBenchmarkJob("sam7"))

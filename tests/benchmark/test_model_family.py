@@ -130,6 +130,7 @@ def test_the_built_in_model_is_timed_with_its_own_weights() -> None:
     assert row.input_size == 512
 
 
+@pytest.mark.slow
 def test_images_are_the_same_in_every_run() -> None:
     assert sample_image().shape == (720, 1280, 3)
     assert (sample_image((60, 90)) == sample_image((60, 90))).all()

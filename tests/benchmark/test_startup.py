@@ -11,6 +11,7 @@ from masklet.benchmark.startup import measure_startup
 from masklet.errors import StateError
 
 
+@pytest.mark.slow
 def test_three_kinds_of_processes_are_timed(builtin_file: Path) -> None:
     nothing, imported, first = measure_startup(str(builtin_file), "cpu", 1, (60, 90))
     assert (nothing.name, imported.name, first.name) == ("nothing", "import masklet", "first mask")
@@ -31,6 +32,7 @@ def test_the_first_round_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None
     assert commands[-1][:3] == ["-m", "masklet", "segment"]
 
 
+@pytest.mark.slow
 def test_a_failing_process_is_reported() -> None:
     with pytest.raises(StateError, match="sam7"):
         measure_startup("sam7", "cpu", 1, (60, 90))

@@ -113,6 +113,7 @@ def test_unknown_memory_has_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     assert case.note.startswith("not here: ")
 
 
+@pytest.mark.slow
 def test_a_separate_process_answers(tracking_file: Path) -> None:
     job = VideoBenchmarkJob(str(tracking_file), frames=1, image_size=96, threads=1, frame_size=(48, 64))
     reported: list[BenchmarkCase] = []

@@ -177,6 +177,7 @@ def test_ctrl_c_leaves_nothing(programs: Programs) -> None:
     assert not environment_dir(SAM2).exists()
 
 
+@pytest.mark.slow
 def test_an_environment_is_an_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The module venv itself, with nothing to install."""
     monkeypatch.setenv("MASKLET_HOME", str(tmp_path))

@@ -155,6 +155,7 @@ run(sys.argv[2:])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "to"), [(signal.SIGINT, "coco"), (signal.SIGKILL, "voc")])
 def test_it_is_stopped_and_resumes(masklet: Callable[..., Any], folder: Path, number: signal.Signals, to: str) -> None:
     native(folder / "in", [f"{n:02d}" for n in range(8)])

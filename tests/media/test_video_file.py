@@ -356,6 +356,7 @@ def test_open_images_refuses_videos_and_names_the_remedy(tmp_path: Path) -> None
         open_images(make_video(tmp_path / "a.mp4", Shot(count=2)))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CLIPS.is_dir(), reason="../shared/data/clips is not here")
 @pytest.mark.parametrize(("name", "count"), [("01_dog", 289), ("02_cups", 300), ("bedroom", 200)])
 def test_real_clips(name: str, count: int) -> None:

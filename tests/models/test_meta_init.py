@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from masklet.models.sam2 import CONFIGS, SAM2
@@ -28,6 +29,7 @@ def test_outside_numbers_are_drawn_as_ever() -> None:
     assert torch.randn(2).device.type == "cpu"
 
 
+@pytest.mark.slow
 def test_a_model_opens_without_what_takes_long_to_import() -> None:
     script = "import sys; from masklet import SAM; SAM(device='cpu'); sys.exit('torch._dynamo' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

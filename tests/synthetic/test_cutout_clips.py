@@ -63,6 +63,7 @@ def test_clips_need_no_images() -> None:
     assert clip.masks_TNHW[0].any((1, 2)).all()
 
 
+@pytest.mark.slow
 def test_images_without_objects_are_reported() -> None:
     class Empty(ProceduralSource):
         def sample_image(self, rng: np.random.Generator) -> Photograph:

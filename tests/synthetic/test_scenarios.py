@@ -30,6 +30,7 @@ def test_names_and_order_of_the_scenarios() -> None:
     assert list(SCENARIOS) == ["occlusion", "twins", "reentry", "fast", "small", "long", "thin", "transparency"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_masks_are_disjoint_and_the_first_frame_shows_every_object(name: str) -> None:
     video = clip(name, 0)

@@ -104,11 +104,13 @@ def run_job(job: str, count: int = 2) -> list[tuple[int, str]]:
     return [(process.returncode, text) for process, text in zip(processes, errors, strict=False)]
 
 
+@pytest.mark.slow
 def test_two_processes_take_the_same_step() -> None:
     found = run_job("average")
     assert [status for status, _ in found] == [0, 0], found
 
 
+@pytest.mark.slow
 def test_a_failed_process_does_not_block_the_other() -> None:
     (first, error), (second, why) = run_job("failed")
     assert first == 0, error
@@ -116,6 +118,7 @@ def test_a_failed_process_does_not_block_the_other() -> None:
     assert "an accident" in why
 
 
+@pytest.mark.slow
 def test_a_silent_process_does_not_block_the_other() -> None:
     ((first, error),) = run_job("silent", count=1)
     assert first == 0, error

@@ -65,6 +65,7 @@ RUNS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_an_interrupted_run_ends_with_the_same_weights(both: list[Path], tmp_path: Path, name: str) -> None:
     config, whole, cut = RUNS[name], tmp_path / "whole", tmp_path / "cut"

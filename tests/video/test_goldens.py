@@ -91,6 +91,7 @@ def overlap(found: np.ndarray, expected: np.ndarray, size: tuple[int, ...]) -> f
     return 1.0 if either == 0 else int((first & second).sum()) / either
 
 
+@pytest.mark.slow
 @pytest.mark.golden
 @pytest.mark.parametrize("name", NAMES)
 def test_every_portable_scenario(name: str) -> None:
@@ -114,6 +115,7 @@ def test_every_scenario_on_photographs(name: str) -> None:
     checked.all_seen()
 
 
+@pytest.mark.slow
 @pytest.mark.golden
 def test_a_session_that_retains_recent_frames_agrees_too() -> None:
     """Forward, then back from the same frame: what the second pass attends to is still stored."""

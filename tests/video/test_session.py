@@ -55,6 +55,7 @@ def test_a_prompt_shows_its_mask_at_once_and_propagation_shows_the_same(session:
         np.testing.assert_array_equal(first.masks.data, shown.masks.data)
 
 
+@pytest.mark.slow
 def test_a_stream_gives_what_the_video_gives_bit_for_bit(session: Open, video: np.ndarray, live: Any) -> None:
     with prompted(session(video)) as s:
         from_video = list(s.propagate())
@@ -77,11 +78,13 @@ def test_a_short_video_and_a_live_view_that_knows_its_length_agree(session: Open
     same(from_video, [view.step(rgb) for rgb in short])
 
 
+@pytest.mark.slow
 def test_retaining_recent_frames_or_all_gives_the_same(session: Open, video: np.ndarray) -> None:
     with prompted(session(video, retain="recent")) as little, prompted(session(video, retain="all")) as everything:
         same(list(little.propagate()), list(everything.propagate()))
 
 
+@pytest.mark.slow
 def test_objects_tracked_together_equal_each_tracked_alone(session: Open, video: np.ndarray) -> None:
     with prompted(session(video, retain="all")) as together:
         together.add_prompt(3, frame_idx=2, **RING)
@@ -100,6 +103,7 @@ def test_batches_of_one_and_of_many_agree(session: Open, video: np.ndarray) -> N
             np.testing.assert_allclose(a.object_scores, b.object_scores, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_memory_bank_does_not_grow(session: Open, video: np.ndarray) -> None:
     with prompted(session(np.concatenate([video] * 3))) as s:
         sizes = []
@@ -221,6 +225,7 @@ def test_points_accumulate_and_a_box_replaces_them(session: Open, video: np.ndar
         assert s.tracker.objects[1].prompts[0].points is None
 
 
+@pytest.mark.slow
 def test_clear_prompts_removes_a_prompt(session: Open, video: np.ndarray) -> None:
     with prompted(session(video, retain="all")) as s:
         s.add_prompt(1, frame_idx=12, **DISC)

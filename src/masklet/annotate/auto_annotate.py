@@ -160,7 +160,8 @@ class _AnnotationRun:
 
     def _write_labels(self, writers: FormatWriters, name: str) -> None:
         records = self.log.records(name)
-        pairs = attach_frames(records) if writers.needs_frames else ((record, None) for record in records)
+        with_frames = bool(self.options.formats)  # dataset formats need the frames of videos as images
+        pairs = attach_frames(records) if with_frames else ((record, None) for record in records)
         for record, rgb in pairs:
             writers.write(record, self.log.class_names, rgb)
 
@@ -196,7 +197,9 @@ class _AnnotationRun:
             images=counts.images,
             empty=counts.empty,
             objects=counts.objects,
-            by_class=counts.by_class(names),
+            by_class={
+                names.get(class_id, str(class_id)): count for class_id, count in counts.class_counts.most_common()
+            },
             splits=dict(sorted(counts.splits.items())),
             failures=tuple(counts.failures),
             without_mask=counts.without_mask,

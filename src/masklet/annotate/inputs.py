@@ -68,14 +68,22 @@ def list_inputs(data: DataLike, exclude: Path | None = None) -> list[InputFile]:
     """
     sources = _sources(data)
     paths = list(dict.fromkeys(path for source in sources for path in _expand_source(source, exclude)))
+    first_is_glob = glob.has_magic(sources[0]) and not os.path.exists(sources[0])
     if not paths:
         where = repr(sources[0]) if len(sources) == 1 else f"{len(sources)} sources"
-        matched = "matches" if glob.has_magic(sources[0]) and not os.path.exists(sources[0]) else "has"
+        matched = "matches" if first_is_glob else "has"
         raise SourceError(
             f"{where} {matched} no image and no video, also not in subfolders; images end in "
             f"{', '.join(IMAGE_SUFFIXES)}, videos in {', '.join(VIDEO_SUFFIXES)}: check the path"
         )
-    root = _names_root(sources, paths)
+    if len(sources) == 1 and os.path.isdir(sources[0]):
+        root = sources[0]
+    elif len(sources) == 1 and first_is_glob:
+        root = _glob_base(sources[0])
+    else:
+        folders = [source for source in sources if os.path.isdir(source)]
+        folders += [os.path.dirname(path) for path in paths]
+        root = _common_folder([os.path.abspath(folder) for folder in folders])
     return _assign_names([(Path(os.path.relpath(path, root)), path) for path in paths])
 
 
@@ -175,16 +183,6 @@ def _walk(folder: str, exclude: str | None, visited: set[str]) -> Iterator[str]:
             is_output = real_path == exclude or os.path.isdir(os.path.join(entry.path, STATE_FOLDER))
             if real_path not in visited and not is_output:
                 yield from _walk(entry.path, exclude, visited)
-
-
-def _names_root(sources: list[str], paths: list[str]) -> str:
-    """The folder that names are relative to: the given one, or the one that several sources share."""
-    if len(sources) == 1 and os.path.isdir(sources[0]):
-        return sources[0]
-    if len(sources) == 1 and glob.has_magic(sources[0]) and not os.path.exists(sources[0]):
-        return _glob_base(sources[0])
-    folders = [source for source in sources if os.path.isdir(source)]
-    return _common_folder([os.path.abspath(path) for path in (*folders, *(os.path.dirname(path) for path in paths))])
 
 
 def _glob_base(pattern: str) -> str:

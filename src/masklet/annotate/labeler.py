@@ -113,10 +113,7 @@ class Labeler:
         if items[0].is_video:
             assert len(items) == 1, "a batch has one video"
             yield from annotate_video(self._models, items[0], temp_dir)
-        else:
-            yield self._annotate_images(items)
-
-    def _annotate_images(self, items: Sequence[InputFile]) -> BatchDone:
+            return
         fingerprints = [item.fingerprint() for item in items]
         images: list[SourceImage | str] = []
         for item in items:
@@ -132,7 +129,7 @@ class Labeler:
             else:
                 record = self._annotate_image(item, image, next(detections))
             done.append(InputDone.from_record(item, fingerprint, record))
-        return BatchDone(tuple(done), self._models.class_names)
+        yield BatchDone(tuple(done), self._models.class_names)
 
     def _detect(self, images: Sequence[SourceImage]) -> list[Detections | str]:
         """The detections of each image, or why it failed: one image does not fail the others."""

@@ -56,11 +56,6 @@ class FormatWriters:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    @property
-    def needs_frames(self) -> bool:
-        """Whether frames of videos are written as images next to their labels."""
-        return bool(self.options.formats)
-
     def write(self, record: ImageAnnotation, names: Mapping[int, str], rgb: Pixels | None = None) -> None:
         """Write the labels of one image in every format that lacks them; a failure has none.
 

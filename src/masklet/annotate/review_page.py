@@ -151,14 +151,18 @@ def _article(
     more = len(uncertainties) - MAX_LISTED_OBJECTS
     more_html = f'<p class="more">and {more} more of its objects</p>' if more > 0 else ""
     href = quote(Path(os.path.relpath(record.path, folder)).as_posix())
-    images = "".join(f'<img src="data:image/jpeg;base64,{data}" alt="">' for data in _images(record, uncertainties))
+    images = ""
+    for pixels in _images(record, uncertainties):
+        jpeg = io.BytesIO()
+        Image.fromarray(pixels).save(jpeg, "JPEG", quality=JPEG_QUALITY)
+        images += f'<img src="data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode("ascii")}" alt="">'
     return (
         f'<article>{images}<div class="text"><h2><a href="{href}">{html.escape(record.name)}</a></h2>'
         f"<ul>{''.join(items)}</ul>{more_html}</div></article>\n"
     )
 
 
-def _images(record: ImageAnnotation, uncertainties: Sequence[Uncertainty]) -> list[str]:
+def _images(record: ImageAnnotation, uncertainties: Sequence[Uncertainty]) -> list[Pixels]:
     """A thumbnail with all masks, and a closeup of the most uncertain object; none if the file is gone."""
     try:
         if record.frame_idx is None:
@@ -172,7 +176,7 @@ def _images(record: ImageAnnotation, uncertainties: Sequence[Uncertainty]) -> li
         return []
     full = (0.0, 0.0, float(rgb.shape[1]), float(rgb.shape[0]))
     boxed = {one.object_index for one in uncertainties[:MAX_LISTED_OBJECTS]}
-    images = [_jpeg(_render_window(rgb, record, boxed, full, (THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT)))]
+    images = [_render_window(rgb, record, boxed, full, (THUMBNAIL_WIDTH, THUMBNAIL_HEIGHT))]
     if uncertainties:
         worst = record.objects[uncertainties[0].object_index]
         left, top, right, bottom = worst.box
@@ -181,7 +185,7 @@ def _images(record: ImageAnnotation, uncertainties: Sequence[Uncertainty]) -> li
         y1, y2 = _clamped_span((top + bottom) / 2, side, rgb.shape[0])
         if (x2 - x1) * (y2 - y1) < MAX_CLOSEUP_AREA_FRACTION * full[2] * full[3]:
             alone = replace(record, objects=(worst,))
-            images.append(_jpeg(_render_window(rgb, alone, {0}, (x1, y1, x2, y2), (CLOSEUP_SIZE, CLOSEUP_SIZE))))
+            images.append(_render_window(rgb, alone, {0}, (x1, y1, x2, y2), (CLOSEUP_SIZE, CLOSEUP_SIZE)))
     return images
 
 
@@ -214,9 +218,3 @@ def _clamped_span(middle: float, side: int, length: int) -> tuple[int, int]:
     side = min(side, length)
     start = min(max(round(middle - side / 2), 0), length - side)
     return start, start + side
-
-
-def _jpeg(pixels: Pixels) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=JPEG_QUALITY)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -124,7 +124,3 @@ class SummaryBuilder:
         self.class_counts.update(one.class_id for one in labeled)
         if record.split:
             self.splits[record.split] += 1
-
-    def by_class(self, names: Mapping[int, str]) -> dict[str, int]:
-        """Number of objects by class name, the most frequent first."""
-        return {names.get(class_id, str(class_id)): count for class_id, count in self.class_counts.most_common()}

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from masklet.video import AutoTrackStream
     from masklet.video import Detection as FrameDetection
 
-__all__ = ["annotate_video", "attach_frames", "frame_name"]
+__all__ = ["annotate_video", "attach_frames"]
 
 
 def annotate_video(models: Models, item: InputFile, temp_dir: Path) -> Iterator[FrameDone | BatchDone]:
@@ -94,16 +94,6 @@ def attach_frames(records: Iterable[ImageAnnotation]) -> Iterator[tuple[ImageAnn
         )
 
 
-def frame_name(item: InputFile, frame_idx: int) -> str:
-    """Name the labels of a video frame.
-
-    Example:
-        >>> frame_name(InputFile("clips/dog", "clips/dog.mp4"), 12)
-        'clips/dog/000012'
-    """
-    return f"{item.name}/{frame_idx:06d}"
-
-
 def _detect_frame(models: Models, rgb: npt.NDArray[np.uint8]) -> Iterable[FrameDetection]:
     """The detections of a frame as the tracker takes them: with masks if those of the detector are used."""
     from masklet.video import Detection as FrameDetection
@@ -146,7 +136,7 @@ def _frame_annotation(item: InputFile, results: Results, stream: AutoTrackStream
             )
         )
     return ImageAnnotation(
-        frame_name(item, results.frame_idx),
+        f"{item.name}/{results.frame_idx:06d}",
         item.path,
         results.orig_shape,
         tuple(objects),

@@ -6,7 +6,7 @@ Shapes: H height, W width.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -52,16 +52,6 @@ class ValueRange:
     minimum: float
     median: float
     maximum: float
-
-    @classmethod
-    def from_values(cls, values: Sequence[float]) -> ValueRange | None:
-        """Build the range of at least one value; None for none.
-
-        Example:
-            >>> ValueRange.from_values([3, 1, 2])
-            ValueRange(minimum=1, median=2.0, maximum=3)
-        """
-        return cls(min(values), float(median(values)), max(values)) if values else None
 
 
 @dataclass(frozen=True)
@@ -179,6 +169,9 @@ def compute_stats(dataset: Dataset, reports: Iterable[FrameReport]) -> DatasetSt
             objects.update((report.sample, object_id) for object_id in report.areas)
     sizes.sort(key=lambda size: (size[0] * size[1], size))
     num_images = sum(is_single_image(sample) for sample in dataset.samples)
+    objects_per_frame = None
+    if object_counts:
+        objects_per_frame = ValueRange(min(object_counts), float(median(object_counts)), max(object_counts))
     return DatasetStats(
         data_format=dataset.data_format,
         num_images=num_images,
@@ -190,7 +183,7 @@ def compute_stats(dataset: Dataset, reports: Iterable[FrameReport]) -> DatasetSt
         num_annotated=sum(len(sample.frame_indices) for sample in dataset.samples),
         num_read=len(object_counts),
         num_objects=len(objects),
-        objects_per_frame=ValueRange.from_values(object_counts),
+        objects_per_frame=objects_per_frame,
         sizes=(sizes[0], sizes[len(sizes) // 2], sizes[-1]) if sizes else (),
         median_area_fraction=float(median(area_fractions)) if area_fractions else None,
         num_empty=object_counts.count(0),

@@ -13,11 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from masklet.atomic_files import atomic_path
 from masklet.datasets.dataset import DataError, LazyMasks, Mask, Size
 from masklet.datasets.labeled_image import LabeledObject
 from masklet.datasets.writer import EMPTY_MASK_NOTE, WriteResult
-from masklet.masks.label_map import davis_palette
 
 __all__ = [
     "IGNORE_LABEL",
@@ -30,7 +28,6 @@ __all__ = [
     "read_image_size",
     "read_label_map",
     "read_label_map_any_depth",
-    "save_label_map",
     "unique_ids",
 ]
 
@@ -186,12 +183,3 @@ def draw_label_map(
             visible = int(visible_areas[label_of_object[number]])
             result.add(visible / area, OCCLUDED_NOTE if visible < area else None)
     return canvas
-
-
-def save_label_map(path: Path, label_map: npt.NDArray[np.uint8]) -> Path:
-    """Write an indexed PNG with the palette of VOC and DAVIS."""
-    image = Image.fromarray(label_map)
-    image.putpalette(davis_palette().tobytes())
-    with atomic_path(path) as temporary:
-        image.save(temporary)
-    return path

@@ -7,7 +7,7 @@ import re
 import shutil
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -35,7 +35,6 @@ __all__ = [
     "WriteResult",
     "check_sample_name",
     "collapse_whitespace",
-    "image_suffix",
     "join_path",
     "path_in_split",
     "place_image",
@@ -47,6 +46,7 @@ FORMAT_FEATURES = ("overlaps", "holes", "parts", "classes", "scores", "ids")
 EMPTY_MASK_NOTE = "an object without any pixel left out"
 UNSUPPORTED_NOTES = {"scores": "a score left out", "ids": "an id left out", "classes": "a class left out"}
 VIDEO_FRAME_SUFFIX = ".jpg"
+"""The suffix of the image file of a frame given as pixels; other image files keep that of their source."""
 BoolArray = npt.NDArray[np.bool_]
 MaskCrop = tuple[BoolArray, int, int]
 """The pixels in the tight box of a mask, and the box's left and top."""
@@ -160,7 +160,7 @@ class DatasetWriter(ABC):
             StateError: if the writer is closed.
         """
         self._check(image)
-        file = self._image_file(image) + image_suffix(image)
+        file = self._image_file(image) + (image.path.suffix if image.rgb is None else VIDEO_FRAME_SUFFIX)
         result = self._write(image, file, self._annotation_files(image.name, image.split, file))
         place_image(image, self.folder / file, self.options.images)
         unsupported = {
@@ -220,9 +220,6 @@ class DatasetWriter(ABC):
         return image_exists and all(
             file.exists() for file in self._annotation_files(entry.name, entry.split, entry.file)
         )
-
-    def _log_entries(self, split: str | None) -> Iterator[LogEntry]:
-        return self._log.entries(split)
 
     def _class_name(self, class_id: int) -> str:
         return self._log.names.get(class_id, str(class_id))
@@ -296,11 +293,6 @@ def check_sample_name(name: str) -> None:
         raise InputError(
             f"{name!r} is no name of an image; it is a relative path without suffix and without .., such as zoo/cat"
         )
-
-
-def image_suffix(image: LabeledImage) -> str:
-    """Return the suffix of the image file: that of its source, or .jpg for a frame given as pixels."""
-    return image.path.suffix if image.rgb is None else VIDEO_FRAME_SUFFIX
 
 
 def place_image(image: LabeledImage, target: Path, mode: str) -> None:

@@ -92,7 +92,29 @@ def polygons_to_mask(polygons: Sequence[Polygon], size: tuple[int, int]) -> Bool
     """
     mask = np.zeros(size, bool)
     for polygon in polygons:
-        _fill_even_odd((polygon.outer, *polygon.holes), mask)
+        # set the pixels whose centers have an odd number of ring edges to their left
+        rings = (polygon.outer, *polygon.holes)
+        points = np.concatenate(rings).astype(np.float64)
+        if not len(points):
+            continue
+        left, top = np.clip(np.floor(points.min(axis=0)), 0, size[::-1]).astype(int)
+        right, bottom = np.clip(np.ceil(points.max(axis=0)), 0, size[::-1]).astype(int)
+        window = mask[top:bottom, left:right]
+        if not window.size:
+            continue
+        height, width = window.shape
+        start = points - (left, top)
+        end = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings]).astype(np.float64) - (left, top)
+        low, high = np.minimum(start[:, 1], end[:, 1]), np.maximum(start[:, 1], end[:, 1])
+        first = np.clip(np.ceil(low - 0.5), 0, height).astype(np.int64)
+        crossed_rows = np.clip(np.ceil(high - 0.5), 0, height).astype(np.int64) - first
+        edge = np.repeat(np.arange(len(start)), crossed_rows)
+        row = np.arange(len(edge)) - np.repeat(np.cumsum(crossed_rows) - crossed_rows, crossed_rows) + first[edge]
+        slope = (end[edge, 0] - start[edge, 0]) / (end[edge, 1] - start[edge, 1])
+        x = start[edge, 0] + (row + 0.5 - start[edge, 1]) * slope
+        column = np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)
+        toggles = np.bincount(row * (width + 1) + column, minlength=height * (width + 1))
+        window |= (np.cumsum(toggles.reshape(height, width + 1), axis=1)[:, :width] & 1).astype(bool)
     return mask
 
 
@@ -211,32 +233,6 @@ def _trace_rings(mask: Bools) -> Iterator[Index]:
             cycle += [corner, row_neighbor]
             corner = column_neighbor[row_neighbor]
         yield points[cycle]
-
-
-def _fill_even_odd(rings: Sequence[Ring], mask: Bools) -> None:
-    """Set the pixels of `mask` whose centers have an odd number of ring edges to their left."""
-    height, width = mask.shape
-    points = np.concatenate(rings).astype(np.float64)
-    if not len(points):
-        return
-    left, top = np.clip(np.floor(points.min(axis=0)), 0, (width, height)).astype(int)
-    right, bottom = np.clip(np.ceil(points.max(axis=0)), 0, (width, height)).astype(int)
-    window = mask[top:bottom, left:right]
-    if not window.size:
-        return
-    height, width = window.shape
-    start = points - (left, top)
-    end = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings]).astype(np.float64) - (left, top)
-    low, high = np.minimum(start[:, 1], end[:, 1]), np.maximum(start[:, 1], end[:, 1])
-    first = np.clip(np.ceil(low - 0.5), 0, height).astype(np.int64)
-    crossed_rows = np.clip(np.ceil(high - 0.5), 0, height).astype(np.int64) - first
-    edge = np.repeat(np.arange(len(start)), crossed_rows)
-    row = np.arange(len(edge)) - np.repeat(np.cumsum(crossed_rows) - crossed_rows, crossed_rows) + first[edge]
-    slope = (end[edge, 0] - start[edge, 0]) / (end[edge, 1] - start[edge, 1])
-    x = start[edge, 0] + (row + 0.5 - start[edge, 1]) * slope
-    column = np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)
-    toggles = np.bincount(row * (width + 1) + column, minlength=height * (width + 1))
-    window |= (np.cumsum(toggles.reshape(height, width + 1), axis=1)[:, :width] & 1).astype(bool)
 
 
 def _bridge_rings(ring: Ring, other: Ring) -> Ring:

@@ -98,7 +98,13 @@ def render_frame(layers: Sequence[Layer], size: tuple[int, int], t: int) -> tupl
     for layer in layers:
         window = _visible_window(layer, size, t) if layer.visible_T[t] else None
         if window is not None:
-            columns, rows = _sampling_maps(layer, window, t)
+            # the columns and rows of the layer that each pixel of the window shows
+            back = np.linalg.inv(np.vstack([layer.matrices[t], [0, 0, 1]]))[:2].astype(np.float32)
+            y = np.arange(window[0].start, window[0].stop, dtype=np.float32)[:, None]
+            x = np.arange(window[1].start, window[1].stop, dtype=np.float32)[None]
+            away = cv2.resize(layer.deformation.displacement_at(t), (x.size, y.size), interpolation=cv2.INTER_CUBIC)
+            columns = x * back[0, 0] + (y * back[0, 1] + back[0, 2]) + away[..., 0]
+            rows = x * back[1, 0] + (y * back[1, 1] + back[1, 2]) + away[..., 1]
             table = (np.arange(256)[:, None] * layer.gain_T3[t]).clip(0, 255).astype(np.uint8)[None]
             pixels = cv2.remap(layer.rgb, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
             pixels = cv2.LUT(pixels, table)
@@ -132,16 +138,3 @@ def _visible_window(layer: Layer, size: tuple[int, int], t: int) -> tuple[slice,
     low = np.floor(corners.min(0)).clip(0, size[::-1]).astype(int)
     high = np.ceil(corners.max(0) + 1).clip(0, size[::-1]).astype(int)
     return None if (high <= low).any() else (slice(low[1], high[1]), slice(low[0], high[0]))
-
-
-def _sampling_maps(
-    layer: Layer, window: tuple[slice, slice], t: int
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """The columns and rows of the layer that each pixel of the window shows."""
-    back = np.linalg.inv(np.vstack([layer.matrices[t], [0, 0, 1]]))[:2].astype(np.float32)
-    y = np.arange(window[0].start, window[0].stop, dtype=np.float32)[:, None]
-    x = np.arange(window[1].start, window[1].stop, dtype=np.float32)[None]
-    away = cv2.resize(layer.deformation.displacement_at(t), (x.size, y.size), interpolation=cv2.INTER_CUBIC)
-    columns = x * back[0, 0] + (y * back[0, 1] + back[0, 2]) + away[..., 0]
-    rows = x * back[1, 0] + (y * back[1, 1] + back[1, 2]) + away[..., 1]
-    return columns, rows

@@ -66,11 +66,11 @@ class CutoutClipGenerator:
         Raises:
             SourceError: if an image cannot be read, or no scene has an object of suitable size.
         """
-        rng = np.random.default_rng((seed, number))
+        rng, size = np.random.default_rng((seed, number)), (self.size, self.size)
         for _ in range(MAX_TRIES):
             layers = self._select_tracked(rng, self._build_layers(rng))
             if layers is not None:
-                rendered = [render_frame(layers, self._frame_size, t) for t in range(self.frames)]
+                rendered = [render_frame(layers, size, t) for t in range(self.frames)]
                 images = np.stack([image for image, _ in rendered])
                 masks = np.stack([masks for _, masks in rendered])
                 masks[masks.mean((2, 3)) < HIDDEN_AREA_FRACTION] = False
@@ -79,10 +79,6 @@ class CutoutClipGenerator:
             f"in {MAX_TRIES} scenes made of these images nothing covered {MIN_AREA_FRACTION:.1%} to "
             f"{MAX_AREA_FRACTION:.0%} of the first frame; images need masks of complete objects: check the data"
         )
-
-    @property
-    def _frame_size(self) -> tuple[int, int]:
-        return self.size, self.size
 
     def _build_layers(self, rng: Random) -> list[Layer]:
         natural = rng.random() < PHOTO_OBJECTS_PROB
@@ -97,14 +93,19 @@ class CutoutClipGenerator:
         layers = [layers[i] for i in order]
         for _ in range(rng.choice(3, p=(0.4, 0.4, 0.2))):
             layers.append(self._occluder_layer(rng, layers))
-        if self.frames >= 4 and rng.random() < 0.08:
-            layers.append(self._cutaway_layer(rng))
+        if self.frames >= 4 and rng.random() < 0.08:  # another scene for a few frames, without any tracked object
+            start = int(rng.integers(1, self.frames - 1))
+            stop = int(rng.integers(start + 1, min(start + 4, self.frames) + 1))
+            shown = np.zeros(self.frames, bool)
+            shown[start:stop] = True
+            layers.append(replace(self._background_layer(rng, tracked=False), visible_T=shown))
         return layers
 
     def _select_tracked(self, rng: Random, layers: list[Layer]) -> list[Layer] | None:
         """Keep the regions that the first frame shows well, at most `objects`; None if there are none."""
-        area = render_frame(layers, self._frame_size, 0)[1].mean((1, 2))
-        alone = np.concatenate([render_frame([layer], self._frame_size, 0)[1].mean((1, 2)) for layer in layers])
+        size = self.size, self.size
+        area = render_frame(layers, size, 0)[1].mean((1, 2))
+        alone = np.concatenate([render_frame([layer], size, 0)[1].mean((1, 2)) for layer in layers])
         fit = np.flatnonzero(
             (area > MIN_AREA_FRACTION) & (area < MAX_AREA_FRACTION) & (area > MIN_VISIBLE_FRACTION * alone)
         )
@@ -207,14 +208,6 @@ class CutoutClipGenerator:
         position = meeting + (np.arange(self.frames) - moment)[:, None] * move
         nothing = cutout.alpha[:0].reshape(0, *cutout.alpha.shape)
         return self._make_layer(rng, cutout.rgb, cutout.alpha, nothing, replace(pose, position_T2=position), 0.0)
-
-    def _cutaway_layer(self, rng: Random) -> Layer:
-        """Another scene for a few frames, without any tracked object."""
-        start = int(rng.integers(1, self.frames - 1))
-        stop = int(rng.integers(start + 1, min(start + 4, self.frames) + 1))
-        shown = np.zeros(self.frames, bool)
-        shown[start:stop] = True
-        return replace(self._background_layer(rng, tracked=False), visible_T=shown)
 
     def _make_layer(
         self,

@@ -325,7 +325,13 @@ def procedural_cutout(rng: Random, shapes: tuple[DrawFunction, ...], texture_ima
         square = np.ascontiguousarray(texture_image[top : top + side, left : left + side])
         base = np.asarray(cv2.resize(square, (CANVAS_SIZE, CANVAS_SIZE), interpolation=cv2.INTER_LINEAR), np.float32)
     details = random_palette(rng, 2, hue_spread=60, max_saturation=0.9)
-    pixels = base * _shading(rng, parts_SS)[..., None]
+    # the light on a rounded body, from a random direction
+    depth = cv2.distanceTransform((parts_SS > 0).astype(np.uint8), cv2.DIST_L2, 5)
+    relief = cv2.GaussianBlur(np.sqrt(np.minimum(depth / (0.08 * CANVAS_SIZE), 1)), (0, 0), 0.012 * CANVAS_SIZE)
+    slope_x, slope_y = (cv2.Sobel(relief, cv2.CV_32F, *order, ksize=5) for order in ((1, 0), (0, 1)))
+    angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0.02, 0.12)
+    light = (1 + strength * (slope_x * np.cos(angle) + slope_y * np.sin(angle))).clip(0.45, 1.5).astype(np.float32)
+    pixels = base * light[..., None]
     for part, tone in TONES.items():
         pixels[parts_SS == part] *= tone
     pixels[parts_SS == DARK] = 0.25 * details[0] + 8
@@ -356,12 +362,3 @@ def _random_texture(rng: Random) -> Plane:
     if kind < 0.85:
         return apply_colormap(colors, plane)
     return np.asarray(colors[rng.integers(3)] * (0.9 + 0.2 * plane[..., None]), np.float32)
-
-
-def _shading(rng: Random, parts_SS: ImageArray) -> Plane:
-    """The light (S, S) on a rounded body from a random direction."""
-    depth = cv2.distanceTransform((parts_SS > 0).astype(np.uint8), cv2.DIST_L2, 5)
-    relief = cv2.GaussianBlur(np.sqrt(np.minimum(depth / (0.08 * CANVAS_SIZE), 1)), (0, 0), 0.012 * CANVAS_SIZE)
-    slope_x, slope_y = (cv2.Sobel(relief, cv2.CV_32F, *order, ksize=5) for order in ((1, 0), (0, 1)))
-    angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0.02, 0.12)
-    return np.asarray((1 + strength * (slope_x * np.cos(angle) + slope_y * np.sin(angle))).clip(0.45, 1.5), np.float32)

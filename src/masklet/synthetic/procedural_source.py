@@ -45,26 +45,21 @@ class ProceduralSource:
 
     def sample_image(self, rng: Random) -> Photograph:
         """Draw a photograph, with the visible parts of its objects as masks."""
-        width = round(SHORTER_SIDE * rng.uniform(1.0, 1.6))
-        rgb = apply_lighting(rng, _background(rng, SHORTER_SIDE, width))
-        return _add_objects(rng, rgb)
+        height, width = SHORTER_SIDE, round(SHORTER_SIDE * rng.uniform(1.0, 1.6))
+        kind = rng.random()
+        first, second = (TEXTURES[int(i)] for i in rng.integers(len(TEXTURES), size=2))
+        if kind < 0.35:
+            background = first(rng, height, width)
+        else:
+            horizon = int(height * rng.uniform(0.3, 0.65))
+            floor = perspective_floor(rng, first, height - horizon, width)
+            above = second(rng, horizon, width) if kind < 0.65 else _hills(rng, sky(rng, horizon, width))
+            background = np.concatenate([above, floor])
+        return _add_objects(rng, apply_lighting(rng, background))
 
     def sample_cutout(self, rng: Random) -> Cutout:
         """Draw an object; one in seven is thin."""
         return procedural_cutout(rng, THIN_SHAPES if rng.random() < 1 / 7 else SOLID_SHAPES)
-
-
-def _background(rng: Random, height: int, width: int) -> ImageArray:
-    """Draw one surface, a wall and a floor, or a landscape."""
-    kind = rng.random()
-    first, second = (TEXTURES[int(i)] for i in rng.integers(len(TEXTURES), size=2))
-    if kind < 0.35:
-        return first(rng, height, width)
-    horizon = int(height * rng.uniform(0.3, 0.65))
-    floor = perspective_floor(rng, first, height - horizon, width)
-    if kind < 0.65:
-        return np.concatenate([second(rng, horizon, width), floor])
-    return np.concatenate([_hills(rng, sky(rng, horizon, width)), floor])
 
 
 def _hills(rng: Random, rgb: ImageArray) -> ImageArray:

@@ -172,8 +172,27 @@ class _PhysicsScene:
         orientation: Sequence[float] = (0, 0, 0, 1),
         **shape: float,
     ) -> int:
-        """Add a body of revolution; it collides as a primitive, or as the hull of its points."""
-        mesh = _lathe_mesh(profile_P2)
+        """Add a body of revolution; it collides as a primitive, or as the hull of its points.
+
+        The profile (distance from the axis, height), from bottom to top, is revolved around z.
+        """
+        edges = np.linspace(0, 2 * np.pi, LATHE_SIDES + 1)
+        pairs = np.repeat(profile_P2, 2, axis=0)[1:-1]  # segments have separate points, so that corners are sharp
+        segments = np.diff(profile_P2, axis=0)
+        out = np.repeat(np.stack([segments[:, 1], -segments[:, 0]], -1), 2, axis=0)
+        out /= np.linalg.norm(out, axis=1, keepdims=True) + 1e-9
+        around = np.stack([np.cos(edges), np.sin(edges)], -1)
+        vertices = [[*(r * around[k]), z] for r, z in pairs for k in range(LATHE_SIDES + 1)]
+        normals = [[*(r * around[k]), z] for r, z in out for k in range(LATHE_SIDES + 1)]
+        along = np.concatenate([[0], np.linalg.norm(np.diff(pairs, axis=0), axis=1).cumsum()])
+        uvs = [[k / LATHE_SIDES, s / along[-1]] for s in along for k in range(LATHE_SIDES + 1)]
+        indices = []
+        for p in range(0, len(pairs), 2):
+            for k in range(LATHE_SIDES):
+                a, b = p * (LATHE_SIDES + 1) + k, (p + 1) * (LATHE_SIDES + 1) + k
+                indices += [a, a + 1, b + 1, a, b + 1, b]
+        lists = (np.asarray(part, float).tolist() for part in (vertices, normals, uvs))
+        mesh: dict[str, Any] = dict(zip(("vertices", "normals", "uvs"), lists, strict=True)) | {"indices": indices}
         solid = dict(shape) if shape else {"vertices": mesh["vertices"]}
         return self._add_body(0.6, position, orientation, collision_geometry, self.world.GEOM_MESH, mesh, solid)
 
@@ -270,24 +289,3 @@ def _downsample_masks(labels: Labels, tracked: Sequence[int]) -> npt.NDArray[np.
         free &= ~mask
         masks.append(mask)
     return np.stack(masks)
-
-
-def _lathe_mesh(profile_P2: Floats) -> dict[str, Any]:
-    """Revolve a profile (distance from the axis, height), from bottom to top, around z."""
-    edges = np.linspace(0, 2 * np.pi, LATHE_SIDES + 1)
-    pairs = np.repeat(profile_P2, 2, axis=0)[1:-1]  # segments have separate points, so that corners are sharp
-    segments = np.diff(profile_P2, axis=0)
-    out = np.repeat(np.stack([segments[:, 1], -segments[:, 0]], -1), 2, axis=0)
-    out /= np.linalg.norm(out, axis=1, keepdims=True) + 1e-9
-    around = np.stack([np.cos(edges), np.sin(edges)], -1)
-    vertices = [[*(r * around[k]), z] for r, z in pairs for k in range(LATHE_SIDES + 1)]
-    normals = [[*(r * around[k]), z] for r, z in out for k in range(LATHE_SIDES + 1)]
-    along = np.concatenate([[0], np.linalg.norm(np.diff(pairs, axis=0), axis=1).cumsum()])
-    uvs = [[k / LATHE_SIDES, s / along[-1]] for s in along for k in range(LATHE_SIDES + 1)]
-    indices = []
-    for p in range(0, len(pairs), 2):
-        for k in range(LATHE_SIDES):
-            a, b = p * (LATHE_SIDES + 1) + k, (p + 1) * (LATHE_SIDES + 1) + k
-            indices += [a, a + 1, b + 1, a, b + 1, b]
-    lists = (np.asarray(part, float).tolist() for part in (vertices, normals, uvs))
-    return dict(zip(("vertices", "normals", "uvs"), lists, strict=True)) | {"indices": indices}

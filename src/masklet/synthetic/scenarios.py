@@ -154,12 +154,9 @@ def occlusion(scene: SceneContext) -> SceneLayers:
             cutout, np.stack([x, y], -1), tall, camera, angle_M=0.1 * smooth_oscillation(scene, 1)[:, 0]
         )
     post = occluder_panel(rng, scene.assets.sample_image(rng).rgb, int(1.5 * scene.size[0]), int(wide * scene.size[1]))
-    layers += scene.object_layers(post, _static_path(scene, (middle, 0.5)), 1.5, camera, tracked=False, softness=0)
+    position_M2 = np.tile((middle, 0.5), (len(scene.times), 1))
+    layers += scene.object_layers(post, position_M2, 1.5, camera, tracked=False, softness=0)
     return layers, None
-
-
-def _static_path(scene: SceneContext, position: tuple[float, float]) -> Floats:
-    return np.tile(np.array(position), (len(scene.times), 1))
 
 
 def has_occlusion(clip: Clip) -> bool:
@@ -198,9 +195,9 @@ def twins(scene: SceneContext) -> SceneLayers:
         )
     layers = [scene.background_layer(camera)]
     if rng.random() < 0.5:
-        position = (rng.uniform(0.3, 0.7), float(rng.choice((0.14, 0.86))))
+        position_M2 = np.tile((rng.uniform(0.3, 0.7), rng.choice((0.14, 0.86))), (len(scene.times), 1))
         twin = Cutout(_similar_colors(rng, cutout), cutout.alpha)
-        layers += scene.object_layers(twin, _static_path(scene, position), 0.7 * tall, camera, tracked=False)
+        layers += scene.object_layers(twin, position_M2, 0.7 * tall, camera, tracked=False)
     for i in rng.permutation(2):
         layers += twin_layers[i]
     return layers, None

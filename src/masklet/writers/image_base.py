@@ -54,8 +54,13 @@ class Writer(ABC):
                 f"{type(self).__name__} for {str(self.folder)!r} is closed; results are written inside its "
                 "with block: open a new writer, or move the write into the block"
             )
+        stem, number = results.stem, 1
+        while stem.lower() in self._used_stems:  # an earlier image of this run has it
+            number += 1
+            stem = f"{results.stem}_{number}"
+        self._used_stems.add(stem.lower())
         before = len(self.paths)
-        self._write(results, self._unique_stem(results))
+        self._write(results, stem)
         return self.paths[before:]
 
     def __enter__(self) -> Self:
@@ -80,15 +85,6 @@ class Writer(ABC):
     def _path(self, stem: str, suffix: str, index: int | None = None) -> Path:
         numbered = "" if index is None else f"_{index}"
         return self.folder / f"{stem}{self.name_suffix}{numbered}{suffix}"
-
-    def _unique_stem(self, results: Results) -> str:
-        """The stem of the image, with _2, _3 ... if an earlier image of this run has it (ignoring case)."""
-        stem, number = results.stem, 1
-        while stem.lower() in self._used_stems:
-            number += 1
-            stem = f"{results.stem}_{number}"
-        self._used_stems.add(stem.lower())
-        return stem
 
 
 def ensure_writable_folder(folder: Path) -> None:

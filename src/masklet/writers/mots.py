@@ -56,22 +56,19 @@ class MotsSink(Sink):
         lines = []
         for row, (object_id, class_id) in enumerate(zip(results.ids.tolist(), results.classes.tolist(), strict=True)):
             mask = labels == row + 1
-            if mask.any():
-                counts = rle.encode(mask)["counts"]
-                lines.append(f"{frame} {self._mots_id(object_id, class_id)} {class_id + 1} {height} {width} {counts}")
+            if not mask.any():
+                continue
+            number = object_id  # as the benchmarks number objects
+            if object_id < MAX_INSTANCES_PER_CLASS:
+                number += (class_id + 1) * MAX_INSTANCES_PER_CLASS
+            first = self._used_ids.setdefault(number, (object_id, class_id))
+            if first != (object_id, class_id):
+                raise OutputError(
+                    f"object id {object_id} of class {class_id} and object id {first[0]} would both be {number} in "
+                    f"MOTS text: use ids under {MAX_INSTANCES_PER_CLASS}, or save coco"
+                )
+            lines.append(f"{frame} {number} {class_id + 1} {height} {width} {rle.encode(mask)['counts']}")
         self._byte_ranges[frame_idx] = self._file.append("\n".join(lines)) if lines else (0, 0)
-
-    def _mots_id(self, object_id: int, class_id: int) -> int:
-        """Number an object as the benchmarks do, and refuse a number that another object has."""
-        number = object_id
-        if object_id < MAX_INSTANCES_PER_CLASS:
-            number += (class_id + 1) * MAX_INSTANCES_PER_CLASS
-        if self._used_ids.setdefault(number, (object_id, class_id)) != (object_id, class_id):
-            raise OutputError(
-                f"object id {object_id} of class {class_id} and object id {self._used_ids[number][0]} would both be "
-                f"{number} in MOTS text: use ids under {MAX_INSTANCES_PER_CLASS}, or save coco"
-            )
-        return number
 
     def _finalize(self) -> None:
         if self._file is None:

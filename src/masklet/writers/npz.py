@@ -94,8 +94,13 @@ class _Archive:
             np.save(buffer, array, allow_pickle=False)
             entries[f"{name}.npy"] = buffer.getvalue()
         try:
-            if not last:
-                self._reserve_space(entries)
+            if not last:  # reserve what these entries and the directory of all entries can take
+                self._num_entries += len(entries)
+                size = sum(len(data) + len(data) // 1000 for data in entries.values())
+                size += ZIP_ENTRY_OVERHEAD * (self._num_entries + 3)
+                if hasattr(os, "posix_fallocate"):  # elsewhere a full disk shows only while writing
+                    self._file.flush()
+                    os.posix_fallocate(self._file.fileno(), self._file.tell(), size)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Duplicate name")  # a frame written again: the later one is read
                 for name, data in entries.items():
@@ -108,12 +113,3 @@ class _Archive:
                     os.fsync(self._file.fileno())
         except OSError as error:
             raise write_error(self.path, error) from error
-
-    def _reserve_space(self, entries: dict[str, bytes]) -> None:
-        """Reserve the disk space that these entries and the directory of all entries can take."""
-        self._num_entries += len(entries)
-        size = sum(len(data) + len(data) // 1000 for data in entries.values())
-        size += ZIP_ENTRY_OVERHEAD * (self._num_entries + 3)
-        if hasattr(os, "posix_fallocate"):  # elsewhere a full disk shows only while writing
-            self._file.flush()
-            os.posix_fallocate(self._file.fileno(), self._file.tell(), size)

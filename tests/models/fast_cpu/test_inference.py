@@ -35,6 +35,7 @@ def test_the_fast_encoder_gives_the_same_features(side: int) -> None:
         same(fast(pixels), model.encode_image(pixels))
 
 
+@pytest.mark.slow
 def test_the_fast_trunk_is_what_runs_here() -> None:
     model = builtin()
     if not has_fused_operators(model.no_mem_embed):
@@ -43,6 +44,7 @@ def test_the_fast_trunk_is_what_runs_here() -> None:
     assert isinstance(FastSAM2Encoder(reference_model("sam2.1_hiera_tiny")).trunk, FusedHiera)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [1 << 14, 8 << 20])
 def test_hiera_in_strips_gives_the_same_features(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
     monkeypatch.setattr("masklet.models.fast_cpu.hiera.STRIP_BYTES", limit)

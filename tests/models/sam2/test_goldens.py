@@ -45,7 +45,7 @@ def check_cases(predictor: ImagePredictor, cases: dict, golden: dict) -> None:
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", ["tiny", *(pytest.param(size, marks=pytest.mark.slow) for size in SIZES[1:])])
 def test_portable_images_agree_with_the_published_code(size: str) -> None:
     name = f"sam2.1_hiera_{size}"
     predictor = ImagePredictor(reference_model(name))
@@ -53,6 +53,7 @@ def test_portable_images_agree_with_the_published_code(size: str) -> None:
     check_cases(predictor, image_cases(), stored(name))
 
 
+@pytest.mark.slow
 @pytest.mark.golden
 def test_the_embedding_agrees_with_the_published_code() -> None:
     golden = stored("sam2.1_hiera_tiny")
@@ -82,6 +83,7 @@ def test_names_and_shapes_are_the_published_ones(name: str) -> None:
     check_shapes(name, expected_shapes(CONFIGS[name]), infer_config)
 
 
+@pytest.mark.slow
 @pytest.mark.golden
 @pytest.mark.parametrize("size", ["tiny", "base_plus"])
 def test_bf16_keeps_the_masks(size: str) -> None:
@@ -105,6 +107,7 @@ def test_bf16_keeps_the_masks(size: str) -> None:
     assert min(overlaps) >= 0.99, np.round(overlaps, 4)
 
 
+@pytest.mark.slow
 def test_every_size_trains() -> None:
     """Gradients reach every tensor that an image can teach."""
     from masklet.models.types import PromptTensors

@@ -35,6 +35,7 @@ def their_model(ours: torch.nn.Module) -> torch.nn.Module:
     return theirs
 
 
+@pytest.mark.slow
 @pytest.mark.golden
 @pytest.mark.filterwarnings("ignore")
 def test_transformers_gives_the_same_masks() -> None:

@@ -197,7 +197,10 @@ class _FileContents:
             if key == "annotations":
                 self.add_annotation(value, start, end)
             elif key == "categories":
-                self.add_category(content[start:end])
+                category = json.loads(content[start:end].decode("utf-8", "replace"))
+                # an invalid one is ignored, since masks do not need it
+                if isinstance(category, dict) and isinstance(category.get("id"), int):
+                    self.names.setdefault(category["id"], str(category.get("name", category["id"])))
             else:
                 self.add_image(content[start:end])
         if not self._images:
@@ -226,12 +229,6 @@ class _FileContents:
             self.add_issue(name, f"gives id {record['id']!r} to {first} and to {name}; ids are unique: renumber one")
         else:
             self._images[record["id"]] = record
-
-    def add_category(self, text: bytes) -> None:
-        """Add one item of `categories`; an invalid one is ignored, since masks do not need it."""
-        record = json.loads(text.decode("utf-8", "replace"))
-        if isinstance(record, dict) and isinstance(record.get("id"), int):
-            self.names.setdefault(record["id"], str(record.get("name", record["id"])))
 
     def add_annotation(self, value: object, start: int, end: int) -> None:
         """Add one item of `annotations`, at these bytes of the file."""
@@ -348,11 +345,11 @@ class CocoDatasetWriter(DatasetWriter):
                     "height": entry.size[0],
                     **entry.record.get("image", {}),
                 }
-                for image_id, entry in enumerate(self._log_entries(split), 1)
+                for image_id, entry in enumerate(self._log.entries(split), 1)
             )
             annotations = (
                 {"image_id": image_id, **annotation}
-                for image_id, entry in enumerate(self._log_entries(split), 1)
+                for image_id, entry in enumerate(self._log.entries(split), 1)
                 for annotation in entry.record["annotations"]
             )
             path = self.folder / "annotations" / f"instances_{(split or DEFAULT_SPLIT).replace('/', '_')}.json"

@@ -274,7 +274,7 @@ class CvatDatasetWriter(ShapeDatasetWriter):
             file.write('<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>\n')
             file.write(self._meta_xml())
             for split in self._log.splits:
-                for entry in self._log_entries(split):
+                for entry in self._log.entries(split):
                     height, width = entry.size
                     image = Element("image", id=str(number), name=path_in_split(entry))
                     image.attrib |= {"subset": entry.split} if entry.split else {}

@@ -43,13 +43,13 @@ from masklet.datasets.label_maps import (
     is_binary_mask,
     masks_from_label_map,
     read_label_map,
-    save_label_map,
     unique_ids,
 )
 from masklet.datasets.labeled_image import LabeledImage, LabeledObject, WriteOptions
 from masklet.datasets.write_log import LogEntry
 from masklet.datasets.writer import DatasetWriter, WriteResult
 from masklet.errors import InputError, SourceError
+from masklet.masks.label_map import davis_palette, save_label_map
 from masklet.media.image_source import natural_key
 
 __all__ = ["DavisDatasetReader", "DavisDatasetWriter", "LabelMapVideo", "read_split_list"]
@@ -71,17 +71,15 @@ class LabelMapVideo(FrameFolderVideo):
 
     def masks(self, image_path: Path, size: Size) -> Mapping[int, Mask]:
         """See `FrameFolderVideo`. Ids are the labels of the map."""
-        file = self._label_path(image_path.name)
+        file = self.label_folder / f"{image_path.stem}.png"
         label_map = read_label_map(file)
         check_same_size(file, label_map.shape, image_path, size)
         binary = is_binary_mask(unique_ids(label_map))
         if binary:  # white alone is object 1 if the first map that is not empty is black and white too
-            maps = (read_label_map(self._label_path(self.image_names[index])) for index in self.frame_indices)
+            stems = (Path(self.image_names[index]).stem for index in self.frame_indices)
+            maps = (read_label_map(self.label_folder / f"{stem}.png") for stem in stems)
             binary = is_binary_mask(next((ids for ids in map(unique_ids, maps) if ids), []))
         return masks_from_label_map(label_map, binary=binary)
-
-    def _label_path(self, image_name: str) -> Path:
-        return self.label_folder / f"{Path(image_name).stem}.png"
 
 
 class DavisDatasetReader(DatasetReader):
@@ -162,7 +160,10 @@ def _find_trees(path: Path) -> list[Path]:
 
 def _read_tree(tree: Path, prefix: str, names: list[str] | None) -> DatasetPart:
     """List the videos of a tree; `names` are those to take (None: all)."""
-    images, labels = _resolution_folder(tree / IMAGE_FOLDER), _resolution_folder(tree / LABEL_FOLDER)
+    images, labels = (
+        next((top / size for size in RESOLUTION_FOLDERS if (top / size).is_dir()), top)
+        for top in (tree / IMAGE_FOLDER, tree / LABEL_FOLDER)
+    )
     names_by_folder = {top: {folder.name for folder in folders_in(top)} for top in (images, labels)}
     videos: list[LabelMapVideo] = []
     issues: list[DataIssue] = []
@@ -187,10 +188,6 @@ def _read_tree(tree: Path, prefix: str, names: list[str] | None) -> DatasetPart:
                 reason = f"has no image in {images / name}; a label map belongs to an image: add it, or remove the map"
                 issues.append(DataIssue.for_file(prefix + name, path, reason))
     return videos, issues
-
-
-def _resolution_folder(folder: Path) -> Path:
-    return next((folder / size for size in RESOLUTION_FOLDERS if (folder / size).is_dir()), folder)
 
 
 class DavisDatasetWriter(DatasetWriter):
@@ -245,7 +242,9 @@ class DavisDatasetWriter(DatasetWriter):
             str(track_ids[number]): label for number, label in labels.items() if track_ids[number] is not None
         }
         self.paths.append(
-            save_label_map(annotation_files[0], draw_label_map(image.objects, labels, image.size, result))
+            save_label_map(
+                annotation_files[0], draw_label_map(image.objects, labels, image.size, result), davis_palette()
+            )
         )
         return result
 
@@ -273,7 +272,7 @@ class DavisDatasetWriter(DatasetWriter):
 
     def _finish(self) -> None:
         for split in self._log.splits:
-            videos = dict.fromkeys(_video_name(entry.file) for entry in self._log_entries(split))
+            videos = dict.fromkeys(_video_name(entry.file) for entry in self._log.entries(split))
             path = self.folder / SPLIT_FOLDER / "2017" / f"{(split or 'train').replace('/', '_')}.txt"
             self.paths.append(write_text(path, "".join(f"{video}\n" for video in videos)))
 

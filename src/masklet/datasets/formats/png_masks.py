@@ -101,7 +101,7 @@ class PngMaskDatasetReader(DatasetReader):
 def _is_source(folder: Path) -> bool:
     if (folder / IMAGE_FOLDER).is_dir():
         return has_matching_file(folder / MASK_FOLDER, "*.png") or has_matching_file(folder / MASK_FOLDER, "*/*.png")
-    return bool(_scan_single_folder(folder)[1])
+    return bool(_scan_single_folder(folder)[1].files)
 
 
 def _read_source(folder: Path, prefix: str) -> DatasetPart:
@@ -112,7 +112,10 @@ def _read_source(folder: Path, prefix: str) -> DatasetPart:
         for file in files_in(folder / MASK_FOLDER, (".png",)):
             masks.add(file.stem if file.stem in images else _strip_mask_suffix(file.stem), file)
         for below in folders_in(folder / MASK_FOLDER):  # a folder of masks goes before a file
-            masks.set_folder(below)
+            files = files_in(below, (".png",))
+            if files:
+                masks.files[below.name] = files
+                masks.one_file_per_object.add(below.name)
     else:
         images, masks = _scan_single_folder(folder)
     for stem, image in images.items():
@@ -138,21 +141,11 @@ class _MaskFiles:
         self.files: dict[str, list[Path]] = {}
         self.one_file_per_object: set[str] = set()
 
-    def __bool__(self) -> bool:
-        return bool(self.files)
-
     def add(self, stem: str, file: Path) -> None:
         """Add a file of the image `stem`."""
         self.files.setdefault(stem, []).append(file)
         if len(self.files[stem]) > 1 or _NUMBERED_MASK.search(file.stem):
             self.one_file_per_object.add(stem)
-
-    def set_folder(self, folder: Path) -> None:
-        """Use the files of a folder that has the name of the image."""
-        files = files_in(folder, (".png",))
-        if files:
-            self.files[folder.name] = files
-            self.one_file_per_object.add(folder.name)
 
 
 def _strip_mask_suffix(stem: str) -> str:

@@ -55,13 +55,12 @@ from masklet.datasets.label_maps import (
     masks_from_label_map,
     open_mask_image,
     read_label_map,
-    save_label_map,
 )
 from masklet.datasets.labeled_image import LabeledImage
 from masklet.datasets.writer import DatasetWriter, WriteResult, collapse_whitespace, strip_xml_invalid
 from masklet.datasets.xml_reader import read_xml
 from masklet.errors import SourceError
-from masklet.masks.label_map import davis_palette
+from masklet.masks.label_map import davis_palette, save_label_map
 from masklet.masks.polygon_simplify import tight_crop
 
 __all__ = ["CLASS_NAMES", "VocDatasetReader", "VocDatasetWriter", "VocSample"]
@@ -254,8 +253,8 @@ class VocDatasetWriter(DatasetWriter):
             else:
                 result.notes[CLASS_DROPPED_NOTE] += 1
         object_file, class_file, xml_file = annotation_files
-        self.paths.append(save_label_map(object_file, object_map))
-        self.paths.append(save_label_map(class_file, class_of_label[object_map]))
+        self.paths.append(save_label_map(object_file, object_map, davis_palette()))
+        self.paths.append(save_label_map(class_file, class_of_label[object_map], davis_palette()))
         self.paths.append(write_text(xml_file, self._annotation_xml(image, file)))
         return result
 
@@ -288,7 +287,7 @@ class VocDatasetWriter(DatasetWriter):
         self.paths.append(write_text(self.folder / CLASSES_FILE, "".join(lines)))
         for split in self._log.splits:
             path = self.folder / SPLIT_FOLDER / f"{(split or 'train').replace('/', '_')}.txt"
-            self.paths.append(write_text(path, "".join(f"{entry.name}\n" for entry in self._log_entries(split))))
+            self.paths.append(write_text(path, "".join(f"{entry.name}\n" for entry in self._log.entries(split))))
 
 
 def _add_element(parent: Element, tag: str, value: object) -> None:
