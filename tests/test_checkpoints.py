@@ -73,11 +73,11 @@ def test_safetensors_open_with_their_words(tmp_path: Path) -> None:
 
 def test_headers_of_earlier_versions_have_current_keys(tmp_path: Path) -> None:
     file = tmp_path / "w.safetensors"
-    config = {"image_size": 288, "picture_size": 512, "stability": 0.0, "memory": {"channels": 64}}
-    save_file(STATE, file, metadata={"format": "pt", "licence": "Apache-2.0", "config": json.dumps(config)})
+    old = json.loads((Path(__file__).parent / "old_weights_header.json").read_text(encoding="utf-8"))
+    save_file(STATE, file, metadata={**old, "config": json.dumps(old["config"])})
     metadata = read_metadata(file)
     assert metadata["license"] == "Apache-2.0"
-    assert "licence" not in metadata
+    assert metadata.keys() == {"format", "license", "config"}
     assert json.loads(metadata["config"]) == {
         "image_size": 288,
         "still_image_size": 512,
@@ -145,7 +145,7 @@ REFUSED: dict[str, tuple[Maker, tuple[str, ...]]] = {
         lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 156008466\n",
         ("Git LFS pointer of a file of 156008466 bytes", "git lfs pull"),
     ),
-    "picture": (lambda _: b"\x89PNG\r\n\x1a\n" + bytes(60), ("a PNG image",)),
+    "image": (lambda _: b"\x89PNG\r\n\x1a\n" + bytes(60), ("a PNG image",)),
     "noise": (lambda _: b"\xf7\x01\x93\xaa" * 50, ("no format masklet knows", "f7 01 93 aa")),
     "zip without tensors": (lambda _: zipped({"notes.txt": b"x"}), ("without tensors", "notes.txt")),
     "empty zip": (lambda _: zipped({}), ("without tensors", "nothing")),
@@ -289,7 +289,7 @@ def test_missing_and_misshapen_tensors_are_named() -> None:
     assert "no_obj_ptr 1x128, not 1x256" in message
 
 
-def test_unknown_names_are_said_to_be_so() -> None:
+def test_unknown_tensor_names_are_refused() -> None:
     assert "no network masklet knows" in refusal({"weird": (1,)})
 
 

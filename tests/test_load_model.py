@@ -43,7 +43,7 @@ def test_the_same_weights_however_they_are_saved(tmp_path: Path, tiny: dict[str,
     assert all(torch.equal(found[name], tensor) for name, tensor in tiny.items())
 
 
-def test_two_point_zero_is_told_from_two_point_one(tmp_path: Path, tiny: dict[str, torch.Tensor]) -> None:
+def test_sam2_weights_are_distinguished_from_sam2_1_weights(tmp_path: Path, tiny: dict[str, torch.Tensor]) -> None:
     older = {n: t for n, t in tiny.items() if not n.startswith(("no_obj_embed_spatial", "obj_ptr_tpos_proj"))}
     assert load(saved(tmp_path, "bare .pt", older)).name == "sam2_hiera_tiny"
 

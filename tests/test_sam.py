@@ -22,7 +22,7 @@ def model(builtin_file: Path) -> SAM:
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[Path]:
-    paths = [tmp_path / f"picture{i}.png" for i in (2, 10, 1)]
+    paths = [tmp_path / f"image{i}.png" for i in (2, 10, 1)]
     for path in paths:
         Image.fromarray(RGB).save(path)
     return paths
@@ -115,7 +115,7 @@ def test_every_kind_of_source_gives_the_same_mask(model: SAM, files: list[Path])
 def test_folders_and_globs_come_in_natural_order(model: SAM, files: list[Path]) -> None:
     for source in (files[0].parent, str(files[0].parent / "*.png")):
         found = model(source, points=[30, 20])
-        assert [Path(r.path).name for r in found] == ["picture1.png", "picture2.png", "picture10.png"]
+        assert [Path(r.path).name for r in found] == ["image1.png", "image2.png", "image10.png"]
 
 
 def test_a_stream_reads_an_image_when_it_is_needed(model: SAM, files: list[Path]) -> None:
@@ -123,7 +123,7 @@ def test_a_stream_reads_an_image_when_it_is_needed(model: SAM, files: list[Path]
     next(stream)
     files[1].unlink()
     assert Path(files[1]).exists() is False
-    with pytest.raises(ValueError, match="picture10"):
+    with pytest.raises(ValueError, match="image10"):
         next(stream)
 
 

@@ -77,18 +77,18 @@ def pool(how: Any = work, workers: int = 2, **options: Any) -> WorkerPool[list[s
 
 def test_items_keep_their_order_within_a_task_and_a_state_is_made_once() -> None:
     names = [f"task {n}" for n in range(9)]
-    asked: list[str] = []
+    requested: list[str] = []
 
     def tasks() -> Iterator[str]:
         for name in names:
-            asked.append(name)
+            requested.append(name)
             yield name
 
     with pool() as workers:
         found: dict[int, list[Any]] = {}
         for number, item in workers.run(tasks()):
             found.setdefault(number, []).append(item)
-            assert len(asked) <= len(found) + 4  # tasks are taken as they are needed
+            assert len(requested) <= len(found) + 4  # tasks are taken as they are needed
     assert [[(task, part) for task, part, *_ in found[n]] for n in range(9)] == [
         [(name, part) for part in range(3)] for name in names
     ]

@@ -125,8 +125,9 @@ def defer_interrupt() -> Iterator[None]:
     Outside the main thread, where Python delivers no signals, the block just runs.
 
     Example:
+        >>> written = []
         >>> with defer_interrupt():
-        ...     sink.write(frame)
+        ...     written.append("frame")
 
     Raises:
         KeyboardInterrupt: after the block, if Ctrl-C came inside it.

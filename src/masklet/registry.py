@@ -274,7 +274,8 @@ def get_card(name: str) -> ModelCard:
     near = difflib.get_close_matches(_normalize_name(name.rpartition("/")[2]), list(by_name), n=1, cutoff=0.5)
     is_path = "/" in name or "\\" in name or name.lower().endswith(_SUFFIXES)
     what = "neither a file that exists nor a known model" if is_path else "not a known model"
-    hint = f" Did you mean {_alias_spelling(near[0])!r}?" if near else ""
+    spelled = [key.replace("_", "-") if "/" in key else key for key in near]  # the hub's names have dashes
+    hint = f" Did you mean {spelled[0]!r}?" if spelled else ""
     rows = [f"  {card.name:<24} {_names_to_type(card)}" for card in MODELS.values()]
     message = f"{name!r} is {what}.{hint} Give the path of a file or one of these names:"
     raise UnknownModelError("\n".join([message, *rows]))
@@ -339,15 +340,10 @@ def _builtin_path(card: ModelCard) -> Path:
     return Path(__file__).parent / "builtin" / card.file
 
 
-def _alias_spelling(key: str) -> str:
-    """Spell a normalized alias as its origin does: with dashes on the hub."""
-    return key.replace("_", "-") if "/" in key else key
-
-
 def _names_to_type(card: ModelCard) -> str:
     if card.is_builtin:
         return "inside the package"
     if card.family in ("yolo", "fastsam"):
         return f"{card.file}, by masklet.{'YOLO' if card.family == 'yolo' else 'FastSAM'}"
-    hub = [_alias_spelling(alias) for alias in card.aliases if "/" in alias]
+    hub = [alias.replace("_", "-") for alias in card.aliases if "/" in alias]
     return ", ".join(dict.fromkeys([card.short_name, card.file, *hub]))

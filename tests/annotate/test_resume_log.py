@@ -139,7 +139,7 @@ def test_one_process_at_a_time_and_missing_settings_are_reported(tmp_path: Path)
 
 
 def test_record_of_an_earlier_version_is_read() -> None:
-    line = '{"name":"clip/000001","path":"clip.mp4","size":[2,3],"part":"val","film":"clip","frame":1,"objects":[]}'
+    line = (Path(__file__).parent / "old_record.json").read_text(encoding="utf-8")
     assert ImageAnnotation.from_line(line) == ImageAnnotation(
         "clip/000001", "clip.mp4", (2, 3), split="val", video="clip", frame_idx=1
     )

@@ -29,6 +29,8 @@ from masklet.detect import Detections
 from masklet.errors import InputError, MaskletWarning, OutputError, StateError
 
 DRIVER = Path(__file__).parents[1] / "helpers" / "annotate_driver.py"
+OLD_KEYS = json.loads((Path(__file__).parent / "old_keys.json").read_text(encoding="utf-8"))
+"""The keys of earlier versions by the current ones."""
 
 
 @pytest.fixture
@@ -257,18 +259,18 @@ def test_labels_that_did_not_fit_are_written_by_the_next_run(
 
 
 def test_log_of_an_earlier_version_is_resumed(photos: Path, tmp_path: Path) -> None:
-    """Earlier versions wrote the keys part, film, frame, pictures, every and split (the fraction for training)."""
+    """Earlier versions wrote other keys, and as `split` the fraction for training."""
     options = {"formats": ("yolo",), "val_fraction": 0.2}
     first = label(photos, tmp_path / "out", **options)
     expected = contents(tmp_path / "out")
     settings, log = downgrade_log(tmp_path / "out")
     records = [json.loads(line) for line in log.read_text().splitlines()]
-    old_keys = {"split": "part", "video": "film", "frame_idx": "frame"}
-    records = [{old_keys.get(key, key): value for key, value in record.items()} for record in records]
+    records = [{OLD_KEYS["record"].get(key, key): value for key, value in record.items()} for record in records]
     assert sum("part" in record for record in records) == 10
     log.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
     document = json.loads(settings.read_text())
-    document["pictures"], document["every"] = document.pop("images"), document.pop("detect_every")
+    for new, old in OLD_KEYS["settings"].items():
+        document[old] = document.pop(new)
     document["split"] = 1 - document.pop("val_fraction")
     settings.write_text(json.dumps(document))
     detector = Blobs()
@@ -283,7 +285,7 @@ def test_summary_of_an_earlier_version_is_read(photos: Path, tmp_path: Path) -> 
     text = (tmp_path / "out/summary.json").read_text()
     assert Summary.from_json(text) == replace(summary, losses=Summary.from_json(text).losses)
     document = json.loads(text)
-    for new, old in (("images", "pictures"), ("splits", "parts"), ("done_before", "earlier")):
+    for new, old in OLD_KEYS["summary"].items():
         document[old] = document.pop(new)
     document["by_class"] = {"earlier": 3, **document["by_class"]}
     assert Summary.from_json(json.dumps(document)) == replace(

@@ -159,7 +159,9 @@ def test_images_that_change_their_size_end_the_run(
     assert played(Path("o/shots_overlay.mp4")) == 4
 
 
-def test_a_video_that_ends_early_is_told(masklet: Masklet, small: None, video: Path, small_video: np.ndarray) -> None:
+def test_a_video_that_ends_early_is_reported(
+    masklet: Masklet, small: None, video: Path, small_video: np.ndarray
+) -> None:
     write_video(Path("long.mkv"), np.concatenate([small_video] * 4))
     content = Path("long.mkv").read_bytes()
     Path("cut.mkv").write_bytes(content[: len(content) // 2])

@@ -47,7 +47,9 @@ def test_options_hold() -> None:
     assert few.rles == everything[:2].rles
 
 
-@pytest.mark.parametrize(("how", "said"), [({"text": "a dog"}, "takes no text"), ({"classes": ("dog",)}, "0 object")])
-def test_it_does_not_know_what_things_are(how: dict[str, Any], said: str) -> None:
-    with pytest.raises(InputError, match=said):
+@pytest.mark.parametrize(
+    ("how", "message"), [({"text": "a dog"}, "takes no text"), ({"classes": ("dog",)}, "0 object")]
+)
+def test_it_does_not_know_what_things_are(how: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         detector(**how)

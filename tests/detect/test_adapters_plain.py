@@ -1,4 +1,4 @@
-"""A function of an image as a detector: what it may answer, and what is said when it may not."""
+"""A function of an image as a detector: what it may return, and how an invalid return value is reported."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_nothing_found_and_ready_detections() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "message"),
     [
         (([[1, 1, 5, 5]], [1.0]), "answered 2 values; it must return"),
         (([[1, 1, 5, float("nan")]], [1.0], [0]), "without NaN"),
@@ -70,10 +70,10 @@ def test_nothing_found_and_ready_detections() -> None:
         (([[0.1, 0.1, 0.5, 0.9]], [1.0], [0]), "fractions of the image"),
     ],
 )
-def test_what_is_wrong_with_an_answer_is_said(answer: tuple[object, ...], said: str) -> None:
+def test_an_invalid_return_value_is_reported(answer: tuple[object, ...], message: str) -> None:
     with pytest.raises(InputError) as error:
         answering(*answer).detect([RGB])
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert "the detector <lambda>" in str(error.value)
 
 

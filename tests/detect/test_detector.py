@@ -1,4 +1,4 @@
-"""What detectors give and what they are asked, checked when it is made."""
+"""What detectors return and the options they take, validated when they are made."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_masks_may_be_run_length_codes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         (([[0, 0, 1]], [1], [0]), "must be (N, 4)"),
         (([[5, 0, 1, 1]], [1], [0]), "inside out"),
@@ -81,10 +81,10 @@ def test_masks_may_be_run_length_codes() -> None:
         (([[0, 0, 1, 1]], [1], [0], {}, np.zeros((2, 4, 4), bool)), "must be (1, H, W) bool"),
     ],
 )
-def test_what_cannot_be_a_detection_is_named(given: tuple[object, ...], said: str) -> None:
+def test_what_cannot_be_a_detection_is_named(given: tuple[object, ...], message: str) -> None:
     with pytest.raises(InputError) as error:
         Detections(*given)  # type: ignore[arg-type]
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 def test_a_detector_is_whatever_has_names_and_detect() -> None:
@@ -105,7 +105,7 @@ def test_options_take_lists_and_single_classes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "said"),
+    ("how", "message"),
     [
         ({"conf": 25}, "conf 25"),
         ({"iou": float("nan")}, "iou nan"),
@@ -117,10 +117,10 @@ def test_options_take_lists_and_single_classes() -> None:
         ({"text": " . "}, "names nothing"),
     ],
 )
-def test_options_that_cannot_be_meant_are_named(how: dict[str, object], said: str) -> None:
+def test_invalid_options_are_named(how: dict[str, object], message: str) -> None:
     with pytest.raises(InputError) as error:
         DetectOptions(**how)  # type: ignore[arg-type]
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 def test_classes_are_wanted_by_number_or_name() -> None:
@@ -129,11 +129,11 @@ def test_classes_are_wanted_by_number_or_name() -> None:
     assert resolve_class_ids([7], {}) == {7}
 
 
-@pytest.mark.parametrize(("wanted", "said"), [("dgo", "Did you mean 'dog'"), ("lamp", "16 dog"), (5, "class 5 is")])
-def test_an_unknown_class_lists_those_there_are(wanted: int | str, said: str) -> None:
+@pytest.mark.parametrize(("wanted", "message"), [("dgo", "Did you mean 'dog'"), ("lamp", "16 dog"), (5, "class 5 is")])
+def test_an_unknown_class_lists_those_there_are(wanted: int | str, message: str) -> None:
     with pytest.raises(InputError) as error:
         resolve_class_ids([wanted], NAMES)
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert "17 horse" in str(error.value)
 
 

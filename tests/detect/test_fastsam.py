@@ -32,10 +32,10 @@ def found(*, codes: bool = False) -> Detections:
 
 
 def rows(multimask: bool = False, codes: bool = False, **prompts: object) -> list[tuple[int, int]]:
-    asked = parse_prompts(
+    parsed = parse_prompts(
         prompts.get("points"), prompts.get("labels"), prompts.get("bboxes"), None, size=SIZE
     )  # fmt: skip
-    return select_by_prompts(found(codes=codes), asked, multimask=multimask)
+    return select_by_prompts(found(codes=codes), parsed, multimask=multimask)
 
 
 @pytest.mark.parametrize("codes", [False, True])
@@ -76,8 +76,8 @@ def test_a_point_is_in_the_pixel_that_holds_it() -> None:
 
 def test_what_nothing_answers_has_no_row() -> None:
     nothing = Detections.empty({0: "object"})
-    asked = parse_prompts([25, 15], None, None, None, size=SIZE)
-    assert select_by_prompts(nothing, asked) == []
+    parsed = parse_prompts([25, 15], None, None, None, size=SIZE)
+    assert select_by_prompts(nothing, parsed) == []
     few = found()[[1, 3]]
     assert select_by_prompts(few, parse_prompts([[5, 5], [70, 40]], None, None, None, size=SIZE)) == [(1, 1)]
 

@@ -167,7 +167,7 @@ def test_long_narrow_images_are_read(opened: Opener) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "how", "said"),
+    ("kind", "how", "message"),
     [
         ("rt_detr", {"classes": ("dgo",)}, "Did you mean 'dog'"),
         ("rt_detr", {"text": "a dog"}, "takes no text"),
@@ -177,13 +177,13 @@ def test_long_narrow_images_are_read(opened: Opener) -> None:
         ("grounding_dino", {"text": "a dog. " + "a red car " * 8}, "and 24 are read"),
     ],
 )
-def test_what_is_asked_in_vain_is_said(kind: str, how: dict[str, Any], said: str, opened: Opener) -> None:
+def test_invalid_classes_and_texts_are_refused(kind: str, how: dict[str, Any], message: str, opened: Opener) -> None:
     with pytest.raises(InputError) as error:
         opened(kind, **how)
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
-def test_without_a_network_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_offline_error_names_the_download_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MASKLET_OFFLINE", "1")
     with pytest.raises(DownloadError) as error:
         open_hub_detector("somebody/a-detector@no_timm", DetectOptions())
@@ -239,15 +239,15 @@ def test_older_weights_are_taken_where_there_are_no_others(
 def test_only_numbers_and_settings_are_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import huggingface_hub
 
-    asked: dict[str, Any] = {}
+    requested: dict[str, Any] = {}
     (tmp_path / "config.json").touch()
     (tmp_path / "model.safetensors").touch()
     monkeypatch.setattr(
-        huggingface_hub, "snapshot_download", lambda name, **how: asked.update(how, name=name) or str(tmp_path)
+        huggingface_hub, "snapshot_download", lambda name, **how: requested.update(how, name=name) or str(tmp_path)
     )
     resolve_model_dir("somebody/a-detector@branch/x")
-    assert (asked["name"], asked["revision"]) == ("somebody/a-detector", "branch/x")
-    assert not [pattern for pattern in asked["allow_patterns"] if pattern.endswith((".py", ".bin", ".pt", "*"))]
+    assert (requested["name"], requested["revision"]) == ("somebody/a-detector", "branch/x")
+    assert not [pattern for pattern in requested["allow_patterns"] if pattern.endswith((".py", ".bin", ".pt", "*"))]
 
 
 def test_names_of_the_hub_have_an_owner() -> None:
@@ -277,7 +277,7 @@ def _of_timm(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "message"),
     [
         (lambda f: (f / "config.json").unlink(), "config.json is missing"),
         (lambda f: (f / "config.json").write_text("{"), "cannot be opened"),
@@ -289,16 +289,16 @@ def _of_timm(folder: Path) -> None:
         (_of_timm, "detr-resnet-50@no_timm"),
     ],
 )
-def test_a_spoiled_folder_is_said_to_be_one(
-    spoil: Callable[[Path], object], said: str, folder: Callable[[str], Path], tmp_path: Path
+def test_a_damaged_model_folder_is_refused(
+    spoil: Callable[[Path], object], message: str, folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
     spoiled = _spoiled(folder("detr"), tmp_path / "detr", spoil)
     with pytest.raises(CheckpointError) as error:
         open_hub_detector(spoiled)
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
-def test_without_the_extra_its_name_is_said(monkeypatch: pytest.MonkeyPatch, folder: Callable[[str], Path]) -> None:
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, folder: Callable[[str], Path]) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"masklet\[transformers\]"):
         open_hub_detector(folder("detr"))

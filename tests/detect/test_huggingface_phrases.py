@@ -1,4 +1,4 @@
-"""What is looked for, in words."""
+"""Text prompts: how they are split into phrases, and which tokens belong to each phrase."""
 
 from __future__ import annotations
 

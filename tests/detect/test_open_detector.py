@@ -36,7 +36,7 @@ class Corner:
         ]
 
 
-def test_everything_is_asked_of_the_model_at_hand() -> None:
+def test_everything_uses_the_predictor_of_sam() -> None:
     predictor = ImagePredictor(small_network())
     for sam in (predictor, SimpleNamespace(predictor=predictor)):
         opened = open_detector("everything", DetectOptions(max_det=3), sam=sam)
@@ -45,7 +45,7 @@ def test_everything_is_asked_of_the_model_at_hand() -> None:
         assert opened.options.max_det == 3
 
 
-def test_everything_alone_is_asked_of_the_model_in_the_package() -> None:
+def test_everything_without_sam_uses_the_builtin_model() -> None:
     opened = open_detector(" Everything", device="cpu")
     assert isinstance(opened, SegmentEverythingDetector)
     assert opened.predictor.device.type == "cpu"
@@ -77,7 +77,7 @@ def test_a_folder_is_a_detector_of_the_hub(spelt: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", HUB_EXAMPLES)
-def test_names_with_an_owner_are_looked_for_on_the_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_with_an_owner_are_downloaded_from_the_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MASKLET_OFFLINE", "1")
     monkeypatch.setenv("HF_HUB_CACHE", "/nowhere")
     with pytest.raises(DownloadError, match=r"hf download [\w-]+/"):
@@ -85,7 +85,7 @@ def test_names_with_an_owner_are_looked_for_on_the_hub(name: str, monkeypatch: p
 
 
 @pytest.mark.parametrize("name", ["yolov8n.pt", "YOLOv8x-seg", "FastSAM-s.pt"])
-def test_names_of_the_table_are_looked_for_where_they_are_published(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_registered_names_are_downloaded_from_their_release_page(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MASKLET_OFFLINE", "1")
     monkeypatch.setenv("MASKLET_HOME", "/nowhere")
     with pytest.raises(DownloadError, match=r"Download it by other means from https://\S+/(yolov8|FastSAM)"):
@@ -119,7 +119,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(name: str, near: str) -> N
         open_detector(name)
 
 
-def test_a_segmentation_model_is_said_to_be_one() -> None:
+def test_a_segmentation_model_is_refused_as_a_detector() -> None:
     with pytest.raises(InputError, match=r"sam=SAM\('sam2.1_t.pt'\)"):
         open_detector("sam2.1_t.pt")
 

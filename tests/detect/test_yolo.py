@@ -174,15 +174,15 @@ def test_a_file_finds_what_its_network_finds(tmp_path: Path, config: object) -> 
     assert (found.masks is None) == (config is TINY)
 
 
-def test_the_license_is_said_once_for_each_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_license_is_logged_once_for_each_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     one, two = save(tmp_path / "one.pt", network()), save(tmp_path / "two.pt", network())
     with caplog.at_level(logging.WARNING, "masklet"):
         for file in (one, one, two):
             load_yolo(file)
-    said = [record.getMessage() for record in caplog.records]
-    assert len(said) == 2
-    assert "one.pt" in said[0]
-    assert all("AGPL-3.0" in words for words in said)
+    logged = [record.getMessage() for record in caplog.records]
+    assert len(logged) == 2
+    assert "one.pt" in logged[0]
+    assert all("AGPL-3.0" in words for words in logged)
 
 
 def test_a_fine_tuned_file_has_the_terms_it_says(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_other_models_are_sent_elsewhere(tmp_path: Path, monkeypatch: pytest.Mon
         load_yolo(tmp_path / "other.pt")
 
 
-def test_files_told_apart_by_where_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_path_of_a_file_may_be_a_string(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "_license_logged", set())
     file = save(tmp_path / "mine.pt", network(TINY))
     assert load_yolo(str(file)).path == file

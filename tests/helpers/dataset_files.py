@@ -74,7 +74,7 @@ def outline(mask: np.ndarray) -> list[float]:
 
 
 def coco(root: Path, *, split: str = "val2017") -> Path:
-    """Three images: an outline in two parts and a list of runs; a compressed code and a crowd; nothing."""
+    """Three images: an outline in two parts and a list of runs; a compressed code and an `iscrowd` one; nothing."""
     images = [
         {"id": 7 + n, "file_name": f"{name}.jpg", "height": HEIGHT, "width": WIDTH}
         for n, name in enumerate(("000010", "000002", "000003"))

@@ -48,7 +48,7 @@ def repickled(change: Callable[[bytes], bytes]) -> bytes:
 
 
 def words_of_refusal(read: Callable[[Path], object], make: Maker, folder: Path) -> str:
-    """What is said of a file that is refused; it names the file, and nothing in that was run."""
+    """The message with which a file is refused; it names the file, and nothing in the file was run."""
     file = folder / "weights.pt"
     file.write_bytes(make(folder))
     with pytest.raises(CheckpointError) as caught:

@@ -17,7 +17,8 @@ COLORS = {0: "red", 1: "green", 2: "blue"}
 class SeesColors(nn.Module):
     """One place a color that is there, and places that say nothing around it.
 
-    Scores are 0.9, 0.8, 0.7 for red, green, blue; each box is said a second time, a little off and less surely.
+    Scores are 0.9, 0.8, 0.7 for red, green, blue; each box is predicted a second time, a little off and
+    with a lower score.
     """
 
     def __init__(self, *, masks: bool = True) -> None:

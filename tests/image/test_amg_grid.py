@@ -1,4 +1,4 @@
-"""Where is asked: grids, crops, what is explained already, and which of several boxes stays."""
+"""Automatic prompts: point grids, crops, points that found masks cover already, and which of several boxes is kept."""
 
 from __future__ import annotations
 

@@ -45,10 +45,10 @@ def test_a_generator() -> None:
 
 def test_everything_a_generator_may_yield(tmp_path: Path) -> None:
     Image.fromarray(GRAY).save(tmp_path / "a.png")
-    items = [GRAY, Image.fromarray(GRAY), tmp_path / "a.png", SourceImage(GRAY, "mine"), Frame(GRAY, "film", 77, 3.5)]
+    items = [GRAY, Image.fromarray(GRAY), tmp_path / "a.png", SourceImage(GRAY, "mine"), Frame(GRAY, "clip", 77, 3.5)]
     frames = list(open_video(item for item in items))
     assert [frame.index for frame in frames] == list(range(5))
-    assert [Path(frame.path).name for frame in frames] == ["image0", "image1", "a.png", "mine", "film"]
+    assert [Path(frame.path).name for frame in frames] == ["image0", "image1", "a.png", "mine", "clip"]
     assert frames[4].time == 3.5
 
 

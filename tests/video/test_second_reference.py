@@ -6,7 +6,7 @@ the published tracker does; the cases here keep clear of them:
 - it does not start from the earlier mask when a tracked frame is corrected;
 - it reads the pointer of a mask prompt from the best of three candidates, not from the unambiguous one;
 - it cannot pass frames that lie before an object's first prompt.
-So a late object has a session of its own there. It fills no holes, so ours fills none either.
+So a late object has a separate session there. It fills no holes, so ours fills none either.
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ def test_backwards_from_the_last_frame(both: Both) -> None:
 
 
 def test_an_object_that_is_prompted_on_two_frames(both: Both) -> None:
-    """On the way to the second, its memory is looked at and its pointer, which lies ahead, is not."""
+    """On the way to the second, its memory is attended to and its pointer, which lies ahead, is not."""
     prompts = [DISC, PromptSpec(1, 10, ((170, 150), (20, 20)), (1, 0))]
     agree(both.track(prompts), both.reference(prompts))
 

@@ -154,7 +154,7 @@ def test_a_bidirectional_pass_yields_every_frame_once_with_every_object(session:
         s.add_prompt(2, frame_idx=8, **BOX)
         back = {frame.frame_idx: frame.masks.data[0] for frame in s.propagate(reverse=True)}
     alone = [frame for frame in frames if frame.frame_idx in (3, 4, 5)]
-    for frame in alone:  # the mask of the second object, looked back at with the first beside it
+    for frame in alone:  # the second object, propagated in reverse together with the first
         np.testing.assert_array_equal(frame.masks.data[1], back[frame.frame_idx])
 
 

@@ -206,7 +206,7 @@ def test_another_source_model_or_option_is_one_clear_error(
 
 @pytest.fixture
 def saved(model: SAM, small_video: np.ndarray, tmp_path: Path) -> Path:
-    """A session in the middle of looking forward, after looking back."""
+    """A session in the middle of its forward pass, after its backward pass."""
     with prompt(model.session(small_video)) as session:
         next(session.propagate(bidirectional=True))
         return session.save(tmp_path / "saved.safetensors")

@@ -55,12 +55,17 @@ def check_shapes(expected: Shapes, found: Shapes, *, path: str | PathLike[str], 
     lines = [
         f"{path} does not hold {model_name}: {len(missing)} of {len(expected)} tensors missing, "
         f"{len(unexpected)} unexpected, {len(misshapen)} misshapen.",
-        *_format_list("missing", [f"{name} {_format_shape(expected[name])}" for name in missing]),
-        *_format_list("unexpected", [f"{name} {_format_shape(found[name])}" for name in unexpected]),
-        *_format_list(
-            "misshapen", [f"{n} {_format_shape(found[n])}, not {_format_shape(expected[n])}" for n in misshapen]
-        ),
     ]
+    listed = {
+        "missing": [f"{n} {_format_shape(expected[n])}" for n in missing],
+        "unexpected": [f"{n} {_format_shape(found[n])}" for n in unexpected],
+        "misshapen": [f"{n} {_format_shape(found[n])}, not {_format_shape(expected[n])}" for n in misshapen],
+    }
+    for title, entries in listed.items():
+        if entries:
+            lines += [f"  {title}:", *(f"    {entry}" for entry in entries[:_MAX_LISTED])]
+        if len(entries) > _MAX_LISTED:
+            lines.append(f"    and {len(entries) - _MAX_LISTED} more")
     known, shared = identify_architecture(found), len(expected) - len(missing)
     if known and known.startswith(("YOLO", "FastSAM")):
         hint = f"It looks like {known}. Open it with masklet.{'YOLO' if known.startswith('Y') else 'FastSAM'}."
@@ -80,20 +85,15 @@ def identify_architecture(found: Shapes) -> str | None:
         >>> identify_architecture({"image_encoder.patch_embed.seq.0.c.weight": (32, 3, 3, 3)})
         'MobileSAM'
     """
-    direct = _identify(found)
-    if direct or not found:
-        return direct
-    for prefix in _PREFIXES:
+    for prefix in ("", *_PREFIXES):
         inner = {name.removeprefix(prefix): shape for name, shape in found.items() if name.startswith(prefix)}
-        known = _identify(inner) if len(inner) * 2 > len(found) else None
+        if len(inner) * 2 <= len(found):
+            continue
+        known = _identify_sam2(inner) or _identify_sam1(inner) or _identify_yolo(inner)
+        known = known or next((family for start, family in _FAMILIES if _has(inner, start)), None)
         if known:
-            return f"{known}, with {prefix!r} before its names"
+            return f"{known}, with {prefix!r} before its names" if prefix else known
     return None
-
-
-def _identify(found: Shapes) -> str | None:
-    by_name = _identify_sam2(found) or _identify_sam1(found) or _identify_yolo(found)
-    return by_name or next((family for start, family in _FAMILIES if _has(found, start)), None)
 
 
 def _identify_sam2(found: Shapes) -> str | None:
@@ -153,9 +153,3 @@ def _count(found: Shapes, prefix: str) -> int:
 
 def _format_shape(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape)) or "scalar"
-
-
-def _format_list(title: str, entries: list[str]) -> list[str]:
-    rest = len(entries) - _MAX_LISTED
-    more = [f"    and {rest} more"] if rest > 0 else []
-    return [f"  {title}:", *(f"    {entry}" for entry in entries[:_MAX_LISTED]), *more] if entries else []

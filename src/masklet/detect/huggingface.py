@@ -43,7 +43,6 @@ __all__ = [
     "QueryDetections",
     "cxcywh_to_xyxy",
     "decode_class_logits",
-    "decode_token_logits",
     "open_hub_detector",
     "split_phrases",
     "token_phrase_ids",
@@ -105,18 +104,6 @@ def decode_class_logits(logits_QC: Tensor, boxes_Q4: Tensor, num_classes: int) -
     return QueryDetections(boxes_Q4[pairs_K // columns], scores_K, pairs_K % columns)
 
 
-def decode_token_logits(logits_QT: Tensor, boxes_Q4: Tensor, phrases_T: Sequence[int]) -> QueryDetections:
-    """Decode the output of a network that compares each query with the tokens of one text (Grounding DINO).
-
-    `phrases_T` is the phrase of each token, -1 for none. The score is that of the best token, as published; the class
-    is the phrase with the best token.
-    """
-    phrases = torch.tensor(phrases_T, device=logits_QT.device)
-    probability_QT = logits_QT.sigmoid()[:, : len(phrases)]
-    best_QP = torch.stack([probability_QT[:, phrases == p].amax(-1) for p in range(int(phrases.max()) + 1)], -1)
-    return QueryDetections(boxes_Q4, probability_QT.amax(-1), best_QP.argmax(-1))
-
-
 def cxcywh_to_xyxy(boxes_K4: Tensor, width: float, height: float) -> Tensor:
     """Convert boxes to x1, y1, x2, y2 in pixels of an image of this width and height."""
     center_K2, half_K2 = boxes_K4[:, :2], boxes_K4[:, 2:] / 2
@@ -162,18 +149,25 @@ class _ClassHead:
 
 @dataclass(frozen=True)
 class _TokenHead:
-    """All phrases in one text, compared token by token."""
+    """All phrases in one text, compared token by token (Grounding DINO).
+
+    The score is that of the best token, as published; the class is the phrase with the best token.
+    """
 
     names: Names
     text_1L: dict[str, Tensor]
     phrases_L: list[int]
+    """The phrase of each token, -1 for none."""
     needs_nms: bool = True
 
     def text_inputs(self, batch_size: int) -> dict[str, Tensor]:
         return {name: part.expand(batch_size, -1) for name, part in self.text_1L.items()}
 
     def decode(self, logits: Tensor, boxes_Q4: Tensor) -> QueryDetections:
-        return decode_token_logits(logits, boxes_Q4, self.phrases_L)
+        phrases = torch.tensor(self.phrases_L, device=logits.device)
+        probability_QT = logits.sigmoid()[:, : len(phrases)]
+        best_QP = torch.stack([probability_QT[:, phrases == p].amax(-1) for p in range(int(phrases.max()) + 1)], -1)
+        return QueryDetections(boxes_Q4, probability_QT.amax(-1), best_QP.argmax(-1))
 
 
 @dataclass(frozen=True)
@@ -217,8 +211,12 @@ class HubDetector:
             by_shape.setdefault(tuple(inputs["pixel_values"].shape), []).append(i)
         detections: dict[int, Detections] = {}
         for members in by_shape.values():
-            outputs = self._forward([prepared[i] for i in members])
-            for i, (logits, boxes_Q4) in zip(members, outputs, strict=True):
+            batch = {name: torch.cat([prepared[i][name] for i in members]) for name in prepared[members[0]]}
+            batch |= self._head.text_inputs(len(members))
+            with torch.inference_mode():
+                output = self.network(**{name: part.to(self.device) for name, part in batch.items()})
+                logits_B, boxes_BQ4 = output.logits.float().cpu(), output.pred_boxes.float().cpu()
+            for i, logits, boxes_Q4 in zip(members, logits_B, boxes_BQ4, strict=True):
                 height, width = images[i].shape[:2]
                 side = max(height, width)
                 extent = (side, side) if self._pads_to_square else (width, height)
@@ -229,13 +227,6 @@ class HubDetector:
                 found = clip_to_image(found, (height, width))
                 detections[i] = filter_detections(found, self.options, apply_nms=self._head.needs_nms)
         return [detections[i] for i in range(len(images))]
-
-    @torch.inference_mode()
-    def _forward(self, inputs: list[dict[str, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-        batch = {name: torch.cat([one[name] for one in inputs]) for name in inputs[0]}
-        batch |= self._head.text_inputs(len(inputs))
-        output = self.network(**{name: part.to(self.device) for name, part in batch.items()})
-        return zip(output.logits.float().cpu(), output.pred_boxes.float().cpu(), strict=True)
 
 
 def open_hub_detector(name_or_path: str | Path, options: DetectOptions | None = None, device: str = "") -> HubDetector:
@@ -333,20 +324,21 @@ def _head(config: PretrainedConfig, folder: Path, text: str | None) -> _Detectio
 
     phrases, tokenizer = split_phrases(text), AutoTokenizer.from_pretrained(folder)
     names = dict(enumerate(phrases))
+    head: _DetectionHead
     if config.model_type in PHRASE_MODELS:
         max_tokens = config.text_config.max_position_embeddings
         text_PL = tokenizer(list(phrases), padding="max_length", max_length=max_tokens, return_tensors="pt")
-        _check_length(text, text_PL["input_ids"].shape[1], max_tokens, "a phrase")
-        return _PhraseHead(names, {name: text_PL[name] for name in ("input_ids", "attention_mask")})
-    text_1L = tokenizer(" ".join(f"{phrase}." for phrase in phrases).lower(), return_tensors="pt")
-    tokens = text_1L["input_ids"][0].tolist()
-    _check_length(text, len(tokens), config.max_text_len, "all phrases together")
-    phrase_ids = token_phrase_ids(tokens, tokenizer.convert_tokens_to_ids("."), tokenizer.all_special_ids)
-    return _TokenHead(names, dict(text_1L), phrase_ids)
-
-
-def _check_length(text: str, length: int, max_length: int, where: str) -> None:
-    if length > max_length:
+        length, where = text_PL["input_ids"].shape[1], "a phrase"
+        head = _PhraseHead(names, {name: text_PL[name] for name in ("input_ids", "attention_mask")})
+    else:
+        max_tokens = config.max_text_len
+        text_1L = tokenizer(" ".join(f"{phrase}." for phrase in phrases).lower(), return_tensors="pt")
+        tokens = text_1L["input_ids"][0].tolist()
+        length, where = len(tokens), "all phrases together"
+        phrase_ids = token_phrase_ids(tokens, tokenizer.convert_tokens_to_ids("."), tokenizer.all_special_ids)
+        head = _TokenHead(names, dict(text_1L), phrase_ids)
+    if length > max_tokens:
         raise InputError(
-            f"text {text[:60]!r}... has {length} tokens in {where}, and {max_length} are read; use fewer words"
+            f"text {text[:60]!r}... has {length} tokens in {where}, and {max_tokens} are read; use fewer words"
         )
+    return head

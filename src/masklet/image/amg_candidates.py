@@ -17,7 +17,7 @@ from torch import Tensor
 from masklet.image.amg_options import MaskGeneratorOptions
 from masklet.image.predictor import ImagePredictor
 from masklet.models.heads.mask_decoder import select_masks
-from masklet.models.types import MaskPrediction, PromptTensors
+from masklet.models.types import PromptTensors
 from masklet.transforms import LOGIT_LIMIT, ImageTransform
 
 __all__ = ["CandidateSampler", "Candidates", "CoveredRegion", "concat_candidates"]
@@ -140,24 +140,18 @@ class CandidateSampler:
         if self.shared_context is None or mask_input_N1HW is not None:
             rows = torch.zeros(len(points_N2), dtype=torch.long, device=xy_N12.device)
             decoded = model.decode(self.features.index_select(rows), prompts)
-            selected = select_masks(decoded, multimask_output, threshold=model.stability_threshold)
-            return _filter_by_iou(points_N2, selected, min_iou)
+        else:
+            prediction = self.shared_context.predict(prompts)
+            if multimask_output:  # only the masks that are good enough are computed
+                rows_N, k_N = (prediction.iou_BK[:, 1:] > min_iou).nonzero().unbind(1)
+                iou_N = prediction.iou_BK[rows_N, k_N + 1].numpy()
+                return Candidates(prediction.logits_of_candidates(rows_N, k_N + 1), iou_N, points_N2[rows_N.numpy()])
+            # Which mask is selected depends on all four; they are computed where any is good enough.
+            rows_N = (prediction.iou_BK > min_iou).any(1).nonzero()[:, 0]
+            decoded, points_N2 = prediction.candidates(rows_N.tolist()), points_N2[rows_N.numpy()]
 
-        prediction = self.shared_context.predict(prompts)
-        if multimask_output:  # only the masks that are good enough are computed
-            rows_N, k_N = (prediction.iou_BK[:, 1:] > min_iou).nonzero().unbind(1)
-            iou_N = prediction.iou_BK[rows_N, k_N + 1].numpy()
-            return Candidates(prediction.logits_of_candidates(rows_N, k_N + 1), iou_N, points_N2[rows_N.numpy()])
-        # Which mask is selected depends on all four; they are computed where any is good enough.
-        rows_N = (prediction.iou_BK > min_iou).any(1).nonzero()[:, 0]
-        four = prediction.candidates(rows_N.tolist())
-        selected = select_masks(four, False, threshold=model.stability_threshold)
-        return _filter_by_iou(points_N2[rows_N.numpy()], selected, min_iou)
-
-
-def _filter_by_iou(points_N2: Floats, prediction: MaskPrediction, min_iou: float) -> Candidates:
-    """Flatten K candidates per point to N, and keep those above `min_iou`."""
-    iou_NK = prediction.iou_BK.float().cpu().numpy()
-    points_N2 = points_N2.repeat(iou_NK.shape[1], axis=0)
-    every = Candidates(prediction.logits_BKHW.float().flatten(0, 1), iou_NK.ravel(), points_N2)
-    return every if min_iou == -math.inf else every.select(every.iou_N > min_iou)
+        selected = select_masks(decoded, multimask_output, threshold=model.stability_threshold)
+        iou_NK = selected.iou_BK.float().cpu().numpy()
+        points_N2 = points_N2.repeat(iou_NK.shape[1], axis=0)
+        every = Candidates(selected.logits_BKHW.float().flatten(0, 1), iou_NK.ravel(), points_N2)
+        return every if min_iou == -math.inf else every.select(every.iou_N > min_iou)

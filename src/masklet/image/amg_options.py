@@ -82,16 +82,22 @@ class MaskGeneratorOptions:
     """Order of the masks: best first, or largest first."""
 
     def __post_init__(self) -> None:
-        for name in FRACTION_FIELDS:
-            _check_number(name, getattr(self, name), 0, 1)
-        _check_number("stability_score_offset", self.stability_score_offset, 0, math.inf)
-        _check_number("mask_threshold", self.mask_threshold, -math.inf, math.inf)
+        ranges: dict[str, tuple[float, float]] = {
+            **dict.fromkeys(FRACTION_FIELDS, (0, 1)),
+            "stability_score_offset": (0, math.inf),
+            "mask_threshold": (-math.inf, math.inf),
+        }
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+                raise InputError(f"{name}={value!r} must be a number from {low} to {high}; remove it for the default")
         _check_int("points_per_batch", self.points_per_batch, 1, 4096)
         _check_int("crop_n_layers", self.crop_n_layers, 0, 4)
         _check_int("crop_n_points_downscale_factor", self.crop_n_points_downscale_factor, 1, 64)
         _check_int("min_mask_region_area", self.min_mask_region_area, 0, 1 << 31)
-        _check_choice("output_mode", self.output_mode, get_args(OutputMode))
-        _check_choice("sort_by", self.sort_by, get_args(SortBy))
+        for name, choices in (("output_mode", get_args(OutputMode)), ("sort_by", get_args(SortBy))):
+            if getattr(self, name) not in choices:
+                raise InputError(f"{name}={getattr(self, name)!r} is unknown; choose one of {', '.join(choices)}")
         if (self.points_per_side is None) == (self.point_grids is None):
             grids = "None" if self.point_grids is None else "given"
             raise InputError(
@@ -118,19 +124,9 @@ class MaskGeneratorOptions:
             )
 
 
-def _check_number(name: str, value: object, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise InputError(f"{name}={value!r} must be a number from {low} to {high}; remove it for the default")
-
-
 def _check_int(name: str, value: object, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise InputError(f"{name}={value!r} must be a whole number from {low} to {high}")
-
-
-def _check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise InputError(f"{name}={value!r} is unknown; choose one of {', '.join(allowed)}")
 
 
 PRESETS: dict[str, MaskGeneratorOptions] = {

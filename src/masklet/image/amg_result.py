@@ -104,6 +104,8 @@ class GeneratedMasks:
         mode = output_mode or self.options.output_mode
         annotations: list[MaskAnnotation] = []
         for i, code in enumerate(self.rles):
+            x1, y1, x2, y2 = self.xyxy[i].tolist()
+            left, top, right, bottom = self.crop_boxes[i].tolist()
             segmentation: Bools | Rle | UncompressedRle = code
             if mode == "binary_mask":
                 segmentation = self.masks[i]
@@ -113,16 +115,11 @@ class GeneratedMasks:
                 {
                     "segmentation": segmentation,
                     "area": int(self.areas[i]),
-                    "bbox": _xywh(self.xyxy[i]),
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
                     "predicted_iou": float(self.predicted_ious[i]),
                     "point_coords": [self.points[i].tolist()],
                     "stability_score": float(self.stability_scores[i]),
-                    "crop_box": _xywh(self.crop_boxes[i]),
+                    "crop_box": [left, top, right - left, bottom - top],
                 }
             )
         return annotations
-
-
-def _xywh(xyxy_4: Floats) -> list[float]:
-    left, top, right, bottom = xyxy_4.tolist()
-    return [left, top, right - left, bottom - top]

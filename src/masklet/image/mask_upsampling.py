@@ -10,6 +10,7 @@ Shapes: N candidates, H and W of the image, h and w of low-resolution logits.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,8 +59,7 @@ class MaskUpsampler:
             wide_hW = logits_hw @ columns.weights_PC[left:right].t()
             inner = outer = 0
             row_hits, column_hits = np.zeros(bottom - top, bool), np.zeros(right - left, bool)
-            for strip in row_strips(top, bottom):
-                pixels = rows.interpolate_rows(strip, wide_hW)
+            for strip, pixels in rows.interpolate_strips(top, bottom, wide_hW):
                 outer += int(np.count_nonzero(pixels > self.threshold - self.offset))
                 inner += int(np.count_nonzero(pixels > self.threshold + self.offset))
                 inside = pixels > self.threshold
@@ -76,8 +76,8 @@ class MaskUpsampler:
         rows, columns = self._get_axes(logits_hw)
         wide_hW = logits_hw.cpu() @ columns.weights_PC[left : right + 1].t()
         mask = np.empty((bottom + 1 - top, right + 1 - left), bool)
-        for strip in row_strips(top, bottom + 1):
-            mask[strip.start - top : strip.stop - top] = rows.interpolate_rows(strip, wide_hW) > self.threshold
+        for strip, pixels in rows.interpolate_strips(top, bottom + 1, wide_hW):
+            mask[strip.start - top : strip.stop - top] = pixels > self.threshold
         return mask
 
     def _get_axes(self, logits_hw: Tensor) -> tuple[InterpolationAxis, InterpolationAxis]:
@@ -101,16 +101,12 @@ class InterpolationAxis:
         cells = np.flatnonzero(hit_C & (self.end_C > 0))
         return (int(self.first_C[cells].min()), int(self.end_C[cells].max())) if len(cells) else (0, 0)
 
-    def interpolate_rows(self, strip: slice, cells_CW: Tensor) -> Floats:
-        """Interpolate the rows of a strip; returns (len(strip), W)."""
-        low, high = int(self.first_P[strip.start]), int(self.end_P[strip.stop - 1])
-        pixels: Floats = (self.weights_PC[strip, low:high] @ cells_CW[low:high]).numpy()
-        return pixels
-
-
-def row_strips(start: int, stop: int) -> list[slice]:
-    """Split the rows from `start` to `stop` into strips."""
-    return [slice(row, min(row + STRIP_ROWS, stop)) for row in range(start, stop, STRIP_ROWS)]
+    def interpolate_strips(self, start: int, stop: int, cells_CW: Tensor) -> Iterator[tuple[slice, Floats]]:
+        """Interpolate the rows from `start` to `stop`, strip by strip; yields each strip and its pixels (rows, W)."""
+        for row in range(start, stop, STRIP_ROWS):
+            strip = slice(row, min(row + STRIP_ROWS, stop))
+            low, high = int(self.first_P[strip.start]), int(self.end_P[strip.stop - 1])
+            yield strip, (self.weights_PC[strip, low:high] @ cells_CW[low:high]).numpy()
 
 
 def _true_spans(used: Bools) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:

@@ -94,9 +94,9 @@ def test_queries_go_through_in_chunks() -> None:
     if not has_fused_operators(torch.zeros(1)):
         pytest.skip("this build of torch has no fused oneDNN products")
     query, key, value = torch.randn(50, 16), torch.randn(300, 16), torch.randn(300, 8)
-    looked = AttentionKeys(key, FusedLinear(value.t(), None), max_bytes=4 * 300 * 7)
-    assert len(looked.chunks(50)) == 8
-    close(attend(query, looked, torch.empty(50, 8)), (query @ key.t()).softmax(-1) @ value, 1e-5)
+    keys = AttentionKeys(key, FusedLinear(value.t(), None), max_bytes=4 * 300 * 7)
+    assert len(keys.chunks(50)) == 8
+    close(attend(query, keys, torch.empty(50, 8)), (query @ key.t()).softmax(-1) @ value, 1e-5)
 
 
 def test_chunks_cover_all_rows_within_the_limit() -> None:

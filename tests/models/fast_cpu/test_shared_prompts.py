@@ -96,14 +96,14 @@ def test_threads_do_not_see_each_others_clicks() -> None:
     with torch.inference_mode():
         look = shared(network).prepare(network.encode_image(random_image(3)))
 
-    def asked(number: int) -> torch.Tensor:
+    def predict(number: int) -> torch.Tensor:
         one = PromptTensors(POINTS[number : number + 1], PROMPTS.labels_BN[:1])
         with torch.inference_mode():
             return look.predict(one).candidates([0]).logits_BKHW
 
-    alone = [asked(number) for number in range(5)]
+    alone = [predict(number) for number in range(5)]
     with ThreadPoolExecutor(5) as pool:
-        for number, found in enumerate(pool.map(asked, list(range(5)) * 8)):
+        for number, found in enumerate(pool.map(predict, list(range(5)) * 8)):
             assert torch.equal(found, alone[number % 5])
 
 

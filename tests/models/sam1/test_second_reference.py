@@ -63,33 +63,33 @@ def both() -> tuple[SAM1, torch.nn.Module]:
 @pytest.mark.parametrize("case", list(CASES))
 def test_transformers_gives_the_same_masks(case: str, both: tuple[SAM1, torch.nn.Module]) -> None:
     ours, theirs = both
-    asked = CASES[case]
+    prompts = CASES[case]
     random = torch.Generator().manual_seed(1)
     pixels, earlier = torch.randn(1, 3, 64, 64, generator=random), torch.randn(1, 1, 16, 16, generator=random) * 5
-    mask = earlier if "mask" in asked else None
+    mask = earlier if "mask" in prompts else None
     with torch.inference_mode():
-        mine = ours.decode(ours.encode_image(pixels), prompts_of(asked, mask))
-        reply = theirs(pixel_values=pixels, input_masks=mask, multimask_output=True, **theirs_of(asked))
+        mine = ours.decode(ours.encode_image(pixels), prompts_of(prompts, mask))
+        reply = theirs(pixel_values=pixels, input_masks=mask, multimask_output=True, **theirs_of(prompts))
     logits, scores = reply.pred_masks.numpy().reshape(3, 16, 16), reply.iou_scores.numpy().ravel()
     own = mine.logits_BKHW[0, 1:].numpy()
     assert np.abs(own - logits).max() / logits.std() < 5e-4
     np.testing.assert_allclose(mine.iou_BK[0, 1:].numpy(), scores, atol=1e-5)
 
 
-def prompts_of(asked: dict, mask: torch.Tensor | None) -> PromptTensors:
+def prompts_of(prompts: dict, mask: torch.Tensor | None) -> PromptTensors:
     """As `pixels.prompt_tensors` lays them out: corners before clicks."""
-    box = asked.get("box")
+    box = prompts.get("box")
     corners = [] if box is None else [box[:2], box[2:]]
-    points = torch.tensor([*corners, *asked.get("points", [])]).reshape(1, -1, 2)
-    labels = torch.tensor([*[2, 3][: len(corners)], *asked.get("labels", [])], dtype=torch.long)[None]
+    points = torch.tensor([*corners, *prompts.get("points", [])]).reshape(1, -1, 2)
+    labels = torch.tensor([*[2, 3][: len(corners)], *prompts.get("labels", [])], dtype=torch.long)[None]
     return PromptTensors(points, labels, mask)
 
 
-def theirs_of(asked: dict) -> dict[str, torch.Tensor]:
+def theirs_of(prompts: dict) -> dict[str, torch.Tensor]:
     found = {}
-    if "points" in asked:
-        found["input_points"] = torch.tensor(asked["points"])[None, None]
-        found["input_labels"] = torch.tensor(asked["labels"])[None, None]
-    if "box" in asked:
-        found["input_boxes"] = torch.tensor(asked["box"])[None, None]
+    if "points" in prompts:
+        found["input_points"] = torch.tensor(prompts["points"])[None, None]
+        found["input_labels"] = torch.tensor(prompts["labels"])[None, None]
+    if "box" in prompts:
+        found["input_boxes"] = torch.tensor(prompts["box"])[None, None]
     return found

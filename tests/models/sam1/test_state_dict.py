@@ -54,7 +54,7 @@ def test_values_travel_with_their_names() -> None:
     assert all(torch.equal(back[name], state[name]) for name in state)
 
 
-def test_published_names_are_told_from_theirs() -> None:
+def test_published_names_are_distinguished_from_transformers_names() -> None:
     state = published("sam_vit_b")
     assert not is_transformers(state)
     assert is_transformers(to_transformers(state))

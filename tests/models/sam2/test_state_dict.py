@@ -112,7 +112,7 @@ def test_values_travel_with_their_names(published: tuple[str, dict[str, Tensor]]
     assert all(torch.equal(back[name], state[name]) for name in state)
 
 
-def test_published_names_are_told_from_theirs(published: tuple[str, dict[str, Tensor]]) -> None:
+def test_published_names_are_distinguished_from_transformers_names(published: tuple[str, dict[str, Tensor]]) -> None:
     _, state = published
     assert not is_transformers(state)
     assert is_transformers(to_transformers(state))

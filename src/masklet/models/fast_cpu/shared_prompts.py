@@ -119,26 +119,25 @@ class SharedPrediction:
 
     def logits_of_prompts(self, prompts: list[int]) -> Tensor:
         """Compute all candidates (len(prompts), K, 4 H, 4 W) of some prompts."""
+        if not prompts:
+            height, width = self.context.size
+            return self.iou_BK.new_zeros(0, NUM_MASK_TOKENS, 4 * height, 4 * width)
         every = torch.arange(NUM_MASK_TOKENS)
-        logits = [self.logits(prompt, every) for prompt in prompts]
-        return torch.stack(logits) if logits else self._empty_logits.expand(0, NUM_MASK_TOKENS, -1, -1)
+        return torch.stack([self.logits(prompt, every) for prompt in prompts])
 
     def logits_of_candidates(self, prompts_N: Tensor, candidates_N: Tensor) -> Tensor:
         """Compute some candidates (N, 4 H, 4 W), those of one prompt next to each other."""
+        if not len(prompts_N):
+            height, width = self.context.size
+            return self.iou_BK.new_zeros(0, 4 * height, 4 * width)
         prompts, counts = torch.unique_consecutive(prompts_N, return_counts=True)
         parts = torch.split(candidates_N, counts.tolist())
-        logits = [self.logits(prompt, some) for prompt, some in zip(prompts.tolist(), parts, strict=True)]
-        return torch.cat(logits) if logits else self._empty_logits[0, :0]
+        return torch.cat([self.logits(prompt, some) for prompt, some in zip(prompts.tolist(), parts, strict=True)])
 
     def candidates(self, prompts: list[int]) -> MaskPrediction:
         """Return all candidates of some prompts, as `select_masks` takes them: without tokens or object scores."""
         logits_BKHW, iou_BK = self.logits_of_prompts(prompts), self.iou_BK[prompts]
         return MaskPrediction(logits_BKHW, iou_BK, iou_BK.new_zeros(len(prompts), 1), iou_BK[..., None][..., :0])
-
-    @property
-    def _empty_logits(self) -> Tensor:
-        height, width = self.context.size
-        return self.iou_BK.new_zeros(1, 1, 4 * height, 4 * width)
 
     def logits(self, prompt: int, candidates: Tensor) -> Tensor:
         """Compute some candidates (len(candidates), 4 H, 4 W) of one prompt."""
