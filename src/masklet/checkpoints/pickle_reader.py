@@ -220,13 +220,14 @@ def _is_plain_key(key: object) -> bool:
 
 
 _ALLOWED_CALLS: dict[str, Callable[..., object]] = {
+    # All dictionaries are pickled empty; their items follow.
     "collections.OrderedDict": lambda *pairs: InertObject("collections.OrderedDict", pairs) if pairs else {},
     "torch.Size": _int_tuple,
     "torch._tensor._rebuild_from_type_v2": lambda callee=None, _=None, args=(), *__: _construct(callee, args),
     "torch._utils._rebuild_parameter": lambda value=None, *_: value,
     "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
 }
-"""Calls that are evaluated, by functions of this file; every other name is only text. Items of a dictionary follow."""
+"""Calls that are evaluated, by functions of this file; every other name is only text."""
 
 _LITERALS = frozenset({
     "BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "BINSTRING", "SHORT_BINSTRING", "BINBYTES",
