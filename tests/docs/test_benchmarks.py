@@ -140,6 +140,7 @@ def run_line(line: str, capsys: pytest.CaptureFixture[str]) -> tuple[int | str |
     return left.value.code, captured.out, captured.err
 
 
+@pytest.mark.slow
 def test_the_commands_run_as_written(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for line in LINES:  # in their order: later ones read what earlier ones wrote
         code, out, err = run_line(line, capsys)

@@ -82,7 +82,16 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: SAM) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("line", [*dict.fromkeys(commands(PAGE)), *MEASURING])
+SLOW = ("masklet eval mask-generation", "masklet synth")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(line, marks=[pytest.mark.slow] if line.startswith(SLOW) else [])
+        for line in (*dict.fromkeys(commands(PAGE)), *MEASURING)
+    ],
+)
 def test_a_command_runs(here: Path, line: str, capsys: pytest.CaptureFixture[str]) -> None:
     if "synth videos" in line:  # the folder is there; what the line makes goes elsewhere
         line = line.replace("synth videos", "synth made")

@@ -147,6 +147,7 @@ def test_an_error_prints_what_was_done_and_is_raised(
         run_eval(replace(eval_options, results_file=None), work(("a",), bad="a"))
 
 
+@pytest.mark.slow
 def test_processes_give_the_figures_of_one_and_lose_nothing_by_an_error(
     eval_options: EvalOptions, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -206,6 +207,7 @@ def run_command(name: str, code: int, *words: str) -> None:
     assert left.value.code == code
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_that_was_stopped_goes_on_to_the_same_figures(
     here: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -68,6 +68,7 @@ def figures(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     return Path(str(words[-1])).read_text()
 
 
+@pytest.mark.slow
 def test_two_processes_write_what_one_does_in_one_go_or_two(
     two_videos: Path, tmp_path: Path, tracking_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,6 +102,7 @@ def no_process() -> Knows:
     return Fails(np.zeros_like(steady()))
 
 
+@pytest.mark.slow
 def test_the_error_of_one_video_ends_the_run_and_what_is_written_is_resumed(tmp_path: Path) -> None:
     videos = benchmark_videos("davis17", davis(tmp_path / "DAVIS", "ant", "bad", "bee", "cow"))
     with pytest.raises(SourceError, match="bad is bad"):
@@ -108,6 +110,7 @@ def test_the_error_of_one_video_ends_the_run_and_what_is_written_is_resumed(tmp_
     assert tree(predict(knows(), videos, tmp_path / "out")) == tree(predict(knows(), videos, tmp_path / "whole"))
 
 
+@pytest.mark.slow
 def test_a_stopped_run_leaves_no_process_and_is_resumed(tmp_path: Path) -> None:
     videos = benchmark_videos("davis17", davis(tmp_path / "DAVIS", "ant", "bee", "cow"))
 
@@ -128,6 +131,7 @@ def dies(model: Knows, unit: str, *, on_progress: Callable[[], None]) -> list[st
     return [unit * 2]
 
 
+@pytest.mark.slow
 def test_a_process_ended_from_outside_raises_and_what_was_done_is_kept() -> None:
     kept: dict[int, tuple[Sequence[str], bool]] = {}
     units = {3: "ant", 5: "bee", 8: "bad"}
@@ -137,6 +141,7 @@ def test_a_process_ended_from_outside_raises_and_what_was_done_is_kept() -> None
     assert all(whole and list(rows) == [units[n] * 2] for n, (rows, whole) in kept.items())
 
 
+@pytest.mark.slow
 def test_invalid_arguments_are_named(two_videos: Path, tmp_path: Path) -> None:
     videos = benchmark_videos("davis17", two_videos)
     with pytest.raises(InputError, match="workers=0"):

@@ -56,6 +56,7 @@ def test_the_suite_has_every_difficulty() -> None:
     assert len(BENCHMARK_CLIPS) == 2 * len(SCENARIOS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "scene", [scene for scene in BENCHMARK_CLIPS if scene.scenario != "long"], ids=lambda s: s.name
 )
@@ -151,6 +152,7 @@ class Knowing:
             )
 
 
+@pytest.mark.slow
 def test_the_truth_scores_one() -> None:
     steps: list[None] = []
     rows = list(evaluate_synthetic(Knowing(), "box", ["occlusion"], lambda: steps.append(None)))
@@ -162,6 +164,7 @@ def test_the_truth_scores_one() -> None:
     assert len(steps) == 60
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_line_a_difficulty_and_writes_the_figures(
     tmp_path: Path, tracker: SAM, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from masklet.annotate.annotation_records import BoxXyxy, ImageAnnotation, ObjectAnnotation
+from masklet.annotate.annotation_records import ImageAnnotation, ObjectAnnotation
+from masklet.masks.ops import box_iou
 
 __all__ = ["Uncertainty", "image_uncertainty", "object_uncertainties", "object_uncertainty"]
 
@@ -73,15 +74,7 @@ def object_uncertainty(
         reasons.append((0.3 + 0.4 * (1 - area / small), f"the mask is tiny ({area} pixels)"))
     elif pixels and area > LARGE_AREA_FRACTION * pixels:
         reasons.append((0.6, f"the mask covers {area / pixels:.0%} of the image"))
-    if area and (overlap := _box_iou(annotation.box, annotation.mask_box)) < BOX_AGREEMENT_IOU:
+    if area and (overlap := box_iou(annotation.box, annotation.mask_box)) < BOX_AGREEMENT_IOU:
         reasons.append((1 - overlap, f"box and mask disagree (IoU {overlap:.2f})"))
     reasons.sort(key=lambda reason: -reason[0])
     return Uncertainty(reasons[0][0] if reasons else 0.0, index, tuple(text for _, text in reasons))
-
-
-def _box_iou(a: BoxXyxy, b: BoxXyxy) -> float:
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    intersection = max(width, 0.0) * max(height, 0.0)
-    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - intersection
-    return intersection / union if union > 0 else 0.0

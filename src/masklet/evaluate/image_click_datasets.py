@@ -200,12 +200,9 @@ def _read_sbd_instances(file: Path) -> LabelMap:
         raise DataError.for_file(file, f"is no list of instances of SBD ({problem}); copy or unpack it again") from None
 
 
-def _split_trimap(labels: LabelMap) -> tuple[Mapping[int, Mask], Mask | None]:
-    return {1: labels > UNKNOWN_LABEL}, labels != UNKNOWN_LABEL
-
-
-def _split_nonzero(labels: LabelMap) -> tuple[Mapping[int, Mask], Mask | None]:
-    return {1: labels > 0}, None
+def _split_object(labels: LabelMap, *, unknown: int | None) -> tuple[Mapping[int, Mask], Mask | None]:
+    """Return the one object, above `unknown` if there is such a label, and the pixels that count."""
+    return {1: labels > (unknown or 0)}, None if unknown is None else labels != unknown
 
 
 def _split_instances(labels: LabelMap) -> tuple[Mapping[int, Mask], Mask | None]:
@@ -215,8 +212,8 @@ def _split_instances(labels: LabelMap) -> tuple[Mapping[int, Mask], Mask | None]
     return LazyMasks({int(number): decoder(int(number)) for number in np.unique(labels) if number}), None
 
 
-_open_trimaps = partial(_pair_images_with_masks, split_objects=_split_trimap)
-_open_binary_masks = partial(_pair_images_with_masks, split_objects=_split_nonzero)
+_open_trimaps = partial(_pair_images_with_masks, split_objects=partial(_split_object, unknown=UNKNOWN_LABEL))
+_open_binary_masks = partial(_pair_images_with_masks, split_objects=partial(_split_object, unknown=None))
 CLICK_FORMATS: dict[str, _ClickFormat] = {
     "grabcut": _ClickFormat((("data_GT", "boundary_GT"),), _open_trimaps),
     "berkeley": _ClickFormat((("images", "masks"),), _open_trimaps, autodetect=False),

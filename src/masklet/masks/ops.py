@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["iou", "iou_matrix", "masks_to_boxes", "nms"]
+__all__ = ["box_iou", "iou", "iou_matrix", "masks_to_boxes", "nms"]
 
 Bools = npt.NDArray[np.bool_]
 
@@ -25,6 +25,20 @@ def iou(a: Bools, b: Bools) -> float:
     assert a.shape == b.shape, f"masks of one size are compared, got {a.shape} and {b.shape}"
     union = np.count_nonzero(a | b)
     return float(np.count_nonzero(a & b) / union) if union else 1.0
+
+
+def box_iou(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
+    """Compute the intersection over union of two xyxy boxes, 0..1; two empty boxes have 0.0.
+
+    Example:
+        >>> box_iou([0, 0, 2, 2], [1, 0, 3, 2])
+        0.3333333333333333
+    """
+    first, second = np.asarray(a), np.asarray(b)
+    low, high = np.maximum(first[:2], second[:2]), np.minimum(first[2:], second[2:])
+    both = float(np.prod((high - low).clip(0)))
+    either = float(np.prod(first[2:] - first[:2])) + float(np.prod(second[2:] - second[:2])) - both
+    return both / either if either > 0 else 0.0
 
 
 def iou_matrix(a: Bools, b: Bools) -> npt.NDArray[np.float32]:

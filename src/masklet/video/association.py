@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from masklet.errors import InputError
 from masklet.masks import rle
-from masklet.masks.ops import masks_to_boxes
+from masklet.masks.ops import box_iou, masks_to_boxes
 from masklet.video.track_options import AutoTrackOptions
 
 __all__ = ["Candidate", "Detection", "FrameDetector", "Match", "RegionDetector", "TrackAssociator", "candidates"]
@@ -229,7 +229,7 @@ class TrackAssociator:
     def match_box(self, box: npt.NDArray[np.float32], class_id: int, matched_ids: Container[int]) -> Match:
         """Match a box with the boxes of the tracks of its class that are not in `matched_ids`."""
         ious = {
-            id: _box_iou(box, track.box)
+            id: box_iou(box, track.box)
             for id, track in self._track_masks.items()
             if track.class_id == class_id and id not in matched_ids
         }
@@ -280,10 +280,3 @@ def _downsample(mask: BoolArray) -> BoolArray:
     """Take every n-th position, so that at most `GRID_SIZE` a side are left; a mask on the grid stays as it is."""
     stride = -(-max(mask.shape) // GRID_SIZE)
     return mask if stride == 1 else np.ascontiguousarray(mask[::stride, ::stride])
-
-
-def _box_iou(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
-    low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
-    both = float(np.prod((high - low).clip(0)))
-    either = float(np.prod(a[2:] - a[:2])) + float(np.prod(b[2:] - b[:2])) - both
-    return both / either if either > 0 else 0.0
