@@ -81,6 +81,7 @@ def test_a_change_would_be_noticed() -> None:
     assert np.abs(np.subtract(moved["tones"], kept["tones"])).max() > TONES
 
 
+@pytest.mark.slow
 def test_the_first_frame_shows_every_object_and_a_person_could_tell_them(tmp_path: Path) -> None:
     for scene in BENCHMARK_CLIPS:
         if scene.scenario != "long":

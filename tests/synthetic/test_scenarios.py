@@ -116,6 +116,7 @@ def test_exposure_is_the_mean_of_its_moments_and_the_masks_are_of_the_middle() -
     assert row[10] < 20
 
 
+@pytest.mark.slow
 def test_small_objects_stay_small() -> None:
     fraction = areas(clip("small", 0)) / (SIZE[0] * SIZE[1])
     assert fraction.max() < 0.01
