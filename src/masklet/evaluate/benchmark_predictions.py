@@ -31,7 +31,6 @@ from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from masklet.atomic_files import atomic_path, write_text
 from masklet.datasets import open_dataset
@@ -41,7 +40,7 @@ from masklet.datasets.formats.sav import SavFrameFolderVideo
 from masklet.errors import InputError, OutputError, SourceError
 from masklet.evaluate.prompts_from_masks import prompt_from_mask, validate_prompt_type
 from masklet.evaluate.tracking import VideoModel, id_label_map, masks_by_id, require_frames
-from masklet.masks.label_map import davis_palette
+from masklet.masks.label_map import davis_palette, save_label_map
 from masklet.media.image import format_size
 from masklet.prompts import ObjectPrompt
 from masklet.results import Results
@@ -120,13 +119,12 @@ class BenchmarkVideo:
         stem = Path(self.sample.image_names[frame_idx]).stem
         masks = {} if results is None else masks_by_id(results)
         for number, folder in self._output_dirs(out).items():
+            path = folder / f"{stem}.png"
             if number:
-                image = Image.fromarray(masks.get(number, np.zeros(size, bool)) * np.uint8(255))
+                save_label_map(path, masks.get(number, np.zeros(size, bool)) * np.uint8(255), None)
             else:
-                image = Image.fromarray(np.zeros(size, np.uint8) if results is None else id_label_map(results))
-                image.putpalette(davis_palette().tobytes())
-            with atomic_path(folder / f"{stem}.png") as temporary:
-                image.save(temporary)
+                labels = np.zeros(size, np.uint8) if results is None else id_label_map(results)
+                save_label_map(path, labels, davis_palette())
 
 
 def benchmark_videos(

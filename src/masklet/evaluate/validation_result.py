@@ -102,7 +102,7 @@ class ValidationResult:
         except (AttributeError, KeyError, TypeError, ValueError) as problem:
             raise InputError(
                 f"{text[:40]!r} ... is no validation ({problem}); give what ValidationResult.to_json or "
-                "masklet val --json wrote"
+                "masklet val --report wrote"
             ) from problem
         return result
 
