@@ -26,6 +26,7 @@ __all__ = [
     "FrameFolderVideo",
     "ImageSample",
     "LazyMasks",
+    "LeftOutObject",
     "Mask",
     "ObjectAttributes",
     "Pixels",
@@ -84,10 +85,25 @@ class ObjectAttributes:
     track_id: int | None = None
 
 
+@dataclass(frozen=True)
+class LeftOutObject:
+    """An object that the source holds and a rule of the reader leaves out, such as a crowd.
+
+    Example:
+        >>> LeftOutObject("crowd", ObjectAttributes(class_id=1)).rule
+        'crowd'
+    """
+
+    rule: str
+    attributes: ObjectAttributes = ObjectAttributes()
+
+
 class LazyMasks(Mapping[int, Mask]):
     """Object ids and their (H, W) masks. A mask is decoded at each access and not cached.
 
-    `attributes` has the other annotations of objects by id; ids may be missing there.
+    The ids are all objects of the source, those that cannot be decoded too: their access raises `DataError`, and costs
+    no other object. `attributes` has the other annotations of objects by id; ids may be missing there. `left_out` are
+    the objects that the source holds besides: a rule of the reader leaves them out.
 
     Example:
         >>> masks = LazyMasks({1: lambda: np.ones((2, 3), bool)})
@@ -96,10 +112,14 @@ class LazyMasks(Mapping[int, Mask]):
     """
 
     def __init__(
-        self, decoders: Mapping[int, Callable[[], Mask]], attributes: Mapping[int, ObjectAttributes] | None = None
+        self,
+        decoders: Mapping[int, Callable[[], Mask]],
+        attributes: Mapping[int, ObjectAttributes] | None = None,
+        left_out: Sequence[LeftOutObject] = (),
     ) -> None:
         self._decoders = dict(decoders)
         self.attributes = dict(attributes or {})
+        self.left_out = tuple(left_out)
 
     def __getitem__(self, object_id: int) -> Mask:
         return self._decoders[object_id]()
@@ -171,6 +191,8 @@ class Sample(Protocol):
 class DataIssue:
     """Something broken in a dataset: the sample, the file, and the reason with its remedy.
 
+    `objects` counts the objects that are lost by it, by class name, as far as they are known.
+
     Example:
         >>> DataIssue.for_file("cat", Path("masks/cat.json"), "is empty; copy it again").reason
         'masks/cat.json is empty; copy it again'
@@ -179,6 +201,7 @@ class DataIssue:
     sample: str
     file: Path
     reason: str
+    objects: Mapping[str, int] = field(default_factory=dict, hash=False)
 
     @classmethod
     def for_file(cls, sample: str, file: Path, reason: str) -> DataIssue:
