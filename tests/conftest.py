@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
+from helpers.reference import reference_model
+
 if TYPE_CHECKING:
     from masklet import SAM
+
+
+def pytest_collection_finish() -> None:
+    """Exempt what the imports made from garbage collection, which then takes milliseconds, not 0.4 s."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def released_memory() -> Iterator[None]:
+    """Give the memory of a file's networks and images back to the system when its last test is done."""
+    yield
+    reference_model.cache_clear()
+    gc.collect()
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,13 +28,18 @@ def module_at(path: Path) -> ModuleType:
 
 
 @functools.lru_cache(maxsize=1)
-def reference_model(name: str, image_size: int = 256, salt: str = "") -> Any:
-    """A network filled from its tensors' names, for square inputs of another size than published."""
+def reference_model(name: str, image_size: int = 256, salt: str = "", small_trunk: bool = False) -> Any:
+    """A network filled from its tensors' names, for square inputs of another size than published.
+
+    With `small_trunk` the image encoder is the one of `helpers.networks`, for tests of the other parts.
+    """
+    from helpers.networks import HIERA
     from masklet.models.sam2 import CONFIGS, build
     from masklet.models.sam2.state_dict import expected_shapes
 
+    config = replace(CONFIGS[name], trunk=HIERA) if small_trunk else CONFIGS[name]
     fill = module_at(GOLDEN / "fill.py").fill_state_dict
-    model = build(CONFIGS[name], fill(expected_shapes(CONFIGS[name]), salt))
+    model = build(config, fill(expected_shapes(config), salt))
     model.image_size = image_size
     return model
 

@@ -59,7 +59,7 @@ def test_hiera_in_strips_gives_the_same_features(monkeypatch: pytest.MonkeyPatch
 
 def test_without_the_operators_the_eager_trunk_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("masklet.models.fast_cpu.sam2.has_fused_operators", lambda _: False)
-    for model in (builtin(), reference_model("sam2.1_hiera_tiny")):
+    for model in (builtin(), reference_model("sam2.1_hiera_tiny", small_trunk=True)):
         fast, pixels = FastSAM2Encoder(model), torch.randn(1, 3, 64, 64)
         assert fast.trunk is model.image_encoder.trunk
         with torch.inference_mode():
@@ -84,5 +84,5 @@ def test_bf16_is_not_answered_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("masklet.models.fast_cpu.sam2.has_bfloat16_matmul", lambda: False)
     model = builtin()
     assert FastSAM2Encoder(model, torch.bfloat16).trunk is model.image_encoder.trunk
-    hiera = reference_model("sam2.1_hiera_tiny")
+    hiera = reference_model("sam2.1_hiera_tiny", small_trunk=True)
     assert FastSAM2Encoder(hiera, torch.bfloat16).trunk is hiera.image_encoder.trunk

@@ -16,7 +16,7 @@ NAMES = ("sam2.1_hiera_tiny", "sam2_hiera_tiny", "builtin")
 
 def network(name: str) -> SAM2:
     if name != "builtin":
-        return reference_model(name, 256, "c")
+        return reference_model(name, 256, "c", small_trunk=True)
     torch.manual_seed(0)
     return SAM2(CONFIGS[name]).eval().requires_grad_(False)
 

@@ -19,7 +19,7 @@ SIZES = ((6, 6), (6, 6), (5, 7))
 
 def network(name: str) -> SAM2:
     if name != "builtin":
-        return reference_model(name, 256, "c")
+        return reference_model(name, 256, "c", small_trunk=True)
     torch.manual_seed(0)
     model = SAM2(CONFIGS[name]).eval().requires_grad_(False)
     for parameter in model.memory_encoder.parameters():  # scales of residuals, and shifts, that can be seen
