@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from helpers.networks import HIERA
 from helpers.reference import reference_model
 from masklet import SAM
 from masklet.errors import CheckpointError
 from masklet.load_model import load
+from masklet.models.sam2 import CONFIGS
 from masklet.models.sam2.state_dict import to_transformers
 
 
 @pytest.fixture(scope="module")
-def tiny() -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in reference_model("sam2.1_hiera_tiny").state_dict().items()}
+def tiny() -> Iterator[dict[str, torch.Tensor]]:
+    """Weights of the published parts behind a small image encoder, which counts as published in this file."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("sam2_hiera_tiny", "sam2.1_hiera_tiny"):
+            patched.setitem(CONFIGS, name, replace(CONFIGS[name], trunk=HIERA))
+        model = reference_model("sam2.1_hiera_tiny", small_trunk=True)
+        yield {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
 def saved(folder: Path, kind: str, state: dict[str, torch.Tensor]) -> Path:

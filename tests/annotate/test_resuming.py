@@ -101,6 +101,7 @@ def test_error_in_a_worker_is_raised_in_the_main_process(photos: Path, tmp_path:
     assert label(photos, tmp_path / "out").images == 9  # a refused run does not block the next
 
 
+@pytest.mark.slow
 def test_models_are_made_once_per_worker_and_a_warning_reaches_the_main_process(photos: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with pytest.warns(MaskletWarning, match="image 1 of a worker") as caught:
@@ -118,6 +119,7 @@ class WarningBlobs(Blobs):
         return found
 
 
+@pytest.mark.slow
 def test_interrupted_workers_hand_over_what_is_done_and_end(photos: Path, tmp_path: Path) -> None:
     options = AnnotateOptions(Blobs(), detector_masks=True, workers=2)
     inputs = [item for item in list_inputs(photos) if item.name != "broken"]

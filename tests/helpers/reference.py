@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +43,19 @@ def reference_model(name: str, image_size: int = 256, salt: str = "", small_trun
     model = build(config, fill(expected_shapes(config), salt))
     model.image_size = image_size
     return model
+
+
+def encoding_once(encode: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """An image encoder that keeps what it made of every image, for videos that are tracked several times."""
+    known: dict[int, Any] = {}
+
+    def once(pixels: Any) -> Any:
+        key = zlib.crc32(pixels.numpy().tobytes())
+        if key not in known:
+            known[key] = encode(pixels)
+        return known[key]
+
+    return once
 
 
 def published_shapes(name: str) -> Shapes:

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from helpers.reference import GOLDEN, module_at, reference_model
+from helpers.reference import GOLDEN, encoding_once, module_at, reference_model
 from masklet.media import open_video
-from masklet.models.fast_cpu.sam2 import FastSAM2
+from masklet.models.fast_cpu.sam2 import FastSAM2, FastSAM2Encoder
 from masklet.video import Session, TrackOptions
 
 PORTABLE = GOLDEN / "portable"
@@ -28,7 +28,7 @@ class ScenarioPlayer:
 
     def __init__(self, name: str, stored: Path, image_size: int, salt: str, clip: np.ndarray) -> None:
         self.model, self.clip = reference_model(name, image_size, salt), clip
-        self.network = FastSAM2(self.model)
+        self.network = FastSAM2(self.model, encode_image=encoding_once(FastSAM2Encoder(self.model)))
         with np.load(stored) as file:
             self.stored = dict(file)
         self.seen: set[str] = set()

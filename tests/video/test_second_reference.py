@@ -11,8 +11,7 @@ So a late object has a separate session there. It fills no holes, so ours fills 
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,12 +20,11 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.reference import GOLDEN, module_at, reference_model
+from helpers.reference import GOLDEN, encoding_once, module_at, reference_model
 from masklet.media import open_video
 from masklet.models.fast_cpu.sam2 import FastSAM2, FastSAM2Encoder
 from masklet.models.sam2 import SAM2
 from masklet.models.sam2.state_dict import to_transformers
-from masklet.models.types import ImageFeatures
 from masklet.transforms import preprocess_frame
 from masklet.video import Session, TrackOptions
 
@@ -140,18 +138,6 @@ def their_tracker(ours: SAM2) -> Any:
     theirs = transformers.Sam2VideoModel(config).eval()
     theirs.load_state_dict(to_transformers(ours.state_dict()), strict=True)
     return theirs
-
-
-def encoding_once(encode: Callable[[torch.Tensor], ImageFeatures]) -> Callable[[torch.Tensor], ImageFeatures]:
-    known: dict[int, ImageFeatures] = {}
-
-    def once(pixels: torch.Tensor) -> ImageFeatures:
-        key = zlib.crc32(pixels.numpy().tobytes())
-        if key not in known:
-            known[key] = encode(pixels)
-        return known[key]
-
-    return once
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -58,10 +59,25 @@ WAYS: dict[str, Callable[[Session], Iterator[Results]]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tracker: SAM, small_video: np.ndarray) -> Callable[[str], tuple[list[Any], list[Any]]]:
+    """The frames of a pass that nothing stops, and of a second pass both ways after it; each way is tracked once."""
+
+    @functools.cache
+    def frames(way: str) -> tuple[list[Any], list[Any]]:
+        retain = "all" if way == "all retained" else "recent"
+        with prompt(tracker.session(small_video, retain=retain)) as session:
+            complete = [frame_key(frame) for frame in WAYS[way](session)]
+            return complete, [frame_key(frame) for frame in session.propagate(bidirectional=True)]
+
+    return frames
+
+
 @pytest.mark.parametrize("way", ["forward", "both", "all retained"])
-def test_a_snapshot_restores_bit_for_bit_as_often_as_needed(way: str, model: SAM, small_video: np.ndarray) -> None:
-    with prompt(model.session(small_video, retain="all" if way == "all retained" else "recent")) as session:
-        complete = [frame_key(frame) for frame in WAYS[way](session)]
+def test_a_snapshot_restores_bit_for_bit_as_often_as_needed(
+    way: str, model: SAM, small_video: np.ndarray, uninterrupted: Callable[[str], tuple[list[Any], list[Any]]]
+) -> None:
+    complete, _ = uninterrupted(way)
     with prompt(model.session(small_video, retain="all" if way == "all retained" else "recent")) as session:
         under_way = WAYS[way](session)
         first = [frame_key(next(under_way)) for _ in range(5)]
@@ -94,12 +110,15 @@ def test_cached_frames_are_encoded_once_where_they_fit(
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("stopped", [1, 5])
 def test_a_resumed_session_equals_an_uninterrupted_one_bit_for_bit(
-    way: str, stopped: int, model: SAM, small_video: np.ndarray, tmp_path: Path
+    way: str,
+    stopped: int,
+    model: SAM,
+    small_video: np.ndarray,
+    tmp_path: Path,
+    uninterrupted: Callable[[str], tuple[list[Any], list[Any]]],
 ) -> None:
     retain = "all" if way == "all retained" else "recent"
-    with prompt(model.session(small_video, retain=retain)) as session:
-        complete = [frame_key(frame) for frame in WAYS[way](session)]
-        after = [frame_key(frame) for frame in session.propagate(bidirectional=True)]
+    complete, after = uninterrupted(way)
     with prompt(model.session(small_video, retain=retain)) as session:
         frames = WAYS[way](session)
         first = [frame_key(next(frames)) for _ in range(stopped)]

@@ -8,6 +8,7 @@ import torch
 
 from helpers.reference import golden_image, reference_model
 from masklet.models.fast_cpu.sam2 import FastSAM2Encoder
+from masklet.models.sam2 import SAM2
 from masklet.models.sam2.state_dict import to_transformers
 from masklet.models.types import PromptTensors
 from masklet.nn.attention import axial_rope
@@ -59,7 +60,7 @@ def test_transformers_gives_the_same_masks() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_transformers_gives_the_same_memory() -> None:
     """Memory encoder and memory attention, which tracking will need, module by module."""
-    ours = reference_model("sam2.1_hiera_tiny", SIDE)
+    ours = reference_model("sam2.1_hiera_tiny", SIDE, small_trunk=True)
     theirs = their_memory(ours)
     random = torch.Generator().manual_seed(0)
     features, mask = torch.randn(2, 256, 8, 8, generator=random), torch.randn(2, 1, 128, 128, generator=random)
@@ -73,7 +74,7 @@ def test_transformers_gives_the_same_memory() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_transformers_conditions_on_memory_the_same() -> None:
     """Three frames of memory and eight pointer tokens, on a map of 8 by 8."""
-    ours = reference_model("sam2.1_hiera_tiny", SIDE)
+    ours = reference_model("sam2.1_hiera_tiny", SIDE, small_trunk=True)
     theirs = their_memory(ours, side=8)
     random = torch.Generator().manual_seed(0)
     present, position = torch.randn(2, 64, 1, 256, generator=random)
@@ -86,8 +87,21 @@ def test_transformers_conditions_on_memory_the_same() -> None:
     assert (mine - reply).abs().max() / reply.std() < 1e-3
 
 
-def their_memory(ours: torch.nn.Module, side: int = 64) -> torch.nn.Module:
-    config = transformers.Sam2VideoConfig(memory_attention_rope_feat_sizes=[side, side])
+def their_memory(ours: SAM2, side: int = 64) -> torch.nn.Module:
+    trunk = ours.config.trunk
+    backbone = transformers.Sam2HieraDetConfig(
+        hidden_size=trunk.width,
+        blocks_per_stage=list(trunk.depths),
+        embed_dim_per_stage=list(trunk.channels),
+        num_attention_heads_per_stage=[1, 2, 4, 8],
+        window_size_per_stage=list(trunk.windows),
+        window_positional_embedding_background_size=list(trunk.background),
+        global_attention_blocks=list(trunk.global_blocks),
+    )
+    vision = transformers.Sam2VisionConfig(
+        backbone_config=backbone, backbone_channel_list=list(reversed(trunk.channels))
+    )
+    config = transformers.Sam2VideoConfig(vision_config=vision, memory_attention_rope_feat_sizes=[side, side])
     theirs = transformers.Sam2VideoModel(config).eval()
     theirs.load_state_dict(to_transformers(ours.state_dict()), strict=True)
     return theirs
