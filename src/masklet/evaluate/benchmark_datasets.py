@@ -33,12 +33,13 @@ class FolderRequirement:
             return [f"{path} is missing"]
         if not path.is_dir():
             return []
-        entries = _visible_entries(path)
+        entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
         if not entries:
             return [f"{path} is empty"]
         if len(entries) < self.count:
             return [f"{path} has {len(entries)} of {self.count}"]
-        inside = sum(len(_visible_entries(entry)) for entry in entries) if self.nested_count else 0
+        folders = [entry for entry in entries if entry.is_dir()] if self.nested_count else []
+        inside = sum(not entry.name.startswith(".") for folder in folders for entry in folder.iterdir())
         return [f"the folders of {path} have {inside} of {self.nested_count}"] if inside < self.nested_count else []
 
 
@@ -66,10 +67,6 @@ class ListRequirement:
             if gone:
                 problems.append(f"{gone[0]} is missing ({len(gone)} of the {len(names)} that {file.name} lists)")
         return problems
-
-
-def _visible_entries(path: Path) -> list[Path]:
-    return [entry for entry in path.iterdir() if not entry.name.startswith(".")] if path.is_dir() else []
 
 
 @dataclass(frozen=True)

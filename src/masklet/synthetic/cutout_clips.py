@@ -136,8 +136,9 @@ class CutoutClipGenerator:
         full = np.array([width, height], float)
         middle, side = rng.uniform(0.3, 0.7, 2) * full, float(np.sqrt(width * height)) * rng.uniform(0.4, 0.95)
         if len(regions):
-            middle, extent = _center_and_size(regions[0])
-            side = extent / rng.uniform(0.15, 0.75)
+            left, top, wide, tall = cv2.boundingRect(regions[0])
+            middle = np.array([left + (wide - 1) / 2, top + (tall - 1) / 2])
+            side = max(wide, tall) / rng.uniform(0.15, 0.75)
         shape = np.exp(rng.uniform(-0.25, 0.5) * np.array([0.5, -0.5]))
         crop = np.minimum(np.maximum(side, 112) * shape, 0.97 * full)
         zoom = np.exp(drift(rng, self.frames, 0.01 if rng.random() < 0.7 else 0.03))
@@ -198,9 +199,10 @@ class CutoutClipGenerator:
         shown = [layer for layer in layers if len(layer.regions)] or layers
         target = shown[rng.integers(len(shown))]
         moment = int(rng.integers(1, self.frames)) if self.frames > 1 else 0
-        middle = (
-            _center_and_size(target.regions[0])[0] if len(target.regions) else np.array(target.rgb.shape[1::-1]) / 2
-        )
+        middle = np.array(target.rgb.shape[1::-1]) / 2
+        if len(target.regions):
+            left, top, wide, tall = cv2.boundingRect(target.regions[0])
+            middle = np.array([left + (wide - 1) / 2, top + (tall - 1) / 2])
         pose = self._cutout_path(rng, cutout, rng.uniform(0.25, 0.9), 0.0)
         meeting = target.matrices[moment] @ np.array([*middle, 1.0])
         heading = rng.uniform(0, 2 * np.pi)
@@ -226,13 +228,6 @@ class CutoutClipGenerator:
         return resize_to_render_size(
             Layer(rgb, alpha, regions, affine_matrices(pose), deformation, light, np.ones(self.frames, bool))
         )
-
-
-def _center_and_size(region: ImageArray) -> tuple[Floats, float]:
-    """Center (x, y) and longer side of the box of a region, which is not empty."""
-    rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
-    x, y = (columns[0] + columns[-1]) / 2, (rows[0] + rows[-1]) / 2
-    return np.array([x, y]), float(max(columns[-1] - columns[0], rows[-1] - rows[0]) + 1)
 
 
 def _motion_blur(cutout: Cutout, pose: Pose, length: float) -> Cutout:
