@@ -296,9 +296,16 @@ def summarize(outcomes: Iterable[ValidationOutcome], broken: Mapping[str, str] |
     objects = sum(len(one.iou_N5) for one in images)
     objects += sum(len({result.id for result in one.tracking_results}) for one in videos)
     evaluated = sum(not one.skip_reason for one in outcomes)
+    reports = {}
+    for prompt in dict.fromkeys(result.prompt for one in videos for result in one.tracking_results):
+        by_video = {
+            one.item.name: [result for result in one.tracking_results if result.prompt == prompt] for one in videos
+        }
+        total = _mean_metrics([result for results in by_video.values() for result in results])
+        reports[prompt] = TrackingReport(total, {name: _mean_metrics(results) for name, results in by_video.items()})
     return ValidationResult(
         images=image_report(image_results) if images else None,
-        videos=_reports_by_prompt(videos),
+        videos=reports,
         counts=SampleCounts(
             images=len(images),
             videos=len(videos),
@@ -309,17 +316,6 @@ def summarize(outcomes: Iterable[ValidationOutcome], broken: Mapping[str, str] |
         skipped=skipped,
         seconds=sum(one.seconds for one in outcomes),
     )
-
-
-def _reports_by_prompt(videos: Sequence[ValidationOutcome]) -> dict[str, TrackingReport]:
-    reports = {}
-    for prompt in dict.fromkeys(result.prompt for one in videos for result in one.tracking_results):
-        by_video = {
-            one.item.name: [result for result in one.tracking_results if result.prompt == prompt] for one in videos
-        }
-        total = _mean_metrics([result for results in by_video.values() for result in results])
-        reports[prompt] = TrackingReport(total, {name: _mean_metrics(results) for name, results in by_video.items()})
-    return reports
 
 
 def _mean_metrics(results: Sequence[ObjectResult]) -> TrackingMetrics:

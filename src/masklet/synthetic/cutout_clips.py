@@ -144,22 +144,20 @@ class CutoutClipGenerator:
         zoom = np.exp(drift(rng, self.frames, 0.01 if rng.random() < 0.7 else 0.03))
         crop_T2 = np.minimum(crop * zoom[:, None], 0.99 * full)
         start = middle + rng.uniform(-0.3, 0.3, 2) * crop
-        center_T2 = (start + self._pan_offsets(rng) * crop).clip(crop_T2 / 2, full - crop_T2 / 2)
+        lot = rng.random()  # the camera rests, moves out and back, or walks at random
+        if lot < 0.1:
+            pan_T2 = random_walk(rng, self.frames, 0.001)
+        elif lot < 0.25:
+            heading = rng.uniform(0, 2 * np.pi)
+            away = rng.uniform(0.4, 1.2) * np.array([np.cos(heading), np.sin(heading)])
+            pan_T2 = out_and_back(rng, self.frames)[:, None] * away
+        else:
+            pan_T2 = random_walk(rng, self.frames, sample_speed(rng, 0.006, 0.06))
+        center_T2 = (start + pan_T2 * crop).clip(crop_T2 / 2, full - crop_T2 / 2)
         mirror = np.array([rng.choice((-1.0, 1.0)), 1.0])
         angle = rng.normal(0, 0.04) + drift(rng, self.frames, 0.008)
         position = np.full((self.frames, 2), self.size / 2)
         return Pose(center_T2, position, mirror * self.size / crop_T2, angle)
-
-    def _pan_offsets(self, rng: Random) -> Floats:
-        """Offsets (T, 2) of the camera in sides of the view: at rest, a random walk, or out and back."""
-        lot = rng.random()
-        if lot < 0.1:
-            return random_walk(rng, self.frames, 0.001)
-        if lot < 0.25:
-            heading = rng.uniform(0, 2 * np.pi)
-            away = rng.uniform(0.4, 1.2) * np.array([np.cos(heading), np.sin(heading)])
-            return out_and_back(rng, self.frames)[:, None] * away
-        return random_walk(rng, self.frames, sample_speed(rng, 0.006, 0.06))
 
     def _cutout_layer(self, rng: Random, cutout: Cutout, tracked: bool) -> Layer:
         """An object on a random path; a third of them leave the frame and come back."""

@@ -160,14 +160,9 @@ def occlusion(scene: SceneContext) -> SceneLayers:
     return layers, None
 
 
-def _visible_areas(clip: Clip) -> Floats:
-    """Area in pixels (T, N)."""
-    return np.asarray(clip.masks_TNHW.sum((2, 3)), np.float64)
-
-
 def has_return(clip: Clip, hidden_ratio: float, visible_ratio: float) -> bool:
     """Whether an object has at most a fraction of its first area for some frames, and then more than another again."""
-    for area_T in _visible_areas(clip).T:
+    for area_T in clip.masks_TNHW.sum((2, 3)).T:
         hidden = np.flatnonzero(area_T <= hidden_ratio * area_T[0])
         if len(hidden) >= 2 and bool((area_T[hidden[-1] :] > visible_ratio * area_T[0]).any()):
             return True
@@ -211,7 +206,7 @@ def twins(scene: SceneContext) -> SceneLayers:
 
 def has_crossing(clip: Clip) -> bool:
     """Whether one of the two partly covers the other, and both are visible at the end."""
-    area_TN = _visible_areas(clip)
+    area_TN = clip.masks_TNHW.sum((2, 3))
     if area_TN.shape[1] != 2 or not area_TN[[0, -1]].all():
         return False
     return bool((area_TN.min(0) < 0.75 * area_TN[0]).any() and (area_TN[-1] > 0.6 * area_TN[0]).all())
@@ -240,19 +235,15 @@ def reentry(scene: SceneContext) -> SceneLayers:
         camera,
     )
     if not pans:
-        home = _exit_and_return_path(scene, home, away, tall)
+        # out over the nearest border; in half of the clips back over the opposite one
+        margin = 0.8 * tall * np.array([scene.size[0] / scene.size[1], 1.0])
+        sides = [(np.array([-home[0, 0] - margin[0], 0.0])), np.array([1 - home[0, 0] + margin[0], 0.0])]
+        first = int(home[0, 0] > 0.5)
+        second = 1 - first if rng.random() < 0.5 else first
+        returning = (np.arange(len(away)) > int(np.flatnonzero(away >= away.max() - 1e-9).mean()))[:, None]
+        home = np.asarray(home + away[:, None] * np.where(returning, sides[second], sides[first]))
     leaves = scene.object_layers(cutout, home, tall, camera, angle_M=0.1 * smooth_oscillation(scene, 1)[:, 0])
     return layers + stays + leaves, None
-
-
-def _exit_and_return_path(scene: SceneContext, home_M2: Floats, away_M: Floats, tall: float) -> Floats:
-    """A path out over the nearest border; in half of the clips back over the opposite one."""
-    rng, margin = scene.rng, 0.8 * tall * np.array([scene.size[0] / scene.size[1], 1.0])
-    sides = [(np.array([-home_M2[0, 0] - margin[0], 0.0])), np.array([1 - home_M2[0, 0] + margin[0], 0.0])]
-    first = int(home_M2[0, 0] > 0.5)
-    second = 1 - first if rng.random() < 0.5 else first
-    returning = (np.arange(len(away_M)) > int(np.flatnonzero(away_M >= away_M.max() - 1e-9).mean()))[:, None]
-    return np.asarray(home_M2 + away_M[:, None] * np.where(returning, sides[second], sides[first]))
 
 
 # fast --------------------------------------------------------------------------------------------------------------
@@ -279,7 +270,7 @@ def is_fast(clip: Clip) -> bool:
     frames, objects, _, width = clip.masks_TNHW.shape
     xyxy = ops.masks_to_boxes(clip.masks_TNHW.reshape(-1, *clip.masks_TNHW.shape[2:])).reshape(frames, objects, 4)
     center_TN2 = (xyxy[..., :2] + xyxy[..., 2:]) / 2
-    visible_TN = _visible_areas(clip) > 0
+    visible_TN = clip.masks_TNHW.sum((2, 3)) > 0
     steps = np.linalg.norm(np.diff(center_TN2, axis=0), axis=-1) / width
     steps = np.where(visible_TN[1:] & visible_TN[:-1], steps, 0.0)
     return bool((steps > 0.05).sum(0).max() >= 3)
@@ -330,7 +321,7 @@ def long(scene: SceneContext) -> SceneLayers:
 def changes_appearance(clip: Clip) -> bool:
     """Whether the light changes by a third, the size of an object by as much, and all objects remain."""
     light = clip.frames_THW3.mean((1, 2, 3))
-    area_TN = _visible_areas(clip)
+    area_TN = clip.masks_TNHW.sum((2, 3))
     growth_N = area_TN[-max(len(area_TN) // 10, 1) :].max(0) / area_TN[0]
     grown = np.abs(np.log(np.maximum(growth_N, 1e-6))).max() > 0.4
     return bool(light.min() < 0.67 * light[0] and grown and growth_N.min() > 0.1)

@@ -104,22 +104,18 @@ class EmbeddingCache:
             return rounded
         self.total_bytes, self.num_written = self.total_bytes + len(content), self.num_written + 1
         if self.total_bytes > self.max_bytes or self.num_written % RESCAN_EVERY == 0:
-            self._evict_oldest()
+            files = sorted(self._files())
+            self.total_bytes = sum(size for _, size, _ in files)
+            for _, size, path in files:  # the oldest first
+                if self.total_bytes <= self.max_bytes:
+                    break
+                path.unlink(missing_ok=True)
+                self.total_bytes -= size
         return rounded
 
     def _path(self, key: str) -> Path:
         assert key.isalnum(), f"key {key!r} is not one of cache_key"
         return self.folder / f"{key}{SUFFIX}"
-
-    def _evict_oldest(self) -> None:
-        """Remove the oldest files until the others fit."""
-        files = sorted(self._files())
-        self.total_bytes = sum(size for _, size, _ in files)
-        for _, size, path in files:
-            if self.total_bytes <= self.max_bytes:
-                return
-            path.unlink(missing_ok=True)
-            self.total_bytes -= size
 
     def _files(self) -> list[tuple[int, int, Path]]:
         """List modification time, size and path of every file, also of those that a killed process left."""

@@ -74,8 +74,13 @@ class SavedSession:
         with _report_damage(file):
             doc = json.loads(text, parse_constant=_reject_constant)
             version = doc["version"]
-            if version == 1:
-                doc = _update_version_1(doc)
+            if version == 1:  # it had other names
+                doc = current_keys(doc, "saved_session")
+                options = doc["options"]
+                if options["memory_selector"].get("rule") == "Recent":
+                    options["memory_selector"]["rule"] = "RecentFrames"
+                if options.get("corrections") == "published":
+                    options["corrections"] = "sam2"
         if version not in (1, FORMAT_VERSION):
             raise CheckpointError(
                 f"{file} is a saved session of version {version!r:.20}, this masklet reads up to {FORMAT_VERSION}: "
@@ -245,17 +250,6 @@ class _StateReader:
         for code in rows.masks:
             rle.decode(code)
         return rows
-
-
-def _update_version_1(doc: dict[str, Any]) -> dict[str, Any]:
-    """Rename the keys, the memory selector and the choice of corrections of version 1."""
-    renamed: dict[str, Any] = current_keys(doc, "saved_session")
-    options = renamed["options"]
-    if options["memory_selector"].get("rule") == "Recent":
-        options["memory_selector"]["rule"] = "RecentFrames"
-    if options.get("corrections") == "published":
-        options["corrections"] = "sam2"
-    return renamed
 
 
 @contextmanager
