@@ -20,6 +20,7 @@ from benchmarks import video as video_comparison
 from benchmarks.environments import PEERS, Peer, environment_dir, find_peer, installed_packages
 from benchmarks.interleaved import ComparisonResult
 from benchmarks.process import resolve_interpreters
+from masklet.benchmark import roofline
 from masklet.benchmark.record import BenchmarkRecord, OptionValue
 from masklet.benchmark.roofline import HardwareLimits
 from masklet.cli.bench.bench_tables import (
@@ -31,7 +32,6 @@ from masklet.cli.bench.bench_tables import (
     show_table,
     split_commas,
     validate_choices,
-    with_limits,
 )
 from masklet.cli.console import command_line, one_line_warnings, print_error, progress_bar, set_command_args
 from masklet.cli.shared_options import Device, EvalModel, ImageSize, Precision, ReportFile
@@ -289,17 +289,16 @@ def _run_comparison(
             command,
         )
 
-    def measure(limits: HardwareLimits) -> None:
-        with progress_bar(*progress, enabled=True) as step:
+    limits = roofline.measure_hardware_limits(device)  # before and after: the higher count
+    with progress_bar(*progress, enabled=True) as step:
 
-            def on_update(result: ComparisonResult) -> None:
-                results.append(result)
-                record(limits)
-                step()
+        def on_update(result: ComparisonResult) -> None:
+            results.append(result)
+            record(limits)
+            step()
 
-            results.append(compare(on_update))
-
-    show_record(with_limits(device, measure, record))
+        results.append(compare(on_update))
+    show_record(record(limits.maximum(roofline.measure_hardware_limits(device))))
 
 
 def run(args: Sequence[str] | None = None) -> None:

@@ -92,7 +92,7 @@ def test_one_reading_gives_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_session_gives_the_same_results_as_a_live_view(monkeypatch: pytest.MonkeyPatch, tracker: SAM) -> None:
     """It also releases its video, which is generated in another thread."""
-    views = [video.APIS[api](tracker, replace(SMALL, api=api)) for api in ("live", "session")]
+    views = [video._timed_frames(tracker, replace(SMALL, api=api)) for api in ("live", "session")]
     for live, session in islice(zip(*views, strict=True), 4):
         assert live.results.ids.tolist() == [1, 2, 3]
         assert (live.results.masks.data == session.results.masks.data).all()

@@ -286,7 +286,7 @@ def test_after_ctrl_c_the_figures_of_what_was_done_are_written(
     for name in ("x", "y"):
         store_image(tmp_path / "data" / "a", name, two_objects())
     monkeypatch.setattr("masklet.SAM", lambda *_, **__: tracker)
-    monkeypatch.setattr("masklet.evaluate.average_recall.generate_masks", stops)
+    monkeypatch.setattr("masklet.image.automatic_mask_generator.generate_masks", stops)
     with pytest.raises(SystemExit) as left:
         run(["eval", "mask-generation", str(tmp_path / "data"), "--report", str(tmp_path / "figures.json")])
     assert left.value.code != 0

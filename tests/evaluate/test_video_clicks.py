@@ -28,7 +28,7 @@ from masklet.evaluate.video_clicks import (
 from masklet.prompts import ObjectPrompt
 from masklet.results import Masks, Results
 from masklet.video import Session, TrackOptions
-from masklet.video.tracker import Tracker
+from masklet.video.frame_cache import FeatureCache
 
 ClicksByFrame = dict[int, list[tuple[int, int, int]]]
 Answer = Callable[[int, ClicksByFrame], np.ndarray]
@@ -334,10 +334,8 @@ def test_objects_of_one_session_are_as_each_in_its_own_and_a_video_is_encoded_on
 ) -> None:
     entry, options = video(tmp_path, late()), InteractiveOptions(mode, frames=2)
     encoded: list[int] = []
-    features = Tracker.encode_frame
-    monkeypatch.setattr(
-        Tracker, "encode_frame", lambda self, frame: encoded.append(frame.index) or features(self, frame)
-    )
+    put = FeatureCache.put
+    monkeypatch.setattr(FeatureCache, "put", lambda self, index, new: encoded.append(index) or put(self, index, new))
     both = list(evaluate_interactive(tracker, entry, options))
     assert sorted(encoded) == list(range(len(late())))
     for left_out in both:

@@ -42,15 +42,11 @@ def test_features_come_back_in_another_process_too(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["a1.safetensors"]
 
 
-def test_features_are_computed_once(tmp_path: Path) -> None:
-    cache, calls = EmbeddingCache(tmp_path, MAX_BYTES), []
-
-    def compute() -> ImageFeatures:
-        calls.append(1)
-        return features()
-
-    assert equal(cache.get_or_compute("a", compute), cache.get_or_compute("a", compute))
-    assert calls == [1]
+def test_features_come_back_as_they_were_stored(tmp_path: Path) -> None:
+    cache = EmbeddingCache(tmp_path, MAX_BYTES)
+    assert cache.get("a") is None
+    stored = cache.put("a", features())
+    assert equal(cache.get("a"), stored)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "another"])
@@ -64,7 +60,7 @@ def test_a_damaged_file_is_removed_and_computed_again(tmp_path: Path, damage: st
     path.write_bytes({"cut": cut, "flipped": bytes(content), "empty": b"", "another": b"\x02\0\0\0\0\0\0\0{}"}[damage])
     assert cache.get("a") is None
     assert not path.exists()
-    assert equal(cache.get_or_compute("a", features), right)
+    assert equal(cache.put("a", features()), right)
     assert path.exists()
 
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
+from masklet.atomic_files import write_image
 from masklet.errors import OutputError
 from masklet.masks.drawing import palette_color
-from masklet.train.monitoring import GAP, GAP_COLOR, MAX_TILE_SIZE, draw_prediction_sheet, save_prediction_sheet
+from masklet.train.monitoring import GAP, GAP_COLOR, MAX_TILE_SIZE, draw_prediction_sheet
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -69,8 +70,8 @@ def test_a_clip_without_objects_is_shown_bare() -> None:
 
 
 def test_the_sheet_is_written_atomically(tmp_path: Path) -> None:
-    path = save_prediction_sheet(*batch(), tmp_path / "predictions" / "step_000100.png")
+    path = write_image(tmp_path / "predictions" / "step_000100.png", draw_prediction_sheet(*batch()))
     assert (np.asarray(Image.open(path)) == draw_prediction_sheet(*batch())).all()
     assert [found.name for found in path.parent.iterdir()] == ["step_000100.png"]
     with pytest.raises(OutputError, match=r"sheet\.txt"):
-        save_prediction_sheet(*batch(), tmp_path / "sheet.txt")
+        write_image(tmp_path / "sheet.txt", draw_prediction_sheet(*batch()))

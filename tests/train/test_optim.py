@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from helpers.networks import CONVNET, HIERA, small_network
 from masklet.errors import InputError
-from masklet.train.config import linear_warmup, scheduled_lr
+from masklet.train.config import TrainConfig, TrainStage, scheduled_lr
 from masklet.train.optim import layer_lr_scales, parameter_groups
 
 TRUNK = "image_encoder.trunk."
@@ -96,5 +98,7 @@ def test_an_unknown_schedule_names_the_known_ones() -> None:
 
 
 def test_warmup_reaches_the_rate_with_its_last_step() -> None:
-    assert [linear_warmup(2.0, step, 4) for step in range(6)] == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
-    assert linear_warmup(2.0, 0, 0) == 2.0
+    stage = TrainStage(image_size=64, batch=1, steps=6, lr=2.0, lr_end=2.0)
+    config = TrainConfig("builtin", (stage,), warmup_steps=4)
+    assert [config.lr_at(step) for step in range(6)] == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
+    assert replace(config, warmup_steps=0).lr_at(0) == 2.0

@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from masklet import SAM, Results
 from masklet.errors import CheckpointError, InputError, MaskletError, OutputError, StateError
 from masklet.video import AvailableMemory, MemorySelection, RecentFrames, Session, TrackOptions
+from masklet.video.frame_cache import FeatureCache
 from masklet.video.session_save import METADATA_KEY
-from masklet.video.tracker import Tracker
 
 
 @pytest.fixture
@@ -96,8 +96,8 @@ def test_cached_frames_are_encoded_once_where_they_fit(
     model: SAM, small_video: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoded: list[int] = []
-    features = Tracker.encode_frame
-    monkeypatch.setattr(Tracker, "encode_frame", lambda self, f: encoded.append(f.index) or features(self, f))
+    put = FeatureCache.put
+    monkeypatch.setattr(FeatureCache, "put", lambda self, index, new: encoded.append(index) or put(self, index, new))
     for megabytes, times in ((2048, 1), (0, 2)):
         encoded.clear()
         with prompt(model.session(small_video)) as session:

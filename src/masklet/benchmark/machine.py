@@ -80,13 +80,25 @@ def git_commit(folder: Path) -> str | None:
         '9d146d7b...'
     """
     # A package installed into an environment that lies within another checkout is not part of that checkout.
-    is_tracked = _git(folder, "ls-files", "--error-unmatch", "__init__.py")
-    return _git(folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") if is_tracked else None
+    is_tracked = ["git", "ls-files", "--error-unmatch", "__init__.py"]
+    describe = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        for command in (is_tracked, describe):
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+            if done.returncode:
+                return None
+    except OSError:
+        return None
+    return done.stdout.strip()
 
 
-def resident_mb() -> float | None:
-    """Return the resident memory of this process in MB of 10^6 bytes; None except on Linux."""
-    return _proc_status_mb("VmRSS")
+def resident_mb(field: str = "VmRSS") -> float | None:
+    """Return the resident memory of this process (VmHWM: its peak) in MB of 10^6 bytes; None except on Linux."""
+    try:
+        match = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(match[1]) * 1.024e-3 if match else None
 
 
 def peak_mb() -> float | None:
@@ -94,7 +106,7 @@ def peak_mb() -> float | None:
 
     On Linux it is read from /proc, since the peak of `getrusage` is inherited from the parent process there.
     """
-    peak = _proc_status_mb("VmHWM")
+    peak = resident_mb("VmHWM")
     if peak is not None or sys.platform == "win32":
         return peak
     import resource
@@ -123,19 +135,3 @@ def time_call(function: Callable[[], object], device: str = "cpu", clock: Callab
     function()
     synchronize(device)
     return clock() - start
-
-
-def _proc_status_mb(name: str) -> float | None:
-    try:
-        match = re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-    except OSError:
-        return None
-    return int(match[1]) * 1.024e-3 if match else None
-
-
-def _git(folder: Path, *words: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
-from typing import NamedTuple, TypeAlias
+from itertools import islice, repeat
+from typing import NamedTuple
 
 import torch
 
 from masklet.benchmark.flops import frame_work_by_objects
-from masklet.benchmark.machine import peak_mb, resident_mb, time_call
+from masklet.benchmark.machine import peak_mb, resident_mb, synchronize
 from masklet.benchmark.record import BenchmarkAnswer, BenchmarkCase
 from masklet.benchmark.sample_video import SAMPLE_VIDEO_SIZE, object_centers, sample_video
 from masklet.errors import InputError
@@ -41,6 +42,8 @@ RECENT_FRAMES = 100
 SPEED_PARTS = {"encode": "encode", "track": "track", "remember": "remember", "postprocess": "masks at full size"}
 """Parts of a frame in `Results.speed`, and their names in tables."""
 MEMORY_RISE_CASE = "memory above the first reading"
+APIS = ("live", "session")
+"""Ways to track a video."""
 
 
 class TimedFrame(NamedTuple):
@@ -48,9 +51,6 @@ class TimedFrame(NamedTuple):
 
     seconds: float
     results: Results
-
-
-TimedFrames: TypeAlias = Generator[TimedFrame, None, None]
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def measure_video(job: VideoBenchmarkJob, on_case: Callable[[BenchmarkCase], Non
         torch.set_num_threads(job.threads)
     model = SAM(job.model, device=job.device, precision=job.precision, image_size=job.image_size)
     cases: list[BenchmarkCase] = []
-    with closing(APIS[job.api](model, job)) as frames:
+    with closing(_timed_frames(model, job)) as frames:
         for case in _memory_cases(frames, job) if job.memory_at else _frame_cases(model, frames, job):
             cases.append(case)
             on_case(case)
@@ -160,28 +160,25 @@ def _memory_cases(frames: Iterator[TimedFrame], job: VideoBenchmarkJob) -> Itera
     yield BenchmarkCase(MEMORY_RISE_CASE, job.setting, "MB", (rise,), note=note)
 
 
-def _track_live(model: SAM, job: VideoBenchmarkJob) -> TimedFrames:
-    view = model.live()
-    for number, (x, y) in enumerate(object_centers(job.frame_size, job.objects, 0), start=1):
-        view.add_prompt(number, points=[x, y])
-    for rgb in sample_video(job.frame_size, job.objects):
-        yield _time_frame(partial(view.step, rgb), job)
-
-
-def _track_session(model: SAM, job: VideoBenchmarkJob) -> TimedFrames:
-    with model.session(sample_video(job.frame_size, job.objects)) as session:
-        for number, (x, y) in enumerate(object_centers(job.frame_size, job.objects, 0), start=1):
-            session.add_prompt(number, frame_idx=0, points=[x, y])
-        results = session.propagate()
-        while True:
-            yield _time_frame(partial(next, results), job)
-
-
-def _time_frame(function: Callable[[], Results], job: VideoBenchmarkJob) -> TimedFrame:
-    results: list[Results] = []
-    seconds = time_call(lambda: results.append(function()), job.device)
-    return TimedFrame(seconds, results[0])
-
-
-APIS: dict[str, Callable[[SAM, VideoBenchmarkJob], TimedFrames]] = {"live": _track_live, "session": _track_session}
-"""Ways to track a video."""
+def _timed_frames(model: SAM, job: VideoBenchmarkJob) -> Generator[TimedFrame, None, None]:
+    """Track the objects through the sample video, and yield each frame with its time."""
+    video = sample_video(job.frame_size, job.objects)
+    centers = enumerate(object_centers(job.frame_size, job.objects, 0), start=1)
+    steps: Iterator[Callable[[], Results]]
+    with ExitStack() as stack:
+        if job.api == "live":
+            view = model.live()
+            for number, (x, y) in centers:
+                view.add_prompt(number, points=[x, y])
+            steps = (partial(view.step, rgb) for rgb in video)
+        else:
+            session = stack.enter_context(model.session(video))
+            for number, (x, y) in centers:
+                session.add_prompt(number, frame_idx=0, points=[x, y])
+            steps = repeat(partial(next, session.propagate()))
+        for step in steps:
+            synchronize(job.device)
+            began = time.perf_counter()
+            results = step()
+            synchronize(job.device)
+            yield TimedFrame(time.perf_counter() - began, results)

@@ -15,7 +15,7 @@ shared              prompts_from_masks, tracking, davis_sequences, image_click_d
 
 from __future__ import annotations
 
-from masklet.evaluate.average_recall import RecallReport, evaluate_recall, mask_generator, recall_report
+from masklet.evaluate.average_recall import RecallReport, evaluate_recall, recall_report
 from masklet.evaluate.benchmark_predictions import benchmark_videos, predict, zip_predictions
 from masklet.evaluate.benchmark_scoring import BenchmarkOptions, BenchmarkScore, score_predictions
 from masklet.evaluate.davis_sequences import DavisSequence, find_davis_sequences
@@ -96,7 +96,6 @@ __all__ = [
     "find_image_samples",
     "image_report",
     "interactive_report",
-    "mask_generator",
     "predict",
     "predict_parallel",
     "recall_report",

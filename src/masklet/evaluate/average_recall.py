@@ -39,8 +39,6 @@ import numpy.typing as npt
 from masklet.errors import SourceError
 from masklet.evaluate.image_click_datasets import ClickImage
 from masklet.evaluate.prompts_from_masks import sample_evenly
-from masklet.image import ImagePredictor
-from masklet.image.automatic_mask_generator import MaskGeneratorOptions, generate_masks
 from masklet.masks import rle
 from masklet.masks.rle import Rle
 
@@ -51,7 +49,6 @@ __all__ = [
     "Proposals",
     "RecallReport",
     "evaluate_recall",
-    "mask_generator",
     "match_objects",
     "recall_report",
 ]
@@ -137,17 +134,6 @@ class RecallReport:
         return json.dumps({**figures, "rows": rows}, indent=2, allow_nan=False)
 
 
-def mask_generator(
-    predictor: ImagePredictor, options: MaskGeneratorOptions | None = None
-) -> Callable[[npt.NDArray[np.uint8]], Proposals]:
-    """Return a function that generates the masks of an image (H, W, 3); None: the default preset of the network.
-
-    Example:
-        >>> generate = mask_generator(SAM().predictor, MaskGeneratorOptions(points_per_side=16))
-    """
-    return lambda rgb: generate_masks(predictor, rgb, options)
-
-
 def evaluate_recall(
     generate: Callable[[npt.NDArray[np.uint8]], Proposals],
     image: ClickImage,
@@ -159,7 +145,7 @@ def evaluate_recall(
     Returns one result; none if the image has no object. `on_progress` is called after the image.
 
     Example:
-        >>> generate = mask_generator(SAM().predictor)
+        >>> generate = partial(generate_masks, SAM().predictor)
         >>> results = [one for image in click_images("photos") for one in evaluate_recall(generate, image)]
         >>> recall_report(results).recall["1000"]
         0.41

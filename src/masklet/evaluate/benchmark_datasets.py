@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from masklet.datasets.files import read_lines
@@ -33,12 +34,13 @@ class FolderRequirement:
             return [f"{path} is missing"]
         if not path.is_dir():
             return []
-        entries = _visible_entries(path)
+        entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
         if not entries:
             return [f"{path} is empty"]
         if len(entries) < self.count:
             return [f"{path} has {len(entries)} of {self.count}"]
-        inside = sum(len(_visible_entries(entry)) for entry in entries) if self.nested_count else 0
+        folders = [entry for entry in entries if entry.is_dir()] if self.nested_count else []
+        inside = sum(not entry.name.startswith(".") for folder in folders for entry in folder.iterdir())
         return [f"the folders of {path} have {inside} of {self.nested_count}"] if inside < self.nested_count else []
 
 
@@ -68,10 +70,6 @@ class ListRequirement:
         return problems
 
 
-def _visible_entries(path: Path) -> list[Path]:
-    return [entry for entry in path.iterdir() if not entry.name.startswith(".")] if path.is_dir() else []
-
-
 @dataclass(frozen=True)
 class BenchmarkDataset:
     """A data set, its page, what its folder must have, and the commands that evaluate on it; {root} is its folder."""
@@ -98,12 +96,10 @@ def missing_files(name: str, root: str | Path) -> list[str]:
     return [problem for part in requirements for problem in part.missing(Path(root).expanduser())]
 
 
-def _video_names(file: Path) -> list[str]:
-    return list(json.loads(file.read_text())["videos"])
-
-
-def _object_names(file: Path) -> list[str]:
+def _listed_names(file: Path, *, objects: bool = False) -> list[str]:
     videos = json.loads(file.read_text())["videos"]
+    if not objects:
+        return list(videos)
     return [f"{name}/{number}" for name, video in videos.items() for number in video["objects"]]
 
 
@@ -116,8 +112,8 @@ def _youtube_vos_requirements(videos: int, objects: int) -> tuple[FolderRequirem
     folders = (FolderRequirement("valid/JPEGImages", videos), FolderRequirement("valid/Annotations", videos))
     return (
         *folders,
-        ListRequirement(meta, _video_names, videos, _VALID_PATHS),
-        ListRequirement(meta, _object_names, objects),
+        ListRequirement(meta, _listed_names, videos, _VALID_PATHS),
+        ListRequirement(meta, partial(_listed_names, objects=True), objects),
     )
 
 
@@ -176,7 +172,7 @@ BENCHMARK_DATASETS: dict[str, BenchmarkDataset] = {
         (
             FolderRequirement("valid/JPEGImages", 140),
             FolderRequirement("valid/Annotations", 140),
-            ListRequirement(("valid/valid_meta.json",), _video_names, 140, _VALID_PATHS),
+            ListRequirement(("valid/valid_meta.json",), _listed_names, 140, _VALID_PATHS),
         ),
         ("masklet eval lvos --root {root}",),
     ),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypedDict
 
 from masklet.datasets.files import read_lines
 from masklet.errors import SourceError
@@ -37,13 +36,14 @@ def seen_categories(root: Path, file: Path | None) -> SeenLookup:
         return lambda sequence, number: None
     try:
         if file.suffix == ".json":
-            names = {item["category"] for video in _read_videos(file).values() for item in video["objects"].values()}
+            training = json.loads(file.read_text())["videos"]
+            names = {item["category"] for video in training.values() for item in video["objects"].values()}
         else:
             names = set(read_lines(file))
         meta = next((path for path in (root / "meta.json", root.parent / "meta.json") if path.is_file()), root)
         seen = {
             (name, number): item["category"] in names
-            for name, video in _read_videos(meta).items()
+            for name, video in json.loads(meta.read_text())["videos"].items()
             for number, item in video["objects"].items()
         }
     except ACCESS_ERRORS as problem:
@@ -93,7 +93,7 @@ def lvos_measured_frames(truth: Path, names: Sequence[str]) -> dict[str, list[st
         return None
     frames: dict[str, list[str]] = {}
     try:
-        for number, item in _read_videos(file)[truth.name]["objects"].items():
+        for number, item in json.loads(file.read_text())["videos"][truth.name]["objects"].items():
             start, end, count = (int(item["frame_range"][key]) for key in ("start", "end", "frame_nums"))
             inner = range(start, end, LVOS_FRAME_STEP)[1 : max(count - 1, 1)]  # end: the last frame, or behind it
             frames[number] = [f"{frame:08d}" for frame in inner]
@@ -106,15 +106,3 @@ def lvos_measured_frames(truth: Path, names: Sequence[str]) -> dict[str, list[st
     if missing:
         raise SourceError(f"{truth / missing[0]}.png is missing; {file.name} has it in a range: complete the truth")
     return frames
-
-
-class _ObjectEntry(TypedDict, total=False):
-    """An object of a list: YouTube-VOS has its category, LVOS its range."""
-
-    category: str
-    frame_range: dict[str, str | int]
-
-
-def _read_videos(file: Path) -> dict[str, dict[str, dict[str, _ObjectEntry]]]:
-    videos: dict[str, dict[str, dict[str, _ObjectEntry]]] = json.loads(file.read_text())["videos"]
-    return videos

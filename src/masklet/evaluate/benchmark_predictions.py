@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -100,26 +100,22 @@ class BenchmarkVideo:
 
     def is_complete(self, out: Path) -> bool:
         """Whether all its files exist below `out`."""
-        return all(file.is_file() for file in self.output_files(out))
+        return all(file.is_file() for _, file in self.output_files(out))
 
-    def output_files(self, out: Path) -> list[Path]:
-        """Every file that is written below `out`."""
-        stems = [Path(self.sample.image_names[frame_idx]).stem for frame_idx in self.output_frames]
-        return [folder / f"{stem}.png" for folder in self._output_dirs(out).values() for stem in stems]
-
-    def _output_dirs(self, out: Path) -> dict[int, Path]:
-        """Return the folders by object; 0 is one folder for all of them."""
+    def output_files(self, out: Path, frames: Sequence[int] | None = None) -> Iterator[tuple[int, Path]]:
+        """Yield every file below `out` with its object, 0 for all of them in one file; of some frames, or of all."""
         top = (out / "Annotations" if self.benchmark == "ytvos" else out) / self.name
-        if not isinstance(self.sample, SavFrameFolderVideo):
-            return {0: top}
-        return {number: top / folder.name for number, folder in enumerate(self.sample.mask_folders, 1)}
+        folders = {0: top}
+        if isinstance(self.sample, SavFrameFolderVideo):
+            folders = {number: top / folder.name for number, folder in enumerate(self.sample.mask_folders, 1)}
+        for number, folder in folders.items():
+            for frame_idx in self.output_frames if frames is None else frames:
+                yield number, folder / f"{Path(self.sample.image_names[frame_idx]).stem}.png"
 
     def write(self, out: Path, frame_idx: int, size: tuple[int, int], results: Results | None = None) -> None:
         """Write the file or files of one frame (H, W); without results it has no objects."""
-        stem = Path(self.sample.image_names[frame_idx]).stem
         masks = {} if results is None else masks_by_id(results)
-        for number, folder in self._output_dirs(out).items():
-            path = folder / f"{stem}.png"
+        for number, path in self.output_files(out, [frame_idx]):
             if number:
                 save_label_map(path, masks.get(number, np.zeros(size, bool)) * np.uint8(255), None)
             else:
@@ -325,7 +321,7 @@ def zip_predictions(videos: Sequence[BenchmarkVideo], out: str | Path) -> Path:
     folder = Path(out).expanduser()
     archive = folder.with_name(f"{folder.name}.zip")
     with atomic_path(archive) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
-        for path in (path for video in videos for path in video.output_files(folder)):
+        for _, path in (path for video in videos for path in video.output_files(folder)):
             if not path.is_file():
                 raise OutputError(f"{path} is missing, so {archive.name} would be incomplete; predict it first")
             info = zipfile.ZipInfo(path.relative_to(folder).as_posix())  # without a time: the same files, the same zip

@@ -14,7 +14,7 @@ Shapes: H height, W width.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -78,25 +78,26 @@ class _VideoFrameImage:
         return AnnotatedImage(frame.rgb, frame.masks)
 
 
-_ObjectSplitter = Callable[[LabelMap], tuple[Mapping[int, Mask], Mask | None]]
-"""Splits labels (H, W) into masks by number, and where they are evaluated."""
-
-
 @dataclass(frozen=True)
 class _ImageMaskPair:
-    """An image and the file of its labels, with functions that read and split these."""
+    """An image and the file of its labels: of one object, with a label `unknown` or without, or of SBD's instances."""
 
     name: str
     image_path: Path
     mask_path: Path
-    load_labels: Callable[[Path], LabelMap]
-    split_objects: _ObjectSplitter = field(repr=False)
+    unknown: int | None = None
+    sbd_instances: bool = False
 
     def read(self) -> AnnotatedImage:
         """See `ClickImage`."""
-        rgb, labels = read_image(self.image_path), self.load_labels(self.mask_path)
+        rgb = read_image(self.image_path)
+        labels = _read_sbd_instances(self.mask_path) if self.sbd_instances else _read_mask_labels(self.mask_path)
         check_same_size(self.mask_path, labels.shape, self.image_path, rgb.shape[:2])
-        return AnnotatedImage(rgb, *self.split_objects(labels))
+        if self.sbd_instances:
+            numbers = [int(number) for number in np.unique(labels) if number]
+            return AnnotatedImage(rgb, LazyMasks({number: partial(np.equal, labels, number) for number in numbers}))
+        valid_mask = None if self.unknown is None else labels != self.unknown
+        return AnnotatedImage(rgb, {1: labels > (self.unknown or 0)}, valid_mask)
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def click_images(
 
 
 def _pair_images_with_masks(
-    image_dir: Path, mask_dir: Path, split: str | None, split_objects: _ObjectSplitter
+    image_dir: Path, mask_dir: Path, split: str | None, unknown: int | None
 ) -> list[ClickImage]:
     if split is not None:
         raise SourceError(f"{image_dir.parent} has no split {split!r}, it is one set: remove split")
@@ -166,15 +167,14 @@ def _pair_images_with_masks(
             f"{image_dir}: {problem} ({len(images)} images, {len(masks)} masks); every image has its own mask in "
             f"{mask_dir}: unpack the set again"
         )
-    return [_ImageMaskPair(stem, path, masks[stem], _read_mask_labels, split_objects) for stem, path in images.items()]
+    return [_ImageMaskPair(stem, path, masks[stem], unknown) for stem, path in images.items()]
 
 
 def _open_sbd(image_dir: Path, mask_dir: Path, split: str | None) -> list[ClickImage]:
     lists = {file.stem: file for file in sorted(image_dir.parent.glob("*.txt"))}
     names = read_lines(lists[validate_choice(image_dir.parent, split or "val", lists, "list")])
     return [
-        _ImageMaskPair(name, image_dir / f"{name}.jpg", mask_dir / f"{name}.mat", _read_sbd_instances, _split_instances)
-        for name in names
+        _ImageMaskPair(name, image_dir / f"{name}.jpg", mask_dir / f"{name}.mat", sbd_instances=True) for name in names
     ]
 
 
@@ -200,20 +200,8 @@ def _read_sbd_instances(file: Path) -> LabelMap:
         raise DataError.for_file(file, f"is no list of instances of SBD ({problem}); copy or unpack it again") from None
 
 
-def _split_object(labels: LabelMap, *, unknown: int | None) -> tuple[Mapping[int, Mask], Mask | None]:
-    """Return the one object, above `unknown` if there is such a label, and the pixels that count."""
-    return {1: labels > (unknown or 0)}, None if unknown is None else labels != unknown
-
-
-def _split_instances(labels: LabelMap) -> tuple[Mapping[int, Mask], Mask | None]:
-    def decoder(number: int) -> Callable[[], Mask]:
-        return lambda: np.asarray(labels == number, bool)
-
-    return LazyMasks({int(number): decoder(int(number)) for number in np.unique(labels) if number}), None
-
-
-_open_trimaps = partial(_pair_images_with_masks, split_objects=partial(_split_object, unknown=UNKNOWN_LABEL))
-_open_binary_masks = partial(_pair_images_with_masks, split_objects=partial(_split_object, unknown=None))
+_open_trimaps = partial(_pair_images_with_masks, unknown=UNKNOWN_LABEL)
+_open_binary_masks = partial(_pair_images_with_masks, unknown=None)
 CLICK_FORMATS: dict[str, _ClickFormat] = {
     "grabcut": _ClickFormat((("data_GT", "boundary_GT"),), _open_trimaps),
     "berkeley": _ClickFormat((("images", "masks"),), _open_trimaps, autodetect=False),

@@ -117,18 +117,6 @@ class _ClickedObject:
         self.clicks: list[Click] = []
         self.iou_curve: list[float] = []
 
-    def add_click(self) -> bool:
-        """Add the next click; False if nothing is wrong."""
-        click = next_correction_click(self.predicted, self.truth, self.clicks)
-        if click is not None:
-            self.clicks.append(click)
-        return click is not None
-
-    def update(self, mask: Mask, logits: Logits) -> None:
-        """Set the prediction after the last click."""
-        self.predicted, self.logits = mask & self.valid_mask, logits
-        self.iou_curve.append(iou(self.predicted, self.truth))
-
 
 def evaluate_clicks(
     predictor: ImageModel,
@@ -171,7 +159,13 @@ def _click_curves(predictor: ImageModel, image: AnnotatedImage, object_ids: Sequ
     objects = [_ClickedObject(np.asarray(image.masks[number], bool), image.valid_mask) for number in object_ids]
     active = objects
     for turn in range(MAX_CLICKS):
-        active = [one for one in active if one.add_click()]
+        wrong = []
+        for one in active:
+            click = next_correction_click(one.predicted, one.truth, one.clicks)
+            if click is not None:
+                one.clicks.append(click)
+                wrong.append(one)
+        active = wrong
         if not active:
             break
         mask_input = np.stack([one.logits for one in active if one.logits is not None]) if turn else None
@@ -179,7 +173,8 @@ def _click_curves(predictor: ImageModel, image: AnnotatedImage, object_ids: Sequ
             [clicks_prompt(one.clicks) for one in active], mask_input=mask_input, multimask_output=turn == 0
         ).best
         for one, mask, logits in zip(active, best.masks[:, 0], best.logits, strict=True):
-            one.update(mask, logits)
+            one.predicted, one.logits = mask & one.valid_mask, logits
+            one.iou_curve.append(iou(one.predicted, one.truth))
     curves = [one.iou_curve or [1.0] for one in objects]
     return [tuple(curve + curve[-1:] * (MAX_CLICKS - len(curve))) for curve in curves]
 

@@ -22,9 +22,14 @@ import numpy.typing as npt
 from masklet.datasets import AnnotatedFrame, Sample, open_dataset
 from masklet.errors import SourceError
 from masklet.evaluate.image_clicks import ImageModel
-from masklet.evaluate.prompts_from_masks import Click, clicks_prompt, deepest_error_click, sample_evenly, tight_box
+from masklet.evaluate.prompts_from_masks import (
+    Click,
+    clicks_prompt,
+    deepest_error_click,
+    prompt_from_mask,
+    sample_evenly,
+)
 from masklet.masks import iou
-from masklet.prompts import ObjectPrompt
 
 __all__ = [
     "ImageMetrics",
@@ -155,7 +160,7 @@ def image_ious(
         return iou_N5
     predictor.set_image(frame.rgb)
     if "box" in prompts:
-        boxes = [ObjectPrompt(box=tight_box(mask)) for mask in masks]
+        boxes = [prompt_from_mask(mask, "box") for mask in masks]
         iou_N5[:, 0] = _mask_ious(predictor.predict_prompts(boxes, multimask_output=False).masks[:, 0], masks)
     if "click" in prompts:
         curve, iou_N5[:, 2] = _simulate_clicks(predictor, masks)

@@ -76,31 +76,30 @@ def run_parallel(
     workers = min(workers, len(units))
     results: dict[int, tuple[Row, ...]] = dict.fromkeys(units, ())
 
-    def add(number: int, update: _Update) -> None:
-        results[number] += update.results
-        on_result(number, results[number], update.complete)
+    def handle(number: int, update: _Update | None) -> None:
+        if update is None:
+            on_progress()
+        else:
+            results[number] += update.results
+            on_result(number, results[number], update.complete)
 
     if workers == 1:
         model = model_factory()
         for number, unit in units.items():
-            for update in _evaluate_unit(evaluate, model, unit, previous_results.get(number, ()), on_progress):
-                add(number, update)
+            _evaluate_unit(evaluate, model, (unit, previous_results.get(number, ())), partial(handle, number))
     elif workers:
         numbers = list(units)
         tasks = ((unit, tuple(previous_results.get(number, ()))) for number, unit in units.items())
         threads = max(1, torch.get_num_threads() // workers)
-        work = partial(_evaluate_in_worker, evaluate)
+        work = partial(_evaluate_unit, evaluate)
         with WorkerPool(model_factory, work, workers, name="masklet evaluate", threads_per_worker=threads) as pool:
             try:
                 for task_number, update in pool.run(tasks):
-                    if update is None:
-                        on_progress()
-                    else:
-                        add(numbers[task_number], update)
+                    handle(numbers[task_number], update)
             except BaseException:
                 for task_number, update in pool.drain():
                     if update is not None:
-                        add(numbers[task_number], update)
+                        handle(numbers[task_number], update)
                 raise
 
 
@@ -114,33 +113,25 @@ class _Update(NamedTuple):
 def _evaluate_unit(
     evaluate: UnitEvaluator[Model, Unit],
     model: Model,
-    unit: Unit,
-    previous_results: Sequence[Row],
-    on_progress: Callable[[], None],
-) -> Iterator[_Update]:
-    """Yield each result of a generator as it comes, and other results at once."""
-    resumable = "previous_results" in inspect.signature(evaluate).parameters
-    resuming = {"previous_results": previous_results} if resumable else {}
-    found = evaluate(model, unit, on_progress=on_progress, **resuming)
-    if isinstance(found, Iterator):
-        for result in found:
-            yield _Update((result,), complete=False)
-        yield _Update((), complete=True)
-    elif found is None:
-        yield _Update((), complete=True)
-    else:
-        yield _Update(tuple(found) if isinstance(found, Iterable) else (found,), complete=True)
-
-
-def _evaluate_in_worker(
-    evaluate: UnitEvaluator[Model, Unit],
-    model: Model,
     task: tuple[Unit, Sequence[Any]],
     emit: Callable[[_Update | None], None],
 ) -> None:
-    """Emit the updates of a unit, and None for each step."""
-    for update in _evaluate_unit(evaluate, model, *task, lambda: emit(None)):
-        emit(update)
+    """Emit each result of a generator as it comes, other results at once, and None for each step.
+
+    `task` is a unit and the results that an earlier run left of it.
+    """
+    unit, previous_results = task
+    resumable = "previous_results" in inspect.signature(evaluate).parameters
+    resuming = {"previous_results": previous_results} if resumable else {}
+    found = evaluate(model, unit, on_progress=lambda: emit(None), **resuming)
+    if isinstance(found, Iterator):
+        for result in found:
+            emit(_Update((result,), complete=False))
+        emit(_Update((), complete=True))
+    elif found is None:
+        emit(_Update((), complete=True))
+    else:
+        emit(_Update(tuple(found) if isinstance(found, Iterable) else (found,), complete=True))
 
 
 def predict_parallel(

@@ -29,7 +29,6 @@ __all__ = [
     "parse_prompt_types",
     "prompt_from_mask",
     "sample_evenly",
-    "tight_box",
     "validate_prompt_type",
 ]
 
@@ -80,13 +79,8 @@ def prompt_from_mask(mask: Mask, prompt_type: str) -> ObjectPrompt:
     if prompt_type == "mask":
         return ObjectPrompt(mask=MaskPrompt(mask))
     if prompt_type == "box":
-        return ObjectPrompt(box=tight_box(mask))
+        return ObjectPrompt(box=Box(*map(float, ops.masks_to_boxes(mask[None])[0])))
     return clicks_prompt([deepest_error_click(np.zeros_like(mask), mask)])
-
-
-def tight_box(mask: Mask) -> Box:
-    """Return the box around the pixels of a mask (H, W) that is not empty."""
-    return Box(*map(float, ops.masks_to_boxes(mask[None])[0]))
 
 
 def clicks_prompt(clicks: Sequence[Click], *, refine: bool = False) -> ObjectPrompt:

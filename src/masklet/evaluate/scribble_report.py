@@ -6,7 +6,7 @@ See `masklet.evaluate.video_scribbles` for the protocol.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -102,7 +102,12 @@ def scribbles_report(results: Sequence[ScribbleResult], options: ScribbleOptions
 def _build_curve(results: Sequence[ScribbleResult], options: ScribbleOptions) -> tuple[CurvePoint, ...]:
     points = [CurvePoint(0.0, 0.0, 0.0, 0.0)]
     for n in range(options.interactions):
-        interactions = [_interaction_at(one, n) for one in results]
+        interactions = []
+        for one in results:
+            zeros = (0.0,) * one.objects
+            last = one.interactions[-1] if one.interactions else Interaction(-1, 0, 0.0, zeros, zeros)
+            # one that was not reached is the last one again, which then takes no time
+            interactions.append(one.interactions[n] if n < len(one.interactions) else replace(last, seconds=0.0))
         j = float(np.mean([value for interaction in interactions for value in interaction.j]))
         f = float(np.mean([value for interaction in interactions for value in interaction.f]))
         seconds = points[-1].seconds + float(np.mean([interaction.seconds for interaction in interactions]))
@@ -110,12 +115,3 @@ def _build_curve(results: Sequence[ScribbleResult], options: ScribbleOptions) ->
     objects = float(np.mean([one.objects for one in results]))
     limit = options.seconds_per_interaction * options.interactions * objects
     return (*points, CurvePoint(limit, points[-1].jf, points[-1].j, points[-1].f))
-
-
-def _interaction_at(result: ScribbleResult, n: int) -> Interaction:
-    """Return the n-th interaction of a sample; if it was not reached, the last one, which then takes no time."""
-    if n < len(result.interactions):
-        return result.interactions[n]
-    zeros = (0.0,) * result.objects
-    last = result.interactions[-1] if result.interactions else Interaction(-1, 0, 0.0, zeros, zeros)
-    return Interaction(last.frame_idx, last.strokes, 0.0, last.j, last.f)

@@ -96,9 +96,6 @@ class PresenceAccuracy:
     visible: int = 0
     correct: int = 0
 
-    def __add__(self, other: PresenceAccuracy) -> PresenceAccuracy:
-        return PresenceAccuracy(self.frames + other.frames, self.visible + other.visible, self.correct + other.correct)
-
     @property
     def accuracy(self) -> float:
         """The fraction of correct frames; nan without frames."""

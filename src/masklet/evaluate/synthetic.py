@@ -143,5 +143,7 @@ def synthetic_report(results: Sequence[SequenceResult]) -> SyntheticReport:
     total = vos_report(results).total
     j, f, jf = (float(np.mean([getattr(own, name) for own in per_scenario.values()])) for name in ("j", "f", "jf"))
     mean_metrics = VOSMetrics(total.objects, total.frames, j, f, jf, total.fps)
-    presence = sum((one.presence for one in results), PresenceAccuracy())
+    parts = [one.presence for one in results]
+    frames, visible = sum(part.frames for part in parts), sum(part.visible for part in parts)
+    presence = PresenceAccuracy(frames, visible, sum(part.correct for part in parts))
     return SyntheticReport(VERSION, mean_metrics, per_scenario, presence, tuple(results))

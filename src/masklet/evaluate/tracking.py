@@ -19,7 +19,6 @@ from masklet.video import Session, TrackOptions
 from masklet.writers.mask_images import label_map
 
 __all__ = [
-    "InteractiveVideoModel",
     "ScribbleModel",
     "VideoModel",
     "id_label_map",
@@ -35,18 +34,11 @@ Labels = npt.NDArray[np.uint8]
 class VideoModel(Protocol):
     """A model that tracks objects: `SAM`, or anything that opens a session on a video."""
 
-    def session(self, source: VideoSource) -> Session:
-        """Open a video."""
-
-
-class InteractiveVideoModel(Protocol):
-    """A model whose tracks can be corrected: `SAM`, or anything that opens a session with options."""
-
     def session(self, source: VideoSource, *, options: TrackOptions | None = None) -> Session:
         """Open a video."""
 
 
-class ScribbleModel(InteractiveVideoModel, Protocol):
+class ScribbleModel(VideoModel, Protocol):
     """A model that segments videos from scribbles, which reach it as points."""
 
 

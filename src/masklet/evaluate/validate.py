@@ -171,15 +171,13 @@ def plan_validation(
         issues += [(prefix + issue.sample, issue.reason) for issue in dataset.issues]
     measured = {item.name for item in items}  # only a part of these is broken: they are measured without it
     for name, reason in issues[:MAX_WARNINGS]:
-        _warn(f"{name}: {reason}" if name in measured else f"{name} is left out: {reason}")
+        text = f"{name}: {reason}" if name in measured else f"{name} is left out: {reason}"
+        warnings.warn(text, MaskletWarning, stacklevel=3)
     if len(issues) > MAX_WARNINGS:
-        _warn(f"{len(issues) - MAX_WARNINGS} more findings of that kind; masklet data check lists them all")
+        text = f"{len(issues) - MAX_WARNINGS} more findings of that kind; masklet data check lists them all"
+        warnings.warn(text, MaskletWarning, stacklevel=3)
     broken = {name: reason for name, reason in issues if name not in measured}
     return ValidationPlan(tuple(items[i] for i in sample_evenly(len(items), limit or len(items))), broken)
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, MaskletWarning, stacklevel=4)
 
 
 def _open_datasets(data: AnyData, data_format: str | None, split: str | None) -> list[Dataset]:
@@ -223,32 +221,28 @@ def iter_outcomes(
     refusal = ""  # of a model that does not track: it would refuse every video
     for item in items:
         refused = item.is_video and bool(refusal)
-        with _ProgressCounter(item.num_frames, on_progress or (lambda: None)) as count:
-            try:
-                skipped = ValidationOutcome(item, skip_reason=refusal)
-                outcome = skipped if refused else _evaluate_item(model, item, kinds, max_objects, count)
-            except ModelError as problem:
-                if not (mixed and item.is_video):
-                    raise
-                refusal = str(problem)
-                outcome = ValidationOutcome(item, skip_reason=refusal)
+        count = _ProgressCounter(item.num_frames, on_progress or (lambda: None))
+        try:
+            skipped = ValidationOutcome(item, skip_reason=refusal)
+            outcome = skipped if refused else _evaluate_item(model, item, kinds, max_objects, count)
+        except ModelError as problem:
+            if not (mixed and item.is_video):
+                raise
+            refusal = str(problem)
+            outcome = ValidationOutcome(item, skip_reason=refusal)
+        while count.remaining:
+            count()
         if outcome.skip_reason and not refused:
-            _warn(f"{item.name} is left out: {outcome.skip_reason}")
+            warnings.warn(f"{item.name} is left out: {outcome.skip_reason}", MaskletWarning, stacklevel=3)
         yield outcome
 
 
+@dataclass
 class _ProgressCounter:
-    """Calls `on_progress` exactly `total` times, whatever the number of frames turns out to be."""
+    """Calls `on_progress` at most `remaining` times, whatever the number of frames turns out to be."""
 
-    def __init__(self, total: int, on_progress: Callable[[], None]) -> None:
-        self.remaining, self.on_progress = total, on_progress
-
-    def __enter__(self) -> _ProgressCounter:
-        return self
-
-    def __exit__(self, *problem: object) -> None:
-        while self.remaining and problem[0] is None:
-            self()
+    remaining: int
+    on_progress: Callable[[], None]
 
     def __call__(self) -> None:
         if self.remaining:
@@ -302,9 +296,16 @@ def summarize(outcomes: Iterable[ValidationOutcome], broken: Mapping[str, str] |
     objects = sum(len(one.iou_N5) for one in images)
     objects += sum(len({result.id for result in one.tracking_results}) for one in videos)
     evaluated = sum(not one.skip_reason for one in outcomes)
+    reports = {}
+    for prompt in dict.fromkeys(result.prompt for one in videos for result in one.tracking_results):
+        by_video = {
+            one.item.name: [result for result in one.tracking_results if result.prompt == prompt] for one in videos
+        }
+        total = _mean_metrics([result for results in by_video.values() for result in results])
+        reports[prompt] = TrackingReport(total, {name: _mean_metrics(results) for name, results in by_video.items()})
     return ValidationResult(
         images=image_report(image_results) if images else None,
-        videos=_reports_by_prompt(videos),
+        videos=reports,
         counts=SampleCounts(
             images=len(images),
             videos=len(videos),
@@ -315,17 +316,6 @@ def summarize(outcomes: Iterable[ValidationOutcome], broken: Mapping[str, str] |
         skipped=skipped,
         seconds=sum(one.seconds for one in outcomes),
     )
-
-
-def _reports_by_prompt(videos: Sequence[ValidationOutcome]) -> dict[str, TrackingReport]:
-    reports = {}
-    for prompt in dict.fromkeys(result.prompt for one in videos for result in one.tracking_results):
-        by_video = {
-            one.item.name: [result for result in one.tracking_results if result.prompt == prompt] for one in videos
-        }
-        total = _mean_metrics([result for results in by_video.values() for result in results])
-        reports[prompt] = TrackingReport(total, {name: _mean_metrics(results) for name, results in by_video.items()})
-    return reports
 
 
 def _mean_metrics(results: Sequence[ObjectResult]) -> TrackingMetrics:

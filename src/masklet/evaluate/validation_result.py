@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
 
 from masklet.errors import InputError
 from masklet.evaluate.image_prompts import ImageMetrics, ImageReport
@@ -88,7 +87,8 @@ class ValidationResult:
             >>> ValidationResult.from_json(result.to_json()).counts == result.counts
             True
         """
-        return json.dumps(_nan_to_none(asdict(self)), indent=2, allow_nan=False)
+        figures = json.loads(json.dumps(asdict(self)), parse_constant=lambda nan: None)  # JSON has no nan
+        return json.dumps(figures, indent=2, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> ValidationResult:
@@ -105,13 +105,6 @@ class ValidationResult:
                 "masklet val --report wrote"
             ) from problem
         return result
-
-
-def _nan_to_none(value: Any) -> Any:
-    """Replace nan, which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _nan_to_none(item) for key, item in value.items()}
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def image_table(report: ImageReport) -> list[str]:

@@ -52,7 +52,7 @@ from masklet.evaluate.argument_checks import validate_positive_int
 from masklet.evaluate.metrics import boundary_f_score, region_similarity
 from masklet.evaluate.prompts_from_masks import Click, clicks_prompt, next_correction_click
 from masklet.evaluate.semi_supervised_vos import GroundTruth, first_visible, load_masks
-from masklet.evaluate.tracking import InteractiveVideoModel, masks_by_id, require_frames, validate_mask_size
+from masklet.evaluate.tracking import VideoModel, masks_by_id, require_frames, validate_mask_size
 from masklet.results import Results
 from masklet.video import Session, TrackOptions
 from masklet.video.session_save import SessionState
@@ -62,7 +62,7 @@ __all__ = [
     "InteractiveOptions",
     "InteractiveReport",
     "InteractiveResult",
-    "InteractiveVideoModel",
+    "VideoModel",
     "evaluate_interactive",
     "interactive_report",
 ]
@@ -166,7 +166,7 @@ class InteractiveReport:
 
 
 def evaluate_interactive(
-    model: InteractiveVideoModel,
+    model: VideoModel,
     sample: Sample,
     options: InteractiveOptions | None = None,
     on_progress: Callable[[], None] | None = None,
@@ -279,7 +279,12 @@ class _InteractiveRun:
     def run_offline(self) -> list[_MeanScores]:
         """Return the scores for each number of interacted frames."""
         scores: list[_MeanScores] = []
-        while len(scores) < self.options.frames and self._correct_worst_frame():
+        while len(scores) < self.options.frames:
+            j = {frame: region_similarity(self.predicted[frame], self.target[frame]) for frame in self.target.frames}
+            wrong = [frame for frame in self.target.frames if j[frame] < 1]
+            worst_first = sorted(wrong, key=lambda frame: (frame in self.clicks, j[frame]))
+            if not any(map(self._correct_frame, worst_first if self.clicks else [self.first_frame])):
+                break
             passing = self.session.propagate(stop=self.target.frames[-1] + 1)
             for _ in self._pass_over(passing, self.target.frames):
                 pass
@@ -318,14 +323,6 @@ class _InteractiveRun:
                 self.predicted[results.frame_idx] = masks_by_id(results).get(OBJECT_ID, self._empty_mask)
                 yield results.frame_idx
             self.on_progress()
-
-    def _correct_worst_frame(self) -> bool:
-        """Interact with the frame that needs it most; False if no frame has an error."""
-        if not self.clicks:
-            return self._correct_frame(self.first_frame)
-        j = {frame: region_similarity(self.predicted[frame], self.target[frame]) for frame in self.target.frames}
-        wrong = [frame for frame in self.target.frames if j[frame] < 1]
-        return any(map(self._correct_frame, sorted(wrong, key=lambda frame: (frame in self.clicks, j[frame]))))
 
     def _correct_frame(self, frame: int) -> bool:
         """Click on a frame, up to the maximum; False if it has no error."""

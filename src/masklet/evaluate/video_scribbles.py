@@ -225,9 +225,10 @@ def evaluate_scribbles(
                 on_interaction(scribbles, tracker.predicted_THW)
             frame = choose_correction_frame(((j_TN + f_TN) / 2).mean(1).tolist(), used)
             used.add(frame)
-            scribbles = target.robot_scribbles(frame, tracker.predicted_THW[frame])
+            scribbles = {frame: draw_scribbles(tracker.predicted_THW[frame], target.truth_THW[frame], target.objects)}
     finally:
-        tracker.close()
+        if tracker.session is not None:
+            tracker.session.close()
     return ScribbleResult(
         sample.sequence.name,
         sample.scribble_number,
@@ -252,15 +253,12 @@ class _ScribbleSequence:
             )
 
     def first_scribbles(self) -> ScribblesByFrame:
-        """Return those of a person, or the robot's for an empty prediction."""
+        """Return those of a person, or the robot's strokes through the error of an empty prediction."""
         if self.sample.file is not None:
             return read_scribbles(self.sample.file, self.sequence.name, self.frames, self.objects)
         frame = choose_first_frame(self.truth_THW, self.objects)
-        return self.robot_scribbles(frame, np.zeros_like(self.truth_THW[frame]))
-
-    def robot_scribbles(self, frame: int, predicted_HW: Labels) -> ScribblesByFrame:
-        """Return the robot's strokes through the error of a frame."""
-        return {frame: draw_scribbles(predicted_HW, self.truth_THW[frame], self.objects)}
+        truth_HW = self.truth_THW[frame]
+        return {frame: draw_scribbles(np.zeros_like(truth_HW), truth_HW, self.objects)}
 
     def score(self, predicted_THW: Labels) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return J and F by frame and object."""
@@ -286,11 +284,6 @@ class _ScribbleTracker:
         self.session: Session | None = None
         self.prompted_ids: set[int] = set()
         self.predicted_THW = np.zeros_like(target.truth_THW)
-
-    def close(self) -> None:
-        """Release the video."""
-        if self.session is not None:
-            self.session.close()
 
     def add_scribbles(self, scribbles: ScribblesByFrame) -> None:
         """Update the prediction after further scribbles; without a new prompt it stays as it is."""

@@ -79,15 +79,12 @@ def resize_to_render_size(layer: Layer) -> Layer:
     x, y = size[0] / width, size[1] / height
     smaller = layer.matrices / np.array([x, y, 1.0])
     fields = layer.deformation.displacements * np.array([x, y], np.float32)
-    alpha = None if layer.alpha is None else _resize(layer.alpha, size)
-    regions = np.stack([_resize(region, size) for region in layer.regions]) if len(layer.regions) else layer.regions
-    regions = regions.reshape(-1, size[1], size[0])
+    planes = [layer.rgb, *([] if layer.alpha is None else [layer.alpha]), *layer.regions]
+    rgb, *rest = (np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), np.uint8) for plane in planes)
+    alpha = None if layer.alpha is None else rest.pop(0)
+    regions = np.reshape(np.array(rest, np.uint8), (-1, size[1], size[0]))
     sway = Deformation(fields, layer.deformation.angular_speed)
-    return Layer(_resize(layer.rgb, size), alpha, regions, smaller, sway, layer.gain_T3, layer.visible_T)
-
-
-def _resize(image: ImageArray, size: tuple[int, int]) -> ImageArray:
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return Layer(rgb, alpha, regions, smaller, sway, layer.gain_T3, layer.visible_T)
 
 
 def render_frame(layers: Sequence[Layer], size: tuple[int, int], t: int) -> tuple[ImageArray, Masks]:
@@ -113,18 +110,15 @@ def render_frame(layers: Sequence[Layer], size: tuple[int, int], t: int) -> tupl
                 below[:] = pixels
                 masks[(slice(0, count), *window)] = False
             else:
-                alpha = _sample(layer.alpha, columns, rows)
+                alpha = cv2.remap(layer.alpha, columns, rows, cv2.INTER_LINEAR, borderValue=0)
                 opacity = alpha.astype(np.float32)[..., None] / 255
                 below[:] = (below + (pixels - below.astype(np.float32)) * opacity + 0.5).astype(np.uint8)
                 masks[(slice(0, count), *window)] &= alpha < ALPHA_THRESHOLD
             for i, region in enumerate(layer.regions):
-                masks[(count + i, *window)] = _sample(region, columns, rows) >= ALPHA_THRESHOLD
+                cover = cv2.remap(region, columns, rows, cv2.INTER_LINEAR, borderValue=0)
+                masks[(count + i, *window)] = cover >= ALPHA_THRESHOLD
         count += len(layer.regions)
     return image, masks
-
-
-def _sample(plane: ImageArray, columns: npt.NDArray[np.float32], rows: npt.NDArray[np.float32]) -> ImageArray:
-    return np.asarray(cv2.remap(plane, columns, rows, cv2.INTER_LINEAR, borderValue=0), np.uint8)
 
 
 def _visible_window(layer: Layer, size: tuple[int, int], t: int) -> tuple[slice, slice] | None:

@@ -136,29 +136,28 @@ class CutoutClipGenerator:
         full = np.array([width, height], float)
         middle, side = rng.uniform(0.3, 0.7, 2) * full, float(np.sqrt(width * height)) * rng.uniform(0.4, 0.95)
         if len(regions):
-            middle, extent = _center_and_size(regions[0])
-            side = extent / rng.uniform(0.15, 0.75)
+            left, top, wide, tall = cv2.boundingRect(regions[0])
+            middle = np.array([left + (wide - 1) / 2, top + (tall - 1) / 2])
+            side = max(wide, tall) / rng.uniform(0.15, 0.75)
         shape = np.exp(rng.uniform(-0.25, 0.5) * np.array([0.5, -0.5]))
         crop = np.minimum(np.maximum(side, 112) * shape, 0.97 * full)
         zoom = np.exp(drift(rng, self.frames, 0.01 if rng.random() < 0.7 else 0.03))
         crop_T2 = np.minimum(crop * zoom[:, None], 0.99 * full)
         start = middle + rng.uniform(-0.3, 0.3, 2) * crop
-        center_T2 = (start + self._pan_offsets(rng) * crop).clip(crop_T2 / 2, full - crop_T2 / 2)
+        lot = rng.random()  # the camera rests, moves out and back, or walks at random
+        if lot < 0.1:
+            pan_T2 = random_walk(rng, self.frames, 0.001)
+        elif lot < 0.25:
+            heading = rng.uniform(0, 2 * np.pi)
+            away = rng.uniform(0.4, 1.2) * np.array([np.cos(heading), np.sin(heading)])
+            pan_T2 = out_and_back(rng, self.frames)[:, None] * away
+        else:
+            pan_T2 = random_walk(rng, self.frames, sample_speed(rng, 0.006, 0.06))
+        center_T2 = (start + pan_T2 * crop).clip(crop_T2 / 2, full - crop_T2 / 2)
         mirror = np.array([rng.choice((-1.0, 1.0)), 1.0])
         angle = rng.normal(0, 0.04) + drift(rng, self.frames, 0.008)
         position = np.full((self.frames, 2), self.size / 2)
         return Pose(center_T2, position, mirror * self.size / crop_T2, angle)
-
-    def _pan_offsets(self, rng: Random) -> Floats:
-        """Offsets (T, 2) of the camera in sides of the view: at rest, a random walk, or out and back."""
-        lot = rng.random()
-        if lot < 0.1:
-            return random_walk(rng, self.frames, 0.001)
-        if lot < 0.25:
-            heading = rng.uniform(0, 2 * np.pi)
-            away = rng.uniform(0.4, 1.2) * np.array([np.cos(heading), np.sin(heading)])
-            return out_and_back(rng, self.frames)[:, None] * away
-        return random_walk(rng, self.frames, sample_speed(rng, 0.006, 0.06))
 
     def _cutout_layer(self, rng: Random, cutout: Cutout, tracked: bool) -> Layer:
         """An object on a random path; a third of them leave the frame and come back."""
@@ -198,9 +197,10 @@ class CutoutClipGenerator:
         shown = [layer for layer in layers if len(layer.regions)] or layers
         target = shown[rng.integers(len(shown))]
         moment = int(rng.integers(1, self.frames)) if self.frames > 1 else 0
-        middle = (
-            _center_and_size(target.regions[0])[0] if len(target.regions) else np.array(target.rgb.shape[1::-1]) / 2
-        )
+        middle = np.array(target.rgb.shape[1::-1]) / 2
+        if len(target.regions):
+            left, top, wide, tall = cv2.boundingRect(target.regions[0])
+            middle = np.array([left + (wide - 1) / 2, top + (tall - 1) / 2])
         pose = self._cutout_path(rng, cutout, rng.uniform(0.25, 0.9), 0.0)
         meeting = target.matrices[moment] @ np.array([*middle, 1.0])
         heading = rng.uniform(0, 2 * np.pi)
@@ -226,13 +226,6 @@ class CutoutClipGenerator:
         return resize_to_render_size(
             Layer(rgb, alpha, regions, affine_matrices(pose), deformation, light, np.ones(self.frames, bool))
         )
-
-
-def _center_and_size(region: ImageArray) -> tuple[Floats, float]:
-    """Center (x, y) and longer side of the box of a region, which is not empty."""
-    rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
-    x, y = (columns[0] + columns[-1]) / 2, (rows[0] + rows[-1]) / 2
-    return np.array([x, y]), float(max(columns[-1] - columns[0], rows[-1] - rows[0]) + 1)
 
 
 def _motion_blur(cutout: Cutout, pose: Pose, length: float) -> Cutout:

@@ -34,7 +34,7 @@ def is_usable_mask(mask: npt.NDArray[np.bool_]) -> bool:
     """Whether a mask is of medium size, connected, compact, and not cut off by the image border."""
     if not 0.004 < mask.mean() < 0.6:
         return False
-    height, width = _bounding_box(mask)[2:]
+    _, _, width, height = cv2.boundingRect(mask.astype(np.uint8))
     border = sum(int(line.sum()) for line in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))
     if min(height, width) < 24 or mask.sum() < 0.25 * height * width or border > 0.06 * (height + width):
         return False
@@ -44,7 +44,7 @@ def is_usable_mask(mask: npt.NDArray[np.bool_]) -> bool:
 
 def cut_out(rgb: ImageArray, mask: npt.NDArray[np.bool_]) -> Cutout:
     """Cut an object out of an image, with a soft edge slightly inside its mask."""
-    top, left, height, width = _bounding_box(mask)
+    left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
     rows = slice(max(top - EDGE_PADDING, 0), top + height + EDGE_PADDING)
     columns = slice(max(left - EDGE_PADDING, 0), left + width + EDGE_PADDING)
     inner = cv2.erode(mask.astype(np.uint8) * 255, np.ones((3, 3), np.uint8), borderValue=0)
@@ -66,12 +66,6 @@ def random_patch(rng: Random, rgb: ImageArray) -> Cutout:
     else:
         alpha[2:-2, 2:-2] = 255
     return Cutout(np.ascontiguousarray(crop), np.asarray(cv2.GaussianBlur(alpha, (3, 3), 0.7), np.uint8))
-
-
-def _bounding_box(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    """(top, left, height, width) of a mask that is not empty."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return int(rows[0]), int(columns[0]), int(rows[-1] - rows[0] + 1), int(columns[-1] - columns[0] + 1)
 
 
 def jitter_color(rng: np.random.Generator, rgb: ImageArray) -> ImageArray:

@@ -15,7 +15,6 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from PIL import Image
@@ -25,7 +24,7 @@ from masklet.errors import InputError, OutputError
 from masklet.synthetic.compositing import Clip
 from masklet.synthetic.procedural_source import ProceduralSource
 from masklet.synthetic.rigid_bodies import RigidBodies
-from masklet.synthetic.scenarios import SCENARIOS, check_scene_size
+from masklet.synthetic.scenarios import SCENARIOS, Scenario, check_scene_size
 from masklet.synthetic.sources import AssetSource
 from masklet.writers.mask_images import label_map_image
 
@@ -35,17 +34,8 @@ VERSION = 1
 """Version of the mapping from seed and number to clips."""
 RESOLUTION_FOLDER = "480p"
 SETTINGS_FILE = "synth.json"
-
-
-class ClipGenerator(Protocol):
-    """A generator of the clips of one name."""
-
-    @property
-    def default_frames(self) -> int:
-        """Frames of a clip by default."""
-
-    def __call__(self, seed: int, number: int, size: tuple[int, int], frames: int, assets: AssetSource) -> Clip:
-        """Make clip `number` of a seed; `size` is (height, width)."""
+ClipGenerator = Scenario | RigidBodies
+"""A generator of the clips of one name."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ Shapes: S side of the canvas, P points of an outline.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import cv2
@@ -30,11 +31,11 @@ BODY, DARKER, BRIGHTER, DARK, BRIGHT = 1, 2, 3, 4, 5
 TONES = {BODY: 1.0, DARKER: 0.72, BRIGHTER: 1.25}
 
 
+@dataclass(eq=False)
 class Canvas:
     """The parts drawn so far, later ones on top; part 0 erases."""
 
-    def __init__(self) -> None:
-        self.parts_SS = np.zeros((CANVAS_SIZE, CANVAS_SIZE), np.uint8)
+    parts_SS: ImageArray = field(default_factory=lambda: np.zeros((CANVAS_SIZE, CANVAS_SIZE), np.uint8))
 
     def polygon(self, points_P2: Floats, part: int = BODY) -> None:
         """Draw a filled outline."""
@@ -44,23 +45,20 @@ class Canvas:
         self, x: float, y: float, radius_x: float, radius_y: float, part: int = BODY, *, angle: float = 0.0
     ) -> None:
         """Draw a filled ellipse; `angle` in degrees."""
-        middle, axes = _to_pixel(x, y), (max(round(radius_x * CANVAS_SIZE), 1), max(round(radius_y * CANVAS_SIZE), 1))
+        middle = round(x * CANVAS_SIZE), round(y * CANVAS_SIZE)
+        axes = max(round(radius_x * CANVAS_SIZE), 1), max(round(radius_y * CANVAS_SIZE), 1)
         cv2.ellipse(self.parts_SS, middle, axes, angle, 0, 360, part, -1)
 
     def stroke(
         self, points_P2: Iterable[tuple[float, float]], thickness: float, part: int = BODY, *, taper: float = 1.0
     ) -> None:
         """Draw a polyline whose thickness goes from `thickness` to `taper` times that."""
-        points = [_to_pixel(*point) for point in points_P2]
+        points = [(round(x * CANVAS_SIZE), round(y * CANVAS_SIZE)) for x, y in points_P2]
         for i, (start, stop) in enumerate(pairwise(points)):
             position = i / max(len(points) - 2, 1)
             cv2.line(
                 self.parts_SS, start, stop, part, max(round(thickness * (1 + (taper - 1) * position) * CANVAS_SIZE), 1)
             )
-
-
-def _to_pixel(x: float, y: float) -> tuple[int, int]:
-    return round(x * CANVAS_SIZE), round(y * CANVAS_SIZE)
 
 
 DrawFunction = Callable[[Random, Canvas], None]

@@ -85,7 +85,13 @@ def _add_objects(rng: Random, rgb: ImageArray) -> Photograph:
     rgb, masks = rgb.copy(), np.zeros((len(feet), height, width), bool)
     for i, foot in enumerate(feet):
         cutout = procedural_cutout(rng, THIN_SHAPES if rng.random() < 0.15 else SOLID_SHAPES)
-        cutout = _resize_with_margin(cutout, rng.uniform(0.15, 0.5) * height)
+        longer = rng.uniform(0.15, 0.5) * height
+        scale, margin = longer / max(cutout.alpha.shape), round(0.15 * longer)  # the shadow lies in the margin
+        size = tuple(max(round(scale * side), 4) for side in cutout.alpha.shape[::-1])
+        small = (
+            np.asarray(cv2.resize(p, size, interpolation=cv2.INTER_AREA), np.uint8) for p in (cutout.rgb, cutout.alpha)
+        )
+        cutout = Cutout(*(np.pad(p, ((0, margin), (0, margin), (0, 0))[: p.ndim]) for p in small))
         high, wide = cutout.alpha.shape
         top, left = int(foot * height) - high, int(rng.uniform(0, 1) * width - wide / 2)
         inside = slice(max(top, 0), top + high), slice(max(left, 0), left + wide)
@@ -99,12 +105,3 @@ def _add_objects(rng: Random, rgb: ImageArray) -> Photograph:
         masks[(slice(0, i), *inside)] &= alpha < ALPHA_THRESHOLD
         masks[(i, *inside)] = alpha >= ALPHA_THRESHOLD
     return Photograph(rgb, {i + 1: mask for i, mask in enumerate(masks) if mask.any()})
-
-
-def _resize_with_margin(cutout: Cutout, longer: float) -> Cutout:
-    """Resize the longer side to `longer` pixels, and add a margin for a shadow at the right and below."""
-    scale = longer / max(cutout.alpha.shape)
-    size = tuple(max(round(scale * side), 4) for side in cutout.alpha.shape[::-1])
-    margin = round(0.15 * longer)
-    rgb, alpha = (np.asarray(cv2.resize(p, size, interpolation=cv2.INTER_AREA)) for p in (cutout.rgb, cutout.alpha))
-    return Cutout(np.pad(rgb, ((0, margin), (0, margin), (0, 0))), np.pad(alpha, ((0, margin), (0, margin))))

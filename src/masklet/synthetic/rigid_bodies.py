@@ -122,11 +122,12 @@ class _PhysicsScene:
     def populate(self) -> None:
         """Add floor, wall, posts, rolling and falling bodies."""
         world, rng = self.world, self.rng
-        self._add_static_body(world.GEOM_BOX, (0, 1.5, -0.5), size=1024, halfExtents=[6, 6, 0.5])
-        self._add_static_body(world.GEOM_BOX, (0, 4.5, 1.5), size=1024, halfExtents=[10, 0.1, 4])
+        box, turn = world.GEOM_BOX, (0, 0, 0, 1)
+        self._add_body(0.0, (0, 1.5, -0.5), turn, box, box, {"halfExtents": [6, 6, 0.5]}, size=1024)
+        self._add_body(0.0, (0, 4.5, 1.5), turn, box, box, {"halfExtents": [10, 0.1, 4]}, size=1024)
         for x in rng.uniform(-0.35, 0.35, rng.integers(1, 3)):
             half = [rng.uniform(0.16, 0.26), 0.1, rng.uniform(0.45, 0.8)]
-            self._add_static_body(world.GEOM_BOX, (x, rng.uniform(-0.7, -0.4), half[2]), halfExtents=half)
+            self._add_body(0.0, (x, rng.uniform(-0.7, -0.4), half[2]), turn, box, box, {"halfExtents": half})
         for side in rng.permutation([-1, 1, 1, -1])[: rng.integers(2, 4)]:
             self._add_roller(int(side))
         for _ in range(rng.integers(1, 4)):
@@ -195,11 +196,6 @@ class _PhysicsScene:
         mesh: dict[str, Any] = dict(zip(("vertices", "normals", "uvs"), lists, strict=True)) | {"indices": indices}
         solid = dict(shape) if shape else {"vertices": mesh["vertices"]}
         return self._add_body(0.6, position, orientation, collision_geometry, self.world.GEOM_MESH, mesh, solid)
-
-    def _add_static_body(
-        self, geometry: int, position: Sequence[float], *, size: int = TEXTURE_SIZE, **shape: Any
-    ) -> None:
-        self._add_body(0.0, position, (0, 0, 0, 1), geometry, geometry, shape, size=size)
 
     def _add_body(
         self,

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 
 import cv2
@@ -159,19 +160,19 @@ def occlusion(scene: SceneContext) -> SceneLayers:
     return layers, None
 
 
-def has_occlusion(clip: Clip) -> bool:
-    """Whether an object is hidden, or nearly, for some frames and comes back."""
-    return any(_disappears_and_returns(area, 0.04, 0.5) for area in _visible_areas(clip).T)
+def has_return(clip: Clip, hidden_ratio: float, visible_ratio: float) -> bool:
+    """Whether an object has at most a fraction of its first area for some frames, and then more than another again."""
+    for area_T in clip.masks_TNHW.sum((2, 3)).T:
+        hidden = np.flatnonzero(area_T <= hidden_ratio * area_T[0])
+        if len(hidden) >= 2 and bool((area_T[hidden[-1] :] > visible_ratio * area_T[0]).any()):
+            return True
+    return False
 
 
-def _visible_areas(clip: Clip) -> Floats:
-    """Area in pixels (T, N)."""
-    return np.asarray(clip.masks_TNHW.sum((2, 3)), np.float64)
-
-
-def _disappears_and_returns(area_T: Floats, hidden_ratio: float, visible_ratio: float) -> bool:
-    hidden = np.flatnonzero(area_T <= hidden_ratio * area_T[0])
-    return len(hidden) >= 2 and bool((area_T[hidden[-1] :] > visible_ratio * area_T[0]).any())
+def stays_visible(clip: Clip, min_fraction: float, max_area: float = np.inf) -> bool:
+    """Whether objects are visible in more than a fraction of the frames, and all smaller than a fraction of them."""
+    sizes_TN, shown_TN = clip.masks_TNHW.mean((2, 3)), clip.masks_TNHW.any((2, 3))
+    return bool(sizes_TN.max() < max_area and shown_TN.mean() > min_fraction)
 
 
 # twins -------------------------------------------------------------------------------------------------------------
@@ -189,27 +190,23 @@ def twins(scene: SceneContext) -> SceneLayers:
         x = start + (stop - start) * progress if side == 0 else stop - (stop - start) * progress
         lift = y + (side - 0.5) * rng.uniform(0.05, 0.16) + 0.03 * smooth_oscillation(scene, 1)[:, 0]
         position_M2 = np.stack([x, lift], -1)
-        twin = Cutout(_similar_colors(rng, cutout), cutout.alpha)
+        twin = replace(cutout, rgb=cv2.convertScaleAbs(cutout.rgb, alpha=rng.uniform(0.97, 1.03)).astype(np.uint8))
         twin_layers.append(
             scene.object_layers(twin, position_M2, tall, camera, angle_M=0.08 * smooth_oscillation(scene, 1)[:, 0])
         )
     layers = [scene.background_layer(camera)]
     if rng.random() < 0.5:
         position_M2 = np.tile((rng.uniform(0.3, 0.7), rng.choice((0.14, 0.86))), (len(scene.times), 1))
-        twin = Cutout(_similar_colors(rng, cutout), cutout.alpha)
+        twin = replace(cutout, rgb=cv2.convertScaleAbs(cutout.rgb, alpha=rng.uniform(0.97, 1.03)).astype(np.uint8))
         layers += scene.object_layers(twin, position_M2, 0.7 * tall, camera, tracked=False)
     for i in rng.permutation(2):
         layers += twin_layers[i]
     return layers, None
 
 
-def _similar_colors(rng: np.random.Generator, cutout: Cutout) -> npt.NDArray[np.uint8]:
-    return cv2.convertScaleAbs(cutout.rgb, alpha=rng.uniform(0.97, 1.03)).astype(np.uint8)
-
-
 def has_crossing(clip: Clip) -> bool:
     """Whether one of the two partly covers the other, and both are visible at the end."""
-    area_TN = _visible_areas(clip)
+    area_TN = clip.masks_TNHW.sum((2, 3))
     if area_TN.shape[1] != 2 or not area_TN[[0, -1]].all():
         return False
     return bool((area_TN.min(0) < 0.75 * area_TN[0]).any() and (area_TN[-1] > 0.6 * area_TN[0]).all())
@@ -238,24 +235,15 @@ def reentry(scene: SceneContext) -> SceneLayers:
         camera,
     )
     if not pans:
-        home = _exit_and_return_path(scene, home, away, tall)
+        # out over the nearest border; in half of the clips back over the opposite one
+        margin = 0.8 * tall * np.array([scene.size[0] / scene.size[1], 1.0])
+        sides = [(np.array([-home[0, 0] - margin[0], 0.0])), np.array([1 - home[0, 0] + margin[0], 0.0])]
+        first = int(home[0, 0] > 0.5)
+        second = 1 - first if rng.random() < 0.5 else first
+        returning = (np.arange(len(away)) > int(np.flatnonzero(away >= away.max() - 1e-9).mean()))[:, None]
+        home = np.asarray(home + away[:, None] * np.where(returning, sides[second], sides[first]))
     leaves = scene.object_layers(cutout, home, tall, camera, angle_M=0.1 * smooth_oscillation(scene, 1)[:, 0])
     return layers + stays + leaves, None
-
-
-def _exit_and_return_path(scene: SceneContext, home_M2: Floats, away_M: Floats, tall: float) -> Floats:
-    """A path out over the nearest border; in half of the clips back over the opposite one."""
-    rng, margin = scene.rng, 0.8 * tall * np.array([scene.size[0] / scene.size[1], 1.0])
-    sides = [(np.array([-home_M2[0, 0] - margin[0], 0.0])), np.array([1 - home_M2[0, 0] + margin[0], 0.0])]
-    first = int(home_M2[0, 0] > 0.5)
-    second = 1 - first if rng.random() < 0.5 else first
-    returning = (np.arange(len(away_M)) > int(np.flatnonzero(away_M >= away_M.max() - 1e-9).mean()))[:, None]
-    return np.asarray(home_M2 + away_M[:, None] * np.where(returning, sides[second], sides[first]))
-
-
-def has_reentry(clip: Clip) -> bool:
-    """Whether an object is out of the frame for some frames and comes back."""
-    return any(_disappears_and_returns(area, 0.0, 0.6) for area in _visible_areas(clip).T)
 
 
 # fast --------------------------------------------------------------------------------------------------------------
@@ -282,7 +270,7 @@ def is_fast(clip: Clip) -> bool:
     frames, objects, _, width = clip.masks_TNHW.shape
     xyxy = ops.masks_to_boxes(clip.masks_TNHW.reshape(-1, *clip.masks_TNHW.shape[2:])).reshape(frames, objects, 4)
     center_TN2 = (xyxy[..., :2] + xyxy[..., 2:]) / 2
-    visible_TN = _visible_areas(clip) > 0
+    visible_TN = clip.masks_TNHW.sum((2, 3)) > 0
     steps = np.linalg.norm(np.diff(center_TN2, axis=0), axis=-1) / width
     steps = np.where(visible_TN[1:] & visible_TN[:-1], steps, 0.0)
     return bool((steps > 0.05).sum(0).max() >= 3)
@@ -305,11 +293,6 @@ def small(scene: SceneContext) -> SceneLayers:
             cutout, position_M2, tall, camera, tracked=i < 3, angle_M=0.2 * smooth_oscillation(scene, 1)[:, 0]
         )
     return layers, None
-
-
-def is_small(clip: Clip) -> bool:
-    """Whether all objects stay small, and are mostly visible."""
-    return bool(clip.masks_TNHW.mean((2, 3)).max() < 0.01) and bool(clip.masks_TNHW.any((2, 3)).mean() > 0.8)
 
 
 # long --------------------------------------------------------------------------------------------------------------
@@ -338,7 +321,7 @@ def long(scene: SceneContext) -> SceneLayers:
 def changes_appearance(clip: Clip) -> bool:
     """Whether the light changes by a third, the size of an object by as much, and all objects remain."""
     light = clip.frames_THW3.mean((1, 2, 3))
-    area_TN = _visible_areas(clip)
+    area_TN = clip.masks_TNHW.sum((2, 3))
     growth_N = area_TN[-max(len(area_TN) // 10, 1) :].max(0) / area_TN[0]
     grown = np.abs(np.log(np.maximum(growth_N, 1e-6))).max() > 0.4
     return bool(light.min() < 0.67 * light[0] and grown and growth_N.min() > 0.1)
@@ -405,23 +388,18 @@ def transparency(scene: SceneContext) -> SceneLayers:
     return layers, None
 
 
-def is_mostly_visible(clip: Clip) -> bool:
-    """Whether the objects are visible in nearly all frames."""
-    return bool(clip.masks_TNHW.any((2, 3)).mean() > 0.9)
-
-
 SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
     {
         scenario.name: scenario
         for scenario in (
-            Scenario("occlusion", occlusion, has_occlusion),
+            Scenario("occlusion", occlusion, partial(has_return, hidden_ratio=0.04, visible_ratio=0.5)),
             Scenario("twins", twins, has_crossing),
-            Scenario("reentry", reentry, has_reentry),
+            Scenario("reentry", reentry, partial(has_return, hidden_ratio=0.0, visible_ratio=0.6)),
             Scenario("fast", fast, is_fast, exposure_samples=5),
-            Scenario("small", small, is_small),
+            Scenario("small", small, partial(stays_visible, min_fraction=0.8, max_area=0.01)),
             Scenario("long", long, changes_appearance, default_frames=150),
             Scenario("thin", thin, is_all_thin),
-            Scenario("transparency", transparency, is_mostly_visible),
+            Scenario("transparency", transparency, partial(stays_visible, min_fraction=0.9)),
         )
     }
 )

@@ -69,22 +69,17 @@ class SceneContext:
         """The time (M,) of each moment, 0 in the first frame and 1 in the last."""
         return np.asarray((self.times / (self.frames - 1)).clip(0, 1))
 
-    @property
-    def frame_wh(self) -> Floats:
-        """Width and height."""
-        return np.array(self.size[::-1], float)
-
     def camera_path(self, *, amplitude: float = 0.03, zoom: float = 0.03, pan_M2: Floats | None = None) -> Floats:
         """Sample a handheld camera: maps (M, 3, 3) from pixels of the first frame to those of each moment.
 
         `amplitude` of the shake and `pan_M2`, an additional path, are fractions of the frame.
         """
-        pan_M2 = np.zeros((1, 2)) if pan_M2 is None else pan_M2
-        shift_M2 = (smooth_oscillation(self, 2) * amplitude + pan_M2) * self.frame_wh
+        pan_M2, frame_wh = np.zeros((1, 2)) if pan_M2 is None else pan_M2, np.array(self.size[::-1], float)
+        shift_M2 = (smooth_oscillation(self, 2) * amplitude + pan_M2) * frame_wh
         turn_M = 0.5 * amplitude * smooth_oscillation(self, 1)[:, 0]
         scale_M = np.exp(zoom * smooth_oscillation(self, 1)[:, 0])
         cos, sin = scale_M * np.cos(turn_M), scale_M * np.sin(turn_M)
-        middle = self.frame_wh / 2
+        middle = frame_wh / 2
         map_M33 = np.zeros((len(turn_M), 3, 3))
         map_M33[:, 0, 0], map_M33[:, 0, 1] = cos, -sin
         map_M33[:, 1, 0], map_M33[:, 1, 1] = sin, cos
@@ -97,7 +92,7 @@ class SceneContext:
         rgb = self.assets.sample_image(self.rng).rgb
         height, width = rgb.shape[:2]
         scale = max(self.size[0] / height, self.size[1] / width) * self.rng.uniform(1.05, 1.5)
-        room = np.array([width, height]) * scale - self.frame_wh
+        room = np.array([width, height]) * scale - np.array(self.size[::-1], float)
         corner = -room * self.rng.uniform(0.2, 0.8, 2)
         own = np.array([[scale, 0, corner[0]], [0, scale, corner[1]], [0, 0, 1.0]])
         return self.make_layer(rgb, None, camera_M33 @ own)
@@ -125,7 +120,8 @@ class SceneContext:
         own = np.zeros((len(self.times), 3, 3))
         own[:, 0, 0], own[:, 0, 1] = cos * mirror, -sin
         own[:, 1, 0], own[:, 1, 1] = sin * mirror, cos
-        own[:, :2, 2] = position_M2 * self.frame_wh - own[:, :2, :2] @ (np.array([width, height]) / 2)
+        frame_wh = np.array(self.size[::-1], float)
+        own[:, :2, 2] = position_M2 * frame_wh - own[:, :2, :2] @ (np.array([width, height]) / 2)
         own[:, 2, 2] = 1
         matrix_M33 = camera_M33 @ own
         layer = self.make_layer(cutout.rgb, cutout.alpha, matrix_M33, tracked=tracked, softness=softness)

@@ -67,14 +67,24 @@ class DatasetSource:
     image_datasets: Mixture
     cutout_datasets: Mixture = ()
 
-    def sample_image(self, rng: Random) -> Photograph:
-        """Sample a photograph with at least one mask."""
-        return _sample_photograph(rng, self.image_datasets)
+    def sample_image(self, rng: Random, mixture: Mixture = ()) -> Photograph:
+        """Sample a photograph with at least one mask, of `mixture` instead of `image_datasets` where it is given."""
+        mixture = mixture or self.image_datasets
+        weights = np.array([weight for _, weight in mixture])
+        for _ in range(MAX_IMAGES_TRIED):
+            dataset = mixture[rng.choice(len(mixture), p=weights / weights.sum())][0]
+            sample = dataset.samples[rng.integers(len(dataset.samples))]
+            frames = sample.frame_indices
+            frame_idx = frames[rng.integers(len(frames))] if len(frames) > 1 else frames[0]
+            [annotated] = sample.read((frame_idx,))
+            if annotated.masks:
+                return Photograph(annotated.rgb, annotated.masks)
+        raise _nothing_usable_error(mixture, "annotated object")
 
     def sample_cutout(self, rng: Random) -> Cutout:
         """Sample a complete, compact object, the larger ones of a photograph first."""
         for _ in range(MAX_IMAGES_TRIED):
-            photo = _sample_photograph(rng, self.cutout_datasets or self.image_datasets)
+            photo = self.sample_image(rng, self.cutout_datasets)
             numbers = sorted(photo.masks)
             masks = [photo.masks[numbers[i]] for i in rng.permutation(len(numbers))[:MAX_OBJECTS_TRIED]]
             for mask in sorted(masks, key=lambda m: -int(m.sum())):
@@ -83,19 +93,6 @@ class DatasetSource:
         raise _nothing_usable_error(
             self.cutout_datasets or self.image_datasets, "object that is complete and large enough to be cut out"
         )
-
-
-def _sample_photograph(rng: Random, mixture: Mixture) -> Photograph:
-    weights = np.array([weight for _, weight in mixture])
-    for _ in range(MAX_IMAGES_TRIED):
-        dataset = mixture[rng.choice(len(mixture), p=weights / weights.sum())][0]
-        sample = dataset.samples[rng.integers(len(dataset.samples))]
-        frames = sample.frame_indices
-        frame_idx = frames[rng.integers(len(frames))] if len(frames) > 1 else frames[0]
-        [annotated] = sample.read((frame_idx,))
-        if annotated.masks:
-            return Photograph(annotated.rgb, annotated.masks)
-    raise _nothing_usable_error(mixture, "annotated object")
 
 
 def _nothing_usable_error(mixture: Mixture, what: str) -> SourceError:

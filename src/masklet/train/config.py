@@ -6,6 +6,7 @@ Where the paper leaves a value open, the default is that of the authors' publish
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from masklet.errors import InputError
@@ -19,7 +20,6 @@ __all__ = [
     "SourceConfig",
     "TrainConfig",
     "TrainStage",
-    "linear_warmup",
     "scheduled_lr",
 ]
 
@@ -27,18 +27,13 @@ PRECISIONS = ("bf16", "fp32")
 LR_SCHEDULES = ("constant", "cosine", "linear")
 
 
-def _require_at_least(part: object, minimum: float, *names: str) -> None:
-    for name in names:
+def _require_at_least(part: object, minimum: float, *names: str, fractions: Sequence[str] = ()) -> None:
+    for name in (*names, *fractions):
         value = getattr(part, name)
+        if name in fractions and not 0 <= value <= 1:
+            raise InputError(f"{name}={value} must be a fraction, from 0 to 1")
         if not minimum <= value < math.inf:
             raise InputError(f"{name}={value} must be {minimum} or more")
-
-
-def _require_fractions(part: object, *names: str) -> None:
-    for name in names:
-        value = getattr(part, name)
-        if not 0 <= value <= 1:
-            raise InputError(f"{name}={value} must be a fraction, from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -70,9 +65,8 @@ class PromptConfig:
     def __post_init__(self) -> None:
         _require_at_least(self, 1, "max_objects")
         _require_at_least(self, 0, "box_noise", "correction_clicks")
-        _require_fractions(
-            self, "mask_prob", "box_prob", "rough_mask_prob", "correction_frame_prob", "gt_click_prob", "frame_gap_prob"
-        )
+        probs = ("mask_prob", "box_prob", "rough_mask_prob", "correction_frame_prob", "gt_click_prob", "frame_gap_prob")
+        _require_at_least(self, 0, fractions=probs)
         if self.mask_prob + self.box_prob > 1:
             raise InputError(
                 f"mask_prob={self.mask_prob} and box_prob={self.box_prob} make more than 1 together; lower one"
@@ -117,7 +111,8 @@ class AugmentConfig:
     frame_saturation: float = 0.05
 
     def __post_init__(self) -> None:
-        _require_fractions(self, "flip_prob", "affine_prob", "full_image_prob", "min_crop_area", "grayscale_prob")
+        probs = ("flip_prob", "affine_prob", "full_image_prob", "min_crop_area", "grayscale_prob")
+        _require_at_least(self, 0, fractions=probs)
         if self.min_crop_area == 0:
             raise InputError("min_crop_area=0 would show nothing; it must be above 0, such as 0.33")
 
@@ -237,9 +232,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _require_at_least(self, 1, "grad_accum", "save_every", "log_every")
         _require_at_least(self, 0, "seed", "lora", "warmup_steps", "weight_decay", "cached_views", "image_every")
-        _require_fractions(
-            self, "synthetic_fraction", "procedural_fraction", "reverse_prob", "ema_decay", "layer_decay"
-        )
+        fractions = ("synthetic_fraction", "procedural_fraction", "reverse_prob", "ema_decay", "layer_decay")
+        _require_at_least(self, 0, fractions=fractions)
         if not self.grad_clip > 0:
             raise InputError(f"grad_clip={self.grad_clip} must be above 0; it is the largest gradient norm")
         if self.precision not in PRECISIONS:
@@ -268,11 +262,12 @@ class TrainConfig:
         return self.lr_multiplier(name) > 0 and (not self.lora or is_adapter(name))
 
     def lr_at(self, step: int) -> float:
-        """Return the learning rate of weights whose multiplier is 1."""
+        """Return the learning rate at `step` of weights whose multiplier is 1, warmed up over the first steps."""
         stage, first = self.stage_at(step)
         progress = (step - first) / max(stage.steps - 1, 1)
         lr = scheduled_lr(progress, start=stage.lr, end=stage.lr_end, schedule=stage.lr_schedule)
-        return linear_warmup(lr, step, self.warmup_steps)
+        warmed_up = min(1.0, (step + 1) / max(self.warmup_steps, 1))  # from 0 to 1 at the last of these steps
+        return lr * warmed_up
 
 
 def scheduled_lr(progress: float, *, start: float, end: float, schedule: str) -> float:
@@ -292,13 +287,3 @@ def scheduled_lr(progress: float, *, start: float, end: float, schedule: str) ->
         raise InputError(f"lr_schedule {schedule!r} must be one of {', '.join(LR_SCHEDULES)}")
     fraction = {"constant": 0.0, "cosine": (1 - math.cos(math.pi * progress)) / 2, "linear": progress}[schedule]
     return start + (end - start) * fraction
-
-
-def linear_warmup(lr: float, step: int, warmup_steps: int) -> float:
-    """Scale `lr` at `step`, from 0, up to its full value at the last of `warmup_steps`.
-
-    Example:
-        >>> linear_warmup(1.0, 0, 4)
-        0.25
-    """
-    return lr * min(1.0, (step + 1) / max(warmup_steps, 1))

@@ -51,15 +51,19 @@ class RunEstimate:
             f"{self.num_samples} images and videos; {self.num_parameters / 1e6:.2f} M parameters, of which "
             f"{self.num_trainable / 1e6:.3f} M learn"
         ]
-        for stage in self.stages:
+        seconds = [*(stage.steps * stage.seconds for stage in self.stages), self.seconds]
+        *durations, total = (
+            f"{s:.0f} s" if s < 90 else f"{s / 60:.0f} min" if s < 5400 else f"{s / 3600:.1f} h" for s in seconds
+        )
+        for stage, duration in zip(self.stages, durations, strict=True):
             memory = "unknown" if stage.peak_bytes is None else f"{stage.peak_bytes / 1e9:.2f} GB"
             still_size = stage.still_image_size
             images = "" if still_size == stage.image_size else f" (images {still_size} x {still_size})"
             lines.append(
                 f"{stage.steps} steps at {stage.image_size} x {stage.image_size}{images}: {stage.seconds:.2f} s each, "
-                f"memory {memory}, {_format_duration(stage.steps * stage.seconds)}"
+                f"memory {memory}, {duration}"
             )
-        lines.append(f"in all {sum(stage.steps for stage in self.stages)} steps, {_format_duration(self.seconds)}")
+        lines.append(f"in all {sum(stage.steps for stage in self.stages)} steps, {total}")
         return "\n".join(lines)
 
 
@@ -89,9 +93,3 @@ def estimate_run(config: TrainConfig, data: DataPaths, runtime: RuntimeConfig = 
                 parameters = list(context.state.model.parameters())
     num_trainable = sum(p.numel() for p in parameters if p.requires_grad)
     return RunEstimate(train_data.num_samples, sum(p.numel() for p in parameters), num_trainable, tuple(estimates))
-
-
-def _format_duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -14,7 +14,6 @@ import os
 import warnings
 import zlib
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -51,7 +50,7 @@ class EmbeddingCache:
     Example:
         >>> cache = EmbeddingCache("runs/mine/embeddings", max_bytes=20 << 30)
         >>> key = cache_key(weights_fingerprint(model), "davis/bear", 12, "size 512, flipped")
-        >>> features = cache.get_or_compute(key, lambda: model.encode_image(pixels))
+        >>> features = cache.get(key) or cache.put(key, model.encode_image(pixels))
 
     Raises:
         InputError: if `max_bytes` is below 1.
@@ -64,18 +63,13 @@ class EmbeddingCache:
         self.total_bytes = sum(size for _, size, _ in self._files())
         self.num_written, self.disabled = 0, False
 
-    def get_or_compute(self, key: str, compute: Callable[[], ImageFeatures]) -> ImageFeatures:
-        """Return the features of `key`; compute and store them if they are missing."""
-        features = self.get(key)
-        return self.put(key, compute()) if features is None else features
-
     def get(self, key: str) -> ImageFeatures | None:
         """Return the features of `key` as fp32 on the CPU; None if they are missing. A damaged file is removed."""
         path = self._path(key)
         try:
             tensors = load(path.read_bytes())
             parts = [tensors[name] for name in TENSOR_NAMES]
-            if int(tensors[CHECKSUM_KEY]) != _checksum(parts):
+            if int(tensors[CHECKSUM_KEY]) != zlib.crc32(b"".join(part.numpy().tobytes() for part in parts)):
                 raise ValueError
         except OSError:  # missing or unreadable
             return None
@@ -96,7 +90,8 @@ class EmbeddingCache:
         if not all(bool(part.isfinite().all()) for part in parts):
             return features
         rounded, parts = _to_image_features(parts), [part.cpu() for part in parts]
-        tensors = {**dict(zip(TENSOR_NAMES, parts, strict=True)), CHECKSUM_KEY: torch.tensor(_checksum(parts))}
+        checksum = torch.tensor(zlib.crc32(b"".join(part.numpy().tobytes() for part in parts)))
+        tensors = {**dict(zip(TENSOR_NAMES, parts, strict=True)), CHECKSUM_KEY: checksum}
         content = save(tensors)
         if self.disabled or len(content) > self.max_bytes:
             return rounded
@@ -109,22 +104,18 @@ class EmbeddingCache:
             return rounded
         self.total_bytes, self.num_written = self.total_bytes + len(content), self.num_written + 1
         if self.total_bytes > self.max_bytes or self.num_written % RESCAN_EVERY == 0:
-            self._evict_oldest()
+            files = sorted(self._files())
+            self.total_bytes = sum(size for _, size, _ in files)
+            for _, size, path in files:  # the oldest first
+                if self.total_bytes <= self.max_bytes:
+                    break
+                path.unlink(missing_ok=True)
+                self.total_bytes -= size
         return rounded
 
     def _path(self, key: str) -> Path:
         assert key.isalnum(), f"key {key!r} is not one of cache_key"
         return self.folder / f"{key}{SUFFIX}"
-
-    def _evict_oldest(self) -> None:
-        """Remove the oldest files until the others fit."""
-        files = sorted(self._files())
-        self.total_bytes = sum(size for _, size, _ in files)
-        for _, size, path in files:
-            if self.total_bytes <= self.max_bytes:
-                return
-            path.unlink(missing_ok=True)
-            self.total_bytes -= size
 
     def _files(self) -> list[tuple[int, int, Path]]:
         """List modification time, size and path of every file, also of those that a killed process left."""
@@ -141,13 +132,6 @@ class EmbeddingCache:
 def _to_image_features(parts: Sequence[Tensor]) -> ImageFeatures:
     embed, fine_8, fine_4 = (part.float() for part in parts)
     return ImageFeatures(embed, (fine_8, fine_4))
-
-
-def _checksum(parts: Sequence[Tensor]) -> int:
-    total = 0
-    for part in parts:
-        total = zlib.crc32(part.numpy().tobytes(), total)
-    return total
 
 
 def weights_fingerprint(model: SAM2, *, dtype: torch.dtype = torch.float32) -> str:
@@ -195,29 +179,28 @@ def make_encoder(model: SAM2, config: TrainConfig, cache_dir: Path | None = None
         return lambda batch: model.encode_image(normalize_pixels(batch.flat_pixels))
     encode = FastSAM2Encoder(model, torch.bfloat16 if config.precision == "bf16" else None)
 
+    cache, fingerprint = None, ""
+    if cache_dir is not None:
+        cache = EmbeddingCache(cache_dir, MAX_CACHE_BYTES)
+        fingerprint = weights_fingerprint(model, dtype=torch.bfloat16 if config.precision == "bf16" else torch.float32)
+
     @torch.no_grad()
-    def encode_frozen(pixels_B3SS: Tensor) -> ImageFeatures:
-        return encode(normalize_pixels(pixels_B3SS))
-
-    if cache_dir is None:
-        return lambda batch: encode_frozen(batch.flat_pixels)
-    cache = EmbeddingCache(cache_dir, MAX_CACHE_BYTES)
-    fingerprint = weights_fingerprint(model, dtype=torch.bfloat16 if config.precision == "bf16" else torch.float32)
-
-    def encode_cached(batch: ClipBatch) -> ImageFeatures:
-        if not batch.cache_keys:
-            return encode_frozen(batch.flat_pixels)
+    def encode_frozen(batch: ClipBatch) -> ImageFeatures:
+        if cache is None or not batch.cache_keys:
+            return encode(normalize_pixels(batch.flat_pixels))
         images = []
         for pixels_3SS, name in zip(batch.flat_pixels, batch.cache_keys, strict=True):
             key = cache_key(fingerprint, name, 0, "")
-            features = cache.get_or_compute(key, partial(encode_frozen, pixels_3SS[None]))
+            features = cache.get(key)
+            if features is None:
+                features = cache.put(key, encode(normalize_pixels(pixels_3SS[None])))
             images.append((features.embed_BCHW, *features.high_res_features))
         device = batch.pixels_BT3SS.device
         return _to_image_features(
             [torch.cat([part.to(device) for part in parts]) for parts in zip(*images, strict=True)]
         )
 
-    return encode_cached
+    return encode_frozen
 
 
 def normalize_pixels(pixels_B3SS: Tensor) -> Tensor:

@@ -169,16 +169,20 @@ def load_pretrained_trunk(trunk: ConvNet, path: Path | None = None) -> None:
     weight = stem.weight.flip(1)
     scale = 255 * torch.tensor(PIXEL_STD).view(1, 3, 1, 1)
     shift = (255 * torch.tensor(PIXEL_MEAN) - torch.tensor(NSFW_PIXEL_MEAN)).view(1, 3, 1, 1)
+    pairs = [(trunk.stem, ConvWeights(weight * scale, stem.bias + (weight * shift).sum((1, 2, 3))))]
+    for stage, depth in zip(trunk.stages, RESNET50_DEPTHS, strict=True):
+        assert isinstance(stage, nn.Sequential)
+        for i in range(depth):
+            names = ["project", "reduce", "look", "expand"] if i == 0 else ["reduce", "look", "expand"]
+            block = {name: next(convolutions) for name in names}
+            if i < len(stage):
+                pairs += [(getattr(stage[i], name), convolution) for name, convolution in block.items()]
     with torch.no_grad():
-        _copy_convolution(trunk.stem, ConvWeights(weight * scale, stem.bias + (weight * shift).sum((1, 2, 3))))
-        for stage, depth in zip(trunk.stages, RESNET50_DEPTHS, strict=True):
-            assert isinstance(stage, nn.Sequential)
-            for i in range(depth):
-                names = ["project", "reduce", "look", "expand"] if i == 0 else ["reduce", "look", "expand"]
-                block = {name: next(convolutions) for name in names}
-                if i < len(stage):
-                    for name, convolution in block.items():
-                        _copy_convolution(getattr(stage[i], name), convolution)
+        for layer, convolution in pairs:
+            assert layer.bias is not None
+            assert layer.weight.shape == convolution.weight.shape, f"{layer} takes no {convolution.weight.shape}"
+            layer.weight.copy_(convolution.weight)
+            layer.bias.copy_(convolution.bias)
 
 
 def _read_convolutions(path: Path) -> list[ConvWeights]:
@@ -191,10 +195,3 @@ def _read_convolutions(path: Path) -> list[ConvWeights]:
     tensors = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in graph.initializer}
     nodes = [node for node in graph.node if node.op_type == "Conv"]
     return [ConvWeights(tensors[node.input[1]], tensors[node.input[2]]) for node in nodes]
-
-
-def _copy_convolution(layer: nn.Conv2d, convolution: ConvWeights) -> None:
-    assert layer.bias is not None
-    assert layer.weight.shape == convolution.weight.shape, f"{layer} takes no {convolution.weight.shape}"
-    layer.weight.copy_(convolution.weight)
-    layer.bias.copy_(convolution.bias)

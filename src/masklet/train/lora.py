@@ -8,7 +8,7 @@ Shapes: I and O inputs and outputs of a layer, R rank.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 import torch
@@ -59,7 +59,7 @@ def add_lora(
         InputError: if the rank is below 1 or above that of a layer, or the patterns match no linear layer.
         StateError: if the model has adapters.
     """
-    if any(True for _ in _adapted_layers(model)):
+    if adapter_state(model):
         raise StateError("the model has adapters already; merge_lora(model) first, or load it again")
     layers = {
         name: layer
@@ -82,12 +82,6 @@ def add_lora(
             layer, "weight", LoRAAdapter(layer.weight.detach(), rank, rank if alpha is None else alpha)
         )
     return list(layers)
-
-
-def _adapted_layers(model: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
-    for name, layer in model.named_modules():
-        if isinstance(layer, nn.Linear) and is_parametrized(layer, "weight"):
-            yield name, layer
 
 
 def is_adapter(name: str) -> bool:
@@ -124,7 +118,9 @@ def merge_lora(model: nn.Module) -> list[str]:
         >>> save_file(final.state_dict(), "mine.safetensors")
     """
     merged = []
-    for name, layer in list(_adapted_layers(model)):
+    for name, layer in list(model.named_modules()):
+        if not isinstance(layer, nn.Linear) or not is_parametrized(layer, "weight"):
+            continue
         weight, bias = layer.weight.detach().clone(), layer.bias
         trainable = any(parameter.requires_grad for parameter in layer.parameters())
         # not remove_parametrizations: it takes the weight from the class, which a copied layer shares

@@ -119,10 +119,6 @@ class _StepSize:
         }
         return {name: step for name, step in smaller.items() if 0 < getattr(step, name) < getattr(self, name)}
 
-    def memory_cost(self, encoder_cost: float) -> float:
-        """Estimate the memory, up to a factor."""
-        return self.batch * self.clip_length * self.image_size**2 * (encoder_cost + OBJECT_COST * self.objects)
-
 
 def memory_advice(
     batch: int,
@@ -152,8 +148,12 @@ def memory_advice(
     current = _StepSize(batch, clip_length, objects, image_size)
     encoder_cost = 0.0 if frozen_encoder else CHECKPOINTED_ENCODER_COST if gradient_checkpointing else ENCODER_COST
     smaller = current.smaller_options()
+    memory = {  # up to a factor
+        name: one.batch * one.clip_length * one.image_size**2 * (encoder_cost + OBJECT_COST * one.objects)
+        for name, one in smaller.items()
+    }
     lines = []
-    for name in sorted(smaller, key=lambda name: smaller[name].memory_cost(encoder_cost)):  # stable: a tie stays as is
+    for name in sorted(smaller, key=memory.__getitem__):  # stable: a tie stays as is
         line = f"  {name} {getattr(current, name)} -> {getattr(smaller[name], name)}"
         if name == "batch" and batch % 2 == 0:
             line += f", with grad_accum {grad_accum} -> {2 * grad_accum} (the same steps)"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -17,14 +18,14 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from masklet.atomic_files import current_keys, write_image, write_text
+from masklet.atomic_files import current_keys, write_text
 from masklet.errors import MissingExtraError, OutputError
 from masklet.masks.drawing import Style, draw_masks, palette_color
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-__all__ = ["TensorBoardLogger", "append_log", "draw_prediction_sheet", "save_prediction_sheet", "truncate_log"]
+__all__ = ["TensorBoardLogger", "append_log", "draw_prediction_sheet", "truncate_log"]
 
 Pixels = npt.NDArray[np.uint8]
 Masks = npt.NDArray[np.bool_]
@@ -71,20 +72,6 @@ def truncate_log(path: Path, step: int) -> None:
     write_text(path, "".join(header + [line for line in lines[1:] if int(line.split(",")[0]) <= step]))
 
 
-def save_prediction_sheet(
-    pixels_BT3SS: Tensor, gt_NTSS: Tensor, pred_NTSS: Tensor, clip_N: Tensor, path: str | Path
-) -> Path:
-    """Write the image of `draw_prediction_sheet` to `path`, atomically, and return the path.
-
-    Example:
-        >>> save_prediction_sheet(batch.pixels_BT3SS, batch.masks_NTSS, logits > 0, batch.clip_index_N, "step_100.png")
-
-    Raises:
-        OutputError: if the file cannot be written.
-    """
-    return write_image(path, draw_prediction_sheet(pixels_BT3SS, gt_NTSS, pred_NTSS, clip_N))
-
-
 def draw_prediction_sheet(pixels_BT3SS: Tensor, gt_NTSS: Tensor, pred_NTSS: Tensor, clip_N: Tensor) -> Pixels:
     """Draw one row per clip, one column per frame: predictions filled, ground truth as white outlines.
 
@@ -106,28 +93,17 @@ def draw_prediction_sheet(pixels_BT3SS: Tensor, gt_NTSS: Tensor, pred_NTSS: Tens
         tiles = []
         for t, rgb in enumerate(frames):
             tile = cv2.resize(rgb, (side, side), interpolation=cv2.INTER_AREA).astype(np.uint8)
-            tile = draw_masks(tile, _downscale_masks(predicted[in_clip, t], side), colors, PREDICTION_STYLE)
             gt_colors = [GT_COLOR] * len(colors)
-            tiles.append(draw_masks(tile, _downscale_masks(truth[in_clip, t], side), gt_colors, GT_STYLE))
-        rows.append(_concat_with_gap(tiles, axis=1))
-    return _concat_with_gap(rows, axis=0)
+            for masks, shades, style in ((predicted, colors, PREDICTION_STYLE), (truth, gt_colors, GT_STYLE)):
+                soft = [mask.astype(np.float32) for mask in masks[in_clip, t]]
+                small = [cv2.resize(mask, (side, side), interpolation=cv2.INTER_AREA) >= 0.5 for mask in soft]
+                tile = draw_masks(tile, np.array(small, bool).reshape(-1, side, side), shades, style)
+            tiles.append(np.pad(tile, ((0, GAP), (0, GAP), (0, 0)), constant_values=GAP_COLOR))
+        rows.append(np.concatenate(tiles, axis=1))
+    return np.concatenate(rows)[:-GAP, :-GAP]
 
 
-def _downscale_masks(masks_NSS: Masks, side: int) -> Masks:
-    small = [cv2.resize(mask.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA) for mask in masks_NSS]
-    return np.stack(small) >= 0.5 if small else np.zeros((0, side, side), np.bool_)
-
-
-def _concat_with_gap(tiles: list[Pixels], axis: int) -> Pixels:
-    """Join tiles in a row (axis 1) or a column (axis 0), with a gap after each but the last."""
-    shape = list(tiles[0].shape)
-    shape[axis] = GAP
-    gap = np.full(shape, GAP_COLOR, np.uint8)
-    parts = [part for tile in tiles for part in (tile, gap)][:-1]
-    return np.concatenate(parts, axis=axis)
-
-
-class TensorBoardLogger:
+class TensorBoardLogger(AbstractContextManager["TensorBoardLogger", None]):
     """A context manager that writes curves and images to a folder for `tensorboard --logdir FOLDER`.
 
     If the run was resumed at `resume_step`, what an earlier process wrote of later steps is hidden.
@@ -149,9 +125,6 @@ class TensorBoardLogger:
         self.writer: SummaryWriter = SummaryWriter(
             str(folder), purge_step=None if resume_step is None else resume_step + 1
         )
-
-    def __enter__(self) -> TensorBoardLogger:
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -195,8 +195,8 @@ class TrackAssociator:
 
     options: AutoTrackOptions
     _track_masks: dict[int, TrackMask] = field(default_factory=dict)
-    _covered: dict[int, BoolArray] = field(default_factory=dict)
-    """By class, the union of all masks that are no background."""
+    covered: dict[int, BoolArray] = field(default_factory=dict)
+    """By class, the union of all masks on the grid that are no background."""
 
     def add(self, track_id: int, mask: BoolArray, class_id: int) -> None:
         """Add a track with its mask, (H, W); an empty mask is left out."""
@@ -208,7 +208,7 @@ class TrackAssociator:
         window = slice(y1, y2), slice(x1, x2)
         self._track_masks[track_id] = TrackMask(coarse, window, area, masks_to_boxes(mask[None])[0], class_id)
         if area < self.options.background_area * coarse.size:
-            union = self._covered.setdefault(class_id, np.zeros_like(coarse))
+            union = self.covered.setdefault(class_id, np.zeros_like(coarse))
             union |= coarse
 
     def remove(self, track_id: int) -> None:
@@ -224,7 +224,9 @@ class TrackAssociator:
         match = self._best_match(ious)
         if not match.new or self.options.parts:
             return match
-        return Match(new=self.covered_fraction(coarse, class_id) < self.options.part_overlap)
+        union = self.covered.get(class_id)
+        on_tracks = 0.0 if union is None or not area else int(np.count_nonzero(coarse & union)) / area
+        return Match(new=on_tracks < self.options.part_overlap)
 
     def match_box(self, box: npt.NDArray[np.float32], class_id: int, matched_ids: Container[int]) -> Match:
         """Match a box with the boxes of the tracks of its class that are not in `matched_ids`."""
@@ -240,18 +242,6 @@ class TrackAssociator:
         if best is None or ious[best] < self.options.match_iou:
             return Match(new=True)
         return Match(False, best, ious[best])
-
-    def covered_fraction(self, mask: BoolArray, class_id: int) -> float:
-        """Return the fraction of a mask that lies on tracks of its class, leaving out backgrounds."""
-        coarse = _downsample(mask)
-        union = self._covered.get(class_id)
-        area = int(np.count_nonzero(coarse))
-        return 0.0 if union is None or not area else int(np.count_nonzero(coarse & union)) / area
-
-    @property
-    def covered_mask(self) -> BoolArray | None:
-        """The union of all tracks on the grid, leaving out backgrounds; None: there are none."""
-        return np.logical_or.reduce(list(self._covered.values())) if self._covered else None
 
     def contained_tracks(self, mask: BoolArray, class_id: int) -> list[int]:
         """Return the tracks of the class that lie almost completely in a mask; in a background none do."""

@@ -8,6 +8,7 @@ detector; `association` matches detections with tracks, and `track_history` reco
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -36,7 +37,7 @@ from masklet.video.track_options import AutoTrackOptions, TrackOptions
 from masklet.video.tracker import Tracker, VideoNetwork
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    pass
 
 __all__ = ["AutoTrackStream", "AutoTracker", "auto_track"]
 
@@ -50,7 +51,7 @@ EDGE_FRACTION = 0.01
 """Fraction of a side of the frame that counts as its edge."""
 
 
-class AutoTrackStream(Iterator[Results]):
+class AutoTrackStream(AbstractContextManager["AutoTrackStream"], Iterator[Results]):
     """The results of a video, frame by frame, with the history of its tracks; close it to stop before the end.
 
     Example:
@@ -76,9 +77,6 @@ class AutoTrackStream(Iterator[Results]):
 
     def __next__(self) -> Results:
         return next(self._results)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
@@ -207,11 +205,12 @@ class AutoTracker:
         self._duplicates = duplicates
 
         matched_ids: set[int] = set()
-        covered, options = associator.covered_mask, self.options
+        options = self.options
         needs_all = options.parts or options.reinit_on_match or options.max_undetected is not None
-        if covered is None or needs_all or not isinstance(self.detector, RegionDetector):
+        if not associator.covered or needs_all or not isinstance(self.detector, RegionDetector):
             detections = self.detector(frame.rgb)
         else:  # no option depends on detecting the tracked objects again
+            covered = np.logical_or.reduce(list(associator.covered.values()))
             detections = self.detector.detect_outside(frame.rgb, covered)
         for candidate in candidates(detections, frame.size, options):
             matched = self._match_or_start(frame, candidate, associator, matched_ids)
@@ -241,16 +240,18 @@ class AutoTracker:
             match = associator.match_mask(candidate.mask, detection.class_id)
         else:
             match = associator.match_box(candidate.box, detection.class_id, matched_ids)
+        if match.new:
+            full = len(history.active) >= self.options.max_objects
+            if full and not any(track.truncated for track in history.active.values()):
+                history.rejected += 1
+                return None
+            obj, mask = _prompt_object(self.live.tracker, frame, detection, history.num_started + 1)
+            match = associator.match_mask(mask, detection.class_id) if mask.any() else Match(new=False)
         if not match.new:
-            return self._reinit_if_better(match, frame, detection)
-        full = len(history.active) >= self.options.max_objects
-        if full and not any(track.truncated for track in history.active.values()):
-            history.rejected += 1
-            return None
-        obj, mask = _prompt_object(self.live.tracker, frame, detection, history.num_started + 1)
-        match = associator.match_mask(mask, detection.class_id) if mask.any() else Match(new=False)
-        if not match.new:
-            return self._reinit_if_better(match, frame, detection)
+            if match.id is not None and self.options.reinit_on_match and match.iou < REINIT_IOU:
+                detected = detection.full_mask(frame.size)
+                self._prompt_again(match.id, detected, detection.clipped_box(frame.size) if detected is None else None)
+            return match.id
 
         edge_y, edge_x = (max(1, round(side * EDGE_FRACTION)) for side in mask.shape)
         touches_edge = bool(
@@ -273,14 +274,6 @@ class AutoTracker:
         track.truncated = touches_edge
         history.start_track(track)
         return track.id
-
-    def _reinit_if_better(self, match: Match, frame: Frame, detection: Detection) -> int | None:
-        """Restart a matched track from its detection where that is wanted and the two differ."""
-        if match.id is not None and self.options.reinit_on_match and match.iou < REINIT_IOU:
-            mask = detection.full_mask(frame.size)
-            box = None if mask is not None else detection.clipped_box(frame.size)
-            self._prompt_again(match.id, mask, box)
-        return match.id
 
     def _prompt_again(self, id: int, mask: BoolArray | None, box: npt.NDArray[np.float32] | None) -> None:
         """Prompt a track on the last frame, and release its prompts but the first and the last, to bound memory."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from masklet.errors import StateError
 from masklet.media import Frame, Video
@@ -20,12 +21,12 @@ STREAM_BUFFER_FRAMES = 16
 """Frames of a stream whose images are buffered, for prompts that come a little late."""
 
 
+@dataclass(eq=False, repr=False)
 class FeatureCache:
     """The features of the most recently used frames."""
 
-    def __init__(self, capacity: int = DEFAULT_CAPACITY) -> None:
-        self.capacity = capacity
-        self._features: OrderedDict[int, ImageFeatures] = OrderedDict()
+    capacity: int = DEFAULT_CAPACITY
+    _features: OrderedDict[int, ImageFeatures] = field(default_factory=OrderedDict)
 
     def get(self, frame_idx: int) -> ImageFeatures | None:
         """Return the features of a frame, or None."""
@@ -51,16 +52,18 @@ class FeatureCache:
         self._features.clear()
 
 
-class SeekableFrames:
-    """Frames of a source that can be read anywhere."""
-
-    def __init__(self, video: Video) -> None:
-        self.video = video
+@dataclass(eq=False)
+class _VideoFrames:
+    video: Video
 
     @property
     def length(self) -> int | None:
         """Number of frames, if known."""
         return self.video.num_frames
+
+
+class SeekableFrames(_VideoFrames):
+    """Frames of a source that can be read anywhere."""
 
     def frame(self, index: int) -> Frame:
         """Read one frame."""
@@ -71,19 +74,13 @@ class SeekableFrames:
         return self.video.frames(start, stop, reverse=reverse)
 
 
-class StreamFrames:
+@dataclass(eq=False)
+class StreamFrames(_VideoFrames):
     """Frames of a source that is read once."""
 
-    def __init__(self, video: Video) -> None:
-        self.video = video
-        self._source: Iterator[Frame] | None = None
-        self._buffer: OrderedDict[int, Frame] = OrderedDict()
-        self._next_index = 0
-
-    @property
-    def length(self) -> int | None:
-        """Number of frames, if known."""
-        return self.video.num_frames
+    _source: Iterator[Frame] | None = None
+    _buffer: OrderedDict[int, Frame] = field(default_factory=OrderedDict)
+    _next_index: int = 0
 
     def frame(self, index: int) -> Frame:
         """Return a buffered frame, or read the next one.
@@ -147,12 +144,12 @@ class StreamFrames:
         return frame
 
 
+@dataclass(eq=False)
 class PushFrames:
     """The last frame that was handed in."""
 
-    def __init__(self, length: int | None = None) -> None:
-        self.length = length
-        self.last: Frame | None = None
+    length: int | None = None
+    last: Frame | None = None
 
     def frame(self, index: int) -> Frame:
         """Return the last frame.

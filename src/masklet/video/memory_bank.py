@@ -6,7 +6,7 @@ for logits and at stride 16 for memories; a leading 1 is one object.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast
@@ -82,9 +82,6 @@ class MemoryBank:
     def get(self, frame_idx: int) -> FrameState | None:
         """Return the state of a frame, or None."""
         return self.prompted.get(frame_idx) or self.tracked.get(frame_idx)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(sorted({*self.prompted, *self.tracked}))
 
     def spatial(self, frame_idx: int) -> Tensor:
         """Return the spatial memory of a frame, (1, M, H, W) in fp32."""

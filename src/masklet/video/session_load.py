@@ -30,7 +30,6 @@ from masklet.video.session_save import (
     CompressedResultsDoc,
     FrameStateDoc,
     ObjectDoc,
-    PromptDoc,
     PropagationDoc,
     SessionContext,
     SessionDoc,
@@ -75,8 +74,13 @@ class SavedSession:
         with _report_damage(file):
             doc = json.loads(text, parse_constant=_reject_constant)
             version = doc["version"]
-            if version == 1:
-                doc = _update_version_1(doc)
+            if version == 1:  # it had other names
+                doc = current_keys(doc, "saved_session")
+                options = doc["options"]
+                if options["memory_selector"].get("rule") == "Recent":
+                    options["memory_selector"]["rule"] = "RecentFrames"
+                if options.get("corrections") == "published":
+                    options["corrections"] = "sam2"
         if version not in (1, FORMAT_VERSION):
             raise CheckpointError(
                 f"{file} is a saved session of version {version!r:.20}, this masklet reads up to {FORMAT_VERSION}: "
@@ -171,7 +175,14 @@ class _StateReader:
 
     def _object(self, doc: ObjectDoc) -> TrackedObject:
         number = validate_object_id(doc["id"])
-        prompts = {_frame_index(each["frame"]): self._prompt(each) for each in doc["prompts"]}
+        prompts = {}
+        for each in doc["prompts"]:
+            frame_idx = _frame_index(each["frame"])
+            _require(isinstance(each["refine"], bool), "refine")
+            points = None if each["points"] is None else Points(cast(Any, each["points"]), cast(Any, each["labels"]))
+            box = None if each["box"] is None else Box(*each["box"])
+            mask = None if each["mask"] is None else MaskPrompt(rle.decode(self._rle(each["mask"])))
+            prompts[frame_idx] = ObjectPrompt(points, box, mask, refine=each["refine"]).fit_to_image(self.size)
         bank = MemoryBank(
             {_frame_index(each["frame"]): self._frame_state(each, f"{number}.prompted") for each in doc["prompted"]},
             {_frame_index(each["frame"]): self._frame_state(each, f"{number}.tracked") for each in doc["tracked"]},
@@ -179,13 +190,6 @@ class _StateReader:
         _require(all(frame in bank.prompted or frame in bank.tracked for frame in prompts), "a prompt without a mask")
         corrected = set(map(_frame_index, doc["corrected_frames"]))
         return TrackedObject(number, prompts, bank, _frame_index(doc["frames_unseen"]), corrected)
-
-    def _prompt(self, doc: PromptDoc) -> ObjectPrompt:
-        _require(isinstance(doc["refine"], bool), "refine")
-        points = None if doc["points"] is None else Points(cast(Any, doc["points"]), cast(Any, doc["labels"]))
-        box = None if doc["box"] is None else Box(*doc["box"])
-        mask = None if doc["mask"] is None else MaskPrompt(rle.decode(self._rle(doc["mask"])))
-        return ObjectPrompt(points, box, mask, refine=doc["refine"]).fit_to_image(self.size)
 
     def _rle(self, counts: object) -> rle.Rle:
         _require(isinstance(counts, str), "counts")
@@ -246,17 +250,6 @@ class _StateReader:
         for code in rows.masks:
             rle.decode(code)
         return rows
-
-
-def _update_version_1(doc: dict[str, Any]) -> dict[str, Any]:
-    """Rename the keys, the memory selector and the choice of corrections of version 1."""
-    renamed: dict[str, Any] = current_keys(doc, "saved_session")
-    options = renamed["options"]
-    if options["memory_selector"].get("rule") == "Recent":
-        options["memory_selector"]["rule"] = "RecentFrames"
-    if options.get("corrections") == "published":
-        options["corrections"] = "sam2"
-    return renamed
 
 
 @contextmanager

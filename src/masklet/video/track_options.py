@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -40,10 +41,8 @@ class TrackOptions:
     """Frames out of sight after which an object is "lost", no longer "occluded"."""
 
     def __post_init__(self) -> None:
-        _check_choice("retain", self.retain, ("recent", "all"))
-        _check_choice("corrections", self.corrections, ("kept", "sam2"))
-        for name, minimum in (("fill_hole_area", 0), ("objects_per_batch", 1), ("lost_after", 1)):
-            _check_integer(name, getattr(self, name), minimum)
+        choices = {"retain": ("recent", "all"), "corrections": ("kept", "sam2")}
+        _check_fields(self, choices, {"fill_hole_area": 0, "objects_per_batch": 1, "lost_after": 1})
 
 
 @dataclass(frozen=True)
@@ -85,21 +84,23 @@ class AutoTrackOptions:
     """Fraction of the frame below which a detection is ignored."""
 
     def __post_init__(self) -> None:
-        for name in ("detect_every", "max_objects", "max_missing_frames"):
-            _check_integer(name, getattr(self, name), 1)
+        minimums = {"detect_every": 1, "max_objects": 1, "max_missing_frames": 1}
         if self.max_undetected is not None:
-            _check_integer("max_undetected", self.max_undetected, 1)
+            minimums["max_undetected"] = 1
+        _check_fields(self, {"sort_by": ("score", "area")}, minimums)
         for name in ("match_iou", "part_overlap", "background_area", "min_area"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name}={getattr(self, name)!r} must be a fraction, from 0 to 1")
-        _check_choice("sort_by", self.sort_by, ("score", "area"))
 
 
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InputError(f"{name}={value!r} is unknown; choose {' or '.join(map(repr, choices))}")
-
-
-def _check_integer(name: str, value: object, minimum: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise InputError(f"{name}={value!r} must be a whole number, {minimum} or more")
+def _check_fields(
+    options: TrackOptions | AutoTrackOptions, choices: Mapping[str, tuple[str, ...]], minimums: dict[str, int]
+) -> None:
+    for name, allowed in choices.items():
+        if getattr(options, name) not in allowed:
+            known = " or ".join(map(repr, allowed))
+            raise InputError(f"{name}={getattr(options, name)!r} is unknown; choose {known}")
+    for name, minimum in minimums.items():
+        value = getattr(options, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+            raise InputError(f"{name}={value!r} must be a whole number, {minimum} or more")

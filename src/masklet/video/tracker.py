@@ -112,15 +112,12 @@ class Tracker:
         return self.objects[number]
 
     @torch.inference_mode()
-    def encode_frame(self, frame: Frame) -> ImageFeatures:
-        """Encode a frame, (1, C, H, W), without any memory."""
-        return self.network.encode_image(preprocess_frame(frame.rgb, self.network.image_size).to(self.network.device))
-
     def frame_features(self, frame: Frame) -> ImageFeatures:
-        """Return the features of a frame, encoded unless they are cached."""
+        """Return the features of a frame, (1, C, H, W) without any memory, encoded unless they are cached."""
         features = self.cache.get(frame.index)
         if features is None:
-            features = self.encode_frame(frame)
+            pixels_13SS = preprocess_frame(frame.rgb, self.network.image_size)
+            features = self.network.encode_image(pixels_13SS.to(self.network.device))
             self.cache.put(frame.index, features)
         return features
 

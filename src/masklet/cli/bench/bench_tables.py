@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +23,6 @@ __all__ = [
     "show_table",
     "split_commas",
     "validate_choices",
-    "with_limits",
 ]
 
 ImageFile = Annotated[Path | None, typer.Option("--image", metavar="FILE", help="An image; default: a synthetic one.")]
@@ -59,17 +58,6 @@ def make_record(
     if report_file is not None:
         write_text(report_file, record.to_json())
     return record
-
-
-def with_limits(
-    device: str, measure: Callable[[HardwareLimits], object], record: Callable[[HardwareLimits], BenchmarkRecord]
-) -> BenchmarkRecord:
-    """Measure the limits of the machine before and after `measure`; return the record with the higher of both."""
-    from masklet.benchmark import roofline
-
-    limits = roofline.measure_hardware_limits(device)
-    measure(limits)
-    return record(limits.maximum(roofline.measure_hardware_limits(device)))
 
 
 def show_record(record: BenchmarkRecord) -> None:

@@ -14,14 +14,12 @@ from masklet.cli.bench.bench_tables import (
     show_record,
     split_commas,
     validate_choices,
-    with_limits,
 )
 from masklet.cli.console import progress_bar
 from masklet.cli.shared_options import Device, EvalModel, ImageSize, ReportFile
 
 if TYPE_CHECKING:
-    from masklet.benchmark.record import BenchmarkCase, BenchmarkRecord, OptionValue
-    from masklet.benchmark.roofline import HardwareLimits
+    from masklet.benchmark.record import BenchmarkCase, OptionValue
 
 __all__ = ["image", "startup"]
 
@@ -72,7 +70,7 @@ def image(
     """
     import torch
 
-    from masklet.benchmark import subprocess_runner
+    from masklet.benchmark import roofline, subprocess_runner
     from masklet.benchmark.image import PROTOCOL, ImageBenchmarkJob
     from masklet.image.predictor import PRECISIONS
     from masklet.runtime import resolve_device
@@ -106,14 +104,11 @@ def image(
     }
     cases: list[BenchmarkCase] = []
 
-    def record(limits: HardwareLimits) -> BenchmarkRecord:
-        return make_record(PROTOCOL, first.model, options, first.device, limits, cases, report_file)
-
-    def measure(limits: HardwareLimits) -> None:
-        with progress_bar("settings", len(jobs), enabled=True) as step:
-            for job in jobs:
-                cases.extend(subprocess_runner.run_in_subprocess(job).cases)
-                record(limits)
-                step()
-
-    show_record(with_limits(first.device, measure, record))
+    limits = roofline.measure_hardware_limits(first.device)  # before and after: the higher count
+    with progress_bar("settings", len(jobs), enabled=True) as step:
+        for job in jobs:
+            cases.extend(subprocess_runner.run_in_subprocess(job).cases)
+            make_record(PROTOCOL, first.model, options, first.device, limits, cases, report_file)
+            step()
+    limits = limits.maximum(roofline.measure_hardware_limits(first.device))
+    show_record(make_record(PROTOCOL, first.model, options, first.device, limits, cases, report_file))

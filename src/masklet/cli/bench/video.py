@@ -12,14 +12,12 @@ from masklet.cli.bench.bench_tables import (
     make_record,
     parse_positive_ints,
     show_record,
-    with_limits,
 )
 from masklet.cli.console import progress_bar
 from masklet.cli.shared_options import Device, EvalModel, ImageSize, Precision, ReportFile
 
 if TYPE_CHECKING:
-    from masklet.benchmark.record import BenchmarkCase, BenchmarkRecord, OptionValue
-    from masklet.benchmark.roofline import HardwareLimits
+    from masklet.benchmark.record import BenchmarkCase, OptionValue
 
 __all__ = ["video"]
 
@@ -63,7 +61,7 @@ def video(
     """
     import torch
 
-    from masklet.benchmark import subprocess_runner
+    from masklet.benchmark import roofline, subprocess_runner
     from masklet.benchmark.video import MEMORY_RISE_CASE, PROTOCOL, VideoBenchmarkJob
     from masklet.runtime import resolve_device
 
@@ -100,22 +98,19 @@ def video(
     }
     cases: list[BenchmarkCase] = []
 
-    def record(limits: HardwareLimits) -> BenchmarkRecord:
-        return make_record(PROTOCOL, base.model, options, base.device, limits, cases, report_file)
+    limits = roofline.measure_hardware_limits(base.device)  # before and after: the higher count
+    with progress_bar("readings", None, enabled=True) as step:
 
-    def measure(limits: HardwareLimits) -> None:
-        with progress_bar("readings", None, enabled=True) as step:
+        def on_case(case: BenchmarkCase) -> None:
+            cases.append(case)
+            if report_file is not None:
+                make_record(PROTOCOL, base.model, options, base.device, limits, cases, report_file)
+            step()
 
-            def on_case(case: BenchmarkCase) -> None:
-                cases.append(case)
-                if report_file is not None:
-                    record(limits)
-                step()
-
-            for job in jobs:
-                subprocess_runner.run_in_subprocess(job, on_case)
-
-    result = with_limits(base.device, measure, record)
+        for job in jobs:
+            subprocess_runner.run_in_subprocess(job, on_case)
+    higher = limits.maximum(roofline.measure_hardware_limits(base.device))
+    result = make_record(PROTOCOL, base.model, options, base.device, higher, cases, report_file)
     show_record(result)
     if any(case.name == MEMORY_RISE_CASE and (case.median or 0) > memory_tolerance_mb for case in result.cases):
         raise typer.Exit(EXIT_MEMORY_GREW)

@@ -90,9 +90,10 @@ def mask_generation(
 
 
 def _open_generator(generator_args: MaskGeneratorArgs, sam: SAM) -> Callable[[npt.NDArray[np.uint8]], Proposals]:
-    from masklet.evaluate.average_recall import mask_generator
+    from masklet.image.automatic_mask_generator import generate_masks
 
-    return mask_generator(sam.predictor, generator_args.to_options(sam.predictor.model))
+    options = generator_args.to_options(sam.predictor.model)
+    return lambda rgb: generate_masks(sam.predictor, rgb, options)
 
 
 def _recorded_options(sam: SAM, generator_args: MaskGeneratorArgs) -> dict[str, OptionValue]:

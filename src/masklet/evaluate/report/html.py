@@ -72,10 +72,6 @@ class _FrameImage:
     jpeg: bytes
     file: str
 
-    @property
-    def data_uri(self) -> str:
-        return "data:image/jpeg;base64," + base64.b64encode(self.jpeg).decode()
-
 
 @dataclass(frozen=True)
 class _ReportContext:
@@ -178,6 +174,7 @@ def _render(context: _ReportContext, name: str) -> str:
         keep_trailing_newline=True,
     )
     environment.filters.update(score=lambda value: Markup(f"{value:.3f}"), percent=lambda value: Markup(f"{value:.1f}"))
+    environment.filters["base64"] = lambda data: base64.b64encode(data).decode()
     text = environment.get_template(f"{name}.j2").render(page=context)
     return text.encode("utf-8", "replace").decode()  # the name of a file may be bytes that are not text
 
