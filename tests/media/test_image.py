@@ -230,5 +230,5 @@ def test_missing_or_unreadable_file(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"nowhere.png.*No such file.*check the path"):
         from_file(str(tmp_path / "nowhere.png"))
     if sys.platform != "win32":
-        with pytest.raises(SourceError, match="Is a directory"):
+        with pytest.raises(SourceError, match="is a folder"):
             from_file(str(tmp_path))
