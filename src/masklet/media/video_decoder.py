@@ -107,7 +107,7 @@ def iter_packets(container: InputContainer, stream: VideoStream) -> Iterator[Pac
         for packet in container.demux(stream):
             if packet.size:
                 yield packet
-    except av.FFmpegError:  # the missing frames show in the count
+    except damage_errors():  # the missing frames show in the count
         pass
     yield None
 
@@ -127,7 +127,7 @@ def build_frame_index(container: InputContainer, stream: VideoStream) -> tuple[F
     times: list[int] = []
     keys: list[int] = []
     total = 0
-    end = 0
+    end = read_until = 0
     hidden_vp8 = stream.codec_context.name == "vp8"
     if "avi" in container.format.name and stream.codec_context.has_b_frames:
         return None, declared  # AVI stores no times, only an order, and that is the decoder's
@@ -135,6 +135,7 @@ def build_frame_index(container: InputContainer, stream: VideoStream) -> tuple[F
         if packet is None:
             break
         total += 1
+        read_until = (packet.pos or 0) + packet.size
         if packet.is_discard or (hidden_vp8 and not memoryview(packet)[0] & 0x10):
             continue
         if packet.pts is None:
@@ -147,6 +148,8 @@ def build_frame_index(container: InputContainer, stream: VideoStream) -> tuple[F
     if not shown or len(set(shown)) < len(shown):
         return None, declared
     missing = _missing_frames(container, stream, end, total, declared)
+    if container.format.name == "yuv4mpegpipe" and read_until < container.size:  # FFmpeg drops half a frame silently
+        missing = total + 1
     return FrameIndex(tuple(shown), tuple(sorted(keys)), missing), declared
 
 
@@ -372,7 +375,10 @@ def _decode_from_keyframe(
     for jump in (True, False) if key > 0 else (False,):
         with opener() as (container, stream):
             if jump:
-                container.seek(begin, stream=stream, backward=True)
+                try:
+                    container.seek(begin, stream=stream, backward=True)
+                except damage_errors():  # a damaged index: read from the beginning
+                    continue
             started = key == 0
             for packet in iter_packets(container, stream):
                 if not started and packet is not None and packet.pts is not None:

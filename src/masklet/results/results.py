@@ -170,7 +170,7 @@ class Results:
     @property
     def stem(self) -> str:
         """The name of the image without folder and suffix; `image` if it has none."""
-        return Path(self.path.split("?")[0] if "://" in self.path else self.path).stem or "image"
+        return Path(self.path.split("?")[0]).stem or "image"
 
     @cached_property
     def boxes(self) -> Boxes:

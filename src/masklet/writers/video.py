@@ -88,7 +88,8 @@ class VideoSink(Sink):
                 self._duration_bounded = True
                 warnings.warn(
                     f"frame {self._last_frame_idx} is shown for {elapsed:.3g} s; the frames of an MP4 are shown for "
-                    f"1/90000 s to 12 h, so {self._path('_overlay.mp4')} is not as long as the video (reported once per run)",
+                    f"1/90000 s to 12 h, so {self._path('_overlay.mp4')} is not as long as the video "
+                    "(reported once per run)",
                     MaskletWarning,
                     stacklevel=3,
                 )
