@@ -34,7 +34,7 @@ WORDS = (b"nan", b"-1", b"1e999", b"99999999999999999999", b"\xff\xfe", b"\0", b
 
 
 def mutated(content: bytes, rng: random.Random) -> bytes:
-    """Damage a file in one to three ways: flipped bits, cuts, repeated and zero blocks, other numbers, inserted text."""
+    """Damage a file in one to three ways: flipped bits, cuts, repeated and zero blocks, odd numbers, inserted text."""
     data = bytearray(content)
     for _ in range(rng.choice((1, 1, 2, 3))):
         at = rng.randrange(max(1, len(data)))

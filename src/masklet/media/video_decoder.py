@@ -50,6 +50,7 @@ _DURATION_TOLERANCE = 0.02
 # FFmpeg shows plain text as a video of a terminal, which is never intended.
 _TEXT_FORMATS = frozenset({"tty", "bin", "xbin", "adf", "idf"})
 _ATTACHED_PIC = 0x400
+_JPEG_END = b"\xff\xd9"
 MAX_FRAME_RATE = 100_000.0
 """Frames per second; more is made up by a damaged header, and no camera's rate."""
 _BT2020 = 9
@@ -128,6 +129,7 @@ def build_frame_index(container: InputContainer, stream: VideoStream) -> tuple[F
     keys: list[int] = []
     total = 0
     end = read_until = 0
+    is_cut = False
     hidden_vp8 = stream.codec_context.name == "vp8"
     if "avi" in container.format.name and stream.codec_context.has_b_frames:
         return None, declared  # AVI stores no times, only an order, and that is the decoder's
@@ -136,6 +138,7 @@ def build_frame_index(container: InputContainer, stream: VideoStream) -> tuple[F
             break
         total += 1
         read_until = (packet.pos or 0) + packet.size
+        is_cut = container.format.name == "mjpeg" and bytes(memoryview(packet)[-2:]) != _JPEG_END
         if packet.is_discard or (hidden_vp8 and not memoryview(packet)[0] & 0x10):
             continue
         if packet.pts is None:
@@ -150,6 +153,9 @@ def build_frame_index(container: InputContainer, stream: VideoStream) -> tuple[F
     missing = _missing_frames(container, stream, end, total, declared)
     if container.format.name == "yuv4mpegpipe" and read_until < container.size:  # FFmpeg drops half a frame silently
         missing = total + 1
+    elif is_cut and len(shown) > 1:  # half a JPEG decodes without an error, to gray below
+        shown.pop()
+        missing = total
     return FrameIndex(tuple(shown), tuple(sorted(keys)), missing), declared
 
 
