@@ -25,7 +25,7 @@ class VideoSink(Sink):
     """Write STEM_overlay.mp4, a video that browsers play: H.264, yuv420p, index first, with the audio of the source.
 
     Frames come in ascending order. Each is shown at its `time`, so a variable frame rate is kept, or without one at
-    `frame_idx` / fps; durations under 1/90000 s or over 12 h are bounded, with a MaskletWarning. The audio is cut to
+    `frame_idx` / fps; durations under 1/90000 s or over 6 h are bounded, with a MaskletWarning. The audio is cut to
     the frames that were written: AAC and MP3 are copied, other audio is encoded as AAC. An odd width or height gets
     one more column or row. Players stretch the pixels by `pixel_aspect`.
 
@@ -88,7 +88,7 @@ class VideoSink(Sink):
                 self._duration_bounded = True
                 warnings.warn(
                     f"frame {self._last_frame_idx} is shown for {elapsed:.3g} s; the frames of an MP4 are shown for "
-                    f"1/90000 s to 12 h, so {self._path('_overlay.mp4')} is not as long as the video "
+                    f"1/90000 s to 6 h, so {self._path('_overlay.mp4')} is not as long as the video "
                     "(reported once per run)",
                     MaskletWarning,
                     stacklevel=3,

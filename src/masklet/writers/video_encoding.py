@@ -43,8 +43,8 @@ TICKS_PER_SECOND = 90000
 """Unit of timestamps, in which 24, 25, 30 and 60 frames per second, and 30000/1001, are exact."""
 
 MIN_FRAME_DURATION_S = 1 / TICKS_PER_SECOND
-MAX_FRAME_DURATION_S = 12 * 3600.0
-"""MP4 stores durations in 32 bits: 13 hours of these ticks."""
+MAX_FRAME_DURATION_S = 6 * 3600.0
+"""FFmpeg writes durations of up to 31 bits into an MP4: 6.6 hours of these ticks."""
 
 MAX_ENCODER_RATE = 1000.0
 """Frame rate that the encoder is given, for its key frames and levels; timestamps are not bound by it."""
