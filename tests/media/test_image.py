@@ -234,14 +234,17 @@ def test_a_too_large_image(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_limit_of_pixels_is_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Over Pillow's limit an image is read without a raw warning; over ours it is refused, with the remedy."""
-    data = encoded(Image.new("1", (10000, 9500), 1))  # Pillow warns from 89 megapixels on
-    assert from_bytes(data, "fair.png").rgb[-1, -1].tolist() == [255, 255, 255]
-    monkeypatch.setenv("MASKLET_MAX_IMAGE_PIXELS", "90_000_000")
-    with pytest.raises(SourceError, match=r"10000 x 9500 = 95000000 pixels.*at most 90000000.*PIXELS=95000000"):
+    data = encoded(PHOTO)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow refuses over 2000
+    monkeypatch.setenv("MASKLET_MAX_IMAGE_PIXELS", "4_096")
+    assert from_bytes(data, "fair.png").rgb.size == 3 * 4096
+    monkeypatch.setenv("MASKLET_MAX_IMAGE_PIXELS", "4095")
+    with pytest.raises(SourceError, match=r"fair\.png.* = 4096 pixels; at most 4095 are read.*PIXELS=4096"):
         from_bytes(data, "fair.png")
     monkeypatch.setenv("MASKLET_MAX_IMAGE_PIXELS", "many")
     with pytest.raises(SourceError, match=r"MASKLET_MAX_IMAGE_PIXELS='many' is no number.*500000000 is the default"):
         from_bytes(data, "fair.png")
+    assert Image.MAX_IMAGE_PIXELS == 1000
 
 
 def test_the_default_limit_is_above_pillows(monkeypatch: pytest.MonkeyPatch) -> None:
