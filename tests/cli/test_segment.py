@@ -142,3 +142,16 @@ def test_predict_takes_a_mask_file(masklet: Masklet, folder: Path, builtin_file:
     outcome = masklet("predict", "source=a.png", "masks=rough.png", f"model={builtin_file}", "multimask=true")
     assert outcome.code == 0, outcome.err
     assert "1 object with 3 candidates" in outcome.out
+
+
+def test_the_limit_of_pixels_is_an_option(
+    masklet: Masklet, folder: Path, builtin_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MASKLET_MAX_IMAGE_PIXELS", "2000")
+    line = ["segment", "a.png", "--point", "30,20", "--model", builtin_file, "--format", "json"]
+    outcome = masklet(*line)
+    assert outcome.code != 0
+    assert "64 x 48 = 3072 pixels; at most 2000 are read" in outcome.err
+    assert "--max-image-pixels" in outcome.err
+    outcome = masklet(*line, "--max-image-pixels", "3072")
+    assert (outcome.code, outcome.err) == (0, "")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
-from masklet.errors import SourceError
-from masklet.media import SourceImage
-from masklet.media.image import from_array, from_bytes, from_file, from_pil
+from masklet.errors import MaskletWarning, SourceError
+from masklet.media import SourceImage, open_images, open_video
+from masklet.media.image import check_image_size, from_array, from_bytes, from_file, from_pil
 
 # 2 rows, 3 columns: red, green, blue over black, white, gray.
 SMALL = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[0, 0, 0], [255, 255, 255], [128, 128, 128]]], np.uint8)
@@ -222,13 +225,89 @@ def test_closed_pil_image(tmp_path: Path) -> None:
 
 def test_a_too_large_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(SourceError, match=r"big.png.*4096 pixels.*MAX_IMAGE_PIXELS"):
+    with pytest.raises(
+        SourceError, match=r"big.png.*4096 pixels.*at most 200.*--max-image-pixels or MASKLET_MAX_IMAGE"
+    ):
         from_bytes(encoded(PHOTO), "big.png")
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+def test_the_limit_of_pixels_is_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over Pillow's limit an image is read without a raw warning; over ours it is refused, with the remedy."""
+    data = encoded(PHOTO)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow refuses over 2000
+    monkeypatch.setenv("MASKLET_MAX_IMAGE_PIXELS", "4_096")
+    assert from_bytes(data, "fair.png").rgb.size == 3 * 4096
+    monkeypatch.setenv("MASKLET_MAX_IMAGE_PIXELS", "4095")
+    with pytest.raises(SourceError, match=r"fair\.png.* = 4096 pixels; at most 4095 are read.*PIXELS=4096"):
+        from_bytes(data, "fair.png")
+    monkeypatch.setenv("MASKLET_MAX_IMAGE_PIXELS", "many")
+    with pytest.raises(SourceError, match=r"MASKLET_MAX_IMAGE_PIXELS='many' is no number.*500000000 is the default"):
+        from_bytes(data, "fair.png")
+    assert Image.MAX_IMAGE_PIXELS == 1000
+
+
+def test_the_default_limit_is_above_pillows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MASKLET_MAX_IMAGE_PIXELS", raising=False)
+    check_image_size(25000, 20000, "slide.png")
+    with pytest.raises(SourceError, match=r"bomb.png.*60000 x 60000 = 3600000000 pixels; at most 500000000"):
+        check_image_size(60000, 60000, "bomb.png")
+
+
+def test_an_image_of_12_bits_in_16_is_dark_and_says_so(tmp_path: Path) -> None:
+    values = np.full((8, 9), 200, np.uint16)
+    values[2:6, 3:7] = 3200
+    for name in ("ct.png", "ct2.png"):
+        Image.fromarray(values).save(tmp_path / name)
+    with pytest.warns(MaskletWarning, match=r"ct\.png.*200 to 3200 of the 0 to 65535.*stretch=True"):
+        assert from_file(str(tmp_path / "ct.png")).rgb.max() == 12
+    assert from_file(str(tmp_path / "ct2.png")).rgb.max() == 12  # one warning for a folder
+    stretched = next(open_images(tmp_path / "ct.png", stretch=True)).rgb
+    assert stretched[0, 0].tolist() == [0, 0, 0]
+    assert stretched[3, 4].tolist() == [255, 255, 255]
+
+
+def test_a_color_image_of_16_bits_is_stretched(tmp_path: Path) -> None:
+    values = np.zeros((4, 5, 3), np.uint16)
+    values[:, 2:] = 257 * 10
+    cv2.imwrite(str(tmp_path / "dark.png"), values)
+    with pytest.warns(MaskletWarning, match="0 to 2570 of"):
+        assert from_file(str(tmp_path / "dark.png")).rgb.max() == 10
+    assert from_file(str(tmp_path / "dark.png"), stretch=True).rgb[0, 4].tolist() == [255, 255, 255]
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")
+def test_a_cut_and_a_damaged_avif(tmp_path: Path) -> None:
+    data = bytearray(encoded(Image.effect_noise((60, 40), 60).convert("RGB"), "AVIF"))
+    (tmp_path / "cut.avif").write_bytes(data[: len(data) // 2])
+    start = data.find(b"mdat") + 4
+    data[start : start + 40] = bytes(40)
+    (tmp_path / "bad.avif").write_bytes(data)
+    for name in ("cut.avif", "bad.avif"):
+        with pytest.raises(SourceError, match=rf"{name}.*(begins like AVIF, but is cut short|is damaged or cut short)"):
+            from_file(str(tmp_path / name))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes and devices in folders")
+@pytest.mark.parametrize("read", [from_file, open_video], ids=["image", "video"])
+def test_what_is_no_file_is_refused_and_not_waited_for(read: Callable[[str], object], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    for name, rule in (("/dev/zero", "is a device"), (str(tmp_path / "pipe.png"), "is a pipe")):
+        with pytest.raises(SourceError, match=rule):
+            read(name)
+    with pytest.raises(SourceError, match=r"a\\x00b\.png"):
+        read("a\0b.png")
+
+
+def test_a_question_mark_in_the_name_of_a_file(tmp_path: Path) -> None:
+    if sys.platform != "win32":
+        PHOTO.save(tmp_path / "what?.png")
+        assert next(open_images(tmp_path / "what?.png")).path == str(tmp_path / "what?.png")
 
 
 def test_missing_or_unreadable_file(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"nowhere.png.*No such file.*check the path"):
         from_file(str(tmp_path / "nowhere.png"))
     if sys.platform != "win32":
-        with pytest.raises(SourceError, match="Is a directory"):
+        with pytest.raises(SourceError, match="is a folder"):
             from_file(str(tmp_path))

@@ -359,3 +359,30 @@ def test_killed_program_leaves_a_playable_video_and_complete_lines(tmp_path: Pat
     with open_sink("video", tmp_path, stem="clip") as sink:
         sink.write(frame(0))
     assert not part.exists()
+
+
+def test_a_camera_of_4000_frames_a_second(tmp_path: Path) -> None:
+    frames = [frame(number, time=number / 4000) for number in range(6)]
+    found = times(write(tmp_path, frames, fps=4000.0))
+    assert found == pytest.approx([number / 4000 for number in range(6)], abs=1 / 90000)
+
+
+def test_durations_that_mp4_cannot_hold_are_bounded(tmp_path: Path) -> None:
+    frames = [frame(i, time=at) for i, at in enumerate((0.0, 1e9, 1e9 + 1e-7))]
+    with pytest.warns(MaskletWarning, match=r"frame 0 is shown for 1e\+09 s.*1/90000 s to 6 h") as caught:
+        found = times(write(tmp_path, frames))
+    assert len(caught) == 1
+    assert found == pytest.approx([0.0, 21600.0, 21600.0 + 1 / 90000])
+
+
+def test_the_pixel_aspect_is_kept(tmp_path: Path) -> None:
+    options = SinkOptions(pixel_aspect=Fraction(16, 11))
+    path = write(tmp_path, [frame(0, time=0.0)], options=options)
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(16, 11)
+
+
+@pytest.mark.parametrize("options", [{"pixel_aspect": 0}, {"pixel_aspect": float("inf")}, {"fps": float("inf")}])
+def test_odd_options_are_refused(options: dict[str, float]) -> None:
+    with pytest.raises(InputError, match="must be over 0 and finite"):
+        SinkOptions(**options)

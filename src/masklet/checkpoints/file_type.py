@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from masklet.damaged_files import decoder_errors
 from masklet.errors import CheckpointError
 
 __all__ = ["FileType", "detect_file_type", "unreadable_error"]
@@ -91,7 +92,7 @@ def _type_from_zip(path: Path, size: int) -> FileType:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+    except decoder_errors():
         return FileType(
             "foreign", f"a PyTorch file or zip archive cut short at {size} bytes, or damaged", DOWNLOAD_AGAIN
         )

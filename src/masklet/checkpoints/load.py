@@ -9,41 +9,24 @@ from __future__ import annotations
 
 import contextlib
 import json
-import pickle
 import re
-import struct
 import warnings
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from masklet.checkpoints.file_type import DOWNLOAD_AGAIN, detect_file_type, unreadable_error
+from masklet.damaged_files import decoder_errors
 from masklet.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["LOAD_ERRORS", "check_finite", "check_storage_sizes", "read_metadata", "read_tensors"]
+__all__ = ["check_finite", "check_storage_sizes", "read_metadata", "read_tensors"]
 
-LOAD_ERRORS = (
-    pickle.UnpicklingError,
-    struct.error,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    ImportError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-"""A damaged or hostile pickle can make the unpickler fail in any of these ways."""
 _WRAPPERS = ("model", "state_dict")
 _RESAVE_HINT = (
     "Where you trust it, keep only its tensors: "
@@ -77,7 +60,7 @@ def read_tensors(path: str | PathLike[str]) -> dict[str, Tensor]:
         try:
             with safe_open(file, framework="pt", device="cpu") as opened:
                 tensors: dict[str, Tensor] = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        except (SafetensorError, *LOAD_ERRORS) as error:
+        except decoder_errors() as error:
             raise unreadable_error(file, f"a damaged safetensors file ({error})", DOWNLOAD_AGAIN) from error
         if not tensors:
             raise unreadable_error(file, "a safetensors file without a single tensor")
@@ -111,7 +94,7 @@ def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
     try:
         with safe_open(file, framework="numpy") as opened:
             metadata: dict[str, str] = current_keys(dict(opened.metadata() or {}), "weights_header")
-    except (SafetensorError, OSError) as error:
+    except decoder_errors() as error:
         raise unreadable_error(file, f"a damaged safetensors file ({error})", DOWNLOAD_AGAIN) from error
     if "config" in metadata:
         with contextlib.suppress(ValueError, RecursionError):  # a foreign file's config need not be JSON
@@ -143,7 +126,7 @@ def _read_torch_file(file: Path, *, mmap: bool) -> dict[str, Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # old formats are deprecated, not wrong
             content: object = torch.load(str(file), map_location="cpu", weights_only=True, mmap=mmap)
-    except LOAD_ERRORS as error:
+    except decoder_errors() as error:
         raise _unpickling_error(file, error) from error
     state = content
     if isinstance(content, Mapping):

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from masklet.checkpoints.file_type import DOWNLOAD_AGAIN, detect_file_type, unreadable_error
-from masklet.checkpoints.load import LOAD_ERRORS, check_finite, check_storage_sizes, read_metadata, read_tensors
+from masklet.checkpoints.load import check_finite, check_storage_sizes, read_metadata, read_tensors
 from masklet.checkpoints.pickle_reader import GlobalName, InertObject, StoredTensor, read_pickle
+from masklet.damaged_files import decoder_errors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,7 +82,7 @@ def read_network(path: str | PathLike[str]) -> SavedNetwork:
             stored = _module_state(tree) if isinstance(tree, InertObject) else tree
             reader = _StorageReader(archive, root)
             tensors = {name: reader.tensor(part) for name, part in stored.items()}
-    except (*LOAD_ERRORS, zipfile.BadZipFile, RecursionError) as error:
+    except decoder_errors() as error:
         reason = str(error)[:120] or type(error).__name__
         raise unreadable_error(
             file, f"a PyTorch file that is damaged, or holds no network ({reason})", DOWNLOAD_AGAIN

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from masklet.cli.console import ExitCode, print_error, progress_bar
-from masklet.cli.shared_options import Device, Precision, Quiet, split_commas
+from masklet.cli.shared_options import Device, MaxImagePixels, Precision, Quiet, split_commas
 
 if TYPE_CHECKING:
     from masklet.annotate import Progress
@@ -88,6 +88,7 @@ def annotate(
     ] = True,
     device: Device = None,
     precision: Precision = "fp32",
+    max_image_pixels: MaxImagePixels = None,
     quiet: Quiet = False,
 ) -> None:
     """Label images and videos automatically: a detector finds the objects, a segmentation model their masks.

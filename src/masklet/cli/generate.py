@@ -15,6 +15,7 @@ from masklet.cli.shared_options import (
     Formats,
     ImageSize,
     ImageSources,
+    MaxImagePixels,
     Model,
     Out,
     Precision,
@@ -61,6 +62,7 @@ def generate(
     image_size: ImageSize = None,
     device: Device = None,
     precision: Precision = "fp32",
+    max_image_pixels: MaxImagePixels = None,
     quiet: Quiet = False,
 ) -> None:
     """Segment everything in one image or many, and print how much of each is covered.

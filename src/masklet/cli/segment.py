@@ -15,6 +15,7 @@ from masklet.cli.shared_options import (
     Formats,
     ImageSize,
     ImageSources,
+    MaxImagePixels,
     Model,
     NegativePoints,
     Out,
@@ -49,6 +50,7 @@ def segment(
     image_size: ImageSize = None,
     device: Device = None,
     precision: Precision = "fp32",
+    max_image_pixels: MaxImagePixels = None,
     quiet: Quiet = False,
 ) -> None:
     """Segment the objects you point at, in one image or many.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,6 +26,7 @@ __all__ = [
     "Formats",
     "ImageSize",
     "ImageSources",
+    "MaxImagePixels",
     "Model",
     "NegativePoints",
     "ObjectReportFile",
@@ -50,6 +52,14 @@ VIDEO_FORMATS = ("video", "masks", "png", "coco", "mots", "numpy")
 PRESETS = ("fast", "default", "fine")
 """As `masklet.image.automatic_mask_generator.PRESETS`."""
 
+
+def _set_max_image_pixels(value: int | None) -> int | None:
+    """Set the environment variable of `--max-image-pixels`, which other processes of the run inherit."""
+    if value is not None:
+        os.environ["MASKLET_MAX_IMAGE_PIXELS"] = str(value)
+    return value
+
+
 ImageSources = Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Files, folders, globs or URLs.")]
 Points = Annotated[
     list[str] | None, typer.Option("--point", "-p", metavar="X,Y", help="A point on the object (X,Y,0: off it).")
@@ -68,6 +78,16 @@ Formats = Annotated[
 ]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; default: the best available.")]
 Precision = Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")]
+MaxImagePixels = Annotated[
+    int | None,
+    typer.Option(
+        "--max-image-pixels",
+        metavar="N",
+        min=1,
+        help="Width times height of the largest image that is read; default: 500000000.",
+        callback=_set_max_image_pixels,
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 ImageSize = Annotated[
     int | None,

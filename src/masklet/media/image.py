@@ -5,20 +5,24 @@ Inside masklet an image is RGB uint8 (H, W, 3), upright. Other images are conver
     EXIF orientation    applied, for files and for PIL images
     alpha               dropped, the colors below it stay
     gray, palette, CMYK converted to RGB
-    16 bit a channel    scaled from 0..65535 to 0..255
+    16 bit a channel    scaled from 0..65535 to 0..255; `stretch=True` scales the range that is used
     animations, pages   the first one
+
+An image may have 500 megapixels, or what the environment variable MASKLET_MAX_IMAGE_PIXELS says.
 """
 
 from __future__ import annotations
 
 import http.client
 import io
-import struct
+import os
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-import zlib
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Literal
 
@@ -26,32 +30,42 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from masklet.errors import SourceError
+from masklet.damaged_files import check_regular_file, damage_named, decoder_errors, describe_error
+from masklet.errors import MaskletWarning, SourceError
 
 __all__ = [
     "DOWNLOAD_TIMEOUT_S",
     "MAX_DOWNLOAD_BYTES",
+    "MAX_IMAGE_PIXELS",
+    "MAX_PIXELS_VARIABLE",
     "Channels",
     "SourceImage",
+    "check_image_size",
     "fetch_image",
     "format_size",
     "from_array",
     "from_bytes",
     "from_file",
     "from_pil",
+    "pillow_without_limit",
 ]
 
 MAX_DOWNLOAD_BYTES = 200 * 1024 * 1024
 DOWNLOAD_TIMEOUT_S = 30.0
 _DOWNLOAD_CHUNK = 1 << 16
+MAX_IMAGE_PIXELS = 500_000_000
+"""Width times height that is read by default: 1.5 GB as RGB."""
+MAX_PIXELS_VARIABLE = "MASKLET_MAX_IMAGE_PIXELS"
 _URL_SAFE = "/:?#[]@!$&'()*+,;=%~-._"
 
 Channels = Literal["rgb", "bgr"]
 Pixels = npt.NDArray[np.uint8]
 AnyArray = npt.NDArray[np.generic]
 
-# What Pillow's decoders raise on damaged data; UnidentifiedImageError is an OSError.
-_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+_PILLOW_LIMIT = 1024**3 // 4 // 3
+"""Pillow's own default, over which it warns; it refuses twice as many pixels."""
+_DARK_RANGE = 65536 // 16
+_MAX_DARK_FOLDERS = 1000
 _ORIENTATION_TAG = 0x0112
 _EXIF_TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -204,8 +218,69 @@ def _as_uint8(array: AnyArray, path: str) -> Pixels:
     return np.rint(values * 255).astype(np.uint8)
 
 
-def from_pil(image: Image.Image, path: str = "image0") -> SourceImage:
+class _PillowLimit:
+    """Pillow's limit of pixels, which is one global value; it is off while any thread reads under ours."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.num_readers = 0
+        self.value = Image.MAX_IMAGE_PIXELS
+
+
+_pillow_limit = _PillowLimit()
+_dark_folders: set[str] = set()
+
+
+@contextmanager
+def pillow_without_limit() -> Iterator[None]:
+    """Switch Pillow's own limit of pixels off in the block, with its raw warning; check sizes in it yourself."""
+    with _pillow_limit.lock:
+        if _pillow_limit.num_readers == 0:
+            _pillow_limit.value = Image.MAX_IMAGE_PIXELS
+        _pillow_limit.num_readers += 1
+        Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        with _pillow_limit.lock:
+            _pillow_limit.num_readers -= 1
+            if _pillow_limit.num_readers == 0:
+                Image.MAX_IMAGE_PIXELS = _pillow_limit.value
+
+
+def check_image_size(width: int, height: int, path: str) -> None:
+    """Check the size in an image's header before memory is reserved for it.
+
+    The limit is MASKLET_MAX_IMAGE_PIXELS or 500 megapixels, less where the program lowered Pillow's own.
+
+    Example:
+        >>> check_image_size(60000, 60000, "bomb.png")
+        Traceback (most recent call last):
+        masklet.errors.SourceError: 'bomb.png' has 60000 x 60000 = 3600000000 pixels; ...
+
+    Raises:
+        SourceError: if the image has more pixels, or the variable is no number.
+    """
+    text = os.environ.get(MAX_PIXELS_VARIABLE, "").strip()
+    digits = text.replace("_", "")
+    if text and not (digits.isascii() and digits.isdigit() and int(digits)):
+        raise SourceError(
+            f"{MAX_PIXELS_VARIABLE}={text!r} is no number of pixels; it is a whole number from 1 on: "
+            f"{MAX_IMAGE_PIXELS} is the default"
+        )
+    own = _pillow_limit.value if _pillow_limit.num_readers else Image.MAX_IMAGE_PIXELS
+    limit = int(digits) if text else MAX_IMAGE_PIXELS if own is None or own >= _PILLOW_LIMIT else 2 * own
+    if width * height > limit:
+        raise SourceError(
+            f"{path!r} has {width} x {height} = {width * height} pixels; at most {limit} are read: make it smaller, or "
+            f"raise the limit with --max-image-pixels or {MAX_PIXELS_VARIABLE}={width * height}"
+        )
+
+
+def from_pil(image: Image.Image, path: str = "image0", *, stretch: bool = False) -> SourceImage:
     """Convert a PIL image of any mode, with its EXIF orientation applied.
+
+    With `stretch` the smallest value of a 16-bit image becomes 0 and its largest 255, as for images of 12 bits in 16.
 
     Example:
         >>> from_pil(Image.new("L", (3, 2))).rgb.shape
@@ -216,49 +291,67 @@ def from_pil(image: Image.Image, path: str = "image0") -> SourceImage:
     """
     if 0 in image.size:
         raise SourceError(f"{path}: size {image.size[0]} x {image.size[1]} {_NO_PIXELS}")
-    try:
+    with damage_named(path):
+        raw_modes = [str(tile[3]) for tile in getattr(image, "tile", ())]  # loading removes them
         image.load()
         try:
             transpose = _EXIF_TRANSPOSE.get(image.getexif().get(_ORIENTATION_TAG, 1))
-        except (*_DECODE_ERRORS, KeyError, TypeError):
+        except decoder_errors():
             transpose = None  # a broken EXIF block says nothing about the pixels
-        return SourceImage(_to_rgb(image if transpose is None else image.transpose(transpose), path), path)
-    except SourceError:
-        raise
-    except _DECODE_ERRORS as cause:
+        upright = image if transpose is None else image.transpose(transpose)
+        if image.mode.startswith("I"):
+            return SourceImage(_scale_16_bits(np.array(upright).astype(np.int64), path, stretch), path)
+        if image.mode == "F":
+            return SourceImage(from_array(np.array(upright), path).rgb, path)
+        via = _CONVERT_VIA.get(image.mode)
+        rgb = np.array((upright.convert(via) if via else upright).convert("RGB"))
+        if any(";16" in mode for mode in raw_modes):  # Pillow keeps the upper 8 of 16 bits a color
+            rgb = _scale_16_bits(rgb.astype(np.int64) * 257, path, stretch)
+        return SourceImage(rgb, path)
+
+
+def _scale_16_bits(values: npt.NDArray[np.int64], path: str, stretch: bool) -> Pixels:
+    """Scale (H, W) or (H, W, 3) values of 0..65535 to RGB uint8; warn once a folder where they use little of it."""
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
         raise SourceError(
-            f"{path!r} is damaged or cut short ({cause}); a complete image is needed: copy or download it again"
-        ) from cause
-
-
-def _to_rgb(image: Image.Image, path: str) -> Pixels:
-    if image.mode.startswith("I"):
-        values = np.array(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise SourceError(
-                f"{path!r} has integers from {values.min()} to {values.max()}; images have 8 or 16 bits a "
-                "channel: scale it to 0..255 and save it as 8 bit"
+            f"{path!r} has integers from {low} to {high}; images have 8 or 16 bits a "
+            "channel: scale it to 0..255 and save it as 8 bit"
+        )
+    if stretch and high > low:
+        scaled = ((values - low) * 255 + (high - low) // 2) // (high - low)
+    else:
+        scaled = (values + 128) // 257
+        folder = os.path.dirname(path) or path
+        if low < high < _DARK_RANGE and folder not in _dark_folders:
+            if len(_dark_folders) >= _MAX_DARK_FOLDERS:
+                _dark_folders.clear()
+            _dark_folders.add(folder)
+            warnings.warn(
+                f"{path!r} has values {low} to {high} of the 0 to 65535 that 16 bits hold, so it is nearly black "
+                f"({int(scaled.max())} of 255 at most); it should use at least a sixteenth: stretch it with "
+                "open_images(path, stretch=True), or save it as 8 bit (reported once per folder)",
+                MaskletWarning,
+                stacklevel=2,
             )
-        return np.repeat(((values + 128) // 257).astype(np.uint8)[:, :, None], 3, axis=2)
-    if image.mode == "F":
-        return from_array(np.array(image), path).rgb
-    via = _CONVERT_VIA.get(image.mode)
-    return np.array((image.convert(via) if via else image).convert("RGB"))
+    pixels = scaled.astype(np.uint8)
+    return np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
 
 
-def from_file(path: str) -> SourceImage:
-    """Read an image file, recognized by its content and not by its suffix.
+def from_file(path: str, *, stretch: bool = False) -> SourceImage:
+    """Read an image file, recognized by its content and not by its suffix; `stretch` as in `from_pil`.
 
     Example:
         >>> from_file("truck.jpg").size  # doctest: +SKIP
         (1200, 1800)
 
     Raises:
-        SourceError: if the file is missing, unreadable, empty, cut short or not an image.
+        SourceError: if the file is missing, unreadable, empty, too large, cut short or not an image.
     """
+    check_regular_file(path, "image")
     try:
         with open(path, "rb") as file:
-            return _decode(file, path)
+            return _decode(file, path, stretch)
     except OSError as cause:
         raise SourceError(
             f"cannot read {path!r}: {cause.strerror or cause}; "
@@ -266,7 +359,7 @@ def from_file(path: str) -> SourceImage:
         ) from cause
 
 
-def from_bytes(data: bytes, path: str) -> SourceImage:
+def from_bytes(data: bytes, path: str, *, stretch: bool = False) -> SourceImage:
     """Decode the content of an image file, such as a response body; `path` names it in errors.
 
     Example:
@@ -275,46 +368,48 @@ def from_bytes(data: bytes, path: str) -> SourceImage:
         masklet.errors.SourceError: ...
 
     Raises:
-        SourceError: if the bytes are empty, cut short or not an image.
+        SourceError: if the bytes are empty, too large, cut short or not an image.
     """
-    return _decode(io.BytesIO(data), path)
+    return _decode(io.BytesIO(data), path, stretch)
 
 
-def _decode(file: IO[bytes], path: str) -> SourceImage:
+def _decode(file: IO[bytes], path: str, stretch: bool) -> SourceImage:
+    """Decode an open image file, and name it and what is wrong with it otherwise."""
     head = file.read(64)
     file.seek(0)
     if not head:
         raise SourceError(f"{path!r} is empty (0 bytes); an image is needed: copy or download it again")
-    try:
-        with Image.open(file) as image:
-            return from_pil(image, path)
-    except SourceError:
-        raise
-    except Image.DecompressionBombError as cause:
-        raise SourceError(
-            f"{path!r} is too large: {cause}; make it smaller first, or raise PIL.Image.MAX_IMAGE_PIXELS"
-        ) from cause
-    except _DECODE_ERRORS as cause:
-        raise SourceError(f"{path!r} cannot be read as an image: {_format_hint(head)}") from cause
+    with pillow_without_limit():
+        try:
+            with Image.open(file) as image:
+                check_image_size(*image.size, path)
+                return from_pil(image, path, stretch=stretch)
+        except SourceError:
+            raise
+        except decoder_errors() as cause:
+            reason = describe_error(cause) if isinstance(cause, MemoryError) else _format_hint(head)
+            raise SourceError(f"{path!r} cannot be read as an image: {reason}") from cause
 
 
 def _format_hint(head: bytes) -> str:
     """Name the kind of file by its first bytes, with the remedy."""
     start = head.lstrip().lower()
-    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"hevc", b"msf1"):
+    is_iso_media = head[4:8] == b"ftyp"
+    magic = "AVIF" if is_iso_media and any(brand in head[8:] for brand in (b"avif", b"avis")) else None
+    if is_iso_media and magic is None and head[8:12] in (b"heic", b"heix", b"mif1", b"hevc", b"msf1"):
         return "it is HEIC, which Pillow reads only with pillow-heif; convert it to JPEG or PNG"
-    if head[4:8] == b"ftyp" or head[:4] == b"\x1aE\xdf\xa3" or head[8:12] == b"AVI ":
+    if (is_iso_media and magic is None) or head[:4] == b"\x1aE\xdf\xa3" or head[8:12] == b"AVI ":
         return "it is a video; model.track(...) tracks objects through it, here give an image of one frame"
     if start.startswith((b"<!doctype", b"<html")):
         return "it is a web page; give the address of the image itself (Copy image address)"
     if head.startswith(b"version https://git-lfs"):
         return "it is a Git LFS pointer; run 'git lfs pull' to fetch the image"
-    for magic, name in _MAGIC.items():
-        if head.startswith(magic):
-            return (
-                f"it begins like {name}, but is cut short, damaged or of a kind Pillow cannot read; "
-                "copy or download it again, or convert it to PNG"
-            )
+    magic = magic or next((name for start, name in _MAGIC.items() if head.startswith(start)), None)
+    if magic is not None:
+        return (
+            f"it begins like {magic}, but is cut short, damaged or of a kind Pillow cannot read; "
+            "copy or download it again, or convert it to PNG"
+        )
     return (
         f"it begins with {head[:12]!r}, which is no format Pillow knows; "
         "give JPEG, PNG, WebP, TIFF, BMP or GIF, or convert it to PNG"

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 from functools import partial
 
 from PIL import Image
 
+from masklet.damaged_files import check_regular_file, damage_named, decoder_errors
 from masklet.errors import SourceError
-from masklet.media.image import SourceImage, fetch_image, from_file, from_pil
+from masklet.media.image import (
+    SourceImage,
+    check_image_size,
+    fetch_image,
+    from_file,
+    from_pil,
+    pillow_without_limit,
+)
 from masklet.media.image_source import ImageReader
 from masklet.media.video import Frame, FrameOrWarning, FrameWarning, SeekableVideo, frame_size_error
 
@@ -91,10 +100,10 @@ class AnimatedImage(SeekableVideo):
 
     def __init__(self, path: str, prefetch_frames: int) -> None:
         super().__init__(path, prefetch_frames)
-        with Image.open(path) as image:
+        with pillow_without_limit(), damage_named(path, "animation"), Image.open(path) as image:
+            check_image_size(*image.size, path)
             self._count = int(getattr(image, "n_frames", 1))
-            first = from_pil(image, path)
-            self._size = first.size
+            self._size = from_pil(image, path).size
             seconds = _frame_duration(image)
         self._fps = 1 / seconds if seconds else None
         self._start_times: list[float | None] = [0.0 if seconds is not None else None]
@@ -116,13 +125,18 @@ class AnimatedImage(SeekableVideo):
 
     def _read(self, start: int, stop: int | None) -> Generator[FrameOrWarning, None, None]:
         end = self._count if stop is None else min(stop, self._count)
-        with Image.open(self.path) as image:
+        check_regular_file(self.path, "video")
+        with damage_named(self.path, "animation"), pillow_without_limit():
+            image = Image.open(self.path)
+        with image:
             # The time of `start` is the sum of all durations before it, and only decoding a frame tells its duration.
             for number in range(min(start, len(self._start_times) - 1), end):
                 try:
-                    image.seek(number)
-                    frame_image = from_pil(image, self.path)
-                except (EOFError, SourceError):
+                    with pillow_without_limit(), damage_named(self.path, "animation"):
+                        image.seek(number)
+                        check_image_size(*image.size, self.path)  # pages of a TIFF differ in size
+                        frame_image = from_pil(image, self.path)
+                except SourceError:
                     yield FrameWarning(
                         f"{self.path!r} ends early: {self._count} frames expected, {number} found; "
                         "the frames present were read: copy or download it again for the rest"
@@ -146,16 +160,19 @@ def is_animation(path: str) -> bool | None:
         True
     """
     try:
-        with Image.open(path) as image:
+        with pillow_without_limit(), Image.open(path) as image:
             if image.format == "MPEG":  # Pillow knows the name of these videos, not their images
                 return None
+            check_image_size(*image.size, path)  # counting the frames decodes some of them
             return image.format in _ANIMATED and getattr(image, "n_frames", 1) > 1
-    except Image.DecompressionBombError:
-        return False
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError):
+    except SourceError:
+        return False  # the reader of images says why
+    except decoder_errors():
         return None
 
 
 def _frame_duration(image: Image.Image) -> float | None:
     milliseconds = image.info.get("duration")
-    return None if milliseconds is None else float(milliseconds) / 1000
+    if not isinstance(milliseconds, (int, float)) or not 0 <= milliseconds < math.inf:  # damaged, or no times
+        return None
+    return float(milliseconds) / 1000

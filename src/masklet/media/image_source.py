@@ -43,7 +43,11 @@ ImageReader: TypeAlias = "Callable[[], SourceImage]"
 IMAGE_SUFFIXES = (
     ".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".pgm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
 )  # fmt: skip
-VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
+VIDEO_SUFFIXES = (
+    ".264", ".265", ".3gp", ".avi", ".flv", ".h264", ".h265", ".hevc", ".ivf", ".m2ts", ".m2v", ".m4v", ".mjpeg",
+    ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m",
+)  # fmt: skip
+"""Also raw streams, which have no container: some of them begin like an image."""
 
 _ALLOWED = "a path, URL, folder, glob, PIL image, NumPy array, or a list or iterator of these"
 _VIDEO_HINT = (
@@ -76,12 +80,13 @@ class ImageIterator(Iterator[SourceImage]):
         return self.total
 
 
-def open_images(source: SourceLike, *, channels: Channels = "rgb") -> ImageIterator:
+def open_images(source: SourceLike, *, channels: Channels = "rgb", stretch: bool = False) -> ImageIterator:
     """Open images for reading one after the other, RGB uint8 (H, W, 3) and upright.
 
     `source` is a path, an http(s) URL, a folder (its images in natural order: 2 before 10), a glob
     (`"shots/**/*.jpg"`), a PIL image, a NumPy array (H, W, 3) or (H, W) in uint8 or float 0..1, or a list or iterator
-    of these. `channels="bgr"` says that arrays are in OpenCV's order.
+    of these. `channels="bgr"` says that arrays are in OpenCV's order. `stretch=True` scales files and PIL images of
+    16 bits from the values they use, not from 0..65535, as for 12 bits in 16.
 
     Example:
         >>> for image in open_images("shots/"):  # doctest: +SKIP
@@ -96,12 +101,12 @@ def open_images(source: SourceLike, *, channels: Channels = "rgb") -> ImageItera
         raise SourceError(f"channels={channels!r}; allowed are 'rgb' and 'bgr': OpenCV's order is 'bgr'")
     numbers = count()
     if _is_single_item(source):
-        readers = _readers(source, numbers, channels)
+        readers = _readers(source, numbers, channels, stretch)
     elif isinstance(source, (list, tuple)):
-        readers = [reader for item in source for reader in image_readers(item, numbers, channels)]
+        readers = [reader for item in source for reader in image_readers(item, numbers, channels, stretch)]
     else:
         assert isinstance(source, Iterable)
-        lazy = (reader for item in source for reader in image_readers(item, numbers, channels))
+        lazy = (reader for item in source for reader in image_readers(item, numbers, channels, stretch))
         return ImageIterator(lazy, None)
     if not readers:
         raise SourceError(f"{source!r} holds no images; give at least one: {_ALLOWED}")
@@ -129,7 +134,9 @@ def _is_single_item(source: object) -> bool:
     return False
 
 
-def image_readers(item: ImageLike, numbers: Iterator[int], channels: Channels) -> list[ImageReader]:
+def image_readers(
+    item: ImageLike, numbers: Iterator[int], channels: Channels, stretch: bool = False
+) -> list[ImageReader]:
     """Return one reader for each image that an item of a list names; `numbers` names arrays and PIL images.
 
     Example:
@@ -143,10 +150,10 @@ def image_readers(item: ImageLike, numbers: Iterator[int], channels: Channels) -
         )
     if not _is_single_item(item):
         raise SourceError(_wrong_type(item))
-    return _readers(item, numbers, channels)
+    return _readers(item, numbers, channels, stretch)
 
 
-def _readers(item: object, numbers: Iterator[int], channels: Channels) -> list[ImageReader]:
+def _readers(item: object, numbers: Iterator[int], channels: Channels, stretch: bool) -> list[ImageReader]:
     number = next(numbers)
     if isinstance(item, SourceImage):
         return [lambda: item]
@@ -154,13 +161,13 @@ def _readers(item: object, numbers: Iterator[int], channels: Channels) -> list[I
         return [partial(from_array, item, f"image{number}", channels=channels)]
     if isinstance(item, Image.Image):
         name = os.fspath(getattr(item, "filename", "") or f"image{number}")
-        return [partial(from_pil, item, name)]
+        return [partial(from_pil, item, name, stretch=stretch)]
     assert isinstance(item, (str, os.PathLike))
-    return _path_readers(os.fspath(item))
+    return _path_readers(os.fspath(item), stretch)
 
 
-def _path_readers(name: str) -> list[ImageReader]:
-    if not isinstance(name, str) or not name.strip():
+def _path_readers(name: str, stretch: bool) -> list[ImageReader]:
+    if not isinstance(name, str) or not name.strip() or "\0" in name:
         raise SourceError(f"{name!r} is not a path; give {_ALLOWED}")
     scheme, separator, _ = name.partition("://")
     if separator and scheme.lower() in ("http", "https"):
@@ -180,7 +187,7 @@ def _path_readers(name: str) -> list[ImageReader]:
     elif os.path.exists(path):
         if has_suffix(path, VIDEO_SUFFIXES):
             raise SourceError(f"{path!r} is a video file; an image is needed: {_VIDEO_HINT}")
-        return [partial(from_file, path)]
+        return [partial(from_file, path, stretch=stretch)]
     elif glob.has_magic(path):
         names = paths = sorted(glob.glob(path, recursive=True), key=natural_key)
         where, recursive = f"glob {path!r}", "**/*.jpg"
@@ -199,7 +206,7 @@ def _path_readers(name: str) -> list[ImageReader]:
         if any(has_suffix(name, VIDEO_SUFFIXES) for name in names):
             hint = _VIDEO_HINT
         raise SourceError(f"no images in {where} ({content}); images end in {', '.join(IMAGE_SUFFIXES)}: {hint}")
-    return [partial(from_file, image) for image in images]
+    return [partial(from_file, image, stretch=stretch) for image in images]
 
 
 def missing_path_message(path: str, what: str) -> str:

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from masklet.errors import MaskletWarning, SourceError, StateError
@@ -78,6 +79,8 @@ class Video(ABC):
 
     live = False
     seekable = False
+    pixel_aspect = Fraction(1)
+    """Width of a pixel by its height, upright; players stretch the frames by it."""
 
     def __init__(self, path: str, prefetch_frames: int) -> None:
         self.path = path

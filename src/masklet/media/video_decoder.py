@@ -22,8 +22,9 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from masklet.damaged_files import check_regular_file, damage_errors, decoder_errors, describe_error
 from masklet.errors import SourceError
-from masklet.media.image import Pixels
+from masklet.media.image import Pixels, check_image_size
 
 __all__ = [
     "FrameIndex",
@@ -31,8 +32,11 @@ __all__ = [
     "OpenedVideo",
     "VideoOpener",
     "build_frame_index",
+    "color_note",
     "decode_from",
     "decode_packet",
+    "frame_rate",
+    "is_quarter_turned",
     "iter_packets",
     "open_container",
     "open_video_file",
@@ -46,6 +50,22 @@ _DURATION_TOLERANCE = 0.02
 # FFmpeg shows plain text as a video of a terminal, which is never intended.
 _TEXT_FORMATS = frozenset({"tty", "bin", "xbin", "adf", "idf"})
 _ATTACHED_PIC = 0x400
+_JPEG_END = b"\xff\xd9"
+MAX_FRAME_RATE = 100_000.0
+"""Frames per second; more is made up by a damaged header, and no camera's rate."""
+_BT2020 = 9
+_UNSPECIFIED = 2
+_NEAREST_MATRIX = {8: 1, 10: _BT2020, 11: _BT2020, 12: _BT2020, 13: _BT2020, 14: _BT2020}
+_MATRIX_NAMES = {
+    8: "YCgCo",
+    10: "BT.2020 with constant luminance",
+    11: "YDzDx",
+    12: "derived from its primaries",
+    13: "derived from its primaries, with constant luminance",
+    14: "ICtCp",
+}
+"""Color matrices of H.273 that FFmpeg's scaler does not convert, and the nearest one that it does."""
+_HDR_CURVES = {16: "PQ", 18: "HLG"}
 
 OpenedVideo = tuple[InputContainer, VideoStream]
 VideoOpener = Callable[[], AbstractContextManager[OpenedVideo]]
@@ -88,7 +108,7 @@ def iter_packets(container: InputContainer, stream: VideoStream) -> Iterator[Pac
         for packet in container.demux(stream):
             if packet.size:
                 yield packet
-    except av.FFmpegError:  # the missing frames show in the count
+    except damage_errors():  # the missing frames show in the count
         pass
     yield None
 
@@ -100,13 +120,16 @@ def build_frame_index(container: InputContainer, stream: VideoStream) -> tuple[F
     of a group begins at its first key frame.
     """
     declared = stream.frames or None
+    if declared is not None and not 0 < declared <= max(1, container.size):  # a frame has a byte at least
+        declared = None
     entries = getattr(stream, "index_entries", None) if "mp4" in container.format.name else None
     if entries is not None and len(entries):  # an MP4 knows its frames after its edit list is applied
         declared = len(entries)
     times: list[int] = []
     keys: list[int] = []
     total = 0
-    end = 0
+    end = read_until = 0
+    is_cut = False
     hidden_vp8 = stream.codec_context.name == "vp8"
     if "avi" in container.format.name and stream.codec_context.has_b_frames:
         return None, declared  # AVI stores no times, only an order, and that is the decoder's
@@ -114,6 +137,8 @@ def build_frame_index(container: InputContainer, stream: VideoStream) -> tuple[F
         if packet is None:
             break
         total += 1
+        read_until = (packet.pos or 0) + packet.size
+        is_cut = container.format.name == "mjpeg" and bytes(memoryview(packet)[-2:]) != _JPEG_END
         if packet.is_discard or (hidden_vp8 and not memoryview(packet)[0] & 0x10):
             continue
         if packet.pts is None:
@@ -126,6 +151,11 @@ def build_frame_index(container: InputContainer, stream: VideoStream) -> tuple[F
     if not shown or len(set(shown)) < len(shown):
         return None, declared
     missing = _missing_frames(container, stream, end, total, declared)
+    if container.format.name == "yuv4mpegpipe" and read_until < container.size:  # FFmpeg drops half a frame silently
+        missing = total + 1
+    elif is_cut and len(shown) > 1:  # half a JPEG decodes without an error, to gray below
+        shown.pop()
+        missing = total
     return FrameIndex(tuple(shown), tuple(sorted(keys)), missing), declared
 
 
@@ -139,12 +169,14 @@ def _missing_frames(
     if declared is not None:
         tolerance = 0 if "mp4" in container.format.name else max(1, _DURATION_TOLERANCE * declared)
         return declared if declared - total > tolerance else None
-    seconds, rate = _declared_duration(container, stream), stream.average_rate
-    if seconds is None or not rate or stream.time_base is None:
+    seconds, rate = _declared_duration(container, stream), frame_rate(stream)
+    if seconds is None or rate is None or stream.time_base is None:
+        return None
+    if seconds * rate > max(1, container.size):  # a duration made up by a damaged header
         return None
     if seconds - float(end * stream.time_base) <= max(0.5, _DURATION_TOLERANCE * seconds):
         return None
-    return max(total + 1, round(seconds * float(rate)))
+    return max(total + 1, round(seconds * rate))
 
 
 def _declared_duration(container: InputContainer, stream: VideoStream) -> float | None:
@@ -190,6 +222,7 @@ def select_video_stream(container: InputContainer, path: str) -> VideoStream:
             f"{path!r} is packed in a way this FFmpeg has no decoder for; "
             "convert it: ffmpeg -i VIDEO -c:v libx264 video.mp4"
         )
+    check_image_size(stream.width, stream.height, path)
     # With threads, concealed damage is not reported, and errors do not belong to their packet.
     stream.thread_type = "NONE"
     return stream
@@ -199,24 +232,72 @@ def decode_packet(stream: VideoStream, packet: Packet[VideoStream] | None) -> It
     """Decode a packet (None: flush the decoder); a damaged frame is None."""
     try:
         frames = stream.decode(packet)
-    except av.FFmpegError:
+    except decoder_errors():
         yield None
         return
     for frame in frames:
         yield None if frame.is_corrupt else frame
 
 
-def upright_rgb(frame: VideoFrame) -> Pixels:
+def frame_rate(stream: VideoStream) -> float | None:
+    """Return the frames per second that the header or FFmpeg's estimate gives; None: none that can be."""
+    for rate in (stream.average_rate, stream.guessed_rate):
+        if rate is not None and 0 < rate <= MAX_FRAME_RATE:
+            return float(rate)
+    return None
+
+
+def color_note(frame: VideoFrame, path: str) -> str | None:
+    """Describe what the conversion to RGB leaves out of the colors of a frame: HDR, or a matrix without support."""
+    matrix, curve = int(frame.colorspace), _HDR_CURVES.get(int(getattr(frame, "color_trc", _UNSPECIFIED)))
+    parts = []
+    if curve is not None:
+        parts.append(f"is HDR ({curve}) and is converted without tone mapping, so that it looks flat")
+    if matrix in _NEAREST_MATRIX:
+        nearest = "BT.2020" if _NEAREST_MATRIX[matrix] == _BT2020 else "BT.709"
+        parts.append(f"has the color matrix {_MATRIX_NAMES[matrix]} and is converted with the nearest, {nearest}")
+    if not parts:
+        return None
+    return f"{path!r} {' and '.join(parts)}: convert it to BT.709 first if its colors matter"
+
+
+def is_quarter_turned(frame: VideoFrame) -> bool:
+    """Whether the video's rotation exchanges width and height."""
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return False
+    a, b, _, c, d = struct.unpack_from("5i", memoryview(cast(Buffer, data)))
+    return bool(abs(a) + abs(d) < abs(b) + abs(c))
+
+
+def upright_rgb(frame: VideoFrame, path: str) -> Pixels:
     """Convert a frame to RGB uint8 (H, W, 3), with the video's rotation and mirroring applied.
 
     Only quarter turns are applied: a tilt between them is rounded to the nearest.
+
+    Raises:
+        SourceError: if the frame cannot be converted.
     """
-    rgb = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+    try:
+        rgb = frame.to_ndarray(format="rgb24")
+    except decoder_errors():
+        frame.colorspace = _NEAREST_MATRIX.get(int(frame.colorspace), _UNSPECIFIED)
+        for tag in ("color_primaries", "color_trc"):
+            if hasattr(frame, tag):
+                setattr(frame, tag, _UNSPECIFIED)
+        try:
+            rgb = frame.to_ndarray(format="rgb24")
+        except decoder_errors() as cause:
+            raise SourceError(
+                f"{path!r}: a frame of the pixel format {frame.format.name} cannot be converted to RGB "
+                f"({describe_error(cause)}); convert the video first: ffmpeg -i VIDEO -pix_fmt yuv420p video.mp4"
+            ) from cause
+    rgb = rgb.astype(np.uint8, copy=False)
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return np.ascontiguousarray(rgb)
     a, b, _, c, d = struct.unpack_from("5i", memoryview(cast(Buffer, data)))  # x' = a x + c y, y' = b x + d y
-    if abs(a) + abs(d) < abs(b) + abs(c):
+    if is_quarter_turned(frame):
         rgb = rgb.transpose(1, 0, 2)
         flip_x, flip_y = c < 0, b < 0
     else:
@@ -235,6 +316,7 @@ def open_video_file(path: str) -> Iterator[OpenedVideo]:
         >>> with open_video_file("clip.mp4") as (container, stream):  # doctest: +SKIP
         ...     print(stream.average_rate)
     """
+    check_regular_file(path, "video")
     try:
         with open(path, "rb") as file:
             head = file.read(64)
@@ -242,12 +324,10 @@ def open_video_file(path: str) -> Iterator[OpenedVideo]:
         raise SourceError(
             f"cannot read {path!r}: {cause.strerror or cause}; a readable video is needed: check its permissions"
         ) from cause
-    if not head:
-        raise SourceError(f"{path!r} is empty (0 bytes); a video is needed: copy or download it again")
     try:
         # without "file:", a path such as `take 1: dog.mp4` would be a URL
         container = open_container("file:" + os.path.abspath(path))
-    except (av.FFmpegError, UnicodeError) as cause:
+    except damage_errors() as cause:
         raise SourceError(f"{path!r} cannot be read as a video: {_open_error_hint(head, cause)}") from cause
     with container:
         yield container, select_video_stream(container, path)
@@ -301,7 +381,10 @@ def _decode_from_keyframe(
     for jump in (True, False) if key > 0 else (False,):
         with opener() as (container, stream):
             if jump:
-                container.seek(begin, stream=stream, backward=True)
+                try:
+                    container.seek(begin, stream=stream, backward=True)
+                except damage_errors():  # a damaged index: read from the beginning
+                    continue
             started = key == 0
             for packet in iter_packets(container, stream):
                 if not started and packet is not None and packet.pts is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from fractions import Fraction
@@ -9,19 +10,24 @@ from functools import partial
 
 import av
 
-from masklet.errors import SourceError
+from masklet.errors import MaskletWarning, SourceError
 from masklet.media.video import Frame, FrameOrWarning, FrameWarning, SeekableVideo, frame_size_error
 from masklet.media.video_decoder import (
     NumberedFrame,
     build_frame_index,
+    color_note,
     decode_from,
     decode_packet,
+    frame_rate,
+    is_quarter_turned,
     iter_packets,
     open_video_file,
     upright_rgb,
 )
 
 __all__ = ["VideoFile"]
+
+MAX_PIXEL_ASPECT = 100
 
 
 class VideoFile(SeekableVideo):
@@ -41,16 +47,20 @@ class VideoFile(SeekableVideo):
         super().__init__(path, prefetch_frames)
         with open_video_file(path) as (container, stream):
             self._frame_index, self._declared_frames = build_frame_index(container, stream)
-            rate = stream.average_rate or stream.guessed_rate
-            self._fps = float(rate) if rate else None
+            self._fps = frame_rate(stream)
+            aspect = stream.sample_aspect_ratio or Fraction(1)
+            if Fraction(1, MAX_PIXEL_ASPECT) <= aspect <= MAX_PIXEL_ASPECT:  # others are damage
+                self.pixel_aspect = Fraction(aspect)
             # AVI stores an order and no times: those of FFmpeg follow the order of the decoder.
             synthesized = self._frame_index is None and "avi" in container.format.name
             self._time_base: Fraction | None = None if synthesized else stream.time_base
             self._start_time = (container.start_time or 0) / av.time_base
             self._estimated_frames: int | None = None
             if container.duration is not None and self._fps:
-                self._estimated_frames = max(1, round(container.duration / av.time_base * self._fps))
+                estimate = max(1, round(container.duration / av.time_base * self._fps))
+                self._estimated_frames = estimate if estimate <= container.size else None  # a frame has a byte
         self._size: tuple[int, int] | None = None
+        self._notes: list[str] = []
         with closing(self._read(0, None)) as items:
             first = next((item for item in items if isinstance(item, Frame)), None)
         if first is None:
@@ -60,6 +70,8 @@ class VideoFile(SeekableVideo):
             )
         self._size = first.size
         self._cache[first.index] = first
+        for note in self._notes:
+            warnings.warn(note, MaskletWarning, stacklevel=3)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -123,7 +135,12 @@ class VideoFile(SeekableVideo):
             time = self._time(frame.pts)
             if time is None and self._fps:
                 time = number / self._fps
-            image = Frame(upright_rgb(frame), self.path, number, time)
+            if self._size is None:
+                note = color_note(frame, self.path)
+                self._notes = [] if note is None else [note]
+                if is_quarter_turned(frame):
+                    self.pixel_aspect = 1 / self.pixel_aspect
+            image = Frame(upright_rgb(frame, self.path), self.path, number, time)
             if self._size is not None and image.size != self._size:
                 raise frame_size_error(self.path, number, self._size, image.size)
             yield image

@@ -13,6 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from PIL import Image
 
+from masklet.damaged_files import check_regular_file
 from masklet.errors import SourceError
 from masklet.media.image import AnyArray, Channels, SourceImage, from_array
 from masklet.media.image_sequence import AnimatedImage, ImageSequence, is_animation
@@ -100,7 +101,7 @@ def open_video(
 
 
 def _open_path_or_url(name: str, prefetch_frames: int, on_overflow: OverflowPolicy) -> Video:
-    if not isinstance(name, str) or not name.strip():
+    if not isinstance(name, str) or not name.strip() or "\0" in name:
         raise SourceError(f"{name!r} is not a path; give {_ALLOWED}")
     scheme, separator, rest = name.partition("://")
     if separator and scheme.isalnum():
@@ -118,13 +119,15 @@ def _open_path_or_url(name: str, prefetch_frames: int, on_overflow: OverflowPoli
 def _open_file(path: str, prefetch_frames: int) -> Video:
     if not os.path.exists(path):
         raise SourceError(missing_path_message(path, "video or image"))
+    check_regular_file(path, "video")
     animated = None if has_suffix(path, VIDEO_SUFFIXES) else is_animation(path)
     if animated:
         return AnimatedImage(path, prefetch_frames)
     head = b""
     with suppress(OSError), open(path, "rb") as file:
-        head = file.read(12)
-    is_video = head[4:8] == b"ftyp" or head[:4] == b"\x1aE\xdf\xa3" or head[8:12] == b"AVI "
+        head = file.read(64)
+    is_avif = any(brand in head[8:] for brand in (b"avif", b"avis"))  # an image, or an animation
+    is_video = (head[4:8] == b"ftyp" and not is_avif) or head[:4] == b"\x1aE\xdf\xa3" or head[8:12] == b"AVI "
     if animated is False or (has_suffix(path, IMAGE_SUFFIXES) and not is_video):
         return ImageSequence(image_readers(path, count(), "rgb"), path, prefetch_frames)
     from masklet.media.video_file import VideoFile

@@ -9,16 +9,23 @@ from itertools import count
 from time import monotonic
 from typing import Protocol, cast
 
-import av
 from av.container import InputContainer
 
+from masklet.damaged_files import damage_errors
 from masklet.errors import SourceError, StateError
 from masklet.media.image import AnyArray, Channels, SourceImage, from_array
 from masklet.media.image_sequence import read_image_or_warning
 from masklet.media.image_source import ImageLike, image_readers
 from masklet.media.prefetch import OverflowPolicy, Prefetcher
 from masklet.media.video import Frame, FrameOrWarning, FrameWarning, Video, frame_size_error
-from masklet.media.video_decoder import decode_packet, open_container, select_video_stream, upright_rgb
+from masklet.media.video_decoder import (
+    color_note,
+    decode_packet,
+    frame_rate,
+    open_container,
+    select_video_stream,
+    upright_rgb,
+)
 
 __all__ = ["StreamInfo", "StreamedVideo", "open_camera", "open_iterator", "open_url"]
 
@@ -252,7 +259,7 @@ def open_url(url: str, prefetch_frames: int, on_overflow: OverflowPolicy) -> Str
     options = {"rtsp_transport": "tcp"} if scheme.startswith("rtsp") else {}
     try:
         container = open_container(url, (OPEN_TIMEOUT_S, READ_TIMEOUT_S), **options)
-    except (av.FFmpegError, UnicodeError) as cause:
+    except damage_errors() as cause:
         raise SourceError(
             f"cannot open {path!r}: {getattr(cause, 'strerror', None) or cause}; a reachable stream or video is "
             "needed: check the address, the password and the network, or play it with ffplay"
@@ -262,10 +269,9 @@ def open_url(url: str, prefetch_frames: int, on_overflow: OverflowPolicy) -> Str
     except SourceError:
         container.close()
         raise
-    rate = stream.average_rate or stream.guessed_rate
     info = StreamInfo(
         live=scheme in _LIVE or container.duration is None,
-        fps=float(rate) if rate else None,
+        fps=frame_rate(stream),
         expected_num_frames=stream.frames or None,
         release=container.close,
     )
@@ -287,7 +293,7 @@ def _frames_from_container(
         while True:
             try:
                 packet = next(packets, None)
-            except av.FFmpegError as cause:
+            except damage_errors() as cause:
                 raise SourceError(
                     f"{path!r} broke off after {number} frames: {getattr(cause, 'strerror', None) or cause}; "
                     "what came before was read: check the network and open it again"
@@ -299,7 +305,9 @@ def _frames_from_container(
                     time = None if frame.pts is None or tick is None else frame.pts * tick
                     origin = time if origin is None else origin
                     elapsed = None if time is None else time - (origin or 0.0)
-                    yield Frame(upright_rgb(frame), path, number, elapsed)
+                    if number == 0 and (note := color_note(frame, path)) is not None:
+                        yield FrameWarning(note)
+                    yield Frame(upright_rgb(frame, path), path, number, elapsed)
                 elif number:
                     yield FrameWarning(
                         f"{path!r}: frame {number} cannot be decoded and is left out; the stream continues"

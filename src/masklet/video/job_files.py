@@ -27,7 +27,7 @@ from masklet.errors import InputError, MaskletError, OutputError, SourceError
 from masklet.media import Video
 from masklet.results import Results
 from masklet.video.session import Session
-from masklet.writers import FrameRecord, Sink, open_sink, read_tracks, tracked_frames
+from masklet.writers import FrameRecord, Sink, SinkOptions, open_sink, read_tracks, tracked_frames
 
 __all__ = ["TRACK_FORMATS", "JobRecord", "PromptRecord", "ResumeFolder", "TrackOutputs"]
 
@@ -231,8 +231,9 @@ class TrackOutputs:
         unknown = [name for name in formats if name not in TRACK_FORMATS]
         names = [*unknown, *(name for name in TRACK_FORMATS if name in formats)]  # open_sink names an unknown one
         source = video.path if os.path.exists(video.path) else None
+        options = SinkOptions(pixel_aspect=video.pixel_aspect)
         self.sinks: list[Sink] = [
-            open_sink(name, out, stem=stem, fps=video.fps, source=source)
+            open_sink(name, out, stem=stem, fps=video.fps, source=source, options=options)
             for name in names
             if name != "coco" or resume_folder is None
         ]

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from masklet.atomic_files import atomic_path
+from masklet.damaged_files import decoder_errors
 from masklet.errors import OutputError
 from masklet.results import Results
 from masklet.writers.image_base import ensure_writable_folder
@@ -65,7 +66,7 @@ class FrameImageSink(Sink):
             try:
                 with Image.open(path) as image:
                     is_ours = image.info.get("Software") == SOFTWARE_TAG
-            except OSError:  # a truncated or foreign file is not known to be ours
+            except decoder_errors():  # a truncated or foreign file is not known to be ours
                 continue
             if is_ours:
                 path.unlink(missing_ok=True)

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import os
+import warnings
 
-from masklet.errors import InputError, OutputError, StateError
+from masklet.errors import InputError, MaskletWarning, OutputError, StateError
 from masklet.results import Results
 from masklet.writers.video_base import Sink, SinkOptions
-from masklet.writers.video_encoding import AudioTrack, FragmentedMp4, available_encoders, finalize_video, is_playable
+from masklet.writers.video_encoding import (
+    MAX_FRAME_DURATION_S,
+    MIN_FRAME_DURATION_S,
+    AudioTrack,
+    FragmentedMp4,
+    available_encoders,
+    finalize_video,
+    is_playable,
+)
 
 __all__ = ["VideoSink"]
 
@@ -16,8 +25,9 @@ class VideoSink(Sink):
     """Write STEM_overlay.mp4, a video that browsers play: H.264, yuv420p, index first, with the audio of the source.
 
     Frames come in ascending order. Each is shown at its `time`, so a variable frame rate is kept, or without one at
-    `frame_idx` / fps. The audio is cut to the frames that were written: AAC and MP3 are copied, other audio is encoded
-    as AAC. An odd width or height gets one more column or row.
+    `frame_idx` / fps; durations under 1/90000 s or over 6 h are bounded, with a MaskletWarning. The audio is cut to
+    the frames that were written: AAC and MP3 are copied, other audio is encoded as AAC. An odd width or height gets
+    one more column or row. Players stretch the pixels by `pixel_aspect`.
 
     While it is written the video is STEM_overlay.part.mp4, silent, which plays up to the last second or two even if
     the program is killed. If the disk has no space for the finished video, that part gets its name.
@@ -32,7 +42,8 @@ class VideoSink(Sink):
         super().__init__(folder, stem, options)
         self._mp4: FragmentedMp4 | None = None
         self._write_failure: OutputError | None = None
-        self._frame_duration = 1 / self.options.fps
+        self._frame_duration = min(max(1 / self.options.fps, MIN_FRAME_DURATION_S), MAX_FRAME_DURATION_S)
+        self._duration_bounded = False
         self._frame_size = (0, 0)
         self._last_frame_idx = -1
         self._last_time: float | None = None
@@ -51,7 +62,8 @@ class VideoSink(Sink):
         fps = self.options.fps
         if self._mp4 is None:
             self._frame_size = results.orig_shape
-            self._mp4 = FragmentedMp4(self._path("_overlay.part.mp4"), self._frame_size, fps, self.options.crf)
+            part = self._path("_overlay.part.mp4")
+            self._mp4 = FragmentedMp4(part, self._frame_size, fps, self.options.crf, self.options.pixel_aspect)
             self._start_time = frame_idx / fps if results.time is None else results.time
         else:
             if frame_idx <= self._last_frame_idx:
@@ -69,7 +81,18 @@ class VideoSink(Sink):
                 elapsed = results.time - self._last_time
             else:
                 elapsed = (frame_idx - self._last_frame_idx) / fps
-            self._frame_duration = elapsed if elapsed > 0 else 1 / fps  # a clock that stands still or jumps back
+            if elapsed <= 0:  # a clock that stands still or jumps back
+                elapsed = 1 / fps
+            self._frame_duration = min(max(elapsed, MIN_FRAME_DURATION_S), MAX_FRAME_DURATION_S)
+            if self._frame_duration != elapsed and not self._duration_bounded:
+                self._duration_bounded = True
+                warnings.warn(
+                    f"frame {self._last_frame_idx} is shown for {elapsed:.3g} s; the frames of an MP4 are shown for "
+                    f"1/90000 s to 6 h, so {self._path('_overlay.mp4')} is not as long as the video "
+                    "(reported once per run)",
+                    MaskletWarning,
+                    stacklevel=3,
+                )
             self._timestamp += self._frame_duration
         self._last_frame_idx, self._last_time = frame_idx, results.time
         image = results.plot(boxes=self.options.boxes, labels=self.options.labels, style=self.options.style)

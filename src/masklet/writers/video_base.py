@@ -13,6 +13,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -40,7 +41,8 @@ class SinkOptions:
     """The options of all sinks; each sink reads what concerns it.
 
     Args:
-        fps: Frame rate for frames that have no `time`.
+        fps: Frame rate for frames that have no `time`; up to any camera's.
+        pixel_aspect: Width of a pixel by its height, which the video keeps for players, as `Video.pixel_aspect`.
         source: The video that the frames come from. The video sink keeps its audio, and no sink replaces its images.
         append: Resume the files of an earlier run with the same stem.
         audio: Whether the video keeps the audio of the source.
@@ -55,7 +57,7 @@ class SinkOptions:
         20
 
     Raises:
-        InputError: if `fps` or `crf` is out of range.
+        InputError: if `fps`, `pixel_aspect` or `crf` is out of range.
     """
 
     fps: float = 30.0
@@ -67,10 +69,13 @@ class SinkOptions:
     style: Style = field(default_factory=Style)
     crf: int = 20
     mots_first_frame: int = 0
+    pixel_aspect: Fraction | float = 1.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.fps) and 0 < self.fps <= 1000):
-            raise InputError(f"fps {self.fps!r} of a video must be over 0 and at most 1000: 30.0 is usual")
+        if not (math.isfinite(self.fps) and self.fps > 0):
+            raise InputError(f"fps {self.fps!r} of a video must be over 0 and finite: 30.0 is usual")
+        if not (math.isfinite(self.pixel_aspect) and self.pixel_aspect > 0):
+            raise InputError(f"pixel_aspect {self.pixel_aspect!r} must be over 0 and finite: 1.0 is usual")
         if not 0 <= self.crf <= 51:
             raise InputError(f"crf {self.crf!r} must be 0 (best) to 51 (worst): 20 is usual")
 

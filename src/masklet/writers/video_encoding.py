@@ -29,10 +29,25 @@ from masklet.atomic_files import atomic_path
 from masklet.errors import MaskletWarning, OutputError
 from masklet.writers.append_file import write_error
 
-__all__ = ["AudioTrack", "FragmentedMp4", "available_encoders", "finalize_video", "is_playable"]
+__all__ = [
+    "MAX_FRAME_DURATION_S",
+    "MIN_FRAME_DURATION_S",
+    "AudioTrack",
+    "FragmentedMp4",
+    "available_encoders",
+    "finalize_video",
+    "is_playable",
+]
 
 TICKS_PER_SECOND = 90000
 """Unit of timestamps, in which 24, 25, 30 and 60 frames per second, and 30000/1001, are exact."""
+
+MIN_FRAME_DURATION_S = 1 / TICKS_PER_SECOND
+MAX_FRAME_DURATION_S = 6 * 3600.0
+"""FFmpeg writes durations of up to 31 bits into an MP4: 6.6 hours of these ticks."""
+
+MAX_ENCODER_RATE = 1000.0
+"""Frame rate that the encoder is given, for its key frames and levels; timestamps are not bound by it."""
 
 H264_ENCODERS = ("libx264", "libopenh264", "h264_videotoolbox", "h264_mf", "h264_nvenc", "h264_qsv", "h264_amf")
 """H.264 encoders, the best first; builds of PyAV list those of graphics cards even if they cannot open them."""
@@ -61,6 +76,7 @@ class FragmentedMp4:
     Args:
         size: (height, width) in pixels.
         crf: Quality, from 0 (best) to 51 (worst).
+        pixel_aspect: Width of a pixel by its height, for players.
 
     Example:
         >>> video = FragmentedMp4(Path("clip.part.mp4"), size=(480, 640), fps=30.0, crf=20)  # doctest: +SKIP
@@ -71,8 +87,11 @@ class FragmentedMp4:
         OutputError: if no H.264 encoder opens, or the file cannot be written.
     """
 
-    def __init__(self, path: Path, size: tuple[int, int], fps: float, crf: int) -> None:
+    def __init__(
+        self, path: Path, size: tuple[int, int], fps: float, crf: int, pixel_aspect: Fraction | float = 1.0
+    ) -> None:
         self.path = path
+        fps = min(max(fps, 1 / MAX_FRAME_DURATION_S), MAX_ENCODER_RATE)
         self._pending_packet: Packet[VideoStream] | None = None
         failures = []
         for name in available_encoders():
@@ -80,9 +99,11 @@ class FragmentedMp4:
                 container = av.open(path, "w", format="mp4", options=FRAGMENTED_MP4_OPTIONS)
             except av.FFmpegError as error:
                 raise _ffmpeg_write_error(path, error) from error
-            stream = container.add_stream(name, rate=Fraction(fps).limit_denominator(1001))
+            stream = container.add_stream(name, rate=Fraction(fps).limit_denominator(1001) or 1)
             assert isinstance(stream, VideoStream)
             _configure_encoder(stream, size, fps, crf)
+            if pixel_aspect != 1:
+                stream.codec_context.sample_aspect_ratio = Fraction(pixel_aspect).limit_denominator(65535)
             try:
                 stream.codec_context.open()
                 self._container, self._stream = container, stream
