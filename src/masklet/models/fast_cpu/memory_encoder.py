@@ -56,7 +56,7 @@ class FastMemoryEncoder:
         encoder = self.model.memory_encoder
         x = torch.zeros(1, 1, 16 * size[0], 16 * size[1])
         self.downsample_layers: list[FusedDownsampleLayer] = []
-        *layers, last = encoder.mask_downsampler.encoder.children()
+        *layers, last = encoder.mask_downsampler[0].children()
         assert isinstance(last, nn.Conv2d)
         for layer, norm in zip(layers[0::3], layers[1::3], strict=True):
             assert isinstance(layer, nn.Conv2d)
@@ -65,7 +65,7 @@ class FastMemoryEncoder:
             x = self.downsample_layers[-1](x)
         self.widen = FusedLinear(last.weight.flatten(1), last.bias)
         shape = torch.Size((1, encoder.out_proj.in_channels, *size))
-        blocks = encoder.fuser.layers
+        blocks = encoder.fuser[0].children()
         self.blocks = [FusedFuserBlock(block, shape) for block in blocks if isinstance(block, FuserBlock)]
         self._size = size
 

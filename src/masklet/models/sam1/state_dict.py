@@ -7,7 +7,7 @@ transformers. MobileSAM has no names there.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache, lru_cache
+from functools import cache
 
 from torch import Tensor
 
@@ -53,9 +53,7 @@ def _key_pairs() -> Iterator[KeyPair]:
         yield f"mask_decoder.transformer.layers.#.mlp.{leaf}", f"mask_decoder.transformer.layers.#.mlp.{leaf}"
 
 
-@lru_cache(maxsize=1)
-def _key_mapping() -> KeyMapping:
-    return KeyMapping.from_pairs(_key_pairs())
+_KEYS = KeyMapping.from_pairs(_key_pairs())
 
 
 def is_transformers(names: Iterable[str]) -> bool:
@@ -89,7 +87,7 @@ def from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 published.get(_POSITION_MATRIX), tensor, _HF_POSITION_MATRICES, "SAM"
             )
         else:
-            published[_key_mapping().to_published(name) or name] = tensor
+            published[_KEYS.to_published(name) or name] = tensor
     return published
 
 
@@ -105,7 +103,7 @@ def to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     theirs: dict[str, Tensor] = {}
     for name, tensor in state.items():
-        target = _key_mapping().to_transformers(name)
+        target = _KEYS.to_transformers(name)
         if name == _POSITION_MATRIX:
             theirs.update(dict.fromkeys(_HF_POSITION_MATRICES, tensor))
         elif target is None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache, lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -104,9 +104,7 @@ def _key_pairs() -> Iterator[KeyPair]:
     yield from mlp_keys("obj_ptr_proj", "object_pointer_proj", 3)
 
 
-@lru_cache(maxsize=1)
-def _key_mapping() -> KeyMapping:
-    return KeyMapping.from_pairs(_key_pairs())
+_KEYS = KeyMapping.from_pairs(_key_pairs())
 
 
 def is_transformers(names: Iterable[str]) -> bool:
@@ -135,7 +133,6 @@ def from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         CheckpointError: if the two copies of the positional matrix differ, or if there are not four point embeddings.
     """
-    keys = _key_mapping()
     published: dict[str, Tensor] = {}
     for name, tensor in state.items():
         if name == _HF_POINTS:
@@ -147,7 +144,7 @@ def from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 published.get(_POSITION_MATRIX), tensor, _HF_POSITION_MATRICES, "SAM 2"
             )
         else:
-            published[keys.to_published(name) or name] = tensor
+            published[_KEYS.to_published(name) or name] = tensor
     return published
 
 
@@ -161,13 +158,12 @@ def to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         CheckpointError: if a name is not of a published SAM 2 (the built-in model's trunk, for example).
     """
-    keys = _key_mapping()
     theirs: dict[str, Tensor] = {}
     for name, tensor in state.items():
         if name == _POSITION_MATRIX:
             theirs.update(dict.fromkeys(_HF_POSITION_MATRICES, tensor))
         elif name not in _POINTS:
-            target = keys.to_transformers(name)
+            target = _KEYS.to_transformers(name)
             if target is None:
                 raise CheckpointError(
                     f"{name} has no name in transformers: only the published networks of SAM 2 and SAM 2.1 do. "
