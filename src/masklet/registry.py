@@ -52,11 +52,6 @@ class ModelCard:
     """Family of the network: sam2, sam1, yolo or fastsam."""
 
     @property
-    def parameters_in_millions(self) -> float | None:
-        """Parameters in millions, to two decimals."""
-        return None if self.parameters is None else round(self.parameters / 1e6, 2)
-
-    @property
     def is_builtin(self) -> bool:
         """Whether the weights are inside the package."""
         return self.url is None

@@ -84,7 +84,8 @@ class ImageTransform:
         height, width = self.original_size
         longer = max(self.original_size)
         around = ((0, longer - height), (0, longer - width))
-        return mask_logits(np.pad(mask_HW, around) if self.keep_aspect_ratio else mask_HW, side)
+        square = np.pad(mask_HW, around) if self.keep_aspect_ratio else mask_HW
+        return (_resize_mask(square, side) * 2 - 1) * MASK_PROMPT_LOGIT
 
     def upsample_logits(self, logits_BKHW: Tensor) -> Tensor:
         """Upsample logits of the full input, at any stride, to logits (B, K, H, W) of the image's size."""
@@ -129,11 +130,6 @@ def preprocess_frame(rgb_HW3: npt.NDArray[np.uint8], side: int) -> Tensor:
 def _normalize(pixels_13SS: Tensor) -> Tensor:
     mean, deviation = (torch.tensor(v).view(1, 3, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD))
     return (pixels_13SS - mean) / deviation
-
-
-def mask_logits(mask_HW: npt.NDArray[np.bool_], side: int) -> Tensor:
-    """Convert a mask of the image's size to logits (1, 1, S, S) for the prompt encoder."""
-    return (_resize_mask(mask_HW, side) * 2 - 1) * MASK_PROMPT_LOGIT
 
 
 def binary_mask(mask_HW: npt.NDArray[np.bool_], side: int) -> Tensor:

@@ -255,13 +255,6 @@ class _Worker(Generic[State, Task, Item]):
     states: list[State] = field(default_factory=list)
     """The state, once it is made."""
 
-    def run(self, number: int, task: Task) -> None:
-        if self.stop.is_set():
-            raise KeyboardInterrupt
-        if not self.states:  # here rather than when the process starts: an error of it comes out as it is
-            self.states.append(self.make_state())
-        self.work(self.states[0], task, partial(self.emit, number))
-
     def emit(self, number: int, item: Item) -> None:
         """Send an item. Raises KeyboardInterrupt if the pool was closed."""
         self.send(_TaskItem(number, item))
@@ -319,7 +312,12 @@ def _exit_with_parent() -> None:
 def _run_task(number: int, pickled_task: bytes) -> None:
     worker = _process_worker[0]
     try:
-        worker.run(number, pickle.loads(pickled_task))
+        task = pickle.loads(pickled_task)
+        if worker.stop.is_set():
+            raise KeyboardInterrupt
+        if not worker.states:  # here rather than when the process starts: an error of it comes out as it is
+            worker.states.append(worker.make_state())
+        worker.work(worker.states[0], task, partial(worker.emit, number))
     except Exception as error:
         try:
             pickle.loads(pickle.dumps(error))

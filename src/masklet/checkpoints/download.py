@@ -60,11 +60,6 @@ class DownloadRequest:
         """Whether to resume: only a hash detects that the publisher changed the file in between."""
         return self.sha256 is not None
 
-    def report(self, done: int, total: int | None) -> None:
-        """Report progress to the caller."""
-        if self.progress:
-            self.progress(done, total)
-
 
 def file_size(path: Path) -> int:
     """Return the size of a file in bytes; 0 if there is none."""
@@ -151,14 +146,17 @@ def _send_request(download_request: DownloadRequest) -> bool:
 def _write_body(
     response: http.client.HTTPResponse, part: BinaryIO, start: int, total: int | None, request: DownloadRequest
 ) -> None:
-    done = start
-    request.report(done, total)
-    while block := response.read(_CHUNK_SIZE):
+    done, block = start, b""
+    while True:
         done += len(block)
         if total is not None and done > total:
             raise FatalDownloadError(f"the server sends more than the {total} bytes it should")
         part.write(block)
-        request.report(done, total)
+        if request.progress:
+            request.progress(done, total)
+        block = response.read(_CHUNK_SIZE)
+        if not block:
+            break
     if total is not None and done < total:
         raise _RetryableDownloadError(f"{done} of {total} bytes arrived")
 

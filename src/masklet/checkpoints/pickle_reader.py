@@ -88,13 +88,13 @@ def read_pickle(data: bytes) -> object:
     raise ValueError("it has no end")
 
 
+@dataclass(eq=False)
 class _PickleMachine:
     """The state of a pickle program: a stack, the positions of marks on it, and the memo."""
 
-    def __init__(self) -> None:
-        self.stack: list[Any] = []
-        self.marks: list[int] = []
-        self.memo: dict[int, Any] = {}
+    stack: list[Any] = field(default_factory=list)
+    marks: list[int] = field(default_factory=list)
+    memo: dict[int, Any] = field(default_factory=dict)
 
     def step(self, name: str, argument: Any) -> None:
         """Run one operation."""
@@ -138,11 +138,6 @@ class _PickleMachine:
         if not isinstance(row, list):
             raise TypeError("it puts elements into a value that is no list")
         row.extend(elements)
-
-    def reduce(self) -> None:
-        """Replace a name and its arguments by the result of the call."""
-        callee, arguments = self.pop(2)
-        self.stack.append(_construct(callee, arguments))
 
     def reduce_with_kwargs(self) -> None:
         """Replace a name, its arguments and its keyword arguments by an inert object."""
@@ -206,17 +201,16 @@ def _persistent_load(identity: object) -> StoredTensor:
 
 
 def _pairs(items: list[Any]) -> dict[Any, Any]:
-    """Pair alternating keys and values; drop pairs whose key is not plain."""
+    """Pair alternating keys and values; drop pairs whose key is neither short text nor a number."""
     if len(items) % 2:
         raise ValueError("a key without a value")
-    return {key: value for key, value in zip(items[::2], items[1::2], strict=True) if _is_plain_key(key)}
-
-
-def _is_plain_key(key: object) -> bool:
-    """Return whether a key is short text or a number: hashing nested values or long numbers may take forever."""
-    if isinstance(key, int):
-        return key.bit_length() <= 64
-    return key is None or isinstance(key, float) or (isinstance(key, (str, bytes)) and len(key) <= MAX_KEY)
+    pairs = {}
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        # hashing nested values or long numbers may take forever
+        number = key is None or isinstance(key, float) or (isinstance(key, int) and key.bit_length() <= 64)
+        if number or (isinstance(key, (str, bytes)) and len(key) <= MAX_KEY):
+            pairs[key] = value
+    return pairs
 
 
 _ALLOWED_CALLS: dict[str, Callable[..., object]] = {
@@ -267,8 +261,8 @@ _OPERATIONS: dict[str, Callable[[_PickleMachine, Any], object]] = {
     "GLOBAL": lambda m, names: m.stack.append(GlobalName(names.replace(" ", "."))),
     "STACK_GLOBAL": lambda m, _: m.stack_global(),
     "BINPERSID": lambda m, _: m.stack.append(_persistent_load(m.pop(1)[0])),
-    "REDUCE": lambda m, _: m.reduce(),
-    "NEWOBJ": lambda m, _: m.reduce(),
+    "REDUCE": lambda m, _: m.stack.append(_construct(*m.pop(2))),
+    "NEWOBJ": lambda m, _: m.stack.append(_construct(*m.pop(2))),
     "NEWOBJ_EX": lambda m, _: m.reduce_with_kwargs(),
     "BUILD": lambda m, _: m.set_state(),
 }

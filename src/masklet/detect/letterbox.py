@@ -79,13 +79,6 @@ class Letterbox:
         clipped: npt.NDArray[np.float32] = np.clip((xyxy_N4 - corner) / scale, 0, limits).astype(np.float32)
         return clipped
 
-    def boxes_to_input(self, xyxy_N4: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-        """Convert boxes from pixels of the image to pixels of the input."""
-        moved: npt.NDArray[np.float32] = (xyxy_N4 * np.array(self.scale * 2) + [self.left, self.top] * 2).astype(
-            np.float32
-        )
-        return moved
-
 
 def _round_up_to_stride(length: int) -> int:
     return -(-length // STRIDE) * STRIDE

@@ -23,6 +23,7 @@ from masklet.detect.detector import Detections, DetectOptions, Names, Rgb, resol
 from masklet.detect.letterbox import Letterbox
 from masklet.detect.proto_masks import decode_proto_masks, paste_masks
 from masklet.errors import InputError, UnknownModelError
+from masklet.masks import rle
 from masklet.masks.ops import nms
 from masklet.masks.rle import Rle
 from masklet.models.yolo import CONFIGS, RawDetections, YOLOv8, build, config_name, expected_shapes, infer_config
@@ -210,7 +211,10 @@ class YOLODetector:
             coefficients, prototypes = raw.coefficients_BAM[row].cpu().numpy(), raw.prototypes_BMHW[row].cpu().numpy()
             crops = decode_proto_masks(coefficients[anchors[rows]], prototypes, xyxy, letterbox)
             size = letterbox.original_size
-            masks = [crop.to_rle(size) for crop in crops] if self.rle_masks else paste_masks(crops, size)
+            if self.rle_masks:
+                masks = [rle.encode_crop(crop.mask, (crop.left, crop.top), size) for crop in crops]
+            else:
+                masks = paste_masks(crops, size)
         return Detections(xyxy, scores[rows], classes[rows].astype(np.int32), self.names, masks)
 
 

@@ -29,6 +29,7 @@ POSITIVE_LABEL = 1
 """Label of a click on an object."""
 
 
+@dataclass(eq=False)
 class CoveredRegion:
     """The cells of an image that lie in a mask found so far.
 
@@ -38,9 +39,9 @@ class CoveredRegion:
         >>> points = points[covered.uncovered(points)]
     """
 
-    def __init__(self, transform: ImageTransform, threshold: float) -> None:
-        self.transform, self.threshold = transform, threshold
-        self.cells_HW: npt.NDArray[np.bool_] | None = None
+    transform: ImageTransform
+    threshold: float
+    cells_HW: npt.NDArray[np.bool_] | None = None
 
     def add(self, logits_NHW: Tensor) -> None:
         """Add masks, except for large ones."""
@@ -97,13 +98,8 @@ class CandidateSampler:
     def __init__(self, predictor: ImagePredictor, options: MaskGeneratorOptions, *, eager: bool = False) -> None:
         assert predictor.features is not None, "the predictor has no image"
         self.predictor, self.options = predictor, options
-        self.features = predictor.features
+        self.features, self.transform = predictor.features, predictor._image_transform(predictor.size)
         self.shared_context = None if eager else predictor._shared_context()
-
-    @property
-    def transform(self) -> ImageTransform:
-        """How the image is placed in the network's input."""
-        return self.predictor._image_transform(self.predictor.size)
 
     def batches(self, points_N2: Floats) -> Iterator[Floats]:
         """Split points into batches that are decoded together."""

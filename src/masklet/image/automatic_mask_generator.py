@@ -134,7 +134,7 @@ def _process_crop(
     sampler = CandidateSampler(predictor, options)
     upsampler = MaskUpsampler(sampler.transform, options.mask_threshold, options.stability_score_offset)
     covered = CoveredRegion(sampler.transform, options.mask_threshold)
-    shift = np.array(crop.origin * 2, np.float32)
+    shift = np.array(crop.xyxy[:2] * 2, np.float32)
 
     points_prompted, candidates, boxes, stability = 0, [], [], []
     for indices in coarse_to_fine(len(points)) if options.adaptive else [np.arange(len(points))]:

@@ -5,6 +5,8 @@ Shapes: B batch, C channels, H height, W width, T tokens at stride 32, N = 3 C q
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, max_pool2d, scaled_dot_product_attention
@@ -33,15 +35,17 @@ class FusedBottleneck:
         return self.expand.add_to(self.conv3x3(self.reduce(x_BCHW, "relu"), "relu"), residual)
 
 
+@dataclass(eq=False)
 class FusedConvNet:
     """`ConvNet` with fused convolutions, whose weights are packed for the first image of each size.
 
     `dtype` is the type of the stages and their maps; the attention at stride 32 is in fp32.
     """
 
-    def __init__(self, trunk: ConvNet, dtype: torch.dtype = torch.float32) -> None:
-        self.trunk, self.dtype = trunk, dtype
-        self.size: torch.Size | None = None
+    trunk: ConvNet
+    dtype: torch.dtype = torch.float32
+    size: torch.Size | None = None
+    """Of the input whose weights are packed."""
 
     def __call__(self, pixels_B3HW: Tensor) -> list[Tensor]:
         """Return maps (B, C, H, W) at strides 4, 8, 16, 32, as `ConvNet`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -23,11 +24,12 @@ class Encoder(Protocol):
         """Encode normalized RGB."""
 
 
+@dataclass(frozen=True, eq=False)
 class EagerEncoder:
     """The network's own `encode_image`, with matrix products in `dtype` (None: fp32)."""
 
-    def __init__(self, model: PromptableModel, dtype: torch.dtype | None) -> None:
-        self.model, self.dtype = model, dtype
+    model: PromptableModel
+    dtype: torch.dtype | None
 
     def __call__(self, pixels_B3HW: Tensor) -> ImageFeatures:
         """Encode normalized RGB; features are fp32."""

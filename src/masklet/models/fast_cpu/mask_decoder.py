@@ -100,7 +100,7 @@ class FusedCrossAttention:
     """Attention from tokens to the image and, optionally, back, with all projections of the image in one product."""
 
     def __init__(self, token_to_image: Attention, image_to_token: Attention | None) -> None:
-        self.token_to_image, self.image_to_token = token_to_image, image_to_token
+        self.token_to_image = token_to_image
         layers = [token_to_image.k_proj, token_to_image.v_proj] + (
             [] if image_to_token is None else [image_to_token.q_proj]
         )
@@ -121,14 +121,6 @@ class FusedCrossAttention:
         """Attend from tokens (T, C) to the image."""
         query = linear(query_TC, self.token_to_image.q_proj.weight, self.token_to_image.q_proj.bias)
         return _attention(query, projected[0], projected[1], self.token_to_image)
-
-    def attend_from_image(self, keys_TC: Tensor, values_TC: Tensor, projected: tuple[Tensor, ...]) -> Tensor:
-        """Attend from the image (S, C) to tokens."""
-        back = self.image_to_token
-        assert back is not None
-        key = linear(keys_TC, back.k_proj.weight, back.k_proj.bias)
-        value = linear(values_TC, back.v_proj.weight, back.v_proj.bias)
-        return _attention(projected[2], key, value, back)
 
 
 class FusedTwoWayBlock:
@@ -152,7 +144,10 @@ class FusedTwoWayBlock:
         attended_TC = self.cross_attention.attend_from_tokens(tokens_TC + token_pos_TC, projected)
         tokens_TC = block.norm2(tokens_TC + attended_TC)
         tokens_TC = block.norm3(tokens_TC + block.mlp(tokens_TC))
-        attended_SC = self.cross_attention.attend_from_image(tokens_TC + token_pos_TC, tokens_TC, projected)
+        back = block.cross_attn_image_to_token
+        key_TC = linear(tokens_TC + token_pos_TC, back.k_proj.weight, back.k_proj.bias)
+        value_TC = linear(tokens_TC, back.v_proj.weight, back.v_proj.bias)
+        attended_SC = _attention(projected[2], key_TC, value_TC, back)
         return tokens_TC, block.norm4(attended_SC.add_(image_SC))
 
     def _self_attention(self, tokens_TC: Tensor) -> Tensor:
@@ -172,9 +167,12 @@ class FusedUpscaling:
     def __init__(self, decoder: MaskDecoder) -> None:
         first, norm, _, second, _ = decoder.output_upscaling.children()
         assert isinstance(norm, LayerNorm2d)
-        assert isinstance(first, nn.ConvTranspose2d)
-        assert isinstance(second, nn.ConvTranspose2d)
-        self.first, self.second, self.norm = _transposed_conv_as_linear(first), _transposed_conv_as_linear(second), norm
+        doublings = []  # products whose outputs are the four cells of a token, row by row
+        for layer in (first, second):
+            assert isinstance(layer, nn.ConvTranspose2d)
+            assert layer.bias is not None
+            doublings.append(FusedLinear(layer.weight.permute(2, 3, 1, 0).flatten(0, 2), layer.bias.repeat(4)))
+        (self.first, self.second), self.norm = doublings, norm
 
     def __call__(
         self, image_SC: Tensor, high_res_features: tuple[Tensor, Tensor], kernels_KC: Tensor, shape: torch.Size
@@ -213,14 +211,8 @@ def _attention(query_TC: Tensor, key_SC: Tensor, value_SC: Tensor, attention: At
     return linear(attended_1TC[0], attention.out_proj.weight, attention.out_proj.bias)
 
 
-def _transposed_conv_as_linear(layer: nn.ConvTranspose2d) -> FusedLinear:
-    """Write a 2 x 2 transposed convolution as a product whose outputs are the four cells of a token, row by row."""
-    assert layer.bias is not None
-    return FusedLinear(layer.weight.permute(2, 3, 1, 0).flatten(0, 2), layer.bias.repeat(4))
-
-
 def _to_cells(map_CHW: Tensor, doublings: int) -> Tensor:
-    """Order a finer map as `_transposed_conv_as_linear` does: (S, 4 C) for one doubling, (4 S, 4 C) for two."""
+    """Order a finer map as the doublings of `FusedUpscaling` do: (S, 4 C) for one doubling, (4 S, 4 C) for two."""
     channels, height, width = map_CHW.shape
     step = 1 << doublings
     x = map_CHW.reshape(channels, height // step, *[2] * doublings, width // step, *[2] * doublings)

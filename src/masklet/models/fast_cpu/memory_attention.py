@@ -32,7 +32,10 @@ SCORE_BYTES = 15 << 20
 
 
 class AttentionKeys:
-    """Keys and values packed for `attend`, which reads both once per chunk of queries."""
+    """Keys and values packed for `attend`, which reads both once per chunk of queries.
+
+    The scores of a chunk stay within `max_bytes`.
+    """
 
     def __init__(
         self,
@@ -45,10 +48,6 @@ class AttentionKeys:
         self.key = FusedLinear(key_SC.to(dtype), None, rows=128)
         self.value = value_MS
 
-    def chunks(self, queries: int) -> list[slice]:
-        """Split `queries` rows so that the scores of a chunk stay within `max_bytes`."""
-        return row_chunks(queries, self.count * 4, self.max_bytes)
-
 
 def attend(query_TC: Tensor, keys: AttentionKeys, out_TM: Tensor) -> Tensor:
     """Compute single-head attention softmax(query @ key.T) @ value into `out_TM`; queries are scaled already.
@@ -56,7 +55,7 @@ def attend(query_TC: Tensor, keys: AttentionKeys, out_TM: Tensor) -> Tensor:
     PyTorch's own kernel calls its slower product inside. Here both products are oneDNN's, and the scores of a chunk
     never leave the processor's cache.
     """
-    for rows in keys.chunks(len(query_TC)):
+    for rows in row_chunks(len(query_TC), keys.count * 4, keys.max_bytes):
         scores_RS = keys.key(query_TC[rows].to(keys.dtype))
         if keys.dtype == torch.float32:
             torch.softmax(scores_RS, -1, out=scores_RS)
@@ -169,7 +168,7 @@ class FusedMemoryAttention:
                 x_TC = layer.self_attention(x_TC, grid)
                 query_TC = layer.project_query(x_TC, grid)
             keys = AttentionKeys(layer.project_keys(keys_SM, num_pointers, grid), value, layer.dtype)
-            x_TC = layer.mlp(layer.cross_attention(x_TC, query_TC, keys))
+            x_TC = layer.attend_to_memory(x_TC, query_TC, keys)
         out_TC: Tensor = self.norm(x_TC)
         return out_TC
 
@@ -225,13 +224,10 @@ class FusedMemoryAttentionLayer:
         """Pack values for `AttentionKeys`."""
         return FusedLinear(value_MS.to(self.dtype), None, rows=128)
 
-    def cross_attention(self, x_TC: Tensor, query_TC: Tensor, keys: AttentionKeys) -> Tensor:
-        """Add attention to the memories to (T, C)."""
+    def attend_to_memory(self, x_TC: Tensor, query_TC: Tensor, keys: AttentionKeys) -> Tensor:
+        """Add attention to the memories to (T, C), and then the MLP, a chunk of rows at a time."""
         mean_TM = torch.empty(len(x_TC), keys.value.unpacked_weight.shape[0])
-        return self.cross_out.add_to(attend(query_TC, keys, mean_TM), x_TC)
-
-    def mlp(self, x_TC: Tensor) -> Tensor:
-        """Add the MLP to (T, C), a chunk of rows at a time."""
+        x_TC = self.cross_out.add_to(attend(query_TC, keys, mean_TM), x_TC)
         y_TC, out_TC = self.norms[2](x_TC), torch.empty_like(x_TC)
         for rows in row_chunks(len(x_TC), self.hidden * 4, 8 << 20):
             out_TC[rows] = self.narrow.add_to(self.widen(y_TC[rows], "relu"), x_TC[rows])

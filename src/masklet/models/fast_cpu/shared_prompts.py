@@ -180,7 +180,9 @@ class SharedPromptContext:
         self.size = (height, width)
         self.embed_CS = features.embed_BCHW[0].flatten(1)
         position_CS = shared_decoder.prompt_encoder.pe_layer.grid(height, width)[0].flatten(1)
-        self.read0_by_position_NS = self.weights.read0_by_position(position_CS)
+        read0_NS = matmul(self.weights.read0_NC, position_CS)
+        read0_NS[self.weights.inner : 2 * self.weights.inner] = 0  # values have no position
+        self.read0_by_position_NS = read0_NS + self.weights.read0_bias_N[:, None]
         self.key1, self.query1, self.key2 = self.weights.by_position(position_CS)
         dense_CS = shared_decoder.prompt_encoder(empty_prompt(1, position_CS.device), height, width)[1][0].flatten(1)
         self.table = ProjectionTable(

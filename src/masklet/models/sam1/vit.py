@@ -13,7 +13,7 @@ from itertools import product
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, interpolate, scaled_dot_product_attention
+from torch.nn.functional import interpolate, scaled_dot_product_attention
 
 from masklet.models.sam1.config import PATCH_SIZE, ViTConfig
 from masklet.nn.attention import window_partition, window_unpartition
@@ -93,7 +93,7 @@ class ViTBlock(nn.Module):
         self.norm1 = nn.LayerNorm(config.width, EPS)
         self.attn = RelativeAttention(config.width, config.heads, window or side)
         self.norm2 = nn.LayerNorm(config.width, EPS)
-        self.mlp = MLPBlock(config.width, 4 * config.width, gelu)
+        self.mlp = MLPBlock(config.width, 4 * config.width, nn.GELU)
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """Update (B, H, W, C)."""
