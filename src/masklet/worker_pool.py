@@ -115,7 +115,12 @@ class WorkerPool(Generic[State, Task, Item]):
         numbered = enumerate(tasks)
         self._submit(islice(numbered, TASKS_PER_WORKER * self._workers))
         while self._futures:
-            message = self._next_message()
+            try:
+                message = self._messages.get(timeout=POLL_INTERVAL_S)
+            except queue.Empty:
+                if not self._ended_processes():
+                    continue
+                message = self._death_error()  # the executor does not watch the process that it started last
             if isinstance(message, Exception):
                 raise message
             if isinstance(message, _TaskItem):
@@ -169,14 +174,6 @@ class WorkerPool(Generic[State, Task, Item]):
                 return
             except Exception as error:  # an item that cannot be unpickled
                 self._messages.put(error)
-
-    def _next_message(self) -> _Message | Exception:
-        while True:
-            try:
-                return self._messages.get(timeout=POLL_INTERVAL_S)
-            except queue.Empty:
-                if self._ended_processes():  # the executor does not watch the process that it started last
-                    return self._death_error()
 
     def _report_death(self, future: Future[None]) -> None:
         """Its first call precedes the end of the other processes by the executor: only the dead one has ended then."""

@@ -55,11 +55,6 @@ class DownloadRequest:
         """File for the bytes until they are complete and checked."""
         return self.target.with_name(self.target.name + ".part")
 
-    @property
-    def resumable(self) -> bool:
-        """Whether to resume: only a hash detects that the publisher changed the file in between."""
-        return self.sha256 is not None
-
 
 def file_size(path: Path) -> int:
     """Return the size of a file in bytes; 0 if there is none."""
@@ -102,13 +97,14 @@ def download_part(request: DownloadRequest) -> None:
         else:
             return
     done = file_size(request.part_file)
-    note = f" ({format_megabytes(done)} are kept; download again to resume)" if request.resumable and done else ""
+    note = f" ({format_megabytes(done)} are kept; download again to resume)" if request.sha256 and done else ""
     raise FatalDownloadError(f"the transfer broke off {len(_RETRY_DELAYS)} times, last: {reason}{note}") from reason
 
 
 def _send_request(download_request: DownloadRequest) -> bool:
     """Send one request and append the response to the part file; return whether it resumed an earlier part."""
-    start = file_size(download_request.part_file) if download_request.resumable else 0
+    # Only a hash detects that the publisher changed the file in between.
+    start = 0 if download_request.sha256 is None else file_size(download_request.part_file)
     if download_request.size is not None and start >= download_request.size:
         return True
     request = urllib.request.Request(download_request.url, headers={"User-Agent": "masklet"})

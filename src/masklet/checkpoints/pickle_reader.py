@@ -119,10 +119,6 @@ class _PickleMachine:
         """Remove and return all values above the last mark."""
         return self.pop(len(self.stack) - self.marks.pop())
 
-    def memoize(self, number: int) -> None:
-        """Store the topmost value in the memo."""
-        self.memo[number] = self.stack[-1]
-
     def set_items(self, items: list[Any]) -> None:
         """Put alternating keys and values into the topmost value."""
         target = self.stack[-1]
@@ -248,9 +244,9 @@ _OPERATIONS: dict[str, Callable[[_PickleMachine, Any], object]] = {
     "TUPLE3": lambda m, _: m.stack.append(tuple(m.pop(3))),
     "LIST": lambda m, _: m.stack.append(m.pop_to_mark()),
     "DICT": lambda m, _: m.stack.append(_pairs(m.pop_to_mark())),
-    "BINPUT": lambda m, number: m.memoize(number),
-    "LONG_BINPUT": lambda m, number: m.memoize(number),
-    "MEMOIZE": lambda m, _: m.memoize(len(m.memo)),
+    "BINPUT": lambda m, number: m.memo.__setitem__(number, m.stack[-1]),
+    "LONG_BINPUT": lambda m, number: m.memo.__setitem__(number, m.stack[-1]),
+    "MEMOIZE": lambda m, _: m.memo.__setitem__(len(m.memo), m.stack[-1]),
     "BINGET": lambda m, number: m.stack.append(m.memo[number]),
     "LONG_BINGET": lambda m, number: m.stack.append(m.memo[number]),
     "APPEND": lambda m, _: m.append_elements(m.pop(1)),

@@ -80,20 +80,16 @@ class FastMaskDecoder:
         attended = self.final_attention.attend_from_tokens(tokens_TC + self.tokens_TC, projected)
         tokens_TC = self.model.sam_mask_decoder.transformer.norm_final_attn(tokens_TC + attended)
         score_1, iou_K, kernels_KC = self.heads(tokens_TC)
-        cells = self._arrange_high_res_features(features, index)
+        fine = features.high_res_features
+        if len(fine[0]) > 1 and fine[0].stride(0) != 0:
+            cells = (_to_cells(fine[0][index], 1), _to_cells(fine[1][index], 2))
+        else:  # an image that all objects share is put in order only once
+            known = self._cached_high_res_features[0]
+            if known is None or known.data_ptr() != fine[0].data_ptr() or known.shape[1:] != fine[0].shape[1:]:
+                self._cached_high_res_features = (fine[0], (_to_cells(fine[0][0], 1), _to_cells(fine[1][0], 2)))
+            cells = self._cached_high_res_features[1]
         logits_KHW = self.upscale(image_SC, cells, kernels_KC, features.embed_BCHW.shape)
         return logits_KHW, iou_K, score_1, tokens_TC[2 : 2 + NUM_MASK_TOKENS]
-
-    def _arrange_high_res_features(self, features: ImageFeatures, index: int) -> tuple[Tensor, Tensor]:
-        """Return the high-resolution features cell by cell; for an image that all objects share, only once."""
-        fine = features.high_res_features
-        shared = len(fine[0]) == 1 or fine[0].stride(0) == 0
-        if not shared:
-            return _to_cells(fine[0][index], 1), _to_cells(fine[1][index], 2)
-        cached = self._cached_high_res_features[0]
-        if cached is None or cached.data_ptr() != fine[0].data_ptr() or cached.shape[1:] != fine[0].shape[1:]:
-            self._cached_high_res_features = (fine[0], (_to_cells(fine[0][0], 1), _to_cells(fine[1][0], 2)))
-        return self._cached_high_res_features[1]
 
 
 class FusedCrossAttention:

@@ -64,10 +64,12 @@ def make_shared_context(
     if device.type != "cpu":
         return None
     if isinstance(model, SAM2):
-        return SharedPromptDecoder(model.sam_prompt_encoder, model.sam_mask_decoder).prepare(features)
-    if isinstance(model, SAM1):
-        return SharedPromptDecoder(model.prompt_encoder, model.mask_decoder).prepare(features)
-    return None
+        decoder = SharedPromptDecoder(model.sam_prompt_encoder, model.sam_mask_decoder)
+    elif isinstance(model, SAM1):
+        decoder = SharedPromptDecoder(model.prompt_encoder, model.mask_decoder)
+    else:
+        return None
+    return SharedPromptContext(decoder, features)
 
 
 class SharedPromptDecoder:
@@ -75,7 +77,7 @@ class SharedPromptDecoder:
 
     Example:
         >>> decoder = SharedPromptDecoder(model.sam_prompt_encoder, model.sam_mask_decoder)
-        >>> prediction = decoder.prepare(features).predict(prompts)
+        >>> prediction = SharedPromptContext(decoder, features).predict(prompts)
         >>> prediction.logits(0, torch.tensor([1, 3])).shape
         torch.Size([2, 256, 256])
     """
@@ -86,11 +88,6 @@ class SharedPromptDecoder:
         self.blocks = (first, second)
         self.upscale = SharedPromptUpscaling(mask_decoder)
         self.weights = SharedPromptWeights(mask_decoder, self.upscale.first_NC, self.upscale.first_bias_N)
-
-    def prepare(self, features: ImageFeatures) -> SharedPromptContext:
-        """Compute what all prompts about one image share; `features` as `decode` takes them."""
-        assert len(features.embed_BCHW) == 1, "one image"
-        return SharedPromptContext(self, features)
 
 
 @dataclass(frozen=True)
@@ -170,14 +167,18 @@ class ImageUpdate:
 
 
 class SharedPromptContext:
-    """One image, prepared for many prompts."""
+    """One image, prepared for many prompts: what they share is computed; `features` as `decode` takes them."""
 
     def __init__(self, shared_decoder: SharedPromptDecoder, features: ImageFeatures) -> None:
+        assert len(features.embed_BCHW) == 1, "one image"
         self.shared_decoder, self.weights = shared_decoder, shared_decoder.weights
         self._table_lock = Lock()
         """Held while the table has the columns of one prompt."""
         height, width = features.embed_BCHW.shape[-2:]
         self.size = (height, width)
+        rows = 2 * self.weights.heads * (2 + NUM_MASK_TOKENS + 2)
+        self.batch_size = max(1, MAX_ATTENTION_BYTES // (rows * height * width * 4))
+        """Number of prompts that are best decoded together."""
         self.embed_CS = features.embed_BCHW[0].flatten(1)
         position_CS = shared_decoder.prompt_encoder.pe_layer.grid(height, width)[0].flatten(1)
         read0_NS = matmul(self.weights.read0_NC, position_CS)
@@ -192,12 +193,6 @@ class SharedPromptContext:
         shift_N1 = self.weights.up_shift_N[:, None]
         self.half_NS = shift_N1 if arranged is None else arranged[0] + shift_N1
         self.stride4 = None if arranged is None else arranged[1]
-
-    @property
-    def batch_size(self) -> int:
-        """Number of prompts that are best decoded together."""
-        rows = 2 * self.weights.heads * (2 + NUM_MASK_TOKENS + 2)
-        return max(1, MAX_ATTENTION_BYTES // (rows * self.size[0] * self.size[1] * 4))
 
     def supports(self, prompts: PromptTensors) -> bool:
         """Return whether prompts can share the image: not if they have masks, or boxes that are rendered as maps."""
@@ -232,7 +227,14 @@ class SharedPromptContext:
             columns, lambda b: self._attend_after_second(b, states[b][:2], keys2[b], (layer1, layer2), query2[b])
         )
         tokens = transformer.norm_final_attn(tokens + last.out_proj(torch.stack([attended for _, attended in ends])))
-        iou_BK, kernels_BKC = self._run_output_heads(tokens)
+
+        decoder = self.shared_decoder.mask_decoder
+        is_sam2 = isinstance(decoder, MaskDecoder)  # its object score token comes first, and its IoU is bounded
+        tokens = tokens[:, int(is_sam2) :]
+        iou_BK: Tensor = decoder.iou_prediction_head(tokens[:, 0])
+        iou_BK = iou_BK.sigmoid() if is_sam2 else iou_BK
+        heads = [head for head in decoder.output_hypernetworks_mlps if isinstance(head, MLP)]
+        kernels_BKC = torch.stack([head(tokens[:, 1 + k]) for k, head in enumerate(heads)], dim=1)
         return SharedPrediction(self, iou_BK, kernels_BKC, [update for update, _ in ends], columns)
 
     def _tokens(self, prompts: PromptTensors) -> tuple[Tensor, list[PromptMapColumns | None]]:
@@ -387,13 +389,3 @@ class SharedPromptContext:
     def _split_rows(self, rows_RS: Tensor) -> Tensor:
         """Return (H, T, S)."""
         return torch.unflatten(rows_RS, 0, (self.weights.heads, -1))
-
-    def _run_output_heads(self, tokens_BTC: Tensor) -> tuple[Tensor, Tensor]:
-        """Return predicted IoU (B, K) and mask kernels (B, K, C / 8)."""
-        decoder = self.shared_decoder.mask_decoder
-        is_sam2 = isinstance(decoder, MaskDecoder)  # its object score token comes first, and its IoU is bounded
-        tokens_BTC = tokens_BTC[:, int(is_sam2) :]
-        iou_BK: Tensor = decoder.iou_prediction_head(tokens_BTC[:, 0])
-        heads = [head for head in decoder.output_hypernetworks_mlps if isinstance(head, MLP)]
-        kernels_BKC = torch.stack([head(tokens_BTC[:, 1 + k]) for k, head in enumerate(heads)], dim=1)
-        return iou_BK.sigmoid() if is_sam2 else iou_BK, kernels_BKC
