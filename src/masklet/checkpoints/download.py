@@ -91,11 +91,24 @@ def download_part(request: DownloadRequest) -> None:
         time.sleep(pause)
         try:
             resumed = _send_request(request)
-            _verify_part(request, resumed)
+            size, digest = file_size(request.part_file), hashlib.sha256()
+            if request.size is not None and size != request.size:
+                request.part_file.unlink()
+                raise _RetryableDownloadError(f"{size} bytes arrived where {request.size} are published")
+            if not size:
+                raise _RetryableDownloadError("nothing arrived")
+            if not request.sha256:
+                return
+            with request.part_file.open("rb") as file:
+                while block := file.read(_CHUNK_SIZE):
+                    digest.update(block)
+            if digest.hexdigest() == request.sha256.lower():
+                return
+            request.part_file.unlink()
+            problem = f"its SHA-256 is {digest.hexdigest()} where {request.sha256} is published; it was removed"
+            raise _RetryableDownloadError(problem) if resumed else FatalDownloadError(problem)
         except _RetryableDownloadError as error:
             reason = error
-        else:
-            return
     done = file_size(request.part_file)
     note = f" ({format_megabytes(done)} are kept; download again to resume)" if request.sha256 and done else ""
     raise FatalDownloadError(f"the transfer broke off {len(_RETRY_DELAYS)} times, last: {reason}{note}") from reason
@@ -175,26 +188,6 @@ def _classify_error(error: urllib.error.URLError, request: DownloadRequest) -> E
     if isinstance(error.reason, (TimeoutError, ConnectionResetError)):
         return _RetryableDownloadError(f"no answer ({error.reason})")
     return FatalDownloadError(f"no connection ({error.reason})")
-
-
-def _verify_part(request: DownloadRequest, resumed: bool) -> None:
-    """Check size and SHA-256 of the part file; remove it if they differ from the published ones."""
-    size = file_size(request.part_file)
-    if request.size is not None and size != request.size:
-        request.part_file.unlink()
-        raise _RetryableDownloadError(f"{size} bytes arrived where {request.size} are published")
-    if not size:
-        raise _RetryableDownloadError("nothing arrived")
-    if not request.sha256:
-        return
-    digest = hashlib.sha256()
-    with request.part_file.open("rb") as file:
-        while block := file.read(_CHUNK_SIZE):
-            digest.update(block)
-    if digest.hexdigest() != request.sha256.lower():
-        request.part_file.unlink()
-        problem = f"its SHA-256 is {digest.hexdigest()} where {request.sha256} is published; it was removed"
-        raise _RetryableDownloadError(problem) if resumed else FatalDownloadError(problem)
 
 
 def cache_dir() -> Path:

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 __all__ = [
     "HubDetector",
     "QueryDetections",
-    "cxcywh_to_xyxy",
     "decode_class_logits",
     "open_hub_detector",
     "split_phrases",
@@ -102,13 +101,6 @@ def decode_class_logits(logits_QC: Tensor, boxes_Q4: Tensor, num_classes: int) -
     scores_K, pairs_K = logits_QC.sigmoid().flatten().topk(len(logits_QC))
     columns = logits_QC.shape[1]
     return QueryDetections(boxes_Q4[pairs_K // columns], scores_K, pairs_K % columns)
-
-
-def cxcywh_to_xyxy(boxes_K4: Tensor, width: float, height: float) -> Tensor:
-    """Convert boxes to x1, y1, x2, y2 in pixels of an image of this width and height."""
-    center_K2, half_K2 = boxes_K4[:, :2], boxes_K4[:, 2:] / 2
-    scale = boxes_K4.new_tensor([width, height, width, height])
-    return torch.cat([center_K2 - half_K2, center_K2 + half_K2], -1) * scale
 
 
 TOKEN_MODELS = ("grounding-dino", "mm-grounding-dino")
@@ -190,9 +182,10 @@ class HubDetector:
             for i, logits, boxes_Q4 in zip(members, logits_B, boxes_BQ4, strict=True):
                 height, width = images[i].shape[:2]
                 side = max(height, width)
-                extent = (side, side) if self._pads_to_square else (width, height)
+                scale = boxes_Q4.new_tensor([side] * 4 if self._pads_to_square else [width, height] * 2)
                 decoded = self._head.decode(logits, boxes_Q4)
-                xyxy = cxcywh_to_xyxy(decoded.boxes_K4, *extent).numpy()
+                center_K2, half_K2 = decoded.boxes_K4[:, :2], decoded.boxes_K4[:, 2:] / 2
+                xyxy = (torch.cat([center_K2 - half_K2, center_K2 + half_K2], -1) * scale).numpy()
                 classes = decoded.classes_K.numpy().astype(np.int32)
                 found = Detections(xyxy, decoded.scores_K.numpy(), classes, self.names)
                 found = clip_to_image(found, (height, width))

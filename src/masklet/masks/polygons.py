@@ -229,12 +229,9 @@ def _trace_rings(mask: Bools) -> Iterator[Index]:
 
 def _bridge_rings(ring: Ring, other: Ring) -> Ring:
     """Return `ring` with a bridge to `other`, around it, and back."""
-    near = _nearest_index(ring, other[0])
-    entry = _nearest_index(other, ring[near])
+    across, down = (ring - other[0]).T
+    near = int((across * across + down * down).argmin())
+    across, down = (other - ring[near]).T
+    entry = int((across * across + down * down).argmin())
     tour = np.concatenate([other[entry:], other[: entry + 1]])
     return np.concatenate([ring[: near + 1], tour, ring[near:]])
-
-
-def _nearest_index(ring: Ring, point: Ring) -> int:
-    across, down = ring[:, 0] - point[0], ring[:, 1] - point[1]
-    return int((across * across + down * down).argmin())

@@ -117,7 +117,7 @@ class Points:
                 else f"the nearest point in it is {format_value(nearest)}; points are pixels of the original image"
             )
             raise PromptError(
-                f"point {format_value([x, y])} lies outside the image, which is {_describe(size)}; {hint}"
+                f"point {format_value([x, y])} lies outside the image, which is {width} wide and {height} high; {hint}"
             )
         return self
 
@@ -179,15 +179,15 @@ class Box:
         clipped = [max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))]
         if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
             raise PromptError(
-                f"box {format_value(corners)} lies outside the image, which is {_describe(size)}; "
+                f"box {format_value(corners)} lies outside the image, which is {width} wide and {height} high; "
                 "boxes are x1, y1, x2, y2 in pixels of the original image"
             )
         if max(abs(a - b) for a, b in zip(corners, clipped, strict=True)) > BOX_TOLERANCE:
             swapped_fits = y2 <= width and x2 <= height and min(corners) >= 0
             hint = f"; or, if y was written before x, {format_value([y1, x1, y2, x2])}" if swapped_fits else ""
             raise PromptError(
-                f"box {format_value(corners)} leaves the image, which is {_describe(size)}; clipped to the image it is "
-                f"{format_value(clipped)}{hint}"
+                f"box {format_value(corners)} leaves the image, which is {width} wide and {height} high; "
+                f"clipped to the image it is {format_value(clipped)}{hint}"
             )
         return Box(*clipped)
 
@@ -334,8 +334,3 @@ def _round_floats(value: Any) -> Any:
 def _set_read_only(prompt: Points | MaskPrompt, name: str, array: npt.NDArray[Any]) -> None:
     array.setflags(write=False)
     object.__setattr__(prompt, name, array)
-
-
-def _describe(size: Size) -> str:
-    height, width = size
-    return f"{width} wide and {height} high"

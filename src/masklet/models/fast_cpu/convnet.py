@@ -49,32 +49,28 @@ class FusedConvNet:
 
     def __call__(self, pixels_B3HW: Tensor) -> list[Tensor]:
         """Return maps (B, C, H, W) at strides 4, 8, 16, 32, as `ConvNet`."""
-        x = pixels_B3HW.to(self.dtype, memory_format=torch.channels_last)
-        if x.shape != self.size:
-            self._prepare(x)
-        x = max_pool2d(self.stem(x, "relu"), 3, 2, 1)
+        x_B3HW = pixels_B3HW.to(self.dtype, memory_format=torch.channels_last)
+        if x_B3HW.shape != self.size:  # pack all weights for images of this size
+            self.stem = FusedConvolution(self.trunk.stem, x_B3HW.shape, self.dtype)
+            x = max_pool2d(self.stem(x_B3HW, "relu"), 3, 2, 1)
+            self.stages: list[list[FusedBottleneck]] = []
+            for blocks in self.trunk.stages:
+                assert isinstance(blocks, nn.Sequential)
+                self.stages.append([])
+                for block in blocks:
+                    assert isinstance(block, ConvNetBottleneck)
+                    fused = FusedBottleneck(block, x)
+                    self.stages[-1].append(fused)
+                    x = fused(x)
+            self.context = FusedContext(self.trunk, x.shape)
+            self.size = x_B3HW.shape
+        x = max_pool2d(self.stem(x_B3HW, "relu"), 3, 2, 1)
         maps = []
         for stage in self.stages:
-            for block in stage:
-                x = block(x)
+            for fused in stage:
+                x = fused(x)
             maps.append(x)
         return [*maps[:3], self.context(maps[3].float())]
-
-    def _prepare(self, x_B3HW: Tensor) -> None:
-        """Pack all weights for images of the size of `x_B3HW`."""
-        self.stem = FusedConvolution(self.trunk.stem, x_B3HW.shape, self.dtype)
-        x = max_pool2d(self.stem(x_B3HW, "relu"), 3, 2, 1)
-        self.stages: list[list[FusedBottleneck]] = []
-        for stage in self.trunk.stages:
-            assert isinstance(stage, nn.Sequential)
-            fused = []
-            for block in stage:
-                assert isinstance(block, ConvNetBottleneck)
-                fused.append(FusedBottleneck(block, x))
-                x = fused[-1](x)
-            self.stages.append(fused)
-        self.context = FusedContext(self.trunk, x.shape)
-        self.size = x_B3HW.shape
 
 
 class FusedContext:

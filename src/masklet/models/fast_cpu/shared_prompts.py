@@ -210,7 +210,10 @@ class SharedPromptContext:
 
         tokens = first.norm1(first.self_attn(token_pos_BTC, token_pos_BTC, token_pos_BTC))
         query = self._scaled_query(first.cross_attn_token_to_image, tokens + token_pos_BTC)
-        attended = self._for_each_prompt(columns, lambda b: self._attend_image(query[b]))
+        key0, value0 = self.table.key0, self.table.value0.transpose(1, 2)  # of the image as it is
+        attended = self._for_each_prompt(
+            columns, lambda b: merge_heads(((query[b] @ key0).softmax(-1) @ value0)[None])[0]
+        )
         tokens = self._update_tokens(first, tokens, torch.stack(attended))
         keys1, layer1 = self._image_update(first, tokens, token_pos_BTC, 0)
 
@@ -309,11 +312,6 @@ class SharedPromptContext:
         sizes = self.weights.output_sizes[layer_index]
         parts = dict(zip(sizes, torch.split(products_BRN, list(sizes.values()), dim=-1), strict=True))
         return keys_BHTD, ImageUpdate(value_BHTD, parts, bias2_BR1[..., 0])
-
-    def _attend_image(self, query_HTD: Tensor) -> Tensor:
-        """Attend from tokens to the image as it is; returns (T, I)."""
-        weights_HTS = (query_HTD @ self.table.key0).softmax(-1)
-        return merge_heads((weights_HTS @ self.table.value0.transpose(1, 2))[None])[0]
 
     def _attend_after_first(
         self, b: int, keys_HTD: Tensor, layer: ImageUpdate, query_HTD: Tensor

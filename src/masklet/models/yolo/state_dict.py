@@ -68,9 +68,7 @@ def config_name(config: YOLOConfig) -> str:
         return known
     size = (config.channels, config.depths, config.neck_depth)
     sizes = (name for name, other in CONFIGS.items() if (other.channels, other.depths, other.neck_depth) == size)
-    kind = (
-        f"-seg with {config.classes} classes" if config.mask_channels is not None else f" with {config.classes} classes"
-    )
+    kind = f"{'' if config.mask_channels is None else '-seg'} with {config.classes} classes"
     return next(sizes, f"yolov8 of width {config.channels[0]}").removesuffix("-seg") + kind
 
 
