@@ -104,7 +104,7 @@ class FusedMLP(nn.Module):
         return out_NC.view(x.shape)
 
 
-@dataclass
+@dataclass(eq=False)
 class FusedViT:
     """`ViT` in fp32; weights are read as they are stored, none is copied."""
 

@@ -104,6 +104,8 @@ class Prototypes(nn.Sequential):
     """
 
     def __init__(self, inputs: int, channels: int, prototypes: int) -> None:
-        cv1, cv2 = ConvBlock(inputs, channels, 3), ConvBlock(channels, channels, 3)
-        upsample = nn.ConvTranspose2d(channels, channels, 2, 2)
-        super().__init__(OrderedDict(cv1=cv1, upsample=upsample, cv2=cv2, cv3=ConvBlock(channels, prototypes)))
+        layers = OrderedDict[str, nn.Module](cv1=ConvBlock(inputs, channels, 3))
+        layers["upsample"] = nn.ConvTranspose2d(channels, channels, 2, 2)
+        layers["cv2"] = ConvBlock(channels, channels, 3)
+        layers["cv3"] = ConvBlock(channels, prototypes)
+        super().__init__(layers)
