@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,11 +17,8 @@ from masklet.models.types import ImageFeatures, PromptableModel
 __all__ = ["EagerEncoder", "Encoder", "fast_encoder"]
 
 
-class Encoder(Protocol):
-    """`encode_image` of a network with frozen weights."""
-
-    def __call__(self, pixels_B3HW: Tensor) -> ImageFeatures:
-        """Encode normalized RGB."""
+Encoder = Callable[[Tensor], ImageFeatures]
+"""`encode_image` of a network with frozen weights: normalized RGB (B, 3, H, W) becomes features."""
 
 
 @dataclass(frozen=True, eq=False)

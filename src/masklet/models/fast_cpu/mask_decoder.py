@@ -76,8 +76,7 @@ class FastMaskDecoder:
         tokens_TC = self.tokens_TC
         for layer in self.layers:
             tokens_TC, image_SC = layer(tokens_TC, image_SC)
-        projected = self.final_attention.project(image_SC)
-        attended = self.final_attention.attend_from_tokens(tokens_TC + self.tokens_TC, projected)
+        attended, _ = self.final_attention(tokens_TC + self.tokens_TC, image_SC)
         tokens_TC = self.model.sam_mask_decoder.transformer.norm_final_attn(tokens_TC + attended)
         score_1, iou_K, kernels_KC = self.heads(tokens_TC)
         fine = features.high_res_features
@@ -109,14 +108,15 @@ class FusedCrossAttention:
         summands[1] = self.projections[1].bias.expand_as(summands[1])  # values have no position
         self.table_SN = torch.cat(summands, dim=1)
 
-    def project(self, image_SC: Tensor) -> tuple[Tensor, ...]:
-        """Project the image to keys, values and, if it attends back, queries; each (S, inner)."""
-        return self.weight.add_to(image_SC, self.table_SN).chunk(len(self.projections), dim=1)
+    def __call__(self, query_TC: Tensor, image_SC: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Attend from tokens (T, C) to the image.
 
-    def attend_from_tokens(self, query_TC: Tensor, projected: tuple[Tensor, ...]) -> Tensor:
-        """Attend from tokens (T, C) to the image."""
-        query = linear(query_TC, self.token_to_image.q_proj.weight, self.token_to_image.q_proj.bias)
-        return _attention(query, projected[0], projected[1], self.token_to_image)
+        Returns also the keys, values and, if the image attends back, queries of the image; each (S, inner).
+        """
+        projected = self.weight.add_to(image_SC, self.table_SN).chunk(len(self.projections), dim=1)
+        layer = self.token_to_image
+        query = linear(query_TC, layer.q_proj.weight, layer.q_proj.bias)
+        return _attention(query, projected[0], projected[1], layer), projected
 
 
 class FusedTwoWayBlock:
@@ -136,8 +136,7 @@ class FusedTwoWayBlock:
         """Update tokens (T, C) and image (S, C)."""
         block, token_pos_TC = self.block, self.token_pos_TC
         tokens_TC = self._self_attention(tokens_TC) if self.initial_tokens_TC is None else self.initial_tokens_TC
-        projected = self.cross_attention.project(image_SC)
-        attended_TC = self.cross_attention.attend_from_tokens(tokens_TC + token_pos_TC, projected)
+        attended_TC, projected = self.cross_attention(tokens_TC + token_pos_TC, image_SC)
         tokens_TC = block.norm2(tokens_TC + attended_TC)
         tokens_TC = block.norm3(tokens_TC + block.mlp(tokens_TC))
         back = block.cross_attn_image_to_token
