@@ -201,10 +201,10 @@ def infer_config(shapes: Shapes) -> tuple[str, SAM2Config] | None:
     blocks = sum(bool(re.fullmatch(r"image_encoder\.trunk\.blocks\.\d+\.norm1\.weight", name)) for name in shapes)
     is_2_1 = "no_obj_embed_spatial" in shapes or "obj_ptr_tpos_proj.weight" in shapes
 
-    def distance(item: tuple[str, SAM2Config]) -> tuple[int, int]:
-        trunk = item[1].trunk
-        assert isinstance(trunk, HieraConfig)
-        return abs(trunk.width - patches[0]), abs(sum(trunk.depths) - blocks)
-
-    version = [(name, c) for name, c in CONFIGS.items() if name.startswith("sam2.1_" if is_2_1 else "sam2_")]
-    return min(version, key=distance)
+    version, distances = "sam2.1_" if is_2_1 else "sam2_", {}
+    for name, config in CONFIGS.items():
+        if name.startswith(version) and isinstance(config.trunk, HieraConfig):
+            trunk = config.trunk
+            distances[name] = (abs(trunk.width - patches[0]), abs(sum(trunk.depths) - blocks))
+    nearest = min(distances, key=distances.__getitem__)
+    return nearest, CONFIGS[nearest]
