@@ -6,7 +6,6 @@ Shapes: N points or candidates, K candidates per point, h and w of low-resolutio
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,12 +99,10 @@ class CandidateSampler:
         self.predictor, self.options = predictor, options
         self.features, self.transform = predictor.features, predictor._image_transform(predictor.size)
         self.shared_context = None if eager else predictor._shared_context()
-
-    def batches(self, points_N2: Floats) -> Iterator[Floats]:
-        """Split points into batches that are decoded together."""
-        size = self.options.points_per_batch
-        size = size if self.shared_context is None else min(size, self.shared_context.batch_size)
-        return (points_N2[start : start + size] for start in range(0, len(points_N2), size))
+        self.batch_size = options.points_per_batch
+        """Points that are decoded together."""
+        if self.shared_context is not None:
+            self.batch_size = min(self.batch_size, self.shared_context.batch_size)
 
     def sample(self, points_N2: Floats) -> Candidates:
         """Return the candidates with a predicted IoU above the options' threshold, in the order of their points.

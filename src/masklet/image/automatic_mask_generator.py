@@ -138,7 +138,8 @@ def _process_crop(
 
     points_prompted, candidates, boxes, stability = 0, [], [], []
     for indices in coarse_to_fine(len(points)) if options.adaptive else [np.arange(len(points))]:
-        for batch in sampler.batches(points[indices]):
+        for start in range(0, len(indices), sampler.batch_size):
+            batch = points[indices[start : start + sampler.batch_size]]
             batch = batch[covered.uncovered(batch)] if options.adaptive else batch
             if not len(batch):
                 continue

@@ -94,8 +94,9 @@ class Points:
                 f"labels {format_value(self.labels)} must be 1 (on the object) or 0 (not on it); "
                 "for a box write bboxes=[x1, y1, x2, y2]"
             )
-        _set_read_only(self, "xy", xy.astype(np.float32))
-        _set_read_only(self, "labels", labels.astype(np.int32))
+        for name, array in (("xy", xy.astype(np.float32)), ("labels", labels.astype(np.int32))):
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
 
     def __len__(self) -> int:
         return len(self.xy)
@@ -222,7 +223,9 @@ class MaskPrompt:
                 f"the mask of shape {mask.shape} marks nothing: all its values are 0; "
                 "set the object's pixels to 1, or leave the mask out"
             )
-        _set_read_only(self, "mask", mask.astype(bool))
+        mask = mask.astype(bool)
+        mask.setflags(write=False)
+        object.__setattr__(self, "mask", mask)
 
     def fit_to_image(self, size: Size) -> MaskPrompt:
         """Return this mask if it has the (height, width) of the image.
@@ -329,8 +332,3 @@ def _round_floats(value: Any) -> Any:
     if isinstance(value, float) and np.isfinite(value):
         return int(value) if value == int(value) else round(value, 2)
     return value
-
-
-def _set_read_only(prompt: Points | MaskPrompt, name: str, array: npt.NDArray[Any]) -> None:
-    array.setflags(write=False)
-    object.__setattr__(prompt, name, array)

@@ -61,7 +61,7 @@ def test_the_answer_is_that_of_the_network(network: SAM2) -> None:
     torch.testing.assert_close(answer.iou_BK, expected.iou_BK, atol=1e-5, rtol=1e-4)
     scale = expected.logits_BKHW.std().item()
     torch.testing.assert_close(
-        answer.logits_of_prompts([0, 1, 2, 3, 4]), expected.logits_BKHW, atol=1e-4 * scale, rtol=1e-4
+        answer.candidates([0, 1, 2, 3, 4]).logits_BKHW, expected.logits_BKHW, atol=1e-4 * scale, rtol=1e-4
     )
     assert expected.logits_BKHW.std(0).mean() > 0.01 * scale  # prompts do differ
 
@@ -111,7 +111,7 @@ def test_threads_do_not_see_each_others_clicks() -> None:
 def test_only_what_is_wanted_is_made(network: SAM2) -> None:
     features = network.encode_image(random_image(4))
     answer = SharedPromptContext(shared(network), features).predict(PROMPTS)
-    every = answer.logits_of_prompts([0, 1, 2, 3, 4])
+    every = answer.candidates([0, 1, 2, 3, 4]).logits_BKHW
     some = answer.logits_of_candidates(torch.tensor([0, 0, 3]), torch.tensor([1, 3, 2]))
     torch.testing.assert_close(some, every[[0, 0, 3], [1, 3, 2]])
     assert answer.logits_of_candidates(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long)).shape == (
@@ -119,7 +119,7 @@ def test_only_what_is_wanted_is_made(network: SAM2) -> None:
         16,
         16,
     )
-    assert answer.logits_of_prompts([]).shape == (0, 4, 16, 16)
+    assert answer.candidates([]).logits_BKHW.shape == (0, 4, 16, 16)
 
 
 @torch.inference_mode()
@@ -129,7 +129,7 @@ def test_one_prompt_leaves_nothing_behind_for_the_next(network: SAM2) -> None:
     kept = look.table.rows_NS.clone()
     alone = look.predict(PromptTensors(POINTS[2:3], PROMPTS.labels_BN[2:3]))
     torch.testing.assert_close(alone.iou_BK[0], together.iou_BK[2])
-    torch.testing.assert_close(alone.logits_of_prompts([0])[0], together.logits_of_prompts([2])[0])
+    torch.testing.assert_close(alone.candidates([0]).logits_BKHW[0], together.candidates([2]).logits_BKHW[0])
     torch.testing.assert_close(look.table.rows_NS, kept, atol=0, rtol=0)
 
 
@@ -142,8 +142,8 @@ def test_without_fused_operators_it_is_the_same(network: SAM2, monkeypatch: pyte
         monkeypatch.setitem(names, "has_fused_operators", lambda weight: False)
     plain = SharedPromptContext(shared(network), features).predict(PROMPTS)
     torch.testing.assert_close(plain.iou_BK, fused.iou_BK, atol=1e-5, rtol=1e-4)
-    logits = fused.logits_of_prompts([0, 4])
-    torch.testing.assert_close(plain.logits_of_prompts([0, 4]), logits, atol=1e-4 * logits.std().item(), rtol=1e-4)
+    logits = fused.candidates([0, 4]).logits_BKHW
+    torch.testing.assert_close(plain.candidates([0, 4]).logits_BKHW, logits, atol=1e-4 * logits.std().item(), rtol=1e-4)
 
 
 @torch.inference_mode()
@@ -157,4 +157,6 @@ def test_the_decoder_of_the_first_generation_has_no_finer_maps_and_no_presence()
     expected = decoder(each, prompts.pe_layer.grid(4, 4), sparse, dense)
     answer = SharedPromptContext(SharedPromptDecoder(prompts, decoder), features).predict(PROMPTS)
     torch.testing.assert_close(answer.iou_BK, expected.iou_BK, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(answer.logits_of_prompts([0, 1, 2, 3, 4]), expected.logits_BKHW, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        answer.candidates([0, 1, 2, 3, 4]).logits_BKHW, expected.logits_BKHW, atol=1e-5, rtol=1e-4
+    )

@@ -188,7 +188,16 @@ class StackedHeads:
     def __init__(self, decoder: MaskDecoder) -> None:
         kernels = [mlp for mlp in decoder.output_hypernetworks_mlps if isinstance(mlp, MLP)]
         heads = [decoder.pred_obj_score_head, decoder.iou_prediction_head, *kernels]
-        self.layers = [stack_linears([head.layers[i] for head in heads]) for i in range(3)]
+        self.layers = []  # weights (N, I, O) and biases (N, 1, O) of N heads, narrower ones padded with zeros
+        for i in range(3):
+            layers = [layer for layer in (head.layers[i] for head in heads) if isinstance(layer, nn.Linear)]
+            most = max(layer.out_features for layer in layers)
+            weight = layers[0].weight.new_zeros(len(layers), layers[0].in_features, most)
+            bias = weight.new_zeros(len(layers), 1, most)
+            for n, layer in enumerate(layers):
+                weight[n, :, : layer.out_features] = layer.weight.detach().t()
+                bias[n, 0, : layer.out_features] = layer.bias.detach()
+            self.layers.append((weight, bias))
         self.kernel_channels = kernels[0].layers[2].out_features
 
     def __call__(self, tokens_TC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -213,15 +222,3 @@ def _to_cells(map_CHW: Tensor, doublings: int) -> Tensor:
     x = map_CHW.reshape(channels, height // step, *[2] * doublings, width // step, *[2] * doublings)
     order = (1, 3, 2, 4, 0) if doublings == 1 else (1, 4, 2, 5, 3, 6, 0)
     return x.permute(order).reshape(-1, 4 * channels)
-
-
-def stack_linears(layers: list[nn.Module]) -> tuple[Tensor, Tensor]:
-    """Stack N layers as weights (N, I, O) and biases (N, 1, O), narrower ones padded with zeros."""
-    plain = [layer for layer in layers if isinstance(layer, nn.Linear)]
-    most = max(layer.out_features for layer in plain)
-    weight = plain[0].weight.new_zeros(len(plain), plain[0].in_features, most)
-    bias = weight.new_zeros(len(plain), 1, most)
-    for i, layer in enumerate(plain):
-        weight[i, :, : layer.out_features] = layer.weight.detach().t()
-        bias[i, 0, : layer.out_features] = layer.bias.detach()
-    return weight, bias

@@ -159,7 +159,7 @@ class FusedMemoryAttention:
         grid = RopeGrid.of_map(*embed_1CHW.shape[-2:], embed_1CHW.shape[1])
         keys_SM = torch.add(value_MS.t(), positions_SM, out=torch.empty_like(positions_SM))
         first = self.layers[0]
-        value = first.pack_values(value_MS)
+        value = FusedLinear(value_MS.to(first.dtype), None, rows=128)
         if self._cached_self_attention[0] is not embed_1CHW:
             x_TC, query_TC = first.attend_to_self(embed_1CHW[0].flatten(1).t() + grid.position_TC, grid)
             self._cached_self_attention = (embed_1CHW, x_TC, query_TC)
@@ -201,7 +201,7 @@ class FusedMemoryAttentionLayer:
         """Add self-attention to (T, C); return the result, and its rotated queries (T, C) of cross-attention."""
         query, key, value = self.qkv(self.norms[0](x_TC)).chunk(3, dim=-1)
         query, key = (grid.apply_rope(t, torch.empty(t.shape)) for t in (query, key))
-        keys = AttentionKeys(key, self.pack_values(value.t()), self.dtype)
+        keys = AttentionKeys(key, FusedLinear(value.t().to(self.dtype), None, rows=128), self.dtype)
         x_TC = self.self_out.add_to(attend(query, keys, torch.empty_like(query)), x_TC)
         query_TC = self.query_proj(self.norms[1](x_TC))
         return x_TC, grid.apply_rope(query_TC, torch.empty_like(query_TC))
@@ -216,10 +216,6 @@ class FusedMemoryAttentionLayer:
         if num_pointers:
             out_SC[spatial:] = self.key_proj(keys_SM[spatial:])
         return out_SC
-
-    def pack_values(self, value_MS: Tensor) -> FusedLinear:
-        """Pack values for `AttentionKeys`."""
-        return FusedLinear(value_MS.to(self.dtype), None, rows=128)
 
     def attend_to_memory(self, x_TC: Tensor, query_TC: Tensor, keys: AttentionKeys) -> Tensor:
         """Add attention to the memories to (T, C), and then the MLP, a chunk of rows at a time."""

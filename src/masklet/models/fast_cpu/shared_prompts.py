@@ -114,14 +114,6 @@ class SharedPrediction:
     updates: list[LowRankUpdate]
     prompt_map_columns: list[PromptMapColumns | None]
 
-    def logits_of_prompts(self, prompts: list[int]) -> Tensor:
-        """Compute all candidates (len(prompts), K, 4 H, 4 W) of some prompts."""
-        if not prompts:
-            height, width = self.context.size
-            return self.iou_BK.new_zeros(0, NUM_MASK_TOKENS, 4 * height, 4 * width)
-        every = torch.arange(NUM_MASK_TOKENS)
-        return torch.stack([self.logits(prompt, every) for prompt in prompts])
-
     def logits_of_candidates(self, prompts_N: Tensor, candidates_N: Tensor) -> Tensor:
         """Compute some candidates (N, 4 H, 4 W), those of one prompt next to each other."""
         if not len(prompts_N):
@@ -133,7 +125,12 @@ class SharedPrediction:
 
     def candidates(self, prompts: list[int]) -> MaskPrediction:
         """Return all candidates of some prompts, as `select_masks` takes them: without tokens or object scores."""
-        logits_BKHW, iou_BK = self.logits_of_prompts(prompts), self.iou_BK[prompts]
+        iou_BK, every = self.iou_BK[prompts], torch.arange(NUM_MASK_TOKENS)
+        if prompts:
+            logits_BKHW = torch.stack([self.logits(prompt, every) for prompt in prompts])
+        else:
+            height, width = self.context.size
+            logits_BKHW = iou_BK.new_zeros(0, NUM_MASK_TOKENS, 4 * height, 4 * width)
         return MaskPrediction(logits_BKHW, iou_BK, iou_BK.new_zeros(len(prompts), 1), iou_BK[..., None][..., :0])
 
     def logits(self, prompt: int, candidates: Tensor) -> Tensor:
