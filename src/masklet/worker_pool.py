@@ -146,7 +146,8 @@ class WorkerPool(Generic[State, Task, Item]):
     def close(self) -> None:
         """Stop the workers and wait until they have ended."""
         self._stop.set()
-        timer = threading.Timer(self._stop_timeout_s or 0, self._terminate)
+        started = self._context.started_processes
+        timer = threading.Timer(self._stop_timeout_s or 0, lambda: [process.terminate() for process in started()])
         if self._stop_timeout_s is not None:
             timer.start()
         self._executor.shutdown(cancel_futures=True)
@@ -198,10 +199,6 @@ class WorkerPool(Generic[State, Task, Item]):
                 "resume"
             )
         return self._death
-
-    def _terminate(self) -> None:
-        for process in self._context.started_processes():
-            process.terminate()
 
 
 class _NamingContext(SpawnContext):
