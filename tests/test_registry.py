@@ -157,10 +157,6 @@ def test_hashes_differ() -> None:
     assert len(set(known)) == len(known)
 
 
-def test_millions() -> None:
-    assert get_card("sam2.1_t").parameters_in_millions == 38.96
-
-
 def test_an_existing_file_wins_over_a_name(elsewhere: Path) -> None:
     (elsewhere / "here" / "sam2_b.pt").write_bytes(b"mine")
     assert resolve("sam2_b.pt") == Path("sam2_b.pt")

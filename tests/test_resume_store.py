@@ -46,7 +46,7 @@ def test_a_cleared_store_is_gone(tmp_path: Path) -> None:
     with store(tmp_path / "run.sqlite") as opened:
         opened.add([StoredItem("a", {})])
         opened.clear()
-        assert not opened.exists
+        assert not opened.path.exists()
         assert list(opened.items()) == []
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".lock") == ["run.sqlite"]
 

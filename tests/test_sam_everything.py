@@ -53,7 +53,7 @@ def test_without_identities_frames_are_the_detections_and_need_no_memory(
     tracker: SAM, small_video: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sam_model, "make_video_network", None)  # the tracker is not used
-    monkeypatch.setattr(type(tracker._loaded.network), "supports_video", False)
+    monkeypatch.setattr(tracker._loaded.network, "supports_video", False)
     for index, frame in enumerate(tracker.track(small_video[:3], detector=square, identities=False)):
         assert frame.masks is not None
         np.testing.assert_array_equal(frame.masks.data[0], small_video[index, ..., 0] > 200)

@@ -21,6 +21,7 @@ from masklet.registry import BUILTIN, MODELS, ModelCard, get_card, locate
 __all__ = ["LoadedModel", "load"]
 
 DEFAULT_SAM2 = "sam2.1_hiera_base_plus"
+SAM_FAMILIES = ("sam1", "sam2")
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,13 @@ def load(model: str | PathLike[str] | None = None, progress: Progress | None = N
     if isinstance(model, str) and not model.strip():
         raise UnknownModelError(
             f"model {model!r} is empty; give none for the built-in model, or name a .pt or .safetensors file, "
-            f"or one of {', '.join(name for name, card in MODELS.items() if card.is_sam)}"
+            f"or one of {', '.join(name for name, card in MODELS.items() if card.family in SAM_FAMILIES)}"
         )
     model = BUILTIN if model is None else model
     path = Path(model).expanduser()
     if not path.is_file():
         card = get_card(str(model))
-        if not card.is_sam:  # refused before any download
+        if card.family not in SAM_FAMILIES:  # refused before any download
             opener = "YOLO" if card.family == "yolo" else "FastSAM"
             raise ModelError(
                 f"{str(model)!r} is {card.title}, not a SAM: open it with masklet.{opener}({card.file!r}); "

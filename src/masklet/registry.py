@@ -52,19 +52,9 @@ class ModelCard:
     """Family of the network: sam2, sam1, yolo or fastsam."""
 
     @property
-    def parameters_in_millions(self) -> float | None:
-        """Parameters in millions, to two decimals."""
-        return None if self.parameters is None else round(self.parameters / 1e6, 2)
-
-    @property
     def is_builtin(self) -> bool:
         """Whether the weights are inside the package."""
         return self.url is None
-
-    @property
-    def is_sam(self) -> bool:
-        """Whether `masklet.SAM` opens it."""
-        return self.family in ("sam1", "sam2")
 
     @property
     def short_name(self) -> str:
@@ -276,7 +266,16 @@ def get_card(name: str) -> ModelCard:
     what = "neither a file that exists nor a known model" if is_path else "not a known model"
     spelled = [key.replace("_", "-") if "/" in key else key for key in near]  # the hub's names have dashes
     hint = f" Did you mean {spelled[0]!r}?" if spelled else ""
-    rows = [f"  {card.name:<24} {_names_to_type(card)}" for card in MODELS.values()]
+    rows = []
+    for card in MODELS.values():
+        if card.is_builtin:
+            names = "inside the package"
+        elif card.family in ("yolo", "fastsam"):
+            names = f"{card.file}, by masklet.{'YOLO' if card.family == 'yolo' else 'FastSAM'}"
+        else:
+            hub = [alias.replace("_", "-") for alias in card.aliases if "/" in alias]
+            names = ", ".join(dict.fromkeys([card.short_name, card.file, *hub]))
+        rows.append(f"  {card.name:<24} {names}")
     message = f"{name!r} is {what}.{hint} Give the path of a file or one of these names:"
     raise UnknownModelError("\n".join([message, *rows]))
 
@@ -338,12 +337,3 @@ def _normalize_name(name: str) -> str:
 
 def _builtin_path(card: ModelCard) -> Path:
     return Path(__file__).parent / "builtin" / card.file
-
-
-def _names_to_type(card: ModelCard) -> str:
-    if card.is_builtin:
-        return "inside the package"
-    if card.family in ("yolo", "fastsam"):
-        return f"{card.file}, by masklet.{'YOLO' if card.family == 'yolo' else 'FastSAM'}"
-    hub = [alias.replace("_", "-") for alias in card.aliases if "/" in alias]
-    return ", ".join(dict.fromkeys([card.short_name, card.file, *hub]))

@@ -1,7 +1,8 @@
 """Remember what a long run has finished, so that a stopped run resumes where it was.
 
 One SQLite file holds the settings of the run, its finished items in order, and the lines that belong to each item. An
-item is stored completely or not at all, whatever stops the process. One process has the store at a time.
+item is stored completely or not at all, whatever stops the process: every change is one transaction. One process has
+the store at a time.
 """
 
 from __future__ import annotations
@@ -91,11 +92,6 @@ class ResumeStore:
         self._lock.release()
 
     @property
-    def exists(self) -> bool:
-        """Whether an earlier run left its file."""
-        return self.path.exists()
-
-    @property
     def settings(self) -> dict[str, Any]:
         """The settings of the earlier run; empty if there is none."""
         with self._connected() as connection:
@@ -114,7 +110,7 @@ class ResumeStore:
         Raises:
             OutputError: if the file cannot be written.
         """
-        with self._writing() as connection:
+        with self._connected() as connection, connection:
             connection.execute("DELETE FROM settings")
             connection.executemany(
                 "INSERT INTO settings VALUES (?, ?)", [(name, json.dumps(value)) for name, value in settings.items()]
@@ -126,7 +122,7 @@ class ResumeStore:
         Raises:
             OutputError: if the file cannot be written; what was stored before stays.
         """
-        with self._writing() as connection:
+        with self._connected() as connection, connection:
             for item in items:
                 self._delete(connection, item.key)
                 row = connection.execute(
@@ -144,7 +140,7 @@ class ResumeStore:
         Raises:
             OutputError: if the file cannot be written.
         """
-        with self._writing() as connection:
+        with self._connected() as connection, connection:
             self._delete(connection, key)
 
     def items(self) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -210,12 +206,6 @@ class ResumeStore:
             raise OutputError(
                 f"{self.path} cannot be read ({error}): it is damaged or of another program; remove it to start over"
             ) from error
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """Run the block as one transaction: on any error, Ctrl-C included, nothing of it is stored."""
-        with self._connected() as connection, connection:
-            yield connection
 
     def _disconnect(self) -> None:
         if self._connection is not None:

@@ -27,7 +27,6 @@ __all__ = [
     "ImageTransform",
     "binary_mask",
     "preprocess_frame",
-    "preprocess_image",
     "prompt_tensors",
 ]
 
@@ -68,7 +67,9 @@ class ImageTransform:
         """Convert RGB (H, W, 3) uint8 to the normalized input (1, 3, S, S); padding is zero."""
         assert rgb_HW3.shape[:2] == self.original_size, f"an image of {rgb_HW3.shape}, not {self.original_size}"
         if not self.keep_aspect_ratio:
-            return preprocess_image(rgb_HW3, self.input_size)
+            pixels = torch.from_numpy(rgb_HW3.astype(np.float32)).permute(2, 0, 1)[None] / 255
+            square = (self.input_size, self.input_size)
+            return _normalize(interpolate(pixels, square, mode="bilinear", antialias=True))
         height, width = self.valid_size  # resized as bytes, as in the published predictor
         part = np.asarray(Image.fromarray(rgb_HW3).resize((width, height), Image.Resampling.BILINEAR))
         pixels = _normalize(torch.from_numpy(part.astype(np.float32)).permute(2, 0, 1)[None] / 255)
@@ -84,7 +85,10 @@ class ImageTransform:
         height, width = self.original_size
         longer = max(self.original_size)
         around = ((0, longer - height), (0, longer - width))
-        return mask_logits(np.pad(mask_HW, around) if self.keep_aspect_ratio else mask_HW, side)
+        square = np.pad(mask_HW, around) if self.keep_aspect_ratio else mask_HW
+        square_11HW = torch.from_numpy(square.astype(np.float32))[None, None]
+        inside = interpolate(square_11HW, (side, side), mode="bilinear", antialias=True)
+        return (inside * 2 - 1) * MASK_PROMPT_LOGIT
 
     def upsample_logits(self, logits_BKHW: Tensor) -> Tensor:
         """Upsample logits of the full input, at any stride, to logits (B, K, H, W) of the image's size."""
@@ -111,12 +115,6 @@ class ImageTransform:
         return (self.upsample_logits(logits_BKHW) > 0).cpu().numpy()
 
 
-def preprocess_image(rgb_HW3: npt.NDArray[np.uint8], side: int) -> Tensor:
-    """Convert an RGB image (H, W, 3) uint8 to (1, 3, S, S): 0..1, antialiased bilinear, normalized."""
-    pixels = torch.from_numpy(rgb_HW3.astype(np.float32)).permute(2, 0, 1)[None] / 255
-    return _normalize(interpolate(pixels, (side, side), mode="bilinear", antialias=True))
-
-
 def preprocess_frame(rgb_HW3: npt.NDArray[np.uint8], side: int) -> Tensor:
     """Convert an RGB frame (H, W, 3) uint8 of a video to (1, 3, S, S): bicubic on bytes, then 0..1, normalized.
 
@@ -131,19 +129,10 @@ def _normalize(pixels_13SS: Tensor) -> Tensor:
     return (pixels_13SS - mean) / deviation
 
 
-def mask_logits(mask_HW: npt.NDArray[np.bool_], side: int) -> Tensor:
-    """Convert a mask of the image's size to logits (1, 1, S, S) for the prompt encoder."""
-    return (_resize_mask(mask_HW, side) * 2 - 1) * MASK_PROMPT_LOGIT
-
-
 def binary_mask(mask_HW: npt.NDArray[np.bool_], side: int) -> Tensor:
     """Convert a mask of the image's size to (1, 1, S, S) of 0 and 1."""
-    return (_resize_mask(mask_HW, side) >= 0.5).float()
-
-
-def _resize_mask(mask_HW: npt.NDArray[np.bool_], side: int) -> Tensor:
     mask_11HW = torch.from_numpy(mask_HW.astype(np.float32))[None, None]
-    return interpolate(mask_11HW, (side, side), mode="bilinear", antialias=True)
+    return (interpolate(mask_11HW, (side, side), mode="bilinear", antialias=True) >= 0.5).float()
 
 
 def prompt_tensors(

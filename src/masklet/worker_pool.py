@@ -115,7 +115,12 @@ class WorkerPool(Generic[State, Task, Item]):
         numbered = enumerate(tasks)
         self._submit(islice(numbered, TASKS_PER_WORKER * self._workers))
         while self._futures:
-            message = self._next_message()
+            try:
+                message = self._messages.get(timeout=POLL_INTERVAL_S)
+            except queue.Empty:
+                if not self._ended_processes():
+                    continue
+                message = self._death_error()  # the executor does not watch the process that it started last
             if isinstance(message, Exception):
                 raise message
             if isinstance(message, _TaskItem):
@@ -141,7 +146,8 @@ class WorkerPool(Generic[State, Task, Item]):
     def close(self) -> None:
         """Stop the workers and wait until they have ended."""
         self._stop.set()
-        timer = threading.Timer(self._stop_timeout_s or 0, self._terminate)
+        started = self._context.started_processes
+        timer = threading.Timer(self._stop_timeout_s or 0, lambda: [process.terminate() for process in started()])
         if self._stop_timeout_s is not None:
             timer.start()
         self._executor.shutdown(cancel_futures=True)
@@ -170,14 +176,6 @@ class WorkerPool(Generic[State, Task, Item]):
             except Exception as error:  # an item that cannot be unpickled
                 self._messages.put(error)
 
-    def _next_message(self) -> _Message | Exception:
-        while True:
-            try:
-                return self._messages.get(timeout=POLL_INTERVAL_S)
-            except queue.Empty:
-                if self._ended_processes():  # the executor does not watch the process that it started last
-                    return self._death_error()
-
     def _report_death(self, future: Future[None]) -> None:
         """Its first call precedes the end of the other processes by the executor: only the dead one has ended then."""
         if not future.cancelled() and isinstance(future.exception(), BrokenProcessPool):
@@ -201,10 +199,6 @@ class WorkerPool(Generic[State, Task, Item]):
                 "resume"
             )
         return self._death
-
-    def _terminate(self) -> None:
-        for process in self._context.started_processes():
-            process.terminate()
 
 
 class _NamingContext(SpawnContext):
@@ -254,13 +248,6 @@ class _Worker(Generic[State, Task, Item]):
     stop: Any
     states: list[State] = field(default_factory=list)
     """The state, once it is made."""
-
-    def run(self, number: int, task: Task) -> None:
-        if self.stop.is_set():
-            raise KeyboardInterrupt
-        if not self.states:  # here rather than when the process starts: an error of it comes out as it is
-            self.states.append(self.make_state())
-        self.work(self.states[0], task, partial(self.emit, number))
 
     def emit(self, number: int, item: Item) -> None:
         """Send an item. Raises KeyboardInterrupt if the pool was closed."""
@@ -319,7 +306,12 @@ def _exit_with_parent() -> None:
 def _run_task(number: int, pickled_task: bytes) -> None:
     worker = _process_worker[0]
     try:
-        worker.run(number, pickle.loads(pickled_task))
+        task = pickle.loads(pickled_task)
+        if worker.stop.is_set():
+            raise KeyboardInterrupt
+        if not worker.states:  # here rather than when the process starts: an error of it comes out as it is
+            worker.states.append(worker.make_state())
+        worker.work(worker.states[0], task, partial(worker.emit, number))
     except Exception as error:
         try:
             pickle.loads(pickle.dumps(error))

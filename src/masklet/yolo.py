@@ -112,7 +112,7 @@ class YOLO:
             path=str(loaded.path),
             parameters=loaded.parameters,
             num_classes=loaded.network.config.classes,
-            has_masks=loaded.network.config.is_segmenter,
+            has_masks=loaded.network.config.mask_channels is not None,
             megabytes=loaded.path.stat().st_size / 1e6,
             license_code="Apache-2.0",
             license_weights=loaded.license_weights,

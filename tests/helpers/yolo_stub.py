@@ -42,7 +42,7 @@ class SeesColors(nn.Module):
                     scores[row, 3 * color, color] = 0.9 - 0.1 * color
                     scores[row, 3 * color + 1, color] = 0.6
                     coefficients[row, [3 * color, 3 * color + 1], color] = 1.0
-        if not self.config.is_segmenter:
+        if self.config.mask_channels is None:
             return RawDetections(boxes, scores)
         return RawDetections(boxes, scores, coefficients, avg_pool2d(sure.float(), 4) - 0.5)
 

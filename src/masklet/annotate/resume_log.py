@@ -96,7 +96,7 @@ class AnnotationLog:
     @property
     def has_previous_run(self) -> bool:
         """Whether there is an earlier run, finished or not."""
-        return self._store.exists or self._earlier[1].exists()
+        return self._store.path.exists() or self._earlier[1].exists()
 
     def previous_run(self) -> tuple[list[str], list[str]]:
         """The formats that an earlier run wrote, and the names of its images and videos."""

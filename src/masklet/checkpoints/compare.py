@@ -56,10 +56,13 @@ def check_shapes(expected: Shapes, found: Shapes, *, path: str | PathLike[str], 
         f"{path} does not hold {model_name}: {len(missing)} of {len(expected)} tensors missing, "
         f"{len(unexpected)} unexpected, {len(misshapen)} misshapen.",
     ]
+    shown, wanted = (
+        {name: "x".join(map(str, shape)) or "scalar" for name, shape in shapes.items()} for shapes in (found, expected)
+    )
     listed = {
-        "missing": [f"{n} {_format_shape(expected[n])}" for n in missing],
-        "unexpected": [f"{n} {_format_shape(found[n])}" for n in unexpected],
-        "misshapen": [f"{n} {_format_shape(found[n])}, not {_format_shape(expected[n])}" for n in misshapen],
+        "missing": [f"{n} {wanted[n]}" for n in missing],
+        "unexpected": [f"{n} {shown[n]}" for n in unexpected],
+        "misshapen": [f"{n} {shown[n]}, not {wanted[n]}" for n in misshapen],
     }
     for title, entries in listed.items():
         if entries:
@@ -149,7 +152,3 @@ def _has(found: Shapes, prefix: str) -> bool:
 def _count(found: Shapes, prefix: str) -> int:
     """Count the numbered blocks under `prefix`."""
     return len({name[len(prefix) :].partition(".")[0] for name in found if name.startswith(prefix)})
-
-
-def _format_shape(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape)) or "scalar"

@@ -55,16 +55,6 @@ class DownloadRequest:
         """File for the bytes until they are complete and checked."""
         return self.target.with_name(self.target.name + ".part")
 
-    @property
-    def resumable(self) -> bool:
-        """Whether to resume: only a hash detects that the publisher changed the file in between."""
-        return self.sha256 is not None
-
-    def report(self, done: int, total: int | None) -> None:
-        """Report progress to the caller."""
-        if self.progress:
-            self.progress(done, total)
-
 
 def file_size(path: Path) -> int:
     """Return the size of a file in bytes; 0 if there is none."""
@@ -101,19 +91,33 @@ def download_part(request: DownloadRequest) -> None:
         time.sleep(pause)
         try:
             resumed = _send_request(request)
-            _verify_part(request, resumed)
+            size, digest = file_size(request.part_file), hashlib.sha256()
+            if request.size is not None and size != request.size:
+                request.part_file.unlink()
+                raise _RetryableDownloadError(f"{size} bytes arrived where {request.size} are published")
+            if not size:
+                raise _RetryableDownloadError("nothing arrived")
+            if not request.sha256:
+                return
+            with request.part_file.open("rb") as file:
+                while block := file.read(_CHUNK_SIZE):
+                    digest.update(block)
+            if digest.hexdigest() == request.sha256.lower():
+                return
+            request.part_file.unlink()
+            problem = f"its SHA-256 is {digest.hexdigest()} where {request.sha256} is published; it was removed"
+            raise _RetryableDownloadError(problem) if resumed else FatalDownloadError(problem)
         except _RetryableDownloadError as error:
             reason = error
-        else:
-            return
     done = file_size(request.part_file)
-    note = f" ({format_megabytes(done)} are kept; download again to resume)" if request.resumable and done else ""
+    note = f" ({format_megabytes(done)} are kept; download again to resume)" if request.sha256 and done else ""
     raise FatalDownloadError(f"the transfer broke off {len(_RETRY_DELAYS)} times, last: {reason}{note}") from reason
 
 
 def _send_request(download_request: DownloadRequest) -> bool:
     """Send one request and append the response to the part file; return whether it resumed an earlier part."""
-    start = file_size(download_request.part_file) if download_request.resumable else 0
+    # Only a hash detects that the publisher changed the file in between.
+    start = 0 if download_request.sha256 is None else file_size(download_request.part_file)
     if download_request.size is not None and start >= download_request.size:
         return True
     request = urllib.request.Request(download_request.url, headers={"User-Agent": "masklet"})
@@ -151,14 +155,17 @@ def _send_request(download_request: DownloadRequest) -> bool:
 def _write_body(
     response: http.client.HTTPResponse, part: BinaryIO, start: int, total: int | None, request: DownloadRequest
 ) -> None:
-    done = start
-    request.report(done, total)
-    while block := response.read(_CHUNK_SIZE):
+    done, block = start, b""
+    while True:
         done += len(block)
         if total is not None and done > total:
             raise FatalDownloadError(f"the server sends more than the {total} bytes it should")
         part.write(block)
-        request.report(done, total)
+        if request.progress:
+            request.progress(done, total)
+        block = response.read(_CHUNK_SIZE)
+        if not block:
+            break
     if total is not None and done < total:
         raise _RetryableDownloadError(f"{done} of {total} bytes arrived")
 
@@ -181,26 +188,6 @@ def _classify_error(error: urllib.error.URLError, request: DownloadRequest) -> E
     if isinstance(error.reason, (TimeoutError, ConnectionResetError)):
         return _RetryableDownloadError(f"no answer ({error.reason})")
     return FatalDownloadError(f"no connection ({error.reason})")
-
-
-def _verify_part(request: DownloadRequest, resumed: bool) -> None:
-    """Check size and SHA-256 of the part file; remove it if they differ from the published ones."""
-    size = file_size(request.part_file)
-    if request.size is not None and size != request.size:
-        request.part_file.unlink()
-        raise _RetryableDownloadError(f"{size} bytes arrived where {request.size} are published")
-    if not size:
-        raise _RetryableDownloadError("nothing arrived")
-    if not request.sha256:
-        return
-    digest = hashlib.sha256()
-    with request.part_file.open("rb") as file:
-        while block := file.read(_CHUNK_SIZE):
-            digest.update(block)
-    if digest.hexdigest() != request.sha256.lower():
-        request.part_file.unlink()
-        problem = f"its SHA-256 is {digest.hexdigest()} where {request.sha256} is published; it was removed"
-        raise _RetryableDownloadError(problem) if resumed else FatalDownloadError(problem)
 
 
 def cache_dir() -> Path:

@@ -88,13 +88,13 @@ def read_pickle(data: bytes) -> object:
     raise ValueError("it has no end")
 
 
+@dataclass(eq=False)
 class _PickleMachine:
     """The state of a pickle program: a stack, the positions of marks on it, and the memo."""
 
-    def __init__(self) -> None:
-        self.stack: list[Any] = []
-        self.marks: list[int] = []
-        self.memo: dict[int, Any] = {}
+    stack: list[Any] = field(default_factory=list)
+    marks: list[int] = field(default_factory=list)
+    memo: dict[int, Any] = field(default_factory=dict)
 
     def step(self, name: str, argument: Any) -> None:
         """Run one operation."""
@@ -119,10 +119,6 @@ class _PickleMachine:
         """Remove and return all values above the last mark."""
         return self.pop(len(self.stack) - self.marks.pop())
 
-    def memoize(self, number: int) -> None:
-        """Store the topmost value in the memo."""
-        self.memo[number] = self.stack[-1]
-
     def set_items(self, items: list[Any]) -> None:
         """Put alternating keys and values into the topmost value."""
         target = self.stack[-1]
@@ -138,11 +134,6 @@ class _PickleMachine:
         if not isinstance(row, list):
             raise TypeError("it puts elements into a value that is no list")
         row.extend(elements)
-
-    def reduce(self) -> None:
-        """Replace a name and its arguments by the result of the call."""
-        callee, arguments = self.pop(2)
-        self.stack.append(_construct(callee, arguments))
 
     def reduce_with_kwargs(self) -> None:
         """Replace a name, its arguments and its keyword arguments by an inert object."""
@@ -206,17 +197,16 @@ def _persistent_load(identity: object) -> StoredTensor:
 
 
 def _pairs(items: list[Any]) -> dict[Any, Any]:
-    """Pair alternating keys and values; drop pairs whose key is not plain."""
+    """Pair alternating keys and values; drop pairs whose key is neither short text nor a number."""
     if len(items) % 2:
         raise ValueError("a key without a value")
-    return {key: value for key, value in zip(items[::2], items[1::2], strict=True) if _is_plain_key(key)}
-
-
-def _is_plain_key(key: object) -> bool:
-    """Return whether a key is short text or a number: hashing nested values or long numbers may take forever."""
-    if isinstance(key, int):
-        return key.bit_length() <= 64
-    return key is None or isinstance(key, float) or (isinstance(key, (str, bytes)) and len(key) <= MAX_KEY)
+    pairs = {}
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        # hashing nested values or long numbers may take forever
+        number = key is None or isinstance(key, float) or (isinstance(key, int) and key.bit_length() <= 64)
+        if number or (isinstance(key, (str, bytes)) and len(key) <= MAX_KEY):
+            pairs[key] = value
+    return pairs
 
 
 _ALLOWED_CALLS: dict[str, Callable[..., object]] = {
@@ -254,9 +244,9 @@ _OPERATIONS: dict[str, Callable[[_PickleMachine, Any], object]] = {
     "TUPLE3": lambda m, _: m.stack.append(tuple(m.pop(3))),
     "LIST": lambda m, _: m.stack.append(m.pop_to_mark()),
     "DICT": lambda m, _: m.stack.append(_pairs(m.pop_to_mark())),
-    "BINPUT": lambda m, number: m.memoize(number),
-    "LONG_BINPUT": lambda m, number: m.memoize(number),
-    "MEMOIZE": lambda m, _: m.memoize(len(m.memo)),
+    "BINPUT": lambda m, number: m.memo.__setitem__(number, m.stack[-1]),
+    "LONG_BINPUT": lambda m, number: m.memo.__setitem__(number, m.stack[-1]),
+    "MEMOIZE": lambda m, _: m.memo.__setitem__(len(m.memo), m.stack[-1]),
     "BINGET": lambda m, number: m.stack.append(m.memo[number]),
     "LONG_BINGET": lambda m, number: m.stack.append(m.memo[number]),
     "APPEND": lambda m, _: m.append_elements(m.pop(1)),
@@ -267,8 +257,8 @@ _OPERATIONS: dict[str, Callable[[_PickleMachine, Any], object]] = {
     "GLOBAL": lambda m, names: m.stack.append(GlobalName(names.replace(" ", "."))),
     "STACK_GLOBAL": lambda m, _: m.stack_global(),
     "BINPERSID": lambda m, _: m.stack.append(_persistent_load(m.pop(1)[0])),
-    "REDUCE": lambda m, _: m.reduce(),
-    "NEWOBJ": lambda m, _: m.reduce(),
+    "REDUCE": lambda m, _: m.stack.append(_construct(*m.pop(2))),
+    "NEWOBJ": lambda m, _: m.stack.append(_construct(*m.pop(2))),
     "NEWOBJ_EX": lambda m, _: m.reduce_with_kwargs(),
     "BUILD": lambda m, _: m.set_state(),
 }

@@ -159,12 +159,13 @@ def _module_state(network: InertObject) -> dict[str, StoredTensor]:
     return tensors
 
 
+@dataclass(eq=False)
 class _StorageReader:
     """Arrays of an archive, each read once, when a tensor views it."""
 
-    def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
-        self.archive, self.root = archive, root
-        self.cache: dict[tuple[str, str], Tensor] = {}
+    archive: zipfile.ZipFile
+    root: str
+    cache: dict[tuple[str, str], Tensor] = field(default_factory=dict)
 
     def tensor(self, stored: StoredTensor) -> Tensor:
         """Read one tensor as a view of its array, within the array's bounds."""

@@ -53,9 +53,10 @@ def info(
                 raise error from None
         typer.echo(description)
         return
+    millions = None if card.parameters is None else round(card.parameters / 1e6, 2)
     size = f", {card.size / 1e6:.1f} MB" if card.size else ""
     typer.echo(
-        f"{card.name}: {card.parameters_in_millions} M parameters{size}, {card.source}\n"
+        f"{card.name}: {millions} M parameters{size}, {card.source}\n"
         f"file: not here; it is downloaded when it is first used, from {card.url}\n"
         f"license: code {card.license_code}, weights {card.license_weights}"
     )

@@ -61,7 +61,20 @@ class CallableDetector:
         results = []
         for rgb in images:
             output = self.function(rgb)
-            detections = output if isinstance(output, Detections) else self._parse_output(output)
+            if isinstance(output, Detections):
+                detections = output
+            elif not isinstance(output, (tuple, list)) or len(output) != 3:
+                one = "nothing" if output is None else f"one value of type {type(output).__name__}"
+                shown = f"{len(output)} values" if isinstance(output, (tuple, list)) else one
+                raise InputError(f"{self._description} answered {shown}; it must return {EXPECTED_RETURN}")
+            else:
+                boxes, scores, classes = (  # tensors from any device
+                    np.asarray(part.detach().cpu()) if hasattr(part, "detach") else part for part in output
+                )
+                try:
+                    detections = Detections(boxes, scores, classes, self.names)
+                except InputError as error:
+                    raise InputError(f"{self._description} answered invalid detections: {error}") from error
             if len(detections) and detections.xyxy.max() <= 1 < max(rgb.shape[:2]):
                 raise InputError(
                     f"{self._description} answered boxes like {detections.xyxy[0].tolist()}, which are fractions of "
@@ -69,19 +82,6 @@ class CallableDetector:
                 )
             results.append(filter_detections(clip_to_image(detections, (rgb.shape[0], rgb.shape[1])), self.options))
         return results
-
-    def _parse_output(self, output: object) -> Detections:
-        if not isinstance(output, (tuple, list)) or len(output) != 3:
-            one = "nothing" if output is None else f"one value of type {type(output).__name__}"
-            shown = f"{len(output)} values" if isinstance(output, (tuple, list)) else one
-            raise InputError(f"{self._description} answered {shown}; it must return {EXPECTED_RETURN}")
-        boxes, scores, classes = (
-            np.asarray(part.detach().cpu()) if hasattr(part, "detach") else part for part in output
-        )  # tensors from any device
-        try:
-            return Detections(boxes, scores, classes, self.names)
-        except InputError as error:
-            raise InputError(f"{self._description} answered invalid detections: {error}") from error
 
 
 class FilteredDetector:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,15 @@ TextScorer = Callable[[Sequence[Rgb], Sequence[str]], npt.NDArray[np.float32]]
 """A function of N images and T texts to scores (N, T), larger for a better match."""
 
 
+@dataclass(frozen=True, eq=False)
 class ClipScorer:
     """A CLIP model, opened by `load_clip`."""
 
-    def __init__(self, network: Any, processor: Any, tokenizer: Any, device: str) -> None:
-        self.network, self.device = network.to(device).eval(), device
-        self.processor, self.tokenizer = processor, tokenizer
+    network: Any
+    """On `device`, in evaluation mode."""
+    processor: Any
+    tokenizer: Any
+    device: str
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[Rgb], texts: Sequence[str]) -> npt.NDArray[np.float32]:
@@ -83,4 +87,4 @@ def load_clip(name_or_path: str = DEFAULT_CLIP_MODEL, device: str = "") -> ClipS
             f"{name_or_path!r} lacks {len(info['missing_keys'])} of a CLIP model's tensors, the first is "
             f"{min(info['missing_keys'])}; name another, such as {DEFAULT_CLIP_MODEL!r}"
         )
-    return ClipScorer(network, processor, tokenizer, resolved_device)
+    return ClipScorer(network.to(resolved_device).eval(), processor, tokenizer, resolved_device)

@@ -13,9 +13,9 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 __all__ = [
     "HubDetector",
     "QueryDetections",
-    "cxcywh_to_xyxy",
     "decode_class_logits",
     "open_hub_detector",
     "split_phrases",
@@ -104,13 +103,6 @@ def decode_class_logits(logits_QC: Tensor, boxes_Q4: Tensor, num_classes: int) -
     return QueryDetections(boxes_Q4[pairs_K // columns], scores_K, pairs_K % columns)
 
 
-def cxcywh_to_xyxy(boxes_K4: Tensor, width: float, height: float) -> Tensor:
-    """Convert boxes to x1, y1, x2, y2 in pixels of an image of this width and height."""
-    center_K2, half_K2 = boxes_K4[:, :2], boxes_K4[:, 2:] / 2
-    scale = boxes_K4.new_tensor([width, height, width, height])
-    return torch.cat([center_K2 - half_K2, center_K2 + half_K2], -1) * scale
-
-
 TOKEN_MODELS = ("grounding-dino", "mm-grounding-dino")
 PHRASE_MODELS = ("owlv2", "owlvit")
 TEXT_MODELS = (*TOKEN_MODELS, *PHRASE_MODELS)
@@ -118,50 +110,29 @@ SQUARE_MODELS = ("owlv2",)
 """These pad the image to a square, to the right and below, and return fractions of that."""
 
 
-class _DetectionHead(Protocol):
-    """The text inputs of a network, and the decoding of its output for one image."""
-
-    @property
-    def names(self) -> Names: ...
-
-    @property
-    def needs_nms(self) -> bool:
-        """Whether one object may be detected many times."""
-
-    def text_inputs(self, batch_size: int) -> dict[str, Tensor]: ...
-
-    def decode(self, logits: Tensor, boxes_Q4: Tensor) -> QueryDetections: ...
-
-
 @dataclass(frozen=True)
-class _ClassHead:
-    """A fixed list of classes."""
+class _DetectionHead:
+    """The text inputs of a network, and the decoding of its output for one image: here for a fixed list of classes."""
 
     names: Names
+    text: dict[str, Tensor] = field(default_factory=dict)
+    """Inputs for the text, each (1, L), or (P, L) with one row per phrase."""
     needs_nms: bool = False
-
-    def text_inputs(self, batch_size: int) -> dict[str, Tensor]:
-        return {}
+    """Whether one object may be detected many times."""
 
     def decode(self, logits: Tensor, boxes_Q4: Tensor) -> QueryDetections:
         return decode_class_logits(logits, boxes_Q4, len(self.names))
 
 
 @dataclass(frozen=True)
-class _TokenHead:
+class _TokenHead(_DetectionHead):
     """All phrases in one text, compared token by token (Grounding DINO).
 
     The score is that of the best token, as published; the class is the phrase with the best token.
     """
 
-    names: Names
-    text_1L: dict[str, Tensor]
-    phrases_L: list[int]
+    phrases_L: list[int] = field(default_factory=list)
     """The phrase of each token, -1 for none."""
-    needs_nms: bool = True
-
-    def text_inputs(self, batch_size: int) -> dict[str, Tensor]:
-        return {name: part.expand(batch_size, -1) for name, part in self.text_1L.items()}
 
     def decode(self, logits: Tensor, boxes_Q4: Tensor) -> QueryDetections:
         phrases = torch.tensor(self.phrases_L, device=logits.device)
@@ -170,16 +141,8 @@ class _TokenHead:
         return QueryDetections(boxes_Q4, probability_QT.amax(-1), best_QP.argmax(-1))
 
 
-@dataclass(frozen=True)
-class _PhraseHead:
+class _PhraseHead(_DetectionHead):
     """One text per phrase, compared with each query (OWL-ViT, OWLv2)."""
-
-    names: Names
-    text_PL: dict[str, Tensor]
-    needs_nms: bool = True
-
-    def text_inputs(self, batch_size: int) -> dict[str, Tensor]:
-        return {name: part.repeat(batch_size, 1) for name, part in self.text_PL.items()}
 
     def decode(self, logits: Tensor, boxes_Q4: Tensor) -> QueryDetections:
         scores_Q, classes_Q = logits.sigmoid().max(-1)
@@ -212,16 +175,17 @@ class HubDetector:
         detections: dict[int, Detections] = {}
         for members in by_shape.values():
             batch = {name: torch.cat([prepared[i][name] for i in members]) for name in prepared[members[0]]}
-            batch |= self._head.text_inputs(len(members))
+            batch |= {name: part.repeat(len(members), 1) for name, part in self._head.text.items()}
             with torch.inference_mode():
                 output = self.network(**{name: part.to(self.device) for name, part in batch.items()})
                 logits_B, boxes_BQ4 = output.logits.float().cpu(), output.pred_boxes.float().cpu()
             for i, logits, boxes_Q4 in zip(members, logits_B, boxes_BQ4, strict=True):
                 height, width = images[i].shape[:2]
                 side = max(height, width)
-                extent = (side, side) if self._pads_to_square else (width, height)
+                scale = boxes_Q4.new_tensor([side] * 4 if self._pads_to_square else [width, height] * 2)
                 decoded = self._head.decode(logits, boxes_Q4)
-                xyxy = cxcywh_to_xyxy(decoded.boxes_K4, *extent).numpy()
+                center_K2, half_K2 = decoded.boxes_K4[:, :2], decoded.boxes_K4[:, 2:] / 2
+                xyxy = (torch.cat([center_K2 - half_K2, center_K2 + half_K2], -1) * scale).numpy()
                 classes = decoded.classes_K.numpy().astype(np.int32)
                 found = Detections(xyxy, decoded.scores_K.numpy(), classes, self.names)
                 found = clip_to_image(found, (height, width))
@@ -319,7 +283,7 @@ def _network(config: PretrainedConfig, folder: Path) -> Any:
 
 def _head(config: PretrainedConfig, folder: Path, text: str | None) -> _DetectionHead:
     if text is None:
-        return _ClassHead({int(number): name for number, name in config.id2label.items()})
+        return _DetectionHead({int(number): name for number, name in config.id2label.items()})
     from transformers import AutoTokenizer
 
     phrases, tokenizer = split_phrases(text), AutoTokenizer.from_pretrained(folder)
@@ -329,14 +293,15 @@ def _head(config: PretrainedConfig, folder: Path, text: str | None) -> _Detectio
         max_tokens = config.text_config.max_position_embeddings
         text_PL = tokenizer(list(phrases), padding="max_length", max_length=max_tokens, return_tensors="pt")
         length, where = text_PL["input_ids"].shape[1], "a phrase"
-        head = _PhraseHead(names, {name: text_PL[name] for name in ("input_ids", "attention_mask")})
+        inputs = {name: text_PL[name] for name in ("input_ids", "attention_mask")}
+        head = _PhraseHead(names, inputs, needs_nms=True)
     else:
         max_tokens = config.max_text_len
         text_1L = tokenizer(" ".join(f"{phrase}." for phrase in phrases).lower(), return_tensors="pt")
         tokens = text_1L["input_ids"][0].tolist()
         length, where = len(tokens), "all phrases together"
         phrase_ids = token_phrase_ids(tokens, tokenizer.convert_tokens_to_ids("."), tokenizer.all_special_ids)
-        head = _TokenHead(names, dict(text_1L), phrase_ids)
+        head = _TokenHead(names, dict(text_1L), needs_nms=True, phrases_L=phrase_ids)
     if length > max_tokens:
         raise InputError(
             f"text {text[:60]!r}... has {length} tokens in {where}, and {max_tokens} are read; use fewer words"

@@ -36,6 +36,12 @@ class Letterbox:
     resized_size: Size
     """Of the image within the input."""
     input_size: Size
+    top: int
+    """Rows above the image."""
+    left: int
+    """Columns left of the image."""
+    scale: tuple[float, float]
+    """Pixels of the input per pixel of the image, (x, y); the two differ by rounding."""
 
     @classmethod
     def from_size(cls, size: Size, input_side: int) -> Letterbox:
@@ -43,25 +49,11 @@ class Letterbox:
 
         The shorter side is rounded up to a multiple of 32 too, so the input is no larger than necessary.
         """
-        input_side = _round_up_to_stride(input_side)
-        ratio = input_side / max(size)
+        ratio = -(-input_side // STRIDE) * STRIDE / max(size)
         height, width = (max(round(length * ratio), 1) for length in size)
-        return cls(size, (height, width), (_round_up_to_stride(height), _round_up_to_stride(width)))
-
-    @property
-    def top(self) -> int:
-        """Rows above the image."""
-        return (self.input_size[0] - self.resized_size[0]) // 2
-
-    @property
-    def left(self) -> int:
-        """Columns left of the image."""
-        return (self.input_size[1] - self.resized_size[1]) // 2
-
-    @property
-    def scale(self) -> tuple[float, float]:
-        """Pixels of the input per pixel of the image, (x, y); the two differ by rounding."""
-        return self.resized_size[1] / self.original_size[1], self.resized_size[0] / self.original_size[0]
+        rows, columns = (-(-length // STRIDE) * STRIDE for length in (height, width))
+        top, left = (rows - height) // 2, (columns - width) // 2
+        return cls(size, (height, width), (rows, columns), top, left, (width / size[1], height / size[0]))
 
     def apply(self, rgb_HW3: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Convert an image (H, W, 3) uint8 to the input, uint8."""
@@ -78,14 +70,3 @@ class Letterbox:
         limits = np.array([self.original_size[1], self.original_size[0]] * 2)
         clipped: npt.NDArray[np.float32] = np.clip((xyxy_N4 - corner) / scale, 0, limits).astype(np.float32)
         return clipped
-
-    def boxes_to_input(self, xyxy_N4: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-        """Convert boxes from pixels of the image to pixels of the input."""
-        moved: npt.NDArray[np.float32] = (xyxy_N4 * np.array(self.scale * 2) + [self.left, self.top] * 2).astype(
-            np.float32
-        )
-        return moved
-
-
-def _round_up_to_stride(length: int) -> int:
-    return -(-length // STRIDE) * STRIDE

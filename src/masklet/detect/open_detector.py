@@ -34,8 +34,7 @@ DETECTOR_FAMILIES = ("yolo", "fastsam")
 
 
 class _HasPredictor(Protocol):
-    @property
-    def predictor(self) -> ImagePredictor: ...
+    predictor: ImagePredictor
 
 
 def open_detector(

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.detect.letterbox import Letterbox
-from masklet.masks import rle
 
 __all__ = ["MaskCrop", "decode_proto_masks", "paste_masks"]
 
@@ -28,10 +27,6 @@ class MaskCrop:
     left: int
     top: int
 
-    def to_rle(self, size: tuple[int, int]) -> rle.Rle:
-        """Encode the full mask in an image of (height, width) as run lengths."""
-        return rle.encode_crop(self.mask, (self.left, self.top), size)
-
 
 def decode_proto_masks(
     coefficients_NM: Floats, prototypes_Mhw: Floats, xyxy_N4: Floats, letterbox: Letterbox
@@ -43,7 +38,25 @@ def decode_proto_masks(
     """
     prototypes, height, width = prototypes_Mhw.shape
     sums_Nhw = (coefficients_NM @ prototypes_Mhw.reshape(prototypes, -1)).reshape(-1, height, width)
-    return [_upsample_crop(sums_hw, xyxy_4, letterbox) for sums_hw, xyxy_4 in zip(sums_Nhw, xyxy_N4, strict=True)]
+    (rows, columns), scale = letterbox.input_size, letterbox.scale
+    step_x, step_y = scale[0] * width / columns, scale[1] * height / rows
+    crops = []
+    for sums_hw, xyxy_4 in zip(sums_Nhw, xyxy_N4, strict=True):
+        x1, y1, x2, y2 = (int(edge) for edge in np.ceil(xyxy_4 - 0.5))
+        if x2 <= x1 or y2 <= y1:
+            crops.append(MaskCrop(np.zeros((0, 0), bool), 0, 0))
+            continue
+        start_x = ((x1 + 0.5) * scale[0] + letterbox.left) * width / columns - 0.5
+        start_y = ((y1 + 0.5) * scale[1] + letterbox.top) * height / rows - 0.5
+        values = cv2.warpAffine(  # sampled bilinearly at the centers of the pixels in the box
+            sums_hw,
+            np.array([[step_x, 0, start_x], [0, step_y, start_y]]),
+            (x2 - x1, y2 - y1),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        crops.append(MaskCrop(np.asarray(values) > 0, x1, y1))
+    return crops
 
 
 def paste_masks(crops: Sequence[MaskCrop], size: tuple[int, int]) -> npt.NDArray[np.bool_]:
@@ -53,22 +66,3 @@ def paste_masks(crops: Sequence[MaskCrop], size: tuple[int, int]) -> npt.NDArray
         rows, columns = crop.mask.shape
         mask[crop.top : crop.top + rows, crop.left : crop.left + columns] = crop.mask
     return masks
-
-
-def _upsample_crop(sums_hw: Floats, xyxy_4: Floats, letterbox: Letterbox) -> MaskCrop:
-    """Sample the sums bilinearly at the centers of the pixels in the box."""
-    x1, y1, x2, y2 = (int(edge) for edge in np.ceil(xyxy_4 - 0.5))
-    if x2 <= x1 or y2 <= y1:
-        return MaskCrop(np.zeros((0, 0), bool), 0, 0)
-    (height, width), (rows, columns) = sums_hw.shape, letterbox.input_size
-    step_x, step_y = letterbox.scale[0] * width / columns, letterbox.scale[1] * height / rows
-    start_x = ((x1 + 0.5) * letterbox.scale[0] + letterbox.left) * width / columns - 0.5
-    start_y = ((y1 + 0.5) * letterbox.scale[1] + letterbox.top) * height / rows - 0.5
-    values = cv2.warpAffine(
-        sums_hw,
-        np.array([[step_x, 0, start_x], [0, step_y, start_y]]),
-        (x2 - x1, y2 - y1),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    return MaskCrop(np.asarray(values) > 0, x1, y1)

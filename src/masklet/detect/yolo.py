@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -23,6 +23,7 @@ from masklet.detect.detector import Detections, DetectOptions, Names, Rgb, resol
 from masklet.detect.letterbox import Letterbox
 from masklet.detect.proto_masks import decode_proto_masks, paste_masks
 from masklet.errors import InputError, UnknownModelError
+from masklet.masks import rle
 from masklet.masks.ops import nms
 from masklet.masks.rle import Rle
 from masklet.models.yolo import CONFIGS, RawDetections, YOLOv8, build, config_name, expected_shapes, infer_config
@@ -149,7 +150,7 @@ class YOLODetector:
         self.loaded = model if isinstance(model, LoadedYOLO) else load_yolo(model, progress)
         self.network = self.loaded.network.to(self.device)
         self.names: Names = self.loaded.names
-        self.with_masks, self.rle_masks = with_masks and self.network.config.is_segmenter, rle_masks
+        self.with_masks, self.rle_masks = with_masks and self.network.config.mask_channels is not None, rle_masks
         self.options = options or DetectOptions()
 
     @property
@@ -172,7 +173,11 @@ class YOLODetector:
         """Detect, and time each image: milliseconds of preprocess, inference and postprocess."""
         boxes = [Letterbox.from_size((rgb.shape[0], rgb.shape[1]), self.options.imgsz) for rgb in images]
         results: dict[int, tuple[Detections, Speed]] = {}
-        for members in _group_batches(boxes):
+        by_size: dict[tuple[int, int], list[int]] = {}  # one batch has inputs of one size
+        for i, box in enumerate(boxes):
+            by_size.setdefault(box.input_size, []).append(i)
+        step = MAX_BATCH_SIZE
+        for members in [same[k : k + step] for same in by_size.values() for k in range(0, len(same), step)]:
             started = time.perf_counter()
             inputs = np.stack([boxes[i].apply(images[i]) for i in members])
             ready = time.perf_counter()
@@ -210,7 +215,10 @@ class YOLODetector:
             coefficients, prototypes = raw.coefficients_BAM[row].cpu().numpy(), raw.prototypes_BMHW[row].cpu().numpy()
             crops = decode_proto_masks(coefficients[anchors[rows]], prototypes, xyxy, letterbox)
             size = letterbox.original_size
-            masks = [crop.to_rle(size) for crop in crops] if self.rle_masks else paste_masks(crops, size)
+            if self.rle_masks:
+                masks = [rle.encode_crop(crop.mask, (crop.left, crop.top), size) for crop in crops]
+            else:
+                masks = paste_masks(crops, size)
         return Detections(xyxy, scores[rows], classes[rows].astype(np.int32), self.names, masks)
 
 
@@ -237,13 +245,3 @@ def select_boxes(
     """Select rows by non-maximum suppression within each class (`agnostic_nms`: across all), best first."""
     classes = None if options.agnostic_nms else classes_N
     return nms(xyxy_N4, scores_N, options.iou, classes=classes, max_count=options.max_det)
-
-
-def _group_batches(letterboxes: Sequence[Letterbox]) -> Iterator[list[int]]:
-    """Yield batches of the indices of images whose inputs have one size."""
-    by_size: dict[tuple[int, int], list[int]] = {}
-    for i, box in enumerate(letterboxes):
-        by_size.setdefault(box.input_size, []).append(i)
-    for members in by_size.values():
-        for start in range(0, len(members), MAX_BATCH_SIZE):
-            yield members[start : start + MAX_BATCH_SIZE]

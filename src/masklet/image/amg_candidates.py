@@ -6,7 +6,6 @@ Shapes: N points or candidates, K candidates per point, h and w of low-resolutio
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +28,7 @@ POSITIVE_LABEL = 1
 """Label of a click on an object."""
 
 
+@dataclass(eq=False)
 class CoveredRegion:
     """The cells of an image that lie in a mask found so far.
 
@@ -38,9 +38,9 @@ class CoveredRegion:
         >>> points = points[covered.uncovered(points)]
     """
 
-    def __init__(self, transform: ImageTransform, threshold: float) -> None:
-        self.transform, self.threshold = transform, threshold
-        self.cells_HW: npt.NDArray[np.bool_] | None = None
+    transform: ImageTransform
+    threshold: float
+    cells_HW: npt.NDArray[np.bool_] | None = None
 
     def add(self, logits_NHW: Tensor) -> None:
         """Add masks, except for large ones."""
@@ -97,19 +97,12 @@ class CandidateSampler:
     def __init__(self, predictor: ImagePredictor, options: MaskGeneratorOptions, *, eager: bool = False) -> None:
         assert predictor.features is not None, "the predictor has no image"
         self.predictor, self.options = predictor, options
-        self.features = predictor.features
+        self.features, self.transform = predictor.features, predictor._image_transform(predictor.size)
         self.shared_context = None if eager else predictor._shared_context()
-
-    @property
-    def transform(self) -> ImageTransform:
-        """How the image is placed in the network's input."""
-        return self.predictor._image_transform(self.predictor.size)
-
-    def batches(self, points_N2: Floats) -> Iterator[Floats]:
-        """Split points into batches that are decoded together."""
-        size = self.options.points_per_batch
-        size = size if self.shared_context is None else min(size, self.shared_context.batch_size)
-        return (points_N2[start : start + size] for start in range(0, len(points_N2), size))
+        self.batch_size = options.points_per_batch
+        """Points that are decoded together."""
+        if self.shared_context is not None:
+            self.batch_size = min(self.batch_size, self.shared_context.batch_size)
 
     def sample(self, points_N2: Floats) -> Candidates:
         """Return the candidates with a predicted IoU above the options' threshold, in the order of their points.

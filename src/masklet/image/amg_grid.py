@@ -84,11 +84,6 @@ class Crop:
         left, top, right, bottom = self.xyxy
         return bottom - top, right - left
 
-    @property
-    def origin(self) -> tuple[int, int]:
-        """Upper left corner, xy."""
-        return self.xyxy[:2]
-
     def touches_crop_edge(self, xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
         """Return (N,): whether a box, in pixels of the image, touches an edge of the crop inside the image."""
         height, width = self.size

@@ -134,11 +134,12 @@ def _process_crop(
     sampler = CandidateSampler(predictor, options)
     upsampler = MaskUpsampler(sampler.transform, options.mask_threshold, options.stability_score_offset)
     covered = CoveredRegion(sampler.transform, options.mask_threshold)
-    shift = np.array(crop.origin * 2, np.float32)
+    shift = np.array(crop.xyxy[:2] * 2, np.float32)
 
     points_prompted, candidates, boxes, stability = 0, [], [], []
     for indices in coarse_to_fine(len(points)) if options.adaptive else [np.arange(len(points))]:
-        for batch in sampler.batches(points[indices]):
+        for start in range(0, len(indices), sampler.batch_size):
+            batch = points[indices[start : start + sampler.batch_size]]
             batch = batch[covered.uncovered(batch)] if options.adaptive else batch
             if not len(batch):
                 continue

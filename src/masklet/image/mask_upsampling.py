@@ -11,12 +11,13 @@ Shapes: N candidates, H and W of the image, h and w of low-resolution logits.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from masklet.masks.ops import true_spans
 from masklet.transforms import ImageTransform
 
 __all__ = ["MaskStats", "MaskUpsampler"]
@@ -37,6 +38,7 @@ class MaskStats:
     """Both ends inclusive; four zeros for an empty mask."""
 
 
+@dataclass(eq=False)
 class MaskUpsampler:
     """Upsampling from low-resolution logits to masks of one image.
 
@@ -44,9 +46,10 @@ class MaskUpsampler:
         >>> stats = MaskUpsampler(transform, threshold=0.0, offset=1.0).measure(logits_NHW)
     """
 
-    def __init__(self, transform: ImageTransform, threshold: float, offset: float) -> None:
-        self.transform, self.threshold, self.offset = transform, threshold, offset
-        self._axes: tuple[InterpolationAxis, InterpolationAxis] | None = None
+    transform: ImageTransform
+    threshold: float
+    offset: float
+    _axes: tuple[InterpolationAxis, InterpolationAxis] | None = field(default=None, init=False)
 
     def measure(self, logits_NHW: Tensor) -> MaskStats:
         """Compute stability and box of every candidate."""
@@ -93,8 +96,8 @@ class InterpolationAxis:
     def __init__(self, weights_PC: Tensor) -> None:
         self.weights_PC = weights_PC
         used = weights_PC.numpy() > 0
-        self.first_C, self.end_C = _true_spans(used.T)
-        self.first_P, self.end_P = _true_spans(used)
+        self.first_C, self.end_C = true_spans(used.T)
+        self.first_P, self.end_P = true_spans(used)
 
     def pixel_range(self, hit_C: Bools) -> tuple[int, int]:
         """Return the first and the last + 1 pixel that depends on a cell in `hit_C`."""
@@ -107,9 +110,3 @@ class InterpolationAxis:
             strip = slice(row, min(row + STRIP_ROWS, stop))
             low, high = int(self.first_P[strip.start]), int(self.end_P[strip.stop - 1])
             yield strip, (self.weights_PC[strip, low:high] @ cells_CW[low:high]).numpy()
-
-
-def _true_spans(used: Bools) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Return the first and the last + 1 true index of each row; 0 and 0 for a row without any."""
-    first = used.argmax(axis=1)
-    return first, (used.shape[1] - used[:, ::-1].argmax(axis=1)) * used.any(axis=1)

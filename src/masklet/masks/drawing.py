@@ -53,14 +53,10 @@ class Style:
     line_width: int = 0
     font_size: int = 0
 
-    def scaled_line_width(self, size: tuple[int, int]) -> int:
+    def scaled_line_width(self, size: Sequence[int]) -> int:
         """Return the line width in pixels for an image of (height, width)."""
         side = (size[0] * size[1]) ** 0.5
         return self.line_width or max(1 if side < 160 else 2, round(side / 320))
-
-    def scaled_font_size(self, size: tuple[int, int]) -> int:
-        """Return the font size in pixels for an image of (height, width)."""
-        return self.font_size or max(11, round((size[0] * size[1]) ** 0.5 / 42))
 
 
 def palette_color(index: int) -> Color:
@@ -84,7 +80,7 @@ def draw_masks(
         (4, 6, 3)
     """
     style = style or Style()
-    line = style.scaled_line_width(_size(image))
+    line = style.scaled_line_width(image.shape[:2])
     canvas = np.ascontiguousarray(image).copy()
     for index in sorted(range(len(masks)), key=lambda i: -int(np.count_nonzero(masks[i]))):
         mask, color = masks[index], colors[index]
@@ -107,7 +103,7 @@ def draw_boxes(
         >>> draw_boxes(np.zeros((40, 60, 3), np.uint8), np.array([[5.0, 5, 20, 20]]), [(255, 0, 0)])[5, 10].tolist()
         [255, 0, 0]
     """
-    line = (style or Style()).scaled_line_width(_size(image))
+    line = (style or Style()).scaled_line_width(image.shape[:2])
     canvas = np.ascontiguousarray(image).copy()
     for (x1, y1, x2, y2), color in zip(xyxy.round().astype(int).tolist(), colors, strict=True):
         corners = (x1, y1), (x2 - 1, y2 - 1)
@@ -131,7 +127,8 @@ def draw_labels(
     Example:
         >>> draw_labels(image, ["cat 0.97"], results.boxes.xyxy[:, :2], [palette_color(0)])  # doctest: +SKIP
     """
-    font = ImageFont.load_default((style or Style()).scaled_font_size(_size(image)))
+    font_size = (style or Style()).font_size or max(11, round((image.shape[0] * image.shape[1]) ** 0.5 / 42))
+    font = ImageFont.load_default(font_size)
     canvas = Image.fromarray(np.ascontiguousarray(image))
     draw = ImageDraw.Draw(canvas)
     _, top, _, bottom = draw.textbbox((0, 0), "Ag", font=font)  # one height for every tag
@@ -165,7 +162,3 @@ def cutout(image: Pixels, mask: npt.NDArray[np.bool_]) -> Pixels:
     alpha = mask[window].astype(np.uint8) * 255
     color = np.where(mask[window][..., None], image[window], 0)
     return np.concatenate([color, alpha[..., None]], axis=2).astype(np.uint8)
-
-
-def _size(image: Pixels) -> tuple[int, int]:
-    return int(image.shape[0]), int(image.shape[1])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["box_iou", "iou", "iou_matrix", "masks_to_boxes", "nms"]
+__all__ = ["box_iou", "iou", "iou_matrix", "masks_to_boxes", "nms", "true_spans"]
 
 Bools = npt.NDArray[np.bool_]
 
@@ -69,12 +69,12 @@ def masks_to_boxes(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
     assert masks.ndim == 3, f"masks are (N, H, W), got {masks.shape}"
     if masks.size == 0:
         return np.zeros((len(masks), 4), np.float32)
-    left, right = _true_range(np.asarray(masks.any(axis=1)))
-    top, bottom = _true_range(np.asarray(masks.any(axis=2)))
+    left, right = true_spans(np.asarray(masks.any(axis=1)))
+    top, bottom = true_spans(np.asarray(masks.any(axis=2)))
     return np.stack([left, top, right, bottom], axis=1).astype(np.float32)
 
 
-def _true_range(hit: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+def true_spans(hit: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Return the first and last + 1 true index of each (N, L) row; 0 and 0 if there is none."""
     first = hit.argmax(axis=1)
     end = (hit.shape[1] - hit[:, ::-1].argmax(axis=1)) * hit.any(axis=1)

@@ -3,7 +3,7 @@
 An outline runs along the edges of pixels (not through their centers), so its area is the number of pixels, and filling
 it again gives the same mask. Outer rings turn clockwise on the screen, holes the other way.
 Formats with a single ring get it from `bridge_holes` and `merge_to_ring` (edges) or `contour_ring` (pixel centers);
-`roundtrip_iou` and `contour_roundtrip_iou` measure what is lost.
+`contour_roundtrip_iou` measures what is lost.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ __all__ = [
     "mask_to_polygons",
     "merge_to_ring",
     "polygons_to_mask",
-    "roundtrip_iou",
 ]
 
 Bools = npt.NDArray[np.bool_]
@@ -48,7 +47,11 @@ class Polygon:
     @property
     def area(self) -> float:
         """Enclosed area in square pixels, without the holes."""
-        return abs(_signed_area(self.outer)) - sum(abs(_signed_area(hole)) for hole in self.holes)
+        areas = []
+        for ring in (self.outer, *self.holes):
+            x, y = (ring - ring[:1]).astype(np.float64).T
+            areas.append(abs(float((x * np.roll(y, -1) - y * np.roll(x, -1)).sum() / 2)))
+        return areas[0] - sum(areas[1:])
 
 
 def mask_to_polygons(mask: Bools) -> list[Polygon]:
@@ -149,17 +152,6 @@ def merge_to_ring(polygons: Sequence[Polygon]) -> Ring:
     return merged
 
 
-def roundtrip_iou(mask: Bools, polygons: Sequence[Polygon]) -> float:
-    """Measure what polygons keep of a mask: the IoU of the filled polygons with `mask` (1.0 = nothing is lost).
-
-    Example:
-        >>> roundtrip_iou(np.eye(3, dtype=bool), mask_to_polygons(np.eye(3, dtype=bool)))
-        1.0
-    """
-    height, width = mask.shape
-    return iou(polygons_to_mask(polygons, (height, width)), mask)
-
-
 def contour_ring(mask: Bools) -> Ring:
     """Trace one ring (K, 2), K >= 3 or 0, through the centers of a mask's border pixels, for YOLO text files.
 
@@ -237,17 +229,9 @@ def _trace_rings(mask: Bools) -> Iterator[Index]:
 
 def _bridge_rings(ring: Ring, other: Ring) -> Ring:
     """Return `ring` with a bridge to `other`, around it, and back."""
-    near = _nearest_index(ring, other[0])
-    entry = _nearest_index(other, ring[near])
+    across, down = (ring - other[0]).T
+    near = int((across * across + down * down).argmin())
+    across, down = (other - ring[near]).T
+    entry = int((across * across + down * down).argmin())
     tour = np.concatenate([other[entry:], other[: entry + 1]])
     return np.concatenate([ring[: near + 1], tour, ring[near:]])
-
-
-def _nearest_index(ring: Ring, point: Ring) -> int:
-    across, down = ring[:, 0] - point[0], ring[:, 1] - point[1]
-    return int((across * across + down * down).argmin())
-
-
-def _signed_area(ring: Ring) -> float:
-    x, y = (ring - ring[:1]).astype(np.float64).T
-    return float((x * np.roll(y, -1) - y * np.roll(x, -1)).sum() / 2)

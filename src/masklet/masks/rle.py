@@ -118,12 +118,20 @@ def _compress_counts(runs: Ints) -> str:
     return text.decode("ascii")
 
 
-def _decompress_counts(text: bytes) -> Ints:
-    characters = np.frombuffer(text, np.uint8).astype(np.int64) - FIRST_CHAR
+def _parse_counts(counts: object) -> Ints:
+    if isinstance(counts, str):
+        counts = counts.encode("ascii", "replace")
+    if not isinstance(counts, bytes):
+        if isinstance(counts, Sequence) and all(isinstance(c, (int, np.integer)) for c in counts):
+            return np.array(counts, np.int64)
+        raise InputError(f"counts {counts!r:.60} must be the text COCO stores, bytes, or a list of run lengths")
+    if not counts:
+        return np.zeros(0, np.int64)
+    characters = np.frombuffer(counts, np.uint8).astype(np.int64) - FIRST_CHAR
     ends = np.flatnonzero((characters & CONTINUATION_BIT) == 0)
     if ((characters < 0) | (characters > 63)).any() or (characters.size and characters[-1] & CONTINUATION_BIT):
         raise InputError(
-            f"counts {text[:24]!r} is not a compressed run-length code (characters '0' to 'o'); "
+            f"counts {counts[:24]!r} is not a compressed run-length code (characters '0' to 'o'); "
             "pass it as COCO stores it, or a list of run lengths"
         )
     starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)
@@ -134,13 +142,3 @@ def _decompress_counts(text: bytes) -> Ints:
     values[1::2] = np.cumsum(values[1::2])
     values[2::2] = np.cumsum(values[2::2])
     return values
-
-
-def _parse_counts(counts: object) -> Ints:
-    if isinstance(counts, str):
-        counts = counts.encode("ascii", "replace")
-    if isinstance(counts, bytes):
-        return _decompress_counts(counts) if counts else np.zeros(0, np.int64)
-    if isinstance(counts, Sequence) and all(isinstance(c, (int, np.integer)) for c in counts):
-        return np.array(counts, np.int64)
-    raise InputError(f"counts {counts!r:.60} must be the text COCO stores, bytes, or a list of run lengths")

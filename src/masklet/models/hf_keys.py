@@ -35,10 +35,10 @@ class KeyMapping:
 
     Example:
         >>> keys = KeyMapping.from_pairs([("neck.#", "vision.neck.layers.#")])
-        >>> keys.to_transformers("neck.3.weight")
+        >>> keys.translate("neck.3.weight", to_published=False)
         'vision.neck.layers.3.weight'
-        >>> keys.to_published("vision.neck.layers.3.weight"), keys.to_published("head.weight")
-        ('neck.3.weight', None)
+        >>> keys.translate("vision.neck.layers.3.weight", to_published=True)
+        'neck.3.weight'
     """
 
     published_to_transformers: Mapping[str, str]
@@ -52,24 +52,17 @@ class KeyMapping:
         assert len(forward) == len(backward) == len(pairs), "two rows share a name"
         return cls(forward, backward)
 
-    def to_transformers(self, name: str) -> str | None:
-        """Translate a published name; None if no row matches."""
-        return _translate(name, self.published_to_transformers)
-
-    def to_published(self, name: str) -> str | None:
-        """Translate a name of transformers; None if no row matches."""
-        return _translate(name, self.transformers_to_published)
-
-
-def _translate(name: str, table: Mapping[str, str]) -> str | None:
-    stem, leaf = re.fullmatch(r"(.*?)(\.weight|\.bias)?", name).groups()  # type: ignore[union-attr]
-    if stem in table:
-        return f"{table[stem]}{leaf or ''}"
-    for number in re.finditer(r"(?<=\.)\d+(?=\.|$)", stem):
-        target = table.get(f"{stem[: number.start()]}#{stem[number.end() :]}")
-        if target:
-            return f"{target.replace('#', number[0])}{leaf or ''}"
-    return None
+    def translate(self, name: str, *, to_published: bool) -> str | None:
+        """Translate a published name to that of transformers, or back (`to_published`); None if no row matches."""
+        table = self.transformers_to_published if to_published else self.published_to_transformers
+        stem, leaf = re.fullmatch(r"(.*?)(\.weight|\.bias)?", name).groups()  # type: ignore[union-attr]
+        if stem in table:
+            return f"{table[stem]}{leaf or ''}"
+        for number in re.finditer(r"(?<=\.)\d+(?=\.|$)", stem):
+            target = table.get(f"{stem[: number.start()]}#{stem[number.end() :]}")
+            if target:
+                return f"{target.replace('#', number[0])}{leaf or ''}"
+        return None
 
 
 def attention_keys(published: str, transformers: str, out: str = "o_proj") -> Iterator[KeyPair]:

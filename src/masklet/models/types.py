@@ -109,21 +109,14 @@ class PromptableModel(Protocol):
     def still_image_size(self) -> int:
         """Side of the square that an image is resized to."""
 
-    @property
-    def keeps_aspect_ratio(self) -> bool:
-        """Whether images are resized by the longer side and padded right and below, instead of stretched."""
-
-    @property
-    def stability_threshold(self) -> float:
-        """Stability below which the best of three masks replaces the single mask; 0: never."""
-
-    @property
-    def clamps_logits(self) -> bool:
-        """Whether returned logits are clamped to `masklet.transforms.LOGIT_LIMIT`, as in the published predictor."""
-
-    @property
-    def supports_video(self) -> bool:
-        """Whether the network has a memory of earlier frames."""
+    keeps_aspect_ratio: bool
+    """Whether images are resized by the longer side and padded right and below, instead of stretched."""
+    stability_threshold: float
+    """Stability below which the best of three masks replaces the single mask; 0: never."""
+    clamps_logits: bool
+    """Whether returned logits are clamped to `masklet.transforms.LOGIT_LIMIT`, as in the published predictor."""
+    supports_video: bool
+    """Whether the network has a memory of earlier frames."""
 
     def encode_image(self, pixels_B3HW: Tensor) -> ImageFeatures:
         """Encode normalized RGB; features do not depend on prompts."""

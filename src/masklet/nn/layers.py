@@ -5,6 +5,7 @@ Shapes: B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -63,16 +64,12 @@ class MLP(nn.Module):
         return last
 
 
-class MLPBlock(nn.Module):
-    """An `MLP` of depth two whose tensors have the names of SAM 1."""
+class MLPBlock(nn.Sequential):
+    """An `MLP` of depth two whose tensors have the names of SAM 1; maps (..., width) to the same shape."""
 
-    def __init__(self, width: int, hidden: int, act: Callable[[Tensor], Tensor] = nn.functional.relu) -> None:
-        super().__init__()
-        self.lin1 = nn.Linear(width, hidden)
-        self.lin2 = nn.Linear(hidden, width)
-        self.act = act
+    lin1: nn.Linear
+    lin2: nn.Linear
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (..., width) to the same shape."""
-        out: Tensor = self.lin2(self.act(self.lin1(x)))
-        return out
+    def __init__(self, width: int, hidden: int, act: Callable[[], nn.Module] = nn.ReLU) -> None:
+        widen, narrow = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        super().__init__(OrderedDict(lin1=widen, act=act(), lin2=narrow))

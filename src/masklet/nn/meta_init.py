@@ -5,15 +5,19 @@ Initializing tensors of the meta device goes through parts of PyTorch that take 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["meta_init"]
+__all__ = ["meta_init", "network_from_state", "network_shapes"]
+
+ConfigT = TypeVar("ConfigT")
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 INIT_FUNCTIONS = frozenset(
     {
@@ -54,3 +58,19 @@ def meta_init() -> Iterator[None]:
     """
     with torch.device("meta"), _SkipInit():
         yield
+
+
+@lru_cache(maxsize=64)
+def network_shapes(network: Callable[[Any], nn.Module], config: Hashable) -> dict[str, tuple[int, ...]]:
+    """Return the name and shape of every tensor of the network of a config, without allocating it."""
+    with meta_init():
+        return {name: tuple(t.shape) for name, t in network(config).state_dict().items()}
+
+
+def network_from_state(network: Callable[[ConfigT], ModuleT], config: ConfigT, state: Mapping[str, Tensor]) -> ModuleT:
+    """Build an fp32 network in evaluation mode from `state`, whose names and shapes must match exactly."""
+    with meta_init():
+        model = network(config)
+    floats = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
+    model.load_state_dict(floats, strict=True, assign=True)
+    return model.eval().requires_grad_(False)

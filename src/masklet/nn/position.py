@@ -47,13 +47,13 @@ def sine_position_2d(height: int, width: int, channels: int, device: torch.devic
     exponent = 2 * (torch.arange(half, device=device) // 2).float() / half
     wavelength = 10000.0**exponent
 
-    def axis(count: int) -> Tensor:
+    axes = []
+    for count in (height, width):
         phase = torch.arange(1, count + 1, device=device).float() / (count + 1e-6) * 2 * math.pi
         angle = phase[:, None] / wavelength
-        return torch.stack([angle[:, 0::2].sin(), angle[:, 1::2].cos()], dim=-1).flatten(1)
-
-    y = axis(height)[:, None].expand(-1, width, -1)
-    x = axis(width)[None].expand(height, -1, -1)
+        axes.append(torch.stack([angle[:, 0::2].sin(), angle[:, 1::2].cos()], dim=-1).flatten(1))
+    y = axes[0][:, None].expand(-1, width, -1)
+    x = axes[1][None].expand(height, -1, -1)
     return torch.cat([y, x], dim=-1).permute(2, 0, 1)[None]
 
 

@@ -94,8 +94,9 @@ class Points:
                 f"labels {format_value(self.labels)} must be 1 (on the object) or 0 (not on it); "
                 "for a box write bboxes=[x1, y1, x2, y2]"
             )
-        _set_read_only(self, "xy", xy.astype(np.float32))
-        _set_read_only(self, "labels", labels.astype(np.int32))
+        for name, array in (("xy", xy.astype(np.float32)), ("labels", labels.astype(np.int32))):
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
 
     def __len__(self) -> int:
         return len(self.xy)
@@ -117,7 +118,7 @@ class Points:
                 else f"the nearest point in it is {format_value(nearest)}; points are pixels of the original image"
             )
             raise PromptError(
-                f"point {format_value([x, y])} lies outside the image, which is {_describe(size)}; {hint}"
+                f"point {format_value([x, y])} lies outside the image, which is {width} wide and {height} high; {hint}"
             )
         return self
 
@@ -179,15 +180,15 @@ class Box:
         clipped = [max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))]
         if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
             raise PromptError(
-                f"box {format_value(corners)} lies outside the image, which is {_describe(size)}; "
+                f"box {format_value(corners)} lies outside the image, which is {width} wide and {height} high; "
                 "boxes are x1, y1, x2, y2 in pixels of the original image"
             )
         if max(abs(a - b) for a, b in zip(corners, clipped, strict=True)) > BOX_TOLERANCE:
             swapped_fits = y2 <= width and x2 <= height and min(corners) >= 0
             hint = f"; or, if y was written before x, {format_value([y1, x1, y2, x2])}" if swapped_fits else ""
             raise PromptError(
-                f"box {format_value(corners)} leaves the image, which is {_describe(size)}; clipped to the image it is "
-                f"{format_value(clipped)}{hint}"
+                f"box {format_value(corners)} leaves the image, which is {width} wide and {height} high; "
+                f"clipped to the image it is {format_value(clipped)}{hint}"
             )
         return Box(*clipped)
 
@@ -222,7 +223,9 @@ class MaskPrompt:
                 f"the mask of shape {mask.shape} marks nothing: all its values are 0; "
                 "set the object's pixels to 1, or leave the mask out"
             )
-        _set_read_only(self, "mask", mask.astype(bool))
+        mask = mask.astype(bool)
+        mask.setflags(write=False)
+        object.__setattr__(self, "mask", mask)
 
     def fit_to_image(self, size: Size) -> MaskPrompt:
         """Return this mask if it has the (height, width) of the image.
@@ -329,13 +332,3 @@ def _round_floats(value: Any) -> Any:
     if isinstance(value, float) and np.isfinite(value):
         return int(value) if value == int(value) else round(value, 2)
     return value
-
-
-def _set_read_only(prompt: Points | MaskPrompt, name: str, array: npt.NDArray[Any]) -> None:
-    array.setflags(write=False)
-    object.__setattr__(prompt, name, array)
-
-
-def _describe(size: Size) -> str:
-    height, width = size
-    return f"{width} wide and {height} high"

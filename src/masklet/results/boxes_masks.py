@@ -106,22 +106,17 @@ class Boxes:
     @property
     def xyxyn(self) -> Floats:
         """`xyxy` as fractions of width and height."""
-        return self.xyxy / self._scale
+        return np.divide(self.xyxy, self.orig_shape[::-1] * 2, dtype=np.float32)
 
     @property
     def xywhn(self) -> Floats:
         """`xywh` as fractions of width and height."""
-        return self.xywh / self._scale
+        return np.divide(self.xywh, self.orig_shape[::-1] * 2, dtype=np.float32)
 
     @property
     def data(self) -> Floats:
         """x1, y1, x2, y2, conf, cls in one (N, 6) array."""
         return np.concatenate([self.xyxy, self.conf[:, None], self.cls[:, None]], axis=1)
-
-    @property
-    def _scale(self) -> Floats:
-        height, width = self.orig_shape
-        return np.array([width, height, width, height], np.float32)
 
 
 def resolve_index(index: IndexLike, count: int) -> npt.NDArray[np.intp]:

@@ -10,7 +10,7 @@ import torch
 
 from helpers.networks import CONVNET, HIERA, random_image, small_network
 from masklet.models.fast_cpu import shared_prompts
-from masklet.models.fast_cpu.shared_prompts import SharedPromptDecoder
+from masklet.models.fast_cpu.shared_prompts import SharedPromptContext, SharedPromptDecoder
 from masklet.models.heads.mask_decoder import SAM1MaskDecoder
 from masklet.models.heads.prompt_encoder import PromptEncoder
 from masklet.models.sam2 import SAM2, SAM2Config
@@ -57,11 +57,11 @@ def shared(network: SAM2) -> SharedPromptDecoder:
 def test_the_answer_is_that_of_the_network(network: SAM2) -> None:
     features = network.encode_image(random_image(3))
     expected = network.decode(features.index_select(torch.zeros(5, dtype=torch.long)), PROMPTS)
-    answer = shared(network).prepare(features).predict(PROMPTS)
+    answer = SharedPromptContext(shared(network), features).predict(PROMPTS)
     torch.testing.assert_close(answer.iou_BK, expected.iou_BK, atol=1e-5, rtol=1e-4)
     scale = expected.logits_BKHW.std().item()
     torch.testing.assert_close(
-        answer.logits_of_prompts([0, 1, 2, 3, 4]), expected.logits_BKHW, atol=1e-4 * scale, rtol=1e-4
+        answer.candidates([0, 1, 2, 3, 4]).logits_BKHW, expected.logits_BKHW, atol=1e-4 * scale, rtol=1e-4
     )
     assert expected.logits_BKHW.std(0).mean() > 0.01 * scale  # prompts do differ
 
@@ -75,7 +75,7 @@ MAP = replace(CLICKS, mask_B1HW=torch.zeros(1, 1, 16, 16))
 @torch.inference_mode()
 def test_prompts_of_several_points_share_too(network: SAM2, prompts: PromptTensors) -> None:
     features = network.encode_image(random_image(3))
-    look = shared(network).prepare(features)
+    look = SharedPromptContext(shared(network), features)
     if not look.supports(prompts):  # drawn boxes cover more places than clicks reach
         assert prompts is BOX
         assert network.sam_prompt_encoder.drawing is not None
@@ -88,13 +88,13 @@ def test_prompts_of_several_points_share_too(network: SAM2, prompts: PromptTenso
 
 @torch.inference_mode()
 def test_maps_are_not_shared(network: SAM2) -> None:
-    assert not shared(network).prepare(network.encode_image(random_image(3))).supports(MAP)
+    assert not SharedPromptContext(shared(network), network.encode_image(random_image(3))).supports(MAP)
 
 
 def test_threads_do_not_see_each_others_clicks() -> None:
     network = lively(drawn_network())
     with torch.inference_mode():
-        look = shared(network).prepare(network.encode_image(random_image(3)))
+        look = SharedPromptContext(shared(network), network.encode_image(random_image(3)))
 
     def predict(number: int) -> torch.Tensor:
         one = PromptTensors(POINTS[number : number + 1], PROMPTS.labels_BN[:1])
@@ -110,8 +110,8 @@ def test_threads_do_not_see_each_others_clicks() -> None:
 @torch.inference_mode()
 def test_only_what_is_wanted_is_made(network: SAM2) -> None:
     features = network.encode_image(random_image(4))
-    answer = shared(network).prepare(features).predict(PROMPTS)
-    every = answer.logits_of_prompts([0, 1, 2, 3, 4])
+    answer = SharedPromptContext(shared(network), features).predict(PROMPTS)
+    every = answer.candidates([0, 1, 2, 3, 4]).logits_BKHW
     some = answer.logits_of_candidates(torch.tensor([0, 0, 3]), torch.tensor([1, 3, 2]))
     torch.testing.assert_close(some, every[[0, 0, 3], [1, 3, 2]])
     assert answer.logits_of_candidates(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long)).shape == (
@@ -119,31 +119,31 @@ def test_only_what_is_wanted_is_made(network: SAM2) -> None:
         16,
         16,
     )
-    assert answer.logits_of_prompts([]).shape == (0, 4, 16, 16)
+    assert answer.candidates([]).logits_BKHW.shape == (0, 4, 16, 16)
 
 
 @torch.inference_mode()
 def test_one_prompt_leaves_nothing_behind_for_the_next(network: SAM2) -> None:
-    look = shared(network).prepare(network.encode_image(random_image(5)))
+    look = SharedPromptContext(shared(network), network.encode_image(random_image(5)))
     together = look.predict(PROMPTS)
     kept = look.table.rows_NS.clone()
     alone = look.predict(PromptTensors(POINTS[2:3], PROMPTS.labels_BN[2:3]))
     torch.testing.assert_close(alone.iou_BK[0], together.iou_BK[2])
-    torch.testing.assert_close(alone.logits_of_prompts([0])[0], together.logits_of_prompts([2])[0])
+    torch.testing.assert_close(alone.candidates([0]).logits_BKHW[0], together.candidates([2]).logits_BKHW[0])
     torch.testing.assert_close(look.table.rows_NS, kept, atol=0, rtol=0)
 
 
 @torch.inference_mode()
 def test_without_fused_operators_it_is_the_same(network: SAM2, monkeypatch: pytest.MonkeyPatch) -> None:
     features = network.encode_image(random_image(6))
-    fused = shared(network).prepare(features).predict(PROMPTS)
+    fused = SharedPromptContext(shared(network), features).predict(PROMPTS)
     for module in (shared_prompts, shared_prompts.matmul.__globals__):
         names = module if isinstance(module, dict) else vars(module)
         monkeypatch.setitem(names, "has_fused_operators", lambda weight: False)
-    plain = shared(network).prepare(features).predict(PROMPTS)
+    plain = SharedPromptContext(shared(network), features).predict(PROMPTS)
     torch.testing.assert_close(plain.iou_BK, fused.iou_BK, atol=1e-5, rtol=1e-4)
-    logits = fused.logits_of_prompts([0, 4])
-    torch.testing.assert_close(plain.logits_of_prompts([0, 4]), logits, atol=1e-4 * logits.std().item(), rtol=1e-4)
+    logits = fused.candidates([0, 4]).logits_BKHW
+    torch.testing.assert_close(plain.candidates([0, 4]).logits_BKHW, logits, atol=1e-4 * logits.std().item(), rtol=1e-4)
 
 
 @torch.inference_mode()
@@ -155,6 +155,8 @@ def test_the_decoder_of_the_first_generation_has_no_finer_maps_and_no_presence()
     sparse, dense = prompts(PROMPTS, 4, 4)
     each = replace(features, embed_BCHW=features.embed_BCHW.expand(5, -1, -1, -1))
     expected = decoder(each, prompts.pe_layer.grid(4, 4), sparse, dense)
-    answer = SharedPromptDecoder(prompts, decoder).prepare(features).predict(PROMPTS)
+    answer = SharedPromptContext(SharedPromptDecoder(prompts, decoder), features).predict(PROMPTS)
     torch.testing.assert_close(answer.iou_BK, expected.iou_BK, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(answer.logits_of_prompts([0, 1, 2, 3, 4]), expected.logits_BKHW, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        answer.candidates([0, 1, 2, 3, 4]).logits_BKHW, expected.logits_BKHW, atol=1e-5, rtol=1e-4
+    )

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from helpers.small_sam1 import small_sam1
-from masklet.models.fast_cpu.shared_prompts import SharedPromptDecoder
+from masklet.models.fast_cpu.shared_prompts import SharedPromptContext, SharedPromptDecoder
 from masklet.models.types import PromptTensors
 
 
@@ -18,7 +18,8 @@ def test_shared_points_are_what_they_are_alone(name: str) -> None:
     with torch.inference_mode():
         features = model.encode_image(torch.randn(1, 3, 64, 64, generator=random))
         expected = model.decode(features.index_select(torch.zeros(3, dtype=torch.long)), prompts)
-        answer = SharedPromptDecoder(model.prompt_encoder, model.mask_decoder).prepare(features).predict(prompts)
+        decoder = SharedPromptDecoder(model.prompt_encoder, model.mask_decoder)
+        answer = SharedPromptContext(decoder, features).predict(prompts)
         torch.testing.assert_close(answer.iou_BK, expected.iou_BK, atol=1e-4, rtol=1e-4)
         for i in range(3):
             found = answer.logits(i, torch.arange(4))

@@ -12,7 +12,7 @@ from masklet.models.sam2 import SAM2
 from masklet.models.sam2.state_dict import to_transformers
 from masklet.models.types import PromptTensors
 from masklet.nn.attention import axial_rope
-from masklet.transforms import preprocess_image
+from masklet.transforms import ImageTransform
 
 transformers = pytest.importorskip("transformers", reason="transformers (extra 'test') is not installed")
 
@@ -42,7 +42,8 @@ def their_model(ours: torch.nn.Module) -> torch.nn.Module:
 def test_transformers_gives_the_same_masks() -> None:
     ours = reference_model("sam2.1_hiera_tiny", SIDE)
     theirs = their_model(ours)
-    pixels = preprocess_image(golden_image(), SIDE)
+    image = golden_image()
+    pixels = ImageTransform((image.shape[0], image.shape[1]), SIDE).preprocess(image)
     points, labels = torch.tensor([[[72.0, 138.0], [160.0, 106.0]]]), torch.tensor([[1, 0]])
     with torch.inference_mode():
         features = ours.add_no_memory_embedding(FastSAM2Encoder(ours)(pixels))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,18 +17,16 @@ from masklet.models.types import ImageFeatures, PromptableModel
 __all__ = ["EagerEncoder", "Encoder", "fast_encoder"]
 
 
-class Encoder(Protocol):
-    """`encode_image` of a network with frozen weights."""
-
-    def __call__(self, pixels_B3HW: Tensor) -> ImageFeatures:
-        """Encode normalized RGB."""
+Encoder = Callable[[Tensor], ImageFeatures]
+"""`encode_image` of a network with frozen weights: normalized RGB (B, 3, H, W) becomes features."""
 
 
+@dataclass(frozen=True, eq=False)
 class EagerEncoder:
     """The network's own `encode_image`, with matrix products in `dtype` (None: fp32)."""
 
-    def __init__(self, model: PromptableModel, dtype: torch.dtype | None) -> None:
-        self.model, self.dtype = model, dtype
+    model: PromptableModel
+    dtype: torch.dtype | None
 
     def __call__(self, pixels_B3HW: Tensor) -> ImageFeatures:
         """Encode normalized RGB; features are fp32."""

@@ -76,31 +76,26 @@ class FastMaskDecoder:
         tokens_TC = self.tokens_TC
         for layer in self.layers:
             tokens_TC, image_SC = layer(tokens_TC, image_SC)
-        projected = self.final_attention.project(image_SC)
-        attended = self.final_attention.attend_from_tokens(tokens_TC + self.tokens_TC, projected)
+        attended, _ = self.final_attention(tokens_TC + self.tokens_TC, image_SC)
         tokens_TC = self.model.sam_mask_decoder.transformer.norm_final_attn(tokens_TC + attended)
         score_1, iou_K, kernels_KC = self.heads(tokens_TC)
-        cells = self._arrange_high_res_features(features, index)
+        fine = features.high_res_features
+        if len(fine[0]) > 1 and fine[0].stride(0) != 0:
+            cells = (_to_cells(fine[0][index], 1), _to_cells(fine[1][index], 2))
+        else:  # an image that all objects share is put in order only once
+            known = self._cached_high_res_features[0]
+            if known is None or known.data_ptr() != fine[0].data_ptr() or known.shape[1:] != fine[0].shape[1:]:
+                self._cached_high_res_features = (fine[0], (_to_cells(fine[0][0], 1), _to_cells(fine[1][0], 2)))
+            cells = self._cached_high_res_features[1]
         logits_KHW = self.upscale(image_SC, cells, kernels_KC, features.embed_BCHW.shape)
         return logits_KHW, iou_K, score_1, tokens_TC[2 : 2 + NUM_MASK_TOKENS]
-
-    def _arrange_high_res_features(self, features: ImageFeatures, index: int) -> tuple[Tensor, Tensor]:
-        """Return the high-resolution features cell by cell; for an image that all objects share, only once."""
-        fine = features.high_res_features
-        shared = len(fine[0]) == 1 or fine[0].stride(0) == 0
-        if not shared:
-            return _to_cells(fine[0][index], 1), _to_cells(fine[1][index], 2)
-        cached = self._cached_high_res_features[0]
-        if cached is None or cached.data_ptr() != fine[0].data_ptr() or cached.shape[1:] != fine[0].shape[1:]:
-            self._cached_high_res_features = (fine[0], (_to_cells(fine[0][0], 1), _to_cells(fine[1][0], 2)))
-        return self._cached_high_res_features[1]
 
 
 class FusedCrossAttention:
     """Attention from tokens to the image and, optionally, back, with all projections of the image in one product."""
 
     def __init__(self, token_to_image: Attention, image_to_token: Attention | None) -> None:
-        self.token_to_image, self.image_to_token = token_to_image, image_to_token
+        self.token_to_image = token_to_image
         layers = [token_to_image.k_proj, token_to_image.v_proj] + (
             [] if image_to_token is None else [image_to_token.q_proj]
         )
@@ -113,22 +108,15 @@ class FusedCrossAttention:
         summands[1] = self.projections[1].bias.expand_as(summands[1])  # values have no position
         self.table_SN = torch.cat(summands, dim=1)
 
-    def project(self, image_SC: Tensor) -> tuple[Tensor, ...]:
-        """Project the image to keys, values and, if it attends back, queries; each (S, inner)."""
-        return self.weight.add_to(image_SC, self.table_SN).chunk(len(self.projections), dim=1)
+    def __call__(self, query_TC: Tensor, image_SC: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Attend from tokens (T, C) to the image.
 
-    def attend_from_tokens(self, query_TC: Tensor, projected: tuple[Tensor, ...]) -> Tensor:
-        """Attend from tokens (T, C) to the image."""
-        query = linear(query_TC, self.token_to_image.q_proj.weight, self.token_to_image.q_proj.bias)
-        return _attention(query, projected[0], projected[1], self.token_to_image)
-
-    def attend_from_image(self, keys_TC: Tensor, values_TC: Tensor, projected: tuple[Tensor, ...]) -> Tensor:
-        """Attend from the image (S, C) to tokens."""
-        back = self.image_to_token
-        assert back is not None
-        key = linear(keys_TC, back.k_proj.weight, back.k_proj.bias)
-        value = linear(values_TC, back.v_proj.weight, back.v_proj.bias)
-        return _attention(projected[2], key, value, back)
+        Returns also the keys, values and, if the image attends back, queries of the image; each (S, inner).
+        """
+        projected = self.weight.add_to(image_SC, self.table_SN).chunk(len(self.projections), dim=1)
+        layer = self.token_to_image
+        query = linear(query_TC, layer.q_proj.weight, layer.q_proj.bias)
+        return _attention(query, projected[0], projected[1], layer), projected
 
 
 class FusedTwoWayBlock:
@@ -148,11 +136,13 @@ class FusedTwoWayBlock:
         """Update tokens (T, C) and image (S, C)."""
         block, token_pos_TC = self.block, self.token_pos_TC
         tokens_TC = self._self_attention(tokens_TC) if self.initial_tokens_TC is None else self.initial_tokens_TC
-        projected = self.cross_attention.project(image_SC)
-        attended_TC = self.cross_attention.attend_from_tokens(tokens_TC + token_pos_TC, projected)
+        attended_TC, projected = self.cross_attention(tokens_TC + token_pos_TC, image_SC)
         tokens_TC = block.norm2(tokens_TC + attended_TC)
         tokens_TC = block.norm3(tokens_TC + block.mlp(tokens_TC))
-        attended_SC = self.cross_attention.attend_from_image(tokens_TC + token_pos_TC, tokens_TC, projected)
+        back = block.cross_attn_image_to_token
+        key_TC = linear(tokens_TC + token_pos_TC, back.k_proj.weight, back.k_proj.bias)
+        value_TC = linear(tokens_TC, back.v_proj.weight, back.v_proj.bias)
+        attended_SC = _attention(projected[2], key_TC, value_TC, back)
         return tokens_TC, block.norm4(attended_SC.add_(image_SC))
 
     def _self_attention(self, tokens_TC: Tensor) -> Tensor:
@@ -172,9 +162,12 @@ class FusedUpscaling:
     def __init__(self, decoder: MaskDecoder) -> None:
         first, norm, _, second, _ = decoder.output_upscaling.children()
         assert isinstance(norm, LayerNorm2d)
-        assert isinstance(first, nn.ConvTranspose2d)
-        assert isinstance(second, nn.ConvTranspose2d)
-        self.first, self.second, self.norm = _transposed_conv_as_linear(first), _transposed_conv_as_linear(second), norm
+        doublings = []  # products whose outputs are the four cells of a token, row by row
+        for layer in (first, second):
+            assert isinstance(layer, nn.ConvTranspose2d)
+            assert layer.bias is not None
+            doublings.append(FusedLinear(layer.weight.permute(2, 3, 1, 0).flatten(0, 2), layer.bias.repeat(4)))
+        (self.first, self.second), self.norm = doublings, norm
 
     def __call__(
         self, image_SC: Tensor, high_res_features: tuple[Tensor, Tensor], kernels_KC: Tensor, shape: torch.Size
@@ -195,7 +188,16 @@ class StackedHeads:
     def __init__(self, decoder: MaskDecoder) -> None:
         kernels = [mlp for mlp in decoder.output_hypernetworks_mlps if isinstance(mlp, MLP)]
         heads = [decoder.pred_obj_score_head, decoder.iou_prediction_head, *kernels]
-        self.layers = [stack_linears([head.layers[i] for head in heads]) for i in range(3)]
+        self.layers = []  # weights (N, I, O) and biases (N, 1, O) of N heads, narrower ones padded with zeros
+        for i in range(3):
+            layers = [layer for layer in (head.layers[i] for head in heads) if isinstance(layer, nn.Linear)]
+            most = max(layer.out_features for layer in layers)
+            weight = layers[0].weight.new_zeros(len(layers), layers[0].in_features, most)
+            bias = weight.new_zeros(len(layers), 1, most)
+            for n, layer in enumerate(layers):
+                weight[n, :, : layer.out_features] = layer.weight.detach().t()
+                bias[n, 0, : layer.out_features] = layer.bias.detach()
+            self.layers.append((weight, bias))
         self.kernel_channels = kernels[0].layers[2].out_features
 
     def __call__(self, tokens_TC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -213,28 +215,10 @@ def _attention(query_TC: Tensor, key_SC: Tensor, value_SC: Tensor, attention: At
     return linear(attended_1TC[0], attention.out_proj.weight, attention.out_proj.bias)
 
 
-def _transposed_conv_as_linear(layer: nn.ConvTranspose2d) -> FusedLinear:
-    """Write a 2 x 2 transposed convolution as a product whose outputs are the four cells of a token, row by row."""
-    assert layer.bias is not None
-    return FusedLinear(layer.weight.permute(2, 3, 1, 0).flatten(0, 2), layer.bias.repeat(4))
-
-
 def _to_cells(map_CHW: Tensor, doublings: int) -> Tensor:
-    """Order a finer map as `_transposed_conv_as_linear` does: (S, 4 C) for one doubling, (4 S, 4 C) for two."""
+    """Order a finer map as the doublings of `FusedUpscaling` do: (S, 4 C) for one doubling, (4 S, 4 C) for two."""
     channels, height, width = map_CHW.shape
     step = 1 << doublings
     x = map_CHW.reshape(channels, height // step, *[2] * doublings, width // step, *[2] * doublings)
     order = (1, 3, 2, 4, 0) if doublings == 1 else (1, 4, 2, 5, 3, 6, 0)
     return x.permute(order).reshape(-1, 4 * channels)
-
-
-def stack_linears(layers: list[nn.Module]) -> tuple[Tensor, Tensor]:
-    """Stack N layers as weights (N, I, O) and biases (N, 1, O), narrower ones padded with zeros."""
-    plain = [layer for layer in layers if isinstance(layer, nn.Linear)]
-    most = max(layer.out_features for layer in plain)
-    weight = plain[0].weight.new_zeros(len(plain), plain[0].in_features, most)
-    bias = weight.new_zeros(len(plain), 1, most)
-    for i, layer in enumerate(plain):
-        weight[i, :, : layer.out_features] = layer.weight.detach().t()
-        bias[i, 0, : layer.out_features] = layer.bias.detach()
-    return weight, bias

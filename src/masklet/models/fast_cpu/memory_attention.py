@@ -32,7 +32,10 @@ SCORE_BYTES = 15 << 20
 
 
 class AttentionKeys:
-    """Keys and values packed for `attend`, which reads both once per chunk of queries."""
+    """Keys and values packed for `attend`, which reads both once per chunk of queries.
+
+    The scores of a chunk stay within `max_bytes`.
+    """
 
     def __init__(
         self,
@@ -45,10 +48,6 @@ class AttentionKeys:
         self.key = FusedLinear(key_SC.to(dtype), None, rows=128)
         self.value = value_MS
 
-    def chunks(self, queries: int) -> list[slice]:
-        """Split `queries` rows so that the scores of a chunk stay within `max_bytes`."""
-        return row_chunks(queries, self.count * 4, self.max_bytes)
-
 
 def attend(query_TC: Tensor, keys: AttentionKeys, out_TM: Tensor) -> Tensor:
     """Compute single-head attention softmax(query @ key.T) @ value into `out_TM`; queries are scaled already.
@@ -56,7 +55,7 @@ def attend(query_TC: Tensor, keys: AttentionKeys, out_TM: Tensor) -> Tensor:
     PyTorch's own kernel calls its slower product inside. Here both products are oneDNN's, and the scores of a chunk
     never leave the processor's cache.
     """
-    for rows in keys.chunks(len(query_TC)):
+    for rows in row_chunks(len(query_TC), keys.count * 4, keys.max_bytes):
         scores_RS = keys.key(query_TC[rows].to(keys.dtype))
         if keys.dtype == torch.float32:
             torch.softmax(scores_RS, -1, out=scores_RS)
@@ -125,6 +124,14 @@ class RopeGrid:
     cos_TP: Tensor
     sin_TP: Tensor
 
+    @classmethod
+    @lru_cache(maxsize=4)
+    def of_map(cls, height: int, width: int, channels: int) -> RopeGrid:
+        """Return the grid of maps of one size."""
+        position_TC = sine_position_2d(height, width, channels).flatten(2)[0].t()
+        cos_TP, sin_TP = axial_rope(height, width, channels)
+        return cls((position_TC * MemoryAttention.POSITION_WEIGHT).contiguous(), cos_TP, sin_TP)
+
     def apply_rope(self, x_RC: Tensor, out_RC: Tensor) -> Tensor:
         """Rotate the planes of complete maps into `out_RC`; a plane's first channel is in the first half of C."""
         from_R2P, to_R2P = (t.view(-1, len(self.cos_TP), 2, t.shape[-1] // 2) for t in (x_RC, out_RC))
@@ -132,13 +139,6 @@ class RopeGrid:
         torch.mul(first, self.cos_TP, out=to_R2P[:, :, 0]).addcmul_(second, self.sin_TP, value=-1)
         torch.mul(first, self.sin_TP, out=to_R2P[:, :, 1]).addcmul_(second, self.cos_TP)
         return out_RC
-
-
-@lru_cache(maxsize=4)
-def _rope_grid(height: int, width: int, channels: int) -> RopeGrid:
-    position_TC = sine_position_2d(height, width, channels).flatten(2)[0].t()
-    cos_TP, sin_TP = axial_rope(height, width, channels)
-    return RopeGrid((position_TC * MemoryAttention.POSITION_WEIGHT).contiguous(), cos_TP, sin_TP)
 
 
 class FusedMemoryAttention:
@@ -156,20 +156,19 @@ class FusedMemoryAttention:
 
     def __call__(self, embed_1CHW: Tensor, value_MS: Tensor, positions_SM: Tensor, num_pointers: int) -> Tensor:
         """Condition one image on the memories of one object; returns (T, C)."""
-        grid = _rope_grid(*embed_1CHW.shape[-2:], embed_1CHW.shape[1])
+        grid = RopeGrid.of_map(*embed_1CHW.shape[-2:], embed_1CHW.shape[1])
         keys_SM = torch.add(value_MS.t(), positions_SM, out=torch.empty_like(positions_SM))
         first = self.layers[0]
-        value = first.pack_values(value_MS)
+        value = FusedLinear(value_MS.to(first.dtype), None, rows=128)
         if self._cached_self_attention[0] is not embed_1CHW:
-            x_TC = first.self_attention(embed_1CHW[0].flatten(1).t() + grid.position_TC, grid)
-            self._cached_self_attention = (embed_1CHW, x_TC, first.project_query(x_TC, grid))
+            x_TC, query_TC = first.attend_to_self(embed_1CHW[0].flatten(1).t() + grid.position_TC, grid)
+            self._cached_self_attention = (embed_1CHW, x_TC, query_TC)
         _, x_TC, query_TC = self._cached_self_attention
         for layer in self.layers:
             if layer is not first:
-                x_TC = layer.self_attention(x_TC, grid)
-                query_TC = layer.project_query(x_TC, grid)
+                x_TC, query_TC = layer.attend_to_self(x_TC, grid)
             keys = AttentionKeys(layer.project_keys(keys_SM, num_pointers, grid), value, layer.dtype)
-            x_TC = layer.mlp(layer.cross_attention(x_TC, query_TC, keys))
+            x_TC = layer.attend_to_memory(x_TC, query_TC, keys)
         out_TC: Tensor = self.norm(x_TC)
         return out_TC
 
@@ -198,17 +197,14 @@ class FusedMemoryAttentionLayer:
         self.norms = (layer.norm1, layer.norm2, layer.norm3)
         self.hidden, self.width = layer.linear1.out_features, width
 
-    def self_attention(self, x_TC: Tensor, grid: RopeGrid) -> Tensor:
-        """Add self-attention to (T, C)."""
+    def attend_to_self(self, x_TC: Tensor, grid: RopeGrid) -> tuple[Tensor, Tensor]:
+        """Add self-attention to (T, C); return the result, and its rotated queries (T, C) of cross-attention."""
         query, key, value = self.qkv(self.norms[0](x_TC)).chunk(3, dim=-1)
         query, key = (grid.apply_rope(t, torch.empty(t.shape)) for t in (query, key))
-        keys = AttentionKeys(key, self.pack_values(value.t()), self.dtype)
-        return self.self_out.add_to(attend(query, keys, torch.empty_like(query)), x_TC)
-
-    def project_query(self, x_TC: Tensor, grid: RopeGrid) -> Tensor:
-        """Return the rotated queries (T, C) of cross-attention."""
+        keys = AttentionKeys(key, FusedLinear(value.t().to(self.dtype), None, rows=128), self.dtype)
+        x_TC = self.self_out.add_to(attend(query, keys, torch.empty_like(query)), x_TC)
         query_TC = self.query_proj(self.norms[1](x_TC))
-        return grid.apply_rope(query_TC, torch.empty_like(query_TC))
+        return x_TC, grid.apply_rope(query_TC, torch.empty_like(query_TC))
 
     def project_keys(self, keys_SM: Tensor, num_pointers: int, grid: RopeGrid) -> Tensor:
         """Return keys (S, C), rotated a few maps at a time; pointers, at the end, have no position."""
@@ -221,17 +217,10 @@ class FusedMemoryAttentionLayer:
             out_SC[spatial:] = self.key_proj(keys_SM[spatial:])
         return out_SC
 
-    def pack_values(self, value_MS: Tensor) -> FusedLinear:
-        """Pack values for `AttentionKeys`."""
-        return FusedLinear(value_MS.to(self.dtype), None, rows=128)
-
-    def cross_attention(self, x_TC: Tensor, query_TC: Tensor, keys: AttentionKeys) -> Tensor:
-        """Add attention to the memories to (T, C)."""
+    def attend_to_memory(self, x_TC: Tensor, query_TC: Tensor, keys: AttentionKeys) -> Tensor:
+        """Add attention to the memories to (T, C), and then the MLP, a chunk of rows at a time."""
         mean_TM = torch.empty(len(x_TC), keys.value.unpacked_weight.shape[0])
-        return self.cross_out.add_to(attend(query_TC, keys, mean_TM), x_TC)
-
-    def mlp(self, x_TC: Tensor) -> Tensor:
-        """Add the MLP to (T, C), a chunk of rows at a time."""
+        x_TC = self.cross_out.add_to(attend(query_TC, keys, mean_TM), x_TC)
         y_TC, out_TC = self.norms[2](x_TC), torch.empty_like(x_TC)
         for rows in row_chunks(len(x_TC), self.hidden * 4, 8 << 20):
             out_TC[rows] = self.narrow.add_to(self.widen(y_TC[rows], "relu"), x_TC[rows])

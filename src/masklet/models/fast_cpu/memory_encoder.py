@@ -47,7 +47,21 @@ class FastMemoryEncoder:
         size = features.embed_BCHW.shape[-2:]
         if size != self._size:
             self._prepare(size)
-        rows = [self._encode_object(features.embed_BCHW, masks.index(i), i, prompted) for i in range(count)]
+        rows, (height, width), embed_BCHW = [], size, features.embed_BCHW
+        for i in range(count):
+            x_BCHW = self.model.mask_for_memory(masks.index(i), (16 * height, 16 * width), prompted)
+            for layer in self.downsample_layers:
+                x_BCHW = layer(x_BCHW)
+            if len(embed_BCHW) > 1:
+                image_SC = self.project(_to_rows(embed_BCHW[i : i + 1]))
+            else:  # an image that all objects share is projected only once
+                if self._cached_projection[0] is not embed_BCHW:
+                    self._cached_projection = (embed_BCHW, self.project(_to_rows(embed_BCHW)))
+                image_SC = self._cached_projection[1]
+            x_SC = self.widen.add_to(_to_rows(x_BCHW), image_SC)
+            for block in self.blocks:
+                x_SC = block(x_SC, (height, width))
+            rows.append(self.narrow(x_SC))
         spatial_BMHW = torch.unflatten(torch.stack(rows).transpose(1, 2), 2, size)
         return FrameMemory(self.model.add_occlusion_embedding(spatial_BMHW, masks), masks.pointer_BC)
 
@@ -56,7 +70,7 @@ class FastMemoryEncoder:
         encoder = self.model.memory_encoder
         x = torch.zeros(1, 1, 16 * size[0], 16 * size[1])
         self.downsample_layers: list[FusedDownsampleLayer] = []
-        *layers, last = encoder.mask_downsampler.encoder.children()
+        *layers, last = encoder.mask_downsampler[0].children()
         assert isinstance(last, nn.Conv2d)
         for layer, norm in zip(layers[0::3], layers[1::3], strict=True):
             assert isinstance(layer, nn.Conv2d)
@@ -65,26 +79,9 @@ class FastMemoryEncoder:
             x = self.downsample_layers[-1](x)
         self.widen = FusedLinear(last.weight.flatten(1), last.bias)
         shape = torch.Size((1, encoder.out_proj.in_channels, *size))
-        blocks = encoder.fuser.layers
+        blocks = encoder.fuser[0].children()
         self.blocks = [FusedFuserBlock(block, shape) for block in blocks if isinstance(block, FuserBlock)]
         self._size = size
-
-    def _encode_object(self, embed_BCHW: Tensor, masks: SelectedMasks, index: int, prompted: bool) -> Tensor:
-        """Encode the memory (S, M) of one object."""
-        height, width = embed_BCHW.shape[-2:]
-        x_BCHW = self.model.mask_for_memory(masks, (16 * height, 16 * width), prompted)
-        for layer in self.downsample_layers:
-            x_BCHW = layer(x_BCHW)
-        if len(embed_BCHW) > 1:
-            image_SC = self.project(_to_rows(embed_BCHW[index : index + 1]))
-        else:  # an image that all objects share is projected only once
-            if self._cached_projection[0] is not embed_BCHW:
-                self._cached_projection = (embed_BCHW, self.project(_to_rows(embed_BCHW)))
-            image_SC = self._cached_projection[1]
-        x_SC = self.widen.add_to(_to_rows(x_BCHW), image_SC)
-        for block in self.blocks:
-            x_SC = block(x_SC, (height, width))
-        return self.narrow(x_SC)
 
 
 class FusedDownsampleLayer:

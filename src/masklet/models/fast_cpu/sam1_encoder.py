@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -36,31 +37,19 @@ class FastSAM1Encoder:
     def __init__(self, model: SAM1, dtype: torch.dtype | None = None) -> None:
         self.dtype, trunk = dtype, model.image_encoder
         fused = dtype is None and has_fused_operators(next(trunk.parameters()))
-        self.trunk: Callable[[Tensor], Tensor]
+        self.memory_format = torch.preserve_format
+        self.trunk: Callable[[Tensor], Tensor] = FusedViT(trunk) if fused and isinstance(trunk, ViT) else trunk
         if isinstance(trunk, TinyViT):
-            self.trunk = FusedTinyViT(trunk, fused)
-        else:
-            self.trunk = FusedViT(trunk) if fused else trunk
+            copied = copy.deepcopy(trunk).eval()
+            _replace_with_fused(copied, fused)
+            self.trunk, self.memory_format = copied, torch.channels_last
+            copied.to(memory_format=self.memory_format)  # type: ignore[call-overload]
 
     def __call__(self, pixels_B3HW: Tensor) -> ImageFeatures:
         """Encode normalized RGB, as `SAM1.encode_image`."""
         with torch.autocast(pixels_B3HW.device.type, self.dtype, enabled=self.dtype is not None):
-            embed_BCHW = self.trunk(pixels_B3HW)
+            embed_BCHW = self.trunk(pixels_B3HW.to(memory_format=self.memory_format))
         return ImageFeatures(embed_BCHW.float().contiguous())
-
-
-class FusedTinyViT:
-    """A copy of `TinyViT` with batch normalizations folded into the convolutions and products by oneDNN."""
-
-    def __init__(self, trunk: TinyViT, fused: bool) -> None:
-        self.trunk = copy.deepcopy(trunk).eval()
-        _replace_with_fused(self.trunk, fused)
-        self.trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def __call__(self, pixels_B3SS: Tensor) -> Tensor:
-        """Encode (B, 3, S, S), as `TinyViT`."""
-        map_BCHW: Tensor = self.trunk(pixels_B3SS.contiguous(memory_format=torch.channels_last))
-        return map_BCHW
 
 
 def _replace_with_fused(module: nn.Module, fused: bool) -> None:
@@ -115,37 +104,24 @@ class FusedMLP(nn.Module):
         return out_NC.view(x.shape)
 
 
+@dataclass(eq=False)
 class FusedViT:
     """`ViT` in fp32; weights are read as they are stored, none is copied."""
 
-    def __init__(self, trunk: ViT) -> None:
-        self.trunk = trunk
-        self.blocks = [FusedViTBlock(block) for block in trunk.blocks if isinstance(block, ViTBlock)]
+    trunk: ViT
 
     def __call__(self, pixels_B3SS: Tensor) -> Tensor:
         """Encode (B, 3, S, S), as `ViT`."""
         x_BHWC = self.trunk.embed_patches(pixels_B3SS).contiguous()
-        for block in self.blocks:
-            x_BHWC = block(x_BHWC)
+        size, flat_NC = (x_BHWC.shape[1], x_BHWC.shape[2]), x_BHWC.view(-1, x_BHWC.shape[-1])
+        for block in self.trunk.blocks:
+            assert isinstance(block, ViTBlock)
+            attention, normed = block.attn, block.norm1(x_BHWC)
+            windows, padded = window_partition(normed, block.window) if block.window else (normed, size)
+            attended = fused_layer(attention.proj, attention.attend(fused_layer(attention.qkv, windows)))
+            x_BHWC += window_unpartition(attended, padded, size) if block.window else attended
+            for rows in row_chunks(len(flat_NC), 4 * block.mlp.lin1.out_features):
+                hidden = fused_layer(block.mlp.lin1, block.norm2(flat_NC[rows]), "gelu")
+                flat_NC[rows] += fused_layer(block.mlp.lin2, hidden)
         map_BCHW: Tensor = self.trunk.neck(x_BHWC.permute(0, 3, 1, 2))
         return map_BCHW
-
-
-class FusedViTBlock:
-    """`ViTBlock` that overwrites its input."""
-
-    def __init__(self, block: ViTBlock) -> None:
-        self.block = block
-
-    def __call__(self, x_BHWC: Tensor) -> Tensor:
-        """Update (B, H, W, C) in place."""
-        block, attention = self.block, self.block.attn
-        normed, size = block.norm1(x_BHWC), (x_BHWC.shape[1], x_BHWC.shape[2])
-        windows, padded = window_partition(normed, block.window) if block.window else (normed, size)
-        attended = fused_layer(attention.proj, attention.attend(fused_layer(attention.qkv, windows)))
-        x_BHWC += window_unpartition(attended, padded, size) if block.window else attended
-        flat_NC = x_BHWC.view(-1, x_BHWC.shape[-1])
-        for rows in row_chunks(len(flat_NC), 4 * block.mlp.lin1.out_features):
-            hidden = fused_layer(block.mlp.lin1, block.norm2(flat_NC[rows]), "gelu")
-            flat_NC[rows] += fused_layer(block.mlp.lin2, hidden)
-        return x_BHWC

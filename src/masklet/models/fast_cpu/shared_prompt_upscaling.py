@@ -24,14 +24,16 @@ class SharedPromptUpscaling:
 
     def __init__(self, decoder: MaskDecoderBase) -> None:
         first, norm, _, second, _ = decoder.output_upscaling.children()
-        assert isinstance(first, nn.ConvTranspose2d)
-        assert isinstance(second, nn.ConvTranspose2d)
         assert isinstance(norm, LayerNorm2d)
-        weight_NC, bias_N = _transposed_conv_as_matrix(first)
-        self.first_NC = _subtract_cell_mean(weight_NC)
-        self.first_bias_N = _subtract_cell_mean(bias_N[:, None])[:, 0]
-        self.second_NC, bias_N = _transposed_conv_as_matrix(second)
-        self.bias_N1 = bias_N[:, None]
+        matrices = []  # (4 O, I) and (4 O,): the outputs are the four cells, row by row
+        for layer in (first, second):
+            assert isinstance(layer, nn.ConvTranspose2d)
+            assert layer.bias is not None
+            matrices.append((layer.weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous(), layer.bias.repeat(4)))
+        (first_NC, first_bias_N), (self.second_NC, second_bias_N) = matrices
+        self.first_NC = _subtract_cell_mean(first_NC)
+        self.first_bias_N = _subtract_cell_mean(first_bias_N[:, None])[:, 0]
+        self.bias_N1 = second_bias_N[:, None]
         self.norm = (norm.weight[:, None], norm.bias[:, None], norm.eps)
 
     def arrange_high_res_features(self, high_res_features: tuple[Tensor, ...]) -> tuple[Tensor, Tensor] | None:
@@ -62,12 +64,6 @@ class SharedPromptUpscaling:
             logits.append(kernels_KC @ gelu(detail_NS).view(4, -1, x_CS.shape[1]))
         cells = torch.stack(logits).view(2, 2, 2, 2, len(kernels_KC), *size)
         return cells.permute(4, 5, 0, 2, 6, 1, 3).reshape(len(kernels_KC), 4 * size[0], 4 * size[1])
-
-
-def _transposed_conv_as_matrix(layer: nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
-    """Write a transposed convolution as weight (4 O, I) and bias (4 O,), its outputs the four cells, row by row."""
-    assert layer.bias is not None
-    return layer.weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous(), layer.bias.repeat(4)
 
 
 def _subtract_cell_mean(x_NS: Tensor) -> Tensor:

@@ -112,12 +112,6 @@ class SharedPromptWeights:
             summands.append((rows_IS * scale).view(self.heads, -1, rows_IS.shape[1]))
         return summands
 
-    def read0_by_position(self, position_CS: Tensor) -> Tensor:
-        """Return the summand (3 I, S) of positions to key0, value0 and query0; values have no position."""
-        summand_NS = matmul(self.read0_NC, position_CS)
-        summand_NS[self.inner : 2 * self.inner] = 0
-        return summand_NS + self.read0_bias_N[:, None]
-
     def table_columns(self, image_Cn: Tensor, read0_by_position_Nn: Tensor) -> Tensor:
         """Compute the columns of a `ProjectionTable` for some tokens of an image."""
         state0_Nn = matmul(self.read0_NC, image_Cn) + read0_by_position_Nn

@@ -64,10 +64,12 @@ def make_shared_context(
     if device.type != "cpu":
         return None
     if isinstance(model, SAM2):
-        return SharedPromptDecoder(model.sam_prompt_encoder, model.sam_mask_decoder).prepare(features)
-    if isinstance(model, SAM1):
-        return SharedPromptDecoder(model.prompt_encoder, model.mask_decoder).prepare(features)
-    return None
+        decoder = SharedPromptDecoder(model.sam_prompt_encoder, model.sam_mask_decoder)
+    elif isinstance(model, SAM1):
+        decoder = SharedPromptDecoder(model.prompt_encoder, model.mask_decoder)
+    else:
+        return None
+    return SharedPromptContext(decoder, features)
 
 
 class SharedPromptDecoder:
@@ -75,7 +77,7 @@ class SharedPromptDecoder:
 
     Example:
         >>> decoder = SharedPromptDecoder(model.sam_prompt_encoder, model.sam_mask_decoder)
-        >>> prediction = decoder.prepare(features).predict(prompts)
+        >>> prediction = SharedPromptContext(decoder, features).predict(prompts)
         >>> prediction.logits(0, torch.tensor([1, 3])).shape
         torch.Size([2, 256, 256])
     """
@@ -86,11 +88,6 @@ class SharedPromptDecoder:
         self.blocks = (first, second)
         self.upscale = SharedPromptUpscaling(mask_decoder)
         self.weights = SharedPromptWeights(mask_decoder, self.upscale.first_NC, self.upscale.first_bias_N)
-
-    def prepare(self, features: ImageFeatures) -> SharedPromptContext:
-        """Compute what all prompts about one image share; `features` as `decode` takes them."""
-        assert len(features.embed_BCHW) == 1, "one image"
-        return SharedPromptContext(self, features)
 
 
 @dataclass(frozen=True)
@@ -117,14 +114,6 @@ class SharedPrediction:
     updates: list[LowRankUpdate]
     prompt_map_columns: list[PromptMapColumns | None]
 
-    def logits_of_prompts(self, prompts: list[int]) -> Tensor:
-        """Compute all candidates (len(prompts), K, 4 H, 4 W) of some prompts."""
-        if not prompts:
-            height, width = self.context.size
-            return self.iou_BK.new_zeros(0, NUM_MASK_TOKENS, 4 * height, 4 * width)
-        every = torch.arange(NUM_MASK_TOKENS)
-        return torch.stack([self.logits(prompt, every) for prompt in prompts])
-
     def logits_of_candidates(self, prompts_N: Tensor, candidates_N: Tensor) -> Tensor:
         """Compute some candidates (N, 4 H, 4 W), those of one prompt next to each other."""
         if not len(prompts_N):
@@ -136,7 +125,12 @@ class SharedPrediction:
 
     def candidates(self, prompts: list[int]) -> MaskPrediction:
         """Return all candidates of some prompts, as `select_masks` takes them: without tokens or object scores."""
-        logits_BKHW, iou_BK = self.logits_of_prompts(prompts), self.iou_BK[prompts]
+        iou_BK, every = self.iou_BK[prompts], torch.arange(NUM_MASK_TOKENS)
+        if prompts:
+            logits_BKHW = torch.stack([self.logits(prompt, every) for prompt in prompts])
+        else:
+            height, width = self.context.size
+            logits_BKHW = iou_BK.new_zeros(0, NUM_MASK_TOKENS, 4 * height, 4 * width)
         return MaskPrediction(logits_BKHW, iou_BK, iou_BK.new_zeros(len(prompts), 1), iou_BK[..., None][..., :0])
 
     def logits(self, prompt: int, candidates: Tensor) -> Tensor:
@@ -170,17 +164,23 @@ class ImageUpdate:
 
 
 class SharedPromptContext:
-    """One image, prepared for many prompts."""
+    """One image, prepared for many prompts: what they share is computed; `features` as `decode` takes them."""
 
     def __init__(self, shared_decoder: SharedPromptDecoder, features: ImageFeatures) -> None:
+        assert len(features.embed_BCHW) == 1, "one image"
         self.shared_decoder, self.weights = shared_decoder, shared_decoder.weights
         self._table_lock = Lock()
         """Held while the table has the columns of one prompt."""
         height, width = features.embed_BCHW.shape[-2:]
         self.size = (height, width)
+        rows = 2 * self.weights.heads * (2 + NUM_MASK_TOKENS + 2)
+        self.batch_size = max(1, MAX_ATTENTION_BYTES // (rows * height * width * 4))
+        """Number of prompts that are best decoded together."""
         self.embed_CS = features.embed_BCHW[0].flatten(1)
         position_CS = shared_decoder.prompt_encoder.pe_layer.grid(height, width)[0].flatten(1)
-        self.read0_by_position_NS = self.weights.read0_by_position(position_CS)
+        read0_NS = matmul(self.weights.read0_NC, position_CS)
+        read0_NS[self.weights.inner : 2 * self.weights.inner] = 0  # values have no position
+        self.read0_by_position_NS = read0_NS + self.weights.read0_bias_N[:, None]
         self.key1, self.query1, self.key2 = self.weights.by_position(position_CS)
         dense_CS = shared_decoder.prompt_encoder(empty_prompt(1, position_CS.device), height, width)[1][0].flatten(1)
         self.table = ProjectionTable(
@@ -190,12 +190,6 @@ class SharedPromptContext:
         shift_N1 = self.weights.up_shift_N[:, None]
         self.half_NS = shift_N1 if arranged is None else arranged[0] + shift_N1
         self.stride4 = None if arranged is None else arranged[1]
-
-    @property
-    def batch_size(self) -> int:
-        """Number of prompts that are best decoded together."""
-        rows = 2 * self.weights.heads * (2 + NUM_MASK_TOKENS + 2)
-        return max(1, MAX_ATTENTION_BYTES // (rows * self.size[0] * self.size[1] * 4))
 
     def supports(self, prompts: PromptTensors) -> bool:
         """Return whether prompts can share the image: not if they have masks, or boxes that are rendered as maps."""
@@ -213,7 +207,10 @@ class SharedPromptContext:
 
         tokens = first.norm1(first.self_attn(token_pos_BTC, token_pos_BTC, token_pos_BTC))
         query = self._scaled_query(first.cross_attn_token_to_image, tokens + token_pos_BTC)
-        attended = self._for_each_prompt(columns, lambda b: self._attend_image(query[b]))
+        key0, value0 = self.table.key0, self.table.value0.transpose(1, 2)  # of the image as it is
+        attended = self._for_each_prompt(
+            columns, lambda b: merge_heads(((query[b] @ key0).softmax(-1) @ value0)[None])[0]
+        )
         tokens = self._update_tokens(first, tokens, torch.stack(attended))
         keys1, layer1 = self._image_update(first, tokens, token_pos_BTC, 0)
 
@@ -230,7 +227,14 @@ class SharedPromptContext:
             columns, lambda b: self._attend_after_second(b, states[b][:2], keys2[b], (layer1, layer2), query2[b])
         )
         tokens = transformer.norm_final_attn(tokens + last.out_proj(torch.stack([attended for _, attended in ends])))
-        iou_BK, kernels_BKC = self._run_output_heads(tokens)
+
+        decoder = self.shared_decoder.mask_decoder
+        is_sam2 = isinstance(decoder, MaskDecoder)  # its object score token comes first, and its IoU is bounded
+        tokens = tokens[:, int(is_sam2) :]
+        iou_BK: Tensor = decoder.iou_prediction_head(tokens[:, 0])
+        iou_BK = iou_BK.sigmoid() if is_sam2 else iou_BK
+        heads = [head for head in decoder.output_hypernetworks_mlps if isinstance(head, MLP)]
+        kernels_BKC = torch.stack([head(tokens[:, 1 + k]) for k, head in enumerate(heads)], dim=1)
         return SharedPrediction(self, iou_BK, kernels_BKC, [update for update, _ in ends], columns)
 
     def _tokens(self, prompts: PromptTensors) -> tuple[Tensor, list[PromptMapColumns | None]]:
@@ -306,11 +310,6 @@ class SharedPromptContext:
         parts = dict(zip(sizes, torch.split(products_BRN, list(sizes.values()), dim=-1), strict=True))
         return keys_BHTD, ImageUpdate(value_BHTD, parts, bias2_BR1[..., 0])
 
-    def _attend_image(self, query_HTD: Tensor) -> Tensor:
-        """Attend from tokens to the image as it is; returns (T, I)."""
-        weights_HTS = (query_HTD @ self.table.key0).softmax(-1)
-        return merge_heads((weights_HTS @ self.table.value0.transpose(1, 2))[None])[0]
-
     def _attend_after_first(
         self, b: int, keys_HTD: Tensor, layer: ImageUpdate, query_HTD: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -385,13 +384,3 @@ class SharedPromptContext:
     def _split_rows(self, rows_RS: Tensor) -> Tensor:
         """Return (H, T, S)."""
         return torch.unflatten(rows_RS, 0, (self.weights.heads, -1))
-
-    def _run_output_heads(self, tokens_BTC: Tensor) -> tuple[Tensor, Tensor]:
-        """Return predicted IoU (B, K) and mask kernels (B, K, C / 8)."""
-        decoder = self.shared_decoder.mask_decoder
-        is_sam2 = isinstance(decoder, MaskDecoder)  # its object score token comes first, and its IoU is bounded
-        tokens_BTC = tokens_BTC[:, int(is_sam2) :]
-        iou_BK: Tensor = decoder.iou_prediction_head(tokens_BTC[:, 0])
-        heads = [head for head in decoder.output_hypernetworks_mlps if isinstance(head, MLP)]
-        kernels_BKC = torch.stack([head(tokens_BTC[:, 1 + k]) for k, head in enumerate(heads)], dim=1)
-        return iou_BK.sigmoid() if is_sam2 else iou_BK, kernels_BKC

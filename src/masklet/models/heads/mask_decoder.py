@@ -31,9 +31,12 @@ class MaskDecoderBase(nn.Module):
     output_hypernetworks_mlps: nn.ModuleList
     iou_prediction_head: MLP
 
+    output_token_names: tuple[str, ...]
+    """The learned embeddings that precede every prompt's tokens, in their order."""
+
     def output_tokens(self) -> Tensor:
         """Return the learned tokens (T, C) that precede every prompt's tokens."""
-        raise NotImplementedError
+        return torch.cat([self.get_parameter(f"{name}.weight") for name in self.output_token_names])
 
     def _attend(self, image_BCHW: Tensor, image_pos_1CHW: Tensor, sparse_BTC: Tensor) -> tuple[Tensor, Tensor]:
         """Run the two-way transformer; return tokens (B, T, C) and image (B, C, H, W)."""
@@ -68,12 +71,10 @@ def _upscaling(width: int) -> nn.Sequential:
     )
 
 
-def _hypernetworks(width: int) -> nn.ModuleList:
-    return nn.ModuleList(MLP(width, width, width // 8, depth=3) for _ in range(NUM_MASK_TOKENS))
-
-
 class SAM1MaskDecoder(MaskDecoderBase):
     """The mask decoder of SAM 1: predicted IoU is not bounded, and objects count as present."""
+
+    output_token_names = ("iou_token", "mask_tokens")
 
     def __init__(self, width: int, heads: int, hidden: int) -> None:
         super().__init__()
@@ -81,7 +82,8 @@ class SAM1MaskDecoder(MaskDecoderBase):
         self.iou_token = nn.Embedding(1, width)
         self.mask_tokens = nn.Embedding(NUM_MASK_TOKENS, width)
         self.output_upscaling = _upscaling(width)
-        self.output_hypernetworks_mlps = _hypernetworks(width)
+        kernels = (MLP(width, width, width // 8, depth=3) for _ in range(NUM_MASK_TOKENS))
+        self.output_hypernetworks_mlps = nn.ModuleList(kernels)
         self.iou_prediction_head = MLP(width, width, NUM_MASK_TOKENS, depth=3)
 
     def forward(
@@ -97,13 +99,11 @@ class SAM1MaskDecoder(MaskDecoderBase):
             masks_BKC,
         )
 
-    def output_tokens(self) -> Tensor:
-        """Return the learned tokens (T, C): IoU, then masks."""
-        return torch.cat([self.iou_token.weight, self.mask_tokens.weight])
-
 
 class MaskDecoder(MaskDecoderBase):
     """The mask decoder of SAM 2: with high-resolution features in the upscaling, and an object score."""
+
+    output_token_names = ("obj_score_token", "iou_token", "mask_tokens")
 
     def __init__(self, width: int, heads: int, hidden: int) -> None:
         super().__init__()
@@ -114,7 +114,8 @@ class MaskDecoder(MaskDecoderBase):
         self.output_upscaling = _upscaling(width)
         self.conv_s0 = nn.Conv2d(width, width // 8, 1)
         self.conv_s1 = nn.Conv2d(width, width // 4, 1)
-        self.output_hypernetworks_mlps = _hypernetworks(width)
+        kernels = (MLP(width, width, width // 8, depth=3) for _ in range(NUM_MASK_TOKENS))
+        self.output_hypernetworks_mlps = nn.ModuleList(kernels)
         self.iou_prediction_head = MLP(width, width, NUM_MASK_TOKENS, depth=3)
         self.pred_obj_score_head = MLP(width, width, 1, depth=3)
 
@@ -130,10 +131,6 @@ class MaskDecoder(MaskDecoderBase):
             self.pred_obj_score_head(score),
             masks_BKC,
         )
-
-    def output_tokens(self) -> Tensor:
-        """Return the learned tokens (T, C): object score, IoU, then masks."""
-        return torch.cat([self.obj_score_token.weight, self.iou_token.weight, self.mask_tokens.weight])
 
 
 def stability_score(logits_BKHW: Tensor, delta: float) -> Tensor:

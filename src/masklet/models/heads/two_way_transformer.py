@@ -12,27 +12,22 @@ from torch import Tensor, nn
 from masklet.nn.attention import Attention
 from masklet.nn.layers import MLP
 
-__all__ = ["TwoWayBlock", "TwoWayTransformer", "sam2_mlp"]
+__all__ = ["TwoWayBlock", "TwoWayTransformer"]
 
 MLPFactory = Callable[[int, int], nn.Module]
-"""Builds an MLP from its width and hidden width: `MLPBlock` has the tensor names of SAM 1, `sam2_mlp` of SAM 2."""
-
-
-def sam2_mlp(width: int, hidden: int) -> MLP:
-    """Build the MLP with the tensor names of SAM 2."""
-    return MLP(width, hidden, width, depth=2)
+"""Builds an MLP from its width and hidden width: `MLPBlock` for the tensor names of SAM 1; None is that of SAM 2."""
 
 
 class TwoWayBlock(nn.Module):
     """Self-attention of tokens, attention to the image, an MLP, and attention of the image to the tokens."""
 
-    def __init__(self, width: int, heads: int, hidden: int, is_first: bool, mlp: MLPFactory = sam2_mlp) -> None:
+    def __init__(self, width: int, heads: int, hidden: int, is_first: bool, mlp: MLPFactory | None = None) -> None:
         super().__init__()
         self.self_attn = Attention(width, heads)
         self.norm1 = nn.LayerNorm(width)
         self.cross_attn_token_to_image = Attention(width, heads, inner=width // 2)
         self.norm2 = nn.LayerNorm(width)
-        self.mlp = mlp(width, hidden)
+        self.mlp = mlp(width, hidden) if mlp else MLP(width, hidden, width, depth=2)
         self.norm3 = nn.LayerNorm(width)
         self.norm4 = nn.LayerNorm(width)
         self.cross_attn_image_to_token = Attention(width, heads, inner=width // 2)
@@ -58,7 +53,7 @@ class TwoWayBlock(nn.Module):
 class TwoWayTransformer(nn.Module):
     """`depth` two-way blocks and a final attention of the tokens to the image."""
 
-    def __init__(self, width: int, heads: int, hidden: int, depth: int = 2, mlp: MLPFactory = sam2_mlp) -> None:
+    def __init__(self, width: int, heads: int, hidden: int, depth: int = 2, mlp: MLPFactory | None = None) -> None:
         super().__init__()
         self.layers = nn.ModuleList(TwoWayBlock(width, heads, hidden, i == 0, mlp) for i in range(depth))
         self.final_attn_token_to_image = Attention(width, heads, inner=width // 2)

@@ -7,7 +7,7 @@ transformers. MobileSAM has no names there.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache, lru_cache
+from functools import partial
 
 from torch import Tensor
 
@@ -22,7 +22,7 @@ from masklet.models.hf_keys import (
 )
 from masklet.models.sam1.config import CONFIGS, SAM1Config, ViTConfig
 from masklet.models.sam1.model import SAM1
-from masklet.nn.meta_init import meta_init
+from masklet.nn.meta_init import network_from_state, network_shapes
 
 __all__ = ["build", "expected_shapes", "from_transformers", "infer_config", "is_transformers", "to_transformers"]
 
@@ -53,9 +53,7 @@ def _key_pairs() -> Iterator[KeyPair]:
         yield f"mask_decoder.transformer.layers.#.mlp.{leaf}", f"mask_decoder.transformer.layers.#.mlp.{leaf}"
 
 
-@lru_cache(maxsize=1)
-def _key_mapping() -> KeyMapping:
-    return KeyMapping.from_pairs(_key_pairs())
+_KEYS = KeyMapping.from_pairs(_key_pairs())
 
 
 def is_transformers(names: Iterable[str]) -> bool:
@@ -89,7 +87,7 @@ def from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 published.get(_POSITION_MATRIX), tensor, _HF_POSITION_MATRICES, "SAM"
             )
         else:
-            published[_key_mapping().to_published(name) or name] = tensor
+            published[_KEYS.translate(name, to_published=True) or name] = tensor
     return published
 
 
@@ -105,7 +103,7 @@ def to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     theirs: dict[str, Tensor] = {}
     for name, tensor in state.items():
-        target = _key_mapping().to_transformers(name)
+        target = _KEYS.translate(name, to_published=False)
         if name == _POSITION_MATRIX:
             theirs.update(dict.fromkeys(_HF_POSITION_MATRICES, tensor))
         elif target is None:
@@ -120,11 +118,10 @@ def to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-@cache
-def expected_shapes(config: SAM1Config) -> dict[str, tuple[int, ...]]:
-    """Return the name and shape of every tensor of a network, without allocating it."""
-    with meta_init():
-        return {name: tuple(t.shape) for name, t in SAM1(config).state_dict().items()}
+expected_shapes = partial(network_shapes, SAM1)
+"""The name and shape of every tensor of a network, by its `SAM1Config`."""
+build = partial(network_from_state, SAM1)
+"""Build the network of a `SAM1Config` from a state dict."""
 
 
 def infer_config(shapes: Shapes) -> tuple[str, SAM1Config] | None:
@@ -140,12 +137,3 @@ def infer_config(shapes: Shapes) -> tuple[str, SAM1Config] | None:
     distances = {n: abs(c.trunk.width - patches[0]) for n, c in CONFIGS.items() if isinstance(c.trunk, ViTConfig)}
     nearest = min(distances, key=distances.__getitem__)
     return nearest, CONFIGS[nearest]
-
-
-def build(config: SAM1Config, state: Mapping[str, Tensor]) -> SAM1:
-    """Build an fp32 network in evaluation mode from `state`, whose names and shapes must match exactly."""
-    with meta_init():
-        model = SAM1(config)
-    floats = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
-    model.load_state_dict(floats, strict=True, assign=True)
-    return model.eval().requires_grad_(False)

@@ -6,6 +6,8 @@ N heads, D channels per head.
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
@@ -17,61 +19,34 @@ from masklet.nn.attention import window_partition, window_unpartition
 __all__ = ["ConvBN", "NormedMLP", "TinyViT"]
 
 
-class ConvBN(nn.Module):
-    """A convolution without bias, then batch normalization."""
+class ConvBN(nn.Sequential):
+    """A convolution without bias, then batch normalization: (B, C, H, W) to (B, C', H / stride, W / stride)."""
+
+    c: nn.Conv2d
+    bn: nn.BatchNorm2d
 
     def __init__(self, inputs: int, outputs: int, side: int = 1, stride: int = 1, groups: int = 1) -> None:
-        super().__init__()
-        self.c = nn.Conv2d(inputs, outputs, side, stride, side // 2, groups=groups, bias=False)
-        self.bn = nn.BatchNorm2d(outputs)
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Map (B, C, H, W) to (B, C', H / stride, W / stride)."""
-        out: Tensor = self.bn(self.c(x_BCHW))
-        return out
-
-
-class TinyViTPatchEmbed(nn.Module):
-    """Two strided convolutions to stride 4."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.seq = nn.Sequential(ConvBN(3, channels // 2, 3, 2), nn.GELU(), ConvBN(channels // 2, channels, 3, 2))
-
-    def forward(self, pixels_B3SS: Tensor) -> Tensor:
-        """Embed (B, 3, S, S) as (B, C, S / 4, S / 4)."""
-        out: Tensor = self.seq(pixels_B3SS)
-        return out
+        conv = nn.Conv2d(inputs, outputs, side, stride, side // 2, groups=groups, bias=False)
+        super().__init__(OrderedDict(c=conv, bn=nn.BatchNorm2d(outputs)))
 
 
 class MBConv(nn.Module):
-    """Inverted bottleneck of MobileNet v2: expand, depthwise, project, with a residual."""
+    """Inverted bottleneck of MobileNet v2: expand to `inner` channels, depthwise with `stride`, project to `outputs`.
 
-    def __init__(self, channels: int, expansion: int) -> None:
+    With `residual`, its input is added and an activation follows; without, it leads to the next stage.
+    """
+
+    def __init__(self, inputs: int, inner: int, outputs: int, stride: int = 1, *, residual: bool) -> None:
         super().__init__()
-        inner = channels * expansion
-        self.conv1 = ConvBN(channels, inner)
-        self.conv2 = ConvBN(inner, inner, 3, groups=inner)
-        self.conv3 = ConvBN(inner, channels)
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Update (B, C, H, W)."""
-        return gelu(x_BCHW + self.conv3(gelu(self.conv2(gelu(self.conv1(x_BCHW))))))
-
-
-class PatchMerging(nn.Module):
-    """Convolutions to the channels of the next stage, with `stride` 1 or 2."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = ConvBN(inputs, outputs)
-        self.conv2 = ConvBN(outputs, outputs, 3, stride, groups=outputs)
-        self.conv3 = ConvBN(outputs, outputs)
+        self.conv1 = ConvBN(inputs, inner)
+        self.conv2 = ConvBN(inner, inner, 3, stride, groups=inner)
+        self.conv3 = ConvBN(inner, outputs)
+        self.residual = residual
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C', H / stride, W / stride)."""
-        out: Tensor = self.conv3(gelu(self.conv2(gelu(self.conv1(x_BCHW)))))
-        return out
+        y_BCHW: Tensor = self.conv3(gelu(self.conv2(gelu(self.conv1(x_BCHW)))))
+        return gelu(x_BCHW + y_BCHW) if self.residual else y_BCHW
 
 
 class WindowAttention(nn.Module):
@@ -98,19 +73,16 @@ class WindowAttention(nn.Module):
         return out
 
 
-class NormedMLP(nn.Module):
-    """Normalization, then two linear layers."""
+class NormedMLP(nn.Sequential):
+    """Normalization, then two linear layers; maps (..., C) to the same shape."""
+
+    norm: nn.LayerNorm
+    fc1: nn.Linear
+    fc2: nn.Linear
 
     def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (..., C) to the same shape."""
-        out: Tensor = self.fc2(gelu(self.fc1(self.norm(x))))
-        return out
+        norm, widen, narrow = nn.LayerNorm(width), nn.Linear(width, hidden), nn.Linear(hidden, width)
+        super().__init__(OrderedDict(norm=norm, fc1=widen, act=nn.GELU(), fc2=narrow))
 
 
 class TinyViTBlock(nn.Module):
@@ -134,21 +106,6 @@ class TinyViTBlock(nn.Module):
         return out
 
 
-class TinyViTStage(nn.Module):
-    """Blocks, then the downsampling to the next stage (None after the last)."""
-
-    def __init__(self, blocks: list[nn.Module], downsample: PatchMerging | None) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(blocks)
-        self.downsample = downsample
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Map (B, C, H, W) to the input of the next stage."""
-        for block in self.blocks:
-            x_BCHW = block(x_BCHW)
-        return x_BCHW if self.downsample is None else self.downsample(x_BCHW)
-
-
 class TinyViT(nn.Module):
     """Four stages at strides 4, 8, 16 and 16, and the neck.
 
@@ -160,25 +117,27 @@ class TinyViT(nn.Module):
     def __init__(self, config: TinyViTConfig, width: int) -> None:
         super().__init__()
         channels, expansion = config.channels, config.expansion
-        self.patch_embed = TinyViTPatchEmbed(channels[0])
-        self.layers = nn.ModuleList()
+        c0 = channels[0]
+        stem = nn.Sequential(ConvBN(3, c0 // 2, 3, 2), nn.GELU(), ConvBN(c0 // 2, c0, 3, 2))
+        self.patch_embed = nn.Sequential(OrderedDict(seq=stem))
+        self.layers = nn.Sequential()
         for i, depth in enumerate(config.depths):
             blocks: list[nn.Module] = [
                 TinyViTBlock(channels[i], config.heads[i], config.windows[i], expansion)
                 if i
-                else MBConv(channels[0], expansion)
+                else MBConv(c0, c0 * expansion, c0, residual=True)
                 for _ in range(depth)
             ]
-            downsample = PatchMerging(channels[i], channels[i + 1], 1 if i == 2 else 2) if i < 3 else None
-            self.layers.append(TinyViTStage(blocks, downsample))
+            stage = OrderedDict[str, nn.Module](blocks=nn.Sequential(*blocks))
+            if i < 3:
+                outputs, stride = channels[i + 1], 1 if i == 2 else 2
+                stage["downsample"] = MBConv(channels[i], outputs, outputs, stride, residual=False)
+            self.layers.append(nn.Sequential(stage))
         self.norm_head = nn.LayerNorm(channels[3])
         self.head = nn.Linear(channels[3], config.classes)
         self.neck = build_neck(channels[3], width)
 
     def forward(self, pixels_B3SS: Tensor) -> Tensor:
         """Encode normalized RGB (B, 3, S, S) as a map (B, C, S / 16, S / 16)."""
-        x_BCHW = self.patch_embed(pixels_B3SS)
-        for layer in self.layers:
-            x_BCHW = layer(x_BCHW)
-        out: Tensor = self.neck(x_BCHW)
+        out: Tensor = self.neck(self.layers(self.patch_embed(pixels_B3SS)))
         return out

@@ -8,11 +8,12 @@ batch, D channels per head, J distances along an axis.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from itertools import product
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, interpolate, scaled_dot_product_attention
+from torch.nn.functional import interpolate, scaled_dot_product_attention
 
 from masklet.models.sam1.config import PATCH_SIZE, ViTConfig
 from masklet.nn.attention import window_partition, window_unpartition
@@ -58,8 +59,15 @@ class RelativeAttention(nn.Module):
         qkv = qkv_BHW3C.reshape(batch, height * width, 3, self.heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).flatten(1, 2)  # each (B N, T, D)
         q_NHWD = q.view(-1, height, width, q.shape[-1])
-        rows_HHD = _get_rel_pos(self.rel_pos_h, height).to(q.dtype)
-        columns_WWD = _get_rel_pos(self.rel_pos_w, width).to(q.dtype)
+        tables: list[Tensor] = []  # by axis: the entry (length, length, D) of each query and key
+        for parameter_JD, length in ((self.rel_pos_h, height), (self.rel_pos_w, width)):
+            table_JD: Tensor = parameter_JD
+            if len(table_JD) != 2 * length - 1:  # trained for another length
+                resized = interpolate(table_JD.t()[None].float(), 2 * length - 1, mode="linear")
+                table_JD = resized[0].t().to(table_JD.dtype)
+            index = torch.arange(length, device=table_JD.device)
+            tables.append(table_JD[index[:, None] - index[None] + length - 1].to(q.dtype))
+        rows_HHD, columns_WWD = tables
         by_row_NHWH = q_NHWD @ rows_HHD.transpose(1, 2)
         by_column_NHWW = (q_NHWD.transpose(1, 2) @ columns_WWD.transpose(1, 2)).transpose(1, 2)
         out = torch.empty_like(q)
@@ -76,15 +84,6 @@ class RelativeAttention(nn.Module):
         return out.view(batch, self.heads, height, width, -1).permute(0, 2, 3, 1, 4).flatten(3)
 
 
-def _get_rel_pos(table_JD: Tensor, length: int) -> Tensor:
-    """Return the table entry (length, length, D) of each query and key on an axis; interpolate for another length."""
-    distances = 2 * length - 1
-    if len(table_JD) != distances:
-        table_JD = interpolate(table_JD.t()[None].float(), distances, mode="linear")[0].t().to(table_JD.dtype)
-    index = torch.arange(length, device=table_JD.device)
-    return table_JD[index[:, None] - index[None] + length - 1]
-
-
 class ViTBlock(nn.Module):
     """Attention in windows of side `window`, or over the full map if it is 0, then an MLP."""
 
@@ -94,7 +93,7 @@ class ViTBlock(nn.Module):
         self.norm1 = nn.LayerNorm(config.width, EPS)
         self.attn = RelativeAttention(config.width, config.heads, window or side)
         self.norm2 = nn.LayerNorm(config.width, EPS)
-        self.mlp = MLPBlock(config.width, 4 * config.width, gelu)
+        self.mlp = MLPBlock(config.width, 4 * config.width, nn.GELU)
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """Update (B, H, W, C)."""
@@ -109,19 +108,6 @@ class ViTBlock(nn.Module):
         return out
 
 
-class ViTPatchEmbed(nn.Module):
-    """Non-overlapping patches of the input, one vector each."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(3, width, PATCH_SIZE, PATCH_SIZE)
-
-    def forward(self, pixels_B3SS: Tensor) -> Tensor:
-        """Embed (B, 3, S, S) as (B, H, W, C)."""
-        patches: Tensor = self.proj(pixels_B3SS)
-        return patches.permute(0, 2, 3, 1)
-
-
 class ViT(nn.Module):
     """Patches, blocks and neck, for inputs of `image_size`; for other sizes the positions are interpolated.
 
@@ -133,7 +119,8 @@ class ViT(nn.Module):
     def __init__(self, config: ViTConfig, image_size: int, width: int) -> None:
         super().__init__()
         side = image_size // PATCH_SIZE
-        self.patch_embed = ViTPatchEmbed(config.width)
+        patches = nn.Conv2d(3, config.width, PATCH_SIZE, PATCH_SIZE)
+        self.patch_embed = nn.Sequential(OrderedDict(proj=patches))
         self.pos_embed = nn.Parameter(torch.zeros(1, side, side, config.width))
         windows = (0 if i in config.global_blocks else config.window for i in range(config.depth))
         self.blocks = nn.ModuleList(ViTBlock(config, window, side) for window in windows)
@@ -149,7 +136,7 @@ class ViT(nn.Module):
 
     def embed_patches(self, pixels_B3SS: Tensor) -> Tensor:
         """Embed patches and add their positions; returns (B, H, W, C)."""
-        x_BHWC: Tensor = self.patch_embed(pixels_B3SS)
+        x_BHWC: Tensor = self.patch_embed(pixels_B3SS).permute(0, 2, 3, 1)
         size = (x_BHWC.shape[1], x_BHWC.shape[2])
         if self.pos_embed.shape[1:3] == size:
             return x_BHWC + self.pos_embed

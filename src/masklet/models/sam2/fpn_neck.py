@@ -5,6 +5,7 @@ Shapes: B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -13,25 +14,13 @@ from torch.nn.functional import interpolate
 __all__ = ["FpnNeck"]
 
 
-class Lateral(nn.Module):
-    """A 1 x 1 convolution under its published name."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, 1)
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Map (B, C, H, W) to (B, C', H, W)."""
-        out: Tensor = self.conv(x_BCHW)
-        return out
-
-
 class FpnNeck(nn.Module):
     """Lateral convolutions, with stride 32 upsampled and added to stride 16."""
 
     def __init__(self, channels: Sequence[int], width: int) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(Lateral(c, width) for c in reversed(channels))
+        laterals = (nn.Conv2d(inputs, width, 1) for inputs in reversed(channels))
+        self.convs = nn.ModuleList(nn.Sequential(OrderedDict(conv=lateral)) for lateral in laterals)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Map strides 4, 8, 16, 32 to one width; return strides 16, 8 and 4."""

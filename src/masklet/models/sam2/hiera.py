@@ -5,6 +5,8 @@ Shapes: B batch, N windows, H height, W width, C channels, A heads, T tokens, D 
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate, max_pool2d, scaled_dot_product_attention
@@ -20,19 +22,6 @@ __all__ = ["Hiera"]
 def max_pool_2x2(x_BHWC: Tensor) -> Tensor:
     """Max-pool (B, H, W, C) two by two."""
     return max_pool2d(x_BHWC.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
-
-
-class HieraPatchEmbed(nn.Module):
-    """Overlapping patches at stride 4."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(3, width, kernel_size=7, stride=4, padding=3)
-
-    def forward(self, pixels_B3HW: Tensor) -> Tensor:
-        """Embed (B, 3, H, W) as (B, H/4, W/4, C)."""
-        out: Tensor = self.proj(pixels_B3HW)
-        return out.permute(0, 2, 3, 1)
 
 
 class MultiScaleAttention(nn.Module):
@@ -95,7 +84,8 @@ class Hiera(nn.Module):
     def __init__(self, config: HieraConfig) -> None:
         super().__init__()
         self.gradient_checkpointing = False
-        self.patch_embed = HieraPatchEmbed(config.width)
+        patches = nn.Conv2d(3, config.width, kernel_size=7, stride=4, padding=3)  # they overlap
+        self.patch_embed = nn.Sequential(OrderedDict(proj=patches))
         self.pos_embed = nn.Parameter(torch.zeros(1, config.width, *config.background))
         self.pos_embed_window = nn.Parameter(torch.zeros(1, config.width, config.windows[0], config.windows[0]))
         self.blocks = nn.ModuleList()
@@ -113,7 +103,7 @@ class Hiera(nn.Module):
     def forward(self, pixels_B3HW: Tensor) -> list[Tensor]:
         """Return maps (B, C, H, W) at strides 4, 8, 16, 32."""
         recompute = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
-        x = self.patch_embed(pixels_B3HW)
+        x = self.patch_embed(pixels_B3HW).permute(0, 2, 3, 1)
         x = x + self.position_embedding(x.shape[1], x.shape[2])
         maps = []
         for i, block in enumerate(self.blocks):

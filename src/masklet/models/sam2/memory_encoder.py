@@ -5,6 +5,8 @@ Shapes: B objects, C channels, H and W of the stride-16 map, M memory channels.
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
@@ -12,24 +14,6 @@ from torch.nn.functional import gelu
 from masklet.nn.layers import LayerNorm2d
 
 __all__ = ["MemoryEncoder"]
-
-
-class MaskDownsampler(nn.Module):
-    """Four strided convolutions from a mask to `width` channels at stride 16."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        channels = 1
-        for _ in range(4):
-            layers += [nn.Conv2d(channels, channels * 4, 3, 2, 1), LayerNorm2d(channels * 4), nn.GELU()]
-            channels *= 4
-        self.encoder = nn.Sequential(*layers, nn.Conv2d(channels, width, 1))
-
-    def forward(self, mask_B1HW: Tensor) -> Tensor:
-        """Map a mask (B, 1, 16 H, 16 W) to (B, C, H, W)."""
-        out: Tensor = self.encoder(mask_B1HW)
-        return out
 
 
 class FuserBlock(nn.Module):
@@ -50,28 +34,19 @@ class FuserBlock(nn.Module):
         return x_BCHW + y_BHWC.permute(0, 3, 1, 2)
 
 
-class Fuser(nn.Module):
-    """A stack of fuser blocks under its published name."""
-
-    def __init__(self, width: int, blocks: int) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(FuserBlock(width) for _ in range(blocks))
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Update (B, C, H, W)."""
-        for layer in self.layers:
-            x_BCHW = layer(x_BCHW)
-        return x_BCHW
-
-
 class MemoryEncoder(nn.Module):
     """Features plus mask, fused and projected to the channels of a memory."""
 
     def __init__(self, width: int, channels: int, blocks: int) -> None:
         super().__init__()
-        self.mask_downsampler = MaskDownsampler(width)
+        downsampling: list[nn.Module] = []  # four strided convolutions from a mask to stride 16
+        for inputs in (1, 4, 16, 64):
+            downsampling += [nn.Conv2d(inputs, inputs * 4, 3, 2, 1), LayerNorm2d(inputs * 4), nn.GELU()]
+        downsampling.append(nn.Conv2d(256, width, 1))
+        self.mask_downsampler = nn.Sequential(OrderedDict(encoder=nn.Sequential(*downsampling)))
         self.pix_feat_proj = nn.Conv2d(width, width, 1)
-        self.fuser = Fuser(width, blocks)
+        layers = nn.Sequential(*(FuserBlock(width) for _ in range(blocks)))
+        self.fuser = nn.Sequential(OrderedDict(layers=layers))
         self.out_proj = nn.Conv2d(width, channels, 1)
 
     def forward(self, features_BCHW: Tensor, mask_B1HW: Tensor) -> Tensor:

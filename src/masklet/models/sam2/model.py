@@ -10,6 +10,8 @@ Shapes: B batch, C channels, H and W of a map, S side of the square input, K can
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
@@ -44,20 +46,20 @@ MEMORY_MASK_SCALE, MEMORY_MASK_BIAS = 20.0, -10.0
 """The memory encoder reads scale * mask + bias, where the mask is 0 outside and 1 inside."""
 
 
-class ImageEncoder(nn.Module):
-    """Trunk and neck."""
+class ImageEncoder(nn.Sequential):
+    """Trunk and neck: (B, 3, H, W) becomes three maps of one width at strides 16, 8 and 4."""
+
+    trunk: Hiera | ConvNet
+    neck: FpnNeck
 
     def __init__(self, config: SAM2Config) -> None:
-        super().__init__()
-        trunk = config.trunk
-        self.trunk: Hiera | ConvNet = ConvNet(trunk) if isinstance(trunk, ConvNetConfig) else Hiera(trunk)
-        channels = self.trunk.channels if isinstance(self.trunk, ConvNet) else config.trunk.channels
-        self.neck = FpnNeck(channels, config.width)
-
-    def forward(self, pixels_B3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Encode (B, 3, H, W) as maps of one width at strides 16, 8 and 4."""
-        maps: tuple[Tensor, Tensor, Tensor] = self.neck(self.trunk(pixels_B3HW))
-        return maps
+        trunk: Hiera | ConvNet
+        if isinstance(config.trunk, ConvNetConfig):
+            trunk = ConvNet(config.trunk)
+            channels: tuple[int, ...] = trunk.channels
+        else:
+            trunk, channels = Hiera(config.trunk), config.trunk.channels
+        super().__init__(OrderedDict(trunk=trunk, neck=FpnNeck(channels, config.width)))
 
 
 class SAM2(nn.Module):
@@ -79,6 +81,7 @@ class SAM2(nn.Module):
         self.config = config
         self.image_size = config.image_size
         self.still_image_size_override = config.still_image_size
+        self.stability_threshold, self.supports_video = config.stability_threshold, config.memory is not None
         self.image_encoder = ImageEncoder(config)
         self.sam_prompt_encoder = PromptEncoder(config.width, config.prompt_maps)
         self.sam_mask_decoder = MaskDecoder(config.width, config.heads, config.hidden)
@@ -103,16 +106,6 @@ class SAM2(nn.Module):
     def still_image_size(self) -> int:
         """Side of the square that a single image is resized to."""
         return self.still_image_size_override or self.image_size
-
-    @property
-    def stability_threshold(self) -> float:
-        """Stability below which the best of three masks replaces the single mask; 0: never."""
-        return self.config.stability_threshold
-
-    @property
-    def supports_video(self) -> bool:
-        """Whether the network has a memory of earlier frames."""
-        return self.config.memory is not None
 
     def set_image_size(self, image_size: int) -> None:
         """Set the side of the square for images and frames, a multiple of 32."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache, lru_cache
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -31,7 +31,7 @@ from masklet.models.hf_keys import (
 )
 from masklet.models.sam2.config import CONFIGS, HieraConfig, SAM2Config
 from masklet.models.sam2.model import SAM2
-from masklet.nn.meta_init import meta_init
+from masklet.nn.meta_init import network_from_state, network_shapes
 
 __all__ = ["build", "expected_shapes", "from_transformers", "infer_config", "is_transformers", "to_transformers"]
 
@@ -104,9 +104,7 @@ def _key_pairs() -> Iterator[KeyPair]:
     yield from mlp_keys("obj_ptr_proj", "object_pointer_proj", 3)
 
 
-@lru_cache(maxsize=1)
-def _key_mapping() -> KeyMapping:
-    return KeyMapping.from_pairs(_key_pairs())
+_KEYS = KeyMapping.from_pairs(_key_pairs())
 
 
 def is_transformers(names: Iterable[str]) -> bool:
@@ -135,7 +133,6 @@ def from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         CheckpointError: if the two copies of the positional matrix differ, or if there are not four point embeddings.
     """
-    keys = _key_mapping()
     published: dict[str, Tensor] = {}
     for name, tensor in state.items():
         if name == _HF_POINTS:
@@ -147,7 +144,7 @@ def from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 published.get(_POSITION_MATRIX), tensor, _HF_POSITION_MATRICES, "SAM 2"
             )
         else:
-            published[keys.to_published(name) or name] = tensor
+            published[_KEYS.translate(name, to_published=True) or name] = tensor
     return published
 
 
@@ -161,13 +158,12 @@ def to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         CheckpointError: if a name is not of a published SAM 2 (the built-in model's trunk, for example).
     """
-    keys = _key_mapping()
     theirs: dict[str, Tensor] = {}
     for name, tensor in state.items():
         if name == _POSITION_MATRIX:
             theirs.update(dict.fromkeys(_HF_POSITION_MATRICES, tensor))
         elif name not in _POINTS:
-            target = keys.to_transformers(name)
+            target = _KEYS.translate(name, to_published=False)
             if target is None:
                 raise CheckpointError(
                     f"{name} has no name in transformers: only the published networks of SAM 2 and SAM 2.1 do. "
@@ -185,11 +181,10 @@ def to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-@cache
-def expected_shapes(config: SAM2Config) -> dict[str, tuple[int, ...]]:
-    """Return the name and shape of every tensor of a network, without allocating it."""
-    with meta_init():
-        return {name: tuple(t.shape) for name, t in SAM2(config).state_dict().items()}
+expected_shapes = partial(network_shapes, SAM2)
+"""The name and shape of every tensor of a network, by its `SAM2Config`."""
+build = partial(network_from_state, SAM2)
+"""Build the network of a `SAM2Config` from a state dict."""
 
 
 def infer_config(shapes: Shapes) -> tuple[str, SAM2Config] | None:
@@ -206,19 +201,10 @@ def infer_config(shapes: Shapes) -> tuple[str, SAM2Config] | None:
     blocks = sum(bool(re.fullmatch(r"image_encoder\.trunk\.blocks\.\d+\.norm1\.weight", name)) for name in shapes)
     is_2_1 = "no_obj_embed_spatial" in shapes or "obj_ptr_tpos_proj.weight" in shapes
 
-    def distance(item: tuple[str, SAM2Config]) -> tuple[int, int]:
-        trunk = item[1].trunk
-        assert isinstance(trunk, HieraConfig)
-        return abs(trunk.width - patches[0]), abs(sum(trunk.depths) - blocks)
-
-    version = [(name, c) for name, c in CONFIGS.items() if name.startswith("sam2.1_" if is_2_1 else "sam2_")]
-    return min(version, key=distance)
-
-
-def build(config: SAM2Config, state: Mapping[str, Tensor]) -> SAM2:
-    """Build an fp32 network in evaluation mode from `state`, whose names and shapes must match exactly."""
-    with meta_init():
-        model = SAM2(config)
-    floats = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
-    model.load_state_dict(floats, strict=True, assign=True)
-    return model.eval().requires_grad_(False)
+    version, distances = "sam2.1_" if is_2_1 else "sam2_", {}
+    for name, config in CONFIGS.items():
+        if name.startswith(version) and isinstance(config.trunk, HieraConfig):
+            trunk = config.trunk
+            distances[name] = (abs(trunk.width - patches[0]), abs(sum(trunk.depths) - blocks))
+    nearest = min(distances, key=distances.__getitem__)
+    return nearest, CONFIGS[nearest]

@@ -5,6 +5,8 @@ Shapes: B batch, C channels, H height, W width, M prototypes.
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, silu
@@ -95,17 +97,15 @@ class SPPF(nn.Module):
         return out
 
 
-class Prototypes(nn.Module):
-    """Prototype maps at stride 4; every mask is a weighted sum of them."""
+class Prototypes(nn.Sequential):
+    """Prototype maps at stride 4; every mask is a weighted sum of them.
+
+    Maps stride 8, (B, C, H, W), to (B, M, 2H, 2W).
+    """
 
     def __init__(self, inputs: int, channels: int, prototypes: int) -> None:
-        super().__init__()
-        self.cv1 = ConvBlock(inputs, channels, 3)
-        self.upsample = nn.ConvTranspose2d(channels, channels, 2, 2)
-        self.cv2 = ConvBlock(channels, channels, 3)
-        self.cv3 = ConvBlock(channels, prototypes)
-
-    def forward(self, fine_BCHW: Tensor) -> Tensor:
-        """Map stride 8, (B, C, H, W), to prototypes (B, M, 2H, 2W)."""
-        out: Tensor = self.cv3(self.cv2(self.upsample(self.cv1(fine_BCHW))))
-        return out
+        layers = OrderedDict[str, nn.Module](cv1=ConvBlock(inputs, channels, 3))
+        layers["upsample"] = nn.ConvTranspose2d(channels, channels, 2, 2)
+        layers["cv2"] = ConvBlock(channels, channels, 3)
+        layers["cv3"] = ConvBlock(channels, prototypes)
+        super().__init__(layers)

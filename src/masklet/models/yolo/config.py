@@ -55,11 +55,6 @@ class YOLOConfig:
     bins: int = 16
     """Each side of a box is a distribution over this many distances, in strides."""
 
-    @property
-    def is_segmenter(self) -> bool:
-        """Whether the network predicts masks."""
-        return self.mask_channels is not None
-
 
 def config_for_scale(scale: ScaleFactors, *, classes: int = 80, masks: bool = False) -> YOLOConfig:
     """Return the network of a published scale.

@@ -1,7 +1,7 @@
 """YOLOv8: a backbone, a neck that fuses its maps in both directions, and a head.
 
 Layers are stored under their published numbers; those without tensors (upsampling, concatenation) are written out in
-`neck`.
+`forward`.
 Shapes: B batch, C channels, H height, W width.
 """
 
@@ -57,23 +57,19 @@ class YOLOv8(nn.Module):
 
     def forward(self, pixels_B3HW: Tensor) -> RawDetections:
         """Detect objects in RGB (B, 3, H, W) in 0..1, sides multiples of 32."""
-        fine, middle, coarse = self.backbone(pixels_B3HW)
-        detections: RawDetections = self.model["22"](self.neck(fine, middle, coarse))
+        x_BCHW, layers, maps = pixels_B3HW, self.model, []
+        for number in range(10):
+            x_BCHW = layers[str(number)](x_BCHW)
+            if number in (4, 6, 9):  # the last at strides 8, 16 and 32
+                maps.append(x_BCHW)
+        fine, middle, coarse = maps
+        # the neck fuses them from coarse to fine and back
+        down16 = layers["12"](torch.cat([interpolate(coarse, scale_factor=2.0, mode="nearest"), middle], 1))
+        out8 = layers["15"](torch.cat([interpolate(down16, scale_factor=2.0, mode="nearest"), fine], 1))
+        out16 = layers["18"](torch.cat([layers["16"](out8), down16], 1))
+        out32 = layers["21"](torch.cat([layers["19"](out16), coarse], 1))
+        detections: RawDetections = layers["22"]((out8, out16, out32))
         return detections
-
-    def backbone(self, pixels_B3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the backbone's maps at strides 8, 16 and 32."""
-        fine = self._run_layers(pixels_B3HW, "0", "1", "2", "3", "4")
-        middle = self._run_layers(fine, "5", "6")
-        return fine, middle, self._run_layers(middle, "7", "8", "9")
-
-    def neck(self, fine: Tensor, middle: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Fuse maps (B, C, H, W) at strides 8, 16 and 32 from coarse to fine and back."""
-        down16 = self._run_layers(torch.cat([interpolate(coarse, scale_factor=2.0, mode="nearest"), middle], 1), "12")
-        out8 = self._run_layers(torch.cat([interpolate(down16, scale_factor=2.0, mode="nearest"), fine], 1), "15")
-        out16 = self._run_layers(torch.cat([self._run_layers(out8, "16"), down16], 1), "18")
-        out32 = self._run_layers(torch.cat([self._run_layers(out16, "19"), coarse], 1), "21")
-        return out8, out16, out32
 
     def fold(self) -> YOLOv8:
         """Fold every batch normalization into its convolution, for inference only; it cannot be undone."""
@@ -81,8 +77,3 @@ class YOLOv8(nn.Module):
             if isinstance(module, ConvBlock):
                 module.fold()
         return self
-
-    def _run_layers(self, x_BCHW: Tensor, *layers: str) -> Tensor:
-        for layer in layers:
-            x_BCHW = self.model[layer](x_BCHW)
-        return x_BCHW

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from masklet.models.yolo.config import CONFIGS, YOLOConfig
 from masklet.models.yolo.model import YOLOv8
-from masklet.nn.meta_init import meta_init
+from masklet.nn.meta_init import network_from_state, network_shapes
 
 __all__ = ["build", "config_name", "expected_shapes", "infer_config"]
 
@@ -20,11 +20,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 HEAD_PREFIX = "model.22."
 
 
-@lru_cache(maxsize=32)
-def expected_shapes(config: YOLOConfig) -> dict[str, tuple[int, ...]]:
-    """Return the name and shape of every tensor of a network, without allocating it."""
-    with meta_init():
-        return {name: tuple(t.shape) for name, t in YOLOv8(config).state_dict().items()}
+expected_shapes = partial(network_shapes, YOLOv8)
+"""The name and shape of every tensor of a network, by its `YOLOConfig`."""
 
 
 def infer_config(shapes: Shapes) -> YOLOConfig | None:
@@ -71,7 +68,7 @@ def config_name(config: YOLOConfig) -> str:
         return known
     size = (config.channels, config.depths, config.neck_depth)
     sizes = (name for name, other in CONFIGS.items() if (other.channels, other.depths, other.neck_depth) == size)
-    kind = f"-seg with {config.classes} classes" if config.is_segmenter else f" with {config.classes} classes"
+    kind = f"{'' if config.mask_channels is None else '-seg'} with {config.classes} classes"
     return next(sizes, f"yolov8 of width {config.channels[0]}").removesuffix("-seg") + kind
 
 
@@ -80,11 +77,7 @@ def build(config: YOLOConfig, state: Mapping[str, Tensor], *, fold: bool = True)
 
     With `fold`, batch normalizations are folded into the convolutions, which is faster and as exact.
     """
-    with meta_init():
-        model = YOLOv8(config)
-    floats = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
-    model.load_state_dict(floats, strict=True, assign=True)
-    model.eval().requires_grad_(False)
+    model = network_from_state(YOLOv8, config, state)
     if fold:
         model.fold().requires_grad_(False)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on processors
