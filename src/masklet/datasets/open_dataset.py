@@ -85,8 +85,8 @@ def open_dataset(
         include_crowds: read the regions that COCO calls crowds too.
 
     Raises:
-        SourceError: if there is no such path, format or split, nothing there can be read, or two formats are. Problems of single
-            samples are in `Dataset.issues`, or raised by `Sample.read`.
+        SourceError: if there is no such path, format or split, nothing there can be read, or two formats are there.
+            Problems of single samples are in `Dataset.issues`, or raised by `Sample.read`.
 
     Example:
         >>> data = open_dataset("coco", split="val2017")  # doctest: +SKIP
