@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from helpers.dataset_files import (
-    BOX,
     HEIGHT,
     WIDTH,
     coco,
@@ -58,9 +57,8 @@ def line(content: str) -> Callable[[Path], None]:
 
 
 def smooth(root: Path) -> None:
-    gray = BOX.astype(np.uint8) * 255
-    gray[4, 10:30], gray[20, 10:30], gray[5:20, 9] = 60, 120, 180
-    png(root / "masks" / "a.png", gray, palette=False)
+    ramp = np.tile(np.arange(WIDTH, dtype=np.uint8) * 4, (HEIGHT, 1))  # no core that a rim could belong to
+    png(root / "masks" / "a.png", ramp, palette=False)
 
 
 def unmasked(root: Path) -> None:
@@ -221,7 +219,7 @@ CASES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None], str, str]
         "no mask of its name",
     ),
     "a mask without an image": (pngs, lambda root: (root / "images" / "a.jpg").unlink(), "a.png", "no image of its"),
-    "YOLO: a box": (yolo, line("0 0.5 0.5 0.2 0.2"), "2.txt", r"\(line 1\) is a box, not an outline"),
+    "YOLO: no class": (yolo, line("x .1 .1 .2 .2 .3 .1"), "2.txt", r"\(line 1\) has the class 'x'"),
     "YOLO: an odd count": (yolo, line("0 .1 .1 .2 .2 .3 .3 .4"), "2.txt", "an outline of 7 numbers"),
     "YOLO: pixels": (yolo, line("0 10 10 300 10 300 300"), "2.txt", "lies outside its image.* fractions from 0 to 1"),
     "YOLO: NaN": (yolo, line("0 nan .1 .2 .2 .3 .3"), "2.txt", "nan in its outline"),

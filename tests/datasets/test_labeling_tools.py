@@ -96,20 +96,35 @@ def test_rectangles_and_circles_have_an_area_and_lines_have_none(tmp_path: Path)
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ({"points": [[0, 0], [5, 5]], "shape_type": "ellipse"}, "type 'ellipse'; polygon, rectangle"),
-        ({"points": [[0, 0]], "shape_type": "circle"}, "a circle of 1 points"),
+        ({"points": [[0, 0], [5, 5]], "shape_type": "cuboid"}, "type 'cuboid'; polygon, rectangle"),
+        ({"points": [[0, 0]], "shape_type": "circle"}, "a circle of 1 points; it has two"),
+        ({"points": [[0, 0], [5, 0], [5, 5]], "shape_type": "rectangle"}, "of 3 points; it has two or four"),
+        ({"points": [[0, 0], [5, 0]], "shape_type": "rotation"}, "an outline of 4 numbers"),
+        ({"points": [[70, 0], [75, 0], [75, 9]]}, "lies outside its image: x 70.0 to 75.0"),
+        ({"points": [[0, -9], [5, -9], [5, 0]]}, "lies outside its image"),
+        ({"points": [[0, 0], [10**400, 1], [2, 2]]}, "the point"),
+        ({"points": [[0, 0], ["1e12", 1], [2, 2]]}, "the point"),
+        ({"points": [[0, 0], [float("inf"), 1], [2, 2]]}, "the point"),
+        ({"points": {"x": 1}}, "'points' of shape 1 should be a list"),
+        ({"label": "cat"}, "'points' of shape 1 should be a list"),
         ({"points": [[0, 0], [5]], "shape_type": "polygon"}, r"the point \[5\]"),
         ({"points": [[0, 0], ["x", 1], [2, 2]]}, r"the point \['x', 1\]"),
         ({"points": [[0, 0], [5, 5]]}, "an outline of 4 numbers"),
         ({"points": [[0, 0], [5, 5]], "shape_type": "mask"}, "a mask without an image"),
         ({"points": [[0, 0], [5, 500]], "shape_type": "mask", "mask": "AAAA"}, "not in an image of 60 x 40"),
         ({"points": [[float("nan"), 0], [5, 5]], "shape_type": "mask", "mask": "AAAA"}, "the point"),
-        ("dog", "a shape"),
+        ("dog", "shape 1 should be an object"),
+        (None, "shape 1 should be an object"),
     ],
 )
-def test_errors_in_labelme_are_named(tmp_path: Path, shape: object, message: str) -> None:
+def test_a_bad_shape_of_labelme_costs_only_itself(tmp_path: Path, shape: object, message: str) -> None:
+    good = {"label": "dog", "points": points(BOX)}
+    annotated = first(shaped(tmp_path, shape, good))  # type: ignore[arg-type]
+    assert list(annotated.masks) == [1, 2]
+    np.testing.assert_array_equal(annotated.masks[2], BOX)
+    assert annotated.attributes(2).label == "dog"
     with pytest.raises(DataError, match=rf"a\.json .*{message}"):
-        first(shaped(tmp_path, shape))  # type: ignore[arg-type]
+        annotated.masks[1]
 
 
 @pytest.mark.parametrize(

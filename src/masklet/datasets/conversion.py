@@ -196,7 +196,8 @@ def _write_batch(
     """Read and write items of one sample."""
     sample = items[0].sample
     frames: Sequence[AnnotatedFrame | None] = [None] * len(items)
-    if not isinstance(sample, (ImageSample, FrameFolderVideo)):
+    has_files = sample.has_image_file if isinstance(sample, ImageSample) else isinstance(sample, FrameFolderVideo)
+    if not has_files:
         try:
             frames = sample.read([item.frame_idx for item in items])
         except InputError as problem:

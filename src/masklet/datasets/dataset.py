@@ -275,6 +275,8 @@ class ImageSample(ABC):
 
     name: str
     image_path: Path
+    has_image_file: ClassVar[bool] = True
+    """Whether `image_path` is an image; if not, only `read` has the pixels."""
 
     @property
     def frame_indices(self) -> tuple[int, ...]:

@@ -67,7 +67,7 @@ def read_lines(file: Path) -> list[str]:
         DataError: if the file cannot be read or is not text.
     """
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as problem:
         raise DataError.for_file(
             file, f"cannot be read ({problem}); a plain text file is needed: copy or export it again"

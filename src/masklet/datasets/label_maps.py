@@ -9,23 +9,27 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
-from masklet.datasets.dataset import DataError, LazyMasks, Mask, Size
+from masklet.datasets.dataset import DataError, LazyMasks, Mask, Size, check_same_size
 from masklet.datasets.labeled_image import LabeledObject
 from masklet.datasets.writer import EMPTY_MASK_NOTE, WriteResult
+from masklet.media.image import format_size
 
 __all__ = [
     "IGNORE_LABEL",
+    "IMAGE_ERRORS",
     "MAX_LABEL",
+    "MAX_MAP_PIXELS",
     "draw_label_map",
     "is_binary_mask",
     "masks_from_files",
     "masks_from_label_map",
     "open_mask_image",
-    "read_image_size",
     "read_label_map",
     "read_label_map_any_depth",
     "unique_ids",
@@ -36,47 +40,121 @@ IGNORE_LABEL = 255
 """The label of pixels that belong to no object and are not scored."""
 MAX_LABEL = 254
 """The highest label of an object."""
+MAX_MAP_PIXELS = 1 << 29
+"""Pixels of the largest map that is read. Beyond Pillow's limit, a map must have the size of its image."""
+IMAGE_ERRORS = (
+    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, OverflowError, RuntimeError, MemoryError,
+    struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
+"""What Pillow raises on damaged or hostile files."""
+PILLOW_MAX_PIXELS = 2 * 89_478_485
+"""Pillow refuses larger images."""
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+COUNTED_PIXELS = 1 << 22
+MAX_FLAT_FRACTION = 0.5
+"""The fraction of a soft rim whose neighbors all have the same value."""
+MIN_RIM_FRACTION = 0.9
+"""The fraction of the grays that lie between white and black in a mask with soft edges."""
+MIN_SMOOTH_VALUES = 8
+"""Different grays that run into each other, which no label map has."""
 OCCLUDED_NOTE = "an object hidden, in part or whole, by one that overlaps it"
 TOO_MANY_OBJECTS_NOTE = f"an object left out, because a map has {MAX_LABEL} labels"
 
 
 @contextmanager
-def open_mask_image(path: Path) -> Iterator[Image.Image]:
-    """Open an image file with Pillow.
+def open_mask_image(path: Path, image_size: Size | None = None) -> Iterator[Image.Image]:
+    """Open an image file with Pillow; a PNG may be larger than Pillow's limit if it has `image_size`, (height, width).
 
     Raises:
-        DataError: if it is missing, damaged or not an image.
+        DataError: if it is missing, damaged, not an image or too large.
     """
     try:
-        with Image.open(path) as image:
-            yield image
+        with path.open("rb") as file:
+            # Image.open refuses by a limit that is global in the process; the class of PNG itself has none
+            is_png = file.read(len(PNG_SIGNATURE)) == PNG_SIGNATURE
+            file.seek(0)
+            with PngImageFile(file) if is_png else Image.open(file) as image:
+                limit = MAX_MAP_PIXELS if image_size == (image.height, image.width) else PILLOW_MAX_PIXELS
+                if image.width * image.height > limit:
+                    raise DataError.for_file(
+                        path,
+                        f"is an image of {format_size((image.height, image.width))}, which is too large; a map has the "
+                        f"size of its image and at most {MAX_MAP_PIXELS} pixels: scale it, or cut it into tiles",
+                    )
+                yield image
     except DataError:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error) as problem:
+    except IMAGE_ERRORS as problem:
         raise DataError.for_file(path, f"cannot be read as an image ({problem}); copy or unpack it again") from None
 
 
-def read_image_size(path: Path) -> Size:
-    """Read (height, width) from the header of an image file.
+def read_label_map(path: Path, image_size: Size | None = None) -> npt.NDArray[np.uint8]:
+    """Read (H, W) labels of a PNG with a palette, of a gray one, or of one of one bit (0 and 1, as NumPy reads it).
+
+    `image_size` is the (height, width) of its image, which a map over Pillow's limit must have.
 
     Raises:
-        DataError: if it is missing or not an image.
-    """
-    with open_mask_image(path) as image:
-        return image.height, image.width
-
-
-def read_label_map(path: Path) -> npt.NDArray[np.uint8]:
-    """Read (H, W) labels of a PNG with a palette, of a gray one, or of a black and white one, in any mode.
-
-    Raises:
-        DataError: if it cannot be read, or is a color image.
+        DataError: if it cannot be read, is too large, or is a color image.
 
     Example:
         >>> np.unique(read_label_map(Path("Annotations/480p/dogs/00000.png")))  # doctest: +SKIP
         array([0, 1, 2], dtype=uint8)
     """
-    mode, pixels = _read_pixels(path)
+    return _to_labels(path, *_read_pixels(path, image_size))
+
+
+def read_label_map_any_depth(path: Path, image_size: Size | None = None) -> LabelMap:
+    """Read (H, W) labels as `read_label_map` does, and of 16 bits too.
+
+    A gray map whose values are the rim of its white, a mask with soft edges, is read as 0 and 255: inside from half of
+    white on.
+
+    Raises:
+        DataError: if it cannot be read, is too large, is a color image, or is smooth without being such a mask.
+    """
+    mode, pixels = _read_pixels(path, image_size)
+    labels = pixels.astype(np.uint16) if mode.startswith("I") else _to_labels(path, mode, pixels)
+    if mode in ("1", "P"):
+        return labels
+    ids, white = unique_ids(labels), int(np.iinfo(labels.dtype).max)
+    grays = [value for value in ids if value != white]
+    if not grays or max(grays) < white // 4:
+        return labels  # labels are counted from 1
+    gray = ((labels > 0) & (labels != white)).astype(np.uint8)
+    low, high = (change(labels, np.ones((3, 3), np.uint8)) for change in (cv2.erode, cv2.dilate))
+    is_flat, num_gray = low == high, np.count_nonzero(gray)
+    flat_fraction = np.count_nonzero(is_flat & (gray > 0)) / num_gray  # objects have an inside, rims have next to none
+    if flat_fraction < MAX_FLAT_FRACTION and ((labels == white) & is_flat).any():
+        parts = cv2.connectedComponents(gray, connectivity=8)[1]
+        touches_white, touches_black = (
+            np.bincount(parts[near], minlength=num_gray + 1) > 0 for near in (high == white, low == 0)
+        )
+        if np.count_nonzero((touches_white & touches_black)[parts] & (gray > 0)) >= MIN_RIM_FRACTION * num_gray:
+            return np.where(labels > white // 2, np.uint8(IGNORE_LABEL), np.uint8(0))
+    is_slope = (gray > 0) & (((high != labels) & (high != white)) | ((low != labels) & (low > 0)))
+    is_smooth = flat_fraction < 1 - MIN_RIM_FRACTION and 2 * np.count_nonzero(is_slope) > num_gray
+    is_mostly_white = len(ids) > 2 and 2 * np.count_nonzero(labels == white) > np.count_nonzero(labels)
+    if is_mostly_white or (is_smooth and len(grays) >= MIN_SMOOTH_VALUES):
+        raise DataError.for_file(
+            path,
+            f"is gray with {len(ids)} values, which are not labels: a black and white mask with soft edges; a mask is "
+            "inside or outside: save it without smoothing, as PNG",
+        )
+    return labels
+
+
+def _read_pixels(path: Path, image_size: Size | None) -> tuple[str, npt.NDArray[np.generic]]:
+    """Return mode and pixels. A color image without color has mode L: some tools save black and white so."""
+    with open_mask_image(path, image_size) as image:
+        mode = image.mode
+        if mode in ("RGB", "RGBA"):
+            rgb = np.asarray(image)[..., :3]
+            mode = "L" if (rgb == rgb[..., :1]).all() else mode
+        flatten = image.mode in ("LA", "RGB", "RGBA")
+        return mode, np.asarray(image.convert("L") if flatten else image)
+
+
+def _to_labels(path: Path, mode: str, pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
     if mode not in ("1", "L", "P", "LA"):
         raise DataError.for_file(
             path,
@@ -86,38 +164,6 @@ def read_label_map(path: Path) -> npt.NDArray[np.uint8]:
     return pixels.astype(np.uint8)
 
 
-def read_label_map_any_depth(path: Path) -> LabelMap:
-    """Read (H, W) labels as `read_label_map` does, and of 16 bits too.
-
-    Raises:
-        DataError: if it cannot be read, is a color image, or is a black and white mask with soft edges.
-    """
-    mode, pixels = _read_pixels(path)
-    if mode.startswith("I"):
-        return pixels.astype(np.uint16)
-    labels = read_label_map(path) if mode not in ("L", "P", "1", "LA") else pixels.astype(np.uint8)
-    ids = unique_ids(labels)
-    white, drawn = np.count_nonzero(labels == IGNORE_LABEL), np.count_nonzero(labels)
-    if mode in ("L", "LA") and len(ids) > 2 and 2 * white > drawn:
-        raise DataError.for_file(
-            path,
-            f"is gray with {len(ids)} values, most of it 255: a black and white mask with soft edges; a mask is "
-            "inside or outside: save it without smoothing, as PNG",
-        )
-    return labels
-
-
-def _read_pixels(path: Path) -> tuple[str, npt.NDArray[np.generic]]:
-    """Return mode and pixels. A color image without color has mode L: some tools save black and white so."""
-    with open_mask_image(path) as image:
-        mode = image.mode
-        if mode in ("RGB", "RGBA"):
-            rgb = np.asarray(image)[..., :3]
-            mode = "L" if (rgb == rgb[..., :1]).all() else mode
-        flatten = image.mode in ("1", "LA", "RGB", "RGBA")
-        return mode, np.asarray(image.convert("L") if flatten else image)
-
-
 def unique_ids(label_map: LabelMap) -> list[int]:
     """Return the values other than 0, ascending.
 
@@ -125,7 +171,11 @@ def unique_ids(label_map: LabelMap) -> list[int]:
         >>> unique_ids(np.array([[0, 7], [3, 7]], np.uint8))
         [3, 7]
     """
-    return [int(value) for value in np.flatnonzero(np.bincount(label_map.ravel())) if value]  # faster than a sort
+    pixels, num_labels = label_map.ravel(), int(label_map.max(initial=0)) + 1
+    counts = np.zeros(num_labels, np.int64)
+    for start in range(0, len(pixels), COUNTED_PIXELS):  # bincount is faster than a sort, and needs eight bytes a pixel
+        counts += np.bincount(pixels[start : start + COUNTED_PIXELS], minlength=num_labels)
+    return [int(value) for value in np.flatnonzero(counts) if value]
 
 
 def is_binary_mask(ids: list[int]) -> bool:
@@ -152,11 +202,16 @@ def masks_from_label_map(label_map: LabelMap, *, binary: bool) -> LazyMasks:
     return LazyMasks({label: partial(decode, label) for label in labels})
 
 
-def masks_from_files(files: Iterable[tuple[int, Path]]) -> LazyMasks:
-    """Return a mask for each (object id, file): the pixels that are not black."""
+def masks_from_files(files: Iterable[tuple[int, Path]], image_path: Path, size: Size) -> LazyMasks:
+    """Return a mask for each (object id, file) of an image of this size: the pixels that are not black.
+
+    A file is opened when its mask is accessed; one that is damaged or of another size costs no other object.
+    """
 
     def decode(file: Path) -> Mask:
-        return np.asarray(read_label_map_any_depth(file) > 0, bool)
+        label_map = read_label_map_any_depth(file, size)
+        check_same_size(file, label_map.shape, image_path, size)
+        return np.asarray(label_map > 0, bool)
 
     return LazyMasks({object_id: partial(decode, file) for object_id, file in files})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -14,11 +14,11 @@ from masklet.datasets.formats.cvat import CvatDatasetReader, CvatDatasetWriter
 from masklet.datasets.formats.davis import DavisDatasetReader, DavisDatasetWriter
 from masklet.datasets.formats.labelme import LabelmeDatasetReader, LabelmeDatasetWriter
 from masklet.datasets.formats.native import NativeDatasetReader
-from masklet.datasets.formats.png_masks import PngMaskDatasetReader
+from masklet.datasets.formats.png_masks import PngMaskDatasetReader, PngMaskSample
 from masklet.datasets.formats.sa1b import Sa1bDatasetReader
 from masklet.datasets.formats.sav import SavDatasetReader
 from masklet.datasets.formats.voc import VocDatasetReader, VocDatasetWriter
-from masklet.datasets.formats.yolo import YoloDatasetReader, YoloDatasetWriter
+from masklet.datasets.formats.yolo import YoloDatasetReader, YoloDatasetWriter, YoloSample
 from masklet.datasets.labeled_image import WriteOptions
 from masklet.datasets.writer import DatasetWriter
 from masklet.errors import InputError, SourceError
@@ -43,7 +43,7 @@ DATASET_READERS = MappingProxyType[str, type[DatasetReader]](
         )
     }
 )
-"""Every format that can be read, by name. Where several match a path, the first one is used."""
+"""Every format that can be read, by name. Where several match a path, the one that explains most images is used."""
 DATASET_WRITERS = MappingProxyType[str, type[DatasetWriter]](
     {
         writer.data_format: writer
@@ -58,6 +58,10 @@ DATASET_WRITERS = MappingProxyType[str, type[DatasetWriter]](
     }
 )
 """Every format that can be written, by name."""
+UNMISTAKABLE_FORMATS = ("davis", "sav", "sa1b")
+"""Formats whose folders look like no other one, so that a large dataset is not searched for others."""
+CLEAR_MAJORITY = 2
+"""How many times as many images the recognized format explains as any other."""
 EARLIER_FORMAT_NAMES = {"stills": "native"}
 """Names of formats before 0.1.0, which are still accepted."""
 
@@ -81,8 +85,8 @@ def open_dataset(
         include_crowds: read the regions that COCO calls crowds too.
 
     Raises:
-        SourceError: if there is no such path, format or split, or nothing there can be read. Problems of single
-            samples are in `Dataset.issues`, or raised by `Sample.read`.
+        SourceError: if there is no such path, format or split, nothing there can be read, or two formats are there.
+            Problems of single samples are in `Dataset.issues`, or raised by `Sample.read`.
 
     Example:
         >>> data = open_dataset("coco", split="val2017")  # doctest: +SKIP
@@ -99,14 +103,66 @@ def open_dataset(
     root = Path(path).expanduser()
     if not root.exists():
         raise SourceError(missing_path_message(str(path), "data set"))
+    options = ReadOptions(split, include_crowds)
     if name is None:
-        name = next((name for name, reader in DATASET_READERS.items() if reader.matches(root)), None)
+        matching = _matching_formats(root)
+        if len(matching) > 1:
+            return _open_most_likely(root, matching, options)
+        name = next(iter(matching), None)
     if name is None:
         known = "".join(f"\n  {name:<7} {reader.description}" for name, reader in DATASET_READERS.items())
         raise SourceError(
             f"{root} is not a dataset of a known format; check the path, or choose one of these (data_format):{known}"
         )
-    return DATASET_READERS[name].open(root, ReadOptions(split, include_crowds))
+    return DATASET_READERS[name].open(root, options)
+
+
+def _matching_formats(root: Path) -> list[str]:
+    """Return the formats that match a path; only the first one, if its folders are unmistakable."""
+    matching: list[str] = []
+    for name, reader in DATASET_READERS.items():
+        if reader.matches(root):
+            matching.append(name)
+            if name in UNMISTAKABLE_FORMATS and len(matching) == 1:
+                break
+    return matching
+
+
+def _open_most_likely(root: Path, matching: Sequence[str], options: ReadOptions) -> Dataset:
+    """Open the format that explains the labels of most images.
+
+    Raises:
+        SourceError: if another one explains more than half as many, or none can be opened.
+    """
+    opened: dict[str, Dataset] = {}
+    problems: list[SourceError] = []
+    explained: dict[str, set[Path]] = {}
+    for name in matching:
+        try:
+            opened[name] = DATASET_READERS[name].open(root, options)
+        except SourceError as problem:
+            problems.append(problem)
+            continue
+        explained[name] = {
+            path
+            for sample in opened[name].samples
+            if not isinstance(sample, YoloSample) or sample.label_path.exists()
+            for path in (sample.source if isinstance(sample.source, tuple) else (sample.source,))
+        }
+    if not opened:
+        raise problems[0]
+    if "labelme" in opened and "png" in opened:  # masklet writes ID_mask.png beside the images that it is given
+        mine = (sample for sample in opened["png"].samples if isinstance(sample, PngMaskSample) and sample.is_suffixed)
+        explained["png"] -= explained["labelme"].intersection(sample.image_path for sample in mine)
+    ranked = sorted(opened, key=lambda name: -len(explained[name]))
+    first, second = ranked[0], ranked[min(1, len(ranked) - 1)]
+    if first != second and len(explained[second]) * CLEAR_MAJORITY > len(explained[first]):
+        raise SourceError(
+            f"{root} has labels of two formats: {first} for {len(explained[first])} images and {second} for "
+            f"{len(explained[second])}; one of them is read: say which (--data-format {first}, or data_format="
+            f"{first!r} in Python)"
+        )
+    return opened[first]
 
 
 def open_dataset_writer(

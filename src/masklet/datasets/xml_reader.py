@@ -19,6 +19,8 @@ __all__ = ["ElementSpan", "iter_elements", "parse_xml", "read_xml"]
 MAX_DEPTH = 40
 """Nested elements; label files have five."""
 CHUNK_BYTES = 1 << 20
+MAX_XML_BYTES = 1 << 26
+"""The largest file that is read as a whole."""
 UTF8_ENCODINGS = ("utf-8", "us-ascii", "ascii")
 
 
@@ -36,12 +38,17 @@ def read_xml(path: Path) -> Element:
     """Read an XML file and return its root.
 
     Raises:
-        DataError: if it is missing, not XML, or has a document type.
+        DataError: if it is missing, too large, not XML, or has a document type.
     """
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(MAX_XML_BYTES + 1)
     except OSError as problem:
         raise _read_error(path, problem) from problem
+    if len(content) > MAX_XML_BYTES:
+        raise DataError.for_file(
+            path, f"has over {MAX_XML_BYTES >> 20} MiB; the XML of an image has some kilobytes: is it the right file?"
+        )
     return parse_xml(content, path)
 
 
@@ -62,7 +69,9 @@ def parse_xml(content: bytes, file: Path) -> Element:
     parser.CharacterDataHandler = builder.data
     try:
         parser.Parse(content, True)
-    except expat.ExpatError as problem:
+    except DataError:
+        raise
+    except (expat.ExpatError, LookupError, ValueError) as problem:  # the two others: an unknown encoding
         raise _xml_error(file, problem) from problem
     return builder.close()
 
@@ -105,7 +114,9 @@ def iter_elements(path: Path) -> Iterator[ElementSpan]:
                 parser.Parse(chunk, not chunk)
                 yield from spans
                 spans.clear()
-    except expat.ExpatError as problem:
+    except DataError:
+        raise
+    except (expat.ExpatError, LookupError, ValueError) as problem:
         raise _xml_error(path, problem) from problem
     except OSError as problem:
         raise _read_error(path, problem) from problem

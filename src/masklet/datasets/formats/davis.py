@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from masklet.atomic_files import write_text
 from masklet.datasets.dataset import (
+    DataError,
     DataIssue,
     Dataset,
     DatasetReader,
@@ -42,7 +44,7 @@ from masklet.datasets.label_maps import (
     draw_label_map,
     is_binary_mask,
     masks_from_label_map,
-    read_label_map,
+    read_label_map_any_depth,
     unique_ids,
 )
 from masklet.datasets.labeled_image import LabeledImage, LabeledObject, WriteOptions
@@ -72,13 +74,17 @@ class LabelMapVideo(FrameFolderVideo):
     def masks(self, image_path: Path, size: Size) -> Mapping[int, Mask]:
         """See `FrameFolderVideo`. Ids are the labels of the map."""
         file = self.label_folder / f"{image_path.stem}.png"
-        label_map = read_label_map(file)
+        label_map = read_label_map_any_depth(file, size)
         check_same_size(file, label_map.shape, image_path, size)
         binary = is_binary_mask(unique_ids(label_map))
-        if binary:  # white alone is object 1 if the first map that is not empty is black and white too
-            stems = (Path(self.image_names[index]).stem for index in self.frame_indices)
-            maps = (read_label_map(self.label_folder / f"{stem}.png") for stem in stems)
-            binary = is_binary_mask(next((ids for ids in map(unique_ids, maps) if ids), []))
+        for index in self.frame_indices if binary else ():
+            first_ids: list[int] = []
+            with suppress(DataError):  # a damaged map is an issue of that frame alone
+                first_map = self.label_folder / f"{Path(self.image_names[index]).stem}.png"
+                first_ids = unique_ids(read_label_map_any_depth(first_map, size))
+            if first_ids:  # white alone is object 1 if the first map that is not empty is black and white too
+                binary = is_binary_mask(first_ids)
+                break
         return masks_from_label_map(label_map, binary=binary)
 
 

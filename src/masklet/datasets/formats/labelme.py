@@ -4,8 +4,9 @@
     zoo/cat.json   {"shapes": [{"label": "cat", "points": [[1, 2], ...], "shape_type": "polygon"}, ...], ...}
     labels.txt     the classes in order; without it, all labels of the files, in alphabetical order
 
-Polygons, rectangles, circles and masks are objects; shapes of one label and one `group_id` are one object. Points and
-lines have no area and are ignored.
+Polygons, rectangles, rotated ones, circles, ellipses and masks are objects; shapes of one label and one `group_id` are
+one object. What sticks out of the image is cut off. Points and lines have no area and are left out. An image that is
+only inside its JSON (`imageData`) is read from there.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import binascii
 import io
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -29,51 +31,56 @@ from PIL import Image
 
 from masklet.atomic_files import write_text
 from masklet.datasets.dataset import (
+    AnnotatedFrame,
     DataError,
     DataIssue,
     Dataset,
     DatasetReader,
     ImageSample,
+    LeftOutObject,
     Mask,
     ObjectAttributes,
     ReadOptions,
     Size,
+    check_frame_indices,
     check_same_size,
 )
 from masklet.datasets.files import (
-    IMAGE_SUFFIXES,
     build_dataset,
+    files_in,
     is_split_name,
     natural_sorted,
     read_lines,
     validate_choice,
 )
 from masklet.datasets.json_reader import JsonObject, as_json_list, as_json_object, probe_keys, read_bytes, read_json
+from masklet.datasets.label_maps import IMAGE_ERRORS
 from masklet.datasets.labeled_image import LabeledImage
-from masklet.datasets.mask_decoding import (
-    Shape,
-    as_score,
-    as_track_id,
-    merge_groups,
-    parse_polygon,
-    paste_mask,
-    rasterize_polygons,
-)
+from masklet.datasets.mask_decoding import Shape, as_score, merge_groups, paste_mask, rasterize_polygons
 from masklet.datasets.writer import ShapeDatasetWriter, WriteResult, collapse_whitespace, join_path
+from masklet.errors import SourceError
+from masklet.media.image import format_size, from_bytes
 from masklet.media.image_source import natural_key
 
-__all__ = ["LabelmeDatasetReader", "LabelmeDatasetWriter", "LabelmeSample", "LazyClassNames"]
+__all__ = ["EmbeddedLabelmeSample", "LabelmeDatasetReader", "LabelmeDatasetWriter", "LabelmeSample", "LazyClassNames"]
 
 Points = Sequence[tuple[float, float]]
 CLASSES_FILE = "labels.txt"
 IGNORED_LABELS = ("__ignore__", "_background_")
-ZERO_AREA_TYPES = ("point", "points", "line", "linestrip", "linestring")
+ZERO_AREA_RULES = {
+    "point": "point", "points": "point", "line": "line", "linestrip": "line", "linestring": "line",
+}  # fmt: skip
+"""Types of shapes without an area, and the rule that leaves them out."""
+OUTLINE_TYPES = ("polygon", "rotation", "quadrilateral", "oriented_rectangle")
+"""Types whose points are the outline."""
 CIRCLE_CORNERS = 72
-"""Corners of the polygon that approximates a circle."""
+"""Corners of the polygon that approximates a circle or an ellipse."""
+MAX_COORDINATE = 1e9
+MAX_TRACK_ID = 1 << 31
 MAX_PROBED_FILES = 20
 WRITTEN_VERSION = "5.4.1"
 """The version of LabelMe whose files are written."""
-_LABEL_PATTERN = re.compile(rb'"label"\s*:\s*("(?:[^"\\]|\\.)*")')
+_LABEL_PATTERN = re.compile(rb'"label"\s*:\s*("(?:[^"\\]|\\.)*"|-?\d{1,18}(?![\d.eE]))')
 
 
 @dataclass(frozen=True)
@@ -83,71 +90,94 @@ class LabelmeSample(ImageSample):
     annotation_file: Path
 
     def masks(self, size: Size) -> Mapping[int, Mask]:
-        """See `ImageSample`."""
+        """See `ImageSample`. A shape is checked when its object is accessed."""
         file = self.annotation_file
         content = as_json_object(read_json(file), file, "the whole file")
-        height, width = content.get("imageHeight"), content.get("imageWidth")
-        if isinstance(height, int) and isinstance(width, int):
-            check_same_size(file, (height, width), self.image_path, size, "imageHeight and imageWidth")
-        records = [
-            as_json_object(shape, file, "a shape") for shape in as_json_list(content.get("shapes"), file, "'shapes'")
-        ]
-        return merge_groups(
-            self._parse_shape(record, f"shape {number}", size)
-            for number, record in enumerate(records, 1)
-            if record.get("shape_type") not in ZERO_AREA_TYPES
-        )
+        height, width = _to_number(content.get("imageHeight")), _to_number(content.get("imageWidth"))
+        if math.isfinite(height) and math.isfinite(width):
+            check_same_size(file, (int(height), int(width)), self.image_path, size, "imageHeight and imageWidth")
+        shapes: list[Shape] = []
+        left_out: list[LeftOutObject] = []
+        for number, record in enumerate(as_json_list(content.get("shapes"), file, "'shapes'"), 1):
+            fields = record if isinstance(record, dict) else {}
+            label, group, track_id = fields.get("label"), fields.get("group_id"), _to_number(fields.get("track_id"))
+            attributes = ObjectAttributes(
+                label=None if label is None else str(label),
+                score=as_score(_to_number(fields.get("score"))),
+                track_id=int(track_id) if track_id.is_integer() and abs(track_id) < MAX_TRACK_ID else None,
+            )
+            rule = ZERO_AREA_RULES.get(str(fields.get("shape_type")))
+            if rule is None:
+                rasterize = partial(self._rasterize_shape, record, f"shape {number}", size)
+                shapes.append(Shape(rasterize, attributes, None if group is None else str(group)))
+            else:
+                left_out.append(LeftOutObject(rule, attributes))
+        masks = merge_groups(shapes)
+        masks.left_out = tuple(left_out)
+        return masks
 
-    def _parse_shape(self, record: JsonObject, description: str, size: Size) -> Shape:
-        label, group = record.get("label"), record.get("group_id")
-        attributes = ObjectAttributes(
-            label=None if label is None else str(label),
-            score=as_score(record.get("score")),
-            track_id=as_track_id(record.get("track_id")),
-        )
-        shape_type = str(record.get("shape_type") or "polygon")
-        points = []
-        for point in as_json_list(record.get("points"), self.annotation_file, f"'points' of {description}"):
-            numbers = point if isinstance(point, list) else []
-            if len(numbers) != 2 or not all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers):
+    def _rasterize_shape(self, record: object, description: str, size: Size) -> Mask:
+        """Return the mask of one shape that has an area."""
+        file, shape = self.annotation_file, as_json_object(record, self.annotation_file, description)
+        shape_type = str(shape.get("shape_type") or "polygon")
+        points: list[tuple[float, float]] = []
+        for point in as_json_list(shape.get("points"), file, f"'points' of {description}"):
+            numbers = [_to_number(value) for value in point] if isinstance(point, list) else []
+            if len(numbers) != 2 or not all(abs(number) < MAX_COORDINATE for number in numbers):  # NaN is not less
                 raise DataError.for_file(
-                    self.annotation_file,
-                    f"({description}) has the point {point!r:.40}; a point is [x, y] in pixels: fix or remove it",
+                    file, f"({description}) has the point {point!r:.40}; a point is [x, y] in pixels: fix or remove it"
                 )
-            points.append((float(numbers[0]), float(numbers[1])))
-        rasterize: Callable[[], Mask]
+            points.append((numbers[0], numbers[1]))
         if shape_type == "mask":
-            rasterize = self._mask_decoder(record.get("mask"), points, description, size)
-        else:
-            outline = self._to_outline(shape_type, points, description)
-            ring = parse_polygon(outline, (1.0, 1.0), size, self.annotation_file, description)
-            rasterize = partial(rasterize_polygons, [ring], size)
-        return Shape(rasterize, attributes, None if group is None else str(group))
+            return self._decode_mask(shape.get("mask"), points, description, size)
+        ring = self._to_ring(shape_type, points, description)
+        low, high = ring.min(axis=0), ring.max(axis=0)
+        if (high <= 0).any() or (low >= size[::-1]).any():
+            raise DataError.for_file(
+                file,
+                f"({description}) lies outside its image: x {low[0]:.1f} to {high[0]:.1f}, y {low[1]:.1f} to "
+                f"{high[1]:.1f} in an image of {format_size(size)}; points count its pixels: is it the right image?",
+            )
+        return rasterize_polygons([ring.astype(np.float32)], size)
 
-    def _to_outline(self, shape_type: str, points: Points, description: str) -> list[float]:
-        """Return x, y, x, y ... of a shape that has an area."""
-        if shape_type == "polygon":
-            return [value for point in points for value in point]
-        if shape_type not in ("rectangle", "circle"):
+    def _to_ring(self, shape_type: str, points: Points, description: str) -> npt.NDArray[np.float64]:
+        """Return the (K, 2) outline of a shape that has an area and is no mask."""
+        count, file = len(points), self.annotation_file
+        corners = np.array(points, np.float64).reshape(-1, 2)
+        if shape_type in OUTLINE_TYPES:
+            if count < 3:
+                raise DataError.for_file(
+                    file,
+                    f"({description}) has an outline of {2 * count} numbers; x and y of three points or more are "
+                    "needed: fix or remove this object",
+                )
+            return corners
+        if shape_type not in ("rectangle", "circle", "ellipse"):
             raise DataError.for_file(
-                self.annotation_file,
-                f"({description}) is of type {shape_type!r:.40}; polygon, rectangle, circle and mask have an area: "
-                "remove or redraw it",
+                file,
+                f"({description}) is of type {shape_type!r:.40}; polygon, rectangle, rotation, circle, ellipse and "
+                "mask have an area: remove or redraw it",
             )
-        if len(points) != 2:
+        if count != 2 and not (count == 4 and shape_type != "circle"):
+            counts = "two" if shape_type == "circle" else "two or four"
             raise DataError.for_file(
-                self.annotation_file,
-                f"({description}) is a {shape_type} of {len(points)} points; it has two: redraw it",
+                file, f"({description}) is a {shape_type} of {count} points; it has {counts}: redraw it"
             )
-        (x1, y1), (x2, y2) = points
+        angles = np.arange(CIRCLE_CORNERS) * (2 * math.pi / CIRCLE_CORNERS)
+        cosines, sines = np.cos(angles)[:, None], np.sin(angles)[:, None]
+        if shape_type == "circle":  # its center and a point on it
+            radius = math.dist(points[0], points[1])
+            return np.asarray(corners[0] + radius * np.concatenate([cosines, sines], axis=1))
+        if count == 2:  # opposite corners; four are the outline of the box, which may be rotated
+            (x1, y1), (x2, y2) = points
+            corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])
         if shape_type == "rectangle":
-            return [x1, y1, x2, y1, x2, y2, x1, y2]
-        radius, angles = math.hypot(x2 - x1, y2 - y1), np.arange(CIRCLE_CORNERS) * (2 * math.pi / CIRCLE_CORNERS)
-        ring = np.stack([x1 + radius * np.cos(angles), y1 + radius * np.sin(angles)], axis=1)
-        return list(ring.ravel().tolist())
+            return corners
+        axes = cosines * (corners[1] - corners[0]) + sines * (corners[2] - corners[1])
+        return np.asarray(corners.mean(axis=0) + axes / 2)
 
-    def _mask_decoder(self, encoded_mask: object, points: Points, description: str, size: Size) -> Callable[[], Mask]:
-        """Return a decoder of a PNG of the box whose first and last pixels are the two points."""
+    def _decode_mask(self, encoded_mask: object, points: Points, description: str, size: Size) -> Mask:
+        """Return the mask of a PNG of the box whose first and last pixels are the two points."""
         file = self.annotation_file
         if not isinstance(encoded_mask, str) or len(points) != 2:
             raise DataError.for_file(
@@ -161,26 +191,52 @@ class LabelmeSample(ImageSample):
                 f"{size[1]} x {size[0]}: is it the right image?",
             )
         box_size = (right - left + 1, bottom - top + 1)
+        try:
+            with Image.open(io.BytesIO(base64.b64decode(encoded_mask, validate=True))) as image:
+                if image.size != box_size:
+                    raise DataError.for_file(
+                        file,
+                        f"({description}) has a mask of {image.size[0]} x {image.size[1]} in a box of "
+                        f"{box_size[0]} x {box_size[1]}; the two points are its first and last pixel: redraw it",
+                    )
+                pixels = np.asarray(image.convert("L") if image.mode != "P" else image)
+        except DataError:
+            raise
+        except (*IMAGE_ERRORS, binascii.Error) as error:
+            raise DataError.for_file(
+                file, f"({description}) has a mask that is no PNG in base64 ({error}): redraw it"
+            ) from None
+        return paste_mask(np.asarray(pixels > 0, bool), left, top, size)
 
-        def decode() -> Mask:
-            try:
-                with Image.open(io.BytesIO(base64.b64decode(encoded_mask, validate=True))) as image:
-                    if image.size != box_size:
-                        raise DataError.for_file(
-                            file,
-                            f"({description}) has a mask of {image.size[0]} x {image.size[1]} in a box of "
-                            f"{box_size[0]} x {box_size[1]}; the two points are its first and last pixel: redraw it",
-                        )
-                    pixels = np.asarray(image.convert("L") if image.mode != "P" else image)
-            except DataError:
-                raise
-            except (OSError, SyntaxError, ValueError, EOFError, binascii.Error, Image.DecompressionBombError) as error:
-                raise DataError.for_file(
-                    file, f"({description}) has a mask that is no PNG in base64 ({error}): redraw it"
-                ) from None
-            return paste_mask(np.asarray(pixels > 0, bool), left, top, size)
 
-        return decode
+@dataclass(frozen=True)
+class EmbeddedLabelmeSample(LabelmeSample):
+    """A sample whose image is nowhere but in `imageData` of its JSON; `image_path` is the JSON."""
+
+    has_image_file: ClassVar[bool] = False
+
+    def read(self, frame_indices: Sequence[int]) -> list[AnnotatedFrame]:
+        """See `Sample`."""
+        check_frame_indices(self, frame_indices)
+        if not frame_indices:
+            return []
+        file = self.annotation_file
+        data = str(as_json_object(read_json(file), file, "the whole file").get("imageData"))
+        try:  # some tools write a data URL
+            image = from_bytes(base64.b64decode(data.partition(",")[2] or data), f"{file} (imageData)")
+        except binascii.Error as problem:
+            raise DataError.for_file(file, f"has an imageData that is no base64 ({problem}); save it again") from None
+        except SourceError as problem:
+            raise DataError.from_error(file, problem) from problem
+        return [AnnotatedFrame(image.rgb, self.masks(image.size))] * len(frame_indices)
+
+
+def _to_number(value: object) -> float:
+    """Return a number, or a number in a text, as a float; NaN for anything else."""
+    try:
+        return float(value) if isinstance(value, (int, float, str)) else math.nan
+    except (ValueError, OverflowError):
+        return math.nan
 
 
 class LazyClassNames(Mapping[int, str]):
@@ -215,7 +271,7 @@ class LazyClassNames(Mapping[int, str]):
 class LabelmeDatasetReader(DatasetReader):
     """Reads the images of all JSON files below a folder, or of one; the split is a folder directly below it.
 
-    An image has the name of its JSON, or the one in `imagePath`.
+    An image has the name of its JSON, or the one in `imagePath`; without a file, it is read from `imageData`.
     """
 
     data_format: ClassVar[str] = "labelme"
@@ -245,10 +301,15 @@ class LabelmeDatasetReader(DatasetReader):
         samples: list[LabelmeSample] = []
         issues: list[DataIssue] = []
         splits: dict[str, str] = {}
+        images_in: dict[Path, dict[str, list[Path]]] = {}
         for file in files:
             name = file.relative_to(root).with_suffix("").as_posix()
+            if file.parent not in images_in:
+                by_stem = images_in[file.parent] = {}
+                for image in files_in(file.parent):
+                    by_stem.setdefault(image.stem, []).append(image)
             try:
-                samples.append(LabelmeSample(name, _find_image(file), file))
+                samples.append(_find_image(name, file, images_in[file.parent].get(file.stem, [])))
             except DataError as problem:
                 issues.append(DataIssue.from_error(name, problem))
                 continue
@@ -270,18 +331,27 @@ def _looks_like_labelme(file: Path) -> bool:
     return "shapes" in keys and bool({"imagePath", "imageHeight"} & keys)
 
 
-def _find_image(file: Path) -> Path:
-    for suffix in IMAGE_SUFFIXES:
-        for candidate in (file.with_suffix(suffix), file.with_suffix(suffix.upper())):
-            if candidate.is_file():
-                return candidate
-    image_path = as_json_object(read_json(file), file, "the whole file").get("imagePath")
-    image = file.parent / str(image_path or "").replace("\\", "/")
-    if not image_path or not image.is_file():
+def _find_image(name: str, file: Path, beside: Sequence[Path]) -> LabelmeSample:
+    """Return the sample of a JSON; `beside` are the images of its stem. Of several, `imagePath` decides."""
+    if len(beside) == 1:
+        return LabelmeSample(name, beside[0], file)
+    content = as_json_object(read_json(file), file, "the whole file")
+    image_path = str(content.get("imagePath") or "").replace("\\", "/")
+    file_name = PurePosixPath(image_path).name
+    if beside:
+        for image in beside:
+            if image.name.lower() == file_name.lower():
+                return LabelmeSample(name, image, file)
+        both = " or ".join(image.name for image in beside)
         raise DataError.for_file(
-            file, f"is of the image {str(image_path)!r:.60}, which is not there; put it next to the JSON"
+            file, f"is of {both}, and imagePath ({image_path!r:.60}) names none of them; correct it, or rename an image"
         )
-    return image
+    for candidate in (file.parent / image_path, file.parent / file_name):
+        if file_name and os.path.isfile(candidate):
+            return LabelmeSample(name, candidate, file)
+    if content.get("imageData"):
+        return EmbeddedLabelmeSample(name, file, file)
+    raise DataError.for_file(file, f"is of the image {image_path!r:.60}, which is not there; put it next to the JSON")
 
 
 def _read_class_names(root: Path, files: Sequence[Path]) -> list[str]:

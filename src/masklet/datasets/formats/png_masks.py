@@ -4,15 +4,15 @@
     images/ID.jpg with masks/ID/*.png       one mask for each object
     ID.jpg with ID.png, ID_mask.png, ID_labels.png, or ID_mask_0.png, ID_mask_1.png ..., as masklet writes them
 
-A map of 0 and 255 alone is one object; else each value but 0 is one, and 255 belongs to none. Objects are numbered
-from 1, in the order of their values or files.
+A map of 0 and 255 alone is one object, also where its edges are soft; else each value but 0 is one, and 255 belongs to
+none. Objects are numbered from 1, in the order of their values or files.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -42,7 +42,6 @@ from masklet.datasets.label_maps import (
     is_binary_mask,
     masks_from_files,
     masks_from_label_map,
-    read_image_size,
     read_label_map_any_depth,
     unique_ids,
 )
@@ -61,13 +60,16 @@ class PngMaskSample(ImageSample):
     mask_files: tuple[Path, ...]
     one_file_per_object: bool
 
+    @property
+    def is_suffixed(self) -> bool:
+        """Whether the masks have the names that masklet gives them, such as ID_mask.png."""
+        return all(_strip_mask_suffix(file.stem) != file.stem for file in self.mask_files)
+
     def masks(self, size: Size) -> Mapping[int, Mask]:
         """See `ImageSample`."""
         if self.one_file_per_object:
-            for file in self.mask_files:
-                check_same_size(file, read_image_size(file), self.image_path, size)
-            return masks_from_files(enumerate(self.mask_files, 1))
-        label_map = read_label_map_any_depth(self.mask_files[0])
+            return masks_from_files(enumerate(self.mask_files, 1), self.image_path, size)
+        label_map = read_label_map_any_depth(self.mask_files[0], size)
         check_same_size(self.mask_files[0], label_map.shape, self.image_path, size)
         masks = masks_from_label_map(label_map, binary=is_binary_mask(unique_ids(label_map)))
         return LazyMasks({number: partial(masks.__getitem__, label) for number, label in enumerate(masks, 1)})
@@ -118,6 +120,10 @@ def _read_source(folder: Path, prefix: str) -> DatasetPart:
                 masks.one_file_per_object.add(below.name)
     else:
         images, masks = _scan_single_folder(folder)
+    for stem in {issue.sample for issue in issues}.intersection(images, masks.files):
+        images.pop(stem)  # two images of one stem, which are named already: nothing says whose the mask is
+        masks.files.pop(stem)
+    issues = [replace(issue, sample=prefix + issue.sample) for issue in issues]
     for stem, image in images.items():
         if stem not in masks.files:
             reason = "has no mask of its name; an image has its masks: add one (black where nothing is), or remove it"

@@ -33,7 +33,6 @@ from masklet.datasets.dataset import (
     ReadOptions,
     Size,
     check_frame_indices,
-    check_same_size,
 )
 from masklet.datasets.files import (
     DatasetPart,
@@ -46,7 +45,7 @@ from masklet.datasets.files import (
     validate_choice,
 )
 from masklet.datasets.json_reader import as_json_list, as_json_object, read_json
-from masklet.datasets.label_maps import masks_from_files, read_image_size
+from masklet.datasets.label_maps import masks_from_files
 from masklet.datasets.mask_decoding import rle_decoder
 from masklet.errors import SourceError
 from masklet.media import open_video
@@ -96,14 +95,13 @@ class SavVideo:
                 )
                 raise DataError.for_file(tables[0][0], reason)
             decoders: dict[int, Callable[[], Mask]] = {}
-            first_id = 1
+            first_id, size = 1, (rgb.shape[0], rgb.shape[1])
             for file, rows in tables:
-                for index, code in enumerate(rows[row] if row < len(rows) else []):
-                    description = f"frame {frame_idx}, masklet {index}"
-                    decoders[first_id + index] = rle_decoder(
-                        code, (rgb.shape[0], rgb.shape[1]), file, self.video_path, description
-                    )
-                first_id += max(map(len, rows))
+                codes = as_json_list(rows[row], file, f"frame {row} of 'masklet'") if row < len(rows) else []
+                for index, code in enumerate(codes):
+                    arguments = (code, size, file, self.video_path, f"frame {frame_idx}, masklet {index}")
+                    decoders[first_id + index] = partial(_decode_masklet, *arguments)
+                first_id += max(len(codes) if isinstance(codes, list) else 0 for codes in rows)
             frames.append(AnnotatedFrame(rgb, LazyMasks(decoders)))
         return frames
 
@@ -117,10 +115,7 @@ class SavFrameFolderVideo(FrameFolderVideo):
     def masks(self, image_path: Path, size: Size) -> Mapping[int, Mask]:
         """See `FrameFolderVideo`. Object n is the n-th folder, from 1; masks may overlap."""
         files = [(n, folder / f"{image_path.stem}.png") for n, folder in enumerate(self.mask_folders, 1)]
-        files = [(object_id, file) for object_id, file in files if file.exists()]
-        for _, file in files:
-            check_same_size(file, read_image_size(file), image_path, size)
-        return masks_from_files(files)
+        return masks_from_files([(object_id, file) for object_id, file in files if file.exists()], image_path, size)
 
 
 class SavDatasetReader(DatasetReader):
@@ -237,13 +232,15 @@ def _count_annotated_frames(file: Path) -> int:
     return count if tail.rstrip().endswith(b"}") and 0 < count < MAX_FRAME_COUNT else len(_read_masklets(file))
 
 
-def _read_masklets(file: Path) -> list[list[object]]:
-    """Read the run-length codes of all objects, by annotated frame."""
+def _decode_masklet(code: object, size: Size, file: Path, video_path: Path, description: str) -> Mask:
+    """Check and decode a run-length code; a bad one costs no other object of the frame."""
+    return rle_decoder(code, size, file, video_path, description)()
+
+
+def _read_masklets(file: Path) -> list[object]:
+    """Read the lists of run-length codes of all objects, by annotated frame; a frame is checked when it is read."""
     record = as_json_object(read_json(file), file, "the whole file")
-    rows = [
-        as_json_list(row, file, "each frame of 'masklet'")
-        for row in as_json_list(record.get("masklet"), file, "'masklet'")
-    ]
+    rows = as_json_list(record.get("masklet"), file, "'masklet'")
     if not rows:
         raise DataError.for_file(file, "has no frame in 'masklet'; one at least is needed: download it again")
     return rows

@@ -7,7 +7,9 @@
     ImageSets/Segmentation/SPLIT.txt     names of images
     labelmap.txt                         one line for each class: name:red,green,blue::
 
-Maps have a palette, or are painted in its colors. Without labelmap.txt, classes are the twenty of the challenge.
+Maps have a palette or are gray, or are painted in the colors of the palette. Without labelmap.txt, classes are the
+twenty of the challenge. Objects of the XML that have no pixel in the map are left out: "void" where the map is 255 in
+their box, else "box".
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from masklet.datasets.dataset import (
     DatasetReader,
     ImageSample,
     LazyMasks,
+    LeftOutObject,
     Mask,
     ObjectAttributes,
     ReadOptions,
@@ -69,7 +72,8 @@ LabelMap = npt.NDArray[np.uint8]
 IMAGE_FOLDER, OBJECT_FOLDER, CLASS_FOLDER, XML_FOLDER, SPLIT_FOLDER = (
     "JPEGImages", "SegmentationObject", "SegmentationClass", "Annotations", "ImageSets/Segmentation",
 )  # fmt: skip
-CLASSES_FILE = "labelmap.txt"
+CLASSES_FILE, BACKGROUND = "labelmap.txt", "background"
+MAX_COORDINATE = 1 << 20
 CLASS_NAMES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
@@ -89,24 +93,38 @@ class VocSample(ImageSample):
 
     def masks(self, size: Size) -> Mapping[int, Mask]:
         """See `ImageSample`. Objects keep the order of their values in the map, from 1."""
-        label_map = _read_map(self.object_map, davis_palette())
+        label_map = _read_map(self.object_map, davis_palette(), size)
         check_same_size(self.object_map, label_map.shape, self.image_path, size)
         masks = masks_from_label_map(label_map, binary=False)
-        attributes = self._object_attributes(label_map, list(masks))
+        has_class_map, elements = self.class_map.exists(), list[Element]()
+        try:
+            if self.xml_file.exists():
+                elements = list(read_xml(self.xml_file).iter("object"))
+        except DataError:  # where there is a class map, the XML is only needed to count what is left out
+            if not has_class_map:
+                raise
+        names = [(element.findtext("name") or "").strip() or None for element in elements]
+        if has_class_map:
+            attributes = self._object_attributes(label_map, list(masks))
+        else:
+            attributes = {
+                label: ObjectAttributes(label=names[label - 1] if label <= len(names) else None) for label in masks
+            }
+        left_out = [
+            LeftOutObject("void" if _is_void(element, label_map) else "box", ObjectAttributes(label=name))
+            for label, (element, name) in enumerate(zip(elements, names, strict=True), 1)
+            if label not in masks
+        ]
         return LazyMasks(
             {number: partial(masks.__getitem__, label) for number, label in enumerate(masks, 1)},
             {number: attributes[label] for number, label in enumerate(masks, 1)},
+            left_out,
         )
 
     def _object_attributes(self, label_map: LabelMap, labels: list[int]) -> dict[int, ObjectAttributes]:
-        """Return the class of each object: that of most of its pixels, or else that of the XML."""
-        if not self.class_map.exists():
-            objects = read_xml(self.xml_file).iter("object") if self.xml_file.exists() else ()
-            names = [obj.findtext("name") for obj in objects]
-            return {
-                label: ObjectAttributes(label=names[label - 1] if label <= len(names) else None) for label in labels
-            }
-        class_map = _read_map(self.class_map, _read_colors(self.classes_file))
+        """Return the class of each object: that of most of its pixels in the map of classes."""
+        colors = np.array([color for _, color in _read_classes(self.classes_file)], np.uint8)
+        class_map = _read_map(self.class_map, colors, (label_map.shape[0], label_map.shape[1]))
         check_same_size(self.class_map, class_map.shape, self.object_map, label_map.shape)
         attributes = {}
         for label in labels:
@@ -114,6 +132,16 @@ class VocSample(ImageSample):
             counts[[0, IGNORE_LABEL]] = 0
             attributes[label] = ObjectAttributes(class_id=int(counts.argmax()) - 1 if counts.any() else None)
         return attributes
+
+
+def _is_void(element: Element, label_map: LabelMap) -> bool:
+    """Return whether the map has 255 somewhere in the box of an object of the XML."""
+    try:
+        numbers = [float(element.findtext(f"bndbox/{tag}") or "") for tag in ("xmin", "ymin", "xmax", "ymax")]
+        left, top, right, bottom = (int(min(max(number, 0), MAX_COORDINATE)) for number in numbers)
+    except (ValueError, OverflowError):  # no box, or no numbers in it
+        return False
+    return bool((label_map[max(top - 1, 0) : bottom, max(left - 1, 0) : right] == IGNORE_LABEL).any())
 
 
 class VocDatasetReader(DatasetReader):
@@ -144,9 +172,7 @@ class VocDatasetReader(DatasetReader):
                 f"{path} has boxes only, no masks; allowed are {IMAGE_FOLDER}/ID.jpg with {OBJECT_FOLDER}/ID.png: add "
                 "them"
             )
-        classes_file, classes = root / CLASSES_FILE, list(CLASS_NAMES)
-        if classes_file.is_file():
-            classes = [line.split(":")[0] for line in read_lines(classes_file) if not line.startswith("#")]
+        classes = _read_classes(root / CLASSES_FILE)[1:]
         lists = {file.stem: read_lines(file) for file in files_in(root / SPLIT_FOLDER, (".txt",))}
         names = None if options.split is None else set(lists[validate_choice(path, options.split, lists, "split")])
         data = build_dataset(
@@ -155,7 +181,7 @@ class VocDatasetReader(DatasetReader):
             [_read_tree(root, names)],
             missing="no images with masks",
             expected=f"{IMAGE_FOLDER}/ID.jpg with {OBJECT_FOLDER}/ID.png: check the path",
-            names=dict(enumerate(name for name in classes if name != "background")),
+            names={class_id: name for class_id, (name, _) in enumerate(classes) if name},
         )
         split_of = {name: split for split, listed in lists.items() if is_split_name(split) for name in listed}
         return replace(data, splits={s.name: split_of[s.name] for s in data.samples if s.name in split_of})
@@ -179,35 +205,58 @@ def _read_tree(root: Path, names: set[str] | None) -> DatasetPart:
         if names is not None and name not in names:
             continue
         candidates = (root / IMAGE_FOLDER / f"{name}{suffix}" for suffix in IMAGE_SUFFIXES)
-        image = next((path for path in candidates if path.is_file()), None)
-        if image is None:
+        images = [path for path in candidates if path.is_file()]
+        if len(images) > 1:
+            both = " or ".join(path.name for path in images)
+            issues.append(DataIssue.for_file(name, file, f"is of {both}; a map has one image: rename or remove one"))
+        elif not images:
             issues.append(DataIssue.for_file(name, file, f"has no image of its name in {IMAGE_FOLDER}: add it"))
         else:
             class_map, xml_file = root / CLASS_FOLDER / f"{name}.png", root / XML_FOLDER / f"{name}.xml"
-            samples.append(VocSample(name, image, file, class_map, xml_file, root / CLASSES_FILE))
+            samples.append(VocSample(name, images[0], file, class_map, xml_file, root / CLASSES_FILE))
     missing = {name: root / OBJECT_FOLDER / f"{name}.png" for name in sorted((names or set()) - set(maps))}
     issues += [DataIssue.for_file(name, file, "is listed and not there: add it") for name, file in missing.items()]
     return samples, issues
 
 
-def _read_colors(file: Path) -> LabelMap:
-    """Return the color of each value, (N, 3), of labelmap.txt, or else the palette of VOC."""
+def _read_classes(file: Path) -> list[tuple[str, Sequence[int]]]:
+    """Return the (name, color) of each value of a class map, the background first, of labelmap.txt.
+
+    Without the file, names are those of the challenge. A class without a color has that of the palette of VOC, and a
+    value without a class the name "".
+    """
+    palette: list[list[int]] = davis_palette().tolist()
+    lines = read_lines(file) if file.is_file() else ["background", *CLASS_NAMES]
+    fields = [[field.strip() for field in line.split(":")] for line in lines if not line.startswith("#")]
+    fields.sort(key=lambda parts: parts[0] != BACKGROUND)  # the first value, wherever it is listed
+    if not fields or fields[0][0] != BACKGROUND:
+        fields.insert(0, [BACKGROUND])
+    classes: list[tuple[str, Sequence[int]]] = []
+    for parts, default in zip(fields, palette, strict=False):
+        color = default
+        if len(parts) > 1 and parts[1]:
+            try:
+                color = [int(number) for number in parts[1].split(",")]
+            except ValueError as problem:
+                raise DataError.for_file(
+                    file, f"has a color that is none ({problem}); a line is name:red,green,blue::: fix it"
+                ) from problem
+            if len(color) != 3 or not all(0 <= number <= 255 for number in color):
+                raise DataError.for_file(
+                    file,
+                    f"has a color that is none ({parts[1]:.40}); a line is name:red,green,blue::, of 0 to 255: fix it",
+                )
+        classes.append((parts[0], color))
     if not file.is_file():
-        return davis_palette()
-    colors = [line.split(":")[1].split(",") for line in read_lines(file) if not line.startswith("#") and ":" in line]
-    try:
-        return np.array([[int(n) for n in color] for color in colors], np.uint8).reshape(-1, 3)
-    except (ValueError, OverflowError) as problem:
-        raise DataError.for_file(
-            file, f"has a color that is none ({problem}); a line is name:red,green,blue::: fix it"
-        ) from problem
+        classes += [("", color) for color in palette[len(classes) :]]
+    return classes
 
 
-def _read_map(path: Path, colors: LabelMap) -> LabelMap:
-    """Read a map with a palette, or one that is painted in these colors; another color belongs to no object."""
-    with open_mask_image(path) as image:
+def _read_map(path: Path, colors: LabelMap, size: Size) -> LabelMap:
+    """Read a map with a palette, a gray one, or one painted in these colors; another color belongs to no object."""
+    with open_mask_image(path, size) as image:
         if image.mode not in ("RGB", "RGBA"):
-            return read_label_map(path)
+            return read_label_map(path, size)
         rgb = np.asarray(image.convert("RGB")).astype(np.int64)
     weights = np.array([1 << 16, 1 << 8, 1])
     codes, known = rgb @ weights, colors.astype(np.int64) @ weights

@@ -5,13 +5,15 @@
     labels/[SPLIT/]NAME.txt        or SPLIT/labels/NAME.txt
     classes.txt                    class names, one a line; read where there is no data.yaml
 
-Coordinates are fractions of width and height. An image without a text file has no objects, as the format defines it.
+Coordinates are fractions of width and height; what is slightly outside is cut off. An image without a text file has no
+objects, as the format defines it. A line of four numbers, or five with a score, is a box and left out ("box").
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +30,7 @@ from masklet.datasets.dataset import (
     DatasetReader,
     ImageSample,
     LazyMasks,
+    LeftOutObject,
     Mask,
     ObjectAttributes,
     ReadOptions,
@@ -40,15 +43,20 @@ from masklet.datasets.mask_decoding import parse_polygon
 from masklet.datasets.writer import EMPTY_MASK_NOTE, DatasetWriter, WriteResult, collapse_whitespace, join_path
 from masklet.errors import MissingExtraError, SourceError
 from masklet.masks.polygon_simplify import tight_crop
-from masklet.masks.polygons import Ring, contour_ring, contour_roundtrip_iou
+from masklet.masks.polygons import contour_ring, contour_roundtrip_iou
 from masklet.media.image_source import IMAGE_SUFFIXES, has_suffix
 
 __all__ = ["YoloDatasetReader", "YoloDatasetWriter", "YoloSample", "data_yaml"]
 
 SPLITS = ("train", "val", "test")
 YAML_SUFFIXES = (".yaml", ".yml")
+YAML_NULLS = ("", "~", "null", "Null", "NULL")
 IMAGE_FOLDER, LABEL_FOLDER = "images", "labels"
 CLASSES_FILE = "classes.txt"
+BOX_NUMBERS = (4, 5)
+"""Numbers after the class in a line that is a box, without and with a score."""
+MAX_CLASS_ID = 9999
+MAX_YAML_BYTES, MAX_LABEL_BYTES = 1 << 20, 1 << 26
 
 
 @dataclass(frozen=True)
@@ -58,46 +66,67 @@ class YoloSample(ImageSample):
     label_path: Path
 
     def masks(self, size: Size) -> Mapping[int, Mask]:
-        """See `ImageSample`."""
-        try:
-            lines = self.label_path.read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
-            lines = []
-        except (OSError, ValueError) as problem:
-            raise DataError.for_file(
-                self.label_path, f"cannot be read ({problem}); labels are plain text: export it again"
-            ) from problem
-        rings: list[Ring] = []
-        attributes: list[ObjectAttributes] = []
+        """See `ImageSample`. An outline is checked when its object is accessed."""
+        decoders: dict[int, Callable[[], Mask]] = {}
+        attributes: dict[int, ObjectAttributes] = {}
+        left_out: list[LeftOutObject] = []
+        lines = _read_text(self.label_path, MAX_LABEL_BYTES).splitlines() if self.label_path.exists() else []
         for number, line in enumerate(lines, 1):
-            if line.strip():
-                rings.append(self._parse_line(number, line, size))
-                word = line.split()[0]
-                attributes.append(ObjectAttributes(class_id=int(word) if word.isdecimal() else None))
-        decoders = {object_id: partial(_rasterize, ring, size) for object_id, ring in enumerate(rings, 1)}
-        return LazyMasks(decoders, dict(enumerate(attributes, 1)))
+            words = line.partition("#")[0].split()
+            if not words:
+                continue
+            class_id = _to_class_id(words[0])
+            if len(words) - 1 in BOX_NUMBERS:
+                left_out.append(LeftOutObject("box", ObjectAttributes(class_id=class_id)))
+                continue
+            object_id = len(decoders) + 1
+            decoders[object_id] = partial(self._rasterize_line, number, words, size)
+            attributes[object_id] = ObjectAttributes(class_id=class_id)
+        return LazyMasks(decoders, attributes, left_out)
 
-    def _parse_line(self, number: int, line: str, size: Size) -> Ring:
-        words = line.split()
-        if len(words) == 5:
+    def _rasterize_line(self, number: int, words: Sequence[str], size: Size) -> Mask:
+        """Fill complete pixels with the edge included, as other readers of the format do and our writer expects."""
+        if _to_class_id(words[0]) is None:
             raise DataError.for_file(
                 self.label_path,
-                f"(line {number}) is a box, not an outline; masks need class x1 y1 x2 y2 x3 y3 ...: export with masks",
+                f"(line {number}) has the class {words[0]!r:.40}; a class is a whole number from 0 to {MAX_CLASS_ID}: "
+                "fix or remove this object",
             )
         try:
             coordinates = [float(word) for word in words[1:]]
         except ValueError as problem:
             raise DataError.for_file(
-                self.label_path, f"(line {number}) is no outline ({problem}); export it again"
+                self.label_path, f"(line {number}) is no outline ({problem}); fix or remove this object"
             ) from problem
-        return parse_polygon(coordinates, (size[1], size[0]), size, self.label_path, f"line {number}")
+        ring = parse_polygon(coordinates, (size[1], size[0]), size, self.label_path, f"line {number}")
+        canvas = np.zeros(size, np.uint8)
+        cv2.fillPoly(canvas, [np.floor(ring).astype(np.int32)], [1])
+        return canvas.view(np.bool_)
 
 
-def _rasterize(ring: Ring, size: Size) -> Mask:
-    """Fill complete pixels with the edge included, as other readers of the format do and our writer expects."""
-    canvas = np.zeros(size, np.uint8)
-    cv2.fillPoly(canvas, [np.floor(ring).astype(np.int32)], [1])
-    return canvas.view(np.bool_)
+def _to_class_id(word: str) -> int | None:
+    """Return the class of a line ("3" or "3.0"), None if it is none."""
+    try:
+        number = float(word)
+    except ValueError:
+        return None
+    return int(number) if number.is_integer() and 0 <= number <= MAX_CLASS_ID else None
+
+
+def _read_text(file: Path, max_bytes: int) -> str:
+    """Read a text file, with or without a byte order mark.
+
+    Raises:
+        DataError: if it cannot be read, is not UTF-8, or has more than `max_bytes`.
+    """
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(max_bytes + 1)
+        if len(content) > max_bytes:
+            raise ValueError(f"it has over {max_bytes} bytes")
+        return content.decode("utf-8-sig")
+    except (OSError, ValueError) as problem:
+        raise DataError.for_file(file, f"cannot be read ({problem}); a plain text is needed: export it again") from None
 
 
 class YoloDatasetReader(DatasetReader):
@@ -124,7 +153,7 @@ class YoloDatasetReader(DatasetReader):
             parts, names = _read_yaml(yaml_file)
         else:
             parts, lists = _find_split_folders(path), (path / CLASSES_FILE, path / LABEL_FOLDER / CLASSES_FILE)
-            names = dict(enumerate(next((read_lines(file) for file in lists if file.exists()), [])))
+            names = dict(enumerate(next((read_lines(file) for file in lists if file.exists()), [])[: MAX_CLASS_ID + 1]))
         if options.split is not None:
             validate_choice(path, options.split, parts, "split")
             parts = {options.split: parts[options.split]}
@@ -134,13 +163,25 @@ class YoloDatasetReader(DatasetReader):
         issues: list[DataIssue] = []
         samples: dict[str, YoloSample] = {}
         for split, folders in parts.items():
-            for image in [image for folder in folders for image in _list_images(folder)]:
-                name = _sample_name(image, split)
+            listed = [image for folder in folders for image in _list_images(folder)]
+            images_of_label: dict[Path, list[Path]] = {}
+            for image in dict.fromkeys(listed):
+                images_of_label.setdefault(_label_path(image), []).append(image)
+            for image in listed:
+                label_path, name = _label_path(image), _sample_name(image, split)
+                namesakes = images_of_label[label_path]
+                if len(namesakes) > 1 and label_path.exists():
+                    if image is namesakes[0]:
+                        both = " and ".join(str(one.name) for one in namesakes)
+                        reason = f"is the label of {both}; a text belongs to one image: rename or remove one"
+                        issues.append(DataIssue.for_file(name, label_path, reason))
+                    continue
+                name += image.suffix if len(namesakes) > 1 else ""
                 if name in samples:
                     reason = "has a name that is there before; names are unique: rename it"
                     issues.append(DataIssue.for_file(name, image, reason))
                 else:
-                    samples[name] = YoloSample(name, image, _label_path(image))
+                    samples[name] = YoloSample(name, image, label_path)
                     splits |= {name: split} if split else {}
         label_paths = [sample.label_path for sample in samples.values()]
         if not label_paths:
@@ -153,14 +194,18 @@ class YoloDatasetReader(DatasetReader):
                 f"{path} has {len(label_paths)} images and no label, such as {label_paths[0]}; labels are in labels/ "
                 "next to images/, of the same names: check the folders"
             )
-        issues += _unmatched_labels(set(label_paths))
+        issues += _unmatched_labels({*label_paths, *(issue.file for issue in issues)})
         return Dataset(cls.data_format, path, tuple(samples.values()), tuple(issues), names, splits)
 
 
 def _find_yaml(folder: Path) -> Path | None:
     """Find the data.yaml of a folder, whatever its name: a file that names a split."""
     for file in files_in(folder, YAML_SUFFIXES):
-        text = file.read_text(encoding="utf-8", errors="replace")
+        try:
+            with file.open("rb") as stream:
+                text = stream.read(MAX_YAML_BYTES).decode("utf-8-sig", errors="replace")
+        except OSError:
+            continue
         if any(line.startswith(tuple(f"{split}:" for split in SPLITS)) for line in text.splitlines()):
             return file
     return None
@@ -184,27 +229,29 @@ def _read_yaml(file: Path) -> tuple[dict[str, list[Path]], dict[int, str]]:
         import yaml
     except ImportError as problem:
         raise MissingExtraError.for_package("pyyaml", "train") from problem
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as problem:
-        raise DataError.for_file(file, f"cannot be read ({' '.join(str(problem).split())}); fix it") from problem
+    try:  # all scalars are texts: a class may be called yes or 1, and nothing that an alias repeats is expanded
+        content = yaml.load(_read_text(file, MAX_YAML_BYTES), Loader=yaml.BaseLoader)
+    except (RecursionError, ValueError, yaml.YAMLError) as problem:
+        if isinstance(problem, DataError):
+            raise
+        raise DataError.for_file(file, f"cannot be read ({' '.join(str(problem).split()):.200}); fix it") from problem
     if not isinstance(content, dict):
         raise DataError.for_file(
             file, f"holds {content!r:.40}; a data.yaml has lines such as 'train: images/train': fix it"
         )
-    base = file.parent / str(content.get("path") or ".")
-    base = base if base.is_dir() else file.parent
+    base = file.parent / _to_path(content.get("path"))
+    base = base if os.path.isdir(base) else file.parent
     parts: dict[str, list[Path]] = {}
     for split in SPLITS:
         value = content.get(split)
-        for name in (value if isinstance(value, list) else [value]) if value else ():
-            path = base / str(name)
-            if not path.exists():  # some tools write ../train/images and mean train/images
-                path = base / str(name).removeprefix("../")
+        for name in filter(None, map(_to_path, value if isinstance(value, list) else [value])):
+            path = base / name
+            if not os.path.exists(path):  # some tools write ../train/images and mean train/images
+                path = base / name.removeprefix("../")
             parts.setdefault(split, []).append(path)
     if not parts:
         raise DataError.for_file(file, "names no images; a data.yaml has train and val, folders of images: add them")
-    existing = {split: paths for split, paths in parts.items() if any(path.exists() for path in paths)}
+    existing = {split: paths for split, paths in parts.items() if any(os.path.exists(path) for path in paths)}
     if not existing:
         first = next(iter(parts.values()))[0]
         raise DataError.for_file(
@@ -212,12 +259,18 @@ def _read_yaml(file: Path) -> tuple[dict[str, list[Path]], dict[int, str]]:
         )
     names = content.get("names")
     items = names.items() if isinstance(names, dict) else enumerate(names if isinstance(names, list) else [])
-    return existing, {number: str(name) for number, name in items if isinstance(number, int)}
+    numbered = [(_to_class_id(str(number)), name) for number, name in items if isinstance(name, str)]
+    return existing, {class_id: name for class_id, name in numbered if class_id is not None}
+
+
+def _to_path(value: object) -> str:
+    """Return a path of a data.yaml with forward slashes, as Windows understands them too; "" for nothing."""
+    return value.strip().replace("\\", "/") if isinstance(value, str) and value not in YAML_NULLS else ""
 
 
 def _list_images(folder_or_list: Path) -> list[Path]:
     if folder_or_list.is_file():
-        return [folder_or_list.parent / line for line in read_lines(folder_or_list)]
+        return [folder_or_list.parent / line.replace("\\", "/") for line in read_lines(folder_or_list)]
     return natural_sorted(
         path
         for path in folder_or_list.rglob("*")
