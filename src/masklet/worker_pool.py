@@ -146,8 +146,12 @@ class WorkerPool(Generic[State, Task, Item]):
     def close(self) -> None:
         """Stop the workers and wait until they have ended."""
         self._stop.set()
-        started = self._context.started_processes
-        timer = threading.Timer(self._stop_timeout_s or 0, lambda: [process.terminate() for process in started()])
+
+        def terminate_all() -> None:
+            for process in self._context.started_processes():
+                process.terminate()
+
+        timer = threading.Timer(self._stop_timeout_s or 0, terminate_all)
         if self._stop_timeout_s is not None:
             timer.start()
         self._executor.shutdown(cancel_futures=True)
