@@ -43,7 +43,7 @@ class Sa1bSample(ImageSample):
         if isinstance(height, int) and isinstance(width, int):
             check_same_size(file, (height, width), self.image_path, size, "image")
         annotations = as_json_list(record.get("annotations"), file, "'annotations'")
-        codes = [as_json_object(item, file, "each annotation").get("segmentation") for item in annotations]
+        codes = [item.get("segmentation") if isinstance(item, dict) else item for item in annotations]
         return rle_masks(codes, size, file, self.image_path)
 
 
