@@ -50,8 +50,8 @@ def val(
 ) -> None:
     """Measure a model on your own data: IoU on images, J and F on videos.
 
-    Broken images, videos and objects are named on standard error and skipped; the exit code is then 2. Ctrl-C prints the results
-    so far.
+    Broken images, videos and objects are named on standard error and skipped; the exit code is then 2. Ctrl-C prints
+    the results so far.
 
     \b
     Examples:
