@@ -47,14 +47,14 @@ def run(command: typer.Typer, *words: object) -> tuple[int, str]:
 
 
 def crowded(root: Path) -> Path:
-    """An image with a cat, a crowd of two cats, and a dog that cannot be read; and an image that is missing."""
+    """An image with a cat, two cats marked iscrowd, and a dog that cannot be read; and an image that is missing."""
     (root / "images").mkdir(parents=True)
     Image.new("RGB", (120, 80)).save(root / "images" / "a.png")
     good, bad = [[10, 10, 50, 10, 50, 40]], [[1, 2, 3, "x", 5, 6]]
     rows = [(1, 1, 0, good), (1, 1, 1, good), (1, 1, 1, good), (1, 2, 0, bad), (2, 2, 0, good)]
     annotations = [
-        {"id": n, "image_id": image, "category_id": category, "iscrowd": crowd, "segmentation": shape}
-        for n, (image, category, crowd, shape) in enumerate(rows)
+        {"id": n, "image_id": image, "category_id": category, "iscrowd": flag, "segmentation": shape}
+        for n, (image, category, flag, shape) in enumerate(rows)
     ]
     images = [{"id": n, "file_name": f"{name}.png", "width": 120, "height": 80} for n, name in ((1, "a"), (2, "b"))]
     content = {
@@ -91,7 +91,7 @@ def test_convert_prints_what_did_not_come_through(tmp_path: Path) -> None:
         run(app, tmp_path / "in", tmp_path / "out", "--to", "coco", "--include-crowds")
 
 
-def test_nothing_was_lost_is_said_where_it_is_so(tmp_path: Path) -> None:
+def test_nothing_was_lost_is_printed_where_it_is_so(tmp_path: Path) -> None:
     native(tmp_path / "in")
     code, out = run(app, tmp_path / "in", tmp_path / "out", "--to", "coco")
     assert (code, out.splitlines()[-1]) == (0, "  nothing was lost of 6 objects")

@@ -13,6 +13,7 @@ from PIL import Image
 from masklet.datasets import (
     ConversionStep,
     DatasetWriter,
+    WriteOptions,
     class_names,
     convert,
     inspect_frames,
@@ -58,7 +59,7 @@ def coco_file(
 
 def converted(source: Path, out: Path, to: str = "coco", **options: bool) -> tuple[DatasetWriter, list[ConversionStep]]:
     data = open_dataset(source, **options)
-    with open_dataset_writer(to, out, names=class_names(data)) as writer:
+    with open_dataset_writer(to, out, names=class_names(data), options=WriteOptions(images="link")) as writer:
         return writer, list(convert(data, list_items(data), writer))
 
 
@@ -78,7 +79,7 @@ def test_crowds_are_counted_or_read(tmp_path: Path, flag: object) -> None:
     writer, steps = converted(root, tmp_path / "out")
     assert (writer.account.source, writer.account.written) == ({"dog": 3}, {"dog": 1})
     assert (writer.account.left_out, writer.account.lost) == ({"crowd": {"dog": 2}}, {})
-    assert [step.object_issues for step in steps] == [()]  # a crowd is no fault
+    assert [step.object_issues for step in steps] == [()]  # iscrowd is no fault
     writer, _ = converted(root, tmp_path / "all", include_crowds=True)
     assert writer.account.is_balanced
     assert writer.account.written == {"dog": 3}
@@ -168,7 +169,7 @@ def test_ids_in_other_spellings(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_a_category_that_is_not_there_is_said_once(tmp_path: Path) -> None:
+def test_a_category_that_is_not_there_is_an_issue_once(tmp_path: Path) -> None:
     shapes = [{"segmentation": [SQUARE], "category_id": one} for one in (7, 7, "zebra", 1)]
     root = coco_file(tmp_path / "in", *shapes)
     [issue] = open_dataset(root).issues

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from masklet.datasets.dataset import DataIssue, LazyMasks, ObjectAttributes
-from masklet.errors import InputError
 
 __all__ = ["DEFAULT_CLASS_NAME", "ObjectAccount", "object_class_name"]
 
@@ -82,7 +81,7 @@ class ObjectAccount:
         if list_masks is not None and hasattr(sample, "image_path"):
             try:
                 account = cls.for_masks(list_masks(getattr(sample, "declared_size", None) or (1, 1)), names)
-            except (InputError, OSError, ValueError):  # the labels are what is broken: nobody knows their number
+            except Exception:  # the labels are what is broken: nobody knows their number
                 return cls()
         left_out = sum(account.left_out.values(), Counter())
         account.broken = account.source - left_out

@@ -205,11 +205,6 @@ def _failed_step(item: ConversionItem, problem: Exception, data: Dataset) -> Con
     return ConversionStep(item, is_new=False, issue=replace(issue, objects=objects))
 
 
-def _source_file(item: ConversionItem) -> Path:
-    source = item.sample.source
-    return source if isinstance(source, Path) else source[item.frame_idx]
-
-
 def _write_batch(
     data: Dataset, items: Sequence[ConversionItem], writer: DatasetWriter, classes: _ClassMapping
 ) -> Iterator[ConversionStep]:
@@ -241,7 +236,8 @@ def _to_labeled_image(
 
     Without a decoded `frame` the size is that of the image file, which is not decoded.
     """
-    sample, path = item.sample, _source_file(item)
+    sample, source = item.sample, item.sample.source
+    path = source if isinstance(source, Path) else source[item.frame_idx]
     size = _upright_size(path) if frame is None else frame.size
     masks: Mapping[int, Mask]
     if frame is not None:

@@ -88,7 +88,7 @@ class ObjectAttributes:
 
 @dataclass(frozen=True)
 class LeftOutObject:
-    """An object that the source holds and a rule of the reader leaves out, such as a crowd.
+    """An object that the source holds and a rule of the reader leaves out, such as a COCO crowd.
 
     `problem` names the object where it is a fault of the source rather than a choice: it is reported as an issue.
 

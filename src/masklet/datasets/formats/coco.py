@@ -89,8 +89,10 @@ class CocoSample(ImageSample):
         attributes: dict[int, ObjectAttributes] = {}
         left_out: list[LeftOutObject] = []
         for record in self._read_annotations():
+            category = as_id(record.get("category_id"))
             known = ObjectAttributes(
-                *_parse_category(record.get("category_id")),
+                class_id=category if isinstance(category, int) else None,
+                label=category if isinstance(category, str) else None,
                 score=as_score(record.get("score")),
                 track_id=as_track_id(record.get("track_id")),
             )
@@ -149,16 +151,10 @@ class CocoSample(ImageSample):
         return records
 
 
-def _parse_category(value: object) -> tuple[int | None, str | None]:
-    """Return the class number, or else the class name, that a category_id is."""
-    category = as_id(value)
-    return (None, category) if isinstance(category, str) else (category, None)
-
-
 def _left_out_rule(record: JsonObject, include_crowds: bool) -> str | None:
     """Return the rule that leaves an annotation out; None if none does."""
-    crowd = record.get("iscrowd")
-    if not include_crowds and crowd and str(crowd).strip().lower() not in ("0", "0.0", "false", "none", ""):
+    flag = record.get("iscrowd")
+    if not include_crowds and flag and str(flag).strip().lower() not in ("0", "0.0", "false", "none", ""):
         return CROWD
     shape = record.get("rle") or record.get("segmentation")
     if not shape:

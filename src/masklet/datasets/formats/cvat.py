@@ -154,7 +154,12 @@ class CvatDatasetReader(DatasetReader):
         samples: dict[str, CvatSample] = {}
         splits: dict[str, str] = {}
         issues: list[DataIssue] = []
-        paths = ["/".join(_name_parts(image)) for image in images]
+        paths = []  # below the subset, where that is a split
+        for image in images:
+            paths.append(PurePosixPath(image.attributes.get("name", "").replace("\\", "/")).as_posix())
+            subset = image.attributes.get("subset", "")
+            if is_split_name(subset) and not paths[-1].startswith(f"{subset}/"):
+                paths[-1] = f"{subset}/{paths[-1]}"
         for image, name in zip(images, sample_names(paths), strict=True):
             sample = _make_sample(image, name, file, samples)
             if isinstance(sample, DataIssue):
@@ -212,13 +217,6 @@ def _read_element(file: Path, start: int, end: int) -> Element:
             return parse_xml(stream.read(end - start), file)
     except OSError as problem:
         raise DataError.for_file(file, f"cannot be read ({problem.strerror or problem}); copy it again") from problem
-
-
-def _name_parts(image: ElementSpan) -> list[str]:
-    """Return the path of the file of an image element, below its subset where that is a split."""
-    image_name, subset = image.attributes.get("name", "").replace("\\", "/"), image.attributes.get("subset", "")
-    path = PurePosixPath(image_name).as_posix()
-    return [subset, path] if is_split_name(subset) and not path.startswith(f"{subset}/") else [path]
 
 
 def _make_sample(image: ElementSpan, name: str, file: Path, others: Mapping[str, CvatSample]) -> CvatSample | DataIssue:
