@@ -13,7 +13,8 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from helpers.dataset_files import BOX, RING, native
+from helpers.dataset_files import BOX, RING, native, sa1b
+from helpers.labeling_tool_files import cvat
 from masklet.cli import check_data
 from masklet.cli.convert import convert as convert_command
 from masklet.datasets import (
@@ -202,3 +203,34 @@ def test_an_image_that_is_not_there_costs_its_objects(tmp_path: Path) -> None:
     assert ObjectAccount.for_unread_sample(data.samples[1], data.names).broken == {"dog": 1}
     assert ObjectAccount.for_unread_sample(data.samples[0], data.names).broken == {"cat": 1, "dog": 1}
     assert ObjectAccount.for_unread_sample(object(), data.names) == ObjectAccount()
+
+
+def test_labels_without_an_image_cost_their_objects(tmp_path: Path) -> None:
+    native(tmp_path / "native")
+    sa1b(tmp_path / "sa1b")
+    cvat(tmp_path / "cvat")
+    for image in ("native/images/b.jpg", "sa1b/sa_2.jpg", "cvat/images/a2.jpg"):
+        (tmp_path / image).unlink()
+    issues = {name: open_dataset(tmp_path / name).issues for name in ("native", "sa1b", "cvat")}
+    counts = {name: [sum(one.objects.values()) for one in found] for name, found in issues.items()}
+    assert counts == {"native": [2], "sa1b": [2], "cvat": [2]}
+
+
+def test_one_bad_object_of_a_format_costs_no_other(tmp_path: Path) -> None:
+    sa1b(tmp_path / "sa1b", ["sa_1"])
+    file = tmp_path / "sa1b" / "sa_1.json"
+    content = json.loads(file.read_text())
+    content["annotations"] += [3, {}, {"segmentation": {"size": [1, 1], "counts": [1]}}]
+    file.write_text(json.dumps(content))
+    native(tmp_path / "native", ["a"])
+    file = tmp_path / "native" / "masks" / "a.json"
+    file.write_text(json.dumps([*json.loads(file.read_text()), 3, {}, {"size": [1, 1], "counts": [1]}]))
+    for name in ("sa1b", "native"):
+        data = open_dataset(tmp_path / name)
+        issues = list(check_dataset(data))
+        assert [f"mask {number}" in one.reason for number, one in zip((3, 4, 5), issues, strict=True)] == [True] * 3
+        with open_dataset_writer("coco", tmp_path / "out" / name) as writer:
+            [step] = convert(data, list_items(data), writer)
+        assert (len(step.object_issues), writer.account.written, writer.account.broken) == (
+            3, {"object": 2}, {"object": 3},
+        )  # fmt: skip

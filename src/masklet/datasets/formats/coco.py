@@ -60,7 +60,7 @@ MAX_PROBED_FILES = 50
 """Files that are probed to find the JSON, and images that are tried to find their folder."""
 DEFAULT_SPLIT = "default"
 """The split of images without one."""
-CROWD, NO_SEGMENTATION, DEGENERATE = "crowd", "no segmentation", "degenerate outline"
+ISCROWD, NO_SEGMENTATION, DEGENERATE = "crowd", "no segmentation", "degenerate outline"
 """Why an object is left out."""
 MIN_RING_NUMBERS = 6
 """x and y of three points; an outline of fewer has no area."""
@@ -155,7 +155,7 @@ def _left_out_rule(record: JsonObject, include_crowds: bool) -> str | None:
     """Return the rule that leaves an annotation out; None if none does."""
     flag = record.get("iscrowd")
     if not include_crowds and flag and str(flag).strip().lower() not in ("0", "0.0", "false", "none", ""):
-        return CROWD
+        return ISCROWD
     shape = record.get("rle") or record.get("segmentation")
     if not shape:
         return NO_SEGMENTATION

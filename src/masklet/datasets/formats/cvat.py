@@ -13,7 +13,7 @@ the file from its log, one image at a time.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.atomic_files import atomic_path
+from masklet.datasets.account import ObjectAccount
 from masklet.datasets.dataset import (
     DataError,
     DataIssue,
@@ -163,7 +164,8 @@ class CvatDatasetReader(DatasetReader):
         for image, name in zip(images, sample_names(paths), strict=True):
             sample = _make_sample(image, name, file, samples)
             if isinstance(sample, DataIssue):
-                issues.append(sample)
+                unread = CvatSample(name, Path(), file, (1, 1), (image.start, image.end))
+                issues.append(replace(sample, objects=ObjectAccount.for_unread_sample(unread, {}).source))
                 continue
             samples[sample.name] = sample
             subset = image.attributes.get("subset", "")
