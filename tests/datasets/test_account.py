@@ -76,6 +76,7 @@ def test_convert_prints_what_did_not_come_through(tmp_path: Path) -> None:
     assert ["cat", "3", "1", "2", "0"] in lines
     assert ["dog", "2", "0", "0", "2"] in lines  # one in the image that is missing
     assert "1 of 5 objects came through; left out: 2 (crowd); broken: 2" in out
+    assert "  --include-crowds converts" in out
     report = json.loads(report_file.read_text())["account"]
     assert report == {
         "source": {"cat": 3, "dog": 2},
