@@ -123,6 +123,7 @@ def test_objects_that_the_target_cannot_show_are_lost(tmp_path: Path) -> None:
     (tmp_path / "in" / "masks" / "a.json").write_text(json.dumps(twice))
     code, out = run(app, tmp_path / "in", tmp_path / "out", "--to", "davis")
     assert code == 0
+    assert "1 image written, 2 objects of 1 class" in out
     assert ["object", "3", "2", "1"] in [line.split() for line in out.splitlines()]
     assert "worst 0.0000 (in a)" in out
     objects = open_dataset(tmp_path / "out").samples[0].read([0])[0].masks

@@ -107,7 +107,7 @@ def convert(
     typer.echo(
         f"{data.root} ({data.data_format}) -> {writer.folder} ({writer.data_format}): "
         f"{_format_count(written, 'image')} written{f' ({existing} existed)' if existing else ''}, "
-        f"{_format_count(sum(counts.values()), 'object')} of {_format_count(len(counts), 'class')}"
+        f"{_format_count(sum(writer.account.written.values()), 'object')} of {_format_count(len(counts), 'class')}"
     )
     is_complete = account.is_balanced and not issues
     loss_lines = writer.loss.summary_lines() if is_complete or not writer.loss.is_lossless else []
