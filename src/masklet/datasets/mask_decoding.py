@@ -209,6 +209,8 @@ def as_id(value: object) -> int | str | None:
         >>> as_id("18"), as_id(18.0), as_id("018"), as_id(None)
         (18, 18, '018', None)
     """
+    if type(value) is int:
+        return value
     if isinstance(value, str):
         match = re.fullmatch(r"(0|-?[1-9][0-9]{0,17})(\.0+)?", value.strip())  # of 18 digits, which fit 64 bits
         return int(match[1]) if match else value

@@ -159,6 +159,9 @@ def _left_out_rule(record: JsonObject, include_crowds: bool) -> str | None:
     shape = record.get("rle") or record.get("segmentation")
     if not shape:
         return NO_SEGMENTATION
+    first = shape[0] if isinstance(shape, list) else shape
+    if isinstance(first, dict) or (isinstance(first, list) and len(first) >= MIN_RING_NUMBERS):
+        return None  # nearly always; the other forms take longer to tell
     parts = _split_parts(shape)
     is_degenerate = parts and all(isinstance(part, list) and len(part) < MIN_RING_NUMBERS for part in parts)
     return DEGENERATE if is_degenerate else None
@@ -338,9 +341,11 @@ class _FileContents:
             return
         image_id, category = as_id(value.get("image_id")), as_id(value.get("category_id"))
         self._spans.setdefault(image_id, []).append((start, end))
-        self._categories.update([] if category is None else [category])
+        if category is not None:
+            self._categories[category] += 1
         rule = _left_out_rule(value, self.include_crowds)
-        self.left_out.update([] if rule is None else [rule])
+        if rule is not None:
+            self.left_out[rule] += 1
 
     def make_samples(self, prefix: str) -> list[CocoSample]:
         """Make the samples, named after their images, in natural order. Leftover annotations become issues."""
