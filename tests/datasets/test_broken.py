@@ -122,9 +122,9 @@ CASES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None], str, str]
     ),
     "COCO: words": (
         coco,
-        first_annotation(segmentation=[[1, 2, 3, "4", 5, 6]]),
+        first_annotation(segmentation=[[1, 2, 3, "four", 5, 6]]),
         "instances_val2017.json",
-        "annotation 1.* '4' in its outline",
+        "annotation 1.* 'four' in its outline",
     ),
     "COCO: two points": (
         coco,
@@ -132,11 +132,11 @@ CASES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None], str, str]
         "instances_val2017.json",
         "annotation 1.* an outline of 4 numbers",
     ),
-    "COCO: one flat outline": (
+    "COCO: a text": (
         coco,
-        first_annotation(segmentation=[1, 2, 3, 4, 5, 6]),
+        first_annotation(segmentation="1 2 3 4 5 6"),
         "instances_val2017.json",
-        "each outline of annotation 1 should be a list",
+        "'segmentation' of annotation 1 should be a list",
     ),
     "COCO: no segmentation": (
         coco,

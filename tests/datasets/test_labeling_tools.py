@@ -250,8 +250,11 @@ def test_cvat_subsets_are_splits(tmp_path: Path) -> None:
     ],
 )
 def test_errors_in_cvat_are_named(tmp_path: Path, shape: str, message: str) -> None:
+    good = f'<mask label="a" {rows_of(BOX)}/>'
+    annotated = first(xml(tmp_path, shape + good))
     with pytest.raises(DataError, match=rf"annotations\.xml \((mask|polygon) 1 of a\.jpg\) .*{message}"):
-        first(xml(tmp_path, shape))
+        annotated.masks[1]
+    assert (list(annotated.masks), int(annotated.masks[2].sum())) == ([1, 2], int(BOX.sum()))
 
 
 def test_unusable_images_of_cvat_are_named(tmp_path: Path) -> None:

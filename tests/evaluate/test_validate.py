@@ -248,6 +248,20 @@ def test_broken_entries_are_named_left_out_and_counted(photos: Path, videos: Pat
     assert "2 left out as broken" in str(found)
 
 
+def test_a_broken_object_costs_itself(photos: Path, videos: Path) -> None:
+    file = photos / "a" / "masks" / "a2.json"
+    codes = json.loads(file.read_text())
+    file.write_text(json.dumps([codes[0], {"size": [1, 1], "counts": [1]}, codes[1], 3]))
+    with pytest.warns(MaskletWarning, match="a/a2: an object is left out") as warned:
+        found = validate(oracle(), photos)
+    assert [("mask 2" in str(one.message), "mask 4" in str(one.message)) for one in warned] == [
+        (True, False), (False, True),
+    ]  # fmt: skip
+    assert (found.counts.images, found.counts.objects, found.broken_objects, found.skipped) == (4, 7, 2, {})
+    assert "7 objects (2 more left out as broken)" in str(found)
+    assert ValidationResult.from_json(found.to_json()).broken_objects == 2
+
+
 def test_what_is_broken_before_anything_is_read_counts_too(photos: Path) -> None:
     (photos / "a" / "masks" / "a2.json").unlink()
     with pytest.warns(MaskletWarning, match=r"a/a2 is left out: .*a2\.jpg has no masks"):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from helpers.train_data import FakeSample, frame_numbers, image_pool, tiny, video_pool
-from masklet.datasets import open_dataset, open_mixture
+from masklet.datasets import AnnotatedFrame, open_dataset, open_mixture
+from masklet.datasets.dataset import LazyMasks
 from masklet.errors import InputError, SourceError
 from masklet.synthetic import SCENARIOS, CutoutClipGenerator, DatasetSource, ProceduralSource
 from masklet.train.augment import AffineView
@@ -197,6 +198,38 @@ def test_a_broken_sample_is_skipped_and_named() -> None:
     assert notes
     assert set(notes) == {"torn.jpg is no image"}
     assert all(len(clips.make_batch(number).pixels_BT3SS) == 2 for number in range(20))
+
+
+def test_a_broken_object_costs_itself() -> None:
+    @dataclass(frozen=True)
+    class Torn(FakeSample):
+        def frame(self, number: int) -> AnnotatedFrame:
+            frame = super().frame(number)
+
+            def fail() -> np.ndarray:
+                raise SourceError("object 2 is broken") if number == 0 else ValueError("object 3 is, too")
+
+            decoders = {n: (lambda n=n: frame.masks[n]) for n in frame.masks}
+            return replace(frame, masks=LazyMasks({**decoders, (2 if number == 0 else 3): fail}))
+
+    batches = [clips_of(image_pool(Torn("a", objects=3)), batch=1).make_batch(n) for n in range(8)]
+    assert {len(batch.masks_NTSS) for batch in batches} <= {1, 2}
+    assert {note for batch in batches for note in batch.warnings} == {"object 2 is broken"}
+    [batch] = islice(clips_of(video_pool(Torn("a", (0, 1), objects=3)), batch=1, clip_length=2, reverse_prob=0.0), 1)
+    assert set(batch.warnings) <= {"object 2 is broken", "ValueError: object 3 is, too"}
+    assert len(batch.masks_NTSS) == 1
+    assert bool(batch.masks_NTSS[0].any())
+
+
+def test_an_error_in_no_list_skips_its_sample() -> None:
+    class Odd(FakeSample):
+        def read(self, frame_indices: Sequence[int]) -> list[AnnotatedFrame]:
+            raise RuntimeError("of a decoder")
+
+    clips = clips_of(image_pool(FakeSample("sound"), Odd("odd")), batch=2)
+    assert {note for number in range(9) for note in clips.make_batch(number).warnings} == {
+        "odd: RuntimeError: of a decoder"
+    }
 
 
 def test_samples_without_objects_are_skipped_silently() -> None:

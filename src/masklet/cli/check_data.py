@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from masklet.cli.console import ExitCode, print_notice, progress_bar
-from masklet.cli.shared_options import DataFormat, ReportFile, Split
+from masklet.cli.shared_options import DataFormat, IncludeCrowds, ReportFile, Split
 
 if TYPE_CHECKING:
     from masklet.datasets import DataIssue, Dataset, DatasetStats
+    from masklet.datasets.account import ObjectAccount
 
 __all__ = ["app"]
 
@@ -34,6 +35,7 @@ def check(
     path: Annotated[Path, typer.Argument(help="Folder or file of a data set, or a mixture.json.")],
     data_format: DataFormat = None,
     split: Split = None,
+    include_crowds: IncludeCrowds = False,
     contact_sheet: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write an image with examples there, masks painted.")
     ] = None,
@@ -44,7 +46,8 @@ def check(
 ) -> None:
     """Print what a data set holds, and name every file in it that is broken.
 
-    Every image is decoded and every mask with it. The exit code is 0 if nothing is broken, and 1 otherwise.
+    Every image is decoded and every mask with it. Objects that are left out or broken are counted by class. The exit
+    code is 0 if nothing is broken, and 1 otherwise.
 
     \b
     Examples:
@@ -60,12 +63,13 @@ def check(
         open_mixture,
         save_contact_sheet,
     )
+    from masklet.datasets.account import ObjectAccount
     from masklet.datasets.mixture import is_mixture
 
     if data_format is None and split is None and is_mixture(path):
         datasets = [data for data, _ in open_mixture(path)]
     else:
-        datasets = [open_dataset(path, data_format=data_format, split=split)]
+        datasets = [open_dataset(path, data_format=data_format, split=split, include_crowds=include_crowds)]
     reports = []
     for data in datasets:
         num_frames = sum(len(entry.frame_indices) for entry in data.samples)
@@ -77,9 +81,12 @@ def check(
                 step()
         stats = compute_stats(data, frames)
         issues = [*data.issues, *(issue for frame in frames for issue in frame.issues)]
-        _print_report(data, stats, issues)
+        account = ObjectAccount()
+        for one in (*map(ObjectAccount.for_issue, data.issues), *(frame.account for frame in frames)):
+            account.merge(one)
+        _print_report(data, stats, issues, account)
         findings = [{"entry": one.sample, "file": str(one.file), "reason": one.reason} for one in issues]
-        reports.append({"root": str(data.root), **asdict(stats), "findings": findings})
+        reports.append({"root": str(data.root), **asdict(stats), "account": account.to_json(), "findings": findings})
     if report_file is not None:
         write_text(report_file, json.dumps(reports, indent=2) + "\n")
     if contact_sheet is not None:
@@ -90,7 +97,7 @@ def check(
         raise typer.Exit(ExitCode.BROKEN)
 
 
-def _print_report(data: Dataset, stats: DatasetStats, issues: Sequence[DataIssue]) -> None:
+def _print_report(data: Dataset, stats: DatasetStats, issues: Sequence[DataIssue], account: ObjectAccount) -> None:
     from masklet.datasets import DATASET_READERS
 
     rows = [("images", f"{stats.num_images}"), ("videos", f"{stats.num_videos}")]
@@ -110,6 +117,11 @@ def _print_report(data: Dataset, stats: DatasetStats, issues: Sequence[DataIssue
     typer.echo(f"{data.root}\n{data.data_format}: {DATASET_READERS[data.data_format].description}\n")
     for name, value in rows:
         typer.echo(f"  {name:<20}{value}")
+    lines = account.table_lines("read")
+    if lines:
+        typer.echo("\n" + "\n".join(f"  {line}" for line in lines))
+    if "crowd" in account.left_out:
+        typer.echo("  --include-crowds reads the regions marked iscrowd too")
     if issues:
         typer.echo(f"\n{stats.num_broken_files} broken {'file' if stats.num_broken_files == 1 else 'files'}:")
     for issue in issues:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from masklet.cli.console import ExitCode, print_notice, progress_bar
-from masklet.cli.shared_options import DataFormat, ReportFile, Split
+from masklet.cli.shared_options import DataFormat, IncludeCrowds, ReportFile, Split
 
 if TYPE_CHECKING:
     from masklet.datasets import DataIssue
@@ -35,13 +35,14 @@ def convert(
         str, typer.Option(help="In coco, labelme and cvat: rle (lossless), polygon or both.")
     ] = "rle",
     min_iou: Annotated[float, typer.Option(help="Lowest IoU of a polygon with its mask.")] = 0.98,
+    include_crowds: IncludeCrowds = False,
     image_mode: Annotated[str, typer.Option("--images", help="Images in OUT: link, copy or none.")] = "link",
     report_file: ReportFile = None,
 ) -> None:
     """Write a data set in another format, without loss if the format allows it; print what was lost otherwise.
 
-    Stopped, the same command resumes. The exit code is 0 if all is well, and 1 if something in IN is broken and was
-    skipped.
+    Stopped, the same command resumes. Where objects of IN are not in OUT, a table says how many of which class, and
+    why. The exit code is 0 if all is well, and 1 if something in IN is broken and was skipped.
 
     \b
     Examples:
@@ -52,6 +53,7 @@ def convert(
     from masklet.atomic_files import defer_interrupt, write_text
     from masklet.datasets import WriteOptions, class_names, list_items, open_dataset, open_dataset_writer
     from masklet.datasets import convert as convert_samples
+    from masklet.datasets.account import ObjectAccount
     from masklet.errors import InputError
 
     folder = source.resolve() if source.is_dir() else source.resolve().parent
@@ -59,15 +61,19 @@ def convert(
         raise InputError(
             f"OUT {str(out)!r} is in IN {str(source)!r}, and would be read as a part of it: choose another"
         )
-    settings = (("source", str(source.resolve())), ("val", f"{val_fraction:g}"))
+    crowds = " with crowds" if include_crowds else ""
+    settings = (("source", f"{source.resolve()}{crowds}"), ("val", f"{val_fraction:g}"))
     options = WriteOptions(segmentation=segmentation, min_iou=min_iou, images=image_mode, resume_options=settings)
     if options.segmentation != "rle" and to in ("yolo", "davis", "voc"):
         raise InputError(
             f"--segmentation {options.segmentation} is for coco, labelme and cvat; {to} has one way to hold masks: "
             "remove it"
         )
-    data = open_dataset(source, data_format=data_format, split=split)
-    written, issues = 0, list["DataIssue"](data.issues)
+    data = open_dataset(source, data_format=data_format, split=split, include_crowds=include_crowds)
+    written, failed, issues = 0, 0, list["DataIssue"](data.issues)
+    account = ObjectAccount()
+    for issue in issues:
+        account.merge(ObjectAccount.for_issue(issue))
     with open_dataset_writer(to, out, names=class_names(data), options=options) as writer:
         items = list_items(
             data,
@@ -84,22 +90,34 @@ def convert(
                     if step is None:
                         break
                     written += step.is_new
-                    issues += [step.issue] if step.issue is not None else []
+                    if step.issue is not None:
+                        failed += 1
+                        issues.append(step.issue)
+                        account.merge(ObjectAccount.for_issue(step.issue))
+                    issues += step.object_issues
                     advance()
             except KeyboardInterrupt:
                 print_notice(
                     f"{writer.num_images} of {len(items)} images are in {writer.folder}; the same command resumes"
                 )
                 raise
-    existing = len(items) - written - (len(issues) - len(data.issues))
+    existing = len(items) - written - failed
+    account.merge(writer.account)
     counts = writer.counts
     typer.echo(
         f"{data.root} ({data.data_format}) -> {writer.folder} ({writer.data_format}): "
         f"{_format_count(written, 'image')} written{f' ({existing} existed)' if existing else ''}, "
-        f"{_format_count(sum(counts.values()), 'object')} of {_format_count(len(counts), 'class')}"
+        f"{_format_count(sum(writer.account.written.values()), 'object')} of {_format_count(len(counts), 'class')}"
     )
-    for line in writer.loss.summary_lines():
+    is_complete = account.is_balanced and not issues
+    loss_lines = writer.loss.summary_lines() if is_complete or not writer.loss.is_lossless else []
+    summary = account.summary_line()
+    if issues and not summary:
+        summary = f"{sum(account.written.values())} objects came through; what the broken files hold is not known"
+    for line in [*loss_lines, *summary.splitlines(), *account.table_lines()]:
         typer.echo(f"  {line}")
+    if "crowd" in account.left_out:
+        typer.echo("  --include-crowds converts the regions marked iscrowd too, into another folder")
     if issues:
         typer.echo(f"\n{len(issues)} broken and skipped:")
     for issue in issues[:MAX_ISSUES_LISTED]:
@@ -115,10 +133,11 @@ def convert(
             "images": writer.num_images,
             "objects": {writer.names[number]: count for number, count in counts.items()},
             "loss": {**asdict(writer.loss), "mean": writer.loss.mean},
+            "account": account.to_json(),
             "findings": [{"entry": one.sample, "file": str(one.file), "reason": one.reason} for one in issues],
         }
         write_text(report_file, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    if issues:
+    if issues or account.broken:
         raise typer.Exit(ExitCode.BROKEN)
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "Formats",
     "ImageSize",
     "ImageSources",
+    "IncludeCrowds",
     "MaxImagePixels",
     "Model",
     "NegativePoints",
@@ -104,6 +105,9 @@ DataFormat = Annotated[
     str | None, typer.Option("--data-format", help="Format of the data set; default: recognized (see docs/data.md).")
 ]
 Split = Annotated[str | None, typer.Option("--split", help="One split, such as val or 2017/val; default: all.")]
+IncludeCrowds = Annotated[
+    bool, typer.Option("--include-crowds", help="Read the regions marked iscrowd in COCO files too.")
+]
 Scenarios = Annotated[
     list[str] | None,
     typer.Option(

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from masklet.cli.console import ExitCode, print_error, progress_bar
-from masklet.cli.shared_options import DataFormat, Device, ImageSize, Model, Precision, ReportFile, Split, open_model
+from masklet.cli.shared_options import (
+    DataFormat,
+    Device,
+    ImageSize,
+    IncludeCrowds,
+    Model,
+    Precision,
+    ReportFile,
+    Split,
+    open_model,
+)
 
 if TYPE_CHECKING:
     from masklet.evaluate.validate import ValidationOutcome
@@ -23,6 +33,7 @@ def val(
     ],
     data_format: DataFormat = None,
     split: Split = None,
+    include_crowds: IncludeCrowds = False,
     model: Model = None,
     prompt: Annotated[
         list[str] | None,
@@ -39,8 +50,8 @@ def val(
 ) -> None:
     """Measure a model on your own data: IoU on images, J and F on videos.
 
-    Broken images and videos are named on standard error and skipped; the exit code is then 2. Ctrl-C prints the results
-    so far.
+    Broken images, videos and objects are named on standard error and skipped; the exit code is then 2. Ctrl-C prints
+    the results so far.
 
     \b
     Examples:
@@ -53,7 +64,8 @@ def val(
     from masklet.evaluate.validate import DEFAULT_PROMPTS, iter_outcomes, plan_validation, summarize
 
     prompts = parse_prompt_types(prompt or DEFAULT_PROMPTS)
-    plan = plan_validation(data[0] if len(data) == 1 else data, data_format=data_format, split=split, limit=limit)
+    sources = data[0] if len(data) == 1 else data
+    plan = plan_validation(sources, data_format=data_format, split=split, include_crowds=include_crowds, limit=limit)
     sam = open_model(model, device, precision, image_size)
     outcomes: list[ValidationOutcome] = []
     interrupted = False
@@ -75,4 +87,7 @@ def val(
         raise typer.Exit(ExitCode.INTERRUPTED)
     if result.skipped:
         print_error(f"broken, skipped: {len(result.skipped)} of {len(plan.items) + len(plan.broken)}")
+    if result.broken_objects:
+        print_error(f"broken objects, skipped: {result.broken_objects}")
+    if result.skipped or result.broken_objects:
         raise typer.Exit(ExitCode.ERROR)

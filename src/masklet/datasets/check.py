@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
-from masklet.datasets.dataset import DataIssue, Dataset, Sample, Size
-from masklet.errors import SourceError
+from masklet.datasets.account import ObjectAccount, object_class_name
+from masklet.datasets.dataset import DataIssue, Dataset, LazyMasks, Sample, Size
 
 __all__ = [
     "DatasetStats",
@@ -43,6 +43,8 @@ class FrameReport:
     areas: dict[int, int]
     """Pixels of each object that has any."""
     issues: tuple[DataIssue, ...] = ()
+    account: ObjectAccount = field(default_factory=ObjectAccount)
+    """The objects of the source; `written` are those that could be read."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def inspect_frames(dataset: Dataset, frame_stride: int = 1) -> Iterator[FrameRep
         batch_size = 1  # the first frame says how many fit in memory
         while indices:
             batch, indices = indices[:batch_size], indices[batch_size:]
-            for report in _read_batch(sample, batch):
+            for report in _read_batch(sample, batch, dataset):
                 num_issues.update(issue.file for issue in report.issues)
                 shown = tuple(issue for issue in report.issues if num_issues[issue.file] <= MAX_ISSUES_PER_FILE)
                 yield replace(report, issues=shown)
@@ -119,33 +121,42 @@ def inspect_frames(dataset: Dataset, frame_stride: int = 1) -> Iterator[FrameRep
                     batch_size = max(1, min(MAX_BATCH_FRAMES, MAX_BATCH_BYTES // image_bytes))
 
 
-def _read_batch(sample: Sample, frame_indices: list[int]) -> Iterator[FrameReport]:
-    def to_issue(frame_idx: int, problem: SourceError) -> DataIssue:
+def _read_batch(sample: Sample, frame_indices: list[int], dataset: Dataset) -> Iterator[FrameReport]:
+    """Read frames of a sample. Whatever a frame or an object raises is the issue of that one."""
+
+    def to_issue(frame_idx: int, problem: Exception) -> DataIssue:
         source = sample.source
         return DataIssue.from_error(sample.name, problem, source[frame_idx] if isinstance(source, tuple) else source)
 
     try:
         frames = sample.read(frame_indices)
-    except SourceError as problem:
+    except Exception as problem:
         if len(frame_indices) == 1:
             index = frame_indices[0]
-            yield FrameReport(sample.name, index, None, {}, (to_issue(index, problem),))
+            account = ObjectAccount.for_unread_sample(sample, dataset.names)
+            issue = replace(to_issue(index, problem), objects=account.source)
+            yield FrameReport(sample.name, index, None, {}, (issue,), ObjectAccount.for_issue(issue))
             return
         for index in frame_indices:  # find the broken one
-            yield from _read_batch(sample, [index])
+            yield from _read_batch(sample, [index], dataset)
         return
     for index, frame in zip(frame_indices, frames, strict=True):
         areas: dict[int, int] = {}
-        issues: list[DataIssue] = []
+        account = ObjectAccount.for_masks(frame.masks, dataset.names)
+        left_out = frame.masks.left_out if isinstance(frame.masks, LazyMasks) else ()
+        issues = [to_issue(index, item.problem) for item in left_out if item.problem is not None]
         for object_id in frame.masks:
+            name = object_class_name(dataset.names, frame.attributes(object_id))
             try:
                 area = int(np.count_nonzero(frame.masks[object_id]))
-            except SourceError as problem:
-                issues.append(to_issue(index, problem))
+            except Exception as problem:
+                account.broken[name] += 1
+                issues.append(replace(to_issue(index, problem), objects={name: 1}))
                 continue
+            account.written[name] += 1
             if area:
                 areas[object_id] = area
-        yield FrameReport(sample.name, index, frame.size, areas, tuple(issues))
+        yield FrameReport(sample.name, index, frame.size, areas, tuple(issues), account)
 
 
 def compute_stats(dataset: Dataset, reports: Iterable[FrameReport]) -> DatasetStats:

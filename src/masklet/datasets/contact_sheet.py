@@ -13,8 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from masklet.atomic_files import write_image
 from masklet.datasets.check import is_single_image
-from masklet.datasets.dataset import Dataset, Mask, Pixels, Sample
-from masklet.errors import SourceError
+from masklet.datasets.dataset import Dataset, Mask, Pixels, ReadableMasks, Sample
 from masklet.masks.drawing import Style, draw_masks, palette_color
 
 __all__ = ["save_contact_sheet"]
@@ -42,8 +41,8 @@ class _Cell:
 def save_contact_sheet(dataset: Dataset, path: str | os.PathLike[str], count: int = 24) -> Path:
     """Write an image (PNG, JPEG, WebP) of `count` frames, spread evenly over the dataset, and return its path.
 
-    Each has its masks in color, its name, and its number of objects; an unreadable one is marked as broken. A video
-    has one frame, or several if there are fewer samples than `count`.
+    Each has its masks in color, its name, and its number of objects; an unreadable one is marked as broken, and the
+    broken objects of another are counted. A video has one frame, or several if there are fewer samples than `count`.
 
     Raises:
         OutputError: if the file cannot be written.
@@ -91,16 +90,18 @@ def _make_cell(sample: Sample, frame_idx: int) -> _Cell:
         interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         small = np.asarray(cv2.resize(frame.rgb, size, interpolation=interpolation), np.uint8)
         masks: dict[int, Mask] = {}
-        for object_id in frame.masks:
-            mask = frame.masks[object_id]
+        readable = ReadableMasks(frame.masks, frame.size)
+        for object_id, mask in readable.items():
             if mask.any():
                 covered = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
                 masks[object_id] = np.asarray(covered > MIN_COVERED_FRACTION, bool)
-    except SourceError:
+    except Exception:  # whatever is wrong with one sample, the sheet has the others
         return _Cell(name, np.full((CELL_HEIGHT, CELL_WIDTH, 3), PANEL_COLOR, np.uint8), "broken", ERROR_COLOR)
     stacked = np.stack(list(masks.values())) if masks else np.zeros((0, *small.shape[:2]), bool)
     colors = [palette_color(object_id - 1) for object_id in masks]
     thumbnail = draw_masks(small, stacked, colors, Style(alpha=0.5, line_width=1))
+    if readable.problems:
+        return _Cell(name, thumbnail, f"{len(masks)}, {len(readable.problems)} broken", ERROR_COLOR)
     return _Cell(name, thumbnail, f"{len(masks)}", MUTED_COLOR)
 
 

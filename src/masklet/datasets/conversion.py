@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
 
+from masklet.datasets.account import ObjectAccount, object_class_name
 from masklet.datasets.dataset import (
     AnnotatedFrame,
     DataIssue,
@@ -22,8 +24,8 @@ from masklet.datasets.dataset import (
     Size,
 )
 from masklet.datasets.labeled_image import LabeledImage, LabeledObject
-from masklet.datasets.writer import DatasetWriter
-from masklet.errors import InputError, OutputError
+from masklet.datasets.writer import MAX_CLASS_ID, DatasetWriter
+from masklet.errors import InputError, OutputError, StateError
 
 __all__ = ["ConversionItem", "ConversionStep", "class_names", "convert", "list_items"]
 
@@ -31,8 +33,6 @@ FRAMES_PER_BATCH = 8
 """Frames of a video file that are in memory together."""
 OTHER_SPLIT = "other"
 """The split of images without one, where others have one."""
-DEFAULT_CLASS_NAME = "object"
-"""The class of objects without one."""
 EXIF_ORIENTATION, TRANSPOSED_ORIENTATIONS = 0x0112, (5, 6, 7, 8)
 """The EXIF tag, and those of its values that exchange width and height."""
 
@@ -55,11 +55,15 @@ class ConversionItem:
 
 @dataclass(frozen=True)
 class ConversionStep:
-    """The result of one item: written now (`is_new`), there from an earlier run, or left out because of an issue."""
+    """The result of one item: written now (`is_new`), there from an earlier run, or left out because of an issue.
+
+    `object_issues` name the objects that an image was written without.
+    """
 
     item: ConversionItem
     is_new: bool
     issue: DataIssue | None = None
+    object_issues: tuple[DataIssue, ...] = ()
 
 
 def class_names(data: Dataset) -> dict[int, str]:
@@ -96,7 +100,7 @@ def list_items(
         """Choose train or val by a number that depends on nothing but the name."""
         if not val_fraction:
             return None
-        number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / (1 << 64)
+        number = int.from_bytes(hashlib.sha256(name.encode(errors="surrogateescape")).digest()[:8], "big") / (1 << 64)
         return "val" if number < val_fraction else "train"
 
     splits = {
@@ -111,7 +115,7 @@ def list_items(
     items = []
     for sample in data.samples:
         name, source, single = short[sample.name], sample.source, isinstance(sample, ImageSample)
-        video = data.video_names.get(sample.name, None if single else sample.name)
+        video = data.video_names.get(sample.name, None if single else _to_text(sample.name))
         for index in sample.frame_indices:
             frame_name = f"{index:05d}" if isinstance(source, Path) else source[index].stem
             item_name = name if single else f"{name}/{frame_name}"
@@ -119,17 +123,23 @@ def list_items(
     return items
 
 
+def _to_text(name: str) -> str:
+    """Read the bytes of a file name that are not UTF-8 as Latin-1, because no format stores them."""
+    return re.sub("[\udc80-\udcff]", lambda match: chr(ord(match[0]) - 0xDC00), name)
+
+
 def _safe_name(name: str) -> str:
     """Remove the parts of a name that would leave the output folder."""
-    parts = [part.replace(":", "_").replace("\0", "") for part in name.replace("\\", "/").split("/")]
+    parts = [part.replace(":", "_").replace("\0", "") for part in _to_text(name).replace("\\", "/").split("/")]
     return "/".join(part for part in parts if part not in ("", ".", ".."))
 
 
 def convert(data: Dataset, items: Iterable[ConversionItem], writer: DatasetWriter) -> Iterator[ConversionStep]:
     """Write `items` of `data` with `writer`, which was opened with `class_names(data)`, and yield a step for each.
 
-    Images of an earlier run are skipped; broken ones are reported and left out. The pixels of image files are not
-    decoded. One image is in memory at a time, of a video file `FRAMES_PER_BATCH` frames.
+    Images of an earlier run are skipped; broken ones are reported and left out, and of others their broken objects.
+    The pixels of image files are not decoded. One image is in memory at a time, of a video file `FRAMES_PER_BATCH`
+    frames. `writer.account`, with those of the issues, balances when all steps are done.
 
     Raises:
         OutputError: if a file cannot be written; what was written before stays.
@@ -146,17 +156,17 @@ def convert(data: Dataset, items: Iterable[ConversionItem], writer: DatasetWrite
     for item in items:
         if owners.setdefault((item.name, item.split), item.sample) is not item.sample:
             problem = InputError(f"{item.sample.name!r} would be called {item.name!r}, as another one is: rename one")
-            yield _failed_step(item, problem)
+            yield _failed_step(item, problem, data)
             continue
         if batch and (batch[0].sample is not item.sample or len(batch) == FRAMES_PER_BATCH):
-            yield from _write_batch(batch, writer, classes)
+            yield from _write_batch(data, batch, writer, classes)
             batch = []
         if writer.has(item.name, item.split):
             yield ConversionStep(item, is_new=False)
         else:
             batch.append(item)
     if batch:
-        yield from _write_batch(batch, writer, classes)
+        yield from _write_batch(data, batch, writer, classes)
 
 
 class _ClassMapping:
@@ -175,47 +185,58 @@ class _ClassMapping:
         source_id = attributes.class_id
         if source_id is not None and source_id in self._id_by_source_id:
             return self._id_by_source_id[source_id]
-        if source_id is not None and source_id >= 0 and not self._has_names:
-            return source_id
-        name = attributes.label
-        if name is None:
-            name = DEFAULT_CLASS_NAME if source_id is None else str(source_id)
+        name = object_class_name({}, attributes)
         if name not in self._id_by_name:
-            self._id_by_name[name] = max(self._writer.names, default=-1) + 1
-            self._writer.register_class(self._id_by_name[name], name)
+            taken = {*self._writer.names, *self._id_by_name.values()}
+            number = max(taken, default=-1) + 1
+            is_free = source_id is not None and 0 <= source_id <= MAX_CLASS_ID and source_id not in taken
+            if source_id is not None and is_free and not self._has_names and name == str(source_id):
+                number = source_id  # without names, numbers stay what they are
+            else:
+                self._writer.register_class(number, name)
+            self._id_by_name[name] = number
         return self._id_by_name[name]
 
 
-def _failed_step(item: ConversionItem, problem: InputError) -> ConversionStep:
-    return ConversionStep(item, is_new=False, issue=DataIssue.from_error(item.name, problem, Path(item.name)))
+def _failed_step(item: ConversionItem, problem: Exception, data: Dataset) -> ConversionStep:
+    """Return the step of an image that cannot be written, with what its labels hold as the cost."""
+    issue = DataIssue.from_error(item.name, problem, Path(item.name))
+    objects = ObjectAccount.for_unread_sample(item.sample, data.names).source
+    return ConversionStep(item, is_new=False, issue=replace(issue, objects=objects))
 
 
 def _write_batch(
-    items: Sequence[ConversionItem], writer: DatasetWriter, classes: _ClassMapping
+    data: Dataset, items: Sequence[ConversionItem], writer: DatasetWriter, classes: _ClassMapping
 ) -> Iterator[ConversionStep]:
-    """Read and write items of one sample."""
+    """Read and write items of one sample. Whatever a single one raises is the issue of that one."""
     sample = items[0].sample
     frames: Sequence[AnnotatedFrame | None] = [None] * len(items)
     has_files = sample.has_image_file if isinstance(sample, ImageSample) else isinstance(sample, FrameFolderVideo)
     if not has_files:
         try:
             frames = sample.read([item.frame_idx for item in items])
-        except InputError as problem:
-            yield from (_failed_step(item, problem) for item in items)
+        except Exception as problem:
+            yield from (_failed_step(item, problem, data) for item in items)
             return
     for item, frame in zip(items, frames, strict=True):
         try:
-            writer.write(_to_labeled_image(item, frame, classes))
-        except OutputError:
+            image, account, issues = _to_labeled_image(data, item, frame, classes)
+            writer.write(image, account)
+        except (OutputError, StateError):
             raise
-        except InputError as problem:
-            yield _failed_step(item, problem)
+        except Exception as problem:
+            yield _failed_step(item, problem, data)
         else:
-            yield ConversionStep(item, is_new=True)
+            yield ConversionStep(item, is_new=True, object_issues=issues)
 
 
-def _to_labeled_image(item: ConversionItem, frame: AnnotatedFrame | None, classes: _ClassMapping) -> LabeledImage:
-    """Build the image to write. Without a decoded `frame` the size is that of the image file, which is not decoded."""
+def _to_labeled_image(
+    data: Dataset, item: ConversionItem, frame: AnnotatedFrame | None, classes: _ClassMapping
+) -> tuple[LabeledImage, ObjectAccount, tuple[DataIssue, ...]]:
+    """Build the image to write, the account of its objects, and the issues of those that cannot be used.
+
+    Without a decoded `frame` the size is that of the image file, which is not decoded.
+    """
     sample, source = item.sample, item.sample.source
     path = source if isinstance(source, Path) else source[item.frame_idx]
     size = _upright_size(path) if frame is None else frame.size
@@ -227,15 +248,28 @@ def _to_labeled_image(item: ConversionItem, frame: AnnotatedFrame | None, classe
     else:
         assert isinstance(sample, FrameFolderVideo)
         masks = sample.masks(path, size)
-    attributes = masks.attributes if isinstance(masks, LazyMasks) else {}
+    account = ObjectAccount.for_masks(masks, data.names)
+    attributes: Mapping[int, ObjectAttributes] = {}
+    issues = []
+    if isinstance(masks, LazyMasks):
+        attributes = masks.attributes
+        problems = (left_out.problem for left_out in masks.left_out if left_out.problem is not None)
+        issues += [DataIssue.from_error(item.name, problem, path) for problem in problems]
     objects = []
     for object_id in masks:
         known = attributes.get(object_id, ObjectAttributes())
+        try:
+            mask = masks[object_id]
+            if mask.shape != size:
+                raise InputError(f"{path}: object {object_id} has a mask of {mask.shape}, not of {size}: draw it again")
+        except Exception as problem:
+            name = object_class_name(data.names, known)
+            account.broken[name] += 1
+            issues.append(replace(DataIssue.from_error(item.name, problem, path), objects={name: 1}))
+            continue
         track_id = known.track_id if item.is_single_image else object_id
-        objects.append(
-            LabeledObject.from_mask(masks[object_id], classes.class_id(known), known.score, track_id=track_id)
-        )
-    return LabeledImage(
+        objects.append(LabeledObject.from_mask(mask, classes.class_id(known), known.score, track_id=track_id))
+    image = LabeledImage(
         path=path,
         name=item.name,
         size=size,
@@ -245,6 +279,7 @@ def _to_labeled_image(item: ConversionItem, frame: AnnotatedFrame | None, classe
         split=item.split,
         rgb=None if frame is None else frame.rgb,
     )
+    return image, account, tuple(issues)
 
 
 def _upright_size(path: Path) -> Size:

@@ -14,7 +14,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from masklet.errors import SourceError
+from masklet.errors import MaskletError, SourceError
 from masklet.media.image import format_size, from_file
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "ObjectAttributes",
     "Pixels",
     "ReadOptions",
+    "ReadableMasks",
     "Sample",
     "Size",
     "check_frame_indices",
@@ -87,7 +88,9 @@ class ObjectAttributes:
 
 @dataclass(frozen=True)
 class LeftOutObject:
-    """An object that the source holds and a rule of the reader leaves out, such as a crowd.
+    """An object that the source holds and a rule of the reader leaves out, such as a COCO crowd.
+
+    `problem` names the object where it is a fault of the source rather than a choice: it is reported as an issue.
 
     Example:
         >>> LeftOutObject("crowd", ObjectAttributes(class_id=1)).rule
@@ -96,6 +99,7 @@ class LeftOutObject:
 
     rule: str
     attributes: ObjectAttributes = ObjectAttributes()
+    problem: SourceError | None = None
 
 
 class LazyMasks(Mapping[int, Mask]):
@@ -135,6 +139,41 @@ class LazyMasks(Mapping[int, Mask]):
 
     def __repr__(self) -> str:
         return f"LazyMasks({', '.join(map(str, self))})"
+
+
+class ReadableMasks(Mapping[int, Mask]):
+    """The masks of a frame, of `size`, where an object that cannot be decoded is empty instead of an error.
+
+    `problems` has what was wrong with the objects that were accessed so far, by id.
+
+    Example:
+        >>> masks = ReadableMasks({1: np.ones((2, 3), bool)}, (2, 3))
+        >>> masks[1].any(), masks.problems
+        (np.True_, {})
+    """
+
+    def __init__(self, masks: Mapping[int, Mask], size: Size) -> None:
+        self._masks, self._size = masks, size
+        self.problems: dict[int, str] = {}
+
+    def __getitem__(self, object_id: int) -> Mask:
+        try:
+            return self._masks[object_id]
+        except KeyError:
+            raise
+        except Exception as problem:
+            is_known = isinstance(problem, MaskletError)
+            self.problems[object_id] = str(problem) if is_known else f"{type(problem).__name__}: {problem}"
+            return np.zeros(self._size, bool)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._masks)
+
+    def __len__(self) -> int:
+        return len(self._masks)
+
+    def __contains__(self, object_id: object) -> bool:
+        return object_id in self._masks
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,8 +249,15 @@ class DataIssue:
 
     @classmethod
     def from_error(cls, sample: str, error: Exception, file: Path = Path()) -> DataIssue:
-        """Build the issue from an error; `file` is used where the error is not a `DataError`."""
-        return cls(sample, error.file if isinstance(error, DataError) else file, str(error))
+        """Build the issue from an error; `file` is used where the error is not a `DataError`.
+
+        The text of an error that is none of masklet's gets the name of the file and the kind of error.
+        """
+        reason = str(error)
+        if not isinstance(error, MaskletError):
+            kind = f"{type(error).__name__}: {error}".removesuffix(": ")
+            reason = f"{file} cannot be used ({kind}); repair or remove it, and report the error"
+        return cls(sample, error.file if isinstance(error, DataError) else file, reason)
 
 
 @dataclass(frozen=True)
@@ -222,7 +268,8 @@ class Dataset:
     (`masklet.datasets.check_dataset` reads them all).
 
     `names` are the classes by number, `splits` the split of a sample such as train, and `video_names` the video an
-    image is a frame of; the last two by sample name. All are empty where the format has nothing of the kind.
+    image is a frame of; the last two by sample name. `left_out` counts the objects that a rule leaves out, by rule, as
+    far as the format knows them before anything is read. All are empty where the format has nothing of the kind.
 
     Example:
         >>> data = open_dataset("DAVIS", split="2017/val")  # doctest: +SKIP
@@ -237,6 +284,20 @@ class Dataset:
     names: Mapping[int, str] = field(default_factory=dict, hash=False)
     splits: Mapping[str, str] = field(default_factory=dict, hash=False)
     video_names: Mapping[str, str] = field(default_factory=dict, hash=False)
+    left_out: Mapping[str, int] = field(default_factory=dict, hash=False)
+
+    @property
+    def left_out_summary(self) -> str:
+        """Describe in one line what `left_out` counts; empty if nothing is left out.
+
+        Example:
+            >>> Dataset("coco", Path("coco"), (), left_out={"crowd": 2}).left_out_summary
+            'coco: 2 objects are left out: 2 (crowd)'
+        """
+        if not self.left_out:
+            return ""
+        rules = ", ".join(f"{count} ({rule})" for rule, count in sorted(self.left_out.items()))
+        return f"{self.root}: {sum(self.left_out.values())} objects are left out: {rules}"
 
 
 @dataclass(frozen=True)

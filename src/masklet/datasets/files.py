@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from masklet.datasets.dataset import DataError, DataIssue, Dataset, Sample
 from masklet.errors import SourceError
@@ -24,6 +25,7 @@ __all__ = [
     "natural_sorted",
     "read_lines",
     "read_parts",
+    "sample_names",
     "validate_choice",
 ]
 
@@ -110,6 +112,24 @@ def files_by_stem(folder: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> t
             reason = f"has the name of {first.name}; names are unique: remove or rename one of the two"
             issues.append(DataIssue.for_file(path.stem, path, reason))
     return files, issues
+
+
+def sample_names(files: Sequence[str]) -> list[str]:
+    """Return the names of samples by the paths of their files: without suffix, unless two files would share a name.
+
+    A path that is there twice has the same name twice.
+
+    Example:
+        >>> sample_names(["a.png", "a.jpg", "zoo/b.jpg"])
+        ['a.png', 'a.jpg', 'zoo/b']
+    """
+    stems = [file.removesuffix(PurePosixPath(file).suffix) for file in files]
+    users = Counter(dict(zip(files, stems, strict=True)).values())
+    taken = set(files)  # a name with suffix may be that of a file with two
+    return [
+        stem if users[stem] == 1 and (stem == file or stem not in taken) else file
+        for file, stem in zip(files, stems, strict=True)
+    ]
 
 
 def validate_choice(root: Path, split: str, available: Iterable[str], description: str) -> str:

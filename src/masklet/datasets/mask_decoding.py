@@ -1,10 +1,12 @@
 """Decoders shared by the formats: polygons, COCO run-length codes, and objects made of several shapes.
 
-Every check of numbers and sizes happens at once; pixels are computed when a mask is accessed.
+Each decoder is called when a mask is accessed, and checks its own numbers and sizes: a bad object costs no other one.
 """
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +15,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from masklet.datasets.dataset import DataError, LazyMasks, Mask, ObjectAttributes, Size, check_same_size
+from masklet.datasets.dataset import (
+    DataError,
+    LazyMasks,
+    LeftOutObject,
+    Mask,
+    ObjectAttributes,
+    Size,
+    check_same_size,
+)
 from masklet.datasets.json_reader import as_json_object
 from masklet.errors import InputError
 from masklet.masks import rle
@@ -22,6 +32,8 @@ from masklet.media.image import format_size
 
 __all__ = [
     "Shape",
+    "as_id",
+    "as_number",
     "as_score",
     "as_track_id",
     "merge_groups",
@@ -40,7 +52,7 @@ BORDER_TOLERANCE = 0.1
 def parse_polygon(
     coordinates: Sequence[object], scale: tuple[float, float], size: Size, file: Path, description: str
 ) -> Ring:
-    """Parse x, y, x, y ... into a ring, (K, 2) float32 in pixels; `scale` multiplies x and y.
+    """Parse x, y, x, y ... into a ring, (K, 2) float32 in pixels; `scale` multiplies x and y. Numbers may be text.
 
     Raises:
         DataError: if there are fewer than three points, an odd count, a value that is not a number, or points far
@@ -56,16 +68,16 @@ def parse_polygon(
             f"({description}) has an outline of {len(coordinates)} numbers; x and y of three points or more are an "
             "even number, six at least: fix or remove this object",
         )
-    invalid = [
-        value for value in coordinates if not isinstance(value, (int, float)) or not abs(value) < MAX_COORDINATE
-    ]  # NaN is not less either
-    if invalid:
-        raise DataError.for_file(
-            file,
-            f"({description}) has {invalid[0]!r:.40} in its outline; coordinates are numbers: fix or remove this "
-            "object",
-        )
-    ring: npt.NDArray[np.float64] = np.array(coordinates, np.float64).reshape(-1, 2) * scale
+    numbers = []
+    for value in coordinates:
+        number = as_number(value)
+        if number is None or not abs(number) < MAX_COORDINATE:  # NaN is not less either
+            raise DataError.for_file(
+                file,
+                f"({description}) has {value!r:.40} in its outline; coordinates are numbers: fix or remove this object",
+            )
+        numbers.append(number)
+    ring: npt.NDArray[np.float64] = np.array(numbers, np.float64).reshape(-1, 2) * scale
     sides = np.array(size[::-1], np.float64)
     low, high = ring.min(axis=0), ring.max(axis=0)
     beyond = (low < -BORDER_TOLERANCE * sides).any() or (high > (1 + BORDER_TOLERANCE) * sides).any()
@@ -87,8 +99,7 @@ def rasterize_polygons(rings: Iterable[Ring], size: Size) -> Mask:
 def rle_masks(encoded_masks: Sequence[object], size: Size, file: Path, image_path: Path) -> LazyMasks:
     """Return objects 1 to N of a list of run-length codes for an image of this size; `file` holds the codes.
 
-    Raises:
-        DataError: if an item is not a code, or has another size.
+    Access raises DataError where an item is not a code, or has another size.
 
     Example:
         >>> masks = rle_masks([{"size": [2, 3], "counts": "06"}], (2, 3), Path("a.json"), Path("a.jpg"))
@@ -104,26 +115,29 @@ def rle_masks(encoded_masks: Sequence[object], size: Size, file: Path, image_pat
 
 
 def rle_decoder(encoded_mask: object, size: Size, file: Path, image_path: Path, description: str) -> Callable[[], Mask]:
-    """Return a function that decodes one run-length code; `description` names it in errors.
+    """Return a function that decodes one run-length code to (H, W) bool; `description` names it in errors.
 
-    Raises:
-        DataError: if it is not a code, or has another size than the image.
+    The function raises DataError where it is not a code, is damaged, or has another size than the image.
     """
-    record = as_json_object(encoded_mask, file, description)
-    code_size = record.get("size")
-    if not isinstance(code_size, list) or len(code_size) != 2 or not all(isinstance(side, int) for side in code_size):
-        raise DataError.for_file(
-            file,
-            f"({description}) has size {code_size!r:.40}; a run-length code has [height, width] in pixels: export it "
-            "again",
-        )
-    if "counts" not in record:
-        raise DataError.for_file(
-            file, f"({description}) has no counts; a run-length code has size and counts: export it again"
-        )
-    check_same_size(file, code_size, image_path, size, description)
 
     def decode() -> Mask:
+        record = as_json_object(encoded_mask, file, description)
+        code_size = record.get("size")
+        if (
+            not isinstance(code_size, list)
+            or len(code_size) != 2
+            or not all(isinstance(side, int) for side in code_size)
+        ):
+            raise DataError.for_file(
+                file,
+                f"({description}) has size {code_size!r:.40}; a run-length code has [height, width] in pixels: export "
+                "it again",
+            )
+        if "counts" not in record:
+            raise DataError.for_file(
+                file, f"({description}) has no counts; a run-length code has size and counts: export it again"
+            )
+        check_same_size(file, code_size, image_path, size, description)
         try:
             return rle.decode(record)
         except (InputError, OverflowError) as problem:
@@ -141,8 +155,10 @@ class Shape:
     group_id: str | None = None
 
 
-def merge_groups(shapes: Iterable[Shape]) -> LazyMasks:
+def merge_groups(shapes: Iterable[Shape], left_out: Sequence[LeftOutObject] = ()) -> LazyMasks:
     """Return objects 1 to N of shapes, in the order of their first shapes; one label and group is one object.
+
+    `left_out` are the objects besides, which a rule of the reader leaves out.
 
     Example:
         >>> shape = Shape(lambda: np.ones((2, 3), bool), ObjectAttributes(label="dog"), "1")
@@ -164,6 +180,7 @@ def merge_groups(shapes: Iterable[Shape]) -> LazyMasks:
     return LazyMasks(
         {object_id: partial(rasterize, parts) for object_id, parts in objects.items()},
         {object_id: parts[0].attributes for object_id, parts in objects.items()},
+        left_out,
     )
 
 
@@ -174,11 +191,41 @@ def paste_mask(crop: Mask, left: int, top: int, size: Size) -> Mask:
     return mask
 
 
+def as_number(value: object) -> float | None:
+    """Return a number, or a text that is one, as a float; None if it is neither, or infinite."""
+    if not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def as_id(value: object) -> int | str | None:
+    """Return an id as whole number, also where it is written 1.0 or "1"; other texts as they are, else None.
+
+    Example:
+        >>> as_id("18"), as_id(18.0), as_id("018"), as_id(None)
+        (18, 18, '018', None)
+    """
+    if type(value) is int:
+        return value
+    if isinstance(value, str):
+        match = re.fullmatch(r"(0|-?[1-9][0-9]{0,17})(\.0+)?", value.strip())  # of 18 digits, which fit 64 bits
+        return int(match[1]) if match else value
+    if isinstance(value, float) and not value.is_integer():
+        return None
+    return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
 def as_score(value: object) -> float | None:
     """Return `value` if it is a number from 0 to 1, else None."""
-    return float(value) if isinstance(value, (int, float)) and 0 <= value <= 1 else None
+    number = as_number(value)
+    return number if number is not None and 0 <= number <= 1 else None
 
 
 def as_track_id(value: object) -> int | None:
-    """Return `value` if it is an integer, else None."""
-    return value if isinstance(value, int) else None
+    """Return `value` if it is a whole number, else None."""
+    number = as_id(value)
+    return number if isinstance(number, int) else None

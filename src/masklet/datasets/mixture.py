@@ -21,15 +21,15 @@ DataPaths = StrPath | Sequence[StrPath] | Mapping[StrPath, float]
 """A path, paths, or paths with weights."""
 Mixture = tuple[tuple[Dataset, float], ...]
 """Datasets and their weights."""
-RECORD_KEYS = ("path", "weight", "data_format", "split")
+RECORD_KEYS = ("path", "weight", "data_format", "split", "include_crowds")
 
 
 def open_mixture(data: DataPaths) -> Mixture:
     """Open datasets and their weights: paths with weights, a list of paths, one path, or a JSON file.
 
     Weights are positive and finite, 1 by default; in a list every dataset counts the same, however large it is. The
-    JSON file is a list of `{"path": ..., "weight": ..., "data_format": ..., "split": ...}`; only the path is required,
-    relative to the file's folder. `data_format` was called `kind` earlier, which is still read.
+    JSON file is a list of `{"path": ..., "weight": ..., "data_format": ..., "split": ..., "include_crowds": ...}`; only
+    the path is required, relative to the file's folder. `data_format` was called `kind` earlier, which is still read.
 
     Raises:
         SourceError: if there is no dataset, a weight is not positive and finite, or `open_dataset` raises it.
@@ -84,7 +84,10 @@ def _read_mixture_file(file: Path) -> Mixture:
                 raise DataError.for_file(file, f"has {key} {value!r}; it is a name in quotes, or left out: fix it")
         path = file.parent / Path(record["path"]).expanduser()
         data_format, split = record.get("data_format") or None, record.get("split") or None
-        data = open_dataset(path, data_format=data_format, split=split)
+        include_crowds = record.get("include_crowds", False)
+        if not isinstance(include_crowds, bool):
+            raise DataError.for_file(file, f"has include_crowds {include_crowds!r}; it is true or false: fix it")
+        data = open_dataset(path, data_format=data_format, split=split, include_crowds=include_crowds)
         mixture.append((data, _validate_weight(record.get("weight", 1), f"{file}")))
     return tuple(mixture)
 

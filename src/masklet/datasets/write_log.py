@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from masklet.atomic_files import current_keys
+from masklet.datasets.account import ObjectAccount
 from masklet.datasets.json_reader import JsonObject
 from masklet.datasets.labeled_image import ConversionLoss
 from masklet.errors import InputError, OutputError
@@ -40,6 +41,8 @@ class LogEntry:
     classes: tuple[int, ...]
     loss: ConversionLoss
     record: dict[str, Any] = field(default_factory=dict)
+    account: dict[str, Any] = field(default_factory=dict)
+    """`ObjectAccount.to_json`; empty in the log of an earlier version, which kept none."""
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> LogEntry:
@@ -82,6 +85,7 @@ class WriteLog:
         self.path, self.names = out / STATE_FOLDER / f"{data_format}.sqlite", dict(names)
         self.counts: Counter[int] = Counter()
         self.loss = ConversionLoss()
+        self.account = ObjectAccount()
         self._out, self._unique_per_split = out, unique_per_split
         self._images: dict[str, tuple[str, str | None]] = {}
         self._image_names: set[str] = set()
@@ -150,6 +154,8 @@ class WriteLog:
         self._image_names.add(entry.name)
         self.counts.update(entry.classes)
         self.loss += entry.loss
+        counts = Counter(self.names.get(number, str(number)) for number in entry.classes)
+        self.account.merge(ObjectAccount.from_json(entry.account or {"source": counts, "written": counts}))
 
     def _merge_class_names(self, names: Mapping[int, str]) -> None:
         for number, name in names.items():

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType, TracebackType
 from typing import ClassVar, TypeVar
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.atomic_files import atomic_path, write_image
+from masklet.datasets.account import ObjectAccount
 from masklet.datasets.json_reader import JsonObject
 from masklet.datasets.labeled_image import ConversionLoss, LabeledImage, WriteOptions
 from masklet.datasets.write_log import LogEntry, WriteLog
@@ -29,6 +30,7 @@ from masklet.writers.image_base import ensure_writable_folder
 __all__ = [
     "EMPTY_MASK_NOTE",
     "FORMAT_FEATURES",
+    "MAX_CLASS_ID",
     "DatasetWriter",
     "MaskCrop",
     "ShapeDatasetWriter",
@@ -45,6 +47,8 @@ FORMAT_FEATURES = ("overlaps", "holes", "parts", "classes", "scores", "ids")
 """The properties of objects that a format may be able to store."""
 EMPTY_MASK_NOTE = "an object without any pixel left out"
 UNSUPPORTED_NOTES = {"scores": "a score left out", "ids": "an id left out", "classes": "a class left out"}
+MAX_CLASS_ID = 10_000
+"""The highest number of a class without a name; some formats list all classes up to the highest."""
 VIDEO_FRAME_SUFFIX = ".jpg"
 """The suffix of the image file of a frame given as pixels; other image files keep that of their source."""
 BoolArray = npt.NDArray[np.bool_]
@@ -55,15 +59,20 @@ DatasetWriterT = TypeVar("DatasetWriterT", bound="DatasetWriter")
 
 @dataclass
 class WriteResult:
-    """What was written of one image: an IoU for each object, notes, and the record that the format needs at the end."""
+    """What was written of one image: an IoU for each object, notes, and the record that the format needs at the end.
+
+    `is_written` says of each object whether a pixel of it is in the files.
+    """
 
     ious: list[float] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
     record: JsonObject = field(default_factory=dict)
+    is_written: list[bool] = field(default_factory=list)
 
     def add(self, iou: float, note: str | None = None) -> None:
-        """Add one object: the IoU of its mask with what a reader gets back, and a note on what was lost."""
+        """Add the next object: the IoU of its mask with what a reader gets back, and a note on what was lost."""
         self.ious.append(iou)
+        self.is_written.append(iou > 0 and note != EMPTY_MASK_NOTE)
         if note is not None:
             self.notes[note] += 1
 
@@ -139,6 +148,11 @@ class DatasetWriter(ABC):
         """The loss so far, with that of earlier runs."""
         return self._log.loss
 
+    @property
+    def account(self) -> ObjectAccount:
+        """What the sources of the images held, and what of it is written, with earlier runs."""
+        return self._log.account
+
     def has(self, name: str, split: str | None = None) -> bool:
         """Return whether an image of this name is there, from this run or an earlier one; in `split`, if given."""
         return self._log.has(name, split)
@@ -151,8 +165,10 @@ class DatasetWriter(ABC):
         """
         self._log.register_class(class_id, name)
 
-    def write(self, image: LabeledImage) -> None:
+    def write(self, image: LabeledImage, account: ObjectAccount | None = None) -> None:
         """Write one image with its objects.
+
+        `account` is what the source holds of the image, where this is more than the objects.
 
         Raises:
             InputError: if the name is taken or invalid, a mask has another size, or a class is negative.
@@ -171,6 +187,11 @@ class DatasetWriter(ABC):
         for feature, count in unsupported.items():
             if count and feature not in self.supports:
                 result.notes[UNSUPPORTED_NOTES[feature]] += count
+        names = [self._class_name(obj.class_id) for obj in image.objects]
+        counted = replace(
+            account or ObjectAccount(source=Counter(names)),
+            written=Counter(name for name, written in zip(names, result.is_written, strict=True) if written),
+        )
         self._log.append(
             LogEntry(
                 name=image.name,
@@ -180,6 +201,7 @@ class DatasetWriter(ABC):
                 classes=tuple(obj.class_id for obj in image.objects),
                 loss=ConversionLoss.from_ious(image.name, result.ious, result.notes),
                 record=result.record,
+                account=counted.to_json(),
             )
         )
 
@@ -243,6 +265,11 @@ class DatasetWriter(ABC):
                 "rename one of the two, or call `has` before writing"
             )
         for obj in image.objects:
+            if obj.class_id > MAX_CLASS_ID and obj.class_id not in self._log.names:
+                raise InputError(
+                    f"an object of {image.name!r} has class {obj.class_id}, which has no name; classes count from 0 "
+                    f"without gaps, and those without a name go up to {MAX_CLASS_ID}: renumber or name it"
+                )
             if tuple(obj.rle["size"]) != tuple(image.size) or obj.class_id < 0:
                 raise InputError(
                     f"an object of {image.name!r} has a mask of size {obj.rle['size']} and class {obj.class_id}; "

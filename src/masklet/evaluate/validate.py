@@ -15,7 +15,8 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from masklet.datasets import Dataset, Sample, open_dataset, open_mixture
+from masklet.datasets import AnnotatedFrame, Dataset, Sample, open_dataset, open_mixture
+from masklet.datasets.dataset import ReadableMasks
 from masklet.errors import InputError, MaskletWarning, ModelError, SourceError
 from masklet.evaluate.argument_checks import validate_positive_int
 from masklet.evaluate.image_prompts import ImageResult, IouArray, image_ious, image_report, source_name
@@ -100,6 +101,8 @@ class ValidationOutcome:
     """Of a video."""
     skip_reason: str = ""
     """Why it was skipped; empty if it was not."""
+    broken_objects: tuple[str, ...] = ()
+    """What is wrong with the objects that were left out, one text each."""
     seconds: float = 0.0
 
     @property
@@ -114,6 +117,7 @@ def validate(
     *,
     data_format: str | None = None,
     split: str | None = None,
+    include_crowds: bool = False,
     prompts: Sequence[str] = DEFAULT_PROMPTS,
     max_objects: int = 10,
     limit: int | None = None,
@@ -123,7 +127,7 @@ def validate(
 
     Args:
         data: a path, a `masklet.datasets.Dataset`, or several of them.
-        data_format: as `split`, those of `open_dataset`.
+        data_format: as `split` and `include_crowds`, those of `open_dataset`.
         prompts: "box", "click" (images: one, three and five of them) and "mask" (videos only).
         max_objects: of each sample, spread evenly.
         limit: samples at most, spread evenly.
@@ -139,13 +143,18 @@ def validate(
         ModelError: if there are only videos and the model does not track. Among images its videos are skipped, with a
             warning.
     """
-    plan = plan_validation(data, data_format=data_format, split=split, limit=limit)
+    plan = plan_validation(data, data_format=data_format, split=split, include_crowds=include_crowds, limit=limit)
     outcomes = iter_outcomes(model, plan, prompts=prompts, max_objects=max_objects, on_progress=on_progress)
     return summarize(outcomes, plan.broken)
 
 
 def plan_validation(
-    data: AnyData, *, data_format: str | None = None, split: str | None = None, limit: int | None = None
+    data: AnyData,
+    *,
+    data_format: str | None = None,
+    split: str | None = None,
+    include_crowds: bool = False,
+    limit: int | None = None,
 ) -> ValidationPlan:
     """Choose what `validate` evaluates: `limit` samples at most, spread evenly over the data.
 
@@ -158,7 +167,7 @@ def plan_validation(
     """
     if limit is not None:
         validate_positive_int("limit", limit)
-    datasets = _open_datasets(data, data_format, split)
+    datasets = _open_datasets(data, data_format, split, include_crowds)
     names = [dataset.root.resolve().name for dataset in datasets]
     items: list[ValidationItem] = []
     issues: list[tuple[str, str]] = []
@@ -169,32 +178,40 @@ def plan_validation(
             source = source_name(sample, name) if dataset.data_format == "native" else name
             items.append(ValidationItem(prefix + sample.name, source, sample))
         issues += [(prefix + issue.sample, issue.reason) for issue in dataset.issues]
+    for dataset in datasets:
+        if dataset.left_out:
+            _warn(dataset.left_out_summary)
     measured = {item.name for item in items}  # only a part of these is broken: they are measured without it
     for name, reason in issues[:MAX_WARNINGS]:
-        text = f"{name}: {reason}" if name in measured else f"{name} is left out: {reason}"
-        warnings.warn(text, MaskletWarning, stacklevel=3)
+        _warn(f"{name}: {reason}" if name in measured else f"{name} is left out: {reason}")
     if len(issues) > MAX_WARNINGS:
-        text = f"{len(issues) - MAX_WARNINGS} more findings of that kind; masklet data check lists them all"
-        warnings.warn(text, MaskletWarning, stacklevel=3)
+        _warn(f"{len(issues) - MAX_WARNINGS} more findings of that kind; masklet data check lists them all")
     broken = {name: reason for name, reason in issues if name not in measured}
     return ValidationPlan(tuple(items[i] for i in sample_evenly(len(items), limit or len(items))), broken)
 
 
-def _open_datasets(data: AnyData, data_format: str | None, split: str | None) -> list[Dataset]:
+def _warn(message: str) -> None:
+    warnings.warn(message, MaskletWarning, stacklevel=4)
+
+
+def _open_datasets(data: AnyData, data_format: str | None, split: str | None, include_crowds: bool) -> list[Dataset]:
     if isinstance(data, Dataset):
-        if data_format is not None or split is not None:
+        if data_format is not None or split is not None or include_crowds:
             raise InputError(
-                f"data_format={data_format!r}, split={split!r} belong to a path; this data set is open: remove them"
+                f"data_format={data_format!r}, split={split!r}, include_crowds={include_crowds} belong to a path; this "
+                "data set is open: remove them"
             )
         return [data]
     if isinstance(data, (str, PathLike)):
-        if data_format is None and split is None:  # a file that lists data sets may be one path, too
+        if (
+            data_format is None and split is None and not include_crowds
+        ):  # a file that lists data sets may be one path, too
             return [dataset for dataset, _ in open_mixture(data)]
-        return [open_dataset(data, data_format=data_format, split=split)]
+        return [open_dataset(data, data_format=data_format, split=split, include_crowds=include_crowds)]
     sources = [item[0] if isinstance(item, tuple) else item for item in data]
     if not sources:
         raise InputError("data has no path; give at least one: a folder or file with images and masks")
-    return [dataset for source in sources for dataset in _open_datasets(source, data_format, split)]
+    return [dataset for source in sources for dataset in _open_datasets(source, data_format, split, include_crowds)]
 
 
 def iter_outcomes(
@@ -233,7 +250,9 @@ def iter_outcomes(
         while count.remaining:
             count()
         if outcome.skip_reason and not refused:
-            warnings.warn(f"{item.name} is left out: {outcome.skip_reason}", MaskletWarning, stacklevel=3)
+            _warn(f"{item.name} is left out: {outcome.skip_reason}")
+        for reason in outcome.broken_objects[:MAX_WARNINGS]:
+            _warn(f"{item.name}: an object is left out: {reason}")
         yield outcome
 
 
@@ -250,6 +269,28 @@ class _ProgressCounter:
             self.on_progress()
 
 
+class _ReadableSample:
+    """A sample whose broken objects are empty instead of an error; `problems` has those that were met, by id."""
+
+    def __init__(self, sample: Sample) -> None:
+        self.name, self.frame_indices, self.source = sample.name, sample.frame_indices, sample.source
+        self._sample = sample
+        self._masks: list[ReadableMasks] = []
+
+    def read(self, frame_indices: Sequence[int]) -> list[AnnotatedFrame]:
+        """See `Sample`."""
+        frames = []
+        for frame in self._sample.read(frame_indices):
+            self._masks.append(ReadableMasks(frame.masks, frame.size))
+            frames.append(replace(frame, masks=self._masks[-1]))
+        return frames
+
+    @property
+    def problems(self) -> dict[int, str]:
+        """What is wrong with each broken object; of several frames the last."""
+        return {number: text for masks in self._masks for number, text in masks.problems.items()}
+
+
 def _evaluate_item(
     model: ValidationModel,
     item: ValidationItem,
@@ -258,16 +299,19 @@ def _evaluate_item(
     on_progress: Callable[[], None],
 ) -> ValidationOutcome:
     started = time.perf_counter()
-    outcome = ValidationOutcome(item)
+    outcome, sample = ValidationOutcome(item), _ReadableSample(item.sample)
     try:
         if item.is_video:
-            results = evaluate_video(model, item.sample, prompts, max_objects, on_progress)
-            outcome = replace(outcome, tracking_results=results)
+            results = evaluate_video(model, sample, prompts, max_objects, on_progress)
+            outcome = replace(outcome, tracking_results=tuple(one for one in results if one.id not in sample.problems))
         else:
-            [frame] = item.sample.read(item.sample.frame_indices)
+            [frame] = sample.read(sample.frame_indices)
             outcome = replace(outcome, iou_N5=image_ious(model.predictor, frame, max_objects, prompts))
+        outcome = replace(outcome, broken_objects=tuple(sample.problems.values()))
     except InputError as problem:  # of this sample: prompts were checked before
         outcome = replace(outcome, skip_reason=str(problem))
+    except (OSError, ValueError, MemoryError) as problem:  # of a decoder that is in no list
+        outcome = replace(outcome, skip_reason=f"{item.name}: {type(problem).__name__}: {problem}")
     return replace(outcome, seconds=time.perf_counter() - started)
 
 
@@ -314,6 +358,7 @@ def summarize(outcomes: Iterable[ValidationOutcome], broken: Mapping[str, str] |
             without_objects=evaluated - len(images) - len(videos),
         ),
         skipped=skipped,
+        broken_objects=sum(len(one.broken_objects) for one in outcomes),
         seconds=sum(one.seconds for one in outcomes),
     )
 

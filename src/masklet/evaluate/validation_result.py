@@ -65,6 +65,8 @@ class ValidationResult:
     skipped: dict[str, str]
     """Broken samples, with the reasons."""
     seconds: float
+    broken_objects: int = 0
+    """Objects that were left out of samples that were measured, because they are broken."""
 
     def __str__(self) -> str:
         counts = self.counts
@@ -73,6 +75,7 @@ class ValidationResult:
         more = f", {counts.without_objects} more without objects" if counts.without_objects else ""
         more += f", {len(self.skipped)} left out as broken" if self.skipped else ""
         objects = pluralize(counts.objects, "object")
+        objects += f" ({self.broken_objects} more left out as broken)" if self.broken_objects else ""
         lines = [f"{' and '.join(measured)}, {objects}{more}; {self.seconds:.1f} s"]
         if self.images is not None:
             lines += ["", "images: mean IoU", *image_table(self.images)]

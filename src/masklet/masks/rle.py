@@ -88,7 +88,7 @@ def decode(rle: Rle | dict[str, object]) -> npt.NDArray[np.bool_]:
         raise InputError(f"size {size!r} of a run-length code must be [height, width] in pixels")
     height, width = int(size[0]), int(size[1])
     runs = _parse_counts(rle.get("counts"))
-    if (runs < 0).any() or int(runs.sum()) != height * width:
+    if (runs < 0).any() or (runs > height * width).any() or int(runs.sum()) != height * width:
         raise InputError(
             f"the runs of this code cover {int(runs.sum())} pixels, but size [{height}, {width}] needs "
             f"{height * width}; size is [height, width], and counts must come uncut from the same mask"

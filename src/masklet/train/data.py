@@ -8,6 +8,7 @@ Shapes: B clips, T frames, N objects in all, S side, H and W of the original.
 from __future__ import annotations
 
 import os
+import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +24,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from masklet.datasets import AnnotatedFrame, DataPaths, Dataset, Mixture, Sample, open_dataset, open_mixture
-from masklet.errors import InputError, SourceError
+from masklet.datasets.dataset import ReadableMasks
+from masklet.errors import InputError, MaskletWarning, SourceError
 from masklet.synthetic import SCENARIOS, CutoutClipGenerator, DatasetSource, ProceduralSource
 from masklet.train.augment import AffineView, apply_color_jitter, sample_color_jitter, sample_view
 from masklet.train.config import SourceConfig, TrainConfig, TrainStage
@@ -182,6 +184,9 @@ class ClipDataset(IterableDataset[ClipBatch]):
             except SourceError as error:
                 errors.append(str(error))
                 continue
+            except (OSError, ValueError, MemoryError) as error:  # of a decoder
+                errors.append(f"{type(error).__name__}: {error}")
+                continue
             return _ClipSample(clip.frames_THW3, clip.masks_TNHW.swapaxes(0, 1))
         raise SourceError(f"{MAX_ATTEMPTS} synthetic videos in a row met broken images ({errors[-1]})")
 
@@ -209,6 +214,9 @@ class _ClipSampler:
                 clip = self._read_clip(sample)
             except SourceError as error:
                 self.errors.append(str(error))
+                continue
+            except Exception as error:  # one sample never ends a run
+                self.errors.append(f"{sample.name}: {type(error).__name__}: {error}")
                 continue
             if clip is not None:
                 return clip
@@ -245,7 +253,11 @@ class _ClipSampler:
         return self._augment(sample.read(sample.frame_indices), view_rng, key)
 
     def _augment(self, frames: Sequence[AnnotatedFrame], rng: Rng, key: str = "") -> _ClipSample | None:
-        """Apply one view to frames and masks; None if the first frame shows no usable object."""
+        """Apply one view to frames and masks; None if the first frame shows no usable object.
+
+        An object whose mask is broken in one of the frames is left out, and its problem is in `errors`.
+        """
+        frames = [replace(frame, masks=ReadableMasks(frame.masks, frame.size)) for frame in frames]
         height, width = frames[0].rgb.shape[:2]
         view = sample_view(rng, height, width, self.image_size, self.config.augment)
         config = self.config.augment
@@ -256,17 +268,24 @@ class _ClipSampler:
         frame_jitters = [sample_color_jitter(rng, *frame_limits) for _ in frames]
         first_masks = self._choose_objects(frames[0], view)
         if not first_masks:
+            assert isinstance(frames[0].masks, ReadableMasks)
+            self.errors += frames[0].masks.problems.values()
             return None
         images = [
             apply_color_jitter(view.warp_image(frame.rgb), clip_jitter, frame_jitter)
             for frame, frame_jitter in zip(frames, frame_jitters, strict=True)
         ]
         empty = np.zeros((view.size, view.size), bool)
-        masks = [
-            [first, *(view.warp_mask(frame.masks[n]) if n in frame.masks else empty for frame in frames[1:])]
+        masks = {
+            n: [first, *(view.warp_mask(frame.masks[n]) if n in frame.masks else empty for frame in frames[1:])]
             for n, first in first_masks.items()
-        ]
-        return _ClipSample(np.stack(images), np.array(masks), key)
+        }
+        for frame in frames:
+            assert isinstance(frame.masks, ReadableMasks)
+            self.errors += frame.masks.problems.values()
+            for n in frame.masks.problems:
+                masks.pop(n, None)
+        return _ClipSample(np.stack(images), np.array(list(masks.values())), key) if masks else None
 
     def _choose_objects(self, first: AnnotatedFrame, view: AffineView) -> dict[int, Masks]:
         """Choose objects that the first frame shows well, with their masks in it."""
@@ -367,6 +386,9 @@ def open_train_data(data: DataPaths, config: TrainConfig) -> TrainData:
         InputError: if a weight is no positive number.
     """
     mixture = _open_sources(data, config.sources)
+    for dataset, _ in mixture:
+        if dataset.left_out:
+            warnings.warn(dataset.left_out_summary, MaskletWarning, stacklevel=2)
     if not config.synthetic_fraction:
         return TrainData(build_pools(mixture), None)
     with_images = tuple(

@@ -13,13 +13,15 @@ the file from its log, one image at a time.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 from masklet.atomic_files import atomic_path
+from masklet.datasets.account import DEFAULT_CLASS_NAME, ObjectAccount
 from masklet.datasets.dataset import (
     DataError,
     DataIssue,
@@ -27,16 +29,24 @@ from masklet.datasets.dataset import (
     DatasetReader,
     ImageSample,
     LazyMasks,
+    LeftOutObject,
     Mask,
     ObjectAttributes,
     ReadOptions,
     Size,
     check_same_size,
 )
-from masklet.datasets.files import files_in, folders_in, is_split_name, validate_choice
+from masklet.datasets.files import files_in, folders_in, is_split_name, sample_names, validate_choice
 from masklet.datasets.json_reader import JsonObject, as_json_list, as_json_object, iter_items, probe_keys, read_bytes
 from masklet.datasets.labeled_image import LabeledImage
-from masklet.datasets.mask_decoding import as_score, as_track_id, parse_polygon, rasterize_polygons, rle_decoder
+from masklet.datasets.mask_decoding import (
+    as_id,
+    as_score,
+    as_track_id,
+    parse_polygon,
+    rasterize_polygons,
+    rle_decoder,
+)
 from masklet.datasets.writer import DatasetWriter, WriteResult, join_path, path_in_split
 from masklet.errors import SourceError
 from masklet.masks.polygon_simplify import simplify_mask, tight_crop
@@ -50,17 +60,24 @@ MAX_PROBED_FILES = 50
 """Files that are probed to find the JSON, and images that are tried to find their folder."""
 DEFAULT_SPLIT = "default"
 """The split of images without one."""
+ISCROWD, NO_SEGMENTATION, DEGENERATE = "crowd", "no segmentation", "degenerate outline"
+"""Why an object is left out."""
+MIN_RING_NUMBERS = 6
+"""x and y of three points; an outline of fewer has no area."""
+MAX_CATEGORIES_LISTED = 5
+UNKNOWN_OBJECT = {DEFAULT_CLASS_NAME: 1}
 KEPT_AS_RLE_NOTE = "an object kept as a run-length code, because no outline keeps enough of it"
 
 
 @dataclass(frozen=True)
 class CocoSample(ImageSample):
-    """An image, and the byte ranges of its annotations in the JSON file."""
+    """An image, and the byte ranges of its annotations in the JSON file, crowds included."""
 
     annotation_file: Path
     declared_size: Size | None
     """(height, width) in the JSON file."""
     spans: tuple[Span, ...]
+    include_crowds: bool = False
 
     def masks(self, size: Size) -> Mapping[int, Mask]:
         """See `ImageSample`."""
@@ -70,24 +87,49 @@ class CocoSample(ImageSample):
             check_same_size(file, self.declared_size, self.image_path, size, description)
         decoders: dict[int, Callable[[], Mask]] = {}
         attributes: dict[int, ObjectAttributes] = {}
-        for object_id, record in enumerate(self._read_annotations(), 1):
-            category = record.get("category_id")
-            attributes[object_id] = ObjectAttributes(
+        left_out: list[LeftOutObject] = []
+        for record in self._read_annotations():
+            category = as_id(record.get("category_id"))
+            known = ObjectAttributes(
                 class_id=category if isinstance(category, int) else None,
+                label=category if isinstance(category, str) else None,
                 score=as_score(record.get("score")),
                 track_id=as_track_id(record.get("track_id")),
             )
-            description = f"annotation {record.get('id')}"
+            description, rule = f"annotation {record.get('id')}", _left_out_rule(record, self.include_crowds)
             shape = record.get("rle") or record.get("segmentation")
-            if isinstance(shape, dict):
-                decoders[object_id] = rle_decoder(shape, size, file, self.image_path, description)
+            if rule is None:
+                object_id = len(decoders) + 1
+                attributes[object_id] = known
+                decoders[object_id] = partial(self._decode, shape, size, description)
                 continue
-            rings = []
-            for outline in as_json_list(shape, file, f"'segmentation' of {description}"):
-                numbers = as_json_list(outline, file, f"each outline of {description}")
-                rings.append(parse_polygon(numbers, (1.0, 1.0), size, file, description))
-            decoders[object_id] = partial(rasterize_polygons, rings, size)
-        return LazyMasks(decoders, attributes)
+            longest = max(map(len, _split_parts(shape)), default=0)
+            faults = {
+                NO_SEGMENTATION: "has no segmentation; remove it",
+                DEGENERATE: f"has an outline of {longest} numbers; x and y of three points or more are an even number, "
+                "six at least: fix or remove this object",
+            }
+            problem = DataError.for_file(file, f"({description}) {faults[rule]}") if rule in faults else None
+            left_out.append(LeftOutObject(rule, known, problem))
+        return LazyMasks(decoders, attributes, left_out)
+
+    def _decode(self, shape: object, size: Size, description: str) -> Mask:
+        """Decode outlines, run-length codes, or both together; an outline of one or two points has no area."""
+        masks, rings = [], []
+        parts = _split_parts(shape)
+        if not parts:
+            as_json_list(shape, self.annotation_file, f"'segmentation' of {description}")
+        for part in parts:
+            if isinstance(part, dict):
+                masks.append(rle_decoder(part, size, self.annotation_file, self.image_path, description)())
+            elif isinstance(part, list) and len(part) >= MIN_RING_NUMBERS:
+                rings.append(parse_polygon(part, (1.0, 1.0), size, self.annotation_file, description))
+        if rings or not masks:
+            masks.append(rasterize_polygons(rings, size))
+        mask = masks[0]
+        for other in masks[1:]:
+            mask = mask | other
+        return mask
 
     def _read_annotations(self) -> list[JsonObject]:
         if not self.spans:
@@ -109,10 +151,48 @@ class CocoSample(ImageSample):
         return records
 
 
+def _left_out_rule(record: JsonObject, include_crowds: bool) -> str | None:
+    """Return the rule that leaves an annotation out; None if none does."""
+    flag = record.get("iscrowd")
+    if not include_crowds and flag and str(flag).strip().lower() not in ("0", "0.0", "false", "none", ""):
+        return ISCROWD
+    shape = record.get("rle") or record.get("segmentation")
+    if not shape:
+        return NO_SEGMENTATION
+    first = shape[0] if isinstance(shape, list) else shape
+    if isinstance(first, dict) or (isinstance(first, list) and len(first) >= MIN_RING_NUMBERS):
+        return None  # nearly always; the other forms take longer to tell
+    parts = _split_parts(shape)
+    is_degenerate = parts and all(isinstance(part, list) and len(part) < MIN_RING_NUMBERS for part in parts)
+    return DEGENERATE if is_degenerate else None
+
+
+def _split_parts(shape: object) -> list[JsonObject | list[object]]:
+    """Return the run-length codes and outlines (x, y, x, y ...) of a segmentation, in any of the forms tools write.
+
+    These are a code, a list of codes, a list of outlines, one outline without a list around it, and outlines of
+    [x, y] pairs. The list is empty where it is none of them.
+    """
+    if isinstance(shape, dict):
+        return [shape]
+    if not isinstance(shape, list):
+        return []
+    if not any(isinstance(item, (list, dict)) for item in shape):
+        return [shape]
+    is_pairs = all(isinstance(item, list) and len(item) == 2 and not isinstance(item[0], list) for item in shape)
+    parts: list[JsonObject | list[object]] = []
+    for part in [shape] if is_pairs and len(shape) * 2 >= MIN_RING_NUMBERS else shape:
+        if isinstance(part, list) and part and all(isinstance(point, list) for point in part):
+            parts.append([number for point in part for number in point])
+        else:
+            parts.append(part if isinstance(part, (dict, list)) else [part])
+    return parts
+
+
 class CocoDatasetReader(DatasetReader):
     """Reads a COCO JSON, or all of those below a folder; the split is the end of a file's name.
 
-    Crowds (`iscrowd`) are left out unless `ReadOptions.include_crowds`.
+    Crowds (`iscrowd`) are left out, and counted, unless `ReadOptions.include_crowds`.
     """
 
     data_format: ClassVar[str] = "coco"
@@ -140,6 +220,7 @@ class CocoDatasetReader(DatasetReader):
         names: dict[int, str] = {}
         splits: dict[str, str] = {}
         video_names: dict[str, str] = {}
+        left_out: Counter[str] = Counter()
         for file in files:
             split = _split_name(file)
             prefix = "" if len(files) == 1 else f"{split}/"
@@ -149,10 +230,18 @@ class CocoDatasetReader(DatasetReader):
             issues += contents.issues
             names = {**contents.names, **names}
             video_names |= contents.video_names
+            left_out += contents.left_out
             if prefix or options.split is not None or is_split_name(split):
                 splits |= {sample.name: split for sample in file_samples}
         return Dataset(
-            cls.data_format, path, tuple(samples), tuple(issues), dict(sorted(names.items())), splits, video_names
+            cls.data_format,
+            path,
+            tuple(samples),
+            tuple(issues),
+            dict(sorted(names.items())),
+            splits,
+            video_names,
+            left_out,
         )
 
 
@@ -189,30 +278,43 @@ class _FileContents:
         self.issues: list[DataIssue] = []
         self.names: dict[int, str] = {}
         self.video_names: dict[str, str] = {}
+        self.left_out: Counter[str] = Counter()
         self._images: dict[int | str, JsonObject] = {}
-        self._spans: dict[int | str, list[Span]] = {}
-        self._num_segmented = self._num_boxes_only = 0
+        self._spans: dict[int | str | None, list[Span]] = {}
+        self._categories: Counter[int | str] = Counter()
         content = read_bytes(file)
         for key, start, end, value in iter_items(content, file, ("images", "annotations", "categories")):
             if key == "annotations":
                 self.add_annotation(value, start, end)
             elif key == "categories":
                 category = json.loads(content[start:end].decode("utf-8", "replace"))
-                # an invalid one is ignored, since masks do not need it
-                if isinstance(category, dict) and isinstance(category.get("id"), int):
-                    self.names.setdefault(category["id"], str(category.get("name", category["id"])))
+                number = as_id(category.get("id")) if isinstance(category, dict) else None
+                if isinstance(number, int):  # an invalid one is ignored, since masks do not need it
+                    self.names.setdefault(number, str(category.get("name", number)))
             else:
                 self.add_image(content[start:end])
         if not self._images:
             raise DataError.for_file(
                 file, "names no images; a COCO file has 'images' and 'annotations': export it again"
             )
-        if self._num_boxes_only and not self._num_segmented:
+        num_annotations = sum(map(len, self._spans.values()))
+        if num_annotations and self.left_out[NO_SEGMENTATION] == num_annotations:
             raise DataError.for_file(file, "has boxes only, no segmentation; masks are needed: export it with masks")
+        unknown = {number: count for number, count in self._categories.items() if number not in self.names}
+        if unknown and self.names:
+            some = ", ".join(f"{number!r}" for number in list(unknown)[:MAX_CATEGORIES_LISTED])
+            more = " ..." if len(unknown) > MAX_CATEGORIES_LISTED else ""
+            reason = (
+                f"has {sum(unknown.values())} annotation(s) with a category_id that no category has ({some}{more}); "
+                "their class is called by it: add the categories, or fix the ids"
+            )
+            self.add_issue("categories", reason)
 
-    def add_issue(self, sample: object, reason: str) -> None:
-        """Note something broken."""
-        self.issues.append(DataIssue.for_file(str(sample), self.file, reason))
+    def add_issue(self, sample: object, reason: str, spans: Sequence[Span] = ()) -> None:
+        """Note something broken, which costs the objects at these bytes of the file."""
+        masks = CocoSample(str(sample), Path(), self.file, None, tuple(spans), self.include_crowds).masks((1, 1))
+        objects = ObjectAccount.for_masks(masks, self.names).source
+        self.issues.append(replace(DataIssue.for_file(str(sample), self.file, reason), objects=objects))
 
     def add_image(self, text: bytes) -> None:
         """Add one item of `images`."""
@@ -222,49 +324,52 @@ class _FileContents:
             self.add_issue("images", f"has an image whose name is not UTF-8 ({problem}); export it again")
             return
         valid = isinstance(record, dict) and isinstance(record.get("file_name"), str) and record["file_name"]
-        if not valid or not isinstance(record.get("id"), (int, str)):
+        image_id = as_id(record.get("id")) if valid else None
+        if image_id is None:
             self.add_issue("images", f"has an image without id or file_name ({record!r:.80}); fix or remove it")
-        elif record["id"] in self._images:
-            name, first = record["file_name"], self._images[record["id"]]["file_name"]
-            self.add_issue(name, f"gives id {record['id']!r} to {first} and to {name}; ids are unique: renumber one")
+        elif image_id in self._images:
+            name, first = record["file_name"], self._images[image_id]["file_name"]
+            self.add_issue(name, f"gives id {image_id!r} to {first} and to {name}; ids are unique: renumber one")
         else:
-            self._images[record["id"]] = record
+            self._images[image_id] = record
 
     def add_annotation(self, value: object, start: int, end: int) -> None:
         """Add one item of `annotations`, at these bytes of the file."""
-        record = value if isinstance(value, dict) else {}
-        image_id, number = record.get("image_id"), record.get("id")
-        if not isinstance(image_id, (int, str)):
-            self.add_issue("annotations", f"has an annotation without image_id ({value!r:.80}); fix or remove it")
-        elif record.get("iscrowd") and not self.include_crowds:
+        if not isinstance(value, dict):
+            reason = f"has an annotation without image_id ({value!r:.80}); fix or remove it"
+            self.issues.append(replace(DataIssue.for_file("annotations", self.file, reason), objects=UNKNOWN_OBJECT))
             return
-        elif not record.get("segmentation"):
-            self._num_boxes_only += 1
-            self.add_issue(f"annotation {number}", f"(annotation {number}) has no segmentation; remove it")
-        else:
-            self._num_segmented += 1
-            self._spans.setdefault(image_id, []).append((start, end))
+        image_id, category = as_id(value.get("image_id")), as_id(value.get("category_id"))
+        self._spans.setdefault(image_id, []).append((start, end))
+        if category is not None:
+            self._categories[category] += 1
+        rule = _left_out_rule(value, self.include_crowds)
+        if rule is not None:
+            self.left_out[rule] += 1
 
     def make_samples(self, prefix: str) -> list[CocoSample]:
         """Make the samples, named after their images, in natural order. Leftover annotations become issues."""
         folder = self._find_image_folder()
         samples: dict[str, CocoSample] = {}
-        for image_id, record in self._images.items():
+        file_names = [str(record["file_name"]).replace("\\", "/") for record in self._images.values()]
+        names = sample_names(file_names)
+        for (image_id, record), file_name, short in zip(self._images.items(), file_names, names, strict=True):
             spans = tuple(self._spans.pop(image_id, ()))
-            file_name = str(record["file_name"]).replace("\\", "/")
-            height, width = record.get("height"), record.get("width")
+            height, width = as_id(record.get("height")), as_id(record.get("width"))
             size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
-            name = prefix + file_name.removesuffix(Path(file_name).suffix)
+            name = prefix + short
             if name in samples:
                 reason = f"has {record['file_name']} twice; an image is there once: join its annotations"
-                self.add_issue(name, reason)
+                self.add_issue(name, reason, spans)
                 continue
-            samples[name] = CocoSample(name, folder / file_name, self.file, size, spans)
+            samples[name] = CocoSample(name, folder / file_name, self.file, size, spans, self.include_crowds)
             if record.get("video"):
                 self.video_names[name] = str(record["video"])
-        for image_id, left in self._spans.items():
-            reason = f"has {len(left)} annotation(s) of image_id {image_id!r}, which no image has; fix or remove them"
-            self.add_issue(f"image_id {image_id}", reason)
+        for left_id, left in self._spans.items():
+            reason = f"has {len(left)} annotation(s) of image_id {left_id!r}, which no image has; fix or remove them"
+            if left_id is None:
+                reason = f"has {len(left)} annotation(s) without image_id; fix or remove them"
+            self.add_issue(f"image_id {left_id}", reason, left)
         return sorted(samples.values(), key=lambda sample: natural_key(sample.name))
 
     def _find_image_folder(self) -> Path:

@@ -3,8 +3,8 @@
     annotations.xml    <image name="a.jpg" width="60" height="40"><mask .../><polygon .../></image> ...
     images/a.jpg       or images/SUBSET/a.jpg
 
-Masks and polygons are objects; those of one label and one `group_id` are one object. Shapes without an area (boxes,
-points, lines, tags) are ignored. Scores and ids are attributes `score` and `track_id`.
+Masks and polygons are objects; those of one label and one `group_id` are one object. Other shapes (boxes, ellipses,
+points, lines) are left out and counted. Scores and ids are attributes `score` and `track_id`.
 
 The file may be huge: a sample stores the byte range of its image's element and reads it from there; the writer makes
 the file from its log, one image at a time.
@@ -12,9 +12,8 @@ the file from its log, one image at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
@@ -24,23 +23,27 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.atomic_files import atomic_path
+from masklet.datasets.account import ObjectAccount
 from masklet.datasets.dataset import (
     DataError,
     DataIssue,
     Dataset,
     DatasetReader,
     ImageSample,
+    LeftOutObject,
     Mask,
     ObjectAttributes,
     ReadOptions,
     Size,
     check_same_size,
 )
-from masklet.datasets.files import build_dataset, files_in, is_split_name, validate_choice
+from masklet.datasets.files import build_dataset, files_in, is_split_name, sample_names, validate_choice
 from masklet.datasets.labeled_image import LabeledImage
 from masklet.datasets.mask_decoding import (
     Shape,
+    as_id,
     as_score,
+    as_track_id,
     merge_groups,
     parse_polygon,
     paste_mask,
@@ -55,6 +58,8 @@ __all__ = ["CvatDatasetReader", "CvatDatasetWriter", "CvatSample"]
 
 FILE_NAME, IMAGE_FOLDER = "annotations.xml", "images"
 OBJECT_ATTRIBUTES = ("score", "track_id")
+SHAPES_WITHOUT_MASK = ("box", "ellipse", "points", "polyline", "cuboid", "skeleton")
+"""Shapes that are left out and counted."""
 MAX_PROBED_FILES, HEAD_BYTES = 20, 1 << 14
 
 
@@ -71,24 +76,24 @@ class CvatSample(ImageSample):
         """See `ImageSample`."""
         file, name = self.annotation_file, self.image_path.name
         check_same_size(file, self.declared_size, self.image_path, size, f"image {name}")
-        element = _read_element(file, *self.byte_range)
         shapes = []
-        for number, shape in enumerate(element, 1):
-            if shape.tag not in ("mask", "polygon"):
-                continue
-            description = f"{shape.tag} {number} of {name}"
-            texts = {attribute.get("name"): attribute.text or "" for attribute in shape.iter("attribute")}
-            score = None
-            with suppress(ValueError):
-                score = as_score(float(texts.get("score", "")))
-            attributes = ObjectAttributes(
-                label=shape.get("label"), score=score, track_id=_parse_int(texts.get("track_id"))
-            )
-            parse = self._parse_mask if shape.tag == "mask" else self._parse_polygon
-            shapes.append(Shape(parse(shape, description), attributes, shape.get("group_id")))
-        return merge_groups(shapes)
+        left_out = []
+        for number, shape in enumerate(_read_element(file, *self.byte_range), 1):
+            if shape.tag in ("mask", "polygon"):
+                texts = {attribute.get("name"): attribute.text or "" for attribute in shape.iter("attribute")}
+                attributes = ObjectAttributes(
+                    label=shape.get("label"),
+                    score=as_score(texts.get("score")),
+                    track_id=as_track_id(texts.get("track_id")),
+                )
+                decode = self._decode_mask if shape.tag == "mask" else self._decode_polygon
+                description = f"{shape.tag} {number} of {name}"
+                shapes.append(Shape(partial(decode, shape, description), attributes, shape.get("group_id")))
+            elif shape.tag in SHAPES_WITHOUT_MASK:
+                left_out.append(LeftOutObject(shape.tag, ObjectAttributes(label=shape.get("label"))))
+        return merge_groups(shapes, left_out)
 
-    def _parse_polygon(self, shape: Element, description: str) -> Callable[[], Mask]:
+    def _decode_polygon(self, shape: Element, description: str) -> Mask:
         try:
             numbers = [float(n) for point in (shape.get("points") or "").split(";") for n in point.split(",")]
         except ValueError as problem:
@@ -96,10 +101,10 @@ class CvatSample(ImageSample):
                 self.annotation_file, f"({description}) has points that are no numbers ({problem}); export it again"
             ) from problem
         ring = parse_polygon(numbers, (1.0, 1.0), self.declared_size, self.annotation_file, description)
-        return partial(rasterize_polygons, [ring], self.declared_size)
+        return rasterize_polygons([ring], self.declared_size)
 
-    def _parse_mask(self, shape: Element, description: str) -> Callable[[], Mask]:
-        """Return a decoder of the rows of a box: runs of background and object in turn, background first."""
+    def _decode_mask(self, shape: Element, description: str) -> Mask:
+        """Decode the rows of a box: runs of background and object in turn, background first."""
         try:
             left, top, width, height = (int(float(shape.get(k) or "")) for k in ("left", "top", "width", "height"))
             runs = np.array([int(run) for run in (shape.get("rle") or "").split(",")], np.int64)
@@ -120,12 +125,8 @@ class CvatSample(ImageSample):
                 self.annotation_file,
                 f"({description}) has runs that do not cover its box of {width} x {height}; export it again",
             )
-
-        def decode() -> Mask:
-            is_object = np.arange(len(runs)) % 2 == 1
-            return paste_mask(np.repeat(is_object, runs).reshape(height, width), left, top, self.declared_size)
-
-        return decode
+        is_object = np.arange(len(runs)) % 2 == 1
+        return paste_mask(np.repeat(is_object, runs).reshape(height, width), left, top, self.declared_size)
 
 
 class CvatDatasetReader(DatasetReader):
@@ -154,10 +155,17 @@ class CvatDatasetReader(DatasetReader):
         samples: dict[str, CvatSample] = {}
         splits: dict[str, str] = {}
         issues: list[DataIssue] = []
+        paths = []  # below the subset, where that is a split
         for image in images:
-            sample = _make_sample(image, file, samples)
+            paths.append(PurePosixPath(image.attributes.get("name", "").replace("\\", "/")).as_posix())
+            subset = image.attributes.get("subset", "")
+            if is_split_name(subset) and not paths[-1].startswith(f"{subset}/"):
+                paths[-1] = f"{subset}/{paths[-1]}"
+        for image, name in zip(images, sample_names(paths), strict=True):
+            sample = _make_sample(image, name, file, samples)
             if isinstance(sample, DataIssue):
-                issues.append(sample)
+                unread = CvatSample(name, Path(), file, (1, 1), (image.start, image.end))
+                issues.append(replace(sample, objects=ObjectAccount.for_unread_sample(unread, {}).source))
                 continue
             samples[sample.name] = sample
             subset = image.attributes.get("subset", "")
@@ -213,26 +221,19 @@ def _read_element(file: Path, start: int, end: int) -> Element:
         raise DataError.for_file(file, f"cannot be read ({problem.strerror or problem}); copy it again") from problem
 
 
-def _make_sample(image: ElementSpan, file: Path, others: Mapping[str, CvatSample]) -> CvatSample | DataIssue:
-    """Make the sample of an image element, named below its subset where that is a split; or its issue."""
+def _make_sample(image: ElementSpan, name: str, file: Path, others: Mapping[str, CvatSample]) -> CvatSample | DataIssue:
+    """Make the sample of an image element; or its issue, which names the objects that it costs."""
     image_name, subset = image.attributes.get("name", "").replace("\\", "/"), image.attributes.get("subset", "")
-    name = PurePosixPath(image_name, ".").as_posix().removesuffix(Path(image_name).suffix)
-    if is_split_name(subset) and not name.startswith(f"{subset}/"):
-        name = f"{subset}/{name}"
     if name in others:
         return DataIssue.for_file(name, file, f"has {image_name} twice; an image is there once: join its shapes")
-    height, width = _parse_int(image.attributes.get("height")), _parse_int(image.attributes.get("width"))
-    if height is None or width is None:
+    height, width = as_id(image.attributes.get("height")), as_id(image.attributes.get("width"))
+    if not isinstance(height, int) or not isinstance(width, int):
         return DataIssue.for_file(name, file, f"gives {image_name!r} no width and height; export it again")
     top = file.parent
     for folder in (top / IMAGE_FOLDER, top / IMAGE_FOLDER / subset, top, top / subset):
         if image_name and (folder / image_name).is_file():
             return CvatSample(name, folder / image_name, file, (height, width), (image.start, image.end))
     return DataIssue.for_file(name, file, f"names the image {image_name!r}, which is not in images/: put it there")
-
-
-def _parse_int(text: str | None) -> int | None:
-    return int(text) if text is not None and text.strip().isdecimal() else None
 
 
 class CvatDatasetWriter(ShapeDatasetWriter):

@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
+from masklet.datasets.account import ObjectAccount
 from masklet.datasets.dataset import DataIssue, Dataset, DatasetReader, ImageSample, Mask, ReadOptions, Size
 from masklet.datasets.files import (
     DatasetPart,
@@ -78,7 +79,8 @@ def _read_source(folder: Path, prefix: str) -> DatasetPart:
         issues.append(DataIssue.for_file(prefix + stem, images[stem], reason))
     for stem in annotations.keys() - images.keys():
         reason = "has no image in images; masks need their image: add it, or remove the file"
-        issues.append(DataIssue.for_file(prefix + stem, annotations[stem], reason))
+        objects = ObjectAccount.for_unread_sample(NativeSample(stem, Path(), annotations[stem]), {}).source
+        issues.append(replace(DataIssue.for_file(prefix + stem, annotations[stem], reason), objects=objects))
     samples = [
         NativeSample(prefix + stem, image, annotations[stem]) for stem, image in images.items() if stem in annotations
     ]

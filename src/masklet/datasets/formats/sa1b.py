@@ -7,10 +7,11 @@ sa_000020/sa_223750.json   {"image": {"height": ..., "width": ...}, "annotations
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
+from masklet.datasets.account import ObjectAccount
 from masklet.datasets.dataset import (
     DataIssue,
     Dataset,
@@ -23,7 +24,7 @@ from masklet.datasets.dataset import (
 )
 from masklet.datasets.files import DatasetPart, build_dataset, files_by_stem, folders_in, read_parts, validate_choice
 from masklet.datasets.json_reader import as_json_list, as_json_object, probe_keys, read_json
-from masklet.datasets.mask_decoding import rle_masks
+from masklet.datasets.mask_decoding import as_id, rle_masks
 
 __all__ = ["Sa1bDatasetReader", "Sa1bSample"]
 
@@ -34,17 +35,27 @@ class Sa1bSample(ImageSample):
 
     annotation_file: Path
 
+    @property
+    def declared_size(self) -> Size | None:
+        """(height, width) in the JSON file."""
+        return self._read()[1]
+
     def masks(self, size: Size) -> Mapping[int, Mask]:
         """See `ImageSample`."""
+        codes, declared_size = self._read()
+        if declared_size is not None:
+            check_same_size(self.annotation_file, declared_size, self.image_path, size, "image")
+        return rle_masks(codes, size, self.annotation_file, self.image_path)
+
+    def _read(self) -> tuple[list[object], Size | None]:
+        """Return the segmentation of each annotation, and the size that the file declares."""
         file = self.annotation_file
         record = as_json_object(read_json(file), file, "the whole file")
         image = as_json_object(record.get("image", {}), file, "'image'")
-        height, width = image.get("height"), image.get("width")
-        if isinstance(height, int) and isinstance(width, int):
-            check_same_size(file, (height, width), self.image_path, size, "image")
+        height, width = as_id(image.get("height")), as_id(image.get("width"))
+        size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
         annotations = as_json_list(record.get("annotations"), file, "'annotations'")
-        codes = [as_json_object(item, file, "each annotation").get("segmentation") for item in annotations]
-        return rle_masks(codes, size, file, self.image_path)
+        return [item.get("segmentation") if isinstance(item, dict) else item for item in annotations], size
 
 
 class Sa1bDatasetReader(DatasetReader):
@@ -88,7 +99,8 @@ def _read_folder(folder: Path, prefix: str) -> DatasetPart:
     for stem, file in annotations.items():
         if stem not in images and stem.startswith("sa_"):
             reason = f"has no image {stem}.jpg next to it; masks need their image: unpack the archive again"
-            issues.append(DataIssue.for_file(prefix + stem, file, reason))
+            objects = ObjectAccount.for_unread_sample(Sa1bSample(stem, Path(), file), {}).source
+            issues.append(replace(DataIssue.for_file(prefix + stem, file, reason), objects=objects))
     samples = [
         Sa1bSample(prefix + stem, image, annotations[stem]) for stem, image in images.items() if stem in annotations
     ]
