@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "masklet"
 MAX_CALLED_ONCE = 0.12
-MEDIAN_BODY = (5, 9)
+MEDIAN_BODY = (6, 9)
 MAX_PAGE_LINES = 250
 MAX_SUBJECT = 72
 SHARED_STEMS = {
