@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from masklet.checkpoints import Progress
 from masklet.detect.clip import DEFAULT_CLIP_MODEL, TextScorer, load_clip
-from masklet.detect.detector import ClassesLike, Detections, DetectOptions
+from masklet.detect.detector import ClassesLike, Detections, DetectOptions, resolve_class_ids
 from masklet.detect.fastsam import select_by_prompts, select_by_text
 from masklet.detect.yolo import YOLODetector
 from masklet.errors import InputError, PromptError
@@ -25,6 +25,7 @@ from masklet.media import SourceImage, SourceLike, open_images
 from masklet.media.image import Channels
 from masklet.prompts import BoxesLike, LabelsLike, PointsLike, parse_prompts
 from masklet.results import Masks, Results
+from masklet.runtime import DeviceLike
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -94,10 +95,10 @@ class YOLO:
         self,
         model: str | PathLike[str] = "yolov8n.pt",
         *,
-        device: str | None = None,
+        device: DeviceLike | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self.detector = YOLODetector(model, device=device or "", rle_masks=False, progress=progress)
+        self.detector = YOLODetector(model, device=device, rle_masks=False, progress=progress)
 
     @property
     def names(self) -> dict[int, str]:
@@ -156,15 +157,14 @@ class YOLO:
         """
         selected = (classes,) if isinstance(classes, int) else classes
         options = DetectOptions(conf, iou, imgsz, max_det, selected, agnostic_nms=agnostic_nms)
-        self.detector.options = options
+        resolve_class_ids(options.classes, self.names)
         if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
             raise InputError(f"batch={batch!r} must be 1 or more: the images that share a pass")
         images = open_images(source, channels=channels)
 
         def results() -> Iterator[Results]:
             while members := list(islice(images, batch)):
-                self.detector.options = options  # another stream may have replaced them
-                detected = self.detector.detect_timed([image.rgb for image in members])
+                detected = self.detector.detect_timed([image.rgb for image in members], options)
                 for image, (detections, speed) in zip(members, detected, strict=True):
                     yield _to_results(image, detections, speed)
 
@@ -209,7 +209,7 @@ class FastSAM:
         self,
         model: str | PathLike[str] = "FastSAM-s.pt",
         *,
-        device: str | None = None,
+        device: DeviceLike | None = None,
         clip: str | TextScorer = DEFAULT_CLIP_MODEL,
         progress: Progress | None = None,
     ) -> None:
@@ -284,8 +284,9 @@ class FastSAM:
         def results() -> Iterator[Results]:
             for image in images:
                 prompts = parse_prompts(points, labels, bboxes, None, size=image.size) if prompted else ()
-                self.detector.options, self.detector.rle_masks = options, bool(prompted or phrases)
-                ((detections, speed),) = self.detector.detect_timed([image.rgb])
+                ((detections, speed),) = self.detector.detect_timed(
+                    [image.rgb], options, rle_masks=bool(prompted or phrases)
+                )
                 if not prompted and not phrases:
                     yield _to_results(image, detections, speed)
                     continue
@@ -311,7 +312,7 @@ def _to_results(
     return Results(
         image.rgb,
         image.path,
-        None if masks is None or not len(detections) else Masks(masks),
+        None if masks is None else Masks(masks),
         detections.scores,
         ids=np.zeros(0, np.int32) if ids is None else ids,
         classes=detections.classes,

@@ -26,6 +26,7 @@ from masklet.masks import rle
 from masklet.masks.morphology import fill_holes, remove_islands
 from masklet.masks.ops import masks_to_boxes, nms
 from masklet.masks.rle import Rle
+from masklet.runtime import standard_torch
 
 __all__ = [
     "PRESETS",
@@ -59,6 +60,7 @@ def generate_masks(
     return generate_masks_for_set_image(predictor, rgb, options)
 
 
+@standard_torch()
 def generate_masks_for_set_image(
     predictor: ImagePredictor, rgb: npt.NDArray[np.uint8], options: MaskGeneratorOptions | None = None
 ) -> GeneratedMasks:

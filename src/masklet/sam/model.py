@@ -18,7 +18,7 @@ from masklet.media import SourceLike, Video, VideoSource, open_images, open_vide
 from masklet.media.image import Channels
 from masklet.prompts import BoxesLike, LabelsLike, MasksLike, PointsLike, parse_prompts
 from masklet.results import Results
-from masklet.runtime import resolve_device
+from masklet.runtime import DeviceLike, resolve_device
 from masklet.sam.arguments import (
     AutoTrackKeywords,
     AutoTrackRequest,
@@ -62,7 +62,7 @@ class SAM:
         model: None (the small model inside the package), a known name (`sam2.1_b.pt`, `sam2.1_hiera_base_plus.pt`,
             `facebook/sam2.1-hiera-base-plus`, `sam_b.pt`, `mobile_sam.pt`) or a .pt or .safetensors file. SAM and
             MobileSAM are for images only.
-        device: None: the best this machine has.
+        device: "cpu", "cuda", "cuda:1", "mps", or the number of a GPU; None: the best this machine has.
         precision: fp32, bf16 or fp16, of the image encoder.
         image_size: side of the square that images are resized to, a multiple of 32; None: what the model was trained
             for. Smaller is faster and coarser.
@@ -83,7 +83,7 @@ class SAM:
         self,
         model: str | PathLike[str] | None = None,
         *,
-        device: str | None = None,
+        device: DeviceLike | None = None,
         precision: str = "fp32",
         image_size: int | None = None,
         progress: Progress | None = None,

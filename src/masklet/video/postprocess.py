@@ -47,7 +47,7 @@ def to_results(
     return Results(
         frame.rgb,
         frame.path,
-        Masks(masks) if rows else None,
+        Masks(masks),
         np.array([state.iou for _, state in rows], np.float32),
         ids=np.array([one.id for one, _ in rows], np.int32),
         classes=np.zeros(len(rows), np.int32),
@@ -97,7 +97,8 @@ class CompressedResults:
     def merge_into(self, results: Results, object_ids: Sequence[int]) -> Results:
         """Add these rows to `results` of the same frame with other objects, rows in the order of `object_ids`."""
         earlier = np.stack([rle.decode(code) for code in self.masks])
-        masks = earlier if results.masks is None else np.concatenate([results.masks.data, earlier])
+        assert results.masks is not None
+        masks = np.concatenate([results.masks.data, earlier])
         assert results.object_scores is not None
         assert results.states is not None
         both = replace(

@@ -27,6 +27,7 @@ from masklet.models.types import (
 )
 from masklet.prompts import ObjectPrompt
 from masklet.results import Results
+from masklet.runtime import standard_torch
 from masklet.transforms import LOGIT_LIMIT, ImageTransform, binary_mask, preprocess_frame, prompt_tensors
 from masklet.video.frame_cache import FeatureCache, FrameProvider
 from masklet.video.memory_bank import (
@@ -111,6 +112,7 @@ class Tracker:
             )
         return self.objects[number]
 
+    @standard_torch()
     @torch.inference_mode()
     def encode_frame(self, frame: Frame) -> ImageFeatures:
         """Encode a frame, (1, C, H, W), without any memory."""
@@ -124,6 +126,7 @@ class Tracker:
             self.cache.put(frame.index, features)
         return features
 
+    @standard_torch()
     @torch.inference_mode()
     def add_prompt(self, obj: TrackedObject, frame: Frame, prompt: ObjectPrompt) -> FrameState:
         """Add a prompt to an object on a frame and return its mask there.
@@ -171,6 +174,7 @@ class Tracker:
                 return self.network.condition_on_memory(features, build_memory_context([(obj.bank, selection)]))
         return self.network.add_no_memory_embedding(features)
 
+    @standard_torch()
     @torch.inference_mode()
     def encode_prompted_frames(self, objects: Sequence[TrackedObject]) -> None:
         """Encode the memory of frames prompted since the last step."""
@@ -185,6 +189,7 @@ class Tracker:
             for one, memory in zip(some, self._encode_memories(features, masks, prompted=True), strict=True):
                 one.bank.prompted[index] = one.bank.prompted[index].with_memory(memory)
 
+    @standard_torch()
     @torch.inference_mode()
     def track_frame(self, frame: Frame, objects: Sequence[TrackedObject], reverse: bool) -> list[ObjectState]:
         """Track objects into a frame from memory; those prompted on it keep their prompted mask."""
@@ -247,6 +252,7 @@ class Tracker:
             memories += [encoded.row(i) for i in range(len(batch.iou_B1))]
         return memories
 
+    @standard_torch()
     def build_results(
         self, frame: Frame, rows: Sequence[ObjectState], speed: dict[str, float] | None = None
     ) -> Results:

@@ -41,27 +41,36 @@ class FusedConvNet:
 
     def __init__(self, trunk: ConvNet, dtype: torch.dtype = torch.float32) -> None:
         self.trunk, self.dtype = trunk, dtype
-        self.size: torch.Size | None = None
+        self._stages: FusedStages | None = None
+        """Packed weights for the size of the last image, replaced as one value: many threads may encode at once."""
 
     def __call__(self, pixels_B3HW: Tensor) -> list[Tensor]:
         """Return maps (B, C, H, W) at strides 4, 8, 16, 32, as `ConvNet`."""
         x = pixels_B3HW.to(self.dtype, memory_format=torch.channels_last)
-        if x.shape != self.size:
-            self._prepare(x)
-        x = max_pool2d(self.stem(x, "relu"), 3, 2, 1)
+        stages = self._stages
+        if stages is None or x.shape != stages.size:
+            stages = self._stages = FusedStages(self.trunk, x)
+        x = max_pool2d(stages.stem(x, "relu"), 3, 2, 1)
         maps = []
-        for stage in self.stages:
+        for stage in stages.stages:
             for block in stage:
                 x = block(x)
             maps.append(x)
-        return [*maps[:3], self.context(maps[3].float())]
+        return [*maps[:3], stages.context(maps[3].float())]
 
-    def _prepare(self, x_B3HW: Tensor) -> None:
-        """Pack all weights for images of the size of `x_B3HW`."""
-        self.stem = FusedConvolution(self.trunk.stem, x_B3HW.shape, self.dtype)
+    def __getstate__(self) -> dict[str, object]:
+        """Copy and pickle without the packed weights, which the first image of the copy packs again."""
+        return {**self.__dict__, "_stages": None}
+
+
+class FusedStages:
+    """The weights of a trunk, packed for images of the size and type of `x_B3HW`."""
+
+    def __init__(self, trunk: ConvNet, x_B3HW: Tensor) -> None:
+        self.stem = FusedConvolution(trunk.stem, x_B3HW.shape, x_B3HW.dtype)
         x = max_pool2d(self.stem(x_B3HW, "relu"), 3, 2, 1)
         self.stages: list[list[FusedBottleneck]] = []
-        for stage in self.trunk.stages:
+        for stage in trunk.stages:
             assert isinstance(stage, nn.Sequential)
             fused = []
             for block in stage:
@@ -69,7 +78,7 @@ class FusedConvNet:
                 fused.append(FusedBottleneck(block, x))
                 x = fused[-1](x)
             self.stages.append(fused)
-        self.context = FusedContext(self.trunk, x.shape)
+        self.context = FusedContext(trunk, x.shape)
         self.size = x_B3HW.shape
 
 
