@@ -31,10 +31,10 @@ def resolve_device(name: DeviceLike | None) -> str:
     Raises:
         InputError: if this machine does not have the device, or if several are named.
     """
-    word = str(name).strip().lower() if isinstance(name, (str, torch.device)) else name
-    if isinstance(word, str):
-        word = word.strip("[]() ").rstrip(",") if word != "auto" else ""
-    if word is None or word == "":
+    word: object = name
+    if isinstance(name, (str, torch.device)):
+        word = str(name).strip("[]() ").rstrip(",").lower()
+    if word in (None, "", "auto"):
         if torch.cuda.is_available():
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
@@ -46,10 +46,9 @@ def resolve_device(name: DeviceLike | None) -> str:
             f"device {name!r:.40} must be one device, because a model runs on one: choose the first, such as 'cuda:0', "
             "or leave it out for the best there is"
         )
-    is_number = isinstance(word, int) and not isinstance(word, bool)
-    if is_number or (isinstance(word, str) and word.isdecimal()):
-        word = f"cuda:{int(word)}"
-    if word in {"gpu", "gpu:0"}:
+    if str(word).strip().isdecimal():
+        word = f"cuda:{str(word).strip()}"
+    elif word in ("gpu", "gpu:0"):
         word = "cuda"
     try:
         if not isinstance(word, str):

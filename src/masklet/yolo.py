@@ -21,6 +21,7 @@ from masklet.detect.detector import ClassesLike, Detections, DetectOptions, reso
 from masklet.detect.fastsam import select_by_prompts, select_by_text
 from masklet.detect.yolo import YOLODetector
 from masklet.errors import InputError, PromptError
+from masklet.foreign_keywords import explain_keywords
 from masklet.media import SourceImage, SourceLike, open_images
 from masklet.media.image import Channels
 from masklet.prompts import BoxesLike, LabelsLike, PointsLike, parse_prompts
@@ -91,6 +92,7 @@ class YOLO:
         InputError: if it is a model of another kind, or the device is unknown.
     """
 
+    @explain_keywords()
     def __init__(
         self,
         model: str | PathLike[str] = "yolov8n.pt",
@@ -120,12 +122,14 @@ class YOLO:
             device=str(self.detector.device),
         )
 
+    @explain_keywords(YOLOKeywords.__annotations__)
     def __call__(self, source: SourceLike, **request: Unpack[YOLOKeywords]) -> list[Results]:
         """Detect the objects of each image of `source`, best score first; the keywords are those of `stream`."""
         return list(self.stream(source, **request))
 
     predict = __call__
 
+    @explain_keywords()
     def stream(
         self,
         source: SourceLike,
@@ -205,6 +209,7 @@ class FastSAM:
         InputError: if the model has no masks, or the device is unknown.
     """
 
+    @explain_keywords()
     def __init__(
         self,
         model: str | PathLike[str] = "FastSAM-s.pt",
@@ -232,12 +237,14 @@ class FastSAM:
         """Return name, size, file and licenses."""
         return self._yolo.info()
 
+    @explain_keywords(FastSAMKeywords.__annotations__)
     def __call__(self, source: SourceLike, **request: Unpack[FastSAMKeywords]) -> list[Results]:
         """Segment everything, or the prompted objects, in each image of `source`; keywords as of `stream`."""
         return list(self.stream(source, **request))
 
     predict = __call__
 
+    @explain_keywords()
     def stream(
         self,
         source: SourceLike,

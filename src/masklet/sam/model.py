@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.checkpoints import Progress
+from masklet.foreign_keywords import explain_keywords
 from masklet.image import ImagePredictor
 from masklet.image.automatic_mask_generator import MaskGeneratorOptions
 from masklet.load_model import LoadedModel, load
@@ -79,6 +80,7 @@ class SAM:
         InputError: if the device or precision is unknown, or the size is no multiple of 32.
     """
 
+    @explain_keywords()
     def __init__(
         self,
         model: str | PathLike[str] | None = None,
@@ -104,6 +106,7 @@ class SAM:
         """Return name, size, file and licenses."""
         return ModelInfo.from_loaded(self._loaded, self.predictor)
 
+    @explain_keywords(PredictKeywords.__annotations__)
     def __call__(self, source: SourceLike, **request: Unpack[PredictKeywords]) -> list[Results]:
         """Segment the prompted objects, or everything, in each image of `source`; the keywords are those of `stream`.
 
@@ -116,6 +119,7 @@ class SAM:
 
     predict = __call__
 
+    @explain_keywords()
     def stream(
         self,
         source: SourceLike,
@@ -168,6 +172,7 @@ class SAM:
     def track(self, source: VideoSource, **request: Unpack[AutoTrackRequest]) -> AutoTrackStream: ...
     @overload
     def track(self, source: VideoSource, **request: Unpack[PromptedTrackRequest]) -> Iterator[Results]: ...
+    @explain_keywords(AutoTrackRequest.__annotations__)
     def track(
         self,
         source: VideoSource,
@@ -244,6 +249,7 @@ class SAM:
         video = source if isinstance(source, Video) else open_video(source, channels=channels)
         return auto_track(network, video, find, merged, options or TrackOptions(), start=start, stop=stop)
 
+    @explain_keywords(TrackKeywords.__annotations__)
     def session(
         self,
         source: VideoSource,
@@ -278,6 +284,7 @@ class SAM:
         video = source if isinstance(source, Video) else open_video(source, channels=channels)
         return open_session(network, video, merged, saved)
 
+    @explain_keywords(TrackKeywords.__annotations__)
     def live(
         self, *, length: int | None = None, options: TrackOptions | None = None, **overrides: Unpack[TrackKeywords]
     ) -> LiveSession:
@@ -346,6 +353,7 @@ class SAM:
         self._use(trained, device, precision)
         return trained.path
 
+    @explain_keywords()
     def val(
         self,
         data: AnyData,

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["Session"]
 
 ProgressCallback = Callable[[int], None]
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def _one_at_a_time(method: Callable[Concatenate[Session, P], T]) -> Callable[Concatenate[Session, P], T]:
