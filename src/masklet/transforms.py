@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import interpolate, pad
+from torch.nn.functional import adaptive_max_pool2d, interpolate, pad
 
 from masklet.models.types import PIXEL_MEAN, PIXEL_STD, PromptTensors
 from masklet.prompts import ObjectPrompt
@@ -142,8 +142,15 @@ def binary_mask(mask_HW: npt.NDArray[np.bool_], side: int) -> Tensor:
 
 
 def _resize_mask(mask_HW: npt.NDArray[np.bool_], side: int) -> Tensor:
+    """Return the share of each cell (1, 1, side, side) that lies in the mask.
+
+    A mask that fills no cell by half, so that averaging would lose it, has all cells that it touches.
+    """
     mask_11HW = torch.from_numpy(mask_HW.astype(np.float32))[None, None]
-    return interpolate(mask_11HW, (side, side), mode="bilinear", antialias=True)
+    share_11SS = interpolate(mask_11HW, (side, side), mode="bilinear", antialias=True)
+    if share_11SS.max() < 0.5 and mask_HW.any():
+        return adaptive_max_pool2d(mask_11HW, side)
+    return share_11SS
 
 
 def prompt_tensors(

@@ -326,7 +326,7 @@ def test_holes_and_specks_are_cleared_from_results(network: FastSAM2, video: np.
     mask[5:20, 135:150] = True
     shown = {}
     for clean in (0, 16):
-        with Session(network, open_video(video[:2]), TrackOptions(fill_hole_area=clean)) as s:
+        with Session(network, open_video(video[:2]), TrackOptions(fill_hole_area=clean, corrections="sam2")) as s:
             shown[clean] = s.add_prompt(1, frame_idx=0, mask=mask).masks.data[0]
     assert not shown[0][57, 57]
     assert shown[0][12, 142]

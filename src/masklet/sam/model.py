@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.checkpoints import Progress
+from masklet.errors import InputError
 from masklet.foreign_keywords import explain_keywords
 from masklet.image import ImagePredictor
 from masklet.image.automatic_mask_generator import MaskGeneratorOptions
@@ -130,6 +131,7 @@ class SAM:
         masks: MasksLike | None = None,
         logits: npt.NDArray[np.float32] | None = None,
         multimask: bool | None = None,
+        fill_hole_area: int | None = None,
         everything: MaskGeneratorOptions | str | None = None,
         channels: Channels = "rgb",
     ) -> Iterator[Results]:
@@ -146,17 +148,26 @@ class SAM:
             masks: rough masks, (H, W) or (N, H, W).
             logits: those of an earlier result for the same objects (`results[0].logits`), to refine it.
             multimask: True gives each object three candidates, best first.
+            fill_hole_area: holes and specks of at most this many pixels are cleared; None: specks under 5 % of the
+                largest part, and holes under 2 % of the object; 0: none, the masks are those of `predictor.predict`.
+                With None, parts with a positive point and holes with a negative one stay. `logits` are never changed.
             everything: how densely to segment without prompts: "fast", "default", "fine" or `MaskGeneratorOptions`.
             channels: "bgr" if arrays are in OpenCV's order.
 
         Raises:
             SourceError: if the source cannot be read.
             PromptError: if a prompt is malformed or outside the image, or if `everything` is combined with prompts.
-            InputError: if the preset is unknown.
+            InputError: if the preset is unknown, or `fill_hole_area` is negative.
         """
         prompted = points is not None or bboxes is not None or masks is not None
         given = {"labels": labels, "logits": logits, "multimask": multimask, "everything": everything}
-        check_prompt_use(prompted, given)
+        check_prompt_use(prompted, {**given, "fill_hole_area": fill_hole_area})
+        is_area = isinstance(fill_hole_area, int) and not isinstance(fill_hole_area, bool) and fill_hole_area >= 0
+        if fill_hole_area is not None and not is_area:
+            raise InputError(
+                f"fill_hole_area={fill_hole_area!r:.40} must be a number of pixels, 0 or more; leave it out for the "
+                "rule relative to the object"
+            )
         images = open_images(source, channels=channels)
         if not prompted:
             return segment_everything(self._encoder, images, everything)
@@ -166,6 +177,7 @@ class SAM:
             lambda size: parse_prompts(points, labels, bboxes, masks, size=size),
             logits,
             multimask,
+            fill_hole_area,
         )
 
     @overload

@@ -14,6 +14,7 @@ from masklet.errors import InputError
 from masklet.image import Prediction
 from masklet.image.automatic_mask_generator import MaskGeneratorOptions, generate_masks_for_set_image, preset
 from masklet.image.predictor import ImagePredictor
+from masklet.masks.morphology import clean_edges, fill_holes, remove_islands
 from masklet.media import SourceImage
 from masklet.models.types import PromptableModel
 from masklet.prompts import ObjectPrompt
@@ -78,14 +79,31 @@ def segment_prompts(
     parse: Callable[[tuple[int, int]], tuple[ObjectPrompt, ...]],
     logits: npt.NDArray[np.float32] | None,
     multimask: bool | None,
+    fill_hole_area: int | None = None,
 ) -> Iterator[Results]:
-    """Segment the prompted objects in each image; `parse` reads the prompts for an image of (height, width)."""
+    """Segment the prompted objects in each image; `parse` reads the prompts for an image of (height, width).
+
+    Masks are cleaned as `SAM.stream` says. Where a mask is the only prompt and the network, for which it is too small,
+    sees nothing there, the mask itself is returned.
+    """
     for image in images:
         prompts = parse(image.size)
         timer = SpeedTimer()
         predictor = encoder.encode(image, timer)
         prediction = predictor.predict_prompts(prompts, mask_input=logits, multimask_output=multimask)
         timer.tick("decode")
+        for prompt, candidates in zip(prompts, prediction.masks, strict=True):
+            inside = outside = np.zeros((0, 2), np.float32)
+            if prompt.points is not None:
+                positive = prompt.points.labels > 0
+                inside, outside = prompt.points.xy[positive], prompt.points.xy[~positive]
+            for mask in candidates:
+                if fill_hole_area is None:
+                    mask[:] = clean_edges(mask, inside, outside)
+                elif fill_hole_area:
+                    mask[:] = remove_islands(fill_holes(mask, fill_hole_area), fill_hole_area)
+                if prompt.mask is not None and prompt.points is None and prompt.box is None and not mask.any():
+                    mask[:] = prompt.mask.mask
         yield results_from_prediction(image, prediction, timer)
 
 

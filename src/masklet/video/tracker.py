@@ -263,6 +263,7 @@ class Tracker:
             rows,
             fill_hole_area=self.options.fill_hole_area,
             lost_after=self.options.lost_after,
+            keeps_given_masks=self.options.corrections == "kept",
             speed=speed or dict.fromkeys(("encode", "track", "remember", "postprocess"), 0.0),
         )
         results.speed["postprocess"] = 1e3 * (perf_counter() - began)
