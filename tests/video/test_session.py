@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from masklet import SAM
 from masklet.errors import InputError, MaskletError, PromptError, StateError
 from masklet.media import open_video
 from masklet.models.fast_cpu.sam2 import FastSAM2
@@ -317,6 +318,20 @@ def test_an_object_out_of_sight_is_occluded_then_lost_and_keeps_its_id(network: 
     assert all(f.ids.tolist() == [42] for f in frames)
     assert not frames[5].masks.data.any()
     assert frames[5].object_scores[0] < 0 < frames[11].object_scores[0]
+
+
+@pytest.mark.parametrize("side", [1, 5, 20])
+def test_a_mask_prompt_is_answered_with_itself_however_small(tracker: SAM, side: int) -> None:
+    video = np.full((2, 540, 960, 3), (40, 90, 40), np.uint8)
+    mask = np.zeros((540, 960), bool)
+    mask[250 : 250 + side, 450 : 450 + side] = True
+    with tracker.session(video) as s:
+        added = s.add_prompt(1, 0, mask=mask)
+        assert s.tracker.objects[1].bank.prompted[0].logits_11HW.max() > 0  # its memory has it too
+        for frame in (added, next(s.propagate())):
+            np.testing.assert_array_equal(frame.masks.data, mask[None])
+            assert frame.states == ("visible",)
+            assert frame.object_scores[0] > 0
 
 
 def test_holes_and_specks_are_cleared_from_results(network: FastSAM2, video: np.ndarray) -> None:
