@@ -69,8 +69,8 @@ def clean_edges(mask: Bools, inside: npt.ArrayLike = (), outside: npt.ArrayLike 
     parents = tree[0, :, 3]
     signs = np.where(parents < 0, 1, -1)
     areas = np.array([cv2.contourArea(one) for one in contours]) + signs * [len(one) / 2 for one in contours] + 1
-    part_areas = np.where(parents < 0, areas, 0)
-    np.subtract.at(part_areas, parents[parents >= 0], areas[parents >= 0])
+    holes = np.flatnonzero(parents >= 0)
+    part_areas = np.where(parents < 0, areas, 0) - np.bincount(parents[holes], areas[holes], len(areas))
     is_speck = (parents < 0) & (part_areas < MIN_ISLAND_SHARE * part_areas.max())
     cleaned = pixels.copy()
     inside_xy = np.floor(np.asarray(inside, np.float64).reshape(-1, 2)).astype(int)

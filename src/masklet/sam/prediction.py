@@ -43,7 +43,7 @@ class SpeedTimer:
 class CachedEncoder:
     """Encodes images for any number of threads, and the image it encoded last not a second time.
 
-    `predictor` lends its network and never has an image of this: each image has a predictor of its own.
+    `predictor` lends its network and never has an image of this: each image has its own predictor.
     """
 
     def __init__(self, predictor: ImagePredictor) -> None:
