@@ -77,6 +77,9 @@ def clean_edges(mask: Bools, inside: npt.ArrayLike = (), outside: npt.ArrayLike 
     outside_xy = np.floor(np.asarray(outside, np.float64).reshape(-1, 2))
     for i in np.flatnonzero(is_speck).tolist():
         left, top, width, height = cv2.boundingRect(contours[i])
+        if not any(left <= x < left + width and top <= y < top + height for x, y in inside_xy.tolist()):
+            cv2.drawContours(cleaned, [contours[i]], -1, 0, cv2.FILLED)  # with what lies in its holes, which is smaller
+            continue
         labels = cv2.connectedComponents(pixels[top : top + height, left : left + width], connectivity=8)[1]
         first_x, first_y = contours[i][0, 0] - (left, top)
         speck = labels == labels[first_y, first_x]
@@ -89,7 +92,7 @@ def clean_edges(mask: Bools, inside: npt.ArrayLike = (), outside: npt.ArrayLike 
     limit = MIN_HOLE_SHARE * part_areas[(parents < 0) & ~is_speck].sum()
     for i in np.flatnonzero((parents >= 0) & (areas < limit) & ~is_speck[parents]).tolist():
         if all(cv2.pointPolygonTest(contours[i], xy, False) <= 0 for xy in outside_xy.tolist()):
-            cv2.drawContours(cleaned, contours, i, 1, cv2.FILLED)
+            cv2.drawContours(cleaned, [contours[i]], -1, 1, cv2.FILLED)
     return cleaned.view(bool)
 
 
