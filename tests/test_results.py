@@ -67,11 +67,8 @@ def test_indexing_selects_rows_of_every_field(index: Any, ids: list[int]) -> Non
     assert part.scores.tolist() == pytest.approx([0.9 - 0.1 * row for row in rows])
     assert part.logits is not None
     assert part.logits[:, 0, 0].tolist() == rows
-    if rows:
-        assert part.masks is not None
-        np.testing.assert_array_equal(part.masks.data, three_masks()[rows])
-    else:
-        assert part.masks is None
+    assert part.masks is not None
+    np.testing.assert_array_equal(part.masks.data, three_masks()[rows])
 
 
 @pytest.mark.parametrize("index", [3, -4])
@@ -118,7 +115,9 @@ def test_masks_as_polygons() -> None:
 def test_results_may_be_empty(tmp_path: Path) -> None:
     empty = empty_results()
     assert len(empty) == 0
-    assert empty.masks is None
+    assert empty.masks is not None
+    assert empty.masks.data.shape == (0, *empty.orig_shape)
+    assert empty.boxes.xyxy.shape == (0, 4)
     assert list(empty) == []
     assert empty.boxes.data.shape == (0, 6)
     assert empty.to_coco() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,11 @@ from PIL import Image
 
 from helpers.reference import golden_image
 from masklet import SAM
-from masklet.errors import InputError
+from masklet.errors import InputError, PromptError
+from masklet.image import ImagePredictor, Prediction
+from masklet.image.automatic_mask_generator import MaskGeneratorOptions
+from masklet.masks import iou_matrix
+from masklet.masks.morphology import clean_edges, fill_holes, remove_islands
 
 RGB = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
 
@@ -145,3 +150,47 @@ def test_a_smaller_input_works() -> None:
     model = SAM(image_size=192)
     assert model.info().image_size == 192
     assert model(golden_image(), bboxes=[45, 85, 135, 175])[0].masks.data[0, 130, 90]
+
+
+def test_answers_lose_specks_and_pinholes_and_logits_stay(model: SAM) -> None:
+    model.predictor.set_image(RGB)
+    published = model.predictor.predict(box=[10, 8, 50, 40], multimask_output=False)
+    by_area = {area: model(RGB, bboxes=[10, 8, 50, 40], fill_hole_area=area)[0] for area in (None, 0, 6)}
+    raw = published.masks[0, 0]
+    np.testing.assert_array_equal(by_area[0].masks.data[0], raw)
+    np.testing.assert_array_equal(by_area[None].masks.data[0], clean_edges(raw))
+    np.testing.assert_array_equal(by_area[6].masks.data[0], remove_islands(fill_holes(raw, 6), 6))
+    for result in by_area.values():
+        np.testing.assert_array_equal(result.logits, published.logits[:, 0])
+
+
+@pytest.mark.parametrize("area", [-1, 1.5, True, "8"])
+def test_an_invalid_area_is_named(model: SAM, area: Any) -> None:
+    with pytest.raises(InputError, match="must be a number of pixels"):
+        model(RGB, points=[30, 20], fill_hole_area=area)
+
+
+def test_an_area_without_prompts_is_refused(model: SAM) -> None:
+    with pytest.raises(PromptError, match="fill_hole_area=8 needs prompts"):
+        model(RGB, fill_hole_area=8)
+
+
+def test_a_mask_too_small_to_be_seen_is_its_own_answer(model: SAM, monkeypatch: pytest.MonkeyPatch) -> None:
+    def blind(self: ImagePredictor, prompts: Any, **options: Any) -> Prediction:
+        return Prediction(np.zeros((1, 1, 48, 64), bool), np.zeros((1, 1)), np.zeros((1, 1, 128, 128)))
+
+    mask = np.zeros((48, 64), bool)
+    mask[20, 30] = True
+    monkeypatch.setattr(ImagePredictor, "predict_prompts", blind)
+    np.testing.assert_array_equal(model(RGB, masks=mask)[0].masks.data, mask[None])
+    assert not model(RGB, points=[30, 20])[0].masks.data.any()
+
+
+@pytest.mark.filterwarnings("ignore::masklet.errors.MaskletWarning")
+def test_one_pixel_is_one_mask(model: SAM) -> None:
+    options = MaskGeneratorOptions(points_per_side=3, pred_iou_thresh=0, stability_score_thresh=0.01)
+    found = model(RGB[:1, :1], everything=options)[0]
+    assert len(found) <= 1
+    thin = model(RGB[:1, :8], everything=options)[0].masks.data
+    overlaps = iou_matrix(thin, thin)[np.triu_indices(len(thin), 1)]
+    assert (overlaps <= options.box_nms_thresh).all()

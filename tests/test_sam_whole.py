@@ -62,6 +62,7 @@ def test_presets_are_known_by_name(model: SAM, small_video: np.ndarray) -> None:
 def test_nothing_found_is_an_empty_results(model: SAM, small_video: np.ndarray, tmp_path: Path) -> None:
     [results] = model(small_video[0], everything=NONE)
     assert len(results) == 0
-    assert results.masks is None
+    assert results.masks is not None
+    assert results.masks.data.shape == (0, *small_video[0].shape[:2])
     assert results.boxes.xyxy.shape == (0, 4)
     assert results.save(tmp_path / "x.png").is_file()

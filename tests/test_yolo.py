@@ -113,7 +113,8 @@ def test_a_stream_takes_one_batch_at_a_time(model: YOLO) -> None:
 def test_nothing_is_a_result(model: YOLO) -> None:
     (found,) = model(np.zeros((40, 50, 3), np.uint8))
     assert len(found) == 0
-    assert found.masks is None
+    assert found.masks is not None
+    assert found.masks.data.shape == (0, 40, 50)
     assert found.boxes.xyxy.shape == (0, 4)
 
 

@@ -17,6 +17,7 @@ from masklet.models.sam1 import state_dict as sam1_state_dict
 from masklet.models.sam2 import SAM2
 from masklet.models.sam2 import state_dict as sam2_state_dict
 from masklet.registry import BUILTIN, MODELS, ModelCard, get_card, locate
+from masklet.runtime import standard_torch
 
 __all__ = ["LoadedModel", "load"]
 
@@ -60,6 +61,7 @@ class LoadedModel:
         )
 
 
+@standard_torch()
 def load(model: str | PathLike[str] | None = None, progress: Progress | None = None) -> LoadedModel:
     """Load the network of a name or a file; None is the built-in one.
 

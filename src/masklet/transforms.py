@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import interpolate, pad
+from torch.nn.functional import adaptive_max_pool2d, interpolate, pad
 
 from masklet.models.types import PIXEL_MEAN, PIXEL_STD, PromptTensors
 from masklet.prompts import ObjectPrompt
@@ -86,9 +86,7 @@ class ImageTransform:
         longer = max(self.original_size)
         around = ((0, longer - height), (0, longer - width))
         square = np.pad(mask_HW, around) if self.keep_aspect_ratio else mask_HW
-        square_11HW = torch.from_numpy(square.astype(np.float32))[None, None]
-        inside = interpolate(square_11HW, (side, side), mode="bilinear", antialias=True)
-        return (inside * 2 - 1) * MASK_PROMPT_LOGIT
+        return (_resize_mask(square, side) * 2 - 1) * MASK_PROMPT_LOGIT
 
     def upsample_logits(self, logits_BKHW: Tensor) -> Tensor:
         """Upsample logits of the full input, at any stride, to logits (B, K, H, W) of the image's size."""
@@ -131,8 +129,19 @@ def _normalize(pixels_13SS: Tensor) -> Tensor:
 
 def binary_mask(mask_HW: npt.NDArray[np.bool_], side: int) -> Tensor:
     """Convert a mask of the image's size to (1, 1, S, S) of 0 and 1."""
+    return (_resize_mask(mask_HW, side) >= 0.5).float()
+
+
+def _resize_mask(mask_HW: npt.NDArray[np.bool_], side: int) -> Tensor:
+    """Return the share of each cell (1, 1, side, side) that lies in the mask.
+
+    A mask that fills no cell by half, so that averaging would lose it, has all cells that it touches.
+    """
     mask_11HW = torch.from_numpy(mask_HW.astype(np.float32))[None, None]
-    return (interpolate(mask_11HW, (side, side), mode="bilinear", antialias=True) >= 0.5).float()
+    share_11SS = interpolate(mask_11HW, (side, side), mode="bilinear", antialias=True)
+    if share_11SS.max() < 0.5 and mask_HW.any():
+        return adaptive_max_pool2d(mask_11HW, side)
+    return share_11SS
 
 
 def prompt_tensors(

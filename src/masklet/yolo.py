@@ -17,14 +17,16 @@ import numpy.typing as npt
 
 from masklet.checkpoints import Progress
 from masklet.detect.clip import DEFAULT_CLIP_MODEL, TextScorer, load_clip
-from masklet.detect.detector import ClassesLike, Detections, DetectOptions
+from masklet.detect.detector import ClassesLike, Detections, DetectOptions, resolve_class_ids
 from masklet.detect.fastsam import select_by_prompts, select_by_text
 from masklet.detect.yolo import YOLODetector
 from masklet.errors import InputError, PromptError
+from masklet.foreign_keywords import explain_keywords
 from masklet.media import SourceImage, SourceLike, open_images
 from masklet.media.image import Channels
 from masklet.prompts import BoxesLike, LabelsLike, PointsLike, parse_prompts
 from masklet.results import Masks, Results
+from masklet.runtime import DeviceLike
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -90,14 +92,15 @@ class YOLO:
         InputError: if it is a model of another kind, or the device is unknown.
     """
 
+    @explain_keywords()
     def __init__(
         self,
         model: str | PathLike[str] = "yolov8n.pt",
         *,
-        device: str | None = None,
+        device: DeviceLike | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self.detector = YOLODetector(model, device=device or "", rle_masks=False, progress=progress)
+        self.detector = YOLODetector(model, device=device, rle_masks=False, progress=progress)
 
     @property
     def names(self) -> dict[int, str]:
@@ -119,12 +122,14 @@ class YOLO:
             device=str(self.detector.device),
         )
 
+    @explain_keywords(YOLOKeywords.__annotations__)
     def __call__(self, source: SourceLike, **request: Unpack[YOLOKeywords]) -> list[Results]:
         """Detect the objects of each image of `source`, best score first; the keywords are those of `stream`."""
         return list(self.stream(source, **request))
 
     predict = __call__
 
+    @explain_keywords()
     def stream(
         self,
         source: SourceLike,
@@ -156,15 +161,14 @@ class YOLO:
         """
         selected = (classes,) if isinstance(classes, int) else classes
         options = DetectOptions(conf, iou, imgsz, max_det, selected, agnostic_nms=agnostic_nms)
-        self.detector.options = options
+        resolve_class_ids(options.classes, self.names)
         if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
             raise InputError(f"batch={batch!r} must be 1 or more: the images that share a pass")
         images = open_images(source, channels=channels)
 
         def results() -> Iterator[Results]:
             while members := list(islice(images, batch)):
-                self.detector.options = options  # another stream may have replaced them
-                detected = self.detector.detect_timed([image.rgb for image in members])
+                detected = self.detector.detect_timed([image.rgb for image in members], options)
                 for image, (detections, speed) in zip(members, detected, strict=True):
                     yield _to_results(image, detections, speed)
 
@@ -205,11 +209,12 @@ class FastSAM:
         InputError: if the model has no masks, or the device is unknown.
     """
 
+    @explain_keywords()
     def __init__(
         self,
         model: str | PathLike[str] = "FastSAM-s.pt",
         *,
-        device: str | None = None,
+        device: DeviceLike | None = None,
         clip: str | TextScorer = DEFAULT_CLIP_MODEL,
         progress: Progress | None = None,
     ) -> None:
@@ -232,12 +237,14 @@ class FastSAM:
         """Return name, size, file and licenses."""
         return self._yolo.info()
 
+    @explain_keywords(FastSAMKeywords.__annotations__)
     def __call__(self, source: SourceLike, **request: Unpack[FastSAMKeywords]) -> list[Results]:
         """Segment everything, or the prompted objects, in each image of `source`; keywords as of `stream`."""
         return list(self.stream(source, **request))
 
     predict = __call__
 
+    @explain_keywords()
     def stream(
         self,
         source: SourceLike,
@@ -284,8 +291,9 @@ class FastSAM:
         def results() -> Iterator[Results]:
             for image in images:
                 prompts = parse_prompts(points, labels, bboxes, None, size=image.size) if prompted else ()
-                self.detector.options, self.detector.rle_masks = options, bool(prompted or phrases)
-                ((detections, speed),) = self.detector.detect_timed([image.rgb])
+                ((detections, speed),) = self.detector.detect_timed(
+                    [image.rgb], options, rle_masks=bool(prompted or phrases)
+                )
                 if not prompted and not phrases:
                     yield _to_results(image, detections, speed)
                     continue
@@ -311,7 +319,7 @@ def _to_results(
     return Results(
         image.rgb,
         image.path,
-        None if masks is None or not len(detections) else Masks(masks),
+        None if masks is None else Masks(masks),
         detections.scores,
         ids=np.zeros(0, np.int32) if ids is None else ids,
         classes=detections.classes,

@@ -57,3 +57,19 @@ def test_many_candidates_take_no_seconds() -> None:
     started = time.process_time()
     nms(xyxy, scores, 0.7, classes=classes, max_count=300)
     assert time.process_time() - started < 3
+
+
+def test_boxes_one_pixel_wide_are_compared_by_their_pixels() -> None:
+    thin = np.array([[3, 0, 3, 9], [3, 0, 3, 9], [3, 0, 3, 4], [0, 0, 9, 9]], np.float32)
+    scores = np.array([0.9, 0.8, 0.7, 0.6])
+    assert nms(thin, scores, 0.7).tolist() == [0, 1, 2, 3]  # no area, no overlap
+    assert nms(thin, scores, 0.7, inclusive=True).tolist() == [0, 2, 3]
+    assert nms(thin, scores, 0.4, inclusive=True).tolist() == [0, 3]
+
+
+def test_boxes_with_an_area_are_compared_as_in_the_published_generator() -> None:
+    random = np.random.default_rng(0)
+    low = random.integers(0, 20, (60, 2))
+    wide = np.concatenate([low, low + random.integers(1, 20, (60, 2))], axis=1).astype(np.float32)
+    scores = random.random(60)
+    np.testing.assert_array_equal(nms(wide, scores, 0.5, inclusive=True), nms(wide, scores, 0.5))

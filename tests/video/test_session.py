@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from masklet import SAM
 from masklet.errors import InputError, MaskletError, PromptError, StateError
 from masklet.media import open_video
 from masklet.models.fast_cpu.sam2 import FastSAM2
@@ -319,6 +320,20 @@ def test_an_object_out_of_sight_is_occluded_then_lost_and_keeps_its_id(network: 
     assert frames[5].object_scores[0] < 0 < frames[11].object_scores[0]
 
 
+@pytest.mark.parametrize("side", [1, 5, 20])
+def test_a_mask_prompt_is_answered_with_itself_however_small(tracker: SAM, side: int) -> None:
+    video = np.full((2, 540, 960, 3), (40, 90, 40), np.uint8)
+    mask = np.zeros((540, 960), bool)
+    mask[250 : 250 + side, 450 : 450 + side] = True
+    with tracker.session(video) as s:
+        added = s.add_prompt(1, 0, mask=mask)
+        assert s.tracker.objects[1].bank.prompted[0].logits_11HW.max() > 0  # its memory has it too
+        for frame in (added, next(s.propagate())):
+            np.testing.assert_array_equal(frame.masks.data, mask[None])
+            assert frame.states == ("visible",)
+            assert frame.object_scores[0] > 0
+
+
 def test_holes_and_specks_are_cleared_from_results(network: FastSAM2, video: np.ndarray) -> None:
     mask = np.zeros((120, 160), bool)
     mask[20:100, 20:100] = True
@@ -326,7 +341,7 @@ def test_holes_and_specks_are_cleared_from_results(network: FastSAM2, video: np.
     mask[5:20, 135:150] = True
     shown = {}
     for clean in (0, 16):
-        with Session(network, open_video(video[:2]), TrackOptions(fill_hole_area=clean)) as s:
+        with Session(network, open_video(video[:2]), TrackOptions(fill_hole_area=clean, corrections="sam2")) as s:
             shown[clean] = s.add_prompt(1, frame_idx=0, mask=mask).masks.data[0]
     assert not shown[0][57, 57]
     assert shown[0][12, 142]

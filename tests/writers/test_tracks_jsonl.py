@@ -34,13 +34,12 @@ def assert_equal_results(actual: Results, expected: Results) -> None:
     assert np.array_equal(actual.ids, expected.ids)
     assert np.array_equal(actual.classes, expected.classes)
     assert np.array_equal(actual.scores, expected.scores)
-    if expected.masks is None:
-        assert actual.masks is None
-        return
+    assert expected.masks is not None
     assert actual.masks is not None
     assert np.array_equal(actual.masks.data, expected.masks.data)
-    assert np.array_equal(actual.object_scores, expected.object_scores)
-    assert actual.states == expected.states
+    if len(expected):
+        assert np.array_equal(actual.object_scores, expected.object_scores)
+        assert actual.states == expected.states
 
 
 def test_results_round_trip(tmp_path: Path) -> None:

@@ -44,6 +44,15 @@ def segment(
         bool, typer.Option("--point-per-object", help="Every point is an object by itself.")
     ] = False,
     multimask: Annotated[bool, typer.Option("--multimask", help="Three candidates per object, best first.")] = False,
+    fill_hole_area: Annotated[
+        int | None,
+        typer.Option(
+            "--fill-hole-area",
+            metavar="N",
+            min=0,
+            help="Clear holes and specks of at most N pixels; 0: none; default: relative to the object.",
+        ),
+    ] = None,
     model: Model = None,
     out: Out = Path("masklet-out"),
     format: Formats = None,
@@ -82,6 +91,7 @@ def segment(
             precision=precision,
             image_size=image_size,
             multimask=multimask or None,
+            fill_hole_area=fill_hole_area,
             quiet=quiet,
         )
     )

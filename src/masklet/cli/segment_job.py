@@ -84,6 +84,7 @@ class SegmentJob:
     precision: str = "fp32"
     image_size: int | None = None
     multimask: bool | None = None
+    fill_hole_area: int | None = None
     quiet: bool = False
 
 
@@ -116,7 +117,13 @@ def run_segment(job: SegmentJob) -> None:
                 step = stack.enter_context(bar)
                 for image in queue:
                     try:
-                        [results] = model(image, **job.prompts, multimask=job.multimask, everything=everything)
+                        [results] = model(
+                            image,
+                            **job.prompts,
+                            multimask=job.multimask,
+                            fill_hole_area=job.fill_hole_area,
+                            everything=everything,
+                        )
                         written = [path for writer in writers for path in writer.write(results)]
                         done += 1
                         summary = _summary(results, generated=everything is not None)

@@ -77,7 +77,7 @@ Formats = Annotated[
     list[str] | None,
     typer.Option("--format", "-f", metavar="NAME", help="overlay (default), png, coco, yolo, json, cutout."),
 ]
-Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; default: the best available.")]
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1 or 1, mps; default: the best.")]
 Precision = Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")]
 MaxImagePixels = Annotated[
     int | None,

@@ -51,7 +51,7 @@ def train(
     recipe: Annotated[
         str | None, typer.Option(help="A built-in recipe instead, such as builtin (masklet/train/recipes.py).")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps; default: the best available.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, 0 (cuda:0), mps; default: the best available.")] = None,
     workers: Annotated[int, typer.Option(help="Processes that prepare images.", min=0)] = 1,
     threads: Annotated[int, typer.Option(help="CPU threads; 0: chosen by torch.")] = 0,
     tensorboard: Annotated[
@@ -85,7 +85,7 @@ def train(
 
     if threads > 0:
         torch.set_num_threads(threads)
-    runtime = RuntimeConfig(device or resolve_device(None), workers, tensorboard)
+    runtime = RuntimeConfig(resolve_device(device), workers, tensorboard)
     paths = _parse_weighted_data(data)
     options = FinetuneOptions(
         epochs=epochs,

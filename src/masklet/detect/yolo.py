@@ -28,7 +28,7 @@ from masklet.masks.ops import nms
 from masklet.masks.rle import Rle
 from masklet.models.yolo import CONFIGS, RawDetections, YOLOv8, build, config_name, expected_shapes, infer_config
 from masklet.registry import MODELS, ModelCard, get_card, locate
-from masklet.runtime import resolve_device
+from masklet.runtime import DeviceLike, resolve_device, standard_torch
 
 __all__ = ["LoadedYOLO", "YOLODetector", "load_yolo", "select_boxes"]
 
@@ -136,11 +136,12 @@ class YOLODetector:
         InputError: if the model lacks a class, a text is given, or the device does not exist.
     """
 
+    @standard_torch()
     def __init__(
         self,
         model: str | PathLike[str] | LoadedYOLO,
         options: DetectOptions | None = None,
-        device: str = "",
+        device: DeviceLike | None = None,
         *,
         with_masks: bool = True,
         rle_masks: bool = True,
@@ -162,16 +163,23 @@ class YOLODetector:
     def options(self, options: DetectOptions) -> None:
         if options.text is not None:
             raise InputError(f"{self.loaded.name} takes no text={options.text!r}; choose among its classes by classes=")
-        self._class_ids = resolve_class_ids(options.classes, self.names)
+        resolve_class_ids(options.classes, self.names)
         self._options = options
 
     def detect(self, images: Sequence[Rgb]) -> list[Detections]:
         """Detect the objects of each image, (H, W, 3) uint8 RGB of any size, best score first."""
         return [detections for detections, _ in self.detect_timed(images)]
 
-    def detect_timed(self, images: Sequence[Rgb]) -> list[tuple[Detections, Speed]]:
-        """Detect, and time each image: milliseconds of preprocess, inference and postprocess."""
-        boxes = [Letterbox.from_size((rgb.shape[0], rgb.shape[1]), self.options.imgsz) for rgb in images]
+    @standard_torch()
+    def detect_timed(
+        self, images: Sequence[Rgb], options: DetectOptions | None = None, *, rle_masks: bool | None = None
+    ) -> list[tuple[Detections, Speed]]:
+        """Detect, and time each image: milliseconds of preprocess, inference and postprocess.
+
+        `options` and `rle_masks` are of this call alone, so that threads may share a detector; None: the detector's.
+        """
+        options = options or self.options
+        boxes = [Letterbox.from_size((rgb.shape[0], rgb.shape[1]), options.imgsz) for rgb in images]
         results: dict[int, tuple[Detections, Speed]] = {}
         by_size: dict[tuple[int, int], list[int]] = {}  # one batch has inputs of one size
         for i, box in enumerate(boxes):
@@ -186,7 +194,7 @@ class YOLODetector:
             stages = {"preprocess": 1e3 * (ready - started), "inference": 1e3 * (last - ready)}
             speed = {name: took / len(members) for name, took in stages.items()}
             for row, i in enumerate(members):
-                detections, now = self.postprocess(raw, row, boxes[i]), time.perf_counter()
+                detections, now = self.postprocess(raw, row, boxes[i], options, rle_masks), time.perf_counter()
                 results[i], last = (detections, {**speed, "postprocess": 1e3 * (now - last)}), now
         return [results[i] for i in range(len(images))]
 
@@ -197,14 +205,23 @@ class YOLODetector:
             raw: RawDetections = self.network(pixels)
         return raw
 
-    def postprocess(self, raw: RawDetections, row: int, letterbox: Letterbox) -> Detections:
-        """Return the detections of image `row` of a batch, in pixels of the image."""
+    def postprocess(
+        self,
+        raw: RawDetections,
+        row: int,
+        letterbox: Letterbox,
+        options: DetectOptions | None = None,
+        rle_masks: bool | None = None,
+    ) -> Detections:
+        """Return the detections of image `row` of a batch, in pixels of the image; options as for `detect_timed`."""
+        options = options or self.options
+        class_ids = resolve_class_ids(options.classes, self.names)
         scores, classes, anchors = (
-            part.cpu().numpy() for part in filter_candidates(raw.scores_BAK[row], self.options.conf, self._class_ids)
+            part.cpu().numpy() for part in filter_candidates(raw.scores_BAK[row], options.conf, class_ids)
         )
         input_xyxy = raw.xyxy_BA4[row].cpu().numpy()[anchors]
         finite = np.flatnonzero(np.isfinite(input_xyxy).all(1))
-        rows = finite[select_boxes(input_xyxy[finite], scores[finite], classes[finite], self.options)]
+        rows = finite[select_boxes(input_xyxy[finite], scores[finite], classes[finite], options)]
         xyxy = letterbox.boxes_to_original(input_xyxy[rows])
         inside = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
         rows, xyxy = rows[inside], xyxy[inside]
@@ -215,7 +232,7 @@ class YOLODetector:
             coefficients, prototypes = raw.coefficients_BAM[row].cpu().numpy(), raw.prototypes_BMHW[row].cpu().numpy()
             crops = decode_proto_masks(coefficients[anchors[rows]], prototypes, xyxy, letterbox)
             size = letterbox.original_size
-            if self.rle_masks:
+            if self.rle_masks if rle_masks is None else rle_masks:
                 masks = [rle.encode_crop(crop.mask, (crop.left, crop.top), size) for crop in crops]
             else:
                 masks = paste_masks(crops, size)

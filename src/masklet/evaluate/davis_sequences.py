@@ -113,5 +113,6 @@ def load_ground_truth(sequence: DavisSequence) -> Labels:
             )
     truth = np.stack(maps)
     if set(np.unique(truth[0])) - {0} == {IGNORE_LABEL}:  # 2016: black and white
-        return (truth > IGNORE_LABEL // 2).astype(np.uint8)
+        white: npt.NDArray[np.bool_] = (truth > IGNORE_LABEL // 2) | (truth == 1)  # 1 is the white of a map of one bit
+        return white.astype(np.uint8)
     return truth

@@ -26,6 +26,7 @@ from masklet.masks import rle
 from masklet.masks.morphology import fill_holes, remove_islands
 from masklet.masks.ops import masks_to_boxes, nms
 from masklet.masks.rle import Rle
+from masklet.runtime import standard_torch
 
 __all__ = [
     "PRESETS",
@@ -59,6 +60,7 @@ def generate_masks(
     return generate_masks_for_set_image(predictor, rgb, options)
 
 
+@standard_torch()
 def generate_masks_for_set_image(
     predictor: ImagePredictor, rgb: npt.NDArray[np.uint8], options: MaskGeneratorOptions | None = None
 ) -> GeneratedMasks:
@@ -87,7 +89,9 @@ def generate_masks_for_set_image(
         masks = [mask for part in parts for mask in part.cropped_masks]
         batch = _MaskBatch(masks, sum(part.points_prompted for part in parts), *columns)
         sides = batch.crops_N4[:, 2:] - batch.crops_N4[:, :2]
-        batch = batch.select(nms(batch.boxes_N4, 1 / sides.prod(axis=1), options.crop_nms_thresh))  # small crops first
+        batch = batch.select(
+            nms(batch.boxes_N4, 1 / sides.prod(axis=1), options.crop_nms_thresh, inclusive=True)
+        )  # small crops first
     generated = _to_generated_masks(_remove_small_regions(batch, options), size, options)
 
     if not len(generated) and (
@@ -156,7 +160,7 @@ def _process_crop(
             points_prompted += len(batch)
 
     stable, boxes_N4 = concat_candidates(candidates), np.concatenate(boxes)
-    best = nms(boxes_N4, stable.iou_N, options.box_nms_thresh)
+    best = nms(boxes_N4, stable.iou_N, options.box_nms_thresh, inclusive=True)
     return _MaskBatch(
         [upsampler.crop_mask(stable.logits_NHW[i], boxes_N4[i]) for i in best],
         points_prompted,
@@ -183,7 +187,7 @@ def _remove_small_regions(batch: _MaskBatch, options: MaskGeneratorOptions) -> _
             left, top, right, bottom = box.astype(int).tolist()
             masks[i], unchanged[i] = cleaned[top:bottom, left:right], 0
     threshold = max(options.box_nms_thresh, options.crop_nms_thresh)
-    return replace(batch, cropped_masks=masks, boxes_N4=boxes).select(nms(boxes, unchanged, threshold))
+    return replace(batch, cropped_masks=masks, boxes_N4=boxes).select(nms(boxes, unchanged, threshold, inclusive=True))
 
 
 def _to_generated_masks(batch: _MaskBatch, size: tuple[int, int], options: MaskGeneratorOptions) -> GeneratedMasks:

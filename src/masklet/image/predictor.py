@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,11 @@ from masklet.models.fast_cpu.shared_prompts import SharedPromptContext, make_sha
 from masklet.models.heads.mask_decoder import select_masks
 from masklet.models.types import ImageFeatures, PromptableModel, PromptTensors
 from masklet.prompts import BoxesLike, LabelsLike, MasksLike, ObjectPrompt, PointsLike, parse_prompts
+from masklet.runtime import standard_torch
 from masklet.transforms import LOGIT_LIMIT, ImageTransform, prompt_tensors
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["PRECISIONS", "ImagePredictor", "Prediction"]
 
@@ -59,6 +64,7 @@ class ImagePredictor:
     """A network, SAM 1 or SAM 2, and the features of one image.
 
     `precision` (fp32, bf16, fp16) is that of the encoder's matrix products; prompts are always decoded in fp32.
+    A predictor has one image, so each thread needs one: `copy.copy(predictor)` shares the network and is free.
 
     Example:
         >>> predictor = ImagePredictor(model)
@@ -72,6 +78,7 @@ class ImagePredictor:
         InputError: if `precision` is unknown.
     """
 
+    @standard_torch()
     def __init__(self, model: PromptableModel, device: str | torch.device = "cpu", precision: str = "fp32") -> None:
         if precision not in PRECISIONS:
             raise InputError(f"precision {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
@@ -81,6 +88,20 @@ class ImagePredictor:
         self._features: ImageFeatures | None = None
         self._shared: SharedPromptContext | None = None
         self._size = (0, 0)
+
+    def __copy__(self) -> Self:
+        """Return a predictor with the same network and image; what is set on one then does not change the other."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copy and pickle the network and the image, without what is made again from them on demand."""
+        return {**self.__dict__, "encode": None, "_shared": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.encode = fast_encoder(self.model, PRECISIONS[self.precision])
 
     @property
     def features(self) -> ImageFeatures | None:
@@ -112,7 +133,8 @@ class ImagePredictor:
             )
         if min(rgb.shape[:2]) < 1:
             raise InputError(f"set_image takes an image of one pixel or more, got {rgb.shape}")
-        self._set_preprocessed(self._image_transform(rgb.shape[:2]).preprocess(rgb), rgb.shape[:2])
+        with standard_torch():
+            self._set_preprocessed(self._image_transform(rgb.shape[:2]).preprocess(rgb), rgb.shape[:2])
 
     def predict(
         self,
@@ -139,6 +161,7 @@ class ImagePredictor:
         prompts = parse_prompts(point_coords, point_labels, box, masks, size=self.size)
         return self.predict_prompts(prompts, mask_input=mask_input, multimask_output=multimask_output)
 
+    @standard_torch()
     def predict_prompts(
         self,
         prompts: Sequence[ObjectPrompt],

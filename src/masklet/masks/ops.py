@@ -88,11 +88,14 @@ def nms(
     *,
     classes: npt.NDArray[np.integer[Any]] | None = None,
     max_count: int | None = None,
+    inclusive: bool = False,
 ) -> npt.NDArray[np.intp]:
     """Select boxes by non-maximum suppression: return the indices of the (N, 4) boxes to keep, best score first.
 
     A box is suppressed if its IoU with a better one is above `iou_threshold`. Of equal scores the first counts as
     better. With `classes` (N,), boxes of different classes never suppress each other. `max_count` limits the result.
+    With `inclusive`, right and bottom are the last pixel: a box of zero area is one pixel wide or high, so its IoU is
+    that of the pixels; the IoU of all others leaves out the last pixel, as the published mask generator does.
 
     Example:
         >>> nms(np.array([[0, 0, 10, 10], [0, 0, 10, 9], [20, 0, 30, 9]]), np.array([0.8, 0.9, 0.7]), 0.7)
@@ -111,5 +114,9 @@ def nms(
         low, high = np.maximum(boxes[best, :2], boxes[rest, :2]), np.minimum(boxes[best, 2:], boxes[rest, 2:])
         intersection = (high - low).clip(min=0).prod(axis=1)
         overlaps = intersection > iou_threshold * (areas[best] + areas[rest] - intersection)  # never for empty boxes
+        if inclusive and (thin := (areas[rest] == 0) | (areas[best] == 0)).any():
+            both = (high - low + 1).clip(min=0).prod(axis=1)
+            pixels = (boxes[:, 2:] - boxes[:, :2] + 1).prod(axis=1)
+            overlaps = np.where(thin, both > iou_threshold * (pixels[best] + pixels[rest] - both), overlaps)
         candidates = rest[~(overlaps & (sorted_classes[rest] == sorted_classes[best]))]
     return order[selected] if selected else order[:0]

@@ -76,7 +76,12 @@ class FusedLinear:
 
     def __init__(self, weight_OI: Tensor, bias_O: Tensor | None, rows: int = 256) -> None:
         self.unpacked_weight, self.bias = weight_OI.detach(), None if bias_O is None else bias_O.detach()
+        self.rows = rows
         self.weight = torch.ops.mkldnn._reorder_linear_weight(self.unpacked_weight.contiguous(), rows)
+
+    def __reduce__(self) -> tuple[type[FusedLinear], tuple[Tensor, Tensor | None, int]]:
+        """Copy and pickle the layer without the packed weight, which has no storage; the copy packs its own."""
+        return FusedLinear, (self.unpacked_weight, self.bias, self.rows)
 
     @classmethod
     def from_layer(cls, layer: nn.Linear) -> FusedLinear:
@@ -97,10 +102,15 @@ class FusedConvolution:
     """A convolution whose weights are packed once, for inputs of about `shape` and of type `dtype`."""
 
     def __init__(self, layer: nn.Conv2d, shape: torch.Size, dtype: torch.dtype = torch.float32) -> None:
+        self.layer, self.shape, self.dtype = layer, shape, dtype
         self.conv_args = (layer.padding, layer.stride, layer.dilation, layer.groups)
         weight = layer.weight.detach().to(dtype)
         self.weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.conv_args, list(shape))
         self.bias = None if layer.bias is None else layer.bias.detach().to(dtype)
+
+    def __reduce__(self) -> tuple[type[FusedConvolution], tuple[nn.Conv2d, torch.Size, torch.dtype]]:
+        """Copy and pickle the layer without the packed weight, which has no storage; the copy packs its own."""
+        return FusedConvolution, (self.layer, self.shape, self.dtype)
 
     def __call__(self, x_BCHW: Tensor, activation: str = "none") -> Tensor:
         """Compute activation(convolution); `activation` is none or relu."""

@@ -87,7 +87,7 @@ class Results:
     path: str
     """Where the image came from."""
     masks: Masks | None
-    """(N, H, W) bool; None without objects, or if a detector has boxes alone."""
+    """(N, H, W) bool, (0, H, W) without objects; None only where a detector found boxes alone."""
     scores: Floats
     """(N,) predicted IoU of each mask, 0..1; of a detector, its confidence."""
     ids: Ints = field(default_factory=lambda: np.zeros(0, np.int32), kw_only=True)
@@ -120,7 +120,7 @@ class Results:
         )
         columns: dict[str, object] = {
             "scores": np.asarray(self.scores, np.float32).reshape(-1),
-            "masks": self.masks if count else None,
+            "masks": self.masks if count else Masks(np.zeros((0, *self.orig_shape), bool)),
             "ids": np.asarray(self.ids if len(self.ids) else np.arange(count), np.int32),
             "classes": np.asarray(self.classes if len(self.classes) else np.zeros(count), np.int32),
             "xyxy": None if self.xyxy is None else np.asarray(self.xyxy, np.float32).reshape(-1, 4),
@@ -177,7 +177,8 @@ class Results:
         """The detector's boxes, else the tight boxes of the masks, with score and class."""
         xyxy = self.xyxy
         if xyxy is None:
-            xyxy = np.zeros((0, 4), np.float32) if self.masks is None else masks_to_boxes(self.masks.data)
+            assert self.masks is not None, "masks or boxes"
+            xyxy = masks_to_boxes(self.masks.data)
         return Boxes(xyxy, self.scores, self.classes.astype(np.float32), self.orig_shape)
 
     def class_name(self, index: int) -> str:

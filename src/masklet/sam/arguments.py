@@ -39,6 +39,7 @@ class PredictKeywords(TypedDict, total=False):
     masks: MasksLike | None
     logits: npt.NDArray[np.float32] | None
     multimask: bool | None
+    fill_hole_area: int | None
     everything: MaskGeneratorOptions | str | None
     channels: Channels
 
@@ -116,6 +117,7 @@ USED_WITH: dict[str, Literal["prompted", "unprompted"]] = {
     "labels": "prompted",
     "logits": "prompted",
     "multimask": "prompted",
+    "fill_hole_area": "prompted",
     "object_ids": "prompted",
     "frame_idx": "prompted",
     "bidirectional": "prompted",

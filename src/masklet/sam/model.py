@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.checkpoints import Progress
+from masklet.errors import InputError
+from masklet.foreign_keywords import explain_keywords
 from masklet.image import ImagePredictor
 from masklet.image.automatic_mask_generator import MaskGeneratorOptions
 from masklet.load_model import LoadedModel, load
@@ -18,7 +20,7 @@ from masklet.media import SourceLike, Video, VideoSource, open_images, open_vide
 from masklet.media.image import Channels
 from masklet.prompts import BoxesLike, LabelsLike, MasksLike, PointsLike, parse_prompts
 from masklet.results import Results
-from masklet.runtime import resolve_device
+from masklet.runtime import DeviceLike, resolve_device
 from masklet.sam.arguments import (
     AutoTrackKeywords,
     AutoTrackRequest,
@@ -62,7 +64,7 @@ class SAM:
         model: None (the small model inside the package), a known name (`sam2.1_b.pt`, `sam2.1_hiera_base_plus.pt`,
             `facebook/sam2.1-hiera-base-plus`, `sam_b.pt`, `mobile_sam.pt`) or a .pt or .safetensors file. SAM and
             MobileSAM are for images only.
-        device: None: the best this machine has.
+        device: "cpu", "cuda", "cuda:1", "mps", or the number of a GPU; None: the best this machine has.
         precision: fp32, bf16 or fp16, of the image encoder.
         image_size: side of the square that images are resized to, a multiple of 32; None: what the model was trained
             for. Smaller is faster and coarser.
@@ -79,11 +81,12 @@ class SAM:
         InputError: if the device or precision is unknown, or the size is no multiple of 32.
     """
 
+    @explain_keywords()
     def __init__(
         self,
         model: str | PathLike[str] | None = None,
         *,
-        device: str | None = None,
+        device: DeviceLike | None = None,
         precision: str = "fp32",
         image_size: int | None = None,
         progress: Progress | None = None,
@@ -104,6 +107,7 @@ class SAM:
         """Return name, size, file and licenses."""
         return ModelInfo.from_loaded(self._loaded, self.predictor)
 
+    @explain_keywords(PredictKeywords.__annotations__)
     def __call__(self, source: SourceLike, **request: Unpack[PredictKeywords]) -> list[Results]:
         """Segment the prompted objects, or everything, in each image of `source`; the keywords are those of `stream`.
 
@@ -116,6 +120,7 @@ class SAM:
 
     predict = __call__
 
+    @explain_keywords()
     def stream(
         self,
         source: SourceLike,
@@ -126,6 +131,7 @@ class SAM:
         masks: MasksLike | None = None,
         logits: npt.NDArray[np.float32] | None = None,
         multimask: bool | None = None,
+        fill_hole_area: int | None = None,
         everything: MaskGeneratorOptions | str | None = None,
         channels: Channels = "rgb",
     ) -> Iterator[Results]:
@@ -142,17 +148,26 @@ class SAM:
             masks: rough masks, (H, W) or (N, H, W).
             logits: those of an earlier result for the same objects (`results[0].logits`), to refine it.
             multimask: True gives each object three candidates, best first.
+            fill_hole_area: holes and specks of at most this many pixels are cleared; None: specks under 5 % of the
+                largest part, and holes under 2 % of the object; 0: none, the masks are those of `predictor.predict`.
+                With None, parts with a positive point and holes with a negative one stay. `logits` are never changed.
             everything: how densely to segment without prompts: "fast", "default", "fine" or `MaskGeneratorOptions`.
             channels: "bgr" if arrays are in OpenCV's order.
 
         Raises:
             SourceError: if the source cannot be read.
             PromptError: if a prompt is malformed or outside the image, or if `everything` is combined with prompts.
-            InputError: if the preset is unknown.
+            InputError: if the preset is unknown, or `fill_hole_area` is negative.
         """
         prompted = points is not None or bboxes is not None or masks is not None
         given = {"labels": labels, "logits": logits, "multimask": multimask, "everything": everything}
-        check_prompt_use(prompted, given)
+        check_prompt_use(prompted, {**given, "fill_hole_area": fill_hole_area})
+        is_area = isinstance(fill_hole_area, int) and not isinstance(fill_hole_area, bool) and fill_hole_area >= 0
+        if fill_hole_area is not None and not is_area:
+            raise InputError(
+                f"fill_hole_area={fill_hole_area!r:.40} must be a number of pixels, 0 or more; leave it out for the "
+                "rule relative to the object"
+            )
         images = open_images(source, channels=channels)
         if not prompted:
             return segment_everything(self._encoder, images, everything)
@@ -162,12 +177,14 @@ class SAM:
             lambda size: parse_prompts(points, labels, bboxes, masks, size=size),
             logits,
             multimask,
+            fill_hole_area,
         )
 
     @overload
     def track(self, source: VideoSource, **request: Unpack[AutoTrackRequest]) -> AutoTrackStream: ...
     @overload
     def track(self, source: VideoSource, **request: Unpack[PromptedTrackRequest]) -> Iterator[Results]: ...
+    @explain_keywords(AutoTrackRequest.__annotations__)
     def track(
         self,
         source: VideoSource,
@@ -244,6 +261,7 @@ class SAM:
         video = source if isinstance(source, Video) else open_video(source, channels=channels)
         return auto_track(network, video, find, merged, options or TrackOptions(), start=start, stop=stop)
 
+    @explain_keywords(TrackKeywords.__annotations__)
     def session(
         self,
         source: VideoSource,
@@ -278,6 +296,7 @@ class SAM:
         video = source if isinstance(source, Video) else open_video(source, channels=channels)
         return open_session(network, video, merged, saved)
 
+    @explain_keywords(TrackKeywords.__annotations__)
     def live(
         self, *, length: int | None = None, options: TrackOptions | None = None, **overrides: Unpack[TrackKeywords]
     ) -> LiveSession:
@@ -346,6 +365,7 @@ class SAM:
         self._use(trained, device, precision)
         return trained.path
 
+    @explain_keywords()
     def val(
         self,
         data: AnyData,

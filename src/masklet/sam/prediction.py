@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -13,10 +14,12 @@ from masklet.errors import InputError
 from masklet.image import Prediction
 from masklet.image.automatic_mask_generator import MaskGeneratorOptions, generate_masks_for_set_image, preset
 from masklet.image.predictor import ImagePredictor
+from masklet.masks.morphology import clean_edges, fill_holes, remove_islands
 from masklet.media import SourceImage
-from masklet.models.types import ImageFeatures, PromptableModel
+from masklet.models.types import PromptableModel
 from masklet.prompts import ObjectPrompt
 from masklet.results import Masks, Results
+from masklet.runtime import standard_torch
 
 __all__ = ["CachedEncoder", "SpeedTimer", "results_from_prediction", "segment_everything", "segment_prompts"]
 
@@ -38,23 +41,36 @@ class SpeedTimer:
 
 
 class CachedEncoder:
-    """A predictor that does not encode the image it holds a second time."""
+    """Encodes images for any number of threads, and the image it encoded last not a second time.
+
+    `predictor` lends its network and never has an image of this: each image has its own predictor.
+    """
 
     def __init__(self, predictor: ImagePredictor) -> None:
         self.predictor = predictor
-        self._key = b""
-        self._features: ImageFeatures | None = None
+        self._last: tuple[bytes, ImagePredictor] | None = None
+        """Hash and predictor of the image encoded last, replaced as one value."""
 
-    def set_image(self, image: SourceImage, timer: SpeedTimer) -> None:
-        """Encode the image, unless it is the one encoded last."""
+    def encode(self, image: SourceImage, timer: SpeedTimer) -> ImagePredictor:
+        """Return a predictor that has the image; treat it as read-only, because other threads may use it too."""
         shape = np.array(image.rgb.shape, np.int64).tobytes()
         key = hashlib.blake2b(np.ascontiguousarray(image.rgb).data, key=shape).digest()
-        if key != self._key or self._features is not self.predictor.features:  # the predictor may have another image
-            pixels = self.predictor._image_transform(image.size).preprocess(image.rgb)
+        last = self._last
+        if last is not None and last[0] == key:
+            timer.tick("encode")
+            return last[1]
+        with standard_torch():
+            predictor = copy.copy(self.predictor)
+            pixels = predictor._image_transform(image.size).preprocess(image.rgb)
             timer.tick("preprocess")
-            self.predictor._set_preprocessed(pixels, image.size)
-            self._key, self._features = key, self.predictor.features
+            predictor._set_preprocessed(pixels, image.size)
+        self._last = (key, predictor)
         timer.tick("encode")
+        return predictor
+
+    def __getstate__(self) -> dict[str, object]:
+        """Copy and pickle the network without the image, which is encoded again where it is needed."""
+        return {**self.__dict__, "_last": None}
 
 
 def segment_prompts(
@@ -63,14 +79,31 @@ def segment_prompts(
     parse: Callable[[tuple[int, int]], tuple[ObjectPrompt, ...]],
     logits: npt.NDArray[np.float32] | None,
     multimask: bool | None,
+    fill_hole_area: int | None = None,
 ) -> Iterator[Results]:
-    """Segment the prompted objects in each image; `parse` reads the prompts for an image of (height, width)."""
+    """Segment the prompted objects in each image; `parse` reads the prompts for an image of (height, width).
+
+    Masks are cleaned as `SAM.stream` says. Where a mask is the only prompt and the network, for which it is too small,
+    sees nothing there, the mask itself is returned.
+    """
     for image in images:
         prompts = parse(image.size)
         timer = SpeedTimer()
-        encoder.set_image(image, timer)
-        prediction = encoder.predictor.predict_prompts(prompts, mask_input=logits, multimask_output=multimask)
+        predictor = encoder.encode(image, timer)
+        prediction = predictor.predict_prompts(prompts, mask_input=logits, multimask_output=multimask)
         timer.tick("decode")
+        for prompt, candidates in zip(prompts, prediction.masks, strict=True):
+            inside = outside = np.zeros((0, 2), np.float32)
+            if prompt.points is not None:
+                positive = prompt.points.labels > 0
+                inside, outside = prompt.points.xy[positive], prompt.points.xy[~positive]
+            for mask in candidates:
+                if fill_hole_area is None:
+                    mask[:] = clean_edges(mask, inside, outside)
+                elif fill_hole_area:
+                    mask[:] = remove_islands(fill_holes(mask, fill_hole_area), fill_hole_area)
+                if prompt.mask is not None and prompt.points is None and prompt.box is None and not mask.any():
+                    mask[:] = prompt.mask.mask
         yield results_from_prediction(image, prediction, timer)
 
 
@@ -87,8 +120,7 @@ def segment_everything(
     def results() -> Iterator[Results]:
         for image in images:
             timer = SpeedTimer()
-            encoder.set_image(image, timer)
-            generated = generate_masks_for_set_image(encoder.predictor, image.rgb, options)
+            generated = generate_masks_for_set_image(encoder.encode(image, timer), image.rgb, options)
             timer.tick("decode")
             converted = generated.to_results(image.rgb, image.path, timer.speed)
             timer.tick("postprocess")

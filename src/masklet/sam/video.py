@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from masklet.media import Video
 from masklet.models.fast_cpu.sam2 import FastSAM2
 from masklet.prompts import ObjectPrompt
 from masklet.results import Results
+from masklet.runtime import standard_torch
 from masklet.video import Detection, SavedSession, Session, TrackOptions
 from masklet.video.association import RgbArray
 
@@ -36,7 +38,7 @@ class MaskGeneratorDetector:
     """
 
     def __init__(self, predictor: ImagePredictor, everything: MaskGeneratorOptions | str) -> None:
-        self.predictor = predictor
+        self.predictor = copy.copy(predictor)  # several videos may be tracked at once
         self.options = preset(predictor.model, everything) if isinstance(everything, str) else everything
 
     def __call__(self, rgb: RgbArray) -> list[Detection]:
@@ -62,6 +64,7 @@ class MaskGeneratorDetector:
         return [Detection(float(score), mask=rle) for score, rle in zip(masks.predicted_ious, masks.rles, strict=True)]
 
 
+@standard_torch()
 def make_video_network(loaded: LoadedModel, predictor: ImagePredictor) -> FastSAM2:
     """Return the network in the form that tracks, with the encoder of `predictor`.
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from masklet.atomic_files import write_image
 from masklet.datasets import DataPaths
-from masklet.errors import InputError, MaskletWarning, OutputError, StateError
+from masklet.errors import MaskletWarning, OutputError, StateError
+from masklet.runtime import resolve_device
 from masklet.train.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from masklet.train.config import TrainConfig, TrainStage
 from masklet.train.data import ClipBatch, make_loader, open_train_data
@@ -159,12 +160,7 @@ def build_context(
         CheckpointError: if `run_dir` holds the state of another run.
     """
     name = f"cuda:{distributed.local_rank}" if runtime.device == "cuda" else runtime.device
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device {name!r} cannot be used here ({reason}); name cpu, or omit it") from error
+    device = torch.device(resolve_device(name))
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -29,12 +29,14 @@ def to_results(
     *,
     fill_hole_area: int,
     lost_after: int,
+    keeps_given_masks: bool = False,
     speed: dict[str, float],
 ) -> Results:
     """Return the objects of `rows` on `frame`, one row each.
 
-    Holes and specks of at most `fill_hole_area` cells are cleared at stride 4, before masks are upsampled. An object
-    without a mask is "occluded", and "lost" after `lost_after` frames.
+    Holes and specks of at most `fill_hole_area` cells are cleared at stride 4, before masks are upsampled. With
+    `keeps_given_masks`, an object that was prompted by a mask on this frame has that very mask. An object without a
+    mask is "occluded", and "lost" after `lost_after` frames.
     """
     masks = np.zeros((0, *frame.size), bool)
     if rows:
@@ -43,11 +45,15 @@ def to_results(
             cleaned_N1HW = _fill_holes_and_specks(logits_N1HW, fill_hole_area)
             full_N1HW = interpolate(cleaned_N1HW, frame.size, mode="bilinear", align_corners=False)
             masks = (full_N1HW[:, 0] > 0).cpu().numpy()
+    for row, (one, _) in enumerate(rows if keeps_given_masks else ()):
+        prompt = one.prompts.get(frame.index)
+        if prompt is not None and prompt.mask is not None and prompt.points is None and prompt.box is None:
+            masks[row] = prompt.mask.mask
     unseen = ["lost" if one.frames_unseen >= lost_after else "occluded" for one, _ in rows]
     return Results(
         frame.rgb,
         frame.path,
-        Masks(masks) if rows else None,
+        Masks(masks),
         np.array([state.iou for _, state in rows], np.float32),
         ids=np.array([one.id for one, _ in rows], np.int32),
         classes=np.zeros(len(rows), np.int32),
@@ -97,7 +103,8 @@ class CompressedResults:
     def merge_into(self, results: Results, object_ids: Sequence[int]) -> Results:
         """Add these rows to `results` of the same frame with other objects, rows in the order of `object_ids`."""
         earlier = np.stack([rle.decode(code) for code in self.masks])
-        masks = earlier if results.masks is None else np.concatenate([results.masks.data, earlier])
+        assert results.masks is not None
+        masks = np.concatenate([results.masks.data, earlier])
         assert results.object_scores is not None
         assert results.states is not None
         both = replace(

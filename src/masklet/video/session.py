@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from functools import wraps
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, SupportsIndex
+from threading import RLock
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, SupportsIndex, TypeVar
 
 from masklet.errors import InputError, PromptError, StateError
 from masklet.media import Frame, Video
@@ -36,10 +38,25 @@ if TYPE_CHECKING:
 __all__ = ["Session"]
 
 ProgressCallback = Callable[[int], None]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _one_at_a_time(method: Callable[Concatenate[Session, P], T]) -> Callable[Concatenate[Session, P], T]:
+    """Make calls of a session's methods from several threads wait for each other."""
+
+    @wraps(method)
+    def locked(session: Session, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with session.lock:
+            return method(session, *args, **kwargs)
+
+    return locked
 
 
 class Session:
     """A video and the objects tracked through it; close it, or use it as a context manager.
+
+    Several threads may use one session, and several sessions one model: a call waits for the frame that is under way.
 
     Example:
         >>> with model.session("clip.mp4") as s:  # doctest: +SKIP
@@ -52,6 +69,8 @@ class Session:
     def __init__(self, network: FastSAM2, video: Video, options: TrackOptions) -> None:
         self.network, self.video, self.options = network, video, options
         self.tracker = Tracker(network, SeekableFrames(video) if video.seekable else StreamFrames(video), options)
+        self.lock = RLock()
+        """Held during each call, and during each frame of a pass."""
         self.changed_frames: dict[int, list[int]] = {}
         """After `repropagate`: by object id, the frames whose mask has changed."""
         self._next_frame: int | None = None
@@ -64,6 +83,7 @@ class Session:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    @_one_at_a_time
     def close(self) -> None:
         """Release the video and all stored memory."""
         self._is_open = False
@@ -81,6 +101,7 @@ class Session:
         """The frame that was tracked last; None: none was."""
         return None if self._next_frame is None else self._next_frame - 1
 
+    @_one_at_a_time
     def frame(self, frame_idx: SupportsIndex) -> Frame:
         """Read a frame.
 
@@ -99,6 +120,7 @@ class Session:
 
     # prompts ----------------------------------------------------------------------------------------------------
 
+    @_one_at_a_time
     def add_prompt(
         self,
         object_id: int,
@@ -125,6 +147,7 @@ class Session:
         prompt = parse_object_prompt(points, labels, box, mask, size=frame.size, refine=refine)
         return self._add_object_prompt(number, frame.index, prompt)
 
+    @_one_at_a_time
     def _add_object_prompt(self, object_id: int, frame_idx: int, prompt: ObjectPrompt) -> Results:
         """Add a prompt that is already parsed."""
         number, frame = validate_object_id(object_id), self.frame(frame_idx)
@@ -133,6 +156,7 @@ class Session:
         self.tracker.objects[number] = obj
         return self.tracker.build_results(frame, [(obj, state)])
 
+    @_one_at_a_time
     def correct(
         self,
         object_id: int,
@@ -151,6 +175,7 @@ class Session:
         number = self.tracker.get_object(object_id).id
         return self.add_prompt(number, frame_idx, points=points, labels=labels, box=box, mask=mask)
 
+    @_one_at_a_time
     def clear_prompts(self, object_id: int, frame_idx: int) -> None:
         """Remove the prompts of an object on a frame.
 
@@ -169,6 +194,7 @@ class Session:
             obj.bank.tracked[frame_idx] = state
             obj.corrected_frames.add(frame_idx)
 
+    @_one_at_a_time
     def remove_object(self, object_id: int) -> None:
         """Remove an object with its memory; the others are not affected.
 
@@ -218,7 +244,8 @@ class Session:
             start = 0 if bidirectional else max(prompted) if reverse else min(prompted)
             if not self.video.seekable and self._next_frame is not None:
                 start = self._next_frame
-        return self._propagate(PropagationState(start, stop, reverse, start, bidirectional), progress)
+        state = PropagationState(start, stop, reverse, start, bidirectional)
+        return self._step_by_step(self._propagate(state, progress))
 
     def resume(self, *, progress: ProgressCallback | None = None) -> Iterator[Results]:
         """Resume a `propagate` that was left before its end, in this session or in the one that was saved.
@@ -236,7 +263,16 @@ class Session:
         self._check_open()
         if self._propagation is None:
             raise StateError("no pass is under way that could be resumed: begin one with propagate()")
-        return self._propagate(self._propagation, progress)
+        return self._step_by_step(self._propagate(self._propagation, progress))
+
+    def _step_by_step(self, frames: Iterator[Results]) -> Iterator[Results]:
+        """Run each step of a pass under the lock, which is free while the caller has the results."""
+        while True:
+            with self.lock:
+                results = next(frames, None)
+            if results is None:
+                return
+            yield results
 
     def _propagate(self, state: PropagationState, progress: ProgressCallback | None) -> Iterator[Results]:
         """Run a pass, or the rest of it; `state` alone says how far it is."""
@@ -294,10 +330,13 @@ class Session:
                 'retain="all", or propagate again from the corrected frame'
             )
         self.changed_frames = {}
-        return repropagate_corrections(
-            self.tracker, self.changed_frames, min_iou=min_iou, patience=patience, bidirectional=bidirectional
+        return self._step_by_step(
+            repropagate_corrections(
+                self.tracker, self.changed_frames, min_iou=min_iou, patience=patience, bidirectional=bidirectional
+            )
         )
 
+    @_one_at_a_time
     def results_at(self, frame_idx: int) -> Results:
         """Return the stored masks of all objects on a frame.
 
@@ -306,6 +345,7 @@ class Session:
         """
         return self.tracker.results_at(self.frame(frame_idx))
 
+    @_one_at_a_time
     def cache_features(self, start: int, stop: int, max_megabytes: int = 2048) -> bool:
         """Cache the features of the frames from `start` to before `stop`, so that each is encoded only once.
 
@@ -321,6 +361,7 @@ class Session:
 
     # state ------------------------------------------------------------------------------------------------------
 
+    @_one_at_a_time
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the state of this session to a .safetensors file, atomically, and return the path.
 
@@ -335,6 +376,7 @@ class Session:
         self._check_open()
         return write_session(path, SessionContext(self.network.model, self.video, self.options), self._state())
 
+    @_one_at_a_time
     def restore_saved(self, saved: SavedSession) -> None:
         """Replace the state by that of a saved session; `model.session(source, resume=path)` calls this.
 
@@ -345,6 +387,7 @@ class Session:
         context = SessionContext(self.network.model, self.video, self.options)
         self._set_state(saved.load_state(context, self.network.device))
 
+    @_one_at_a_time
     def snapshot(self) -> SessionState:
         """Return a copy of the state in memory; `restore_snapshot` returns to it, as often as you like.
 
@@ -357,6 +400,7 @@ class Session:
         """
         return deepcopy(self._state())
 
+    @_one_at_a_time
     def restore_snapshot(self, snapshot: SessionState) -> None:
         """Replace the state by a snapshot of this session."""
         self._set_state(deepcopy(snapshot))

@@ -29,8 +29,9 @@ class TrackOptions:
     memory_selector: MemorySelector = field(default_factory=RecentFrames)
     """Which earlier frames a frame attends to."""
     corrections: Literal["kept", "sam2"] = "kept"
-    """kept: a corrected frame counts as a prompted one from then on. sam2: as in facebookresearch/sam2 1.1, it is
-    attended to only until it is tracked again."""
+    """kept: a corrected frame counts as a prompted one from then on, and an object has the very mask that it was
+    prompted with. sam2: as in facebookresearch/sam2 1.1, a correction is attended to only until the frame is tracked
+    again, and a mask prompt is answered with what the network's cells keep of it."""
     non_overlapping: bool = False
     """Objects do not overlap: each position belongs to the most certain one, before memory is encoded."""
     fill_hole_area: int = 8

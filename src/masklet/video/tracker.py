@@ -27,6 +27,7 @@ from masklet.models.types import (
 )
 from masklet.prompts import ObjectPrompt
 from masklet.results import Results
+from masklet.runtime import standard_torch
 from masklet.transforms import LOGIT_LIMIT, ImageTransform, binary_mask, preprocess_frame, prompt_tensors
 from masklet.video.frame_cache import FeatureCache, FrameProvider
 from masklet.video.memory_bank import (
@@ -111,6 +112,7 @@ class Tracker:
             )
         return self.objects[number]
 
+    @standard_torch()
     @torch.inference_mode()
     def frame_features(self, frame: Frame) -> ImageFeatures:
         """Return the features of a frame, (1, C, H, W) without any memory, encoded unless they are cached."""
@@ -121,6 +123,7 @@ class Tracker:
             self.cache.put(frame.index, features)
         return features
 
+    @standard_torch()
     @torch.inference_mode()
     def add_prompt(self, obj: TrackedObject, frame: Frame, prompt: ObjectPrompt) -> FrameState:
         """Add a prompt to an object on a frame and return its mask there.
@@ -168,6 +171,7 @@ class Tracker:
                 return self.network.condition_on_memory(features, build_memory_context([(obj.bank, selection)]))
         return self.network.add_no_memory_embedding(features)
 
+    @standard_torch()
     @torch.inference_mode()
     def encode_prompted_frames(self, objects: Sequence[TrackedObject]) -> None:
         """Encode the memory of frames prompted since the last step."""
@@ -182,6 +186,7 @@ class Tracker:
             for one, memory in zip(some, self._encode_memories(features, masks, prompted=True), strict=True):
                 one.bank.prompted[index] = one.bank.prompted[index].with_memory(memory)
 
+    @standard_torch()
     @torch.inference_mode()
     def track_frame(self, frame: Frame, objects: Sequence[TrackedObject], reverse: bool) -> list[ObjectState]:
         """Track objects into a frame from memory; those prompted on it keep their prompted mask."""
@@ -244,6 +249,7 @@ class Tracker:
             memories += [encoded.row(i) for i in range(len(batch.iou_B1))]
         return memories
 
+    @standard_torch()
     def build_results(
         self, frame: Frame, rows: Sequence[ObjectState], speed: dict[str, float] | None = None
     ) -> Results:
@@ -254,6 +260,7 @@ class Tracker:
             rows,
             fill_hole_area=self.options.fill_hole_area,
             lost_after=self.options.lost_after,
+            keeps_given_masks=self.options.corrections == "kept",
             speed=speed or dict.fromkeys(("encode", "track", "remember", "postprocess"), 0.0),
         )
         results.speed["postprocess"] = 1e3 * (perf_counter() - began)

@@ -5,8 +5,6 @@ Shapes: B batch, C channels, H height, W width, T tokens at stride 32, N = 3 C q
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, max_pool2d, scaled_dot_product_attention
@@ -35,42 +33,53 @@ class FusedBottleneck:
         return self.expand.add_to(self.conv3x3(self.reduce(x_BCHW, "relu"), "relu"), residual)
 
 
-@dataclass(eq=False)
 class FusedConvNet:
     """`ConvNet` with fused convolutions, whose weights are packed for the first image of each size.
 
     `dtype` is the type of the stages and their maps; the attention at stride 32 is in fp32.
     """
 
-    trunk: ConvNet
-    dtype: torch.dtype = torch.float32
-    size: torch.Size | None = None
-    """Of the input whose weights are packed."""
+    def __init__(self, trunk: ConvNet, dtype: torch.dtype = torch.float32) -> None:
+        self.trunk, self.dtype = trunk, dtype
+        self._stages: FusedStages | None = None
+        """Packed weights for the size of the last image, replaced as one value: many threads may encode at once."""
 
     def __call__(self, pixels_B3HW: Tensor) -> list[Tensor]:
         """Return maps (B, C, H, W) at strides 4, 8, 16, 32, as `ConvNet`."""
-        x_B3HW = pixels_B3HW.to(self.dtype, memory_format=torch.channels_last)
-        if x_B3HW.shape != self.size:  # pack all weights for images of this size
-            self.stem = FusedConvolution(self.trunk.stem, x_B3HW.shape, self.dtype)
-            x = max_pool2d(self.stem(x_B3HW, "relu"), 3, 2, 1)
-            self.stages: list[list[FusedBottleneck]] = []
-            for blocks in self.trunk.stages:
-                assert isinstance(blocks, nn.Sequential)
-                self.stages.append([])
-                for block in blocks:
-                    assert isinstance(block, ConvNetBottleneck)
-                    fused = FusedBottleneck(block, x)
-                    self.stages[-1].append(fused)
-                    x = fused(x)
-            self.context = FusedContext(self.trunk, x.shape)
-            self.size = x_B3HW.shape
-        x = max_pool2d(self.stem(x_B3HW, "relu"), 3, 2, 1)
+        x = pixels_B3HW.to(self.dtype, memory_format=torch.channels_last)
+        stages = self._stages
+        if stages is None or x.shape != stages.size:
+            stages = self._stages = FusedStages(self.trunk, x)
+        x = max_pool2d(stages.stem(x, "relu"), 3, 2, 1)
         maps = []
-        for stage in self.stages:
-            for fused in stage:
-                x = fused(x)
+        for stage in stages.stages:
+            for block in stage:
+                x = block(x)
             maps.append(x)
-        return [*maps[:3], self.context(maps[3].float())]
+        return [*maps[:3], stages.context(maps[3].float())]
+
+    def __getstate__(self) -> dict[str, object]:
+        """Copy and pickle without the packed weights, which the first image of the copy packs again."""
+        return {**self.__dict__, "_stages": None}
+
+
+class FusedStages:
+    """The weights of a trunk, packed for images of the size and type of `x_B3HW`."""
+
+    def __init__(self, trunk: ConvNet, x_B3HW: Tensor) -> None:
+        self.stem = FusedConvolution(trunk.stem, x_B3HW.shape, x_B3HW.dtype)
+        x = max_pool2d(self.stem(x_B3HW, "relu"), 3, 2, 1)
+        self.stages: list[list[FusedBottleneck]] = []
+        for stage in trunk.stages:
+            assert isinstance(stage, nn.Sequential)
+            fused = []
+            for block in stage:
+                assert isinstance(block, ConvNetBottleneck)
+                fused.append(FusedBottleneck(block, x))
+                x = fused[-1](x)
+            self.stages.append(fused)
+        self.context = FusedContext(trunk, x.shape)
+        self.size = x_B3HW.shape
 
 
 class FusedContext:

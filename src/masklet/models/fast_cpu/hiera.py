@@ -37,9 +37,11 @@ class FusedHiera:
     def __call__(self, pixels_B3HW: Tensor) -> list[Tensor]:
         """Return maps (B, C, H, W) at strides 4, 8, 16, 32, as `Hiera`."""
         x_BHWC: Tensor = self.trunk.patch_embed(pixels_B3HW).permute(0, 2, 3, 1)
-        if self._cached_position[0] != x_BHWC.shape[1:3]:
-            self._cached_position = (x_BHWC.shape[1:3], self.trunk.position_embedding(*x_BHWC.shape[1:3]))
-        x_BHWC = (x_BHWC + self._cached_position[1]).contiguous()
+        size, position = self._cached_position  # read once: another thread may replace it
+        if size != x_BHWC.shape[1:3]:
+            position = self.trunk.position_embedding(*x_BHWC.shape[1:3])
+            self._cached_position = (x_BHWC.shape[1:3], position)
+        x_BHWC = (x_BHWC + position).contiguous()
         maps = []
         for i, block in enumerate(self.blocks):
             x_BHWC = block(x_BHWC)

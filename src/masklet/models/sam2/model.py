@@ -14,7 +14,7 @@ from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, max_pool2d
 
 from masklet.models.heads.mask_decoder import MaskDecoder, select_masks
 from masklet.models.heads.prompt_encoder import PromptEncoder
@@ -177,6 +177,11 @@ class SAM2(nn.Module):
         logits = interpolate(
             mask_B1SS.float() * MEMORY_MASK_SCALE + MEMORY_MASK_BIAS, scale_factor=0.25, mode="bilinear", antialias=True
         )
+        # A mask of a few cells would shrink or vanish at stride 4: it keeps all cells there that it touches.
+        touched = max_pool2d(mask_B1SS.float(), 4)
+        kept_B111 = (logits > 0).sum((1, 2, 3), keepdim=True) * 16
+        shrunk_B111 = 2 * kept_B111 < mask_B1SS.sum((1, 2, 3), keepdim=True)
+        logits = torch.where(shrunk_B111, touched * MEMORY_MASK_SCALE + MEMORY_MASK_BIAS, logits)
         present_B1 = mask_B1SS.flatten(1).any(dim=1, keepdim=True)
         present = present_B1.to(decoded.pointer_BC.dtype)
         pointer_BC = present * decoded.pointer_BC + (1 - present) * self.no_obj_ptr
