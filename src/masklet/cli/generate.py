@@ -17,6 +17,7 @@ from masklet.cli.shared_options import (
     ImageSources,
     Model,
     Out,
+    Overwrite,
     Precision,
     Quiet,
     parse_formats,
@@ -61,6 +62,7 @@ def generate(
     image_size: ImageSize = None,
     device: Device = None,
     precision: Precision = "fp32",
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Segment everything in one image or many, and print how much of each is covered.
@@ -97,6 +99,7 @@ def generate(
             device=device,
             precision=precision,
             image_size=image_size,
+            overwrite=overwrite,
             quiet=quiet,
         )
     )

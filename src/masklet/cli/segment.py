@@ -18,6 +18,7 @@ from masklet.cli.shared_options import (
     Model,
     NegativePoints,
     Out,
+    Overwrite,
     Points,
     Precision,
     Quiet,
@@ -49,6 +50,7 @@ def segment(
     image_size: ImageSize = None,
     device: Device = None,
     precision: Precision = "fp32",
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Segment the objects you point at, in one image or many.
@@ -80,6 +82,7 @@ def segment(
             precision=precision,
             image_size=image_size,
             multimask=multimask or None,
+            overwrite=overwrite,
             quiet=quiet,
         )
     )

@@ -65,6 +65,12 @@ class ImageIterator(Iterator[SourceImage]):
 
     def __init__(self, readers: Iterable[ImageReader], total: int | None) -> None:
         self.total = total
+        self.paths: list[str] = []
+        """Files and addresses of images that are read one by one; not those of an iterator, nor arrays."""
+        if total is not None:
+            readers = list(readers)
+            paths = [reader.args[0] for reader in readers if isinstance(reader, partial)]
+            self.paths += [path for path in paths if isinstance(path, str)]
         self._readers = iter(readers)
 
     def __next__(self) -> SourceImage:
