@@ -24,7 +24,15 @@ import numpy.typing as npt
 from masklet.errors import OutputError
 from masklet.written_files import output_guard
 
-__all__ = ["IMAGE_SUFFIXES", "atomic_path", "current_keys", "defer_interrupt", "is_name_refused", "write_image", "write_text"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "atomic_path",
+    "current_keys",
+    "defer_interrupt",
+    "is_name_refused",
+    "write_image",
+    "write_text",
+]
 
 MAX_TEMPORARY_STEM = 32
 """Characters of a name in that of its temporary file."""

@@ -56,9 +56,7 @@ class WrittenFiles:
         False
     """
 
-    def __init__(
-        self, folder: str | os.PathLike[str], *, overwrite: bool = False, database: str = RECORD_FILE
-    ) -> None:
+    def __init__(self, folder: str | os.PathLike[str], *, overwrite: bool = False, database: str = RECORD_FILE) -> None:
         self.folder, self.overwrite = Path(folder), overwrite
         self.database = self.folder / database
         self._root = os.path.abspath(folder)
@@ -105,6 +103,10 @@ class WrittenFiles:
                     f"{path} was not written by masklet, or was changed since, and is kept: choose another folder, "
                     "move it away, or replace it (--overwrite, overwrite=True)"
                 )
+
+    def knows(self, path: str | os.PathLike[str]) -> bool:
+        """Whether masklet wrote a file of this name, as it is or before it was changed."""
+        return self._row(path) is not None
 
     def is_own(self, path: str | os.PathLike[str]) -> bool:
         """Whether masklet wrote this file, and nobody changed it since."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from masklet.cli.console import ExitCode, print_notice, progress_bar
-from masklet.cli.shared_options import DataFormat, ReportFile, Split
+from masklet.cli.shared_options import DataFormat, Overwrite, ReportFile, Split
 
 if TYPE_CHECKING:
     from masklet.datasets import DataIssue
@@ -37,6 +37,7 @@ def convert(
     min_iou: Annotated[float, typer.Option(help="Lowest IoU of a polygon with its mask.")] = 0.98,
     image_mode: Annotated[str, typer.Option("--images", help="Images in OUT: link, copy or none.")] = "link",
     report_file: ReportFile = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a data set in another format, without loss if the format allows it; print what was lost otherwise.
 
@@ -60,7 +61,13 @@ def convert(
             f"OUT {str(out)!r} is in IN {str(source)!r}, and would be read as a part of it: choose another"
         )
     settings = (("source", str(source.resolve())), ("val", f"{val_fraction:g}"))
-    options = WriteOptions(segmentation=segmentation, min_iou=min_iou, images=image_mode, resume_options=settings)
+    options = WriteOptions(
+        segmentation=segmentation,
+        min_iou=min_iou,
+        images=image_mode,
+        resume_options=settings,
+        overwrite=overwrite,
+    )
     if options.segmentation != "rle" and to in ("yolo", "davis", "voc"):
         raise InputError(
             f"--segmentation {options.segmentation} is for coco, labelme and cvat; {to} has one way to hold masks: "

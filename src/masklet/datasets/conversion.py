@@ -96,7 +96,7 @@ def list_items(
         """Choose train or val by a number that depends on nothing but the name."""
         if not val_fraction:
             return None
-        number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / (1 << 64)
+        number = int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8], "big") / (1 << 64)
         return "val" if number < val_fraction else "train"
 
     splits = {
