@@ -27,6 +27,7 @@ from masklet.written_files import output_guard
 __all__ = [
     "IMAGE_SUFFIXES",
     "atomic_path",
+    "check_replaceable",
     "current_keys",
     "defer_interrupt",
     "is_name_refused",
@@ -80,6 +81,26 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # if the folder is gone or closed to us, nothing is left behind
             temporary.unlink(missing_ok=True)
+
+
+def check_replaceable(path: str | os.PathLike[str], marker: bytes, kind: str) -> None:
+    """Check that a file of masklet may take the place of `path`: nothing is there, an empty file, or one of its `kind`.
+
+    A file of the kind has `marker` in its first 64 kB.
+
+    Raises:
+        OutputError: if another file is there.
+    """
+    try:
+        with open(path, "rb") as file:
+            beginning = file.read(1 << 16)
+    except OSError:  # nothing is there, or writing will say what is wrong
+        return
+    if beginning and marker not in beginning:
+        raise OutputError(
+            f"{path} is there and is no {kind} of masklet, and is kept: choose another name, or replace it "
+            "(--overwrite, overwrite=True)"
+        )
 
 
 def is_name_refused(error: OutputError) -> bool:
