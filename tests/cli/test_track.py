@@ -188,7 +188,7 @@ def test_ctrl_c_ends_an_endless_source(
     files = "o/camera 0_overlay.mp4, o/camera 0_masks.jsonl"
     assert outcome.err == f"masklet: stopped after 14 frame(s); written: {files}\n"
     assert len(list(read_tracks("o/camera 0_masks.jsonl"))) == 14
-    assert sorted(path.name for path in Path("o").iterdir()) == ["camera 0_masks.jsonl", "camera 0_overlay.mp4"]
+    assert sorted(path.name for path in Path("o").glob("[!.]*")) == ["camera 0_masks.jsonl", "camera 0_overlay.mp4"]
 
 
 # command line -> words its one line on standard error must have

@@ -64,8 +64,8 @@ class InputFile:
 def list_inputs(data: DataLike, exclude: Path | None = None) -> list[InputFile]:
     """List the images and videos of `data` in natural order, with those in subfolders.
 
-    Hidden files and folders, the output folder `exclude`, and the output folders of earlier runs are skipped. A link that
-    leads nowhere or to itself is skipped with a MaskletWarning.
+    Hidden files and folders, the output folder `exclude`, and the output folders of earlier runs are skipped. A link
+    that leads nowhere or to itself is skipped with a MaskletWarning.
 
     Example:
         >>> [item.name for item in list_inputs("photos")]  # doctest: +SKIP

@@ -27,8 +27,8 @@ from masklet.errors import InputError, MaskletError, OutputError, SourceError
 from masklet.media import Video
 from masklet.results import Results
 from masklet.video.session import Session
-from masklet.written_files import WrittenFiles
 from masklet.writers import FrameRecord, Sink, open_sink, read_tracks, tracked_frames
+from masklet.written_files import WrittenFiles
 
 __all__ = ["TRACK_FORMATS", "JobRecord", "PromptRecord", "ResumeFolder", "TrackOutputs"]
 

@@ -158,8 +158,7 @@ class CocoWriter(Writer):
             for one in earlier["annotations"]
             if one["image_id"] in image_ids
         ]
-        for image in self._images:
-            images.append({**image, "id": num_kept + image["id"]})
+        images += [{**image, "id": num_kept + image["id"]} for image in self._images]
         for one in self._annotations:
             class_id = new_ids.get(one["category_id"] - 1, one["category_id"] - 1)
             annotations.append({**one, "image_id": num_kept + one["image_id"], "category_id": class_id + 1})
