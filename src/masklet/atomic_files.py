@@ -115,7 +115,7 @@ def is_name_refused(error: OutputError) -> bool:
 
 
 def _is_write_failure(error: Exception) -> bool:
-    """Whether a library reports a failed write by an exception of its own: safetensors, and torch's zip writer."""
+    """Whether a library reports a failed write by another exception: safetensors, and torch's zip writer."""
     if type(error).__name__ == "SafetensorError":
         return "error" in str(error).lower() and "os error" in str(error)
     return isinstance(error, RuntimeError) and any(word in str(error) for word in TORCH_WRITE_FAILURES)

@@ -105,7 +105,7 @@ class Labeler:
     def annotate(self, items: Sequence[InputFile], temp_dir: Path) -> Iterator[FrameDone | BatchDone]:
         """Annotate some images, or one video, whose records go to a file in `temp_dir`.
 
-        An input that cannot be read, or that ends in any error of its own, becomes a record with a failure.
+        An input that cannot be read, or that ends in any other error, becomes a record with a failure.
 
         Raises:
             MaskletError: if a model cannot be loaded, or the detector lacks a requested class.

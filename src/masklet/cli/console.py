@@ -104,12 +104,12 @@ def format_paths(paths: Iterable[Path]) -> str:
 class _LenientFile(io.FileIO):
     """The file of a standard stream, whose loss does not end the command: a full disk, a reader that has gone."""
 
-    def write(self, data: Any) -> int | None:
+    def write(self, data: Any, /) -> int:
         """Write bytes, or drop them if they cannot be written."""
         try:
             return super().write(data)
         except OSError:
-            return memoryview(data).nbytes
+            return int(memoryview(data).nbytes)
 
 
 def use_lenient_streams() -> None:

@@ -138,6 +138,8 @@ class CocoWriter(Writer):
         if not note:
             return self._images, self._annotations, self._class_names
         earlier, full_paths = json.loads(path.read_text(encoding="utf-8")), json.loads(note)
+        earlier_images: list[CocoImageEntry] = earlier["images"]
+        earlier_annotations: list[CocoAnnotation] = earlier["annotations"]
         replaced = {_full_path(image["file_name"]) for image in self._images}
         names = {category["id"] - 1: category["name"] for category in earlier["categories"]}
         new_ids: dict[int, int] = {}
@@ -148,14 +150,14 @@ class CocoWriter(Writer):
             names[new_ids[class_id]] = name
         images: list[CocoImageEntry] = []
         image_ids: dict[int, int] = {}
-        for image, full_path in zip(earlier["images"], full_paths, strict=True):
+        for image, full_path in zip(earlier_images, full_paths, strict=True):
             if full_path not in replaced:
                 image_ids[image["id"]] = len(images) + 1
                 images.append({**image, "id": len(images) + 1, "file_name": full_path})
         num_kept = len(images)
         annotations: list[CocoAnnotation] = [
             {**one, "image_id": image_ids[one["image_id"]]}
-            for one in earlier["annotations"]
+            for one in earlier_annotations
             if one["image_id"] in image_ids
         ]
         images += [{**image, "id": num_kept + image["id"]} for image in self._images]

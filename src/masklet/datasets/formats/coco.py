@@ -355,8 +355,10 @@ class CocoDatasetWriter(DatasetWriter):
             )
             path = self.folder / "annotations" / f"instances_{(split or DEFAULT_SPLIT).replace('/', '_')}.json"
             # JSON has the escapes of surrogates, which stand for bytes of a file name that are no text
-            opening = {"encoding": "utf-8", "errors": "backslashreplace", "newline": "\n"}
-            with atomic_path(path) as temporary, temporary.open("w", **opening) as file:
+            with (
+                atomic_path(path) as temporary,
+                temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file,
+            ):
                 file.write('{"info": {"description": "masklet"},\n"licenses": [],\n"categories": [\n')
                 file.writelines(_json_lines(categories))
                 file.write('\n],\n"images": [\n')
