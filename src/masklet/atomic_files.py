@@ -6,6 +6,7 @@ partial one.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -21,8 +22,22 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.errors import OutputError
+from masklet.written_files import output_guard
 
-__all__ = ["IMAGE_SUFFIXES", "atomic_path", "current_keys", "defer_interrupt", "write_image", "write_text"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "atomic_path",
+    "check_replaceable",
+    "current_keys",
+    "defer_interrupt",
+    "is_name_refused",
+    "write_image",
+    "write_text",
+]
+
+MAX_TEMPORARY_STEM = 32
+"""Characters of a name in that of its temporary file."""
+TORCH_WRITE_FAILURES = ("PytorchStreamWriter", "inline_container", "unexpected pos")
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
@@ -31,41 +46,93 @@ IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; without an error it then becomes `path`, else it is removed.
 
-    Missing folders are created. The temporary path has the suffix of `path`.
+    Missing folders are created. The temporary path has the suffix of `path`. In a block of `WrittenFiles.protect`, a
+    file that masklet did not write is kept.
 
     Example:
         >>> with atomic_path("out/mask.png") as temporary:  # doctest: +SKIP
         ...     image.save(temporary)
 
     Raises:
-        OutputError: if the folder or the file cannot be written.
+        OutputError: if the folder or the file cannot be written, or `path` is somebody else's file.
     """
     target = Path(path)
-    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}{target.suffix}")
+    stem = target.stem[:MAX_TEMPORARY_STEM]  # a long name with the number would be too long
+    temporary = target.with_name(f".{stem}.{secrets.token_hex(4)}{target.suffix}")
+    guard = output_guard(target)
     try:
+        if guard is not None:
+            guard.check(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        if guard is not None:
+            guard.record(target, temporary)  # before: the file never has its name without an entry
         os.replace(temporary, target)
     except OutputError:
         raise
-    except OSError as error:
+    except Exception as error:
+        if not isinstance(error, OSError) and not _is_write_failure(error):
+            raise
+        reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0]
         raise OutputError(
-            f"{target} could not be written ({error.strerror or error}); "
-            "choose a file name in a folder that exists or can be made, is writable and has room"
+            f"{target} could not be written ({reason}); choose a file name in a folder that exists or can be made, is "
+            "writable and has room, or make room and run the same again"
         ) from error
     finally:
         with suppress(OSError):  # if the folder is gone or closed to us, nothing is left behind
             temporary.unlink(missing_ok=True)
 
 
+def check_replaceable(path: str | os.PathLike[str], marker: bytes, kind: str) -> None:
+    """Check that a file of masklet may take the place of `path`: nothing is there, an empty file, or one of its `kind`.
+
+    A file of the kind has `marker` in its first 64 kB.
+
+    Raises:
+        OutputError: if another file is there.
+    """
+    try:
+        with open(path, "rb") as file:
+            beginning = file.read(1 << 16)
+    except OSError:  # nothing is there, or writing will say what is wrong
+        return
+    if beginning and marker not in beginning:
+        raise OutputError(
+            f"{path} is there and is no {kind} of masklet, and is kept: choose another name, or replace it "
+            "(--overwrite, overwrite=True)"
+        )
+
+
+def is_name_refused(error: OutputError) -> bool:
+    """Whether a file system does not take the name of a file: it is too long, or has a character it does not allow.
+
+    Example:
+        >>> is_name_refused(OutputError("no room"))
+        False
+    """
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
+
+
+def _is_write_failure(error: Exception) -> bool:
+    """Whether a library reports a failed write by another exception: safetensors, and torch's zip writer."""
+    if type(error).__name__ == "SafetensorError":
+        return "error" in str(error).lower() and "os error" in str(error)
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in TORCH_WRITE_FAILURES)
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
     """Write `text` as UTF-8 to `path`, atomically, and return the path.
+
+    File names can have bytes that are no text, which Python holds as surrogates: JSON gets their escapes, other text
+    the bytes.
 
     Example:
         >>> write_text("out/labels.txt", "0 0.1 0.2")  # doctest: +SKIP
     """
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        errors = "backslashreplace" if Path(path).suffix in (".json", ".jsonl") else "surrogateescape"
+        temporary.write_text(text, encoding="utf-8", errors=errors, newline="\n")
     return Path(path)
 
 

@@ -66,7 +66,8 @@ class ResumeStore:
         self._busy = busy
         self._write_error = write_error or (
             lambda reason: OutputError(
-                f"{path} cannot be written ({reason}): choose a folder that is writable and has room"
+                f"{path} cannot be written ({reason}): choose a folder that is writable and has room, or make room and "
+                "run the same again"
             )
         )
         self._lock = FileLock(path.with_suffix(".lock"), timeout=0)
@@ -125,13 +126,13 @@ class ResumeStore:
         with self._connected() as connection, connection:
             for item in items:
                 self._delete(connection, item.key)
+                document = json.dumps(dict(item.document), ensure_ascii=False)
                 row = connection.execute(
-                    "INSERT INTO items (key, document) VALUES (?, ?)",
-                    (item.key, json.dumps(dict(item.document), ensure_ascii=False)),
+                    "INSERT INTO items (key, document) VALUES (?, ?)", (_to_column(item.key), _to_column(document))
                 )
                 connection.executemany(
                     "INSERT INTO lines VALUES (?, ?, ?)",
-                    ((row.lastrowid, number, line) for number, line in enumerate(item.lines)),
+                    ((row.lastrowid, number, _to_column(line)) for number, line in enumerate(item.lines)),
                 )
 
     def remove(self, key: str) -> None:
@@ -147,7 +148,7 @@ class ResumeStore:
         """Yield key and document of every item, in the order in which they were stored."""
         with self._connected() as connection:
             for key, document in connection.execute("SELECT key, document FROM items ORDER BY number"):
-                yield key, json.loads(document)
+                yield _from_column(key), json.loads(_from_column(document))
 
     def document(self, key: str) -> dict[str, Any]:
         """Return the document of an item.
@@ -156,18 +157,18 @@ class ResumeStore:
             KeyError: if there is no such item.
         """
         with self._connected() as connection:
-            row = connection.execute("SELECT document FROM items WHERE key = ?", (key,)).fetchone()
+            row = connection.execute("SELECT document FROM items WHERE key = ?", (_to_column(key),)).fetchone()
         if row is None:
             raise KeyError(key)
-        document: dict[str, Any] = json.loads(row[0])
+        document: dict[str, Any] = json.loads(_from_column(row[0]))
         return document
 
     def lines(self, key: str) -> Iterator[str]:
         """Yield the lines of an item, one in memory at a time."""
         query = "SELECT line FROM lines WHERE item = (SELECT number FROM items WHERE key = ?) ORDER BY number"
         with self._connected() as connection:
-            for (line,) in connection.execute(query, (key,)):
-                yield line
+            for (line,) in connection.execute(query, (_to_column(key),)):
+                yield _from_column(line)
 
     def clear(self) -> None:
         """Forget everything, and remove the file."""
@@ -177,7 +178,7 @@ class ResumeStore:
                 path.unlink(missing_ok=True)
 
     def _delete(self, connection: sqlite3.Connection, key: str) -> None:
-        row = connection.execute("SELECT number FROM items WHERE key = ?", (key,)).fetchone()
+        row = connection.execute("SELECT number FROM items WHERE key = ?", (_to_column(key),)).fetchone()
         if row is not None:
             connection.execute("DELETE FROM lines WHERE item = ?", row)
             connection.execute("DELETE FROM items WHERE number = ?", row)
@@ -211,6 +212,19 @@ class ResumeStore:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _to_column(text: str) -> str | bytes:
+    """Return text as SQLite takes it; file names with bytes that are no text have surrogates, and become bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+    return text
+
+
+def _from_column(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode("utf-8", "surrogatepass")
 
 
 def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:

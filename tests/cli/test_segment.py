@@ -32,7 +32,7 @@ def test_every_format_writes_its_files(masklet: Masklet, folder: Path, builtin_f
     outcome = masklet(*line)
     assert outcome.code == 0, outcome.err
     assert sorted(path.name for path in Path("o").iterdir()) == [
-        "a.json", "a.png", "annotations.coco.json", "b.json", "b.png",
+        ".masklet.sqlite", "a.json", "a.png", "annotations.coco.json", "b.json", "b.png",
     ]  # fmt: skip
     assert "a.png: 1 object" in outcome.out
     assert "-> o/a.png, o/a.json\n" in outcome.out

@@ -188,7 +188,7 @@ def test_ctrl_c_ends_an_endless_source(
     files = "o/camera 0_overlay.mp4, o/camera 0_masks.jsonl"
     assert outcome.err == f"masklet: stopped after 14 frame(s); written: {files}\n"
     assert len(list(read_tracks("o/camera 0_masks.jsonl"))) == 14
-    assert sorted(path.name for path in Path("o").iterdir()) == ["camera 0_masks.jsonl", "camera 0_overlay.mp4"]
+    assert sorted(path.name for path in Path("o").glob("[!.]*")) == ["camera 0_masks.jsonl", "camera 0_overlay.mp4"]
 
 
 # command line -> words its one line on standard error must have
@@ -271,3 +271,16 @@ def test_a_model_is_not_loaded_for_nothing(masklet: Masklet, video: Path, monkey
     monkeypatch.setattr(sys.modules["masklet.cli.track"], "open_model", must_not)
     for line in (["gone.mp4"], [video, "--out", video], [video, "--format", "jpg"], [video, "--object", "x"]):
         assert masklet("track", *line, "--point", "5,5").code == 2
+
+
+def test_a_file_of_somebody_else_is_kept(masklet: Masklet, small: None, video: Path) -> None:
+    words = ["track", video, "--point", "20,25", "--out", "o", "--format", "coco,png", "--stop", "2"]
+    assert masklet(*words).code == 0
+    assert masklet(*words).code == 0, "files of masklet's own runs are replaced"
+    for path in (Path("o/video/00001.png"), Path("o/video_masks.jsonl")):
+        path.write_bytes(path.read_bytes() + b"\n")
+        outcome = masklet(*words)
+        assert outcome.code == 2
+        assert outcome.err.startswith(f"masklet: {path} was not written by masklet, or was changed since, and is kept")
+        assert path.read_bytes().endswith(b"\n")
+        assert masklet(*words, "--overwrite").code == 0

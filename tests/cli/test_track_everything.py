@@ -54,7 +54,7 @@ def test_everything_is_tracked_and_reported(masklet: Masklet, detections: list[s
     assert first.startswith(f"video.mp4: {FRAMES} frames, ")
     assert first.endswith("-> o/video_overlay.mp4, o/video, o/video_masks.jsonl, o/video_tracks.json")
     assert objects == [f"object 1: object, frames 0 to {tracks[0]['last']}, end of the video"]
-    assert not list(Path("o").glob(".*"))
+    assert [path.name for path in Path("o").glob(".*")] == [".masklet.sqlite"]
 
 
 def test_options_choose_how_objects_are_detected(masklet: Masklet, detections: list[str], video: Path) -> None:

@@ -9,6 +9,8 @@ import av
 import numpy as np
 from PIL import Image
 
+from masklet.written_files import RECORD_FILE
+
 Tracked = dict[str, Any]
 PROMPTS = ["--point", "20,25", "--object", "2", "--frame", "3", "--box", "30,10,70,50"]
 FRAMES = 10
@@ -31,10 +33,12 @@ def played(path: Path) -> int:
 
 
 def written(out: Path) -> Tracked:
-    """All files of a run, as what they hold; no other file may be there."""
+    """All files of a run, as what they hold; no other file may be there, but the record of what masklet wrote."""
     found: Tracked = {}
     for path in sorted(out.rglob("*")):
         name = str(path.relative_to(out))
+        if name == RECORD_FILE:
+            continue
         if path.suffix == ".png":
             found[name] = np.array(Image.open(path)).tobytes()
         elif path.suffix == ".npz":

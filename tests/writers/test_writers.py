@@ -34,6 +34,11 @@ def results(path: str = "shots/cat.jpg", data: np.ndarray | None = None, **optio
     return Results(IMAGE, path, Masks(data), np.linspace(0.9, 0.5, len(data)), **options)
 
 
+def visible_names(folder: Path) -> list[str]:
+    """The files that a user sees: not the record of what masklet wrote."""
+    return sorted(name for name in os.listdir(folder) if not name.startswith(".masklet"))
+
+
 NOTHING = masks()
 FILES = {
     "overlay": ["cat_overlay.png"],
@@ -52,7 +57,7 @@ def test_files_of_all_formats(name: str, tmp_path: Path) -> None:
         written = writer.write(results())
         assert written == writer.paths
     assert [path.name for path in writer.paths] == FILES[name]
-    assert sorted(os.listdir(folder)) == sorted(FILES[name])
+    assert visible_names(folder) == sorted(FILES[name])
     assert all(path.parent == folder for path in writer.paths)
 
 
@@ -224,7 +229,7 @@ def test_second_run_replaces_the_first(tmp_path: Path) -> None:
         with open_writer("yolo", tmp_path) as writer:
             writer.write(results(data=data))
     assert (tmp_path / "cat.txt").read_text() == ""
-    assert sorted(os.listdir(tmp_path)) == ["cat.txt", "classes.txt"]
+    assert visible_names(tmp_path) == ["cat.txt", "classes.txt"]
 
 
 def test_closed_writer_refuses_results(tmp_path: Path) -> None:
@@ -328,4 +333,4 @@ def test_disk_full(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert str(tmp_path) in str(caught.value)
     assert isinstance(caught.value, OSError)
     assert {path: path.read_bytes() for path in writer.paths} == kept
-    assert sorted(os.listdir(tmp_path)) == sorted(path.name for path in kept)
+    assert visible_names(tmp_path) == sorted(path.name for path in kept)

@@ -13,7 +13,10 @@ from masklet.atomic_files import current_keys
 from masklet.errors import InputError
 from masklet.masks.rle import Rle
 
-__all__ = ["BoxXyxy", "ImageAnnotation", "ObjectAnnotation"]
+__all__ = ["UNEXPECTED", "BoxXyxy", "ImageAnnotation", "ObjectAnnotation", "unexpected_failure"]
+
+UNEXPECTED = "unexpected error"
+"""What the reason of a failure has that no list of errors knows: a fault of masklet or of a library."""
 
 BoxXyxy = tuple[float, float, float, float]
 """x1, y1, x2, y2; right and bottom exclusive."""
@@ -116,6 +119,16 @@ class ImageAnnotation:
                 f"{line[:60]!r} is not the record of an annotated image ({error}); the log was changed by another "
                 "program: overwrite the earlier run (resume=False, --overwrite)"
             ) from error
+
+
+def unexpected_failure(path: str, error: Exception) -> str:
+    """Return the reason of the failure of one image or video that ended in an error which no list has.
+
+    Example:
+        >>> unexpected_failure("a.png", RuntimeError("no frame"))
+        'a.png: unexpected error RuntimeError: no frame'
+    """
+    return f"{path}: {UNEXPECTED} {type(error).__name__}: {error}"
 
 
 def _to_box(row: list[float]) -> BoxXyxy:

@@ -15,19 +15,22 @@ from itertools import islice
 from pathlib import Path
 
 from masklet.annotate.annotate_options import AnnotateOptions, DetectorLike
+from masklet.annotate.annotation_records import unexpected_failure
 from masklet.annotate.events import FrameDone
 from masklet.annotate.inputs import DataLike, InputFile, assign_splits, default_output_dir, list_inputs
 from masklet.annotate.labeler import annotate_batches
 from masklet.annotate.output_writers import FormatWriters, remove_previous_output
 from masklet.annotate.resume_log import AnnotationLog
 from masklet.annotate.review_page import ReviewQueue, write_review
-from masklet.annotate.summary import Summary, SummaryBuilder
+from masklet.annotate.summary import Failure, Summary, SummaryBuilder
 from masklet.annotate.videos import attach_frames
-from masklet.atomic_files import write_text
+from masklet.atomic_files import is_name_refused, write_text
 from masklet.datasets import WriteOptions
+from masklet.datasets.write_log import STATE_FOLDER
 from masklet.detect.detector import DetectOptions
-from masklet.errors import MaskletWarning
+from masklet.errors import InputError, MaskletWarning, OutputError
 from masklet.media.image_source import natural_key
+from masklet.written_files import WrittenFiles
 
 __all__ = ["Progress", "annotate", "auto_annotate"]
 
@@ -96,13 +99,22 @@ class _AnnotationRun:
     def __init__(self, items: Sequence[InputFile], options: AnnotateOptions, out: Path, resume: bool) -> None:
         self.items, self.options, self.out, self.resume = items, options, out, resume
         self.log = AnnotationLog(out)
+        self.files = WrittenFiles(out, overwrite=not resume, database=f"{STATE_FOLDER}/annotate_files.sqlite")
+        self.write_failures: list[Failure] = []
         self.done = self.done_before = 0
         self.started = time.monotonic()
 
     def run(self) -> Generator[Progress, None, None]:
         """Annotate every input that is not done yet."""
-        with self.log as log, FormatWriters(self.out, self.options) as writers:
+        overwrite = not self.resume
+        with self.log as log, FormatWriters(self.out, self.options, overwrite=overwrite, inputs=self.items) as writers:
             todo = self._plan()
+            if log.entries:
+                own = [self.out / name for name in (REVIEW_FILE, SUMMARY_FILE) if (self.out / name).exists()]
+                if not self.files.database.exists():  # an earlier version kept no record
+                    self.files.record_existing(own)
+                self.files.check(*own)
+                writers.open(log.class_names)
             for name, entry in log.entries.items():  # annotated by a run that stopped before it wrote the labels
                 labels = [name] if entry.count == 1 else (record.name for record in log.records(name))
                 if not entry.failed and any(writers.is_missing(label, log.class_names) for label in labels):
@@ -116,10 +128,10 @@ class _AnnotationRun:
                 for one in event.done:
                     if one.records_file is not None:
                         one.records_file.unlink(missing_ok=True)
-                    self._write_labels(writers, one.item.name)
-                for one in event.done:
+                failures = [one.failure or self._write_labels(writers, one.item.name) for one in event.done]
+                for one, failure in zip(event.done, failures, strict=True):
                     self.done += 1
-                    yield self._progress(one.item, one.objects, one.failure)
+                    yield self._progress(one.item, one.objects, failure)
             yield self._finalize(writers)
 
     def _plan(self) -> set[InputFile]:
@@ -158,12 +170,31 @@ class _AnnotationRun:
                 yield batch
         yield from ([item] for item in self.items if item.is_video and item in todo)
 
-    def _write_labels(self, writers: FormatWriters, name: str) -> None:
+    def _write_labels(self, writers: FormatWriters, name: str) -> str:
+        """Write the labels of one input from the log; returns why they could not be written, or an empty text.
+
+        The annotations stay in the log, so that the next run tries again.
+
+        Raises:
+            OutputError: if the folder cannot be written, or has a file of somebody else.
+        """
         records = self.log.records(name)
         with_frames = bool(self.options.formats)  # dataset formats need the frames of videos as images
         pairs = attach_frames(records) if with_frames else ((record, None) for record in records)
-        for record, rgb in pairs:
-            writers.write(record, self.log.class_names, rgb)
+        try:
+            for record, rgb in pairs:
+                writers.write(record, self.log.class_names, rgb)
+            return ""
+        except OutputError as error:
+            if not is_name_refused(error):
+                raise
+            reason = str(error)
+        except InputError as error:
+            reason = str(error)
+        except Exception as error:
+            reason = unexpected_failure(name, error)
+        self.write_failures.append(Failure(name, reason))
+        return reason
 
     def _progress(
         self,
@@ -191,7 +222,8 @@ class _AnnotationRun:
         files = list(writers.files)
         if self.options.review_fraction:
             uncertain = (next(islice(log.records(one.name), one.record_index, None)) for one in queue.items())
-            files.append(write_review(self.out / REVIEW_FILE, uncertain, names, conf, counts.failures))
+            with self.files.protect():
+                files.append(write_review(self.out / REVIEW_FILE, uncertain, names, conf, counts.failures))
         summary = Summary(
             out=self.out,
             images=counts.images,
@@ -201,14 +233,15 @@ class _AnnotationRun:
                 names.get(class_id, str(class_id)): count for class_id, count in counts.class_counts.most_common()
             },
             splits=dict(sorted(counts.splits.items())),
-            failures=tuple(counts.failures),
+            failures=(*counts.failures, *self.write_failures),
             without_mask=counts.without_mask,
             losses=writers.losses,
             done_before=self.done_before,
             seconds=round(time.monotonic() - self.started, 3),
             files=tuple(files),
         )
-        write_text(self.out / SUMMARY_FILE, summary.to_json())
+        with self.files.protect():
+            write_text(self.out / SUMMARY_FILE, summary.to_json())
         return Progress("", "", counts.objects, "", self.done, len(self.items), self.done_before, summary=summary)
 
 

@@ -56,6 +56,6 @@ class BatchDone:
 
 
 def _read_lines(path: Path) -> Iterable[str]:
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8", errors="surrogatepass") as file:
         for line in file:
             yield line.rstrip("\n")

@@ -17,7 +17,14 @@ from typing import TypeAlias
 
 from masklet.datasets.write_log import STATE_FOLDER
 from masklet.errors import SourceError
-from masklet.media.image_source import IMAGE_SUFFIXES, VIDEO_SUFFIXES, has_suffix, missing_path_message, natural_key
+from masklet.media.image_source import (
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    entry_kind,
+    has_suffix,
+    missing_path_message,
+    natural_key,
+)
 
 __all__ = ["DataLike", "InputFile", "assign_splits", "default_output_dir", "list_inputs"]
 
@@ -57,7 +64,8 @@ class InputFile:
 def list_inputs(data: DataLike, exclude: Path | None = None) -> list[InputFile]:
     """List the images and videos of `data` in natural order, with those in subfolders.
 
-    Hidden files and folders, the output folder `exclude`, and the output folders of earlier runs are skipped.
+    Hidden files and folders, the output folder `exclude`, and the output folders of earlier runs are skipped. A link
+    that leads nowhere or to itself is skipped with a MaskletWarning.
 
     Example:
         >>> [item.name for item in list_inputs("photos")]  # doctest: +SKIP
@@ -118,7 +126,10 @@ def assign_splits(items: Sequence[InputFile], val_fraction: float | None) -> lis
     """
     if val_fraction is None:
         return list(items)
-    hashes = [int.from_bytes(hashlib.sha256(item.name.encode()).digest()[:8], "big") / 2**64 for item in items]
+    hashes = [
+        int.from_bytes(hashlib.sha256(item.name.encode("utf-8", "surrogateescape")).digest()[:8], "big") / 2**64
+        for item in items
+    ]
     splits = ["train" if value < 1 - val_fraction else "val" for value in hashes]
     if len(items) > 1 and len(set(splits)) == 1:
         order = sorted(range(len(items)), key=hashes.__getitem__)
@@ -174,11 +185,12 @@ def _walk(folder: str, exclude: str | None, visited: set[str]) -> Iterator[str]:
         raise SourceError(
             f"cannot list {folder!r}: {cause.strerror}; a readable folder is needed: check its permissions"
         ) from cause
+    kinds = {entry.name: entry_kind(entry) for entry in entries}
     for entry in entries:
-        if entry.is_file() and has_suffix(entry.name, MEDIA_SUFFIXES):
+        if kinds[entry.name] == "file" and has_suffix(entry.name, MEDIA_SUFFIXES):
             yield entry.path
     for entry in entries:
-        if entry.is_dir():
+        if kinds[entry.name] == "folder":
             real_path = os.path.realpath(entry.path)
             is_output = real_path == exclude or os.path.isdir(os.path.join(entry.path, STATE_FOLDER))
             if real_path not in visited and not is_output:

@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from masklet.annotate.annotate_options import AnnotateOptions
 from masklet.annotate.annotation_models import Models
-from masklet.annotate.annotation_records import BoxXyxy, ImageAnnotation, ObjectAnnotation
+from masklet.annotate.annotation_records import BoxXyxy, ImageAnnotation, ObjectAnnotation, unexpected_failure
 from masklet.annotate.events import BatchDone, FrameDone, InputDone
 from masklet.annotate.inputs import InputFile
 from masklet.annotate.videos import annotate_video
 from masklet.detect.detector import Detections
-from masklet.errors import InputError, SourceError
+from masklet.errors import InputError, MissingExtraError, ModelError, OutputError, SourceError
 from masklet.masks.ops import masks_to_boxes
 from masklet.masks.rle import Rle, decode, encode
 from masklet.media.image import SourceImage, from_file
@@ -105,7 +105,7 @@ class Labeler:
     def annotate(self, items: Sequence[InputFile], temp_dir: Path) -> Iterator[FrameDone | BatchDone]:
         """Annotate some images, or one video, whose records go to a file in `temp_dir`.
 
-        An input that cannot be read becomes a record with a failure.
+        An input that cannot be read, or that ends in any other error, becomes a record with a failure.
 
         Raises:
             MaskletError: if a model cannot be loaded, or the detector lacks a requested class.
@@ -121,6 +121,8 @@ class Labeler:
                 images.append(from_file(item.path))
             except SourceError as error:
                 images.append(str(error))
+            except Exception as error:
+                images.append(unexpected_failure(item.path, error))
         detections = iter(self._detect([image for image in images if isinstance(image, SourceImage)]))
         done = []
         for item, fingerprint, image in zip(items, fingerprints, images, strict=True):
@@ -138,10 +140,13 @@ class Labeler:
         self._models.load()
         try:
             return [*self._models.detect([image.rgb for image in images])]
-        except InputError as error:
+        except (MissingExtraError, ModelError, OutputError):
+            raise
+        except Exception as error:
             self._models.check_classes()
             if len(images) == 1:
-                return [f"{images[0].path}: {error}"]
+                expected = isinstance(error, InputError)
+                return [f"{images[0].path}: {error}" if expected else unexpected_failure(images[0].path, error)]
             return [result for image in images for result in self._detect([image])]
 
     def _annotate_image(self, item: InputFile, image: SourceImage, detections: Detections | str) -> ImageAnnotation:
@@ -154,6 +159,8 @@ class Labeler:
                 objects = tuple(self._annotate_objects(image.rgb, detections))
             except InputError as error:
                 failure = f"{item.path}: {error}"
+            except Exception as error:
+                failure = unexpected_failure(item.path, error)
         if failure:
             return ImageAnnotation(item.name, item.path, None, split=item.split, failure=failure)
         return ImageAnnotation(item.name, item.path, image.size, objects, item.split)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from masklet.annotate.annotate_options import AnnotateOptions
 from masklet.annotate.annotation_records import ImageAnnotation
+from masklet.annotate.inputs import InputFile
 from masklet.datasets import (
     DATASET_WRITERS,
     DatasetWriter,
@@ -35,6 +37,8 @@ PLAIN_YOLO_OPTIONS = WriteOptions(label_folder="")
 class FormatWriters:
     """The writers of a run, opened at the first image, when the class names are known.
 
+    Files of somebody else are kept, unless `overwrite`; labels of the images of `inputs` are checked at the first one.
+
     Example:
         >>> with FormatWriters(Path("out"), options) as writers:  # doctest: +SKIP
         ...     writers.write(record, {0: "dog"})
@@ -42,8 +46,10 @@ class FormatWriters:
         [PosixPath('out/yolo/data.yaml'), ...]
     """
 
-    def __init__(self, out: Path, options: AnnotateOptions) -> None:
-        self.out, self.options = out, options
+    def __init__(
+        self, out: Path, options: AnnotateOptions, *, overwrite: bool = False, inputs: Iterable[InputFile] = ()
+    ) -> None:
+        self.out, self.options, self.overwrite, self.inputs = out, options, overwrite, inputs
         self.writers: dict[str, DatasetWriter] = {}
         self._class_names: dict[int, str] = {}
         self._stack = ExitStack()
@@ -64,7 +70,7 @@ class FormatWriters:
         Raises:
             OutputError: if they cannot be written.
         """
-        self._open(names)
+        self.open(names)
         if record.failure or record.size is None:
             return
         for writer in self.writers.values():
@@ -82,12 +88,12 @@ class FormatWriters:
 
     def is_missing(self, name: str, names: Mapping[int, str]) -> bool:
         """Whether a format lacks the labels of the image of this name."""
-        self._open(names)
+        self.open(names)
         return not all(writer.has(name) for writer in self.writers.values())
 
     def finalize(self, names: Mapping[int, str]) -> None:
         """Write the files of each dataset, with the class names known by now."""
-        self._open(names)
+        self.open(names)
         for writer in self.writers.values():
             for class_id in names.keys() - self._class_names.keys():  # named only when first detected
                 writer.register_class(class_id, names[class_id])
@@ -109,14 +115,23 @@ class FormatWriters:
             files += [path for path in of_dataset if path.parent == writer.folder] or [writer.folder]
         return files
 
-    def _open(self, names: Mapping[int, str]) -> None:
+    def open(self, names: Mapping[int, str]) -> None:
+        """Open the writers, if they are not open yet; their files are checked.
+
+        Raises:
+            OutputError: if a file of somebody else has the name of an output.
+        """
         if self.writers:
             return
         self._class_names = dict(names)
         formats = [(name, self.out / name, self.options.write_options) for name in self.options.formats]
         for name, folder, write_options in formats or [("yolo", self.out, PLAIN_YOLO_OPTIONS)]:
-            writer = open_dataset_writer(name, folder, names=names, options=write_options)
-            self.writers[name] = self._stack.enter_context(writer)
+            options = replace(write_options, overwrite=self.overwrite)
+            writer = self._stack.enter_context(open_dataset_writer(name, folder, names=names, options=options))
+            for item in self.inputs:
+                if not item.is_video:
+                    writer.check_target(LabeledImage(Path(item.path), item.name, (1, 1), (), split=item.split or None))
+            self.writers[name] = writer
 
 
 def remove_previous_output(out: Path, formats: Iterable[str], names: Iterable[str]) -> None:
@@ -143,5 +158,5 @@ def remove_previous_output(out: Path, formats: Iterable[str], names: Iterable[st
             with suppress(OSError):
                 (out / f"{name}.txt").unlink()
     with suppress(OSError):
-        for path in (out / STATE_FOLDER).glob("yolo.*"):  # the log of the writer
+        for path in (out / STATE_FOLDER).glob("yolo*"):  # the log of the writer, and its record of files
             path.unlink()

@@ -128,7 +128,10 @@ def write_review(
     Raises:
         OutputError: if it cannot be written.
     """
-    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+    with (
+        atomic_path(path) as temporary,
+        open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file,
+    ):
         file.write(_HEAD + "<h1>To review</h1>\n")
         file.write('<p class="lead">The most uncertain images, and why; boxes are those of the detector.</p>\n')
         for record in records:

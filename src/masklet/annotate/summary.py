@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from masklet.annotate.annotation_records import ImageAnnotation
+from masklet.annotate.annotation_records import UNEXPECTED, ImageAnnotation
 from masklet.atomic_files import current_keys
 
 __all__ = ["Failure", "Summary", "SummaryBuilder"]
@@ -23,6 +23,11 @@ class Failure:
 
     path: str
     reason: str
+
+    @property
+    def is_unexpected(self) -> bool:
+        """Whether no list of errors knows the reason: a fault of masklet or of a library."""
+        return f": {UNEXPECTED} " in self.reason
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.annotate.annotation_models import Models
-from masklet.annotate.annotation_records import ImageAnnotation, ObjectAnnotation
+from masklet.annotate.annotation_records import ImageAnnotation, ObjectAnnotation, unexpected_failure
 from masklet.annotate.events import BatchDone, FrameDone, InputDone
 from masklet.annotate.inputs import InputFile
-from masklet.errors import InputError, ModelError, OutputError, SourceError
+from masklet.errors import InputError, MissingExtraError, ModelError, OutputError, SourceError
 from masklet.masks.ops import masks_to_boxes
 from masklet.masks.rle import encode
 from masklet.media import open_video
@@ -43,7 +43,9 @@ def annotate_video(models: Models, item: InputFile, temp_dir: Path) -> Iterator[
     """
     models.load()
     fingerprint = item.fingerprint()
-    records_file = temp_dir / f"video-{hashlib.sha256(item.name.encode()).hexdigest()[:16]}.jsonl"
+    records_file = (
+        temp_dir / f"video-{hashlib.sha256(item.name.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}.jsonl"
+    )
     count = objects = 0
     try:
         stream = models.load_segmenter().track(
@@ -51,7 +53,7 @@ def annotate_video(models: Models, item: InputFile, temp_dir: Path) -> Iterator[
             detector=lambda rgb: _detect_frame(models, rgb),
             detect_every=models.options.detect_every,
         )
-        with stream, open(records_file, "w", encoding="utf-8", newline="\n") as file:
+        with stream, open(records_file, "w", encoding="utf-8", errors="surrogatepass", newline="\n") as file:
             for results in stream:
                 record = _frame_annotation(item, results, stream)
                 file.write(record.to_line() + "\n")
@@ -67,6 +69,13 @@ def annotate_video(models: Models, item: InputFile, temp_dir: Path) -> Iterator[
         raise OutputError(
             f"{records_file} cannot be written ({error.strerror or error}): free disk space, and run again"
         ) from error
+    except MissingExtraError:
+        raise
+    except Exception as error:
+        reason = unexpected_failure(item.path, error)
+        done = InputDone.from_record(
+            item, fingerprint, ImageAnnotation(item.name, item.path, None, split=item.split, failure=reason)
+        )
     yield BatchDone((done,), models.class_names)
 
 

@@ -94,7 +94,8 @@ def annotate(
     """Label images and videos automatically: a detector finds the objects, a segmentation model their masks.
 
     Stopped with Ctrl-C or by a crash, the same command resumes. Images that cannot be read are named on standard error
-    and skipped; the exit code is then 2. Open review.html in the output folder afterwards.
+    and skipped; the exit code is then 2, or 1 after an error that masklet does not know. Files that you changed by hand
+    are kept. Open review.html in the output folder afterwards.
 
     \b
     Examples:
@@ -147,4 +148,5 @@ def annotate(
         typer.echo(str(last.summary))
     if last.summary.failures:
         print_error(f"{len(last.summary.failures)} image(s) or video(s) could not be annotated")
-        raise typer.Exit(ExitCode.ERROR)
+        is_fault = any(failure.is_unexpected for failure in last.summary.failures)
+        raise typer.Exit(ExitCode.BROKEN if is_fault else ExitCode.ERROR)

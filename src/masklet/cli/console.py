@@ -5,6 +5,9 @@ Progress is drawn on a terminal only, after `PROGRESS_DELAY_S`, and leaves no tr
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import re
 import shlex
 import sys
@@ -15,7 +18,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import IntEnum
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 from rich.console import Console
 from rich.text import Text
@@ -33,6 +36,7 @@ __all__ = [
     "print_notice",
     "progress_bar",
     "set_command_args",
+    "use_lenient_streams",
 ]
 
 PROGRESS_DELAY_S = 2.0
@@ -95,6 +99,43 @@ def print_notice(message: str) -> None:
 def format_paths(paths: Iterable[Path]) -> str:
     """Return paths as a sentence names them."""
     return ", ".join(map(str, paths)) or "nothing"
+
+
+class _LenientFile(io.FileIO):
+    """The file of a standard stream, whose loss does not end the command: a full disk, a reader that has gone."""
+
+    def write(self, data: Any, /) -> int:
+        """Write bytes, or drop them if they cannot be written."""
+        try:
+            return super().write(data)
+        except OSError:
+            return int(memoryview(data).nbytes)
+
+
+def use_lenient_streams() -> None:
+    """Make the standard streams of the process ready for any outcome: a command does its work without them too.
+
+    A stream that is missing or closed becomes one that drops its text; characters that its encoding lacks are escaped.
+    Streams that are not those of the process, as in tests and notebooks, are left alone.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None or stream.closed:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8", errors="backslashreplace"))  # noqa: SIM115
+            continue
+        if stream is not getattr(sys, f"__{name}__") or not isinstance(stream, io.TextIOWrapper):
+            continue
+        keeps_bytes = stream.errors == "surrogateescape" and stream.encoding.lower().replace("-", "") == "utf8"
+        errors = "surrogateescape" if keeps_bytes else "backslashreplace"
+        if stream.isatty():
+            stream.reconfigure(errors=errors)
+            continue
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+        file = io.BufferedWriter(_LenientFile(stream.fileno(), "w", closefd=False))
+        buffering = name == "stderr" or stream.line_buffering
+        lenient = io.TextIOWrapper(file, stream.encoding, errors, line_buffering=buffering)
+        setattr(sys, name, lenient)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from masklet.cli.console import ExitCode, print_notice, progress_bar
-from masklet.cli.shared_options import DataFormat, IncludeCrowds, ReportFile, Split
+from masklet.cli.shared_options import DataFormat, IncludeCrowds, Overwrite, ReportFile, Split
 
 if TYPE_CHECKING:
     from masklet.datasets import DataIssue
@@ -38,6 +38,7 @@ def convert(
     include_crowds: IncludeCrowds = False,
     image_mode: Annotated[str, typer.Option("--images", help="Images in OUT: link, copy or none.")] = "link",
     report_file: ReportFile = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a data set in another format, without loss if the format allows it; print what was lost otherwise.
 
@@ -63,7 +64,13 @@ def convert(
         )
     crowds = " with crowds" if include_crowds else ""
     settings = (("source", f"{source.resolve()}{crowds}"), ("val", f"{val_fraction:g}"))
-    options = WriteOptions(segmentation=segmentation, min_iou=min_iou, images=image_mode, resume_options=settings)
+    options = WriteOptions(
+        segmentation=segmentation,
+        min_iou=min_iou,
+        images=image_mode,
+        resume_options=settings,
+        overwrite=overwrite,
+    )
     if options.segmentation != "rle" and to in ("yolo", "davis", "voc"):
         raise InputError(
             f"--segmentation {options.segmentation} is for coco, labelme and cvat; {to} has one way to hold masks: "

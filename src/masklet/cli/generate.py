@@ -18,6 +18,7 @@ from masklet.cli.shared_options import (
     MaxImagePixels,
     Model,
     Out,
+    Overwrite,
     Precision,
     Quiet,
     parse_formats,
@@ -63,6 +64,7 @@ def generate(
     device: Device = None,
     precision: Precision = "fp32",
     max_image_pixels: MaxImagePixels = None,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Segment everything in one image or many, and print how much of each is covered.
@@ -99,6 +101,7 @@ def generate(
             device=device,
             precision=precision,
             image_size=image_size,
+            overwrite=overwrite,
             quiet=quiet,
         )
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
 from typing import Annotated
 
@@ -11,7 +9,13 @@ import typer
 
 from masklet.cli import bench, check_data, eval
 from masklet.cli.annotate import annotate
-from masklet.cli.console import ExitCode, one_line_warnings, print_error, set_command_args
+from masklet.cli.console import (
+    ExitCode,
+    one_line_warnings,
+    print_error,
+    set_command_args,
+    use_lenient_streams,
+)
 from masklet.cli.convert import convert
 from masklet.cli.demo import demo
 from masklet.cli.generate import generate
@@ -90,6 +94,7 @@ def run(args: list[str] | None = None) -> None:
     Example:
         >>> run(["models"])  # doctest: +SKIP
     """
+    use_lenient_streams()
     words = list(sys.argv[1:] if args is None else args)
     verbose = "--verbose" in words
     words = [word for word in words if word != "--verbose"]
@@ -112,12 +117,6 @@ def run(args: list[str] | None = None) -> None:
         except (KeyboardInterrupt, typer.Abort):
             print_error("stopped")
             code = ExitCode.INTERRUPTED
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader has gone (`masklet models | head -1`)
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
     sys.exit(int(code) if isinstance(code, int) else 0)
 
 

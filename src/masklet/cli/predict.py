@@ -30,6 +30,7 @@ KEYS = {
     "multimask": "true or false",
     "device": "cpu",
     "precision": "fp32",
+    "overwrite": "true or false",
     "quiet": "true or false",
 }
 """Every key with an example of its value."""
@@ -95,6 +96,7 @@ def parse_key_values(args: Sequence[str]) -> SegmentJob:
         precision=values.get("precision", "fp32"),
         image_size=None if size is None else int(size),
         multimask=_parse_bool(values, "multimask") or None,
+        overwrite=_parse_bool(values, "overwrite"),
         quiet=_parse_bool(values, "quiet"),
     )
 

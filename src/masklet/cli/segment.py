@@ -19,6 +19,7 @@ from masklet.cli.shared_options import (
     Model,
     NegativePoints,
     Out,
+    Overwrite,
     Points,
     Precision,
     Quiet,
@@ -60,6 +61,7 @@ def segment(
     device: Device = None,
     precision: Precision = "fp32",
     max_image_pixels: MaxImagePixels = None,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Segment the objects you point at, in one image or many.
@@ -92,6 +94,7 @@ def segment(
             image_size=image_size,
             multimask=multimask or None,
             fill_hole_area=fill_hole_area,
+            overwrite=overwrite,
             quiet=quiet,
         )
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,7 +15,7 @@ import typer
 from masklet.cli.console import ExitCode, format_paths, print_error, progress_bar
 from masklet.cli.segment_prompts import PromptKeywords
 from masklet.cli.shared_options import IMAGE_FORMATS, PRESETS, open_model
-from masklet.errors import InputError, PromptError, SourceError
+from masklet.errors import InputError, MaskletError, OutputError, PromptError, SourceError
 
 if TYPE_CHECKING:
     from masklet.image.automatic_mask_generator import MaskGeneratorOptions
@@ -85,6 +86,8 @@ class SegmentJob:
     image_size: int | None = None
     multimask: bool | None = None
     fill_hole_area: int | None = None
+    overwrite: bool = False
+    """Whether files that masklet did not write, or that were changed since, are replaced."""
     quiet: bool = False
 
 
@@ -92,10 +95,11 @@ def run_segment(job: SegmentJob) -> None:
     """Do `job`, and print a line per image on standard output.
 
     An image among several that cannot be read, or that the prompts do not fit, is named on standard error and the
-    others continue; the exit code is then 2.
+    others continue; the exit code is then 2. It is 1 if an image ended in an error that masklet does not know.
 
     Raises:
         MaskletError: if all images fail: no model, no folder to write to, a source that is the only one.
+        OutputError: if a file of somebody else has the name of an output, before a model is opened.
     """
     queue = _ImageQueue(job.sources)
     writers: list[Writer] = []
@@ -107,10 +111,15 @@ def run_segment(job: SegmentJob) -> None:
 
     try:
         if queue.is_readable:
+            from masklet.atomic_files import is_name_refused
             from masklet.writers import open_writer
 
             with ExitStack() as stack:  # writers first: a folder that cannot be written is known before a model loads
-                writers += [stack.enter_context(open_writer(name, job.out)) for name in job.formats]
+                root = queue.shared_folder()
+                for name in job.formats:
+                    writer = open_writer(name, job.out, overwrite=job.overwrite, root=root)
+                    writers.append(stack.enter_context(writer))
+                    writer.check(queue.paths)
                 model = open_model(job.model, job.device, job.precision, job.image_size)
                 everything = None if job.everything is None else job.everything.to_options(model.predictor.model)
                 bar = progress_bar("images", queue.total, enabled=job.quiet or not sys.stdout.isatty())
@@ -130,6 +139,12 @@ def run_segment(job: SegmentJob) -> None:
                         echo(f"{summary}{' -> ' + format_paths(written) if written else ''}")
                     except PromptError as error:
                         queue.skip(error, f"{image.path}: ")
+                    except MaskletError as error:
+                        if not isinstance(error, OutputError) or not is_name_refused(error):
+                            raise
+                        queue.skip(error, f"{image.path}: ")
+                    except Exception as error:
+                        queue.skip_fault(error, image.path)
                     step()
             for name, writer in zip(job.formats, writers, strict=True):
                 if name in ("coco", "yolo") and writer.paths:
@@ -140,7 +155,7 @@ def run_segment(job: SegmentJob) -> None:
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     if queue.failed:
         print_error(f"{queue.failed} of {queue.total} images failed")
-        raise typer.Exit(ExitCode.ERROR)
+        raise typer.Exit(ExitCode.BROKEN if queue.faults else ExitCode.ERROR)
 
 
 class _ImageQueue:
@@ -149,7 +164,7 @@ class _ImageQueue:
     def __init__(self, sources: tuple[str, ...]) -> None:
         from masklet.media import ImageIterator, open_images
 
-        self.failed = 0
+        self.failed = self.faults = 0
         self._iterators: list[ImageIterator] = []
         missing: list[SourceError] = []
         for source in sources:
@@ -171,8 +186,34 @@ class _ImageQueue:
                     break
                 except SourceError as error:
                     self.skip(error)
+                except Exception as error:
+                    self.skip_fault(error, "an image")
 
-    def skip(self, error: InputError, prefix: str = "") -> None:
+    @property
+    def paths(self) -> list[str]:
+        """The files of all images, as far as they are known before they are read."""
+        return [path for images in self._iterators for path in images.paths]
+
+    def shared_folder(self) -> str | None:
+        """The folder that the images share if two in different folders have one name: they keep their subfolders."""
+        from masklet.results import image_stem
+
+        paths = [path for path in self.paths if "://" not in path]
+        if len({image_stem(path).lower() for path in paths}) == len(paths):
+            return None
+        folders = {os.path.dirname(os.path.abspath(path)) for path in paths}
+        try:
+            return os.path.commonpath(folders) if len(folders) > 1 else None
+        except ValueError:  # on different drives
+            return None
+
+    def skip_fault(self, error: Exception, name: str) -> None:
+        """Name an image that ended in an error which no list has: a fault of masklet or of a library."""
+        self.failed += 1
+        self.faults += 1
+        print_error(f"{name}: {type(error).__name__}: {error}")
+
+    def skip(self, error: MaskletError, prefix: str = "") -> None:
         """Name an image that fails; raise if it is the only one."""
         if self.total == 1:
             raise error

@@ -32,6 +32,7 @@ __all__ = [
     "NegativePoints",
     "ObjectReportFile",
     "Out",
+    "Overwrite",
     "Points",
     "Precision",
     "Quiet",
@@ -73,6 +74,9 @@ Model = Annotated[
     typer.Option("--model", "-m", metavar="NAME|FILE", help="See `masklet models`; default: the built-in one."),
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Output folder.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files too that masklet did not write, or that were changed since.")
+]
 Formats = Annotated[
     list[str] | None,
     typer.Option("--format", "-f", metavar="NAME", help="overlay (default), png, coco, yolo, json, cutout."),

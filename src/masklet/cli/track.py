@@ -20,6 +20,7 @@ from masklet.cli.shared_options import (
     Model,
     NegativePoints,
     Out,
+    Overwrite,
     Points,
     Precision,
     Quiet,
@@ -116,6 +117,7 @@ def track(
     per_frame: Annotated[
         bool, typer.Option("--per-frame", help="Without prompts: every frame by itself, no identities.")
     ] = False,
+    overwrite: Overwrite = False,
     image_size: ImageSize = None,
     device: Device = None,
     precision: Precision = "fp32",
@@ -195,6 +197,7 @@ def track(
             reverse=reverse,
             bidirectional=bidirectional,
             save_session=save_session,
+            overwrite=overwrite,
             description=deferred.description(),
             on_backward_frame=reporter.show_backward_frame,
         )
@@ -209,7 +212,9 @@ def track(
             identities=not per_frame,
         )
         opener = deferred.auto_track_opener(preset or PRESETS[0], options, non_overlapping=non_overlapping)
-        job = track_everything_to_files(opener, name, out, formats, start=start, stop=stop, history=not per_frame)
+        job = track_everything_to_files(
+            opener, name, out, formats, start=start, stop=stop, history=not per_frame, overwrite=overwrite
+        )
     run_tracking_job(job, reporter, quiet=quiet)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from masklet.datasets.dataset import DataError, DataIssue, Dataset, Sample
 from masklet.errors import SourceError
-from masklet.media.image_source import IMAGE_SUFFIXES, has_suffix, natural_key
+from masklet.media.image_source import IMAGE_SUFFIXES, entry_kind, has_suffix, natural_key
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -55,11 +55,12 @@ def _list_names(folder: Path, *, directories: bool) -> list[str]:
         return []
     try:
         with os.scandir(folder) as items:
-            return [item.name for item in items if item.is_dir() is directories and not item.name.startswith(".")]
+            kinds = {item.name: entry_kind(item) for item in items if not item.name.startswith(".")}
     except OSError as problem:
         raise SourceError(
             f"cannot list {folder}: {problem.strerror}; a readable folder is needed: check its permissions"
         ) from problem
+    return [name for name, kind in kinds.items() if kind and (kind == "folder") is directories]
 
 
 def read_lines(file: Path) -> list[str]:

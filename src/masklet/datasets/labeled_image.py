@@ -84,7 +84,8 @@ class WriteOptions:
     `segmentation` is "rle" (lossless), "polygon" (outlines with at least `min_iou` to each mask) or "both"; only
     "coco", "labelme" and "cvat" have the choice. `images` says what happens to image files: "none" (they stay where
     they are), "copy" or "link". `label_folder` is the folder of the "yolo" labels; "" puts them next to classes.txt.
-    `resume_options` are further (name, value) pairs that must be equal when a later run resumes the folder.
+    `resume_options` are further (name, value) pairs that must be equal when a later run resumes the folder. With
+    `overwrite`, files that masklet did not write or that were changed since are replaced too.
 
     Example:
         >>> WriteOptions(segmentation="polygon", min_iou=0.95, images="copy").label_folder
@@ -99,6 +100,7 @@ class WriteOptions:
     images: str = "none"
     label_folder: str = "labels"
     resume_options: tuple[tuple[str, str], ...] = ()
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         for name, value, choices in (

@@ -21,11 +21,12 @@ from masklet.atomic_files import atomic_path, write_image
 from masklet.datasets.account import ObjectAccount
 from masklet.datasets.json_reader import JsonObject
 from masklet.datasets.labeled_image import ConversionLoss, LabeledImage, WriteOptions
-from masklet.datasets.write_log import LogEntry, WriteLog
+from masklet.datasets.write_log import STATE_FOLDER, LogEntry, WriteLog
 from masklet.errors import InputError, MaskletError, OutputError, StateError
 from masklet.masks.polygon_simplify import simplify_mask, tight_crop
 from masklet.masks.polygons import Ring
 from masklet.writers.image_base import ensure_writable_folder
+from masklet.written_files import WrittenFiles
 
 __all__ = [
     "EMPTY_MASK_NOTE",
@@ -82,6 +83,7 @@ class DatasetWriter(ABC):
 
     Files appear complete or not at all. A folder of an earlier run is resumed: `has` says which images are there. The
     files of the dataset as a whole are written when the block ends, also after an error: then for what came before.
+    Files that masklet did not write, or that a person changed since, are kept, unless the options say `overwrite`.
 
     Example:
         >>> with open_dataset_writer("coco", "out", names={0: "dog"}) as writer:  # doctest: +SKIP
@@ -93,7 +95,8 @@ class DatasetWriter(ABC):
 
     Raises:
         InputError: if the folder was written with other options or class names.
-        OutputError: if the folder cannot be made or written, or another process writes it.
+        OutputError: if the folder cannot be made or written, another process writes it, or a file of the dataset as a
+            whole is somebody else's.
     """
 
     data_format: ClassVar[str]
@@ -103,11 +106,18 @@ class DatasetWriter(ABC):
     """The `FORMAT_FEATURES` that the format stores."""
     unique_per_split: ClassVar[bool] = True
     """Whether two splits, such as train and val, may have images of the same name."""
+    dataset_files: ClassVar[tuple[str, ...]] = ()
+    """The files of the dataset as a whole; with a star where the name of a split stands."""
+    names_are_text: ClassVar[bool] = False
+    """Whether the format has no way to write names with bytes that are no text."""
 
     def __init__(self, out_dir: str | os.PathLike[str], names: Mapping[int, str], options: WriteOptions) -> None:
         self.folder, self.options = Path(out_dir), options
         self.paths: list[Path] = []
         ensure_writable_folder(self.folder)
+        record = f"{STATE_FOLDER}/{self.data_format}_files.sqlite"
+        self._files = WrittenFiles(self.folder, overwrite=options.overwrite, database=record)
+        self._check_dataset_files()
         self._log = WriteLog(
             self.folder,
             self.data_format,
@@ -177,8 +187,9 @@ class DatasetWriter(ABC):
         """
         self._check(image)
         file = self._image_file(image) + (image.path.suffix if image.rgb is None else VIDEO_FRAME_SUFFIX)
-        result = self._write(image, file, self._annotation_files(image.name, image.split, file))
-        place_image(image, self.folder / file, self.options.images)
+        with self._files.protect():
+            result = self._write(image, file, self._annotation_files(image.name, image.split, file))
+            place_image(image, self.folder / file, self.options.images)
         unsupported = {
             "scores": sum(obj.score is not None for obj in image.objects),
             "ids": sum(obj.track_id is not None for obj in image.objects),
@@ -212,9 +223,34 @@ class DatasetWriter(ABC):
         self._is_open = False
         try:
             if self.num_images:
-                self._finish()
+                with self._files.protect():
+                    self._finish()
         finally:
             self._log.close()
+
+    def check_target(self, image: LabeledImage) -> None:
+        """Check before a run that no annotation file of an image, whose objects do not matter, is somebody else's.
+
+        Raises:
+            OutputError: if one is; the message names it.
+        """
+        file = self._image_file(image) + (image.path.suffix if image.rgb is None else VIDEO_FRAME_SUFFIX)
+        if not self.has(image.name, image.split):
+            self._files.check(*self._annotation_files(image.name, image.split, file))
+
+    def _check_dataset_files(self) -> None:
+        """Check that the files of the dataset as a whole are as masklet wrote them, so that they can be written again.
+
+        A file beside those of a split, which this run may not have, is only in question if masklet wrote it. A folder
+        of a version that kept no record is taken as it is.
+        """
+        if not self._files.database.exists() and list((self.folder / STATE_FOLDER).glob(f"{self.data_format}.*l*")):
+            self._files.record_existing(path for one in self.dataset_files for path in self.folder.glob(one))
+        for pattern in self.dataset_files:
+            if "*" not in pattern:
+                self._files.check(self.folder / pattern)
+                continue
+            self._files.check(*(path for path in self.folder.glob(pattern) if self._files.knows(path)))
 
     @abstractmethod
     def _image_file(self, image: LabeledImage) -> str:
@@ -259,6 +295,11 @@ class DatasetWriter(ABC):
         check_sample_name(image.name)
         if image.split is not None:
             check_sample_name(image.split)
+        if self.names_are_text and any("\ud800" <= letter <= "\udfff" for letter in image.name):
+            raise InputError(
+                f"{image.name!r} has bytes that are no text, which {self.data_format} cannot store: rename the image, "
+                "or write coco or yolo"
+            )
         if not self._log.can_add(image.name, image.split):
             raise InputError(
                 f"there is an image {image.name!r} in {self.folder} already; names (without suffix) are unique: "

@@ -7,19 +7,21 @@ read one image at a time.
 from __future__ import annotations
 
 import difflib
+import errno
 import glob
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from PIL import Image
 
-from masklet.errors import SourceError
+from masklet.errors import MaskletWarning, SourceError
 from masklet.media.image import AnyArray, Channels, SourceImage, fetch_image, from_array, from_file, from_pil
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "ImageLike",
     "ImageReader",
     "SourceLike",
+    "entry_kind",
     "has_suffix",
     "image_readers",
     "missing_path_message",
@@ -69,6 +72,12 @@ class ImageIterator(Iterator[SourceImage]):
 
     def __init__(self, readers: Iterable[ImageReader], total: int | None) -> None:
         self.total = total
+        self.paths: list[str] = []
+        """Files and addresses of images that are read one by one; not those of an iterator, nor arrays."""
+        if total is not None:
+            readers = list(readers)
+            paths = [reader.args[0] for reader in readers if isinstance(reader, partial)]
+            self.paths += [path for path in paths if isinstance(path, str)]
         self._readers = iter(readers)
 
     def __next__(self) -> SourceImage:
@@ -177,7 +186,9 @@ def _path_readers(name: str, stretch: bool) -> list[ImageReader]:
     path = os.path.expanduser(name)
     if os.path.isdir(path):
         try:
-            names = sorted((name for name in os.listdir(path) if not name.startswith(".")), key=natural_key)
+            with os.scandir(path) as entries:
+                seen = [entry for entry in entries if not entry.name.startswith(".")]
+            names = sorted((entry.name for entry in seen if entry_kind(entry)), key=natural_key)
         except OSError as cause:
             raise SourceError(
                 f"cannot list {path!r}: {cause.strerror}; a readable folder is needed: check its permissions"
@@ -225,6 +236,30 @@ def missing_path_message(path: str, what: str) -> str:
     if near:
         return f"no such {what}: {path!r}; {where}: did you mean {' or '.join(map(repr, near))}?"
     return f"no such {what}: {path!r}; {where}: check the spelling, or give the full path"
+
+
+def entry_kind(entry: os.DirEntry[str]) -> Literal["file", "folder", ""]:
+    """Return what an entry of a folder is; empty, with a MaskletWarning, for a link that leads nowhere or to itself.
+
+    Example:
+        >>> with os.scandir("photos") as entries:  # doctest: +SKIP
+        ...     print([entry_kind(entry) for entry in entries])
+        ['file', 'folder']
+    """
+    try:
+        if entry.is_dir():
+            return "folder"
+        if os.path.exists(entry.path) or not entry.is_symlink():
+            return "file"
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+    warnings.warn(
+        f"{entry.path} is a link that leads nowhere or to itself and is skipped: remove it, or link an existing file",
+        MaskletWarning,
+        stacklevel=3,
+    )
+    return ""
 
 
 def has_suffix(name: str, suffixes: tuple[str, ...]) -> bool:

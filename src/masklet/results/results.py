@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas
     import supervision
 
-__all__ = ["MIN_ROUNDTRIP_IOU", "CocoAnnotation", "ObjectRecord", "Results", "Segments"]
+__all__ = ["MIN_ROUNDTRIP_IOU", "CocoAnnotation", "ObjectRecord", "Results", "Segments", "image_stem"]
 
 
 class Segments(TypedDict):
@@ -170,7 +170,7 @@ class Results:
     @property
     def stem(self) -> str:
         """The name of the image without folder and suffix; `image` if it has none."""
-        return Path(self.path.split("?")[0]).stem or "image"
+        return image_stem(self.path)
 
     @cached_property
     def boxes(self) -> Boxes:
@@ -394,3 +394,13 @@ class Results:
             class_id=self.classes.astype(int),
             data={"class_name": names, "prompt_id": self.ids},
         )
+
+
+def image_stem(path: str) -> str:
+    """Return the name of an image without folder and suffix, of an address without its query; `image` if it has none.
+
+    Example:
+        >>> image_stem("photos/what?.png"), image_stem("https://example.org/cat.jpg?size=2")
+        ('what?', 'cat')
+    """
+    return Path(path.split("?")[0] if "://" in path else path).stem or "image"

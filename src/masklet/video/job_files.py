@@ -28,11 +28,16 @@ from masklet.media import Video
 from masklet.results import Results
 from masklet.video.session import Session
 from masklet.writers import FrameRecord, Sink, SinkOptions, open_sink, read_tracks, tracked_frames
+from masklet.written_files import WrittenFiles
 
 __all__ = ["TRACK_FORMATS", "JobRecord", "PromptRecord", "ResumeFolder", "TrackOutputs"]
 
 TRACK_FORMATS = ("video", "masks", "png", "coco", "mots", "numpy")
 """In the order in which they are opened and written: masks clears its folder of label maps, which png fills."""
+FILE_ENDINGS = {"video": "_overlay.mp4", "coco": "_masks.jsonl", "mots": "_mots.txt", "numpy": "_masks.npz"}
+"""What follows the stem in the name of the file of a format."""
+FOLDER_SUFFIXES = {"png": "_labels", "masks": "_masks"}
+"""What follows the stem in the name of the folder of a format, if the folder STEM has the source images."""
 SAVE_EVERY_FRAMES, SAVE_EVERY_S = 50, 10.0
 """The state is saved after so many frames or seconds, whichever comes first."""
 SAVE_INTERVAL_FACTOR = 20
@@ -213,18 +218,32 @@ class ResumeFolder:
 class TrackOutputs:
     """The sinks of one job.
 
-    With a resume folder, coco is a copy of its lines; with `deferred` everything is written from them in `close`.
+    With a resume folder, coco is a copy of its lines; with `deferred` everything is written from them in `close`. Files
+    that masklet did not write, or that were changed since, are kept unless `overwrite`; `extra_files` are names of
+    further outputs in the folder.
 
     Example:
         >>> outputs = TrackOutputs(Path("out"), "clip", video, ("video", "png"), resume_folder)
         >>> outputs.write(frame)
         >>> outputs.close()
+
+    Raises:
+        OutputError: if a file of somebody else has the name of an output.
     """
 
     def __init__(
-        self, out: Path, stem: str, video: Video, formats: Sequence[str], resume_folder: ResumeFolder | None
+        self,
+        out: Path,
+        stem: str,
+        video: Video,
+        formats: Sequence[str],
+        resume_folder: ResumeFolder | None,
+        *,
+        overwrite: bool = False,
+        extra_files: Sequence[str] = (),
     ) -> None:
         self.video, self.resume_folder = video, resume_folder
+        self.files = WrittenFiles(out, overwrite=overwrite)
         self.deferred = False
         """Write nothing before `close`, which reads the lines: for frames that come in descending order."""
         self._jsonl_path = out / f"{stem}_masks.jsonl" if resume_folder is not None and "coco" in formats else None
@@ -239,6 +258,14 @@ class TrackOutputs:
         ]
         self._copied_paths: list[Path] = []
         self._empty = True
+        self.files.check(*(out / f"{stem}{FILE_ENDINGS[name]}" for name in names if name in FILE_ENDINGS))
+        self.files.check(*(out / name for name in extra_files))
+        for name in set(names) & FOLDER_SUFFIXES.keys():
+            folder = out / stem
+            if video.path and folder.is_dir() and os.path.isdir(video.path) and folder.samefile(video.path):
+                folder = out / f"{stem}{FOLDER_SUFFIXES[name]}"
+            pattern = "*/*.png" if name == "masks" else "*.png"
+            self.files.check(*(path for path in folder.glob(pattern) if path.stem.isdigit()))
 
     @property
     def paths(self) -> list[Path]:
@@ -259,8 +286,9 @@ class TrackOutputs:
         """Write one frame to every sink, unless frames are deferred."""
         self._empty = False
         if not self.deferred:
-            for sink in self.sinks:
-                sink.write(frame)
+            with self.files.protect():
+                for sink in self.sinks:
+                    sink.write(frame)
 
     def restore_frames(self) -> Iterator[int]:
         """Write the frames of an interrupted run again; yields the number of each.
@@ -287,14 +315,16 @@ class TrackOutputs:
             errors.append(error)
         for sink in self.sinks:
             try:
-                sink.close()
+                with self.files.protect():
+                    sink.close()
             except OutputError as error:
                 errors.append(error)
         try:
             if self._jsonl_path is not None and self.resume_folder is not None and not self._empty:
-                with atomic_path(self._jsonl_path) as temporary:
+                with self.files.protect(), atomic_path(self._jsonl_path) as temporary:
                     shutil.copyfile(self.resume_folder.jsonl_path, temporary)
                 self._copied_paths = [self._jsonl_path]
+            self.files.record_existing(self.paths)  # those that a sink wrote in place
         except OutputError as error:
             errors.append(error)
         if errors:
@@ -303,8 +333,10 @@ class TrackOutputs:
     def abort(self) -> None:
         """Close the sinks of a job that failed; what was written stays."""
         for sink in self.sinks:
-            with sink:
+            with self.files.protect(), sink:
                 pass
+        with suppress(OutputError):  # another error is on its way
+            self.files.record_existing(self.paths)
 
     def _write_records(self) -> Iterator[int]:
         """Write the lines of the resume folder to the sinks, over the images of the video."""
@@ -319,8 +351,9 @@ class TrackOutputs:
                     "more; the source has changed: start without resume to overwrite the interrupted run"
                 )
             yield record.frame_idx
-            for sink in self.sinks:
-                sink.write(record.to_results(frame.rgb, frame.path))
+            with self.files.protect():
+                for sink in self.sinks:
+                    sink.write(record.to_results(frame.rgb, frame.path))
 
 
 def _flat(record: JobRecord) -> dict[str, Any]:

@@ -233,6 +233,7 @@ def track_to_files(
     reverse: bool = False,
     bidirectional: bool = False,
     save_session: bool = False,
+    overwrite: bool = False,
     description: Mapping[str, object] | None = None,
     on_backward_frame: Callable[[int], None] | None = None,
 ) -> TrackingJob:
@@ -244,6 +245,7 @@ def track_to_files(
     Args:
         resume: Continue an interrupted job of the same settings, if there is one; otherwise it is overwritten.
         save_session: Write STEM_session.safetensors too, with every frame in memory, to edit it later.
+        overwrite: Replace files too that masklet did not write, or that were changed since.
         description: What identifies the model, such as its name and precision; a job resumes only with the same.
         on_backward_frame: Called with each frame that `bidirectional` tracks backward, before the first event.
 
@@ -259,7 +261,7 @@ def track_to_files(
         SourceError: if the video cannot be read.
         PromptError: if there are no prompts, or one does not fit the video.
         InputError: if a format is unknown, settings exclude each other, or the interrupted job has other settings.
-        OutputError: if the folder cannot be written.
+        OutputError: if the folder cannot be written, or a file of somebody else has the name of an output.
     """
     if not prompts:
         raise PromptError("there are no prompts: give one, or use track_everything_to_files to track all objects")
@@ -277,7 +279,8 @@ def track_to_files(
             )
         folder, stem = Path(out), _output_stem(video)
         resume_folder = ResumeFolder(folder, stem) if video.seekable else None
-        outputs = TrackOutputs(folder, stem, video, formats, resume_folder)
+        extra = [f"{stem}_session.safetensors"] if save_session else []
+        outputs = TrackOutputs(folder, stem, video, formats, resume_folder, overwrite=overwrite, extra_files=extra)
         outputs.deferred = reverse
         outputs.check_ids(object_id for object_id, _ in prompts)
     except BaseException:
@@ -308,20 +311,24 @@ def track_everything_to_files(
     start: int | None = None,
     stop: int | None = None,
     history: bool = True,
+    overwrite: bool = False,
 ) -> TrackingJob:
     """Track all objects of a video, and write every frame to files in the folder `out`.
 
     `open_stream` is called when the job runs, after files have been checked. `history` writes STEM_tracks.json, the
-    start and end of each track.
+    start and end of each track. With `overwrite`, files are replaced too that masklet did not write, or that were
+    changed since.
 
     Raises:
         SourceError: if the video cannot be read.
         InputError: if a format is unknown.
-        OutputError: if the folder cannot be written.
+        OutputError: if the folder cannot be written, or a file of somebody else has the name of an output.
     """
     video = open_video(source)
     try:
-        outputs = TrackOutputs(Path(out), _output_stem(video), video, formats, None)
+        stem = _output_stem(video)
+        extra = [f"{stem}_tracks.json"] if history else []
+        outputs = TrackOutputs(Path(out), stem, video, formats, None, overwrite=overwrite, extra_files=extra)
     except BaseException:
         video.close()
         raise
@@ -397,8 +404,8 @@ class _PromptedJob(TrackingJob):
             self._add_prompts(session, (frame.frame_idx or 0) + 1)
         if self.save_session and folder is not None:
             path = folder.path.parent / f"{folder.stem}_session.safetensors"
-            with defer_interrupt():
-                self._extra_paths = [session.save(path)]
+            with defer_interrupt(), self.outputs.files.protect():
+                self._extra_paths = [session.save(path, overwrite=True)]
 
     def _prepare_resume_folder(self) -> Iterator[TrackProgress]:
         """Lock the resume folder, and find out whether an interrupted run resumes."""
@@ -548,7 +555,8 @@ class _UnpromptedJob(TrackingJob):
     def _write_history(self) -> None:
         if self.history_path is not None and self.stream is not None and self._frames:
             text = json.dumps(self.stream.track_history.to_dicts(), indent=1) + "\n"
-            self._extra_paths = [write_text(self.history_path, text)]
+            with self.outputs.files.protect():
+                self._extra_paths = [write_text(self.history_path, text)]
 
 
 def _output_stem(video: Video) -> str:

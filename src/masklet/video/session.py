@@ -362,19 +362,21 @@ class Session:
     # state ------------------------------------------------------------------------------------------------------
 
     @_one_at_a_time
-    def save(self, path: str | PathLike[str]) -> Path:
+    def save(self, path: str | PathLike[str], *, overwrite: bool = False) -> Path:
         """Write the state of this session to a .safetensors file, atomically, and return the path.
 
         It holds the objects with their prompts and memories, the options, and the unfinished pass. You may call it
-        between two frames of `propagate`; `model.session(source, resume=path)` then resumes with `resume`.
+        between two frames of `propagate`; `model.session(source, resume=path)` then resumes with `resume`. A saved
+        session is replaced, another file only with `overwrite`.
 
         Raises:
-            OutputError: if the file cannot be written.
+            OutputError: if the file cannot be written, or is there and no saved session.
             StateError: if the session is closed, or of a stream, whose frames come only once.
             InputError: if a custom memory selector has no name by which it can be recognized.
         """
         self._check_open()
-        return write_session(path, SessionContext(self.network.model, self.video, self.options), self._state())
+        context = SessionContext(self.network.model, self.video, self.options)
+        return write_session(path, context, self._state(), overwrite=overwrite)
 
     @_one_at_a_time
     def restore_saved(self, saved: SavedSession) -> None:

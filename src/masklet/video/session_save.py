@@ -17,7 +17,7 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
-from masklet.atomic_files import atomic_path
+from masklet.atomic_files import atomic_path, check_replaceable
 from masklet.errors import InputError, StateError
 from masklet.masks import rle
 from masklet.media import Video
@@ -152,11 +152,13 @@ class SessionState:
     changed_frames: dict[int, list[int]]
 
 
-def write_session(path: str | PathLike[str], context: SessionContext, state: SessionState) -> Path:
-    """Write `state` to `path`, atomically, and return the path.
+def write_session(
+    path: str | PathLike[str], context: SessionContext, state: SessionState, *, overwrite: bool = False
+) -> Path:
+    """Write `state` to `path`, atomically, and return the path; without `overwrite`, only a saved session is replaced.
 
     Raises:
-        OutputError: if the file cannot be written.
+        OutputError: if the file cannot be written, or is there and no saved session.
         StateError: if frames of this source come only once, so that nothing could be resumed.
         InputError: if a custom memory selector cannot be recognized by its name.
     """
@@ -167,6 +169,8 @@ def write_session(path: str | PathLike[str], context: SessionContext, state: Ses
             f"{context.video.path!r} is a stream whose frames come once, so a saved session could not be resumed: "
             "save the stream to a file and open that"
         )
+    if not overwrite:
+        check_replaceable(path, METADATA_KEY.encode(), "saved session")
     name, weights = model_fingerprint(context.model)
     doc: SessionDoc = {
         "version": FORMAT_VERSION,

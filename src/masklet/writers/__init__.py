@@ -85,10 +85,19 @@ SINKS = MappingProxyType[str, type[Sink]](
 """The sink of each video format, by name."""
 
 
-def open_writer(name: str, out_dir: str | os.PathLike[str], *, per_object: bool = False) -> Writer:
+def open_writer(
+    name: str,
+    out_dir: str | os.PathLike[str],
+    *,
+    per_object: bool = False,
+    overwrite: bool = False,
+    root: str | os.PathLike[str] | None = None,
+) -> Writer:
     """Open a writer of format `name` into `out_dir`, which is created and checked at once.
 
-    `per_object` is an option of `png`: one black and white image per object instead of one label map.
+    `per_object` is an option of `png`: one black and white image per object instead of one label map. With `overwrite`,
+    files that masklet did not write or that were changed since are replaced too. Images below the folder `root` keep
+    their subfolders.
 
     Example:
         >>> import tempfile
@@ -101,12 +110,13 @@ def open_writer(name: str, out_dir: str | os.PathLike[str], *, per_object: bool 
 
     Raises:
         InputError: if there is no such format, or it has no option `per_object`.
-        OutputError: if the folder cannot be created or written.
+        OutputError: if the folder cannot be created or written, or the file of the entire run is somebody else's.
     """
     _check_format_name(name, WRITERS)
     if per_object and name != "png":
         raise InputError(f"format {name!r} has no option per_object; only 'png' has it: remove the option")
-    return MaskWriter(out_dir) if per_object else WRITERS[name](out_dir)
+    writer = MaskWriter if per_object else WRITERS[name]
+    return writer(out_dir, overwrite=overwrite, root=root)
 
 
 def open_sink(

@@ -47,7 +47,7 @@ class AppendOnlyFile:
         Raises:
             OutputError: if they cannot be written; the file ends as it did before.
         """
-        remaining = memoryview(f"{text}\n".encode())
+        remaining = memoryview(f"{text}\n".encode("utf-8", "backslashreplace"))
         start, length = self._size, len(remaining)
         try:
             while remaining:  # a nearly full disk takes a part, and fails at the next write

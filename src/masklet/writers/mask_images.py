@@ -36,6 +36,7 @@ class CutoutWriter(Writer):
     """
 
     name_suffix = "_cutout"
+    numbered = True
 
     def _write(self, results: Results, stem: str) -> None:
         for index, one in enumerate(results):
@@ -47,6 +48,7 @@ class MaskWriter(Writer):
     """Write STEM_mask_0.png ... per image: a lossless black and white PNG per object, 255 inside and 0 outside."""
 
     name_suffix = "_mask"
+    numbered = True
 
     def _write(self, results: Results, stem: str) -> None:
         for index, mask in enumerate(() if results.masks is None else results.masks.data):
@@ -75,13 +77,16 @@ class PngWriter(Writer):
                     MaskletWarning,
                     stacklevel=3,
                 )
-        source_folder = os.path.dirname(results.path) or "."
-        if os.path.exists(results.path) and os.path.samefile(source_folder, self.folder):
-            stem = f"{stem}_labels"
         path = self._path(stem, ".png")
         with atomic_path(path) as temporary:
             label_map_image(labels, len(results)).save(temporary)
         self.paths.append(path)
+
+    def _base_name(self, path: str) -> str:
+        base = super()._base_name(path)
+        target, source_folder = (self.folder / base).parent, os.path.dirname(path) or "."
+        beside = os.path.exists(path) and target.is_dir() and os.path.samefile(source_folder, target)
+        return f"{base}_labels" if beside else base
 
 
 def label_map(results: Results) -> LabelMap:

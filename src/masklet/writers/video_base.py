@@ -204,7 +204,12 @@ def safe_stem(stem: str) -> str:
         >>> safe_stem("rtsp://camera:554/street")
         'rtsp___camera_554_street'
     """
-    name = re.sub(r"[^\w ()+,.=@-]", "_", stem).encode()[:MAX_STEM_BYTES].decode(errors="ignore").strip(". ")
+    name = (
+        re.sub(r"[^\w ()+,.=@-]", "_", stem)
+        .encode("utf-8", "replace")[:MAX_STEM_BYTES]
+        .decode(errors="ignore")
+        .strip(". ")
+    )
     return name or "video"
 
 

@@ -403,6 +403,7 @@ class CocoDatasetWriter(DatasetWriter):
     data_format: ClassVar[str] = "coco"
     description: ClassVar[str] = "annotations/instances_SPLIT.json, images/[SPLIT/]NAME.jpg"
     supports: ClassVar[frozenset[str]] = frozenset({"overlaps", "holes", "parts", "classes", "scores", "ids"})
+    dataset_files: ClassVar[tuple[str, ...]] = ("annotations/instances_*.json",)
 
     def _format_options(self) -> JsonObject:
         mode = self.options.segmentation
@@ -458,7 +459,11 @@ class CocoDatasetWriter(DatasetWriter):
                 for annotation in entry.record["annotations"]
             )
             path = self.folder / "annotations" / f"instances_{(split or DEFAULT_SPLIT).replace('/', '_')}.json"
-            with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+            # JSON has the escapes of surrogates, which stand for bytes of a file name that are no text
+            with (
+                atomic_path(path) as temporary,
+                temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file,
+            ):
                 file.write('{"info": {"description": "masklet"},\n"licenses": [],\n"categories": [\n')
                 file.writelines(_json_lines(categories))
                 file.write('\n],\n"images": [\n')

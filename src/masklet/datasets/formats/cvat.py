@@ -247,6 +247,8 @@ class CvatDatasetWriter(ShapeDatasetWriter):
     data_format: ClassVar[str] = "cvat"
     description: ClassVar[str] = "annotations.xml, images/[SPLIT/]NAME.jpg"
     supports: ClassVar[frozenset[str]] = frozenset({"overlaps", "holes", "parts", "classes", "scores", "ids"})
+    dataset_files: ClassVar[tuple[str, ...]] = (FILE_NAME,)
+    names_are_text: ClassVar[bool] = True
 
     def _image_file(self, image: LabeledImage) -> str:
         return join_path(IMAGE_FOLDER, image.split, image.name)

@@ -209,6 +209,7 @@ class DavisDatasetWriter(DatasetWriter):
         "JPEGImages/480p/VIDEO/FRAME.jpg, Annotations/480p/VIDEO/FRAME.png, ImageSets/2017/SPLIT.txt"
     )
     supports: ClassVar[frozenset[str]] = frozenset({"holes", "parts", "ids"})
+    dataset_files: ClassVar[tuple[str, ...]] = (f"{SPLIT_FOLDER}/2017/*.txt",)
     unique_per_split: ClassVar[bool] = False
 
     def __init__(self, out_dir: str | os.PathLike[str], names: Mapping[int, str], options: WriteOptions) -> None:

@@ -377,6 +377,7 @@ class LabelmeDatasetWriter(ShapeDatasetWriter):
     data_format: ClassVar[str] = "labelme"
     description: ClassVar[str] = "[SPLIT/]NAME.json beside [SPLIT/]NAME.jpg, labels.txt"
     supports: ClassVar[frozenset[str]] = frozenset({"overlaps", "holes", "parts", "classes", "scores", "ids"})
+    dataset_files: ClassVar[tuple[str, ...]] = (CLASSES_FILE,)
 
     def _image_file(self, image: LabeledImage) -> str:
         return join_path(image.split, image.name)

@@ -278,6 +278,8 @@ class VocDatasetWriter(DatasetWriter):
         "JPEGImages, Annotations, SegmentationObject, SegmentationClass, ImageSets, labelmap.txt"
     )
     supports: ClassVar[frozenset[str]] = frozenset({"holes", "parts", "classes"})
+    dataset_files: ClassVar[tuple[str, ...]] = (CLASSES_FILE, f"{SPLIT_FOLDER}/*.txt")
+    names_are_text: ClassVar[bool] = True
     unique_per_split: ClassVar[bool] = False
 
     def _image_file(self, image: LabeledImage) -> str:

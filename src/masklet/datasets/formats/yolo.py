@@ -318,6 +318,7 @@ class YoloDatasetWriter(DatasetWriter):
     data_format: ClassVar[str] = "yolo"
     description: ClassVar[str] = "images/[SPLIT/]NAME.jpg, labels/[SPLIT/]NAME.txt, data.yaml, classes.txt"
     supports: ClassVar[frozenset[str]] = frozenset({"overlaps", "holes", "classes"})
+    dataset_files: ClassVar[tuple[str, ...]] = (CLASSES_FILE, "data.yaml")
 
     def _format_options(self) -> JsonObject:
         return {"label_folder": self.options.label_folder}
