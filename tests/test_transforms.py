@@ -8,7 +8,7 @@ import torch
 
 from masklet.models.types import PIXEL_MEAN, PIXEL_STD
 from masklet.prompts import parse_prompts
-from masklet.transforms import MASK_PROMPT_LOGIT, ImageTransform, binary_mask, mask_logits, prompt_tensors
+from masklet.transforms import MASK_PROMPT_LOGIT, ImageTransform, binary_mask, prompt_tensors
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,10 @@ def test_a_mask_comes_back_from_where_it_was_put(keep: bool, size: tuple[int, in
 def test_a_mask_smaller_than_a_cell_keeps_the_cells_it_touches(size: tuple[int, int]) -> None:
     mask = np.zeros(size, bool)
     mask[size[0] // 2, size[1] // 3] = True
-    for cells, inside in ((binary_mask(mask, 32)[0, 0], 1), (mask_logits(mask, 32)[0, 0], MASK_PROMPT_LOGIT)):
+    for cells, inside in (
+        (binary_mask(mask, 32)[0, 0], 1),
+        (ImageTransform(size, 32).mask_logits(mask, 32)[0, 0], MASK_PROMPT_LOGIT),
+    ):
         assert (cells == inside).sum() == 1
         assert cells[16, 10] == inside
     assert not binary_mask(np.zeros(size, bool), 32).any()

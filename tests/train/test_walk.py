@@ -18,7 +18,7 @@ from masklet.train.loop import RuntimeConfig, build_context, stage_encoder, trai
 
 PAGE = Path(__file__).parents[2] / "docs" / "internals" / "walk_train.md"
 PACKAGE = Path(masklet.__file__).parent
-READERS = ("datasets/", "masks/", "media/")
+READERS = ("damaged_files.py", "datasets/", "masks/", "media/")
 NETWORK = ("models/", "nn/")
 
 

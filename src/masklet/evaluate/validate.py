@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import Protocol, TypeAlias
@@ -307,7 +306,7 @@ def _evaluate_item(
             outcome = replace(outcome, tracking_results=tuple(one for one in results if one.id not in sample.problems))
         else:
             [frame] = sample.read(sample.frame_indices)
-            outcome = replace(outcome, iou_N5=image_ious(copy(model.predictor), frame, max_objects, prompts))
+            outcome = replace(outcome, iou_N5=image_ious(model.predictor, frame, max_objects, prompts))
         outcome = replace(outcome, broken_objects=tuple(sample.problems.values()))
     except InputError as problem:  # of this sample: prompts were checked before
         outcome = replace(outcome, skip_reason=str(problem))
