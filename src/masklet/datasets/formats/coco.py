@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from masklet.atomic_files import atomic_path
-from masklet.datasets.account import DEFAULT_CLASS_NAME, ObjectAccount
+from masklet.datasets.account import DEFAULT_CLASS_NAME, UNLISTED_CLASS_NAME, ObjectAccount
 from masklet.datasets.dataset import (
     DataError,
     DataIssue,
@@ -111,7 +111,7 @@ class CocoSample(ImageSample):
             }
             problem = DataError.for_file(file, f"({description}) {faults[rule]}") if rule in faults else None
             left_out.append(LeftOutObject(rule, known, problem))
-        return LazyMasks(decoders, attributes, left_out)
+        return LazyMasks(decoders, attributes, left_out, num_records=len(self.spans))
 
     def _decode(self, shape: object, size: Size, description: str) -> Mask:
         """Decode outlines, run-length codes, or both together; an outline of one or two points has no area."""
@@ -282,9 +282,11 @@ class _FileContents:
         self._images: dict[int | str, JsonObject] = {}
         self._spans: dict[int | str | None, list[Span]] = {}
         self._categories: Counter[int | str] = Counter()
+        self._num_annotations = 0
         content = read_bytes(file)
         for key, start, end, value in iter_items(content, file, ("images", "annotations", "categories")):
             if key == "annotations":
+                self._num_annotations += 1
                 self.add_annotation(value, start, end)
             elif key == "categories":
                 category = json.loads(content[start:end].decode("utf-8", "replace"))
@@ -370,6 +372,12 @@ class _FileContents:
             if left_id is None:
                 reason = f"has {len(left)} annotation(s) without image_id; fix or remove them"
             self.add_issue(f"image_id {left_id}", reason, left)
+        num_listed = sum(len(sample.spans) for sample in samples.values())
+        num_unlisted = self._num_annotations - num_listed - sum(sum(one.objects.values()) for one in self.issues)
+        if num_unlisted:
+            reason = f"has {num_unlisted} annotation(s) that are of no image and no issue; report this"
+            issue = DataIssue.for_file("annotations", self.file, reason)
+            self.issues.append(replace(issue, objects={UNLISTED_CLASS_NAME: abs(num_unlisted)}))
         return sorted(samples.values(), key=lambda sample: natural_key(sample.name))
 
     def _find_image_folder(self) -> Path:

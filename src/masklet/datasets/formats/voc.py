@@ -9,12 +9,14 @@
 
 Maps have a palette or are gray, or are painted in the colors of the palette. Without labelmap.txt, classes are the
 twenty of the challenge. Objects of the XML that have no pixel in the map are left out: "void" where the map is 255 in
-their box, else "box".
+their box, else "box". Images with an XML and no map are no samples; their boxes are counted as left out.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -25,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.atomic_files import write_text
+from masklet.datasets.account import DEFAULT_CLASS_NAME
 from masklet.datasets.dataset import (
     DataError,
     DataIssue,
@@ -58,6 +61,7 @@ from masklet.datasets.label_maps import (
     masks_from_label_map,
     open_mask_image,
     read_label_map,
+    unique_ids,
 )
 from masklet.datasets.labeled_image import LabeledImage
 from masklet.datasets.writer import DatasetWriter, WriteResult, collapse_whitespace, strip_xml_invalid
@@ -119,6 +123,7 @@ class VocSample(ImageSample):
             {number: partial(masks.__getitem__, label) for number, label in enumerate(masks, 1)},
             {number: attributes[label] for number, label in enumerate(masks, 1)},
             left_out,
+            num_records=len({*unique_ids(label_map)} - {IGNORE_LABEL} | {*range(1, len(elements) + 1)}),
         )
 
     def _object_attributes(self, label_map: LabelMap, labels: list[int]) -> dict[int, ObjectAttributes]:
@@ -184,7 +189,11 @@ class VocDatasetReader(DatasetReader):
             names={class_id: name for class_id, (name, _) in enumerate(classes) if name},
         )
         split_of = {name: split for split, listed in lists.items() if is_split_name(split) for name in listed}
-        return replace(data, splits={s.name: split_of[s.name] for s in data.samples if s.name in split_of})
+        return replace(
+            data,
+            splits={s.name: split_of[s.name] for s in data.samples if s.name in split_of},
+            count_elsewhere=partial(_count_boxes, root, names),
+        )
 
 
 def _is_tree(folder: Path) -> bool:
@@ -217,6 +226,20 @@ def _read_tree(root: Path, names: set[str] | None) -> DatasetPart:
     missing = {name: root / OBJECT_FOLDER / f"{name}.png" for name in sorted((names or set()) - set(maps))}
     issues += [DataIssue.for_file(name, file, "is listed and not there: add it") for name, file in missing.items()]
     return samples, issues
+
+
+def _count_boxes(root: Path, names: set[str] | None) -> dict[str, Counter[str]]:
+    """Count by class the boxes of the images that have an XML and no map; `names` are those to take (None: all)."""
+    boxes: Counter[str] = Counter()
+    for file in (root / XML_FOLDER).rglob("*.xml"):
+        name = file.relative_to(root / XML_FOLDER).with_suffix("").as_posix()
+        if file.name.startswith(".") or (names is not None and name not in names):
+            continue
+        if not (root / OBJECT_FOLDER / f"{name}.png").exists():
+            with suppress(DataError):  # a damaged one has no number
+                elements = read_xml(file).iter("object")
+                boxes.update((element.findtext("name") or "").strip() or DEFAULT_CLASS_NAME for element in elements)
+    return {"box": boxes} if boxes else {}
 
 
 def _read_classes(file: Path) -> list[tuple[str, Sequence[int]]]:

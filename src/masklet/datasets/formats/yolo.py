@@ -82,7 +82,8 @@ class YoloSample(ImageSample):
             object_id = len(decoders) + 1
             decoders[object_id] = partial(self._rasterize_line, number, words, size)
             attributes[object_id] = ObjectAttributes(class_id=class_id)
-        return LazyMasks(decoders, attributes, left_out)
+        num_records = sum(line.strip()[:1] not in ("", "#") for line in lines)
+        return LazyMasks(decoders, attributes, left_out, num_records=num_records)
 
     def _rasterize_line(self, number: int, words: Sequence[str], size: Size) -> Mask:
         """Fill complete pixels with the edge included, as other readers of the format do and our writer expects."""

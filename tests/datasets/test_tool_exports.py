@@ -1,0 +1,71 @@
+"""Label folders in the manner of labeling tools: recognized, counted, and converted with a balanced account."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers.tool_exports import EXPORTS, OUTLINES, ToolExport, mask_of
+from masklet.datasets import (
+    DATASET_WRITERS,
+    Dataset,
+    class_names,
+    convert,
+    list_items,
+    open_dataset,
+    open_dataset_writer,
+)
+from masklet.datasets.account import ObjectAccount, object_class_name
+from masklet.datasets.dataset import Mask
+
+LOSSLESS = ("coco", "labelme", "cvat")
+
+
+def iou(one: Mask, other: Mask) -> float:
+    return float(np.count_nonzero(one & other) / np.count_nonzero(one | other))
+
+
+def objects(data: Dataset) -> list[tuple[str, Mask]]:
+    found = []
+    for sample in data.samples:
+        [frame] = sample.read([0])
+        found += [(object_class_name(data.names, frame.attributes(n)), frame.masks[n]) for n in frame.masks]
+    return found
+
+
+def convert_counted(data: Dataset, to: str, out: Path) -> ObjectAccount:
+    """Convert, and return the account of everything, as the command does."""
+    account = ObjectAccount.for_dataset(data)
+    with open_dataset_writer(to, out, names=class_names(data)) as writer:
+        for step in convert(data, list_items(data, unique_per_split=writer.unique_per_split), writer):
+            assert step.issue is None
+    account.merge(writer.account)
+    return account
+
+
+@pytest.mark.parametrize("export", EXPORTS, ids=lambda export: export.name)
+def test_the_export_of_a_tool_is_read_and_converted(tmp_path: Path, export: ToolExport) -> None:
+    export.make(tmp_path / "in")
+    data = open_dataset(tmp_path / "in")
+    assert (data.data_format, data.issues) == (export.data_format, ())
+    before = objects(data)
+    assert Counter(name for name, _ in before) == export.counts
+    assert min([iou(mask, mask_of(OUTLINES[name])) for name, mask in before if name in OUTLINES], default=1.0) > 0.9
+    for to in DATASET_WRITERS:
+        account = convert_counted(data, to, tmp_path / to)
+        left_out = {rule: sum(counts.values()) for rule, counts in account.left_out.items()}
+        assert (left_out, account.broken, account.lost) == (export.left_out, {}, {})
+        assert account.source == sum(account.left_out.values(), account.written)
+        assert account.written == export.counts
+        if to in LOSSLESS and before:
+            after = objects(open_dataset(tmp_path / to, data_format=to))
+            assert [name for name, _ in after] == [name for name, _ in before]
+            assert min(iou(a, b) for (_, a), (_, b) in zip(before, after, strict=True)) > 0.98
+
+
+def test_there_are_forty_exports_of_nine_tools() -> None:
+    assert len({export.name for export in EXPORTS}) == len(EXPORTS) >= 40
+    assert len({export.tool for export in EXPORTS}) >= 9
