@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.tool_exports import EXPORTS, OUTLINES, ToolExport, mask_of
+from helpers.tool_exports import EXPORTS, OUTLINES, ToolExport, image, mask_of, write
 from masklet.datasets import (
     DATASET_WRITERS,
     Dataset,
+    WriteOptions,
     class_names,
     convert,
     list_items,
@@ -20,6 +21,7 @@ from masklet.datasets import (
 )
 from masklet.datasets.account import ObjectAccount, object_class_name
 from masklet.datasets.dataset import Mask
+from masklet.errors import SourceError
 
 LOSSLESS = ("coco", "labelme", "cvat")
 
@@ -39,7 +41,7 @@ def objects(data: Dataset) -> list[tuple[str, Mask]]:
 def convert_counted(data: Dataset, to: str, out: Path) -> ObjectAccount:
     """Convert, and return the account of everything, as the command does."""
     account = ObjectAccount.for_dataset(data)
-    with open_dataset_writer(to, out, names=class_names(data)) as writer:
+    with open_dataset_writer(to, out, names=class_names(data), options=WriteOptions(images="link")) as writer:
         for step in convert(data, list_items(data, unique_per_split=writer.unique_per_split), writer):
             assert step.issue is None
     account.merge(writer.account)
@@ -69,3 +71,20 @@ def test_the_export_of_a_tool_is_read_and_converted(tmp_path: Path, export: Tool
 def test_there_are_forty_exports_of_nine_tools() -> None:
     assert len({export.name for export in EXPORTS}) == len(EXPORTS) >= 40
     assert len({export.tool for export in EXPORTS}) >= 9
+
+
+def test_projects_of_via_and_videos_of_cvat_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    region = {"shape_attributes": {"name": "polygon", "all_points_x": [1, 9, 9], "all_points_y": [1, 1, 9]}}
+    project = {"_via_settings": {}, "_via_img_metadata": {"a.jpg9": {"filename": "a.jpg", "regions": [region]}}}
+    header = "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes\n"
+    for content in (project, project["_via_img_metadata"], header):
+        image(tmp_path / "via" / "a.jpg")
+        file = write(tmp_path / "via" / ("via.csv" if content is header else "via.json"), content)
+        for path in (tmp_path / "via", file):
+            with pytest.raises(SourceError, match=r"via\.(json|csv) is a project of VIA.*export as COCO"):
+                open_dataset(path)
+        file.unlink()
+    video = '<track id="0" label="cat"><polygon frame="0" keyframe="1" outside="0" points="1,1;9,1;9,9"/></track>'
+    write(tmp_path / "video" / "annotations.xml", f"<annotations><version>1.1</version>{video}</annotations>")
+    with pytest.raises(SourceError, match=r"CVAT for video.*export it as CVAT for images"):
+        open_dataset(tmp_path / "video")

@@ -13,11 +13,12 @@ the file from its log, one image at a time.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from masklet.atomic_files import atomic_path
@@ -351,9 +352,8 @@ class _FileContents:
 
     def make_samples(self, prefix: str) -> list[CocoSample]:
         """Make the samples, named after their images, in natural order. Leftover annotations become issues."""
-        folder = self._find_image_folder()
+        folder, file_names = self._find_images()
         samples: dict[str, CocoSample] = {}
-        file_names = [str(record["file_name"]).replace("\\", "/") for record in self._images.values()]
         names = sample_names(file_names)
         for (image_id, record), file_name, short in zip(self._images.items(), file_names, names, strict=True):
             spans = tuple(self._spans.pop(image_id, ()))
@@ -380,17 +380,25 @@ class _FileContents:
             self.issues.append(replace(issue, objects={UNLISTED_CLASS_NAME: abs(num_unlisted)}))
         return sorted(samples.values(), key=lambda sample: natural_key(sample.name))
 
-    def _find_image_folder(self) -> Path:
-        """Find the folder that `file_name` is relative to: the first usual one that holds one of the images."""
+    def _find_images(self) -> tuple[Path, list[str]]:
+        """Find the folder that `file_name` is relative to: the first usual one that holds one of the images.
+
+        Where none does, names are paths on the server of Label Studio: what is after ?d= counts, or the name alone,
+        at last without the eight digits that an upload puts before it.
+        """
         split, here, above = _split_name(self.file), self.file.parent, self.file.parent.parent
         folders = [
-            *(here, here / "images", here / split, here / "images" / split),
+            *(here, here / "images", here / split, here / "images" / split, here / "data"),
             *(above / split, above / "images" / split, above / "images", above),
         ]
-        names = [str(record["file_name"]).replace("\\", "/") for record in self._images.values()][:MAX_PROBED_FILES]
-        for folder in folders:
-            if any((folder / name).is_file() for name in names):
-                return folder
+        names = [str(record["file_name"]).replace("\\", "/") for record in self._images.values()]
+        local_names = [name.rpartition("?d=")[2] for name in names]
+        base_names = [PurePosixPath(name).name for name in local_names]
+        own_names = [re.sub(r"^[0-9a-f]{8}-(?=.)", "", name) for name in base_names]
+        for candidates in (names, local_names, base_names, own_names):
+            for folder in folders:
+                if any((folder / name).is_file() for name in candidates[:MAX_PROBED_FILES] if name):
+                    return folder, candidates
         raise DataError.for_file(
             self.file,
             f"names images such as {names[0]!r}, and none of them is in {', '.join(map(str, folders))}; "

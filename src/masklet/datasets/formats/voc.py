@@ -5,7 +5,7 @@
     SegmentationClass/ID.png             0 background, 1 the first class
     Annotations/ID.xml                   boxes and class names; object n is the n-th one
     ImageSets/Segmentation/SPLIT.txt     names of images
-    labelmap.txt                         one line for each class: name:red,green,blue::
+    labelmap.txt                         one line for each class: name:red,green,blue::, or class_names.txt: name
 
 Maps have a palette or are gray, or are painted in the colors of the palette. Without labelmap.txt, classes are the
 twenty of the challenge. Objects of the XML that have no pixel in the map are left out: "void" where the map is 255 in
@@ -76,7 +76,7 @@ LabelMap = npt.NDArray[np.uint8]
 IMAGE_FOLDER, OBJECT_FOLDER, CLASS_FOLDER, XML_FOLDER, SPLIT_FOLDER = (
     "JPEGImages", "SegmentationObject", "SegmentationClass", "Annotations", "ImageSets/Segmentation",
 )  # fmt: skip
-CLASSES_FILE, BACKGROUND = "labelmap.txt", "background"
+CLASSES_FILE, LABELME_CLASSES_FILE, BACKGROUND = "labelmap.txt", "class_names.txt", "background"
 MAX_COORDINATE = 1 << 20
 CLASS_NAMES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
@@ -177,7 +177,7 @@ class VocDatasetReader(DatasetReader):
                 f"{path} has boxes only, no masks; allowed are {IMAGE_FOLDER}/ID.jpg with {OBJECT_FOLDER}/ID.png: add "
                 "them"
             )
-        classes = _read_classes(root / CLASSES_FILE)[1:]
+        classes = _read_classes(_find_classes(root))[1:]
         lists = {file.stem: read_lines(file) for file in files_in(root / SPLIT_FOLDER, (".txt",))}
         names = None if options.split is None else set(lists[validate_choice(path, options.split, lists, "split")])
         data = build_dataset(
@@ -222,7 +222,7 @@ def _read_tree(root: Path, names: set[str] | None) -> DatasetPart:
             issues.append(DataIssue.for_file(name, file, f"has no image of its name in {IMAGE_FOLDER}: add it"))
         else:
             class_map, xml_file = root / CLASS_FOLDER / f"{name}.png", root / XML_FOLDER / f"{name}.xml"
-            samples.append(VocSample(name, images[0], file, class_map, xml_file, root / CLASSES_FILE))
+            samples.append(VocSample(name, images[0], file, class_map, xml_file, _find_classes(root)))
     missing = {name: root / OBJECT_FOLDER / f"{name}.png" for name in sorted((names or set()) - set(maps))}
     issues += [DataIssue.for_file(name, file, "is listed and not there: add it") for name, file in missing.items()]
     return samples, issues
@@ -242,6 +242,12 @@ def _count_boxes(root: Path, names: set[str] | None) -> dict[str, Counter[str]]:
     return {"box": boxes} if boxes else {}
 
 
+def _find_classes(root: Path) -> Path:
+    """Return the list of the classes: labelmap.txt or, as LabelMe's converter writes it, class_names.txt."""
+    names_only = root / LABELME_CLASSES_FILE
+    return names_only if names_only.is_file() and not (root / CLASSES_FILE).is_file() else root / CLASSES_FILE
+
+
 def _read_classes(file: Path) -> list[tuple[str, Sequence[int]]]:
     """Return the (name, color) of each value of a class map, the background first, of labelmap.txt.
 
@@ -250,7 +256,10 @@ def _read_classes(file: Path) -> list[tuple[str, Sequence[int]]]:
     """
     palette: list[list[int]] = davis_palette().tolist()
     lines = read_lines(file) if file.is_file() else ["background", *CLASS_NAMES]
-    fields = [[field.strip() for field in line.split(":")] for line in lines if not line.startswith("#")]
+    fields = [
+        [field.strip() for field in line.split(":")] for line in lines if not line.startswith(("#", "__ignore__"))
+    ]
+    fields = [[BACKGROUND] if parts == ["_background_"] else parts for parts in fields]
     fields.sort(key=lambda parts: parts[0] != BACKGROUND)  # the first value, wherever it is listed
     if not fields or fields[0][0] != BACKGROUND:
         fields.insert(0, [BACKGROUND])

@@ -56,6 +56,8 @@ CLASSES_FILE = "classes.txt"
 BOX_NUMBERS = (4, 5)
 """Numbers after the class in a line that is a box, without and with a score."""
 MAX_CLASS_ID = 9999
+MAX_PROBED_IMAGES = 50
+"""Images of a list that are tried to find their folder."""
 MAX_YAML_BYTES, MAX_LABEL_BYTES = 1 << 20, 1 << 26
 
 
@@ -209,6 +211,8 @@ def _find_yaml(folder: Path) -> Path | None:
             continue
         if any(line.startswith(tuple(f"{split}:" for split in SPLITS)) for line in text.splitlines()):
             return file
+        if text.startswith("names:") and _find_split_folders(folder):  # as supervision writes it, without folders
+            return file
     return None
 
 
@@ -250,6 +254,8 @@ def _read_yaml(file: Path) -> tuple[dict[str, list[Path]], dict[int, str]]:
             if not os.path.exists(path):  # some tools write ../train/images and mean train/images
                 path = base / name.removeprefix("../")
             parts.setdefault(split, []).append(path)
+    if not parts and content.keys().isdisjoint(SPLITS):
+        parts = _find_split_folders(file.parent)
     if not parts:
         raise DataError.for_file(file, "names no images; a data.yaml has train and val, folders of images: add them")
     existing = {split: paths for split, paths in parts.items() if any(os.path.exists(path) for path in paths)}
@@ -271,7 +277,10 @@ def _to_path(value: object) -> str:
 
 def _list_images(folder_or_list: Path) -> list[Path]:
     if folder_or_list.is_file():
-        return [folder_or_list.parent / line.replace("\\", "/") for line in read_lines(folder_or_list)]
+        base, names = folder_or_list.parent, [line.replace("\\", "/") for line in read_lines(folder_or_list)]
+        if names and not any((base / name).exists() for name in names[:MAX_PROBED_IMAGES]):
+            names = [name.removeprefix("data/") for name in names]  # as CVAT writes it
+        return [base / name for name in names]
     return natural_sorted(
         path
         for path in folder_or_list.rglob("*")
