@@ -30,7 +30,7 @@ BOTH = {"cat": 1, "dog": 1}
 
 @dataclass(frozen=True)
 class ToolExport:
-    """A style: the tool, what is special, how it is made, and the objects by class and the rules that leave some out."""
+    """A style: the tool, what is special, how it is made, the objects by class, and those that rules leave out."""
 
     name: str
     tool: str
@@ -39,7 +39,6 @@ class ToolExport:
     make: Callable[[Path], object]
     counts: Mapping[str, int] = field(default_factory=lambda: dict(BOTH))
     left_out: Mapping[str, int] = field(default_factory=dict)
-    broken: int = 0
 
 
 def mask_of(points: Sequence[Sequence[float]]) -> Mask:
@@ -77,8 +76,7 @@ def runs(mask: Mask) -> Json:
     """A run-length code as a list of numbers, down the columns."""
     pixels = np.concatenate([[0], mask.T.ravel().astype(np.int8), [2]])
     edges = np.flatnonzero(np.diff(pixels))
-    starts = np.concatenate([[0], edges]) if mask[0, 0] else np.concatenate([[0], edges])
-    return {"size": [HEIGHT, WIDTH], "counts": np.diff(starts).tolist()}
+    return {"size": [HEIGHT, WIDTH], "counts": np.diff(np.concatenate([[0], edges])).tolist()}
 
 
 def coco_annotation(number: int, name: str = "cat", image_id: int = 1, **other: object) -> Json:
@@ -433,6 +431,7 @@ def fiftyone_coco(root: Path) -> None:
 
 
 TWICE, THRICE = {"cat": 2, "dog": 2}, {"cat": 3, "dog": 3}
+PAIR = [shape("cat"), shape("dog")]
 FOUR_POINTS = [shape("cat", "rectangle"), shape("dog")]
 EXPORTS = (
     ToolExport("cvat-coco", "CVAT", "attributes, licenses", "coco", cvat_coco),
@@ -442,7 +441,7 @@ EXPORTS = (
     ToolExport("cvat-coco-subsets", "CVAT", "a file for each subset", "coco", cvat_coco_subsets, TWICE),
     ToolExport("cvat-coco-no-images", "CVAT", "images put beside", "coco", cvat_coco_without_images),
     ToolExport(
-        "cvat-coco-keypoints", "CVAT", "a skeleton", "coco", cvat_coco_keypoints, BOTH, {"no segmentation": 1}, 0
+        "cvat-coco-keypoints", "CVAT", "a skeleton", "coco", cvat_coco_keypoints, BOTH, {"no segmentation": 1}
     ),
     ToolExport("cvat-images", "CVAT", "polygons with attributes", "cvat", lambda root: cvat_xml(root, POLYGONS)),
     ToolExport(
@@ -495,7 +494,7 @@ EXPORTS = (
         "label-studio-brush", "Label Studio", "a PNG for each region", "png", label_studio_brush, {"object": 2}
     ),
     ToolExport(
-        "labelme-polygons", "LabelMe", "version 5", "labelme", lambda root: labelme_file(root, [shape("cat"), shape("dog")])
+        "labelme-polygons", "LabelMe", "version 5", "labelme", lambda root: labelme_file(root, PAIR)
     ),
     ToolExport(
         "labelme-rectangle-circle", "LabelMe", "two points", "labelme",
@@ -515,14 +514,15 @@ EXPORTS = (
         "labelme-lines", "LabelMe", "points and lines", "labelme",
         lambda root: labelme_file(
             root,
-            [shape("cat"), shape("dog"), shape("eye", "point", [[1, 2]]), shape("leash", "linestrip", [[1, 2], [3, 4]])],
+            [*PAIR, shape("eye", "point", [[1, 2]]), shape("leash", "linestrip", [[1, 2], [3, 4]])],
         ),
         BOTH, {"point": 1, "line": 1},
     ),
     ToolExport("labelme2voc", "LabelMe", "class_names.txt", "voc", labelme2voc),
     ToolExport("labelme2coco", "LabelMe", "a background category", "coco", labelme2coco),
     ToolExport(
-        "x-anylabeling-2", "X-AnyLabeling", "rectangle of 4 points", "labelme", lambda root: x_anylabeling(root, FOUR_POINTS)
+        "x-anylabeling-2", "X-AnyLabeling", "rectangle of 4 points", "labelme",
+        lambda root: x_anylabeling(root, FOUR_POINTS),
     ),
     ToolExport(
         "x-anylabeling-rotation", "X-AnyLabeling", "rotated boxes", "labelme",
@@ -546,7 +546,7 @@ EXPORTS = (
     ToolExport("coco-annotator-paths", "coco-annotator", "isbbox, path", "coco", coco_annotator_paths),
     ToolExport("supervision-coco", "supervision", "a code as a crowd", "coco", supervision_coco, BOTH, {"crowd": 1}),
     ToolExport("supervision-yolo", "supervision", "data.yaml of names", "yolo", supervision_yolo),
-    ToolExport("pycocotools-rle", "pycocotools", "compressed codes", "coco", lambda root: pycocotools(root, rle.encode)),
+    ToolExport("pycocotools-rle", "pycocotools", "compressed", "coco", lambda root: pycocotools(root, rle.encode)),
     ToolExport("pycocotools-runs", "pycocotools", "lists of runs", "coco", lambda root: pycocotools(root, runs)),
     ToolExport(
         "pycocotools-crowd", "pycocotools", "iscrowd 1", "coco", lambda root: pycocotools(root, runs, iscrowd=1), {},

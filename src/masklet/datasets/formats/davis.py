@@ -40,8 +40,8 @@ from masklet.datasets.files import (
     validate_choice,
 )
 from masklet.datasets.label_maps import (
-    count_labels,
     MAX_LABEL,
+    count_labels,
     draw_label_map,
     is_binary_mask,
     masks_from_label_map,
