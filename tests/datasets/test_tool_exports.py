@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.tool_exports import EXPORTS, OUTLINES, ToolExport, image, mask_of, write
+from helpers.tool_exports import EXPORTS, OUTLINES, ToolExport, image, mask_of, polygon_xml, voc_polygons, write
 from masklet.datasets import (
     DATASET_WRITERS,
     Dataset,
@@ -20,7 +20,7 @@ from masklet.datasets import (
     open_dataset_writer,
 )
 from masklet.datasets.account import ObjectAccount, object_class_name
-from masklet.datasets.dataset import Mask
+from masklet.datasets.dataset import DataError, Mask
 from masklet.errors import SourceError
 
 LOSSLESS = ("coco", "labelme", "cvat")
@@ -88,3 +88,20 @@ def test_projects_of_via_and_videos_of_cvat_are_refused_with_the_remedy(tmp_path
     write(tmp_path / "video" / "annotations.xml", f"<annotations><version>1.1</version>{video}</annotations>")
     with pytest.raises(SourceError, match=r"CVAT for video.*export it as CVAT for images"):
         open_dataset(tmp_path / "video")
+
+
+def test_outlines_of_voc_are_read_one_by_one(tmp_path: Path) -> None:
+    voc_polygons(tmp_path)
+    file = tmp_path / "annotations" / "a.xml"
+    bad = polygon_xml("cat").replace("<y1>7.000</y1>", "<y1>x</y1>")
+    file.write_text(file.read_text().replace("<object>", f"{bad}<object>", 1))
+    write(tmp_path / "annotations" / "b.xml", "<annotation/>")
+    data = open_dataset(tmp_path)
+    assert ["b.xml has no image of its name" in issue.reason for issue in data.issues] == [True]
+    masks = data.samples[0].read([0])[0].masks
+    with pytest.raises(DataError, match=r"a\.xml \(object 1\) has 'x' in its outline"):
+        masks[1]
+    np.testing.assert_array_equal(masks[2], mask_of(OUTLINES["cat"]))
+    write(file, file.read_text().replace("<width>64", "<width>63"))
+    with pytest.raises(DataError, match=r"a\.xml \(size\) is 63 x 48"):
+        data.samples[0].read([0])

@@ -416,6 +416,21 @@ def supervision_yolo(root: Path) -> None:
     write(root / "data.yaml", "names:\n- cat\n- dog\nnc: 2\n")
 
 
+def polygon_xml(name: str, shift: float = 1.0) -> str:
+    """An object with its outline, counted from 1."""
+    corners = enumerate(OUTLINES[name], 1)
+    points = "".join(f"<x{n}>{x + shift:.3f}</x{n}><y{n}>{y + shift:.3f}</y{n}>" for n, (x, y) in corners)
+    return f"<object><name>{name}</name><bndbox><xmin>9</xmin></bndbox><polygon>{points}</polygon></object>"
+
+
+def voc_polygons(root: Path, image_folder: str = "images/", xml_folder: str = "annotations/") -> None:
+    """Outlines in the XML, and an object that has a box only."""
+    image(root / f"{image_folder}a.jpg")
+    objects = polygon_xml("cat") + polygon_xml("dog") + "<object><name>cat</name><bndbox/></object>"
+    size = f"<size><width>{WIDTH}</width><height>{HEIGHT}</height><depth>3</depth></size>"
+    write(root / f"{xml_folder}a.xml", f"<annotation><filename>a.jpg</filename>{size}{objects}</annotation>")
+
+
 def pycocotools(root: Path, encode: Callable[[Mask], object], **other: object) -> None:
     image(root / "images/a.png")
     annotations = [
@@ -546,6 +561,11 @@ EXPORTS = (
     ToolExport("coco-annotator-paths", "coco-annotator", "isbbox, path", "coco", coco_annotator_paths),
     ToolExport("supervision-coco", "supervision", "a code as a crowd", "coco", supervision_coco, BOTH, {"crowd": 1}),
     ToolExport("supervision-yolo", "supervision", "data.yaml of names", "yolo", supervision_yolo),
+    ToolExport("supervision-voc", "supervision", "outlines in the XML", "voc", voc_polygons, BOTH, {"box": 1}),
+    ToolExport(
+        "roboflow-voc", "Roboflow", "the XML beside its image", "voc",
+        lambda root: [voc_polygons(root / split, "", "") for split in ("train", "valid")], TWICE, {"box": 2},
+    ),
     ToolExport("pycocotools-rle", "pycocotools", "compressed", "coco", lambda root: pycocotools(root, rle.encode)),
     ToolExport("pycocotools-runs", "pycocotools", "lists of runs", "coco", lambda root: pycocotools(root, runs)),
     ToolExport(

@@ -10,12 +10,15 @@
 Maps have a palette or are gray, or are painted in the colors of the palette. Without labelmap.txt, classes are the
 twenty of the challenge. Objects of the XML that have no pixel in the map are left out: "void" where the map is 255 in
 their box, else "box". Images with an XML and no map are no samples; their boxes are counted as left out.
+
+Without any map, outlines are read that some tools write into the XML: `<polygon><x1>..</x1><y1>..</y1>...</polygon>` in
+each object, counted from 1. The XML is in a folder of annotations or next to its image, also in train, valid and test.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -46,12 +49,14 @@ from masklet.datasets.files import (
     IMAGE_SUFFIXES,
     DatasetPart,
     build_dataset,
+    files_by_stem,
     files_in,
     find_source_folders,
     has_matching_file,
     is_split_name,
     natural_sorted,
     read_lines,
+    read_parts,
     validate_choice,
 )
 from masklet.datasets.label_maps import (
@@ -64,13 +69,14 @@ from masklet.datasets.label_maps import (
     unique_ids,
 )
 from masklet.datasets.labeled_image import LabeledImage
+from masklet.datasets.mask_decoding import as_id, parse_polygon, rasterize_polygons
 from masklet.datasets.writer import DatasetWriter, WriteResult, collapse_whitespace, strip_xml_invalid
 from masklet.datasets.xml_reader import read_xml
 from masklet.errors import SourceError
 from masklet.masks.label_map import davis_palette, save_label_map
 from masklet.masks.polygon_simplify import tight_crop
 
-__all__ = ["CLASS_NAMES", "VocDatasetReader", "VocDatasetWriter", "VocSample"]
+__all__ = ["CLASS_NAMES", "VocDatasetReader", "VocDatasetWriter", "VocPolygonSample", "VocSample"]
 
 LabelMap = npt.NDArray[np.uint8]
 IMAGE_FOLDER, OBJECT_FOLDER, CLASS_FOLDER, XML_FOLDER, SPLIT_FOLDER = (
@@ -78,6 +84,7 @@ IMAGE_FOLDER, OBJECT_FOLDER, CLASS_FOLDER, XML_FOLDER, SPLIT_FOLDER = (
 )  # fmt: skip
 CLASSES_FILE, LABELME_CLASSES_FILE, BACKGROUND = "labelmap.txt", "class_names.txt", "background"
 MAX_COORDINATE = 1 << 20
+MAX_PROBED_FILES, HEAD_BYTES = 20, 1 << 16
 CLASS_NAMES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
@@ -149,8 +156,44 @@ def _is_void(element: Element, label_map: LabelMap) -> bool:
     return bool((label_map[max(top - 1, 0) : bottom, max(left - 1, 0) : right] == IGNORE_LABEL).any())
 
 
+@dataclass(frozen=True)
+class VocPolygonSample(ImageSample):
+    """An image, and the XML with outlines of its objects; an object without one is left out ("box")."""
+
+    xml_file: Path
+
+    def masks(self, size: Size) -> Mapping[int, Mask]:
+        """See `ImageSample`. An outline is checked when its object is accessed."""
+        root = read_xml(self.xml_file)
+        declared = tuple(as_id(root.findtext(f"size/{side}")) for side in ("height", "width"))
+        if all(isinstance(side, int) and side for side in declared):
+            check_same_size(self.xml_file, declared, self.image_path, size, "size")
+        decoders: dict[int, Callable[[], Mask]] = {}
+        attributes: dict[int, ObjectAttributes] = {}
+        left_out: list[LeftOutObject] = []
+        elements = list(root.iter("object"))
+        for number, element in enumerate(elements, 1):
+            known = ObjectAttributes(label=(element.findtext("name") or "").strip() or None)
+            polygon = element.find("polygon")
+            if polygon is None:
+                left_out.append(LeftOutObject("box", known))
+                continue
+            object_id = len(decoders) + 1
+            attributes[object_id] = known
+            decoders[object_id] = partial(self._decode, polygon, f"object {number}", size)
+        return LazyMasks(decoders, attributes, left_out, num_records=len(elements))
+
+    def _decode(self, polygon: Element, description: str, size: Size) -> Mask:
+        numbers = [polygon.findtext(f"{axis}{n}") for n in range(1, len(polygon) // 2 + 1) for axis in "xy"]
+        ring = parse_polygon(numbers, (1.0, 1.0), size, self.xml_file, description)
+        return rasterize_polygons([ring - 1], size)
+
+
 class VocDatasetReader(DatasetReader):
-    """Reads the images of a VOC tree that have a map of objects; the split is a list of ImageSets/Segmentation."""
+    """Reads the images of a VOC tree that have a map of objects; the split is a list of ImageSets/Segmentation.
+
+    Where no image has a map, it reads those with outlines in the XML; the split is the name of a folder.
+    """
 
     data_format: ClassVar[str] = "voc"
     description: ClassVar[str] = (
@@ -161,7 +204,7 @@ class VocDatasetReader(DatasetReader):
     def matches(cls, path: Path) -> bool:
         """Return whether a folder, or one directly below it, has JPEGImages and SegmentationObject, or boxes in XML."""
         try:
-            return bool(find_source_folders(path, _is_tree, None, "folder"))
+            return any(find_source_folders(path, is_source, None, "folder") for is_source in (_is_tree, _find_polygons))
         except SourceError:
             return False
 
@@ -173,6 +216,17 @@ class VocDatasetReader(DatasetReader):
             raise SourceError(f"{path} has {len(trees)} VOC trees, such as {trees[0].name}: name one of them")
         root = trees[0] if trees else path
         if not has_matching_file(root / OBJECT_FOLDER, "**/*.png"):
+            sources = find_source_folders(path, _find_polygons, options.split, "folder")
+            if sources:
+                data = build_dataset(
+                    cls.data_format,
+                    path,
+                    read_parts(path, sources, _read_polygons),
+                    missing="no images with outlines in XML",
+                    expected="images/ID.jpg with annotations/ID.xml, or ID.jpg with ID.xml: check the path",
+                )
+                folders = {sample.name: sample.name.partition("/")[0] for sample in data.samples if "/" in sample.name}
+                return replace(data, splits={name: part for name, part in folders.items() if is_split_name(part)})
             raise SourceError(
                 f"{path} has boxes only, no masks; allowed are {IMAGE_FOLDER}/ID.jpg with {OBJECT_FOLDER}/ID.png: add "
                 "them"
@@ -200,6 +254,32 @@ def _is_tree(folder: Path) -> bool:
     if not (folder / IMAGE_FOLDER).is_dir():
         return False
     return (folder / OBJECT_FOLDER).is_dir() or has_matching_file(folder / XML_FOLDER, "*.xml")
+
+
+def _find_polygons(folder: Path) -> list[Path]:
+    """List the XML files of a folder, or of its folder of annotations, if one of the first has an outline."""
+    for place in (folder / XML_FOLDER, folder / XML_FOLDER.lower(), folder):
+        files = files_in(place, (".xml",))
+        for file in files[:MAX_PROBED_FILES]:
+            with suppress(OSError), file.open("rb") as stream:
+                if b"<polygon>" in stream.read(HEAD_BYTES):
+                    return files
+    return []
+
+
+def _read_polygons(folder: Path, prefix: str) -> DatasetPart:
+    """List the images of XML files with outlines."""
+    files = _find_polygons(folder)
+    for place in (folder / "images", folder / IMAGE_FOLDER, folder):
+        images, issues = files_by_stem(place)
+        if any(file.stem in images for file in files):
+            break
+    samples = [VocPolygonSample(prefix + file.stem, images[file.stem], file) for file in files if file.stem in images]
+    for file in files:
+        if file.stem not in images:
+            name, reason = prefix + file.stem, "has no image of its name beside it or in images: add it"
+            issues.append(DataIssue.for_file(name, file, reason))
+    return samples, issues
 
 
 def _read_tree(root: Path, names: set[str] | None) -> DatasetPart:
