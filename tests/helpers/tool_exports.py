@@ -235,6 +235,15 @@ def cvat_yolo(root: Path, prefix: str = "images/train/") -> None:
     write(root / "data.yaml", "names:\n  0: cat\n  1: dog\npath: .\ntrain: train.txt\n")
 
 
+def cvat_darknet(root: Path) -> None:
+    """YOLO 1.1 has boxes only."""
+    image(root / "obj_train_data/a.jpg")
+    write(root / "obj_train_data/a.txt", "0 0.28 0.29 0.31 0.33\n1 0.71 0.66 0.31 0.5\n")
+    write(root / "obj.names", "cat\ndog\n")
+    write(root / "obj.data", "classes = 2\ntrain = data/train.txt\nnames = data/obj.names\nbackup = backup/\n")
+    write(root / "train.txt", "data/obj_train_data/a.jpg\n")
+
+
 def label_studio_coco(root: Path, file_name: str, place: str) -> None:
     image(root / place)
     categories = [{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}]
@@ -480,6 +489,7 @@ EXPORTS = (
     ToolExport("cvat-voc", "CVAT", "an image with boxes only", "voc", cvat_voc, BOTH, {"box": 3}),
     ToolExport("cvat-yolo", "CVAT", "train is a list", "yolo", cvat_yolo),
     ToolExport("cvat-yolo-data", "CVAT", "list with data/", "yolo", lambda root: cvat_yolo(root, "data/images/train/")),
+    ToolExport("cvat-yolo-1.1", "CVAT", "boxes only", "yolo", cvat_darknet, {}, {"box": 2}),
     ToolExport(
         "label-studio-coco", "Label Studio", "images in the export", "coco",
         lambda root: label_studio_coco(root, "images/1a2b3c4d-a.jpg", "images/1a2b3c4d-a.jpg"),

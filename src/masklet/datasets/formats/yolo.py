@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -53,6 +54,8 @@ YAML_SUFFIXES = (".yaml", ".yml")
 YAML_NULLS = ("", "~", "null", "Null", "NULL")
 IMAGE_FOLDER, LABEL_FOLDER = "images", "labels"
 CLASSES_FILE = "classes.txt"
+DARKNET_CLASSES_FILE, DARKNET_FOLDER = "obj.names", re.compile(r"obj_(\w+)_data")
+"""The files of YOLO 1.1 of CVAT, which has boxes only."""
 BOX_NUMBERS = (4, 5)
 """Numbers after the class in a line that is a box, without and with a score."""
 MAX_CLASS_ID = 9999
@@ -155,7 +158,8 @@ class YoloDatasetReader(DatasetReader):
         if yaml_file is not None:
             parts, names = _read_yaml(yaml_file)
         else:
-            parts, lists = _find_split_folders(path), (path / CLASSES_FILE, path / LABEL_FOLDER / CLASSES_FILE)
+            parts = _find_split_folders(path)
+            lists = [path / CLASSES_FILE, path / LABEL_FOLDER / CLASSES_FILE, path / DARKNET_CLASSES_FILE]
             names = dict(enumerate(next((read_lines(file) for file in lists if file.exists()), [])[: MAX_CLASS_ID + 1]))
         if options.split is not None:
             validate_choice(path, options.split, parts, "split")
@@ -221,6 +225,9 @@ def _find_split_folders(folder: Path) -> dict[str, list[Path]]:
     if (folder / IMAGE_FOLDER).is_dir() and (folder / LABEL_FOLDER).is_dir():
         below = folders_in(folder / IMAGE_FOLDER)
         return {split.name: [split] for split in below} if below else {"": [folder / IMAGE_FOLDER]}
+    if (folder / DARKNET_CLASSES_FILE).is_file():  # labels are beside the images
+        found = ((DARKNET_FOLDER.fullmatch(below.name), below) for below in folders_in(folder))
+        return {match[1]: [below] for match, below in found if match}
     return {
         split.name: [split / IMAGE_FOLDER]
         for split in folders_in(folder)
