@@ -294,7 +294,7 @@ class Dataset:
     splits: Mapping[str, str] = field(default_factory=dict, hash=False)
     video_names: Mapping[str, str] = field(default_factory=dict, hash=False)
     left_out: Mapping[str, int] = field(default_factory=dict, hash=False)
-    count_elsewhere: Callable[[], Mapping[str, Mapping[str, int]]] | None = None
+    count_elsewhere: Callable[[], Mapping[str, Mapping[str, int]]] | None = field(default=None, compare=False)
 
     @property
     def left_out_summary(self) -> str:

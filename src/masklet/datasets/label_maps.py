@@ -71,8 +71,10 @@ def open_mask_image(path: Path, image_size: Size | None = None) -> Iterator[Imag
                     f"({format_size(image_size or size)}): scale it, or cut it into tiles",
                 )
             yield image
+    except DataError:
+        raise
     except SourceError as problem:
-        raise problem if isinstance(problem, DataError) else DataError.from_error(path, problem) from problem
+        raise DataError.from_error(path, problem) from problem
     except MaskletError:
         raise
     except decoder_errors() as problem:

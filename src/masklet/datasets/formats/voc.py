@@ -165,9 +165,9 @@ class VocPolygonSample(ImageSample):
     def masks(self, size: Size) -> Mapping[int, Mask]:
         """See `ImageSample`. An outline is checked when its object is accessed."""
         root = read_xml(self.xml_file)
-        declared = tuple(as_id(root.findtext(f"size/{side}")) for side in ("height", "width"))
-        if all(isinstance(side, int) and side for side in declared):
-            check_same_size(self.xml_file, declared, self.image_path, size, "size")
+        height, width = as_id(root.findtext("size/height")), as_id(root.findtext("size/width"))
+        if isinstance(height, int) and isinstance(width, int) and height and width:
+            check_same_size(self.xml_file, (height, width), self.image_path, size, "size")
         decoders: dict[int, Callable[[], Mask]] = {}
         attributes: dict[int, ObjectAttributes] = {}
         left_out: list[LeftOutObject] = []
