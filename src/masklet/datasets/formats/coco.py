@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import ClassVar
 
 from masklet.atomic_files import atomic_path
@@ -66,6 +66,8 @@ ISCROWD, NO_SEGMENTATION, DEGENERATE = "crowd", "no segmentation", "degenerate o
 MIN_RING_NUMBERS = 6
 """x and y of three points; an outline of fewer has no area."""
 MAX_CATEGORIES_LISTED = 5
+IMAGE_NAME_PREFIXES = tuple(map(re.compile, (r"^(?!)", r"^.*\?d=", r"^.*/", r"^(?:.*/)?[0-9a-f]{8}-(?=.)")))
+"""What is removed from `file_name` until images are found: nothing, or more and more of a path on a server."""
 UNKNOWN_OBJECT = {DEFAULT_CLASS_NAME: 1}
 KEPT_AS_RLE_NOTE = "an object kept as a run-length code, because no outline keeps enough of it"
 
@@ -392,13 +394,11 @@ class _FileContents:
             *(above / split, above / "images" / split, above / "images", above),
         ]
         names = [str(record["file_name"]).replace("\\", "/") for record in self._images.values()]
-        local_names = [name.rpartition("?d=")[2] for name in names]
-        base_names = [PurePosixPath(name).name for name in local_names]
-        own_names = [re.sub(r"^[0-9a-f]{8}-(?=.)", "", name) for name in base_names]
-        for candidates in (names, local_names, base_names, own_names):
+        for prefix in IMAGE_NAME_PREFIXES:
+            probed = [prefix.sub("", name) for name in names[:MAX_PROBED_FILES]]
             for folder in folders:
-                if any((folder / name).is_file() for name in candidates[:MAX_PROBED_FILES] if name):
-                    return folder, candidates
+                if any((folder / name).is_file() for name in probed if name):
+                    return folder, [prefix.sub("", name) for name in names]
         raise DataError.for_file(
             self.file,
             f"names images such as {names[0]!r}, and none of them is in {', '.join(map(str, folders))}; "

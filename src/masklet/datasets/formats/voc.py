@@ -286,6 +286,7 @@ def _read_tree(root: Path, names: set[str] | None) -> DatasetPart:
     """List the images of a tree; `names` are those to take (None: all)."""
     samples: list[VocSample] = []
     issues: list[DataIssue] = []
+    classes_file = _find_classes(root)
     map_files = (file for file in (root / OBJECT_FOLDER).rglob("*.png") if not file.name.startswith("."))
     maps = {
         file.relative_to(root / OBJECT_FOLDER).with_suffix("").as_posix(): file for file in natural_sorted(map_files)
@@ -302,7 +303,7 @@ def _read_tree(root: Path, names: set[str] | None) -> DatasetPart:
             issues.append(DataIssue.for_file(name, file, f"has no image of its name in {IMAGE_FOLDER}: add it"))
         else:
             class_map, xml_file = root / CLASS_FOLDER / f"{name}.png", root / XML_FOLDER / f"{name}.xml"
-            samples.append(VocSample(name, images[0], file, class_map, xml_file, _find_classes(root)))
+            samples.append(VocSample(name, images[0], file, class_map, xml_file, classes_file))
     missing = {name: root / OBJECT_FOLDER / f"{name}.png" for name in sorted((names or set()) - set(maps))}
     issues += [DataIssue.for_file(name, file, "is listed and not there: add it") for name, file in missing.items()]
     return samples, issues
