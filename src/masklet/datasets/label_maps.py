@@ -64,11 +64,11 @@ def open_mask_image(path: Path, image_size: Size | None = None) -> Iterator[Imag
         with pillow_without_limit(), path.open("rb") as file, Image.open(file) as image:
             check_image_size(image.width, image.height, str(path))
             size = (image.height, image.width)
-            if image_size not in (None, size) and image.width * image.height > LARGE_MAP_PIXELS:
+            if image_size is not None and image_size != size and image.width * image.height > LARGE_MAP_PIXELS:
                 raise DataError.for_file(
                     path,
                     f"is an image of {format_size(size)}, which is too large; a map has the size of its image "
-                    f"({format_size(image_size or size)}): scale it, or cut it into tiles",
+                    f"({format_size(image_size)}): scale it, or cut it into tiles",
                 )
             yield image
     except DataError:
