@@ -28,11 +28,21 @@ from helpers.dataset_files import (
     text,
     write_image,
 )
-from helpers.labeling_tool_files import voc
-from masklet.datasets import AnnotatedFrame, DataError, Dataset, check_dataset, open_dataset
-from masklet.datasets.dataset import LazyMasks
+from helpers.labeling_tool_files import labelme, voc
+from masklet.datasets import (
+    AnnotatedFrame,
+    DataError,
+    Dataset,
+    check_dataset,
+    convert,
+    list_items,
+    open_dataset,
+    open_dataset_writer,
+)
+from masklet.datasets.dataset import ImageSample, LazyMasks
 from masklet.datasets.label_maps import read_label_map, read_label_map_any_depth, unique_ids
 from masklet.evaluate import score_predictions
+from masklet.evaluate.image_click_datasets import click_images
 from masklet.masks.label_map import davis_palette
 
 WHITE = BOX.astype(np.uint8) * 255
@@ -176,18 +186,44 @@ def test_a_map_much_larger_than_its_image_costs_only_itself(tmp_path: Path, size
     same_masks(open_dataset(tmp_path).samples[1].read([0])[0], BOX, RING)
 
 
-def test_a_map_over_the_limit_of_pillow_is_read_for_an_image_of_its_size(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("masklet.datasets.label_maps.PILLOW_MAX_PIXELS", 100)
+def test_a_large_map_is_read_for_an_image_of_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("masklet.datasets.label_maps.LARGE_MAP_PIXELS", 100)
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 2 * HEIGHT * WIDTH // 4 + 1)  # Pillow refuses twice as many
     file = png(tmp_path / "a.png", label_map())
-    assert unique_ids(read_label_map(file, (HEIGHT, WIDTH))) == [1, 2]
-    for size in (None, (WIDTH, HEIGHT), (9, 9)):
+    for size in (None, (HEIGHT, WIDTH)):
+        assert unique_ids(read_label_map(file, size)) == [1, 2]
+    for size in ((WIDTH, HEIGHT), (9, 9)):
         with pytest.raises(DataError, match=r"a\.png is an image of 60 x 40, which is too large"):
             read_label_map(file, size)
-    monkeypatch.setattr("masklet.datasets.label_maps.MAX_MAP_PIXELS", 100)
-    with pytest.raises(DataError, match="at most 100 pixels"):
+    monkeypatch.setenv("MASKLET_MAX_IMAGE_PIXELS", "100")
+    with pytest.raises(DataError, match="at most 100 are read"):
         read_label_map(file, (HEIGHT, WIDTH))
+
+
+def test_sizes_and_masks_are_read_without_the_limit_of_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = open_dataset(labelme(tmp_path / "in", ["a"]))
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", HEIGHT * WIDTH // 2 + 1)  # above, Pillow warns: an error here
+    with open_dataset_writer("coco", tmp_path / "out") as writer:
+        assert [step.issue for step in convert(data, list_items(data), writer)] == [None]
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", RING.any(0).sum() * RING.any(1).sum() // 2 + 1)
+    [sample] = data.samples
+    assert isinstance(sample, ImageSample)
+    np.testing.assert_array_equal(sample.masks((HEIGHT, WIDTH))[2], RING)
+    [step] = convert(data, list_items(data), open_dataset_writer("coco", tmp_path / "small"))
+    assert step.issue is not None
+    assert "raise the limit with --max-image-pixels" in step.issue.reason
+
+
+@pytest.mark.parametrize(("width", "height"), [(16000, 12000), (60000, 60000)])
+def test_a_huge_mask_of_images_to_click_on_is_refused(tmp_path: Path, width: int, height: int) -> None:
+    write_image(tmp_path / "img" / "a.jpg")
+    (tmp_path / "gt").mkdir()
+    one_bit(tmp_path / "gt" / "a.png", width, height)
+    [image] = click_images(tmp_path)
+    with pytest.raises(
+        DataError, match=r"a\.png'? (is an image of 16000 x 12000, which is too large|has 60000 x 60000)"
+    ):
+        image.read()
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ from helpers.dataset_files import (
     yolo,
     yolo_line,
 )
-from helpers.labeling_tool_files import cvat, labelme, points, voc
-from masklet.datasets import open_dataset
+from helpers.labeling_tool_files import cvat, labelme, points, rows_of, voc
+from masklet.datasets import WriteOptions, convert, list_items, open_dataset, open_dataset_writer
 from masklet.errors import SourceError
 
 WHITE = BOX.astype(np.uint8) * 255
@@ -108,3 +108,16 @@ def test_a_single_format_is_recognized_beside_notes_and_images(tmp_path: Path, m
     text(tmp_path / "two" / "settings.yaml", "a: 1\n")
     write_image(tmp_path / "two" / "cover.jpg", size=(HEIGHT, WIDTH))
     assert open_dataset(tmp_path / "two").data_format == expected
+
+
+def test_a_png_and_a_jpg_of_one_name_are_two_images_of_cvat(tmp_path: Path) -> None:
+    for name in ("a.png", "a.jpg"):
+        write_image(tmp_path / "images" / name)
+    shape = f'<mask label="dog" {rows_of(BOX)}/>'
+    images = [f'<image name="{name}" width="{WIDTH}" height="{HEIGHT}">{shape}</image>' for name in ("a.png", "a.jpg")]
+    text(tmp_path / "annotations.xml", f"<annotations>{''.join(images)}</annotations>")
+    data = open_dataset(tmp_path)
+    assert (data.data_format, [sample.name for sample in data.samples]) == ("cvat", ["a.jpg", "a.png"])
+    with open_dataset_writer("cvat", tmp_path / "out", options=WriteOptions(images="copy")) as writer:
+        assert [step.issue for step in convert(data, list_items(data), writer)] == [None, None]
+    assert len(open_dataset(tmp_path / "out").samples) == 2

@@ -81,9 +81,9 @@ def check(
                 step()
         stats = compute_stats(data, frames)
         issues = [*data.issues, *(issue for frame in frames for issue in frame.issues)]
-        account = ObjectAccount()
-        for one in (*map(ObjectAccount.for_issue, data.issues), *(frame.account for frame in frames)):
-            account.merge(one)
+        account = ObjectAccount.for_dataset(data)
+        for frame in frames:
+            account.merge(frame.account)
         _print_report(data, stats, issues, account)
         findings = [{"entry": one.sample, "file": str(one.file), "reason": one.reason} for one in issues]
         reports.append({"root": str(data.root), **asdict(stats), "account": account.to_json(), "findings": findings})

@@ -78,9 +78,7 @@ def convert(
         )
     data = open_dataset(source, data_format=data_format, split=split, include_crowds=include_crowds)
     written, failed, issues = 0, 0, list["DataIssue"](data.issues)
-    account = ObjectAccount()
-    for issue in issues:
-        account.merge(ObjectAccount.for_issue(issue))
+    account = ObjectAccount.for_dataset(data)
     with open_dataset_writer(to, out, names=class_names(data), options=options) as writer:
         items = list_items(
             data,

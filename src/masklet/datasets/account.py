@@ -1,7 +1,8 @@
 """The account of a dataset: what the source holds, by class, against what came through.
 
-The source is counted where a reader lists its objects, before any is decoded; what came through is counted where it
-arrives. No number is computed from the others, so that a difference shows.
+The source is counted where a reader lists its objects, before any is decoded, and compared with the records that it
+read (`LazyMasks.num_records`): one that is in no list is of the class "(not listed)". What came through is counted
+where it arrives. No number is computed from the others, so that a difference shows.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from masklet.datasets.dataset import DataIssue, LazyMasks, ObjectAttributes
+from masklet.datasets.dataset import DataIssue, Dataset, LazyMasks, ObjectAttributes
 
-__all__ = ["DEFAULT_CLASS_NAME", "ObjectAccount", "object_class_name"]
+__all__ = ["DEFAULT_CLASS_NAME", "UNLISTED_CLASS_NAME", "ObjectAccount", "object_class_name"]
 
 DEFAULT_CLASS_NAME = "object"
 """The class of objects without one."""
+UNLISTED_CLASS_NAME = "(not listed)"
+"""The class of records of the source that a reader neither lists nor leaves out by a rule: nothing else is known."""
 MAX_CLASSES_LISTED = 20
 
 
@@ -63,6 +66,21 @@ class ObjectAccount:
             name = object_class_name(names, item.attributes)
             account.source[name] += 1
             account.left_out.setdefault(item.rule, Counter())[name] += 1
+        if isinstance(masks, LazyMasks) and masks.num_records is not None:
+            num_unlisted = masks.num_records - masks.num_merged - len(masks) - len(masks.left_out)
+            account.source += Counter(
+                {UNLISTED_CLASS_NAME: abs(num_unlisted)}
+            )  # also where more is listed than there is
+        return account
+
+    @classmethod
+    def for_dataset(cls, data: Dataset) -> ObjectAccount:
+        """Count what the issues of opening a dataset cost, and the objects of images that are no samples."""
+        account = cls()
+        for issue in data.issues:
+            account.merge(cls.for_issue(issue))
+        for rule, counts in (data.count_elsewhere() if data.count_elsewhere else {}).items():
+            account.merge(cls(source=Counter(counts), left_out={rule: Counter(counts)}))
         return account
 
     @classmethod

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from masklet.damaged_files import decoder_errors, describe_error
 from masklet.datasets.account import ObjectAccount, object_class_name
 from masklet.datasets.dataset import (
     AnnotatedFrame,
@@ -25,7 +26,8 @@ from masklet.datasets.dataset import (
 )
 from masklet.datasets.labeled_image import LabeledImage, LabeledObject
 from masklet.datasets.writer import MAX_CLASS_ID, DatasetWriter
-from masklet.errors import InputError, OutputError, StateError
+from masklet.errors import InputError, MaskletError, OutputError, StateError
+from masklet.media.image import check_image_size, pillow_without_limit
 
 __all__ = ["ConversionItem", "ConversionStep", "class_names", "convert", "list_items"]
 
@@ -285,8 +287,12 @@ def _to_labeled_image(
 def _upright_size(path: Path) -> Size:
     """Read (height, width) from the header of an image file, with its EXIF orientation applied."""
     try:
-        with Image.open(path) as image:
+        with pillow_without_limit(), Image.open(path) as image:
+            check_image_size(image.width, image.height, str(path))
             transposed = image.getexif().get(EXIF_ORIENTATION) in TRANSPOSED_ORIENTATIONS
             return (image.width, image.height) if transposed else (image.height, image.width)
-    except (OSError, SyntaxError, ValueError) as problem:
-        raise InputError(f"{path} cannot be read as an image ({problem}); copy or unpack it again") from None
+    except MaskletError:
+        raise
+    except decoder_errors() as problem:
+        reason = describe_error(problem)
+        raise InputError(f"{path} cannot be read as an image ({reason}); copy or unpack it again") from problem

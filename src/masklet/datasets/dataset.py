@@ -109,6 +109,9 @@ class LazyMasks(Mapping[int, Mask]):
     no other object. `attributes` has the other annotations of objects by id; ids may be missing there. `left_out` are
     the objects that the source holds besides: a rule of the reader leaves them out.
 
+    `num_records` counts what the source holds, where it was read and before anything was sorted out: items, lines,
+    elements or labels, of which `num_merged` are further parts of objects. `ObjectAccount` compares; None: not counted.
+
     Example:
         >>> masks = LazyMasks({1: lambda: np.ones((2, 3), bool)})
         >>> list(masks), masks[1].shape
@@ -120,10 +123,14 @@ class LazyMasks(Mapping[int, Mask]):
         decoders: Mapping[int, Callable[[], Mask]],
         attributes: Mapping[int, ObjectAttributes] | None = None,
         left_out: Sequence[LeftOutObject] = (),
+        *,
+        num_records: int | None = None,
+        num_merged: int = 0,
     ) -> None:
         self._decoders = dict(decoders)
         self.attributes = dict(attributes or {})
         self.left_out = tuple(left_out)
+        self.num_records, self.num_merged = num_records, num_merged
 
     def __getitem__(self, object_id: int) -> Mask:
         return self._decoders[object_id]()
@@ -270,6 +277,8 @@ class Dataset:
     `names` are the classes by number, `splits` the split of a sample such as train, and `video_names` the video an
     image is a frame of; the last two by sample name. `left_out` counts the objects that a rule leaves out, by rule, as
     far as the format knows them before anything is read. All are empty where the format has nothing of the kind.
+    `count_elsewhere` reads the labels of images that are no samples, such as boxes of Pascal VOC without a map, and
+    returns the number of objects by rule and class.
 
     Example:
         >>> data = open_dataset("DAVIS", split="2017/val")  # doctest: +SKIP
@@ -285,6 +294,7 @@ class Dataset:
     splits: Mapping[str, str] = field(default_factory=dict, hash=False)
     video_names: Mapping[str, str] = field(default_factory=dict, hash=False)
     left_out: Mapping[str, int] = field(default_factory=dict, hash=False)
+    count_elsewhere: Callable[[], Mapping[str, Mapping[str, int]]] | None = field(default=None, compare=False)
 
     @property
     def left_out_summary(self) -> str:

@@ -149,7 +149,7 @@ def validate_choice(root: Path, split: str, available: Iterable[str], descriptio
 
 
 def find_source_folders(
-    path: Path, is_source: Callable[[Path], bool], split: str | None, description: str
+    path: Path, is_source: Callable[[Path], object], split: str | None, description: str
 ) -> list[Path]:
     """List the source folders: `path` itself if it is one, else those directly below it; `split` selects one by name.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -13,18 +11,18 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from PIL.PngImagePlugin import PngImageFile
 
+from masklet.damaged_files import decoder_errors, describe_error
 from masklet.datasets.dataset import DataError, LazyMasks, Mask, Size, check_same_size
 from masklet.datasets.labeled_image import LabeledObject
 from masklet.datasets.writer import EMPTY_MASK_NOTE, WriteResult
-from masklet.media.image import format_size
+from masklet.errors import MaskletError, SourceError
+from masklet.media.image import check_image_size, format_size, pillow_without_limit
 
 __all__ = [
     "IGNORE_LABEL",
-    "IMAGE_ERRORS",
     "MAX_LABEL",
-    "MAX_MAP_PIXELS",
+    "count_labels",
     "draw_label_map",
     "is_binary_mask",
     "masks_from_files",
@@ -40,16 +38,8 @@ IGNORE_LABEL = 255
 """The label of pixels that belong to no object and are not scored."""
 MAX_LABEL = 254
 """The highest label of an object."""
-MAX_MAP_PIXELS = 1 << 29
-"""Pixels of the largest map that is read. Beyond Pillow's limit, a map must have the size of its image."""
-IMAGE_ERRORS = (
-    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, OverflowError, RuntimeError, MemoryError,
-    struct.error, zlib.error, Image.DecompressionBombError,
-)  # fmt: skip
-"""What Pillow raises on damaged or hostile files."""
-PILLOW_MAX_PIXELS = 2 * 89_478_485
-"""Pillow refuses larger images."""
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+LARGE_MAP_PIXELS = 1 << 26
+"""Pixels from which on a map must have the size of its image to be decoded."""
 COUNTED_PIXELS = 1 << 22
 MAX_FLAT_FRACTION = 0.5
 """The fraction of a soft rim whose neighbors all have the same value."""
@@ -63,35 +53,40 @@ TOO_MANY_OBJECTS_NOTE = f"an object left out, because a map has {MAX_LABEL} labe
 
 @contextmanager
 def open_mask_image(path: Path, image_size: Size | None = None) -> Iterator[Image.Image]:
-    """Open an image file with Pillow; a PNG may be larger than Pillow's limit if it has `image_size`, (height, width).
+    """Open the file of a mask or map with Pillow, up to the limit of `masklet.media` instead of Pillow's own.
+
+    `image_size` is the (height, width) of its image, which a large map must have: another one is not decoded.
 
     Raises:
         DataError: if it is missing, damaged, not an image or too large.
     """
     try:
-        with path.open("rb") as file:
-            # Image.open refuses by a limit that is global in the process; the class of PNG itself has none
-            is_png = file.read(len(PNG_SIGNATURE)) == PNG_SIGNATURE
-            file.seek(0)
-            with PngImageFile(file) if is_png else Image.open(file) as image:
-                limit = MAX_MAP_PIXELS if image_size == (image.height, image.width) else PILLOW_MAX_PIXELS
-                if image.width * image.height > limit:
-                    raise DataError.for_file(
-                        path,
-                        f"is an image of {format_size((image.height, image.width))}, which is too large; a map has the "
-                        f"size of its image and at most {MAX_MAP_PIXELS} pixels: scale it, or cut it into tiles",
-                    )
-                yield image
+        with pillow_without_limit(), path.open("rb") as file, Image.open(file) as image:
+            check_image_size(image.width, image.height, str(path))
+            size = (image.height, image.width)
+            if image_size is not None and image_size != size and image.width * image.height > LARGE_MAP_PIXELS:
+                raise DataError.for_file(
+                    path,
+                    f"is an image of {format_size(size)}, which is too large; a map has the size of its image "
+                    f"({format_size(image_size)}): scale it, or cut it into tiles",
+                )
+            yield image
     except DataError:
         raise
-    except IMAGE_ERRORS as problem:
-        raise DataError.for_file(path, f"cannot be read as an image ({problem}); copy or unpack it again") from None
+    except SourceError as problem:
+        raise DataError.from_error(path, problem) from problem
+    except MaskletError:
+        raise
+    except decoder_errors() as problem:
+        raise DataError.for_file(
+            path, f"cannot be read as an image ({describe_error(problem)}); copy or unpack it again"
+        ) from problem
 
 
 def read_label_map(path: Path, image_size: Size | None = None) -> npt.NDArray[np.uint8]:
     """Read (H, W) labels of a PNG with a palette, of a gray one, or of one of one bit (0 and 1, as NumPy reads it).
 
-    `image_size` is the (height, width) of its image, which a map over Pillow's limit must have.
+    `image_size` is the (height, width) of its image, which a large map must have.
 
     Raises:
         DataError: if it cannot be read, is too large, or is a color image.
@@ -178,9 +173,20 @@ def unique_ids(label_map: LabelMap) -> list[int]:
     return [int(value) for value in np.flatnonzero(counts) if value]
 
 
-def is_binary_mask(ids: list[int]) -> bool:
+def is_binary_mask(ids: Sequence[int]) -> bool:
     """Return whether a map with these ids has one object, painted white."""
-    return ids == [IGNORE_LABEL]
+    return list(ids) == [IGNORE_LABEL]
+
+
+def count_labels(ids: Sequence[int], label_map: LabelMap) -> int:
+    """Count the objects of a map with these ids; 255 in a map of 8 bits belongs to none, unless it is all there is.
+
+    Example:
+        >>> count_labels([1, 2, 255], np.array([[1, 2, 255]], np.uint8))
+        2
+    """
+    has_ignore_label = label_map.dtype == np.uint8 and IGNORE_LABEL in ids
+    return len(ids) - (has_ignore_label and not is_binary_mask(ids))
 
 
 def masks_from_label_map(label_map: LabelMap, *, binary: bool) -> LazyMasks:
@@ -208,12 +214,14 @@ def masks_from_files(files: Iterable[tuple[int, Path]], image_path: Path, size: 
     A file is opened when its mask is accessed; one that is damaged or of another size costs no other object.
     """
 
+    numbered = list(files)
+
     def decode(file: Path) -> Mask:
         label_map = read_label_map_any_depth(file, size)
         check_same_size(file, label_map.shape, image_path, size)
         return np.asarray(label_map > 0, bool)
 
-    return LazyMasks({object_id: partial(decode, file) for object_id, file in files})
+    return LazyMasks({object_id: partial(decode, file) for object_id, file in numbered}, num_records=len(numbered))
 
 
 def draw_label_map(

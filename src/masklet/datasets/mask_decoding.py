@@ -110,7 +110,8 @@ def rle_masks(encoded_masks: Sequence[object], size: Size, file: Path, image_pat
         {
             number: rle_decoder(code, size, file, image_path, f"mask {number}")
             for number, code in enumerate(encoded_masks, 1)
-        }
+        },
+        num_records=len(encoded_masks),
     )
 
 
@@ -155,10 +156,12 @@ class Shape:
     group_id: str | None = None
 
 
-def merge_groups(shapes: Iterable[Shape], left_out: Sequence[LeftOutObject] = ()) -> LazyMasks:
+def merge_groups(
+    shapes: Sequence[Shape], left_out: Sequence[LeftOutObject] = (), num_records: int | None = None
+) -> LazyMasks:
     """Return objects 1 to N of shapes, in the order of their first shapes; one label and group is one object.
 
-    `left_out` are the objects besides, which a rule of the reader leaves out.
+    `left_out` are the objects besides, which a rule of the reader leaves out, and `num_records` the shapes in the file.
 
     Example:
         >>> shape = Shape(lambda: np.ones((2, 3), bool), ObjectAttributes(label="dog"), "1")
@@ -181,6 +184,8 @@ def merge_groups(shapes: Iterable[Shape], left_out: Sequence[LeftOutObject] = ()
         {object_id: partial(rasterize, parts) for object_id, parts in objects.items()},
         {object_id: parts[0].attributes for object_id, parts in objects.items()},
         left_out,
+        num_records=num_records,
+        num_merged=len(shapes) - len(objects),
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from masklet.datasets.dataset import Dataset, DatasetReader, ReadOptions
+from masklet.datasets.files import files_in
 from masklet.datasets.formats.coco import CocoDatasetReader, CocoDatasetWriter
 from masklet.datasets.formats.cvat import CvatDatasetReader, CvatDatasetWriter
 from masklet.datasets.formats.davis import DavisDatasetReader, DavisDatasetWriter
@@ -60,6 +61,10 @@ DATASET_WRITERS = MappingProxyType[str, type[DatasetWriter]](
 """Every format that can be written, by name."""
 UNMISTAKABLE_FORMATS = ("davis", "sav", "sa1b")
 """Formats whose folders look like no other one, so that a large dataset is not searched for others."""
+VIA_WORDS = (b'"_via_img_metadata"', b'"shape_attributes"', b"region_shape_attributes")
+"""Keys of a project of the VGG Image Annotator, one of its list of images, and a column of its CSV."""
+MAX_PROBED_FILES, HEAD_BYTES = 20, 1 << 14
+"""Files of a folder of no known format, and bytes of each, that are searched for what else it is."""
 CLEAR_MAJORITY = 2
 """How many times as many images the recognized format explains as any other."""
 EARLIER_FORMAT_NAMES = {"stills": "native"}
@@ -106,6 +111,8 @@ def open_dataset(
     options = ReadOptions(split, include_crowds)
     if name is None:
         matching = _matching_formats(root)
+        if not matching or root.is_file():
+            _refuse_via(root)
         if len(matching) > 1:
             return _open_most_likely(root, matching, options)
         name = next(iter(matching), None)
@@ -126,6 +133,22 @@ def _matching_formats(root: Path) -> list[str]:
             if name in UNMISTAKABLE_FORMATS and len(matching) == 1:
                 break
     return matching
+
+
+def _refuse_via(path: Path) -> None:
+    """Check that a file, or a folder of no known format, is no project of the VGG Image Annotator.
+
+    Raises:
+        SourceError: if it is; the message says how it is exported.
+    """
+    files = [path] if path.is_file() else files_in(path, (".json", ".csv"))[:MAX_PROBED_FILES]
+    for file in files:
+        with file.open("rb") as stream:
+            head = stream.read(HEAD_BYTES)
+        if any(word in head for word in VIA_WORDS):
+            raise SourceError(
+                f"{file} is a project of VIA, which is not read; export as COCO in VIA, and open that file"
+            )
 
 
 def _open_most_likely(root: Path, matching: Sequence[str], options: ReadOptions) -> Dataset:

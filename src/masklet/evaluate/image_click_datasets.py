@@ -21,11 +21,12 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
+from masklet.damaged_files import decoder_errors, describe_error
 from masklet.datasets import DATASET_READERS, DataError, Sample, open_dataset
 from masklet.datasets.dataset import LazyMasks, check_same_size, read_image
 from masklet.datasets.files import files_by_stem, read_lines, validate_choice
+from masklet.datasets.label_maps import open_mask_image
 from masklet.datasets.open_dataset import EARLIER_FORMAT_NAMES
 from masklet.errors import MissingExtraError, SourceError
 from masklet.evaluate.prompts_from_masks import sample_evenly
@@ -91,7 +92,11 @@ class _ImageMaskPair:
     def read(self) -> AnnotatedImage:
         """See `ClickImage`."""
         rgb = read_image(self.image_path)
-        labels = _read_sbd_instances(self.mask_path) if self.sbd_instances else _read_mask_labels(self.mask_path)
+        if self.sbd_instances:
+            labels = _read_sbd_instances(self.mask_path)
+        else:  # the largest channel of a mask of any mode; a palette counts by its visible colors
+            with open_mask_image(self.mask_path, (rgb.shape[0], rgb.shape[1])) as image:
+                labels = np.asarray(image.convert("RGB")).max(axis=2).astype(np.int32)
         check_same_size(self.mask_path, labels.shape, self.image_path, rgb.shape[:2])
         if self.sbd_instances:
             numbers = [int(number) for number in np.unique(labels) if number]
@@ -178,16 +183,6 @@ def _open_sbd(image_dir: Path, mask_dir: Path, split: str | None) -> list[ClickI
     ]
 
 
-def _read_mask_labels(file: Path) -> LabelMap:
-    """Read the largest channel of a mask of any mode; a palette counts by its visible colors."""
-    try:
-        with Image.open(file) as image:
-            pixels = np.asarray(image.convert("RGB")).astype(np.int32)
-    except (OSError, SyntaxError, ValueError) as problem:
-        raise DataError.for_file(file, f"cannot be read as an image ({problem}); copy or unpack it again") from None
-    return np.asarray(pixels.max(axis=2), np.int32)
-
-
 def _read_sbd_instances(file: Path) -> LabelMap:
     """Read the instance numbers of SBD from a MATLAB file."""
     try:
@@ -196,8 +191,10 @@ def _read_sbd_instances(file: Path) -> LabelMap:
         raise MissingExtraError.for_package("scipy", SBD_EXTRA) from None
     try:
         return np.asarray(loadmat(str(file))["GTinst"]["Segmentation"][0, 0].astype(np.int32))
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as problem:
-        raise DataError.for_file(file, f"is no list of instances of SBD ({problem}); copy or unpack it again") from None
+    except decoder_errors() as problem:
+        raise DataError.for_file(
+            file, f"is no list of instances of SBD ({describe_error(problem)}); copy or unpack it again"
+        ) from problem
 
 
 _open_trimaps = partial(_pair_images_with_masks, unknown=UNKNOWN_LABEL)

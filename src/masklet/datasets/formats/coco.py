@@ -13,6 +13,7 @@ the file from its log, one image at a time.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from masklet.atomic_files import atomic_path
-from masklet.datasets.account import DEFAULT_CLASS_NAME, ObjectAccount
+from masklet.datasets.account import DEFAULT_CLASS_NAME, UNLISTED_CLASS_NAME, ObjectAccount
 from masklet.datasets.dataset import (
     DataError,
     DataIssue,
@@ -65,6 +66,8 @@ ISCROWD, NO_SEGMENTATION, DEGENERATE = "crowd", "no segmentation", "degenerate o
 MIN_RING_NUMBERS = 6
 """x and y of three points; an outline of fewer has no area."""
 MAX_CATEGORIES_LISTED = 5
+IMAGE_NAME_PREFIXES = tuple(map(re.compile, (r"^(?!)", r"^.*\?d=", r"^.*/", r"^(?:.*/)?[0-9a-f]{8}-(?=.)")))
+"""What is removed from `file_name` until images are found: nothing, or more and more of a path on a server."""
 UNKNOWN_OBJECT = {DEFAULT_CLASS_NAME: 1}
 KEPT_AS_RLE_NOTE = "an object kept as a run-length code, because no outline keeps enough of it"
 
@@ -111,7 +114,7 @@ class CocoSample(ImageSample):
             }
             problem = DataError.for_file(file, f"({description}) {faults[rule]}") if rule in faults else None
             left_out.append(LeftOutObject(rule, known, problem))
-        return LazyMasks(decoders, attributes, left_out)
+        return LazyMasks(decoders, attributes, left_out, num_records=len(self.spans))
 
     def _decode(self, shape: object, size: Size, description: str) -> Mask:
         """Decode outlines, run-length codes, or both together; an outline of one or two points has no area."""
@@ -282,9 +285,11 @@ class _FileContents:
         self._images: dict[int | str, JsonObject] = {}
         self._spans: dict[int | str | None, list[Span]] = {}
         self._categories: Counter[int | str] = Counter()
+        self._num_annotations = 0
         content = read_bytes(file)
         for key, start, end, value in iter_items(content, file, ("images", "annotations", "categories")):
             if key == "annotations":
+                self._num_annotations += 1
                 self.add_annotation(value, start, end)
             elif key == "categories":
                 category = json.loads(content[start:end].decode("utf-8", "replace"))
@@ -349,9 +354,8 @@ class _FileContents:
 
     def make_samples(self, prefix: str) -> list[CocoSample]:
         """Make the samples, named after their images, in natural order. Leftover annotations become issues."""
-        folder = self._find_image_folder()
+        folder, file_names = self._find_images()
         samples: dict[str, CocoSample] = {}
-        file_names = [str(record["file_name"]).replace("\\", "/") for record in self._images.values()]
         names = sample_names(file_names)
         for (image_id, record), file_name, short in zip(self._images.items(), file_names, names, strict=True):
             spans = tuple(self._spans.pop(image_id, ()))
@@ -370,19 +374,31 @@ class _FileContents:
             if left_id is None:
                 reason = f"has {len(left)} annotation(s) without image_id; fix or remove them"
             self.add_issue(f"image_id {left_id}", reason, left)
+        num_listed = sum(len(sample.spans) for sample in samples.values())
+        num_unlisted = self._num_annotations - num_listed - sum(sum(one.objects.values()) for one in self.issues)
+        if num_unlisted:
+            reason = f"has {num_unlisted} annotation(s) that are of no image and no issue; report this"
+            issue = DataIssue.for_file("annotations", self.file, reason)
+            self.issues.append(replace(issue, objects={UNLISTED_CLASS_NAME: abs(num_unlisted)}))
         return sorted(samples.values(), key=lambda sample: natural_key(sample.name))
 
-    def _find_image_folder(self) -> Path:
-        """Find the folder that `file_name` is relative to: the first usual one that holds one of the images."""
+    def _find_images(self) -> tuple[Path, list[str]]:
+        """Find the folder that `file_name` is relative to: the first usual one that holds one of the images.
+
+        Where none does, names are paths on the server of Label Studio: what is after ?d= counts, or the name alone,
+        at last without the eight digits that an upload puts before it.
+        """
         split, here, above = _split_name(self.file), self.file.parent, self.file.parent.parent
         folders = [
-            *(here, here / "images", here / split, here / "images" / split),
+            *(here, here / "images", here / split, here / "images" / split, here / "data"),
             *(above / split, above / "images" / split, above / "images", above),
         ]
-        names = [str(record["file_name"]).replace("\\", "/") for record in self._images.values()][:MAX_PROBED_FILES]
-        for folder in folders:
-            if any((folder / name).is_file() for name in names):
-                return folder
+        names = [str(record["file_name"]).replace("\\", "/") for record in self._images.values()]
+        for prefix in IMAGE_NAME_PREFIXES:
+            probed = [prefix.sub("", name) for name in names[:MAX_PROBED_FILES]]
+            for folder in folders:
+                if any((folder / name).is_file() for name in probed if name):
+                    return folder, [prefix.sub("", name) for name in names]
         raise DataError.for_file(
             self.file,
             f"names images such as {names[0]!r}, and none of them is in {', '.join(map(str, folders))}; "

@@ -58,8 +58,8 @@ __all__ = ["CvatDatasetReader", "CvatDatasetWriter", "CvatSample"]
 
 FILE_NAME, IMAGE_FOLDER = "annotations.xml", "images"
 OBJECT_ATTRIBUTES = ("score", "track_id")
-SHAPES_WITHOUT_MASK = ("box", "ellipse", "points", "polyline", "cuboid", "skeleton")
-"""Shapes that are left out and counted."""
+IMAGE_TAG = "tag"
+"""The element of a class of the image as a whole, which is no object."""
 MAX_PROBED_FILES, HEAD_BYTES = 20, 1 << 14
 
 
@@ -78,7 +78,8 @@ class CvatSample(ImageSample):
         check_same_size(file, self.declared_size, self.image_path, size, f"image {name}")
         shapes = []
         left_out = []
-        for number, shape in enumerate(_read_element(file, *self.byte_range), 1):
+        elements = list(_read_element(file, *self.byte_range))
+        for number, shape in enumerate(elements, 1):
             if shape.tag in ("mask", "polygon"):
                 texts = {attribute.get("name"): attribute.text or "" for attribute in shape.iter("attribute")}
                 attributes = ObjectAttributes(
@@ -89,9 +90,9 @@ class CvatSample(ImageSample):
                 decode = self._decode_mask if shape.tag == "mask" else self._decode_polygon
                 description = f"{shape.tag} {number} of {name}"
                 shapes.append(Shape(partial(decode, shape, description), attributes, shape.get("group_id")))
-            elif shape.tag in SHAPES_WITHOUT_MASK:
+            elif shape.tag != IMAGE_TAG:  # a shape without a mask: box, ellipse, points, polyline, cuboid, skeleton ...
                 left_out.append(LeftOutObject(shape.tag, ObjectAttributes(label=shape.get("label"))))
-        return merge_groups(shapes, left_out)
+        return merge_groups(shapes, left_out, sum(element.tag != IMAGE_TAG for element in elements))
 
     def _decode_polygon(self, shape: Element, description: str) -> Mask:
         try:

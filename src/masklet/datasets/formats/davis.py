@@ -41,6 +41,7 @@ from masklet.datasets.files import (
 )
 from masklet.datasets.label_maps import (
     MAX_LABEL,
+    count_labels,
     draw_label_map,
     is_binary_mask,
     masks_from_label_map,
@@ -76,7 +77,8 @@ class LabelMapVideo(FrameFolderVideo):
         file = self.label_folder / f"{image_path.stem}.png"
         label_map = read_label_map_any_depth(file, size)
         check_same_size(file, label_map.shape, image_path, size)
-        binary = is_binary_mask(unique_ids(label_map))
+        ids = unique_ids(label_map)
+        binary = is_binary_mask(ids)
         for index in self.frame_indices if binary else ():
             first_ids: list[int] = []
             with suppress(DataError):  # a damaged map is an issue of that frame alone
@@ -85,7 +87,9 @@ class LabelMapVideo(FrameFolderVideo):
             if first_ids:  # white alone is object 1 if the first map that is not empty is black and white too
                 binary = is_binary_mask(first_ids)
                 break
-        return masks_from_label_map(label_map, binary=binary)
+        masks = masks_from_label_map(label_map, binary=binary)
+        masks.num_records = len(masks) if is_binary_mask(ids) else count_labels(ids, label_map)
+        return masks
 
 
 class DavisDatasetReader(DatasetReader):

@@ -30,6 +30,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from masklet.atomic_files import write_text
+from masklet.damaged_files import decoder_errors, describe_error
 from masklet.datasets.dataset import (
     AnnotatedFrame,
     DataError,
@@ -54,12 +55,11 @@ from masklet.datasets.files import (
     validate_choice,
 )
 from masklet.datasets.json_reader import JsonObject, as_json_list, as_json_object, probe_keys, read_bytes, read_json
-from masklet.datasets.label_maps import IMAGE_ERRORS
 from masklet.datasets.labeled_image import LabeledImage
 from masklet.datasets.mask_decoding import Shape, as_score, merge_groups, paste_mask, rasterize_polygons
 from masklet.datasets.writer import ShapeDatasetWriter, WriteResult, collapse_whitespace, join_path
 from masklet.errors import SourceError
-from masklet.media.image import format_size, from_bytes
+from masklet.media.image import format_size, from_bytes, pillow_without_limit
 from masklet.media.image_source import natural_key
 
 __all__ = ["EmbeddedLabelmeSample", "LabelmeDatasetReader", "LabelmeDatasetWriter", "LabelmeSample", "LazyClassNames"]
@@ -98,7 +98,8 @@ class LabelmeSample(ImageSample):
             check_same_size(file, (int(height), int(width)), self.image_path, size, "imageHeight and imageWidth")
         shapes: list[Shape] = []
         left_out: list[LeftOutObject] = []
-        for number, record in enumerate(as_json_list(content.get("shapes"), file, "'shapes'"), 1):
+        records = as_json_list(content.get("shapes"), file, "'shapes'")
+        for number, record in enumerate(records, 1):
             fields = record if isinstance(record, dict) else {}
             label, group, track_id = fields.get("label"), fields.get("group_id"), _to_number(fields.get("track_id"))
             attributes = ObjectAttributes(
@@ -112,9 +113,7 @@ class LabelmeSample(ImageSample):
                 shapes.append(Shape(rasterize, attributes, None if group is None else str(group)))
             else:
                 left_out.append(LeftOutObject(rule, attributes))
-        masks = merge_groups(shapes)
-        masks.left_out = tuple(left_out)
-        return masks
+        return merge_groups(shapes, left_out, len(records))
 
     def _rasterize_shape(self, record: object, description: str, size: Size) -> Mask:
         """Return the mask of one shape that has an area."""
@@ -192,7 +191,8 @@ class LabelmeSample(ImageSample):
             )
         box_size = (right - left + 1, bottom - top + 1)
         try:
-            with Image.open(io.BytesIO(base64.b64decode(encoded_mask, validate=True))) as image:
+            png = io.BytesIO(base64.b64decode(encoded_mask, validate=True))
+            with pillow_without_limit(), Image.open(png) as image:
                 if image.size != box_size:
                     raise DataError.for_file(
                         file,
@@ -202,9 +202,9 @@ class LabelmeSample(ImageSample):
                 pixels = np.asarray(image.convert("L") if image.mode != "P" else image)
         except DataError:
             raise
-        except (*IMAGE_ERRORS, binascii.Error) as error:
+        except decoder_errors() as error:
             raise DataError.for_file(
-                file, f"({description}) has a mask that is no PNG in base64 ({error}): redraw it"
+                file, f"({description}) has a mask that is no PNG in base64 ({describe_error(error)}): redraw it"
             ) from None
         return paste_mask(np.asarray(pixels > 0, bool), left, top, size)
 

@@ -39,6 +39,7 @@ from masklet.datasets.files import (
     read_parts,
 )
 from masklet.datasets.label_maps import (
+    count_labels,
     is_binary_mask,
     masks_from_files,
     masks_from_label_map,
@@ -71,8 +72,10 @@ class PngMaskSample(ImageSample):
             return masks_from_files(enumerate(self.mask_files, 1), self.image_path, size)
         label_map = read_label_map_any_depth(self.mask_files[0], size)
         check_same_size(self.mask_files[0], label_map.shape, self.image_path, size)
-        masks = masks_from_label_map(label_map, binary=is_binary_mask(unique_ids(label_map)))
-        return LazyMasks({number: partial(masks.__getitem__, label) for number, label in enumerate(masks, 1)})
+        ids = unique_ids(label_map)
+        masks = masks_from_label_map(label_map, binary=is_binary_mask(ids))
+        decoders = {number: partial(masks.__getitem__, label) for number, label in enumerate(masks, 1)}
+        return LazyMasks(decoders, num_records=count_labels(ids, label_map))
 
 
 class PngMaskDatasetReader(DatasetReader):

@@ -95,14 +95,15 @@ class SavVideo:
                 )
                 raise DataError.for_file(tables[0][0], reason)
             decoders: dict[int, Callable[[], Mask]] = {}
-            first_id, size = 1, (rgb.shape[0], rgb.shape[1])
+            first_id, num_records, size = 1, 0, (rgb.shape[0], rgb.shape[1])
             for file, rows in tables:
                 codes = as_json_list(rows[row], file, f"frame {row} of 'masklet'") if row < len(rows) else []
+                num_records += len(codes)
                 for index, code in enumerate(codes):
                     arguments = (code, size, file, self.video_path, f"frame {frame_idx}, masklet {index}")
                     decoders[first_id + index] = partial(_decode_masklet, *arguments)
                 first_id += max(len(codes) if isinstance(codes, list) else 0 for codes in rows)
-            frames.append(AnnotatedFrame(rgb, LazyMasks(decoders)))
+            frames.append(AnnotatedFrame(rgb, LazyMasks(decoders, num_records=num_records)))
         return frames
 
 

@@ -5,16 +5,21 @@
     SegmentationClass/ID.png             0 background, 1 the first class
     Annotations/ID.xml                   boxes and class names; object n is the n-th one
     ImageSets/Segmentation/SPLIT.txt     names of images
-    labelmap.txt                         one line for each class: name:red,green,blue::
+    labelmap.txt                         one line for each class: name:red,green,blue::, or class_names.txt: name
 
 Maps have a palette or are gray, or are painted in the colors of the palette. Without labelmap.txt, classes are the
 twenty of the challenge. Objects of the XML that have no pixel in the map are left out: "void" where the map is 255 in
-their box, else "box".
+their box, else "box". Images with an XML and no map are no samples; their boxes are counted as left out.
+
+Without any map, outlines are read that some tools write into the XML: `<polygon><x1>..</x1><y1>..</y1>...</polygon>` in
+each object, counted from 1. The XML is in a folder of annotations or next to its image, also in train, valid and test.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -25,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.atomic_files import write_text
+from masklet.datasets.account import DEFAULT_CLASS_NAME
 from masklet.datasets.dataset import (
     DataError,
     DataIssue,
@@ -43,12 +49,14 @@ from masklet.datasets.files import (
     IMAGE_SUFFIXES,
     DatasetPart,
     build_dataset,
+    files_by_stem,
     files_in,
     find_source_folders,
     has_matching_file,
     is_split_name,
     natural_sorted,
     read_lines,
+    read_parts,
     validate_choice,
 )
 from masklet.datasets.label_maps import (
@@ -58,22 +66,25 @@ from masklet.datasets.label_maps import (
     masks_from_label_map,
     open_mask_image,
     read_label_map,
+    unique_ids,
 )
 from masklet.datasets.labeled_image import LabeledImage
+from masklet.datasets.mask_decoding import as_id, parse_polygon, rasterize_polygons
 from masklet.datasets.writer import DatasetWriter, WriteResult, collapse_whitespace, strip_xml_invalid
 from masklet.datasets.xml_reader import read_xml
 from masklet.errors import SourceError
 from masklet.masks.label_map import davis_palette, save_label_map
 from masklet.masks.polygon_simplify import tight_crop
 
-__all__ = ["CLASS_NAMES", "VocDatasetReader", "VocDatasetWriter", "VocSample"]
+__all__ = ["CLASS_NAMES", "VocDatasetReader", "VocDatasetWriter", "VocPolygonSample", "VocSample"]
 
 LabelMap = npt.NDArray[np.uint8]
 IMAGE_FOLDER, OBJECT_FOLDER, CLASS_FOLDER, XML_FOLDER, SPLIT_FOLDER = (
     "JPEGImages", "SegmentationObject", "SegmentationClass", "Annotations", "ImageSets/Segmentation",
 )  # fmt: skip
-CLASSES_FILE, BACKGROUND = "labelmap.txt", "background"
+CLASSES_FILE, LABELME_CLASSES_FILE, BACKGROUND = "labelmap.txt", "class_names.txt", "background"
 MAX_COORDINATE = 1 << 20
+MAX_PROBED_FILES, HEAD_BYTES = 20, 1 << 16
 CLASS_NAMES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
@@ -119,6 +130,7 @@ class VocSample(ImageSample):
             {number: partial(masks.__getitem__, label) for number, label in enumerate(masks, 1)},
             {number: attributes[label] for number, label in enumerate(masks, 1)},
             left_out,
+            num_records=len({*unique_ids(label_map)} - {IGNORE_LABEL} | {*range(1, len(elements) + 1)}),
         )
 
     def _object_attributes(self, label_map: LabelMap, labels: list[int]) -> dict[int, ObjectAttributes]:
@@ -144,8 +156,44 @@ def _is_void(element: Element, label_map: LabelMap) -> bool:
     return bool((label_map[max(top - 1, 0) : bottom, max(left - 1, 0) : right] == IGNORE_LABEL).any())
 
 
+@dataclass(frozen=True)
+class VocPolygonSample(ImageSample):
+    """An image, and the XML with outlines of its objects; an object without one is left out ("box")."""
+
+    xml_file: Path
+
+    def masks(self, size: Size) -> Mapping[int, Mask]:
+        """See `ImageSample`. An outline is checked when its object is accessed."""
+        root = read_xml(self.xml_file)
+        height, width = as_id(root.findtext("size/height")), as_id(root.findtext("size/width"))
+        if isinstance(height, int) and isinstance(width, int) and height and width:
+            check_same_size(self.xml_file, (height, width), self.image_path, size, "size")
+        decoders: dict[int, Callable[[], Mask]] = {}
+        attributes: dict[int, ObjectAttributes] = {}
+        left_out: list[LeftOutObject] = []
+        elements = list(root.iter("object"))
+        for number, element in enumerate(elements, 1):
+            known = ObjectAttributes(label=(element.findtext("name") or "").strip() or None)
+            polygon = element.find("polygon")
+            if polygon is None:
+                left_out.append(LeftOutObject("box", known))
+                continue
+            object_id = len(decoders) + 1
+            attributes[object_id] = known
+            decoders[object_id] = partial(self._decode, polygon, f"object {number}", size)
+        return LazyMasks(decoders, attributes, left_out, num_records=len(elements))
+
+    def _decode(self, polygon: Element, description: str, size: Size) -> Mask:
+        numbers = [polygon.findtext(f"{axis}{n}") for n in range(1, len(polygon) // 2 + 1) for axis in "xy"]
+        ring = parse_polygon(numbers, (1.0, 1.0), size, self.xml_file, description)
+        return rasterize_polygons([ring - 1], size)
+
+
 class VocDatasetReader(DatasetReader):
-    """Reads the images of a VOC tree that have a map of objects; the split is a list of ImageSets/Segmentation."""
+    """Reads the images of a VOC tree that have a map of objects; the split is a list of ImageSets/Segmentation.
+
+    Where no image has a map, it reads those with outlines in the XML; the split is the name of a folder.
+    """
 
     data_format: ClassVar[str] = "voc"
     description: ClassVar[str] = (
@@ -156,7 +204,7 @@ class VocDatasetReader(DatasetReader):
     def matches(cls, path: Path) -> bool:
         """Return whether a folder, or one directly below it, has JPEGImages and SegmentationObject, or boxes in XML."""
         try:
-            return bool(find_source_folders(path, _is_tree, None, "folder"))
+            return any(find_source_folders(path, is_source, None, "folder") for is_source in (_is_tree, _find_polygons))
         except SourceError:
             return False
 
@@ -168,11 +216,22 @@ class VocDatasetReader(DatasetReader):
             raise SourceError(f"{path} has {len(trees)} VOC trees, such as {trees[0].name}: name one of them")
         root = trees[0] if trees else path
         if not has_matching_file(root / OBJECT_FOLDER, "**/*.png"):
+            sources = find_source_folders(path, _find_polygons, options.split, "folder")
+            if sources:
+                data = build_dataset(
+                    cls.data_format,
+                    path,
+                    read_parts(path, sources, _read_polygons),
+                    missing="no images with outlines in XML",
+                    expected="images/ID.jpg with annotations/ID.xml, or ID.jpg with ID.xml: check the path",
+                )
+                folders = {sample.name: sample.name.partition("/")[0] for sample in data.samples if "/" in sample.name}
+                return replace(data, splits={name: part for name, part in folders.items() if is_split_name(part)})
             raise SourceError(
                 f"{path} has boxes only, no masks; allowed are {IMAGE_FOLDER}/ID.jpg with {OBJECT_FOLDER}/ID.png: add "
                 "them"
             )
-        classes = _read_classes(root / CLASSES_FILE)[1:]
+        classes = _read_classes(_find_classes(root))[1:]
         lists = {file.stem: read_lines(file) for file in files_in(root / SPLIT_FOLDER, (".txt",))}
         names = None if options.split is None else set(lists[validate_choice(path, options.split, lists, "split")])
         data = build_dataset(
@@ -184,7 +243,11 @@ class VocDatasetReader(DatasetReader):
             names={class_id: name for class_id, (name, _) in enumerate(classes) if name},
         )
         split_of = {name: split for split, listed in lists.items() if is_split_name(split) for name in listed}
-        return replace(data, splits={s.name: split_of[s.name] for s in data.samples if s.name in split_of})
+        return replace(
+            data,
+            splits={s.name: split_of[s.name] for s in data.samples if s.name in split_of},
+            count_elsewhere=partial(_count_boxes, root, names),
+        )
 
 
 def _is_tree(folder: Path) -> bool:
@@ -193,10 +256,37 @@ def _is_tree(folder: Path) -> bool:
     return (folder / OBJECT_FOLDER).is_dir() or has_matching_file(folder / XML_FOLDER, "*.xml")
 
 
+def _find_polygons(folder: Path) -> list[Path]:
+    """List the XML files of a folder, or of its folder of annotations, if one of the first has an outline."""
+    for place in (folder / XML_FOLDER, folder / XML_FOLDER.lower(), folder):
+        files = files_in(place, (".xml",))
+        for file in files[:MAX_PROBED_FILES]:
+            with suppress(OSError), file.open("rb") as stream:
+                if b"<polygon>" in stream.read(HEAD_BYTES):
+                    return files
+    return []
+
+
+def _read_polygons(folder: Path, prefix: str) -> DatasetPart:
+    """List the images of XML files with outlines."""
+    files = _find_polygons(folder)
+    for place in (folder / "images", folder / IMAGE_FOLDER, folder):
+        images, issues = files_by_stem(place)
+        if any(file.stem in images for file in files):
+            break
+    samples = [VocPolygonSample(prefix + file.stem, images[file.stem], file) for file in files if file.stem in images]
+    for file in files:
+        if file.stem not in images:
+            name, reason = prefix + file.stem, "has no image of its name beside it or in images: add it"
+            issues.append(DataIssue.for_file(name, file, reason))
+    return samples, issues
+
+
 def _read_tree(root: Path, names: set[str] | None) -> DatasetPart:
     """List the images of a tree; `names` are those to take (None: all)."""
     samples: list[VocSample] = []
     issues: list[DataIssue] = []
+    classes_file = _find_classes(root)
     map_files = (file for file in (root / OBJECT_FOLDER).rglob("*.png") if not file.name.startswith("."))
     maps = {
         file.relative_to(root / OBJECT_FOLDER).with_suffix("").as_posix(): file for file in natural_sorted(map_files)
@@ -213,10 +303,30 @@ def _read_tree(root: Path, names: set[str] | None) -> DatasetPart:
             issues.append(DataIssue.for_file(name, file, f"has no image of its name in {IMAGE_FOLDER}: add it"))
         else:
             class_map, xml_file = root / CLASS_FOLDER / f"{name}.png", root / XML_FOLDER / f"{name}.xml"
-            samples.append(VocSample(name, images[0], file, class_map, xml_file, root / CLASSES_FILE))
+            samples.append(VocSample(name, images[0], file, class_map, xml_file, classes_file))
     missing = {name: root / OBJECT_FOLDER / f"{name}.png" for name in sorted((names or set()) - set(maps))}
     issues += [DataIssue.for_file(name, file, "is listed and not there: add it") for name, file in missing.items()]
     return samples, issues
+
+
+def _count_boxes(root: Path, names: set[str] | None) -> dict[str, Counter[str]]:
+    """Count by class the boxes of the images that have an XML and no map; `names` are those to take (None: all)."""
+    boxes: Counter[str] = Counter()
+    for file in (root / XML_FOLDER).rglob("*.xml"):
+        name = file.relative_to(root / XML_FOLDER).with_suffix("").as_posix()
+        if file.name.startswith(".") or (names is not None and name not in names):
+            continue
+        if not (root / OBJECT_FOLDER / f"{name}.png").exists():
+            with suppress(DataError):  # a damaged one has no number
+                elements = read_xml(file).iter("object")
+                boxes.update((element.findtext("name") or "").strip() or DEFAULT_CLASS_NAME for element in elements)
+    return {"box": boxes} if boxes else {}
+
+
+def _find_classes(root: Path) -> Path:
+    """Return the list of the classes: labelmap.txt or, as LabelMe's converter writes it, class_names.txt."""
+    names_only = root / LABELME_CLASSES_FILE
+    return names_only if names_only.is_file() and not (root / CLASSES_FILE).is_file() else root / CLASSES_FILE
 
 
 def _read_classes(file: Path) -> list[tuple[str, Sequence[int]]]:
@@ -227,7 +337,10 @@ def _read_classes(file: Path) -> list[tuple[str, Sequence[int]]]:
     """
     palette: list[list[int]] = davis_palette().tolist()
     lines = read_lines(file) if file.is_file() else ["background", *CLASS_NAMES]
-    fields = [[field.strip() for field in line.split(":")] for line in lines if not line.startswith("#")]
+    fields = [
+        [field.strip() for field in line.split(":")] for line in lines if not line.startswith(("#", "__ignore__"))
+    ]
+    fields = [[BACKGROUND] if parts == ["_background_"] else parts for parts in fields]
     fields.sort(key=lambda parts: parts[0] != BACKGROUND)  # the first value, wherever it is listed
     if not fields or fields[0][0] != BACKGROUND:
         fields.insert(0, [BACKGROUND])

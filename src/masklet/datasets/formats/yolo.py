@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -53,9 +54,13 @@ YAML_SUFFIXES = (".yaml", ".yml")
 YAML_NULLS = ("", "~", "null", "Null", "NULL")
 IMAGE_FOLDER, LABEL_FOLDER = "images", "labels"
 CLASSES_FILE = "classes.txt"
+DARKNET_CLASSES_FILE, DARKNET_FOLDER = "obj.names", re.compile(r"obj_(\w+)_data")
+"""The files of YOLO 1.1 of CVAT, which has boxes only."""
 BOX_NUMBERS = (4, 5)
 """Numbers after the class in a line that is a box, without and with a score."""
 MAX_CLASS_ID = 9999
+MAX_PROBED_IMAGES = 50
+"""Images of a list that are tried to find their folder."""
 MAX_YAML_BYTES, MAX_LABEL_BYTES = 1 << 20, 1 << 26
 
 
@@ -82,7 +87,8 @@ class YoloSample(ImageSample):
             object_id = len(decoders) + 1
             decoders[object_id] = partial(self._rasterize_line, number, words, size)
             attributes[object_id] = ObjectAttributes(class_id=class_id)
-        return LazyMasks(decoders, attributes, left_out)
+        num_records = sum(line.strip()[:1] not in ("", "#") for line in lines)
+        return LazyMasks(decoders, attributes, left_out, num_records=num_records)
 
     def _rasterize_line(self, number: int, words: Sequence[str], size: Size) -> Mask:
         """Fill complete pixels with the edge included, as other readers of the format do and our writer expects."""
@@ -152,7 +158,8 @@ class YoloDatasetReader(DatasetReader):
         if yaml_file is not None:
             parts, names = _read_yaml(yaml_file)
         else:
-            parts, lists = _find_split_folders(path), (path / CLASSES_FILE, path / LABEL_FOLDER / CLASSES_FILE)
+            parts = _find_split_folders(path)
+            lists = [path / CLASSES_FILE, path / LABEL_FOLDER / CLASSES_FILE, path / DARKNET_CLASSES_FILE]
             names = dict(enumerate(next((read_lines(file) for file in lists if file.exists()), [])[: MAX_CLASS_ID + 1]))
         if options.split is not None:
             validate_choice(path, options.split, parts, "split")
@@ -208,6 +215,8 @@ def _find_yaml(folder: Path) -> Path | None:
             continue
         if any(line.startswith(tuple(f"{split}:" for split in SPLITS)) for line in text.splitlines()):
             return file
+        if text.startswith("names:") and _find_split_folders(folder):  # as supervision writes it, without folders
+            return file
     return None
 
 
@@ -216,6 +225,9 @@ def _find_split_folders(folder: Path) -> dict[str, list[Path]]:
     if (folder / IMAGE_FOLDER).is_dir() and (folder / LABEL_FOLDER).is_dir():
         below = folders_in(folder / IMAGE_FOLDER)
         return {split.name: [split] for split in below} if below else {"": [folder / IMAGE_FOLDER]}
+    if (folder / DARKNET_CLASSES_FILE).is_file():  # labels are beside the images
+        found = ((DARKNET_FOLDER.fullmatch(below.name), below) for below in folders_in(folder))
+        return {match[1]: [below] for match, below in found if match}
     return {
         split.name: [split / IMAGE_FOLDER]
         for split in folders_in(folder)
@@ -249,6 +261,8 @@ def _read_yaml(file: Path) -> tuple[dict[str, list[Path]], dict[int, str]]:
             if not os.path.exists(path):  # some tools write ../train/images and mean train/images
                 path = base / name.removeprefix("../")
             parts.setdefault(split, []).append(path)
+    if not parts and content.keys().isdisjoint(SPLITS):
+        parts = _find_split_folders(file.parent)
     if not parts:
         raise DataError.for_file(file, "names no images; a data.yaml has train and val, folders of images: add them")
     existing = {split: paths for split, paths in parts.items() if any(os.path.exists(path) for path in paths)}
@@ -270,7 +284,10 @@ def _to_path(value: object) -> str:
 
 def _list_images(folder_or_list: Path) -> list[Path]:
     if folder_or_list.is_file():
-        return [folder_or_list.parent / line.replace("\\", "/") for line in read_lines(folder_or_list)]
+        base, names = folder_or_list.parent, [line.replace("\\", "/") for line in read_lines(folder_or_list)]
+        if names and not any((base / name).exists() for name in names[:MAX_PROBED_IMAGES]):
+            names = [name.removeprefix("data/") for name in names]  # as CVAT writes it
+        return [base / name for name in names]
     return natural_sorted(
         path
         for path in folder_or_list.rglob("*")
