@@ -261,7 +261,7 @@ def test_losses_add_up_and_have_a_summary() -> None:
         "1 of 3 objects are not there at all",
         "2 x a score left out",
     ]
-    assert ConversionLoss.from_ious("a", [1.0]).summary_lines() == ["nothing was lost of 1 objects"]
+    assert ConversionLoss.from_ious("a", [1.0]).summary_lines() == ["nothing was lost of 1 object"]
     assert ConversionLoss().mean == 1.0
 
 

@@ -181,7 +181,7 @@ class ConversionLoss:
             ['1 of 2 objects lost something of their masks: mean IoU 0.9500, worst 0.9000 (in cat)']
         """
         if self.is_lossless:
-            return [f"nothing was lost of {self.objects} objects"]
+            return [f"nothing was lost of {self.objects} object{'' if self.objects == 1 else 's'}"]
         lines = []
         changed = self.objects - self.exact
         if changed:
