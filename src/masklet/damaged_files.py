@@ -4,7 +4,8 @@ Libraries raise their own errors, and none of them documents all of them. Each r
 some, so a damaged file ends a whole run. Here is the only list:
 
     except damage_errors():       around a reader of ours that parses with a library's help
-    except decoder_errors():      around nothing but a library's decoder, whose bugs are the file's damage too
+    except decoder_errors():      around a library's decoder, whose bugs are the file's damage too, and where a parsed
+                                  document is taken apart, which may have any shape
     with damage_named(path, ..):  the same as a SourceError, or another error of ours, that names the file
 
 Nothing is imported for it: an `except` clause evaluates its list when something was raised, and by then the library
@@ -27,11 +28,13 @@ LIBRARY_ERRORS = {
     "PIL.Image": "DecompressionBombError",
     "av": "FFmpegError",
     "binascii": "Error",
+    "csv": "Error",
     "cv2": "error",
     "defusedxml": "DefusedXmlException",
     "lzma": "LZMAError",
     "pickle": "PickleError",
     "safetensors": "SafetensorError",
+    "sqlite3": "DatabaseError",
     "struct": "error",
     "xml.etree.ElementTree": "ParseError",
     "xml.parsers.expat": "ExpatError",
@@ -70,7 +73,8 @@ def damage_errors() -> tuple[type[Exception], ...]:
 def decoder_errors() -> tuple[type[Exception], ...]:
     """Return `damage_errors()`, and what a decoder raises where it does not check what it reads.
 
-    Only for calls of a library's decoder: around code of ours these are bugs.
+    Only for calls of a library's decoder, and where a document that a file holds is taken apart: a key may be missing,
+    or a text stand in place of a number. Around other code of ours these are bugs.
 
     Example:
         >>> issubclass(KeyError, decoder_errors())

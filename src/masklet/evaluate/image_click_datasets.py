@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from masklet.damaged_files import decoder_errors
 from masklet.datasets import DATASET_READERS, DataError, Sample, open_dataset
 from masklet.datasets.dataset import LazyMasks, check_same_size, read_image
 from masklet.datasets.files import files_by_stem, read_lines, validate_choice
@@ -183,7 +184,7 @@ def _read_mask_labels(file: Path) -> LabelMap:
     try:
         with Image.open(file) as image:
             pixels = np.asarray(image.convert("RGB")).astype(np.int32)
-    except (OSError, SyntaxError, ValueError) as problem:
+    except decoder_errors() as problem:
         raise DataError.for_file(file, f"cannot be read as an image ({problem}); copy or unpack it again") from None
     return np.asarray(pixels.max(axis=2), np.int32)
 
@@ -196,7 +197,7 @@ def _read_sbd_instances(file: Path) -> LabelMap:
         raise MissingExtraError.for_package("scipy", SBD_EXTRA) from None
     try:
         return np.asarray(loadmat(str(file))["GTinst"]["Segmentation"][0, 0].astype(np.int32))
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as problem:
+    except decoder_errors() as problem:
         raise DataError.for_file(file, f"is no list of instances of SBD ({problem}); copy or unpack it again") from None
 
 
