@@ -188,7 +188,7 @@ def read_results(path: Path) -> None:
 def make_validation(folder: Path) -> Path:
     metrics, tracking = ImageMetrics(2, *[0.5] * 5), TrackingMetrics(1, 0.5, 0.25, 0.375)
     report = {"box": TrackingReport(tracking, {"ant": tracking}), "click": TrackingReport(tracking, {"ant": tracking})}
-    images = ImageReport(metrics, metrics, {"photos": metrics})
+    images = ImageReport(metrics, {"photos": metrics}, metrics)
     result = ValidationResult(images, report, SampleCounts(1, 1, 3, 2), {"bad": "cut"}, 1.5)
     return text(folder / "val.json", result.to_json())
 
