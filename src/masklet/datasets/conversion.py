@@ -10,6 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from masklet.damaged_files import decoder_errors
 from masklet.datasets.account import ObjectAccount, object_class_name
 from masklet.datasets.dataset import (
     AnnotatedFrame,
@@ -288,5 +289,5 @@ def _upright_size(path: Path) -> Size:
         with Image.open(path) as image:
             transposed = image.getexif().get(EXIF_ORIENTATION) in TRANSPOSED_ORIENTATIONS
             return (image.width, image.height) if transposed else (image.height, image.width)
-    except (OSError, SyntaxError, ValueError) as problem:
+    except decoder_errors() as problem:
         raise InputError(f"{path} cannot be read as an image ({problem}); copy or unpack it again") from None

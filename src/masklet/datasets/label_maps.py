@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -15,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
+from masklet.damaged_files import decoder_errors
 from masklet.datasets.dataset import DataError, LazyMasks, Mask, Size, check_same_size
 from masklet.datasets.labeled_image import LabeledObject
 from masklet.datasets.writer import EMPTY_MASK_NOTE, WriteResult
@@ -22,7 +21,6 @@ from masklet.media.image import format_size
 
 __all__ = [
     "IGNORE_LABEL",
-    "IMAGE_ERRORS",
     "MAX_LABEL",
     "MAX_MAP_PIXELS",
     "draw_label_map",
@@ -42,11 +40,6 @@ MAX_LABEL = 254
 """The highest label of an object."""
 MAX_MAP_PIXELS = 1 << 29
 """Pixels of the largest map that is read. Beyond Pillow's limit, a map must have the size of its image."""
-IMAGE_ERRORS = (
-    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, OverflowError, RuntimeError, MemoryError,
-    struct.error, zlib.error, Image.DecompressionBombError,
-)  # fmt: skip
-"""What Pillow raises on damaged or hostile files."""
 PILLOW_MAX_PIXELS = 2 * 89_478_485
 """Pillow refuses larger images."""
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -84,7 +77,7 @@ def open_mask_image(path: Path, image_size: Size | None = None) -> Iterator[Imag
                 yield image
     except DataError:
         raise
-    except IMAGE_ERRORS as problem:
+    except decoder_errors() as problem:
         raise DataError.for_file(path, f"cannot be read as an image ({problem}); copy or unpack it again") from None
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
+from masklet.damaged_files import damage_errors
 from masklet.datasets.dataset import DataError
 
 __all__ = ["ElementSpan", "iter_elements", "parse_xml", "read_xml"]
@@ -71,7 +72,7 @@ def parse_xml(content: bytes, file: Path) -> Element:
         parser.Parse(content, True)
     except DataError:
         raise
-    except (expat.ExpatError, LookupError, ValueError) as problem:  # the two others: an unknown encoding
+    except (*damage_errors(), LookupError) as problem:  # LookupError: an unknown encoding
         raise _xml_error(file, problem) from problem
     return builder.close()
 
@@ -116,10 +117,10 @@ def iter_elements(path: Path) -> Iterator[ElementSpan]:
                 spans.clear()
     except DataError:
         raise
-    except (expat.ExpatError, LookupError, ValueError) as problem:
-        raise _xml_error(path, problem) from problem
     except OSError as problem:
         raise _read_error(path, problem) from problem
+    except (*damage_errors(), LookupError) as problem:
+        raise _xml_error(path, problem) from problem
 
 
 def _make_parser(

@@ -30,6 +30,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from masklet.atomic_files import write_text
+from masklet.damaged_files import decoder_errors
 from masklet.datasets.dataset import (
     AnnotatedFrame,
     DataError,
@@ -54,7 +55,6 @@ from masklet.datasets.files import (
     validate_choice,
 )
 from masklet.datasets.json_reader import JsonObject, as_json_list, as_json_object, probe_keys, read_bytes, read_json
-from masklet.datasets.label_maps import IMAGE_ERRORS
 from masklet.datasets.labeled_image import LabeledImage
 from masklet.datasets.mask_decoding import Shape, as_score, merge_groups, paste_mask, rasterize_polygons
 from masklet.datasets.writer import ShapeDatasetWriter, WriteResult, collapse_whitespace, join_path
@@ -202,7 +202,7 @@ class LabelmeSample(ImageSample):
                 pixels = np.asarray(image.convert("L") if image.mode != "P" else image)
         except DataError:
             raise
-        except (*IMAGE_ERRORS, binascii.Error) as error:
+        except decoder_errors() as error:
             raise DataError.for_file(
                 file, f"({description}) has a mask that is no PNG in base64 ({error}): redraw it"
             ) from None

@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 
 from masklet.atomic_files import write_text
+from masklet.damaged_files import damage_errors
 from masklet.datasets.dataset import (
     DataError,
     DataIssue,
@@ -125,7 +126,7 @@ def _read_text(file: Path, max_bytes: int) -> str:
         if len(content) > max_bytes:
             raise ValueError(f"it has over {max_bytes} bytes")
         return content.decode("utf-8-sig")
-    except (OSError, ValueError) as problem:
+    except damage_errors() as problem:
         raise DataError.for_file(file, f"cannot be read ({problem}); a plain text is needed: export it again") from None
 
 
@@ -231,7 +232,7 @@ def _read_yaml(file: Path) -> tuple[dict[str, list[Path]], dict[int, str]]:
         raise MissingExtraError.for_package("pyyaml", "train") from problem
     try:  # all scalars are texts: a class may be called yes or 1, and nothing that an alias repeats is expanded
         content = yaml.load(_read_text(file, MAX_YAML_BYTES), Loader=yaml.BaseLoader)
-    except (RecursionError, ValueError, yaml.YAMLError) as problem:
+    except damage_errors() as problem:
         if isinstance(problem, DataError):
             raise
         raise DataError.for_file(file, f"cannot be read ({' '.join(str(problem).split()):.200}); fix it") from problem
