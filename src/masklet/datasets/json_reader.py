@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from masklet.damaged_files import damage_errors
+from masklet.damaged_files import damage_errors, decoder_errors
 from masklet.datasets.dataset import DataError
 
 __all__ = ["JsonObject", "as_json_list", "as_json_object", "iter_items", "probe_keys", "read_bytes", "read_json"]
@@ -112,7 +112,7 @@ def iter_items(content: bytes, file: Path, keys: tuple[str, ...]) -> Iterator[tu
             at = _next_item(text, _skip_space(text, at), "}")
         if _skip_space(text, at + 1) != len(text):
             raise json.JSONDecodeError("Extra data", text, at + 1)
-    except (*damage_errors(), IndexError) as problem:
+    except decoder_errors() as problem:  # IndexError: the text breaks off
         if isinstance(problem, DataError):
             raise
         raise _json_error(file, problem) from problem

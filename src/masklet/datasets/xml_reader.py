@@ -12,7 +12,7 @@ from pathlib import Path
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
-from masklet.damaged_files import damage_errors
+from masklet.damaged_files import decoder_errors
 from masklet.datasets.dataset import DataError
 
 __all__ = ["ElementSpan", "iter_elements", "parse_xml", "read_xml"]
@@ -72,7 +72,7 @@ def parse_xml(content: bytes, file: Path) -> Element:
         parser.Parse(content, True)
     except DataError:
         raise
-    except (*damage_errors(), LookupError) as problem:  # LookupError: an unknown encoding
+    except decoder_errors() as problem:  # LookupError: an unknown encoding
         raise _xml_error(file, problem) from problem
     return builder.close()
 
@@ -119,7 +119,7 @@ def iter_elements(path: Path) -> Iterator[ElementSpan]:
         raise
     except OSError as problem:
         raise _read_error(path, problem) from problem
-    except (*damage_errors(), LookupError) as problem:
+    except decoder_errors() as problem:
         raise _xml_error(path, problem) from problem
 
 

@@ -232,7 +232,9 @@ def _parse_frame(text: bytes, path: str | os.PathLike[str], frame_idx: int) -> F
     try:
         line = cast(FrameLine, json.loads(text))
         height, width = line["size"]
-        numbers, counts, amounts = [], [line["frame"], height, width], [line["time"]]
+        numbers: list[int] = []
+        counts = [line["frame"], height, width]
+        amounts = [line["time"]]
         tracks = []
         for entry in line["objects"]:
             x, y, box_width, box_height = entry["bbox"]
@@ -259,8 +261,8 @@ def _parse_frame(text: bytes, path: str | os.PathLike[str], frame_idx: int) -> F
             )
         if not all(type(number) is int and -MAX_INT <= number <= MAX_INT for number in (*numbers, *counts)):
             raise ValueError(f"frame, size, id, class and area must be whole numbers of at most {MAX_INT}")
-        amounts = [value for value in amounts if value is not None]
-        if min(counts) < 0 or any(type(value) not in (int, float) or abs(value) > MAX_AMOUNT for value in amounts):
+        known = [value for value in amounts if value is not None]
+        if min(counts) < 0 or any(type(value) not in (int, float) or abs(value) > MAX_AMOUNT for value in known):
             raise ValueError("frame, size and area must be from 0 on; time, presence, score and bbox must be numbers")
         if line["frame"] != frame_idx or height * width > rle.MAX_MASK_PIXELS:
             raise ValueError(f"it is of frame {line['frame']} with {width} x {height} pixels")
