@@ -260,6 +260,8 @@ def _report_damage(path: Path) -> Generator[None, None, None]:
     """Turn whatever error a damaged document causes into one clear error."""
     try:
         yield
+    except torch.cuda.OutOfMemoryError:  # of the device, not of the file
+        raise
     except decoder_errors() as error:
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise CheckpointError(
