@@ -14,15 +14,25 @@ that raised it is there.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import BinaryIO
 
 from masklet.errors import MaskletError, SourceError
 
-__all__ = ["LIBRARY_ERRORS", "check_regular_file", "damage_errors", "damage_named", "decoder_errors", "describe_error"]
+__all__ = [
+    "LIBRARY_ERRORS",
+    "check_regular_file",
+    "damage_errors",
+    "damage_named",
+    "decoder_errors",
+    "describe_error",
+    "open_regular_file",
+]
 
 LIBRARY_ERRORS = {
     "PIL.Image": "DecompressionBombError",
@@ -150,3 +160,21 @@ def check_regular_file(path: str, what: str) -> int:
     if status.st_size == 0:
         raise SourceError(f"{path!r} is empty (0 bytes); {article} {what} is needed: copy or download it again")
     return status.st_size
+
+
+def open_regular_file(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file to read bytes; a pipe, a socket or a device, on which a reader may wait forever, is refused.
+
+    Example:
+        >>> open_regular_file("/dev/zero")
+        Traceback (most recent call last):
+        OSError: [Errno 22] it is a device, not a file: '/dev/zero'
+
+    Raises:
+        OSError: if it is no file, or cannot be opened.
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # of a folder the system's own error is clear
+        kind, _ = _FILE_KINDS.get(stat.S_IFMT(mode), ("no regular file", ""))
+        raise OSError(errno.EINVAL, f"it is {kind}", os.fspath(path))
+    return open(path, "rb")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from masklet.damaged_files import decoder_errors
+from masklet.damaged_files import decoder_errors, open_regular_file
 from masklet.datasets.account import ObjectAccount, object_class_name
 from masklet.datasets.dataset import (
     AnnotatedFrame,
@@ -286,7 +286,7 @@ def _to_labeled_image(
 def _upright_size(path: Path) -> Size:
     """Read (height, width) from the header of an image file, with its EXIF orientation applied."""
     try:
-        with Image.open(path) as image:
+        with open_regular_file(path) as file, Image.open(file) as image:
             transposed = image.getexif().get(EXIF_ORIENTATION) in TRANSPOSED_ORIENTATIONS
             return (image.width, image.height) if transposed else (image.height, image.width)
     except decoder_errors() as problem:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from masklet.damaged_files import decoder_errors
+from masklet.damaged_files import decoder_errors, open_regular_file
 from masklet.datasets.dataset import DataError, LazyMasks, Mask, Size, check_same_size
 from masklet.datasets.labeled_image import LabeledObject
 from masklet.datasets.writer import EMPTY_MASK_NOTE, WriteResult
@@ -62,7 +62,7 @@ def open_mask_image(path: Path, image_size: Size | None = None) -> Iterator[Imag
         DataError: if it is missing, damaged, not an image or too large.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular_file(path) as file:
             # Image.open refuses by a limit that is global in the process; the class of PNG itself has none
             is_png = file.read(len(PNG_SIGNATURE)) == PNG_SIGNATURE
             file.seek(0)

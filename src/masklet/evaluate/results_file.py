@@ -133,6 +133,8 @@ class ResultsFile(Generic[Row]):
                     self.done_units.add(number)
             if start != len(rows):
                 raise ValueError(f"{len(rows)} rows, expected {start}")
+            if rows:
+                self._summarize(self.results)  # rows that fit no report, such as lists of different lengths
         except decoder_errors() as problem:
             raise self._mismatch_error(f"is damaged ({problem!r})") from problem
 

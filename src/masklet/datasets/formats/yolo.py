@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 
 from masklet.atomic_files import write_text
-from masklet.damaged_files import damage_errors
+from masklet.damaged_files import damage_errors, open_regular_file
 from masklet.datasets.dataset import (
     DataError,
     DataIssue,
@@ -121,7 +121,7 @@ def _read_text(file: Path, max_bytes: int) -> str:
         DataError: if it cannot be read, is not UTF-8, or has more than `max_bytes`.
     """
     try:
-        with file.open("rb") as stream:
+        with open_regular_file(file) as stream:
             content = stream.read(max_bytes + 1)
         if len(content) > max_bytes:
             raise ValueError(f"it has over {max_bytes} bytes")
@@ -203,7 +203,7 @@ def _find_yaml(folder: Path) -> Path | None:
     """Find the data.yaml of a folder, whatever its name: a file that names a split."""
     for file in files_in(folder, YAML_SUFFIXES):
         try:
-            with file.open("rb") as stream:
+            with open_regular_file(file) as stream:
                 text = stream.read(MAX_YAML_BYTES).decode("utf-8-sig", errors="replace")
         except OSError:
             continue
