@@ -187,9 +187,13 @@ def _find_files(path: Path) -> list[Path]:
     files = [path] if path.is_file() and path.suffix.lower() == ".xml" else files_in(path, (".xml",))
     matching = []
     for file in files[:MAX_PROBED_FILES]:
-        with open_regular_file(file) as content:
-            if b"<annotations" in content.read(HEAD_BYTES):
-                matching.append(file)
+        try:
+            with open_regular_file(file) as content:
+                matches = b"<annotations" in content.read(HEAD_BYTES)
+        except OSError:
+            matches = file.name == FILE_NAME  # reading it names the fault
+        if matches:
+            matching.append(file)
     return [file for file in matching if file.name == FILE_NAME] or matching
 
 
