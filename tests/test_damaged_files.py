@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import importlib
+import os
 import struct
+import sys
 import zipfile
 import zlib
 from pathlib import Path
 
 import pytest
 
-from masklet.damaged_files import LIBRARY_ERRORS, check_regular_file, damage_errors, damage_named, decoder_errors
+from masklet.damaged_files import (
+    LIBRARY_ERRORS,
+    check_regular_file,
+    damage_errors,
+    damage_named,
+    decoder_errors,
+    open_regular_file,
+)
 from masklet.errors import CheckpointError, PromptError, SourceError
 
 
@@ -55,3 +64,14 @@ def test_a_regular_file_has_a_size(tmp_path: Path) -> None:
             check_regular_file(str(tmp_path / name), "image")
     with pytest.raises(SourceError, match=r"a\\x00b.*null"):
         check_regular_file("a\0b", "image")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes and devices")
+def test_a_pipe_or_a_device_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path, kind in ((tmp_path / "pipe", "a pipe"), (Path("/dev/zero"), "a device")):
+        with pytest.raises(OSError, match=f"it is {kind}"):
+            open_regular_file(path)
+    (tmp_path / "a.txt").write_bytes(b"a")
+    with open_regular_file(tmp_path / "a.txt") as file:
+        assert file.read() == b"a"

@@ -6,12 +6,18 @@ and the seed, and `mutated(content, random.Random(seed))` makes the file again.
 
 from __future__ import annotations
 
+import csv
 import io
+import os
 import random
+import shutil
+import socket
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
@@ -22,14 +28,33 @@ import safetensors.torch
 import torch
 from PIL import Image, features
 
-from helpers.dataset_files import coco, native, pngs, sa1b, videos, yolo
+from helpers.dataset_files import OBJECTS, coco, native, pngs, sa1b, sav, sav_val, text, videos, yolo
 from helpers.frame_results import frame
 from helpers.labeling_tool_files import cvat, labelme, voc
+from helpers.reference import reference_model
+from masklet.annotate.annotation_records import ImageAnnotation, ObjectAnnotation
+from masklet.annotate.resume_log import AnnotationLog, PendingEntry
 from masklet.checkpoints.load import read_metadata, read_tensors
+from masklet.cli.track_prompts import read_prompts_file
 from masklet.datasets import check_dataset, open_dataset
+from masklet.datasets.mixture import is_mixture, open_mixture
 from masklet.errors import MaskletError
+from masklet.evaluate.image_clicks import ClickResult, click_report
+from masklet.evaluate.image_prompts import ImageMetrics, ImageReport
+from masklet.evaluate.results_file import ResultsFile, RunManifest
+from masklet.evaluate.scribble_robot import read_scribbles
+from masklet.evaluate.validation_result import SampleCounts, TrackingMetrics, TrackingReport, ValidationResult
+from masklet.masks import rle
 from masklet.media import open_images, open_video
 from masklet.media.image import MAX_PIXELS_VARIABLE
+from masklet.models.fast_cpu.sam2 import FastSAM2
+from masklet.models.types import ImageFeatures
+from masklet.train.checkpoint import read_checkpoint
+from masklet.train.feature_cache import EmbeddingCache
+from masklet.train.monitoring import truncate_log
+from masklet.video import Session, TrackOptions
+from masklet.video.job_files import JobRecord, ResumeFolder
+from masklet.video.session_load import SavedSession
 from masklet.writers import open_sink, read_tracks
 
 FAST_MUTATIONS = 25
@@ -124,13 +149,180 @@ def read_labels(path: Path) -> None:
 
 def read_lines(path: Path) -> None:
     for record in read_tracks(path):
-        for track in record.objects:
-            assert track.area >= 0
+        with suppress(MaskletError):  # of one frame
+            record.to_results(np.zeros((24, 37, 3), np.uint8))
 
 
-def read_checkpoint(path: Path) -> None:
+def read_tensors_and_header(path: Path) -> None:
     read_metadata(path)
     read_tensors(path)
+
+
+def read_mixture(path: Path) -> None:
+    if is_mixture(path):
+        open_mixture(path)
+
+
+RESULTS_MANIFEST = RunManifest("clicks", "mine", "ab", {"limit": None}, ("bee", "cow"))
+
+
+def results_file(path: Path) -> ResultsFile[ClickResult]:
+    return ResultsFile(path, RESULTS_MANIFEST, ClickResult, lambda rows: asdict(click_report(rows)))
+
+
+def make_results(folder: Path) -> Path:
+    file = results_file(folder / "clicks.json")
+    for unit, name in enumerate(RESULTS_MANIFEST.unit_names):
+        file.add(unit, [ClickResult(name, 1, tuple(np.linspace(0.1, 0.9, 20)))], complete=True)
+    file.write()
+    return folder / "clicks.json"
+
+
+def read_results(path: Path) -> None:
+    file = results_file(path)
+    file.load()
+    if file.results:
+        click_report(file.results)
+
+
+def make_validation(folder: Path) -> Path:
+    metrics, tracking = ImageMetrics(2, *[0.5] * 5), TrackingMetrics(1, 0.5, 0.25, 0.375)
+    report = {"box": TrackingReport(tracking, {"ant": tracking}), "click": TrackingReport(tracking, {"ant": tracking})}
+    images = ImageReport(metrics, {"photos": metrics}, metrics)
+    result = ValidationResult(images, report, SampleCounts(1, 1, 3, 2), {"bad": "cut"}, 1.5)
+    return text(folder / "val.json", result.to_json())
+
+
+def read_validation(path: Path) -> None:
+    assert str(ValidationResult.from_json(path.read_bytes().decode("utf-8", "replace")))
+
+
+def make_train_log(folder: Path) -> Path:
+    with (folder / "log.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("step", "steps", "loss"), *((step, 9, f"{1 / step:.6g}") for step in range(1, 8))])
+    return folder / "log.csv"
+
+
+def make_state(folder: Path) -> Path:
+    content = {
+        "model": {"a": torch.ones(3, 4)},
+        "ema": {"a": torch.ones(3, 4)},
+        "ema_updates": 2,
+        "optimizer": {"state": {0: {"step": torch.tensor(2.0)}}, "param_groups": [{"lr": 0.1, "params": [0]}]},
+        "step": 2,
+        "config": '{"model": "tiny", "lora": 0}',
+        "license": "Apache-2.0",
+    }
+    torch.save(content, folder / "state.pt")
+    return folder / "state.pt"
+
+
+def make_features(folder: Path) -> Path:
+    features = ImageFeatures(torch.ones(1, 4, 2, 2), (torch.ones(1, 2, 4, 4), torch.ones(1, 1, 8, 8)))
+    EmbeddingCache(folder, 1 << 20).put("ab", features)
+    return folder / "ab.safetensors"
+
+
+def read_features(path: Path) -> None:
+    features = EmbeddingCache(path.parent, 1 << 20).get("ab")
+    assert features is None or features.embed_BCHW.isfinite().all()
+
+
+def make_mixture(folder: Path) -> Path:
+    pngs(folder / "data")
+    parts = [{"path": "data", "weight": 2}, {"path": "data", "data_format": "png", "split": None}]
+    return text(folder / "mixture.json", parts)
+
+
+def listed_yolo(root: Path) -> Path:
+    """A data.yaml whose training images are the lines of a text."""
+    yolo(root)
+    text(root / "train.txt", "./images/train/2.jpg\nimages/train/10.jpg\n")
+    return text(root / "data.yaml", "path: .\ntrain: train.txt\nval: images/val\nnames:\n  0: thing\n")
+
+
+def session() -> Session:
+    frames = np.zeros((4, 32, 48, 3), np.uint8)
+    frames[:, 8:20, 10:30] = 200
+    return Session(FastSAM2(reference_model("builtin", 96, "v")), open_video(frames), TrackOptions())
+
+
+def make_session(folder: Path) -> Path:
+    with session() as opened:
+        opened.add_prompt(5, frame_idx=0, points=[[20, 15]], labels=[1])
+        opened.add_prompt(2, frame_idx=2, mask=np.pad(np.ones((8, 8), bool), ((4, 20), (20, 20))))
+        next(opened.propagate(bidirectional=True))
+        return opened.save(folder / "session.safetensors")
+
+
+def read_session(path: Path) -> None:
+    saved = SavedSession.read(path)
+    saved.options(None)
+    with session() as opened:
+        opened.restore_saved(saved)
+
+
+PROMPTS = [
+    {"object": 1, "frame": 0, "points": [[21, 35], [30, 4]], "labels": [1, 0]},
+    {"object": 2, "frame": 4, "box": [3, 0, 50, 40]},
+    {"object": 3, "mask": "third.png"},
+]
+
+
+def make_prompts(folder: Path) -> Path:
+    Image.fromarray(OBJECTS[0]).save(folder / "third.png")
+    return text(folder / "prompts.json", PROMPTS)
+
+
+JOB: JobRecord = {
+    "source": "clip.mp4",
+    "stamp": [100, 12345678901234567],
+    "prompts": [
+        {"object": 1, "frame": 0, "points": [[21.0, 35.0]], "labels": [1], "box": None, "mask": None},
+        {"object": 2, "frame": 1, "points": [], "labels": [], "box": [0.0, 1.0, 20.0, 30.0], "mask": "ab"},
+    ],
+    "bidirectional": False,
+    "reverse": False,
+    "start": None,
+    "stop": 9,
+    "non_overlapping": False,
+    "retain": "recent",
+    "model": {"name": "builtin", "side": 512},
+}
+
+
+def make_job(folder: Path) -> Path:
+    job = ResumeFolder(folder, "clip")
+    job.acquire()
+    job.begin(JOB, overwrite=True)
+    job.close()
+    return job.path / "job.json"
+
+
+def make_run_log(folder: Path) -> Path:
+    code = rle.encode(OBJECTS[0])
+    one = ObjectAnnotation(16, 0.9, (10.0, 5.0, 30.0, 20.0), code, 300, (10.0, 5.0, 30.0, 20.0), 0.8)
+    with AnnotationLog(folder) as log:
+        log.start({"formats": ["coco"], "conf": 0.25}, overwrite=True)
+        log.add_class_names({16: "dog"})
+        for name in ("cat", "dog"):
+            record = ImageAnnotation(name, f"{name}.jpg", (40, 60), (one,))
+            log.append([PendingEntry(name, [1, 2], 1, [record.to_line()])])
+    return folder / ".masklet" / "annotate.sqlite"
+
+
+def read_run_log(path: Path) -> None:
+    for other in path.parent.glob("*.sqlite-*"):
+        other.unlink()
+    with AnnotationLog(path.parent.parent) as log:
+        log.start({"formats": ["coco"], "conf": 0.25}, overwrite=False)
+        for name in log.entries:
+            list(log.records(name))
+
+
+def make_scribbles(folder: Path) -> Path:
+    strokes = [{"path": [[0.1, 0.2], [0.5, 0.6]], "object_id": 1, "start_time": 0, "end_time": 5}]
+    return text(folder / "001.json", {"sequence": "bear", "scribbles": [[], strokes, []]})
 
 
 def written(name: str, make: Callable[[], bytes]) -> Callable[[Path], Path]:
@@ -172,41 +364,58 @@ def make_torch_zip(folder: Path) -> Path:
 Kind = tuple[Callable[[Path], Path], Callable[[Path], None], int]
 """Makes the file in a folder, reads it, and how many of the 20,000 mutations it gets."""
 KINDS: dict[str, Kind] = {
-    "png": (written("a.png", lambda: image_bytes("PNG")), read_image, 1300),
-    "png of 16 bits": (written("a.png", lambda: image_bytes("PNG", deep=True)), read_image, 600),
-    "jpg": (written("a.jpg", lambda: image_bytes("JPEG")), read_image, 1300),
-    "webp": (written("a.webp", lambda: image_bytes("WEBP")), read_image, 800),
-    "gif": (written("a.gif", lambda: image_bytes("GIF")), read_image, 800),
-    "bmp": (written("a.bmp", lambda: image_bytes("BMP")), read_image, 800),
-    "tiff": (written("a.tif", lambda: image_bytes("TIFF", compression="tiff_lzw")), read_image, 800),
-    "tiff of 16 bits": (written("a.tif", lambda: image_bytes("TIFF", deep=True)), read_image, 600),
-    "mp4": (written("a.mp4", lambda: video_bytes("mp4", "libx264")), read_video, 800),
-    "fragmented mp4": (written("a.mp4", lambda: video_bytes("mp4", "mpeg4")), read_video, 500),
-    "mkv": (written("a.mkv", lambda: video_bytes("matroska", "libx264")), read_video, 800),
-    "webm": (written("a.webm", lambda: video_bytes("webm", "libvpx")), read_video, 400),
-    "avi": (written("a.avi", lambda: video_bytes("avi", "mjpeg", "yuvj420p")), read_video, 500),
-    "mpeg-ts": (written("a.ts", lambda: video_bytes("mpegts", "libx264")), read_video, 400),
-    "y4m": (written("a.y4m", lambda: video_bytes("yuv4mpegpipe", "wrapped_avframe")), read_video, 400),
-    "raw h264": (written("a.h264", lambda: video_bytes("h264", "libx264")), read_video, 350),
-    "gif video": (written("a.gif", lambda: image_bytes("GIF", frames=4)), read_video, 800),
-    "webp video": (written("a.webp", lambda: image_bytes("WEBP", frames=4)), read_video, 500),
-    "png video": (written("a.png", lambda: image_bytes("PNG", frames=4)), read_video, 400),
-    "native json": (labels(native, "masks/b.json"), read_labels, 400),
-    "coco json": (labels(coco, "annotations/instances_val2017.json"), read_labels, 700),
-    "yolo text": (labels(yolo, "labels/train/2.txt"), read_labels, 600),
-    "yolo yaml": (labels(yolo, "data.yaml"), read_labels, 400),
-    "labelme json": (labels(labelme, "a2.json"), read_labels, 500),
-    "voc map": (labels(voc, "SegmentationObject/2007_000002.png"), read_labels, 400),
-    "cvat xml": (labels(cvat, "annotations.xml"), read_labels, 500),
-    "png map": (labels(pngs, "masks/a.png"), read_labels, 500),
-    "davis map": (labels(videos, "Annotations/ant/00002.png"), read_labels, 300),
-    "sa1b json": (labels(sa1b, "sa_2.json"), read_labels, 500),
-    "tracks": (make_lines, read_lines, 1200),
-    "safetensors": (make_safetensors, read_checkpoint, 1500),
-    "torch zip": (make_torch_zip, read_checkpoint, 700),
+    "png": (written("a.png", lambda: image_bytes("PNG")), read_image, 930),
+    "png of 16 bits": (written("a.png", lambda: image_bytes("PNG", deep=True)), read_image, 430),
+    "jpg": (written("a.jpg", lambda: image_bytes("JPEG")), read_image, 930),
+    "webp": (written("a.webp", lambda: image_bytes("WEBP")), read_image, 570),
+    "gif": (written("a.gif", lambda: image_bytes("GIF")), read_image, 570),
+    "bmp": (written("a.bmp", lambda: image_bytes("BMP")), read_image, 570),
+    "tiff": (written("a.tif", lambda: image_bytes("TIFF", compression="tiff_lzw")), read_image, 570),
+    "tiff of 16 bits": (written("a.tif", lambda: image_bytes("TIFF", deep=True)), read_image, 430),
+    "mp4": (written("a.mp4", lambda: video_bytes("mp4", "libx264")), read_video, 570),
+    "fragmented mp4": (written("a.mp4", lambda: video_bytes("mp4", "mpeg4")), read_video, 360),
+    "mkv": (written("a.mkv", lambda: video_bytes("matroska", "libx264")), read_video, 570),
+    "webm": (written("a.webm", lambda: video_bytes("webm", "libvpx")), read_video, 280),
+    "avi": (written("a.avi", lambda: video_bytes("avi", "mjpeg", "yuvj420p")), read_video, 360),
+    "mpeg-ts": (written("a.ts", lambda: video_bytes("mpegts", "libx264")), read_video, 280),
+    "y4m": (written("a.y4m", lambda: video_bytes("yuv4mpegpipe", "wrapped_avframe")), read_video, 280),
+    "raw h264": (written("a.h264", lambda: video_bytes("h264", "libx264")), read_video, 250),
+    "gif video": (written("a.gif", lambda: image_bytes("GIF", frames=4)), read_video, 570),
+    "webp video": (written("a.webp", lambda: image_bytes("WEBP", frames=4)), read_video, 360),
+    "png video": (written("a.png", lambda: image_bytes("PNG", frames=4)), read_video, 280),
+    "native json": (labels(native, "masks/b.json"), read_labels, 280),
+    "coco json": (labels(coco, "annotations/instances_val2017.json"), read_labels, 500),
+    "yolo text": (labels(yolo, "labels/train/2.txt"), read_labels, 430),
+    "yolo yaml": (labels(yolo, "data.yaml"), read_labels, 280),
+    "labelme json": (labels(labelme, "a2.json"), read_labels, 360),
+    "voc map": (labels(voc, "SegmentationObject/2007_000002.png"), read_labels, 280),
+    "cvat xml": (labels(cvat, "annotations.xml"), read_labels, 360),
+    "png map": (labels(pngs, "masks/a.png"), read_labels, 360),
+    "davis map": (labels(videos, "Annotations/ant/00002.png"), read_labels, 210),
+    "sa1b json": (labels(sa1b, "sa_2.json"), read_labels, 360),
+    "tracks": (make_lines, read_lines, 850),
+    "safetensors": (make_safetensors, read_tensors_and_header, 1040),
+    "torch zip": (make_torch_zip, read_tensors_and_header, 500),
+    "voc list": (labels(voc, "ImageSets/Segmentation/trainval.txt"), read_labels, 110),
+    "voc xml": (labels(voc, "Annotations/2007_000002.xml"), read_labels, 140),
+    "voc classes": (labels(voc, "SegmentationClass/2007_000002.png"), read_labels, 140),
+    "sav json": (labels(sav, "sav_000001_manual.json"), read_labels, 110),
+    "sav map": (labels(sav_val, "Annotations_6fps/sav_7/000/00004.png"), read_labels, 110),
+    "yolo list": (labels(listed_yolo, "train.txt"), read_labels, 280),
+    "mixture": (make_mixture, read_mixture, 280),
+    "results of eval": (make_results, read_results, 430),
+    "validation": (make_validation, read_validation, 430),
+    "training log": (make_train_log, lambda path: truncate_log(path, 5), 430),
+    "training state": (make_state, read_checkpoint, 360),
+    "cached features": (make_features, read_features, 280),
+    "session": (make_session, read_session, 360),
+    "prompts": (make_prompts, read_prompts_file, 430),
+    "tracking job": (make_job, lambda path: ResumeFolder(path.parent.parent, "clip").check(JOB), 360),
+    "annotation log": (make_run_log, read_run_log, 140),
+    "scribbles": (make_scribbles, lambda path: read_scribbles(path, "bear", frames=3, objects=2), 280),
 }
 if features.check("avif"):
-    KINDS["avif"] = (written("a.avif", lambda: image_bytes("AVIF")), read_image, 500)
+    KINDS["avif"] = (written("a.avif", lambda: image_bytes("AVIF")), read_image, 360)
 
 
 def failures(kind: str, folder: Path, seeds: range) -> Iterator[str]:
@@ -244,3 +453,61 @@ def test_a_few_mutations_of_every_kind(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_many_mutations_of_every_kind(kind: str, tmp_path: Path) -> None:
     assert list(failures(kind, tmp_path, range(1000, 1000 + KINDS[kind][2]))) == []
+
+
+def add_odd_entry(path: Path, rng: random.Random) -> None:
+    """Put something in the place of `path`, or beside it, that nobody expects in a dataset."""
+    names = ("a2.jpg", "b.json", ".DS_Store", "Thumbs.db", "x" * 200, "a\n.png", "\udce9.txt")
+    beside = path.with_name(rng.choice(names))
+    target = path if rng.random() < 0.5 else beside
+    if target.is_dir() and not target.is_symlink():
+        shutil.rmtree(target)
+    else:
+        target.unlink(missing_ok=True)
+    match rng.randrange(7):
+        case 0:
+            target.mkdir()
+        case 1:
+            target.symlink_to(target.name)  # a link to itself
+        case 2:
+            target.symlink_to(rng.choice(("gone", "..", ".", "/dev/null", "/dev/zero")))
+        case 3:
+            os.mkfifo(target)
+        case 4:
+            with socket.socket(socket.AF_UNIX) as server, suppress(OSError):  # a path may be too long for one
+                server.bind(str(target))
+        case 5:
+            target.touch()
+        case 6:
+            target.write_bytes(rng.randbytes(50))
+
+
+ODD_FOLDERS = {
+    "native": native, "coco": coco, "yolo": yolo, "labelme": labelme, "voc": voc, "cvat": cvat, "png": pngs,
+    "davis": videos, "sa1b": sa1b, "sav": sav_val,
+}  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links, pipes and sockets")
+@pytest.mark.parametrize("data_format", ODD_FOLDERS)
+@pytest.mark.parametrize("seeds", [range(4), pytest.param(range(1000, 1060), marks=pytest.mark.slow)], ids=str)
+def test_odd_entries_in_a_dataset(data_format: str, seeds: range, tmp_path: Path) -> None:
+    """A folder, a pipe, a socket, a link that loops or leads nowhere, a device, odd names: findings or errors."""
+    failed = []
+    for seed in seeds:
+        root, rng = tmp_path / str(seed), random.Random(seed)
+        ODD_FOLDERS[data_format](root)
+        for _ in range(rng.choice((1, 2, 4))):
+            add_odd_entry(rng.choice([*sorted(root.rglob("*"), key=str)] or [root / "a"]), rng)
+        begin = time.monotonic()
+        try:
+            for _ in check_dataset(open_dataset(root)):
+                pass
+        except MaskletError:
+            pass
+        except Exception as error:
+            failed.append(f"seed {seed}: {type(error).__module__}.{type(error).__name__}: {error}")
+        if time.monotonic() - begin > MAX_SECONDS:
+            failed.append(f"seed {seed}: took {time.monotonic() - begin:.0f} s")
+        shutil.rmtree(root)
+    assert failed == []

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,39 @@ def test_a_full_disk_keeps_what_was_stored(tmp_path: Path) -> None:
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run.sqlite").write_bytes(b"not a database" * 100)
     with store(tmp_path / "run.sqlite") as opened, pytest.raises(OutputError, match="damaged"):
+        list(opened.items())
+
+
+@pytest.mark.parametrize("document", ["{", "[1]", "3", b"\xff", None, "[" * 100_000])
+def test_a_damaged_document_is_refused(tmp_path: Path, document: object) -> None:
+    with store(tmp_path / "run.sqlite") as opened:
+        opened.add([StoredItem("a", {"n": 1})])
+    with closing(sqlite3.connect(tmp_path / "run.sqlite")) as connection, connection:
+        connection.execute("CREATE TABLE copy AS SELECT * FROM items")
+        connection.execute("DROP TABLE items")
+        connection.execute("ALTER TABLE copy RENAME TO items")
+        connection.execute("UPDATE items SET document = ?", (document,))
+    with store(tmp_path / "run.sqlite") as opened:
+        with pytest.raises(OutputError, match="is damaged or of another program"):
+            list(opened.items())
+        with pytest.raises(OutputError, match="is damaged or of another program"):
+            opened.document("a")
+
+
+@pytest.mark.parametrize("kept", [50, 1000, 5000])
+def test_a_truncated_store_is_refused(tmp_path: Path, kept: int) -> None:
+    with store(tmp_path / "run.sqlite") as opened:
+        opened.add([StoredItem(str(number), {"n": number}, ["x" * 300]) for number in range(100)])
+    content = (tmp_path / "run.sqlite").read_bytes()
+    (tmp_path / "run.sqlite").write_bytes(content[:kept])
+    with store(tmp_path / "run.sqlite") as opened, pytest.raises(OutputError, match="is damaged or of another program"):
+        list(opened.items())
+
+
+def test_a_store_of_another_program_is_refused(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "run.sqlite")) as connection, connection:
+        connection.execute("CREATE TABLE items (title TEXT)")
+    with store(tmp_path / "run.sqlite") as opened, pytest.raises(OutputError, match="of another program"):
         list(opened.items())
 
 

@@ -4,7 +4,8 @@ Libraries raise their own errors, and none of them documents all of them. Each r
 some, so a damaged file ends a whole run. Here is the only list:
 
     except damage_errors():       around a reader of ours that parses with a library's help
-    except decoder_errors():      around nothing but a library's decoder, whose bugs are the file's damage too
+    except decoder_errors():      around a library's decoder, whose bugs are the file's damage too, and where a parsed
+                                  document is taken apart, which may have any shape
     with damage_named(path, ..):  the same as a SourceError, or another error of ours, that names the file
 
 Nothing is imported for it: an `except` clause evaluates its list when something was raised, and by then the library
@@ -13,25 +14,37 @@ that raised it is there.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import BinaryIO
 
 from masklet.errors import MaskletError, SourceError
 
-__all__ = ["LIBRARY_ERRORS", "check_regular_file", "damage_errors", "damage_named", "decoder_errors", "describe_error"]
+__all__ = [
+    "LIBRARY_ERRORS",
+    "check_regular_file",
+    "damage_errors",
+    "damage_named",
+    "decoder_errors",
+    "describe_error",
+    "open_regular_file",
+]
 
 LIBRARY_ERRORS = {
     "PIL.Image": "DecompressionBombError",
     "av": "FFmpegError",
     "binascii": "Error",
+    "csv": "Error",
     "cv2": "error",
     "defusedxml": "DefusedXmlException",
     "lzma": "LZMAError",
     "pickle": "PickleError",
     "safetensors": "SafetensorError",
+    "sqlite3": "DatabaseError",
     "struct": "error",
     "xml.etree.ElementTree": "ParseError",
     "xml.parsers.expat": "ExpatError",
@@ -70,7 +83,8 @@ def damage_errors() -> tuple[type[Exception], ...]:
 def decoder_errors() -> tuple[type[Exception], ...]:
     """Return `damage_errors()`, and what a decoder raises where it does not check what it reads.
 
-    Only for calls of a library's decoder: around code of ours these are bugs.
+    Only for calls of a library's decoder, and where a document that a file holds is taken apart: a key may be missing,
+    or a text stand in place of a number. Around other code of ours these are bugs.
 
     Example:
         >>> issubclass(KeyError, decoder_errors())
@@ -146,3 +160,21 @@ def check_regular_file(path: str, what: str) -> int:
     if status.st_size == 0:
         raise SourceError(f"{path!r} is empty (0 bytes); {article} {what} is needed: copy or download it again")
     return status.st_size
+
+
+def open_regular_file(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file to read bytes; a pipe, a socket or a device, on which a reader may wait forever, is refused.
+
+    Example:
+        >>> open_regular_file("/dev/zero")  # doctest: +SKIP
+        Traceback (most recent call last):
+        OSError: [Errno 22] it is a device, not a file: '/dev/zero'
+
+    Raises:
+        OSError: if it is no file, or cannot be opened.
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # of a folder the system's own error is clear
+        kind, _ = _FILE_KINDS.get(stat.S_IFMT(mode), ("no regular file", ""))
+        raise OSError(errno.EINVAL, f"it is {kind}", os.fspath(path))
+    return open(path, "rb")

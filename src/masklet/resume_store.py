@@ -17,6 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from masklet.damaged_files import damage_errors, decoder_errors
 from masklet.errors import OutputError
 
 __all__ = ["ResumeStore", "StoredItem", "read_json_lines"]
@@ -96,7 +97,8 @@ class ResumeStore:
     def settings(self) -> dict[str, Any]:
         """The settings of the earlier run; empty if there is none."""
         with self._connected() as connection:
-            return {name: json.loads(value) for name, value in connection.execute("SELECT name, value FROM settings")}
+            rows = connection.execute("SELECT name, value FROM settings").fetchall()
+        return {name: self._parse(value) for name, value in rows}
 
     def differences(self, settings: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
         """Compare with the settings of the earlier run: {name: (before, now)} of those that differ."""
@@ -148,7 +150,7 @@ class ResumeStore:
         """Yield key and document of every item, in the order in which they were stored."""
         with self._connected() as connection:
             for key, document in connection.execute("SELECT key, document FROM items ORDER BY number"):
-                yield _from_column(key), json.loads(_from_column(document))
+                yield _from_column(key), self._parse(_from_column(document), dict)
 
     def document(self, key: str) -> dict[str, Any]:
         """Return the document of an item.
@@ -160,7 +162,7 @@ class ResumeStore:
             row = connection.execute("SELECT document FROM items WHERE key = ?", (_to_column(key),)).fetchone()
         if row is None:
             raise KeyError(key)
-        document: dict[str, Any] = json.loads(_from_column(row[0]))
+        document: dict[str, Any] = self._parse(_from_column(row[0]), dict)
         return document
 
     def lines(self, key: str) -> Iterator[str]:
@@ -201,12 +203,26 @@ class ResumeStore:
                     stack.pop_all()
                 self._connection = connection
             yield self._connection
-        except (sqlite3.OperationalError, OSError) as error:
+        except (sqlite3.DatabaseError, OSError) as error:
+            foreign = str(error).startswith(("Could not decode", "no such", "table "))  # other columns, no UTF-8
+            if foreign or not isinstance(error, sqlite3.OperationalError | OSError):
+                raise self._damage_error(str(error)) from error
             raise self._write_error(getattr(error, "strerror", None) or str(error)) from error
-        except sqlite3.Error as error:
-            raise OutputError(
-                f"{self.path} cannot be read ({error}): it is damaged or of another program; remove it to start over"
-            ) from error
+
+    def _parse(self, text: Any, kind: type = object) -> Any:
+        """Return the value of a stored text of JSON, which must be a `kind`."""
+        try:
+            value = json.loads(text)
+        except decoder_errors() as error:
+            raise self._damage_error(str(error)) from error
+        if not isinstance(value, kind):
+            raise self._damage_error(f"{text!r:.40} is no {kind.__name__}")
+        return value
+
+    def _damage_error(self, reason: str) -> OutputError:
+        return OutputError(
+            f"{self.path} cannot be read ({reason}): it is damaged or of another program; remove it to start over"
+        )
 
     def _disconnect(self) -> None:
         if self._connection is not None:
@@ -236,12 +252,13 @@ def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with path.open("rb") as file:
             for line in file:
-                document = json.loads(line) if line.endswith(b"\n") else None
+                try:
+                    document = json.loads(line) if line.endswith(b"\n") else None
+                except damage_errors():
+                    return
                 if not isinstance(document, dict):
                     return
                 yield document
-    except ValueError:
-        return
     except OSError as error:
         raise OutputError(
             f"{path} cannot be read ({error.strerror or error}): make it readable, or choose another folder"

@@ -121,6 +121,23 @@ def test_a_damaged_file_is_refused(file: Path, damage: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    "units", [[[7, 3, True]], [[-1, 3, True]], [[0, -1, True], [1, 4, True]], [["0", 3, True]], [0]]
+)
+def test_units_that_the_run_does_not_have_are_refused(file: Path, units: list[Any]) -> None:
+    stored = json.loads(file.read_text())
+    file.write_text(json.dumps({**stored, "run": {**stored["run"], "units": units}}))
+    with pytest.raises(OutputError, match="is damaged"):
+        kept(file)
+
+
+@pytest.mark.parametrize("row", [{"name": 3, "share": 0.5}, {"name": "bee", "share": "much"}, {"name": "bee"}])
+def test_rows_with_values_of_another_type_are_refused(file: Path, row: dict[str, Any]) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), "rows": [row] * 3}))
+    with pytest.raises(OutputError, match="is damaged"):
+        kept(file)
+
+
+@pytest.mark.parametrize(
     "row",
     [
         SequenceResult("ant", {1: 0.1, 7: 1 / 3}, {1: 0.2, 7: 0.4}, 9, 1.5, PresenceAccuracy(9, 8, 7)),

@@ -60,6 +60,9 @@ def test_run_lengths_in_a_list_are_read_down_the_columns() -> None:
         ({"size": [2, 3], "counts": "0P"}, "not a compressed run-length code"),
         ({"size": [2, 3], "counts": "ooooooooooooooooooooooooooooo1"}, "needs 6"),
         ({"size": [2, 3], "counts": ""}, "cover 0 pixels"),
+        ({"size": [-2, -3], "counts": "06"}, "from 0 on"),
+        ({"size": [10**9, 10**9], "counts": [10**18]}, "at most 2147483648 pixels"),
+        ({"size": [2, 3], "counts": [10**30, 6]}, "at most 2147483648"),
     ],
 )
 def test_a_broken_code_is_refused(code: dict[str, Any], needed: str) -> None:

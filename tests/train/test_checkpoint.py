@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,6 +81,27 @@ def test_intervals_may_change_and_other_differences_have_current_names(old_run: 
 def test_another_content_is_refused(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "state.pt")
     with pytest.raises(CheckpointError, match=r"state\.pt is not the state of this run"):
+        read_checkpoint(tmp_path / "state.pt")
+
+
+@pytest.mark.parametrize(
+    "change", [{"step": -1}, {"step": "2"}, {"step": 10**30}, {"model": [1]}, {"config": "[1]"}, {"config": 3}]
+)
+def test_values_that_no_run_has_are_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    content = {"model": {}, "ema": {}, "ema_updates": 1, "optimizer": {}, "step": 2, "config": "{}", "license": "MIT"}
+    torch.save(content, tmp_path / "state.pt")
+    assert read_checkpoint(tmp_path / "state.pt").step == 2
+    torch.save({**content, **change}, tmp_path / "state.pt")
+    with pytest.raises(CheckpointError, match=r"state\.pt is not the state of this run"):
+        read_checkpoint(tmp_path / "state.pt")
+
+
+def test_a_compressed_state_is_refused_before_it_expands(tmp_path: Path) -> None:
+    torch.save({"model": torch.zeros(1 << 20)}, tmp_path / "plain.pt")
+    with zipfile.ZipFile(tmp_path / "plain.pt") as plain, zipfile.ZipFile(tmp_path / "state.pt", "w", 8) as packed:
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    with pytest.raises(CheckpointError, match=r"its parts claim 4\d+ bytes, and the file has"):
         read_checkpoint(tmp_path / "state.pt")
 
 

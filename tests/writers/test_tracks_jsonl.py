@@ -164,6 +164,41 @@ def test_damaged_line_is_reported(tmp_path: Path) -> None:
         read_tracks(path)
 
 
+TRACK_DAMAGE = {
+    "an id of text": ('"id":3', '"id":"3"'),
+    "an id of 33 bits": ('"id":3', '"id":4294967299'),
+    "a class of null": ('"class":0', '"class":null'),
+    "a name of numbers": ('"name":"object"', '"name":7'),
+    "an area below 0": ('"area":', '"area":-'),
+    "a box of text": ('"bbox":[', '"bbox":["0",'),
+    "a score no float holds": ('"score":0.9', f'"score":{10**320}'),
+    "a mask of another size": ('"segmentation":{"size":[24,', '"segmentation":{"size":[23,'),
+    "a mask without runs": ('"counts":"', '"runs":"'),
+    "a size below 0": ('[24,37]', '[-24,-37]'),
+    "a size of terapixels": ('[24,37]', '[1048576,1048576]'),
+    "another frame": ('"objects"', '"frame":8,"objects"'),
+    "nesting": ('"time":', f'"more":{"[" * 9000}{"]" * 9000},"time":'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", TRACK_DAMAGE)
+def test_values_that_no_frame_has_are_reported(damage: str, tmp_path: Path) -> None:
+    path = write(tmp_path, frame(0), frame(1))
+    first, second = path.read_text().splitlines(keepends=True)
+    before, after = TRACK_DAMAGE[damage]
+    assert before in first
+    path.write_text(first.replace(before, after) + second)
+    with pytest.raises(InputError, match="line of frame 0 cannot be read"):
+        list(read_tracks(path))
+
+
+def test_a_frame_number_of_many_digits_is_reported(tmp_path: Path) -> None:
+    path = write(tmp_path, frame(0))
+    path.write_bytes(b'{"frame":' + b"9" * 5000 + b",\n" + path.read_bytes())
+    with pytest.raises(InputError, match="does not begin with a frame number of at most ten digits"):
+        read_tracks(path)
+
+
 def test_invalid_files_and_images(tmp_path: Path) -> None:
     assert tracked_frames(tmp_path / "none.jsonl") == []
     for path in (tmp_path / "none.jsonl", tmp_path):

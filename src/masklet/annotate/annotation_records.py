@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from masklet.atomic_files import current_keys
+from masklet.damaged_files import decoder_errors
 from masklet.errors import InputError
 from masklet.masks.rle import Rle
 
@@ -114,7 +115,7 @@ class ImageAnnotation:
             doc = current_keys(doc, "annotation_record")
             size = doc.pop("size", None)
             return cls(size=None if size is None else (int(size[0]), int(size[1])), objects=tuple(objects), **doc)
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        except decoder_errors() as error:
             raise InputError(
                 f"{line[:60]!r} is not the record of an annotated image ({error}); the log was changed by another "
                 "program: overwrite the earlier run (resume=False, --overwrite)"

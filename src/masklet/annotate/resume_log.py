@@ -18,6 +18,7 @@ from typing import Any
 
 from masklet.annotate.annotation_records import ImageAnnotation
 from masklet.atomic_files import current_keys
+from masklet.damaged_files import damage_named
 from masklet.datasets.write_log import CLASS_NAMES, STATE_FOLDER
 from masklet.errors import InputError, OutputError
 from masklet.resume_store import ResumeStore, StoredItem, read_json_lines
@@ -170,11 +171,14 @@ class AnnotationLog:
         """Read the entries and class names of the earlier run."""
         if self._earlier[1].exists() and not self._store.settings:
             self._import(*self._earlier)
-        names = self._store.settings.get(CLASS_NAMES, {})
-        self.class_names.clear()
-        self.class_names.update({int(class_id): name for class_id, name in names.items()})
-        self.entries.clear()
-        self.entries.update({key: AnnotationLogEntry(**document) for key, document in self._store.items()})
+        with damage_named(
+            self._store.path, "log of a run", "choose another output folder, or overwrite it", OutputError
+        ):
+            names = self._store.settings.get(CLASS_NAMES, {})
+            self.class_names.clear()
+            self.class_names.update({int(class_id): str(name) for class_id, name in names.items()})
+            self.entries.clear()
+            self.entries.update({key: AnnotationLogEntry(**document) for key, document in self._store.items()})
 
     def _import(self, settings_path: Path, path: Path) -> None:
         """Store the log of an earlier version: JSON lines, in which records follow the header of their image."""

@@ -14,6 +14,7 @@ from masklet.atomic_files import current_keys
 from masklet.benchmark.machine import MachineInfo, git_commit
 from masklet.benchmark.model_family import FamilyRow, row_from_dict
 from masklet.benchmark.roofline import HardwareLimits, Work
+from masklet.damaged_files import decoder_errors
 from masklet.errors import InputError
 
 __all__ = [
@@ -179,7 +180,7 @@ def read_record(path: str | Path) -> BenchmarkRecord:
         raise InputError(
             f"{path} cannot be read ({error.strerror or error}); name a file that --report wrote"
         ) from error
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except decoder_errors() as error:
         raise InputError(
             f"{path} is no record of masklet bench; name a file that masklet bench image, video or another wrote with "
             "--report"

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from typer.core import TyperCommand
 
 from masklet.cli.segment_prompts import parse_box, parse_point, read_masks
+from masklet.damaged_files import damage_errors
 from masklet.errors import InputError, PromptError
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def read_prompts_file(path: Path) -> dict[tuple[int, int], ObjectPrompt]:
     """
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except damage_errors() as error:
         raise InputError(f"--prompts {path} cannot be read as JSON ({error}); write {JSON_EXAMPLE}") from error
     if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
         raise InputError(f"--prompts {path} must hold a list of prompts; write {JSON_EXAMPLE}")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from masklet.damaged_files import decoder_errors, describe_error
+from masklet.damaged_files import decoder_errors, describe_error, open_regular_file
 from masklet.datasets.account import ObjectAccount, object_class_name
 from masklet.datasets.dataset import (
     AnnotatedFrame,
@@ -287,7 +287,7 @@ def _to_labeled_image(
 def _upright_size(path: Path) -> Size:
     """Read (height, width) from the header of an image file, with its EXIF orientation applied."""
     try:
-        with pillow_without_limit(), Image.open(path) as image:
+        with pillow_without_limit(), open_regular_file(path) as file, Image.open(file) as image:
             check_image_size(image.width, image.height, str(path))
             transposed = image.getexif().get(EXIF_ORIENTATION) in TRANSPOSED_ORIENTATIONS
             return (image.width, image.height) if transposed else (image.height, image.width)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from masklet.damaged_files import damage_errors, open_regular_file
 from masklet.datasets.dataset import DataError, DataIssue, Dataset, Sample
 from masklet.errors import SourceError
 from masklet.media.image_source import IMAGE_SUFFIXES, entry_kind, has_suffix, natural_key
@@ -70,8 +71,9 @@ def read_lines(file: Path) -> list[str]:
         DataError: if the file cannot be read or is not text.
     """
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, ValueError) as problem:
+        with open_regular_file(file) as stream:
+            lines = stream.read().decode("utf-8-sig").splitlines()
+    except damage_errors() as problem:
         raise DataError.for_file(
             file, f"cannot be read ({problem}); a plain text file is needed: copy or export it again"
         ) from problem

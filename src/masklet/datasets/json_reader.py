@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from masklet.damaged_files import damage_errors, decoder_errors, open_regular_file
 from masklet.datasets.dataset import DataError
 
 __all__ = ["JsonObject", "as_json_list", "as_json_object", "iter_items", "probe_keys", "read_bytes", "read_json"]
@@ -24,7 +25,8 @@ def read_bytes(path: Path) -> bytes:
         DataError: if it is missing, unreadable or empty.
     """
     try:
-        content = path.read_bytes()
+        with open_regular_file(path) as file:
+            content = file.read()
     except OSError as problem:
         raise DataError.for_file(
             path,
@@ -46,7 +48,7 @@ def read_json(path: Path) -> object:
     content = read_bytes(path)
     try:
         value: object = json.loads(content.removeprefix(_BOM))
-    except (ValueError, RecursionError) as problem:
+    except damage_errors() as problem:
         raise _json_error(path, problem) from problem
     return value
 
@@ -111,7 +113,7 @@ def iter_items(content: bytes, file: Path, keys: tuple[str, ...]) -> Iterator[tu
             at = _next_item(text, _skip_space(text, at), "}")
         if _skip_space(text, at + 1) != len(text):
             raise json.JSONDecodeError("Extra data", text, at + 1)
-    except (ValueError, RecursionError, IndexError) as problem:
+    except decoder_errors() as problem:  # IndexError: the text breaks off
         if isinstance(problem, DataError):
             raise
         raise _json_error(file, problem) from problem
@@ -137,7 +139,7 @@ def _expect_char(text: str, at: int, char: str) -> int:
 def probe_keys(path: Path) -> set[str]:
     """Return the quoted names before a colon in the first and last kilobytes: enough to guess what a JSON file is."""
     try:
-        with path.open("rb") as file:
+        with open_regular_file(path) as file:
             head = file.read(PROBED_BYTES)
             file.seek(max(0, path.stat().st_size - PROBED_BYTES))
             tail = file.read()

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from masklet.damaged_files import decoder_errors, describe_error
+from masklet.damaged_files import decoder_errors, describe_error, open_regular_file
 from masklet.datasets.dataset import DataError, LazyMasks, Mask, Size, check_same_size
 from masklet.datasets.labeled_image import LabeledObject
 from masklet.datasets.writer import EMPTY_MASK_NOTE, WriteResult
@@ -61,7 +61,7 @@ def open_mask_image(path: Path, image_size: Size | None = None) -> Iterator[Imag
         DataError: if it is missing, damaged, not an image or too large.
     """
     try:
-        with pillow_without_limit(), path.open("rb") as file, Image.open(file) as image:
+        with pillow_without_limit(), open_regular_file(path) as file, Image.open(file) as image:
             check_image_size(image.width, image.height, str(path))
             size = (image.height, image.width)
             if image_size is not None and image_size != size and image.width * image.height > LARGE_MAP_PIXELS:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from masklet.atomic_files import current_keys
+from masklet.damaged_files import damage_named
 from masklet.datasets.account import ObjectAccount
 from masklet.datasets.json_reader import JsonObject
 from masklet.datasets.labeled_image import ConversionLoss
@@ -179,10 +180,13 @@ class WriteLog:
                 f"{self._out} holds {header['format']!r} that was written with other options ({changes}): use the same "
                 "options to resume, or choose another folder"
             )
-        self._merge_class_names({int(number): name for number, name in before.get(CLASS_NAMES, {}).items()})
-        for entry in (LogEntry.from_json(document) for _, document in self._store.items()):
-            if files_exist(entry):
-                self._register(entry)
+        with damage_named(
+            self.path, "log of a dataset", "choose another folder, or remove it to start over", OutputError
+        ):
+            self._merge_class_names({int(number): str(name) for number, name in before.get(CLASS_NAMES, {}).items()})
+            for entry in (LogEntry.from_json(document) for _, document in self._store.items()):
+                if files_exist(entry):
+                    self._register(entry)
         self._store.save_settings({**before, **header, CLASS_NAMES: self.names})
         with suppress(OSError):
             earlier_log.unlink()

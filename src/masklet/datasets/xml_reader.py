@@ -12,6 +12,7 @@ from pathlib import Path
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
+from masklet.damaged_files import decoder_errors, open_regular_file
 from masklet.datasets.dataset import DataError
 
 __all__ = ["ElementSpan", "iter_elements", "parse_xml", "read_xml"]
@@ -41,7 +42,7 @@ def read_xml(path: Path) -> Element:
         DataError: if it is missing, too large, not XML, or has a document type.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular_file(path) as file:
             content = file.read(MAX_XML_BYTES + 1)
     except OSError as problem:
         raise _read_error(path, problem) from problem
@@ -71,7 +72,7 @@ def parse_xml(content: bytes, file: Path) -> Element:
         parser.Parse(content, True)
     except DataError:
         raise
-    except (expat.ExpatError, LookupError, ValueError) as problem:  # the two others: an unknown encoding
+    except decoder_errors() as problem:  # LookupError: an unknown encoding
         raise _xml_error(file, problem) from problem
     return builder.close()
 
@@ -107,7 +108,7 @@ def iter_elements(path: Path) -> Iterator[ElementSpan]:
     parser = _make_parser(path, on_start, on_end)
     parser.XmlDeclHandler = check_encoding
     try:
-        with path.open("rb") as file:
+        with open_regular_file(path) as file:
             chunk = b"."
             while chunk:
                 chunk = file.read(CHUNK_BYTES)
@@ -116,10 +117,10 @@ def iter_elements(path: Path) -> Iterator[ElementSpan]:
                 spans.clear()
     except DataError:
         raise
-    except (expat.ExpatError, LookupError, ValueError) as problem:
-        raise _xml_error(path, problem) from problem
     except OSError as problem:
         raise _read_error(path, problem) from problem
+    except decoder_errors() as problem:
+        raise _xml_error(path, problem) from problem
 
 
 def _make_parser(

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from masklet.damaged_files import decoder_errors
 from masklet.datasets.files import read_lines
 from masklet.datasets.formats.davis import read_split_list
-from masklet.errors import InputError, SourceError
+from masklet.errors import InputError
 
 __all__ = ["BENCHMARK_DATASETS", "BenchmarkDataset", "FolderRequirement", "ListRequirement", "missing_files"]
 
@@ -60,7 +61,7 @@ class ListRequirement:
             return [f"{' or '.join(str(root / file) for file in self.files)} is missing"]
         try:
             names = self.read_names(file)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, SourceError) as problem:
+        except decoder_errors() as problem:
             return [f"{file} is not a list of names ({problem!r})"]
         problems = [] if len(names) == self.count else [f"{file} lists {len(names)}; this set has {self.count}"]
         for template in self.path_templates:

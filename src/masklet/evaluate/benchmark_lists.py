@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from masklet.damaged_files import decoder_errors
 from masklet.datasets.files import read_lines
 from masklet.errors import SourceError
 
@@ -16,7 +17,6 @@ SeenLookup = Callable[[str, str], bool | None]
 UNSEEN_LIST_NAME = "unseen_videos.txt"
 LVOS_FRAME_STEP = 5
 """LVOS has every fifth frame of its videos."""
-ACCESS_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError)
 """What reading a file of another structure raises."""
 
 
@@ -46,7 +46,7 @@ def seen_categories(root: Path, file: Path | None) -> SeenLookup:
             for name, video in json.loads(meta.read_text())["videos"].items()
             for number, item in video["objects"].items()
         }
-    except ACCESS_ERRORS as problem:
+    except decoder_errors() as problem:
         raise SourceError(
             f"the categories of {file} and of meta.json beside {root} cannot be read ({problem!r}); both are the "
             "meta.json of YouTube-VOS with a category for each object, or the first is a text file of names: check "
@@ -97,7 +97,7 @@ def lvos_measured_frames(truth: Path, names: Sequence[str]) -> dict[str, list[st
             start, end, count = (int(item["frame_range"][key]) for key in ("start", "end", "frame_nums"))
             inner = range(start, end, LVOS_FRAME_STEP)[1 : max(count - 1, 1)]  # end: the last frame, or behind it
             frames[number] = [f"{frame:08d}" for frame in inner]
-    except ACCESS_ERRORS as problem:
+    except decoder_errors() as problem:
         raise SourceError(
             f"{file} has no range of frames of each object of {truth.name} ({problem!r}); it is a meta.json of LVOS: "
             "get it again, or remove it to measure each object to the end of its video"

@@ -33,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.atomic_files import atomic_path, write_text
+from masklet.damaged_files import decoder_errors
 from masklet.datasets import open_dataset
 from masklet.datasets.dataset import FrameFolderVideo
 from masklet.datasets.formats.davis import LabelMapVideo
@@ -175,7 +176,7 @@ def _read_listed_frames(root: Path, split: str | None) -> dict[str, set[str]]:
     try:
         videos = json.loads(file.read_text())["videos"]
         listed = {name: {f for o in video["objects"].values() for f in o["frames"]} for name, video in videos.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+    except decoder_errors() as problem:
         raise SourceError(
             f"{file} is no meta.json of YouTube-VOS ({problem!r}); unpack it again, or remove it"
         ) from None

@@ -19,6 +19,7 @@ from types import NoneType
 from typing import Any, Generic, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 from masklet.atomic_files import current_keys, write_text
+from masklet.damaged_files import damage_errors, decoder_errors
 from masklet.errors import OutputError
 
 __all__ = ["OptionValue", "ResultsFile", "RunManifest", "from_dict", "hash_file"]
@@ -114,7 +115,7 @@ class ResultsFile(Generic[Row]):
             return
         try:
             stored = _as_dict(json.loads(self.path.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as problem:
+        except damage_errors() as problem:
             raise self._mismatch_error(f"cannot be read ({problem})") from problem
         if "run" not in stored:
             raise self._mismatch_error("has no results to resume")
@@ -122,15 +123,19 @@ class ResultsFile(Generic[Row]):
             raise self._mismatch_error(f"has the figures of something else ({'; '.join(changed)})")
         try:
             rows = [from_dict(self._result_type, row, "results_rows") for row in stored["rows"]]
-            start = 0
+            start, num_units = 0, len(self.manifest.unit_names)
             for number, count, complete in stored["run"]["units"]:
+                if not (type(number) is type(count) is int and 0 <= number < num_units and 0 <= count <= len(rows)):
+                    raise ValueError(f"unit {number!r:.40} of {num_units} with {count!r:.40} of {len(rows)} rows")
                 self.results_by_unit[number] = tuple(rows[start : start + count])
                 start += count
                 if complete:
                     self.done_units.add(number)
             if start != len(rows):
                 raise ValueError(f"{len(rows)} rows, expected {start}")
-        except (AttributeError, LookupError, TypeError, ValueError) as problem:
+            if rows:
+                self._summarize(self.results)  # rows that fit no report, such as lists of different lengths
+        except decoder_errors() as problem:
             raise self._mismatch_error(f"is damaged ({problem!r})") from problem
 
     def add(self, unit: int, results: Sequence[Row], complete: bool) -> None:
@@ -201,7 +206,7 @@ def from_dict(cls: Any, raw: Any, old_keys: str | None = None) -> Any:
         PresenceAccuracy(frames=3, visible=2, correct=1)
 
     Raises:
-        TypeError, ValueError, AttributeError: if it is something else.
+        TypeError, ValueError, AttributeError, OverflowError: if it is something else.
     """
     origin, args = get_origin(cls), get_args(cls)
     if NoneType in args:
@@ -219,6 +224,8 @@ def from_dict(cls: Any, raw: Any, old_keys: str | None = None) -> Any:
         return {from_dict(args[0], key): from_dict(args[1], value, old_keys) for key, value in raw.items()}
     if cls is float and raw is None:
         return math.nan
+    if cls in (str, bool) and not isinstance(raw, cls):
+        raise TypeError(f"{raw!r:.40} is no {cls.__name__}")
     return cls(raw) if cls in (int, float) else raw
 
 

@@ -29,6 +29,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from masklet.damaged_files import decoder_errors
 from masklet.errors import SourceError
 from masklet.evaluate.skeletonize import bezier_curve, binary_opening, longest_paths, medial_axis
 
@@ -89,7 +90,7 @@ def read_scribbles(file: Path, sequence: str, frames: int, objects: int) -> Scri
         for path in (stroke.path for strokes in by_frame for stroke in strokes):
             if path.ndim != 2 or path.shape[1] != 2 or not len(path):
                 raise ValueError(f"a path of shape {path.shape}")
-    except (OSError, ValueError, KeyError, TypeError) as problem:
+    except decoder_errors() as problem:
         raise SourceError(
             f'{file} cannot be read as scribbles ({problem!r}); allowed is {{"scribbles": [[{{"path": [[x, y], ...], '
             '"object_id": 1}, ...], ...], "sequence": NAME}: unpack it again, or exclude the sequence'

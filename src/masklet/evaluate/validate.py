@@ -15,6 +15,7 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
+from masklet.damaged_files import damage_errors
 from masklet.datasets import AnnotatedFrame, Dataset, Sample, open_dataset, open_mixture
 from masklet.datasets.dataset import ReadableMasks
 from masklet.errors import InputError, MaskletWarning, ModelError, SourceError
@@ -310,7 +311,7 @@ def _evaluate_item(
         outcome = replace(outcome, broken_objects=tuple(sample.problems.values()))
     except InputError as problem:  # of this sample: prompts were checked before
         outcome = replace(outcome, skip_reason=str(problem))
-    except (OSError, ValueError, MemoryError) as problem:  # of a decoder that is in no list
+    except damage_errors() as problem:
         outcome = replace(outcome, skip_reason=f"{item.name}: {type(problem).__name__}: {problem}")
     return replace(outcome, seconds=time.perf_counter() - started)
 

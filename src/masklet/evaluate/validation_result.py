@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 
+from masklet.damaged_files import decoder_errors
 from masklet.errors import InputError
 from masklet.evaluate.image_prompts import ImageMetrics, ImageReport
 from masklet.evaluate.results_file import from_dict
@@ -102,7 +103,9 @@ class ValidationResult:
         """
         try:
             result: ValidationResult = from_dict(cls, json.loads(text), "validation")
-        except (AttributeError, KeyError, TypeError, ValueError) as problem:
+            if len({tuple(report.per_video) for report in result.videos.values()}) > 1:
+                raise ValueError("its prompts have different videos")
+        except decoder_errors() as problem:
             raise InputError(
                 f"{text[:40]!r} ... is no validation ({problem}); give what ValidationResult.to_json or "
                 "masklet val --report wrote"

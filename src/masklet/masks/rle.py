@@ -15,10 +15,12 @@ import numpy.typing as npt
 
 from masklet.errors import InputError
 
-__all__ = ["Rle", "decode", "encode", "encode_crop", "run_lengths"]
+__all__ = ["MAX_MASK_PIXELS", "Rle", "decode", "encode", "encode_crop", "run_lengths"]
 
 Ints = npt.NDArray[np.int64]
 BIT_GROUPS = np.arange(7)  # 7 groups of 5 bits hold any run of an image under 17 gigapixels
+MAX_MASK_PIXELS = 1 << 31
+"""Pixels of the largest mask that is decoded: a few characters may claim any size."""
 CONTINUATION_BIT, SIGN_BIT, FIRST_CHAR = 0x20, 0x10, 48
 
 
@@ -85,8 +87,13 @@ def decode(rle: Rle | dict[str, object]) -> npt.NDArray[np.bool_]:
     """
     size = rle.get("size")
     if not (isinstance(size, Sequence) and len(size) == 2 and all(isinstance(s, (int, np.integer)) for s in size)):
-        raise InputError(f"size {size!r} of a run-length code must be [height, width] in pixels")
+        raise InputError(f"size {size!r:.60} of a run-length code must be [height, width] in pixels")
     height, width = int(size[0]), int(size[1])
+    if min(height, width) < 0 or height * width > MAX_MASK_PIXELS:
+        raise InputError(
+            f"size [{height:.6g}, {width:.6g}] of a run-length code must be from 0 on and have at most "
+            f"{MAX_MASK_PIXELS} pixels: it is [height, width] of the mask, in pixels"
+        )
     runs = _parse_counts(rle.get("counts"))
     if (runs < 0).any() or (runs > height * width).any() or int(runs.sum()) != height * width:
         raise InputError(
@@ -123,7 +130,10 @@ def _parse_counts(counts: object) -> Ints:
         counts = counts.encode("ascii", "replace")
     if not isinstance(counts, bytes):
         if isinstance(counts, Sequence) and all(isinstance(c, (int, np.integer)) for c in counts):
-            return np.array(counts, np.int64)
+            try:
+                return np.array(counts, np.int64)
+            except OverflowError as error:
+                raise InputError(f"counts {counts!r:.60} must be run lengths of at most {MAX_MASK_PIXELS}") from error
         raise InputError(f"counts {counts!r:.60} must be the text COCO stores, bytes, or a list of run lengths")
     if not counts:
         return np.zeros(0, np.int64)

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from masklet.atomic_files import write_text
+from masklet.damaged_files import damage_errors
 from masklet.errors import InputError, OutputError
 from masklet.synthetic.compositing import Clip
 from masklet.synthetic.procedural_source import ProceduralSource
@@ -133,7 +134,7 @@ def _write_settings(root: Path, options: ExportOptions) -> None:
     if path.exists():
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
+        except damage_errors():
             stored = {}
         changed = [key for key, value in settings.items() if stored.get(key) != value]
         if changed:

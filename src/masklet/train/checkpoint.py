@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
+import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from masklet.atomic_files import atomic_path, current_keys
+from masklet.damaged_files import decoder_errors
 from masklet.errors import CheckpointError, OutputError
 from masklet.models.sam2 import SAM2
 from masklet.models.sam2.convnet import ConvNet
@@ -22,6 +23,9 @@ __all__ = ["EMA", "RunCheckpoint", "TrainState", "load_checkpoint", "read_checkp
 
 RESUMABLE_FIELDS = ("save_every", "log_every", "image_every")
 """Fields of the config that may change when a run is resumed."""
+STATE_TYPES = {"model": dict, "ema": dict, "ema_updates": int, "optimizer": dict, "step": int, "license": str}
+MAX_COUNT = 2**53
+"""Steps and updates that a state may claim; a float holds it exactly."""
 
 
 class EMA:
@@ -121,7 +125,7 @@ def load_checkpoint(path: Path, state: TrainState, config: TrainConfig) -> None:
         state.model.load_state_dict(checkpoint.model)
         state.ema.model.load_state_dict(checkpoint.ema)
         state.optimizer.load_state_dict(checkpoint.optimizer)
-    except (RuntimeError, ValueError, KeyError) as error:
+    except decoder_errors() as error:
         raise _wrong_checkpoint_error(path, str(error)) from error
     state.ema.num_updates, state.step = checkpoint.ema_updates, checkpoint.step
 
@@ -144,12 +148,20 @@ def read_checkpoint(path: Path) -> RunCheckpoint:
         CheckpointError: if the file is damaged or something else.
     """
     try:
+        with zipfile.ZipFile(path) as archive:  # torch stores without compression, and would expand anything else
+            claimed = sum(member.file_size for member in archive.infolist())
+        if claimed > (size := path.stat().st_size):
+            raise ValueError(f"its parts claim {claimed} bytes, and the file has {size}")
         content = torch.load(path, map_location="cpu", weights_only=True)
         names = current_keys(dict.fromkeys(content), "train_state")
         content = dict(zip(names, content.values(), strict=True))
-        content["config"] = json.dumps(current_keys(json.loads(content["config"]), "train_config"))
+        config = current_keys(json.loads(content["config"]), "train_config")
+        content["config"] = json.dumps(dict(config))
+        for name, kind in STATE_TYPES.items():
+            if not isinstance(content[name], kind) or (kind is int and not 0 <= content[name] <= MAX_COUNT):
+                raise ValueError(f"{name} is {content[name]!r:.40}")
         return RunCheckpoint(**content)
-    except (AttributeError, EOFError, KeyError, OSError, RuntimeError, TypeError, UnpicklingError, ValueError) as error:
+    except decoder_errors() as error:
         raise _wrong_checkpoint_error(path, str(error) or type(error).__name__) from error
 
 

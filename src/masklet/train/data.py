@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from masklet.damaged_files import damage_errors
 from masklet.datasets import AnnotatedFrame, DataPaths, Dataset, Mixture, Sample, open_dataset, open_mixture
 from masklet.datasets.dataset import ReadableMasks
 from masklet.errors import InputError, MaskletWarning, SourceError
@@ -184,7 +185,7 @@ class ClipDataset(IterableDataset[ClipBatch]):
             except SourceError as error:
                 errors.append(str(error))
                 continue
-            except (OSError, ValueError, MemoryError) as error:  # of a decoder
+            except damage_errors() as error:
                 errors.append(f"{type(error).__name__}: {error}")
                 continue
             return _ClipSample(clip.frames_THW3, clip.masks_TNHW.swapaxes(0, 1))

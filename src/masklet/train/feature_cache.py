@@ -17,11 +17,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from masklet.atomic_files import atomic_path
+from masklet.damaged_files import decoder_errors
 from masklet.errors import InputError, MaskletWarning, OutputError
 from masklet.models.fast_cpu.sam2 import FastSAM2Encoder
 from masklet.models.sam2 import SAM2
@@ -73,7 +73,7 @@ class EmbeddingCache:
                 raise ValueError
         except OSError:  # missing or unreadable
             return None
-        except (SafetensorError, KeyError, ValueError, RuntimeError):
+        except decoder_errors():
             path.unlink(missing_ok=True)
             return None
         return _to_image_features(parts)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import csv
 import math
+import re
+import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,7 +21,8 @@ import numpy.typing as npt
 from torch import Tensor
 
 from masklet.atomic_files import current_keys, write_text
-from masklet.errors import MissingExtraError, OutputError
+from masklet.damaged_files import damage_errors, describe_error
+from masklet.errors import MaskletWarning, MissingExtraError, OutputError
 from masklet.masks.drawing import Style, draw_masks, palette_color
 
 if TYPE_CHECKING:
@@ -63,13 +66,39 @@ def append_log(path: Path, values: Mapping[str, float], logger: TensorBoardLogge
 def truncate_log(path: Path, step: int) -> None:
     """Remove rows after `step`, which the run will do again, and a last line that was cut off.
 
-    A header of an earlier version gets the current names.
+    A header of an earlier version gets the current names. A damaged row is removed too, and a MaskletWarning counts
+    them.
+
+    Raises:
+        OutputError: if the file cannot be read, or is no log.
     """
     if not path.exists():
         return
-    lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-    header = [",".join(current_keys(dict.fromkeys(line.strip().split(",")), "train_log")) + "\n" for line in lines[:1]]
-    write_text(path, "".join(header + [line for line in lines[1:] if int(line.split(",")[0]) <= step]))
+    try:
+        lines = path.read_bytes().decode("utf-8", "replace").split("\n")[:-1]
+    except damage_errors() as error:
+        raise OutputError(
+            f"{path} cannot be read ({describe_error(error)}), so the rows of this run cannot be added: move it away, "
+            "then resume"
+        ) from error
+    rows = [line.strip().split(",") for line in lines if line.strip()]
+    if not rows:
+        write_text(path, "")
+        return
+    header = list(current_keys(dict.fromkeys(rows[0]), "train_log"))
+    if header[0] != "step":
+        raise OutputError(
+            f"{path} begins with {rows[0][0]!r:.40} and is no log of a run, whose first column is step: move it away, "
+            "then resume"
+        )
+    kept = [row for row in rows[1:] if re.fullmatch(r"[0-9]{1,16}", row[0])]
+    if damaged := len(rows) - 1 - len(kept):
+        warnings.warn(
+            f"{path} had {damaged} damaged rows, which are removed: their figures are lost, the run is not affected",
+            MaskletWarning,
+            stacklevel=2,
+        )
+    write_text(path, "".join(",".join(row) + "\n" for row in [header, *kept] if row is header or int(row[0]) <= step))
 
 
 def draw_prediction_sheet(pixels_BT3SS: Tensor, gt_NTSS: Tensor, pred_NTSS: Tensor, clip_N: Tensor) -> Pixels:

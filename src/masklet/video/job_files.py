@@ -23,6 +23,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from masklet.atomic_files import atomic_path, current_keys, write_text
+from masklet.damaged_files import decoder_errors
 from masklet.errors import InputError, MaskletError, OutputError, SourceError
 from masklet.media import Video
 from masklet.results import Results
@@ -126,7 +127,7 @@ class ResumeFolder:
         try:
             before = _read_job_record(self._job_path)
             changed = [name for name, value in _flat(record).items() if before.get(name) != value]
-        except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+        except decoder_errors() as error:
             raise InputError(
                 f"{self._job_path} cannot be read ({error}), so the settings of the interrupted run are unknown: start "
                 "without resume to overwrite it"

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from masklet.atomic_files import current_keys
 from masklet.checkpoints import read_metadata, read_tensors
+from masklet.damaged_files import decoder_errors
 from masklet.errors import CheckpointError, InputError
 from masklet.masks import rle
 from masklet.prompts import Box, MaskPrompt, ObjectPrompt, Points
@@ -44,6 +45,8 @@ from masklet.video.track_options import TrackOptions
 __all__ = ["SavedSession"]
 
 OBJECT_STATES = ("visible", "occluded", "lost")
+MAX_INT = 2**31 - 1
+"""The largest number of a frame, or of frames, that is read."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ class SavedSession:
         with _report_damage(self.path):
             rule = {name: value for name, value in saved["memory_selector"].items() if name != "rule"}
             for value in rule.values():
-                _require(value is None or _is_integer(value), "memory_selector")
+                _require(value is None or (_is_integer(value) and value >= 0), "memory_selector")
             return TrackOptions(**{**saved, "memory_selector": RecentFrames(**rule)})
 
     def load_state(self, context: SessionContext, device: torch.device) -> SessionState:
@@ -257,7 +260,9 @@ def _report_damage(path: Path) -> Generator[None, None, None]:
     """Turn whatever error a damaged document causes into one clear error."""
     try:
         yield
-    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+    except torch.cuda.OutOfMemoryError:  # of the device, not of the file
+        raise
+    except decoder_errors() as error:
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise CheckpointError(
             f"{path} is a damaged saved session ({reason}): start over, or take an earlier copy"
@@ -270,7 +275,7 @@ def _describe_source(source: object) -> str:
         height, width = doc["size"]
         many = "" if doc["count"] is None else f", {doc['count']} frames"
         return f"{doc['path']!r:.300} ({width} x {height}{many})"
-    except (TypeError, LookupError, ValueError):
+    except decoder_errors():
         return "no source"
 
 
@@ -284,11 +289,11 @@ def _require(condition: bool, what: str) -> None:
 
 
 def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and -1 <= value <= MAX_INT
 
 
 def _frame_index(value: object) -> int:
-    _require(isinstance(value, int) and not isinstance(value, bool) and value >= 0, f"frame {value!r:.40}")
+    _require(_is_integer(value) and cast(int, value) >= 0, f"frame {value!r:.40}")
     return cast(int, value)
 
 

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.atomic_files import atomic_path
+from masklet.damaged_files import damage_errors, decoder_errors
 from masklet.errors import InputError
 from masklet.masks import rle
 from masklet.results import Masks, Results
@@ -29,7 +30,11 @@ from masklet.writers.video_base import Sink, SinkOptions
 
 __all__ = ["CocoSink", "FrameRecord", "TrackRecord", "read_tracks", "tracked_frames", "truncate_tracks"]
 
-LINE_START = re.compile(rb'\{"frame": ?(\d+),')
+LINE_START = re.compile(rb'\{"frame": ?(\d{1,10}),')
+MAX_INT = 2**31 - 1
+"""The largest number of an object, a class or a frame: results hold them in 32 bits."""
+MAX_AMOUNT = 1e300
+"""The largest score, coordinate or time that is read: JSON has whole numbers that no float holds."""
 
 TrackLine = TypedDict(
     "TrackLine",
@@ -227,24 +232,42 @@ def _parse_frame(text: bytes, path: str | os.PathLike[str], frame_idx: int) -> F
     try:
         line = cast(FrameLine, json.loads(text))
         height, width = line["size"]
+        numbers: list[int] = []
+        counts = [line["frame"], height, width]
+        amounts = [line["time"]]
         tracks = []
         for entry in line["objects"]:
             x, y, box_width, box_height = entry["bbox"]
+            code, state = entry["segmentation"], entry["state"]
+            if code["size"] != line["size"] or not isinstance(code["counts"], str):
+                raise ValueError(f"the segmentation {code!r:.60} is no mask of {line['size']!r:.40}")
+            if not isinstance(entry["name"], str) or not (state is None or isinstance(state, str)):
+                raise ValueError(f"the name {entry['name']!r:.40} or the state {state!r:.40} is no text")
+            numbers += entry["id"], entry["class"]
+            counts.append(entry["area"])
+            amounts += entry["presence"], entry["score"], x, y, box_width, box_height
             tracks.append(
                 TrackRecord(
                     entry["id"],
                     entry["class"],
                     entry["name"],
-                    entry["state"],
+                    state,
                     entry["presence"],
                     float("nan") if entry["score"] is None else entry["score"],
                     (x, y, box_width, box_height),
                     entry["area"],
-                    entry["segmentation"],
+                    code,
                 )
             )
-        return FrameRecord(line["frame"], line["time"], (int(height), int(width)), tuple(tracks))
-    except (ValueError, KeyError, TypeError) as error:
+        if not all(type(number) is int and -MAX_INT <= number <= MAX_INT for number in (*numbers, *counts)):
+            raise ValueError(f"frame, size, id, class and area must be whole numbers of at most {MAX_INT}")
+        known = [value for value in amounts if value is not None]
+        if min(counts) < 0 or any(type(value) not in (int, float) or abs(value) > MAX_AMOUNT for value in known):
+            raise ValueError("frame, size and area must be from 0 on; time, presence, score and bbox must be numbers")
+        if line["frame"] != frame_idx or height * width > rle.MAX_MASK_PIXELS:
+            raise ValueError(f"it is of frame {line['frame']} with {width} x {height} pixels")
+        return FrameRecord(line["frame"], line["time"], (height, width), tuple(tracks))
+    except decoder_errors() as error:
         raise InputError(
             f"{os.fspath(path)}: the line of frame {frame_idx} cannot be read ({error}); a line is one JSON with "
             "frame, time, size and objects: restore the file, or remove it and what follows with truncate_tracks"
@@ -263,7 +286,8 @@ def _latest_line_ranges(path: str | os.PathLike[str]) -> dict[int, tuple[int, in
                 head = LINE_START.match(line)
                 if head is None:
                     raise InputError(
-                        f"{os.fspath(path)}, line {number}: {line[:40]!r} does not begin with a frame number; "
+                        f"{os.fspath(path)}, line {number}: {line[:40]!r} does not begin with a frame number of at "
+                        "most ten digits; "
                         "give a file that the coco sink wrote, unchanged"
                     )
                 ranges[int(head[1])] = (start, len(line))
@@ -290,6 +314,6 @@ def _complete_length(path: str | os.PathLike[str]) -> int:
         raise write_error(Path(path), error) from error
     try:
         is_complete = last.endswith(b"\n") and json.loads(last) is not None
-    except ValueError:  # after a power cut a line may be zeros
+    except damage_errors():  # after a power cut a line may be zeros
         is_complete = False
     return length + len(last) if is_complete else length

@@ -60,12 +60,13 @@ def update_docs(
     from masklet.atomic_files import write_text
     from masklet.benchmark.docs_tables import make_page, update_page
     from masklet.benchmark.record import read_record
+    from masklet.damaged_files import damage_errors
     from masklet.errors import InputError
 
     by_name = {path.stem: read_record(path) for path in records}
     try:
         page = out.read_text(encoding="utf-8") if out.exists() else make_page(list(by_name))
-    except (OSError, ValueError) as error:
+    except damage_errors() as error:
         raise InputError(
             f"{out} cannot be read as a page ({error}); name a Markdown file, or one to be created"
         ) from error

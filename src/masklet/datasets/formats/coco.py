@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from masklet.atomic_files import atomic_path
+from masklet.damaged_files import damage_errors
 from masklet.datasets.account import DEFAULT_CLASS_NAME, UNLISTED_CLASS_NAME, ObjectAccount
 from masklet.datasets.dataset import (
     DataError,
@@ -146,7 +147,7 @@ class CocoSample(ImageSample):
                     records.append(as_json_object(record, self.annotation_file, "an annotation"))
         except DataError:
             raise
-        except (OSError, ValueError) as problem:
+        except damage_errors() as problem:
             raise DataError.for_file(
                 self.annotation_file,
                 f"cannot be read ({problem}); it changed after it was opened: open the data set again",

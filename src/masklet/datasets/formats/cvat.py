@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.atomic_files import atomic_path
+from masklet.damaged_files import open_regular_file
 from masklet.datasets.account import ObjectAccount
 from masklet.datasets.dataset import (
     DataError,
@@ -187,9 +188,13 @@ def _find_files(path: Path) -> list[Path]:
     files = [path] if path.is_file() and path.suffix.lower() == ".xml" else files_in(path, (".xml",))
     matching = []
     for file in files[:MAX_PROBED_FILES]:
-        with file.open("rb") as content:
-            if b"<annotations" in content.read(HEAD_BYTES):
-                matching.append(file)
+        try:
+            with open_regular_file(file) as content:
+                matches = b"<annotations" in content.read(HEAD_BYTES)
+        except OSError:
+            matches = file.name == FILE_NAME  # reading it names the fault
+        if matches:
+            matching.append(file)
     return [file for file in matching if file.name == FILE_NAME] or matching
 
 
@@ -215,7 +220,7 @@ def _parse_file(file: Path) -> tuple[list[ElementSpan], list[str]]:
 
 def _read_element(file: Path, start: int, end: int) -> Element:
     try:
-        with file.open("rb") as stream:
+        with open_regular_file(file) as stream:
             stream.seek(start)
             return parse_xml(stream.read(end - start), file)
     except OSError as problem:

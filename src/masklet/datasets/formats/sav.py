@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+from masklet.damaged_files import open_regular_file
 from masklet.datasets.dataset import (
     AnnotatedFrame,
     DataError,
@@ -222,7 +223,7 @@ def _read_folder(folder: Path, prefix: str, annotation_types: Sequence[str]) -> 
 def _count_annotated_frames(file: Path) -> int:
     """Count the annotated frames. The end of a published file has the number; any other file is read completely."""
     try:
-        with file.open("rb") as stream:
+        with open_regular_file(file) as stream:
             stream.seek(max(0, file.stat().st_size - TAIL_BYTES))
             tail = stream.read()
     except OSError:

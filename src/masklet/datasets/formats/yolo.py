@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 
 from masklet.atomic_files import write_text
+from masklet.damaged_files import damage_errors, open_regular_file
 from masklet.datasets.dataset import (
     DataError,
     DataIssue,
@@ -126,12 +127,12 @@ def _read_text(file: Path, max_bytes: int) -> str:
         DataError: if it cannot be read, is not UTF-8, or has more than `max_bytes`.
     """
     try:
-        with file.open("rb") as stream:
+        with open_regular_file(file) as stream:
             content = stream.read(max_bytes + 1)
         if len(content) > max_bytes:
             raise ValueError(f"it has over {max_bytes} bytes")
         return content.decode("utf-8-sig")
-    except (OSError, ValueError) as problem:
+    except damage_errors() as problem:
         raise DataError.for_file(file, f"cannot be read ({problem}); a plain text is needed: export it again") from None
 
 
@@ -209,7 +210,7 @@ def _find_yaml(folder: Path) -> Path | None:
     """Find the data.yaml of a folder, whatever its name: a file that names a split."""
     for file in files_in(folder, YAML_SUFFIXES):
         try:
-            with file.open("rb") as stream:
+            with open_regular_file(file) as stream:
                 text = stream.read(MAX_YAML_BYTES).decode("utf-8-sig", errors="replace")
         except OSError:
             continue
@@ -243,7 +244,7 @@ def _read_yaml(file: Path) -> tuple[dict[str, list[Path]], dict[int, str]]:
         raise MissingExtraError.for_package("pyyaml", "train") from problem
     try:  # all scalars are texts: a class may be called yes or 1, and nothing that an alias repeats is expanded
         content = yaml.load(_read_text(file, MAX_YAML_BYTES), Loader=yaml.BaseLoader)
-    except (RecursionError, ValueError, yaml.YAMLError) as problem:
+    except damage_errors() as problem:
         if isinstance(problem, DataError):
             raise
         raise DataError.for_file(file, f"cannot be read ({' '.join(str(problem).split()):.200}); fix it") from problem

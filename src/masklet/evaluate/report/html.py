@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from masklet.atomic_files import atomic_path, write_text
+from masklet.damaged_files import damage_errors
 from masklet.evaluate.benchmark_predictions import MANIFEST_NAME
 from masklet.evaluate.benchmark_scoring import BenchmarkScore, sequence_dirs
 from masklet.evaluate.report.frame_overlays import draw_comparison, encode_jpeg, find_frame_image
@@ -111,7 +112,7 @@ def write_report(
     predictions, truth, out = (Path(path).expanduser() for path in (predictions, truth, out))
     try:  # what the predictions were made with, if masklet made them
         stored = json.loads((predictions / MANIFEST_NAME).read_text())
-    except (OSError, ValueError):
+    except damage_errors():
         stored = {}
     manifest = {str(key): str(value) for key, value in stored.items()} if isinstance(stored, dict) else {}
     model, prompt = options.model_name or manifest.get("model", "") or "this model", manifest.get("prompt", "")
