@@ -11,6 +11,7 @@ import hashlib
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -59,10 +60,19 @@ class WrittenFiles:
     def __init__(self, folder: str | os.PathLike[str], *, overwrite: bool = False, database: str = RECORD_FILE) -> None:
         self.folder, self.overwrite = Path(folder), overwrite
         self.database = self.folder / database
-        self._root = os.path.abspath(folder)
+        self._prefix = os.path.join(os.path.abspath(folder), "")
         self._source: str | None = None
-        self._transaction: sqlite3.Connection | None = None
+        self._connection: sqlite3.Connection | None = None
+        self._closing: weakref.finalize[..., WrittenFiles] | None = None
+        self._in_transaction = False
         self._lock = threading.RLock()
+
+    def close(self) -> None:
+        """Close the record, which the next use opens again; also done when the object is no longer used."""
+        with self._lock:
+            if self._closing is not None:
+                self._closing()
+            self._connection = self._closing = None
 
     @contextmanager
     def protect(self, source: str | None = None) -> Iterator[None]:
@@ -88,8 +98,8 @@ class WrittenFiles:
 
     def covers(self, path: str | os.PathLike[str]) -> bool:
         """Whether `path` is below the folder, and not hidden."""
-        relative = os.path.relpath(os.path.abspath(path), self._root)
-        return not relative.startswith(".")
+        full = os.path.abspath(path)
+        return full.startswith(self._prefix) and full[len(self._prefix)] != "."
 
     def check(self, *paths: str | os.PathLike[str]) -> None:
         """Check that no path has a file of somebody else.
@@ -172,35 +182,36 @@ class WrittenFiles:
 
     def _key(self, path: str | os.PathLike[str]) -> bytes:
         """The path below the folder as bytes, which any name has."""
-        return os.fsencode(os.path.relpath(os.path.abspath(path), self._root).replace(os.sep, "/"))
+        full = os.path.abspath(path)
+        relative = full[len(self._prefix) :] if full.startswith(self._prefix) else os.path.relpath(full, self._prefix)
+        return os.fsencode(relative.replace(os.sep, "/"))
 
     @contextmanager
     def _connected(self, *, create: bool) -> Iterator[sqlite3.Connection | None]:
-        """Open the record for one transaction, or join that of `locked`; without `create`, None if there is none."""
+        """Yield the open record, in one transaction or that of `locked`; without `create`, None if there is none."""
         with self._lock, ExitStack() as stack:
-            if self._transaction is not None:
-                yield self._transaction
-                return
-            if not create and not self.database.exists():
-                yield None
+            if self._in_transaction:
+                yield self._connection
                 return
             try:
-                self.database.parent.mkdir(parents=True, exist_ok=True)
-                connection = sqlite3.connect(
-                    self.database, timeout=LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False
-                )
-                stack.callback(connection.close)
-                connection.execute("PRAGMA synchronous = OFF")  # a power failure may cost the record, no file
+                if self._connection is not None and not self.database.exists():  # the folder was removed
+                    self.close()
+                if self._connection is None:
+                    if not create and not self.database.exists():
+                        yield None
+                        return
+                    self.database.parent.mkdir(parents=True, exist_ok=True)
+                    self._connection = _open_record(self.database)
+                    self._closing = weakref.finalize(self, self._connection.close)
+                connection = self._connection
                 if create:
                     connection.execute("BEGIN IMMEDIATE")
-                    stack.push(lambda kind, *_: connection.rollback() if kind is not None else None)
-                    for statement in SCHEMA.split(";")[:-1]:
-                        connection.execute(statement)
-                    self._transaction = connection
+                    stack.push(lambda *_: connection.rollback() if connection.in_transaction else None)
+                    self._in_transaction = True
                 try:
                     yield connection
                 finally:
-                    self._transaction = None
+                    self._in_transaction = False
                 if create:
                     connection.execute("COMMIT")
             except (sqlite3.Error, OSError) as error:
@@ -210,6 +221,22 @@ class WrittenFiles:
                     f"{self.database} could not be written ({error}): make room and run the same again, or remove it "
                     "if it is damaged"
                 ) from error
+
+
+def _open_record(database: Path) -> sqlite3.Connection:
+    """Open the record for many short transactions, which other processes see at once.
+
+    Raises:
+        sqlite3.Error: if it is damaged, or the disk is full.
+    """
+    connection = sqlite3.connect(database, timeout=LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    with ExitStack() as stack:
+        stack.callback(connection.close)
+        connection.execute("PRAGMA synchronous = OFF")  # a power failure may cost the record, no file
+        connection.execute("PRAGMA journal_mode = TRUNCATE")  # a file for each transaction takes most of its time
+        connection.executescript(SCHEMA)
+        stack.pop_all()
+    return connection
 
 
 def _hash(path: str | os.PathLike[str], suffix: str | None = None) -> str:

@@ -242,6 +242,7 @@ class _AnnotationRun:
         )
         with self.files.protect():
             write_text(self.out / SUMMARY_FILE, summary.to_json())
+        self.files.close()
         return Progress("", "", counts.objects, "", self.done, len(self.items), self.done_before, summary=summary)
 
 
