@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -60,6 +60,7 @@ class WrittenFiles:
     def __init__(self, folder: str | os.PathLike[str], *, overwrite: bool = False, database: str = RECORD_FILE) -> None:
         self.folder, self.overwrite = Path(folder), overwrite
         self.database = self.folder / database
+        self._database_path = os.fspath(self.database)
         self._prefix = os.path.join(os.path.abspath(folder), "")
         self._source: str | None = None
         self._connection: sqlite3.Connection | None = None
@@ -126,7 +127,9 @@ class WrittenFiles:
         size, mtime_ns, digest = row[:3]
         try:
             status = os.stat(path)
-            return bool(status.st_size == size and (status.st_mtime_ns == mtime_ns or digest == _hash(path) != ""))
+            if status.st_size != size:
+                return False
+            return status.st_mtime_ns == mtime_ns or digest == _hash(path, os.path.splitext(path)[1], size) != ""
         except OSError:
             return False
 
@@ -136,9 +139,10 @@ class WrittenFiles:
         Raises:
             OutputError: if the record cannot be written.
         """
-        status = os.stat(content or path)
+        path, written = os.fspath(path), os.fspath(content or path)
+        status = os.stat(written)
         source = None if self._source is None else os.fsencode(self._source)
-        digest = _hash(content or path, Path(path).suffix)
+        digest = _hash(written, os.path.splitext(path)[1], status.st_size)
         with self._connected(create=True) as connection:
             assert connection is not None
             connection.execute(
@@ -189,31 +193,34 @@ class WrittenFiles:
     @contextmanager
     def _connected(self, *, create: bool) -> Iterator[sqlite3.Connection | None]:
         """Yield the open record, in one transaction or that of `locked`; without `create`, None if there is none."""
-        with self._lock, ExitStack() as stack:
+        with self._lock:
             if self._in_transaction:
                 yield self._connection
                 return
             try:
-                if self._connection is not None and not self.database.exists():  # the folder was removed
+                exists = os.path.exists(self._database_path)
+                if not exists and self._connection is not None:  # the folder was removed
                     self.close()
+                if not exists and not create:
+                    yield None
+                    return
                 if self._connection is None:
-                    if not create and not self.database.exists():
-                        yield None
-                        return
                     self.database.parent.mkdir(parents=True, exist_ok=True)
                     self._connection = _open_record(self.database)
                     self._closing = weakref.finalize(self, self._connection.close)
                 connection = self._connection
-                if create:
-                    connection.execute("BEGIN IMMEDIATE")
-                    stack.push(lambda *_: connection.rollback() if connection.in_transaction else None)
-                    self._in_transaction = True
+                if not create:
+                    yield connection
+                    return
+                connection.execute("BEGIN IMMEDIATE")
+                self._in_transaction = True
                 try:
                     yield connection
+                    connection.execute("COMMIT")
                 finally:
                     self._in_transaction = False
-                if create:
-                    connection.execute("COMMIT")
+                    if connection.in_transaction:
+                        connection.rollback()
             except (sqlite3.Error, OSError) as error:
                 if isinstance(error, OutputError):
                     raise
@@ -233,15 +240,16 @@ def _open_record(database: Path) -> sqlite3.Connection:
     with ExitStack() as stack:
         stack.callback(connection.close)
         connection.execute("PRAGMA synchronous = OFF")  # a power failure may cost the record, no file
-        connection.execute("PRAGMA journal_mode = TRUNCATE")  # a file for each transaction takes most of its time
+        with suppress(sqlite3.OperationalError):  # another process makes the file: it has, or will have, the mode
+            connection.execute("PRAGMA journal_mode = WAL")  # a transaction is one write, without locks on the file
         connection.executescript(SCHEMA)
         stack.pop_all()
     return connection
 
 
-def _hash(path: str | os.PathLike[str], suffix: str | None = None) -> str:
+def _hash(path: str | os.PathLike[str], suffix: str, size: int) -> str:
     """Hash the content of a text of moderate size; empty for other files, which size and time identify."""
-    suffix = Path(path).suffix if suffix is None else suffix
-    if suffix.lower() not in HASHED_SUFFIXES or os.path.getsize(path) > MAX_HASHED_BYTES:
+    if suffix.lower() not in HASHED_SUFFIXES or size > MAX_HASHED_BYTES:
         return ""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    with open(path, "rb", buffering=0) as file:
+        return hashlib.sha256(file.read()).hexdigest()

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from helpers.dataset_files import native
 from masklet.atomic_files import check_replaceable
 from masklet.cli import console
 from masklet.errors import OutputError
@@ -132,3 +133,20 @@ def test_a_session_takes_the_place_of_a_session_only(tmp_path: Path) -> None:
         check_replaceable(path, b"masklet-session", "saved session")
     path.write_bytes(b'{"__metadata__": {"masklet-session": ""}}')
     check_replaceable(path, b"masklet-session", "saved session")
+
+
+def test_a_report_takes_the_place_of_a_report_only(masklet: Masklet, folder: Path) -> None:
+    native(folder / "data")
+    lines = [["data", "check", "data"], ["convert", "data", "out", "--to", "coco"]]
+    for line in lines:
+        for content in ('{"images": [], "annotations": []}', "a,b\n", '[{"label": "cat"}]', "[3]"):
+            Path("r.json").write_text(content)
+            outcome = masklet(*line, "--report", "r.json")
+            assert (outcome.code, outcome.out) == (2, "")
+            assert outcome.err.startswith("masklet: r.json is there and is no report of masklet, and is kept")
+            assert Path("r.json").read_text() == content
+        assert not Path("out").exists()
+    assert masklet(*lines[1], "--report", "r.json", "--overwrite").code == 0
+    for line in lines:
+        assert masklet(*line, "--report", "r.json").code == 0
+        assert masklet(*line, "--report", "r.json").code == 0
