@@ -95,7 +95,18 @@ class WrittenFiles:
         """
         with self._lock, self._connected(create=True) as connection:
             assert connection is not None
-            yield
+            if self._in_transaction:
+                yield
+                return
+            connection.execute("BEGIN IMMEDIATE")
+            self._in_transaction = True
+            try:
+                yield
+                connection.execute("COMMIT")
+            finally:
+                self._in_transaction = False
+                if connection.in_transaction:
+                    connection.rollback()
 
     def covers(self, path: str | os.PathLike[str]) -> bool:
         """Whether `path` is below the folder, and not hidden."""
@@ -192,7 +203,7 @@ class WrittenFiles:
 
     @contextmanager
     def _connected(self, *, create: bool) -> Iterator[sqlite3.Connection | None]:
-        """Yield the open record, in one transaction or that of `locked`; without `create`, None if there is none."""
+        """Yield the open record, inside or outside of `locked`; without `create`, None if there is none."""
         with self._lock:
             if self._in_transaction:
                 yield self._connection
@@ -208,19 +219,7 @@ class WrittenFiles:
                     self.database.parent.mkdir(parents=True, exist_ok=True)
                     self._connection = _open_record(self.database)
                     self._closing = weakref.finalize(self, self._connection.close)
-                connection = self._connection
-                if not create:
-                    yield connection
-                    return
-                connection.execute("BEGIN IMMEDIATE")
-                self._in_transaction = True
-                try:
-                    yield connection
-                    connection.execute("COMMIT")
-                finally:
-                    self._in_transaction = False
-                    if connection.in_transaction:
-                        connection.rollback()
+                yield self._connection
             except (sqlite3.Error, OSError) as error:
                 if isinstance(error, OutputError):
                     raise
