@@ -171,7 +171,7 @@ def build_context(
         ) from error
     if distributed.is_main_process:
         remedy = "choose another folder for the run, or move the file away"
-        check_replaceable(run_dir / LOG_FILE, b"step,steps,", "log of a run", remedy)
+        check_replaceable(run_dir / LOG_FILE, b"step,", "log of a run", remedy)
         check_export_target(run_dir / RESULT_FILE)
         images = run_dir / IMAGES_DIR
         if not (run_dir / LOG_FILE).exists() and images.is_dir() and any(images.iterdir()):
