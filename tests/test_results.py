@@ -191,6 +191,16 @@ def test_cutout_and_crops(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(Image.open(paths[1])), results.orig_img[35:55, 10:30])
 
 
+def test_crops_of_somebody_else_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "object" / "cat_0.png"
+    path.parent.mkdir()
+    path.write_bytes(b"by hand")
+    with pytest.raises(OutputError, match=r"cat_0\.png was not written by masklet"):
+        some_results().save_crop(tmp_path)
+    assert path.read_bytes() == b"by hand"
+    assert some_results().save_crop(tmp_path, overwrite=True) == some_results().save_crop(tmp_path)
+
+
 def test_a_class_name_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
     paths = some_results(names={0: "../up", 1: "a/b"}).save_crop(tmp_path)
     assert [path.parent.parent for path in paths] == [tmp_path] * 3

@@ -83,7 +83,12 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def check_replaceable(path: str | os.PathLike[str], marker: bytes, kind: str) -> None:
+def check_replaceable(
+    path: str | os.PathLike[str],
+    marker: bytes,
+    kind: str,
+    remedy: str = "choose another name, or replace it (--overwrite, overwrite=True)",
+) -> None:
     """Check that a file of masklet may take the place of `path`: nothing is there, an empty file, or one of its `kind`.
 
     A file of the kind has `marker` in its first 64 kB.
@@ -97,10 +102,7 @@ def check_replaceable(path: str | os.PathLike[str], marker: bytes, kind: str) ->
     except OSError:  # nothing is there, or writing will say what is wrong
         return
     if beginning and marker not in beginning:
-        raise OutputError(
-            f"{path} is there and is no {kind} of masklet, and is kept: choose another name, or replace it "
-            "(--overwrite, overwrite=True)"
-        )
+        raise OutputError(f"{path} is there and is no {kind} of masklet, and is kept: {remedy}")
 
 
 def is_name_refused(error: OutputError) -> bool:

@@ -11,8 +11,9 @@ import hashlib
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -59,10 +60,20 @@ class WrittenFiles:
     def __init__(self, folder: str | os.PathLike[str], *, overwrite: bool = False, database: str = RECORD_FILE) -> None:
         self.folder, self.overwrite = Path(folder), overwrite
         self.database = self.folder / database
-        self._root = os.path.abspath(folder)
+        self._database_path = os.fspath(self.database)
+        self._prefix = os.path.join(os.path.abspath(folder), "")
         self._source: str | None = None
-        self._transaction: sqlite3.Connection | None = None
+        self._connection: sqlite3.Connection | None = None
+        self._closing: weakref.finalize[..., WrittenFiles] | None = None
+        self._in_transaction = False
         self._lock = threading.RLock()
+
+    def close(self) -> None:
+        """Close the record, which the next use opens again; also done when the object is no longer used."""
+        with self._lock:
+            if self._closing is not None:
+                self._closing()
+            self._connection = self._closing = None
 
     @contextmanager
     def protect(self, source: str | None = None) -> Iterator[None]:
@@ -84,12 +95,23 @@ class WrittenFiles:
         """
         with self._lock, self._connected(create=True) as connection:
             assert connection is not None
-            yield
+            if self._in_transaction:
+                yield
+                return
+            connection.execute("BEGIN IMMEDIATE")
+            self._in_transaction = True
+            try:
+                yield
+                connection.execute("COMMIT")
+            finally:
+                self._in_transaction = False
+                if connection.in_transaction:
+                    connection.rollback()
 
     def covers(self, path: str | os.PathLike[str]) -> bool:
         """Whether `path` is below the folder, and not hidden."""
-        relative = os.path.relpath(os.path.abspath(path), self._root)
-        return not relative.startswith(".")
+        full = os.path.abspath(path)
+        return full.startswith(self._prefix) and full[len(self._prefix)] != "."
 
     def check(self, *paths: str | os.PathLike[str]) -> None:
         """Check that no path has a file of somebody else.
@@ -116,7 +138,9 @@ class WrittenFiles:
         size, mtime_ns, digest = row[:3]
         try:
             status = os.stat(path)
-            return bool(status.st_size == size and (status.st_mtime_ns == mtime_ns or digest == _hash(path) != ""))
+            if status.st_size != size:
+                return False
+            return status.st_mtime_ns == mtime_ns or digest == _hash(path, os.path.splitext(path)[1], size) != ""
         except OSError:
             return False
 
@@ -126,9 +150,10 @@ class WrittenFiles:
         Raises:
             OutputError: if the record cannot be written.
         """
-        status = os.stat(content or path)
+        path, written = os.fspath(path), os.fspath(content or path)
+        status = os.stat(written)
         source = None if self._source is None else os.fsencode(self._source)
-        digest = _hash(content or path, Path(path).suffix)
+        digest = _hash(written, os.path.splitext(path)[1], status.st_size)
         with self._connected(create=True) as connection:
             assert connection is not None
             connection.execute(
@@ -172,37 +197,29 @@ class WrittenFiles:
 
     def _key(self, path: str | os.PathLike[str]) -> bytes:
         """The path below the folder as bytes, which any name has."""
-        return os.fsencode(os.path.relpath(os.path.abspath(path), self._root).replace(os.sep, "/"))
+        full = os.path.abspath(path)
+        relative = full[len(self._prefix) :] if full.startswith(self._prefix) else os.path.relpath(full, self._prefix)
+        return os.fsencode(relative.replace(os.sep, "/"))
 
     @contextmanager
     def _connected(self, *, create: bool) -> Iterator[sqlite3.Connection | None]:
-        """Open the record for one transaction, or join that of `locked`; without `create`, None if there is none."""
-        with self._lock, ExitStack() as stack:
-            if self._transaction is not None:
-                yield self._transaction
-                return
-            if not create and not self.database.exists():
-                yield None
+        """Yield the open record, inside or outside of `locked`; without `create`, None if there is none."""
+        with self._lock:
+            if self._in_transaction:
+                yield self._connection
                 return
             try:
-                self.database.parent.mkdir(parents=True, exist_ok=True)
-                connection = sqlite3.connect(
-                    self.database, timeout=LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False
-                )
-                stack.callback(connection.close)
-                connection.execute("PRAGMA synchronous = OFF")  # a power failure may cost the record, no file
-                if create:
-                    connection.execute("BEGIN IMMEDIATE")
-                    stack.push(lambda kind, *_: connection.rollback() if kind is not None else None)
-                    for statement in SCHEMA.split(";")[:-1]:
-                        connection.execute(statement)
-                    self._transaction = connection
-                try:
-                    yield connection
-                finally:
-                    self._transaction = None
-                if create:
-                    connection.execute("COMMIT")
+                exists = os.path.exists(self._database_path)
+                if not exists and self._connection is not None:  # the folder was removed
+                    self.close()
+                if not exists and not create:
+                    yield None
+                    return
+                if self._connection is None:
+                    self.database.parent.mkdir(parents=True, exist_ok=True)
+                    self._connection = _open_record(self.database)
+                    self._closing = weakref.finalize(self, self._connection.close)
+                yield self._connection
             except (sqlite3.Error, OSError) as error:
                 if isinstance(error, OutputError):
                     raise
@@ -212,9 +229,26 @@ class WrittenFiles:
                 ) from error
 
 
-def _hash(path: str | os.PathLike[str], suffix: str | None = None) -> str:
+def _open_record(database: Path) -> sqlite3.Connection:
+    """Open the record for many short transactions, which other processes see at once.
+
+    Raises:
+        sqlite3.Error: if it is damaged, or the disk is full.
+    """
+    connection = sqlite3.connect(database, timeout=LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    with ExitStack() as stack:
+        stack.callback(connection.close)
+        connection.execute("PRAGMA synchronous = OFF")  # a power failure may cost the record, no file
+        with suppress(sqlite3.OperationalError):  # another process makes the file: it has, or will have, the mode
+            connection.execute("PRAGMA journal_mode = WAL")  # a transaction is one write, without locks on the file
+        connection.executescript(SCHEMA)
+        stack.pop_all()
+    return connection
+
+
+def _hash(path: str | os.PathLike[str], suffix: str, size: int) -> str:
     """Hash the content of a text of moderate size; empty for other files, which size and time identify."""
-    suffix = Path(path).suffix if suffix is None else suffix
-    if suffix.lower() not in HASHED_SUFFIXES or os.path.getsize(path) > MAX_HASHED_BYTES:
+    if suffix.lower() not in HASHED_SUFFIXES or size > MAX_HASHED_BYTES:
         return ""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    with open(path, "rb", buffering=0) as file:
+        return hashlib.sha256(file.read()).hexdigest()

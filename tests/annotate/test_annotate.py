@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from helpers.annotate_data import NAMES, Blobs, make_image, make_photos
 from masklet import auto_annotate
@@ -53,6 +54,7 @@ def test_summary_counts_objects_and_lists_failures(photos: Path) -> None:
     assert "cut short" in failure.reason
     text = str(summary)
     assert "7 image(s), 9 object(s), 1 image(s) without any" in text
+    assert "yolo: 9 of 9 object(s) written" in text
     assert "broken.jpg" in text
     assert json.loads((summary.out / "summary.json").read_text())["by_class"] == {"red": 6, "green": 3}
 
@@ -273,3 +275,19 @@ def test_images_are_in_memory_one_batch_at_a_time(tmp_path: Path, monkeypatch: p
     summary = label(tmp_path / "many", batch=3, formats=("coco",), output_dir=tmp_path / "out")
     assert summary.images == 120
     assert most == 3
+
+
+def test_names_that_a_disk_may_hold_to_be_equal_keep_their_labels(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    names = ["a", "a.", "b"] if (tmp_path / "PHOTOS").exists() else ["a", "A", "a.", "b"]
+    for number, name in enumerate(names):
+        Image.fromarray(make_image(number)).save(folder / f"{name}.png")
+    summary = label(folder, formats=["yolo", "labelme"], output_dir=tmp_path / "out")
+    assert (summary.images, dict(summary.written)) == (
+        len(names),
+        {"yolo": summary.objects, "labelme": summary.objects},
+    )
+    labels = sorted(path.stem for path in (tmp_path / "out/yolo/labels").iterdir())
+    assert labels == sorted(names)
+    assert len({path.read_text() for path in (tmp_path / "out/yolo/labels").iterdir()}) == len(names)

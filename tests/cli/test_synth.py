@@ -67,7 +67,7 @@ def test_rigid_bodies_join_the_scenarios(
 ) -> None:
     scenarios: list[list[str]] = []
     monkeypatch.setattr(
-        "masklet.synthetic.write_clips", lambda out, options, count, names: scenarios.append(list(names)) or []
+        "masklet.synthetic.write_clips", lambda out, options, count, names, **_: scenarios.append(list(names)) or []
     )
     assert masklet("synth", "clips", "--rigid-bodies", "--scenario", "twins").code == 0
     assert masklet("synth", "clips", "--rigid-bodies", "--scenario", "bodies").code == 0

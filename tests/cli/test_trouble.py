@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 
+from helpers.dataset_files import native
+from masklet.annotate import labeler
 from masklet.atomic_files import check_replaceable
 from masklet.cli import console
 from masklet.errors import OutputError
+from masklet.media.image import from_file
 from masklet.sam import SAM
 
 Masklet = Callable[..., Any]
@@ -67,6 +70,23 @@ def test_a_fault_of_one_image_is_named_and_the_others_are_done(
     assert [path.name for path in Path("masklet-out").glob("*.png")] == ["b_overlay.png"]
 
 
+def test_a_fault_of_one_image_in_annotate_is_named_and_the_exit_code_is_1(
+    masklet: Masklet, folder: Path, builtin_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def faulty(path: str) -> Any:
+        if Path(path).name == "a.png":
+            raise RuntimeError("no such frame")
+        return from_file(path)
+
+    monkeypatch.setattr(labeler, "from_file", faulty)
+    words = ["--det-model", "everything", "--everything", "fast", "--sam-model", builtin_file]
+    outcome = masklet("annotate", "a.png", "b.png", *words, "--out", "o")
+    assert outcome.code == 1
+    assert "a.png: unexpected error RuntimeError: no such frame" in outcome.err
+    assert outcome.err.endswith("masklet: 1 image(s) or video(s) could not be annotated\n")
+    assert (Path("o/b.txt").exists(), Path("o/a.txt").exists()) == (True, False)
+
+
 @pytest.mark.filterwarnings("default::masklet.errors.MaskletWarning")
 def test_annotate_passes_over_links_and_writes_any_name(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
     Path("ph").mkdir()
@@ -74,6 +94,7 @@ def test_annotate_passes_over_links_and_writes_any_name(masklet: Masklet, folder
         Path("ph", name).write_bytes(Path("b.png").read_bytes())
     Path("ph/me").symlink_to("me")
     words = ["--det-model", "everything", "--everything", "fast", "--sam-model", builtin_file, "--format", "yolo,coco"]
+    words += ["--review-fraction", "1"]
     outcome = masklet("annotate", "ph", *words, "--out", "o")
     assert outcome.code == 0, outcome.err
     assert "ph/me is a link that leads nowhere or to itself and is skipped" in outcome.err
@@ -132,3 +153,20 @@ def test_a_session_takes_the_place_of_a_session_only(tmp_path: Path) -> None:
         check_replaceable(path, b"masklet-session", "saved session")
     path.write_bytes(b'{"__metadata__": {"masklet-session": ""}}')
     check_replaceable(path, b"masklet-session", "saved session")
+
+
+def test_a_report_takes_the_place_of_a_report_only(masklet: Masklet, folder: Path) -> None:
+    native(folder / "data")
+    lines = [["data", "check", "data"], ["convert", "data", "out", "--to", "coco"]]
+    for line in lines:
+        for content in ('{"images": [], "annotations": []}', "a,b\n", '[{"label": "cat"}]', "[3]"):
+            Path("r.json").write_text(content)
+            outcome = masklet(*line, "--report", "r.json")
+            assert (outcome.code, outcome.out) == (2, "")
+            assert outcome.err.startswith("masklet: r.json is there and is no report of masklet, and is kept")
+            assert Path("r.json").read_text() == content
+        assert not Path("out").exists()
+    assert masklet(*lines[1], "--report", "r.json", "--overwrite").code == 0
+    for line in lines:
+        assert masklet(*line, "--report", "r.json").code == 0
+        assert masklet(*line, "--report", "r.json").code == 0

@@ -149,3 +149,25 @@ def test_clips_of_an_earlier_run_are_resumed(tmp_path: Path, calls: list[tuple[s
     )
     assert [stored.name for stored in write_clips(tmp_path, OPTIONS, 1, ["twins"])] == ["twins-0000"]
     assert calls == [("twins", 0)]
+
+
+def test_a_list_of_clips_that_was_changed_is_kept(tmp_path: Path, calls: list[tuple[str, int]]) -> None:
+    list(write_clips(tmp_path, OPTIONS, 1, ["twins"]))
+    path = tmp_path / "ImageSets/2017/train.txt"
+    path.write_text("chosen by hand\n")
+    with pytest.raises(OutputError, match=r"train\.txt was not written by masklet, or was changed since, and is kept"):
+        list(write_clips(tmp_path, OPTIONS, 2, ["twins"]))
+    assert path.read_text() == "chosen by hand\n"
+    list(write_clips(tmp_path, OPTIONS, 2, ["twins"], overwrite=True))
+    assert path.read_text() == "twins-0000\ntwins-0001\n"
+    (tmp_path / ".masklet.sqlite").unlink()  # as an earlier version leaves the folder
+    assert len(list(write_clips(tmp_path, OPTIONS, 3, ["twins"]))) == 3
+
+
+def test_masks_of_others_are_kept(tmp_path: Path, calls: list[tuple[str, int]]) -> None:
+    path = tmp_path / "Annotations/480p/twins-0000/00000.png"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"by hand")
+    with pytest.raises(InputError, match="has videos that are not synthetic"):
+        list(write_clips(tmp_path, OPTIONS, 1, ["twins"]))
+    assert path.read_bytes() == b"by hand"

@@ -13,7 +13,7 @@ from helpers.networks import small_network
 from helpers.train_data import tiny
 from masklet import SAM
 from masklet.checkpoints import read_metadata, read_tensors
-from masklet.errors import CheckpointError, InputError
+from masklet.errors import CheckpointError, InputError, OutputError
 from masklet.load_model import load
 from masklet.models.sam2 import CONFIGS
 from masklet.models.sam2.state_dict import expected_shapes
@@ -105,3 +105,20 @@ def test_adapters_are_merged_into_the_weights(tiny_network: None, tmp_path: Path
     assert torch.equal(
         found["memory_attention.layers.0.linear1.weight"], before["memory_attention.layers.0.linear1.weight"]
     )
+
+
+@pytest.mark.parametrize("name", ["mine.pt", "mine.safetensors"])
+def test_an_export_takes_the_place_of_an_export_only(
+    name: str, trained: tuple[Path, TrainState], tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    if path.suffix == ".pt":
+        torch.save({"model": {}}, path)
+    else:
+        path.write_bytes(b"weights of somebody else")
+    before = path.read_bytes()
+    with pytest.raises(OutputError, match=rf"{name} is there and is no export of a run of masklet, and is kept"):
+        export_weights(trained[0], path)
+    assert path.read_bytes() == before
+    export_weights(trained[0], path, overwrite=True)
+    assert export_weights(trained[0], path).stat().st_size > 1e6

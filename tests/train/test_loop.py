@@ -98,6 +98,16 @@ def test_stopping_at_the_last_report_loses_nothing(stills: Path, tmp_path: Path)
     assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 4
 
 
+def test_files_of_others_in_the_folder_of_a_run_are_kept(stills: Path, tmp_path: Path) -> None:
+    for name in ("log.csv", "model.safetensors", "predictions/000001.jpg"):
+        path = tmp_path / Path(name).stem / name
+        path.parent.mkdir(parents=True)
+        path.write_text("day,weight\n1,2\n")
+        with pytest.raises(OutputError, match=r"and is kept|and they are kept"):
+            run(tiny(), stills, tmp_path / Path(name).stem)
+        assert path.read_text() == "day,weight\n1,2\n"
+
+
 @pytest.mark.parametrize("log", ["", "step,lo", "step,loss\n1,0.5\n2,0.4\n3,0.", "step,loss\n7,0.5\n"])
 def test_a_truncated_log_is_repaired(stills: Path, tmp_path: Path, log: str) -> None:
     """A run that was killed before its first checkpoint starts over."""

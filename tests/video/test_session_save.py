@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from masklet import SAM, Results
@@ -192,6 +192,28 @@ def test_a_custom_memory_selector_is_passed_again(model: SAM, small_video: np.nd
         assert session.options.memory_selector == Short()
     with model.session(small_video, memory_selector=Unnamed()) as session, pytest.raises(InputError, match="__repr__"):
         session.save(path)
+
+
+def test_a_full_disk_keeps_the_earlier_file(
+    model: SAM, small_video: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s.safetensors"
+    with model.session(small_video) as session:
+        prompt(session).save(path)
+        before = path.read_bytes()
+        for _ in session.propagate(stop=3):
+            pass
+
+        def refuse(*_: Any, **__: Any) -> None:
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("safetensors.torch.save_file", refuse)
+            with pytest.raises(OutputError, match=r"s\.safetensors could not be written \(.*No space left.*make room"):
+                session.save(path)
+        assert path.read_bytes() == before
+        assert list(tmp_path.iterdir()) == [path]
+        assert session.save(path).read_bytes() != before
 
 
 def test_a_session_that_cannot_be_resumed_is_not_saved(model: SAM, small_video: np.ndarray, tmp_path: Path) -> None:

@@ -239,9 +239,11 @@ class _AnnotationRun:
             done_before=self.done_before,
             seconds=round(time.monotonic() - self.started, 3),
             files=tuple(files),
+            written=writers.written,
         )
         with self.files.protect():
             write_text(self.out / SUMMARY_FILE, summary.to_json())
+        self.files.close()
         return Progress("", "", counts.objects, "", self.done, len(self.items), self.done_before, summary=summary)
 
 

@@ -107,6 +107,11 @@ class FormatWriters:
         }
 
     @property
+    def written(self) -> dict[str, int]:
+        """Number of objects in the labels of each format, with those of earlier runs."""
+        return {name: sum(writer.account.written.values()) for name, writer in self.writers.items()}
+
+    @property
     def files(self) -> list[Path]:
         """The files to open first of each format: those of the entire dataset, or its folder if there are none."""
         files: list[Path] = []

@@ -153,7 +153,7 @@ def _article(
         items.append(f"<li><b>{name}</b>, object {one.object_index + 1}: {reasons}</li>")
     more = len(uncertainties) - MAX_LISTED_OBJECTS
     more_html = f'<p class="more">and {more} more of its objects</p>' if more > 0 else ""
-    href = quote(Path(os.path.relpath(record.path, folder)).as_posix())
+    href = quote(os.fsencode(Path(os.path.relpath(record.path, folder)).as_posix()))  # names may be no text
     images = ""
     for pixels in _images(record, uncertainties):
         jpeg = io.BytesIO()

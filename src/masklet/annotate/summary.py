@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Summary:
         done_before: Number of images and videos that an earlier run had annotated.
         seconds: Duration of this run.
         files: Files to open: folders of labels, data.yaml, the review page.
+        written: Number of objects in the labels by format, counted where they were written.
 
     Example:
         >>> summary = auto_annotate("photos", det_model="everything")  # doctest: +SKIP
@@ -64,6 +65,7 @@ class Summary:
     done_before: int
     seconds: float
     files: tuple[Path, ...]
+    written: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """A few lines to print."""
@@ -73,6 +75,7 @@ class Summary:
             lines.append(", ".join(f"{count} for {split}" for split, count in self.splits.items()))
         if self.without_mask:
             lines.append(f"{self.without_mask} detection(s) without a mask, not labeled")
+        lines += [f"{name}: {count} of {self.objects} object(s) written" for name, count in self.written.items()]
         lines += [f"{name}: {sentence}" for name, sentences in self.losses.items() for sentence in sentences]
         if self.failures:
             lines.append(f"{len(self.failures)} could not be read:")
@@ -93,7 +96,8 @@ class Summary:
     def from_json(cls, text: str) -> Summary:
         """Read the content of a summary.json, of this or an earlier version."""
         doc: dict[str, Any] = json.loads(text)
-        by_name = {key: doc.pop(key) for key in ("by_class", "losses")}  # their keys are names, not fields
+        keyed_by_name = ("by_class", "losses", "written")  # their keys are names, not fields
+        by_name = {key: doc.pop(key) for key in keyed_by_name if key in doc}
         doc = current_keys(doc, "annotation_summary") | by_name
         doc["failures"] = tuple(Failure(**failure) for failure in doc["failures"])
         doc["out"], doc["files"] = Path(doc["out"]), tuple(Path(path) for path in doc["files"])

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from masklet.cli.console import ExitCode, print_notice, progress_bar
-from masklet.cli.shared_options import DataFormat, IncludeCrowds, Overwrite, ReportFile, Split
+from masklet.cli.shared_options import (
+    DataFormat,
+    IncludeCrowds,
+    Overwrite,
+    ReportFile,
+    Split,
+    check_report_file,
+)
 
 if TYPE_CHECKING:
     from masklet.datasets import DataIssue
@@ -62,6 +69,8 @@ def convert(
         raise InputError(
             f"OUT {str(out)!r} is in IN {str(source)!r}, and would be read as a part of it: choose another"
         )
+    if not overwrite:
+        check_report_file(report_file)
     crowds = " with crowds" if include_crowds else ""
     settings = (("source", f"{source.resolve()}{crowds}"), ("val", f"{val_fraction:g}"))
     options = WriteOptions(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from masklet.cli.console import loading_progress
-from masklet.errors import InputError
+from masklet.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     from masklet.sam import SAM
@@ -42,11 +43,19 @@ __all__ = [
     "Split",
     "VideoPrompt",
     "Workers",
+    "check_report_file",
     "open_model",
     "parse_formats",
     "split_commas",
 ]
 
+REPORT_KEYS = (
+    {"data_format", "findings"},  # convert, data check
+    {"protocol", "model", "options"},  # eval, bench
+    {"benchmark", "metrics", "objects"},  # eval score, eval of a benchmark
+    {"model", "data", "counts"},  # val
+)
+"""What the JSON of a report has at its top, by command."""
 IMAGE_FORMATS = ("overlay", "png", "coco", "yolo", "json", "cutout")
 """As `masklet.writers.WRITERS`, which takes a second to import; the first is the default."""
 VIDEO_FORMATS = ("video", "masks", "png", "coco", "mots", "numpy")
@@ -60,6 +69,31 @@ def _set_max_image_pixels(value: int | None) -> int | None:
     if value is not None:
         os.environ["MASKLET_MAX_IMAGE_PIXELS"] = str(value)
     return value
+
+
+def check_report_file(path: Path | None) -> Path | None:
+    """Check that a report may be written to `path`: nothing is there, an empty file, or a report of masklet.
+
+    Raises:
+        OutputError: if another file is there, or a folder.
+    """
+    if path is None or not path.exists():
+        return path
+    try:
+        content = path.read_text(encoding="utf-8") if path.is_file() else "a folder"
+        document = json.loads(content or "[]")
+    except (OSError, ValueError, RecursionError):
+        document = None
+    reports = document if isinstance(document, list) else [document]
+    if not all(isinstance(one, dict) and any(keys <= one.keys() for keys in REPORT_KEYS) for one in reports):
+        raise OutputError(f"{path} is there and is no report of masklet, and is kept: give --report another name")
+    return path
+
+
+def _check_new_report(context: typer.Context, path: Path | None) -> Path | None:
+    """Check the file of `--report` before the work, except where the command has a way to replace it."""
+    has_way = any(one.name in ("resume", "overwrite") for one in context.command.params)
+    return path if has_way else check_report_file(path)
 
 
 ImageSources = Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Files, folders, globs or URLs.")]
@@ -120,9 +154,15 @@ Scenarios = Annotated[
         help="occlusion, twins, reentry, fast, small, long, thin or transparency; repeatable; default: all of them.",
     ),
 ]
-ReportFile = Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write the results there too.")]
+ReportFile = Annotated[
+    Path | None,
+    typer.Option("--report", metavar="FILE", help="Write the results there too.", callback=_check_new_report),
+]
 ObjectReportFile = Annotated[
-    Path | None, typer.Option("--report", metavar="FILE", help="Write the results of every object there too.")
+    Path | None,
+    typer.Option(
+        "--report", metavar="FILE", help="Write the results of every object there too.", callback=_check_new_report
+    ),
 ]
 Resume = Annotated[
     bool,

@@ -28,6 +28,9 @@ def synth(
         Path | None, typer.Option(help="Images with masks to cut objects from; default: everything is procedural.")
     ] = None,
     lossless: Annotated[bool, typer.Option("--lossless", help="Frames as PNG rather than JPEG.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the list of clips too if it was changed.")
+    ] = False,
 ) -> None:
     """Render clips with exact masks: objects that hide, cross, leave and come back. Stopped, the same command resumes.
 
@@ -54,7 +57,7 @@ def synth(
         options = ExportOptions(seed, frame_size, frames, lossless, source, str(from_dataset))
     written = existing = 0
     with progress_bar("clips", clips, enabled=True) as step:
-        for clip in write_clips(out, options, clips, names):
+        for clip in write_clips(out, options, clips, names, overwrite=overwrite):
             written, existing = written + clip.created, existing + (not clip.created)
             step()
     typer.echo(f"{out}: {written} clips written" + (f", {existing} existed" if existing else ""))

@@ -133,6 +133,9 @@ def export_weights(
     blend_fraction: Annotated[
         float, typer.Option("--weight", metavar="0..1", help="Weight of the run in the blend with --base.")
     ] = 0.7,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a file too that is no export of a run.")
+    ] = False,
 ) -> None:
     """Write the weights of a run as a file to use, with config and license inside.
 
@@ -144,7 +147,9 @@ def export_weights(
     """
     from masklet.train.export_weights import export_weights as write
 
-    path = write(run_dir / "state.pt", target, base_weights=base_weights, blend_fraction=blend_fraction)
+    path = write(
+        run_dir / "state.pt", target, base_weights=base_weights, blend_fraction=blend_fraction, overwrite=overwrite
+    )
     typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 
 

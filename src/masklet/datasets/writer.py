@@ -226,6 +226,7 @@ class DatasetWriter(ABC):
                 with self._files.protect():
                     self._finish()
         finally:
+            self._files.close()
             self._log.close()
 
     def check_target(self, image: LabeledImage) -> None:

@@ -20,6 +20,7 @@ from masklet.errors import InputError, MaskletWarning, MissingExtraError
 from masklet.masks import drawing, polygons, rle
 from masklet.masks.ops import masks_to_boxes
 from masklet.results.boxes_masks import Boxes, IndexLike, Masks, resolve_index
+from masklet.written_files import WrittenFiles
 
 if TYPE_CHECKING:
     import pandas
@@ -242,21 +243,26 @@ class Results:
             raise InputError(f"object {index} has a box and no mask; save_crop writes the boxes of a detector")
         return drawing.cutout(self.orig_img, one.masks.data[0])
 
-    def save_crop(self, save_dir: str | os.PathLike[str]) -> list[Path]:
+    def save_crop(self, save_dir: str | os.PathLike[str], *, overwrite: bool = False) -> list[Path]:
         """Write the box of each object, cropped from the image, to save_dir/NAME/STEM_NUMBER.png.
 
-        An object with an empty mask is skipped.
+        An object with an empty mask is skipped. A file that masklet did not write is kept, unless `overwrite`.
 
         Example:
             >>> results.save_crop("crops")  # doctest: +SKIP
             [PosixPath('crops/object/cat_0.png')]
+
+        Raises:
+            OutputError: if a file cannot be written, or is somebody else's.
         """
-        written = []
+        written, files = [], WrittenFiles(save_dir, overwrite=overwrite)
         for i, (x1, y1, x2, y2) in enumerate(self.boxes.xyxy.astype(int).tolist()):
             if x2 > x1:
                 folder = re.sub(r"[^\w -]", "_", self.class_name(i))  # a class name is no path
                 target = Path(save_dir) / folder / f"{self.stem}_{i}.png"
-                written.append(write_image(target, self.orig_img[y1:y2, x1:x2]))
+                with files.protect():
+                    written.append(write_image(target, self.orig_img[y1:y2, x1:x2]))
+        files.close()
         return written
 
     def save_txt(self, path: str | os.PathLike[str], *, save_conf: bool = False) -> Path:

@@ -28,6 +28,7 @@ from masklet.synthetic.rigid_bodies import RigidBodies
 from masklet.synthetic.scenarios import SCENARIOS, Scenario, check_scene_size
 from masklet.synthetic.sources import AssetSource
 from masklet.writers.mask_images import label_map_image
+from masklet.written_files import WrittenFiles
 
 __all__ = ["VERSION", "ClipGenerator", "ExportOptions", "StoredClip", "get_clip_generator", "save_clip", "write_clips"]
 
@@ -93,11 +94,17 @@ def get_clip_generator(name: str) -> ClipGenerator:
 
 
 def write_clips(
-    out: str | os.PathLike[str], options: ExportOptions, count: int, scenarios: Sequence[str] = ()
+    out: str | os.PathLike[str],
+    options: ExportOptions,
+    count: int,
+    scenarios: Sequence[str] = (),
+    *,
+    overwrite: bool = False,
 ) -> Iterator[StoredClip]:
     """Make `count` clips of the scenarios in turn (by default all of `SCENARIOS`), and yield each when it is stored.
 
-    A call with the same arguments resumes a run that was stopped: clips that are complete are not made again.
+    A call with the same arguments resumes a run that was stopped: clips that are complete are not made again. A list of
+    clips that somebody else wrote or changed is kept, unless `overwrite`.
 
     Example:
         >>> [clip.name for clip in write_clips("clips", ExportOptions(seed=7), 2, ["twins"])]  # doctest: +SKIP
@@ -105,7 +112,7 @@ def write_clips(
 
     Raises:
         InputError: if a scenario is unknown, frames are too few or too small, or the folder has other videos.
-        OutputError: if the folder cannot be written.
+        OutputError: if the folder cannot be written, or the list of clips is somebody else's.
         MissingExtraError: if PyBullet is missing for "bodies".
     """
     names = tuple(scenarios) or tuple(SCENARIOS)
@@ -113,7 +120,11 @@ def write_clips(
     for generator in generators:
         check_scene_size(options.size, generator.default_frames if options.frames is None else options.frames)
     root = Path(out)
-    _write_settings(root, options)
+    is_new = _write_settings(root, options)
+    files, list_file = WrittenFiles(root, overwrite=overwrite), root / "ImageSets" / "2017" / "train.txt"
+    if not is_new and not files.database.exists() and list_file.exists():  # an earlier version kept no record
+        files.record_existing([list_file])
+    files.check(list_file)
     for k in range(count):
         generator, scenario, number = generators[k % len(names)], names[k % len(names)], k // len(names)
         name = f"{scenario}-{number:04d}"
@@ -124,26 +135,29 @@ def write_clips(
         clip = generator(options.seed, number, options.size, frames, options.assets)
         stored = save_clip(root, name, clip, lossless=options.lossless)
         clips = sorted(path.name for path in (root / "JPEGImages" / RESOLUTION_FOLDER).iterdir() if path.is_dir())
-        write_text(root / "ImageSets" / "2017" / "train.txt", "\n".join(clips) + "\n")
+        with files.protect():
+            write_text(list_file, "\n".join(clips) + "\n")
         yield stored
 
 
-def _write_settings(root: Path, options: ExportOptions) -> None:
-    """Store the options of the clips; refuse a folder of other videos."""
+def _write_settings(root: Path, options: ExportOptions) -> bool:
+    """Store the options of the clips, and return whether they are new; refuse a folder of other videos."""
     path, settings = root / SETTINGS_FILE, options.settings()
     if path.exists():
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
         except damage_errors():
             stored = {}
+        stored = stored if isinstance(stored, dict) else {}
         changed = [key for key, value in settings.items() if stored.get(key) != value]
         if changed:
             changes = ", ".join(f"{key} {stored.get(key)!r}, not {settings[key]!r}" for key in changed)
             raise InputError(f"{root} has clips made with {changes}; use the same options, or choose another folder")
-    elif (root / "JPEGImages").exists():
+        return False
+    if any((root / kind).exists() for kind in ("JPEGImages", "Annotations", "ImageSets")):
         raise InputError(f"{root} has videos that are not synthetic (no {SETTINGS_FILE}); choose another folder")
-    else:
-        write_text(path, json.dumps(settings, indent=2) + "\n")
+    write_text(path, json.dumps(settings, indent=2) + "\n")
+    return True
 
 
 def _read_stored_clip(root: Path, name: str, *, created: bool) -> StoredClip:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from safetensors.torch import save as to_bytes
 
-from masklet.atomic_files import atomic_path
+from masklet.atomic_files import atomic_path, check_replaceable
 from masklet.checkpoints import read_tensors
 from masklet.errors import InputError
 from masklet.models.sam2 import CONFIGS, SAM2
@@ -17,7 +18,7 @@ from masklet.models.sam2.state_dict import expected_shapes
 from masklet.train.checkpoint import read_checkpoint
 from masklet.train.lora import add_lora, merge_lora
 
-__all__ = ["export_weights"]
+__all__ = ["check_export_target", "export_weights"]
 
 SUFFIXES = (".safetensors", ".pt")
 UNBLENDED_PREFIX = "sam_mask_decoder.pred_obj_score_head"
@@ -32,6 +33,7 @@ def export_weights(
     base_weights: Path | None = None,
     blend_fraction: float = 1.0,
     half: bool | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Write the weights of a run with the published tensor names, with config and license inside.
 
@@ -45,10 +47,12 @@ def export_weights(
         license: None: the license of the weights that the run started from.
         blend_fraction: weight of the run in the interpolation.
         half: whether to write fp16; None: for the built-in model only.
+        overwrite: whether to replace a file that is no export of a run.
 
     Raises:
         CheckpointError: if `state_file` is not the state of a run, or `base_weights` holds no weights.
         InputError: if `blend_fraction` is outside 0 to 1, or `path` has another suffix.
+        OutputError: if `path` cannot be written, or is a file that is no export of a run.
     """
     if not 0 <= blend_fraction <= 1:
         raise InputError(
@@ -56,6 +60,8 @@ def export_weights(
         )
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path} must end in {' or '.join(SUFFIXES)}")
+    if not overwrite:
+        check_export_target(path)
     checkpoint = read_checkpoint(state_file)
     config = json.loads(checkpoint.config)
     config["pretrained"] = Path(config["pretrained"]).name  # without the folders of this machine
@@ -88,3 +94,17 @@ def export_weights(
         else:
             temporary.write_bytes(to_bytes(tensors, metadata=header))  # safetensors' save_file sets private permissions
     return path
+
+
+def check_export_target(path: Path) -> None:
+    """Check that weights may be written to `path`: nothing is there, an empty file, or an earlier export of a run.
+
+    Raises:
+        OutputError: if another file is there.
+    """
+    if zipfile.is_zipfile(path):  # a .pt file: its pickle, which has the keys, may be longer than a beginning
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+            if any(b"masklet" in archive.read(name) for name in names):
+                return
+    check_replaceable(path, b'"run":"', "export of a run")

@@ -19,7 +19,7 @@ from masklet.registry import BUILTIN
 from masklet.train.config import TrainConfig, TrainStage
 from masklet.train.data import open_train_data
 from masklet.train.export_weights import export_weights
-from masklet.train.loop import DEFAULT_RUNTIME, STATE_FILE, RuntimeConfig, TrainProgress, train
+from masklet.train.loop import DEFAULT_RUNTIME, RESULT_FILE, STATE_FILE, RuntimeConfig, TrainProgress, train
 from masklet.train.recipes import FREEZE_PREFIXES, RECIPES
 
 __all__ = [
@@ -34,7 +34,6 @@ __all__ = [
     "run",
 ]
 
-RESULT_FILE = "model.safetensors"
 LR_FULL, LR_LORA = 5e-6, 1e-4
 """Default learning rates."""
 

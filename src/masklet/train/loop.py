@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from masklet.atomic_files import write_image
+from masklet.atomic_files import check_replaceable, write_image
 from masklet.datasets import DataPaths
 from masklet.errors import MaskletWarning, OutputError, StateError
 from masklet.runtime import resolve_device
@@ -21,6 +21,7 @@ from masklet.train.checkpoint import TrainState, load_checkpoint, save_checkpoin
 from masklet.train.config import TrainConfig, TrainStage
 from masklet.train.data import ClipBatch, make_loader, open_train_data
 from masklet.train.distributed import DistributedContext, any_rank, average_gradients, broadcast_model, init_distributed
+from masklet.train.export_weights import check_export_target
 from masklet.train.feature_cache import BatchEncoder, make_encoder
 from masklet.train.initialization import build_state, supports_gradient_checkpointing
 from masklet.train.losses import LossTerms
@@ -41,7 +42,7 @@ __all__ = [
     "train_step",
 ]
 
-STATE_FILE, LOG_FILE = "state.pt", "log.csv"
+STATE_FILE, LOG_FILE, RESULT_FILE = "state.pt", "log.csv", "model.safetensors"
 IMAGES_DIR, EMBEDDINGS_DIR, TENSORBOARD_DIR = "predictions", "embeddings", "board"
 
 StepLosses = list[dict[str, list[LossTerms]]]
@@ -156,7 +157,7 @@ def build_context(
 
     Raises:
         InputError: if the device cannot be used.
-        OutputError: if `run_dir` cannot be created.
+        OutputError: if `run_dir` cannot be created, or has files of somebody else where those of a run go.
         CheckpointError: if `run_dir` holds the state of another run.
     """
     name = f"cuda:{distributed.local_rank}" if runtime.device == "cuda" else runtime.device
@@ -168,6 +169,13 @@ def build_context(
             f"{run_dir} cannot be the folder of a run ({error.strerror or error}); "
             "name a folder that exists or can be made"
         ) from error
+    if distributed.is_main_process:
+        remedy = "choose another folder for the run, or move the file away"
+        check_replaceable(run_dir / LOG_FILE, b"step,", "log of a run", remedy)
+        check_export_target(run_dir / RESULT_FILE)
+        images = run_dir / IMAGES_DIR
+        if not (run_dir / LOG_FILE).exists() and images.is_dir() and any(images.iterdir()):
+            raise OutputError(f"{images} has files, and no run has been in {run_dir}, and they are kept: {remedy}")
     state = build_state(config, device)
     if (run_dir / STATE_FILE).exists():
         load_checkpoint(run_dir / STATE_FILE, state, config)

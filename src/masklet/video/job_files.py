@@ -328,6 +328,7 @@ class TrackOutputs:
             self.files.record_existing(self.paths)  # those that a sink wrote in place
         except OutputError as error:
             errors.append(error)
+        self.files.close()
         if errors:
             raise errors[0]
 
@@ -338,6 +339,7 @@ class TrackOutputs:
                 pass
         with suppress(OutputError):  # another error is on its way
             self.files.record_existing(self.paths)
+        self.files.close()
 
     def _write_records(self) -> Iterator[int]:
         """Write the lines of the resume folder to the sinks, over the images of the video."""

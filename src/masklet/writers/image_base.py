@@ -108,8 +108,11 @@ class Writer(ABC):
         """Write the files of the entire run; leaving the `with` block does it, also after an error."""
         if self._is_open:
             self._is_open = False
-            with self._files.protect():
-                self._finalize()
+            try:
+                with self._files.protect():
+                    self._finalize()
+            finally:
+                self._files.close()
 
     @abstractmethod
     def _write(self, results: Results, stem: str) -> None:
