@@ -372,6 +372,7 @@ class SAM:
         *,
         split: str | None = None,
         data_format: str | None = None,
+        include_crowds: bool = False,
         prompts: Sequence[str] = ("box", "click", "mask"),
         limit: int | None = None,
     ) -> ValidationResult:
@@ -379,6 +380,7 @@ class SAM:
 
         Args:
             data: a path in any format of `masklet.datasets`, an opened data set, or several of them.
+            include_crowds: also measure COCO's crowd annotations, which are otherwise left out and counted.
             prompts: images are prompted by "box" and "click", videos by "box", "click" or "mask".
             limit: the number of samples to use, evenly spread.
 
@@ -394,4 +396,12 @@ class SAM:
         """
         from masklet.evaluate.validate import validate
 
-        return validate(self, data, data_format=data_format, split=split, prompts=prompts, limit=limit)
+        return validate(
+            self,
+            data,
+            data_format=data_format,
+            split=split,
+            include_crowds=include_crowds,
+            prompts=prompts,
+            limit=limit,
+        )
