@@ -149,7 +149,8 @@ class SAM:
             logits: those of an earlier result for the same objects (`results[0].logits`), to refine it.
             multimask: True gives each object three candidates, best first.
             fill_hole_area: holes and specks of at most this many pixels are cleared; None: specks under 5 % of the
-                largest part, and holes under 2 % of the object; 0: none, the masks are those of `predictor.predict`.
+                largest part, and holes under 2 % of the object; 0: none, the masks are those of `predictor.predict`
+                (except for objects within a cell of the network, see docs/prompts.md).
                 With None, parts with a positive point and holes with a negative one stay. `logits` are never changed.
             everything: how densely to segment without prompts: "fast", "default", "fine" or `MaskGeneratorOptions`.
             channels: "bgr" if arrays are in OpenCV's order.
