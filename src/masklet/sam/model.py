@@ -381,7 +381,7 @@ class SAM:
 
         Args:
             data: a path in any format of `masklet.datasets`, an opened data set, or several of them.
-            include_crowds: also measure COCO's crowd annotations, which are otherwise left out and counted.
+            include_crowds: also measure objects with COCO's iscrowd, which are otherwise left out and counted.
             prompts: images are prompted by "box" and "click", videos by "box", "click" or "mask".
             limit: the number of samples to use, evenly spread.
 

@@ -83,9 +83,9 @@ def segment_prompts(
 ) -> Iterator[Results]:
     """Segment the prompted objects in each image; `parse` reads the prompts for an image of (height, width).
 
-    Masks are cleaned as `SAM.stream` says. Objects within one cell of the network keep what was given: a mask prompt all
-    its pixels, and a box that would have an empty answer the pixels of the box. A mask prompt of any size whose answer
-    would be empty is returned itself. An answer that stays empty has a score of 0.
+    Masks are cleaned as `SAM.stream` says. Objects within one cell of the network keep what was given: a mask prompt
+    all its pixels, and a box that would have an empty answer the pixels of the box. A mask prompt of any size whose
+    answer would be empty is returned itself. An answer that stays empty has a score of 0.
     """
     for image in images:
         prompts = parse(image.size)

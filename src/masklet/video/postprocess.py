@@ -50,7 +50,7 @@ def to_results(
         prompt = one.prompts.get(frame.index)
         if prompt is not None and prompt.mask is not None and prompt.points is None:
             masks[row] = prompt.mask.mask
-    is_visible = masks.any(axis=(1, 2))
+    is_visible = np.asarray(masks.any(axis=(1, 2)))
     object_scores = np.array([state.object_score for _, state in rows], np.float32)
     unseen = ["lost" if one.frames_unseen >= lost_after else "occluded" for one, _ in rows]
     return Results(
