@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import multiprocessing
 import pickle
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -103,10 +104,25 @@ def test_four_threads_get_the_answers_of_one(model: SAM) -> None:
 
 
 @pytest.mark.slow
-def test_sixteen_threads_on_one_model(model: SAM) -> None:
-    calls = [(ask, index) for ask in [*ASK, tracked] for index in range(len(IMAGES))]
+def test_sixteen_threads_on_one_model(model: SAM, tracker: SAM, yolo_file: Path) -> None:
+    detectors = [YOLO(yolo_file), FastSAM(yolo_file)]
+    video = np.stack([np.roll(IMAGES[0], step, axis=1) for step in range(3)])
+    session = tracker.session(video, retain="all")
+    ids = iter(range(1, 10**6))
+
+    def detected(model: SAM, index: int) -> Answer:
+        return [part for one in detectors for part in numbers(one(IMAGES[index], imgsz=64, conf=0.01)[0])]
+
+    def in_a_shared_session(model: SAM, index: int) -> Answer:
+        number = next(ids)  # ids differ from call to call, masks and scores do not
+        answer = session.add_prompt(number, index % 3, points=[20, 15 + index])
+        session.remove_object(number)
+        return [answer.masks.data, answer.scores, answer.object_scores]
+
+    asks = [*ASK, tracked, detected, in_a_shared_session]
+    calls = [(ask, index) for ask in asks for index in range(len(IMAGES))]
     expected = [ask(model, index) for ask, index in calls]
-    until, wrong, count = monotonic() + 20, [], [0] * 16
+    until, wrong, count, kinds = monotonic() + 60, [], [0] * 16, Counter[str]()
 
     def work(thread: int) -> None:
         random = np.random.default_rng(thread)
@@ -116,6 +132,7 @@ def test_sixteen_threads_on_one_model(model: SAM) -> None:
             if not same(ask(model, index), expected[number]):
                 wrong.append((ask.__name__, index))
             count[thread] += 1
+            kinds[ask.__name__] += 1
 
     threads = [Thread(target=work, args=(number,)) for number in range(16)]
     for thread in threads:
@@ -124,6 +141,8 @@ def test_sixteen_threads_on_one_model(model: SAM) -> None:
         thread.join()
     assert wrong == []
     assert min(count) > 0
+    assert min(kinds[ask.__name__] for ask in asks) > 0
+    print(sum(count), dict(kinds))
 
 
 def test_threads_share_a_detector_with_their_own_options(yolo_file: Path) -> None:

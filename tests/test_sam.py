@@ -186,6 +186,48 @@ def test_a_mask_too_small_to_be_seen_is_its_own_answer(model: SAM, monkeypatch: 
     assert not model(RGB, points=[30, 20])[0].masks.data.any()
 
 
+@pytest.mark.parametrize("side", [4, 8, 12, 20])
+def test_an_object_within_a_cell_of_the_network_is_not_lost(side: int) -> None:
+    model = SAM()
+    rgb = np.full((1080, 1920, 3), (40, 90, 40), np.uint8)
+    square = np.zeros((1080, 1920), bool)
+    square[501 : 501 + side, 903 : 903 + side] = True
+    rgb[square] = (230, 60, 40)
+    center, box = [903 + side / 2, 501 + side / 2], [903, 501, 903 + side, 501 + side]
+    by_mask, by_box, by_point = (model(rgb, **p)[0] for p in ({"masks": square}, {"bboxes": box}, {"points": center}))
+    assert (by_mask.masks.data[0] & square).sum() == side**2
+    for result in (by_mask, by_box, by_point):
+        assert (result.masks.data[0] & square).sum() > 0.8 * side**2
+        assert result.scores[0] > 0
+
+
+@pytest.mark.parametrize(
+    ("prompt", "pixels"),
+    [
+        ({"bboxes": [20.5, 10.2, 21.5, 11.1]}, 4),
+        ({"bboxes": [20, 10, 22, 11], "points": [[[21, 10]]]}, 2),
+        ({"bboxes": [20, 10, 22, 11], "points": [[[21, 10]]], "labels": [[0]]}, 0),
+        ({"bboxes": [5, 5, 40, 40]}, 0),
+    ],
+)
+def test_a_box_within_a_cell_is_the_answer_where_the_network_has_none(
+    model: SAM, monkeypatch: pytest.MonkeyPatch, prompt: Any, pixels: int
+) -> None:
+    def blind(self: ImagePredictor, prompts: Any, **options: Any) -> Prediction:
+        return Prediction(np.zeros((1, 1, 48, 64), bool), np.full((1, 1), 0.7), np.zeros((1, 1, 128, 128)))
+
+    monkeypatch.setattr(ImagePredictor, "predict_prompts", blind)
+    result = model(RGB, **prompt)[0]
+    assert result.masks.data.sum() == pixels == result.masks.data[:, 10:12, 20:22].sum()
+    assert result.scores[0] == (0.7 if pixels else 0)  # an empty answer is not a confident one
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 8), (8, 1), (2, 8), (3, 3)])
+def test_an_image_of_one_color_has_one_mask(size: tuple[int, int]) -> None:
+    rgb = np.full((*size, 3), 120, np.uint8)
+    assert len(SAM()(rgb, everything=MaskGeneratorOptions(8, pred_iou_thresh=0.35, stability_score_thresh=0.2))[0]) == 1
+
+
 @pytest.mark.filterwarnings("ignore::masklet.errors.MaskletWarning")
 def test_one_pixel_is_one_mask(model: SAM) -> None:
     options = MaskGeneratorOptions(points_per_side=3, pred_iou_thresh=0, stability_score_thresh=0.01)

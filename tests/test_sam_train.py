@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from helpers.train_data import store_discs
 from masklet import SAM
@@ -46,6 +49,49 @@ def test_the_model_continues_with_the_trained_weights(
     result = model.val(photos, prompts=("box",))
     assert result.images is not None
     assert 0 <= result.images.total.box <= 1
+
+
+@pytest.mark.parametrize("change", ["double", pytest.param("meta", marks=pytest.mark.slow)])
+def test_defaults_of_pytorch_do_not_change_training(
+    builtin_file: Path, photos: Path, tmp_path: Path, change: str
+) -> None:
+    weights = {}
+    for name in ("usual", change):
+        if name == "double":
+            torch.set_default_dtype(torch.float64)
+        elif name == "meta":
+            torch.set_default_device("meta")
+        try:
+            before = torch.get_default_dtype(), torch.get_default_device()
+            model = SAM(builtin_file, device="cpu", image_size=64)
+            model.train(data=photos, steps=1, out=tmp_path / name, overrides=FAST, workers=0, lr=1e-3)
+            assert (torch.get_default_dtype(), torch.get_default_device()) == before
+        finally:
+            torch.set_default_dtype(torch.float32)
+            torch.set_default_device(None)
+        weights[name] = model.predictor.model.state_dict()
+    for key, usual in weights["usual"].items():
+        assert weights[change][key].dtype == usual.dtype
+        torch.testing.assert_close(weights[change][key], usual, rtol=0, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore:.*are left out:masklet.errors.MaskletWarning")
+def test_a_measurement_takes_the_crowds_where_they_are_wanted(model: SAM, tmp_path: Path) -> None:
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    outline = [[8, 8, 40, 8, 40, 40, 8, 40]]
+    objects = [
+        {"id": 1, "iscrowd": 0, "segmentation": outline},
+        {"id": 2, "iscrowd": 1, "segmentation": {"size": [64, 64], "counts": [64 * 50, 64 * 5, 64 * 9]}},
+    ]
+    data = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 64, "height": 64}],
+        "annotations": [{"image_id": 1, "category_id": 1, **one} for one in objects],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    file = tmp_path / "instances.json"
+    file.write_text(json.dumps(data))
+    counts = [model.val(file, prompts=["box"], include_crowds=crowds).counts.objects for crowds in (False, True)]
+    assert counts == [1, 2]
 
 
 @pytest.mark.slow

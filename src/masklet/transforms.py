@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d, interpolate, pad
 
+from masklet.masks.ops import masks_to_boxes
 from masklet.models.types import PIXEL_MEAN, PIXEL_STD, PromptTensors
 from masklet.prompts import ObjectPrompt
 
@@ -34,6 +35,10 @@ MASK_PROMPT_LOGIT = 10.0
 """The logit of a mask prompt inside the mask; minus it outside."""
 LOGIT_LIMIT = 32.0
 """Logits that are fed back are clamped to this, as in the published predictor."""
+
+
+FEATURE_STRIDE = 16
+"""Pixels of the network's input per cell of its features, along each side."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,30 @@ class ImageTransform:
                 part_1CP = interpolate(part_1CP, self.input_size, mode="linear")[..., :filled]
             weights.append(interpolate(part_1CP, pixels, mode="linear")[0].t().contiguous())
         return weights[0], weights[1]
+
+    def small_prompt_mask(self, prompt: ObjectPrompt) -> npt.NDArray[np.bool_] | None:
+        """Return the mask (H, W) that a prompt alone gives an object within one cell of the network's features.
+
+        It is the mask of a prompt that has one, or else all pixels that its box touches. None: the object is larger
+        than a cell in width or height, or the prompt has neither, or it has negative points.
+        """
+        if prompt.points is not None and not prompt.points.labels.all():
+            return None
+        if prompt.mask is not None:
+            xyxy = masks_to_boxes(prompt.mask.mask[None])[0]
+        elif prompt.box is not None:
+            xyxy = prompt.box.xyxy
+        else:
+            return None
+        cell_wh = FEATURE_STRIDE / self.transform_coords(np.ones(2, np.float32))
+        if (xyxy[2:] - xyxy[:2] > cell_wh).any():
+            return None
+        if prompt.mask is not None:
+            return prompt.mask.mask
+        mask_HW = np.zeros(self.original_size, bool)
+        (left, top), (right, bottom) = np.floor(xyxy[:2]).astype(int), np.ceil(xyxy[2:]).astype(int)
+        mask_HW[max(top, 0) : bottom, max(left, 0) : right] = True
+        return mask_HW
 
     def postprocess_masks(self, logits_BKHW: Tensor) -> npt.NDArray[np.bool_]:
         """Convert logits of the full input, at any stride, to masks (B, K, H, W) of the image's size."""

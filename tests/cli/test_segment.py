@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from masklet.cli import segment_job
+from masklet.image import ImagePredictor, Prediction
 from masklet.sam import SAM
 
 Masklet = Callable[..., Any]
@@ -142,6 +143,33 @@ def test_predict_takes_a_mask_file(masklet: Masklet, folder: Path, builtin_file:
     outcome = masklet("predict", "source=a.png", "masks=rough.png", f"model={builtin_file}", "multimask=true")
     assert outcome.code == 0, outcome.err
     assert "1 object with 3 candidates" in outcome.out
+
+
+@pytest.mark.parametrize("prompt", [["--point", "30,20"], ["--box", "5,5,60,40"], ["--mask", "rough.png"]])
+def test_masks_are_cleaned_by_the_rule_of_the_option(
+    masklet: Masklet, folder: Path, builtin_file: Path, monkeypatch: pytest.MonkeyPatch, prompt: list[str]
+) -> None:
+    def answer(self: ImagePredictor, prompts: Any, **options: Any) -> Prediction:
+        mask = np.zeros((1, 1, 48, 64), bool)
+        mask[..., 10:40, 15:45], mask[..., 25:27, 20:22] = True, False  # 900 pixels with a hole of 4,
+        mask[..., 2, 2:5] = mask[..., 10:20, 50:60] = True  # a speck of 3, and a part of 100
+        return Prediction(mask, np.ones((1, 1), np.float32), np.zeros((1, 1, 128, 128), np.float32))
+
+    monkeypatch.setattr(ImagePredictor, "predict_prompts", answer)
+    found = {}
+    for area in ("", "0", "3"):
+        rule = ["--fill-hole-area", area] if area else []
+        line = ["segment", "a.png", *prompt, "--model", builtin_file, "--format", "png", "--out", f"o{area}", *rule]
+        outcome = masklet(*line)
+        assert outcome.code == 0, outcome.err
+        found[area] = int((np.array(Image.open(f"o{area}/a.png")) > 0).sum())
+    assert found == {"": 1000, "0": 999, "3": 996}
+
+
+def test_a_negative_area_is_refused(masklet: Masklet, folder: Path) -> None:
+    outcome = masklet("segment", "a.png", "--point", "30,20", "--fill-hole-area", "-1")
+    assert outcome.code == 2
+    assert "--fill-hole-area" in outcome.err
 
 
 def test_the_limit_of_pixels_is_an_option(

@@ -59,12 +59,28 @@ def test_many_candidates_take_no_seconds() -> None:
     assert time.process_time() - started < 3
 
 
-def test_boxes_one_pixel_wide_are_compared_by_their_pixels() -> None:
+def test_boxes_one_pixel_wide_are_compared_by_their_masks() -> None:
     thin = np.array([[3, 0, 3, 9], [3, 0, 3, 9], [3, 0, 3, 4], [0, 0, 9, 9]], np.float32)
+    masks = [np.ones((10, 1), bool), np.ones((10, 1), bool), np.ones((5, 1), bool)]
     scores = np.array([0.9, 0.8, 0.7, 0.6])
     assert nms(thin, scores, 0.7).tolist() == [0, 1, 2, 3]  # no area, no overlap
-    assert nms(thin, scores, 0.7, inclusive=True).tolist() == [0, 2, 3]
-    assert nms(thin, scores, 0.4, inclusive=True).tolist() == [0, 3]
+    assert nms(thin, scores, 0.7, thin_mask=masks.__getitem__).tolist() == [0, 3]  # the part lies in the whole
+    masks[0][1:4] = False  # the whole has a gap where most of the part is
+    assert nms(thin, scores, 0.7, thin_mask=masks.__getitem__).tolist() == [0, 2, 3]
+
+
+def test_parts_of_one_line_that_share_nothing_stay() -> None:
+    line = np.array([[0, 5, 9, 5], [3, 5, 6, 5], [6, 5, 12, 5]], np.float32)
+    ends = np.array([[True, True, True, False, False, False, False, True, True, True]])
+    masks = [ends, np.ones((1, 4), bool), np.ones((1, 7), bool)]
+    assert nms(line, np.array([0.9, 0.8, 0.7]), 0.5, thin_mask=masks.__getitem__).tolist() == [0, 1, 2]
+    assert nms(line, np.array([0.9, 0.8, 0.7]), 0.4, thin_mask=masks.__getitem__).tolist() == [0, 1]
+
+
+def test_masks_without_a_pixel_are_one_and_hide_no_other() -> None:
+    none = np.zeros((3, 4), np.float32)
+    masks = [np.zeros((1, 1), bool), np.zeros((1, 1), bool), np.ones((1, 1), bool)]
+    assert nms(none, np.array([0.9, 0.8, 0.7]), 0.5, thin_mask=masks.__getitem__).tolist() == [0, 2]
 
 
 def test_boxes_with_an_area_are_compared_as_in_the_published_generator() -> None:
@@ -72,4 +88,8 @@ def test_boxes_with_an_area_are_compared_as_in_the_published_generator() -> None
     low = random.integers(0, 20, (60, 2))
     wide = np.concatenate([low, low + random.integers(1, 20, (60, 2))], axis=1).astype(np.float32)
     scores = random.random(60)
-    np.testing.assert_array_equal(nms(wide, scores, 0.5, inclusive=True), nms(wide, scores, 0.5))
+
+    def never(index: int) -> np.ndarray:
+        raise AssertionError(f"the mask of box {index} is not needed")
+
+    np.testing.assert_array_equal(nms(wide, scores, 0.5, thin_mask=never), nms(wide, scores, 0.5))

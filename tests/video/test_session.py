@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -332,6 +333,49 @@ def test_a_mask_prompt_is_answered_with_itself_however_small(tracker: SAM, side:
             np.testing.assert_array_equal(frame.masks.data, mask[None])
             assert frame.states == ("visible",)
             assert frame.object_scores[0] > 0
+
+
+@pytest.mark.parametrize("side", [4, 8, 12, 20])
+def test_states_and_presence_of_small_objects_agree(tracker: SAM, side: int) -> None:
+    rgb = np.full((1080, 1920, 3), (40, 90, 40), np.uint8)
+    rgb[501 : 501 + side, 903 : 903 + side] = (230, 60, 40)
+    center, box = [903 + side / 2, 501 + side / 2], [903, 501, 903 + side, 501 + side]
+    square = np.zeros((1080, 1920), bool)
+    square[501 : 501 + side, 903 : 903 + side] = True
+    with tracker.session(np.stack([rgb, np.roll(rgb, 3, axis=1)])) as s:
+        added = [s.add_prompt(1, 0, box=box), s.add_prompt(2, 0, points=center), s.add_prompt(3, 0, mask=square)]
+        for frame in [*added, *s.propagate()]:
+            for mask, state, presence, score in zip(
+                frame.masks.data, frame.states, frame.object_scores, frame.scores, strict=True
+            ):
+                assert (state == "visible") == (presence > 0) == mask.any()
+                assert mask.any() or score == 0
+    np.testing.assert_array_equal(added[2].masks.data[0], square)
+
+
+def test_a_box_within_a_cell_is_remembered_as_a_mask(
+    tracker: SAM, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    video = np.full((2, 540, 960, 3), (40, 90, 40), np.uint8)
+    decode = FastSAM2.decode
+
+    def sees_nothing(self: FastSAM2, *args: Any) -> Any:
+        prediction = decode(self, *args)
+        return replace(prediction, logits_BKHW=prediction.logits_BKHW.clamp(max=-1))
+
+    small, large = [450, 250, 454, 253], [100, 100, 500, 500]
+    monkeypatch.setattr(FastSAM2, "decode", sees_nothing)
+    with tracker.session(video, corrections="sam2") as s:
+        assert not s.add_prompt(1, 0, box=small).masks.data.any()  # the published tracker
+    with tracker.session(video) as s:
+        answer = s.add_prompt(1, 0, box=small)
+        assert (answer.masks.data.sum(), answer.masks.data[0, 250:253, 450:454].sum()) == (12, 12)
+        assert s.tracker.objects[1].bank.prompted[0].logits_11HW.max() > 0
+        refused = s.add_prompt(2, 0, box=large)
+        assert (refused.states, refused.scores[0], refused.masks.data.any()) == (("occluded",), 0, False)
+        s.save(tmp_path / "s.safetensors")
+    with tracker.session(video, resume=tmp_path / "s.safetensors") as s:
+        np.testing.assert_array_equal(s.results_at(0).masks.data[0], answer.masks.data[0])
 
 
 def test_holes_and_specks_are_cleared_from_results(network: FastSAM2, video: np.ndarray) -> None:

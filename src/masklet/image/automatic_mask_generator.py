@@ -90,9 +90,18 @@ def generate_masks_for_set_image(
         batch = _MaskBatch(masks, sum(part.points_prompted for part in parts), *columns)
         sides = batch.crops_N4[:, 2:] - batch.crops_N4[:, :2]
         batch = batch.select(
-            nms(batch.boxes_N4, 1 / sides.prod(axis=1), options.crop_nms_thresh, inclusive=True)
+            nms(
+                batch.boxes_N4,
+                1 / sides.prod(axis=1),
+                options.crop_nms_thresh,
+                thin_mask=batch.cropped_masks.__getitem__,
+            )
         )  # small crops first
-    generated = _to_generated_masks(_remove_small_regions(batch, options), size, options)
+    batch = _remove_small_regions(batch, options)
+    if len(batch.cropped_masks) > 1 and (rgb == rgb[:1, :1]).all():  # nothing divides one color: its largest mask stays
+        areas = [np.count_nonzero(mask) for mask in batch.cropped_masks]
+        batch = batch.select(np.array([np.argmax(areas)]))
+    generated = _to_generated_masks(batch, size, options)
 
     if not len(generated) and (
         usual.pred_iou_thresh < options.pred_iou_thresh or usual.stability_score_thresh < options.stability_score_thresh
@@ -160,9 +169,13 @@ def _process_crop(
             points_prompted += len(batch)
 
     stable, boxes_N4 = concat_candidates(candidates), np.concatenate(boxes)
-    best = nms(boxes_N4, stable.iou_N, options.box_nms_thresh, inclusive=True)
+
+    def crop_mask(i: int) -> Bools:
+        return upsampler.crop_mask(stable.logits_NHW[i], boxes_N4[i])
+
+    best = nms(boxes_N4, stable.iou_N, options.box_nms_thresh, thin_mask=crop_mask)
     return _MaskBatch(
-        [upsampler.crop_mask(stable.logits_NHW[i], boxes_N4[i]) for i in best],
+        [crop_mask(i) for i in best],
         points_prompted,
         boxes_N4[best] + shift,
         stable.iou_N[best],
@@ -187,7 +200,9 @@ def _remove_small_regions(batch: _MaskBatch, options: MaskGeneratorOptions) -> _
             left, top, right, bottom = box.astype(int).tolist()
             masks[i], unchanged[i] = cleaned[top:bottom, left:right], 0
     threshold = max(options.box_nms_thresh, options.crop_nms_thresh)
-    return replace(batch, cropped_masks=masks, boxes_N4=boxes).select(nms(boxes, unchanged, threshold, inclusive=True))
+    return replace(batch, cropped_masks=masks, boxes_N4=boxes).select(
+        nms(boxes, unchanged, threshold, thin_mask=masks.__getitem__)
+    )
 
 
 def _to_generated_masks(batch: _MaskBatch, size: tuple[int, int], options: MaskGeneratorOptions) -> GeneratedMasks:

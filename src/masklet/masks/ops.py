@@ -5,6 +5,7 @@ Boxes are xyxy in original pixels, right and bottom exclusive.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -88,14 +89,15 @@ def nms(
     *,
     classes: npt.NDArray[np.integer[Any]] | None = None,
     max_count: int | None = None,
-    inclusive: bool = False,
+    thin_mask: Callable[[int], Bools] | None = None,
 ) -> npt.NDArray[np.intp]:
     """Select boxes by non-maximum suppression: return the indices of the (N, 4) boxes to keep, best score first.
 
     A box is suppressed if its IoU with a better one is above `iou_threshold`. Of equal scores the first counts as
     better. With `classes` (N,), boxes of different classes never suppress each other. `max_count` limits the result.
-    With `inclusive`, right and bottom are the last pixel: a box of zero area is one pixel wide or high, so its IoU is
-    that of the pixels; the IoU of all others leaves out the last pixel, as the published mask generator does.
+    With `thin_mask`, right and bottom are the last pixel, which IoU leaves out, as in the published mask generator. A
+    box of zero area is then one pixel wide or high, so its IoU is that of the pixels; two of them are compared by their
+    masks, `thin_mask(i)` cropped to box i: above `iou_threshold` of the smaller one must lie in the better one.
 
     Example:
         >>> nms(np.array([[0, 0, 10, 10], [0, 0, 10, 9], [20, 0, 30, 9]]), np.array([0.8, 0.9, 0.7]), 0.7)
@@ -114,9 +116,17 @@ def nms(
         low, high = np.maximum(boxes[best, :2], boxes[rest, :2]), np.minimum(boxes[best, 2:], boxes[rest, 2:])
         intersection = (high - low).clip(min=0).prod(axis=1)
         overlaps = intersection > iou_threshold * (areas[best] + areas[rest] - intersection)  # never for empty boxes
-        if inclusive and (thin := (areas[rest] == 0) | (areas[best] == 0)).any():
+        if thin_mask is not None and (thin := (areas[rest] == 0) | (areas[best] == 0)).any():
             both = (high - low + 1).clip(min=0).prod(axis=1)
             pixels = (boxes[:, 2:] - boxes[:, :2] + 1).prod(axis=1)
             overlaps = np.where(thin, both > iou_threshold * (pixels[best] + pixels[rest] - both), overlaps)
+            for row in np.flatnonzero(both * (areas[rest] == 0) * (areas[best] == 0)).tolist():
+                pair, shared = [thin_mask(int(order[i])) for i in (best, rest[row])], []
+                for i, mask in zip((best, rest[row]), pair, strict=True):
+                    left, top = (low[row] - boxes[i, :2]).astype(int).tolist()
+                    right, bottom = (high[row] - boxes[i, :2] + 1).astype(int).tolist()
+                    shared.append(mask[top:bottom, left:right])
+                fewer, more = sorted(int(np.count_nonzero(mask)) for mask in pair)
+                overlaps[row] = more == 0 or np.count_nonzero(shared[0] & shared[1]) > iou_threshold * fewer
         candidates = rest[~(overlaps & (sorted_classes[rest] == sorted_classes[best]))]
     return order[selected] if selected else order[:0]

@@ -149,7 +149,8 @@ class SAM:
             logits: those of an earlier result for the same objects (`results[0].logits`), to refine it.
             multimask: True gives each object three candidates, best first.
             fill_hole_area: holes and specks of at most this many pixels are cleared; None: specks under 5 % of the
-                largest part, and holes under 2 % of the object; 0: none, the masks are those of `predictor.predict`.
+                largest part, and holes under 2 % of the object; 0: none, the masks are those of `predictor.predict`
+                (except for objects within a cell of the network, see docs/prompts.md).
                 With None, parts with a positive point and holes with a negative one stay. `logits` are never changed.
             everything: how densely to segment without prompts: "fast", "default", "fine" or `MaskGeneratorOptions`.
             channels: "bgr" if arrays are in OpenCV's order.
@@ -372,6 +373,7 @@ class SAM:
         *,
         split: str | None = None,
         data_format: str | None = None,
+        include_crowds: bool = False,
         prompts: Sequence[str] = ("box", "click", "mask"),
         limit: int | None = None,
     ) -> ValidationResult:
@@ -379,6 +381,7 @@ class SAM:
 
         Args:
             data: a path in any format of `masklet.datasets`, an opened data set, or several of them.
+            include_crowds: also measure objects with COCO's iscrowd, which are otherwise left out and counted.
             prompts: images are prompted by "box" and "click", videos by "box", "click" or "mask".
             limit: the number of samples to use, evenly spread.
 
@@ -394,4 +397,12 @@ class SAM:
         """
         from masklet.evaluate.validate import validate
 
-        return validate(self, data, data_format=data_format, split=split, prompts=prompts, limit=limit)
+        return validate(
+            self,
+            data,
+            data_format=data_format,
+            split=split,
+            include_crowds=include_crowds,
+            prompts=prompts,
+            limit=limit,
+        )

@@ -83,8 +83,9 @@ def segment_prompts(
 ) -> Iterator[Results]:
     """Segment the prompted objects in each image; `parse` reads the prompts for an image of (height, width).
 
-    Masks are cleaned as `SAM.stream` says. Where a mask is the only prompt and the network, for which it is too small,
-    sees nothing there, the mask itself is returned.
+    Masks are cleaned as `SAM.stream` says. Objects within one cell of the network keep what was given: a mask prompt
+    all its pixels, and a box that would have an empty answer the pixels of the box. A mask prompt of any size whose
+    answer would be empty is returned itself. An answer that stays empty has a score of 0.
     """
     for image in images:
         prompts = parse(image.size)
@@ -92,7 +93,9 @@ def segment_prompts(
         predictor = encoder.encode(image, timer)
         prediction = predictor.predict_prompts(prompts, mask_input=logits, multimask_output=multimask)
         timer.tick("decode")
+        transform = predictor._image_transform(image.size)
         for prompt, candidates in zip(prompts, prediction.masks, strict=True):
+            given = transform.small_prompt_mask(prompt)
             inside = outside = np.zeros((0, 2), np.float32)
             if prompt.points is not None:
                 positive = prompt.points.labels > 0
@@ -102,7 +105,9 @@ def segment_prompts(
                     mask[:] = clean_edges(mask, inside, outside)
                 elif fill_hole_area:
                     mask[:] = remove_islands(fill_holes(mask, fill_hole_area), fill_hole_area)
-                if prompt.mask is not None and prompt.points is None and prompt.box is None and not mask.any():
+                if given is not None and (prompt.mask is not None or not mask.any()):
+                    mask |= given
+                elif prompt.mask is not None and prompt.points is None and prompt.box is None and not mask.any():
                     mask[:] = prompt.mask.mask
         yield results_from_prediction(image, prediction, timer)
 
@@ -132,7 +137,8 @@ def segment_everything(
 def results_from_prediction(image: SourceImage, prediction: Prediction, timer: SpeedTimer) -> Results:
     """Convert a prediction to one row per mask: objects in the order of their prompts, best candidates first."""
     objects, candidates = prediction.scores.shape
-    order = np.argsort(-prediction.scores, axis=1, kind="stable")
+    scores = prediction.scores * prediction.masks.any(axis=(2, 3))
+    order = np.argsort(-scores, axis=1, kind="stable")
     prompt_indices = np.repeat(np.arange(objects, dtype=np.int32), candidates)
     rows = (prompt_indices, order.ravel())
     masks = np.ascontiguousarray(prediction.masks[rows])
@@ -141,7 +147,7 @@ def results_from_prediction(image: SourceImage, prediction: Prediction, timer: S
         image.rgb,
         image.path,
         Masks(masks),
-        prediction.scores[rows],
+        scores[rows],
         ids=prompt_indices,
         classes=np.zeros(len(prompt_indices), np.int32),
         names=NAMES,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from masklet.atomic_files import check_replaceable, write_image
 from masklet.datasets import DataPaths
 from masklet.errors import MaskletWarning, OutputError, StateError
-from masklet.runtime import resolve_device
+from masklet.runtime import resolve_device, standard_torch
 from masklet.train.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from masklet.train.config import TrainConfig, TrainStage
 from masklet.train.data import ClipBatch, make_loader, open_train_data
@@ -150,6 +150,7 @@ def train(
         any_rank(False, distributed)  # all wait until the last state is on disk
 
 
+@standard_torch()
 def build_context(
     config: TrainConfig, run_dir: Path, runtime: RuntimeConfig, distributed: DistributedContext
 ) -> TrainContext:
@@ -185,12 +186,14 @@ def build_context(
     return TrainContext(config, state, distributed, device)
 
 
+@standard_torch()
 def stage_encoder(context: TrainContext, stage: TrainStage, cache_dir: Path) -> BatchEncoder:
     """Set which weights learn in `stage`, and return the encoder that fits."""
     context.state.set_trainable(context.config, stage)
     return make_encoder(context.state.model, context.config, cache_dir if context.config.cached_views else None)
 
 
+@standard_torch()
 def train_step(
     context: TrainContext, encode: BatchEncoder, batches: Iterator[ClipBatch]
 ) -> tuple[ClipBatch, StepLosses]:
@@ -291,6 +294,7 @@ def _nan_mean(values: list[float]) -> float:
     return sum(numbers) / len(numbers) if numbers else math.nan
 
 
+@standard_torch()
 @torch.no_grad()
 def _save_predictions(
     context: TrainContext, encode: BatchEncoder, batch: ClipBatch, folder: Path, logger: TensorBoardLogger | None

@@ -36,7 +36,8 @@ def to_results(
 
     Holes and specks of at most `fill_hole_area` cells are cleared at stride 4, before masks are upsampled. With
     `keeps_given_masks`, an object that was prompted by a mask on this frame has that very mask. An object without a
-    mask is "occluded", and "lost" after `lost_after` frames.
+    mask is "occluded", and "lost" after `lost_after` frames; its score is 0 and its object score at most 0, also where
+    the network is sure that it is there but sees less than a cell of it.
     """
     masks = np.zeros((0, *frame.size), bool)
     if rows:
@@ -47,22 +48,24 @@ def to_results(
             masks = (full_N1HW[:, 0] > 0).cpu().numpy()
     for row, (one, _) in enumerate(rows if keeps_given_masks else ()):
         prompt = one.prompts.get(frame.index)
-        if prompt is not None and prompt.mask is not None and prompt.points is None and prompt.box is None:
+        if prompt is not None and prompt.mask is not None and prompt.points is None:
             masks[row] = prompt.mask.mask
+    is_visible = np.asarray(masks.any(axis=(1, 2)))
+    object_scores = np.array([state.object_score for _, state in rows], np.float32)
     unseen = ["lost" if one.frames_unseen >= lost_after else "occluded" for one, _ in rows]
     return Results(
         frame.rgb,
         frame.path,
         Masks(masks),
-        np.array([state.iou for _, state in rows], np.float32),
+        np.array([state.iou for _, state in rows], np.float32) * is_visible,
         ids=np.array([one.id for one, _ in rows], np.int32),
         classes=np.zeros(len(rows), np.int32),
         names=DEFAULT_NAMES,
         speed=speed,
         frame_idx=frame.index,
         time=frame.time,
-        object_scores=np.array([state.object_score for _, state in rows], np.float32),
-        states=tuple("visible" if mask.any() else state for mask, state in zip(masks, unseen, strict=True)),
+        object_scores=np.where(is_visible, object_scores, np.minimum(object_scores, 0)),
+        states=tuple("visible" if seen else state for seen, state in zip(is_visible, unseen, strict=True)),
     )
 
 

@@ -25,7 +25,7 @@ from masklet.models.types import (
     PromptTensors,
     SelectedMasks,
 )
-from masklet.prompts import ObjectPrompt
+from masklet.prompts import MaskPrompt, ObjectPrompt
 from masklet.results import Results
 from masklet.runtime import standard_torch
 from masklet.transforms import LOGIT_LIMIT, ImageTransform, binary_mask, preprocess_frame, prompt_tensors
@@ -139,11 +139,17 @@ class Tracker:
             earlier_11HW = None if before is None or prompt.mask is not None else before.logits_11HW
             if earlier_11HW is not None:
                 earlier_11HW = earlier_11HW.float().clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
-            tensors = prompt_tensors(
-                [merged], ImageTransform(frame.size, side), mask_input_B1HW=earlier_11HW, device=self.network.device
-            )
+            transform = ImageTransform(frame.size, side)
+            tensors = prompt_tensors([merged], transform, mask_input_B1HW=earlier_11HW, device=self.network.device)
             prediction = self.network.decode(self._prompt_features(obj, frame.index, before, features), tensors)
             masks = self.network.select_mask(prediction, multimask=tensors.points_BN2.shape[1] <= 1)
+            given = None if (masks.logits_B1HW > 0).any() else transform.small_prompt_mask(merged)
+            if (
+                given is not None and self.options.corrections == "kept"
+            ):  # the box of an object under a cell is its mask
+                merged = replace(merged, mask=MaskPrompt(given))
+                mask_11SS = binary_mask(given, side).to(self.network.device)
+                masks = self.network.use_mask_as_output(features, mask_11SS)
         state = FrameState.from_masks(masks)
         tracked = before is not None and before.reverse is not None
         if tracked and before is not None:
