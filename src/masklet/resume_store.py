@@ -150,7 +150,7 @@ class ResumeStore:
         """Yield key and document of every item, in the order in which they were stored."""
         with self._connected() as connection:
             for key, document in connection.execute("SELECT key, document FROM items ORDER BY number"):
-                yield _from_column(key), self._parse(_from_column(document), dict)
+                yield _from_column(key), self._parse(document, dict)
 
     def document(self, key: str) -> dict[str, Any]:
         """Return the document of an item.
@@ -162,7 +162,7 @@ class ResumeStore:
             row = connection.execute("SELECT document FROM items WHERE key = ?", (_to_column(key),)).fetchone()
         if row is None:
             raise KeyError(key)
-        document: dict[str, Any] = self._parse(_from_column(row[0]), dict)
+        document: dict[str, Any] = self._parse(row[0], dict)
         return document
 
     def lines(self, key: str) -> Iterator[str]:
@@ -212,7 +212,7 @@ class ResumeStore:
     def _parse(self, text: Any, kind: type = object) -> Any:
         """Return the value of a stored text of JSON, which must be a `kind`."""
         try:
-            value = json.loads(text)
+            value = json.loads(_from_column(text))
         except decoder_errors() as error:
             raise self._damage_error(str(error)) from error
         if not isinstance(value, kind):
