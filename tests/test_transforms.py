@@ -44,8 +44,8 @@ def test_points_go_where_the_image_went(keep: bool, expected: tuple[float, float
 def test_a_mask_comes_back_from_where_it_was_put(keep: bool, size: tuple[int, int]) -> None:
     mask = np.zeros(size, bool)
     mask[10:40, 20:44] = True
-    transform = ImageTransform(size, 64, keep)
-    logits = transform.mask_logits(mask, 64)
+    transform = ImageTransform(size, 256, keep)
+    logits = transform.mask_logits(mask)
     assert logits.shape == (1, 1, 64, 64)
     assert float(logits.max()) == MASK_PROMPT_LOGIT
     restored = transform.postprocess_masks(logits)[0, 0]

@@ -27,6 +27,9 @@ class FeatureCache:
         self.capacity = capacity
         self._features: OrderedDict[int, ImageFeatures] = OrderedDict()
 
+    def __contains__(self, frame_idx: int) -> bool:
+        return frame_idx in self._features
+
     def get(self, frame_idx: int) -> ImageFeatures | None:
         """Return the features of a frame, or None."""
         if frame_idx in self._features:

@@ -69,6 +69,7 @@ class Session:
         self._is_open = False
         self.tracker.objects.clear()
         self.tracker.cache.clear()
+        self.tracker.keys.clear()
         self.video.close()
 
     @property
