@@ -153,7 +153,10 @@ def frame_work_by_objects(network: SAM2, frame_size: tuple[int, int], object_cou
         with torch.inference_mode():
             features = encode(pixels_13HW)
             conditioned = fast.condition_on_memory(features, context)
-            fast.encode_memory(features, network.select_mask(fast.decode(conditioned), multimask=True))
+            masks = network.select_mask(fast.decode(conditioned), multimask=True)
+            if network.config.matching is not None:  # copying labels is not counted: it depends on where objects are
+                fast.decode_prior(conditioned, torch.zeros(count, 1, height // 8, width // 8, device=device))
+            fast.encode_memory(features, masks)
 
     step(1)  # weights are laid out once, not per frame
     one, two = (count_flops(partial(step, count)) for count in (1, 2))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from masklet.models.fast_cpu.label_matching_blocks import match_labels_in_blocks
-from masklet.models.sam2 import CONFIGS, MatchingConfig, infer_config
+from masklet.models.sam2 import CONFIGS, SAM2, MatchingConfig, infer_config
 from masklet.models.sam2.label_matching import label_from_mask, match_labels, search_regions
 from masklet.models.sam2.state_dict import expected_shapes
 from masklet.models.types import input_size_by_area
@@ -90,6 +92,8 @@ def test_frames_keep_their_shape(size: tuple[int, int], expected: tuple[int, int
 def test_a_builtin_file_without_a_projection_has_memory_only() -> None:
     shapes = dict(expected_shapes(CONFIGS["builtin"]))
     assert infer_config(shapes) == ("builtin", CONFIGS["builtin"])
+    images_only = SAM2(replace(CONFIGS["builtin"], memory=None)).state_dict()
+    assert images_only["matching_projection"].diagonal().tolist() == [1.0] * 64
     del shapes["matching_projection"]
     name, config = infer_config(shapes) or ("", None)
     assert name == "builtin"

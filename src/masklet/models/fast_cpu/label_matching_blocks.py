@@ -64,7 +64,7 @@ def match_labels_in_blocks(query_HWC: Tensor, keys_FHWC: Tensor, labels_NFHW: Te
     return prior_NHW[:, None]
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=32)
 def outside_window(rows: tuple[int, int, int], columns: tuple[int, int, int], radius: int) -> Tensor:
     """Return 0 for the keys (D,) in the window of each query (Q,) of a block, and minus infinity for the others.
 

@@ -87,6 +87,10 @@ class SAM2(nn.Module):
         self.sam_mask_decoder = MaskDecoder(config.width, config.heads, config.hidden)
         self.no_mem_embed = nn.Parameter(torch.zeros(1, 1, config.width))
         self.register_buffer("matching_projection", None)
+        if config.matching is not None:
+            self.matching_projection = torch.zeros(config.matching.channels, config.trunk.channels[1])
+            if not self.matching_projection.is_meta:  # the first channels, until it is fitted to a trained trunk
+                self.matching_projection.fill_diagonal_(1)
         memory = config.memory
         if memory is None:
             return
@@ -102,10 +106,6 @@ class SAM2(nn.Module):
             self.obj_ptr_tpos_proj = nn.Linear(width, channels)
         if memory.absent_embedding:
             self.no_obj_embed_spatial = nn.Parameter(torch.zeros(1, channels))
-        if config.matching is not None:
-            self.matching_projection = torch.zeros(config.matching.channels, config.trunk.channels[1])
-            if not self.matching_projection.is_meta:  # the first channels, until it is fitted to a trained trunk
-                self.matching_projection.fill_diagonal_(1)
 
     @property
     def still_image_size(self) -> int:
