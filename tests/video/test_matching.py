@@ -84,6 +84,18 @@ def test_a_live_view_matches_as_a_session_does(
     assert rows(view.step(rgb) for rgb in clip) == expected
 
 
+def test_a_frame_of_a_live_view_that_has_gone_by_is_not_matched(
+    live: Callable[..., LiveSession], video: np.ndarray
+) -> None:
+    view = live()
+    view.add_prompt(1, mask=rectangle(video.shape[1:3], 30, 60, 20, 70))
+    for rgb in video[:3]:
+        view.step(rgb)
+    view.tracker.keys.clear()
+    assert view.step(video[3]).ids.tolist() == [1]
+    assert set(view.tracker.keys) == {3}
+
+
 def test_blocks_track_as_the_plain_comparison_does(
     network: FastSAM2, video: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

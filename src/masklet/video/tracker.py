@@ -8,6 +8,7 @@ Shapes: B objects, C channels, H and W of a map or of the network's input; a lea
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from time import perf_counter
 from typing import Protocol
@@ -249,9 +250,13 @@ class Tracker:
         for one in objects:
             groups.setdefault(one.bank.labeled_frames(frame_idx, config, reverse=reverse), []).append(one)
         for index in {frame_idx, *(index for frames in groups for index in frames)} - self.keys.keys():
-            self.keys[index] = self.network.matching_keys(self.encode_frame(self.frames.frame(index)))[0]
+            with suppress(StateError):  # a frame of a stream that has gone by is not matched
+                self.keys[index] = self.network.matching_keys(self.encode_frame(self.frames.frame(index)))[0]
         priors = {}
-        for frames, group in groups.items():
+        for selected, group in groups.items():
+            frames = [index for index in selected if index in self.keys]
+            if not frames:
+                continue
             labels_NFHW = torch.stack([torch.cat([one.bank.label(index)[0] for index in frames]) for one in group])
             keys_FHWC = torch.stack([self.keys[index] for index in frames])
             prior_N1HW = self.network.match_labels(self.keys[frame_idx], keys_FHWC, labels_NFHW)
