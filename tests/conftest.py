@@ -77,7 +77,7 @@ def tracker(tracking_file: Path) -> SAM:
     from masklet import SAM
 
     model = SAM(tracking_file)
-    model.predictor.model.image_size = 96
+    model.predictor.model.image_size, model.predictor.model.video_pixels = 96, 96**2
     return model
 
 

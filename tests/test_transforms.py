@@ -44,8 +44,8 @@ def test_points_go_where_the_image_went(keep: bool, expected: tuple[float, float
 def test_a_mask_comes_back_from_where_it_was_put(keep: bool, size: tuple[int, int]) -> None:
     mask = np.zeros(size, bool)
     mask[10:40, 20:44] = True
-    transform = ImageTransform(size, 64, keep)
-    logits = transform.mask_logits(mask, 64)
+    transform = ImageTransform(size, 256, keep)
+    logits = transform.mask_logits(mask)
     assert logits.shape == (1, 1, 64, 64)
     assert float(logits.max()) == MASK_PROMPT_LOGIT
     restored = transform.postprocess_masks(logits)[0, 0]
@@ -59,16 +59,16 @@ def test_a_mask_smaller_than_a_cell_keeps_the_cells_it_touches(size: tuple[int, 
     mask = np.zeros(size, bool)
     mask[size[0] // 2, size[1] // 3] = True
     for cells, inside in (
-        (binary_mask(mask, 32)[0, 0], 1),
-        (ImageTransform(size, 32).mask_logits(mask, 32)[0, 0], MASK_PROMPT_LOGIT),
+        (binary_mask(mask, (32, 32))[0, 0], 1),
+        (ImageTransform(size, 128).mask_logits(mask)[0, 0], MASK_PROMPT_LOGIT),
     ):
         assert (cells == inside).sum() == 1
         assert cells[16, 10] == inside
-    assert not binary_mask(np.zeros(size, bool), 32).any()
+    assert not binary_mask(np.zeros(size, bool), (32, 32)).any()
 
 
 def test_a_mask_that_fills_a_cell_is_averaged_as_ever() -> None:
     mask = np.zeros((64, 64), bool)
     mask[8:16, 8:16] = True
     mask[40, 40] = True
-    assert binary_mask(mask, 16)[0, 0].sum() == 4
+    assert binary_mask(mask, (16, 16))[0, 0].sum() == 4

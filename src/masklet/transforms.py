@@ -1,9 +1,9 @@
 """Convert images and prompts to the tensors of networks, and masks back.
 
-`ImageTransform` resizes an image to the network's square: stretched to it (SAM 2), or with its aspect ratio and padding
-below or to the right (SAM 1).
+`ImageTransform` resizes an image to the network's input: stretched to it (SAM 2), or with its aspect ratio and padding
+below or to the right (SAM 1). The input is a square, except for frames that keep their shape.
 
-Shapes: H and W of the image, S side of the network's square input, B objects, T points, K candidates.
+Shapes: H and W of the image, h and w of the network's input, B objects, T points, K candidates.
 """
 
 from __future__ import annotations
@@ -43,9 +43,10 @@ FEATURE_STRIDE = 16
 
 @dataclass(frozen=True)
 class ImageTransform:
-    """The mapping from an image of `original_size` (height, width) to a network's square input of `input_size` pixels.
+    """The mapping from an image of `original_size` (height, width) to a network's input.
 
-    The image is stretched to the square; with `keep_aspect_ratio` only its longer side fills it, the rest is padding.
+    `input_size` is the side of a square, or (height, width). The image is stretched to it; with `keep_aspect_ratio`,
+    which takes a square, only its longer side fills it and the rest is padding.
 
     Example:
         >>> transform = ImageTransform((100, 200), 64, keep_aspect_ratio=True)
@@ -56,50 +57,55 @@ class ImageTransform:
     """
 
     original_size: tuple[int, int]
-    input_size: int
+    input_size: int | tuple[int, int]
     keep_aspect_ratio: bool = False
+
+    @property
+    def input_shape(self) -> tuple[int, int]:
+        """Height and width of the input."""
+        return (self.input_size, self.input_size) if isinstance(self.input_size, int) else self.input_size
 
     @property
     def valid_size(self) -> tuple[int, int]:
         """Rows and columns of the input that the image fills."""
         if not self.keep_aspect_ratio:
-            return self.input_size, self.input_size
-        longer = max(self.original_size)
-        height, width = (max(1, int(pixels * (self.input_size / longer) + 0.5)) for pixels in self.original_size)
+            return self.input_shape
+        side, longer = max(self.input_shape), max(self.original_size)
+        height, width = (max(1, int(pixels * (side / longer) + 0.5)) for pixels in self.original_size)
         return height, width
 
     def preprocess(self, rgb_HW3: npt.NDArray[np.uint8]) -> Tensor:
-        """Convert RGB (H, W, 3) uint8 to the normalized input (1, 3, S, S); padding is zero."""
+        """Convert RGB (H, W, 3) uint8 to the normalized input (1, 3, h, w); padding is zero."""
         assert rgb_HW3.shape[:2] == self.original_size, f"an image of {rgb_HW3.shape}, not {self.original_size}"
         if not self.keep_aspect_ratio:
             pixels = torch.from_numpy(rgb_HW3.astype(np.float32)).permute(2, 0, 1)[None] / 255
-            square = (self.input_size, self.input_size)
-            return _normalize(interpolate(pixels, square, mode="bilinear", antialias=True))
+            return _normalize(interpolate(pixels, self.input_shape, mode="bilinear", antialias=True))
         height, width = self.valid_size  # resized as bytes, as in the published predictor
         part = np.asarray(Image.fromarray(rgb_HW3).resize((width, height), Image.Resampling.BILINEAR))
         pixels = _normalize(torch.from_numpy(part.astype(np.float32)).permute(2, 0, 1)[None] / 255)
-        return pad(pixels, (0, self.input_size - width, 0, self.input_size - height))
+        return pad(pixels, (0, self.input_shape[1] - width, 0, self.input_shape[0] - height))
 
     def transform_coords(self, xy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Convert positions (..., 2) in the image to positions in the input."""
         (height, width), (rows, columns) = self.original_size, self.valid_size
         return xy * np.array([columns / width, rows / height], np.float32)
 
-    def mask_logits(self, mask_HW: npt.NDArray[np.bool_], side: int) -> Tensor:
-        """Convert a mask of the image's size to logits (1, 1, side, side) for the prompt encoder."""
+    def mask_logits(self, mask_HW: npt.NDArray[np.bool_]) -> Tensor:
+        """Convert a mask of the image's size to logits (1, 1, h / 4, w / 4) for the prompt encoder."""
         height, width = self.original_size
         longer = max(self.original_size)
         around = ((0, longer - height), (0, longer - width))
-        square = np.pad(mask_HW, around) if self.keep_aspect_ratio else mask_HW
-        return (_resize_mask(square, side) * 2 - 1) * MASK_PROMPT_LOGIT
+        rows, columns = self.input_shape
+        padded_HW = np.pad(mask_HW, around) if self.keep_aspect_ratio else mask_HW
+        return (_resize_mask(padded_HW, (rows // 4, columns // 4)) * 2 - 1) * MASK_PROMPT_LOGIT
 
     def upsample_logits(self, logits_BKHW: Tensor) -> Tensor:
         """Upsample logits of the full input, at any stride, to logits (B, K, H, W) of the image's size."""
         logits_BKHW = logits_BKHW.float()
         if self.keep_aspect_ratio:
             rows, columns = self.valid_size
-            square = (self.input_size, self.input_size)
-            logits_BKHW = interpolate(logits_BKHW, square, mode="bilinear", align_corners=False)[..., :rows, :columns]
+            full = interpolate(logits_BKHW, self.input_shape, mode="bilinear", align_corners=False)
+            logits_BKHW = full[..., :rows, :columns]
         return interpolate(logits_BKHW, self.original_size, mode="bilinear", align_corners=False)
 
     def interpolation_weights(self, cells: int) -> tuple[Tensor, Tensor]:
@@ -109,7 +115,7 @@ class ImageTransform:
         for pixels, filled in zip(self.original_size, self.valid_size, strict=True):
             part_1CP = eye_1CC
             if self.keep_aspect_ratio:
-                part_1CP = interpolate(part_1CP, self.input_size, mode="linear")[..., :filled]
+                part_1CP = interpolate(part_1CP, max(self.input_shape), mode="linear")[..., :filled]
             weights.append(interpolate(part_1CP, pixels, mode="linear")[0].t().contiguous())
         return weights[0], weights[1]
 
@@ -142,35 +148,35 @@ class ImageTransform:
         return (self.upsample_logits(logits_BKHW) > 0).cpu().numpy()
 
 
-def preprocess_frame(rgb_HW3: npt.NDArray[np.uint8], side: int) -> Tensor:
-    """Convert an RGB frame (H, W, 3) uint8 of a video to (1, 3, S, S): bicubic on bytes, then 0..1, normalized.
+def preprocess_frame(rgb_HW3: npt.NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
+    """Convert an RGB frame (H, W, 3) uint8 of a video to (1, 3, *size): bicubic on bytes, then 0..1, normalized.
 
     Frames are resized differently from images, as in the published tracker.
     """
-    square = np.asarray(Image.fromarray(rgb_HW3).resize((side, side), Image.Resampling.BICUBIC))
-    return _normalize(torch.from_numpy(square.astype(np.float32)).permute(2, 0, 1)[None] / 255)
+    resized = np.asarray(Image.fromarray(rgb_HW3).resize(size[::-1], Image.Resampling.BICUBIC))
+    return _normalize(torch.from_numpy(resized.astype(np.float32)).permute(2, 0, 1)[None] / 255)
 
 
-def _normalize(pixels_13SS: Tensor) -> Tensor:
+def _normalize(pixels_13HW: Tensor) -> Tensor:
     mean, deviation = (torch.tensor(v).view(1, 3, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD))
-    return (pixels_13SS - mean) / deviation
+    return (pixels_13HW - mean) / deviation
 
 
-def binary_mask(mask_HW: npt.NDArray[np.bool_], side: int) -> Tensor:
-    """Convert a mask of the image's size to (1, 1, S, S) of 0 and 1."""
-    return (_resize_mask(mask_HW, side) >= 0.5).float()
+def binary_mask(mask_HW: npt.NDArray[np.bool_], size: tuple[int, int]) -> Tensor:
+    """Convert a mask of the image's size to (1, 1, *size) of 0 and 1."""
+    return (_resize_mask(mask_HW, size) >= 0.5).float()
 
 
-def _resize_mask(mask_HW: npt.NDArray[np.bool_], side: int) -> Tensor:
-    """Return the share of each cell (1, 1, side, side) that lies in the mask.
+def _resize_mask(mask_HW: npt.NDArray[np.bool_], size: tuple[int, int]) -> Tensor:
+    """Return the share of each cell (1, 1, *size) that lies in the mask.
 
     A mask that fills no cell by half, so that averaging would lose it, has all cells that it touches.
     """
     mask_11HW = torch.from_numpy(mask_HW.astype(np.float32))[None, None]
-    share_11SS = interpolate(mask_11HW, (side, side), mode="bilinear", antialias=True)
-    if share_11SS.max() < 0.5 and mask_HW.any():
-        return adaptive_max_pool2d(mask_11HW, side)
-    return share_11SS
+    share_11HW = interpolate(mask_11HW, size, mode="bilinear", antialias=True)
+    if share_11HW.max() < 0.5 and mask_HW.any():
+        return adaptive_max_pool2d(mask_11HW, size)
+    return share_11HW
 
 
 def prompt_tensors(
@@ -192,7 +198,7 @@ def prompt_tensors(
         points.append(transform.transform_coords(np.concatenate([corners, clicks]).astype(np.float32)))
         labels.append(np.concatenate([[2, 3][: len(corners)], click_labels]).astype(np.int64))
         if prompt.mask is not None:
-            maps.append(transform.mask_logits(prompt.mask.mask, transform.input_size // 4))
+            maps.append(transform.mask_logits(prompt.mask.mask))
         elif mask_input_B1HW is not None:
             maps.append(mask_input_B1HW[i : i + 1].cpu())
     return PromptTensors(

@@ -73,12 +73,15 @@ class Oracle:
     numbers that cannot be tracked: they are out of sight on every frame after the one they were prompted on.
     """
 
-    image_size, device = SIZE[0], torch.device("cpu")
+    device, matching = torch.device("cpu"), None
 
     def __init__(self, lost: Iterable[int] = (), swaps: dict[int, int] | None = None) -> None:
         self.lost, self.swaps = set(lost), swaps or {}
         self.tracked: list[int] = []
         """Objects on each frame."""
+
+    def frame_input_size(self, frame_size: tuple[int, int]) -> tuple[int, int]:
+        return SIZE
 
     def encode_image(self, pixels_B3HW: Tensor) -> ImageFeatures:
         numbers = (pixels_B3HW[:, :1] * PIXEL_STD[0] + PIXEL_MEAN[0]) * 255

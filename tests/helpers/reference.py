@@ -41,7 +41,7 @@ def reference_model(name: str, image_size: int = 256, salt: str = "", small_trun
     config = replace(CONFIGS[name], trunk=HIERA) if small_trunk else CONFIGS[name]
     fill = module_at(GOLDEN / "fill.py").fill_state_dict
     model = build(config, fill(expected_shapes(config), salt))
-    model.image_size = image_size
+    model.image_size, model.video_pixels = image_size, model.video_pixels and image_size**2
     return model
 
 

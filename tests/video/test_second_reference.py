@@ -67,7 +67,7 @@ class Both:
         self.ours = reference_model(name, SIDE, "c")
         self.theirs = their_tracker(self.ours)
         self.encode = encoding_once(FastSAM2Encoder(self.ours))
-        self.pixels = torch.cat([preprocess_frame(frame, SIDE) for frame in self.clip])
+        self.pixels = torch.cat([preprocess_frame(frame, (SIDE, SIDE)) for frame in self.clip])
         self.cache = self._session().cache
 
     def track(self, prompts: list[PromptSpec], *, late: tuple[PromptSpec, ...] = (), reverse: bool = False) -> Tracked:

@@ -137,28 +137,31 @@ def frame_work_by_objects(network: SAM2, frame_size: tuple[int, int], object_cou
         >>> frame_work_by_objects(load("builtin").network, (480, 854), [1])[0].flops / 1e9
         4.9
     """
-    device, side = next(network.parameters()).device, network.image_size
+    device, (height, width) = next(network.parameters()).device, network.frame_input_size(frame_size)
     memory, rule = network.config.memory, RecentFrames()
     assert memory is not None
-    grid = side // MEMORY_STRIDE
+    grid = (height // MEMORY_STRIDE, width // MEMORY_STRIDE)
     encode, fast = fast_encoder(network, None), FastSAM2(network)
-    pixels_13SS = torch.zeros(1, 3, side, side, device=device)
+    pixels_13HW = torch.zeros(1, 3, height, width, device=device)
     ages, offsets = tuple(range(rule.memories, -1, -1)), tuple(range(1, rule.pointers + 1))  # as many as by default
 
     def step(count: int) -> None:
         """Encode, attend to memories, decode and encode a memory, without anything outside the network."""
-        spatial = torch.zeros(count, memory.channels, grid, grid, device=device)
+        spatial = torch.zeros(count, memory.channels, *grid, device=device)
         pointer = torch.zeros(count, network.config.width, device=device)
         context = MemoryContext((spatial,) * len(ages), ages, (pointer,) * len(offsets), offsets, rule.pointers)
         with torch.inference_mode():
-            features = encode(pixels_13SS)
+            features = encode(pixels_13HW)
             conditioned = fast.condition_on_memory(features, context)
-            fast.encode_memory(features, network.select_mask(fast.decode(conditioned), multimask=True))
+            masks = network.select_mask(fast.decode(conditioned), multimask=True)
+            if network.config.matching is not None:  # copying labels is not counted: it depends on where objects are
+                fast.decode_prior(conditioned, torch.zeros(count, 1, height // 8, width // 8, device=device))
+            fast.encode_memory(features, masks)
 
     step(1)  # weights are laid out once, not per frame
     one, two = (count_flops(partial(step, count)) for count in (1, 2))
     # the memories of an object are read and one is written; so is its mask, at the size of the video
-    memory_values = (memory.slots + 1) * memory.channels * grid**2
+    memory_values = (memory.slots + 1) * memory.channels * prod(grid)
     object_bytes = MEMORY_BYTES_PER_VALUE * memory_values + prod(frame_size)
     weights = _count_weights(network, ("",), exclude=PROMPT_ENCODER_PREFIXES)
     return [

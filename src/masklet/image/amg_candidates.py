@@ -54,7 +54,7 @@ class CoveredRegion:
         if self.cells_HW is None:
             return np.ones(len(points_N2), bool)
         side = len(self.cells_HW)
-        xy_N2 = self.transform.transform_coords(points_N2) * (side / self.transform.input_size)
+        xy_N2 = self.transform.transform_coords(points_N2) * (side / max(self.transform.input_shape))
         x, y = xy_N2.astype(int).clip(0, side - 1).T
         return np.asarray(~self.cells_HW[y, x])
 

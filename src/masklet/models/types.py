@@ -1,6 +1,6 @@
 """Tensors that pass between the verbs of a segmentation network.
 
-Coordinates are pixels of the network's own square input, x before y.
+Coordinates are pixels of the network's own input, x before y.
 Shapes: B batch, C channels, H and W of a map, N points, K candidate masks, M memory channels.
 """
 
@@ -24,8 +24,11 @@ __all__ = [
     "PromptableModel",
     "SelectedMasks",
     "empty_prompt",
+    "input_size_by_area",
 ]
 
+STRIDE = 32
+"""Sides of the input are multiples of this."""
 PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_STD = (0.229, 0.224, 0.225)
 """Normalization of RGB in 0..1: every network of SAM's family takes (pixel - mean) / deviation."""
@@ -39,6 +42,8 @@ class ImageFeatures:
     """Stride 16."""
     high_res_features: tuple[Tensor, ...] = ()
     """Strides 8 and 4, (B, C/4, 2H, 2W) and (B, C/8, 4H, 4W); empty for SAM 1."""
+    stride8_BCHW: Tensor | None = None
+    """The trunk's own map at stride 8, for networks that match labels along it; not kept by `index_select`."""
 
     def index_select(self, index_N: Tensor) -> ImageFeatures:
         """Select one image per prompt; a single image is expanded, not copied."""
@@ -197,3 +202,19 @@ def empty_prompt(count: int, device: torch.device, mask_B1HW: Tensor | None = No
     """Return prompts without points or boxes for `count` objects: one padding point each, as in training."""
     points, labels = torch.zeros(count, 1, 2, device=device), torch.full((count, 1), -1, device=device)
     return PromptTensors(points, labels, mask_B1HW)
+
+
+def input_size_by_area(size: tuple[int, int], pixels: int) -> tuple[int, int]:
+    """Return the height and width of about `pixels` pixels, multiples of 32, with the shape of `size` (height, width).
+
+    Example:
+        >>> input_size_by_area((1080, 1920), 448 * 256)
+        (256, 448)
+        >>> input_size_by_area((500, 500), 448 * 256)
+        (352, 352)
+    """
+    height, width = size
+    sides = ((pixels * height / width) ** 0.5, (pixels * width / height) ** 0.5)
+    longest = max(pixels // STRIDE, STRIDE)
+    rows, columns = (min(max(round(side / STRIDE), 1) * STRIDE, longest) for side in sides)
+    return rows, columns

@@ -37,6 +37,6 @@ def finetune(
     config = apply_overrides(build_config(options, str(loaded.path), data, runtime), overrides)
     trained = load(run(config, data, run_dir, runtime, on_progress))
     trained_network = trained.require_sam2("be trained here")
-    trained_network.image_size = network.image_size
+    trained_network.image_size, trained_network.video_pixels = network.image_size, network.video_pixels
     trained_network.still_image_size_override = network.still_image_size_override
     return trained

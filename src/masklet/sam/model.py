@@ -67,7 +67,7 @@ class SAM:
         device: "cpu", "cuda", "cuda:1", "mps", or the number of a GPU; None: the best this machine has.
         precision: fp32, bf16 or fp16, of the image encoder.
         image_size: side of the square that images are resized to, a multiple of 32; None: what the model was trained
-            for. Smaller is faster and coarser.
+            for. Smaller is faster and coarser. Frames that keep their shape have as many pixels as this square.
 
     Example:
         >>> model = SAM()  # doctest: +SKIP

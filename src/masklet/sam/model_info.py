@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from masklet.image import ImagePredictor
 from masklet.load_model import LoadedModel
+from masklet.models.sam2 import SAM2
+from masklet.models.types import input_size_by_area
 
 __all__ = ["ModelInfo"]
 
@@ -18,7 +20,7 @@ class ModelInfo:
     path: str
     parameters: int
     image_size: int
-    """Side of the square that frames of videos are resized to."""
+    """Side of the square that frames of videos are resized to, unless they keep their shape."""
     still_image_size: int
     """The same for single images."""
     megabytes: float
@@ -28,6 +30,8 @@ class ModelInfo:
     device: str
     precision: str
     supports_video: bool = True
+    video_pixels: int | None = None
+    """Frames of videos keep their shape at about this many pixels; None: they are resized to a square."""
 
     @classmethod
     def from_loaded(cls, loaded: LoadedModel, predictor: ImagePredictor) -> ModelInfo:
@@ -44,10 +48,14 @@ class ModelInfo:
             device=str(predictor.device),
             precision=predictor.precision,
             supports_video=loaded.network.supports_video,
+            video_pixels=loaded.network.video_pixels if isinstance(loaded.network, SAM2) else None,
         )
 
     def __str__(self) -> str:
         frames = f", frames of {self.image_size} x {self.image_size}" if self.supports_video else ", no videos"
+        if self.video_pixels is not None and self.supports_video:
+            height, width = input_size_by_area((9, 16), self.video_pixels)
+            frames = f", frames of {width} x {height} (16:9)"
         return (
             f"{self.name}: {self.parameters / 1e6:.1f} M parameters, {self.megabytes:.1f} MB, "
             f"images of {self.still_image_size} x {self.still_image_size}{frames}, "

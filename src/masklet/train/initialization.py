@@ -114,7 +114,7 @@ def load_pretrained(model: SAM2, name: str) -> str:
     loaded = load(name)
     tensors = loaded.network.state_dict()
     shapes = {key: tensor.shape for key, tensor in model.state_dict().items()}
-    missing = shapes.keys() - tensors.keys()
+    missing = shapes.keys() - tensors.keys() - {"matching_projection"}
     fits = all(key in shapes and shapes[key] == tensor.shape for key, tensor in tensors.items())
     if not fits or not all(key.startswith(MEMORY_PREFIXES) for key in missing):
         raise CheckpointError(

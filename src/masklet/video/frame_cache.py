@@ -28,6 +28,9 @@ class FeatureCache:
     capacity: int = DEFAULT_CAPACITY
     _features: OrderedDict[int, ImageFeatures] = field(default_factory=OrderedDict)
 
+    def __contains__(self, frame_idx: int) -> bool:
+        return frame_idx in self._features
+
     def get(self, frame_idx: int) -> ImageFeatures | None:
         """Return the features of a frame, or None."""
         if frame_idx in self._features:

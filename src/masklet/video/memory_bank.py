@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from masklet.errors import PromptError
+from masklet.models.sam2 import MatchingConfig
+from masklet.models.sam2.label_matching import label_from_mask
 from masklet.models.types import FrameMemory, MemoryContext, SelectedMasks
 from masklet.prompts import Box, BoxesLike, LabelsLike, MaskPrompt, MasksLike, ObjectPrompt, Points, PointsLike
 from masklet.video.memory_selection import AvailableMemory, MemorySelection, MemorySelector
@@ -47,6 +49,8 @@ class FrameState:
     """In bfloat16, as sam2 stores it; None: not encoded yet, or released."""
     reverse: bool | None = None
     """The direction in which the frame was tracked; None: it has only been prompted."""
+    label_11HW: Tensor | None = None
+    """Soft label at stride 8 that later frames copy, in float16; None: the mask is the label."""
 
     @classmethod
     def from_masks(cls, masks: SelectedMasks) -> FrameState:
@@ -93,6 +97,26 @@ class MemoryBank:
         """Return the object pointer of a frame, (1, C)."""
         return self[frame_idx].pointer_1C
 
+    def label(self, frame_idx: int) -> Tensor:
+        """Return what other frames copy from a frame, (1, 1, H, W) at stride 8 in 0..1."""
+        state = self[frame_idx]
+        if state.label_11HW is not None:
+            return state.label_11HW.float()
+        assert state.logits_11HW is not None, f"frame {frame_idx} has no mask"
+        return label_from_mask(state.logits_11HW)
+
+    def labeled_frames(self, frame_idx: int, config: MatchingConfig, *, reverse: bool) -> tuple[int, ...]:
+        """Return the frames whose labels `frame_idx` copies, the nearest last: the first prompted frame, other prompted
+        ones near it, and the frames just before it in the direction of tracking."""
+        prompted = sorted(self.prompted, key=lambda frame: abs(frame - frame_idx))
+        chosen = {*sorted(self.prompted)[:1], *prompted[: config.prompted - 1]}
+        sign = -1 if reverse else 1
+        for age in range(1, config.recent + 1):
+            state = self.get(frame_idx - sign * age)
+            if state is not None and state.logits_11HW is not None:
+                chosen.add(frame_idx - sign * age)
+        return tuple(sorted(chosen, key=lambda frame: (-abs(frame - frame_idx), frame)))
+
     @property
     def available(self) -> AvailableMemory:
         """The frames that a `MemorySelector` may choose from."""
@@ -108,7 +132,7 @@ class MemoryBank:
             if distance > pointers:
                 del self.tracked[frame]
             elif distance > memories and state.spatial_1MHW is not None:
-                self.tracked[frame] = replace(state, spatial_1MHW=None, logits_11HW=None)
+                self.tracked[frame] = replace(state, spatial_1MHW=None, logits_11HW=None, label_11HW=None)
 
 
 class MemoryStore(Protocol):

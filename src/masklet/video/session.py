@@ -89,6 +89,7 @@ class Session:
         self._is_open = False
         self.tracker.objects.clear()
         self.tracker.cache.clear()
+        self.tracker.keys.clear()
         self.video.close()
 
     @property

@@ -145,6 +145,13 @@ class SavedSession:
             raise CheckpointError(
                 f"{self.path} was saved with other weights of {name!r} than these: resume it with the same model file"
             )
+        height, width = context.model.frame_input_size(context.video.size)
+        sizes = {tuple(t.shape[-2:]) for key, t in self.tensors.items() if key.endswith(".logits") and t.ndim == 4}
+        if len(sizes) == 1 and (saved := sizes.pop()) != (height // 4, width // 4):
+            raise CheckpointError(
+                f"{self.path} was made with frames of {4 * saved[1]} x {4 * saved[0]} as the network's input, and now "
+                f"they are {width} x {height}: open the model with the same image_size, or start over"
+            )
         with _report_damage(self.path):
             return _StateReader(self, context, device).read_state()
 
@@ -154,12 +161,14 @@ class _StateReader:
 
     def __init__(self, saved: SavedSession, context: SessionContext, device: torch.device) -> None:
         self.doc, self.tensors, self.device = saved.doc, saved.tensors, device
-        self.size, config, side = context.video.size, context.model.config, context.model.image_size
+        self.size, config = context.video.size, context.model.config
+        height, width = context.model.frame_input_size(self.size)
         assert config.memory is not None
         self.shapes = {
             "pointer": ((1, config.width), torch.float32),
-            "logits": ((1, 1, side // 4, side // 4), None),
-            "spatial": ((1, config.memory.channels, side // 16, side // 16), torch.bfloat16),
+            "logits": ((1, 1, height // 4, width // 4), None),
+            "spatial": ((1, config.memory.channels, height // 16, width // 16), torch.bfloat16),
+            "label": ((1, 1, height // 8, width // 8), torch.float16),
         }
 
     def read_state(self) -> SessionState:
@@ -217,6 +226,7 @@ class _StateReader:
             tensors.get("logits"),
             tensors.get("spatial"),
             doc["reverse"],
+            tensors.get("label"),
         )
 
     def _propagation_state(self, doc: PropagationDoc) -> PropagationState:

@@ -253,7 +253,12 @@ def _tensors(state: SessionState) -> Iterator[tuple[str, Tensor]]:
 
 
 def _frame_state_tensors(frame_state: FrameState) -> dict[str, Tensor]:
-    named = {"pointer": frame_state.pointer_1C, "logits": frame_state.logits_11HW, "spatial": frame_state.spatial_1MHW}
+    named = {
+        "pointer": frame_state.pointer_1C,
+        "logits": frame_state.logits_11HW,
+        "spatial": frame_state.spatial_1MHW,
+        "label": frame_state.label_11HW,
+    }
     return {name: tensor for name, tensor in named.items() if tensor is not None}
 
 

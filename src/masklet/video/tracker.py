@@ -2,12 +2,13 @@
 
 The image is encoded once a frame and shared. Objects that attend to memories at the same distances, which is nearly
 always all of them, are one batch; nothing is padded, so that a batch gives what each object gives alone.
-Shapes: B objects, C channels, S side of the network's input, H and W of a map; a leading 1 is one object.
+Shapes: B objects, C channels, H and W of a map or of the network's input; a leading 1 is one object.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from time import perf_counter
 from typing import Protocol
@@ -17,6 +18,8 @@ from torch import Tensor
 
 from masklet.errors import PromptError, StateError
 from masklet.media import Frame
+from masklet.models.sam2 import MatchingConfig
+from masklet.models.sam2.label_matching import label_from_mask
 from masklet.models.types import (
     FrameMemory,
     ImageFeatures,
@@ -54,12 +57,15 @@ class VideoNetwork(Protocol):
     """
 
     @property
-    def image_size(self) -> int:
-        """Side of the square input, in pixels."""
-
-    @property
     def device(self) -> torch.device:
         """Where its weights are."""
+
+    @property
+    def matching(self) -> MatchingConfig | None:
+        """How labels of earlier frames are copied; None: the last three verbs are not used."""
+
+    def frame_input_size(self, frame_size: tuple[int, int], /) -> tuple[int, int]:
+        """Return the height and width that frames of a size are resized to."""
 
     def encode_image(self, pixels_B3HW: Tensor, /) -> ImageFeatures:
         """Encode normalized RGB."""
@@ -76,11 +82,20 @@ class VideoNetwork(Protocol):
     def select_mask(self, prediction: MaskPrediction, multimask: bool) -> SelectedMasks:
         """Select one candidate of each object."""
 
-    def use_mask_as_output(self, features: ImageFeatures, mask_B1SS: Tensor, /) -> SelectedMasks:
+    def use_mask_as_output(self, features: ImageFeatures, mask_B1HW: Tensor, /) -> SelectedMasks:
         """Use a mask of 0 and 1 as if the network had predicted it."""
 
     def encode_memory(self, features: ImageFeatures, masks: SelectedMasks, /, *, prompted: bool = False) -> FrameMemory:
         """Encode what later frames attend to."""
+
+    def matching_keys(self, features: ImageFeatures, /) -> Tensor:
+        """Return keys (1, H, W, C) at stride 8 by which cells of frames are matched."""
+
+    def match_labels(self, query_HWC: Tensor, keys_FHWC: Tensor, labels_NFHW: Tensor, /) -> Tensor:
+        """Copy the labels of earlier frames to priors (N, 1, H, W)."""
+
+    def decode_prior(self, features: ImageFeatures, prior_B1HW: Tensor, /) -> MaskPrediction:
+        """Predict all candidate masks of each object from memory and a prior."""
 
 
 ObjectState = tuple[TrackedObject, FrameState]
@@ -93,6 +108,8 @@ class Tracker:
         self.network, self.frames, self.options = network, frames, options
         self.objects: dict[int, TrackedObject] = {}
         self.cache = FeatureCache()
+        self.keys: dict[int, Tensor] = {}
+        """By frame: what cells are matched by, for frames that may be matched again."""
         self.propagation_start = 0
         """Where the current pass began: a pass in the other direction may begin there too."""
         self.speed: dict[str, float] = {}
@@ -114,12 +131,21 @@ class Tracker:
 
     @standard_torch()
     @torch.inference_mode()
+    def encode_frame(self, frame: Frame) -> ImageFeatures:
+        """Encode a frame, (1, C, H, W), without any memory."""
+        pixels_13HW = preprocess_frame(frame.rgb, self.network.frame_input_size(frame.size))
+        return self.network.encode_image(pixels_13HW.to(self.network.device))
+
+    @standard_torch()
+    @torch.inference_mode()
     def frame_features(self, frame: Frame) -> ImageFeatures:
         """Return the features of a frame, (1, C, H, W) without any memory, encoded unless they are cached."""
         features = self.cache.get(frame.index)
         if features is None:
-            pixels_13SS = preprocess_frame(frame.rgb, self.network.image_size)
-            features = self.network.encode_image(pixels_13SS.to(self.network.device))
+            features = self.encode_frame(frame)
+            if features.stride8_BCHW is not None:
+                self.keys[frame.index] = self.network.matching_keys(features)[0]
+                features = replace(features, stride8_BCHW=None)
             self.cache.put(frame.index, features)
         return features
 
@@ -131,15 +157,15 @@ class Tracker:
         A frame that was tracked is prompted on features conditioned on memory, starting from its mask.
         """
         merged, before = merge_prompts(obj.prompts.get(frame.index), prompt), obj.bank.get(frame.index)
-        features, side = self.frame_features(frame), self.network.image_size
+        features, size = self.frame_features(frame), self.network.frame_input_size(frame.size)
         if merged.mask is not None and merged.points is None and merged.box is None:
-            mask_11SS = binary_mask(merged.mask.mask, side).to(self.network.device)
-            masks = self.network.use_mask_as_output(features, mask_11SS)
+            mask_11HW = binary_mask(merged.mask.mask, size).to(self.network.device)
+            masks = self.network.use_mask_as_output(features, mask_11HW)
         else:
             earlier_11HW = None if before is None or prompt.mask is not None else before.logits_11HW
             if earlier_11HW is not None:
                 earlier_11HW = earlier_11HW.float().clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
-            transform = ImageTransform(frame.size, side)
+            transform = ImageTransform(frame.size, size)
             tensors = prompt_tensors([merged], transform, mask_input_B1HW=earlier_11HW, device=self.network.device)
             prediction = self.network.decode(self._prompt_features(obj, frame.index, before, features), tensors)
             masks = self.network.select_mask(prediction, multimask=tensors.points_BN2.shape[1] <= 1)
@@ -148,8 +174,8 @@ class Tracker:
                 given is not None and self.options.corrections == "kept"
             ):  # the box of an object under a cell is its mask
                 merged = replace(merged, mask=MaskPrompt(given))
-                mask_11SS = binary_mask(given, side).to(self.network.device)
-                masks = self.network.use_mask_as_output(features, mask_11SS)
+                mask_11HW = binary_mask(given, size).to(self.network.device)
+                masks = self.network.use_mask_as_output(features, mask_11HW)
         state = FrameState.from_masks(masks)
         tracked = before is not None and before.reverse is not None
         if tracked and before is not None:
@@ -203,7 +229,8 @@ class Tracker:
         unprompted = [one for one in objects if index not in one.bank.prompted]
         for one in objects:
             one.bank.tracked.pop(index, None)
-        masks = {one.id: mask for one, mask in self._predict_masks(features, unprompted, index, reverse)}
+        priors = self.match_labels(index, unprompted, reverse)
+        masks = {one.id: mask for one, mask in self._predict_masks(features, unprompted, index, reverse, priors)}
         tracked = perf_counter()
         if self.options.non_overlapping:
             every = [masks[one.id] if one.id in masks else one.bank.prompted[index].to_masks() for one in objects]
@@ -211,7 +238,10 @@ class Tracker:
             masks = {id: apart[id] for id in masks}
         memories = self._encode_memories(features, [masks[one.id] for one in unprompted], prompted=False)
         for one, memory in zip(unprompted, memories, strict=True):
-            one.bank.tracked[index] = FrameState.from_masks(masks[one.id]).with_memory(memory)
+            state = FrameState.from_masks(masks[one.id]).with_memory(memory)
+            if one.id in priors:
+                state = replace(state, label_11HW=label_from_mask(masks[one.id].logits_B1HW, priors[one.id]).half())
+            one.bank.tracked[index] = state
         times = {"encode": encoded - began, "track": tracked - encoded, "remember": perf_counter() - tracked}
         self.speed = {**{name: 1e3 * seconds for name, seconds in times.items()}, "postprocess": 0.0}
         rows = []
@@ -224,10 +254,48 @@ class Tracker:
             rows.append((one, state))
         return rows
 
+    def match_labels(self, frame_idx: int, objects: Sequence[TrackedObject], reverse: bool) -> dict[int, Tensor]:
+        """Return the prior (1, 1, H, W) of each object that labels of earlier frames find, by the object's id."""
+        config = self.network.matching
+        if config is None:
+            return {}
+        groups: dict[tuple[int, ...], list[TrackedObject]] = {}
+        for one in objects:
+            groups.setdefault(one.bank.labeled_frames(frame_idx, config, reverse=reverse), []).append(one)
+        for index in {frame_idx, *(index for frames in groups for index in frames)} - self.keys.keys():
+            with suppress(StateError):  # a frame of a stream that has gone by is not matched
+                self.keys[index] = self.network.matching_keys(self.encode_frame(self.frames.frame(index)))[0]
+        priors = {}
+        for selected, group in groups.items():
+            frames = [index for index in selected if index in self.keys]
+            if not frames:
+                continue
+            labels_NFHW = torch.stack([torch.cat([one.bank.label(index)[0] for index in frames]) for one in group])
+            keys_FHWC = torch.stack([self.keys[index] for index in frames])
+            prior_N1HW = self.network.match_labels(self.keys[frame_idx], keys_FHWC, labels_NFHW)
+            found_N = (prior_N1HW > 0.5).flatten(1).any(1).tolist()
+            priors.update({one.id: prior_N1HW[i : i + 1] for i, one in enumerate(group) if found_N[i]})
+        banks = [one.bank for one in self.objects.values()]
+        matched = {index for bank in banks for index in bank.labeled_frames(frame_idx, config, reverse=reverse)}
+        for index in self.keys.keys() - matched:
+            distance = min(abs(index - frame_idx), abs(index - self.propagation_start))
+            if distance > config.recent and index not in self.cache:
+                del self.keys[index]
+        return priors
+
     def _predict_masks(
-        self, features: ImageFeatures, objects: Sequence[TrackedObject], frame_idx: int, reverse: bool
+        self,
+        features: ImageFeatures,
+        objects: Sequence[TrackedObject],
+        frame_idx: int,
+        reverse: bool,
+        priors: dict[int, Tensor],
     ) -> list[tuple[TrackedObject, SelectedMasks]]:
-        """Predict the mask of each object from memory, in batches of those that attend at the same distances."""
+        """Predict the mask of each object from memory, in batches of those that attend at the same distances.
+
+        The best of three masks is selected. For an object with a prior it is averaged with the single mask that the
+        prior as a prompt gives: the prior finds the object more surely, memory its edge.
+        """
         groups: dict[object, list[tuple[TrackedObject, MemorySelection]]] = {}
         select, length = self.options.memory_selector.select, self.frames.length
         for one in objects:
@@ -240,9 +308,25 @@ class Tracker:
             for start in range(0, len(group), self.options.objects_per_batch):
                 batch = group[start : start + self.options.objects_per_batch]
                 context = build_memory_context([(one.bank, selection) for one, selection in batch])
-                prediction = self.network.decode(self.network.condition_on_memory(features, context))
-                masks = self.network.select_mask(prediction, multimask=True)
+                conditioned = self.network.condition_on_memory(features, context)
+                masks = self.network.select_mask(self.network.decode(conditioned), multimask=True)
                 predicted += [(one, masks.index(row, clone=True)) for row, (one, _) in enumerate(batch)]
+                rows = [row for row, (one, _) in enumerate(batch) if one.id in priors]
+                if not rows:
+                    continue
+                assert self.network.matching is not None
+                # the finer maps are those of the frame, shared by all objects
+                part = ImageFeatures(conditioned.embed_BCHW[rows], features.high_res_features)
+                prior_B1HW = torch.cat([priors[batch[row][0].id] for row in rows])
+                prompted = self.network.select_mask(self.network.decode_prior(part, prior_B1HW), multimask=False)
+                from_memory = masks.index(torch.tensor(rows, device=prior_B1HW.device))
+                weight = self.network.matching.memory_weight
+                mean_B1HW = torch.lerp(prompted.logits_B1HW, from_memory.logits_B1HW, weight)
+                prompted = replace(prompted, logits_B1HW=mean_B1HW)
+                visible_B = (torch.minimum(prompted.object_score_B1, from_memory.object_score_B1) > 0).flatten()
+                for i, row in enumerate(rows):
+                    if visible_B[i]:  # otherwise memory decides alone
+                        predicted[row - len(batch)] = (batch[row][0], prompted.index(i, clone=True))
         return predicted
 
     def _encode_memories(

@@ -63,6 +63,21 @@ def test_the_decoder_without_prompts_gives_the_same_candidates(name: str) -> Non
                 same(decode(each), model.decode(each, nothing))
 
 
+def test_the_decoder_with_priors_gives_the_candidates_of_mask_prompts() -> None:
+    model = network("builtin")
+    fast = FastSAM2(model)
+    with torch.inference_mode():
+        for size in SIZES:
+            image, seen = features(model, size, 1), features(model, size, 2)
+            one = ImageFeatures(seen.embed_BCHW, image.high_res_features)  # finer maps of one image
+            prior = torch.rand(2, 1, 2 * size[0], 2 * size[1])
+            same(fast.decode_prior(one, prior), model.decode_prior(one, prior))
+            logits = model.prior_logits(prior)
+            assert logits.shape == (2, 1, 4 * size[0], 4 * size[1])
+            assert float(logits.max()) <= 10 * 1.0001
+            assert not torch.equal(model.decode_prior(one, prior).logits_BKHW, fast.decode(one).logits_BKHW)
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("prompted", [False, True])
 def test_the_memory_encoder_writes_the_same_memories(name: str, prompted: bool) -> None:

@@ -32,7 +32,8 @@ class EagerEncoder:
         """Encode normalized RGB; features are fp32."""
         with torch.autocast(pixels_B3HW.device.type, self.dtype, enabled=self.dtype is not None):
             features = self.model.encode_image(pixels_B3HW)
-        return ImageFeatures(features.embed_BCHW.float(), tuple(x.float() for x in features.high_res_features))
+        high_res_features = tuple(x.float() for x in features.high_res_features)
+        return ImageFeatures(features.embed_BCHW.float(), high_res_features, features.stride8_BCHW)
 
 
 def fast_encoder(model: PromptableModel, dtype: torch.dtype | None) -> Encoder:

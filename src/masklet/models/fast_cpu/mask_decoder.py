@@ -1,4 +1,4 @@
-"""The mask decoder on a tracked frame, which has no prompts: what does not depend on the image is computed once.
+"""The mask decoder on a tracked frame, which has no points: what does not depend on the image is computed once.
 
 Transposed convolutions of two by two with stride two are linear layers whose outputs are the four cells. These stay
 side by side to the end, so that maps are put in order only when the masks are there.
@@ -24,7 +24,7 @@ __all__ = ["FastMaskDecoder"]
 
 
 class FastMaskDecoder:
-    """`SAM2.decode` with empty prompts, for a model with frozen weights.
+    """`SAM2.decode` with empty prompts, or masks as the only prompts, for a model with frozen weights.
 
     Example:
         >>> decode = FastMaskDecoder(model)
@@ -46,14 +46,19 @@ class FastMaskDecoder:
             ]
             self.upscale, self.heads = FusedUpscaling(decoder), StackedHeads(decoder)
 
-    def __call__(self, features: ImageFeatures) -> MaskPrediction:
-        """Decode all four candidates of B objects, one object at a time."""
+    def __call__(self, features: ImageFeatures, mask_B1HW: Tensor | None = None) -> MaskPrediction:
+        """Decode all four candidates of B objects, one object at a time; masks are logits at stride 4."""
         count, size = len(features.embed_BCHW), features.embed_BCHW.shape[-2:]
         if not self.fused:
-            return self.model.decode(features, empty_prompt(count, features.embed_BCHW.device))
+            return self.model.decode(features, empty_prompt(count, features.embed_BCHW.device, mask_B1HW))
         if size != self._size:
             self._prepare(size)
-        objects = [self._decode_object(features, i) for i in range(count)]
+        dense_BSC = [self.dense_SC] * count
+        if mask_B1HW is not None:
+            prompts = self.model.sam_prompt_encoder
+            added_BCS = prompts.mask_downscaling(mask_B1HW).flatten(2) - prompts.no_mask_embed.weight[..., None]
+            dense_BSC = list(self.dense_SC + added_BCS.transpose(1, 2))
+        objects = [self._decode_object(features, i, dense_BSC[i]) for i in range(count)]
         logits, iou, score, tokens = (torch.stack(part) for part in zip(*objects, strict=True))
         return MaskPrediction(logits, iou, score, tokens)
 
@@ -70,9 +75,11 @@ class FastMaskDecoder:
         self.final_attention.prepare(position_SC)
         self._size = size
 
-    def _decode_object(self, features: ImageFeatures, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _decode_object(
+        self, features: ImageFeatures, index: int, dense_SC: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return logits (K, 4 H, 4 W), IoU (K,), score (1,) and tokens (K, C) of one object."""
-        image_SC = features.embed_BCHW[index].flatten(1).t() + self.dense_SC
+        image_SC = features.embed_BCHW[index].flatten(1).t() + dense_SC
         tokens_TC = self.tokens_TC
         for layer in self.layers:
             tokens_TC, image_SC = layer(tokens_TC, image_SC)

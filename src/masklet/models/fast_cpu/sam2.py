@@ -15,6 +15,7 @@ from torch.nn.functional import conv2d, interpolate
 
 from masklet.models.fast_cpu.convnet import FusedConvNet
 from masklet.models.fast_cpu.hiera import FusedHiera
+from masklet.models.fast_cpu.label_matching_blocks import match_labels_in_blocks
 from masklet.models.fast_cpu.mask_decoder import FastMaskDecoder
 from masklet.models.fast_cpu.memory_attention import FastMemoryAttention
 from masklet.models.fast_cpu.memory_encoder import FastMemoryEncoder
@@ -39,7 +40,7 @@ class FastSAM2Encoder:
     """
 
     def __init__(self, model: SAM2, dtype: torch.dtype | None = None) -> None:
-        self.dtype = dtype
+        self.dtype, self.matches = dtype, model.matching_projection is not None
         trunk, neck, decoder = model.image_encoder.trunk, model.image_encoder.neck, model.sam_mask_decoder
         self.trunk: Callable[[Tensor], list[Tensor]] = trunk
         fused = has_fused_operators(model.no_mem_embed)
@@ -62,7 +63,8 @@ class FastSAM2Encoder:
             maps = self.trunk(pixels_B3HW)
         s4, s8, s16, s32 = (x.float() for x in maps)
         up = interpolate(self.coarse(s32), scale_factor=2.0, mode="nearest")
-        return ImageFeatures(self.middle(s16) + up, (self.fine[0](s8), self.fine[1](s4)))
+        matched = maps[1] if self.matches else None
+        return ImageFeatures(self.middle(s16) + up, (self.fine[0](s8), self.fine[1](s4)), matched)
 
 
 class Projection:
@@ -114,12 +116,18 @@ class FastSAM2:
         self.encode_memory = FastMemoryEncoder(model)
         self.add_no_memory_embedding = model.add_no_memory_embedding
         self.select_mask, self.use_mask_as_output = model.select_mask, model.use_mask_as_output
-
-    @property
-    def image_size(self) -> int:
-        """Side of the square input, in pixels."""
-        return self.model.image_size
+        self.frame_input_size, self.matching_keys = model.frame_input_size, model.matching_keys
+        self.matching = model.config.matching
 
     def decode(self, features: ImageFeatures, prompts: PromptTensors | None = None) -> MaskPrediction:
         """Predict all four candidates of each object, from memory alone if `prompts` is None."""
         return self.decode_unprompted(features) if prompts is None else self.model.decode(features, prompts)
+
+    def decode_prior(self, features: ImageFeatures, prior_B1HW: Tensor) -> MaskPrediction:
+        """Predict all four candidates of each object from memory and a prior in 0..1 at stride 8."""
+        return self.decode_unprompted(features, self.model.prior_logits(prior_B1HW))
+
+    def match_labels(self, query_HWC: Tensor, keys_FHWC: Tensor, labels_NFHW: Tensor) -> Tensor:
+        """Copy the labels of earlier frames to priors (N, 1, H, W)."""
+        assert self.matching is not None
+        return match_labels_in_blocks(query_HWC, keys_FHWC, labels_NFHW, self.matching)

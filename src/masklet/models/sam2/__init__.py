@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from masklet.models.sam2.config import CONFIGS, ConvNetConfig, HieraConfig, MemoryConfig, SAM2Config
+from masklet.models.sam2.config import CONFIGS, ConvNetConfig, HieraConfig, MatchingConfig, MemoryConfig, SAM2Config
 from masklet.models.sam2.model import SAM2
 from masklet.models.sam2.state_dict import build, infer_config
 
-__all__ = ["CONFIGS", "SAM2", "ConvNetConfig", "HieraConfig", "MemoryConfig", "SAM2Config", "build", "infer_config"]
+__all__ = [
+    "CONFIGS",
+    "SAM2",
+    "ConvNetConfig",
+    "HieraConfig",
+    "MatchingConfig",
+    "MemoryConfig",
+    "SAM2Config",
+    "build",
+    "infer_config",
+]

@@ -10,7 +10,16 @@ from dataclasses import dataclass, replace
 
 from masklet.models.types import PIXEL_MEAN, PIXEL_STD
 
-__all__ = ["CONFIGS", "PIXEL_MEAN", "PIXEL_STD", "ConvNetConfig", "HieraConfig", "MemoryConfig", "SAM2Config"]
+__all__ = [
+    "CONFIGS",
+    "PIXEL_MEAN",
+    "PIXEL_STD",
+    "ConvNetConfig",
+    "HieraConfig",
+    "MatchingConfig",
+    "MemoryConfig",
+    "SAM2Config",
+]
 
 
 @dataclass(frozen=True)
@@ -63,12 +72,37 @@ class MemoryConfig:
 
 
 @dataclass(frozen=True)
+class MatchingConfig:
+    """Labels of earlier frames copied along features of the trunk at stride 8, as a mask prompt for the decoder."""
+
+    channels: int = 64
+    """Channels that the features are projected to."""
+    radius: int = 12
+    """Cells up to which an object may move from one of the earlier frames to this one, along either axis."""
+    neighbors: int = 10
+    """Cells of the earlier frames whose labels are averaged."""
+    temperature: float = 0.07
+    recent: int = 5
+    """Number of frames before this one that are matched, besides prompted frames."""
+    prompted: int = 3
+    """At most this many prompted frames are matched: the first, and the nearest ones."""
+    min_label: float = 0.05
+    """The object is searched for around cells with a label above this one."""
+    logit_scale: float = 20.0
+    """A label p becomes the logit (p - 0.5) * logit_scale of the mask prompt."""
+    memory_weight: float = 0.5
+    """Weight of the answer without a prompt, from memory alone, in the logits of the mask."""
+
+
+@dataclass(frozen=True)
 class SAM2Config:
     """A complete network. `SAM2(CONFIGS["sam2.1_hiera_tiny"])` builds one."""
 
     trunk: HieraConfig | ConvNetConfig
     image_size: int = 1024
     """Side of the square that video frames are resized to, and images too unless `still_image_size` is given."""
+    video_pixels: int | None = None
+    """Frames keep their shape at about this many pixels, sides multiples of 32; None: a square of `image_size`."""
     still_image_size: int | None = None
     """Side of the square for single images, which have more time than frames of a video; None: as `image_size`."""
     width: int = 256
@@ -81,6 +115,8 @@ class SAM2Config:
     """Prompts are also rendered as maps (the built-in model)."""
     memory: MemoryConfig | None = MemoryConfig()
     """None: images only."""
+    matching: MatchingConfig | None = None
+    """None: an object is found by memory alone, as published."""
 
 
 _TINY = HieraConfig()
@@ -96,6 +132,7 @@ CONFIGS: dict[str, SAM2Config] = {
     "builtin": SAM2Config(
         ConvNetConfig(),
         image_size=288,
+        video_pixels=448 * 256,
         still_image_size=512,
         width=128,
         heads=4,
@@ -103,6 +140,7 @@ CONFIGS: dict[str, SAM2Config] = {
         stability_threshold=0.0,
         prompt_maps=True,
         memory=MemoryConfig(layers=2, hidden=256),
+        matching=MatchingConfig(),
     ),
 }
 """By canonical name."""

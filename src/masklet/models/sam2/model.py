@@ -5,7 +5,7 @@
   `use_mask_as_output` replaces `decode` where a mask is given.
 
 Tensor names follow the published files, so that these load strictly.
-Shapes: B batch, C channels, H and W of a map, S side of the square input, K candidates, T tokens, M memory channels.
+Shapes: B batch, C channels, H and W of a map or of the input, K candidates, T tokens, M memory channels.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, max_pool2d
+from torch.nn.functional import interpolate, linear, max_pool2d, normalize
 
 from masklet.models.heads.mask_decoder import MaskDecoder, select_masks
 from masklet.models.heads.prompt_encoder import PromptEncoder
@@ -33,6 +33,7 @@ from masklet.models.types import (
     PromptTensors,
     SelectedMasks,
     empty_prompt,
+    input_size_by_area,
 )
 from masklet.nn.attention import axial_rope
 from masklet.nn.layers import MLP
@@ -75,17 +76,23 @@ class SAM2(nn.Module):
 
     keeps_aspect_ratio = False
     clamps_logits = True
+    matching_projection: Tensor | None
 
     def __init__(self, config: SAM2Config) -> None:
         super().__init__()
         self.config = config
-        self.image_size = config.image_size
+        self.image_size, self.video_pixels = config.image_size, config.video_pixels
         self.still_image_size_override = config.still_image_size
         self.stability_threshold, self.supports_video = config.stability_threshold, config.memory is not None
         self.image_encoder = ImageEncoder(config)
         self.sam_prompt_encoder = PromptEncoder(config.width, config.prompt_maps)
         self.sam_mask_decoder = MaskDecoder(config.width, config.heads, config.hidden)
         self.no_mem_embed = nn.Parameter(torch.zeros(1, 1, config.width))
+        self.register_buffer("matching_projection", None)
+        if config.matching is not None:
+            self.matching_projection = torch.zeros(config.matching.channels, config.trunk.channels[1])
+            if not self.matching_projection.is_meta:  # the first channels, until it is fitted to a trained trunk
+                self.matching_projection.fill_diagonal_(1)
         memory = config.memory
         if memory is None:
             return
@@ -108,16 +115,34 @@ class SAM2(nn.Module):
         return self.still_image_size_override or self.image_size
 
     def set_image_size(self, image_size: int) -> None:
-        """Set the side of the square for images and frames, a multiple of 32."""
+        """Set the side of the square for images and frames, a multiple of 32.
+
+        Where frames keep their shape, they have as many pixels as this square.
+        """
         self.image_size, self.still_image_size_override = image_size, None
+        self.video_pixels = None if self.config.video_pixels is None else image_size**2
+
+    def frame_input_size(self, frame_size: tuple[int, int]) -> tuple[int, int]:
+        """Return the height and width that frames of `frame_size` (height, width) are resized to."""
+        if self.video_pixels is None:
+            return self.image_size, self.image_size
+        return input_size_by_area(frame_size, self.video_pixels)
 
     def encode_image(self, pixels_B3HW: Tensor) -> ImageFeatures:
         """Encode normalized RGB (B, 3, H, W), sides multiples of 32; features do not depend on prompts."""
         assert pixels_B3HW.shape[-1] % 32 == 0, f"width {pixels_B3HW.shape[-1]} is no multiple of 32"
         assert pixels_B3HW.shape[-2] % 32 == 0, f"height {pixels_B3HW.shape[-2]} is no multiple of 32"
-        s16, s8, s4 = self.image_encoder(pixels_B3HW)
+        maps = self.image_encoder.trunk(pixels_B3HW)
+        s16, s8, s4 = self.image_encoder.neck(maps)
         decoder = self.sam_mask_decoder
-        return ImageFeatures(s16, (decoder.conv_s1(s8), decoder.conv_s0(s4)))
+        matched = None if self.matching_projection is None else maps[1]
+        return ImageFeatures(s16, (decoder.conv_s1(s8), decoder.conv_s0(s4)), matched)
+
+    def matching_keys(self, features: ImageFeatures) -> Tensor:
+        """Project features of `encode_image` to keys (B, H, W, C) of length one, at stride 8."""
+        assert features.stride8_BCHW is not None, "this network does not match labels"
+        assert self.matching_projection is not None
+        return normalize(linear(features.stride8_BCHW.float().permute(0, 2, 3, 1), self.matching_projection), dim=-1)
 
     def add_no_memory_embedding(self, features: ImageFeatures) -> ImageFeatures:
         """Prepare features of a single image, or of a first frame, for the decoder."""
@@ -131,6 +156,16 @@ class SAM2(nn.Module):
         position = self.sam_prompt_encoder.pe_layer.grid(height, width)
         prediction: MaskPrediction = self.sam_mask_decoder(features, position, sparse, dense)
         return prediction
+
+    def decode_prior(self, features: ImageFeatures, prior_B1HW: Tensor) -> MaskPrediction:
+        """Decode with priors in 0..1 at stride 8, which labels of earlier frames gave, as the only prompts."""
+        return self.decode(features, empty_prompt(len(prior_B1HW), prior_B1HW.device, self.prior_logits(prior_B1HW)))
+
+    def prior_logits(self, prior_B1HW: Tensor) -> Tensor:
+        """Return priors at stride 8 as logits at stride 4, those of a mask prompt."""
+        assert self.config.matching is not None
+        logits_B1HW = (prior_B1HW.float() - 0.5) * self.config.matching.logit_scale
+        return interpolate(logits_B1HW, scale_factor=2.0, mode="bilinear", align_corners=False)
 
     def condition_on_memory(self, features: ImageFeatures, memory_context: MemoryContext) -> ImageFeatures:
         """Condition the features of a frame, one row per object, on the memories of each object."""
@@ -165,24 +200,24 @@ class SAM2(nn.Module):
         pointer_BC = present * self.obj_ptr_proj(token_BC) + (1 - present) * self.no_obj_ptr
         return SelectedMasks(logits, chosen.iou_BK, prediction.object_score_B1, pointer_BC)
 
-    def use_mask_as_output(self, features: ImageFeatures, mask_B1SS: Tensor) -> SelectedMasks:
+    def use_mask_as_output(self, features: ImageFeatures, mask_B1HW: Tensor) -> SelectedMasks:
         """Use a given mask of 0 and 1 as the network's output; `features` are not conditioned on memory.
 
         The decoder runs with the mask as a prompt to obtain the object pointer.
         """
-        count = len(mask_B1SS)
-        small_B1HW = self.mask_downsample(mask_B1SS.to(features.embed_BCHW.dtype))
-        prompts = empty_prompt(count, mask_B1SS.device, small_B1HW)
+        count = len(mask_B1HW)
+        small_B1HW = self.mask_downsample(mask_B1HW.to(features.embed_BCHW.dtype))
+        prompts = empty_prompt(count, mask_B1HW.device, small_B1HW)
         decoded = self.select_mask(self.decode(features, prompts), multimask=False)
         logits = interpolate(
-            mask_B1SS.float() * MEMORY_MASK_SCALE + MEMORY_MASK_BIAS, scale_factor=0.25, mode="bilinear", antialias=True
+            mask_B1HW.float() * MEMORY_MASK_SCALE + MEMORY_MASK_BIAS, scale_factor=0.25, mode="bilinear", antialias=True
         )
         # A mask of a few cells would shrink or vanish at stride 4: it keeps all cells there that it touches.
-        touched = max_pool2d(mask_B1SS.float(), 4)
+        touched = max_pool2d(mask_B1HW.float(), 4)
         kept_B111 = (logits > 0).sum((1, 2, 3), keepdim=True) * 16
-        shrunk_B111 = 2 * kept_B111 < mask_B1SS.sum((1, 2, 3), keepdim=True)
+        shrunk_B111 = 2 * kept_B111 < mask_B1HW.sum((1, 2, 3), keepdim=True)
         logits = torch.where(shrunk_B111, touched * MEMORY_MASK_SCALE + MEMORY_MASK_BIAS, logits)
-        present_B1 = mask_B1SS.flatten(1).any(dim=1, keepdim=True)
+        present_B1 = mask_B1HW.flatten(1).any(dim=1, keepdim=True)
         present = present_B1.to(decoded.pointer_BC.dtype)
         pointer_BC = present * decoded.pointer_BC + (1 - present) * self.no_obj_ptr
         score_B1 = present_B1.float() * MEMORY_MASK_SCALE + MEMORY_MASK_BIAS
@@ -191,8 +226,8 @@ class SAM2(nn.Module):
     def encode_memory(self, features: ImageFeatures, masks: SelectedMasks, *, prompted: bool = False) -> FrameMemory:
         """Encode a frame's memory from features of `encode_image` and masks; `prompted` masks are binarized."""
         height, width = features.embed_BCHW.shape[-2:]
-        mask_B1SS = self.mask_for_memory(masks, (16 * height, 16 * width), prompted)
-        spatial = self.memory_encoder(features.embed_BCHW, mask_B1SS.to(features.embed_BCHW.dtype))
+        mask_B1HW = self.mask_for_memory(masks, (16 * height, 16 * width), prompted)
+        spatial = self.memory_encoder(features.embed_BCHW, mask_B1HW.to(features.embed_BCHW.dtype))
         return FrameMemory(self.add_occlusion_embedding(spatial, masks), masks.pointer_BC)
 
     @staticmethod

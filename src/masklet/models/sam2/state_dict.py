@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -194,7 +195,8 @@ def infer_config(shapes: Shapes) -> tuple[str, SAM2Config] | None:
     tensors distinguish SAM 2.1 from 2.0.
     """
     if "image_encoder.trunk.stem.weight" in shapes:
-        return "builtin", CONFIGS["builtin"]
+        config = CONFIGS["builtin"]
+        return "builtin", config if "matching_projection" in shapes else replace(config, matching=None)
     patches = shapes.get("image_encoder.trunk.patch_embed.proj.weight")
     if patches is None:
         return None

@@ -1,0 +1,66 @@
+"""Copy the labels of earlier frames to a frame, along features of the trunk at stride 8.
+
+Each cell takes the labels of the cells that resemble it most, among those nearby in a few earlier frames (as in
+space-time correspondence networks, Jabri et al. 2020). The result is a soft mask, the prior of the decoder.
+Shapes: F earlier frames, N objects, H and W at stride 8, Q cells of the frame, C channels of a key.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from masklet.models.sam2.config import MatchingConfig
+
+__all__ = ["Region", "label_from_mask", "match_labels", "search_regions"]
+
+Region = tuple[int, int, int, int]
+"""First row, first column, and the row and column after the last."""
+
+
+def label_from_mask(logits_B1HW: Tensor, prior_B1HW: Tensor | None = None) -> Tensor:
+    """Return soft labels (B, 1, H, W) at stride 8 from logits at stride 4, averaged with the prior where there is one.
+
+    Without a prior the mask counts as it is: inside or outside at each cell of stride 4.
+    """
+    if prior_B1HW is None:
+        return avg_pool2d((logits_B1HW > 0).float(), 2)
+    return (avg_pool2d(logits_B1HW.float().sigmoid(), 2) + prior_B1HW) / 2
+
+
+def search_regions(labels_NFHW: Tensor, config: MatchingConfig) -> list[Region | None]:
+    """Return the rectangle in which each object may be: around its labels in the last two frames; None: nowhere."""
+    height, width = labels_NFHW.shape[-2:]
+    regions: list[Region | None] = []
+    for object_HW in (labels_NFHW[:, -2:] > config.min_label).any(1).cpu():
+        rows, columns = object_HW.any(1).nonzero(), object_HW.any(0).nonzero()
+        if not len(rows):
+            regions.append(None)
+            continue
+        y, x = (int(part[0]) - config.radius for part in (rows, columns))
+        bottom, right = (int(part[-1]) + config.radius + 1 for part in (rows, columns))
+        regions.append((max(y, 0), max(x, 0), min(bottom, height), min(right, width)))
+    return regions
+
+
+def match_labels(query_HWC: Tensor, keys_FHWC: Tensor, labels_NFHW: Tensor, config: MatchingConfig) -> Tensor:
+    """Return the prior (N, 1, H, W) in 0..1: the mean label of the most similar cells, 0 outside the search region.
+
+    Frames are in the order of their distance, the nearest last. Every cell is compared with every other, so this is
+    the reference; `models/fast_cpu/label_matching_blocks.py` computes what can matter.
+    """
+    height, width, _ = query_HWC.shape
+    y, x = torch.meshgrid(*(torch.arange(n, device=query_HWC.device) for n in (height, width)), indexing="ij")
+    position_Q2 = torch.stack([y, x], -1).reshape(-1, 2)
+    distance_QQ = (position_Q2[:, None] - position_Q2[None]).abs().amax(-1)
+    similarity_QFQ = torch.einsum("qc,fkc->qfk", query_HWC.flatten(0, 1), keys_FHWC.flatten(1, 2))
+    similarity_QFQ = similarity_QFQ.masked_fill((distance_QQ > config.radius)[:, None], -torch.inf)
+    best, index = similarity_QFQ.flatten(1).topk(config.neighbors, dim=1)
+    weights = (best / config.temperature).softmax(1)
+    prior_NHW = torch.unflatten((labels_NFHW.flatten(1)[:, index] * weights).sum(-1), 1, (height, width))
+    inside_NHW = torch.zeros_like(prior_NHW)
+    for inside_HW, region in zip(inside_NHW, search_regions(labels_NFHW, config), strict=True):
+        if region is not None:
+            inside_HW[region[0] : region[2], region[1] : region[3]] = 1
+    return (prior_NHW * inside_NHW)[:, None]
