@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from masklet import SAM
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the comparisons with transformers, all slow, before they import it: a hundred megabytes a process."""
+    ignored = collection_path.name == "test_second_reference.py" and config.option.markexpr == "not slow"
+    return True if ignored else None
+
+
 def pytest_collection_finish() -> None:
     """Exempt what the imports made from garbage collection, which then takes milliseconds, not 0.4 s."""
     gc.collect()

@@ -230,6 +230,7 @@ def test_image_is_encoded_once_for_all_its_boxes(
     assert summary.out == tmp_path / "a_auto_annotate_labels"
 
 
+@pytest.mark.slow
 def test_everything_runs_offline_with_the_builtin_model(tmp_path: Path) -> None:
     from PIL import Image
 

@@ -78,6 +78,7 @@ def test_progress_is_yielded_per_frame(mixed: Path, tmp_path: Path) -> None:
     assert {progress.num_frames for progress in yielded[:-1]} == {10}
 
 
+@pytest.mark.slow
 def test_interrupted_video_is_annotated_again_and_the_rest_is_not(mixed: Path, tmp_path: Path) -> None:
     label(mixed, tmp_path / "complete", formats="coco")
     options = AnnotateOptions(reds, None, detect_every=4, formats=("coco",))

@@ -100,6 +100,7 @@ def boxes() -> torch.Tensor:
     return torch.cat([corners, corners + 20], 1)
 
 
+@pytest.mark.slow
 def test_the_replacement_of_nms_is_correct(boxes: torch.Tensor, tmp_path: Path) -> None:
     """In the order of scores, a box remains if it overlaps none of the boxes before it too much."""
     scores = torch.rand(200, generator=torch.Generator().manual_seed(1))

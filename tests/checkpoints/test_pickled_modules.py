@@ -195,6 +195,7 @@ def test_descriptions_larger_than_any_are_refused(tmp_path: Path, monkeypatch: p
         read_network(file)
 
 
+@pytest.mark.slow
 def test_every_changed_bit_is_an_error_or_a_network(tmp_path: Path) -> None:
     """A pickle with one bit changed, in an archive that is whole, never fails in another way than CheckpointError."""
     file = save(tmp_path / "whole.pt", network())

@@ -24,6 +24,7 @@ def test_a_line_says_how_many_masks_and_how_much_is_covered(masklet: Masklet, fo
     assert Path("masklet-out/a_overlay.png").is_file()
 
 
+@pytest.mark.slow
 def test_formats_hold_every_mask(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
     outcome = masklet("generate", "a.png", "b.png", *ANY, "--box-nms-thresh", 1, "-m", builtin_file, "-f", "coco,json")
     assert outcome.code == 0, outcome.err

@@ -145,6 +145,7 @@ def test_predict_takes_a_mask_file(masklet: Masklet, folder: Path, builtin_file:
     assert "1 object with 3 candidates" in outcome.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompt", [["--point", "30,20"], ["--box", "5,5,60,40"], ["--mask", "rough.png"]])
 def test_masks_are_cleaned_by_the_rule_of_the_option(
     masklet: Masklet, folder: Path, builtin_file: Path, monkeypatch: pytest.MonkeyPatch, prompt: list[str]

@@ -173,6 +173,7 @@ def test_a_video_that_ends_early_is_reported(
     assert not Path("o/.cut.track").exists()
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_named_and_the_run_resumed(
     masklet: Masklet, small: None, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +200,7 @@ def test_an_interrupted_run_without_resume_is_overwritten(
     assert not Path("o/.video.track").exists()
 
 
+@pytest.mark.slow
 def test_nothing_to_resume_is_a_notice(
     masklet: Masklet, small: None, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,7 @@ def words(builtin_file: Path) -> tuple[object, ...]:
     return ("train", "--out", "runs/mine", "--model", builtin_file, *SMALL)
 
 
+@pytest.mark.slow
 def test_a_run_prints_progress_and_writes_a_model(masklet: Masklet, data: Path, words: tuple[object, ...]) -> None:
     often = ("--override", "log_every=1", "--override", "save_every=1")
     done = masklet(*words, "--data", "photos", "--data", "videos=0.5", "--steps", 2, *often)

@@ -70,6 +70,7 @@ def test_a_fault_of_one_image_is_named_and_the_others_are_done(
     assert [path.name for path in Path("masklet-out").glob("*.png")] == ["b_overlay.png"]
 
 
+@pytest.mark.slow
 def test_a_fault_of_one_image_in_annotate_is_named_and_the_exit_code_is_1(
     masklet: Masklet, folder: Path, builtin_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,6 +88,7 @@ def test_a_fault_of_one_image_in_annotate_is_named_and_the_exit_code_is_1(
     assert (Path("o/b.txt").exists(), Path("o/a.txt").exists()) == (True, False)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default::masklet.errors.MaskletWarning")
 def test_annotate_passes_over_links_and_writes_any_name(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
     Path("ph").mkdir()

@@ -112,6 +112,7 @@ def test_ctrl_c_shows_and_writes_what_was_measured(
     assert ValidationResult.from_json((data / "figures.json").read_text()).counts.images == 2
 
 
+@pytest.mark.slow
 def test_a_real_model_is_measured(masklet: Masklet, data: Path, tracker: SAM, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["masklet.cli.val"], "open_model", lambda *_: tracker)
     done = masklet("val", "--data", "photos", "--data", "videos", "--limit", "4", "--report", "figures.json")

@@ -15,6 +15,9 @@ from masklet.detect.huggingface_files import silence_transformers
 from masklet.errors import CheckpointError, DownloadError, MissingExtraError
 
 
+pytestmark = pytest.mark.slow  # loads transformers, a hundred megabytes
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer

@@ -19,6 +19,8 @@ from masklet.detect.huggingface import HubDetector, open_hub_detector
 from masklet.detect.huggingface_files import is_hub_name, resolve_model_dir
 from masklet.errors import CheckpointError, DownloadError, InputError, MissingExtraError
 
+pytestmark = pytest.mark.slow  # loads transformers, a hundred megabytes
+
 TEXT = "A dog. a red leash."
 TEXT_KINDS = ("grounding_dino", "owlv2")
 CLASS_KINDS = tuple(kind for kind in MAKERS if kind not in TEXT_KINDS)
@@ -93,6 +95,7 @@ def _in_order(found: Any, labels: Any, shape: tuple[int, ...]) -> list[tuple[lis
     return sorted(rows, key=lambda row: -row[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MAKERS)
 def test_it_finds_what_the_library_reads(kind: str, folder: Callable[[str], Path], opened: Opener) -> None:
     for rgb, found in zip(images(), opened(kind).detect(images()), strict=True):

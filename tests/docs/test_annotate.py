@@ -67,6 +67,7 @@ def test_the_commands_run_one_after_the_other(here: Path, capsys: pytest.Capture
     assert (here / "many/p1.txt").exists()
 
 
+@pytest.mark.slow
 def test_the_python_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, object] = {}
     for block in PYTHON:

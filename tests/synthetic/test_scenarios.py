@@ -132,6 +132,7 @@ def test_light_and_size_change_slowly_in_long_clips() -> None:
     assert SCENARIOS["long"].default_frames >= 150
 
 
+@pytest.mark.slow
 def test_thin_objects_have_no_thick_part() -> None:
     assert all(is_thin(mask) for mask in clip("thin", 0).masks_TNHW[0])
     assert not any(is_thin(mask) for mask in clip("twins", 0).masks_TNHW[0])

@@ -385,6 +385,7 @@ def scene(t: int) -> tuple[np.ndarray, list[np.ndarray]]:
     return rgb, [red, green, blue]
 
 
+@pytest.mark.slow
 def test_the_built_in_model_tracks_detections() -> None:
     """What it is shown by masks first, and what comes later by boxes."""
     from masklet import SAM

@@ -143,6 +143,7 @@ def test_each_object_starts_where_it_was_prompted(session: Open, video: np.ndarr
     assert ids[8] == [1, 2]
 
 
+@pytest.mark.slow
 def test_a_bidirectional_pass_yields_every_frame_once_with_every_object(session: Open, video: np.ndarray) -> None:
     reported: list[int] = []
     with session(video) as s:
@@ -513,6 +514,7 @@ def test_bad_ranges_and_order_are_named(session: Open, video: np.ndarray) -> Non
         s.propagate()
 
 
+@pytest.mark.slow
 def test_what_a_stream_cannot_do_is_named(session: Open, video: np.ndarray) -> None:
     with session(iter(np.concatenate([video] * 2))) as s:
         with pytest.raises(StateError, match="not come yet"):

@@ -73,6 +73,7 @@ def uninterrupted(tracker: SAM, small_video: np.ndarray) -> Callable[[str], tupl
     return frames
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["forward", "both", "all retained"])
 def test_a_snapshot_restores_bit_for_bit_as_often_as_needed(
     way: str, model: SAM, small_video: np.ndarray, uninterrupted: Callable[[str], tuple[list[Any], list[Any]]]
@@ -92,6 +93,7 @@ def test_a_snapshot_restores_bit_for_bit_as_often_as_needed(
     assert rest[0] != rest[1] == rest[2]
 
 
+@pytest.mark.slow
 def test_cached_frames_are_encoded_once_where_they_fit(
     model: SAM, small_video: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,6 +109,7 @@ def test_cached_frames_are_encoded_once_where_they_fit(
         assert encoded.count(7) == times
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("stopped", [1, 5])
 def test_a_resumed_session_equals_an_uninterrupted_one_bit_for_bit(

@@ -12,7 +12,7 @@ from masklet.models.sam1.state_dict import to_transformers
 from masklet.models.types import PromptTensors
 
 transformers = pytest.importorskip("transformers", reason="transformers (extra 'test') is not installed")
-pytestmark = [pytest.mark.golden, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.golden, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
 def their_model(ours: SAM1) -> torch.nn.Module:
@@ -60,6 +60,7 @@ def both() -> tuple[SAM1, torch.nn.Module]:
     return ours, their_model(ours)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", list(CASES))
 def test_transformers_gives_the_same_masks(case: str, both: tuple[SAM1, torch.nn.Module]) -> None:
     ours, theirs = both

@@ -29,6 +29,7 @@ def shapes_of(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sam_vit_b", "sam_vit_l", "sam_vit_h"])
 def test_names_and_shapes_are_those_of_their_model(name: str) -> None:
     transformers = pytest.importorskip("transformers")

@@ -15,6 +15,7 @@ from masklet.nn.attention import axial_rope
 from masklet.transforms import ImageTransform
 
 transformers = pytest.importorskip("transformers", reason="transformers (extra 'test') is not installed")
+pytestmark = pytest.mark.slow
 
 SIDE = 256
 
@@ -36,7 +37,6 @@ def their_model(ours: torch.nn.Module) -> torch.nn.Module:
     return theirs
 
 
-@pytest.mark.slow
 @pytest.mark.golden
 @pytest.mark.filterwarnings("ignore")
 def test_transformers_gives_the_same_masks() -> None:

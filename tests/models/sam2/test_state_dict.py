@@ -72,11 +72,13 @@ def test_all_eight_are_here() -> None:
     assert len(MANIFESTS) == 8
 
 
+@pytest.mark.slow
 def test_names_and_shapes_are_those_of_the_video_model(published: tuple[str, dict[str, Tensor]]) -> None:
     name, state = published
     assert shapes_of(to_transformers(state)) == shapes_of(reference(name, "video"))
 
 
+@pytest.mark.slow
 def test_the_image_model_holds_a_part(published: tuple[str, dict[str, Tensor]]) -> None:
     name, state = published
     theirs = reference(name, "image")
