@@ -14,7 +14,6 @@ from masklet.detect.clip import load_clip
 from masklet.detect.huggingface_files import silence_transformers
 from masklet.errors import CheckpointError, DownloadError, MissingExtraError
 
-
 pytestmark = pytest.mark.slow  # loads transformers, a hundred megabytes
 
 
