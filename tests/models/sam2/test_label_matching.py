@@ -15,7 +15,7 @@ from masklet.models.sam2.label_matching import label_from_mask, match_labels, se
 from masklet.models.sam2.state_dict import expected_shapes
 from masklet.models.types import input_size_by_area
 
-CONFIG = MatchingConfig(channels=8, radius=3, neighbors=4)
+CONFIG = MatchingConfig(channels=8, radius=3, reach=3, neighbors=4)
 
 
 def scene(size: tuple[int, int], frames: int, objects: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:

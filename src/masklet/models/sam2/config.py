@@ -79,6 +79,8 @@ class MatchingConfig:
     """Channels that the features are projected to."""
     radius: int = 12
     """Cells up to which an object may move from one of the earlier frames to this one, along either axis."""
+    reach: int = 6
+    """Cells around its labels in the last two frames in which an object is searched for."""
     neighbors: int = 10
     """Cells of the earlier frames whose labels are averaged."""
     temperature: float = 0.07

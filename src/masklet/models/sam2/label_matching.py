@@ -38,8 +38,8 @@ def search_regions(labels_NFHW: Tensor, config: MatchingConfig) -> list[Region |
         if not len(rows):
             regions.append(None)
             continue
-        y, x = (int(part[0]) - config.radius for part in (rows, columns))
-        bottom, right = (int(part[-1]) + config.radius + 1 for part in (rows, columns))
+        y, x = (int(part[0]) - config.reach for part in (rows, columns))
+        bottom, right = (int(part[-1]) + config.reach + 1 for part in (rows, columns))
         regions.append((max(y, 0), max(x, 0), min(bottom, height), min(right, width)))
     return regions
 
