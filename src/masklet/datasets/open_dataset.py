@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 
+from masklet.damaged_files import open_regular_file
 from masklet.datasets.dataset import Dataset, DatasetReader, ReadOptions
 from masklet.datasets.files import files_in
 from masklet.datasets.formats.coco import CocoDatasetReader, CocoDatasetWriter
@@ -143,7 +145,8 @@ def _refuse_via(path: Path) -> None:
     """
     files = [path] if path.is_file() else files_in(path, (".json", ".csv"))[:MAX_PROBED_FILES]
     for file in files:
-        with file.open("rb") as stream:
+        head = b""
+        with suppress(OSError), open_regular_file(file) as stream:  # what is wrong with it shows when it is read
             head = stream.read(HEAD_BYTES)
         if any(word in head for word in VIA_WORDS):
             raise SourceError(

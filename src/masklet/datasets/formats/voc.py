@@ -30,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from masklet.atomic_files import write_text
+from masklet.damaged_files import open_regular_file
 from masklet.datasets.account import DEFAULT_CLASS_NAME
 from masklet.datasets.dataset import (
     DataError,
@@ -261,7 +262,7 @@ def _find_polygons(folder: Path) -> list[Path]:
     for place in (folder / XML_FOLDER, folder / XML_FOLDER.lower(), folder):
         files = files_in(place, (".xml",))
         for file in files[:MAX_PROBED_FILES]:
-            with suppress(OSError), file.open("rb") as stream:
+            with suppress(OSError), open_regular_file(file) as stream:
                 if b"<polygon>" in stream.read(HEAD_BYTES):
                     return files
     return []
