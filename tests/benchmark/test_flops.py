@@ -111,6 +111,7 @@ def test_the_work_of_a_frame_is_that_of_tracking_it(tracker: SAM) -> None:
         for _ in range(17):  # until all pointers are stored too
             view.step(next(video))
         rgb = next(video)
-        assert work.flops == pytest.approx(count_flops(partial(view.step, rgb)), rel=0.01)
+        # labels are matched besides, whose work depends on where the object is: it is not in the lower bound
+        assert work.flops == pytest.approx(count_flops(partial(view.step, rgb)), rel=0.05)
     assert found[0].elements == found[1].elements
     assert found[1].bytes - found[0].bytes == 2 * (found[0].bytes - 3 * prod(size))
