@@ -72,16 +72,16 @@ def test_convert_prints_what_did_not_come_through(tmp_path: Path) -> None:
     code, out = run(app, crowded(tmp_path / "in"), tmp_path / "out", "--to", "coco", "--report", report_file)
     assert (code, "nothing was lost" in out) == (1, False)
     lines = [line.split() for line in out.splitlines()]
-    assert ["class", "source", "written", "left", "out", "(crowd)", "broken"] in lines
+    assert ["class", "source", "written", "left", "out", "(iscrowd)", "broken"] in lines
     assert ["cat", "3", "1", "2", "0"] in lines
     assert ["dog", "2", "0", "0", "2"] in lines  # one in the image that is missing
-    assert "1 of 5 objects came through; left out: 2 (crowd); broken: 2" in out
+    assert "1 of 5 objects came through; left out: 2 (iscrowd); broken: 2" in out
     assert "  --include-crowds converts" in out
     report = json.loads(report_file.read_text())["account"]
     assert report == {
         "source": {"cat": 3, "dog": 2},
         "written": {"cat": 1},
-        "left_out": {"crowd": {"cat": 2}},
+        "left_out": {"iscrowd": {"cat": 2}},
         "broken": {"dog": 2},
     }
     code, _ = run(app, tmp_path / "in", tmp_path / "out", "--to", "coco", "--report", report_file)
@@ -109,7 +109,7 @@ def test_data_check_prints_the_account(tmp_path: Path) -> None:
     code, out = run(check_data.app, "check", crowded(tmp_path), "--report", tmp_path / "report")
     assert code == 1
     lines = [line.split() for line in out.splitlines()]
-    assert ["class", "source", "read", "left", "out", "(crowd)", "broken"] in lines
+    assert ["class", "source", "read", "left", "out", "(iscrowd)", "broken"] in lines
     assert ["cat", "3", "1", "2", "0"] in lines
     assert json.loads((tmp_path / "report").read_text())[0]["account"]["source"] == {"cat": 3, "dog": 2}
     _, out = run(check_data.app, "check", tmp_path, "--include-crowds")

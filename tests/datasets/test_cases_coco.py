@@ -73,12 +73,12 @@ def masks_of(root: Path, **options: bool) -> LazyMasks:
 def test_crowds_are_counted_or_read(tmp_path: Path, flag: object) -> None:
     root = coco_file(tmp_path / "in", CODE, CODE, {"segmentation": [SQUARE], "iscrowd": "0"}, iscrowd=flag)
     masks = masks_of(root)
-    assert (len(masks), [one.rule for one in masks.left_out]) == (1, ["crowd", "crowd"])
-    assert open_dataset(root).left_out == {"crowd": 2}
+    assert (len(masks), [one.rule for one in masks.left_out]) == (1, ["iscrowd", "iscrowd"])
+    assert open_dataset(root).left_out == {"iscrowd": 2}
     assert [int(masks[1].sum()) for masks in [masks_of(root, include_crowds=True)]] == [100]
     writer, steps = converted(root, tmp_path / "out")
     assert (writer.account.source, writer.account.written) == ({"dog": 3}, {"dog": 1})
-    assert (writer.account.left_out, writer.account.lost) == ({"crowd": {"dog": 2}}, {})
+    assert (writer.account.left_out, writer.account.lost) == ({"iscrowd": {"dog": 2}}, {})
     assert [step.object_issues for step in steps] == [()]  # iscrowd is no fault
     writer, _ = converted(root, tmp_path / "all", include_crowds=True)
     assert writer.account.is_balanced

@@ -460,7 +460,7 @@ FOUR_POINTS = [shape("cat", "rectangle"), shape("dog")]
 EXPORTS = (
     ToolExport("cvat-coco", "CVAT", "attributes, licenses", "coco", cvat_coco),
     ToolExport(
-        "cvat-coco-brush", "CVAT", "codes with iscrowd 1", "coco", cvat_coco_brush, {"cat": 1}, {"crowd": 2}
+        "cvat-coco-brush", "CVAT", "codes with iscrowd 1", "coco", cvat_coco_brush, {"cat": 1}, {"iscrowd": 2}
     ),
     ToolExport("cvat-coco-subsets", "CVAT", "a file for each subset", "coco", cvat_coco_subsets, TWICE),
     ToolExport("cvat-coco-no-images", "CVAT", "images put beside", "coco", cvat_coco_without_images),
@@ -569,7 +569,7 @@ EXPORTS = (
         {"no segmentation": 2, "degenerate outline": 1},
     ),
     ToolExport("coco-annotator-paths", "coco-annotator", "isbbox, path", "coco", coco_annotator_paths),
-    ToolExport("supervision-coco", "supervision", "a code as a crowd", "coco", supervision_coco, BOTH, {"crowd": 1}),
+    ToolExport("supervision-coco", "supervision", "a code as a crowd", "coco", supervision_coco, BOTH, {"iscrowd": 1}),
     ToolExport("supervision-yolo", "supervision", "data.yaml of names", "yolo", supervision_yolo),
     ToolExport("supervision-voc", "supervision", "outlines in the XML", "voc", voc_polygons, BOTH, {"box": 1}),
     ToolExport(
@@ -580,7 +580,7 @@ EXPORTS = (
     ToolExport("pycocotools-runs", "pycocotools", "lists of runs", "coco", lambda root: pycocotools(root, runs)),
     ToolExport(
         "pycocotools-crowd", "pycocotools", "iscrowd 1", "coco", lambda root: pycocotools(root, runs, iscrowd=1), {},
-        {"crowd": 2},
+        {"iscrowd": 2},
     ),
     ToolExport("fiftyone-coco", "FiftyOne", "images in data/", "coco", fiftyone_coco),
 )  # fmt: skip

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 
@@ -78,22 +77,10 @@ def test_frames_without_frame_idx_are_counted(name: str, tmp_path: Path) -> None
         explicit.write(frame(0))
         explicit.write(frame(1, {3: box_mask((0, 2, 9, 12)), 7: box_mask((30, 10, 36, 20))}))
 
-    def files(folder: Path) -> dict[str, object]:
-        """The content of each file, of a video the times and images: an encoder need not be exact to the byte."""
-        found: dict[str, object] = {}
-        for path in filter(Path.is_file, folder.rglob("*")):
-            found[path.name] = path.stat().st_size
-            if path.suffix == ".mp4":
-                with av.open(path) as video:
-                    images = [(image.pts, image.to_ndarray(format="rgb24")) for image in video.decode(video=0)]
-                found[path.name] = [time for time, _ in images]
-                pixels[folder.name] = np.stack([image for _, image in images]).astype(np.int16)
-        return found
+    def files(folder: Path) -> dict[str, int]:
+        return {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
 
-    pixels: dict[str, np.ndarray] = {}
     assert files(tmp_path / "counted") == files(tmp_path / "explicit")
-    if pixels:
-        assert np.abs(pixels["counted"] - pixels["explicit"]).mean() < 2
 
 
 @pytest.mark.parametrize("name", ["video", "mots", "numpy"])

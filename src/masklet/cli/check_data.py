@@ -120,7 +120,7 @@ def _print_report(data: Dataset, stats: DatasetStats, issues: Sequence[DataIssue
     lines = account.table_lines("read")
     if lines:
         typer.echo("\n" + "\n".join(f"  {line}" for line in lines))
-    if "crowd" in account.left_out:
+    if "iscrowd" in account.left_out:
         typer.echo("  --include-crowds reads the regions marked iscrowd too")
     if issues:
         typer.echo(f"\n{stats.num_broken_files} broken {'file' if stats.num_broken_files == 1 else 'files'}:")

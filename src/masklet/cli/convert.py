@@ -130,7 +130,7 @@ def convert(
         summary = f"{sum(account.written.values())} objects came through; what the broken files hold is not known"
     for line in [*loss_lines, *summary.splitlines(), *account.table_lines()]:
         typer.echo(f"  {line}")
-    if "crowd" in account.left_out:
+    if "iscrowd" in account.left_out:
         typer.echo("  --include-crowds converts the regions marked iscrowd too, into another folder")
     if issues:
         typer.echo(f"\n{len(issues)} broken and skipped:")

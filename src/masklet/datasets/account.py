@@ -52,7 +52,7 @@ class ObjectAccount:
     source: Counter[str] = field(default_factory=Counter)
     written: Counter[str] = field(default_factory=Counter)
     left_out: dict[str, Counter[str]] = field(default_factory=dict)
-    """By the rule that left them out, such as "crowd"."""
+    """By the rule that left them out, such as "iscrowd"."""
     broken: Counter[str] = field(default_factory=Counter)
 
     @classmethod
@@ -68,9 +68,8 @@ class ObjectAccount:
             account.left_out.setdefault(item.rule, Counter())[name] += 1
         if isinstance(masks, LazyMasks) and masks.num_records is not None:
             num_unlisted = masks.num_records - masks.num_merged - len(masks) - len(masks.left_out)
-            account.source += Counter(
-                {UNLISTED_CLASS_NAME: abs(num_unlisted)}
-            )  # also where more is listed than there is
+            # where more is listed than there are records, that is an error of the reader too
+            account.source += Counter({UNLISTED_CLASS_NAME: abs(num_unlisted)})
         return account
 
     @classmethod
@@ -151,8 +150,8 @@ class ObjectAccount:
         """Describe in one line what did not come through; empty if nothing is missing.
 
         Example:
-            >>> ObjectAccount(Counter(cat=3), Counter(cat=2), {"crowd": Counter(cat=1)}).summary_line()
-            '2 of 3 objects came through; left out: 1 (crowd)'
+            >>> ObjectAccount(Counter(cat=3), Counter(cat=2), {"iscrowd": Counter(cat=1)}).summary_line()
+            '2 of 3 objects came through; left out: 1 (iscrowd)'
         """
         if self.is_balanced:
             return ""

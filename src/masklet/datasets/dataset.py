@@ -88,13 +88,13 @@ class ObjectAttributes:
 
 @dataclass(frozen=True)
 class LeftOutObject:
-    """An object that the source holds and a rule of the reader leaves out, such as a COCO crowd.
+    """An object that the source holds and a rule of the reader leaves out, such as `iscrowd` of COCO.
 
     `problem` names the object where it is a fault of the source rather than a choice: it is reported as an issue.
 
     Example:
-        >>> LeftOutObject("crowd", ObjectAttributes(class_id=1)).rule
-        'crowd'
+        >>> LeftOutObject("iscrowd", ObjectAttributes(class_id=1)).rule
+        'iscrowd'
     """
 
     rule: str
@@ -301,8 +301,8 @@ class Dataset:
         """Describe in one line what `left_out` counts; empty if nothing is left out.
 
         Example:
-            >>> Dataset("coco", Path("coco"), (), left_out={"crowd": 2}).left_out_summary
-            'coco: 2 objects are left out: 2 (crowd)'
+            >>> Dataset("coco", Path("coco"), (), left_out={"iscrowd": 2}).left_out_summary
+            'coco: 2 objects are left out: 2 (iscrowd)'
         """
         if not self.left_out:
             return ""

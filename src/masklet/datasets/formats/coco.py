@@ -62,7 +62,7 @@ MAX_PROBED_FILES = 50
 """Files that are probed to find the JSON, and images that are tried to find their folder."""
 DEFAULT_SPLIT = "default"
 """The split of images without one."""
-ISCROWD, NO_SEGMENTATION, DEGENERATE = "crowd", "no segmentation", "degenerate outline"
+ISCROWD, NO_SEGMENTATION, DEGENERATE = "iscrowd", "no segmentation", "degenerate outline"
 """Why an object is left out."""
 MIN_RING_NUMBERS = 6
 """x and y of three points; an outline of fewer has no area."""
