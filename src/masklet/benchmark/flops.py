@@ -155,6 +155,7 @@ def frame_work_by_objects(network: SAM2, frame_size: tuple[int, int], object_cou
             conditioned = fast.condition_on_memory(features, context)
             masks = network.select_mask(fast.decode(conditioned), multimask=True)
             if network.config.matching is not None:  # copying labels is not counted: it depends on where objects are
+                fast.matching_keys(features)
                 fast.decode_prior(conditioned, torch.zeros(count, 1, height // 8, width // 8, device=device))
             fast.encode_memory(features, masks)
 
