@@ -27,7 +27,7 @@ __all__ = [
     "input_size_by_area",
 ]
 
-STRIDE = 32
+SIDE_MULTIPLE = 32
 """Sides of the input are multiples of this."""
 PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_STD = (0.229, 0.224, 0.225)
@@ -215,6 +215,6 @@ def input_size_by_area(size: tuple[int, int], pixels: int) -> tuple[int, int]:
     """
     height, width = size
     sides = ((pixels * height / width) ** 0.5, (pixels * width / height) ** 0.5)
-    longest = max(pixels // STRIDE, STRIDE)
-    rows, columns = (min(max(round(side / STRIDE), 1) * STRIDE, longest) for side in sides)
+    longest = max(pixels // SIDE_MULTIPLE, SIDE_MULTIPLE)
+    rows, columns = (min(max(round(side / SIDE_MULTIPLE), 1) * SIDE_MULTIPLE, longest) for side in sides)
     return rows, columns

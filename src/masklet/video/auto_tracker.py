@@ -11,7 +11,6 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -35,9 +34,6 @@ from masklet.video.postprocess import DEFAULT_NAMES
 from masklet.video.track_history import NOT_FOUND_AGAIN, OUT_OF_SIGHT, Track, TrackHistory
 from masklet.video.track_options import AutoTrackOptions, TrackOptions
 from masklet.video.tracker import Tracker, VideoNetwork
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["AutoTrackStream", "AutoTracker", "auto_track"]
 

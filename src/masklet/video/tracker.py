@@ -170,9 +170,8 @@ class Tracker:
             prediction = self.network.decode(self._prompt_features(obj, frame.index, before, features), tensors)
             masks = self.network.select_mask(prediction, multimask=tensors.points_BN2.shape[1] <= 1)
             given = None if (masks.logits_B1HW > 0).any() else transform.small_prompt_mask(merged)
-            if (
-                given is not None and self.options.corrections == "kept"
-            ):  # the box of an object under a cell is its mask
+            if given is not None and self.options.corrections == "kept":
+                # the object is smaller than a cell: its box is its mask
                 merged = replace(merged, mask=MaskPrompt(given))
                 mask_11HW = binary_mask(given, size).to(self.network.device)
                 masks = self.network.use_mask_as_output(features, mask_11HW)

@@ -38,14 +38,7 @@ class YoloWriter(Writer):
     extension = ".txt"
     run_file = CLASSES_FILE
 
-    def __init__(
-        self,
-        folder: str | os.PathLike[str],
-        *,
-        overwrite: bool = False,
-        root: str | os.PathLike[str] | None = None,
-    ) -> None:
-        super().__init__(folder, overwrite=overwrite, root=root)
+    def _prepare(self) -> None:
         self._class_names: dict[int, str] = {}
         self._used_stems.add("classes")
 
@@ -89,14 +82,7 @@ class CocoWriter(Writer):
     file_name = "annotations.coco.json"
     run_file = file_name
 
-    def __init__(
-        self,
-        folder: str | os.PathLike[str],
-        *,
-        overwrite: bool = False,
-        root: str | os.PathLike[str] | None = None,
-    ) -> None:
-        super().__init__(folder, overwrite=overwrite, root=root)
+    def _prepare(self) -> None:
         self._images: list[CocoImageEntry] = []
         self._annotations: list[CocoAnnotation] = []
         self._class_names: dict[int, str] = {}

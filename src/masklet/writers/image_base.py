@@ -37,7 +37,7 @@ class Writer(ABC):
     With `root`, an image below that folder keeps its subfolders. With `overwrite`, files that masklet did not write or
     that were changed since are replaced too.
 
-    A format implements `_write`, and `_finalize` if it has a file for the entire run.
+    A format implements `_write`, and `_prepare` and `_finalize` if it has a file for the entire run.
 
     Raises:
         OutputError: if the folder cannot be created or written, or the file of the entire run is somebody else's.
@@ -68,6 +68,10 @@ class Writer(ABC):
         self._files = WrittenFiles(self.folder, overwrite=overwrite)
         if self.run_file is not None:
             self._files.check(self.folder / self.run_file)
+        self._prepare()
+
+    def _prepare(self) -> None:  # noqa: B027
+        """Set up what the format collects over the run."""
 
     def check(self, paths: Iterable[str]) -> None:
         """Check before a run that no image of these paths has a file here that somebody else made.

@@ -84,6 +84,7 @@ class MatchingConfig:
     neighbors: int = 10
     """Cells of the earlier frames whose labels are averaged."""
     temperature: float = 0.07
+    """Divides similarities before the softmax that weights the neighbors."""
     recent: int = 5
     """Number of frames before this one that are matched, besides prompted frames."""
     prompted: int = 3
