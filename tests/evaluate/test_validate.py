@@ -248,6 +248,19 @@ def test_broken_entries_are_named_left_out_and_counted(photos: Path, videos: Pat
     assert "2 left out as broken" in str(found)
 
 
+def test_an_error_that_is_in_no_list_costs_its_image(photos: Path) -> None:
+    class Failing(Oracle):
+        def set_image(self, rgb: np.ndarray) -> None:
+            super().set_image(rgb)
+            if self.encoded == 2:
+                raise IndexError("row 7 is not there")
+
+    with pytest.warns(MaskletWarning, match="photos/a/a2|a/a2"):
+        found = validate(Failing(two_objects(), late()), photos)
+    assert found.counts.images == 3
+    assert list(found.skipped.values()) == ["a/a2: IndexError: row 7 is not there"]
+
+
 def test_a_broken_object_costs_itself(photos: Path, videos: Path) -> None:
     file = photos / "a" / "masks" / "a2.json"
     codes = json.loads(file.read_text())

@@ -15,10 +15,9 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from masklet.damaged_files import damage_errors
 from masklet.datasets import AnnotatedFrame, Dataset, Sample, open_dataset, open_mixture
 from masklet.datasets.dataset import ReadableMasks
-from masklet.errors import InputError, MaskletWarning, ModelError, SourceError
+from masklet.errors import InputError, MaskletError, MaskletWarning, ModelError, SourceError
 from masklet.evaluate.argument_checks import validate_positive_int
 from masklet.evaluate.image_prompts import ImageResult, IouArray, image_ious, image_report, source_name
 from masklet.evaluate.prompts_from_masks import parse_prompt_types, sample_evenly
@@ -311,7 +310,9 @@ def _evaluate_item(
         outcome = replace(outcome, broken_objects=tuple(sample.problems.values()))
     except InputError as problem:  # of this sample: prompts were checked before
         outcome = replace(outcome, skip_reason=str(problem))
-    except damage_errors() as problem:
+    except MaskletError:  # of the model, or of what is written
+        raise
+    except Exception as problem:  # one sample never ends a run
         outcome = replace(outcome, skip_reason=f"{item.name}: {type(problem).__name__}: {problem}")
     return replace(outcome, seconds=time.perf_counter() - started)
 
