@@ -10,6 +10,9 @@ import torch
 
 from helpers.networks import CONVNET, small_network
 from helpers.train_data import moving_square, tiny
+from masklet.load_model import load
+from masklet.media import open_video
+from masklet.models.fast_cpu.sam2 import FastSAM2
 from masklet.models.sam2 import SAM2
 from masklet.models.types import FrameMemory
 from masklet.train.checkpoint import EMA, TrainState
@@ -17,6 +20,7 @@ from masklet.train.config import LossConfig, PromptConfig
 from masklet.train.feature_cache import make_encoder, normalize_pixels
 from masklet.train.initialization import MEMORY_PREFIXES
 from masklet.train.video_rollout import TrainMemoryBank, predict_clip, sample_frame_numbers, video_forward
+from masklet.video import Session, TrackOptions
 
 TRACKED = PromptConfig(
     max_objects=2, box_prob=0.3, mask_prob=0.4, round_probs=(1.0,), correction_frame_prob=0.5, correction_clicks=1
@@ -151,3 +155,33 @@ def test_a_stage_can_freeze_the_first_stages_of_the_built_in_trunk() -> None:
     assert frozen == {name for name, _ in model.named_parameters() if name.startswith(wanted)}
     state.set_trainable(tiny(), tiny().stages[0])
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_the_rollout_follows_an_object_as_the_tracker_does() -> None:
+    model, batch = load("builtin").network, moving_square(5)
+    model.set_image_size(64)
+    with torch.no_grad():
+        found = predict_clip(model, model.encode_image(normalize_pixels(batch.flat_pixels)), batch)
+    frames = batch.pixels_BT3SS[0].permute(0, 2, 3, 1).numpy()
+    with Session(FastSAM2(model), open_video(frames), TrackOptions(fill_hole_area=0)) as session:
+        session.add_prompt(1, 0, box=(8, 20, 32, 44))
+        tracked = [frame.masks.data[0] for frame in session.propagate()]
+    agree = [(found[0, t].numpy() == tracked[t]).mean() for t in range(5)]
+    assert min(agree) > 0.995, agree
+    assert found[0].flatten(1).any(1).all()
+
+
+def test_the_answer_to_the_prior_is_trained_where_it_finds_the_object() -> None:
+    model, batch = load("builtin").network, moving_square(4, hidden=3)
+    model.requires_grad_(True)
+    features = model.encode_image(normalize_pixels(batch.flat_pixels))
+    prompts = replace(TRACKED, mask_prob=1.0, box_prob=0.0, correction_frame_prob=0.0)
+    random = torch.Generator().manual_seed(0)
+    losses = video_forward(model, features, batch, prompts=prompts, losses=LossConfig(), generator=random)
+    assert len(losses["tracked"]) == 3
+    assert 1 <= len(losses["prior"]) <= 3
+    model.zero_grad()
+    losses["prior"][0].total.backward()
+    learns = {name for name, weight in model.named_parameters() if weight.grad is not None and weight.grad.any()}
+    assert any(name.startswith("sam_prompt_encoder.mask_downscaling") for name in learns)
+    assert any(name.startswith("memory_attention") for name in learns)

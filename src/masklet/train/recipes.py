@@ -32,6 +32,30 @@ IMAGE_SOURCES: SourceWeights = (
 )
 """Natural objects and region maps weigh most, dense sources least."""
 
+MORE_IMAGE_SOURCES: SourceWeights = (
+    ("COCO", 5.0),
+    ("EndangeredAnimals", 2.0),
+    ("AnimalsMore", 1.5),
+    ("CCP", 2.5),
+    ("Caltech101Outlines", 1.2),
+    ("FeralCats", 1.0),
+    ("FeralCatsMore", 2.0),
+    ("BSDS500", 3.0),
+    ("BuildingFacade", 1.4),
+    ("BorratTeacher", 0.3),
+    ("DSB2018", 0.7),
+    ("ElectronicParts", 0.4),
+    ("MedicalWaste", 0.5),
+    ("QRLoc", 0.1),
+    ("SegMush", 0.25),
+    ("NanoParticles", 0.25),
+    ("SmallObjects5", 0.15),
+    ("StrawberryParts", 0.3),
+    ("TreePheno", 0.25),
+    ("Kudzu", 0.1),
+)
+"""Also images with many objects that hide each other."""
+
 SCENE_SOURCES: SourceWeights = (
     ("COCO", 5.0),
     ("EndangeredAnimals", 3.0),
@@ -52,6 +76,16 @@ SCENE_SOURCES: SourceWeights = (
     ("TreePheno", 0.1),
 )
 """Photographs that serve as backgrounds of synthetic videos."""
+
+MORE_SCENE_SOURCES: SourceWeights = (
+    *SCENE_SOURCES,
+    ("AnimalsMore", 1.5),
+    ("FeralCatsMore", 2.0),
+    ("BSDS500", 1.2),
+    ("CCP", 1.0),
+    ("BuildingFacade", 0.6),
+)
+"""Also animals that hide each other; regions, clothes and facades count twice as much."""
 
 CUTOUT_SOURCES: SourceWeights = (
     ("COCO", 3.0),
@@ -218,6 +252,21 @@ def builtin_more() -> TrainConfig:
     )
 
 
+def builtin_images() -> TrainConfig:
+    """Continue the built-in model on images at nearly full size: more sources, and more objects of each image."""
+    stage = TrainStage(
+        image_size=448,
+        batch=4,
+        steps=1400,
+        lr=3e-4,
+        lr_end=0.0,
+        lr_schedule="linear",
+        prompts=replace(IMAGE_PROMPTS, max_objects=8),
+        clip_length=1,
+    )
+    return replace(builtin_more(), sources=_sources(MORE_IMAGE_SOURCES), stages=(stage,), seed=7)
+
+
 def builtin_joint() -> TrainConfig:
     """Adapt the memory of the built-in model to its new encoder on synthetic videos; images preserve click quality."""
     joint = replace(VIDEO_PROMPTS, round_probs=(0.4, 0.2, 0.15, 0.15, 0.1))
@@ -250,6 +299,30 @@ def builtin_joint() -> TrainConfig:
     )
 
 
+def builtin_prior() -> TrainConfig:
+    """Teach the decoder and the memory of the built-in model to use labels copied from earlier frames.
+
+    The encoder is frozen, so that the keys that labels are copied by stay. A third of the batches are images.
+    """
+    joint = builtin_joint()
+    prompts = replace(VIDEO_PROMPTS, round_probs=(0.5, 0.2, 0.15, 0.1, 0.05), max_objects=3)
+    return replace(
+        joint,
+        sources=_sources(MORE_SCENE_SOURCES),
+        synthetic_fraction=0.7,
+        stages=(replace(joint.stages[0], steps=1000, lr=5e-4, prompts=prompts),),
+        lr_multipliers=(
+            ("image_encoder", 0.0),
+            ("sam_mask_decoder.conv_s", 0.0),
+            ("sam_mask_decoder", 0.5),
+            ("sam_prompt_encoder", 0.5),
+            ("no_mem_embed", 0.2),
+        ),
+        precision="bf16",
+        seed=11,
+    )
+
+
 def smoke() -> TrainConfig:
     """Run a few steps, to check the setup."""
     stage = TrainStage(image_size=96, batch=2, steps=4, lr=1e-3, lr_end=1e-3, prompts=SCRATCH_PROMPTS, clip_length=1)
@@ -261,5 +334,7 @@ RECIPES = {
     "builtin_video": builtin_video,
     "builtin_more": builtin_more,
     "builtin_both": builtin_joint,
+    "builtin_images": builtin_images,
+    "builtin_prior": builtin_prior,
     "smoke": smoke,
 }
