@@ -5,8 +5,8 @@
     python scripts/builtin_train.py DATA RUNS --stages builtin_prior         # these stages
 
 DATA is the folder that `scripts/builtin_data.py` makes. Each stage is a recipe of `masklet/train/recipes.py` that
-starts from the best stage before it. Stopped, the same command resumes. RUNS/figures.json has the figures of every stage, and
-RUNS/best.safetensors is the best model so far.
+starts from the best stage before it. Stopped, the same command resumes. RUNS/figures.json has the figures of every
+stage, and RUNS/best.safetensors is the best model so far.
 
 A stage is taken if the mean of its figures rises and none of them falls by more than `TOLERANCE`.
 """
