@@ -1,4 +1,4 @@
-"""Sample training batches from images, from videos, and from videos synthesized from images, endlessly.
+"""Sample training batches from images, from videos, and from both made of images, endlessly.
 
 Batch number k of a run depends on the seed and on k alone: it is the same on every machine and after every resume.
 A batch comes from one data set: clips of T video frames, or images, which are clips of one frame.
@@ -27,7 +27,7 @@ from masklet.damaged_files import damage_errors
 from masklet.datasets import AnnotatedFrame, DataPaths, Dataset, Mixture, Sample, open_dataset, open_mixture
 from masklet.datasets.dataset import ReadableMasks
 from masklet.errors import InputError, MaskletWarning, SourceError
-from masklet.synthetic import SCENARIOS, CutoutClipGenerator, DatasetSource, ProceduralSource
+from masklet.synthetic import SCENARIOS, CompositeGenerator, CutoutClipGenerator, DatasetSource, ProceduralSource
 from masklet.train.augment import AffineView, apply_color_jitter, sample_color_jitter, sample_view
 from masklet.train.config import SourceConfig, TrainConfig, TrainStage
 
@@ -117,10 +117,12 @@ class ClipDataset(IterableDataset[ClipBatch]):
         stage: TrainStage,
         *,
         generator: CutoutClipGenerator | None = None,
+        composites: CompositeGenerator | None = None,
         first_batch: int = 0,
         batch_stride: int = 1,
     ) -> None:
         super().__init__()
+        self.composites = composites
         self.pools, self.config, self.stage, self.generator = pools, config, stage, generator
         self.first_batch, self.batch_stride = first_batch, batch_stride
 
@@ -153,7 +155,11 @@ class ClipDataset(IterableDataset[ClipBatch]):
         else:
             sampler = _ClipSampler(pool, config, stage, rng, errors)
             count = stage.batch if pool.is_video else stage.batch * stage.image_batch_multiplier
-            clips = [sampler.sample() for _ in range(count)]
+            if not pool.is_video and self.composites is not None and rng.random() < config.composite_fraction:
+                numbers = range(number * count, (number + 1) * count)
+                clips = [self._synthetic_clip(self.composites, composite, errors) for composite in numbers]
+            else:
+                clips = [sampler.sample() for _ in range(count)]
         return _collate(clips, tuple(errors))
 
     def _procedural_clip(self, number: int) -> _ClipSample:
@@ -291,13 +297,25 @@ class _ClipSampler:
     def _choose_objects(self, first: AnnotatedFrame, view: AffineView) -> dict[int, Masks]:
         """Choose objects that the first frame shows well, with their masks in it."""
         ids, max_objects = sorted(first.masks), self.prompts.max_objects
+        by_area = self.config.objects_by_area and not self.pool.is_video
         chosen: dict[int, Masks] = {}
         for index in self.rng.permutation(len(ids))[: CANDIDATES_PER_OBJECT * max_objects]:
             mask = view.warp_mask(first.masks[ids[index]])
             if MIN_OBJECT_AREA < mask.mean() < MAX_OBJECT_AREA:
                 chosen[ids[index]] = mask
-            if len(chosen) == max_objects:
+            if len(chosen) == max_objects and not by_area:
                 break
+        if (
+            len(chosen) > max_objects
+        ):  # one of each of `max_objects` intervals of the logarithm of the area, if it has one
+            ranked = sorted(chosen, key=lambda number: int(chosen[number].sum()))
+            log_areas = np.log([chosen[number].sum() for number in ranked])
+            targets = np.linspace(log_areas[0], log_areas[-1], max_objects)
+            keep: list[int] = []
+            for target in targets:
+                free = [i for i in range(len(ranked)) if i not in keep]
+                keep.append(min(free, key=lambda i: abs(float(log_areas[i] - target))))
+            chosen = {ranked[i]: chosen[ranked[i]] for i in keep}
         return chosen
 
 
@@ -359,7 +377,7 @@ class TrainData:
 
     pools: tuple[SamplePool, ...]
     image_sources: DatasetSource | None
-    """Images for synthetic videos; None: there are none."""
+    """Images for synthetic videos and composites; None: there are none."""
 
     @property
     def num_samples(self) -> int:
@@ -370,13 +388,26 @@ class TrainData:
         self, config: TrainConfig, stage: TrainStage, step: int, rank: int, world_size: int
     ) -> ClipDataset:
         """Return the batches of process `rank` of `world_size`, from `step` on."""
-        generator = None
+        generator = composites = None
         if self.image_sources is not None and stage.clip_length > 1:
             generator = CutoutClipGenerator(
                 self.image_sources, size=stage.image_size, frames=stage.clip_length, objects=stage.prompts.max_objects
             )
-        first = step * config.grad_accum * world_size + rank
-        return ClipDataset(self.pools, config, stage, generator=generator, first_batch=first, batch_stride=world_size)
+        if self.image_sources is not None and config.composite_fraction:
+            composites = CompositeGenerator(
+                replace(self.image_sources, whole_objects=True),
+                size=stage.still_image_size or stage.image_size,
+                objects=stage.prompts.max_objects,
+            )
+        return ClipDataset(
+            self.pools,
+            config,
+            stage,
+            generator=generator,
+            composites=composites,
+            first_batch=step * config.grad_accum * world_size + rank,
+            batch_stride=world_size,
+        )
 
 
 def open_train_data(data: DataPaths, config: TrainConfig) -> TrainData:
@@ -390,7 +421,7 @@ def open_train_data(data: DataPaths, config: TrainConfig) -> TrainData:
     for dataset, _ in mixture:
         if dataset.left_out:
             warnings.warn(dataset.left_out_summary, MaskletWarning, stacklevel=2)
-    if not config.synthetic_fraction:
+    if not (config.synthetic_fraction or config.composite_fraction):
         return TrainData(build_pools(mixture), None)
     with_images = tuple(
         (dataset, weight)
