@@ -80,7 +80,7 @@ def test_composites_need_no_files() -> None:
 
 @pytest.fixture(scope="module")
 def person_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An image of a person, 60 x 40, whose shirt is an object of its own; and a small separate ball."""
+    """An image of a person, 60 x 40, whose shirt is another object; and a small separate ball."""
     folder = tmp_path_factory.mktemp("person") / "people"
     person, shirt, ball = (np.zeros((120, 120), bool) for _ in range(3))
     person[20:80, 30:70] = True

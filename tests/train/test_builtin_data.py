@@ -53,7 +53,7 @@ def archives(tmp_path: Path) -> Path:
         for stem in stems:
             image.save(made / name / "images" / f"{stem}.jpg")
             (made / name / "masks" / f"{stem}.json").write_text(json.dumps([rle.encode(box)]))
-        (made / name / "SOURCE.txt").write_text("Licence: CC BY 4.0 as stated\n")
+        (made / name / "SOURCE.txt").write_text("License: CC BY 4.0 as stated\n")
     (made / "Caltech101Cutouts" / "cutouts").mkdir(parents=True)
     rgba = np.dstack([np.full((32, 48, 3), 70, np.uint8), box.astype(np.uint8) * 255])
     Image.fromarray(rgba).save(made / "Caltech101Cutouts" / "cutouts" / "cup.webp", lossless=True)

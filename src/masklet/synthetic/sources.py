@@ -29,7 +29,7 @@ MAX_OBJECTS_TRIED = 4
 MAX_WHOLE_OBJECTS_TRIED = 24
 """The same where an object must be whole: the larger ones must be among them."""
 MIN_WHOLE_FRACTION, MAX_PART_OVERLAP = 0.01, 0.7
-"""Smallest area of a whole object, as a fraction of its photograph, and of its own area inside a larger object."""
+"""Smallest area of a whole object, as a fraction of its photograph, and largest part of it inside a larger one."""
 MAX_IMAGES_TRIED = 1000
 """Photographs in a row that may have no usable object."""
 

@@ -198,6 +198,8 @@ class TrainConfig:
     """Fraction of the image batches that show cutouts on photographs (`masklet.synthetic.CompositeGenerator`)."""
     objects_by_area: bool = False
     """Choose the objects of an image from small ones, large ones and those between alike, instead of at random."""
+    hard_examples: str = ""
+    """Report of `masklet eval images` on the data; images with low IoU are drawn more often. Empty: all alike."""
     cutouts: tuple[SourceConfig, ...] = ()
     """Sources of the objects that are pasted into synthetic videos and composites; empty: `sources`."""
     losses: LossConfig = LossConfig()

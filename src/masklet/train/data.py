@@ -7,10 +7,11 @@ Shapes: B clips, T frames, N objects in all, S side, H and W of the original.
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -23,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from masklet.damaged_files import damage_errors
+from masklet.damaged_files import damage_errors, decoder_errors
 from masklet.datasets import AnnotatedFrame, DataPaths, Dataset, Mixture, Sample, open_dataset, open_mixture
 from masklet.datasets.dataset import ReadableMasks
 from masklet.errors import InputError, MaskletWarning, SourceError
@@ -31,7 +32,16 @@ from masklet.synthetic import SCENARIOS, CompositeGenerator, CutoutClipGenerator
 from masklet.train.augment import AffineView, apply_color_jitter, sample_color_jitter, sample_view
 from masklet.train.config import SourceConfig, TrainConfig, TrainStage
 
-__all__ = ["ClipBatch", "ClipDataset", "SamplePool", "TrainData", "build_pools", "make_loader", "open_train_data"]
+__all__ = [
+    "ClipBatch",
+    "ClipDataset",
+    "SamplePool",
+    "TrainData",
+    "build_pools",
+    "make_loader",
+    "open_train_data",
+    "read_difficulties",
+]
 
 ImageArray = npt.NDArray[np.uint8]
 Masks = npt.NDArray[np.bool_]
@@ -41,6 +51,8 @@ MIN_OBJECT_AREA, MAX_OBJECT_AREA = 8e-4, 0.95
 """Fractions of the first frame that an object must cover."""
 CANDIDATES_PER_OBJECT = 4
 """Objects of an image that are tried for each object wanted."""
+DIFFICULTY_LIMITS = 0.5, 3.0
+"""Smallest and largest weight of an image by its error; no image is lost, and none with wrong masks is all there is."""
 MAX_ATTEMPTS = 50
 """Samples in a row that may be broken or without a usable object."""
 PROCEDURAL_SEED_OFFSET = 1_000_000
@@ -93,17 +105,57 @@ class SamplePool:
     is_video: bool
     root: str = ""
     """Folder of the data set."""
+    probabilities: tuple[float, ...] = ()
+    """How often each sample is drawn, with sum 1; empty: all alike."""
+
+    def draw(self, rng: Rng) -> Sample:
+        """Draw a sample."""
+        if not self.probabilities:
+            return self.samples[rng.integers(len(self.samples))]
+        return self.samples[rng.choice(len(self.samples), p=self.probabilities)]
 
 
-def build_pools(mixture: Sequence[tuple[Dataset, float]]) -> tuple[SamplePool, ...]:
-    """Split each data set into images and videos; they divide its weight in proportion to their number."""
+def read_difficulties(report: Path) -> dict[str, float]:
+    """Return how often each image of a report of `masklet eval images` is drawn, compared with an image not in it.
+
+    It is the error of the image, 1 - IoU of its boxes and clicks, divided by the mean error, from 0.5 to 3.
+
+    Raises:
+        SourceError: if the file cannot be read or is no such report.
+    """
+    errors: dict[str, float] = {}
+    try:
+        for row in json.loads(report.read_text(encoding="utf-8"))["rows"]:
+            values = np.array([value for ious in row["ious"] for value in ious if value is not None], float)
+            if np.isfinite(values).any():
+                errors[row["image"]] = 1 - float(np.nanmean(values))
+    except decoder_errors() as error:
+        raise SourceError(
+            f"{report} is no report of masklet eval images ({error}); make one with --report, or take hard_examples=''"
+        ) from error
+    mean = max(float(np.mean(list(errors.values()) or [1.0])), 1e-6)
+    return {image: float(np.clip(value / mean, *DIFFICULTY_LIMITS)) for image, value in errors.items()}
+
+
+def build_pools(
+    mixture: Sequence[tuple[Dataset, float]], difficulties: Mapping[str, float] | None = None
+) -> tuple[SamplePool, ...]:
+    """Split each data set into images and videos; they divide its weight in proportion to their number.
+
+    `difficulties` says how often an image is drawn, by SOURCE/NAME; 1 where it has none.
+    """
     pools = []
     for dataset, weight in mixture:
         for is_video in (False, True):
             samples = tuple(sample for sample in dataset.samples if (len(sample.frame_indices) > 1) == is_video)
             if samples:
                 part = len(samples) / len(dataset.samples)
-                pools.append(SamplePool(samples, weight * part, is_video, str(dataset.root)))
+                probabilities: tuple[float, ...] = ()
+                if difficulties and not is_video:
+                    names = [(f"{dataset.root.name}/{sample.name}", sample.name) for sample in samples]
+                    weights = np.array([difficulties.get(full, difficulties.get(name, 1.0)) for full, name in names])
+                    probabilities = tuple((weights / weights.sum()).tolist())
+                pools.append(SamplePool(samples, weight * part, is_video, str(dataset.root), probabilities))
     return tuple(pools)
 
 
@@ -216,7 +268,7 @@ class _ClipSampler:
     def sample(self) -> _ClipSample:
         """Return a clip with at least one object."""
         for _ in range(MAX_ATTEMPTS):
-            sample = self.pool.samples[self.rng.integers(len(self.pool.samples))]
+            sample = self.pool.draw(self.rng)
             try:
                 clip = self._read_clip(sample)
             except SourceError as error:
@@ -414,22 +466,23 @@ def open_train_data(data: DataPaths, config: TrainConfig) -> TrainData:
     """Open the sources of a run; `data` is their folder or, where the run names no sources, the data itself.
 
     Raises:
-        SourceError: if a data set is missing or empty.
+        SourceError: if a data set is missing or empty, or `hard_examples` is no report.
         InputError: if a weight is no positive number.
     """
     mixture = _open_sources(data, config.sources)
     for dataset, _ in mixture:
         if dataset.left_out:
             warnings.warn(dataset.left_out_summary, MaskletWarning, stacklevel=2)
+    pools = build_pools(mixture, read_difficulties(Path(config.hard_examples)) if config.hard_examples else None)
     if not (config.synthetic_fraction or config.composite_fraction):
-        return TrainData(build_pools(mixture), None)
+        return TrainData(pools, None)
     with_images = tuple(
         (dataset, weight)
         for dataset, weight in mixture
         if any(len(sample.frame_indices) == 1 for sample in dataset.samples)
     )
     cutouts = _open_sources(data, config.cutouts) if config.cutouts else ()
-    return TrainData(build_pools(mixture), DatasetSource(with_images, cutouts) if with_images else None)
+    return TrainData(pools, DatasetSource(with_images, cutouts) if with_images else None)
 
 
 def _open_sources(data: DataPaths, sources: Sequence[SourceConfig]) -> Mixture:
