@@ -45,7 +45,7 @@ def test_a_composite_depends_on_seed_and_number_alone(discs: DatasetSource) -> N
 def test_composites_show_many_objects_without_overlap(discs: DatasetSource) -> None:
     """Discs of one photograph do not overlap either, so no masks of a composite do."""
     generator, counts = CompositeGenerator(discs, size=96, objects=10), []
-    for number in range(25):
+    for number in range(15):
         clip = generator.clip(0, number)
         assert clip.frames_THW3.shape == (1, 96, 96, 3)
         assert clip.masks_TNHW.sum(1).max() <= 1

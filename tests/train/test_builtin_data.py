@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import tarfile
 from pathlib import Path
@@ -16,7 +16,7 @@ from masklet.datasets import open_dataset
 from masklet.errors import InputError
 from masklet.masks import rle
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "builtin_data.py"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 RENDERER = """
 import numpy as np
 def clip(seed, photos, cutouts, width, height, frames):
@@ -31,14 +31,10 @@ def clip(seed, photos, cutouts, width, height, frames):
 """
 
 
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("builtin_data_script", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(SCRIPTS)
+    return importlib.import_module("builtin_data")
 
 
 @pytest.fixture

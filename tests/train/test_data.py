@@ -197,18 +197,18 @@ def test_composites_take_the_place_of_image_batches(stills: Path) -> None:
     clips = train_data.clip_dataset(config, config.stages[0], 0, 0, 1)
     plain = clips.make_batch(0)
     clips.composites, composites = None, clips.composites
-    unchanged = [clips.make_batch(number) for number in range(16)]
+    unchanged = [clips.make_batch(number) for number in range(10)]
     clips.composites = composites
-    found = [clips.make_batch(number) for number in range(16)]
+    found = [clips.make_batch(number) for number in range(10)]
     assert same(found[0], plain)
     assert {batch.pixels_BT3SS.shape for batch in found} == {(4, 1, 3, 96, 96)}
     assert composites is not None
-    pasted = [torch.from_numpy(composites.clip(config.seed, 4 * number).frames_THW3) for number in range(16)]
+    pasted = [torch.from_numpy(composites.clip(config.seed, 4 * number).frames_THW3) for number in range(10)]
     is_composite = [
         torch.equal(batch.pixels_BT3SS[0].permute(0, 2, 3, 1), frame)
         for batch, frame in zip(found, pasted, strict=True)
     ]
-    assert 3 <= sum(is_composite) <= 13
+    assert 1 <= sum(is_composite) <= 9
     assert not any(same(one, other) for one, other in zip(found, unchanged, strict=True)), "other random numbers"
     assert open_train_data(stills, tiny()).clip_dataset(config, config.stages[0], 0, 0, 1).composites is None
 
