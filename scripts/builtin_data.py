@@ -115,7 +115,8 @@ class Maker:
         renderer: Any = importlib.util.module_from_spec(module_spec)
         module_spec.loader.exec_module(renderer)
         photos = [str(p) for name in PHOTOGRAPHS for p in sorted((self.out / name).glob("images/*.jpg"))]
-        cutouts = [str(p) for p in sorted((self.out / CUTOUTS).glob("cutouts/*.webp"))]
+        usable = sorted((self.out / CUTOUTS).glob("images/*.jpg"))
+        cutouts = [str(self.out / CUTOUTS / "cutouts" / f"{p.stem}.webp") for p in usable]
         width, height = self.size
         for k in range(self.clips):
             name = f"r{k:04d}"
@@ -155,7 +156,7 @@ class Maker:
         source = folder / "SOURCE.txt"
         text = source.read_text(encoding="utf-8") if source.is_file() else ""
         license_line = re.search(r"licen[cs]e[^:\n]*:\s*([^\n]*)", text, re.IGNORECASE)
-        words = license_line[1] if license_line else "made here of the sources above"
+        words = license_line[1] if license_line else "no SOURCE.txt" if archive else "made here of the sources above"
         print(f"{name:20} {samples:8} {objects:8} {before - samples:8}  {words[:60]}", flush=True)
 
 
