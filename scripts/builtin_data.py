@@ -155,7 +155,7 @@ class Maker:
             before += len({p[2] for p in parts if len(p) > 3 and p[1] == "clips"})
         source = folder / "SOURCE.txt"
         text = source.read_text(encoding="utf-8") if source.is_file() else ""
-        license_line = re.search(r"licen[cs]e[^:\n]*:\s*([^\n]*)", text, re.IGNORECASE)
+        license_line = re.search(r"licen[cs]e(?! ids)[^:\n]*:\s*([^\n]*)", text, re.IGNORECASE)
         words = license_line[1] if license_line else "no SOURCE.txt" if archive else "made here of the sources above"
         print(f"{name:20} {samples:8} {objects:8} {before - samples:8}  {words[:60]}", flush=True)
 
