@@ -55,6 +55,14 @@ def test_a_state_of_an_earlier_version_resumes_to_the_same_weights(old_run: Path
     assert json.loads(new_state["config"])["log_every"] == 1
 
 
+def test_a_field_that_an_earlier_version_did_not_have_had_its_default(old_run: Path, stills: Path) -> None:
+    assert "composite_fraction" not in OLD["config"]
+    changed = tiny(composite_fraction=0.5)
+    with pytest.raises(CheckpointError, match=r"composite_fraction: it was 0\.0 and is 0\.5"):
+        list(train(changed, stills, old_run, CPU))
+    assert [progress.step for progress in train(TINY, stills, old_run, CPU)] == [3, 4]
+
+
 def test_a_log_of_an_earlier_version_is_continued_with_current_names(old_run: Path, stills: Path) -> None:
     progress = list(train(TINY, stills, old_run, CPU))
     with (old_run / "log.csv").open() as file:

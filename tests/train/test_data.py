@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from masklet.train.data import (
     build_pools,
     make_loader,
     open_train_data,
+    read_difficulties,
 )
 
 LONG = FakeSample("long", tuple(range(30)))
@@ -187,6 +189,75 @@ def test_synthetic_videos_are_made_from_images(stills: Path) -> None:
     assert all(batch.masks_NTSS[:, 0].flatten(1).any(1).all() for batch in synthetic)
     assert same(synthetic[0], clips.make_batch(next(k for k, batch in enumerate(found) if batch.num_frames == 4)))
     assert train_data.clip_dataset(config, replace(config.stages[0], clip_length=1), 0, 0, 1).generator is None
+
+
+def test_composites_take_the_place_of_image_batches(stills: Path) -> None:
+    config = tiny(composite_fraction=0.5, batch=2, image_batch_multiplier=2, still_image_size=96)
+    train_data = open_train_data(stills, config)
+    clips = train_data.clip_dataset(config, config.stages[0], 0, 0, 1)
+    plain = clips.make_batch(0)
+    clips.composites, composites = None, clips.composites
+    unchanged = [clips.make_batch(number) for number in range(10)]
+    clips.composites = composites
+    found = [clips.make_batch(number) for number in range(10)]
+    assert same(found[0], plain)
+    assert {batch.pixels_BT3SS.shape for batch in found} == {(4, 1, 3, 96, 96)}
+    assert composites is not None
+    pasted = [torch.from_numpy(composites.clip(config.seed, 4 * number).frames_THW3) for number in range(10)]
+    is_composite = [
+        torch.equal(batch.pixels_BT3SS[0].permute(0, 2, 3, 1), frame)
+        for batch, frame in zip(found, pasted, strict=True)
+    ]
+    assert 1 <= sum(is_composite) <= 9
+    assert not any(same(one, other) for one, other in zip(found, unchanged, strict=True)), "other random numbers"
+    assert open_train_data(stills, tiny()).clip_dataset(config, config.stages[0], 0, 0, 1).composites is None
+
+
+def test_objects_by_area_takes_small_and_large_ones_alike() -> None:
+    """Of nine small objects and one large one, the large one is always among two."""
+
+    class Crowded(FakeSample):
+        def frame(self, number: int) -> AnnotatedFrame:
+            masks = {}
+            for k in range(9):
+                masks[k] = np.zeros((64, 64), bool)
+                masks[k][2:6, 7 * k : 7 * k + 4] = True
+            masks[9] = np.zeros((64, 64), bool)
+            masks[9][16:60, 4:60] = True
+            return AnnotatedFrame(np.zeros((64, 64, 3), np.uint8), masks)
+
+    def large_objects(by_area: bool, prompts: PromptConfig) -> list[int]:
+        clips = clips_of(image_pool(Crowded("full")), objects_by_area=by_area, prompts=prompts)
+        batches = [clips.make_batch(number) for number in range(20)]
+        assert all(len(batch.masks_NTSS) == 2 for batch in batches)
+        return [int((batch.masks_NTSS.flatten(1).sum(1) > 1000).sum()) for batch in batches]
+
+    prompts = replace(tiny().stages[0].prompts, max_objects=2)
+    assert sum(large_objects(False, prompts)) < 12
+    assert 14 < sum(large_objects(True, prompts)) <= 20, "eight of ten are tried"
+    rng_free = clips_of(image_pool(Crowded("full")), objects_by_area=True, prompts=prompts)
+    assert same(rng_free.make_batch(3), rng_free.make_batch(3))
+
+
+def test_hard_images_are_drawn_more_often(stills: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    rows = [{"image": f"discs/{i:02d}", "source": "discs", "ious": [[0.9] * 5]} for i in range(4)]
+    rows.append({"image": "discs/04", "source": "discs", "ious": [[0.1, 0.3, None, 0.1, 0.1], [0.15] * 5]})
+    report.write_text(json.dumps({"rows": rows}))
+    difficulties = read_difficulties(report)
+    assert difficulties == {**{f"discs/{i:02d}": 0.5 for i in range(4)}, "discs/04": 3.0}, "limits of the weights"
+    for data, config in (
+        (stills, tiny(hard_examples=str(report))),
+        (stills, tiny(hard_examples=str(report), sources=(SourceConfig("discs"),))),
+    ):
+        [pool] = open_train_data(data, config).pools
+        assert pool.probabilities == pytest.approx([1 / 12] * 4 + [0.5, 1 / 6]), "the sixth is in no report"
+        rng = np.random.default_rng(0)
+        assert 80 < sum(pool.draw(rng) is pool.samples[4] for _ in range(200)) < 120
+    assert open_train_data(stills, tiny()).pools[0].probabilities == ()
+    report.write_text("[1]")
+    with pytest.raises(SourceError, match=r"report\.json is no report of masklet eval images"):
+        read_difficulties(report)
 
 
 # -- broken samples

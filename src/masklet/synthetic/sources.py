@@ -26,6 +26,10 @@ Mixture = tuple[tuple["Dataset", float], ...]
 
 MAX_OBJECTS_TRIED = 4
 """Objects of a photograph that are tried as cutouts."""
+MAX_WHOLE_OBJECTS_TRIED = 24
+"""The same where an object must be whole: the larger ones must be among them."""
+MIN_WHOLE_FRACTION, MAX_PART_OVERLAP = 0.01, 0.7
+"""Smallest area of a whole object, as a fraction of its photograph, and largest part of it inside a larger one."""
 MAX_IMAGES_TRIED = 1000
 """Photographs in a row that may have no usable object."""
 
@@ -66,6 +70,8 @@ class DatasetSource:
 
     image_datasets: Mixture
     cutout_datasets: Mixture = ()
+    whole_objects: bool = False
+    """Cut out no object that is a part of another one of its photograph."""
 
     def sample_image(self, rng: Random, mixture: Mixture = ()) -> Photograph:
         """Sample a photograph with at least one mask, of `mixture` instead of `image_datasets` where it is given."""
@@ -82,12 +88,26 @@ class DatasetSource:
         raise _nothing_usable_error(mixture, "annotated object")
 
     def sample_cutout(self, rng: Random) -> Cutout:
-        """Sample a complete, compact object, the larger ones of a photograph first."""
+        """Sample a complete, compact object: the larger ones of a photograph first, or any of those that are whole."""
         for _ in range(MAX_IMAGES_TRIED):
             photo = self.sample_image(rng, self.cutout_datasets)
             numbers = sorted(photo.masks)
-            masks = [photo.masks[numbers[i]] for i in rng.permutation(len(numbers))[:MAX_OBJECTS_TRIED]]
-            for mask in sorted(masks, key=lambda m: -int(m.sum())):
+            count = MAX_WHOLE_OBJECTS_TRIED if self.whole_objects else MAX_OBJECTS_TRIED
+            masks = [photo.masks[numbers[i]] for i in rng.permutation(len(numbers))[:count]]
+            if self.whole_objects:
+                areas = [int(mask.sum()) for mask in masks]
+                masks = [
+                    mask
+                    for mask, area in zip(masks, areas, strict=True)
+                    if area > MIN_WHOLE_FRACTION * mask.size
+                    and not any(
+                        larger > area and (mask & other).sum() > MAX_PART_OVERLAP * area
+                        for other, larger in zip(masks, areas, strict=True)
+                    )
+                ]
+            else:
+                masks.sort(key=lambda mask: -int(mask.sum()))
+            for mask in masks:
                 if is_usable_mask(mask):
                     return cut_out(jitter_color(rng, photo.rgb), mask)
         raise _nothing_usable_error(

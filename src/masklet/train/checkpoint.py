@@ -111,7 +111,8 @@ def load_checkpoint(path: Path, state: TrainState, config: TrainConfig) -> None:
         CheckpointError: if the file is damaged, or belongs to a run with another config.
     """
     checkpoint = read_checkpoint(path)
-    saved, current = json.loads(checkpoint.config), json.loads(json.dumps(asdict(config)))
+    defaults, current = (json.loads(json.dumps(asdict(value))) for value in (TrainConfig("", ()), config))
+    saved = {**defaults, **json.loads(checkpoint.config)}  # a field that an earlier version did not have
     differences = [
         line
         for name in current

@@ -194,8 +194,14 @@ class TrainConfig:
     """Fraction of the image batches that are replaced by videos made from images (`masklet.synthetic`)."""
     procedural_fraction: float = 0.0
     """Fraction of the synthetic videos that are drawn procedurally, one hard scenario each."""
+    composite_fraction: float = 0.0
+    """Fraction of the image batches that show cutouts on photographs (`masklet.synthetic.CompositeGenerator`)."""
+    objects_by_area: bool = False
+    """Choose the objects of an image from small ones, large ones and those between alike, instead of at random."""
+    hard_examples: str = ""
+    """Report of `masklet eval images` on the data; images with low IoU are drawn more often. Empty: all alike."""
     cutouts: tuple[SourceConfig, ...] = ()
-    """Sources of the objects that move through synthetic videos; empty: `sources`."""
+    """Sources of the objects that are pasted into synthetic videos and composites; empty: `sources`."""
     losses: LossConfig = LossConfig()
     augment: AugmentConfig = AugmentConfig()
     reverse_prob: float = 0.5
@@ -232,8 +238,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _require_at_least(self, 1, "grad_accum", "save_every", "log_every")
         _require_at_least(self, 0, "seed", "lora", "warmup_steps", "weight_decay", "cached_views", "image_every")
-        fractions = ("synthetic_fraction", "procedural_fraction", "reverse_prob", "ema_decay", "layer_decay")
-        _require_at_least(self, 0, fractions=fractions)
+        fractions = ("synthetic_fraction", "procedural_fraction", "composite_fraction", "reverse_prob", "ema_decay")
+        _require_at_least(self, 0, fractions=(*fractions, "layer_decay"))
         if not self.grad_clip > 0:
             raise InputError(f"grad_clip={self.grad_clip} must be above 0; it is the largest gradient norm")
         if self.precision not in PRECISIONS:

@@ -1,4 +1,4 @@
-"""Sample training batches from images, from videos, and from videos synthesized from images, endlessly.
+"""Sample training batches from images, from videos, and from both made of images, endlessly.
 
 Batch number k of a run depends on the seed and on k alone: it is the same on every machine and after every resume.
 A batch comes from one data set: clips of T video frames, or images, which are clips of one frame.
@@ -7,10 +7,11 @@ Shapes: B clips, T frames, N objects in all, S side, H and W of the original.
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -23,15 +24,24 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from masklet.damaged_files import damage_errors
+from masklet.damaged_files import damage_errors, decoder_errors
 from masklet.datasets import AnnotatedFrame, DataPaths, Dataset, Mixture, Sample, open_dataset, open_mixture
 from masklet.datasets.dataset import ReadableMasks
 from masklet.errors import InputError, MaskletWarning, SourceError
-from masklet.synthetic import SCENARIOS, CutoutClipGenerator, DatasetSource, ProceduralSource
+from masklet.synthetic import SCENARIOS, CompositeGenerator, CutoutClipGenerator, DatasetSource, ProceduralSource
 from masklet.train.augment import AffineView, apply_color_jitter, sample_color_jitter, sample_view
 from masklet.train.config import SourceConfig, TrainConfig, TrainStage
 
-__all__ = ["ClipBatch", "ClipDataset", "SamplePool", "TrainData", "build_pools", "make_loader", "open_train_data"]
+__all__ = [
+    "ClipBatch",
+    "ClipDataset",
+    "SamplePool",
+    "TrainData",
+    "build_pools",
+    "make_loader",
+    "open_train_data",
+    "read_difficulties",
+]
 
 ImageArray = npt.NDArray[np.uint8]
 Masks = npt.NDArray[np.bool_]
@@ -41,6 +51,8 @@ MIN_OBJECT_AREA, MAX_OBJECT_AREA = 8e-4, 0.95
 """Fractions of the first frame that an object must cover."""
 CANDIDATES_PER_OBJECT = 4
 """Objects of an image that are tried for each object wanted."""
+DIFFICULTY_LIMITS = 0.5, 3.0
+"""Smallest and largest weight of an image by its error; no image is lost, and none with wrong masks is all there is."""
 MAX_ATTEMPTS = 50
 """Samples in a row that may be broken or without a usable object."""
 PROCEDURAL_SEED_OFFSET = 1_000_000
@@ -93,17 +105,57 @@ class SamplePool:
     is_video: bool
     root: str = ""
     """Folder of the data set."""
+    probabilities: tuple[float, ...] = ()
+    """How often each sample is drawn, with sum 1; empty: all alike."""
+
+    def draw(self, rng: Rng) -> Sample:
+        """Draw a sample."""
+        if not self.probabilities:
+            return self.samples[rng.integers(len(self.samples))]
+        return self.samples[rng.choice(len(self.samples), p=self.probabilities)]
 
 
-def build_pools(mixture: Sequence[tuple[Dataset, float]]) -> tuple[SamplePool, ...]:
-    """Split each data set into images and videos; they divide its weight in proportion to their number."""
+def read_difficulties(report: Path) -> dict[str, float]:
+    """Return how often each image of a report of `masklet eval images` is drawn, compared with an image not in it.
+
+    It is the error of the image, 1 - IoU of its boxes and clicks, divided by the mean error, from 0.5 to 3.
+
+    Raises:
+        SourceError: if the file cannot be read or is no such report.
+    """
+    errors: dict[str, float] = {}
+    try:
+        for row in json.loads(report.read_text(encoding="utf-8"))["rows"]:
+            values = np.array([value for ious in row["ious"] for value in ious if value is not None], float)
+            if np.isfinite(values).any():
+                errors[row["image"]] = 1 - float(np.nanmean(values))
+    except decoder_errors() as error:
+        raise SourceError(
+            f"{report} is no report of masklet eval images ({error}); make one with --report, or take hard_examples=''"
+        ) from error
+    mean = max(float(np.mean(list(errors.values()) or [1.0])), 1e-6)
+    return {image: float(np.clip(value / mean, *DIFFICULTY_LIMITS)) for image, value in errors.items()}
+
+
+def build_pools(
+    mixture: Sequence[tuple[Dataset, float]], difficulties: Mapping[str, float] | None = None
+) -> tuple[SamplePool, ...]:
+    """Split each data set into images and videos; they divide its weight in proportion to their number.
+
+    `difficulties` says how often an image is drawn, by SOURCE/NAME; 1 where it has none.
+    """
     pools = []
     for dataset, weight in mixture:
         for is_video in (False, True):
             samples = tuple(sample for sample in dataset.samples if (len(sample.frame_indices) > 1) == is_video)
             if samples:
                 part = len(samples) / len(dataset.samples)
-                pools.append(SamplePool(samples, weight * part, is_video, str(dataset.root)))
+                probabilities: tuple[float, ...] = ()
+                if difficulties and not is_video:
+                    names = [(f"{dataset.root.name}/{sample.name}", sample.name) for sample in samples]
+                    weights = np.array([difficulties.get(full, difficulties.get(name, 1.0)) for full, name in names])
+                    probabilities = tuple((weights / weights.sum()).tolist())
+                pools.append(SamplePool(samples, weight * part, is_video, str(dataset.root), probabilities))
     return tuple(pools)
 
 
@@ -117,10 +169,12 @@ class ClipDataset(IterableDataset[ClipBatch]):
         stage: TrainStage,
         *,
         generator: CutoutClipGenerator | None = None,
+        composites: CompositeGenerator | None = None,
         first_batch: int = 0,
         batch_stride: int = 1,
     ) -> None:
         super().__init__()
+        self.composites = composites
         self.pools, self.config, self.stage, self.generator = pools, config, stage, generator
         self.first_batch, self.batch_stride = first_batch, batch_stride
 
@@ -153,7 +207,11 @@ class ClipDataset(IterableDataset[ClipBatch]):
         else:
             sampler = _ClipSampler(pool, config, stage, rng, errors)
             count = stage.batch if pool.is_video else stage.batch * stage.image_batch_multiplier
-            clips = [sampler.sample() for _ in range(count)]
+            if not pool.is_video and self.composites is not None and rng.random() < config.composite_fraction:
+                numbers = range(number * count, (number + 1) * count)
+                clips = [self._synthetic_clip(self.composites, composite, errors) for composite in numbers]
+            else:
+                clips = [sampler.sample() for _ in range(count)]
         return _collate(clips, tuple(errors))
 
     def _procedural_clip(self, number: int) -> _ClipSample:
@@ -210,7 +268,7 @@ class _ClipSampler:
     def sample(self) -> _ClipSample:
         """Return a clip with at least one object."""
         for _ in range(MAX_ATTEMPTS):
-            sample = self.pool.samples[self.rng.integers(len(self.pool.samples))]
+            sample = self.pool.draw(self.rng)
             try:
                 clip = self._read_clip(sample)
             except SourceError as error:
@@ -291,13 +349,25 @@ class _ClipSampler:
     def _choose_objects(self, first: AnnotatedFrame, view: AffineView) -> dict[int, Masks]:
         """Choose objects that the first frame shows well, with their masks in it."""
         ids, max_objects = sorted(first.masks), self.prompts.max_objects
+        by_area = self.config.objects_by_area and not self.pool.is_video
         chosen: dict[int, Masks] = {}
         for index in self.rng.permutation(len(ids))[: CANDIDATES_PER_OBJECT * max_objects]:
             mask = view.warp_mask(first.masks[ids[index]])
             if MIN_OBJECT_AREA < mask.mean() < MAX_OBJECT_AREA:
                 chosen[ids[index]] = mask
-            if len(chosen) == max_objects:
+            if len(chosen) == max_objects and not by_area:
                 break
+        if (
+            len(chosen) > max_objects
+        ):  # one of each of `max_objects` intervals of the logarithm of the area, if it has one
+            ranked = sorted(chosen, key=lambda number: int(chosen[number].sum()))
+            log_areas = np.log([chosen[number].sum() for number in ranked])
+            targets = np.linspace(log_areas[0], log_areas[-1], max_objects)
+            keep: list[int] = []
+            for target in targets:
+                free = [i for i in range(len(ranked)) if i not in keep]
+                keep.append(min(free, key=lambda i: abs(float(log_areas[i] - target))))
+            chosen = {ranked[i]: chosen[ranked[i]] for i in keep}
         return chosen
 
 
@@ -359,7 +429,7 @@ class TrainData:
 
     pools: tuple[SamplePool, ...]
     image_sources: DatasetSource | None
-    """Images for synthetic videos; None: there are none."""
+    """Images for synthetic videos and composites; None: there are none."""
 
     @property
     def num_samples(self) -> int:
@@ -370,35 +440,49 @@ class TrainData:
         self, config: TrainConfig, stage: TrainStage, step: int, rank: int, world_size: int
     ) -> ClipDataset:
         """Return the batches of process `rank` of `world_size`, from `step` on."""
-        generator = None
+        generator = composites = None
         if self.image_sources is not None and stage.clip_length > 1:
             generator = CutoutClipGenerator(
                 self.image_sources, size=stage.image_size, frames=stage.clip_length, objects=stage.prompts.max_objects
             )
-        first = step * config.grad_accum * world_size + rank
-        return ClipDataset(self.pools, config, stage, generator=generator, first_batch=first, batch_stride=world_size)
+        if self.image_sources is not None and config.composite_fraction:
+            composites = CompositeGenerator(
+                replace(self.image_sources, whole_objects=True),
+                size=stage.still_image_size or stage.image_size,
+                objects=stage.prompts.max_objects,
+            )
+        return ClipDataset(
+            self.pools,
+            config,
+            stage,
+            generator=generator,
+            composites=composites,
+            first_batch=step * config.grad_accum * world_size + rank,
+            batch_stride=world_size,
+        )
 
 
 def open_train_data(data: DataPaths, config: TrainConfig) -> TrainData:
     """Open the sources of a run; `data` is their folder or, where the run names no sources, the data itself.
 
     Raises:
-        SourceError: if a data set is missing or empty.
+        SourceError: if a data set is missing or empty, or `hard_examples` is no report.
         InputError: if a weight is no positive number.
     """
     mixture = _open_sources(data, config.sources)
     for dataset, _ in mixture:
         if dataset.left_out:
             warnings.warn(dataset.left_out_summary, MaskletWarning, stacklevel=2)
-    if not config.synthetic_fraction:
-        return TrainData(build_pools(mixture), None)
+    pools = build_pools(mixture, read_difficulties(Path(config.hard_examples)) if config.hard_examples else None)
+    if not (config.synthetic_fraction or config.composite_fraction):
+        return TrainData(pools, None)
     with_images = tuple(
         (dataset, weight)
         for dataset, weight in mixture
         if any(len(sample.frame_indices) == 1 for sample in dataset.samples)
     )
     cutouts = _open_sources(data, config.cutouts) if config.cutouts else ()
-    return TrainData(build_pools(mixture), DatasetSource(with_images, cutouts) if with_images else None)
+    return TrainData(pools, DatasetSource(with_images, cutouts) if with_images else None)
 
 
 def _open_sources(data: DataPaths, sources: Sequence[SourceConfig]) -> Mixture:
