@@ -6,7 +6,17 @@ from dataclasses import replace
 
 from masklet.train.config import AugmentConfig, LossConfig, PromptConfig, SourceConfig, TrainConfig, TrainStage
 
-__all__ = ["FREEZE_PREFIXES", "RECIPES", "builtin", "builtin_joint", "builtin_more", "builtin_video", "smoke"]
+__all__ = [
+    "FREEZE_PREFIXES",
+    "RECIPES",
+    "builtin",
+    "builtin_images",
+    "builtin_joint",
+    "builtin_more",
+    "builtin_prior",
+    "builtin_video",
+    "smoke",
+]
 
 SourceWeights = tuple[tuple[str, float], ...]
 
@@ -99,6 +109,12 @@ CUTOUT_SOURCES: SourceWeights = (
     ("StrawberryParts", 0.2),
 )
 """Objects with complete outlines."""
+
+MORE_CUTOUT_SOURCES: SourceWeights = (*CUTOUT_SOURCES, ("FeralCatsMore", 2.0), ("Caltech101Cutouts", 4.0))
+"""Also cut-outs with clean edges. Their own images have an artificial background."""
+
+VIDEO_SOURCES: SourceWeights = (("RealClips", 2.5), ("Rendered", 4.0))
+"""Real videos of small things, and rendered ones."""
 
 FREEZE_PREFIXES = {
     "encoder": ("image_encoder", "sam_mask_decoder.conv_s"),
@@ -264,7 +280,15 @@ def builtin_images() -> TrainConfig:
         prompts=replace(IMAGE_PROMPTS, max_objects=8),
         clip_length=1,
     )
-    return replace(builtin_more(), sources=_sources(MORE_IMAGE_SOURCES), stages=(stage,), seed=7)
+    return replace(
+        builtin_more(),
+        sources=_sources(MORE_IMAGE_SOURCES),
+        cutouts=_sources(MORE_CUTOUT_SOURCES),
+        composite_fraction=0.2,
+        objects_by_area=True,
+        stages=(stage,),
+        seed=7,
+    )
 
 
 def builtin_joint() -> TrainConfig:
@@ -308,8 +332,9 @@ def builtin_prior() -> TrainConfig:
     prompts = replace(VIDEO_PROMPTS, round_probs=(0.5, 0.2, 0.15, 0.1, 0.05), max_objects=3)
     return replace(
         joint,
-        sources=_sources(MORE_SCENE_SOURCES),
-        synthetic_fraction=0.7,
+        sources=_sources(MORE_SCENE_SOURCES + VIDEO_SOURCES),
+        cutouts=_sources(MORE_CUTOUT_SOURCES),
+        synthetic_fraction=0.65,
         stages=(replace(joint.stages[0], steps=1000, lr=5e-4, prompts=prompts),),
         lr_multipliers=(
             ("image_encoder", 0.0),
