@@ -59,8 +59,8 @@ def mask_generation(
     """Measure mask generation: average recall at 1, 10, 100 and 1000 masks, as COCO defines it, and precision.
 
     Classes are ignored. Precision, the fraction of masks that are on an object (IoU 0.5 or more), says something only
-    if every object of the data is annotated. After Ctrl-C the results so far are printed and written; with --report the same command
-    resumes.
+    if every object of the data is annotated. After Ctrl-C the results so far are printed and written; with --report
+    the same command resumes.
 
     \b
     Examples:
