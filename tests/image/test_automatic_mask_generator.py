@@ -331,6 +331,17 @@ def test_custom_points_are_prompted(predictor: ImagePredictor, rgb: np.ndarray) 
     assert {tuple(point) for point in found.points.tolist()} <= {(20.0, 25.0), (60.0, 25.0)}
 
 
+def test_presets_follow_the_network(predictor: ImagePredictor) -> None:
+    default, fast = preset(predictor.model), preset(predictor.model, "fast")
+    if isinstance(predictor.model, SAM2) and predictor.model.config.prompt_maps:  # as the built-in model
+        assert (default.refine, default.max_masks, default.box_nms_thresh) == (100, 100, 1.0)
+        assert default.pred_iou_thresh < fast.pred_iou_thresh < 0.8
+    else:
+        iou = 0.8 if isinstance(predictor.model, SAM2) else 0.88
+        assert default == MaskGeneratorOptions(pred_iou_thresh=iou)
+        assert fast == MaskGeneratorOptions(points_per_side=16, pred_iou_thresh=iou)
+
+
 def test_published_defaults() -> None:
     options = MaskGeneratorOptions()
     assert (options.points_per_side, options.points_per_batch) == (32, 64)

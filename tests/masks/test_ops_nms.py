@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from masklet.masks.ops import iou, mask_nms, nms
+from masklet.masks import iou as mask_iou
+from masklet.masks.ops import mask_nms, nms
 
 
 def boxes(count: int, seed: int = 0, spread: float = 100.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -105,7 +106,7 @@ def test_masks_are_suppressed_by_the_pixels_that_they_share() -> None:
     for threshold in (0.0, 0.3, 0.75, 1.0):
         expected: list[int] = []
         for i in np.argsort(-scores, kind="stable").tolist():
-            if all(iou(masks[i], masks[j]) * (masks[i] & masks[j]).any() <= threshold for j in expected):
+            if all(mask_iou(masks[i], masks[j]) * (masks[i] & masks[j]).any() <= threshold for j in expected):
                 expected.append(i)
         assert mask_nms(masks, scores, threshold).tolist() == expected
         assert mask_nms(masks, scores, threshold, max_count=3).tolist() == expected[:3]
