@@ -143,7 +143,7 @@ PRESETS: dict[str, MaskGeneratorOptions] = {
 }
 """By name, with the thresholds of the published SAM 2; `preset` adapts them to a network."""
 _BUILTIN = MaskGeneratorOptions(
-    points_per_side=20,
+    points_per_side=28,
     pred_iou_thresh=0.25,
     stability_score_thresh=0.05,
     box_nms_thresh=1.0,
