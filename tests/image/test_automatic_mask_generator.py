@@ -334,8 +334,9 @@ def test_custom_points_are_prompted(predictor: ImagePredictor, rgb: np.ndarray) 
 def test_presets_follow_the_network(predictor: ImagePredictor) -> None:
     default, fast = preset(predictor.model), preset(predictor.model, "fast")
     if isinstance(predictor.model, SAM2) and predictor.model.config.prompt_maps:  # as the built-in model
-        assert (default.refine, default.max_masks, default.box_nms_thresh) == (100, 100, 1.0)
-        assert default.pred_iou_thresh < fast.pred_iou_thresh < 0.8
+        expected = MaskGeneratorOptions(pred_iou_thresh=0.35, stability_score_thresh=0.2, min_mask_region_area=64)
+        assert default == expected
+        assert fast == replace(expected, points_per_side=16)
     else:
         iou = 0.8 if isinstance(predictor.model, SAM2) else 0.88
         assert default == MaskGeneratorOptions(pred_iou_thresh=iou)

@@ -142,23 +142,12 @@ PRESETS: dict[str, MaskGeneratorOptions] = {
     "fine": MaskGeneratorOptions(crop_n_layers=1, crop_n_points_downscale_factor=2, min_mask_region_area=64),
 }
 """By name, with the thresholds of the published SAM 2; `preset` adapts them to a network."""
-_BUILTIN = MaskGeneratorOptions(
-    points_per_side=28,
-    pred_iou_thresh=0.25,
-    stability_score_thresh=0.05,
-    box_nms_thresh=1.0,
-    mask_nms_thresh=0.75,
-    refine=100,
-    max_masks=100,
-    min_mask_region_area=64,
-)
 BUILTIN_PRESETS: dict[str, MaskGeneratorOptions] = {
-    "fast": replace(PRESETS["fast"], pred_iou_thresh=0.35, stability_score_thresh=0.2, min_mask_region_area=64),
-    "default": _BUILTIN,
-    "fine": replace(_BUILTIN, points_per_side=32, crop_n_layers=1, crop_n_points_downscale_factor=2, max_masks=200),
+    name: replace(options, pred_iou_thresh=0.35, stability_score_thresh=0.2, min_mask_region_area=64)
+    for name, options in PRESETS.items()
 }
-"""Those of the built-in model, whose scores are lower and whose masks are softer and have more specks than those of
-published models; measured in docs/mask_generation_performance.md. "fast" is for videos: few masks, surely objects."""
+"""Those of the built-in model, whose scores are lower and whose masks have more specks than those of published models;
+measured in docs/mask_generation_performance.md."""
 
 
 def preset(model: PromptableModel, name: str = "default") -> MaskGeneratorOptions:
