@@ -27,6 +27,9 @@ FRACTION_FIELDS = (
     "crop_nms_thresh",
     "crop_overlap_ratio",
 )
+BUILTIN_IOU, BUILTIN_STABILITY, BUILTIN_AREA = 0.35, 0.2, 64
+"""Thresholds and smallest region of the built-in model, whose scores are lower than those of published models and whose
+masks have more specks; measured in docs/mask_generation_performance.md."""
 SAM1_IOU = 0.88
 """Threshold of the published generator for SAM 1."""
 
@@ -142,16 +145,10 @@ PRESETS: dict[str, MaskGeneratorOptions] = {
     "fine": MaskGeneratorOptions(crop_n_layers=1, crop_n_points_downscale_factor=2, min_mask_region_area=64),
 }
 """By name, with the thresholds of the published SAM 2; `preset` adapts them to a network."""
-BUILTIN_PRESETS: dict[str, MaskGeneratorOptions] = {
-    name: replace(options, pred_iou_thresh=0.35, stability_score_thresh=0.2, min_mask_region_area=64)
-    for name, options in PRESETS.items()
-}
-"""Those of the built-in model, whose scores are lower and whose masks have more specks than those of published models;
-measured in docs/mask_generation_performance.md."""
 
 
 def preset(model: PromptableModel, name: str = "default") -> MaskGeneratorOptions:
-    """Return the options of a preset (fast, default, fine) that suit a network: its scores, and what it does best.
+    """Return the options of a preset (fast, default, fine) with thresholds that suit the scores of a network.
 
     Example:
         >>> preset(predictor.model, "fast").points_per_side
@@ -162,7 +159,14 @@ def preset(model: PromptableModel, name: str = "default") -> MaskGeneratorOption
     """
     if name not in PRESETS:
         raise InputError(f"preset {name!r} of the mask generator is unknown; choose one of {', '.join(PRESETS)}")
+    options = PRESETS[name]
     if isinstance(model, SAM1):
-        return replace(PRESETS[name], pred_iou_thresh=SAM1_IOU)
-    is_builtin = isinstance(model, SAM2) and model.config.prompt_maps
-    return BUILTIN_PRESETS[name] if is_builtin else PRESETS[name]
+        return replace(options, pred_iou_thresh=SAM1_IOU)
+    if isinstance(model, SAM2) and model.config.prompt_maps:
+        return replace(
+            options,
+            pred_iou_thresh=BUILTIN_IOU,
+            stability_score_thresh=BUILTIN_STABILITY,
+            min_mask_region_area=max(options.min_mask_region_area, BUILTIN_AREA),
+        )
+    return options
