@@ -19,6 +19,7 @@ from masklet.evaluate.average_recall import (
     RecallReport,
     evaluate_recall,
     match_objects,
+    measure_proposals,
     recall_report,
 )
 from masklet.evaluate.image_click_datasets import click_images
@@ -190,6 +191,29 @@ def test_a_proposal_takes_one_object() -> None:
     assert report_of([(twice, made(twice))]).recall["1000"] == 1
 
 
+def test_precision_counts_the_masks_that_are_on_an_object() -> None:
+    truth = two_objects()
+    half, empty = truth[0].copy(), np.zeros_like(truth[0])
+    rows, columns = np.nonzero(truth[0])
+    half[rows[: len(rows) // 2], columns[: len(rows) // 2]] = False  # IoU is 0.5 or just above
+    masks = [empty, truth[1], half, ~truth.any(axis=0)] + [empty] * 8 + [truth[1]]
+    result = measure_proposals("x", made(masks), numbered(truth), seconds=2.0)
+    assert result.correct_ranks == (2, 3, 13)
+    assert (result.num_masks, result.seconds) == (13, 2.0)
+
+    report = recall_report([result, measure_proposals("y", made([truth[0]]), numbered(truth))])
+    assert report.precision == pytest.approx({"1": 1 / 2, "10": 3 / 11, "100": 4 / 14, "1000": 4 / 14})
+    assert recall_report([measure_proposals("z", made([]), numbered(truth))]).precision["10"] is None
+
+
+def test_precision_is_unknown_where_an_earlier_file_has_none() -> None:
+    truth = two_objects()
+    earlier = ImageRecall("x", 2, match_objects("x", made(truth), numbered(truth)))
+    report = recall_report([earlier, measure_proposals("y", made(truth), numbered(truth))])
+    assert set(report.precision.values()) == {None}
+    assert report.recall["10"] == 1
+
+
 def test_an_object_at_the_limit_is_of_both_sizes() -> None:
     mask = np.zeros((1, 60, 80), bool)
     mask[0, :32, :32] = True
@@ -270,6 +294,7 @@ def test_the_command_writes_protocol_model_and_options_first(
     assert kept["objects"] == len(kept["rows"][0]["objects"]) == 1
     assert "1 object in 1 image" in output.out
     assert "AR@1000" in output.out
+    assert "precision@100" in output.out
 
 
 def test_after_ctrl_c_the_figures_of_what_was_done_are_written(

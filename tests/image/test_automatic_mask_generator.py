@@ -267,10 +267,42 @@ def test_adaptive_prompting_uses_fewer_points_and_finds_a_subset_of_masks(
     assert {str(code) for code in found.rles} <= {str(code) for code in full.rles}
 
 
+def test_masks_that_share_most_of_their_pixels_are_one(predictor: ImagePredictor, rgb: np.ndarray) -> None:
+    every = replace(LOOSE, box_nms_thresh=1.0)
+    full, found = (generate_masks(predictor, rgb, replace(every, mask_nms_thresh=t)) for t in (1.0, 0.4))
+    assert 0 < len(found) < len(full)
+    assert {str(code) for code in found.rles} <= {str(code) for code in full.rles}
+    assert found.predicted_ious[0] == full.predicted_ious[0]
+    kept = iou_matrix(found.masks, found.masks) - np.eye(len(found))
+    assert kept.max() < 0.55  # the threshold holds on the cells of the network, which are coarser than pixels
+
+
+def test_only_the_best_masks_are_kept(predictor: ImagePredictor, rgb: np.ndarray) -> None:
+    every = replace(LOOSE, box_nms_thresh=1.0)
+    full, found = (generate_masks(predictor, rgb, replace(every, max_masks=n)) for n in (None, 3))
+    assert len(full) > len(found) == 3
+    assert found.rles == full.rles[:3]
+    options = replace(every, crop_n_layers=1, crop_nms_thresh=1.0, max_masks=2, sort_by="area")
+    assert len(generate_masks(predictor, rgb, options)) == 2
+
+
+def test_the_best_masks_are_prompted_by_their_boxes_too(predictor: ImagePredictor, rgb: np.ndarray) -> None:
+    every = replace(LOOSE, box_nms_thresh=1.0)
+    plain, found = (generate_masks(predictor, rgb, replace(every, refine=n)) for n in (0, 2))
+    assert len(found) == len(plain) + 2
+    new = [i for i, code in enumerate(found.rles) if code not in plain.rles or found.rles.count(code) > 1]
+    best = int(np.argmax(plain.predicted_ious))
+    answer = predictor.predict(box=plain.xyxy[best].tolist(), multimask_output=False)
+    score = (plain.predicted_ious[best] + answer.scores[0, 0]) / 2
+    [match, *_] = [i for i in new if found.predicted_ious[i] == pytest.approx(score, abs=1e-4)]
+    assert iou_matrix(found.masks[match][None], answer.masks[0])[0, 0] > 0.98
+
+
 def test_nothing_found_is_no_error(predictor: ImagePredictor, rgb: np.ndarray) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MaskletWarning)
-        found = generate_masks(predictor, rgb, replace(LOOSE, stability_score_thresh=1.0, stability_score_offset=1e9))
+        none = replace(LOOSE, stability_score_thresh=1.0, stability_score_offset=1e9, refine=5, mask_nms_thresh=0.5)
+        found = generate_masks(predictor, rgb, none)
     assert len(found) == 0
     assert found.coverage == 0
     assert found.masks.shape == (0, 50, 80)
@@ -300,6 +332,18 @@ def test_custom_points_are_prompted(predictor: ImagePredictor, rgb: np.ndarray) 
     assert {tuple(point) for point in found.points.tolist()} <= {(20.0, 25.0), (60.0, 25.0)}
 
 
+def test_presets_follow_the_network(predictor: ImagePredictor) -> None:
+    default, fast = preset(predictor.model), preset(predictor.model, "fast")
+    if isinstance(predictor.model, SAM2) and predictor.model.config.prompt_maps:  # as the built-in model
+        expected = MaskGeneratorOptions(pred_iou_thresh=0.35, stability_score_thresh=0.2, min_mask_region_area=64)
+        assert default == expected
+        assert fast == replace(expected, points_per_side=16)
+    else:
+        iou = 0.8 if isinstance(predictor.model, SAM2) else 0.88
+        assert default == MaskGeneratorOptions(pred_iou_thresh=iou)
+        assert fast == MaskGeneratorOptions(points_per_side=16, pred_iou_thresh=iou)
+
+
 def test_published_defaults() -> None:
     options = MaskGeneratorOptions()
     assert (options.points_per_side, options.points_per_batch) == (32, 64)
@@ -307,6 +351,7 @@ def test_published_defaults() -> None:
     assert (options.box_nms_thresh, options.crop_n_layers, options.crop_nms_thresh) == (0.7, 0, 0.7)
     assert (options.crop_overlap_ratio, options.crop_n_points_downscale_factor) == (512 / 1500, 1)
     assert (options.min_mask_region_area, options.use_m2m, options.multimask_output) == (0, False, True)
+    assert (options.mask_nms_thresh, options.refine, options.max_masks) == (1.0, 0, None)
 
 
 @pytest.mark.parametrize(
@@ -324,6 +369,9 @@ def test_published_defaults() -> None:
         ({"output_mode": "png"}, "binary_mask"),
         ({"sort_by": "size"}, "score, area"),
         ({"crop_n_layers": 9}, "0 to 4"),
+        ({"mask_nms_thresh": 1.5}, "mask_nms_thresh=1.5 .* 0 to 1"),
+        ({"refine": True}, "refine=True .* whole number"),
+        ({"max_masks": 0}, "max_masks=0 .* from 1"),
     ],
 )
 def test_options_without_meaning_are_refused(words: dict, message: str) -> None:

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from masklet.masks.ops import nms
+from masklet.masks import iou as mask_iou
+from masklet.masks.ops import mask_nms, nms
 
 
 def boxes(count: int, seed: int = 0, spread: float = 100.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -93,3 +94,20 @@ def test_boxes_with_an_area_are_compared_as_in_the_published_generator() -> None
         raise AssertionError(f"the mask of box {index} is not needed")
 
     np.testing.assert_array_equal(nms(wide, scores, 0.5, thin_mask=never), nms(wide, scores, 0.5))
+
+
+def test_masks_are_suppressed_by_the_pixels_that_they_share() -> None:
+    random = np.random.default_rng(5)
+    rows, columns = np.mgrid[:24, :32]
+    disks = [
+        np.hypot(rows - y, columns - x) < radius for y, x, radius in random.uniform((0, 0, 2), (24, 32, 9), (60, 3))
+    ]
+    masks, scores = np.array([*disks, np.zeros((24, 32), bool)]), random.integers(0, 20, 61) / 20  # some are equal
+    for threshold in (0.0, 0.3, 0.75, 1.0):
+        expected: list[int] = []
+        for i in np.argsort(-scores, kind="stable").tolist():
+            if all(mask_iou(masks[i], masks[j]) * (masks[i] & masks[j]).any() <= threshold for j in expected):
+                expected.append(i)
+        assert mask_nms(masks, scores, threshold).tolist() == expected
+        assert mask_nms(masks, scores, threshold, max_count=3).tolist() == expected[:3]
+    assert mask_nms(masks[:0], scores[:0], 0.5).tolist() == []

@@ -54,6 +54,15 @@ def generate(
     adaptive: Annotated[
         bool | None, typer.Option("--adaptive/--no-adaptive", help="Prompt only where no mask is yet.")
     ] = None,
+    mask_nms_thresh: Annotated[
+        float | None, typer.Option("--mask-nms-thresh", metavar="0..1", help="Masks that overlap by more are the same.")
+    ] = None,
+    refine: Annotated[
+        int | None, typer.Option("--refine", metavar="N", help="Prompt the best N masks by their boxes too; 0: none.")
+    ] = None,
+    max_masks: Annotated[
+        int | None, typer.Option("--max-masks", metavar="N", help="Keep only the best N masks.")
+    ] = None,
     sort_by: Annotated[
         str | None, typer.Option("--sort-by", metavar="NAME", help="score (default) or area: what comes first.")
     ] = None,
@@ -89,6 +98,9 @@ def generate(
         min_mask_region_area=min_mask_region_area,
         use_m2m=use_m2m or None,
         adaptive=adaptive,
+        mask_nms_thresh=mask_nms_thresh,
+        refine=refine,
+        max_masks=max_masks,
         sort_by=sort_by,
     )
     run_segment(

@@ -51,6 +51,9 @@ class MaskGeneratorArgs:
     min_mask_region_area: int | None = None
     use_m2m: bool | None = None
     adaptive: bool | None = None
+    mask_nms_thresh: float | None = None
+    refine: int | None = None
+    max_masks: int | None = None
     sort_by: str | None = None
 
     def __post_init__(self) -> None:

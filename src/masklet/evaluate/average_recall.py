@@ -16,11 +16,14 @@ which SAM's paper and those before it measure masks without prompts:
 * The **best IoU** of an object is the largest that any of the 1000 has with it, matched or not; the mean is over
   objects.
 * **Masks per image**: all that were generated, before the limit of 1000, mean over the images with an object.
+* **Precision@k**: the fraction of the first k proposals of each image that have an IoU of 0.5 or more with an object,
+  over the proposals of all images. Several proposals of one object all count. It says something only of data whose
+  every object and part is annotated: anywhere else a correct mask of something unannotated counts as wrong.
 
 COCO's AR@1000 of a model that generates fewer masks is that of the masks it has. COCO crowds and empty masks are not
 objects; pixels that are not evaluated (GrabCut's borders) count neither for an object nor for a proposal. Masks of
-parts of objects, which are not annotated, do not count against a model: recall is measured, not precision. Figures
-depend on the options as much as on the model (points, thresholds), so the report has them.
+parts of objects, which are not annotated, do not count against the recall of a model. Figures depend on the options as
+much as on the model (points, thresholds), so the report has them.
 
 Shapes: N proposals, G objects, T thresholds, H height, W width.
 """
@@ -50,6 +53,7 @@ __all__ = [
     "RecallReport",
     "evaluate_recall",
     "match_objects",
+    "measure_proposals",
     "recall_report",
 ]
 
@@ -93,12 +97,17 @@ class ObjectRecall:
 
 @dataclass(frozen=True)
 class ImageRecall:
-    """An image: the number of masks generated for it, its objects, and the seconds that generating took."""
+    """An image: the number of masks generated for it, its objects, and the seconds that generating took.
+
+    `correct_ranks` has the ranks (1: the first) of the proposals with an IoU of 0.5 or more with an object; None in
+    results that were written before precision was measured.
+    """
 
     image: str
     num_masks: int
     objects: tuple[ObjectRecall, ...]
     seconds: float = 0.0
+    correct_ranks: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +133,8 @@ class RecallReport:
     mean_best_iou: float
     mean_masks: float
     """Masks per image."""
+    precision: dict[str, float | None]
+    """By the number of proposals, as `recall`; None if nothing was proposed, or an image has no ranks."""
     seconds: float
     results: tuple[ImageRecall, ...] = field(default=(), repr=False)
 
@@ -164,8 +175,7 @@ def evaluate_recall(
         started = time.perf_counter()
         proposals = generate(annotated.rgb)
         seconds = time.perf_counter() - started
-        objects = match_objects(image.name, proposals, {n: masks[n] for n in numbers}, valid_mask)
-        results = (ImageRecall(image.name, len(proposals.rles), objects, seconds),)
+        results = (measure_proposals(image.name, proposals, {n: masks[n] for n in numbers}, valid_mask, seconds),)
     if on_progress is not None:
         on_progress()
     return results
@@ -180,6 +190,22 @@ def match_objects(
         >>> [one.best_iou for one in match_objects("dog", generate_masks(predictor, rgb), {1: mask})]
         [0.87]
     """
+    return measure_proposals(image_name, proposals, truth, valid_mask).objects
+
+
+def measure_proposals(
+    image_name: str,
+    proposals: Proposals,
+    truth: Mapping[int, Mask],
+    valid_mask: Mask | None = None,
+    seconds: float = 0.0,
+) -> ImageRecall:
+    """Match proposals as `match_objects` does, and find those that are on an object; `seconds` is recorded.
+
+    Example:
+        >>> measure_proposals("dog", generate_masks(predictor, rgb), {1: mask}).correct_ranks
+        (1, 4)
+    """
     order = np.argsort(-np.asarray(proposals.predicted_ious), kind="stable")[: PROPOSAL_LIMITS[-1]]
     masks = [mask if valid_mask is None else mask & valid_mask for mask in truth.values()]
     ious = _iou_matrix([proposals.rles[i] for i in order], masks, valid_mask)
@@ -188,11 +214,12 @@ def match_objects(
     groups |= {name: (areas >= least) & (areas <= most) for name, (least, most) in AREA_RANGES.items()}
     ranks = {name: _match_ranks(ious, members) for name, members in groups.items()}
     best = ious.max(axis=0, initial=0.0)
+    correct = np.flatnonzero((ious >= IOU_THRESHOLDS[0]).any(axis=1)) + 1
     objects = []
     for g, number in enumerate(truth):
         matched = {n: tuple(int(r) or None for r in ranks[n][:, g]) for n, members in groups.items() if members[g]}
         objects.append(ObjectRecall(image_name, number, int(areas[g]), float(best[g]), matched))
-    return tuple(objects)
+    return ImageRecall(image_name, len(proposals.rles), tuple(objects), seconds, tuple(correct.tolist()))
 
 
 def recall_report(
@@ -212,6 +239,13 @@ def recall_report(
         matched = [[rank is not None and rank <= limit for rank in own_ranks] for own_ranks in ranks]
         return float(np.mean(matched)) if matched else None
 
+    precision: dict[str, float | None] = {}
+    ranks = [one.correct_ranks for one in results if one.correct_ranks is not None]
+    for limit in PROPOSAL_LIMITS:
+        proposed = sum(min(one.num_masks, limit) for one in results)
+        correct = sum(rank <= limit for own_ranks in ranks for rank in own_ranks)
+        precision[str(limit)] = correct / proposed if proposed and len(ranks) == len(results) else None
+
     return RecallReport(
         protocol=PROTOCOL,
         model=model,
@@ -223,6 +257,7 @@ def recall_report(
         objects_by_size={size: sum(size in one.matched_ranks for one in objects) for size in AREA_RANGES},
         mean_best_iou=float(np.mean([one.best_iou for one in objects])),
         mean_masks=float(np.mean([one.num_masks for one in results])),
+        precision=precision,
         seconds=sum(one.seconds for one in results),
         results=tuple(results),
     )

@@ -26,6 +26,10 @@ MAX_MASK_FRACTION = 0.25
 """Fraction of the network's input above which a mask does not cover points: other objects may lie on it."""
 POSITIVE_LABEL = 1
 """Label of a click on an object."""
+BOX_LABELS = (2, 3)
+"""Labels of the upper left and the lower right corner of a box."""
+MAX_BOXES = 32
+"""Boxes that are decoded together."""
 
 
 @dataclass(eq=False)
@@ -121,6 +125,25 @@ class CandidateSampler:
             self._predict(points_N2[i : i + size], logits[i : i + size], False, min_iou)
             for i in range(0, len(candidates), size)
         ]
+        return concat_candidates(parts)
+
+    def refine(self, candidates: Candidates, boxes_N4: Floats) -> Candidates:
+        """Prompt candidates by their boxes, xyxy in pixels of the crop, both ends inclusive; returns the answers.
+
+        A box raises the predicted IoU of whatever is in it, so an answer has the mean of that and its candidate's.
+        """
+        corners_N22 = (boxes_N4 + np.array([0, 0, 1, 1], np.float32)).reshape(-1, 2, 2)
+        xy_N22 = torch.from_numpy(self.transform.transform_coords(corners_N22.reshape(-1, 2)).reshape(-1, 2, 2))
+        model, parts = self.predictor.model, [candidates.select(np.zeros(len(candidates), bool))]
+        for start in range(0, len(candidates), MAX_BOXES):
+            xy_B22 = xy_N22[start : start + MAX_BOXES].to(self.predictor.device)
+            rows_B = torch.zeros(len(xy_B22), dtype=torch.long, device=xy_B22.device)
+            labels_B2 = torch.tensor(BOX_LABELS, device=xy_B22.device).expand(len(xy_B22), 2)
+            decoded = model.decode(self.features.index_select(rows_B), PromptTensors(xy_B22, labels_B2, None))
+            selected = select_masks(decoded, False, threshold=model.stability_threshold)
+            iou_B = (candidates.iou_N[start : start + MAX_BOXES] + selected.iou_BK[:, 0].float().cpu().numpy()) / 2
+            points_B2 = candidates.points_N2[start : start + MAX_BOXES]
+            parts.append(Candidates(selected.logits_BKHW[:, 0].float(), iou_B, points_B2))
         return concat_candidates(parts)
 
     def _predict(

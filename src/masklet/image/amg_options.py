@@ -23,19 +23,20 @@ FRACTION_FIELDS = (
     "pred_iou_thresh",
     "stability_score_thresh",
     "box_nms_thresh",
+    "mask_nms_thresh",
     "crop_nms_thresh",
     "crop_overlap_ratio",
 )
 BUILTIN_IOU, BUILTIN_STABILITY, BUILTIN_AREA = 0.35, 0.2, 64
 """Thresholds and smallest region of the built-in model, whose scores are lower than those of published models and whose
-masks have more specks; measured in docs/everything.md."""
+masks have more specks; measured in docs/mask_generation_performance.md."""
 SAM1_IOU = 0.88
 """Threshold of the published generator for SAM 1."""
 
 
 @dataclass(frozen=True)
 class MaskGeneratorOptions:
-    """Options of the published automatic mask generator, with its names and defaults; the last two are new.
+    """Options of the published automatic mask generator, with its names and defaults; the last five are new.
 
     Example:
         >>> MaskGeneratorOptions(points_per_side=16, crop_n_layers=1)
@@ -80,6 +81,12 @@ class MaskGeneratorOptions:
     """Prompt from coarse to fine, and only points that no mask covers yet."""
     sort_by: SortBy = "score"
     """Order of the masks: best first, or largest first."""
+    mask_nms_thresh: float = 1.0
+    """Mask IoU above which only the best of two masks stays, 0..1; measured at low resolution."""
+    refine: int = 0
+    """Number of masks, best first, that are also prompted by their box; the answers compete with all masks."""
+    max_masks: int | None = None
+    """Masks that are kept at most, best first; None: all."""
 
     def __post_init__(self) -> None:
         ranges: dict[str, tuple[float, float]] = {
@@ -95,6 +102,9 @@ class MaskGeneratorOptions:
         _check_int("crop_n_layers", self.crop_n_layers, 0, 4)
         _check_int("crop_n_points_downscale_factor", self.crop_n_points_downscale_factor, 1, 64)
         _check_int("min_mask_region_area", self.min_mask_region_area, 0, 1 << 31)
+        _check_int("refine", self.refine, 0, 1 << 20)
+        if self.max_masks is not None:
+            _check_int("max_masks", self.max_masks, 1, 1 << 31)
         for name, choices in (("output_mode", get_args(OutputMode)), ("sort_by", get_args(SortBy))):
             if getattr(self, name) not in choices:
                 raise InputError(f"{name}={getattr(self, name)!r} is unknown; choose one of {', '.join(choices)}")

@@ -24,7 +24,7 @@ from masklet.image.mask_upsampling import MaskUpsampler
 from masklet.image.predictor import ImagePredictor
 from masklet.masks import rle
 from masklet.masks.morphology import fill_holes, remove_islands
-from masklet.masks.ops import masks_to_boxes, nms
+from masklet.masks.ops import mask_nms, masks_to_boxes, nms
 from masklet.masks.rle import Rle
 from masklet.runtime import standard_torch
 
@@ -38,6 +38,8 @@ __all__ = [
     "preset",
 ]
 
+REFINED_NMS = 0.85
+"""Mask IoU above which only the best of two masks is refined."""
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
 
@@ -98,6 +100,8 @@ def generate_masks_for_set_image(
             )
         )  # small crops first
     batch = _remove_small_regions(batch, options)
+    if options.max_masks is not None:
+        batch = batch.select(np.argsort(-batch.iou_N, kind="stable")[: options.max_masks])
     if len(batch.cropped_masks) > 1 and (rgb == rgb[:1, :1]).all():  # nothing divides one color: its largest mask stays
         areas = [np.count_nonzero(mask) for mask in batch.cropped_masks]
         batch = batch.select(np.array([np.argmax(areas)]))
@@ -168,18 +172,32 @@ def _process_crop(
             covered.add(candidates[-1].logits_NHW)
             points_prompted += len(batch)
 
-    stable, boxes_N4 = concat_candidates(candidates), np.concatenate(boxes)
+    stable, boxes_N4, stability_N = concat_candidates(candidates), np.concatenate(boxes), np.concatenate(stability)
+    if options.refine and len(stable):
+        bits_NHW = (stable.logits_NHW > options.mask_threshold).cpu().numpy()
+        chosen = mask_nms(bits_NHW, stable.iou_N, REFINED_NMS, options.refine)
+        answers = sampler.refine(stable.select(chosen), boxes_N4[chosen])
+        stats = upsampler.measure(answers.logits_NHW)
+        keep = (stats.stability_N >= options.stability_score_thresh) & ~crop.touches_crop_edge(stats.boxes_N4 + shift)
+        stable = concat_candidates([stable, answers.select(keep)])
+        boxes_N4 = np.concatenate([boxes_N4, stats.boxes_N4[keep]])
+        stability_N = np.concatenate([stability_N, stats.stability_N[keep]])
+
+    if options.mask_nms_thresh < 1 and len(stable):
+        bits_NHW = (stable.logits_NHW > options.mask_threshold).cpu().numpy()
+        kept = mask_nms(bits_NHW, stable.iou_N, options.mask_nms_thresh)
+        stable, boxes_N4, stability_N = stable.select(kept), boxes_N4[kept], stability_N[kept]
 
     def crop_mask(i: int) -> Bools:
         return upsampler.crop_mask(stable.logits_NHW[i], boxes_N4[i])
 
-    best = nms(boxes_N4, stable.iou_N, options.box_nms_thresh, thin_mask=crop_mask)
+    best = nms(boxes_N4, stable.iou_N, options.box_nms_thresh, max_count=options.max_masks, thin_mask=crop_mask)
     return _MaskBatch(
         [crop_mask(i) for i in best],
         points_prompted,
         boxes_N4[best] + shift,
         stable.iou_N[best],
-        np.concatenate(stability)[best],
+        stability_N[best],
         stable.points_N2[best] + shift[:2],
         np.tile(np.array(crop.xyxy, np.float32), (len(best), 1)),
     )

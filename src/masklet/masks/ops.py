@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["box_iou", "iou", "iou_matrix", "masks_to_boxes", "nms", "true_spans"]
+__all__ = ["box_iou", "iou", "iou_matrix", "mask_nms", "masks_to_boxes", "nms", "true_spans"]
 
 Bools = npt.NDArray[np.bool_]
 
@@ -130,3 +130,33 @@ def nms(
                 overlaps[row] = more == 0 or np.count_nonzero(shared[0] & shared[1]) > iou_threshold * fewer
         candidates = rest[~(overlaps & (sorted_classes[rest] == sorted_classes[best]))]
     return order[selected] if selected else order[:0]
+
+
+def mask_nms(
+    masks_NHW: Bools, scores: npt.NDArray[np.floating[Any]], iou_threshold: float, max_count: int | None = None
+) -> npt.NDArray[np.intp]:
+    """Select masks by non-maximum suppression: return the indices of the (N, H, W) masks to keep, best score first.
+
+    A mask is suppressed if its IoU with a better one is above `iou_threshold`. Of equal scores the first counts as
+    better. Empty masks suppress nothing and are not suppressed. `max_count` limits the result.
+
+    Example:
+        >>> mask_nms(np.array([[[1, 1, 0]], [[1, 1, 1]], [[0, 0, 1]]], bool), np.array([0.8, 0.9, 0.7]), 0.5)
+        array([1, 2])
+    """
+    assert masks_NHW.shape[:1] == scores.shape, f"a mask for every score, got {masks_NHW.shape} and {scores.shape}"
+    areas, boxes = np.count_nonzero(masks_NHW, axis=(1, 2)), masks_to_boxes(masks_NHW).astype(int)
+    candidates = np.argsort(-scores, kind="stable")
+    selected: list[int] = []
+    while len(candidates) and len(selected) != max_count:
+        best, candidates = int(candidates[0]), candidates[1:]
+        selected.append(best)
+        smaller, larger = np.minimum(areas[candidates], areas[best]), np.maximum(areas[candidates], areas[best])
+        similar = np.flatnonzero(smaller > iou_threshold * larger)  # no other can have such an IoU
+        left, top, right, bottom = boxes[best].tolist()
+        window = np.s_[top:bottom, left:right]
+        shared = masks_NHW[(candidates[similar], *window)] & masks_NHW[(best, *window)]
+        intersection = np.count_nonzero(shared, axis=(1, 2))
+        union = areas[candidates[similar]] + areas[best] - intersection
+        candidates = np.delete(candidates, similar[intersection > iou_threshold * union])
+    return np.array(selected, np.intp)

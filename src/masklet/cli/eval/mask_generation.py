@@ -1,4 +1,4 @@
-"""`masklet eval mask-generation`: average recall of masks generated without prompts."""
+"""`masklet eval mask-generation`: average recall and precision of masks generated without prompts."""
 
 from __future__ import annotations
 
@@ -56,10 +56,11 @@ def mask_generation(
     report_file: ReportFile = None,
     resume: Resume = True,
 ) -> None:
-    """Measure average recall of mask generation: AR at 1, 10, 100 and 1000 masks, by size, as COCO defines it.
+    """Measure mask generation: average recall at 1, 10, 100 and 1000 masks, as COCO defines it, and precision.
 
-    Classes are ignored. After Ctrl-C the results so far are printed and written; with --report the same command
-    resumes.
+    Classes are ignored. Precision, the fraction of masks that are on an object (IoU 0.5 or more), says something only
+    if every object of the data is annotated. After Ctrl-C the results so far are printed and written; with --report
+    the same command resumes.
 
     \b
     Examples:
@@ -117,4 +118,8 @@ def _report_lines(report: RecallReport) -> list[str]:
         value = figures["1000"]
         shown = "-" if value is None else f"{value:.3f}"
         lines.append(f"{f'AR@1000 {size}':<16}{shown:>8}  {pluralize(report.objects_by_size[size], 'object')}")
+    for limit in ("10", "100"):
+        value = report.precision[limit]
+        shown = "-" if value is None else f"{value:.3f}"
+        lines.append(f"{f'precision@{limit}':<16}{shown:>8}")
     return [*lines, f"{'mean best IoU':<16}{report.mean_best_iou:>8.3f}"]
