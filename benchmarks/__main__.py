@@ -246,10 +246,11 @@ def builtin_errors(
         roots[name if equals else Path(word).name] = Path(folder if equals else word)
     samples = error_measures.choose_samples(roots, images)
     predictor, rows = SAM(model).predictor, []
+    cells = predictor.model.still_image_size // 4  # masks have stride 4
     with progress_bar("images", sum(map(len, samples.values())), enabled=True) as step:
         for split, chosen in samples.items():
             for sample in chosen:
-                rows += error_measures.measure_objects(predictor, sample, split, objects)
+                rows += error_measures.measure_objects(predictor, sample, split, objects, cells=cells)
                 if rows_file is not None:
                     error_measures.write_rows(rows, rows_file)
                 step()

@@ -16,18 +16,20 @@ Shapes: N objects, K candidates, H height, W width.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from masklet.atomic_files import atomic_path
+from masklet.atomic_files import write_text
 from masklet.datasets import Sample
 from masklet.errors import SourceError
+from masklet.evaluate.image_clicks import ImageModel
 from masklet.evaluate.image_prompts import find_image_samples, source_name
 from masklet.evaluate.prompts_from_masks import (
     Click,
@@ -36,7 +38,6 @@ from masklet.evaluate.prompts_from_masks import (
     prompt_from_mask,
     sample_evenly,
 )
-from masklet.image import ImagePredictor
 from masklet.masks import iou
 
 __all__ = [
@@ -54,8 +55,6 @@ Mask = npt.NDArray[np.bool_]
 
 SIZES = ((0.0, 0.02, "under 2 %"), (0.02, 0.1, "2 to 10 %"), (0.1, 1.01, "over 10 %"))
 """Fractions of the image: from, to (exclusive), name."""
-STRIDE = 4
-"""Pixels of the network's input per cell of its masks."""
 BAND_CELLS = 2
 """Width of the band along the border, on either side, that the interior leaves out."""
 NUM_CLICKS = 5
@@ -126,9 +125,11 @@ def choose_samples(roots: Mapping[str, Path], images: int) -> dict[str, list[Sam
 
 
 def measure_objects(
-    predictor: ImagePredictor, sample: Sample, split: str, max_objects: int = 6, max_crops: int = 2
+    predictor: ImageModel, sample: Sample, split: str, max_objects: int = 6, max_crops: int = 2, cells: int = 128
 ) -> list[ObjectErrors]:
     """Measure at most `max_objects` objects of one image, and crops around at most `max_crops` of them.
+
+    Masks of the network have `cells` by `cells` cells. The predictor is copied for crops.
 
     Raises:
         SourceError: if the image or its masks are unreadable.
@@ -141,7 +142,6 @@ def measure_objects(
     if not truth:
         return []
     predictor.set_image(frame.rgb)
-    side = predictor.model.still_image_size // STRIDE
     boxes = predictor.predict_prompts([prompt_from_mask(mask, "box") for mask in truth], multimask_output=False)
     box_3 = predictor.predict_prompts([prompt_from_mask(mask, "box") for mask in truth], multimask_output=True)
     filled = predictor.predict_prompts([prompt_from_mask(mask, "mask") for mask in truth], multimask_output=False)
@@ -165,10 +165,10 @@ def measure_objects(
         chosen = int(first.scores[i].argmax())
         click_mask, box_mask = first.masks[i, chosen], boxes.masks[i, 0]
         x, y, _ = clicks[i][0]
-        inner = ~_border_band(mask, side)
+        inner = ~_border_band(mask, cells)
         crop = _crop_ious(predictor, frame.rgb, mask) if i in crops else (np.nan, np.nan)
         parts = [_count_regions(box_mask), _count_regions(~np.pad(box_mask, 1, constant_values=False)) - 1]
-        small = cv2.resize(mask.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA)
+        small = cv2.resize(mask.astype(np.float32), (cells, cells), interpolation=cv2.INTER_AREA)
         grid = cv2.resize(small, mask.shape[::-1], interpolation=cv2.INTER_LINEAR) > 0.5
         rows.append(
             ObjectErrors(
@@ -199,7 +199,7 @@ def measure_objects(
     return rows
 
 
-def _crop_ious(predictor: ImagePredictor, rgb: npt.NDArray[np.uint8], mask: Mask) -> tuple[float, float]:
+def _crop_ious(predictor: ImageModel, rgb: npt.NDArray[np.uint8], mask: Mask) -> tuple[float, float]:
     """Return IoU of box and click on a crop of half the width and height; nan if the object does not fit."""
     height, width = mask.shape
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
@@ -208,7 +208,7 @@ def _crop_ious(predictor: ImagePredictor, rgb: npt.NDArray[np.uint8], mask: Mask
     top = int(np.clip((rows[0] + rows[-1]) // 2 - height // 4, 0, height - height // 2))
     left = int(np.clip((columns[0] + columns[-1]) // 2 - width // 4, 0, width - width // 2))
     window = np.s_[top : top + height // 2, left : left + width // 2]
-    zoomed = ImagePredictor(predictor.model)
+    zoomed = copy.copy(predictor)
     zoomed.set_image(np.ascontiguousarray(rgb[window]))
     part = np.ascontiguousarray(mask[window])
     box = zoomed.predict_prompts([prompt_from_mask(part, "box")], multimask_output=False)
@@ -216,9 +216,9 @@ def _crop_ious(predictor: ImagePredictor, rgb: npt.NDArray[np.uint8], mask: Mask
     return iou(box.masks[0, 0], part), iou(click.masks[0, 0], part)
 
 
-def _border_band(mask: Mask, side: int) -> Mask:
-    """Return the pixels within `BAND_CELLS` cells of the border of a mask, cells being 1 / `side` of the image."""
-    radius = [max(1, round(BAND_CELLS * length / side)) for length in mask.shape[::-1]]
+def _border_band(mask: Mask, cells: int) -> Mask:
+    """Return the pixels within `BAND_CELLS` cells of the border of a mask, a cell being 1 / `cells` of the image."""
+    radius = [max(1, round(BAND_CELLS * length / cells)) for length in mask.shape[::-1]]
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius[0] + 1, 2 * radius[1] + 1))
     array = mask.astype(np.uint8)
     return np.asarray(cv2.dilate(array, kernel) != cv2.erode(array, kernel))
@@ -235,15 +235,18 @@ def _count_regions(mask: Mask, min_area: int = 4) -> int:
 
 
 def write_rows(rows: Iterable[ObjectErrors], path: Path) -> None:
-    """Write rows as JSON, for `read_rows`."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps([asdict(row) for row in rows]) + "\n")
+    """Write rows as JSON, with null for nan, for `read_rows`."""
+    plain = [{name: value if value == value else None for name, value in asdict(row).items()} for row in rows]
+    write_text(path, json.dumps(plain) + "\n")
 
 
 def read_rows(path: Path) -> list[ObjectErrors]:
     """Read what `write_rows` wrote."""
-    names = [field.name for field in fields(ObjectErrors)]
-    return [ObjectErrors(**{name: row[name] for name in names}) for row in json.loads(path.read_text())]
+    restore = {list: tuple, type(None): lambda _: np.nan}
+    return [
+        ObjectErrors(**{name: restore.get(type(value), lambda x: x)(value) for name, value in row.items()})
+        for row in json.loads(path.read_text())
+    ]
 
 
 def error_tables(rows: Sequence[ObjectErrors]) -> dict[str, list[tuple[str, ...]]]:

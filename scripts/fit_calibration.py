@@ -26,6 +26,7 @@ from safetensors.torch import save
 
 from masklet.atomic_files import atomic_path
 from masklet.datasets import Sample
+from masklet.evaluate.image_clicks import ImageModel
 from masklet.evaluate.image_prompts import find_image_samples, source_name
 from masklet.evaluate.prompts_from_masks import (
     Click,
@@ -52,7 +53,7 @@ NUM_BINS = 10
 """Bins of predicted IoU in the expected calibration error."""
 
 
-def measure_pairs(predictor: ImagePredictor, sample: Sample, max_objects: int) -> tuple[Pairs, Pairs]:
+def measure_pairs(predictor: ImageModel, sample: Sample, max_objects: int) -> tuple[Pairs, Pairs]:
     """Return the pairs of the single mask (boxes and corrections) and of the three candidates of a click."""
     [frame] = sample.read(sample.frame_indices)
     numbers = sorted(frame.masks)
