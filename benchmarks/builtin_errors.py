@@ -167,7 +167,7 @@ def measure_objects(
         x, y, _ = clicks[i][0]
         inner = ~_border_band(mask, cells)
         crop = _crop_ious(predictor, frame.rgb, mask) if i in crops else (np.nan, np.nan)
-        parts = [_count_regions(box_mask), _count_regions(~np.pad(box_mask, 1, constant_values=False)) - 1]
+        holes = _count_regions(~np.pad(box_mask, 1, constant_values=False)) - 1
         small = cv2.resize(mask.astype(np.float32), (cells, cells), interpolation=cv2.INTER_AREA)
         grid = cv2.resize(small, mask.shape[::-1], interpolation=cv2.INTER_LINEAR) > 0.5
         rows.append(
@@ -176,7 +176,8 @@ def measure_objects(
                 source_name(sample, "stills"),
                 sample.name,
                 float(mask.mean()),
-                *parts,
+                _count_regions(box_mask),
+                holes,
                 iou(box_mask, mask),
                 click_ious[chosen],
                 max(click_ious),
@@ -242,11 +243,12 @@ def write_rows(rows: Iterable[ObjectErrors], path: Path) -> None:
 
 def read_rows(path: Path) -> list[ObjectErrors]:
     """Read what `write_rows` wrote."""
-    restore = {list: tuple, type(None): lambda _: np.nan}
-    return [
-        ObjectErrors(**{name: restore.get(type(value), lambda x: x)(value) for name, value in row.items()})
-        for row in json.loads(path.read_text())
-    ]
+    rows = []
+    for stored in json.loads(path.read_text()):
+        values = {name: np.nan if value is None else value for name, value in stored.items()}
+        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        rows.append(ObjectErrors(**{**values, **lists}))
+    return rows
 
 
 def error_tables(rows: Sequence[ObjectErrors]) -> dict[str, list[tuple[str, ...]]]:

@@ -3,7 +3,8 @@
 The model segments objects of training images by a box, by one click and by corrections of it. Two maps are fitted to
 the pairs of predicted and true IoU by least squares: one for the single mask, one for the three candidates of a click.
 Each is linear between knots and strictly ascending, so that the order of candidates stays. Half of the images (every
-second one) fit, the other half confirms; then all of them fit what is written:
+second one) fit, the other half confirms: a map that lowers their calibration error by less than `MIN_GAIN` is left out,
+and without any map the file keeps none. What is written is fitted to all images:
 
     python scripts/fit_calibration.py stills src/masklet/builtin/masklet-builtin.safetensors
 
@@ -48,6 +49,8 @@ NUM_KNOTS = 7
 """Two of them at 0 and 1, the others at quantiles of the predicted IoU."""
 MIN_SLOPE = 0.02
 """Of every part of the map: above 0, so that the order of candidates stays."""
+MIN_GAIN = 0.01
+"""By which a map must lower the calibration error of images that it was not fitted to."""
 NUM_CLICKS = 5
 NUM_BINS = 10
 """Bins of predicted IoU in the expected calibration error."""
@@ -141,22 +144,27 @@ def main() -> None:
     predictor = ImagePredictor(network)
     samples = choose_evenly(find_image_samples(arguments.data), arguments.images)
     measured = [measure_pairs(predictor, sample, arguments.objects) for sample in samples]
-    maps = []
+    maps, gains = [], []
     for kind, name in enumerate(("single mask", "candidates")):
         fitted, confirmed = (np.concatenate([pairs[kind] for pairs in measured[i::2]]) for i in (0, 1))
         mapped = np.column_stack([np.interp(confirmed[:, 0], *fit_map(fitted)), confirmed[:, 1]])
         before, after = calibration_error(confirmed), calibration_error(mapped)
-        print(f"{name}: {len(confirmed)} masks of the other half, calibration error {before:.3f}, now {after:.3f}")
-        maps.append(fit_map(np.concatenate([fitted, confirmed])))
+        gains.append(before - after >= MIN_GAIN)
+        maps.append(fit_map(np.concatenate([fitted, confirmed])) if gains[-1] else np.linspace([0, 0], 1, NUM_KNOTS).T)
+        print(f"{name}: {len(confirmed)} masks of the other half, calibration error {before:.3f}, mapped {after:.3f}")
         print("  predicted", *(f"{value:.3f}" for value in maps[-1][0]))
         print("  expected ", *(f"{value:.3f}" for value in maps[-1][1]))
+    if not any(gains):
+        print("no map helps: the file gets none")
     if arguments.dry_run:
         return
     with safe_open(arguments.model, framework="pt") as file:
         header = dict(file.metadata() or {})
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    tensors[IOU_CALIBRATION] = torch.from_numpy(np.stack(maps))
-    header["config"] = json.dumps(asdict(replace(CONFIGS["builtin"], iou_knots=NUM_KNOTS)))
+    tensors.pop(IOU_CALIBRATION, None)
+    if any(gains):
+        tensors[IOU_CALIBRATION] = torch.from_numpy(np.stack(maps)).float()
+    header["config"] = json.dumps(asdict(replace(CONFIGS["builtin"], iou_knots=NUM_KNOTS if any(gains) else 0)))
     with atomic_path(arguments.model) as temporary:
         temporary.write_bytes(save(tensors, metadata=header))
 

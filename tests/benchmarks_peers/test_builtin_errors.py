@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import cv2
 import numpy as np
 import pytest
 
+from benchmarks.__main__ import run
 from benchmarks.builtin_errors import (
     ObjectErrors,
     choose_samples,
@@ -39,6 +42,8 @@ def measured(folder: Path, shift: int) -> list[ObjectErrors]:
 
 class BrightRegion(Oracle):
     """Predicts what is bright, in crops too."""
+
+    model = SimpleNamespace(still_image_size=80)
 
     def set_image(self, rgb: np.ndarray) -> None:
         self.images = (rgb[..., 0] > 127)[None]
@@ -107,3 +112,22 @@ def test_samples_are_spread_over_the_common_sources(tmp_path: Path) -> None:
     store_image(tmp_path / "c" / "alone", "0", mask)
     with pytest.raises(SourceError, match="no source in common"):
         choose_samples({"a": tmp_path / "a", "c": tmp_path / "c"}, 6)
+
+
+def test_the_command_prints_tables_and_writes_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mask = np.zeros((1, 40, 60), bool)
+    mask[0, 2:14, 3:20] = True
+    store_image(tmp_path / "stills" / "src", "a", mask)
+    model = BrightRegion(mask, np.zeros((0, 40, 60), np.uint8))
+    monkeypatch.setattr("masklet.sam.SAM", lambda name: model)
+    files = ["--rows", str(tmp_path / "rows.json"), "--plot", str(tmp_path / "plot.svg")]
+    with pytest.raises(SystemExit) as left:
+        run(["builtin-errors", f"mine={tmp_path / 'stills'}", *files])
+    printed = capsys.readouterr().out
+    assert left.value.code == 0
+    assert re.search(r"^\| +\| +objects \| +mine box \|", printed, re.MULTILINE)
+    assert "predicted IoU, mine" in printed
+    assert read_rows(tmp_path / "rows.json")[0].box == 0  # the image is black
+    assert (tmp_path / "plot.svg").read_text().startswith("<svg")

@@ -81,3 +81,7 @@ def test_the_file_is_calibrated_and_still_loads(
         assert torch.equal(network.sam_mask_decoder.iou_calibration, maps)
         assert maps.shape == (2, 2, 7)
     assert '"iou_knots": 7' in read_metadata(model)["config"]
+    monkeypatch.setattr(script, "measure_pairs", lambda *_: (np.full((9, 2), 0.7), np.full((9, 2), 0.4)))
+    script.main()  # calibrated already: the map of before is removed
+    assert "sam_mask_decoder.iou_calibration" not in load_file(model)
+    assert '"iou_knots": 0' in read_metadata(model)["config"]
