@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from benchmarks import builtin_errors as error_measures
 from benchmarks import environments as peer_environments
 from benchmarks import image as image_comparison
 from benchmarks import mask_generation as mask_comparison
@@ -20,6 +21,7 @@ from benchmarks import video as video_comparison
 from benchmarks.environments import PEERS, Peer, environment_dir, find_peer, installed_packages
 from benchmarks.interleaved import ComparisonResult
 from benchmarks.process import resolve_interpreters
+from masklet.atomic_files import write_text
 from masklet.benchmark import roofline
 from masklet.benchmark.record import BenchmarkRecord, OptionValue
 from masklet.benchmark.roofline import HardwareLimits
@@ -209,6 +211,54 @@ def mask_generation(
         job.device,
         report_file,
     )
+
+
+@app.command("builtin-errors")
+def builtin_errors(
+    data: Annotated[
+        list[str], typer.Argument(metavar="[NAME=]DATA...", help="Folders with SOURCE/images and SOURCE/masks.")
+    ],
+    images: Annotated[int, typer.Option(help="Images of each folder, spread evenly over sources.", min=1)] = 120,
+    objects: Annotated[int, typer.Option(help="Objects of an image, at most.", min=1)] = 6,
+    model: EvalModel = None,
+    threads: Threads = None,
+    rows_file: Annotated[
+        Path | None, typer.Option("--rows", metavar="FILE", help="Write the figures of every object as JSON.")
+    ] = None,
+    plot_file: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE.svg", help="Draw true over predicted IoU.")
+    ] = None,
+) -> None:
+    """Show where the built-in model, or another one, loses: by size, source, resolution, decoder, choice and border.
+
+    Several folders are compared, such as held-out images and training images, over the sources that all have.
+
+    \b
+    Examples:
+      python -m benchmarks builtin-errors held-out=heldout training=stills --rows rows.json
+    """
+    from masklet.sam import SAM
+
+    _set_threads(threads)
+    roots = {}
+    for word in data:
+        name, equals, folder = word.partition("=")
+        roots[name if equals else Path(word).name] = Path(folder if equals else word)
+    samples = error_measures.choose_samples(roots, images)
+    predictor, rows = SAM(model).predictor, []
+    cells = predictor.model.still_image_size // 4  # masks have stride 4
+    with progress_bar("images", sum(map(len, samples.values())), enabled=True) as step:
+        for split, chosen in samples.items():
+            for sample in chosen:
+                rows += error_measures.measure_objects(predictor, sample, split, objects, cells=cells)
+                if rows_file is not None:
+                    error_measures.write_rows(rows, rows_file)
+                step()
+    if plot_file is not None:
+        write_text(plot_file, error_measures.reliability_svg(rows))
+    for title, table in error_measures.error_tables(rows).items():
+        typer.echo(f"\n{title}")
+        show_table(table[0], table[1:], left_aligned=table[0][:1])
 
 
 @app.command()

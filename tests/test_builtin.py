@@ -45,6 +45,12 @@ def test_it_finds_a_disc_by_its_box_and_by_a_click(model: SAM) -> None:
     assert max(iou(mask, disc()) for mask in by_click.masks.data) > 0.5
 
 
+def test_a_click_on_the_background_has_low_confidence(model: SAM) -> None:
+    on_disc, on_background = model(golden_image(), points=[[[90, 130]], [[20, 20]]], labels=[[1], [1]])[0]
+    assert on_disc.low_confidence.tolist() == [False]
+    assert on_background.low_confidence.tolist() == [True]
+
+
 def test_a_rough_mask_is_made_better(model: SAM) -> None:
     rough = np.zeros((240, 320), bool)
     rough[90:170, 55:130] = True

@@ -237,6 +237,7 @@ def test_json_and_table() -> None:
     assert [(row["prompt"], row["name"], row["class"], row["area"]) for row in rows] == [
         (4, "object", 0, 800), (7, "ring", 1, 300), (9, "object", 0, 448)
     ]  # fmt: skip
+    assert [row["low_confidence"] for row in rows] == [False] * 3
     assert rows[0]["box"] == {"x1": 5, "y1": 10, "x2": 45, "y2": 30}
     assert rows[0]["segments"] == {"x": [5, 45, 45, 5], "y": [10, 10, 30, 30]}
     pytest.importorskip("pandas")

@@ -10,14 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from masklet.cli import segment_job
 from masklet.image import ImagePredictor, Prediction
 from masklet.sam import SAM
 
 Masklet = Callable[..., Any]
-LINE = re.compile(r"a\.png: 1 object, score 0\.\d\d, \d+ ms -> masklet-out/a_overlay\.png\n")
+LINE = re.compile(r"a\.png: 1 object, score 0\.\d\d, \d+ ms -> masklet-out/a_overlay\.png\n( .*\n)?")
 
 
 def test_a_click_writes_an_overlay_and_names_it(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
@@ -65,6 +67,33 @@ def test_the_grammar_counts_objects(
     outcome = masklet("segment", "a.png", *words, "--model", builtin_file)
     assert outcome.code == 0, outcome.err
     assert outcome.out.startswith(f"a.png: {summary}")
+
+
+@pytest.fixture
+def doubtful_file(builtin_file: Path, tmp_path: Path) -> Path:
+    """The random network with scores of about 0.31."""
+    path, tensors = tmp_path / "doubtful.safetensors", load_file(builtin_file)
+    tensors["sam_mask_decoder.iou_calibration"] = torch.tensor([[[0.0, 1], [0.31, 0.311]]] * 2)
+    save_file(tensors, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("words", "listed"),
+    [
+        (["--point", "30,20"], "0.31"),
+        (["--point", "30,20", "--multimask"], "0.31"),
+        (["--point", "30,20", "--point", "2,2", "--point-per-object"], "object 1: 0.31, object 2: 0.31"),
+    ],
+)
+def test_low_confidence_is_reported(
+    words: list[str], listed: str, masklet: Masklet, folder: Path, doubtful_file: Path
+) -> None:
+    outcome = masklet("segment", "a.png", *words, "--model", doubtful_file, "--format", "json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.splitlines()[1:] == [f"  low confidence ({listed}): add a click or a box"]
+    records = json.loads(Path("masklet-out/a.json").read_text())
+    assert [record["low_confidence"] for record in records] == [True] * len(records)
 
 
 def test_quiet_prints_nothing(masklet: Masklet, folder: Path, builtin_file: Path) -> None:

@@ -13,6 +13,7 @@ from helpers.train_data import different, tiny
 from masklet.errors import CheckpointError, InputError, UnknownModelError
 from masklet.load_model import load
 from masklet.models.sam2 import CONFIGS, SAM2
+from masklet.models.sam2.state_dict import IOU_CALIBRATION
 from masklet.train.initialization import (
     MEMORY_PREFIXES,
     build_state,
@@ -46,6 +47,16 @@ def test_a_run_starts_with_the_pretrained_weights(builtin_file: Path) -> None:
     state = build_state(tiny(model="builtin", pretrained=str(builtin_file)))
     assert not different(load(builtin_file).network.state_dict(), state.model.state_dict())
     assert state.step == 0
+
+
+def test_a_run_starts_without_the_calibration(builtin_file: Path, tmp_path: Path) -> None:
+    tensors = load(builtin_file).network.state_dict()
+    maps = torch.tensor([[[0.0, 1], [0.2, 0.9]]] * 2)
+    save_file({**tensors, IOU_CALIBRATION: maps}, tmp_path / "calibrated.safetensors")
+    assert load(tmp_path / "calibrated.safetensors").network.sam_mask_decoder.iou_calibration.equal(maps)
+    model = SAM2(CONFIGS["builtin"])
+    load_pretrained(model, str(tmp_path / "calibrated.safetensors"))
+    assert not different(tensors, model.state_dict())
 
 
 def test_random_weights_depend_on_the_seed(tiny_network: None) -> None:

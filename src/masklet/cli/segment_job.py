@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -138,8 +138,7 @@ def run_segment(job: SegmentJob) -> None:
                         )
                         written = [path for writer in writers for path in writer.write(results)]
                         done += 1
-                        summary = _summary(results, generated=everything is not None)
-                        echo(f"{summary}{' -> ' + format_paths(written) if written else ''}")
+                        echo(_summary(results, written, generated=everything is not None))
                     except PromptError as error:
                         queue.skip(error, f"{image.path}: ")
                     except MaskletError as error:
@@ -224,16 +223,31 @@ class _ImageQueue:
         print_error(f"{prefix}{error}")
 
 
-def _summary(results: Results, *, generated: bool) -> str:
-    """`dog.jpg: 2 objects, score 0.93 0.88, 41 ms`, or `dog.jpg: 57 masks, 83 % covered, 3.2 s`."""
+def _summary(results: Results, written: Sequence[Path], *, generated: bool) -> str:
+    """`dog.jpg: 2 objects, score 0.93 0.88, 41 ms -> FILES`, or `dog.jpg: 57 masks, 83 % covered, 3.2 s -> FILES`.
+
+    A second line names the objects whose best mask has a low score.
+    """
     milliseconds = sum(results.speed.values())
+    files = f" -> {format_paths(written)}" if written else ""
     if generated:
         covered = 0.0 if results.masks is None else float(results.masks.data.any(axis=0).mean())
         count = f"{len(results)} mask{'s' if len(results) != 1 else ''}"
-        return f"{results.path}: {count}, {covered:.0%} covered, {milliseconds / 1e3:.1f} s"
-    objects = len(set(results.ids.tolist()))
-    count = f"{objects} object{'s' if objects != 1 else ''}"
-    candidates = f" with {len(results)} candidates" if len(results) > objects else ""
+        return f"{results.path}: {count}, {covered:.0%} covered, {milliseconds / 1e3:.1f} s{files}"
+    ids: list[int] = results.ids.tolist()
+    prompts = sorted(set(ids))
+    count = f"{len(prompts)} object{'s' if len(prompts) != 1 else ''}"
+    candidates = f" with {len(results)} candidates" if len(results) > len(prompts) else ""
     scores = " ".join(f"{score:.2f}" for score in results.scores[:MAX_SCORES_SHOWN])
     more = " ..." if len(results) > MAX_SCORES_SHOWN else ""
-    return f"{results.path}: {count}{candidates}, score {scores}{more}, {milliseconds:.0f} ms"
+    line = f"{results.path}: {count}{candidates}, score {scores}{more}, {milliseconds:.0f} ms{files}"
+    best_rows = {prompt: ids.index(prompt) for prompt in prompts}  # candidates are ordered, the best first
+    low = [
+        f"{results.scores[row]:.2f}" if len(prompts) == 1 else f"object {prompt + 1}: {results.scores[row]:.2f}"
+        for prompt, row in best_rows.items()
+        if results.low_confidence[row]
+    ]
+    if not low:
+        return line
+    listed = ", ".join(low[:MAX_SCORES_SHOWN]) + (", ..." if len(low) > MAX_SCORES_SHOWN else "")
+    return f"{line}\n  low confidence ({listed}): add a click or a box"

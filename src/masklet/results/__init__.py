@@ -10,6 +10,24 @@ Coordinates are original pixels unless a name ends in `n` (then fractions of wid
 from __future__ import annotations
 
 from masklet.results.boxes_masks import Boxes, Masks
-from masklet.results.results import MIN_ROUNDTRIP_IOU, CocoAnnotation, ObjectRecord, Results, Segments, image_stem
+from masklet.results.results import (
+    LOW_CONFIDENCE,
+    MIN_ROUNDTRIP_IOU,
+    CocoAnnotation,
+    ObjectRecord,
+    Results,
+    Segments,
+    image_stem,
+)
 
-__all__ = ["MIN_ROUNDTRIP_IOU", "Boxes", "CocoAnnotation", "Masks", "ObjectRecord", "Results", "Segments", "image_stem"]
+__all__ = [
+    "LOW_CONFIDENCE",
+    "MIN_ROUNDTRIP_IOU",
+    "Boxes",
+    "CocoAnnotation",
+    "Masks",
+    "ObjectRecord",
+    "Results",
+    "Segments",
+    "image_stem",
+]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas
     import supervision
 
-__all__ = ["MIN_ROUNDTRIP_IOU", "CocoAnnotation", "ObjectRecord", "Results", "Segments", "image_stem"]
+__all__ = ["LOW_CONFIDENCE", "MIN_ROUNDTRIP_IOU", "CocoAnnotation", "ObjectRecord", "Results", "Segments", "image_stem"]
 
 
 class Segments(TypedDict):
@@ -43,6 +43,7 @@ ObjectRecord = TypedDict(
         "name": str,
         "class": int,
         "confidence": float,
+        "low_confidence": bool,
         "area": int,
         "box": dict[str, float],
         "segments": Segments,
@@ -67,6 +68,8 @@ class CocoAnnotation(TypedDict):
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 
+LOW_CONFIDENCE = 0.5
+"""A mask with a lower predicted IoU needs another click or a box (docs/internals/builtin.md)."""
 MIN_ROUNDTRIP_IOU = 0.95
 """A YOLO line that keeps less of a mask than this IoU causes a warning."""
 
@@ -162,6 +165,17 @@ class Results:
         height, width = self.orig_shape
         scores = ", ".join(f"{score:.2f}" for score in self.scores[:5]) + (", ..." if len(self) > 5 else "")
         return f"Results({self.path!r}, {width}x{height} pixels, {len(self)} objects, scores [{scores}])"
+
+    @property
+    def low_confidence(self) -> npt.NDArray[np.bool_]:
+        """(N,) whether the predicted IoU of a mask is below `LOW_CONFIDENCE`; False for boxes without masks.
+
+        Example:
+            >>> masks = Masks(np.ones((2, 4, 6), bool))
+            >>> Results(np.zeros((4, 6, 3), np.uint8), "cat.jpg", masks, np.array([0.9, 0.3])).low_confidence
+            array([False,  True])
+        """
+        return (self.scores < LOW_CONFIDENCE) & (self.masks is not None)
 
     @property
     def orig_shape(self) -> tuple[int, int]:
@@ -321,6 +335,7 @@ class Results:
                     "name": self.class_name(i),
                     "class": int(self.classes[i]),
                     "confidence": round(float(self.scores[i]), 6),
+                    "low_confidence": bool(self.low_confidence[i]),
                     "area": self._area(i),
                     "box": dict(zip(("x1", "y1", "x2", "y2"), self.boxes.xyxy[i].tolist(), strict=True)),
                     "segments": {"x": x, "y": y},

@@ -22,6 +22,7 @@ from masklet.models.sam2 import CONFIGS, SAM2
 from masklet.models.sam2.config import PIXEL_MEAN, PIXEL_STD
 from masklet.models.sam2.convnet import ConvNet
 from masklet.models.sam2.hiera import Hiera
+from masklet.models.sam2.state_dict import IOU_CALIBRATION
 from masklet.train.checkpoint import EMA, TrainState
 from masklet.train.config import TrainConfig
 from masklet.train.lora import add_lora
@@ -113,6 +114,7 @@ def load_pretrained(model: SAM2, name: str) -> str:
     """
     loaded = load(name)
     tensors = loaded.network.state_dict()
+    tensors.pop(IOU_CALIBRATION, None)  # training changes the scores: the calibration is fitted again afterwards
     shapes = {key: tensor.shape for key, tensor in model.state_dict().items()}
     missing = shapes.keys() - tensors.keys() - {"matching_projection"}
     fits = all(key in shapes and shapes[key] == tensor.shape for key, tensor in tensors.items())

@@ -63,6 +63,17 @@ def test_the_decoder_without_prompts_gives_the_same_candidates(name: str) -> Non
                 same(decode(each), model.decode(each, nothing))
 
 
+def test_the_decoder_calibrates_its_scores() -> None:
+    model = network("builtin")
+    model.sam_mask_decoder.iou_calibration = torch.tensor([[[0.0, 1], [0.2, 0.3]], [[0, 1], [0.6, 0.8]]])
+    seen = features(model, SIZES[0], 2)
+    with torch.inference_mode():
+        decoded = FastMaskDecoder(model)(seen)
+        same(decoded, model.decode(seen, empty_prompt(2, torch.device("cpu"))))
+    assert 0.2 <= float(decoded.iou_BK[:, 0].min()) <= float(decoded.iou_BK[:, 0].max()) <= 0.3
+    assert 0.6 <= float(decoded.iou_BK[:, 1:].min()) <= float(decoded.iou_BK[:, 1:].max()) <= 0.8
+
+
 def test_the_decoder_with_priors_gives_the_candidates_of_mask_prompts() -> None:
     model = network("builtin")
     fast = FastSAM2(model)

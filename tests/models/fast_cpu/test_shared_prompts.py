@@ -66,6 +66,19 @@ def test_the_answer_is_that_of_the_network(network: SAM2) -> None:
     assert expected.logits_BKHW.std(0).mean() > 0.01 * scale  # prompts do differ
 
 
+@torch.inference_mode()
+def test_scores_are_calibrated_as_by_the_network() -> None:
+    network = lively(small_network(CONVNET))
+    features, rows = network.encode_image(random_image(3)), torch.zeros(5, dtype=torch.long)
+    raw = network.decode(features.index_select(rows), PROMPTS).iou_BK
+    network.sam_mask_decoder.iou_calibration = torch.tensor([[[0.0, 1], [0.2, 0.3]], [[0, 1], [0.6, 0.8]]])
+    expected = network.decode(features.index_select(rows), PROMPTS).iou_BK
+    torch.testing.assert_close(expected[:, 0], 0.2 + 0.1 * raw[:, 0])
+    torch.testing.assert_close(expected[:, 1:], 0.6 + 0.2 * raw[:, 1:])
+    answer = SharedPromptContext(shared(network), features).predict(PROMPTS)
+    torch.testing.assert_close(answer.iou_BK, expected, atol=1e-5, rtol=1e-4)
+
+
 CLICKS = PromptTensors(torch.tensor([[[20.0, 30.0], [50.0, 9.0]]]), torch.tensor([[1, 0]]))
 BOX = PromptTensors(torch.tensor([[[8.0, 12.0], [40.0, 55.0], [30.0, 30.0]]]), torch.tensor([[2, 3, 1]]))
 MAP = replace(CLICKS, mask_B1HW=torch.zeros(1, 1, 16, 16))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from masklet.models.heads.mask_decoder import select_masks, stability_score
+from masklet.models.heads.mask_decoder import MaskDecoder, select_masks, stability_score
 from masklet.models.heads.prompt_encoder import PromptEncoder, PromptMapEncoder
 from masklet.models.types import MaskPrediction, PromptTensors
 
@@ -61,3 +62,20 @@ def test_an_unstable_single_mask_gives_way_to_the_best_candidate() -> None:
     assert float(select_masks(prediction(stable), False).iou_BK) == pytest.approx(0.1)
     assert float(select_masks(prediction(unstable), False).iou_BK) == pytest.approx(0.9)
     assert select_masks(prediction(unstable), True).iou_BK.tolist() == [pytest.approx([0.9, 0.5, 0.2])]
+
+
+def test_calibration_maps_the_single_mask_and_the_candidates_by_their_own_knots() -> None:
+    decoder, plain = MaskDecoder(16, 2, 16, iou_knots=3), MaskDecoder(16, 2, 16)
+    logits = torch.tensor([[0.0, -1.0, 1.0, 9.0], [-9.0, 0.5, 0.4, 0.0]])
+    torch.testing.assert_close(decoder.calibrate_iou(logits), plain.calibrate_iou(logits))  # not fitted: the identity
+    assert torch.equal(plain.calibrate_iou(logits), logits.sigmoid())
+    single, candidates = [[0.0, 0.5, 1.0], [0.2, 0.4, 0.9]], [[0.0, 0.4, 1.0], [0.1, 0.7, 0.9]]
+    decoder.iou_calibration = torch.tensor([single, candidates])
+    expected = np.stack(
+        [np.interp(logits[:, :1].sigmoid(), *single)[:, 0]]
+        + [np.interp(logits[:, k].sigmoid(), *candidates) for k in (1, 2, 3)],
+        axis=1,
+    )
+    found = decoder.calibrate_iou(logits)
+    torch.testing.assert_close(found, torch.from_numpy(expected).float())
+    assert torch.equal(found[:, 1:].argsort(1), logits[:, 1:].argsort(1))

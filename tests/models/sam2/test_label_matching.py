@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 from masklet.models.fast_cpu.label_matching_blocks import match_labels_in_blocks
 from masklet.models.sam2 import CONFIGS, SAM2, MatchingConfig, infer_config
 from masklet.models.sam2.label_matching import label_from_mask, match_labels, search_regions
-from masklet.models.sam2.state_dict import expected_shapes
+from masklet.models.sam2.state_dict import IOU_CALIBRATION, expected_shapes
 from masklet.models.types import input_size_by_area
 
 CONFIG = MatchingConfig(channels=8, radius=3, reach=3, neighbors=4)
@@ -92,6 +92,10 @@ def test_frames_keep_their_shape(size: tuple[int, int], expected: tuple[int, int
 def test_a_builtin_file_without_a_projection_has_memory_only() -> None:
     shapes = dict(expected_shapes(CONFIGS["builtin"]))
     assert infer_config(shapes) == ("builtin", CONFIGS["builtin"])
+    calibrated = {**shapes, IOU_CALIBRATION: (2, 2, 5)}
+    assert infer_config(calibrated) == ("builtin", replace(CONFIGS["builtin"], iou_knots=5))
+    assert expected_shapes(replace(CONFIGS["builtin"], iou_knots=5)) == calibrated
+    assert infer_config({**shapes, IOU_CALIBRATION: ()}) == ("builtin", CONFIGS["builtin"])  # a foreign tensor
     images_only = SAM2(replace(CONFIGS["builtin"], memory=None)).state_dict()
     assert images_only["matching_projection"].diagonal().tolist() == [1.0] * 64
     del shapes["matching_projection"]

@@ -205,7 +205,7 @@ class StackedHeads:
                 weight[n, :, : layer.out_features] = layer.weight.detach().t()
                 bias[n, 0, : layer.out_features] = layer.bias.detach()
             self.layers.append((weight, bias))
-        self.kernel_channels = kernels[0].layers[2].out_features
+        self.kernel_channels, self.calibrate_iou = kernels[0].layers[2].out_features, decoder.calibrate_iou
 
     def __call__(self, tokens_TC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return score (1,), IoU (K,) and kernels (K, C / 8), each from its token."""
@@ -213,7 +213,8 @@ class StackedHeads:
         for i, (weight, bias) in enumerate(self.layers):
             x = torch.baddbmm(bias, x, weight)
             x = x.relu_() if i < 2 else x
-        return x[0, 0, :1], x[1, 0, :NUM_MASK_TOKENS].sigmoid(), x[2:, 0, : self.kernel_channels]
+        iou_K = self.calibrate_iou(x[1, :, :NUM_MASK_TOKENS])[0]
+        return x[0, 0, :1], iou_K, x[2:, 0, : self.kernel_channels]
 
 
 def _attention(query_TC: Tensor, key_SC: Tensor, value_SC: Tensor, attention: Attention) -> Tensor:

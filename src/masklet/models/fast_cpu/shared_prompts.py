@@ -232,7 +232,7 @@ class SharedPromptContext:
         is_sam2 = isinstance(decoder, MaskDecoder)  # its object score token comes first, and its IoU is bounded
         tokens = tokens[:, int(is_sam2) :]
         iou_BK: Tensor = decoder.iou_prediction_head(tokens[:, 0])
-        iou_BK = iou_BK.sigmoid() if is_sam2 else iou_BK
+        iou_BK = decoder.calibrate_iou(iou_BK) if isinstance(decoder, MaskDecoder) else iou_BK
         heads = [head for head in decoder.output_hypernetworks_mlps if isinstance(head, MLP)]
         kernels_BKC = torch.stack([head(tokens[:, 1 + k]) for k, head in enumerate(heads)], dim=1)
         return SharedPrediction(self, iou_BK, kernels_BKC, [update for update, _ in ends], columns)

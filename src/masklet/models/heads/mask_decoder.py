@@ -105,8 +105,15 @@ class MaskDecoder(MaskDecoderBase):
 
     output_token_names = ("obj_score_token", "iou_token", "mask_tokens")
 
-    def __init__(self, width: int, heads: int, hidden: int) -> None:
+    iou_calibration: Tensor | None
+    """Map (2, 2, knots) from predicted to expected IoU: of the single mask and of the three candidates, the predicted
+    values in ascending order and the expected ones; None: predicted IoU is returned as it is."""
+
+    def __init__(self, width: int, heads: int, hidden: int, iou_knots: int = 0) -> None:
         super().__init__()
+        self.register_buffer("iou_calibration", None)
+        if iou_knots:  # the identity, until it is fitted
+            self.iou_calibration = torch.linspace(0, 1, iou_knots).expand(2, 2, iou_knots).clone()
         self.transformer = TwoWayTransformer(width, heads, hidden)
         self.iou_token = nn.Embedding(1, width)
         self.mask_tokens = nn.Embedding(NUM_MASK_TOKENS, width)
@@ -127,10 +134,24 @@ class MaskDecoder(MaskDecoderBase):
         score, iou, masks_BKC = tokens[:, 0], tokens[:, 1], tokens[:, 2 : 2 + NUM_MASK_TOKENS]
         return MaskPrediction(
             self._predict_masks(masks_BKC, image_BCHW, features.high_res_features),
-            self.iou_prediction_head(iou).sigmoid(),
+            self.calibrate_iou(self.iou_prediction_head(iou)),
             self.pred_obj_score_head(score),
             masks_BKC,
         )
+
+    def calibrate_iou(self, iou_logits_BK: Tensor) -> Tensor:
+        """Return the IoU (B, K) that outputs of the IoU head mean, 0 to 1: their sigmoid, by the calibration if any.
+
+        The calibration is linear between its knots, constant outside them, and strictly ascending between: the order of
+        the three candidates stays. Training drops it, so that the head learns the IoU itself.
+        """
+        iou_BK = iou_logits_BK.sigmoid()
+        if self.iou_calibration is None:
+            return iou_BK
+        knots_KN, values_KN = self.iou_calibration[[0] + [1] * (NUM_MASK_TOKENS - 1)].to(iou_BK).unbind(1)
+        left, right = knots_KN[:, :-1], knots_KN[:, 1:]
+        fraction_BKN = ((iou_BK[..., None] - left) / (right - left).clamp(min=1e-6)).clamp(0, 1)
+        return values_KN[:, 0] + (fraction_BKN * values_KN.diff(dim=1)).sum(-1)
 
 
 def stability_score(logits_BKHW: Tensor, delta: float) -> Tensor:

@@ -114,6 +114,8 @@ class SAM2Config:
     """Hidden width of the MLPs in the two-way transformer."""
     stability_threshold: float = 0.98
     """Stability below which the best of three masks replaces the single mask; 0: never."""
+    iou_knots: int = 0
+    """Knots of the map from predicted to expected IoU (`MaskDecoder.iou_calibration`); 0: none, as published."""
     prompt_maps: bool = False
     """Prompts are also rendered as maps (the built-in model)."""
     memory: MemoryConfig | None = MemoryConfig()

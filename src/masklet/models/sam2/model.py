@@ -86,7 +86,7 @@ class SAM2(nn.Module):
         self.stability_threshold, self.supports_video = config.stability_threshold, config.memory is not None
         self.image_encoder = ImageEncoder(config)
         self.sam_prompt_encoder = PromptEncoder(config.width, config.prompt_maps)
-        self.sam_mask_decoder = MaskDecoder(config.width, config.heads, config.hidden)
+        self.sam_mask_decoder = MaskDecoder(config.width, config.heads, config.hidden, config.iou_knots)
         self.no_mem_embed = nn.Parameter(torch.zeros(1, 1, config.width))
         self.register_buffer("matching_projection", None)
         if config.matching is not None:

@@ -36,6 +36,7 @@ from masklet.nn.meta_init import network_from_state, network_shapes
 
 __all__ = ["build", "expected_shapes", "from_transformers", "infer_config", "is_transformers", "to_transformers"]
 
+IOU_CALIBRATION = "sam_mask_decoder.iou_calibration"
 _POINTS = tuple(f"sam_prompt_encoder.point_embeddings.{i}.weight" for i in range(4))
 _HF_POINTS = "prompt_encoder.point_embed.weight"
 _POSITION_MATRIX = "sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
@@ -195,7 +196,7 @@ def infer_config(shapes: Shapes) -> tuple[str, SAM2Config] | None:
     tensors distinguish SAM 2.1 from 2.0.
     """
     if "image_encoder.trunk.stem.weight" in shapes:
-        config = CONFIGS["builtin"]
+        config = replace(CONFIGS["builtin"], iou_knots=(shapes.get(IOU_CALIBRATION) or (0,))[-1])
         return "builtin", config if "matching_projection" in shapes else replace(config, matching=None)
     patches = shapes.get("image_encoder.trunk.patch_embed.proj.weight")
     if patches is None:
