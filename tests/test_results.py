@@ -258,6 +258,7 @@ def test_coco_keeps_every_pixel() -> None:
         np.testing.assert_array_equal(rle.decode(annotation["segmentation"]), mask)
 
 
+@pytest.mark.slow  # for memory: the import alone takes fifty megabytes a process
 def test_supervision() -> None:
     pytest.importorskip("supervision")
     detections = some_results().to_supervision()

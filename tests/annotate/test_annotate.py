@@ -72,6 +72,7 @@ def test_progress_is_yielded_once_per_input(photos: Path) -> None:
     assert isinstance(last, Progress)
 
 
+@pytest.mark.slow  # for memory: supervision alone takes fifty megabytes a process
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_other_tools_open_the_formats(photos: Path, tmp_path: Path) -> None:
     supervision = pytest.importorskip("supervision")

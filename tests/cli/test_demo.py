@@ -128,7 +128,7 @@ def test_without_scikit_image_the_extra_is_named(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not is_downloaded(MODELS[BUILTIN]), reason="the built-in weights are not in the package yet")
-def test_the_packaged_model_finds_the_object(masklet: Masklet, folder: Path) -> None:
+def test_the_packaged_model_finds_the_object(masklet: Masklet, folder: Path, nothing_installed: None) -> None:
     pytest.importorskip("skimage")
     check_files(masklet("demo"), Path("masklet-demo"))
     x, y = CLICK
