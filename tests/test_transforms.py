@@ -8,7 +8,7 @@ import torch
 
 from masklet.models.types import PIXEL_MEAN, PIXEL_STD
 from masklet.prompts import parse_prompts
-from masklet.transforms import MASK_PROMPT_LOGIT, ImageTransform, binary_mask, prompt_tensors
+from masklet.transforms import MASK_PROMPT_LOGIT, ImageTransform, binary_mask, preprocess_frame, prompt_tensors
 
 
 @pytest.mark.parametrize(
@@ -72,3 +72,15 @@ def test_a_mask_that_fills_a_cell_is_averaged_as_ever() -> None:
     mask[8:16, 8:16] = True
     mask[40, 40] = True
     assert binary_mask(mask, (16, 16))[0, 0].sum() == 4
+
+
+@pytest.mark.parametrize("size", [(32, 64), (64, 96), (120, 160), (160, 256)])
+def test_the_fast_way_to_resize_a_frame_rounds_a_byte_to_its_neighbor_at_most(size: tuple[int, int]) -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
+    exact, fast = preprocess_frame(rgb, size), preprocess_frame(rgb, size, exact=False)
+    assert fast.shape == (1, 3, *size)
+    off_13HW = (fast - exact).abs() * torch.tensor(PIXEL_STD).view(1, 3, 1, 1) * 255
+    assert float(off_13HW.max()) < 1.01
+    assert float((off_13HW > 0.5).float().mean()) < 0.03
+    view = preprocess_frame(rgb[:, ::-1], size, exact=False)  # a view with negative steps, as frames may be
+    torch.testing.assert_close(view, preprocess_frame(rgb[:, ::-1].copy(), size, exact=False))

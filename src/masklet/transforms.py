@@ -148,13 +148,20 @@ class ImageTransform:
         return (self.upsample_logits(logits_BKHW) > 0).cpu().numpy()
 
 
-def preprocess_frame(rgb_HW3: npt.NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
+def preprocess_frame(rgb_HW3: npt.NDArray[np.uint8], size: tuple[int, int], *, exact: bool = True) -> Tensor:
     """Convert an RGB frame (H, W, 3) uint8 of a video to (1, 3, *size): bicubic on bytes, then 0..1, normalized.
 
-    Frames are resized differently from images, as in the published tracker.
+    Frames are resized differently from images, as in the published tracker. Without `exact` the same filter runs in a
+    sixth of the time, and a few bytes are rounded to their neighbor.
     """
-    resized = np.asarray(Image.fromarray(rgb_HW3).resize(size[::-1], Image.Resampling.BICUBIC))
-    return _normalize(torch.from_numpy(resized.astype(np.float32)).permute(2, 0, 1)[None] / 255)
+    if exact:
+        resized = np.asarray(Image.fromarray(rgb_HW3).resize(size[::-1], Image.Resampling.BICUBIC))
+        return _normalize(torch.from_numpy(resized.astype(np.float32)).permute(2, 0, 1)[None] / 255)
+    rgb_HW3 = rgb_HW3 if rgb_HW3.flags.writeable and min(rgb_HW3.strides) > 0 else rgb_HW3.copy()
+    bytes_13HW = torch.from_numpy(rgb_HW3).permute(2, 0, 1)[None]
+    resized_13HW = interpolate(bytes_13HW, size, mode="bicubic", antialias=True)
+    mean, deviation = (255 * torch.tensor(v).view(1, 3, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD))
+    return torch.addcmul(-mean / deviation, resized_13HW.float(), 1 / deviation)
 
 
 def _normalize(pixels_13HW: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from masklet.benchmark.record import BenchmarkCase
 from masklet.benchmark.video import MEMORY_RISE_CASE, WARMUP_FRAMES, VideoBenchmarkJob, measure_video
 from masklet.errors import InputError, ModelError
 
-SMALL = VideoBenchmarkJob("small", objects=3, frames=2, frame_size=(48, 64))
+SMALL = VideoBenchmarkJob("small", objects=3, frames=2, frame_size=(48, 64), precision="fp32")
 
 
 @pytest.fixture
@@ -27,6 +27,7 @@ def steps(monkeypatch: pytest.MonkeyPatch, tracker: SAM) -> list[float]:
         return readings[-1]
 
     monkeypatch.setattr(video, "SAM", lambda *_, **__: tracker)
+    monkeypatch.setattr(tracker, "video_precision", "fp32")
     monkeypatch.setattr(machine.time, "perf_counter", clock)
     return readings
 

@@ -236,7 +236,7 @@ def test_lost_lines_are_tracked_again(
         ([*PROMPTS, "--stop", "9"], "stop None, now 9"),
         ([*PROMPTS, "--non-overlapping"], "non_overlapping False, now True"),
         ([*PROMPTS, "--model", "sam2.1_t.pt"], "model 'the built-in model', now 'sam2.1_t.pt'"),
-        ([*PROMPTS, "--precision", "bf16"], "precision 'fp32', now 'bf16'"),
+        ([*PROMPTS, "--precision", "bf16"], "precision 'auto', now 'bf16'"),
         ([*PROMPTS, "--image-size", "64"], "image_size None, now 64"),
         ([*PROMPTS, "--save-session"], "retain 'recent', now 'all'"),
     ],
@@ -299,7 +299,7 @@ OLD_RECORD = {
 def test_a_run_that_an_earlier_version_began_is_resumed(
     words: list[str], old: Tracked, masklet: Masklet, small: None, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prompts = ["--point", "20.1,25", *PROMPTS[2:], "--format", "video,coco", *words]
+    prompts = ["--point", "20.1,25", *PROMPTS[2:], "--format", "video,coco", "--precision", "fp32", *words]
     assert stopped(masklet, monkeypatch, 2, KeyboardInterrupt(), *prompts, "--out", "o").code == 130
     stat = video.stat()
     record = {"source": str(video.absolute()), "stamp": [stat.st_size, stat.st_mtime_ns], **OLD_RECORD, **old}

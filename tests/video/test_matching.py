@@ -17,6 +17,7 @@ from masklet.media import open_video
 from masklet.models.fast_cpu.sam2 import FastSAM2
 from masklet.models.sam2 import MatchingConfig
 from masklet.models.sam2.label_matching import match_labels
+from masklet.models.types import ImageFeatures
 from masklet.video import LiveSession, Session, TrackOptions
 from masklet.video.memory_bank import FrameState, MemoryBank
 from masklet.video.tracker import Tracker
@@ -150,3 +151,36 @@ def test_a_network_without_matching_stores_no_labels(video: np.ndarray) -> None:
         list(session.propagate())
         assert session.tracker.keys == {}
         assert all(one.label_11HW is None for one in session.tracker.objects[1].bank.tracked.values())
+
+
+def test_keys_in_bf16_find_nearly_the_same_prior() -> None:
+    model = reference_model("builtin", 96, "v")
+    exact, rounded = FastSAM2(model), FastSAM2(model, torch.bfloat16)
+    torch.manual_seed(1)
+    features = ImageFeatures(torch.zeros(1), (), torch.randn(4, model.config.trunk.channels[1], 14, 20))
+    labels_NFHW = torch.zeros(1, 3, 14, 20)
+    labels_NFHW[:, :, 4:9, 5:12] = 1
+    with torch.inference_mode():
+        keys = [network.matching_keys(features) for network in (exact, rounded)]
+        torch.testing.assert_close(keys[0], model.matching_keys(features))
+        torch.testing.assert_close(keys[1].float(), keys[0], atol=0.02, rtol=0)
+        priors = [
+            network.match_labels(k[3], k[:3], labels_NFHW) for network, k in zip((exact, rounded), keys, strict=True)
+        ]
+    assert float(priors[0].max()) > 0.2
+    assert float((priors[0] - priors[1]).abs().mean()) < 0.01
+
+
+def test_the_built_in_model_tracks_in_bf16_where_the_processor_multiplies_it(
+    builtin_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for native, precision, dtype in ((False, "fp32", None), (True, "bf16", torch.bfloat16)):
+        monkeypatch.setattr("masklet.sam.video.has_native_bfloat16", lambda native=native: native)
+        monkeypatch.setattr("masklet.sam.video.has_fused_operators", lambda _, native=native: native)
+        model = SAM(builtin_file)
+        assert (model.predictor.precision, model.video_precision) == ("fp32", precision)
+        network = model.live().tracker.network
+        assert isinstance(network, FastSAM2)
+        assert network.condition_on_memory.dtype is dtype
+        assert (network.encode_image is model.predictor.encode) == (not native)
+    assert SAM(builtin_file, precision="fp32").video_precision == "fp32"

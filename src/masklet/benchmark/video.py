@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice, repeat
 from typing import NamedTuple
@@ -61,7 +61,7 @@ class VideoBenchmarkJob:
     objects: int = 1
     frames: int = 20
     memory_at: tuple[int, ...] = ()
-    precision: str = "fp32"
+    precision: str = "auto"
     device: str = "cpu"
     threads: int | None = None
     image_size: int | None = None
@@ -101,6 +101,7 @@ def measure_video(job: VideoBenchmarkJob, on_case: Callable[[BenchmarkCase], Non
     if job.threads:
         torch.set_num_threads(job.threads)
     model = SAM(job.model, device=job.device, precision=job.precision, image_size=job.image_size)
+    job = replace(job, precision=model.video_precision)
     cases: list[BenchmarkCase] = []
     with closing(_timed_frames(model, job)) as frames:
         for case in _memory_cases(frames, job) if job.memory_at else _frame_cases(model, frames, job):

@@ -41,6 +41,7 @@ __all__ = [
     "Resume",
     "Scenarios",
     "Split",
+    "TrackPrecision",
     "VideoPrompt",
     "Workers",
     "check_report_file",
@@ -117,6 +118,13 @@ Formats = Annotated[
 ]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1 or 1, mps; default: the best.")]
 Precision = Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")]
+TrackPrecision = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        help="fp32, bf16, fp16, or auto: bf16 for the built-in model where the processor multiplies it, else fp32.",
+    ),
+]
 MaxImagePixels = Annotated[
     int | None,
     typer.Option(

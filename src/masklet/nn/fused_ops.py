@@ -20,6 +20,7 @@ __all__ = [
     "fused_linear",
     "has_bfloat16_matmul",
     "has_fused_operators",
+    "has_native_bfloat16",
     "row_chunks",
 ]
 
@@ -45,6 +46,12 @@ def _operators_available() -> bool:
 def has_bfloat16_matmul() -> bool:
     """Return whether this processor has oneDNN's bfloat16 products; emulated ones are slower than fp32."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def has_native_bfloat16() -> bool:
+    """Return whether this processor has instructions for bfloat16 products, which take half the time of fp32."""
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # not in every version
+    return has_bfloat16_matmul() and any(getattr(torch.cpu, name, bool)() for name in names)
 
 
 def row_chunks(rows: int, bytes_per_row: int, limit: int = 1 << 24) -> list[slice]:
@@ -84,9 +91,9 @@ class FusedLinear:
         return FusedLinear, (self.unpacked_weight, self.bias, self.rows)
 
     @classmethod
-    def from_layer(cls, layer: nn.Linear) -> FusedLinear:
-        """Pack the weight of `layer`."""
-        return cls(layer.weight, layer.bias)
+    def from_layer(cls, layer: nn.Linear | nn.Conv2d, dtype: torch.dtype = torch.float32) -> FusedLinear:
+        """Pack the weight of `layer`, a 1 x 1 convolution if it is one, for inputs of type `dtype`."""
+        return cls(layer.weight.flatten(1).to(dtype), None if layer.bias is None else layer.bias.to(dtype))
 
     def __call__(self, x_NI: Tensor, activation: str = "none") -> Tensor:
         """Compute activation(x @ weight.T + bias); `activation` is none, relu or gelu."""

@@ -34,7 +34,13 @@ from masklet.sam.arguments import (
 )
 from masklet.sam.model_info import ModelInfo
 from masklet.sam.prediction import CachedEncoder, segment_everything, segment_prompts
-from masklet.sam.video import MaskGeneratorDetector, make_video_network, open_session, track_prompts
+from masklet.sam.video import (
+    MaskGeneratorDetector,
+    choose_video_precision,
+    make_video_network,
+    open_session,
+    track_prompts,
+)
 from masklet.video import (
     AutoTrackOptions,
     AutoTrackStream,
@@ -65,7 +71,8 @@ class SAM:
             `facebook/sam2.1-hiera-base-plus`, `sam_b.pt`, `mobile_sam.pt`) or a .pt or .safetensors file. SAM and
             MobileSAM are for images only.
         device: "cpu", "cuda", "cuda:1", "mps", or the number of a GPU; None: the best this machine has.
-        precision: fp32, bf16 or fp16, of the image encoder.
+        precision: fp32, bf16 or fp16, of the image encoder and of memory attention. "auto" is fp32, and bf16 for videos
+            of the built-in model where the processor has instructions for it.
         image_size: side of the square that images are resized to, a multiple of 32; None: what the model was trained
             for. Smaller is faster and coarser. Frames that keep their shape have as many pixels as this square.
 
@@ -87,7 +94,7 @@ class SAM:
         model: str | PathLike[str] | None = None,
         *,
         device: DeviceLike | None = None,
-        precision: str = "fp32",
+        precision: str = "auto",
         image_size: int | None = None,
         progress: Progress | None = None,
     ) -> None:
@@ -100,7 +107,9 @@ class SAM:
 
     def _use(self, loaded: LoadedModel, device: str, precision: str) -> None:
         self._loaded = loaded
-        self.predictor = ImagePredictor(loaded.network, device, precision)
+        self._precision = precision
+        self.predictor = ImagePredictor(loaded.network, device, "fp32" if precision == "auto" else precision)
+        self.video_precision = choose_video_precision(self.predictor.model, precision)
         self._encoder = CachedEncoder(self.predictor)
 
     def info(self) -> ModelInfo:
@@ -258,7 +267,7 @@ class SAM:
         merged = merge_options(AutoTrackOptions, auto_options, overrides)
         find = detector or MaskGeneratorDetector(self.predictor, everything or "fast")
         needs_network = merged.identities or self._loaded.network.supports_video
-        network = make_video_network(self._loaded, self.predictor) if needs_network else None
+        network = make_video_network(self._loaded, self.predictor, self.video_precision) if needs_network else None
         video = source if isinstance(source, Video) else open_video(source, channels=channels)
         return auto_track(network, video, find, merged, options or TrackOptions(), start=start, stop=stop)
 
@@ -293,7 +302,7 @@ class SAM:
         saved = None if resume is None else SavedSession.read(resume)
         if saved is not None:
             merged = saved.options(merged if options is not None or overrides else None)
-        network = make_video_network(self._loaded, self.predictor)
+        network = make_video_network(self._loaded, self.predictor, self.video_precision)
         video = source if isinstance(source, Video) else open_video(source, channels=channels)
         return open_session(network, video, merged, saved)
 
@@ -314,7 +323,7 @@ class SAM:
         Raises:
             ModelError: if the model is for images only.
         """
-        network = make_video_network(self._loaded, self.predictor)
+        network = make_video_network(self._loaded, self.predictor, self.video_precision)
         return LiveSession(network, merge_options(TrackOptions, options, overrides), length)
 
     def train(
@@ -358,7 +367,7 @@ class SAM:
         from masklet.train.loop import RuntimeConfig
 
         parsed = parse_options(dict(options), epochs=epochs, steps=steps)
-        device, precision = str(self.predictor.device), self.predictor.precision
+        device, precision = str(self.predictor.device), self._precision
         runtime = RuntimeConfig(device, workers)
         trained = finetune(
             self._loaded, data, parsed, Path(out), runtime=runtime, overrides=overrides, on_progress=on_progress

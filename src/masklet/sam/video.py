@@ -17,13 +17,16 @@ from masklet.image.predictor import PRECISIONS
 from masklet.load_model import LoadedModel
 from masklet.media import Video
 from masklet.models.fast_cpu.sam2 import FastSAM2
+from masklet.models.sam2 import SAM2
+from masklet.models.types import PromptableModel
+from masklet.nn.fused_ops import has_fused_operators, has_native_bfloat16
 from masklet.prompts import ObjectPrompt
 from masklet.results import Results
 from masklet.runtime import standard_torch
 from masklet.video import Detection, SavedSession, Session, TrackOptions
 from masklet.video.association import RgbArray
 
-__all__ = ["MaskGeneratorDetector", "make_video_network", "open_session", "track_prompts"]
+__all__ = ["MaskGeneratorDetector", "choose_video_precision", "make_video_network", "open_session", "track_prompts"]
 
 
 class MaskGeneratorDetector:
@@ -65,8 +68,8 @@ class MaskGeneratorDetector:
 
 
 @standard_torch()
-def make_video_network(loaded: LoadedModel, predictor: ImagePredictor) -> FastSAM2:
-    """Return the network in the form that tracks, with the encoder of `predictor`.
+def make_video_network(loaded: LoadedModel, predictor: ImagePredictor, precision: str) -> FastSAM2:
+    """Return the network in the form that tracks, with the encoder of `predictor` if it has the same precision.
 
     Raises:
         ModelError: if the model is for images only.
@@ -77,7 +80,20 @@ def make_video_network(loaded: LoadedModel, predictor: ImagePredictor) -> FastSA
             f"{loaded.name} ({loaded.path}) is for images only: its file has no memory; "
             "choose another model, such as sam2.1_t.pt, to follow objects through videos"
         )
-    return FastSAM2(network, PRECISIONS[predictor.precision], predictor.encode)
+    shared = predictor.encode if precision == predictor.precision else None
+    return FastSAM2(network, PRECISIONS[precision], shared)
+
+
+def choose_video_precision(network: PromptableModel, precision: str) -> str:
+    """Return the precision of tracking: "auto" is bf16 for the built-in network on processors with bf16 products.
+
+    There its masks are the same but for the edge, and a frame takes less time; otherwise "auto" is fp32.
+    """
+    if precision != "auto":
+        return precision
+    matches = isinstance(network, SAM2) and network.config.matching is not None
+    fused = isinstance(network, SAM2) and has_fused_operators(network.no_mem_embed)
+    return "bf16" if matches and fused and has_native_bfloat16() else "fp32"
 
 
 def open_session(network: FastSAM2, video: Video, options: TrackOptions, saved: SavedSession | None) -> Session:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from threading import RLock
 
 from masklet.errors import StateError
 from masklet.media import Frame, Video
@@ -84,6 +85,8 @@ class StreamFrames(_VideoFrames):
     _source: Iterator[Frame] | None = None
     _buffer: OrderedDict[int, Frame] = field(default_factory=OrderedDict)
     _next_index: int = 0
+    _lock: RLock = field(default_factory=RLock)
+    """A pass reads ahead on a thread, while its caller may ask for a frame."""
 
     def frame(self, index: int) -> Frame:
         """Return a buffered frame, or read the next one.
@@ -91,24 +94,27 @@ class StreamFrames(_VideoFrames):
         Raises:
             StateError: if it has left the buffer, or has not come yet.
         """
-        if index in self._buffer:
-            return self._buffer[index]
-        path = self.video.path
-        if index < self._next_index:
-            first, last = min(self._buffer, default=0), max(self._buffer, default=0)
-            raise StateError(
-                f"frame {index} of {path!r} has gone by: a stream buffers its last {STREAM_BUFFER_FRAMES} frames, "
-                f"now {first} to {last}; prompt one of these, or save the stream to a file and open that"
-            )
-        if index > self._next_index:
-            raise StateError(
-                f"frame {index} of {path!r} has not come yet: the next one is {self._next_index}; "
-                "propagate up to it first, then prompt it"
-            )
-        frame = self._read_next()
-        if frame is None:
-            raise StateError(f"{path!r} has ended: it had {self._next_index} frames; prompt one of them")
-        return frame
+        buffered, path = self._buffer.get(index), self.video.path
+        if buffered is not None:
+            return buffered
+        with self._lock:
+            if index in self._buffer:
+                return self._buffer[index]
+            if index < self._next_index:
+                first, last = min(self._buffer, default=0), max(self._buffer, default=0)
+                raise StateError(
+                    f"frame {index} of {path!r} has gone by: a stream buffers its last {STREAM_BUFFER_FRAMES} frames, "
+                    f"now {first} to {last}; prompt one of these, or save the stream to a file and open that"
+                )
+            if index > self._next_index:
+                raise StateError(
+                    f"frame {index} of {path!r} has not come yet: the next one is {self._next_index}; "
+                    "propagate up to it first, then prompt it"
+                )
+            frame = self._read_next()
+            if frame is None:
+                raise StateError(f"{path!r} has ended: it had {self._next_index} frames; prompt one of them")
+            return frame
 
     def iterate(self, start: int, stop: int | None, reverse: bool) -> Iterator[Frame]:
         """Return buffered frames from `start` on, then read those to come.
@@ -120,16 +126,13 @@ class StreamFrames(_VideoFrames):
             raise StateError(f"{self.video.path!r} is a stream and does not run backwards; open a file or a folder")
         index = start
         while stop is None or index < stop:
-            if index in self._buffer:
-                frame = self._buffer[index]
-            elif index < self._next_index:
-                index += 1  # could not be read when it came, or has left the buffer
-                continue
-            else:
-                pulled = self._read_next()
-                if pulled is None:
-                    return
-                frame = pulled
+            with self._lock:
+                if index < self._next_index and index not in self._buffer:
+                    index += 1  # could not be read when it came, or has left the buffer
+                    continue
+                frame = self._buffer[index] if index in self._buffer else self._read_next()
+            if frame is None:
+                return
             if stop is not None and frame.index >= stop:
                 return
             yield frame

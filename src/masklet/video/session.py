@@ -18,6 +18,7 @@ from masklet.media import Frame, Video
 from masklet.models.fast_cpu.sam2 import FastSAM2
 from masklet.prompts import BoxesLike, LabelsLike, MasksLike, ObjectPrompt, PointsLike
 from masklet.results import Results
+from masklet.video.encode_ahead import EncodeAhead
 from masklet.video.frame_cache import SeekableFrames, StreamFrames
 from masklet.video.memory_bank import (
     TrackedObject,
@@ -302,15 +303,20 @@ class Session:
 
         tracker.propagation_start = state.start
         finished = state.next_frame < 0 or state.next_frame == state.stop
-        for frame in () if finished else tracker.frames.iterate(state.next_frame, state.stop, state.reverse):
-            active = [one for one in tracker.objects.values() if state.includes(one, frame.index)]
-            results = tracker.build_results(frame, tracker.track_frame(frame, active, state.reverse), tracker.speed)
-            self._next_frame = frame.index + 1
-            if state.bidirectional and progress is not None:
-                progress(frame.index)
-            earlier = state.backward_results.pop(frame.index, None) if state.backward_results else None
-            state.next_frame = frame.index - 1 if state.reverse else frame.index + 1
-            yield results if earlier is None else earlier.merge_into(results, self.object_ids)
+        frames = iter(()) if finished else tracker.frames.iterate(state.next_frame, state.stop, state.reverse)
+        with EncodeAhead(tracker, frames, wanted=not finished and not self.video.live) as ahead:
+            for frame in ahead:
+                active = [one for one in tracker.objects.values() if state.includes(one, frame.index)]
+                with ahead.share_threads():
+                    rows = tracker.track_frame(frame, active, state.reverse)
+                    tracker.speed["encode"] += ahead.waited_ms
+                    results = tracker.build_results(frame, rows, tracker.speed)
+                self._next_frame = frame.index + 1
+                if state.bidirectional and progress is not None:
+                    progress(frame.index)
+                earlier = state.backward_results.pop(frame.index, None) if state.backward_results else None
+                state.next_frame = frame.index - 1 if state.reverse else frame.index + 1
+                yield results if earlier is None else earlier.merge_into(results, self.object_ids)
         self._propagation = None
 
     def repropagate(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Protocol
 
@@ -44,7 +44,7 @@ from masklet.video.memory_selection import MemorySelection
 from masklet.video.postprocess import to_results
 from masklet.video.track_options import TrackOptions
 
-__all__ = ["ObjectState", "Tracker", "VideoNetwork", "apply_non_overlap"]
+__all__ = ["EncodedFrame", "ObjectState", "Tracker", "VideoNetwork", "apply_non_overlap"]
 
 NON_OVERLAP_LOGIT = -10.0
 """The highest logit that a mask keeps where another object is in front."""
@@ -101,6 +101,15 @@ class VideoNetwork(Protocol):
 ObjectState = tuple[TrackedObject, FrameState]
 
 
+@dataclass(frozen=True, eq=False)
+class EncodedFrame:
+    """A frame, its features and keys; without features, those in the cache are its own."""
+
+    frame: Frame
+    features: ImageFeatures | None
+    keys_HWC: Tensor | None
+
+
 class Tracker:
     """The objects of one video with their memory, and the steps that prompt and track them."""
 
@@ -133,7 +142,8 @@ class Tracker:
     @torch.inference_mode()
     def encode_frame(self, frame: Frame) -> ImageFeatures:
         """Encode a frame, (1, C, H, W), without any memory."""
-        pixels_13HW = preprocess_frame(frame.rgb, self.network.frame_input_size(frame.size))
+        size, exact = self.network.frame_input_size(frame.size), self.network.matching is None  # as published, or fast
+        pixels_13HW = preprocess_frame(frame.rgb, size, exact=exact)
         return self.network.encode_image(pixels_13HW.to(self.network.device))
 
     @standard_torch()
@@ -141,12 +151,28 @@ class Tracker:
     def frame_features(self, frame: Frame) -> ImageFeatures:
         """Return the features of a frame, (1, C, H, W) without any memory, encoded unless they are cached."""
         features = self.cache.get(frame.index)
-        if features is None:
-            features = self.encode_frame(frame)
-            if features.stride8_BCHW is not None:
-                self.keys[frame.index] = self.network.matching_keys(features)[0]
-                features = replace(features, stride8_BCHW=None)
-            self.cache.put(frame.index, features)
+        return self.store_features(self.encode_unless_cached(frame)) if features is None else features
+
+    @standard_torch()
+    @torch.inference_mode()
+    def encode_unless_cached(self, frame: Frame) -> EncodedFrame:
+        """Encode a frame, unless its features are cached, without storing anything; any thread may call this."""
+        if frame.index in self.cache:
+            return EncodedFrame(frame, None, None)
+        features = self.encode_frame(frame)
+        if features.stride8_BCHW is None:
+            return EncodedFrame(frame, features, None)
+        keys_HWC = self.network.matching_keys(features)[0]
+        return EncodedFrame(frame, replace(features, stride8_BCHW=None), keys_HWC)
+
+    def store_features(self, encoded: EncodedFrame) -> ImageFeatures:
+        """Cache what `encode_unless_cached` returned, and return the features of the frame."""
+        index, features = encoded.frame.index, encoded.features
+        if features is None:  # cached then, and it may have been released since
+            return self.frame_features(encoded.frame)
+        if encoded.keys_HWC is not None:
+            self.keys[index] = encoded.keys_HWC
+        self.cache.put(index, features)
         return features
 
     @standard_torch()

@@ -14,7 +14,7 @@ from masklet.cli.bench.bench_tables import (
     show_record,
 )
 from masklet.cli.console import progress_bar
-from masklet.cli.shared_options import Device, EvalModel, ImageSize, Precision, ReportFile
+from masklet.cli.shared_options import Device, EvalModel, ImageSize, ReportFile, TrackPrecision
 
 if TYPE_CHECKING:
     from masklet.benchmark.record import BenchmarkCase, OptionValue
@@ -43,7 +43,7 @@ def video(
         float, typer.Option("--memory-tolerance-mb", help="MB that memory may rise from there on.", min=0)
     ] = 24.0,
     device: Device = None,
-    precision: Precision = "fp32",
+    precision: TrackPrecision = "auto",
     threads: Threads = None,
     image_size: ImageSize = None,
     report_file: ReportFile = None,

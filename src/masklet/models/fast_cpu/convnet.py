@@ -36,7 +36,8 @@ class FusedBottleneck:
 class FusedConvNet:
     """`ConvNet` with fused convolutions, whose weights are packed for the first image of each size.
 
-    `dtype` is the type of the stages and their maps; the attention at stride 32 is in fp32.
+    `dtype` is the type of the stages and their maps, and of the products of the attention at stride 32, whose map is in
+    fp32.
     """
 
     def __init__(self, trunk: ConvNet, dtype: torch.dtype = torch.float32) -> None:
@@ -56,7 +57,7 @@ class FusedConvNet:
             for block in stage:
                 x = block(x)
             maps.append(x)
-        return [*maps[:3], stages.context(maps[3].float())]
+        return [*maps[:3], stages.context(maps[3])]
 
     def __getstate__(self) -> dict[str, object]:
         """Copy and pickle without the packed weights, which the first image of the copy packs again."""
@@ -78,23 +79,23 @@ class FusedStages:
                 fused.append(FusedBottleneck(block, x))
                 x = fused[-1](x)
             self.stages.append(fused)
-        self.context = FusedContext(trunk, x.shape)
+        self.context = FusedContext(trunk, x.shape, x.dtype)
         self.size = x_B3HW.shape
 
 
 class FusedContext:
-    """`ConvNet.attend_globally` for maps of one size."""
+    """`ConvNet.attend_globally` for maps of one size, with products of `dtype`."""
 
-    def __init__(self, trunk: ConvNet, shape: torch.Size) -> None:
+    def __init__(self, trunk: ConvNet, shape: torch.Size, dtype: torch.dtype) -> None:
         width, height = trunk.enter.out_channels, shape[2]
-        self.enter = FusedLinear(trunk.enter.weight.flatten(1), trunk.enter.bias)
+        self.enter = FusedLinear.from_layer(trunk.enter, dtype)
         position_TC = sine_position_2d(height, shape[3], width).flatten(2)[0].t()
         blocks = [block for block in trunk.context if isinstance(block, ContextBlock)]
-        self.blocks = [FusedContextBlock(block, position_TC) for block in blocks]
+        self.blocks = [FusedContextBlock(block, position_TC, dtype) for block in blocks]
 
     def __call__(self, coarsest_BCHW: Tensor) -> Tensor:
         """Map (B, C, H, W), as `ConvNet.attend_globally`."""
-        x_BHWC = self.enter(coarsest_BCHW.permute(0, 2, 3, 1))
+        x_BHWC = self.enter(coarsest_BCHW.permute(0, 2, 3, 1)).float()
         x_BTC = x_BHWC.flatten(1, 2)
         for block in self.blocks:
             x_BTC = block(x_BTC)
@@ -102,23 +103,30 @@ class FusedContext:
 
 
 class FusedContextBlock:
-    """`ContextBlock` with one product for queries, keys and values; positions enter as a constant summand."""
+    """`ContextBlock` with one product for queries, keys and values; positions enter as a constant summand.
 
-    def __init__(self, block: ContextBlock, position_TC: Tensor) -> None:
-        attention, self.norms = block.attn, (block.norm1, block.norm2)
+    Products are of `dtype`; what they are added to stays in fp32.
+    """
+
+    def __init__(self, block: ContextBlock, position_TC: Tensor, dtype: torch.dtype) -> None:
+        attention, self.norms, self.dtype = block.attn, (block.norm1, block.norm2), dtype
         parts = (attention.q_proj, attention.k_proj, attention.v_proj)
-        self.qkv = FusedLinear(torch.cat([part.weight for part in parts]), None)
+        self.qkv = FusedLinear(torch.cat([part.weight for part in parts]).to(dtype), None)
         by_position = [  # values have no position
             linear(position_TC * factor, part.weight, part.bias) for part, factor in zip(parts, (1, 1, 0), strict=True)
         ]
-        self.position_TN, self.heads = torch.cat(by_position, dim=1), attention.heads
-        self.out = FusedLinear.from_layer(attention.out_proj)
-        self.mlp = [FusedLinear.from_layer(layer) for layer in block.mlp.layers if isinstance(layer, nn.Linear)]
+        self.position_TN, self.heads = torch.cat(by_position, dim=1).to(dtype), attention.heads
+        self.out = FusedLinear.from_layer(attention.out_proj, dtype)
+        self.mlp = [FusedLinear.from_layer(layer, dtype) for layer in block.mlp.layers if isinstance(layer, nn.Linear)]
 
     def __call__(self, x_BTC: Tensor) -> Tensor:
         """Update (B, T, C)."""
         norm1, norm2 = self.norms
-        qkv_BTN = self.qkv.add_to(norm1(x_BTC), self.position_TN.expand(len(x_BTC), -1, -1))
+        qkv_BTN = self.qkv.add_to(norm1(x_BTC).to(self.dtype), self.position_TN.expand(len(x_BTC), -1, -1))
         q, k, v = (split_heads(part, self.heads) for part in qkv_BTN.chunk(3, dim=-1))
-        x_BTC = self.out.add_to(merge_heads(scaled_dot_product_attention(q, k, v)), x_BTC)
-        return self.mlp[1].add_to(self.mlp[0](norm2(x_BTC), "gelu"), x_BTC)
+        attended_BTC = merge_heads(scaled_dot_product_attention(q, k, v))
+        if self.dtype == torch.float32:
+            x_BTC = self.out.add_to(attended_BTC, x_BTC)
+            return self.mlp[1].add_to(self.mlp[0](norm2(x_BTC), "gelu"), x_BTC)
+        x_BTC = x_BTC + self.out(attended_BTC)
+        return x_BTC + self.mlp[1](self.mlp[0](norm2(x_BTC).to(self.dtype), "gelu"))

@@ -23,7 +23,7 @@ BLOCK = 8
 
 
 def match_labels_in_blocks(query_HWC: Tensor, keys_FHWC: Tensor, labels_NFHW: Tensor, config: MatchingConfig) -> Tensor:
-    """Return the prior (N, 1, H, W), as `match_labels`."""
+    """Return the prior (N, 1, H, W), as `match_labels`; similarities are products in the type of the keys."""
     frames, height, width, channels = keys_FHWC.shape
     prior_NHW = labels_NFHW.new_zeros(len(labels_NFHW), height, width)
     labels_ND = labels_NFHW.flatten(1)
@@ -46,12 +46,15 @@ def match_labels_in_blocks(query_HWC: Tensor, keys_FHWC: Tensor, labels_NFHW: Te
             keys_FCD = keys_FHSC[:, top_key:bottom_key].flatten(1, 2).transpose(1, 2)
             outside_QD = outside_window(
                 (y - top_key, bottom - y, rows), (x - left_key, right - x, columns), config.radius
-            ).to(query_QC)
-            scores_FQD = torch.baddbmm(outside_QD, query_QC.expand(frames, -1, -1), keys_FCD)
+            ).to(query_QC.device)
+            if query_QC.dtype == torch.float32:
+                scores_FQD = torch.baddbmm(outside_QD, query_QC.expand(frames, -1, -1), keys_FCD)
+            else:  # maxima of bf16 take far longer than those of fp32
+                scores_FQD = torch.matmul(query_QC, keys_FCD).float().add_(outside_QD)
             best, index = select_best_keys(torch.unflatten(scores_FQD, 2, (rows, columns)), config.neighbors)
             frame, row, column = index
             cells_QK = (frame * height + row + top_key) * width + column + left_key
-            weights_QK = (best.float() / config.temperature).softmax(1)
+            weights_QK = (best / config.temperature).softmax(1)
             copied_NQ = (labels_ND[:, cells_QK] * weights_QK).sum(-1)
             prior_NHW[:, y:bottom, x:right] = torch.unflatten(copied_NQ, 1, (bottom - y, right - x))
     for own_HW, region in zip(prior_NHW, search_regions(labels_NFHW, config), strict=True):

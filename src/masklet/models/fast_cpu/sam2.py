@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, interpolate
+from torch.nn.functional import conv2d, interpolate, normalize
 
 from masklet.models.fast_cpu.convnet import FusedConvNet
 from masklet.models.fast_cpu.hiera import FusedHiera
@@ -23,7 +23,7 @@ from masklet.models.sam2.convnet import ConvNet
 from masklet.models.sam2.hiera import Hiera
 from masklet.models.sam2.model import SAM2
 from masklet.models.types import ImageFeatures, MaskPrediction, PromptTensors
-from masklet.nn.fused_ops import fused_linear, has_bfloat16_matmul, has_fused_operators
+from masklet.nn.fused_ops import FusedLinear, has_bfloat16_matmul, has_fused_operators
 
 __all__ = ["FastSAM2", "FastSAM2Encoder"]
 
@@ -31,8 +31,9 @@ __all__ = ["FastSAM2", "FastSAM2Encoder"]
 class FastSAM2Encoder:
     """`SAM2.encode_image` for a model with frozen weights.
 
-    `dtype` is the type of the trunk's matrix products, nearly all of the work (None: fp32). The residual stream (except
-    in the few blocks of the built-in model), the neck and the decoder stay in fp32: rounding there moves mask edges.
+    `dtype` is the type of the trunk's matrix products, nearly all of the work (None: fp32). The residual stream, the
+    neck and the decoder stay in fp32: rounding there moves mask edges. In the few blocks of the built-in model's trunk
+    the maps are of `dtype` too, and its neck multiplies them as they are.
 
     Example:
         >>> encode = FastSAM2Encoder(model, torch.bfloat16)
@@ -50,10 +51,11 @@ class FastSAM2Encoder:
         elif fused and isinstance(trunk, Hiera) and dtype is None:
             self.trunk = FusedHiera(trunk)
         laterals = [part.get_submodule("conv") for part in neck.convs]
-        self.coarse, self.middle = Projection(laterals[:1], fused), Projection(laterals[1:2], fused)
-        self.fine = (
-            Projection([laterals[2], decoder.conv_s1], fused),
-            Projection([laterals[3], decoder.conv_s0], fused),
+        self.map_dtype = self.trunk.dtype if isinstance(self.trunk, FusedConvNet) else torch.float32
+        self.coarse = Projection(laterals[:1], fused)
+        self.middle, *self.fine = (
+            Projection(layers, fused, self.map_dtype)
+            for layers in (laterals[1:2], [laterals[2], decoder.conv_s1], [laterals[3], decoder.conv_s0])
         )
 
     def __call__(self, pixels_B3HW: Tensor) -> ImageFeatures:
@@ -61,17 +63,16 @@ class FastSAM2Encoder:
         eager = self.dtype is not None and isinstance(self.trunk, nn.Module)
         with torch.autocast(pixels_B3HW.device.type, self.dtype, enabled=eager):
             maps = self.trunk(pixels_B3HW)
-        s4, s8, s16, s32 = (x.float() for x in maps)
-        up = interpolate(self.coarse(s32), scale_factor=2.0, mode="nearest")
+        s4, s8, s16 = (x.to(self.map_dtype) for x in maps[:3])
+        up = interpolate(self.coarse(maps[3].float()), scale_factor=2.0, mode="nearest")
         matched = maps[1] if self.matches else None
         return ImageFeatures(self.middle(s16) + up, (self.fine[0](s8), self.fine[1](s4)), matched)
 
 
 class Projection:
-    """Successive 1 x 1 convolutions composed into one; with oneDNN a product over rows of channels."""
+    """Successive 1 x 1 convolutions composed into one; with oneDNN a product of `dtype` over rows of channels."""
 
-    def __init__(self, layers: Sequence[nn.Module], fused: bool) -> None:
-        self.fused = fused
+    def __init__(self, layers: Sequence[nn.Module], fused: bool, dtype: torch.dtype = torch.float32) -> None:
         merged: tuple[Tensor, Tensor] | None = None
         for layer in layers:
             assert isinstance(layer, nn.Conv2d)
@@ -82,19 +83,21 @@ class Projection:
         assert merged is not None
         like = next(layers[0].parameters())
         self.weight_OI, self.bias_O = (t.to(like) for t in merged)
+        self.packed = FusedLinear(self.weight_OI.to(dtype), self.bias_O.to(dtype), rows=1024) if fused else None
 
     def __call__(self, x_BCHW: Tensor) -> Tensor:
-        """Map (B, C, H, W) to (B, C', H, W)."""
-        if not self.fused:
+        """Map (B, C, H, W) to (B, C', H, W) in fp32."""
+        if self.packed is None:
             return conv2d(x_BCHW, self.weight_OI[..., None, None], self.bias_O)
-        return fused_linear(x_BCHW.permute(0, 2, 3, 1), self.weight_OI, self.bias_O).permute(0, 3, 1, 2)
+        return self.packed(x_BCHW.permute(0, 2, 3, 1)).float().permute(0, 3, 1, 2)
 
 
 class FastSAM2:
     """The verbs of a SAM 2 with frozen weights, each in its fastest implementation.
 
     One image may be shared by all objects: work that does not depend on the object is then done once. `encode_image`
-    is the encoder to use (None: a `FastSAM2Encoder`); `dtype` is that of memory attention's matrix products.
+    is the encoder to use (None: a `FastSAM2Encoder`); `dtype` is that of the matrix products of memory attention and of
+    matching (None: fp32).
 
     Example:
         >>> fast = FastSAM2(model)
@@ -116,8 +119,11 @@ class FastSAM2:
         self.encode_memory = FastMemoryEncoder(model)
         self.add_no_memory_embedding = model.add_no_memory_embedding
         self.select_mask, self.use_mask_as_output = model.select_mask, model.use_mask_as_output
-        self.frame_input_size, self.matching_keys = model.frame_input_size, model.matching_keys
-        self.matching = model.config.matching
+        self.frame_input_size, self.matching = model.frame_input_size, model.config.matching
+        self.key_dtype = torch.bfloat16 if dtype == torch.bfloat16 and has_bfloat16_matmul() else torch.float32
+        self.key_projection: FusedLinear | None = None
+        if model.matching_projection is not None and has_fused_operators(model.no_mem_embed):
+            self.key_projection = FusedLinear(model.matching_projection.to(self.key_dtype), None, rows=1024)
 
     def decode(self, features: ImageFeatures, prompts: PromptTensors | None = None) -> MaskPrediction:
         """Predict all four candidates of each object, from memory alone if `prompts` is None."""
@@ -126,6 +132,14 @@ class FastSAM2:
     def decode_prior(self, features: ImageFeatures, prior_B1HW: Tensor) -> MaskPrediction:
         """Predict all four candidates of each object from memory and a prior in 0..1 at stride 8."""
         return self.decode_unprompted(features, self.model.prior_logits(prior_B1HW))
+
+    def matching_keys(self, features: ImageFeatures) -> Tensor:
+        """Return keys (1, H, W, C) at stride 8 in the type in which they are compared."""
+        if self.key_projection is None:
+            return self.model.matching_keys(features)
+        assert features.stride8_BCHW is not None, "this network does not match labels"
+        keys_BHWC = self.key_projection(features.stride8_BCHW.to(self.key_dtype).permute(0, 2, 3, 1))
+        return normalize(keys_BHWC.float(), dim=-1).to(self.key_dtype)
 
     def match_labels(self, query_HWC: Tensor, keys_FHWC: Tensor, labels_NFHW: Tensor) -> Tensor:
         """Copy the labels of earlier frames to priors (N, 1, H, W)."""
