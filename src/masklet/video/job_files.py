@@ -68,7 +68,7 @@ class JobRecord(TypedDict):
     reverse: bool
     start: int | None
     stop: int | None
-    non_overlapping: bool
+    non_overlapping: bool | None
     retain: str
     model: Mapping[str, object]
 
