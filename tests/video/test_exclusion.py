@@ -1,4 +1,4 @@
-"""Objects that exclude each other: who owns a cell, who may be inside another, and where an absent one is found again."""
+"""Objects that exclude each other: who owns a cell, who may be in another, and how an absent one is found again."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_an_object_that_is_covered_in_part_keeps_its_speed() -> None:
 
 
 def passed_each_other() -> tuple[TrackedObject, TrackedObject, Exclusion]:
-    """Two that moved through each other: on frame 8 the first is expected in columns 22 to 25, the other in 10 to 13."""
+    """Two that moved through each other: frame 8 expects the first in columns 22 to 25, the other in 10 to 13."""
     right, left = TrackedObject(1, bank=moving(6, 2, 8)), TrackedObject(7, bank=moving(26, -2, 8))
     for index in (4, 5, 6):  # where they met, one was out of sight
         left.bank.tracked[index] = replace(left.bank.tracked[index], object_score=-1.0)
