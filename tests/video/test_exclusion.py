@@ -75,7 +75,7 @@ def test_a_place_is_predicted_backward_too_and_not_for_an_object_long_unseen() -
     place = predict_place(bank, 7, reverse=True)
     assert place is not None
     assert place[8:12, 14:18].eq(1).all()
-    assert predict_place(bank, 2, reverse=True) is None
+    assert predict_place(bank, 1, reverse=True) is None
     absent = MemoryBank({0: box_state((8, 12), (5, 9), score=-1.0)})
     assert predict_place(absent, 1, reverse=False) is None
 
@@ -234,7 +234,7 @@ def test_a_recalled_object_is_visible_though_memory_does_not_see_it(
         assert [frame.states[0] for frame in opened.propagate()] == ["visible", "occluded", "occluded"]
         height, width = opened.tracker.keys[1].shape[:2]
         prior = torch.ones(1, 1, height, width)
-        monkeypatch.setattr(Tracker, "recall_labels", lambda *_: {1: prior})
+        monkeypatch.setattr(Tracker, "recall_labels", lambda _, at, objects, *__: {one.id: prior for one in objects})
         shown = list(opened.propagate())
         assert [frame.states[0] for frame in shown] == ["visible"] * 3
         assert shown[1].masks.data[0, :56].all()
