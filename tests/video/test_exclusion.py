@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from masklet.media import open_video
 from masklet.models.fast_cpu.sam2 import FastSAM2
 from masklet.models.sam2 import MatchingConfig
 from masklet.models.sam2.label_matching import recall_label
-from masklet.models.types import ImageFeatures, MaskPrediction, PromptTensors, SelectedMasks
+from masklet.models.types import ImageFeatures, MaskPrediction, PromptTensors
 from masklet.video import Session, TrackOptions
 from masklet.video.exclusion import Exclusion, exclusive_pairs, predict_place
 from masklet.video.memory_bank import FrameState, MemoryBank, TrackedObject
@@ -42,10 +43,6 @@ def box_map(rows: tuple[int, int], columns: tuple[int, int], value: float = 1.0)
     found = torch.zeros(1, 1, *SIZE)
     found[..., rows[0] : rows[1], columns[0] : columns[1]] = value
     return found
-
-
-def masks_of(state: FrameState) -> SelectedMasks:
-    return replace(state.to_masks(), iou_B1=torch.ones(1, 1))
 
 
 def test_an_object_in_another_does_not_exclude_it_and_neighbors_do() -> None:
@@ -88,51 +85,33 @@ def test_an_object_that_is_covered_in_part_keeps_its_speed() -> None:
     assert place[8:12, 17:19].eq(1).all()
 
 
-def passed_each_other() -> tuple[TrackedObject, TrackedObject, Exclusion]:
+def passed_each_other() -> Exclusion:
     """Two that moved through each other: frame 8 expects the first in columns 22 to 25, the other in 10 to 13."""
     right, left = TrackedObject(1, bank=moving(6, 2, 8)), TrackedObject(7, bank=moving(26, -2, 8))
     for index in (4, 5, 6):  # where they met, one was out of sight
         left.bank.tracked[index] = replace(left.bank.tracked[index], object_score=-1.0)
-    return right, left, Exclusion([right, left], 8, KEYS, reverse=False)
+    return Exclusion([right, left], 8, KEYS, reverse=False)
 
 
 def test_a_cell_that_two_claim_goes_to_the_one_that_is_expected_there() -> None:
-    _, _, exclusion = passed_each_other()
-    priors = {1: box_map((8, 12), (22, 26), 0.3), 7: box_map((8, 12), (22, 26), 0.6)}
-    shared = exclusion.share_priors(priors)
-    assert list(shared) == [1]  # the other has no cell above one half left
-    assert shared[1].shape == (1, 1, *SIZE)
+    exclusion = passed_each_other()
+    labels = {1: box_map((8, 12), (22, 26), 0.3), 7: box_map((8, 12), (22, 26), 0.6)}
+    shared = exclusion.share_labels(labels)
+    assert (shared[1] + shared[7])[..., 8:12, 22:26].sub(0.9).abs().max() < 1e-5
     assert shared[1][..., 8:12, 22:26].sub(0.9 * 0.3 / 0.33).abs().max() < 0.01
-    assert exclusion.share_priors({}) == {}
-    torch.testing.assert_close(exclusion.share_priors({7: priors[7]})[7], priors[7])
+    assert not (shared[1] + shared[7])[..., :20].any()
+    assert list(exclusion.share_labels(labels, min_peak=0.5)) == [1]  # the other has no cell above one half left
+    assert exclusion.share_labels({}) == {}
+    torch.testing.assert_close(exclusion.share_labels({7: labels[7]})[7], labels[7])
 
 
-def test_priors_of_an_object_in_another_are_not_shared() -> None:
+def test_labels_of_an_object_in_another_are_not_shared() -> None:
     whole, part = box_state((2, 12), (2, 12)), box_state((3, 6), (3, 6))
     objects = [TrackedObject(i, bank=MemoryBank({0: state})) for i, state in enumerate((whole, part))]
     exclusion = Exclusion(objects, 1, KEYS, reverse=False)
-    priors = {0: box_map((2, 12), (2, 12), 0.9), 1: box_map((3, 6), (3, 6), 0.8)}
-    shared = exclusion.share_priors(priors)
-    assert all(torch.equal(shared[number], priors[number]) for number in priors)
-    masks = {0: masks_of(whole), 1: masks_of(part)}
-    apart = exclusion.separate_masks(masks, priors)
-    assert all(torch.equal(apart[number].logits_B1HW, masks[number].logits_B1HW) for number in masks)
-
-
-def test_masks_that_overlap_are_parted_by_place_and_a_prompted_one_stays() -> None:
-    right, left, exclusion = passed_each_other()
-    both = box_state((8, 12), (10, 26))
-    masks = {1: masks_of(both), 7: masks_of(both)}
-    apart = exclusion.separate_masks(masks, {})
-    owned = {number: apart[number].logits_B1HW[0, 0, 16:24] > 0 for number in masks}
-    assert owned[1][:, 44:52].all()
-    assert owned[7][:, 20:28].all()
-    assert not (owned[1] & owned[7]).any()
-    assert (owned[1] | owned[7])[:, 20:52].all()
-    left.bank.prompted[8] = both
-    apart = Exclusion([right, left], 8, KEYS, reverse=False).separate_masks(masks, {})
-    assert torch.equal(apart[7].logits_B1HW, masks[7].logits_B1HW)
-    assert not (apart[1].logits_B1HW > 0).any()
+    labels = {0: box_map((2, 12), (2, 12), 0.9), 1: box_map((3, 6), (3, 6), 0.8)}
+    shared = exclusion.share_labels(labels)
+    assert all(torch.equal(shared[number], labels[number]) for number in labels)
 
 
 def test_an_absent_object_is_found_by_its_features_anywhere() -> None:
@@ -157,17 +136,33 @@ def rectangle(y1: int, y2: int, x1: int, x2: int) -> np.ndarray:
     return mask
 
 
-@pytest.mark.parametrize(("option", "overlaps"), [(None, False), (True, False), (False, True)])
-def test_tracked_objects_exclude_each_other_unless_they_may_overlap(
-    option: bool | None, overlaps: bool, session: Callable[..., Session], video: np.ndarray
+@pytest.mark.parametrize(("option", "excludes"), [(None, True), (True, True), (False, False)])
+def test_priors_of_tracked_objects_are_shared_unless_they_may_overlap(
+    option: bool | None,
+    excludes: bool,
+    session: Callable[..., Session],
+    video: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with session(video[:5], non_overlapping=option) as opened:
+    """Each claims the entire frame; the sum over both is 1 only where they exclude each other."""
+    with session(video[:3], non_overlapping=option) as opened:
         opened.add_prompt(1, 0, mask=rectangle(30, 70, 20, 80))
         opened.add_prompt(2, 0, mask=rectangle(30, 70, 80, 140))
-        shown = np.stack([frame.masks.data for frame in opened.propagate()])[1:]
-        stored = [one.bank.tracked[2].logits_11HW > 0 for one in opened.tracker.objects.values()]
-    assert (stored[0] & stored[1]).any().item() == overlaps
-    assert shown.all(1).any() == overlaps
+        seen: list[dict[int, Tensor]] = []
+        predict = Tracker._predict_masks
+
+        def match(self: Tracker, index: int, objects: list[TrackedObject], reverse: bool) -> dict[int, Tensor]:
+            return {one.id: torch.ones(1, 1, *self.keys[index].shape[:2]) for one in objects}
+
+        def watch(self: Tracker, *args: Any) -> Any:
+            seen.append(args[4])
+            return predict(self, *args)
+
+        monkeypatch.setattr(Tracker, "match_labels", match)
+        monkeypatch.setattr(Tracker, "_predict_masks", watch)
+        list(opened.propagate())
+    total = sum(seen[1].values(), torch.zeros(()))
+    assert total.unique().sub(1.0 if excludes else 2.0).abs().max() < 1e-5
 
 
 def test_one_object_is_tracked_alike_with_and_without_exclusion(

@@ -3,20 +3,18 @@
 Labels that are copied along features do not tell twins apart, which look the same: only place and motion differ. So the
 place of each object is predicted from its last frames, and a cell that several objects claim goes to the one that is
 expected there. An object that lies in another, such as the hat of a person, does not exclude it.
-Shapes: N objects, H and W at stride 8 for priors and places, at stride 4 for masks.
+Shapes: N objects, H and W at stride 8.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate, max_pool2d
+from torch.nn.functional import avg_pool2d, max_pool2d
 
 from masklet.models.sam2.label_matching import label_from_mask
-from masklet.models.types import SelectedMasks
 from masklet.video.memory_bank import MemoryBank, TrackedObject
 
 __all__ = ["Exclusion", "exclusive_pairs", "predict_place"]
@@ -30,14 +28,10 @@ SLACK = 1.5
 """Cells that an object may be off its predicted place."""
 MIN_PLACE = 0.05
 """Weight of an object's claim where it is not expected."""
-MIN_PRIOR, UNKNOWN_CLAIM = 0.05, 1e-3
-"""Where priors of exclusive objects sum to more than the first, an object without any prior claims the second."""
+MIN_LABEL, UNKNOWN_CLAIM = 0.05, 1e-3
+"""Where labels of exclusive objects sum to more than the first, an object without any label claims the second."""
 NESTED_OVERLAP = 0.5
 """Fraction of the smaller mask in the larger from which an object lies in another."""
-PLACE_LOGIT = 20.0
-"""What a prior of 1, and a place of 1, add to the logit of an object where masks overlap."""
-EXCLUDED_LOGIT = -10.0
-"""The highest logit that a mask keeps in another object."""
 
 
 class Exclusion:
@@ -49,58 +43,31 @@ class Exclusion:
     def __init__(self, objects: Sequence[TrackedObject], frame_idx: int, keys_HWC: Tensor, *, reverse: bool) -> None:
         self.row, banks = {one.id: row for row, one in enumerate(objects)}, [one.bank for one in objects]
         self.exclusive_NN = exclusive_pairs(banks, frame_idx, reverse=reverse).to(keys_HWC.device)
-        self.prompted_N = torch.tensor([frame_idx in bank.prompted for bank in banks], device=keys_HWC.device)
         self.places_NHW = keys_HWC.new_ones(len(banks), *keys_HWC.shape[:2])
         for row, bank in enumerate(banks):
             place_HW = predict_place(bank, frame_idx, reverse=reverse) if self.exclusive_NN[row].any() else None
             if place_HW is not None:
                 self.places_NHW[row] = place_HW
 
-    def share_priors(self, priors: Mapping[int, Tensor]) -> dict[int, Tensor]:
-        """Return priors (1, 1, H, W) by object id, shared where exclusive objects claim the same cell.
+    def share_labels(self, labels: Mapping[int, Tensor], min_peak: float = 0.0) -> dict[int, Tensor]:
+        """Return labels (1, 1, H, W) by object id, shared where exclusive objects claim the same cell.
 
-        The sum over them is kept, so that no cell becomes background. A prior without any cell above one half is left
+        The sum over them is kept, so that no cell becomes background. Those without a cell above `min_peak` are left
         out.
         """
-        if not priors:
+        if not labels:
             return {}
-        ids = list(priors)
+        ids = list(labels)
         rows = torch.tensor([self.row[number] for number in ids], device=self.places_NHW.device)
         others_NN = self.exclusive_NN[rows[:, None], rows].float()
-        priors_NHW = torch.cat([priors[number][0] for number in ids])
-        total_NHW = priors_NHW + torch.einsum("nm,mhw->nhw", others_NN, priors_NHW)
-        claims_NHW = (priors_NHW + UNKNOWN_CLAIM * (total_NHW > MIN_PRIOR)) * self.places_NHW[rows].clamp(min=MIN_PLACE)
+        labels_NHW = torch.cat([labels[number][0] for number in ids])
+        total_NHW = labels_NHW + torch.einsum("nm,mhw->nhw", others_NN, labels_NHW)
+        claims_NHW = (labels_NHW + UNKNOWN_CLAIM * (total_NHW > MIN_LABEL)) * self.places_NHW[rows].clamp(min=MIN_PLACE)
         claimed_NHW = claims_NHW + torch.einsum("nm,mhw->nhw", others_NN, claims_NHW)
         shared_NHW = total_NHW.clamp(max=1) * claims_NHW / claimed_NHW.clamp(min=1e-6)
-        shared_NHW = torch.where(others_NN.any(1)[:, None, None], shared_NHW, priors_NHW)
-        found_N = (shared_NHW > 0.5).flatten(1).any(1).tolist()
-        return {number: shared_NHW[i][None, None] for i, number in enumerate(ids) if found_N[i]}
-
-    def separate_masks(
-        self, masks: Mapping[int, SelectedMasks], priors: Mapping[int, Tensor]
-    ) -> dict[int, SelectedMasks]:
-        """Return the masks of all objects by id, without cells that another exclusive object has.
-
-        A cell goes to the object with the highest sum of logit, prior and place; a mask prompted on this frame stays.
-        """
-        assert masks.keys() == self.row.keys()
-        logits_NHW = torch.cat([masks[number].logits_B1HW.float()[:, 0] for number in self.row])
-        known_NHW = self.places_NHW.clone()
-        for number, prior_11HW in priors.items():
-            known_NHW[self.row[number]] += prior_11HW[0, 0]
-        known_NHW = interpolate(known_NHW[:, None], logits_NHW.shape[-2:], mode="bilinear")[:, 0]
-        claim_NHW = logits_NHW.clamp(-PLACE_LOGIT, PLACE_LOGIT) + PLACE_LOGIT * known_NHW
-        claim_NHW = claim_NHW.masked_fill(self.prompted_N[:, None, None], torch.inf)
-        claim_NHW = claim_NHW.masked_fill(logits_NHW <= 0, -torch.inf)
-        inside_ND = (logits_NHW > 0).flatten(1).float()
-        overlap_NN = self.exclusive_NN & (inside_ND @ inside_ND.T > 0) & ~self.prompted_N[:, None]
-        apart_NHW = logits_NHW.clone()
-        for i, j in overlap_NN.nonzero().tolist():
-            lost_HW = (claim_NHW[j] > claim_NHW[i]) | ((claim_NHW[j] == claim_NHW[i]) & (j < i))
-            apart_NHW[i].masked_fill_(lost_HW & (logits_NHW[i] > 0) & (logits_NHW[j] > 0), EXCLUDED_LOGIT)
-        return {
-            number: replace(one, logits_B1HW=apart_NHW[self.row[number]][None, None]) for number, one in masks.items()
-        }
+        shared_NHW = torch.where(others_NN.any(1)[:, None, None], shared_NHW, labels_NHW)
+        found_N = (shared_NHW > min_peak).flatten(1).any(1).tolist()
+        return {number: shared_NHW[i][None, None] for i, number in enumerate(ids) if found_N[i] or not min_peak}
 
 
 def exclusive_pairs(banks: Sequence[MemoryBank], frame_idx: int, *, reverse: bool) -> Tensor:

@@ -47,6 +47,7 @@ from masklet.video.track_options import TrackOptions
 
 __all__ = ["ObjectState", "Tracker", "VideoNetwork", "apply_non_overlap"]
 
+SHARE = [True]
 NON_OVERLAP_LOGIT = -10.0
 """The highest logit that a mask keeps where another object is in front."""
 MIN_RECALLED_AREA, MAX_RECALLED_AREA = 0.05, 4.0
@@ -234,25 +235,24 @@ class Tracker:
         priors, exclusion = self.match_labels(index, unprompted, reverse), None
         if self.network.matching is not None and self.options.non_overlapping is not False and len(objects) > 1:
             exclusion = Exclusion(objects, index, self.keys[index], reverse=reverse)
-            priors = exclusion.share_priors(priors)
+            priors = exclusion.share_labels(priors, min_peak=0.5)
         recalled = self.recall_labels(index, unprompted, reverse, priors)
         predicted = self._predict_masks(features, unprompted, index, reverse, priors, recalled)
         masks = {one.id: mask for one, mask in predicted}
         priors.update({number: prior for number, prior in recalled.items() if masks[number].object_score_B1 > 0})
-        if exclusion is not None:
-            every = {one.id: masks[one.id] if one.id in masks else one.bank[index].to_masks() for one in objects}
-            apart = exclusion.separate_masks(every, priors)
-            masks = {number: apart[number] for number in masks}
         tracked = perf_counter()
         if self.options.non_overlapping:
             every = [masks[one.id] if one.id in masks else one.bank.prompted[index].to_masks() for one in objects]
             apart = dict(zip((one.id for one in objects), apply_non_overlap(every), strict=True))
             masks = {id: apart[id] for id in masks}
         memories = self._encode_memories(features, [masks[one.id] for one in unprompted], prompted=False)
+        labels = {number: label_from_mask(masks[number].logits_B1HW, priors[number]) for number in priors}
+        if exclusion is not None and SHARE[0]:
+            labels = exclusion.share_labels(labels)
         for one, memory in zip(unprompted, memories, strict=True):
             state = FrameState.from_masks(masks[one.id]).with_memory(memory)
-            if one.id in priors:
-                state = replace(state, label_11HW=label_from_mask(masks[one.id].logits_B1HW, priors[one.id]).half())
+            if one.id in labels:
+                state = replace(state, label_11HW=labels[one.id].half())
             one.bank.tracked[index] = state
         times = {"encode": encoded - began, "track": tracked - encoded, "remember": perf_counter() - tracked}
         self.speed = {**{name: 1e3 * seconds for name, seconds in times.items()}, "postprocess": 0.0}
