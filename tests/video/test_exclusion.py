@@ -18,12 +18,11 @@ from masklet.models.sam2 import MatchingConfig
 from masklet.models.sam2.label_matching import recall_label
 from masklet.models.types import ImageFeatures, MaskPrediction, PromptTensors
 from masklet.video import Session, TrackOptions
-from masklet.video.exclusion import Exclusion, exclusive_pairs, predict_place
+from masklet.video.exclusion import exclusive_pairs, predict_place, share_priors
 from masklet.video.memory_bank import FrameState, MemoryBank, TrackedObject
 from masklet.video.tracker import Tracker
 
 SIZE = (20, 40)
-KEYS = torch.zeros(*SIZE, 4)
 
 
 def box_state(rows: tuple[int, int], columns: tuple[int, int], score: float = 5.0) -> FrameState:
@@ -85,33 +84,25 @@ def test_an_object_that_is_covered_in_part_keeps_its_speed() -> None:
     assert place[8:12, 17:19].eq(1).all()
 
 
-def passed_each_other() -> Exclusion:
-    """Two that moved through each other: frame 8 expects the first in columns 22 to 25, the other in 10 to 13."""
+def test_a_cell_that_two_claim_goes_to_the_one_that_is_expected_there() -> None:
+    """They moved through each other: frame 8 expects the first in columns 22 to 25, the other in 10 to 13."""
     right, left = TrackedObject(1, bank=moving(6, 2, 8)), TrackedObject(7, bank=moving(26, -2, 8))
     for index in (4, 5, 6):  # where they met, one was out of sight
         left.bank.tracked[index] = replace(left.bank.tracked[index], object_score=-1.0)
-    return Exclusion([right, left], 8, KEYS, reverse=False)
-
-
-def test_a_cell_that_two_claim_goes_to_the_one_that_is_expected_there() -> None:
-    exclusion = passed_each_other()
-    labels = {1: box_map((8, 12), (22, 26), 0.3), 7: box_map((8, 12), (22, 26), 0.6)}
-    shared = exclusion.share_labels(labels)
-    assert (shared[1] + shared[7])[..., 8:12, 22:26].sub(0.9).abs().max() < 1e-5
+    priors = {1: box_map((8, 12), (22, 26), 0.3), 7: box_map((8, 12), (22, 26), 0.6)}
+    shared = share_priors(priors, [right, left], 8, reverse=False)
+    assert list(shared) == [1]  # the other has no cell above one half left
+    assert shared[1].shape == (1, 1, *SIZE)
     assert shared[1][..., 8:12, 22:26].sub(0.9 * 0.3 / 0.33).abs().max() < 0.01
-    assert not (shared[1] + shared[7])[..., :20].any()
-    assert list(exclusion.share_labels(labels, min_peak=0.5)) == [1]  # the other has no cell above one half left
-    assert exclusion.share_labels({}) == {}
-    torch.testing.assert_close(exclusion.share_labels({7: labels[7]})[7], labels[7])
+    assert not shared[1][..., :20].any()
 
 
-def test_labels_of_an_object_in_another_are_not_shared() -> None:
+def test_priors_of_an_object_in_another_are_not_shared() -> None:
     whole, part = box_state((2, 12), (2, 12)), box_state((3, 6), (3, 6))
     objects = [TrackedObject(i, bank=MemoryBank({0: state})) for i, state in enumerate((whole, part))]
-    exclusion = Exclusion(objects, 1, KEYS, reverse=False)
-    labels = {0: box_map((2, 12), (2, 12), 0.9), 1: box_map((3, 6), (3, 6), 0.8)}
-    shared = exclusion.share_labels(labels)
-    assert all(torch.equal(shared[number], labels[number]) for number in labels)
+    priors = {0: box_map((2, 12), (2, 12), 0.9), 1: box_map((3, 6), (3, 6), 0.8)}
+    shared = share_priors(priors, objects, 1, reverse=False)
+    assert all(torch.equal(shared[number], priors[number]) for number in priors)
 
 
 def test_an_absent_object_is_found_by_its_features_anywhere() -> None:

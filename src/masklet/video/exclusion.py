@@ -17,7 +17,7 @@ from torch.nn.functional import avg_pool2d, max_pool2d
 from masklet.models.sam2.label_matching import label_from_mask
 from masklet.video.memory_bank import MemoryBank, TrackedObject
 
-__all__ = ["Exclusion", "exclusive_pairs", "predict_place"]
+__all__ = ["exclusive_pairs", "predict_place", "share_priors"]
 
 HISTORY = 6
 """Frames before this one from which motion is estimated."""
@@ -28,46 +28,31 @@ SLACK = 1.5
 """Cells that an object may be off its predicted place."""
 MIN_PLACE = 0.05
 """Weight of an object's claim where it is not expected."""
-MIN_LABEL, UNKNOWN_CLAIM = 0.05, 1e-3
-"""Where labels of exclusive objects sum to more than the first, an object without any label claims the second."""
+MIN_PRIOR, UNKNOWN_CLAIM = 0.05, 1e-3
+"""Where priors of exclusive objects sum to more than the first, one without any prior there claims the second."""
 NESTED_OVERLAP = 0.5
 """Fraction of the smaller mask in the larger from which an object lies in another."""
 
 
-class Exclusion:
-    """The objects that are tracked into one frame, and which of them exclude each other.
+def share_priors(
+    priors: Mapping[int, Tensor], objects: Sequence[TrackedObject], frame_idx: int, *, reverse: bool
+) -> dict[int, Tensor]:
+    """Return priors (1, 1, H, W) by object id, shared where exclusive objects claim the same cell.
 
-    `keys_HWC` are those by which the frame is matched.
+    The sum over them is kept, so that no cell becomes background. Priors without a cell above one half are left out.
     """
-
-    def __init__(self, objects: Sequence[TrackedObject], frame_idx: int, keys_HWC: Tensor, *, reverse: bool) -> None:
-        self.row, banks = {one.id: row for row, one in enumerate(objects)}, [one.bank for one in objects]
-        self.exclusive_NN = exclusive_pairs(banks, frame_idx, reverse=reverse).to(keys_HWC.device)
-        self.places_NHW = keys_HWC.new_ones(len(banks), *keys_HWC.shape[:2])
-        for row, bank in enumerate(banks):
-            place_HW = predict_place(bank, frame_idx, reverse=reverse) if self.exclusive_NN[row].any() else None
-            if place_HW is not None:
-                self.places_NHW[row] = place_HW
-
-    def share_labels(self, labels: Mapping[int, Tensor], min_peak: float = 0.0) -> dict[int, Tensor]:
-        """Return labels (1, 1, H, W) by object id, shared where exclusive objects claim the same cell.
-
-        The sum over them is kept, so that no cell becomes background. Those without a cell above `min_peak` are left
-        out.
-        """
-        if not labels:
-            return {}
-        ids = list(labels)
-        rows = torch.tensor([self.row[number] for number in ids], device=self.places_NHW.device)
-        others_NN = self.exclusive_NN[rows[:, None], rows].float()
-        labels_NHW = torch.cat([labels[number][0] for number in ids])
-        total_NHW = labels_NHW + torch.einsum("nm,mhw->nhw", others_NN, labels_NHW)
-        claims_NHW = (labels_NHW + UNKNOWN_CLAIM * (total_NHW > MIN_LABEL)) * self.places_NHW[rows].clamp(min=MIN_PLACE)
-        claimed_NHW = claims_NHW + torch.einsum("nm,mhw->nhw", others_NN, claims_NHW)
-        shared_NHW = total_NHW.clamp(max=1) * claims_NHW / claimed_NHW.clamp(min=1e-6)
-        shared_NHW = torch.where(others_NN.any(1)[:, None, None], shared_NHW, labels_NHW)
-        found_N = (shared_NHW > min_peak).flatten(1).any(1).tolist()
-        return {number: shared_NHW[i][None, None] for i, number in enumerate(ids) if found_N[i] or not min_peak}
+    banks = {one.id: one.bank for one in objects if one.id in priors}
+    priors_NHW = torch.cat([priors[number][0] for number in banks])
+    others_NN = exclusive_pairs(list(banks.values()), frame_idx, reverse=reverse).to(priors_NHW)
+    places = [predict_place(bank, frame_idx, reverse=reverse) for bank in banks.values()]
+    places_NHW = torch.stack([priors_NHW.new_ones(priors_NHW.shape[1:]) if one is None else one for one in places])
+    total_NHW = priors_NHW + torch.einsum("nm,mhw->nhw", others_NN, priors_NHW)
+    claims_NHW = (priors_NHW + UNKNOWN_CLAIM * (total_NHW > MIN_PRIOR)) * places_NHW.clamp(min=MIN_PLACE)
+    claimed_NHW = claims_NHW + torch.einsum("nm,mhw->nhw", others_NN, claims_NHW)
+    shared_NHW = total_NHW.clamp(max=1) * claims_NHW / claimed_NHW.clamp(min=1e-6)
+    shared_NHW = torch.where(others_NN.any(1)[:, None, None], shared_NHW, priors_NHW)
+    found_N = (shared_NHW > 0.5).flatten(1).any(1).tolist()
+    return {number: shared_NHW[i][None, None] for i, number in enumerate(banks) if found_N[i]}
 
 
 def exclusive_pairs(banks: Sequence[MemoryBank], frame_idx: int, *, reverse: bool) -> Tensor:

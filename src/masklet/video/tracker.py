@@ -32,7 +32,7 @@ from masklet.prompts import MaskPrompt, ObjectPrompt
 from masklet.results import Results
 from masklet.runtime import standard_torch
 from masklet.transforms import LOGIT_LIMIT, ImageTransform, binary_mask, preprocess_frame, prompt_tensors
-from masklet.video.exclusion import Exclusion
+from masklet.video.exclusion import share_priors
 from masklet.video.frame_cache import FeatureCache, FrameProvider
 from masklet.video.memory_bank import (
     FrameState,
@@ -47,7 +47,6 @@ from masklet.video.track_options import TrackOptions
 
 __all__ = ["ObjectState", "Tracker", "VideoNetwork", "apply_non_overlap"]
 
-SHARE = [True]
 NON_OVERLAP_LOGIT = -10.0
 """The highest logit that a mask keeps where another object is in front."""
 MIN_RECALLED_AREA, MAX_RECALLED_AREA = 0.05, 4.0
@@ -232,10 +231,9 @@ class Tracker:
         unprompted = [one for one in objects if index not in one.bank.prompted]
         for one in objects:
             one.bank.tracked.pop(index, None)
-        priors, exclusion = self.match_labels(index, unprompted, reverse), None
-        if self.network.matching is not None and self.options.non_overlapping is not False and len(objects) > 1:
-            exclusion = Exclusion(objects, index, self.keys[index], reverse=reverse)
-            priors = exclusion.share_labels(priors, min_peak=0.5)
+        priors = self.match_labels(index, unprompted, reverse)
+        if len(priors) > 1 and self.options.non_overlapping is not False:
+            priors = share_priors(priors, objects, index, reverse=reverse)
         recalled = self.recall_labels(index, unprompted, reverse, priors)
         predicted = self._predict_masks(features, unprompted, index, reverse, priors, recalled)
         masks = {one.id: mask for one, mask in predicted}
@@ -247,8 +245,6 @@ class Tracker:
             masks = {id: apart[id] for id in masks}
         memories = self._encode_memories(features, [masks[one.id] for one in unprompted], prompted=False)
         labels = {number: label_from_mask(masks[number].logits_B1HW, priors[number]) for number in priors}
-        if exclusion is not None and SHARE[0]:
-            labels = exclusion.share_labels(labels)
         for one, memory in zip(unprompted, memories, strict=True):
             state = FrameState.from_masks(masks[one.id]).with_memory(memory)
             if one.id in labels:
