@@ -234,7 +234,7 @@ def test_lost_lines_are_tracked_again(
         ([*PROMPTS, "--frame", "5", "--negative", "1,1", "--point", "4,4"], "other prompts"),
         ([*PROMPTS, "--bidirectional"], "bidirectional False, now True"),
         ([*PROMPTS, "--stop", "9"], "stop None, now 9"),
-        ([*PROMPTS, "--non-overlapping"], "non_overlapping False, now True"),
+        ([*PROMPTS, "--non-overlapping"], "non_overlapping None, now True"),
         ([*PROMPTS, "--model", "sam2.1_t.pt"], "model 'the built-in model', now 'sam2.1_t.pt'"),
         ([*PROMPTS, "--precision", "bf16"], "precision 'auto', now 'bf16'"),
         ([*PROMPTS, "--image-size", "64"], "image_size None, now 64"),

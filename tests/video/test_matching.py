@@ -54,7 +54,7 @@ def test_objects_get_the_same_masks_together_as_alone(session: Callable[..., Ses
             one.add_prompt(number, 0, mask=rectangle(size, *box))
             alone[number] = [frame.masks.data[0] for frame in one.propagate()]
             assert one.tracker.objects[number].bank.tracked[1].label_11HW is not None
-    with session(video[:6]) as both:
+    with session(video[:6], non_overlapping=False) as both:
         for number, box in boxes.items():
             both.add_prompt(number, 0, mask=rectangle(size, *box))
         for t, frame in enumerate(both.propagate()):

@@ -91,7 +91,13 @@ def track(
         typer.Option("--format", "-f", metavar="NAME", help="video (default), png, masks, coco, mots, numpy."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume the same run after a crash or Ctrl-C.")] = False,
-    non_overlapping: Annotated[bool, typer.Option("--non-overlapping", help="Objects do not overlap.")] = False,
+    non_overlapping: Annotated[
+        bool | None,
+        typer.Option(
+            "--non-overlapping/--overlapping",
+            help="Objects never, or may overlap; default: with the built-in model only parts of others do.",
+        ),
+    ] = None,
     save_session: Annotated[
         bool, typer.Option("--save-session", help="Write STEM_session.safetensors too, to edit it later.")
     ] = False,
@@ -280,7 +286,9 @@ class _DeferredModel:
     def session(self, source: Video, *, resume: Path | None = None, options: TrackOptions | None = None) -> Session:
         return self.open().session(source, resume=resume, options=options)
 
-    def auto_track_opener(self, preset: str, options: AutoTrackOptions, *, non_overlapping: bool) -> AutoTrackOpener:
+    def auto_track_opener(
+        self, preset: str, options: AutoTrackOptions, *, non_overlapping: bool | None
+    ) -> AutoTrackOpener:
         """Return what tracks all objects of a video.
 
         Raises:

@@ -50,7 +50,7 @@ class TrackKeywords(TypedDict, total=False):
     retain: Literal["recent", "all"]
     memory_selector: MemorySelector
     corrections: Literal["kept", "sam2"]
-    non_overlapping: bool
+    non_overlapping: bool | None
     fill_hole_area: int
     objects_per_batch: int
     lost_after: int

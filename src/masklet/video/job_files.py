@@ -68,7 +68,7 @@ class JobRecord(TypedDict):
     reverse: bool
     start: int | None
     stop: int | None
-    non_overlapping: bool
+    non_overlapping: bool | None
     retain: str
     model: Mapping[str, object]
 
@@ -366,10 +366,14 @@ def _flat(record: JobRecord) -> dict[str, Any]:
 
 
 def _read_job_record(path: Path) -> dict[str, Any]:
-    """Read job.json; one of an earlier version holds the last frame, `until`, in place of `stop`."""
+    """Read job.json; one of an earlier version holds the last frame, `until`, in place of `stop`.
+
+    It knows no default of the model for objects that overlap: its False is None now.
+    """
     record: dict[str, Any] = current_keys(json.loads(path.read_text(encoding="utf-8")), "track_job")
     if "until" in record:
         last: int | None = record.pop("until")
+        record["non_overlapping"] = record["non_overlapping"] or None
         record["stop"] = None if last is None else last + 1 if not record["reverse"] else last - 1 if last else None
     for prompt in record["prompts"]:  # float32, as prompts hold them; an earlier version stored what was typed
         prompt["points"] = np.asarray(prompt["points"], np.float32).tolist()

@@ -32,8 +32,10 @@ class TrackOptions:
     """kept: a corrected frame counts as a prompted one from then on, and an object has the very mask that it was
     prompted with. sam2: as in facebookresearch/sam2 1.1, a correction is attended to only until the frame is tracked
     again, and a mask prompt is answered with what the network's cells keep of it."""
-    non_overlapping: bool = False
-    """Objects do not overlap: each position belongs to the most certain one, before memory is encoded."""
+    non_overlapping: bool | None = None
+    """True: objects do not overlap, each position belongs to the most certain one before memory is encoded. False: they
+    may, and each is tracked as if it were alone. None: with the built-in model objects exclude each other, except those
+    that lay in another where they were prompted; with published models as False."""
     fill_hole_area: int = 8
     """Holes and specks of at most this many cells at stride 4 are cleared from the results; 0: none."""
     objects_per_batch: int = 8

@@ -19,7 +19,7 @@ from torch import Tensor
 from masklet.errors import PromptError, StateError
 from masklet.media import Frame
 from masklet.models.sam2 import MatchingConfig
-from masklet.models.sam2.label_matching import label_from_mask
+from masklet.models.sam2.label_matching import label_from_mask, recall_label
 from masklet.models.types import (
     FrameMemory,
     ImageFeatures,
@@ -32,6 +32,7 @@ from masklet.prompts import MaskPrompt, ObjectPrompt
 from masklet.results import Results
 from masklet.runtime import standard_torch
 from masklet.transforms import LOGIT_LIMIT, ImageTransform, binary_mask, preprocess_frame, prompt_tensors
+from masklet.video.exclusion import share_priors
 from masklet.video.frame_cache import FeatureCache, FrameProvider
 from masklet.video.memory_bank import (
     FrameState,
@@ -48,6 +49,8 @@ __all__ = ["EncodedFrame", "ObjectState", "Tracker", "VideoNetwork", "apply_non_
 
 NON_OVERLAP_LOGIT = -10.0
 """The highest logit that a mask keeps where another object is in front."""
+MIN_RECALLED_AREA, MAX_RECALLED_AREA = 0.05, 4.0
+"""Areas between which something may be an object that was absent, as factors of its mean area where it was prompted."""
 
 
 class VideoNetwork(Protocol):
@@ -255,17 +258,23 @@ class Tracker:
         for one in objects:
             one.bank.tracked.pop(index, None)
         priors = self.match_labels(index, unprompted, reverse)
-        masks = {one.id: mask for one, mask in self._predict_masks(features, unprompted, index, reverse, priors)}
+        if len(priors) > 1 and self.options.non_overlapping is not False:
+            priors = share_priors(priors, objects, index, reverse=reverse)
+        recalled = self.recall_labels(index, unprompted, reverse, priors)
+        predicted = self._predict_masks(features, unprompted, index, reverse, priors, recalled)
+        masks = {one.id: mask for one, mask in predicted}
+        priors.update({number: prior for number, prior in recalled.items() if masks[number].object_score_B1 > 0})
         tracked = perf_counter()
         if self.options.non_overlapping:
             every = [masks[one.id] if one.id in masks else one.bank.prompted[index].to_masks() for one in objects]
             apart = dict(zip((one.id for one in objects), apply_non_overlap(every), strict=True))
             masks = {id: apart[id] for id in masks}
         memories = self._encode_memories(features, [masks[one.id] for one in unprompted], prompted=False)
+        labels = {number: label_from_mask(masks[number].logits_B1HW, priors[number]) for number in priors}
         for one, memory in zip(unprompted, memories, strict=True):
             state = FrameState.from_masks(masks[one.id]).with_memory(memory)
-            if one.id in priors:
-                state = replace(state, label_11HW=label_from_mask(masks[one.id].logits_B1HW, priors[one.id]).half())
+            if one.id in labels:
+                state = replace(state, label_11HW=labels[one.id].half())
             one.bank.tracked[index] = state
         times = {"encode": encoded - began, "track": tracked - encoded, "remember": perf_counter() - tracked}
         self.speed = {**{name: 1e3 * seconds for name, seconds in times.items()}, "postprocess": 0.0}
@@ -308,6 +317,33 @@ class Tracker:
                 del self.keys[index]
         return priors
 
+    def recall_labels(
+        self, frame_idx: int, objects: Sequence[TrackedObject], reverse: bool, priors: dict[int, Tensor]
+    ) -> dict[int, Tensor]:
+        """Return priors (1, 1, H, W) of objects that were absent in the frame before and are in no prior.
+
+        They are searched for in the entire frame, by the labels of prompted frames, outside of other objects.
+        """
+        config, recalled = self.network.matching, {}
+        for one in () if config is None else objects:
+            before = one.bank.get(frame_idx + 1 if reverse else frame_idx - 1)
+            if one.id in priors or before is None or before.object_score > 0:
+                continue
+            assert config is not None
+            matched = one.bank.labeled_frames(frame_idx, config, reverse=reverse)
+            frames = [index for index in matched if index in one.bank.prompted and index in self.keys]
+            if not frames:
+                continue
+            keys_FHWC = torch.stack([self.keys[index] for index in frames])
+            labels_FHW = torch.cat([one.bank.label(index)[0] for index in frames])
+            prior_HW = recall_label(self.keys[frame_idx], keys_FHWC, labels_FHW, config)
+            for other_11HW in priors.values():
+                prior_HW = prior_HW * (1 - other_11HW[0, 0]).clamp(min=0)
+            area, known = float((prior_HW > 0.5).sum()), float((labels_FHW > 0.5).sum()) / len(frames)
+            if area > 0 and known * MIN_RECALLED_AREA <= area <= known * MAX_RECALLED_AREA:
+                recalled[one.id] = prior_HW[None, None]
+        return recalled
+
     def _predict_masks(
         self,
         features: ImageFeatures,
@@ -315,11 +351,13 @@ class Tracker:
         frame_idx: int,
         reverse: bool,
         priors: dict[int, Tensor],
+        recalled: dict[int, Tensor],
     ) -> list[tuple[TrackedObject, SelectedMasks]]:
         """Predict the mask of each object from memory, in batches of those that attend at the same distances.
 
         The best of three masks is selected. For an object with a prior it is averaged with the single mask that the
-        prior as a prompt gives: the prior finds the object more surely, memory its edge.
+        prior as a prompt gives: the prior finds the object more surely, memory its edge. A recalled prior decides alone
+        where memory sees no object.
         """
         groups: dict[object, list[tuple[TrackedObject, MemorySelection]]] = {}
         select, length = self.options.memory_selector.select, self.frames.length
@@ -336,22 +374,26 @@ class Tracker:
                 conditioned = self.network.condition_on_memory(features, context)
                 masks = self.network.select_mask(self.network.decode(conditioned), multimask=True)
                 predicted += [(one, masks.index(row, clone=True)) for row, (one, _) in enumerate(batch)]
-                rows = [row for row, (one, _) in enumerate(batch) if one.id in priors]
+                found = priors | recalled
+                rows = [row for row, (one, _) in enumerate(batch) if one.id in found]
                 if not rows:
                     continue
                 assert self.network.matching is not None
                 # the finer maps are those of the frame, shared by all objects
                 part = ImageFeatures(conditioned.embed_BCHW[rows], features.high_res_features)
-                prior_B1HW = torch.cat([priors[batch[row][0].id] for row in rows])
+                prior_B1HW = torch.cat([found[batch[row][0].id] for row in rows])
                 prompted = self.network.select_mask(self.network.decode_prior(part, prior_B1HW), multimask=False)
                 from_memory = masks.index(torch.tensor(rows, device=prior_B1HW.device))
                 weight = self.network.matching.memory_weight
                 mean_B1HW = torch.lerp(prompted.logits_B1HW, from_memory.logits_B1HW, weight)
-                prompted = replace(prompted, logits_B1HW=mean_B1HW)
+                mean = replace(prompted, logits_B1HW=mean_B1HW)
                 visible_B = (torch.minimum(prompted.object_score_B1, from_memory.object_score_B1) > 0).flatten()
                 for i, row in enumerate(rows):
-                    if visible_B[i]:  # otherwise memory decides alone
-                        predicted[row - len(batch)] = (batch[row][0], prompted.index(i, clone=True))
+                    one = batch[row][0]
+                    if one.id in priors and visible_B[i]:  # otherwise memory decides alone
+                        predicted[row - len(batch)] = (one, mean.index(i, clone=True))
+                    elif one.id in recalled and from_memory.object_score_B1[i] <= 0 < prompted.object_score_B1[i]:
+                        predicted[row - len(batch)] = (one, prompted.index(i, clone=True))
         return predicted
 
     def _encode_memories(

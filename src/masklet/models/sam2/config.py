@@ -95,6 +95,10 @@ class MatchingConfig:
     """A label p becomes the logit (p - 0.5) * logit_scale of the mask prompt."""
     memory_weight: float = 0.5
     """Weight of the answer without a prompt, from memory alone, in the logits of the mask."""
+    recall_stride: int = 2
+    """Rows and columns of cells that are one cell where an absent object is searched for in the entire frame."""
+    recall_neighbors: int = 5
+    """Cells of the prompted frames whose labels are averaged there."""
 
 
 @dataclass(frozen=True)

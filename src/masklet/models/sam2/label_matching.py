@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import avg_pool2d, interpolate, normalize
 
 from masklet.models.sam2.config import MatchingConfig
 
-__all__ = ["Region", "label_from_mask", "match_labels", "search_regions"]
+__all__ = ["Region", "label_from_mask", "match_labels", "recall_label", "search_regions"]
 
 Region = tuple[int, int, int, int]
 """First row, first column, and the row and column after the last."""
@@ -64,3 +64,19 @@ def match_labels(query_HWC: Tensor, keys_FHWC: Tensor, labels_NFHW: Tensor, conf
         if region is not None:
             inside_HW[region[0] : region[2], region[1] : region[3]] = 1
     return (prior_NHW * inside_NHW)[:, None]
+
+
+def recall_label(query_HWC: Tensor, keys_FHWC: Tensor, labels_FHW: Tensor, config: MatchingConfig) -> Tensor:
+    """Return the prior (H, W) of one object that may be anywhere: the mean label of the most similar cells of F frames.
+
+    Cells of `config.recall_stride` x `config.recall_stride` cells are compared, all with all.
+    """
+    height, width, channels = query_HWC.shape
+    maps = torch.cat([query_HWC[None], keys_FHWC]).permute(0, 3, 1, 2)
+    pooled = normalize(avg_pool2d(maps, config.recall_stride, ceil_mode=True), dim=1)
+    labels_D = avg_pool2d(labels_FHW[:, None], config.recall_stride, ceil_mode=True).flatten()
+    similarity_QD = pooled[0].flatten(1).T @ pooled[1:].transpose(0, 1).reshape(channels, -1)
+    best, index = similarity_QD.topk(min(config.recall_neighbors, len(labels_D)), dim=1)
+    weights = (best / config.temperature).softmax(1)
+    prior_11HW = (labels_D[index] * weights).sum(1).view(1, 1, *pooled.shape[-2:])
+    return interpolate(prior_11HW, (height, width), mode="bilinear", align_corners=False)[0, 0]
