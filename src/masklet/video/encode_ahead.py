@@ -46,6 +46,7 @@ class EncodeAhead(Iterator[Frame]):
             started = threading.Event()
 
             def encode_each() -> Iterator[EncodedFrame]:  # it knows no `self`: a pass that nobody holds must end
+                torch.get_num_threads()  # the first use in a thread takes the number that any thread set last
                 torch.set_num_threads(threads // 2)  # those of this thread
                 started.set()
                 for frame in frames:
