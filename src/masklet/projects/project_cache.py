@@ -1,6 +1,6 @@
 """The cache of a project: bytes by key that can be made again, such as features of frames, bounded and droppable.
 
-It is a file of its own beside the database, and never holds the only copy of anything: you may delete it at any time.
+It is another file than the database, and never holds the only copy of anything: you may delete it at any time.
 """
 
 from __future__ import annotations

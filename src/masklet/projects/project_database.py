@@ -286,8 +286,6 @@ class ProjectDatabase:
         Raises:
             ProjectError: if it is not.
         """
-        from masklet import __version__
-
         connection = self._connection
         newest, version = len(project_schema.MIGRATIONS), self._int_pragma("user_version")
         kinds = dict(connection.execute("SELECT type, COUNT(*) FROM sqlite_master GROUP BY type").fetchall())
@@ -314,7 +312,7 @@ class ProjectDatabase:
             for number, script in enumerate(project_schema.MIGRATIONS[version:], version + 1):
                 for statement in filter(str.strip, script.split(";")):
                     connection.execute(statement)
-                connection.execute("INSERT INTO migrations VALUES (?, ?, ?)", (number, time.time(), __version__))
+                connection.execute("INSERT INTO migrations VALUES (?, ?)", (number, time.time()))
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {newest}")
             connection.execute("COMMIT")
