@@ -207,7 +207,7 @@ def test_a_migration_keeps_everything_and_the_old_file_beside_it(
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_version_1(tmp_path)
     with monkeypatch.context() as patch:
-        step = "ALTER TABLE objects ADD COLUMN note TEXT; UPDATE nothing SET note = 1"
+        step = "ALTER TABLE objects ADD COLUMN note TEXT; UPDATE absent SET note = 1"
         patch.setattr(project_schema, "MIGRATIONS", (*project_schema.MIGRATIONS, step))
         with pytest.raises(ProjectError, match="no such table"):
             open_project(folder)
@@ -255,7 +255,7 @@ def foreign(path: Path) -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        "UPDATE objects SET name = 7.5, number = 'many'",
+        "UPDATE objects SET number = 'many' || id",
         "UPDATE objects SET name = x'ff00fe'",
         "UPDATE masks SET score = 'good'",
         "UPDATE masks SET content = x'00ff'",
@@ -275,7 +275,7 @@ def foreign(path: Path) -> None:
         "UPDATE changes SET after = '{\"id\": 1}' WHERE after IS NOT NULL",
         "UPDATE changes SET after = '[]', before = NULL",
         "UPDATE changes SET table_name = 'sqlite_master'",
-        "UPDATE changes SET after = replace(after, 'name', 'name) VALUES (1); --')",
+        "UPDATE changes SET after = replace(after, 'frame', 'frame) VALUES (1); --')",
         "UPDATE actions SET kind = x'ff', summary = x'ff'",
         "UPDATE locations SET path = x'ff', relative = 7",
     ],

@@ -39,7 +39,6 @@ from masklet.projects.project_records import (
 )
 from masklet.projects.project_schema import Row, check_row, parse_stored_json
 from masklet.prompts import BoxesLike, LabelsLike, MasksLike, PointsLike, parse_object_prompt
-from masklet.resume_store import from_column
 
 if TYPE_CHECKING:
     from masklet.datasets import Dataset, WriteOptions
@@ -547,12 +546,13 @@ class Project(ProjectFiles):
 
     def history(self, limit: int = 100, *, before: int | None = None) -> list[ProjectAction]:
         """Return the last actions, the latest first; `before` is the number of the one behind which to continue."""
+        text = self.database.text
         rows = self.database.query(
             "SELECT id, kind, summary, author, at, state FROM actions WHERE id < ? ORDER BY id DESC LIMIT ?",
             (1 << 62 if before is None else whole_number("before", before), whole_number("limit", limit)),
         )
         return [
-            ProjectAction(number, kind, from_column(summary), from_column(name), at, state)
+            ProjectAction(number, text(kind), text(summary), text(name), at, text(state))
             for number, kind, summary, name, at, state in rows
         ]
 
@@ -577,8 +577,8 @@ class Project(ProjectFiles):
         return [
             ProjectChange(
                 number,
-                from_column(name),
-                table,
+                self.database.text(name),
+                self.database.text(table),
                 None if before is None else parse_stored_json(path, before, dict),
                 None if after is None else parse_stored_json(path, after, dict),
             )
@@ -716,7 +716,7 @@ class Project(ProjectFiles):
             args,
         )
         for *values, is_verified, is_dropped, text, height, width in rows:
-            decoded = [from_column(value) if isinstance(value, bytes) else value for value in values]
+            decoded = [self.database.text(value) if isinstance(value, bytes) else value for value in values]
             row = check_row(self.database.path, "masks", dict(zip(names, decoded, strict=True)))
             code: Rle | None = None if text is None else {"size": [height, width], "counts": text}
             yield ProjectMask(

@@ -101,6 +101,17 @@ class ProjectDatabase:
         where = " AND ".join(f"{name} = ?" for name in TABLES[table].key)
         return next(iter(self.rows(table, where, key)), None)
 
+    def text(self, value: Any) -> str:
+        """Return the text of a column that is read without `rows`.
+
+        Raises:
+            ProjectError: if it is no text.
+        """
+        if not isinstance(value, (str, bytes)):
+            raise ProjectError(f"{self.path} is damaged: {value!r:.40} is no text; restore a copy of the project")
+        with self._errors():
+            return from_column(value)
+
     @property
     def revision(self) -> int:
         """The number of the last action of anyone; 0: there was none."""
@@ -203,6 +214,10 @@ class ProjectDatabase:
         """
         where, args = ("", ()) if author is None else (" AND author = ?", (to_column(author),))
         with self.transaction():
+            if self._action is not None:
+                raise StateError(
+                    "nothing can be undone inside of an action, which is stored at its end: leave its block first"
+                )
             found: list[tuple[int, int | None, str]] = []
             query = (
                 f"SELECT id, run, summary FROM actions WHERE state = 'done' AND id < ?{where} ORDER BY id DESC LIMIT 64"
@@ -219,7 +234,7 @@ class ProjectDatabase:
                 last = rows[-1][0] if rows else 0
             if not found:
                 return []
-            with self.action("undo", by, from_column(found[0][2])) as number:
+            with self.action("undo", by, self.text(found[0][2])) as number:
                 for action_id, _, _ in found:
                     self._replay(action_id, backward=True)
                     mark = "UPDATE actions SET state = 'undone', undone_by = ? WHERE id = ?"
@@ -234,6 +249,10 @@ class ProjectDatabase:
         """
         where, args = ("", ()) if author is None else (" AND author = ?", (to_column(author),))
         with self.transaction():
+            if self._action is not None:
+                raise StateError(
+                    "nothing can be redone inside of an action, which is stored at its end: leave its block first"
+                )
             found = self.query(
                 "SELECT id, summary FROM actions WHERE state = 'undone' AND undone_by = (SELECT MAX(undone_by) FROM "
                 f"actions WHERE state = 'undone'{where}) ORDER BY id",
@@ -241,7 +260,7 @@ class ProjectDatabase:
             )
             if not found:
                 return []
-            with self.action("redo", by, from_column(found[-1][1])):
+            with self.action("redo", by, self.text(found[-1][1])):
                 for action_id, _ in found:
                     self._replay(action_id, backward=False)
                     self.query("UPDATE actions SET state = 'done', undone_by = NULL WHERE id = ?", (action_id,))

@@ -16,7 +16,7 @@ from masklet.projects.project_database import DATABASE_FILE, ProjectDatabase
 from masklet.projects.project_records import ProjectSource
 from masklet.projects.project_schema import Row, parse_stored_json
 from masklet.projects.project_sources import SourceLocation, find_sources, fingerprint, open_source, probe_source
-from masklet.resume_store import from_column, to_column
+from masklet.resume_store import to_column
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -282,8 +282,8 @@ class ProjectFiles:
         paths: list[str] = []
         for path, relative in rows:
             if relative is not None:
-                paths.append(os.path.normpath(self.folder.parent / from_column(relative)))
-            paths.append(from_column(path))
+                paths.append(os.path.normpath(self.folder.parent / self.database.text(relative)))
+            paths.append(self.database.text(path))
         return list(dict.fromkeys(paths))
 
     def _set_location(self, source_id: int, path: Path, row: Row) -> None:
