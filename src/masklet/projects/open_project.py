@@ -494,15 +494,15 @@ class Project(ProjectFiles):
             stamp = {"author": author or self.author, "at": time.time()}
             self.database.put("verified", {"object": row["id"], "frame": number, **stamp})
 
-    def verified(self, source: SourceRef) -> list[tuple[int, int]]:
-        """Return (object id, frame) of all that people have verified in a source.
+    def verified(self, source: SourceRef) -> dict[tuple[int, int], tuple[str, float]]:
+        """Return what people have verified in a source: (object id, frame) -> (author, seconds since 1970, UTC).
 
         Raises:
             InputError: if there is no such source.
         """
         args = (self._find("sources", source)["id"],)
         rows = self.database.rows("verified", "object IN (SELECT id FROM objects WHERE source = ?)", args)
-        return [(row["object"], row["frame"]) for row in rows]
+        return {(row["object"], row["frame"]): (row["author"], row["at"]) for row in rows}
 
     def drop_masks(self, max_bytes: int = 0) -> int:
         """Drop the oldest contents of masks that a model can make again, until they have `max_bytes`, and count them.
@@ -519,6 +519,7 @@ class Project(ProjectFiles):
         if count:
             with self.database.transaction():
                 self.database.query("DELETE FROM contents WHERE kept = 0 AND number <= ?", (last,))
+            self.database.shrink()
         return count
 
     # history ----------------------------------------------------------------------------------------------------

@@ -58,6 +58,7 @@ class ProjectDatabase:
                     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
                 self._connection = connection
                 connection.execute("PRAGMA trusted_schema = OFF")
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only a new file takes it
                 self._check_and_migrate()
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
@@ -201,6 +202,12 @@ class ProjectDatabase:
         texts = [None if row is None else json.dumps(row) for row in (before, after)]
         self.query("INSERT INTO changes VALUES (?, ?, ?, ?, ?)", (self._action, self._num_changes, table, *texts))
         self._num_changes += 1
+
+    def shrink(self) -> None:
+        """Give the room of deleted rows back to the disk; inside of a transaction, nothing happens."""
+        with self.lock, self._errors():
+            if self._closing.alive and not self._connection.in_transaction:
+                self._connection.executescript("PRAGMA incremental_vacuum")  # `execute` would stop after a page
 
     # undo -------------------------------------------------------------------------------------------------------
 

@@ -86,8 +86,8 @@ class ProjectFiles:
     ) -> AbstractContextManager[int]:
         """Make one action of all that a block changes: stored together, undone together, or not at all after an error.
 
-        Other writers wait meanwhile, so compute before the block. Actions of one `run`, any number, that follow each
-        other are undone together too.
+        Other threads and other writers wait meanwhile, so compute before the block. Actions of one `run`, any number,
+        that follow each other are undone together too.
 
         Example:
             >>> with project.action("paste", "anna"):  # doctest: +SKIP
