@@ -336,6 +336,16 @@ def test_moved_sources_are_found_by_their_content(tmp_path: Path) -> None:
         assert project.source_path(2) == tmp_path / "video"
 
 
+def test_a_missing_source_that_is_added_again_is_found(tmp_path: Path) -> None:
+    with small_project(tmp_path / "here") as project:
+        (tmp_path / "here" / "photo.png").rename(tmp_path / "photo.png")
+        assert project.add_source(tmp_path / "photo.png").id == 1
+        assert project.missing_sources() == []
+        assert len(project.sources) == 2
+        save_image(tmp_path / "here" / "photo.png", 91)  # another image where it was: the right one is known
+        assert project.source_path(1) == tmp_path / "photo.png"
+
+
 def test_sources_that_changed_are_named_and_touched_ones_are_not(tmp_path: Path) -> None:
     with small_project(tmp_path) as project:
         data = (tmp_path / "photo.png").read_bytes()

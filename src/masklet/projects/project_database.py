@@ -58,7 +58,6 @@ class ProjectDatabase:
                     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
                 self._connection = connection
                 connection.execute("PRAGMA trusted_schema = OFF")
-                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only a new file takes it
                 self._check_and_migrate()
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
@@ -162,8 +161,8 @@ class ProjectDatabase:
             try:
                 yield self._action
                 if not self._num_changes:
-                    self.query("ROLLBACK")
-                    self.query("BEGIN")
+                    self.query("DELETE FROM actions WHERE id = ?", (self._action,))
+                    self.query("UPDATE sqlite_sequence SET seq = ? WHERE name = 'actions'", (self._action - 1,))
                 elif state == "done":
                     drop = "UPDATE actions SET state = 'dropped' WHERE state = 'undone' AND author = ?"
                     self.query(drop, (to_column(author),))
@@ -333,6 +332,8 @@ class ProjectDatabase:
         if version:  # work of people is in it: what goes wrong must not cost it
             with closing(sqlite3.connect(self.path.with_suffix(f".v{version}.sqlite"))) as copy:
                 connection.backup(copy)
+        if not version:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("BEGIN IMMEDIATE")
         try:
             for number, script in enumerate(project_schema.MIGRATIONS[version:], version + 1):

@@ -125,7 +125,8 @@ class ProjectFiles:
         """Add an image file, a video file, a folder of images as a video, or a list of the images of one folder.
 
         The file stays where it is; the project knows it by its content. A source that is in the project already, by
-        path and content, is returned as it is. `name` is by default that of the file, with a number where it is taken.
+        path and content, is returned as it is; if its file was missing, it is found with that. `name` is by default
+        that of the file, with a number where it is taken.
 
         Raises:
             SourceError: if it cannot be read, or is no file.
@@ -147,7 +148,11 @@ class ProjectFiles:
             InputError: if the name is taken or empty.
         """
         for known in self.database.rows("sources", "sha256 = ?", (row["sha256"],)):
-            if str(path) in self._known_paths(known["id"]) and known["files"] == row["files"]:
+            paths = self._known_paths(known["id"])
+            is_lost = not any(map(os.path.exists, paths))
+            if known["files"] == row["files"] and (is_lost or str(path) in paths):
+                if is_lost:
+                    self._set_location(known["id"], path, known)
                 return self._to_source(known)
         chosen, number = name or path.stem, 2
         while name is None and self.database.rows("sources", "name = ?", (to_column(chosen),)):
@@ -183,6 +188,7 @@ class ProjectFiles:
         row = self._find("sources", source)
         files = self._to_source(row).files
         paths = self._known_paths(row["id"])
+        changed: Path | None = None
         seen = self.database.query("SELECT path, mtime_ns FROM locations WHERE source = ?", (row["id"],))
         for path in map(Path, paths):
             if not path.exists():
@@ -194,8 +200,10 @@ class ProjectFiles:
                 with suppress(OutputError):  # only a hint, so that it is not hashed the next time
                     self._set_location(row["id"], path, row)
                 return path
+            changed = changed or path
+        if changed is not None:
             raise SourceError(
-                f"{path} has changed since it was added to {self.folder.name}, and masks may no longer fit: restore "
+                f"{changed} has changed since it was added to {self.folder.name}, and masks may no longer fit: restore "
                 "the file, or add it as another source"
             )
         raise SourceError(
