@@ -42,6 +42,7 @@ def test_a_killed_process_loses_nothing_that_it_acknowledged(tmp_path: Path, cou
     assert int(done.stdout) >= count
 
 
+@pytest.mark.slow
 def test_two_processes_write_one_project_at_once(tmp_path: Path) -> None:
     folder = tmp_path / "zoo.masklet"  # made by whichever is first
     writers = [subprocess.Popen([*WRITER, "write", str(folder), name, "12"]) for name in ("anna", "bo")]

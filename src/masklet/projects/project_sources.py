@@ -33,13 +33,14 @@ def probe_source(location: SourceLocation) -> tuple[Path, Row]:
         SourceError: if it cannot be read, or is no file or folder.
     """
     is_list = not isinstance(location, (str, os.PathLike))
-    paths = [Path(os.path.abspath(os.path.expanduser(one))) for one in (location if is_list else (location,))]
+    given = [location] if isinstance(location, (str, os.PathLike)) else list(location)
+    paths = [Path(os.path.abspath(os.path.expanduser(one))) for one in given]
     if not paths or any(path.parent != paths[0].parent for path in paths):
         raise SourceError(
             f"{location!r:.60} are no images of one folder; a video of images is one folder: copy them into one"
         )
     path, files = paths[0], None
-    if "://" in str(location if not is_list else "") or not path.exists():
+    if "://" in str(given[0]) or not path.exists():
         raise SourceError(
             missing_path_message(str(path), "image or video") + "; a project has files, no streams and addresses"
         )
@@ -133,8 +134,8 @@ def find_sources(
 
 def _has_content(path: Path, files: Sequence[str] | None, row: Row) -> bool:
     try:
-        return fingerprint(path, files, content=False)[1] == row["bytes"] and (
-            fingerprint(path, files)[0] == row["sha256"]
-        )
+        if fingerprint(path, files, content=False)[1] != row["bytes"]:
+            return False
+        return bool(fingerprint(path, files)[0] == row["sha256"])
     except SourceError:
         return False
