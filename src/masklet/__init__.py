@@ -18,6 +18,7 @@ from masklet.errors import MaskletError, MaskletWarning
 if TYPE_CHECKING:
     from masklet.annotate import auto_annotate
     from masklet.image import ImagePredictor, Prediction
+    from masklet.projects import Project, open_project
     from masklet.results import Results
     from masklet.sam import SAM, ModelInfo
     from masklet.yolo import YOLO, FastSAM
@@ -31,9 +32,11 @@ __all__ = [
     "MaskletWarning",
     "ModelInfo",
     "Prediction",
+    "Project",
     "Results",
     "__version__",
     "auto_annotate",
+    "open_project",
 ]
 
 __version__ = "0.1.0"
@@ -45,8 +48,10 @@ _HOMES = {
     "ImagePredictor": "masklet.image",
     "ModelInfo": "masklet.sam",
     "Prediction": "masklet.image",
+    "Project": "masklet.projects",
     "Results": "masklet.results",
     "auto_annotate": "masklet.annotate",
+    "open_project": "masklet.projects",
 }
 
 

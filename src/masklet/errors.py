@@ -3,6 +3,7 @@
     MaskletError
     ├── InputError (also ValueError)      an argument is invalid
     │   ├── PromptError                   points, labels, boxes or masks
+    │   ├── ProjectError                  a project folder that is damaged, foreign or of a newer version
     │   └── SourceError                   an image, folder, URL or array that cannot be read
     ├── ModelError
     │   ├── UnknownModelError             a name that is in no table
@@ -28,6 +29,7 @@ __all__ = [
     "MissingExtraError",
     "ModelError",
     "OutputError",
+    "ProjectError",
     "PromptError",
     "SourceError",
     "StateError",
@@ -45,6 +47,10 @@ class InputError(MaskletError, ValueError):
 
 class PromptError(InputError):
     """Points, labels, boxes or masks are malformed, or do not fit the image."""
+
+
+class ProjectError(InputError):
+    """A project folder cannot be opened: it is missing, damaged, of another program, or of a newer version."""
 
 
 class SourceError(InputError):

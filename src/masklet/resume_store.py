@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from masklet.damaged_files import damage_errors, decoder_errors
 from masklet.errors import OutputError
 
-__all__ = ["ResumeStore", "StoredItem", "read_json_lines"]
+__all__ = ["ResumeStore", "StoredItem", "from_column", "read_json_lines", "to_column"]
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -130,11 +130,11 @@ class ResumeStore:
                 self._delete(connection, item.key)
                 document = json.dumps(dict(item.document), ensure_ascii=False)
                 row = connection.execute(
-                    "INSERT INTO items (key, document) VALUES (?, ?)", (_to_column(item.key), _to_column(document))
+                    "INSERT INTO items (key, document) VALUES (?, ?)", (to_column(item.key), to_column(document))
                 )
                 connection.executemany(
                     "INSERT INTO lines VALUES (?, ?, ?)",
-                    ((row.lastrowid, number, _to_column(line)) for number, line in enumerate(item.lines)),
+                    ((row.lastrowid, number, to_column(line)) for number, line in enumerate(item.lines)),
                 )
 
     def remove(self, key: str) -> None:
@@ -150,7 +150,7 @@ class ResumeStore:
         """Yield key and document of every item, in the order in which they were stored."""
         with self._connected() as connection:
             for key, document in connection.execute("SELECT key, document FROM items ORDER BY number"):
-                yield _from_column(key), self._parse(document, dict)
+                yield from_column(key), self._parse(document, dict)
 
     def document(self, key: str) -> dict[str, Any]:
         """Return the document of an item.
@@ -159,7 +159,7 @@ class ResumeStore:
             KeyError: if there is no such item.
         """
         with self._connected() as connection:
-            row = connection.execute("SELECT document FROM items WHERE key = ?", (_to_column(key),)).fetchone()
+            row = connection.execute("SELECT document FROM items WHERE key = ?", (to_column(key),)).fetchone()
         if row is None:
             raise KeyError(key)
         document: dict[str, Any] = self._parse(row[0], dict)
@@ -169,8 +169,8 @@ class ResumeStore:
         """Yield the lines of an item, one in memory at a time."""
         query = "SELECT line FROM lines WHERE item = (SELECT number FROM items WHERE key = ?) ORDER BY number"
         with self._connected() as connection:
-            for (line,) in connection.execute(query, (_to_column(key),)):
-                yield _from_column(line)
+            for (line,) in connection.execute(query, (to_column(key),)):
+                yield from_column(line)
 
     def clear(self) -> None:
         """Forget everything, and remove the file."""
@@ -180,7 +180,7 @@ class ResumeStore:
                 path.unlink(missing_ok=True)
 
     def _delete(self, connection: sqlite3.Connection, key: str) -> None:
-        row = connection.execute("SELECT number FROM items WHERE key = ?", (_to_column(key),)).fetchone()
+        row = connection.execute("SELECT number FROM items WHERE key = ?", (to_column(key),)).fetchone()
         if row is not None:
             connection.execute("DELETE FROM lines WHERE item = ?", row)
             connection.execute("DELETE FROM items WHERE number = ?", row)
@@ -212,7 +212,7 @@ class ResumeStore:
     def _parse(self, text: Any, kind: type = object) -> Any:
         """Return the value of a stored text of JSON, which must be a `kind`."""
         try:
-            value = json.loads(_from_column(text))
+            value = json.loads(from_column(text))
         except decoder_errors() as error:
             raise self._damage_error(str(error)) from error
         if not isinstance(value, kind):
@@ -230,7 +230,7 @@ class ResumeStore:
             self._connection = None
 
 
-def _to_column(text: str) -> str | bytes:
+def to_column(text: str) -> str | bytes:
     """Return text as SQLite takes it; file names with bytes that are no text have surrogates, and become bytes."""
     try:
         text.encode()
@@ -239,7 +239,12 @@ def _to_column(text: str) -> str | bytes:
     return text
 
 
-def _from_column(value: str | bytes) -> str:
+def from_column(value: str | bytes) -> str:
+    """Return the text of a column that `to_column` filled.
+
+    Raises:
+        UnicodeDecodeError: if it holds bytes that are no text of `to_column`.
+    """
     return value if isinstance(value, str) else value.decode("utf-8", "surrogatepass")
 
 

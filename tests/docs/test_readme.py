@@ -18,6 +18,7 @@ PAGES = [
     "docs/video.md",
     "docs/auto_tracking.md",
     "docs/detectors.md",
+    "docs/projects.md",
 ]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from masklet.cli import bench, check_data, eval
+from masklet.cli import bench, check_data, eval, project
 from masklet.cli.annotate import annotate
 from masklet.cli.console import (
     ExitCode,
@@ -56,6 +56,7 @@ app.command("export-weights")(export_weights)
 app.command("synth")(synth)
 app.command("convert")(convert)
 app.add_typer(check_data.app, name="data")
+app.add_typer(project.app, name="project")
 app.add_typer(eval.app, name="eval")
 app.add_typer(bench.app, name="bench")
 

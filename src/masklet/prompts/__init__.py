@@ -11,7 +11,7 @@ that was probably intended. x runs right, y down; pixel (row, column) covers [co
 
 from __future__ import annotations
 
-from masklet.prompts.parsing import parse_prompts
+from masklet.prompts.parsing import parse_object_prompt, parse_prompts
 from masklet.prompts.prompt_types import (
     Box,
     BoxesLike,
@@ -32,5 +32,6 @@ __all__ = [
     "ObjectPrompt",
     "Points",
     "PointsLike",
+    "parse_object_prompt",
     "parse_prompts",
 ]

@@ -5,7 +5,8 @@ A malformed prompt is answered with the spelling that was probably intended.
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import suppress
+from typing import Any, cast
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from masklet.prompts.prompt_types import (
     to_nested_list,
 )
 
-__all__ = ["parse_prompts"]
+__all__ = ["parse_object_prompt", "parse_prompts"]
 
 EMPTY_LIST = -1
 MAX_DEPTH = {"points": 3, "labels": 2, "bboxes": 2}
@@ -192,3 +193,40 @@ def _nesting_depth(value: object, name: str) -> int:
     if len(depths) > 1 or max(depths) > MAX_DEPTH[name]:
         raise PromptError(f"{name} {format_value(value)} is nested unevenly or too deep: {NESTING_HINTS[name]}")
     return depths.pop()
+
+
+def parse_object_prompt(
+    points: PointsLike | None,
+    labels: LabelsLike | None,
+    box: BoxesLike | None,
+    mask: MasksLike | None,
+    *,
+    size: Size,
+    refine: bool,
+) -> ObjectPrompt:
+    """Check the prompt of one object on one frame of `size` (height, width).
+
+    `refine`: a mask exists already, so that a point off the object may stand alone.
+
+    Raises:
+        PromptError: if nothing is given, or something is malformed or outside the frame.
+    """
+    if points is None and labels is not None:
+        raise PromptError(f"labels {labels!r} came without points: give points=[x, y] or [[x, y], ...] with them")
+    if points is None and box is None and mask is None:
+        raise PromptError("points, box and mask are all None: give one, such as points=[x, y]")
+    clicks = None
+    if points is not None:
+        nested: Any = points
+        with suppress(ValueError):  # lists of different lengths: Points names the error
+            nested = [points] if np.ndim(nested) == 1 else points
+        given: Any = [1] * len(nested) if labels is None else labels
+        clicks = Points(nested, np.atleast_1d(given))
+    corners = None
+    if box is not None:
+        numbers = np.asarray(box, dtype=object)
+        if numbers.shape != (4,):
+            raise PromptError(f"box {box!r} must be four numbers, x1, y1, x2, y2 in pixels of the frame")
+        corners = Box(*numbers.tolist())
+    rough = None if mask is None else MaskPrompt(cast(Any, mask))
+    return ObjectPrompt(clicks, corners, rough, refine=refine).fit_to_image(size)

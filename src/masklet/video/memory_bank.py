@@ -7,9 +7,8 @@ for logits and at stride 16 for memories; a leading 1 is one object.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, cast
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from masklet.errors import PromptError
 from masklet.models.sam2 import MatchingConfig
 from masklet.models.sam2.label_matching import label_from_mask
 from masklet.models.types import FrameMemory, MemoryContext, SelectedMasks
-from masklet.prompts import Box, BoxesLike, LabelsLike, MaskPrompt, MasksLike, ObjectPrompt, Points, PointsLike
+from masklet.prompts import ObjectPrompt, Points, parse_object_prompt
 from masklet.video.memory_selection import AvailableMemory, MemorySelection, MemorySelector
 
 __all__ = [
@@ -193,43 +192,6 @@ def validate_object_id(value: object) -> int:
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and 0 <= int(value) <= MAX_OBJECT_ID:
         return int(value)
     raise PromptError(f"object id {value!r} must be a whole number from 0 to {MAX_OBJECT_ID}, such as 1")
-
-
-def parse_object_prompt(
-    points: PointsLike | None,
-    labels: LabelsLike | None,
-    box: BoxesLike | None,
-    mask: MasksLike | None,
-    *,
-    size: tuple[int, int],
-    refine: bool,
-) -> ObjectPrompt:
-    """Check the prompt of one object on one frame of `size` (height, width).
-
-    `refine`: a mask exists already, so that a point off the object may stand alone.
-
-    Raises:
-        PromptError: if nothing is given, or something is malformed or outside the frame.
-    """
-    if points is None and labels is not None:
-        raise PromptError(f"labels {labels!r} came without points: give points=[x, y] or [[x, y], ...] with them")
-    if points is None and box is None and mask is None:
-        raise PromptError("points, box and mask are all None: give one, such as points=[x, y]")
-    clicks = None
-    if points is not None:
-        nested: Any = points
-        with suppress(ValueError):  # lists of different lengths: Points names the error
-            nested = [points] if np.ndim(nested) == 1 else points
-        given: Any = [1] * len(nested) if labels is None else labels
-        clicks = Points(nested, np.atleast_1d(given))
-    corners = None
-    if box is not None:
-        numbers = np.asarray(box, dtype=object)
-        if numbers.shape != (4,):
-            raise PromptError(f"box {box!r} must be four numbers, x1, y1, x2, y2 in pixels of the frame")
-        corners = Box(*numbers.tolist())
-    rough = None if mask is None else MaskPrompt(cast(Any, mask))
-    return ObjectPrompt(clicks, corners, rough, refine=refine).fit_to_image(size)
 
 
 def merge_prompts(previous: ObjectPrompt | None, new: ObjectPrompt) -> ObjectPrompt:

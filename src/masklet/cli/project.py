@@ -1,0 +1,228 @@
+"""`masklet project`: what is in a project, export and import, undo, and where its files are now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from masklet.cli.console import ExitCode, progress_bar
+from masklet.cli.shared_options import DataFormat, Overwrite, Split
+
+if TYPE_CHECKING:
+    from masklet.datasets import DataIssue
+    from masklet.projects import ProjectSource
+
+__all__ = ["app"]
+
+MAX_LISTED = 20
+"""Issues and actions that are named."""
+
+app = typer.Typer(help="Projects: sources, objects and masks that last.", no_args_is_help=True)
+ProjectFolder = Annotated[Path, typer.Argument(metavar="PROJECT", help="Folder NAME.masklet.")]
+
+
+@app.callback()
+def _group() -> None:
+    """Look into a project, export and import it, undo, and tell where moved files are."""
+
+
+@app.command("info")
+def info(
+    path: ProjectFolder,
+    history: Annotated[int, typer.Option(help="Number of actions to list, the latest first.", min=0)] = 5,
+) -> None:
+    """Print what a project holds, which of its files are missing, and the last actions.
+
+    The exit code is 1 if a file is missing or has changed.
+
+    \b
+    Example:
+      masklet project info clip.masklet --history 20
+    """
+    from masklet.projects import open_project
+
+    with open_project(path, create=False) as project:
+        typer.echo(f"{project.folder}, revision {project.revision}")
+        objects, lost = project.objects(), 0
+        typer.echo(f"  classes: {', '.join(cls.name for cls in project.classes) or 'none'}")
+        for source in project.sources:
+            masks = project.masks(source.id, with_rle=False)
+            height, width = source.size
+            frames = "image" if source.kind == "image" else f"video of {source.num_frames or 'unknown'} frames"
+            state = project.source_state(source)
+            lost += state != "present"
+            typer.echo(
+                f"  {source.name}: {frames}, {width} x {height}, "
+                f"{sum(obj.source_id == source.id for obj in objects)} objects, {len(masks)} masks "
+                f"({sum(mask.is_of_person for mask in masks)} of people), {len(project.verified(source))} verified"
+                f"{'' if state == 'present' else f'; its file is {state}'}"
+            )
+        for action in project.history(history):
+            when = datetime.fromtimestamp(action.at, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+            summary = f" ({action.summary})" if action.summary else ""
+            state = "" if action.state in ("done", action.kind) else f", {action.state}"
+            typer.echo(f"  {action.id:>6}  {when}  {action.author}: {action.kind}{summary}{state}")
+    if lost:
+        typer.echo("  masklet project relocate says where files are now")
+        raise typer.Exit(ExitCode.BROKEN)
+
+
+@app.command("export")
+def export(
+    path: ProjectFolder,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Output folder; another one for each revision.")],
+    to: Annotated[str, typer.Option(help="Format to write: yolo, coco, labelme, davis, voc or cvat.")],
+    verified_only: Annotated[bool, typer.Option("--verified-only", help="Only what people have verified.")] = False,
+    include_empty: Annotated[bool, typer.Option("--include-empty", help="Images without objects too.")] = False,
+    segmentation: Annotated[
+        str, typer.Option(help="In coco, labelme and cvat: rle (lossless), polygon or both.")
+    ] = "rle",
+    image_mode: Annotated[str, typer.Option("--images", help="Images in OUT: link, copy or none.")] = "link",
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the masks of a project as a dataset, and print what the format cannot hold.
+
+    The exit code is 1 if a source is missing or a mask was dropped.
+
+    \b
+    Example:
+      masklet project export clip.masklet out --to coco --verified-only
+    """
+    from masklet.datasets import WriteOptions
+    from masklet.projects import open_project
+
+    options = WriteOptions(segmentation=segmentation, images=image_mode, overwrite=overwrite)
+    with open_project(path, create=False) as project, progress_bar("images", None, enabled=True) as step:
+        result = project.export(
+            to,
+            out,
+            verified_only=verified_only,
+            include_empty=include_empty,
+            options=options,
+            progress=lambda done, total: step(completed=done, total=total),
+        )
+    typer.echo(f"{path} -> {result.folder} ({to}): {result.num_images} images, {result.num_objects} objects")
+    for line in result.loss.summary_lines() if result.num_objects else []:
+        typer.echo(f"  {line}")
+    _end_with_issues(result.issues)
+
+
+@app.command("import")
+def import_data(
+    path: ProjectFolder,
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder or file of a data set.")],
+    data_format: DataFormat = None,
+    split: Split = None,
+    author: Annotated[str | None, typer.Option(help="Who adds it.")] = None,
+) -> None:
+    """Add a dataset to a project, which is made if it is missing; stopped, the same command resumes.
+
+    The exit code is 1 if something in DATA is broken and was left out.
+
+    \b
+    Example:
+      masklet project import photos.masklet photos_auto_annotate_labels/coco
+    """
+    from masklet.datasets import open_dataset
+    from masklet.projects import open_project
+
+    open_dataset(data, data_format=data_format, split=split)  # before a folder is made
+    with open_project(path) as project, progress_bar("images", None, enabled=True) as step:
+        result = project.import_dataset(
+            data,
+            data_format=data_format,
+            split=split,
+            author=author,
+            progress=lambda done, total: step(completed=done, total=total),
+        )
+    skipped = f", {result.num_skipped} were there already" if result.num_skipped else ""
+    typer.echo(
+        f"{data} -> {path}: {result.num_sources} images and videos{skipped}, {result.num_objects} objects, "
+        f"{result.num_masks} masks"
+    )
+    for line in result.account.table_lines("read"):
+        typer.echo(f"  {line}")
+    _end_with_issues(result.issues)
+
+
+@app.command("undo")
+def undo(
+    path: ProjectFolder,
+    count: Annotated[int, typer.Option("--count", "-n", help="Number of steps.", min=1)] = 1,
+    redo: Annotated[bool, typer.Option("--redo", help="Repeat what was undone instead.")] = False,
+    author: Annotated[str | None, typer.Option(help="Only the actions of this author.")] = None,
+) -> None:
+    """Undo the last actions of a project, or redo them; a run of tracking or of an import is one step.
+
+    \b
+    Examples:
+      masklet project undo clip.masklet
+      masklet project undo clip.masklet --redo
+    """
+    from masklet.projects import open_project
+
+    with open_project(path, create=False) as project:
+        for _ in range(count):
+            reverted = (project.redo if redo else project.undo)(author=author)
+            if not reverted:
+                typer.echo(f"nothing to {'redo' if redo else 'undo'}")
+                return
+            last = project.history(1)[0]
+            typer.echo(f"{last.kind} of {len(reverted)} action(s): {last.summary or f'number {max(reverted)}'}")
+
+
+@app.command("relocate")
+def relocate(
+    path: ProjectFolder,
+    moved: Annotated[
+        list[str] | None,
+        typer.Option("--move", metavar="OLD=NEW", help="A file or folder, as it was and as it is; repeatable."),
+    ] = None,
+    search: Annotated[
+        list[Path] | None,
+        typer.Option("--search", metavar="DIR", help="Find missing files in and below a folder; repeatable."),
+    ] = None,
+) -> None:
+    """Tell where the files of a project are on this machine; files are known by their content.
+
+    Without options, name those that are missing. The exit code is 1 while files are missing.
+
+    \b
+    Examples:
+      masklet project relocate clip.masklet --search ~/videos
+      masklet project relocate clip.masklet --move /old/clip.mp4=/new/clip.mp4
+    """
+    from masklet.errors import InputError
+    from masklet.projects import open_project
+
+    pairs: dict[str, str] = {}
+    for text in moved or ():
+        old, equals, new = text.partition("=")
+        if not (old and equals and new):
+            raise InputError(f"--move {text!r} must be OLD=NEW, such as /old/clip.mp4=/new/clip.mp4")
+        pairs[old] = new
+    with open_project(path, create=False) as project:
+        found = project.relocate(pairs, search=search or ())
+        missing: Sequence[ProjectSource] = project.missing_sources()
+        for source in found:
+            typer.echo(f"found {source.name}: {project.source_path(source)}")
+        for source in missing:
+            typer.echo(f"{project.source_state(source)} {source.name}")
+    if not found and not missing:
+        typer.echo("all files are where they were")
+    if missing:
+        raise typer.Exit(ExitCode.BROKEN)
+
+
+def _end_with_issues(issues: Sequence[DataIssue]) -> None:
+    """Print what is broken, and end the command with the exit code of it."""
+    for issue in issues[:MAX_LISTED]:
+        typer.echo(f"  {issue.sample}: {issue.reason}")
+    if len(issues) > MAX_LISTED:
+        typer.echo(f"  ... and {len(issues) - MAX_LISTED} more")
+    if issues:
+        raise typer.Exit(ExitCode.BROKEN)

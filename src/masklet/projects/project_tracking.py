@@ -1,0 +1,167 @@
+"""Track the objects of a project with a session, and store the masks as they come.
+
+Nothing of torch is imported: the model comes from the caller.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from masklet.errors import InputError, MaskletWarning, StateError
+from masklet.masks import rle
+from masklet.media import Video
+from masklet.projects.project_records import ProjectPrompt, ProjectSource
+from masklet.results import Results
+
+if TYPE_CHECKING:
+    from masklet.projects.open_project import Project
+
+__all__ = ["FRAMES_PER_ACTION", "TrackingModel", "TrackingSession", "track_objects"]
+
+FRAMES_PER_ACTION = 16
+"""Frames whose masks are stored together; what a killed process loses at most."""
+
+
+class TrackingSession(Protocol):
+    """The part of `masklet.video.Session` that tracking into a project uses."""
+
+    def add_prompt(self, object_id: int, frame_idx: int, **prompt: Any) -> Results:
+        """Prompt an object on a frame with points, labels, a box or a mask."""
+
+    def propagate(
+        self, start: int | None = None, stop: int | None = None, *, bidirectional: bool = False
+    ) -> Iterator[Results]:
+        """Track all objects and yield one `Results` a frame."""
+
+
+class TrackingModel(Protocol):
+    """A model that opens sessions, such as `SAM`; its `info().name`, if it has one, is the author of the masks."""
+
+    def session(self, source: Video) -> AbstractContextManager[TrackingSession]:
+        """Open a video to track objects in it."""
+
+
+def track_objects(
+    project: Project,
+    source: ProjectSource,
+    model: TrackingModel,
+    object_ids: Sequence[int] | None,
+    start: int | None,
+    stop: int | None,
+    bidirectional: bool,
+    author: str | None,
+) -> Iterator[Results]:
+    """Track objects of a source; see `Project.track`, which has the arguments."""
+    info = getattr(model, "info", None)
+    by = author or (str(info().name) if callable(info) else type(model).__name__)
+    run = time.time_ns()
+    prompted = _prompts(project, source, object_ids)
+    if not prompted:
+        raise StateError(
+            f"no object of {source.name} that is not locked has a prompt or a mask of a person, so there is nothing to "
+            "track: set_prompt(object, frame, points=[x, y]) first"
+        )
+
+    def results() -> Iterator[Results]:
+        pending: list[Results] = []
+        with project.open_source(source) as video, model.session(video) as session:
+            for object_id, frame, prompt in prompted:
+                session.add_prompt(object_id, frame, **prompt)
+            try:
+                for one in session.propagate(start, stop, bidirectional=bidirectional):
+                    pending.append(one)
+                    if len(pending) >= FRAMES_PER_ACTION:
+                        _store(project, source, pending, by, run)
+                        pending = []
+                    yield one
+            finally:  # also when the caller stops early
+                _store(project, source, pending, by, run)
+
+    return results()
+
+
+def _prompts(
+    project: Project, source: ProjectSource, object_ids: Sequence[int] | None
+) -> list[tuple[int, int, dict[str, Any]]]:
+    """Return (object, frame, prompt) for a session, by frame: stored prompts, and masks of people elsewhere.
+
+    Points off an object alone refine the mask that it has there, so that mask takes their place.
+    """
+    editable = {obj.id for obj in project.objects(source.id) if not obj.locked}
+    chosen = editable if object_ids is None else editable.intersection(object_ids)
+    stored = {(one.object_id, one.frame): one for one in project.prompts(source.id) if one.object_id in chosen}
+    persons = [
+        (one.object_id, one.frame)
+        for one in project.masks(source.id, with_rle=False)
+        if one.is_of_person and one.object_id in chosen
+    ]
+    found = []
+    for object_id, frame in sorted({*stored, *persons}, key=lambda key: (key[1], key[0])):
+        prompt = _keywords(stored.get((object_id, frame)))
+        if not prompt:
+            mask = project.mask(object_id, frame)
+            if mask is None or mask.rle is None:
+                warnings.warn(
+                    f"object {object_id} has only points off it on frame {frame}, and no mask that they refine, so "
+                    "they are left out: add a point on it",
+                    MaskletWarning,
+                    stacklevel=5,
+                )
+                continue
+            prompt = {"mask": mask.mask}
+            if not prompt["mask"].any():  # out of sight: nothing to point at
+                continue
+        found.append((object_id, frame, prompt))
+    return found
+
+
+def _keywords(stored: ProjectPrompt | None) -> dict[str, Any]:
+    """Return a stored prompt as a session takes it; empty if it has only points off the object."""
+    if stored is None or (stored.box is None and stored.mask is None and not any(stored.labels or ())):
+        return {}
+    given = {
+        "points": stored.points,
+        "labels": stored.labels,
+        "box": stored.box,
+        "mask": None if stored.mask is None else rle.decode({**stored.mask}),
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _store(project: Project, source: ProjectSource, pending: Sequence[Results], author: str, run: int) -> None:
+    """Store the masks of some frames in one action, except where people made or verified one or locked the object."""
+    codes = [
+        (results, row, rle.encode(results.masks.data[row]))
+        for results in pending
+        if results.masks is not None
+        for row in range(len(results))
+    ]
+    if not codes:
+        return
+    frames = [int(results.frame_idx or 0) for results in pending]
+    with project.action("track", author, f"{source.name}: frames {min(frames)} to {max(frames)}", run=run):
+        try:
+            editable = {obj.id for obj in project.objects(source.id) if not obj.locked}
+        except InputError:  # the source was deleted meanwhile
+            return
+        kept = {
+            (one.object_id, one.frame)
+            for one in project.masks(source.id, min(frames), max(frames) + 1, with_rle=False)
+            if one.is_of_person
+        }.union(project.verified(source.id))
+        for results, row, code in codes:
+            object_id, frame = int(results.ids[row]), int(results.frame_idx or 0)
+            if object_id in editable and (object_id, frame) not in kept:
+                project.set_mask(
+                    object_id,
+                    frame,
+                    code,
+                    state="visible" if results.states is None else results.states[row],
+                    score=min(1.0, max(0.0, float(results.scores[row]))),
+                    origin="track",
+                    author=author,
+                )
