@@ -111,7 +111,7 @@ class ConvUnit(nn.Module):
         layers = [layer for layer in self.convs if isinstance(layer, nn.Conv2d)]
         norms = [norm for norm in self.norms if isinstance(norm, nn.BatchNorm2d)]
         if self.identity is not None:
-            same = nn.Conv2d(self.identity.num_features, self.identity.num_features, 1, bias=False)
+            same = nn.Conv2d(self.identity.num_features, self.identity.num_features, 1, bias=False).eval()
             nn.init.dirac_(same.weight)
             layers, norms = [*layers, same], [*norms, self.identity]
         main, *others = (fuse_conv_bn_eval(layer, norm) for layer, norm in zip(layers, norms, strict=True))
@@ -419,6 +419,7 @@ def image_batches(config: TrainConfig, data: DataPaths, *, size: int, batch: int
 def time_trunk(trunk: nn.Module, repeats: int = 15) -> dict[str, tuple[float, float]]:
     """Return the best seconds of `trunk` and their ratio to today's, by turns, for each size and precision."""
     today = load("builtin").require_sam2("be timed").image_encoder.trunk
+    assert isinstance(today, ConvNet)
     times = {}
     for dtype, name in ((torch.float32, "fp32"), (torch.bfloat16, "bf16")):
         ours: Callable[[Tensor], list[Tensor]] = (
@@ -426,7 +427,7 @@ def time_trunk(trunk: nn.Module, repeats: int = 15) -> dict[str, tuple[float, fl
         )
         for height, width in SIZES:
             pixels = torch.randn(1, 3, height, width).contiguous(memory_format=torch.channels_last)
-            runs = {"ours": ours, "today": FusedConvNet(today, dtype)}  # type: ignore[arg-type]
+            runs: dict[str, Callable[[Tensor], list[Tensor]]] = {"ours": ours, "today": FusedConvNet(today, dtype)}
             seconds: dict[str, list[float]] = {key: [] for key in runs}
             for _ in range(repeats + 2):
                 for key, run in runs.items():
