@@ -215,7 +215,7 @@ def mask_generation(
 def trunks(
     data: Annotated[Path, typer.Argument(help="Folder of training images, as for `masklet train --data`.")],
     heldout: Annotated[Path, typer.Option(help="Folder of images to measure on.")],
-    variant: Annotated[str, typer.Option(help="today, wide, lite, plain or short.")] = "today",
+    variant: Annotated[str, typer.Option(help="today, wide, lite, plain, short or shipped.")] = "today",
     minutes: Annotated[float, typer.Option(help="Processor time of training; 0: the start as it is.", min=0)] = 8,
     features: Annotated[
         bool, typer.Option("--features", help="Learn the features of the shipped model, and keep its heads.")

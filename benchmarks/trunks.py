@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, mse_loss, pad, relu, relu6
@@ -22,10 +23,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from masklet.datasets import DataPaths
 from masklet.errors import InputError
 from masklet.evaluate import evaluate_sequence, find_davis_sequences, vos_report
-from masklet.evaluate.image_prompts import ImageReport, evaluate_image, find_image_samples, image_report
-from masklet.evaluate.prompts_from_masks import sample_evenly
+from masklet.evaluate.image_prompts import find_image_samples
+from masklet.evaluate.prompts_from_masks import prompt_from_mask, sample_evenly
 from masklet.image.predictor import ImagePredictor
 from masklet.load_model import load
+from masklet.masks import iou
 from masklet.models.fast_cpu.convnet import FusedContext, FusedConvNet
 from masklet.models.fast_cpu.sam2 import FastSAM2Encoder
 from masklet.models.sam2 import CONFIGS, SAM2
@@ -61,6 +63,8 @@ LITE_DEVIATIONS = (9.9, 8.3, 7.0, 2.5)
 """Of the maps at strides 4, 8, 16, 32 on photographs; the neck expects maps of deviation about one."""
 SIZES = ((256, 448), (512, 512))
 """Height and width of a video frame and of an image."""
+MAX_OBJECTS = 10
+"""Of each image that is measured."""
 WARMUP_STEPS = 40
 
 
@@ -254,18 +258,18 @@ def wide_trunk() -> ConvNet:
     return wide
 
 
-def short_trunk() -> ConvNet:
-    """Take `KEPT_BLOCKS` of the shipped trunk with their weights."""
+def shipped_trunk(kept_blocks: tuple[tuple[int, ...], ...] = ()) -> ConvNet:
+    """Copy the trunk of the shipped model; `kept_blocks` of each stage, if given, are all that is left of it."""
     shipped = load("builtin").require_sam2("lend its trunk").image_encoder.trunk
     assert isinstance(shipped, ConvNet)
     short = copy.deepcopy(shipped)
-    for stage, kept in enumerate(KEPT_BLOCKS):
+    for stage, kept in enumerate(kept_blocks):
         blocks = list(short.stages[stage].children())
         short.stages[stage] = nn.Sequential(*(blocks[i] for i in kept))
     return short
 
 
-VARIANTS = ("today", "wide", "lite", "plain", "short")
+VARIANTS = ("today", "wide", "lite", "plain", "short", "shipped")
 
 
 def make_model(variant: str, *, lite_weights: Path | None = None, shipped_heads: bool = False) -> SAM2:
@@ -285,8 +289,8 @@ def make_model(variant: str, *, lite_weights: Path | None = None, shipped_heads:
         load_pretrained_trunk(trunk)
     elif variant == "wide":
         trunk = wide_trunk()
-    elif variant == "short":
-        trunk = short_trunk()
+    elif variant in ("shipped", "short"):
+        trunk = shipped_trunk(KEPT_BLOCKS if variant == "short" else ())
     elif variant == "plain":
         trunk = plain_trunk()
         init_weights(trunk)
@@ -439,11 +443,28 @@ def time_trunk(trunk: nn.Module, repeats: int = 15) -> dict[str, tuple[float, fl
     return times
 
 
-def image_figures(model: SAM2, heldout: Path, images: int, image_size: int = 288) -> ImageReport:
-    """Evaluate `model` on that many images, spread evenly over the folder, as `masklet eval images` does."""
+def image_figures(model: SAM2, heldout: Path, images: int, image_size: int = 288) -> tuple[float, float, float]:
+    """Return the mean IoU over objects for a box, one click, and the best of three for one click.
+
+    The protocol is that of `masklet.evaluate.image_prompts` on that many images, spread evenly over the folder.
+    """
     model.eval().set_image_size(image_size)
     predictor, samples = ImagePredictor(model), find_image_samples(heldout)
-    return image_report([evaluate_image(predictor, samples[i]) for i in sample_evenly(len(samples), images)])
+    ious: list[tuple[float, float, float]] = []
+    for number in sample_evenly(len(samples), images):
+        [frame] = samples[number].read(samples[number].frame_indices)
+        ids = sorted(frame.masks)
+        masks = [mask for mask in (frame.masks[ids[i]] for i in sample_evenly(len(ids), MAX_OBJECTS)) if mask.any()]
+        if not masks:
+            continue
+        predictor.set_image(frame.rgb)
+        boxes = predictor.predict_prompts([prompt_from_mask(mask, "box") for mask in masks], multimask_output=False)
+        clicks = predictor.predict_prompts([prompt_from_mask(mask, "click") for mask in masks], multimask_output=True)
+        for n, mask in enumerate(masks):
+            candidates = [iou(candidate, mask) for candidate in clicks.masks[n]]
+            ious.append((iou(boxes.masks[n, 0], mask), candidates[clicks.scores[n].argmax()], max(candidates)))
+    box, click, best = np.mean(ious, axis=0)
+    return float(box), float(click), float(best)
 
 
 def video_figures(model: SAM2, root: Path) -> float:
@@ -514,7 +535,6 @@ def compare_trunk(
         torch.save(model.state_dict(), weights_file)
     last = losses[-max(len(losses) // 10, 1) :] or [float("nan")]
     trunk: nn.Module = model.image_encoder.trunk
-    total = image_figures(model, heldout, images).total
     return TrunkFigures(
         variant,
         shipped_heads,
@@ -522,9 +542,7 @@ def compare_trunk(
         len(losses),
         sum(parameter.numel() for parameter in trunk.parameters()),
         sum(last) / len(last),
-        total.box,
-        total.click,
-        total.click_best,
+        *image_figures(model, heldout, images),
         time_trunk(trunk),
         video_figures(model, davis) if davis is not None and shipped_heads else None,
     )
