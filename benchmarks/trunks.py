@@ -189,12 +189,12 @@ class StagedTrunk(nn.Module):
         for unit in trunk.modules():
             if isinstance(unit, ConvUnit):
                 unit.pack(dtype)
-        context: FusedContext | None = None
+        contexts: dict[torch.Size, FusedContext] = {}
 
         def attend(coarsest_BCHW: Tensor) -> Tensor:
-            nonlocal context
-            context = context or FusedContext(trunk.tail, coarsest_BCHW.shape)
-            return context(coarsest_BCHW.float())
+            if coarsest_BCHW.shape not in contexts:
+                contexts[coarsest_BCHW.shape] = FusedContext(trunk.tail, coarsest_BCHW.shape)
+            return contexts[coarsest_BCHW.shape](coarsest_BCHW.float())
 
         trunk.context = attend
         return lambda x_B3HW: trunk(x_B3HW.to(dtype, memory_format=torch.channels_last))
@@ -485,8 +485,8 @@ class TrunkFigures:
     steps: int
     parameters: int
     """Of the trunk as it is trained."""
-    loss: float
-    """Mean over the last tenth of the steps."""
+    loss: float | None
+    """Mean over the last tenth of the steps; None without training."""
     box: float
     click: float
     click_best: float
@@ -533,7 +533,7 @@ def compare_trunk(
         train_on_images(model, data, minutes, record)
     if weights_file is not None:
         torch.save(model.state_dict(), weights_file)
-    last = losses[-max(len(losses) // 10, 1) :] or [float("nan")]
+    last = losses[-max(len(losses) // 10, 1) :]
     trunk: nn.Module = model.image_encoder.trunk
     return TrunkFigures(
         variant,
@@ -541,7 +541,7 @@ def compare_trunk(
         minutes,
         len(losses),
         sum(parameter.numel() for parameter in trunk.parameters()),
-        sum(last) / len(last),
+        sum(last) / len(last) if last else None,
         *image_figures(model, heldout, images),
         time_trunk(trunk),
         video_figures(model, davis) if davis is not None and shipped_heads else None,

@@ -72,8 +72,10 @@ def test_plain_trunk_has_four_strides_and_packs() -> None:
         expected = trunk.eval()(x)
         assert [tuple(m.shape[-2:]) for m in expected] == [(16, 24), (8, 12), (4, 6), (2, 3)]
         assert [m.shape[1] for m in expected] == list(trunk.channels)
-        for ours, theirs in zip(trunk.packed(torch.float32)(x), expected, strict=True):
-            torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3)
+        packed = trunk.packed(torch.float32)
+        for size in (64, 32):  # another size is packed when it comes
+            for ours, theirs in zip(packed(x[:, :, :size]), trunk(x[:, :, :size]), strict=True):
+                torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3)
 
 
 def test_scales_apply_to_the_maps_and_not_to_the_next_stage() -> None:
@@ -133,7 +135,7 @@ def test_fit_learns_what_it_may_for_the_given_time() -> None:
         iter(lambda: None, 1),  # type: ignore[arg-type]
         lr=0.1,
         lr_multiplier=lambda name: float(name.startswith("learns")),
-        minutes=0.005,
+        minutes=0.003,
         on_step=lambda step, loss: losses.append(loss),
     )
     assert steps == len(losses)
