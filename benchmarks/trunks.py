@@ -101,11 +101,12 @@ class ConvUnit(nn.Module):
         """Map (B, C, H, W) to (B, C', H / stride, W / stride)."""
         if self.packed is not None:
             return self.packed(x_BCHW)
-        y: Tensor = self.norms[0](self.convs[0](x_BCHW))
+        # in fp32: with norms of bf16 maps, the backward pass of the plain trunk aborted (double free, torch 2.13, CPU)
+        y: Tensor = self.norms[0](self.convs[0](x_BCHW).float())
         if len(self.convs) > 1:
-            y = y + self.norms[1](self.convs[1](x_BCHW))
+            y = y + self.norms[1](self.convs[1](x_BCHW).float())
         if self.identity is not None:
-            y = y + self.identity(x_BCHW)
+            y = y + self.identity(x_BCHW.float())
         if self.activation == "none":
             return y
         return relu6(y) if self.activation == "relu6" else relu(y)
