@@ -102,12 +102,11 @@ class ConvUnit(nn.Module):
         """Map (B, C, H, W) to (B, C', H / stride, W / stride)."""
         if self.packed is not None:
             return self.packed(x_BCHW)
-        # in fp32: with norms of bf16 maps, the backward pass of the plain trunk aborted (double free, torch 2.13, CPU)
-        y: Tensor = self.norms[0](self.convs[0](x_BCHW).float())
+        y: Tensor = self.norms[0](self.convs[0](x_BCHW))
         if len(self.convs) > 1:
-            y = y + self.norms[1](self.convs[1](x_BCHW).float())
+            y = y + self.norms[1](self.convs[1](x_BCHW))
         if self.identity is not None:
-            y = y + self.identity(x_BCHW.float())
+            y = y + self.identity(x_BCHW)
         if self.activation == "none":
             return y
         return relu6(y) if self.activation == "relu6" else relu(y)
@@ -203,7 +202,10 @@ class StagedTrunk(nn.Module):
 
 
 def plain_trunk() -> StagedTrunk:
-    """Build 3 x 3 convolutions with branches, from random weights."""
+    """Build 3 x 3 convolutions with branches, from random weights.
+
+    On a CPU, training it in bf16 aborts in torch 2.13 (docs/internals/builtin.md).
+    """
     inputs = 3
     stages: list[nn.Module] = []
     for width, depth in zip(PLAIN_WIDTHS, PLAIN_DEPTHS, strict=True):
