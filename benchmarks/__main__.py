@@ -262,6 +262,58 @@ def builtin_errors(
 
 
 @app.command()
+def trunks(
+    data: Annotated[Path, typer.Argument(help="Folder of training images, as for `masklet train --data`.")],
+    heldout: Annotated[Path, typer.Option(help="Folder of images to measure on.")],
+    variant: Annotated[str, typer.Option(help="today, wide, lite, plain, short or shipped.")] = "today",
+    minutes: Annotated[float, typer.Option(help="Processor time of training; 0: the start as it is.", min=0)] = 8,
+    features: Annotated[
+        bool, typer.Option("--features", help="Learn the features of the shipped model, and keep its heads.")
+    ] = False,
+    lite_weights: Annotated[Path | None, typer.Option(help="EfficientNet-Lite0, a .pth file.")] = None,
+    davis: Annotated[Path | None, typer.Option(help="DAVIS, for J&F with --features.")] = None,
+    images: Annotated[int, typer.Option(help="Images that are measured.", min=1)] = 60,
+    weights_file: Annotated[Path | None, typer.Option("--weights", help="Where to keep the trained weights.")] = None,
+    report_file: ReportFile = None,
+) -> None:
+    """Train the built-in model with another trunk for a few minutes, on one thread, and measure it.
+
+    \b
+    Examples:
+      python -m benchmarks trunks stills --heldout heldout --variant plain --minutes 8
+      python -m benchmarks trunks stills --heldout heldout --variant short --minutes 8 --features --davis DAVIS
+    """
+    import json
+    from dataclasses import asdict
+
+    from benchmarks.trunks import compare_trunk
+    from masklet.atomic_files import write_text
+
+    _set_threads(1)
+
+    def show_step(step: int, loss: float) -> None:
+        if step % 20 == 0:
+            typer.echo(f"step {step}, loss {loss:.3f}", err=True)
+
+    figures = compare_trunk(
+        variant,
+        data,
+        heldout,
+        minutes=minutes,
+        shipped_heads=features,
+        lite_weights=lite_weights,
+        davis=davis,
+        images=images,
+        weights_file=weights_file,
+        on_step=show_step,
+    )
+    text = json.dumps(asdict(figures), indent=1)
+    typer.echo(text)
+    if report_file is not None:
+        write_text(report_file, text + "\n")
+
+
+@app.command()
 def environments(
     create: Annotated[
         str | None, typer.Option("--create", metavar="NAMES", help="Create these, separated by commas, or all.")
