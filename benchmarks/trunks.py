@@ -194,8 +194,8 @@ class StagedTrunk(nn.Module):
 
         def attend(coarsest_BCHW: Tensor) -> Tensor:
             if coarsest_BCHW.shape not in contexts:
-                contexts[coarsest_BCHW.shape] = FusedContext(trunk.tail, coarsest_BCHW.shape)
-            return contexts[coarsest_BCHW.shape](coarsest_BCHW.float())
+                contexts[coarsest_BCHW.shape] = FusedContext(trunk.tail, coarsest_BCHW.shape, dtype)
+            return contexts[coarsest_BCHW.shape](coarsest_BCHW)
 
         trunk.context = attend
         return lambda x_B3HW: trunk(x_B3HW.to(dtype, memory_format=torch.channels_last))
