@@ -204,7 +204,7 @@ class StagedTrunk(nn.Module):
 def plain_trunk() -> StagedTrunk:
     """Build 3 x 3 convolutions with branches, from random weights.
 
-    On a CPU, training it in bf16 aborts in torch 2.13 (docs/internals/builtin.md).
+    On a CPU, training it in bf16 aborts in torch 2.13 (docs/internals/builtin_time.md).
     """
     inputs = 3
     stages: list[nn.Module] = []

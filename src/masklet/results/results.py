@@ -69,7 +69,7 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 
 LOW_CONFIDENCE = 0.5
-"""A mask with a lower predicted IoU needs another click or a box (docs/internals/builtin.md)."""
+"""A mask with a lower predicted IoU needs another click or a box (docs/internals/builtin_errors.md)."""
 MIN_ROUNDTRIP_IOU = 0.95
 """A YOLO line that keeps less of a mask than this IoU causes a warning."""
 
