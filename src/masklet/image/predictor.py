@@ -15,11 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from masklet.errors import InputError, PromptError, StateError
+from masklet.masks.edge_refinement import GUIDE_SCALE, EdgeGuide, refine_edges
 from masklet.models.fast_cpu.encoder import fast_encoder
 from masklet.models.fast_cpu.shared_prompts import SharedPromptContext, make_shared_context
 from masklet.models.heads.mask_decoder import select_masks
+from masklet.models.sam2.config import PIXEL_STD
 from masklet.models.types import ImageFeatures, PromptableModel, PromptTensors
 from masklet.prompts import BoxesLike, LabelsLike, MasksLike, ObjectPrompt, PointsLike, parse_prompts
 from masklet.runtime import standard_torch
@@ -88,6 +91,8 @@ class ImagePredictor:
         self._features: ImageFeatures | None = None
         self._shared: SharedPromptContext | None = None
         self._size = (0, 0)
+        self._pixels: Tensor | None = None
+        self._guide: EdgeGuide | None = None
 
     def __copy__(self) -> Self:
         """Return a predictor with the same network and image; what is set on one then does not change the other."""
@@ -97,7 +102,7 @@ class ImagePredictor:
 
     def __getstate__(self) -> dict[str, Any]:
         """Copy and pickle the network and the image, without what is made again from them on demand."""
-        return {**self.__dict__, "encode": None, "_shared": None}
+        return {**self.__dict__, "encode": None, "_shared": None, "_guide": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -194,7 +199,7 @@ class ImagePredictor:
 
     def reset(self) -> None:
         """Release the image and its features."""
-        self._features = self._shared = None
+        self._features = self._shared = self._pixels = self._guide = None
 
     @torch.inference_mode()
     def _decode(self, prompts: PromptTensors, transform: ImageTransform, multimask_output: bool | None) -> Prediction:
@@ -216,7 +221,7 @@ class ImagePredictor:
             selected = select_masks(candidates, bool(multimask_output), threshold=self.model.stability_threshold)
 
         logits = selected.logits_BKHW.float()
-        masks = transform.postprocess_masks(logits)
+        masks = self._draw_masks(logits, transform)
         if self.model.clamps_logits:
             logits = logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
         return Prediction(masks, selected.iou_BK.float().cpu().numpy(), logits.cpu().numpy())
@@ -243,7 +248,21 @@ class ImagePredictor:
         with torch.inference_mode():
             features = self.encode(pixels_13SS.to(self.device))
             self._features, self._shared = self.model.add_no_memory_embedding(features), None
-        self._size = (int(size[0]), int(size[1]))
+        self._size, self._guide = (int(size[0]), int(size[1])), None
+        self._pixels = None if self.model.edge_radius is None else pixels_13SS
+
+    def _draw_masks(self, logits_BKHW: Tensor, transform: ImageTransform) -> npt.NDArray[np.bool_]:
+        """Return masks (B, K, height, width) at the size of the image, which follow its edges if the model wants it."""
+        if self.model.edge_radius is None or self._pixels is None:
+            return transform.postprocess_masks(logits_BKHW)
+        if self._guide is None:
+            height, width = (GUIDE_SCALE * side for side in logits_BKHW.shape[-2:])
+            image_3HW = interpolate(self._pixels, (height, width), mode="area")[0].cpu()
+            scale = torch.tensor(PIXEL_STD)  # differences of color matter, not their origin
+            self._guide = EdgeGuide((image_3HW.permute(1, 2, 0) * scale).contiguous().numpy(), self.model.edge_radius)
+        soft_NHW = interpolate(logits_BKHW, self._guide.shape, mode="bilinear").sigmoid().flatten(0, 1)
+        masks = refine_edges(soft_NHW.cpu().numpy(), self._guide, transform.original_size)
+        return masks.reshape(*logits_BKHW.shape[:2], *transform.original_size)
 
     def _check_mask_input(self, mask_input: npt.NDArray[np.float32] | None, count: int) -> Tensor | None:
         """Return `mask_input` as a tensor (N, 1, h, w), or raise PromptError."""

@@ -118,6 +118,8 @@ class PromptableModel(Protocol):
     """Whether images are resized by the longer side and padded right and below, instead of stretched."""
     stability_threshold: float
     """Stability below which the best of three masks replaces the single mask; 0: never."""
+    edge_radius: int | None
+    """Masks follow the edges of their image within this many cells of stride 2; None: not at all."""
     clamps_logits: bool
     """Whether returned logits are clamped to `masklet.transforms.LOGIT_LIMIT`, as in the published predictor."""
     supports_video: bool

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from masklet.masks import morphology, rle
+from masklet.masks.edge_refinement import GUIDE_SCALE, EdgeGuide, refine_edges
 from masklet.media import Frame
 from masklet.results import Masks, Results
 from masklet.video.memory_bank import FrameState, TrackedObject
@@ -30,11 +32,13 @@ def to_results(
     fill_hole_area: int,
     lost_after: int,
     keeps_given_masks: bool = False,
+    edge_radius: int | None = None,
     speed: dict[str, float],
 ) -> Results:
     """Return the objects of `rows` on `frame`, one row each.
 
-    Holes and specks of at most `fill_hole_area` cells are cleared at stride 4, before masks are upsampled. With
+    Holes and specks of at most `fill_hole_area` cells are cleared at stride 4, before masks are upsampled. Masks follow
+    the edges of the frame within `edge_radius` cells of stride 2; None: they are as the decoder drew them. With
     `keeps_given_masks`, an object that was prompted by a mask on this frame has that very mask. An object without a
     mask is "occluded", and "lost" after `lost_after` frames; its score is 0 and its object score at most 0, also where
     the network is sure that it is there but sees less than a cell of it.
@@ -44,8 +48,15 @@ def to_results(
         logits_N1HW = torch.cat([state.logits_11HW.float() for _, state in rows if state.logits_11HW is not None])
         with torch.inference_mode():
             cleaned_N1HW = _fill_holes_and_specks(logits_N1HW, fill_hole_area)
-            full_N1HW = interpolate(cleaned_N1HW, frame.size, mode="bilinear", align_corners=False)
-            masks = (full_N1HW[:, 0] > 0).cpu().numpy()
+            height, width = (GUIDE_SCALE * side for side in cleaned_N1HW.shape[-2:])
+            size = frame.size if edge_radius is None else (height, width)
+            larger_NHW = interpolate(cleaned_N1HW, size, mode="bilinear", align_corners=False)[:, 0]
+            if edge_radius is None:
+                masks = (larger_NHW > 0).cpu().numpy()
+            else:
+                image_HW3 = cv2.resize(frame.rgb, (width, height), interpolation=cv2.INTER_AREA) / np.float32(255)
+                guide = EdgeGuide(image_HW3.astype(np.float32), edge_radius)
+                masks = refine_edges(larger_NHW.sigmoid().cpu().numpy(), guide, frame.size)
     for row, (one, _) in enumerate(rows if keeps_given_masks else ()):
         prompt = one.prompts.get(frame.index)
         if prompt is not None and prompt.mask is not None and prompt.points is None:

@@ -64,6 +64,10 @@ class VideoNetwork(Protocol):
         """Where its weights are."""
 
     @property
+    def edge_radius(self) -> int | None:
+        """How far masks follow the edges of their frame, in cells of stride 2; None: not at all."""
+
+    @property
     def matching(self) -> MatchingConfig | None:
         """How labels of earlier frames are copied; None: the last three verbs are not used."""
 
@@ -418,6 +422,7 @@ class Tracker:
             fill_hole_area=self.options.fill_hole_area,
             lost_after=self.options.lost_after,
             keeps_given_masks=self.options.corrections == "kept",
+            edge_radius=self.network.edge_radius,
             speed=speed or dict.fromkeys(("encode", "track", "remember", "postprocess"), 0.0),
         )
         results.speed["postprocess"] = 1e3 * (perf_counter() - began)

@@ -126,6 +126,8 @@ class SAM2Config:
     """None: images only."""
     matching: MatchingConfig | None = None
     """None: an object is found by memory alone, as published."""
+    edge_radius: int | None = None
+    """Masks follow the edges of their image within this many cells of stride 2; None: as the decoder drew them."""
 
 
 _TINY = HieraConfig()
@@ -150,6 +152,7 @@ CONFIGS: dict[str, SAM2Config] = {
         prompt_maps=True,
         memory=MemoryConfig(layers=2, hidden=256),
         matching=MatchingConfig(),
+        edge_radius=3,
     ),
 }
 """By canonical name."""

@@ -84,6 +84,7 @@ class SAM2(nn.Module):
         self.image_size, self.video_pixels = config.image_size, config.video_pixels
         self.still_image_size_override = config.still_image_size
         self.stability_threshold, self.supports_video = config.stability_threshold, config.memory is not None
+        self.edge_radius = config.edge_radius
         self.image_encoder = ImageEncoder(config)
         self.sam_prompt_encoder = PromptEncoder(config.width, config.prompt_maps)
         self.sam_mask_decoder = MaskDecoder(config.width, config.heads, config.hidden, config.iou_knots)
