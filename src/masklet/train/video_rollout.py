@@ -176,7 +176,7 @@ class FrameAnswers:
 
 
 def answer_frame(model: SAM2, conditioned: ImageFeatures, prior_N1HW: Tensor | None) -> FrameAnswers:
-    """Predict the mask of each object on a frame as `Tracker` does: from memory, averaged with that from the prior.
+    """Predict the mask of each object on a frame as `Tracker` does: from memory, or rather from memory and the prior.
 
     Memory decides alone where the prior did not find the object, or where either answer sees none.
     """

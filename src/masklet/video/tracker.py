@@ -359,7 +359,7 @@ class Tracker:
     ) -> list[tuple[TrackedObject, SelectedMasks]]:
         """Predict the mask of each object from memory, in batches of those that attend at the same distances.
 
-        The best of three masks is selected. For an object with a prior it is averaged with the single mask that the
+        The best of three masks is selected. For an object with a prior it gives way to the single mask that the
         prior as a prompt gives: the prior finds the object more surely, memory its edge. A recalled prior decides alone
         where memory sees no object.
         """

@@ -93,8 +93,9 @@ class MatchingConfig:
     """The object is searched for around cells with a label above this one."""
     logit_scale: float = 20.0
     """A label p becomes the logit (p - 0.5) * logit_scale of the mask prompt."""
-    memory_weight: float = 0.5
-    """Weight of the answer without a prompt, from memory alone, in the logits of the mask."""
+    memory_weight: float = 0.0
+    """Weight of the answer without a prompt, from memory alone, in the logits of the mask. That answer always decides,
+    together with the one from the prior, whether there is an object."""
     recall_stride: int = 2
     """Rows and columns of cells that are one cell where an absent object is searched for in the entire frame."""
     recall_neighbors: int = 5
