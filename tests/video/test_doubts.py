@@ -160,7 +160,6 @@ def test_a_swap_exchanges_later_frames_and_is_undone_by_another(tracked: Session
     assert flat(tracked) == before
 
 
-@pytest.mark.slow
 def test_tracking_continues_with_exchanged_memories(session: Open, video: np.ndarray) -> None:
     with session(video[:6], retain="all") as s:
         s.add_prompt(1, frame_idx=0, points=[45, 65])
@@ -176,7 +175,6 @@ def test_tracking_continues_with_exchanged_memories(session: Open, video: np.nda
     np.testing.assert_array_equal(last.masks.data, expected.masks.data[order])
 
 
-@pytest.mark.slow
 def test_a_swap_during_a_pass_renames_what_was_tracked_backward(session: Open, video: np.ndarray) -> None:
     with session(video[:6], retain="all") as s:
         s.add_prompt(1, frame_idx=0, points=[45, 65])
