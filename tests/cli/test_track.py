@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -38,7 +39,8 @@ def test_a_complete_run(masklet: Masklet, small: None, video: Path) -> None:
     records = list(read_tracks("o/video_masks.jsonl"))
     assert [record.frame_idx for record in records] == list(range(FRAMES))
     assert all([track.id for track in record.objects] == [1, 2] for record in records)
-    first, *objects = outcome.out.splitlines()
+    first, *objects, doubts = outcome.out.splitlines()
+    assert re.fullmatch(r"check frames (\d \(object [12]: [\w ,]+\)(, )?){1,3}", doubts)
     assert first.startswith(f"video.mp4: {FRAMES} frames, ")
     assert first.endswith("-> o/video_overlay.mp4, o/video, o/video_mots.txt, o/video_masks.npz, o/video_masks.jsonl")
     for number, line in zip((1, 2), objects, strict=True):

@@ -65,6 +65,9 @@ def test_a_job_yields_an_event_per_frame_and_ends_with_a_summary(tracker: SAM, v
     assert summary.frames == FRAMES
     assert summary.paths == (Path("out/video_overlay.mp4"), Path("out/video_masks.jsonl"))
     assert list(summary.object_states) == [1, 2]
+    assert 1 <= len(summary.doubts) <= 3
+    assert {one.object_id for one in summary.doubts} <= {1, 2}
+    assert not {0, 3} & {one.frame_idx for one in summary.doubts if one.object_id == {0: 1, 3: 2}.get(one.frame_idx)}
     assert all(sum(states.values()) == FRAMES for states in summary.object_states.values())
     assert (summary.resumable, summary.missing_frames, summary.dropped_frames) == (False, None, 0)
 

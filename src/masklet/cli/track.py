@@ -254,6 +254,8 @@ def run_tracking_job(job: TrackingJob, reporter: ProgressReporter, *, quiet: boo
             for object_id, states in summary.object_states.items():
                 counts = [f"{state} on {states.get(state, 0)}" for state in ("visible", "occluded", "lost")]
                 typer.echo(f"object {object_id}: {counts[0]} frames, {', '.join(counts[1:])}")
+            if summary.doubts:
+                typer.echo(f"check frames {', '.join(map(str, summary.doubts))}")
         elif summary.history_path is None:
             typer.echo(f"{summary.num_masks} objects in {summary.frames} frames, each frame by itself")
         else:

@@ -6,7 +6,8 @@ A protocol is a function `evaluate_x(model, unit, ...)`, which measures one imag
 your own data       validate, validation_result
 images              image_prompts (box and clicks), image_clicks (NoC), average_recall (automatic mask generation)
 videos              semi_supervised_vos (DAVIS and any data set), synthetic (no download)
-interactive videos  video_clicks (offline and online), video_scribbles (DAVIS interactive) with scribble_report
+interactive videos  video_clicks (offline and online), video_scribbles (DAVIS interactive) with scribble_report,
+                    doubt_corrections (frames that a session doubts, no download)
 benchmarks          benchmark_predictions, benchmark_scoring with metrics and benchmark_lists, benchmark_datasets
 reports             report (a score as HTML and Markdown; import `write_report` from there)
 running             parallel (several processes), results_file (resuming)
@@ -19,6 +20,7 @@ from masklet.evaluate.average_recall import RecallReport, evaluate_recall, recal
 from masklet.evaluate.benchmark_predictions import benchmark_videos, predict, zip_predictions
 from masklet.evaluate.benchmark_scoring import BenchmarkOptions, BenchmarkScore, score_predictions
 from masklet.evaluate.davis_sequences import DavisSequence, find_davis_sequences
+from masklet.evaluate.doubt_corrections import DoubtOptions, DoubtReport, DoubtResult, doubts_report, evaluate_doubts
 from masklet.evaluate.image_click_datasets import click_images
 from masklet.evaluate.image_clicks import ClickResult, ClicksReport, click_report, evaluate_clicks
 from masklet.evaluate.image_prompts import (
@@ -59,6 +61,9 @@ __all__ = [
     "ClickResult",
     "ClicksReport",
     "DavisSequence",
+    "DoubtOptions",
+    "DoubtReport",
+    "DoubtResult",
     "ImageMetrics",
     "ImageReport",
     "ImageResult",
@@ -85,7 +90,9 @@ __all__ = [
     "click_images",
     "click_report",
     "davis_statistics",
+    "doubts_report",
     "evaluate_clicks",
+    "evaluate_doubts",
     "evaluate_image",
     "evaluate_interactive",
     "evaluate_recall",

@@ -9,6 +9,7 @@ Tracking with prompts: you say where each object is, on any frame.
     memory_selection    which stored frames the next frame attends to
     propagation         the state of a pass through the video
     repropagate         track again after corrections, as far as masks change
+    doubts              which frames to check first, and why; session_doubts collects what it compares
     frame_cache         frames and their features
     postprocess         masks at the frame's size
     session_save, session_load    a session on disk
@@ -24,6 +25,7 @@ from __future__ import annotations
 
 from masklet.video.association import Detection, FrameDetector
 from masklet.video.auto_tracker import AutoTracker, AutoTrackStream, auto_track
+from masklet.video.doubts import Doubt
 from masklet.video.live import LiveSession
 from masklet.video.memory_selection import AvailableMemory, MemorySelection, MemorySelector, RecentFrames
 from masklet.video.session import Session
@@ -38,6 +40,7 @@ __all__ = [
     "AutoTracker",
     "AvailableMemory",
     "Detection",
+    "Doubt",
     "FrameDetector",
     "LiveSession",
     "MemorySelection",

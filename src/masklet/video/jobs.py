@@ -16,11 +16,14 @@ import os
 import time
 import warnings
 from abc import abstractmethod
+from array import array
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+import numpy as np
 
 from masklet.atomic_files import defer_interrupt, write_text
 from masklet.errors import InputError, MaskletError, MaskletWarning, PromptError
@@ -29,6 +32,7 @@ from masklet.media.video_source import VideoSource
 from masklet.prompts import ObjectPrompt
 from masklet.results import Results
 from masklet.video.auto_tracker import AutoTrackStream
+from masklet.video.doubts import Doubt, Observation, observe, rank_doubts
 from masklet.video.job_files import JobRecord, PromptRecord, ResumeFolder, TrackOutputs
 from masklet.video.session import Session
 from masklet.video.track_history import TrackHistory
@@ -52,6 +56,11 @@ __all__ = [
 
 FramePrompts: TypeAlias = Mapping[tuple[int, int], ObjectPrompt]
 """What each object is: prompts by (object id, frame index)."""
+DOUBTS_LISTED, MIN_DOUBT = 3, 0.2
+"""Doubts in the summary of a job, and the least score of one."""
+NUM_FIELDS = len(fields(Observation))
+OBSERVED_CELLS = 480
+"""Longest side of the masks that doubts are computed from: of larger ones, every n-th row and column is taken."""
 
 
 class SessionOpener(Protocol):
@@ -112,6 +121,8 @@ class TrackSummary:
     history: TrackHistory | None = None
     """Start and end of each track, without prompts."""
     history_path: Path | None = None
+    doubts: tuple[Doubt, ...] = ()
+    """The frames of prompted objects to check first, at most three, once the job is done."""
 
 
 class TrackingJob(Iterator[TrackProgress]):
@@ -375,6 +386,25 @@ class _PromptedJob(TrackingJob):
         """Prompts that the session does not have yet: those on later frames of a stream."""
         self._state_counts = {object_id: Counter() for object_id, _ in prompts}
         self._last_backward_frame: int | None = None
+        self._observed = array("d")
+        """The fields of all observations, one after the other: memory hardly grows with the length of a video."""
+        self._prompted_frames: dict[int, list[int]] = {}
+        for object_id, frame_idx in prompts:
+            self._prompted_frames.setdefault(object_id, []).append(frame_idx)
+
+    @property
+    def summary(self) -> TrackSummary:
+        """The outcome so far; with doubts, once the job is done."""
+        if not self._finished:
+            return super().summary
+        seen = []
+        for start in range(0, len(self._observed), NUM_FIELDS):
+            frame_idx, object_id, *values, prompted = self._observed[start : start + NUM_FIELDS]
+            iou, score, area, x, y, contested = values
+            one = Observation(int(frame_idx), int(object_id), iou, score, area, x, y, contested, bool(prompted))
+            seen.append(one)
+        doubts = tuple(one for one in rank_doubts(seen, DOUBTS_LISTED) if one.score >= MIN_DOUBT)
+        return replace(super().summary, doubts=doubts)
 
     def _track(self) -> Iterator[TrackProgress]:
         yield from self._prepare_resume_folder()
@@ -396,7 +426,7 @@ class _PromptedJob(TrackingJob):
                 if folder is None or not folder.has_frame(frame.frame_idx):
                     if folder is not None:
                         folder.write(frame)  # first: the sinks can be made from it
-                    self._count(frame.ids.tolist(), frame.states or ())
+                    self._count(frame)
                     self.outputs.write(frame)
                 if folder is not None:
                     folder.save_if_due(session)
@@ -435,7 +465,7 @@ class _PromptedJob(TrackingJob):
             last = session.last_frame
             if last is not None and folder.has_frame(last):
                 for record in folder.records():
-                    self._count([track.id for track in record.objects], [track.state for track in record.objects])
+                    self._count(record.to_results(np.zeros((*record.size, 3), np.uint8)))
                     in_state = record.frame_idx >= last if self.record["reverse"] else record.frame_idx <= last
                     self._done += in_state
                 self._done_before = self._done
@@ -480,11 +510,26 @@ class _PromptedJob(TrackingJob):
             self.on_backward_frame(frame_idx)
         self._started_at = time.monotonic()  # they do not count as frames per second
 
-    def _count(self, object_ids: Sequence[int], states: Sequence[str | None]) -> None:
+    def _count(self, frame: Results) -> None:
+        """Count the objects of a frame by their states, and observe them for doubts."""
+        ids, frame_idx = frame.ids.tolist(), frame.frame_idx or 0
         self._frames += 1
-        self._num_masks += len(object_ids)
-        for object_id, state in zip(object_ids, states, strict=True):
+        self._num_masks += len(ids)
+        for object_id, state in zip(ids, frame.states or (), strict=True):
             self._state_counts.setdefault(object_id, Counter())[state or "visible"] += 1
+        if frame.masks is None or frame.object_scores is None or not self.video.seekable:
+            return
+        step, prompted = -(-max(frame.orig_shape) // OBSERVED_CELLS), self._prompted_frames
+        observations = observe(
+            frame_idx,
+            ids,
+            frame.masks.data[:, ::step, ::step],
+            frame.scores.tolist(),
+            frame.object_scores.tolist(),
+            [number for number in ids if frame_idx in prompted.get(number, ())],
+        )
+        for one in observations:
+            self._observed.extend(astuple(one))
 
     def _finish(self) -> None:
         super()._finish()

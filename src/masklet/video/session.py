@@ -7,17 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from dataclasses import replace
 from functools import wraps
 from os import PathLike
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, SupportsIndex, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, SupportsIndex, TypeVar
+
+import numpy as np
 
 from masklet.errors import InputError, PromptError, StateError
 from masklet.media import Frame, Video
 from masklet.models.fast_cpu.sam2 import FastSAM2
 from masklet.prompts import BoxesLike, LabelsLike, MasksLike, ObjectPrompt, PointsLike
 from masklet.results import Results
+from masklet.video.doubts import Doubt
 from masklet.video.encode_ahead import EncodeAhead
 from masklet.video.frame_cache import SeekableFrames, StreamFrames
 from masklet.video.memory_bank import (
@@ -28,6 +32,7 @@ from masklet.video.memory_bank import (
 from masklet.video.postprocess import CompressedResults
 from masklet.video.propagation import PropagationState
 from masklet.video.repropagate import repropagate_corrections
+from masklet.video.session_doubts import session_doubts
 from masklet.video.session_load import SavedSession
 from masklet.video.session_save import SessionContext, SessionState, write_session
 from masklet.video.track_options import TrackOptions
@@ -205,6 +210,59 @@ class Session:
         """
         del self.tracker.objects[self.tracker.get_object(object_id).id]
 
+    @_one_at_a_time
+    def swap(self, a: int, b: int, frame_idx: int) -> None:
+        """Exchange the identities of two objects from a frame on, where tracking has confused them.
+
+        What is stored of that frame and later ones, prompts, masks and memories, goes from each object to the other, so
+        that a pass that continues there tracks each as the other until now. The same call undoes it. Results that were
+        yielded before keep their ids.
+
+        Example:
+            >>> s.swap(1, 2, 31)  # doctest: +SKIP
+            >>> s.results_at(40).ids  # doctest: +SKIP
+
+        Raises:
+            PromptError: if there is no such object, or both are the same.
+            InputError, SourceError, StateError: if the frame does not exist or cannot be read.
+            StateError: if neither is tracked or prompted on the frame, or one of them would be left without a prompt.
+        """
+        first, second = self.tracker.get_object(a), self.tracker.get_object(b)
+        if first is second:
+            raise PromptError(f"object {first.id} cannot be swapped with itself: name two objects")
+        at = self.frame(frame_idx).index
+        if first.bank.get(at) is None and second.bank.get(at) is None:
+            raise StateError(
+                f"neither object {first.id} nor object {second.id} is tracked on frame {at} (any more), so there is "
+                'nothing to swap: propagate first, or open the session with retain="all"'
+            )
+        for one, other in ((first, second), (second, first)):
+            if not any(frame < at for frame in one.prompts) and not any(frame >= at for frame in other.prompts):
+                raise StateError(
+                    f"object {one.id} would have no prompt after a swap at frame {at}: choose a frame after its first "
+                    f"prompt, which is on frame {min(one.prompts, default=None)}"
+                )
+        parts: tuple[tuple[dict[int, Any], dict[int, Any]], ...] = (
+            (first.prompts, second.prompts),
+            (first.bank.prompted, second.bank.prompted),
+            (first.bank.tracked, second.bank.tracked),
+        )
+        for mine, yours in parts:
+            my_later, your_later = ({f: one.pop(f) for f in list(one) if f >= at} for one in (mine, yours))
+            mine.update(your_later)
+            yours.update(my_later)
+        later = {frame for frame in first.corrected_frames ^ second.corrected_frames if frame >= at}
+        first.corrected_frames ^= later
+        second.corrected_frames ^= later
+        if self.last_frame is not None and self.last_frame >= at:
+            first.frames_unseen, second.frames_unseen = second.frames_unseen, first.frames_unseen
+        backward = {} if self._propagation is None else self._propagation.backward_results or {}
+        number = {first.id: second.id, second.id: first.id}
+        for frame, results in list(backward.items()):
+            if frame >= at:
+                ids = np.array([number.get(one, one) for one in results.ids.tolist()], np.int32)
+                backward[frame] = replace(results, ids=ids)
+
     # tracking ---------------------------------------------------------------------------------------------------
 
     def propagate(
@@ -342,6 +400,32 @@ class Session:
                 self.tracker, self.changed_frames, min_iou=min_iou, patience=patience, bidirectional=bidirectional
             )
         )
+
+    @_one_at_a_time
+    def doubts(self, limit: int | None = None, *, check_backward: bool = False) -> list[Doubt]:
+        """Return which tracked frames to check and correct first, and why; at most `limit` of them.
+
+        See `masklet.video.doubts` for how frames are ranked. `check_backward=True` also tracks each object back from
+        the last frame on which it is visible, on copies, and counts where that differs from the stored masks; it takes
+        about as long as tracking did. The state of the session stays as it is.
+
+        Example:
+            >>> for doubt in s.doubts(limit=5):  # doctest: +SKIP
+            ...     print(doubt.frame_idx, doubt.object_id, doubt.score, doubt.reasons)
+
+        Raises:
+            StateError: if the session does not retain old frames (retain="all" does), or nothing has been tracked.
+            InputError: if `limit` is no whole number of at least 1.
+        """
+        self._check_open()
+        if self.options.retain != "all":
+            raise StateError(
+                "this session retains recent frames only, so there is nothing to rank: open it with "
+                'retain="all" and propagate'
+            )
+        if check_backward and not self.video.seekable:
+            raise StateError(f"{self.video.path!r} is a stream and does not run backwards; open a file or a folder")
+        return session_doubts(self.tracker, limit, check_backward=check_backward)
 
     @_one_at_a_time
     def results_at(self, frame_idx: int) -> Results:

@@ -11,7 +11,7 @@ from masklet.cli.eval.interactive import interactive
 from masklet.cli.eval.mask_generation import mask_generation
 from masklet.cli.eval.scoring import datasets, report, score
 from masklet.cli.eval.scribbles import scribbles
-from masklet.cli.eval.vos import synthetic, vos
+from masklet.cli.eval.vos import doubts, synthetic, vos
 
 __all__ = ["app"]
 
@@ -22,6 +22,7 @@ COMMANDS = (
     mask_generation,
     vos,
     synthetic,
+    doubts,
     interactive,
     scribbles,
     davis17,

@@ -1,4 +1,4 @@
-"""`masklet eval vos` and `synthetic`: objects tracked from their first mask, by one protocol."""
+"""`masklet eval vos`, `synthetic` and `doubts`: objects tracked from their first mask, as DAVIS measures it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ from masklet.cli.shared_options import (
 
 if TYPE_CHECKING:
     from masklet.evaluate import VOSMetrics
+    from masklet.evaluate.doubt_corrections import DoubtReport, DoubtResult
     from masklet.evaluate.synthetic import SyntheticReport
 
-__all__ = ["synthetic", "vos"]
+__all__ = ["doubts", "synthetic", "vos"]
 
+DOUBT_COLUMNS = ("before", "doubts", "even", "random")
 METRICS_HEADER = f"{'':<22}" + "".join(f"{name:>9}" for name in ("objects", "frames", "J", "F", "J&F", "fps"))
 
 
@@ -117,6 +119,64 @@ def synthetic(
         steps_per_unit=[clip.num_frames for clip in clips],
     )
     run_eval(EvalOptions(model, image_size, precision, workers, report_file, resume), task)
+
+
+def doubts(
+    model: EvalModel = None,
+    image_size: ImageSize = None,
+    precision: Precision = "fp32",
+    scenario: Scenarios = None,
+    correction: Annotated[str, typer.Option(help="How a frame is corrected: mask (the true one) or clicks.")] = "mask",
+    frames: Annotated[int, typer.Option(help="Corrected frames of a clip.", min=1)] = 5,
+    check_backward: Annotated[
+        bool, typer.Option("--check-backward", help="Doubts also where tracking backward differs.")
+    ] = False,
+    workers: Workers = 1,
+    report_file: ReportFile = None,
+    resume: Resume = True,
+) -> None:
+    """Measure what correcting the most doubtful frames gains on synthetic clips, with a line per clip.
+
+    The clips of masklet eval synthetic are tracked, corrected and tracked again: on the frames that session.doubts()
+    names, on evenly spread ones and on random ones. The last lines are the means of J&F, and the gains. With
+    --report the same command resumes.
+
+    \b
+    Examples:
+      masklet eval doubts --report doubts.json
+      masklet eval doubts --scenario twins --correction clicks --frames 3
+    """
+    from masklet.evaluate.doubt_corrections import DoubtOptions, DoubtResult, doubts_report, evaluate_doubts
+    from masklet.evaluate.synthetic import benchmark_clips
+
+    options, clips = DoubtOptions(correction, frames, check_backward), benchmark_clips(scenario or ())
+    task = EvalTask(
+        protocol="doubts",
+        unit_label="clips",
+        units=clips,
+        unit_names=[clip.name for clip in clips],
+        evaluate_unit=partial(evaluate_doubts, options=options),
+        row_type=DoubtResult,
+        summarize=lambda rows: asdict(doubts_report(rows)),
+        format_summary=lambda rows: _doubt_lines(doubts_report(rows)) if rows else [],
+        options={**asdict(options), "scenario": scenario or []},
+        step_label="frames",
+        steps_per_unit=[4 * clip.num_frames for clip in clips],
+        format_row=lambda row: (
+            f"{row.name:<22}{_doubt_scores(row)}   frames {', '.join(map(str, sorted(row.doubt_frames)))}"
+        ),
+        header=f"{'J&F':<22}" + "".join(f"{name:>9}" for name in DOUBT_COLUMNS),
+    )
+    run_eval(EvalOptions(model, image_size, precision, workers, report_file, resume), task)
+
+
+def _doubt_scores(scores: DoubtResult | DoubtReport) -> str:
+    return "".join(f"{getattr(scores, name):>9.3f}" for name in DOUBT_COLUMNS)
+
+
+def _doubt_lines(report: DoubtReport) -> list[str]:
+    gains = "".join(f"{getattr(report, name) - report.before:>+9.3f}" for name in DOUBT_COLUMNS)
+    return [f"{'mean of scenarios':<22}{_doubt_scores(report)}", f"{'gain':<22}{gains}"]
 
 
 def _synthetic_lines(report: SyntheticReport) -> list[str]:
