@@ -278,14 +278,22 @@ class RemoteSource:
         try:
             with connect(url, additional_headers=headers, max_size=MAX_MESSAGE_BYTES, proxy=None) as socket:
                 socket.send(json.dumps(request))
-                while True:
-                    header, payload = unpack_message(socket.recv())
-                    if header["type"] == "error":
-                        raise ApiError(header["error"]["status"], header["error"]["message"])
-                    if header["type"] == "done":
-                        return
-                    yield self._masks(unpack_masks(header, payload), header["frame"], numbers)
-                    socket.send(json.dumps({"type": "ack", "seq": header["seq"]}))
+                running = True
+                try:
+                    while True:
+                        header, payload = unpack_message(socket.recv())
+                        running = header["type"] == "frame"
+                        if header["type"] == "error":
+                            raise ApiError(header["error"]["status"], header["error"]["message"])
+                        if not running:
+                            return
+                        yield self._masks(unpack_masks(header, payload), header["frame"], numbers)
+                        socket.send(json.dumps({"type": "ack", "seq": header["seq"]}))
+                finally:
+                    if running:  # the caller left: wait until what was tracked is stored
+                        socket.send(json.dumps({"type": "cancel", "request": 1}))
+                        while unpack_message(socket.recv(TIMEOUT_S))[0]["type"] == "frame":
+                            pass
         except (WebSocketException, OSError) as error:
             raise SourceError(
                 f"the connection to {self.client.url} broke ({error}): what was tracked is stored, continue from there"

@@ -50,6 +50,12 @@ def open_api_session(client: TestClient, **body: Any) -> str:
     return f"/api/sessions/{answer.json()['id']}"
 
 
+def open_socket(client: TestClient, session: str, **options: Any) -> WebSocketTestSession:
+    """Open the WebSocket of a session."""
+    socket: WebSocketTestSession = client.websocket_connect(f"ws{BASE[4:]}{session}/socket", **options)
+    return socket
+
+
 def receive(socket: WebSocketTestSession) -> tuple[dict[str, Any], bytes]:
     """Receive one message."""
     return unpack_message(socket.receive_bytes())

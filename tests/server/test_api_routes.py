@@ -6,6 +6,7 @@ import hashlib
 import io
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from PIL import Image
 pytest.importorskip("starlette", reason="Starlette is not installed (extra 'app')")
 
 from helpers.server_files import open_api_session, running_server, write_clip
-from masklet.image.automatic_mask_generator import MaskGeneratorOptions
+from masklet.image.automatic_mask_generator import preset
 from masklet.masks import rle
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def test_a_click_on_a_video_is_that_of_a_session(client: TestClient, session: st
 def test_candidates_and_everything_are_those_of_the_library(
     client: TestClient, session: str, folder: Path, tracker: SAM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = MaskGeneratorOptions(points_per_side=2)
+    few = replace(preset(tracker.predictor.model, "fast"), points_per_side=2)
     monkeypatch.setattr("masklet.sam.prediction.preset", lambda model, name: few)
     source, path = add(client, session, folder / "files" / "photo.png"), str(folder / "files" / "photo.png")
     body = {"source": source["id"], "box": [10, 15, 35, 40], "multimask": True}

@@ -14,7 +14,7 @@ pytest.importorskip("starlette", reason="Starlette is not installed (extra 'app'
 
 from starlette.websockets import WebSocketDisconnect
 
-from helpers.server_files import open_api_session, running_server
+from helpers.server_files import open_api_session, open_socket, running_server
 from masklet.errors import InputError
 from masklet.server import ServerLimits, ServerOptions
 
@@ -51,11 +51,11 @@ def test_a_page_of_another_site_gets_no_socket(tmp_path: Path) -> None:
     with running_server(tmp_path, None) as client:
         address = open_api_session(client)
         for headers in ({"origin": "http://evil.example"}, {"host": "evil.example"}):
-            with pytest.raises(WebSocketDisconnect), client.websocket_connect(f"{address}/socket", headers=headers):
+            with pytest.raises(WebSocketDisconnect), open_socket(client, address, headers=headers):
                 pass
-        with client.websocket_connect(f"{address}/socket", headers={"origin": "http://127.0.0.1:8700"}):
+        with open_socket(client, address, headers={"origin": "http://127.0.0.1:8700"}):
             pass
-        with pytest.raises(WebSocketDisconnect), client.websocket_connect("/api/sessions/none/socket"):
+        with pytest.raises(WebSocketDisconnect), open_socket(client, "/api/sessions/none"):
             pass
 
 
@@ -68,10 +68,10 @@ def test_a_token_is_needed_everywhere(tmp_path: Path) -> None:
         client.headers["authorization"] = f"Bearer {TOKEN}"
         address = open_api_session(client)
         del client.headers["authorization"]
-        with pytest.raises(WebSocketDisconnect), client.websocket_connect(f"{address}/socket"):
+        with pytest.raises(WebSocketDisconnect), open_socket(client, address):
             pass
         protocols = ["masklet", f"masklet.token.{TOKEN}"]  # what a browser can send
-        with client.websocket_connect(f"{address}/socket", subprotocols=protocols) as socket:
+        with open_socket(client, address, subprotocols=protocols) as socket:
             assert socket.accepted_subprotocol == "masklet"
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 pytest.importorskip("starlette", reason="Starlette is not installed (extra 'app')")
 
-from helpers.server_files import open_api_session, receive, running_server, write_clip
+from helpers.server_files import open_api_session, open_socket, receive, running_server, write_clip
 from masklet.masks import rle
 from masklet.server.wire_format import unpack_masks
 
@@ -45,7 +45,7 @@ def test_tracking_is_that_of_the_library_and_waits_for_acknowledgements(folder: 
     with running_server(folder, tracker, max_unacknowledged=2) as client:
         session, source, obj = prompted(client, folder)
         frames: dict[int, Any] = {}
-        with client.websocket_connect(f"{session}/socket") as socket:
+        with open_socket(client, session) as socket:
             socket.send_json({"type": "track", "id": 7, "source": source, "stop": 5})
             first = [receive(socket) for _ in range(2)]
             time.sleep(0.2)
@@ -75,7 +75,7 @@ def test_tracking_is_that_of_the_library_and_waits_for_acknowledgements(folder: 
 def test_cancelling_keeps_what_was_tracked(folder: Path, tracker: SAM, bidirectional: bool) -> None:
     with running_server(folder, tracker, max_unacknowledged=1) as client:
         session, source, _ = prompted(client, folder, frame=2)
-        with client.websocket_connect(f"{session}/socket") as socket:
+        with open_socket(client, session) as socket:
             socket.send_json({"type": "track", "id": 1, "source": source, "bidirectional": bidirectional})
             header, _ = receive(socket)
             assert header["type"] == "frame"
@@ -103,7 +103,7 @@ def test_a_crash_of_tracking_leaves_server_and_session(
 
     with running_server(folder, tracker) as client:
         session, source, _ = prompted(client, folder)
-        with client.websocket_connect(f"{session}/socket") as socket:
+        with open_socket(client, session) as socket:
             with monkeypatch.context() as patch:
                 patch.setattr(Tracker, "track_frame", crash)
                 socket.send_json({"type": "track", "id": 1, "source": source})
@@ -135,7 +135,7 @@ def test_a_newer_hover_overtakes_those_that_wait(folder: Path, tracker: SAM) -> 
     with running_server(folder, model) as client:
         session = open_api_session(client)
         source = client.post(f"{session}/sources", json={"path": str(folder / "files" / "photo.png")}).json()["id"]
-        with client.websocket_connect(f"{session}/socket") as socket:
+        with open_socket(client, session) as socket:
 
             def hover(number: int, **more: Any) -> None:
                 socket.send_json({"type": "hover", "id": number, "source": source, "points": [[20, number]], **more})

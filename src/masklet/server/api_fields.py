@@ -35,6 +35,13 @@ def _is_integer(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_INTEGER
 
 
+def _is_text(value: object) -> bool:
+    """Text of a bounded length that can be written as UTF-8, so without halves of characters."""
+    if not isinstance(value, str) or len(value) > MAX_TEXT or "\0" in value:
+        return False
+    return not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
 def _is_list(value: object, test: Callable[[object], bool], shortest: int = 0, longest: int = MAX_ITEMS) -> bool:
     return isinstance(value, list) and shortest <= len(value) <= longest and all(map(test, value))
 
@@ -51,7 +58,7 @@ INTEGER: dict[str, Any] = {"type": "integer", "minimum": 0}
 PAIR = {"type": "array", "items": NUMBER, "minItems": 2, "maxItems": 2}
 TYPES: dict[str, tuple[Callable[[object], bool], dict[str, Any], str]] = {
     "string": (
-        lambda value: isinstance(value, str) and len(value) <= MAX_TEXT and "\0" not in value,
+        _is_text,
         {"type": "string", "maxLength": MAX_TEXT},
         f"text of at most {MAX_TEXT} characters",
     ),

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from masklet.errors import MissingExtraError
+from masklet.errors import InputError, MissingExtraError
 from masklet.server.api_errors import ApiError, error_body, status_of
 from masklet.server.server_options import ServerOptions
 
 try:
+    import uvicorn
     from starlette.applications import Starlette
     from starlette.concurrency import run_in_threadpool
     from starlette.exceptions import HTTPException
@@ -24,7 +26,7 @@ try:
     from starlette.responses import FileResponse, JSONResponse, Response
     from starlette.routing import Route, WebSocketRoute
 except ImportError as _error:
-    raise MissingExtraError.for_package("starlette", "app") from _error
+    raise MissingExtraError.for_package(_error.name or "starlette", "app") from _error
 
 from masklet.server.api_fields import check_fields, parse_query
 from masklet.server.api_routes import ROUTES, ApiCall, ApiFile, ApiRoute, MaskAnswer
@@ -37,7 +39,7 @@ from masklet.server.work_sessions import ServerState
 if TYPE_CHECKING:
     from starlette.websockets import WebSocket
 
-__all__ = ["make_app", "serve"]
+__all__ = ["make_app", "serve", "server_config"]
 
 CHECK_SECONDS = 10.0
 """How often idle sessions and an idle model are searched for."""
@@ -93,19 +95,31 @@ def serve(options: ServerOptions) -> None:
 
     Raises:
         MissingExtraError: if the extra `app` is not installed.
+        InputError: if the address is taken, or not of this machine.
     """
-    try:
-        import uvicorn
-    except ImportError as error:
-        raise MissingExtraError.for_package("uvicorn", "app") from error
     os.environ.setdefault("MASKLET_MAX_IMAGE_PIXELS", str(options.limits.max_pixels))
-    uvicorn.run(
-        make_app(options),
+    try:
+        family, _, _, _, address = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0]
+        bound = socket.create_server(address[:2], family=family)
+    except OSError as error:
+        raise InputError(
+            f"{options.host}:{options.port} cannot be listened on ({error.strerror or error}): choose another --port, "
+            "or a --host of this machine"
+        ) from error
+    with bound:
+        uvicorn.Server(server_config(make_app(options), options)).run([bound])
+
+
+def server_config(app: Starlette, options: ServerOptions) -> uvicorn.Config:
+    """Return how uvicorn runs an application: with bounds, without its own log of addresses."""
+    return uvicorn.Config(
+        app,
         host=options.host,
         port=options.port,
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         ws="websockets-sansio",
         ws_max_size=options.limits.max_body_bytes,
         timeout_keep_alive=30,
