@@ -85,7 +85,7 @@ class Client:
         self.url, self.token = url.rstrip("/"), token
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
         self._http = httpx2.Client(base_url=self.url, headers=headers, timeout=TIMEOUT_S, follow_redirects=False)
-        self._failures: tuple[type[Exception], ...] = (httpx2.HTTPError,)
+        self._failures: tuple[type[Exception], ...] = (httpx2.HTTPError, ValueError)
         try:
             opened = self.request("POST", "/api/sessions", {"project": project, "author": author})
         except BaseException:
@@ -120,7 +120,7 @@ class Client:
             given = {key: value for key, value in query.items() if value is not None}
             response = self._http.request(method, path, params=given, **({} if method == "GET" else sent))
             answer = response.json()
-        except (*self._failures, ValueError) as error:
+        except self._failures as error:
             raise SourceError(
                 f"{self.url} does not answer as a server of masklet does ({error}): start it with masklet serve, or "
                 "correct the address"
