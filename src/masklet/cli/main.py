@@ -23,6 +23,7 @@ from masklet.cli.info import info
 from masklet.cli.models import models
 from masklet.cli.predict import predict
 from masklet.cli.segment import segment
+from masklet.cli.serve import serve
 from masklet.cli.synth import synth
 from masklet.cli.track import track
 from masklet.cli.track_prompts import OrderedOptionsCommand
@@ -54,6 +55,7 @@ app.command("train")(train)
 app.command("val")(val)
 app.command("export-weights")(export_weights)
 app.command("synth")(synth)
+app.command("serve")(serve)
 app.command("convert")(convert)
 app.add_typer(check_data.app, name="data")
 app.add_typer(project.app, name="project")
@@ -78,6 +80,7 @@ def main(
     masklet annotate photos --det-model everything   labels for a folder
     masklet val --data photos                        accuracy on your own data
     masklet train --data photos --out run --epochs 9 training on your own data
+    masklet serve videos/                            a server for other programs
     masklet models                                   available models
     masklet segment --help                           more examples
     """
