@@ -113,6 +113,7 @@ def test_the_readme_and_the_page_have_commands() -> None:
     evaluated = {line.split()[2] for line in commands(PAGE) if line.startswith("masklet eval ")}
     assert evaluated == {
         "images",
+        "doubts",
         "vos",
         "synthetic",
         "clicks",
