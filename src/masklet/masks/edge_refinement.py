@@ -25,6 +25,8 @@ EPSILON = 1e-4
 """Variance of color, of 1, below which an edge of the image counts little."""
 MIN_SOFT = 0.02
 """A soft mask is refined around the cells above this value."""
+MIN_AGREEMENT = 0.85
+"""IoU of a mask before and after, below which it stays as it was: it is thinner or smaller than a window."""
 
 
 class EdgeGuide:
@@ -64,7 +66,7 @@ class EdgeGuide:
         return height, width
 
     def refine(self, soft_HW: Floats) -> Floats:
-        """Return a soft mask, about 0 to 1, whose edges follow those of the image."""
+        """Return a soft mask, about 0 to 1, whose edges follow those of the image; small and thin ones stay as they are."""
         rows, columns = (np.flatnonzero((soft_HW > MIN_SOFT).any(axis)) for axis in (1, 0))
         if not len(rows):
             return soft_HW
@@ -78,8 +80,12 @@ class EdgeGuide:
             slope = to_red[part] * red + to_green[part] * green + to_blue[part] * blue
             shift = shift - slope * mean[i]
             refined_part += self._window_mean(slope) * image[i]
+        refined_part += self._window_mean(shift)
+        before, after = soft > 0.5, refined_part > 0.5
+        if np.count_nonzero(before & after) < MIN_AGREEMENT * np.count_nonzero(before | after):
+            return soft_HW
         refined = soft_HW.copy()
-        refined[part] = refined_part + self._window_mean(shift)
+        refined[part] = refined_part
         return refined
 
     def _window_mean(self, plane: Floats) -> Floats:
