@@ -6,6 +6,7 @@ import ctypes
 import gc
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,7 +84,10 @@ def tracker(tracking_file: Path) -> SAM:
     from masklet import SAM
 
     model = SAM(tracking_file)
-    model.predictor.model.image_size, model.predictor.model.video_pixels = 96, 96**2
+    network = model.predictor.model
+    network.image_size, network.video_pixels, network.edge_radius = 96, 96**2, None
+    # weights that were never trained answer every prior alike, memory does not
+    network.config = replace(network.config, matching=replace(network.config.matching, memory_weight=0.5))
     return model
 
 

@@ -279,6 +279,7 @@ class Overlapping(FastSAM2):
 
 def test_non_overlapping_objects_do_not_overlap(network: FastSAM2, video: np.ndarray) -> None:
     overlapping = Overlapping(network.model)
+    overlapping.matching = None
     shown = {}
     for option in (False, True):
         with prompted(Session(overlapping, open_video(video[:2]), TrackOptions(non_overlapping=option))) as s:

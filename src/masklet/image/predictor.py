@@ -221,7 +221,8 @@ class ImagePredictor:
             selected = select_masks(candidates, bool(multimask_output), threshold=self.model.stability_threshold)
 
         logits = selected.logits_BKHW.float()
-        masks = self._draw_masks(logits, transform)
+        masks = transform.postprocess_masks(logits)
+        self._refine_edges(masks, logits)
         if self.model.clamps_logits:
             logits = logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
         return Prediction(masks, selected.iou_BK.float().cpu().numpy(), logits.cpu().numpy())
@@ -251,18 +252,17 @@ class ImagePredictor:
         self._size, self._guide = (int(size[0]), int(size[1])), None
         self._pixels = None if self.model.edge_radius is None else pixels_13SS
 
-    def _draw_masks(self, logits_BKHW: Tensor, transform: ImageTransform) -> npt.NDArray[np.bool_]:
-        """Return masks (B, K, height, width) at the size of the image, which follow its edges if the model wants it."""
+    def _refine_edges(self, masks_BKHW: npt.NDArray[np.bool_], logits_BKHW: Tensor) -> None:
+        """Let masks at the size of the image follow its edges, in place, if the model wants it."""
         if self.model.edge_radius is None or self._pixels is None:
-            return transform.postprocess_masks(logits_BKHW)
+            return
         if self._guide is None:
             height, width = (GUIDE_SCALE * side for side in logits_BKHW.shape[-2:])
             image_3HW = interpolate(self._pixels, (height, width), mode="area")[0].cpu()
             scale = torch.tensor(PIXEL_STD)  # differences of color matter, not their origin
             self._guide = EdgeGuide((image_3HW.permute(1, 2, 0) * scale).contiguous().numpy(), self.model.edge_radius)
         soft_NHW = interpolate(logits_BKHW, self._guide.shape, mode="bilinear").sigmoid().flatten(0, 1)
-        masks = refine_edges(soft_NHW.cpu().numpy(), self._guide, transform.original_size)
-        return masks.reshape(*logits_BKHW.shape[:2], *transform.original_size)
+        refine_edges(masks_BKHW.reshape(-1, *masks_BKHW.shape[2:]), soft_NHW.cpu().numpy(), self._guide)
 
     def _check_mask_input(self, mask_input: npt.NDArray[np.float32] | None, count: int) -> Tensor | None:
         """Return `mask_input` as a tensor (N, 1, h, w), or raise PromptError."""

@@ -8,8 +8,6 @@ Shapes: H and W of the guide, N masks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -65,11 +63,11 @@ class EdgeGuide:
         height, width = self.image[0].shape
         return height, width
 
-    def refine(self, soft_HW: Floats) -> Floats:
-        """Return a soft mask, about 0 to 1, whose edges follow those of the image; small and thin ones stay as they are."""
+    def refine(self, soft_HW: Floats) -> Floats | None:
+        """Return a soft mask, about 0 to 1, whose edges follow those of the image; None: it is too small or thin."""
         rows, columns = (np.flatnonzero((soft_HW > MIN_SOFT).any(axis)) for axis in (1, 0))
         if not len(rows):
-            return soft_HW
+            return None
         top, left = max(int(rows[0]) - self.side, 0), max(int(columns[0]) - self.side, 0)
         part = np.s_[top : int(rows[-1]) + self.side + 1, left : int(columns[-1]) + self.side + 1]
         soft, image = soft_HW[part], [plane[part] for plane in self.image]
@@ -82,8 +80,9 @@ class EdgeGuide:
             refined_part += self._window_mean(slope) * image[i]
         refined_part += self._window_mean(shift)
         before, after = soft > 0.5, refined_part > 0.5
-        if np.count_nonzero(before & after) < MIN_AGREEMENT * np.count_nonzero(before | after):
-            return soft_HW
+        agree = np.count_nonzero(before & after) >= MIN_AGREEMENT * np.count_nonzero(before | after)
+        if not agree or np.count_nonzero(before) < self.side**2:
+            return None
         refined = soft_HW.copy()
         refined[part] = refined_part
         return refined
@@ -92,10 +91,12 @@ class EdgeGuide:
         return np.asarray(cv2.blur(plane, (self.side, self.side)), np.float32)
 
 
-def refine_edges(soft_NHW: Sequence[Floats] | Floats, guide: EdgeGuide, size: tuple[int, int]) -> Bools:
-    """Return masks (N, height, width) of `size` from soft masks on the grid of `guide`."""
-    masks = np.zeros((len(soft_NHW), *size), bool)
-    for mask, soft_HW in zip(masks, soft_NHW, strict=True):
+def refine_edges(masks_NHW: Bools, soft_NHW: Floats, guide: EdgeGuide) -> None:
+    """Let masks of any size follow the edges of `guide`, in place; `soft_NHW` are the same masks on its grid, 0 to 1.
+
+    A mask that is smaller than a window, or that would change much because it is thinner, stays as it is.
+    """
+    for mask, soft_HW in zip(masks_NHW, soft_NHW, strict=True):
         refined = guide.refine(np.ascontiguousarray(soft_HW, np.float32))
-        np.greater(cv2.resize(refined, size[::-1], interpolation=cv2.INTER_LINEAR), 0.5, out=mask)
-    return masks
+        if refined is not None:
+            np.greater(cv2.resize(refined, mask.shape[::-1], interpolation=cv2.INTER_LINEAR), 0.5, out=mask)

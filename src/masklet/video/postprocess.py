@@ -48,15 +48,13 @@ def to_results(
         logits_N1HW = torch.cat([state.logits_11HW.float() for _, state in rows if state.logits_11HW is not None])
         with torch.inference_mode():
             cleaned_N1HW = _fill_holes_and_specks(logits_N1HW, fill_hole_area)
-            height, width = (GUIDE_SCALE * side for side in cleaned_N1HW.shape[-2:])
-            size = frame.size if edge_radius is None else (height, width)
-            larger_NHW = interpolate(cleaned_N1HW, size, mode="bilinear", align_corners=False)[:, 0]
-            if edge_radius is None:
-                masks = (larger_NHW > 0).cpu().numpy()
-            else:
+            full_N1HW = interpolate(cleaned_N1HW, frame.size, mode="bilinear", align_corners=False)
+            masks = (full_N1HW[:, 0] > 0).cpu().numpy()
+            if edge_radius is not None:
+                height, width = (GUIDE_SCALE * side for side in cleaned_N1HW.shape[-2:])
+                soft_N1HW = interpolate(cleaned_N1HW, (height, width), mode="bilinear", align_corners=False).sigmoid()
                 image_HW3 = cv2.resize(frame.rgb, (width, height), interpolation=cv2.INTER_AREA) / np.float32(255)
-                guide = EdgeGuide(image_HW3.astype(np.float32), edge_radius)
-                masks = refine_edges(larger_NHW.sigmoid().cpu().numpy(), guide, frame.size)
+                refine_edges(masks, soft_N1HW[:, 0].cpu().numpy(), EdgeGuide(image_HW3.astype(np.float32), edge_radius))
     for row, (one, _) in enumerate(rows if keeps_given_masks else ()):
         prompt = one.prompts.get(frame.index)
         if prompt is not None and prompt.mask is not None and prompt.points is None:
