@@ -86,9 +86,17 @@ def tracker(tracking_file: Path) -> SAM:
     model = SAM(tracking_file)
     network = model.predictor.model
     network.image_size, network.video_pixels, network.edge_radius = 96, 96**2, None
-    # weights that were never trained answer every prior alike, memory does not
-    network.config = replace(network.config, matching=replace(network.config.matching, memory_weight=0.5))
     return model
+
+
+@pytest.fixture
+def memory_tracker(tracker: SAM) -> Iterator[SAM]:
+    """As `tracker`, half by memory: weights that were never trained answer every prior alike."""
+    network = tracker.predictor.model
+    config = network.config
+    network.config = replace(config, matching=replace(config.matching, memory_weight=0.5))
+    yield tracker
+    network.config = config
 
 
 @pytest.fixture(scope="session")

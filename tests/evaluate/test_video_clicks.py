@@ -348,12 +348,14 @@ def test_objects_of_one_session_are_as_each_in_its_own_and_a_video_is_encoded_on
     assert not encoded
 
 
-def test_online_with_fewer_frames_is_the_beginning_of_the_curve_to_the_last_bit(tmp_path: Path, tracker: SAM) -> None:
+def test_online_with_fewer_frames_is_the_beginning_of_the_curve_to_the_last_bit(
+    tmp_path: Path, memory_tracker: SAM
+) -> None:
     entry = video(tmp_path, late() * (late() == 1))
-    three = played(tracker, entry, "online", frames=3)
+    three = played(memory_tracker, entry, "online", frames=3)
     assert len(three.interacted_frames) == 3
     for frames in (1, 2):
-        fewer = played(tracker, entry, "online", frames=frames)
+        fewer = played(memory_tracker, entry, "online", frames=frames)
         assert (fewer.j, fewer.f) == (three.j[:frames], three.f[:frames])
         assert fewer.interacted_frames == three.interacted_frames[:frames]
     assert len(set(three.j)) == 3

@@ -265,12 +265,14 @@ def test_a_sequence_without_objects_is_named(tmp_path: Path) -> None:
 # the tracker -------------------------------------------------------------------------------------------------------
 
 
-def test_the_tracker_is_prompted_and_propagates_both_ways(tmp_path: Path, tracker: SAM) -> None:
+def test_the_tracker_is_prompted_and_propagates_both_ways(tmp_path: Path, memory_tracker: SAM) -> None:
     store_video(tmp_path, "480p/ant", late(), annotated=range(6))
     [sample] = scribble_samples(tmp_path, find_davis_sequences(tmp_path))
     answers: list[np.ndarray] = []
     options, clock = ScribbleOptions(interactions=2), ticking(1)
-    found = evaluate_scribbles(tracker, sample, options, None, clock, lambda _, shown: answers.append(shown.copy()))
+    found = evaluate_scribbles(
+        memory_tracker, sample, options, None, clock, lambda _, shown: answers.append(shown.copy())
+    )
     assert found.interactions[0].frame_idx == 3
     assert all(answer[t].any() for answer in answers for t in (0, 5))  # before the scribble, and behind it
     assert answers[0].shape == late().shape
