@@ -23,7 +23,7 @@ def main() -> None:
 
     def small(*given: Any) -> Any:
         loaded = load(*given)
-        loaded.network.image_size, loaded.network.video_pixels = 96, 96**2
+        loaded.network.image_size, loaded.network.video_pixels, loaded.network.edge_radius = 96, 96**2, None
         return loaded
 
     def troubled(self: Any, session: Any) -> None:
