@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -12,22 +11,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from helpers.scripts import load_script
 from helpers.synthetic_truth import Oracle, store_image
 from masklet.checkpoints import read_metadata
 from masklet.evaluate import find_image_samples
 from masklet.load_model import load
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "fit_calibration.py"
-
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("fit_calibration", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("fit_calibration")
 
 
 def test_a_map_follows_the_pairs_and_ascends(script: ModuleType) -> None:

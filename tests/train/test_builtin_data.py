@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import tarfile
 from pathlib import Path
@@ -13,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.scripts import load_script
 from masklet.datasets import open_dataset
 from masklet.errors import InputError
 from masklet.masks import rle
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
 RENDERER = """
 import numpy as np
 def clip(seed, photos, cutouts, width, height, frames):
@@ -33,9 +32,8 @@ def clip(seed, photos, cutouts, width, height, frames):
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(SCRIPTS)
-    return importlib.import_module("builtin_data")
+def script() -> ModuleType:
+    return load_script("builtin_data")
 
 
 @pytest.fixture

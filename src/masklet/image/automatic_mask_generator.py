@@ -191,7 +191,7 @@ def _process_crop(
     def crop_mask(i: int) -> Bools:
         return upsampler.crop_mask(stable.logits_NHW[i], boxes_N4[i])
 
-    best = nms(boxes_N4, stable.iou_N, options.box_nms_thresh, max_count=options.max_masks, thin_mask=crop_mask)
+    best = nms(boxes_N4, stable.iou_N, options.box_nms_thresh, thin_mask=crop_mask)
     return _MaskBatch(
         [crop_mask(i) for i in best],
         points_prompted,

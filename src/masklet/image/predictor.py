@@ -261,8 +261,9 @@ class ImagePredictor:
             image_3HW = interpolate(self._pixels, (height, width), mode="area")[0].cpu()
             scale = torch.tensor(PIXEL_STD)  # differences of color matter, not their origin
             self._guide = EdgeGuide((image_3HW.permute(1, 2, 0) * scale).contiguous().numpy(), self.model.edge_radius)
-        soft_NHW = interpolate(logits_BKHW, self._guide.shape, mode="bilinear").sigmoid().flatten(0, 1)
-        refine_edges(masks_BKHW.reshape(-1, *masks_BKHW.shape[2:]), soft_NHW.cpu().numpy(), self._guide)
+        soft_BKHW = interpolate(logits_BKHW, self._guide.shape, mode="bilinear").sigmoid().cpu().numpy()
+        for masks_KHW, soft_KHW in zip(masks_BKHW, soft_BKHW, strict=True):
+            refine_edges(masks_KHW, soft_KHW, self._guide)
 
     def _check_mask_input(self, mask_input: npt.NDArray[np.float32] | None, count: int) -> Tensor | None:
         """Return `mask_input` as a tensor (N, 1, h, w), or raise PromptError."""

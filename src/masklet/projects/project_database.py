@@ -220,10 +220,7 @@ class ProjectDatabase:
         """
         where, args = ("", ()) if author is None else (" AND author = ?", (to_column(author),))
         with self.transaction():
-            if self._action is not None:
-                raise StateError(
-                    "nothing can be undone inside of an action, which is stored at its end: leave its block first"
-                )
+            self._check_no_action("undone")
             found: list[tuple[int, int | None, str]] = []
             query = (
                 f"SELECT id, run, summary FROM actions WHERE state = 'done' AND id < ?{where} ORDER BY id DESC LIMIT 64"
@@ -255,10 +252,7 @@ class ProjectDatabase:
         """
         where, args = ("", ()) if author is None else (" AND author = ?", (to_column(author),))
         with self.transaction():
-            if self._action is not None:
-                raise StateError(
-                    "nothing can be redone inside of an action, which is stored at its end: leave its block first"
-                )
+            self._check_no_action("redone")
             found = self.query(
                 "SELECT id, summary FROM actions WHERE state = 'undone' AND undone_by = (SELECT MAX(undone_by) FROM "
                 f"actions WHERE state = 'undone'{where}) ORDER BY id",
@@ -271,6 +265,12 @@ class ProjectDatabase:
                     self._replay(action_id, backward=False)
                     self.query("UPDATE actions SET state = 'done', undone_by = NULL WHERE id = ?", (action_id,))
         return [action_id for action_id, _ in found]
+
+    def _check_no_action(self, verb: str) -> None:
+        if self._action is not None:
+            raise StateError(
+                f"nothing can be {verb} inside of an action, which is stored at its end: leave its block first"
+            )
 
     def _replay(self, action_id: int, *, backward: bool) -> None:
         """Apply the changes of an action once more, or in reverse, to rows that are as the action left or found them.

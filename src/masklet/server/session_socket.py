@@ -121,10 +121,7 @@ class SessionSocket:
                 work = self._answer_hover(number, check_fields(request, _HOVER))
             else:
                 work = self._answer(number, kind, check_fields(request, _VERBS[kind].body))
-        except InputError as error:
-            await self._send_error(number, error)
-            return
-        except ApiError as error:
+        except (InputError, ApiError) as error:
             await self._send_error(number, error)
             return
         finally:

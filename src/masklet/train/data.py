@@ -357,9 +357,7 @@ class _ClipSampler:
                 chosen[ids[index]] = mask
             if len(chosen) == max_objects and not by_area:
                 break
-        if (
-            len(chosen) > max_objects
-        ):  # one of each of `max_objects` intervals of the logarithm of the area, if it has one
+        if len(chosen) > max_objects:  # those nearest to areas that are spread evenly by logarithm
             ranked = sorted(chosen, key=lambda number: int(chosen[number].sum()))
             log_areas = np.log([chosen[number].sum() for number in ranked])
             targets = np.linspace(log_areas[0], log_areas[-1], max_objects)

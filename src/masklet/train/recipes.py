@@ -20,6 +20,12 @@ __all__ = [
 
 SourceWeights = tuple[tuple[str, float], ...]
 
+
+def _changed(weights: SourceWeights, **changes: float) -> SourceWeights:
+    """Return the weights of other sources, or other weights of the same."""
+    return tuple({**dict(weights), **changes}.items())
+
+
 IMAGE_SOURCES: SourceWeights = (
     ("COCO", 5.0),
     ("EndangeredAnimals", 3.0),
@@ -42,27 +48,19 @@ IMAGE_SOURCES: SourceWeights = (
 )
 """Natural objects and region maps weigh most, dense sources least."""
 
-MORE_IMAGE_SOURCES: SourceWeights = (
-    ("COCO", 5.0),
-    ("EndangeredAnimals", 2.0),
-    ("AnimalsMore", 1.5),
-    ("CCP", 2.5),
-    ("Caltech101Outlines", 1.2),
-    ("FeralCats", 1.0),
-    ("FeralCatsMore", 2.0),
-    ("BSDS500", 3.0),
-    ("BuildingFacade", 1.4),
-    ("BorratTeacher", 0.3),
-    ("DSB2018", 0.7),
-    ("ElectronicParts", 0.4),
-    ("MedicalWaste", 0.5),
-    ("QRLoc", 0.1),
-    ("SegMush", 0.25),
-    ("NanoParticles", 0.25),
-    ("SmallObjects5", 0.15),
-    ("StrawberryParts", 0.3),
-    ("TreePheno", 0.25),
-    ("Kudzu", 0.1),
+MORE_IMAGE_SOURCES: SourceWeights = _changed(
+    IMAGE_SOURCES,
+    EndangeredAnimals=2.0,
+    AnimalsMore=1.5,
+    CCP=2.5,
+    Caltech101Outlines=1.2,
+    FeralCats=1.0,
+    FeralCatsMore=2.0,
+    BSDS500=3.0,
+    BuildingFacade=1.4,
+    DSB2018=0.7,
+    QRLoc=0.1,
+    TreePheno=0.25,
 )
 """Also images with many objects that hide each other."""
 
@@ -87,13 +85,8 @@ SCENE_SOURCES: SourceWeights = (
 )
 """Photographs that serve as backgrounds of synthetic videos."""
 
-MORE_SCENE_SOURCES: SourceWeights = (
-    *SCENE_SOURCES,
-    ("AnimalsMore", 1.5),
-    ("FeralCatsMore", 2.0),
-    ("BSDS500", 1.2),
-    ("CCP", 1.0),
-    ("BuildingFacade", 0.6),
+MORE_SCENE_SOURCES: SourceWeights = _changed(
+    SCENE_SOURCES, AnimalsMore=1.5, FeralCatsMore=2.0, CCP=2.5, BSDS500=2.4, BuildingFacade=1.2
 )
 """Also animals that hide each other; regions, clothes and facades count twice as much."""
 
@@ -110,7 +103,7 @@ CUTOUT_SOURCES: SourceWeights = (
 )
 """Objects with complete outlines."""
 
-MORE_CUTOUT_SOURCES: SourceWeights = (*CUTOUT_SOURCES, ("FeralCatsMore", 2.0), ("Caltech101Cutouts", 4.0))
+MORE_CUTOUT_SOURCES: SourceWeights = _changed(CUTOUT_SOURCES, FeralCatsMore=2.0, Caltech101Cutouts=4.0)
 """Also cut-outs with clean edges. Their own images have an artificial background."""
 
 VIDEO_SOURCES: SourceWeights = (("RealClips", 2.5), ("Rendered", 4.0))

@@ -50,7 +50,7 @@ def to_results(
             cleaned_N1HW = _fill_holes_and_specks(logits_N1HW, fill_hole_area)
             full_N1HW = interpolate(cleaned_N1HW, frame.size, mode="bilinear", align_corners=False)
             masks = (full_N1HW[:, 0] > 0).cpu().numpy()
-            if edge_radius is not None:
+            if edge_radius is not None and masks.any():
                 height, width = (GUIDE_SCALE * side for side in cleaned_N1HW.shape[-2:])
                 soft_N1HW = interpolate(cleaned_N1HW, (height, width), mode="bilinear", align_corners=False).sigmoid()
                 image_HW3 = cv2.resize(frame.rgb, (width, height), interpolation=cv2.INTER_AREA) / np.float32(255)
