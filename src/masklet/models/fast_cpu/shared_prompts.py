@@ -30,6 +30,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from masklet.cpu_threads import adapt_threads
 from masklet.models.fast_cpu.shared_prompt_upscaling import SharedPromptUpscaling
 from masklet.models.fast_cpu.shared_prompt_weights import ProjectionTable, SharedPromptWeights, matmul
 from masklet.models.heads.mask_decoder import NUM_MASK_TOKENS, MaskDecoder, MaskDecoderBase
@@ -135,6 +136,7 @@ class SharedPrediction:
 
     def logits(self, prompt: int, candidates: Tensor) -> Tensor:
         """Compute some candidates (len(candidates), 4 H, 4 W) of one prompt."""
+        adapt_threads()
         context, update = self.context, self.updates[prompt]
         with context.with_prompt_map_columns(self.prompt_map_columns[prompt]):
             half_NS = matmul(update.up_ZN.t(), update.z_ZS)
@@ -274,6 +276,7 @@ class SharedPromptContext:
         """Run `step` for one prompt after the other, so that its maps stay in the processor's cache."""
         results = []
         for b, of_prompt in enumerate(columns):
+            adapt_threads()
             with self.with_prompt_map_columns(of_prompt):
                 results.append(step(b))
         return results
