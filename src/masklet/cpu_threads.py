@@ -30,6 +30,7 @@ __all__ = [
     "ThreadChooser",
     "adapt_threads",
     "adaptive_threads",
+    "cgroup_folders",
     "cgroup_quota",
     "choose_threads",
     "fix_threads",
@@ -84,32 +85,41 @@ def read_load(cpus: frozenset[int], stat: Path = Path("/proc/stat")) -> LoadRead
     return LoadReading(at, busy / TICKS_PER_S, own)
 
 
+def cgroup_folders(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> dict[Path, int]:
+    """Return the control groups of this process that may limit its processor time, and the version of each: 1 or 2.
+
+    The group of the process comes first, then those around it. A container sees its own group as the root.
+    """
+    folders: dict[Path, int] = {}
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return folders
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        for mount in (root / controllers, root / "cpu") if controllers else (root, root / "unified"):
+            group = mount / path.lstrip("/")
+            around = [folder for folder in (group, *group.parents) if folder.is_relative_to(mount)]
+            folders.update((folder, 1 if controllers else 2) for folder in around if folder.is_dir())
+    return folders
+
+
 def cgroup_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float | None:
     """Return how many cores the control groups of this process allow, such as 1.5; None without a quota.
 
     The smallest quota on the way from the group of the process to the root of the mount counts, in either version.
     """
-    try:
-        lines = own.read_text().splitlines()
-    except OSError:
-        return None
     quotas = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        names = ["cpu.cfs_quota_us", "cpu.cfs_period_us"] if controllers else ["cpu.max"]
-        for mount in (root / controllers, root / "cpu") if controllers else (root, root / "unified"):
-            group = mount / path.lstrip("/")
-            for folder in (group, *group.parents):
-                try:
-                    quota, period = " ".join((folder / name).read_text() for name in names).split()
-                except (OSError, ValueError):
-                    continue  # not a control group, or none of this controller
-                if quota.isdecimal() and int(period) > 0:  # otherwise "max" or -1: no quota
-                    quotas.append(int(quota) / int(period))
-                if folder == mount:
-                    break
+    for folder, version in cgroup_folders(root, own).items():
+        names = ["cpu.max"] if version == 2 else ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
+        try:
+            quota, period = " ".join((folder / name).read_text() for name in names).split()
+        except (OSError, ValueError):
+            continue  # a group without this controller
+        if quota.isdecimal() and int(period) > 0:  # otherwise "max" or -1: no quota
+            quotas.append(int(quota) / int(period))
     return min(quotas, default=None)
 
 

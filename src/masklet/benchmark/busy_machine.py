@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from masklet.cpu_threads import cgroup_folders
 from masklet.errors import InputError, StateError
 
 __all__ = ["busy_machine", "busy_setting", "check_busy_options"]
@@ -71,17 +72,20 @@ def busy_machine(
             process = stack.enter_context(subprocess.Popen([sys.executable, "-c", BUSY_LOOP]))
             stack.callback(process.kill)
         if cpu_quota is not None:
-            version1 = root / "cpu"
-            parent = version1 if version1.is_dir() else root
+            groups = cgroup_folders(root)
+            parent, version = next(iter(groups.items()), (root, 2))
             group, own = parent / f"masklet-bench-{os.getpid()}", str(os.getpid())
+            quota = str(round(cpu_quota * PERIOD_US))
             try:
+                if version == 2:
+                    (parent / "cgroup.subtree_control").write_text("+cpu")
                 group.mkdir()
                 stack.callback(group.rmdir)
-                if parent == version1:
-                    (group / "cpu.cfs_period_us").write_text(str(PERIOD_US))
-                    (group / "cpu.cfs_quota_us").write_text(str(round(cpu_quota * PERIOD_US)))
+                if version == 2:
+                    (group / "cpu.max").write_text(f"{quota} {PERIOD_US}")
                 else:
-                    (group / "cpu.max").write_text(f"{round(cpu_quota * PERIOD_US)} {PERIOD_US}")
+                    (group / "cpu.cfs_period_us").write_text(str(PERIOD_US))
+                    (group / "cpu.cfs_quota_us").write_text(quota)
                 (group / "cgroup.procs").write_text(own)
                 stack.callback((parent / "cgroup.procs").write_text, own)
             except OSError as error:

@@ -83,6 +83,7 @@ class ImagePredictor:
     """
 
     @standard_torch()
+    @adaptive_threads()
     def __init__(self, model: PromptableModel, device: str | torch.device = "cpu", precision: str = "fp32") -> None:
         if precision not in PRECISIONS:
             raise InputError(f"precision {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
