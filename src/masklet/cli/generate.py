@@ -62,9 +62,7 @@ def generate(
     ] = None,
     merge_thresh: Annotated[
         float | None,
-        typer.Option(
-            "--merge-thresh", metavar="0..1", help="Average the masks of points that overlap by more; 1: never."
-        ),
+        typer.Option("--merge-thresh", metavar="0..1", help="Average masks of points that overlap by more; 1: never."),
     ] = None,
     min_points: Annotated[
         int | None, typer.Option("--min-points", metavar="N", help="Drop masks that fewer points of the grid agree on.")

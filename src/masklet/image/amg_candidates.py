@@ -32,7 +32,7 @@ BOX_LABELS = (2, 3)
 MAX_BOXES = 32
 """Boxes that are decoded together."""
 AGREEMENT_POWER = 0.15
-"""How much the points of a mask that agree on it count in its score; chosen on training images of the built-in model."""
+"""How much the points in a mask that agree on it count in its score; chosen on the built-in model's training images."""
 MERGED_NMS = 0.8
 """Mask IoU above which only the best of two merged masks stays."""
 
@@ -109,10 +109,12 @@ def merge_candidates(
         return candidates
     bits_NHW = (candidates.logits_NHW > options.mask_threshold).cpu().numpy()
     areas_N, boxes_N4 = np.count_nonzero(bits_NHW, axis=(1, 2)), masks_to_boxes(bits_NHW).astype(int)
-    side = bits_NHW.shape[1] / max(transform.input_shape)
-    cells_N2 = (transform.transform_coords(points_N2) * side).astype(int).clip(0, bits_NHW.shape[1] - 1)
+    scale, last = bits_NHW.shape[2] / transform.input_shape[1], np.array(bits_NHW.shape[:0:-1]) - 1
+    cells_N2, own_N2 = (
+        (transform.transform_coords(each) * scale).astype(int).clip(0, last)
+        for each in (points_N2, candidates.points_N2)
+    )
     _, numbers_N = np.unique(candidates.points_N2, axis=0, return_inverse=True)
-    own_N2 = (transform.transform_coords(candidates.points_N2) * side).astype(int).clip(0, bits_NHW.shape[1] - 1)
 
     logits, scores, chosen = [], [], []
     for best in mask_nms(bits_NHW, candidates.iou_N, options.mask_nms_thresh).tolist():

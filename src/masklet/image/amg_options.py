@@ -28,18 +28,18 @@ FRACTION_FIELDS = (
     "crop_nms_thresh",
     "crop_overlap_ratio",
 )
-BUILTIN = {
-    "pred_iou_thresh": 0.25,
-    "stability_score_thresh": 0.05,
-    "box_nms_thresh": 1.0,
-    "mask_nms_thresh": 0.75,
-    "merge_thresh": 0.7,
-}
+BUILTIN_IOU, BUILTIN_STABILITY, BUILTIN_MASK_NMS, BUILTIN_MERGE, BUILTIN_AREA, BUILTIN_REFINE = (
+    0.25,
+    0.05,
+    0.75,
+    0.7,
+    64,
+    60,
+)
 """Values of the built-in model, whose scores are lower than those of published models and whose masks vary more from
 point to point; measured in docs/mask_generation_performance.md."""
-BUILTIN_AREA, BUILTIN_REFINE, BUILTIN_POINTS, BUILTIN_GRID = 64, 60, 2, 32
-"""Its smallest region, its masks that are prompted by their boxes too, and the points that must agree on a mask where
-the grid has as many points a side: a coarser one has too few on small objects."""
+BUILTIN_POINTS, BUILTIN_GRID = 2, 32
+"""Points that must agree on one of its masks, on a grid with so many a side; coarser ones have too few for it."""
 SAM1_IOU = 0.88
 """Threshold of the published generator for SAM 1."""
 
@@ -186,7 +186,11 @@ def preset(model: PromptableModel, name: str = "default") -> MaskGeneratorOption
     if isinstance(model, SAM2) and model.config.prompt_maps:
         return replace(
             options,
-            **BUILTIN,
+            pred_iou_thresh=BUILTIN_IOU,
+            stability_score_thresh=BUILTIN_STABILITY,
+            box_nms_thresh=1.0,
+            mask_nms_thresh=BUILTIN_MASK_NMS,
+            merge_thresh=BUILTIN_MERGE,
             min_mask_region_area=max(options.min_mask_region_area, BUILTIN_AREA),
             refine=BUILTIN_REFINE,
             min_points=BUILTIN_POINTS if options.points_per_side == BUILTIN_GRID else 1,
