@@ -484,22 +484,31 @@ def described_mask(mask: ProjectMask) -> dict[str, Any]:
 
 
 def set_mask(call: ApiCall) -> dict[str, Any]:
-    """Set the mask of an object on a frame, as drawn, or as chosen of candidates; without a mask, remove it."""
+    """Set the mask of an object on a frame, as drawn, or as chosen of candidates; without a mask, remove it.
+
+    Without `object`, a new one is added to `source` in the same action.
+    """
     session = call.session
-    obj = session.object(call.fields["object"])
-    code = call.get("mask")
+    obj = None if call.get("object") is None else session.object(call.get("object"))
+    if obj is None and (call.get("source") is None or call.get("mask") is None):
+        raise ApiError(400, "a mask needs an object; or give source and mask, and an object is added")
+    source = session.source(call.get("source") if obj is None else obj.source_id)
+    code, project = call.get("mask"), session.project
     if code is not None:
-        decode_mask(code, session.source(obj.source_id).size)
-    session.project.set_mask(
-        obj,
-        call.get("frame", 0),
-        code,
-        state=call.get("state", "visible"),
-        score=call.get("score"),
-        origin=call.get("origin", "edit"),
-        author=session.author,
-    )
-    return {"revision": session.project.revision}
+        decode_mask(code, source.size)
+    with project.action("mask", session.author, "new object" if obj is None else obj.name):
+        if obj is None:
+            obj = project.add_object(source, call.get("class"), author=session.author)
+        project.set_mask(
+            obj,
+            call.get("frame", 0),
+            code,
+            state=call.get("state", "visible"),
+            score=call.get("score"),
+            origin=call.get("origin", "edit"),
+            author=session.author,
+        )
+    return {"object": obj.id, "revision": project.revision}
 
 
 def verify(call: ApiCall) -> dict[str, Any]:
@@ -724,7 +733,9 @@ ROUTES: tuple[ApiRoute, ...] = (
         set_mask,
         "Set or remove a mask",
         {
-            "object": OBJECT,
+            "object": ApiField("integer", "Id of an object; without, a new one is added to `source`."),
+            "source": ApiField("integer", "Id of a source, for a new object."),
+            "class": CLASS,
             "frame": FRAME,
             "mask": PROMPT["mask"],
             "state": ApiField("string", "visible, occluded or lost."),
