@@ -38,6 +38,8 @@ MAX_MASKS = 2_000
 EXPORT_NAME = re.compile(r"[a-z0-9_]{1,40}-\d{1,12}(-verified)?\.zip")
 LOGIT_SCALE = 8
 """Logits go as int8: this many steps for 1, bounded at 127."""
+NEW_OBJECT = 2**31 - 1
+"""Id by which an object is prompted on a video before it is in the project."""
 MEDIA_TYPES = {"png": "image/png", "jpeg": "image/jpeg"}
 
 
@@ -365,23 +367,30 @@ def predict(call: ApiCall) -> MaskAnswer:
 def set_prompt(call: ApiCall) -> MaskAnswer:
     """Replace the prompts of an object on a frame, and store the mask that the model answers, in one action.
 
-    On images that is the mask of `SAM`, on videos that of `Session.add_prompt`, from which tracking starts.
+    Without `object`, a new one is added to `source` in the same action. On images the mask is that of `SAM`, on videos
+    that of `Session.add_prompt`, from which tracking starts.
     """
     session, frame = call.session, call.get("frame", 0)
-    obj = session.object(call.fields["object"])
-    source, project = session.source(obj.source_id), session.project
+    project = session.project
+    obj = None if call.get("object") is None else session.object(call.get("object"))
+    if obj is None and call.get("source") is None:
+        raise ApiError(400, "a prompt needs an object, or a source in which one is added: give object or source")
+    source = session.source(call.get("source") if obj is None else obj.source_id)
     given = {name: call.get(name) for name in ("points", "labels", "box") if call.get(name) is not None}
     if call.get("mask") is not None:
         given["mask"] = decode_mask(call.get("mask"), source.size)
     header = {"source": source.id, "frame": frame}
     if not given:
+        if obj is None:
+            raise ApiError(400, "a new object needs points, box or mask: give one of them")
         project.set_prompt(obj, frame, author=session.author)
         return MaskAnswer({**header, "revision": project.revision}, [])
-    if obj.locked:
+    if obj is not None and obj.locked:
         project.set_prompt(obj, frame, author=session.author, **given)  # raises what a locked object raises
-    known = project.mask(obj, frame)
+    known = None if obj is None else project.mask(obj, frame)
     only_negative = "box" not in given and "mask" not in given and not any(given.get("labels", [1]))
     image = session.frame(source.id, frame).rgb if source.kind == "image" else None
+    number = NEW_OBJECT if obj is None else obj.id
 
     def work(model: SAM) -> Results:
         start = {"mask": known.mask} if only_negative and known is not None and known.rle is not None else {}
@@ -391,16 +400,18 @@ def set_prompt(call: ApiCall) -> MaskAnswer:
             [results] = model(image, **merged)
             return results
         tracking = session.clicks(model, source.id)
-        if obj.id in tracking.object_ids:
-            tracking.remove_object(obj.id)
+        if number in tracking.object_ids:
+            tracking.remove_object(number)
         if start:
-            tracking.add_prompt(obj.id, frame, **start)
-        return tracking.add_prompt(obj.id, frame, **given)
+            tracking.add_prompt(number, frame, **start)
+        return tracking.add_prompt(number, frame, **given)
 
     results = call.state.queue.run(work)
     assert results.masks is not None, "a model that segments has masks"
     code, score = rle.encode(results.masks.data[0]), min(1.0, max(0.0, float(results.scores[0])))
-    with project.action("prompt", session.author, obj.name):
+    with project.action("prompt", session.author, "new object" if obj is None else obj.name):
+        if obj is None:
+            obj = project.add_object(source, call.get("class"), author=session.author)
         project.set_prompt(obj, frame, author=session.author, **given)
         project.set_mask(obj, frame, code, score=score, origin="click", author=session.author)
     known_of_it = {"object": obj.id, "score": float(results.scores[0]), "state": "visible"}
@@ -442,11 +453,11 @@ def stored_masks(call: ApiCall) -> MaskAnswer:
     source = session.source(call.fields["source"])
     listed = session.project.masks(source, start, call.get("stop"), with_rle=False)
     following = None
-    if len(listed) > MAX_MASKS:
+    if len(listed) > MAX_MASKS and call.get("rle", True):
         following = max(listed[MAX_MASKS].frame, start + 1)
     stop = following if following is not None else call.get("stop")
     codes = []
-    for one in session.project.masks(source, start, stop):
+    for one in session.project.masks(source, start, stop) if call.get("rle", True) else listed:
         code: Rle = one.rle if one.rle is not None else {"size": list(source.size), "counts": ""}
         codes.append((described_mask(one), code))
     return MaskAnswer({"source": source.id, "next": following, "revision": session.project.revision}, codes)
@@ -663,7 +674,13 @@ ROUTES: tuple[ApiRoute, ...] = (
         SESSION + "/prompts",
         set_prompt,
         "Prompt an object and store its mask",
-        {"object": OBJECT, "frame": FRAME, **PROMPT},
+        {
+            "object": ApiField("integer", "Id of an object; without, a new one is added to `source`."),
+            "source": ApiField("integer", "Id of a source, for a new object."),
+            "class": CLASS,
+            "frame": FRAME,
+            **PROMPT,
+        },
     ),
     ApiRoute(
         "POST",
@@ -693,6 +710,7 @@ ROUTES: tuple[ApiRoute, ...] = (
             "source": SOURCE,
             "start": ApiField("integer", "First frame; 0 is the default."),
             "stop": ApiField("integer", "The frame after the last one."),
+            "rle": ApiField("boolean", "false: only what is known of the masks, of any number of frames."),
         },
     ),
     ApiRoute(

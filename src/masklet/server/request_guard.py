@@ -109,7 +109,8 @@ class RequestGuard:
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             raise ApiError(403, "the request comes from a page of another site: open the page of this server")
         token = self.state.options.token
-        if token is None:
+        is_page = scope["type"] == "http" and (scope["path"] == "/" or scope["path"].startswith("/page/"))
+        if token is None or (is_page and self.state.options.page is not None):
             return
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":

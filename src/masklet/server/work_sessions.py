@@ -29,6 +29,8 @@ __all__ = ["ServerState", "WorkSession"]
 
 MAX_OPEN_VIDEOS = 4
 """Of a session; the one that was not used for longest is closed."""
+MIN_IDLE_SECONDS = 60.0
+"""How long a session without WebSocket is kept when another one needs its place."""
 STOP_SECONDS = 60.0
 """How long closing a session waits for the frame that is being tracked."""
 SUFFIX = ".masklet"
@@ -259,6 +261,11 @@ class ServerState:
             folder = folder / f"{name}{SUFFIX}"
         with self._lock:
             self.close_idle()
+            unused = [one for one in self._sessions.values() if not one.num_sockets and not one.jobs]
+            oldest = min(unused, key=lambda one: one.last_used, default=None)
+            is_full = len(self._sessions) >= self.limits.max_sessions
+            if is_full and oldest is not None and time.monotonic() - oldest.last_used > MIN_IDLE_SECONDS:
+                self.close_session(oldest.id)
             if len(self._sessions) >= self.limits.max_sessions:
                 raise ApiError(429, f"max_sessions={self.limits.max_sessions} are open: close one")
             folder.parent.mkdir(parents=True, exist_ok=True)
