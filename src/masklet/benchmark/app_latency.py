@@ -33,7 +33,7 @@ from masklet.writers.video_encoding import FragmentedMp4
 __all__ = ["PROTOCOL", "AppBenchmarkJob", "measure_app"]
 
 PROTOCOL = (
-    "`masklet serve` in a process of its own, and a client on the same machine, each with all cores; one request after "
+    "`masklet serve` in a separate process, and a client on the same machine, each with all cores; one request after "
     "the other, from sending to the complete answer. first image: from the start of the process to the first mask. "
     "hover: a preview as int8 logits on an image that is encoded, at another point each time. click: a prompt whose "
     "mask is stored and waits for the disk. new frame: JPEG of a frame that was not shown yet; frame step: of one that "
