@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,8 +29,9 @@ FRAMES_PER_ACTION = 16
 class TrackingSession(Protocol):
     """The part of `masklet.video.Session` that tracking into a project uses."""
 
-    def add_prompt(self, object_id: int, frame_idx: int, **prompt: Any) -> Results:
-        """Prompt an object on a frame with points, labels, a box or a mask."""
+    @property
+    def add_prompt(self) -> Callable[..., Results]:
+        """A method that prompts an object (first argument) on a frame with points, labels, a box or a mask."""
 
     def propagate(
         self, start: int | None = None, stop: int | None = None, *, bidirectional: bool = False
