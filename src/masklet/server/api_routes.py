@@ -20,6 +20,7 @@ from PIL import Image
 
 from masklet import __version__
 from masklet.atomic_files import atomic_path
+from masklet.datasets import DATASET_WRITERS
 from masklet.errors import InputError
 from masklet.masks import rle
 from masklet.masks.rle import Rle
@@ -164,8 +165,12 @@ def metrics(call: ApiCall) -> ApiFile:
 
 
 def places(call: ApiCall) -> dict[str, Any]:
-    """List the projects, and the files from which sources may be added."""
-    return {"projects": call.state.projects(), "files": call.state.files(MAX_FILES)}
+    """List the projects, the files from which sources may be added, and the formats of exports."""
+    return {
+        "projects": call.state.projects(),
+        "files": call.state.files(MAX_FILES),
+        "formats": list(DATASET_WRITERS),
+    }
 
 
 def limits(call: ApiCall) -> dict[str, Any]:
