@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from masklet.errors import InputError
+from masklet.errors import InputError, SourceError
 from masklet.media import Frame, Video, open_video
 from masklet.media.image_source import IMAGE_SUFFIXES, VIDEO_SUFFIXES, has_suffix
 from masklet.projects import Project, ProjectObject, ProjectSource, open_project
@@ -34,6 +34,8 @@ MAX_OPEN_VIDEOS = 4
 """Of a session; the one that was not used for longest is closed."""
 MIN_IDLE_SECONDS = 60.0
 """How long a session without WebSocket is kept when another one needs its place."""
+PLAYLISTS = (b"#EXTM3U", b"ffconcat")
+"""How files begin that make FFmpeg open others, which nobody has checked."""
 MAX_FRAME_BYTES = 128 << 20
 """Frames that a session keeps decoded: the one that is hovered over is read once."""
 MAX_ENCODED_BYTES = 64 << 20
@@ -161,8 +163,14 @@ class WorkSession:
             if real.is_dir():
                 for name in os.listdir(real):
                     self.options.confine(real / name)
+            if real.is_file():
+                with open(real, "rb") as file:
+                    if file.read(16).startswith(PLAYLISTS):
+                        raise ApiError(403, f"{real.name} is a playlist, which names other files: add those")
         except (InputError, ValueError) as error:
             raise ApiError(403, str(error)) from None
+        except OSError as error:
+            raise SourceError(f"{real.name} cannot be read ({error.strerror or error}): check its rights") from None
         with open_video(real) as video:
             height, width = video.size
             if height * width > limits.max_pixels:
