@@ -24,6 +24,7 @@ from masklet.datasets import DATASET_WRITERS
 from masklet.errors import InputError
 from masklet.masks import rle
 from masklet.masks.rle import Rle
+from masklet.media import SourceImage
 from masklet.projects import ProjectMask
 from masklet.results import Results
 from masklet.sam import SAM
@@ -256,6 +257,7 @@ def delete_source(call: ApiCall) -> dict[str, Any]:
     """Remove a source from the project; its file stays."""
     session = call.session
     session.project.delete_source(session.source(call.fields["source"]), author=session.author)
+    session.forget(call.fields["source"])
     return {"revision": session.project.revision}
 
 
@@ -266,11 +268,17 @@ def frame_image(call: ApiCall) -> ApiFile:
         raise ApiError(
             400, f"format={kind!r:.20}, quality={quality} is none; choose png, or jpeg with quality 1 to 100"
         )
-    frame = call.session.frame(call.fields["source"], call.fields["frame"])
-    buffer = io.BytesIO()
-    options: dict[str, Any] = {"quality": quality, "subsampling": 0} if kind == "jpeg" else {"compress_level": 1}
-    Image.fromarray(frame.rgb).save(buffer, kind, **options)
-    return ApiFile(MEDIA_TYPES[kind], buffer.getvalue())
+    session, number, index = call.session, call.fields["source"], call.fields["frame"]
+    session.source(number)
+    key = (number, index, kind, quality)
+    encoded = session.encoded.get(key)
+    if encoded is None:
+        buffer = io.BytesIO()
+        options: dict[str, Any] = {"quality": quality, "subsampling": 0} if kind == "jpeg" else {"compress_level": 1}
+        Image.fromarray(session.frame(number, index).rgb).save(buffer, kind, **options)
+        encoded = buffer.getvalue()
+        session.encoded.put(key, encoded, len(encoded))
+    return ApiFile(MEDIA_TYPES[kind], encoded)
 
 
 def add_class(call: ApiCall) -> dict[str, Any]:
@@ -357,7 +365,7 @@ def candidate_work(call: ApiCall) -> Callable[[SAM], Results]:
         raise ApiError(400, "a request without points, box and mask has no object: give one of them, or use everything")
 
     def work(model: SAM) -> Results:
-        [results] = model(frame.rgb, **request)
+        [results] = model(SourceImage(frame.rgb, frame.path), **request)
         return results
 
     return work
@@ -394,7 +402,7 @@ def set_prompt(call: ApiCall) -> MaskAnswer:
         project.set_prompt(obj, frame, author=session.author, **given)  # raises what a locked object raises
     known = None if obj is None else project.mask(obj, frame)
     only_negative = "box" not in given and "mask" not in given and not any(given.get("labels", [1]))
-    image = session.frame(source.id, frame).rgb if source.kind == "image" else None
+    image = session.frame(source.id, frame) if source.kind == "image" else None
     number = NEW_OBJECT if obj is None else obj.id
 
     def work(model: SAM) -> Results:
@@ -402,7 +410,7 @@ def set_prompt(call: ApiCall) -> MaskAnswer:
         if image is not None:
             names = {"points": "points", "labels": "labels", "box": "bboxes", "mask": "masks"}
             merged: dict[str, Any] = {names[name]: [value] for name, value in {**start, **given}.items()}
-            [results] = model(image, **merged)
+            [results] = model(SourceImage(image.rgb, image.path), **merged)
             return results
         tracking = session.clicks(model, source.id)
         if number in tracking.object_ids:
@@ -437,7 +445,7 @@ def everything(call: ApiCall) -> MaskAnswer:
     frame, preset = session.frame(number, index), call.get("preset", "default")
 
     def work(model: SAM) -> Results:
-        [results] = model(frame.rgb, everything=preset)
+        [results] = model(SourceImage(frame.rgb, frame.path), everything=preset)
         return results
 
     codes = result_masks(call.state.queue.run(work))

@@ -195,27 +195,30 @@ class SessionSocket:
         """Send the masks of each frame as it is tracked, at most `max_unacknowledged` ahead of the client."""
         frames, state = 0, self.state
         sent: list[int] = []
+        future: Future[Results | None] | None = None
         try:
             while True:
-                while (
-                    not job.stopped and sum(one > self.acknowledged for one in sent) >= state.limits.max_unacknowledged
-                ):
+                while future is None and not job.stopped and self._num_ahead(sent) >= state.limits.max_unacknowledged:
                     self._moved.clear()
                     await self._moved.wait()
                 try:
-                    future = job.step()
+                    future = future or job.step()
                 except ApiError as error:
                     if error.status != 429:
                         raise
                     await asyncio.sleep(RETRY_SECONDS)  # the clicks that fill the queue come first
                     continue
                 results = await asyncio.wrap_future(future)
+                future = None
                 if results is None:
                     break
                 frames += 1
                 state.metrics.add("masklet_tracked_frames_total")
                 header = {"type": "frame", "request": number, "source": job.request["source"]}
                 header |= {"frame": int(results.frame_idx or 0), "time": results.time, "num_done": frames}
+                if self._num_ahead(sent) + 1 < state.limits.max_unacknowledged:
+                    with suppress(ApiError):  # the model tracks the next frame while this one is sent
+                        future = job.step()
                 sent = [one for one in sent if one > self.acknowledged]
                 sent.append(await self._send(header, await run_in_threadpool(result_masks, results)))
             ended: dict[str, Any] = {"type": "done", "canceled": False}
@@ -227,6 +230,10 @@ class SessionSocket:
             await run_in_threadpool(job.finish)
             self._jobs.pop(number, None)
         await self._send({**ended, "request": number, "num_frames": frames})
+
+    def _num_ahead(self, sent: Sequence[int]) -> int:
+        """Return how many messages the client has not acknowledged."""
+        return sum(one > self.acknowledged for one in sent)
 
     def _described(self, error: BaseException) -> dict[str, Any]:
         """Return an error as the client sees it, and log those that are faults."""
