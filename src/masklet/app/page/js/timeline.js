@@ -66,6 +66,7 @@ export function addTimeline(store) {
     if (source === null || socket === null || cancel) return;
     const started = performance.now();
     let count = 0;
+    store.dispatchEvent(new Event("track"));
     const first = marks.in ?? 0;
     const end = (marks.out ?? store.numFrames - 1) + 1;
     const range =
@@ -94,6 +95,7 @@ export function addTimeline(store) {
         await store.reload();
       }
     });
+    store.dispatchEvent(new Event("tracked"));
     store.emit("timeline");
   }
 
