@@ -50,11 +50,9 @@ def listening_server(folder: Path, model: Any, *, token: str | None = None, **li
     import uvicorn
 
     (folder / "files").mkdir(exist_ok=True)
-    limits_of_it = ServerLimits(**limits)
-    options = ServerOptions(folder / "projects", (folder / "files",), token=token, port=1, limits=limits_of_it)
-    config = server_config(make_app(options, lambda: model), options)
-    config.port = 0
-    server = uvicorn.Server(config)
+    bounds = ServerLimits(**limits)
+    options = ServerOptions(folder / "projects", (folder / "files",), token=token, port=0, limits=bounds)
+    server = uvicorn.Server(server_config(make_app(options, lambda: model), options))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
