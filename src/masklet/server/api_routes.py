@@ -30,6 +30,7 @@ from masklet.results import Results
 from masklet.sam import SAM
 from masklet.server.api_errors import ApiError
 from masklet.server.api_fields import ApiField
+from masklet.server.video_review import find_differences, find_doubts
 from masklet.server.work_sessions import ServerState, WorkSession
 
 __all__ = ["ROUTES", "ApiCall", "ApiFile", "ApiRoute", "MaskAnswer", "candidate_work", "result_masks", "scaled_logits"]
@@ -492,22 +493,31 @@ def described_mask(mask: ProjectMask) -> dict[str, Any]:
 
 
 def set_mask(call: ApiCall) -> dict[str, Any]:
-    """Set the mask of an object on a frame, as drawn, or as chosen of candidates; without a mask, remove it."""
+    """Set the mask of an object on a frame, as drawn, or as chosen of candidates; without a mask, remove it.
+
+    Without `object`, a new one is added to `source` in the same action.
+    """
     session = call.session
-    obj = session.object(call.fields["object"])
-    code = call.get("mask")
+    obj = None if call.get("object") is None else session.object(call.get("object"))
+    if obj is None and (call.get("source") is None or call.get("mask") is None):
+        raise ApiError(400, "a mask needs an object; or give source and mask, and an object is added")
+    source = session.source(call.get("source") if obj is None else obj.source_id)
+    code, project = call.get("mask"), session.project
     if code is not None:
-        decode_mask(code, session.source(obj.source_id).size)
-    session.project.set_mask(
-        obj,
-        call.get("frame", 0),
-        code,
-        state=call.get("state", "visible"),
-        score=call.get("score"),
-        origin=call.get("origin", "edit"),
-        author=session.author,
-    )
-    return {"revision": session.project.revision}
+        decode_mask(code, source.size)
+    with project.action("mask", session.author, "new object" if obj is None else obj.name):
+        if obj is None:
+            obj = project.add_object(source, call.get("class"), author=session.author)
+        project.set_mask(
+            obj,
+            call.get("frame", 0),
+            code,
+            state=call.get("state", "visible"),
+            score=call.get("score"),
+            origin=call.get("origin", "edit"),
+            author=session.author,
+        )
+    return {"object": obj.id, "revision": project.revision}
 
 
 def verify(call: ApiCall) -> dict[str, Any]:
@@ -516,6 +526,45 @@ def verify(call: ApiCall) -> dict[str, Any]:
     obj = session.object(call.fields["object"])
     session.project.verify(obj, call.get("frame", 0), call.get("verified", True), author=session.author)
     return {"revision": session.project.revision}
+
+
+# review of videos ---------------------------------------------------------------------------------------------------
+
+
+def doubts(call: ApiCall) -> dict[str, Any]:
+    """List the frames of a source that should be checked, the most useful first."""
+    session = call.session
+    source = session.source(call.fields["source"])
+    found = find_doubts(session.project, source, call.get("limit", 50))
+    return {"doubts": [asdict(one) for one in found], "revision": session.project.revision}
+
+
+def differences(call: ApiCall) -> dict[str, Any]:
+    """List the masks of a source that are others than at a revision."""
+    session = call.session
+    source = session.source(call.fields["source"])
+    found = find_differences(session.project, source, call.fields["since"])
+    return {"differences": [asdict(one) for one in found], "revision": session.project.revision}
+
+
+def swap(call: ApiCall) -> dict[str, Any]:
+    """Exchange two objects from a frame on, where tracking has confused them.
+
+    Prompts and masks change their object. Both masks of the frame become drawn ones, so that tracking starts from them
+    and does not confuse the objects there again.
+    """
+    session, frame = call.session, call.fields["frame"]
+    one, other = session.object(call.fields["first"]), session.object(call.fields["second"])
+    project = session.project
+    with project.action("swap", session.author, f"{one.name} and {other.name} from frame {frame}"):
+        project.swap(one, other, from_frame=frame, author=session.author)
+        for obj in (one, other):
+            mask = project.mask(obj, frame)
+            if mask is not None and mask.rle is not None and not mask.is_of_person:
+                project.set_mask(
+                    obj, frame, mask.rle, state=mask.state, score=mask.score, origin="edit", author=session.author
+                )
+    return {"revision": project.revision}
 
 
 # history and export -------------------------------------------------------------------------------------------------
@@ -732,7 +781,9 @@ ROUTES: tuple[ApiRoute, ...] = (
         set_mask,
         "Set or remove a mask",
         {
-            "object": OBJECT,
+            "object": ApiField("integer", "Id of an object; without, a new one is added to `source`."),
+            "source": ApiField("integer", "Id of a source, for a new object."),
+            "class": CLASS,
             "frame": FRAME,
             "mask": PROMPT["mask"],
             "state": ApiField("string", "visible, occluded or lost."),
@@ -746,6 +797,31 @@ ROUTES: tuple[ApiRoute, ...] = (
         verify,
         "Mark a mask as checked",
         {"object": OBJECT, "frame": FRAME, "verified": ApiField("boolean", "true is the default.")},
+    ),
+    ApiRoute(
+        "GET",
+        SESSION + "/doubts",
+        doubts,
+        "Frames to check",
+        query={"source": SOURCE, "limit": ApiField("integer", "How many, at least 1; 50 is the default.")},
+    ),
+    ApiRoute(
+        "GET",
+        SESSION + "/differences",
+        differences,
+        "Masks that have changed",
+        query={"source": SOURCE, "since": ApiField("integer", "A revision.", True)},
+    ),
+    ApiRoute(
+        "POST",
+        SESSION + "/swap",
+        swap,
+        "Exchange two objects from a frame on",
+        {
+            "first": OBJECT,
+            "second": OBJECT,
+            "frame": ApiField("integer", "The first frame on which they are exchanged.", True),
+        },
     ),
     ApiRoute("POST", SESSION + "/undo", undo, "Undo", MINE),
     ApiRoute("POST", SESSION + "/redo", redo, "Redo", MINE),

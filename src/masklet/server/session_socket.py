@@ -34,7 +34,7 @@ MAX_PENDING = 16
 """Requests of one WebSocket that are under way."""
 RETRY_SECONDS = 0.05
 FOLLOW_SECONDS = 0.2
-"""How often the project is asked for changes by other clients and processes."""
+"""How often the project is polled for changes by other clients and processes."""
 _BY_NAME = {route.path.rpartition("/")[2]: route for route in ROUTES if route.method == "POST"}
 _VERBS = {"predict": _BY_NAME["predict"], "prompt": _BY_NAME["prompts"], "everything": _BY_NAME["everything"]}
 _HOVER = {**_VERBS["predict"].body, "logits": ApiField("boolean", "Low-resolution logits as int8 instead of masks.")}

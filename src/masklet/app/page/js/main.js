@@ -2,12 +2,16 @@
 
 import { allCommands, listenToKeys, registerCommand, runCommand } from "./commands.js";
 import { el, find, icon } from "./dom.js";
+import { addDrawTools, addMaskCommands } from "./draw_tools.js";
+import { addEverything } from "./everything_panel.js";
 import { addExport } from "./export_dialog.js";
 import { showObjectList } from "./object_list.js";
+import { addReview } from "./review.js";
 import { showSourceList } from "./source_list.js";
 import { Store } from "./store.js";
 import { addTimeline } from "./timeline.js";
 import { addClickTool, allTools, candidateCycler, clickAt, toolById } from "./tools.js";
+import { addViewPanel } from "./view_panel.js";
 import { Viewer } from "./viewer.js";
 
 const TOKEN_KEY = "masklet.token";
@@ -151,11 +155,16 @@ async function start() {
   const viewer = /** @type {Viewer} */ (find("masklet-viewer"));
   viewer.connect(store);
   addClickTool(store, viewer);
+  addEverything(store, viewer);
+  addDrawTools(store, viewer);
   addCommands(store);
+  addMaskCommands(store);
   showSourceList(store);
   showObjectList(store);
+  addViewPanel(store, viewer);
   addExport(store);
   addTimeline(store);
+  addReview(store);
   for (const tool of allTools()) registerCommand({ id: `tool-${tool.id}`, label: tool.label, group: "", key: tool.key, run: () => store.selectTool(tool.id) });
   addBars(store);
   listenToKeys();

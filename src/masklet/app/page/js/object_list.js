@@ -134,7 +134,7 @@ function row(store, one) {
   const mask = store.masks.get(one.id);
   const isLow = mask?.score !== null && mask?.score !== undefined && mask.score < LOW_SCORE && !mask.verified;
   const kind = store.classes.find((each) => each.id === one.class_id);
-  const about = [kind?.name, mask ? (mask.verified ? "checked" : isLow ? "unsure: check or add a click" : mask.state !== "visible" ? mask.state : null) : "no mask here"].filter(Boolean).join(", ");
+  const about = [kind?.name, mask ? (mask.verified ? "checked" : isLow ? "unsure" : mask.state !== "visible" ? mask.state : null) : "no mask here"].filter(Boolean).join(", ");
   const isCurrent = one.id === store.objectId;
   const rename = (/** @type {HTMLElement} */ place) => {
     const input = el("input", { value: one.name, maxLength: 100, "aria-label": "Name of the object" });
@@ -167,6 +167,7 @@ function row(store, one) {
       "data-object": one.id,
       tabIndex: 0,
       class: isLow ? "low" : "",
+      title: isLow ? `Predicted IoU ${mask.score?.toFixed(2)}: add a click, or mark it as checked (C)` : "",
       onclick: () => store.selectObject(one.id),
       onkeydown: (/** @type {KeyboardEvent} */ event) => {
         if (event.target !== event.currentTarget) return;

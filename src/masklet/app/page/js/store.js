@@ -55,6 +55,7 @@ export class Store extends EventTarget {
     /** @type {number | null} class of the next object */
     this.classId = null;
     this.tool = "click";
+    /** @type {Record<string, any>} */
     this.settings = { theme: "auto", opacity: 0.45, ...readSettings() };
     this.status = "Starting";
     this.isError = false;

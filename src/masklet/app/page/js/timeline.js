@@ -32,6 +32,8 @@ export function addTimeline(store) {
   const progress = el("span", { class: "hint", role: "status" });
   const marks = { in: /** @type {number | null} */ (null), out: /** @type {number | null} */ (null) };
   let isPlaying = false;
+  /** @type {number | undefined} */
+  let shownSource;
   /** @type {(() => void) | null} */
   let cancel = null;
   /** @type {{source: number, direction: Direction} | null} */
@@ -64,14 +66,14 @@ export function addTimeline(store) {
     if (source === null || socket === null || cancel) return;
     const started = performance.now();
     let count = 0;
-    const follows = store.objectId === null ? {} : {};
+    store.dispatchEvent(new Event("track"));
     const first = marks.in ?? 0;
     const end = (marks.out ?? store.numFrames - 1) + 1;
     const range =
       direction === "forward" ? { start: Math.max(first, store.frame), stop: end } : direction === "backward" ? { start: first, stop: Math.min(end, store.frame + 1), bidirectional: true } : { start: first, stop: end, bidirectional: true };
     unfinished = { source: source.id, direction };
     const shows = { at: 0 };
-    const job = socket.track({ source: source.id, ...range, ...follows }, (answer) => {
+    const job = socket.track({ source: source.id, ...range }, (answer) => {
       count++;
       takeFrame(answer);
       const rate = (1000 * count) / (performance.now() - started);
@@ -93,6 +95,7 @@ export function addTimeline(store) {
         await store.reload();
       }
     });
+    store.dispatchEvent(new Event("tracked"));
     store.emit("timeline");
   }
 
@@ -268,7 +271,8 @@ export function addTimeline(store) {
   });
   canvas.addEventListener("pointermove", (event) => event.buttons && seek(event));
   store.onChange((keys) => {
-    if (keys.has("source")) {
+    if (keys.has("source") && store.source?.id !== shownSource) {
+      shownSource = store.source?.id;
       isPlaying = false;
       marks.in = marks.out = null;
       progress.textContent = "";
