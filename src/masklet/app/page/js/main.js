@@ -36,7 +36,7 @@ function addCommands(store) {
     if (next) void store.run(`Opening ${next.name}`, () => store.openSource(next.id));
   };
   const undo = (/** @type {"undo" | "redo"} */ verb) =>
-    void store.run(verb === "undo" ? "Undoing" : "Redoing", async () => {
+    void store.inOrder(verb === "undo" ? "Undoing" : "Redoing", async () => {
       const { actions } = await store.api.request("POST", `${store.path}/${verb}`, {});
       await store.reload();
       if (!actions || !actions.length) throw new Error(`There is nothing to ${verb}.`);

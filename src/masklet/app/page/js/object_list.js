@@ -82,7 +82,7 @@ export function showObjectList(store) {
     key: "Backspace",
     enabled: has,
     run: () =>
-      void store.run("Removing", async () => {
+      void store.inOrder("Removing", async () => {
         await store.api.request("POST", `${store.path}/prompts`, { object: store.objectId, frame: store.frame });
         await store.api.request("PUT", `${store.path}/masks`, { object: store.objectId, frame: store.frame });
         await store.reload();
