@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -77,7 +77,9 @@ class ServedSession:
 
         self.http = http
         self.base = f"/api/sessions/{self.request('POST', '/api/sessions', {'project': project})['id']}"
-        self.socket = connect(f"ws{url.removeprefix('http')}{self.base}/socket", max_size=1 << 30, proxy=None)
+        address = f"ws{url.removeprefix('http')}{self.base}/socket"
+        self._stack = ExitStack()
+        self.socket = self._stack.enter_context(connect(address, max_size=1 << 30, proxy=None))
         self._number = 0
 
     def request(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -135,7 +137,7 @@ class ServedSession:
 
     def close(self) -> None:
         """Close the WebSocket and the session."""
-        self.socket.close()
+        self._stack.close()
         self.request("DELETE", self.base)
 
 

@@ -769,6 +769,11 @@ class Project(ProjectFiles):
             self.drop_masks(self.max_mask_bytes)
         return digest
 
+    def mask_content(self, digest: str) -> str | None:
+        """Return the run-length counts of a mask that a `ProjectChange` names by its content; None: it was dropped."""
+        rows = self.database.query("SELECT counts FROM contents WHERE sha256 = ?", (digest,))
+        return str(rows[0][0]) if rows else None
+
     def _content(self, object_id: int, digest: str) -> Rle | None:
         rows = self.database.query(
             "SELECT s.height, s.width, c.counts FROM objects o JOIN sources s ON s.id = o.source JOIN contents c "

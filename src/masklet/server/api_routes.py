@@ -30,6 +30,7 @@ from masklet.results import Results
 from masklet.sam import SAM
 from masklet.server.api_errors import ApiError
 from masklet.server.api_fields import ApiField
+from masklet.server.video_review import find_differences, find_doubts
 from masklet.server.work_sessions import ServerState, WorkSession
 
 __all__ = ["ROUTES", "ApiCall", "ApiFile", "ApiRoute", "MaskAnswer", "candidate_work", "result_masks", "scaled_logits"]
@@ -222,12 +223,19 @@ def upload_chunk(call: ApiCall) -> dict[str, Any]:
 
 
 def upload_finish(call: ApiCall) -> dict[str, Any]:
-    """Add an upload as a source; a file that cannot be opened is deleted."""
+    """Add an upload as a source; a file that cannot be opened is deleted.
+
+    `source_name` is by default that of the upload; where it is taken, a number is added.
+    """
     session, name = call.session, call.fields["name"]
     path = session.uploads.finish(name, call.get("sha256"))
     try:
         session.check_path(path)
-        return asdict(session.project.add_source(path, author=session.author))
+        wanted, number = call.get("source_name"), 2
+        chosen, taken = wanted, {one.name for one in session.project.sources}
+        while chosen in taken:
+            chosen, number = f"{wanted}_{number}", number + 1
+        return asdict(session.project.add_source(path, name=chosen, author=session.author))
     except InputError:
         path.unlink(missing_ok=True)
         raise
@@ -527,6 +535,45 @@ def verify(call: ApiCall) -> dict[str, Any]:
     return {"revision": session.project.revision}
 
 
+# review of videos ---------------------------------------------------------------------------------------------------
+
+
+def doubts(call: ApiCall) -> dict[str, Any]:
+    """List the frames of a source that should be checked, the most useful first."""
+    session = call.session
+    source = session.source(call.fields["source"])
+    found = find_doubts(session.project, source, call.get("limit", 50))
+    return {"doubts": [asdict(one) for one in found], "revision": session.project.revision}
+
+
+def differences(call: ApiCall) -> dict[str, Any]:
+    """List the masks of a source that are others than at a revision."""
+    session = call.session
+    source = session.source(call.fields["source"])
+    found = find_differences(session.project, source, call.fields["since"])
+    return {"differences": [asdict(one) for one in found], "revision": session.project.revision}
+
+
+def swap(call: ApiCall) -> dict[str, Any]:
+    """Exchange two objects from a frame on, where tracking has confused them.
+
+    Prompts and masks change their object. Both masks of the frame become drawn ones, so that tracking starts from them
+    and does not confuse the objects there again.
+    """
+    session, frame = call.session, call.fields["frame"]
+    one, other = session.object(call.fields["first"]), session.object(call.fields["second"])
+    project = session.project
+    with project.action("swap", session.author, f"{one.name} and {other.name} from frame {frame}"):
+        project.swap(one, other, from_frame=frame, author=session.author)
+        for obj in (one, other):
+            mask = project.mask(obj, frame)
+            if mask is not None and mask.rle is not None and not mask.is_of_person:
+                project.set_mask(
+                    obj, frame, mask.rle, state=mask.state, score=mask.score, origin="edit", author=session.author
+                )
+    return {"revision": project.revision}
+
+
 # history and export -------------------------------------------------------------------------------------------------
 
 
@@ -637,7 +684,7 @@ ROUTES: tuple[ApiRoute, ...] = (
         SESSION + "/uploads/{name}/finish",
         upload_finish,
         "Add an uploaded file as a source",
-        {"sha256": ApiField("string", "Hash of the entire file, which is checked.")},
+        {"sha256": ApiField("string", "Hash of the entire file, which is checked."), "source_name": NAME},
     ),
     ApiRoute("GET", SESSION + "/sources", list_sources, "The sources"),
     ApiRoute(
@@ -757,6 +804,31 @@ ROUTES: tuple[ApiRoute, ...] = (
         verify,
         "Mark a mask as checked",
         {"object": OBJECT, "frame": FRAME, "verified": ApiField("boolean", "true is the default.")},
+    ),
+    ApiRoute(
+        "GET",
+        SESSION + "/doubts",
+        doubts,
+        "Frames to check",
+        query={"source": SOURCE, "limit": ApiField("integer", "How many, at least 1; 50 is the default.")},
+    ),
+    ApiRoute(
+        "GET",
+        SESSION + "/differences",
+        differences,
+        "Masks that have changed",
+        query={"source": SOURCE, "since": ApiField("integer", "A revision.", True)},
+    ),
+    ApiRoute(
+        "POST",
+        SESSION + "/swap",
+        swap,
+        "Exchange two objects from a frame on",
+        {
+            "first": OBJECT,
+            "second": OBJECT,
+            "frame": ApiField("integer", "The first frame on which they are exchanged.", True),
+        },
     ),
     ApiRoute("POST", SESSION + "/undo", undo, "Undo", MINE),
     ApiRoute("POST", SESSION + "/redo", redo, "Redo", MINE),

@@ -7,6 +7,7 @@ import { addDrawTools, addMaskCommands } from "./draw_tools.js";
 import { addEverything } from "./everything_panel.js";
 import { addExport } from "./export_dialog.js";
 import { showObjectList } from "./object_list.js";
+import { addReview } from "./review.js";
 import { showSourceList } from "./source_list.js";
 import { Store } from "./store.js";
 import { addTimeline } from "./timeline.js";
@@ -164,6 +165,7 @@ async function start() {
   addViewPanel(store, viewer);
   addExport(store);
   addTimeline(store);
+  addReview(store);
   for (const tool of allTools()) registerCommand({ id: `tool-${tool.id}`, label: tool.label, group: "", key: tool.key, run: () => store.selectTool(tool.id) });
   addBars(store);
   listenToKeys();

@@ -12,8 +12,8 @@ import { Api, ApiError, SessionSocket } from "./api.js";
 /** @typedef {{id: number, name: string, kind: "image" | "video", size: [number, number], num_frames: number | null, fps: number | null}} Source */
 /** @typedef {{id: number, name: string, color: string}} ClassOf */
 /** @typedef {{id: number, source_id: number, class_id: number | null, number: number, name: string, hidden: boolean, locked: boolean}} ObjectOf */
-/** @typedef {{object_id: number, frame: number, points: [number, number][] | null, labels: number[] | null, box: [number, number, number, number] | null, mask: Rle | null}} PromptOf */
-/** @typedef {{object: number, frame: number, state: string, score: number | null, origin: string, verified: boolean, dropped: boolean, rle: Rle}} MaskOf */
+/** @typedef {{object_id: number, frame: number, points: [number, number][] | null, labels: number[] | null, box: [number, number, number, number] | null, mask: Rle | null, at: number}} PromptOf */
+/** @typedef {{object: number, frame: number, state: string, score: number | null, origin: string, at: number, verified: boolean, dropped: boolean, rle: Rle}} MaskOf */
 /** @typedef {Omit<MaskOf, "rle">} MaskInfo */
 
 const COLORS = ["#3ea6ff", "#ff8a3d", "#3ddc97", "#f15bb5", "#ffd23f", "#9b7bff", "#00c2d1", "#ff5d5d", "#a3d977", "#c98bdb"];
@@ -91,7 +91,11 @@ export class Store extends EventTarget {
     const known = sessionStorage.getItem(SESSION_KEY);
     const isOpen = known !== null && (await this.api.request("GET", known).then(() => true, () => false));
     if (isOpen) this.path = /** @type {string} */ (known);
-    else this.path = `/api/sessions/${(await this.api.request("POST", "/api/sessions", { author: "person" })).id}`;
+    else {
+      const project = new URLSearchParams(location.search).get("project");
+      const opened = await this.api.request("POST", "/api/sessions", { author: "person", ...(project ? { project } : {}) });
+      this.path = `/api/sessions/${opened.id}`;
+    }
     sessionStorage.setItem(SESSION_KEY, this.path);
     await this.reload();
     this.socket?.close();

@@ -60,19 +60,36 @@ export function addTimeline(store) {
     store.emit("timeline");
   }
 
+  /**
+   * Return the objects that have no mask on the next frame, or prompts that are newer than it: those to track.
+   * @param {1 | -1} step
+   */
+  const outdated = (step) =>
+    store.objects.filter((object) => {
+      if (object.locked) return false;
+      const masks = store.maskInfo.get(object.id);
+      const next = masks?.get(store.frame + step);
+      const times = store.prompts.filter((one) => one.object_id === object.id).map((one) => one.at);
+      for (const mask of masks?.values() ?? []) if (mask.origin === "edit") times.push(mask.at);
+      return times.length > 0 && (!next || Math.max(...times) > next.at);
+    });
+
   /** @param {Direction} direction */
   async function track(direction) {
     const { source, socket } = store;
     if (source === null || socket === null || cancel) return;
     const started = performance.now();
     let count = 0;
+    store.dispatchEvent(new Event("track"));
     const first = marks.in ?? 0;
     const end = (marks.out ?? store.numFrames - 1) + 1;
     const range =
       direction === "forward" ? { start: Math.max(first, store.frame), stop: end } : direction === "backward" ? { start: first, stop: Math.min(end, store.frame + 1), bidirectional: true } : { start: first, stop: end, bidirectional: true };
+    const objects = direction === "both" ? [] : outdated(direction === "forward" ? 1 : -1);
+    const chosen = objects.length && objects.length < store.objects.length ? { objects: objects.map((one) => one.id) } : {};
     unfinished = { source: source.id, direction };
     const shows = { at: 0 };
-    const job = socket.track({ source: source.id, ...range }, (answer) => {
+    const job = socket.track({ source: source.id, ...range, ...chosen }, (answer) => {
       count++;
       takeFrame(answer);
       const rate = (1000 * count) / (performance.now() - started);
@@ -84,7 +101,7 @@ export function addTimeline(store) {
     });
     cancel = job.cancel;
     store.emit("timeline");
-    await store.run("Tracking", async () => {
+    await store.run(`Tracking ${objects.length && objects.length < store.objects.length ? objects.map((one) => one.name).join(", ") : "all objects"}`, async () => {
       try {
         const { header } = await job.done;
         if (!header.canceled) unfinished = null;
@@ -94,6 +111,7 @@ export function addTimeline(store) {
         await store.reload();
       }
     });
+    store.dispatchEvent(new Event("tracked"));
     store.emit("timeline");
   }
 
@@ -101,7 +119,7 @@ export function addTimeline(store) {
   function takeFrame({ header, masks }) {
     if (header.source !== store.source?.id) return;
     for (const one of masks) {
-      const info = { object: one.object, frame: header.frame, state: one.state ?? "visible", score: one.score, origin: "track", verified: false, dropped: false };
+      const info = { object: one.object, frame: header.frame, state: one.state ?? "visible", score: one.score, origin: "track", at: Date.now() / 1000, verified: false, dropped: false };
       store.noteMask(info);
       if (header.frame === store.frame) store.masks.set(one.object, { ...info, rle: one.rle });
     }
