@@ -45,7 +45,8 @@ def write_shapes(path: Path, *, shift: int = 0) -> Path:
 def running_app(*words: object) -> Iterator[str]:
     """Run `masklet app` on a free port, and yield the address that it prints; it is ended as by Ctrl-C."""
     environment = {**os.environ, "PYTHONPATH": str(Path(masklet.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "masklet", "app", *map(str, words), "--no-browser", "--port", "0"]
+    port = [] if "--port" in words else ["--port", "0"]
+    command = [sys.executable, "-m", "masklet", "app", *map(str, words), "--no-browser", *port]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     try:
         assert process.stderr is not None
@@ -175,5 +176,3 @@ class AppPage:
 def iou(one: np.ndarray, other: np.ndarray) -> float:
     """Return intersection over union of two masks."""
     return float(np.logical_and(one, other).sum() / max(1, np.logical_or(one, other).sum()))
-
-
