@@ -19,7 +19,7 @@ PAGES = {
     "src/masklet/models/fast_cpu/README.md": "internals/fast_cpu.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
-    "SECURITY.md": "security.md",
+    "SECURITY.md": "security_policy.md",
 }
 BADGE = re.compile(r"^\[!\[.*\n", re.MULTILINE)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from helpers.reference import golden_image
@@ -16,6 +18,7 @@ from masklet.image import ImagePredictor, Prediction
 from masklet.image.automatic_mask_generator import MaskGeneratorOptions
 from masklet.masks import iou_matrix
 from masklet.masks.morphology import clean_edges, fill_holes, remove_islands
+from masklet.media import SourceImage
 
 RGB = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
 
@@ -237,3 +240,26 @@ def test_one_pixel_is_one_mask(model: SAM) -> None:
     thin = model(RGB[:1, :8], everything=options)[0].masks.data
     overlaps = iou_matrix(thin, thin)[np.triu_indices(len(thin), 1)]
     assert (overlaps <= options.box_nms_thresh).all()
+
+
+def test_as_many_images_as_wanted_are_not_encoded_again(tracker: SAM, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = copy.copy(tracker)
+    model.keep_images(2)
+    encoded: list[tuple[int, int]] = []
+    usual = ImagePredictor._set_preprocessed
+
+    def count(self: ImagePredictor, pixels: torch.Tensor, size: tuple[int, int]) -> None:
+        encoded.append(size)
+        usual(self, pixels, size)
+
+    monkeypatch.setattr(ImagePredictor, "_set_preprocessed", count)
+    images = [SourceImage(np.full((20 + number, 30, 3), 50 * number, np.uint8), "") for number in range(3)]
+    images[1].rgb.flags.writeable = False
+    for number in (0, 1, 0, 1, 2, 1, 0):  # 2 takes the place of 0
+        model(images[number], points=[15, 10])
+    assert [height - 20 for height, _ in encoded] == [0, 1, 2, 0]
+    images[0].rgb[:] = 200  # another image in the same array
+    model(images[0], points=[15, 10])
+    assert len(encoded) == 5
+    with pytest.raises(InputError, match="1 or more"):
+        model.keep_images(0)

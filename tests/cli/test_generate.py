@@ -11,7 +11,18 @@ from typing import Any
 import pytest
 
 Masklet = Callable[..., Any]
-ANY = ("--pred-iou-thresh", "0", "--stability-score-thresh", "0", "--points-per-side", "2")
+ANY = (
+    "--pred-iou-thresh",
+    "0",
+    "--stability-score-thresh",
+    "0",
+    "--points-per-side",
+    "2",
+    "--merge-thresh",
+    "1",
+    "--min-points",
+    "1",
+)
 LINE = re.compile(r"a\.png: (\d+) masks?, \d+% covered, \d+\.\d s -> masklet-out/a_overlay\.png\n")
 
 
@@ -26,7 +37,9 @@ def test_a_line_says_how_many_masks_and_how_much_is_covered(masklet: Masklet, fo
 
 @pytest.mark.slow
 def test_formats_hold_every_mask(masklet: Masklet, folder: Path, builtin_file: Path) -> None:
-    outcome = masklet("generate", "a.png", "b.png", *ANY, "--box-nms-thresh", 1, "-m", builtin_file, "-f", "coco,json")
+    outcome = masklet(
+        "generate", "a.png", "b.png", *ANY, "--mask-nms-thresh", 1, "--refine", 0, "-m", builtin_file, "-f", "coco,json"
+    )
     assert outcome.code == 0, outcome.err
     document = json.loads(Path("masklet-out/annotations.coco.json").read_text())
     assert len(document["images"]) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ pytest.importorskip("starlette", reason="Starlette is not installed (extra 'app'
 from starlette.testclient import TestClient
 
 from masklet.server import ServerLimits, ServerOptions
-from masklet.server.application import make_app
+from masklet.server.application import make_app, server_config
 from masklet.server.wire_format import unpack_message
 
 if TYPE_CHECKING:
@@ -41,6 +42,26 @@ def running_server(folder: Path, model: Any, *, token: str | None = None, **limi
     options = ServerOptions(folder / "projects", (files,), token=token, limits=ServerLimits(**limits))
     with TestClient(make_app(options, lambda: model), base_url=BASE, raise_server_exceptions=False) as client:
         yield client
+
+
+@contextmanager
+def listening_server(folder: Path, model: Any, *, token: str | None = None, **limits: Any) -> Iterator[int]:
+    """Run a server that listens, and yield its port; its projects and files are those of `running_server`."""
+    import uvicorn
+
+    (folder / "files").mkdir(exist_ok=True)
+    bounds = ServerLimits(**limits)
+    options = ServerOptions(folder / "projects", (folder / "files",), token=token, port=0, limits=bounds)
+    server = uvicorn.Server(server_config(make_app(options, lambda: model), options))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started and thread.is_alive():
+            thread.join(0.01)
+        yield int(server.servers[0].sockets[0].getsockname()[1])
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def open_api_session(client: TestClient, **body: Any) -> str:

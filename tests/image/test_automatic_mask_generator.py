@@ -13,7 +13,7 @@ from pycocotools import mask as coco
 from helpers.networks import CONVNET, HIERA, small_network
 from helpers.small_sam1 import small_sam1
 from masklet.errors import InputError, MaskletWarning, StateError
-from masklet.image.amg_candidates import CandidateSampler
+from masklet.image.amg_candidates import Candidates, CandidateSampler, merge_candidates
 from masklet.image.amg_grid import point_grid
 from masklet.image.automatic_mask_generator import (
     PRESETS,
@@ -26,6 +26,7 @@ from masklet.image.automatic_mask_generator import (
 from masklet.image.predictor import ImagePredictor
 from masklet.masks import iou_matrix
 from masklet.models.sam2 import CONFIGS, SAM2
+from masklet.transforms import ImageTransform
 
 LOOSE = MaskGeneratorOptions(points_per_side=4, pred_iou_thresh=0.0, stability_score_thresh=0.0, box_nms_thresh=0.9)
 NETWORKS = {"hiera": lambda: small_network(HIERA), "convnet": lambda: small_network(CONVNET)}
@@ -298,6 +299,39 @@ def test_the_best_masks_are_prompted_by_their_boxes_too(predictor: ImagePredicto
     assert iou_matrix(found.masks[match][None], answer.masks[0])[0, 0] > 0.98
 
 
+def test_masks_that_points_agree_on_are_averaged_and_ranked_by_their_points() -> None:
+    transform = ImageTransform((32, 64), 32)  # cells of 2 x 1 pixels
+    logits = torch.full((4, 32, 32), -4.0)
+    logits[0, 4:14, 4:14], logits[1, 4:14, 4:16], logits[2, 20:30, 20:30], logits[3, 22, 2:4] = 1.0, 3.0, 2.0, 2.0
+    grid = np.array([[12, 6], [20, 10], [44, 24], [50, 28], [58, 22], [6, 22]], np.float32)
+    found = Candidates(logits, np.array([0.6, 0.4, 0.7, 0.3], np.float32), grid[[0, 1, 2, 5]])
+    options = replace(LOOSE, mask_nms_thresh=0.75, merge_thresh=0.7)
+    merged = merge_candidates(found, grid, transform, options)
+    # Both points of the first object agree; one of the three in the second one; the speck has one point, its own.
+    expected = np.array([0.6 * (3 / 4) ** 0.15, 0.7 * (2 / 5) ** 0.15, 0.3 * (2 / 3) ** 0.15])
+    order = np.argsort(-expected)
+    np.testing.assert_allclose(merged.iou_N, expected[order], rtol=1e-6)
+    np.testing.assert_array_equal(merged.points_N2, grid[[0, 2, 5]][order])
+    torch.testing.assert_close(merged.logits_NHW[list(order).index(0)], 0.6 * logits[0] + 0.4 * logits[1])
+    several = merge_candidates(found, grid, transform, replace(options, min_points=2))
+    np.testing.assert_allclose(several.iou_N, expected[:1], rtol=1e-6)
+    none = merge_candidates(found, grid, transform, replace(options, min_points=3))
+    assert len(none) == len(none.logits_NHW) == 0
+    assert len(merge_candidates(none, grid, transform, options)) == 0
+
+
+def test_merged_masks_are_measured_again(predictor: ImagePredictor, rgb: np.ndarray) -> None:
+    every = replace(LOOSE, box_nms_thresh=1.0, mask_nms_thresh=0.9)
+    plain, found = (generate_masks(predictor, rgb, replace(every, merge_thresh=t)) for t in (1.0, 0.5))
+    assert 0 < len(found) <= len(plain)
+    for mask, box, area in zip(found.masks, found.xyxy, found.areas, strict=True):
+        rows, columns = np.nonzero(mask)
+        assert box.tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        assert area == len(rows)
+    strict = replace(every, merge_thresh=0.5, stability_score_thresh=float(np.median(found.stability_scores)))
+    assert generate_masks(predictor, rgb, strict).stability_scores.min() >= strict.stability_score_thresh
+
+
 def test_nothing_found_is_no_error(predictor: ImagePredictor, rgb: np.ndarray) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MaskletWarning)
@@ -316,7 +350,7 @@ def test_thresholds_that_a_network_never_reaches_raise_a_warning() -> None:
         predictor = ImagePredictor(SAM2(CONFIGS["builtin"]).eval())
     image = np.zeros((40, 40, 3), np.uint8)
     assert preset(predictor.model).pred_iou_thresh < PRESETS["default"].pred_iou_thresh
-    with pytest.warns(MaskletWarning, match=r"0\.99.*presets have 0\.35"):
+    with pytest.warns(MaskletWarning, match=r"0\.99.*presets have 0\.25"):
         generate_masks(predictor, image, MaskGeneratorOptions(points_per_side=1, pred_iou_thresh=0.99))
 
 
@@ -352,6 +386,7 @@ def test_published_defaults() -> None:
     assert (options.crop_overlap_ratio, options.crop_n_points_downscale_factor) == (512 / 1500, 1)
     assert (options.min_mask_region_area, options.use_m2m, options.multimask_output) == (0, False, True)
     assert (options.mask_nms_thresh, options.refine, options.max_masks) == (1.0, 0, None)
+    assert (options.merge_thresh, options.min_points) == (1.0, 1)
 
 
 @pytest.mark.parametrize(
@@ -371,6 +406,9 @@ def test_published_defaults() -> None:
         ({"crop_n_layers": 9}, "0 to 4"),
         ({"mask_nms_thresh": 1.5}, "mask_nms_thresh=1.5 .* 0 to 1"),
         ({"refine": True}, "refine=True .* whole number"),
+        ({"merge_thresh": -0.5}, "merge_thresh=-0.5 .* 0 to 1"),
+        ({"merge_thresh": 0.5, "min_points": 0}, "min_points=0 .* from 1"),
+        ({"min_points": 2}, "min_points=2 needs masks of several points.*lower merge_thresh"),
         ({"max_masks": 0}, "max_masks=0 .* from 1"),
     ],
 )

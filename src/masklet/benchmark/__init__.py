@@ -2,6 +2,7 @@
 
 image              encoding, prompts and automatic mask generation on one image
 video              seconds per frame by number of objects and by part, memory over time
+app_latency        the server as a page uses it: hover, click, frames, tracking, memory
 startup            from a command to its first mask
 model_family       the models of the family in one table
 sample_video       the synthetic video that is tracked

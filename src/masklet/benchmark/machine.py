@@ -92,10 +92,10 @@ def git_commit(folder: Path) -> str | None:
     return done.stdout.strip()
 
 
-def resident_mb(field: str = "VmRSS") -> float | None:
-    """Return the resident memory of this process (VmHWM: its peak) in MB of 10^6 bytes; None except on Linux."""
+def resident_mb(field: str = "VmRSS", pid: int | str = "self") -> float | None:
+    """Return the resident memory of a process (VmHWM: its peak) in MB of 10^6 bytes; None except on Linux."""
     try:
-        match = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+        match = re.search(rf"^{field}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     except OSError:
         return None
     return int(match[1]) * 1.024e-3 if match else None

@@ -60,6 +60,13 @@ def generate(
     refine: Annotated[
         int | None, typer.Option("--refine", metavar="N", help="Prompt the best N masks by their boxes too; 0: none.")
     ] = None,
+    merge_thresh: Annotated[
+        float | None,
+        typer.Option("--merge-thresh", metavar="0..1", help="Average masks of points that overlap by more; 1: never."),
+    ] = None,
+    min_points: Annotated[
+        int | None, typer.Option("--min-points", metavar="N", help="Drop masks that fewer points of the grid agree on.")
+    ] = None,
     max_masks: Annotated[
         int | None, typer.Option("--max-masks", metavar="N", help="Keep only the best N masks.")
     ] = None,
@@ -100,6 +107,8 @@ def generate(
         adaptive=adaptive,
         mask_nms_thresh=mask_nms_thresh,
         refine=refine,
+        merge_thresh=merge_thresh,
+        min_points=min_points,
         max_masks=max_masks,
         sort_by=sort_by,
     )

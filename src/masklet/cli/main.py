@@ -9,6 +9,7 @@ import typer
 
 from masklet.cli import bench, check_data, eval, project
 from masklet.cli.annotate import annotate
+from masklet.cli.app import app as open_app
 from masklet.cli.console import (
     ExitCode,
     one_line_warnings,
@@ -55,6 +56,7 @@ app.command("train")(train)
 app.command("val")(val)
 app.command("export-weights")(export_weights)
 app.command("synth")(synth)
+app.command("app")(open_app)
 app.command("serve")(serve)
 app.command("convert")(convert)
 app.add_typer(check_data.app, name="data")
@@ -80,6 +82,7 @@ def main(
     masklet annotate photos --det-model everything   labels for a folder
     masklet val --data photos                        accuracy on your own data
     masklet train --data photos --out run --epochs 9 training on your own data
+    masklet app photos/                              a page on which you point at objects
     masklet serve videos/                            a server for other programs
     masklet models                                   available models
     masklet segment --help                           more examples

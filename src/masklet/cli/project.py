@@ -1,4 +1,4 @@
-"""`masklet project`: what is in a project, export and import, undo, and where its files are now."""
+"""`masklet project`: what is in a project, add files, track, export and import, undo, and where its files are now."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from masklet.cli.console import ExitCode, progress_bar
-from masklet.cli.shared_options import DataFormat, Overwrite, Split
+from masklet.cli.shared_options import DataFormat, Device, Model, Overwrite, Split, TrackPrecision, open_model
 
 if TYPE_CHECKING:
     from masklet.datasets import DataIssue
@@ -27,7 +27,7 @@ ProjectFolder = Annotated[Path, typer.Argument(metavar="PROJECT", help="Folder N
 
 @app.callback()
 def _group() -> None:
-    """Look into a project, export and import it, undo, and tell where moved files are."""
+    """Look into a project, add files, track, export and import, undo, and tell where moved files are."""
 
 
 @app.command("info")
@@ -69,6 +69,111 @@ def info(
     if lost:
         typer.echo("  masklet project relocate says where files are now")
         raise typer.Exit(ExitCode.BROKEN)
+
+
+@app.command("add")
+def add(
+    path: ProjectFolder,
+    files: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="Images, videos and folders of them.")],
+    as_video: Annotated[bool, typer.Option("--as-video", help="A folder is one video, its images are frames.")] = False,
+    author: Annotated[str | None, typer.Option(help="Who adds it.")] = None,
+) -> None:
+    """Add images and videos to a project, which is made if it is missing; files stay where they are.
+
+    What the project has already is not added once more. The exit code is 1 if a file cannot be read and was left out.
+
+    \b
+    Examples:
+      masklet project add clip.masklet clip.mp4
+      masklet project add shot.masklet frames/ --as-video
+    """
+    from masklet.app.run_app import source_files
+    from masklet.datasets import DataIssue
+    from masklet.errors import SourceError
+    from masklet.projects import open_project
+
+    folders = [file for file in files if as_video and file.is_dir()]
+    found = [*folders, *source_files(tuple(file for file in files if file not in folders))]
+    issues, num_added, num_known = [], 0, 0
+    with open_project(path) as project, progress_bar("files", len(found), enabled=True) as step:
+        for file in found:
+            revision = project.revision
+            try:
+                project.add_source(file, author=author)
+            except SourceError as error:
+                issues.append(DataIssue(file.name, file, str(error)))
+            else:
+                num_added += project.revision > revision
+                num_known += project.revision == revision
+            step()
+    known = f", {num_known} were there already" if num_known else ""
+    typer.echo(f"{path}: {num_added} images and videos added{known}")
+    _end_with_issues(issues)
+
+
+@app.command("track")
+def track(
+    path: ProjectFolder,
+    names: Annotated[
+        list[str] | None,
+        typer.Option("--source", metavar="NAME|ID", help="A source; repeatable. Default: all that have prompts."),
+    ] = None,
+    objects: Annotated[
+        str | None, typer.Option("--objects", metavar="ID,...", help="Ids of objects; default: all that have prompts.")
+    ] = None,
+    start: Annotated[int | None, typer.Option(help="First frame.", min=0)] = None,
+    stop: Annotated[int | None, typer.Option(help="The frame after the last one.", min=1)] = None,
+    bidirectional: Annotated[bool, typer.Option("--bidirectional", help="Both ways from the prompts.")] = False,
+    model: Model = None,
+    device: Device = None,
+    precision: TrackPrecision = "auto",
+) -> None:
+    """Track the objects of a project by their prompts and by the masks of people, and store the masks.
+
+    What people made or verified is kept. Stopped by Ctrl-C, what was tracked is stored; `masklet project undo` takes
+    back an entire run.
+
+    \b
+    Examples:
+      masklet project track clip.masklet
+      masklet project track clip.masklet --source clip --objects 1,2 --start 30 --bidirectional
+    """
+    from contextlib import closing
+
+    from masklet.cli.bench.bench_tables import parse_positive_ints
+    from masklet.errors import InputError, StateError
+    from masklet.projects import open_project
+
+    with open_project(path, create=False) as project:
+        chosen = []
+        for name in names or ():
+            matches = [one for one in project.sources if one.name == name or str(one.id) == name]
+            if not matches:
+                known = ", ".join(one.name for one in project.sources) or "none"
+                raise InputError(f"--source {name!r:.80} is no source of {path}, which has {known:.300}: choose one")
+            chosen.append(matches[0])
+        records = [] if objects is None else [project.object(one) for one in parse_positive_ints(objects, "--objects")]
+        for source in [] if chosen else project.sources:
+            prompted = {one.object_id for one in project.prompts(source)}
+            prompted |= {one.object_id for one in project.masks(source, with_rle=False) if one.is_of_person}
+            editable = {one.id for one in project.objects(source) if not one.locked}
+            if {one.id for one in records if one.source_id == source.id} or (not records and prompted & editable):
+                chosen.append(source)
+        for one in records:
+            if one.source_id not in {source.id for source in chosen}:
+                raise InputError(f"object {one.id} belongs to another source than those of --source: leave it out")
+        if not chosen:
+            raise StateError(f"no object of {path} has a prompt or a mask of a person: prompt one, in `masklet app`")
+        opened = open_model(model, device, precision)
+        for source in chosen:
+            own = [one.id for one in records if one.source_id == source.id] or None
+            run = project.track(source, opened, objects=own, start=start, stop=stop, bidirectional=bidirectional)
+            num_frames = num_masks = 0
+            with progress_bar(source.name, source.num_frames, enabled=True) as step, closing(run):  # type: ignore[type-var]
+                for results in run:
+                    num_frames, num_masks = num_frames + 1, num_masks + len(results)
+                    step()
+            typer.echo(f"{source.name}: {num_frames} frames, {num_masks} masks")
 
 
 @app.command("export")

@@ -53,6 +53,8 @@ class MaskGeneratorArgs:
     adaptive: bool | None = None
     mask_nms_thresh: float | None = None
     refine: int | None = None
+    merge_thresh: float | None = None
+    min_points: int | None = None
     max_masks: int | None = None
     sort_by: str | None = None
 

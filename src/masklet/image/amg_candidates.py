@@ -15,11 +15,12 @@ from torch import Tensor
 
 from masklet.image.amg_options import MaskGeneratorOptions
 from masklet.image.predictor import ImagePredictor
+from masklet.masks.ops import mask_nms, masks_to_boxes
 from masklet.models.heads.mask_decoder import select_masks
 from masklet.models.types import PromptTensors
 from masklet.transforms import LOGIT_LIMIT, ImageTransform
 
-__all__ = ["CandidateSampler", "Candidates", "CoveredRegion", "concat_candidates"]
+__all__ = ["CandidateSampler", "Candidates", "CoveredRegion", "concat_candidates", "merge_candidates"]
 
 Floats = npt.NDArray[np.float32]
 MAX_MASK_FRACTION = 0.25
@@ -30,6 +31,10 @@ BOX_LABELS = (2, 3)
 """Labels of the upper left and the lower right corner of a box."""
 MAX_BOXES = 32
 """Boxes that are decoded together."""
+AGREEMENT_POWER = 0.15
+"""How much the points in a mask that agree on it count in its score; chosen on the built-in model's training images."""
+MERGED_NMS = 0.8
+"""Mask IoU above which only the best of two merged masks stays."""
 
 
 @dataclass(eq=False)
@@ -89,6 +94,53 @@ def concat_candidates(parts: list[Candidates]) -> Candidates:
         np.concatenate([part.iou_N for part in parts]),
         np.concatenate([part.points_N2 for part in parts]),
     )
+
+
+def merge_candidates(
+    candidates: Candidates, points_N2: Floats, transform: ImageTransform, options: MaskGeneratorOptions
+) -> Candidates:
+    """Average the masks that several points agree on, and rank them by their points.
+
+    A mask that stays after NMS (`mask_nms_thresh`) becomes the mean of the candidates with a larger IoU with it than
+    `merge_thresh`, each weighted by its predicted IoU. Of the `points_N2` of the grid that lie in the mask, those with
+    such a candidate agree: their fraction lowers the score, and a mask with fewer than `min_points` is dropped.
+    """
+    if not len(candidates):
+        return candidates
+    bits_NHW = (candidates.logits_NHW > options.mask_threshold).cpu().numpy()
+    areas_N, boxes_N4 = np.count_nonzero(bits_NHW, axis=(1, 2)), masks_to_boxes(bits_NHW).astype(int)
+    scale, last = bits_NHW.shape[2] / transform.input_shape[1], np.array(bits_NHW.shape[:0:-1]) - 1
+    cells_N2, own_N2 = (
+        (transform.transform_coords(each) * scale).astype(int).clip(0, last)
+        for each in (points_N2, candidates.points_N2)
+    )
+    _, numbers_N = np.unique(candidates.points_N2, axis=0, return_inverse=True)
+
+    logits, scores, chosen = [], [], []
+    for best in mask_nms(bits_NHW, candidates.iou_N, options.mask_nms_thresh).tolist():
+        smaller_N, larger_N = np.minimum(areas_N, areas_N[best]), np.maximum(areas_N, areas_N[best])
+        similar = np.flatnonzero(smaller_N > options.merge_thresh * larger_N)  # no other can have such an IoU
+        left, top, right, bottom = boxes_N4[best].tolist()
+        window = np.s_[top:bottom, left:right]
+        shared = np.count_nonzero(bits_NHW[(similar, *window)] & bits_NHW[(best, *window)], axis=(1, 2))
+        union = areas_N[similar] + areas_N[best] - shared
+        members = similar[shared > options.merge_thresh * union]
+        if not len(members):  # an empty mask
+            continue
+        inside = bits_NHW[best, own_N2[members, 1], own_N2[members, 0]]
+        agreeing = len(np.unique(numbers_N.ravel()[members[inside]]))
+        if agreeing < options.min_points:
+            continue
+        total = int(np.count_nonzero(bits_NHW[best, cells_N2[:, 1], cells_N2[:, 0]]))
+        weights = torch.from_numpy(candidates.iou_N[members]).to(candidates.logits_NHW.device).clamp_min(1e-6)
+        logits.append(torch.einsum("n,nhw->hw", weights / weights.sum(), candidates.logits_NHW[members]))
+        scores.append(candidates.iou_N[best] * ((1 + agreeing) / (2 + total)) ** AGREEMENT_POWER)
+        chosen.append(best)
+    if not chosen:
+        return candidates.select(np.zeros(len(candidates), bool))
+    merged = Candidates(torch.stack(logits), np.array(scores, np.float32), candidates.points_N2[chosen])
+    kept = mask_nms((merged.logits_NHW > options.mask_threshold).cpu().numpy(), merged.iou_N, MERGED_NMS)
+    return merged.select(kept)
 
 
 class CandidateSampler:

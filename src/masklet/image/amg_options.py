@@ -24,19 +24,29 @@ FRACTION_FIELDS = (
     "stability_score_thresh",
     "box_nms_thresh",
     "mask_nms_thresh",
+    "merge_thresh",
     "crop_nms_thresh",
     "crop_overlap_ratio",
 )
-BUILTIN_IOU, BUILTIN_STABILITY, BUILTIN_AREA = 0.35, 0.2, 64
-"""Thresholds and smallest region of the built-in model, whose scores are lower than those of published models and whose
-masks have more specks; measured in docs/mask_generation_performance.md."""
+BUILTIN_IOU, BUILTIN_STABILITY, BUILTIN_MASK_NMS, BUILTIN_MERGE, BUILTIN_AREA, BUILTIN_REFINE = (
+    0.25,
+    0.05,
+    0.75,
+    0.7,
+    64,
+    60,
+)
+"""Values of the built-in model, whose scores are lower than those of published models and whose masks vary more from
+point to point; measured in docs/mask_generation_performance.md."""
+BUILTIN_POINTS, BUILTIN_GRID = 2, 32
+"""Points that must agree on one of its masks, on a grid with so many a side; coarser ones have too few for it."""
 SAM1_IOU = 0.88
 """Threshold of the published generator for SAM 1."""
 
 
 @dataclass(frozen=True)
 class MaskGeneratorOptions:
-    """Options of the published automatic mask generator, with its names and defaults; the last five are new.
+    """Options of the published automatic mask generator, with its names and defaults; the last seven are new.
 
     Example:
         >>> MaskGeneratorOptions(points_per_side=16, crop_n_layers=1)
@@ -85,6 +95,11 @@ class MaskGeneratorOptions:
     """Mask IoU above which only the best of two masks stays, 0..1; measured at low resolution."""
     refine: int = 0
     """Number of masks, best first, that are also prompted by their box; the answers compete with all masks."""
+    merge_thresh: float = 1.0
+    """Mask IoU above which the masks of several points are averaged, 0..1; their agreement then counts in the score.
+    1: never."""
+    min_points: int = 1
+    """Points of the grid that must agree on a mask; above 1 needs `merge_thresh` below 1."""
     max_masks: int | None = None
     """Masks that are kept at most, best first; None: all."""
 
@@ -103,6 +118,12 @@ class MaskGeneratorOptions:
         _check_int("crop_n_points_downscale_factor", self.crop_n_points_downscale_factor, 1, 64)
         _check_int("min_mask_region_area", self.min_mask_region_area, 0, 1 << 31)
         _check_int("refine", self.refine, 0, 1 << 20)
+        _check_int("min_points", self.min_points, 1, 1 << 20)
+        if self.min_points > 1 and self.merge_thresh == 1:
+            raise InputError(
+                f"min_points={self.min_points} needs masks of several points, and merge_thresh=1 merges none: lower "
+                "merge_thresh, or remove min_points"
+            )
         if self.max_masks is not None:
             _check_int("max_masks", self.max_masks, 1, 1 << 31)
         for name, choices in (("output_mode", get_args(OutputMode)), ("sort_by", get_args(SortBy))):
@@ -167,6 +188,11 @@ def preset(model: PromptableModel, name: str = "default") -> MaskGeneratorOption
             options,
             pred_iou_thresh=BUILTIN_IOU,
             stability_score_thresh=BUILTIN_STABILITY,
+            box_nms_thresh=1.0,
+            mask_nms_thresh=BUILTIN_MASK_NMS,
+            merge_thresh=BUILTIN_MERGE,
             min_mask_region_area=max(options.min_mask_region_area, BUILTIN_AREA),
+            refine=BUILTIN_REFINE,
+            min_points=BUILTIN_POINTS if options.points_per_side == BUILTIN_GRID else 1,
         )
     return options

@@ -17,7 +17,13 @@ import torch
 
 from masklet.cpu_threads import adaptive_threads
 from masklet.errors import MaskletWarning
-from masklet.image.amg_candidates import CandidateSampler, CoveredRegion, concat_candidates
+from masklet.image.amg_candidates import (
+    Candidates,
+    CandidateSampler,
+    CoveredRegion,
+    concat_candidates,
+    merge_candidates,
+)
 from masklet.image.amg_grid import Crop, coarse_to_fine, generate_crop_boxes, layer_grids
 from masklet.image.amg_options import PRESETS, MaskGeneratorOptions, preset
 from masklet.image.amg_result import GeneratedMasks, MaskAnnotation
@@ -174,16 +180,22 @@ def _process_crop(
             covered.add(candidates[-1].logits_NHW)
             points_prompted += len(batch)
 
+    def measure(found: Candidates) -> tuple[Candidates, Floats, Floats]:
+        stats = upsampler.measure(found.logits_NHW)
+        keep = (stats.stability_N >= options.stability_score_thresh) & ~crop.touches_crop_edge(stats.boxes_N4 + shift)
+        return found.select(keep), stats.boxes_N4[keep], stats.stability_N[keep]
+
     stable, boxes_N4, stability_N = concat_candidates(candidates), np.concatenate(boxes), np.concatenate(stability)
+    if options.merge_thresh < 1 and len(stable):
+        stable, boxes_N4, stability_N = measure(merge_candidates(stable, points, sampler.transform, options))
     if options.refine and len(stable):
         bits_NHW = (stable.logits_NHW > options.mask_threshold).cpu().numpy()
         chosen = mask_nms(bits_NHW, stable.iou_N, REFINED_NMS, options.refine)
         answers = sampler.refine(stable.select(chosen), boxes_N4[chosen])
-        stats = upsampler.measure(answers.logits_NHW)
-        keep = (stats.stability_N >= options.stability_score_thresh) & ~crop.touches_crop_edge(stats.boxes_N4 + shift)
-        stable = concat_candidates([stable, answers.select(keep)])
-        boxes_N4 = np.concatenate([boxes_N4, stats.boxes_N4[keep]])
-        stability_N = np.concatenate([stability_N, stats.stability_N[keep]])
+        answers, answer_boxes_N4, answer_stability_N = measure(answers)
+        stable = concat_candidates([stable, answers])
+        boxes_N4 = np.concatenate([boxes_N4, answer_boxes_N4])
+        stability_N = np.concatenate([stability_N, answer_stability_N])
 
     if options.mask_nms_thresh < 1 and len(stable):
         bits_NHW = (stable.logits_NHW > options.mask_threshold).cpu().numpy()

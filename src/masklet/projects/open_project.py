@@ -743,14 +743,17 @@ class Project(ProjectFiles):
             array = rle.decode({**mask})
         else:
             array = np.asarray(mask)
-            if array.dtype.kind not in "bui" or not any(((array == 0) | (array == one)).all() for one in (1, 255)):
+            is_binary = array.dtype == bool or (
+                array.dtype.kind in "ui" and any(((array == 0) | (array == one)).all() for one in (1, 255))
+            )
+            if not is_binary:
                 raise InputError(f"a mask of type {array.dtype} must be boolean, 0/1 or 0/255: threshold it first")
         if array.shape != size:
             raise InputError(
                 f"a mask of (height, width) {array.shape} does not fit the source of {size}: scale it to the original "
                 "image"
             )
-        return rle.encode(array.astype(bool))
+        return rle.encode(array.astype(bool, copy=False))
 
     def _keep(self, code: Rle, *, kept: bool) -> str:
         """Store the content of a mask inside of an action, once for all masks that are equal, and return its hash."""
@@ -765,6 +768,11 @@ class Project(ProjectFiles):
         if self._new_contents % CONTENTS_PER_CHECK == 0:
             self.drop_masks(self.max_mask_bytes)
         return digest
+
+    def mask_content(self, digest: str) -> str | None:
+        """Return the run-length counts of a mask that a `ProjectChange` names by its content; None: it was dropped."""
+        rows = self.database.query("SELECT counts FROM contents WHERE sha256 = ?", (digest,))
+        return str(rows[0][0]) if rows else None
 
     def _content(self, object_id: int, digest: str) -> Rle | None:
         rows = self.database.query(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,8 +29,9 @@ FRAMES_PER_ACTION = 16
 class TrackingSession(Protocol):
     """The part of `masklet.video.Session` that tracking into a project uses."""
 
-    def add_prompt(self, object_id: int, frame_idx: int, **prompt: Any) -> Results:
-        """Prompt an object on a frame with points, labels, a box or a mask."""
+    @property
+    def add_prompt(self) -> Callable[..., Results]:
+        """A method that prompts an object (first argument) on a frame with points, labels, a box or a mask."""
 
     def propagate(
         self, start: int | None = None, stop: int | None = None, *, bidirectional: bool = False
@@ -134,13 +135,8 @@ def _keywords(stored: ProjectPrompt | None) -> dict[str, Any]:
 
 def _store(project: Project, source: ProjectSource, pending: Sequence[Results], author: str, run: int) -> None:
     """Store the masks of some frames in one action, except where people made or verified one or locked the object."""
-    codes = [
-        (results, row, rle.encode(results.masks.data[row]))
-        for results in pending
-        if results.masks is not None
-        for row in range(len(results))
-    ]
-    if not codes:
+    rows = [(results, row) for results in pending if results.masks is not None for row in range(len(results))]
+    if not rows:
         return
     frames = [int(results.frame_idx or 0) for results in pending]
     with project.action("track", author, f"{source.name}: frames {min(frames)} to {max(frames)}", run=run):
@@ -153,13 +149,14 @@ def _store(project: Project, source: ProjectSource, pending: Sequence[Results], 
             for one in project.masks(source.id, min(frames), max(frames) + 1, with_rle=False)
             if one.is_of_person
         }.union(project.verified(source.id))
-        for results, row, code in codes:
+        for results, row in rows:
             object_id, frame = int(results.ids[row]), int(results.frame_idx or 0)
+            assert results.masks is not None, "checked above"
             if object_id in editable and (object_id, frame) not in kept:
                 project.set_mask(
                     object_id,
                     frame,
-                    code,
+                    results.masks.data[row],
                     state="visible" if results.states is None else results.states[row],
                     score=min(1.0, max(0.0, float(results.scores[row]))),
                     origin="track",

@@ -112,6 +112,16 @@ class SAM:
         self.video_precision = choose_video_precision(self.predictor.model, precision)
         self._encoder = CachedEncoder(self.predictor)
 
+    def keep_images(self, count: int) -> None:
+        """Keep the encodings of the last `count` images, for prompts on several by turns; by default of the last one.
+
+        Raises:
+            InputError: if `count` is below 1.
+        """
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise InputError(f"keep_images({count!r:.40}) must be a whole number, 1 or more: the last image is kept")
+        self._encoder = CachedEncoder(self.predictor, count)
+
     def info(self) -> ModelInfo:
         """Return name, size, file and licenses."""
         return ModelInfo.from_loaded(self._loaded, self.predictor)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import threading
 import time
+import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -41,36 +44,50 @@ class SpeedTimer:
 
 
 class CachedEncoder:
-    """Encodes images for any number of threads, and the image it encoded last not a second time.
+    """Encodes images for any number of threads, and the last `max_images` of them not a second time.
 
-    `predictor` lends its network and never has an image of this: each image has its own predictor.
+    `predictor` lends its network and never has an image of this: each image has its own predictor. An image is known by
+    its pixels, and one that is read-only by being the same array.
     """
 
-    def __init__(self, predictor: ImagePredictor) -> None:
-        self.predictor = predictor
-        self._last: tuple[bytes, ImagePredictor] | None = None
-        """Hash and predictor of the image encoded last, replaced as one value."""
+    def __init__(self, predictor: ImagePredictor, max_images: int = 1) -> None:
+        self.predictor, self.max_images = predictor, max_images
+        self._lock = threading.Lock()
+        self._encoded: OrderedDict[bytes, ImagePredictor] = OrderedDict()
+        """By hash, those used last at the end."""
+        self._read_only: list[tuple[weakref.ref[npt.NDArray[np.uint8]], bytes]] = []
 
     def encode(self, image: SourceImage, timer: SpeedTimer) -> ImagePredictor:
         """Return a predictor that has the image; treat it as read-only, because other threads may use it too."""
-        shape = np.array(image.rgb.shape, np.int64).tobytes()
-        key = hashlib.blake2b(np.ascontiguousarray(image.rgb).data, key=shape).digest()
-        last = self._last
-        if last is not None and last[0] == key:
-            timer.tick("encode")
-            return last[1]
+        with self._lock:
+            key = next((digest for array, digest in self._read_only if array() is image.rgb), None)
+        if key is None or image.rgb.flags.writeable:
+            shape = np.array(image.rgb.shape, np.int64).tobytes()
+            key = hashlib.blake2b(np.ascontiguousarray(image.rgb).data, key=shape).digest()
+        with self._lock:
+            if not image.rgb.flags.writeable:
+                others = [one for one in self._read_only if one[0]() is not None and one[0]() is not image.rgb]
+                self._read_only = [*others, (weakref.ref(image.rgb), key)][-self.max_images :]
+            found = self._encoded.get(key)
+            if found is not None:
+                self._encoded.move_to_end(key)
+                timer.tick("encode")
+                return found
         with standard_torch():
             predictor = copy.copy(self.predictor)
             pixels = predictor._image_transform(image.size).preprocess(image.rgb)
             timer.tick("preprocess")
             predictor._set_preprocessed(pixels, image.size)
-        self._last = (key, predictor)
+        with self._lock:
+            self._encoded[key] = predictor
+            while len(self._encoded) > self.max_images:
+                self._encoded.popitem(last=False)
         timer.tick("encode")
         return predictor
 
-    def __getstate__(self) -> dict[str, object]:
-        """Copy and pickle the network without the image, which is encoded again where it is needed."""
-        return {**self.__dict__, "_last": None}
+    def __reduce__(self) -> tuple[type[CachedEncoder], tuple[ImagePredictor, int]]:
+        """Copy and pickle the network without images, which are encoded again where they are needed."""
+        return CachedEncoder, (self.predictor, self.max_images)
 
 
 def segment_prompts(

@@ -20,14 +20,17 @@ from PIL import Image
 
 from masklet import __version__
 from masklet.atomic_files import atomic_path
+from masklet.datasets import DATASET_WRITERS
 from masklet.errors import InputError
 from masklet.masks import rle
 from masklet.masks.rle import Rle
+from masklet.media import SourceImage
 from masklet.projects import ProjectMask
 from masklet.results import Results
 from masklet.sam import SAM
 from masklet.server.api_errors import ApiError
 from masklet.server.api_fields import ApiField
+from masklet.server.video_review import find_differences, find_doubts
 from masklet.server.work_sessions import ServerState, WorkSession
 
 __all__ = ["ROUTES", "ApiCall", "ApiFile", "ApiRoute", "MaskAnswer", "candidate_work", "result_masks", "scaled_logits"]
@@ -38,6 +41,8 @@ MAX_MASKS = 2_000
 EXPORT_NAME = re.compile(r"[a-z0-9_]{1,40}-\d{1,12}(-verified)?\.zip")
 LOGIT_SCALE = 8
 """Logits go as int8: this many steps for 1, bounded at 127."""
+NEW_OBJECT = 2**31 - 1
+"""Id by which an object is prompted on a video before it is in the project."""
 MEDIA_TYPES = {"png": "image/png", "jpeg": "image/jpeg"}
 
 
@@ -161,8 +166,12 @@ def metrics(call: ApiCall) -> ApiFile:
 
 
 def places(call: ApiCall) -> dict[str, Any]:
-    """List the projects, and the files from which sources may be added."""
-    return {"projects": call.state.projects(), "files": call.state.files(MAX_FILES)}
+    """List the projects, the files from which sources may be added, and the formats of exports."""
+    return {
+        "projects": call.state.projects(),
+        "files": call.state.files(MAX_FILES),
+        "formats": list(DATASET_WRITERS),
+    }
 
 
 def limits(call: ApiCall) -> dict[str, Any]:
@@ -214,12 +223,19 @@ def upload_chunk(call: ApiCall) -> dict[str, Any]:
 
 
 def upload_finish(call: ApiCall) -> dict[str, Any]:
-    """Add an upload as a source; a file that cannot be opened is deleted."""
+    """Add an upload as a source; a file that cannot be opened is deleted.
+
+    `source_name` is by default that of the upload; where it is taken, a number is added.
+    """
     session, name = call.session, call.fields["name"]
     path = session.uploads.finish(name, call.get("sha256"))
     try:
         session.check_path(path)
-        return asdict(session.project.add_source(path, author=session.author))
+        wanted, number = call.get("source_name"), 2
+        chosen, taken = wanted, {one.name for one in session.project.sources}
+        while chosen in taken:
+            chosen, number = f"{wanted}_{number}", number + 1
+        return asdict(session.project.add_source(path, name=chosen, author=session.author))
     except InputError:
         path.unlink(missing_ok=True)
         raise
@@ -249,6 +265,7 @@ def delete_source(call: ApiCall) -> dict[str, Any]:
     """Remove a source from the project; its file stays."""
     session = call.session
     session.project.delete_source(session.source(call.fields["source"]), author=session.author)
+    session.forget(call.fields["source"])
     return {"revision": session.project.revision}
 
 
@@ -259,11 +276,17 @@ def frame_image(call: ApiCall) -> ApiFile:
         raise ApiError(
             400, f"format={kind!r:.20}, quality={quality} is none; choose png, or jpeg with quality 1 to 100"
         )
-    frame = call.session.frame(call.fields["source"], call.fields["frame"])
-    buffer = io.BytesIO()
-    options: dict[str, Any] = {"quality": quality, "subsampling": 0} if kind == "jpeg" else {"compress_level": 1}
-    Image.fromarray(frame.rgb).save(buffer, kind, **options)
-    return ApiFile(MEDIA_TYPES[kind], buffer.getvalue())
+    session, number, index = call.session, call.fields["source"], call.fields["frame"]
+    session.source(number)
+    key = (number, index, kind, quality)
+    encoded = session.encoded.get(key)
+    if encoded is None:
+        buffer = io.BytesIO()
+        options: dict[str, Any] = {"quality": quality, "subsampling": 0} if kind == "jpeg" else {"compress_level": 1}
+        Image.fromarray(session.frame(number, index).rgb).save(buffer, kind, **options)
+        encoded = buffer.getvalue()
+        session.encoded.put(key, encoded, len(encoded))
+    return ApiFile(MEDIA_TYPES[kind], encoded)
 
 
 def add_class(call: ApiCall) -> dict[str, Any]:
@@ -350,7 +373,7 @@ def candidate_work(call: ApiCall) -> Callable[[SAM], Results]:
         raise ApiError(400, "a request without points, box and mask has no object: give one of them, or use everything")
 
     def work(model: SAM) -> Results:
-        [results] = model(frame.rgb, **request)
+        [results] = model(SourceImage(frame.rgb, frame.path), **request)
         return results
 
     return work
@@ -365,42 +388,51 @@ def predict(call: ApiCall) -> MaskAnswer:
 def set_prompt(call: ApiCall) -> MaskAnswer:
     """Replace the prompts of an object on a frame, and store the mask that the model answers, in one action.
 
-    On images that is the mask of `SAM`, on videos that of `Session.add_prompt`, from which tracking starts.
+    Without `object`, a new one is added to `source` in the same action. On images the mask is that of `SAM`, on videos
+    that of `Session.add_prompt`, from which tracking starts.
     """
     session, frame = call.session, call.get("frame", 0)
-    obj = session.object(call.fields["object"])
-    source, project = session.source(obj.source_id), session.project
+    project = session.project
+    obj = None if call.get("object") is None else session.object(call.get("object"))
+    if obj is None and call.get("source") is None:
+        raise ApiError(400, "a prompt needs an object, or a source in which one is added: give object or source")
+    source = session.source(call.get("source") if obj is None else obj.source_id)
     given = {name: call.get(name) for name in ("points", "labels", "box") if call.get(name) is not None}
     if call.get("mask") is not None:
         given["mask"] = decode_mask(call.get("mask"), source.size)
     header = {"source": source.id, "frame": frame}
     if not given:
+        if obj is None:
+            raise ApiError(400, "a new object needs points, box or mask: give one of them")
         project.set_prompt(obj, frame, author=session.author)
         return MaskAnswer({**header, "revision": project.revision}, [])
-    if obj.locked:
+    if obj is not None and obj.locked:
         project.set_prompt(obj, frame, author=session.author, **given)  # raises what a locked object raises
-    known = project.mask(obj, frame)
+    known = None if obj is None else project.mask(obj, frame)
     only_negative = "box" not in given and "mask" not in given and not any(given.get("labels", [1]))
-    image = session.frame(source.id, frame).rgb if source.kind == "image" else None
+    image = session.frame(source.id, frame) if source.kind == "image" else None
+    number = NEW_OBJECT if obj is None else obj.id
 
     def work(model: SAM) -> Results:
         start = {"mask": known.mask} if only_negative and known is not None and known.rle is not None else {}
         if image is not None:
             names = {"points": "points", "labels": "labels", "box": "bboxes", "mask": "masks"}
             merged: dict[str, Any] = {names[name]: [value] for name, value in {**start, **given}.items()}
-            [results] = model(image, **merged)
+            [results] = model(SourceImage(image.rgb, image.path), **merged)
             return results
         tracking = session.clicks(model, source.id)
-        if obj.id in tracking.object_ids:
-            tracking.remove_object(obj.id)
+        if number in tracking.object_ids:
+            tracking.remove_object(number)
         if start:
-            tracking.add_prompt(obj.id, frame, **start)
-        return tracking.add_prompt(obj.id, frame, **given)
+            tracking.add_prompt(number, frame, **start)
+        return tracking.add_prompt(number, frame, **given)
 
     results = call.state.queue.run(work)
     assert results.masks is not None, "a model that segments has masks"
     code, score = rle.encode(results.masks.data[0]), min(1.0, max(0.0, float(results.scores[0])))
-    with project.action("prompt", session.author, obj.name):
+    with project.action("prompt", session.author, "new object" if obj is None else obj.name):
+        if obj is None:
+            obj = project.add_object(source, call.get("class"), author=session.author)
         project.set_prompt(obj, frame, author=session.author, **given)
         project.set_mask(obj, frame, code, score=score, origin="click", author=session.author)
     known_of_it = {"object": obj.id, "score": float(results.scores[0]), "state": "visible"}
@@ -421,7 +453,7 @@ def everything(call: ApiCall) -> MaskAnswer:
     frame, preset = session.frame(number, index), call.get("preset", "default")
 
     def work(model: SAM) -> Results:
-        [results] = model(frame.rgb, everything=preset)
+        [results] = model(SourceImage(frame.rgb, frame.path), everything=preset)
         return results
 
     codes = result_masks(call.state.queue.run(work))
@@ -442,11 +474,11 @@ def stored_masks(call: ApiCall) -> MaskAnswer:
     source = session.source(call.fields["source"])
     listed = session.project.masks(source, start, call.get("stop"), with_rle=False)
     following = None
-    if len(listed) > MAX_MASKS:
+    if len(listed) > MAX_MASKS and call.get("rle", True):
         following = max(listed[MAX_MASKS].frame, start + 1)
     stop = following if following is not None else call.get("stop")
     codes = []
-    for one in session.project.masks(source, start, stop):
+    for one in session.project.masks(source, start, stop) if call.get("rle", True) else listed:
         code: Rle = one.rle if one.rle is not None else {"size": list(source.size), "counts": ""}
         codes.append((described_mask(one), code))
     return MaskAnswer({"source": source.id, "next": following, "revision": session.project.revision}, codes)
@@ -468,22 +500,31 @@ def described_mask(mask: ProjectMask) -> dict[str, Any]:
 
 
 def set_mask(call: ApiCall) -> dict[str, Any]:
-    """Set the mask of an object on a frame, as drawn, or as chosen of candidates; without a mask, remove it."""
+    """Set the mask of an object on a frame, as drawn, or as chosen of candidates; without a mask, remove it.
+
+    Without `object`, a new one is added to `source` in the same action.
+    """
     session = call.session
-    obj = session.object(call.fields["object"])
-    code = call.get("mask")
+    obj = None if call.get("object") is None else session.object(call.get("object"))
+    if obj is None and (call.get("source") is None or call.get("mask") is None):
+        raise ApiError(400, "a mask needs an object; or give source and mask, and an object is added")
+    source = session.source(call.get("source") if obj is None else obj.source_id)
+    code, project = call.get("mask"), session.project
     if code is not None:
-        decode_mask(code, session.source(obj.source_id).size)
-    session.project.set_mask(
-        obj,
-        call.get("frame", 0),
-        code,
-        state=call.get("state", "visible"),
-        score=call.get("score"),
-        origin=call.get("origin", "edit"),
-        author=session.author,
-    )
-    return {"revision": session.project.revision}
+        decode_mask(code, source.size)
+    with project.action("mask", session.author, "new object" if obj is None else obj.name):
+        if obj is None:
+            obj = project.add_object(source, call.get("class"), author=session.author)
+        project.set_mask(
+            obj,
+            call.get("frame", 0),
+            code,
+            state=call.get("state", "visible"),
+            score=call.get("score"),
+            origin=call.get("origin", "edit"),
+            author=session.author,
+        )
+    return {"object": obj.id, "revision": project.revision}
 
 
 def verify(call: ApiCall) -> dict[str, Any]:
@@ -492,6 +533,45 @@ def verify(call: ApiCall) -> dict[str, Any]:
     obj = session.object(call.fields["object"])
     session.project.verify(obj, call.get("frame", 0), call.get("verified", True), author=session.author)
     return {"revision": session.project.revision}
+
+
+# review of videos ---------------------------------------------------------------------------------------------------
+
+
+def doubts(call: ApiCall) -> dict[str, Any]:
+    """List the frames of a source that should be checked, the most useful first."""
+    session = call.session
+    source = session.source(call.fields["source"])
+    found = find_doubts(session.project, source, call.get("limit", 50))
+    return {"doubts": [asdict(one) for one in found], "revision": session.project.revision}
+
+
+def differences(call: ApiCall) -> dict[str, Any]:
+    """List the masks of a source that are others than at a revision."""
+    session = call.session
+    source = session.source(call.fields["source"])
+    found = find_differences(session.project, source, call.fields["since"])
+    return {"differences": [asdict(one) for one in found], "revision": session.project.revision}
+
+
+def swap(call: ApiCall) -> dict[str, Any]:
+    """Exchange two objects from a frame on, where tracking has confused them.
+
+    Prompts and masks change their object. Both masks of the frame become drawn ones, so that tracking starts from them
+    and does not confuse the objects there again.
+    """
+    session, frame = call.session, call.fields["frame"]
+    one, other = session.object(call.fields["first"]), session.object(call.fields["second"])
+    project = session.project
+    with project.action("swap", session.author, f"{one.name} and {other.name} from frame {frame}"):
+        project.swap(one, other, from_frame=frame, author=session.author)
+        for obj in (one, other):
+            mask = project.mask(obj, frame)
+            if mask is not None and mask.rle is not None and not mask.is_of_person:
+                project.set_mask(
+                    obj, frame, mask.rle, state=mask.state, score=mask.score, origin="edit", author=session.author
+                )
+    return {"revision": project.revision}
 
 
 # history and export -------------------------------------------------------------------------------------------------
@@ -604,7 +684,7 @@ ROUTES: tuple[ApiRoute, ...] = (
         SESSION + "/uploads/{name}/finish",
         upload_finish,
         "Add an uploaded file as a source",
-        {"sha256": ApiField("string", "Hash of the entire file, which is checked.")},
+        {"sha256": ApiField("string", "Hash of the entire file, which is checked."), "source_name": NAME},
     ),
     ApiRoute("GET", SESSION + "/sources", list_sources, "The sources"),
     ApiRoute(
@@ -663,7 +743,13 @@ ROUTES: tuple[ApiRoute, ...] = (
         SESSION + "/prompts",
         set_prompt,
         "Prompt an object and store its mask",
-        {"object": OBJECT, "frame": FRAME, **PROMPT},
+        {
+            "object": ApiField("integer", "Id of an object; without, a new one is added to `source`."),
+            "source": ApiField("integer", "Id of a source, for a new object."),
+            "class": CLASS,
+            "frame": FRAME,
+            **PROMPT,
+        },
     ),
     ApiRoute(
         "POST",
@@ -693,6 +779,7 @@ ROUTES: tuple[ApiRoute, ...] = (
             "source": SOURCE,
             "start": ApiField("integer", "First frame; 0 is the default."),
             "stop": ApiField("integer", "The frame after the last one."),
+            "rle": ApiField("boolean", "false: only what is known of the masks, of any number of frames."),
         },
     ),
     ApiRoute(
@@ -701,7 +788,9 @@ ROUTES: tuple[ApiRoute, ...] = (
         set_mask,
         "Set or remove a mask",
         {
-            "object": OBJECT,
+            "object": ApiField("integer", "Id of an object; without, a new one is added to `source`."),
+            "source": ApiField("integer", "Id of a source, for a new object."),
+            "class": CLASS,
             "frame": FRAME,
             "mask": PROMPT["mask"],
             "state": ApiField("string", "visible, occluded or lost."),
@@ -715,6 +804,31 @@ ROUTES: tuple[ApiRoute, ...] = (
         verify,
         "Mark a mask as checked",
         {"object": OBJECT, "frame": FRAME, "verified": ApiField("boolean", "true is the default.")},
+    ),
+    ApiRoute(
+        "GET",
+        SESSION + "/doubts",
+        doubts,
+        "Frames to check",
+        query={"source": SOURCE, "limit": ApiField("integer", "How many, at least 1; 50 is the default.")},
+    ),
+    ApiRoute(
+        "GET",
+        SESSION + "/differences",
+        differences,
+        "Masks that have changed",
+        query={"source": SOURCE, "since": ApiField("integer", "A revision.", True)},
+    ),
+    ApiRoute(
+        "POST",
+        SESSION + "/swap",
+        swap,
+        "Exchange two objects from a frame on",
+        {
+            "first": OBJECT,
+            "second": OBJECT,
+            "frame": ApiField("integer", "The first frame on which they are exchanged.", True),
+        },
     ),
     ApiRoute("POST", SESSION + "/undo", undo, "Undo", MINE),
     ApiRoute("POST", SESSION + "/redo", redo, "Redo", MINE),

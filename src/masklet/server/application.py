@@ -24,7 +24,8 @@ try:
     from starlette.middleware import Middleware
     from starlette.requests import ClientDisconnect, Request
     from starlette.responses import FileResponse, JSONResponse, Response
-    from starlette.routing import Route, WebSocketRoute
+    from starlette.routing import Mount, Route, WebSocketRoute
+    from starlette.staticfiles import StaticFiles
 except ImportError as _error:
     raise MissingExtraError.for_package(_error.name or "starlette", "app") from _error
 
@@ -39,7 +40,7 @@ from masklet.server.work_sessions import ServerState
 if TYPE_CHECKING:
     from starlette.websockets import WebSocket
 
-__all__ = ["make_app", "serve", "server_config"]
+__all__ = ["make_app", "run_server", "serve", "server_config"]
 
 CHECK_SECONDS = 10.0
 """How often idle sessions and an idle model are searched for."""
@@ -73,9 +74,12 @@ def make_app(options: ServerOptions, load: Callable[[], Any] | None = None) -> S
     async def describe(request: Request) -> Response:
         return JSONResponse(describe_api())
 
-    routes: list[Route | WebSocketRoute] = [
+    routes: list[Route | Mount | WebSocketRoute] = [
         Route(one.path, _endpoint(state, one), methods=[one.method], name=one.handler.__name__) for one in ROUTES
     ]
+    if options.page is not None:
+        page = StaticFiles(directory=options.page)
+        routes += [Route("/", partial(_send_page, options.page)), Mount("/page", page)]
     routes += [
         Route("/api/openapi.json", describe),
         WebSocketRoute("/api/sessions/{session}/socket", partial(_open_socket, state)),
@@ -97,6 +101,15 @@ def serve(options: ServerOptions) -> None:
         MissingExtraError: if the extra `app` is not installed.
         InputError: if the address is taken, or not of this machine.
     """
+    run_server(make_app(options), options)
+
+
+def run_server(app: Starlette, options: ServerOptions, on_start: Callable[[int], None] | None = None) -> None:
+    """Run an application until it is interrupted; `on_start` gets the port when the server listens.
+
+    Raises:
+        InputError: if the address is taken, or not of this machine.
+    """
     os.environ.setdefault("MASKLET_MAX_IMAGE_PIXELS", str(options.limits.max_pixels))
     try:
         family, _, _, _, address = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0]
@@ -107,7 +120,9 @@ def serve(options: ServerOptions) -> None:
             "or a --host of this machine"
         ) from error
     with bound:
-        uvicorn.Server(server_config(make_app(options), options)).run([bound])
+        if on_start is not None:
+            on_start(bound.getsockname()[1])
+        uvicorn.Server(server_config(app, options)).run([bound])
 
 
 def server_config(app: Starlette, options: ServerOptions) -> uvicorn.Config:
@@ -154,6 +169,11 @@ def _endpoint(state: ServerState, route: ApiRoute) -> Callable[[Request], Awaita
         return response
 
     return answer
+
+
+async def _send_page(folder: Path, request: Request) -> Response:
+    """Send the page."""
+    return FileResponse(folder / "index.html", media_type="text/html; charset=utf-8")
 
 
 async def _bounded(request: Request, limit: int) -> AsyncIterator[bytes]:

@@ -67,7 +67,8 @@ class ServerOptions:
 
     `projects` is a folder in which projects are made, or one project NAME.masklet. Sources lie in `folders`, in the
     projects, or are uploaded. `host` is the address to listen on; all but those of this machine need a `token`.
-    `allowed_hosts` are the names by which browsers may call it, beside localhost and addresses of numbers.
+    `allowed_hosts` are the names by which browsers may call it, beside localhost and addresses of numbers. `page` is a
+    folder of files that are sent at `/` and `/page/`, without a token: the page itself is no secret.
 
     Example:
         >>> ServerOptions(Path("projects")).is_loopback
@@ -85,6 +86,7 @@ class ServerOptions:
     token: str | None = None
     allowed_hosts: tuple[str, ...] = ()
     limits: ServerLimits = field(default_factory=ServerLimits)
+    page: Path | None = None
 
     def __post_init__(self) -> None:
         if self.token is not None and (len(self.token) < MIN_TOKEN_LENGTH or not self.token.isascii()):

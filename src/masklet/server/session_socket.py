@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.concurrency import run_in_threadpool
 from starlette.websockets import WebSocketDisconnect
 
-from masklet.errors import InputError
+from masklet.errors import InputError, MaskletError
 from masklet.masks.rle import Rle
 from masklet.results import Results
 from masklet.server.api_errors import ApiError, error_body, status_of
@@ -33,9 +33,12 @@ __all__ = ["SessionSocket"]
 MAX_PENDING = 16
 """Requests of one WebSocket that are under way."""
 RETRY_SECONDS = 0.05
+FOLLOW_SECONDS = 0.2
+"""How often the project is polled for changes by other clients and processes."""
 _BY_NAME = {route.path.rpartition("/")[2]: route for route in ROUTES if route.method == "POST"}
 _VERBS = {"predict": _BY_NAME["predict"], "prompt": _BY_NAME["prompts"], "everything": _BY_NAME["everything"]}
 _HOVER = {**_VERBS["predict"].body, "logits": ApiField("boolean", "Low-resolution logits as int8 instead of masks.")}
+_FOLLOW = {"since": ApiField("integer", "The last revision that the client knows.")}
 _TRACK = {
     "source": ApiField("integer", "Id of a source.", True),
     "objects": ApiField("integers", "Ids of objects; without, all that have prompts."),
@@ -59,6 +62,7 @@ class SessionSocket:
         self._tasks: set[asyncio.Task[None]] = set()
         self._jobs: dict[int, TrackJob] = {}
         self._hover: tuple[int, Future[Results]] | None = None
+        self._following: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Answer requests until the client leaves; then stop its tracking, which keeps what is done."""
@@ -75,6 +79,9 @@ class SessionSocket:
             for job in self._jobs.values():
                 job.stop()
             self._moved.set()
+            if self._following is not None:
+                self._following.cancel()
+                await asyncio.wait([self._following])
             if self._hover is not None:
                 self._hover[1].cancel()
             if self._tasks:
@@ -105,12 +112,18 @@ class SessionSocket:
                     self._jobs[one["request"]].stop()
                 self._moved.set()
                 return
-            if given_kind not in (*_VERBS, "hover", "track"):
-                known = ", ".join((*_VERBS, "hover", "track", "cancel", "ack"))
+            if given_kind not in (*_VERBS, "hover", "track", "follow"):
+                known = ", ".join((*_VERBS, "hover", "track", "follow", "cancel", "ack"))
                 raise ApiError(400, f"type={given_kind!r:.40} is unknown; choose {known}")
             kind = given_kind
             if len(self._tasks) >= MAX_PENDING:
                 raise ApiError(429, f"{MAX_PENDING} requests are under way: wait for an answer")
+            if kind == "follow":
+                one = check_fields(request, _FOLLOW)
+                if self._following is not None:
+                    raise ApiError(409, "this WebSocket follows the project already: one request is enough")
+                self._following = asyncio.create_task(self._follow(number, one.get("since", 0)))
+                return
             if kind == "track":
                 fields = check_fields(request, _TRACK)
                 if self._jobs:
@@ -166,31 +179,46 @@ class SessionSocket:
         except Exception as error:
             await self._send_error(number, error)
 
+    async def _follow(self, number: int, known: int) -> None:
+        """Send the revision of the project whenever it moved, by whichever client or process."""
+        try:
+            while True:
+                revision = await run_in_threadpool(lambda: self.session.project.revision)
+                if revision != known:
+                    known = revision
+                    await self._send({"type": "changed", "request": number, "revision": revision})
+                await asyncio.sleep(FOLLOW_SECONDS)
+        except MaskletError as error:  # the project was closed, or cannot be read
+            await self._send_error(number, error)
+
     async def _track(self, number: int, job: TrackJob) -> None:
         """Send the masks of each frame as it is tracked, at most `max_unacknowledged` ahead of the client."""
         frames, state = 0, self.state
         sent: list[int] = []
+        future: Future[Results | None] | None = None
         try:
             while True:
-                while (
-                    not job.stopped and sum(one > self.acknowledged for one in sent) >= state.limits.max_unacknowledged
-                ):
+                while future is None and not job.stopped and self._num_ahead(sent) >= state.limits.max_unacknowledged:
                     self._moved.clear()
                     await self._moved.wait()
                 try:
-                    future = job.step()
+                    future = future or job.step()
                 except ApiError as error:
                     if error.status != 429:
                         raise
                     await asyncio.sleep(RETRY_SECONDS)  # the clicks that fill the queue come first
                     continue
                 results = await asyncio.wrap_future(future)
+                future = None
                 if results is None:
                     break
                 frames += 1
                 state.metrics.add("masklet_tracked_frames_total")
                 header = {"type": "frame", "request": number, "source": job.request["source"]}
                 header |= {"frame": int(results.frame_idx or 0), "time": results.time, "num_done": frames}
+                if self._num_ahead(sent) + 1 < state.limits.max_unacknowledged:
+                    with suppress(ApiError):  # the model tracks the next frame while this one is sent
+                        future = job.step()
                 sent = [one for one in sent if one > self.acknowledged]
                 sent.append(await self._send(header, await run_in_threadpool(result_masks, results)))
             ended: dict[str, Any] = {"type": "done", "canceled": False}
@@ -202,6 +230,10 @@ class SessionSocket:
             await run_in_threadpool(job.finish)
             self._jobs.pop(number, None)
         await self._send({**ended, "request": number, "num_frames": frames})
+
+    def _num_ahead(self, sent: Sequence[int]) -> int:
+        """Return how many messages the client has not acknowledged."""
+        return sum(one > self.acknowledged for one in sent)
 
     def _described(self, error: BaseException) -> dict[str, Any]:
         """Return an error as the client sees it, and log those that are faults."""

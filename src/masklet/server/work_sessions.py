@@ -9,9 +9,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from masklet.errors import InputError
+from masklet.errors import InputError, SourceError
 from masklet.media import Frame, Video, open_video
 from masklet.media.image_source import IMAGE_SUFFIXES, VIDEO_SUFFIXES, has_suffix
 from masklet.projects import Project, ProjectObject, ProjectSource, open_project
@@ -25,13 +25,64 @@ if TYPE_CHECKING:
     from masklet.sam import SAM
     from masklet.video import Session
 
-__all__ = ["ServerState", "WorkSession"]
+__all__ = ["ByteCache", "ServerState", "WorkSession"]
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 MAX_OPEN_VIDEOS = 4
 """Of a session; the one that was not used for longest is closed."""
+MIN_IDLE_SECONDS = 60.0
+"""How long a session without WebSocket is kept when another one needs its place."""
+PLAYLISTS = (b"#EXTM3U", b"ffconcat")
+"""How files begin that make FFmpeg open others, which nobody has checked."""
+MAX_FRAME_BYTES = 128 << 20
+"""Frames that a session keeps decoded: the one that is hovered over is read once."""
+MAX_ENCODED_BYTES = 64 << 20
+"""Frames that a session keeps as JPEG or PNG."""
+ENCODED_IMAGES = 8
+"""Images whose encodings the model keeps, so that as many clients click by turns."""
 STOP_SECONDS = 60.0
 """How long closing a session waits for the frame that is being tracked."""
 SUFFIX = ".masklet"
+
+
+class ByteCache(Generic[K, V]):
+    """Values by key, those used last, of at most `max_bytes` together; for any thread.
+
+    Example:
+        >>> cache = ByteCache[int, str](5)
+        >>> cache.put(1, "one", 3), cache.put(2, "two", 3), cache.get(1), cache.get(2)
+        (None, None, None, 'two')
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes, self.num_bytes = max_bytes, 0
+        self._lock = threading.Lock()
+        self._values: OrderedDict[K, tuple[V, int]] = OrderedDict()
+
+    def get(self, key: K) -> V | None:
+        """Return a value, which is used last by that; None if it is not here."""
+        with self._lock:
+            if key not in self._values:
+                return None
+            self._values.move_to_end(key)
+            return self._values[key][0]
+
+    def put(self, key: K, value: V, num_bytes: int) -> None:
+        """Keep a value, unless it is larger than all that may be kept."""
+        with self._lock:
+            self.num_bytes += num_bytes - self._values.pop(key, (value, 0))[1]
+            self._values[key] = (value, num_bytes)
+            while self.num_bytes > self.max_bytes:
+                _, (_, freed) = self._values.popitem(last=False)
+                self.num_bytes -= freed
+
+    def remove(self, unwanted: Callable[[K], bool]) -> None:
+        """Remove the values of the keys for which `unwanted` is true."""
+        with self._lock:
+            for key in list(filter(unwanted, self._values)):
+                self.num_bytes -= self._values.pop(key)[1]
 
 
 class OpenVideo:
@@ -64,6 +115,9 @@ class WorkSession:
         self.num_sockets = 0
         self.jobs: list[tuple[Callable[[], None], threading.Event]] = []
         """How to stop each run of tracking, and what says that it has ended."""
+        self.encoded = ByteCache[tuple[int, int, str, int], bytes](MAX_ENCODED_BYTES)
+        """Frames as they are sent, by source, frame, format and quality."""
+        self._frames = ByteCache[tuple[int, int], Frame](MAX_FRAME_BYTES)
         self._videos: OrderedDict[int, OpenVideo] = OrderedDict()
         self._lock = threading.RLock()
         self._clicks: tuple[int, Session] | None = None
@@ -109,8 +163,14 @@ class WorkSession:
             if real.is_dir():
                 for name in os.listdir(real):
                     self.options.confine(real / name)
+            if real.is_file():
+                with open(real, "rb") as file:
+                    if file.read(16).startswith(PLAYLISTS):
+                        raise ApiError(403, f"{real.name} is a playlist, which names other files: add those")
         except (InputError, ValueError) as error:
             raise ApiError(403, str(error)) from None
+        except OSError as error:
+            raise SourceError(f"{real.name} cannot be read ({error.strerror or error}): check its rights") from None
         with open_video(real) as video:
             height, width = video.size
             if height * width > limits.max_pixels:
@@ -152,11 +212,27 @@ class WorkSession:
             ApiError: if there is no such source or frame.
             SourceError: if it cannot be read.
         """
+        self.source(number)
+        known = self._frames.get((number, index))
+        if known is not None:
+            return known
         opened = self.open(number)
         count = opened.source.num_frames
         if index >= (self.options.limits.max_frames if count is None else count):
             raise ApiError(404, f"{opened.source.name!r} has no frame {index}; it has {count}: choose one from 0 on")
-        return opened.read(index)
+        frame = opened.read(index)
+        frame.rgb.flags.writeable = False  # several threads have it, and the model knows it by that
+        self._frames.put((number, index), frame, frame.rgb.nbytes)
+        return frame
+
+    def forget(self, number: int) -> None:
+        """Release what is kept of a source that was removed."""
+        with self._lock:
+            opened = self._videos.pop(number, None)
+        if opened is not None:
+            opened.close()
+        for cache in (self._frames, self.encoded):
+            cache.remove(lambda key: key[0] == number)
 
     def clicks(self, model: SAM, number: int) -> Session:
         """Return the session of the library that answers clicks on a video, on the thread of the model.
@@ -185,6 +261,8 @@ class WorkSession:
             for one in self._videos.values():
                 one.close()
             self._videos.clear()
+        for cache in (self._frames, self.encoded):
+            cache.remove(lambda key: True)
         self.project.close()
 
 
@@ -195,7 +273,9 @@ class ServerState:
         def load_model() -> Any:
             from masklet.sam import SAM
 
-            return SAM(options.model)
+            model = SAM(options.model)
+            model.keep_images(ENCODED_IMAGES)
+            return model
 
         self.options, self.limits = options, options.limits
         self.metrics = ServerMetrics()
@@ -259,6 +339,11 @@ class ServerState:
             folder = folder / f"{name}{SUFFIX}"
         with self._lock:
             self.close_idle()
+            unused = [one for one in self._sessions.values() if not one.num_sockets and not one.jobs]
+            oldest = min(unused, key=lambda one: one.last_used, default=None)
+            is_full = len(self._sessions) >= self.limits.max_sessions
+            if is_full and oldest is not None and time.monotonic() - oldest.last_used > MIN_IDLE_SECONDS:
+                self.close_session(oldest.id)
             if len(self._sessions) >= self.limits.max_sessions:
                 raise ApiError(429, f"max_sessions={self.limits.max_sessions} are open: close one")
             folder.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from masklet.cli.bench.bench_app import bench_app
 from masklet.cli.bench.bench_models import models
 from masklet.cli.bench.image import image, startup
 from masklet.cli.bench.records import compare, update_docs
@@ -16,5 +17,6 @@ app.command("image")(image)
 app.command("video")(video)
 app.command("models")(models)
 app.command("startup")(startup)
+app.command("app")(bench_app)
 app.command("compare")(compare)
 app.command("update-docs")(update_docs)
